@@ -1,0 +1,20 @@
+//! The whole contract between vethpath's eBPF programs and its user space.
+//!
+//! Everything that crosses the kernel line is here and nothing else: map keys and values,
+//! reasons, counters, the names of maps and programs, and the version of all that.
+#![no_std]
+
+mod counters;
+mod map;
+pub mod names;
+mod reason;
+
+pub use counters::{Count, PairCounters};
+pub use map::{Config, PortKey, PortRecord, Source, SourceKey, Station, StationKey, flags};
+pub use reason::Reason;
+
+/// Version of everything in this crate. Pinned maps of another version are never adopted.
+pub const ABI_VERSION: u32 = 1;
+
+/// Index in the counter map that counts frames of ports no pair is known for.
+pub const NO_PAIR: u32 = 0;

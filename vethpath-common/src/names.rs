@@ -1,0 +1,22 @@
+//! Names that both sides use for maps, programs and load-time constants.
+
+/// Array of one [`Config`](crate::Config): ABI version, generation, lease.
+pub const CONFIG: &str = "CONFIG";
+/// Hash from [`PortKey`](crate::PortKey) to [`PortRecord`](crate::PortRecord).
+pub const PORTS: &str = "PORTS";
+/// Hash from [`SourceKey`](crate::SourceKey) to [`Source`](crate::Source).
+pub const SOURCES: &str = "SOURCES";
+/// Hash from [`StationKey`](crate::StationKey) to [`Station`](crate::Station).
+pub const STATIONS: &str = "STATIONS";
+/// Per-CPU array of [`PairCounters`](crate::PairCounters), indexed by pair.
+pub const COUNTERS: &str = "COUNTERS";
+
+/// All maps that are pinned, shared between the programs of a lab and read by its agent.
+pub const PINNED_MAPS: [&str; 5] = [CONFIG, PORTS, SOURCES, STATIONS, COUNTERS];
+
+/// The tc program at the ingress of every port.
+pub const PORT_INGRESS: &str = "port_ingress";
+
+/// Load-time constant: which bridge namespace of the lab a program serves (ifindexes are unique
+/// in one namespace only).
+pub const DOMAIN: &str = "DOMAIN";

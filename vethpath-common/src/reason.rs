@@ -1,0 +1,62 @@
+//! Why a frame was left to the bridge.
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal, $meaning:literal;)*) => {
+        /// Why the fast path left a frame to the bridge. Each has its own counter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum Reason { $(#[doc = $meaning] $variant),* }
+
+        impl Reason {
+            /// All reasons, in the order of their counters.
+            pub const ALL: [Self; { [$(Self::$variant),*].len() }] = [$(Self::$variant),*];
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The name used in `stats`: lower case, words joined by hyphens.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),* }
+            }
+
+            /// One sentence for people.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    Lease = "lease", "The agent's lease has run out (or it has not armed the lab yet).";
+    Port = "port", "The port is not armed; its state says why.";
+    Short = "short", "The frame is too short for the headers it claims, or they are not in its linear part.";
+    Tagged = "tagged", "The frame carries a VLAN tag.";
+    Group = "group", "The destination is a multicast or broadcast address.";
+    Control = "control", "802.2, or a protocol meant for the bridge itself (LLDP, LACP, pause, EAPOL, CFM, MRP).";
+    Arp = "arp", "ARP.";
+    Nd = "nd", "IPv6 neighbour discovery.";
+    Options = "ipv6-options", "IPv6 extension headers hide what the packet is.";
+    UnknownSource = "unknown-source", "The source address is not a station on this port.";
+    UnknownDestination = "unknown-destination", "The destination address is not a station of the segment.";
+    Stale = "stale", "The entry is of an older generation: the agent is reading the bridge's state anew.";
+    SamePort = "same-port", "Source and destination are behind the same port.";
+    Isolated = "isolated", "Both ports are isolated.";
+    TooBig = "too-big", "The frame does not fit the receiver's MTU.";
+    Gso = "gso", "A GSO frame whose segment size cannot be told.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_in_order() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+            assert_eq!(Reason::ALL.iter().filter(|other| other.name() == reason.name()).count(), 1);
+            assert!(reason.meaning().ends_with('.'));
+        }
+    }
+}

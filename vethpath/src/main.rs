@@ -1,0 +1,3 @@
+//! The `vethpath` command.
+
+fn main() {}

@@ -1,0 +1,109 @@
+//! What is derived from names: stable MACs, short port names, the marks that say "ours".
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use super::{IfName, LabName, Mac};
+
+/// Domain separation of the hashes below. Changing any changes every lab's addresses.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Mac = 1,
+    PortMac = 2,
+    PortName = 3,
+}
+
+/// SipHash-1-3 with the purpose as its key, over length-prefixed parts.
+fn hash(purpose: Purpose, parts: &[&str]) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x7665_7468_7061_7468, purpose as u64);
+    for part in parts {
+        hasher.write(&(part.len() as u64).to_le_bytes());
+        hasher.write(part.as_bytes());
+    }
+    hasher.finish()
+}
+
+/// A locally administered unicast address made of 46 bits of the hash.
+fn mac(hash: u64) -> Mac {
+    let [mut first, b, c, d, e, f, _, _] = hash.to_le_bytes();
+    first = (first & !1) | 2;
+    match Mac::unicast([first, b, c, d, e, f]) {
+        Ok(mac) => mac,
+        Err(_) => unreachable!("the local bit is set and the group bit is clear"),
+    }
+}
+
+/// The MAC of an interface or bridge that the file gives none: the same at every `up`.
+#[must_use]
+pub fn derived_mac(lab: &LabName, place: &str, interface: &str) -> Mac {
+    mac(hash(Purpose::Mac, &[lab.as_str(), place, interface]))
+}
+
+/// The MAC of the port whose inner end is `interface` in `place`.
+#[must_use]
+pub fn port_mac(lab: &LabName, place: &str, interface: &str) -> Mac {
+    mac(hash(Purpose::PortMac, &[lab.as_str(), place, interface]))
+}
+
+/// The device name of that port: `vp` and ten letters or digits, 50 bits of hash.
+#[must_use]
+pub fn port_name(lab: &LabName, place: &str, interface: &str) -> IfName {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bits = hash(Purpose::PortName, &[lab.as_str(), place, interface]);
+    let mut name = String::from("vp");
+    for _ in 0..10 {
+        name.push(char::from(LETTERS[(bits & 31) as usize]));
+        bits >>= 5;
+    }
+    match name.parse() {
+        Ok(name) => name,
+        Err(_) => unreachable!("twelve letters and digits are an interface name"),
+    }
+}
+
+/// The port's alternative name, by which `ip link show` finds it: `three-hosts.ns0.eth0`.
+/// At most 97 bytes of the kernel's 127 (ALTIFNAMSIZ).
+#[must_use]
+pub fn altname(lab: &LabName, place: &str, interface: &str) -> String {
+    format!("{lab}.{place}.{interface}")
+}
+
+/// The ownership mark of a lab's namespaces (alias of `lo`) and bridges: `vethpath:three-hosts`.
+#[must_use]
+pub fn lab_mark(lab: &LabName) -> String {
+    format!("vethpath:{lab}")
+}
+
+/// The ownership mark of a veth end, and whom it serves: `vethpath:three-hosts ns0:eth0`.
+#[must_use]
+pub fn pair_mark(lab: &LabName, place: &str, interface: &str) -> String {
+    format!("{} {place}:{interface}", lab_mark(lab))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lab() -> LabName {
+        "three-hosts".parse().expect("a lab name")
+    }
+
+    #[test]
+    fn macs_are_stable_local_and_differ() {
+        let inner = derived_mac(&lab(), "ns0", "eth0");
+        assert_eq!(inner, derived_mac(&lab(), "ns0", "eth0"));
+        assert_eq!(inner.bytes()[0] & 3, 2);
+        assert_ne!(inner, derived_mac(&lab(), "ns0", "eth1"));
+        assert_ne!(inner, port_mac(&lab(), "ns0", "eth0"));
+        // Parts are length-prefixed: moving a letter from one to the next is another name.
+        assert_ne!(derived_mac(&lab(), "ns", "0eth0"), derived_mac(&lab(), "ns0", "eth0"));
+    }
+
+    #[test]
+    fn port_names_are_short_and_differ() {
+        let name = port_name(&lab(), "ns0", "eth0");
+        assert_eq!(name.as_str().len(), 12);
+        assert_ne!(name, port_name(&lab(), "ns1", "eth0"));
+    }
+}

@@ -1,0 +1,216 @@
+//! The validated lab: everything named, every link resolved, every default filled in.
+
+use std::{fmt, net::IpAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{IfName, LabName, Mac, NsName};
+
+/// A whole lab. Only validation makes one, so its parts agree with each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topology {
+    /// The lab's name.
+    pub lab: LabName,
+    /// Declared namespaces, in the file's order. The host is not among them.
+    pub namespaces: Vec<Namespace>,
+    /// Bridges, in the file's order.
+    pub bridges: Vec<Bridge>,
+    /// Interfaces on bridges, in the file's order.
+    pub pairs: Vec<Pair>,
+    /// veth pairs without a bridge.
+    pub cables: Vec<Cable>,
+    /// veth pairs between two bridges.
+    pub trunks: Vec<Trunk>,
+}
+
+/// Where something lives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Place {
+    /// The namespace vethpath was started in.
+    Host,
+    /// A namespace of the lab.
+    Namespace(NsName),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.pad("host"),
+            Self::Namespace(name) => name.fmt(f),
+        }
+    }
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Its name in `/run/netns`.
+    pub name: NsName,
+    /// The namespace file of one that somebody else made (`/proc/4242/ns/net`). It is joined at
+    /// `up` and left in peace at `down`.
+    pub adopt: Option<String>,
+    /// Its routes; `gateway` is among them as a default route.
+    pub routes: Vec<Route>,
+    /// Settings under `/proc/sys/net`, applied before its interfaces come up.
+    pub sysctls: Vec<Sysctl>,
+}
+
+/// A route by way of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The destination; a prefix of length 0 is the default route.
+    pub to: IpNet,
+    /// The gateway, of the same family.
+    pub via: IpAddr,
+}
+
+/// One setting under `/proc/sys/net`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// Path components below `/proc/sys`; the first is `net`, none is `.`, `..` or empty.
+    pub path: Vec<String>,
+    /// What to write there.
+    pub value: String,
+}
+
+/// Which programs a bridge's ports get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Datapath {
+    /// tc ingress and `bpf_redirect_peer`.
+    Tc,
+    /// None: a plain bridge.
+    Bridge,
+}
+
+/// A Linux bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// The device's name.
+    pub name: IfName,
+    /// Its namespace.
+    pub place: Place,
+    /// Its own addresses: the gateway of its hosts.
+    pub addresses: Vec<IpNet>,
+    /// Its own MAC.
+    pub mac: Mac,
+    /// Its MTU in bytes; `None` leaves it to the kernel (the least of its ports').
+    pub mtu: Option<u32>,
+    /// Masquerade what its subnets send out of its namespace.
+    pub nat: bool,
+    /// Spanning tree.
+    pub stp: bool,
+    /// FDB ageing time in seconds; `None` is the kernel's 300.
+    pub ageing_time: Option<u32>,
+    /// VLAN filtering. Its ports then stay on the slow path.
+    pub vlan_filtering: bool,
+    /// Which programs its ports get.
+    pub datapath: Datapath,
+}
+
+/// An interface in a namespace: one end of a veth pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// The device's name.
+    pub name: IfName,
+    /// Its MAC: the file's, or derived from lab, namespace and name.
+    pub mac: Mac,
+    /// Its MTU in bytes; the other end gets the same. `None` is the kernel's 1500.
+    pub mtu: Option<u32>,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+    /// Settings under `/proc/sys/net` of its namespace, applied before it comes up. `net.ipv4.conf.X`
+    /// style keys are already complete here.
+    pub sysctls: Vec<Sysctl>,
+    /// Whether it is brought up.
+    pub up: bool,
+}
+
+/// A veth pair: the inner end in a namespace, the port on a bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The namespace of the inner end.
+    pub namespace: NsName,
+    /// The inner end.
+    pub inner: Interface,
+    /// The bridge.
+    pub bridge: IfName,
+    /// The bridge's namespace, where the port is too.
+    pub place: Place,
+    /// The port's device name: short, derived, unique on the host.
+    pub port: IfName,
+    /// The port's own MAC, derived.
+    pub port_mac: Mac,
+    /// Which programs this port gets (the bridge's choice).
+    pub datapath: Datapath,
+}
+
+impl Pair {
+    /// What people call it: `ns0:eth0`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}:{}", self.namespace, self.inner.name)
+    }
+}
+
+/// A veth pair between two namespaces, no bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cable {
+    /// The end that was declared first.
+    pub a: CableEnd,
+    /// The other.
+    pub b: CableEnd,
+}
+
+/// One end of a cable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CableEnd {
+    /// Where it is.
+    pub place: Place,
+    /// The interface.
+    pub interface: Interface,
+}
+
+/// A veth pair whose both ends are ports of two different bridges.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// The end on the bridge that declares the trunk.
+    pub a: TrunkEnd,
+    /// The other.
+    pub b: TrunkEnd,
+}
+
+/// One end of a trunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkEnd {
+    /// The bridge.
+    pub bridge: IfName,
+    /// The bridge's namespace.
+    pub place: Place,
+    /// The port's device name.
+    pub port: IfName,
+    /// The port's own MAC.
+    pub mac: Mac,
+}
+
+impl Topology {
+    /// The bridge of this name in this place.
+    #[must_use]
+    pub fn bridge(&self, place: &Place, name: &IfName) -> Option<&Bridge> {
+        self.bridges.iter().find(|b| &b.place == place && &b.name == name)
+    }
+
+    /// The namespaces that hold bridges, each once, in the order of their bridges. A namespace's
+    /// index here is its domain in the maps.
+    #[must_use]
+    pub fn domains(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        for bridge in &self.bridges {
+            if !places.contains(&bridge.place) {
+                places.push(bridge.place.clone());
+            }
+        }
+        places
+    }
+}
