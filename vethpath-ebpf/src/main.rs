@@ -1,9 +1,59 @@
-//! The eBPF programs.
+//! vethpath's eBPF programs. This file has the entry points only: one verdict, one action.
 #![no_std]
 #![no_main]
+#![expect(unsafe_code, reason = "helpers, map pointers and packet memory are raw here")]
+
+mod count;
+mod decide;
+mod maps;
+mod packet;
+
+use aya_ebpf::{
+    bindings::TC_ACT_UNSPEC,
+    helpers::{bpf_redirect, bpf_redirect_peer},
+    macros::classifier,
+    programs::TcContext,
+};
+use decide::Verdict;
+use packet::Frame;
+
+/// Ingress of a port: a frame that the namespace behind it has sent.
+///
+/// What is not taken goes on to the next program and then to the bridge (`TC_ACT_UNSPEC` is
+/// `TCX_NEXT` on tcx), so that a program of somebody else after this one still runs.
+#[classifier]
+pub fn port_ingress(ctx: TcContext) -> i32 {
+    let frame = Frame::new(&ctx);
+    match decide::decide(&frame) {
+        Verdict::ToPeer { ifindex } => {
+            frame.scrub();
+            // SAFETY: a helper that takes two integers.
+            redirect(unsafe { bpf_redirect_peer(ifindex, 0) })
+        }
+        // SAFETY: a helper that takes two integers.
+        Verdict::ToPort { ifindex } => redirect(unsafe { bpf_redirect(ifindex, 0) }),
+        Verdict::Pass(_reason) => {
+            #[cfg(feature = "log")]
+            aya_log_ebpf::debug!(&ctx, "port {} pass: {}", frame.ifindex(), _reason.name());
+            TC_ACT_UNSPEC
+        }
+    }
+}
+
+/// The helpers' result is the action; it fits (`TC_ACT_REDIRECT` or `TC_ACT_SHOT`).
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "tc actions are small integers")]
+fn redirect(action: core::ffi::c_long) -> i32 {
+    action as i32
+}
 
 #[cfg(not(test))]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
+
+/// Tells the kernel that helpers for GPL-compatible programs may be called.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

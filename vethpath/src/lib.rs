@@ -3,4 +3,9 @@
 //! Data flows one way: file -> [`topology`] -> plan -> steps -> kernel, and kernel events ->
 //! agent -> maps. See `docs/architecture.md`.
 
+pub mod agent;
+pub mod datapath;
+pub mod kernel;
+pub mod plan;
+pub mod state;
 pub mod topology;

@@ -1,0 +1,162 @@
+//! What becomes of a frame: the datapath's contract, in the order of its cost.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use vethpath_common::{Config, Reason, Source, SourceKey, Station, StationKey, flags};
+
+use crate::{
+    count,
+    maps::{CONFIG, SOURCES, STATIONS, domain},
+    packet::{ETH_LEN, Ethernet, Frame},
+};
+
+/// What to do with a frame.
+pub enum Verdict {
+    /// Into the namespace behind this port, at once.
+    ToPeer {
+        /// The port.
+        ifindex: u32,
+    },
+    /// Out of this port, so that what is attached there runs.
+    ToPort {
+        /// The port.
+        ifindex: u32,
+    },
+    /// To the bridge, already counted under this reason.
+    Pass(Reason),
+}
+
+/// Decides and counts. Whatever is not certain goes to the bridge.
+#[inline(always)]
+pub fn decide(frame: &Frame) -> Verdict {
+    match fast_path(frame) {
+        Ok((source, station)) => {
+            count::fast(frame, source.pair, station.pair);
+            match station.flags & flags::VIA_PORT {
+                0 => Verdict::ToPeer { ifindex: station.ifindex },
+                _ => Verdict::ToPort { ifindex: station.ifindex },
+            }
+        }
+        Err(reason) => Verdict::Pass(count::slow(frame, reason)),
+    }
+}
+
+#[inline(always)]
+fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
+    let config = CONFIG.get(0).ok_or(Reason::Lease)?;
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if now >= config.lease_until_ns {
+        return Err(Reason::Lease);
+    }
+    let ethernet: Ethernet = frame.read(0)?;
+    known_protocol(frame, &ethernet)?;
+    let source = source(frame, &ethernet, config, now)?;
+    let station = station(&ethernet, source.segment, config)?;
+    if station.ifindex == frame.ifindex() {
+        return Err(Reason::SamePort);
+    }
+    if source.flags & station.flags & flags::ISOLATED != 0 {
+        return Err(Reason::Isolated);
+    }
+    fits(frame, &ethernet, station.mtu)?;
+    Ok((source, station))
+}
+
+/// Refuses what the bridge, or a snooping feature of it, wants to see for itself.
+#[inline(always)]
+fn known_protocol(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
+    if frame.tag_beside() {
+        return Err(Reason::Tagged);
+    }
+    if ethernet.dst[0] & 1 != 0 {
+        return Err(Reason::Group);
+    }
+    match ethernet.ethertype() {
+        // 802.2, and so spanning tree.
+        0..=0x05ff => Err(Reason::Control),
+        // ARP and RARP.
+        0x0806 | 0x8035 => Err(Reason::Arp),
+        // 802.1Q, 802.1ad and the tags before it.
+        0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => Err(Reason::Tagged),
+        // Pause, slow protocols (LACP), LLDP, EAPOL, MRP, CFM, MACsec: br_handle_frame takes some.
+        0x8808 | 0x8809 | 0x88cc | 0x888e | 0x88e3 | 0x8902 | 0x88e5 => Err(Reason::Control),
+        0x86dd => ipv6(frame),
+        _ => Ok(()),
+    }
+}
+
+/// IPv6: neighbour discovery (ICMPv6 types 133 to 137, RFC 4861) is the bridge's; headers that
+/// could hide it are too.
+#[inline(always)]
+fn ipv6(frame: &Frame) -> Result<(), Reason> {
+    const NEXT_HEADER: usize = ETH_LEN as usize + 6;
+    const PAYLOAD: usize = ETH_LEN as usize + 40;
+    match frame.read::<u8>(NEXT_HEADER)? {
+        58 => match frame.read::<u8>(PAYLOAD)? {
+            133..=137 => Err(Reason::Nd),
+            _ => Ok(()),
+        },
+        // Hop-by-hop, routing, destination options.
+        0 | 43 | 60 => Err(Reason::Options),
+        _ => Ok(()),
+    }
+}
+
+/// The sender, if it is a station on this very port; notes that it was seen.
+#[inline(always)]
+fn source(frame: &Frame, ethernet: &Ethernet, config: &Config, now: u64) -> Result<Source, Reason> {
+    #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
+    let key = SourceKey { ifindex: frame.ifindex(), mac: ethernet.src, domain: domain() as u16 };
+    let entry = SOURCES.get_ptr_mut(&key).ok_or(Reason::UnknownSource)?;
+    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+    let source = unsafe { *entry };
+    if source.generation != config.generation {
+        return Err(Reason::Stale);
+    }
+    // Coarse time moves once in a few milliseconds: most frames do not dirty the cache line.
+    if source.seen_ns != now {
+        // SAFETY: as above; two CPUs may race and either time is right.
+        unsafe { (*entry).seen_ns = now };
+    }
+    Ok(source)
+}
+
+/// The receiver, if it is a station of the sender's segment.
+#[inline(always)]
+fn station(ethernet: &Ethernet, segment: u32, config: &Config) -> Result<Station, Reason> {
+    let key = StationKey { segment, mac: ethernet.dst, zero: 0 };
+    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+    let station = *unsafe { STATIONS.get(&key) }.ok_or(Reason::UnknownDestination)?;
+    if station.generation != config.generation {
+        return Err(Reason::Stale);
+    }
+    Ok(station)
+}
+
+/// Whether the frame, or each segment of a GSO frame, fits into `mtu` bytes of layer 3.
+#[inline(always)]
+fn fits(frame: &Frame, ethernet: &Ethernet, mtu: u32) -> Result<(), Reason> {
+    let size = match frame.gso_size() {
+        0 => frame.len().saturating_sub(ETH_LEN),
+        payload => headers(frame, ethernet)?.saturating_add(payload),
+    };
+    if size <= mtu { Ok(()) } else { Err(Reason::TooBig) }
+}
+
+/// Bytes of layer 3 and 4 headers that each segment of a GSO frame repeats.
+#[inline(always)]
+fn headers(frame: &Frame, ethernet: &Ethernet) -> Result<u32, Reason> {
+    const IP: usize = ETH_LEN as usize;
+    let (ip, protocol) = match ethernet.ethertype() {
+        0x0800 => (u32::from(frame.read::<u8>(IP)? & 15) * 4, frame.read::<u8>(IP + 9)?),
+        0x86dd => (40, frame.read::<u8>(IP + 6)?),
+        _ => return Err(Reason::Gso),
+    };
+    let transport = match protocol {
+        // The high half of byte 12 is TCP's header length in words.
+        6 => u32::from(frame.read::<u8>(IP + ip as usize + 12)? >> 4) * 4,
+        17 => 8,
+        _ => return Err(Reason::Gso),
+    };
+    Ok(ip + transport)
+}

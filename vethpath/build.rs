@@ -1,0 +1,27 @@
+//! Builds the eBPF programs with the toolchain in use and leaves the object in `OUT_DIR`, where
+//! `datapath/object.rs` embeds it.
+
+use std::env;
+
+use aya_build::{Package, Toolchain, build_ebpf};
+
+fn main() -> aya_build::Result<()> {
+    // Building core for the BPF target is an unstable feature of cargo; this lets a stable toolchain
+    // use it, for this one child build. Nightly is then not needed.
+    //
+    // SAFETY: a build script is single-threaded here.
+    #[expect(unsafe_code, reason = "set_var is unsafe; nothing else runs yet")]
+    unsafe {
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+    }
+    let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
+    let features: &[&str] = if env::var_os("CARGO_FEATURE_EBPF_LOG").is_some() { &["log"] } else { &[] };
+    println!("cargo:rerun-if-changed=../vethpath-common/src");
+    let package = Package {
+        name: "vethpath-ebpf",
+        root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../vethpath-ebpf"),
+        no_default_features: false,
+        features,
+    };
+    build_ebpf([package], Toolchain::Custom(&toolchain))
+}

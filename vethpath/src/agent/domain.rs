@@ -1,0 +1,217 @@
+//! One bridge namespace as the agent follows it: events in, facts kept, FDB entries refreshed.
+
+use std::time::Instant;
+
+use log::info;
+use vethpath_common::SourceKey;
+
+use super::{
+    desired::Desired,
+    facts::{self, Facts},
+    look::Looker,
+    refresh::{Refresher, ageing_time},
+    sync::Sync,
+};
+use crate::{
+    datapath::{Hook, Pins},
+    kernel::{
+        FdbEntry, Netns, Result, Rtnl,
+        watch::{Event, Watch},
+    },
+    topology::{Mac, Place, Topology},
+};
+
+/// A bridge namespace.
+pub struct Domain {
+    place: Place,
+    looker: Looker,
+    /// Events of the namespace itself.
+    here: Watch,
+    /// Events of the namespaces at the other ends of its veths.
+    beyond: Watch,
+    facts: Facts,
+    refresher: Refresher,
+    /// Stations that our own refresh pulled back from where they had moved to.
+    pulled_back: Vec<FdbEntry>,
+    look_needed: bool,
+    lost: bool,
+}
+
+impl Domain {
+    /// Opens the namespace of `place`.
+    ///
+    /// # Errors
+    /// It is not there, or no sockets can be had in it.
+    pub fn open(number: u16, place: &Place, topology: &Topology, pins: &Pins, hook: Hook) -> Result<Self> {
+        let netns = match place {
+            Place::Host => Netns::current()?,
+            Place::Namespace(name) => Netns::named(name)?,
+        };
+        Ok(Self {
+            place: place.clone(),
+            here: Watch::bridges(&netns)?,
+            beyond: Watch::everywhere(&netns)?,
+            looker: Looker {
+                domain: number,
+                rtnl: Rtnl::open(&netns)?,
+                ports: facts::ports_in(topology, place),
+                pins: pins.clone(),
+                hook,
+            },
+            facts: Facts::default(),
+            refresher: Refresher::default(),
+            pulled_back: Vec::new(),
+            look_needed: true,
+            lost: false,
+        })
+    }
+
+    /// What people call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.looker.rtnl.netns().to_string()
+    }
+
+    /// Whether the namespace has lost its name: then it is to be let go, or it would live on with us.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let Place::Namespace(name) = &self.place else { return false };
+        let held = self.looker.rtnl.netns().inode().ok();
+        Netns::named(name).and_then(|now| now.inode()).ok() != held
+    }
+
+    /// Waits until something has happened and takes it in. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// A socket fails.
+    pub async fn wait(&mut self) -> Result<()> {
+        tokio::select! {
+            events = self.here.next() => {
+                let events = events?;
+                self.note(&events);
+            }
+            events = self.beyond.next() => {
+                events?;
+                self.look_needed = true;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, events: &[Event]) {
+        for event in events {
+            self.lost |= *event == Event::Lost;
+            if let Event::Learned(after) = event
+                && let Some(&before) = self.facts.fdb.get(&(after.bridge, after.mac, after.vlan))
+            {
+                let pulled = self.refresher.pulled_back(self.looker.domain, before, *after, Instant::now());
+                self.pulled_back.extend(pulled);
+            }
+            self.look_needed |= self.facts.note(event);
+        }
+    }
+
+    /// Whether events were lost since the last [`Domain::look_anew`].
+    #[must_use]
+    pub fn has_lost_events(&self) -> bool {
+        self.lost
+    }
+
+    /// Forgets everything and looks. Events that arrive meanwhile are older than what is seen, or
+    /// tell it again: they are taken in before anybody acts on the facts.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn look_anew(&mut self) -> Result<()> {
+        loop {
+            self.lost = false;
+            self.look_needed = false;
+            self.beyond.drain()?;
+            self.looker.fdb(&mut self.facts).await?;
+            self.looker.links(&mut self.facts).await?;
+            self.looker.company(&mut self.facts).await?;
+            let events = self.here.drain()?;
+            self.note(&events);
+            if !self.lost {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks at links and what is attached to them, if an event asked for it. Returns whether it did.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn look_again(&mut self) -> Result<bool> {
+        for entry in std::mem::take(&mut self.pulled_back) {
+            if let Ok(mac) = Mac::unicast(entry.mac) {
+                info!("{mac} moved while it was refreshed: telling the bridge where it is");
+                // Where this fails the port is gone, and the bridge's own entry with it.
+                let _ = self.looker.rtnl.learn(entry.port, mac).await;
+            }
+        }
+        if !std::mem::take(&mut self.look_needed) {
+            return Ok(false);
+        }
+        self.looker.links(&mut self.facts).await?;
+        Ok(true)
+    }
+
+    /// Looks at what tells nothing by itself: programs, packet sockets, rules.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn poll(&mut self) -> Result<()> {
+        self.looker.links(&mut self.facts).await?;
+        self.looker.company(&mut self.facts).await
+    }
+
+    /// By counter of the pair: ifindex of the inner end, and frames that it received.
+    #[must_use]
+    pub fn inner_ends(&self) -> Vec<(u32, u32, u64)> {
+        let received = |port: &facts::LabPort| {
+            let inner = self.facts.inner.get(&self.facts.link(&port.port)?.ifindex)?;
+            Some((port.counter, inner.ifindex, inner.received.0))
+        };
+        self.looker.ports.iter().filter_map(received).collect()
+    }
+
+    /// Notes whether a pair loses redirected frames.
+    pub fn set_losing(&mut self, pair: u32, losing: bool) {
+        if losing {
+            self.facts.losing.insert(pair);
+        } else {
+            self.facts.losing.remove(&pair);
+        }
+    }
+
+    /// Adds what the maps should hold of this namespace.
+    pub fn add_to(&self, desired: &mut Desired) {
+        desired.add(self.looker.domain, &self.looker.ports, &self.facts);
+    }
+
+    /// Keeps the bridge's entries young for stations that the fast path saw.
+    ///
+    /// # Errors
+    /// A watch fails. A refresh that the kernel refuses is left to age: the port is gone.
+    pub async fn refresh(&mut self, sync: &Sync) -> Result<()> {
+        // A station that has moved must not be pulled back: take in what is already known.
+        let events = self.here.drain()?;
+        self.note(&events);
+        let now = Instant::now();
+        let domain = self.looker.domain;
+        self.refresher.keep(|key| sync.current().sources.contains_key(key));
+        for entry in self.facts.fdb.values().filter(|entry| entry.trusted && entry.ages) {
+            let key = SourceKey { ifindex: entry.port, mac: entry.mac, domain };
+            let Ok(source) = sync.maps().sources.get(&key, 0) else { continue };
+            let ageing = ageing_time(&self.facts, entry.bridge);
+            if let Ok(mac) = Mac::unicast(entry.mac)
+                && self.refresher.is_due(&key, source.seen_ns, ageing, now)
+            {
+                self.refresher.note(key, source.seen_ns, now);
+                let _ = self.looker.rtnl.learn(entry.port, mac).await;
+            }
+        }
+        Ok(())
+    }
+}

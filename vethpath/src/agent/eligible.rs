@@ -1,0 +1,187 @@
+//! Whether a port takes part in the fast path. Fails closed: what is unknown is a reason not to.
+
+use netlink_packet_route::link::{BridgePortState, BridgeStpState, InfoBridge};
+use thiserror::Error;
+
+use super::facts::{Facts, LabPort};
+use crate::kernel::{LinkFacts, PortAttribute};
+
+/// Why a port is not armed.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NotArmed {
+    /// The topology says so.
+    #[error("datapath is \"bridge\"")]
+    NotWanted,
+    /// It was removed.
+    #[error("the port does not exist")]
+    NoPort,
+    /// Its inner end was removed, or its namespace was.
+    #[error("the inner end does not exist")]
+    NoInnerEnd,
+    /// Somebody took our program off.
+    #[error("the program is not attached")]
+    NotAttached,
+    /// The port, its inner end or its bridge is down.
+    #[error("{0} is down")]
+    Down(&'static str),
+    /// It was moved to another bridge, or off any.
+    #[error("the port is not on its bridge")]
+    OffBridge,
+    /// Spanning tree, or somebody by hand.
+    #[error("the port is {0}")]
+    NotForwarding(String),
+    /// A port flag that the fast path does not honour.
+    #[error("port flag {0}")]
+    PortFlag(&'static str),
+    /// Kernel and vethpath are of different age.
+    #[error("unknown {of} attribute {number}")]
+    Unknown {
+        /// "port" or "bridge".
+        of: &'static str,
+        /// The netlink attribute's number.
+        number: u16,
+    },
+    /// A bridge option that the fast path does not honour.
+    #[error("bridge option {0}")]
+    BridgeOption(&'static str),
+    /// A capture on the bridge, or `promisc on`.
+    #[error("the bridge is promiscuous")]
+    Promiscuous,
+    /// Shaping or the like.
+    #[error("qdisc {0} on the port")]
+    Qdisc(String),
+    /// A tc or tcx program that is not ours.
+    #[error("a foreign tc program on the port")]
+    ForeignProgram,
+    /// tcpdump or the like.
+    #[error("a packet socket on the port")]
+    PacketSocket,
+    /// Netfilter.
+    #[error("{0}")]
+    Rule(String),
+    /// Frames were redirected and did not come out.
+    #[error("redirected frames do not arrive")]
+    Losing,
+}
+
+impl NotArmed {
+    /// Whether it is likely to pass by itself within moments of `up`.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Down(_) | Self::NotForwarding(_) | Self::NoInnerEnd)
+    }
+}
+
+/// An eligible port, with what the maps need of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Eligible<'a> {
+    /// The port.
+    pub port: &'a LinkFacts,
+    /// Its inner end.
+    pub inner: &'a LinkFacts,
+    /// Its bridge.
+    pub bridge: u32,
+    /// Isolated from other isolated ports.
+    pub isolated: bool,
+}
+
+/// The port as the fast path may use it, or why it may not.
+pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>, NotArmed> {
+    if !lab_port.wanted {
+        return Err(NotArmed::NotWanted);
+    }
+    let port = facts.link(&lab_port.port).ok_or(NotArmed::NoPort)?;
+    let inner = facts.inner.get(&port.ifindex).ok_or(NotArmed::NoInnerEnd)?;
+    let bridge = facts.link(&lab_port.bridge).filter(|bridge| port.controller == Some(bridge.ifindex));
+    let bridge = bridge.ok_or(NotArmed::OffBridge)?;
+    if !facts.attached.contains(&port.name) {
+        return Err(NotArmed::NotAttached);
+    }
+    for (link, what) in [(port, "the port"), (inner, "the inner end"), (bridge, "the bridge")] {
+        if !link.up {
+            return Err(NotArmed::Down(what));
+        }
+    }
+    bridge_allows(bridge)?;
+    let isolated = port_allows(port)?;
+    company_allows(port, facts)?;
+    if facts.losing.contains(&lab_port.counter) {
+        return Err(NotArmed::Losing);
+    }
+    Ok(Eligible { port, inner, bridge: bridge.ifindex, isolated })
+}
+
+/// Mirrors what `br_handle_frame_finish` and `br_forward` ask of a bridge for known unicast.
+fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
+    let attributes = bridge.bridge.as_ref().ok_or(NotArmed::BridgeOption("that could not be read"))?;
+    if bridge.promiscuity != 0 {
+        return Err(NotArmed::Promiscuous);
+    }
+    for attribute in attributes {
+        match attribute {
+            InfoBridge::VlanFiltering(true) => return Err(NotArmed::BridgeOption("vlan_filtering")),
+            // Zero: the bridge forgets everything at once and floods.
+            InfoBridge::AgeingTime(0) => return Err(NotArmed::BridgeOption("ageing_time 0")),
+            InfoBridge::StpState(BridgeStpState::Other(_)) => {
+                return Err(NotArmed::BridgeOption("stp_state"));
+            }
+            InfoBridge::Other(nla) => {
+                return Err(NotArmed::Unknown { of: "bridge", number: netlink_packet_core::Nla::kind(nla) });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Mirrors `br_handle_frame`, `should_deliver` and the flags of `linux/if_bridge.h`. Returns whether
+/// the port is isolated.
+fn port_allows(port: &LinkFacts) -> Result<bool, NotArmed> {
+    use PortAttribute as P;
+    let attributes = port.port.as_ref().ok_or(NotArmed::PortFlag("that could not be read"))?;
+    let mut forwarding = false;
+    let mut isolated = false;
+    for attribute in attributes {
+        match attribute {
+            P::State(BridgePortState::Forwarding) => forwarding = true,
+            P::State(state) => return Err(NotArmed::NotForwarding(format!("{state:?}").to_lowercase())),
+            P::Isolated(on) => isolated = *on,
+            P::Learning(false) => return Err(NotArmed::PortFlag("learning off")),
+            P::HairpinMode(true) => return Err(NotArmed::PortFlag("hairpin")),
+            P::Locked(true) => return Err(NotArmed::PortFlag("locked")),
+            P::Mab(true) => return Err(NotArmed::PortFlag("mab")),
+            P::ProxyARP(true) | P::ProxyARPWifi(true) => return Err(NotArmed::PortFlag("proxy_arp")),
+            P::NeighSupress(true) | P::NeighVlanSuppress(true) => {
+                return Err(NotArmed::PortFlag("neigh_suppress"));
+            }
+            P::NeighForwardGrat(true) => return Err(NotArmed::PortFlag("neigh_forward_grat")),
+            P::VlanTunnel(true) => return Err(NotArmed::PortFlag("vlan_tunnel")),
+            P::MulticastToUnicast(true) => return Err(NotArmed::PortFlag("mcast_to_unicast")),
+            P::BackupPort(1..) => return Err(NotArmed::PortFlag("backup_port")),
+            P::BackupNextHopId(1..) => return Err(NotArmed::PortFlag("backup_nhid")),
+            P::MrpRingOpen(true) | P::MrpInOpen(true) => return Err(NotArmed::PortFlag("mrp")),
+            P::Other(nla) => {
+                return Err(NotArmed::Unknown { of: "port", number: netlink_packet_core::Nla::kind(nla) });
+            }
+            _ => {}
+        }
+    }
+    if forwarding { Ok(isolated) } else { Err(NotArmed::NotForwarding("in an unknown state".to_owned())) }
+}
+
+/// Who else wants the port's frames.
+fn company_allows(port: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
+    if let Some(kind) = facts.qdiscs.get(&port.ifindex) {
+        return Err(NotArmed::Qdisc(kind.clone()));
+    }
+    if facts.foreign.contains(&port.name) {
+        return Err(NotArmed::ForeignProgram);
+    }
+    if facts.taps.contains(&port.ifindex) || facts.taps.contains(&0) {
+        return Err(NotArmed::PacketSocket);
+    }
+    match &facts.rule {
+        Some(rule) => Err(NotArmed::Rule(rule.clone())),
+        None => Ok(()),
+    }
+}

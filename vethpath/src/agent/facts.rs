@@ -1,0 +1,102 @@
+//! What the agent knows of one bridge namespace. Plain data: no I/O.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::{
+    kernel::{FdbEntry, LinkFacts, watch::Event},
+    topology::{IfName, Pair, Place, Topology},
+};
+
+/// A port that the lab has in a bridge namespace.
+#[derive(Clone, Debug)]
+pub struct LabPort {
+    /// Index of the pair in the counter map.
+    pub counter: u32,
+    /// The port's device name.
+    pub port: IfName,
+    /// The bridge it should be on.
+    pub bridge: IfName,
+    /// The bridge's segment: until trunks join bridges, each is one.
+    pub segment: u32,
+    /// Whether the file wants programs on it.
+    pub wanted: bool,
+}
+
+/// The pairs of a topology with the counter that each has. Counter 0 is nobody's.
+pub fn counted_pairs(topology: &Topology) -> impl Iterator<Item = (u32, &Pair)> {
+    (1..).zip(&topology.pairs)
+}
+
+/// The ports of the lab in one place.
+#[must_use]
+pub fn ports_in(topology: &Topology, place: &Place) -> Vec<LabPort> {
+    let segment = |pair: &Pair| {
+        (1..).zip(&topology.bridges).find(|(_, b)| b.place == pair.place && b.name == pair.bridge)
+    };
+    let port = |(counter, pair): (u32, &Pair)| LabPort {
+        counter,
+        port: pair.port.clone(),
+        bridge: pair.bridge.clone(),
+        segment: segment(pair).map_or(0, |(number, _)| number),
+        wanted: pair.datapath == crate::topology::Datapath::Tc,
+    };
+    counted_pairs(topology).filter(|(_, pair)| &pair.place == place).map(port).collect()
+}
+
+/// Everything known of one bridge namespace.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// Its links, by ifindex.
+    pub links: BTreeMap<u32, LinkFacts>,
+    /// The inner ends, by the ifindex of their ports.
+    pub inner: BTreeMap<u32, LinkFacts>,
+    /// FDB entries, by bridge, address and VLAN.
+    pub fdb: HashMap<(u32, [u8; 6], u16), FdbEntry>,
+    /// Names of ports that run our program.
+    pub attached: BTreeSet<String>,
+    /// Names of ports on which somebody else's programs or filters are.
+    pub foreign: BTreeSet<String>,
+    /// Qdiscs other than the default on links, by ifindex.
+    pub qdiscs: BTreeMap<u32, String>,
+    /// Packet sockets that see all traffic of these links; 0 is every link.
+    pub taps: BTreeSet<u32>,
+    /// A rule in the namespace that may touch bridged frames.
+    pub rule: Option<String>,
+    /// Counters of pairs whose redirected frames do not arrive.
+    pub losing: BTreeSet<u32>,
+}
+
+impl Facts {
+    /// The link of this name.
+    #[must_use]
+    pub fn link(&self, name: &IfName) -> Option<&LinkFacts> {
+        self.links.values().find(|link| link.name == name.as_str())
+    }
+
+    /// Whether a port's inner end is in the port's own namespace.
+    #[must_use]
+    pub fn shares_namespace(port: &LinkFacts) -> bool {
+        port.peer_netns.is_none()
+    }
+
+    /// Takes in an event. Returns whether links must be looked at again.
+    pub fn note(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Learned(entry) => {
+                self.fdb.insert((entry.bridge, entry.mac, entry.vlan), *entry);
+                false
+            }
+            Event::Forgot(entry) => {
+                self.fdb.remove(&(entry.bridge, entry.mac, entry.vlan));
+                false
+            }
+            Event::Gone { ifindex } => {
+                self.links.remove(ifindex);
+                self.inner.remove(ifindex);
+                self.fdb.retain(|_, entry| entry.port != *ifindex && entry.bridge != *ifindex);
+                true
+            }
+            Event::Changed | Event::Lost => true,
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Looking at a bridge namespace: everything the kernel does not tell by itself, or at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::facts::{Facts, LabPort};
+use crate::{
+    datapath::{self, Hook, Pins},
+    kernel::{Result, Rtnl},
+    topology::IfName,
+};
+
+/// The default of virtual devices: no queueing.
+const NO_QUEUE: &str = "noqueue";
+
+/// What is needed to look.
+pub struct Looker {
+    /// Number of the bridge namespace in the map keys.
+    pub domain: u16,
+    /// Requests to the kernel about it.
+    pub rtnl: Rtnl,
+    /// The lab's ports in it.
+    pub ports: Vec<LabPort>,
+    /// The lab's pins.
+    pub pins: Pins,
+    /// How programs are attached.
+    pub hook: Hook,
+}
+
+impl Looker {
+    /// Reads links, the inner ends behind the lab's ports, and what is attached to the ports.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn links(&self, facts: &mut Facts) -> Result<()> {
+        facts.links = self.rtnl.links().await?.into_iter().map(|link| (link.ifindex, link)).collect();
+        let mut inner = BTreeMap::new();
+        for lab_port in &self.ports {
+            let Some(port) = facts.link(&lab_port.port) else { continue };
+            if let Some(link) = self.rtnl.peer_of(port).await? {
+                inner.insert(port.ifindex, link);
+            }
+        }
+        facts.inner = inner;
+        self.attachments(facts).await
+    }
+
+    /// Reads the FDB.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn fdb(&self, facts: &mut Facts) -> Result<()> {
+        let entries = self.rtnl.fdb().await?;
+        facts.fdb = entries.into_iter().map(|entry| ((entry.bridge, entry.mac, entry.vlan), entry)).collect();
+        Ok(())
+    }
+
+    /// Reads who else wants the ports' frames: packet sockets, and rules.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn company(&self, _facts: &mut Facts) -> Result<()> {
+        Ok(())
+    }
+
+    async fn attachments(&self, facts: &mut Facts) -> Result<()> {
+        let clsact = self.qdiscs(facts).await?;
+        let present = |port: &&LabPort| facts.link(&port.port).is_some();
+        let names: Vec<&IfName> = self.ports.iter().filter(present).map(|port| &port.port).collect();
+        let of = |found: datapath::Result<Vec<IfName>>| -> BTreeSet<String> {
+            found.unwrap_or_default().iter().map(ToString::to_string).collect()
+        };
+        let domain = u32::from(self.domain);
+        let netns = self.rtnl.netns();
+        let foreign = datapath::foreign_programs(netns, &self.pins, domain, &names);
+        // What cannot be asked is not known to be ours alone.
+        let mut foreign = match foreign {
+            Ok(names) => names.iter().map(ToString::to_string).collect(),
+            Err(_) => names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(),
+        };
+        let mut attached = BTreeSet::new();
+        match self.hook {
+            Hook::Tcx => {
+                attached = of(datapath::attached(netns, &self.pins, domain, &names));
+                foreign.extend(names.iter().filter(|name| on(facts, &clsact, name)).map(ToString::to_string));
+            }
+            Hook::Clsact => {
+                for name in names.iter().filter(|name| on(facts, &clsact, name)) {
+                    let Some(link) = facts.link(name) else { continue };
+                    match self.rtnl.clsact_filters(link.ifindex).await? {
+                        (1, 0) => attached.insert(name.to_string()),
+                        (0, 0) => false,
+                        _ => foreign.insert(name.to_string()),
+                    };
+                }
+            }
+        }
+        (facts.attached, facts.foreign) = (attached, foreign);
+        Ok(())
+    }
+
+    /// Notes qdiscs that queue, and returns the links with a `clsact` or `ingress` one.
+    async fn qdiscs(&self, facts: &mut Facts) -> Result<BTreeSet<u32>> {
+        let mut hooks = BTreeSet::new();
+        facts.qdiscs.clear();
+        for qdisc in self.rtnl.qdiscs().await? {
+            match qdisc.kind.as_str() {
+                NO_QUEUE => {}
+                "clsact" | "ingress" => {
+                    hooks.insert(qdisc.ifindex);
+                }
+                _ => {
+                    facts.qdiscs.insert(qdisc.ifindex, qdisc.kind);
+                }
+            }
+        }
+        Ok(hooks)
+    }
+}
+
+fn on(facts: &Facts, ifindexes: &BTreeSet<u32>, name: &IfName) -> bool {
+    facts.link(name).is_some_and(|link| ifindexes.contains(&link.ifindex))
+}

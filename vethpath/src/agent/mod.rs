@@ -1,0 +1,19 @@
+//! The per-lab process that keeps stations and eligibility true, and holds the lease.
+//!
+//! Data flow: kernel events and looks ([`facts`]) -> what the maps should hold ([`desired`], pure)
+//! -> the maps ([`sync`]). The lease ([`run`]) ends it all when this process does.
+
+mod desired;
+mod domain;
+mod eligible;
+mod facts;
+mod look;
+mod losses;
+mod refresh;
+mod run;
+mod socket;
+pub mod status;
+mod sync;
+
+pub use eligible::NotArmed;
+pub use run::{Error, LEASE, run};

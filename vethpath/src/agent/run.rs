@@ -1,0 +1,240 @@
+//! The agent's life: look, follow, renew the lease each second, answer, end.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use futures_util::future::select_all;
+use log::{info, warn};
+use nix::time::{ClockId, clock_gettime};
+use thiserror::Error;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    NotArmed, desired::Desired, domain::Domain, facts, losses::Losses, socket, status::Status, sync::Sync,
+};
+use crate::{
+    datapath::{self, CounterMap, Maps, Pins},
+    kernel,
+    state::{self, AgentLock, Directory, Record},
+    topology::Topology,
+};
+
+/// How long the programs may go on without a word from the agent.
+pub const LEASE: Duration = Duration::from_secs(3);
+
+/// How often the lease is renewed, and everything looked at that tells nothing by itself.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Why an agent ends in failure. The lease then runs out, and the bridge goes on.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The lab has an agent.
+    #[error("the lab has an agent already")]
+    Another,
+    /// The lab is not up.
+    #[error("the lab is not up")]
+    NoLab,
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A program or map was refused.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// The state folder was refused.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The socket, a signal or a clock was refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Runs the agent of a lab until it is told to end (SIGTERM, SIGINT) or fails.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(directory: &Directory) -> Result<(), Error> {
+    let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
+    let _lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
+    let pins = Pins::of(&topology.lab);
+    let mut domains = Vec::new();
+    for (number, place) in (0..).zip(topology.domains()) {
+        domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
+    }
+    let mut agent = Agent {
+        domains,
+        counters: CounterMap::open(&pins)?,
+        sync: Sync::take_over(Maps::open(&pins)?)?,
+        losses: Losses::default(),
+        topology,
+        settled: false,
+    };
+    let listener = socket::listen(&directory.socket())?;
+    info!("agent of lab {} is up", agent.topology.lab);
+    let ended = agent.live(&listener).await;
+    agent.sync.lease(0)?;
+    info!("agent ends");
+    ended
+}
+
+struct Agent {
+    topology: Topology,
+    domains: Vec<Domain>,
+    sync: Sync,
+    counters: CounterMap,
+    losses: Losses,
+    settled: bool,
+}
+
+impl Agent {
+    async fn live(&mut self, listener: &UnixListener) -> Result<(), Error> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.look_anew().await?;
+        loop {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+                _ = tick.tick() => self.tick().await?,
+                domain = something_happens(&mut self.domains) => {
+                    let number = domain?;
+                    self.follow(number).await?;
+                }
+                client = listener.accept() => {
+                    let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
+                    match client {
+                        Ok((stream, _)) => drop(tokio::spawn(socket::answer(stream, status))),
+                        Err(error) => warn!("cannot take a client: {error}"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at everything, as if nothing were known. Entries are void until it is done.
+    async fn look_anew(&mut self) -> Result<(), Error> {
+        self.sync.void()?;
+        for domain in &mut self.domains {
+            domain.look_anew().await?;
+        }
+        self.bring_maps()?;
+        self.settled = true;
+        Ok(self.renew_lease()?)
+    }
+
+    /// Takes in what has happened in one bridge namespace.
+    async fn follow(&mut self, number: usize) -> Result<(), Error> {
+        let Some(domain) = self.domains.get_mut(number) else { return Ok(()) };
+        if domain.has_lost_events() {
+            warn!("events of namespace {} were lost: looking at everything anew", domain.name());
+            return self.look_anew().await;
+        }
+        // What is already known to be gone or moved leaves the maps before anything else is asked.
+        self.bring_maps()?;
+        if let Some(domain) = self.domains.get_mut(number)
+            && domain.look_again().await?
+        {
+            self.bring_maps()?;
+        }
+        Ok(())
+    }
+
+    /// Once a second.
+    async fn tick(&mut self) -> Result<(), Error> {
+        self.renew_lease()?;
+        self.domains.retain(|domain| {
+            let gone = domain.is_gone();
+            if gone {
+                warn!("namespace {} is gone", domain.name());
+            }
+            !gone
+        });
+        // Read before the inner ends' own counters, so that what is under way is no loss.
+        let redirected = self.redirected()?;
+        for domain in &mut self.domains {
+            domain.poll().await?;
+        }
+        self.check_losses(&redirected);
+        self.bring_maps()?;
+        for domain in &mut self.domains {
+            domain.refresh(&self.sync).await?;
+        }
+        Ok(())
+    }
+
+    fn renew_lease(&mut self) -> Result<(), Error> {
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(io::Error::from)?);
+        let until = u64::try_from((now + LEASE).as_nanos()).unwrap_or(u64::MAX);
+        Ok(self.sync.lease(until)?)
+    }
+
+    /// By counter: frames that the fast path has delivered.
+    fn redirected(&self) -> Result<BTreeMap<u32, u64>, Error> {
+        let count = |(pair, _)| Ok((pair, self.counters.of(pair)?.fast_rx.frames));
+        facts::counted_pairs(&self.topology).map(count).collect()
+    }
+
+    fn check_losses(&mut self, redirected: &BTreeMap<u32, u64>) {
+        for domain in &mut self.domains {
+            for (pair, inner, received) in domain.inner_ends() {
+                let redirected = redirected.get(&pair).copied().unwrap_or_default();
+                domain.set_losing(pair, self.losses.note(pair, inner, redirected, received));
+            }
+        }
+    }
+
+    fn bring_maps(&mut self) -> Result<(), Error> {
+        let mut desired = Desired::default();
+        for domain in &self.domains {
+            domain.add_to(&mut desired);
+        }
+        self.report(&desired);
+        Ok(self.sync.bring_to(desired)?)
+    }
+
+    /// One line in the log for each port whose state changed.
+    fn report(&self, desired: &Desired) {
+        let before = &self.sync.current().states;
+        for (counter, pair) in facts::counted_pairs(&self.topology) {
+            let state = desired.states.get(&counter);
+            if before.get(&counter) != state {
+                match state {
+                    Some(None) => info!("{} ({}): armed", pair.name(), pair.port),
+                    Some(Some(reason)) => info!("{} ({}): not armed: {reason}", pair.name(), pair.port),
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let current = self.sync.current();
+        let state = |counter: u32| current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort));
+        let pairs = || facts::counted_pairs(&self.topology);
+        Status {
+            pid: std::process::id(),
+            lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
+            generation: self.sync.generation(),
+            stations: current.stations.len(),
+            settled: self.settled,
+            steady: !pairs().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
+            ports: pairs()
+                .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
+                .collect(),
+        }
+    }
+}
+
+/// Waits until something has happened in a bridge namespace, takes it in, and tells which.
+async fn something_happens(domains: &mut [Domain]) -> Result<usize, kernel::Error> {
+    if domains.is_empty() {
+        return std::future::pending().await;
+    }
+    let (result, number, _) = select_all(domains.iter_mut().map(|domain| Box::pin(domain.wait()))).await;
+    result.map(|()| number)
+}

@@ -1,0 +1,172 @@
+//! Attaching the port program to ports, and seeing who else is there.
+
+use std::{fs, io};
+
+use aya::programs::{
+    LinkOrder, SchedClassifier, TcAttachType,
+    links::FdLink,
+    tc::{NlOptions, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
+};
+use serde::{Deserialize, Serialize};
+use vethpath_common::names;
+
+use super::{Pins, Result, error::Context};
+use crate::{kernel::Netns, topology::IfName};
+
+/// Which hook of the kernel runs the port program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Hook {
+    /// tcx (Linux 6.6 and later): a link that is pinned and outlives us.
+    Tcx,
+    /// A filter of a `clsact` qdisc.
+    Clsact,
+}
+
+impl Hook {
+    /// The best that this kernel has, found by asking it (not by its version).
+    #[must_use]
+    pub fn best() -> Self {
+        if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() { Self::Tcx } else { Self::Clsact }
+    }
+}
+
+/// Priority and handle of our filter under clsact: by them it is found again.
+const CLSACT: NlOptions = NlOptions { priority: 0x7670, handle: TcHandle::new(0, 1), classid: None };
+
+/// Attaches the pinned program of `domain` at the ingress of `ports` in `netns`, after whatever is
+/// there. Ports that have it already are left alone. Returns the ports that were news.
+///
+/// # Errors
+/// The program is not pinned, or the kernel refuses a port; those before it stay attached.
+pub fn attach(netns: &Netns, pins: &Pins, domain: u32, hook: Hook, ports: &[&IfName]) -> Result<Vec<IfName>> {
+    if ports.is_empty() {
+        return Ok(Vec::new());
+    }
+    netns.run(|| {
+        let mut program =
+            SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
+        let ours = program.info().doing("look at", "the port program")?.id();
+        let mut news = Vec::new();
+        for &port in ports {
+            let attached = match hook {
+                Hook::Tcx => attach_tcx(&mut program, ours, pins, port)?,
+                Hook::Clsact => attach_clsact(&mut program, port)?,
+            };
+            if attached {
+                news.push(port.clone());
+            }
+        }
+        Ok(news)
+    })?
+}
+
+fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &IfName) -> Result<bool> {
+    if programs(port, TcAttachType::Ingress)?.contains(&ours) && pins.link(port).exists() {
+        return Ok(false);
+    }
+    // A pin that is there belongs to a port of this name that is gone.
+    let _ = fs::remove_file(pins.link(port));
+    let options = TcAttachOptions::TcxOrder(LinkOrder::last());
+    let link = program
+        .attach_with_options(port.as_str(), TcAttachType::Ingress, options)
+        .doing("attach to", port)?;
+    let link = program.take_link(link).doing("keep link of", port)?;
+    let link: FdLink = link.try_into().doing("keep link of", port)?;
+    link.pin(pins.link(port)).doing("pin link of", port)?;
+    Ok(true)
+}
+
+fn attach_clsact(program: &mut SchedClassifier, port: &IfName) -> Result<bool> {
+    // Fails where the qdisc is there, which is fine; otherwise attaching says what is wrong.
+    let _ = qdisc_add_clsact(port.as_str());
+    match program.attach_with_options(port.as_str(), TcAttachType::Ingress, TcAttachOptions::Netlink(CLSACT))
+    {
+        // The link would detach on drop; the filter is to stay until the port goes or `detach` is called.
+        Ok(link) => {
+            std::mem::forget(program.take_link(link).doing("keep filter of", port)?);
+            Ok(true)
+        }
+        Err(error) if is_present(&error) => Ok(false),
+        Err(error) => Err(error).doing("attach to", port),
+    }
+}
+
+/// Whether the kernel said `EEXIST`, somewhere in the chain of causes.
+fn is_present(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(nix::libc::EEXIST) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+/// Takes our program off `ports`, which become plain bridge ports. Loaded program and maps stay.
+///
+/// # Errors
+/// A link's pin, or a filter, cannot be removed.
+pub fn detach(netns: &Netns, pins: &Pins, hook: Hook, ports: &[&IfName]) -> Result<()> {
+    let detach_one = |port: &IfName| match hook {
+        Hook::Tcx => fs::remove_file(pins.link(port)),
+        Hook::Clsact => qdisc_detach_program(port.as_str(), TcAttachType::Ingress, names::PORT_INGRESS)
+            .map_err(|e| match e {
+                TcError::IoError(error) => error,
+                other => io::Error::other(other),
+            }),
+    };
+    netns.run(|| {
+        for port in ports {
+            match detach_one(port) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).doing("detach from", port);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    })?
+}
+
+/// The names among `ports` that run tcx programs other than ours, at either hook. Empty where the
+/// kernel has no tcx.
+///
+/// # Errors
+/// The program is not pinned. A port that cannot be asked counts as one with foreign programs.
+pub fn foreign_programs(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Vec<IfName>> {
+    netns.run(|| {
+        let program =
+            SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
+        let ours = program.info().doing("look at", "the port program")?.id();
+        let foreign = |port: &IfName| {
+            let at = |hook| programs(port, hook).unwrap_or_default();
+            at(TcAttachType::Ingress).iter().any(|&id| id != ours) || !at(TcAttachType::Egress).is_empty()
+        };
+        Ok(ports.iter().filter(|port| foreign(port)).map(|&port| port.clone()).collect())
+    })?
+}
+
+/// The names among `ports` at whose ingress our program is.
+///
+/// # Errors
+/// The program is not pinned.
+pub fn attached(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Vec<IfName>> {
+    netns.run(|| {
+        let program =
+            SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
+        let ours = program.info().doing("look at", "the port program")?.id();
+        let runs = |port: &IfName| programs(port, TcAttachType::Ingress).is_ok_and(|ids| ids.contains(&ours));
+        Ok(ports.iter().filter(|port| runs(port)).map(|&port| port.clone()).collect())
+    })?
+}
+
+/// Ids of tcx programs at one hook of a device, in order. Empty where the kernel has no tcx.
+fn programs(port: &IfName, hook: TcAttachType) -> Result<Vec<u32>> {
+    match SchedClassifier::query_tcx(port.as_str(), hook) {
+        Ok((_, infos)) => Ok(infos.iter().map(aya::programs::ProgramInfo::id).collect()),
+        Err(_) if Hook::best() == Hook::Clsact => Ok(Vec::new()),
+        Err(error) => Err(error).doing("list programs of", port),
+    }
+}

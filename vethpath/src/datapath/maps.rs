@@ -1,0 +1,85 @@
+//! Typed handles to a lab's pinned maps.
+
+use std::path::Path;
+
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use vethpath_common::{
+    Config, PairCounters, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
+};
+
+use super::{Pins, Result, error::Context};
+
+/// The maps that user space writes.
+pub struct Maps {
+    config: Array<MapData, Config>,
+    /// Ports, for counting.
+    pub ports: HashMap<MapData, PortKey, PortRecord>,
+    /// Stations as senders.
+    pub sources: HashMap<MapData, SourceKey, Source>,
+    /// Stations as receivers.
+    pub stations: HashMap<MapData, StationKey, Station>,
+}
+
+impl Maps {
+    /// Opens the pinned maps.
+    ///
+    /// # Errors
+    /// One is missing or of another shape.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Self {
+            config: Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?))
+                .doing("open map", names::CONFIG)?,
+            ports: hash(pins, names::PORTS)?,
+            sources: hash(pins, names::SOURCES)?,
+            stations: hash(pins, names::STATIONS)?,
+        })
+    }
+
+    /// Generation and lease as the programs see them now.
+    ///
+    /// # Errors
+    /// The kernel refuses the read.
+    pub fn config(&self) -> Result<Config> {
+        self.config.get(&0, 0).doing("read map", names::CONFIG)
+    }
+
+    /// Sets generation and lease in one write. Programs read the fields one by one, so that a program
+    /// may see the new lease with the old generation for a moment; lower the lease first when that matters.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn set_config(&mut self, config: Config) -> Result<()> {
+        self.config.set(0, config, 0).doing("write map", names::CONFIG)
+    }
+}
+
+/// The counters that the programs write.
+pub struct CounterMap(PerCpuArray<MapData, PairCounters>);
+
+impl CounterMap {
+    /// Opens the pinned map.
+    ///
+    /// # Errors
+    /// It is missing or of another shape.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        let map = Map::PerCpuArray(data(&pins.map(names::COUNTERS))?);
+        Ok(Self(PerCpuArray::try_from(map).doing("open map", names::COUNTERS)?))
+    }
+
+    /// A pair's counters, summed over CPUs.
+    ///
+    /// # Errors
+    /// No such pair, or the kernel refuses the read.
+    pub fn of(&self, pair: u32) -> Result<PairCounters> {
+        let per_cpu = self.0.get(&pair, 0).doing("read map", names::COUNTERS)?;
+        Ok(per_cpu.iter().fold(PairCounters::default(), |sum, one| sum.plus(one)))
+    }
+}
+
+fn data(path: &Path) -> Result<MapData> {
+    MapData::from_pin(path).doing("open", path.display())
+}
+
+fn hash<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
+    HashMap::try_from(Map::HashMap(data(&pins.map(name))?)).doing("open map", name)
+}

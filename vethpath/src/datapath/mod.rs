@@ -1,0 +1,15 @@
+//! The programs and maps of a lab: loading, attaching, pinning, reading.
+
+mod attach;
+mod error;
+mod load;
+mod maps;
+mod object;
+mod pins;
+
+pub use attach::{Hook, attach, attached, detach, foreign_programs};
+pub use error::{Error, Result};
+pub use load::{Sizes, load};
+pub use maps::{CounterMap, Maps};
+pub use object::OBJECT;
+pub use pins::Pins;

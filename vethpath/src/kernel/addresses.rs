@@ -1,0 +1,51 @@
+//! Addresses of interfaces.
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags};
+
+use super::{Result, Rtnl, error::Context};
+
+impl Rtnl {
+    /// Adds an address. IPv6 ones are usable at once: no duplicate address detection
+    /// (`IFA_F_NODAD`), since the lab knows its addresses. One that is there already is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn add_address(&self, ifindex: u32, address: IpNet) -> Result<()> {
+        let mut request = self.handle.address().add(ifindex, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        match request.execute().await.doing("add address", address) {
+            Err(error) if error.is_present() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// All addresses in the namespace, with the ifindex each is on.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
+        let messages: Vec<_> = self
+            .handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .doing("list addresses of", self.netns())?;
+        let parse = |message: netlink_packet_route::address::AddressMessage| {
+            let of = |wanted: fn(&AddressAttribute) -> Option<std::net::IpAddr>| {
+                message.attributes.iter().find_map(wanted)
+            };
+            // IFA_LOCAL is the interface's own; on point-to-point links IFA_ADDRESS is the peer's.
+            let local = of(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
+            let address = of(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+            let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
+            Some((message.header.index, net))
+        };
+        Ok(messages.into_iter().filter_map(parse).collect())
+    }
+}

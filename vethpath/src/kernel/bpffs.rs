@@ -1,0 +1,87 @@
+//! The BPF file system, where programs, links and maps are pinned.
+
+use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+
+use super::{Error, Result, error::Context};
+
+/// Where it is mounted.
+pub const MOUNT_POINT: &str = "/sys/fs/bpf";
+
+/// The folder of all labs' pins.
+pub const DIRECTORY: &str = "/sys/fs/bpf/vethpath";
+
+/// What `/proc/mounts` shows as the device when we mounted it.
+const OUR_DEVICE: &str = "vethpath";
+
+/// Whether bpffs is mounted.
+#[must_use]
+pub fn is_mounted() -> bool {
+    statfs(MOUNT_POINT).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Mounts bpffs where it is not.
+///
+/// # Errors
+/// The mount point is not there (no sysfs), or the mount is refused.
+pub fn prepare() -> Result<()> {
+    if is_mounted() {
+        return Ok(());
+    }
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some(OUR_DEVICE), MOUNT_POINT, Some("bpf"), flags, Some("mode=0700"))
+        .doing("mount bpffs at", MOUNT_POINT)
+}
+
+/// Makes a lab's folder of pins, for root alone.
+///
+/// # Errors
+/// bpffs refuses.
+pub fn make_directory(lab: &Path) -> Result<()> {
+    fs::create_dir_all(lab).doing("make", lab.display())?;
+    fs::set_permissions(lab, fs::Permissions::from_mode(0o700)).doing("protect", lab.display())
+}
+
+/// Removes a lab's folder of pins; the programs, links and maps go with their last user.
+///
+/// # Errors
+/// A pin cannot be removed. A folder that is not there is no error.
+pub fn remove_directory(lab: &Path) -> Result<()> {
+    match fs::remove_dir_all(lab) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::new("remove", lab.display().to_string(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Undoes [`prepare`] when no lab is left: removes our folder, and the mount if it was ours and
+/// nobody else has pinned anything there.
+///
+/// # Errors
+/// The mount is ours and empty and cannot be taken away.
+pub fn retire() -> Result<()> {
+    if !is_mounted() {
+        return Ok(());
+    }
+    // Fails while another lab has pins there: then all stays.
+    if fs::remove_dir(DIRECTORY).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    let empty = fs::read_dir(MOUNT_POINT).is_ok_and(|mut entries| entries.next().is_none());
+    if empty && is_ours()? {
+        umount2(MOUNT_POINT, MntFlags::empty()).doing("unmount", MOUNT_POINT)?;
+    }
+    Ok(())
+}
+
+/// Whether the last mount at the mount point carries our mark.
+fn is_ours() -> Result<bool> {
+    let mounts = fs::read_to_string("/proc/thread-self/mounts").doing("read", "/proc/thread-self/mounts")?;
+    let mut at_point = mounts.lines().filter(|line| line.split(' ').nth(1) == Some(MOUNT_POINT));
+    Ok(at_point.next_back().is_some_and(|line| line.split(' ').next() == Some(OUR_DEVICE)))
+}

@@ -1,0 +1,105 @@
+//! What the kernel refused.
+
+use std::{fmt, io};
+
+/// The result of everything in this layer.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A refused operation: what was tried, on what, and the errno.
+#[derive(Debug)]
+pub struct Error {
+    operation: &'static str,
+    object: String,
+    source: io::Error,
+}
+
+impl Error {
+    /// A refusal of `operation` on `object`.
+    pub fn new(operation: &'static str, object: impl Into<String>, source: io::Error) -> Self {
+        Self { operation, object: object.into(), source }
+    }
+
+    /// Whether the kernel said that the object is not there.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        const GONE: [i32; 3] = [nix::libc::ENODEV, nix::libc::ENOENT, nix::libc::ESRCH];
+        self.source.raw_os_error().is_some_and(|errno| GONE.contains(&errno))
+    }
+
+    /// Whether the kernel said that the object is there already.
+    #[must_use]
+    pub fn is_present(&self) -> bool {
+        self.source.raw_os_error() == Some(nix::libc::EEXIST)
+    }
+
+    /// Whether the kernel said `EINVAL`, as it does for a netns id that is no more.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.source.raw_os_error() == Some(nix::libc::EINVAL)
+    }
+
+    /// Whether the kernel lacks the feature.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        const LACKING: [i32; 2] = [nix::libc::EOPNOTSUPP, nix::libc::EAFNOSUPPORT];
+        self.source.raw_os_error().is_some_and(|errno| LACKING.contains(&errno))
+    }
+
+    /// What may help, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self.source.raw_os_error()? {
+            nix::libc::EPERM | nix::libc::EACCES => Some("run vethpath as root"),
+            nix::libc::EOPNOTSUPP => {
+                Some("this kernel lacks that feature; `vethpath doctor` shows what it has")
+            }
+            nix::libc::ENOSPC => Some("a kernel limit is reached (see `vethpath doctor`)"),
+            nix::libc::EXFULL => {
+                Some("a Linux bridge has at most 1023 ports; use a second bridge and a trunk")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.operation, self.object, self.source)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Gives an I/O or netlink error its operation and object.
+pub(crate) trait Context<T> {
+    /// Names what was tried, on what.
+    fn doing(self, operation: &'static str, object: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn doing(self, operation: &'static str, object: impl fmt::Display) -> Result<T> {
+        self.map_err(|source| Error::new(operation, object.to_string(), source))
+    }
+}
+
+impl<T> Context<T> for nix::Result<T> {
+    fn doing(self, operation: &'static str, object: impl fmt::Display) -> Result<T> {
+        self.map_err(|errno| Error::new(operation, object.to_string(), errno.into()))
+    }
+}
+
+impl<T> Context<T> for std::result::Result<T, rtnetlink::Error> {
+    fn doing(self, operation: &'static str, object: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| {
+            let source = match error {
+                rtnetlink::Error::NetlinkError(message) => message.to_io(),
+                other => io::Error::other(other.to_string()),
+            };
+            Error::new(operation, object.to_string(), source)
+        })
+    }
+}

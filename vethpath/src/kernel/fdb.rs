@@ -1,0 +1,91 @@
+//! The forwarding databases of the bridges in a namespace.
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::{
+    AddressFamily,
+    neighbour::{NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState},
+};
+
+use super::{Result, Rtnl, error::Context};
+use crate::topology::Mac;
+
+/// An entry of a bridge's FDB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FdbEntry {
+    /// The bridge, by ifindex.
+    pub bridge: u32,
+    /// The port, or the bridge itself for some of its own addresses.
+    pub port: u32,
+    /// The address.
+    pub mac: [u8; 6],
+    /// The VLAN it is of; 0 for none.
+    pub vlan: u16,
+    /// Whether the bridge forgets it when it sees no frame from it for the ageing time.
+    pub ages: bool,
+    /// Whether the bridge forwards frames to that address by that port, and nothing else is to be
+    /// known of it: not an address of the bridge or a port itself, not locked, no unknown flag.
+    pub trusted: bool,
+}
+
+impl FdbEntry {
+    /// `None` where the message is not about a bridge's FDB (mirrors `fdb_fill_info` in
+    /// net/bridge/br_fdb.c).
+    pub(super) fn parse(message: &NeighbourMessage) -> Option<Self> {
+        if message.header.family != AddressFamily::Bridge {
+            return None;
+        }
+        let ages = matches!(message.header.state, NeighbourState::Reachable | NeighbourState::Stale);
+        let mut entry =
+            Self { bridge: 0, port: message.header.ifindex, mac: [0; 6], vlan: 0, ages, trusted: true };
+        let mut addressed = false;
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::LinkLayerAddress(bytes) => {
+                    entry.mac = bytes.as_slice().try_into().ok()?;
+                    addressed = true;
+                }
+                NeighbourAttribute::Controller(bridge) => entry.bridge = *bridge,
+                NeighbourAttribute::Vlan(vlan) => entry.vlan = *vlan,
+                NeighbourAttribute::CacheInfo(_) | NeighbourAttribute::Protocol(_) => {}
+                NeighbourAttribute::ExtFlags(flags) => entry.trusted &= *flags == NeighbourExtFlags::empty(),
+                _ => entry.trusted = false,
+            }
+        }
+        // Permanent is an address of the bridge or a port; noarp is a static entry.
+        entry.trusted &= ages || message.header.state == NeighbourState::Noarp;
+        let known = NeighbourFlags::Controller | NeighbourFlags::Sticky | NeighbourFlags::ExtLearned;
+        entry.trusted &= known.contains(message.header.flags);
+        (entry.bridge != 0 && addressed).then_some(entry)
+    }
+}
+
+impl Rtnl {
+    /// All entries of all bridges of the namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub async fn fdb(&self) -> Result<Vec<FdbEntry>> {
+        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
+        let messages: Vec<_> =
+            request.execute().try_collect().await.doing("list FDB entries of", self.netns())?;
+        Ok(messages.iter().filter_map(FdbEntry::parse).collect())
+    }
+
+    /// Tells a bridge that `mac` was seen behind `port` just now, as if a frame had come in there
+    /// (`NTF_USE`: `br_fdb_update` in net/bridge/br_fdb.c). An entry that is there grows young; one
+    /// that is not is learned; a port that does not learn ignores it.
+    ///
+    /// # Errors
+    /// The port is gone, or no port any more.
+    pub async fn learn(&self, port: u32, mac: Mac) -> Result<()> {
+        self.handle
+            .neighbours()
+            .add_bridge(port, &mac.bytes())
+            .state(NeighbourState::Reachable)
+            .flags(NeighbourFlags::Use | NeighbourFlags::Controller)
+            .replace()
+            .execute()
+            .await
+            .doing("refresh station", mac)
+    }
+}

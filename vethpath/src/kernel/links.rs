@@ -1,0 +1,318 @@
+//! Links: making veth pairs, changing and removing links, and reading what they are.
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop, XdpAttached,
+};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::{Error, Netns, Result, Rtnl, error::Context};
+use crate::topology::{IfName, Mac};
+
+pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
+
+/// One end of a veth pair that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct VethEnd<'a> {
+    /// The device's name.
+    pub name: &'a IfName,
+    /// Its MAC.
+    pub mac: Mac,
+    /// The bridge that it becomes a port of, by ifindex.
+    pub bridge: Option<u32>,
+}
+
+/// How an XDP program sits on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpMode {
+    /// None there.
+    None,
+    /// In the driver: `bpf_redirect_peer` goes past it.
+    Native,
+    /// In the stack: it sees every frame, however delivered.
+    Generic,
+}
+
+/// What a link is, as far as anything here asks.
+#[derive(Clone, Debug)]
+pub struct LinkFacts {
+    /// Its index in its namespace.
+    pub ifindex: u32,
+    /// Its name.
+    pub name: String,
+    /// Its type, such as `veth` or `bridge`.
+    pub kind: Option<String>,
+    /// Its alias, where ownership marks are.
+    pub alias: Option<String>,
+    /// Its alternative names.
+    pub altnames: Vec<String>,
+    /// Its Ethernet address.
+    pub mac: Option<[u8; 6]>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Up, and so is the other end.
+    pub running: bool,
+    /// How many users want it promiscuous.
+    pub promiscuity: u32,
+    /// The bridge or other device it belongs to.
+    pub controller: Option<u32>,
+    /// ifindex of the veth's other end, in its own namespace.
+    pub peer: Option<u32>,
+    /// The netns id, in its own namespace, of the namespace of the other end; `None` if that is the same.
+    pub peer_netns: Option<i32>,
+    /// Kind of its root qdisc.
+    pub qdisc: Option<String>,
+    /// Its XDP program.
+    pub xdp: XdpMode,
+    /// Bridge port attributes, where it is a port; `None` where they could not be read.
+    pub port: Option<Vec<PortAttribute>>,
+    /// Bridge attributes, where it is a bridge.
+    pub bridge: Option<Vec<netlink_packet_route::link::InfoBridge>>,
+    /// Frames sent, bytes sent.
+    pub sent: (u64, u64),
+    /// Frames received, bytes received.
+    pub received: (u64, u64),
+}
+
+impl LinkFacts {
+    fn parse(message: LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut facts = Self {
+            ifindex: message.header.index,
+            name: String::new(),
+            kind: None,
+            alias: None,
+            altnames: Vec::new(),
+            mac: None,
+            mtu: 0,
+            up: flags.contains(LinkFlags::Up),
+            running: flags.contains(LinkFlags::LowerUp) && flags.contains(LinkFlags::Up),
+            promiscuity: 0,
+            controller: None,
+            peer: None,
+            peer_netns: None,
+            qdisc: None,
+            xdp: XdpMode::None,
+            port: None,
+            bridge: None,
+            sent: (0, 0),
+            received: (0, 0),
+        };
+        for attribute in message.attributes {
+            facts.note(attribute);
+        }
+        facts
+    }
+
+    fn note(&mut self, attribute: LinkAttribute) {
+        match attribute {
+            LinkAttribute::IfName(name) => self.name = name,
+            LinkAttribute::IfAlias(alias) => self.alias = Some(alias),
+            LinkAttribute::PropList(properties) => {
+                self.altnames = properties
+                    .into_iter()
+                    .filter_map(|p| if let Prop::AltIfName(name) = p { Some(name) } else { None })
+                    .collect();
+            }
+            LinkAttribute::Address(bytes) => self.mac = bytes.try_into().ok(),
+            LinkAttribute::Mtu(mtu) => self.mtu = mtu,
+            LinkAttribute::Promiscuity(count) => self.promiscuity = count,
+            LinkAttribute::Controller(index) => self.controller = Some(index),
+            LinkAttribute::Link(index) => self.peer = Some(index),
+            LinkAttribute::LinkNetNsId(id) => self.peer_netns = Some(id),
+            LinkAttribute::Qdisc(kind) => self.qdisc = Some(kind),
+            LinkAttribute::Xdp(attributes) => self.xdp = xdp_mode(&attributes),
+            LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| self.note_info(info)),
+            LinkAttribute::Stats64(stats) => {
+                self.sent = (stats.tx_packets, stats.tx_bytes);
+                self.received = (stats.rx_packets, stats.rx_bytes);
+            }
+            _ => {}
+        }
+    }
+
+    fn note_info(&mut self, info: LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
+            LinkInfo::Data(InfoData::Bridge(attributes)) => self.bridge = Some(attributes),
+            LinkInfo::PortData(InfoPortData::BridgePort(attributes)) => self.port = Some(attributes),
+            _ => {}
+        }
+    }
+}
+
+/// Native unless the kernel says plainly that it is generic or absent.
+fn xdp_mode(attributes: &[LinkXdp]) -> XdpMode {
+    let attached =
+        attributes.iter().find_map(|a| if let LinkXdp::Attached(mode) = a { Some(*mode) } else { None });
+    match attached {
+        None | Some(XdpAttached::None) => XdpMode::None,
+        Some(XdpAttached::SocketBuffer) => XdpMode::Generic,
+        Some(_) => XdpMode::Native,
+    }
+}
+
+impl Rtnl {
+    /// Makes a veth pair in one request: `end` here, `peer` in `peer_netns`, both named, with their
+    /// MACs and MTU (bytes; `None` is the kernel's 1500), both down.
+    ///
+    /// # Errors
+    /// A name is taken, or the kernel refuses; then neither end is there.
+    pub async fn create_veth(
+        &self,
+        end: VethEnd<'_>,
+        peer: VethEnd<'_>,
+        peer_netns: &Netns,
+        mtu: Option<u32>,
+    ) -> Result<()> {
+        let mut peer_message = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(peer.name.as_str())
+            .address(peer.mac.bytes().to_vec())
+            .setns_by_fd(peer_netns.raw_fd());
+        let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(end.name.as_str())
+            .address(end.mac.bytes().to_vec());
+        if let Some(mtu) = mtu {
+            message = message.mtu(mtu);
+            peer_message = peer_message.mtu(mtu);
+        }
+        if let Some(bridge) = end.bridge {
+            message = message.controller(bridge);
+        }
+        let message = message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message.build()))).build();
+        self.handle
+            .link()
+            .add(message)
+            .execute()
+            .await
+            .doing("make veth pair", format_args!("{} - {}", end.name, peer.name))
+    }
+
+    /// Marks a link as ours, and gives it an alternative name that people can find it by.
+    ///
+    /// # Errors
+    /// The link is gone, or the alternative name is taken.
+    pub async fn mark(&self, ifindex: u32, mark: &str, altname: Option<&str>) -> Result<()> {
+        let message = LinkUnspec::new_with_index(ifindex).alias(mark).build();
+        self.handle.link().set(message).execute().await.doing("mark link", mark)?;
+        if let Some(altname) = altname {
+            self.handle
+                .link()
+                .property_add(ifindex)
+                .alt_ifname(&[altname])
+                .execute()
+                .await
+                .doing("name link", altname)?;
+        }
+        Ok(())
+    }
+
+    /// Brings a link up.
+    ///
+    /// # Errors
+    /// The link is gone, or the kernel refuses.
+    pub async fn set_up(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
+        self.handle
+            .link()
+            .set(LinkUnspec::new_with_index(ifindex).up().build())
+            .execute()
+            .await
+            .doing("bring up", name)
+    }
+
+    /// Makes a link the port of a bridge.
+    ///
+    /// # Errors
+    /// The link or the bridge is gone, or the bridge is full.
+    pub async fn enslave(&self, ifindex: u32, bridge: u32, name: impl std::fmt::Display) -> Result<()> {
+        let message = LinkUnspec::new_with_index(ifindex).controller(bridge).build();
+        self.handle.link().set(message).execute().await.doing("add to its bridge", name)
+    }
+
+    /// Brings a port up. It gets no IPv6 link-local address: a port is no host, and would speak
+    /// into its own bridge.
+    ///
+    /// # Errors
+    /// The link is gone, or the kernel refuses.
+    pub async fn set_port_up(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
+        let quiet = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+            In6AddrGenMode::None,
+        )])]);
+        let message = LinkUnspec::new_with_index(ifindex).append_extra_attribute(quiet).build();
+        match self.handle.link().set(message).execute().await.doing("quieten port", &name) {
+            // A kernel without IPv6 has nothing to quieten.
+            Err(error) if !error.is_unsupported() => return Err(error),
+            _ => {}
+        }
+        self.set_up(ifindex, name).await
+    }
+
+    /// Removes a link. One that is gone is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn delete_link(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
+        match self.handle.link().del(ifindex).execute().await.doing("remove link", name) {
+            Err(error) if error.is_missing() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// All links of the namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub async fn links(&self) -> Result<Vec<LinkFacts>> {
+        let messages: Vec<_> =
+            self.handle.link().get().execute().try_collect().await.doing("list links of", self.netns())?;
+        Ok(messages.into_iter().map(LinkFacts::parse).collect())
+    }
+
+    /// The link of this name (or alternative name), if it is there.
+    ///
+    /// # Errors
+    /// The kernel refuses for another reason than that it is not there.
+    pub async fn link(&self, name: &str) -> Result<Option<LinkFacts>> {
+        let found = self.handle.link().get().match_name(name).execute().try_next().await;
+        match found.doing("look up link", name) {
+            Ok(message) => Ok(message.map(LinkFacts::parse)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The other end of a veth, wherever it is: asked for from here by netns id
+    /// (`IFLA_TARGET_NETNSID`), so that nothing holds on to its namespace. `None` if it is gone.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn peer_of(&self, end: &LinkFacts) -> Result<Option<LinkFacts>> {
+        let Some(index) = end.peer else { return Ok(None) };
+        let mut request = self.handle.link().get().match_index(index);
+        if let Some(id) = end.peer_netns {
+            if id < 0 {
+                return Ok(None);
+            }
+            request.message_mut().attributes.push(LinkAttribute::IfNetnsId(id));
+        }
+        match request.execute().try_next().await.doing("look up the other end of", &end.name) {
+            Ok(message) => Ok(message.map(LinkFacts::parse)),
+            Err(error) if error.is_missing() || error.is_invalid() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The link of this name, which must be there.
+    ///
+    /// # Errors
+    /// It is not, or the kernel refuses.
+    pub async fn expect_link(&self, name: &IfName) -> Result<LinkFacts> {
+        let missing = || {
+            Error::new("find link", name.to_string(), std::io::Error::from_raw_os_error(nix::libc::ENODEV))
+        };
+        self.link(name.as_str()).await?.ok_or_else(missing)
+    }
+}

@@ -1,0 +1,215 @@
+//! Network namespaces: making, finding, removing them, and running code inside one.
+//!
+//! Nothing here changes the namespace of the calling thread: code runs on a thread of its own,
+//! which ends with it.
+
+use std::{
+    fmt, fs,
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, setns, unshare},
+    sys::statfs::{NSFS_MAGIC, statfs},
+};
+
+use super::{Error, Result, error::Context};
+use crate::topology::NsName;
+
+/// Where `ip netns` keeps namespaces.
+pub const DIRECTORY: &str = "/run/netns";
+
+/// An open network namespace. Cheap to clone; the namespace lives at least as long.
+#[derive(Clone, Debug)]
+pub struct Netns {
+    file: Arc<File>,
+    label: Arc<str>,
+}
+
+impl Netns {
+    /// The namespace this thread is in.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn current() -> Result<Self> {
+        Self::open("/proc/thread-self/ns/net".as_ref(), "host")
+    }
+
+    /// The namespace that `ip netns` knows by this name.
+    ///
+    /// # Errors
+    /// It is not there, or the file is none.
+    pub fn named(name: &NsName) -> Result<Self> {
+        Self::open(&path(name), name.as_str())
+    }
+
+    /// The namespace behind any path, such as `/proc/4242/ns/net`.
+    ///
+    /// # Errors
+    /// It is not there, or the file is none.
+    pub fn open(path: &Path, label: &str) -> Result<Self> {
+        let file = File::open(path).doing("open namespace", label)?;
+        let kind = nix::sys::statfs::fstatfs(&file).doing("look at namespace", label)?.filesystem_type();
+        if kind != NSFS_MAGIC {
+            let source = io::Error::other("the file is no namespace");
+            return Err(Error::new("open namespace", path.display().to_string(), source));
+        }
+        Ok(Self { file: Arc::new(file), label: label.into() })
+    }
+
+    /// A new namespace that has no name yet. It goes away with the last [`Netns`] of it.
+    ///
+    /// # Errors
+    /// `unshare` is refused.
+    pub fn create(label: &str) -> Result<Self> {
+        let made = on_own_thread(|| {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            File::open("/proc/thread-self/ns/net")
+        });
+        Ok(Self { file: Arc::new(made.doing("make namespace", label)?), label: label.into() })
+    }
+
+    /// Gives the namespace a name in `/run/netns`, as `ip netns attach` does.
+    ///
+    /// # Errors
+    /// The name is taken (`EEXIST`), or the mount is refused; then no file is left.
+    pub fn bind(&self, name: &NsName) -> Result<()> {
+        let target = path(name);
+        fs::OpenOptions::new().write(true).create_new(true).open(&target).doing("name namespace", name)?;
+        let source = PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        mount(Some(&source), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .doing("bind namespace", name)
+            .inspect_err(|_| {
+                // The file was made a moment ago by this function.
+                let _ = fs::remove_file(&target);
+            })
+    }
+
+    /// Runs `work` inside the namespace, on a thread of its own.
+    ///
+    /// # Errors
+    /// `setns` is refused. What `work` returns is its own affair.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
+        on_own_thread(|| {
+            setns(&*self.file, CloneFlags::CLONE_NEWNET)?;
+            Ok(work())
+        })
+        .doing("enter namespace", self)
+    }
+
+    /// Moves the calling thread into the namespace for good. For `exec`, just before the program
+    /// is replaced, and for threads that never leave.
+    ///
+    /// # Errors
+    /// `setns` is refused.
+    pub fn enter_for_good(&self) -> Result<()> {
+        setns(&*self.file, CloneFlags::CLONE_NEWNET).doing("enter namespace", self)
+    }
+
+    /// What tells namespaces apart: their inode in nsfs.
+    ///
+    /// # Errors
+    /// Never in practice: the file is open.
+    pub fn inode(&self) -> Result<u64> {
+        Ok(self.file.metadata().doing("look at namespace", self)?.ino())
+    }
+
+    /// The descriptor, for netlink attributes.
+    #[must_use]
+    pub fn raw_fd(&self) -> i32 {
+        self.file.as_raw_fd()
+    }
+}
+
+impl fmt::Display for Netns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+/// The file of a named namespace.
+#[must_use]
+pub fn path(name: &NsName) -> PathBuf {
+    Path::new(DIRECTORY).join(name.as_str())
+}
+
+/// Whether a namespace has this name (or a left-over file does).
+#[must_use]
+pub fn exists(name: &NsName) -> bool {
+    fs::symlink_metadata(path(name)).is_ok()
+}
+
+/// Whether the name is a file on which no namespace is mounted: what a kill in [`Netns::bind`] leaves.
+#[must_use]
+pub fn is_left_over(name: &NsName) -> bool {
+    exists(name) && statfs(&path(name)).is_ok_and(|fs| fs.filesystem_type() != NSFS_MAGIC)
+}
+
+/// Takes a name away. The namespace itself goes when nothing uses it any more.
+///
+/// # Errors
+/// The file cannot be unmounted or removed. A name that is not there is no error.
+pub fn unbind(name: &NsName) -> Result<()> {
+    let file = path(name);
+    match umount2(&file, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
+        Err(errno) => return Err(Error::new("unmount namespace", name.to_string(), errno.into())),
+    }
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::new("remove namespace", name.to_string(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes `/run/netns` what `ip netns add` makes it: a shared mount of its own, so that new
+/// namespaces show up in other mount namespaces. Returns whether that was news.
+///
+/// # Errors
+/// The folder or the mount is refused.
+pub fn prepare_directory() -> Result<bool> {
+    let shared =
+        || mount(None::<&str>, DIRECTORY, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
+    fs::create_dir_all(DIRECTORY).doing("make", DIRECTORY)?;
+    match shared() {
+        Ok(()) => Ok(false),
+        Err(nix::Error::EINVAL) => {
+            mount(Some(DIRECTORY), DIRECTORY, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+                .and_then(|()| shared())
+                .doing("mount", DIRECTORY)?;
+            Ok(true)
+        }
+        Err(errno) => Err(Error::new("share", DIRECTORY, errno.into())),
+    }
+}
+
+/// Undoes [`prepare_directory`] if no namespace is left in it.
+///
+/// # Errors
+/// The mount is there, empty, and cannot be taken away.
+pub fn retire_directory() -> Result<()> {
+    if fs::read_dir(DIRECTORY).is_ok_and(|mut entries| entries.next().is_none()) {
+        umount2(DIRECTORY, MntFlags::MNT_DETACH).doing("unmount", DIRECTORY)?;
+        // Others may use the folder below; it stays if it is not empty.
+        let _ = fs::remove_dir(DIRECTORY);
+    }
+    Ok(())
+}
+
+/// Runs `work` on a thread that ends with it. A panic of `work` is passed on.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("netns".to_owned());
+        match builder.spawn_scoped(scope, work)?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}

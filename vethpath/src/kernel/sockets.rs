@@ -1,0 +1,51 @@
+//! Opening netlink sockets inside a namespace, for use outside it.
+#![expect(unsafe_code, reason = "netlink-sys makes its tokio socket from a raw descriptor only")]
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+
+use netlink_sys::{Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+
+use super::{
+    Netns, Result,
+    error::{Context, Error},
+};
+
+/// Receive buffer asked for, in bytes: room for the events of a whole lab coming up at once.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Opens a blocking socket of `protocol` in `netns`.
+pub(super) fn blocking(netns: &Netns, protocol: isize) -> Result<Socket> {
+    netns.run(|| Socket::new(protocol))?.doing("open a netlink socket in namespace", netns)
+}
+
+/// Opens a route socket in `netns` that is a member of `groups` (0: of none).
+///
+/// The socket stays in the namespace in which it was made, whoever uses it later (netlink(7)).
+/// Must be called in a tokio runtime.
+pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
+    let mut socket = blocking(netns, NETLINK_ROUTE)?;
+    let open = |socket: &mut Socket| {
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.set_ext_ack(true)?;
+        for &group in groups {
+            socket.add_membership(group)?;
+        }
+        if !groups.is_empty() {
+            force_receive_buffer(socket)?;
+        }
+        Ok(())
+    };
+    open(&mut socket)
+        .map_err(|source| Error::new("set up a netlink socket in namespace", netns.to_string(), source))?;
+    let fd = socket.into_raw_fd();
+    // SAFETY: the descriptor was just released by its owner and is given to exactly one new owner.
+    Ok(unsafe { TokioSocket::from_raw_fd(fd) })
+}
+
+/// Past `net.core.rmem_max`, as CAP_NET_ADMIN allows.
+fn force_receive_buffer(socket: &Socket) -> std::io::Result<()> {
+    // SAFETY: the socket outlives the borrow.
+    let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
+    nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    Ok(())
+}

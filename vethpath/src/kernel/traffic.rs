@@ -1,0 +1,51 @@
+//! Queueing disciplines: what somebody has put on a port.
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::tc::{TcAttribute, TcMessage};
+
+use super::{Result, Rtnl, error::Context};
+
+/// A qdisc.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QdiscFacts {
+    /// The device it is on.
+    pub ifindex: u32,
+    /// Its kind, such as `tbf` or `clsact`; empty if the kernel did not say.
+    pub kind: String,
+}
+
+impl Rtnl {
+    /// All qdiscs of the namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub async fn qdiscs(&self) -> Result<Vec<QdiscFacts>> {
+        let messages: Vec<TcMessage> =
+            self.handle.qdisc().get().execute().try_collect().await.doing("list qdiscs of", self.netns())?;
+        let parse = |message: TcMessage| {
+            let kind = message
+                .attributes
+                .into_iter()
+                .find_map(|a| if let TcAttribute::Kind(kind) = a { Some(kind) } else { None });
+            QdiscFacts { ifindex: message.header.index.unsigned_abs(), kind: kind.unwrap_or_default() }
+        };
+        Ok(messages.into_iter().map(parse).collect())
+    }
+
+    /// How many tc filters are at the ingress and at the egress hook of a link's `clsact` qdisc.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub async fn clsact_filters(&self, ifindex: u32) -> Result<(usize, usize)> {
+        let index = i32::try_from(ifindex).unwrap_or(i32::MAX);
+        let mut handle = self.handle.traffic_filter(index);
+        let ingress: Vec<TcMessage> =
+            handle.get().ingress().execute().try_collect().await.doing("list filters of", self.netns())?;
+        let egress: Vec<TcMessage> =
+            handle.get().egress().execute().try_collect().await.doing("list filters of", self.netns())?;
+        // Each filter is listed once as itself and once as its chain's head, which has no handle.
+        let count =
+            |messages: Vec<TcMessage>| messages.iter().filter(|m| u32::from(m.header.handle) != 0).count();
+        Ok((count(ingress), count(egress)))
+    }
+}

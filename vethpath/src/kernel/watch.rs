@@ -1,0 +1,127 @@
+//! Events of a namespace: links, FDB entries, traffic control.
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage as Message;
+use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
+
+use super::{FdbEntry, Netns, Result, error::Context, sockets};
+
+/// `RTNLGRP_LINK`, `RTNLGRP_NEIGH`, `RTNLGRP_TC` of `linux/rtnetlink.h`.
+const LINK: u32 = 1;
+const NEIGHBOUR: u32 = 3;
+const TRAFFIC: u32 = 4;
+
+/// Datagrams handled at a time, so that a storm of events cannot starve everything else.
+const BATCH: usize = 4096;
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A bridge learned, moved or changed an entry.
+    Learned(FdbEntry),
+    /// A bridge forgot an entry.
+    Forgot(FdbEntry),
+    /// A link was made or changed, or something on it was.
+    Changed,
+    /// A link went away.
+    Gone {
+        /// Its ifindex.
+        ifindex: u32,
+    },
+    /// Events were lost (`ENOBUFS`) or could not be read: only a fresh look tells the state.
+    Lost,
+}
+
+/// A subscription. Unread events stay in the kernel's buffer, which is the bound on memory here.
+pub struct Watch {
+    socket: TokioSocket,
+    netns: Netns,
+}
+
+impl Watch {
+    /// Watches everything about a namespace with bridges in it.
+    ///
+    /// # Errors
+    /// No socket can be had there.
+    pub fn bridges(netns: &Netns) -> Result<Self> {
+        Ok(Self { socket: sockets::route(netns, &[LINK, NEIGHBOUR, TRAFFIC])?, netns: netns.clone() })
+    }
+
+    /// Watches the links of every namespace that `netns` has a netns id for, as it has for those of
+    /// its veths' other ends. Tells *that* something changed; ifindexes are ambiguous here.
+    ///
+    /// # Errors
+    /// No socket can be had there.
+    pub fn everywhere(netns: &Netns) -> Result<Self> {
+        let socket = sockets::route(netns, &[LINK])?;
+        socket.socket_ref().set_listen_all_namespaces(true).doing("listen beyond namespace", netns)?;
+        Ok(Self { socket, netns: netns.clone() })
+    }
+
+    /// Waits for events and returns those that are there.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub async fn next(&mut self) -> Result<Vec<Event>> {
+        let mut events = Vec::new();
+        match self.socket.recv_from_full().await {
+            Ok((datagram, _)) => parse(&datagram, &mut events),
+            Err(error) => self.failed(error, &mut events)?,
+        }
+        self.drain_into(&mut events)?;
+        Ok(events)
+    }
+
+    /// Returns the events that are there, without waiting.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn drain(&mut self) -> Result<Vec<Event>> {
+        let mut events = Vec::new();
+        self.drain_into(&mut events)?;
+        Ok(events)
+    }
+
+    fn drain_into(&self, events: &mut Vec<Event>) -> Result<()> {
+        for _ in 0..BATCH {
+            match self.socket.socket_ref().recv_from_full() {
+                Ok((datagram, _)) => parse(&datagram, events),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                Err(error) => self.failed(error, events)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, error: std::io::Error, events: &mut Vec<Event>) -> Result<()> {
+        if error.raw_os_error() == Some(nix::libc::ENOBUFS) {
+            events.push(Event::Lost);
+            return Ok(());
+        }
+        Err(error).doing("watch namespace", &self.netns)
+    }
+}
+
+/// Reads the messages of one datagram. What cannot be read counts as lost.
+fn parse(mut datagram: &[u8], events: &mut Vec<Event>) {
+    while !datagram.is_empty() {
+        let Ok(message) = NetlinkMessage::<Message>::deserialize(datagram) else {
+            events.push(Event::Lost);
+            return;
+        };
+        let length = (message.header.length as usize).next_multiple_of(4).max(16);
+        datagram = datagram.get(length..).unwrap_or_default();
+        events.extend(event(&message.payload));
+    }
+}
+
+fn event(payload: &NetlinkPayload<Message>) -> Option<Event> {
+    let NetlinkPayload::InnerMessage(message) = payload else { return Some(Event::Lost) };
+    match message {
+        Message::NewNeighbour(neighbour) => FdbEntry::parse(neighbour).map(Event::Learned),
+        Message::DelNeighbour(neighbour) => FdbEntry::parse(neighbour).map(Event::Forgot),
+        // A port that leaves its bridge is reported as a deleted AF_BRIDGE link of the same index.
+        Message::DelLink(link) => Some(Event::Gone { ifindex: link.header.index }),
+        _ => Some(Event::Changed),
+    }
+}

@@ -1,0 +1,7 @@
+//! From a [`Topology`] and what is there to ordered steps. Pure: no I/O.
+
+mod observed;
+mod steps;
+
+pub use observed::{Collision, Found, Observed, ObservedLink, is_ours};
+pub use steps::{Change, Step, plan};

@@ -1,0 +1,138 @@
+//! Where a lab's state is.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{Context, Result};
+use crate::topology::LabName;
+
+/// The folder of all labs' state.
+pub const ROOT: &str = "/run/vethpath";
+
+/// The marker that `/run/netns` was made a mount by us, and may be unmade when no lab is left.
+const NETNS_MOUNT: &str = ".mounted-run-netns";
+
+/// One lab's folder. It may not exist.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    lab: LabName,
+    path: PathBuf,
+}
+
+impl Directory {
+    /// The folder of this lab.
+    #[must_use]
+    pub fn of(lab: &LabName) -> Self {
+        Self { lab: lab.clone(), path: Path::new(ROOT).join(lab.as_str()) }
+    }
+
+    /// The lab.
+    #[must_use]
+    pub fn lab(&self) -> &LabName {
+        &self.lab
+    }
+
+    /// The folder itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was done, step by step, and for which topology.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal")
+    }
+
+    /// Where the agent listens.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.path.join("agent.sock")
+    }
+
+    /// What the agent writes.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join("agent.log")
+    }
+
+    /// Held by the agent as long as it lives; its process id is in it.
+    #[must_use]
+    pub fn agent_lock(&self) -> PathBuf {
+        self.path.join("agent.lock")
+    }
+
+    /// Whether the lab is up, half up or half down.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.path.is_dir()
+    }
+
+    /// Makes the folder, for root alone.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn create(&self) -> Result<()> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(&self.path).doing("make", &self.path)?;
+        for path in [Path::new(ROOT), &self.path] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).doing("protect", path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the folder and, when no lab is left, the one above.
+    ///
+    /// # Errors
+    /// The file system refuses. A folder that is not there is no error.
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).doing("remove", &self.path);
+            }
+            _ => {}
+        }
+        // Fails, rightly, while there are other labs.
+        let _ = fs::remove_dir(ROOT);
+        Ok(())
+    }
+}
+
+/// The labs that have state, sorted by name.
+///
+/// # Errors
+/// The folder is there and cannot be read.
+pub fn labs() -> Result<Vec<LabName>> {
+    let root = Path::new(ROOT);
+    let entries = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.doing("list", root)?,
+    };
+    let mut labs = Vec::new();
+    for entry in entries {
+        let entry = entry.doing("list", root)?;
+        if entry.path().is_dir() {
+            labs.extend(entry.file_name().to_string_lossy().parse::<LabName>());
+        }
+    }
+    labs.sort();
+    Ok(labs)
+}
+
+/// Remembers that `/run/netns` was made a mount by us.
+///
+/// # Errors
+/// The file system refuses.
+pub fn note_netns_mount() -> Result<()> {
+    let marker = Path::new(ROOT).join(NETNS_MOUNT);
+    fs::write(&marker, "").doing("write", &marker)
+}
+
+/// Forgets it, and returns whether it was so.
+#[must_use]
+pub fn take_netns_mount() -> bool {
+    fs::remove_file(Path::new(ROOT).join(NETNS_MOUNT)).is_ok()
+}

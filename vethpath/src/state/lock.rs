@@ -1,0 +1,116 @@
+//! Locks: one `up` or `down` at a time for a lab, and one agent.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Seek, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{Context, Directory, Error, Result};
+
+/// How long a stopping agent may take before it is killed, and a killed one to be gone.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The right to change a lab. Held on its folder, so that nothing is left behind.
+pub struct LabLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+impl LabLock {
+    /// Takes the lock of a lab whose folder exists.
+    ///
+    /// # Errors
+    /// Somebody else has it ([`Error::Busy`]), or the folder is not there.
+    pub fn take(directory: &Directory) -> Result<Self> {
+        loop {
+            let folder = File::open(directory.path()).doing("open", directory.path())?;
+            let inode = folder.metadata().doing("look at", directory.path())?.ino();
+            let lock = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => lock,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Busy(directory.lab().clone())),
+                Err((_, errno)) => return Err(errno.into()).doing("lock", directory.path()),
+            };
+            // A `down` may have removed the folder, and an `up` made another, while we opened it.
+            if fs::metadata(directory.path()).is_ok_and(|now| now.ino() == inode) {
+                return Ok(Self(lock));
+            }
+        }
+    }
+}
+
+/// Proof that this process is the lab's agent.
+pub struct AgentLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+impl AgentLock {
+    /// Becomes the lab's agent; `None` if there is one.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn take(directory: &Directory) -> Result<Option<Self>> {
+        let path = directory.agent_lock();
+        match Flock::lock(open(directory)?, FlockArg::LockExclusiveNonblock) {
+            Ok(mut lock) => {
+                lock.set_len(0)
+                    .and_then(|()| write!(*lock, "{}", std::process::id()))
+                    .doing("write", &path)?;
+                Ok(Some(Self(lock)))
+            }
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(errno.into()).doing("lock", &path),
+        }
+    }
+
+    /// The process id of the lab's agent, if it lives (be it stopped or hanging).
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn holder(directory: &Directory) -> Result<Option<Pid>> {
+        if !directory.agent_lock().exists() {
+            return Ok(None);
+        }
+        let path = directory.agent_lock();
+        match Flock::lock(open(directory)?, FlockArg::LockSharedNonblock) {
+            Ok(_released_at_once) => Ok(None),
+            Err((mut file, Errno::EWOULDBLOCK)) => {
+                let mut text = String::new();
+                file.rewind().and_then(|()| file.read_to_string(&mut text)).doing("read", &path)?;
+                Ok(text.parse().ok().filter(|&pid: &i32| pid > 1).map(Pid::from_raw))
+            }
+            Err((_, errno)) => Err(errno.into()).doing("lock", &path),
+        }
+    }
+
+    /// Ends the lab's agent and waits until it is gone: SIGTERM first, SIGKILL where that is not
+    /// enough. The lock is what tells that the process id is still the agent's.
+    ///
+    /// # Errors
+    /// The file system refuses, or the agent survives.
+    pub fn end_holder(directory: &Directory) -> Result<()> {
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            let Some(pid) = Self::holder(directory)? else { return Ok(()) };
+            // It may be gone in this moment; the lock will say.
+            let _ = kill(pid, signal);
+            let deadline = Instant::now() + PATIENCE;
+            while Instant::now() < deadline {
+                if Self::holder(directory)?.is_none() {
+                    return Ok(());
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        Err(std::io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))
+            .doing("end the agent of", directory.path())
+    }
+}
+
+fn open(directory: &Directory) -> Result<File> {
+    let path = directory.agent_lock();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).doing("open", &path)
+}
