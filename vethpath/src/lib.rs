@@ -4,6 +4,7 @@
 //! agent -> maps. See `docs/architecture.md`.
 
 pub mod agent;
+pub mod apply;
 pub mod datapath;
 pub mod kernel;
 pub mod plan;

@@ -4,4 +4,4 @@ mod observed;
 mod steps;
 
 pub use observed::{Collision, Found, Observed, ObservedLink, is_ours};
-pub use steps::{Change, Step, plan};
+pub use steps::{Change, Plan, Step, plan};

@@ -101,12 +101,29 @@ fn end(place: &Place, device: impl fmt::Display) -> String {
     format!("{place}:{device}")
 }
 
+/// Ordered steps in two parts: the programs are attached between them, so that no frame is sent
+/// that nobody counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Makes things.
+    pub make: Vec<Step>,
+    /// Gives them addresses, brings them up, adds routes.
+    pub raise: Vec<Step>,
+}
+
+impl Plan {
+    /// All steps in order.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.make.iter().chain(&self.raise)
+    }
+}
+
 /// What must be done so that everything in the topology is there. What is there and ours is left.
 ///
 /// # Errors
 /// All the names that somebody else has taken.
-pub fn plan(topology: &Topology, observed: &Observed) -> Result<Vec<Step>, Vec<Collision>> {
-    let mut planner = Planner { observed, steps: Vec::new(), later: Vec::new(), collisions: Vec::new() };
+pub fn plan(topology: &Topology, observed: &Observed) -> Result<Plan, Vec<Collision>> {
+    let mut planner = Planner { observed, plan: Plan::default(), collisions: Vec::new() };
     for namespace in &topology.namespaces {
         planner.namespace(namespace);
     }
@@ -125,24 +142,19 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Result<Vec<Step>, Vec<C
     for namespace in &topology.namespaces {
         planner.routes(namespace);
     }
-    let Planner { mut steps, later, collisions, .. } = planner;
-    steps.extend(later);
-    if collisions.is_empty() { Ok(steps) } else { Err(collisions) }
+    if planner.collisions.is_empty() { Ok(planner.plan) } else { Err(planner.collisions) }
 }
 
 struct Planner<'a> {
     observed: &'a Observed,
-    /// Making things.
-    steps: Vec<Step>,
-    /// Bringing them up, after the programs are attached: no frame is sent that nobody counts.
-    later: Vec<Step>,
+    plan: Plan,
     collisions: Vec<Collision>,
 }
 
 impl Planner<'_> {
     fn namespace(&mut self, namespace: &Namespace) {
         match self.observed.namespaces.get(&namespace.name) {
-            None => self.steps.push(Step::Namespace(namespace.clone())),
+            None => self.plan.make.push(Step::Namespace(namespace.clone())),
             Some(Found::Ours) => {}
             Some(Found::Foreign | Found::LeftOver) => {
                 self.collisions.push(Collision::Namespace(namespace.name.clone()));
@@ -152,7 +164,7 @@ impl Planner<'_> {
 
     fn bridge(&mut self, bridge: &Bridge) {
         if self.missing(&bridge.place, bridge.name.as_str()) {
-            self.steps.push(Step::Bridge(bridge.clone()));
+            self.plan.make.push(Step::Bridge(bridge.clone()));
         }
         self.addresses(&bridge.place, bridge.name.as_str(), &bridge.addresses);
         self.up(&bridge.place, bridge.name.as_str(), false);
@@ -163,7 +175,7 @@ impl Planner<'_> {
         let port = self.missing(&pair.place, pair.port.as_str());
         let inner = self.missing(&inside, pair.inner.name.as_str());
         if port && inner {
-            self.steps.push(Step::Pair(pair.clone()));
+            self.plan.make.push(Step::Pair(pair.clone()));
             self.sysctls(&inside, &pair.inner);
         }
         self.up(&pair.place, pair.port.as_str(), true);
@@ -174,7 +186,7 @@ impl Planner<'_> {
         let ends = [&cable.a, &cable.b];
         let missing = ends.map(|end| self.missing(&end.place, end.interface.name.as_str()));
         if missing == [true, true] {
-            self.steps.push(Step::Cable(cable.clone()));
+            self.plan.make.push(Step::Cable(cable.clone()));
             for end in ends {
                 self.sysctls(&end.place, &end.interface);
             }
@@ -188,7 +200,7 @@ impl Planner<'_> {
         let ends = [&trunk.a, &trunk.b];
         let missing = ends.map(|end| self.missing(&end.place, end.port.as_str()));
         if missing == [true, true] {
-            self.steps.push(Step::Trunk(trunk.clone()));
+            self.plan.make.push(Step::Trunk(trunk.clone()));
         }
         for end in ends {
             self.up(&end.place, end.port.as_str(), true);
@@ -204,27 +216,27 @@ impl Planner<'_> {
 
     fn sysctls(&mut self, place: &Place, interface: &Interface) {
         if !interface.sysctls.is_empty() {
-            self.steps.push(Step::Sysctls { place: place.clone(), settings: interface.sysctls.clone() });
+            self.plan.make.push(Step::Sysctls { place: place.clone(), settings: interface.sysctls.clone() });
         }
     }
 
     fn addresses(&mut self, place: &Place, device: &str, addresses: &[IpNet]) {
         let there = self.observed.link(place, device).map_or(&[][..], |link| &link.addresses);
         for &address in addresses.iter().filter(|address| !there.contains(address)) {
-            self.later.push(Step::Address { place: place.clone(), device: device.to_owned(), address });
+            self.plan.raise.push(Step::Address { place: place.clone(), device: device.to_owned(), address });
         }
     }
 
     fn up(&mut self, place: &Place, device: &str, port: bool) {
         if !self.observed.link(place, device).is_some_and(|link| link.up) {
-            self.later.push(Step::Up { place: place.clone(), device: device.to_owned(), port });
+            self.plan.raise.push(Step::Up { place: place.clone(), device: device.to_owned(), port });
         }
     }
 
     fn routes(&mut self, namespace: &Namespace) {
         let there = self.observed.routes.get(&namespace.name).map_or(&[][..], Vec::as_slice);
         for route in namespace.routes.iter().filter(|route| !there.contains(route)) {
-            self.later.push(Step::Route { namespace: namespace.name.clone(), route: route.clone() });
+            self.plan.raise.push(Step::Route { namespace: namespace.name.clone(), route: route.clone() });
         }
     }
 

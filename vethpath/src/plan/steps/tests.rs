@@ -74,8 +74,8 @@ fn complete() -> Observed {
 }
 
 fn changes(observed: &Observed) -> Vec<String> {
-    let steps = plan(&topology(), observed).expect("no collision");
-    steps.iter().map(|step| step.change().to_string()).collect()
+    let plan = plan(&topology(), observed).expect("no collision");
+    plan.steps().map(|step| step.change().to_string()).collect()
 }
 
 #[test]

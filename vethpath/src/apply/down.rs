@@ -1,0 +1,139 @@
+//! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
+
+use super::{Error, Places};
+use crate::{
+    datapath::Pins,
+    kernel::{self, Netns, Rtnl, bpffs, netns},
+    plan::is_ours,
+    state::{self, AgentLock, Directory, LabLock, Record},
+    topology::{LabName, Namespace, Place, Topology},
+};
+
+/// What could not be removed, and why.
+pub type Left = Vec<Error>;
+
+/// Takes a lab down. `file` is the topology that the user gave, if any: it stands in for a journal
+/// that is lost.
+///
+/// # Errors
+/// The lab is not up, somebody else is at work on it, or everything that could not be removed.
+pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
+    let directory = Directory::of(lab);
+    if !directory.exists() && file.is_none() {
+        return Err(vec![Error::NoLab(lab.clone())]);
+    }
+    let existed = directory.exists();
+    directory.create().map_err(|error| vec![error.into()])?;
+    let _lock = LabLock::take(&directory).map_err(|error| vec![error.into()])?;
+    let record = match Record::read(&directory) {
+        Ok(record) => record.map(|record| record.topology),
+        Err(error) if file.is_none() => return Err(vec![error.into()]),
+        Err(_) => None,
+    };
+    let left = match record.as_ref().or(file) {
+        Some(topology) => {
+            let found = existed || anything_there(topology).await;
+            let left = remove_lab(topology, &directory).await;
+            if !found && left.is_empty() {
+                return Err(vec![Error::NoLab(lab.clone())]);
+            }
+            left
+        }
+        // Killed before the record was written: then nothing else had been done.
+        None => directory.remove().err().map(Error::from).into_iter().collect(),
+    };
+    if left.is_empty() { Ok(()) } else { Err(left) }
+}
+
+/// Whether a lab without a state folder has left anything.
+async fn anything_there(topology: &Topology) -> bool {
+    let Ok(mut places) = Places::open() else { return false };
+    let Ok(observed) = super::observe(topology, &mut places, false).await else { return true };
+    observed.links.values().any(|link| link.ours)
+        || observed.namespaces.values().any(|found| *found == crate::plan::Found::Ours)
+        || Pins::of(&topology.lab).directory().exists()
+}
+
+/// Removes everything of a lab whose lock is held, and returns what could not be.
+pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Left {
+    let mut left = Left::new();
+    left.extend(AgentLock::end_holder(directory).err().map(Error::from));
+    left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
+    match Places::open() {
+        Ok(mut places) => remove_links(&Place::Host, topology, &mut places, &mut left).await,
+        Err(error) => left.push(error.into()),
+    }
+    for namespace in &topology.namespaces {
+        if let Err(error) = remove_namespace(namespace, topology, &mut left).await {
+            left.push(error.into());
+        }
+    }
+    left.extend(bpffs::retire().err().map(Error::from));
+    if !left.is_empty() {
+        // The journal stays, so that another `down` can go on.
+        return left;
+    }
+    left.extend(retire_netns().err());
+    left.extend(directory.remove().err().map(Error::from));
+    left
+}
+
+/// Removes the links of a place that carry the lab's mark, or are ours by name and MAC and were
+/// never marked.
+async fn remove_links(place: &Place, topology: &Topology, places: &mut Places, left: &mut Left) {
+    let found = async {
+        let rtnl = places.get(place)?;
+        let observed = super::observe::links(topology, place, &rtnl).await?;
+        Ok::<_, kernel::Error>((rtnl, observed))
+    };
+    let (rtnl, links) = match found.await {
+        Ok(found) => found,
+        Err(error) => return left.push(error.into()),
+    };
+    // A deleted end takes the other one with it, which is then missing: that is no fault.
+    for link in links {
+        left.extend(rtnl.delete_link(link.ifindex, &link.name).await.err().map(Error::from));
+    }
+}
+
+async fn remove_namespace(
+    namespace: &Namespace,
+    topology: &Topology,
+    left: &mut Left,
+) -> Result<(), kernel::Error> {
+    let name = &namespace.name;
+    if !netns::exists(name) {
+        return Ok(());
+    }
+    if netns::is_left_over(name) {
+        return netns::unbind(name);
+    }
+    if !is_the_labs(namespace, topology).await? {
+        return Ok(());
+    }
+    let mut places = Places::open()?;
+    remove_links(&Place::Namespace(name.clone()), topology, &mut places, left).await;
+    netns::unbind(name)
+}
+
+/// An adopted namespace is known by its inode, one of ours by the mark on its loopback.
+async fn is_the_labs(namespace: &Namespace, topology: &Topology) -> Result<bool, kernel::Error> {
+    let there = Netns::named(&namespace.name)?;
+    let loopback = Rtnl::open(&there)?.link("lo").await?;
+    let marked = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab));
+    let Some(path) = &namespace.adopt else { return Ok(marked) };
+    match Netns::open(path.as_ref(), path) {
+        Ok(adopted) => Ok(adopted.inode()? == there.inode()?),
+        // Its maker has let it go; only the name that we gave it is left.
+        Err(_) => Ok(true),
+    }
+}
+
+/// Unmounts `/run/netns` if we made it a mount and no other lab may rely on it.
+fn retire_netns() -> Result<(), Error> {
+    let alone = state::labs()?.len() <= 1;
+    if alone && state::take_netns_mount() {
+        netns::retire_directory()?;
+    }
+    Ok(())
+}

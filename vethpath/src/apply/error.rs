@@ -1,0 +1,89 @@
+//! Why a lab could not be brought up or taken down.
+
+use thiserror::Error;
+
+use crate::{datapath, kernel, plan::Collision, state, topology::LabName};
+
+/// A failed `up` or `down`. What the run had done is undone unless it says otherwise.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Names are taken.
+    #[error("{}", list(.0))]
+    Collisions(Vec<Collision>),
+    /// The lab is up from another file.
+    #[error("lab `{0}` is up with another topology")]
+    Changed(LabName),
+    /// No such lab.
+    #[error("no lab `{0}` is up")]
+    NoLab(LabName),
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A program, link or map was refused.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// The state folder was refused.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The agent did not come up.
+    #[error("the agent of lab `{lab}` did not come up: {cause}")]
+    Agent {
+        /// The lab.
+        lab: LabName,
+        /// What it said.
+        cause: String,
+    },
+    /// SIGINT or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
+    /// Something went wrong and could not be undone wholly.
+    #[error("{cause}\nand what had been done could not all be undone: {left}")]
+    NotUndone {
+        /// The first fault.
+        cause: Box<Error>,
+        /// The faults of undoing.
+        left: String,
+    },
+}
+
+impl Error {
+    /// Whether the user's request is at fault, rather than the system.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        match self {
+            Self::Collisions(_) | Self::Changed(_) | Self::NoLab(_) | Self::State(state::Error::Busy(_)) => {
+                true
+            }
+            Self::NotUndone { cause, .. } => cause.is_request(),
+            _ => false,
+        }
+    }
+
+    /// What may help.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Collisions(_) => Some(
+                "rename it in the file, or remove what is there; vethpath never touches what is not its own"
+                    .to_owned(),
+            ),
+            Self::Changed(lab) => {
+                Some(format!("`vethpath down {lab}` first, then up again with the new file"))
+            }
+            Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
+            Self::Kernel(error) => error.hint().map(str::to_owned),
+            Self::Datapath(error) => error.hint().map(str::to_owned),
+            Self::State(state::Error::Busy(_)) => Some("wait until it is done".to_owned()),
+            Self::State(state::Error::Journal { .. }) => {
+                Some("use the vethpath that brought the lab up, or give `down` the lab's file".to_owned())
+            }
+            Self::State(_) | Self::Interrupted => None,
+            Self::Agent { .. } => Some("`vethpath doctor` shows what may be missing".to_owned()),
+            Self::NotUndone { .. } => Some("`vethpath down` tries again".to_owned()),
+        }
+    }
+}
+
+fn list(collisions: &[Collision]) -> String {
+    collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,192 @@
+//! Running steps, and undoing those of a run that failed.
+
+use std::path::Path;
+
+use super::{Error, Places};
+use crate::{
+    kernel::{Netns, Result, Rtnl, VethEnd, netns, sysctl},
+    plan::Step,
+    state::Journal,
+    topology::{
+        Bridge, Cable, IfName, LabName, Namespace, NsName, Pair, Place, Trunk, altname, lab_mark, pair_mark,
+    },
+};
+
+/// What a step has made, and how it is unmade.
+#[derive(Clone, Debug)]
+enum Made {
+    Namespace(NsName),
+    Link(Place, IfName),
+}
+
+/// Runs steps for one lab.
+pub struct Executor<'a> {
+    lab: &'a LabName,
+    places: &'a mut Places,
+    journal: Journal,
+    made: Vec<Made>,
+}
+
+impl<'a> Executor<'a> {
+    /// Nothing is done yet.
+    pub fn new(lab: &'a LabName, places: &'a mut Places, journal: Journal) -> Self {
+        Self { lab, places, journal, made: Vec::new() }
+    }
+
+    /// The connections.
+    pub fn places(&mut self) -> &mut Places {
+        self.places
+    }
+
+    /// Runs one step. It is in the journal before it is begun, and on the list of what to undo, so
+    /// that being cancelled half-way loses nothing.
+    pub async fn run(&mut self, step: &Step) -> std::result::Result<(), Error> {
+        self.journal.note(&step.change().to_string())?;
+        match step {
+            Step::Namespace(namespace) => self.namespace(namespace).await?,
+            Step::Bridge(bridge) => self.bridge(bridge).await?,
+            Step::Pair(pair) => self.pair(pair).await?,
+            Step::Cable(cable) => self.cable(cable).await?,
+            Step::Trunk(trunk) => self.trunk(trunk).await?,
+            Step::Sysctls { place, settings } => sysctl::write(self.places.get(place)?.netns(), settings)?,
+            Step::Address { place, device, address } => {
+                let rtnl = self.places.get(place)?;
+                rtnl.add_address(index_of(&rtnl, device).await?, *address).await?;
+            }
+            Step::Up { place, device, port } => {
+                let rtnl = self.places.get(place)?;
+                let ifindex = index_of(&rtnl, device).await?;
+                let name = format_args!("{place}:{device}");
+                if *port {
+                    rtnl.set_port_up(ifindex, name).await?
+                } else {
+                    rtnl.set_up(ifindex, name).await?
+                }
+            }
+            Step::Route { namespace, route } => {
+                self.places.get(&Place::Namespace(namespace.clone()))?.add_route(route).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmakes what was made, last first. Goes on after a fault; returns all of them.
+    pub async fn undo(mut self) -> Vec<crate::kernel::Error> {
+        let mut faults = Vec::new();
+        while let Some(made) = self.made.pop() {
+            faults.extend(self.unmake(&made).await.err());
+        }
+        faults
+    }
+
+    async fn unmake(&mut self, made: &Made) -> Result<()> {
+        match made {
+            Made::Namespace(name) => netns::unbind(name),
+            Made::Link(place, name) => {
+                let rtnl = self.places.get(place)?;
+                match rtnl.link(name.as_str()).await? {
+                    Some(link) => rtnl.delete_link(link.ifindex, name).await,
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// The loopback is marked and up before the namespace has a name: whoever finds it by name
+    /// finds whose it is.
+    async fn namespace(&mut self, namespace: &Namespace) -> Result<()> {
+        let name = &namespace.name;
+        let made = match &namespace.adopt {
+            Some(path) => Netns::open(Path::new(path), name.as_str())?,
+            None => Netns::create(name.as_str())?,
+        };
+        let rtnl = self.places.add(name, &made)?;
+        if namespace.adopt.is_none() {
+            let loopback = rtnl.link("lo").await?.map_or(1, |lo| lo.ifindex);
+            rtnl.mark(loopback, &lab_mark(self.lab), None).await?;
+            rtnl.set_up(loopback, format_args!("{name}:lo")).await?;
+            without_dad(&made, "default")?;
+        }
+        sysctl::write(&made, &namespace.sysctls)?;
+        if !netns::exists(name) {
+            self.made.push(Made::Namespace(name.clone()));
+        }
+        made.bind(name)
+    }
+
+    async fn bridge(&mut self, bridge: &Bridge) -> Result<()> {
+        let rtnl = self.places.get(&bridge.place)?;
+        self.made.push(Made::Link(bridge.place.clone(), bridge.name.clone()));
+        rtnl.create_bridge(bridge).await?;
+        let ifindex = rtnl.expect_link(&bridge.name).await?.ifindex;
+        rtnl.mark(ifindex, &lab_mark(self.lab), None).await?;
+        without_dad(rtnl.netns(), bridge.name.as_str())
+    }
+
+    async fn pair(&mut self, pair: &Pair) -> Result<()> {
+        let outside = self.places.get(&pair.place)?;
+        let inside = self.places.get(&Place::Namespace(pair.namespace.clone()))?;
+        let bridge = outside.expect_link(&pair.bridge).await?.ifindex;
+        self.made.push(Made::Link(pair.place.clone(), pair.port.clone()));
+        let port = VethEnd { name: &pair.port, mac: pair.port_mac, bridge: Some(bridge) };
+        let inner = VethEnd { name: &pair.inner.name, mac: pair.inner.mac, bridge: None };
+        outside.create_veth(port, inner, inside.netns(), pair.inner.mtu).await?;
+        let (namespace, interface) = (pair.namespace.as_str(), pair.inner.name.as_str());
+        let mark = pair_mark(self.lab, namespace, interface);
+        let altname = altname(self.lab, namespace, interface);
+        outside.mark(outside.expect_link(&pair.port).await?.ifindex, &mark, Some(&altname)).await?;
+        inside.mark(inside.expect_link(&pair.inner.name).await?.ifindex, &mark, None).await?;
+        without_dad(inside.netns(), interface)
+    }
+
+    async fn cable(&mut self, cable: &Cable) -> Result<()> {
+        let (here, there) = (self.places.get(&cable.a.place)?, self.places.get(&cable.b.place)?);
+        let end = |end: &crate::topology::CableEnd| (end.interface.name.clone(), end.interface.mac);
+        let ((a, a_mac), (b, b_mac)) = (end(&cable.a), end(&cable.b));
+        self.made.push(Made::Link(cable.a.place.clone(), a.clone()));
+        let (a_end, b_end) =
+            (VethEnd { name: &a, mac: a_mac, bridge: None }, VethEnd { name: &b, mac: b_mac, bridge: None });
+        here.create_veth(a_end, b_end, there.netns(), cable.a.interface.mtu).await?;
+        for (rtnl, end) in [(here, &cable.a), (there, &cable.b)] {
+            let name = &end.interface.name;
+            let mark = pair_mark(self.lab, &end.place.to_string(), name.as_str());
+            rtnl.mark(rtnl.expect_link(name).await?.ifindex, &mark, None).await?;
+            without_dad(rtnl.netns(), name.as_str())?;
+        }
+        Ok(())
+    }
+
+    async fn trunk(&mut self, trunk: &Trunk) -> Result<()> {
+        let (here, there) = (self.places.get(&trunk.a.place)?, self.places.get(&trunk.b.place)?);
+        let (a, b) = (&trunk.a, &trunk.b);
+        self.made.push(Made::Link(a.place.clone(), a.port.clone()));
+        let bridge = here.expect_link(&a.bridge).await?.ifindex;
+        let a_end = VethEnd { name: &a.port, mac: a.mac, bridge: Some(bridge) };
+        let b_end = VethEnd { name: &b.port, mac: b.mac, bridge: None };
+        here.create_veth(a_end, b_end, there.netns(), None).await?;
+        for (rtnl, end, other) in [(&here, a, b), (&there, b, a)] {
+            let ifindex = rtnl.expect_link(&end.port).await?.ifindex;
+            let (from, to) = (end.bridge.as_str(), other.bridge.as_str());
+            rtnl.mark(ifindex, &pair_mark(self.lab, from, to), Some(&altname(self.lab, from, to))).await?;
+        }
+        let bridge = there.expect_link(&b.bridge).await?.ifindex;
+        there.enslave(there.expect_link(&b.port).await?.ifindex, bridge, &b.port).await
+    }
+}
+
+async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
+    let missing = || std::io::Error::from_raw_os_error(nix::libc::ENODEV);
+    let found =
+        rtnl.link(device).await?.ok_or_else(|| crate::kernel::Error::new("find link", device, missing()))?;
+    Ok(found.ifindex)
+}
+
+/// No duplicate address detection on an interface (or, as `default`, on all that will be made in
+/// the namespace): addresses are usable as soon as it is up. A kernel without IPv6 has none to do.
+fn without_dad(netns: &Netns, interface: &str) -> Result<()> {
+    let off = sysctl::setting(&["net", "ipv6", "conf", interface, "accept_dad"], "0");
+    match sysctl::write(netns, &[off]) {
+        Err(error) if error.is_missing() => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,15 @@
+//! Doing what a plan says: steps, journal, undo in reverse; and taking a lab down.
+
+mod agent;
+mod down;
+mod error;
+mod execute;
+mod observe;
+mod places;
+mod up;
+
+pub use down::{Left, down};
+pub use error::Error;
+pub use observe::observe;
+pub use places::Places;
+pub use up::{Options, Outcome, up};

@@ -1,0 +1,122 @@
+//! Seeing what is there of a lab.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
+
+use super::Places;
+use crate::{
+    kernel::{LinkFacts, Netns, Result, Rtnl, netns},
+    plan::{Found, Observed, ObservedLink, is_ours},
+    topology::{Mac, Namespace, Place, Topology},
+};
+
+/// Looks at everything that has a name of the lab's.
+///
+/// `begun` says that the lab has a journal: then a link without any mark that has the name *and*
+/// the derived MAC of one of ours is ours, made by a run that was killed before it could mark it.
+///
+/// # Errors
+/// The kernel refuses.
+pub async fn observe(topology: &Topology, places: &mut Places, begun: bool) -> Result<Observed> {
+    let mut observed = Observed::default();
+    let macs = expected_macs(topology);
+    let mut here = vec![Place::Host];
+    for namespace in &topology.namespaces {
+        if let Some(found) = find(namespace, topology, begun).await? {
+            observed.namespaces.insert(namespace.name.clone(), found);
+            if found == Found::Ours {
+                here.push(Place::Namespace(namespace.name.clone()));
+            }
+        }
+    }
+    for place in here {
+        let rtnl = places.get(&place)?;
+        let links = rtnl.links().await?;
+        let names: HashMap<u32, String> =
+            links.iter().map(|link| (link.ifindex, link.name.clone())).collect();
+        let mut addresses: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for (ifindex, address) in rtnl.addresses().await? {
+            addresses.entry(ifindex).or_default().push(address);
+        }
+        if let Place::Namespace(name) = &place {
+            observed.routes.insert(name.clone(), rtnl.routes().await?);
+        }
+        for link in links {
+            let key = (place.clone(), link.name.clone());
+            let seen = ObservedLink {
+                ours: owned(&link, macs.get(&key), topology, begun),
+                up: link.up,
+                bridge: link.controller.and_then(|index| names.get(&index).cloned()),
+                addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
+            };
+            observed.links.insert(key, seen);
+        }
+    }
+    Ok(observed)
+}
+
+/// The links of a place that are the lab's.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) async fn links(topology: &Topology, place: &Place, rtnl: &Rtnl) -> Result<Vec<LinkFacts>> {
+    let macs = expected_macs(topology);
+    let mut links = rtnl.links().await?;
+    links.retain(|link| {
+        link.name != "lo" && owned(link, macs.get(&(place.clone(), link.name.clone())), topology, true)
+    });
+    Ok(links)
+}
+
+/// What has a namespace's name in `/run/netns`.
+async fn find(namespace: &Namespace, topology: &Topology, begun: bool) -> Result<Option<Found>> {
+    if !netns::exists(&namespace.name) {
+        return Ok(None);
+    }
+    if netns::is_left_over(&namespace.name) {
+        // Ours if a run of ours was killed between making the file and mounting on it.
+        return if begun {
+            netns::unbind(&namespace.name)?;
+            Ok(None)
+        } else {
+            Ok(Some(Found::LeftOver))
+        };
+    }
+    let there = Netns::named(&namespace.name)?;
+    if let Some(path) = &namespace.adopt {
+        let adopted =
+            begun && Netns::open(Path::new(path), path).and_then(|n| n.inode()).ok() == Some(there.inode()?);
+        return Ok(Some(if adopted { Found::Ours } else { Found::Foreign }));
+    }
+    let loopback = Rtnl::open(&there)?.link("lo").await?;
+    let ours = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab));
+    Ok(Some(if ours { Found::Ours } else { Found::Foreign }))
+}
+
+fn owned(link: &LinkFacts, expected: Option<&Mac>, topology: &Topology, begun: bool) -> bool {
+    match &link.alias {
+        Some(alias) => is_ours(Some(alias), &topology.lab),
+        None => begun && expected.is_some_and(|mac| link.mac == Some(mac.bytes())),
+    }
+}
+
+/// The MACs with which our links are made.
+fn expected_macs(topology: &Topology) -> HashMap<(Place, String), Mac> {
+    let mut macs = HashMap::new();
+    for bridge in &topology.bridges {
+        macs.insert((bridge.place.clone(), bridge.name.to_string()), bridge.mac);
+    }
+    for pair in &topology.pairs {
+        macs.insert((pair.place.clone(), pair.port.to_string()), pair.port_mac);
+        macs.insert((Place::Namespace(pair.namespace.clone()), pair.inner.name.to_string()), pair.inner.mac);
+    }
+    for end in topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]) {
+        macs.insert((end.place.clone(), end.interface.name.to_string()), end.interface.mac);
+    }
+    for end in topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]) {
+        macs.insert((end.place.clone(), end.port.to_string()), end.mac);
+    }
+    macs
+}

@@ -1,0 +1,222 @@
+//! Bringing a lab up.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Error, Places, agent, down, execute::Executor, observe};
+use crate::{
+    agent::status::{self, Status},
+    datapath::{self, Hook, Pins, Sizes},
+    kernel::{self, PortAttribute, bpffs, netns, watch::Watch},
+    plan::{Change, Plan, plan},
+    state::{self, AgentLock, Directory, Journal, LabLock, Record},
+    topology::{Datapath, IfName, Pair, Topology},
+};
+
+/// How long ports may take until the bridge forwards to them.
+const FORWARDING: Duration = Duration::from_secs(3);
+
+/// Choices of the user.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// How programs are attached; `None` is the best that the kernel has.
+    pub hook: Option<Hook>,
+}
+
+/// What `up` has done.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was changed; nothing if all was as the file says.
+    pub changes: Vec<Change>,
+    /// What the agent says.
+    pub status: Status,
+}
+
+/// Brings a lab up, or completes one that is up in part. A failure leaves what was there before.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
+    let directory = Directory::of(&topology.lab);
+    let fresh = !directory.exists();
+    directory.create()?;
+    let _lock = LabLock::take(&directory)?;
+    let mut places = Places::open()?;
+    let prepared = prepare(topology, options, &directory, &mut places).await;
+    let (plan, record) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) if fresh => {
+            directory.remove()?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    let journal = Journal::open(&directory, &record)?;
+    let mut executor = Executor::new(&topology.lab, &mut places, journal);
+    let done = tokio::select! {
+        done = work(&plan, &record, &directory, &mut executor) => done,
+        () = interrupted() => Err(Error::Interrupted),
+    };
+    match done {
+        Ok(outcome) => Ok(outcome),
+        Err(cause) => Err(undo(cause, executor, &record, &directory, fresh).await),
+    }
+}
+
+/// Everything that can be found wrong before anything is changed.
+async fn prepare(
+    topology: &Topology,
+    options: Options,
+    directory: &Directory,
+    places: &mut Places,
+) -> Result<(Plan, Record), Error> {
+    let previous = Record::read(directory)?;
+    if previous.as_ref().is_some_and(|previous| &previous.topology != topology) {
+        return Err(Error::Changed(topology.lab.clone()));
+    }
+    let observed = observe(topology, places, previous.is_some()).await?;
+    let plan = plan(topology, &observed).map_err(Error::Collisions)?;
+    let hook = || options.hook.unwrap_or_else(Hook::best);
+    Ok((plan, previous.unwrap_or_else(|| Record::new(topology.clone(), hook()))))
+}
+
+async fn work(
+    plan: &Plan,
+    record: &Record,
+    directory: &Directory,
+    executor: &mut Executor<'_>,
+) -> Result<Outcome, Error> {
+    let topology = &record.topology;
+    bpffs::prepare()?;
+    if netns::prepare_directory()? {
+        state::note_netns_mount()?;
+    }
+    let mut changes: Vec<_> = plan.steps().map(crate::plan::Step::change).collect();
+    for step in &plan.make {
+        executor.run(step).await?;
+    }
+    let attached = attach(record, executor.places())?;
+    changes.extend(attached.iter().map(|port| Change {
+        action: "create",
+        kind: "program",
+        name: port.to_string(),
+    }));
+    for step in &plan.raise {
+        executor.run(step).await?;
+    }
+    if !plan.raise.is_empty() {
+        introduce(topology, executor.places()).await?;
+    }
+    let status = match status::ask(&directory.socket()) {
+        Ok(_) => agent::settled(directory, None).await?,
+        Err(_) => {
+            // It may be stopped, or hang: then it must not come back to life beside a new one.
+            AgentLock::end_holder(directory)?;
+            changes.push(Change { action: "create", kind: "agent", name: topology.lab.to_string() });
+            agent::settled(directory, Some(agent::start(directory)?)).await?
+        }
+    };
+    Ok(Outcome { changes, status })
+}
+
+/// Loads the programs and attaches them to the ports that want them. Returns the ports that are news.
+fn attach(record: &Record, places: &mut Places) -> Result<Vec<IfName>, Error> {
+    let topology = &record.topology;
+    let pins = Pins::of(&topology.lab);
+    let domains = topology.domains();
+    let count = u32::try_from(domains.len()).unwrap_or(u32::MAX);
+    datapath::load(&pins, count, Sizes::for_ports(topology.pairs.len()))?;
+    let mut news = Vec::new();
+    for (domain, place) in (0..).zip(&domains) {
+        let wanted = |pair: &&Pair| &pair.place == place && pair.datapath == Datapath::Tc;
+        let ports: Vec<_> = topology.pairs.iter().filter(wanted).map(|pair| &pair.port).collect();
+        news.extend(datapath::attach(places.get(place)?.netns(), &pins, domain, record.hook, &ports)?);
+    }
+    Ok(news)
+}
+
+/// Waits until bridges forward to the ports that are up, and tells them the MACs that we assigned,
+/// as if each host had sent a frame. Spanning tree takes its own time and is not waited for.
+async fn introduce(topology: &Topology, places: &mut Places) -> Result<(), kernel::Error> {
+    for place in topology.domains() {
+        let rtnl = places.get(&place)?;
+        let quick = |pair: &&Pair| {
+            pair.place == place
+                && pair.inner.up
+                && topology.bridge(&place, &pair.bridge).is_some_and(|bridge| !bridge.stp)
+        };
+        let pairs: Vec<_> = topology.pairs.iter().filter(quick).collect();
+        let mut waiting: BTreeSet<&str> = pairs.iter().map(|pair| pair.port.as_str()).collect();
+        let mut watch = Watch::bridges(rtnl.netns())?;
+        let deadline = Instant::now() + FORWARDING;
+        let links = loop {
+            let links = rtnl.links().await?;
+            for link in &links {
+                let attributes = link.port.iter().flatten();
+                if attributes.into_iter().any(|a| *a == PortAttribute::State(FORWARDING_STATE)) {
+                    waiting.remove(link.name.as_str());
+                }
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if waiting.is_empty() || left.is_zero() {
+                break links;
+            }
+            // Whatever happens, or the deadline: look again.
+            let _ = tokio::time::timeout(left, watch.next()).await;
+        };
+        for pair in pairs {
+            if let Some(port) = links.iter().find(|link| link.name == pair.port.as_str()) {
+                rtnl.learn(port.ifindex, pair.inner.mac).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `BR_STATE_FORWARDING`.
+const FORWARDING_STATE: netlink_packet_route::link::BridgePortState =
+    netlink_packet_route::link::BridgePortState::Forwarding;
+
+/// Undoes a failed run. A lab that was not there before is removed wholly.
+async fn undo(
+    cause: Error,
+    executor: Executor<'_>,
+    record: &Record,
+    directory: &Directory,
+    fresh: bool,
+) -> Error {
+    let work = async {
+        let mut faults: Vec<String> = executor.undo().await.iter().map(ToString::to_string).collect();
+        if fresh {
+            faults
+                .extend(down::remove_lab(&record.topology, directory).await.iter().map(ToString::to_string));
+        }
+        faults
+    };
+    let faults = tokio::select! {
+        faults = work => faults,
+        () = interrupted() => vec!["interrupted again".to_owned()],
+    };
+    if faults.is_empty() {
+        cause
+    } else {
+        Error::NotUndone { cause: Box::new(cause), left: faults.join("; ") }
+    }
+}
+
+/// Returns at the next SIGINT or SIGTERM.
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
