@@ -102,7 +102,7 @@ impl Error {
             ),
             Self::Lacking { hint, .. } => Some(hint.clone()),
             Self::NotFound { .. } => {
-                Some("an older copy earlier in PATH hides it: remove that copy".to_owned())
+                Some("put the folder it was installed to into PATH, before any other copy of it".to_owned())
             }
             Self::NeedsRoot { chore } => Some(format!("sudo -E env PATH=\"$PATH\" cargo xtask {chore}")),
             Self::Stage { stage, .. } => Some(format!("run it alone with `cargo xtask test --only {stage}`")),

@@ -41,7 +41,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let left = Snapshot::take().added_since(&before);
     let error = match result {
         Ok(()) if left.is_empty() => {
-            say(&format!("\nall {} stages passed in {}", stages.len(), seconds(started.elapsed())));
+            let names = stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ");
+            say(&format!("\nall passed in {} ({names})", seconds(started.elapsed())));
             return Ok(());
         }
         Ok(()) => Error::LeftBehind(left),
