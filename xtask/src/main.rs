@@ -1,2 +1,58 @@
-//! Chores.
-fn main() {}
+//! vethpath's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`.
+
+mod demo;
+mod error;
+mod setup;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{error::Error, setup::Need};
+
+/// vethpath's chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+/// One chore.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Install what building, testing and the demo need and this machine lacks
+    Setup,
+    /// Run everything a change must pass: format, lints, all tests, documentation
+    Test(test::Args),
+    /// Build vethpath and show its main job on a small lab of its own
+    Demo,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run(&Need::ALL),
+        Task::Test(args) => test::run(&args),
+        Task::Demo => demo::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error),
+    }
+}
+
+/// Says what went wrong and what to do about it.
+fn report(error: &Error) -> ExitCode {
+    eprintln!("error: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        eprintln!("  because: {inner}");
+        cause = inner.source();
+    }
+    if let Some(hint) = error.hint() {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(error.exit_code())
+}

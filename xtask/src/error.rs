@@ -1,0 +1,125 @@
+//! What can go wrong in a chore, what to do about it, and the exit code it gives.
+
+use std::{io, process::ExitStatus};
+
+use thiserror::Error;
+
+/// Why a chore stopped.
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// A program could not be started.
+    #[error("cannot run `{command}`")]
+    Start {
+        /// The command line.
+        command: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A program ran and failed; it has said why itself.
+    #[error("`{command}` failed ({status})")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// A requirement could not be installed.
+    #[error("cannot install {names}")]
+    Install {
+        /// What was to be installed.
+        names: String,
+        /// The command that failed.
+        #[source]
+        source: Box<Error>,
+    },
+    /// This machine lacks something, and we must not or cannot install it.
+    #[error("this machine lacks {names}, and {obstacle}")]
+    Lacking {
+        /// What is missing.
+        names: String,
+        /// Why it was not installed.
+        obstacle: &'static str,
+        /// How to install it by hand.
+        hint: String,
+    },
+    /// The installation went through, and yet the probe does not find the thing.
+    #[error("{name} was installed, but {found}")]
+    NotFound {
+        /// What was installed.
+        name: &'static str,
+        /// What the probe found instead.
+        found: String,
+    },
+    /// The chore changes the network of this machine.
+    #[error("`cargo xtask {chore}` needs root: it makes network namespaces and loads eBPF programs")]
+    NeedsRoot {
+        /// The chore and its arguments.
+        chore: String,
+    },
+    /// A stage of the tests failed.
+    #[error("stage `{stage}` failed")]
+    Stage {
+        /// Its name.
+        stage: &'static str,
+        /// The command that failed.
+        #[source]
+        source: Box<Error>,
+    },
+    /// The tests passed but did not clean up.
+    #[error("the tests left things behind: {}", .0.join(", "))]
+    LeftBehind(Vec<String>),
+    /// The demo's addresses are in use on this host.
+    #[error("the demo's lab uses {subnet}, and {interface} of this host has {address} in it")]
+    SubnetInUse {
+        /// The demo's subnet.
+        subnet: String,
+        /// The interface in the way.
+        interface: String,
+        /// Its address.
+        address: String,
+    },
+    /// A system call failed.
+    #[error("cannot {operation}")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel said.
+        source: nix::Error,
+    },
+    /// Ctrl-C, or a request to end.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Install { .. } => Some(
+                "its messages are above. Without network, connect and run `cargo xtask setup` again: \
+                 it goes on where it stopped"
+                    .to_owned(),
+            ),
+            Self::Lacking { hint, .. } => Some(hint.clone()),
+            Self::NotFound { .. } => {
+                Some("put the folder it was installed to into PATH, before any other copy of it".to_owned())
+            }
+            Self::NeedsRoot { chore } => Some(format!("sudo -E env PATH=\"$PATH\" cargo xtask {chore}")),
+            Self::Stage { stage, .. } => Some(format!("run it alone with `cargo xtask test --only {stage}`")),
+            Self::LeftBehind(_) => Some("`vethpath list` and `vethpath down LAB` remove labs".to_owned()),
+            Self::SubnetInUse { .. } => Some(
+                "change the addresses in examples/demo.toml and bring it up with `vethpath up`".to_owned(),
+            ),
+            Self::Start { .. } | Self::Failed { .. } | Self::System { .. } | Self::Interrupted => None,
+        }
+    }
+
+    /// 1: the checked code or the request is at fault; 2: the machine is; 130: interrupted.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed { .. } | Self::Stage { .. } | Self::LeftBehind(_) => 1,
+            Self::Interrupted => 130,
+            _ => 2,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `cargo xtask setup`: installs what this machine lacks, and says so before it does.
+
+mod probe;
+mod requirements;
+mod steps;
+
+use crate::{
+    error::Error,
+    tools::{self, command, say, wait},
+};
+
+pub(crate) use requirements::Need;
+use requirements::{Install, REQUIREMENTS, Requirement};
+use steps::{Host, Step};
+
+/// Makes everything that `needs` ask for available, or says what to do by hand.
+pub(crate) fn run(needs: &[Need]) -> Result<(), Error> {
+    let wanted: Vec<_> = REQUIREMENTS.iter().filter(|one| one.serves(needs)).collect();
+    let missing: Vec<_> = wanted.iter().copied().filter(|one| !one.probe.find().is_present()).collect();
+    if missing.is_empty() {
+        say(&format!("setup: ok ({})", names(&wanted)));
+        return Ok(());
+    }
+    let plan = steps::plan(&missing, Host::this());
+    for step in &plan.steps {
+        perform(step)?;
+    }
+    if let Some(refusal) = plan.refusal {
+        return Err(refusal);
+    }
+    for one in &missing {
+        if let Some(found) = one.probe.find().shortfall() {
+            return Err(Error::NotFound { name: one.name, found });
+        }
+    }
+    say(&format!("setup: ok, installed {}", names(&missing)));
+    Ok(())
+}
+
+/// Announces a step and takes it.
+fn perform(step: &Step<'_>) -> Result<(), Error> {
+    let line = step.words.join(" ");
+    match step.serves.as_slice() {
+        [] => say(&format!("setup: running `{line}`")),
+        [one] => say(&format!("setup: installing {}: needed {}: running `{line}`", one.name, one.why)),
+        several => {
+            for one in several {
+                say(&format!("setup: installing {}: needed {}", one.name, one.why));
+            }
+            say(&format!("setup: running `{line}`"));
+        }
+    }
+    let [program, args @ ..] = step.words.as_slice() else { return Ok(()) };
+    let mut install = if *program == "cargo" { tools::cargo() } else { command(program) };
+    // A set-up must never wait for an answer, and `cargo install` must not fill our target folder.
+    install.args(args).env("DEBIAN_FRONTEND", "noninteractive").env_remove("CARGO_TARGET_DIR");
+    match wait(&mut install) {
+        Err(error) if step.may_fail => {
+            say(&format!("setup: {error}; going on with what is there"));
+            Ok(())
+        }
+        done => done.map_err(|error| Error::Install { names: names(&step.serves), source: Box::new(error) }),
+    }
+}
+
+/// The names of requirements, in a list for people.
+fn names(requirements: &[&Requirement]) -> String {
+    requirements.iter().map(|one| one.name).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,119 @@
+//! Tells whether a requirement is there.
+
+use std::path::Path;
+
+use crate::tools::{self, cargo, command, output};
+
+/// How to tell whether a requirement is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Probe {
+    /// A program of this name can be found.
+    Program(&'static str),
+    /// A program answers `--version` with exactly this one.
+    Version(&'static str, &'static str),
+    /// `cargo NAME --version` works. rustup leaves a proxy in PATH for components that are not
+    /// installed, so that finding the program proves nothing.
+    Cargo(&'static str),
+    /// The toolchain's folder has this file.
+    Sysroot(&'static str),
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// What was asked for.
+    Present,
+    /// Something else under the same name.
+    Other(String),
+    /// Nothing.
+    Nothing(String),
+}
+
+impl Found {
+    /// Whether there is nothing left to do.
+    pub(super) fn is_present(&self) -> bool {
+        *self == Self::Present
+    }
+
+    /// What is wrong, for people.
+    pub(super) fn shortfall(self) -> Option<String> {
+        match self {
+            Self::Present => None,
+            Self::Other(text) | Self::Nothing(text) => Some(text),
+        }
+    }
+}
+
+impl Probe {
+    /// Looks.
+    pub(super) fn find(self) -> Found {
+        let present = match self {
+            Self::Program(name) => tools::find(name).is_some(),
+            Self::Version(name, wanted) => {
+                let Some(file) = tools::find(name) else {
+                    return Found::Nothing(format!("`{name}` is not in PATH"));
+                };
+                let text = output(command(&file).arg("--version")).unwrap_or_default();
+                return compare(&file, version(&text), wanted);
+            }
+            Self::Cargo(name) => output(cargo().args([name, "--version"])).is_some(),
+            Self::Sysroot(file) => output(command("rustc").args(["--print", "sysroot"]))
+                .is_some_and(|root| Path::new(root.trim_end()).join(file).is_file()),
+        };
+        if present { Found::Present } else { Found::Nothing(self.absence()) }
+    }
+
+    /// What it means that nothing was found.
+    fn absence(self) -> String {
+        match self {
+            Self::Program(name) | Self::Version(name, _) => format!("`{name}` is not in PATH"),
+            Self::Cargo(name) => format!("`cargo {name} --version` fails"),
+            Self::Sysroot(file) => format!("the toolchain has no {file}"),
+        }
+    }
+}
+
+/// Holds the version of `file` against the one wanted.
+fn compare(file: &Path, version: Option<&str>, wanted: &str) -> Found {
+    match version {
+        Some(version) if version == wanted => Found::Present,
+        Some(version) => Found::Other(format!("{} is version {version}, not {wanted}", file.display())),
+        None => Found::Other(format!("{} does not tell its version", file.display())),
+    }
+}
+
+/// The version in a line such as `bpf-linker 0.10.4 (2f3a 2026-01-02)`.
+fn version(text: &str) -> Option<&str> {
+    let word = text.lines().next()?.split_whitespace().nth(1)?;
+    let version = word.strip_prefix('v').unwrap_or(word);
+    version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_the_first_line() {
+        assert_eq!(version("bpf-linker 0.10.4\n"), Some("0.10.4"));
+        assert_eq!(version("bpf-linker v0.9.15 (abc 2025-01-01)\nLLVM 19"), Some("0.9.15"));
+        assert_eq!(version("bpf-linker"), None);
+        assert_eq!(version("error: no such option"), None);
+        assert_eq!(version(""), None);
+    }
+
+    #[test]
+    fn another_version_is_not_the_one_wanted() {
+        let file = Path::new("/usr/local/bin/bpf-linker");
+        assert_eq!(compare(file, Some("0.10.4"), "0.10.4"), Found::Present);
+        let other = compare(file, Some("0.10.40"), "0.10.4").shortfall();
+        assert_eq!(other.as_deref(), Some("/usr/local/bin/bpf-linker is version 0.10.40, not 0.10.4"));
+        assert!(!compare(file, None, "0.10.4").is_present());
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        assert!(!Probe::Program("no-such-program-anywhere").find().is_present());
+        assert!(!Probe::Sysroot("no/such/file").find().is_present());
+    }
+}

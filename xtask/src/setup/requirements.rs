@@ -1,0 +1,136 @@
+//! Everything that building, testing and the demo need: what, why, how it is found, how it is
+//! installed.
+
+use super::probe::Probe;
+
+/// What a requirement is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Checking the format.
+    Format,
+    /// Linting.
+    Lint,
+    /// Building vethpath and its programs.
+    Build,
+    /// Testing what was built.
+    Judge,
+    /// Showing it.
+    Demo,
+}
+
+impl Need {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [Self::Format, Self::Lint, Self::Build, Self::Judge, Self::Demo];
+}
+
+/// How a requirement is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Install {
+    /// A component of the toolchain in use, by rustup.
+    Component(&'static str),
+    /// A program on crates.io, by `cargo install`.
+    Crate(&'static str, &'static str),
+    /// A Debian package, by apt-get.
+    Package(&'static str),
+}
+
+/// One thing that must be there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Requirement {
+    /// What people call it.
+    pub(super) name: &'static str,
+    /// Completes "needed ...".
+    pub(super) why: &'static str,
+    /// Who needs it.
+    pub(super) needs: &'static [Need],
+    /// How to tell whether it is there.
+    pub(super) probe: Probe,
+    /// How to get it.
+    pub(super) install: Install,
+}
+
+impl Requirement {
+    /// Whether any of `needs` asks for it.
+    pub(super) fn serves(&self, needs: &[Need]) -> bool {
+        self.needs.iter().any(|need| needs.contains(need))
+    }
+}
+
+/// The version that links with the LLVM inside the Rust toolchain; later ones want a system LLVM.
+const BPF_LINKER: &str = "0.10.4";
+
+/// The list.
+pub(super) const REQUIREMENTS: &[Requirement] = &[
+    Requirement {
+        name: "rustfmt",
+        why: "to check the format of the code",
+        needs: &[Need::Format],
+        probe: Probe::Cargo("fmt"),
+        install: Install::Component("rustfmt"),
+    },
+    Requirement {
+        name: "clippy",
+        why: "to lint the code",
+        needs: &[Need::Lint],
+        probe: Probe::Cargo("clippy"),
+        install: Install::Component("clippy"),
+    },
+    Requirement {
+        name: "rust-src",
+        why: "to build `core` for the eBPF target",
+        needs: &[Need::Build],
+        probe: Probe::Sysroot("lib/rustlib/src/rust/library/core/src/lib.rs"),
+        install: Install::Component("rust-src"),
+    },
+    Requirement {
+        name: "bpf-linker",
+        why: "to link the eBPF programs (takes a minute or two)",
+        needs: &[Need::Build],
+        probe: Probe::Version("bpf-linker", BPF_LINKER),
+        install: Install::Crate("bpf-linker", BPF_LINKER),
+    },
+    package(
+        "iproute2",
+        "ip",
+        "to judge namespaces, links and bridges with `ip`, `bridge` and `tc`",
+        &[Need::Judge],
+    ),
+    package("iputils-ping", "ping", "to send the first frames", &[Need::Judge, Need::Demo]),
+    package("ethtool", "ethtool", "to judge the offloads of veth ends", &[Need::Judge]),
+    package("tcpdump", "tcpdump", "to see the frames that hosts see", &[Need::Judge]),
+    package("nftables", "nft", "to put filter rules in the way of the fast path", &[Need::Judge]),
+    package("iperf3", "iperf3", "to load a path with TCP", &[Need::Judge]),
+];
+
+/// A Debian package that is known by a program of it.
+const fn package(
+    name: &'static str,
+    program: &'static str,
+    why: &'static str,
+    needs: &'static [Need],
+) -> Requirement {
+    Requirement { name, why, needs, probe: Probe::Program(program), install: Install::Package(name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_need_is_served_and_every_requirement_is_needed() {
+        for need in Need::ALL.into_iter().filter(|&need| need != Need::Demo) {
+            assert!(REQUIREMENTS.iter().any(|one| one.serves(&[need])), "{need:?}");
+        }
+        for one in REQUIREMENTS {
+            assert!(one.serves(&Need::ALL), "{}", one.name);
+            assert!(one.why.starts_with("to "), "{}", one.name);
+        }
+    }
+
+    #[test]
+    fn the_demo_asks_for_no_more_than_it_shows() {
+        let names: Vec<_> =
+            REQUIREMENTS.iter().filter(|one| one.serves(&[Need::Demo])).map(|one| one.name).collect();
+        assert_eq!(names, ["iputils-ping"]);
+    }
+}

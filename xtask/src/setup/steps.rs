@@ -1,0 +1,134 @@
+//! From what is missing to the commands that install it. Pure: [`Host`] says all that matters
+//! about the machine.
+
+use super::{Install, Requirement};
+use crate::{error::Error, tools};
+
+/// What this machine lets us do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Host {
+    /// rustup manages the toolchain.
+    pub(super) rustup: bool,
+    /// It is Debian, or one that takes after it.
+    pub(super) apt: bool,
+    /// We are root.
+    pub(super) root: bool,
+}
+
+impl Host {
+    /// The machine we run on.
+    pub(super) fn this() -> Self {
+        Self {
+            rustup: tools::find("rustup").is_some(),
+            apt: tools::find("apt-get").is_some(),
+            root: tools::is_root(),
+        }
+    }
+}
+
+/// One command to run.
+#[derive(Debug)]
+pub(super) struct Step<'a> {
+    /// What it installs.
+    pub(super) serves: Vec<&'a Requirement>,
+    /// The command line.
+    pub(super) words: Vec<&'static str>,
+    /// Whether the rest is worth trying when it fails.
+    pub(super) may_fail: bool,
+}
+
+/// What to run, and what must be left to the user once that has run.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    /// In this order.
+    pub(super) steps: Vec<Step<'a>>,
+    /// What the machine does not let us install.
+    pub(super) refusal: Option<Error>,
+}
+
+/// Waits for another apt-get (a fresh machine often runs one) instead of failing.
+const APT_INSTALL: [&str; 6] =
+    ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends"];
+
+/// The commands that install `missing`, components first and packages together at the end.
+pub(super) fn plan<'a>(missing: &[&'a Requirement], host: Host) -> Plan<'a> {
+    let mut plan = Plan { steps: Vec::new(), refusal: None };
+    let (mut components, mut packages) = (Vec::new(), Vec::new());
+    for &one in missing {
+        match one.install {
+            Install::Component(component) => components.push((one, component)),
+            Install::Package(package) => packages.push((one, package)),
+            Install::Crate(..) => {}
+        }
+    }
+    if !components.is_empty() && host.rustup {
+        plan.push(components, &["rustup", "component", "add"], false);
+    } else if !components.is_empty() {
+        plan.refusal = Some(no_rustup(&components));
+    }
+    for &one in missing {
+        if let Install::Crate(name, version) = one.install {
+            let words = ["cargo", "install", name, "--version", version, "--locked", "--force"];
+            plan.steps.push(Step { serves: vec![one], words: words.to_vec(), may_fail: false });
+        }
+    }
+    if packages.is_empty() {
+        return plan;
+    }
+    match (host.apt, host.root) {
+        (true, true) => {
+            // One broken third-party source must not stop us: the packages may be there all the same.
+            plan.push(Vec::new(), &["apt-get", "update"], true);
+            plan.push(packages, &APT_INSTALL, false);
+        }
+        (true, false) => plan.refusal = plan.refusal.or_else(|| Some(no_root(&packages))),
+        (false, _) => plan.refusal = plan.refusal.or_else(|| Some(no_apt(&packages))),
+    }
+    plan
+}
+
+impl<'a> Plan<'a> {
+    /// Adds a command that installs all of `what` at once.
+    fn push(&mut self, what: Vec<(&'a Requirement, &'static str)>, command: &[&'static str], may_fail: bool) {
+        let (serves, names): (Vec<_>, Vec<_>) = what.into_iter().unzip();
+        let words = command.iter().copied().chain(names).collect();
+        self.steps.push(Step { serves, words, may_fail });
+    }
+}
+
+/// The second halves, joined.
+fn list(what: &[(&Requirement, &'static str)], between: &str) -> String {
+    what.iter().map(|&(_, name)| name).collect::<Vec<_>>().join(between)
+}
+
+fn no_rustup(components: &[(&Requirement, &'static str)]) -> Error {
+    Error::Lacking {
+        names: list(components, ", "),
+        obstacle: "its Rust is not managed by rustup",
+        hint: "install them as you installed Rust, or install Rust with https://rustup.rs".to_owned(),
+    }
+}
+
+fn no_root(packages: &[(&Requirement, &'static str)]) -> Error {
+    let install = "sudo apt-get install --yes --no-install-recommends";
+    Error::Lacking {
+        names: list(packages, ", "),
+        obstacle: "only root may install packages",
+        hint: format!("sudo apt-get update && {install} {}", list(packages, " ")),
+    }
+}
+
+fn no_apt(packages: &[(&Requirement, &'static str)]) -> Error {
+    Error::Lacking {
+        names: list(packages, ", "),
+        obstacle: "it has no apt-get",
+        hint: format!(
+            "install with your package manager what Debian calls {} (elsewhere `iproute2` may be `iproute`, \
+             and `iputils-ping` `iputils`)",
+            list(packages, " ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

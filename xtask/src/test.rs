@@ -1,0 +1,115 @@
+//! `cargo xtask test`: everything a change must pass, in the order of what fails fastest.
+
+mod leftovers;
+mod stage;
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    error::Error,
+    setup,
+    tools::{is_root, run as run_command, say},
+};
+use leftovers::Snapshot;
+pub(crate) use stage::Stage;
+
+/// What to test.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run only this stage; may be given more than once
+    #[arg(long, value_enum, value_name = "STAGE")]
+    only: Vec<Stage>,
+    /// Arguments for the test binaries, such as a test's name
+    #[arg(last = true, value_name = "TEST ARGS")]
+    test_args: Vec<String>,
+}
+
+/// Runs the stages until one fails.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let stages: Vec<_> = Stage::ALL.into_iter().filter(|stage| wanted(*stage, &args.only)).collect();
+    if stages.contains(&Stage::Integration) && !is_root() {
+        return Err(Error::NeedsRoot { chore: chore(args) });
+    }
+    let started = Instant::now();
+    let mut needs = Vec::new();
+    for stage in &stages {
+        needs.extend_from_slice(stage.needs());
+    }
+    setup::run(&needs)?;
+    let before = Snapshot::take();
+    let result = run_stages(&stages, &args.test_args);
+    let left = Snapshot::take().added_since(&before);
+    let error = match result {
+        Ok(()) if left.is_empty() => {
+            let names = stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ");
+            say(&format!("\nall passed in {} ({names})", seconds(started.elapsed())));
+            return Ok(());
+        }
+        Ok(()) => Error::LeftBehind(left),
+        Err(error) => {
+            if !left.is_empty() {
+                eprintln!("warning: {}", Error::LeftBehind(left));
+            }
+            error
+        }
+    };
+    say(&format!("\nstopped after {}", seconds(started.elapsed())));
+    Err(error)
+}
+
+/// Whether a stage is asked for; all are if none is named.
+fn wanted(stage: Stage, only: &[Stage]) -> bool {
+    only.is_empty() || only.contains(&stage)
+}
+
+/// Runs the commands of each stage under its heading.
+fn run_stages(stages: &[Stage], test_args: &[String]) -> Result<(), Error> {
+    for (index, stage) in stages.iter().enumerate() {
+        say(&format!("\n== {}/{} {}: {}", index + 1, stages.len(), stage.name(), stage.about()));
+        let started = Instant::now();
+        for mut command in stage.commands(test_args) {
+            run_command(&mut command)
+                .map_err(|error| Error::Stage { stage: stage.name(), source: Box::new(error) })?;
+        }
+        say(&format!("-- {} ok in {}", stage.name(), seconds(started.elapsed())));
+    }
+    Ok(())
+}
+
+/// This chore as it was asked for, to be repeated as root.
+fn chore(args: &Args) -> String {
+    let mut words = vec!["test"];
+    for stage in &args.only {
+        words.extend(["--only", stage.name()]);
+    }
+    if !args.test_args.is_empty() {
+        words.push("--");
+        words.extend(args.test_args.iter().map(String::as_str));
+    }
+    words.join(" ")
+}
+
+/// A duration for people.
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_choice_is_all_stages() {
+        assert!(Stage::ALL.into_iter().all(|stage| wanted(stage, &[])));
+        assert!(!wanted(Stage::Fmt, &[Stage::Unit, Stage::Doc]));
+        assert!(wanted(Stage::Doc, &[Stage::Unit, Stage::Doc]));
+    }
+
+    #[test]
+    fn the_way_to_root_repeats_the_request() {
+        let test_args = vec!["roaming".to_owned()];
+        let args = Args { only: vec![Stage::Unit, Stage::Integration], test_args };
+        assert_eq!(chore(&args), "test --only unit --only integration -- roaming");
+        assert_eq!(chore(&Args { only: Vec::new(), test_args: Vec::new() }), "test");
+    }
+}

@@ -1,0 +1,150 @@
+//! Finds and runs other programs.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::error::Error;
+
+/// The folder of the workspace.
+pub(crate) fn root() -> PathBuf {
+    let own = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    own.parent().map_or(own.clone(), Path::to_path_buf)
+}
+
+/// Where cargo puts what it builds, as an absolute path.
+pub(crate) fn target_dir() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => std::path::absolute(&dir).unwrap_or_else(|_| PathBuf::from(dir)),
+        None => root().join("target"),
+    }
+}
+
+/// Whether this process is root's.
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Where `cargo install` puts programs.
+fn cargo_bin() -> Option<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    home.or_else(|| env::home_dir().map(|home| home.join(".cargo"))).map(|home| home.join("bin"))
+}
+
+/// PATH, and what it may lack: cargo run by its full path goes without `~/.cargo/bin`, and users
+/// other than root often go without the `sbin` folders.
+fn search_path() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let more = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
+    completed(env::split_paths(&path).collect(), cargo_bin().into_iter().chain(more))
+}
+
+/// `path` with those of `more` at its end that it does not have.
+fn completed(mut path: Vec<PathBuf>, more: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
+    for dir in more {
+        if !path.contains(&dir) {
+            path.push(dir);
+        }
+    }
+    path
+}
+
+/// The file that `program` runs, if there is one.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    search_path().into_iter().map(|dir| dir.join(program)).find(|file| file.is_file())
+}
+
+/// A command in the workspace's folder, without input, with everything on its PATH, and without
+/// the variables by which cargo described this crate (build scripts would take them for theirs).
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root()).stdin(Stdio::null());
+    if let Ok(path) = env::join_paths(search_path()) {
+        command.env("PATH", path);
+    }
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// The cargo that runs this chore.
+pub(crate) fn cargo() -> Command {
+    let mut command = command(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+    if env::var_os("CARGO_TARGET_DIR").is_some() {
+        command.env("CARGO_TARGET_DIR", target_dir());
+    }
+    command
+}
+
+/// The command line as a person would type it.
+pub(crate) fn display(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args()).map(OsStr::to_string_lossy);
+    words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell wants it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
+}
+
+/// Prints a line. Unlike `println!` it does not mind that nobody reads any more (`| head`, a closed
+/// terminal): the demo must still take its lab down.
+pub(crate) fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").ok();
+}
+
+/// Shows the command line and runs it.
+pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
+    say(&format!("$ {}", display(command)));
+    wait(command)
+}
+
+/// Runs a command with this chore's output and waits for its end.
+pub(crate) fn wait(command: &mut Command) -> Result<(), Error> {
+    match command.spawn().and_then(|mut child| child.wait()) {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(Error::Failed { command: display(command), status }),
+        Err(source) => Err(Error::Start { command: display(command), source }),
+    }
+}
+
+/// What a command prints when it succeeds; nothing when it fails or is not there.
+pub(crate) fn output(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_completed_but_not_reordered() {
+        let dirs = |names: &[&str]| names.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let path = completed(dirs(&["/usr/bin", "/sbin"]), dirs(&["/root/.cargo/bin", "/sbin"]));
+        assert_eq!(path, dirs(&["/usr/bin", "/sbin", "/root/.cargo/bin"]));
+    }
+
+    #[test]
+    fn a_command_is_shown_as_it_would_be_typed() {
+        let mut command = Command::new("/opt/rust/bin/cargo");
+        command.args(["test", "--", "two words", ""]);
+        assert_eq!(display(&command), "cargo test -- 'two words' ''");
+    }
+
+    #[test]
+    fn the_workspace_is_found() {
+        assert!(root().join("vethpath-common/Cargo.toml").is_file());
+    }
+}
