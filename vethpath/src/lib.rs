@@ -3,4 +3,5 @@
 //! Data flows one way: file -> [`topology`] -> plan -> steps -> kernel, and kernel events ->
 //! agent -> maps. See `docs/architecture.md`.
 
+pub mod kernel;
 pub mod topology;
