@@ -5,6 +5,7 @@
 
 mod exchange;
 pub mod netfilter;
+pub mod packet_sockets;
 
 #[cfg(test)]
 mod sandbox;
