@@ -3,5 +3,6 @@
 //! Data flows one way: file -> [`topology`] -> plan -> steps -> kernel, and kernel events ->
 //! agent -> maps. See `docs/architecture.md`.
 
+pub mod commands;
 pub mod kernel;
 pub mod topology;

@@ -6,6 +6,7 @@
 mod exchange;
 pub mod netfilter;
 pub mod packet_sockets;
+pub mod probe;
 
 #[cfg(test)]
 mod sandbox;

@@ -76,6 +76,15 @@ pub enum NetfilterError {
     },
 }
 
+impl NetfilterError {
+    /// For whoever opens the socket that this module wants.
+    #[must_use]
+    pub fn socket(error: io::Error) -> Self {
+        let source = ExchangeError::Send(error);
+        Self::Netlink { operation: "open", object: "a netfilter socket".to_owned(), source }
+    }
+}
+
 type Result<T> = std::result::Result<T, NetfilterError>;
 
 /// Message types of the nftables subsystem (`enum nf_tables_msg_types`).
@@ -120,6 +129,14 @@ fn number(bytes: &[u8]) -> std::result::Result<u32, ExchangeError> {
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// Whether the kernel has nf_tables.
+///
+/// # Errors
+/// What the kernel said.
+pub fn is_supported(socket: &Socket) -> std::result::Result<bool, ExchangeError> {
+    generation(socket).map(|generation| generation.is_some())
 }
 
 /// The number of the ruleset's present generation, or `None` on a kernel without nf_tables.

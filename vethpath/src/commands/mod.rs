@@ -1,0 +1,3 @@
+//! One file per command: from arguments to output.
+
+pub mod doctor;
