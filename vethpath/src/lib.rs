@@ -5,8 +5,12 @@
 
 pub mod agent;
 pub mod apply;
+pub mod cli;
+pub mod commands;
 pub mod datapath;
 pub mod kernel;
+pub mod output;
 pub mod plan;
 pub mod state;
+pub mod stats;
 pub mod topology;

@@ -1,14 +1,20 @@
 //! The only layer that speaks netlink, enters namespaces, and writes sysctls and mounts.
 //! One function or method per intent; every error names operation, object and errno.
+//!
+//! A netlink socket stays in the network namespace where it was made, whichever thread uses it later.
 
 mod addresses;
 pub mod bpffs;
 mod bridges;
 mod error;
+mod exchange;
 mod fdb;
 mod links;
 pub mod membarrier;
+pub mod netfilter;
 pub mod netns;
+pub mod packet_sockets;
+pub mod probe;
 mod routes;
 mod rtnl;
 mod sockets;
@@ -16,9 +22,14 @@ pub mod sysctl;
 mod traffic;
 pub mod watch;
 
+#[cfg(test)]
+mod sandbox;
+
 pub use error::{Error, Result};
+pub use exchange::ExchangeError;
 pub use fdb::FdbEntry;
 pub use links::{LinkFacts, PortAttribute, VethEnd, XdpMode};
 pub use netns::Netns;
 pub use rtnl::Rtnl;
+pub use sockets::blocking;
 pub use traffic::QdiscFacts;

@@ -14,7 +14,10 @@ use super::{
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Opens a blocking socket of `protocol` in `netns`.
-pub(super) fn blocking(netns: &Netns, protocol: isize) -> Result<Socket> {
+///
+/// # Errors
+/// The namespace cannot be entered, or the kernel lacks the protocol.
+pub fn blocking(netns: &Netns, protocol: isize) -> Result<Socket> {
     netns.run(|| Socket::new(protocol))?.doing("open a netlink socket in namespace", netns)
 }
 

@@ -1,0 +1,165 @@
+//! The command line: types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::datapath::Hook;
+
+/// Network labs on one Linux host whose switches are as fast as a cable.
+#[derive(Debug, Parser)]
+#[command(name = "vethpath", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Which lab a command is about.
+#[derive(Args, Clone, Debug)]
+pub struct LabArg {
+    /// A lab's name, or its file. With one lab up it may be left out.
+    #[arg(value_name = "LAB")]
+    pub lab: Option<String>,
+}
+
+/// Output for programs.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct JsonArg {
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--hook` of `up`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum HookArg {
+    /// tcx links (Linux 6.6 and later).
+    Tcx,
+    /// Filters of a clsact qdisc.
+    Clsact,
+}
+
+impl From<HookArg> for Hook {
+    fn from(hook: HookArg) -> Self {
+        match hook {
+            HookArg::Tcx => Self::Tcx,
+            HookArg::Clsact => Self::Clsact,
+        }
+    }
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring a lab up, or complete one that is up in part.
+    Up {
+        /// The topology file.
+        file: PathBuf,
+        /// How to attach the programs [default: the best that the kernel has].
+        #[arg(long, value_enum)]
+        hook: Option<HookArg>,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Take a lab down. Removes only what carries the lab's mark.
+    Down {
+        #[command(flatten)]
+        lab: LabArg,
+        /// Take all labs down.
+        #[arg(long, conflicts_with = "lab")]
+        all: bool,
+    },
+    /// Show what `up` would do.
+    Plan {
+        /// The topology file.
+        file: PathBuf,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Check a topology file, all faults at once.
+    Validate {
+        /// The topology file.
+        file: PathBuf,
+    },
+    /// Show namespaces, interfaces, bridges, and which pairs are armed.
+    Show {
+        #[command(flatten)]
+        lab: LabArg,
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// List the labs that are up.
+    List {
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// Run a command in a namespace.
+    Exec {
+        /// The lab, where a namespace of this name is in more than one.
+        #[arg(long)]
+        lab: Option<String>,
+        /// The namespace.
+        namespace: String,
+        /// The command and its arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<std::ffi::OsString>,
+    },
+    /// Open a shell in a namespace.
+    Shell {
+        /// The lab, where a namespace of this name is in more than one.
+        #[arg(long)]
+        lab: Option<String>,
+        /// The namespace.
+        namespace: String,
+    },
+    /// Show what each pair has sent and received, fast and slow, and why slow.
+    Stats {
+        #[command(flatten)]
+        lab: LabArg,
+        #[command(flatten)]
+        json: JsonArg,
+        /// Show again every so many seconds, until interrupted.
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", conflicts_with = "json",
+              value_parser = clap::value_parser!(u64).range(1..=3600))]
+        watch: Option<u64>,
+    },
+    /// Measure round trips: cable, plain bridge, fast path, in turns.
+    Bench(BenchArgs),
+    /// Show what this host has for vethpath, and what to do where it lacks something.
+    Doctor {
+        #[command(flatten)]
+        json: JsonArg,
+    },
+    /// The lab's own process; `up` starts it.
+    #[command(hide = true)]
+    Agent {
+        /// The lab.
+        lab: String,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Arguments of `bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    pub lab: LabArg,
+    /// The namespace that asks [default: the first with an armed pair].
+    #[arg(long, value_name = "NAMESPACE", requires = "to")]
+    pub from: Option<String>,
+    /// The namespace that answers [default: the second on the same bridge].
+    #[arg(long, value_name = "NAMESPACE", requires = "from")]
+    pub to: Option<String>,
+    /// How long to measure, in seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    #[command(flatten)]
+    pub json: JsonArg,
+}

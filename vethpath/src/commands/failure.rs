@@ -1,0 +1,130 @@
+//! How a command ends: exit codes, and the words on stderr.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+/// Exit codes, as the README lists them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is done.
+    Done,
+    /// The user's file or request is wrong.
+    Request,
+    /// The system refused, or something unexpected.
+    System,
+    /// SIGINT.
+    Interrupted,
+    /// The code of a program that was run for the user.
+    Of(u8),
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Request => 1,
+            Exit::System => 2,
+            Exit::Interrupted => 130,
+            Exit::Of(code) => code,
+        })
+    }
+}
+
+/// What is said when a command cannot do what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// The user's file or request is wrong.
+    pub fn request(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Request, message: message.into(), hint: None }
+    }
+
+    /// The system refused.
+    pub fn system(message: impl Into<String>) -> Self {
+        Self { exit: Exit::System, message: message.into(), hint: None }
+    }
+
+    /// Interrupted by the user.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self { exit: Exit::Interrupted, message: "interrupted; what had been done is undone".to_owned(), hint: None }
+    }
+
+    /// Something that is already rendered, such as the faults of a file.
+    pub fn rendered(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Request, message: message.into(), hint: None }
+    }
+
+    /// stdout cannot be written. A reader that has gone away (`vethpath list | head -1`) is no fault.
+    #[must_use]
+    pub fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self { exit: Exit::Done, message: String::new(), hint: None },
+            _ => Self::system(format!("cannot write the output: {error}")),
+        }
+    }
+
+    /// With a way out.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says it, and gives the exit code.
+    pub fn report(&self, err: &mut dyn Write) -> ExitCode {
+        // Nothing can be done about a closed stderr; the exit code still tells.
+        let _ = self.write(err);
+        self.exit.into()
+    }
+
+    fn write(&self, err: &mut dyn Write) -> io::Result<()> {
+        if self.message.starts_with("error:") {
+            writeln!(err, "{}", self.message.trim_end())?;
+        } else {
+            for line in self.message.lines() {
+                writeln!(err, "error: {line}")?;
+            }
+        }
+        match &self.hint {
+            Some(hint) => writeln!(err, "hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<crate::apply::Error> for Failure {
+    fn from(error: crate::apply::Error) -> Self {
+        if matches!(error, crate::apply::Error::Interrupted) {
+            return Self::interrupted();
+        }
+        let hint = error.hint();
+        let failure = if error.is_request() { Self::request(error.to_string()) } else { Self::system(error.to_string()) };
+        Self { hint, ..failure }
+    }
+}
+
+impl From<crate::kernel::Error> for Failure {
+    fn from(error: crate::kernel::Error) -> Self {
+        Self { hint: error.hint().map(str::to_owned), ..Self::system(error.to_string()) }
+    }
+}
+
+impl From<crate::datapath::Error> for Failure {
+    fn from(error: crate::datapath::Error) -> Self {
+        Self { hint: error.hint().map(str::to_owned), ..Self::system(error.to_string()) }
+    }
+}
+
+impl From<crate::state::Error> for Failure {
+    fn from(error: crate::state::Error) -> Self {
+        Self::system(error.to_string())
+    }
+}

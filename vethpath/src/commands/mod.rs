@@ -1,0 +1,46 @@
+//! One file per verb: from arguments to an exit code.
+
+mod agent;
+mod doctor;
+mod down;
+mod failure;
+mod labs;
+mod list;
+mod plan;
+mod up;
+mod validate;
+
+use std::{io, process::ExitCode};
+
+use clap::CommandFactory;
+pub use failure::{Exit, Failure};
+
+use crate::cli::{Cli, Command};
+
+/// Runs one command line.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let out = &mut io::stdout().lock();
+    let done = match cli.command {
+        Command::Up { file, hook, json } => up::run(&file, hook, json.json, out),
+        Command::Down { lab, all } => down::run(lab.lab.as_deref(), all),
+        Command::Plan { file, json } => plan::run(&file, json.json, out),
+        Command::Validate { file } => validate::run(&file),
+        Command::List { json } => list::run(json.json, out),
+        Command::Doctor { json } => doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict),
+        Command::Agent { lab } => agent::run(&lab),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "vethpath", out);
+            Ok(Exit::Done)
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command()).render(out).map(|()| Exit::Done).map_err(Failure::output),
+        other => {
+            let _ = other;
+            Ok(Exit::Done)
+        }
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(&mut io::stderr().lock()),
+    }
+}

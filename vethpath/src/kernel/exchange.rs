@@ -1,0 +1,302 @@
+//! One request and its answers on a blocking netlink socket, with every input bounded.
+//!
+//! Mirrors `netlink_rcv_skb`, `netlink_dump` and `netlink_ack` (net/netlink/af_netlink.c).
+
+use std::{
+    io,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+use netlink_packet_core::{
+    DefaultNla, Emitable as _, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
+    NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
+};
+use netlink_sys::{Socket, SocketAddr};
+use nix::{
+    libc,
+    sys::{
+        socket::{setsockopt, sockopt::ReceiveTimeout},
+        time::TimeVal,
+    },
+};
+use thiserror::Error;
+
+/// How long the kernel may take for one request. It answers in the same system call, so anything
+/// near this is a socket that was not blocking or not the kernel's.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Larger than any datagram the kernel makes for a dump (32 KiB) or an acknowledgement.
+const DATAGRAM: usize = 64 * 1024;
+/// Messages taken from one dump.
+const MOST_MESSAGES: usize = 65_536;
+/// Bytes taken from one dump.
+const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// Dumps that changed under way and are begun anew.
+const MOST_DUMPS: usize = 8;
+
+const HEADER: usize = 16;
+
+/// Why a netlink request has no answer.
+#[derive(Debug, Error)]
+pub enum ExchangeError {
+    /// `sendto` failed.
+    #[error("cannot send the request: {0}")]
+    Send(#[source] io::Error),
+    /// `recvfrom` failed; `WouldBlock` is an answer that did not come in time.
+    #[error("cannot receive the answer: {0}")]
+    Receive(#[source] io::Error),
+    /// The kernel answered with an errno.
+    #[error("{0}")]
+    Refused(#[source] io::Error),
+    /// The answer does not keep to the protocol.
+    #[error("the kernel's answer is malformed: {0}")]
+    Malformed(&'static str),
+    /// More answers than we are ready to hold.
+    #[error("the kernel's answer is larger than {MOST_MESSAGES} messages or {MOST_BYTES} bytes")]
+    TooLarge,
+    /// The list kept changing while it was read.
+    #[error("the kernel's list changed {MOST_DUMPS} times while it was read")]
+    Restless,
+}
+
+impl ExchangeError {
+    /// The errno with which the kernel refused the request.
+    #[must_use]
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Refused(error) => error.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+/// One netlink message of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) sequence: u32,
+    pub(crate) payload: &'a [u8],
+}
+
+/// The messages of a datagram; ends after the first that is malformed.
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'_>, ExchangeError>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Ok(header) = NetlinkBuffer::new_checked(rest) else {
+            rest = &[];
+            return Some(Err(ExchangeError::Malformed("a message is cut off")));
+        };
+        let length = header.length() as usize;
+        let message = Message {
+            kind: header.message_type(),
+            flags: header.flags(),
+            sequence: header.sequence_number(),
+            payload: &rest[HEADER..length],
+        };
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some(Ok(message))
+    })
+}
+
+/// A message ready to be sent; `sequence` from [`sequence`].
+pub(crate) fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let length = HEADER + payload.len();
+    let mut bytes = vec![0; length.next_multiple_of(4)];
+    bytes[HEADER..length].copy_from_slice(payload);
+    let mut header = NetlinkBuffer::new(&mut bytes);
+    header.set_length(u32::try_from(length).unwrap_or(u32::MAX));
+    header.set_message_type(kind);
+    header.set_flags(NLM_F_REQUEST | flags);
+    header.set_sequence_number(sequence);
+    bytes
+}
+
+/// A sequence number that no request of this process has had lately, and never 0 (events have 0).
+pub(crate) fn sequence() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
+}
+
+/// Sends one request and returns the payloads that came before its acknowledgement.
+pub(crate) fn request(
+    socket: &Socket,
+    kind: u16,
+    flags: u16,
+    payload: &[u8],
+) -> Result<Vec<Vec<u8>>, ExchangeError> {
+    let sequence = sequence();
+    transact(socket, &message(kind, flags | NLM_F_ACK, sequence, payload), |id| id == sequence, sequence)
+        .map(|(answers, _)| answers)
+}
+
+/// Asks for a list and returns the payloads of one consistent reading of it.
+pub(crate) fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
+    for _ in 0..MOST_DUMPS {
+        let sequence = sequence();
+        let bytes = message(kind, NLM_F_DUMP, sequence, payload);
+        let (answers, consistent) = transact(socket, &bytes, |id| id == sequence, sequence)?;
+        if consistent {
+            return Ok(answers);
+        }
+    }
+    Err(ExchangeError::Restless)
+}
+
+/// Sends `bytes` and receives until the message numbered `last` is acknowledged, the dump is done
+/// or the kernel refuses. Answers whose number is not `ours` are left-overs and are ignored.
+pub(crate) fn transact(
+    socket: &Socket,
+    bytes: &[u8],
+    ours: impl Fn(u32) -> bool,
+    last: u32,
+) -> Result<(Vec<Vec<u8>>, bool), ExchangeError> {
+    let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
+    setsockopt(socket, ReceiveTimeout, &patience).map_err(|errno| ExchangeError::Receive(errno.into()))?;
+    socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map_err(ExchangeError::Send)?;
+
+    let deadline = Instant::now() + PATIENCE;
+    let (mut answers, mut size, mut consistent) = (Vec::new(), 0, true);
+    let mut buffer = Vec::with_capacity(DATAGRAM);
+    loop {
+        receive(socket, &mut buffer)?;
+        for message in messages(&buffer) {
+            let message = message?;
+            if !ours(message.sequence) {
+                continue;
+            }
+            consistent &= message.flags & NLM_F_DUMP_INTR == 0;
+            match message.kind {
+                NLMSG_NOOP => {}
+                NLMSG_DONE | NLMSG_ERROR => {
+                    refusal(&message)?;
+                    if message.kind == NLMSG_DONE || message.sequence == last {
+                        return Ok((answers, consistent));
+                    }
+                }
+                NLMSG_OVERRUN => return Err(ExchangeError::Malformed("data was lost")),
+                _ => {
+                    size += message.payload.len();
+                    if answers.len() == MOST_MESSAGES || size > MOST_BYTES {
+                        return Err(ExchangeError::TooLarge);
+                    }
+                    answers.push(message.payload.to_vec());
+                }
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(ExchangeError::Receive(io::ErrorKind::TimedOut.into()));
+        }
+    }
+}
+
+/// One datagram of the kernel's; those of other processes (port number not 0) are dropped.
+fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), ExchangeError> {
+    loop {
+        buffer.clear();
+        match socket.recv_from(buffer, libc::MSG_TRUNC) {
+            Ok((length, _)) if length > buffer.len() => {
+                return Err(ExchangeError::Malformed("a datagram is too long"));
+            }
+            Ok((_, sender)) if sender.port_number() != 0 => {}
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(ExchangeError::Receive(error)),
+        }
+    }
+}
+
+/// The errno at the start of an error message or at the end of a dump; 0 is an acknowledgement.
+fn refusal(message: &Message<'_>) -> Result<(), ExchangeError> {
+    match message.payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) {
+        // Kernels may end a dump without a code.
+        None if message.kind == NLMSG_DONE => Ok(()),
+        None => Err(ExchangeError::Malformed("an acknowledgement is cut off")),
+        Some(code) if code < 0 => {
+            Err(ExchangeError::Refused(io::Error::from_raw_os_error(code.checked_neg().unwrap_or(i32::MAX))))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Attributes in the order they are added. Integers go in network byte order, as nfnetlink has them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attributes(Vec<u8>);
+
+impl Attributes {
+    pub(crate) fn bytes(mut self, kind: u16, value: &[u8]) -> Self {
+        let attribute = DefaultNla::new(kind, value.to_vec());
+        let start = self.0.len();
+        self.0.resize(start + attribute.buffer_len(), 0);
+        attribute.emit(&mut self.0[start..]);
+        self
+    }
+
+    /// A string with its final zero.
+    pub(crate) fn text(self, kind: u16, value: &str) -> Self {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.bytes(kind, &bytes)
+    }
+
+    pub(crate) fn number(self, kind: u16, value: u32) -> Self {
+        self.bytes(kind, &value.to_be_bytes())
+    }
+
+    pub(crate) fn nested(self, kind: u16, inner: &Self) -> Self {
+        self.bytes(kind | netlink_packet_core::NLA_F_NESTED, &inner.0)
+    }
+
+    /// The encoded attributes behind a fixed header.
+    pub(crate) fn behind(&self, header: &[u8]) -> Vec<u8> {
+        [header, &self.0].concat()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_back_as_they_were_made() {
+        let mut datagram = message(20, 0, 7, b"abcde");
+        datagram.extend(message(21, NLM_F_ACK, 8, b""));
+        let read: Vec<_> = messages(&datagram).map(Result::unwrap).collect();
+        assert_eq!(read[0], Message { kind: 20, flags: NLM_F_REQUEST, sequence: 7, payload: b"abcde" });
+        assert_eq!((read[1].kind, read[1].flags, read[1].payload), (21, NLM_F_REQUEST | NLM_F_ACK, &b""[..]));
+    }
+
+    #[test]
+    fn a_datagram_cut_anywhere_ends_in_an_error_and_never_panics() {
+        let datagram = [message(20, 0, 7, b"abcdefgh"), message(21, 0, 8, b"ijkl")].concat();
+        for cut in 1..datagram.len() {
+            let read: Vec<_> = messages(&datagram[..cut]).collect();
+            assert!(cut == 24 || read.last().is_some_and(Result::is_err), "cut at {cut}: {read:?}");
+        }
+        for length in [0_u32, 1, 15, 17, u32::MAX] {
+            let mut bytes = message(20, 0, 7, b"");
+            bytes[..4].copy_from_slice(&length.to_ne_bytes());
+            assert!(messages(&bytes).all(|m| m.is_err()), "length {length}");
+        }
+    }
+
+    #[test]
+    fn codes_are_read_with_care() {
+        fn code(kind: u16, payload: &[u8]) -> Result<(), ExchangeError> {
+            refusal(&Message { kind, flags: 0, sequence: 1, payload })
+        }
+        assert!(code(NLMSG_DONE, &[]).is_ok());
+        assert!(code(NLMSG_ERROR, &[]).is_err());
+        assert!(code(NLMSG_ERROR, &0_i32.to_ne_bytes()).is_ok());
+        for (raw, errno) in [(-1, 1), (-85, 85), (i32::MIN, i32::MAX)] {
+            assert_eq!(code(NLMSG_ERROR, &raw.to_ne_bytes()).unwrap_err().errno(), Some(errno));
+        }
+    }
+}

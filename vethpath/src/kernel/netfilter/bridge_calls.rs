@@ -1,0 +1,82 @@
+//! Whether br_netfilter hands bridged frames to the IP and ARP hooks.
+//!
+//! Mirrors `brnf_table` and `br_nf_pre_routing` (net/bridge/br_netfilter_hooks.c).
+
+use std::{fs, io, path::Path};
+
+use super::{NetfilterError, Result};
+
+/// The settings of the calling *thread's* network namespace; there only with br_netfilter loaded.
+pub const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
+
+/// Which hooks a bridged frame passes besides the bridge's own.
+///
+/// The settings are per namespace (per host before Linux 5.3). A bridge can also ask for the calls
+/// by itself (IFLA_BR_NF_CALL_IPTABLES and so on): whoever knows the bridge's attributes adds them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BridgeCalls {
+    /// IPv4 packets pass the IPv4 hooks.
+    pub iptables: bool,
+    /// IPv6 packets pass the IPv6 hooks.
+    pub ip6tables: bool,
+    /// ARP packets pass the ARP hooks.
+    pub arptables: bool,
+}
+
+/// Reads the three `bridge-nf-call-*` settings in `folder`, which is [`BRIDGE_SYSCTLS`] but in
+/// tests. Call it on a thread that is in the bridge's namespace.
+///
+/// # Errors
+/// A file that is there and cannot be read, or is not a number. No file means no module: off.
+pub fn bridge_nf_call(folder: &Path) -> Result<BridgeCalls> {
+    let is_on = |name: &str| {
+        let path = folder.join(name);
+        let failed = |source| NetfilterError::File { path: path.display().to_string(), source };
+        match fs::read_to_string(&path) {
+            Ok(content) => match content.trim().parse::<i32>() {
+                Ok(value) => Ok(value != 0),
+                Err(error) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, error))),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    };
+    Ok(BridgeCalls {
+        iptables: is_on("bridge-nf-call-iptables")?,
+        ip6tables: is_on("bridge-nf-call-ip6tables")?,
+        arptables: is_on("bridge-nf-call-arptables")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sandbox::in_new_namespace;
+
+    #[test]
+    fn absent_is_off_and_nonsense_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(bridge_nf_call(&folder.path().join("bridge")).unwrap(), BridgeCalls::default());
+        fs::write(folder.path().join("bridge-nf-call-iptables"), "1\n").unwrap();
+        let calls = bridge_nf_call(folder.path()).unwrap();
+        assert_eq!(calls, BridgeCalls { iptables: true, ..BridgeCalls::default() });
+        fs::write(folder.path().join("bridge-nf-call-ip6tables"), "x").unwrap();
+        let error = bridge_nf_call(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("bridge-nf-call-ip6tables"), "{error}");
+    }
+
+    #[test]
+    fn the_settings_are_those_of_the_threads_namespace() {
+        in_new_namespace(|| {
+            let folder = Path::new(BRIDGE_SYSCTLS);
+            if !folder.exists() {
+                eprintln!("SKIPPED: br_netfilter is not loaded");
+                return;
+            }
+            for value in [true, false] {
+                fs::write(folder.join("bridge-nf-call-iptables"), if value { "1" } else { "0" }).unwrap();
+                assert_eq!(bridge_nf_call(folder).unwrap().iptables, value);
+            }
+        });
+    }
+}

@@ -1,0 +1,239 @@
+//! Which base chains of a namespace do something to what passes them.
+//!
+//! Mirrors `nf_tables_fill_chain_info` and `nft_dump_basechain_hook` (net/netfilter/nf_tables_api.c).
+
+use std::collections::BTreeSet;
+
+use netlink_sys::Socket;
+
+use super::{
+    Family, HEADER, Hook, HookPoint, MasqueradeRule, NetfilterError, Result, attributes, expressions,
+    generation, header, kind,
+    masquerade::{ACCEPT, CHAIN, CHAIN_TYPE, FAMILY, HOOK, PRIORITY},
+    number,
+    table::describe,
+    text,
+};
+use crate::kernel::exchange::{self, Attributes, ExchangeError};
+
+type Exchange<T> = std::result::Result<T, ExchangeError>;
+
+/// A table as [`add_masquerade`](super::add_masquerade) made it.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnTable<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its rules, in order.
+    pub rules: &'a [MasqueradeRule],
+}
+
+/// The chains in the socket's namespace that have rules or drop by policy, in the order of the
+/// kernel's list. Tables that are exactly one of `ours` are left out; one that somebody has added
+/// to is not. [`Hook::sees`] tells which of the chains a bridged frame passes.
+///
+/// # Errors
+/// What the kernel said. A kernel without nf_tables has no chains, which is no error.
+pub fn rules(socket: &Socket, ours: &[OwnTable<'_>]) -> Result<Vec<Hook>> {
+    let failed = |source| {
+        let object = "the nft chains of the namespace".to_owned();
+        NetfilterError::Netlink { operation: "list", object, source }
+    };
+    if generation(socket).map_err(failed)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let chains = chains(socket).map_err(failed)?;
+    let mut exact = Vec::new();
+    for table in ours {
+        if is_exact(socket, &chains, *table)? {
+            exact.push(table.name);
+        }
+    }
+    let own = |chain: &Chain| chain.family == FAMILY && exact.contains(&chain.table.as_str());
+    Ok(chains.iter().filter(|chain| !own(chain)).filter_map(Chain::hook).collect())
+}
+
+/// Whether the table is there and as [`add_masquerade`](super::add_masquerade) makes it: one chain,
+/// and these rules in this order.
+///
+/// # Errors
+/// What the kernel said.
+pub fn is_exactly(socket: &Socket, table: OwnTable<'_>) -> Result<bool> {
+    let failed =
+        |source| NetfilterError::Netlink { operation: "read", object: describe(FAMILY, table.name), source };
+    if generation(socket).map_err(failed)?.is_none() {
+        return Ok(false);
+    }
+    let chains = chains(socket).map_err(failed)?;
+    is_exact(socket, &chains, table)
+}
+
+fn is_exact(socket: &Socket, chains: &[Chain], table: OwnTable<'_>) -> Result<bool> {
+    let failed =
+        |source| NetfilterError::Netlink { operation: "read", object: describe(FAMILY, table.name), source };
+    let mut of_table = chains.iter().filter(|c| c.family == FAMILY && c.table == table.name);
+    let (Some(chain), None) = (of_table.next(), of_table.next()) else { return Ok(false) };
+    let base = Base { point: HOOK, priority: PRIORITY, devices: Vec::new() };
+    let same = chain.name == CHAIN
+        && chain.kind == CHAIN_TYPE
+        && chain.policy == Some(ACCEPT)
+        && chain.base.as_ref() == Some(&base)
+        && chain.uses.is_some_and(|uses| usize::try_from(uses) == Ok(table.rules.len()));
+    if !same {
+        return Ok(false);
+    }
+    let found = rule_expressions(socket, table.name).map_err(failed)?;
+    let matches = |(expected, found): (&MasqueradeRule, &Option<Vec<u8>>)| {
+        let found = found.as_deref().and_then(expressions::canonical);
+        found.is_some() && found == expressions::canonical(expressions::masquerade(expected).as_bytes())
+    };
+    Ok(found.len() == table.rules.len() && table.rules.iter().zip(&found).all(matches))
+}
+
+/// The expressions of each rule in one of our tables.
+fn rule_expressions(socket: &Socket, table: &str) -> Exchange<Vec<Option<Vec<u8>>>> {
+    const NFTA_RULE_TABLE: u16 = 1;
+    const NFTA_RULE_EXPRESSIONS: u16 = 4;
+    let filter = Attributes::default().text(NFTA_RULE_TABLE, table).behind(&header(FAMILY));
+    let mut rules = Vec::new();
+    for answer in exchange::dump(socket, kind::GET_RULE, &filter)? {
+        let mut expressions = None;
+        for attribute in attributes(answer.get(HEADER..).unwrap_or_default()) {
+            let attribute = attribute?;
+            match attribute.kind() {
+                // Kernels before 4.8 do not filter.
+                NFTA_RULE_TABLE if text(attribute.value()) != table => {
+                    return Err(ExchangeError::Malformed("a rule of another table"));
+                }
+                NFTA_RULE_EXPRESSIONS => expressions = Some(attribute.value().to_vec()),
+                _ => {}
+            }
+        }
+        rules.push(expressions);
+    }
+    Ok(rules)
+}
+
+fn chains(socket: &Socket) -> Exchange<Vec<Chain>> {
+    let answers = exchange::dump(socket, kind::GET_CHAIN, &header(Family::Unspecified))?;
+    answers.iter().map(|answer| Chain::parse(answer)).collect()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Chain {
+    family: Family,
+    table: String,
+    name: String,
+    /// `filter`, `nat`, `route`.
+    kind: String,
+    /// Only base chains have one.
+    policy: Option<u32>,
+    /// Rules in the chain and jumps to it.
+    uses: Option<u32>,
+    /// What makes it a base chain.
+    base: Option<Base>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Base {
+    point: u32,
+    priority: u32,
+    devices: Vec<String>,
+}
+
+impl Chain {
+    fn parse(answer: &[u8]) -> Exchange<Self> {
+        const NFTA_CHAIN_TABLE: u16 = 1;
+        const NFTA_CHAIN_NAME: u16 = 3;
+        const NFTA_CHAIN_HOOK: u16 = 4;
+        const NFTA_CHAIN_POLICY: u16 = 5;
+        const NFTA_CHAIN_USE: u16 = 6;
+        const NFTA_CHAIN_TYPE: u16 = 7;
+        let (header, rest) = answer
+            .split_first_chunk::<HEADER>()
+            .ok_or(ExchangeError::Malformed("a chain without a header"))?;
+        let (table, name, kind) = (String::new(), String::new(), String::new());
+        let family = Family::from_number(header[0]);
+        let mut chain = Self { family, table, name, kind, policy: None, uses: None, base: None };
+        for attribute in attributes(rest) {
+            let attribute = attribute?;
+            match attribute.kind() {
+                NFTA_CHAIN_TABLE => chain.table = text(attribute.value()),
+                NFTA_CHAIN_NAME => chain.name = text(attribute.value()),
+                NFTA_CHAIN_HOOK => chain.base = Some(Base::parse(attribute.value())?),
+                NFTA_CHAIN_POLICY => chain.policy = Some(number(attribute.value())?),
+                NFTA_CHAIN_USE => chain.uses = Some(number(attribute.value())?),
+                NFTA_CHAIN_TYPE => chain.kind = text(attribute.value()),
+                _ => {}
+            }
+        }
+        Ok(chain)
+    }
+
+    /// The chain as a hook, unless it lets everything pass untouched.
+    ///
+    /// NFTA_CHAIN_USE counts the rules in a chain and the jumps to it, and nothing can jump to a base
+    /// chain. So it tells whether there are rules without a dump of them all, of which hosts with
+    /// many containers have tens of thousands. The kernel itself relies on it when it frees a chain.
+    fn hook(&self) -> Option<Hook> {
+        let base = self.base.as_ref()?;
+        if self.uses == Some(0) && self.policy == Some(ACCEPT) {
+            return None;
+        }
+        Some(Hook {
+            family: self.family,
+            table: self.table.clone(),
+            chain: self.name.clone(),
+            hook: HookPoint::from_number(self.family, base.point),
+            devices: base.devices.clone(),
+        })
+    }
+}
+
+impl Base {
+    fn parse(nest: &[u8]) -> Exchange<Self> {
+        const NFTA_HOOK_HOOKNUM: u16 = 1;
+        const NFTA_HOOK_PRIORITY: u16 = 2;
+        const NFTA_HOOK_DEV: u16 = 3;
+        const NFTA_HOOK_DEVS: u16 = 4;
+        let (mut point, mut priority, mut devices) = (None, None, BTreeSet::new());
+        for attribute in attributes(nest) {
+            let attribute = attribute?;
+            match attribute.kind() {
+                NFTA_HOOK_HOOKNUM => point = Some(number(attribute.value())?),
+                NFTA_HOOK_PRIORITY => priority = Some(number(attribute.value())?),
+                // With one device both of these are there.
+                NFTA_HOOK_DEV => drop(devices.insert(device(attribute.value()))),
+                NFTA_HOOK_DEVS => {
+                    for name in attributes(attribute.value()) {
+                        let name = name?;
+                        devices.insert(device_name(name.kind(), name.value()));
+                    }
+                }
+                // Perhaps another way to name devices.
+                _ => drop(devices.insert("*".to_owned())),
+            }
+        }
+        let missing = ExchangeError::Malformed("a hook without number or priority");
+        let (Some(point), Some(priority)) = (point, priority) else { return Err(missing) };
+        Ok(Self { point, priority, devices: devices.into_iter().collect() })
+    }
+}
+
+fn device_name(kind: u16, value: &[u8]) -> String {
+    const NFTA_DEVICE_NAME: u16 = 1;
+    const NFTA_DEVICE_PREFIX: u16 = 2;
+    match kind {
+        NFTA_DEVICE_NAME => device(value),
+        NFTA_DEVICE_PREFIX => text(value) + "*",
+        _ => "*".to_owned(),
+    }
+}
+
+/// Linux 6.16 gives the beginning of names as a string without its final zero.
+fn device(value: &[u8]) -> String {
+    if value.contains(&0) { text(value) } else { text(value) + "*" }
+}
+
+#[cfg(test)]
+#[path = "inspect_tests.rs"]
+mod tests;

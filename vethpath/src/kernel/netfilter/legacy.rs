@@ -1,0 +1,136 @@
+//! Tables of the older x_tables: iptables-legacy, arptables-legacy and ebtables-legacy.
+//!
+//! Mirrors `xt_proto_init` (net/netfilter/x_tables.c). There are no events for changes to these:
+//! whoever wants to know of them looks again.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use super::{BridgeCalls, Family, NetfilterError, Result};
+
+/// The network files of the calling *thread's* namespace (`/proc/net` is the process's).
+pub const THREAD_NET: &str = "/proc/thread-self/net";
+/// The modules of the running kernel.
+pub const MODULES: &str = "/proc/modules";
+
+/// Files under /proc are not read any further.
+const MOST_BYTES: u64 = 1024 * 1024;
+
+/// A table of x_tables that is in force in a namespace, be there rules in it or not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LegacyTable {
+    /// [`Family::Ip`], [`Family::Ip6`], [`Family::Arp`] or [`Family::Bridge`].
+    pub family: Family,
+    /// Such as `filter` and `nat`.
+    pub name: String,
+}
+
+impl LegacyTable {
+    /// Whether a bridged frame of the kind the fast path takes passes the table. ARP is none.
+    #[must_use]
+    pub const fn sees(&self, calls: BridgeCalls) -> bool {
+        match self.family {
+            Family::Ip => calls.iptables,
+            Family::Ip6 => calls.ip6tables,
+            Family::Arp => false,
+            _ => true,
+        }
+    }
+}
+
+impl fmt::Display for LegacyTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tool = match self.family {
+            Family::Ip => "iptables",
+            Family::Ip6 => "ip6tables",
+            Family::Arp => "arptables",
+            _ => "ebtables",
+        };
+        write!(f, "{tool} table {}", self.name.escape_debug())
+    }
+}
+
+/// The tables of iptables, ip6tables and arptables listed in `net`, which is [`THREAD_NET`] but in
+/// tests. A table is there once a tool has looked at it, so this says more than it must.
+///
+/// # Errors
+/// A file that is there and cannot be read. No file means no x_tables.
+pub fn legacy_tables(net: &Path) -> Result<Vec<LegacyTable>> {
+    let files = [
+        (Family::Ip, "ip_tables_names"),
+        (Family::Ip6, "ip6_tables_names"),
+        (Family::Arp, "arp_tables_names"),
+    ];
+    let mut tables = Vec::new();
+    for (family, file) in files {
+        let content = read(&net.join(file))?;
+        tables.extend(content.split_whitespace().map(|name| LegacyTable { family, name: name.to_owned() }));
+    }
+    Ok(tables)
+}
+
+/// The tables of ebtables-legacy whose modules are in `modules`, which is [`MODULES`] but in tests.
+///
+/// ebtables lists its tables nowhere, and asking for one (EBT_SO_GET_INFO) makes it: so a module
+/// that is loaded counts as in force in every namespace. `ebtables` of today is nftables and needs
+/// none of these modules.
+///
+/// # Errors
+/// A file that is there and cannot be read.
+pub fn ebtables(modules: &Path) -> Result<Vec<LegacyTable>> {
+    let content = read(modules)?;
+    let loaded = content.lines().filter_map(|line| line.split(' ').next()?.strip_prefix("ebtable_"));
+    let tables = loaded.filter(|name| ["broute", "filter", "nat"].contains(name));
+    Ok(tables.map(|name| LegacyTable { family: Family::Bridge, name: name.to_owned() }).collect())
+}
+
+fn read(path: &Path) -> Result<String> {
+    let mut content = String::new();
+    match File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut content)) {
+        Ok(_) => Ok(content),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(NetfilterError::File { path: path.display().to_string(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::kernel::sandbox::in_new_namespace;
+
+    #[test]
+    fn tables_are_listed_by_family() {
+        let net = tempfile::tempdir().unwrap();
+        assert!(legacy_tables(net.path()).unwrap().is_empty());
+        fs::write(net.path().join("ip_tables_names"), "nat\nfilter\n").unwrap();
+        fs::write(net.path().join("arp_tables_names"), "filter\n").unwrap();
+        let tables = legacy_tables(net.path()).unwrap();
+        let names: Vec<_> = tables.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["iptables table nat", "iptables table filter", "arptables table filter"]);
+        let calls = BridgeCalls { iptables: true, ip6tables: false, arptables: true };
+        assert_eq!(tables.iter().filter(|t| t.sees(calls)).count(), 2);
+        assert_eq!(tables.iter().filter(|t| t.sees(BridgeCalls::default())).count(), 0);
+    }
+
+    #[test]
+    fn a_new_namespace_has_none() {
+        in_new_namespace(|| assert_eq!(legacy_tables(Path::new(THREAD_NET)).unwrap(), []));
+    }
+
+    #[test]
+    fn ebtables_is_known_by_its_modules() {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = folder.path().join("modules");
+        fs::write(&modules, "ebtables 45056 1 ebtable_filter, Live 0x0\nebtable_filter 16384 0 - Live 0x0\n")
+            .unwrap();
+        let tables = ebtables(&modules).unwrap();
+        assert_eq!(tables.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ebtables table filter"]);
+        assert!(tables[0].sees(BridgeCalls::default()));
+    }
+}

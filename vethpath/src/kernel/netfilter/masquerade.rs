@@ -1,0 +1,116 @@
+//! `nat = true`: what leaves the host for a bridge's subnet gets the host's address.
+
+use ipnet::IpNet;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_sys::Socket;
+
+use super::{
+    Family, NetfilterError, Result, expressions, header, kind,
+    table::{NFTA_TABLE_NAME, Step, change, deletion, describe, mark},
+};
+use crate::{kernel::exchange::Attributes, topology::IfName};
+
+/// The family of our tables: one for both IP versions.
+pub(super) const FAMILY: Family = Family::Inet;
+/// The one chain of our tables.
+pub(super) const CHAIN: &str = "postrouting";
+/// The chain's type.
+pub(super) const CHAIN_TYPE: &str = "nat";
+/// `NF_INET_POST_ROUTING`.
+pub(super) const HOOK: u32 = 4;
+/// `NF_IP_PRI_NAT_SRC`, nft's `srcnat`.
+pub(super) const PRIORITY: u32 = 100;
+/// `NF_ACCEPT`.
+pub(super) const ACCEPT: u32 = 1;
+
+/// A batch is one datagram, and this many rules of 500 bytes fit the default send buffer (208 KiB).
+const MOST_RULES: usize = 256;
+
+/// One subnet whose packets are masqueraded, unless they stay on its bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasqueradeRule {
+    /// Source addresses; host bits are ignored.
+    pub subnet: IpNet,
+    /// The bridge with that subnet.
+    pub bridge: IfName,
+}
+
+/// Makes table `inet TABLE` with exactly these rules, in place of a table of ours with that name.
+///
+/// The table is what this text makes, one rule per subnet, and it outlives the process:
+/// ```text
+/// table inet TABLE {
+///     comment "made by vethpath"
+///     chain postrouting {
+///         type nat hook postrouting priority srcnat; policy accept;
+///         ip saddr SUBNET oifname != "BRIDGE" masquerade
+///     }
+/// }
+/// ```
+/// It is one transaction: either all of it is in force or nothing changed.
+///
+/// # Errors
+/// [`NetfilterError::NotOurs`] if a table of that name lacks our mark; else what the kernel said.
+pub fn add_masquerade(socket: &Socket, table: &str, rules: &[MasqueradeRule]) -> Result<()> {
+    if rules.len() > MOST_RULES {
+        let object = describe(FAMILY, table);
+        return Err(NetfilterError::Invalid { object, reason: "it would have more than 256 rules" });
+    }
+    change("add", socket, FAMILY, table, |existing| {
+        let mut steps: Vec<_> = existing.map(|handle| deletion(FAMILY, handle)).into_iter().collect();
+        steps.extend([new_table(table), new_chain(table)]);
+        steps.extend(rules.iter().map(|rule| new_rule(table, rule)));
+        steps
+    })
+}
+
+fn new_table(table: &str) -> Step {
+    const NFTA_TABLE_USERDATA: u16 = 6;
+    let attributes = Attributes::default().text(NFTA_TABLE_NAME, table).bytes(NFTA_TABLE_USERDATA, &mark());
+    Step {
+        kind: kind::NEW_TABLE,
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+        payload: attributes.behind(&header(FAMILY)),
+    }
+}
+
+fn new_chain(table: &str) -> Step {
+    const NFTA_CHAIN_TABLE: u16 = 1;
+    const NFTA_CHAIN_NAME: u16 = 3;
+    const NFTA_CHAIN_HOOK: u16 = 4;
+    const NFTA_CHAIN_POLICY: u16 = 5;
+    const NFTA_CHAIN_TYPE: u16 = 7;
+    const NFTA_HOOK_HOOKNUM: u16 = 1;
+    const NFTA_HOOK_PRIORITY: u16 = 2;
+    let hook = Attributes::default().number(NFTA_HOOK_HOOKNUM, HOOK).number(NFTA_HOOK_PRIORITY, PRIORITY);
+    let attributes = Attributes::default()
+        .text(NFTA_CHAIN_TABLE, table)
+        .text(NFTA_CHAIN_NAME, CHAIN)
+        .nested(NFTA_CHAIN_HOOK, &hook)
+        .number(NFTA_CHAIN_POLICY, ACCEPT)
+        .text(NFTA_CHAIN_TYPE, CHAIN_TYPE);
+    Step {
+        kind: kind::NEW_CHAIN,
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+        payload: attributes.behind(&header(FAMILY)),
+    }
+}
+
+fn new_rule(table: &str, rule: &MasqueradeRule) -> Step {
+    const NFTA_RULE_TABLE: u16 = 1;
+    const NFTA_RULE_CHAIN: u16 = 2;
+    const NFTA_RULE_EXPRESSIONS: u16 = 4;
+    let attributes = Attributes::default()
+        .text(NFTA_RULE_TABLE, table)
+        .text(NFTA_RULE_CHAIN, CHAIN)
+        .nested(NFTA_RULE_EXPRESSIONS, &expressions::masquerade(rule));
+    Step {
+        kind: kind::NEW_RULE,
+        flags: NLM_F_CREATE | NLM_F_APPEND,
+        payload: attributes.behind(&header(FAMILY)),
+    }
+}
+
+#[cfg(test)]
+#[path = "masquerade_tests.rs"]
+mod tests;

@@ -1,0 +1,159 @@
+//! Netfilter: the masquerade rules we add, and what others have put in the way of bridged frames.
+//!
+//! Mirrors net/netfilter/nf_tables_api.c and include/uapi/linux/netfilter/nf_tables.h. Sockets are
+//! blocking NETLINK_NETFILTER sockets; one that is [subscribed](subscribe) to events is not used
+//! for requests.
+
+mod bridge_calls;
+mod expressions;
+mod family;
+mod hook;
+mod inspect;
+mod legacy;
+mod masquerade;
+mod table;
+mod watch;
+
+use std::io;
+
+pub use bridge_calls::{BRIDGE_SYSCTLS, BridgeCalls, bridge_nf_call};
+pub use family::Family;
+pub use hook::{Hook, HookPoint};
+pub use inspect::{OwnTable, is_exactly, rules};
+pub use legacy::{LegacyTable, MODULES, THREAD_NET, ebtables, legacy_tables};
+pub use masquerade::{MasqueradeRule, add_masquerade};
+use netlink_packet_core::{NlaBuffer, NlasIterator};
+use netlink_sys::Socket;
+use nix::libc;
+pub use table::remove_table;
+use thiserror::Error;
+pub use watch::{is_change, subscribe};
+
+use super::exchange::{self, ExchangeError};
+
+/// Why a netfilter operation was not done.
+#[derive(Debug, Error)]
+pub enum NetfilterError {
+    /// The kernel refused, or its answer could not be read.
+    #[error("cannot {operation} {object}: {source}")]
+    Netlink {
+        /// What was to be done.
+        operation: &'static str,
+        /// To what.
+        object: String,
+        /// Why not.
+        source: ExchangeError,
+    },
+    /// There is a table of that name without our mark.
+    #[error("{object} is there already and was not made by vethpath")]
+    NotOurs {
+        /// Family and name.
+        object: String,
+    },
+    /// The kernel has no nf_tables.
+    #[error("cannot {operation} {object}: this kernel has no nf_tables (CONFIG_NF_TABLES)")]
+    NoNfTables {
+        /// What was to be done.
+        operation: &'static str,
+        /// To what.
+        object: String,
+    },
+    /// A name or a count that nf_tables cannot take.
+    #[error("cannot add {object}: {reason}")]
+    Invalid {
+        /// Family and name.
+        object: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A file under /proc could not be read.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl NetfilterError {
+    /// For whoever opens the socket that this module wants.
+    #[must_use]
+    pub fn socket(error: io::Error) -> Self {
+        let source = ExchangeError::Send(error);
+        Self::Netlink { operation: "open", object: "a netfilter socket".to_owned(), source }
+    }
+}
+
+type Result<T> = std::result::Result<T, NetfilterError>;
+
+/// Message types of the nftables subsystem (`enum nf_tables_msg_types`).
+mod kind {
+    pub(super) const NFNL_SUBSYS_NFTABLES: u16 = 10 << 8;
+    pub(super) const BATCH_BEGIN: u16 = 16;
+    pub(super) const BATCH_END: u16 = 17;
+    pub(super) const NEW_TABLE: u16 = NFNL_SUBSYS_NFTABLES;
+    pub(super) const GET_TABLE: u16 = NFNL_SUBSYS_NFTABLES | 1;
+    pub(super) const DELETE_TABLE: u16 = NFNL_SUBSYS_NFTABLES | 2;
+    pub(super) const NEW_CHAIN: u16 = NFNL_SUBSYS_NFTABLES | 3;
+    pub(super) const GET_CHAIN: u16 = NFNL_SUBSYS_NFTABLES | 4;
+    pub(super) const NEW_RULE: u16 = NFNL_SUBSYS_NFTABLES | 6;
+    pub(super) const GET_RULE: u16 = NFNL_SUBSYS_NFTABLES | 7;
+    pub(super) const GET_GENERATION: u16 = NFNL_SUBSYS_NFTABLES | 16;
+}
+
+/// `NFT_NAME_MAXLEN` counts the final zero.
+const LONGEST_NAME: usize = 255;
+/// `struct nfgenmsg`.
+const HEADER: usize = 4;
+
+/// `struct nfgenmsg` for a request.
+const fn header(family: Family) -> [u8; HEADER] {
+    [family.number(), 0, 0, 0]
+}
+
+/// The attributes of a message or of a nest. A malformed rest is an error, never a panic.
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = std::result::Result<NlaBuffer<&[u8]>, ExchangeError>> {
+    NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is cut off")))
+}
+
+/// An integer in network byte order.
+fn number(bytes: &[u8]) -> std::result::Result<u32, ExchangeError> {
+    bytes
+        .try_into()
+        .map(u32::from_be_bytes)
+        .map_err(|_| ExchangeError::Malformed("an attribute that is not 32 bits long"))
+}
+
+/// A string up to its final zero; what is not UTF-8 is replaced.
+fn text(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// Whether the kernel has nf_tables.
+///
+/// # Errors
+/// What the kernel said.
+pub fn is_supported(socket: &Socket) -> std::result::Result<bool, ExchangeError> {
+    generation(socket).map(|generation| generation.is_some())
+}
+
+/// The number of the ruleset's present generation, or `None` on a kernel without nf_tables.
+fn generation(socket: &Socket) -> std::result::Result<Option<u32>, ExchangeError> {
+    const NFTA_GEN_ID: u16 = 1;
+    let answers = match exchange::request(socket, kind::GET_GENERATION, 0, &header(Family::Unspecified)) {
+        Ok(answers) => answers,
+        // `nfnetlink_rcv_msg` says EINVAL for a subsystem it does not have; this request has nothing
+        // else in it that could be wrong.
+        Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    for attribute in answers.iter().filter_map(|a| a.get(HEADER..)).flat_map(attributes) {
+        let attribute = attribute?;
+        if attribute.kind() == NFTA_GEN_ID {
+            return number(attribute.value()).map(Some);
+        }
+    }
+    Err(ExchangeError::Malformed("a generation without a number"))
+}

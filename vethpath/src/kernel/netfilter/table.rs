@@ -1,0 +1,167 @@
+//! Finding and removing a table of ours, and batches that see no other change in between.
+
+use netlink_packet_core::NLM_F_ACK;
+use netlink_sys::Socket;
+use nix::libc;
+
+use super::{Family, HEADER, LONGEST_NAME, NetfilterError, Result, attributes, generation, header, kind};
+use crate::kernel::exchange::{self, Attributes, ExchangeError};
+
+pub(super) const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_HANDLE: u16 = 4;
+const NFTA_TABLE_USERDATA: u16 = 6;
+
+/// How often a batch is made anew because the ruleset changed between our look and our change.
+const MOST_ATTEMPTS: usize = 8;
+
+/// What `nft list ruleset` shows as the table's comment: our mark on what is ours.
+const MARK: &str = "made by vethpath";
+
+/// The mark as libnftnl keeps a comment: type (`NFTNL_UDATA_TABLE_COMMENT`), length, string.
+pub(super) fn mark() -> Vec<u8> {
+    let mut bytes = vec![0, u8::try_from(MARK.len() + 1).unwrap_or(u8::MAX)];
+    bytes.extend(MARK.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+/// A table as messages name it to people.
+pub(super) fn describe(family: Family, table: &str) -> String {
+    format!("nft table {family} {}", table.escape_debug())
+}
+
+/// Deletes a table that carries our mark, with all that is in it. No such table is success.
+///
+/// # Errors
+/// [`NetfilterError::NotOurs`] for a table without our mark; else what the kernel said.
+pub fn remove_table(socket: &Socket, family: Family, table: &str) -> Result<()> {
+    change("delete", socket, family, table, |existing| {
+        existing.map(|handle| vec![deletion(family, handle)]).unwrap_or_default()
+    })
+}
+
+/// One message of a batch: type, flags, payload.
+pub(super) struct Step {
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) payload: Vec<u8>,
+}
+
+/// Deletes by handle: never a table that took the name since.
+pub(super) fn deletion(family: Family, handle: [u8; 8]) -> Step {
+    let payload = Attributes::default().bytes(NFTA_TABLE_HANDLE, &handle).behind(&header(family));
+    Step { kind: kind::DELETE_TABLE, flags: 0, payload }
+}
+
+/// Looks for our table and applies the steps that `plan` makes of its handle, all or none. The batch
+/// names the generation that was looked at, so the kernel refuses it if anybody came in between.
+pub(super) fn change(
+    operation: &'static str,
+    socket: &Socket,
+    family: Family,
+    table: &str,
+    plan: impl Fn(Option<[u8; 8]>) -> Vec<Step>,
+) -> Result<()> {
+    let object = || describe(family, table);
+    let failed = |source| NetfilterError::Netlink { operation, object: object(), source };
+    if table.is_empty() || table.len() > LONGEST_NAME || table.contains('\0') {
+        return Err(NetfilterError::Invalid {
+            object: object(),
+            reason: "the name is empty, too long or has a zero in it",
+        });
+    }
+    let mut outcome = Ok(());
+    for _ in 0..MOST_ATTEMPTS {
+        let generation = generation(socket)
+            .map_err(failed)?
+            .ok_or_else(|| NetfilterError::NoNfTables { operation, object: object() })?;
+        let existing = match find(socket, family, table).map_err(failed)? {
+            Some(Found { marked: false, .. }) => return Err(NetfilterError::NotOurs { object: object() }),
+            Some(Found { handle, .. }) => Some(handle),
+            None => None,
+        };
+        let steps = plan(existing);
+        if steps.is_empty() {
+            return Ok(());
+        }
+        outcome = batch(socket, generation, &steps);
+        match &outcome {
+            // `nfnetlink_rcv_batch`: the generation is not the present one any more.
+            Err(error) if error.errno() == Some(ERESTART) => {}
+            _ => break,
+        }
+    }
+    outcome.map_err(failed)
+}
+
+/// Not meant for user space, but this is what a batch of an old generation gets; libc has no name for it.
+const ERESTART: i32 = 85;
+
+/// What is there under a table's name.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    handle: [u8; 8],
+    marked: bool,
+}
+
+fn find(socket: &Socket, family: Family, table: &str) -> std::result::Result<Option<Found>, ExchangeError> {
+    let payload = Attributes::default().text(NFTA_TABLE_NAME, table).behind(&header(family));
+    match exchange::request(socket, kind::GET_TABLE, 0, &payload) {
+        Ok(answers) => answers.first().map(|answer| parse(answer)).transpose(),
+        Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn parse(answer: &[u8]) -> std::result::Result<Found, ExchangeError> {
+    let (mut handle, mut marked) = (None, false);
+    for attribute in attributes(answer.get(HEADER..).unwrap_or_default()) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            NFTA_TABLE_HANDLE => handle = attribute.value().try_into().ok(),
+            NFTA_TABLE_USERDATA => marked = attribute.value() == mark(),
+            _ => {}
+        }
+    }
+    Ok(Found { handle: handle.ok_or(ExchangeError::Malformed("a table without a handle"))?, marked })
+}
+
+/// Sends the steps as one transaction (`nfnetlink_rcv_batch`).
+fn batch(socket: &Socket, generation: u32, steps: &[Step]) -> std::result::Result<(), ExchangeError> {
+    const NFNL_BATCH_GENID: u16 = 1;
+    // `res_id` names the subsystem, in network byte order: NFNL_SUBSYS_NFTABLES.
+    let control = [0, 0, 0, 10];
+    let begin = Attributes::default().number(NFNL_BATCH_GENID, generation).behind(&control);
+    let first = exchange::sequence();
+    let mut bytes = exchange::message(kind::BATCH_BEGIN, 0, first, &begin);
+    let mut numbers = vec![first];
+    for (index, step) in steps.iter().enumerate() {
+        let number = exchange::sequence();
+        numbers.push(number);
+        // Errors are always reported; one acknowledgement, the last, tells that all were applied.
+        let flags = step.flags | if index + 1 == steps.len() { NLM_F_ACK } else { 0 };
+        bytes.extend(exchange::message(step.kind, flags, number, &step.payload));
+    }
+    let last = numbers.last().copied().unwrap_or(first);
+    bytes.extend(exchange::message(kind::BATCH_END, 0, exchange::sequence(), &control));
+    exchange::transact(socket, &bytes, |number| numbers.contains(&number), last).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tables_answer_may_be_garbage() {
+        let answer = Attributes::default()
+            .text(NFTA_TABLE_NAME, "t")
+            .bytes(NFTA_TABLE_HANDLE, &[0, 0, 0, 0, 0, 0, 0, 9])
+            .bytes(NFTA_TABLE_USERDATA, &mark())
+            .behind(&header(Family::Inet));
+        assert_eq!(parse(&answer).unwrap(), Found { handle: [0, 0, 0, 0, 0, 0, 0, 9], marked: true });
+        // The last byte is padding.
+        for cut in 0..answer.len() - 1 {
+            assert!(!parse(&answer[..cut]).is_ok_and(|found| found.marked), "cut at {cut}");
+        }
+    }
+}

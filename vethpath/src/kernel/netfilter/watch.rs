@@ -1,0 +1,94 @@
+//! Being told that the ruleset of a namespace has changed.
+//!
+//! Mirrors `nf_tables_commit`, which ends with `nf_tables_gen_notify` (net/netfilter/nf_tables_api.c).
+
+use netlink_sys::Socket;
+
+use super::{NetfilterError, Result, kind};
+use crate::kernel::exchange::{ExchangeError, messages};
+
+const NFNLGRP_NFTABLES: u32 = 7;
+
+/// From now on the socket gets a message for every change to nftables in its namespace. It must be
+/// new and is for this alone; to receive ENOBUFS from it means that changes were missed.
+///
+/// # Errors
+/// What the kernel said to the bind or to the membership.
+pub fn subscribe(socket: &mut Socket) -> Result<()> {
+    let failed = |error| NetfilterError::Netlink {
+        operation: "subscribe to",
+        object: "the nft events of the namespace".to_owned(),
+        source: ExchangeError::Refused(error),
+    };
+    // Without an address of its own it would miss changes the kernel makes by itself, such as the
+    // end of a chain with its device: those events leave out the port number 0.
+    socket.bind_auto().map_err(failed)?;
+    socket.add_membership(NFNLGRP_NFTABLES).map_err(failed)
+}
+
+/// Whether a datagram from a [subscribed](subscribe) socket tells of a changed ruleset. What cannot
+/// be read counts as a change.
+#[must_use]
+pub fn is_change(datagram: &[u8]) -> bool {
+    const TRACE: u16 = kind::NFNL_SUBSYS_NFTABLES | 17;
+    messages(datagram).any(|message| match message {
+        Ok(message) => message.kind & 0xff00 == kind::NFNL_SUBSYS_NFTABLES && message.kind != TRACE,
+        Err(_) => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use netlink_sys::protocols::NETLINK_NETFILTER;
+    use nix::libc;
+
+    use super::*;
+    use crate::kernel::{
+        exchange::message,
+        sandbox::{in_new_namespace, nft},
+    };
+
+    #[test]
+    fn other_subsystems_and_traces_are_no_change() {
+        assert!(is_change(&message(kind::NEW_RULE, 0, 0, &[0; 4])));
+        assert!(!is_change(&message(1 << 8, 0, 0, &[0; 4])));
+        assert!(!is_change(&message(kind::NFNL_SUBSYS_NFTABLES | 17, 0, 0, &[0; 4])));
+        assert!(is_change(&[0; 7]));
+        assert!(!is_change(&[]));
+    }
+
+    /// Reads until a change comes, and then all that is there.
+    fn changed(socket: &Socket) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let mut seen = false;
+        while Instant::now() < deadline {
+            let mut buffer = Vec::with_capacity(65_536);
+            match socket.recv_from(&mut buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => seen |= is_change(&buffer),
+                Err(_) if seen => return true,
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn every_kind_of_change_is_told() {
+        in_new_namespace(|| {
+            let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
+            subscribe(&mut socket).unwrap();
+            for command in [
+                "add table netdev t",
+                "add chain netdev t c { type filter hook ingress device lo priority 0; }",
+                "add rule netdev t c accept",
+                "flush chain netdev t c",
+                "delete table netdev t",
+            ] {
+                nft(command);
+                assert!(changed(&socket), "{command}");
+            }
+        });
+    }
+}

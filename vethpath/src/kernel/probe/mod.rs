@@ -1,0 +1,88 @@
+//! What this host offers and what is in the way, found out by trying.
+//!
+//! A version says little: distributions carry features back. Where something can be tried without
+//! touching the host it is tried, in a network namespace that nobody else sees.
+
+mod bpf;
+mod host;
+mod netfilter;
+mod privileges;
+mod release;
+mod scratch;
+
+pub use privileges::{MissingPrivilege, privileges};
+use serde::Serialize;
+
+/// What a check came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// As it should be.
+    Ok,
+    /// A lab works, but something is slower, missing or measured wrong.
+    Warning,
+    /// No lab can be brought up.
+    Missing,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub name: String,
+    /// What that means for a lab.
+    pub status: Status,
+    /// What was found.
+    pub found: String,
+    /// What to do about it, or what to know.
+    pub advice: Option<String>,
+}
+
+impl Check {
+    fn ok(name: &str, found: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), status: Status::Ok, found: found.into(), advice: None }
+    }
+
+    fn warning(name: &str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        let advice = Some(advice.into());
+        Self { name: name.to_owned(), status: Status::Warning, found: found.into(), advice }
+    }
+
+    fn missing(name: &str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { status: Status::Missing, ..Self::warning(name, found, advice) }
+    }
+}
+
+/// Looks at everything a lab needs. Nothing is changed, but modules may be loaded as `up` would.
+///
+/// Settings are those of the calling thread's network namespace, where the labs' host side would be.
+#[must_use]
+pub fn checks() -> Vec<Check> {
+    let mut checks = vec![release::check()];
+    checks.extend(privileges::checks());
+    checks.push(bpf::btf());
+    checks.extend(bpf::checks());
+    checks.extend(host::checks());
+    checks.extend(scratch::checks());
+    checks.extend(netfilter::checks());
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_that_is_not_fine_gives_advice() {
+        let checks = checks();
+        assert!(checks.len() > 12);
+        for check in &checks {
+            assert!(!check.name.is_empty() && !check.found.is_empty(), "{check:?}");
+            assert!(check.status == Status::Ok || check.advice.is_some(), "{check:?}");
+        }
+        let mut names: Vec<_> = checks.iter().map(|c| &c.name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), checks.len());
+    }
+}

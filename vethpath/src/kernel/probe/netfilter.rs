@@ -1,0 +1,122 @@
+//! Rules of others that bridged frames pass in this namespace.
+
+use std::path::Path;
+
+use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+
+use super::Check;
+use crate::kernel::netfilter::{
+    BRIDGE_SYSCTLS, BridgeCalls, MODULES, NetfilterError, THREAD_NET, bridge_nf_call, ebtables,
+    legacy_tables, rules,
+};
+
+const CALLS: &str = "net.bridge.bridge-nf-call-*";
+const RULES: &str = "rules on bridges";
+/// Chains that are named; the rest are counted.
+const MOST_NAMED: usize = 4;
+const ELSEWHERE: &str =
+    "give the bridge a namespace of its own (`namespace = \"fabric\"`), where no such rule is";
+
+pub(super) fn checks() -> Vec<Check> {
+    let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS));
+    let rules = match &calls {
+        Ok(calls) => found_rules(*calls),
+        Err(_) => found_rules(BridgeCalls { iptables: true, ip6tables: true, arptables: true }),
+    };
+    let rules = match rules {
+        Ok(names) => judge(&names),
+        Err(error) => {
+            Check::warning(RULES, error.to_string(), "without knowing the rules no frame takes the fast path")
+        }
+    };
+    let calls = match calls {
+        Ok(calls) => of(calls),
+        Err(error) => Check::warning(CALLS, error.to_string(), "mount /proc"),
+    };
+    vec![calls, rules]
+}
+
+/// br_netfilter slows every bridged frame down, rules or not, and so makes a bridge look worse in
+/// `bench` than it is.
+fn of(calls: BridgeCalls) -> Check {
+    let all = [("iptables", calls.iptables), ("ip6tables", calls.ip6tables), ("arptables", calls.arptables)];
+    let on: Vec<_> = all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
+    if on.is_empty() {
+        return Check::ok(CALLS, "off");
+    }
+    let settings: Vec<_> = on.iter().map(|name| format!("net.bridge.bridge-nf-call-{name}=0")).collect();
+    let advice = format!(
+        "bridged frames pass netfilter even where it has no rules, which slows the bridge that `bench` compares with: \
+         sysctl -w {} (in the bridge's namespace: new ones begin with these on)",
+        settings.join(" ")
+    );
+    Check::warning(CALLS, format!("on: {}", on.join(", ")), advice)
+}
+
+fn judge(names: &[String]) -> Check {
+    if names.is_empty() {
+        return Check::ok(RULES, "none");
+    }
+    let mut found = names.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join("; ");
+    if names.len() > MOST_NAMED {
+        found += &format!("; and {} more", names.len() - MOST_NAMED);
+    }
+    Check::warning(
+        RULES,
+        found,
+        format!("every bridged frame must pass these, so none takes the fast path: {ELSEWHERE}"),
+    )
+}
+
+/// What every bridged frame of the namespace passes; chains of single devices are not among it.
+fn found_rules(calls: BridgeCalls) -> Result<Vec<String>, NetfilterError> {
+    let no_device = "";
+    let socket = Socket::new(NETLINK_NETFILTER).map_err(NetfilterError::socket)?;
+    let hooks = rules(&socket, &[])?.into_iter().filter(|hook| hook.sees(no_device, calls));
+    // The tables of labs that are up bear this name.
+    let mut names: Vec<_> =
+        hooks.filter(|hook| !hook.table.starts_with("vethpath-")).map(|hook| hook.to_string()).collect();
+    let tables = legacy_tables(Path::new(THREAD_NET))?.into_iter().chain(ebtables(Path::new(MODULES))?);
+    names.extend(tables.filter(|table| table.sees(calls)).map(|table| table.to_string()));
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{
+        probe::Status,
+        sandbox::{in_new_namespace, nft},
+    };
+
+    #[test]
+    fn a_filter_on_the_bridge_is_named_with_the_way_out() {
+        in_new_namespace(|| {
+            assert_eq!(found_rules(BridgeCalls::default()).unwrap(), [""; 0]);
+            nft("add table ip filter");
+            nft("add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }");
+            assert_eq!(found_rules(BridgeCalls::default()).unwrap(), [""; 0]);
+            let calls = BridgeCalls { iptables: true, ..BridgeCalls::default() };
+            let names = found_rules(calls).unwrap();
+            assert_eq!(names, ["nft table ip filter, chain FORWARD"]);
+            let check = judge(&names);
+            assert_eq!(check.status, Status::Warning);
+            assert!(check.advice.unwrap().contains("namespace = \"fabric\""));
+        });
+    }
+
+    #[test]
+    fn settings_that_are_on_come_with_the_command() {
+        assert_eq!(of(BridgeCalls::default()), Check::ok(CALLS, "off"));
+        let check = of(BridgeCalls { iptables: true, ip6tables: false, arptables: true });
+        assert_eq!(check.found, "on: iptables, arptables");
+        let command = "sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-arptables=0";
+        assert!(check.advice.unwrap().contains(command));
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_counted() {
+        let names: Vec<_> = (0..9).map(|n| n.to_string()).collect();
+        assert_eq!(judge(&names).found, "0; 1; 2; 3; and 5 more");
+    }
+}
