@@ -29,6 +29,8 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
             }
         }
     }
+    // A namespace may be spread over the file.
+    declared.interfaces.sort_by_key(|interface| interface.name.span.start);
 }
 
 fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &mut Sink) -> Option<Place> {

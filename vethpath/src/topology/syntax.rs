@@ -29,30 +29,49 @@ impl Parsed<'_> {
 /// Parses all of the text, going on after each fault.
 pub(super) fn parse<'t>(text: &'t str, sink: &mut Sink) -> Parsed<'t> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut broken: Vec<Range<usize>> = Vec::new();
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        let message = error.message();
-        if message.starts_with("duplicate key") {
-            duplicate(text, &span, sink);
-            continue;
-        }
+    let mut errors: Vec<(Range<usize>, &str)> =
+        errors.iter().map(|error| (error.span().unwrap_or(0..0), error.message())).collect();
+    errors.sort_by_key(|(span, _)| span.start);
+    let mut parsed = Parsed { document, broken: Vec::new() };
+    for (span, message) in &errors {
         // A line that is wrong in one way is soon wrong in several.
-        if broken.last().is_some_and(|line| line.start <= span.start && span.start <= line.end) {
+        if parsed.is_guess(span.start) {
             continue;
         }
-        sink.add(&span, format!("not TOML: {message}"), hint(message));
-        broken.push(line(text, span.start));
+        if message.starts_with("duplicate key") {
+            duplicate(text, span, sink);
+            continue;
+        }
+        let line = line(text, span.start);
+        if runs_on(text, &line, span, message) {
+            let before = parsed.broken.last().map_or(0, |before| before.end);
+            if before == 0 || !text[before..line.start].trim().is_empty() {
+                let message = "not TOML: what is before this line is not closed";
+                sink.add(span, message, "close the array with `]`, the inline table with `}`");
+            }
+            parsed.broken.push(line.start..text.len());
+            break;
+        }
+        if message.starts_with("string values must be quoted") || message.starts_with("invalid ") {
+            scalar(text, span, message, sink);
+        } else {
+            sink.add(span, format!("not TOML: {message}"), hint(message));
+        }
+        parsed.broken.push(line);
     }
-    broken.sort_by_key(|line| line.start);
-    Parsed { document, broken }
+    parsed
+}
+
+/// Whether this line was read as part of an array or inline table that began before it. All that
+/// follows is then a guess.
+fn runs_on(text: &str, line: &Range<usize>, span: &Range<usize>, message: &str) -> bool {
+    message.starts_with("missing comma between")
+        && text[line.start..text.floor_char_boundary(span.start)].trim().is_empty()
+        && (text[line.clone()].contains('=') || text[line.clone()].trim_start().starts_with('['))
 }
 
 fn hint(message: &str) -> &'static str {
     match message {
-        _ if message.starts_with("string values must be quoted") => {
-            "write names and addresses in double quotes: link = \"br0\""
-        }
         _ if message.contains("unclosed table") || message.contains("unclosed array table") => {
             "close the header: [namespace.ns0]"
         }
@@ -66,6 +85,25 @@ fn hint(message: &str) -> &'static str {
         }
         _ => "a line is `key = value`, `[table]` or `# comment`; see https://toml.io",
     }
+}
+
+/// A value that is no value: nothing at all, a string without its quotes, a number misspelt.
+fn scalar(text: &str, span: &Range<usize>, message: &str, sink: &mut Sink) {
+    const ENDS: &[char] = &[' ', '\t', '\r', '\n', ',', '=', '#', '[', ']', '{', '}', '"', '\''];
+    let at = text.floor_char_boundary(span.start);
+    let start = text[..at].rfind(ENDS).map_or(0, |end| end + 1);
+    let end = text[at..].find(ENDS).map_or(text.len(), |end| at + end);
+    let word = &text[start..end];
+    if word.is_empty() {
+        if message.starts_with("string values") {
+            sink.add(span, "not TOML: a key without a value", "write a value after the `=`");
+        } else {
+            sink.add(span, format!("not TOML: {message}"), hint(message));
+        }
+        return;
+    }
+    let said = format!("not TOML: `{word}` is no number, not true or false, and not in quotes");
+    sink.add(&(start..end), said, format!("if it is text, write \"{word}\""));
 }
 
 fn duplicate(text: &str, span: &Range<usize>, sink: &mut Sink) {

@@ -1,6 +1,7 @@
 //! Whole files in, labs or faults out.
 
 mod faults;
+mod faults_across;
 mod garbage;
 mod labs;
 mod rendering;

@@ -48,6 +48,15 @@ fn colour_is_optional_and_contents_cannot_bring_any() {
 }
 
 #[test]
+fn a_second_header_shows_the_first() {
+    let text = "[bridge.br0]\nstp = true\n\n[bridge.br0]\nstp = true\n";
+    let faults = bad(text).faults;
+    let also: Vec<_> = faults.iter().map(|fault| fault.also.clone().map(|(span, _)| span)).collect();
+    assert_eq!(faults.len(), 2);
+    assert_eq!(also, [Some(0..12), None]);
+}
+
+#[test]
 fn every_fault_comes_at_once_and_in_order() {
     let text = r#"name = "no spaces"
 colour = "red"
