@@ -97,6 +97,12 @@ fn host(text: &str) -> Result<IpNet, Refusal> {
     Ok(net)
 }
 
+/// Whether the address is neither the IPv4 subnet's own nor its broadcast address.
+pub(super) fn is_host(subnet: &IpNet, address: IpAddr) -> bool {
+    let small = subnet.max_prefix_len() - subnet.prefix_len() < 2;
+    address.is_ipv6() || small || (address != subnet.network() && address != subnet.broadcast())
+}
+
 /// Whether an interface can have this address; if not, what it is and what to do.
 pub(super) fn assignable(address: IpAddr) -> Result<(), Refusal> {
     let what = if address.is_unspecified() {

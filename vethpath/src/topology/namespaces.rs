@@ -11,8 +11,7 @@ use super::{
 
 /// Reads every namespace of the file, and its interfaces.
 pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
-    // One more than the limit: `host` is not counted.
-    for (key, table) in file.tables("namespace", "a namespace", limits::NAMESPACES + 1, sink) {
+    for (key, table) in file.tables("namespace", "a namespace", limits::NAMESPACES, sink) {
         let place = if key.value == "host" {
             host(&table, sink);
             Some(Place::Host)

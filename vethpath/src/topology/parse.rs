@@ -113,5 +113,13 @@ pub(super) fn gateway(written: &At<&str>, key: &str, sink: &mut Sink) -> Option<
         sink.add(&written.span, format!("`{address}` cannot be a gateway: it is {what}"), hint);
         return None;
     }
+    // The kernel wants such a route to name its device, and a route of the file names none.
+    if let IpAddr::V6(v6) = address
+        && v6.is_unicast_link_local()
+    {
+        let message = format!("`{address}` cannot be a gateway: it is link-local, the same on every link");
+        sink.add(&written.span, message, "use the gateway's global or unique local address, such as fd00::1");
+        return None;
+    }
     Some(written.with(address))
 }

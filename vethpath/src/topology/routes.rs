@@ -146,7 +146,16 @@ fn check_namespace(
                 .also(&own.span, "its own address");
             continue;
         }
-        if partial || own().any(|own| holds(&own)) {
+        if let Some(own) = own().find(holds) {
+            if !addresses::is_host(&own.value, via.value) {
+                let message =
+                    format!("the gateway {} is no host in its subnet {}", via.value, own.value.trunc());
+                let hint = "the first and the last address of an IPv4 subnet are the subnet's own";
+                sink.add(&via.span, message, hint).also(&own.span, "the subnet");
+            }
+            continue;
+        }
+        if partial {
             continue;
         }
         let down = interfaces.iter().find(|interface| interface.addresses.items.iter().any(|a| holds(&a)));

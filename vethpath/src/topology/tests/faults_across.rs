@@ -12,6 +12,16 @@ fn routes() {
         check(&[(&text, fault, hint)]);
     };
     row(
+        "gateway = '10.0.0.255'",
+        "4:11 the gateway 10.0.0.255 is no host in its subnet 10.0.0.0/24",
+        "first and the last",
+    );
+    row(
+        "gateway = 'fe80::1'",
+        "4:11 `fe80::1` cannot be a gateway: it is link-local, the same on every link",
+        "fd00::1",
+    );
+    row(
         "gateway = '10.1.0.1'",
         "4:11 no interface of `ns0` is in the subnet of its gateway 10.1.0.1",
         "has 10.0.0.1/24",
