@@ -9,6 +9,7 @@ use crate::{
     state::Journal,
     topology::{
         Bridge, Cable, IfName, LabName, Namespace, NsName, Pair, Place, Trunk, altname, lab_mark, pair_mark,
+        trunk_altname, trunk_mark,
     },
 };
 
@@ -47,7 +48,7 @@ impl<'a> Executor<'a> {
             Step::Bridge(bridge) => self.bridge(bridge).await?,
             Step::Pair(pair) => self.pair(pair).await?,
             Step::Cable(cable) => self.cable(cable).await?,
-            Step::Trunk(trunk) => self.trunk(trunk).await?,
+            Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
             Step::Sysctls { place, settings } => sysctl::write(self.places.get(place)?.netns(), settings)?,
             Step::Address { place, device, address } => {
                 let rtnl = self.places.get(place)?;
@@ -156,18 +157,19 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    async fn trunk(&mut self, trunk: &Trunk) -> Result<()> {
+    async fn trunk(&mut self, trunk: &Trunk, mtu: Option<u32>) -> Result<()> {
         let (here, there) = (self.places.get(&trunk.a.place)?, self.places.get(&trunk.b.place)?);
         let (a, b) = (&trunk.a, &trunk.b);
         self.made.push(Made::Link(a.place.clone(), a.port.clone()));
         let bridge = here.expect_link(&a.bridge).await?.ifindex;
         let a_end = VethEnd { name: &a.port, mac: a.mac, bridge: Some(bridge) };
         let b_end = VethEnd { name: &b.port, mac: b.mac, bridge: None };
-        here.create_veth(a_end, b_end, there.netns(), None).await?;
+        here.create_veth(a_end, b_end, there.netns(), mtu).await?;
         for (rtnl, end, other) in [(&here, a, b), (&there, b, a)] {
             let ifindex = rtnl.expect_link(&end.port).await?.ifindex;
-            let (from, to) = (end.bridge.as_str(), other.bridge.as_str());
-            rtnl.mark(ifindex, &pair_mark(self.lab, from, to), Some(&altname(self.lab, from, to))).await?;
+            let (from, to) = (&end.bridge, &other.bridge);
+            rtnl.mark(ifindex, &trunk_mark(self.lab, from, to), Some(&trunk_altname(self.lab, from, to)))
+                .await?;
         }
         let bridge = there.expect_link(&b.bridge).await?.ifindex;
         there.enslave(there.expect_link(&b.port).await?.ifindex, bridge, &b.port).await

@@ -67,6 +67,21 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
     }
 }
 
+/// What [`up`] would change, from what is there now. Changes nothing.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn preview(topology: &Topology) -> Result<Vec<Change>, Error> {
+    let directory = Directory::of(&topology.lab);
+    let mut places = Places::open()?;
+    let (plan, _) = prepare(topology, Options::default(), &directory, &mut places).await?;
+    let mut changes: Vec<_> = plan.steps().map(crate::plan::Step::change).collect();
+    if status::ask(&directory.socket()).is_err() {
+        changes.push(Change { action: "create", kind: "agent", name: topology.lab.to_string() });
+    }
+    Ok(changes)
+}
+
 /// Everything that can be found wrong before anything is changed.
 async fn prepare(
     topology: &Topology,

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::{Exit, Failure};
 use crate::kernel::probe::{Check, Status, checks};
 
 /// Looks at the host and prints what was found, as aligned text or as `{"checks": [..]}`. Returns
@@ -19,6 +20,11 @@ pub fn run(json: bool, out: &mut dyn Write) -> io::Result<bool> {
         print_text(&report, out)?
     }
     Ok(report.checks.iter().all(|check| check.status != Status::Missing))
+}
+
+/// The exit code that goes with what was found.
+pub fn verdict(fine: bool) -> Result<Exit, Failure> {
+    Ok(if fine { Exit::Done } else { Exit::System })
 }
 
 #[derive(Serialize)]

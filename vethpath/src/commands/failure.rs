@@ -54,7 +54,11 @@ impl Failure {
     /// Interrupted by the user.
     #[must_use]
     pub fn interrupted() -> Self {
-        Self { exit: Exit::Interrupted, message: "interrupted; what had been done is undone".to_owned(), hint: None }
+        Self {
+            exit: Exit::Interrupted,
+            message: "interrupted; what had been done is undone".to_owned(),
+            hint: None,
+        }
     }
 
     /// Something that is already rendered, such as the faults of a file.
@@ -106,7 +110,11 @@ impl From<crate::apply::Error> for Failure {
             return Self::interrupted();
         }
         let hint = error.hint();
-        let failure = if error.is_request() { Self::request(error.to_string()) } else { Self::system(error.to_string()) };
+        let failure = if error.is_request() {
+            Self::request(error.to_string())
+        } else {
+            Self::system(error.to_string())
+        };
         Self { hint, ..failure }
     }
 }
@@ -127,4 +135,12 @@ impl From<crate::state::Error> for Failure {
     fn from(error: crate::state::Error) -> Self {
         Self::system(error.to_string())
     }
+}
+
+/// The one runtime: a single thread does, and netlink sockets are its only work.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::system(format!("cannot start: {error}")))
 }

@@ -27,13 +27,17 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plan { file, json } => plan::run(&file, json.json, out),
         Command::Validate { file } => validate::run(&file),
         Command::List { json } => list::run(json.json, out),
-        Command::Doctor { json } => doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict),
+        Command::Doctor { json } => {
+            doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict)
+        }
         Command::Agent { lab } => agent::run(&lab),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vethpath", out);
             Ok(Exit::Done)
         }
-        Command::Man => clap_mangen::Man::new(Cli::command()).render(out).map(|()| Exit::Done).map_err(Failure::output),
+        Command::Man => {
+            clap_mangen::Man::new(Cli::command()).render(out).map(|()| Exit::Done).map_err(Failure::output)
+        }
         other => {
             let _ = other;
             Ok(Exit::Done)

@@ -22,7 +22,12 @@ pub enum Step {
     /// Make a cable.
     Cable(Cable),
     /// Make a trunk.
-    Trunk(Trunk),
+    Trunk {
+        /// Which.
+        trunk: Trunk,
+        /// The smaller MTU of its bridges, in bytes; `None` is the kernel's.
+        mtu: Option<u32>,
+    },
     /// Apply settings of an interface.
     Sysctls {
         /// Where.
@@ -77,7 +82,9 @@ impl Step {
             Self::Bridge(bridge) => ("create", "bridge", bridge.name.to_string()),
             Self::Pair(pair) => ("create", "pair", pair.name()),
             Self::Cable(cable) => ("create", "cable", end(&cable.a.place, &cable.a.interface.name)),
-            Self::Trunk(trunk) => ("create", "trunk", format!("{} - {}", trunk.a.bridge, trunk.b.bridge)),
+            Self::Trunk { trunk, .. } => {
+                ("create", "trunk", format!("{} - {}", trunk.a.bridge, trunk.b.bridge))
+            }
             Self::Sysctls { place, .. } => ("change", "sysctl", place.to_string()),
             Self::Address { place, device, address } => {
                 ("create", "address", format!("{address} on {}", end(place, device)))
@@ -137,7 +144,7 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Result<Plan, Vec<Collis
         planner.cable(cable);
     }
     for trunk in &topology.trunks {
-        planner.trunk(trunk);
+        planner.trunk(trunk, topology);
     }
     for namespace in &topology.namespaces {
         planner.routes(namespace);
@@ -196,11 +203,12 @@ impl Planner<'_> {
         }
     }
 
-    fn trunk(&mut self, trunk: &Trunk) {
+    fn trunk(&mut self, trunk: &Trunk, topology: &Topology) {
         let ends = [&trunk.a, &trunk.b];
         let missing = ends.map(|end| self.missing(&end.place, end.port.as_str()));
         if missing == [true, true] {
-            self.plan.make.push(Step::Trunk(trunk.clone()));
+            let mtu = ends.iter().filter_map(|end| topology.bridge(&end.place, &end.bridge)?.mtu).min();
+            self.plan.make.push(Step::Trunk { trunk: trunk.clone(), mtu });
         }
         for end in ends {
             self.up(&end.place, end.port.as_str(), true);

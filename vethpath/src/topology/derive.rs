@@ -81,6 +81,18 @@ pub fn pair_mark(lab: &LabName, place: &str, interface: &str) -> String {
     format!("{} {place}:{interface}", lab_mark(lab))
 }
 
+/// The alternative name of a trunk's port. The `+` is in no namespace's name.
+#[must_use]
+pub fn trunk_altname(lab: &LabName, from: &IfName, to: &IfName) -> String {
+    format!("{lab}.{from}+{to}")
+}
+
+/// The ownership mark of a trunk's port: `vethpath:fabric trunk br0:br1`.
+#[must_use]
+pub fn trunk_mark(lab: &LabName, from: &IfName, to: &IfName) -> String {
+    format!("{} trunk {from}:{to}", lab_mark(lab))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,92 @@
 //! From a file to a [`Topology`] that cannot be wrong. Pure: no I/O, no kernel.
+//!
+//! [`read()`] goes from text to tables (`syntax`), from tables to what the file says (`bridges`,
+//! `namespaces`, `interfaces`), and from that to a lab whose parts agree (`assemble`). Every part
+//! notes what is wrong and goes on, so that all [`Faults`] come at once.
 
+mod addresses;
+mod assemble;
+mod bridges;
+mod declared;
 mod derive;
+mod fault;
+mod interfaces;
+mod keys;
+mod limits;
+mod links;
 mod model;
 mod names;
+mod namespaces;
+mod parse;
+mod read;
+mod render;
+mod routes;
+mod syntax;
+mod sysctls;
+#[cfg(test)]
+mod tests;
+mod trunks;
+mod unique;
 
-pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name};
+pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
+pub use fault::{Fault, Faults};
 pub use model::{
     Bridge, Cable, CableEnd, Datapath, Interface, Namespace, Pair, Place, Route, Sysctl, Topology, Trunk,
     TrunkEnd,
 };
 pub use names::{IfName, LabName, Mac, NameError, NsName};
+
+/// A topology file: its text, and its path for messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// The path as the user wrote it. Nothing is opened.
+    pub path: &'a str,
+    /// What is in the file.
+    pub text: &'a str,
+}
+
+/// Reads a topology file.
+///
+/// `default_name` is the lab's name where the file has no `name`: the file's stem.
+///
+/// # Errors
+/// Everything that is wrong with the file, in its order. Never an empty list.
+pub fn read(source: Source<'_>, default_name: Option<&str>) -> Result<Topology, Faults> {
+    let mut sink = fault::Sink::default();
+    if source.text.len() > limits::FILE {
+        let message =
+            format!("the file is {} bytes long, and {} is the most", source.text.len(), limits::FILE);
+        sink.add(&(0..0), message, "split the lab in two");
+        return Err(sink.into_faults());
+    }
+    let parsed = syntax::parse(source.text, &mut sink);
+    // What follows is only told of where the text could be read.
+    let mut told = fault::Sink::default();
+    let topology = lab(&parsed, default_name, &mut told);
+    told.retain(|fault| !parsed.is_guess(fault.span.start));
+    sink.append(told);
+    match topology {
+        Some(topology) if sink.is_empty() => Ok(topology),
+        _ => Err(sink.into_faults()),
+    }
+}
+
+fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault::Sink) -> Option<Topology> {
+    let file = read::Table::new("the file", parsed.document.get_ref());
+    file.only(keys::FILE, sink);
+    let written = file.text("name", sink);
+    let name = match (&written, file.get("name")) {
+        (None, Some(_)) => None,
+        _ => parse::lab_name(written, default_name, sink),
+    };
+    let mut declared = declared::Declared::default();
+    bridges::read(&file, &mut declared, sink);
+    namespaces::read(&file, &mut declared, sink);
+    if !parsed.is_whole() || sink.is_cut() {
+        // "There is no bridge br0" would be said of one that could not be read, or was left out.
+        return None;
+    }
+    // Names are derived from the lab's; any will do to look for further faults.
+    let name = name.or_else(|| "unnamed".parse().ok())?;
+    Some(assemble::topology(name, &declared, sink))
+}

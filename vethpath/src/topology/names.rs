@@ -9,15 +9,15 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NameError {
     /// Nothing there.
-    #[error("a {what} cannot be empty")]
+    #[error("{what} cannot be empty")]
     Empty {
-        /// What was to be named.
+        /// What was to be named, with its article.
         what: &'static str,
     },
     /// Longer than the kernel, or we, take.
-    #[error("`{text}` is {length} bytes long, and a {what} has at most {most}")]
+    #[error("`{text}` is {length} bytes long, and {what} has at most {most}")]
     TooLong {
-        /// What was to be named.
+        /// What was to be named, with its article.
         what: &'static str,
         /// The name.
         text: String,
@@ -27,9 +27,9 @@ pub enum NameError {
         most: usize,
     },
     /// A character that breaks a path, a command line or another tool's parser.
-    #[error("`{text}` has {character:?} in it, and a {what} is made of letters, digits, `-`, `_`{dot}")]
+    #[error("`{text}` has {character:?} in it, and {what} is made of letters, digits, `-`, `_`{dot}")]
     Character {
-        /// What was to be named.
+        /// What was to be named, with its article.
         what: &'static str,
         /// The name.
         text: String,
@@ -39,9 +39,9 @@ pub enum NameError {
         dot: &'static str,
     },
     /// `.`, `..`, or a leading `-` or `.`.
-    #[error("a {what} cannot start with `{first}`: `{text}`")]
+    #[error("{what} cannot start with `{first}`: `{text}`")]
     Start {
-        /// What was to be named.
+        /// What was to be named, with its article.
         what: &'static str,
         /// The name.
         text: String,
@@ -49,9 +49,9 @@ pub enum NameError {
         first: char,
     },
     /// A word with a meaning of its own.
-    #[error("`{text}` has a meaning of its own and cannot be a {what}")]
+    #[error("`{text}` has a meaning of its own and cannot be {what}")]
     Reserved {
-        /// What was to be named.
+        /// What was to be named, with its article.
         what: &'static str,
         /// The name.
         text: String,
@@ -136,15 +136,15 @@ macro_rules! name_type {
 
 name_type!(
     /// The name of a lab. Becomes a folder in bpffs, where dots are not allowed.
-    LabName, "lab name", 32, false, []
+    LabName, "a lab name", 32, false, []
 );
 name_type!(
     /// The name of a namespace, as `ip netns` shows it.
-    NsName, "namespace name", 48, true, ["host"]
+    NsName, "a namespace name", 48, true, ["host"]
 );
 name_type!(
     /// The name of a network interface: at most 15 bytes (IFNAMSIZ less the final zero).
-    IfName, "interface name", 15, true, ["all", "default", "lo"]
+    IfName, "an interface name", 15, true, ["all", "default", "lo"]
 );
 
 /// A unicast Ethernet address that an interface can have.

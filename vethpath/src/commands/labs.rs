@@ -1,0 +1,77 @@
+//! Which lab a command is about: by name, by file, or the only one that is up.
+
+use std::{fs, io::IsTerminal, path::Path};
+
+use super::Failure;
+use crate::{
+    state::{self, Directory, Record},
+    topology::{LabName, Source, Topology, read},
+};
+
+/// Reads and checks a topology file.
+pub fn topology(file: &Path) -> Result<Topology, Failure> {
+    let path = file.display().to_string();
+    let unreadable = |error| {
+        Failure::request(format!("cannot read {path}: {error}"))
+            .hint("give the path of a topology file (see `examples/`)")
+    };
+    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let source = Source { path: &path, text: &text };
+    read(source, stem.as_deref())
+        .map_err(|faults| Failure::rendered(faults.render(source, std::io::stderr().is_terminal())))
+}
+
+/// The lab that the user means, and its topology if a file was given.
+pub fn named(lab: Option<&str>) -> Result<(LabName, Option<Topology>), Failure> {
+    let Some(text) = lab else { return Ok((only_one()?, None)) };
+    let looks_like_file = text.contains('/') || text.ends_with(".toml");
+    if looks_like_file {
+        let topology = topology(Path::new(text))?;
+        return Ok((topology.lab.clone(), Some(topology)));
+    }
+    let name = text
+        .parse()
+        .map_err(|error| Failure::request(format!("{error}")).hint("give a lab's name or its file"))?;
+    Ok((name, None))
+}
+
+/// The record of the lab that the user means, which must be up.
+pub fn record(lab: Option<&str>) -> Result<Record, Failure> {
+    let (name, _) = named(lab)?;
+    record_of(&name)
+}
+
+/// The record of a lab, which must be up.
+pub fn record_of(name: &LabName) -> Result<Record, Failure> {
+    Record::read(&Directory::of(name))?.ok_or_else(|| crate::apply::Error::NoLab(name.clone()).into())
+}
+
+/// The records of all labs that are up.
+pub fn all() -> Result<Vec<Record>, Failure> {
+    let mut records = Vec::new();
+    for name in names()? {
+        records.extend(Record::read(&Directory::of(&name))?);
+    }
+    Ok(records)
+}
+
+/// The names of all labs that are up. Their state is root's: others cannot be told.
+pub fn names() -> Result<Vec<LabName>, Failure> {
+    state::labs().map_err(|error| Failure::from(error).hint("run vethpath as root"))
+}
+
+fn only_one() -> Result<LabName, Failure> {
+    let names = names()?;
+    match <[LabName; 1]>::try_from(names) {
+        Ok([name]) => Ok(name),
+        Err(names) if names.is_empty() => {
+            Err(Failure::request("no lab is up").hint("`vethpath up FILE` brings one up"))
+        }
+        Err(names) => {
+            let list: Vec<_> = names.iter().map(LabName::as_str).collect();
+            Err(Failure::request(format!("{} labs are up: {}", names.len(), list.join(", ")))
+                .hint("say which"))
+        }
+    }
+}

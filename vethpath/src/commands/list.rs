@@ -1,0 +1,61 @@
+//! `vethpath list`.
+
+use std::io::Write;
+
+use serde::Serialize;
+
+use super::{Exit, Failure, labs};
+use crate::{
+    agent::status,
+    state::{Directory, Record},
+};
+
+#[derive(Serialize)]
+struct Line {
+    lab: String,
+    namespaces: usize,
+    bridges: usize,
+    pairs: usize,
+    armed: usize,
+    agent: bool,
+}
+
+impl Line {
+    fn of(record: &Record) -> Self {
+        let topology = &record.topology;
+        let status = status::ask(&Directory::of(&topology.lab).socket()).ok();
+        let armed =
+            status.as_ref().map_or(0, |status| status.ports.values().filter(|state| state.is_none()).count());
+        Self {
+            lab: topology.lab.to_string(),
+            namespaces: topology.namespaces.len(),
+            bridges: topology.bridges.len(),
+            pairs: topology.pairs.len(),
+            armed,
+            agent: status.is_some(),
+        }
+    }
+}
+
+/// Lists the labs that are up.
+pub fn run(json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let lines: Vec<_> = labs::all()?.iter().map(Line::of).collect();
+    print(&lines, json, out).map_err(Failure::output)?;
+    Ok(Exit::Done)
+}
+
+fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &lines)?;
+        return writeln!(out);
+    }
+    for line in lines {
+        let agent = if line.agent { "agent alive" } else { "agent dead: plain bridge" };
+        let Line { lab, namespaces, bridges, pairs, armed, .. } = line;
+        writeln!(
+            out,
+            "{lab}: {namespaces} namespaces, {bridges} bridges, {armed} of {pairs} pairs armed, {agent}"
+        )?;
+    }
+    Ok(())
+}

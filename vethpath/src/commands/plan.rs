@@ -1,0 +1,26 @@
+//! `vethpath plan`.
+
+use std::{io::Write, path::Path};
+
+use super::{Exit, Failure, failure::runtime, labs, up::Changes, up::privileged};
+use crate::{apply, plan::Change};
+
+/// Shows what `up` would do.
+pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let topology = labs::topology(file)?;
+    privileged()?;
+    let changes = runtime()?.block_on(apply::preview(&topology))?;
+    print(topology.lab.as_str(), &changes, json, out).map_err(Failure::output)?;
+    Ok(Exit::Done)
+}
+
+fn print(lab: &str, changes: &[Change], json: bool, out: &mut dyn Write) -> std::io::Result<()> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &Changes { lab, changes })?;
+        return writeln!(out);
+    }
+    if changes.is_empty() {
+        return writeln!(out, "lab {lab} is as the file says: nothing to do");
+    }
+    changes.iter().try_for_each(|change| writeln!(out, "{change}"))
+}

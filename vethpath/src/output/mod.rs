@@ -1,0 +1,1 @@
+//! Rendering: tables and JSON. Printers take a writer.

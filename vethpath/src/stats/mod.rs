@@ -1,0 +1,1 @@
+//! What each pair has sent and received: data first, rendering in `output`.

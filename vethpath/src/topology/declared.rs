@@ -1,0 +1,154 @@
+//! What the file says, before its parts are held against each other.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    ops::Range,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    Datapath, IfName, Mac, NsName, Place, Route, Sysctl,
+    fault::Sink,
+    keys,
+    parse::Link,
+    read::{At, List},
+};
+
+/// A `[bridge.NAME]`.
+#[derive(Debug)]
+pub(super) struct BridgeDecl {
+    pub(super) name: At<IfName>,
+    pub(super) place: At<Place>,
+    pub(super) addresses: List<IpNet>,
+    pub(super) mac: Option<At<Mac>>,
+    pub(super) mtu: Option<At<u32>>,
+    pub(super) nat: bool,
+    pub(super) stp: bool,
+    pub(super) ageing_time: Option<u32>,
+    pub(super) vlan_filtering: bool,
+    pub(super) datapath: Datapath,
+    pub(super) trunks: Vec<At<String>>,
+}
+
+/// A `[namespace.NAME]`, its interfaces apart. The host is not among them.
+#[derive(Debug)]
+pub(super) struct NamespaceDecl {
+    pub(super) name: At<NsName>,
+    pub(super) adopt: Option<At<String>>,
+    pub(super) routes: Vec<RouteDecl>,
+    pub(super) sysctls: Vec<Sysctl>,
+}
+
+/// A gateway or one of `routes`.
+#[derive(Debug)]
+pub(super) struct RouteDecl {
+    pub(super) route: Route,
+    /// Where its destination is written; the gateway's own place for a default route.
+    pub(super) span: Range<usize>,
+    /// Where its gateway is written.
+    pub(super) via: At<IpAddr>,
+}
+
+/// A `[namespace.NAME.interface.NAME]`.
+#[derive(Debug)]
+pub(super) struct InterfaceDecl {
+    pub(super) place: Place,
+    pub(super) name: At<IfName>,
+    /// `None` where what is written is a fault already.
+    pub(super) link: Option<At<Link>>,
+    pub(super) addresses: List<IpNet>,
+    pub(super) mac: Option<At<Mac>>,
+    pub(super) mtu: Option<At<u32>>,
+    pub(super) sysctls: Vec<Sysctl>,
+    pub(super) up: bool,
+}
+
+impl InterfaceDecl {
+    /// What people call it: `ns0:eth0`.
+    pub(super) fn title(&self) -> String {
+        format!("{}:{}", self.place, self.name.value)
+    }
+}
+
+/// All of a file that could be read.
+#[derive(Debug, Default)]
+pub(super) struct Declared {
+    pub(super) bridges: Vec<BridgeDecl>,
+    pub(super) namespaces: Vec<NamespaceDecl>,
+    pub(super) interfaces: Vec<InterfaceDecl>,
+    /// Bridges that were left out for a bad name; what refers to them is no fault of its own.
+    pub(super) unusable: HashSet<String>,
+    /// Places where something was left out, so that "there is none" cannot be said.
+    pub(super) partial: HashSet<Place>,
+}
+
+/// Finds declared things by name.
+pub(super) struct Index<'d> {
+    pub(super) declared: &'d Declared,
+    bridges: HashMap<&'d str, usize>,
+    namespaces: HashSet<&'d NsName>,
+    interfaces: HashMap<(&'d Place, &'d IfName), usize>,
+}
+
+impl<'d> Index<'d> {
+    pub(super) fn new(declared: &'d Declared) -> Self {
+        let bridges = declared.bridges.iter().enumerate().map(|(n, b)| (b.name.value.as_str(), n)).collect();
+        let namespaces = declared.namespaces.iter().map(|namespace| &namespace.name.value).collect();
+        let interfaces =
+            declared.interfaces.iter().enumerate().map(|(n, i)| ((&i.place, &i.name.value), n)).collect();
+        Self { declared, bridges, namespaces, interfaces }
+    }
+
+    /// The interface declared at this place.
+    pub(super) fn interface(&self, place: &Place, name: &IfName) -> Option<usize> {
+        self.interfaces.get(&(place, name)).copied()
+    }
+
+    /// The bridge of this name in this place.
+    pub(super) fn bridge_at(&self, place: &Place, name: &IfName) -> Option<&'d BridgeDecl> {
+        let bridge = &self.declared.bridges[*self.bridges.get(name.as_str())?];
+        (&bridge.place.value == place).then_some(bridge)
+    }
+
+    /// Whether the place is the host or declared; a fault if not.
+    pub(super) fn check_place(&self, place: &Place, span: &Range<usize>, sink: &mut Sink) -> bool {
+        let Place::Namespace(name) = place else { return true };
+        if self.namespaces.contains(name) {
+            return true;
+        }
+        let all = self.declared.namespaces.iter().map(|namespace| namespace.name.value.as_str());
+        let hint = match sink.closest(name.as_str(), all) {
+            Some(closest) => format!("did you mean `{closest}`?"),
+            None => format!("declare it: [namespace.{name}]"),
+        };
+        sink.add(span, format!("there is no namespace `{name}`"), hint).label("not declared");
+        false
+    }
+
+    /// The bridge that a link or trunk names; a fault if there is none.
+    pub(super) fn bridge(&self, name: &At<String>, sink: &mut Sink) -> Option<usize> {
+        let text = name.value.as_str();
+        if let Some(&bridge) = self.bridges.get(text) {
+            return Some(bridge);
+        }
+        if self.declared.unusable.contains(text) {
+            return None;
+        }
+        let mut names = self.declared.bridges.iter().map(|bridge| bridge.name.value.as_str());
+        let is_namespace = text.parse().is_ok_and(|name: NsName| self.namespaces.contains(&name));
+        let hint = if is_namespace || text == "host" {
+            format!("`{text}` is a namespace: name an interface in it for a cable, \"{text}:eth0\"")
+        } else if let Some(closest) = sink.closest(text, names.clone()) {
+            format!("did you mean `{closest}`?")
+        } else if names.next().is_some() {
+            let some = self.declared.bridges.iter().take(8).map(|bridge| bridge.name.value.as_str());
+            format!("the bridges are {}; a cable is \"ns1:eth0\"", keys::listed(some))
+        } else {
+            format!("declare it: [bridge.{text}]; or write \"ns1:eth0\" for a cable")
+        };
+        sink.add(&name.span, format!("there is no bridge `{text}`"), hint).label("not declared");
+        None
+    }
+}

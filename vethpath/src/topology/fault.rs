@@ -1,0 +1,170 @@
+//! What is wrong with a file, and where. Collected, never thrown: a file's faults come all at once.
+
+use std::{fmt, ops::Range};
+
+use super::{keys, limits};
+
+/// One thing that is wrong with a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Bytes of the file that it is about.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// A few words under the span.
+    pub label: Option<String>,
+    /// Another place that has to do with it ("first used here").
+    pub also: Option<(Range<usize>, String)>,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl Fault {
+    /// Puts a few words under the span.
+    pub(super) fn label(&mut self, label: impl AsRef<str>) -> &mut Self {
+        self.label = Some(clean(label.as_ref()));
+        self
+    }
+
+    /// Points at a second place.
+    pub(super) fn also(&mut self, span: &Range<usize>, label: impl AsRef<str>) -> &mut Self {
+        self.also = Some((span.clone(), clean(label.as_ref())));
+        self
+    }
+
+    /// Line and column of its start in the file's text, in characters, both counted from 1.
+    #[must_use]
+    pub fn position(&self, text: &str) -> (usize, usize) {
+        let before = &text[..text.floor_char_boundary(self.span.start)];
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+}
+
+/// Everything that is wrong with a file, in the file's order. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// The faults.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.faults.iter().enumerate() {
+            let newline = if n == 0 { "" } else { "\n" };
+            write!(f, "{newline}{}", fault.message)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// Where the parts of validation put the faults they find.
+#[derive(Debug, Default)]
+pub(super) struct Sink {
+    faults: Vec<Fault>,
+    cut: bool,
+}
+
+impl Sink {
+    /// Notes a fault.
+    pub(super) fn add(
+        &mut self,
+        span: &Range<usize>,
+        message: impl AsRef<str>,
+        hint: impl AsRef<str>,
+    ) -> &mut Fault {
+        self.faults.push(Fault {
+            span: span.clone(),
+            message: clean(message.as_ref()),
+            label: None,
+            also: None,
+            hint: clean(hint.as_ref()),
+        });
+        let last = self.faults.len() - 1;
+        &mut self.faults[last]
+    }
+
+    /// Whether nothing was wrong so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.faults.is_empty()
+    }
+
+    /// Notes that a part of the file was left out for being too much.
+    pub(super) fn cut(&mut self) {
+        self.cut = true;
+    }
+
+    /// Whether a part of the file was left out.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Whether there are more faults than anybody will read.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.faults.len() > limits::SHOWN
+    }
+
+    /// The candidate that was most likely meant; not looked for where nobody will read of it,
+    /// since a large file has names enough to make that slow.
+    pub(super) fn closest<'a>(
+        &self,
+        word: &str,
+        candidates: impl IntoIterator<Item = &'a str>,
+    ) -> Option<&'a str> {
+        if self.is_crowded() { None } else { keys::closest(word, candidates) }
+    }
+
+    /// Drops the faults that `keep` refuses.
+    pub(super) fn retain(&mut self, keep: impl FnMut(&Fault) -> bool) {
+        self.faults.retain(keep);
+    }
+
+    /// Takes over another sink's faults.
+    pub(super) fn append(&mut self, mut other: Self) {
+        self.faults.append(&mut other.faults);
+    }
+
+    /// The faults, sorted by position.
+    pub(super) fn into_faults(mut self) -> Faults {
+        self.faults.sort_by_key(|fault| (fault.span.start, fault.span.end));
+        Faults { faults: self.faults }
+    }
+}
+
+/// One line that a terminal shows as it is: file contents are quoted in messages.
+pub(super) fn clean(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(limits::MESSAGE));
+    for (n, character) in text.chars().enumerate() {
+        if n == limits::MESSAGE {
+            line.push('…');
+            break;
+        }
+        match character {
+            '"' | '\'' | '\\' => line.push(character),
+            _ => line.extend(character.escape_debug()),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_cannot_drive_the_terminal() {
+        assert_eq!(clean("a\u{1b}[31m\nb \"c\" é"), "a\\u{1b}[31m\\nb \"c\" é");
+        assert_eq!(clean(&"x".repeat(5000)).chars().count(), limits::MESSAGE + 1);
+    }
+
+    #[test]
+    fn positions_count_characters_from_one() {
+        let mut sink = Sink::default();
+        sink.add(&(6..7), "m", "h");
+        let faults = sink.into_faults();
+        assert_eq!(faults.faults[0].position("a\né é"), (2, 3));
+        assert_eq!(faults.faults[0].position(""), (1, 1));
+    }
+}

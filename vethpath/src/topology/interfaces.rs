@@ -1,0 +1,65 @@
+//! Reads `[namespace.NAME.interface.NAME]`.
+
+use ipnet::IpNet;
+
+use super::{
+    Place, addresses,
+    declared::InterfaceDecl,
+    fault::Sink,
+    keys, limits, parse,
+    read::{At, Table},
+    sysctls,
+};
+
+/// Reads one interface; `None` if its name cannot be used.
+pub(super) fn read(
+    key: &At<&str>,
+    place: Option<&Place>,
+    table: &Table<'_>,
+    sink: &mut Sink,
+) -> Option<InterfaceDecl> {
+    table.only(keys::INTERFACE, sink);
+    let name = parse::named(key.value, &key.span, sink);
+    let written = table.text("link", sink);
+    if table.get("link").is_none() {
+        let hint = "link it to a bridge, link = \"br0\", or by a cable, link = \"ns1:eth0\"";
+        sink.add(&key.span, format!("interface `{}` has no link", key.value), hint).label("leads nowhere");
+    }
+    let link = written.as_ref().and_then(|text| parse::link(text, sink));
+    let addresses = addresses::read(table, sink);
+    let mtu = table.number("mtu", limits::MTU, " bytes", sink);
+    check_mtu(mtu.as_ref(), &addresses.items, sink);
+    let mac = parse::mac(table.text("mac", sink), sink);
+    let up = table.boolean("up", sink).is_none_or(|up| up.value);
+    let sysctls = sysctls::read(table, sink);
+    if place == Some(&Place::Host) {
+        for sysctl in sysctls.iter().filter(|sysctl| !sysctl.value.path.iter().any(|part| part == key.value))
+        {
+            let path = sysctl.value.path.join(".");
+            let hint =
+                format!("only settings of {0} itself, such as \"net.ipv4.conf.{0}.rp_filter\"", key.value);
+            sink.add(&sysctl.span, format!("`{path}` would change the host"), hint);
+        }
+    }
+    let sysctls = sysctls.into_iter().map(|at| at.value).collect();
+    Some(InterfaceDecl {
+        place: place?.clone(),
+        name: key.with(name?),
+        link,
+        addresses,
+        mac,
+        mtu,
+        sysctls,
+        up,
+    })
+}
+
+/// IPv6 leaves an interface whose MTU is below its least, and its addresses with it.
+pub(super) fn check_mtu(mtu: Option<&At<u32>>, addresses: &[At<IpNet>], sink: &mut Sink) {
+    let Some(mtu) = mtu.filter(|mtu| mtu.value < limits::MTU_V6) else { return };
+    if let Some(address) = addresses.iter().find(|address| address.value.addr().is_ipv6()) {
+        let message = format!("an MTU of {} bytes is too small for IPv6", mtu.value);
+        let hint = format!("write at least {}, or leave the IPv6 addresses out", limits::MTU_V6);
+        sink.add(&mtu.span, message, hint).also(&address.span, "an IPv6 address");
+    }
+}

@@ -1,0 +1,107 @@
+//! The words of the file: which keys there are, what one looks like, and which was meant.
+
+/// Keys of the file itself.
+pub(super) const FILE: &[&str] = &["name", "bridge", "namespace"];
+/// Keys of `[bridge.NAME]`.
+pub(super) const BRIDGE: &[&str] = &[
+    "addresses",
+    "nat",
+    "namespace",
+    "trunks",
+    "mtu",
+    "mac",
+    "stp",
+    "ageing_time",
+    "vlan_filtering",
+    "datapath",
+];
+/// Keys of `[namespace.NAME]`.
+pub(super) const NAMESPACE: &[&str] = &["gateway", "routes", "sysctls", "adopt", "interface"];
+/// Keys of `[namespace.host]`.
+pub(super) const HOST: &[&str] = &["interface"];
+/// Keys of `[namespace.NAME.interface.NAME]`.
+pub(super) const INTERFACE: &[&str] = &["link", "addresses", "mac", "mtu", "sysctls", "up"];
+/// Keys of a route.
+pub(super) const ROUTE: &[&str] = &["to", "via"];
+/// Keys of `adopt`.
+pub(super) const ADOPT: &[&str] = &["pid", "path"];
+
+/// What a key looks like when it is right.
+pub(super) fn example(key: &str) -> &'static str {
+    match key {
+        "name" => r#"name = "three-hosts""#,
+        "bridge" => "[bridge.br0]",
+        "namespace" => "[namespace.ns0]",
+        "interface" => "[namespace.ns0.interface.eth0]",
+        "addresses" => r#"addresses = ["10.0.0.1/24"]"#,
+        "nat" => "nat = true",
+        "trunks" => r#"trunks = ["br1"]"#,
+        "mtu" => "mtu = 1500",
+        "mac" => r#"mac = "02:00:00:00:00:01""#,
+        "stp" => "stp = true",
+        "ageing_time" => "ageing_time = 300",
+        "vlan_filtering" => "vlan_filtering = true",
+        "datapath" => r#"datapath = "tc""#,
+        "gateway" => r#"gateway = "10.0.0.1""#,
+        "routes" => r#"routes = [{ to = "10.1.0.0/16", via = "10.0.0.9" }]"#,
+        "to" => r#"to = "10.1.0.0/16""#,
+        "via" => r#"via = "10.0.0.9""#,
+        "sysctls" => r#"sysctls = { "net.ipv4.ip_forward" = 1 }"#,
+        "adopt" => "adopt = { pid = 4242 }",
+        "pid" => "pid = 4242",
+        "path" => r#"path = "/proc/4242/ns/net""#,
+        "link" => r#"link = "br0""#,
+        "up" => "up = false",
+        _ => "a key that docs/topology.md has",
+    }
+}
+
+/// The candidate that `word` is most likely a slip for.
+pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let word = word.to_lowercase();
+    let near = |candidate: &str| (word.len().max(candidate.len()) / 3).max(1);
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.len() <= LONGEST)
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
+        .filter(|&(distance, candidate)| {
+            distance <= near(candidate) || (word.len() >= 4 && candidate.starts_with(word.as_str()))
+        })
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `a`, `b` and `c`, each in backquotes.
+pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    match words.split_last() {
+        None => String::from("none"),
+        Some((only, [])) => only.clone(),
+        Some((last, before)) => format!("{} and {last}", before.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_recognised() {
+        assert_eq!(closest("adress", INTERFACE.iter().copied()), Some("addresses"));
+        assert_eq!(closest("vlan", BRIDGE.iter().copied()), Some("vlan_filtering"));
+        assert_eq!(closest("NAT", BRIDGE.iter().copied()), Some("nat"));
+        assert_eq!(closest("quux", BRIDGE.iter().copied()), None);
+        assert_eq!(closest(&"x".repeat(100_000), BRIDGE.iter().copied()), None);
+    }
+
+    #[test]
+    fn every_key_has_an_example() {
+        for key in [FILE, BRIDGE, NAMESPACE, HOST, INTERFACE, ROUTE, ADOPT].concat() {
+            assert!(example(key).contains(key), "{key}");
+        }
+    }
+}

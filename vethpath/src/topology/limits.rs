@@ -1,0 +1,39 @@
+//! How large a file may be. Generous for a lab, small enough that no file can exhaust the host.
+
+use std::ops::RangeInclusive;
+
+/// The longest file, in bytes.
+pub(super) const FILE: usize = 1 << 20;
+/// Namespaces in a lab, the host counted where it is declared.
+pub(super) const NAMESPACES: usize = 4096;
+/// Bridges in a lab.
+pub(super) const BRIDGES: usize = 64;
+/// Interfaces in a namespace.
+pub(super) const INTERFACES: usize = 1024;
+/// Addresses of an interface or bridge.
+pub(super) const ADDRESSES: usize = 64;
+/// Routes of a namespace.
+pub(super) const ROUTES: usize = 1024;
+/// Settings of a namespace or interface.
+pub(super) const SYSCTLS: usize = 256;
+/// The longest value of a setting, in bytes.
+pub(super) const SYSCTL_VALUE: usize = 1024;
+/// The longest component of a setting's path, in bytes (NAME_MAX).
+pub(super) const SYSCTL_COMPONENT: usize = 255;
+/// The longest path of an adopted namespace, in bytes (PATH_MAX less the final zero).
+pub(super) const PATH: usize = 4095;
+/// Ports of a bridge: Linux's BR_MAX_PORTS is 1024, and port number 0 is not given out
+/// (`find_portno` in `net/bridge/br_if.c`).
+pub(super) const PORTS: usize = 1023;
+/// MTUs in bytes: from the least that IPv4 allows (RFC 791) to the most that veth takes.
+pub(super) const MTU: RangeInclusive<u32> = 68..=65535;
+/// The least MTU that IPv6 allows, in bytes (RFC 8200).
+pub(super) const MTU_V6: u32 = 1280;
+/// FDB ageing times in seconds.
+pub(super) const AGEING_TIME: RangeInclusive<u32> = 0..=1_000_000;
+/// Process ids (PID_MAX_LIMIT).
+pub(super) const PID: RangeInclusive<u32> = 1..=4_194_304;
+/// Faults that are rendered; the rest are counted.
+pub(super) const SHOWN: usize = 100;
+/// The longest message, label or hint, in characters.
+pub(super) const MESSAGE: usize = 600;

@@ -1,0 +1,149 @@
+//! Faults of routes, settings and of what the whole lab can have once, as rows like those of `faults`.
+
+use super::faults::{check, check_interface};
+
+#[test]
+fn routes() {
+    let row = |namespace: &str, fault: &str, hint: &str| {
+        let text = format!(
+            "[bridge.br0]\naddresses = ['10.0.0.1/24', 'fd00::1/64']\n[namespace.ns0]\n{namespace}\n\
+             [namespace.ns0.interface.eth0]\nlink = 'br0'\naddresses = ['10.0.0.2/24']\n"
+        );
+        check(&[(&text, fault, hint)]);
+    };
+    row(
+        "gateway = '10.0.0.255'",
+        "4:11 the gateway 10.0.0.255 is no host in its subnet 10.0.0.0/24",
+        "first and the last",
+    );
+    row(
+        "gateway = 'fe80::1'",
+        "4:11 `fe80::1` cannot be a gateway: it is link-local, the same on every link",
+        "fd00::1",
+    );
+    row(
+        "gateway = '10.1.0.1'",
+        "4:11 no interface of `ns0` is in the subnet of its gateway 10.1.0.1",
+        "has 10.0.0.1/24",
+    );
+    row(
+        "gateway = 'fd00::1'",
+        "4:11 no interface of `ns0` is in the subnet of its gateway fd00::1",
+        "has fd00::1/64",
+    );
+    row("gateway = '10.0.0.2'", "4:11 the gateway 10.0.0.2 is `ns0` itself", "another host");
+    row("gateway = '10.0.0.1/24'", "4:11 `10.0.0.1/24` is not an IP address", "\"10.0.0.1\"");
+    row(
+        "gateway = '0.0.0.0'",
+        "4:11 `0.0.0.0` cannot be a gateway: it is the unspecified address",
+        "unicast",
+    );
+    row("gateway = ['10.0.0.1', '10.0.0.3']", "4:24 a second IPv4 gateway", "one gateway for each");
+    row(
+        "gateway = '10.0.0.1'\nroutes = [{ to = 'default', via = '10.0.0.3' }]",
+        "5:18 a second IPv4 gateway",
+        "one gateway",
+    );
+    row(
+        "routes = [{ to = '10.9.0.0/16', via = '10.0.0.3' }, { to = '10.9.0.0/16', via = '10.0.0.4' }]",
+        "4:60 a second route to 10.9.0.0/16",
+        "keep one",
+    );
+    row(
+        "routes = [{ to = '10.9.0.1/16', via = '10.0.0.3' }]",
+        "4:18 `10.9.0.1/16` has host bits: it is an address in a subnet, not the subnet",
+        "\"10.9.0.0/16\"",
+    );
+    row(
+        "routes = [{ to = 'fd01::/64', via = '10.0.0.3' }]",
+        "4:37 fd01::/64 cannot be reached by way of 10.0.0.3",
+        "both in IPv4",
+    );
+    row("routes = [{ to = '10.9.0.0/16' }]", "4:11 a route without `via`", "has both");
+    check(&[(
+        "[namespace.n]\ngateway = '10.0.0.1'\n[namespace.n.interface.e]\nlink = 'host:v'\nup = false\naddresses = ['10.0.0.2/24']\n",
+        "2:11 no interface of `n` is in the subnet of its gateway 10.0.0.1",
+        "up = false",
+    )]);
+}
+
+#[test]
+fn settings_and_adoption() {
+    check(&[
+        (
+            "[namespace.n]\nsysctls = { 'kernel.x' = 1 }\n",
+            "2:13 `kernel.x` is not a setting of a network namespace: those begin with `net.`",
+            "ip_forward",
+        ),
+        (
+            "[namespace.n]\nsysctls = { 'net.../x' = 1 }\n",
+            "2:13 `net.../x` has an empty, `.` or `..` component",
+            "ip_forward",
+        ),
+        (
+            "[namespace.n.sysctls]\nnet.ipv4.ip_forward = 1\n",
+            "2:1 `net`: expected a string, an integer or a boolean, found table",
+            "in quotes",
+        ),
+        (
+            "[namespace.n.sysctls]\n'net.x' = \"a\\nb\"\n",
+            "2:11 the value of a setting is one line of text",
+            "line break",
+        ),
+        ("[namespace.n.sysctls]\n'net.x' = 1\n'net/x' = 2\n", "3:1 `net/x` is set twice", "keep one"),
+        ("[namespace.n]\nadopt = {}\n", "2:9 `adopt` takes one of `pid` and `path`", "either"),
+        ("[namespace.n]\nadopt = { path = 'x' }\n", "2:18 `x` is not an absolute path", "/proc/4242/ns/net"),
+        (
+            "[namespace.n]\nadopt = { path = '/a/../b' }\n",
+            "2:18 `/a/../b` has `..` in it",
+            "/proc/4242/ns/net",
+        ),
+        (
+            "[namespace.m]\nadopt = { pid = 7 }\n[namespace.n]\nadopt = { path = '/proc/7/ns/net' }\n",
+            "4:18 `/proc/7/ns/net` is adopted twice",
+            "one place",
+        ),
+    ]);
+    let long = format!("[namespace.n.sysctls]\n'net.x' = '{}'\n", "x".repeat(1025));
+    check(&[(&long, "2:11 the value is 1025 bytes long, and 1024 is the most", "shorten")]);
+}
+
+#[test]
+fn what_is_there_twice() {
+    check_interface(&[
+        (
+            "link = 'br0'\naddresses = ['10.0.0.2/24', '10.0.0.2/16']\n",
+            "4:29 address 10.0.0.2 is used twice",
+            "of its own",
+        ),
+        (
+            "link = 'br0'\naddresses = ['fe80::1/64']\n[namespace.n.interface.e]\nlink = 'br0'\naddresses = ['fe80::1/64']\n",
+            "7:14 address fe80::1 is used twice",
+            "of its own",
+        ),
+        (
+            "link = 'br0'\nmac = '02:00:00:00:00:01'\n[namespace.n.interface.e]\nlink = 'br0'\nmac = '02:00:00:00:00:01'\n",
+            "7:7 MAC address 02:00:00:00:00:01 is used twice",
+            "of its own",
+        ),
+    ]);
+    check(&[(
+        "[namespace.n.interface.e]\nlink = 'e'\n[bridge.e]\nnamespace = 'n'\n",
+        "3:9 `n` would have two devices called `e`",
+        "rename one",
+    )]);
+}
+
+#[test]
+fn limits() {
+    let bridges: String = (0..65).map(|n| format!("[bridge.b{n}]\n")).collect();
+    check(&[(&bridges, "65:9 `bridge` of the file has 65 entries, and 64 is the most", "in two")]);
+    let ports: String = (0..1024)
+        .map(|n| format!("[namespace.n{n}.interface.e]\nlink = 'b'\n"))
+        .chain([String::from("[bridge.b]\n")])
+        .collect();
+    check(&[(&ports, "2049:9 bridge `b` has 1024 ports, and Linux gives one at most 1023", "two bridges")]);
+    let addresses: Vec<String> = (1..=65).map(|n| format!("'10.0.0.{n}/24'")).collect();
+    let text = format!("[bridge.b]\naddresses = [\n{}\n]\n", addresses.join(",\n"));
+    check(&[(&text, "67:1 `addresses` of a bridge has 65 entries, and 64 is the most", "in two")]);
+}

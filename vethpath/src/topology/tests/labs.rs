@@ -1,0 +1,115 @@
+//! Files that are right, and what is made of them.
+
+use super::{
+    super::{Datapath, Place, Source, Sysctl, derived_mac, port_name, read},
+    good, samples,
+};
+
+#[test]
+fn every_example_and_every_file_of_the_documentation_is_right() {
+    for (name, text) in samples() {
+        let source = Source { path: &name, text: &text };
+        if let Err(faults) = read(source, Some("documentation")) {
+            panic!("{}", faults.render(source, false));
+        }
+    }
+}
+
+#[test]
+fn order_is_the_files_and_defaults_are_filled_in() {
+    let lab = good(
+        "[namespace.b.interface.z]\nlink = 'sw'\n[namespace.b.interface.a]\nlink = 'sw'\n\
+         [namespace.a.interface.e]\nlink = 'sw'\nmac = '02:00:00:00:00:0A'\nup = false\n[bridge.sw]\n",
+    );
+    assert_eq!(lab.lab.as_str(), "lab");
+    assert_eq!(lab.namespaces.iter().map(|n| n.name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(lab.pairs.iter().map(super::super::Pair::name).collect::<Vec<_>>(), ["b:z", "b:a", "a:e"]);
+    let [first, _, last] = &lab.pairs[..] else { panic!("three pairs") };
+    assert_eq!(first.inner.mac, derived_mac(&lab.lab, "b", "z"));
+    assert_eq!(first.port, port_name(&lab.lab, "b", "z"));
+    assert_eq!((first.place.clone(), first.datapath), (Place::Host, Datapath::Tc));
+    assert!(first.inner.up && !last.inner.up);
+    assert_eq!(last.inner.mac.to_string(), "02:00:00:00:00:0a");
+    assert_eq!(first.inner.mtu, None);
+}
+
+#[test]
+fn a_bridge_says_where_it_lives_and_how_large_frames_are() {
+    let lab = good(
+        "[namespace.f]\n[bridge.sw]\nnamespace = 'f'\nmtu = 9000\ndatapath = 'bridge'\nstp = true\nageing_time = 0\n\
+         [namespace.n.interface.e]\nlink = 'sw'\n[namespace.n.interface.s]\nlink = 'sw'\nmtu = 1500\n",
+    );
+    assert_eq!(lab.pairs[0].place.to_string(), "f");
+    assert_eq!(lab.pairs[0].datapath, Datapath::Bridge);
+    assert_eq!((lab.pairs[0].inner.mtu, lab.pairs[1].inner.mtu), (Some(9000), Some(1500)));
+    assert_eq!((lab.bridges[0].stp, lab.bridges[0].ageing_time), (true, Some(0)));
+    assert_eq!(lab.domains().len(), 1);
+}
+
+#[test]
+fn a_cable_may_be_declared_at_one_end_or_at_both() {
+    let one = good("[namespace.a.interface.e]\nlink = 'host:v0'\nmtu = 2000\n");
+    assert_eq!(one.cables.len(), 1);
+    let far = &one.cables[0].b;
+    assert_eq!((far.place.clone(), far.interface.name.as_str()), (Place::Host, "v0"));
+    assert_eq!((far.interface.mtu, far.interface.up), (Some(2000), true));
+    assert_eq!(far.interface.mac, derived_mac(&one.lab, "host", "v0"));
+
+    let both = good(
+        "[namespace.a.interface.e]\nlink = 'b:e'\n[namespace.b.interface.e]\nlink = 'a:e'\nmtu = 1400\naddresses = ['10.0.0.1/31']\n",
+    );
+    assert_eq!(both.cables.len(), 1);
+    let cable = &both.cables[0];
+    assert_eq!((cable.a.interface.mtu, cable.b.interface.mtu), (Some(1400), Some(1400)));
+    assert_eq!(cable.b.interface.addresses.len(), 1);
+}
+
+#[test]
+fn a_trunk_may_be_declared_at_both_ends_and_has_names_of_its_own() {
+    let lab = good(
+        "[bridge.x]\ntrunks = ['y']\n[bridge.y]\ntrunks = ['x']\n[bridge.z]\nnamespace = 'x'\ntrunks = ['y']\n[namespace.x.interface.y]\nlink = 'y'\n",
+    );
+    assert_eq!(lab.trunks.len(), 2);
+    let trunk = &lab.trunks[0];
+    assert_eq!((trunk.a.bridge.as_str(), trunk.b.bridge.as_str()), ("x", "y"));
+    let other = &lab.trunks[1];
+    assert_eq!((other.a.place.to_string().as_str(), other.b.place.clone()), ("x", Place::Host));
+    assert_ne!(trunk.a.port, trunk.b.port);
+    assert_ne!(trunk.a.port, lab.pairs[0].port);
+}
+
+#[test]
+fn a_loop_of_bridges_needs_one_with_stp() {
+    let ring =
+        "[bridge.x]\ntrunks = ['y']\nstp = true\n[bridge.y]\ntrunks = ['z']\n[bridge.z]\ntrunks = ['x']\n";
+    assert_eq!(good(ring).trunks.len(), 3);
+}
+
+#[test]
+fn routes_settings_and_adoption_are_resolved() {
+    let lab = good(
+        "[bridge.sw]\n[namespace.a]\ngateway = ['10.0.0.1', 'fd00::1']\nroutes = [{ to = '10.9.0.0/16', via = '10.0.0.9' }]\n\
+         adopt = { pid = 42 }\nsysctls = { 'net.ipv4.ip_forward' = true, 'net/ipv4/conf/eth0.5/x' = 0x10 }\n\
+         [namespace.a.interface.e]\nlink = 'sw'\naddresses = ['10.0.0.2/24', 'fd00::2/64', 'fe80::1/64']\n\
+         [namespace.b.interface.e]\nlink = 'host:e'\naddresses = ['fe80::1/64']\n",
+    );
+    let a = &lab.namespaces[0];
+    let routes: Vec<String> = a.routes.iter().map(|route| format!("{} {}", route.to, route.via)).collect();
+    assert_eq!(routes, ["0.0.0.0/0 10.0.0.1", "::/0 fd00::1", "10.9.0.0/16 10.0.0.9"]);
+    assert_eq!(a.adopt.as_deref(), Some("/proc/42/ns/net"));
+    let sysctl = |path: &[&str], value: &str| Sysctl {
+        path: path.iter().map(ToString::to_string).collect(),
+        value: value.to_owned(),
+    };
+    assert_eq!(
+        a.sysctls,
+        [sysctl(&["net", "ipv4", "ip_forward"], "1"), sysctl(&["net", "ipv4", "conf", "eth0.5", "x"], "16")]
+    );
+}
+
+#[test]
+fn the_name_is_the_files_own_or_its_stem() {
+    let source = Source { path: "x", text: "name = 'mine'" };
+    assert_eq!(read(source, None).map(|lab| lab.lab.to_string()).ok().as_deref(), Some("mine"));
+    assert!(read(Source { text: "", ..source }, Some("stem")).is_ok());
+}

@@ -1,0 +1,49 @@
+//! Whole files in, labs or faults out.
+
+mod faults;
+mod faults_across;
+mod garbage;
+mod labs;
+mod rendering;
+
+use super::{Faults, Source, Topology, read};
+
+/// The file's text as `topo.toml`, with `lab` to fall back on for a name.
+fn parse(text: &str) -> Result<Topology, Faults> {
+    read(Source { path: "topo.toml", text }, Some("lab"))
+}
+
+fn good(text: &str) -> Topology {
+    parse(text).unwrap_or_else(|faults| panic!("{}", show(&faults, text)))
+}
+
+fn bad(text: &str) -> Faults {
+    match parse(text) {
+        Ok(lab) => panic!("no fault in\n{text}\n{lab:?}"),
+        Err(faults) => faults,
+    }
+}
+
+fn show(faults: &Faults, text: &str) -> String {
+    faults.render(Source { path: "topo.toml", text }, false)
+}
+
+/// Every example and every file in the documentation, with its name.
+fn samples() -> Vec<(String, String)> {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let mut samples = Vec::new();
+    for entry in std::fs::read_dir(format!("{root}/examples")).expect("examples") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            let text = std::fs::read_to_string(&path).expect("an example");
+            samples.push((path.display().to_string(), text));
+        }
+    }
+    let page = std::fs::read_to_string(format!("{root}/docs/topology.md")).expect("docs/topology.md");
+    for (n, block) in page.split("```toml\n").skip(1).enumerate() {
+        let text = block.split("```").next().expect("a closed block");
+        samples.push((format!("docs/topology.md, block {}", n + 1), text.to_owned()));
+    }
+    assert!(samples.len() > 20, "{} samples", samples.len());
+    samples
+}

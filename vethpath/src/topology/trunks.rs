@@ -1,0 +1,76 @@
+//! veth pairs between bridges.
+
+use std::{collections::HashMap, ops::Range};
+
+use super::{Bridge, LabName, Trunk, TrunkEnd, declared::Index, fault::Sink, port_mac, port_name, read::At};
+
+/// A trunk: the bridges it joins, by position, and where it is declared first.
+pub(super) type Joint = At<(usize, usize)>;
+
+/// Follows every trunk. One that is declared at both ends is one trunk.
+pub(super) fn resolve(index: &Index<'_>, sink: &mut Sink) -> Vec<Joint> {
+    let bridges = &index.declared.bridges;
+    let mut joints: Vec<Joint> = Vec::new();
+    let mut declared: HashMap<(usize, usize), Range<usize>> = HashMap::new();
+    for (near, bridge) in bridges.iter().enumerate() {
+        for trunk in &bridge.trunks {
+            let Some(far) = index.bridge(trunk, sink) else { continue };
+            if near == far {
+                let hint = "a trunk joins two bridges: name the other one";
+                sink.add(&trunk.span, format!("bridge `{}` has a trunk to itself", trunk.value), hint);
+                continue;
+            }
+            if let Some(first) = declared.insert((near, far), trunk.span.clone()) {
+                let message = format!("a second trunk from `{}` to `{}`", bridge.name.value, trunk.value);
+                sink.add(&trunk.span, message, "keep one: two would be a loop").also(&first, "the first");
+                continue;
+            }
+            if !declared.contains_key(&(far, near)) {
+                joints.push(trunk.with((near, far)));
+            }
+        }
+    }
+    check_loops(index, &joints, sink);
+    joints
+}
+
+/// A loop of bridges of which none runs the spanning tree protocol multiplies every broadcast for
+/// ever. One that does is enough: the others forward its BPDUs (`br_handle_frame`, BR_NO_STP).
+fn check_loops(index: &Index<'_>, joints: &[Joint], sink: &mut Sink) {
+    let bridges = &index.declared.bridges;
+    let mut group: Vec<usize> = (0..bridges.len()).collect();
+    for joint in joints {
+        let (a, b) = joint.value;
+        if bridges[a].stp || bridges[b].stp {
+            continue;
+        }
+        let (from, to) = (group[a], group[b]);
+        if from == to {
+            let message = format!(
+                "this trunk closes a loop: `{}` and `{}` are joined already",
+                bridges[a].name.value, bridges[b].name.value
+            );
+            let hint = "take a trunk out, or write `stp = true` on a bridge of the loop";
+            sink.add(&joint.span, message, hint).label("frames would circle for ever");
+        }
+        for member in group.iter_mut().filter(|member| **member == from) {
+            *member = to;
+        }
+    }
+}
+
+/// The trunk of a joint. A trunk has no namespace of its own: "trunk " in front keeps its names
+/// apart from those of an interface, since no namespace has a space in its name.
+pub(super) fn build(lab: &LabName, joint: &Joint, bridges: &[Bridge]) -> Trunk {
+    let end = |near: &Bridge, far: &Bridge| {
+        let place = format!("trunk {}", near.name);
+        TrunkEnd {
+            bridge: near.name.clone(),
+            place: near.place.clone(),
+            port: port_name(lab, &place, far.name.as_str()),
+            mac: port_mac(lab, &place, far.name.as_str()),
+        }
+    };
+    let (a, b) = (&bridges[joint.value.0], &bridges[joint.value.1]);
+    Trunk { a: end(a, b), b: end(b, a) }
+}
