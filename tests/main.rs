@@ -1,1 +1,5 @@
-//! Integration tests.
+//! Integration tests: the `vethpath` binary from outside, judged by `ip`, `bridge`, `ping` and the
+//! kernel's own counters. Each test has a machine of its own ([`harness::Host`]) and needs root.
+
+mod harness;
+mod harness_itself;
