@@ -75,7 +75,7 @@ fn a_daemon_that_stays_is_found_and_killed() {
     let host = Host::new();
     let _ = host.run(["sh", "-c", "setsid sleep 4321 >/dev/null 2>&1 </dev/null & echo $!"]).ok();
     assert!(host.changes().expect("a process more").contains("sleep"));
-    let outside = outside_pid("sleep\04321\0").expect("it runs");
+    let outside = outside_pid(&["sleep", "4321"]).expect("it runs");
     assert!(
         complaint(move || {
             let _host = host;
@@ -105,7 +105,7 @@ fn a_command_that_hangs_is_killed_and_told_of() {
     });
     assert!(complaint.contains("did not end") && complaint.contains("so far so good"), "{complaint}");
     assert!(start.elapsed() < Duration::from_secs(60));
-    assert_eq!(outside_pid("sleep\08765\0"), None);
+    assert_eq!(outside_pid(&["sleep", "8765"]), None);
     host.finish();
 }
 
@@ -123,8 +123,9 @@ fn exit_codes_output_and_input_come_through() {
 }
 
 /// The `/proc` folder, as seen from outside, of the process with this command line.
-fn outside_pid(command_line: &str) -> Option<PathBuf> {
+fn outside_pid(command: &[&str]) -> Option<PathBuf> {
     let processes = fs::read_dir("/proc").expect("readable").flatten();
-    let is_it = |p: &PathBuf| fs::read(p.join("cmdline")).is_ok_and(|c| c == command_line.as_bytes());
+    let words = |line: String| line.split_terminator('\0').eq(command.iter().copied());
+    let is_it = |p: &PathBuf| fs::read_to_string(p.join("cmdline")).is_ok_and(words);
     processes.map(|e| e.path()).find(is_it)
 }

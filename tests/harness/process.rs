@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, killpg},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -89,10 +89,19 @@ impl Process {
         Done::new(self.words.clone(), status, self.stdout.text(), self.stderr.text())
     }
 
-    /// Sends it, and what it started, a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// What Ctrl-C does: the process and what it started in its group get SIGINT.
+    pub(crate) fn interrupt(&self) {
         // It may have ended already.
-        let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), signal);
+        let _ = killpg(self.pid(), Signal::SIGINT);
+    }
+
+    /// What `kill -9` does: this process dies, and nothing else.
+    pub(crate) fn kill(&self) {
+        let _ = kill(self.pid(), Signal::SIGKILL);
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
     }
 
     /// What it wrote so far, errors last.
@@ -110,7 +119,7 @@ impl std::fmt::Display for Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            self.signal(Signal::SIGKILL);
+            let _ = killpg(self.pid(), Signal::SIGKILL);
             let _ = self.child.wait();
         }
     }
