@@ -109,7 +109,8 @@ fn locked_on() {
 fn not_forwarding() {
     on_both(|host, lab| {
         let port = lab.port("ns1:eth0");
-        for state in ["blocking", "listening", "learning"] {
+        // Without spanning tree, a bridge makes a blocking port forwarding at once.
+        for state in ["disabled", "listening", "learning"] {
             set(host, &port, &format!("state {state}"));
             lab.loses_within(SOON, "ns0", B);
             assert!(!lab.pings("ns1", A), "{state}");
@@ -118,6 +119,24 @@ fn not_forwarding() {
             lab.reaches_within(SOON, "ns0", B);
         }
     });
+}
+
+#[test]
+fn spanning_tree_decides_when_a_port_forwards() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").with("datapath = \"tc\"", "stp = true").up();
+    let _ = host.run("ip link set docker0 type bridge forward_delay 200").ok();
+    let port = lab.port("ns0:eth0");
+    let forwards = || host.json(format!("bridge -j link show dev {port}"))[0]["state"] == "forwarding";
+    wait_until(Duration::from_secs(90), || {
+        let (stats, forwards) = (lab.stats(), forwards());
+        assert!(forwards || stats.pair("ns0:eth0").state != "armed", "armed, and not forwarding: {stats:#?}");
+        if forwards { Ok(()) } else { Err("spanning tree does not come to an end".to_owned()) }
+    });
+    lab.reaches_within(Duration::from_secs(30), "ns0", B);
+    lab.is_fast("ns0:eth0", B);
+    lab.down();
+    host.finish();
 }
 
 #[test]
