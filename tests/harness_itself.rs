@@ -105,7 +105,7 @@ fn a_command_that_hangs_is_killed_and_told_of() {
     });
     assert!(complaint.contains("did not end") && complaint.contains("so far so good"), "{complaint}");
     assert!(start.elapsed() < Duration::from_secs(60));
-    assert_eq!(outside_pid(&["sleep", "8765"]), None);
+    wait_for(Duration::from_secs(10), "its child lives", || outside_pid(&["sleep", "8765"]).is_none());
     host.finish();
 }
 

@@ -167,12 +167,13 @@ fn flushed_and_deleted_entries() {
 }
 
 #[test]
-fn a_static_entry_elsewhere_is_obeyed() {
+fn a_sticky_entry_elsewhere_is_obeyed() {
     on_both(|host, lab| {
         let (a, c) = (mac(lab, "ns1"), lab.port("ns2:eth0"));
         let home = lab.port("ns1:eth0");
-        // Somebody says that ns1 is behind ns2's port: what is sent to it goes there, and is lost.
-        let _ = host.run(format!("bridge fdb replace {a} dev {c} master static")).ok();
+        // Somebody pins ns1 behind ns2's port: what is sent to it goes there, and is lost. (An entry
+        // that is not sticky would move home with the first frame from there.)
+        let _ = host.run(format!("bridge fdb replace {a} dev {c} master static sticky")).ok();
         lab.loses_within(SOON, "ns0", B);
         let _ = host.run(format!("bridge fdb del {a} dev {c} master")).ok();
         lab.reaches_within(SOON, "ns0", B);
