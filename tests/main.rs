@@ -1,1 +1,15 @@
-//! Integration tests.
+//! Integration tests: the `vethpath` binary from outside, judged by `ip`, `bridge`, `ping` and the
+//! kernel's own counters. Each test has a machine of its own ([`harness::Host`]) and needs root.
+
+mod agent;
+mod commands;
+mod errors;
+mod harness;
+mod harness_itself;
+mod interrupted;
+mod moves;
+mod policy;
+mod ports;
+mod shapes;
+mod traffic;
+mod walkthrough;

@@ -1,0 +1,163 @@
+//! The agent's life and death: the network goes on, the counts stay, `up` puts it right.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Host, Iperf, Lab, PATIENCE, SLACK, Stats, holds_for, wait_for, wait_until};
+
+const NS1: &str = "172.17.0.102";
+
+#[test]
+fn killed_the_lease_runs_out_and_up_takes_over() {
+    without_agent("KILL", true);
+}
+
+#[test]
+fn terminated_the_network_goes_on() {
+    without_agent("TERM", false);
+}
+
+/// Ends the agent under a TCP stream, sees the bridge take over, and brings the agent back.
+fn without_agent(signal: &str, expect_lease: bool) {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    lab.is_fast("ns0:eth0", NS1);
+    let armed = lab.stats();
+    let first_pid = armed.agent.pid.expect("the agent is there");
+
+    let stream = Iperf::start(&lab, "ns0", ("ns1", NS1), "--time 8");
+    wait_for(SLACK, "the stream is not fast", || lab.stats().fast() > armed.fast() + 1000);
+    let _ = host.run(format!("kill -{signal} {first_pid}")).ok();
+    lab.reaches("ns2", NS1);
+    let orphaned = stands_still(&lab, &armed);
+    assert!(!orphaned.agent.alive, "{:#?}", orphaned.agent);
+    if expect_lease {
+        // The stream made new frames since, and these are why they were slow.
+        let slow = orphaned.pair("ns0:eth0").slow("lease");
+        wait_for(SLACK, "no frame is slow for want of a lease", || {
+            lab.stats().pair("ns0:eth0").slow("lease") > slow
+        });
+    }
+    goes_on(stream);
+    lab.reaches("ns2", NS1);
+    let before = lab.accounts_balance();
+    before.not_less_than(&armed);
+
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    is_armed(&lab);
+    let after = lab.stats();
+    after.not_less_than(&before);
+    assert!(after.agent.alive && after.agent.pid.is_some_and(|pid| pid != first_pid), "{:#?}", after.agent);
+    lab.is_fast("ns0:eth0", NS1);
+    lab.accounts_balance().not_less_than(&before);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn stopped_and_continued_it_finds_its_way_back() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    lab.is_fast("ns0:eth0", NS1);
+    let armed = lab.stats();
+    let pid = armed.agent.pid.expect("the agent is there");
+    let _ = host.run(format!("kill -STOP {pid}")).ok();
+    let _ = stands_still(&lab, &armed);
+    lab.reaches("ns0", NS1);
+    let _ = host.run(format!("kill -CONT {pid}")).ok();
+    lab.is_fast("ns0:eth0", NS1);
+    assert_eq!(lab.stats().agent.pid, Some(pid));
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_stopped_agent_cannot_keep_a_lab_up() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let pid = lab.stats().agent.pid.expect("the agent is there");
+    let _ = host.run(format!("kill -STOP {pid}")).ok();
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn down_needs_no_agent() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let pid = lab.stats().agent.pid.expect("the agent is there");
+    let _ = host.run(format!("kill -KILL {pid}")).ok();
+    for command in ["show", "list", "stats"] {
+        let _ = host.vethpath(command).ok();
+    }
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_second_up_leaves_a_good_agent_alone() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    lab.is_fast("ns0:eth0", NS1);
+    let before = lab.stats();
+    let again = host.vethpath(format!("up {} --json", lab.file)).ok().json();
+    assert_eq!(again["changes"], Value::Array(vec![]));
+    let after = lab.stats();
+    after.not_less_than(&before);
+    assert_eq!(after.agent.pid, before.agent.pid);
+    is_armed(&lab);
+    lab.down();
+    host.finish();
+}
+
+/// `up` and its agent must not depend on the shell they were started from.
+#[test]
+fn the_agent_survives_the_death_of_its_session() {
+    let host = Host::new();
+    let file = host.lab("three-hosts").write();
+    let exe = host.public_exe();
+    let _ = host.run(["script", "-qec", &format!("{exe} up {file}"), "/dev/null"]).ok();
+    let alive = || host.vethpath("stats three-hosts --json").ok().json()["agent"]["alive"] == true;
+    holds_for(Duration::from_secs(2), "the agent went with its terminal", alive);
+    let _ = host.vethpath("down three-hosts").ok();
+    host.finish();
+}
+
+/// Waits until pings are answered and none of them is fast, and makes sure that it stays so.
+#[track_caller]
+fn stands_still(lab: &Lab<'_>, armed: &Stats) -> Stats {
+    let promise = Duration::from_millis(armed.agent.lease_ms) + Duration::from_secs(1);
+    let ping = || {
+        let before = lab.stats();
+        lab.reaches("ns0", NS1);
+        (before, lab.stats())
+    };
+    let still = |(before, after): &(Stats, Stats)| before.fast() == after.fast();
+    let (_, stats) = wait_until(promise + SLACK, || {
+        let both = ping();
+        if still(&both) { Ok(both) } else { Err(format!("still fast: {:#?}", both.1)) }
+    });
+    for _ in 0..3 {
+        assert!(still(&ping()), "the fast path came back on its own");
+    }
+    stats
+}
+
+/// Every second of the stream carried something.
+#[track_caller]
+fn goes_on(stream: Iperf) {
+    let report = stream.report();
+    let intervals = report["intervals"].as_array().expect("one a second");
+    let moved = |i: &Value| i["sum"]["bytes"].as_u64().is_some_and(|b| b > 0);
+    assert!(intervals.len() >= 7 && intervals.iter().all(moved), "{report:#}");
+}
+
+#[track_caller]
+fn is_armed(lab: &Lab<'_>) {
+    wait_until(PATIENCE, || {
+        let stats = lab.stats();
+        let armed = stats.pairs.iter().all(|p| p.state == "armed") && stats.agent.alive;
+        if armed { Ok(()) } else { Err(format!("not armed: {stats:#?}")) }
+    });
+}

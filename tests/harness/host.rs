@@ -1,0 +1,143 @@
+//! A private machine for one test.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Args, Done, Inside, Inventory, LabFile, Process, wait_until};
+
+/// No command may take longer, if the test does not say so.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A private machine: network, mounts and processes of its own, `lo` up, no bpffs, nothing else. So
+/// tests run side by side, and each may call its bridge `docker0`. When the test is over, it shows
+/// that nothing is left of what the test made, then everything inside is killed.
+pub(crate) struct Host {
+    inside: Inside,
+    folder: TempDir,
+    at_first: Option<Inventory>,
+}
+
+impl Host {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("vethpath-test-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir()
+            .expect("a folder for topology files");
+        let mut host = Self { inside: Inside::new(), folder, at_first: None };
+        host.remember();
+        host
+    }
+
+    /// Declares what there is now to be what must be there at the end.
+    pub(crate) fn remember(&mut self) {
+        self.at_first = Some(Inventory::of(self));
+    }
+
+    /// What is not as it was at the start (or the last [`Host::remember`]).
+    pub(crate) fn changes(&self) -> Option<String> {
+        Inventory::of(self).since(self.at_first.as_ref()?)
+    }
+
+    /// Runs a command to its end: `host.run("ip -n ns0 link")`.
+    #[track_caller]
+    pub(crate) fn run(&self, args: impl Args) -> Done {
+        self.spawn(args).wait(PATIENCE)
+    }
+
+    /// Runs a command with something to read.
+    #[track_caller]
+    pub(crate) fn feed(&self, args: impl Args, input: &str) -> Done {
+        Process::start(&self.inside, args.words(), input).wait(PATIENCE)
+    }
+
+    /// Starts a command, which is killed when the returned guard is dropped.
+    #[track_caller]
+    pub(crate) fn spawn(&self, args: impl Args) -> Process {
+        Process::start(&self.inside, args.words(), "")
+    }
+
+    /// Runs `vethpath` to its end: `host.vethpath("down three-hosts")`.
+    #[track_caller]
+    pub(crate) fn vethpath(&self, args: impl Args) -> Done {
+        self.spawn_vethpath(args).wait(PATIENCE)
+    }
+
+    /// Starts `vethpath`.
+    #[track_caller]
+    pub(crate) fn spawn_vethpath(&self, args: impl Args) -> Process {
+        let mut words = vec![exe()];
+        words.extend(args.words());
+        self.spawn(words)
+    }
+
+    /// The data of a command that must succeed and prints JSON: `host.json("ip -j link")`.
+    #[track_caller]
+    pub(crate) fn json(&self, args: impl Args) -> Value {
+        self.run(args).ok().json()
+    }
+
+    /// How `path` inside is reached from outside.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.inside.path(path)
+    }
+
+    /// The named namespaces.
+    pub(crate) fn namespaces(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path("/run/netns")).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// A lab from `tests/topologies/<name>.toml`.
+    pub(crate) fn lab(&self, name: &str) -> LabFile<'_> {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/topologies/{name}.toml"));
+        let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        LabFile::new(self, name, text)
+    }
+
+    /// Writes a topology file that is visible inside, and returns its path.
+    pub(crate) fn topology(&self, name: &str, text: &str) -> String {
+        self.file(&format!("{name}.toml"), text.as_bytes(), 0o644)
+    }
+
+    /// A copy of `vethpath` that anybody may run.
+    pub(crate) fn public_exe(&self) -> String {
+        self.file("vethpath", &fs::read(exe()).expect("the binary under test"), 0o755)
+    }
+
+    /// Shows that nothing is left, and ends. Dropping does the same; this reads better.
+    pub(crate) fn finish(self) {}
+
+    fn file(&self, name: &str, bytes: &[u8], mode: u32) -> String {
+        let path = self.folder.path().join(name);
+        fs::write(&path, bytes).expect("the folder is ours");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .expect("so is the file");
+        path.to_str().expect("the folder has a plain name").to_owned()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            // Processes and namespaces go in their own time.
+            wait_until(Duration::from_secs(10), || {
+                self.changes().map_or(Ok(()), |changes| Err(format!("the host is not as it was:\n{changes}")))
+            });
+        }
+    }
+}
+
+/// The binary under test: this build's, or `VETHPATH_BIN`, as an installed package.
+fn exe() -> String {
+    env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned())
+}

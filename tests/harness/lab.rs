@@ -1,0 +1,155 @@
+//! A lab on a host: from its file to `vethpath down`.
+
+use std::{thread, time::Duration};
+
+use super::{Args, Done, Host, Process, Stats, accounts_balance, wait_until};
+
+/// A topology file to be: `host.lab("three-hosts").with(..).up()`.
+pub(crate) struct LabFile<'h> {
+    host: &'h Host,
+    name: String,
+    text: String,
+}
+
+impl<'h> LabFile<'h> {
+    pub(super) fn new(host: &'h Host, name: &str, text: String) -> Self {
+        Self { host, name: name.to_owned(), text }
+    }
+
+    /// The same with another text somewhere, everywhere it occurs.
+    #[track_caller]
+    pub(crate) fn with(mut self, text: &str, other: &str) -> Self {
+        assert!(self.text.contains(text), "{text:?} is not in {}", self.name);
+        self.text = self.text.replace(text, other);
+        self
+    }
+
+    /// The same with more at its end.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.text += more;
+        self
+    }
+
+    /// The same under another name.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Writes the file and returns its path.
+    pub(crate) fn write(&self) -> String {
+        self.host.topology(&self.name, &self.text)
+    }
+
+    /// Writes the file and brings the lab up.
+    #[track_caller]
+    pub(crate) fn up(self) -> Lab<'h> {
+        let file = self.write();
+        let _ = self.host.vethpath(format!("up {file}")).ok();
+        Lab { host: self.host, name: self.name, file, is_up: true }
+    }
+}
+
+/// A lab that is up, and goes down when this is dropped.
+pub(crate) struct Lab<'h> {
+    host: &'h Host,
+    pub(crate) name: String,
+    pub(crate) file: String,
+    is_up: bool,
+}
+
+impl Lab<'_> {
+    /// Runs a command in a namespace with `ip netns exec`.
+    #[track_caller]
+    pub(crate) fn run(&self, namespace: &str, args: impl Args) -> Done {
+        self.host.run(netns_exec(namespace, args))
+    }
+
+    /// Starts a command in a namespace with `ip netns exec`.
+    #[track_caller]
+    pub(crate) fn spawn(&self, namespace: &str, args: impl Args) -> Process {
+        self.host.spawn(netns_exec(namespace, args))
+    }
+
+    /// Whether one ping is answered within two seconds.
+    pub(crate) fn pings(&self, namespace: &str, to: &str) -> bool {
+        self.run(namespace, format!("ping -n -q -c 1 -W 2 {to}")).succeeded()
+    }
+
+    /// Expects three of three pings to be answered.
+    #[track_caller]
+    pub(crate) fn reaches(&self, namespace: &str, to: &str) {
+        let _ =
+            self.run(namespace, format!("ping -n -q -c 3 -i 0.05 -W 5 {to}")).ok().prints(" 0% packet loss");
+    }
+
+    /// Waits until pings are answered.
+    #[track_caller]
+    pub(crate) fn reaches_within(&self, within: Duration, namespace: &str, to: &str) {
+        wait_until(within, || {
+            if self.pings(namespace, to) { Ok(()) } else { Err(format!("{namespace} cannot reach {to}")) }
+        });
+    }
+
+    /// Waits until pings are not answered any more.
+    #[track_caller]
+    pub(crate) fn loses_within(&self, within: Duration, namespace: &str, to: &str) {
+        wait_until(within, || {
+            if self.pings(namespace, to) { Err(format!("{namespace} still reaches {to}")) } else { Ok(()) }
+        });
+    }
+
+    /// `vethpath stats --json`.
+    #[track_caller]
+    pub(crate) fn stats(&self) -> Stats {
+        let done = self.host.vethpath(format!("stats {} --json", self.name)).ok();
+        serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("stats: {e}: {done}"))
+    }
+
+    /// The port of a pair.
+    #[track_caller]
+    pub(crate) fn port(&self, pair: &str) -> String {
+        self.stats().pair(pair).port.clone()
+    }
+
+    /// Waits until these pairs' traffic takes the fast path, pinging to see it.
+    #[track_caller]
+    pub(crate) fn is_fast(&self, pair: &str, to: &str) {
+        let namespace = pair.split(':').next().expect("a pair has a namespace");
+        wait_until(Duration::from_secs(20), || {
+            let before = self.stats().pair(pair).fast.tx.packets;
+            self.reaches(namespace, to);
+            let stats = self.stats();
+            let fast = stats.pair(pair).fast.tx.packets - before;
+            if fast >= 3 { Ok(()) } else { Err(format!("{fast} of 3 pings to {to} were fast: {stats:#?}")) }
+        });
+    }
+
+    /// Shows that vethpath's books are the kernel's.
+    #[track_caller]
+    pub(crate) fn accounts_balance(&self) -> Stats {
+        accounts_balance(self.host, || self.stats())
+    }
+
+    /// `vethpath down`. Dropping does the same; this reads better.
+    pub(crate) fn down(self) {}
+
+    /// Leaves the lab to the test.
+    pub(crate) fn forget(mut self) {
+        self.is_up = false;
+    }
+}
+
+impl Drop for Lab<'_> {
+    fn drop(&mut self) {
+        if self.is_up && !thread::panicking() {
+            let _ = self.host.vethpath(format!("down {}", self.name)).ok();
+        }
+    }
+}
+
+fn netns_exec(namespace: &str, args: impl Args) -> Vec<String> {
+    let mut words = format!("ip netns exec {namespace}").words();
+    words.extend(args.words());
+    words
+}

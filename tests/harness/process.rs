@@ -1,0 +1,126 @@
+//! A process inside a host: its output, its end, its deadline.
+
+use std::{
+    io::{Read, Write},
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+
+use super::{Done, Inside, wait_until};
+
+/// Bytes that a thread collects from a pipe; `None` at its end.
+#[derive(Clone, Default)]
+struct Collected(Arc<Mutex<(Vec<u8>, bool)>>);
+
+impl Collected {
+    fn from(mut pipe: impl Read + Send + 'static) -> Self {
+        let collected = Self::default();
+        let shared = collected.clone();
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(n @ 1..) = pipe.read(&mut chunk) {
+                shared.0.lock().expect("no holder panics").0.extend_from_slice(&chunk[..n]);
+            }
+            shared.0.lock().expect("no holder panics").1 = true;
+        });
+        collected
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no holder panics").0).into_owned()
+    }
+
+    fn ended(&self) -> bool {
+        self.0.lock().expect("no holder panics").1
+    }
+}
+
+/// A process that is killed when this is dropped.
+pub(crate) struct Process {
+    words: Vec<String>,
+    child: Child,
+    stdout: Collected,
+    stderr: Collected,
+}
+
+impl Process {
+    /// Starts `words` inside, with `input` as its standard input.
+    #[track_caller]
+    pub(crate) fn start(inside: &Inside, words: Vec<String>, input: &str) -> Self {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).process_group(0);
+        command.env("LC_ALL", "C").env("NO_COLOR", "1");
+        let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = inside.spawn(command).unwrap_or_else(|e| panic!("cannot start {words:?}: {e}"));
+        if let Some(mut stdin) = child.stdin.take() {
+            // Who does not read its input says so by its exit status.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let stdout = Collected::from(child.stdout.take().expect("it is piped"));
+        let stderr = Collected::from(child.stderr.take().expect("it is piped"));
+        Self { words, child, stdout, stderr }
+    }
+
+    /// Waits for its end and for the end of its output; kills it and panics when `within` has passed.
+    #[track_caller]
+    pub(crate) fn wait(mut self, within: Duration) -> Done {
+        let status = wait_until(within, || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status),
+            Ok(None) => Err(format!("{self} did not end; so far:\n{}", self.output())),
+            Err(e) => panic!("cannot wait for {self}: {e}"),
+        });
+        wait_until(within, || {
+            let ended = self.stdout.ended() && self.stderr.ended();
+            if ended {
+                Ok(())
+            } else {
+                Err(format!("{self} ended, and something else keeps its output open"))
+            }
+        });
+        Done::new(self.words.clone(), status, self.stdout.text(), self.stderr.text())
+    }
+
+    /// What Ctrl-C does: the process and what it started in its group get SIGINT.
+    pub(crate) fn interrupt(&self) {
+        // It may have ended already.
+        let _ = killpg(self.pid(), Signal::SIGINT);
+    }
+
+    /// What `kill -9` does: this process dies, and nothing else.
+    pub(crate) fn kill(&self) {
+        let _ = kill(self.pid(), Signal::SIGKILL);
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    /// What it wrote so far, errors last.
+    pub(crate) fn output(&self) -> String {
+        self.stdout.text() + &self.stderr.text()
+    }
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}`", self.words.join(" "))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = killpg(self.pid(), Signal::SIGKILL);
+            let _ = self.child.wait();
+        }
+    }
+}

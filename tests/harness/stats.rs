@@ -1,0 +1,133 @@
+//! `vethpath stats --json`, and the kernel's own counters to judge it by.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::{Host, wait_until};
+
+/// What vethpath counted of one direction.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// Socket buffers, as the kernel counts them.
+    pub(crate) frames: u64,
+    /// Packets on a wire.
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Ways {
+    pub(crate) tx: Count,
+    pub(crate) rx: Count,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Pair {
+    pub(crate) name: String,
+    pub(crate) port: String,
+    pub(crate) bridge: String,
+    pub(crate) tx: Count,
+    pub(crate) rx: Count,
+    pub(crate) fast: Ways,
+    pub(crate) slow: BTreeMap<String, u64>,
+    pub(crate) slow_frames: BTreeMap<String, u64>,
+    pub(crate) state: String,
+}
+
+impl Pair {
+    /// Packets of one reason.
+    pub(crate) fn slow(&self, reason: &str) -> u64 {
+        self.slow.get(reason).copied().unwrap_or_default()
+    }
+
+    /// What is wrong with its books, whatever the kernel says: every packet has exactly one fate.
+    fn imbalance(&self) -> Option<String> {
+        let Self { name, tx, rx, fast, slow, slow_frames, .. } = self;
+        let packets = fast.tx.packets + slow.values().sum::<u64>();
+        let frames = fast.tx.frames + slow_frames.values().sum::<u64>();
+        let wrong = if tx.packets != packets {
+            format!("{} packets sent, {packets} fast and slow", tx.packets)
+        } else if tx.frames != frames {
+            format!("{} frames sent, {frames} fast and slow", tx.frames)
+        } else if rx.frames < fast.rx.frames || rx.packets < fast.rx.packets {
+            format!("received {rx:?}, of which fast {:?}", fast.rx)
+        } else {
+            return None;
+        };
+        Some(format!("{name}: {wrong}"))
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Agent {
+    pub(crate) alive: bool,
+    pub(crate) pid: Option<i32>,
+    pub(crate) lease_ms: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Stats {
+    pub(crate) lab: String,
+    pub(crate) agent: Agent,
+    pub(crate) pairs: Vec<Pair>,
+}
+
+impl Stats {
+    /// The pair of this name: `ns0:eth0`.
+    #[track_caller]
+    pub(crate) fn pair(&self, name: &str) -> &Pair {
+        let pair = self.pairs.iter().find(|p| p.name == name);
+        pair.unwrap_or_else(|| panic!("no pair {name} in {self:#?}"))
+    }
+
+    /// All packets that namespaces sent by the fast path.
+    pub(crate) fn fast(&self) -> u64 {
+        self.pairs.iter().map(|p| p.fast.tx.packets).sum()
+    }
+
+    /// Panics where a counter is less than it was.
+    #[track_caller]
+    pub(crate) fn not_less_than(&self, earlier: &Self) {
+        for then in &earlier.pairs {
+            let now = self.pair(&then.name);
+            let figures =
+                |p: &Pair| [p.tx, p.rx, p.fast.tx, p.fast.rx].map(|c| [c.frames, c.packets, c.bytes]);
+            let less = figures(now).iter().flatten().zip(figures(then).iter().flatten()).any(|(n, t)| n < t)
+                || then.slow.iter().any(|(reason, packets)| now.slow(reason) < *packets);
+            assert!(!less, "counters went back: then {then:#?}\nnow {now:#?}");
+        }
+    }
+}
+
+/// Waits for a quiet moment and shows that for every pair, what vethpath accounts for is what the
+/// kernel counted at the inner end: every frame, both ways, every byte sent.
+#[track_caller]
+pub(crate) fn accounts_balance(host: &Host, mut stats: impl FnMut() -> Stats) -> Stats {
+    wait_until(std::time::Duration::from_secs(20), || {
+        let stats = stats();
+        for pair in &stats.pairs {
+            if let Some(wrong) = pair.imbalance() {
+                return Err(wrong);
+            }
+            let kernel = inner_counters(host, &pair.name);
+            let ours = [pair.tx.frames, pair.rx.frames, pair.tx.bytes];
+            if kernel != ours {
+                let name = &pair.name;
+                return Err(format!(
+                    "{name}: frames out, in, bytes out: kernel {kernel:?}, vethpath {ours:?}"
+                ));
+            }
+        }
+        Ok(stats)
+    })
+}
+
+/// Frames sent and received and bytes sent by `namespace:interface`, as the kernel has it.
+#[track_caller]
+fn inner_counters(host: &Host, pair: &str) -> [u64; 3] {
+    let (namespace, interface) = pair.split_once(':').expect("a pair is named namespace:interface");
+    let link = host.json(format!("ip -n {namespace} -s -j link show dev {interface}"));
+    let figure = |way: &str, what: &str| link[0]["stats64"][way][what].as_u64().expect("a counter");
+    [figure("tx", "packets"), figure("rx", "packets"), figure("tx", "bytes")]
+}

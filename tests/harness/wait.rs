@@ -1,0 +1,44 @@
+//! Waiting for things: always by looking again, always with a deadline.
+
+use std::{
+    panic::Location,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often a condition is looked at.
+const PACE: Duration = Duration::from_millis(20);
+
+/// What a loaded machine may add to any promise about time.
+pub(crate) const SLACK: Duration = Duration::from_secs(10);
+
+/// Looks until `look` is content, and returns what it found. Panics with its last complaint when
+/// `within` has passed.
+#[track_caller]
+pub(crate) fn wait_until<T>(within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        let late = start.elapsed() > within;
+        match look() {
+            Ok(found) => return found,
+            Err(complaint) if late => panic!("not within {within:?}: {complaint}"),
+            Err(_) => thread::sleep(PACE),
+        }
+    }
+}
+
+/// Looks until `condition` holds. `what` completes the sentence "not within 5s: ...".
+#[track_caller]
+pub(crate) fn wait_for(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    wait_until(within, || if condition() { Ok(()) } else { Err(what.to_owned()) });
+}
+
+/// Looks for the whole of `time`, and panics as soon as `condition` does not hold.
+pub(crate) fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let place = Location::caller();
+    let start = Instant::now();
+    while start.elapsed() < time {
+        assert!(condition(), "{place}: {what}, after {:?}", start.elapsed());
+        thread::sleep(PACE);
+    }
+}

@@ -1,0 +1,117 @@
+//! `up` interrupted half-way: the next `down` or `up` finishes the job.
+
+use std::{fmt::Write, time::Duration};
+
+use crate::harness::{Host, PATIENCE, Process, SLACK, wait_for};
+
+const HOSTS: usize = 24;
+
+/// When the signal is sent: once this much is there.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    AtOnce,
+    FirstTrace,
+    Namespaces(usize),
+    LastNamespaceAnd(Duration),
+}
+
+const MOMENTS: [Moment; 8] = [
+    Moment::AtOnce,
+    Moment::FirstTrace,
+    Moment::Namespaces(1),
+    Moment::Namespaces(HOSTS / 2),
+    Moment::Namespaces(HOSTS),
+    Moment::LastNamespaceAnd(Duration::from_millis(10)),
+    Moment::LastNamespaceAnd(Duration::from_millis(40)),
+    Moment::LastNamespaceAnd(Duration::from_millis(120)),
+];
+
+#[test]
+fn sigint_then_down() {
+    for moment in MOMENTS {
+        let host = Host::new();
+        let file = many_hosts(&host);
+        let up = interrupt(&host, &file, moment, Process::interrupt);
+        // None: it had not started to listen, and a shell makes 130 of that.
+        assert!(matches!(up, Some(0 | 130) | None), "{moment:?}: `up` ended with {up:?}");
+        // Interrupted, it may have cleaned up by itself; complete, it is a lab.
+        let down = host.vethpath("down many");
+        assert!(down.succeeded() || (down.code() == Some(1) && up != Some(0)), "{moment:?}, {up:?}: {down}");
+        host.finish();
+    }
+}
+
+#[test]
+fn sigkill_then_down() {
+    for moment in MOMENTS {
+        let host = Host::new();
+        let file = many_hosts(&host);
+        let up = interrupt(&host, &file, moment, Process::kill);
+        let left = host.changes();
+        let down = host.vethpath("down many");
+        // Before the first trace there is no lab to take down.
+        let nothing = down.code() == Some(1) && left.is_none();
+        assert!(down.succeeded() || nothing, "{moment:?}, {up:?}: {down}\nleft before: {left:?}");
+        host.finish();
+    }
+}
+
+#[test]
+fn sigkill_then_up() {
+    for moment in MOMENTS {
+        let host = Host::new();
+        let file = many_hosts(&host);
+        let _ = interrupt(&host, &file, moment, Process::kill);
+        let _ = host.vethpath(format!("up {file}")).ok();
+        let last = HOSTS - 1;
+        let _ = host.run(format!("ip netns exec ns0 ping -n -q -c 3 -i 0.05 -W 5 10.8.0.{}", 10 + last)).ok();
+        assert_eq!(host.namespaces().len(), HOSTS);
+        let _ = host.vethpath("down many").ok();
+        host.finish();
+    }
+}
+
+#[test]
+fn sigkill_of_down_then_down() {
+    for namespaces in [HOSTS - 1, HOSTS / 2, 0] {
+        let host = Host::new();
+        let file = many_hosts(&host);
+        let _ = host.vethpath(format!("up {file}")).ok();
+        let down = host.spawn_vethpath("down many");
+        wait_for(PATIENCE, "`down` does not start", || host.namespaces().len() <= namespaces);
+        down.kill();
+        let _ = down.wait(PATIENCE);
+        let again = host.vethpath("down many");
+        assert!(matches!(again.code(), Some(0 | 1)), "{again}");
+        host.finish();
+    }
+}
+
+/// Starts `up`, sends it a signal, and returns its exit status.
+fn interrupt(host: &Host, file: &str, moment: Moment, signal: fn(&Process)) -> Option<i32> {
+    let up = host.spawn_vethpath(format!("up {file}"));
+    match moment {
+        Moment::AtOnce => {}
+        Moment::FirstTrace => {
+            wait_for(SLACK, "`up` does nothing", || host.path("/run/vethpath").exists());
+        }
+        Moment::Namespaces(n) => wait_for(SLACK, "`up` does not go on", || host.namespaces().len() >= n),
+        Moment::LastNamespaceAnd(pause) => {
+            wait_for(SLACK, "`up` does not go on", || host.namespaces().len() >= HOSTS);
+            std::thread::sleep(pause);
+        }
+    }
+    signal(&up);
+    up.wait(PATIENCE).code()
+}
+
+/// A lab that takes a while.
+fn many_hosts(host: &Host) -> String {
+    let mut text = "[bridge.br0]\naddresses = [\"10.8.0.1/24\"]\n".to_owned();
+    for n in 0..HOSTS {
+        let address = format!("10.8.0.{}/24", 10 + n);
+        write!(text, "[namespace.ns{n}.interface.eth0]\nlink = \"br0\"\naddresses = [\"{address}\"]\n")
+            .expect("a string takes anything");
+    }
+    host.topology("many", &text)
+}

@@ -1,0 +1,238 @@
+//! What other people attach to the devices: rules, filters, shapers and sniffers keep working.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Host, Lab, SLACK, iperf, received, wait_for, wait_until};
+
+const A: &str = "172.17.0.101";
+const B: &str = "172.17.0.102";
+/// What `vethpath` promises, and what a loaded machine may add.
+const A_SECOND: Duration = Duration::from_secs(1).saturating_add(SLACK);
+
+/// A lab whose traffic between ns0 and ns1 is fast, both ways.
+fn fast_lab(host: &Host) -> Lab<'_> {
+    let lab = host.lab("three-hosts").up();
+    lab.is_fast("ns0:eth0", B);
+    lab.is_fast("ns1:eth0", A);
+    lab
+}
+
+#[test]
+fn a_bridge_family_rule_takes_effect() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    for command in [
+        "nft add table bridge guard",
+        "nft add chain bridge guard forward { type filter hook forward priority 0 ; }",
+        "nft add rule bridge guard forward ip saddr 172.17.0.101 ip daddr 172.17.0.102 drop",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    lab.loses_within(A_SECOND, "ns0", B);
+    lab.reaches("ns0", "172.17.0.103");
+    let _ = host.run("nft delete table bridge guard").ok();
+    lab.reaches_within(A_SECOND, "ns0", B);
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_netdev_rule_at_a_port_takes_effect() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let port = lab.port("ns0:eth0");
+    let hook = format!("{{ type filter hook ingress device {port} priority 0 ; }}");
+    let _ = host.run("nft add table netdev guard").ok();
+    let _ = host.run(format!("nft add chain netdev guard in {hook}")).ok();
+    let _ = host.run("nft add rule netdev guard in ip daddr 172.17.0.102 drop").ok();
+    lab.loses_within(A_SECOND, "ns0", B);
+    let _ = host.run("nft delete table netdev guard").ok();
+    lab.reaches_within(A_SECOND, "ns0", B);
+    lab.is_fast("ns0:eth0", B);
+    lab.down();
+    host.finish();
+}
+
+/// With br_netfilter, iptables' FORWARD rules apply to bridged frames too.
+#[test]
+fn a_forward_rule_takes_effect_by_br_netfilter() {
+    let host = Host::new();
+    let _ = host.run("sysctl net.bridge.bridge-nf-call-iptables").ok().prints("= 1");
+    let lab = fast_lab(&host);
+    for command in [
+        "nft add table ip guard",
+        "nft add chain ip guard forward { type filter hook forward priority 0 ; }",
+        "nft add rule ip guard forward ip daddr 172.17.0.102 drop",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    lab.loses_within(A_SECOND, "ns0", B);
+    let _ = host.run("nft delete table ip guard").ok();
+    lab.reaches_within(A_SECOND, "ns0", B);
+    lab.is_fast("ns0:eth0", B);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_shaper_shapes() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let port = lab.port("ns1:eth0");
+    let _ = host.run(format!("tc qdisc add dev {port} root tbf rate 8mbit burst 20kb latency 50ms")).ok();
+    let through = || {
+        let qdiscs = host.json(format!("tc -s -j qdisc show dev {port} root"));
+        qdiscs[0]["packets"].as_u64().expect("a counter")
+    };
+    wait_until(A_SECOND, || {
+        let before = through();
+        lab.reaches("ns0", B);
+        let passed = through() - before;
+        if passed >= 3 { Ok(()) } else { Err(format!("{passed} of 3 pings went through the shaper")) }
+    });
+    let report = iperf(&lab, "ns0", ("ns1", B), "--time 2");
+    // 8 Mbit/s for two seconds are 2 MB; a fast path around it would carry gigabytes.
+    assert!(received(&report) < 8_000_000, "{:#}", report["end"]);
+    let qdiscs = host.json(format!("tc -j qdisc show dev {port} root"));
+    assert_eq!(qdiscs[0]["kind"], "tbf");
+    let _ = host.run(format!("tc qdisc del dev {port} root")).ok();
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn somebodys_filter_at_the_egress_of_a_port() {
+    let mut host = Host::new();
+    sink(&mut host);
+    let lab = fast_lab(&host);
+    let port = lab.port("ns1:eth0");
+    filter(&host, &port, "egress", "mirred egress redirect dev sink0");
+    // Redirected away: ns1 does not get them.
+    lab.loses_within(A_SECOND, "ns0", B);
+    lab.reaches("ns0", "172.17.0.103");
+    let _ = host.run(format!("tc filter show dev {port} egress")).ok().prints("mirred");
+    let _ = host.run(format!("tc qdisc del dev {port} clsact")).ok();
+    lab.reaches_within(A_SECOND, "ns0", B);
+    lab.is_fast("ns0:eth0", B);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn somebodys_filter_at_the_ingress_of_a_port() {
+    let mut host = Host::new();
+    sink(&mut host);
+    let lab = fast_lab(&host);
+    let port = lab.port("ns0:eth0");
+    filter(&host, &port, "ingress", "mirred egress mirror dev sink0");
+    let mirrored = || {
+        let link = host.json("ip -s -j link show dev sink1");
+        link[0]["stats64"]["rx"]["packets"].as_u64().expect("a counter")
+    };
+    wait_until(A_SECOND, || {
+        let before = mirrored();
+        lab.reaches("ns0", B);
+        let copies = mirrored() - before;
+        if copies >= 3 { Ok(()) } else { Err(format!("{copies} of 3 pings were mirrored")) }
+    });
+    let _ = host.run(format!("tc qdisc del dev {port} clsact")).ok();
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn tcpdump_on_a_port_sees_both_ways() {
+    sniffer("ns0:eth0");
+    sniffer("ns1:eth0");
+}
+
+fn sniffer(pair: &str) {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let port = lab.port(pair);
+    let capture = host.spawn(format!("tcpdump -l -n --immediate-mode -i {port} icmp"));
+    wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
+    sees_both_ways(&lab, || capture.output());
+    // And it goes on to see them, not the first ones alone.
+    let count = || capture.output().matches("ICMP echo").count();
+    let before = count();
+    lab.reaches("ns0", B);
+    wait_for(SLACK, "tcpdump sees no more", || count() >= before + 6);
+    capture.interrupt();
+    let _ = capture.wait(SLACK).ok();
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn tcpdump_on_the_bridge_sees_both_ways() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    // tcpdump makes the bridge promiscuous: it then gets a copy of everything.
+    let capture = host.spawn("tcpdump -l -n --immediate-mode -i docker0 icmp");
+    wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
+    sees_both_ways(&lab, || capture.output());
+    capture.interrupt();
+    let _ = capture.wait(SLACK).ok();
+    lab.is_fast("ns0:eth0", B);
+    lab.down();
+    host.finish();
+}
+
+/// A sniffer in a namespace has nothing to do with the bridge: the fast path stays, and it sees all.
+#[test]
+fn tcpdump_inside_a_namespace_sees_both_ways() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let capture = lab.spawn("ns1", "tcpdump -l -n --immediate-mode -i eth0 icmp");
+    wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
+    sees_both_ways(&lab, || capture.output());
+    lab.is_fast("ns0:eth0", B);
+    drop(capture);
+    lab.down();
+    host.finish();
+}
+
+#[track_caller]
+fn sees_both_ways(lab: &Lab<'_>, seen: impl Fn() -> String) {
+    wait_until(A_SECOND, || {
+        lab.reaches("ns0", B);
+        let seen = seen();
+        let both = [format!("{A} > {B}: ICMP echo request"), format!("{B} > {A}: ICMP echo reply")];
+        if both.iter().all(|way| seen.contains(way)) { Ok(()) } else { Err(format!("tcpdump saw {seen}")) }
+    });
+}
+
+/// Somebody's own veth pair to throw frames at.
+fn sink(host: &mut Host) {
+    for command in [
+        "ip link add sink0 type veth peer name sink1",
+        "sysctl -q -w net.ipv6.conf.sink0.disable_ipv6=1 net.ipv6.conf.sink1.disable_ipv6=1",
+        "ip link set sink0 up",
+        "ip link set sink1 up",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    let up = |link: &Value| link[0]["operstate"] == "UP";
+    wait_for(SLACK, "the sink is not up", || {
+        ["sink0", "sink1"].iter().all(|s| up(&host.json(format!("ip -j link show dev {s}"))))
+    });
+    host.remember();
+}
+
+/// Somebody's filter on what goes to ns1.
+fn filter(host: &Host, port: &str, way: &str, action: &str) {
+    let _ = host.run(format!("tc qdisc replace dev {port} clsact")).ok();
+    let matching = "protocol ip u32 match ip dst 172.17.0.102/32";
+    let _ = host.run(format!("tc filter add dev {port} {way} {matching} action {action}")).ok();
+}

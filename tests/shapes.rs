@@ -1,0 +1,185 @@
+//! Labs of other shapes: cables, a bridge in a namespace, trunks, NAT, VLANs, two labs.
+
+use crate::harness::{Host, SLACK, iperf, received, wait_for};
+
+#[test]
+fn cables() {
+    let host = Host::new();
+    let lab = host.lab("cable").up();
+    lab.reaches("ns0", "10.1.0.2");
+    lab.reaches("ns1", "10.1.0.1");
+    let _ = host.run("ip addr add 10.1.1.1/30 dev v0").ok();
+    wait_for(SLACK, "ns1 cannot reach the host", || lab.pings("ns1", "10.1.1.1"));
+    let _ = host.vethpath("show").ok().prints("v0");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn the_two_ends_of_a_cable_must_agree() {
+    let host = Host::new();
+    let file = host.lab("cable").with("\"ns0:eth0\"", "\"ns0:eth1\"").write();
+    let _ = host.vethpath(format!("validate {file}")).fails(1).says(&format!("{file}:"));
+    host.finish();
+}
+
+#[test]
+fn a_bridge_in_a_namespace_of_its_own() {
+    let host = Host::new();
+    let lab = host.lab("fabric").up();
+    lab.reaches("ns0", "10.2.0.11");
+    lab.reaches("ns1", "10.2.0.1");
+    lab.reaches("fabric", "10.2.0.10");
+    // Nothing of it shows on the host.
+    assert_eq!(host.run("ip -br link").ok().stdout.lines().count(), 1);
+    let ports = host.json("ip -n fabric -j link show master br0");
+    assert_eq!(ports.as_array().map(Vec::len), Some(2), "{ports:#}");
+    lab.is_fast("ns0:eth0", "10.2.0.11");
+    assert!(received(&iperf(&lab, "ns0", ("ns1", "10.2.0.11"), "--time 1")) > 1_000_000);
+    let _ = lab.accounts_balance();
+
+    // The host's rules are not the fabric's; its own are.
+    for (at, works) in [("", true), ("ip netns exec fabric ", false)] {
+        for command in [
+            "nft add table bridge g",
+            "nft add chain bridge g f { type filter hook forward priority 0 ; policy drop ; }",
+        ] {
+            let _ = host.run(format!("{at}{command}")).ok();
+        }
+        if works {
+            lab.is_fast("ns0:eth0", "10.2.0.11");
+        } else {
+            lab.loses_within(SLACK, "ns0", "10.2.0.11");
+        }
+        let _ = host.run(format!("{at}nft delete table bridge g")).ok();
+    }
+    lab.reaches_within(SLACK, "ns0", "10.2.0.11");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_trunk_is_no_hop_for_the_fast_path() {
+    let host = Host::new();
+    let lab = host.lab("trunk").up();
+    let addresses = ["10.3.0.10", "10.3.0.11", "10.3.0.12"];
+    for from in ["ns0", "ns1", "ns2"] {
+        for to in addresses {
+            lab.reaches(from, to);
+        }
+    }
+    lab.is_fast("ns0:eth0", "10.3.0.12");
+    lab.is_fast("ns2:eth0", "10.3.0.11");
+    // In one redirect: the trunks in between carry none of it.
+    let carried = || {
+        let links = host.json("ip -s -j link");
+        let ports = lab.stats().pairs.into_iter().map(|p| p.port).collect::<Vec<_>>();
+        let is_trunk = |l: &&serde_json::Value| {
+            l["master"].is_string() && !ports.iter().any(|p| l["ifname"] == p.as_str())
+        };
+        let trunks: Vec<_> = links.as_array().into_iter().flatten().filter(is_trunk).collect();
+        assert_eq!(trunks.len(), 4, "two trunks have four ends: {trunks:#?}");
+        trunks.iter().filter_map(|l| l["stats64"]["tx"]["bytes"].as_u64()).sum::<u64>()
+    };
+    let before = carried();
+    let report = iperf(&lab, "ns0", ("ns2", "10.3.0.12"), "--time 1");
+    let (bytes, by_trunk) = (received(&report), carried() - before);
+    assert!(bytes > 1_000_000 && by_trunk < bytes / 50, "{by_trunk} of {bytes} bytes went over the trunks");
+    let _ = lab.accounts_balance();
+
+    // A trunk that goes down splits the network, fast path or not.
+    let _ = host.run("ip link set middle down").ok();
+    lab.loses_within(SLACK, "ns0", "10.3.0.12");
+    let _ = host.run("ip link set middle up").ok();
+    lab.reaches_within(SLACK, "ns0", "10.3.0.12");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn nat_lets_hosts_out_and_is_undone() {
+    let mut host = Host::new();
+    for command in [
+        "ip netns add wan",
+        "ip link add wan0 type veth peer name eth0 netns wan",
+        "ip addr add 192.0.2.1/24 dev wan0",
+        "ip link set wan0 up",
+        "ip -n wan link set eth0 up",
+        "ip -n wan addr add 192.0.2.2/24 dev eth0",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    wait_for(SLACK, "wan is not up", || host.run("ping -n -q -c 1 -W 1 192.0.2.2").succeeded());
+    wait_for(SLACK, "wan0 is not up", || host.run("ip -o link show wan0").ok().stdout.contains("state UP"));
+    host.remember();
+    let lab = host.lab("three-hosts").with("datapath = \"tc\"", "nat = true").up();
+    // wan has no route back to the lab: only a translated address is answered.
+    lab.reaches("ns0", "192.0.2.2");
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    // Between hosts of the lab nothing is translated.
+    let server = lab.spawn("ns1", "tcpdump -l -n --immediate-mode -i eth0 icmp");
+    wait_for(SLACK, "tcpdump does not start", || server.output().contains("listening on"));
+    lab.reaches("ns0", "172.17.0.102");
+    wait_for(SLACK, "tcpdump sees nothing", || server.output().contains("172.17.0.101 > 172.17.0.102"));
+    drop(server);
+    lab.down();
+    host.finish();
+}
+
+/// Where the kernel has no VLAN filtering, that is said, and nothing is left; where it has, the
+/// ports take the slow path, and the network works.
+#[test]
+fn vlan_filtering() {
+    let host = Host::new();
+    let has_it = host.run("ip link add probe type bridge vlan_filtering 1").succeeded();
+    // Some kernels refuse the setting and leave the bridge.
+    let _ = host.run("ip link del probe");
+    let file = host.lab("three-hosts").with("datapath = \"tc\"", "vlan_filtering = true");
+    if has_it {
+        let lab = file.up();
+        lab.reaches("ns0", "172.17.0.102");
+        let stats = lab.stats();
+        assert!(stats.fast() == 0 && stats.pairs.iter().all(|p| p.state != "armed"), "{stats:#?}");
+        lab.down();
+    } else {
+        let path = file.write();
+        let _ = host.vethpath(format!("up {path}")).fails(2).says("docker0").says("hint:");
+        assert_eq!(host.changes(), None);
+    }
+    host.finish();
+}
+
+#[test]
+fn two_labs_side_by_side() {
+    let host = Host::new();
+    let one = host.lab("three-hosts").up();
+    let other =
+        host.lab("fabric").with("namespace.ns0", "namespace.h0").with("namespace.ns1", "namespace.h1").up();
+    one.is_fast("ns0:eth0", "172.17.0.102");
+    other.is_fast("h0:eth0", "10.2.0.11");
+    let listed = host.vethpath("list").ok().stdout;
+    assert!(listed.contains("three-hosts") && listed.contains("fabric"), "{listed}");
+    // With two, which one is meant has to be said.
+    let _ = host.vethpath("stats").fails(1).says("three-hosts").says("fabric");
+    one.down();
+    other.is_fast("h0:eth0", "10.2.0.11");
+    let _ = other.accounts_balance();
+    other.down();
+    host.finish();
+}
+
+#[test]
+fn a_namespace_of_somebody_else_is_joined_and_left() {
+    let mut host = Host::new();
+    let _ = host.run("ip netns add theirs").ok();
+    let guest = host.spawn("ip netns exec theirs sleep infinity");
+    host.remember();
+    let lab = host.lab("three-hosts");
+    let lab = lab.with("[namespace.ns2]", "[namespace.ns2]\nadopt = { path = \"/run/netns/theirs\" }").up();
+    lab.is_fast("ns0:eth0", "172.17.0.103");
+    let _ = lab.run("theirs", "ip -o -4 addr").ok().prints("172.17.0.103/16");
+    lab.down();
+    assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
+    host.finish();
+    drop(guest);
+}

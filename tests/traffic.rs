@@ -1,0 +1,158 @@
+//! Traffic over the fast path: that it is fast, whole, and counted to the last frame.
+
+use crate::harness::{Host, Iperf, Lab, Stats, iperf, received};
+
+const NS0: (&str, &str) = ("ns0", "10.0.0.10");
+const NS1: (&str, &str) = ("ns1", "10.0.0.11");
+
+#[test]
+fn tcp_is_fast_and_whole() {
+    for options in ["--time 2", "--time 2 --reverse", "--time 2 -6 --parallel 4"] {
+        let host = Host::new();
+        let lab = host.lab("two-families").up();
+        let to = if options.contains("-6") { ("ns1", "fd00::11") } else { NS1 };
+        let before = lab.stats();
+        let report = iperf(&lab, "ns0", to, options);
+        assert!(received(&report) > 1_000_000, "{options}: {report:#}");
+        let after = lab.accounts_balance();
+        nearly_all_fast(&before, &after);
+        nothing_broken(&host, &lab);
+        lab.down();
+        host.finish();
+    }
+}
+
+#[test]
+fn udp_is_fast_and_whole() {
+    let host = Host::new();
+    let lab = host.lab("two-families").up();
+    let before = lab.stats();
+    for options in ["--length 1400", "--length 1400 --reverse", "--length 16", "--length 8000"] {
+        let report = iperf(&lab, "ns0", NS1, &format!("--udp --time 1 --bitrate 20M {options}"));
+        let sum = &report["end"]["sum"];
+        let (packets, lost) = (sum["packets"].as_u64(), sum["lost_packets"].as_u64());
+        // A full socket may lose some; a broken path loses all.
+        assert!(packets.zip(lost).is_some_and(|(p, l)| p > 10 && l < p / 2), "{options}: {report:#}");
+    }
+    let after = lab.accounts_balance();
+    nearly_all_fast(&before, &after);
+    nothing_broken(&host, &lab);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn more_than_a_frame_fits() {
+    let host = Host::new();
+    let lab = host.lab("two-families").up();
+    for size in [0, 1, 1472, 1473, 9000, 60000] {
+        for to in [NS1.1, "fd00::11"] {
+            let done = lab.run("ns0", format!("ping -n -q -c 3 -i 0.05 -W 5 -s {size} {to}"));
+            let _ = done.ok().prints(" 0% packet loss");
+        }
+    }
+    let _ = lab.accounts_balance();
+    nothing_broken(&host, &lab);
+    lab.down();
+    host.finish();
+}
+
+/// Duplicate address detection would keep an address from use for a second and more.
+#[test]
+fn ipv6_addresses_work_at_once() {
+    let host = Host::new();
+    let lab = host.lab("two-families").up();
+    let tentative: Vec<_> =
+        ["ns0", "ns1"].map(|n| lab.run(n, "ip -6 -o addr show tentative").ok().stdout).into();
+    let _ = lab.run("ns0", "ping -6 -n -q -c 3 -i 0.05 -W 5 -s 9000 fd00::11").ok().prints(" 0% packet loss");
+    let _ = lab.run("ns1", "ping -6 -n -q -c 3 -i 0.05 -W 5 -s 9000 fd00::1").ok().prints(" 0% packet loss");
+    assert_eq!(tentative, ["", ""]);
+    lab.is_fast("ns0:eth0", "fd00::11");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn what_the_bridge_itself_gets_is_counted_too() {
+    let host = Host::new();
+    let lab = host.lab("two-families").up();
+    lab.reaches("ns0", "10.0.0.1");
+    lab.reaches("ns0", "fd00::1");
+    let _ = host.run("ping -n -q -c 3 -i 0.05 -W 5 -s 9000 10.0.0.10").ok();
+    // Nobody there: broadcast, and frames the port never passes on.
+    let _ = lab.run("ns1", "ping -n -q -c 1 -W 1 10.0.0.77").fails(1);
+    let stats = lab.accounts_balance();
+    assert!(stats.pair("ns0:eth0").slow("unknown-destination") >= 3, "{stats:#?}");
+    assert!(stats.pair("ns1:eth0").slow("arp") >= 1, "{stats:#?}");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn counters_only_grow_under_load() {
+    let host = Host::new();
+    let lab = host.lab("two-families").up();
+    let stream = Iperf::start(&lab, "ns0", NS1, "--time 3");
+    let mut last = lab.stats();
+    for _ in 0..10 {
+        let now = lab.stats();
+        now.not_less_than(&last);
+        last = now;
+    }
+    let _ = stream.report();
+    lab.accounts_balance().not_less_than(&last);
+    lab.down();
+    host.finish();
+}
+
+/// A plain bridge, asked for: nothing is fast, all else is the same.
+#[test]
+fn a_plain_bridge_on_request() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").with("\"tc\"", "\"bridge\"").up();
+    lab.reaches("ns0", "172.17.0.102");
+    assert!(received(&iperf(&lab, "ns0", ("ns1", "172.17.0.102"), "--time 1")) > 100_000);
+    let stats = lab.stats();
+    assert_eq!(stats.fast(), 0);
+    assert!(stats.pairs.iter().all(|p| p.state != "armed"), "{stats:#?}");
+    lab.down();
+    host.finish();
+}
+
+/// At least 99 of 100 packets that either end sent were fast.
+#[track_caller]
+fn nearly_all_fast(before: &Stats, after: &Stats) {
+    for name in ["ns0:eth0", "ns1:eth0"] {
+        let (then, now) = (before.pair(name), after.pair(name));
+        let (sent, fast) = (now.tx.packets - then.tx.packets, now.fast.tx.packets - then.fast.tx.packets);
+        assert!(
+            sent > 100 && fast * 100 >= sent * 99,
+            "{name}: {fast} of {sent} packets were fast: {now:#?}"
+        );
+    }
+}
+
+/// No end saw a wrong checksum, and no interface an error.
+#[track_caller]
+fn nothing_broken(host: &Host, lab: &Lab<'_>) {
+    for (namespace, _) in [NS0, NS1] {
+        let snmp = lab.run(namespace, "cat /proc/net/snmp").ok().stdout;
+        let lines: Vec<_> = snmp.lines().collect();
+        let mut seen = 0;
+        for table in lines.chunks(2) {
+            for (name, value) in table[0].split(' ').zip(table[1].split(' ')) {
+                if name == "InCsumErrors" {
+                    assert_eq!(value, "0", "{namespace}: {table:?}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen >= 3, "ICMP, TCP and UDP count checksum errors: {snmp}");
+        let snmp6 = lab.run(namespace, "cat /proc/net/snmp6").ok().stdout;
+        for line in snmp6.lines().filter(|l| l.contains("InCsumErrors")) {
+            assert!(line.ends_with("\t0") || line.ends_with(" 0"), "{namespace}: {line}");
+        }
+        let link = &host.json(format!("ip -n {namespace} -s -s -j link show dev eth0"))[0]["stats64"];
+        assert_eq!((&link["rx"]["errors"], &link["tx"]["errors"]), (&0.into(), &0.into()), "{link:#}");
+    }
+}

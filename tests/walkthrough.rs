@@ -1,0 +1,186 @@
+//! The first example of the README, from `up` to `down`.
+
+use serde_json::Value;
+
+use crate::harness::{Host, Lab, SLACK, wait_for};
+
+const HOSTS: [(&str, &str); 3] = [("ns0", "172.17.0.101"), ("ns1", "172.17.0.102"), ("ns2", "172.17.0.103")];
+const GATEWAY: &str = "172.17.0.1";
+
+#[test]
+fn everybody_reaches_everybody() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    for (from, _) in HOSTS {
+        for (_, to) in HOSTS {
+            lab.reaches(from, to);
+        }
+        lab.reaches(from, GATEWAY);
+    }
+    for (_, to) in HOSTS {
+        let _ = host.run(format!("ping -n -q -c 3 -i 0.05 -W 5 {to}")).ok().prints(" 0% packet loss");
+    }
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn other_tools_see_what_the_file_says() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+
+    let listed = host.run("ip netns list").ok().stdout;
+    let names: Vec<_> = listed.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    assert_eq!(
+        (names.len(), host.namespaces()),
+        (3, vec!["ns0".into(), "ns1".into(), "ns2".into()]),
+        "{listed}"
+    );
+
+    let bridge = &host.json("ip -j addr show dev docker0")[0];
+    assert_eq!(
+        (&bridge["addr_info"][0]["local"], &bridge["addr_info"][0]["prefixlen"]),
+        (&GATEWAY.into(), &16.into())
+    );
+
+    let ports = host.json("bridge -j link");
+    let ports = ports.as_array().expect("a list");
+    assert_eq!(ports.len(), 3, "{ports:#?}");
+    for port in ports {
+        assert_eq!((&port["master"], &port["state"]), (&"docker0".into(), &"forwarding".into()), "{port:#}");
+    }
+
+    for (namespace, address) in HOSTS {
+        let eth0 = &host.json(format!("ip -j -n {namespace} addr show dev eth0"))[0];
+        let of =
+            |family: &str| eth0["addr_info"].as_array().into_iter().flatten().find(|a| a["family"] == family);
+        let inet = of("inet").unwrap_or_else(|| panic!("no address: {eth0:#}"));
+        assert_eq!((&inet["local"], &inet["prefixlen"]), (&address.into(), &16.into()), "{eth0:#}");
+        assert_eq!(eth0["operstate"], "UP");
+        assert_eq!(host.json(format!("ip -j -n {namespace} route show default"))[0]["gateway"], GATEWAY);
+        let lo = host.run(format!("ip -n {namespace} link show dev lo")).ok();
+        let _ = lo.prints("LOOPBACK,UP");
+    }
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_ports_names_lead_back_to_its_namespace() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    for pair in &lab.stats().pairs {
+        let (namespace, interface) = pair.name.split_once(':').expect("namespace:interface");
+        let link = &host.json(format!("ip -j link show dev {}", pair.port))[0];
+        let mut marks = link["altnames"].as_array().cloned().unwrap_or_default();
+        marks.push(link["ifalias"].clone());
+        let leads_back = |mark: &Value| {
+            mark.as_str()
+                .is_some_and(|m| m.contains(namespace) && m.contains(interface) && m.contains("three-hosts"))
+        };
+        assert!(marks.iter().all(leads_back) && marks.len() > 1, "{link:#}");
+        // The alternative name is a name: other tools take it.
+        let name = marks[0].as_str().expect("an alternative name");
+        assert_eq!(host.json(format!("ip -j link show dev {name}"))[0]["ifname"], pair.port.as_str());
+        assert_eq!(pair.bridge, "docker0");
+    }
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn show_list_stats_and_plan() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    // By name, by file, and with one lab up by nothing.
+    for which in ["three-hosts", lab.file.as_str(), ""] {
+        let _ = host.vethpath(format!("show {which}")).ok().prints("ns0").prints("docker0");
+        let _ = host.vethpath(format!("stats {which}")).ok().prints("ns0:eth0");
+    }
+    assert!(host.vethpath("show --json").ok().json().is_object());
+    let _ = host.vethpath("list").ok().prints("three-hosts");
+    assert!(host.vethpath("list --json").ok().json().to_string().contains("three-hosts"));
+
+    let stats = lab.stats();
+    assert_eq!((stats.lab.as_str(), stats.agent.alive), ("three-hosts", true));
+    let states: Vec<_> = stats.pairs.iter().map(|p| (p.name.as_str(), p.state.as_str())).collect();
+    assert_eq!(states, [("ns0:eth0", "armed"), ("ns1:eth0", "armed"), ("ns2:eth0", "armed")]);
+
+    let plan = host.vethpath(format!("plan {} --json", lab.file)).ok().json();
+    assert_eq!((&plan["lab"], &plan["changes"]), (&"three-hosts".into(), &Value::Array(vec![])), "{plan:#}");
+    lab.down();
+    assert!(!host.vethpath("list --json").ok().json().to_string().contains("three-hosts"));
+    host.finish();
+}
+
+#[test]
+fn plan_and_validate_touch_nothing() {
+    let host = Host::new();
+    let file = host.lab("three-hosts").write();
+    let _ = host.vethpath(format!("validate {file}")).ok();
+    let plan = host.vethpath(format!("plan {file} --json")).ok().json();
+    for name in ["ns0", "ns1", "ns2", "docker0"] {
+        let creates =
+            |c: &Value| c["action"] == "create" && c["name"].as_str().is_some_and(|n| n.contains(name));
+        assert!(plan["changes"].as_array().expect("a list").iter().any(creates), "{name} is not in {plan:#}");
+    }
+    assert_eq!(host.changes(), None);
+    host.finish();
+}
+
+#[test]
+fn what_is_not_ours_is_untouched() {
+    let mut host = Host::new();
+    for command in [
+        "ip netns add other",
+        "ip link add br-other type bridge",
+        "ip link add veth-a type veth peer name veth-b",
+        "ip link set veth-a master br-other up alias vethpath-like",
+        "ip link set veth-b netns other",
+        "ip -n other link set veth-b up",
+        "ip link set br-other up",
+        "ip addr add 10.99.0.1/24 dev br-other",
+        "nft add table inet other",
+        "nft add chain inet other input { type filter hook input priority 0 ; }",
+        "nft add rule inet other input ip saddr 192.0.2.1 drop",
+        "mkdir /run/elsewhere",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    wait_for(SLACK, "br-other is not up", || {
+        host.run("ip -o link show br-other").ok().stdout.contains("state UP")
+    });
+    host.remember();
+    // What it learned comes and goes; what was set stays.
+    let fdb = || host.run("bridge fdb show br br-other state permanent").ok().stdout;
+    let fdb_before = fdb();
+
+    let lab = host.lab("three-hosts").up();
+    lab.reaches("ns0", "172.17.0.102");
+    assert_eq!(fdb(), fdb_before);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn up_twice_changes_nothing() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let links = || all_links(&host, &lab);
+    let (before, pid) = (links(), lab.stats().agent.pid);
+    let again = host.vethpath(format!("up {} --json", lab.file)).ok().json();
+    assert_eq!(
+        (&again["lab"], &again["changes"]),
+        (&"three-hosts".into(), &Value::Array(vec![])),
+        "{again:#}"
+    );
+    assert_eq!((links(), lab.stats().agent.pid), (before, pid));
+    lab.down();
+    host.finish();
+}
+
+/// Every link of every namespace, with its index and addresses.
+fn all_links(host: &Host, lab: &Lab<'_>) -> String {
+    let inside = host.namespaces().into_iter().map(|n| lab.run(&n, "ip -o link").ok().stdout);
+    host.run("ip -o link").ok().stdout + &inside.collect::<String>()
+}
