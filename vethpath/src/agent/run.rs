@@ -70,6 +70,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         losses: Losses::default(),
         topology,
         settled: false,
+        looks: 0,
     };
     let listener = socket::listen(&directory.socket())?;
     info!("agent of lab {} is up", agent.topology.lab);
@@ -86,12 +87,14 @@ struct Agent {
     counters: CounterMap,
     losses: Losses,
     settled: bool,
+    looks: u64,
 }
 
 impl Agent {
     async fn live(&mut self, listener: &UnixListener) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.look_anew().await?;
@@ -101,6 +104,8 @@ impl Agent {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = tick.tick() => self.tick().await?,
+                // Somebody has changed what tells nothing by itself: see status::look.
+                _ = hangup.recv() => self.tick().await?,
                 domain = something_happens(&mut self.domains) => {
                     let number = domain?;
                     self.follow(number).await?;
@@ -144,7 +149,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Once a second.
+    /// Once a second, and when asked to look.
     async fn tick(&mut self) -> Result<(), Error> {
         self.renew_lease()?;
         self.domains.retain(|domain| {
@@ -164,6 +169,7 @@ impl Agent {
         for domain in &mut self.domains {
             domain.refresh(&self.sync).await?;
         }
+        self.looks = self.looks.wrapping_add(1);
         Ok(())
     }
 
@@ -222,6 +228,7 @@ impl Agent {
             generation: self.sync.generation(),
             stations: current.stations.len(),
             settled: self.settled,
+            looks: self.looks,
             steady: !pairs().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))

@@ -1,6 +1,7 @@
 //! One file per verb: from arguments to an exit code.
 
 mod agent;
+mod bench;
 mod doctor;
 mod down;
 mod failure;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor { json } => {
             doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict)
         }
+        Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Agent { lab } => agent::run(&lab),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vethpath", out);

@@ -1,1 +1,3 @@
 //! Rendering: tables and JSON. Printers take a writer.
+
+pub mod bench;
