@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn where_none_are_armed_the_first_two() {
-        assert_eq!(chosen(None, Some(&status(&["a", "b"]))).unwrap().2, false);
+        assert!(!chosen(None, Some(&status(&["a", "b"]))).unwrap().2);
         assert_eq!(chosen(None, None).unwrap(), ("a:eth0".into(), "c:eth0".into(), false));
     }
 

@@ -49,10 +49,10 @@ impl End {
     }
 
     /// Gives the thread a job, at once; the future is its result.
-    pub fn run<T: Send + 'static>(
+    pub fn run<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> impl Future<Output = Result<T, Error>> + use<T> {
+        job: F,
+    ) -> impl Future<Output = Result<T, Error>> + use<T, F> {
         let (done, result) = oneshot::channel();
         let namespace = self.namespace.clone();
         // A thread that has died drops the job, which the future then tells.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
 
 use crate::bench::{Distribution, Mode, PerMode, Progress, Report};
 
@@ -81,9 +81,9 @@ fn answer(report: &Report) -> String {
     format!("fast path: {:.1} us, {floor}; {removed}", fast.p50_us)
 }
 
-fn table(udp_rr: &PerMode<Distribution>) -> Table {
+fn table(udp_rr: &PerMode<Distribution>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(NOTHING);
     table.set_header(["", "p50", "p90", "p99", "mean", "n"]);
     let PerMode { cable, bridge, fast } = udp_rr;
     let rows = [(Mode::Cable, Some(cable)), (Mode::Bridge, Some(bridge)), (Mode::Fast, fast.as_ref())];
@@ -93,11 +93,13 @@ fn table(udp_rr: &PerMode<Distribution>) -> Table {
         let figures = [us(d.p50_us), us(d.p90_us), us(d.p99_us), us(d.mean_us), d.n.to_string()];
         table.add_row([mode.name().to_owned()].into_iter().chain(figures));
     }
+    if let Some(names) = table.column_mut(0) {
+        names.set_padding((0, 1));
+    }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
-    table.trim_fmt_lines();
-    table
+    table.trim_fmt()
 }
 
 #[cfg(test)]
