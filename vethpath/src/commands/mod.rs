@@ -3,6 +3,7 @@
 mod agent;
 mod doctor;
 mod down;
+mod exec;
 mod failure;
 mod labs;
 mod list;
@@ -27,6 +28,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plan { file, json } => plan::run(&file, json.json, out),
         Command::Validate { file } => validate::run(&file),
         Command::List { json } => list::run(json.json, out),
+        Command::Exec { lab, namespace, command } => exec::run(lab.as_deref(), &namespace, &command),
+        Command::Shell { lab, namespace } => exec::shell(lab.as_deref(), &namespace),
         Command::Doctor { json } => {
             doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict)
         }
