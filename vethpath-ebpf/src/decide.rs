@@ -21,8 +21,12 @@ pub enum Verdict {
         /// The port.
         ifindex: u32,
     },
-    /// To the bridge, already counted under this reason.
-    Pass(Reason),
+    /// To the bridge.
+    Pass {
+        /// What it was counted under.
+        #[cfg_attr(not(feature = "log"), expect(dead_code, reason = "told only in a build that logs"))]
+        reason: Reason,
+    },
 }
 
 /// Decides and counts. Whatever is not certain goes to the bridge.
@@ -36,7 +40,7 @@ pub fn decide(frame: &Frame) -> Verdict {
                 _ => Verdict::ToPort { ifindex: station.ifindex },
             }
         }
-        Err(reason) => Verdict::Pass(count::slow(frame, reason)),
+        Err(reason) => Verdict::Pass { reason: count::slow(frame, reason) },
     }
 }
 

@@ -61,6 +61,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     let pins = Pins::of(&topology.lab);
     let mut domains = Vec::new();
     for (number, place) in (0..).zip(topology.domains()) {
+        datapath::forward_log(&pins, number.into())?;
         domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
     }
     let mut agent = Agent {
