@@ -125,7 +125,7 @@ impl Agent {
         }
         self.bring_maps()?;
         self.settled = true;
-        Ok(self.renew_lease()?)
+        self.renew_lease()
     }
 
     /// Takes in what has happened in one bridge namespace.
