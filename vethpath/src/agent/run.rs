@@ -19,7 +19,7 @@ use crate::{
     datapath::{self, CounterMap, Maps, Pins},
     kernel,
     state::{self, AgentLock, Directory, Record},
-    topology::Topology,
+    topology::{Pair, Topology},
 };
 
 /// How long the programs may go on without a word from the agent.
@@ -217,13 +217,20 @@ impl Agent {
         let current = self.sync.current();
         let state = |counter: u32| current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort));
         let pairs = || facts::counted_pairs(&self.topology);
+        // What the file leaves down stays down, and spanning tree takes half a minute.
+        let comes_up = |pair: &Pair| {
+            let bridge = self.topology.bridge(&pair.place, &pair.bridge);
+            pair.inner.up && bridge.is_some_and(|bridge| !bridge.stp)
+        };
         Status {
             pid: std::process::id(),
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
             generation: self.sync.generation(),
             stations: current.stations.len(),
             settled: self.settled,
-            steady: !pairs().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
+            steady: !pairs().any(|(counter, pair)| {
+                comes_up(pair) && state(counter).is_some_and(|reason| reason.is_passing())
+            }),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
                 .collect(),
