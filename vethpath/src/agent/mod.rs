@@ -17,4 +17,5 @@ pub mod status;
 mod sync;
 
 pub use eligible::NotArmed;
+pub use facts::counted_pairs;
 pub use run::{Error, LEASE, run};

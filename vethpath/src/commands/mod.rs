@@ -8,6 +8,8 @@ mod failure;
 mod labs;
 mod list;
 mod plan;
+mod show;
+mod stats;
 mod up;
 mod validate;
 
@@ -41,6 +43,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Man => {
             clap_mangen::Man::new(Cli::command()).render(out).map(|()| Exit::Done).map_err(Failure::output)
         }
+        Command::Show { lab, json } => show::run(lab.lab.as_deref(), json.json, out),
+        Command::Stats { lab, json, watch } => stats::run(lab.lab.as_deref(), json.json, watch, out),
         other => {
             let _ = other;
             Ok(Exit::Done)
