@@ -6,6 +6,8 @@ use std::env;
 use aya_build::{Package, Toolchain, build_ebpf};
 
 fn main() -> aya_build::Result<()> {
+    // Cargo shows every line of the child build as a warning: let it say only what is wrong.
+    //
     // Building core for the BPF target is an unstable feature of cargo; this lets a stable toolchain
     // use it, for this one child build. Nightly is then not needed.
     //
@@ -13,6 +15,7 @@ fn main() -> aya_build::Result<()> {
     #[expect(unsafe_code, reason = "set_var is unsafe; nothing else runs yet")]
     unsafe {
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        env::set_var("CARGO_TERM_QUIET", "true");
     }
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
     let features: &[&str] = if env::var_os("CARGO_FEATURE_EBPF_LOG").is_some() { &["log"] } else { &[] };

@@ -25,7 +25,7 @@ pub fn fast(frame: &Frame, from: u32, to: u32) {
 pub fn slow(frame: &Frame, reason: Reason) -> Reason {
     let key = PortKey { ifindex: frame.ifindex(), domain: domain() };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let port = unsafe { PORTS.get(&key) }.copied().unwrap_or(PortRecord { pair: NO_PAIR, flags: 0 });
+    let port = unsafe { PORTS.get(key) }.copied().unwrap_or(PortRecord { pair: NO_PAIR, flags: 0 });
     let reason = match reason {
         Reason::UnknownSource if port.flags & flags::ARMED == 0 => Reason::Port,
         other => other,

@@ -21,8 +21,12 @@ pub enum Verdict {
         /// The port.
         ifindex: u32,
     },
-    /// To the bridge, already counted under this reason.
-    Pass(Reason),
+    /// To the bridge.
+    Pass {
+        /// What it was counted under.
+        #[cfg_attr(not(feature = "log"), expect(dead_code, reason = "told only in a build that logs"))]
+        reason: Reason,
+    },
 }
 
 /// Decides and counts. Whatever is not certain goes to the bridge.
@@ -36,7 +40,7 @@ pub fn decide(frame: &Frame) -> Verdict {
                 _ => Verdict::ToPort { ifindex: station.ifindex },
             }
         }
-        Err(reason) => Verdict::Pass(count::slow(frame, reason)),
+        Err(reason) => Verdict::Pass { reason: count::slow(frame, reason) },
     }
 }
 
@@ -107,7 +111,7 @@ fn ipv6(frame: &Frame) -> Result<(), Reason> {
 fn source(frame: &Frame, ethernet: &Ethernet, config: &Config, now: u64) -> Result<Source, Reason> {
     #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
     let key = SourceKey { ifindex: frame.ifindex(), mac: ethernet.src, domain: domain() as u16 };
-    let entry = SOURCES.get_ptr_mut(&key).ok_or(Reason::UnknownSource)?;
+    let entry = SOURCES.get_ptr_mut(key).ok_or(Reason::UnknownSource)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let source = unsafe { *entry };
     if source.generation != config.generation {
@@ -126,7 +130,7 @@ fn source(frame: &Frame, ethernet: &Ethernet, config: &Config, now: u64) -> Resu
 fn station(ethernet: &Ethernet, segment: u32, config: &Config) -> Result<Station, Reason> {
     let key = StationKey { segment, mac: ethernet.dst, zero: 0 };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let station = *unsafe { STATIONS.get(&key) }.ok_or(Reason::UnknownDestination)?;
+    let station = *unsafe { STATIONS.get(key) }.ok_or(Reason::UnknownDestination)?;
     if station.generation != config.generation {
         return Err(Reason::Stale);
     }

@@ -1,6 +1,7 @@
 //! vethpath's eBPF programs. This file has the entry points only: one verdict, one action.
 #![no_std]
 #![no_main]
+#![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]
 #![expect(unsafe_code, reason = "helpers, map pointers and packet memory are raw here")]
 
 mod count;
@@ -24,7 +25,10 @@ use packet::Frame;
 #[classifier]
 pub fn port_ingress(ctx: TcContext) -> i32 {
     let frame = Frame::new(&ctx);
-    match decide::decide(&frame) {
+    let verdict = decide::decide(&frame);
+    #[cfg(feature = "log")]
+    log(&ctx, &frame, &verdict);
+    match verdict {
         Verdict::ToPeer { ifindex } => {
             frame.scrub();
             // SAFETY: a helper that takes two integers.
@@ -32,10 +36,21 @@ pub fn port_ingress(ctx: TcContext) -> i32 {
         }
         // SAFETY: a helper that takes two integers.
         Verdict::ToPort { ifindex } => redirect(unsafe { bpf_redirect(ifindex, 0) }),
-        Verdict::Pass(_reason) => {
-            #[cfg(feature = "log")]
-            aya_log_ebpf::debug!(&ctx, "port {} pass: {}", frame.ifindex(), _reason.name());
-            TC_ACT_UNSPEC
+        Verdict::Pass { .. } => TC_ACT_UNSPEC,
+    }
+}
+
+#[cfg(feature = "log")]
+#[inline(always)]
+fn log(ctx: &TcContext, frame: &Frame, verdict: &Verdict) {
+    let from = frame.ifindex();
+    match verdict {
+        Verdict::ToPeer { ifindex } => {
+            aya_log_ebpf::debug!(ctx, "port {}: to the peer of {}", from, *ifindex)
+        }
+        Verdict::ToPort { ifindex } => aya_log_ebpf::debug!(ctx, "port {}: out of {}", from, *ifindex),
+        Verdict::Pass { reason } => {
+            aya_log_ebpf::debug!(ctx, "port {}: passed, reason {}", from, *reason as u32)
         }
     }
 }

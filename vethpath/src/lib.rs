@@ -12,6 +12,7 @@ pub mod datapath;
 pub mod kernel;
 pub mod output;
 pub mod plan;
+pub mod show;
 pub mod state;
 pub mod stats;
 pub mod topology;

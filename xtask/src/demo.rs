@@ -1,7 +1,6 @@
 //! `cargo xtask demo`: the main job on a small lab, with the program as users get it.
 
 mod interrupt;
-mod subnet;
 
 use std::{
     os::unix::process::CommandExt as _,
@@ -18,8 +17,6 @@ use crate::{
 /// The demo's topology and the names in it.
 const FILE: &str = "examples/demo.toml";
 const LAB: &str = "vethpath-demo";
-const BRIDGE: &str = "vpdemo0";
-const SUBNET: subnet::Subnet = subnet::Subnet::new([10, 211, 7, 0], 24);
 
 /// What is shown: a heading, and what `vethpath` is told. The lab's end follows in any case.
 const STEPS: &[(&str, &[&str])] = &[
@@ -42,7 +39,6 @@ pub(crate) fn run() -> Result<(), Error> {
     if !is_root() {
         return Err(Error::NeedsRoot { chore: "demo".to_owned() });
     }
-    subnet::check_free(SUBNET, BRIDGE)?;
     setup::run(&[Need::Build, Need::Demo])?;
     let vethpath = build()?;
     interrupt::watch()?;
@@ -104,8 +100,7 @@ mod tests {
     fn the_steps_speak_of_the_file_as_it_is() {
         let text = std::fs::read_to_string(tools::root().join(FILE)).expect("the demo's topology");
         assert!(text.contains(&format!("name = \"{LAB}\"")));
-        assert!(text.contains(&format!("[bridge.{BRIDGE}]")));
-        for word in ["[namespace.vpdemo-a]", "[namespace.vpdemo-b]", "10.211.7.1/24", "10.211.7.12/24"] {
+        for word in ["[namespace.vpdemo-a]", "[namespace.vpdemo-b]", "10.211.7.12/24"] {
             assert!(text.contains(word), "{word}");
         }
     }

@@ -68,16 +68,6 @@ pub(crate) enum Error {
     /// The tests passed but did not clean up.
     #[error("the tests left things behind: {}", .0.join(", "))]
     LeftBehind(Vec<String>),
-    /// The demo's addresses are in use on this host.
-    #[error("the demo's lab uses {subnet}, and {interface} of this host has {address} in it")]
-    SubnetInUse {
-        /// The demo's subnet.
-        subnet: String,
-        /// The interface in the way.
-        interface: String,
-        /// Its address.
-        address: String,
-    },
     /// A system call failed.
     #[error("cannot {operation}")]
     System {
@@ -107,9 +97,6 @@ impl Error {
             Self::NeedsRoot { chore } => Some(format!("sudo -E env PATH=\"$PATH\" cargo xtask {chore}")),
             Self::Stage { stage, .. } => Some(format!("run it alone with `cargo xtask test --only {stage}`")),
             Self::LeftBehind(_) => Some("`vethpath list` and `vethpath down LAB` remove labs".to_owned()),
-            Self::SubnetInUse { .. } => Some(
-                "change the addresses in examples/demo.toml and bring it up with `vethpath up`".to_owned(),
-            ),
             Self::Start { .. } | Self::Failed { .. } | Self::System { .. } | Self::Interrupted => None,
         }
     }

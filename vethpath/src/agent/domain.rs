@@ -6,6 +6,7 @@ use log::info;
 use vethpath_common::SourceKey;
 
 use super::{
+    company::Company,
     desired::Desired,
     facts::{self, Facts},
     look::Looker,
@@ -18,17 +19,22 @@ use crate::{
         FdbEntry, Netns, Result, Rtnl,
         watch::{Event, Watch},
     },
-    topology::{Mac, Place, Topology},
+    topology::{Mac, Masquerade, Place, Topology},
 };
 
 /// A bridge namespace.
 pub struct Domain {
     place: Place,
     looker: Looker,
+    company: Company,
+    /// The tables that labs have here for `nat`.
+    own_tables: Vec<Masquerade>,
     /// Events of the namespace itself.
     here: Watch,
     /// Events of the namespaces at the other ends of its veths.
     beyond: Watch,
+    /// Changes of nftables, where the kernel has it.
+    rules: Option<Watch>,
     facts: Facts,
     refresher: Refresher,
     /// Stations that our own refresh pulled back from where they had moved to.
@@ -51,6 +57,9 @@ impl Domain {
             place: place.clone(),
             here: Watch::bridges(&netns)?,
             beyond: Watch::everywhere(&netns)?,
+            rules: Watch::rules(&netns).ok(),
+            company: Company::open(&netns),
+            own_tables: Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect(),
             looker: Looker {
                 domain: number,
                 rtnl: Rtnl::open(&netns)?,
@@ -94,6 +103,10 @@ impl Domain {
                 events?;
                 self.look_needed = true;
             }
+            events = next_of(&mut self.rules) => {
+                events?;
+                self.company.look(&self.looker.ports, &self.own_tables, &mut self.facts);
+            }
         }
         Ok(())
     }
@@ -129,7 +142,7 @@ impl Domain {
             self.beyond.drain()?;
             self.looker.fdb(&mut self.facts).await?;
             self.looker.links(&mut self.facts).await?;
-            self.looker.company(&mut self.facts).await?;
+            self.company.look(&self.looker.ports, &self.own_tables, &mut self.facts);
             let events = self.here.drain()?;
             self.note(&events);
             if !self.lost {
@@ -163,7 +176,8 @@ impl Domain {
     /// The kernel refuses.
     pub async fn poll(&mut self) -> Result<()> {
         self.looker.links(&mut self.facts).await?;
-        self.looker.company(&mut self.facts).await
+        self.company.look(&self.looker.ports, &self.own_tables, &mut self.facts);
+        Ok(())
     }
 
     /// By counter of the pair: ifindex of the inner end, and frames that it received.
@@ -213,5 +227,13 @@ impl Domain {
             }
         }
         Ok(())
+    }
+}
+
+/// The next events of a watch that may not be there.
+async fn next_of(watch: &mut Option<Watch>) -> Result<Vec<Event>> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
     }
 }

@@ -180,7 +180,7 @@ fn company_allows(port: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
     if facts.taps.contains(&port.ifindex) || facts.taps.contains(&0) {
         return Err(NotArmed::PacketSocket);
     }
-    match &facts.rule {
+    match facts.rules.get(&port.name) {
         Some(rule) => Err(NotArmed::Rule(rule.clone())),
         None => Ok(()),
     }

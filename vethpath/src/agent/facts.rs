@@ -60,8 +60,8 @@ pub struct Facts {
     pub qdiscs: BTreeMap<u32, String>,
     /// Packet sockets that see all traffic of these links; 0 is every link.
     pub taps: BTreeSet<u32>,
-    /// A rule in the namespace that may touch bridged frames.
-    pub rule: Option<String>,
+    /// By port name: a netfilter rule that its frames would pass.
+    pub rules: BTreeMap<String, String>,
     /// Counters of pairs whose redirected frames do not arrive.
     pub losing: BTreeSet<u32>,
 }

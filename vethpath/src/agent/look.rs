@@ -54,14 +54,6 @@ impl Looker {
         Ok(())
     }
 
-    /// Reads who else wants the ports' frames: packet sockets, and rules.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn company(&self, _facts: &mut Facts) -> Result<()> {
-        Ok(())
-    }
-
     async fn attachments(&self, facts: &mut Facts) -> Result<()> {
         let clsact = self.qdiscs(facts).await?;
         let present = |port: &&LabPort| facts.link(&port.port).is_some();

@@ -3,6 +3,7 @@
 //! Data flow: kernel events and looks ([`facts`]) -> what the maps should hold ([`desired`], pure)
 //! -> the maps ([`sync`]). The lease ([`run`]) ends it all when this process does.
 
+mod company;
 mod desired;
 mod domain;
 mod eligible;

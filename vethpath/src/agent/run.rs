@@ -19,7 +19,7 @@ use crate::{
     datapath::{self, CounterMap, Maps, Pins},
     kernel,
     state::{self, AgentLock, Directory, Record},
-    topology::Topology,
+    topology::{Pair, Topology},
 };
 
 /// How long the programs may go on without a word from the agent.
@@ -61,6 +61,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     let pins = Pins::of(&topology.lab);
     let mut domains = Vec::new();
     for (number, place) in (0..).zip(topology.domains()) {
+        datapath::forward_log(&pins, number.into())?;
         domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
     }
     let mut agent = Agent {
@@ -129,7 +130,7 @@ impl Agent {
         }
         self.bring_maps()?;
         self.settled = true;
-        Ok(self.renew_lease()?)
+        self.renew_lease()
     }
 
     /// Takes in what has happened in one bridge namespace.
@@ -222,6 +223,11 @@ impl Agent {
         let current = self.sync.current();
         let state = |counter: u32| current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort));
         let pairs = || facts::counted_pairs(&self.topology);
+        // What the file leaves down stays down, and spanning tree takes half a minute.
+        let comes_up = |pair: &Pair| {
+            let bridge = self.topology.bridge(&pair.place, &pair.bridge);
+            pair.inner.up && bridge.is_some_and(|bridge| !bridge.stp)
+        };
         Status {
             pid: std::process::id(),
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
@@ -229,7 +235,9 @@ impl Agent {
             stations: current.stations.len(),
             settled: self.settled,
             looks: self.looks,
-            steady: !pairs().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
+            steady: !pairs().any(|(counter, pair)| {
+                comes_up(pair) && state(counter).is_some_and(|reason| reason.is_passing())
+            }),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
                 .collect(),

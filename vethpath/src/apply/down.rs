@@ -1,12 +1,12 @@
 //! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
 
-use super::{Error, Places};
+use super::{Error, Places, nat};
 use crate::{
     datapath::Pins,
     kernel::{self, Netns, Rtnl, bpffs, netns},
     plan::is_ours,
     state::{self, AgentLock, Directory, LabLock, Record},
-    topology::{LabName, Namespace, Place, Topology},
+    topology::{LabName, Masquerade, Namespace, Place, Topology},
 };
 
 /// What could not be removed, and why.
@@ -60,7 +60,10 @@ pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Le
     left.extend(AgentLock::end_holder(directory).err().map(Error::from));
     left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
     match Places::open() {
-        Ok(mut places) => remove_links(&Place::Host, topology, &mut places, &mut left).await,
+        Ok(mut places) => {
+            remove_links(&Place::Host, topology, &mut places, &mut left).await;
+            left.extend(remove_nat(topology, &mut places).err());
+        }
         Err(error) => left.push(error.into()),
     }
     for namespace in &topology.namespaces {
@@ -94,6 +97,16 @@ async fn remove_links(place: &Place, topology: &Topology, places: &mut Places, l
     for link in links {
         left.extend(rtnl.delete_link(link.ifindex, &link.name).await.err().map(Error::from));
     }
+}
+
+/// The table on the host; one in a namespace goes with it.
+fn remove_nat(topology: &Topology, places: &mut Places) -> Result<(), Error> {
+    for nat in Masquerade::of(topology).iter().filter(|nat| nat.place == Place::Host) {
+        let rtnl = places.get(&nat.place)?;
+        nat::remove(rtnl.netns(), nat)?;
+        nat::restore_host(rtnl.netns(), &topology.lab)?;
+    }
+    Ok(())
 }
 
 async fn remove_namespace(

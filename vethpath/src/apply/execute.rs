@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use super::{Error, Places};
+use super::{Error, Places, nat};
 use crate::{
     kernel::{Netns, Result, Rtnl, VethEnd, netns, sysctl},
     plan::Step,
     state::Journal,
     topology::{
-        Bridge, Cable, IfName, LabName, Namespace, NsName, Pair, Place, Trunk, altname, lab_mark, pair_mark,
-        trunk_altname, trunk_mark,
+        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Trunk, altname, lab_mark,
+        pair_mark, trunk_altname, trunk_mark,
     },
 };
 
@@ -18,6 +18,7 @@ use crate::{
 enum Made {
     Namespace(NsName),
     Link(Place, IfName),
+    Table(Masquerade),
 }
 
 /// Runs steps for one lab.
@@ -64,6 +65,10 @@ impl<'a> Executor<'a> {
                     rtnl.set_up(ifindex, name).await?
                 }
             }
+            Step::Masquerade(nat) => {
+                self.made.push(Made::Table(nat.clone()));
+                nat::add(self.places.get(&nat.place)?.netns(), nat)?;
+            }
             Step::Route { namespace, route } => {
                 self.places.get(&Place::Namespace(namespace.clone()))?.add_route(route).await?;
             }
@@ -83,6 +88,7 @@ impl<'a> Executor<'a> {
     async fn unmake(&mut self, made: &Made) -> Result<()> {
         match made {
             Made::Namespace(name) => netns::unbind(name),
+            Made::Table(nat) => nat::remove(self.places.get(&nat.place)?.netns(), nat),
             Made::Link(place, name) => {
                 let rtnl = self.places.get(place)?;
                 match rtnl.link(name.as_str()).await? {

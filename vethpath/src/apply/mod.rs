@@ -4,6 +4,7 @@ mod agent;
 mod down;
 mod error;
 mod execute;
+mod nat;
 mod observe;
 mod places;
 mod up;

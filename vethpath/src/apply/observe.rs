@@ -5,11 +5,11 @@ use std::{
     path::Path,
 };
 
-use super::Places;
+use super::{Places, nat};
 use crate::{
     kernel::{LinkFacts, Netns, Result, Rtnl, netns},
     plan::{Found, Observed, ObservedLink, is_ours},
-    topology::{Mac, Namespace, Place, Topology},
+    topology::{Mac, Masquerade, Namespace, Place, Topology},
 };
 
 /// Looks at everything that has a name of the lab's.
@@ -52,6 +52,13 @@ pub async fn observe(topology: &Topology, places: &mut Places, begun: bool) -> R
                 addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
             };
             observed.links.insert(key, seen);
+        }
+    }
+    for nat in Masquerade::of(topology) {
+        let known = nat.place == Place::Host
+            || matches!(&nat.place, Place::Namespace(name) if observed.namespaces.get(name) == Some(&Found::Ours));
+        if known && nat::is_there(places.get(&nat.place)?.netns(), &nat)? {
+            observed.masquerading.insert(nat.place);
         }
     }
     Ok(observed)

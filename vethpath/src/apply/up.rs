@@ -149,7 +149,8 @@ fn attach(record: &Record, places: &mut Places) -> Result<Vec<IfName>, Error> {
     let topology = &record.topology;
     let pins = Pins::of(&topology.lab);
     let domains = topology.domains();
-    let count = u32::try_from(domains.len()).unwrap_or(u32::MAX);
+    // A lab without bridges gets one copy too: its agent is like any other.
+    let count = u32::try_from(domains.len().max(1)).unwrap_or(u32::MAX);
     datapath::load(&pins, count, Sizes::for_ports(topology.pairs.len()))?;
     let mut news = Vec::new();
     for (domain, place) in (0..).zip(&domains) {

@@ -9,7 +9,8 @@ pub fn run(lab: &str) -> Result<Exit, Failure> {
     // A session of its own: closing the terminal that `up` ran in does not end the agent. Fails
     // where it is the leader of one already.
     let _ = nix::unistd::setsid();
-    env_logger::Builder::new().filter_level(log::LevelFilter::Info).parse_default_env().init();
+    let level = if cfg!(feature = "ebpf-log") { log::LevelFilter::Debug } else { log::LevelFilter::Info };
+    env_logger::Builder::new().filter_level(level).parse_default_env().init();
     match runtime()?.block_on(agent::run(&Directory::of(&lab))) {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {

@@ -9,7 +9,7 @@ use super::{Exit, Failure, failure::runtime, labs, up::privileged};
 use crate::{
     bench::{self, Progress, Request},
     cli::BenchArgs,
-    output::bench as output,
+    output::{bench as output, json},
     topology::{NameError, NsName},
 };
 
@@ -30,8 +30,8 @@ pub fn run(arguments: &BenchArgs, out: &mut dyn Write) -> Result<Exit, Failure> 
         let _ = output::no_progress(&mut io::stderr().lock());
     }
     let report = done?;
-    let print = if arguments.json.json { output::json } else { output::text };
-    print(&report, out).map_err(Failure::output)?;
+    let printed = if arguments.json.json { json(&report, out) } else { output::text(&report, out) };
+    printed.map_err(Failure::output)?;
     let _ = out.flush();
     let _ = output::warnings(&report, &mut io::stderr().lock());
     Ok(Exit::Done)

@@ -4,10 +4,13 @@ mod agent;
 mod bench;
 mod doctor;
 mod down;
+mod exec;
 mod failure;
 mod labs;
 mod list;
 mod plan;
+mod show;
+mod stats;
 mod up;
 mod validate;
 
@@ -28,6 +31,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Plan { file, json } => plan::run(&file, json.json, out),
         Command::Validate { file } => validate::run(&file),
         Command::List { json } => list::run(json.json, out),
+        Command::Exec { lab, namespace, command } => exec::run(lab.as_deref(), &namespace, &command),
+        Command::Shell { lab, namespace } => exec::shell(lab.as_deref(), &namespace),
         Command::Doctor { json } => {
             doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict)
         }
@@ -40,10 +45,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Man => {
             clap_mangen::Man::new(Cli::command()).render(out).map(|()| Exit::Done).map_err(Failure::output)
         }
-        other => {
-            let _ = other;
-            Ok(Exit::Done)
-        }
+        Command::Show { lab, json } => show::run(lab.lab.as_deref(), json.json, out),
+        Command::Stats { lab, json, watch } => stats::run(lab.lab.as_deref(), json.json, watch, out),
     };
     match done {
         Ok(exit) => exit.into(),

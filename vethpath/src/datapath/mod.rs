@@ -3,6 +3,7 @@
 mod attach;
 mod error;
 mod load;
+mod log;
 mod maps;
 mod object;
 mod pins;
@@ -10,6 +11,7 @@ mod pins;
 pub use attach::{Hook, attach, attached, detach, foreign_programs};
 pub use error::{Error, Result};
 pub use load::{Sizes, load};
+pub use log::forward_log;
 pub use maps::{CounterMap, Maps};
 pub use object::OBJECT;
 pub use pins::Pins;

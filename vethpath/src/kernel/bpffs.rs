@@ -18,6 +18,9 @@ pub const DIRECTORY: &str = "/sys/fs/bpf/vethpath";
 /// What `/proc/mounts` shows as the device when we mounted it.
 const OUR_DEVICE: &str = "vethpath";
 
+/// What the kernel itself puts into every new bpffs (kernel/bpf/preload).
+const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
+
 /// Whether bpffs is mounted.
 #[must_use]
 pub fn is_mounted() -> bool {
@@ -72,11 +75,17 @@ pub fn retire() -> Result<()> {
     if fs::remove_dir(DIRECTORY).is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
         return Ok(());
     }
-    let empty = fs::read_dir(MOUNT_POINT).is_ok_and(|mut entries| entries.next().is_none());
-    if empty && is_ours()? {
+    if is_unused() && is_ours()? {
         umount2(MOUNT_POINT, MntFlags::empty()).doing("unmount", MOUNT_POINT)?;
     }
     Ok(())
+}
+
+/// Whether nobody has pinned anything.
+fn is_unused() -> bool {
+    fs::read_dir(MOUNT_POINT).is_ok_and(|entries| {
+        entries.flatten().all(|entry| PRELOADED.iter().any(|name| entry.file_name() == *name))
+    })
 }
 
 /// Whether the last mount at the mount point carries our mark.

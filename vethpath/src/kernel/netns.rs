@@ -169,6 +169,29 @@ pub fn unbind(name: &NsName) -> Result<()> {
     }
 }
 
+/// Gives the process, which is in the namespace, a view of the file system that fits it, as
+/// `ip netns exec` does: `/sys` shows the namespace's devices, and files of `/etc/netns/NAME` stand
+/// in for those of `/etc`. Other processes see nothing of it.
+///
+/// # Errors
+/// A mount is refused.
+pub fn show_in_sysfs(name: &NsName) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).doing("leave the mount namespace for", name)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
+        .doing("make private", "/")?;
+    // Where there is none, a lab does without; bpffs and cgroups below it are hidden, as by ip netns.
+    let _ = umount2("/sys", MntFlags::MNT_DETACH);
+    mount(Some(name.as_str()), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)
+        .doing("mount", "/sys")?;
+    let own = Path::new("/etc/netns").join(name.as_str());
+    for entry in fs::read_dir(&own).into_iter().flatten().flatten() {
+        let target = Path::new("/etc").join(entry.file_name());
+        mount(Some(&entry.path()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .doing("bind", target.display())?;
+    }
+    Ok(())
+}
+
 /// Makes `/run/netns` what `ip netns add` makes it: a shared mount of its own, so that new
 /// namespaces show up in other mount namespaces. Returns whether that was news.
 ///

@@ -3,11 +3,15 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 
-use netlink_sys::{Socket, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE};
+use netlink_sys::{
+    Socket, SocketAddr, TokioSocket,
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+};
 
 use super::{
     Netns, Result,
     error::{Context, Error},
+    netfilter,
 };
 
 /// Receive buffer asked for, in bytes: room for the events of a whole lab coming up at once.
@@ -40,9 +44,22 @@ pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
     };
     open(&mut socket)
         .map_err(|source| Error::new("set up a netlink socket in namespace", netns.to_string(), source))?;
+    Ok(in_runtime(socket))
+}
+
+/// Opens a netfilter socket in `netns` that is told of changes of nftables. Must be called in a
+/// tokio runtime.
+pub(super) fn rules(netns: &Netns) -> Result<TokioSocket> {
+    let mut socket = blocking(netns, NETLINK_NETFILTER)?;
+    let refused = |error: netfilter::NetfilterError| std::io::Error::other(error.to_string());
+    netfilter::subscribe(&mut socket).map_err(refused).doing("watch rules of namespace", netns)?;
+    Ok(in_runtime(socket))
+}
+
+fn in_runtime(socket: Socket) -> TokioSocket {
     let fd = socket.into_raw_fd();
     // SAFETY: the descriptor was just released by its owner and is given to exactly one new owner.
-    Ok(unsafe { TokioSocket::from_raw_fd(fd) })
+    unsafe { TokioSocket::from_raw_fd(fd) }
 }
 
 /// Past `net.core.rmem_max`, as CAP_NET_ADMIN allows.

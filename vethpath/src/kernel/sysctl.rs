@@ -14,12 +14,28 @@ pub fn write(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
         return Ok(());
     }
     netns.run(|| {
-        for Sysctl { path, value } in settings {
-            let file: PathBuf = std::iter::once("/proc/sys").chain(path.iter().map(String::as_str)).collect();
-            fs::write(&file, value).doing("set sysctl", format_args!("{} = {value}", path.join(".")))?;
+        for setting in settings {
+            let Sysctl { path, value } = setting;
+            fs::write(file(setting), value)
+                .doing("set sysctl", format_args!("{} = {value}", path.join(".")))?;
         }
         Ok(())
     })?
+}
+
+/// Reads a setting in `netns`, without the line's end. The value of `setting` does not matter.
+///
+/// # Errors
+/// It does not exist.
+pub fn read(netns: &Netns, setting: &Sysctl) -> Result<String> {
+    netns.run(|| {
+        let text = fs::read_to_string(file(setting)).doing("read sysctl", setting.path.join("."))?;
+        Ok(text.trim_end().to_owned())
+    })?
+}
+
+fn file(setting: &Sysctl) -> PathBuf {
+    std::iter::once("/proc/sys").chain(setting.path.iter().map(String::as_str)).collect()
 }
 
 /// A setting made of literal path components.

@@ -4,7 +4,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
 
-use super::{FdbEntry, Netns, Result, error::Context, sockets};
+use super::{FdbEntry, Netns, Result, error::Context, netfilter, sockets};
 
 /// `RTNLGRP_LINK`, `RTNLGRP_NEIGH`, `RTNLGRP_TC` of `linux/rtnetlink.h`.
 const LINK: u32 = 1;
@@ -36,6 +36,7 @@ pub enum Event {
 pub struct Watch {
     socket: TokioSocket,
     netns: Netns,
+    read: fn(&[u8], &mut Vec<Event>),
 }
 
 impl Watch {
@@ -44,7 +45,11 @@ impl Watch {
     /// # Errors
     /// No socket can be had there.
     pub fn bridges(netns: &Netns) -> Result<Self> {
-        Ok(Self { socket: sockets::route(netns, &[LINK, NEIGHBOUR, TRAFFIC])?, netns: netns.clone() })
+        Ok(Self {
+            socket: sockets::route(netns, &[LINK, NEIGHBOUR, TRAFFIC])?,
+            netns: netns.clone(),
+            read: parse,
+        })
     }
 
     /// Watches the links of every namespace that `netns` has a netns id for, as it has for those of
@@ -55,7 +60,20 @@ impl Watch {
     pub fn everywhere(netns: &Netns) -> Result<Self> {
         let socket = sockets::route(netns, &[LINK])?;
         socket.socket_ref().set_listen_all_namespaces(true).doing("listen beyond namespace", netns)?;
-        Ok(Self { socket, netns: netns.clone() })
+        Ok(Self { socket, netns: netns.clone(), read: parse })
+    }
+
+    /// Watches the nftables rules of a namespace: [`Event::Changed`] is all it tells.
+    ///
+    /// # Errors
+    /// No socket can be had there: the kernel has no nfnetlink.
+    pub fn rules(netns: &Netns) -> Result<Self> {
+        let read = |datagram: &[u8], events: &mut Vec<Event>| {
+            if netfilter::is_change(datagram) {
+                events.push(Event::Changed);
+            }
+        };
+        Ok(Self { socket: sockets::rules(netns)?, netns: netns.clone(), read })
     }
 
     /// Waits for events and returns those that are there.
@@ -65,7 +83,7 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         match self.socket.recv_from_full().await {
-            Ok((datagram, _)) => parse(&datagram, &mut events),
+            Ok((datagram, _)) => (self.read)(&datagram, &mut events),
             Err(error) => self.failed(error, &mut events)?,
         }
         self.drain_into(&mut events)?;
@@ -85,7 +103,7 @@ impl Watch {
     fn drain_into(&self, events: &mut Vec<Event>) -> Result<()> {
         for _ in 0..BATCH {
             match self.socket.socket_ref().recv_from_full() {
-                Ok((datagram, _)) => parse(&datagram, events),
+                Ok((datagram, _)) => (self.read)(&datagram, events),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) => self.failed(error, events)?,
             }

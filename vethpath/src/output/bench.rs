@@ -2,8 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
-
+use super::table::{Column, render};
 use crate::bench::{Distribution, Mode, PerMode, Progress, Report};
 
 /// Erases the rest of a terminal's line.
@@ -16,22 +15,13 @@ const ERASE: &str = "\x1b[K";
 pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", answer(report))?;
     writeln!(out)?;
-    writeln!(out, "{}", table(&report.udp_rr))?;
+    write!(out, "{}", table(&report.udp_rr))?;
     let Report { from, to, rounds, .. } = report;
     writeln!(out)?;
     writeln!(
         out,
         "UDP round trips of 64 bytes from {from} to {to} in microseconds, both on one CPU, {rounds} rounds"
     )
-}
-
-/// Prints a report for programs.
-///
-/// # Errors
-/// Those of `out`.
-pub fn json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
-    writeln!(out)
 }
 
 /// Prints the warnings, each with its advice.
@@ -82,24 +72,16 @@ fn answer(report: &Report) -> String {
 }
 
 fn table(udp_rr: &PerMode<Distribution>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING);
-    table.set_header(["", "p50", "p90", "p99", "mean", "n"]);
     let PerMode { cable, bridge, fast } = udp_rr;
-    let rows = [(Mode::Cable, Some(cable)), (Mode::Bridge, Some(bridge)), (Mode::Fast, fast.as_ref())];
-    for (mode, distribution) in rows {
-        let Some(d) = distribution else { continue };
-        let us = |value: f64| format!("{value:.2}");
-        let figures = [us(d.p50_us), us(d.p90_us), us(d.p99_us), us(d.mean_us), d.n.to_string()];
-        table.add_row([mode.name().to_owned()].into_iter().chain(figures));
-    }
-    if let Some(names) = table.column_mut(0) {
-        names.set_padding((0, 1));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.trim_fmt()
+    let us = |value: f64| format!("{value:.2}");
+    let row = |(mode, d): (Mode, &Distribution)| {
+        vec![mode.name().to_owned(), us(d.p50_us), us(d.p90_us), us(d.p99_us), us(d.mean_us), d.n.to_string()]
+    };
+    let fast = fast.as_ref().map(|fast| (Mode::Fast, fast));
+    let modes = [(Mode::Cable, cable), (Mode::Bridge, bridge)].into_iter().chain(fast);
+    let columns = [Column::Text("PATH")].into_iter();
+    let columns = columns.chain(["P50", "P90", "P99", "MEAN", "N"].map(Column::Number));
+    render(&columns.collect::<Vec<_>>(), modes.map(row).collect())
 }
 
 #[cfg(test)]
@@ -164,9 +146,7 @@ mod tests {
 
     #[test]
     fn json_has_the_promised_fields() {
-        let mut out = Vec::new();
-        json(&report(), &mut out).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        let json = serde_json::to_value(report()).unwrap();
         assert_eq!(json["udp_rr"]["fast"]["p50_us"], 10.6);
         assert_eq!(json["overhead_removed"]["high"], 0.86);
         assert_eq!(json["warnings"][0]["kind"], "one-cpu");

@@ -1,6 +1,6 @@
 //! What is there before anything is done, and what stands in the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use thiserror::Error;
@@ -38,6 +38,8 @@ pub struct Observed {
     pub namespaces: BTreeMap<NsName, Found>,
     /// Links of the host and of the lab's namespaces, by place and name.
     pub links: BTreeMap<(Place, String), ObservedLink>,
+    /// Places whose masquerade table is as it should be.
+    pub masquerading: BTreeSet<Place>,
     /// Routes by way of gateways, of the lab's namespaces.
     pub routes: BTreeMap<NsName, Vec<Route>>,
 }

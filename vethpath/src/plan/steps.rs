@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{Collision, Found, Observed};
 use crate::topology::{
-    Bridge, Cable, Interface, Namespace, NsName, Pair, Place, Route, Sysctl, Topology, Trunk,
+    Bridge, Cable, Interface, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl, Topology, Trunk,
 };
 
 /// One thing to do.
@@ -53,6 +53,8 @@ pub enum Step {
         /// Whether it is a bridge port.
         port: bool,
     },
+    /// Masquerade what leaves.
+    Masquerade(Masquerade),
     /// Add a route.
     Route {
         /// Where.
@@ -90,6 +92,7 @@ impl Step {
                 ("create", "address", format!("{address} on {}", end(place, device)))
             }
             Self::Up { place, device, .. } => ("change", "interface", end(place, device)),
+            Self::Masquerade(nat) => ("create", "nat", nat.table.clone()),
             Self::Route { namespace, route } => {
                 ("create", "route", format!("{} via {} in {namespace}", route.to, route.via))
             }
@@ -148,6 +151,11 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Result<Plan, Vec<Collis
     }
     for namespace in &topology.namespaces {
         planner.routes(namespace);
+    }
+    for nat in Masquerade::of(topology) {
+        if !observed.masquerading.contains(&nat.place) {
+            planner.plan.raise.push(Step::Masquerade(nat));
+        }
     }
     if planner.collisions.is_empty() { Ok(planner.plan) } else { Err(planner.collisions) }
 }

@@ -4,7 +4,9 @@ mod directory;
 mod journal;
 mod lock;
 
-pub use directory::{Directory, ROOT, labs, note_netns_mount, take_netns_mount};
+pub use directory::{
+    Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,
+};
 pub use journal::{Journal, Record};
 pub use lock::{AgentLock, LabLock};
 

@@ -1,1 +1,18 @@
 //! What each pair has sent and received: data first, rendering in `output`.
+//!
+//! Three sources, read in this order: the agent's socket, the kernel's counters of the inner ends,
+//! the programs' counters ([`collect`]). The arithmetic that makes one account of them is in
+//! [`account`], and told with an example in `docs/stats.md`.
+
+mod account;
+mod agent;
+mod collect;
+mod model;
+mod rates;
+
+pub use account::{UNSEEN, account, seen};
+pub use agent::{Agent, AgentView, State};
+pub(crate) use collect::place_exists;
+pub use collect::{Error, collect};
+pub use model::{Count, Pair, Stats, Traffic, Ways};
+pub use rates::{Rates, rates};

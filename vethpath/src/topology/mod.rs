@@ -14,6 +14,7 @@ mod interfaces;
 mod keys;
 mod limits;
 mod links;
+mod masquerade;
 mod model;
 mod names;
 mod namespaces;
@@ -30,6 +31,7 @@ mod unique;
 
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
 pub use fault::{Fault, Faults};
+pub use masquerade::{Masquerade, MasqueradeRule};
 pub use model::{
     Bridge, Cable, CableEnd, Datapath, Interface, Namespace, Pair, Place, Route, Sysctl, Topology, Trunk,
     TrunkEnd,

@@ -1,6 +1,5 @@
 //! `nat = true`: what leaves the host for a bridge's subnet gets the host's address.
 
-use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_sys::Socket;
 
@@ -8,7 +7,7 @@ use super::{
     Family, NetfilterError, Result, expressions, header, kind,
     table::{NFTA_TABLE_NAME, Step, change, deletion, describe, mark},
 };
-use crate::{kernel::exchange::Attributes, topology::IfName};
+use crate::{kernel::exchange::Attributes, topology::MasqueradeRule};
 
 /// The family of our tables: one for both IP versions.
 pub(super) const FAMILY: Family = Family::Inet;
@@ -25,15 +24,6 @@ pub(super) const ACCEPT: u32 = 1;
 
 /// A batch is one datagram, and this many rules of 500 bytes fit the default send buffer (208 KiB).
 const MOST_RULES: usize = 256;
-
-/// One subnet whose packets are masqueraded, unless they stay on its bridge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MasqueradeRule {
-    /// Source addresses; host bits are ignored.
-    pub subnet: IpNet,
-    /// The bridge with that subnet.
-    pub bridge: IfName,
-}
 
 /// Makes table `inet TABLE` with exactly these rules, in place of a table of ours with that name.
 ///

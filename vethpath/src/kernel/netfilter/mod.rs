@@ -21,7 +21,7 @@ pub use family::Family;
 pub use hook::{Hook, HookPoint};
 pub use inspect::{OwnTable, is_exactly, rules};
 pub use legacy::{LegacyTable, MODULES, THREAD_NET, ebtables, legacy_tables};
-pub use masquerade::{MasqueradeRule, add_masquerade};
+pub use masquerade::add_masquerade;
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 use netlink_sys::Socket;
 use nix::libc;
@@ -30,6 +30,7 @@ use thiserror::Error;
 pub use watch::{is_change, subscribe};
 
 use super::exchange::{self, ExchangeError};
+use crate::topology::MasqueradeRule;
 
 /// Why a netfilter operation was not done.
 #[derive(Debug, Error)]

@@ -69,6 +69,7 @@ fn complete() -> Observed {
             ((inside, "eth0".to_owned()), link(&topology.pairs[0].inner.addresses)),
         ]
         .into(),
+        masquerading: [].into(),
         routes: [(name("ns0"), topology.namespaces[0].routes.clone())].into(),
     }
 }

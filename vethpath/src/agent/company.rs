@@ -1,0 +1,122 @@
+//! Who else wants the frames of a bridge namespace: packet sockets, and netfilter rules.
+//!
+//! Neither has events that can be relied on for all of it, so both are looked at each second, and
+//! nftables at once when it says that it has changed. What cannot be asked counts as present.
+
+use std::{collections::BTreeSet, path::Path};
+
+use log::warn;
+use netlink_packet_route::link::InfoBridge;
+use netlink_sys::{
+    Socket,
+    protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG},
+};
+
+use super::facts::{Facts, LabPort};
+use crate::{
+    kernel::{
+        LinkFacts, Netns, blocking,
+        netfilter::{
+            BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, MODULES, OwnTable, THREAD_NET, bridge_nf_call,
+            ebtables, legacy_tables, rules,
+        },
+        packet_sockets,
+    },
+    topology::Masquerade,
+};
+
+/// Every link, as [`Facts::taps`] has it.
+const EVERYWHERE: u32 = 0;
+
+/// Looks at one bridge namespace.
+pub struct Company {
+    netns: Netns,
+    diagnosis: Option<Socket>,
+    netfilter: Option<Socket>,
+}
+
+/// The rules of a namespace that are not our own.
+struct Rules {
+    hooks: Vec<Hook>,
+    legacy: Vec<LegacyTable>,
+    calls: BridgeCalls,
+}
+
+impl Company {
+    /// Opens what is needed to look. A kernel without netfilter has no rules.
+    #[must_use]
+    pub fn open(netns: &Netns) -> Self {
+        let open = |protocol| blocking(netns, protocol).inspect_err(|error| warn!("{error}")).ok();
+        Self { netns: netns.clone(), diagnosis: open(NETLINK_SOCK_DIAG), netfilter: open(NETLINK_NETFILTER) }
+    }
+
+    /// Looks, and notes what was found for each port. `own` are the tables that labs have there.
+    pub fn look(&self, ports: &[LabPort], own: &[Masquerade], facts: &mut Facts) {
+        facts.taps = self.taps();
+        facts.rules.clear();
+        let found = self.rules(own);
+        for lab_port in ports {
+            let reason = match &found {
+                Ok(rules) => {
+                    let bridge = facts.link(&lab_port.bridge);
+                    rules.first_for(lab_port.port.as_str(), bridge)
+                }
+                Err(error) => Some(error.clone()),
+            };
+            if let Some(reason) = reason {
+                facts.rules.insert(lab_port.port.to_string(), reason);
+            }
+        }
+    }
+
+    fn taps(&self) -> BTreeSet<u32> {
+        let taps = self.diagnosis.as_ref().map(packet_sockets::taps);
+        match taps {
+            Some(Ok(taps)) => taps.into_iter().map(|tap| tap.ifindex).collect(),
+            Some(Err(error)) => {
+                warn!("{error}");
+                BTreeSet::from([EVERYWHERE])
+            }
+            None => BTreeSet::from([EVERYWHERE]),
+        }
+    }
+
+    fn rules(&self, own: &[Masquerade]) -> Result<Rules, String> {
+        let own: Vec<_> = own.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
+        let hooks = match &self.netfilter {
+            Some(socket) => rules(socket, &own).map_err(|error| error.to_string())?,
+            None => Vec::new(),
+        };
+        let files = self.netns.run(|| {
+            let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?;
+            let mut legacy = legacy_tables(Path::new(THREAD_NET))?;
+            legacy.extend(ebtables(Path::new(MODULES))?);
+            Ok::<_, crate::kernel::netfilter::NetfilterError>((calls, legacy))
+        });
+        let (calls, legacy) = files.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        Ok(Rules { hooks, legacy, calls })
+    }
+}
+
+impl Rules {
+    /// The first rule that a frame bridged from or to the port would pass.
+    fn first_for(&self, port: &str, bridge: Option<&LinkFacts>) -> Option<String> {
+        let calls = with_bridge(self.calls, bridge);
+        let hook = self.hooks.iter().find(|hook| hook.sees(port, calls)).map(ToString::to_string);
+        hook.or_else(|| self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string))
+    }
+}
+
+/// A bridge may call netfilter by an option of its own (`nf_call_iptables`), whatever the namespace
+/// says (`brnf_call_iptables` and the checks beside it in net/bridge/br_netfilter_hooks.c).
+fn with_bridge(mut calls: BridgeCalls, bridge: Option<&LinkFacts>) -> BridgeCalls {
+    for attribute in bridge.and_then(|bridge| bridge.bridge.as_ref()).into_iter().flatten() {
+        match attribute {
+            InfoBridge::NfCallIpTables(on) => calls.iptables |= on,
+            InfoBridge::NfCallIp6Tables(on) => calls.ip6tables |= on,
+            InfoBridge::NfCallArpTables(on) => calls.arptables |= on,
+            _ => {}
+        }
+    }
+    calls
+}

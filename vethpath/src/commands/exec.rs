@@ -1,0 +1,72 @@
+//! `vethpath exec` and `vethpath shell`: a program in a namespace.
+
+use std::{env, ffi::OsString, os::unix::process::CommandExt, process::Command};
+
+use super::{Exit, Failure, labs, up::privileged};
+use crate::{
+    kernel::{Netns, netns},
+    state::Record,
+    topology::NsName,
+};
+
+/// Replaces this process by `command` in a namespace of a lab.
+pub fn run(lab: Option<&str>, namespace: &str, command: &[OsString]) -> Result<Exit, Failure> {
+    enter(lab, namespace)?;
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Failure::request("no command given").hint("vethpath exec NAMESPACE -- COMMAND"));
+    };
+    let error = Command::new(program).args(arguments).exec();
+    let name = program.to_string_lossy();
+    // As shells have it: 127 where there is no such program, 126 where it cannot be run.
+    eprintln!("error: cannot run {name}: {error}");
+    Ok(Exit::Of(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))
+}
+
+/// Replaces this process by the user's shell in a namespace of a lab, with a prompt that shows it.
+pub fn shell(lab: Option<&str>, namespace: &str) -> Result<Exit, Failure> {
+    let record = enter(lab, namespace)?;
+    let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
+    let prompt = format!("[{}:{namespace}] ", record.topology.lab);
+    let mut command = Command::new(&shell);
+    let bash = shell.to_string_lossy().ends_with("bash");
+    if bash {
+        // bash reads its own prompt from a file; PROMPT_COMMAND runs after that, once.
+        let set = format!("PS1='{prompt}\\w \\$ '; unset PROMPT_COMMAND");
+        command.env("PROMPT_COMMAND", set);
+    } else {
+        command.env("PS1", format!("{prompt}$ "));
+    }
+    command.env("VETHPATH_LAB", record.topology.lab.as_str()).env("VETHPATH_NAMESPACE", namespace);
+    let error = command.exec();
+    Err(Failure::system(format!("cannot run {}: {error}", shell.to_string_lossy())).hint("set SHELL"))
+}
+
+/// Moves this process into the namespace, as `ip netns exec` does.
+fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
+    privileged()?;
+    let record = with_namespace(lab, namespace)?;
+    let name: NsName = namespace.parse().map_err(|error| Failure::request(format!("{error}")))?;
+    let netns = Netns::named(&name)?;
+    netns.enter_for_good()?;
+    netns::show_in_sysfs(&name)?;
+    Ok(record)
+}
+
+/// The lab that has the namespace.
+fn with_namespace(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
+    let records = match lab {
+        Some(_) => vec![labs::record(lab)?],
+        None => labs::all()?,
+    };
+    let has = |record: &Record| record.topology.namespaces.iter().any(|n| n.name.as_str() == namespace);
+    let known: Vec<_> =
+        records.iter().flat_map(|r| &r.topology.namespaces).map(|n| n.name.to_string()).collect();
+    match records.into_iter().find(has) {
+        Some(record) => Ok(record),
+        None if known.is_empty() => {
+            Err(Failure::request("no lab is up").hint("`vethpath up FILE` brings one up"))
+        }
+        None => Err(Failure::request(format!("no lab has a namespace `{namespace}`"))
+            .hint(format!("there are: {}", known.join(", ")))),
+    }
+}

@@ -1,0 +1,87 @@
+//! `vethpath stats`.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{Exit, Failure, failure::runtime, labs};
+use crate::{
+    output,
+    stats::{self, Stats, collect, rates},
+    topology::LabName,
+};
+
+/// To the top left corner, and nothing below.
+const CLEAR: &[u8] = b"\x1b[H\x1b[J";
+
+/// Shows the account of a lab, once, or (`watch`) every so many seconds until interrupted.
+pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let topology = labs::record(lab)?.topology;
+    let runtime = runtime()?;
+    if let Some(seconds) = watch {
+        return runtime.block_on(follow(&topology.lab, Duration::from_secs(seconds), out));
+    }
+    let account = runtime.block_on(collect(&topology))?;
+    let printed = if json { output::json(&account, out) } else { output::stats(&account, None, out) };
+    printed.map_err(Failure::output)?;
+    Ok(Exit::Done)
+}
+
+/// Ends well when it is interrupted, and with the word that the lab is not up when it went down.
+async fn follow(lab: &LabName, period: Duration, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let refused = |error| Failure::system(format!("cannot wait for an interrupt: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let clear = io::stdout().is_terminal();
+    let mut last: Option<(Instant, Stats)> = None;
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => return Ok(Exit::Done),
+            _ = tick.tick() => {}
+        }
+        let account = collect(&labs::record_of(lab)?.topology).await?;
+        let now = Instant::now();
+        let growth = match &last {
+            Some((then, before)) => rates(before, &account, now.duration_since(*then)),
+            None => output::Growth::new(),
+        };
+        print(&account, &growth, clear, last.is_none(), out).map_err(Failure::output)?;
+        last = Some((now, account));
+    }
+}
+
+/// In one write, so that a terminal shows no half of it.
+fn print(
+    account: &Stats,
+    growth: &output::Growth,
+    clear: bool,
+    first: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut text = Vec::new();
+    if clear {
+        text.extend(CLEAR);
+    } else if !first {
+        text.push(b'\n');
+    }
+    output::stats(account, Some(growth), &mut text)?;
+    out.write_all(&text)?;
+    out.flush()
+}
+
+impl From<stats::Error> for Failure {
+    fn from(error: stats::Error) -> Self {
+        match error {
+            stats::Error::Kernel(error) => error.into(),
+            stats::Error::Datapath(error) => error.into(),
+        }
+    }
+}

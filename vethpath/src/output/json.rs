@@ -1,0 +1,14 @@
+//! JSON for programs.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Prints a value as JSON that people can read too, with a newline at its end.
+///
+/// # Errors
+/// Those of `out`.
+pub fn json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}

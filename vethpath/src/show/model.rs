@@ -1,0 +1,215 @@
+//! What `show` tells, as `show --json` prints it.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::{Serialize, Serializer};
+
+use crate::{
+    kernel::LinkFacts,
+    stats::{Agent, State},
+    topology::{LabName, Mac},
+};
+
+/// A lab.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lab {
+    /// Its name.
+    pub lab: LabName,
+    /// Its agent.
+    pub agent: Agent,
+    /// Its namespaces in the file's order, and `host` last, where a cable ends there.
+    pub namespaces: Vec<Namespace>,
+    /// Its bridges, in the file's order.
+    pub bridges: Vec<Bridge>,
+    /// veth pairs without a bridge.
+    pub cables: Vec<Cable>,
+    /// veth pairs between two bridges.
+    pub trunks: Vec<Trunk>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Serialize)]
+pub struct Namespace {
+    /// Its name; `host` is the one that vethpath runs in.
+    pub name: String,
+    /// Whether it is there.
+    pub present: bool,
+    /// The file of one that somebody else made.
+    pub adopted: Option<String>,
+    /// What the file puts there, and what else is up there; bridges and their ports are not among them.
+    pub interfaces: Vec<Interface>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Interface {
+    /// Its device name.
+    pub name: String,
+    /// The other end of a veth, or the device below a VLAN or the like; in whichever namespace.
+    pub peer: Option<String>,
+    /// Down, up, or not there.
+    pub state: LinkState,
+    /// Its MAC.
+    pub mac: Option<String>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addresses: Vec<IpNet>,
+}
+
+impl Interface {
+    /// An interface that is there.
+    #[must_use]
+    pub fn of(link: &LinkFacts, peer: Option<String>, addresses: Vec<IpNet>) -> Self {
+        Self {
+            name: link.name.clone(),
+            peer,
+            state: LinkState::of(Some(link)),
+            mac: link.mac.and_then(|bytes| Mac::unicast(bytes).ok()).map(|mac| mac.to_string()),
+            mtu: link.mtu,
+            addresses,
+        }
+    }
+
+    /// An interface that the file has and the kernel has not.
+    #[must_use]
+    pub fn missing(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            peer: None,
+            state: LinkState::Missing,
+            mac: None,
+            mtu: 0,
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Its name as `ip` shows it: `eth0@vp0123456789`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.peer {
+            Some(peer) => format!("{}@{peer}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// How a link is, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkState {
+    /// Up, and so is what it leads to.
+    Up,
+    /// Up, but its other end is down or (a bridge) it has no port that is up.
+    NoCarrier,
+    /// Down.
+    Down,
+    /// Not there.
+    Missing,
+}
+
+impl LinkState {
+    /// The state of a link, if it is there.
+    #[must_use]
+    pub fn of(link: Option<&LinkFacts>) -> Self {
+        match link {
+            None => Self::Missing,
+            Some(link) if !link.up => Self::Down,
+            Some(link) if !link.running => Self::NoCarrier,
+            Some(_) => Self::Up,
+        }
+    }
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Up => "up",
+            Self::NoCarrier => "no carrier",
+            Self::Down => "down",
+            Self::Missing => "missing",
+        })
+    }
+}
+
+/// A bridge.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bridge {
+    /// Where it is: a namespace, or `host`.
+    pub namespace: String,
+    /// The bridge itself.
+    #[serde(flatten)]
+    pub interface: Interface,
+    /// The lab's ports in the file's order, then those of others.
+    pub ports: Vec<Port>,
+}
+
+/// A port of a bridge.
+#[derive(Clone, Debug, Serialize)]
+pub struct Port {
+    /// Its device name.
+    pub name: String,
+    /// Where it leads.
+    pub leads_to: Leads,
+    /// Down, up, or not there.
+    pub link: LinkState,
+    /// Its state on the bridge, as `bridge link` shows it: `forwarding`, `blocking`; nothing if it is
+    /// not on the bridge.
+    pub bridge_state: Option<&'static str>,
+    /// Whether its pair is armed; only pairs can be.
+    pub state: Option<State>,
+}
+
+/// Where a port leads. In JSON, as in print: `ns0:eth0`, `trunk to br1`, `not of the lab`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leads {
+    /// To the inner end of a pair.
+    Pair(String),
+    /// To another bridge.
+    Trunk(String),
+    /// The lab knows nothing of it.
+    Elsewhere,
+}
+
+impl fmt::Display for Leads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pair(name) => f.pad(name),
+            Self::Trunk(bridge) => f.pad(&format!("trunk to {bridge}")),
+            Self::Elsewhere => f.pad("not of the lab"),
+        }
+    }
+}
+
+impl Serialize for Leads {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A cable.
+#[derive(Clone, Debug, Serialize)]
+pub struct Cable {
+    /// The end that was declared first: `ns0:eth0`.
+    pub a: String,
+    /// The other.
+    pub b: String,
+    /// The worse of its ends' states.
+    pub state: LinkState,
+}
+
+/// A trunk.
+#[derive(Clone, Debug, Serialize)]
+pub struct Trunk {
+    /// The bridge that declares it.
+    pub a: String,
+    /// The port there.
+    pub a_port: String,
+    /// The other bridge.
+    pub b: String,
+    /// The port there.
+    pub b_port: String,
+    /// The worse of its ports' states.
+    pub state: LinkState,
+}

@@ -1,0 +1,74 @@
+//! The arithmetic of a pair's account. Pure.
+//!
+//! The kernel counts frames at the inner end, whoever carries them. The programs count frames and
+//! packets (a GSO frame is one frame and as many packets as it has segments), but only what passes
+//! the port while they are attached and know the port. One account of both:
+//!
+//! | figure | is |
+//! |---|---|
+//! | `tx.frames` | the kernel's, or what the programs saw, whichever is more |
+//! | `tx.packets` | `tx.frames`, and the further segments of the GSO frames that the programs saw |
+//! | `slow` | the programs' counts by reason, and under [`UNSEEN`] what no program saw |
+//! | `rx.frames` | the kernel's, or what the fast path delivered, whichever is more |
+//! | `rx.packets` | `rx.frames`, and the further segments of the fast path's GSO frames |
+//! | bytes | the kernel's, or the programs', whichever is more |
+//!
+//! The kernel's counters are read before the programs', so that a frame under way between the two
+//! reads makes the programs' count the greater one, and never looks lost.
+
+use vethpath_common::{PairCounters, Reason};
+
+use super::{Count, Traffic, Ways};
+use crate::kernel::LinkFacts;
+
+/// The reason in `slow` for frames that the kernel counted at the inner end and no program saw: sent
+/// before the program was attached or knew the port, while it was off, or dropped before the port.
+pub const UNSEEN: &str = "unseen";
+
+/// What the programs saw a pair send, fast and slow.
+#[must_use]
+pub fn seen(counters: &PairCounters) -> vethpath_common::Count {
+    counters.slow.iter().fold(counters.fast_tx, |sum, count| sum.plus(*count))
+}
+
+/// One account of a pair from the kernel's counters of its inner end (`None` where that is gone: its
+/// counters went with it) and the programs'.
+///
+/// A GSO frame that the namespace received by the slow path counts as one packet: no program of ours
+/// is where it arrives.
+#[must_use]
+pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters) -> Traffic {
+    let (sent, received) = inner.map_or(((0, 0), (0, 0)), |link| (link.sent, link.received));
+    let seen = seen(counters);
+    let tx = joined(sent, seen);
+    let mut traffic = Traffic {
+        tx,
+        rx: joined(received, counters.fast_rx),
+        fast: Ways { tx: counters.fast_tx.into(), rx: counters.fast_rx.into() },
+        ..Traffic::default()
+    };
+    let mut slow = |reason, frames, packets| {
+        if packets > 0 {
+            traffic.slow.insert(reason, packets);
+            traffic.slow_frames.insert(reason, frames);
+        }
+    };
+    for (reason, count) in Reason::ALL.into_iter().zip(&counters.slow) {
+        slow(reason.name(), count.frames, count.packets);
+    }
+    let unseen = tx.frames - seen.frames;
+    slow(UNSEEN, unseen, unseen);
+    traffic
+}
+
+/// The kernel's count (frames, bytes) with what the programs know better. Its frames are never fewer
+/// than the programs'.
+fn joined((frames, bytes): (u64, u64), programs: vethpath_common::Count) -> Count {
+    let frames = frames.max(programs.frames);
+    // A program counts at least one packet a frame.
+    let further_segments = programs.packets.saturating_sub(programs.frames);
+    Count { frames, packets: frames.saturating_add(further_segments), bytes: bytes.max(programs.bytes) }
+}
+
+#[cfg(test)]
+mod tests;

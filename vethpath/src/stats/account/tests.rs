@@ -1,0 +1,137 @@
+use std::collections::BTreeMap;
+
+use vethpath_common::Count as Programs;
+
+use super::*;
+use crate::{kernel::XdpMode, stats::Count};
+
+fn inner(sent: (u64, u64), received: (u64, u64)) -> LinkFacts {
+    LinkFacts {
+        ifindex: 2,
+        name: "eth0".to_owned(),
+        kind: Some("veth".to_owned()),
+        alias: None,
+        altnames: Vec::new(),
+        mac: None,
+        mtu: 1500,
+        up: true,
+        running: true,
+        promiscuity: 0,
+        controller: None,
+        peer: None,
+        peer_netns: None,
+        qdisc: None,
+        xdp: XdpMode::None,
+        port: None,
+        bridge: None,
+        sent,
+        received,
+    }
+}
+
+fn counters(fast_tx: Programs, fast_rx: Programs, slow: &[(Reason, Programs)]) -> PairCounters {
+    let mut counters = PairCounters { fast_tx, fast_rx, ..PairCounters::default() };
+    for (reason, count) in slow {
+        counters.slow[*reason as usize] = *count;
+    }
+    counters
+}
+
+const fn programs(frames: u64, packets: u64, bytes: u64) -> Programs {
+    Programs { frames, packets, bytes }
+}
+
+#[track_caller]
+fn balances(traffic: &Traffic) {
+    let sum = |by_reason: &BTreeMap<&str, u64>| by_reason.values().sum::<u64>();
+    assert_eq!(traffic.tx.packets, traffic.fast.tx.packets + sum(&traffic.slow), "{traffic:#?}");
+    assert_eq!(traffic.tx.frames, traffic.fast.tx.frames + sum(&traffic.slow_frames), "{traffic:#?}");
+    assert!(traffic.rx.frames >= traffic.fast.rx.frames && traffic.rx.packets >= traffic.fast.rx.packets);
+    assert!(traffic.slow.values().all(|&packets| packets > 0), "{traffic:#?}");
+}
+
+/// The worked example of `docs/stats.md`.
+#[test]
+fn the_documented_example() {
+    let link = inner((1_012, 10_001_240), (508, 40_000));
+    let programs = counters(
+        programs(1_000, 7_000, 10_000_000),
+        programs(500, 500, 33_000),
+        &[(Reason::Arp, programs(2, 2, 84)), (Reason::Group, programs(6, 6, 700))],
+    );
+    let traffic = account(Some(&link), &programs);
+    balances(&traffic);
+    assert_eq!(traffic.tx, Count { frames: 1_012, packets: 7_012, bytes: 10_001_240 });
+    assert_eq!(traffic.rx, Count { frames: 508, packets: 508, bytes: 40_000 });
+    assert_eq!(traffic.fast.tx, Count { frames: 1_000, packets: 7_000, bytes: 10_000_000 });
+    assert_eq!(traffic.slow, BTreeMap::from([("arp", 2), ("group", 6), ("unseen", 4)]));
+    assert_eq!(traffic.slow_frames, traffic.slow);
+}
+
+#[test]
+fn nothing_sent_nothing_told() {
+    let traffic = account(Some(&inner((0, 0), (0, 0))), &PairCounters::default());
+    assert_eq!(traffic, Traffic::default());
+}
+
+#[test]
+fn a_gso_frame_on_the_slow_path_is_its_segments_too() {
+    let programs =
+        counters(Programs::default(), Programs::default(), &[(Reason::Lease, programs(3, 120, 150_000))]);
+    let traffic = account(Some(&inner((3, 150_000), (0, 0))), &programs);
+    balances(&traffic);
+    assert_eq!(traffic.tx, Count { frames: 3, packets: 120, bytes: 150_000 });
+    assert_eq!((traffic.slow["lease"], traffic.slow_frames["lease"]), (120, 3));
+    assert!(!traffic.slow.contains_key(UNSEEN));
+}
+
+/// One by the bridge (its segments are not known), two by the fast path with 40 segments each.
+#[test]
+fn received_gso_frames_are_their_segments_where_the_fast_path_delivered_them() {
+    let programs = counters(Programs::default(), programs(2, 80, 100_000), &[]);
+    let traffic = account(Some(&inner((0, 0), (3, 150_000))), &programs);
+    balances(&traffic);
+    assert_eq!(traffic.rx, Count { frames: 3, packets: 81, bytes: 150_000 });
+}
+
+/// The kernel was read first; then the program took two more frames, one of them with 3 segments.
+#[test]
+fn frames_under_way_are_never_lost() {
+    let programs = counters(programs(12, 14, 1_300), programs(7, 7, 700), &[]);
+    let traffic = account(Some(&inner((10, 1_000), (6, 600))), &programs);
+    balances(&traffic);
+    assert_eq!(traffic.tx, Count { frames: 12, packets: 14, bytes: 1_300 });
+    assert_eq!(traffic.rx, Count { frames: 7, packets: 7, bytes: 700 });
+    assert!(traffic.slow.is_empty());
+}
+
+#[test]
+fn without_programs_all_is_unseen() {
+    let traffic = account(Some(&inner((10, 1_000), (6, 600))), &PairCounters::default());
+    balances(&traffic);
+    assert_eq!(traffic.slow, BTreeMap::from([(UNSEEN, 10)]));
+    assert_eq!(traffic.rx, Count { frames: 6, packets: 6, bytes: 600 });
+}
+
+/// Its counters are gone with it; what the programs counted is not.
+#[test]
+fn without_an_inner_end_the_programs_counts_stand() {
+    let programs =
+        counters(programs(12, 14, 1_300), programs(7, 9, 700), &[(Reason::Arp, programs(1, 1, 42))]);
+    let traffic = account(None, &programs);
+    balances(&traffic);
+    assert_eq!(traffic.tx, Count { frames: 13, packets: 15, bytes: 1_342 });
+    assert_eq!(traffic.rx, Count { frames: 7, packets: 9, bytes: 700 });
+}
+
+#[test]
+fn each_reason_has_its_own_line() {
+    let mut programs = PairCounters::default();
+    for (count, frames) in programs.slow.iter_mut().zip(1..) {
+        *count = Programs { frames, packets: frames * 2, bytes: frames * 100 };
+    }
+    let traffic = account(None, &programs);
+    balances(&traffic);
+    assert_eq!(traffic.slow.len(), Reason::COUNT);
+    assert!(!Reason::ALL.iter().any(|reason| reason.name() == UNSEEN), "the name is ours");
+}

@@ -1,0 +1,157 @@
+//! How a lab's agent is, and what it says of each pair.
+
+use std::{collections::BTreeMap, fmt, io, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+use serde::{Serialize, Serializer};
+
+use crate::{
+    agent::{NotArmed, status},
+    datapath::{Maps, Pins},
+    state::Directory,
+    topology::{Datapath, LabName, Pair},
+};
+
+/// A lab's agent, seen from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Agent {
+    /// Whether it answers.
+    pub alive: bool,
+    /// Its process id, if it answers.
+    pub pid: Option<u32>,
+    /// The lease that it renews each second, in milliseconds; 0 if it does not answer.
+    pub lease_ms: u64,
+    /// How long the lease still holds, in milliseconds: the fast path outlives its agent by this.
+    pub lease_left_ms: u64,
+}
+
+/// Whether a pair takes part in the fast path. In JSON, as in print: `armed`, or why it is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Armed,
+    /// It does not, for this reason.
+    NotArmed(String),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Armed => f.pad("armed"),
+            Self::NotArmed(reason) => f.pad(reason),
+        }
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An agent's answer, or why there is none.
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    /// How it is.
+    pub agent: Agent,
+    /// By pair: why it is not armed, or nothing if it is.
+    ports: Result<BTreeMap<String, Option<String>>, &'static str>,
+}
+
+impl AgentView {
+    /// Asks the agent of a lab. One that is stopped or hangs takes two seconds to be found so.
+    #[must_use]
+    pub fn of(lab: &LabName) -> Self {
+        let lease_left_ms = lease_left(&Pins::of(lab));
+        match status::ask(&Directory::of(lab).socket()) {
+            Ok(status::Status { pid, lease_ms, ports, .. }) => Self {
+                agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms },
+                ports: Ok(ports),
+            },
+            Err(error) => Self {
+                agent: Agent { alive: false, pid: None, lease_ms: 0, lease_left_ms },
+                ports: Err(silence(&error)),
+            },
+        }
+    }
+
+    /// What is known of a pair's part in the fast path.
+    #[must_use]
+    pub fn state(&self, pair: &Pair) -> State {
+        if pair.datapath == Datapath::Bridge {
+            // So whether or not there is an agent.
+            return State::NotArmed(NotArmed::NotWanted.to_string());
+        }
+        match &self.ports {
+            Err(why) => State::NotArmed((*why).to_owned()),
+            Ok(ports) => match ports.get(&pair.name()) {
+                Some(None) => State::Armed,
+                Some(Some(reason)) => State::NotArmed(reason.clone()),
+                None => State::NotArmed("the agent does not know the pair".to_owned()),
+            },
+        }
+    }
+}
+
+/// Why nobody answered.
+fn silence(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "the agent is not running",
+        _ => "the agent does not answer",
+    }
+}
+
+/// How long the programs may still go on, in milliseconds. 0 where there are no maps.
+fn lease_left(pins: &Pins) -> u64 {
+    let Ok(config) = Maps::open(pins).and_then(|maps| maps.config()) else { return 0 };
+    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
+    let left = Duration::from_nanos(config.lease_until_ns).saturating_sub(Duration::from(now));
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{Source, read};
+
+    fn pair(datapath: &str) -> Pair {
+        let text = format!(
+            "[bridge.br0]\ndatapath = \"{datapath}\"\n[namespace.ns0.interface.eth0]\nlink = \"br0\"\n"
+        );
+        read(Source { path: "lab.toml", text: &text }, Some("lab")).unwrap().pairs.remove(0)
+    }
+
+    fn view(ports: Result<BTreeMap<String, Option<String>>, &'static str>) -> AgentView {
+        AgentView { agent: Agent { alive: ports.is_ok(), pid: None, lease_ms: 0, lease_left_ms: 0 }, ports }
+    }
+
+    #[test]
+    fn a_pair_is_armed_only_if_a_living_agent_says_so() {
+        let pair_of = |state: Option<&str>| [("ns0:eth0".to_owned(), state.map(str::to_owned))].into();
+        let state = |view: AgentView| view.state(&pair("tc")).to_string();
+        assert_eq!(view(Ok(pair_of(None))).state(&pair("tc")), State::Armed);
+        assert_eq!(state(view(Ok(pair_of(Some("hairpin"))))), "hairpin");
+        assert_eq!(state(view(Ok(BTreeMap::new()))), "the agent does not know the pair");
+        assert_eq!(state(view(Err("the agent is not running"))), "the agent is not running");
+    }
+
+    #[test]
+    fn a_plain_bridge_needs_no_agent_to_be_one() {
+        let reason = view(Err("the agent is not running")).state(&pair("bridge")).to_string();
+        assert_eq!(reason, "datapath is \"bridge\"");
+    }
+
+    #[test]
+    fn a_dead_agent_is_told_from_a_silent_one() {
+        let of = |kind: io::ErrorKind| silence(&kind.into());
+        assert_eq!(of(io::ErrorKind::ConnectionRefused), "the agent is not running");
+        assert_eq!(of(io::ErrorKind::NotFound), "the agent is not running");
+        assert_eq!(of(io::ErrorKind::WouldBlock), "the agent does not answer");
+    }
+
+    #[test]
+    fn no_lab_no_agent() {
+        let view = AgentView::of(&"no-lab-has-this-name".parse().unwrap());
+        assert_eq!(view.agent, Agent { alive: false, pid: None, lease_ms: 0, lease_left_ms: 0 });
+    }
+}

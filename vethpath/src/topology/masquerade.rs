@@ -1,0 +1,60 @@
+//! What `nat = true` on a bridge comes to.
+
+use ipnet::IpNet;
+
+use super::{Bridge, IfName, Place, Topology};
+
+/// One subnet whose packets are masqueraded, unless they stay on its bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MasqueradeRule {
+    /// Source addresses; host bits are ignored.
+    pub subnet: IpNet,
+    /// The bridge with that subnet.
+    pub bridge: IfName,
+}
+
+/// The table of a lab in one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Masquerade {
+    /// Where.
+    pub place: Place,
+    /// The table's name.
+    pub table: String,
+    /// A rule for each subnet of each bridge with `nat`.
+    pub rules: Vec<MasqueradeRule>,
+}
+
+impl Masquerade {
+    /// The tables that a topology wants, at most one in each place.
+    #[must_use]
+    pub fn of(topology: &Topology) -> Vec<Self> {
+        let mut tables: Vec<Self> = Vec::new();
+        for bridge in topology.bridges.iter().filter(|bridge| bridge.nat) {
+            let rules = rules(bridge);
+            match tables.iter_mut().find(|table| table.place == bridge.place) {
+                Some(table) => table.rules.extend(rules),
+                None => tables.push(Self {
+                    place: bridge.place.clone(),
+                    table: format!("vethpath-{}", topology.lab),
+                    rules: rules.collect(),
+                }),
+            }
+        }
+        tables
+    }
+
+    /// Whether any rule is about IPv4, and any about IPv6.
+    #[must_use]
+    pub fn families(&self) -> (bool, bool) {
+        let any = |wanted: fn(&IpNet) -> bool| self.rules.iter().any(|rule| wanted(&rule.subnet));
+        (any(|net| net.addr().is_ipv4()), any(|net| net.addr().is_ipv6()))
+    }
+}
+
+fn rules(bridge: &Bridge) -> impl Iterator<Item = MasqueradeRule> {
+    let rule = |address: &IpNet| MasqueradeRule { subnet: address.trunc(), bridge: bridge.name.clone() };
+    // A link-local subnet never leaves its link.
+    let routable =
+        |address: &&IpNet| !matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());
+    bridge.addresses.iter().filter(routable).map(rule)
+}
