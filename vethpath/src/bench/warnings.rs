@@ -87,7 +87,9 @@ impl Warning {
         match self {
             Self::BridgeNf(..) => "set it to 0 with sysctl in that namespace to compare with a bridge alone",
             Self::OneCpu => "measure on a machine with two or more",
-            Self::NotArmed { .. } => "`vethpath doctor` and the agent's log may tell more",
+            Self::NotArmed { .. } => {
+                "`vethpath show` tells the state of each pair; `vethpath up` attaches programs that are off"
+            }
             Self::Steal(_) => "measure again when the host is quiet, and compare the intervals",
             Self::DebugLog => "build without that feature to measure",
             Self::DebugBuild => "build with --release to measure",
