@@ -47,7 +47,7 @@ impl Distribution {
             mean_us: microseconds(all.mean()),
             n: all.len(),
             lost,
-            round_p50_us: rounds.iter().map(|round| at(round, 0.5)).collect(),
+            round_p50_us: rounds.iter().map(|round| median_us(round)).collect(),
         }
     }
 }
@@ -89,6 +89,20 @@ pub fn overhead_removed(cable: &[f64], bridge: &[f64], fast: &[f64]) -> Option<I
     let tail = resamples.len() / TAIL;
     let (low, high) = (resamples[tail], resamples[resamples.len() - 1 - tail]);
     Some(Interval { value: rounded(value), low: rounded(low), high: rounded(high) })
+}
+
+/// The first and the third quartile.
+#[must_use]
+pub fn quartiles(mut values: Vec<f64>) -> Option<(f64, f64)> {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().checked_sub(1)?;
+    Some((values[last / 4], values[last - last / 4]))
+}
+
+/// The median of a histogram of nanoseconds, in microseconds.
+#[must_use]
+pub fn median_us(histogram: &Histogram<u64>) -> f64 {
+    at(histogram, 0.5)
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -175,7 +189,10 @@ mod tests {
     }
 
     #[test]
-    fn medians() {
+    fn medians_and_quartiles() {
+        assert_eq!(quartiles((1..=9).map(f64::from).rev().collect()), Some((3.0, 7.0)));
+        assert_eq!(quartiles(vec![1.0]), Some((1.0, 1.0)));
+        assert_eq!(quartiles(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(vec![]), None);

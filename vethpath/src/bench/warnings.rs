@@ -5,7 +5,13 @@ use std::path::Path;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use thiserror::Error;
 
-use super::{choose::Chosen, end, schedule::Rounds};
+use super::{
+    Mode,
+    choose::Chosen,
+    end,
+    schedule::Rounds,
+    statistics::{median_us, quartiles},
+};
 use crate::{
     kernel::{
         Netns,
@@ -19,6 +25,9 @@ const FEW: usize = 5;
 
 /// Stolen time, in percent, that is worth a word.
 const MUCH_STOLEN: f64 = 1.0;
+
+/// Quartiles of the cable's medians that are so much apart, as a part of the lower, are worth a word.
+const RESTLESS: f64 = 0.1;
 
 /// Something that the reader of the figures should know.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -48,6 +57,16 @@ pub enum Warning {
     /// Without optimisation.
     #[error("this vethpath is a debug build: its own work is part of every round trip")]
     DebugBuild,
+    /// The floor itself was not the same all the time.
+    #[error(
+        "the machine was not quiet: in a quarter of the rounds the cable took {low:.1} us or less, in another {high:.1} us or more"
+    )]
+    Restless {
+        /// The first quartile of the cable's medians, in microseconds.
+        low: f64,
+        /// The third.
+        high: f64,
+    },
     /// Few rounds.
     #[error("only {0} rounds: the interval means little")]
     FewRounds(usize),
@@ -90,7 +109,9 @@ impl Warning {
             Self::NotArmed { .. } => {
                 "`vethpath show` tells the state of each pair; `vethpath up` attaches programs that are off"
             }
-            Self::Steal(_) => "measure again when the host is quiet, and compare the intervals",
+            Self::Steal(_) | Self::Restless { .. } => {
+                "measure again when the host is quiet, and compare the intervals"
+            }
             Self::DebugLog => "build without that feature to measure",
             Self::DebugBuild => "build with --release to measure",
             Self::FewRounds(_) | Self::NoOverhead => "measure longer: --seconds 20 or more",
@@ -107,6 +128,7 @@ impl Warning {
             Self::OneCpu => "one-cpu",
             Self::NotArmed { .. } => "not-armed",
             Self::Steal(_) => "steal",
+            Self::Restless { .. } => "restless",
             Self::DebugLog => "ebpf-log",
             Self::DebugBuild => "debug-build",
             Self::FewRounds(_) => "few-rounds",
@@ -156,6 +178,12 @@ pub fn of_run(chosen: &Chosen, rounds: &Rounds, stolen: f64) -> Vec<Warning> {
     let mut warnings = rounds.faults.clone();
     if chosen.is_armed() && rounds.good.len() < FEW {
         warnings.push(Warning::FewRounds(rounds.good.len()));
+    }
+    let cable = rounds.good.iter().filter_map(|round| round.get(&Mode::Cable));
+    if let Some((low, high)) = quartiles(cable.map(|slice| median_us(&slice.histogram)).collect())
+        && high - low > RESTLESS * low
+    {
+        warnings.push(Warning::Restless { low, high });
     }
     if stolen >= MUCH_STOLEN {
         warnings.push(Warning::Steal(stolen));
