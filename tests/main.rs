@@ -10,6 +10,7 @@ mod interrupted;
 mod moves;
 mod policy;
 mod ports;
+mod programs;
 mod shapes;
 mod traffic;
 mod walkthrough;
