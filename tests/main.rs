@@ -2,6 +2,7 @@
 //! kernel's own counters. Each test has a machine of its own ([`harness::Host`]) and needs root.
 
 mod agent;
+mod bench;
 mod commands;
 mod errors;
 mod harness;

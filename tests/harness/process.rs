@@ -95,6 +95,12 @@ impl Process {
         let _ = killpg(self.pid(), Signal::SIGINT);
     }
 
+    /// What `kill` does: this process gets SIGTERM.
+    pub(crate) fn terminate(&self) {
+        // It may have ended already.
+        let _ = kill(self.pid(), Signal::SIGTERM);
+    }
+
     /// What `kill -9` does: this process dies, and nothing else.
     pub(crate) fn kill(&self) {
         let _ = kill(self.pid(), Signal::SIGKILL);

@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod apply;
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod datapath;

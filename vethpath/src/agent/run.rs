@@ -71,6 +71,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         losses: Losses::default(),
         topology,
         settled: false,
+        looks: 0,
     };
     let listener = socket::listen(&directory.socket())?;
     info!("agent of lab {} is up", agent.topology.lab);
@@ -87,12 +88,14 @@ struct Agent {
     counters: CounterMap,
     losses: Losses,
     settled: bool,
+    looks: u64,
 }
 
 impl Agent {
     async fn live(&mut self, listener: &UnixListener) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.look_anew().await?;
@@ -102,6 +105,8 @@ impl Agent {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = tick.tick() => self.tick().await?,
+                // Somebody has changed what tells nothing by itself: see status::look.
+                _ = hangup.recv() => self.tick().await?,
                 domain = something_happens(&mut self.domains) => {
                     let number = domain?;
                     self.follow(number).await?;
@@ -145,7 +150,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Once a second.
+    /// Once a second, and when asked to look.
     async fn tick(&mut self) -> Result<(), Error> {
         self.renew_lease()?;
         self.domains.retain(|domain| {
@@ -165,6 +170,7 @@ impl Agent {
         for domain in &mut self.domains {
             domain.refresh(&self.sync).await?;
         }
+        self.looks = self.looks.wrapping_add(1);
         Ok(())
     }
 
@@ -228,6 +234,7 @@ impl Agent {
             generation: self.sync.generation(),
             stations: current.stations.len(),
             settled: self.settled,
+            looks: self.looks,
             steady: !pairs().any(|(counter, pair)| {
                 comes_up(pair) && state(counter).is_some_and(|reason| reason.is_passing())
             }),

@@ -5,13 +5,19 @@ use std::{
     io::{self, Read},
     os::unix::net::UnixStream,
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use nix::sys::signal::{Signal, kill};
 use serde::{Deserialize, Serialize};
+
+use crate::state::{AgentLock, Directory};
 
 /// How long an agent may take to answer before it counts as dead (it may be stopped, or hang).
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How often it is asked whether it has looked.
+const INTERVAL: Duration = Duration::from_millis(2);
 
 /// More than the status of a lab with 4,096 pairs.
 const MOST_BYTES: u64 = 4 << 20;
@@ -29,6 +35,9 @@ pub struct Status {
     pub stations: usize,
     /// Whether it has looked at the whole lab at least once.
     pub settled: bool,
+    /// How many times it has looked at everything that tells nothing by itself.
+    #[serde(default)]
+    pub looks: u64,
     /// Whether nothing is likely to change by itself within moments: no port is just coming up.
     pub steady: bool,
     /// By pair (`ns0:eth0`): why it is not armed, or nothing if it is.
@@ -45,4 +54,26 @@ pub fn ask(socket: &Path) -> io::Result<Status> {
     let mut answer = String::new();
     stream.take(MOST_BYTES).read_to_string(&mut answer)?;
     serde_json::from_str(&answer).map_err(io::Error::other)
+}
+
+/// Has the lab's agent look at everything at once, rather than within its second, and returns what
+/// it says after. For whoever has attached or detached programs: the kernel tells nobody.
+///
+/// # Errors
+/// There is no agent, or it does not look within two seconds.
+pub async fn look(directory: &Directory) -> io::Result<Status> {
+    let before = ask(&directory.socket())?.looks;
+    // The lock is what tells that the process is the agent.
+    let agent = AgentLock::holder(directory).map_err(io::Error::other)?;
+    kill(agent.ok_or(io::ErrorKind::NotFound)?, Signal::SIGHUP)?;
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let status = ask(&directory.socket())?;
+        // It answers between looks: one that is new has begun after the first answer.
+        if status.looks != before {
+            return Ok(status);
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+    Err(io::ErrorKind::TimedOut.into())
 }

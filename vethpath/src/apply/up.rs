@@ -127,7 +127,13 @@ async fn work(
         introduce(topology, executor.places()).await?;
     }
     let status = match status::ask(&directory.socket()) {
-        Ok(_) => agent::settled(directory, None).await?,
+        Ok(_) => {
+            if !attached.is_empty() {
+                // Programs were off, as after a killed `bench`. It would see by itself, a second later.
+                let _ = status::look(directory).await;
+            }
+            agent::settled(directory, None).await?
+        }
         Err(_) => {
             // It may be stopped, or hang: then it must not come back to life beside a new one.
             AgentLock::end_holder(directory)?;

@@ -1,6 +1,7 @@
 //! One file per verb: from arguments to an exit code.
 
 mod agent;
+mod bench;
 mod doctor;
 mod down;
 mod exec;
@@ -35,6 +36,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor { json } => {
             doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict)
         }
+        Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Agent { lab } => agent::run(&lab),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "vethpath", out);
@@ -45,10 +47,6 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Show { lab, json } => show::run(lab.lab.as_deref(), json.json, out),
         Command::Stats { lab, json, watch } => stats::run(lab.lab.as_deref(), json.json, watch, out),
-        other => {
-            let _ = other;
-            Ok(Exit::Done)
-        }
     };
     match done {
         Ok(exit) => exit.into(),

@@ -1,6 +1,7 @@
 //! Rendering: tables and JSON. Printers take a writer.
 
 mod agent;
+pub mod bench;
 mod json;
 mod number;
 #[cfg(test)]

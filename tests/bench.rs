@@ -1,0 +1,151 @@
+//! `bench`: what it prints, and that the lab is afterwards as it was. No figure is judged here: they
+//! depend on the machine.
+
+use serde_json::Value;
+
+use crate::harness::{Host, Lab, PATIENCE, Process, wait_for};
+
+#[test]
+fn json_is_complete_and_the_lab_is_armed_again() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let report = host.vethpath("bench --seconds 1 --json").ok().json();
+    assert_eq!(
+        (&report["lab"], &report["from"], &report["to"]),
+        (&lab.name.as_str().into(), &"ns0".into(), &"ns1".into())
+    );
+    assert!(report["rounds"].as_u64().is_some_and(|rounds| rounds > 0), "{report:#}");
+    assert!(report["warnings"].is_array(), "{report:#}");
+    for mode in ["cable", "bridge", "fast"] {
+        let distribution = &report["udp_rr"][mode];
+        for figure in ["p50_us", "p90_us", "p99_us", "mean_us"] {
+            assert!(distribution[figure].as_f64().is_some_and(|us| us > 0.0), "{mode} {figure}: {report:#}");
+        }
+        assert!(distribution["n"].as_u64().is_some_and(|n| n > 0), "{mode}: {report:#}");
+    }
+    // Null where noise hides the bridge's overhead, and then with a warning.
+    let removed = &report["overhead_removed"];
+    if removed.is_null() {
+        assert!(warns_of(&report, "no-overhead"), "{report:#}");
+    } else {
+        let [value, low, high] =
+            ["value", "low", "high"].map(|part| removed[part].as_f64().expect("a number"));
+        assert!(low <= high && value.is_finite(), "{report:#}");
+    }
+    assert_eq!(armed(&host), 3);
+    lab.reaches("ns0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn people_get_the_answer_first() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let done = host.vethpath("bench three-hosts --from ns2 --to ns0 --seconds 1").ok();
+    let first = done.stdout.lines().next().unwrap_or_default();
+    assert!(first.starts_with("fast path: ") && first.contains("plain bridge"), "{done}");
+    assert!(!done.stderr.contains('\r'), "progress is for terminals: {done}");
+    let _ = done.prints("from ns2 to ns0");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn interrupted_it_puts_the_programs_back() {
+    for signal in [Process::interrupt, Process::terminate] {
+        let host = Host::new();
+        let lab = host.lab("three-hosts").up();
+        let bench = while_off(&host, &lab);
+        signal(&bench);
+        let _ = bench.wait(PATIENCE).fails(130).says("interrupted");
+        assert_eq!(armed(&host), 3);
+        lab.down();
+        host.finish();
+    }
+}
+
+#[test]
+fn killed_the_next_up_puts_the_programs_back() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let bench = while_off(&host, &lab);
+    bench.kill();
+    let _ = bench.wait(PATIENCE);
+    lab.reaches("ns0", "172.17.0.102");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok().says("3 of 3 pairs armed");
+    assert_eq!(armed(&host), 3);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn the_lab_is_locked_meanwhile() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let bench = while_off(&host, &lab);
+    for other in ["bench three-hosts --seconds 1", "down three-hosts", &format!("up {}", lab.file)] {
+        let _ = host.vethpath(other).fails(1).says("another vethpath is working on lab `three-hosts`");
+    }
+    bench.interrupt();
+    let _ = bench.wait(PATIENCE).fails(130);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn without_a_fast_path_the_others_are_measured() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").with("datapath = \"tc\"", "datapath = \"bridge\"").up();
+    let report = host.vethpath("bench --seconds 1 --json").ok().json();
+    assert!(report["udp_rr"]["bridge"]["n"].as_u64().is_some_and(|n| n > 0), "{report:#}");
+    assert!(report["udp_rr"].get("fast").is_none() && report["overhead_removed"].is_null(), "{report:#}");
+    assert!(warns_of(&report, "not-armed"), "{report:#}");
+    let _ = host.vethpath("bench --seconds 1").ok().says("ns0:eth0 is not armed");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn it_says_what_it_cannot_do() {
+    let host = Host::new();
+    let _ = host.vethpath("bench").fails(1).says("no lab is up");
+    let lab = host.lab("three-hosts").up();
+    let _ = host.vethpath("bench --from ns0 --to ns7").fails(1).says("no namespace `ns7`");
+    let _ = host.vethpath("bench --from ns0 --to ns0").fails(1).says("on one bridge");
+    let _ = host.vethpath("bench --from ns0").fails(1).says("--to");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_named() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ = lab.run("ns1", "ip route add blackhole 172.17.0.101/32").ok();
+    let _ = host.vethpath("bench --seconds 1").fails(2).says("172.17.0.10");
+    assert_eq!(armed(&host), 3);
+    lab.down();
+    host.finish();
+}
+
+/// Starts a long run and returns at a moment when the programs are off.
+fn while_off(host: &Host, lab: &Lab<'_>) -> Process {
+    let bench = host.spawn_vethpath(format!("bench {} --seconds 60", lab.name));
+    let pins = host.path(&format!("/sys/fs/bpf/vethpath/{}", lab.name));
+    wait_for(PATIENCE, "the programs stay attached", || {
+        let pins = std::fs::read_dir(&pins).expect("the lab is up").flatten();
+        pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("link_")).count() == 0
+    });
+    bench
+}
+
+fn warns_of(report: &Value, kind: &str) -> bool {
+    report["warnings"].as_array().is_some_and(|warnings| warnings.iter().any(|w| w["kind"] == kind))
+}
+
+/// How many pairs of the only lab are armed.
+fn armed(host: &Host) -> u64 {
+    let labs = host.vethpath("list --json").ok().json();
+    labs[0]["armed"].as_u64().expect("a number")
+}

@@ -1,0 +1,189 @@
+//! Which two pairs are measured.
+
+use std::net::IpAddr;
+
+use super::Error;
+use crate::{
+    agent::{
+        counted_pairs,
+        status::{self, Status},
+    },
+    state::Directory,
+    topology::{NsName, Pair, Topology},
+};
+
+/// What the state of a pair is when nobody tells.
+const NO_AGENT: &str = "the agent does not answer";
+
+/// One of the two pairs.
+#[derive(Clone, Debug)]
+pub struct Side {
+    /// The pair.
+    pub pair: Pair,
+    /// Its index in the counter map.
+    pub counter: u32,
+    /// The address that is used.
+    pub address: IpAddr,
+    /// Why it is not armed, if it is not.
+    pub not_armed: Option<String>,
+}
+
+/// The two that are measured: ports of one bridge, with addresses in one subnet.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// Who asks.
+    pub from: Side,
+    /// Who answers.
+    pub to: Side,
+}
+
+impl Chosen {
+    /// Whether there is a fast path between the two.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.sides().iter().all(|side| side.not_armed.is_none())
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn sides(&self) -> [&Side; 2] {
+        [&self.from, &self.to]
+    }
+}
+
+/// Chooses what the user asked for, or the first two armed pairs on one bridge; where no two are
+/// armed, the first two.
+///
+/// # Errors
+/// There is nothing to choose, or not what was asked for.
+pub fn choose(
+    topology: &Topology,
+    between: Option<&(NsName, NsName)>,
+    directory: &Directory,
+) -> Result<Chosen, Error> {
+    // An agent that does not answer is a state like another: then nothing is armed.
+    from_status(topology, between, status::ask(&directory.socket()).ok().as_ref())
+}
+
+fn from_status(
+    topology: &Topology,
+    between: Option<&(NsName, NsName)>,
+    status: Option<&Status>,
+) -> Result<Chosen, Error> {
+    for namespace in between.iter().flat_map(|(from, to)| [from, to]) {
+        if !topology.namespaces.iter().any(|known| &known.name == namespace) {
+            let (lab, namespace) = (topology.lab.clone(), namespace.clone());
+            return Err(Error::NoNamespace { lab, namespace });
+        }
+    }
+    let wanted = |from: &Pair, to: &Pair| match between {
+        Some((a, b)) => &from.namespace == a && &to.namespace == b,
+        None => from.namespace != to.namespace,
+    };
+    let mut first = None;
+    for (a, from) in counted_pairs(topology) {
+        for (b, to) in counted_pairs(topology) {
+            if a == b || !wanted(from, to) || from.bridge != to.bridge || from.place != to.place {
+                continue;
+            }
+            let Some((asks, answers)) = addresses(from, to) else { continue };
+            let chosen = Chosen { from: side(a, from, asks, status), to: side(b, to, answers, status) };
+            if chosen.is_armed() {
+                return Ok(chosen);
+            }
+            first.get_or_insert(chosen);
+        }
+    }
+    first.ok_or_else(|| match between {
+        Some((from, to)) => Error::NotNeighbours(from.clone(), to.clone()),
+        None => Error::NoPairs(topology.lab.clone()),
+    })
+}
+
+fn side(counter: u32, pair: &Pair, address: IpAddr, status: Option<&Status>) -> Side {
+    let not_armed = match status {
+        None => Some(NO_AGENT.to_owned()),
+        Some(status) => status.ports.get(&pair.name()).cloned().unwrap_or_else(|| Some(NO_AGENT.to_owned())),
+    };
+    Side { pair: pair.clone(), counter, address, not_armed }
+}
+
+/// The first addresses of the two that need no router between them.
+fn addresses(from: &Pair, to: &Pair) -> Option<(IpAddr, IpAddr)> {
+    from.inner.addresses.iter().find_map(|a| {
+        let b = to.inner.addresses.iter().find(|b| a.contains(&b.addr()) && b.contains(&a.addr()))?;
+        Some((a.addr(), b.addr()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::topology::{Source, read};
+
+    fn lab() -> Topology {
+        let mut text = String::from("[bridge.br0]\n[bridge.br1]\n");
+        for (name, bridge, address) in [
+            ("a", "br0", "10.0.0.1/24"),
+            ("b", "br1", "10.1.0.1/24"),
+            ("c", "br0", "10.0.0.2/24"),
+            ("d", "br1", "10.1.0.2/24"),
+            ("e", "br0", "10.9.0.1/24"),
+        ] {
+            text += &format!(
+                "[namespace.{name}.interface.eth0]\nlink = \"{bridge}\"\naddresses = [\"{address}\"]\n"
+            );
+        }
+        read(Source { path: "lab.toml", text: &text }, Some("lab")).unwrap()
+    }
+
+    fn status(armed: &[&str]) -> Status {
+        let state = |name: &str| (!armed.contains(&name)).then(|| "because".to_owned());
+        let ports: BTreeMap<_, _> =
+            ["a", "b", "c", "d", "e"].iter().map(|n| (format!("{n}:eth0"), state(n))).collect();
+        Status {
+            pid: 1,
+            lease_ms: 3000,
+            generation: 1,
+            stations: 0,
+            settled: true,
+            looks: 0,
+            steady: true,
+            ports,
+        }
+    }
+
+    fn chosen(
+        between: Option<(&str, &str)>,
+        status: Option<&Status>,
+    ) -> Result<(String, String, bool), Error> {
+        let between = between.map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap()));
+        from_status(&lab(), between.as_ref(), status)
+            .map(|c| (c.from.pair.name(), c.to.pair.name(), c.is_armed()))
+    }
+
+    #[test]
+    fn the_first_two_armed_on_one_bridge() {
+        let all = status(&["a", "b", "c", "d", "e"]);
+        assert_eq!(chosen(None, Some(&all)).unwrap(), ("a:eth0".into(), "c:eth0".into(), true));
+        let some = status(&["a", "b", "d", "e"]);
+        assert_eq!(chosen(None, Some(&some)).unwrap(), ("b:eth0".into(), "d:eth0".into(), true));
+    }
+
+    #[test]
+    fn where_none_are_armed_the_first_two() {
+        assert!(!chosen(None, Some(&status(&["a", "b"]))).unwrap().2);
+        assert_eq!(chosen(None, None).unwrap(), ("a:eth0".into(), "c:eth0".into(), false));
+    }
+
+    #[test]
+    fn what_was_asked_for_or_why_not() {
+        let all = status(&["a", "b", "c", "d", "e"]);
+        assert_eq!(chosen(Some(("d", "b")), Some(&all)).unwrap(), ("d:eth0".into(), "b:eth0".into(), true));
+        assert!(matches!(chosen(Some(("a", "x")), Some(&all)), Err(Error::NoNamespace { .. })));
+        assert!(matches!(chosen(Some(("a", "b")), Some(&all)), Err(Error::NotNeighbours(..))), "two bridges");
+        assert!(matches!(chosen(Some(("a", "e")), Some(&all)), Err(Error::NotNeighbours(..))), "two subnets");
+    }
+}
