@@ -72,14 +72,17 @@ fn known_protocol(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
     if frame.tag_beside() {
         return Err(Reason::Tagged);
     }
+    let ethertype = ethernet.ethertype();
+    // ARP and RARP, most of which are broadcast: told apart from other broadcasts.
+    if matches!(ethertype, 0x0806 | 0x8035) {
+        return Err(Reason::Arp);
+    }
     if ethernet.dst[0] & 1 != 0 {
         return Err(Reason::Group);
     }
-    match ethernet.ethertype() {
+    match ethertype {
         // 802.2, and so spanning tree.
         0..=0x05ff => Err(Reason::Control),
-        // ARP and RARP.
-        0x0806 | 0x8035 => Err(Reason::Arp),
         // 802.1Q, 802.1ad and the tags before it.
         0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => Err(Reason::Tagged),
         // Pause, slow protocols (LACP), LLDP, EAPOL, MRP, CFM, MACsec: br_handle_frame takes some.
