@@ -23,7 +23,11 @@ fn groups() -> Vec<Case> {
         row("the last of the reserved groups", [0x01, 0x80, 0xc2, 0, 0, 0x0f]),
         row("a station, but for the group bit", [0x03, 0, 0, 0, Port::B as u8, 1]),
         pass("an ARP request", Reason::Arp, Frame::raw(0x0806, &[0; 28]).to([0xff; 6])),
-        pass("a spanning tree frame", Reason::Group, Frame::raw(38, &[0x42; 46]).to([1, 0x80, 0xc2, 0, 0, 0])),
+        pass(
+            "a spanning tree frame",
+            Reason::Group,
+            Frame::raw(38, &[0x42; 46]).to([1, 0x80, 0xc2, 0, 0, 0]),
+        ),
     ]
 }
 

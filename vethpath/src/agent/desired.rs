@@ -79,3 +79,6 @@ fn via_port(port: &Eligible<'_>, mac: [u8; 6]) -> bool {
         || port.inner.xdp == XdpMode::Native
         || Facts::shares_namespace(port.port)
 }
+
+#[cfg(test)]
+mod tests;
