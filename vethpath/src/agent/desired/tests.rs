@@ -106,6 +106,7 @@ fn hosts_on_armed_ports_are_stations() {
 
 #[test]
 fn only_trusted_unicast_entries_of_the_ports_own_bridge_are_stations() {
+    let usual = desired(&facts());
     let mut facts = facts();
     let group = [3, 0, 0, 0, 0, 9];
     facts.fdb.extend([entry(A, group), entry(99, mac(99))]);
@@ -115,7 +116,7 @@ fn only_trusted_unicast_entries_of_the_ports_own_bridge_are_stations() {
     facts.fdb.insert((BRIDGE, mac(21), 7), FdbEntry { vlan: 7, ..tagged });
     let (_, elsewhere) = entry(A, mac(22));
     facts.fdb.insert((77, mac(22), 0), FdbEntry { bridge: 77, ..elsewhere });
-    assert_eq!(desired(&facts), desired(&super::tests::facts()));
+    assert_eq!(desired(&facts), usual);
 }
 
 #[test]
@@ -176,7 +177,8 @@ fn a_bridge_that_does_more_than_forward_disarms_all_its_ports() {
 
 #[test]
 fn company_disarms_the_port_it_is_on() {
-    let cases: [(fn(&mut Facts), NotArmed); 6] = [
+    type Case = (fn(&mut Facts), NotArmed);
+    let cases: [Case; 6] = [
         (
             |facts| {
                 facts.attached.remove("vp5");
