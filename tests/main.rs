@@ -11,6 +11,7 @@ mod interrupted;
 mod moves;
 mod policy;
 mod ports;
+mod programs;
 mod shapes;
 mod traffic;
 mod walkthrough;

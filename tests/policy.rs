@@ -203,6 +203,26 @@ fn tcpdump_inside_a_namespace_sees_both_ways() {
     host.finish();
 }
 
+/// A bridge makes the checksum where the port it sends by cannot offload it.
+#[test]
+fn offloads_switched_off_on_a_port_are_honoured() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let capture = lab.spawn("ns1", "tcpdump -l -n -vv --immediate-mode -i eth0 udp port 9");
+    wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
+    let send = || lab.run("ns0", ["bash", "-c", &format!("echo hello > /dev/udp/{B}/9")]).ok();
+    let _ = send();
+    wait_for(SLACK, "the checksum is left to the receiver", || capture.output().contains("bad udp cksum"));
+    let _ = host.run(format!("ethtool -K {} tx off", lab.port("ns1:eth0"))).ok();
+    wait_for(A_SECOND, "the checksum is made", || {
+        let _ = send();
+        capture.output().contains("udp sum ok")
+    });
+    drop(capture);
+    lab.down();
+    host.finish();
+}
+
 #[track_caller]
 fn sees_both_ways(lab: &Lab<'_>, seen: impl Fn() -> String) {
     wait_until(A_SECOND, || {

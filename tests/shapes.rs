@@ -59,7 +59,7 @@ fn a_bridge_in_a_namespace_of_its_own() {
 }
 
 #[test]
-fn a_trunk_is_no_hop_for_the_fast_path() {
+fn a_trunk_is_crossed_by_the_bridges() {
     let host = Host::new();
     let lab = host.lab("trunk").up();
     let addresses = ["10.3.0.10", "10.3.0.11", "10.3.0.12"];
@@ -68,26 +68,14 @@ fn a_trunk_is_no_hop_for_the_fast_path() {
             lab.reaches(from, to);
         }
     }
-    lab.is_fast("ns0:eth0", "10.3.0.12");
-    lab.is_fast("ns2:eth0", "10.3.0.11");
-    // In one redirect: the trunks in between carry none of it.
-    let carried = || {
-        let links = host.json("ip -s -j link");
-        let ports = lab.stats().pairs.into_iter().map(|p| p.port).collect::<Vec<_>>();
-        let is_trunk = |l: &&serde_json::Value| {
-            l["master"].is_string() && !ports.iter().any(|p| l["ifname"] == p.as_str())
-        };
-        let trunks: Vec<_> = links.as_array().into_iter().flatten().filter(is_trunk).collect();
-        assert_eq!(trunks.len(), 4, "two trunks have four ends: {trunks:#?}");
-        trunks.iter().filter_map(|l| l["stats64"]["tx"]["bytes"].as_u64()).sum::<u64>()
-    };
-    let before = carried();
+    // A host on another bridge is no station of this one: its frames go by the trunk, and say why.
+    let far = |stats: &crate::harness::Stats| stats.pair("ns0:eth0").slow("unknown-destination");
+    let before = far(&lab.stats());
     let report = iperf(&lab, "ns0", ("ns2", "10.3.0.12"), "--time 1");
-    let (bytes, by_trunk) = (received(&report), carried() - before);
-    assert!(bytes > 1_000_000 && by_trunk < bytes / 50, "{by_trunk} of {bytes} bytes went over the trunks");
-    let _ = lab.accounts_balance();
+    let sent = far(&lab.accounts_balance()) - before;
+    assert!(received(&report) > 1_000_000 && sent > 500, "{sent} packets for {}", received(&report));
 
-    // A trunk that goes down splits the network, fast path or not.
+    // A trunk that goes down splits the network.
     let _ = host.run("ip link set middle down").ok();
     lab.loses_within(SLACK, "ns0", "10.3.0.12");
     let _ = host.run("ip link set middle up").ok();
@@ -180,6 +168,9 @@ fn a_namespace_of_somebody_else_is_joined_and_left() {
     let _ = lab.run("theirs", "ip -o -4 addr").ok().prints("172.17.0.103/16");
     lab.down();
     assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
-    host.finish();
+    assert_eq!(host.changes(), None);
+    // Its machine cannot end before we have seen it end.
     drop(guest);
+    host.remember();
+    host.finish();
 }

@@ -71,8 +71,9 @@ pub struct Source {
     pub pair: u32,
     /// [`flags::ISOLATED`] or nothing.
     pub flags: u32,
-    /// Coarse `CLOCK_MONOTONIC` in nanoseconds of the last frame that the fast path took from this
-    /// station. Written by the program, read by the agent to keep the bridge's FDB entry young.
+    /// Coarse `CLOCK_MONOTONIC` in nanoseconds of the last frame of this station that was looked up:
+    /// taken, or passed because of its destination. Written by the program, read by the agent to
+    /// keep the bridge's FDB entry young.
     pub seen_ns: u64,
 }
 

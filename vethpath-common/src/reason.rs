@@ -35,7 +35,7 @@ reasons! {
     Tagged = "tagged", "The frame carries a VLAN tag.";
     Group = "group", "The destination is a multicast or broadcast address.";
     Control = "control", "802.2, or a protocol meant for the bridge itself (LLDP, LACP, pause, EAPOL, CFM, MRP).";
-    Arp = "arp", "ARP.";
+    Arp = "arp", "ARP or RARP, broadcast or not.";
     Nd = "nd", "IPv6 neighbour discovery.";
     Options = "ipv6-options", "IPv6 extension headers hide what the packet is.";
     UnknownSource = "unknown-source", "The source address is not a station on this port.";

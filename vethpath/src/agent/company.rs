@@ -9,7 +9,7 @@ use log::warn;
 use netlink_packet_route::link::InfoBridge;
 use netlink_sys::{
     Socket,
-    protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG},
+    protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_SOCK_DIAG},
 };
 
 use super::facts::{Facts, LabPort};
@@ -20,7 +20,7 @@ use crate::{
             BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, MODULES, OwnTable, THREAD_NET, bridge_nf_call,
             ebtables, legacy_tables, rules,
         },
-        packet_sockets,
+        offloads, packet_sockets,
     },
     topology::Masquerade,
 };
@@ -33,6 +33,8 @@ pub struct Company {
     netns: Netns,
     diagnosis: Option<Socket>,
     netfilter: Option<Socket>,
+    /// A generic netlink socket, and the number of the ethtool family on it.
+    ethtool: Option<(Socket, u16)>,
 }
 
 /// The rules of a namespace that are not our own.
@@ -47,7 +49,14 @@ impl Company {
     #[must_use]
     pub fn open(netns: &Netns) -> Self {
         let open = |protocol| blocking(netns, protocol).inspect_err(|error| warn!("{error}")).ok();
-        Self { netns: netns.clone(), diagnosis: open(NETLINK_SOCK_DIAG), netfilter: open(NETLINK_NETFILTER) }
+        let ethtool =
+            open(NETLINK_GENERIC).and_then(|socket| offloads::family(&socket).ok().map(|id| (socket, id)));
+        Self {
+            ethtool,
+            netns: netns.clone(),
+            diagnosis: open(NETLINK_SOCK_DIAG),
+            netfilter: open(NETLINK_NETFILTER),
+        }
     }
 
     /// Looks, and notes what was found for each port. `own` are the tables that labs have there.
@@ -67,6 +76,20 @@ impl Company {
                 facts.rules.insert(lab_port.port.to_string(), reason);
             }
         }
+    }
+
+    /// Looks which links have offloads switched off. The kernel tells of a change as of any other
+    /// change of a link.
+    pub fn look_at_offloads(&self, facts: &mut Facts) {
+        let asked = self.ethtool.as_ref().map(|(socket, family)| offloads::reduced(socket, *family));
+        facts.reduced_offloads = match asked {
+            Some(Ok(links)) => Some(links),
+            Some(Err(error)) => {
+                warn!("cannot ask for offloads: {error}");
+                None
+            }
+            None => None,
+        };
     }
 
     fn taps(&self) -> BTreeSet<u32> {

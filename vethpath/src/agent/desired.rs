@@ -74,5 +74,11 @@ impl Desired {
 /// `bpf_redirect_peer` makes every frame one for this host, goes past a native XDP program, and
 /// drops within one namespace (`skb_do_redirect` in net/core/filter.c).
 fn via_port(port: &Eligible<'_>, mac: [u8; 6]) -> bool {
-    port.inner.mac != Some(mac) || port.inner.xdp == XdpMode::Native || Facts::shares_namespace(port.port)
+    port.via_port
+        || port.inner.mac != Some(mac)
+        || port.inner.xdp == XdpMode::Native
+        || Facts::shares_namespace(port.port)
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,6 +142,7 @@ impl Domain {
             self.beyond.drain()?;
             self.looker.fdb(&mut self.facts).await?;
             self.looker.links(&mut self.facts).await?;
+            self.company.look_at_offloads(&mut self.facts);
             self.company.look(&self.looker.ports, &self.own_tables, &mut self.facts);
             let events = self.here.drain()?;
             self.note(&events);
@@ -167,6 +168,7 @@ impl Domain {
             return Ok(false);
         }
         self.looker.links(&mut self.facts).await?;
+        self.company.look_at_offloads(&mut self.facts);
         Ok(true)
     }
 

@@ -83,6 +83,8 @@ pub struct Eligible<'a> {
     pub bridge: u32,
     /// Isolated from other isolated ports.
     pub isolated: bool,
+    /// Frames must leave by the port, which has offloads switched off.
+    pub via_port: bool,
 }
 
 /// The port as the fast path may use it, or why it may not.
@@ -108,7 +110,7 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
     if facts.losing.contains(&lab_port.counter) {
         return Err(NotArmed::Losing);
     }
-    Ok(Eligible { port, inner, bridge: bridge.ifindex, isolated })
+    Ok(Eligible { port, inner, bridge: bridge.ifindex, isolated, via_port: facts.works_on_frames(port) })
 }
 
 /// Mirrors what `br_handle_frame_finish` and `br_forward` ask of a bridge for known unicast.

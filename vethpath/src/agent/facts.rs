@@ -58,6 +58,8 @@ pub struct Facts {
     pub foreign: BTreeSet<String>,
     /// Qdiscs other than the default on links, by ifindex.
     pub qdiscs: BTreeMap<u32, String>,
+    /// Links with transmit offloads switched off, by ifindex; `None` if they could not be asked.
+    pub reduced_offloads: Option<BTreeSet<u32>>,
     /// Packet sockets that see all traffic of these links; 0 is every link.
     pub taps: BTreeSet<u32>,
     /// By port name: a netfilter rule that its frames would pass.
@@ -77,6 +79,13 @@ impl Facts {
     #[must_use]
     pub fn shares_namespace(port: &LinkFacts) -> bool {
         port.peer_netns.is_none()
+    }
+
+    /// Whether frames that leave by this port may need their checksum or their segments made there.
+    #[must_use]
+    pub fn works_on_frames(&self, port: &LinkFacts) -> bool {
+        let reduced = self.reduced_offloads.as_ref().is_none_or(|links| links.contains(&port.ifindex));
+        reduced || port.gso_limited
     }
 
     /// Takes in an event. Returns whether links must be looked at again.

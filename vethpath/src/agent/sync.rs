@@ -27,14 +27,16 @@ pub struct Sync {
 }
 
 impl Sync {
-    /// Takes the maps over. Everything in them is void from here on, and removed.
+    /// Takes the maps over. Every station in them is void from here on, and removed.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn take_over(maps: Maps) -> Result<Self> {
         let mut sync = Self { config: maps.config()?, maps, current: Desired::default() };
         sync.void()?;
-        clear(&mut sync.maps.ports)?;
+        // Ports stay known, or what they pass until the first look would be counted under no pair.
+        let ports = sync.maps.ports.iter().collect::<std::result::Result<_, _>>();
+        sync.current.ports = ports.map_err(|error| refused("read", &error))?;
         clear(&mut sync.maps.sources)?;
         clear(&mut sync.maps.stations)?;
         Ok(sync)

@@ -6,15 +6,19 @@ use std::{
 };
 
 use tokio::signal::unix::{SignalKind, signal};
+use vethpath_common::PortKey;
 
 use super::{Error, Places, agent, down, execute::Executor, observe};
 use crate::{
-    agent::status::{self, Status},
-    datapath::{self, Hook, Pins, Sizes},
-    kernel::{self, PortAttribute, bpffs, netns, watch::Watch},
+    agent::{
+        counted_pairs,
+        status::{self, Status},
+    },
+    datapath::{self, Hook, Maps, Pins, Sizes},
+    kernel::{self, LinkFacts, PortAttribute, bpffs, netns, watch::Watch},
     plan::{Change, Plan, plan},
     state::{self, AgentLock, Directory, Journal, LabLock, Record},
-    topology::{Datapath, IfName, Pair, Topology},
+    topology::{Datapath, IfName, Pair, Place, Topology},
 };
 
 /// How long ports may take until the bridge forwards to them.
@@ -114,7 +118,7 @@ async fn work(
     for step in &plan.make {
         executor.run(step).await?;
     }
-    let attached = attach(record, executor.places())?;
+    let attached = attach(record, executor.places()).await?;
     changes.extend(attached.iter().map(|port| Change {
         action: "create",
         kind: "program",
@@ -145,20 +149,39 @@ async fn work(
 }
 
 /// Loads the programs and attaches them to the ports that want them. Returns the ports that are news.
-fn attach(record: &Record, places: &mut Places) -> Result<Vec<IfName>, Error> {
+async fn attach(record: &Record, places: &mut Places) -> Result<Vec<IfName>, Error> {
     let topology = &record.topology;
     let pins = Pins::of(&topology.lab);
     let domains = topology.domains();
     // A lab without bridges gets one copy too: its agent is like any other.
     let count = u32::try_from(domains.len().max(1)).unwrap_or(u32::MAX);
     datapath::load(&pins, count, Sizes::for_ports(topology.pairs.len()))?;
+    let mut maps = Maps::open(&pins)?;
     let mut news = Vec::new();
     for (domain, place) in (0..).zip(&domains) {
         let wanted = |pair: &&Pair| &pair.place == place && pair.datapath == Datapath::Tc;
         let ports: Vec<_> = topology.pairs.iter().filter(wanted).map(|pair| &pair.port).collect();
-        news.extend(datapath::attach(places.get(place)?.netns(), &pins, domain, record.hook, &ports)?);
+        let rtnl = places.get(place)?;
+        introduce_ports(topology, place, domain, &rtnl.links().await?, &mut maps)?;
+        news.extend(datapath::attach(rtnl.netns(), &pins, domain, record.hook, &ports)?);
     }
     Ok(news)
+}
+
+/// Makes the ports of a place known to its program before it is attached.
+fn introduce_ports(
+    topology: &Topology,
+    place: &Place,
+    domain: u32,
+    links: &[LinkFacts],
+    maps: &mut Maps,
+) -> Result<(), datapath::Error> {
+    for (counter, pair) in counted_pairs(topology).filter(|(_, pair)| &pair.place == place) {
+        if let Some(link) = links.iter().find(|link| link.name == pair.port.as_str()) {
+            maps.introduce(PortKey { ifindex: link.ifindex, domain }, counter)?;
+        }
+    }
+    Ok(())
 }
 
 /// Waits until bridges forward to the ports that are up, and tells them the MACs that we assigned,

@@ -51,14 +51,21 @@ pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<()> {
     }
 }
 
-fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
+/// A loader of one copy of the programs, for the bridge namespace `domain`, that pins nothing.
+#[must_use]
+pub fn loader(domain: &u32, sizes: Sizes) -> EbpfLoader<'_> {
     let mut loader = EbpfLoader::new();
     loader
-        .override_global(names::DOMAIN, &domain, true)
+        .override_global(names::DOMAIN, domain, true)
         .map_max_entries(names::PORTS, sizes.ports)
         .map_max_entries(names::COUNTERS, sizes.ports.saturating_add(1))
         .map_max_entries(names::SOURCES, sizes.stations)
         .map_max_entries(names::STATIONS, sizes.stations);
+    loader
+}
+
+fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
+    let mut loader = loader(&domain, sizes);
     for map in names::PINNED_MAPS {
         loader.map_pin_path(map, pins.map(map));
     }

@@ -35,6 +35,18 @@ impl Maps {
         })
     }
 
+    /// Makes a port known, not armed, so that its frames are counted under its pair from the first one
+    /// on. A port that is known already is left as it is.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn introduce(&mut self, key: PortKey, pair: u32) -> Result<()> {
+        match self.ports.get(&key, 0) {
+            Ok(record) if record.pair == pair => Ok(()),
+            _ => self.ports.insert(key, PortRecord { pair, flags: 0 }, 0).doing("write map", names::PORTS),
+        }
+    }
+
     /// Generation and lease as the programs see them now.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ mod pins;
 
 pub use attach::{Hook, attach, attached, detach, foreign_programs};
 pub use error::{Error, Result};
-pub use load::{Sizes, load};
+pub use load::{Sizes, load, loader};
 pub use log::forward_log;
 pub use maps::{CounterMap, Maps};
 pub use object::OBJECT;

@@ -12,6 +12,10 @@ use crate::topology::{IfName, Mac};
 
 pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
 
+/// `GSO_LEGACY_MAX_SIZE` and `GSO_MAX_SEGS` of linux/netdevice.h: what a new veth has.
+const GSO_MAX_SIZE: u32 = 65_536;
+const GSO_MAX_SEGMENTS: u32 = 65_535;
+
 /// One end of a veth pair that is to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct VethEnd<'a> {
@@ -65,6 +69,8 @@ pub struct LinkFacts {
     pub peer_netns: Option<i32>,
     /// Kind of its root qdisc.
     pub qdisc: Option<String>,
+    /// Whether its limits on GSO frames are lower than a new veth's.
+    pub gso_limited: bool,
     /// Its XDP program.
     pub xdp: XdpMode,
     /// Bridge port attributes, where it is a port; `None` where they could not be read.
@@ -95,6 +101,7 @@ impl LinkFacts {
             peer: None,
             peer_netns: None,
             qdisc: None,
+            gso_limited: false,
             xdp: XdpMode::None,
             port: None,
             bridge: None,
@@ -123,6 +130,10 @@ impl LinkFacts {
             LinkAttribute::Controller(index) => self.controller = Some(index),
             LinkAttribute::Link(index) => self.peer = Some(index),
             LinkAttribute::LinkNetNsId(id) => self.peer_netns = Some(id),
+            LinkAttribute::GsoMaxSize(most) | LinkAttribute::GsoIpv4MaxSize(most) => {
+                self.gso_limited |= most < GSO_MAX_SIZE;
+            }
+            LinkAttribute::GsoMaxSegs(most) => self.gso_limited |= most < GSO_MAX_SEGMENTS,
             LinkAttribute::Qdisc(kind) => self.qdisc = Some(kind),
             LinkAttribute::Xdp(attributes) => self.xdp = xdp_mode(&attributes),
             LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| self.note_info(info)),

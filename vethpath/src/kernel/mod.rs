@@ -13,6 +13,7 @@ mod links;
 pub mod membarrier;
 pub mod netfilter;
 pub mod netns;
+pub mod offloads;
 pub mod packet_sockets;
 pub mod probe;
 mod routes;

@@ -1,9 +1,16 @@
 //! Fixed data for the tests of printers.
 
-use crate::stats::{Agent, Count, Pair, State, Stats, Traffic, Ways};
+use crate::{
+    show::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, Trunk},
+    stats::{Agent, Count, Pair, State, Stats, Traffic, Ways},
+};
 
 const fn count(packets: u64) -> Count {
     Count { frames: packets, packets, bytes: packets * 100 }
+}
+
+fn agent() -> Agent {
+    Agent { alive: true, pid: Some(4242), lease_ms: 3_000, lease_left_ms: 2_500 }
 }
 
 /// An account of three pairs: fast, slow, idle.
@@ -31,11 +38,72 @@ pub(crate) fn stats() -> Stats {
     };
     Stats {
         lab: "three-hosts".parse().unwrap(),
-        agent: Agent { alive: true, pid: Some(4242), lease_ms: 3_000, lease_left_ms: 2_500 },
+        agent: agent(),
         pairs: vec![
             pair(0, fast, State::Armed),
             pair(1, slow, State::NotArmed("a packet socket on the port".to_owned())),
             pair(2, Traffic::default(), State::Armed),
         ],
+    }
+}
+
+/// A lab with something amiss in every corner.
+pub(crate) fn lab() -> Lab {
+    let interface = |name: &str, peer: Option<&str>, mac: &str, state, addresses: &[&str]| Interface {
+        name: name.to_owned(),
+        peer: peer.map(str::to_owned),
+        state,
+        mac: Some(mac.to_owned()),
+        mtu: 1500,
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+    };
+    let addresses = ["10.0.0.1/24", "fd00::1/64"];
+    let eth0 = interface("eth0", Some("vp0000000000"), "02:00:00:00:00:01", LinkState::Up, &addresses);
+    let namespace = |name: &str, present, interfaces| Namespace {
+        name: name.to_owned(),
+        present,
+        adopted: None,
+        interfaces,
+    };
+    let port = |name: &str, leads_to, link, bridge_state, state| Port {
+        name: name.to_owned(),
+        leads_to,
+        link,
+        bridge_state,
+        state,
+    };
+    let pair = |name: &str| Leads::Pair(name.to_owned());
+    let gone = State::NotArmed("the port does not exist".to_owned());
+    Lab {
+        lab: "three-hosts".parse().unwrap(),
+        agent: agent(),
+        namespaces: vec![
+            namespace("ns0", true, vec![eth0]),
+            namespace("ns1", true, vec![Interface::missing("eth0")]),
+            namespace("empty", true, Vec::new()),
+            namespace("gone", false, Vec::new()),
+        ],
+        bridges: vec![Bridge {
+            namespace: "host".to_owned(),
+            interface: interface("br0", None, "02:00:00:00:00:02", LinkState::NoCarrier, &[]),
+            ports: vec![
+                port("vp0000000000", pair("ns0:eth0"), LinkState::Up, Some("forwarding"), Some(State::Armed)),
+                port("vp0000000001", pair("ns1:eth0"), LinkState::Missing, None, Some(gone)),
+                port("vp0000000002", Leads::Trunk("br1".to_owned()), LinkState::Up, None, None),
+                port("tap0", Leads::Elsewhere, LinkState::Down, Some("disabled"), None),
+            ],
+        }],
+        cables: vec![Cable {
+            a: "ns0:eth1".to_owned(),
+            b: "host:v0".to_owned(),
+            state: LinkState::NoCarrier,
+        }],
+        trunks: vec![Trunk {
+            a: "br0".to_owned(),
+            a_port: "vp0000000002".to_owned(),
+            b: "br1".to_owned(),
+            b_port: "vp0000000003".to_owned(),
+            state: LinkState::Up,
+        }],
     }
 }

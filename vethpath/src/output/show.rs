@@ -134,3 +134,71 @@ fn cells(interface: &Interface) -> [String; 5] {
 fn table(columns: &[Column], rows: Vec<Vec<String>>) -> Option<String> {
     (!rows.is_empty()).then(|| render(columns, rows))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::output::samples;
+
+    fn text(lab: &Lab) -> String {
+        let mut out = Vec::new();
+        show(lab, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_lab_is_shown_as_ip_and_bridge_would() {
+        let expected = "\
+lab three-hosts: agent alive (pid 4242), lease 3 s
+
+NAMESPACE  INTERFACE          MAC                 MTU  STATE    ADDRESSES
+ns0        eth0@vp0000000000  02:00:00:00:00:01  1500  up       10.0.0.1/24
+                                                                fd00::1/64
+ns1        eth0               -                     -  missing  -
+empty      -                  -                     -  -        -
+gone       -                  -                     -  missing  -
+
+BRIDGE  NAMESPACE  MAC                 MTU  STATE       ADDRESSES
+br0     host       02:00:00:00:00:02  1500  no carrier  -
+
+PORT          BRIDGE  LEADS TO        LINK     ON BRIDGE   FAST PATH
+vp0000000000  br0     ns0:eth0        up       forwarding  armed
+vp0000000001  br0     ns1:eth0        missing  -           not armed: the port does not exist
+vp0000000002  br0     trunk to br1    up       not on it   -
+tap0          br0     not of the lab  down     disabled    -
+
+CABLE     TO       STATE
+ns0:eth1  host:v0  no carrier
+
+TRUNK  PORT          TO   PORT          STATE
+br0    vp0000000002  br1  vp0000000003  up
+";
+        assert_eq!(text(&samples::lab()), expected);
+    }
+
+    #[test]
+    fn what_a_lab_has_none_of_has_no_table() {
+        let bare = Lab { bridges: Vec::new(), cables: Vec::new(), trunks: Vec::new(), ..samples::lab() };
+        let text = text(&bare);
+        assert!(text.contains("NAMESPACE") && !text.contains("BRIDGE") && !text.contains("PORT"), "{text}");
+    }
+
+    #[test]
+    fn json_says_what_the_table_says() {
+        let shown = serde_json::to_value(samples::lab()).unwrap();
+        let ports = &shown["bridges"][0]["ports"];
+        assert_eq!(
+            ports[0],
+            json!({"name": "vp0000000000", "leads_to": "ns0:eth0", "link": "up",
+                   "bridge_state": "forwarding", "state": "armed"})
+        );
+        assert_eq!(ports[1]["state"], "the port does not exist");
+        assert_eq!(shown["cables"][0]["state"], "no-carrier");
+        assert_eq!(
+            (&shown["bridges"][0]["name"], &shown["bridges"][0]["namespace"]),
+            (&json!("br0"), &json!("host"))
+        );
+    }
+}

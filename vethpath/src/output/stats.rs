@@ -143,12 +143,12 @@ ns2:eth0  vp0000000002  docker0          0          0        -                  
         let growth = rates(&before, &after, Duration::from_secs(2));
         let expected = "\
 lab three-hosts: agent alive (pid 4242), lease 3 s
-PAIR      BRIDGE          TX   TX/s         RX  RX/s  FAST TX  SLOW TX          STATE
-ns0:eth0  docker0  1,259,257  12.3k  1,234,560     0    98.0%  group 9, nd 4,   armed
+PAIR      BRIDGE          TX   TX/s         RX  RX/s  FAST TX  SLOW TX             STATE
+ns0:eth0  docker0  1,259,257  12.3k  1,234,560     0    98.0%  group 9, nd 4,      armed
                                                                arp 2, others 3
-ns1:eth0  docker0      1,000      0         12     0     0.0%  port 1,000       a packet socket
-                                                                                on the port
-ns2:eth0  docker0          0      0          0     0        -                   armed
+ns1:eth0  docker0      1,000      0         12     0     0.0%  port 1,000          a packet socket
+                                                                                   on the port
+ns2:eth0  docker0          0      0          0     0        -                      armed
 ";
         assert_eq!(text(&after, Some(&growth)), expected);
     }

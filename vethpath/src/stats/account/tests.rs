@@ -21,6 +21,7 @@ fn inner(sent: (u64, u64), received: (u64, u64)) -> LinkFacts {
         peer: None,
         peer_netns: None,
         qdisc: None,
+        gso_limited: false,
         xdp: XdpMode::None,
         port: None,
         bridge: None,

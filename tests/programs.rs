@@ -1,0 +1,44 @@
+//! The port program alone, under `BPF_PROG_TEST_RUN`: for each frame the exact verdict, and exactly
+//! what is counted. Frames this kernel call cannot make are sent for real, in `live`.
+
+mod bench;
+mod case;
+mod context;
+mod frames;
+mod live;
+mod model;
+mod protocols;
+mod random;
+mod sizes;
+mod stations;
+mod time;
+mod verifier;
+mod world;
+
+use case::{Verdict, check};
+use vethpath_common::Reason;
+
+#[test]
+fn stations() {
+    check(&stations::cases());
+}
+
+#[test]
+fn protocols() {
+    check(&protocols::cases());
+}
+
+#[test]
+fn sizes() {
+    check(&sizes::cases());
+}
+
+#[test]
+fn every_reason_has_a_case() {
+    let cases: Vec<_> =
+        [stations::cases(), protocols::cases(), sizes::cases()].into_iter().flatten().collect();
+    for reason in Reason::ALL {
+        let met = cases.iter().any(|case| case.verdict == Verdict::Pass(reason));
+        assert!(met, "no frame is passed because of {reason:?}");
+    }
+}

@@ -1,0 +1,184 @@
+//! The port program, loaded without pins, in a network namespace with ports to run it on.
+
+use aya::{
+    Ebpf, Pod, TestRun, TestRunOptions,
+    maps::{Array, HashMap, MapData, PerCpuArray},
+    programs::SchedClassifier,
+};
+use nix::{
+    net::if_::if_nametoindex,
+    time::{ClockId, clock_gettime},
+};
+use vethpath::{
+    datapath::{OBJECT, Sizes, loader},
+    kernel::Netns,
+};
+use vethpath_common::{Config, PairCounters, Source, SourceKey, names};
+
+use super::{
+    context,
+    frames::Frame,
+    world::{self, Agent, DOMAIN, Port},
+};
+
+/// The program with full maps.
+pub(crate) struct Bench {
+    pub(crate) netns: Netns,
+    pub(crate) object: Ebpf,
+    ifindexes: Vec<u32>,
+}
+
+/// What one run of the program did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// A `TC_ACT_*`.
+    pub(crate) action: i32,
+    pub(crate) mark: u32,
+    pub(crate) priority: u32,
+    pub(crate) bytes: Vec<u8>,
+    /// What it added to the counters of each pair.
+    pub(crate) counted: Vec<PairCounters>,
+}
+
+impl Bench {
+    /// Makes the ports and fills the maps; the agent is well. `peers` is where the inner ends go.
+    pub(crate) fn new() -> Self {
+        Self::with_inner_ends(|_| String::new())
+    }
+
+    /// The same, with more words for the inner end in `ip link add ... peer ...`.
+    pub(crate) fn with_inner_ends(words: impl Fn(Port) -> String + Sync) -> Self {
+        let netns = Netns::create("programs").expect("a namespace (the tests need root)");
+        let ifindexes = netns.run(|| {
+            Port::ALL.map(|port| {
+                let name = port.name();
+                ip(&format!(
+                    "link add {name} mtu 9000 type veth peer inner{} mtu 9000 {}",
+                    port as u32,
+                    words(port)
+                ));
+                ip(&format!("link set {name} addrgenmode none"));
+                ip(&format!("link set {name} up"));
+                if_nametoindex(name.as_str()).expect("it was just made")
+            })
+        });
+        let mut object =
+            loader(&DOMAIN, Sizes::for_ports(Port::ALL.len())).load(OBJECT).expect("the object loads");
+        let program: &mut SchedClassifier = program(&mut object);
+        program.load().expect("the verifier accepts the program");
+        let mut bench = Self { netns, object, ifindexes: ifindexes.expect("it is there").to_vec() };
+        let ifindex = |port: Port| bench.ifindexes[port as usize];
+        let (ports, sources, stations) =
+            (world::ports(ifindex), world::sources(ifindex), world::stations(ifindex));
+        bench.fill(names::PORTS, &ports);
+        bench.fill(names::SOURCES, &sources);
+        bench.fill(names::STATIONS, &stations);
+        bench.agent(Agent::Well);
+        bench
+    }
+
+    fn fill<K: Pod, V: Pod>(&mut self, map: &str, entries: &[(K, V)]) {
+        let mut map: HashMap<&mut MapData, K, V> =
+            self.object.map_mut(map).expect("it has this map").try_into().expect("of this type");
+        for (key, value) in entries {
+            map.insert(key, value, 0).expect("there is room");
+        }
+    }
+
+    /// Sets generation and lease.
+    pub(crate) fn agent(&mut self, agent: Agent) {
+        self.config(agent.config(now_ns()));
+    }
+
+    /// Sets generation and lease exactly.
+    pub(crate) fn config(&mut self, config: Config) {
+        let map = self.object.map_mut(names::CONFIG).expect("it has this map");
+        let mut map: Array<&mut MapData, Config> = map.try_into().expect("an array");
+        map.set(0, config, 0).expect("it has one element");
+    }
+
+    pub(crate) fn ifindex(&self, port: Port) -> u32 {
+        self.ifindexes[port as usize]
+    }
+
+    /// Counters of all pairs, that of no pair first.
+    pub(crate) fn counters(&self) -> Vec<PairCounters> {
+        let map = self.object.map(names::COUNTERS).expect("it has this map");
+        let map: PerCpuArray<&MapData, PairCounters> = map.try_into().expect("per CPU");
+        let sum = |pair| {
+            let cpus = map.get(&pair, 0).expect("it has this pair");
+            cpus.iter().fold(PairCounters::default(), |sum, one| sum.plus(one))
+        };
+        (0..=u32::try_from(Port::ALL.len()).expect("few")).map(sum).collect()
+    }
+
+    /// When the fast path last saw a station of `port`.
+    pub(crate) fn seen_ns(&self, port: Port, station: u8) -> u64 {
+        let map = self.object.map(names::SOURCES).expect("it has this map");
+        let map: HashMap<&MapData, SourceKey, Source> = map.try_into().expect("a hash");
+        let domain = DOMAIN.try_into().expect("a small number");
+        let key = SourceKey { ifindex: self.ifindex(port), mac: port.mac(station), domain };
+        map.get(&key, 0).expect("it is there").seen_ns
+    }
+
+    /// Runs the program once.
+    pub(crate) fn run(&mut self, frame: &Frame) -> Ran {
+        self.run_all(std::slice::from_ref(frame)).pop().expect("one frame, one run")
+    }
+
+    /// Runs the program on each frame.
+    pub(crate) fn run_all(&mut self, frames: &[Frame]) -> Vec<Ran> {
+        let netns = self.netns.clone();
+        netns.run(|| frames.iter().map(|frame| self.run_here(frame)).collect()).expect("it is there")
+    }
+
+    fn run_here(&mut self, frame: &Frame) -> Ran {
+        let before = self.counters();
+        let ctx_in = context::of(frame, self.ifindex(frame.port));
+        let mut ctx_out = [0; context::SIZE];
+        let mut bytes = vec![0; frame.bytes.len()];
+        let options = TestRunOptions {
+            data_in: Some(&frame.bytes),
+            data_out: Some(&mut bytes),
+            ctx_in: Some(&ctx_in),
+            ctx_out: Some(&mut ctx_out),
+            ..TestRunOptions::default()
+        };
+        let result = program(&mut self.object).test_run(options);
+        let result = result.unwrap_or_else(|error| panic!("{error:?}: {frame:?}"));
+        let counted = self.counters().iter().zip(&before).map(|(now, then)| minus(now, then)).collect();
+        Ran {
+            action: result.return_value.cast_signed(),
+            mark: context::mark(&ctx_out),
+            priority: context::priority(&ctx_out),
+            bytes,
+            counted,
+        }
+    }
+}
+
+/// The program under test.
+pub(crate) fn program(object: &mut Ebpf) -> &mut SchedClassifier {
+    object.program_mut(names::PORT_INGRESS).expect("it is there").try_into().expect("it is for tc")
+}
+
+/// Runs `ip` where the calling thread is.
+pub(crate) fn ip(words: &str) {
+    let output = std::process::Command::new("ip").args(words.split_whitespace()).output();
+    let output = output.expect("ip is installed");
+    assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `CLOCK_MONOTONIC`, coarse as the program's.
+pub(crate) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("every Linux has it");
+    std::time::Duration::from(now).as_nanos().try_into().expect("less than 500 years")
+}
+
+/// Two counters apart: they are made of u64 only.
+fn minus(now: &PairCounters, then: &PairCounters) -> PairCounters {
+    let (now, then): (&[u64], &[u64]) =
+        (bytemuck::cast_slice(std::slice::from_ref(now)), bytemuck::cast_slice(std::slice::from_ref(then)));
+    let numbers: Vec<u64> = now.iter().zip(then).map(|(now, then)| now - then).collect();
+    *bytemuck::from_bytes(bytemuck::cast_slice(&numbers))
+}

@@ -1,0 +1,119 @@
+//! One row of a table: a frame, and exactly what is to become of it.
+
+use vethpath_common::{Count, PairCounters, Reason};
+
+use super::{
+    bench::{Bench, Ran},
+    context::{MARKED, PRIORITISED},
+    frames::Frame,
+    world::{Agent, Port},
+};
+
+/// `TC_ACT_UNSPEC`: on to the next program, and to the bridge.
+pub(crate) const TC_ACT_UNSPEC: i32 = -1;
+/// `TC_ACT_REDIRECT`.
+pub(crate) const TC_ACT_REDIRECT: i32 = 7;
+
+/// What is to become of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Straight into the namespace behind this port.
+    Peer(Port),
+    /// Out of this port.
+    Via(Port),
+    /// To the bridge.
+    Pass(Reason),
+}
+
+/// A row.
+pub(crate) struct Case {
+    pub(crate) what: &'static str,
+    pub(crate) agent: Agent,
+    pub(crate) frame: Frame,
+    pub(crate) verdict: Verdict,
+}
+
+/// A frame while the agent is well.
+pub(crate) fn case(what: &'static str, frame: Frame, verdict: Verdict) -> Case {
+    Case { what, agent: Agent::Well, frame, verdict }
+}
+
+/// A frame that is for B.
+pub(crate) fn fast(what: &'static str, frame: Frame) -> Case {
+    case(what, frame, Verdict::Peer(Port::B))
+}
+
+/// A frame that is for the bridge.
+pub(crate) fn pass(what: &'static str, reason: Reason, frame: Frame) -> Case {
+    case(what, frame, Verdict::Pass(reason))
+}
+
+impl Case {
+    pub(crate) fn when(mut self, agent: Agent) -> Self {
+        self.agent = agent;
+        self
+    }
+
+    /// Runs it. Says everything that is wrong about it.
+    fn faults(&self, bench: &mut Bench) -> Vec<String> {
+        bench.agent(self.agent);
+        let ran = bench.run(&self.frame);
+        let mut faults = Vec::new();
+        let mut same = |what: &str, found: &dyn std::fmt::Debug, expected: &dyn std::fmt::Debug| {
+            let (found, expected) = (format!("{found:?}"), format!("{expected:?}"));
+            if found != expected {
+                faults.push(format!("{}: {what} is {found}, not {expected}", self.what));
+            }
+        };
+        let (action, scrubbed) = match self.verdict {
+            Verdict::Peer(_) => (TC_ACT_REDIRECT, true),
+            Verdict::Via(_) => (TC_ACT_REDIRECT, false),
+            Verdict::Pass(_) => (TC_ACT_UNSPEC, false),
+        };
+        same("the action", &ran.action, &action);
+        same("the mark", &ran.mark, &if scrubbed { 0 } else { MARKED });
+        same("the priority", &ran.priority, &if scrubbed { 0 } else { PRIORITISED });
+        same("whether the bytes are the same", &(ran.bytes == self.frame.bytes), &true);
+        same("what is counted", &told(&ran.counted), &told(&self.counts(&ran)));
+        faults
+    }
+
+    /// What is to be counted, of all pairs.
+    fn counts(&self, ran: &Ran) -> Vec<PairCounters> {
+        let mut pairs = vec![PairCounters::default(); ran.counted.len()];
+        let packets = u64::from(self.frame.gso_segs.max(1));
+        let count = Count { frames: 1, packets, bytes: self.frame.bytes.len() as u64 };
+        let from = self.frame.port.pair() as usize;
+        match self.verdict {
+            Verdict::Peer(to) | Verdict::Via(to) => {
+                pairs[from].fast_tx = count;
+                pairs[to.pair() as usize].fast_rx = count;
+            }
+            Verdict::Pass(reason) => pairs[from].slow[reason as usize] = count,
+        }
+        pairs
+    }
+}
+
+/// What is not zero, in words.
+fn told(pairs: &[PairCounters]) -> Vec<String> {
+    let mut words = Vec::new();
+    for (pair, counters) in pairs.iter().enumerate() {
+        let slow = Reason::ALL.into_iter().map(|reason| (reason.name(), counters.slow[reason as usize]));
+        let fast = [("fast tx", counters.fast_tx), ("fast rx", counters.fast_rx)];
+        for (name, Count { frames, packets, bytes }) in fast.into_iter().chain(slow) {
+            if (frames, packets, bytes) != (0, 0, 0) {
+                words.push(format!("pair {pair} {name}: {frames} frames {packets} packets {bytes} bytes"));
+            }
+        }
+    }
+    words
+}
+
+/// Runs a table, and shows all that is wrong.
+#[track_caller]
+pub(crate) fn check(cases: &[Case]) {
+    let mut bench = Bench::new();
+    let faults: Vec<_> = cases.iter().flat_map(|case| case.faults(&mut bench)).collect();
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}

@@ -1,0 +1,75 @@
+//! The first point of DESIGN.md's contract once more, from the document and not from the program.
+
+use super::{
+    frames::Frame,
+    world::{KNOWN, Port},
+};
+
+/// Where the fast path may bring a frame while the agent is well; `None` where it must not.
+pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
+    let (header, payload) = frame.bytes.split_at_checked(14)?;
+    let (dst, src, ethertype) = (&header[..6], &header[6..12], u16::from_be_bytes([header[12], header[13]]));
+    // "unicast source and destination"
+    if dst[0] & 1 == 1 || src[0] & 1 == 1 {
+        return None;
+    }
+    // "the source is a station on this port"
+    station_of(src).filter(|&port| port == frame.port)?;
+    // "the destination is a station on another eligible port of the same segment"
+    let to = station_of(dst).filter(|&port| port != frame.port && port.segment() == frame.port.segment())?;
+    // HAZARDS.md: "isolated to isolated is refused"
+    if frame.port.flags() & to.flags() & vethpath_common::flags::ISOLATED != 0 {
+        return None;
+    }
+    // "the frame is not tagged, not ARP, not IPv6 ND, not 802.2/BPDU/01:80:c2:*"
+    let barred = match ethertype {
+        0..0x0600 | 0x8100 | 0x88a8 | 0x0806 => true,
+        0x86dd => is_neighbour_discovery(payload),
+        _ => false,
+    };
+    // "it fits the receiver's MTU (GSO frames by their segment size)"
+    let size = match frame.gso_size {
+        0 => payload.len(),
+        size => headers(ethertype, payload)? + size as usize,
+    };
+    (!barred && size <= to.mtu() as usize).then_some(to)
+}
+
+fn station_of(mac: &[u8]) -> Option<Port> {
+    Port::ARMED.into_iter().find(|port| KNOWN.into_iter().any(|number| port.mac(number) == mac))
+}
+
+/// Whether an IPv6 packet has neighbour discovery behind any headers. In a fragment it is none: no
+/// node would accept it (RFC 6980).
+fn is_neighbour_discovery(packet: &[u8]) -> bool {
+    let walk = || {
+        let (mut header, mut at) = (*packet.get(6)?, 40);
+        loop {
+            let length = |unit: usize, plus: usize| Some((usize::from(*packet.get(at + 1)?) + plus) * unit);
+            let length = match header {
+                58 => return packet.get(at).copied(),
+                0 | 43 | 60 => length(8, 1)?,
+                51 => length(4, 2)?,
+                _ => return None,
+            };
+            header = *packet.get(at)?;
+            at += length;
+        }
+    };
+    walk().is_some_and(|kind| (133..=137).contains(&kind))
+}
+
+/// What each segment repeats; `None` where that cannot be told.
+fn headers(ethertype: u16, packet: &[u8]) -> Option<usize> {
+    let words = |nibble: u8| (nibble >= 5).then_some(usize::from(nibble) * 4);
+    let (network, protocol) = match ethertype {
+        0x0800 => (words(packet.first()? & 0x0f)?, *packet.get(9)?),
+        0x86dd => (40, *packet.get(6)?),
+        _ => return None,
+    };
+    match protocol {
+        6 => Some(network + words(packet.get(network + 12)? >> 4)?),
+        17 => Some(network + 8),
+        _ => None,
+    }
+}

@@ -1,0 +1,200 @@
+//! Frames that nobody thought of, held against the [`model`]. The seeds are fixed.
+
+use std::collections::BTreeMap;
+
+use vethpath_common::Reason;
+
+use super::{
+    bench::{Bench, Ran},
+    case::{TC_ACT_REDIRECT, TC_ACT_UNSPEC},
+    frames::Frame,
+    model,
+    world::{FOREIGN, GROUP, MTU, Mac, Port, STALE},
+};
+
+/// The longest frame that `BPF_PROG_TEST_RUN` takes before Linux 6.19: a page, less the room around.
+pub(crate) const LONGEST: usize = 3700;
+
+/// What the program may leave to the bridge though the contract would let it through.
+const CAUTION: [Reason; 5] = [Reason::Control, Reason::Arp, Reason::Options, Reason::Gso, Reason::Short];
+
+/// splitmix64.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % end as u64).expect("it is below a usize")
+    }
+
+    fn of<T: Copy>(&mut self, choice: &[T]) -> T {
+        choice[self.below(choice.len())]
+    }
+
+    fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub(crate) fn bytes(&mut self, length: usize) -> Vec<u8> {
+        (0..length).map(|_| self.next().to_le_bytes()[0]).collect()
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+}
+
+#[test]
+fn noise_of_every_length_is_passed() {
+    let mut random = Random(1);
+    let frames: Vec<_> = (14..=LONGEST)
+        .map(|length| Frame::bytes(random.of(&Port::ALL), random.bytes(length)))
+        .filter(Frame::can_be_tried)
+        .collect();
+    assert!(frames.len() > 3600);
+    for (frame, ran) in frames.iter().zip(Bench::new().run_all(&frames)) {
+        assert_eq!(ran.action, TC_ACT_UNSPEC, "{frame:?}");
+        assert!(told(&ran).slow.is_some(), "{frame:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn noise_between_stations_is_as_the_model_says() {
+    let mut random = Random(2);
+    let frames: Vec<_> = (14..=LONGEST)
+        .map(|length| Frame::raw(0, &random.bytes(length - 14)).ethertype(random.of(&ETHERTYPES)))
+        .filter(Frame::can_be_tried)
+        .collect();
+    as_the_model_says(&frames);
+}
+
+#[test]
+fn mutants_are_as_the_model_says() {
+    let mut random = Random(3);
+    let frames: Vec<_> = (0..30_000).map(|_| mutant(&mut random)).filter(Frame::can_be_tried).collect();
+    assert!(frames.len() > 20_000, "{}", frames.len());
+    let seen = as_the_model_says(&frames);
+    // It is no property if nothing is taken, or a reason never comes.
+    assert!(seen["fast"] > frames.len() / 10, "{seen:?}");
+    for reason in Reason::ALL.into_iter().filter(|&reason| reason != Reason::Lease) {
+        assert!(seen.contains_key(reason.name()), "{reason:?} does not come: {seen:?}");
+    }
+}
+
+/// Runs them, and returns how many went which way.
+#[track_caller]
+fn as_the_model_says(frames: &[Frame]) -> BTreeMap<&'static str, usize> {
+    let mut seen = BTreeMap::new();
+    for (frame, ran) in frames.iter().zip(Bench::new().run_all(frames)) {
+        let Told { from, to, slow } = told(&ran);
+        match (ran.action, model::receiver(frame)) {
+            (TC_ACT_REDIRECT, Some(port)) => {
+                let pairs = (Some(frame.port.pair()), Some(port.pair()), None);
+                assert_eq!((from, to, slow), pairs, "{frame:?}");
+            }
+            (TC_ACT_UNSPEC, model) => {
+                let (pair, reason) = slow.unwrap_or_else(|| panic!("not counted: {frame:?}"));
+                assert_eq!((from, to, pair), (None, None, frame.port.pair()), "{frame:?}");
+                assert!(model.is_none() || CAUTION.contains(&reason), "passed, {reason:?}: {frame:?}");
+            }
+            (action, model) => panic!("action {action}, and the model says {model:?}: {frame:?}"),
+        }
+        assert_eq!(ran.bytes, frame.bytes);
+        *seen.entry(slow.map_or("fast", |(_, reason)| reason.name())).or_default() += 1;
+    }
+    eprintln!("{} frames: {seen:?}", frames.len());
+    seen
+}
+
+/// Which pairs counted the frame.
+struct Told {
+    from: Option<u32>,
+    to: Option<u32>,
+    slow: Option<(u32, Reason)>,
+}
+
+/// Shows that the frame was counted once at most in each way.
+fn told(ran: &Ran) -> Told {
+    let mut told = Told { from: None, to: None, slow: None };
+    for (pair, counters) in (0..).zip(&ran.counted) {
+        let fast = [(&mut told.from, counters.fast_tx), (&mut told.to, counters.fast_rx)];
+        for (place, count) in fast {
+            if count.frames != 0 {
+                assert_eq!((count.frames, place.replace(pair)), (1, None), "{ran:?}");
+            }
+        }
+        for reason in Reason::ALL {
+            let frames = counters.slow[reason as usize].frames;
+            if frames != 0 {
+                assert_eq!((frames, told.slow.replace((pair, reason))), (1, None), "{ran:?}");
+            }
+        }
+    }
+    told
+}
+
+const ETHERTYPES: [u16; 16] = [
+    0x0800, 0x0800, 0x0800, 0x86dd, 0x86dd, 0x86dd, 0x0806, 0x8035, 0x8100, 0x88a8, 0x88cc, 0x8809, 0x05dc,
+    0x05ff, 0x0600, 0x88b5,
+];
+
+/// A frame as a host might send it, with something wrong, perhaps.
+fn mutant(random: &mut Random) -> Frame {
+    let data = if random.one_in(4) { 1400 + random.below(120) } else { random.below(1600) };
+    let mut frame = match random.below(9) {
+        0 => Frame::udp4(data),
+        1 => Frame::udp6(data),
+        2 => Frame::tcp4(data),
+        3 => Frame::tcp6(data),
+        4 => Frame::icmp6(random.of(&[128, 132, 133, 134, 135, 136, 137, 138])),
+        5 => {
+            // Extension headers one unit long, in any order, and what may follow.
+            let mut chain = Vec::new();
+            for _ in 0..=random.below(3) {
+                chain.extend([random.of(&NEXT), random.of(&[0, 0, 1]), 135, 0, 0, 0, 0, 0]);
+            }
+            chain.extend([random.of(&[128, 133, 135, 137]), 0, 0, 0]);
+            Frame::ip6(random.of(&NEXT), &chain)
+        }
+        6 => Frame::ip4(random.of(&[1, 4, 6, 17, 47, 50, 132]), &random.bytes(data)),
+        7 => Frame::tagged(),
+        _ => Frame::raw(random.of(&ETHERTYPES), &random.bytes(data)),
+    };
+    frame = frame.at(if random.one_in(4) { random.of(&Port::ALL) } else { Port::A });
+    frame = frame.to(mac(random));
+    if random.one_in(6) {
+        frame = frame.from(mac(random));
+    }
+    if random.one_in(3) {
+        let near_mtu = MTU - 100 + u32::try_from(random.below(110)).expect("small");
+        frame = frame.gso(random.of(&[near_mtu, near_mtu, 536, 0xffff]), random.of(&[0, 1, 2, 44]));
+    }
+    if random.one_in(12) {
+        let length = 14 + random.below(frame.bytes.len() - 13);
+        frame = frame.cut(length);
+    }
+    while random.one_in(3) {
+        let at = random.below(frame.bytes.len().min(90));
+        frame.bytes[at] = random.byte();
+    }
+    frame
+}
+
+/// What may stand in IPv6's "next header".
+const NEXT: [u8; 9] = [0, 6, 17, 43, 44, 51, 58, 58, 60];
+
+fn mac(random: &mut Random) -> Mac {
+    let port = if random.one_in(3) { random.of(&Port::ALL) } else { Port::B };
+    let number = random.of(&[1, 1, 1, 2, 3]);
+    match random.below(16) {
+        0 => port.mac(random.of(&[STALE, FOREIGN])),
+        1 => random.of(&[GROUP, [0xff; 6], [0x33, 0x33, 0, 0, 0, 1], [0; 6]]),
+        _ => port.mac(number),
+    }
+}

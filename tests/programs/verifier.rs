@@ -1,0 +1,30 @@
+//! What the verifier says of the program.
+
+use vethpath::datapath::OBJECT;
+use vethpath_common::names;
+
+use super::bench::{Bench, program};
+
+/// Instructions that the verifier walked, as measured on Linux 6.18. The kernel's limit is a
+/// million; ours is that nobody doubles it without seeing this line change.
+const VERIFIED_INSTRUCTIONS: u32 = 2678;
+
+/// Other kernels' verifiers prune differently: a quarter more is well.
+const SLACK: u32 = VERIFIED_INSTRUCTIONS / 4;
+
+#[test]
+fn the_program_is_small_and_of_a_licence_that_may_call_all_helpers() {
+    let mut bench = Bench::new();
+    let info = program(&mut bench.object).info().expect("it is loaded");
+    assert_eq!(info.name_as_str(), Some(names::PORT_INGRESS));
+    // The names of sections, as the object's string table has them.
+    for section in [&b".BTF\0"[..], b".BTF.ext\0"] {
+        assert!(OBJECT.windows(section.len()).any(|bytes| bytes == section), "the object has no BTF");
+    }
+    assert_eq!(info.gpl_compatible(), Some(true));
+    assert!(info.btf_id().is_some(), "the kernel was not given BTF");
+    let count = info.verified_instruction_count().expect("Linux 5.16 and later tell");
+    let size = info.size_translated().expect("every Linux tells") / 8;
+    eprintln!("{count} instructions verified, {size} in the program");
+    assert!(count <= VERIFIED_INSTRUCTIONS + SLACK, "{count} instructions: more than there were");
+}

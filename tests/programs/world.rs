@@ -1,0 +1,164 @@
+//! What the maps hold while a program is tested: ports, each with its stations.
+
+use vethpath_common::{
+    ABI_VERSION, Config, PortKey, PortRecord, Source, SourceKey, Station, StationKey, flags,
+};
+
+pub(crate) type Mac = [u8; 6];
+
+/// The bridge namespace that the program under test serves.
+pub(crate) const DOMAIN: u32 = 3;
+/// Another one, whose entries lie in the same maps.
+const OTHER_DOMAIN: u32 = 4;
+pub(crate) const GENERATION: u32 = 41;
+pub(crate) const MTU: u32 = 1500;
+pub(crate) const SMALL_MTU: u32 = 1280;
+
+/// A port, by what it is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Port {
+    /// The usual sender.
+    A,
+    /// The usual receiver.
+    B,
+    /// Two isolated ports.
+    Alone,
+    Lonely,
+    /// Delivery is by way of the port. Its MTU is [`SMALL_MTU`].
+    Via,
+    /// In another segment.
+    Elsewhere,
+    /// Has a record, and is not armed.
+    Unarmed,
+    /// Has no record, but one in [`OTHER_DOMAIN`].
+    Unrecorded,
+}
+
+impl Port {
+    pub(crate) const ALL: [Self; 8] = [
+        Self::A,
+        Self::B,
+        Self::Alone,
+        Self::Lonely,
+        Self::Via,
+        Self::Elsewhere,
+        Self::Unarmed,
+        Self::Unrecorded,
+    ];
+
+    /// Those with stations.
+    pub(crate) const ARMED: [Self; 6] =
+        [Self::A, Self::B, Self::Alone, Self::Lonely, Self::Via, Self::Elsewhere];
+
+    /// The device's name.
+    pub(crate) fn name(self) -> String {
+        format!("port{}", self as u32)
+    }
+
+    /// Index of its pair in the counter map.
+    pub(crate) fn pair(self) -> u32 {
+        match self {
+            Self::Unrecorded => vethpath_common::NO_PAIR,
+            _ => self as u32 + 1,
+        }
+    }
+
+    /// Its `number`th station. Only 1 and 2 are known, and good.
+    pub(crate) fn mac(self, number: u8) -> Mac {
+        [0x02, 0, 0, 0, self as u8, number]
+    }
+
+    pub(crate) fn segment(self) -> u32 {
+        if self == Self::Elsewhere { 6 } else { 5 }
+    }
+
+    pub(crate) fn mtu(self) -> u32 {
+        if self == Self::Via { SMALL_MTU } else { MTU }
+    }
+
+    pub(crate) fn flags(self) -> u32 {
+        match self {
+            Self::Alone | Self::Lonely => flags::ISOLATED,
+            Self::Via => flags::VIA_PORT,
+            _ => 0,
+        }
+    }
+}
+
+/// Stations that both [`Port::ARMED`] has, as senders and receivers.
+pub(crate) const KNOWN: [u8; 2] = [1, 2];
+/// A station whose entries are of the generation before.
+pub(crate) const STALE: u8 = 9;
+/// A station in the other domain, with the same ifindex.
+pub(crate) const FOREIGN: u8 = 8;
+/// A group address for which there are entries, which no agent would write.
+pub(crate) const GROUP: Mac = [0x03, 0, 0, 0, 0, 1];
+
+pub(crate) fn ports(ifindex: impl Fn(Port) -> u32) -> Vec<(PortKey, PortRecord)> {
+    let record = |port: Port| {
+        let flags = if port == Port::Unarmed { 0 } else { flags::ARMED };
+        let domain = if port == Port::Unrecorded { OTHER_DOMAIN } else { DOMAIN };
+        (PortKey { ifindex: ifindex(port), domain }, PortRecord { pair: port as u32 + 1, flags })
+    };
+    Port::ALL.into_iter().map(record).collect()
+}
+
+pub(crate) fn sources(ifindex: impl Fn(Port) -> u32) -> Vec<(SourceKey, Source)> {
+    let mut entries = Vec::new();
+    let mut add = |port: Port, mac, domain: u32, generation| {
+        let domain = domain.try_into().expect("a small number");
+        let key = SourceKey { ifindex: ifindex(port), mac, domain };
+        let (segment, pair, flags) = (port.segment(), port.pair(), port.flags() & flags::ISOLATED);
+        entries.push((key, Source { generation, segment, pair, flags, seen_ns: 0 }));
+    };
+    for port in Port::ARMED {
+        KNOWN.into_iter().for_each(|n| add(port, port.mac(n), DOMAIN, GENERATION));
+    }
+    add(Port::A, Port::A.mac(STALE), DOMAIN, GENERATION - 1);
+    add(Port::A, Port::A.mac(FOREIGN), OTHER_DOMAIN, GENERATION);
+    add(Port::A, GROUP, DOMAIN, GENERATION);
+    entries
+}
+
+pub(crate) fn stations(ifindex: impl Fn(Port) -> u32) -> Vec<(StationKey, Station)> {
+    let mut entries = Vec::new();
+    let mut add = |port: Port, mac, generation| {
+        let key = StationKey { segment: port.segment(), mac, zero: 0 };
+        let (pair, mtu, flags) = (port.pair(), port.mtu(), port.flags());
+        entries.push((key, Station { generation, ifindex: ifindex(port), pair, mtu, flags }));
+    };
+    for port in Port::ARMED {
+        KNOWN.into_iter().for_each(|n| add(port, port.mac(n), GENERATION));
+    }
+    add(Port::B, Port::B.mac(STALE), GENERATION - 1);
+    add(Port::B, GROUP, GENERATION);
+    entries
+}
+
+/// How the agent is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Agent {
+    /// The lease holds.
+    Well,
+    /// It has not armed the lab yet.
+    NotYet,
+    /// The lease ran out a moment ago.
+    Gone,
+    /// It has just made every entry void.
+    Voiding,
+}
+
+impl Agent {
+    /// What it has written, at `now_ns` of `CLOCK_MONOTONIC`.
+    pub(crate) fn config(self, now_ns: u64) -> Config {
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        let (generation, lease_until_ns) = match self {
+            Self::Well => (GENERATION, now_ns + HOUR_NS),
+            Self::NotYet => (GENERATION, 0),
+            // The program's clock is coarse: it may be a few milliseconds behind.
+            Self::Gone => (GENERATION, now_ns.saturating_sub(20_000_000)),
+            Self::Voiding => (GENERATION + 1, now_ns + HOUR_NS),
+        };
+        Config { abi: ABI_VERSION, generation, lease_until_ns }
+    }
+}

@@ -1,0 +1,257 @@
+//! Two hosts on one bridge, and everything that keeps a port from the fast path.
+
+use std::collections::BTreeSet;
+
+use netlink_packet_core::DefaultNla;
+use netlink_packet_route::link::{BridgePortState, InfoBridge};
+
+use super::*;
+use crate::kernel::{FdbEntry, LinkFacts, PortAttribute as P};
+
+const BRIDGE: u32 = 3;
+const A: u32 = 5;
+const B: u32 = 6;
+
+fn mac(port: u32) -> [u8; 6] {
+    [2, 0, 0, 0, 0, u8::try_from(port).expect("small")]
+}
+
+fn link(ifindex: u32, name: &str) -> LinkFacts {
+    LinkFacts {
+        ifindex,
+        name: name.to_owned(),
+        kind: None,
+        alias: None,
+        altnames: Vec::new(),
+        mac: Some(mac(ifindex)),
+        mtu: 1500,
+        up: true,
+        running: true,
+        promiscuity: 0,
+        controller: None,
+        peer: None,
+        peer_netns: Some(0),
+        qdisc: None,
+        gso_limited: false,
+        xdp: XdpMode::None,
+        port: None,
+        bridge: None,
+        sent: (0, 0),
+        received: (0, 0),
+    }
+}
+
+fn port(ifindex: u32) -> LinkFacts {
+    let flags = vec![P::State(BridgePortState::Forwarding), P::Learning(true), P::HairpinMode(false)];
+    LinkFacts { controller: Some(BRIDGE), port: Some(flags), ..link(ifindex, &format!("vp{ifindex}")) }
+}
+
+fn entry(port: u32, mac: [u8; 6]) -> ((u32, [u8; 6], u16), FdbEntry) {
+    ((BRIDGE, mac, 0), FdbEntry { bridge: BRIDGE, port, mac, vlan: 0, ages: true, trusted: true })
+}
+
+fn lab_ports() -> Vec<LabPort> {
+    let port = |ifindex: u32, counter| LabPort {
+        counter,
+        port: format!("vp{ifindex}").parse().expect("a name"),
+        bridge: "br0".parse().expect("a name"),
+        segment: 1,
+        wanted: true,
+    };
+    vec![port(A, 1), port(B, 2)]
+}
+
+/// All is well: both ports are armed, and each has its host as a station.
+fn facts() -> Facts {
+    let bridge = LinkFacts { bridge: Some(vec![InfoBridge::VlanFiltering(false)]), ..link(BRIDGE, "br0") };
+    let inner = |port: u32| LinkFacts { mac: Some(mac(port)), ..link(2, "eth0") };
+    Facts {
+        links: [(BRIDGE, bridge), (A, port(A)), (B, port(B))].into(),
+        inner: [(A, inner(A)), (B, inner(B))].into(),
+        fdb: [entry(A, mac(A)), entry(B, mac(B))].into(),
+        attached: BTreeSet::from(["vp5".to_owned(), "vp6".to_owned()]),
+        reduced_offloads: Some(BTreeSet::new()),
+        ..Facts::default()
+    }
+}
+
+fn desired(facts: &Facts) -> Desired {
+    let mut desired = Desired::default();
+    desired.add(0, &lab_ports(), facts);
+    desired
+}
+
+/// The facts after a change of port A.
+fn with_a(change: impl FnOnce(&mut LinkFacts)) -> Facts {
+    let mut facts = facts();
+    change(facts.links.get_mut(&A).expect("port A"));
+    facts
+}
+
+fn flags_of(desired: &Desired, mac: [u8; 6]) -> u32 {
+    desired.stations[&StationKey { segment: 1, mac, zero: 0 }].flags
+}
+
+#[test]
+fn hosts_on_armed_ports_are_stations() {
+    let desired = desired(&facts());
+    assert_eq!(desired.states, [(1, None), (2, None)].into());
+    assert!(desired.ports.values().all(|record| record.flags == flags::ARMED));
+    let source = desired.sources[&SourceKey { ifindex: A, mac: mac(A), domain: 0 }];
+    assert_eq!((source.segment, source.pair, source.flags), (1, 1, 0));
+    let station = desired.stations[&StationKey { segment: 1, mac: mac(B), zero: 0 }];
+    assert_eq!((station.ifindex, station.pair, station.mtu, station.flags), (B, 2, 1500, 0));
+    assert_eq!((desired.sources.len(), desired.stations.len()), (2, 2));
+}
+
+#[test]
+fn only_trusted_unicast_entries_of_the_ports_own_bridge_are_stations() {
+    let usual = desired(&facts());
+    let mut facts = facts();
+    let group = [3, 0, 0, 0, 0, 9];
+    facts.fdb.extend([entry(A, group), entry(99, mac(99))]);
+    let (key, local) = entry(A, mac(20));
+    facts.fdb.insert(key, FdbEntry { trusted: false, ..local });
+    let (_, tagged) = entry(A, mac(21));
+    facts.fdb.insert((BRIDGE, mac(21), 7), FdbEntry { vlan: 7, ..tagged });
+    let (_, elsewhere) = entry(A, mac(22));
+    facts.fdb.insert((77, mac(22), 0), FdbEntry { bridge: 77, ..elsewhere });
+    assert_eq!(desired(&facts), usual);
+}
+
+#[test]
+fn a_port_that_is_not_armed_neither_sends_nor_receives() {
+    let desired = desired(&with_a(|port| port.up = false));
+    assert_eq!(desired.states[&1], Some(NotArmed::Down("the port")));
+    assert_eq!(desired.states[&2], None);
+    assert!(desired.sources.keys().all(|key| key.ifindex == B));
+    assert!(desired.stations.values().all(|station| station.ifindex == B));
+    assert_eq!(desired.ports[&PortKey { ifindex: A, domain: 0 }].flags, 0, "its frames are still counted");
+}
+
+#[test]
+fn every_flag_that_is_not_honoured_disarms() {
+    let unknown = DefaultNla::new(200, vec![1]);
+    let flags = [
+        P::Learning(false),
+        P::HairpinMode(true),
+        P::Locked(true),
+        P::Mab(true),
+        P::ProxyARP(true),
+        P::ProxyARPWifi(true),
+        P::NeighSupress(true),
+        P::NeighVlanSuppress(true),
+        P::NeighForwardGrat(true),
+        P::VlanTunnel(true),
+        P::MulticastToUnicast(true),
+        P::BackupPort(9),
+        P::BackupNextHopId(9),
+        P::MrpRingOpen(true),
+        P::MrpInOpen(true),
+        P::State(BridgePortState::Blocking),
+        P::State(BridgePortState::Learning),
+        P::State(BridgePortState::Other(9)),
+        P::Other(unknown),
+    ];
+    for flag in flags {
+        let facts = with_a(|port| port.port.as_mut().expect("flags").push(flag.clone()));
+        assert!(desired(&facts).states[&1].is_some(), "{flag:?}");
+    }
+    assert!(desired(&with_a(|port| port.port = None)).states[&1].is_some(), "flags that could not be read");
+    assert!(desired(&with_a(|port| port.port = Some(Vec::new()))).states[&1].is_some(), "no state told");
+    assert!(desired(&with_a(|port| port.controller = Some(9))).states[&1].is_some(), "on another bridge");
+}
+
+#[test]
+fn a_bridge_that_does_more_than_forward_disarms_all_its_ports() {
+    let unknown = InfoBridge::Other(DefaultNla::new(200, vec![1]));
+    for attribute in [InfoBridge::VlanFiltering(true), InfoBridge::AgeingTime(0), unknown] {
+        let mut facts = facts();
+        facts.links.get_mut(&BRIDGE).expect("the bridge").bridge = Some(vec![attribute.clone()]);
+        assert!(desired(&facts).states.values().all(Option::is_some), "{attribute:?}");
+    }
+    let mut facts = facts();
+    facts.links.get_mut(&BRIDGE).expect("the bridge").promiscuity = 1;
+    assert_eq!(desired(&facts).states[&1], Some(NotArmed::Promiscuous));
+}
+
+#[test]
+fn company_disarms_the_port_it_is_on() {
+    type Case = (fn(&mut Facts), NotArmed);
+    let cases: [Case; 6] = [
+        (
+            |facts| {
+                facts.attached.remove("vp5");
+            },
+            NotArmed::NotAttached,
+        ),
+        (
+            |facts| {
+                facts.qdiscs.insert(A, "tbf".into());
+            },
+            NotArmed::Qdisc("tbf".into()),
+        ),
+        (
+            |facts| {
+                facts.foreign.insert("vp5".into());
+            },
+            NotArmed::ForeignProgram,
+        ),
+        (
+            |facts| {
+                facts.taps.insert(A);
+            },
+            NotArmed::PacketSocket,
+        ),
+        (
+            |facts| {
+                facts.rules.insert("vp5".into(), "a rule".into());
+            },
+            NotArmed::Rule("a rule".into()),
+        ),
+        (
+            |facts| {
+                facts.losing.insert(1);
+            },
+            NotArmed::Losing,
+        ),
+    ];
+    for (change, reason) in cases {
+        let mut facts = facts();
+        change(&mut facts);
+        assert_eq!(desired(&facts).states, [(1, Some(reason)), (2, None)].into());
+    }
+    let mut facts = facts();
+    facts.taps.insert(0);
+    assert!(desired(&facts).states.values().all(Option::is_some), "a capture on every interface");
+}
+
+#[test]
+fn frames_go_by_the_port_where_something_there_is_needed() {
+    let peer = |facts: &Facts| flags_of(&desired(facts), mac(A)) & flags::VIA_PORT == 0;
+    assert!(peer(&facts()));
+    assert!(!peer(&with_a(|port| port.peer_netns = None)), "both ends in one namespace");
+    assert!(!peer(&with_a(|port| port.gso_limited = true)));
+    let mut reduced = facts();
+    reduced.reduced_offloads = Some(BTreeSet::from([A]));
+    assert!(!peer(&reduced));
+    let mut unknown = facts();
+    unknown.reduced_offloads = None;
+    assert!(!peer(&unknown));
+    let mut native = facts();
+    native.inner.get_mut(&A).expect("inner end").xdp = XdpMode::Native;
+    assert!(!peer(&native));
+    let mut other_mac = facts();
+    other_mac.inner.get_mut(&A).expect("inner end").mac = Some(mac(40));
+    assert!(!peer(&other_mac), "a MAC behind the inner end");
+}
+
+#[test]
+fn isolation_and_the_smaller_mtu_are_told() {
+    let mut facts = with_a(|port| port.port.as_mut().expect("flags").push(P::Isolated(true)));
+    facts.inner.get_mut(&A).expect("inner end").mtu = 1400;
+    let desired = desired(&facts);
+    assert_eq!(flags_of(&desired, mac(A)), flags::ISOLATED);
+    assert_eq!(desired.sources[&SourceKey { ifindex: A, mac: mac(A), domain: 0 }].flags, flags::ISOLATED);
+    assert_eq!(desired.stations[&StationKey { segment: 1, mac: mac(A), zero: 0 }].mtu, 1400);
+}
