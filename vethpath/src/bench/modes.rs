@@ -68,9 +68,13 @@ impl<'a> Bench<'a> {
         let netns = |side: &Side| Netns::named(&side.pair.namespace);
         let (asks, answers) = (netns(from)?, netns(to)?);
         let place = |netns, side: &Side| Place { netns, address: side.address };
+        let lab = PingPong::open(place(&asks, from), place(&answers, to), cpu).await?;
+        lab.meet("bridge").await?;
+        let cable = cable::lay(from.address, from.pair.inner.mtu, cpu).await?;
+        cable.meet(Mode::Cable.name()).await?;
         Ok(Self {
-            lab: PingPong::open(place(&asks, from), place(&answers, to), cpu).await?,
-            cable: cable::lay(from.address, from.pair.inner.mtu, cpu).await?,
+            lab,
+            cable,
             counters: CounterMap::open(&Pins::of(&record.topology.lab))?,
             programs: Programs::of(record, directory)?,
             chosen,

@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const MAY_BE_LOST: u64 = 5;
 const ONE_IN: u64 = 1000;
 
+/// How long the two may take to find each other: links coming up, ARP, neighbour discovery.
+const ACQUAINTANCE: Duration = Duration::from_secs(5);
+
 /// Longest round trip that the histogram tells apart, in nanoseconds.
 const LONGEST: u64 = 1_000_000_000;
 
@@ -92,6 +95,27 @@ impl PingPong {
         };
         connect().map_err(failed)?;
         Ok(Self { asker: (asks, Arc::new(asking)), answerer: (answers, Arc::new(answering)), names })
+    }
+
+    /// Returns as soon as a datagram is answered. `path` is what it takes, for the error.
+    ///
+    /// # Errors
+    /// None is in five seconds, or a socket fails.
+    pub async fn meet(&self, path: &'static str) -> Result<(), Error> {
+        let once = Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) };
+        let deadline = Instant::now() + ACQUAINTANCE;
+        let mut asked = 0;
+        loop {
+            let measured = self.slice(once, path).await?;
+            asked += measured.asked;
+            if !measured.histogram.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let (from, to) = self.names.clone();
+                return Err(Error::Lost { from, to, lost: asked, asked, path });
+            }
+        }
     }
 
     /// Measures for a while. `path` is what the datagrams take, for the error.

@@ -106,7 +106,8 @@ pub async fn run(
         for &mode in &order {
             progress(Progress { round: number, rounds: schedule.rounds, mode });
             let slice = executor.slice(mode, schedule.timing).await?;
-            fault = fault.or(slice.fault);
+            let empty = slice.measured.histogram.is_empty().then_some(Warning::Empty { mode: mode.name() });
+            fault = fault.or(slice.fault).or(empty);
             round.insert(mode, slice.measured);
         }
         match fault {
@@ -133,6 +134,7 @@ mod tests {
     struct Mock {
         asked: Vec<Mode>,
         faulty: Vec<usize>,
+        empty: Vec<usize>,
         fails_at: Option<usize>,
     }
 
@@ -143,7 +145,10 @@ mod tests {
             if self.fails_at == Some(number) {
                 return Err(Error::Interrupted);
             }
-            let measured = Measured { histogram: Histogram::new(3).unwrap(), asked: 1, lost: 0 };
+            let mut measured = Measured { histogram: Histogram::new(3).unwrap(), asked: 1, lost: 0 };
+            if !self.empty.contains(&number) {
+                measured.histogram.record(1).unwrap();
+            }
             let fault = self.faulty.contains(&number).then_some(Warning::NotPlain { fast: 1 });
             Ok(Slice { measured, fault })
         }
@@ -191,6 +196,16 @@ mod tests {
         assert_eq!((rounds.good.len(), rounds.faults.len()), (3, 1));
         let mut mock = Mock { faulty: vec![1, 5], ..Mock::default() };
         assert!(matches!(run_all(&mut mock, 2).await.0, Err(Error::NoRound(_))));
+    }
+
+    #[tokio::test]
+    async fn a_round_without_a_figure_is_put_aside_too() {
+        let mut mock = Mock { empty: vec![5], ..Mock::default() };
+        let rounds = run_all(&mut mock, 3).await.0.unwrap();
+        assert_eq!(
+            (rounds.good.len(), rounds.faults),
+            (2, vec![Warning::Empty { mode: mock.asked[4].name() }])
+        );
     }
 
     #[tokio::test]

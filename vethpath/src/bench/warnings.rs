@@ -89,6 +89,12 @@ pub enum Warning {
         /// Frames by the fast path.
         fast: u64,
     },
+    /// No round trip at all in a slice.
+    #[error("a round was put aside: nothing was answered over the {mode} in time")]
+    Empty {
+        /// The path.
+        mode: &'static str,
+    },
     /// The lab is not as it was.
     #[error("{pair} was armed before and is not any more: {reason}")]
     NotArmedAgain {
@@ -115,7 +121,9 @@ impl Warning {
             Self::DebugLog => "build without that feature to measure",
             Self::DebugBuild => "build with --release to measure",
             Self::FewRounds(_) | Self::NoOverhead => "measure longer: --seconds 20 or more",
-            Self::NotFast { .. } | Self::NotPlain { .. } => "leave the lab alone while it is measured",
+            Self::NotFast { .. } | Self::NotPlain { .. } | Self::Empty { .. } => {
+                "leave the lab alone while it is measured"
+            }
             Self::NotArmedAgain { .. } => "`vethpath up` with the lab's file puts right what it can",
         }
     }
@@ -135,6 +143,7 @@ impl Warning {
             Self::NoOverhead => "no-overhead",
             Self::NotFast { .. } => "not-fast",
             Self::NotPlain { .. } => "not-plain",
+            Self::Empty { .. } => "empty",
             Self::NotArmedAgain { .. } => "not-armed-again",
         }
     }
