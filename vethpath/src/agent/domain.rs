@@ -10,7 +10,7 @@ use super::{
     desired::Desired,
     facts::{self, Facts},
     look::Looker,
-    refresh::{Refresher, ageing_time},
+    refresh::{Refresher, ageing_time, moved_meanwhile},
     sync::Sync,
 };
 use crate::{
@@ -37,8 +37,6 @@ pub struct Domain {
     rules: Option<Watch>,
     facts: Facts,
     refresher: Refresher,
-    /// Stations that our own refresh pulled back from where they had moved to.
-    pulled_back: Vec<FdbEntry>,
     look_needed: bool,
     lost: bool,
 }
@@ -69,7 +67,6 @@ impl Domain {
             },
             facts: Facts::default(),
             refresher: Refresher::default(),
-            pulled_back: Vec::new(),
             look_needed: true,
             lost: false,
         })
@@ -114,12 +111,6 @@ impl Domain {
     fn note(&mut self, events: &[Event]) {
         for event in events {
             self.lost |= *event == Event::Lost;
-            if let Event::Learned(after) = event
-                && let Some(&before) = self.facts.fdb.get(&(after.bridge, after.mac, after.vlan))
-            {
-                let pulled = self.refresher.pulled_back(self.looker.domain, before, *after, Instant::now());
-                self.pulled_back.extend(pulled);
-            }
             self.look_needed |= self.facts.note(event);
         }
     }
@@ -157,13 +148,6 @@ impl Domain {
     /// # Errors
     /// The kernel refuses.
     pub async fn look_again(&mut self) -> Result<bool> {
-        for entry in std::mem::take(&mut self.pulled_back) {
-            if let Ok(mac) = Mac::unicast(entry.mac) {
-                info!("{mac} moved while it was refreshed: telling the bridge where it is");
-                // Where this fails the port is gone, and the bridge's own entry with it.
-                let _ = self.looker.rtnl.learn(entry.port, mac).await;
-            }
-        }
         if !std::mem::take(&mut self.look_needed) {
             return Ok(false);
         }
@@ -206,29 +190,51 @@ impl Domain {
         desired.add(self.looker.domain, &self.looker.ports, &self.facts);
     }
 
-    /// Keeps the bridge's entries young for stations that the fast path saw.
+    /// Keeps the bridge's entries young for stations that the fast path saw. Returns whether anything
+    /// has happened meanwhile that the maps should follow.
     ///
     /// # Errors
     /// A watch fails. A refresh that the kernel refuses is left to age: the port is gone.
-    pub async fn refresh(&mut self, sync: &Sync) -> Result<()> {
-        // A station that has moved must not be pulled back: take in what is already known.
-        let events = self.here.drain()?;
-        self.note(&events);
+    pub async fn refresh(&mut self, sync: &Sync) -> Result<bool> {
         let now = Instant::now();
         let domain = self.looker.domain;
         self.refresher.keep(|key| sync.current().sources.contains_key(key));
+        let mut due = Vec::new();
         for entry in self.facts.fdb.values().filter(|entry| entry.trusted && entry.ages) {
             let key = SourceKey { ifindex: entry.port, mac: entry.mac, domain };
+            if !sync.current().sources.contains_key(&key) {
+                continue;
+            }
             let Ok(source) = sync.maps().sources.get(&key, 0) else { continue };
             let ageing = ageing_time(&self.facts, entry.bridge);
-            if let Ok(mac) = Mac::unicast(entry.mac)
-                && self.refresher.is_due(&key, source.seen_ns, ageing, now)
-            {
-                self.refresher.note(key, source.seen_ns, now);
-                let _ = self.looker.rtnl.learn(entry.port, mac).await;
+            if self.refresher.is_due(&key, source.seen_ns, ageing, now) {
+                due.push((key, source.seen_ns, *entry));
             }
         }
-        Ok(())
+        let mut happened = false;
+        for (key, seen_ns, entry) in due {
+            self.refresher.note(key, seen_ns, now);
+            happened |= self.refresh_one(entry).await?;
+        }
+        Ok(happened)
+    }
+
+    async fn refresh_one(&mut self, entry: FdbEntry) -> Result<bool> {
+        // A station that has moved must not be pulled back: take in what is already known.
+        let mut events = self.here.drain()?;
+        self.note(&events);
+        let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(!events.is_empty()) };
+        if self.facts.fdb.get(&(entry.bridge, entry.mac, entry.vlan)) == Some(&entry) {
+            let _ = self.looker.rtnl.learn(entry.port, mac).await;
+            let meanwhile = self.here.drain()?;
+            self.note(&meanwhile);
+            if let Some(moved) = moved_meanwhile(&meanwhile, entry) {
+                info!("{mac} moved while it was refreshed: telling the bridge where it is");
+                let _ = self.looker.rtnl.learn(moved.port, mac).await;
+            }
+            events.extend(meanwhile);
+        }
+        Ok(!events.is_empty())
     }
 }
 

@@ -6,6 +6,10 @@ use thiserror::Error;
 use super::facts::{Facts, LabPort};
 use crate::kernel::{LinkFacts, PortAttribute};
 
+/// The shortest ageing time that fast hosts do not outlive by mistake: twice the lease, in hundredths
+/// of a second as `IFLA_BR_AGEING_TIME` has it.
+const LEAST_AGEING: u32 = 600;
+
 /// Why a port is not armed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotArmed {
@@ -60,7 +64,7 @@ pub enum NotArmed {
     #[error("{0}")]
     Rule(String),
     /// Frames were redirected and did not come out.
-    #[error("redirected frames do not arrive")]
+    #[error("redirected frames do not arrive; tried again within 30 s")]
     Losing,
 }
 
@@ -122,8 +126,10 @@ fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
     for attribute in attributes {
         match attribute {
             InfoBridge::VlanFiltering(true) => return Err(NotArmed::BridgeOption("vlan_filtering")),
-            // Zero: the bridge forgets everything at once and floods.
-            InfoBridge::AgeingTime(0) => return Err(NotArmed::BridgeOption("ageing_time 0")),
+            // Entries are refreshed once a second, and not while an agent is dead and its lease holds.
+            InfoBridge::AgeingTime(..LEAST_AGEING) => {
+                return Err(NotArmed::BridgeOption("ageing_time below 6 s"));
+            }
             InfoBridge::StpState(BridgeStpState::Other(_)) => {
                 return Err(NotArmed::BridgeOption("stp_state"));
             }

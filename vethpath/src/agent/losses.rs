@@ -1,10 +1,29 @@
 //! Noticing that redirected frames do not arrive: a redirect fails after the program has returned,
 //! without a word, so what was redirected is compared with what the inner end received.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// How many looks in a row must show a loss before a pair is disarmed.
 const STRIKES: u32 = 3;
+
+/// How long a losing pair is disarmed before it is tried again.
+pub const REST: Duration = Duration::from_secs(30);
+
+/// Counters of one pair at one look, in the order in which they are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// ifindex of the inner end.
+    pub inner: u32,
+    /// Frames redirected to the pair, read before the inner end.
+    pub before: u64,
+    /// Frames that the inner end received.
+    pub received: u64,
+    /// Frames redirected to the pair, read after the inner end.
+    pub after: u64,
+}
 
 /// The history of one lab's pairs.
 #[derive(Default)]
@@ -13,31 +32,38 @@ pub struct Losses {
 }
 
 struct Pair {
-    inner: u32,
-    redirected: u64,
-    received: u64,
+    last: Look,
     strikes: u32,
+    resting_since: Option<Instant>,
 }
 
 impl Losses {
-    /// Takes in two counters of a pair: frames redirected to it, and frames that its inner end
-    /// (by ifindex) received, read later than the first. Returns whether the pair is losing.
+    /// Takes in a look at a pair. Returns whether the pair is to rest.
     ///
-    /// A pair stays so until it has another inner end: it would not lose while it is disarmed.
-    pub fn note(&mut self, pair: u32, inner: u32, redirected: u64, received: u64) -> bool {
-        let fresh = || Pair { inner, redirected, received, strikes: 0 };
-        let history = self.pairs.entry(pair).or_insert_with(fresh);
-        if history.inner != inner {
-            *history = fresh();
+    /// Frames redirected after the last look's `after` and before this one's `before` have surely
+    /// reached the inner end between its two readings, however long a look takes. Losing fewer than
+    /// half of them is what a receiver under too much load does on a plain bridge too.
+    pub fn note(&mut self, pair: u32, look: Look, now: Instant) -> bool {
+        let fresh = Pair { last: look, strikes: 0, resting_since: None };
+        let history = self.pairs.entry(pair).or_insert(fresh);
+        if history.last.inner != look.inner {
+            *history = Pair { last: look, strikes: 0, resting_since: None };
         }
+        let redirected = look.before.saturating_sub(history.last.after);
+        let arrived = look.received.saturating_sub(history.last.received);
+        history.last = look;
+        if let Some(since) = history.resting_since {
+            if now.duration_since(since) < REST {
+                return true;
+            }
+            (history.resting_since, history.strikes) = (None, 0);
+            return false;
+        }
+        history.strikes = if redirected > arrived.saturating_mul(2) { history.strikes + 1 } else { 0 };
         if history.strikes >= STRIKES {
-            return true;
+            history.resting_since = Some(now);
         }
-        let sent = redirected.saturating_sub(history.redirected);
-        let arrived = received.saturating_sub(history.received);
-        history.strikes = if sent > arrived { history.strikes + 1 } else { 0 };
-        (history.redirected, history.received) = (redirected, received);
-        history.strikes >= STRIKES
+        history.resting_since.is_some()
     }
 }
 
@@ -45,16 +71,53 @@ impl Losses {
 mod tests {
     use super::*;
 
+    fn look(before: u64, received: u64, after: u64) -> Look {
+        Look { inner: 7, before, received, after }
+    }
+
     #[test]
-    fn a_lasting_difference_counts_and_a_passing_one_does_not() {
-        let mut losses = Losses::default();
-        assert!(!losses.note(1, 7, 100, 50), "what was before is not our affair");
-        assert!(!losses.note(1, 7, 110, 55));
-        assert!(!losses.note(1, 7, 120, 65), "all arrived this time");
-        assert!(!losses.note(1, 7, 130, 65));
-        assert!(!losses.note(1, 7, 140, 65));
-        assert!(losses.note(1, 7, 150, 65), "three times in a row");
-        assert!(losses.note(1, 7, 150, 65), "and it stays so");
-        assert!(!losses.note(1, 8, 150, 65), "another inner end starts anew");
+    fn frames_under_way_are_no_loss() {
+        let (mut losses, now) = (Losses::default(), Instant::now());
+        // A million frames a second, and a look that takes longer or shorter each time.
+        for (at, delay) in
+            [(0, 9_000), (1_000_000, 5_000), (2_000_000, 3_000), (3_000_000, 1_000), (4_000_000, 10)]
+        {
+            assert!(!losses.note(1, look(at, at + delay, at + 2 * delay), now));
+        }
+    }
+
+    #[test]
+    fn a_lasting_loss_rests_the_pair_for_a_while() {
+        let (mut losses, start) = (Losses::default(), Instant::now());
+        let mut at = 0;
+        let mut lose = |losses: &mut Losses, now| {
+            at += 100;
+            losses.note(1, look(at, 0, at), now)
+        };
+        assert!(!lose(&mut losses, start), "what was before is not our affair");
+        assert!(!lose(&mut losses, start));
+        assert!(!lose(&mut losses, start));
+        assert!(lose(&mut losses, start), "three times in a row");
+        assert!(lose(&mut losses, start + REST / 2));
+        assert!(!lose(&mut losses, start + REST), "then it is tried again");
+    }
+
+    #[test]
+    fn a_passing_or_partial_loss_does_not_count() {
+        let (mut losses, now) = (Losses::default(), Instant::now());
+        for (at, received) in
+            [(0, 0), (100, 0), (200, 0), (300, 300), (400, 300), (500, 350), (600, 400), (700, 450)]
+        {
+            assert!(!losses.note(1, look(at, received, at), now), "{at}");
+        }
+    }
+
+    #[test]
+    fn another_inner_end_starts_anew() {
+        let (mut losses, now) = (Losses::default(), Instant::now());
+        for at in [0, 100, 200] {
+            assert!(!losses.note(1, look(at, 0, at), now));
+        }
+        assert!(!losses.note(1, Look { inner: 8, ..look(300, 0, 300) }, now));
     }
 }

@@ -12,16 +12,13 @@ use netlink_packet_route::link::InfoBridge;
 use vethpath_common::SourceKey;
 
 use super::facts::Facts;
-use crate::kernel::FdbEntry;
+use crate::kernel::{FdbEntry, watch::Event};
 
 /// `IFLA_BR_AGEING_TIME` counts in hundredths of a second (USER_HZ).
 const TICKS_PER_SECOND: u64 = 100;
 
 /// The kernel's default ageing time (`BR_DEFAULT_AGEING_TIME`).
 const DEFAULT_AGEING: Duration = Duration::from_secs(300);
-
-/// How long a refresh may be the cause of a change of the FDB that is reported after it.
-const ECHO: Duration = Duration::from_secs(1);
 
 /// What was refreshed when.
 #[derive(Default)]
@@ -54,24 +51,31 @@ impl Refresher {
     pub fn keep(&mut self, is_station: impl Fn(&SourceKey) -> bool) {
         self.done.retain(|key, _| is_station(key));
     }
+}
 
-    /// The true place of a station, where our refresh has just pulled it back from there.
-    ///
-    /// The bridge may learn that a MAC has moved in the moment in which we refresh it at its old
-    /// port. Its events then tell "moved to B" and, caused by us, "moved to A" in a row. The station
-    /// is at B: if it has really come back, its next frame says so.
-    #[must_use]
-    pub fn pulled_back(
-        &self,
-        domain: u16,
-        before: FdbEntry,
-        after: FdbEntry,
-        now: Instant,
-    ) -> Option<FdbEntry> {
-        let key = SourceKey { ifindex: after.port, mac: after.mac, domain };
-        let recent = self.done.get(&key).is_some_and(|done| now.duration_since(done.at) < ECHO);
-        (recent && before.port != after.port).then_some(before)
+/// Where a station has moved in the very moment in which it was refreshed at its old port.
+///
+/// `meanwhile` are the bridge's events from just before the refresh was sent until it was acknowledged.
+/// If they tell "moved to B" and then "moved to A", where A is the port of the refresh, the second move
+/// is the refresh's own doing: the station is at B.
+#[must_use]
+pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEntry> {
+    let mut moves = meanwhile.iter().filter_map(|event| match event {
+        Event::Learned(entry) => Some(*entry),
+        _ => None,
+    });
+    let is_it = |entry: &FdbEntry| {
+        (entry.bridge, entry.mac, entry.vlan) == (refreshed.bridge, refreshed.mac, refreshed.vlan)
+    };
+    let mut away = None;
+    let mut pulled_back = false;
+    for entry in moves.by_ref().filter(is_it) {
+        pulled_back = entry.port == refreshed.port;
+        if !pulled_back {
+            away = Some(entry);
+        }
     }
+    away.filter(|_| pulled_back)
 }
 
 /// The ageing time of the bridge that an entry is of.
@@ -110,12 +114,12 @@ mod tests {
 
     #[test]
     fn a_move_that_our_refresh_undid_is_found() {
-        let mut refresher = Refresher::default();
-        let now = Instant::now();
-        assert_eq!(refresher.pulled_back(0, entry(9), entry(5), now), None, "we did nothing");
-        refresher.note(KEY, 7, now);
-        assert_eq!(refresher.pulled_back(0, entry(9), entry(5), now), Some(entry(9)));
-        assert_eq!(refresher.pulled_back(0, entry(5), entry(9), now), None, "a move away from our port");
-        assert_eq!(refresher.pulled_back(0, entry(9), entry(5), now + ECHO), None, "long ago");
+        let (home, away) = (Event::Learned(entry(5)), Event::Learned(entry(9)));
+        let moved = |events: &[Event]| moved_meanwhile(events, entry(5)).map(|entry| entry.port);
+        assert_eq!(moved(&[]), None, "nothing happened");
+        assert_eq!(moved(std::slice::from_ref(&home)), None, "learned where it is");
+        assert_eq!(moved(std::slice::from_ref(&away)), None, "moved after the refresh: the bridge knows");
+        assert_eq!(moved(&[away.clone(), home.clone()]), Some(9));
+        assert_eq!(moved(&[home, away]), None, "the last word is its own");
     }
 }

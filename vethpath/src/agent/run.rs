@@ -1,6 +1,10 @@
 //! The agent's life: look, follow, renew the lease each second, answer, end.
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::select_all;
 use log::{info, warn};
@@ -13,7 +17,14 @@ use tokio::{
 };
 
 use super::{
-    NotArmed, desired::Desired, domain::Domain, facts, losses::Losses, socket, status::Status, sync::Sync,
+    NotArmed,
+    desired::Desired,
+    domain::Domain,
+    facts,
+    losses::{Look, Losses},
+    socket,
+    status::Status,
+    sync::Sync,
 };
 use crate::{
     datapath::{self, CounterMap, Maps, Pins},
@@ -34,6 +45,9 @@ pub enum Error {
     /// The lab has an agent.
     #[error("the lab has an agent already")]
     Another,
+    /// The lab's state folder or its pins were removed, or another lab of the name has taken them.
+    #[error("the lab's state folder or its pins are not this agent's any more")]
+    Replaced,
     /// The lab is not up.
     #[error("the lab is not up")]
     NoLab,
@@ -57,7 +71,7 @@ pub enum Error {
 /// See [`Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
     let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
-    let _lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
+    let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
     let pins = Pins::of(&topology.lab);
     let mut domains = Vec::new();
     for (number, place) in (0..).zip(topology.domains()) {
@@ -69,6 +83,9 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         counters: CounterMap::open(&pins)?,
         sync: Sync::take_over(Maps::open(&pins)?)?,
         losses: Losses::default(),
+        lock,
+        directory: directory.clone(),
+        pins,
         topology,
         settled: false,
         looks: 0,
@@ -76,12 +93,18 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     let listener = socket::listen(&directory.socket())?;
     info!("agent of lab {} is up", agent.topology.lab);
     let ended = agent.live(&listener).await;
-    agent.sync.lease(0)?;
+    // Whoever has replaced it writes the maps now.
+    if !matches!(ended, Err(Error::Replaced)) {
+        agent.sync.lease(0)?;
+    }
     info!("agent ends");
     ended
 }
 
 struct Agent {
+    lock: AgentLock,
+    directory: Directory,
+    pins: Pins,
     topology: Topology,
     domains: Vec<Domain>,
     sync: Sync,
@@ -97,6 +120,7 @@ impl Agent {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         let mut tick = interval(TICK);
+        let mut rest_until = Instant::now();
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.look_anew().await?;
         loop {
@@ -107,16 +131,19 @@ impl Agent {
                 _ = tick.tick() => self.tick().await?,
                 // Somebody has changed what tells nothing by itself: see status::look.
                 _ = hangup.recv() => self.tick().await?,
-                domain = something_happens(&mut self.domains) => {
-                    let number = domain?;
-                    self.follow(number).await?;
-                }
                 client = listener.accept() => {
                     let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
                     match client {
                         Ok((stream, _)) => drop(tokio::spawn(socket::answer(stream, status))),
                         Err(error) => warn!("cannot take a client: {error}"),
                     }
+                }
+                domain = something_happens(&mut self.domains, rest_until) => {
+                    let began = Instant::now();
+                    self.follow(domain?).await?;
+                    // A storm of events is taken in with half of a CPU at most; what comes meanwhile
+                    // waits in the kernel's buffer and is taken in at once.
+                    rest_until = Instant::now() + began.elapsed();
                 }
             }
         }
@@ -135,6 +162,9 @@ impl Agent {
 
     /// Takes in what has happened in one bridge namespace.
     async fn follow(&mut self, number: usize) -> Result<(), Error> {
+        if !self.lock.is_current(&self.directory) {
+            return Err(Error::Replaced);
+        }
         let Some(domain) = self.domains.get_mut(number) else { return Ok(()) };
         if domain.has_lost_events() {
             warn!("events of namespace {} were lost: looking at everything anew", domain.name());
@@ -152,6 +182,9 @@ impl Agent {
 
     /// Once a second, and when asked to look.
     async fn tick(&mut self) -> Result<(), Error> {
+        if !self.lock.is_current(&self.directory) || !self.sync.maps().are_current(&self.pins) {
+            return Err(Error::Replaced);
+        }
         self.renew_lease()?;
         self.domains.retain(|domain| {
             let gone = domain.is_gone();
@@ -160,15 +193,18 @@ impl Agent {
             }
             !gone
         });
-        // Read before the inner ends' own counters, so that what is under way is no loss.
+        // Read before and after the inner ends' own counters, so that what is under way is no loss.
         let redirected = self.redirected()?;
         for domain in &mut self.domains {
             domain.poll().await?;
         }
-        self.check_losses(&redirected);
+        let after = self.redirected()?;
+        self.check_losses(&redirected, &after);
         self.bring_maps()?;
-        for domain in &mut self.domains {
-            domain.refresh(&self.sync).await?;
+        for number in 0..self.domains.len() {
+            if self.domains[number].refresh(&self.sync).await? {
+                self.follow(number).await?;
+            }
         }
         self.looks = self.looks.wrapping_add(1);
         Ok(())
@@ -186,11 +222,13 @@ impl Agent {
         facts::counted_pairs(&self.topology).map(count).collect()
     }
 
-    fn check_losses(&mut self, redirected: &BTreeMap<u32, u64>) {
+    fn check_losses(&mut self, before: &BTreeMap<u32, u64>, after: &BTreeMap<u32, u64>) {
+        let now = Instant::now();
+        let of = |counts: &BTreeMap<u32, u64>, pair| counts.get(&pair).copied().unwrap_or_default();
         for domain in &mut self.domains {
             for (pair, inner, received) in domain.inner_ends() {
-                let redirected = redirected.get(&pair).copied().unwrap_or_default();
-                domain.set_losing(pair, self.losses.note(pair, inner, redirected, received));
+                let look = Look { inner, before: of(before, pair), received, after: of(after, pair) };
+                domain.set_losing(pair, self.losses.note(pair, look, now));
             }
         }
     }
@@ -246,7 +284,8 @@ impl Agent {
 }
 
 /// Waits until something has happened in a bridge namespace, takes it in, and tells which.
-async fn something_happens(domains: &mut [Domain]) -> Result<usize, kernel::Error> {
+async fn something_happens(domains: &mut [Domain], not_before: Instant) -> Result<usize, kernel::Error> {
+    tokio::time::sleep_until(not_before.into()).await;
     if domains.is_empty() {
         return std::future::pending().await;
     }

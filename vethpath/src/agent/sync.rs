@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 
 use aya::{
     Pod,
-    maps::{HashMap, MapData},
+    maps::{HashMap, MapData, MapError},
 };
 use log::warn;
-use vethpath_common::{Config, Source, Station};
+use vethpath_common::{Config, PortKey, PortRecord, Source, Station};
 
 use super::desired::Desired;
 use crate::{
@@ -24,6 +24,8 @@ pub struct Sync {
     maps: Maps,
     current: Desired,
     config: Config,
+    /// Whether the maps had room for everything last time.
+    fits: bool,
 }
 
 impl Sync {
@@ -32,13 +34,15 @@ impl Sync {
     /// # Errors
     /// The kernel refuses.
     pub fn take_over(maps: Maps) -> Result<Self> {
-        let mut sync = Self { config: maps.config()?, maps, current: Desired::default() };
+        let mut sync = Self { config: maps.config()?, maps, current: Desired::default(), fits: true };
         sync.void()?;
         // Ports stay known, or what they pass until the first look would be counted under no pair.
         let ports = sync.maps.ports.iter().collect::<std::result::Result<_, _>>();
         sync.current.ports = ports.map_err(|error| refused("read", &error))?;
         clear(&mut sync.maps.sources)?;
         clear(&mut sync.maps.stations)?;
+        // What is inserted next must not reuse an element that a program still looks at.
+        membarrier::grace_period();
         Ok(sync)
     }
 
@@ -91,13 +95,17 @@ impl Sync {
         }
         let mut removed = remove(&mut self.maps.stations, &self.current.stations, &desired.stations)?;
         removed += remove(&mut self.maps.sources, &self.current.sources, &desired.sources)?;
-        removed += remove(&mut self.maps.ports, &self.current.ports, &desired.ports)?;
+        removed += replace_ports(&mut self.maps.ports, &self.current.ports, &desired.ports)?;
         if removed > 0 {
-            membarrier::grace_period()?;
+            membarrier::grace_period();
         }
-        insert(&mut self.maps.ports, &self.current.ports, &desired.ports)?;
-        insert::<_, Station>(&mut self.maps.stations, &self.current.stations, &desired.stations)?;
-        insert::<_, Source>(&mut self.maps.sources, &self.current.sources, &desired.sources)?;
+        let mut fits = insert(&mut self.maps.ports, &self.current.ports, &mut desired.ports)?;
+        fits &= insert::<_, Station>(&mut self.maps.stations, &self.current.stations, &mut desired.stations)?;
+        fits &= insert::<_, Source>(&mut self.maps.sources, &self.current.sources, &mut desired.sources)?;
+        if self.fits && !fits {
+            warn!("a map is full: some stations stay on the slow path");
+        }
+        self.fits = fits;
         self.current = desired;
         Ok(())
     }
@@ -119,27 +127,52 @@ fn remove<K: Pod + Ord, V: Pod + PartialEq>(
     Ok(removed)
 }
 
-/// Inserts what is new, or is another value now.
+/// Removes ports that are no more, and changes in place those that changed: a port that stays is known
+/// at every moment, or its frames would be counted under no pair. Returns how many.
+fn replace_ports(
+    map: &mut HashMap<MapData, PortKey, PortRecord>,
+    current: &BTreeMap<PortKey, PortRecord>,
+    desired: &BTreeMap<PortKey, PortRecord>,
+) -> Result<usize> {
+    let mut replaced = 0;
+    for (key, record) in current {
+        match desired.get(key) {
+            None => forget(map, key)?,
+            Some(other) if other != record => {
+                map.insert(key, other, 0).map_err(|error| refused("write", &error))?
+            }
+            Some(_) => continue,
+        }
+        replaced += 1;
+    }
+    Ok(replaced)
+}
+
+/// Inserts what is new, or is another value now. What does not fit any more is taken out of `desired`,
+/// so that it is tried again. Returns whether all fitted.
 fn insert<K: Pod + Ord, V: Pod + PartialEq>(
     map: &mut HashMap<MapData, K, V>,
     current: &BTreeMap<K, V>,
-    desired: &BTreeMap<K, V>,
-) -> Result<()> {
-    for (key, value) in desired {
-        if current.get(key) != Some(value) {
-            match map.insert(key, value, 0) {
-                Err(aya::maps::MapError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(nix::libc::E2BIG) =>
-                {
-                    warn!("a map is full: some stations stay on the slow path");
-                    return Ok(());
-                }
-                Err(error) => return Err(refused("write", &error)),
-                Ok(()) => {}
+    desired: &mut BTreeMap<K, V>,
+) -> Result<bool> {
+    let mut left_out = Vec::new();
+    for (key, value) in desired.iter().filter(|(key, value)| current.get(key) != Some(value)) {
+        if !left_out.is_empty() {
+            left_out.push(*key);
+            continue;
+        }
+        match map.insert(key, value, 0) {
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::E2BIG) => {
+                left_out.push(*key);
             }
+            Err(error) => return Err(refused("write", &error)),
+            Ok(()) => {}
         }
     }
-    Ok(())
+    for key in &left_out {
+        desired.remove(key);
+    }
+    Ok(left_out.is_empty())
 }
 
 fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>) -> Result<()> {
@@ -150,10 +183,8 @@ fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>) -> Result<()> {
 fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {
     match map.remove(key) {
         // It was full when the entry was to be inserted.
-        Err(aya::maps::MapError::KeyNotFound) => Ok(()),
-        Err(aya::maps::MapError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) =>
-        {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
             Ok(())
         }
         Err(error) => Err(refused("write", &error)),
@@ -161,6 +192,6 @@ fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<(
     }
 }
 
-fn refused(operation: &'static str, cause: &aya::maps::MapError) -> Error {
+fn refused(operation: &'static str, cause: &MapError) -> Error {
     Error::Refused { operation, object: "a map".to_owned(), cause: cause.to_string() }
 }

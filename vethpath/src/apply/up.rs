@@ -118,7 +118,7 @@ async fn work(
     for step in &plan.make {
         executor.run(step).await?;
     }
-    let attached = attach(record, executor.places()).await?;
+    let (attached, anew) = attach(record, executor.places()).await?;
     changes.extend(attached.iter().map(|port| Change {
         action: "create",
         kind: "program",
@@ -131,14 +131,15 @@ async fn work(
         introduce(topology, executor.places()).await?;
     }
     let status = match status::ask(&directory.socket()) {
-        Ok(_) => {
+        // With maps made anew, an agent that lives still writes to the old ones.
+        Ok(_) if !anew => {
             if !attached.is_empty() {
                 // Programs were off, as after a killed `bench`. It would see by itself, a second later.
                 let _ = status::look(directory).await;
             }
             agent::settled(directory, None).await?
         }
-        Err(_) => {
+        _ => {
             // It may be stopped, or hang: then it must not come back to life beside a new one.
             AgentLock::end_holder(directory)?;
             changes.push(Change { action: "create", kind: "agent", name: topology.lab.to_string() });
@@ -148,14 +149,15 @@ async fn work(
     Ok(Outcome { changes, status })
 }
 
-/// Loads the programs and attaches them to the ports that want them. Returns the ports that are news.
-async fn attach(record: &Record, places: &mut Places) -> Result<Vec<IfName>, Error> {
+/// Loads the programs and attaches them to the ports that want them. Returns the ports that are news,
+/// and whether the maps are.
+async fn attach(record: &Record, places: &mut Places) -> Result<(Vec<IfName>, bool), Error> {
     let topology = &record.topology;
     let pins = Pins::of(&topology.lab);
     let domains = topology.domains();
     // A lab without bridges gets one copy too: its agent is like any other.
     let count = u32::try_from(domains.len().max(1)).unwrap_or(u32::MAX);
-    datapath::load(&pins, count, Sizes::for_ports(topology.pairs.len()))?;
+    let anew = datapath::load(&pins, count, Sizes::for_ports(topology.pairs.len()))?;
     let mut maps = Maps::open(&pins)?;
     let mut news = Vec::new();
     for (domain, place) in (0..).zip(&domains) {
@@ -165,7 +167,7 @@ async fn attach(record: &Record, places: &mut Places) -> Result<Vec<IfName>, Err
         introduce_ports(topology, place, domain, &rtnl.links().await?, &mut maps)?;
         news.extend(datapath::attach(rtnl.netns(), &pins, domain, record.hook, &ports)?);
     }
-    Ok(news)
+    Ok((news, anew))
 }
 
 /// Makes the ports of a place known to its program before it is attached.

@@ -32,11 +32,18 @@ impl Sizes {
 }
 
 /// Loads one copy of the port program for each of `domains` bridge namespaces and pins all. Maps
-/// that are pinned already are taken over with what they hold.
+/// that are pinned already are taken over with what they hold, if nothing of them is missing. Returns
+/// whether they were made anew.
 ///
 /// # Errors
 /// The kernel refuses a program or map, or the pinned maps are of another version.
-pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<()> {
+pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<bool> {
+    let whole = names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
+        && (0..domains).all(|domain| pins.program(domain).exists());
+    if !whole {
+        // Parts of what was pinned would not fit with what is made now.
+        bpffs::remove_directory(pins.directory())?;
+    }
     bpffs::make_directory(pins.directory())?;
     for domain in 0..domains {
         if !pins.program(domain).exists() {
@@ -45,10 +52,11 @@ pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<()> {
     }
     let mut maps = Maps::open(pins)?;
     match maps.config()? {
-        fresh @ Config { abi: 0, .. } => maps.set_config(Config { abi: ABI_VERSION, ..fresh }),
-        Config { abi: ABI_VERSION, .. } => Ok(()),
-        Config { abi, .. } => Err(Error::Abi { found: abi, ours: ABI_VERSION }),
+        fresh @ Config { abi: 0, .. } => maps.set_config(Config { abi: ABI_VERSION, ..fresh })?,
+        Config { abi: ABI_VERSION, .. } => {}
+        Config { abi, .. } => return Err(Error::Abi { found: abi, ours: ABI_VERSION }),
     }
+    Ok(!whole)
 }
 
 /// A loader of one copy of the programs, for the bridge namespace `domain`, that pins nothing.

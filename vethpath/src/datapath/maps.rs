@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray};
 use vethpath_common::{
     Config, PairCounters, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
 };
@@ -33,6 +33,15 @@ impl Maps {
             sources: hash(pins, names::SOURCES)?,
             stations: hash(pins, names::STATIONS)?,
         })
+    }
+
+    /// Whether these are still the maps that are pinned: the pins may have been removed by hand, and
+    /// others made.
+    #[must_use]
+    pub fn are_current(&self, pins: &Pins) -> bool {
+        let id = |data: &MapData| data.info().map(|info| info.id()).ok();
+        let pinned = MapData::from_pin(pins.map(names::CONFIG)).ok();
+        pinned.and_then(|pinned| id(&pinned)).is_some_and(|pinned| Some(pinned) == id(self.config.map()))
     }
 
     /// Makes a port known, not armed, so that its frames are counted under its pair from the first one

@@ -45,7 +45,7 @@ impl LabLock {
 }
 
 /// Proof that this process is the lab's agent.
-pub struct AgentLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+pub struct AgentLock(Flock<File>);
 
 impl AgentLock {
     /// Becomes the lab's agent; `None` if there is one.
@@ -64,6 +64,14 @@ impl AgentLock {
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),
             Err((_, errno)) => Err(errno.into()).doing("lock", &path),
         }
+    }
+
+    /// Whether the lock is still the one that others would find: its file may have been removed by hand.
+    #[must_use]
+    pub fn is_current(&self, directory: &Directory) -> bool {
+        let held = self.0.metadata().map(|held| (held.dev(), held.ino()));
+        let there = fs::metadata(directory.agent_lock()).map(|there| (there.dev(), there.ino()));
+        matches!((held, there), (Ok(held), Ok(there)) if held == there)
     }
 
     /// The process id of the lab's agent, if it lives (be it stopped or hanging).
