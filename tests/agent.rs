@@ -161,3 +161,35 @@ fn is_armed(lab: &Lab<'_>) {
         if armed { Ok(()) } else { Err(format!("not armed: {stats:#?}")) }
     });
 }
+
+/// Pins that somebody has removed are made anew, and not by an agent that still holds the old maps.
+#[test]
+fn pins_removed_by_hand_are_made_anew() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let before = lab.stats().agent.pid;
+    let _ = host.run("rm -rf /sys/fs/bpf/vethpath/three-hosts").ok();
+    let _ = host.vethpath(format!("up {}", host.lab("three-hosts").write())).ok();
+    assert_ne!(lab.stats().agent.pid, before);
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+/// An agent whose state folder is gone cannot be found any more: it ends by itself.
+#[test]
+fn a_state_folder_removed_by_hand_leaves_no_agent() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let file = host.lab("three-hosts").write();
+    let _ = host.run("rm -rf /run/vethpath/three-hosts").ok();
+    let _ = host.vethpath(format!("up {file}")).ok();
+    let agents = || host.run("pgrep -c -f agent.three-hosts").stdout.trim().to_owned();
+    wait_for(SLACK, "the first agent ends", || agents() == "1");
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    let _ = host.run("rm -rf /run/vethpath/three-hosts").ok();
+    let _ = host.vethpath(format!("down {file}")).ok();
+    lab.forget();
+    wait_for(SLACK, "the second agent ends", || agents() == "0");
+    host.finish();
+}
