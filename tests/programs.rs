@@ -7,6 +7,7 @@ mod context;
 mod frames;
 mod live;
 mod model;
+mod netfilter;
 mod protocols;
 mod random;
 mod sizes;
@@ -34,9 +35,14 @@ fn sizes() {
 }
 
 #[test]
+fn netfilter_checks() {
+    check(&netfilter::cases());
+}
+
+#[test]
 fn every_reason_has_a_case() {
-    let cases: Vec<_> =
-        [stations::cases(), protocols::cases(), sizes::cases()].into_iter().flatten().collect();
+    let tables = [stations::cases(), protocols::cases(), sizes::cases(), netfilter::cases()];
+    let cases: Vec<_> = tables.into_iter().flatten().collect();
     for reason in Reason::ALL {
         let met = cases.iter().any(|case| case.verdict == Verdict::Pass(reason));
         assert!(met, "no frame is passed because of {reason:?}");

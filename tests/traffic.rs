@@ -121,7 +121,7 @@ fn a_plain_bridge_on_request() {
 
 /// At least 99 of 100 packets that either end sent were fast.
 #[track_caller]
-fn nearly_all_fast(before: &Stats, after: &Stats) {
+pub(crate) fn nearly_all_fast(before: &Stats, after: &Stats) {
     for name in ["ns0:eth0", "ns1:eth0"] {
         let (then, now) = (before.pair(name), after.pair(name));
         let (sent, fast) = (now.tx.packets - then.tx.packets, now.fast.tx.packets - then.fast.tx.packets);

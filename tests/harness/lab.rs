@@ -2,7 +2,9 @@
 
 use std::{thread, time::Duration};
 
-use super::{Args, Done, Host, Process, Stats, accounts_balance, wait_until};
+use vethpath::kernel::Netns;
+
+use super::{Args, Done, Host, Process, Stats, Wire, accounts_balance, wait_until};
 
 /// A topology file to be: `host.lab("three-hosts").with(..).up()`.
 pub(crate) struct LabFile<'h> {
@@ -69,6 +71,15 @@ impl Lab<'_> {
     #[track_caller]
     pub(crate) fn spawn(&self, namespace: &str, args: impl Args) -> Process {
         self.host.spawn(netns_exec(namespace, args))
+    }
+
+    /// A packet socket on `namespace:interface`. It keeps the namespace alive.
+    #[track_caller]
+    pub(crate) fn wire(&self, inner_end: &str) -> Wire {
+        let (namespace, interface) = inner_end.split_once(':').expect("named namespace:interface");
+        let netns = Netns::open(&self.host.path(&format!("/run/netns/{namespace}")), namespace);
+        let wire = netns.expect("it is there").run(|| Wire::on(interface)).expect("it can be entered");
+        wire.unwrap_or_else(|error| panic!("a packet socket on {inner_end}: {error}"))
     }
 
     /// Whether one ping is answered within two seconds.

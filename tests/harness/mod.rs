@@ -10,6 +10,7 @@ mod lab;
 mod process;
 mod stats;
 mod wait;
+mod wire;
 
 pub(crate) use args::Args;
 pub(crate) use done::Done;
@@ -22,3 +23,4 @@ pub(crate) use process::Process;
 pub(crate) use stats::Stats;
 use stats::accounts_balance;
 pub(crate) use wait::{SLACK, holds_for, wait_for, wait_until};
+pub(crate) use wire::Wire;

@@ -144,6 +144,22 @@ impl Frame {
         self
     }
 
+    /// Changes the 16-bit word at this place behind the Ethernet header.
+    pub(crate) fn word(mut self, at: usize, word: usize) -> Self {
+        let word = u16::try_from(word).expect("16 bits");
+        self.bytes[14 + at..][..2].copy_from_slice(&word.to_be_bytes());
+        self
+    }
+
+    /// Makes the checksum of an IPv4 header right, by the length that the header claims.
+    pub(crate) fn summed(self) -> Self {
+        let length = usize::from(self.bytes[14] & 0x0f) * 4;
+        let frame = self.word(10, 0);
+        let words = frame.bytes[14..14 + length].chunks(2);
+        let sum: usize = words.map(|word| usize::from(word[0]) << 8 | usize::from(word[1])).sum();
+        frame.word(10, 0xffff - 1 - (sum - 1) % 0xffff)
+    }
+
     pub(crate) fn cut(mut self, length: usize) -> Self {
         self.bytes.truncate(length);
         self

@@ -1,14 +1,10 @@
 //! The program on real ports: where a frame comes out, and frames that `BPF_PROG_TEST_RUN` cannot
 //! make (with a tag beside the packet, cut short, longer than a page).
 
-use std::{
-    io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    process,
-};
+use std::process;
 
 use aya::programs::{TcAttachType, tc::qdisc_add_clsact};
-use nix::{errno::Errno, libc, net::if_::if_nametoindex, unistd};
+use nix::libc;
 use vethpath::kernel::Netns;
 use vethpath_common::{Count, PairCounters, Reason};
 
@@ -18,7 +14,7 @@ use super::{
     random::Random,
     world::Port,
 };
-use crate::harness::{SLACK, wait_until};
+use crate::harness::{SLACK, Wire, wait_until};
 
 /// Ports that run the program, and their inner ends in a namespace of their own.
 struct Live {
@@ -42,7 +38,7 @@ impl Live {
                 }
             })
             .expect("it is there");
-        let wires = inside.run(|| Port::ALL.map(Wire::open).into()).expect("it is there");
+        let wires = inside.run(|| Port::ALL.map(wire).into()).expect("it is there");
         Self { bench, wires }
     }
 
@@ -52,8 +48,7 @@ impl Live {
 
     /// Sends from the inner end of the frame's port.
     fn send(&self, frame: &Frame) {
-        let sent = unistd::write(&self.wire(frame.port).0, &frame.bytes);
-        assert_eq!(sent, Ok(frame.bytes.len()), "{frame:?}");
+        self.wire(frame.port).send(&frame.bytes);
     }
 
     /// Sends one frame, and waits until it is counted at its pair, and there alone, for this reason.
@@ -77,57 +72,14 @@ impl Live {
     }
 }
 
-/// A packet socket on an inner end.
-struct Wire(OwnedFd);
-
-impl Wire {
-    fn open(port: Port) -> Self {
-        let name = format!("inner{}", port as u32);
-        let [a, b, c, d, e, f] = port.mac(1);
-        // No address, and so no word of its own.
-        ip(&format!("link set {name} addrgenmode none"));
-        ip(&format!("link set {name} address {a:x}:{b:x}:{c:x}:{d:x}:{e:x}:{f:x} up"));
-        let ifindex = if_nametoindex(name.as_str()).expect("it is here");
-        Self::on(ifindex).expect("a packet socket")
-    }
-
-    fn on(ifindex: u32) -> io::Result<Self> {
-        let all = u16::try_from(libc::ETH_P_ALL).expect("it is 3").to_be();
-        let flags = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: takes integers only.
-        let fd = unsafe { libc::socket(libc::AF_PACKET, flags, all.into()) };
-        Errno::result(fd)?;
-        // SAFETY: it was just made, and nobody else knows of it.
-        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-        // SAFETY: plain integers, of which zero is valid.
-        let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        address.sll_family = u16::try_from(libc::AF_PACKET).expect("it is 17");
-        address.sll_protocol = all;
-        address.sll_ifindex = ifindex.cast_signed();
-        let length = u32::try_from(size_of_val(&address)).expect("it is 20");
-        // SAFETY: the address is as long as is said.
-        let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
-        Errno::result(done)?;
-        Ok(Self(socket))
-    }
-
-    /// The next frame that came in, and its type, such as `PACKET_HOST`; not what was sent here.
-    fn next(&self) -> Option<(u8, Vec<u8>)> {
-        loop {
-            let mut bytes = vec![0; 16_384];
-            // SAFETY: plain integers, of which zero is valid.
-            let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-            let mut length = u32::try_from(size_of_val(&from)).expect("it is 20");
-            let (buffer, room, fd) = (bytes.as_mut_ptr().cast(), bytes.len(), self.0.as_raw_fd());
-            // SAFETY: buffer and address are as long as is said.
-            let read =
-                unsafe { libc::recvfrom(fd, buffer, room, 0, (&raw mut from).cast(), &raw mut length) };
-            bytes.truncate(usize::try_from(read).ok()?);
-            if from.sll_pkttype != libc::PACKET_OUTGOING {
-                return Some((from.sll_pkttype, bytes));
-            }
-        }
-    }
+/// The inner end of a port.
+fn wire(port: Port) -> Wire {
+    let name = format!("inner{}", port as u32);
+    let [a, b, c, d, e, f] = port.mac(1);
+    // No address, and so no word of its own.
+    ip(&format!("link set {name} addrgenmode none"));
+    ip(&format!("link set {name} address {a:x}:{b:x}:{c:x}:{d:x}:{e:x}:{f:x} up"));
+    Wire::on(&name).expect("a packet socket")
 }
 
 #[test]

@@ -27,6 +27,10 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
         0x86dd => is_neighbour_discovery(payload),
         _ => false,
     };
+    // docs/limitations.md: what br_netfilter would drop or trim is left to it
+    if frame.port.flags() & vethpath_common::flags::VALIDATE != 0 && !is_right(ethertype, payload) {
+        return None;
+    }
     // "it fits the receiver's MTU (GSO frames by their segment size)"
     let size = match frame.gso_size {
         0 => payload.len(),
@@ -57,6 +61,20 @@ fn is_neighbour_discovery(packet: &[u8]) -> bool {
         }
     };
     walk().is_some_and(|kind| (133..=137).contains(&kind))
+}
+
+/// Whether an IP packet is as its header says, and the header is none that the bridge must parse.
+fn is_right(ethertype: u16, packet: &[u8]) -> bool {
+    let word =
+        |at: usize| packet.get(at..at + 2).map_or(0, |word| usize::from(word[0]) << 8 | usize::from(word[1]));
+    match ethertype {
+        0x0800 => {
+            let sum: usize = (0..10).map(|n| word(2 * n)).sum();
+            packet.len() >= 20 && packet[0] == 0x45 && word(2) == packet.len() && sum.is_multiple_of(0xffff)
+        }
+        0x86dd => packet.len() > 40 && packet[0] >> 4 == 6 && word(4) == packet.len() - 40,
+        _ => true,
+    }
 }
 
 /// What each segment repeats; `None` where that cannot be told.

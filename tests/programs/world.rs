@@ -32,10 +32,12 @@ pub(crate) enum Port {
     Unarmed,
     /// Has no record, but one in [`OTHER_DOMAIN`].
     Unrecorded,
+    /// Its bridge calls netfilter.
+    Checked,
 }
 
 impl Port {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::A,
         Self::B,
         Self::Alone,
@@ -44,11 +46,12 @@ impl Port {
         Self::Elsewhere,
         Self::Unarmed,
         Self::Unrecorded,
+        Self::Checked,
     ];
 
     /// Those with stations.
-    pub(crate) const ARMED: [Self; 6] =
-        [Self::A, Self::B, Self::Alone, Self::Lonely, Self::Via, Self::Elsewhere];
+    pub(crate) const ARMED: [Self; 7] =
+        [Self::A, Self::B, Self::Alone, Self::Lonely, Self::Via, Self::Elsewhere, Self::Checked];
 
     /// The device's name.
     pub(crate) fn name(self) -> String {
@@ -80,6 +83,7 @@ impl Port {
         match self {
             Self::Alone | Self::Lonely => flags::ISOLATED,
             Self::Via => flags::VIA_PORT,
+            Self::Checked => flags::VALIDATE,
             _ => 0,
         }
     }
@@ -108,7 +112,8 @@ pub(crate) fn sources(ifindex: impl Fn(Port) -> u32) -> Vec<(SourceKey, Source)>
     let mut add = |port: Port, mac, domain: u32, generation| {
         let domain = domain.try_into().expect("a small number");
         let key = SourceKey { ifindex: ifindex(port), mac, domain };
-        let (segment, pair, flags) = (port.segment(), port.pair(), port.flags() & flags::ISOLATED);
+        let flags = port.flags() & (flags::ISOLATED | flags::VALIDATE);
+        let (segment, pair) = (port.segment(), port.pair());
         entries.push((key, Source { generation, segment, pair, flags, seen_ns: 0 }));
     };
     for port in Port::ARMED {
@@ -124,7 +129,8 @@ pub(crate) fn stations(ifindex: impl Fn(Port) -> u32) -> Vec<(StationKey, Statio
     let mut entries = Vec::new();
     let mut add = |port: Port, mac, generation| {
         let key = StationKey { segment: port.segment(), mac, zero: 0 };
-        let (pair, mtu, flags) = (port.pair(), port.mtu(), port.flags());
+        let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT);
+        let (pair, mtu) = (port.pair(), port.mtu());
         entries.push((key, Station { generation, ifindex: ifindex(port), pair, mtu, flags }));
     };
     for port in Port::ARMED {

@@ -13,6 +13,10 @@ pub mod flags {
     pub const VIA_PORT: u32 = 1 << 1;
     /// The port takes part in the fast path ([`PortRecord`](super::PortRecord) only).
     pub const ARMED: u32 = 1 << 2;
+    /// The port's bridge calls netfilter for IP (`bridge-nf-call-iptables` and its kin), and so drops
+    /// or trims packets whose header is not right ([`Source`](super::Source) only): the fast path
+    /// takes none that it would drop or trim.
+    pub const VALIDATE: u32 = 1 << 3;
 }
 
 /// What every program checks before anything else. One write of it disarms a whole lab.
@@ -69,7 +73,7 @@ pub struct Source {
     pub segment: u32,
     /// Index of the sender's pair in the counter map.
     pub pair: u32,
-    /// [`flags::ISOLATED`] or nothing.
+    /// [`flags::ISOLATED`], [`flags::VALIDATE`].
     pub flags: u32,
     /// Coarse `CLOCK_MONOTONIC` in nanoseconds of the last frame of this station that was looked up:
     /// taken, or passed because of its destination. Written by the program, read by the agent to

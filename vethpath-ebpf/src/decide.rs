@@ -7,6 +7,7 @@ use crate::{
     count,
     maps::{CONFIG, SOURCES, STATIONS, domain},
     packet::{ETH_LEN, Ethernet, Frame},
+    validate::validate,
 };
 
 /// What to do with a frame.
@@ -63,6 +64,9 @@ fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
         return Err(Reason::Isolated);
     }
     fits(frame, &ethernet, station.mtu)?;
+    if source.flags & flags::VALIDATE != 0 {
+        validate(frame, &ethernet)?;
+    }
     Ok((source, station))
 }
 

@@ -8,6 +8,7 @@ mod count;
 mod decide;
 mod maps;
 mod packet;
+mod validate;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,

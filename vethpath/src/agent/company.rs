@@ -63,17 +63,19 @@ impl Company {
     pub fn look(&self, ports: &[LabPort], own: &[Masquerade], facts: &mut Facts) {
         facts.taps = self.taps();
         facts.rules.clear();
+        facts.validated.clear();
         let found = self.rules(own);
         for lab_port in ports {
-            let reason = match &found {
-                Ok(rules) => {
-                    let bridge = facts.link(&lab_port.bridge);
-                    rules.first_for(lab_port.port.as_str(), bridge)
-                }
-                Err(error) => Some(error.clone()),
+            let bridge = facts.link(&lab_port.bridge);
+            let (reason, validated) = match &found {
+                Ok(rules) => (rules.first_for(lab_port.port.as_str(), bridge), rules.validate(bridge)),
+                Err(error) => (Some(error.clone()), true),
             };
             if let Some(reason) = reason {
                 facts.rules.insert(lab_port.port.to_string(), reason);
+            }
+            if validated {
+                facts.validated.insert(lab_port.port.to_string());
             }
         }
     }
@@ -128,6 +130,13 @@ impl Rules {
         let hook = self.hooks.iter().find(|hook| hook.sees(port, calls)).map(ToString::to_string);
         hook.or_else(|| self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string))
     }
+
+    /// Whether the bridge calls netfilter for IP packets, which then checks them even without rules
+    /// (`br_validate_ipv4` and `br_validate_ipv6`). A bridge whose options are not known does.
+    fn validate(&self, bridge: Option<&LinkFacts>) -> bool {
+        let calls = with_bridge(self.calls, bridge);
+        calls.iptables || calls.ip6tables || bridge.is_none_or(|bridge| bridge.bridge.is_none())
+    }
 }
 
 /// A bridge may call netfilter by an option of its own (`nf_call_iptables`), whatever the namespace
@@ -142,4 +151,49 @@ fn with_bridge(mut calls: BridgeCalls, bridge: Option<&LinkFacts>) -> BridgeCall
         }
     }
     calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::XdpMode;
+
+    #[test]
+    fn a_bridge_checks_ip_packets_if_anything_calls_netfilter_for_them() {
+        let bridge = |options| LinkFacts {
+            ifindex: 3,
+            name: "br0".to_owned(),
+            kind: None,
+            alias: None,
+            altnames: Vec::new(),
+            mac: None,
+            mtu: 1500,
+            up: true,
+            running: true,
+            promiscuity: 0,
+            controller: None,
+            peer: None,
+            peer_netns: None,
+            qdisc: None,
+            gso_limited: false,
+            xdp: XdpMode::None,
+            port: None,
+            bridge: options,
+            sent: (0, 0),
+            received: (0, 0),
+        };
+        let none = BridgeCalls::default();
+        let validate = |calls, options| {
+            Rules { hooks: Vec::new(), legacy: Vec::new(), calls }.validate(Some(&bridge(options)))
+        };
+        assert!(!validate(none, Some(Vec::new())));
+        assert!(!validate(none, Some(vec![InfoBridge::NfCallIpTables(false)])));
+        assert!(validate(BridgeCalls { iptables: true, ..none }, Some(Vec::new())));
+        assert!(validate(BridgeCalls { ip6tables: true, ..none }, Some(Vec::new())));
+        assert!(validate(none, Some(vec![InfoBridge::NfCallIpTables(true)])));
+        assert!(validate(none, Some(vec![InfoBridge::NfCallIp6Tables(true)])));
+        let arp = BridgeCalls { arptables: true, ..none };
+        assert!(!validate(arp, Some(vec![InfoBridge::NfCallArpTables(true)])), "ARP is never fast");
+        assert!(validate(none, None), "options that could not be read");
+    }
 }

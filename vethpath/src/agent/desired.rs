@@ -57,7 +57,8 @@ impl Desired {
         let LabPort { segment, counter, .. } = *lab_port;
         let ifindex = port.port.ifindex;
         let isolated = if port.isolated { flags::ISOLATED } else { 0 };
-        let source = Source { generation: 0, segment, pair: counter, flags: isolated, seen_ns: 0 };
+        let validate = if port.validated { flags::VALIDATE } else { 0 };
+        let source = Source { generation: 0, segment, pair: counter, flags: isolated | validate, seen_ns: 0 };
         self.sources.insert(SourceKey { ifindex, mac, domain }, source);
         let station = Station {
             generation: 0,

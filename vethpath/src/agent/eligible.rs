@@ -89,6 +89,8 @@ pub struct Eligible<'a> {
     pub isolated: bool,
     /// Frames must leave by the port, which has offloads switched off.
     pub via_port: bool,
+    /// What it sends is checked by netfilter.
+    pub validated: bool,
 }
 
 /// The port as the fast path may use it, or why it may not.
@@ -114,7 +116,14 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
     if facts.losing.contains(&lab_port.counter) {
         return Err(NotArmed::Losing);
     }
-    Ok(Eligible { port, inner, bridge: bridge.ifindex, isolated, via_port: facts.works_on_frames(port) })
+    Ok(Eligible {
+        port,
+        inner,
+        bridge: bridge.ifindex,
+        isolated,
+        via_port: facts.works_on_frames(port),
+        validated: facts.validated.contains(&port.name),
+    })
 }
 
 /// Mirrors what `br_handle_frame_finish` and `br_forward` ask of a bridge for known unicast.

@@ -64,6 +64,8 @@ pub struct Facts {
     pub taps: BTreeSet<u32>,
     /// By port name: a netfilter rule that its frames would pass.
     pub rules: BTreeMap<String, String>,
+    /// Names of ports whose bridge calls netfilter for IP packets, rules or not.
+    pub validated: BTreeSet<String>,
     /// Counters of pairs whose redirected frames do not arrive.
     pub losing: BTreeSet<u32>,
 }

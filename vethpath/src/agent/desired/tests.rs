@@ -255,3 +255,19 @@ fn isolation_and_the_smaller_mtu_are_told() {
     assert_eq!(desired.sources[&SourceKey { ifindex: A, mac: mac(A), domain: 0 }].flags, flags::ISOLATED);
     assert_eq!(desired.stations[&StationKey { segment: 1, mac: mac(A), zero: 0 }].mtu, 1400);
 }
+
+#[test]
+fn what_netfilter_would_check_is_told_of_the_sender() {
+    let mut facts = facts();
+    facts.validated.insert("vp5".into());
+    let checked = desired(&facts);
+    assert_eq!(checked.states, [(1, None), (2, None)].into(), "it is no reason to step aside");
+    let flags_of_source =
+        |port| checked.sources[&SourceKey { ifindex: port, mac: mac(port), domain: 0 }].flags;
+    assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::VALIDATE, 0));
+    assert_eq!((flags_of(&checked, mac(A)), flags_of(&checked, mac(B))), (0, 0));
+    let isolated = P::Isolated(true);
+    facts.links.get_mut(&A).expect("port A").port.as_mut().expect("flags").push(isolated);
+    let flags = desired(&facts).sources[&SourceKey { ifindex: A, mac: mac(A), domain: 0 }].flags;
+    assert_eq!(flags, flags::ISOLATED | flags::VALIDATE);
+}

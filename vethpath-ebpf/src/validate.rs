@@ -1,0 +1,58 @@
+//! What br_netfilter asks of an IP packet before it shows it to any rule: what is not so is dropped,
+//! or trimmed of what lies behind its end (`br_validate_ipv4` in net/bridge/br_netfilter_hooks.c,
+//! `br_validate_ipv6` in net/bridge/br_netfilter_ipv6.c).
+
+use vethpath_common::Reason;
+
+use crate::packet::{ETH_LEN, Ethernet, Frame};
+
+/// Where the IP header begins.
+const IP: usize = ETH_LEN as usize;
+/// Bytes of IPv6's header.
+const IPV6_LEN: u32 = 40;
+
+/// Refuses an IP packet that br_netfilter might not let through as it is.
+#[inline(always)]
+pub fn validate(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
+    let is_right = match ethernet.ethertype() {
+        0x0800 => ipv4(&frame.read(IP)?, packet_len(frame)),
+        0x86dd => ipv6(&frame.read(IP)?, packet_len(frame)),
+        _ => true,
+    };
+    if is_right { Ok(()) } else { Err(Reason::Unchecked) }
+}
+
+/// Options are the bridge's: it parses them too. So is a length of 0 (BIG TCP).
+#[inline(always)]
+fn ipv4(header: &[u8; 20], packet_len: u32) -> bool {
+    header[0] == 0x45 && word16(header[2], header[3]) == packet_len && sums_up(header)
+}
+
+/// A payload of 0 bytes may stand for a jumbogram: the bridge looks for its option.
+#[inline(always)]
+fn ipv6(header: &[u8; 6], packet_len: u32) -> bool {
+    let payload = word16(header[4], header[5]);
+    header[0] >> 4 == 6 && payload != 0 && payload + IPV6_LEN == packet_len
+}
+
+/// Whether the header's checksum is right (RFC 1071): its words, carries added, make 0xffff.
+#[inline(always)]
+fn sums_up(header: &[u8; 20]) -> bool {
+    let mut sum = 0;
+    for word in header.as_chunks::<2>().0 {
+        sum += word16(word[0], word[1]);
+    }
+    // Ten words carry less than 10: if that carries once more, it is not 0xffff, nor will it be.
+    (sum & 0xffff) + (sum >> 16) == 0xffff
+}
+
+/// Of the whole frame less its Ethernet header; of a GSO frame too, whose IP header has it so.
+#[inline(always)]
+fn packet_len(frame: &Frame) -> u32 {
+    frame.len().saturating_sub(ETH_LEN)
+}
+
+#[inline(always)]
+fn word16(high: u8, low: u8) -> u32 {
+    u32::from(u16::from_be_bytes([high, low]))
+}
