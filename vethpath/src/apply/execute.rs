@@ -50,6 +50,17 @@ impl<'a> Executor<'a> {
             Step::Pair(pair) => self.pair(pair).await?,
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
+            Step::Enslave { place, device, bridge } => {
+                let rtnl = self.places.get(place)?;
+                let bridge = rtnl.expect_link(bridge).await?.ifindex;
+                rtnl.enslave(index_of(&rtnl, device).await?, bridge, format_args!("{place}:{device}"))
+                    .await?;
+            }
+            Step::Mtu { place, device, mtu } => {
+                let rtnl = self.places.get(place)?;
+                let name = format_args!("{place}:{device}");
+                rtnl.set_mtu(index_of(&rtnl, device).await?, *mtu, name).await?;
+            }
             Step::Sysctls { place, settings } => sysctl::write(self.places.get(place)?.netns(), settings)?,
             Step::Address { place, device, address } => {
                 let rtnl = self.places.get(place)?;

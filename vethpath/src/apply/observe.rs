@@ -49,6 +49,7 @@ pub async fn observe(topology: &Topology, places: &mut Places, begun: bool) -> R
                 ours: owned(&link, macs.get(&key), topology, begun),
                 up: link.up,
                 bridge: link.controller.and_then(|index| names.get(&index).cloned()),
+                mtu: link.mtu,
                 addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
             };
             observed.links.insert(key, seen);

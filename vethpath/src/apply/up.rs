@@ -127,7 +127,7 @@ async fn work(
     for step in &plan.raise {
         executor.run(step).await?;
     }
-    if !plan.raise.is_empty() {
+    if plan.steps().next().is_some() {
         introduce(topology, executor.places()).await?;
     }
     let status = match status::ask(&directory.socket()) {

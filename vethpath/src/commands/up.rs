@@ -45,7 +45,7 @@ fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io:
     let Outcome { changes, status } = outcome;
     let lab = &topology.lab;
     if changes.is_empty() {
-        writeln!(err, "lab {lab} is up already, as the file says")?;
+        writeln!(err, "lab {lab} is up: nothing to change")?;
     } else {
         let count =
             |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
