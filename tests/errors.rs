@@ -46,6 +46,25 @@ fn a_missing_file_is_named() {
     host.finish();
 }
 
+/// Nothing is waited for, and nothing is read without end.
+#[test]
+fn what_is_no_topology_file_is_refused_at_once() {
+    let host = Host::new();
+    let folder = host.topology("x", "").replace("/x.toml", "");
+    let _ = host.run(format!("mkfifo {folder}/fifo.toml")).ok();
+    let _ = host.run(format!("truncate --size 1048577 {folder}/long.toml")).ok();
+    let (fifo, long) = (format!("{folder}/fifo.toml"), format!("{folder}/long.toml"));
+    for file in ["/dev/zero", "/dev/null", "/", &fifo] {
+        for verb in ["validate", "plan"] {
+            let done = host.vethpath(format!("{verb} {file}")).fails(1);
+            let _ = done.says(&format!("cannot read {file}: it is not a regular file")).says("hint:");
+        }
+    }
+    let _ =
+        host.vethpath(format!("validate {long}")).fails(1).says("longer than 1048576 bytes").says("hint:");
+    host.finish();
+}
+
 #[test]
 fn an_unknown_lab_is_the_users_fault() {
     let host = Host::new();
