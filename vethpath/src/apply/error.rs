@@ -2,7 +2,12 @@
 
 use thiserror::Error;
 
-use crate::{datapath, kernel, plan::Collision, state, topology::LabName};
+use crate::{
+    datapath, kernel,
+    plan::Collision,
+    state,
+    topology::{LabName, NsName},
+};
 
 /// A failed `up` or `down`. What the run had done is undone unless it says otherwise.
 #[derive(Debug, Error)]
@@ -10,6 +15,16 @@ pub enum Error {
     /// Names are taken.
     #[error("{}", list(.0))]
     Collisions(Vec<Collision>),
+    /// A namespace cannot be adopted.
+    #[error("cannot adopt {path} as namespace `{namespace}`: {cause}")]
+    Adopt {
+        /// Its name in the lab.
+        namespace: NsName,
+        /// What the file says.
+        path: String,
+        /// What is wrong with that.
+        cause: String,
+    },
     /// The lab is up from another file.
     #[error("lab `{0}` is up with another topology")]
     Changed(LabName),
@@ -51,9 +66,11 @@ impl Error {
     #[must_use]
     pub fn is_request(&self) -> bool {
         match self {
-            Self::Collisions(_) | Self::Changed(_) | Self::NoLab(_) | Self::State(state::Error::Busy(_)) => {
-                true
-            }
+            Self::Collisions(_)
+            | Self::Adopt { .. }
+            | Self::Changed(_)
+            | Self::NoLab(_)
+            | Self::State(state::Error::Busy(_)) => true,
             Self::NotUndone { cause, .. } => cause.is_request(),
             _ => false,
         }
@@ -65,6 +82,10 @@ impl Error {
         match self {
             Self::Collisions(_) => Some(
                 "rename it in the file, or remove what is there; vethpath never touches what is not its own"
+                    .to_owned(),
+            ),
+            Self::Adopt { .. } => Some(
+                "adopt the pid of a process that runs in a network namespace of its own, or the path of one"
                     .to_owned(),
             ),
             Self::Changed(lab) => {

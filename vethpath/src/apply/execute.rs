@@ -112,7 +112,7 @@ impl<'a> Executor<'a> {
 
     /// The loopback is marked and up before the namespace has a name: whoever finds it by name
     /// finds whose it is.
-    async fn namespace(&mut self, namespace: &Namespace) -> Result<()> {
+    async fn namespace(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
         let name = &namespace.name;
         let made = match &namespace.adopt {
             Some(path) => Netns::open(Path::new(path), name.as_str())?,
@@ -126,10 +126,13 @@ impl<'a> Executor<'a> {
             without_dad(&made, "default")?;
         }
         sysctl::write(&made, &namespace.sysctls)?;
+        if namespace.adopt.is_some() {
+            self.journal.note_adopted(name, made.inode()?)?;
+        }
         if !netns::exists(name) {
             self.made.push(Made::Namespace(name.clone()));
         }
-        made.bind(name)
+        Ok(made.bind(name)?)
     }
 
     async fn bridge(&mut self, bridge: &Bridge) -> Result<()> {

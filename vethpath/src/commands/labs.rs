@@ -20,7 +20,7 @@ pub fn topology(file: &Path) -> Result<Topology, Failure> {
     let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let source = Source { path: &path, text: &text };
     read(source, stem.as_deref())
-        .map_err(|faults| Failure::rendered(faults.render(source, std::io::stderr().is_terminal())))
+        .map_err(|faults| Failure::rendered(faults.render(source, io::stderr().is_terminal())))
 }
 
 /// The text of a file that may turn out to be anything: never waits for a writer, never reads on

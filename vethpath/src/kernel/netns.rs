@@ -7,7 +7,10 @@ use std::{
     fmt, fs,
     fs::File,
     io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -54,7 +57,9 @@ impl Netns {
     /// # Errors
     /// It is not there, or the file is none.
     pub fn open(path: &Path, label: &str) -> Result<Self> {
-        let file = File::open(path).doing("open namespace", label)?;
+        // The path may be the user's, and lead to a FIFO.
+        let file = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
+        let file = file.doing("open namespace", label)?;
         let kind = nix::sys::statfs::fstatfs(&file).doing("look at namespace", label)?.filesystem_type();
         if kind != NSFS_MAGIC {
             let source = io::Error::other("the file is no namespace");
