@@ -31,6 +31,9 @@ pub enum Error {
     /// No such lab.
     #[error("no lab `{0}` is up")]
     NoLab(LabName),
+    /// A setting of the file does not exist, or cannot have that value.
+    #[error("{0}")]
+    Setting(#[source] kernel::Error),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -62,12 +65,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// What writing a setting of the file has come to.
+    pub(super) fn of_setting(error: kernel::Error) -> Self {
+        if error.is_missing() || error.is_invalid() || error.is_forbidden() {
+            Self::Setting(error)
+        } else {
+            error.into()
+        }
+    }
+
     /// Whether the user's request is at fault, rather than the system.
     #[must_use]
     pub fn is_request(&self) -> bool {
         match self {
             Self::Collisions(_)
             | Self::Adopt { .. }
+            | Self::Setting(_)
             | Self::Changed(_)
             | Self::NoLab(_)
             | Self::State(state::Error::Busy(_)) => true,
@@ -80,10 +93,21 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Collisions(_) => Some(
-                "rename it in the file, or remove what is there; vethpath never touches what is not its own"
-                    .to_owned(),
-            ),
+            Self::Collisions(all) => {
+                let way = if all.iter().any(Collision::is_in_the_file) {
+                    "rename it in the file, or remove what is there"
+                } else {
+                    "remove what is there"
+                };
+                Some(format!("{way}; vethpath never touches what is not its own"))
+            }
+            Self::Setting(error) => Some(if error.is_missing() {
+                "look for its name with `sysctl -a`, in a namespace like that one: not every setting is in each"
+                    .to_owned()
+            } else {
+                "give it a value that this kernel takes; some settings cannot be written in a namespace"
+                    .to_owned()
+            }),
             Self::Adopt { .. } => Some(
                 "adopt the pid of a process that runs in a network namespace of its own, or the path of one"
                     .to_owned(),

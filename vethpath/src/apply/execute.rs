@@ -61,7 +61,9 @@ impl<'a> Executor<'a> {
                 let name = format_args!("{place}:{device}");
                 rtnl.set_mtu(index_of(&rtnl, device).await?, *mtu, name).await?;
             }
-            Step::Sysctls { place, settings } => sysctl::write(self.places.get(place)?.netns(), settings)?,
+            Step::Sysctls { place, settings } => {
+                sysctl::write(self.places.get(place)?.netns(), settings).map_err(Error::of_setting)?;
+            }
             Step::Address { place, device, address } => {
                 let rtnl = self.places.get(place)?;
                 rtnl.add_address(index_of(&rtnl, device).await?, *address).await?;
@@ -125,7 +127,7 @@ impl<'a> Executor<'a> {
             rtnl.set_up(loopback, format_args!("{name}:lo")).await?;
             without_dad(&made, "default")?;
         }
-        sysctl::write(&made, &namespace.sysctls)?;
+        sysctl::write(&made, &namespace.sysctls).map_err(Error::of_setting)?;
         if namespace.adopt.is_some() {
             self.journal.note_adopted(name, made.inode()?)?;
         }

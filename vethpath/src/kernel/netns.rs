@@ -28,6 +28,9 @@ use crate::topology::NsName;
 /// Where `ip netns` keeps namespaces.
 pub const DIRECTORY: &str = "/run/netns";
 
+/// What the namespace that we are in is called.
+pub(super) const HOST: &str = "host";
+
 /// An open network namespace. Cheap to clone; the namespace lives at least as long.
 #[derive(Clone, Debug)]
 pub struct Netns {
@@ -41,7 +44,7 @@ impl Netns {
     /// # Errors
     /// `/proc` is not there.
     pub fn current() -> Result<Self> {
-        Self::open("/proc/thread-self/ns/net".as_ref(), "host")
+        Self::open("/proc/thread-self/ns/net".as_ref(), HOST)
     }
 
     /// The namespace that `ip netns` knows by this name.
