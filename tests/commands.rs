@@ -98,6 +98,20 @@ fn help_version_completions_and_manual_need_nothing() {
 }
 
 #[test]
+fn what_cannot_be_written_is_no_panic() {
+    let host = Host::new();
+    let exe = host.public_exe();
+    for verb in ["completions bash", "man"] {
+        let full = host.run(["bash", "-c", &format!("{exe} {verb} > /dev/full")]).fails(2);
+        assert!(full.stderr.starts_with("error: cannot write the output"), "{full}");
+        let script = format!("set -o pipefail; {exe} {verb} | true");
+        let closed = host.run(["bash", "-c", &script]).ok();
+        assert_eq!(closed.stderr, "", "{closed}");
+    }
+    host.finish();
+}
+
+#[test]
 fn a_mistyped_command_is_the_users_fault() {
     let host = Host::new();
     let _ = host.vethpath("upp some.toml").fails(1).says("upp");

@@ -46,6 +46,25 @@ fn a_missing_file_is_named() {
     host.finish();
 }
 
+/// Nothing is waited for, and nothing is read without end.
+#[test]
+fn what_is_no_topology_file_is_refused_at_once() {
+    let host = Host::new();
+    let folder = host.topology("x", "").replace("/x.toml", "");
+    let _ = host.run(format!("mkfifo {folder}/fifo.toml")).ok();
+    let _ = host.run(format!("truncate --size 1048577 {folder}/long.toml")).ok();
+    let (fifo, long) = (format!("{folder}/fifo.toml"), format!("{folder}/long.toml"));
+    for file in ["/dev/zero", "/dev/null", "/", &fifo] {
+        for verb in ["validate", "plan"] {
+            let done = host.vethpath(format!("{verb} {file}")).fails(1);
+            let _ = done.says(&format!("cannot read {file}: it is not a regular file")).says("hint:");
+        }
+    }
+    let _ =
+        host.vethpath(format!("validate {long}")).fails(1).says("longer than 1048576 bytes").says("hint:");
+    host.finish();
+}
+
 #[test]
 fn an_unknown_lab_is_the_users_fault() {
     let host = Host::new();
@@ -67,7 +86,12 @@ fn without_rights_nothing_is_changed() {
     let file = host.lab("three-hosts").write();
     let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all";
     let done = host.run(format!("{nobody} {exe} up {file}")).fails(2);
-    assert!(done.stderr.contains("CAP_") && done.stderr.contains("hint:"), "{done}");
+    let lines: Vec<_> = done.stderr.lines().collect();
+    assert!(
+        matches!(&lines[..], [error, hint] if error.starts_with("error: this needs CAP_")
+        && *hint == "hint: run vethpath as root (sudo)"),
+        "{done}"
+    );
     assert_eq!(host.changes(), None);
     // What needs no rights works without.
     let _ = host.run(format!("{nobody} {exe} validate {file}")).ok();
@@ -105,6 +129,48 @@ fn what_is_in_the_way_is_named_and_untouched() {
         let _ = host.vethpath("down three-hosts").fails(1);
         host.finish();
     }
+}
+
+/// No file has the name of a port: "rename it" would lead nowhere.
+#[test]
+fn a_taken_port_name_says_whose_port_it_is() {
+    let mut host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let port = lab.port("ns1:eth0");
+    lab.down();
+    let _ = host.run(format!("ip link add {port} type bridge")).ok();
+    host.remember();
+    let file = host.lab("three-hosts").write();
+    let done = host.vethpath(format!("up {file}")).fails(1).says(&port).says("the port of pair ns1:eth0");
+    assert!(done.stderr.contains("hint: remove what is there") && !done.stderr.contains("rename"), "{done}");
+    assert_eq!(host.changes(), None);
+    host.finish();
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_the_files_fault() {
+    let host = Host::new();
+    for (at, key) in [
+        ("[namespace.ns0]\n", "net.ipv4.nosuch"),
+        ("[namespace.ns0.interface.eth0]\n", "net.ipv4.conf.eth0.nosuch"),
+    ] {
+        let file = host.lab("three-hosts").with(at, &format!("{at}sysctls = {{ \"{key}\" = 1 }}\n")).write();
+        let done = host.vethpath(format!("up {file}")).fails(1).says("hint:");
+        let _ = done.says(&format!("cannot set sysctl {key} = 1 in namespace ns0: No such file"));
+        assert_eq!(host.changes(), None, "{key}");
+    }
+    host.finish();
+}
+
+#[test]
+fn a_single_thing_has_no_plural() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let counted = "3 namespaces, 1 bridge, 3 pairs";
+    let _ = host.vethpath(format!("validate {}", lab.file)).ok().says(counted);
+    let _ = host.vethpath("list").ok().prints("3 namespaces, 1 bridge, 3 of 3 pairs armed");
+    lab.down();
+    host.finish();
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod commands;
 mod errors;
 mod harness;
 mod harness_itself;
+mod heals;
 mod interrupted;
 mod moves;
 mod policy;

@@ -380,3 +380,32 @@ fn filter(host: &Host, port: &str, way: &str, action: &str) {
     let matching = "protocol ip u32 match ip dst 172.17.0.102/32";
     let _ = host.run(format!("tc filter add dev {port} {way} {matching} action {action}")).ok();
 }
+
+/// Under clsact our filter is known by its priority and handle: a single filter of somebody else at
+/// ingress is not taken for it.
+#[test]
+fn a_clsact_filter_of_somebody_else_is_not_ours() {
+    let host = Host::new();
+    let file = host.lab("three-hosts").write();
+    let _ = host.vethpath(format!("up {file} --hook clsact")).ok().says("3 of 3 pairs armed");
+    let lab_stats = || {
+        let done = host.vethpath("stats --json").ok();
+        let pairs = done.json()["pairs"].clone();
+        (pairs[0]["port"].as_str().expect("a port").to_owned(), pairs[0]["state"].as_str().map(str::to_owned))
+    };
+    let (port, _) = lab_stats();
+    let _ = host.run(format!("tc filter del dev {port} ingress")).ok();
+    let program = "/sys/fs/bpf/vethpath/three-hosts/port_ingress_0";
+    let add = format!(
+        "tc filter add dev {port} ingress prio 5 protocol all bpf direct-action object-pinned {program}"
+    );
+    let _ = host.run(add).ok();
+    wait_for(SLACK, "somebody else's filter is not seen", || {
+        lab_stats().1.is_some_and(|state| state != "armed")
+    });
+    // It stays so when the agent has looked once more.
+    std::thread::sleep(Duration::from_secs(2));
+    assert_ne!(lab_stats().1.as_deref(), Some("armed"));
+    let _ = host.vethpath("down").ok();
+    host.finish();
+}

@@ -156,6 +156,66 @@ fn two_labs_side_by_side() {
     host.finish();
 }
 
+const ADOPTING: &str = "[namespace.ns2]\nadopt = ";
+
+/// Where its pid leads by then does not matter: nothing of the lab stays, and the namespace does.
+#[test]
+fn a_namespace_whose_process_is_gone_or_moved_is_left() {
+    for moved in [false, true] {
+        let mut host = Host::new();
+        let _ = host.run("ip netns add theirs").ok();
+        let _ = host.run("ip netns add elsewhere").ok();
+        // The namespace is kept by its own name; the guest's pid is what is adopted.
+        let script = "echo $$; read line; exec nsenter --net=/run/netns/elsewhere sleep infinity";
+        let fifo = host.topology("go", "");
+        let _ = host.run(format!("rm {fifo}")).ok();
+        let _ = host.run(format!("mkfifo {fifo}")).ok();
+        let script = format!("exec < <(exec cat {fifo}); {script}");
+        let guest = host.spawn(["ip", "netns", "exec", "theirs", "bash", "-c", &script]);
+        wait_for(SLACK, "the guest does not start", || guest.output().ends_with('\n'));
+        let pid = guest.output().trim().to_owned();
+        let lab =
+            host.lab("three-hosts").with("[namespace.ns2]", &format!("{ADOPTING}{{ pid = {pid} }}")).up();
+        lab.is_fast("ns0:eth0", "172.17.0.103");
+        if moved {
+            let _ = host.run(["bash", "-c", &format!("echo go > {fifo}")]).ok();
+            let theirs = host.run("stat -L -c %i /run/netns/elsewhere").ok().stdout;
+            let there = || host.run(format!("stat -L -c %i /proc/{pid}/ns/net")).ok().stdout;
+            wait_for(SLACK, "the guest does not move", || there() == theirs);
+        } else {
+            let _ = host.run(format!("kill -9 {pid}")).ok();
+            wait_for(SLACK, "the guest lives", || !host.path(&format!("/proc/{pid}/ns/net")).exists());
+        }
+        let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints("nothing to change");
+        lab.down();
+        assert_eq!(host.namespaces(), ["elsewhere", "theirs"]);
+        assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
+        drop(guest);
+        host.remember();
+        host.finish();
+    }
+}
+
+#[test]
+fn what_cannot_be_adopted_is_refused() {
+    let host = Host::new();
+    for (adopt, named) in [
+        ("{ pid = 4194303 }", "/proc/4194303/ns/net as namespace `ns2`: no such process"),
+        ("{ path = \"/run/netns/nosuch\" }", "/run/netns/nosuch as namespace `ns2`: no such file"),
+        ("{ path = \"/etc/passwd\" }", "/etc/passwd as namespace `ns2`: it is no namespace"),
+        ("{ path = \"/proc/1/ns/mnt\" }", "it is not a network namespace"),
+        ("{ pid = 1 }", "it is the host's own namespace"),
+    ] {
+        let file = host.lab("three-hosts").with("[namespace.ns2]", &format!("{ADOPTING}{adopt}")).write();
+        for verb in ["plan", "up"] {
+            let _ = host.vethpath(format!("{verb} {file}")).fails(1).says(named).says("hint:");
+        }
+        assert_eq!(host.changes(), None, "{adopt}");
+        let _ = host.vethpath(format!("down {file}")).fails(1).says("no lab");
+    }
+    host.finish();
+}
+
 #[test]
 fn a_namespace_of_somebody_else_is_joined_and_left() {
     let mut host = Host::new();

@@ -78,9 +78,12 @@ impl Looker {
             Hook::Clsact => {
                 for name in names.iter().filter(|name| on(facts, &clsact, name)) {
                     let Some(link) = facts.link(name) else { continue };
-                    match self.rtnl.clsact_filters(link.ifindex).await? {
-                        (1, 0) => attached.insert(name.to_string()),
-                        (0, 0) => false,
+                    let (ingress, egress) = self.rtnl.clsact_filters(link.ifindex).await?;
+                    match (&ingress[..], &egress[..]) {
+                        ([one], []) if datapath::is_our_filter(one.priority, one.handle) => {
+                            attached.insert(name.to_string())
+                        }
+                        ([], []) => false,
                         _ => foreign.insert(name.to_string()),
                     };
                 }

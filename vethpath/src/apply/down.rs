@@ -1,10 +1,9 @@
 //! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
 
-use super::{Error, Places, nat};
+use super::{Error, Places, nat, observe};
 use crate::{
     datapath::Pins,
-    kernel::{self, Netns, Rtnl, bpffs, netns},
-    plan::is_ours,
+    kernel::{self, Netns, bpffs, netns},
     state::{self, AgentLock, Directory, LabLock, Record},
     topology::{LabName, Masquerade, Namespace, Place, Topology},
 };
@@ -48,7 +47,7 @@ pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
 /// Whether a lab without a state folder has left anything.
 async fn anything_there(topology: &Topology) -> bool {
     let Ok(mut places) = Places::open() else { return false };
-    let Ok(observed) = super::observe(topology, &mut places, false).await else { return true };
+    let Ok(observed) = observe(topology, &mut places, false).await else { return true };
     observed.links.values().any(|link| link.ours)
         || observed.namespaces.values().any(|found| *found == crate::plan::Found::Ours)
         || Pins::of(&topology.lab).directory().exists()
@@ -68,7 +67,7 @@ pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Le
     }
     for namespace in &topology.namespaces {
         if let Err(error) = remove_namespace(namespace, topology, &mut left).await {
-            left.push(error.into());
+            left.push(error);
         }
     }
     left.extend(bpffs::retire().err().map(Error::from));
@@ -86,7 +85,7 @@ pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Le
 async fn remove_links(place: &Place, topology: &Topology, places: &mut Places, left: &mut Left) {
     let found = async {
         let rtnl = places.get(place)?;
-        let observed = super::observe::links(topology, place, &rtnl).await?;
+        let observed = observe::links(topology, place, &rtnl).await?;
         Ok::<_, kernel::Error>((rtnl, observed))
     };
     let (rtnl, links) = match found.await {
@@ -109,37 +108,27 @@ fn remove_nat(topology: &Topology, places: &mut Places) -> Result<(), Error> {
     Ok(())
 }
 
-async fn remove_namespace(
-    namespace: &Namespace,
-    topology: &Topology,
-    left: &mut Left,
-) -> Result<(), kernel::Error> {
+async fn remove_namespace(namespace: &Namespace, topology: &Topology, left: &mut Left) -> Result<(), Error> {
     let name = &namespace.name;
     if !netns::exists(name) {
         return Ok(());
     }
     if netns::is_left_over(name) {
-        return netns::unbind(name);
+        return Ok(netns::unbind(name)?);
     }
-    if !is_the_labs(namespace, topology).await? {
+    if !observe::is_the_labs(namespace, topology, &Netns::named(name)?).await? {
         return Ok(());
     }
     let mut places = Places::open()?;
-    remove_links(&Place::Namespace(name.clone()), topology, &mut places, left).await;
-    netns::unbind(name)
-}
-
-/// An adopted namespace is known by its inode, one of ours by the mark on its loopback.
-async fn is_the_labs(namespace: &Namespace, topology: &Topology) -> Result<bool, kernel::Error> {
-    let there = Netns::named(&namespace.name)?;
-    let loopback = Rtnl::open(&there)?.link("lo").await?;
-    let marked = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab));
-    let Some(path) = &namespace.adopt else { return Ok(marked) };
-    match Netns::open(path.as_ref(), path) {
-        Ok(adopted) => Ok(adopted.inode()? == there.inode()?),
-        // Its maker has let it go; only the name that we gave it is left.
-        Err(_) => Ok(true),
+    let place = Place::Namespace(name.clone());
+    remove_links(&place, topology, &mut places, left).await;
+    if namespace.adopt.is_some() {
+        // It does not go away, so its table has to.
+        for nat in Masquerade::of(topology).iter().filter(|nat| nat.place == place) {
+            nat::remove(places.get(&place)?.netns(), nat)?;
+        }
     }
+    Ok(netns::unbind(name)?)
 }
 
 /// Unmounts `/run/netns` if we made it a mount and no other lab may rely on it.

@@ -2,7 +2,12 @@
 
 use thiserror::Error;
 
-use crate::{datapath, kernel, plan::Collision, state, topology::LabName};
+use crate::{
+    datapath, kernel,
+    plan::Collision,
+    state,
+    topology::{LabName, NsName},
+};
 
 /// A failed `up` or `down`. What the run had done is undone unless it says otherwise.
 #[derive(Debug, Error)]
@@ -10,12 +15,25 @@ pub enum Error {
     /// Names are taken.
     #[error("{}", list(.0))]
     Collisions(Vec<Collision>),
+    /// A namespace cannot be adopted.
+    #[error("cannot adopt {path} as namespace `{namespace}`: {cause}")]
+    Adopt {
+        /// Its name in the lab.
+        namespace: NsName,
+        /// What the file says.
+        path: String,
+        /// What is wrong with that.
+        cause: String,
+    },
     /// The lab is up from another file.
     #[error("lab `{0}` is up with another topology")]
     Changed(LabName),
     /// No such lab.
     #[error("no lab `{0}` is up")]
     NoLab(LabName),
+    /// A setting of the file does not exist, or cannot have that value.
+    #[error("{0}")]
+    Setting(#[source] kernel::Error),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -47,13 +65,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// What writing a setting of the file has come to.
+    pub(super) fn of_setting(error: kernel::Error) -> Self {
+        if error.is_missing() || error.is_invalid() || error.is_forbidden() {
+            Self::Setting(error)
+        } else {
+            error.into()
+        }
+    }
+
     /// Whether the user's request is at fault, rather than the system.
     #[must_use]
     pub fn is_request(&self) -> bool {
         match self {
-            Self::Collisions(_) | Self::Changed(_) | Self::NoLab(_) | Self::State(state::Error::Busy(_)) => {
-                true
-            }
+            Self::Collisions(_)
+            | Self::Adopt { .. }
+            | Self::Setting(_)
+            | Self::Changed(_)
+            | Self::NoLab(_)
+            | Self::State(state::Error::Busy(_)) => true,
             Self::NotUndone { cause, .. } => cause.is_request(),
             _ => false,
         }
@@ -63,8 +93,23 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Collisions(_) => Some(
-                "rename it in the file, or remove what is there; vethpath never touches what is not its own"
+            Self::Collisions(all) => {
+                let way = if all.iter().any(Collision::is_in_the_file) {
+                    "rename it in the file, or remove what is there"
+                } else {
+                    "remove what is there"
+                };
+                Some(format!("{way}; vethpath never touches what is not its own"))
+            }
+            Self::Setting(error) => Some(if error.is_missing() {
+                "look for its name with `sysctl -a`, in a namespace like that one: not every setting is in each"
+                    .to_owned()
+            } else {
+                "give it a value that this kernel takes; some settings cannot be written in a namespace"
+                    .to_owned()
+            }),
+            Self::Adopt { .. } => Some(
+                "adopt the pid of a process that runs in a network namespace of its own, or the path of one"
                     .to_owned(),
             ),
             Self::Changed(lab) => {

@@ -50,7 +50,20 @@ impl<'a> Executor<'a> {
             Step::Pair(pair) => self.pair(pair).await?,
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
-            Step::Sysctls { place, settings } => sysctl::write(self.places.get(place)?.netns(), settings)?,
+            Step::Enslave { place, device, bridge } => {
+                let rtnl = self.places.get(place)?;
+                let bridge = rtnl.expect_link(bridge).await?.ifindex;
+                rtnl.enslave(index_of(&rtnl, device).await?, bridge, format_args!("{place}:{device}"))
+                    .await?;
+            }
+            Step::Mtu { place, device, mtu } => {
+                let rtnl = self.places.get(place)?;
+                let name = format_args!("{place}:{device}");
+                rtnl.set_mtu(index_of(&rtnl, device).await?, *mtu, name).await?;
+            }
+            Step::Sysctls { place, settings } => {
+                sysctl::write(self.places.get(place)?.netns(), settings).map_err(Error::of_setting)?;
+            }
             Step::Address { place, device, address } => {
                 let rtnl = self.places.get(place)?;
                 rtnl.add_address(index_of(&rtnl, device).await?, *address).await?;
@@ -101,7 +114,7 @@ impl<'a> Executor<'a> {
 
     /// The loopback is marked and up before the namespace has a name: whoever finds it by name
     /// finds whose it is.
-    async fn namespace(&mut self, namespace: &Namespace) -> Result<()> {
+    async fn namespace(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
         let name = &namespace.name;
         let made = match &namespace.adopt {
             Some(path) => Netns::open(Path::new(path), name.as_str())?,
@@ -114,11 +127,14 @@ impl<'a> Executor<'a> {
             rtnl.set_up(loopback, format_args!("{name}:lo")).await?;
             without_dad(&made, "default")?;
         }
-        sysctl::write(&made, &namespace.sysctls)?;
+        sysctl::write(&made, &namespace.sysctls).map_err(Error::of_setting)?;
+        if namespace.adopt.is_some() {
+            self.journal.note_adopted(name, made.inode()?)?;
+        }
         if !netns::exists(name) {
             self.made.push(Made::Namespace(name.clone()));
         }
-        made.bind(name)
+        Ok(made.bind(name)?)
     }
 
     async fn bridge(&mut self, bridge: &Bridge) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Doing what a plan says: steps, journal, undo in reverse; and taking a lab down.
 
+mod adopted;
 mod agent;
 mod down;
 mod error;

@@ -1,11 +1,8 @@
 //! Seeing what is there of a lab.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    path::Path,
-};
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Places, nat};
+use super::{Error, Places, adopted, nat};
 use crate::{
     kernel::{LinkFacts, Netns, Result, Rtnl, netns},
     plan::{Found, Observed, ObservedLink, is_ours},
@@ -18,8 +15,12 @@ use crate::{
 /// the derived MAC of one of ours is ours, made by a run that was killed before it could mark it.
 ///
 /// # Errors
-/// The kernel refuses.
-pub async fn observe(topology: &Topology, places: &mut Places, begun: bool) -> Result<Observed> {
+/// The kernel refuses, or the journal cannot be read.
+pub async fn observe(
+    topology: &Topology,
+    places: &mut Places,
+    begun: bool,
+) -> std::result::Result<Observed, Error> {
     let mut observed = Observed::default();
     let macs = expected_macs(topology);
     let mut here = vec![Place::Host];
@@ -49,6 +50,7 @@ pub async fn observe(topology: &Topology, places: &mut Places, begun: bool) -> R
                 ours: owned(&link, macs.get(&key), topology, begun),
                 up: link.up,
                 bridge: link.controller.and_then(|index| names.get(&index).cloned()),
+                mtu: link.mtu,
                 addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
             };
             observed.links.insert(key, seen);
@@ -78,7 +80,11 @@ pub(super) async fn links(topology: &Topology, place: &Place, rtnl: &Rtnl) -> Re
 }
 
 /// What has a namespace's name in `/run/netns`.
-async fn find(namespace: &Namespace, topology: &Topology, begun: bool) -> Result<Option<Found>> {
+async fn find(
+    namespace: &Namespace,
+    topology: &Topology,
+    begun: bool,
+) -> std::result::Result<Option<Found>, Error> {
     if !netns::exists(&namespace.name) {
         return Ok(None);
     }
@@ -92,14 +98,23 @@ async fn find(namespace: &Namespace, topology: &Topology, begun: bool) -> Result
         };
     }
     let there = Netns::named(&namespace.name)?;
-    if let Some(path) = &namespace.adopt {
-        let adopted =
-            begun && Netns::open(Path::new(path), path).and_then(|n| n.inode()).ok() == Some(there.inode()?);
-        return Ok(Some(if adopted { Found::Ours } else { Found::Foreign }));
+    Ok(Some(if is_the_labs(namespace, topology, &there).await? { Found::Ours } else { Found::Foreign }))
+}
+
+/// Whether the namespace that has the name is the lab's: one of ours is known by the mark on its loopback.
+///
+/// # Errors
+/// The journal cannot be read, or the kernel refuses.
+pub(super) async fn is_the_labs(
+    namespace: &Namespace,
+    topology: &Topology,
+    there: &Netns,
+) -> std::result::Result<bool, Error> {
+    if namespace.adopt.is_some() {
+        return adopted::is_the_labs(namespace, topology, there).await;
     }
-    let loopback = Rtnl::open(&there)?.link("lo").await?;
-    let ours = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab));
-    Ok(Some(if ours { Found::Ours } else { Found::Foreign }))
+    let loopback = Rtnl::open(there)?.link("lo").await?;
+    Ok(loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab)))
 }
 
 fn owned(link: &LinkFacts, expected: Option<&Mac>, topology: &Topology, begun: bool) -> bool {

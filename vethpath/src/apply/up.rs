@@ -8,7 +8,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 use vethpath_common::PortKey;
 
-use super::{Error, Places, agent, down, execute::Executor, observe};
+use super::{Error, Places, adopted, agent, down, execute::Executor, observe};
 use crate::{
     agent::{
         counted_pairs,
@@ -98,6 +98,7 @@ async fn prepare(
         return Err(Error::Changed(topology.lab.clone()));
     }
     let observed = observe(topology, places, previous.is_some()).await?;
+    adopted::check(topology, &observed)?;
     let plan = plan(topology, &observed).map_err(Error::Collisions)?;
     let hook = || options.hook.unwrap_or_else(Hook::best);
     Ok((plan, previous.unwrap_or_else(|| Record::new(topology.clone(), hook()))))
@@ -127,7 +128,7 @@ async fn work(
     for step in &plan.raise {
         executor.run(step).await?;
     }
-    if !plan.raise.is_empty() {
+    if plan.steps().next().is_some() {
         introduce(topology, executor.places()).await?;
     }
     let status = match status::ask(&directory.socket()) {

@@ -1,25 +1,50 @@
 //! Which lab a command is about: by name, by file, or the only one that is up.
 
-use std::{fs, io::IsTerminal, path::Path};
+use std::{
+    fs::OpenOptions,
+    io::{self, IsTerminal, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use super::Failure;
 use crate::{
     state::{self, Directory, Record},
-    topology::{LabName, Source, Topology, read},
+    topology::{LONGEST_FILE, LabName, Source, Topology, read},
 };
 
 /// Reads and checks a topology file.
 pub fn topology(file: &Path) -> Result<Topology, Failure> {
     let path = file.display().to_string();
-    let unreadable = |error| {
-        Failure::request(format!("cannot read {path}: {error}"))
-            .hint("give the path of a topology file (see `examples/`)")
-    };
-    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let text = text(file)?;
     let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let source = Source { path: &path, text: &text };
     read(source, stem.as_deref())
-        .map_err(|faults| Failure::rendered(faults.render(source, std::io::stderr().is_terminal())))
+        .map_err(|faults| Failure::rendered(faults.render(source, io::stderr().is_terminal())))
+}
+
+/// The text of a file that may turn out to be anything: never waits for a writer, never reads on
+/// and on.
+fn text(file: &Path) -> Result<String, Failure> {
+    let path = file.display();
+    let unreadable = |error: io::Error| {
+        Failure::request(format!("cannot read {path}: {error}"))
+            .hint("give the path of a topology file (see `examples/`)")
+    };
+    let open =
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY).open(file);
+    let open = open.map_err(unreadable)?;
+    if !open.metadata().map_err(unreadable)?.is_file() {
+        return Err(Failure::request(format!("cannot read {path}: it is not a regular file"))
+            .hint("write the topology to a file and give its path (see `examples/`)"));
+    }
+    let mut bytes = Vec::new();
+    let _ = open.take(LONGEST_FILE as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > LONGEST_FILE {
+        let message = format!("cannot read {path}: it is longer than {LONGEST_FILE} bytes");
+        return Err(Failure::request(message).hint("split the lab in two"));
+    }
+    String::from_utf8(bytes).map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
 /// The lab that the user means, and its topology if a file was given.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Exit, Failure, labs};
 use crate::{
     agent::status,
+    output::count,
     state::{Directory, Record},
 };
 
@@ -51,11 +52,11 @@ fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()>
     }
     for line in lines {
         let agent = if line.agent { "agent alive" } else { "agent dead: plain bridge" };
-        let Line { lab, namespaces, bridges, pairs, armed, .. } = line;
-        writeln!(
-            out,
-            "{lab}: {namespaces} namespaces, {bridges} bridges, {armed} of {pairs} pairs armed, {agent}"
-        )?;
+        let Line { lab, armed, .. } = line;
+        let [namespaces, bridges, pairs] =
+            [(line.namespaces, "namespace"), (line.bridges, "bridge"), (line.pairs, "pair")]
+                .map(|(number, noun)| count(number, noun));
+        writeln!(out, "{lab}: {namespaces}, {bridges}, {armed} of {pairs} armed, {agent}")?;
     }
     Ok(())
 }

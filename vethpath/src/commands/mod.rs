@@ -14,7 +14,10 @@ mod stats;
 mod up;
 mod validate;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::CommandFactory;
 pub use failure::{Exit, Failure};
@@ -38,13 +41,11 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Agent { lab } => agent::run(&lab),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "vethpath", out);
-            Ok(Exit::Done)
-        }
-        Command::Man => {
-            clap_mangen::Man::new(Cli::command()).render(out).map(|()| Exit::Done).map_err(Failure::output)
-        }
+        Command::Completions { shell } => rendered(out, |text| {
+            clap_complete::generate(shell, &mut Cli::command(), "vethpath", text);
+            Ok(())
+        }),
+        Command::Man => rendered(out, |text| clap_mangen::Man::new(Cli::command()).render(text)),
         Command::Show { lab, json } => show::run(lab.lab.as_deref(), json.json, out),
         Command::Stats { lab, json, watch } => stats::run(lab.lab.as_deref(), json.json, watch, out),
     };
@@ -52,4 +53,17 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(&mut io::stderr().lock()),
     }
+}
+
+/// Renders whole, then writes: clap's renderers panic where they cannot write.
+fn rendered(
+    out: &mut dyn Write,
+    render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+) -> Result<Exit, Failure> {
+    let mut text = Vec::new();
+    render(&mut text)
+        .and_then(|()| out.write_all(&text))
+        .and_then(|()| out.flush())
+        .map_err(Failure::output)?;
+    Ok(Exit::Done)
 }

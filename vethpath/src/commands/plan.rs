@@ -20,7 +20,7 @@ fn print(lab: &str, changes: &[Change], json: bool, out: &mut dyn Write) -> std:
         return writeln!(out);
     }
     if changes.is_empty() {
-        return writeln!(out, "lab {lab} is as the file says: nothing to do");
+        return writeln!(out, "lab {lab} is up: nothing to change");
     }
     changes.iter().try_for_each(|change| writeln!(out, "{change}"))
 }

@@ -9,6 +9,7 @@ use crate::{
     apply::{self, Options, Outcome},
     cli::HookArg,
     kernel::probe,
+    output::count,
     plan::Change,
     topology::Topology,
 };
@@ -38,17 +39,16 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
 
 /// Refuses early, and says what is missing.
 pub(super) fn privileged() -> Result<(), Failure> {
-    probe::privileges().map_err(|missing| Failure::system(missing.to_string()).hint("run vethpath as root"))
+    probe::privileges()
+        .map_err(|missing| Failure::system(missing.to_string()).hint("run vethpath as root (sudo)"))
 }
 
 fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {
     let Outcome { changes, status } = outcome;
     let lab = &topology.lab;
     if changes.is_empty() {
-        writeln!(err, "lab {lab} is up already, as the file says")?;
+        writeln!(err, "lab {lab} is up: nothing to change")?;
     } else {
-        let count =
-            |number: usize, what: &str| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
         let parts = [
             count(topology.namespaces.len(), "namespace"),
             count(topology.bridges.len(), "bridge"),
@@ -59,7 +59,7 @@ fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io:
     }
     let armed = status.ports.values().filter(|state| state.is_none()).count();
     if !status.ports.is_empty() {
-        writeln!(err, "fast path: {armed} of {} pairs armed", status.ports.len())?;
+        writeln!(err, "fast path: {armed} of {} armed", count(status.ports.len(), "pair"))?;
     }
     for (pair, state) in &status.ports {
         if let Some(reason) = state {

@@ -3,19 +3,20 @@
 use std::path::Path;
 
 use super::{Exit, Failure, labs};
+use crate::output::count;
 
 /// Checks a file and says what it declares.
 pub fn run(file: &Path) -> Result<Exit, Failure> {
     let topology = labs::topology(file)?;
     eprintln!(
-        "{}: lab {} is valid: {} namespaces, {} bridges, {} pairs, {} cables, {} trunks",
+        "{}: lab {} is valid: {}, {}, {}, {}, {}",
         file.display(),
         topology.lab,
-        topology.namespaces.len(),
-        topology.bridges.len(),
-        topology.pairs.len(),
-        topology.cables.len(),
-        topology.trunks.len(),
+        count(topology.namespaces.len(), "namespace"),
+        count(topology.bridges.len(), "bridge"),
+        count(topology.pairs.len(), "pair"),
+        count(topology.cables.len(), "cable"),
+        count(topology.trunks.len(), "trunk"),
     );
     Ok(Exit::Done)
 }

@@ -92,16 +92,26 @@ fn attach_clsact(program: &mut SchedClassifier, port: &IfName) -> Result<bool> {
     }
 }
 
-/// Whether the kernel said `EEXIST`, somewhere in the chain of causes.
+/// Whether the kernel said `EEXIST`.
 fn is_present(error: &(dyn std::error::Error + 'static)) -> bool {
+    errno(error) == Some(nix::libc::EEXIST)
+}
+
+/// Whether the kernel said `EINVAL`, as `BPF_PROG_QUERY` does of a hook that it does not have.
+fn lacks_tcx(error: &(dyn std::error::Error + 'static)) -> bool {
+    errno(error) == Some(nix::libc::EINVAL)
+}
+
+/// What the kernel said, somewhere in the chain of causes.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) == Some(nix::libc::EEXIST) {
-            return true;
+        if let Some(errno) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return Some(errno);
         }
         next = error.source();
     }
-    false
+    None
 }
 
 /// Takes our program off `ports`, which become plain bridge ports. Loaded program and maps stay.
@@ -141,11 +151,22 @@ pub fn foreign_programs(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfNam
             SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
         let ours = program.info().doing("look at", "the port program")?.id();
         let foreign = |port: &IfName| {
-            let at = |hook| programs(port, hook).unwrap_or_default();
-            at(TcAttachType::Ingress).iter().any(|&id| id != ours) || !at(TcAttachType::Egress).is_empty()
+            let at = |hook| programs(port, hook).ok();
+            has_foreign(ours, at(TcAttachType::Ingress).as_deref(), at(TcAttachType::Egress).as_deref())
         };
         Ok(ports.iter().filter(|port| foreign(port)).map(|&port| port.clone()).collect())
     })?
+}
+
+/// Whether others than `ours` run; `None` is a hook that could not be asked.
+fn has_foreign(ours: u32, ingress: Option<&[u32]>, egress: Option<&[u32]>) -> bool {
+    ingress.is_none_or(|ids| ids.iter().any(|&id| id != ours)) || egress.is_none_or(|ids| !ids.is_empty())
+}
+
+/// Whether a filter at ingress under clsact is ours, by its priority and handle.
+#[must_use]
+pub fn is_our_filter(priority: u16, handle: u32) -> bool {
+    priority == CLSACT.priority && handle == u32::from(CLSACT.handle)
 }
 
 /// The names among `ports` at whose ingress our program is.
@@ -166,7 +187,44 @@ pub fn attached(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> R
 fn programs(port: &IfName, hook: TcAttachType) -> Result<Vec<u32>> {
     match SchedClassifier::query_tcx(port.as_str(), hook) {
         Ok((_, infos)) => Ok(infos.iter().map(aya::programs::ProgramInfo::id).collect()),
-        Err(_) if Hook::best() == Hook::Clsact => Ok(Vec::new()),
+        // A kernel without tcx says so of every device; any other refusal tells nothing.
+        Err(error) if lacks_tcx(&error) => match SchedClassifier::query_tcx("lo", hook) {
+            Err(error) if lacks_tcx(&error) => Ok(Vec::new()),
+            _ => Err(error).doing("list programs of", port),
+        },
         Err(error) => Err(error).doing("list programs of", port),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_that_cannot_be_asked_counts_as_foreign() {
+        assert!(!has_foreign(7, Some(&[7]), Some(&[])));
+        assert!(!has_foreign(7, Some(&[]), Some(&[])));
+        for (ingress, egress) in [
+            (None, Some(&[][..])),
+            (Some(&[7][..]), None),
+            (Some(&[7, 8]), Some(&[])),
+            (Some(&[7]), Some(&[7])),
+        ] {
+            assert!(has_foreign(7, ingress, egress), "{ingress:?} {egress:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_plain_refusal_means_no_tcx() {
+        assert!(lacks_tcx(&io::Error::from_raw_os_error(nix::libc::EINVAL)));
+        for errno in [nix::libc::EPERM, nix::libc::ENOMEM, nix::libc::ENODEV] {
+            assert!(!lacks_tcx(&io::Error::from_raw_os_error(errno)));
+        }
+    }
+
+    #[test]
+    fn our_filter_is_known_by_priority_and_handle() {
+        assert!(is_our_filter(0x7670, 1));
+        assert!(!is_our_filter(0x7670, 2) && !is_our_filter(1, 1));
     }
 }

@@ -26,6 +26,12 @@ impl Error {
         self.source.raw_os_error().is_some_and(|errno| GONE.contains(&errno))
     }
 
+    /// Whether the kernel said that we may not.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
+
     /// Whether the kernel said that the object is there already.
     #[must_use]
     pub fn is_present(&self) -> bool {

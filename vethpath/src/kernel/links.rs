@@ -234,6 +234,15 @@ impl Rtnl {
             .doing("bring up", name)
     }
 
+    /// Gives a link its MTU, in bytes.
+    ///
+    /// # Errors
+    /// The link is gone, or cannot have that MTU.
+    pub async fn set_mtu(&self, ifindex: u32, mtu: u32, name: impl std::fmt::Display) -> Result<()> {
+        let message = LinkUnspec::new_with_index(ifindex).mtu(mtu).build();
+        self.handle.link().set(message).execute().await.doing("set the MTU of", name)
+    }
+
     /// Makes a link the port of a bridge.
     ///
     /// # Errors

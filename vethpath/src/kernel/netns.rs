@@ -8,7 +8,10 @@ use std::{
     fmt, fs,
     fs::File,
     io,
-    os::{fd::AsRawFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -26,6 +29,9 @@ use crate::topology::NsName;
 /// Where `ip netns` keeps namespaces.
 pub const DIRECTORY: &str = "/run/netns";
 
+/// What the namespace that we are in is called.
+pub(super) const HOST: &str = "host";
+
 /// An open network namespace. Cheap to clone; the namespace lives at least as long.
 #[derive(Clone, Debug)]
 pub struct Netns {
@@ -39,7 +45,7 @@ impl Netns {
     /// # Errors
     /// `/proc` is not there.
     pub fn current() -> Result<Self> {
-        Self::open("/proc/thread-self/ns/net".as_ref(), "host")
+        Self::open("/proc/thread-self/ns/net".as_ref(), HOST)
     }
 
     /// The namespace that `ip netns` knows by this name.
@@ -55,7 +61,9 @@ impl Netns {
     /// # Errors
     /// It is not there, or the file is none.
     pub fn open(path: &Path, label: &str) -> Result<Self> {
-        let file = File::open(path).doing("open namespace", label)?;
+        // The path may be the user's, and lead to a FIFO.
+        let file = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
+        let file = file.doing("open namespace", label)?;
         let kind = nix::sys::statfs::fstatfs(&file).doing("look at namespace", label)?.filesystem_type();
         if kind != NSFS_MAGIC {
             let source = io::Error::other("the file is no namespace");

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::{Netns, Result, error::Context};
+use super::{Netns, Result, error::Context, netns::HOST};
 use crate::topology::Sysctl;
 
 /// Writes settings in `netns`, in order.
@@ -13,11 +13,15 @@ pub fn write(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
     }
+    let place = match netns.to_string().as_str() {
+        HOST => "on the host".to_owned(),
+        name => format!("in namespace {name}"),
+    };
     netns.run(|| {
         for setting in settings {
             let Sysctl { path, value } = setting;
             fs::write(file(setting), value)
-                .doing("set sysctl", format_args!("{} = {value}", path.join(".")))?;
+                .doing("set sysctl", format_args!("{} = {value} {place}", path.join(".")))?;
         }
         Ok(())
     })?

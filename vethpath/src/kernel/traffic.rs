@@ -14,6 +14,24 @@ pub struct QdiscFacts {
     pub kind: String,
 }
 
+/// A tc filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterFacts {
+    /// Its priority: lower ones run first.
+    pub priority: u16,
+    /// Its number at that priority.
+    pub handle: u32,
+}
+
+impl FilterFacts {
+    /// `None` for a chain's head. `tcm_info` is `TC_H_MAKE(priority << 16, protocol)`.
+    fn parse(message: &TcMessage) -> Option<Self> {
+        let handle = u32::from(message.header.handle);
+        let priority = u16::try_from(message.header.info >> 16).ok()?;
+        (handle != 0).then_some(Self { priority, handle })
+    }
+}
+
 impl Rtnl {
     /// All qdiscs of the namespace.
     ///
@@ -32,11 +50,11 @@ impl Rtnl {
         Ok(messages.into_iter().map(parse).collect())
     }
 
-    /// How many tc filters are at the ingress and at the egress hook of a link's `clsact` qdisc.
+    /// The tc filters at the ingress and at the egress hook of a link's `clsact` qdisc.
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub async fn clsact_filters(&self, ifindex: u32) -> Result<(usize, usize)> {
+    pub async fn clsact_filters(&self, ifindex: u32) -> Result<(Vec<FilterFacts>, Vec<FilterFacts>)> {
         let index = i32::try_from(ifindex).unwrap_or(i32::MAX);
         let mut handle = self.handle.traffic_filter(index);
         let ingress: Vec<TcMessage> =
@@ -44,8 +62,7 @@ impl Rtnl {
         let egress: Vec<TcMessage> =
             handle.get().egress().execute().try_collect().await.doing("list filters of", self.netns())?;
         // Each filter is listed once as itself and once as its chain's head, which has no handle.
-        let count =
-            |messages: Vec<TcMessage>| messages.iter().filter(|m| u32::from(m.header.handle) != 0).count();
-        Ok((count(ingress), count(egress)))
+        let facts = |messages: Vec<TcMessage>| messages.iter().filter_map(FilterFacts::parse).collect();
+        Ok((facts(ingress), facts(egress)))
     }
 }

@@ -4,6 +4,7 @@ mod agent;
 pub mod bench;
 mod json;
 mod number;
+mod plural;
 #[cfg(test)]
 pub(crate) mod samples;
 mod show;
@@ -11,5 +12,6 @@ mod stats;
 mod table;
 
 pub use json::json;
+pub use plural::count;
 pub use show::show;
 pub use stats::{Growth, stats};

@@ -27,6 +27,8 @@ pub struct ObservedLink {
     pub up: bool,
     /// Name of the bridge that it is a port of.
     pub bridge: Option<String>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
 }
@@ -75,4 +77,24 @@ pub enum Collision {
         /// Its name.
         name: String,
     },
+    /// A link with a name that no file has: that of a port.
+    #[error(
+        "interface `{name}` exists already in {place} and is not this lab's; the port of {of} needs that name"
+    )]
+    Port {
+        /// Where.
+        place: Place,
+        /// Its name.
+        name: String,
+        /// The pair or trunk, such as `pair ns0:eth0`.
+        of: String,
+    },
+}
+
+impl Collision {
+    /// Whether the file has the name, and can have another.
+    #[must_use]
+    pub fn is_in_the_file(&self) -> bool {
+        !matches!(self, Self::Port { .. })
+    }
 }

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::{Collision, Found, Observed};
 use crate::topology::{
-    Bridge, Cable, Interface, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl, Topology, Trunk,
+    Bridge, Cable, IfName, Interface, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl, Topology,
+    Trunk,
 };
 
 /// One thing to do.
@@ -27,6 +28,24 @@ pub enum Step {
         trunk: Trunk,
         /// The smaller MTU of its bridges, in bytes; `None` is the kernel's.
         mtu: Option<u32>,
+    },
+    /// Put a port that is there on its bridge.
+    Enslave {
+        /// Where.
+        place: Place,
+        /// The port.
+        device: String,
+        /// The bridge.
+        bridge: IfName,
+    },
+    /// Give an interface that is there its MTU.
+    Mtu {
+        /// Where.
+        place: Place,
+        /// Which.
+        device: String,
+        /// In bytes.
+        mtu: u32,
     },
     /// Apply settings of an interface.
     Sysctls {
@@ -87,6 +106,8 @@ impl Step {
             Self::Trunk { trunk, .. } => {
                 ("create", "trunk", format!("{} - {}", trunk.a.bridge, trunk.b.bridge))
             }
+            Self::Enslave { place, device, .. } => ("change", "port", end(place, device)),
+            Self::Mtu { place, device, .. } => ("change", "mtu", end(place, device)),
             Self::Sysctls { place, .. } => ("change", "sysctl", place.to_string()),
             Self::Address { place, device, address } => {
                 ("create", "address", format!("{address} on {}", end(place, device)))
@@ -138,7 +159,7 @@ pub fn plan(topology: &Topology, observed: &Observed) -> Result<Plan, Vec<Collis
         planner.namespace(namespace);
     }
     for bridge in &topology.bridges {
-        planner.bridge(bridge);
+        planner.bridge(bridge, topology);
     }
     for pair in &topology.pairs {
         planner.pair(pair);
@@ -170,16 +191,22 @@ impl Planner<'_> {
     fn namespace(&mut self, namespace: &Namespace) {
         match self.observed.namespaces.get(&namespace.name) {
             None => self.plan.make.push(Step::Namespace(namespace.clone())),
-            Some(Found::Ours) => {}
+            // An adopted one's loopback is its maker's affair.
+            Some(Found::Ours) if namespace.adopt.is_some() => {}
+            Some(Found::Ours) => self.up(&Place::Namespace(namespace.name.clone()), "lo", false),
             Some(Found::Foreign | Found::LeftOver) => {
                 self.collisions.push(Collision::Namespace(namespace.name.clone()));
             }
         }
     }
 
-    fn bridge(&mut self, bridge: &Bridge) {
+    fn bridge(&mut self, bridge: &Bridge, topology: &Topology) {
         if self.missing(&bridge.place, bridge.name.as_str()) {
             self.plan.make.push(Step::Bridge(bridge.clone()));
+        }
+        let there = self.observed.link(&bridge.place, bridge.name.as_str());
+        if there.is_none_or(|link| Some(link.mtu) != least_port_mtu(bridge, topology)) {
+            self.mtu(&bridge.place, bridge.name.as_str(), bridge.mtu);
         }
         self.addresses(&bridge.place, bridge.name.as_str(), &bridge.addresses);
         self.up(&bridge.place, bridge.name.as_str(), false);
@@ -187,12 +214,14 @@ impl Planner<'_> {
 
     fn pair(&mut self, pair: &Pair) {
         let inside = Place::Namespace(pair.namespace.clone());
-        let port = self.missing(&pair.place, pair.port.as_str());
+        let port = self.missing_port(&pair.place, &pair.port, || format!("pair {}", pair.name()));
         let inner = self.missing(&inside, pair.inner.name.as_str());
         if port && inner {
             self.plan.make.push(Step::Pair(pair.clone()));
             self.sysctls(&inside, &pair.inner);
         }
+        self.mtu(&pair.place, pair.port.as_str(), pair.inner.mtu);
+        self.enslave(&pair.place, &pair.port, &pair.bridge);
         self.up(&pair.place, pair.port.as_str(), true);
         self.interface(&inside, &pair.inner);
     }
@@ -213,20 +242,44 @@ impl Planner<'_> {
 
     fn trunk(&mut self, trunk: &Trunk, topology: &Topology) {
         let ends = [&trunk.a, &trunk.b];
-        let missing = ends.map(|end| self.missing(&end.place, end.port.as_str()));
+        let of = || format!("trunk {} - {}", trunk.a.bridge, trunk.b.bridge);
+        let missing = ends.map(|end| self.missing_port(&end.place, &end.port, of));
+        let mtu = trunk_mtu(trunk, topology);
         if missing == [true, true] {
-            let mtu = ends.iter().filter_map(|end| topology.bridge(&end.place, &end.bridge)?.mtu).min();
             self.plan.make.push(Step::Trunk { trunk: trunk.clone(), mtu });
         }
         for end in ends {
+            self.mtu(&end.place, end.port.as_str(), mtu);
+            self.enslave(&end.place, &end.port, &end.bridge);
             self.up(&end.place, end.port.as_str(), true);
         }
     }
 
     fn interface(&mut self, place: &Place, interface: &Interface) {
+        self.mtu(place, interface.name.as_str(), interface.mtu);
         self.addresses(place, interface.name.as_str(), &interface.addresses);
         if interface.up {
             self.up(place, interface.name.as_str(), false);
+        }
+    }
+
+    /// A port that is there and not on its bridge: somebody took it off, or the bridge was deleted.
+    fn enslave(&mut self, place: &Place, port: &IfName, bridge: &IfName) {
+        let there = self.observed.link(place, port.as_str());
+        if there.is_some_and(|link| link.ours && link.bridge.as_deref() != Some(bridge.as_str())) {
+            self.plan.make.push(Step::Enslave {
+                place: place.clone(),
+                device: port.to_string(),
+                bridge: bridge.clone(),
+            });
+        }
+    }
+
+    /// What is made gets its MTU as it is made; what is there may have got another one since.
+    fn mtu(&mut self, place: &Place, device: &str, wanted: Option<u32>) {
+        let (Some(link), Some(mtu)) = (self.observed.link(place, device), wanted) else { return };
+        if link.ours && link.mtu != mtu {
+            self.plan.make.push(Step::Mtu { place: place.clone(), device: device.to_owned(), mtu });
         }
     }
 
@@ -258,15 +311,46 @@ impl Planner<'_> {
 
     /// Whether nothing has this name; somebody else's having it is a collision.
     fn missing(&mut self, place: &Place, name: &str) -> bool {
+        self.is_missing(place, name, || Collision::Link { place: place.clone(), name: name.to_owned() })
+    }
+
+    /// The same for a port, whose name is derived.
+    fn missing_port(&mut self, place: &Place, port: &IfName, of: impl Fn() -> String) -> bool {
+        self.is_missing(place, port.as_str(), || Collision::Port {
+            place: place.clone(),
+            name: port.to_string(),
+            of: of(),
+        })
+    }
+
+    fn is_missing(&mut self, place: &Place, name: &str, collision: impl Fn() -> Collision) -> bool {
         match self.observed.link(place, name) {
             None => true,
             Some(link) if link.ours => false,
             Some(_) => {
-                self.collisions.push(Collision::Link { place: place.clone(), name: name.to_owned() });
+                self.collisions.push(collision());
                 false
             }
         }
     }
+}
+
+/// The smaller MTU of a trunk's bridges.
+fn trunk_mtu(trunk: &Trunk, topology: &Topology) -> Option<u32> {
+    let ends = [&trunk.a, &trunk.b];
+    ends.iter().filter_map(|end| topology.bridge(&end.place, &end.bridge)?.mtu).min()
+}
+
+/// The least MTU that the file gives a bridge's ports: the kernel lowers a bridge's to that
+/// (`br_mtu_auto_adjust` in net/bridge/br_if.c), which is no deviation.
+fn least_port_mtu(bridge: &Bridge, topology: &Topology) -> Option<u32> {
+    let is_it = |place: &Place, name: &IfName| (place, name) == (&bridge.place, &bridge.name);
+    let pairs = topology.pairs.iter().filter(|pair| is_it(&pair.place, &pair.bridge));
+    let trunks = topology
+        .trunks
+        .iter()
+        .filter(|trunk| [&trunk.a, &trunk.b].iter().any(|end| is_it(&end.place, &end.bridge)));
+    pairs.filter_map(|pair| pair.inner.mtu).chain(trunks.filter_map(|trunk| trunk_mtu(trunk, topology))).min()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The journal: first the record of what the lab is, then each step before it is done.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Write},
     os::unix::fs::OpenOptionsExt,
 };
@@ -9,10 +9,16 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{Context, Directory, Error, Result};
-use crate::{datapath::Hook, topology::Topology};
+use crate::{
+    datapath::Hook,
+    topology::{NsName, Topology},
+};
 
 /// Version of the record below.
 const VERSION: u32 = 1;
+
+/// Begins the line about an adopted namespace.
+const ADOPTED: &str = "adopted";
 
 /// What a lab is. Every name in the kernel follows from it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,8 +101,52 @@ impl Journal {
         self.line(step)
     }
 
+    /// Writes down which namespace is to be adopted under a name.
+    ///
+    /// # Errors
+    /// The file system refuses; then it must not be adopted.
+    pub fn note_adopted(&mut self, name: &NsName, inode: u64) -> Result<()> {
+        self.line(&format!("{ADOPTED} {name} {inode}"))
+    }
+
     /// One line, in one write: a kill leaves it whole or not there.
     fn line(&mut self, text: &str) -> Result<()> {
         self.file.write_all(format!("{text}\n").as_bytes()).doing("write", &self.directory.journal())
+    }
+}
+
+/// The inode of the namespace that was last adopted under `name`, if any was.
+///
+/// # Errors
+/// The journal is there and cannot be read.
+pub fn adopted(directory: &Directory, name: &NsName) -> Result<Option<u64>> {
+    let path = directory.journal();
+    match fs::read_to_string(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        text => Ok(last_adopted(&text.doing("read", &path)?, name)),
+    }
+}
+
+fn last_adopted(journal: &str, name: &NsName) -> Option<u64> {
+    let inode = |line: &str| {
+        let mut words = line.split(' ');
+        let about = words.next() == Some(ADOPTED) && words.next() == Some(name.as_str());
+        if about { words.next()?.parse().ok() } else { None }
+    };
+    journal.lines().rev().find_map(inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_adoption_under_a_name_counts() {
+        let name = |text: &str| text.parse::<NsName>().expect("a name");
+        let journal =
+            "{}\ncreate namespace a\nadopted a 1\nadopted ab 2\nadopted a 3\nadopted b x\ncreate pair a:e\n";
+        assert_eq!(last_adopted(journal, &name("a")), Some(3));
+        assert_eq!(last_adopted(journal, &name("ab")), Some(2));
+        assert_eq!(last_adopted(journal, &name("b")), None);
     }
 }

@@ -7,7 +7,7 @@ mod lock;
 pub use directory::{
     Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,
 };
-pub use journal::{Journal, Record};
+pub use journal::{Journal, Record, adopted};
 pub use lock::{AgentLock, LabLock};
 
 use thiserror::Error;

@@ -15,6 +15,7 @@ use super::{
 pub(super) fn read(
     key: &At<&str>,
     place: Option<&Place>,
+    adopted: bool,
     table: &Table<'_>,
     sink: &mut Sink,
 ) -> Option<InterfaceDecl> {
@@ -32,13 +33,14 @@ pub(super) fn read(
     let mac = parse::mac(table.text("mac", sink), sink);
     let up = table.boolean("up", sink).is_none_or(|up| up.value);
     let sysctls = sysctls::read(table, sink);
-    if place == Some(&Place::Host) {
+    if place == Some(&Place::Host) || adopted {
+        let whose = if adopted { "an adopted namespace" } else { "the host" };
         for sysctl in sysctls.iter().filter(|sysctl| !sysctl.value.path.iter().any(|part| part == key.value))
         {
             let path = sysctl.value.path.join(".");
             let hint =
                 format!("only settings of {0} itself, such as \"net.ipv4.conf.{0}.rp_filter\"", key.value);
-            sink.add(&sysctl.span, format!("`{path}` would change the host"), hint);
+            sink.add(&sysctl.span, format!("`{path}` would change {whose}"), hint);
         }
     }
     let sysctls = sysctls.into_iter().map(|at| at.value).collect();

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 /// The longest file, in bytes.
-pub(super) const FILE: usize = 1 << 20;
+pub const FILE: usize = 1 << 20;
 /// Namespaces in a lab, the host counted where it is declared.
 pub(super) const NAMESPACES: usize = 4096;
 /// Bridges in a lab.

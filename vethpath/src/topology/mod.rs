@@ -31,6 +31,7 @@ mod unique;
 
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
 pub use fault::{Fault, Faults};
+pub use limits::FILE as LONGEST_FILE;
 pub use masquerade::{Masquerade, MasqueradeRule};
 pub use model::{
     Bridge, Cable, CableEnd, Datapath, Interface, Namespace, Pair, Place, Route, Sysctl, Topology, Trunk,

@@ -19,7 +19,8 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
             namespace(&key, &table, declared, sink)
         };
         for (name, interface) in table.tables("interface", "an interface", limits::INTERFACES, sink) {
-            match (interfaces::read(&name, place.as_ref(), &interface, sink), &place) {
+            let adopted = table.get("adopt").is_some();
+            match (interfaces::read(&name, place.as_ref(), adopted, &interface, sink), &place) {
                 (Some(interface), _) => declared.interfaces.push(interface),
                 (None, Some(place)) => {
                     declared.partial.insert(place.clone());
@@ -37,7 +38,13 @@ fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &
     let name = parse::named::<NsName>(key.value, &key.span, sink);
     let routes = routes::read(table, sink);
     let adopt = adopt(table, sink);
-    let sysctls = sysctls::read(table, sink).into_iter().map(|at| at.value).collect();
+    let sysctls = sysctls::read(table, sink);
+    if let (Some(adopt), Some(first)) = (table.get("adopt"), sysctls.first()) {
+        let hint = "leave `sysctls` out, and set them where the namespace is made";
+        sink.add(&first.span, "settings of an adopted namespace would stay changed after `down`", hint)
+            .also(&adopt.span(), "adopted here");
+    }
+    let sysctls = sysctls.into_iter().map(|at| at.value).collect();
     let name = key.with(name?);
     let place = Place::Namespace(name.value.clone());
     declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls });

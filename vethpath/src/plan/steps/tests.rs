@@ -58,14 +58,17 @@ fn complete() -> Observed {
         ours: true,
         up: true,
         bridge: None,
+        mtu: 1500,
         addresses: addresses.to_vec(),
     };
+    let port = ObservedLink { bridge: Some("br0".to_owned()), ..link(&[]) };
     let inside = Place::Namespace(name("ns0"));
     Observed {
         namespaces: [(name("ns0"), Found::Ours)].into(),
         links: [
             ((Place::Host, "br0".to_owned()), link(&topology.bridges[0].addresses)),
-            ((Place::Host, "vpaaaaaaaaaa".to_owned()), link(&[])),
+            ((Place::Host, "vpaaaaaaaaaa".to_owned()), port),
+            ((inside.clone(), "lo".to_owned()), ObservedLink { ours: false, ..link(&[]) }),
             ((inside, "eth0".to_owned()), link(&topology.pairs[0].inner.addresses)),
         ]
         .into(),
@@ -120,4 +123,59 @@ fn all_that_is_not_ours_is_named() {
     observed.links.get_mut(&(Place::Host, "br0".to_owned())).expect("there").ours = false;
     let collisions = plan(&topology(), &observed).expect_err("collisions");
     assert_eq!(collisions.len(), 2, "{collisions:?}");
+}
+
+#[test]
+fn a_port_that_is_not_on_its_bridge_is_put_there() {
+    for bridge in [None, Some("br1".to_owned())] {
+        let mut observed = complete();
+        observed.links.get_mut(&(Place::Host, "vpaaaaaaaaaa".to_owned())).expect("there").bridge = bridge;
+        assert_eq!(changes(&observed), ["change port host:vpaaaaaaaaaa"]);
+    }
+}
+
+#[test]
+fn a_bridge_that_was_deleted_gets_its_ports_again() {
+    let mut observed = complete();
+    let _ = observed.links.remove(&(Place::Host, "br0".to_owned()));
+    observed.links.get_mut(&(Place::Host, "vpaaaaaaaaaa".to_owned())).expect("there").bridge = None;
+    assert_eq!(
+        changes(&observed),
+        [
+            "create bridge br0",
+            "change port host:vpaaaaaaaaaa",
+            "create address 10.0.0.1/24 on host:br0",
+            "change interface host:br0",
+        ]
+    );
+}
+
+#[test]
+fn an_mtu_is_compared_where_the_file_states_one() {
+    let mut topology = topology();
+    assert_eq!(plan(&topology, &complete()).map(|plan| plan.steps().count()), Ok(0));
+    topology.bridges[0].mtu = Some(9000);
+    topology.pairs[0].inner.mtu = Some(9000);
+    let plan = plan(&topology, &complete()).expect("no collision");
+    let changes: Vec<_> = plan.steps().map(|step| step.change().to_string()).collect();
+    assert_eq!(changes, ["change mtu host:br0", "change mtu host:vpaaaaaaaaaa", "change mtu ns0:eth0"]);
+}
+
+#[test]
+fn a_loopback_that_is_down_is_brought_up_unless_it_is_somebody_elses() {
+    let mut observed = complete();
+    observed.links.get_mut(&(Place::Namespace(name("ns0")), "lo".to_owned())).expect("there").up = false;
+    assert_eq!(changes(&observed), ["change interface ns0:lo"]);
+    let mut topology = topology();
+    topology.namespaces[0].adopt = Some("/proc/1/ns/net".to_owned());
+    assert_eq!(plan(&topology, &observed).map(|plan| plan.steps().count()), Ok(0));
+}
+
+#[test]
+fn a_taken_port_name_is_not_called_one_of_the_files() {
+    let mut observed = complete();
+    observed.links.get_mut(&(Place::Host, "vpaaaaaaaaaa".to_owned())).expect("there").ours = false;
+    let collisions = plan(&topology(), &observed).expect_err("a collision");
+    assert!(matches!(&collisions[..], [one] if !one.is_in_the_file()), "{collisions:?}");
+    assert!(collisions[0].to_string().contains("the port of pair ns0:eth0"), "{}", collisions[0]);
 }

@@ -103,6 +103,17 @@ fn settings_and_adoption() {
             "4:18 `/proc/7/ns/net` is adopted twice",
             "one place",
         ),
+        (
+            "[namespace.n]\nadopt = { pid = 7 }\nsysctls = { 'net.ipv4.ip_forward' = 1 }\n",
+            "3:13 settings of an adopted namespace would stay changed after `down`",
+            "leave `sysctls` out",
+        ),
+        (
+            "[namespace.n]\nadopt = { pid = 7 }\n[namespace.n.interface.e]\nlink = 'host:v'\n\
+             sysctls = { 'net.ipv4.conf.e.rp_filter' = 0, 'net.ipv4.ip_forward' = 1 }\n",
+            "5:46 `net.ipv4.ip_forward` would change an adopted namespace",
+            "only settings of e itself",
+        ),
     ]);
     let long = format!("[namespace.n.sysctls]\n'net.x' = '{}'\n", "x".repeat(1025));
     check(&[(&long, "2:11 the value is 1025 bytes long, and 1024 is the most", "shorten")]);

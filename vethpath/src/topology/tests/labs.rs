@@ -89,14 +89,15 @@ fn a_loop_of_bridges_needs_one_with_stp() {
 fn routes_settings_and_adoption_are_resolved() {
     let lab = good(
         "[bridge.sw]\n[namespace.a]\ngateway = ['10.0.0.1', 'fd00::1']\nroutes = [{ to = '10.9.0.0/16', via = '10.0.0.9' }]\n\
-         adopt = { pid = 42 }\nsysctls = { 'net.ipv4.ip_forward' = true, 'net/ipv4/conf/eth0.5/x' = 0x10 }\n\
+         sysctls = { 'net.ipv4.ip_forward' = true, 'net/ipv4/conf/eth0.5/x' = 0x10 }\n\
          [namespace.a.interface.e]\nlink = 'sw'\naddresses = ['10.0.0.2/24', 'fd00::2/64', 'fe80::1/64']\n\
-         [namespace.b.interface.e]\nlink = 'host:e'\naddresses = ['fe80::1/64']\n",
+         [namespace.b.interface.e]\nlink = 'host:e'\naddresses = ['fe80::1/64']\n\
+         [namespace.c]\nadopt = { pid = 42 }\n",
     );
     let a = &lab.namespaces[0];
     let routes: Vec<String> = a.routes.iter().map(|route| format!("{} {}", route.to, route.via)).collect();
     assert_eq!(routes, ["0.0.0.0/0 10.0.0.1", "::/0 fd00::1", "10.9.0.0/16 10.0.0.9"]);
-    assert_eq!(a.adopt.as_deref(), Some("/proc/42/ns/net"));
+    assert_eq!(lab.namespaces[2].adopt.as_deref(), Some("/proc/42/ns/net"));
     let sysctl = |path: &[&str], value: &str| Sysctl {
         path: path.iter().map(ToString::to_string).collect(),
         value: value.to_owned(),

@@ -1,0 +1,87 @@
+//! What somebody took apart in a lab that is up, `up` puts together again.
+
+use crate::harness::{Host, Lab};
+
+const NOTHING: &str = "lab three-hosts is up: nothing to change";
+
+/// `plan` names exactly these changes, `up` makes them, and then there are none.
+#[track_caller]
+fn heals(host: &Host, lab: &Lab<'_>, changes: &[&str]) {
+    let planned = host.vethpath(format!("plan {}", lab.file)).ok().stdout;
+    assert_eq!(planned.lines().collect::<Vec<_>>(), changes);
+    let _ = host.vethpath(format!("up {}", lab.file)).ok().says("lab three-hosts is up: ");
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints(NOTHING);
+    let _ = host.vethpath(format!("up {}", lab.file)).ok().says(NOTHING);
+}
+
+#[test]
+fn a_port_that_was_taken_off_its_bridge() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let port = lab.port("ns0:eth0");
+    let _ = host.run(format!("ip link set {port} nomaster")).ok();
+    heals(&host, &lab, &[&format!("change port host:{port}")]);
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.is_fast("ns1:eth0", "172.17.0.101");
+
+    let _ = host.run("ip link add br9 type bridge").ok();
+    let _ = host.run(format!("ip link set {port} master br9")).ok();
+    heals(&host, &lab, &[&format!("change port host:{port}")]);
+    let _ = host.run("ip link del br9").ok();
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_bridge_that_was_deleted() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let ports =
+        ["ns0:eth0", "ns1:eth0", "ns2:eth0"].map(|pair| format!("change port host:{}", lab.port(pair)));
+    let _ = host.run("ip link del docker0").ok();
+    let mut changes = vec!["create bridge docker0"];
+    changes.extend(ports.iter().map(String::as_str));
+    changes.extend(["create address 172.17.0.1/16 on host:docker0", "change interface host:docker0"]);
+    heals(&host, &lab, &changes);
+    for to in ["172.17.0.1", "172.17.0.102", "172.17.0.103"] {
+        lab.reaches("ns0", to);
+    }
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn an_mtu_that_was_changed_and_a_loopback_that_is_down() {
+    let host = Host::new();
+    let text = "datapath = \"tc\"";
+    let lab = host.lab("three-hosts").with(text, "datapath = \"tc\"\nmtu = 4000").up();
+    let port = lab.port("ns0:eth0");
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints(NOTHING);
+    for command in [
+        "ip link set docker0 mtu 1400",
+        &format!("ip link set {port} mtu 1400"),
+        "ip -n ns0 link set eth0 mtu 1400",
+        "ip -n ns0 link set lo down",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    let port = format!("change mtu host:{port}");
+    heals(&host, &lab, &["change mtu host:docker0", &port, "change mtu ns0:eth0", "change interface ns0:lo"]);
+    let _ = host.run("ip -o link show docker0").ok().prints("mtu 4000");
+    lab.reaches("ns0", "127.0.0.1");
+    lab.down();
+    host.finish();
+}
+
+/// The kernel lowers a bridge's MTU to the least of its ports: that is nothing to heal.
+#[test]
+fn a_bridge_with_a_larger_mtu_than_a_port() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").with("datapath = \"tc\"", "datapath = \"tc\"\nmtu = 4000");
+    let lab = lab.with("172.17.0.103/16\"]", "172.17.0.103/16\"]\nmtu = 1500").up();
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints(NOTHING);
+    lab.down();
+    host.finish();
+}

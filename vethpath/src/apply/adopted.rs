@@ -1,0 +1,66 @@
+//! Adopted namespaces: whether one can be, and whether a name is of one that was.
+
+use std::path::Path;
+
+use super::Error;
+use crate::{
+    kernel::{Netns, Result, Rtnl},
+    plan::{Observed, is_ours},
+    state::{self, Directory},
+    topology::{Namespace, Topology},
+};
+
+/// Refuses what cannot be adopted, before anything is changed.
+///
+/// # Errors
+/// There is no such namespace, or it is the one that we are in.
+pub(super) fn check(topology: &Topology, observed: &Observed) -> std::result::Result<(), Error> {
+    for namespace in topology.namespaces.iter().filter(|n| !observed.namespaces.contains_key(&n.name)) {
+        let Some(path) = &namespace.adopt else { continue };
+        let refused = |cause: &str| Error::Adopt {
+            namespace: namespace.name.clone(),
+            path: path.clone(),
+            cause: cause.into(),
+        };
+        let there = match Netns::open(Path::new(path), path) {
+            Ok(there) => there,
+            Err(error) if error.is_missing() => {
+                return Err(refused(if path.starts_with("/proc/") {
+                    "no such process"
+                } else {
+                    "no such file"
+                }));
+            }
+            Err(error) if error.is_forbidden() => return Err(error.into()),
+            Err(_) => return Err(refused("it is no namespace")),
+        };
+        match there.run(|| ()) {
+            Err(error) if error.is_invalid() => return Err(refused("it is not a network namespace")),
+            other => other?,
+        }
+        if there.inode()? == Netns::current()?.inode()? {
+            return Err(refused("it is the host's own namespace"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the namespace that has an adopted one's name is the one that was adopted. Its path may
+/// lead elsewhere by now, or nowhere: its inode was noted, and our name for it has kept it alive
+/// since. Without a journal, what the lab has made inside tells.
+///
+/// # Errors
+/// The journal cannot be read, or the kernel refuses.
+pub(super) async fn is_the_labs(
+    namespace: &Namespace,
+    topology: &Topology,
+    there: &Netns,
+) -> std::result::Result<bool, Error> {
+    let noted = state::adopted(&Directory::of(&topology.lab), &namespace.name)?;
+    Ok(noted == Some(there.inode()?) || has_our_links(topology, there).await?)
+}
+
+async fn has_our_links(topology: &Topology, there: &Netns) -> Result<bool> {
+    let links = Rtnl::open(there)?.links().await?;
+    Ok(links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)))
+}
