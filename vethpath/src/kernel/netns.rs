@@ -4,7 +4,6 @@
 //! which ends with it.
 
 use std::{
-    collections::HashSet,
     fmt, fs,
     fs::File,
     io,
@@ -158,20 +157,6 @@ pub fn exists(name: &NsName) -> bool {
 #[must_use]
 pub fn is_left_over(name: &NsName) -> bool {
     exists(name) && statfs(&path(name)).is_ok_and(|fs| fs.filesystem_type() != NSFS_MAGIC)
-}
-
-/// The inodes of namespaces that processes are in. A process that ends or moves meanwhile may be
-/// missing, or be told though it is gone.
-///
-/// # Errors
-/// `/proc` is not there.
-pub fn in_use() -> Result<HashSet<u64>> {
-    let mut inodes = HashSet::new();
-    for process in fs::read_dir("/proc").doing("list", "/proc")?.flatten() {
-        // Following the link gives the namespace itself; what is no process has none.
-        inodes.extend(fs::metadata(process.path().join("ns/net")).map(|namespace| namespace.ino()));
-    }
-    Ok(inodes)
 }
 
 /// Takes a name away. The namespace itself goes when nothing uses it any more.
