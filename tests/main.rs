@@ -10,6 +10,7 @@ mod harness_itself;
 mod heals;
 mod interrupted;
 mod moves;
+mod netfilter;
 mod policy;
 mod ports;
 mod programs;
