@@ -125,7 +125,8 @@ fn not_forwarding() {
 fn spanning_tree_decides_when_a_port_forwards() {
     let host = Host::new();
     let lab = host.lab("three-hosts").with("datapath = \"tc\"", "stp = true").up();
-    let _ = host.run("ip link set docker0 type bridge forward_delay 200").ok();
+    // After a change of topology, entries live for twice this: 8 s, which is long enough to be fast.
+    let _ = host.run("ip link set docker0 type bridge forward_delay 400").ok();
     let port = lab.port("ns0:eth0");
     let forwards = || host.json(format!("bridge -j link show dev {port}"))[0]["state"] == "forwarding";
     wait_until(Duration::from_secs(90), || {
