@@ -28,7 +28,7 @@ const STEPS: &[(&str, &[&str])] = &[
     ),
     (
         "Compare round trips: the cable, the bridge with the programs detached, the fast path, in turns",
-        &["bench", LAB, "--from", "vpdemo-a", "--to", "vpdemo-b", "--seconds", "6"],
+        &["bench", LAB, "--from", "vpdemo-a", "--to", "vpdemo-b", "--seconds", "10"],
     ),
     ("Read what each pair carried, and by which path", &["stats", LAB]),
 ];
@@ -49,14 +49,14 @@ pub(crate) fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// Builds the release and returns its file.
+/// Builds the program and returns its file.
 fn build() -> Result<PathBuf, Error> {
     heading(0, "Build vethpath");
     let target = target_dir();
     let mut build = cargo();
-    build.args(["build", "--release", "--package", "vethpath", "--target-dir"]).arg(&target);
+    build.args(["build", "--profile", "demo", "--package", "vethpath", "--target-dir"]).arg(&target);
     tools::run(&mut build)?;
-    Ok(target.join("release/vethpath"))
+    Ok(target.join("demo/vethpath"))
 }
 
 /// Takes the steps, until one fails or somebody interrupts.
