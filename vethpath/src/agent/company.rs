@@ -156,32 +156,10 @@ fn with_bridge(mut calls: BridgeCalls, bridge: Option<&LinkFacts>) -> BridgeCall
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::XdpMode;
 
     #[test]
     fn a_bridge_checks_ip_packets_if_anything_calls_netfilter_for_them() {
-        let bridge = |options| LinkFacts {
-            ifindex: 3,
-            name: "br0".to_owned(),
-            kind: None,
-            alias: None,
-            altnames: Vec::new(),
-            mac: None,
-            mtu: 1500,
-            up: true,
-            running: true,
-            promiscuity: 0,
-            controller: None,
-            peer: None,
-            peer_netns: None,
-            qdisc: None,
-            gso_limited: false,
-            xdp: XdpMode::None,
-            port: None,
-            bridge: options,
-            sent: (0, 0),
-            received: (0, 0),
-        };
+        let bridge = |options| LinkFacts { bridge: options, ..LinkFacts::default() };
         let none = BridgeCalls::default();
         let validate = |calls, options| {
             Rules { hooks: Vec::new(), legacy: Vec::new(), calls }.validate(Some(&bridge(options)))

@@ -28,9 +28,10 @@ pub struct VethEnd<'a> {
 }
 
 /// How an XDP program sits on a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpMode {
     /// None there.
+    #[default]
     None,
     /// In the driver: `bpf_redirect_peer` goes past it.
     Native,
@@ -39,7 +40,7 @@ pub enum XdpMode {
 }
 
 /// What a link is, as far as anything here asks.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LinkFacts {
     /// Its index in its namespace.
     pub ifindex: u32,
@@ -88,25 +89,9 @@ impl LinkFacts {
         let flags = message.header.flags;
         let mut facts = Self {
             ifindex: message.header.index,
-            name: String::new(),
-            kind: None,
-            alias: None,
-            altnames: Vec::new(),
-            mac: None,
-            mtu: 0,
             up: flags.contains(LinkFlags::Up),
             running: flags.contains(LinkFlags::LowerUp) && flags.contains(LinkFlags::Up),
-            promiscuity: 0,
-            controller: None,
-            peer: None,
-            peer_netns: None,
-            qdisc: None,
-            gso_limited: false,
-            xdp: XdpMode::None,
-            port: None,
-            bridge: None,
-            sent: (0, 0),
-            received: (0, 0),
+            ..Self::default()
         };
         for attribute in message.attributes {
             facts.note(attribute);

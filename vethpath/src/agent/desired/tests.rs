@@ -20,24 +20,11 @@ fn link(ifindex: u32, name: &str) -> LinkFacts {
     LinkFacts {
         ifindex,
         name: name.to_owned(),
-        kind: None,
-        alias: None,
-        altnames: Vec::new(),
         mac: Some(mac(ifindex)),
         mtu: 1500,
         up: true,
-        running: true,
-        promiscuity: 0,
-        controller: None,
-        peer: None,
         peer_netns: Some(0),
-        qdisc: None,
-        gso_limited: false,
-        xdp: XdpMode::None,
-        port: None,
-        bridge: None,
-        sent: (0, 0),
-        received: (0, 0),
+        ..LinkFacts::default()
     }
 }
 

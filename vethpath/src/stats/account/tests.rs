@@ -3,31 +3,10 @@ use std::collections::BTreeMap;
 use vethpath_common::Count as Programs;
 
 use super::*;
-use crate::{kernel::XdpMode, stats::Count};
+use crate::stats::Count;
 
 fn inner(sent: (u64, u64), received: (u64, u64)) -> LinkFacts {
-    LinkFacts {
-        ifindex: 2,
-        name: "eth0".to_owned(),
-        kind: Some("veth".to_owned()),
-        alias: None,
-        altnames: Vec::new(),
-        mac: None,
-        mtu: 1500,
-        up: true,
-        running: true,
-        promiscuity: 0,
-        controller: None,
-        peer: None,
-        peer_netns: None,
-        qdisc: None,
-        gso_limited: false,
-        xdp: XdpMode::None,
-        port: None,
-        bridge: None,
-        sent,
-        received,
-    }
+    LinkFacts { ifindex: 2, name: "eth0".to_owned(), sent, received, ..LinkFacts::default() }
 }
 
 fn counters(fast_tx: Programs, fast_rx: Programs, slow: &[(Reason, Programs)]) -> PairCounters {
