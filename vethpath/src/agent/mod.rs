@@ -1,7 +1,7 @@
 //! The per-lab process that keeps stations and eligibility true, and holds the lease.
 //!
-//! Data flow: kernel events and looks ([`facts`]) -> what the maps should hold ([`desired`], pure)
-//! -> the maps ([`sync`]). The lease ([`run`]) ends it all when this process does.
+//! Data flow: kernel events and looks (`facts`) -> what the maps should hold (`desired`, pure)
+//! -> the maps (`sync`). The lease (`run`) ends it all when this process does.
 
 mod company;
 mod desired;

@@ -68,7 +68,7 @@ pub enum Error {
 /// Runs the agent of a lab until it is told to end (SIGTERM, SIGINT) or fails.
 ///
 /// # Errors
-/// See [`Error`].
+/// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
     let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
     let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;

@@ -1,8 +1,8 @@
 //! Measuring round trips: over a cable, the plain bridge and the fast path, in turns.
 //!
-//! Data flow: [`choose`] two ends (pure) -> slices in random order ([`schedule`]) that [`modes`]
-//! prepares and checks by the programs' counters, and [`pingpong`] measures -> [`statistics`] (pure)
-//! -> [`Report`], which `output` renders. A further work load takes its place beside [`pingpong`].
+//! Data flow: `choose` two ends (pure) -> slices in random order (`schedule`) that `modes`
+//! prepares and checks by the programs' counters, and `pingpong` measures -> `statistics` (pure)
+//! -> [`Report`], which `output` renders. A further work load takes its place beside `pingpong`.
 
 mod cable;
 mod choose;

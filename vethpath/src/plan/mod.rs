@@ -1,4 +1,4 @@
-//! From a [`Topology`] and what is there to ordered steps. Pure: no I/O.
+//! From a [`Topology`](crate::topology::Topology) and what is there to ordered steps. Pure: no I/O.
 
 mod observed;
 mod steps;
