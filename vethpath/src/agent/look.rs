@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts::{Facts, LabPort};
 use crate::{
-    datapath::{self, Hook, Pins},
+    datapath::{self, Attached, Hook, Pins},
     kernel::{Result, Rtnl},
     topology::IfName,
 };
@@ -58,21 +58,17 @@ impl Looker {
         let clsact = self.qdiscs(facts).await?;
         let present = |port: &&LabPort| facts.link(&port.port).is_some();
         let names: Vec<&IfName> = self.ports.iter().filter(present).map(|port| &port.port).collect();
-        let of = |found: datapath::Result<Vec<IfName>>| -> BTreeSet<String> {
-            found.unwrap_or_default().iter().map(ToString::to_string).collect()
-        };
         let domain = u32::from(self.domain);
-        let netns = self.rtnl.netns();
-        let foreign = datapath::foreign_programs(netns, &self.pins, domain, &names);
+        let found = datapath::attached(self.rtnl.netns(), &self.pins, domain, &names);
         // What cannot be asked is not known to be ours alone.
-        let mut foreign = match foreign {
-            Ok(names) => names.iter().map(ToString::to_string).collect(),
-            Err(_) => names.iter().map(ToString::to_string).collect::<BTreeSet<_>>(),
-        };
+        let everything_foreign =
+            |_| Attached { ours: Vec::new(), foreign: names.iter().map(|&name| name.clone()).collect() };
+        let Attached { ours, foreign } = found.unwrap_or_else(everything_foreign);
+        let mut foreign: BTreeSet<_> = foreign.iter().map(ToString::to_string).collect();
         let mut attached = BTreeSet::new();
         match self.hook {
             Hook::Tcx => {
-                attached = of(datapath::attached(netns, &self.pins, domain, &names));
+                attached.extend(ours.iter().map(ToString::to_string));
                 foreign.extend(names.iter().filter(|name| on(facts, &clsact, name)).map(ToString::to_string));
             }
             Hook::Clsact => {

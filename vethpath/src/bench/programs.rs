@@ -148,7 +148,7 @@ impl Programs {
     fn any_is_on(&self) -> datapath::Result<bool> {
         for domain in &self.domains {
             let on = datapath::attached(&domain.netns, &self.pins, domain.number, &domain.ports())?;
-            if !on.is_empty() {
+            if !on.ours.is_empty() {
                 return Ok(true);
             }
         }

@@ -140,21 +140,36 @@ pub fn detach(netns: &Netns, pins: &Pins, hook: Hook, ports: &[&IfName]) -> Resu
     })?
 }
 
-/// The names among `ports` that run tcx programs other than ours, at either hook. Empty where the
-/// kernel has no tcx.
+/// Which of some ports run which tcx programs.
+#[derive(Clone, Debug, Default)]
+pub struct Attached {
+    /// Those at whose ingress our program is.
+    pub ours: Vec<IfName>,
+    /// Those that run others, at either hook, or could not be asked.
+    pub foreign: Vec<IfName>,
+}
+
+/// Asks which of `ports` run our program, and which run others. None do where the kernel has no tcx.
 ///
 /// # Errors
 /// The program is not pinned. A port that cannot be asked counts as one with foreign programs.
-pub fn foreign_programs(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Vec<IfName>> {
+pub fn attached(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Attached> {
     netns.run(|| {
         let program =
             SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
         let ours = program.info().doing("look at", "the port program")?.id();
-        let foreign = |port: &IfName| {
+        let mut attached = Attached::default();
+        for &port in ports {
             let at = |hook| programs(port, hook).ok();
-            has_foreign(ours, at(TcAttachType::Ingress).as_deref(), at(TcAttachType::Egress).as_deref())
-        };
-        Ok(ports.iter().filter(|port| foreign(port)).map(|&port| port.clone()).collect())
+            let (ingress, egress) = (at(TcAttachType::Ingress), at(TcAttachType::Egress));
+            if ingress.as_ref().is_some_and(|ids| ids.contains(&ours)) {
+                attached.ours.push(port.clone());
+            }
+            if has_foreign(ours, ingress.as_deref(), egress.as_deref()) {
+                attached.foreign.push(port.clone());
+            }
+        }
+        Ok(attached)
     })?
 }
 
@@ -167,20 +182,6 @@ fn has_foreign(ours: u32, ingress: Option<&[u32]>, egress: Option<&[u32]>) -> bo
 #[must_use]
 pub fn is_our_filter(priority: u16, handle: u32) -> bool {
     priority == CLSACT.priority && handle == u32::from(CLSACT.handle)
-}
-
-/// The names among `ports` at whose ingress our program is.
-///
-/// # Errors
-/// The program is not pinned.
-pub fn attached(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Vec<IfName>> {
-    netns.run(|| {
-        let program =
-            SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
-        let ours = program.info().doing("look at", "the port program")?.id();
-        let runs = |port: &IfName| programs(port, TcAttachType::Ingress).is_ok_and(|ids| ids.contains(&ours));
-        Ok(ports.iter().filter(|port| runs(port)).map(|&port| port.clone()).collect())
-    })?
 }
 
 /// Ids of tcx programs at one hook of a device, in order. Empty where the kernel has no tcx.

@@ -8,7 +8,7 @@ mod maps;
 mod object;
 mod pins;
 
-pub use attach::{Hook, attach, attached, detach, foreign_programs, is_our_filter};
+pub use attach::{Attached, Hook, attach, attached, detach, is_our_filter};
 pub use error::{Error, Result};
 pub use load::{Sizes, load, loader};
 pub use log::forward_log;

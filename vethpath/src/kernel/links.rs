@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop, XdpAttached,
+    LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -50,8 +50,6 @@ pub struct LinkFacts {
     pub kind: Option<String>,
     /// Its alias, where ownership marks are.
     pub alias: Option<String>,
-    /// Its alternative names.
-    pub altnames: Vec<String>,
     /// Its Ethernet address.
     pub mac: Option<[u8; 6]>,
     /// Its MTU in bytes.
@@ -68,8 +66,6 @@ pub struct LinkFacts {
     pub peer: Option<u32>,
     /// The netns id, in its own namespace, of the namespace of the other end; `None` if that is the same.
     pub peer_netns: Option<i32>,
-    /// Kind of its root qdisc.
-    pub qdisc: Option<String>,
     /// Whether its limits on GSO frames are lower than a new veth's.
     pub gso_limited: bool,
     /// Its XDP program.
@@ -103,12 +99,6 @@ impl LinkFacts {
         match attribute {
             LinkAttribute::IfName(name) => self.name = name,
             LinkAttribute::IfAlias(alias) => self.alias = Some(alias),
-            LinkAttribute::PropList(properties) => {
-                self.altnames = properties
-                    .into_iter()
-                    .filter_map(|p| if let Prop::AltIfName(name) = p { Some(name) } else { None })
-                    .collect();
-            }
             LinkAttribute::Address(bytes) => self.mac = bytes.try_into().ok(),
             LinkAttribute::Mtu(mtu) => self.mtu = mtu,
             LinkAttribute::Promiscuity(count) => self.promiscuity = count,
@@ -119,7 +109,6 @@ impl LinkFacts {
                 self.gso_limited |= most < GSO_MAX_SIZE;
             }
             LinkAttribute::GsoMaxSegs(most) => self.gso_limited |= most < GSO_MAX_SEGMENTS,
-            LinkAttribute::Qdisc(kind) => self.qdisc = Some(kind),
             LinkAttribute::Xdp(attributes) => self.xdp = xdp_mode(&attributes),
             LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| self.note_info(info)),
             LinkAttribute::Stats64(stats) => {
