@@ -56,10 +56,16 @@ impl Directory {
         self.path.join("agent.sock")
     }
 
-    /// What the agent writes.
+    /// What the agent says of itself. What happens to the lab is in its [events](super::events).
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.path.join("agent.log")
+    }
+
+    /// What it wrote before that.
+    #[must_use]
+    pub fn old_log(&self) -> PathBuf {
+        self.path.join("agent.old.log")
     }
 
     /// Held by the agent as long as it lives; its process id is in it.

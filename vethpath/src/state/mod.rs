@@ -1,14 +1,17 @@
-//! A lab's folder under `/run/vethpath`: journal, locks, socket and log. Root's alone.
+//! A lab's folder under `/run/vethpath`: journal, locks, socket, events and log. Root's alone.
 
 mod directory;
+pub mod events;
 mod journal;
 mod lock;
+mod log;
 
 pub use directory::{
     Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,
 };
 pub use journal::{Journal, Record, adopted};
 pub use lock::{AgentLock, LabLock};
+pub use log::keep_short;
 
 use thiserror::Error;
 
