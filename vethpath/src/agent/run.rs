@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::future::select_all;
-use log::{info, warn};
+use log::warn;
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::{
@@ -18,6 +18,8 @@ use tokio::{
 
 use super::{
     NotArmed,
+    changes::Standing,
+    chronicle::Chronicle,
     desired::Desired,
     domain::Domain,
     facts,
@@ -29,8 +31,8 @@ use super::{
 use crate::{
     datapath::{self, CounterMap, Maps, Pins},
     kernel,
-    state::{self, AgentLock, Directory, Record},
-    topology::{Pair, Topology},
+    state::{self, AgentLock, Directory, Record, events::Kind},
+    topology::{Bridge, Pair, Topology},
 };
 
 /// How long the programs may go on without a word from the agent.
@@ -78,10 +80,12 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         datapath::forward_log(&pins, number.into())?;
         domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
     }
+    let maps = Maps::open(&pins)?;
     let mut agent = Agent {
+        chronicle: Chronicle::begin(directory, maps.config()?),
         domains,
         counters: CounterMap::open(&pins)?,
-        sync: Sync::take_over(Maps::open(&pins)?)?,
+        sync: Sync::take_over(maps)?,
         losses: Losses::default(),
         lock,
         directory: directory.clone(),
@@ -91,13 +95,14 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         looks: 0,
     };
     let listener = socket::listen(&directory.socket())?;
-    info!("agent of lab {} is up", agent.topology.lab);
     let ended = agent.live(&listener).await;
-    // Whoever has replaced it writes the maps now.
+    // Whoever has replaced it writes the maps now, and has a record of its own.
     if !matches!(ended, Err(Error::Replaced)) {
         agent.sync.lease(0)?;
     }
-    info!("agent ends");
+    if agent.lock.is_current(directory) {
+        agent.chronicle.end(&ended);
+    }
     ended
 }
 
@@ -110,6 +115,7 @@ struct Agent {
     sync: Sync,
     counters: CounterMap,
     losses: Losses,
+    chronicle: Chronicle,
     settled: bool,
     looks: u64,
 }
@@ -156,8 +162,9 @@ impl Agent {
             domain.look_anew().await?;
         }
         self.bring_maps()?;
+        self.renew_lease()?;
         self.settled = true;
-        self.renew_lease()
+        Ok(())
     }
 
     /// Takes in what has happened in one bridge namespace.
@@ -167,8 +174,10 @@ impl Agent {
         }
         let Some(domain) = self.domains.get_mut(number) else { return Ok(()) };
         if domain.has_lost_events() {
-            warn!("events of namespace {} were lost: looking at everything anew", domain.name());
-            return self.look_anew().await;
+            let namespace = domain.name();
+            self.look_anew().await?;
+            self.chronicle.lost(namespace, self.sync.generation());
+            return Ok(());
         }
         // What is already known to be gone or moved leaves the maps before anything else is asked.
         self.bring_maps()?;
@@ -186,13 +195,8 @@ impl Agent {
             return Err(Error::Replaced);
         }
         self.renew_lease()?;
-        self.domains.retain(|domain| {
-            let gone = domain.is_gone();
-            if gone {
-                warn!("namespace {} is gone", domain.name());
-            }
-            !gone
-        });
+        let gone = self.domains.extract_if(.., |domain| domain.is_gone());
+        self.chronicle.tell(gone.map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
         // Read before and after the inner ends' own counters, so that what is under way is no loss.
         let redirected = self.redirected()?;
         for domain in &mut self.domains {
@@ -206,12 +210,16 @@ impl Agent {
                 self.follow(number).await?;
             }
         }
+        self.chronicle.tick(&self.directory);
         self.looks = self.looks.wrapping_add(1);
         Ok(())
     }
 
     fn renew_lease(&mut self) -> Result<(), Error> {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(io::Error::from)?);
+        if self.settled {
+            self.chronicle.lease(self.sync.lease_until(), now);
+        }
         let until = u64::try_from((now + LEASE).as_nanos()).unwrap_or(u64::MAX);
         Ok(self.sync.lease(until)?)
     }
@@ -238,23 +246,15 @@ impl Agent {
         for domain in &self.domains {
             domain.add_to(&mut desired);
         }
-        self.report(&desired);
-        Ok(self.sync.bring_to(desired)?)
-    }
-
-    /// One line in the log for each port whose state changed.
-    fn report(&self, desired: &Desired) {
-        let before = &self.sync.current().states;
-        for (counter, pair) in facts::counted_pairs(&self.topology) {
-            let state = desired.states.get(&counter);
-            if before.get(&counter) != state {
-                match state {
-                    Some(None) => info!("{} ({}): armed", pair.name(), pair.port),
-                    Some(Some(reason)) => info!("{} ({}): not armed: {reason}", pair.name(), pair.port),
-                    None => {}
-                }
-            }
-        }
+        self.sync.bring_to(desired)?;
+        let gone = |bridge: &&Bridge| !self.domains.iter().any(|domain| domain.has(bridge));
+        let gone = self.topology.bridges.iter().filter(gone);
+        let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
+        let pairs = facts::counted_pairs(&self.topology);
+        let standing = Standing::new(pairs, self.sync.current(), missing, self.sync.fits());
+        self.chronicle.note(&self.topology, standing);
+        self.chronicle.tell(self.domains.iter_mut().flat_map(Domain::take_news));
+        Ok(())
     }
 
     fn status(&self) -> Status {

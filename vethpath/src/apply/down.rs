@@ -4,7 +4,10 @@ use super::{Error, Places, nat, observe};
 use crate::{
     datapath::Pins,
     kernel::{self, Netns, bpffs, netns},
-    state::{self, AgentLock, Directory, LabLock, Record},
+    state::{
+        self, AgentLock, Directory, LabLock, Record,
+        events::{Kind, Recorder},
+    },
     topology::{LabName, Masquerade, Namespace, Place, Topology},
 };
 
@@ -24,6 +27,9 @@ pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
     let existed = directory.exists();
     directory.create().map_err(|error| vec![error.into()])?;
     let _lock = LabLock::take(&directory).map_err(|error| vec![error.into()])?;
+    if existed {
+        Recorder::of(&directory).record([Kind::LabDown]);
+    }
     let record = match Record::read(&directory) {
         Ok(record) => record.map(|record| record.topology),
         Err(error) if file.is_none() => return Err(vec![error.into()]),
