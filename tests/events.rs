@@ -360,3 +360,45 @@ fn what_is_not_there_is_the_users_fault() {
     lab.down();
     host.finish();
 }
+
+/// Whatever a port is, both `stats` and `show` say why it is not armed, to people and to programs.
+#[test]
+fn each_port_that_is_not_armed_says_why() {
+    let host = Host::new();
+    let more = "
+[bridge.plain]
+datapath = \"bridge\"
+[namespace.ns0.interface.eth1]
+link = \"plain\"
+[namespace.ns1.interface.eth1]
+link = \"ns2:eth1\"
+";
+    let lab = host.lab("trunk").and(more).named("three-hosts").up();
+    let _ = host.run("ip link add stranger master left type veth peer name beyond").ok();
+    let port = lab.port("ns0:eth0");
+    let _ = host.run(format!("bridge link set dev {port} hairpin on")).ok();
+    let _ = wait_for_state(&host, Some("port flag hairpin"));
+    let trunk = "what crosses a trunk is left to the bridges";
+    let stats = host.vethpath("stats --json").ok().json();
+    let show = host.vethpath("show --json").ok().json();
+    let list = |list: &Value| list.as_array().cloned().expect("a list");
+    let of_stats = [list(&stats["pairs"]), list(&stats["trunk_ports"])].concat();
+    let of_show: Vec<_> = list(&show["bridges"]).iter().flat_map(|bridge| list(&bridge["ports"])).collect();
+    assert_eq!((of_stats.len(), of_show.len()), (4 + 4, 4 + 4 + 1), "{stats:#}\n{show:#}");
+    for told in &of_stats {
+        let shown = of_show.iter().find(|shown| shown["name"] == told["port"]).expect("each port is shown");
+        assert_eq!(told["state"], shown["state"]);
+    }
+    let states: Vec<_> = of_show.iter().map(|shown| shown["state"].as_str().expect("a state")).collect();
+    let count = |state: &str| states.iter().filter(|other| **other == state).count();
+    assert_eq!([count("armed"), count("port flag hairpin"), count("datapath is \"bridge\"")], [2, 1, 1]);
+    assert_eq!((count(trunk), count("it is not of the lab")), (4, 1), "{states:?}");
+    let text = host.vethpath("stats").ok();
+    assert_eq!(text.stdout.matches(trunk).count(), 4, "{text}");
+    for (command, words) in [("stats", "hairpin"), ("show", "hairpin"), ("show", "not of")] {
+        let _ = host.vethpath(command).ok().prints(words);
+    }
+    let _ = host.run("ip link del stranger").ok();
+    lab.down();
+    host.finish();
+}

@@ -10,7 +10,7 @@ use super::{
     number::{grouped, percent, short},
     table::{Column, GLUE, render},
 };
-use crate::stats::{Pair, Rates, Stats, Traffic};
+use crate::stats::{Pair, Rates, Stats, Traffic, TrunkPort};
 
 /// How many reasons of the slow path are named. The rest is summed up.
 const REASONS: usize = 3;
@@ -26,13 +26,18 @@ pub type Growth = BTreeMap<String, Rates>;
 pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(headline(&stats.lab, &stats.agent).as_bytes())?;
     if stats.pairs.is_empty() {
-        return writeln!(out, "no interface of the lab is on a bridge");
+        writeln!(out, "no interface of the lab is on a bridge")?;
+    } else {
+        let text = match growth {
+            None => totals(&stats.pairs),
+            Some(growth) => totals_and_rates(&stats.pairs, growth),
+        };
+        out.write_all(text.as_bytes())?;
     }
-    let text = match growth {
-        None => totals(&stats.pairs),
-        Some(growth) => totals_and_rates(&stats.pairs, growth),
-    };
-    out.write_all(text.as_bytes())
+    for TrunkPort { port, bridge, to, state } in &stats.trunk_ports {
+        writeln!(out, "{port} on {bridge}, trunk to {to}: {state}")?;
+    }
+    Ok(())
 }
 
 fn totals(pairs: &[Pair]) -> String {
@@ -114,7 +119,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{output::samples, stats::rates};
+    use crate::{
+        output::samples,
+        stats::{State, rates},
+    };
 
     fn text(account: &Stats, growth: Option<&Growth>) -> String {
         let mut out = Vec::new();
@@ -159,6 +167,15 @@ ns2:eth0  docker0          0      0          0     0        -                   
         let row = text.lines().find(|line| line.starts_with("ns2")).unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
         assert_eq!(cells, ["ns2:eth0", "docker0", "0", "-", "0", "-", "-", "armed"]);
+    }
+
+    #[test]
+    fn a_trunk_says_why_it_is_slow() {
+        let [port, bridge, to] = ["vp0000000003", "br0", "br1"].map(|name| name.parse().unwrap());
+        let trunk = TrunkPort { port, bridge, to, state: State::of_trunk() };
+        let trunks = Stats { trunk_ports: vec![trunk], ..samples::stats() };
+        let line = "vp0000000003 on br0, trunk to br1: what crosses a trunk is left to the bridges\n";
+        assert!(text(&trunks, None).ends_with(line));
     }
 
     #[test]

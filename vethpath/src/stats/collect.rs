@@ -3,13 +3,13 @@
 use thiserror::Error;
 use vethpath_common::{PairCounters, names};
 
-use super::{AgentView, Pair, Stats, account, seen};
+use super::{AgentView, Pair, State, Stats, TrunkPort, account, seen};
 use crate::{
     agent::counted_pairs,
     apply::Places,
     datapath::{self, CounterMap, Pins},
     kernel::{self, LinkFacts, membarrier},
-    topology::{Place, Topology},
+    topology::{Place, Topology, TrunkEnd},
 };
 
 /// How often the programs' counters are read again while frames under way keep arriving in them.
@@ -44,7 +44,23 @@ pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
         traffic: account(inner.as_ref(), counters),
         state: view.state(pair),
     });
-    Ok(Stats { lab: topology.lab.clone(), pairs: pairs.collect(), agent: view.agent })
+    Ok(Stats {
+        lab: topology.lab.clone(),
+        pairs: pairs.collect(),
+        trunk_ports: trunk_ports(topology),
+        agent: view.agent,
+    })
+}
+
+fn trunk_ports(topology: &Topology) -> Vec<TrunkPort> {
+    let ends = topology.trunks.iter().flat_map(|trunk| [(&trunk.a, &trunk.b), (&trunk.b, &trunk.a)]);
+    let port = |(here, there): (&TrunkEnd, &TrunkEnd)| TrunkPort {
+        port: here.port.clone(),
+        bridge: here.bridge.clone(),
+        to: there.bridge.clone(),
+        state: State::of_trunk(),
+    };
+    ends.map(port).collect()
 }
 
 /// The inner ends of the lab's pairs, in their order; `None` where one is gone. They are read from

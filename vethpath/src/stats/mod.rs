@@ -14,5 +14,5 @@ pub use account::{UNSEEN, account, seen};
 pub use agent::{Agent, AgentView, State};
 pub(crate) use collect::place_exists;
 pub use collect::{Error, collect};
-pub use model::{Count, Pair, Stats, Traffic, Ways};
+pub use model::{Count, Pair, Stats, Traffic, TrunkPort, Ways};
 pub use rates::{Rates, rates};

@@ -67,6 +67,19 @@ pub struct Pair {
     pub state: State,
 }
 
+/// A port of a trunk. It has no program, and nothing is counted there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrunkPort {
+    /// The port's device name.
+    pub port: IfName,
+    /// The bridge.
+    pub bridge: IfName,
+    /// The bridge at the other end.
+    pub to: IfName,
+    /// Why it takes no part in the fast path.
+    pub state: State,
+}
+
 /// The account of a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stats {
@@ -76,4 +89,6 @@ pub struct Stats {
     pub agent: Agent,
     /// Its pairs, in the file's order.
     pub pairs: Vec<Pair>,
+    /// The ports of its trunks, in the file's order.
+    pub trunk_ports: Vec<TrunkPort>,
 }
