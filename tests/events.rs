@@ -203,8 +203,39 @@ fn bench_is_told() {
     let lab = host.lab("three-hosts").up();
     let _ = host.vethpath("bench three-hosts --seconds 1").ok();
     let kinds: Vec<_> = events(&host, "").iter().map(|event| event["kind"].clone()).collect();
-    let at = |kind: &str| kinds.iter().position(|other| other == kind);
-    assert!(at("bench-started") < at("bench-ended") && at("bench-started").is_some(), "{kinds:?}");
+    let at = |kind: &str| kinds.iter().position(|other| other == kind).expect(kind);
+    assert_eq!(at("bench-ended"), at("bench-started") + 1, "each turn is told: {kinds:?}");
+    lab.down();
+    host.finish();
+}
+
+/// While somebody measures, programs come and go untold; what a killed `bench` leaves is told.
+#[test]
+fn programs_that_stay_off_are_told() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ = wait_for_state(&host, None);
+    let bench = host.spawn([
+        "flock",
+        "/run/vethpath/three-hosts/bench.lock",
+        "sh",
+        "-c",
+        "echo ready; exec sleep 1000",
+    ]);
+    wait_for_output(&bench, |printed| printed.contains("ready"));
+    let before = events(&host, "");
+    let off = "the program is not attached";
+    let _ = host.run(["sh", "-c", "rm /sys/fs/bpf/vethpath/three-hosts/link_*"]).ok();
+    wait_until(SLACK, || match lab.stats().pair("ns0:eth0").state.as_str() {
+        state if state == off => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    assert_eq!(events(&host, ""), before);
+    drop(bench);
+    let told = wait_for_state(&host, Some(off));
+    assert_eq!(told["before"], "armed");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    let _ = wait_for_state(&host, None);
     lab.down();
     host.finish();
 }

@@ -32,6 +32,23 @@ impl Standing {
         };
         Self { states: pairs.map(state).collect(), missing, full: !fits }
     }
+
+    /// Takes out what differs from `told` because programs were taken off or put back. Returns whether
+    /// there is any of that.
+    pub fn leave_out_programs(&mut self, told: &Self) -> bool {
+        let off = |state: &Option<NotArmed>| *state == Some(NotArmed::NotAttached);
+        let mut any = false;
+        for (counter, now) in &mut self.states {
+            if let Some(before) = told.states.get(counter)
+                && before != now
+                && (off(before) || off(now))
+            {
+                any = true;
+                now.clone_from(before);
+            }
+        }
+        any
+    }
 }
 
 /// What has happened between two looks, causes before their effects on pairs.
@@ -133,6 +150,19 @@ mod tests {
         assert_eq!(told_of.len(), 2);
         assert!(told_of[0].starts_with("BridgeGone") && told_of[1].starts_with("ns1:eth0"), "{told_of:?}");
         assert!(told(&gone, &whole)[0].starts_with("BridgeBack"));
+    }
+
+    #[test]
+    fn programs_that_come_and_go_can_be_left_out() {
+        let off = || Some(NotArmed::NotAttached);
+        let armed = standing(&[(1, None), (2, None)], &[], true);
+        let mut now = standing(&[(1, off()), (2, Some(NotArmed::OffBridge))], &[], true);
+        assert!(now.leave_out_programs(&armed));
+        assert_eq!(told(&armed, &now), ["ns1:eth0: Some(\"armed\") -> the port is not on its bridge"]);
+        assert!(!now.clone().leave_out_programs(&now));
+        let mut back = armed.clone();
+        assert!(back.leave_out_programs(&standing(&[(1, off()), (2, None)], &[], true)));
+        assert!(!armed.clone().leave_out_programs(&Standing::default()), "the first look is told");
     }
 
     #[test]

@@ -81,12 +81,15 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
     }
     let maps = Maps::open(&pins)?;
+    let found = maps.config()?;
+    let (counters, sync) = (CounterMap::open(&pins)?, Sync::take_over(maps)?);
+    let listener = socket::listen(&directory.socket())?;
     let mut agent = Agent {
-        chronicle: Chronicle::begin(directory, maps.config()?),
         domains,
-        counters: CounterMap::open(&pins)?,
-        sync: Sync::take_over(maps)?,
+        counters,
+        sync,
         losses: Losses::default(),
+        chronicle: Chronicle::begin(directory, found),
         lock,
         directory: directory.clone(),
         pins,
@@ -94,14 +97,13 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         settled: false,
         looks: 0,
     };
-    let listener = socket::listen(&directory.socket())?;
     let ended = agent.live(&listener).await;
-    // Whoever has replaced it writes the maps now, and has a record of its own.
-    if !matches!(ended, Err(Error::Replaced)) {
-        agent.sync.lease(0)?;
-    }
+    // Whoever has replaced it writes down events and maps now.
     if agent.lock.is_current(directory) {
         agent.chronicle.end(&ended);
+    }
+    if !matches!(ended, Err(Error::Replaced)) {
+        agent.sync.lease(0)?;
     }
     ended
 }
@@ -210,7 +212,7 @@ impl Agent {
                 self.follow(number).await?;
             }
         }
-        self.chronicle.tick(&self.directory);
+        self.chronicle.tick();
         self.looks = self.looks.wrapping_add(1);
         Ok(())
     }

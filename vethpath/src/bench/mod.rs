@@ -31,7 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::{modes::Bench, schedule::Schedule};
 use crate::{
     state::{
-        Directory, LabLock, Record,
+        Directory, LabLock, Measuring, Record,
         events::{Kind, Recorder},
     },
     topology::NsName,
@@ -60,7 +60,8 @@ pub async fn run(
     let _lock = LabLock::take(&directory)?;
     let chosen = choose::choose(&record.topology, request.between.as_ref(), &directory)?;
     let mut events = Recorder::of(&directory);
-    let mut bench = Bench::prepare(record, &chosen, directory).await?;
+    let mut bench = Bench::prepare(record, &chosen, directory.clone()).await?;
+    let measuring = Measuring::begin(&directory)?;
     events.record([Kind::BenchStarted]);
     let modes = bench.modes();
     let schedule = Schedule::fit(request.time, modes.len());
@@ -73,6 +74,7 @@ pub async fn run(
     };
     let restored = bench.programs.restore().await;
     events.record([Kind::BenchEnded]);
+    drop(measuring);
     let rounds = rounds?;
     let mut warnings = warnings::of_host(&chosen);
     warnings.extend(warnings::of_run(&chosen, &rounds, steal.percent()));

@@ -74,6 +74,12 @@ impl Directory {
         self.path.join("agent.lock")
     }
 
+    /// Held by a `bench` as long as it measures.
+    #[must_use]
+    pub fn bench_lock(&self) -> PathBuf {
+        self.path.join("bench.lock")
+    }
+
     /// Whether the lab is up, half up or half down.
     #[must_use]
     pub fn exists(&self) -> bool {

@@ -5,6 +5,7 @@ pub mod events;
 mod journal;
 mod lock;
 mod log;
+mod measuring;
 
 pub use directory::{
     Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,
@@ -12,6 +13,7 @@ pub use directory::{
 pub use journal::{Journal, Record, adopted};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;
+pub use measuring::Measuring;
 
 use thiserror::Error;
 

@@ -63,7 +63,10 @@ impl Reader {
 
     /// The file that comes after the one that is being read, if that one is not the last.
     fn next_file(&self) -> io::Result<Option<File>> {
-        let Some(current) = open(&self.files.current)? else { return Ok(None) };
+        let Some(current) = open(&self.files.current)? else {
+            // Put aside by somebody who was killed before there was a new one, or not there at all.
+            return if self.open.is_none() { open(&self.files.old) } else { Ok(None) };
+        };
         let now = current.metadata()?;
         let reading = self.open.as_ref().map(File::metadata).transpose()?;
         if reading.as_ref().is_some_and(|reading| same(reading, &now)) {
