@@ -67,7 +67,7 @@ impl Chronicle {
         self.recorder.record(kinds);
     }
 
-    /// The lease is renewed at `now`; until then it held until `until`.
+    /// The lease was renewed at `now`; before that it held until `until`.
     pub fn lease(&mut self, until: Duration, now: Duration) {
         self.recorder.record(expired(until, now));
     }

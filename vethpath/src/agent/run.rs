@@ -197,8 +197,8 @@ impl Agent {
             return Err(Error::Replaced);
         }
         self.renew_lease()?;
-        let gone = self.domains.extract_if(.., |domain| domain.is_gone());
-        self.chronicle.tell(gone.map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
+        let gone: Vec<_> = self.domains.extract_if(.., |domain| domain.is_gone()).collect();
+        self.chronicle.tell(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
         // Read before and after the inner ends' own counters, so that what is under way is no loss.
         let redirected = self.redirected()?;
         for domain in &mut self.domains {
@@ -219,11 +219,13 @@ impl Agent {
 
     fn renew_lease(&mut self) -> Result<(), Error> {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(io::Error::from)?);
-        if self.settled {
-            self.chronicle.lease(self.sync.lease_until(), now);
-        }
         let until = u64::try_from((now + LEASE).as_nanos()).unwrap_or(u64::MAX);
-        Ok(self.sync.lease(until)?)
+        let held_until = self.sync.lease_until();
+        self.sync.lease(until)?;
+        if self.settled {
+            self.chronicle.lease(held_until, now);
+        }
+        Ok(())
     }
 
     /// By counter: frames that the fast path has delivered.

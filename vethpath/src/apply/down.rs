@@ -27,14 +27,14 @@ pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
     let existed = directory.exists();
     directory.create().map_err(|error| vec![error.into()])?;
     let _lock = LabLock::take(&directory).map_err(|error| vec![error.into()])?;
-    if existed {
-        Recorder::of(&directory).record([Kind::LabDown]);
-    }
     let record = match Record::read(&directory) {
         Ok(record) => record.map(|record| record.topology),
         Err(error) if file.is_none() => return Err(vec![error.into()]),
         Err(_) => None,
     };
+    if existed {
+        Recorder::of(&directory).record([Kind::LabDown]);
+    }
     let left = match record.as_ref().or(file) {
         Some(topology) => {
             let found = existed || anything_there(topology).await;

@@ -178,6 +178,26 @@ mod tests {
     }
 
     #[test]
+    fn who_was_killed_while_putting_the_file_aside_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let [current, old] = ["events.jsonl", "events.old.jsonl"].map(|name| folder.path().join(name));
+        let mut recorder = Recorder::in_folder(&lab(), folder.path());
+        recorder.record([up(1)]);
+        let mut follower = Reader::in_folder(folder.path());
+        assert_eq!(numbers(follower.read().unwrap()), [1]);
+        recorder.record([up(2)]);
+        fs::rename(&current, &old).unwrap();
+        let mut late = Reader::in_folder(folder.path());
+        assert_eq!(numbers(late.read().unwrap()), [1, 2], "there is no new file yet");
+        recorder.record([up(3)]);
+        assert_eq!(numbers(late.read().unwrap()), [3]);
+        assert_eq!(numbers(follower.read().unwrap()), [2, 3]);
+        fs::remove_file(&current).unwrap();
+        recorder.record([up(4)]);
+        assert_eq!(numbers(follower.read().unwrap()), [4], "the older file was read before");
+    }
+
+    #[test]
     fn what_cannot_be_written_waits() {
         let folder = tempfile::tempdir().unwrap();
         let lab_folder = folder.path().join("lab");
