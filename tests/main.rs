@@ -5,6 +5,7 @@ mod agent;
 mod bench;
 mod commands;
 mod errors;
+mod events;
 mod harness;
 mod harness_itself;
 mod heals;

@@ -13,7 +13,6 @@ use aya::{Ebpf, EbpfLoader, TestRun, TestRunOptions, include_bytes_aligned, prog
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/programs/bench.rs"]
 mod bench;
-#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/programs/context.rs"]
 mod context;
 #[expect(dead_code, reason = "the tests use more of it")]

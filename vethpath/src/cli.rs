@@ -1,7 +1,7 @@
 //! The command line: types only.
 #![expect(missing_docs, reason = "flattened arguments are documented by their own types")]
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -128,6 +128,8 @@ pub enum Command {
         #[arg(long, conflicts_with = "watch")]
         matrix: bool,
     },
+    /// Show what has happened to a lab: each change of state, with its time.
+    Events(EventsArgs),
     /// Measure round trips: cable, plain bridge, fast path, in turns.
     Bench(BenchArgs),
     /// Show what this host has for vethpath, and what to do where it lacks something.
@@ -148,6 +150,29 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// Arguments of `events`.
+#[derive(Args, Clone, Debug)]
+pub struct EventsArgs {
+    #[command(flatten)]
+    pub lab: LabArg,
+    /// Go on with each event as it comes, until interrupted or until the lab is down.
+    #[arg(long, short)]
+    pub follow: bool,
+    /// Only events of this pair, such as `ns0:eth0`.
+    #[arg(long, value_name = "PAIR")]
+    pub pair: Option<String>,
+    /// Only events that are not older than this, such as `10m` or `1h30m`.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub since: Option<Duration>,
+    /// Print a line of JSON for each event.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, jiff::Error> {
+    text.parse::<jiff::SignedDuration>()?.try_into()
 }
 
 /// Arguments of `bench`.

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use log::info;
 use vethpath_common::{MOST_BRIDGES, SourceKey};
 
 use super::{
@@ -19,7 +18,8 @@ use crate::{
         FdbEntry, Netns, Result, Rtnl,
         watch::{Event, Watch},
     },
-    topology::{Mac, Masquerade, Place, Topology},
+    state::events::Kind,
+    topology::{Bridge, Mac, Masquerade, Place, Topology},
 };
 
 /// A bridge namespace.
@@ -27,6 +27,10 @@ pub struct Domain {
     place: Place,
     looker: Looker,
     company: Company,
+    /// The lab's pairs here, by their ports.
+    pairs: BTreeMap<String, String>,
+    /// What has happened and is not told yet.
+    news: Vec<Kind>,
     /// The tables that labs have here for `nat`.
     own_tables: Vec<Masquerade>,
     /// Events of the namespace itself.
@@ -56,6 +60,13 @@ impl Domain {
             here: Watch::bridges(&netns)?,
             beyond: Watch::everywhere(&netns)?,
             rules: Watch::rules(&netns).ok(),
+            pairs: topology
+                .pairs
+                .iter()
+                .filter(|p| &p.place == place)
+                .map(|pair| (pair.port.to_string(), pair.name()))
+                .collect(),
+            news: Vec::new(),
             company: Company::open(&netns),
             own_tables: Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect(),
             looker: Looker {
@@ -190,6 +201,18 @@ impl Domain {
         (&self.looker.layout, &self.facts)
     }
 
+    /// Whether a bridge of the lab is there.
+    #[must_use]
+    pub fn has(&self, bridge: &Bridge) -> bool {
+        bridge.place == self.place && self.facts.link(&bridge.name).is_some()
+    }
+
+    /// What has happened and was not told yet, apart from what can be seen from the lab's standing.
+    #[must_use]
+    pub fn take_news(&mut self) -> Vec<Kind> {
+        std::mem::take(&mut self.news)
+    }
+
     /// Keeps the bridge's entries young for stations that the fast path saw. Returns whether anything
     /// has happened meanwhile that the maps should follow.
     ///
@@ -235,12 +258,19 @@ impl Domain {
             let meanwhile = self.here.drain()?;
             self.note(&meanwhile);
             if let Some(moved) = moved_meanwhile(&meanwhile, entry) {
-                info!("{mac} moved while it was refreshed: telling the bridge where it is");
+                let (from, to) = (self.behind(entry.port), self.behind(moved.port));
+                self.news.push(Kind::StationMoved { mac: mac.to_string(), from, to });
                 let _ = self.looker.rtnl.learn(moved.port, mac).await;
             }
             events.extend(meanwhile);
         }
         Ok(!events.is_empty())
+    }
+
+    /// The pair that a port is of, or its device name, or its ifindex where it is gone.
+    fn behind(&self, port: u32) -> String {
+        let Some(link) = self.facts.links.get(&port) else { return format!("port {port}") };
+        self.pairs.get(&link.name).unwrap_or(&link.name).clone()
     }
 }
 

@@ -1,8 +1,10 @@
 //! The per-lab process that keeps stations and eligibility true, and holds the lease.
 //!
 //! Data flow: kernel events and looks (`facts`) -> what the maps should hold (`desired`, pure)
-//! -> the maps (`sync`). The lease (`run`) ends it all when this process does.
+//! -> the maps (`sync`). What changes is told (`changes`, pure; `chronicle`). The lease (`run`) ends it all when this process does.
 
+mod changes;
+mod chronicle;
 mod company;
 mod desired;
 mod domain;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::future::select_all;
-use log::{info, warn};
+use log::warn;
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::{
@@ -17,7 +17,8 @@ use tokio::{
 
 use super::{
     NotArmed,
-    desired::Desired,
+    changes::Standing,
+    chronicle::Chronicle,
     domain::Domain,
     layout,
     losses::{Look, Losses},
@@ -28,8 +29,8 @@ use super::{
 use crate::{
     datapath::{self, Counters, Maps, Matrix, Pins},
     kernel,
-    state::{self, AgentLock, Directory, Record},
-    topology::{Pair, Topology},
+    state::{self, AgentLock, Directory, Record, events::Kind},
+    topology::{Bridge, Pair, Topology},
 };
 
 /// How long the programs may go on without a word from the agent.
@@ -77,11 +78,16 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         datapath::forward_log(&pins, number.into())?;
         domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
     }
+    let maps = Maps::open(&pins)?;
+    let found = maps.config()?;
+    let (counters, sync) = (Counters::open(&pins)?, Sync::take_over(maps)?);
+    let listener = socket::listen(&directory.socket())?;
     let mut agent = Agent {
         domains,
-        counters: Counters::open(&pins)?,
-        sync: Sync::take_over(Maps::open(&pins)?)?,
+        counters,
+        sync,
         losses: Losses::default(),
+        chronicle: Chronicle::begin(directory, found),
         lock,
         directory: directory.clone(),
         pins,
@@ -89,14 +95,14 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         settled: false,
         looks: 0,
     };
-    let listener = socket::listen(&directory.socket())?;
-    info!("agent of lab {} is up", agent.topology.lab);
     let ended = agent.live(&listener).await;
-    // Whoever has replaced it writes the maps now.
+    // Whoever has replaced it writes down events and maps now.
+    if agent.lock.is_current(directory) {
+        agent.chronicle.end(&ended);
+    }
     if !matches!(ended, Err(Error::Replaced)) {
         agent.sync.lease(0)?;
     }
-    info!("agent ends");
     ended
 }
 
@@ -109,6 +115,7 @@ struct Agent {
     sync: Sync,
     counters: Counters,
     losses: Losses,
+    chronicle: Chronicle,
     settled: bool,
     looks: u64,
 }
@@ -155,8 +162,9 @@ impl Agent {
             domain.look_anew().await?;
         }
         self.bring_maps()?;
+        self.renew_lease()?;
         self.settled = true;
-        self.renew_lease()
+        Ok(())
     }
 
     /// Takes in what has happened in one bridge namespace.
@@ -166,8 +174,10 @@ impl Agent {
         }
         let Some(domain) = self.domains.get_mut(number) else { return Ok(()) };
         if domain.has_lost_events() {
-            warn!("events of namespace {} were lost: looking at everything anew", domain.name());
-            return self.look_anew().await;
+            let namespace = domain.name();
+            self.look_anew().await?;
+            self.chronicle.lost(namespace, self.sync.generation());
+            return Ok(());
         }
         // What is already known to be gone or moved leaves the maps before anything else is asked.
         self.bring_maps()?;
@@ -185,13 +195,8 @@ impl Agent {
             return Err(Error::Replaced);
         }
         self.renew_lease()?;
-        self.domains.retain(|domain| {
-            let gone = domain.is_gone();
-            if gone {
-                warn!("namespace {} is gone", domain.name());
-            }
-            !gone
-        });
+        let gone: Vec<_> = self.domains.extract_if(.., |domain| domain.is_gone()).collect();
+        self.chronicle.tell(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
         // Read before and after the inner ends' own counters, so that what is under way is no loss.
         let redirected = self.counters.matrix()?;
         for domain in &mut self.domains {
@@ -205,6 +210,7 @@ impl Agent {
                 self.follow(number).await?;
             }
         }
+        self.chronicle.tick();
         self.looks = self.looks.wrapping_add(1);
         Ok(())
     }
@@ -212,7 +218,12 @@ impl Agent {
     fn renew_lease(&mut self) -> Result<(), Error> {
         let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(io::Error::from)?);
         let until = u64::try_from((now + LEASE).as_nanos()).unwrap_or(u64::MAX);
-        Ok(self.sync.lease(until)?)
+        let held_until = self.sync.lease_until();
+        self.sync.lease(until)?;
+        if self.settled {
+            self.chronicle.lease(held_until, now);
+        }
+        Ok(())
     }
 
     fn check_losses(&mut self, before: &Matrix, after: &Matrix) {
@@ -228,34 +239,14 @@ impl Agent {
 
     fn bring_maps(&mut self) -> Result<(), Error> {
         let desired = self.sync.desired(self.domains.iter().map(Domain::known));
-        self.report(&desired);
-        Ok(self.sync.bring_to(desired)?)
-    }
-
-    /// One line in the log for each port whose state changed.
-    fn report(&self, desired: &Desired) {
-        let before = &self.sync.current().states;
-        for (counter, pair) in layout::counted_pairs(&self.topology) {
-            let state = desired.states.get(&counter);
-            if before.get(&counter) != state {
-                match state {
-                    Some(None) => info!("{} ({}): armed", pair.name(), pair.port),
-                    Some(Some(reason)) => info!("{} ({}): not armed: {reason}", pair.name(), pair.port),
-                    None => {}
-                }
-            }
-        }
-        let before = &self.sync.current().trunk_states;
-        for (number, trunk) in layout::numbered_trunks(&self.topology) {
-            let state = desired.trunk_states.get(&number);
-            if before.get(&number) != state {
-                match state {
-                    Some(None) => info!("trunk {}: armed", trunk.name()),
-                    Some(Some(reason)) => info!("trunk {}: not armed: {reason}", trunk.name()),
-                    None => {}
-                }
-            }
-        }
+        self.sync.bring_to(desired)?;
+        let gone = |bridge: &&Bridge| !self.domains.iter().any(|domain| domain.has(bridge));
+        let gone = self.topology.bridges.iter().filter(gone);
+        let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
+        let standing = Standing::new(&self.topology, self.sync.current(), missing, self.sync.fits());
+        self.chronicle.note(&self.topology, standing);
+        self.chronicle.tell(self.domains.iter_mut().flat_map(Domain::take_news));
+        Ok(())
     }
 
     fn status(&self) -> Status {

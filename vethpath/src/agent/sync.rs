@@ -4,13 +4,12 @@
 //! replaced) element at once for any other key, so without the grace period a program that was
 //! preempted between lookup and read could take one station's entry for another's.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use aya::{
     Pod,
     maps::{HashMap, MapData, MapError},
 };
-use log::warn;
 use vethpath_common::{Config, PortKey, PortRecord, Source, SourceKey, Station};
 
 use super::{desired::Desired, facts::Facts, layout::Layout, paths::Paths};
@@ -90,6 +89,18 @@ impl Sync {
         self.config.generation
     }
 
+    /// Until when the lease holds, by `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn lease_until(&self) -> Duration {
+        Duration::from_nanos(self.config.lease_until_ns)
+    }
+
+    /// Whether the maps have room for everything.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.fits
+    }
+
     /// What the maps hold.
     #[must_use]
     pub fn current(&self) -> &Desired {
@@ -135,9 +146,6 @@ impl Sync {
         fits &= insert(&mut self.maps.ports, &self.current.ports, &mut desired.ports)?;
         fits &= insert::<_, Station>(&mut self.maps.stations, &self.current.stations, &mut desired.stations)?;
         fits &= insert::<_, Source>(&mut self.maps.sources, &self.current.sources, &mut desired.sources)?;
-        if self.fits && !fits {
-            warn!("a map is full: some stations stay on the slow path");
-        }
         self.fits = fits;
         self.current = desired;
         Ok(())

@@ -4,7 +4,10 @@ use super::{Error, Places, nat, observe};
 use crate::{
     datapath::Pins,
     kernel::{self, Netns, bpffs, netns},
-    state::{self, AgentLock, Directory, LabLock, Record},
+    state::{
+        self, AgentLock, Directory, LabLock, Record,
+        events::{Kind, Recorder},
+    },
     topology::{LabName, Masquerade, Namespace, Place, Topology},
 };
 
@@ -29,6 +32,9 @@ pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
         Err(error) if file.is_none() => return Err(vec![error.into()]),
         Err(_) => None,
     };
+    if existed {
+        Recorder::of(&directory).record([Kind::LabDown]);
+    }
     let left = match record.as_ref().or(file) {
         Some(topology) => {
             let found = existed || anything_there(topology).await;

@@ -17,7 +17,10 @@ use crate::{
     datapath::{self, Hook, Maps, Pins, Sizes},
     kernel::{self, LinkFacts, PortAttribute, bpffs, netns, watch::Watch},
     plan::{Change, Plan, plan},
-    state::{self, AgentLock, Directory, Journal, LabLock, Record},
+    state::{
+        self, AgentLock, Directory, Journal, LabLock, Record,
+        events::{Kind, Recorder},
+    },
     topology::{Datapath, IfName, Pair, Place, Topology},
 };
 
@@ -66,7 +69,12 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         () = interrupted() => Err(Error::Interrupted),
     };
     match done {
-        Ok(outcome) => Ok(outcome),
+        Ok(outcome) => {
+            if !outcome.changes.is_empty() {
+                Recorder::of(&directory).record([Kind::LabUp { changes: outcome.changes.len() }]);
+            }
+            Ok(outcome)
+        }
         Err(cause) => Err(undo(cause, executor, &record, &directory, fresh).await),
     }
 }

@@ -30,7 +30,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::{modes::Bench, schedule::Schedule};
 use crate::{
-    state::{Directory, LabLock, Record},
+    state::{
+        Directory, LabLock, Measuring, Record,
+        events::{Kind, Recorder},
+    },
     topology::NsName,
 };
 
@@ -56,7 +59,10 @@ pub async fn run(
     let directory = Directory::of(&record.topology.lab);
     let _lock = LabLock::take(&directory)?;
     let chosen = choose::choose(&record.topology, request.between.as_ref(), &directory)?;
-    let mut bench = Bench::prepare(record, &chosen, directory).await?;
+    let mut events = Recorder::of(&directory);
+    let mut bench = Bench::prepare(record, &chosen, directory.clone()).await?;
+    let measuring = Measuring::begin(&directory)?;
+    events.record([Kind::BenchStarted]);
     let modes = bench.modes();
     let schedule = Schedule::fit(request.time, modes.len());
     let steal = steal::Steal::start(bench.cpu());
@@ -67,6 +73,8 @@ pub async fn run(
         rounds = schedule::run(&mut bench, schedule, &modes, &mut rng, progress) => rounds,
     };
     let restored = bench.programs.restore().await;
+    events.record([Kind::BenchEnded]);
+    drop(measuring);
     let rounds = rounds?;
     let mut warnings = warnings::of_host(&chosen);
     warnings.extend(warnings::of_run(&chosen, &rounds, steal.percent()));

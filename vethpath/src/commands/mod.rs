@@ -4,6 +4,7 @@ mod agent;
 mod bench;
 mod doctor;
 mod down;
+mod events;
 mod exec;
 mod failure;
 mod labs;
@@ -39,6 +40,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Doctor { json } => {
             doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict)
         }
+        Command::Events(arguments) => events::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Agent { lab } => agent::run(&lab),
         Command::Completions { shell } => rendered(out, |text| {

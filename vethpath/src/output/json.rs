@@ -12,3 +12,12 @@ pub fn json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
 }
+
+/// Prints a value as JSON on a line of its own, for streams of values.
+///
+/// # Errors
+/// Those of `out`.
+pub fn json_line(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
+}

@@ -2,6 +2,7 @@
 
 mod agent;
 pub mod bench;
+mod events;
 mod json;
 mod number;
 mod plural;
@@ -11,7 +12,8 @@ mod show;
 mod stats;
 mod table;
 
-pub use json::json;
+pub use events::event;
+pub use json::{json, json_line};
 pub use plural::count;
 pub use show::show;
 pub use stats::{Growth, matrix, stats};

@@ -88,10 +88,10 @@ pub(crate) fn lab() -> Lab {
             namespace: "host".to_owned(),
             interface: interface("br0", None, "02:00:00:00:00:02", LinkState::NoCarrier, &[]),
             ports: vec![
-                port("vp0000000000", pair("ns0:eth0"), LinkState::Up, Some("forwarding"), Some(State::Armed)),
-                port("vp0000000001", pair("ns1:eth0"), LinkState::Missing, None, Some(gone)),
-                port("vp0000000002", Leads::Trunk("br1".to_owned()), LinkState::Up, None, Some(State::Armed)),
-                port("tap0", Leads::Elsewhere, LinkState::Down, Some("disabled"), None),
+                port("vp0000000000", pair("ns0:eth0"), LinkState::Up, Some("forwarding"), State::Armed),
+                port("vp0000000001", pair("ns1:eth0"), LinkState::Missing, None, gone),
+                port("vp0000000002", Leads::Trunk("br1".to_owned()), LinkState::Up, None, State::Armed),
+                port("tap0", Leads::Elsewhere, LinkState::Down, Some("disabled"), State::of_stranger()),
             ],
         }],
         cables: vec![Cable {

@@ -78,9 +78,8 @@ fn ports(bridges: &[Bridge]) -> Option<String> {
     let row = |bridge: &Bridge, port: &Port| {
         let Port { name, leads_to, link, bridge_state, state } = port;
         let fast_path = match state {
-            None => "-".to_owned(),
-            Some(State::Armed) => State::Armed.to_string(),
-            Some(State::NotArmed(reason)) => format!("not armed: {reason}"),
+            State::Armed => State::Armed.to_string(),
+            State::NotArmed(reason) => format!("not armed: {reason}"),
         };
         let on_bridge = match (bridge_state, link) {
             (Some(state), _) => state,
@@ -167,7 +166,7 @@ PORT          BRIDGE  LEADS TO        LINK     ON BRIDGE   FAST PATH
 vp0000000000  br0     ns0:eth0        up       forwarding  armed
 vp0000000001  br0     ns1:eth0        missing  -           not armed: the port does not exist
 vp0000000002  br0     trunk to br1    up       not on it   armed
-tap0          br0     not of the lab  down     disabled    -
+tap0          br0     not of the lab  down     disabled    not armed: it is not of the lab
 
 CABLE     TO       STATE
 ns0:eth1  host:v0  no carrier
@@ -195,6 +194,8 @@ br0    vp0000000002  br1  vp0000000003  up
                    "bridge_state": "forwarding", "state": "armed"})
         );
         assert_eq!(ports[1]["state"], "the port does not exist");
+        assert_eq!(ports[2]["state"], "armed");
+        assert_eq!(ports[3]["state"], "it is not of the lab");
         assert_eq!(shown["cables"][0]["state"], "no-carrier");
         assert_eq!(
             (&shown["bridges"][0]["name"], &shown["bridges"][0]["namespace"]),

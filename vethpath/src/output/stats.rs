@@ -26,13 +26,14 @@ pub type Growth = BTreeMap<String, Rates>;
 pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(headline(&stats.lab, &stats.agent).as_bytes())?;
     if stats.pairs.is_empty() {
-        return writeln!(out, "no interface of the lab is on a bridge");
+        writeln!(out, "no interface of the lab is on a bridge")?;
+    } else {
+        let text = match growth {
+            None => totals(&stats.pairs),
+            Some(growth) => totals_and_rates(&stats.pairs, growth),
+        };
+        out.write_all(text.as_bytes())?;
     }
-    let text = match growth {
-        None => totals(&stats.pairs),
-        Some(growth) => totals_and_rates(&stats.pairs, growth),
-    };
-    out.write_all(text.as_bytes())?;
     if stats.trunks.is_empty() { Ok(()) } else { write!(out, "\n{}", trunks(&stats.trunks)) }
 }
 

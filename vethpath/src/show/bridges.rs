@@ -53,20 +53,19 @@ fn ports(
     link: Option<&LinkFacts>,
     view: &AgentView,
 ) -> Vec<Port> {
-    let port = |name: &IfName, leads_to: Leads, state: Option<State>| {
+    let port = |name: &IfName, leads_to: Leads, state: State| {
         let found = seen.and_then(|seen| seen.link(name));
         let bridge_state = found.and_then(|found| on_bridge(found, link));
         Port { name: name.to_string(), leads_to, link: LinkState::of(found), bridge_state, state }
     };
     let mut ports = Vec::new();
     for pair in topology.pairs.iter().filter(|p| p.place == bridge.place && p.bridge == bridge.name) {
-        ports.push(port(&pair.port, Leads::Pair(pair.name()), Some(view.state(pair))));
+        ports.push(port(&pair.port, Leads::Pair(pair.name()), view.state(pair)));
     }
     for trunk in &topology.trunks {
         for (here, there) in [(&trunk.a, &trunk.b), (&trunk.b, &trunk.a)] {
             if here.place == bridge.place && here.bridge == bridge.name {
-                let state = Some(view.trunk_state(trunk));
-                ports.push(port(&here.port, Leads::Trunk(there.bridge.to_string()), state));
+                ports.push(port(&here.port, Leads::Trunk(there.bridge.to_string()), view.trunk_state(trunk)));
             }
         }
     }
@@ -80,7 +79,7 @@ fn ports(
             leads_to: Leads::Elsewhere,
             link: LinkState::of(Some(found)),
             bridge_state: on_bridge(found, link),
-            state: None,
+            state: State::of_stranger(),
         })
         .collect();
     ports.extend(strangers);

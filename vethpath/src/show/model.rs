@@ -157,8 +157,8 @@ pub struct Port {
     /// Its state on the bridge, as `bridge link` shows it: `forwarding`, `blocking`; nothing if it is
     /// not on the bridge.
     pub bridge_state: Option<&'static str>,
-    /// Whether its pair is armed; only pairs can be.
-    pub state: Option<State>,
+    /// Whether its pair is armed, or why it is not, or why it cannot be.
+    pub state: State,
 }
 
 /// Where a port leads. In JSON, as in print: `ns0:eth0`, `trunk to br1`, `not of the lab`.

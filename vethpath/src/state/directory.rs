@@ -56,16 +56,28 @@ impl Directory {
         self.path.join("agent.sock")
     }
 
-    /// What the agent writes.
+    /// What the agent says of itself. What happens to the lab is in its [events](super::events).
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.path.join("agent.log")
+    }
+
+    /// What it wrote before that.
+    #[must_use]
+    pub fn old_log(&self) -> PathBuf {
+        self.path.join("agent.old.log")
     }
 
     /// Held by the agent as long as it lives; its process id is in it.
     #[must_use]
     pub fn agent_lock(&self) -> PathBuf {
         self.path.join("agent.lock")
+    }
+
+    /// Held by a `bench` as long as it measures.
+    #[must_use]
+    pub fn bench_lock(&self) -> PathBuf {
+        self.path.join("bench.lock")
     }
 
     /// Whether the lab is up, half up or half down.

@@ -1,14 +1,19 @@
-//! A lab's folder under `/run/vethpath`: journal, locks, socket and log. Root's alone.
+//! A lab's folder under `/run/vethpath`: journal, locks, socket, events and log. Root's alone.
 
 mod directory;
+pub mod events;
 mod journal;
 mod lock;
+mod log;
+mod measuring;
 
 pub use directory::{
     Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,
 };
 pub use journal::{Journal, Record, adopted};
 pub use lock::{AgentLock, LabLock};
+pub use log::keep_short;
+pub use measuring::Measuring;
 
 use thiserror::Error;
 

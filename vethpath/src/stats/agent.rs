@@ -25,13 +25,21 @@ pub struct Agent {
     pub lease_left_ms: u64,
 }
 
-/// Whether a pair takes part in the fast path. In JSON, as in print: `armed`, or why it is not.
+/// Whether a port takes part in the fast path. In JSON, as in print: `armed`, or why it is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// It does.
     Armed,
     /// It does not, for this reason.
     NotArmed(String),
+}
+
+impl State {
+    /// Of a port that somebody else has put on a bridge of the lab.
+    #[must_use]
+    pub fn of_stranger() -> Self {
+        Self::NotArmed("it is not of the lab".to_owned())
+    }
 }
 
 impl fmt::Display for State {

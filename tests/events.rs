@@ -1,0 +1,440 @@
+//! `vethpath events`: what happened to a lab is told, with its time, once.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::harness::{Host, Lab, PATIENCE, Process, SLACK, wait_for, wait_until};
+
+/// What `vethpath events --json` prints, each line parsed, in order of time.
+#[track_caller]
+fn events(host: &Host, more: &str) -> Vec<Value> {
+    let done = host.vethpath(format!("events three-hosts --json {more}")).ok();
+    let parse = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
+    let events: Vec<_> = done.stdout.lines().map(parse).collect();
+    let time = |event: &Value| event["time"].as_str().map(str::to_owned).expect("each has a time");
+    for event in &events {
+        let time = time(event);
+        assert!(time.len() == "2026-11-21T02:47:52.123456Z".len() && time.ends_with('Z'), "{event}");
+        assert_eq!(event["lab"], "three-hosts");
+    }
+    assert!(events.is_sorted_by_key(time), "not in order of time: {done}");
+    events
+}
+
+/// Waits until an event is as `is` says.
+#[track_caller]
+fn wait_for_event(host: &Host, is: impl Fn(&Value) -> bool) -> Value {
+    wait_until(PATIENCE, || {
+        let events = events(host, "");
+        let found = events.iter().rev().find(|event| is(event)).cloned();
+        found.ok_or_else(|| format!("no such event in {events:#?}"))
+    })
+}
+
+/// Waits until the last event of ns0's pair is that it is armed, or not, for this reason.
+#[track_caller]
+fn wait_for_state(host: &Host, reason: Option<&str>) -> Value {
+    wait_until(PATIENCE, || {
+        let events = events(host, "--pair ns0:eth0");
+        let last = events.last().cloned().ok_or("no event of it")?;
+        let is = match reason {
+            None => last["kind"] == "pair-armed",
+            Some(reason) => last["kind"] == "pair-not-armed" && last["reason"] == reason,
+        };
+        if is { Ok(last) } else { Err(format!("{reason:?} is not the last of {events:#?}")) }
+    })
+}
+
+/// Waits until `printed` of a follower is as `is` says.
+#[track_caller]
+fn wait_for_output(follower: &Process, is: impl Fn(&str) -> bool) {
+    wait_until(PATIENCE, || {
+        let printed = follower.output();
+        if is(&printed) { Ok(()) } else { Err(format!("so far: {printed}")) }
+    });
+}
+
+fn pid(lab: &Lab<'_>) -> i32 {
+    lab.stats().agent.pid.expect("the agent is there")
+}
+
+#[test]
+fn each_change_of_a_pair_is_told_with_what_was_before() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let first = wait_for_state(&host, None);
+    let port = lab.port("ns0:eth0");
+    assert_eq!(first["port"], *port);
+    let qdisc = "qdisc tbf on the port";
+    for (spoil, mend, reason) in [
+        (format!("ip link set {port} down"), format!("ip link set {port} up"), "the port is down"),
+        (
+            format!("tc qdisc add dev {port} root tbf rate 8mbit burst 20kb latency 50ms"),
+            format!("tc qdisc del dev {port} root"),
+            qdisc,
+        ),
+        (
+            format!("bridge link set dev {port} hairpin on"),
+            format!("bridge link set dev {port} hairpin off"),
+            "port flag hairpin",
+        ),
+    ] {
+        let _ = host.run(spoil).ok();
+        let event = wait_for_state(&host, Some(reason));
+        assert_eq!(event["before"], "armed", "{event}");
+        let _ = host.run(mend).ok();
+        let event = wait_for_state(&host, None);
+        assert!(event["before"].is_string() && event["before"] != "armed", "{event}");
+    }
+    let text =
+        host.vethpath("events --pair ns0:eth0").ok().prints(&format!("Z  ns0:eth0  not armed: {qdisc}\n"));
+    assert!(text.stdout.lines().all(|line| line.contains("  ns0:eth0  ")), "{text}");
+    let log = host.run("cat /run/vethpath/three-hosts/agent.log").ok().stdout;
+    assert!(!log.contains("armed"), "told twice: {log}");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn up_and_the_agents_life_are_told() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let first = pid(&lab);
+    let started = events(&host, "").into_iter().next().expect("an event");
+    assert_eq!((&started["kind"], &started["pid"]), (&"agent-started".into(), &first.into()), "{started}");
+    assert_eq!(started["former"], "none");
+    let up = wait_for_event(&host, |event| event["kind"] == "lab-up");
+    assert!(up["changes"].as_u64().is_some_and(|changes| changes > 0), "{up}");
+
+    // Killed, it can tell nothing; the next one does.
+    for (signal, former) in [("KILL", "died"), ("TERM", "ended")] {
+        let before = pid(&lab);
+        let _ = host.run(format!("kill -{signal} {before}")).ok();
+        wait_until(SLACK, || if lab.stats().agent.alive { Err("it lives".to_owned()) } else { Ok(()) });
+        let _ = host.vethpath(format!("up {}", lab.file)).ok();
+        let now = pid(&lab);
+        let started = wait_for_event(&host, |event| event["pid"] == now);
+        assert_eq!(started["former"], former, "{started}");
+        if signal == "TERM" {
+            let ended = wait_for_event(&host, |event| event["kind"] == "agent-ended");
+            assert_eq!((&ended["pid"], &ended["how"]), (&before.into(), &"terminated".into()), "{ended}");
+        }
+    }
+    let ups = || events(&host, "").iter().filter(|event| event["kind"] == "lab-up").count();
+    let before = ups();
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    assert_eq!(ups(), before, "nothing was changed");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn an_agent_that_was_stopped_tells_for_how_long_the_lease_had_run_out() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let pid = pid(&lab);
+    let _ = host.run(format!("kill -STOP {pid}")).ok();
+    // It does not answer: two seconds each time. The lease is of three.
+    wait_until(PATIENCE, || {
+        let agent = host.vethpath("stats three-hosts --json").ok().json();
+        if agent["agent"]["lease_left_ms"] == 0 { Ok(()) } else { Err(format!("{agent:#}")) }
+    });
+    let _ = host.run(format!("kill -CONT {pid}")).ok();
+    let event = wait_for_event(&host, |event| event["kind"] == "lease-expired");
+    assert!(event["for_ms"].as_u64().is_some_and(|ms| ms < 120_000), "{event}");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_bridge_that_is_deleted_and_made_again() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ = host.run("ip link del docker0").ok();
+    let gone = wait_for_event(&host, |event| event["kind"] == "bridge-gone");
+    assert_eq!((&gone["bridge"], &gone["namespace"]), (&"docker0".into(), &"host".into()));
+    let _ = wait_for_state(&host, Some("the port is not on its bridge"));
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    let _ = wait_for_event(&host, |event| event["kind"] == "bridge-back");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_namespace_with_a_bridge_that_is_deleted() {
+    let host = Host::new();
+    let lab = host.lab("fabric").named("three-hosts").up();
+    let _ = wait_for_state(&host, None);
+    let _ = host.run("ip netns del fabric").ok();
+    let gone = wait_for_event(&host, |event| event["kind"] == "namespace-gone");
+    assert_eq!(gone["namespace"], "fabric");
+    let _ = wait_for_state(&host, Some("the port does not exist"));
+    let _ = wait_for_event(&host, |event| event["kind"] == "bridge-gone" && event["bridge"] == "br0");
+    lab.down();
+    host.finish();
+}
+
+/// The agent is stopped while more happens than its socket can hold.
+#[test]
+fn netlink_events_that_were_lost_are_told() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let pid = pid(&lab);
+    let _ = host.run(format!("kill -STOP {pid}")).ok();
+    let mut batch = String::new();
+    for round in 0..40_000 {
+        let word = if round % 2 == 0 { "add" } else { "del" };
+        batch += &format!("fdb {word} 02:aa:aa:aa:aa:aa dev {} master static\n", "PORT");
+    }
+    // `stats` would wait for the agent, which is stopped; `bridge` knows the ports as well.
+    let port = host.json("bridge -j link")[0]["ifname"].as_str().expect("a port").to_owned();
+    let _ = host.feed("bridge -batch -", &batch.replace("PORT", &port)).ok();
+    let _ = host.run(format!("kill -CONT {pid}")).ok();
+    let lost = wait_for_event(&host, |event| event["kind"] == "netlink-lost");
+    assert!(lost["generation"].as_u64().is_some_and(|generation| generation > 1), "{lost}");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn bench_is_told() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ = host.vethpath("bench three-hosts --seconds 1").ok();
+    let kinds: Vec<_> = events(&host, "").iter().map(|event| event["kind"].clone()).collect();
+    let at = |kind: &str| kinds.iter().position(|other| other == kind).expect(kind);
+    assert_eq!(at("bench-ended"), at("bench-started") + 1, "each turn is told: {kinds:?}");
+    lab.down();
+    host.finish();
+}
+
+/// While somebody measures, programs come and go untold; what a killed `bench` leaves is told.
+#[test]
+fn programs_that_stay_off_are_told() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ = wait_for_state(&host, None);
+    let bench = host.spawn([
+        "flock",
+        "/run/vethpath/three-hosts/bench.lock",
+        "sh",
+        "-c",
+        "echo ready; exec sleep 1000",
+    ]);
+    wait_for_output(&bench, |printed| printed.contains("ready"));
+    let before = events(&host, "");
+    let off = "the program is not attached";
+    let _ = host.run(["sh", "-c", "rm /sys/fs/bpf/vethpath/three-hosts/link_*"]).ok();
+    wait_until(SLACK, || match lab.stats().pair("ns0:eth0").state.as_str() {
+        state if state == off => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    assert_eq!(events(&host, ""), before);
+    drop(bench);
+    let told = wait_for_state(&host, Some(off));
+    assert_eq!(told["before"], "armed");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    let _ = wait_for_state(&host, None);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn following_tells_at_once_and_ends_with_the_lab() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let port = lab.port("ns0:eth0");
+    let followers = ["events -f", "events three-hosts --follow --json", "events -f --pair ns0:eth0"]
+        .map(|command| host.spawn_vethpath(command));
+    for follower in &followers {
+        wait_for_output(follower, |printed| printed.contains("armed"));
+    }
+    for (way, seen) in [("down", "the port is down"), ("up", "armed")] {
+        let _ = host.run(format!("ip link set {port} {way}")).ok();
+        for follower in &followers {
+            let last = |printed: &str| {
+                let of_it = |line: &&str| line.contains("ns0:eth0") && line.contains("armed");
+                printed.lines().rfind(of_it).is_some_and(|line| line.contains(seen))
+            };
+            wait_for_output(follower, last);
+        }
+    }
+    // A new agent, and a file that was put aside: nothing is lost, nothing is told twice.
+    let _ = host.run(format!("kill -KILL {}", pid(&lab))).ok();
+    let rotate = "cd /run/vethpath/three-hosts && mv events.jsonl events.old.jsonl";
+    let _ = host.run(["sh", "-c", rotate]).ok();
+    wait_until(SLACK, || if lab.stats().agent.alive { Err("it lives".to_owned()) } else { Ok(()) });
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    wait_for_output(&followers[1], |printed| printed.matches("\"lab-up\"").count() == 2);
+    let kept = host.vethpath("events --json").ok().stdout;
+    lab.down();
+    let [text, json, pair] = followers.map(|follower| follower.wait(PATIENCE).ok());
+    for done in [&text, &json, &pair] {
+        assert_eq!(done.stderr, "lab three-hosts is down\n", "{done}");
+    }
+    let (head, tail) = json.stdout.split_at(kept.len().min(json.stdout.len()));
+    assert_eq!(head, kept, "what was there is told first, once");
+    assert!(tail.contains("\"lab-down\"") && tail.contains("\"agent-ended\""), "{json}");
+    assert_eq!(text.stdout.lines().count(), json.stdout.lines().count());
+    assert!(pair.stdout.lines().all(|line| line.contains("  ns0:eth0  ")), "{pair}");
+    host.finish();
+}
+
+#[test]
+fn following_ends_well_when_interrupted() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let follower = host.spawn_vethpath("events -f");
+    wait_for_output(&follower, |printed| printed.contains("lab  up"));
+    follower.interrupt();
+    let _ = follower.wait(PATIENCE).ok();
+    lab.down();
+    host.finish();
+}
+
+/// The folder's end is noticed even while somebody stands in it.
+#[test]
+fn following_ends_when_the_folder_is_removed_by_hand() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let standing = host.spawn(["sh", "-c", "cd /run/vethpath/three-hosts && exec sleep 1000"]);
+    let follower = host.spawn_vethpath("events -f");
+    wait_for_output(&follower, |printed| printed.contains("lab  up"));
+    let _ = host.run("rm -rf /run/vethpath/three-hosts").ok();
+    let _ = follower.wait(PATIENCE).ok().says("lab three-hosts is down");
+    drop(standing);
+    let _ = host.vethpath(format!("down {}", lab.file)).ok();
+    lab.forget();
+    let agents = || host.run("pgrep -c -f agent.three-hosts").stdout.trim().to_owned();
+    wait_until(SLACK, || if agents() == "0" { Ok(()) } else { Err("the agent lives".to_owned()) });
+    host.finish();
+}
+
+#[test]
+fn events_are_roots_alone_and_a_broken_line_hides_no_other() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let file = host.path("/run/vethpath/three-hosts/events.jsonl");
+    let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = events(&host, "").len();
+    let spoil = "printf '{\"time\":\"20\\n\\377\\n{\"half' >> /run/vethpath/three-hosts/events.jsonl";
+    let _ = host.run(["sh", "-c", spoil]).ok();
+    assert_eq!(events(&host, "").len(), before);
+    let port = lab.port("ns0:eth0");
+    let _ = host.run(format!("ip link set {port} down")).ok();
+    let _ = wait_for_state(&host, Some("the port is down"));
+    lab.down();
+    host.finish();
+}
+
+/// Whatever becomes of the file, the fast path goes on.
+#[test]
+fn a_file_that_cannot_be_written_stops_nothing() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ =
+        host.run(["sh", "-c", "cd /run/vethpath/three-hosts && rm events.jsonl && mkdir events.jsonl"]).ok();
+    let port = lab.port("ns0:eth0");
+    let _ = host.run(format!("ip link set {port} down")).ok();
+    wait_until(SLACK, || match lab.stats().pair("ns0:eth0").state.as_str() {
+        "the port is down" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    let _ = host.run(format!("ip link set {port} up")).ok();
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    let _ = host.run("rmdir /run/vethpath/three-hosts/events.jsonl").ok();
+    // What could not be written then is written now.
+    let told = wait_for_event(&host, |event| event["reason"] == "the port is down");
+    assert_eq!(told["before"], "armed");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn since_leaves_out_what_is_older() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    assert_eq!(events(&host, "--since 2h").len(), events(&host, "").len());
+    wait_until(PATIENCE, || {
+        let recent = events(&host, "--since 1s");
+        if recent.is_empty() { Ok(()) } else { Err(format!("{recent:#?}")) }
+    });
+    let _ = host.vethpath("events --since soon").fails(1).says("--since");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn what_is_not_there_is_the_users_fault() {
+    let host = Host::new();
+    let _ = host.vethpath("events").fails(1).says("no lab is up").says("hint:");
+    let _ = host.vethpath("events -f three-hosts").fails(1).says("no lab `three-hosts` is up").says("hint:");
+    let lab = host.lab("three-hosts").up();
+    let _ =
+        host.vethpath(format!("events {} --pair ns7:eth0", lab.file)).fails(1).says("ns7:eth0").says("hint:");
+    let exe = host.public_exe();
+    for more in ["", "--json", "-f", "-f --json"] {
+        let script = format!("set -o pipefail; {exe} events {more} | head -1");
+        let closed = host.spawn(["bash", "-c", &script]);
+        wait_for_output(&closed, |printed| printed.contains("started"));
+        // A follower notices with the next event that nobody reads any more.
+        let port = lab.port("ns0:eth0");
+        for (way, reason) in [("down", Some("the port is down")), ("up", None)] {
+            let _ = host.run(format!("ip link set {port} {way}")).ok();
+            let _ = wait_for_state(&host, reason);
+        }
+        let closed = closed.wait(PATIENCE).ok();
+        assert_eq!((closed.stdout.lines().count(), closed.stderr.as_str()), (1, ""), "{closed}");
+    }
+    lab.down();
+    host.finish();
+}
+
+/// Whatever a port is, both `stats` and `show` say why it is not armed, to people and to programs.
+#[test]
+fn each_port_that_is_not_armed_says_why() {
+    let host = Host::new();
+    let more = "
+[bridge.plain]
+datapath = \"bridge\"
+[namespace.ns0.interface.eth1]
+link = \"plain\"
+[namespace.ns1.interface.eth1]
+link = \"ns2:eth1\"
+";
+    let lab = host.lab("trunk").and(more).named("three-hosts").up();
+    let _ = host.run("ip link add stranger master left type veth peer name beyond").ok();
+    let port = lab.port("ns0:eth0");
+    let _ = host.run(format!("bridge link set dev {port} hairpin on")).ok();
+    let _ = wait_for_state(&host, Some("port flag hairpin"));
+    let trunk = "port flag learning off";
+    let trunks = || host.vethpath("stats --json").ok().json()["trunks"].clone();
+    let port = trunks()[0]["port"].as_str().expect("a port").to_owned();
+    let _ = host.run(format!("bridge link set dev {port} learning off")).ok();
+    wait_for(SLACK, "the trunk is not armed", || trunks()[0]["state"] == trunk);
+    let stats = host.vethpath("stats --json").ok().json();
+    let show = host.vethpath("show --json").ok().json();
+    let list = |list: &Value| list.as_array().cloned().expect("a list");
+    let of_stats = [list(&stats["pairs"]), list(&stats["trunks"])].concat();
+    let of_show: Vec<_> = list(&show["bridges"]).iter().flat_map(|bridge| list(&bridge["ports"])).collect();
+    assert_eq!((of_stats.len(), of_show.len()), (4 + 2, 4 + 4 + 1), "{stats:#}\n{show:#}");
+    for told in &of_stats {
+        let shown = of_show.iter().find(|shown| shown["name"] == told["port"]).expect("each port is shown");
+        assert_eq!(told["state"], shown["state"]);
+    }
+    let states: Vec<_> = of_show.iter().map(|shown| shown["state"].as_str().expect("a state")).collect();
+    let count = |state: &str| states.iter().filter(|other| **other == state).count();
+    // Two pairs, and both ends of one trunk.
+    assert_eq!([count("armed"), count("port flag hairpin"), count("datapath is \"bridge\"")], [4, 1, 1]);
+    assert_eq!((count(trunk), count("it is not of the lab")), (2, 1), "{states:?}");
+    for (command, words) in
+        [("stats", "hairpin"), ("stats", "learning off"), ("show", "hairpin"), ("show", "not of")]
+    {
+        let _ = host.vethpath(command).ok().prints(words);
+    }
+    let _ = host.run("ip link del stranger").ok();
+    lab.down();
+    host.finish();
+}

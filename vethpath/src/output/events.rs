@@ -1,0 +1,136 @@
+//! An event as a line for people.
+
+use std::io::{self, Write};
+
+use super::number::seconds;
+use crate::state::events::{Event, Former, How, Kind};
+
+/// Prints the time, whom it is about, and what happened: always one line.
+///
+/// # Errors
+/// Those of `out`.
+pub fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
+    let (subject, what) = told(&event.kind);
+    writeln!(out, "{}  {}  {}", event.time, plain(&subject), plain(&what))
+}
+
+/// Names of devices and rules are up to whoever made them: no control characters reach a terminal.
+fn plain(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(plain).collect()
+}
+
+fn told(kind: &Kind) -> (String, String) {
+    let lab = || "lab".to_owned();
+    let agent = || "agent".to_owned();
+    match kind {
+        Kind::LabUp { changes } => (lab(), format!("up: {}", super::count(*changes, "change"))),
+        Kind::LabDown => (lab(), "going down".to_owned()),
+        Kind::BenchStarted => {
+            (lab(), "being measured: programs are taken off and put back, in turns".to_owned())
+        }
+        Kind::BenchEnded => (lab(), "measured: programs are back".to_owned()),
+        Kind::AgentStarted { pid, former } => {
+            let before = match former {
+                Former::None => "",
+                Former::Ended => "; it takes over from one that had ended",
+                Former::Died => "; it takes over from one that was killed",
+            };
+            (agent(), format!("started (pid {pid}){before}"))
+        }
+        Kind::AgentEnded { pid, how, error } => {
+            let why = match (how, error) {
+                (How::Terminated, _) => "told to end".to_owned(),
+                (How::Failed, Some(error)) => format!("failed: {error}"),
+                (How::Failed, None) => "failed".to_owned(),
+            };
+            (agent(), format!("ended (pid {pid}): {why}"))
+        }
+        Kind::LeaseExpired { for_ms } => {
+            let for_ms = seconds(*for_ms);
+            (agent(), format!("the lease had run out for {for_ms}: it was stopped or starved"))
+        }
+        Kind::PairArmed { pair, .. } => (pair.clone(), "armed".to_owned()),
+        Kind::PairNotArmed { pair, reason, .. } => (pair.clone(), format!("not armed: {reason}")),
+        Kind::TrunkArmed { trunk, .. } => (trunk.clone(), "armed".to_owned()),
+        Kind::TrunkNotArmed { trunk, reason, .. } => (trunk.clone(), format!("not armed: {reason}")),
+        Kind::BridgeGone { bridge, namespace } => {
+            (format!("{namespace}:{bridge}"), "bridge is gone".to_owned())
+        }
+        Kind::BridgeBack { bridge, namespace } => {
+            (format!("{namespace}:{bridge}"), "bridge is there again".to_owned())
+        }
+        Kind::NamespaceGone { namespace } => (namespace.clone(), "namespace is gone".to_owned()),
+        Kind::NetlinkLost { namespace, generation, times } => {
+            let times = if *times == 1 { String::new() } else { format!(" {times} more times") };
+            let anew = format!("everything was looked at anew (generation {generation})");
+            (namespace.clone(), format!("netlink events were lost{times}: {anew}"))
+        }
+        Kind::MapFull => (lab(), "a map is full: some stations stay on the slow path".to_owned()),
+        Kind::MapHasRoom => (lab(), "all stations fit into the maps again".to_owned()),
+        Kind::StationMoved { mac, from, to } => {
+            (to.clone(), format!("station {mac} moved here from {from} while it was refreshed"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(kind: Kind) -> String {
+        let time = "2026-11-21T02:47:52.123456Z".parse().unwrap();
+        let mut out = Vec::new();
+        event(&Event { time, lab: "lab".parse().unwrap(), kind }, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let (pair, port) = ("ns0:eth0".to_owned(), "vp0".to_owned());
+        let reason = "qdisc tbf on the port".to_owned();
+        assert_eq!(
+            line(Kind::PairNotArmed { pair: pair.clone(), port: port.clone(), reason, before: None }),
+            "2026-11-21T02:47:52.123456Z  ns0:eth0  not armed: qdisc tbf on the port\n"
+        );
+        assert_eq!(
+            line(Kind::PairArmed { pair, port, before: None }),
+            "2026-11-21T02:47:52.123456Z  ns0:eth0  armed\n"
+        );
+        let namespace = || "fabric".to_owned();
+        let tails = [
+            (Kind::LabUp { changes: 1 }, "lab  up: 1 change"),
+            (
+                Kind::AgentStarted { pid: 7, former: Former::Died },
+                "agent  started (pid 7); it takes over from one that was killed",
+            ),
+            (
+                Kind::AgentEnded { pid: 7, how: How::Terminated, error: None },
+                "agent  ended (pid 7): told to end",
+            ),
+            (
+                Kind::AgentEnded { pid: 7, how: How::Failed, error: Some("no".into()) },
+                "agent  ended (pid 7): failed: no",
+            ),
+            (
+                Kind::LeaseExpired { for_ms: 1234 },
+                "agent  the lease had run out for 1.2 s: it was stopped or starved",
+            ),
+            (Kind::BridgeGone { bridge: "br0".into(), namespace: namespace() }, "fabric:br0  bridge is gone"),
+            (
+                Kind::NetlinkLost { namespace: namespace(), generation: 9, times: 4 },
+                "fabric  netlink events were lost 4 more times: everything was looked at anew (generation 9)",
+            ),
+        ];
+        for (kind, tail) in tails {
+            assert_eq!(line(kind), format!("2026-11-21T02:47:52.123456Z  {tail}\n"));
+        }
+    }
+
+    #[test]
+    fn no_name_breaks_the_line() {
+        let reason = "rule \u{1b}[31m\nx".to_owned();
+        let line = line(Kind::PairNotArmed { pair: "p".into(), port: "vp0".into(), reason, before: None });
+        assert!(line.ends_with("  p  not armed: rule \\u{1b}[31m\\nx\n"), "{line}");
+    }
+}

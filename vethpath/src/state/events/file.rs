@@ -1,0 +1,92 @@
+//! The file of events: whole lines, one write each, and never more than its bound.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+/// How long the file may become, in bytes, before it is put aside. There is one older file at most.
+pub(super) const MOST_BYTES: u64 = 1 << 20;
+
+/// More than a line has. Kept free, so that the bound holds with the next line too.
+const ROOM: u64 = 16 << 10;
+
+/// How many times somebody else who writes is waited for, a millisecond each. A write takes a few
+/// microseconds: longer than this it only takes who was stopped in the middle of it.
+const TRIES: u32 = 20;
+
+/// Where a lab's events are.
+#[derive(Clone, Debug)]
+pub(super) struct EventFile {
+    pub(super) current: PathBuf,
+    pub(super) old: PathBuf,
+}
+
+impl EventFile {
+    /// The files in a lab's folder.
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        Self { current: folder.join("events.jsonl"), old: folder.join("events.old.jsonl") }
+    }
+
+    /// Appends a line, which is made when nobody else can write: so lines are in the order of their
+    /// times. `make` is to leave the newline out.
+    ///
+    /// Nobody writes to a file that has been put aside: whoever writes holds its lock, and has seen
+    /// that it is still the current one.
+    ///
+    /// # Errors
+    /// The file system refuses, or somebody holds the lock for too long. Then nothing was written.
+    pub(super) fn append(&self, make: impl FnOnce() -> String) -> io::Result<()> {
+        loop {
+            let file = self.lock()?;
+            let there = file.metadata()?;
+            if !fs::metadata(&self.current).is_ok_and(|now| same(&now, &there)) {
+                continue;
+            }
+            let length = there.len();
+            if length + ROOM > MOST_BYTES {
+                fs::rename(&self.current, &self.old)?;
+                continue;
+            }
+            // Whoever wrote last may have been killed in the middle.
+            let mut last = *b"\n";
+            if length > 0 {
+                file.read_exact_at(&mut last, length - 1)?;
+            }
+            let begin = if last == *b"\n" { "" } else { "\n" };
+            let line = format!("{begin}{}\n", make());
+            return (&*file).write_all(line.as_bytes()).inspect_err(|_| {
+                // No room, most likely: what of it was written is no line.
+                let _ = file.set_len(length);
+            });
+        }
+    }
+
+    fn lock(&self) -> io::Result<Flock<File>> {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).append(true).create(true).mode(0o600).open(&self.current)?;
+        for _ in 0..TRIES {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((refused, Errno::EWOULDBLOCK)) => file = refused,
+                Err((_, errno)) => return Err(errno.into()),
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Whether two looks were at one file.
+pub(super) fn same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}

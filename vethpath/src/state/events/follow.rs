@@ -1,0 +1,93 @@
+//! Waiting for events: inotify tells when there is something to read.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd, RawFd},
+        unix::fs::MetadataExt,
+    },
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{Event, Reader};
+use crate::state::{Directory, ROOT};
+
+/// Follows a lab's events until it goes down.
+pub struct Follower {
+    reader: Reader,
+    directory: Directory,
+    /// Device and inode of the lab's folder: another lab may have its name some day.
+    folder: (u64, u64),
+    bell: AsyncFd<Bell>,
+}
+
+struct Bell(Inotify);
+
+impl AsRawFd for Bell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Follower {
+    /// Begins with the oldest event that is kept. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// The lab has no folder, or the kernel has no inotify to spare.
+    pub fn of(directory: &Directory) -> io::Result<Self> {
+        use AddWatchFlags as On;
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let written = On::IN_MODIFY | On::IN_CREATE | On::IN_MOVED_TO | On::IN_DELETE_SELF | On::IN_ONLYDIR;
+        let _ = inotify.add_watch(directory.path(), written)?;
+        // The folder's own end is told only when nobody holds it open any more.
+        let removed = On::IN_DELETE | On::IN_MOVED_FROM | On::IN_DELETE_SELF | On::IN_ONLYDIR;
+        let _ = inotify.add_watch(Path::new(ROOT), removed)?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for types that might close their descriptor; a bell does not"
+        )]
+        let bell = AsyncFd::with_interest(Bell(inotify), Interest::READABLE)?;
+        Ok(Self {
+            reader: Reader::of(directory),
+            folder: identity(directory.path())?,
+            directory: directory.clone(),
+            bell,
+        })
+    }
+
+    /// Waits for events; `None` when the lab is down and all were told. Dropping the future loses
+    /// nothing.
+    ///
+    /// # Errors
+    /// The files cannot be read.
+    pub async fn next(&mut self) -> io::Result<Option<Vec<Event>>> {
+        loop {
+            // Looked at first: what is written before the folder goes is read after this.
+            let there = identity(self.directory.path()).is_ok_and(|now| now == self.folder);
+            let events = if there { self.reader.read()? } else { self.reader.read_last()? };
+            if !events.is_empty() {
+                return Ok(Some(events));
+            }
+            if !there {
+                return Ok(None);
+            }
+            let mut ready = self.bell.readable().await?;
+            match ready.get_inner().0.read_events() {
+                Ok(_) => {}
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+fn identity(folder: &Path) -> io::Result<(u64, u64)> {
+    let there = fs::metadata(folder)?;
+    Ok((there.dev(), there.ino()))
+}

@@ -1,0 +1,228 @@
+//! Writing events down. Whatever the file system says, whoever records goes on.
+
+use std::{collections::VecDeque, io, path::Path};
+
+use log::warn;
+
+use super::{Event, Kind, file::EventFile};
+use crate::{state::Directory, topology::LabName};
+
+/// How many events wait for better times when they cannot be written. The oldest are given up first.
+const MOST_WAITING: usize = 1000;
+
+/// Writes a lab's events.
+pub struct Recorder {
+    lab: LabName,
+    file: EventFile,
+    /// Events that could not be written yet.
+    waiting: VecDeque<Event>,
+}
+
+impl Recorder {
+    /// The recorder of a lab.
+    #[must_use]
+    pub fn of(directory: &Directory) -> Self {
+        Self::in_folder(directory.lab(), directory.path())
+    }
+
+    fn in_folder(lab: &LabName, folder: &Path) -> Self {
+        Self { lab: lab.clone(), file: EventFile::in_folder(folder), waiting: VecDeque::new() }
+    }
+
+    /// Writes down what has just happened. What cannot be written is kept, with its time, and tried
+    /// again with the next one; so calling this with nothing is of use too.
+    pub fn record(&mut self, kinds: impl IntoIterator<Item = Kind>) {
+        let had_trouble = !self.waiting.is_empty();
+        let mut trouble = self.catch_up().err();
+        for kind in kinds {
+            if trouble.is_none() {
+                // Its time is taken when nobody else can write.
+                trouble = self.file.append(|| line(&Event::now(&self.lab, kind.clone()))).err();
+            }
+            if trouble.is_some() {
+                self.waiting.push_back(Event::now(&self.lab, kind));
+            }
+        }
+        let given_up = self.waiting.len().saturating_sub(MOST_WAITING);
+        self.waiting.drain(..given_up);
+        if let Some(error) = trouble.filter(|_| !had_trouble) {
+            warn!("cannot write {}: {error}", self.file.current.display());
+        }
+    }
+
+    fn catch_up(&mut self) -> io::Result<()> {
+        while let Some(event) = self.waiting.front() {
+            self.file.append(|| line(event))?;
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+}
+
+fn line(event: &Event) -> String {
+    // Strings and numbers only: there is nothing in it that JSON could not hold.
+    serde_json::to_string(event).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::Write,
+        os::unix::fs::PermissionsExt,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::state::events::{Reader, file::MOST_BYTES};
+
+    fn lab() -> LabName {
+        "lab".parse().unwrap()
+    }
+
+    fn up(changes: usize) -> Kind {
+        Kind::LabUp { changes }
+    }
+
+    fn numbers(events: Vec<Event>) -> Vec<usize> {
+        let number = |event: Event| match event.kind {
+            Kind::LabUp { changes } => changes,
+            other => panic!("{other:?}"),
+        };
+        events.into_iter().map(number).collect()
+    }
+
+    #[test]
+    fn twenty_thousand_flaps_stay_within_the_bound_and_a_follower_misses_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::in_folder(&lab(), folder.path());
+        let mut follower = Reader::in_folder(folder.path());
+        let (mut seen, mut armed) = (Vec::new(), true);
+        for flap in 0..20_000 {
+            let state = |armed: bool| if armed { "armed" } else { "the inner end is down" }.to_owned();
+            let (pair, port, before) = ("ns0:eth0".to_owned(), "vp0".to_owned(), Some(state(armed)));
+            armed = !armed;
+            recorder.record([match armed {
+                true => Kind::PairArmed { pair, port, before },
+                false => Kind::PairNotArmed { pair, port, reason: state(armed), before },
+            }]);
+            if flap % 1000 == 0 {
+                seen.extend(follower.read().unwrap());
+                let size: u64 = fs::read_dir(folder.path())
+                    .unwrap()
+                    .map(|entry| entry.unwrap().metadata().unwrap())
+                    .inspect(|file| assert_eq!(file.permissions().mode() & 0o777, 0o600))
+                    .inspect(|file| assert!(file.len() <= MOST_BYTES))
+                    .map(|file| file.len())
+                    .sum();
+                assert!(size <= 2 * MOST_BYTES, "{size}");
+            }
+        }
+        seen.extend(follower.read().unwrap());
+        assert_eq!(seen.len(), 20_000);
+        assert!(seen.is_sorted_by_key(|event| event.time));
+        let kept = Reader::in_folder(folder.path()).read().unwrap();
+        assert!(kept.len() > 4_000 && seen.ends_with(&kept), "the newest are kept");
+    }
+
+    #[test]
+    fn writers_side_by_side_lose_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |number: usize| {
+            let mut recorder = Recorder::in_folder(&lab(), folder.path());
+            for _ in 0..5_000 {
+                recorder.record([up(number)]);
+            }
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !recorder.waiting.is_empty() && Instant::now() < deadline {
+                recorder.record([]);
+            }
+        };
+        let mut reader = Reader::in_folder(folder.path());
+        let mut seen = Vec::new();
+        thread::scope(|scope| {
+            let writers = [1, 2].map(|number| scope.spawn(move || write(number)));
+            while !writers.iter().all(thread::ScopedJoinHandle::is_finished) {
+                seen.extend(reader.read().unwrap());
+            }
+        });
+        seen.extend(reader.read().unwrap());
+        let of = |number| seen.iter().filter(|event| event.kind == up(number)).count();
+        assert_eq!((of(1), of(2), seen.len()), (5_000, 5_000, 10_000));
+    }
+
+    #[test]
+    fn half_and_broken_lines_hide_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        let mut recorder = Recorder::in_folder(&lab(), folder.path());
+        let mut reader = Reader::in_folder(folder.path());
+        let append = |bytes: &[u8]| {
+            fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(bytes).unwrap();
+        };
+        recorder.record([up(1)]);
+        append(b"{\"time\":\"2026-11-2");
+        assert_eq!(numbers(reader.read().unwrap()), [1], "half a line is none yet");
+        recorder.record([up(2)]);
+        append(b"\xff\xfe nonsense\n{\"kind\":\"of another age\"}\n\n");
+        recorder.record([up(3)]);
+        assert_eq!(numbers(reader.read().unwrap()), [2, 3]);
+        assert_eq!(numbers(Reader::in_folder(folder.path()).read().unwrap()), [1, 2, 3]);
+        let whole = line(&Event::now(&lab(), up(4)));
+        let (head, tail) = whole.split_at(20);
+        append(head.as_bytes());
+        assert_eq!(reader.read().unwrap(), []);
+        append(format!("{tail}\n").as_bytes());
+        assert_eq!(numbers(reader.read().unwrap()), [4], "the rest of a line came later");
+    }
+
+    #[test]
+    fn who_was_killed_while_putting_the_file_aside_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let [current, old] = ["events.jsonl", "events.old.jsonl"].map(|name| folder.path().join(name));
+        let mut recorder = Recorder::in_folder(&lab(), folder.path());
+        recorder.record([up(1)]);
+        let mut follower = Reader::in_folder(folder.path());
+        assert_eq!(numbers(follower.read().unwrap()), [1]);
+        recorder.record([up(2)]);
+        fs::rename(&current, &old).unwrap();
+        let mut late = Reader::in_folder(folder.path());
+        assert_eq!(numbers(late.read().unwrap()), [1, 2], "there is no new file yet");
+        recorder.record([up(3)]);
+        assert_eq!(numbers(late.read().unwrap()), [3]);
+        assert_eq!(numbers(follower.read().unwrap()), [2, 3]);
+        fs::remove_file(&current).unwrap();
+        recorder.record([up(4)]);
+        assert_eq!(numbers(follower.read().unwrap()), [4], "the older file was read before");
+    }
+
+    #[test]
+    fn what_cannot_be_written_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let lab_folder = folder.path().join("lab");
+        let mut recorder = Recorder::in_folder(&lab(), &lab_folder);
+        let mut reader = Reader::in_folder(&lab_folder);
+        assert_eq!(reader.read().unwrap(), []);
+        recorder.record((0..MOST_WAITING + 7).map(up));
+        assert_eq!(recorder.waiting.len(), MOST_WAITING, "not without end");
+        fs::create_dir(&lab_folder).unwrap();
+        recorder.record([]);
+        recorder.record([up(9999)]);
+        let numbers = numbers(reader.read().unwrap());
+        assert_eq!((numbers.len(), numbers[0], numbers[MOST_WAITING]), (MOST_WAITING + 1, 7, 9999));
+    }
+
+    #[test]
+    fn who_holds_the_lock_for_ever_stops_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::in_folder(&lab(), folder.path());
+        recorder.record([up(1)]);
+        let held = fs::File::open(folder.path().join("events.jsonl")).unwrap();
+        let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+        recorder.record([up(2)]);
+        drop(held);
+        recorder.record([up(3)]);
+        assert_eq!(numbers(Reader::in_folder(folder.path()).read().unwrap()), [1, 2, 3]);
+    }
+}

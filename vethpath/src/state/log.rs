@@ -1,0 +1,54 @@
+//! The agent's log: what it says of itself, kept short.
+
+use std::{fs, io, path::Path};
+
+use super::Directory;
+
+/// How long the log may become, in bytes, before it is put aside. There is one older log at most.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Puts the log aside when it has become too long. For the agent, whose standard error it is: the file
+/// stays the same one, and is emptied.
+///
+/// # Errors
+/// The file system refuses.
+pub fn keep_short(directory: &Directory) -> io::Result<()> {
+    put_aside(&directory.log(), &directory.old_log())
+}
+
+fn put_aside(log: &Path, old: &Path) -> io::Result<()> {
+    match fs::metadata(log) {
+        Ok(there) if there.len() > MOST_BYTES => {}
+        _ => return Ok(()),
+    }
+    // The copy has the same rights, and a disk without room for it is no reason to go on.
+    let copied = fs::copy(log, old).map(drop);
+    fs::OpenOptions::new().write(true).open(log)?.set_len(0)?;
+    copied
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_log_is_put_aside_when_it_is_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, old) = (folder.path().join("log"), folder.path().join("old"));
+        put_aside(&log, &old).unwrap();
+        fs::write(&log, "short").unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
+        put_aside(&log, &old).unwrap();
+        assert!(!old.exists());
+        let long = "x".repeat(usize::try_from(MOST_BYTES).unwrap() + 1);
+        fs::write(&log, &long).unwrap();
+        put_aside(&log, &old).unwrap();
+        assert_eq!(
+            (fs::read_to_string(&log).unwrap(), fs::read_to_string(&old).unwrap()),
+            (String::new(), long)
+        );
+        assert_eq!(fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
