@@ -15,6 +15,7 @@ mod netfilter;
 mod policy;
 mod ports;
 mod programs;
+mod segments;
 mod shapes;
 mod traffic;
 mod walkthrough;

@@ -59,32 +59,6 @@ fn a_bridge_in_a_namespace_of_its_own() {
 }
 
 #[test]
-fn a_trunk_is_crossed_by_the_bridges() {
-    let host = Host::new();
-    let lab = host.lab("trunk").up();
-    let addresses = ["10.3.0.10", "10.3.0.11", "10.3.0.12"];
-    for from in ["ns0", "ns1", "ns2"] {
-        for to in addresses {
-            lab.reaches(from, to);
-        }
-    }
-    // A host on another bridge is no station of this one: its frames go by the trunk, and say why.
-    let far = |stats: &crate::harness::Stats| stats.pair("ns0:eth0").slow("unknown-destination");
-    let before = far(&lab.stats());
-    let report = iperf(&lab, "ns0", ("ns2", "10.3.0.12"), "--time 1");
-    let sent = far(&lab.accounts_balance()) - before;
-    assert!(received(&report) > 1_000_000 && sent > 500, "{sent} packets for {}", received(&report));
-
-    // A trunk that goes down splits the network.
-    let _ = host.run("ip link set middle down").ok();
-    lab.loses_within(SLACK, "ns0", "10.3.0.12");
-    let _ = host.run("ip link set middle up").ok();
-    lab.reaches_within(SLACK, "ns0", "10.3.0.12");
-    lab.down();
-    host.finish();
-}
-
-#[test]
 fn nat_lets_hosts_out_and_is_undone() {
     let mut host = Host::new();
     for command in [

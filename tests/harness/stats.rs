@@ -71,6 +71,19 @@ pub(crate) struct Stats {
     pub(crate) lab: String,
     pub(crate) agent: Agent,
     pub(crate) pairs: Vec<Pair>,
+    pub(crate) trunks: Vec<Trunk>,
+}
+
+/// What crossed a trunk.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Trunk {
+    pub(crate) name: String,
+    pub(crate) port: String,
+    pub(crate) far_port: String,
+    pub(crate) tx: Count,
+    pub(crate) rx: Count,
+    pub(crate) fast: Ways,
+    pub(crate) state: String,
 }
 
 impl Stats {
@@ -79,6 +92,13 @@ impl Stats {
     pub(crate) fn pair(&self, name: &str) -> &Pair {
         let pair = self.pairs.iter().find(|p| p.name == name);
         pair.unwrap_or_else(|| panic!("no pair {name} in {self:#?}"))
+    }
+
+    /// The trunk of this name: `br0 - br1`.
+    #[track_caller]
+    pub(crate) fn trunk(&self, name: &str) -> &Trunk {
+        let trunk = self.trunks.iter().find(|t| t.name == name);
+        trunk.unwrap_or_else(|| panic!("no trunk {name} in {self:#?}"))
     }
 
     /// All packets that namespaces sent by the fast path.

@@ -1,0 +1,362 @@
+//! Several bridges joined by trunks: one redirect crosses them all, and nobody can tell.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{
+    Done, Host, Lab, LabFile, PATIENCE, SLACK, holds_for, iperf, received, wait_for, wait_until,
+};
+
+/// How long a change may take to be noticed.
+const SOON: Duration = Duration::from_secs(10);
+
+/// `bridges` bridges in a row, b1 to bN, each with `options`; ns0 on the first and ns1 on the last.
+fn chain<'h>(host: &'h Host, bridges: usize, options: &str) -> LabFile<'h> {
+    let mut text = String::new();
+    for number in 1..=bridges {
+        let trunk =
+            if number < bridges { format!("trunks = [\"b{}\"]\n", number + 1) } else { String::new() };
+        text += &format!("[bridge.b{number}]\n{trunk}{options}\n");
+    }
+    for (host, bridge) in [(0, 1), (1, bridges)] {
+        text += &format!(
+            "[namespace.ns{host}.interface.eth0]\nlink = \"b{bridge}\"\naddresses = [\"10.5.0.1{host}/24\"]\n\
+             mac = \"02:00:00:00:05:0{host}\"\n"
+        );
+    }
+    host.lab("empty").and(&text).named("chain")
+}
+
+const FAR: &str = "10.5.0.11";
+
+/// The MAC of a host of [`chain`].
+fn mac(host: usize) -> String {
+    format!("02:00:00:00:05:0{host}")
+}
+
+/// The ports behind which the bridges know an address.
+fn known(host: &Host, mac: &str) -> Vec<String> {
+    let entries = host.json("bridge -j fdb show");
+    let entries = entries.as_array().expect("a list").iter();
+    let entries = entries.filter(|entry| entry["mac"] == mac && entry["state"] != "permanent");
+    entries.map(|entry| entry["ifname"].as_str().expect("a port").to_owned()).collect()
+}
+
+/// Address resolution would show the bridges a frame now and then.
+fn resolve_for_good(lab: &Lab<'_>) {
+    for (namespace, other) in [("ns0", 1), ("ns1", 0)] {
+        let command =
+            format!("ip neigh replace 10.5.0.1{other} lladdr {} dev eth0 nud permanent", mac(other));
+        let _ = lab.run(namespace, command).ok();
+    }
+}
+
+#[test]
+fn eight_bridges_are_crossed_in_one_redirect_and_counted() {
+    let host = Host::new();
+    let lab = chain(&host, 8, "").up();
+    lab.is_fast("ns0:eth0", FAR);
+    lab.is_fast("ns1:eth0", "10.5.0.10");
+    let before = lab.accounts_balance();
+    let crossed = |lab: &Lab<'_>| {
+        let stats = lab.stats();
+        let counts = stats.trunks.iter().map(|trunk| (trunk.fast.tx.packets, trunk.fast.rx.packets));
+        counts.collect::<Vec<_>>()
+    };
+    let at_first = crossed(&lab);
+    let report = iperf(&lab, "ns0", ("ns1", FAR), "--time 1");
+    assert!(received(&report) > 1_000_000);
+    let after = lab.accounts_balance();
+    let fast = |stats: &crate::harness::Stats, pair| stats.pair(pair).fast.tx.packets;
+    let (sent, answered) = (
+        fast(&after, "ns0:eth0") - fast(&before, "ns0:eth0"),
+        fast(&after, "ns1:eth0") - fast(&before, "ns1:eth0"),
+    );
+    assert!(sent > 500, "{sent} of {report:#}");
+    assert_eq!(after.trunks.len(), 7);
+    for (trunk, (tx, rx)) in after.trunks.iter().zip(at_first) {
+        assert_eq!(trunk.state, "armed");
+        assert_eq!((trunk.fast.tx.packets - tx, trunk.fast.rx.packets - rx), (sent, answered), "{trunk:#?}");
+    }
+    // Whatever crossed them, fast or not, is counted once: by the programs or by the kernel.
+    for trunk in &after.trunks {
+        let link = host.json(format!("ip -s -j link show dev {}", trunk.port));
+        let kernel = |way: &str| link[0]["stats64"][way]["packets"].as_u64().expect("a counter");
+        assert_eq!(trunk.tx.frames, kernel("tx") + trunk.fast.tx.frames);
+        assert_eq!(trunk.rx.frames, kernel("rx") + trunk.fast.rx.frames);
+    }
+    let matrix = host.vethpath("stats --matrix --json").ok().json();
+    let cells: Vec<_> = matrix["matrix"].as_array().expect("a list").iter().collect();
+    let cell = |from: &str| cells.iter().find(|cell| cell["from"] == from).expect("a cell");
+    assert_eq!(cells.len(), 2, "{matrix:#}");
+    assert_eq!(cell("ns0:eth0")["to"], "ns1:eth0");
+    assert_eq!(cell("ns0:eth0")["packets"], after.pair("ns0:eth0").fast.tx.packets);
+    assert_eq!(cell("ns1:eth0")["packets"], after.pair("ns0:eth0").fast.rx.packets);
+    lab.down();
+    host.finish();
+}
+
+/// A bridge whose frames are taken past it must not forget who sends them; who is silent it does.
+#[test]
+fn stations_age_on_no_bridge_on_the_way_while_they_talk() {
+    let host = Host::new();
+    let lab = chain(&host, 4, "ageing_time = 10").up();
+    lab.is_fast("ns0:eth0", FAR);
+    resolve_for_good(&lab);
+    let talk = lab.spawn("ns0", format!("ping -n -q -i 0.2 {FAR}"));
+    let before = lab.stats().fast();
+    let everywhere = |number| known(&host, &mac(number)).len() == 4;
+    holds_for(Duration::from_secs(35), "a bridge forgets who talks", || everywhere(0) && everywhere(1));
+    assert!(lab.stats().fast() > before + 100, "that was to be fast traffic");
+    drop(talk);
+    wait_for(Duration::from_secs(60), "the bridges remember who is silent", || {
+        known(&host, &mac(0)).is_empty()
+    });
+    lab.down();
+    host.finish();
+}
+
+/// A sender that a bridge on the way has forgotten is shown to it by the next frame, as on a plain
+/// bridge, and is fast again.
+#[test]
+fn a_bridge_that_has_forgotten_a_sender_learns_it_again() {
+    let host = Host::new();
+    let lab = chain(&host, 3, "").up();
+    lab.is_fast("ns0:eth0", FAR);
+    resolve_for_good(&lab);
+    let port =
+        known(&host, &mac(0)).into_iter().find(|port| port_is_on(&host, port, "b2")).expect("it is known");
+    let unlearned = || lab.stats().pair("ns0:eth0").slow("unlearned");
+    let before = unlearned();
+    let _ = host.run(format!("bridge fdb del {} dev {port} master", mac(0))).ok();
+    wait_for(SOON, "the bridge does not learn it again", || {
+        assert!(lab.pings("ns0", FAR));
+        known(&host, &mac(0)).contains(&port)
+    });
+    assert!(unlearned() > before, "it was a slow frame that told the bridge");
+    lab.is_fast("ns0:eth0", FAR);
+    lab.down();
+    host.finish();
+}
+
+fn port_is_on(host: &Host, port: &str, bridge: &str) -> bool {
+    host.json(format!("ip -j link show dev {port}"))[0]["master"] == bridge
+}
+
+/// Whatever happens to a trunk, frames arrive, or not, as on plain bridges, and the segment is split
+/// while it lasts.
+#[test]
+fn a_trunk_that_does_more_than_forward_splits_the_segment() {
+    let host = Host::new();
+    let lab = chain(&host, 3, "").up();
+    lab.is_fast("ns0:eth0", FAR);
+    let stats = lab.stats();
+    let (port, far_port) = (stats.trunk("b1 - b2").port.clone(), stats.trunk("b1 - b2").far_port.clone());
+    let nft = "nft add table bridge t; nft add chain bridge t c { type filter hook forward priority 0\\; }; \
+               nft add rule bridge t c counter";
+    let cases = [
+        (
+            format!("tc qdisc add dev {port} root pfifo"),
+            format!("tc qdisc del dev {port} root"),
+            "qdisc pfifo",
+        ),
+        (
+            format!("tc qdisc add dev {far_port} clsact"),
+            format!("tc qdisc del dev {far_port} clsact"),
+            "foreign",
+        ),
+        (
+            format!("bridge link set dev {far_port} hairpin on"),
+            format!("bridge link set dev {far_port} hairpin off"),
+            "hairpin",
+        ),
+        (
+            format!("bridge link set dev {port} learning off"),
+            format!("bridge link set dev {port} learning on"),
+            "learning",
+        ),
+        (format!("ethtool -K {port} tx off"), format!("ethtool -K {port} tx on"), "offloads"),
+        (format!("sh -c '{nft}'"), "nft delete table bridge t".to_owned(), "nft"),
+    ];
+    let state = || lab.stats().trunk("b1 - b2").state.clone();
+    for (break_it, mend_it, reason) in cases {
+        let _ = shell(&host, &break_it).ok();
+        wait_until(SOON, || {
+            let state = state();
+            if state.contains(reason) { Ok(()) } else { Err(format!("{break_it}: {state}")) }
+        });
+        let before = lab.stats().trunk("b1 - b2").fast.tx.packets;
+        lab.reaches("ns0", FAR);
+        assert_eq!(lab.stats().trunk("b1 - b2").fast.tx.packets, before, "{break_it}");
+        let _ = shell(&host, &mend_it).ok();
+        wait_for(SOON, "the trunk is not armed again", || state() == "armed");
+        lab.is_fast("ns0:eth0", FAR);
+    }
+    // tcpdump on a trunk sees what crosses it.
+    let tcpdump = host.spawn(format!("timeout 30 tcpdump -n -l -c 6 -i {far_port} icmp"));
+    wait_for(SOON, "the packet socket is not seen", || state() == "a packet socket on the port");
+    lab.reaches("ns0", FAR);
+    let seen = tcpdump.wait(PATIENCE).ok();
+    assert_eq!(seen.stdout.matches("ICMP echo request").count(), 3, "{seen}");
+    wait_for(SOON, "the trunk is not armed again", || state() == "armed");
+    // Down is down.
+    let _ = host.run(format!("ip link set {port} down")).ok();
+    lab.loses_within(SOON, "ns0", FAR);
+    let _ = host.run(format!("ip link set {port} up")).ok();
+    lab.reaches_within(SOON, "ns0", FAR);
+    lab.is_fast("ns0:eth0", FAR);
+    lab.down();
+    host.finish();
+}
+
+fn shell(host: &Host, command: &str) -> Done {
+    host.run(["sh", "-c", command])
+}
+
+/// In by one isolated port and out by another: bridges do not forward that.
+#[test]
+fn isolated_ports_on_the_way_are_honoured() {
+    for datapath in ["tc", "bridge"] {
+        let host = Host::new();
+        let lab = chain(&host, 3, &format!("datapath = \"{datapath}\"")).up();
+        lab.reaches_within(SLACK, "ns0", FAR);
+        let stats = lab.stats();
+        let ends = [stats.trunk("b1 - b2").far_port.clone(), stats.trunk("b2 - b3").port.clone()];
+        let first = lab.port("ns0:eth0");
+        let isolate = |port: &str, on: &str| {
+            let _ = host.run(format!("bridge link set dev {port} isolated {on}")).ok();
+        };
+        isolate(&ends[0], "on");
+        lab.reaches_within(SOON, "ns0", FAR);
+        isolate(&ends[1], "on");
+        lab.loses_within(SOON, "ns0", FAR);
+        isolate(&ends[1], "off");
+        lab.reaches_within(SOON, "ns0", FAR);
+        // The sender's own port, and that by which its frames leave the bridge.
+        isolate(&first, "on");
+        lab.reaches_within(SOON, "ns0", FAR);
+        isolate(&stats.trunk("b1 - b2").port, "on");
+        lab.loses_within(SOON, "ns0", FAR);
+        isolate(&first, "off");
+        lab.reaches_within(SOON, "ns0", FAR);
+        lab.down();
+        host.finish();
+    }
+}
+
+/// The least MTU on the way decides.
+#[test]
+fn a_trunk_with_a_smaller_mtu_drops_what_does_not_fit() {
+    for datapath in ["tc", "bridge"] {
+        let host = Host::new();
+        let lab = chain(&host, 3, &format!("datapath = \"{datapath}\"")).up();
+        lab.reaches_within(SLACK, "ns0", FAR);
+        let ping =
+            |size: u32| lab.run("ns0", format!("ping -n -q -c 1 -W 1 -M do -s {size} {FAR}")).succeeded();
+        assert!(ping(1472), "{datapath}");
+        let port = lab.stats().trunk("b2 - b3").far_port.clone();
+        let _ = host.run(format!("ip link set {port} mtu 1300")).ok();
+        wait_for(SOON, "1500 bytes still arrive", || !ping(1472));
+        assert!(ping(1200), "{datapath}");
+        lab.down();
+        host.finish();
+    }
+}
+
+/// A ring of three bridges: spanning tree opens it, frames are fast across the tree, and when a trunk
+/// of the tree goes down the other way is taken.
+#[test]
+fn spanning_tree_decides_which_trunks_are_crossed() {
+    let host = Host::new();
+    let ring = "
+[bridge.b1]
+stp = true
+trunks = [\"b2\"]
+[bridge.b2]
+stp = true
+trunks = [\"b3\"]
+[bridge.b3]
+stp = true
+trunks = [\"b1\"]
+[namespace.ns0.interface.eth0]
+link = \"b1\"
+addresses = [\"10.5.0.10/24\"]
+[namespace.ns1.interface.eth0]
+link = \"b2\"
+addresses = [\"10.5.0.11/24\"]
+[namespace.ns2.interface.eth0]
+link = \"b3\"
+addresses = [\"10.5.0.12/24\"]
+";
+    let long = Duration::from_secs(90);
+    let lab = host.lab("empty").and(ring).named("ring").up();
+    for bridge in ["b1", "b2", "b3"] {
+        // The least that 802.1D allows.
+        let _ = host
+            .run(format!("ip link set {bridge} type bridge hello_time 100 max_age 600 forward_delay 400"))
+            .ok();
+    }
+    let all = [("ns0:eth0", FAR), ("ns1:eth0", "10.5.0.12"), ("ns2:eth0", "10.5.0.10")];
+    let everybody = || {
+        for (pair, to) in all {
+            lab.reaches_within(long, &pair[..3], to);
+            lab.is_fast(pair, to);
+        }
+    };
+    everybody();
+    let states = || -> Vec<_> {
+        lab.stats()
+            .trunks
+            .iter()
+            .map(|trunk| (trunk.name.clone(), trunk.port.clone(), trunk.state.clone()))
+            .collect()
+    };
+    let armed = || states().into_iter().filter(|(.., state)| state == "armed").collect::<Vec<_>>();
+    wait_for(long, "one trunk is blocked and two are armed", || armed().len() == 2);
+    let (broken, port, _) = armed().remove(0);
+    let _ = host.run(format!("ip link set {port} down")).ok();
+    wait_until(long, || {
+        let armed = armed();
+        if armed.len() == 2 && armed.iter().all(|(name, ..)| *name != broken) {
+            Ok(())
+        } else {
+            Err(format!("{armed:?}"))
+        }
+    });
+    everybody();
+    lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+/// What joins bridges of two namespaces, or a plain bridge, is crossed by the bridges.
+#[test]
+fn trunks_that_cannot_be_crossed_say_why() {
+    let host = Host::new();
+    let lab = chain(&host, 3, "")
+        .with("[bridge.b3]\n", "[bridge.b3]\nnamespace = \"fabric\"\n")
+        .and("[namespace.fabric]\n")
+        .up();
+    lab.reaches_within(SLACK, "ns0", FAR);
+    let stats = lab.stats();
+    assert_eq!(stats.trunk("b1 - b2").state, "armed");
+    assert_eq!(stats.trunk("b2 - b3").state, "the trunk joins two namespaces");
+    let shown = host.vethpath("show --json").ok().json();
+    let ports = shown["bridges"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .flat_map(|b| b["ports"].as_array().expect("a list"));
+    let states: Vec<_> = ports.map(|port| &port["state"]).collect();
+    assert_eq!(
+        states.iter().filter(|state| ***state == Value::from("the trunk joins two namespaces")).count(),
+        2
+    );
+    lab.down();
+    let lab = chain(&host, 3, "").with("[bridge.b2]\n", "[bridge.b2]\ndatapath = \"bridge\"\n").up();
+    lab.reaches_within(SLACK, "ns0", FAR);
+    assert!(lab.stats().trunks.iter().all(|trunk| trunk.state == "datapath is \"bridge\""));
+    lab.down();
+    host.finish();
+}
