@@ -14,6 +14,7 @@ mod netfilter;
 mod policy;
 mod ports;
 mod programs;
+mod security;
 mod shapes;
 mod traffic;
 mod walkthrough;

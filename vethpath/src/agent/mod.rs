@@ -10,6 +10,7 @@ mod eligible;
 mod facts;
 mod look;
 mod losses;
+mod privileges;
 mod refresh;
 mod run;
 mod socket;
@@ -18,4 +19,5 @@ mod sync;
 
 pub use eligible::NotArmed;
 pub use facts::counted_pairs;
+pub use privileges::reduce as reduce_privileges;
 pub use run::{Error, LEASE, run};

@@ -22,6 +22,7 @@ use super::{
     domain::Domain,
     facts,
     losses::{Look, Losses},
+    privileges::{self, PrivilegeError},
     socket,
     status::Status,
     sync::Sync,
@@ -60,6 +61,9 @@ pub enum Error {
     /// The state folder was refused.
     #[error(transparent)]
     State(#[from] state::Error),
+    /// Privileges could not be given up.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The socket, a signal or a clock was refused.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -91,7 +95,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         looks: 0,
     };
     let listener = socket::listen(&directory.socket())?;
-    info!("agent of lab {} is up", agent.topology.lab);
+    info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&listener).await;
     // Whoever has replaced it writes the maps now.
     if !matches!(ended, Err(Error::Replaced)) {
@@ -269,6 +273,7 @@ impl Agent {
         Status {
             pid: std::process::id(),
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
+            capabilities: privileges::in_effect(),
             generation: self.sync.generation(),
             stations: current.stations.len(),
             settled: self.settled,

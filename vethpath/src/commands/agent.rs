@@ -1,5 +1,7 @@
 //! `vethpath agent`: the lab's own process.
 
+use nix::sys::stat::{Mode, umask};
+
 use super::{Exit, Failure, failure::runtime};
 use crate::{agent, state::Directory, topology::NameError};
 
@@ -9,9 +11,16 @@ pub fn run(lab: &str) -> Result<Exit, Failure> {
     // A session of its own: closing the terminal that `up` ran in does not end the agent. Fails
     // where it is the leader of one already.
     let _ = nix::unistd::setsid();
+    // Whatever it makes is root's alone from the first moment on.
+    let _ = umask(Mode::from_bits_truncate(0o077));
     let level = if cfg!(feature = "ebpf-log") { log::LevelFilter::Debug } else { log::LevelFilter::Info };
     env_logger::Builder::new().filter_level(level).parse_default_env().init();
-    match runtime()?.block_on(agent::run(&Directory::of(&lab))) {
+    // Before the runtime: capabilities are a thread's, and threads inherit them.
+    let done = match agent::reduce_privileges() {
+        Ok(()) => runtime()?.block_on(agent::run(&Directory::of(&lab))),
+        Err(error) => Err(error.into()),
+    };
+    match done {
         Ok(()) => Ok(Exit::Done),
         Err(error) => {
             log::error!("{error}");

@@ -23,6 +23,15 @@ pub struct Agent {
     pub lease_ms: u64,
     /// How long the lease still holds, in milliseconds: the fast path outlives its agent by this.
     pub lease_left_ms: u64,
+    /// The capabilities that it has; none if it does not answer.
+    pub capabilities: Vec<String>,
+}
+
+impl Agent {
+    /// One that does not answer.
+    fn silent(lease_left_ms: u64) -> Self {
+        Self { alive: false, pid: None, lease_ms: 0, lease_left_ms, capabilities: Vec::new() }
+    }
 }
 
 /// Whether a pair takes part in the fast path. In JSON, as in print: `armed`, or why it is not.
@@ -64,14 +73,11 @@ impl AgentView {
     pub fn of(lab: &LabName) -> Self {
         let lease_left_ms = lease_left(&Pins::of(lab));
         match status::ask(&Directory::of(lab).socket()) {
-            Ok(status::Status { pid, lease_ms, ports, .. }) => Self {
-                agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms },
+            Ok(status::Status { pid, lease_ms, ports, capabilities, .. }) => Self {
+                agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms, capabilities },
                 ports: Ok(ports),
             },
-            Err(error) => Self {
-                agent: Agent { alive: false, pid: None, lease_ms: 0, lease_left_ms },
-                ports: Err(silence(&error)),
-            },
+            Err(error) => Self { agent: Agent::silent(lease_left_ms), ports: Err(silence(&error)) },
         }
     }
 
@@ -122,7 +128,7 @@ mod tests {
     }
 
     fn view(ports: Result<BTreeMap<String, Option<String>>, &'static str>) -> AgentView {
-        AgentView { agent: Agent { alive: ports.is_ok(), pid: None, lease_ms: 0, lease_left_ms: 0 }, ports }
+        AgentView { agent: Agent { alive: ports.is_ok(), ..Agent::silent(0) }, ports }
     }
 
     #[test]
@@ -152,6 +158,6 @@ mod tests {
     #[test]
     fn no_lab_no_agent() {
         let view = AgentView::of(&"no-lab-has-this-name".parse().unwrap());
-        assert_eq!(view.agent, Agent { alive: false, pid: None, lease_ms: 0, lease_left_ms: 0 });
+        assert_eq!(view.agent, Agent::silent(0));
     }
 }

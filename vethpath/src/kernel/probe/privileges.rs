@@ -8,8 +8,9 @@ use thiserror::Error;
 use super::Check;
 
 /// What each is needed for is in the advice.
-const NEEDED: [(Capability, &str); 3] = [
+const NEEDED: [(Capability, &str); 4] = [
     (Capability::CAP_NET_ADMIN, "to make interfaces and attach programs to them"),
+    (Capability::CAP_NET_BROADCAST, "to hear of links in other namespaces"),
     (Capability::CAP_SYS_ADMIN, "to make and enter namespaces"),
     (Capability::CAP_BPF, "to load programs and maps"),
 ];
