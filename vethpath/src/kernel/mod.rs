@@ -4,6 +4,7 @@
 //! A netlink socket stays in the network namespace where it was made, whichever thread uses it later.
 
 mod addresses;
+pub mod bounded;
 pub mod bpffs;
 mod bridges;
 mod error;
@@ -15,6 +16,7 @@ pub mod netfilter;
 pub mod netns;
 pub mod offloads;
 pub mod packet_sockets;
+pub mod private;
 pub mod probe;
 mod routes;
 mod rtnl;
