@@ -11,7 +11,6 @@ use log::{info, warn};
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::{
-    net::UnixListener,
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
@@ -23,7 +22,7 @@ use super::{
     facts,
     losses::{Look, Losses},
     privileges::{self, PrivilegeError},
-    socket,
+    socket::Door,
     status::Status,
     sync::Sync,
 };
@@ -94,9 +93,9 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         settled: false,
         looks: 0,
     };
-    let listener = socket::listen(&directory.socket())?;
+    let mut door = Door::open(&directory.socket())?;
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
-    let ended = agent.live(&listener).await;
+    let ended = agent.live(&mut door).await;
     // Whoever has replaced it writes the maps now.
     if !matches!(ended, Err(Error::Replaced)) {
         agent.sync.lease(0)?;
@@ -119,7 +118,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn live(&mut self, listener: &UnixListener) -> Result<(), Error> {
+    async fn live(&mut self, door: &mut Door) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -135,19 +134,17 @@ impl Agent {
                 _ = tick.tick() => self.tick().await?,
                 // Somebody has changed what tells nothing by itself: see status::look.
                 _ = hangup.recv() => self.tick().await?,
-                client = listener.accept() => {
-                    let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
-                    match client {
-                        Ok((stream, _)) => drop(tokio::spawn(socket::answer(stream, status))),
-                        Err(error) => warn!("cannot take a client: {error}"),
-                    }
-                }
                 domain = something_happens(&mut self.domains, rest_until) => {
                     let began = Instant::now();
                     self.follow(domain?).await?;
                     // A storm of events is taken in with half of a CPU at most; what comes meanwhile
                     // waits in the kernel's buffer and is taken in at once.
                     rest_until = Instant::now() + began.elapsed();
+                }
+                // Last: clients, however many, must not keep events waiting.
+                client = door.client() => {
+                    let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
+                    drop(tokio::spawn(client.answer(status)));
                 }
             }
         }
