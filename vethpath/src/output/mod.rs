@@ -5,6 +5,7 @@ pub mod bench;
 mod json;
 mod number;
 mod plural;
+mod printable;
 #[cfg(test)]
 pub(crate) mod samples;
 mod show;
@@ -13,5 +14,6 @@ mod table;
 
 pub use json::json;
 pub use plural::count;
+pub use printable::printable;
 pub use show::show;
 pub use stats::{Growth, stats};
