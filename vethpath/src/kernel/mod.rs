@@ -7,6 +7,7 @@ mod addresses;
 pub mod bounded;
 pub mod bpffs;
 mod bridges;
+mod dump;
 mod error;
 mod exchange;
 mod fdb;
