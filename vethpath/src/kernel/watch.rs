@@ -121,7 +121,7 @@ impl Watch {
 }
 
 /// Reads the messages of one datagram. What cannot be read counts as lost.
-fn parse(mut datagram: &[u8], events: &mut Vec<Event>) {
+pub(crate) fn parse(mut datagram: &[u8], events: &mut Vec<Event>) {
     while !datagram.is_empty() {
         let Ok(message) = NetlinkMessage::<Message>::deserialize(datagram) else {
             events.push(Event::Lost);

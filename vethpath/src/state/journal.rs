@@ -61,14 +61,16 @@ impl Record {
             // Killed while the record was written: nothing had been done yet.
             return Ok(None);
         }
-        let record: Self = serde_json::from_str(&first).map_err(|error| broken(error.to_string()))?;
+        Self::parse(&first).map(Some).map_err(broken)
+    }
+
+    /// A record from the journal's first line, or what is wrong with it.
+    pub(crate) fn parse(line: &str) -> std::result::Result<Self, String> {
+        let record: Self = serde_json::from_str(line).map_err(|error| error.to_string())?;
         if record.version != VERSION {
-            return Err(broken(format!(
-                "it is of version {}, and this vethpath writes {VERSION}",
-                record.version
-            )));
+            return Err(format!("it is of version {}, and this vethpath writes {VERSION}", record.version));
         }
-        Ok(Some(record))
+        Ok(record)
     }
 }
 
