@@ -15,6 +15,7 @@ mod netfilter;
 mod policy;
 mod ports;
 mod programs;
+mod security;
 mod segments;
 mod shapes;
 mod traffic;

@@ -9,6 +9,9 @@ pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod datapath;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod kernel;
 pub mod output;
 pub mod plan;

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything a change must pass, in the order of what fails fastest.
 
+mod fuzz;
 mod leftovers;
 mod stage;
 

@@ -14,6 +14,7 @@ mod layout;
 mod look;
 mod losses;
 mod paths;
+mod privileges;
 mod refresh;
 mod run;
 mod segments;
@@ -23,4 +24,5 @@ mod sync;
 
 pub use eligible::NotArmed;
 pub use layout::{counted_pairs, largest_segment, numbered_trunks};
+pub use privileges::reduce as reduce_privileges;
 pub use run::{Error, LEASE, run};

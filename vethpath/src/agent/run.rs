@@ -6,11 +6,10 @@ use std::{
 };
 
 use futures_util::future::select_all;
-use log::warn;
+use log::info;
 use nix::time::{ClockId, clock_gettime};
 use thiserror::Error;
 use tokio::{
-    net::UnixListener,
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
 };
@@ -22,7 +21,8 @@ use super::{
     domain::Domain,
     layout,
     losses::{Look, Losses},
-    socket,
+    privileges::{self, PrivilegeError},
+    socket::Door,
     status::Status,
     sync::Sync,
 };
@@ -60,6 +60,9 @@ pub enum Error {
     /// The state folder was refused.
     #[error(transparent)]
     State(#[from] state::Error),
+    /// Privileges could not be given up.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The socket, a signal or a clock was refused.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -81,7 +84,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     let maps = Maps::open(&pins)?;
     let found = maps.config()?;
     let (counters, sync) = (Counters::open(&pins)?, Sync::take_over(maps)?);
-    let listener = socket::listen(&directory.socket())?;
+    let mut door = Door::open(&directory.socket())?;
     let mut agent = Agent {
         domains,
         counters,
@@ -95,7 +98,8 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         settled: false,
         looks: 0,
     };
-    let ended = agent.live(&listener).await;
+    info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
+    let ended = agent.live(&mut door).await;
     // Whoever has replaced it writes down events and maps now.
     if agent.lock.is_current(directory) {
         agent.chronicle.end(&ended);
@@ -121,7 +125,7 @@ struct Agent {
 }
 
 impl Agent {
-    async fn live(&mut self, listener: &UnixListener) -> Result<(), Error> {
+    async fn live(&mut self, door: &mut Door) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -137,19 +141,17 @@ impl Agent {
                 _ = tick.tick() => self.tick().await?,
                 // Somebody has changed what tells nothing by itself: see status::look.
                 _ = hangup.recv() => self.tick().await?,
-                client = listener.accept() => {
-                    let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
-                    match client {
-                        Ok((stream, _)) => drop(tokio::spawn(socket::answer(stream, status))),
-                        Err(error) => warn!("cannot take a client: {error}"),
-                    }
-                }
                 domain = something_happens(&mut self.domains, rest_until) => {
                     let began = Instant::now();
                     self.follow(domain?).await?;
                     // A storm of events is taken in with half of a CPU at most; what comes meanwhile
                     // waits in the kernel's buffer and is taken in at once.
                     rest_until = Instant::now() + began.elapsed();
+                }
+                // Last: clients, however many, must not keep events waiting.
+                client = door.client() => {
+                    let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
+                    drop(tokio::spawn(client.answer(status)));
                 }
             }
         }
@@ -263,6 +265,7 @@ impl Agent {
         Status {
             pid: std::process::id(),
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
+            capabilities: privileges::in_effect(),
             generation: self.sync.generation(),
             stations: current.stations.len(),
             settled: self.settled,

@@ -1,36 +1,129 @@
 //! The agent's socket: whoever connects, and is root, is told the status. Nothing is read from it.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use log::warn;
-use tokio::{io::AsyncWriteExt, net::UnixListener, time::timeout};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
 
 /// How long a client may take to read its answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Listens at `path`, for root alone. A socket that an earlier agent left there is replaced.
-///
-/// # Errors
-/// The folder is not there, or the socket cannot be made.
-pub fn listen(path: &Path) -> io::Result<UnixListener> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+/// Clients that are answered at once. More of them wait in the kernel's queue, which is bounded too
+/// (`net.core.somaxconn`), so that they cost no descriptors here.
+const MOST_CLIENTS: usize = 16;
+
+/// The least time between two complaints in the log, and after a connection that could not be taken.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where clients come in.
+pub struct Door {
+    listener: UnixListener,
+    seats: Arc<Semaphore>,
+    complained: Option<Instant>,
 }
 
-/// Answers one client. The caller makes the answer only for those who may have it.
-pub async fn answer(mut stream: tokio::net::UnixStream, status: Vec<u8>) {
-    match stream.peer_cred() {
-        Ok(peer) if peer.uid() == nix::unistd::Uid::effective().as_raw() || peer.uid() == 0 => {}
-        _ => return warn!("refused a client that is not root"),
+/// A client that is root, and has not been answered.
+pub struct Client {
+    stream: UnixStream,
+    seat: OwnedSemaphorePermit,
+}
+
+impl Door {
+    /// Listens at `path`, for root alone. A socket that an earlier agent left there is replaced.
+    ///
+    /// # Errors
+    /// The folder is not there, or the socket cannot be made.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, seats: Arc::new(Semaphore::new(MOST_CLIENTS)), complained: None })
     }
-    match timeout(PATIENCE, stream.write_all(&status)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => warn!("a client did not take its answer: {error}"),
-        Err(_) => warn!("a client did not read its answer"),
+
+    /// The next client that may be answered; others are turned away, whatever the socket's mode.
+    /// Dropping the future loses nobody.
+    pub async fn client(&mut self) -> Client {
+        loop {
+            let Ok(seat) = Arc::clone(&self.seats).acquire_owned().await else {
+                // Nobody closes the semaphore.
+                return std::future::pending().await;
+            };
+            match self.listener.accept().await {
+                Ok((stream, _)) if is_root(&stream) => return Client { stream, seat },
+                Ok(_) => self.complain("refused a client that is not root"),
+                Err(error) => {
+                    self.complain(&format!("cannot take a client: {error}"));
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Others must not be able to fill the log.
+    fn complain(&mut self, about: &str) {
+        if self.complained.is_none_or(|last| last.elapsed() >= PAUSE) {
+            self.complained = Some(Instant::now());
+            warn!("{about}");
+        }
+    }
+}
+
+/// By what the kernel noted when the client connected (SO_PEERCRED).
+fn is_root(stream: &UnixStream) -> bool {
+    let own = nix::unistd::Uid::effective().as_raw();
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
+}
+
+impl Client {
+    /// Gives the client its answer, or gives up on it.
+    pub async fn answer(mut self, status: Vec<u8>) {
+        match timeout(PATIENCE, self.stream.write_all(&status)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!("a client did not take its answer: {error}"),
+            Err(_) => warn!("a client did not read its answer"),
+        }
+        drop(self.seat);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, os::unix::net};
+
+    use super::*;
+
+    /// An answer that no socket's buffer holds: the client must read for it to be given.
+    const LONG: usize = 8 << 20;
+
+    #[tokio::test]
+    async fn clients_beyond_the_seats_wait_and_are_answered_in_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.sock");
+        let mut door = Door::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mut idle: Vec<_> = (0..=MOST_CLIENTS).map(|_| net::UnixStream::connect(&path).unwrap()).collect();
+        for _ in 0..MOST_CLIENTS {
+            drop(tokio::spawn(door.client().await.answer(vec![b'x'; LONG])));
+        }
+        assert!(timeout(Duration::from_millis(1), door.client()).await.is_err(), "a seat too many");
+        // They do not read, so their seats become free after a while; whoever waited is then let in.
+        door.client().await.answer(b"hello".to_vec()).await;
+        let mut text = String::new();
+        let _ = idle.pop().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
     }
 }

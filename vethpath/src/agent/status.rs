@@ -29,6 +29,9 @@ pub struct Status {
     pub pid: u32,
     /// The lease it renews each second, in milliseconds.
     pub lease_ms: u64,
+    /// The capabilities that it has.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
     /// The current generation.
     pub generation: u32,
     /// How many stations the fast path knows.

@@ -1,8 +1,9 @@
 //! Starting a lab's agent and waiting until it has armed the lab.
 
 use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom},
+    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use tokio::process::Command;
 use super::Error;
 use crate::{
     agent::status::{self, Status},
+    kernel::private,
     state::Directory,
 };
 
@@ -24,12 +26,14 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// How much of the agent's log is shown when it fails, in lines.
 const LAST_WORDS: usize = 5;
 
+/// And in bytes: the log of a lab that has been up for months is long.
+const LAST_BYTES: u64 = 4096;
+
 /// Starts the agent as a process of its own, which outlives us.
 pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
-    let failed =
-        |cause: std::io::Error| Error::Agent { lab: directory.lab().clone(), cause: cause.to_string() };
-    let log =
-        OpenOptions::new().create(true).append(true).mode(0o600).open(directory.log()).map_err(failed)?;
+    let failed = |cause: io::Error| Error::Agent { lab: directory.lab().clone(), cause: cause.to_string() };
+    let mut options = OpenOptions::new();
+    let log = private::open(options.create(true).append(true), &directory.log()).map_err(failed)?;
     Command::new("/proc/self/exe")
         .args(["agent", directory.lab().as_str()])
         .current_dir("/")
@@ -73,8 +77,41 @@ pub async fn settled(
 }
 
 fn last_words(directory: &Directory) -> String {
-    let log = std::fs::read_to_string(directory.log()).unwrap_or_default();
+    let log = end_of(&directory.log()).unwrap_or_default();
     let lines: Vec<_> = log.lines().collect();
     let last = lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n  ");
     if last.is_empty() { last } else { format!("; its last words:\n  {last}") }
+}
+
+/// The last lines of a file, whole ones as far as they fit.
+fn end_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let start = file.metadata()?.len().saturating_sub(LAST_BYTES);
+    let _ = file.seek(SeekFrom::Start(start))?;
+    let mut bytes = Vec::new();
+    let _ = file.take(LAST_BYTES).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(match text.split_once('\n') {
+        Some((_, whole)) if start > 0 => whole.to_owned(),
+        _ => text.into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_end_of_a_long_log_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.log");
+        std::fs::write(&path, "one\ntwo\n").unwrap();
+        assert_eq!(end_of(&path).unwrap(), "one\ntwo\n");
+        std::fs::write(&path, "a line of the log, and \u{20ac}\n".repeat(10_000)).unwrap();
+        let end = end_of(&path).unwrap();
+        assert!(end.len() as u64 <= LAST_BYTES && end.len() > 4000, "{}", end.len());
+        assert!(end.lines().all(|line| line.starts_with("a line") && line.ends_with('\u{20ac}')));
+        std::fs::write(&path, [b"bytes \xff\x00".as_slice(), &[b'x'; 9000]].concat()).unwrap();
+        assert_eq!(end_of(&path).unwrap().len() as u64, LAST_BYTES);
+    }
 }

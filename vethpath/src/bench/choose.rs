@@ -145,6 +145,7 @@ mod tests {
             ["a", "b", "c", "d", "e"].iter().map(|n| (format!("{n}:eth0"), state(n))).collect();
         Status {
             pid: 1,
+            capabilities: Vec::new(),
             lease_ms: 3000,
             generation: 1,
             stations: 0,

@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use crate::output::printable;
+
 /// Exit codes, as the README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -94,11 +96,11 @@ impl Failure {
             writeln!(err, "{}", self.message.trim_end())?;
         } else {
             for line in self.message.lines() {
-                writeln!(err, "error: {line}")?;
+                writeln!(err, "error: {}", printable(line))?;
             }
         }
         match &self.hint {
-            Some(hint) => writeln!(err, "hint: {hint}"),
+            Some(hint) => writeln!(err, "hint: {}", printable(hint)),
             None => Ok(()),
         }
     }

@@ -22,6 +22,7 @@ use std::{
 
 use clap::CommandFactory;
 pub use failure::{Exit, Failure};
+use nix::sys::stat::{Mode, umask};
 
 use crate::cli::{Cli, Command};
 
@@ -29,6 +30,10 @@ use crate::cli::{Cli, Command};
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let out = &mut io::stdout().lock();
+    if !matches!(cli.command, Command::Exec { .. } | Command::Shell { .. }) {
+        // What is made does not depend on the caller's; programs that run for the user do.
+        let _ = umask(Mode::from_bits_truncate(0o022));
+    }
     let done = match cli.command {
         Command::Up { file, hook, json } => up::run(&file, hook, json.json, out),
         Command::Down { lab, all } => down::run(lab.lab.as_deref(), all),

@@ -1,10 +1,9 @@
 //! Addresses of interfaces.
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags};
 
-use super::{Result, Rtnl, error::Context};
+use super::{Result, Rtnl, dump, error::Context};
 
 impl Rtnl {
     /// Adds an address. IPv6 ones are usable at once: no duplicate address detection
@@ -28,12 +27,7 @@ impl Rtnl {
     /// # Errors
     /// The kernel refuses the dump.
     pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
-        let messages: Vec<_> = self
-            .handle
-            .address()
-            .get()
-            .execute()
-            .try_collect()
+        let messages: Vec<_> = dump::all(self.handle.address().get().execute())
             .await
             .doing("list addresses of", self.netns())?;
         let parse = |message: netlink_packet_route::address::AddressMessage| {

@@ -1,13 +1,16 @@
 //! The BPF file system, where programs, links and maps are pinned.
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, io, path::Path};
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{Error, Result, error::Context};
+use super::{Error, Result, bounded, error::Context, private};
+
+/// What is mounted where, as this thread sees it.
+const MOUNTS: &str = "/proc/thread-self/mounts";
 
 /// Where it is mounted.
 pub const MOUNT_POINT: &str = "/sys/fs/bpf";
@@ -43,10 +46,12 @@ pub fn prepare() -> Result<()> {
 /// Makes a lab's folder of pins, for root alone.
 ///
 /// # Errors
-/// bpffs refuses.
+/// bpffs refuses, or what is there is no folder that was root's alone.
 pub fn make_directory(lab: &Path) -> Result<()> {
-    fs::create_dir_all(lab).doing("make", lab.display())?;
-    fs::set_permissions(lab, fs::Permissions::from_mode(0o700)).doing("protect", lab.display())
+    for path in [Path::new(DIRECTORY), lab] {
+        private::make_folder(path).doing("make", path.display())?;
+    }
+    Ok(())
 }
 
 /// Removes a lab's folder of pins; the programs, links and maps go with their last user.
@@ -90,7 +95,7 @@ fn is_unused() -> bool {
 
 /// Whether the last mount at the mount point carries our mark.
 fn is_ours() -> Result<bool> {
-    let mounts = fs::read_to_string("/proc/thread-self/mounts").doing("read", "/proc/thread-self/mounts")?;
+    let mounts = bounded::read(Path::new(MOUNTS), bounded::LIST).doing("read", MOUNTS)?;
     let mut at_point = mounts.lines().filter(|line| line.split(' ').nth(1) == Some(MOUNT_POINT));
     Ok(at_point.next_back().is_some_and(|line| line.split(' ').next() == Some(OUR_DEVICE)))
 }

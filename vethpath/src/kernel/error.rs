@@ -100,12 +100,14 @@ impl<T> Context<T> for nix::Result<T> {
 
 impl<T> Context<T> for std::result::Result<T, rtnetlink::Error> {
     fn doing(self, operation: &'static str, object: impl fmt::Display) -> Result<T> {
-        self.map_err(|error| {
-            let source = match error {
-                rtnetlink::Error::NetlinkError(message) => message.to_io(),
-                other => io::Error::other(other.to_string()),
-            };
-            Error::new(operation, object.to_string(), source)
-        })
+        self.map_err(|error| Error::new(operation, object.to_string(), to_io(error)))
+    }
+}
+
+/// What the kernel said, as an errno where it is one.
+pub(super) fn to_io(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(message) => message.to_io(),
+        other => io::Error::other(other.to_string()),
     }
 }

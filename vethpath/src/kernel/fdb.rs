@@ -1,12 +1,11 @@
 //! The forwarding databases of the bridges in a namespace.
 
-use futures_util::TryStreamExt;
 use netlink_packet_route::{
     AddressFamily,
     neighbour::{NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
 
-use super::{Result, Rtnl, error::Context};
+use super::{Result, Rtnl, dump, error::Context};
 use crate::topology::Mac;
 
 /// An entry of a bridge's FDB.
@@ -67,7 +66,7 @@ impl Rtnl {
     pub async fn fdb(&self) -> Result<Vec<FdbEntry>> {
         let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
         let messages: Vec<_> =
-            request.execute().try_collect().await.doing("list FDB entries of", self.netns())?;
+            dump::all(request.execute()).await.doing("list FDB entries of", self.netns())?;
         Ok(messages.iter().filter_map(FdbEntry::parse).collect())
     }
 

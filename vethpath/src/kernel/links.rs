@@ -7,7 +7,7 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{Error, Netns, Result, Rtnl, error::Context};
+use super::{Error, Netns, Result, Rtnl, dump, error::Context};
 use crate::topology::{IfName, Mac};
 
 pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
@@ -81,7 +81,7 @@ pub struct LinkFacts {
 }
 
 impl LinkFacts {
-    fn parse(message: LinkMessage) -> Self {
+    pub(crate) fn parse(message: LinkMessage) -> Self {
         let flags = message.header.flags;
         let mut facts = Self {
             ifindex: message.header.index,
@@ -261,7 +261,7 @@ impl Rtnl {
     /// The kernel refuses the dump.
     pub async fn links(&self) -> Result<Vec<LinkFacts>> {
         let messages: Vec<_> =
-            self.handle.link().get().execute().try_collect().await.doing("list links of", self.netns())?;
+            dump::all(self.handle.link().get().execute()).await.doing("list links of", self.netns())?;
         Ok(messages.into_iter().map(LinkFacts::parse).collect())
     }
 

@@ -4,8 +4,10 @@
 //! A netlink socket stays in the network namespace where it was made, whichever thread uses it later.
 
 mod addresses;
+pub mod bounded;
 pub mod bpffs;
 mod bridges;
+mod dump;
 mod error;
 mod exchange;
 mod fdb;
@@ -15,6 +17,7 @@ pub mod netfilter;
 pub mod netns;
 pub mod offloads;
 pub mod packet_sockets;
+pub mod private;
 pub mod probe;
 mod routes;
 mod rtnl;

@@ -42,16 +42,24 @@ const OFF_BY_DEFAULT: &str = "tx-nocache-copy";
 pub fn family(socket: &Socket) -> Result<u16, ExchangeError> {
     let payload = Attributes::default().text(FAMILY_NAME, "ethtool").behind(&[GET_FAMILY, 1, 0, 0]);
     for answer in request(socket, CONTROL, 0, &payload)? {
-        for attribute in attributes(&answer) {
-            let attribute = attribute?;
-            if attribute.kind() == FAMILY_ID
-                && let Some(id) = attribute.value().first_chunk::<2>()
-            {
-                return Ok(u16::from_ne_bytes(*id));
-            }
+        if let Some(number) = number_of(&answer)? {
+            return Ok(number);
         }
     }
     Err(ExchangeError::Malformed("a generic netlink family without a number"))
+}
+
+/// The number of the family that an answer is about.
+pub(crate) fn number_of(answer: &[u8]) -> Result<Option<u16>, ExchangeError> {
+    for attribute in attributes(answer) {
+        let attribute = attribute?;
+        if attribute.kind() == FAMILY_ID
+            && let Some(id) = attribute.value().first_chunk::<2>()
+        {
+            return Ok(Some(u16::from_ne_bytes(*id)));
+        }
+    }
+    Ok(None)
 }
 
 /// The ifindexes, in the socket's namespace, of devices whose transmit offloads are not all on that
@@ -70,7 +78,7 @@ pub fn reduced(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, ExchangeEr
 }
 
 /// The device of one answer, if its offloads are reduced.
-fn parse(answer: &[u8]) -> Result<Option<u32>, ExchangeError> {
+pub(crate) fn parse(answer: &[u8]) -> Result<Option<u32>, ExchangeError> {
     let (mut ifindex, mut changeable, mut active) = (None, BTreeSet::new(), BTreeSet::new());
     for attribute in attributes(answer) {
         let attribute = attribute?;

@@ -69,7 +69,7 @@ fn request() -> [u8; 20] {
 }
 
 /// `struct packet_diag_msg` and its attributes. A tap whose interface is not told is one everywhere.
-fn parse(answer: &[u8]) -> Result<Option<Tap>, ExchangeError> {
+pub(crate) fn parse(answer: &[u8]) -> Result<Option<Tap>, ExchangeError> {
     const MESSAGE: usize = 16;
     const PACKET_DIAG_INFO: u16 = 0;
     let (message, rest) = answer

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::{
     AddressFamily,
@@ -10,7 +9,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::RouteMessageBuilder;
 
-use super::{Error, Result, Rtnl, error::Context};
+use super::{Error, Result, Rtnl, dump, error::Context};
 use crate::topology::Route;
 
 impl Rtnl {
@@ -23,12 +22,7 @@ impl Rtnl {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut wanted = RouteMessageBuilder::<IpAddr>::new().build();
             wanted.header.address_family = family;
-            let found: Vec<_> = self
-                .handle
-                .route()
-                .get(wanted)
-                .execute()
-                .try_collect()
+            let found: Vec<_> = dump::all(self.handle.route().get(wanted).execute())
                 .await
                 .doing("list routes of", self.netns())?;
             routes.extend(found.iter().filter_map(parse));

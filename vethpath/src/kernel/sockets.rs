@@ -33,6 +33,9 @@ pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
     let mut socket = blocking(netns, NETLINK_ROUTE)?;
     let open = |socket: &mut Socket| {
         socket.bind(&SocketAddr::new(0, 0))?;
+        // To the kernel: messages that other processes address to us are refused to them
+        // (`netlink_getsockbyportid` in net/netlink/af_netlink.c).
+        socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
         for &group in groups {
             socket.add_membership(group)?;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::{Netns, Result, error::Context, netns::HOST};
+use super::{Netns, Result, bounded, error::Context, netns::HOST};
 use crate::topology::Sysctl;
 
 /// Writes settings in `netns`, in order.
@@ -33,7 +33,8 @@ pub fn write(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
 /// It does not exist.
 pub fn read(netns: &Netns, setting: &Sysctl) -> Result<String> {
     netns.run(|| {
-        let text = fs::read_to_string(file(setting)).doing("read sysctl", setting.path.join("."))?;
+        let text =
+            bounded::read(&file(setting), bounded::LIST).doing("read sysctl", setting.path.join("."))?;
         Ok(text.trim_end().to_owned())
     })?
 }

@@ -1,9 +1,8 @@
 //! Queueing disciplines: what somebody has put on a port.
 
-use futures_util::TryStreamExt;
 use netlink_packet_route::tc::{TcAttribute, TcMessage};
 
-use super::{Result, Rtnl, error::Context};
+use super::{Result, Rtnl, dump, error::Context};
 
 /// A qdisc.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ impl Rtnl {
     /// The kernel refuses the dump.
     pub async fn qdiscs(&self) -> Result<Vec<QdiscFacts>> {
         let messages: Vec<TcMessage> =
-            self.handle.qdisc().get().execute().try_collect().await.doing("list qdiscs of", self.netns())?;
+            dump::all(self.handle.qdisc().get().execute()).await.doing("list qdiscs of", self.netns())?;
         let parse = |message: TcMessage| {
             let kind = message
                 .attributes
@@ -58,9 +57,9 @@ impl Rtnl {
         let index = i32::try_from(ifindex).unwrap_or(i32::MAX);
         let mut handle = self.handle.traffic_filter(index);
         let ingress: Vec<TcMessage> =
-            handle.get().ingress().execute().try_collect().await.doing("list filters of", self.netns())?;
+            dump::all(handle.get().ingress().execute()).await.doing("list filters of", self.netns())?;
         let egress: Vec<TcMessage> =
-            handle.get().egress().execute().try_collect().await.doing("list filters of", self.netns())?;
+            dump::all(handle.get().egress().execute()).await.doing("list filters of", self.netns())?;
         // Each filter is listed once as itself and once as its chain's head, which has no handle.
         let facts = |messages: Vec<TcMessage>| messages.iter().filter_map(FilterFacts::parse).collect();
         Ok((facts(ingress), facts(egress)))

@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket};
+use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 
 use super::{FdbEntry, Netns, Result, error::Context, netfilter, sockets};
 
@@ -83,7 +83,7 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         match self.socket.recv_from_full().await {
-            Ok((datagram, _)) => (self.read)(&datagram, &mut events),
+            Ok((datagram, sender)) => self.take(&datagram, &sender, &mut events),
             Err(error) => self.failed(error, &mut events)?,
         }
         self.drain_into(&mut events)?;
@@ -103,12 +103,20 @@ impl Watch {
     fn drain_into(&self, events: &mut Vec<Event>) -> Result<()> {
         for _ in 0..BATCH {
             match self.socket.socket_ref().recv_from_full() {
-                Ok((datagram, _)) => (self.read)(&datagram, events),
+                Ok((datagram, sender)) => self.take(&datagram, &sender, events),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) => self.failed(error, events)?,
             }
         }
         Ok(())
+    }
+
+    /// Only the kernel has port number 0; whoever has CAP_NET_ADMIN in the namespace can send to its
+    /// groups too.
+    fn take(&self, datagram: &[u8], sender: &SocketAddr, events: &mut Vec<Event>) {
+        if sender.port_number() == 0 {
+            (self.read)(datagram, events);
+        }
     }
 
     fn failed(&self, error: std::io::Error, events: &mut Vec<Event>) -> Result<()> {
@@ -121,7 +129,7 @@ impl Watch {
 }
 
 /// Reads the messages of one datagram. What cannot be read counts as lost.
-fn parse(mut datagram: &[u8], events: &mut Vec<Event>) {
+pub(crate) fn parse(mut datagram: &[u8], events: &mut Vec<Event>) {
     while !datagram.is_empty() {
         let Ok(message) = NetlinkMessage::<Message>::deserialize(datagram) else {
             events.push(Event::Lost);
@@ -141,5 +149,40 @@ fn event(payload: &NetlinkPayload<Message>) -> Option<Event> {
         // A port that leaves its bridge is reported as a deleted AF_BRIDGE link of the same index.
         Message::DelLink(link) => Some(Event::Gone { ifindex: link.header.index }),
         _ => Some(Event::Changed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+
+    use super::*;
+    use crate::kernel::{
+        exchange::message,
+        sandbox::{in_new_namespace, run},
+    };
+
+    /// Runs `test` in a tokio runtime on this thread.
+    fn in_runtime(test: impl Future<Output = ()>) {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn what_other_processes_send_is_no_event() {
+        in_new_namespace(|| {
+            in_runtime(async {
+                let mut watch = Watch::bridges(&Netns::current().unwrap()).unwrap();
+                let liar = Socket::new(NETLINK_ROUTE).unwrap();
+                let lie = message(16, 0, 0, &[0; 16]);
+                // To the group, and to the socket itself.
+                let _ = liar.send_to(&lie, &SocketAddr::new(0, 1), 0).unwrap();
+                let mut address = SocketAddr::new(0, 0);
+                watch.socket.socket_ref().get_address(&mut address).unwrap();
+                assert!(liar.send_to(&lie, &SocketAddr::new(address.port_number(), 0), 0).is_err());
+                assert_eq!(watch.drain().unwrap(), []);
+                let _ = run("ip", &["link", "set", "lo", "up"]);
+                assert!(watch.next().await.unwrap().contains(&Event::Changed));
+            });
+        });
     }
 }

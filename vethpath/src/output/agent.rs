@@ -4,7 +4,7 @@ use crate::{output::number::seconds, stats::Agent, topology::LabName};
 
 /// One line, with a newline at its end.
 pub fn headline(lab: &LabName, agent: &Agent) -> String {
-    let Agent { alive, pid, lease_ms, lease_left_ms } = agent;
+    let Agent { alive, pid, lease_ms, lease_left_ms, .. } = agent;
     let told = match (alive, pid, lease_left_ms) {
         (true, Some(pid), _) => format!("agent alive (pid {pid}), lease {}", seconds(*lease_ms)),
         (true, None, _) => format!("agent alive, lease {}", seconds(*lease_ms)),
@@ -20,7 +20,8 @@ mod tests {
 
     fn line(alive: bool, lease_left_ms: u64) -> String {
         let (pid, lease_ms) = if alive { (Some(4242), 3000) } else { (None, 0) };
-        headline(&"lab".parse().unwrap(), &Agent { alive, pid, lease_ms, lease_left_ms })
+        let agent = Agent { alive, pid, lease_ms, lease_left_ms, capabilities: Vec::new() };
+        headline(&"lab".parse().unwrap(), &agent)
     }
 
     #[test]

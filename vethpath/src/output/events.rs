@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::number::seconds;
+use super::{number::seconds, printable};
 use crate::state::events::{Event, Former, How, Kind};
 
 /// Prints the time, whom it is about, and what happened: always one line.
@@ -14,10 +14,9 @@ pub fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}  {}  {}", event.time, plain(&subject), plain(&what))
 }
 
-/// Names of devices and rules are up to whoever made them: no control characters reach a terminal.
+/// Names of devices and rules are up to whoever made them: an event stays one line, and harmless.
 fn plain(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(plain).collect()
+    printable(text).replace('\n', "\\n")
 }
 
 fn told(kind: &Kind) -> (String, String) {

@@ -6,6 +6,7 @@ mod events;
 mod json;
 mod number;
 mod plural;
+mod printable;
 #[cfg(test)]
 pub(crate) mod samples;
 mod show;
@@ -15,5 +16,6 @@ mod table;
 pub use events::event;
 pub use json::{json, json_line};
 pub use plural::count;
+pub use printable::printable;
 pub use show::show;
 pub use stats::{Growth, matrix, stats};

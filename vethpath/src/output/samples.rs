@@ -10,7 +10,13 @@ const fn count(packets: u64) -> Count {
 }
 
 fn agent() -> Agent {
-    Agent { alive: true, pid: Some(4242), lease_ms: 3_000, lease_left_ms: 2_500 }
+    Agent {
+        alive: true,
+        pid: Some(4242),
+        lease_ms: 3_000,
+        lease_left_ms: 2_500,
+        capabilities: vec!["CAP_NET_ADMIN".to_owned()],
+    }
 }
 
 /// An account of three pairs: fast, slow, idle.

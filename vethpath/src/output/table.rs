@@ -27,7 +27,8 @@ pub fn render(columns: &[Column], rows: Vec<Vec<String>>) -> String {
         Column::Text(heading) | Column::Number(heading) | Column::Wrapped(heading, _) => *heading,
     };
     table.set_header(columns.iter().map(heading).collect::<Vec<_>>());
-    table.add_rows(rows);
+    let safe = |cell: String| super::printable(&cell).into_owned();
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(safe).collect::<Vec<_>>()));
     for (index, column) in columns.iter().enumerate() {
         let Some(of_table) = table.column_mut(index) else { continue };
         of_table.set_padding((0, if index + 1 < columns.len() { 2 } else { 0 }));

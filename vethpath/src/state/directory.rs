@@ -2,15 +2,20 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use super::{Context, Result};
-use crate::topology::{LabName, Sysctl};
+use crate::{
+    kernel::{bounded, private},
+    topology::{LabName, Sysctl},
+};
 
 /// The folder of all labs' state.
 pub const ROOT: &str = "/run/vethpath";
+
+/// The most bytes that are read of the file of sysctls: more than the settings of any file name.
+const MOST_SYSCTLS: u64 = 4 << 20;
 
 /// What sysctls of the host were before a lab changed them.
 const HOST_SYSCTLS: &str = ".host-sysctls";
@@ -83,18 +88,31 @@ impl Directory {
     /// Whether the lab is up, half up or half down.
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.path.is_dir()
+        fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_dir())
     }
 
-    /// Makes the folder, for root alone.
+    /// Makes the folder, for root alone. A looser one is tightened, unless others may have put things
+    /// into it.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// The file system refuses, or what is there is no folder that was root's alone.
     pub fn create(&self) -> Result<()> {
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(&self.path).doing("make", &self.path)?;
         for path in [Path::new(ROOT), &self.path] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).doing("protect", path)?;
+            private::make_folder(path).doing("make", path)?;
+        }
+        Ok(())
+    }
+
+    /// Whether what is in the folder can be believed: only root can have written it.
+    ///
+    /// # Errors
+    /// Others can have.
+    pub(super) fn check(&self) -> Result<()> {
+        for path in [Path::new(ROOT), &self.path] {
+            match private::check_folder(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                checked => checked.doing("trust", path)?,
+            }
         }
         Ok(())
     }
@@ -104,6 +122,7 @@ impl Directory {
     /// # Errors
     /// The file system refuses. A folder that is not there is no error.
     pub fn remove(&self) -> Result<()> {
+        self.check()?;
         match fs::remove_dir_all(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).doing("remove", &self.path);
@@ -129,7 +148,7 @@ pub fn labs() -> Result<Vec<LabName>> {
     let mut labs = Vec::new();
     for entry in entries {
         let entry = entry.doing("list", root)?;
-        if entry.path().is_dir() {
+        if entry.file_type().doing("list", root)?.is_dir() {
             labs.extend(entry.file_name().to_string_lossy().parse::<LabName>());
         }
     }
@@ -143,7 +162,7 @@ pub fn labs() -> Result<Vec<LabName>> {
 /// The file system refuses.
 pub fn note_netns_mount() -> Result<()> {
     let marker = Path::new(ROOT).join(NETNS_MOUNT);
-    fs::write(&marker, "").doing("write", &marker)
+    private::write(&marker, b"").doing("write", &marker)
 }
 
 /// Forgets it, and returns whether it was so.
@@ -165,7 +184,7 @@ pub fn remember_host_sysctls(before: &[Sysctl]) -> Result<()> {
     }
     let file = Path::new(ROOT).join(HOST_SYSCTLS);
     let text = serde_json::to_string(&all).map_err(io::Error::from).doing("write", &file)?;
-    fs::write(&file, text).doing("write", &file)
+    private::write(&file, text.as_bytes()).doing("write", &file)
 }
 
 /// What the host's sysctls were, which is then forgotten.
@@ -180,7 +199,7 @@ pub fn take_host_sysctls() -> Result<Vec<Sysctl>> {
 
 fn read_host_sysctls() -> Result<Vec<Sysctl>> {
     let file = Path::new(ROOT).join(HOST_SYSCTLS);
-    match fs::read_to_string(&file) {
+    match bounded::read(&file, MOST_SYSCTLS) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         text => {
             serde_json::from_str(&text.doing("read", &file)?).map_err(io::Error::from).doing("read", &file)

@@ -1,9 +1,8 @@
 //! The journal: first the record of what the lab is, then each step before it is done.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
 };
 
 use serde::{Deserialize, Serialize};
@@ -11,11 +10,18 @@ use serde::{Deserialize, Serialize};
 use super::{Context, Directory, Error, Result};
 use crate::{
     datapath::Hook,
+    kernel::{bounded, private},
     topology::{NsName, Topology},
 };
 
 /// Version of the record below.
 const VERSION: u32 = 1;
+
+/// The most bytes of a record: many times what the longest topology file becomes.
+const MOST_RECORD: u64 = 64 << 20;
+
+/// The most bytes of a journal: room for the steps of many thousand runs.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// Begins the line about an adopted namespace.
 const ADOPTED: &str = "adopted";
@@ -43,25 +49,38 @@ impl Record {
     /// The journal cannot be read, or is of another version.
     pub fn read(directory: &Directory) -> Result<Option<Self>> {
         let path = directory.journal();
-        let file = match File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.doing("open", &path)?,
-        };
+        let Some(file) = open(directory)? else { return Ok(None) };
+        let broken = |cause: String| Error::Journal { path: path.display().to_string(), cause };
         let mut first = String::new();
-        BufReader::new(file).read_line(&mut first).doing("read", &path)?;
+        let length =
+            BufReader::new(file.take(MOST_RECORD)).read_line(&mut first).doing("read", &path)? as u64;
+        if length == MOST_RECORD {
+            return Err(broken(format!("its first line is longer than {MOST_RECORD} bytes")));
+        }
         if !first.ends_with('\n') {
             // Killed while the record was written: nothing had been done yet.
             return Ok(None);
         }
-        let broken = |cause: String| Error::Journal { path: path.display().to_string(), cause };
-        let record: Self = serde_json::from_str(&first).map_err(|error| broken(error.to_string()))?;
+        Self::parse(&first).map(Some).map_err(broken)
+    }
+
+    /// A record from the journal's first line, or what is wrong with it.
+    pub(crate) fn parse(line: &str) -> std::result::Result<Self, String> {
+        let record: Self = serde_json::from_str(line).map_err(|error| error.to_string())?;
         if record.version != VERSION {
-            return Err(broken(format!(
-                "it is of version {}, and this vethpath writes {VERSION}",
-                record.version
-            )));
+            return Err(format!("it is of version {}, and this vethpath writes {VERSION}", record.version));
         }
-        Ok(Some(record))
+        Ok(record)
+    }
+}
+
+/// The journal, open for reading, if only root can have written it.
+fn open(directory: &Directory) -> Result<Option<File>> {
+    directory.check()?;
+    let path = directory.journal();
+    match private::open(OpenOptions::new().read(true), &path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.doing("open", &path).map(Some),
     }
 }
 
@@ -80,8 +99,8 @@ impl Journal {
         let path = directory.journal();
         let started = Record::read(directory)?.is_some();
         let mut options = OpenOptions::new();
-        options.mode(0o600).create(true).append(started).write(true).truncate(!started);
-        let file = options.open(&path).doing("open", &path)?;
+        options.create(true).append(started).write(true).truncate(!started);
+        let file = private::open(&mut options, &path).doing("open", &path)?;
         let mut journal = Self { file, directory: directory.clone() };
         if !started {
             let line = serde_json::to_string(record).map_err(|error| Error::Journal {
@@ -121,10 +140,9 @@ impl Journal {
 /// The journal is there and cannot be read.
 pub fn adopted(directory: &Directory, name: &NsName) -> Result<Option<u64>> {
     let path = directory.journal();
-    match fs::read_to_string(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        text => Ok(last_adopted(&text.doing("read", &path)?, name)),
-    }
+    let Some(file) = open(directory)? else { return Ok(None) };
+    let text = bounded::read_from(&file, MOST_BYTES).doing("read", &path)?;
+    Ok(last_adopted(&text, name))
 }
 
 fn last_adopted(journal: &str, name: &NsName) -> Option<u64> {

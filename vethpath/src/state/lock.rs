@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    io::{Seek, Write},
+    os::unix::fs::MetadataExt,
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,10 @@ use nix::{
 };
 
 use super::{Context, Directory, Error, Result};
+use crate::kernel::{bounded, private};
+
+/// More than the digits of any process id.
+const MOST_DIGITS: u64 = 32;
 
 /// How long a stopping agent may take before it is killed, and a killed one to be gone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -79,6 +83,7 @@ impl AgentLock {
     /// # Errors
     /// The file system refuses.
     pub fn holder(directory: &Directory) -> Result<Option<Pid>> {
+        directory.check()?;
         if !directory.agent_lock().exists() {
             return Ok(None);
         }
@@ -86,8 +91,8 @@ impl AgentLock {
         match Flock::lock(open(directory)?, FlockArg::LockSharedNonblock) {
             Ok(_released_at_once) => Ok(None),
             Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut text = String::new();
-                file.rewind().and_then(|()| file.read_to_string(&mut text)).doing("read", &path)?;
+                let text = file.rewind().and_then(|()| bounded::read_from(&file, MOST_DIGITS));
+                let text = text.doing("read", &path)?;
                 Ok(text.parse().ok().filter(|&pid: &i32| pid > 1).map(Pid::from_raw))
             }
             Err((_, errno)) => Err(errno.into()).doing("lock", &path),
@@ -120,5 +125,6 @@ impl AgentLock {
 fn open(directory: &Directory) -> Result<File> {
     let path = directory.agent_lock();
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).doing("open", &path)
+    options.read(true).write(true).create(true).truncate(false);
+    private::open(&mut options, &path).doing("open", &path)
 }

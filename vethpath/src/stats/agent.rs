@@ -23,6 +23,15 @@ pub struct Agent {
     pub lease_ms: u64,
     /// How long the lease still holds, in milliseconds: the fast path outlives its agent by this.
     pub lease_left_ms: u64,
+    /// The capabilities that it has; none if it does not answer.
+    pub capabilities: Vec<String>,
+}
+
+impl Agent {
+    /// One that does not answer.
+    fn silent(lease_left_ms: u64) -> Self {
+        Self { alive: false, pid: None, lease_ms: 0, lease_left_ms, capabilities: Vec::new() }
+    }
 }
 
 /// Whether a port takes part in the fast path. In JSON, as in print: `armed`, or why it is not.
@@ -82,14 +91,11 @@ impl AgentView {
     pub fn of(lab: &LabName) -> Self {
         let lease_left_ms = lease_left(&Pins::of(lab));
         match status::ask(&Directory::of(lab).socket()) {
-            Ok(status::Status { pid, lease_ms, ports, trunks, .. }) => Self {
-                agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms },
+            Ok(status::Status { pid, lease_ms, ports, trunks, capabilities, .. }) => Self {
+                agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms, capabilities },
                 answer: Ok(Answer { pairs: ports, trunks }),
             },
-            Err(error) => Self {
-                agent: Agent { alive: false, pid: None, lease_ms: 0, lease_left_ms },
-                answer: Err(silence(&error)),
-            },
+            Err(error) => Self { agent: Agent::silent(lease_left_ms), answer: Err(silence(&error)) },
         }
     }
 
@@ -150,7 +156,7 @@ mod tests {
     }
 
     fn view(pairs: Result<States, &'static str>) -> AgentView {
-        let agent = Agent { alive: pairs.is_ok(), pid: None, lease_ms: 0, lease_left_ms: 0 };
+        let agent = Agent { alive: pairs.is_ok(), ..Agent::silent(0) };
         AgentView { agent, answer: pairs.map(|pairs| Answer { pairs, ..Answer::default() }) }
     }
 
@@ -181,6 +187,6 @@ mod tests {
     #[test]
     fn no_lab_no_agent() {
         let view = AgentView::of(&"no-lab-has-this-name".parse().unwrap());
-        assert_eq!(view.agent, Agent { alive: false, pid: None, lease_ms: 0, lease_left_ms: 0 });
+        assert_eq!(view.agent, Agent::silent(0));
     }
 }

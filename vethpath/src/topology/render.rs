@@ -1,6 +1,6 @@
 //! Faults as text, each under the line of the file that it is about.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
@@ -30,7 +30,7 @@ impl Faults {
 impl Fault {
     fn render(&self, renderer: &Renderer, path: &str, text: &str) -> String {
         let part = Part::around(text, [Some(&self.span), self.also.as_ref().map(|(span, _)| span)]);
-        let mut snippet = Snippet::source(part.text)
+        let mut snippet = Snippet::source(harmless(part.text))
             .line_start(part.line)
             .path(path)
             .fold(true)
@@ -42,6 +42,13 @@ impl Fault {
         let hint = Level::HELP.with_name("hint").message(self.hint.as_str());
         renderer.render(&[Level::ERROR.primary_title(self.message.as_str()).element(snippet).element(hint)])
     }
+}
+
+/// The renderer shows ASCII control characters and does not print them. Those of ISO 8859, by which
+/// some terminals are steered too, become a dot; spans stay true, as that has two bytes like them.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| matches!(c, '\u{80}'..='\u{9f}');
+    if text.contains(steers) { Cow::Owned(text.replace(steers, "\u{b7}")) } else { Cow::Borrowed(text) }
 }
 
 /// The lines a fault is about. The renderer reads all the text it is given, so a fault at the end

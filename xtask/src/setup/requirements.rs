@@ -14,13 +14,16 @@ pub(crate) enum Need {
     Build,
     /// Testing what was built.
     Judge,
+    /// Feeding it garbage.
+    Fuzz,
     /// Showing it.
     Demo,
 }
 
 impl Need {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] = [Self::Format, Self::Lint, Self::Build, Self::Judge, Self::Demo];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Format, Self::Lint, Self::Build, Self::Judge, Self::Fuzz, Self::Demo];
 }
 
 /// How a requirement is installed.
@@ -99,7 +102,9 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
     package("ethtool", "ethtool", "to judge the offloads of veth ends", &[Need::Judge]),
     package("tcpdump", "tcpdump", "to see the frames that hosts see", &[Need::Judge]),
     package("nftables", "nft", "to put filter rules in the way of the fast path", &[Need::Judge]),
+    package("perl-base", "perl", "to ask the agent's socket as another user", &[Need::Judge]),
     package("iperf3", "iperf3", "to load a path with TCP", &[Need::Judge]),
+    package("g++", "c++", "to build libFuzzer", &[Need::Fuzz]),
 ];
 
 /// A Debian package that is known by a program of it.

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use clap::ValueEnum;
 
+use super::fuzz;
 use crate::{
     setup::Need,
     tools::{cargo, target_dir},
@@ -24,6 +25,8 @@ pub(crate) enum Stage {
     Integration,
     /// Documentation
     Doc,
+    /// Short runs of the fuzzers
+    Fuzz,
 }
 
 /// All packages but the one that builds for another target.
@@ -31,8 +34,8 @@ const HOST_SIDE: [&str; 3] = ["--workspace", "--exclude", "vethpath-ebpf"];
 
 impl Stage {
     /// In the order they run.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Fmt, Self::Clippy, Self::ClippyEbpf, Self::Unit, Self::Integration, Self::Doc];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Fmt, Self::Clippy, Self::ClippyEbpf, Self::Unit, Self::Integration, Self::Doc, Self::Fuzz];
 
     /// The name that `--only` takes.
     pub(super) const fn name(self) -> &'static str {
@@ -43,6 +46,7 @@ impl Stage {
             Self::Unit => "unit",
             Self::Integration => "integration",
             Self::Doc => "doc",
+            Self::Fuzz => "fuzz",
         }
     }
 
@@ -55,6 +59,7 @@ impl Stage {
             Self::Unit => "tests that need no rights",
             Self::Integration => "tests on real labs",
             Self::Doc => "the documentation",
+            Self::Fuzz => "hostile files, messages and records, in short runs",
         }
     }
 
@@ -65,13 +70,17 @@ impl Stage {
             Self::Clippy | Self::ClippyEbpf => &[Need::Lint, Need::Build],
             Self::Unit | Self::Doc => &[Need::Build],
             Self::Integration => &[Need::Build, Need::Judge],
+            Self::Fuzz => &[Need::Build, Need::Fuzz],
         }
     }
 
     /// Its commands; `test_args` go to the test binaries.
     pub(super) fn commands(self, test_args: &[String]) -> Vec<Command> {
         match self {
-            Self::Fmt => vec![checked(&["fmt", "--all", "--check"])],
+            Self::Fmt => vec![
+                checked(&["fmt", "--all", "--check"]),
+                checked(&["fmt", "--manifest-path", fuzz::MANIFEST, "--check"]),
+            ],
             Self::Clippy => {
                 let mut command = checked(&["clippy"]);
                 command.args(HOST_SIDE).args(["--all-targets", "--", "-D", "warnings"]);
@@ -85,6 +94,7 @@ impl Stage {
                 command.args(HOST_SIDE).arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
                 vec![command]
             }
+            Self::Fuzz => fuzz::commands(),
         }
     }
 }

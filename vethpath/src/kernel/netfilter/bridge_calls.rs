@@ -2,9 +2,10 @@
 //!
 //! Mirrors `brnf_table` and `br_nf_pre_routing` (net/bridge/br_netfilter_hooks.c).
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use super::{NetfilterError, Result};
+use crate::kernel::bounded;
 
 /// The settings of the calling *thread's* network namespace; there only with br_netfilter loaded.
 pub const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
@@ -32,7 +33,7 @@ pub fn bridge_nf_call(folder: &Path) -> Result<BridgeCalls> {
     let is_on = |name: &str| {
         let path = folder.join(name);
         let failed = |source| NetfilterError::File { path: path.display().to_string(), source };
-        match fs::read_to_string(&path) {
+        match bounded::read(&path, bounded::VALUE) {
             Ok(content) => match content.trim().parse::<i32>() {
                 Ok(value) => Ok(value != 0),
                 Err(error) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, error))),
@@ -50,6 +51,8 @@ pub fn bridge_nf_call(folder: &Path) -> Result<BridgeCalls> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::kernel::sandbox::in_new_namespace;
 

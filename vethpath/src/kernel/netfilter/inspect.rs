@@ -16,6 +16,9 @@ use super::{
 };
 use crate::kernel::exchange::{self, Attributes, ExchangeError};
 
+const NFTA_RULE_TABLE: u16 = 1;
+const NFTA_RULE_EXPRESSIONS: u16 = 4;
+
 type Exchange<T> = std::result::Result<T, ExchangeError>;
 
 /// A table as [`add_masquerade`](super::add_masquerade) made it.
@@ -91,26 +94,26 @@ fn is_exact(socket: &Socket, chains: &[Chain], table: OwnTable<'_>) -> Result<bo
 
 /// The expressions of each rule in one of our tables.
 fn rule_expressions(socket: &Socket, table: &str) -> Exchange<Vec<Option<Vec<u8>>>> {
-    const NFTA_RULE_TABLE: u16 = 1;
-    const NFTA_RULE_EXPRESSIONS: u16 = 4;
     let filter = Attributes::default().text(NFTA_RULE_TABLE, table).behind(&header(FAMILY));
-    let mut rules = Vec::new();
-    for answer in exchange::dump(socket, kind::GET_RULE, &filter)? {
-        let mut expressions = None;
-        for attribute in attributes(answer.get(HEADER..).unwrap_or_default()) {
-            let attribute = attribute?;
-            match attribute.kind() {
-                // Kernels before 4.8 do not filter.
-                NFTA_RULE_TABLE if text(attribute.value()) != table => {
-                    return Err(ExchangeError::Malformed("a rule of another table"));
-                }
-                NFTA_RULE_EXPRESSIONS => expressions = Some(attribute.value().to_vec()),
-                _ => {}
+    let answers = exchange::dump(socket, kind::GET_RULE, &filter)?;
+    answers.iter().map(|answer| expressions_of(answer, table)).collect()
+}
+
+/// The expressions of one rule, which must be of `table`.
+pub(super) fn expressions_of(answer: &[u8], table: &str) -> Exchange<Option<Vec<u8>>> {
+    let mut expressions = None;
+    for attribute in attributes(answer.get(HEADER..).unwrap_or_default()) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            // Kernels before 4.8 do not filter.
+            NFTA_RULE_TABLE if text(attribute.value()) != table => {
+                return Err(ExchangeError::Malformed("a rule of another table"));
             }
+            NFTA_RULE_EXPRESSIONS => expressions = Some(attribute.value().to_vec()),
+            _ => {}
         }
-        rules.push(expressions);
     }
-    Ok(rules)
+    Ok(expressions)
 }
 
 fn chains(socket: &Socket) -> Exchange<Vec<Chain>> {
@@ -119,7 +122,7 @@ fn chains(socket: &Socket) -> Exchange<Vec<Chain>> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Chain {
+pub(super) struct Chain {
     family: Family,
     table: String,
     name: String,
@@ -141,7 +144,7 @@ struct Base {
 }
 
 impl Chain {
-    fn parse(answer: &[u8]) -> Exchange<Self> {
+    pub(super) fn parse(answer: &[u8]) -> Exchange<Self> {
         const NFTA_CHAIN_TABLE: u16 = 1;
         const NFTA_CHAIN_NAME: u16 = 3;
         const NFTA_CHAIN_HOOK: u16 = 4;
@@ -174,7 +177,7 @@ impl Chain {
     /// NFTA_CHAIN_USE counts the rules in a chain and the jumps to it, and nothing can jump to a base
     /// chain. So it tells whether there are rules without a dump of them all, of which hosts with
     /// many containers have tens of thousands. The kernel itself relies on it when it frees a chain.
-    fn hook(&self) -> Option<Hook> {
+    pub(super) fn hook(&self) -> Option<Hook> {
         let base = self.base.as_ref()?;
         if self.uses == Some(0) && self.policy == Some(ACCEPT) {
             return None;

@@ -3,22 +3,15 @@
 //! Mirrors `xt_proto_init` (net/netfilter/x_tables.c). There are no events for changes to these:
 //! whoever wants to know of them looks again.
 
-use std::{
-    fmt,
-    fs::File,
-    io::{self, Read as _},
-    path::Path,
-};
+use std::{fmt, io, path::Path};
 
 use super::{BridgeCalls, Family, NetfilterError, Result};
+use crate::kernel::bounded;
 
 /// The network files of the calling *thread's* namespace (`/proc/net` is the process's).
 pub const THREAD_NET: &str = "/proc/thread-self/net";
 /// The modules of the running kernel.
 pub const MODULES: &str = "/proc/modules";
-
-/// Files under /proc are not read any further.
-const MOST_BYTES: u64 = 1024 * 1024;
 
 /// A table of x_tables that is in force in a namespace, be there rules in it or not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,9 +82,8 @@ pub fn ebtables(modules: &Path) -> Result<Vec<LegacyTable>> {
 }
 
 fn read(path: &Path) -> Result<String> {
-    let mut content = String::new();
-    match File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_string(&mut content)) {
-        Ok(_) => Ok(content),
+    match bounded::read(path, bounded::LIST) {
+        Ok(content) => Ok(content),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(source) => Err(NetfilterError::File { path: path.display().to_string(), source }),
     }

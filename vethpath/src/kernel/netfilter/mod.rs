@@ -132,6 +132,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
+/// Everything here that decodes an answer, for the fuzzers; returns what people would read of it.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn decode(answer: &[u8]) -> Vec<String> {
+    /// As in the recorded rule.
+    const TABLE: &str = "v";
+    let _ = (table::parse(answer), number_of_generation(&[answer.to_vec()]));
+    let list = inspect::expressions_of(answer, TABLE).ok().flatten();
+    let _ = expressions::canonical(list.as_deref().unwrap_or(answer));
+    let hook = inspect::Chain::parse(answer).ok().and_then(|chain| chain.hook());
+    hook.map(|hook| hook.to_string()).into_iter().collect()
+}
+
 /// Whether the kernel has nf_tables.
 ///
 /// # Errors
@@ -142,7 +154,6 @@ pub fn is_supported(socket: &Socket) -> std::result::Result<bool, ExchangeError>
 
 /// The number of the ruleset's present generation, or `None` on a kernel without nf_tables.
 fn generation(socket: &Socket) -> std::result::Result<Option<u32>, ExchangeError> {
-    const NFTA_GEN_ID: u16 = 1;
     let answers = match exchange::request(socket, kind::GET_GENERATION, 0, &header(Family::Unspecified)) {
         Ok(answers) => answers,
         // `nfnetlink_rcv_msg` says EINVAL for a subsystem it does not have; this request has nothing
@@ -150,10 +161,15 @@ fn generation(socket: &Socket) -> std::result::Result<Option<u32>, ExchangeError
         Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(None),
         Err(error) => return Err(error),
     };
+    number_of_generation(&answers).map(Some)
+}
+
+fn number_of_generation(answers: &[Vec<u8>]) -> std::result::Result<u32, ExchangeError> {
+    const NFTA_GEN_ID: u16 = 1;
     for attribute in answers.iter().filter_map(|a| a.get(HEADER..)).flat_map(attributes) {
         let attribute = attribute?;
         if attribute.kind() == NFTA_GEN_ID {
-            return number(attribute.value()).map(Some);
+            return number(attribute.value());
         }
     }
     Err(ExchangeError::Malformed("a generation without a number"))

@@ -99,7 +99,7 @@ const ERESTART: i32 = 85;
 
 /// What is there under a table's name.
 #[derive(Debug, PartialEq, Eq)]
-struct Found {
+pub(super) struct Found {
     handle: [u8; 8],
     marked: bool,
 }
@@ -113,7 +113,7 @@ fn find(socket: &Socket, family: Family, table: &str) -> std::result::Result<Opt
     }
 }
 
-fn parse(answer: &[u8]) -> std::result::Result<Found, ExchangeError> {
+pub(super) fn parse(answer: &[u8]) -> std::result::Result<Found, ExchangeError> {
     let (mut handle, mut marked) = (None, false);
     for attribute in attributes(answer.get(HEADER..).unwrap_or_default()) {
         let attribute = attribute?;

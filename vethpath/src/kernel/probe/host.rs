@@ -1,10 +1,11 @@
 //! Settings of the host that a lab depends on.
 
-use std::{fs, io, path::Path};
+use std::{io, path::Path};
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::Check;
+use crate::kernel::bounded;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const FORWARDING: &str = "net.ipv4.ip_forward";
@@ -59,7 +60,7 @@ fn forwarding(sysctls: &Path) -> Check {
 }
 
 fn read(sysctls: &Path, name: &str) -> io::Result<Option<String>> {
-    match fs::read_to_string(sysctls.join(name.replace('.', "/"))) {
+    match bounded::read(&sysctls.join(name.replace('.', "/")), bounded::VALUE) {
         Ok(content) => Ok(Some(content.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -68,6 +69,8 @@ fn read(sysctls: &Path, name: &str) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::kernel::probe::Status;
 

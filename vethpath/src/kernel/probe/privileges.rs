@@ -1,15 +1,17 @@
 //! The rights that a lab needs.
 
-use std::fs;
+use std::path::Path;
 
 use caps::{CapSet, Capability};
 use thiserror::Error;
 
 use super::Check;
+use crate::kernel::bounded;
 
 /// What each is needed for is in the advice.
-const NEEDED: [(Capability, &str); 3] = [
+const NEEDED: [(Capability, &str); 4] = [
     (Capability::CAP_NET_ADMIN, "to make interfaces and attach programs to them"),
+    (Capability::CAP_NET_BROADCAST, "to hear of links in other namespaces"),
     (Capability::CAP_SYS_ADMIN, "to make and enter namespaces"),
     (Capability::CAP_BPF, "to load programs and maps"),
 ];
@@ -40,7 +42,8 @@ pub fn privileges() -> Result<(), MissingPrivilege> {
 pub(super) fn checks() -> Vec<Check> {
     let mut checks: Vec<_> =
         NEEDED.into_iter().map(|(capability, purpose)| check(capability, purpose)).collect();
-    checks.push(user_namespace(fs::read_to_string("/proc/self/uid_map").as_deref().unwrap_or_default()));
+    let map = bounded::read(Path::new("/proc/self/uid_map"), bounded::LIST);
+    checks.push(user_namespace(map.as_deref().unwrap_or_default()));
     checks
 }
 

@@ -1,14 +1,15 @@
 //! The kernel's release, and the one fix that nothing but its release tells of.
 
-use std::fs;
+use std::path::Path;
 
 use super::Check;
+use crate::kernel::bounded;
 
 const NAME: &str = "kernel";
 
 /// The running kernel, with a warning where `bpf_redirect_peer` does not scrub.
 pub(super) fn check() -> Check {
-    let Ok(release) = fs::read_to_string("/proc/sys/kernel/osrelease") else {
+    let Ok(release) = bounded::read(Path::new("/proc/sys/kernel/osrelease"), bounded::VALUE) else {
         return Check::warning(
             NAME,
             "unknown",

@@ -25,7 +25,10 @@ fn a_fresh_debian_gets_everything_in_four_commands() {
     assert_eq!(components, "rustup component add rustfmt clippy rust-src");
     assert_eq!(linker, "cargo install bpf-linker --version 0.10.4 --locked --force");
     assert_eq!(update, "apt-get update");
-    assert!(packages.ends_with(" iproute2 iputils-ping ethtool tcpdump nftables iperf3"), "{packages}");
+    assert!(
+        packages.ends_with(" iproute2 iputils-ping ethtool tcpdump nftables perl-base iperf3 g++"),
+        "{packages}"
+    );
     assert!(plan.refusal.is_none());
 }
 

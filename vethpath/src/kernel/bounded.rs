@@ -1,0 +1,54 @@
+//! Reading files, those of /proc included, no further than they can rightly go.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use nix::libc;
+
+/// More bytes than a file of one value has.
+pub const VALUE: u64 = 4096;
+
+/// More bytes than the longest list under /proc that is read here.
+pub const LIST: u64 = 16 << 20;
+
+/// The text of a file of at most `most` bytes. Never waits for a writer.
+///
+/// # Errors
+/// It cannot be read, is longer, or no UTF-8.
+pub fn read(path: &Path, most: u64) -> io::Result<String> {
+    read_from(&OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?, most)
+}
+
+/// The text of an open file of at most `most` bytes, from where it stands.
+///
+/// # Errors
+/// It cannot be read, is longer, or no UTF-8.
+pub fn read_from(file: &File, most: u64) -> io::Result<String> {
+    let mut text = String::new();
+    let length = file.take(most.saturating_add(1)).read_to_string(&mut text)?;
+    if length as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {most} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read(&path, 5).unwrap(), "12345");
+        assert_eq!(read(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read(Path::new("/dev/zero"), 4096).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        std::fs::write(&path, b"\xff").unwrap();
+        assert_eq!(read(&path, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,47 @@
+//! The kernel's lists, as far as we are ready to hold them.
+
+use std::io;
+
+use futures_util::{Stream, TryStreamExt};
+
+use super::error::to_io;
+
+/// Messages taken from one list. A bridge learns as many stations as its hosts make up, unless told
+/// otherwise (`fdb_max_learned`).
+const MOST: usize = 1 << 20;
+
+/// All messages of a list.
+///
+/// # Errors
+/// The kernel refuses, or the list is too long.
+pub(super) async fn all<T>(list: impl Stream<Item = Result<T, rtnetlink::Error>>) -> io::Result<Vec<T>> {
+    up_to(MOST, list).await
+}
+
+async fn up_to<T>(most: usize, list: impl Stream<Item = Result<T, rtnetlink::Error>>) -> io::Result<Vec<T>> {
+    let mut list = std::pin::pin!(list);
+    let mut messages = Vec::new();
+    while let Some(message) = list.try_next().await.map_err(to_io)? {
+        if messages.len() == most {
+            return Err(io::Error::other(format!("the list is longer than {most} entries")));
+        }
+        messages.push(message);
+    }
+    Ok(messages)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_list_is_taken_whole_or_not_at_all() {
+        let list = || stream::iter((0..5).map(Ok));
+        assert_eq!(up_to(5, list()).await.unwrap(), [0, 1, 2, 3, 4]);
+        assert!(up_to(4, list()).await.unwrap_err().to_string().contains("longer than 4"));
+        let broken = stream::iter([Ok(1), Err(rtnetlink::Error::RequestFailed)]);
+        assert!(up_to(4, broken).await.is_err());
+    }
+}
