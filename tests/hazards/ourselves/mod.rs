@@ -1,0 +1,7 @@
+//! Ourselves.
+
+mod agent;
+mod hostile;
+mod interrupted;
+mod labs;
+mod rights;
