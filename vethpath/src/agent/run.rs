@@ -185,6 +185,12 @@ impl Agent {
         if !self.lock.is_current(&self.directory) || !self.sync.maps().are_current(&self.pins) {
             return Err(Error::Replaced);
         }
+        if self.sync.lease_has_run_out(monotonic_ns()?) {
+            // We were stopped, or starved: what the maps say is as old as that, and events that tell
+            // otherwise may be lost or still unread.
+            warn!("the lease had run out: looking at everything anew");
+            self.look_anew().await?;
+        }
         self.renew_lease()?;
         self.domains.retain(|domain| {
             let gone = domain.is_gone();
@@ -211,9 +217,8 @@ impl Agent {
     }
 
     fn renew_lease(&mut self) -> Result<(), Error> {
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(io::Error::from)?);
-        let until = u64::try_from((now + LEASE).as_nanos()).unwrap_or(u64::MAX);
-        Ok(self.sync.lease(until)?)
+        let lease = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
+        Ok(self.sync.lease(monotonic_ns()?.saturating_add(lease))?)
     }
 
     /// By counter: frames that the fast path has delivered.
@@ -281,6 +286,12 @@ impl Agent {
                 .collect(),
         }
     }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+fn monotonic_ns() -> Result<u64, io::Error> {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Waits until something has happened in a bridge namespace, takes it in, and tells which.

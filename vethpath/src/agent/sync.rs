@@ -64,6 +64,12 @@ impl Sync {
         self.maps.set_config(self.config)
     }
 
+    /// Whether the lease has run out at `now_ns` of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn lease_has_run_out(&self, now_ns: u64) -> bool {
+        self.config.lease_until_ns <= now_ns
+    }
+
     /// Entries of this generation are valid.
     #[must_use]
     pub fn generation(&self) -> u32 {
