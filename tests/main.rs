@@ -4,6 +4,7 @@
 mod bench;
 mod commands;
 mod errors;
+mod faults;
 mod harness;
 mod harness_itself;
 mod hazards;

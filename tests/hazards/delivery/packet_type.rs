@@ -33,19 +33,18 @@ fn only_frames_to_the_inner_ends_own_mac_are_for_this_host() {
 /// A bridge behind the inner end, and a host behind that.
 #[test]
 fn a_bridge_behind_an_inner_end_forwards() {
-    on_both(|_, lab, fast| {
+    on_both(|host, lab, fast| {
         for command in [
-            "ip link add inner type bridge",
-            "ip link set inner up",
-            "ip link add leaf0 type veth peer name leaf1",
-            "ip link set leaf0 master inner up",
-            "ip link set eth0 master inner",
             "ip netns add leaf",
-            "ip link set leaf1 netns leaf",
+            "ip -n ns1 link add inner type bridge",
+            "ip -n ns1 link set inner up",
+            "ip -n ns1 link add leaf0 type veth peer name leaf1 netns leaf",
+            "ip -n ns1 link set leaf0 master inner up",
+            "ip -n ns1 link set eth0 master inner",
             "ip -n leaf addr add 172.17.0.199/16 dev leaf1",
             "ip -n leaf link set leaf1 up",
         ] {
-            let _ = lab.run("ns1", command).ok();
+            let _ = host.run(command).ok();
         }
         lab.reaches_within(A_SECOND, "leaf", A);
         lab.reaches_within(A_SECOND, "ns0", "172.17.0.199");
@@ -56,7 +55,7 @@ fn a_bridge_behind_an_inner_end_forwards() {
         let _ = lab.run("ns1", "ip link set eth0 nomaster").ok();
         let _ = lab.run("ns1", "ip link del inner").ok();
         let _ = lab.run("ns1", "ip link del leaf0").ok();
-        let _ = lab.run("ns1", "ip netns del leaf").ok();
+        let _ = host.run("ip netns del leaf").ok();
         lab.reaches_within(A_SECOND, "ns1", A);
     });
 }

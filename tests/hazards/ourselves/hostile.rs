@@ -55,3 +55,35 @@ fn what_is_no_topology_file_is_refused_at_once() {
         host.vethpath(format!("validate {long}")).fails(1).says("longer than 1048576 bytes").says("hint:");
     host.finish();
 }
+
+/// Names that would lead elsewhere, or mean something to a shell; numbers beyond any lab.
+#[test]
+fn hostile_names_and_counts_are_refused_with_their_line_and_nothing_is_done() {
+    let host = Host::new();
+    let long = "x".repeat(300);
+    let many = (0..100_000).fold(String::new(), |all, n| all + &format!("[namespace.n{n}]\n"));
+    for (what, text) in [
+        ("a path", "name = \"../../etc\"\n[bridge.br0]\n"),
+        ("a path as a namespace", "[namespace.\"../x\"]\n"),
+        ("a shell's words", "[namespace.\"a;touch /tmp/x\"]\n"),
+        ("a command", "[bridge.\"$(id)\"]\n"),
+        ("nothing", "[namespace.\"\"]\n"),
+        ("a dot", "[namespace.\"..\"]\n"),
+        ("a zero", "[namespace.\"a\\u0000b\"]\n"),
+        ("a line end", "[namespace.\"a\\nb\"]\n"),
+        ("a path as a setting", "[namespace.a]\nsysctls = { \"../../../etc/passwd\" = 1 }\n"),
+        ("a long name", &format!("[namespace.{long}]\n")),
+        ("a long bridge", "[bridge.abcdefghijklmnopqrst]\n"),
+        ("an MTU", "[bridge.br0]\nmtu = 99999999999\n"),
+        ("many namespaces", &many),
+    ] {
+        let file = host.topology("hostile", text);
+        for verb in ["validate", "plan", "up"] {
+            let done = host.vethpath(format!("{verb} {file}"));
+            assert!(done.code() == Some(1), "{what}: {done}");
+            assert!(done.stderr.contains(&format!("{file}:")), "{what} has no line: {done}");
+        }
+        assert_eq!(host.changes(), None, "{what}");
+    }
+    host.finish();
+}

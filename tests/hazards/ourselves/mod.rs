@@ -3,5 +3,6 @@
 mod agent;
 mod hostile;
 mod interrupted;
+mod kernel;
 mod labs;
 mod rights;

@@ -81,7 +81,8 @@ pub struct LinkFacts {
 }
 
 impl LinkFacts {
-    fn parse(message: LinkMessage) -> Self {
+    /// What a message of the kernel says.
+    pub(crate) fn parse(message: LinkMessage) -> Self {
         let flags = message.header.flags;
         let mut facts = Self {
             ifindex: message.header.index,
