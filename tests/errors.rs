@@ -1,6 +1,6 @@
 //! What goes wrong is said clearly, with the right exit code, before anything is changed.
 
-use crate::harness::{Done, Host, SLACK, wait_for};
+use crate::harness::{Host, SLACK, wait_for};
 
 #[test]
 fn a_missing_file_is_named() {

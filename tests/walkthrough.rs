@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Host, Lab, SLACK, wait_for};
+use crate::harness::{Host, Lab};
 
 const HOSTS: [(&str, &str); 3] = [("ns0", "172.17.0.101"), ("ns1", "172.17.0.102"), ("ns2", "172.17.0.103")];
 const GATEWAY: &str = "172.17.0.1";

@@ -36,7 +36,10 @@ fn an_agent_killed_at_random_moments_loses_no_frame_and_no_count() {
     println!("{kills} kills; killed {fast:?}, plain {slow:?}");
     for (fast, slow) in fast.into_iter().zip(slow) {
         assert!(fast.sent > 1000 && fast.received > 1000, "{fast:?}");
-        assert!(fast.lost() <= slow.lost(), "lost more than a plain bridge, seed {seed:#x}: {fast:?}, {slow:?}");
+        assert!(
+            fast.lost() <= slow.lost(),
+            "lost more than a plain bridge, seed {seed:#x}: {fast:?}, {slow:?}"
+        );
         assert!(fast.doubled <= slow.doubled, "doubled, seed {seed:#x}: {fast:?}, {slow:?}");
     }
     let end = lab.accounts_balance();
@@ -66,7 +69,8 @@ fn kill_for(host: &Host, lab: &Lab<'_>, seed: u64) -> u32 {
         let start = Instant::now();
         let mut kills = 0;
         while start.elapsed() < TIME && !watcher.is_finished() {
-            let pid = wait_until(Duration::from_secs(20), || lab.stats().agent.pid.ok_or("no agent".to_owned()));
+            let pid =
+                wait_until(Duration::from_secs(20), || lab.stats().agent.pid.ok_or("no agent".to_owned()));
             thread::sleep(Duration::from_millis(random.next() % 1500));
             let _ = host.run(format!("kill -KILL {pid}")).ok();
             kills += 1;

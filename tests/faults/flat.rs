@@ -76,7 +76,8 @@ fn programs(host: &Host, port: &str) -> Vec<u32> {
 }
 
 fn exercise(host: &Host, lab: &Lab<'_>) {
-    let port = lab.port("ns2:eth0");
+    let ports: Vec<_> = lab.stats().pairs.into_iter().map(|pair| (pair.name, pair.port)).collect();
+    let port = &ports[2].1;
     let mut batch = String::new();
     for event in 0..EVENTS {
         let (verb, address) = (["add", "del"][event / ADDRESSES % 2], event % ADDRESSES);
@@ -88,14 +89,17 @@ fn exercise(host: &Host, lab: &Lab<'_>) {
 
     let log = host.path(&format!("/run/vethpath/{}/agent.log", lab.name));
     let told = |what: &str| fs::read_to_string(&log).expect("a log").matches(what).count();
-    let line = |what: &str| format!("ns2:eth0 ({port}): {what}");
-    let (off, on) = (line("not armed: port flag learning off"), line("armed"));
-    for _ in 0..REARMS {
-        for (switch, line) in [("off", &off), ("on", &on)] {
-            let before = told(line);
-            let _ = host.run(format!("bridge link set dev {port} learning {switch}")).ok();
-            wait_until(PATIENCE.max(SLACK), || {
-                if told(line) > before { Ok(()) } else { Err(format!("not told: {line}")) }
+    // Each round re-arms every port once.
+    for _ in 0..REARMS.div_ceil(ports.len()) {
+        for (switch, state) in [("off", "not armed: port flag learning off"), ("on", "armed")] {
+            let line = |(name, port): &(String, String)| format!("{name} ({port}): {state}");
+            let before: Vec<_> = ports.iter().map(|port| told(&line(port))).collect();
+            let batch: String =
+                ports.iter().map(|(_, port)| format!("link set dev {port} learning {switch}\n")).collect();
+            let _ = host.feed("bridge -batch -", &batch).ok();
+            wait_until(PATIENCE, || {
+                let all = ports.iter().zip(&before).all(|(port, before)| told(&line(port)) > *before);
+                if all { Ok(()) } else { Err(format!("not told of all ports: {state}")) }
             });
         }
     }

@@ -26,13 +26,17 @@ fn up_and_down_killed_at_random_moments_leave_nothing_that_down_cannot_remove() 
     while start.elapsed() < TIME {
         // One to three of them die; then one is let be.
         for _ in 0..=random.next() % 3 {
-            let verb = if random.next() % 3 == 0 { "down three-hosts".to_owned() } else { format!("up {file}") };
+            let verb = if random.next().is_multiple_of(3) {
+                "down three-hosts".to_owned()
+            } else {
+                format!("up {file}")
+            };
             let process = host.spawn_vethpath(verb);
             thread::sleep(Duration::from_millis(random.next() % LONGEST));
             process.kill();
             let _ = process.wait(PATIENCE);
         }
-        if random.next() % 2 == 0 {
+        if random.next().is_multiple_of(2) {
             let up = host.vethpath(format!("up {file}"));
             assert!(up.succeeded(), "seed {seed:#x}, round {rounds}: {up}");
             let _ = host.run("ip netns exec ns0 ping -n -q -c 1 -W 5 172.17.0.103").ok();

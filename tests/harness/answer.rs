@@ -69,10 +69,14 @@ impl Answer {
 fn load(kind: u32, hook: u32, answer: i32) -> io::Result<OwnedFd> {
     let code = [u64::from(answer.cast_unsigned()) << 32 | 0xb7, 0x95];
     let license = *b"GPL\0";
-    let (code_at, license_at) = ((&raw const code).expose_provenance(), (&raw const license).expose_provenance());
+    let (code_at, license_at) =
+        ((&raw const code).expose_provenance(), (&raw const license).expose_provenance());
     let halves = |pointer: usize| {
         let pointer = pointer as u64;
-        [u32::try_from(pointer & 0xffff_ffff).expect("32 bits"), u32::try_from(pointer >> 32).expect("32 bits")]
+        [
+            u32::try_from(pointer & 0xffff_ffff).expect("32 bits"),
+            u32::try_from(pointer >> 32).expect("32 bits"),
+        ]
     };
     let [code_low, code_high] = halves(code_at);
     let [license_low, license_high] = halves(license_at);

@@ -71,15 +71,6 @@ pub(crate) fn knows(host: &Host, port: &str, mac: &str) -> bool {
     host.run(format!("bridge fdb show brport {port}")).ok().stdout.lines().any(|l| l.starts_with(mac))
 }
 
-/// Makes two hosts know each other's MAC for good: no address resolution comes between.
-pub(crate) fn neighbours(lab: &Lab<'_>, pairs: [(&str, &str); 2]) {
-    let [a, b] = pairs;
-    for ((here, _), (there, address)) in [(a, b), (b, a)] {
-        let mac = mac(lab, there);
-        let _ = lab.run(here, format!("ip neigh replace {address} lladdr {mac} dev eth0 nud permanent")).ok();
-    }
-}
-
 /// A tcpdump in a namespace that has begun to listen.
 #[track_caller]
 pub(crate) fn capture(lab: &Lab<'_>, namespace: &str, interface: &str, filter: &str) -> Process {

@@ -6,4 +6,4 @@ mod delivery;
 mod ourselves;
 mod policy;
 mod state;
-
+mod table;

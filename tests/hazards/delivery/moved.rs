@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::super::common::{A, A_SECOND, B, BROADCAST, C, arrived, arrives, fast_lab, mac_bytes, numbered, on_both};
+use super::super::common::{
+    A, A_SECOND, B, BROADCAST, C, arrived, arrives, fast_lab, mac_bytes, numbered, on_both,
+};
 use crate::harness::{Host, Wire, holds_for, wait_until};
 
 #[test]
@@ -67,7 +69,9 @@ fn a_reused_ifindex_gets_nothing_that_was_for_another() {
         let stranger = lab.netns("stranger").run(|| Wire::on("other1")).expect("entered").expect("a socket");
         lab.says_of("ns1:eth0", "the port does not exist");
         let _ = arrived(&stranger);
-        holds_for(Duration::from_secs(2), "a frame for ns1 came to a stranger", || arrived(&stranger).is_empty());
+        holds_for(Duration::from_secs(2), "a frame for ns1 came to a stranger", || {
+            arrived(&stranger).is_empty()
+        });
         stop.store(true, SeqCst);
     });
     lab.is_fast("ns0:eth0", C);

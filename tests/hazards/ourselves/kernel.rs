@@ -13,7 +13,14 @@ fn a_version_that_is_too_old_keeps_nobody_from_anything() {
     let told: Vec<_> = [String::new(), old.clone()]
         .iter()
         .map(|with| host.run(format!("{with} {exe} doctor --json")).json())
-        .map(|report| report["checks"].as_array().expect("a list").iter().map(|c| (c["name"].clone(), c["status"].clone())).collect::<Vec<_>>())
+        .map(|report| {
+            report["checks"]
+                .as_array()
+                .expect("a list")
+                .iter()
+                .map(|c| (c["name"].clone(), c["status"].clone()))
+                .collect::<Vec<_>>()
+        })
         .collect();
     assert_eq!(told[0], told[1]);
     let _ = host.run(format!("{old} {exe} up {file}")).ok().says("3 of 3 pairs armed");

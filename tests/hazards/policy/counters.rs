@@ -19,7 +19,9 @@ fn counters_of_the_receiving_port_and_ours_add_up_to_what_was_sent() {
             let by_us = lab.stats().pair(name).fast.rx.frames;
             let received = figure(&host, namespace, interface, ("rx", "packets"));
             if by_the_bridge + by_us != received || by_us == 0 {
-                return Err(format!("{name}: {by_the_bridge} by the bridge, {by_us} fast, {received} received"));
+                return Err(format!(
+                    "{name}: {by_the_bridge} by the bridge, {by_us} fast, {received} received"
+                ));
             }
         }
         Ok(())

@@ -53,7 +53,11 @@ fn outcomes(lab: &Lab<'_>, host: &Host, expected: Option<&Vec<Vec<bool>>>) -> Ve
             Some(plain) => wait_until(A_SECOND, || {
                 let now = through();
                 let same = now == plain[number];
-                if same { Ok(now) } else { Err(format!("{namespace} {link} {mtu}: {now:?}, plain {plain:?}")) }
+                if same {
+                    Ok(now)
+                } else {
+                    Err(format!("{namespace} {link} {mtu}: {now:?}, plain {plain:?}"))
+                }
             }),
         });
     }
@@ -66,7 +70,9 @@ fn mtus_that_differ_or_change_let_through_what_a_plain_bridge_does() {
     let lab = plain_lab(&host);
     let plain = outcomes(&lab, &host, None);
     lab.down();
-    assert!(plain.iter().any(|sizes| sizes.contains(&false)) && plain.iter().any(|sizes| sizes.contains(&true)));
+    assert!(
+        plain.iter().any(|sizes| sizes.contains(&false)) && plain.iter().any(|sizes| sizes.contains(&true))
+    );
     let lab = fast_lab(&host);
     assert_eq!(outcomes(&lab, &host, Some(&plain)), plain);
     let _ = lab.accounts_balance();

@@ -8,7 +8,6 @@ use crate::{
     traffic::nearly_all_fast,
 };
 
-
 #[test]
 fn a_bridge_family_rule_takes_effect() {
     let host = Host::new();
@@ -199,12 +198,16 @@ fn rules_added_while_traffic_flows_take_effect_within_a_second() {
         ("netdev", ingress.as_str()),
         ("ip", "{ type filter hook forward priority 0 ; }"),
     ] {
-        let stream = crate::harness::Stream::start(&lab, ("ns0", A), ("ns1", B), std::time::Duration::from_millis(1));
+        let stream =
+            crate::harness::Stream::start(&lab, ("ns0", A), ("ns1", B), std::time::Duration::from_millis(1));
         let before = lab.stats().fast();
-        wait_until(SLACK, || if lab.stats().fast() > before + 200 { Ok(()) } else { Err("not fast".to_owned()) });
+        wait_until(SLACK, || {
+            if lab.stats().fast() > before + 200 { Ok(()) } else { Err("not fast".to_owned()) }
+        });
         let _ = host.run(format!("nft add table {table} guard")).ok();
         let _ = host.run(format!("nft add chain {table} guard c {hook}")).ok();
-        let _ = host.run(format!("nft add rule {table} guard c ip daddr 172.17.0.102 udp dport 7007 drop")).ok();
+        let _ =
+            host.run(format!("nft add rule {table} guard c ip daddr 172.17.0.102 udp dport 7007 drop")).ok();
         let arrivals = || figure(&host, "ns1", "eth0", ("rx", "packets"));
         wait_until(A_SECOND, || {
             let before = arrivals();
@@ -216,7 +219,10 @@ fn rules_added_while_traffic_flows_take_effect_within_a_second() {
         let _ = host.run(format!("nft delete table {table} guard")).ok();
         lab.is_fast("ns0:eth0", B);
         let [there, back] = stream.end();
-        assert!(there.lost() > 0 && there.doubled + back.doubled == 0 && back.lost() == 0, "{there:?} {back:?}");
+        assert!(
+            there.lost() > 0 && there.doubled + back.doubled == 0 && back.lost() == 0,
+            "{there:?} {back:?}"
+        );
     }
     let _ = lab.accounts_balance();
     lab.down();

@@ -40,7 +40,8 @@ fn somebodys_tcx_program_keeps_its_place_when_ours_is_put_back() {
     let both = order();
     assert_eq!((both.len(), both[0]), (2, ours), "{both:?}");
     // Somebody takes ours off; `up` heals it.
-    let _ = host.run(["sh", "-c", &format!("rm $(find /sys/fs/bpf/vethpath/three-hosts -name '*{port}*')")]).ok();
+    let _ =
+        host.run(["sh", "-c", &format!("rm $(find /sys/fs/bpf/vethpath/three-hosts -name '*{port}*')")]).ok();
     lab.says_of("ns0:eth0", "the program is not attached");
     assert_eq!(order(), both[1..]);
     let _ = host.vethpath(format!("up {}", lab.file)).ok();

@@ -6,8 +6,10 @@ use super::super::common::{A_SECOND, figure};
 use crate::harness::{Host, wait_until};
 
 /// Bridges that speak spanning tree, with the shortest delays that there are.
-const LAB: [(&str, &str); 2] =
-    [("[bridge.middle]\ntrunks = [\"right\"]", "[bridge.middle]\nstp = true"), ("[bridge.left]\n", "[bridge.left]\nstp = true\n")];
+const LAB: [(&str, &str); 2] = [
+    ("[bridge.middle]\ntrunks = [\"right\"]", "[bridge.middle]\nstp = true"),
+    ("[bridge.left]\n", "[bridge.left]\nstp = true\n"),
+];
 
 #[test]
 fn two_trunks_between_two_bridges_make_no_storm() {
@@ -18,7 +20,9 @@ fn two_trunks_between_two_bridges_make_no_storm() {
     }
     let lab = file.with("link = \"right\"", "link = \"middle\"").with("[bridge.right]\n", "").up();
     for bridge in ["left", "middle"] {
-        let _ = host.run(format!("ip link set {bridge} type bridge forward_delay 200 hello_time 100 max_age 600")).ok();
+        let _ = host
+            .run(format!("ip link set {bridge} type bridge forward_delay 200 hello_time 100 max_age 600"))
+            .ok();
     }
     for command in [
         "ip link add second0 type veth peer name second1",
@@ -32,25 +36,37 @@ fn two_trunks_between_two_bridges_make_no_storm() {
     let ports = || {
         let ports = host.json("bridge -j link");
         let states = ports.as_array().expect("a list").iter();
-        states.map(|p| (p["ifname"].as_str().unwrap_or_default().to_owned(), p["state"].as_str().unwrap_or_default().to_owned())).collect::<Vec<_>>()
+        states
+            .map(|p| {
+                (
+                    p["ifname"].as_str().unwrap_or_default().to_owned(),
+                    p["state"].as_str().unwrap_or_default().to_owned(),
+                )
+            })
+            .collect::<Vec<_>>()
     };
     let settled = |blocking: usize| {
         wait_until(Duration::from_secs(90), || {
             let ports = ports();
             let of = |state: &str| ports.iter().filter(|(_, is)| is == state).count();
-            let done = of("blocking") == blocking && of("forwarding") + blocking + of("disabled") == ports.len();
+            let done =
+                of("blocking") == blocking && of("forwarding") + blocking + of("disabled") == ports.len();
             if done { Ok(ports) } else { Err(format!("spanning tree does not come to an end: {ports:?}")) }
         })
     };
     let opened = settled(1);
-    assert!(opened.iter().all(|(name, state)| state == "forwarding" || !name.starts_with('v') || name.contains("second") || state == "blocking"));
+    assert!(opened.iter().all(|(name, state)| state == "forwarding"
+        || !name.starts_with('v')
+        || name.contains("second")
+        || state == "blocking"));
     lab.reaches_within(Duration::from_secs(30), "ns0", "10.3.0.11");
     for (pair, state) in lab.stats().pairs.iter().map(|pair| (&pair.port, &pair.state)) {
         let forwards = opened.iter().any(|(name, is)| name == pair && is == "forwarding");
         assert!(forwards || state != "armed", "{pair} is {state}");
     }
     // A broadcast in a loop goes round for ever: tens of thousands a second. Hellos are two.
-    let crossed = || figure(&host, "", "second0", ("rx", "packets")) + figure(&host, "", "second1", ("rx", "packets"));
+    let crossed =
+        || figure(&host, "", "second0", ("rx", "packets")) + figure(&host, "", "second1", ("rx", "packets"));
     let before = crossed();
     let _ = lab.run("ns0", "ping -n -q -c 3 -i 0.3 -W 1 10.3.0.99").fails(1);
     lab.reaches("ns0", "10.3.0.11");
@@ -63,9 +79,10 @@ fn two_trunks_between_two_bridges_make_no_storm() {
         let links = host.json("bridge -j link");
         let all = links.as_array().expect("a list");
         let pairs: Vec<_> = lab.stats().pairs.iter().map(|pair| pair.port.clone()).collect();
-        let trunk = all.iter().filter_map(|p| p["ifname"].as_str()).find(|name| {
-            !name.starts_with("second") && !pairs.iter().any(|pair| pair == name)
-        });
+        let trunk = all
+            .iter()
+            .filter_map(|p| p["ifname"].as_str())
+            .find(|name| !name.starts_with("second") && !pairs.iter().any(|pair| pair == name));
         trunk.expect("the lab's own trunk").to_owned()
     } else {
         "second0".to_owned()

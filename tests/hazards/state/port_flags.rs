@@ -37,7 +37,9 @@ fn learning_off() {
         assert!(!knows(host, &port, &mac));
         set(host, &port, "learning on");
         lab.reaches("ns1", A);
-        wait_for(A_SECOND, "the bridge does not learn again", || lab.pings("ns1", A) && knows(host, &port, &mac));
+        wait_for(A_SECOND, "the bridge does not learn again", || {
+            lab.pings("ns1", A) && knows(host, &port, &mac)
+        });
     });
 }
 

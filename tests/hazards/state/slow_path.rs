@@ -88,7 +88,11 @@ fn run(fast: bool) -> Vec<(&'static str, Vec<bool>)> {
         let counted = |counts: &BTreeMap<String, u64>| counts.get(reason).copied().unwrap_or_default();
         // The broadcast behind it is one of a group too.
         let least = 1 + u64::from(reason == "group");
-        assert!(!fast || reason.is_empty() || counted(&slow()) >= counted(&before) + least, "{what}: {:?}", slow());
+        assert!(
+            !fast || reason.is_empty() || counted(&slow()) >= counted(&before) + least,
+            "{what}: {:?}",
+            slow()
+        );
     }
     drop([from, b, c]);
     if fast {
