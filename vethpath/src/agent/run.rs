@@ -206,6 +206,9 @@ impl Agent {
         }
         let after = self.redirected()?;
         self.check_losses(&redirected, &after);
+        if self.domains.iter().any(Domain::has_lost_events) {
+            self.look_anew().await?;
+        }
         self.bring_maps()?;
         for number in 0..self.domains.len() {
             if self.domains[number].refresh(&self.sync).await? {
