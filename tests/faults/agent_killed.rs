@@ -2,13 +2,12 @@
 //! go on where they were.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
-    harness::{Host, Lab, Stats, Stream, Way, wait_until},
+    harness::{Host, Lab, Stats, Stream, Until, Way, wait_until},
     programs::Random,
 };
 
@@ -56,11 +55,12 @@ fn an_agent_killed_at_random_moments_loses_no_frame_and_no_count() {
 /// all the time. Returns how often.
 fn kill_for(host: &Host, lab: &Lab<'_>, seed: u64) -> u32 {
     let mut random = Random(seed);
-    let stop = AtomicBool::new(false);
+    let until = Until::default();
     thread::scope(|scope| {
+        let end = until.end_here();
         let watcher = scope.spawn(|| {
             let mut last = lab.stats();
-            while !stop.load(SeqCst) {
+            while until.goes_on() {
                 let now = lab.stats();
                 grown(&last, &now);
                 last = now;
@@ -78,7 +78,7 @@ fn kill_for(host: &Host, lab: &Lab<'_>, seed: u64) -> u32 {
             thread::sleep(Duration::from_millis(random.next() % 4500));
             let _ = host.vethpath(format!("up {}", lab.file)).ok();
         }
-        stop.store(true, SeqCst);
+        drop(end);
         watcher.join().expect("counters only grow");
         kills
     })

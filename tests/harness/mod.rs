@@ -26,5 +26,5 @@ pub(crate) use process::Process;
 use stats::accounts_balance;
 pub(crate) use stats::{Pair, Stats};
 pub(crate) use stream::{Stream, Way};
-pub(crate) use wait::{SLACK, holds_for, wait_for, wait_until};
+pub(crate) use wait::{SLACK, Until, holds_for, wait_for, wait_until};
 pub(crate) use wire::Wire;

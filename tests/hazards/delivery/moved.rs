@@ -1,16 +1,12 @@
 //! Receivers that are elsewhere all of a sudden: moved to another namespace, their ifindex somebody else's,
 //! their namespace deleted under load.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering::SeqCst},
-    thread,
-    time::Duration,
-};
+use std::{thread, time::Duration};
 
 use super::super::common::{
     A, A_SECOND, B, BROADCAST, C, arrived, arrives, fast_lab, mac_bytes, numbered, on_both,
 };
-use crate::harness::{Host, Wire, holds_for, wait_until};
+use crate::harness::{Host, Until, Wire, holds_for, wait_until};
 
 #[test]
 fn an_inner_end_moved_to_another_namespace_takes_its_frames_along() {
@@ -49,11 +45,12 @@ fn a_reused_ifindex_gets_nothing_that_was_for_another() {
     let (a, b) = (mac_bytes(&lab, "ns0"), mac_bytes(&lab, "ns1"));
     let index = host.json(format!("ip -j link show dev {port}"))[0]["ifindex"].as_u64().expect("a number");
     let from = lab.wire("ns0:eth0");
-    let stop = AtomicBool::new(false);
+    let until = Until::default();
     thread::scope(|scope| {
+        let end = until.end_here();
         scope.spawn(|| {
             let mut number = 0;
-            while !stop.load(SeqCst) {
+            while until.goes_on() {
                 from.send(&numbered(b, a, number));
                 number += 1;
                 thread::sleep(Duration::from_millis(1));
@@ -72,7 +69,7 @@ fn a_reused_ifindex_gets_nothing_that_was_for_another() {
         holds_for(Duration::from_secs(2), "a frame for ns1 came to a stranger", || {
             arrived(&stranger).is_empty()
         });
-        stop.store(true, SeqCst);
+        drop(end);
     });
     lab.is_fast("ns0:eth0", C);
     let _ = host.run("ip netns del stranger").ok();
@@ -90,11 +87,12 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
         let (a, b) = (mac_bytes(&lab, "ns0"), mac_bytes(&lab, "ns1"));
         let (from, bystander) = (lab.wire("ns0:eth0"), lab.wire("ns2:eth0"));
         let c = mac_bytes(&lab, "ns2");
-        let stop = AtomicBool::new(false);
+        let until = Until::default();
         thread::scope(|scope| {
+            let end = until.end_here();
             let sender = scope.spawn(|| {
                 let (mut sent, mut came) = (Vec::new(), Vec::new());
-                while !stop.load(SeqCst) {
+                while until.goes_on() {
                     let number = sent.len() as u64 + 1;
                     from.send(&numbered(b, a, u64::MAX));
                     from.send(&numbered(c, a, number));
@@ -108,7 +106,7 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
             thread::sleep(Duration::from_millis(200));
             let _ = host.run("ip netns del ns1").ok();
             lab.says_of("ns1:eth0", "does not exist");
-            stop.store(true, SeqCst);
+            drop(end);
             let (sent, mut came) = sender.join().expect("it sends");
             // Whoever else gets frames goes on getting each, once and in order.
             wait_until(A_SECOND, || {
