@@ -1,19 +1,15 @@
 //! Integration tests: the `vethpath` binary from outside, judged by `ip`, `bridge`, `ping` and the
 //! kernel's own counters. Each test has a machine of its own ([`harness::Host`]) and needs root.
 
-mod agent;
 mod bench;
 mod commands;
 mod errors;
 mod events;
+mod faults;
 mod harness;
 mod harness_itself;
+mod hazards;
 mod heals;
-mod interrupted;
-mod moves;
-mod netfilter;
-mod policy;
-mod ports;
 mod programs;
 mod security;
 mod segments;

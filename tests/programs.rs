@@ -17,6 +17,7 @@ mod verifier;
 mod world;
 
 use case::{Verdict, check};
+pub(crate) use random::Random;
 use vethpath_common::Reason;
 
 #[test]

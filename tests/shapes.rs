@@ -111,25 +111,6 @@ fn vlan_filtering() {
     host.finish();
 }
 
-#[test]
-fn two_labs_side_by_side() {
-    let host = Host::new();
-    let one = host.lab("three-hosts").up();
-    let other =
-        host.lab("fabric").with("namespace.ns0", "namespace.h0").with("namespace.ns1", "namespace.h1").up();
-    one.is_fast("ns0:eth0", "172.17.0.102");
-    other.is_fast("h0:eth0", "10.2.0.11");
-    let listed = host.vethpath("list").ok().stdout;
-    assert!(listed.contains("three-hosts") && listed.contains("fabric"), "{listed}");
-    // With two, which one is meant has to be said.
-    let _ = host.vethpath("stats").fails(1).says("three-hosts").says("fabric");
-    one.down();
-    other.is_fast("h0:eth0", "10.2.0.11");
-    let _ = other.accounts_balance();
-    other.down();
-    host.finish();
-}
-
 const ADOPTING: &str = "[namespace.ns2]\nadopt = ";
 
 /// Where its pid leads by then does not matter: nothing of the lab stays, and the namespace does.

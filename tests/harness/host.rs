@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::Value;
 use tempfile::TempDir;
+use vethpath::kernel::Netns;
 
 use super::{Args, Done, Inside, Inventory, LabFile, Process, wait_until};
 
@@ -87,6 +88,11 @@ impl Host {
     /// How `path` inside is reached from outside.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.inside.path(path)
+    }
+
+    /// Its own network namespace.
+    pub(crate) fn netns(&self) -> Netns {
+        Netns::open(&self.path("/proc/1/ns/net"), "host").expect("its first process lives")
     }
 
     /// The named namespaces.

@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use vethpath::kernel::Netns;
 
-use super::{Args, Done, Host, Process, Stats, Wire, accounts_balance, wait_until};
+use super::{Args, Done, Host, Process, SLACK, Stats, Wire, accounts_balance, wait_until};
 
 /// A topology file to be: `host.lab("three-hosts").with(..).up()`.
 pub(crate) struct LabFile<'h> {
@@ -73,12 +73,33 @@ impl Lab<'_> {
         self.host.spawn(netns_exec(namespace, args))
     }
 
+    /// A namespace, which lives at least as long as what is returned.
+    #[track_caller]
+    pub(crate) fn netns(&self, namespace: &str) -> Netns {
+        let netns = Netns::open(&self.host.path(&format!("/run/netns/{namespace}")), namespace);
+        netns.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What keeps a pair from the fast path, or `armed`.
+    #[track_caller]
+    pub(crate) fn state(&self, pair: &str) -> String {
+        self.stats().pair(pair).state.clone()
+    }
+
+    /// Waits until `stats` says this of a pair.
+    #[track_caller]
+    pub(crate) fn says_of(&self, pair: &str, state: &str) {
+        wait_until(SLACK, || {
+            let now = self.state(pair);
+            if now.contains(state) { Ok(()) } else { Err(format!("{pair} is {now:?}, not {state:?}")) }
+        });
+    }
+
     /// A packet socket on `namespace:interface`. It keeps the namespace alive.
     #[track_caller]
     pub(crate) fn wire(&self, inner_end: &str) -> Wire {
         let (namespace, interface) = inner_end.split_once(':').expect("named namespace:interface");
-        let netns = Netns::open(&self.host.path(&format!("/run/netns/{namespace}")), namespace);
-        let wire = netns.expect("it is there").run(|| Wire::on(interface)).expect("it can be entered");
+        let wire = self.netns(namespace).run(|| Wire::on(interface)).expect("it can be entered");
         wire.unwrap_or_else(|error| panic!("a packet socket on {inner_end}: {error}"))
     }
 

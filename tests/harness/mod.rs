@@ -1,5 +1,6 @@
 //! What the tests are written with: a private [`Host`] for each, and a [`Lab`] on it.
 
+mod answer;
 mod args;
 mod done;
 mod host;
@@ -9,9 +10,11 @@ mod iperf;
 mod lab;
 mod process;
 mod stats;
+mod stream;
 mod wait;
 mod wire;
 
+pub(crate) use answer::{Answer, At, TC_DROP, TC_NEXT, XDP_DROP, XDP_PASS};
 pub(crate) use args::Args;
 pub(crate) use done::Done;
 pub(crate) use host::{Host, PATIENCE};
@@ -20,7 +23,8 @@ use inventory::Inventory;
 pub(crate) use iperf::{Iperf, iperf, received};
 pub(crate) use lab::{Lab, LabFile};
 pub(crate) use process::Process;
-pub(crate) use stats::Stats;
 use stats::accounts_balance;
-pub(crate) use wait::{SLACK, holds_for, wait_for, wait_until};
+pub(crate) use stats::{Pair, Stats};
+pub(crate) use stream::{Stream, Way};
+pub(crate) use wait::{SLACK, Until, holds_for, wait_for, wait_until};
 pub(crate) use wire::Wire;

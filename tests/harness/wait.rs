@@ -2,6 +2,7 @@
 
 use std::{
     panic::Location,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
@@ -40,5 +41,29 @@ pub(crate) fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() 
     while start.elapsed() < time {
         assert!(condition(), "{place}: {what}, after {:?}", start.elapsed());
         thread::sleep(PACE);
+    }
+}
+
+/// What other threads of the test go on until: it is over when this is dropped, be it by a panic.
+#[derive(Default)]
+pub(crate) struct Until(AtomicBool);
+
+impl Until {
+    /// Whether to go on.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.0.load(SeqCst)
+    }
+
+    /// Ends it at the end of the caller's scope.
+    pub(crate) fn end_here(&self) -> impl Drop + '_ {
+        End(self)
+    }
+}
+
+struct End<'a>(&'a Until);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, SeqCst);
     }
 }

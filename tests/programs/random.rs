@@ -22,6 +22,12 @@ const CAUTION: [Reason; 5] = [Reason::Control, Reason::Arp, Reason::Options, Rea
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
+    /// A seed that is another each time; to be printed.
+    pub(crate) fn from_clock() -> u64 {
+        let now = std::time::UNIX_EPOCH.elapsed().expect("it is after 1970");
+        now.as_secs() << 32 | u64::from(now.subsec_nanos())
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -43,6 +43,8 @@ pub struct Domain {
     refresher: Refresher,
     look_needed: bool,
     lost: bool,
+    /// Whether anything happened while the FDB was read, so that entries may be missing.
+    fdb_doubtful: bool,
 }
 
 impl Domain {
@@ -79,6 +81,7 @@ impl Domain {
             refresher: Refresher::default(),
             look_needed: true,
             lost: false,
+            fdb_doubtful: false,
         })
     }
 
@@ -141,7 +144,7 @@ impl Domain {
             self.lost = false;
             self.look_needed = false;
             self.beyond.drain()?;
-            self.looker.fdb(&mut self.facts).await?;
+            self.read_fdb().await?;
             self.looker.links(&mut self.facts).await?;
             self.company.look_at_offloads(&mut self.facts);
             self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
@@ -166,11 +169,29 @@ impl Domain {
         Ok(true)
     }
 
-    /// Looks at what tells nothing by itself: programs, packet sockets, rules.
+    /// Reads the FDB, and takes in what has happened before and meanwhile. The kernel goes on with a
+    /// dump where it was by counting (`br_fdb_dump` in net/bridge/br_fdb.c): an entry that is removed
+    /// meanwhile makes it skip another, of which no event will ever tell. So a reading during which
+    /// anything happened is done once more, a second later.
+    async fn read_fdb(&mut self) -> Result<()> {
+        let before = self.here.drain()?;
+        self.note(&before);
+        self.looker.fdb(&mut self.facts).await?;
+        let meanwhile = self.here.drain()?;
+        self.note(&meanwhile);
+        self.fdb_doubtful = !meanwhile.is_empty();
+        Ok(())
+    }
+
+    /// Looks at what tells nothing by itself: programs, packet sockets, rules; and at the FDB once
+    /// more, if entries may have been skipped.
     ///
     /// # Errors
     /// The kernel refuses.
     pub async fn poll(&mut self) -> Result<()> {
+        if self.fdb_doubtful {
+            self.read_fdb().await?;
+        }
         self.looker.links(&mut self.facts).await?;
         self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())

@@ -258,3 +258,6 @@ fn company_allows(port: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -196,6 +196,12 @@ impl Agent {
         if !self.lock.is_current(&self.directory) || !self.sync.maps().are_current(&self.pins) {
             return Err(Error::Replaced);
         }
+        if self.sync.lease_has_run_out(monotonic_ns()?) {
+            // We were stopped, or starved: what the maps say is as old as that, and events that tell
+            // otherwise may be lost or still unread.
+            self.look_anew().await?;
+        }
+        self.sync.next_epoch();
         self.renew_lease()?;
         let gone: Vec<_> = self.domains.extract_if(.., |domain| domain.is_gone()).collect();
         self.chronicle.tell(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
@@ -206,6 +212,9 @@ impl Agent {
         }
         let after = self.counters.matrix()?;
         self.check_losses(&redirected, &after);
+        if self.domains.iter().any(Domain::has_lost_events) {
+            self.look_anew().await?;
+        }
         self.bring_maps()?;
         for number in 0..self.domains.len() {
             if self.domains[number].refresh(&self.sync).await? {
@@ -218,12 +227,12 @@ impl Agent {
     }
 
     fn renew_lease(&mut self) -> Result<(), Error> {
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(io::Error::from)?);
-        let until = u64::try_from((now + LEASE).as_nanos()).unwrap_or(u64::MAX);
+        let now = monotonic_ns()?;
+        let lease = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
         let held_until = self.sync.lease_until();
-        self.sync.lease(until)?;
+        self.sync.lease(now.saturating_add(lease))?;
         if self.settled {
-            self.chronicle.lease(held_until, now);
+            self.chronicle.lease(held_until, Duration::from_nanos(now));
         }
         Ok(())
     }
@@ -281,6 +290,12 @@ impl Agent {
                 .collect(),
         }
     }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds.
+fn monotonic_ns() -> Result<u64, io::Error> {
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Waits until something has happened in a bridge namespace, takes it in, and tells which.

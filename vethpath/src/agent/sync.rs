@@ -63,14 +63,19 @@ impl Sync {
         self.maps.set_config(self.config)
     }
 
-    /// Sets the lease to run until `until_ns` of `CLOCK_MONOTONIC`; 0 ends it. A new epoch begins.
+    /// Sets the lease to run until `until_ns` of `CLOCK_MONOTONIC`; 0 ends it.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn lease(&mut self, until_ns: u64) -> Result<()> {
         self.config.lease_until_ns = until_ns;
-        self.config.epoch = self.config.epoch.wrapping_add(1);
         self.maps.set_config(self.config)
+    }
+
+    /// Begins another epoch with the next renewal of the lease. Whoever calls this more often than it
+    /// looks at [`Sync::seen`] loses what was seen.
+    pub fn next_epoch(&mut self) {
+        self.config.epoch = self.config.epoch.wrapping_add(1);
     }
 
     /// Where the fast frames of a station went in the epoch before this one, one bit for each bridge;
@@ -81,6 +86,12 @@ impl Sync {
         let source = self.maps.sources.get(key, 0);
         let seen = source.map(|source| source.seen[(last & 1) as usize]).unwrap_or_default();
         if seen.epoch == last { seen.bridges } else { 0 }
+    }
+
+    /// Whether the lease has run out at `now_ns` of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn lease_has_run_out(&self, now_ns: u64) -> bool {
+        self.config.lease_until_ns <= now_ns
     }
 
     /// Entries of this generation are valid.

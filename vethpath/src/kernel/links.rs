@@ -81,6 +81,7 @@ pub struct LinkFacts {
 }
 
 impl LinkFacts {
+    /// What a message of the kernel says.
     pub(crate) fn parse(message: LinkMessage) -> Self {
         let flags = message.header.flags;
         let mut facts = Self {

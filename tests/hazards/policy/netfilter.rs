@@ -2,9 +2,9 @@
 
 use etherparse::PacketBuilder;
 
+use super::super::common::{A, A_SECOND, B, fast_lab, figure};
 use crate::{
     harness::{Host, Lab, SLACK, Wire, iperf, wait_until},
-    policy::{A, A_SECOND, B, fast_lab},
     traffic::nearly_all_fast,
 };
 
@@ -185,4 +185,46 @@ fn mac(host: &Host, namespace: &str) -> [u8; 6] {
     let address = link[0]["address"].as_str().expect("a MAC");
     let bytes: Vec<_> = address.split(':').map(|b| u8::from_str_radix(b, 16).expect("a byte")).collect();
     bytes.try_into().expect("six")
+}
+
+/// Rules that come while a stream runs: it is cut within a second, though every frame of it was fast.
+#[test]
+fn rules_added_while_traffic_flows_take_effect_within_a_second() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let ingress = format!("{{ type filter hook ingress device {} priority 0 ; }}", lab.port("ns0:eth0"));
+    for (table, hook) in [
+        ("bridge", "{ type filter hook forward priority 0 ; }"),
+        ("netdev", ingress.as_str()),
+        ("ip", "{ type filter hook forward priority 0 ; }"),
+    ] {
+        let stream =
+            crate::harness::Stream::start(&lab, ("ns0", A), ("ns1", B), std::time::Duration::from_millis(1));
+        let before = lab.stats().fast();
+        wait_until(SLACK, || {
+            if lab.stats().fast() > before + 200 { Ok(()) } else { Err("not fast".to_owned()) }
+        });
+        let _ = host.run(format!("nft add table {table} guard")).ok();
+        let _ = host.run(format!("nft add chain {table} guard c {hook}")).ok();
+        let _ =
+            host.run(format!("nft add rule {table} guard c ip daddr 172.17.0.102 udp dport 7007 drop")).ok();
+        let arrivals = || figure(&host, "ns1", "eth0", ("rx", "packets"));
+        wait_until(A_SECOND, || {
+            let before = arrivals();
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            let more = arrivals() - before;
+            // A hundred and more would have come; address resolution may go on.
+            if more < 20 { Ok(()) } else { Err(format!("{more} frames of the stream came past {table}")) }
+        });
+        let _ = host.run(format!("nft delete table {table} guard")).ok();
+        lab.is_fast("ns0:eth0", B);
+        let [there, back] = stream.end();
+        assert!(
+            there.lost() > 0 && there.doubled + back.doubled == 0 && back.lost() == 0,
+            "{there:?} {back:?}"
+        );
+    }
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
 }

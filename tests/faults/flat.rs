@@ -1,0 +1,106 @@
+//! The agent's memory and descriptors after a hundred thousand FDB events and a thousand re-arms: what they
+//! were after as many before.
+
+use std::{fmt::Write, fs, path::Path};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+
+use crate::harness::{Host, Lab, PATIENCE, SLACK, wait_until};
+
+const EVENTS: usize = 100_000;
+const REARMS: usize = 1000;
+/// Addresses that come and go.
+const ADDRESSES: usize = 1000;
+/// What an allocator may keep more after the second half, in KiB: fragments, not leaks. A leak of 16 bytes
+/// an event would be more.
+const GROWTH: u64 = 1024;
+
+#[test]
+fn memory_and_descriptors_of_the_agent_are_flat() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    exercise(&host, &lab);
+    let before = Holdings::of(&host, &lab);
+    exercise(&host, &lab);
+    let after = Holdings::of(&host, &lab);
+    println!("before {before:?}\nafter  {after:?}");
+    assert!(after.memory <= before.memory + GROWTH, "{} KiB, then {} KiB", before.memory, after.memory);
+    wait_until(SLACK, || {
+        // A client that has just been answered may still be there.
+        let now = Holdings::of(&host, &lab);
+        let same = (&now.descriptors, &now.objects) == (&before.descriptors, &before.objects);
+        if same { Ok(()) } else { Err(format!("{before:#?}\nlater {now:#?}")) }
+    });
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+/// What the agent holds, and what the kernel holds for the lab. A BPF object lives by a descriptor, a pin
+/// or an attachment, and by nothing else.
+#[derive(Debug)]
+struct Holdings {
+    /// Resident set, in KiB.
+    memory: u64,
+    /// Kinds of open descriptors, sorted.
+    descriptors: Vec<String>,
+    /// Pins, and the programs at the ports.
+    objects: (Vec<String>, Vec<u32>),
+}
+
+impl Holdings {
+    fn of(host: &Host, lab: &Lab<'_>) -> Self {
+        let agent = lab.stats().agent.pid.expect("it is there");
+        let proc = host.path(&format!("/proc/{agent}"));
+        let status = fs::read_to_string(proc.join("status")).expect("it runs");
+        let resident = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("it has memory");
+        let memory = resident.trim().trim_end_matches(" kB").trim().parse().expect("a number");
+        let entries = fs::read_dir(proc.join("fd")).expect("it runs").flatten();
+        let kind = |path: &Path| fs::read_link(path).unwrap_or_default().display().to_string();
+        // `socket:[123]` and its like: the number is another for another socket, and ours keep theirs.
+        let mut descriptors: Vec<_> = entries.map(|entry| kind(&entry.path())).collect();
+        descriptors.sort();
+        let found = host.run("find /sys/fs/bpf/vethpath -type f").ok().stdout;
+        let mut pins: Vec<_> = found.lines().map(str::to_owned).collect();
+        pins.sort();
+        let programs = lab.stats().pairs.iter().flat_map(|pair| programs(host, &pair.port)).collect();
+        Self { memory, descriptors, objects: (pins, programs) }
+    }
+}
+
+fn programs(host: &Host, port: &str) -> Vec<u32> {
+    let asked = host.netns().run(|| SchedClassifier::query_tcx(port, TcAttachType::Ingress));
+    let (_, found) = asked.expect("it can be entered").expect("the kernel has tcx");
+    found.iter().map(aya::programs::ProgramInfo::id).collect()
+}
+
+fn exercise(host: &Host, lab: &Lab<'_>) {
+    let ports: Vec<_> = lab.stats().pairs.into_iter().map(|pair| (pair.name, pair.port)).collect();
+    let port = &ports[2].1;
+    let mut batch = String::new();
+    for event in 0..EVENTS {
+        let (verb, address) = (["add", "del"][event / ADDRESSES % 2], event % ADDRESSES);
+        let mac = format!("02:11:22:33:{:02x}:{:02x}", address >> 8, address & 0xff);
+        writeln!(batch, "fdb {verb} {mac} dev {port} master static").expect("a string takes anything");
+    }
+    let _ = host.feed("bridge -batch -", &batch).ok();
+    lab.is_fast("ns0:eth0", "172.17.0.103");
+
+    let log = host.path(&format!("/run/vethpath/{}/agent.log", lab.name));
+    let told = |what: &str| fs::read_to_string(&log).expect("a log").matches(what).count();
+    // Each round re-arms every port once.
+    for _ in 0..REARMS.div_ceil(ports.len()) {
+        for (switch, state) in [("off", "not armed: port flag learning off"), ("on", "armed")] {
+            let line = |(name, port): &(String, String)| format!("{name} ({port}): {state}");
+            let before: Vec<_> = ports.iter().map(|port| told(&line(port))).collect();
+            let batch: String =
+                ports.iter().map(|(_, port)| format!("link set dev {port} learning {switch}\n")).collect();
+            let _ = host.feed("bridge -batch -", &batch).ok();
+            wait_until(PATIENCE, || {
+                let all = ports.iter().zip(&before).all(|(port, before)| told(&line(port)) > *before);
+                if all { Ok(()) } else { Err(format!("not told of all ports: {state}")) }
+            });
+        }
+    }
+}

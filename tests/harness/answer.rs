@@ -1,0 +1,105 @@
+//! The smallest BPF programs there are: each gives the same answer to every frame. They stand for
+//! programs that other people attach to the devices of a lab.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use nix::{errno::Errno, libc, net::if_::if_nametoindex};
+use vethpath::kernel::Netns;
+
+/// `BPF_PROG_LOAD` and `BPF_LINK_CREATE` of linux/bpf.h.
+const PROG_LOAD: u32 = 5;
+const LINK_CREATE: u32 = 28;
+
+/// Where a program can be, as `(program type, attach type, flags)` of linux/bpf.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// XDP in the driver.
+    NativeXdp,
+    /// XDP in the stack.
+    GenericXdp,
+    /// tcx, behind whatever is there.
+    Ingress,
+    /// tcx, behind whatever is there.
+    Egress,
+}
+
+impl At {
+    const fn numbers(self) -> (u32, u32, u32) {
+        match self {
+            Self::NativeXdp => (6, 37, 1 << 2),
+            Self::GenericXdp => (6, 37, 1 << 1),
+            Self::Ingress => (3, 46, 0),
+            Self::Egress => (3, 47, 0),
+        }
+    }
+}
+
+/// `XDP_DROP` and `XDP_PASS`.
+pub(crate) const XDP_DROP: i32 = 1;
+pub(crate) const XDP_PASS: i32 = 2;
+/// `TC_ACT_SHOT` and `TC_ACT_UNSPEC`.
+pub(crate) const TC_DROP: i32 = 2;
+pub(crate) const TC_NEXT: i32 = -1;
+
+/// A program on an interface, until this is dropped.
+pub(crate) struct Answer {
+    _link: OwnedFd,
+    _program: OwnedFd,
+}
+
+impl Answer {
+    /// Attaches a program that answers `answer` to an interface of `netns`.
+    #[track_caller]
+    pub(crate) fn attach(netns: &Netns, interface: &str, at: At, answer: i32) -> Self {
+        let attach = || -> io::Result<Self> {
+            let (kind, hook, flags) = at.numbers();
+            let program = load(kind, hook, answer)?;
+            let words = [program.as_raw_fd().cast_unsigned(), if_nametoindex(interface)?, hook, flags];
+            Ok(Self { _link: bpf(LINK_CREATE, &attributes(&words))?, _program: program })
+        };
+        let attached = netns.run(attach).expect("the namespace can be entered");
+        attached.unwrap_or_else(|error| panic!("a program on {interface}: {error}"))
+    }
+}
+
+/// `r0 = answer; exit`.
+fn load(kind: u32, hook: u32, answer: i32) -> io::Result<OwnedFd> {
+    let code = [u64::from(answer.cast_unsigned()) << 32 | 0xb7, 0x95];
+    let license = *b"GPL\0";
+    let (code_at, license_at) =
+        ((&raw const code).expose_provenance(), (&raw const license).expose_provenance());
+    let halves = |pointer: usize| {
+        let pointer = pointer as u64;
+        [
+            u32::try_from(pointer & 0xffff_ffff).expect("32 bits"),
+            u32::try_from(pointer >> 32).expect("32 bits"),
+        ]
+    };
+    let [code_low, code_high] = halves(code_at);
+    let [license_low, license_high] = halves(license_at);
+    let mut words = [0; 18];
+    words[..6].copy_from_slice(&[kind, 2, code_low, code_high, license_low, license_high]);
+    // `expected_attach_type` follows log, flags, name and ifindex. tc programs leave it at 0.
+    words[17] = if kind == 6 { hook } else { 0 };
+    bpf(PROG_LOAD, &attributes(&words))
+}
+
+/// `union bpf_attr` with these first words. (On a big-endian machine the halves would be swapped.)
+fn attributes(words: &[u32]) -> [u32; 32] {
+    let mut attributes = [0; 32];
+    attributes[..words.len()].copy_from_slice(words);
+    attributes
+}
+
+fn bpf(command: u32, attributes: &[u32; 32]) -> io::Result<OwnedFd> {
+    let size = size_of_val(attributes);
+    // SAFETY: the attributes are as long as is said, and what they point to outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size) };
+    let fd = Errno::result(fd)?;
+    let fd = i32::try_from(fd).expect("descriptors are small");
+    // SAFETY: it was just made, and nobody else knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

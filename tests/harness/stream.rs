@@ -1,0 +1,129 @@
+//! A UDP stream both ways between two hosts of a lab, each datagram with its number: what is lost,
+//! doubled or overtaken is known exactly. It is paced, so that no socket buffer overflows.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+
+use super::Lab;
+
+const PORT: u16 = 7007;
+
+/// How long a receiver goes on after the last datagram.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// What became of one way of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    /// Datagrams that came more than once.
+    pub(crate) doubled: u64,
+    /// Datagrams that came after a later one.
+    pub(crate) overtaken: u64,
+}
+
+impl Way {
+    /// Datagrams that never came.
+    pub(crate) fn lost(&self) -> u64 {
+        self.sent + self.doubled - self.received
+    }
+}
+
+/// A stream under way. It ends with this.
+pub(crate) struct Stream {
+    stop: Arc<AtomicBool>,
+    silence: Arc<AtomicBool>,
+    ways: Vec<(JoinHandle<u64>, JoinHandle<Way>)>,
+}
+
+impl Stream {
+    /// Starts to send a datagram each `pace` from either host to the other, which must be able to
+    /// reach each other. A host is `(namespace, address)`.
+    #[track_caller]
+    pub(crate) fn start(lab: &Lab<'_>, a: (&str, &str), b: (&str, &str), pace: Duration) -> Self {
+        let mut stream = Self { stop: Arc::default(), silence: Arc::default(), ways: Vec::new() };
+        let sockets = [a, b].map(|(namespace, address)| {
+            let address: SocketAddr = (address.parse::<std::net::IpAddr>().expect("an address"), PORT).into();
+            let bound = lab.netns(namespace).run(|| socket(address)).expect("it can be entered");
+            (bound.unwrap_or_else(|error| panic!("a socket in {namespace}: {error}")), address)
+        });
+        let [(a, at_a), (b, at_b)] = &sockets;
+        for (from, to, at) in [(a, b, at_b), (b, a, at_a)] {
+            let (from, to) = (from.try_clone().expect("a descriptor"), to.try_clone().expect("a descriptor"));
+            let (stop, silence, at) = (stream.stop.clone(), stream.silence.clone(), *at);
+            let sender = thread::spawn(move || send(&from, at, pace, &stop));
+            stream.ways.push((sender, thread::spawn(move || receive(&to, &silence))));
+        }
+        stream
+    }
+
+    /// Ends it, and tells of both ways.
+    pub(crate) fn end(mut self) -> [Way; 2] {
+        self.stop.store(true, SeqCst);
+        let (senders, receivers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ways).into_iter().unzip();
+        let sent: Vec<u64> = senders.into_iter().map(|thread| thread.join().expect("it sends")).collect();
+        self.silence.store(true, SeqCst);
+        let mut ways = receivers.into_iter().map(|thread| thread.join().expect("it receives"));
+        [0, 1].map(|way| Way { sent: sent[way], ..ways.next().expect("two ways") })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+        self.silence.store(true, SeqCst);
+    }
+}
+
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    setsockopt(&socket, RcvBufForce, &(16 << 20))?;
+    socket.set_read_timeout(Some(SILENCE))?;
+    Ok(socket)
+}
+
+/// Sends numbers until told to stop; returns how many. Who comes late does not catch up.
+fn send(socket: &UdpSocket, to: SocketAddr, pace: Duration, stop: &AtomicBool) -> u64 {
+    let mut number = 0_u64;
+    let mut next = Instant::now();
+    while !stop.load(SeqCst) {
+        // A datagram that the socket refuses was not sent.
+        if socket.send_to(&number.to_be_bytes(), to).is_ok() {
+            number += 1;
+        }
+        next = (next + pace).max(Instant::now());
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+    number
+}
+
+/// Receives until told to stop, and nothing more comes.
+fn receive(socket: &UdpSocket, silence: &AtomicBool) -> Way {
+    let (mut way, mut seen, mut highest) = (Way::default(), Vec::new(), None);
+    let mut bytes = [0; 8];
+    loop {
+        match socket.recv(&mut bytes) {
+            Ok(_) => {
+                let number = usize::try_from(u64::from_be_bytes(bytes)).expect("it is counted from 0");
+                seen.resize(seen.len().max(number + 1), false);
+                way.received += 1;
+                way.doubled += u64::from(std::mem::replace(&mut seen[number], true));
+                way.overtaken += u64::from(highest > Some(number));
+                highest = highest.max(Some(number));
+            }
+            // Refusals that came back as errors, and time-outs.
+            Err(_) if silence.load(SeqCst) => return way,
+            Err(_) => {}
+        }
+    }
+}

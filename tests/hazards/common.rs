@@ -1,0 +1,173 @@
+//! What the rows share: hosts and their addresses, a lab that is fast, a plain one beside it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Host, Lab, Process, SLACK, Wire, wait_for, wait_until};
+
+pub(crate) const A: &str = "172.17.0.101";
+pub(crate) const B: &str = "172.17.0.102";
+pub(crate) const C: &str = "172.17.0.103";
+/// What `vethpath` promises, and what a loaded machine may add.
+pub(crate) const A_SECOND: Duration = Duration::from_secs(1).saturating_add(SLACK);
+
+/// A lab whose traffic between ns0 and ns1 is fast, both ways.
+pub(crate) fn fast_lab(host: &Host) -> Lab<'_> {
+    let lab = host.lab("three-hosts").up();
+    lab.is_fast("ns0:eth0", B);
+    lab.is_fast("ns1:eth0", A);
+    lab
+}
+
+/// The same lab with a plain bridge.
+pub(crate) fn plain_lab(host: &Host) -> Lab<'_> {
+    let lab = host.lab("three-hosts").with("\"tc\"", "\"bridge\"").up();
+    lab.reaches("ns0", B);
+    lab
+}
+
+/// Runs a scenario on a plain bridge and on the fast path, which it must leave as it was. The scenario
+/// is told whether its lab is the fast one.
+pub(crate) fn on_both(scenario: impl Fn(&Host, &Lab<'_>, bool)) {
+    for fast in [false, true] {
+        let host = Host::new();
+        let lab = if fast { fast_lab(&host) } else { plain_lab(&host) };
+        if fast {
+            lab.is_fast("ns2:eth0", B);
+        }
+        lab.reaches("ns0", B);
+        lab.reaches("ns0", C);
+        scenario(&host, &lab, fast);
+        if fast {
+            lab.is_fast("ns0:eth0", B);
+            let _ = lab.accounts_balance();
+        }
+        lab.down();
+        host.finish();
+    }
+}
+
+/// `bridge link set` of a port.
+#[track_caller]
+pub(crate) fn set(host: &Host, port: &str, what: &str) {
+    let _ = host.run(format!("bridge link set dev {port} {what}")).ok();
+}
+
+/// The MAC of a namespace's eth0.
+pub(crate) fn mac(lab: &Lab<'_>, namespace: &str) -> String {
+    lab.run(namespace, "cat /sys/class/net/eth0/address").ok().stdout.trim().to_owned()
+}
+
+/// The same as bytes.
+pub(crate) fn mac_bytes(lab: &Lab<'_>, namespace: &str) -> [u8; 6] {
+    let text = mac(lab, namespace);
+    let bytes: Vec<_> = text.split(':').map(|b| u8::from_str_radix(b, 16).expect("a byte")).collect();
+    bytes.try_into().expect("six")
+}
+
+/// Whether the bridge has a MAC behind a port.
+pub(crate) fn knows(host: &Host, port: &str, mac: &str) -> bool {
+    host.run(format!("bridge fdb show brport {port}")).ok().stdout.lines().any(|l| l.starts_with(mac))
+}
+
+/// A tcpdump in a namespace that has begun to listen.
+#[track_caller]
+pub(crate) fn capture(lab: &Lab<'_>, namespace: &str, interface: &str, filter: &str) -> Process {
+    listening(lab.spawn(namespace, format!("tcpdump -l -n -e -vv --immediate-mode -i {interface} {filter}")))
+}
+
+/// Waits until a tcpdump listens.
+#[track_caller]
+pub(crate) fn listening(capture: Process) -> Process {
+    wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
+    capture
+}
+
+/// Somebody's own veth pair to throw frames at.
+pub(crate) fn sink(host: &mut Host) {
+    for command in [
+        "ip link add sink0 type veth peer name sink1",
+        "sysctl -q -w net.ipv6.conf.sink0.disable_ipv6=1 net.ipv6.conf.sink1.disable_ipv6=1",
+        "ip link set sink0 up",
+        "ip link set sink1 up",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    let up = |link: &Value| link[0]["operstate"] == "UP";
+    wait_for(SLACK, "the sink is not up", || {
+        ["sink0", "sink1"].iter().all(|s| up(&host.json(format!("ip -j link show dev {s}"))))
+    });
+    host.remember();
+}
+
+/// A figure of `ip -s link`, such as `("rx", "packets")`, in a namespace or (`""`) on the host.
+#[track_caller]
+pub(crate) fn figure(host: &Host, namespace: &str, link: &str, (way, what): (&str, &str)) -> u64 {
+    let place = if namespace.is_empty() { String::new() } else { format!("-n {namespace} ") };
+    let found = host.json(format!("ip {place}-s -s -j link show dev {link}"));
+    found[0]["stats64"][way][what].as_u64().unwrap_or_else(|| panic!("no {way} {what} in {found:#}"))
+}
+
+/// A frame that no host answers (EtherType 0x88b5, for experiments), with a number in it.
+pub(crate) fn numbered(to: [u8; 6], from: [u8; 6], number: u64) -> Vec<u8> {
+    [&to[..], &from[..], &[0x88, 0xb5], &number.to_be_bytes()[..], &[0; 38]].concat()
+}
+
+/// The number of a [`numbered`] frame to or from this address.
+pub(crate) fn number_of(frame: &[u8]) -> Option<u64> {
+    let number = frame.get(14..22)?.try_into().ok()?;
+    (frame[12..14] == [0x88, 0xb5]).then(|| u64::from_be_bytes(number))
+}
+
+/// Waits until this numbered frame comes; returns its type, such as `PACKET_HOST`.
+#[track_caller]
+pub(crate) fn arrives(wire: &Wire, number: u64) -> u8 {
+    wait_until(SLACK, || {
+        while let Some((kind, frame)) = wire.next() {
+            if number_of(&frame) == Some(number) {
+                return Ok(kind);
+            }
+        }
+        Err(format!("frame {number} does not arrive"))
+    })
+}
+
+/// The numbers of all numbered frames that have come.
+pub(crate) fn arrived(wire: &Wire) -> Vec<u64> {
+    std::iter::from_fn(|| wire.next()).filter_map(|(_, frame)| number_of(&frame)).collect()
+}
+
+pub(crate) const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// Sends a frame and tells which of `wires` got it. A broadcast behind it shows that it has had its time:
+/// both are numbered, `number` and one more.
+#[track_caller]
+pub(crate) fn who_gets(from: &Wire, frame: &[u8], number: u64, wires: &[&Wire]) -> Vec<bool> {
+    let mut source: [u8; 6] = frame[6..12].try_into().expect("six bytes");
+    source[0] &= !1;
+    from.send(frame);
+    let marker = number + 1;
+    from.send(&numbered(BROADCAST, source, marker));
+    let got = |wire: &&Wire| {
+        let mut seen = Vec::new();
+        wait_until(SLACK, || {
+            seen.extend(std::iter::from_fn(|| wire.next()).filter_map(|(_, frame)| number_at_end(&frame)));
+            if seen.contains(&marker) { Ok(()) } else { Err("a broadcast does not arrive".to_owned()) }
+        });
+        seen.contains(&number)
+    };
+    wires.iter().map(got).collect()
+}
+
+/// The number that a frame of [`with_number`] ends in, or that of a [`numbered`] one.
+fn number_at_end(frame: &[u8]) -> Option<u64> {
+    let end = frame.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+    number_of(frame).filter(|number| *number != 0).or(end)
+}
+
+/// A frame of any kind whose last eight bytes are a number.
+pub(crate) fn with_number(mut frame: Vec<u8>, number: u64) -> Vec<u8> {
+    frame.extend(number.to_be_bytes());
+    frame
+}

@@ -1,0 +1,56 @@
+//! A redirect that fails after the program has returned says nothing: what was redirected is compared with
+//! what arrives, and a lasting difference takes the pair off the fast path, until it works again.
+
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map, MapData};
+use vethpath_common::{Station, StationKey, names};
+
+use super::super::common::{B, fast_lab, mac_bytes};
+use crate::harness::{Host, SLACK, wait_until};
+
+#[test]
+fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    // A fault that nobody tells the agent of: the entry leads to a device that is no veth.
+    let lo = 1;
+    let path = host.path(&format!("/sys/fs/bpf/vethpath/three-hosts/{}", names::STATIONS));
+    let map = Map::HashMap(MapData::from_pin(&path).expect("it is pinned"));
+    let mut map: HashMap<MapData, StationKey, Station> = map.try_into().expect("stations");
+    let b = mac_bytes(&lab, "ns1");
+    let key = map.keys().flatten().find(|key| bytemuck::bytes_of(key)[4..10] == b).expect("ns1 is a station");
+    let mut break_it = || {
+        // An agent that had reason to look anew has mended it meanwhile, or has taken it out.
+        if let Ok(station) = map.get(&key, 0) {
+            map.insert(key, Station { ifindex: lo, ..station }, 0).expect("there is room");
+        }
+    };
+    break_it();
+
+    let talk = lab.spawn("ns0", format!("ping -n -q -i 0.05 {B}"));
+    lab.loses_within(Duration::from_secs(5), "ns0", B);
+    // Three looks, a second apart.
+    wait_until(Duration::from_secs(5) + SLACK, || {
+        let state = lab.state("ns1:eth0");
+        if state.contains("do not arrive") {
+            return Ok(());
+        }
+        break_it();
+        Err(state)
+    });
+    lab.reaches_within(Duration::from_secs(5), "ns0", B);
+    assert_eq!(lab.state("ns0:eth0"), "armed");
+    let counted = lab.stats();
+    let (sent, slow) = (counted.pair("ns1:eth0").fast.rx.frames, counted.pair("ns0:eth0").slow.clone());
+    assert!(sent > 0 && slow.values().sum::<u64>() > 0, "{counted:#?}");
+    // After its rest it is tried again, with an entry that is right.
+    wait_until(Duration::from_secs(60), || {
+        let state = lab.state("ns1:eth0");
+        if state == "armed" { Ok(()) } else { Err(state) }
+    });
+    lab.is_fast("ns0:eth0", B);
+    drop(talk);
+    lab.down();
+    host.finish();
+}

@@ -1,0 +1,10 @@
+//! Delivery.
+
+mod losses;
+mod moved;
+mod offloads;
+mod packet_type;
+mod same_namespace;
+mod scrubbed;
+mod targets;
+mod xdp;

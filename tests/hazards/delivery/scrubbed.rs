@@ -1,0 +1,121 @@
+//! Mark and priority that a sender sets do not cross into the receiver's namespace, whichever way its
+//! frames go; nor does the sender's time.
+
+use std::{
+    io::IoSlice,
+    net::{SocketAddrV4, UdpSocket},
+    os::fd::AsRawFd,
+    time::{Duration, SystemTime},
+};
+
+use nix::{
+    libc,
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt,
+        sockopt::{Mark, Priority, ReceiveTimestampns, TxTime},
+    },
+    time::{ClockId, clock_gettime},
+};
+
+use super::super::common::{A_SECOND, B, on_both};
+use crate::harness::{Answer, At, Lab, SLACK, XDP_PASS, wait_until};
+
+/// What ns1 counts of packets to port 9: all; marked; of a priority; of neither.
+fn counted(lab: &Lab<'_>) -> [u64; 4] {
+    let rules = lab.run("ns1", "nft -j list chain inet judge in").ok().json();
+    let rules = rules["nftables"].as_array().expect("a list");
+    let counts: Vec<u64> = rules
+        .iter()
+        .filter_map(|rule| rule["rule"]["expr"].as_array())
+        .filter_map(|parts| parts.iter().find_map(|part| part["counter"]["packets"].as_u64()))
+        .collect();
+    counts.try_into().expect("four rules")
+}
+
+fn judge(lab: &Lab<'_>) {
+    for command in [
+        "nft add table inet judge",
+        "nft add chain inet judge in { type filter hook prerouting priority -300 ; }",
+        "nft add rule inet judge in udp dport 9 counter",
+        "nft add rule inet judge in udp dport 9 meta mark != 0 counter",
+        "nft add rule inet judge in udp dport 9 meta priority != 0:0 counter",
+        "nft add rule inet judge in udp dport 9 meta mark 0 meta priority 0:0 counter",
+    ] {
+        let _ = lab.run("ns1", command).ok();
+    }
+}
+
+#[test]
+fn mark_and_priority_stay_in_the_senders_namespace() {
+    on_both(|_, lab, fast| {
+        judge(lab);
+        let sender = lab.netns("ns0").run(|| UdpSocket::bind("172.17.0.101:0")).expect("it can be entered");
+        let sender = sender.expect("a socket");
+        setsockopt(&sender, Mark, &0x6d).expect("root may");
+        setsockopt(&sender, Priority, &5).expect("root may");
+        let send = |lab: &Lab<'_>| {
+            let (before, fast_before) = (counted(lab), lab.stats().pair("ns0:eth0").fast.tx.frames);
+            for _ in 0..5 {
+                let _ = sender.send_to(b"marked", (B, 9)).expect("it is sent");
+            }
+            let after = wait_until(A_SECOND, || {
+                let now = counted(lab);
+                if now[0] >= before[0] + 5 { Ok(now) } else { Err(format!("{now:?}")) }
+            });
+            let new = [0, 1, 2, 3].map(|n| after[n] - before[n]);
+            assert_eq!(new, [5, 0, 0, 5], "all, marked, of a priority, of neither (fast: {fast})");
+            lab.stats().pair("ns0:eth0").fast.tx.frames - fast_before
+        };
+        assert!(send(lab) >= 5 || !fast, "that was to be fast");
+        // The other way of the fast path, out of the port.
+        let program = Answer::attach(&lab.netns("ns1"), "eth0", At::NativeXdp, XDP_PASS);
+        wait_until(A_SECOND, || if send(lab) >= 5 || !fast { Ok(()) } else { Err("slow".to_owned()) });
+        drop(program);
+        let _ = lab.run("ns1", "nft delete table inet judge").ok();
+        lab.reaches_within(A_SECOND, "ns0", B);
+    });
+}
+
+/// A frame that its sender wants sent in an hour arrives now, and says so.
+#[test]
+fn the_senders_time_stays_in_the_senders_namespace() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    on_both(|_, lab, fast| {
+        let socket = |namespace: &str, address: &str| {
+            let bound = lab.netns(namespace).run(|| UdpSocket::bind(address)).expect("it can be entered");
+            bound.expect("a socket")
+        };
+        let (sender, receiver) = (socket("ns0", "172.17.0.101:0"), socket("ns1", "172.17.0.102:9"));
+        let clock = libc::sock_txtime { clockid: libc::CLOCK_MONOTONIC, flags: 0 };
+        setsockopt(&sender, TxTime, &clock).expect("root may");
+        setsockopt(&receiver, ReceiveTimestampns, &true).expect("anybody may");
+        receiver.set_read_timeout(Some(SLACK)).expect("not zero");
+        let before = lab.stats().pair("ns0:eth0").fast.tx.frames;
+        let in_an_hour = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).expect("it runs")) + HOUR;
+        let when = u64::try_from(in_an_hour.as_nanos()).expect("less than 500 years");
+        let to: SockaddrIn = "172.17.0.102:9".parse::<SocketAddrV4>().expect("an address").into();
+        let data = [IoSlice::new(b"later")];
+        let sent = sendmsg(
+            sender.as_raw_fd(),
+            &data,
+            &[ControlMessage::TxTime(&when)],
+            MsgFlags::empty(),
+            Some(&to),
+        );
+        assert_eq!(sent, Ok(5));
+        let mut space = nix::cmsg_space!(libc::timespec);
+        let mut bytes = [0; 16];
+        let mut room = [std::io::IoSliceMut::new(&mut bytes)];
+        let message = recvmsg::<()>(receiver.as_raw_fd(), &mut room, Some(&mut space), MsgFlags::empty());
+        let message = message.expect("it arrives");
+        let stamp = message.cmsgs().expect("it fits").find_map(|part| match part {
+            ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+            _ => None,
+        });
+        let now = SystemTime::UNIX_EPOCH.elapsed().expect("it is after 1970");
+        let stamp = stamp.expect("a time of arrival");
+        assert!(stamp <= now && stamp > now - HOUR / 2, "arrived at {stamp:?}, now {now:?} (fast: {fast})");
+        let by_us = lab.stats().pair("ns0:eth0").fast.tx.frames > before;
+        assert_eq!(by_us, fast);
+    });
+}

@@ -1,0 +1,136 @@
+//! Two labs, two `up` at once, names that collide, and objects that are not ours.
+
+use crate::harness::{Done, Host, SLACK, wait_for};
+
+#[test]
+fn what_is_in_the_way_is_named_and_untouched() {
+    for (name, commands) in [
+        ("ns1", &["ip netns add ns1"][..]),
+        ("docker0", &["ip link add docker0 type bridge"]),
+        ("docker0", &["ip link add docker0 type veth peer name other0"]),
+        // Somebody's own mark does not make it ours.
+        ("docker0", &["ip link add docker0 type bridge", "ip link set docker0 alias vethpath:another"]),
+    ] {
+        let mut host = Host::new();
+        for command in commands {
+            let _ = host.run(*command).ok();
+        }
+        host.remember();
+        let file = host.lab("three-hosts").write();
+        refused(&host.vethpath(format!("up {file}")), name);
+        assert_eq!(host.changes(), None, "{commands:?}");
+        // Nor does `down` take away what `up` found.
+        let _ = host.vethpath("down three-hosts").fails(1);
+        host.finish();
+    }
+}
+
+/// No file has the name of a port: "rename it" would lead nowhere.
+#[test]
+fn a_taken_port_name_says_whose_port_it_is() {
+    let mut host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let port = lab.port("ns1:eth0");
+    lab.down();
+    let _ = host.run(format!("ip link add {port} type bridge")).ok();
+    host.remember();
+    let file = host.lab("three-hosts").write();
+    let done = host.vethpath(format!("up {file}")).fails(1).says(&port).says("the port of pair ns1:eth0");
+    assert!(done.stderr.contains("hint: remove what is there") && !done.stderr.contains("rename"), "{done}");
+    assert_eq!(host.changes(), None);
+    host.finish();
+}
+
+#[test]
+fn a_second_lab_with_the_same_names_is_refused() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let before = lab.stats();
+    let other = host.lab("three-hosts").named("other").write();
+    let done = host.vethpath(format!("up {other}"));
+    let names_one = ["docker0", "ns0", "ns1", "ns2"].iter().any(|name| done.stderr.contains(name));
+    assert!(matches!(done.code(), Some(1 | 2)) && names_one, "{done}");
+    assert!(!host.vethpath("list --json").ok().json().to_string().contains("other"));
+    let _ = host.vethpath("down other").fails(1);
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.stats().not_less_than(&before);
+    lab.down();
+    host.finish();
+}
+
+/// Two `up` of one file at once: one makes the lab, the other waits or says why not.
+#[test]
+fn two_up_at_once() {
+    let host = Host::new();
+    let file = host.lab("three-hosts").write();
+    let (one, two) = (host.spawn_vethpath(format!("up {file}")), host.spawn_vethpath(format!("up {file}")));
+    let both = [one, two].map(|up| up.wait(crate::harness::PATIENCE));
+    assert!(both.iter().any(Done::succeeded), "{}\n{}", both[0], both[1]);
+    for done in both.iter().filter(|d| !d.succeeded()) {
+        refused(done, "three-hosts");
+    }
+    assert!(host.run("ip netns exec ns0 ping -n -q -c 1 -W 5 172.17.0.103").succeeded());
+    let agents = host.json("bridge -j link").as_array().map(Vec::len);
+    assert_eq!(agents, Some(3));
+    let _ = host.vethpath("down three-hosts").ok();
+    host.finish();
+}
+
+/// Refused, as the user's fault or the system's, and the thing is named.
+#[track_caller]
+fn refused(done: &Done, name: &str) {
+    assert!(matches!(done.code(), Some(1 | 2)) && done.stderr.contains(name), "{done}");
+}
+
+#[test]
+fn two_labs_side_by_side() {
+    let host = Host::new();
+    let one = host.lab("three-hosts").up();
+    let other =
+        host.lab("fabric").with("namespace.ns0", "namespace.h0").with("namespace.ns1", "namespace.h1").up();
+    one.is_fast("ns0:eth0", "172.17.0.102");
+    other.is_fast("h0:eth0", "10.2.0.11");
+    let listed = host.vethpath("list").ok().stdout;
+    assert!(listed.contains("three-hosts") && listed.contains("fabric"), "{listed}");
+    // With two, which one is meant has to be said.
+    let _ = host.vethpath("stats").fails(1).says("three-hosts").says("fabric");
+    one.down();
+    other.is_fast("h0:eth0", "10.2.0.11");
+    let _ = other.accounts_balance();
+    other.down();
+    host.finish();
+}
+
+#[test]
+fn what_is_not_ours_is_untouched() {
+    let mut host = Host::new();
+    for command in [
+        "ip netns add other",
+        "ip link add br-other type bridge",
+        "ip link add veth-a type veth peer name veth-b",
+        "ip link set veth-a master br-other up alias vethpath-like",
+        "ip link set veth-b netns other",
+        "ip -n other link set veth-b up",
+        "ip link set br-other up",
+        "ip addr add 10.99.0.1/24 dev br-other",
+        "nft add table inet other",
+        "nft add chain inet other input { type filter hook input priority 0 ; }",
+        "nft add rule inet other input ip saddr 192.0.2.1 drop",
+        "mkdir /run/elsewhere",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    wait_for(SLACK, "br-other is not up", || {
+        host.run("ip -o link show br-other").ok().stdout.contains("state UP")
+    });
+    host.remember();
+    // What it learned comes and goes; what was set stays.
+    let fdb = || host.run("bridge fdb show br br-other state permanent").ok().stdout;
+    let fdb_before = fdb();
+
+    let lab = host.lab("three-hosts").up();
+    lab.reaches("ns0", "172.17.0.102");
+    assert_eq!(fdb(), fdb_before);
+    lab.down();
+    host.finish();
+}

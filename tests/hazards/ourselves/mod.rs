@@ -1,0 +1,8 @@
+//! Ourselves.
+
+mod agent;
+mod hostile;
+mod interrupted;
+mod kernel;
+mod labs;
+mod rights;

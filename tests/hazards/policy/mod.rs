@@ -1,0 +1,9 @@
+//! Policy attached to the devices.
+
+mod counters;
+mod mtu;
+mod netfilter;
+mod packet_sockets;
+mod programs;
+mod rules_of_docker;
+mod tcx;

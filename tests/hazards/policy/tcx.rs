@@ -1,0 +1,79 @@
+//! tcx programs of other people: they see every frame, keep their place, and are never detached.
+
+use aya::programs::{SchedClassifier, TcAttachType};
+
+use super::super::common::{A_SECOND, B, C, fast_lab, on_both, sink};
+use crate::harness::{Answer, At, Host, TC_DROP, TC_NEXT};
+
+/// Ids of the programs at the ingress of a device, in their order.
+fn programs(host: &Host, device: &str) -> Vec<u32> {
+    let asked = host.netns().run(|| SchedClassifier::query_tcx(device, TcAttachType::Ingress));
+    let (_, found) = asked.expect("it can be entered").expect("the kernel has tcx");
+    found.iter().map(aya::programs::ProgramInfo::id).collect()
+}
+
+#[test]
+fn somebodys_tcx_program_drops_what_it_would_drop_on_a_plain_bridge() {
+    on_both(|host, lab, fast| {
+        for (pair, at) in [("ns0:eth0", At::Ingress), ("ns1:eth0", At::Egress)] {
+            let program = Answer::attach(&host.netns(), &lab.port(pair), at, TC_DROP);
+            lab.loses_within(A_SECOND, "ns0", B);
+            if fast {
+                lab.says_of(pair, "a foreign tc program on the port");
+            }
+            lab.reaches("ns2", if pair == "ns0:eth0" { B } else { "172.17.0.101" });
+            drop(program);
+            lab.reaches_within(A_SECOND, "ns0", B);
+        }
+    });
+}
+
+/// `up` puts ours back behind what came meanwhile, and takes nothing off.
+#[test]
+fn somebodys_tcx_program_keeps_its_place_when_ours_is_put_back() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let port = lab.port("ns0:eth0");
+    let order = || programs(&host, &port);
+    let ours = order()[0];
+    let theirs = Answer::attach(&host.netns(), &port, At::Ingress, TC_NEXT);
+    let both = order();
+    assert_eq!((both.len(), both[0]), (2, ours), "{both:?}");
+    // Somebody takes ours off; `up` heals it.
+    let _ =
+        host.run(["sh", "-c", &format!("rm $(find /sys/fs/bpf/vethpath/three-hosts -name '*{port}*')")]).ok();
+    lab.says_of("ns0:eth0", "the program is not attached");
+    assert_eq!(order(), both[1..]);
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    assert_eq!(order(), [both[1], ours], "theirs came first");
+    lab.says_of("ns0:eth0", "a foreign tc program on the port");
+    lab.reaches("ns0", B);
+    // What theirs drops stays dropped, before ours and behind it.
+    drop(theirs);
+    let dropping = Answer::attach(&host.netns(), &port, At::Ingress, TC_DROP);
+    lab.loses_within(A_SECOND, "ns0", B);
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    assert_eq!(order().len(), 2);
+    assert!(!lab.pings("ns0", C));
+    drop(dropping);
+    lab.reaches_within(A_SECOND, "ns0", B);
+    lab.is_fast("ns0:eth0", B);
+    lab.down();
+    host.finish();
+}
+
+/// `down` takes ports away, and their programs with them; on other devices they stay.
+#[test]
+fn somebodys_tcx_program_on_another_device_survives_down() {
+    let mut host = Host::new();
+    sink(&mut host);
+    let theirs = Answer::attach(&host.netns(), "sink0", At::Ingress, TC_NEXT);
+    let count = || programs(&host, "sink0").len();
+    assert_eq!(count(), 1);
+    let lab = fast_lab(&host);
+    let on_port = Answer::attach(&host.netns(), &lab.port("ns0:eth0"), At::Ingress, TC_NEXT);
+    lab.down();
+    assert_eq!(count(), 1);
+    drop((theirs, on_port));
+    host.finish();
+}

@@ -1,0 +1,96 @@
+//! Netlink events that the agent loses (`ENOBUFS`): it notices, voids everything, looks anew, arms again.
+
+use std::{fmt::Write, thread};
+
+use super::super::common::{A, A_SECOND, B, C, fast_lab, knows, mac};
+use crate::harness::{Host, SLACK, wait_for, wait_until};
+
+/// FDB events: as many as fill the agent's buffer several times.
+const ROUNDS: usize = 30;
+const ADDRESSES: u32 = 1000;
+
+#[test]
+fn events_lost_in_a_storm_are_noticed_and_everything_is_looked_at_anew() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let agent = lab.stats().agent.pid.expect("it is there");
+    let (b, home, elsewhere) = (mac(&lab, "ns1"), lab.port("ns1:eth0"), lab.port("ns2:eth0"));
+    let _ = host.run(format!("kill -STOP {agent}")).ok();
+
+    storm(&host, &elsewhere);
+    // After the storm, where no event of it can be heard: ns1's address is pinned behind ns2's port.
+    let _ = host.run(format!("bridge fdb replace {b} dev {elsewhere} master static sticky")).ok();
+    // Meanwhile the lease runs out, and the bridge does as it is told.
+    lab.loses_within(A_SECOND + std::time::Duration::from_secs(3), "ns0", B);
+    lab.reaches("ns0", C);
+
+    let _ = host.run(format!("kill -CONT {agent}")).ok();
+    wait_until(SLACK, || {
+        assert!(!lab.pings("ns0", B), "a frame went where the bridge would not send it");
+        let log = log(&host);
+        if log.contains("looking at everything anew") { Ok(()) } else { Err(log) }
+    });
+    lab.is_fast("ns0:eth0", C);
+    assert!(!lab.pings("ns0", B));
+    assert_eq!(lab.stats().agent.pid, Some(agent));
+
+    let _ = host.run(format!("bridge fdb del {b} dev {elsewhere} master")).ok();
+    lab.reaches_within(A_SECOND, "ns0", B);
+    wait_for(A_SECOND, "ns1 is not learned at home", || lab.pings("ns1", C) && knows(&host, &home, &b));
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+/// The kernel's list skips entries when others are removed while it is read: hosts that were skipped are
+/// found again, though no event tells of them.
+#[test]
+fn hosts_that_were_skipped_in_a_storm_are_found_again() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let agent = lab.stats().agent.pid.expect("it is there");
+    let port = lab.port("ns2:eth0");
+    for _ in 0..5 {
+        let _ = host.run(format!("kill -STOP {agent}")).ok();
+        let lease = || lab.stats().pair("ns0:eth0").slow("lease");
+        let before = lease();
+        wait_for(SLACK, "the lease does not run out", || lab.pings("ns0", B) && lease() > before);
+        // A long list, whose head goes away while the agent reads it; not so much that events are lost.
+        let _ = host.feed("bridge -batch -", &batch("add", &port, 8000)).ok();
+        thread::scope(|scope| {
+            scope.spawn(|| host.feed("bridge -batch -", &last_first(&batch("del", &port, 8000))).ok());
+            let _ = host.run(format!("kill -CONT {agent}")).ok();
+        });
+        for (pair, to) in [("ns0:eth0", B), ("ns1:eth0", C), ("ns2:eth0", A)] {
+            lab.is_fast(pair, to);
+        }
+    }
+    lab.down();
+    host.finish();
+}
+
+fn log(host: &Host) -> String {
+    std::fs::read_to_string(host.path("/run/vethpath/three-hosts/agent.log")).expect("a log")
+}
+
+/// Addresses come and go behind a port.
+fn storm(host: &Host, port: &str) {
+    let both = batch("add", port, ADDRESSES) + &batch("del", port, ADDRESSES);
+    let _ = host.feed("bridge -batch -", &both.repeat(ROUNDS)).ok();
+}
+
+/// The latest entries are at the head of the kernel's list.
+fn last_first(batch: &str) -> String {
+    batch.lines().rev().flat_map(|line| [line, "\n"]).collect()
+}
+
+/// What makes `bridge` add addresses behind a port, or delete them.
+fn batch(verb: &str, port: &str, addresses: u32) -> String {
+    let mut batch = String::new();
+    for address in 0..addresses {
+        let mac = format!("02:11:22:33:{:02x}:{:02x}", address >> 8, address & 0xff);
+        writeln!(batch, "fdb {verb} {mac} dev {port} master static").expect("a string takes anything");
+    }
+    batch
+}

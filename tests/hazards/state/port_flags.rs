@@ -1,0 +1,167 @@
+//! What a bridge's ports can be told: flags we honour leave a port on the fast path, others take it off,
+//! with the reason, and what comes of it is what a plain bridge makes of it.
+
+use super::super::common::{
+    A, A_SECOND, B, BROADCAST, C, arrived, arrives, capture, fast_lab, knows, mac, mac_bytes, numbered,
+    on_both, set, who_gets,
+};
+use crate::harness::{Host, wait_for, wait_until};
+
+#[test]
+fn isolated() {
+    on_both(|host, lab, _| {
+        let (a, b) = (lab.port("ns0:eth0"), lab.port("ns1:eth0"));
+        set(host, &a, "isolated on");
+        lab.reaches("ns0", B);
+        set(host, &b, "isolated on");
+        lab.loses_within(A_SECOND, "ns0", B);
+        assert!(!lab.pings("ns1", A));
+        lab.reaches("ns0", C);
+        lab.reaches("ns2", B);
+        lab.reaches("ns0", "172.17.0.1");
+        set(host, &b, "isolated off");
+        lab.reaches_within(A_SECOND, "ns0", B);
+        set(host, &a, "isolated off");
+    });
+}
+
+#[test]
+fn learning_off() {
+    on_both(|host, lab, _| {
+        let (port, mac) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
+        set(host, &port, "learning off");
+        let _ = host.run(format!("bridge fdb del {mac} dev {port} master"));
+        lab.reaches("ns0", B);
+        lab.reaches("ns1", C);
+        // A bridge that may not learn does not know, and floods.
+        assert!(!knows(host, &port, &mac));
+        set(host, &port, "learning on");
+        lab.reaches("ns1", A);
+        wait_for(A_SECOND, "the bridge does not learn again", || {
+            lab.pings("ns1", A) && knows(host, &port, &mac)
+        });
+    });
+}
+
+#[test]
+fn hairpin_on() {
+    on_both(|host, lab, _| {
+        let port = lab.port("ns0:eth0");
+        set(host, &port, "hairpin on");
+        // What ns0 broadcasts comes back to it.
+        let own = format!("inbound and arp and ether src {}", mac(lab, "ns0"));
+        let capture = capture(lab, "ns0", "eth0", &own);
+        wait_until(A_SECOND, || {
+            let _ = lab.run("ns0", "ping -n -q -c 1 -W 1 172.17.0.250");
+            let seen = capture.output();
+            if seen.contains("172.17.0.250") { Ok(()) } else { Err(format!("nothing came back: {seen}")) }
+        });
+        lab.reaches("ns0", B);
+        lab.reaches("ns2", A);
+        set(host, &port, "hairpin off");
+    });
+}
+
+#[test]
+fn locked_on() {
+    on_both(|host, lab, _| {
+        let (port, mac) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
+        set(host, &port, "locked on");
+        let _ = host.run(format!("bridge fdb del {mac} dev {port} master"));
+        lab.loses_within(A_SECOND, "ns1", A);
+        assert!(!lab.pings("ns0", B));
+        // Whom an administrator lets in is in.
+        let _ = host.run(format!("bridge fdb replace {mac} dev {port} master static")).ok();
+        lab.reaches_within(A_SECOND, "ns1", A);
+        set(host, &port, "locked off");
+        let _ = host.run(format!("bridge fdb replace {mac} dev {port} master dynamic")).ok();
+    });
+}
+
+/// What we do not honour, and what `stats` says of it. Each is set on ns1's port.
+const NOT_HONOURED: [(&str, &str, &str); 7] = [
+    ("learning off", "learning on", "port flag learning off"),
+    ("hairpin on", "hairpin off", "port flag hairpin"),
+    ("neigh_suppress on", "neigh_suppress off", "port flag neigh_suppress"),
+    ("mcast_to_unicast on", "mcast_to_unicast off", "port flag mcast_to_unicast"),
+    ("proxy_arp on", "proxy_arp off", "port flag proxy_arp"),
+    ("proxy_arp_wifi on", "proxy_arp_wifi off", "port flag proxy_arp"),
+    ("locked on", "locked off", "port flag locked"),
+];
+
+#[test]
+fn flags_that_are_not_honoured_take_a_port_off_the_fast_path_and_say_so() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let port = lab.port("ns1:eth0");
+    for (on, off, reason) in NOT_HONOURED {
+        let _ = host.run(format!("ip link set dev {port} type bridge_slave {on}")).ok();
+        lab.says_of("ns1:eth0", reason);
+        assert_eq!(lab.state("ns0:eth0"), "armed", "{on}");
+        lab.reaches("ns0", B);
+        let _ = host.run(format!("ip link set dev {port} type bridge_slave {off}")).ok();
+        lab.says_of("ns1:eth0", "armed");
+    }
+    lab.is_fast("ns0:eth0", B);
+    lab.down();
+    host.finish();
+}
+
+/// Flags that concern frames which are slow anyway: the port stays armed, and they are obeyed.
+#[test]
+fn flood_flags_off() {
+    on_both(|host, lab, fast| {
+        let (port, b) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
+        let [from, at_b, at_c] = ["ns0:eth0", "ns1:eth0", "ns2:eth0"].map(|end| lab.wire(end));
+        let (a, group) = (mac_bytes(lab, "ns0"), [0x01, 0, 0x5e, 1, 2, 3]);
+        let unknown = [0x02, 0, 0, 0, 0xee, 0xee];
+        let mut number = 0;
+        for (flag, to) in [("flood", unknown), ("mcast_flood", group), ("bcast_flood", BROADCAST)] {
+            for on in [false, true] {
+                set(host, &port, &format!("{flag} {}", if on { "on" } else { "off" }));
+                number += 2;
+                from.send(&numbered(to, a, number));
+                // A frame to it shows that the first one has had its time.
+                from.send(&numbered(mac_bytes(lab, "ns1"), a, number + 1));
+                let mut seen = Vec::new();
+                wait_until(A_SECOND, || {
+                    seen.extend(arrived(&at_b));
+                    if seen.contains(&(number + 1)) { Ok(()) } else { Err(format!("{b}: {seen:?}")) }
+                });
+                assert_eq!(seen.contains(&number), on, "{flag}");
+                let _ = arrives(&at_c, number);
+                assert!(!fast || lab.state("ns1:eth0") == "armed", "{flag}");
+                lab.reaches("ns0", B);
+            }
+        }
+    });
+}
+
+/// With a backup port, what was for a port without carrier goes out of the other.
+#[test]
+fn backup_port() {
+    on_both(|host, lab, fast| {
+        let (port, backup) = (lab.port("ns1:eth0"), lab.port("ns2:eth0"));
+        set(host, &port, &format!("backup_port {backup}"));
+        if fast {
+            lab.says_of("ns1:eth0", "port flag backup_port");
+        }
+        lab.reaches("ns0", B);
+        let (b, a) = (mac_bytes(lab, "ns1"), mac_bytes(lab, "ns0"));
+        let [from, aside] = ["ns0:eth0", "ns2:eth0"].map(|end| lab.wire(end));
+        let _ = lab.run("ns1", "ip link set eth0 down").ok();
+        let mut number = 0;
+        wait_until(A_SECOND, || {
+            number += 2;
+            if who_gets(&from, &numbered(b, a, number), number, &[&aside])[0] {
+                Ok(())
+            } else {
+                Err("the backup port does not send it".to_owned())
+            }
+        });
+        let _ = lab.run("ns1", "ip link set eth0 up").ok();
+        set(host, &port, "nobackup_port");
+        lab.reaches_within(A_SECOND, "ns1", A);
+        lab.reaches_within(A_SECOND, "ns0", B);
+    });
+}
