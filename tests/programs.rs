@@ -44,7 +44,8 @@ fn netfilter_checks() {
 fn every_reason_has_a_case() {
     let tables = [stations::cases(), protocols::cases(), sizes::cases(), netfilter::cases()];
     let cases: Vec<_> = tables.into_iter().flatten().collect();
-    for reason in Reason::ALL {
+    // A station that moves takes two frames: see time.rs.
+    for reason in Reason::ALL.into_iter().filter(|&reason| reason != Reason::Moved) {
         let met = cases.iter().any(|case| case.verdict == Verdict::Pass(reason));
         assert!(met, "no frame is passed because of {reason:?}");
     }

@@ -13,12 +13,14 @@ use vethpath::{
     datapath::{OBJECT, Sizes, loader},
     kernel::Netns,
 };
-use vethpath_common::{Config, Count, MatrixKey, PairCounters, Seen, Source, SourceKey, names};
+use vethpath_common::{
+    Config, Count, MatrixKey, PairCounters, Seen, Source, SourceKey, Station, StationKey, names,
+};
 
 use super::{
     context,
     frames::Frame,
-    world::{self, Agent, DOMAIN, Port},
+    world::{self, Agent, DOMAIN, Mac, Port},
 };
 
 /// The program with full maps.
@@ -69,14 +71,19 @@ impl Bench {
         let program: &mut SchedClassifier = program(&mut object);
         program.load().expect("the verifier accepts the program");
         let mut bench = Self { netns, object, ifindexes: ifindexes.expect("it is there").to_vec() };
-        let ifindex = |port: Port| bench.ifindexes[port as usize];
-        let (ports, sources, stations) =
-            (world::ports(ifindex), world::sources(ifindex), world::stations(ifindex));
+        let ports = world::ports(|port| bench.ifindex(port));
         bench.fill(names::PORTS, &ports);
-        bench.fill(names::SOURCES, &sources);
-        bench.fill(names::STATIONS, &stations);
+        bench.rest();
         bench.agent(Agent::Well);
         bench
+    }
+
+    /// Has every station where it was at first: what programs noted is forgotten.
+    pub(crate) fn rest(&mut self) {
+        let ifindex = |port: Port| self.ifindexes[port as usize];
+        let (sources, stations) = (world::sources(ifindex), world::stations(ifindex));
+        self.fill(names::SOURCES, &sources);
+        self.fill(names::STATIONS, &stations);
     }
 
     fn fill<K: Pod, V: Pod>(&mut self, map: &str, entries: &[(K, V)]) {
@@ -134,6 +141,13 @@ impl Bench {
         (0..3).map(sum).collect()
     }
 
+    /// What the bridge of `near` knows of a station.
+    pub(crate) fn station(&self, near: Port, mac: Mac) -> Station {
+        let map = self.object.map(names::STATIONS).expect("it has this map");
+        let map: HashMap<&MapData, StationKey, Station> = map.try_into().expect("a hash");
+        map.get(&StationKey::new(near.bridge(), mac.into()), 0).expect("it is there")
+    }
+
     /// Where the fast path saw frames of a station of `port` go.
     pub(crate) fn seen(&self, port: Port, station: u8) -> [Seen; 2] {
         let map = self.object.map(names::SOURCES).expect("it has this map");
@@ -145,13 +159,18 @@ impl Bench {
 
     /// Runs the program once.
     pub(crate) fn run(&mut self, frame: &Frame) -> Ran {
-        self.run_all(std::slice::from_ref(frame)).pop().expect("one frame, one run")
+        let netns = self.netns.clone();
+        netns.run(|| self.run_here(frame)).expect("it is there")
     }
 
-    /// Runs the program on each frame.
-    pub(crate) fn run_all(&mut self, frames: &[Frame]) -> Vec<Ran> {
+    /// Runs the program on each frame, as if it were the first.
+    pub(crate) fn run_each(&mut self, frames: &[Frame]) -> Vec<Ran> {
         let netns = self.netns.clone();
-        netns.run(|| frames.iter().map(|frame| self.run_here(frame)).collect()).expect("it is there")
+        let run = |frame| {
+            self.rest();
+            self.run_here(frame)
+        };
+        netns.run(|| frames.iter().map(run).collect()).expect("it is there")
     }
 
     fn run_here(&mut self, frame: &Frame) -> Ran {

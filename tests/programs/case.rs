@@ -56,6 +56,7 @@ impl Case {
 
     /// Runs it. Says everything that is wrong about it.
     fn faults(&self, bench: &mut Bench) -> Vec<String> {
+        bench.rest();
         bench.agent(self.agent);
         let ran = bench.run(&self.frame);
         let mut faults = Vec::new();

@@ -1,6 +1,6 @@
 //! The lease, and what the program writes of a station: where its frames went in an epoch.
 
-use vethpath_common::{Config, Seen};
+use vethpath_common::{AWAY_NS, Config, Reason, Seen};
 
 use super::{
     bench::{Bench, now_ns},
@@ -63,6 +63,53 @@ fn what_the_bridge_gets_is_not_noted_for_it_sees_that_itself() {
     assert_eq!(bench.run(&Frame::udp4(0)).action, TC_ACT_UNSPEC);
     assert_eq!(bench.seen(Port::A, 1), NOTHING);
     assert_eq!(bench.seen(Port::A, STALE), NOTHING);
+}
+
+/// The bridge learns from a station's first frame on another port, whatever frame that is, and before
+/// anybody can tell us: from then on frames to and from the old port are its own.
+#[test]
+fn a_station_seen_on_another_port_is_left_to_the_bridge() {
+    let to_a = || Frame::udp4(0).at(Port::B).from(Port::B.mac(1)).to(Port::A.mac(1));
+    let from_a = || Frame::udp4(0);
+    let elsewhere = [
+        Frame::udp4(0).at(Port::Alone),
+        Frame::raw(0x0806, &[0; 28]).at(Port::Alone).to([0xff; 6]),
+        Frame::udp4(0).at(Port::Unarmed),
+        Frame::udp4(0).at(Port::Far),
+    ];
+    for frame in elsewhere.map(|frame| frame.from(Port::A.mac(1))) {
+        let mut bench = Bench::new();
+        assert_eq!(bench.run(&to_a()).action, TC_ACT_REDIRECT);
+        let before = now_ns();
+        assert_eq!(bench.run(&frame).action, TC_ACT_UNSPEC, "{frame:?}");
+        let told = |bench: &mut Bench, frame: &Frame, port: Port| {
+            let ran = bench.run(frame);
+            (ran.action, ran.counted[port.pair() as usize].slow[Reason::Moved as usize].packets)
+        };
+        assert_eq!(told(&mut bench, &from_a(), Port::A), (TC_ACT_UNSPEC, 1), "{frame:?}");
+        let far = frame.port == Port::Far;
+        // Seen on another bridge: that which A is on still leads to A, as on plain bridges.
+        let expected = if far { (TC_ACT_REDIRECT, 0) } else { (TC_ACT_UNSPEC, 1) };
+        assert_eq!(told(&mut bench, &to_a(), Port::B), expected, "{frame:?}");
+        // The way to it from the other bridge is one of the bridges' in any case.
+        let from_far = Frame::udp4(0).at(Port::Far).from(Port::Far.mac(1)).to(Port::A.mac(1));
+        assert_eq!(told(&mut bench, &from_far, Port::Far), (TC_ACT_UNSPEC, 1), "{frame:?}");
+        let near = if far { Port::Far } else { Port::A };
+        let until = bench.station(near, Port::A.mac(1)).away_until_ns;
+        assert!((before + AWAY_NS..=now_ns() + AWAY_NS).contains(&until), "{before} {until}");
+        // Nobody else is concerned.
+        assert_eq!(bench.run(&Frame::udp4(0).from(Port::A.mac(2))).action, TC_ACT_REDIRECT);
+    }
+}
+
+#[test]
+fn a_station_seen_where_it_is_known_is_not_away() {
+    let mut bench = Bench::new();
+    for frame in [Frame::raw(0x0806, &[0; 28]), Frame::udp4(0).to([0xff; 6]), Frame::udp4(0).sized(2000)] {
+        assert_eq!(bench.run(&frame).action, TC_ACT_UNSPEC);
+    }
+    assert_eq!(bench.station(Port::A, Port::A.mac(1)).away_until_ns, 0);
+    assert_eq!(bench.run(&Frame::udp4(0)).action, TC_ACT_REDIRECT);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::bench::{Bench, program};
 
 /// Instructions that the verifier walked, as measured on Linux 6.18. The kernel's limit is a
 /// million; ours is that nobody doubles it without seeing this line change.
-const VERIFIED_INSTRUCTIONS: u32 = 2678;
+const VERIFIED_INSTRUCTIONS: u32 = 4682;
 
 /// Other kernels' verifiers prune differently: a quarter more is well.
 const SLACK: u32 = VERIFIED_INSTRUCTIONS / 4;

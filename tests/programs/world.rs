@@ -12,6 +12,8 @@ pub(crate) const DOMAIN: u32 = 3;
 const OTHER_DOMAIN: u32 = 4;
 pub(crate) const GENERATION: u32 = 41;
 pub(crate) const EPOCH: u32 = 6;
+/// The port by which frames leave for the other bridge. No frame enters by it.
+const TRUNK: u32 = 0x7fff_ffff;
 pub(crate) const MTU: u32 = 1500;
 pub(crate) const SMALL_MTU: u32 = 1280;
 
@@ -146,7 +148,10 @@ pub(crate) fn ports(ifindex: impl Fn(Port) -> u32) -> Vec<(PortKey, PortRecord)>
     let record = |port: Port| {
         let flags = if port == Port::Unarmed { 0 } else { flags::ARMED };
         let domain = if port == Port::Unrecorded { OTHER_DOMAIN } else { DOMAIN };
-        (PortKey { ifindex: ifindex(port), domain }, PortRecord { pair: port as u32 + 1, flags })
+        (
+            PortKey { ifindex: ifindex(port), domain },
+            PortRecord { pair: port as u32 + 1, flags, bridge: port.bridge() },
+        )
     };
     Port::ALL.into_iter().map(record).collect()
 }
@@ -177,8 +182,11 @@ pub(crate) fn stations(ifindex: impl Fn(Port) -> u32) -> Vec<(StationKey, Statio
             let checks = if near.bridge() == port.bridge() { 0 } else { flags::VALIDATE };
             let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT | checks);
             let (pair, mtu, path) = (port.pair(), port.mtu(), near.path_to(port));
-            let bridges = near.bit() | port.bit();
-            let station = Station { generation, ifindex: ifindex(port), pair, mtu, flags, path, bridges };
+            let (bridges, far) = (near.bit() | port.bit(), near.bridge() != port.bridge());
+            let ifindex = ifindex(port);
+            let exit = if far { TRUNK } else { ifindex };
+            let station =
+                Station { generation, ifindex, pair, mtu, flags, path, bridges, exit, ..Station::default() };
             entries.push((StationKey::new(near.bridge(), mac.into()), station));
         }
     };

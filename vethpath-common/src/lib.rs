@@ -13,8 +13,8 @@ mod reason;
 pub use counters::{Count, PairCounters};
 pub use mac::MacWords;
 pub use map::{
-    Config, MOST_BRIDGES, MatrixKey, Path, PortKey, PortRecord, Seen, Source, SourceKey, Station, StationKey,
-    flags,
+    AWAY_NS, Config, MOST_BRIDGES, MatrixKey, Path, PortKey, PortRecord, Seen, Source, SourceKey, Station,
+    StationKey, flags,
 };
 pub use reason::Reason;
 

@@ -57,6 +57,8 @@ pub struct PortRecord {
     pub pair: u32,
     /// [`flags::ARMED`] or nothing.
     pub flags: u32,
+    /// The port's bridge: where what it sends is a station.
+    pub bridge: u32,
 }
 
 /// A station as the sender of a frame: this MAC behind this port.
@@ -90,6 +92,8 @@ pub struct Source {
     /// The bridges of the segment that know where the sender is, one bit each. A frame that would
     /// cross another goes to the bridges, which learn.
     pub reach: u64,
+    /// Until then the sender was just seen on another port: see [`Station::away_until_ns`].
+    pub away_until_ns: u64,
     /// Where its fast frames went, in this epoch or the last: by the low bit of the epoch. Written by
     /// the program, read by the agent to keep the bridges' FDB entries young.
     pub seen: [Seen; 2],
@@ -139,7 +143,19 @@ pub struct Station {
     pub path: u32,
     /// The bridges on the way, from the sender's to the receiver's, one bit each.
     pub bridges: u64,
+    /// The port by which frames to it leave the sender's bridge: its own, or a trunk's.
+    pub exit: u32,
+    /// Always zero: there so that the value has no padding.
+    pub zero: u32,
+    /// Until this `CLOCK_MONOTONIC` in nanoseconds the station was just seen on another port of the
+    /// bridge, which has learned that by the same frame: before the agent can tell, frames to it are the
+    /// bridge's. Written by the program when it sees the station there ([`AWAY_NS`] from then).
+    pub away_until_ns: u64,
 }
+
+/// How long a station that was seen on another port is left to the bridge, in nanoseconds. More than
+/// a lease: an agent that has not written the new port by then has no lease any more.
+pub const AWAY_NS: u64 = 4_000_000_000;
 
 /// One pair's traffic to another.
 #[repr(C)]
@@ -209,12 +225,12 @@ mod tests {
         assert_eq!(crate::ABI_VERSION, 2);
         assert_eq!((size_of::<Config>(), offset_of!(Config, epoch)), (24, 16));
         assert_eq!(size_of::<PortKey>(), 8);
-        assert_eq!(size_of::<PortRecord>(), 8);
+        assert_eq!((size_of::<PortRecord>(), offset_of!(PortRecord, bridge)), (12, 8));
         assert_eq!(size_of::<SourceKey>(), 12);
-        assert_eq!((size_of::<Source>(), offset_of!(Source, seen)), (56, 24));
+        assert_eq!((size_of::<Source>(), offset_of!(Source, seen)), (64, 32));
         assert_eq!((size_of::<Seen>(), offset_of!(Seen, epoch)), (16, 8));
         assert_eq!(size_of::<StationKey>(), 12);
-        assert_eq!((size_of::<Station>(), offset_of!(Station, bridges)), (32, 24));
+        assert_eq!((size_of::<Station>(), offset_of!(Station, away_until_ns)), (48, 40));
         assert_eq!(size_of::<MatrixKey>(), 8);
         assert_eq!(size_of::<Path>(), 128);
     }

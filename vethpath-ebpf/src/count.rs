@@ -7,6 +7,7 @@ use vethpath_common::{
 
 use crate::{
     maps::{COUNTERS, CROSSINGS, MATRIX, PORTS, domain},
+    moves,
     packet::Frame,
 };
 
@@ -56,7 +57,8 @@ fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
 pub fn slow(frame: &Frame, reason: Reason) -> Reason {
     let key = PortKey { ifindex: frame.ifindex(), domain: domain() };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let port = unsafe { PORTS.get(key) }.copied().unwrap_or(PortRecord { pair: NO_PAIR, flags: 0 });
+    let port =
+        unsafe { PORTS.get(key) }.copied().unwrap_or(PortRecord { pair: NO_PAIR, flags: 0, bridge: 0 });
     let reason = match reason {
         Reason::UnknownSource if port.flags & flags::ARMED == 0 => Reason::Port,
         other => other,
@@ -66,6 +68,7 @@ pub fn slow(frame: &Frame, reason: Reason) -> Reason {
     {
         count.add(frame.packets(), u64::from(frame.len()));
     }
+    moves::note(frame, port.bridge);
     reason
 }
 

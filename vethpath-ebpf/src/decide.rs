@@ -6,6 +6,7 @@ use vethpath_common::{Config, Reason, Source, SourceKey, Station, StationKey, fl
 use crate::{
     count,
     maps::{CONFIG, SOURCES, STATIONS, domain},
+    moves,
     packet::{ETH_LEN, Ethernet, Frame},
     validate::validate,
 };
@@ -59,6 +60,9 @@ fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let source = unsafe { *entry };
     let station = station(&ethernet, source.bridge, config)?;
+    if now < source.away_until_ns || moves::is_away(&station, ethernet.dst, now) {
+        return Err(Reason::Moved);
+    }
     if station.ifindex == frame.ifindex() {
         return Err(Reason::SamePort);
     }

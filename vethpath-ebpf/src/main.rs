@@ -7,6 +7,7 @@
 mod count;
 mod decide;
 mod maps;
+mod moves;
 mod packet;
 mod validate;
 

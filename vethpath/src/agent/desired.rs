@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use vethpath_common::{PortKey, PortRecord, Source, SourceKey, Station, StationKey, flags};
+use vethpath_common::{NO_PAIR, PortKey, PortRecord, Source, SourceKey, Station, StationKey, flags};
 
 use super::{
     NotArmed,
@@ -12,7 +12,7 @@ use super::{
     paths::Paths,
     segments::{Segments, Way},
 };
-use crate::kernel::XdpMode;
+use crate::{kernel::XdpMode, topology::IfName};
 
 /// The contents of the maps, and the state of each port.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -36,11 +36,10 @@ impl Desired {
     pub fn add(&mut self, layout: &Layout, facts: &Facts, paths: &mut Paths) {
         let segments = Segments::new(layout, facts);
         for lab_port in &layout.ports {
-            if let Some(link) = facts.link(&lab_port.port) {
-                let key = PortKey { ifindex: link.ifindex, domain: layout.domain.into() };
-                let flags = if segments.armed.contains_key(&link.ifindex) { flags::ARMED } else { 0 };
-                self.ports.insert(key, PortRecord { pair: lab_port.counter, flags });
-            }
+            self.add_port(layout, facts, &segments, (&lab_port.port, &lab_port.bridge), lab_port.counter);
+        }
+        for end in layout.trunks.iter().flat_map(|trunk| &trunk.ends) {
+            self.add_port(layout, facts, &segments, (&end.port, &end.bridge), NO_PAIR);
         }
         for entry in facts.fdb.values().filter(|entry| entry.trusted && entry.vlan == 0) {
             let Some(bridge) = segments.bridge(entry.bridge) else { continue };
@@ -62,6 +61,22 @@ impl Desired {
         }
         self.states.extend(segments.states);
         self.trunk_states.extend(segments.trunk_states);
+    }
+
+    fn add_port(
+        &mut self,
+        layout: &Layout,
+        facts: &Facts,
+        segments: &Segments<'_>,
+        (port, bridge): (&IfName, &IfName),
+        pair: u32,
+    ) {
+        let number = layout.bridges.iter().find(|other| &other.name == bridge).map(|bridge| bridge.number);
+        if let (Some(link), Some(bridge)) = (facts.link(port), number) {
+            let key = PortKey { ifindex: link.ifindex, domain: layout.domain.into() };
+            let flags = flag(segments.armed.contains_key(&link.ifindex), flags::ARMED);
+            self.ports.insert(key, PortRecord { pair, flags, bridge });
+        }
     }
 
     fn add_source(
@@ -90,6 +105,9 @@ impl Desired {
                 | flag(way.validated, flags::VALIDATE),
             path,
             bridges: way.bridges,
+            exit: way.exit,
+            zero: 0,
+            away_until_ns: 0,
         };
         self.stations.insert(StationKey::new(bridge, mac.into()), station);
     }

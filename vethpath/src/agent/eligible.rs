@@ -162,6 +162,9 @@ pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a Facts) -> Result<[BridgeP
         if port.xdp != XdpMode::None {
             return Err(NotArmed::Xdp);
         }
+        if !facts.attached.contains(&port.name) {
+            return Err(NotArmed::NotAttached);
+        }
         on_bridge(port, bridge, facts)
     };
     Ok([end(a_port, &a.bridge)?, end(b_port, &b.bridge)?])

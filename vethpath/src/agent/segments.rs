@@ -61,7 +61,9 @@ pub struct Way<'a> {
     pub bridges: u64,
     /// Least MTU on the way, the receiver's inner end included.
     pub mtu: u32,
-    /// Whether the port at which it leaves its first bridge is isolated.
+    /// The port at which it leaves its first bridge.
+    pub exit: u32,
+    /// Whether that port is isolated.
     pub isolated: bool,
     /// Whether a bridge on the way but the first calls netfilter.
     pub validated: bool,
@@ -157,7 +159,7 @@ impl<'a> Segments<'a> {
     pub fn way(&'a self, bridge: u32, mac: [u8; 6]) -> Option<Way<'a>> {
         let (mut at, mut bridges) = (bridge, self.bit(bridge)?);
         let (mut crossings, mut mtu) = (Vec::new(), u32::MAX);
-        let (mut isolated, mut validated) = (None, false);
+        let (mut first, mut validated) = (None, false);
         let mut entered_isolated = false;
         loop {
             let port = self.entry(at, mac)?.port;
@@ -168,12 +170,11 @@ impl<'a> Segments<'a> {
             if entered_isolated && leaves_isolated {
                 return None;
             }
-            isolated = isolated.or(Some(leaves_isolated));
+            let (exit, isolated) = *first.get_or_insert((port, leaves_isolated));
             if let Some(to) = to {
                 let (_, port) = to;
                 mtu = mtu.min(port.port.mtu).min(port.inner.mtu);
-                let isolated = isolated.unwrap_or_default();
-                return Some(Way { to, crossings, bridges, mtu, isolated, validated });
+                return Some(Way { to, crossings, bridges, mtu, exit, isolated, validated });
             }
             let hop = hop?;
             let bit = self.bit(hop.far_bridge)?;

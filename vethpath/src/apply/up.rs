@@ -21,7 +21,7 @@ use crate::{
         self, AgentLock, Directory, Journal, LabLock, Record,
         events::{Kind, Recorder},
     },
-    topology::{Datapath, IfName, Pair, Place, Topology},
+    topology::{IfName, Pair, Place, Topology},
 };
 
 /// How long ports may take until the bridge forwards to them.
@@ -170,8 +170,7 @@ async fn attach(record: &Record, places: &mut Places) -> Result<(Vec<IfName>, bo
     let mut maps = Maps::open(&pins)?;
     let mut news = Vec::new();
     for (domain, place) in (0..).zip(&domains) {
-        let wanted = |pair: &&Pair| &pair.place == place && pair.datapath == Datapath::Tc;
-        let ports: Vec<_> = topology.pairs.iter().filter(wanted).map(|pair| &pair.port).collect();
+        let ports: Vec<_> = topology.ports_with_programs(place).collect();
         let rtnl = places.get(place)?;
         introduce_ports(topology, place, domain, &rtnl.links().await?, &mut maps)?;
         news.extend(datapath::attach(rtnl.netns(), &pins, domain, record.hook, &ports)?);
@@ -189,7 +188,8 @@ fn introduce_ports(
 ) -> Result<(), datapath::Error> {
     for (counter, pair) in counted_pairs(topology).filter(|(_, pair)| &pair.place == place) {
         if let Some(link) = links.iter().find(|link| link.name == pair.port.as_str()) {
-            maps.introduce(PortKey { ifindex: link.ifindex, domain }, counter)?;
+            let bridge = topology.bridge_number(place, &pair.bridge);
+            maps.introduce(PortKey { ifindex: link.ifindex, domain }, counter, bridge)?;
         }
     }
     Ok(())

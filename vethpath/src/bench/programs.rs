@@ -11,7 +11,7 @@ use crate::{
     datapath::{self, Hook, Pins},
     kernel::Netns,
     state::{Directory, Record},
-    topology::{Datapath, IfName, Place},
+    topology::{IfName, Place},
 };
 
 /// How long programs may take to be off, or pairs to be armed.
@@ -54,8 +54,8 @@ impl Programs {
                 Place::Host => Netns::current()?,
                 Place::Namespace(name) => Netns::named(name)?,
             };
-            let wanted = topology.pairs.iter().filter(|p| p.place == place && p.datapath == Datapath::Tc);
-            domains.push(Domain { number, netns, ports: wanted.map(|pair| pair.port.clone()).collect() });
+            let ports = topology.ports_with_programs(&place).cloned().collect();
+            domains.push(Domain { number, netns, ports });
         }
         let (pins, hook) = (Pins::of(&topology.lab), record.hook);
         let mut programs = Self { directory, pins, hook, domains, armed: Vec::new(), are_on: true };

@@ -10,7 +10,7 @@ use vethpath_common::{Count, MatrixKey, PairCounters, Path, names};
 
 use super::{
     Pins, Result, batch,
-    error::{Context, Error},
+    error::{Context, Error, OPEN_MAP},
     maps::{data, hash},
 };
 
@@ -44,10 +44,10 @@ impl Counters {
             cause: format!("{what}: {error}"),
         };
         Ok(Self {
-            pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing("open map", names::COUNTERS)?,
+            pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing(OPEN_MAP, names::COUNTERS)?,
             matrix: data(&pins.map(names::MATRIX))?,
             paths: hash(pins, names::PATHS)?,
-            crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing("open map", names::CROSSINGS)?,
+            crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing(OPEN_MAP, names::CROSSINGS)?,
             cpus: nr_cpus().map_err(unknown)?,
         })
     }

@@ -7,6 +7,9 @@ use thiserror::Error;
 /// The result of everything in this layer.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What is done where maps of another version show by their shape.
+pub(super) const OPEN_MAP: &str = "open map";
+
 /// A refused operation on a program, link or map.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -38,8 +41,11 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Refused { .. } => Some("`vethpath doctor` shows what this kernel lacks"),
-            Self::Abi { .. } => {
+            Self::Refused { operation, .. } if *operation != OPEN_MAP => {
+                Some("`vethpath doctor` shows what this kernel lacks")
+            }
+            // Of another shape, which a change of the version comes with.
+            Self::Refused { .. } | Self::Abi { .. } => {
                 Some("take the lab down with the vethpath that brought it up, then bring it up again")
             }
             Self::Kernel(error) => error.hint(),

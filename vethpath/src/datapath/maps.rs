@@ -3,7 +3,10 @@
 use aya::maps::{Array, HashMap, IterableMap, Map, MapData};
 use vethpath_common::{Config, Path, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names};
 
-use super::{Pins, Result, error::Context};
+use super::{
+    Pins, Result,
+    error::{Context, OPEN_MAP},
+};
 
 /// The maps that user space writes.
 pub struct Maps {
@@ -26,7 +29,7 @@ impl Maps {
     pub fn open(pins: &Pins) -> Result<Self> {
         Ok(Self {
             config: Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?))
-                .doing("open map", names::CONFIG)?,
+                .doing(OPEN_MAP, names::CONFIG)?,
             ports: hash(pins, names::PORTS)?,
             sources: hash(pins, names::SOURCES)?,
             stations: hash(pins, names::STATIONS)?,
@@ -48,10 +51,13 @@ impl Maps {
     ///
     /// # Errors
     /// The kernel refuses the write.
-    pub fn introduce(&mut self, key: PortKey, pair: u32) -> Result<()> {
+    pub fn introduce(&mut self, key: PortKey, pair: u32, bridge: u32) -> Result<()> {
         match self.ports.get(&key, 0) {
-            Ok(record) if record.pair == pair => Ok(()),
-            _ => self.ports.insert(key, PortRecord { pair, flags: 0 }, 0).doing("write map", names::PORTS),
+            Ok(record) if (record.pair, record.bridge) == (pair, bridge) => Ok(()),
+            _ => {
+                let record = PortRecord { pair, flags: 0, bridge };
+                self.ports.insert(key, record, 0).doing("write map", names::PORTS)
+            }
         }
     }
 
@@ -88,5 +94,5 @@ pub(super) fn data(path: &std::path::Path) -> Result<MapData> {
 
 /// Opens a pinned hash map.
 pub(super) fn hash<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
-    HashMap::try_from(Map::HashMap(data(&pins.map(name))?)).doing("open map", name)
+    HashMap::try_from(Map::HashMap(data(&pins.map(name))?)).doing(OPEN_MAP, name)
 }

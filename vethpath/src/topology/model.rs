@@ -209,6 +209,25 @@ impl Topology {
         self.bridges.iter().find(|b| &b.place == place && &b.name == name)
     }
 
+    /// The number of a bridge in the maps: unique in the lab; 0 is no bridge's.
+    #[must_use]
+    pub fn bridge_number(&self, place: &Place, name: &IfName) -> u32 {
+        let position = self.bridges.iter().position(|b| &b.place == place && &b.name == name);
+        position.and_then(|position| u32::try_from(position + 1).ok()).unwrap_or_default()
+    }
+
+    /// The ports in a place that get programs: those with inner ends and those of trunks, on bridges
+    /// whose datapath is not the plain bridge.
+    pub fn ports_with_programs<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a IfName> {
+        let pairs = self.pairs.iter().filter(move |p| &p.place == place && p.datapath == Datapath::Tc);
+        let wants = move |end: &&TrunkEnd| {
+            &end.place == place
+                && self.bridge(place, &end.bridge).is_some_and(|bridge| bridge.datapath == Datapath::Tc)
+        };
+        let ends = self.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]).filter(wants);
+        pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))
+    }
+
     /// The namespaces that hold bridges, each once, in the order of their bridges. A namespace's
     /// index here is its domain in the maps.
     #[must_use]
