@@ -11,6 +11,7 @@ mod heals;
 mod interrupted;
 mod moves;
 mod netfilter;
+mod oracle;
 mod policy;
 mod ports;
 mod programs;

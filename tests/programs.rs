@@ -4,7 +4,7 @@
 mod bench;
 mod case;
 mod context;
-mod frames;
+pub(crate) mod frames;
 mod live;
 mod model;
 mod netfilter;

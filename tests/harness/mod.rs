@@ -23,4 +23,4 @@ pub(crate) use process::Process;
 pub(crate) use stats::Stats;
 use stats::accounts_balance;
 pub(crate) use wait::{SLACK, holds_for, wait_for, wait_until};
-pub(crate) use wire::Wire;
+pub(crate) use wire::{Arrival, Offload, Wire};
