@@ -190,7 +190,7 @@ impl Run {
     fn settle(&mut self) {
         self.restore();
         let pair = self.worlds.as_ref().expect("there are worlds while a script is taken");
-        pair.worlds().map(World::settle);
+        pair.worlds().into_iter().for_each(World::settle);
         if let Some(sabotage) = &mut self.sabotage {
             sabotage.spoil(&pair.accelerated);
         }

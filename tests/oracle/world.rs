@@ -11,6 +11,13 @@ use crate::harness::{Arrival, Host, Offload, Wire};
 
 /// What both labs are called.
 const LAB: &str = "oracle";
+/// What a bridge would say by itself, at times of its own choice: IPv6's discovery, and that it snoops
+/// (`br_multicast_join_snoopers`).
+const SILENT: [&str; 3] = [
+    "net.ipv6.conf.all.disable_ipv6=1",
+    "net.ipv6.conf.default.disable_ipv6=1",
+    "net.ipv4.igmp_link_local_mcast_reports=0",
+];
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
 const NEIGHBOUR: u32 = 3;
 
@@ -31,8 +38,9 @@ impl World {
     pub(crate) fn new(text: &str, accelerated: bool, netfilter: bool, names: &Names) -> Self {
         let host = Host::new();
         let calls = u8::from(netfilter);
-        let silent = "net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1";
-        let _ = host.run(format!("sysctl -q -w {silent}")).ok();
+        for silent in SILENT {
+            let _ = host.run(format!("sysctl -q -w {silent}")).ok();
+        }
         for table in ["iptables", "ip6tables", "arptables"] {
             // A kernel without br_netfilter has none of these.
             let _ = host.run(format!("sysctl -q -w net.bridge.bridge-nf-call-{table}={calls}"));
