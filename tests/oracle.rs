@@ -12,6 +12,7 @@ mod passes;
 mod payload;
 mod run;
 mod sabotage;
+mod sees;
 mod step;
 mod trial;
 mod world;

@@ -22,7 +22,26 @@ pub(crate) const LONGEST: usize = 40;
 
 /// Scripts for a lab with this many hosts.
 pub(crate) fn scripts(hosts: usize) -> impl Strategy<Value = Vec<Step>> {
-    vec(step(hosts), 1..=LONGEST)
+    let opening = weighted(0.3, opening(hosts)).prop_map(Option::unwrap_or_default);
+    (opening, vec(step(hosts), 1..=LONGEST)).prop_map(|(opening, steps)| [opening, steps].concat())
+}
+
+/// What takes two steps to matter, and would hardly ever be met by chance.
+fn opening(hosts: usize) -> impl Strategy<Value = Vec<Step>> {
+    let isolated = |port| Operation::Flag { port, flag: "isolated", on: true }.into();
+    let speaks = |end, number| {
+        Frame::new(end, Address::Broadcast, Payload::Udp4(20)).from(Address::Behind(end, number))
+    };
+    prop_oneof![
+        (host(hosts), host(hosts)).prop_map(move |(one, other)| vec![isolated(one), isolated(other)]),
+        (host(hosts), host(hosts))
+            .prop_map(move |(one, other)| vec![speaks(one, 1).into(), speaks(other, 2).into()]),
+    ]
+}
+
+/// Some hosts are busier than others, so that things come together.
+fn host(hosts: usize) -> impl Strategy<Value = usize> + Clone {
+    prop_oneof![2 => 0..2_usize, 1 => 0..hosts]
 }
 
 fn step(hosts: usize) -> impl Strategy<Value = Step> {
@@ -33,11 +52,11 @@ fn step(hosts: usize) -> impl Strategy<Value = Step> {
 }
 
 fn frame(hosts: usize) -> impl Strategy<Value = Frame> {
-    let host = 0..hosts;
+    let by = host(hosts);
     let cut = weighted(0.05, 10..120_usize);
     let twist = weighted(0.1, (0..60_usize, any::<u8>()));
     let sender = prop_oneof![8 => Just(None), 1 => sender(hosts).prop_map(Some)];
-    (host, sender, receiver(hosts), payload(), cut, twist).prop_map(|(by, from, to, payload, cut, twist)| {
+    (by, sender, receiver(hosts), payload(), cut, twist).prop_map(|(by, from, to, payload, cut, twist)| {
         Frame { by, from: from.unwrap_or(Address::Host(by)), to, payload, cut, twist }
     })
 }
@@ -47,7 +66,7 @@ fn sender(hosts: usize) -> impl Strategy<Value = Address> {
     prop_oneof![
         8 => station(hosts),
         1 => select(vec![Address::Zero, Address::Broadcast, Address::Group4, Address::Bridge]),
-        1 => (0..hosts).prop_map(Address::Port),
+        1 => host(hosts).prop_map(Address::Port),
     ]
 }
 
@@ -56,22 +75,22 @@ fn receiver(hosts: usize) -> impl Strategy<Value = Address> {
         12 => station(hosts),
         1 => select(vec![Address::Broadcast, Address::Group4, Address::Group6, Address::Bridge, Address::Zero]),
         1 => select(vec![0, 1, 2, 3, 0x0e, 0x0f]).prop_map(Address::Control),
-        1 => (0..hosts).prop_map(Address::Port),
+        1 => host(hosts).prop_map(Address::Port),
     ]
 }
 
 /// A MAC that a host may have.
 fn station(hosts: usize) -> impl Strategy<Value = Address> {
     prop_oneof![
-        12 => (0..hosts).prop_map(Address::Host),
-        3 => (0..hosts, 1..3_u8).prop_map(|(end, number)| Address::Behind(end, number)),
+        12 => host(hosts).prop_map(Address::Host),
+        3 => (host(hosts), 1..3_u8).prop_map(|(end, number)| Address::Behind(end, number)),
         1 => (1..3_u8).prop_map(Address::Nobody),
     ]
 }
 
 /// Around what a frame may hold: nothing much, the MTU, what a bridge allows for a tag, more.
 fn size() -> BoxedStrategy<usize> {
-    prop_oneof![4 => 0..200_usize, 1 => 1430..1520_usize, 1 => 1900..1990_usize, 1 => Just(9000)].boxed()
+    prop_oneof![4 => 0..200_usize, 1 => 1430..1520_usize, 1 => 1900..1990_usize].boxed()
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
@@ -101,7 +120,7 @@ fn payload() -> impl Strategy<Value = Payload> {
 }
 
 fn operation(hosts: usize) -> impl Strategy<Value = Operation> {
-    let port = || 0..hosts;
+    let port = || host(hosts);
     let kinds = vec![
         "dynamic",
         "dynamic",
@@ -139,7 +158,7 @@ fn operation(hosts: usize) -> impl Strategy<Value = Operation> {
         on,
     });
     let mtu = (link(hosts), select(vec![1280, 1400, 1496, 1500, 2000, 9100]));
-    let mac = (link(hosts), prop_oneof![station(hosts), (0..hosts).prop_map(Address::Port)]);
+    let mac = (link(hosts), prop_oneof![station(hosts), host(hosts).prop_map(Address::Port)]);
     let filter = (port(), any::<bool>(), station(hosts));
     prop_oneof![
         6 => entry,
@@ -159,7 +178,7 @@ fn operation(hosts: usize) -> impl Strategy<Value = Operation> {
 }
 
 fn link(hosts: usize) -> impl Strategy<Value = Link> {
-    prop_oneof![3 => (0..hosts).prop_map(Link::Port), 3 => (0..hosts).prop_map(Link::Inner), 1 => Just(Link::Bridge)]
+    prop_oneof![3 => host(hosts).prop_map(Link::Port), 3 => host(hosts).prop_map(Link::Inner), 1 => Just(Link::Bridge)]
 }
 
 fn option() -> impl Strategy<Value = Operation> {

@@ -1,9 +1,16 @@
 //! The accelerated lab's pinned maps, from outside.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use aya::maps::{Map, MapData, PerCpuArray};
-use vethpath_common::PairCounters;
+use aya::{
+    Pod,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+};
+use vethpath_common::{
+    Config, PairCounters, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
+};
+
+use super::world::World;
 
 /// What the programs count.
 pub(crate) struct Counters {
@@ -12,8 +19,8 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn open(pin: &Path, pairs: usize) -> Self {
-        let map = Map::PerCpuArray(MapData::from_pin(pin).expect("it is pinned"));
+    pub(crate) fn of(world: &World, pairs: usize) -> Self {
+        let map = Map::PerCpuArray(pinned(&world.pin(names::COUNTERS)));
         let map = PerCpuArray::try_from(map).expect("it is per CPU");
         Self { map, pairs: u32::try_from(pairs).expect("few") }
     }
@@ -23,4 +30,89 @@ impl Counters {
         let of = |pair| self.map.get(&pair, 0).expect("it has this pair");
         (1..=self.pairs).map(|pair| of(pair).iter().map(|one| one.fast_tx.frames).sum::<u64>()).sum()
     }
+}
+
+/// All that the programs go by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Books {
+    /// Entries of another generation are void.
+    pub(crate) generation: u32,
+    pub(crate) ports: BTreeMap<PortKey, PortRecord>,
+    pub(crate) sources: BTreeMap<SourceKey, Source>,
+    pub(crate) stations: BTreeMap<StationKey, Station>,
+}
+
+impl Books {
+    pub(crate) fn of(world: &World) -> Self {
+        let config = Array::try_from(Map::Array(pinned(&world.pin(names::CONFIG)))).expect("an array");
+        let config: Config = config.get(&0, 0).expect("it has one element");
+        let mut books = Self {
+            generation: config.generation,
+            ports: read(&hash(world, names::PORTS)),
+            sources: read(&hash(world, names::SOURCES)),
+            stations: read(&hash(world, names::STATIONS)),
+        };
+        // The programs write it all the time; 0 is "never".
+        books.sources.values_mut().for_each(|source| source.seen_ns = 0);
+        books
+    }
+
+    /// Writes what is other than in `before`, which is what the maps hold.
+    pub(crate) fn replace(&self, before: &Self, world: &World) {
+        write(&mut hash(world, names::SOURCES), &before.sources, &self.sources);
+        write(&mut hash(world, names::STATIONS), &before.stations, &self.stations);
+    }
+
+    /// Writes what was in `before`, where `spoiled` has something else and it is still there: the
+    /// agent may have written something new meanwhile.
+    pub(crate) fn put_back(before: &Self, spoiled: &Self, world: &World) {
+        let now = Self::of(world);
+        let sources = back(&before.sources, &spoiled.sources, &now.sources);
+        let stations = back(&before.stations, &spoiled.stations, &now.stations);
+        Self { sources, stations, ..now.clone() }.replace(&now, world);
+    }
+}
+
+fn pinned(path: &Path) -> MapData {
+    MapData::from_pin(path).expect("it is pinned")
+}
+
+fn hash<K: Pod, V: Pod>(world: &World, name: &str) -> HashMap<MapData, K, V> {
+    HashMap::try_from(Map::HashMap(pinned(&world.pin(name)))).expect("a hash")
+}
+
+fn read<K: Pod + Ord, V: Pod>(map: &HashMap<MapData, K, V>) -> BTreeMap<K, V> {
+    // An entry that goes away meanwhile may end the list: the agent rests while this is read.
+    map.iter().filter_map(Result::ok).collect()
+}
+
+fn write<K: Pod + Ord, V: Pod + PartialEq>(
+    map: &mut HashMap<MapData, K, V>,
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) {
+    for key in before.keys().filter(|key| !after.contains_key(key)) {
+        // The agent may have removed it just now.
+        let _ = map.remove(key);
+    }
+    for (key, value) in after.iter().filter(|(key, value)| before.get(key) != Some(value)) {
+        map.insert(key, value, 0).expect("there is room");
+    }
+}
+
+fn back<K: Pod + Ord, V: Pod + PartialEq>(
+    before: &BTreeMap<K, V>,
+    spoiled: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
+) -> BTreeMap<K, V> {
+    let mut after = now.clone();
+    for key in before.keys().chain(spoiled.keys()) {
+        if before.get(key) != spoiled.get(key) && spoiled.get(key) == now.get(key) {
+            match before.get(key) {
+                Some(value) => after.insert(*key, *value),
+                None => after.remove(key),
+            };
+        }
+    }
+    after
 }

@@ -1,11 +1,151 @@
-//! Rules made wrong on purpose, by writing to the maps behind the agent's back.
+//! Rules made wrong on purpose, behind the agent's back: whoever cannot see these sees nothing.
 
-use super::world::World;
+use std::collections::BTreeSet;
+
+use vethpath_common::{PortKey, Source, SourceKey, Station, StationKey, flags};
+
+use super::{maps::Books, names::Mac, world::World};
 
 /// Something wrong in the accelerated world.
 pub(crate) trait Sabotage {
-    /// Makes it wrong; the agent has just put it right.
+    /// Makes it wrong; the agent has just put everything right.
     fn spoil(&mut self, world: &World);
     /// Puts back what the agent left.
     fn restore(&mut self, world: &World);
+}
+
+/// Entries that no agent would write: what one that knew a rule less would have.
+pub(crate) struct WrongEntries {
+    rule: fn(&mut Books, &Books),
+    /// What the agent wrote first of all, when every port was armed.
+    first: Option<Books>,
+    /// What the agent left, and what was made of it.
+    changed: Option<(Books, Books)>,
+}
+
+impl WrongEntries {
+    /// `rule` changes what the agent has written, given what it wrote first of all.
+    pub(crate) fn new(rule: fn(&mut Books, &Books)) -> Box<dyn Sabotage> {
+        Box::new(Self { rule, first: None, changed: None })
+    }
+}
+
+impl Sabotage for WrongEntries {
+    fn spoil(&mut self, world: &World) {
+        let before = Books::of(world);
+        let first = self.first.get_or_insert_with(|| before.clone());
+        let mut spoiled = before.clone();
+        (self.rule)(&mut spoiled, first);
+        // What was kept from earlier would be void.
+        spoiled.sources.values_mut().for_each(|source| source.generation = before.generation);
+        spoiled.stations.values_mut().for_each(|station| station.generation = before.generation);
+        spoiled.replace(&before, world);
+        self.changed = Some((before, spoiled));
+    }
+
+    fn restore(&mut self, world: &World) {
+        if let Some((before, spoiled)) = self.changed.take() {
+            Books::put_back(&before, &spoiled, world);
+        }
+    }
+}
+
+/// Isolated ports talk to each other.
+pub(crate) fn isolation_is_ignored(books: &mut Books, _: &Books) {
+    books.sources.values_mut().for_each(|source| source.flags &= !flags::ISOLATED);
+    books.stations.values_mut().for_each(|station| station.flags &= !flags::ISOLATED);
+}
+
+/// Any port may send as any station.
+pub(crate) fn sources_are_not_checked(books: &mut Books, _: &Books) {
+    let stations: Vec<_> = books.stations.iter().map(|(key, _)| *key).collect();
+    for StationKey { segment, mac, .. } in stations {
+        everywhere(books, segment, mac);
+    }
+}
+
+/// Who was never seen may send: nobody learns who it is.
+pub(crate) fn strangers_are_known(books: &mut Books, _: &Books) {
+    let Some(segment) = books.stations.keys().map(|key| key.segment).next() else { return };
+    for host in 0..5 {
+        everywhere(books, segment, [2, 0, 0, 0xbe, host, 1]);
+    }
+}
+
+/// `mac` may send by every port that is armed.
+fn everywhere(books: &mut Books, segment: u32, mac: Mac) {
+    for (&PortKey { ifindex, domain }, record) in &books.ports {
+        let domain = domain.try_into().expect("few");
+        let (generation, pair) = (books.generation, record.pair);
+        let source = Source { generation, segment, pair, flags: 0, seen_ns: 0 };
+        if record.flags & flags::ARMED != 0 {
+            books.sources.entry(SourceKey { ifindex, mac, domain }).or_insert(source);
+        }
+    }
+}
+
+/// Whatever becomes of a port, it stays armed.
+pub(crate) fn ports_stay_armed(books: &mut Books, first: &Books) {
+    for (key, source) in &first.sources {
+        books.sources.entry(*key).or_insert(*source);
+    }
+    for (key, station) in &first.stations {
+        books.stations.entry(*key).or_insert(*station);
+    }
+}
+
+/// What the bridge has forgotten stays known, at ports that are armed.
+pub(crate) fn nothing_is_forgotten(books: &mut Books, first: &Books) {
+    let armed = books.ports.iter().filter(|(_, record)| record.flags & flags::ARMED != 0);
+    let armed: BTreeSet<u32> = armed.map(|(key, _)| key.ifindex).collect();
+    let mut kept = first.clone();
+    kept.sources.retain(|key, _| armed.contains(&key.ifindex));
+    kept.stations.retain(|_, station| armed.contains(&station.ifindex));
+    ports_stay_armed(books, &kept);
+}
+
+/// Every station is thought to be behind the port of the next one.
+pub(crate) fn stations_are_elsewhere(books: &mut Books, _: &Books) {
+    let places: Vec<u32> = books.stations.values().map(|station| station.ifindex).collect();
+    let next = places.iter().cycle().skip(1);
+    for (station, ifindex) in books.stations.values_mut().zip(next) {
+        station.ifindex = *ifindex;
+    }
+}
+
+/// Everything goes straight into the namespace, also what is for others behind the host.
+pub(crate) fn all_is_for_the_host_itself(books: &mut Books, _: &Books) {
+    books.stations.values_mut().for_each(|station| station.flags &= !flags::VIA_PORT);
+}
+
+/// Frames of any size fit.
+pub(crate) fn sizes_are_not_checked(books: &mut Books, _: &Books) {
+    books.stations.values_mut().for_each(|station| station.mtu = u32::MAX);
+}
+
+/// What br_netfilter would drop is delivered.
+pub(crate) fn netfilter_is_ignored(books: &mut Books, _: &Books) {
+    books.sources.values_mut().for_each(|source| source.flags &= !flags::VALIDATE);
+}
+
+/// What is for the bridge goes to a host.
+pub(crate) fn the_bridge_is_a_station(books: &mut Books, _: &Books) {
+    let Some((&key, &station)) = books.stations.iter().next() else { return };
+    books.stations.insert(StationKey { mac: [2, 0, 0, 0, 0, 0xb0], ..key }, station);
+}
+
+/// Two bridges are one segment, though the trunk does not see what crosses it.
+pub(crate) fn trunks_are_skipped(books: &mut Books, _: &Books) {
+    let all: Vec<(StationKey, Station)> = books.stations.iter().map(|(key, value)| (*key, *value)).collect();
+    let segments: Vec<u32> = all.iter().map(|(key, _)| key.segment).collect();
+    for (key, station) in all {
+        for &segment in &segments {
+            books.stations.entry(StationKey { segment, ..key }).or_insert(station);
+        }
+    }
+}
+
+/// What must not be seen: a detour by the port is slower, and nothing else.
+pub(crate) fn all_goes_by_the_port(books: &mut Books, _: &Books) {
+    books.stations.values_mut().for_each(|station| station.flags |= flags::VIA_PORT);
 }

@@ -23,8 +23,6 @@ const NEIGHBOUR: u32 = 3;
 
 /// A lab on a machine of its own.
 pub(crate) struct World {
-    /// "plain" or "accelerated".
-    pub(crate) name: &'static str,
     ends: Vec<(Netns, Wire)>,
     here: Netns,
     /// Tells of changes in the FDB.
@@ -58,7 +56,6 @@ impl World {
         };
         let (changes, number) = here.run(changes).expect("it can be entered");
         Self {
-            name: if accelerated { "accelerated" } else { "plain" },
             ends: names.ends.iter().map(end).collect(),
             changes,
             agent: accelerated.then(|| Agent::of(&host, LAB, number)),
