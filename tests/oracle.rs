@@ -10,6 +10,8 @@ mod names;
 mod operation;
 mod passes;
 mod payload;
+mod picked;
+mod program;
 mod run;
 mod sabotage;
 mod sees;

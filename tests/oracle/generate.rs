@@ -10,6 +10,7 @@ use proptest::{
 };
 
 use super::{
+    agent::Fate,
     frame::Frame,
     names::Address,
     operation::{Link, Operation},
@@ -46,8 +47,10 @@ fn host(hosts: usize) -> impl Strategy<Value = usize> + Clone {
 
 fn step(hosts: usize) -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => frame(hosts).prop_map(Step::Frame),
-        1 => operation(hosts).prop_map(Step::Operation),
+        600 => frame(hosts).prop_map(Step::Frame),
+        100 => operation(hosts).prop_map(Step::Operation),
+        // These take long.
+        1 => select(vec![Fate::Replaced, Fate::Ended, Fate::Back]).prop_map(Step::Agent),
     ]
 }
 

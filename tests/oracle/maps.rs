@@ -11,6 +11,7 @@ use vethpath_common::{
 };
 
 use super::world::World;
+use crate::programs::bench::now_ns;
 
 /// What the programs count.
 pub(crate) struct Counters {
@@ -37,6 +38,8 @@ impl Counters {
 pub(crate) struct Books {
     /// Entries of another generation are void.
     pub(crate) generation: u32,
+    /// Whether the programs go by any of this.
+    pub(crate) lease_holds: bool,
     pub(crate) ports: BTreeMap<PortKey, PortRecord>,
     pub(crate) sources: BTreeMap<SourceKey, Source>,
     pub(crate) stations: BTreeMap<StationKey, Station>,
@@ -48,6 +51,7 @@ impl Books {
         let config: Config = config.get(&0, 0).expect("it has one element");
         let mut books = Self {
             generation: config.generation,
+            lease_holds: config.lease_until_ns > now_ns(),
             ports: read(&hash(world, names::PORTS)),
             sources: read(&hash(world, names::SOURCES)),
             stations: read(&hash(world, names::STATIONS)),

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
+    agent::{Agent, Fate},
     frame::Frame,
-    maps::Counters,
+    maps::{Books, Counters},
     names::Names,
     operation::{Command, Operation},
     passes::{OneCpu, Passes},
@@ -122,6 +123,7 @@ impl Run {
             let taken = match step {
                 Step::Frame(frame) => self.frame(frame),
                 Step::Operation(operation) => self.operation(operation),
+                Step::Agent(fate) => self.agent(*fate),
             };
             taken.map_err(|difference| format!("after step {number} ({step}): {difference}"))?;
             self.tally.steps += 1;
@@ -171,14 +173,31 @@ impl Run {
         self.same("FDBs", World::fdb)
     }
 
+    /// Does something to the agent. `up` puts right what it finds changed, and so is run in both.
+    fn agent(&mut self, fate: Fate) -> Result<(), String> {
+        self.restore();
+        let accelerated = &self.worlds().accelerated;
+        accelerated.to_agent(|agent| agent.meets(fate, || Books::of(accelerated).lease_holds));
+        if matches!(fate, Fate::Replaced | Fate::Back) {
+            self.both(World::up)?;
+            self.worlds().accelerated.to_agent(Agent::is_back);
+            self.same("links", World::links)?;
+        }
+        self.settle();
+        self.same("FDBs", World::fdb)
+    }
+
     /// Back to the start state, but for what was learned.
     fn undo(&mut self, script: &[Step]) -> Result<(), String> {
+        if script.iter().any(|step| matches!(step, Step::Agent(_))) {
+            self.agent(Fate::Back)?;
+        }
         self.restore();
         let mut operations: Vec<_> = script
             .iter()
             .filter_map(|step| match step {
                 Step::Operation(operation) => Some(operation),
-                Step::Frame(_) => None,
+                Step::Frame(_) | Step::Agent(_) => None,
             })
             .collect();
         operations.sort_by_key(|operation| operation.order());

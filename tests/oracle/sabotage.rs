@@ -106,11 +106,9 @@ pub(crate) fn nothing_is_forgotten(books: &mut Books, first: &Books) {
 
 /// Every station is thought to be behind the port of the next one.
 pub(crate) fn stations_are_elsewhere(books: &mut Books, _: &Books) {
-    let places: Vec<u32> = books.stations.values().map(|station| station.ifindex).collect();
-    let next = places.iter().cycle().skip(1);
-    for (station, ifindex) in books.stations.values_mut().zip(next) {
-        station.ifindex = *ifindex;
-    }
+    let stations: Vec<Station> = books.stations.values().copied().collect();
+    let next = stations.iter().cycle().skip(1);
+    books.stations.values_mut().zip(next).for_each(|(station, next)| *station = *next);
 }
 
 /// Everything goes straight into the namespace, also what is for others behind the host.

@@ -2,6 +2,8 @@
 
 use super::{
     ONE_BRIDGE, TWO_BRIDGES,
+    names::Names,
+    program::WrongProgram,
     run::Run,
     sabotage::{self, Sabotage, WrongEntries},
     trial::{Found, try_steps},
@@ -35,6 +37,22 @@ sees! {
     netfilter_that_is_ignored: netfilter_is_ignored on ONE_BRIDGE, true;
     a_bridge_that_is_a_station: the_bridge_is_a_station on ONE_BRIDGE, false;
     trunks_that_are_skipped: trunks_are_skipped on TWO_BRIDGES, false;
+}
+
+#[test]
+fn a_wrong_program() {
+    let names = Names::of(ONE_BRIDGE);
+    let found = seen(WrongProgram::new(names.port(0), names.port(1)), ONE_BRIDGE, false);
+    assert!(found.script.len() <= SHORT, "{found}");
+}
+
+/// What is only slower is not seen: the oracle does not cry wolf.
+#[test]
+fn a_detour_is_no_difference() {
+    let detour = WrongEntries::new(sabotage::all_goes_by_the_port);
+    let run = Run::of(ONE_BRIDGE, false).sabotaged(detour);
+    let tally = try_steps(run, 1000, 7).unwrap_or_else(|found| panic!("{found}"));
+    assert!(tally.fast > 100, "{tally:?}");
 }
 
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{frame::Frame, operation::Operation};
+use super::{agent::Fate, frame::Frame, operation::Operation};
 
 /// What happens in both worlds.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(crate) enum Step {
     Frame(Frame),
     /// Somebody changes something.
     Operation(Operation),
+    /// The agent of the accelerated world dies, or the like.
+    Agent(Fate),
 }
 
 impl From<Frame> for Step {
@@ -30,6 +32,7 @@ impl fmt::Display for Step {
         match self {
             Self::Frame(frame) => frame.fmt(f),
             Self::Operation(operation) => operation.fmt(f),
+            Self::Agent(fate) => fate.fmt(f),
         }
     }
 }

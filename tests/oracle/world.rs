@@ -28,6 +28,7 @@ pub(crate) struct World {
     /// Tells of changes in the FDB.
     changes: Socket,
     agent: Option<Agent>,
+    file: String,
     host: Host,
 }
 
@@ -60,6 +61,7 @@ impl World {
             changes,
             agent: accelerated.then(|| Agent::of(&host, LAB, number)),
             here,
+            file,
             host,
         }
     }
@@ -157,6 +159,24 @@ impl World {
         let output = self.output(&Command { inside: None, words: words.to_owned() });
         assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Does something where the bridges are.
+    pub(crate) fn at_the_bridges<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.here.run(work).expect("it can be entered")
+    }
+
+    /// `vethpath up`, once more.
+    pub(crate) fn up(&self) -> Result<(), String> {
+        let done = self.host.vethpath(format!("up {}", self.file));
+        if done.succeeded() { Ok(()) } else { Err(done.to_string()) }
+    }
+
+    /// Does something to the agent, if there is one in this world.
+    pub(crate) fn to_agent(&self, what: impl FnOnce(&Agent)) {
+        if let Some(agent) = &self.agent {
+            what(agent);
+        }
     }
 
     /// How a file inside is reached from outside.
