@@ -55,13 +55,17 @@ fn step(hosts: usize) -> impl Strategy<Value = Step> {
 }
 
 fn frame(hosts: usize) -> impl Strategy<Value = Frame> {
-    let by = host(hosts);
-    let cut = weighted(0.05, 10..120_usize);
+    let cut = weighted(0.05, 14..120_usize);
     let twist = weighted(0.1, (0..60_usize, any::<u8>()));
-    let sender = prop_oneof![8 => Just(None), 1 => sender(hosts).prop_map(Some)];
-    (by, sender, receiver(hosts), payload(), cut, twist).prop_map(|(by, from, to, payload, cut, twist)| {
-        Frame { by, from: from.unwrap_or(Address::Host(by)), to, payload, cut, twist }
-    })
+    let from = prop_oneof![8 => Just(None), 1 => sender(hosts).prop_map(Some)];
+    let to_itself = weighted(0.1, Just(()));
+    (host(hosts), from, receiver(hosts), to_itself, payload(), cut, twist).prop_map(
+        |(by, from, to, to_itself, payload, cut, twist)| {
+            let other = Address::Host(usize::from(by == 0));
+            let to = if to == Address::Host(by) && to_itself.is_none() { other } else { to };
+            Frame { by, from: from.unwrap_or(Address::Host(by)), to, payload, cut, twist }
+        },
+    )
 }
 
 /// Who a frame says it is from, if it does not say the truth.
@@ -93,7 +97,8 @@ fn station(hosts: usize) -> impl Strategy<Value = Address> {
 
 /// Around what a frame may hold: nothing much, the MTU, what a bridge allows for a tag, more.
 fn size() -> BoxedStrategy<usize> {
-    prop_oneof![4 => 0..200_usize, 1 => 1430..1520_usize, 1 => 1900..1990_usize].boxed()
+    prop_oneof![9 => 0..200_usize, 2 => 1400..1472_usize, 1 => 1453..1477_usize, 1 => 1900..1972_usize]
+        .boxed()
 }
 
 fn payload() -> impl Strategy<Value = Payload> {
@@ -167,7 +172,7 @@ fn operation(hosts: usize) -> impl Strategy<Value = Operation> {
         6 => entry,
         2 => weighted(0.7, port()).prop_map(Operation::Flush),
         8 => flag,
-        2 => (port(), 0..=4_u8).prop_map(|(port, state)| Operation::State { port, state }),
+        2 => (port(), select(vec![3, 0, 1, 2, 3, 4])).prop_map(|(port, state)| Operation::State { port, state }),
         2 => (link(hosts), any::<bool>()).prop_map(|(link, on)| Operation::Up { link, on }),
         1 => (port(), any::<bool>()).prop_map(|(port, on)| Operation::OnBridge { port, on }),
         3 => mtu.prop_map(|(link, mtu)| Operation::Mtu { link, mtu }),

@@ -180,8 +180,8 @@ fn set(names: &Names, link: Link, what: &str) -> Vec<Command> {
     vec![Command { inside, words: format!("ip link set {name} {what}") }]
 }
 
-/// Flags that a port has from the start.
-fn at_first(flag: &str) -> bool {
+/// Whether a port has this flag from the start.
+pub(crate) fn at_first(flag: &str) -> bool {
     matches!(flag, "learning" | "flood" | "mcast_flood" | "bcast_flood")
 }
 

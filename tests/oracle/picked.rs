@@ -5,7 +5,7 @@ use super::{
     agent::Fate,
     frame::Frame,
     names::Address,
-    operation::{Link, Operation},
+    operation::{Link, Operation, at_first},
     payload::{Part, Payload},
     run::Run,
     step::{Step, script},

@@ -115,7 +115,7 @@ impl Run {
             self.both(|world| world.run(&Command { inside: None, words: words.clone() }))?;
         }
         self.settle();
-        self.same("FDBs at the start", World::fdb)
+        self.same("FDBs at the start", self.patience, World::fdb)
     }
 
     fn follow(&mut self, script: &[Step]) -> Result<(), String> {
@@ -128,7 +128,7 @@ impl Run {
             taken.map_err(|difference| format!("after step {number} ({step}): {difference}"))?;
             self.tally.steps += 1;
         }
-        self.same("FDBs at the end", World::fdb)
+        self.same("FDBs at the end", self.patience, World::fdb)
     }
 
     /// Sends a frame in both worlds, and compares what comes.
@@ -167,10 +167,10 @@ impl Run {
             let _ = self.both(|world| world.run(&command))?;
         }
         if operation.moves_links() {
-            self.same("links", World::links)?;
+            self.same("links", PATIENCE, World::links)?;
         }
         self.settle();
-        self.same("FDBs", World::fdb)
+        self.same("FDBs", self.patience, World::fdb)
     }
 
     /// Does something to the agent. `up` puts right what it finds changed, and so is run in both.
@@ -181,10 +181,10 @@ impl Run {
         if matches!(fate, Fate::Replaced | Fate::Back) {
             self.both(World::up)?;
             self.worlds().accelerated.to_agent(Agent::is_back);
-            self.same("links", World::links)?;
+            self.same("links", PATIENCE, World::links)?;
         }
         self.settle();
-        self.same("FDBs", World::fdb)
+        self.same("FDBs", self.patience, World::fdb)
     }
 
     /// Back to the start state, but for what was learned.
@@ -213,7 +213,7 @@ impl Run {
         let pair = self.worlds();
         let _ = pair.worlds().map(World::arrivals);
         if operations.iter().any(|operation| operation.moves_links()) {
-            self.same("links", World::links)?;
+            self.same("links", PATIENCE, World::links)?;
         }
         Ok(())
     }
@@ -253,7 +253,7 @@ impl Run {
     }
 
     /// Looks until both worlds look the same.
-    fn same<T>(&self, what: &str, look: impl Fn(&World) -> T + Sync) -> Result<(), String>
+    fn same<T>(&self, what: &str, patience: Duration, look: impl Fn(&World) -> T + Sync) -> Result<(), String>
     where
         T: PartialEq + IntoIterator<Item = String> + Clone + Send,
     {
@@ -267,7 +267,7 @@ impl Run {
             if seen[0] == seen[1] {
                 return Ok(());
             }
-            if start.elapsed() > self.patience {
+            if start.elapsed() > patience {
                 let [plain, accelerated] = seen.map(|lines| lines.into_iter().collect::<Vec<_>>());
                 return Err(format!("{what}:\n{}", differences(&plain, &accelerated)));
             }
