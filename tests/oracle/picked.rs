@@ -134,8 +134,9 @@ fn every_flag_of_a_port() {
         "guard",
         "vlan_tunnel",
     ];
-    let flags =
-        FLAGS.iter().flat_map(|flag| [true, false, true].map(|on| Operation::Flag { port: 0, flag, on }));
+    let other_and_back =
+        |flag| [!at_first(flag), at_first(flag)].map(|on| Operation::Flag { port: 0, flag, on });
+    let flags = FLAGS.into_iter().flat_map(other_and_back);
     let states = [0, 1, 2, 4, 3].map(|state| Operation::State { port: 1, state });
     let mut steps = Vec::new();
     for operation in flags.chain(states) {

@@ -14,9 +14,12 @@ pub(crate) trait Sabotage {
     fn restore(&mut self, world: &World);
 }
 
+/// Changes what the agent has written, given what it wrote first of all.
+pub(crate) type Rule = fn(&mut Books, &Books);
+
 /// Entries that no agent would write: what one that knew a rule less would have.
 pub(crate) struct WrongEntries {
-    rule: fn(&mut Books, &Books),
+    rule: Rule,
     /// What the agent wrote first of all, when every port was armed.
     first: Option<Books>,
     /// What the agent left, and what was made of it.
@@ -24,8 +27,7 @@ pub(crate) struct WrongEntries {
 }
 
 impl WrongEntries {
-    /// `rule` changes what the agent has written, given what it wrote first of all.
-    pub(crate) fn new(rule: fn(&mut Books, &Books)) -> Box<dyn Sabotage> {
+    pub(crate) fn new(rule: Rule) -> Box<dyn Sabotage> {
         Box::new(Self { rule, first: None, changed: None })
     }
 }

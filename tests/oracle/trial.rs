@@ -33,8 +33,9 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Takes scripts of `seed` until this many steps are taken, or one shows a difference.
-pub(crate) fn try_steps(run: Run, steps: u64, seed: u64) -> Result<Tally, Found> {
+pub(crate) fn try_steps(run: &mut Run, steps: u64, seed: u64) -> Result<Tally, Found> {
     let strategy = scripts(run.names().ends.len());
+    run.tally = Tally::default();
     let run = RefCell::new(run);
     let enough = |run: &Run| run.tally.steps >= steps;
     let config = Config {
