@@ -8,6 +8,7 @@ mod generate;
 mod maps;
 mod names;
 mod operation;
+mod pair;
 mod passes;
 mod payload;
 mod picked;

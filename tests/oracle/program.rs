@@ -19,7 +19,7 @@ const INGRESS: u32 = 46;
 /// `BPF_F_BEFORE`: with nothing said of what, before all.
 const BEFORE: u32 = 1 << 3;
 
-/// The program at the port of the first host, which sends everything to the second.
+/// The program, attached while the frames of a script are sent.
 pub(crate) struct WrongProgram {
     ports: [String; 2],
     /// As long as this is open, the program is attached.
@@ -27,8 +27,9 @@ pub(crate) struct WrongProgram {
 }
 
 impl WrongProgram {
-    pub(crate) fn new(from: &str, to: &str) -> Box<dyn Sabotage> {
-        Box::new(Self { ports: [from.to_owned(), to.to_owned()], link: None })
+    /// At port `from`, to port `to`.
+    pub(crate) fn between(from: &str, to: &str) -> Self {
+        Self { ports: [from.to_owned(), to.to_owned()], link: None }
     }
 }
 

@@ -1,23 +1,19 @@
 //! Both worlds side by side, through one script after another.
 
-use std::{
-    fmt::Debug,
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use super::{
     agent::{Agent, Fate},
     frame::Frame,
-    maps::{Books, Counters},
-    names::Names,
+    maps::Books,
+    names::{Names, written},
     operation::{Command, Operation},
+    pair::Pair,
     passes::{OneCpu, Passes},
     sabotage::Sabotage,
     step::Step,
     world::World,
 };
-use crate::harness::Arrival;
 
 /// What takes longer to become equal is different. Frames have arrived when this begins, and commands
 /// have ended; it is for what the kernel does in its own time.
@@ -49,12 +45,6 @@ pub(crate) struct Run {
     pub(crate) tally: Tally,
 }
 
-struct Pair {
-    plain: World,
-    accelerated: World,
-    counters: Counters,
-}
-
 impl Run {
     /// With worlds of this topology, whose bridges call netfilter or do not.
     pub(crate) fn of(text: &str, netfilter: bool) -> Self {
@@ -74,8 +64,9 @@ impl Run {
     }
 
     /// From here on, with something wrong in the accelerated world.
-    pub(crate) fn sabotage(&mut self, sabotage: Box<dyn Sabotage>) {
-        self.sabotage = Some(sabotage);
+    pub(crate) fn sabotage(&mut self, sabotage: impl Sabotage + 'static) {
+        self.restore();
+        self.sabotage = Some(Box::new(sabotage));
         self.patience = HASTE;
     }
 
@@ -90,7 +81,8 @@ impl Run {
         }
         let taken = self.start().and_then(|()| self.follow(script));
         let undone = self.undo(script);
-        if undone.is_err() {
+        // What is made shorter must begin like any other script, whatever the difference has left.
+        if undone.is_err() || (taken.is_err() && self.sabotage.is_none()) {
             self.worlds = None;
         }
         taken
@@ -107,14 +99,14 @@ impl Run {
             commands.push(format!("ip link set {bridge} type bridge fdb_flush"));
         }
         for end in &self.names.ends {
-            let mac = super::names::written(end.mac);
+            let mac = written(end.mac);
             commands.push(format!("bridge fdb replace {mac} dev {} master dynamic use", end.port));
         }
         for words in commands {
-            self.both(|world| world.run(&Command { inside: None, words: words.clone() }))?;
+            self.worlds().both(|world| world.run(&Command { inside: None, words: words.clone() }))?;
         }
         self.settle();
-        self.same("FDBs at the start", self.patience, World::fdb)
+        self.worlds().same_fdbs(self.patience)
     }
 
     fn follow(&mut self, script: &[Step]) -> Result<(), String> {
@@ -127,7 +119,7 @@ impl Run {
             taken.map_err(|difference| format!("after step {number} ({step}): {difference}"))?;
             self.tally.steps += 1;
         }
-        self.same("FDBs at the end", self.patience, World::fdb)
+        self.worlds().same_fdbs(self.patience)
     }
 
     /// Sends a frame in both worlds, and compares what comes.
@@ -146,7 +138,7 @@ impl Run {
         if sent[0] != sent[1] {
             return Err(format!("sending: {sent:?}"));
         }
-        let arrived = same_arrivals(pair, self.netfilter, self.patience)?;
+        let arrived = pair.same_arrivals(self.patience)?;
         if arrived {
             self.tally.arrived += 1;
             self.tally.fast += u64::from(pair.counters.fast() > before);
@@ -163,13 +155,13 @@ impl Run {
         self.restore();
         for command in operation.commands(&self.names) {
             // One that fails in both is no difference.
-            let _ = self.both(|world| world.run(&command))?;
+            self.worlds().both(|world| world.run(&command))?;
         }
         if operation.moves_links() {
-            self.same("links", PATIENCE, World::links)?;
+            self.worlds().same_links(PATIENCE)?;
         }
         self.settle();
-        self.same("FDBs", self.patience, World::fdb)
+        self.worlds().same_fdbs(self.patience)
     }
 
     /// Does something to the agent. `up` puts right what it finds changed, and so is run in both.
@@ -178,12 +170,12 @@ impl Run {
         let accelerated = &self.worlds().accelerated;
         accelerated.to_agent(|agent| agent.meets(fate, || Books::of(accelerated).lease_holds));
         if matches!(fate, Fate::Replaced | Fate::Back) {
-            self.both(World::up)?;
+            self.worlds().both(World::up)?;
             self.worlds().accelerated.to_agent(Agent::is_back);
-            self.same("links", PATIENCE, World::links)?;
+            self.worlds().same_links(PATIENCE)?;
         }
         self.settle();
-        self.same("FDBs", self.patience, World::fdb)
+        self.worlds().same_fdbs(self.patience)
     }
 
     /// Back to the start state, but for what was learned.
@@ -207,12 +199,13 @@ impl Run {
             }
         }
         for command in commands {
-            let _ = self.both(|world| Ok::<_, ()>(world.run(&command)));
+            // It may be undone already, in one world or in both.
+            let _ = self.worlds().both(|world| world.run(&command));
         }
         let pair = self.worlds();
         let _ = pair.worlds().map(World::arrivals);
         if operations.iter().any(|operation| operation.moves_links()) {
-            self.same("links", PATIENCE, World::links)?;
+            self.worlds().same_links(PATIENCE)?;
         }
         Ok(())
     }
@@ -232,107 +225,5 @@ impl Run {
         if let (Some(sabotage), Some(pair)) = (&mut self.sabotage, &self.worlds) {
             sabotage.restore(&pair.accelerated);
         }
-    }
-
-    /// Does something in both worlds at once. That it fails in one alone is a difference.
-    fn both<T: Send, E: Send + Debug>(
-        &self,
-        work: impl Fn(&World) -> Result<T, E> + Sync,
-    ) -> Result<(), String> {
-        let [plain, accelerated] = self.worlds().worlds();
-        let done = thread::scope(|scope| {
-            let other = scope.spawn(|| work(accelerated));
-            [work(plain), other.join().expect("it does not panic")]
-        });
-        match done {
-            [Ok(_), Ok(_)] | [Err(_), Err(_)] => Ok(()),
-            [Err(error), Ok(_)] => Err(format!("it fails in the plain world alone: {error:?}")),
-            [Ok(_), Err(error)] => Err(format!("it fails in the accelerated world alone: {error:?}")),
-        }
-    }
-
-    /// Looks until both worlds look the same.
-    fn same<T>(&self, what: &str, patience: Duration, look: impl Fn(&World) -> T + Sync) -> Result<(), String>
-    where
-        T: PartialEq + IntoIterator<Item = String> + Clone + Send,
-    {
-        let start = Instant::now();
-        loop {
-            let [plain, accelerated] = self.worlds().worlds();
-            let seen = thread::scope(|scope| {
-                let other = scope.spawn(|| look(accelerated));
-                [look(plain), other.join().expect("it does not panic")]
-            });
-            if seen[0] == seen[1] {
-                return Ok(());
-            }
-            if start.elapsed() > patience {
-                let [plain, accelerated] = seen.map(|lines| lines.into_iter().collect::<Vec<_>>());
-                return Err(format!("{what}:\n{}", differences(&plain, &accelerated)));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Pair {
-    fn new(text: &str, netfilter: bool, names: &Names) -> Self {
-        let [plain, accelerated] = [false, true].map(|fast| World::new(text, fast, netfilter, names));
-        let counters = Counters::of(&accelerated, names.ends.len());
-        Self { plain, accelerated, counters }
-    }
-
-    fn worlds(&self) -> [&World; 2] {
-        [&self.plain, &self.accelerated]
-    }
-}
-
-/// Compares what has come. Tells whether anything has.
-fn same_arrivals(pair: &Pair, netfilter: bool, patience: Duration) -> Result<bool, String> {
-    let start = Instant::now();
-    let mut arrived: [Vec<(usize, Arrival)>; 2] = Default::default();
-    loop {
-        for (arrived, world) in arrived.iter_mut().zip(pair.worlds()) {
-            arrived.extend(
-                world.arrivals().into_iter().map(|(end, arrival)| {
-                    (end, if netfilter { without_fragment_id(arrival) } else { arrival })
-                }),
-            );
-            arrived.sort();
-        }
-        let [plain, accelerated] = &arrived;
-        if plain == accelerated {
-            return Ok(!plain.is_empty());
-        }
-        if start.elapsed() > patience {
-            let lines = |arrived: &[(usize, Arrival)]| -> Vec<String> {
-                arrived.iter().map(|(end, arrival)| format!("h{end} gets {arrival:?}")).collect()
-            };
-            return Err(format!("frames:\n{}", differences(&lines(plain), &lines(accelerated))));
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A bridge that calls netfilter makes fragments of an IPv6 packet that does not fit, and numbers them
-/// at random (`ipv6_select_ident`, by way of `br_nf_ip_fragment`): two plain bridges differ there too.
-fn without_fragment_id(mut arrival: Arrival) -> Arrival {
-    const FRAGMENT: u8 = 44;
-    if arrival.bytes.get(12..14) == Some(&[0x86, 0xdd]) && arrival.bytes.get(20) == Some(&FRAGMENT) {
-        arrival.bytes.iter_mut().skip(14 + 40 + 4).take(4).for_each(|byte| *byte = 0);
-    }
-    arrival
-}
-
-/// Lines that are in one alone.
-fn differences(plain: &[String], accelerated: &[String]) -> String {
-    let only = |these: &[String], those: &[String], name: &str| -> String {
-        let only = these.iter().filter(|line| !those.contains(line));
-        only.map(|line| format!("  {name} alone: {line}\n")).collect()
-    };
-    let lines = only(plain, accelerated, "plain") + &only(accelerated, plain, "accelerated");
-    match lines.is_empty() {
-        true => format!("  in another number: {plain:?}\n  {accelerated:?}\n"),
-        false => lines,
     }
 }

@@ -27,8 +27,8 @@ pub(crate) struct WrongEntries {
 }
 
 impl WrongEntries {
-    pub(crate) fn new(rule: Rule) -> Box<dyn Sabotage> {
-        Box::new(Self { rule, first: None, changed: None })
+    pub(crate) fn by(rule: Rule) -> Self {
+        Self { rule, first: None, changed: None }
     }
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn isolation_is_ignored(books: &mut Books, _: &Books) {
 
 /// Any port may send as any station.
 pub(crate) fn sources_are_not_checked(books: &mut Books, _: &Books) {
-    let stations: Vec<_> = books.stations.iter().map(|(key, _)| *key).collect();
+    let stations: Vec<_> = books.stations.keys().copied().collect();
     for StationKey { segment, mac, .. } in stations {
         everywhere(books, segment, mac);
     }

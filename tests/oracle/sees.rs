@@ -47,7 +47,7 @@ fn a_wrong_rule_about_trunks() {
 #[test]
 fn a_wrong_program() {
     let names = Names::of(ONE_BRIDGE);
-    let program = WrongProgram::new(names.port(0), names.port(1));
+    let program = WrongProgram::between(names.port(0), names.port(1));
     let found = seen(&mut Run::of(ONE_BRIDGE, false), "a wrong program", program);
     assert!(found.script.len() <= SHORT, "{found}");
 }
@@ -56,19 +56,19 @@ fn a_wrong_program() {
 #[test]
 fn a_detour_is_no_difference() {
     let mut run = Run::of(ONE_BRIDGE, false);
-    run.sabotage(WrongEntries::new(sabotage::all_goes_by_the_port));
+    run.sabotage(WrongEntries::by(sabotage::all_goes_by_the_port));
     let tally = try_steps(&mut run, 500, SEED).unwrap_or_else(|found| panic!("{found}"));
     assert!(tally.fast > 50, "{tally:?}");
 }
 
 #[track_caller]
 fn sees(run: &mut Run, what: &str, rule: Rule) {
-    let found = seen(run, what, WrongEntries::new(rule));
+    let found = seen(run, what, WrongEntries::by(rule));
     assert!(found.script.len() <= SHORT, "{what}: {found}");
 }
 
 #[track_caller]
-fn seen(run: &mut Run, what: &str, sabotage: Box<dyn Sabotage>) -> Found {
+fn seen(run: &mut Run, what: &str, sabotage: impl Sabotage + 'static) -> Found {
     run.sabotage(sabotage);
     match try_steps(run, STEPS, SEED) {
         Err(found) => {

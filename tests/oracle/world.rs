@@ -1,6 +1,6 @@
 //! One of the two labs, and everything that the test does to it or sees of it.
 
-use std::{collections::BTreeSet, io::ErrorKind, path::PathBuf, process};
+use std::{io::ErrorKind, path::PathBuf, process};
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use serde_json::Value;
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// The FDBs: address, port, and what is said of it that has nothing to do with time.
-    pub(crate) fn fdb(&self) -> BTreeSet<String> {
+    pub(crate) fn fdb(&self) -> Vec<String> {
         let entry = |entry: &Value| {
             let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
             // Whether an entry is older than the ageing time, though still there, is time.
@@ -131,7 +131,10 @@ impl World {
                 text("master")
             )
         };
-        self.json("bridge -j fdb show").as_array().expect("a list").iter().map(entry).collect()
+        let mut entries: Vec<_> =
+            self.json("bridge -j fdb show").as_array().expect("a list").iter().map(entry).collect();
+        entries.sort();
+        entries
     }
 
     /// The links: what state each is in.
