@@ -307,6 +307,6 @@ fn on_both(steps: &[Step]) {
             let last = &steps[step.saturating_sub(20)..step];
             panic!("{bridges} bridges{netfilter}: {difference}\nthe last steps:\n{}", script(last));
         }
-        eprintln!("{:?}", run.tally);
+        assert!(run.tally.fast > 0, "void: nothing was fast");
     }
 }
