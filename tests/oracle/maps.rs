@@ -4,32 +4,28 @@ use std::{collections::BTreeMap, path::Path};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, PerCpuHashMap},
 };
 use vethpath_common::{
-    Config, PairCounters, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
+    Config, Count, MatrixKey, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
 };
 
 use super::world::World;
 use crate::programs::bench::now_ns;
 
 /// What the programs count.
-pub(crate) struct Counters {
-    map: PerCpuArray<MapData, PairCounters>,
-    pairs: u32,
-}
+pub(crate) struct Counters(PerCpuHashMap<MapData, MatrixKey, Count>);
 
 impl Counters {
-    pub(crate) fn of(world: &World, pairs: usize) -> Self {
-        let map = Map::PerCpuArray(pinned(&world.pin(names::COUNTERS)));
-        let map = PerCpuArray::try_from(map).expect("it is per CPU");
-        Self { map, pairs: u32::try_from(pairs).expect("few") }
+    pub(crate) fn of(world: &World) -> Self {
+        let map = Map::PerCpuHashMap(pinned(&world.pin(names::MATRIX)));
+        Self(PerCpuHashMap::try_from(map).expect("it is per CPU"))
     }
 
-    /// Frames that took the fast path so far.
+    /// Frames that took the fast path so far. A small lab's matrix has room for all of them.
     pub(crate) fn fast(&self) -> u64 {
-        let of = |pair| self.map.get(&pair, 0).expect("it has this pair");
-        (1..=self.pairs).map(|pair| of(pair).iter().map(|one| one.fast_tx.frames).sum::<u64>()).sum()
+        let cells = self.0.iter().filter_map(Result::ok);
+        cells.map(|(_, cpus)| cpus.iter().map(|one| one.frames).sum::<u64>()).sum()
     }
 }
 
@@ -56,8 +52,8 @@ impl Books {
             sources: read(&hash(world, names::SOURCES)),
             stations: read(&hash(world, names::STATIONS)),
         };
-        // The programs write it all the time; 0 is "never".
-        books.sources.values_mut().for_each(|source| source.seen_ns = 0);
+        // The programs write it all the time; this is "never".
+        books.sources.values_mut().for_each(|source| source.seen = Default::default());
         books
     }
 

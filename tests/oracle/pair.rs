@@ -28,7 +28,7 @@ struct Came(usize, Arrival);
 impl Pair {
     pub(crate) fn new(text: &str, netfilter: bool, names: &Names) -> Self {
         let [plain, accelerated] = [false, true].map(|fast| World::new(text, fast, netfilter, names));
-        let counters = Counters::of(&accelerated, names.ends.len());
+        let counters = Counters::of(&accelerated);
         Self { plain, accelerated, counters, netfilter }
     }
 

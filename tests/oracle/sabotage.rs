@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use vethpath_common::{PortKey, Source, SourceKey, Station, StationKey, flags};
+use vethpath_common::{Source, SourceKey, Station, StationKey, flags};
 
 use super::{maps::Books, names::Mac, world::World};
 
@@ -59,30 +59,22 @@ pub(crate) fn isolation_is_ignored(books: &mut Books, _: &Books) {
 }
 
 /// Any port may send as any station.
-pub(crate) fn sources_are_not_checked(books: &mut Books, _: &Books) {
-    let stations: Vec<_> = books.stations.keys().copied().collect();
-    for StationKey { segment, mac, .. } in stations {
-        everywhere(books, segment, mac);
-    }
+pub(crate) fn sources_are_not_checked(books: &mut Books, first: &Books) {
+    let stations: Vec<_> = books.stations.keys().map(mac).collect();
+    stations.into_iter().for_each(|mac| everywhere(books, first, mac));
 }
 
 /// Who was never seen may send: nobody learns who it is.
-pub(crate) fn strangers_are_known(books: &mut Books, _: &Books) {
-    let Some(segment) = books.stations.keys().map(|key| key.segment).next() else { return };
-    for host in 0..5 {
-        everywhere(books, segment, [2, 0, 0, 0xbe, host, 1]);
-    }
+pub(crate) fn strangers_are_known(books: &mut Books, first: &Books) {
+    (0..5).for_each(|host| everywhere(books, first, [2, 0, 0, 0xbe, host, 1]));
 }
 
 /// `mac` may send by every port that is armed.
-fn everywhere(books: &mut Books, segment: u32, mac: Mac) {
-    for (&PortKey { ifindex, domain }, record) in &books.ports {
-        let domain = domain.try_into().expect("few");
-        let (generation, pair) = (books.generation, record.pair);
-        let source = Source { generation, segment, pair, flags: 0, seen_ns: 0 };
-        if record.flags & flags::ARMED != 0 {
-            books.sources.entry(SourceKey { ifindex, mac, domain }).or_insert(source);
-        }
+fn everywhere(books: &mut Books, first: &Books, mac: Mac) {
+    let armed = armed(books);
+    for (key, source) in first.sources.iter().filter(|(key, _)| armed.contains(&ifindex(key))) {
+        let key = SourceKey::new(ifindex(key), mac.into(), domain(key));
+        books.sources.entry(key).or_insert(Source { flags: 0, ..*source });
     }
 }
 
@@ -98,10 +90,9 @@ pub(crate) fn ports_stay_armed(books: &mut Books, first: &Books) {
 
 /// What the bridge has forgotten stays known, at ports that are armed.
 pub(crate) fn nothing_is_forgotten(books: &mut Books, first: &Books) {
-    let armed = books.ports.iter().filter(|(_, record)| record.flags & flags::ARMED != 0);
-    let armed: BTreeSet<u32> = armed.map(|(key, _)| key.ifindex).collect();
+    let armed = armed(books);
     let mut kept = first.clone();
-    kept.sources.retain(|key, _| armed.contains(&key.ifindex));
+    kept.sources.retain(|key, _| armed.contains(&ifindex(key)));
     kept.stations.retain(|_, station| armed.contains(&station.ifindex));
     ports_stay_armed(books, &kept);
 }
@@ -130,22 +121,44 @@ pub(crate) fn netfilter_is_ignored(books: &mut Books, _: &Books) {
 
 /// What is for the bridge goes to a host.
 pub(crate) fn the_bridge_is_a_station(books: &mut Books, _: &Books) {
-    let Some((&key, &station)) = books.stations.iter().next() else { return };
-    books.stations.insert(StationKey { mac: [2, 0, 0, 0, 0, 0xb0], ..key }, station);
+    let first = books.stations.iter().next().map(|(key, station)| (bridge(key), *station));
+    if let Some((bridge, station)) = first {
+        books.stations.insert(StationKey::new(bridge, [2, 0, 0, 0, 0, 0xb0].into()), station);
+    }
 }
 
-/// Two bridges are one segment, though the trunk does not see what crosses it.
-pub(crate) fn trunks_are_skipped(books: &mut Books, _: &Books) {
-    let all: Vec<(StationKey, Station)> = books.stations.iter().map(|(key, value)| (*key, *value)).collect();
-    let segments: Vec<u32> = all.iter().map(|(key, _)| key.segment).collect();
-    for (key, station) in all {
-        for &segment in &segments {
-            books.stations.entry(StationKey { segment, ..key }).or_insert(station);
-        }
-    }
+/// Frames cross bridges that have not learned where their sender is, and do not learn it so.
+pub(crate) fn bridges_need_not_learn(books: &mut Books, _: &Books) {
+    books.sources.values_mut().for_each(|source| source.reach = u64::MAX);
 }
 
 /// What must not be seen: a detour by the port is slower, and nothing else.
 pub(crate) fn all_goes_by_the_port(books: &mut Books, _: &Books) {
     books.stations.values_mut().for_each(|station| station.flags |= flags::VIA_PORT);
+}
+
+/// The ports that take part in the fast path.
+fn armed(books: &Books) -> BTreeSet<u32> {
+    let armed = books.ports.iter().filter(|(_, record)| record.flags & flags::ARMED != 0);
+    armed.map(|(key, _)| key.ifindex).collect()
+}
+
+fn ifindex(key: &SourceKey) -> u32 {
+    let [ifindex, ..] = bytemuck::cast::<_, [u32; 3]>(*key);
+    ifindex
+}
+
+fn domain(key: &SourceKey) -> u16 {
+    let [.., domain] = bytemuck::cast::<_, [u16; 6]>(*key);
+    domain
+}
+
+fn bridge(key: &StationKey) -> u32 {
+    let [bridge, ..] = bytemuck::cast::<_, [u32; 3]>(*key);
+    bridge
+}
+
+fn mac(key: &StationKey) -> Mac {
+    let [_, _, _, _, mac @ .., _, _] = bytemuck::cast::<_, [u8; 12]>(*key);
+    mac
 }

@@ -40,8 +40,8 @@ fn a_wrong_rule_about_netfilter() {
 }
 
 #[test]
-fn a_wrong_rule_about_trunks() {
-    sees(&mut Run::of(TWO_BRIDGES, false), "trunks are skipped", sabotage::trunks_are_skipped);
+fn a_wrong_rule_about_bridges_in_between() {
+    sees(&mut Run::of(TWO_BRIDGES, false), "bridges need not learn", sabotage::bridges_need_not_learn);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use aya::{
     Ebpf, Pod, TestRun, TestRunOptions,
-    maps::{Array, HashMap, MapData, PerCpuArray},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap},
     programs::SchedClassifier,
 };
 use nix::{
@@ -13,7 +13,7 @@ use vethpath::{
     datapath::{OBJECT, Sizes, loader},
     kernel::Netns,
 };
-use vethpath_common::{Config, PairCounters, Source, SourceKey, names};
+use vethpath_common::{Config, Count, MatrixKey, PairCounters, Seen, Source, SourceKey, names};
 
 use super::{
     context,
@@ -38,6 +38,8 @@ pub(crate) struct Ran {
     pub(crate) bytes: Vec<u8>,
     /// What it added to the counters of each pair.
     pub(crate) counted: Vec<PairCounters>,
+    /// Frames that it added to each way across trunks.
+    pub(crate) crossed: Vec<u64>,
 }
 
 impl Bench {
@@ -63,7 +65,7 @@ impl Bench {
             })
         });
         let mut object =
-            loader(&DOMAIN, Sizes::for_ports(Port::ALL.len())).load(OBJECT).expect("the object loads");
+            loader(&DOMAIN, Sizes::of(Port::ALL.len(), 2)).load(OBJECT).expect("the object loads");
         let program: &mut SchedClassifier = program(&mut object);
         program.load().expect("the verifier accepts the program");
         let mut bench = Self { netns, object, ifindexes: ifindexes.expect("it is there").to_vec() };
@@ -109,16 +111,36 @@ impl Bench {
             let cpus = map.get(&pair, 0).expect("it has this pair");
             cpus.iter().fold(PairCounters::default(), |sum, one| sum.plus(one))
         };
-        (0..=u32::try_from(Port::ALL.len()).expect("few")).map(sum).collect()
+        let mut counters: Vec<_> = (0..=u32::try_from(Port::ALL.len()).expect("few")).map(sum).collect();
+        for cell in self.matrix().iter() {
+            let (MatrixKey { from, to }, cpus) = cell.expect("readable");
+            let count = cpus.iter().fold(Count::default(), |sum, one| sum.plus(*one));
+            let (from, to) = (from as usize, to as usize);
+            counters[from].fast_tx = counters[from].fast_tx.plus(count);
+            counters[to].fast_rx = counters[to].fast_rx.plus(count);
+        }
+        counters
     }
 
-    /// When the fast path last saw a station of `port`.
-    pub(crate) fn seen_ns(&self, port: Port, station: u8) -> u64 {
+    fn matrix(&self) -> PerCpuHashMap<&MapData, MatrixKey, Count> {
+        self.object.map(names::MATRIX).expect("it has this map").try_into().expect("a hash per CPU")
+    }
+
+    /// Frames by each way across trunks, that of none first.
+    fn crossings(&self) -> Vec<u64> {
+        let map = self.object.map(names::CROSSINGS).expect("it has this map");
+        let map: PerCpuArray<&MapData, Count> = map.try_into().expect("per CPU");
+        let sum = |way| map.get(&way, 0).expect("it has this way").iter().map(|count| count.frames).sum();
+        (0..3).map(sum).collect()
+    }
+
+    /// Where the fast path saw frames of a station of `port` go.
+    pub(crate) fn seen(&self, port: Port, station: u8) -> [Seen; 2] {
         let map = self.object.map(names::SOURCES).expect("it has this map");
         let map: HashMap<&MapData, SourceKey, Source> = map.try_into().expect("a hash");
         let domain = DOMAIN.try_into().expect("a small number");
-        let key = SourceKey { ifindex: self.ifindex(port), mac: port.mac(station), domain };
-        map.get(&key, 0).expect("it is there").seen_ns
+        let key = SourceKey::new(self.ifindex(port), port.mac(station).into(), domain);
+        map.get(&key, 0).expect("it is there").seen
     }
 
     /// Runs the program once.
@@ -133,7 +155,7 @@ impl Bench {
     }
 
     fn run_here(&mut self, frame: &Frame) -> Ran {
-        let before = self.counters();
+        let (before, crossed_before) = (self.counters(), self.crossings());
         let ctx_in = context::of(frame, self.ifindex(frame.port));
         let mut ctx_out = [0; context::SIZE];
         let mut bytes = vec![0; frame.bytes.len()];
@@ -147,12 +169,14 @@ impl Bench {
         let result = program(&mut self.object).test_run(options);
         let result = result.unwrap_or_else(|error| panic!("{error:?}: {frame:?}"));
         let counted = self.counters().iter().zip(&before).map(|(now, then)| minus(now, then)).collect();
+        let crossed = self.crossings().iter().zip(crossed_before).map(|(now, then)| now - then).collect();
         Ran {
             action: result.return_value.cast_signed(),
             mark: context::mark(&ctx_out),
             priority: context::priority(&ctx_out),
             bytes,
             counted,
+            crossed,
         }
     }
 }

@@ -75,7 +75,19 @@ impl Case {
         same("the priority", &ran.priority, &if scrubbed { 0 } else { PRIORITISED });
         same("whether the bytes are the same", &(ran.bytes == self.frame.bytes), &true);
         same("what is counted", &told(&ran.counted), &told(&self.counts(&ran)));
+        same("what crossed trunks", &ran.crossed, &self.crossed());
         faults
+    }
+
+    /// Frames by each way across trunks, that of none first.
+    fn crossed(&self) -> [u64; 3] {
+        let mut crossed = [0; 3];
+        if let Verdict::Peer(to) | Verdict::Via(to) = self.verdict
+            && let way @ 1.. = self.frame.port.path_to(to)
+        {
+            crossed[way as usize] = 1;
+        }
+        crossed
     }
 
     /// What is to be counted, of all pairs.

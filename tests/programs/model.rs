@@ -16,7 +16,11 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
     // "the source is a station on this port"
     station_of(src).filter(|&port| port == frame.port)?;
     // "the destination is a station on another eligible port of the same segment"
-    let to = station_of(dst).filter(|&port| port != frame.port && port.segment() == frame.port.segment())?;
+    let to = station_of(dst).filter(|&port| port != frame.port && port.is_joined_with(frame.port))?;
+    // docs/architecture.md: a bridge on the way that does not know the sender is to learn it
+    if to.bit() & !frame.port.reach(src[5]) != 0 {
+        return None;
+    }
     // HAZARDS.md: "isolated to isolated is refused"
     if frame.port.flags() & to.flags() & vethpath_common::flags::ISOLATED != 0 {
         return None;
@@ -28,7 +32,9 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
         _ => false,
     };
     // docs/limitations.md: what br_netfilter would drop or trim is left to it
-    if frame.port.flags() & vethpath_common::flags::VALIDATE != 0 && !is_right(ethertype, payload) {
+    let checked = |port: Port| port.flags() & vethpath_common::flags::VALIDATE != 0;
+    let is_checked = checked(frame.port) || to.bridge() != frame.port.bridge() && checked(to);
+    if is_checked && !is_right(ethertype, payload) {
         return None;
     }
     // "it fits the receiver's MTU (GSO frames by their segment size)"

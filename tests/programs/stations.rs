@@ -42,6 +42,25 @@ pub(crate) fn cases() -> Vec<Case> {
         pass("the same port", R::SamePort, frame().to(Port::A.mac(2))),
         pass("to itself", R::SamePort, frame().to(Port::A.mac(1))),
         pass("a group with an entry", R::Group, frame().to(GROUP)),
+        // Trunks.
+        case("across a trunk", frame().to(Port::Far.mac(1)), Verdict::Peer(Port::Far)),
+        fast("and back", frame().at(Port::Far)),
+        case(
+            "behind the trunk",
+            frame().at(Port::Far).to(Port::FarChecked.mac(1)),
+            Verdict::Peer(Port::FarChecked),
+        ),
+        pass("a sender that the far bridge does not know", R::Unlearned, {
+            frame().from(Port::A.mac(2)).to(Port::Far.mac(1))
+        }),
+        case(
+            "to where the far bridge checks",
+            frame().to(Port::FarChecked.mac(1)),
+            Verdict::Peer(Port::FarChecked),
+        ),
+        pass("what the far bridge would drop", R::Unchecked, {
+            Frame::udp4(100).with(0, 0x46).to(Port::FarChecked.mac(1))
+        }),
         // Isolation.
         pass("isolated both", R::Isolated, frame().at(Port::Alone).to(Port::Lonely.mac(1))),
         pass("isolated, the same port", R::SamePort, frame().at(Port::Alone).to(Port::Alone.mac(2))),

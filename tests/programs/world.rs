@@ -11,6 +11,7 @@ pub(crate) const DOMAIN: u32 = 3;
 /// Another one, whose entries lie in the same maps.
 const OTHER_DOMAIN: u32 = 4;
 pub(crate) const GENERATION: u32 = 41;
+pub(crate) const EPOCH: u32 = 6;
 pub(crate) const MTU: u32 = 1500;
 pub(crate) const SMALL_MTU: u32 = 1280;
 
@@ -34,10 +35,14 @@ pub(crate) enum Port {
     Unrecorded,
     /// Its bridge calls netfilter.
     Checked,
+    /// On another bridge of the segment, behind a trunk.
+    Far,
+    /// There too, where that bridge calls netfilter.
+    FarChecked,
 }
 
 impl Port {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::A,
         Self::B,
         Self::Alone,
@@ -47,11 +52,22 @@ impl Port {
         Self::Unarmed,
         Self::Unrecorded,
         Self::Checked,
+        Self::Far,
+        Self::FarChecked,
     ];
 
     /// Those with stations.
-    pub(crate) const ARMED: [Self; 7] =
-        [Self::A, Self::B, Self::Alone, Self::Lonely, Self::Via, Self::Elsewhere, Self::Checked];
+    pub(crate) const ARMED: [Self; 9] = [
+        Self::A,
+        Self::B,
+        Self::Alone,
+        Self::Lonely,
+        Self::Via,
+        Self::Elsewhere,
+        Self::Checked,
+        Self::Far,
+        Self::FarChecked,
+    ];
 
     /// The device's name.
     pub(crate) fn name(self) -> String {
@@ -71,8 +87,36 @@ impl Port {
         [0x02, 0, 0, 0, self as u8, number]
     }
 
-    pub(crate) fn segment(self) -> u32 {
-        if self == Self::Elsewhere { 6 } else { 5 }
+    /// Bridges 5 and 7 are joined by a trunk.
+    pub(crate) fn bridge(self) -> u32 {
+        match self {
+            Self::Elsewhere => 6,
+            Self::Far | Self::FarChecked => 7,
+            _ => 5,
+        }
+    }
+
+    pub(crate) fn is_joined_with(self, other: Self) -> bool {
+        (self == Self::Elsewhere) == (other == Self::Elsewhere)
+    }
+
+    /// The bit of its bridge in the segment.
+    pub(crate) fn bit(self) -> u64 {
+        if self.bridge() == 7 { 0b10 } else { 0b01 }
+    }
+
+    /// The bridges that know its `number`th station. Beyond the trunk that is only the first.
+    pub(crate) fn reach(self, number: u8) -> u64 {
+        if self != Self::Elsewhere && number == 1 { 0b11 } else { self.bit() }
+    }
+
+    /// The number of the way to `other`'s bridge.
+    pub(crate) fn path_to(self, other: Self) -> u32 {
+        match (self.bridge(), other.bridge()) {
+            (5, 7) => 1,
+            (7, 5) => 2,
+            _ => 0,
+        }
     }
 
     pub(crate) fn mtu(self) -> u32 {
@@ -83,7 +127,7 @@ impl Port {
         match self {
             Self::Alone | Self::Lonely => flags::ISOLATED,
             Self::Via => flags::VIA_PORT,
-            Self::Checked => flags::VALIDATE,
+            Self::Checked | Self::FarChecked => flags::VALIDATE,
             _ => 0,
         }
     }
@@ -109,12 +153,12 @@ pub(crate) fn ports(ifindex: impl Fn(Port) -> u32) -> Vec<(PortKey, PortRecord)>
 
 pub(crate) fn sources(ifindex: impl Fn(Port) -> u32) -> Vec<(SourceKey, Source)> {
     let mut entries = Vec::new();
-    let mut add = |port: Port, mac, domain: u32, generation| {
+    let mut add = |port: Port, mac: Mac, domain: u32, generation| {
         let domain = domain.try_into().expect("a small number");
-        let key = SourceKey { ifindex: ifindex(port), mac, domain };
+        let key = SourceKey::new(ifindex(port), mac.into(), domain);
         let flags = port.flags() & (flags::ISOLATED | flags::VALIDATE);
-        let (segment, pair) = (port.segment(), port.pair());
-        entries.push((key, Source { generation, segment, pair, flags, seen_ns: 0 }));
+        let (bridge, pair, reach) = (port.bridge(), port.pair(), port.reach(mac[5]));
+        entries.push((key, Source { generation, bridge, pair, flags, reach, ..Source::default() }));
     };
     for port in Port::ARMED {
         KNOWN.into_iter().for_each(|n| add(port, port.mac(n), DOMAIN, GENERATION));
@@ -127,11 +171,16 @@ pub(crate) fn sources(ifindex: impl Fn(Port) -> u32) -> Vec<(SourceKey, Source)>
 
 pub(crate) fn stations(ifindex: impl Fn(Port) -> u32) -> Vec<(StationKey, Station)> {
     let mut entries = Vec::new();
-    let mut add = |port: Port, mac, generation| {
-        let key = StationKey { segment: port.segment(), mac, zero: 0 };
-        let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT);
-        let (pair, mtu) = (port.pair(), port.mtu());
-        entries.push((key, Station { generation, ifindex: ifindex(port), pair, mtu, flags }));
+    let mut add = |port: Port, mac: Mac, generation| {
+        // Each bridge is that of some port.
+        for near in [Port::A, Port::Elsewhere, Port::Far].into_iter().filter(|&p| p.is_joined_with(port)) {
+            let checks = if near.bridge() == port.bridge() { 0 } else { flags::VALIDATE };
+            let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT | checks);
+            let (pair, mtu, path) = (port.pair(), port.mtu(), near.path_to(port));
+            let bridges = near.bit() | port.bit();
+            let station = Station { generation, ifindex: ifindex(port), pair, mtu, flags, path, bridges };
+            entries.push((StationKey::new(near.bridge(), mac.into()), station));
+        }
     };
     for port in Port::ARMED {
         KNOWN.into_iter().for_each(|n| add(port, port.mac(n), GENERATION));
@@ -165,6 +214,6 @@ impl Agent {
             Self::Gone => (GENERATION, now_ns.saturating_sub(20_000_000)),
             Self::Voiding => (GENERATION + 1, now_ns + HOUR_NS),
         };
-        Config { abi: ABI_VERSION, generation, lease_until_ns }
+        Config { abi: ABI_VERSION, generation, lease_until_ns, epoch: EPOCH, zero: 0 }
     }
 }

@@ -40,9 +40,10 @@ impl Count {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PairCounters {
-    /// Sent by the namespace and taken by the fast path.
+    /// Sent by the namespace and taken by the fast path while the traffic matrix had no room: what it
+    /// has in it is not in here.
     pub fast_tx: Count,
-    /// Delivered to the namespace by the fast path.
+    /// Delivered to the namespace by the fast path while the traffic matrix had no room.
     pub fast_rx: Count,
     /// Sent by the namespace and left to the bridge, by [`Reason`].
     pub slow: [Count; Reason::COUNT],

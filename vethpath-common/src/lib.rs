@@ -5,16 +5,21 @@
 #![no_std]
 
 mod counters;
+mod mac;
 mod map;
 pub mod names;
 mod reason;
 
 pub use counters::{Count, PairCounters};
-pub use map::{Config, PortKey, PortRecord, Source, SourceKey, Station, StationKey, flags};
+pub use mac::MacWords;
+pub use map::{
+    Config, MOST_BRIDGES, MatrixKey, Path, PortKey, PortRecord, Seen, Source, SourceKey, Station, StationKey,
+    flags,
+};
 pub use reason::Reason;
 
 /// Version of everything in this crate. Pinned maps of another version are never adopted.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Index in the counter map that counts frames of ports no pair is known for.
 pub const NO_PAIR: u32 = 0;

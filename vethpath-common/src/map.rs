@@ -4,18 +4,21 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::MacWords;
+
 /// Bits of [`Source::flags`], [`Station::flags`] and [`PortRecord::flags`].
 pub mod flags {
     /// The port is isolated (`bridge link set isolated on`): no frame passes to another isolated one.
+    /// In a [`Station`](super::Station), of the port by which frames to it leave the sender's bridge.
     pub const ISOLATED: u32 = 1;
     /// Deliver by `bpf_redirect` to the port instead of `bpf_redirect_peer` to the inner end: the
     /// destination MAC is not the inner end's own, or something on the way there wants the frame.
     pub const VIA_PORT: u32 = 1 << 1;
     /// The port takes part in the fast path ([`PortRecord`](super::PortRecord) only).
     pub const ARMED: u32 = 1 << 2;
-    /// The port's bridge calls netfilter for IP (`bridge-nf-call-iptables` and its kin), and so drops
-    /// or trims packets whose header is not right ([`Source`](super::Source) only): the fast path
-    /// takes none that it would drop or trim.
+    /// A bridge calls netfilter for IP (`bridge-nf-call-iptables` and its kin), and so drops or trims
+    /// packets whose header is not right: the fast path takes none that it would drop or trim. In a
+    /// [`Source`](super::Source) the sender's bridge, in a [`Station`](super::Station) one behind it.
     pub const VALIDATE: u32 = 1 << 3;
 }
 
@@ -29,6 +32,11 @@ pub struct Config {
     pub generation: u32,
     /// `CLOCK_MONOTONIC` in nanoseconds; later than this, every frame goes to the bridge.
     pub lease_until_ns: u64,
+    /// The agent's own time, which it moves on each time it looks: what programs saw since the last
+    /// look is noted under it ([`Seen`]).
+    pub epoch: u32,
+    /// Always zero: there so that the value has no padding.
+    pub zero: u32,
 }
 
 /// A port: an ifindex in one of the lab's bridge namespaces.
@@ -52,15 +60,19 @@ pub struct PortRecord {
 }
 
 /// A station as the sender of a frame: this MAC behind this port.
+///
+/// Made of words, as [`StationKey`] is: see [`MacWords`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct SourceKey {
-    /// The port's ifindex.
-    pub ifindex: u32,
-    /// The station's address.
-    pub mac: [u8; 6],
-    /// The bridge namespace, as the program's `DOMAIN` constant has it.
-    pub domain: u16,
+pub struct SourceKey([u32; 3]);
+
+impl SourceKey {
+    /// The station `mac` behind the port `ifindex` in the bridge namespace `domain`.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(ifindex: u32, mac: MacWords, domain: u16) -> Self {
+        Self([ifindex, mac.head, mac.tail | (domain as u32) << 16])
+    }
 }
 
 /// What the fast path needs of the sender.
@@ -69,28 +81,44 @@ pub struct SourceKey {
 pub struct Source {
     /// Must equal [`Config::generation`].
     pub generation: u32,
-    /// The segment that the frame may cross.
-    pub segment: u32,
+    /// The port's bridge: what the sender's frames are looked up in.
+    pub bridge: u32,
     /// Index of the sender's pair in the counter map.
     pub pair: u32,
     /// [`flags::ISOLATED`], [`flags::VALIDATE`].
     pub flags: u32,
-    /// Coarse `CLOCK_MONOTONIC` in nanoseconds of the last frame of this station that was looked up:
-    /// taken, or passed because of its destination. Written by the program, read by the agent to
-    /// keep the bridge's FDB entry young.
-    pub seen_ns: u64,
+    /// The bridges of the segment that know where the sender is, one bit each. A frame that would
+    /// cross another goes to the bridges, which learn.
+    pub reach: u64,
+    /// Where its fast frames went, in this epoch or the last: by the low bit of the epoch. Written by
+    /// the program, read by the agent to keep the bridges' FDB entries young.
+    pub seen: [Seen; 2],
 }
 
-/// A station as the receiver of a frame, in one segment.
+/// Where the fast frames of a station went in one epoch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Seen {
+    /// The bridges that they crossed, or would have: one bit each.
+    pub bridges: u64,
+    /// When: [`Config::epoch`].
+    pub epoch: u32,
+    /// Always zero: there so that the value has no padding.
+    pub zero: u32,
+}
+
+/// A station as the receiver of a frame, for frames that enter by one bridge.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct StationKey {
-    /// The segment.
-    pub segment: u32,
-    /// The station's address.
-    pub mac: [u8; 6],
-    /// Always zero: there so that the key has no padding.
-    pub zero: u16,
+pub struct StationKey([u32; 3]);
+
+impl StationKey {
+    /// The station `mac` for frames that enter by `bridge`.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(bridge: u32, mac: MacWords) -> Self {
+        Self([bridge, mac.head, mac.tail])
+    }
 }
 
 /// Where the fast path delivers, and what fits there.
@@ -105,8 +133,40 @@ pub struct Station {
     pub pair: u32,
     /// Least MTU on the way, in bytes of layer 3.
     pub mtu: u32,
-    /// [`flags::ISOLATED`], [`flags::VIA_PORT`].
+    /// [`flags::ISOLATED`], [`flags::VIA_PORT`], [`flags::VALIDATE`].
     pub flags: u32,
+    /// The trunks on the way ([`Path`]); 0 if there is none.
+    pub path: u32,
+    /// The bridges on the way, from the sender's to the receiver's, one bit each.
+    pub bridges: u64,
+}
+
+/// One pair's traffic to another.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct MatrixKey {
+    /// Index of the sender's pair in the counter map.
+    pub from: u32,
+    /// Index of the receiver's.
+    pub to: u32,
+}
+
+/// The most bridges of a segment: each has a bit in [`Station::bridges`].
+pub const MOST_BRIDGES: usize = 64;
+
+/// The trunks on a way from one bridge to another. Never changed once it is written, so that the
+/// frames counted under it stay those that crossed these trunks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Path {
+    /// Twice the number of the trunk, and one more if it is crossed from its second end; behind the
+    /// last there is [`Path::END`].
+    pub crossings: [u16; MOST_BRIDGES],
+}
+
+impl Path {
+    /// What fills [`Path::crossings`] up.
+    pub const END: u16 = u16::MAX;
 }
 
 #[cfg(feature = "user")]
@@ -127,7 +187,13 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Station {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for super::MatrixKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Path {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for crate::PairCounters {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::Count {}
 }
 
 #[cfg(test)]
@@ -139,14 +205,26 @@ mod tests {
     /// The layout is an interface between two compilers and between versions: a change of it is a
     /// change of `ABI_VERSION`.
     #[test]
-    fn layout_of_abi_1() {
-        assert_eq!(crate::ABI_VERSION, 1);
-        assert_eq!((size_of::<Config>(), offset_of!(Config, lease_until_ns)), (16, 8));
+    fn layout_of_abi_2() {
+        assert_eq!(crate::ABI_VERSION, 2);
+        assert_eq!((size_of::<Config>(), offset_of!(Config, epoch)), (24, 16));
         assert_eq!(size_of::<PortKey>(), 8);
         assert_eq!(size_of::<PortRecord>(), 8);
-        assert_eq!((size_of::<SourceKey>(), offset_of!(SourceKey, domain)), (12, 10));
-        assert_eq!((size_of::<Source>(), offset_of!(Source, seen_ns)), (24, 16));
-        assert_eq!((size_of::<StationKey>(), offset_of!(StationKey, mac)), (12, 4));
-        assert_eq!((size_of::<Station>(), offset_of!(Station, flags)), (20, 16));
+        assert_eq!(size_of::<SourceKey>(), 12);
+        assert_eq!((size_of::<Source>(), offset_of!(Source, seen)), (56, 24));
+        assert_eq!((size_of::<Seen>(), offset_of!(Seen, epoch)), (16, 8));
+        assert_eq!(size_of::<StationKey>(), 12);
+        assert_eq!((size_of::<Station>(), offset_of!(Station, bridges)), (32, 24));
+        assert_eq!(size_of::<MatrixKey>(), 8);
+        assert_eq!(size_of::<Path>(), 128);
+    }
+
+    #[test]
+    fn keys_hold_what_they_are_made_of() {
+        let mac = MacWords::from([1, 2, 3, 4, 5, 6]);
+        assert_eq!(bytemuck::bytes_of(&SourceKey::new(0, mac, 0))[4..10], [1, 2, 3, 4, 5, 6]);
+        assert_eq!(bytemuck::bytes_of(&StationKey::new(0, mac))[4..], [1, 2, 3, 4, 5, 6, 0, 0]);
+        assert_ne!(SourceKey::new(7, mac, 1), SourceKey::new(7, mac, 2));
+        assert_ne!(SourceKey::new(7, mac, 1), SourceKey::new(8, mac, 1));
     }
 }

@@ -10,9 +10,16 @@ pub const SOURCES: &str = "SOURCES";
 pub const STATIONS: &str = "STATIONS";
 /// Per-CPU array of [`PairCounters`](crate::PairCounters), indexed by pair.
 pub const COUNTERS: &str = "COUNTERS";
+/// Per-CPU hash from [`MatrixKey`](crate::MatrixKey) to [`Count`](crate::Count): what the fast path
+/// took from one pair to another.
+pub const MATRIX: &str = "MATRIX";
+/// Hash from the number of a path to the [`Path`](crate::Path).
+pub const PATHS: &str = "PATHS";
+/// Per-CPU array of [`Count`](crate::Count), indexed by path: what the fast path took along it.
+pub const CROSSINGS: &str = "CROSSINGS";
 
 /// All maps that are pinned, shared between the programs of a lab and read by its agent.
-pub const PINNED_MAPS: [&str; 5] = [CONFIG, PORTS, SOURCES, STATIONS, COUNTERS];
+pub const PINNED_MAPS: [&str; 8] = [CONFIG, PORTS, SOURCES, STATIONS, COUNTERS, MATRIX, PATHS, CROSSINGS];
 
 /// The tc program at the ingress of every port.
 pub const PORT_INGRESS: &str = "port_ingress";

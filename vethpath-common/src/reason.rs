@@ -40,6 +40,7 @@ reasons! {
     Options = "ipv6-options", "IPv6 extension headers hide what the packet is.";
     UnknownSource = "unknown-source", "The source address is not a station on this port.";
     UnknownDestination = "unknown-destination", "The destination address is not a station of the segment.";
+    Unlearned = "unlearned", "A bridge on the way does not know where the sender is: it is to learn it from the frame.";
     Stale = "stale", "The entry is of an older generation: the agent is reading the bridge's state anew.";
     SamePort = "same-port", "Source and destination are behind the same port.";
     Isolated = "isolated", "Both ports are isolated.";

@@ -1,16 +1,47 @@
 //! Counting: per-CPU, so without atomics (a tc program is not preempted by another on its CPU).
 
-use vethpath_common::{NO_PAIR, PairCounters, PortKey, PortRecord, Reason, flags};
+use aya_ebpf::bindings::BPF_NOEXIST;
+use vethpath_common::{
+    Count, MatrixKey, NO_PAIR, PairCounters, PortKey, PortRecord, Reason, Source, Station, flags,
+};
 
 use crate::{
-    maps::{COUNTERS, PORTS, domain},
+    maps::{COUNTERS, CROSSINGS, MATRIX, PORTS, domain},
     packet::Frame,
 };
 
-/// Counts a frame that the fast path takes from one pair to another.
+/// Counts a frame that the fast path takes from a station to another.
 #[inline(always)]
-pub fn fast(frame: &Frame, from: u32, to: u32) {
+pub fn fast(frame: &Frame, source: &Source, station: &Station) {
     let (packets, bytes) = (frame.packets(), u64::from(frame.len()));
+    match cell(MatrixKey { from: source.pair, to: station.pair }) {
+        Some(count) => count.add(packets, bytes),
+        None => apart(source.pair, station.pair, packets, bytes),
+    }
+    if station.path != 0
+        && let Some(count) = CROSSINGS.get_ptr_mut(station.path)
+    {
+        // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
+        unsafe { (*count).add(packets, bytes) };
+    }
+}
+
+/// This CPU's cell of the traffic matrix, which is made if there is room.
+#[inline(always)]
+fn cell(key: MatrixKey) -> Option<&'static mut Count> {
+    let mut count = MATRIX.get_ptr_mut(key);
+    if count.is_none() {
+        // Another CPU may be doing the same: whoever comes second finds it there.
+        let _ = MATRIX.insert(key, Count { frames: 0, packets: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
+        count = MATRIX.get_ptr_mut(key);
+    }
+    // SAFETY: nobody deletes cells, and this CPU runs one tc program at a time.
+    count.map(|count| unsafe { &mut *count })
+}
+
+/// Counts where there is always room, when the matrix has none.
+#[inline(always)]
+fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
     if let Some(counters) = of(from) {
         counters.fast_tx.add(packets, bytes);
     }

@@ -35,7 +35,7 @@ pub enum Verdict {
 pub fn decide(frame: &Frame) -> Verdict {
     match fast_path(frame) {
         Ok((source, station)) => {
-            count::fast(frame, source.pair, station.pair);
+            count::fast(frame, &source, &station);
             match station.flags & flags::VIA_PORT {
                 0 => Verdict::ToPeer { ifindex: station.ifindex },
                 _ => Verdict::ToPort { ifindex: station.ifindex },
@@ -53,20 +53,26 @@ fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
     if now >= config.lease_until_ns {
         return Err(Reason::Lease);
     }
-    let ethernet: Ethernet = frame.read(0)?;
+    let ethernet = frame.ethernet()?;
     known_protocol(frame, &ethernet)?;
-    let source = source(frame, &ethernet, config, now)?;
-    let station = station(&ethernet, source.segment, config)?;
+    let entry = source(frame, &ethernet, config)?;
+    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+    let source = unsafe { *entry };
+    let station = station(&ethernet, source.bridge, config)?;
     if station.ifindex == frame.ifindex() {
         return Err(Reason::SamePort);
     }
     if source.flags & station.flags & flags::ISOLATED != 0 {
         return Err(Reason::Isolated);
     }
+    if station.bridges & !source.reach != 0 {
+        return Err(Reason::Unlearned);
+    }
     fits(frame, &ethernet, station.mtu)?;
-    if source.flags & flags::VALIDATE != 0 {
+    if (source.flags | station.flags) & flags::VALIDATE != 0 {
         validate(frame, &ethernet)?;
     }
+    note(entry, station.bridges, config.epoch);
     Ok((source, station))
 }
 
@@ -76,12 +82,12 @@ fn known_protocol(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
     if frame.tag_beside() {
         return Err(Reason::Tagged);
     }
-    let ethertype = ethernet.ethertype();
+    let ethertype = ethernet.ethertype;
     // ARP and RARP, most of which are broadcast: told apart from other broadcasts.
     if matches!(ethertype, 0x0806 | 0x8035) {
         return Err(Reason::Arp);
     }
-    if ethernet.dst[0] & 1 != 0 {
+    if ethernet.dst.is_group() {
         return Err(Reason::Group);
     }
     match ethertype {
@@ -113,39 +119,47 @@ fn ipv6(frame: &Frame) -> Result<(), Reason> {
     }
 }
 
-/// The sender, if it is a station on this very port; notes that it was seen.
+/// The sender, if it is a station on this very port.
 #[inline(always)]
-fn source(frame: &Frame, ethernet: &Ethernet, config: &Config, now: u64) -> Result<Source, Reason> {
-    #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
-    let key = SourceKey { ifindex: frame.ifindex(), mac: ethernet.src, domain: domain() as u16 };
+fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<*mut Source, Reason> {
     // br_handle_frame drops what a group address sends, whatever the maps say.
-    if ethernet.src[0] & 1 != 0 {
+    if ethernet.src.is_group() {
         return Err(Reason::UnknownSource);
     }
+    #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
+    let key = SourceKey::new(frame.ifindex(), ethernet.src, domain() as u16);
     let entry = SOURCES.get_ptr_mut(key).ok_or(Reason::UnknownSource)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let source = unsafe { *entry };
-    if source.generation != config.generation {
+    if unsafe { (*entry).generation } != config.generation {
         return Err(Reason::Stale);
     }
-    // Coarse time moves once in a few milliseconds: most frames do not dirty the cache line.
-    if source.seen_ns != now {
-        // SAFETY: as above; two CPUs may race and either time is right.
-        unsafe { (*entry).seen_ns = now };
-    }
-    Ok(source)
+    Ok(entry)
 }
 
 /// The receiver, if it is a station of the sender's segment.
 #[inline(always)]
-fn station(ethernet: &Ethernet, segment: u32, config: &Config) -> Result<Station, Reason> {
-    let key = StationKey { segment, mac: ethernet.dst, zero: 0 };
+fn station(ethernet: &Ethernet, bridge: u32, config: &Config) -> Result<Station, Reason> {
+    let key = StationKey::new(bridge, ethernet.dst);
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let station = *unsafe { STATIONS.get(key) }.ok_or(Reason::UnknownDestination)?;
     if station.generation != config.generation {
         return Err(Reason::Stale);
     }
     Ok(station)
+}
+
+/// Notes which bridges a frame of the sender's would have crossed. Most frames of an epoch find that
+/// noted already, and dirty no cache line.
+#[inline(always)]
+fn note(entry: *mut Source, bridges: u64, epoch: u32) {
+    // SAFETY: entries are only freed after a grace period (see agent/sync.rs). Two CPUs may race: a
+    // bit that is lost comes with the next frame.
+    let seen = unsafe { &mut (*entry).seen[(epoch & 1) as usize] };
+    if seen.epoch != epoch {
+        (seen.epoch, seen.bridges) = (epoch, bridges);
+    } else if bridges & !seen.bridges != 0 {
+        seen.bridges |= bridges;
+    }
 }
 
 /// Whether the frame, or each segment of a GSO frame, fits into `mtu` bytes of layer 3.
@@ -162,7 +176,7 @@ fn fits(frame: &Frame, ethernet: &Ethernet, mtu: u32) -> Result<(), Reason> {
 #[inline(always)]
 fn headers(frame: &Frame, ethernet: &Ethernet) -> Result<u32, Reason> {
     const IP: usize = ETH_LEN as usize;
-    let (ip, protocol) = match ethernet.ethertype() {
+    let (ip, protocol) = match ethernet.ethertype {
         0x0800 => (u32::from(frame.read::<u8>(IP)? & 15) * 4, frame.read::<u8>(IP + 9)?),
         0x86dd => (40, frame.read::<u8>(IP + 6)?),
         _ => return Err(Reason::Gso),

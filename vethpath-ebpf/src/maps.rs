@@ -2,10 +2,13 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_NO_PREALLOC,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
-use vethpath_common::{Config, PairCounters, PortKey, PortRecord, Source, SourceKey, Station, StationKey};
+use vethpath_common::{
+    Config, Count, MatrixKey, PairCounters, Path, PortKey, PortRecord, Source, SourceKey, Station, StationKey,
+};
 
 /// Sizes are set by user space before the maps are made.
 const SET_AT_LOAD: u32 = 1;
@@ -29,6 +32,19 @@ pub static STATIONS: HashMap<StationKey, Station> = HashMap::with_max_entries(SE
 /// See [`vethpath_common::names::COUNTERS`].
 #[map]
 pub static COUNTERS: PerCpuArray<PairCounters> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
+
+/// See [`vethpath_common::names::MATRIX`]. Programs add to it, as far as it has room.
+#[map]
+pub static MATRIX: PerCpuHashMap<MatrixKey, Count> =
+    PerCpuHashMap::with_max_entries(SET_AT_LOAD, BPF_F_NO_PREALLOC);
+
+/// See [`vethpath_common::names::PATHS`]. For user space alone: it is here to be made with the others.
+#[map]
+pub static PATHS: HashMap<u32, Path> = HashMap::with_max_entries(SET_AT_LOAD, BPF_F_NO_PREALLOC);
+
+/// See [`vethpath_common::names::CROSSINGS`].
+#[map]
+pub static CROSSINGS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
 
 /// See [`vethpath_common::names::DOMAIN`].
 #[unsafe(no_mangle)]

@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_change_type, programs::TcContext};
-use vethpath_common::Reason;
+use vethpath_common::{MacWords, Reason};
 
 /// Bytes of an Ethernet header without a tag (`ETH_HLEN`).
 pub const ETH_LEN: u32 = 14;
@@ -11,23 +11,15 @@ pub const ETH_LEN: u32 = 14;
 /// `PACKET_HOST` of `linux/if_packet.h`: the frame is for this host.
 const PACKET_HOST: u32 = 0;
 
-/// An Ethernet header as it is on the wire.
-#[repr(C)]
+/// An Ethernet header, in words that keys are made of without another load.
 #[derive(Clone, Copy)]
 pub struct Ethernet {
     /// Destination.
-    pub dst: [u8; 6],
+    pub dst: MacWords,
     /// Source.
-    pub src: [u8; 6],
-    ethertype: [u8; 2],
-}
-
-impl Ethernet {
+    pub src: MacWords,
     /// The EtherType, or an 802.2 length below 0x600.
-    #[inline(always)]
-    pub fn ethertype(&self) -> u16 {
-        u16::from_be_bytes(self.ethertype)
-    }
+    pub ethertype: u16,
 }
 
 /// A frame at the ingress of a port.
@@ -58,6 +50,34 @@ impl Frame {
         // SAFETY: the verifier checks that the bytes lie between data and data_end, as just compared;
         // T has alignment 1 and is plain bytes.
         Ok(unsafe { *(start as *const T) })
+    }
+
+    /// The Ethernet header.
+    ///
+    /// The stack lets headers begin two bytes behind a multiple of four (`NET_IP_ALIGN`), and the
+    /// verifier holds programs to that where the CPU cares: every load here is aligned then.
+    #[inline(always)]
+    pub fn ethernet(&self) -> Result<Ethernet, Reason> {
+        let start = self.data;
+        if start + ETH_LEN as usize > self.end {
+            return Err(Reason::Short);
+        }
+        // SAFETY: the verifier checks that the 14 bytes lie between data and data_end, as just
+        // compared, and that the loads are aligned as the CPU wants them.
+        let (to_head, to_tail, from_head, from_tail, ethertype) = unsafe {
+            (
+                *(start as *const u16),
+                *((start + 2) as *const u32),
+                *((start + 6) as *const u32),
+                *((start + 10) as *const u16),
+                *((start + 12) as *const u16),
+            )
+        };
+        Ok(Ethernet {
+            dst: joined(to_head, to_tail),
+            src: MacWords { head: from_head, tail: u32::from(from_tail) },
+            ethertype: u16::from_be(ethertype),
+        })
     }
 
     /// Length in bytes, Ethernet header included; of a GSO frame, all of it.
@@ -117,4 +137,14 @@ impl Frame {
         // SAFETY: the kernel hands the program a valid context, which outlives it.
         unsafe { &*self.skb }
     }
+}
+
+/// Six bytes that were loaded as two and four.
+#[inline(always)]
+fn joined(first: u16, rest: u32) -> MacWords {
+    #[cfg(target_endian = "little")]
+    let (head, tail) = (u32::from(first) | rest << 16, rest >> 16);
+    #[cfg(target_endian = "big")]
+    let (head, tail) = (u32::from(first) << 16 | rest >> 16, rest & 0xffff);
+    MacWords { head, tail }
 }

@@ -14,7 +14,7 @@ const IPV6_LEN: u32 = 40;
 /// Refuses an IP packet that br_netfilter might not let through as it is.
 #[inline(always)]
 pub fn validate(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
-    let is_right = match ethernet.ethertype() {
+    let is_right = match ethernet.ethertype {
         0x0800 => ipv4(&frame.read(IP)?, packet_len(frame)),
         0x86dd => ipv6(&frame.read(IP)?, packet_len(frame)),
         _ => true,

@@ -124,6 +124,9 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", conflicts_with = "json",
               value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
+        /// Show who sent how much to whom by the fast path.
+        #[arg(long, conflicts_with = "watch")]
+        matrix: bool,
     },
     /// Measure round trips: cable, plain bridge, fast path, in turns.
     Bench(BenchArgs),

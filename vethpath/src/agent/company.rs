@@ -12,7 +12,7 @@ use netlink_sys::{
     protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_SOCK_DIAG},
 };
 
-use super::facts::{Facts, LabPort};
+use super::{facts::Facts, layout::Layout};
 use crate::{
     kernel::{
         LinkFacts, Netns, blocking,
@@ -60,22 +60,22 @@ impl Company {
     }
 
     /// Looks, and notes what was found for each port. `own` are the tables that labs have there.
-    pub fn look(&self, ports: &[LabPort], own: &[Masquerade], facts: &mut Facts) {
+    pub fn look(&self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) {
         facts.taps = self.taps();
         facts.rules.clear();
         facts.validated.clear();
         let found = self.rules(own);
-        for lab_port in ports {
-            let bridge = facts.link(&lab_port.bridge);
+        for (port, bridge) in layout.all_ports() {
+            let bridge = facts.link(bridge);
             let (reason, validated) = match &found {
-                Ok(rules) => (rules.first_for(lab_port.port.as_str(), bridge), rules.validate(bridge)),
+                Ok(rules) => (rules.first_for(port.as_str(), bridge), rules.validate(bridge)),
                 Err(error) => (Some(error.clone()), true),
             };
             if let Some(reason) = reason {
-                facts.rules.insert(lab_port.port.to_string(), reason);
+                facts.rules.insert(port.to_string(), reason);
             }
             if validated {
-                facts.validated.insert(lab_port.port.to_string());
+                facts.validated.insert(port.to_string());
             }
         }
     }

@@ -6,8 +6,11 @@ use vethpath_common::{PortKey, PortRecord, Source, SourceKey, Station, StationKe
 
 use super::{
     NotArmed,
-    eligible::{Eligible, eligible},
-    facts::{Facts, LabPort},
+    eligible::Eligible,
+    facts::Facts,
+    layout::{LabPort, Layout},
+    paths::Paths,
+    segments::{Segments, Way},
 };
 use crate::kernel::XdpMode;
 
@@ -16,59 +19,84 @@ use crate::kernel::XdpMode;
 pub struct Desired {
     /// All ports, for counting.
     pub ports: BTreeMap<PortKey, PortRecord>,
-    /// Stations as senders. `generation` and `seen_ns` are filled in when they are written.
+    /// Stations as senders. `generation` is filled in when they are written.
     pub sources: BTreeMap<SourceKey, Source>,
     /// Stations as receivers. `generation` is filled in when they are written.
     pub stations: BTreeMap<StationKey, Station>,
     /// Why each port is not armed, by counter; `None` for one that is.
     pub states: BTreeMap<u32, Option<NotArmed>>,
+    /// The same of trunks, by number.
+    pub trunk_states: BTreeMap<u16, Option<NotArmed>>,
+    /// Stations that are left out because their way across trunks has no number.
+    pub unnumbered: usize,
 }
 
 impl Desired {
-    /// Adds one bridge namespace. `domain` is its number in the map keys.
-    pub fn add(&mut self, domain: u16, ports: &[LabPort], facts: &Facts) {
-        let mut armed = BTreeMap::new();
-        for lab_port in ports {
-            let verdict = eligible(lab_port, facts);
+    /// Adds one bridge namespace. `paths` gives ways across trunks their numbers.
+    pub fn add(&mut self, layout: &Layout, facts: &Facts, paths: &mut Paths) {
+        let segments = Segments::new(layout, facts);
+        for lab_port in &layout.ports {
             if let Some(link) = facts.link(&lab_port.port) {
-                let key = PortKey { ifindex: link.ifindex, domain: domain.into() };
-                let flags = if verdict.is_ok() { flags::ARMED } else { 0 };
+                let key = PortKey { ifindex: link.ifindex, domain: layout.domain.into() };
+                let flags = if segments.armed.contains_key(&link.ifindex) { flags::ARMED } else { 0 };
                 self.ports.insert(key, PortRecord { pair: lab_port.counter, flags });
-            }
-            match verdict {
-                Ok(port) => {
-                    self.states.insert(lab_port.counter, None);
-                    armed.insert(port.port.ifindex, (lab_port, port));
-                }
-                Err(reason) => {
-                    self.states.insert(lab_port.counter, Some(reason));
-                }
             }
         }
         for entry in facts.fdb.values().filter(|entry| entry.trusted && entry.vlan == 0) {
-            let Some((lab_port, port)) = armed.get(&entry.port) else { continue };
-            if port.bridge == entry.bridge && entry.mac[0] & 1 == 0 {
-                self.add_station(domain, lab_port, port, entry.mac);
+            let Some(bridge) = segments.bridge(entry.bridge) else { continue };
+            if entry.mac[0] & 1 != 0 {
+                continue;
+            }
+            if let Some(way) = segments.way(entry.bridge, entry.mac) {
+                match paths.number(&way.crossings) {
+                    Some(path) => self.add_station(bridge.number, entry.mac, &way, path),
+                    None => self.unnumbered += 1,
+                }
+            }
+            if let Some((lab_port, port)) = segments.armed.get(&entry.port)
+                && port.bridge == entry.bridge
+            {
+                let reach = segments.reach(entry.bridge, entry.mac);
+                self.add_source(layout.domain, bridge.number, lab_port, port, entry.mac, reach);
             }
         }
+        self.states.extend(segments.states);
+        self.trunk_states.extend(segments.trunk_states);
     }
 
-    fn add_station(&mut self, domain: u16, lab_port: &LabPort, port: &Eligible<'_>, mac: [u8; 6]) {
-        let LabPort { segment, counter, .. } = *lab_port;
-        let ifindex = port.port.ifindex;
-        let isolated = if port.isolated { flags::ISOLATED } else { 0 };
-        let validate = if port.validated { flags::VALIDATE } else { 0 };
-        let source = Source { generation: 0, segment, pair: counter, flags: isolated | validate, seen_ns: 0 };
-        self.sources.insert(SourceKey { ifindex, mac, domain }, source);
+    fn add_source(
+        &mut self,
+        domain: u16,
+        bridge: u32,
+        lab_port: &LabPort,
+        port: &Eligible<'_>,
+        mac: [u8; 6],
+        reach: u64,
+    ) {
+        let flags = flag(port.isolated, flags::ISOLATED) | flag(port.validated, flags::VALIDATE);
+        let source = Source { bridge, pair: lab_port.counter, flags, reach, ..Source::default() };
+        self.sources.insert(SourceKey::new(port.port.ifindex, mac.into(), domain), source);
+    }
+
+    fn add_station(&mut self, bridge: u32, mac: [u8; 6], way: &Way<'_>, path: u32) {
+        let (lab_port, port) = way.to;
         let station = Station {
             generation: 0,
-            ifindex,
-            pair: counter,
-            mtu: port.port.mtu.min(port.inner.mtu),
-            flags: isolated | if via_port(port, mac) { flags::VIA_PORT } else { 0 },
+            ifindex: port.port.ifindex,
+            pair: lab_port.counter,
+            mtu: way.mtu,
+            flags: flag(way.isolated, flags::ISOLATED)
+                | flag(via_port(port, mac), flags::VIA_PORT)
+                | flag(way.validated, flags::VALIDATE),
+            path,
+            bridges: way.bridges,
         };
-        self.stations.insert(StationKey { segment, mac, zero: 0 }, station);
+        self.stations.insert(StationKey::new(bridge, mac.into()), station);
     }
+}
+
+fn flag(is_set: bool, flag: u32) -> u32 {
+    if is_set { flag } else { 0 }
 }
 
 /// Whether a frame to `mac` must go out of the port rather than straight into the namespace:

@@ -1,16 +1,16 @@
 //! One bridge namespace as the agent follows it: events in, facts kept, FDB entries refreshed.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use log::info;
-use vethpath_common::SourceKey;
+use vethpath_common::{MOST_BRIDGES, SourceKey};
 
 use super::{
     company::Company,
-    desired::Desired,
-    facts::{self, Facts},
+    facts::Facts,
+    layout::{LabBridge, LabPort, Layout},
     look::Looker,
-    refresh::{Refresher, ageing_time, moved_meanwhile},
+    refresh::{Refresher, moved_meanwhile},
     sync::Sync,
 };
 use crate::{
@@ -59,9 +59,8 @@ impl Domain {
             company: Company::open(&netns),
             own_tables: Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect(),
             looker: Looker {
-                domain: number,
+                layout: Layout::of(topology, number, place),
                 rtnl: Rtnl::open(&netns)?,
-                ports: facts::ports_in(topology, place),
                 pins: pins.clone(),
                 hook,
             },
@@ -102,7 +101,7 @@ impl Domain {
             }
             events = next_of(&mut self.rules) => {
                 events?;
-                self.company.look(&self.looker.ports, &self.own_tables, &mut self.facts);
+                self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
             }
         }
         Ok(())
@@ -134,7 +133,7 @@ impl Domain {
             self.looker.fdb(&mut self.facts).await?;
             self.looker.links(&mut self.facts).await?;
             self.company.look_at_offloads(&mut self.facts);
-            self.company.look(&self.looker.ports, &self.own_tables, &mut self.facts);
+            self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
             let events = self.here.drain()?;
             self.note(&events);
             if !self.lost {
@@ -162,18 +161,18 @@ impl Domain {
     /// The kernel refuses.
     pub async fn poll(&mut self) -> Result<()> {
         self.looker.links(&mut self.facts).await?;
-        self.company.look(&self.looker.ports, &self.own_tables, &mut self.facts);
+        self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())
     }
 
     /// By counter of the pair: ifindex of the inner end, and frames that it received.
     #[must_use]
     pub fn inner_ends(&self) -> Vec<(u32, u32, u64)> {
-        let received = |port: &facts::LabPort| {
+        let received = |port: &LabPort| {
             let inner = self.facts.inner.get(&self.facts.link(&port.port)?.ifindex)?;
             Some((port.counter, inner.ifindex, inner.received.0))
         };
-        self.looker.ports.iter().filter_map(received).collect()
+        self.looker.layout.ports.iter().filter_map(received).collect()
     }
 
     /// Notes whether a pair loses redirected frames.
@@ -185,9 +184,10 @@ impl Domain {
         }
     }
 
-    /// Adds what the maps should hold of this namespace.
-    pub fn add_to(&self, desired: &mut Desired) {
-        desired.add(self.looker.domain, &self.looker.ports, &self.facts);
+    /// What the lab has here, and what is known of it.
+    #[must_use]
+    pub fn known(&self) -> (&Layout, &Facts) {
+        (&self.looker.layout, &self.facts)
     }
 
     /// Keeps the bridge's entries young for stations that the fast path saw. Returns whether anything
@@ -197,23 +197,29 @@ impl Domain {
     /// A watch fails. A refresh that the kernel refuses is left to age: the port is gone.
     pub async fn refresh(&mut self, sync: &Sync) -> Result<bool> {
         let now = Instant::now();
-        let domain = self.looker.domain;
-        self.refresher.keep(|key| sync.current().sources.contains_key(key));
-        let mut due = Vec::new();
-        for entry in self.facts.fdb.values().filter(|entry| entry.trusted && entry.ages) {
-            let key = SourceKey { ifindex: entry.port, mac: entry.mac, domain };
+        let bridge =
+            |bridge: &LabBridge| Some(((bridge.segment, bridge.bit), self.facts.link(&bridge.name)?.ifindex));
+        let by_bit: BTreeMap<_, _> = self.looker.layout.bridges.iter().filter_map(bridge).collect();
+        let segments: BTreeMap<_, _> =
+            by_bit.iter().map(|((segment, _), bridge)| (*bridge, *segment)).collect();
+        for entry in self.facts.fdb.values().filter(|entry| entry.trusted && entry.vlan == 0) {
+            let key = SourceKey::new(entry.port, entry.mac.into(), self.looker.layout.domain);
+            let Some(segment) = segments.get(&entry.bridge) else { continue };
             if !sync.current().sources.contains_key(&key) {
                 continue;
             }
-            let Ok(source) = sync.maps().sources.get(&key, 0) else { continue };
-            let ageing = ageing_time(&self.facts, entry.bridge);
-            if self.refresher.is_due(&key, source.seen_ns, ageing, now) {
-                due.push((key, source.seen_ns, *entry));
+            let seen = sync.seen(&key);
+            for bit in (0..MOST_BRIDGES).filter(|bit| seen & (1 << bit) != 0) {
+                let bridge = by_bit.get(&(*segment, bit));
+                let there = bridge.and_then(|bridge| self.facts.fdb.get(&(*bridge, entry.mac, 0)));
+                if let Some(there) = there.filter(|there| there.ages) {
+                    self.refresher.saw((there.bridge, there.mac));
+                }
             }
         }
+        let due = self.refresher.due(&self.facts, now);
         let mut happened = false;
-        for (key, seen_ns, entry) in due {
-            self.refresher.note(key, seen_ns, now);
+        for entry in due {
             happened |= self.refresh_one(entry).await?;
         }
         Ok(happened)

@@ -3,8 +3,14 @@
 use netlink_packet_route::link::{BridgePortState, BridgeStpState, InfoBridge};
 use thiserror::Error;
 
-use super::facts::{Facts, LabPort};
-use crate::kernel::{LinkFacts, PortAttribute};
+use super::{
+    facts::Facts,
+    layout::{LabPort, LabTrunk},
+};
+use crate::{
+    kernel::{LinkFacts, PortAttribute, XdpMode},
+    topology::IfName,
+};
 
 /// The shortest ageing time that fast hosts do not outlive by mistake: twice the lease, in hundredths
 /// of a second as `IFLA_BR_AGEING_TIME` has it.
@@ -63,6 +69,18 @@ pub enum NotArmed {
     /// Netfilter.
     #[error("{0}")]
     Rule(String),
+    /// Of a trunk: a redirect cannot lead from one to the other.
+    #[error("the trunk joins two namespaces")]
+    TwoNamespaces,
+    /// Of a trunk: spanning tree has not yet, or nothing has, opened a loop.
+    #[error("the trunks form a loop")]
+    Loop,
+    /// Of a trunk: frames are worked on there.
+    #[error("offloads are switched off on the trunk")]
+    Offloads,
+    /// Of a trunk: it sees the frames that cross it.
+    #[error("an XDP program on the trunk")]
+    Xdp,
     /// Frames were redirected and did not come out.
     #[error("redirected frames do not arrive; tried again within 30 s")]
     Losing,
@@ -100,12 +118,59 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
     }
     let port = facts.link(&lab_port.port).ok_or(NotArmed::NoPort)?;
     let inner = facts.inner.get(&port.ifindex).ok_or(NotArmed::NoInnerEnd)?;
-    let bridge = facts.link(&lab_port.bridge).filter(|bridge| port.controller == Some(bridge.ifindex));
-    let bridge = bridge.ok_or(NotArmed::OffBridge)?;
     if !facts.attached.contains(&port.name) {
         return Err(NotArmed::NotAttached);
     }
-    for (link, what) in [(port, "the port"), (inner, "the inner end"), (bridge, "the bridge")] {
+    if !inner.up {
+        return Err(NotArmed::Down("the inner end"));
+    }
+    let BridgePort { bridge, isolated, validated, .. } = on_bridge(port, &lab_port.bridge, facts)?;
+    if facts.losing.contains(&lab_port.counter) {
+        return Err(NotArmed::Losing);
+    }
+    Ok(Eligible { port, inner, bridge, isolated, via_port: facts.works_on_frames(port), validated })
+}
+
+/// A port that does nothing with a known unicast frame but forward it.
+#[derive(Clone, Copy, Debug)]
+pub struct BridgePort<'a> {
+    /// The port.
+    pub port: &'a LinkFacts,
+    /// Its bridge.
+    pub bridge: u32,
+    /// Isolated from other isolated ports.
+    pub isolated: bool,
+    /// What its bridge forwards is checked by netfilter.
+    pub validated: bool,
+}
+
+/// The ends of a trunk that frames may cross in a redirect past it, or why they may not.
+pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a Facts) -> Result<[BridgePort<'a>; 2], NotArmed> {
+    if let Some(reason) = &trunk.barred {
+        return Err(reason.clone());
+    }
+    let [a, b] = &trunk.ends[..] else { return Err(NotArmed::TwoNamespaces) };
+    let find = |end: &crate::topology::TrunkEnd| facts.link(&end.port).ok_or(NotArmed::NoPort);
+    let (a_port, b_port) = (find(a)?, find(b)?);
+    if a_port.peer != Some(b_port.ifindex) || !Facts::shares_namespace(a_port) {
+        return Err(NotArmed::NoPort);
+    }
+    let end = |port: &'a LinkFacts, bridge| {
+        if facts.works_on_frames(port) {
+            return Err(NotArmed::Offloads);
+        }
+        if port.xdp != XdpMode::None {
+            return Err(NotArmed::Xdp);
+        }
+        on_bridge(port, bridge, facts)
+    };
+    Ok([end(a_port, &a.bridge)?, end(b_port, &b.bridge)?])
+}
+
+fn on_bridge<'a>(port: &'a LinkFacts, bridge: &IfName, facts: &Facts) -> Result<BridgePort<'a>, NotArmed> {
+    let bridge = facts.link(bridge).filter(|bridge| port.controller == Some(bridge.ifindex));
+    let bridge = bridge.ok_or(NotArmed::OffBridge)?;
+    for (link, what) in [(port, "the port"), (bridge, "the bridge")] {
         if !link.up {
             return Err(NotArmed::Down(what));
         }
@@ -113,17 +178,8 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
     bridge_allows(bridge)?;
     let isolated = port_allows(port)?;
     company_allows(port, facts)?;
-    if facts.losing.contains(&lab_port.counter) {
-        return Err(NotArmed::Losing);
-    }
-    Ok(Eligible {
-        port,
-        inner,
-        bridge: bridge.ifindex,
-        isolated,
-        via_port: facts.works_on_frames(port),
-        validated: facts.validated.contains(&port.name),
-    })
+    let validated = facts.validated.contains(&port.name);
+    Ok(BridgePort { port, bridge: bridge.ifindex, isolated, validated })
 }
 
 /// Mirrors what `br_handle_frame_finish` and `br_forward` ask of a bridge for known unicast.

@@ -4,44 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::{
     kernel::{FdbEntry, LinkFacts, watch::Event},
-    topology::{IfName, Pair, Place, Topology},
+    topology::IfName,
 };
-
-/// A port that the lab has in a bridge namespace.
-#[derive(Clone, Debug)]
-pub struct LabPort {
-    /// Index of the pair in the counter map.
-    pub counter: u32,
-    /// The port's device name.
-    pub port: IfName,
-    /// The bridge it should be on.
-    pub bridge: IfName,
-    /// The bridge's segment: until trunks join bridges, each is one.
-    pub segment: u32,
-    /// Whether the file wants programs on it.
-    pub wanted: bool,
-}
-
-/// The pairs of a topology with the counter that each has. Counter 0 is nobody's.
-pub fn counted_pairs(topology: &Topology) -> impl Iterator<Item = (u32, &Pair)> {
-    (1..).zip(&topology.pairs)
-}
-
-/// The ports of the lab in one place.
-#[must_use]
-pub fn ports_in(topology: &Topology, place: &Place) -> Vec<LabPort> {
-    let segment = |pair: &Pair| {
-        (1..).zip(&topology.bridges).find(|(_, b)| b.place == pair.place && b.name == pair.bridge)
-    };
-    let port = |(counter, pair): (u32, &Pair)| LabPort {
-        counter,
-        port: pair.port.clone(),
-        bridge: pair.bridge.clone(),
-        segment: segment(pair).map_or(0, |(number, _)| number),
-        wanted: pair.datapath == crate::topology::Datapath::Tc,
-    };
-    counted_pairs(topology).filter(|(_, pair)| &pair.place == place).map(port).collect()
-}
 
 /// Everything known of one bridge namespace.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::facts::{Facts, LabPort};
+use super::{facts::Facts, layout::Layout};
 use crate::{
     datapath::{self, Attached, Hook, Pins},
     kernel::{Result, Rtnl},
@@ -14,12 +14,10 @@ const NO_QUEUE: &str = "noqueue";
 
 /// What is needed to look.
 pub struct Looker {
-    /// Number of the bridge namespace in the map keys.
-    pub domain: u16,
+    /// What the lab has in the bridge namespace.
+    pub layout: Layout,
     /// Requests to the kernel about it.
     pub rtnl: Rtnl,
-    /// The lab's ports in it.
-    pub ports: Vec<LabPort>,
     /// The lab's pins.
     pub pins: Pins,
     /// How programs are attached.
@@ -34,7 +32,7 @@ impl Looker {
     pub async fn links(&self, facts: &mut Facts) -> Result<()> {
         facts.links = self.rtnl.links().await?.into_iter().map(|link| (link.ifindex, link)).collect();
         let mut inner = BTreeMap::new();
-        for lab_port in &self.ports {
+        for lab_port in &self.layout.ports {
             let Some(port) = facts.link(&lab_port.port) else { continue };
             if let Some(link) = self.rtnl.peer_of(port).await? {
                 inner.insert(port.ifindex, link);
@@ -56,9 +54,9 @@ impl Looker {
 
     async fn attachments(&self, facts: &mut Facts) -> Result<()> {
         let clsact = self.qdiscs(facts).await?;
-        let present = |port: &&LabPort| facts.link(&port.port).is_some();
-        let names: Vec<&IfName> = self.ports.iter().filter(present).map(|port| &port.port).collect();
-        let domain = u32::from(self.domain);
+        let ports = self.layout.all_ports().map(|(port, _)| port);
+        let names: Vec<&IfName> = ports.filter(|port| facts.link(port).is_some()).collect();
+        let domain = u32::from(self.layout.domain);
         let found = datapath::attached(self.rtnl.netns(), &self.pins, domain, &names);
         // What cannot be asked is not known to be ours alone.
         let everything_foreign =

@@ -8,14 +8,17 @@ mod desired;
 mod domain;
 mod eligible;
 mod facts;
+mod layout;
 mod look;
 mod losses;
+mod paths;
 mod refresh;
 mod run;
+mod segments;
 mod socket;
 pub mod status;
 mod sync;
 
 pub use eligible::NotArmed;
-pub use facts::counted_pairs;
+pub use layout::{counted_pairs, largest_segment, numbered_trunks};
 pub use run::{Error, LEASE, run};

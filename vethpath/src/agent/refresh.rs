@@ -1,18 +1,17 @@
 //! Keeping the bridge's entries young for stations whose frames it no longer sees.
 //!
-//! A source that the fast path saw is refreshed through netlink, at most four times in an ageing
-//! time; a silent one never is, so it ages out as on a plain bridge.
+//! A station whose frames the fast path takes is refreshed through netlink, on each bridge that they
+//! would have crossed, at most four times in an ageing time; a silent one never is, so it ages out as
+//! on a plain bridge.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-use netlink_packet_route::link::InfoBridge;
-use vethpath_common::SourceKey;
-
 use super::facts::Facts;
 use crate::kernel::{FdbEntry, watch::Event};
+use netlink_packet_route::link::InfoBridge;
 
 /// `IFLA_BR_AGEING_TIME` counts in hundredths of a second (USER_HZ).
 const TICKS_PER_SECOND: u64 = 100;
@@ -20,36 +19,42 @@ const TICKS_PER_SECOND: u64 = 100;
 /// The kernel's default ageing time (`BR_DEFAULT_AGEING_TIME`).
 const DEFAULT_AGEING: Duration = Duration::from_secs(300);
 
+/// A bridge, by ifindex, and an address in its FDB.
+type Entry = (u32, [u8; 6]);
+
 /// What was refreshed when.
 #[derive(Default)]
 pub struct Refresher {
-    done: HashMap<SourceKey, Done>,
+    entries: HashMap<Entry, State>,
 }
 
-struct Done {
-    at: Instant,
-    seen_ns: u64,
+#[derive(Default)]
+struct State {
+    refreshed: Option<Instant>,
+    /// Whether a frame was seen since.
+    pending: bool,
 }
 
 impl Refresher {
-    /// Whether the entry of this source is due, given when the fast path last saw it.
-    #[must_use]
-    pub fn is_due(&self, key: &SourceKey, seen_ns: u64, ageing: Duration, now: Instant) -> bool {
-        match self.done.get(key) {
-            _ if seen_ns == 0 => false,
-            None => true,
-            Some(done) => seen_ns != done.seen_ns && now.duration_since(done.at) >= ageing / 4,
-        }
+    /// Notes that a frame of the station would have crossed the bridge.
+    pub fn saw(&mut self, entry: Entry) {
+        self.entries.entry(entry).or_default().pending = true;
     }
 
-    /// Notes that it was refreshed.
-    pub fn note(&mut self, key: SourceKey, seen_ns: u64, now: Instant) {
-        self.done.insert(key, Done { at: now, seen_ns });
-    }
-
-    /// Forgets sources that are no stations any more.
-    pub fn keep(&mut self, is_station: impl Fn(&SourceKey) -> bool) {
-        self.done.retain(|key, _| is_station(key));
+    /// The entries to refresh now, which count as refreshed from here on. Those that the bridges have
+    /// forgotten are forgotten.
+    pub fn due(&mut self, facts: &Facts, now: Instant) -> Vec<FdbEntry> {
+        let mut due = Vec::new();
+        self.entries.retain(|(bridge, mac), state| {
+            let Some(entry) = facts.fdb.get(&(*bridge, *mac, 0)) else { return false };
+            let is_old = |at: Instant| now.duration_since(at) >= ageing_time(facts, *bridge) / 4;
+            if state.pending && state.refreshed.is_none_or(is_old) {
+                *state = State { refreshed: Some(now), pending: false };
+                due.push(*entry);
+            }
+            true
+        });
+        due
     }
 }
 
@@ -78,9 +83,8 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
     away.filter(|_| pulled_back)
 }
 
-/// The ageing time of the bridge that an entry is of.
-#[must_use]
-pub fn ageing_time(facts: &Facts, bridge: u32) -> Duration {
+/// The ageing time of a bridge.
+fn ageing_time(facts: &Facts, bridge: u32) -> Duration {
     let attributes = facts.links.get(&bridge).and_then(|link| link.bridge.as_ref());
     let ticks = attributes.into_iter().flatten().find_map(|attribute| match attribute {
         InfoBridge::AgeingTime(ticks) => Some(u64::from(*ticks)),
@@ -93,23 +97,32 @@ pub fn ageing_time(facts: &Facts, bridge: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const KEY: SourceKey = SourceKey { ifindex: 5, mac: [2, 0, 0, 0, 0, 1], domain: 0 };
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
     fn entry(port: u32) -> FdbEntry {
-        FdbEntry { bridge: 3, port, mac: KEY.mac, vlan: 0, ages: true, trusted: true }
+        FdbEntry { bridge: 3, port, mac: MAC, vlan: 0, ages: true, trusted: true }
     }
 
     #[test]
-    fn only_sources_that_were_seen_are_refreshed() {
+    fn only_stations_that_were_seen_are_refreshed() {
+        let ageing = Duration::from_secs(300);
+        let facts = |entries: &[FdbEntry]| Facts {
+            fdb: entries.iter().map(|e| ((e.bridge, e.mac, e.vlan), *e)).collect(),
+            ..Facts::default()
+        };
+        let (known, unknown) = (facts(&[entry(5)]), facts(&[]));
         let mut refresher = Refresher::default();
         let start = Instant::now();
-        let ageing = Duration::from_secs(10);
-        assert!(!refresher.is_due(&KEY, 0, ageing, start), "never seen");
-        assert!(refresher.is_due(&KEY, 7, ageing, start));
-        refresher.note(KEY, 7, start);
-        assert!(!refresher.is_due(&KEY, 7, ageing, start + ageing), "silent since");
-        assert!(!refresher.is_due(&KEY, 8, ageing, start + ageing / 8), "too soon");
-        assert!(refresher.is_due(&KEY, 8, ageing, start + ageing / 4));
+        assert_eq!(refresher.due(&known, start), [], "never seen");
+        refresher.saw((3, MAC));
+        assert_eq!(refresher.due(&known, start), [entry(5)]);
+        assert_eq!(refresher.due(&known, start + ageing), [], "silent since");
+        refresher.saw((3, MAC));
+        assert_eq!(refresher.due(&known, start + ageing / 8), [], "too soon");
+        assert_eq!(refresher.due(&known, start + ageing / 4), [entry(5)], "seen since the last time");
+        refresher.saw((3, MAC));
+        assert_eq!(refresher.due(&unknown, start + ageing), [], "the bridge has forgotten it");
+        assert_eq!(refresher.due(&known, start + ageing), [], "and so have we");
     }
 
     #[test]

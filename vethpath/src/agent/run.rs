@@ -1,7 +1,6 @@
 //! The agent's life: look, follow, renew the lease each second, answer, end.
 
 use std::{
-    collections::BTreeMap,
     io,
     time::{Duration, Instant},
 };
@@ -20,14 +19,14 @@ use super::{
     NotArmed,
     desired::Desired,
     domain::Domain,
-    facts,
+    layout,
     losses::{Look, Losses},
     socket,
     status::Status,
     sync::Sync,
 };
 use crate::{
-    datapath::{self, CounterMap, Maps, Pins},
+    datapath::{self, Counters, Maps, Matrix, Pins},
     kernel,
     state::{self, AgentLock, Directory, Record},
     topology::{Pair, Topology},
@@ -80,7 +79,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     }
     let mut agent = Agent {
         domains,
-        counters: CounterMap::open(&pins)?,
+        counters: Counters::open(&pins)?,
         sync: Sync::take_over(Maps::open(&pins)?)?,
         losses: Losses::default(),
         lock,
@@ -108,7 +107,7 @@ struct Agent {
     topology: Topology,
     domains: Vec<Domain>,
     sync: Sync,
-    counters: CounterMap,
+    counters: Counters,
     losses: Losses,
     settled: bool,
     looks: u64,
@@ -194,11 +193,11 @@ impl Agent {
             !gone
         });
         // Read before and after the inner ends' own counters, so that what is under way is no loss.
-        let redirected = self.redirected()?;
+        let redirected = self.counters.matrix()?;
         for domain in &mut self.domains {
             domain.poll().await?;
         }
-        let after = self.redirected()?;
+        let after = self.counters.matrix()?;
         self.check_losses(&redirected, &after);
         self.bring_maps()?;
         for number in 0..self.domains.len() {
@@ -216,15 +215,9 @@ impl Agent {
         Ok(self.sync.lease(until)?)
     }
 
-    /// By counter: frames that the fast path has delivered.
-    fn redirected(&self) -> Result<BTreeMap<u32, u64>, Error> {
-        let count = |(pair, _)| Ok((pair, self.counters.of(pair)?.fast_rx.frames));
-        facts::counted_pairs(&self.topology).map(count).collect()
-    }
-
-    fn check_losses(&mut self, before: &BTreeMap<u32, u64>, after: &BTreeMap<u32, u64>) {
+    fn check_losses(&mut self, before: &Matrix, after: &Matrix) {
         let now = Instant::now();
-        let of = |counts: &BTreeMap<u32, u64>, pair| counts.get(&pair).copied().unwrap_or_default();
+        let of = |matrix: &Matrix, pair| matrix.received(pair).frames;
         for domain in &mut self.domains {
             for (pair, inner, received) in domain.inner_ends() {
                 let look = Look { inner, before: of(before, pair), received, after: of(after, pair) };
@@ -234,10 +227,7 @@ impl Agent {
     }
 
     fn bring_maps(&mut self) -> Result<(), Error> {
-        let mut desired = Desired::default();
-        for domain in &self.domains {
-            domain.add_to(&mut desired);
-        }
+        let desired = self.sync.desired(self.domains.iter().map(Domain::known));
         self.report(&desired);
         Ok(self.sync.bring_to(desired)?)
     }
@@ -245,7 +235,7 @@ impl Agent {
     /// One line in the log for each port whose state changed.
     fn report(&self, desired: &Desired) {
         let before = &self.sync.current().states;
-        for (counter, pair) in facts::counted_pairs(&self.topology) {
+        for (counter, pair) in layout::counted_pairs(&self.topology) {
             let state = desired.states.get(&counter);
             if before.get(&counter) != state {
                 match state {
@@ -255,12 +245,25 @@ impl Agent {
                 }
             }
         }
+        let before = &self.sync.current().trunk_states;
+        for (number, trunk) in layout::numbered_trunks(&self.topology) {
+            let state = desired.trunk_states.get(&number);
+            if before.get(&number) != state {
+                match state {
+                    Some(None) => info!("trunk {}: armed", trunk.name()),
+                    Some(Some(reason)) => info!("trunk {}: not armed: {reason}", trunk.name()),
+                    None => {}
+                }
+            }
+        }
     }
 
     fn status(&self) -> Status {
         let current = self.sync.current();
         let state = |counter: u32| current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort));
-        let pairs = || facts::counted_pairs(&self.topology);
+        let trunk_state =
+            |number: u16| current.trunk_states.get(&number).cloned().unwrap_or(Some(NotArmed::NoPort));
+        let pairs = || layout::counted_pairs(&self.topology);
         // What the file leaves down stays down, and spanning tree takes half a minute.
         let comes_up = |pair: &Pair| {
             let bridge = self.topology.bridge(&pair.place, &pair.bridge);
@@ -278,6 +281,9 @@ impl Agent {
             }),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
+                .collect(),
+            trunks: layout::numbered_trunks(&self.topology)
+                .map(|(number, trunk)| (trunk.name(), trunk_state(number).map(|r| r.to_string())))
                 .collect(),
         }
     }

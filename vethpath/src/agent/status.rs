@@ -42,6 +42,9 @@ pub struct Status {
     pub steady: bool,
     /// By pair (`ns0:eth0`): why it is not armed, or nothing if it is.
     pub ports: BTreeMap<String, Option<String>>,
+    /// The same by trunk (`br0 - br1`).
+    #[serde(default)]
+    pub trunks: BTreeMap<String, Option<String>>,
 }
 
 /// Asks the agent that listens on `socket`.

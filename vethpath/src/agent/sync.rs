@@ -11,9 +11,9 @@ use aya::{
     maps::{HashMap, MapData, MapError},
 };
 use log::warn;
-use vethpath_common::{Config, PortKey, PortRecord, Source, Station};
+use vethpath_common::{Config, PortKey, PortRecord, Source, SourceKey, Station};
 
-use super::desired::Desired;
+use super::{desired::Desired, facts::Facts, layout::Layout, paths::Paths};
 use crate::{
     datapath::{Error, Maps, Result},
     kernel::membarrier,
@@ -24,6 +24,9 @@ pub struct Sync {
     maps: Maps,
     current: Desired,
     config: Config,
+    paths: Paths,
+    /// The greatest number of a way that is in its map.
+    written: u32,
     /// Whether the maps had room for everything last time.
     fits: bool,
 }
@@ -34,7 +37,13 @@ impl Sync {
     /// # Errors
     /// The kernel refuses.
     pub fn take_over(maps: Maps) -> Result<Self> {
-        let mut sync = Self { config: maps.config()?, maps, current: Desired::default(), fits: true };
+        let room = maps.room_for_paths()?;
+        let known: Vec<_> =
+            maps.paths.iter().collect::<std::result::Result<_, _>>().map_err(|e| refused("read", &e))?;
+        let paths = Paths::known(known, room);
+        let config = maps.config()?;
+        let mut sync =
+            Self { config, written: paths.count(), paths, maps, current: Desired::default(), fits: true };
         sync.void()?;
         // Ports stay known, or what they pass until the first look would be counted under no pair.
         let ports = sync.maps.ports.iter().collect::<std::result::Result<_, _>>();
@@ -55,13 +64,24 @@ impl Sync {
         self.maps.set_config(self.config)
     }
 
-    /// Sets the lease to run until `until_ns` of `CLOCK_MONOTONIC`; 0 ends it.
+    /// Sets the lease to run until `until_ns` of `CLOCK_MONOTONIC`; 0 ends it. A new epoch begins.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn lease(&mut self, until_ns: u64) -> Result<()> {
         self.config.lease_until_ns = until_ns;
+        self.config.epoch = self.config.epoch.wrapping_add(1);
         self.maps.set_config(self.config)
+    }
+
+    /// Where the fast frames of a station went in the epoch before this one, one bit for each bridge;
+    /// 0 if it sent none, or is none.
+    #[must_use]
+    pub fn seen(&self, key: &SourceKey) -> u64 {
+        let last = self.config.epoch.wrapping_sub(1);
+        let source = self.maps.sources.get(key, 0);
+        let seen = source.map(|source| source.seen[(last & 1) as usize]).unwrap_or_default();
+        if seen.epoch == last { seen.bridges } else { 0 }
     }
 
     /// Entries of this generation are valid.
@@ -82,6 +102,14 @@ impl Sync {
         &self.maps
     }
 
+    /// What the maps should hold of these namespaces.
+    #[must_use]
+    pub fn desired<'a>(&mut self, domains: impl Iterator<Item = (&'a Layout, &'a Facts)>) -> Desired {
+        let mut desired = Desired::default();
+        domains.for_each(|(layout, facts)| desired.add(layout, facts, &mut self.paths));
+        desired
+    }
+
     /// Brings the maps to `desired`. An entry that does not fit stays out, which is the slow path.
     ///
     /// # Errors
@@ -99,7 +127,12 @@ impl Sync {
         if removed > 0 {
             membarrier::grace_period();
         }
-        let mut fits = insert(&mut self.maps.ports, &self.current.ports, &mut desired.ports)?;
+        let mut fits = desired.unnumbered == 0;
+        for (number, path) in self.paths.beyond(self.written) {
+            self.maps.paths.insert(number, path, 0).map_err(|error| refused("write", &error))?;
+        }
+        self.written = self.paths.count();
+        fits &= insert(&mut self.maps.ports, &self.current.ports, &mut desired.ports)?;
         fits &= insert::<_, Station>(&mut self.maps.stations, &self.current.stations, &mut desired.stations)?;
         fits &= insert::<_, Source>(&mut self.maps.sources, &self.current.sources, &mut desired.sources)?;
         if self.fits && !fits {

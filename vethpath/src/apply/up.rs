@@ -11,7 +11,7 @@ use vethpath_common::PortKey;
 use super::{Error, Places, adopted, agent, down, execute::Executor, observe};
 use crate::{
     agent::{
-        counted_pairs,
+        counted_pairs, largest_segment,
         status::{self, Status},
     },
     datapath::{self, Hook, Maps, Pins, Sizes},
@@ -158,7 +158,7 @@ async fn attach(record: &Record, places: &mut Places) -> Result<(Vec<IfName>, bo
     let domains = topology.domains();
     // A lab without bridges gets one copy too: its agent is like any other.
     let count = u32::try_from(domains.len().max(1)).unwrap_or(u32::MAX);
-    let anew = datapath::load(&pins, count, Sizes::for_ports(topology.pairs.len()))?;
+    let anew = datapath::load(&pins, count, Sizes::of(topology.pairs.len(), largest_segment(topology)))?;
     let mut maps = Maps::open(&pins)?;
     let mut news = Vec::new();
     for (domain, place) in (0..).zip(&domains) {

@@ -151,6 +151,7 @@ mod tests {
             settled: true,
             looks: 0,
             steady: true,
+            trunks: BTreeMap::new(),
             ports,
         }
     }

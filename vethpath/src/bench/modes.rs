@@ -13,7 +13,7 @@ use super::{
     {cable, warnings::Warning},
 };
 use crate::{
-    datapath::{CounterMap, Pins},
+    datapath::{Counters, Pins},
     kernel::Netns,
     state::{Directory, Record},
 };
@@ -52,7 +52,7 @@ pub struct Bench<'a> {
     chosen: &'a Chosen,
     lab: PingPong,
     cable: PingPong,
-    counters: CounterMap,
+    counters: Counters,
     cpu: usize,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Bench<'a> {
         Ok(Self {
             lab,
             cable,
-            counters: CounterMap::open(&Pins::of(&record.topology.lab))?,
+            counters: Counters::open(&Pins::of(&record.topology.lab))?,
             programs: Programs::of(record, directory)?,
             chosen,
             cpu,
@@ -116,7 +116,8 @@ impl<'a> Bench<'a> {
 
     fn counts(&self) -> Result<[PairCounters; 2], Error> {
         let [from, to] = self.chosen.sides();
-        Ok([self.counters.of(from.counter)?, self.counters.of(to.counter)?])
+        let matrix = self.counters.matrix()?;
+        Ok([self.counters.of(from.counter, &matrix)?, self.counters.of(to.counter, &matrix)?])
     }
 
     /// What the agent says of the two pairs.

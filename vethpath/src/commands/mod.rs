@@ -47,7 +47,8 @@ pub fn run(cli: Cli) -> ExitCode {
         }),
         Command::Man => rendered(out, |text| clap_mangen::Man::new(Cli::command()).render(text)),
         Command::Show { lab, json } => show::run(lab.lab.as_deref(), json.json, out),
-        Command::Stats { lab, json, watch } => stats::run(lab.lab.as_deref(), json.json, watch, out),
+        Command::Stats { lab, json, matrix: true, .. } => stats::matrix(lab.lab.as_deref(), json.json, out),
+        Command::Stats { lab, json, watch, .. } => stats::run(lab.lab.as_deref(), json.json, watch, out),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -20,6 +20,14 @@ use crate::{
 /// To the top left corner, and nothing below.
 const CLEAR: &[u8] = b"\x1b[H\x1b[J";
 
+/// Shows the traffic matrix of a lab.
+pub fn matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let flows = stats::matrix(&labs::record(lab)?.topology)?;
+    let printed = if json { output::json(&flows, out) } else { output::matrix(&flows, out) };
+    printed.map_err(Failure::output)?;
+    Ok(Exit::Done)
+}
+
 /// Shows the account of a lab, once, or (`watch`) every so many seconds until interrupted.
 pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::record(lab)?.topology;

@@ -10,24 +10,45 @@ use super::{
 use crate::kernel::bpffs;
 
 /// How many entries a lab's maps hold. Fixed when they are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Ports, and pairs with counters.
     pub ports: u32,
-    /// Stations.
+    /// Stations as senders.
+    pub sources: u32,
+    /// Stations as receivers: on each bridge those of its whole segment.
     pub stations: u32,
+    /// Pairs that send to each other.
+    pub matrix: u32,
+    /// Ways across trunks.
+    pub paths: u32,
 }
 
 impl Sizes {
     /// Stations that fit into even the smallest lab, for hosts that appear behind its ports.
-    const STATIONS: u32 = 16_384;
+    const SOURCES: u32 = 16_384;
+    /// With more the map would take more than 150 MB.
+    const MOST_STATIONS: u32 = 1 << 20;
+    /// Cells are made when they are needed: this many take 20 MB and 6 MB for each CPU.
+    const MOST_CELLS: u32 = 1 << 18;
+    /// With more their counters would take more than 1.5 MB for each CPU.
+    const MOST_PATHS: u32 = 1 << 16;
 
-    /// Room for `ports` ports and as many again.
+    /// Room for `ports` ports and as many again, on as many as `bridges` bridges in one segment.
     #[must_use]
-    pub fn for_ports(ports: usize) -> Self {
-        let ports =
-            u32::try_from(ports).unwrap_or(u32::MAX / 4).saturating_mul(2).next_power_of_two().max(64);
-        Self { ports, stations: ports.saturating_mul(4).max(Self::STATIONS) }
+    pub fn of(ports: usize, bridges: usize) -> Self {
+        let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX / 16);
+        let ports = bounded(ports).saturating_mul(2).clamp(64, 1 << 20).next_power_of_two();
+        let (sources, bridges) = (ports.saturating_mul(4).max(Self::SOURCES), bounded(bridges).max(1));
+        let ways = bridges.saturating_mul(bridges - 1);
+        Self {
+            ports,
+            sources,
+            stations: ports.saturating_mul(bridges).clamp(sources, Self::MOST_STATIONS.max(sources)),
+            matrix: ports.saturating_mul(ports).min(Self::MOST_CELLS),
+            // The trees that spanning tree may choose have other ways.
+            paths: ways.saturating_mul(4).saturating_add(1).min(Self::MOST_PATHS),
+        }
     }
 }
 
@@ -67,8 +88,11 @@ pub fn loader(domain: &u32, sizes: Sizes) -> EbpfLoader<'_> {
         .override_global(names::DOMAIN, domain, true)
         .map_max_entries(names::PORTS, sizes.ports)
         .map_max_entries(names::COUNTERS, sizes.ports.saturating_add(1))
-        .map_max_entries(names::SOURCES, sizes.stations)
-        .map_max_entries(names::STATIONS, sizes.stations);
+        .map_max_entries(names::SOURCES, sizes.sources)
+        .map_max_entries(names::STATIONS, sizes.stations)
+        .map_max_entries(names::MATRIX, sizes.matrix)
+        .map_max_entries(names::PATHS, sizes.paths)
+        .map_max_entries(names::CROSSINGS, sizes.paths);
     loader
 }
 
@@ -87,4 +111,23 @@ fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     let program: &mut SchedClassifier = program.try_into().doing("use", names::PORT_INGRESS)?;
     program.load().doing("load program", names::PORT_INGRESS)?;
     program.pin(pins.program(domain)).doing("pin program", names::PORT_INGRESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_grow_with_the_lab_and_have_bounds() {
+        let small = Sizes::of(3, 1);
+        let expected = Sizes { ports: 64, sources: 16_384, stations: 16_384, matrix: 4096, paths: 1 };
+        assert_eq!(small, expected);
+        let chain = Sizes::of(100, 8);
+        assert_eq!((chain.ports, chain.matrix, chain.paths), (256, 65_536, 225));
+        let large = Sizes::of(4096, 64);
+        assert_eq!((large.ports, large.sources, large.stations), (8192, 32_768, 524_288));
+        assert_eq!((large.matrix, large.paths), (262_144, 16_129));
+        let absurd = Sizes::of(usize::MAX, usize::MAX);
+        assert_eq!((absurd.matrix, absurd.paths), (Sizes::MOST_CELLS, Sizes::MOST_PATHS));
+    }
 }

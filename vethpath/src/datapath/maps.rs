@@ -1,11 +1,7 @@
 //! Typed handles to a lab's pinned maps.
 
-use std::path::Path;
-
-use aya::maps::{Array, HashMap, IterableMap, Map, MapData, PerCpuArray};
-use vethpath_common::{
-    Config, PairCounters, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
-};
+use aya::maps::{Array, HashMap, IterableMap, Map, MapData};
+use vethpath_common::{Config, Path, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names};
 
 use super::{Pins, Result, error::Context};
 
@@ -18,6 +14,8 @@ pub struct Maps {
     pub sources: HashMap<MapData, SourceKey, Source>,
     /// Stations as receivers.
     pub stations: HashMap<MapData, StationKey, Station>,
+    /// Ways across trunks.
+    pub paths: HashMap<MapData, u32, Path>,
 }
 
 impl Maps {
@@ -32,6 +30,7 @@ impl Maps {
             ports: hash(pins, names::PORTS)?,
             sources: hash(pins, names::SOURCES)?,
             stations: hash(pins, names::STATIONS)?,
+            paths: hash(pins, names::PATHS)?,
         })
     }
 
@@ -56,6 +55,14 @@ impl Maps {
         }
     }
 
+    /// How many ways across trunks there is room for, number 0 among them.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub fn room_for_paths(&self) -> Result<u32> {
+        Ok(self.paths.map().info().doing("look up map", names::PATHS)?.max_entries())
+    }
+
     /// Generation and lease as the programs see them now.
     ///
     /// # Errors
@@ -74,33 +81,12 @@ impl Maps {
     }
 }
 
-/// The counters that the programs write.
-pub struct CounterMap(PerCpuArray<MapData, PairCounters>);
-
-impl CounterMap {
-    /// Opens the pinned map.
-    ///
-    /// # Errors
-    /// It is missing or of another shape.
-    pub fn open(pins: &Pins) -> Result<Self> {
-        let map = Map::PerCpuArray(data(&pins.map(names::COUNTERS))?);
-        Ok(Self(PerCpuArray::try_from(map).doing("open map", names::COUNTERS)?))
-    }
-
-    /// A pair's counters, summed over CPUs.
-    ///
-    /// # Errors
-    /// No such pair, or the kernel refuses the read.
-    pub fn of(&self, pair: u32) -> Result<PairCounters> {
-        let per_cpu = self.0.get(&pair, 0).doing("read map", names::COUNTERS)?;
-        Ok(per_cpu.iter().fold(PairCounters::default(), |sum, one| sum.plus(one)))
-    }
-}
-
-fn data(path: &Path) -> Result<MapData> {
+/// Opens a pinned map.
+pub(super) fn data(path: &std::path::Path) -> Result<MapData> {
     MapData::from_pin(path).doing("open", path.display())
 }
 
-fn hash<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
+/// Opens a pinned hash map.
+pub(super) fn hash<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
     HashMap::try_from(Map::HashMap(data(&pins.map(name))?)).doing("open map", name)
 }

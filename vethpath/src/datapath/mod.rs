@@ -1,6 +1,8 @@
 //! The programs and maps of a lab: loading, attaching, pinning, reading.
 
 mod attach;
+mod batch;
+mod counters;
 mod error;
 mod load;
 mod log;
@@ -9,9 +11,10 @@ mod object;
 mod pins;
 
 pub use attach::{Attached, Hook, attach, attached, detach, is_our_filter};
+pub use counters::{Counters, Matrix};
 pub use error::{Error, Result};
 pub use load::{Sizes, load, loader};
 pub use log::forward_log;
-pub use maps::{CounterMap, Maps};
+pub use maps::Maps;
 pub use object::OBJECT;
 pub use pins::Pins;

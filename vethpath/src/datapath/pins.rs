@@ -28,6 +28,12 @@ impl Pins {
         &self.directory
     }
 
+    /// Whether the lab's maps are there.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.map(names::COUNTERS).exists()
+    }
+
     /// A map, by its name in [`vethpath_common::names`].
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {

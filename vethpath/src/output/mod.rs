@@ -14,4 +14,4 @@ mod table;
 pub use json::json;
 pub use plural::count;
 pub use show::show;
-pub use stats::{Growth, stats};
+pub use stats::{Growth, matrix, stats};

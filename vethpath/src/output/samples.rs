@@ -44,6 +44,7 @@ pub(crate) fn stats() -> Stats {
             pair(1, slow, State::NotArmed("a packet socket on the port".to_owned())),
             pair(2, Traffic::default(), State::Armed),
         ],
+        trunks: Vec::new(),
     }
 }
 
@@ -89,7 +90,7 @@ pub(crate) fn lab() -> Lab {
             ports: vec![
                 port("vp0000000000", pair("ns0:eth0"), LinkState::Up, Some("forwarding"), Some(State::Armed)),
                 port("vp0000000001", pair("ns1:eth0"), LinkState::Missing, None, Some(gone)),
-                port("vp0000000002", Leads::Trunk("br1".to_owned()), LinkState::Up, None, None),
+                port("vp0000000002", Leads::Trunk("br1".to_owned()), LinkState::Up, None, Some(State::Armed)),
                 port("tap0", Leads::Elsewhere, LinkState::Down, Some("disabled"), None),
             ],
         }],

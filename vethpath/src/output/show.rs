@@ -166,7 +166,7 @@ br0     host       02:00:00:00:00:02  1500  no carrier  -
 PORT          BRIDGE  LEADS TO        LINK     ON BRIDGE   FAST PATH
 vp0000000000  br0     ns0:eth0        up       forwarding  armed
 vp0000000001  br0     ns1:eth0        missing  -           not armed: the port does not exist
-vp0000000002  br0     trunk to br1    up       not on it   -
+vp0000000002  br0     trunk to br1    up       not on it   armed
 tap0          br0     not of the lab  down     disabled    -
 
 CABLE     TO       STATE

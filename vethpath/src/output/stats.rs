@@ -10,7 +10,7 @@ use super::{
     number::{grouped, percent, short},
     table::{Column, GLUE, render},
 };
-use crate::stats::{Pair, Rates, Stats, Traffic};
+use crate::stats::{Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
 
 /// How many reasons of the slow path are named. The rest is summed up.
 const REASONS: usize = 3;
@@ -32,7 +32,56 @@ pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io:
         None => totals(&stats.pairs),
         Some(growth) => totals_and_rates(&stats.pairs, growth),
     };
-    out.write_all(text.as_bytes())
+    out.write_all(text.as_bytes())?;
+    if stats.trunks.is_empty() { Ok(()) } else { write!(out, "\n{}", trunks(&stats.trunks)) }
+}
+
+fn trunks(trunks: &[Trunk]) -> String {
+    let columns = [
+        Column::Text("TRUNK"),
+        Column::Text("PORT"),
+        Column::Text("FAR PORT"),
+        Column::Number("TX"),
+        Column::Number("RX"),
+        Column::Number("FAST TX"),
+        Column::Number("FAST RX"),
+        Column::Wrapped("STATE", 12),
+    ];
+    let row = |trunk: &Trunk| {
+        let Trunk { name, port, far_port, ways, fast, state, .. } = trunk;
+        vec![
+            name.clone(),
+            port.to_string(),
+            far_port.to_string(),
+            grouped(ways.tx.packets),
+            grouped(ways.rx.packets),
+            percent(fast.tx.packets, ways.tx.packets),
+            percent(fast.rx.packets, ways.rx.packets),
+            state.to_string(),
+        ]
+    };
+    render(&columns, trunks.iter().map(row).collect())
+}
+
+/// Prints who sent how much to whom by the fast path.
+///
+/// # Errors
+/// Those of `out`.
+pub fn matrix(flows: &Flows, out: &mut dyn Write) -> io::Result<()> {
+    if flows.matrix.is_empty() {
+        return writeln!(out, "lab {}: nothing has taken the fast path", flows.lab);
+    }
+    let columns =
+        [Column::Text("FROM"), Column::Text("TO"), Column::Number("PACKETS"), Column::Number("BYTES")];
+    let row = |flow: &Flow| {
+        let Flow { from, to, count } = flow;
+        vec![from.clone(), to.clone(), grouped(count.packets), grouped(count.bytes)]
+    };
+    out.write_all(render(&columns, flows.matrix.iter().map(row).collect()).as_bytes())?;
+    match flows.left_out.packets {
+        0 => Ok(()),
+        packets => writeln!(out, "{} more packets, for which the matrix had no room", grouped(packets)),
+    }
 }
 
 fn totals(pairs: &[Pair]) -> String {
@@ -114,7 +163,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{output::samples, stats::rates};
+    use crate::{
+        output::samples,
+        stats::{Count, State, Ways, rates},
+    };
 
     fn text(account: &Stats, growth: Option<&Growth>) -> String {
         let mut out = Vec::new();
@@ -159,6 +211,52 @@ ns2:eth0  docker0          0      0          0     0        -                   
         let row = text.lines().find(|line| line.starts_with("ns2")).unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
         assert_eq!(cells, ["ns2:eth0", "docker0", "0", "-", "0", "-", "-", "armed"]);
+    }
+
+    #[test]
+    fn trunks_have_a_table_of_their_own() {
+        let of = |packets| Count { frames: packets, packets, bytes: packets * 100 };
+        let trunk = Trunk {
+            name: "br0 - br1".to_owned(),
+            port: "vp0000000003".parse().unwrap(),
+            bridge: "br0".parse().unwrap(),
+            far_port: "vp0000000004".parse().unwrap(),
+            far_bridge: "br1".parse().unwrap(),
+            ways: Ways { tx: of(1000), rx: of(10) },
+            fast: Ways { tx: of(990), rx: of(5) },
+            state: State::Armed,
+        };
+        let expected = "
+TRUNK      PORT          FAR PORT         TX  RX  FAST TX  FAST RX  STATE
+br0 - br1  vp0000000003  vp0000000004  1,000  10    99.0%    50.0%  armed
+";
+        let text = text(&Stats { trunks: vec![trunk], ..samples::stats() }, None);
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn who_sent_how_much_to_whom() {
+        let flow = |from: &str, to: &str, packets| Flow {
+            from: from.to_owned(),
+            to: to.to_owned(),
+            count: Count { frames: packets, packets, bytes: packets * 1000 },
+        };
+        let mut flows = Flows { lab: "x".to_owned(), ..Flows::default() };
+        let text = |flows: &Flows| {
+            let mut out = Vec::new();
+            matrix(flows, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(&flows), "lab x: nothing has taken the fast path\n");
+        flows.matrix = vec![flow("ns0:eth0", "ns1:eth0", 1234), flow("ns1:eth0", "ns0:eth0", 5)];
+        let expected = "\
+FROM      TO        PACKETS      BYTES
+ns0:eth0  ns1:eth0    1,234  1,234,000
+ns1:eth0  ns0:eth0        5      5,000
+";
+        assert_eq!(text(&flows), expected);
+        flows.left_out = Count { frames: 7, packets: 7, bytes: 7 };
+        assert!(text(&flows).ends_with("\n7 more packets, for which the matrix had no room\n"));
     }
 
     #[test]

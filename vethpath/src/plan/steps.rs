@@ -103,9 +103,7 @@ impl Step {
             Self::Bridge(bridge) => ("create", "bridge", bridge.name.to_string()),
             Self::Pair(pair) => ("create", "pair", pair.name()),
             Self::Cable(cable) => ("create", "cable", end(&cable.a.place, &cable.a.interface.name)),
-            Self::Trunk { trunk, .. } => {
-                ("create", "trunk", format!("{} - {}", trunk.a.bridge, trunk.b.bridge))
-            }
+            Self::Trunk { trunk, .. } => ("create", "trunk", trunk.name()),
             Self::Enslave { place, device, .. } => ("change", "port", end(place, device)),
             Self::Mtu { place, device, .. } => ("change", "mtu", end(place, device)),
             Self::Sysctls { place, .. } => ("change", "sysctl", place.to_string()),
@@ -242,7 +240,7 @@ impl Planner<'_> {
 
     fn trunk(&mut self, trunk: &Trunk, topology: &Topology) {
         let ends = [&trunk.a, &trunk.b];
-        let of = || format!("trunk {} - {}", trunk.a.bridge, trunk.b.bridge);
+        let of = || format!("trunk {}", trunk.name());
         let missing = ends.map(|end| self.missing_port(&end.place, &end.port, of));
         let mtu = trunk_mtu(trunk, topology);
         if missing == [true, true] {

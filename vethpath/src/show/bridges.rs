@@ -65,7 +65,8 @@ fn ports(
     for trunk in &topology.trunks {
         for (here, there) in [(&trunk.a, &trunk.b), (&trunk.b, &trunk.a)] {
             if here.place == bridge.place && here.bridge == bridge.name {
-                ports.push(port(&here.port, Leads::Trunk(there.bridge.to_string()), None));
+                let state = Some(view.trunk_state(trunk));
+                ports.push(port(&here.port, Leads::Trunk(there.bridge.to_string()), state));
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     agent::{NotArmed, status},
     datapath::{Maps, Pins},
     state::Directory,
-    topology::{Datapath, LabName, Pair},
+    topology::{Datapath, LabName, Pair, Trunk},
 };
 
 /// A lab's agent, seen from outside.
@@ -49,13 +49,23 @@ impl Serialize for State {
     }
 }
 
+/// Why each pair or trunk is not armed, or nothing if it is, by name.
+type States = BTreeMap<String, Option<String>>;
+
+/// What an agent says.
+#[derive(Clone, Debug, Default)]
+struct Answer {
+    pairs: States,
+    trunks: States,
+}
+
 /// An agent's answer, or why there is none.
 #[derive(Clone, Debug)]
 pub struct AgentView {
     /// How it is.
     pub agent: Agent,
-    /// By pair: why it is not armed, or nothing if it is.
-    ports: Result<BTreeMap<String, Option<String>>, &'static str>,
+    /// What it says of pairs and trunks, or why it says nothing.
+    answer: Result<Answer, &'static str>,
 }
 
 impl AgentView {
@@ -64,13 +74,13 @@ impl AgentView {
     pub fn of(lab: &LabName) -> Self {
         let lease_left_ms = lease_left(&Pins::of(lab));
         match status::ask(&Directory::of(lab).socket()) {
-            Ok(status::Status { pid, lease_ms, ports, .. }) => Self {
+            Ok(status::Status { pid, lease_ms, ports, trunks, .. }) => Self {
                 agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms },
-                ports: Ok(ports),
+                answer: Ok(Answer { pairs: ports, trunks }),
             },
             Err(error) => Self {
                 agent: Agent { alive: false, pid: None, lease_ms: 0, lease_left_ms },
-                ports: Err(silence(&error)),
+                answer: Err(silence(&error)),
             },
         }
     }
@@ -82,12 +92,22 @@ impl AgentView {
             // So whether or not there is an agent.
             return State::NotArmed(NotArmed::NotWanted.to_string());
         }
-        match &self.ports {
+        self.look_up(&pair.name(), |answer| &answer.pairs, "the agent does not know the pair")
+    }
+
+    /// The same of a trunk.
+    #[must_use]
+    pub fn trunk_state(&self, trunk: &Trunk) -> State {
+        self.look_up(&trunk.name(), |answer| &answer.trunks, "the agent does not know the trunk")
+    }
+
+    fn look_up(&self, name: &str, states: impl Fn(&Answer) -> &States, unknown: &str) -> State {
+        match &self.answer {
             Err(why) => State::NotArmed((*why).to_owned()),
-            Ok(ports) => match ports.get(&pair.name()) {
+            Ok(answer) => match states(answer).get(name) {
                 Some(None) => State::Armed,
                 Some(Some(reason)) => State::NotArmed(reason.clone()),
-                None => State::NotArmed("the agent does not know the pair".to_owned()),
+                None => State::NotArmed(unknown.to_owned()),
             },
         }
     }
@@ -121,8 +141,9 @@ mod tests {
         read(Source { path: "lab.toml", text: &text }, Some("lab")).unwrap().pairs.remove(0)
     }
 
-    fn view(ports: Result<BTreeMap<String, Option<String>>, &'static str>) -> AgentView {
-        AgentView { agent: Agent { alive: ports.is_ok(), pid: None, lease_ms: 0, lease_left_ms: 0 }, ports }
+    fn view(pairs: Result<States, &'static str>) -> AgentView {
+        let agent = Agent { alive: pairs.is_ok(), pid: None, lease_ms: 0, lease_left_ms: 0 };
+        AgentView { agent, answer: pairs.map(|pairs| Answer { pairs, ..Answer::default() }) }
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Reading what an account is made of.
 
-use thiserror::Error;
-use vethpath_common::{PairCounters, names};
+use std::collections::BTreeMap;
 
-use super::{AgentView, Pair, Stats, account, seen};
+use thiserror::Error;
+use vethpath_common::PairCounters;
+
+use super::{AgentView, Count, Pair, Stats, Trunk, Ways, account, seen};
 use crate::{
-    agent::counted_pairs,
+    agent::{counted_pairs, numbered_trunks},
     apply::Places,
-    datapath::{self, CounterMap, Pins},
+    datapath::{self, Counters, Pins},
     kernel::{self, LinkFacts, membarrier},
-    topology::{Place, Topology},
+    topology::{IfName, Place, Topology},
 };
 
 /// How often the programs' counters are read again while frames under way keep arriving in them.
@@ -34,8 +36,13 @@ pub enum Error {
 pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
     let view = AgentView::of(&topology.lab);
     // Before the programs' counters: see `account`.
-    let inner = inner_ends(topology).await?;
-    let counters = counters(topology, &inner)?;
+    let Ends { inner, trunks } = ends(topology).await?;
+    let pins = Pins::of(&topology.lab);
+    let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
+    let counters = match &maps {
+        Some(maps) => counters(topology, maps, &inner)?,
+        None => vec![PairCounters::default(); topology.pairs.len()],
+    };
     let parts = topology.pairs.iter().zip(inner.iter().zip(&counters));
     let pairs = parts.map(|(pair, (inner, counters))| Pair {
         name: pair.name(),
@@ -44,24 +51,55 @@ pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
         traffic: account(inner.as_ref(), counters),
         state: view.state(pair),
     });
-    Ok(Stats { lab: topology.lab.clone(), pairs: pairs.collect(), agent: view.agent })
+    let crossings = maps.map_or_else(|| Ok(BTreeMap::new()), |maps| maps.crossings())?;
+    let crossed = |crossing| crossings.get(&crossing).copied().map(Count::from).unwrap_or_default();
+    let trunks = numbered_trunks(topology).zip(trunks).map(|((number, trunk), link)| {
+        let fast = Ways { tx: crossed(number * 2), rx: crossed(number * 2 + 1) };
+        let (sent, received) = link.map_or(((0, 0), (0, 0)), |link| (link.sent, link.received));
+        let slow = |(frames, bytes)| Count { frames, packets: frames, bytes };
+        Trunk {
+            name: trunk.name(),
+            port: trunk.a.port.clone(),
+            bridge: trunk.a.bridge.clone(),
+            far_port: trunk.b.port.clone(),
+            far_bridge: trunk.b.bridge.clone(),
+            ways: Ways { tx: slow(sent).plus(fast.tx), rx: slow(received).plus(fast.rx) },
+            fast,
+            state: view.trunk_state(trunk),
+        }
+    });
+    let (pairs, trunks) = (pairs.collect(), trunks.collect());
+    Ok(Stats { lab: topology.lab.clone(), pairs, trunks, agent: view.agent })
 }
 
-/// The inner ends of the lab's pairs, in their order; `None` where one is gone. They are read from
-/// outside, so that no namespace but those of bridges is entered.
-async fn inner_ends(topology: &Topology) -> kernel::Result<Vec<Option<LinkFacts>>> {
+/// What the kernel counts at, in the order of the lab's pairs and trunks; `None` where one is gone.
+struct Ends {
+    /// The inner ends of pairs.
+    inner: Vec<Option<LinkFacts>>,
+    /// The first ends of trunks.
+    trunks: Vec<Option<LinkFacts>>,
+}
+
+/// Inner ends are read from outside, so that no namespace but those of bridges is entered.
+async fn ends(topology: &Topology) -> kernel::Result<Ends> {
     let mut places = Places::open()?;
-    let mut ends = vec![None; topology.pairs.len()];
+    let mut ends =
+        Ends { inner: vec![None; topology.pairs.len()], trunks: vec![None; topology.trunks.len()] };
     for place in topology.domains() {
         if !place_exists(&place) {
             continue;
         }
         let rtnl = places.get(&place)?;
         let links = rtnl.links().await?;
-        for (pair, end) in topology.pairs.iter().zip(&mut ends) {
-            let port = links.iter().find(|link| pair.place == place && link.name == pair.port.as_str());
-            if let Some(port) = port {
+        let link = |name: &IfName| links.iter().find(|link| link.name == name.as_str());
+        for (pair, end) in topology.pairs.iter().zip(&mut ends.inner) {
+            if let Some(port) = link(&pair.port).filter(|_| pair.place == place) {
                 *end = rtnl.peer_of(port).await?;
+            }
+        }
+        for (trunk, end) in topology.trunks.iter().zip(&mut ends.trunks) {
+            if trunk.a.place == place {
+                *end = link(&trunk.a.port).cloned();
             }
         }
     }
@@ -76,18 +114,20 @@ pub(crate) fn place_exists(place: &Place) -> bool {
     }
 }
 
-/// The programs' counters of the lab's pairs, in their order; zeroes where there are no maps.
+/// The programs' counters of the lab's pairs, in their order.
 ///
 /// The kernel counts a frame when it is sent, and the program some microseconds later: a frame in
 /// between looks as if no program saw it. An RCU grace period gives each CPU the time to bring what
 /// it has under way to the programs, so wait for one, and more as long as that helps.
-fn counters(topology: &Topology, inner: &[Option<LinkFacts>]) -> datapath::Result<Vec<PairCounters>> {
-    let pins = Pins::of(&topology.lab);
-    if !pins.map(names::COUNTERS).exists() {
-        return Ok(vec![PairCounters::default(); topology.pairs.len()]);
-    }
-    let map = CounterMap::open(&pins)?;
-    let look = || counted_pairs(topology).map(|(counter, _)| map.of(counter)).collect::<Result<Vec<_>, _>>();
+fn counters(
+    topology: &Topology,
+    maps: &Counters,
+    inner: &[Option<LinkFacts>],
+) -> datapath::Result<Vec<PairCounters>> {
+    let look = || {
+        let matrix = maps.matrix()?;
+        counted_pairs(topology).map(|(counter, _)| maps.of(counter, &matrix)).collect::<Result<Vec<_>, _>>()
+    };
     let mut counters = look()?;
     let mut missing = unseen(inner, &counters);
     for _ in 1..MOST_LOOKS {

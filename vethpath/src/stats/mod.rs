@@ -7,6 +7,7 @@
 mod account;
 mod agent;
 mod collect;
+mod matrix;
 mod model;
 mod rates;
 
@@ -14,5 +15,6 @@ pub use account::{UNSEEN, account, seen};
 pub use agent::{Agent, AgentView, State};
 pub(crate) use collect::place_exists;
 pub use collect::{Error, collect};
-pub use model::{Count, Pair, Stats, Traffic, Ways};
+pub use matrix::{Flow, Flows, matrix};
+pub use model::{Count, Pair, Stats, Traffic, Trunk, Ways};
 pub use rates::{Rates, rates};

@@ -19,6 +19,18 @@ pub struct Count {
     pub bytes: u64,
 }
 
+impl Count {
+    /// The sum of two counts.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            frames: self.frames.saturating_add(other.frames),
+            packets: self.packets.saturating_add(other.packets),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}
+
 impl From<vethpath_common::Count> for Count {
     fn from(count: vethpath_common::Count) -> Self {
         let vethpath_common::Count { frames, packets, bytes } = count;
@@ -67,6 +79,28 @@ pub struct Pair {
     pub state: State,
 }
 
+/// What crossed a trunk, as its first end sees it: `tx` is what left by `port`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Trunk {
+    /// What people call it: `br0 - br1`.
+    pub name: String,
+    /// The port at its first end.
+    pub port: IfName,
+    /// The bridge there.
+    pub bridge: IfName,
+    /// The port at its second end.
+    pub far_port: IfName,
+    /// The bridge there.
+    pub far_bridge: IfName,
+    /// What crossed it: the kernel's counters of its first end, and what the fast path took past it.
+    #[serde(flatten)]
+    pub ways: Ways,
+    /// Of these, what the fast path took past it in one redirect.
+    pub fast: Ways,
+    /// Whether frames may take the fast path past it.
+    pub state: State,
+}
+
 /// The account of a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stats {
@@ -76,4 +110,6 @@ pub struct Stats {
     pub agent: Agent,
     /// Its pairs, in the file's order.
     pub pairs: Vec<Pair>,
+    /// Its trunks, in the file's order.
+    pub trunks: Vec<Trunk>,
 }

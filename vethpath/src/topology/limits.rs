@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 pub const FILE: usize = 1 << 20;
 /// Namespaces in a lab, the host counted where it is declared.
 pub(super) const NAMESPACES: usize = 4096;
-/// Bridges in a lab.
-pub(super) const BRIDGES: usize = 64;
+/// Bridges in a lab: as many as a segment may have.
+pub(super) const BRIDGES: usize = vethpath_common::MOST_BRIDGES;
 /// Interfaces in a namespace.
 pub(super) const INTERFACES: usize = 1024;
 /// Addresses of an interface or bridge.

@@ -181,6 +181,14 @@ pub struct Trunk {
     pub b: TrunkEnd,
 }
 
+impl Trunk {
+    /// What people call it: `br0 - br1`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{} - {}", self.a.bridge, self.b.bridge)
+    }
+}
+
 /// One end of a trunk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrunkEnd {

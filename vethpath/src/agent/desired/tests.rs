@@ -6,7 +6,10 @@ use netlink_packet_core::DefaultNla;
 use netlink_packet_route::link::{BridgePortState, InfoBridge};
 
 use super::*;
-use crate::kernel::{FdbEntry, LinkFacts, PortAttribute as P};
+use crate::{
+    agent::layout::LabBridge,
+    kernel::{FdbEntry, LinkFacts, PortAttribute as P},
+};
 
 const BRIDGE: u32 = 3;
 const A: u32 = 5;
@@ -37,15 +40,15 @@ fn entry(port: u32, mac: [u8; 6]) -> ((u32, [u8; 6], u16), FdbEntry) {
     ((BRIDGE, mac, 0), FdbEntry { bridge: BRIDGE, port, mac, vlan: 0, ages: true, trusted: true })
 }
 
-fn lab_ports() -> Vec<LabPort> {
+fn layout() -> Layout {
     let port = |ifindex: u32, counter| LabPort {
         counter,
         port: format!("vp{ifindex}").parse().expect("a name"),
         bridge: "br0".parse().expect("a name"),
-        segment: 1,
         wanted: true,
     };
-    vec![port(A, 1), port(B, 2)]
+    let bridge = LabBridge { number: 1, name: "br0".parse().expect("a name"), segment: 0, bit: 0 };
+    Layout { domain: 0, ports: vec![port(A, 1), port(B, 2)], bridges: vec![bridge], trunks: Vec::new() }
 }
 
 /// All is well: both ports are armed, and each has its host as a station.
@@ -64,7 +67,7 @@ fn facts() -> Facts {
 
 fn desired(facts: &Facts) -> Desired {
     let mut desired = Desired::default();
-    desired.add(0, &lab_ports(), facts);
+    desired.add(&layout(), facts, &mut Paths::known([], 1));
     desired
 }
 
@@ -76,7 +79,7 @@ fn with_a(change: impl FnOnce(&mut LinkFacts)) -> Facts {
 }
 
 fn flags_of(desired: &Desired, mac: [u8; 6]) -> u32 {
-    desired.stations[&StationKey { segment: 1, mac, zero: 0 }].flags
+    desired.stations[&StationKey::new(1, mac.into())].flags
 }
 
 #[test]
@@ -84,9 +87,9 @@ fn hosts_on_armed_ports_are_stations() {
     let desired = desired(&facts());
     assert_eq!(desired.states, [(1, None), (2, None)].into());
     assert!(desired.ports.values().all(|record| record.flags == flags::ARMED));
-    let source = desired.sources[&SourceKey { ifindex: A, mac: mac(A), domain: 0 }];
-    assert_eq!((source.segment, source.pair, source.flags), (1, 1, 0));
-    let station = desired.stations[&StationKey { segment: 1, mac: mac(B), zero: 0 }];
+    let source = desired.sources[&SourceKey::new(A, mac(A).into(), 0)];
+    assert_eq!((source.bridge, source.pair, source.flags, source.reach), (1, 1, 0, 1));
+    let station = desired.stations[&StationKey::new(1, mac(B).into())];
     assert_eq!((station.ifindex, station.pair, station.mtu, station.flags), (B, 2, 1500, 0));
     assert_eq!((desired.sources.len(), desired.stations.len()), (2, 2));
 }
@@ -111,7 +114,7 @@ fn a_port_that_is_not_armed_neither_sends_nor_receives() {
     let desired = desired(&with_a(|port| port.up = false));
     assert_eq!(desired.states[&1], Some(NotArmed::Down("the port")));
     assert_eq!(desired.states[&2], None);
-    assert!(desired.sources.keys().all(|key| key.ifindex == B));
+    assert!(desired.sources.keys().eq([&SourceKey::new(B, mac(B).into(), 0)]));
     assert!(desired.stations.values().all(|station| station.ifindex == B));
     assert_eq!(desired.ports[&PortKey { ifindex: A, domain: 0 }].flags, 0, "its frames are still counted");
 }
@@ -239,8 +242,8 @@ fn isolation_and_the_smaller_mtu_are_told() {
     facts.inner.get_mut(&A).expect("inner end").mtu = 1400;
     let desired = desired(&facts);
     assert_eq!(flags_of(&desired, mac(A)), flags::ISOLATED);
-    assert_eq!(desired.sources[&SourceKey { ifindex: A, mac: mac(A), domain: 0 }].flags, flags::ISOLATED);
-    assert_eq!(desired.stations[&StationKey { segment: 1, mac: mac(A), zero: 0 }].mtu, 1400);
+    assert_eq!(desired.sources[&SourceKey::new(A, mac(A).into(), 0)].flags, flags::ISOLATED);
+    assert_eq!(desired.stations[&StationKey::new(1, mac(A).into())].mtu, 1400);
 }
 
 #[test]
@@ -249,12 +252,11 @@ fn what_netfilter_would_check_is_told_of_the_sender() {
     facts.validated.insert("vp5".into());
     let checked = desired(&facts);
     assert_eq!(checked.states, [(1, None), (2, None)].into(), "it is no reason to step aside");
-    let flags_of_source =
-        |port| checked.sources[&SourceKey { ifindex: port, mac: mac(port), domain: 0 }].flags;
+    let flags_of_source = |port| checked.sources[&SourceKey::new(port, mac(port).into(), 0)].flags;
     assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::VALIDATE, 0));
     assert_eq!((flags_of(&checked, mac(A)), flags_of(&checked, mac(B))), (0, 0));
     let isolated = P::Isolated(true);
     facts.links.get_mut(&A).expect("port A").port.as_mut().expect("flags").push(isolated);
-    let flags = desired(&facts).sources[&SourceKey { ifindex: A, mac: mac(A), domain: 0 }].flags;
+    let flags = desired(&facts).sources[&SourceKey::new(A, mac(A).into(), 0)].flags;
     assert_eq!(flags, flags::ISOLATED | flags::VALIDATE);
 }

@@ -1,0 +1,31 @@
+//! The limit of the mechanism, for measuring: a program that redirects every frame to one constant
+//! place. No lab runs it.
+#![no_std]
+#![no_main]
+#![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]
+#![expect(unsafe_code, reason = "helpers are raw here")]
+
+use aya_ebpf::{Global, helpers::bpf_redirect_peer, macros::classifier, programs::TcContext};
+
+/// The port whose inner end gets every frame.
+#[unsafe(no_mangle)]
+static TARGET: Global<u32> = Global::new(0);
+
+/// Ingress of a port.
+#[classifier]
+#[expect(clippy::cast_possible_truncation, reason = "tc actions are small integers")]
+pub fn redirect_constant(_: TcContext) -> i32 {
+    // SAFETY: a helper that takes two integers.
+    unsafe { bpf_redirect_peer(TARGET.load(), 0) as i32 }
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Tells the kernel that helpers for GPL-compatible programs may be called.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,135 @@
+//! The parts of a lab in one bridge namespace, as the file has them. Plain data: no I/O.
+
+use super::NotArmed;
+use crate::topology::{Datapath, IfName, Pair, Place, Topology, Trunk, TrunkEnd};
+
+/// What the lab has in one place.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// Number of the place in the map keys.
+    pub domain: u16,
+    /// Its ports with inner ends.
+    pub ports: Vec<LabPort>,
+    /// Its bridges.
+    pub bridges: Vec<LabBridge>,
+    /// Its trunks with at least one end here.
+    pub trunks: Vec<LabTrunk>,
+}
+
+/// A port with an inner end.
+#[derive(Clone, Debug)]
+pub struct LabPort {
+    /// Index of the pair in the counter map.
+    pub counter: u32,
+    /// Its device name.
+    pub port: IfName,
+    /// The bridge it should be on.
+    pub bridge: IfName,
+    /// Whether the file wants programs on it.
+    pub wanted: bool,
+}
+
+/// A bridge.
+#[derive(Clone, Debug)]
+pub struct LabBridge {
+    /// Its number in the map keys: unique in the lab, and not 0.
+    pub number: u32,
+    /// Its device name.
+    pub name: IfName,
+    /// The bridges that trunks join it with, eligible or not, have the same number here.
+    pub segment: usize,
+    /// Which of the segment's bridges it is: less than `MOST_BRIDGES`, as no file has more bridges.
+    pub bit: usize,
+}
+
+/// A trunk.
+#[derive(Clone, Debug)]
+pub struct LabTrunk {
+    /// Its position in the topology.
+    pub number: u16,
+    /// Its ports here, in the order of its ends.
+    pub ends: Vec<TrunkEnd>,
+    /// Why no frame may ever cross it but by the bridges.
+    pub barred: Option<NotArmed>,
+}
+
+/// The pairs of a topology with the counter that each has. Counter 0 is nobody's.
+pub fn counted_pairs(topology: &Topology) -> impl Iterator<Item = (u32, &Pair)> {
+    (1..).zip(&topology.pairs)
+}
+
+/// The trunks of a topology with the number that each has.
+pub fn numbered_trunks(topology: &Topology) -> impl Iterator<Item = (u16, &Trunk)> {
+    (0..).zip(&topology.trunks)
+}
+
+impl Layout {
+    /// What the lab has in the place that is `domain` in the map keys.
+    #[must_use]
+    pub fn of(topology: &Topology, domain: u16, place: &Place) -> Self {
+        let segments = segments(topology);
+        let mut bridges: Vec<LabBridge> = Vec::new();
+        for (number, (bridge, &segment)) in (1..).zip(topology.bridges.iter().zip(&segments)) {
+            if &bridge.place == place {
+                let bit = bridges.iter().filter(|other| other.segment == segment).count();
+                bridges.push(LabBridge { number, name: bridge.name.clone(), segment, bit });
+            }
+        }
+        let ports = counted_pairs(topology).filter(|(_, pair)| &pair.place == place);
+        let ports = ports.map(|(counter, pair)| LabPort {
+            counter,
+            port: pair.port.clone(),
+            bridge: pair.bridge.clone(),
+            wanted: pair.datapath == Datapath::Tc,
+        });
+        let trunks = numbered_trunks(topology).filter_map(|(number, trunk)| {
+            let ends: Vec<_> =
+                [&trunk.a, &trunk.b].into_iter().filter(|end| &end.place == place).cloned().collect();
+            let barred = barred(topology, trunk);
+            (!ends.is_empty()).then_some(LabTrunk { number, ends, barred })
+        });
+        Self { domain, ports: ports.collect(), trunks: trunks.collect(), bridges }
+    }
+
+    /// Every port that the lab has here, with the bridge it should be on.
+    pub fn all_ports(&self) -> impl Iterator<Item = (&IfName, &IfName)> {
+        let trunks = self.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| (&end.port, &end.bridge));
+        self.ports.iter().map(|port| (&port.port, &port.bridge)).chain(trunks)
+    }
+}
+
+/// Whether frames may cross a trunk in one redirect, as far as the file goes.
+fn barred(topology: &Topology, trunk: &Trunk) -> Option<NotArmed> {
+    let ends = [&trunk.a, &trunk.b];
+    if trunk.a.place != trunk.b.place {
+        return Some(NotArmed::TwoNamespaces);
+    }
+    let wants = |end: &&TrunkEnd| {
+        topology.bridge(&end.place, &end.bridge).is_some_and(|bridge| bridge.datapath == Datapath::Tc)
+    };
+    (!ends.iter().all(wants)).then_some(NotArmed::NotWanted)
+}
+
+/// For each bridge the position of the first one that trunks, within its place, join it with.
+fn segments(topology: &Topology) -> Vec<usize> {
+    let position =
+        |end: &TrunkEnd| topology.bridges.iter().position(|b| b.place == end.place && b.name == end.bridge);
+    let mut first: Vec<usize> = (0..topology.bridges.len()).collect();
+    for trunk in topology.trunks.iter().filter(|trunk| trunk.a.place == trunk.b.place) {
+        let (Some(a), Some(b)) = (position(&trunk.a), position(&trunk.b)) else { continue };
+        let (from, to) = (first[a].max(first[b]), first[a].min(first[b]));
+        first.iter_mut().filter(|one| **one == from).for_each(|one| *one = to);
+    }
+    first
+}
+
+/// How many bridges the largest segment of a lab has.
+#[must_use]
+pub fn largest_segment(topology: &Topology) -> usize {
+    let segments = segments(topology);
+    let size = |segment| segments.iter().filter(|other| *other == segment).count();
+    segments.iter().map(size).max().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! The bridges that eligible trunks join, and the ways frames take across them. Pure.
+//!
+//! A frame's way is what the bridges' own FDBs say: at each bridge, the port behind which the
+//! destination is known. The eligible trunks of a segment form a tree, so that there is one way at most
+//! from a bridge to another, and the bridges on it tell which.
+
+use std::collections::BTreeMap;
+
+use super::{
+    NotArmed,
+    eligible::{Eligible, eligible, eligible_trunk},
+    facts::Facts,
+    layout::{LabBridge, LabPort, LabTrunk, Layout},
+};
+use crate::kernel::FdbEntry;
+
+/// What is armed in one bridge namespace.
+pub struct Segments<'a> {
+    facts: &'a Facts,
+    /// Armed ports with inner ends, by ifindex.
+    pub armed: BTreeMap<u32, (&'a LabPort, Eligible<'a>)>,
+    /// Why each port is not armed, by counter; `None` for one that is.
+    pub states: BTreeMap<u32, Option<NotArmed>>,
+    /// The same of trunks, by number.
+    pub trunk_states: BTreeMap<u16, Option<NotArmed>>,
+    /// Crossings, by the ifindex of the port at which they leave a bridge.
+    hops: BTreeMap<u32, Hop>,
+    /// The lab's bridges that are there, by ifindex.
+    bridges: BTreeMap<u32, &'a LabBridge>,
+}
+
+/// The way across a trunk from one of its ends.
+#[derive(Clone, Copy, Debug)]
+struct Hop {
+    /// As in `Path::crossings`.
+    crossing: u16,
+    /// The bridge that it leaves.
+    bridge: u32,
+    /// Whether the port at which it leaves is isolated.
+    leaves_isolated: bool,
+    /// The port at which it enters the next bridge.
+    far_port: u32,
+    /// The next bridge.
+    far_bridge: u32,
+    /// Whether that port is isolated.
+    enters_isolated: bool,
+    /// Whether the next bridge calls netfilter.
+    validated: bool,
+    /// Least MTU of its ends.
+    mtu: u32,
+}
+
+/// The way from a bridge to a station.
+#[derive(Clone, Debug)]
+pub struct Way<'a> {
+    /// The port behind which the station is.
+    pub to: &'a (&'a LabPort, Eligible<'a>),
+    /// The trunks on the way.
+    pub crossings: Vec<u16>,
+    /// The bridges on the way, one bit each.
+    pub bridges: u64,
+    /// Least MTU on the way, the receiver's inner end included.
+    pub mtu: u32,
+    /// Whether the port at which it leaves its first bridge is isolated.
+    pub isolated: bool,
+    /// Whether a bridge on the way but the first calls netfilter.
+    pub validated: bool,
+}
+
+impl<'a> Segments<'a> {
+    /// Judges every port and trunk.
+    #[must_use]
+    pub fn new(layout: &'a Layout, facts: &'a Facts) -> Self {
+        let bridge = |bridge: &'a LabBridge| Some((facts.link(&bridge.name)?.ifindex, bridge));
+        let mut segments = Self {
+            facts,
+            armed: BTreeMap::new(),
+            states: BTreeMap::new(),
+            trunk_states: BTreeMap::new(),
+            hops: BTreeMap::new(),
+            bridges: layout.bridges.iter().filter_map(bridge).collect(),
+        };
+        for lab_port in &layout.ports {
+            let verdict = eligible(lab_port, facts);
+            let state = verdict.as_ref().err().cloned();
+            if let Ok(port) = verdict {
+                segments.armed.insert(port.port.ifindex, (lab_port, port));
+            }
+            segments.states.insert(lab_port.counter, state);
+        }
+        layout.trunks.iter().for_each(|trunk| segments.add_trunk(trunk));
+        segments.bar_loops();
+        segments
+    }
+
+    fn add_trunk(&mut self, trunk: &LabTrunk) {
+        let ends = match eligible_trunk(trunk, self.facts) {
+            Ok(ends) => ends,
+            Err(reason) => {
+                self.trunk_states.insert(trunk.number, Some(reason));
+                return;
+            }
+        };
+        self.trunk_states.insert(trunk.number, None);
+        let mtu = ends[0].port.mtu.min(ends[1].port.mtu);
+        for (from, to, direction) in [(&ends[0], &ends[1], 0), (&ends[1], &ends[0], 1)] {
+            let hop = Hop {
+                crossing: trunk.number * 2 + direction,
+                bridge: from.bridge,
+                leaves_isolated: from.isolated,
+                far_port: to.port.ifindex,
+                far_bridge: to.bridge,
+                enters_isolated: to.isolated,
+                validated: to.validated,
+                mtu,
+            };
+            self.hops.insert(from.port.ifindex, hop);
+        }
+    }
+
+    /// Where eligible trunks close a loop, which spanning tree is about to open, which way a frame
+    /// takes cannot be told: none of that loop's segment may be crossed.
+    fn bar_loops(&mut self) {
+        let mut first: BTreeMap<u32, u32> = self.bridges.keys().map(|&bridge| (bridge, bridge)).collect();
+        let mut looped = Vec::new();
+        for hop in self.hops.values().filter(|hop| hop.crossing.is_multiple_of(2)) {
+            let (Some(&a), Some(&b)) = (first.get(&hop.bridge), first.get(&hop.far_bridge)) else { continue };
+            if a == b {
+                looped.push(hop.bridge);
+            }
+            first.values_mut().filter(|one| **one == a).for_each(|one| *one = b);
+        }
+        let looped: Vec<_> = looped.iter().filter_map(|bridge| first.get(bridge)).collect();
+        let is_looped = |hop: &Hop| first.get(&hop.bridge).is_some_and(|one| looped.contains(&one));
+        for hop in self.hops.values().filter(|hop| is_looped(hop)) {
+            self.trunk_states.insert(hop.crossing / 2, Some(NotArmed::Loop));
+        }
+        self.hops.retain(|_, hop| !is_looped(hop));
+    }
+
+    /// The lab's bridge with this ifindex.
+    #[must_use]
+    pub fn bridge(&self, ifindex: u32) -> Option<&'a LabBridge> {
+        self.bridges.get(&ifindex).copied()
+    }
+
+    fn bit(&self, bridge: u32) -> Option<u64> {
+        self.bridges.get(&bridge).map(|bridge| 1 << bridge.bit)
+    }
+
+    fn entry(&self, bridge: u32, mac: [u8; 6]) -> Option<&FdbEntry> {
+        self.facts.fdb.get(&(bridge, mac, 0)).filter(|entry| entry.trusted)
+    }
+
+    /// The way that a frame to `mac` takes from `bridge`, if it may take it in one redirect.
+    #[must_use]
+    pub fn way(&'a self, bridge: u32, mac: [u8; 6]) -> Option<Way<'a>> {
+        let (mut at, mut bridges) = (bridge, self.bit(bridge)?);
+        let (mut crossings, mut mtu) = (Vec::new(), u32::MAX);
+        let (mut isolated, mut validated) = (None, false);
+        let mut entered_isolated = false;
+        loop {
+            let port = self.entry(at, mac)?.port;
+            let hop = self.hops.get(&port).filter(|hop| hop.bridge == at);
+            let to = self.armed.get(&port).filter(|(_, to)| to.bridge == at);
+            let leaves_isolated = hop.map(|hop| hop.leaves_isolated).or(to.map(|(_, to)| to.isolated))?;
+            // should_deliver of the bridges behind the first; of the first, the program asks.
+            if entered_isolated && leaves_isolated {
+                return None;
+            }
+            isolated = isolated.or(Some(leaves_isolated));
+            if let Some(to) = to {
+                let (_, port) = to;
+                mtu = mtu.min(port.port.mtu).min(port.inner.mtu);
+                let isolated = isolated.unwrap_or_default();
+                return Some(Way { to, crossings, bridges, mtu, isolated, validated });
+            }
+            let hop = hop?;
+            let bit = self.bit(hop.far_bridge)?;
+            if bridges & bit != 0 {
+                return None;
+            }
+            crossings.push(hop.crossing);
+            (at, bridges, mtu) = (hop.far_bridge, bridges | bit, mtu.min(hop.mtu));
+            validated |= hop.validated;
+            entered_isolated = hop.enters_isolated;
+        }
+    }
+
+    /// The bridges that know where `mac` is, from `bridge` on, one bit each: to each of them a frame of
+    /// its is no news.
+    #[must_use]
+    pub fn reach(&self, bridge: u32, mac: [u8; 6]) -> u64 {
+        let mut reach = self.bit(bridge).unwrap_or_default();
+        let mut next = vec![bridge];
+        while let Some(at) = next.pop() {
+            for hop in self.hops.values().filter(|hop| hop.bridge == at) {
+                let Some(bit) = self.bit(hop.far_bridge) else { continue };
+                let knows = self.entry(hop.far_bridge, mac).is_some_and(|entry| entry.port == hop.far_port);
+                if knows && reach & bit == 0 {
+                    reach |= bit;
+                    next.push(hop.far_bridge);
+                }
+            }
+        }
+        reach
+    }
+}
+
+#[cfg(test)]
+mod tests;

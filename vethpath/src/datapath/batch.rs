@@ -1,0 +1,82 @@
+//! Reading a whole per-CPU hash map in few system calls (`BPF_MAP_LOOKUP_BATCH`): aya reads an element
+//! at a time, which takes two.
+#![expect(unsafe_code, reason = "aya has no batch operations")]
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use aya::Pod;
+use nix::libc::{SYS_bpf, syscall};
+
+/// `BPF_MAP_LOOKUP_BATCH` of `linux/bpf.h`.
+const LOOKUP_BATCH: i32 = 24;
+
+/// How many elements are asked for at first. A bucket that holds more makes the kernel say so.
+const AT_FIRST: u32 = 4096;
+
+/// The `batch` part of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// All elements of the per-CPU hash map `map`: each key with its values, one for each of `cpus`.
+/// Elements that come while it reads may be missing.
+///
+/// # Errors
+/// The kernel refuses (it is older than 5.6, say).
+pub fn per_cpu_hash<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<Vec<(K, Vec<V>)>> {
+    const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
+    let mut elements = Vec::new();
+    let mut room = AT_FIRST;
+    // Where the kernel left off: a number of a bucket.
+    let (mut from, mut to) = (0_u32, 0_u32);
+    let mut is_first = true;
+    loop {
+        let mut keys: Vec<K> = Vec::with_capacity(room as usize);
+        let mut values: Vec<V> = Vec::with_capacity(room as usize * cpus);
+        let mut attributes = Attributes {
+            in_batch: if is_first { 0 } else { &raw const from as u64 },
+            out_batch: &raw mut to as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: room,
+            map_fd: map.as_raw_fd().cast_unsigned(),
+            ..Attributes::default()
+        };
+        // SAFETY: the buffers have room for `room` keys and as many values for each possible CPU,
+        // which is what the kernel writes at most; the attributes are as long as is said.
+        let result = unsafe { syscall(SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
+        let error = (result < 0).then(io::Error::last_os_error);
+        let is_last = match error.as_ref().and_then(io::Error::raw_os_error) {
+            None => false,
+            Some(nix::libc::ENOENT) => true,
+            Some(nix::libc::ENOSPC) if room < 1 << 20 => {
+                room *= 4;
+                continue;
+            }
+            Some(_) => return Err(error.unwrap_or_else(|| io::ErrorKind::Other.into())),
+        };
+        let count = attributes.count.min(room) as usize;
+        // SAFETY: the kernel has written this many, and any bytes are a `Pod`.
+        unsafe {
+            keys.set_len(count);
+            values.set_len(count * cpus);
+        }
+        elements.extend(keys.into_iter().zip(values.chunks(cpus).map(<[V]>::to_vec)));
+        if is_last {
+            return Ok(elements);
+        }
+        (from, is_first) = (to, false);
+    }
+}

@@ -1,0 +1,57 @@
+//! Who sent how much to whom by the fast path.
+
+use serde::Serialize;
+
+use super::{Count, Error};
+use crate::{
+    agent::counted_pairs,
+    datapath::{Counters, Matrix, Pins},
+    topology::Topology,
+};
+
+/// What one pair sent to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flow {
+    /// The sender: `ns0:eth0`.
+    pub from: String,
+    /// The receiver.
+    pub to: String,
+    /// How much.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// The traffic matrix of a lab, without its empty cells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Flows {
+    /// The lab's name.
+    pub lab: String,
+    /// Its cells, in the file's order of senders and then receivers.
+    pub matrix: Vec<Flow>,
+    /// What the fast path took when the matrix had no room for another cell.
+    pub left_out: Count,
+}
+
+/// Reads the traffic matrix of a lab. It is empty where there are no maps.
+///
+/// # Errors
+/// The pinned maps are of another version, or the kernel refuses the read.
+pub fn matrix(topology: &Topology) -> Result<Flows, Error> {
+    let pins = Pins::of(&topology.lab);
+    let mut flows = Flows { lab: topology.lab.to_string(), ..Flows::default() };
+    if !pins.exist() {
+        return Ok(flows);
+    }
+    let counters = Counters::open(&pins)?;
+    let name = |counter: u32| counted_pairs(topology).find(|(c, _)| *c == counter).map(|(_, p)| p.name());
+    for (key, count) in counters.matrix()?.cells() {
+        if let (Some(from), Some(to)) = (name(key.from), name(key.to)) {
+            flows.matrix.push(Flow { from, to, count: count.into() });
+        }
+    }
+    // With an empty matrix, what is left is what was counted apart.
+    for (counter, _) in counted_pairs(topology) {
+        flows.left_out = flows.left_out.plus(counters.of(counter, &Matrix::default())?.fast_tx.into());
+    }
+    Ok(flows)
+}
