@@ -21,10 +21,10 @@ use super::{
 /// The most steps of a script.
 pub(crate) const LONGEST: usize = 40;
 
-/// Scripts for a lab with this many hosts.
-pub(crate) fn scripts(hosts: usize) -> impl Strategy<Value = Vec<Step>> {
+/// Scripts for a lab with this many hosts, and ports, of which the first are the hosts'.
+pub(crate) fn scripts(hosts: usize, ports: usize) -> impl Strategy<Value = Vec<Step>> {
     let opening = weighted(0.3, opening(hosts)).prop_map(Option::unwrap_or_default);
-    (opening, vec(step(hosts), 1..=LONGEST)).prop_map(|(opening, steps)| [opening, steps].concat())
+    (opening, vec(step(hosts, ports), 1..=LONGEST)).prop_map(|(opening, steps)| [opening, steps].concat())
 }
 
 /// What takes two steps to matter, and would hardly ever be met by chance.
@@ -45,10 +45,10 @@ fn host(hosts: usize) -> impl Strategy<Value = usize> + Clone {
     prop_oneof![2 => 0..2_usize, 1 => 0..hosts]
 }
 
-fn step(hosts: usize) -> impl Strategy<Value = Step> {
+fn step(hosts: usize, ports: usize) -> impl Strategy<Value = Step> {
     prop_oneof![
         600 => frame(hosts).prop_map(Step::Frame),
-        100 => operation(hosts).prop_map(Step::Operation),
+        100 => operation(hosts, ports).prop_map(Step::Operation),
         // These take long.
         1 => select(vec![Fate::Replaced, Fate::Ended, Fate::Back]).prop_map(Step::Agent),
     ]
@@ -127,8 +127,8 @@ fn payload() -> impl Strategy<Value = Payload> {
     ]
 }
 
-fn operation(hosts: usize) -> impl Strategy<Value = Operation> {
-    let port = || host(hosts);
+fn operation(hosts: usize, ports: usize) -> impl Strategy<Value = Operation> {
+    let port = || host(ports);
     let kinds = vec![
         "dynamic",
         "dynamic",
@@ -165,19 +165,19 @@ fn operation(hosts: usize) -> impl Strategy<Value = Operation> {
         flag,
         on,
     });
-    let mtu = (link(hosts), select(vec![1280, 1400, 1496, 1500, 2000, 9100]));
-    let mac = (link(hosts), prop_oneof![station(hosts), host(hosts).prop_map(Address::Port)]);
+    let mtu = (link(hosts, ports), select(vec![1280, 1400, 1496, 1500, 2000, 9100]));
+    let mac = (link(hosts, ports), prop_oneof![station(hosts), host(hosts).prop_map(Address::Port)]);
     let filter = (port(), any::<bool>(), station(hosts));
     prop_oneof![
         6 => entry,
         2 => weighted(0.7, port()).prop_map(Operation::Flush),
         8 => flag,
         2 => (port(), select(vec![3, 0, 1, 2, 3, 4])).prop_map(|(port, state)| Operation::State { port, state }),
-        2 => (link(hosts), any::<bool>()).prop_map(|(link, on)| Operation::Up { link, on }),
+        2 => (link(hosts, ports), any::<bool>()).prop_map(|(link, on)| Operation::Up { link, on }),
         1 => (port(), any::<bool>()).prop_map(|(port, on)| Operation::OnBridge { port, on }),
         3 => mtu.prop_map(|(link, mtu)| Operation::Mtu { link, mtu }),
         3 => mac.prop_map(|(link, mac)| Operation::Mac { link, mac }),
-        1 => (link(hosts), any::<bool>()).prop_map(|(link, on)| Operation::Promiscuous { link, on }),
+        1 => (link(hosts, ports), any::<bool>()).prop_map(|(link, on)| Operation::Promiscuous { link, on }),
         2 => option(),
         1 => (port(), any::<bool>()).prop_map(|(port, on)| Operation::Queue { port, on }),
         1 => filter.prop_map(|(port, ingress, mac)| Operation::Filter { port, ingress, mac }),
@@ -185,8 +185,8 @@ fn operation(hosts: usize) -> impl Strategy<Value = Operation> {
     ]
 }
 
-fn link(hosts: usize) -> impl Strategy<Value = Link> {
-    prop_oneof![3 => host(hosts).prop_map(Link::Port), 3 => host(hosts).prop_map(Link::Inner), 1 => Just(Link::Bridge)]
+fn link(hosts: usize, ports: usize) -> impl Strategy<Value = Link> {
+    prop_oneof![3 => host(ports).prop_map(Link::Port), 3 => host(hosts).prop_map(Link::Inner), 1 => Just(Link::Bridge)]
 }
 
 fn option() -> impl Strategy<Value = Operation> {

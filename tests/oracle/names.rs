@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use vethpath::topology::{Place, Source, Topology, read};
+use vethpath::topology::{Pair, Place, Source, Topology, TrunkEnd, read};
 
 pub(crate) type Mac = [u8; 6];
 
@@ -13,18 +13,23 @@ pub(crate) struct End {
     /// Its interface.
     pub(crate) interface: String,
     pub(crate) mac: Mac,
-    /// The other end of its pair.
-    pub(crate) port: String,
-    port_mac: Mac,
-    /// The bridge that the port is on.
+}
+
+/// A port of a bridge.
+pub(crate) struct Port {
+    pub(crate) name: String,
+    mac: Mac,
+    /// The bridge that it is on.
     pub(crate) bridge: String,
-    /// What its interface and port have at the start.
+    /// What it has at the start, and the other end of its pair too.
     pub(crate) mtu: u32,
 }
 
 /// The names in both worlds: they are derived from the lab's name, and so the same.
 pub(crate) struct Names {
     pub(crate) ends: Vec<End>,
+    /// Those of the hosts, in their order, and then those of the trunks, two each.
+    pub(crate) ports: Vec<Port>,
     bridges: Vec<(String, Mac)>,
     /// Trunks in a row: what a frame crosses at most.
     pub(crate) trunks: usize,
@@ -36,17 +41,27 @@ impl Names {
         let source = Source { path: "oracle.toml", text };
         let topology: Topology = read(source, Some("oracle")).expect("the file is right");
         assert!(topology.bridges.iter().all(|bridge| bridge.place == Place::Host));
-        let end = |pair: &vethpath::topology::Pair| End {
+        let end = |pair: &Pair| End {
             namespace: pair.namespace.to_string(),
             interface: pair.inner.name.to_string(),
             mac: pair.inner.mac.bytes(),
-            port: pair.port.to_string(),
-            port_mac: pair.port_mac.bytes(),
+        };
+        let port = |pair: &Pair| Port {
+            name: pair.port.to_string(),
+            mac: pair.port_mac.bytes(),
             bridge: pair.bridge.to_string(),
             mtu: pair.inner.mtu.unwrap_or(1500),
         };
+        let trunk_port = |end: &TrunkEnd| Port {
+            name: end.port.to_string(),
+            mac: end.mac.bytes(),
+            bridge: end.bridge.to_string(),
+            mtu: 1500,
+        };
+        let trunk_ends = topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
         Self {
             ends: topology.pairs.iter().map(end).collect(),
+            ports: topology.pairs.iter().map(port).chain(trunk_ends.map(trunk_port)).collect(),
             bridges: topology.bridges.iter().map(|b| (b.name.to_string(), b.mac.bytes())).collect(),
             trunks: topology.trunks.len(),
         }
@@ -62,8 +77,8 @@ impl Names {
         &self.bridges[0].0
     }
 
-    pub(crate) fn port(&self, end: usize) -> &str {
-        &self.ends[end].port
+    pub(crate) fn port(&self, port: usize) -> &str {
+        &self.ports[port].name
     }
 
     pub(crate) fn mac(&self, address: Address) -> Mac {
@@ -73,7 +88,7 @@ impl Names {
             Address::Behind(end, number) => [2, 0, 0, 0xbe, small(end), number],
             Address::Nobody(number) => [2, 0, 0, 0xff, 0, number],
             Address::Bridge => self.bridges[0].1,
-            Address::Port(end) => self.ends[end].port_mac,
+            Address::Port(port) => self.ports[port].mac,
             Address::Zero => [0; 6],
             Address::Broadcast => [0xff; 6],
             Address::Group4 => [1, 0, 0x5e, 1, 2, 3],

@@ -88,7 +88,7 @@ impl Operation {
             }
             Self::Up { link, on } => set(names, link, if on { "up" } else { "down" }),
             Self::OnBridge { port, on: true } => {
-                here(format!("ip link set {} master {}", names.port(port), names.ends[port].bridge))
+                here(format!("ip link set {} master {}", names.port(port), names.ports[port].bridge))
             }
             Self::OnBridge { port, on: false } => here(format!("ip link set {} nomaster", names.port(port))),
             Self::Mtu { link, mtu } => set(names, link, &format!("mtu {mtu}")),
@@ -165,7 +165,7 @@ impl Link {
 impl Names {
     fn mtu(&self, link: Link) -> u32 {
         match link {
-            Link::Port(end) | Link::Inner(end) => self.ends[end].mtu,
+            Link::Port(end) | Link::Inner(end) => self.ports[end].mtu,
             Link::Bridge => 1500,
         }
     }

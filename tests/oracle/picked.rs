@@ -1,7 +1,7 @@
 //! Frames and scripts that somebody thought of.
 
 use super::{
-    ONE_BRIDGE, TWO_BRIDGES,
+    ONE_BRIDGE, THREE_BRIDGES,
     agent::Fate,
     frame::Frame,
     names::Address,
@@ -11,7 +11,7 @@ use super::{
     step::{Step, script},
 };
 
-/// Two hosts on the same bridge, and one on the other where there are two.
+/// Where there are three bridges: one on the first, two on the last.
 const HOSTS: [usize; 3] = [0, 1, 4];
 
 #[test]
@@ -297,7 +297,7 @@ fn both_ways() -> Vec<Step> {
 /// Takes the steps in all worlds there are.
 #[track_caller]
 fn on_both(steps: &[Step]) {
-    for (topology, netfilter) in [(ONE_BRIDGE, false), (ONE_BRIDGE, true), (TWO_BRIDGES, false)] {
+    for (topology, netfilter) in [(ONE_BRIDGE, false), (ONE_BRIDGE, true), (THREE_BRIDGES, false)] {
         let mut run = Run::of(topology, netfilter);
         if let Err(difference) = run.take(steps) {
             let before = difference.strip_prefix("after step ").and_then(|rest| rest.split(' ').next());

@@ -98,9 +98,9 @@ impl Run {
         for (bridge, _) in self.names.bridges() {
             commands.push(format!("ip link set {bridge} type bridge fdb_flush"));
         }
-        for end in &self.names.ends {
+        for (end, port) in self.names.ends.iter().zip(&self.names.ports) {
             let mac = written(end.mac);
-            commands.push(format!("bridge fdb replace {mac} dev {} master dynamic use", end.port));
+            commands.push(format!("bridge fdb replace {mac} dev {} master dynamic use", port.name));
         }
         for words in commands {
             self.worlds().both(|world| world.run(&Command { inside: None, words: words.clone() }))?;

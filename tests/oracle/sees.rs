@@ -1,7 +1,7 @@
 //! The oracle sees what is wrong: one rule is made wrong at a time, and a short script shows it.
 
 use super::{
-    ONE_BRIDGE, TWO_BRIDGES,
+    ONE_BRIDGE, THREE_BRIDGES,
     names::Names,
     program::WrongProgram,
     run::Run,
@@ -41,7 +41,7 @@ fn a_wrong_rule_about_netfilter() {
 
 #[test]
 fn a_wrong_rule_about_bridges_in_between() {
-    sees(&mut Run::of(TWO_BRIDGES, false), "bridges need not learn", sabotage::bridges_need_not_learn);
+    sees(&mut Run::of(THREE_BRIDGES, false), "bridges need not learn", sabotage::bridges_need_not_learn);
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn number(variable: &str) -> Option<u64> {
 
 /// Takes scripts of `seed` until this many steps are taken, or one shows a difference.
 pub(crate) fn try_steps(run: &mut Run, steps: u64, seed: u64) -> Result<Tally, Found> {
-    let strategy = scripts(run.names().ends.len());
+    let strategy = scripts(run.names().ends.len(), run.names().ports.len());
     run.tally = Tally::default();
     let run = RefCell::new(run);
     let enough = |run: &Run| run.tally.steps >= steps;
