@@ -10,6 +10,7 @@ mod harness;
 mod harness_itself;
 mod hazards;
 mod heals;
+mod oracle;
 mod programs;
 mod security;
 mod segments;

@@ -27,4 +27,4 @@ use stats::accounts_balance;
 pub(crate) use stats::{Pair, Stats};
 pub(crate) use stream::{Stream, Way};
 pub(crate) use wait::{SLACK, Until, holds_for, wait_for, wait_until};
-pub(crate) use wire::Wire;
+pub(crate) use wire::{Arrival, Offload, Wire};

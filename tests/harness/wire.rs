@@ -1,14 +1,21 @@
 //! A packet socket: sends frames as they are given, and sees frames as they come.
 
+mod arrival;
+
 use std::{
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
 };
 
+pub(crate) use arrival::{Arrival, Offload};
 use nix::{errno::Errno, libc, net::if_::if_nametoindex, unistd};
 
 /// A packet socket on an interface.
-pub(crate) struct Wire(OwnedFd);
+pub(crate) struct Wire {
+    socket: OwnedFd,
+    /// Whether an [`Offload`] stands in front of every frame, both ways.
+    offloads: bool,
+}
 
 impl Wire {
     /// On the interface of this name, where the calling thread is.
@@ -30,29 +37,51 @@ impl Wire {
         // SAFETY: the address is as long as is said.
         let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
         Errno::result(done)?;
-        Ok(Self(socket))
+        Ok(Self { socket, offloads: false })
+    }
+
+    /// The same, and it tells all that a receiver can know of a frame: see [`Arrival`].
+    pub(crate) fn telling_all(mut self) -> io::Result<Self> {
+        self.set(libc::PACKET_AUXDATA)?;
+        self.set(libc::PACKET_VNET_HDR)?;
+        self.offloads = true;
+        Ok(self)
+    }
+
+    fn set(&self, option: i32) -> io::Result<()> {
+        let on = 1_i32;
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: the value is an integer, as long as is said.
+        let done = unsafe { libc::setsockopt(fd, libc::SOL_PACKET, option, (&raw const on).cast(), 4) };
+        Errno::result(done)?;
+        Ok(())
     }
 
     /// Sends a frame, all of which is given.
     #[track_caller]
     pub(crate) fn send(&self, frame: &[u8]) {
-        assert_eq!(unistd::write(&self.0, frame), Ok(frame.len()), "{frame:?}");
+        assert_eq!(self.try_send(frame, Offload::default()), Ok(()), "{frame:?}");
+    }
+
+    /// Sends a frame of which the receiver may have to make the checksum, or the segments.
+    pub(crate) fn try_send(&self, frame: &[u8], offload: Offload) -> nix::Result<()> {
+        let header = if self.offloads { &offload.bytes()[..] } else { &[] };
+        let sent = unistd::write(&self.socket, &[header, frame].concat())?;
+        assert_eq!(sent, header.len() + frame.len(), "a frame is sent as a whole");
+        Ok(())
     }
 
     /// The next frame that came in, and its type, such as `PACKET_HOST`; not what was sent here.
     pub(crate) fn next(&self) -> Option<(u8, Vec<u8>)> {
+        self.arrival().map(|arrival| (arrival.kind, arrival.bytes))
+    }
+
+    /// The next frame that came in, with all that is known of it; not what was sent here.
+    pub(crate) fn arrival(&self) -> Option<Arrival> {
         loop {
-            let mut bytes = vec![0; 16_384];
-            // SAFETY: plain integers, of which zero is valid.
-            let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-            let mut length = u32::try_from(size_of_val(&from)).expect("it is 20");
-            let (buffer, room, fd) = (bytes.as_mut_ptr().cast(), bytes.len(), self.0.as_raw_fd());
-            // SAFETY: buffer and address are as long as is said.
-            let read =
-                unsafe { libc::recvfrom(fd, buffer, room, 0, (&raw mut from).cast(), &raw mut length) };
-            bytes.truncate(usize::try_from(read).ok()?);
-            if from.sll_pkttype != libc::PACKET_OUTGOING {
-                return Some((from.sll_pkttype, bytes));
+            let arrival = arrival::receive(&self.socket, self.offloads)?;
+            if arrival.kind != libc::PACKET_OUTGOING {
+                return Some(arrival);
             }
         }
     }

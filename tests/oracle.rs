@@ -1,0 +1,67 @@
+//! The differential oracle: whatever is done, an accelerated lab cannot be told from a plain one.
+//!
+//! The same script of frames and operations is taken in both; see docs/equivalence.md.
+
+mod agent;
+mod frame;
+mod generate;
+mod maps;
+mod names;
+mod operation;
+mod pair;
+mod passes;
+mod payload;
+mod picked;
+mod program;
+mod run;
+mod sabotage;
+mod sees;
+mod step;
+mod trial;
+mod world;
+
+use std::{panic::resume_unwind, thread};
+
+use run::Run;
+use trial::try_steps;
+
+const ONE_BRIDGE: &str = include_str!("topologies/oracle.toml");
+const THREE_BRIDGES: &str = include_str!("topologies/oracle-trunk.toml");
+
+/// So much of what arrives must have taken the fast path, or nothing was shown.
+const LEAST_FAST_PERCENT: u64 = 10;
+/// Runs of a test, at the same time: most of a step is waiting for the kernel.
+const LANES: u64 = 2;
+
+#[test]
+fn generated_scripts_on_one_bridge() {
+    generated(ONE_BRIDGE, false, 4000, 1000);
+}
+
+#[test]
+fn generated_scripts_on_a_bridge_that_calls_netfilter() {
+    generated(ONE_BRIDGE, true, 3000, 2000);
+}
+
+#[test]
+fn generated_scripts_on_three_bridges() {
+    generated(THREE_BRIDGES, false, 3000, 3000);
+}
+
+#[track_caller]
+fn generated(topology: &str, netfilter: bool, steps: u64, seed: u64) {
+    let (steps, seed) = (trial::steps(steps), trial::seed(seed));
+    let lane = |number| try_steps(&mut Run::of(topology, netfilter), steps / LANES, seed + number);
+    let outcomes: Vec<_> = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES).map(|number| scope.spawn(move || lane(number))).collect();
+        lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    });
+    for outcome in outcomes {
+        let tally = outcome.unwrap_or_else(|found| panic!("{found}"));
+        eprintln!("{tally:?}");
+        assert!(
+            tally.fast * 100 >= tally.arrived * LEAST_FAST_PERCENT,
+            "void: hardly any was fast: {tally:?}"
+        );
+    }
+}

@@ -1,0 +1,118 @@
+//! The accelerated lab's pinned maps, from outside.
+
+use std::{collections::BTreeMap, path::Path};
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, Map, MapData, PerCpuHashMap},
+};
+use vethpath_common::{
+    Config, Count, MatrixKey, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
+};
+
+use super::world::World;
+use crate::programs::bench::now_ns;
+
+/// What the programs count.
+pub(crate) struct Counters(PerCpuHashMap<MapData, MatrixKey, Count>);
+
+impl Counters {
+    pub(crate) fn of(world: &World) -> Self {
+        let map = Map::PerCpuHashMap(pinned(&world.pin(names::MATRIX)));
+        Self(PerCpuHashMap::try_from(map).expect("it is per CPU"))
+    }
+
+    /// Frames that took the fast path so far. A small lab's matrix has room for all of them.
+    pub(crate) fn fast(&self) -> u64 {
+        let cells = self.0.iter().filter_map(Result::ok);
+        cells.map(|(_, cpus)| cpus.iter().map(|one| one.frames).sum::<u64>()).sum()
+    }
+}
+
+/// All that the programs go by.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Books {
+    /// Entries of another generation are void.
+    pub(crate) generation: u32,
+    /// Whether the programs go by any of this.
+    pub(crate) lease_holds: bool,
+    pub(crate) ports: BTreeMap<PortKey, PortRecord>,
+    pub(crate) sources: BTreeMap<SourceKey, Source>,
+    pub(crate) stations: BTreeMap<StationKey, Station>,
+}
+
+impl Books {
+    pub(crate) fn of(world: &World) -> Self {
+        let config = Array::try_from(Map::Array(pinned(&world.pin(names::CONFIG)))).expect("an array");
+        let config: Config = config.get(&0, 0).expect("it has one element");
+        let mut books = Self {
+            generation: config.generation,
+            lease_holds: config.lease_until_ns > now_ns(),
+            ports: read(&hash(world, names::PORTS)),
+            sources: read(&hash(world, names::SOURCES)),
+            stations: read(&hash(world, names::STATIONS)),
+        };
+        // The programs write it all the time; this is "never".
+        books.sources.values_mut().for_each(|source| source.seen = Default::default());
+        books
+    }
+
+    /// Writes what is other than in `before`, which is what the maps hold.
+    pub(crate) fn replace(&self, before: &Self, world: &World) {
+        write(&mut hash(world, names::SOURCES), &before.sources, &self.sources);
+        write(&mut hash(world, names::STATIONS), &before.stations, &self.stations);
+    }
+
+    /// Writes what was in `before`, where `spoiled` has something else and it is still there: the
+    /// agent may have written something new meanwhile.
+    pub(crate) fn put_back(before: &Self, spoiled: &Self, world: &World) {
+        let now = Self::of(world);
+        let sources = back(&before.sources, &spoiled.sources, &now.sources);
+        let stations = back(&before.stations, &spoiled.stations, &now.stations);
+        Self { sources, stations, ..now.clone() }.replace(&now, world);
+    }
+}
+
+fn pinned(path: &Path) -> MapData {
+    MapData::from_pin(path).expect("it is pinned")
+}
+
+fn hash<K: Pod, V: Pod>(world: &World, name: &str) -> HashMap<MapData, K, V> {
+    HashMap::try_from(Map::HashMap(pinned(&world.pin(name)))).expect("a hash")
+}
+
+fn read<K: Pod + Ord, V: Pod>(map: &HashMap<MapData, K, V>) -> BTreeMap<K, V> {
+    // An entry that goes away meanwhile may end the list: the agent rests while this is read.
+    map.iter().filter_map(Result::ok).collect()
+}
+
+fn write<K: Pod + Ord, V: Pod + PartialEq>(
+    map: &mut HashMap<MapData, K, V>,
+    before: &BTreeMap<K, V>,
+    after: &BTreeMap<K, V>,
+) {
+    for key in before.keys().filter(|key| !after.contains_key(key)) {
+        // The agent may have removed it just now.
+        let _ = map.remove(key);
+    }
+    for (key, value) in after.iter().filter(|(key, value)| before.get(key) != Some(value)) {
+        map.insert(key, value, 0).expect("there is room");
+    }
+}
+
+fn back<K: Pod + Ord, V: Pod + PartialEq>(
+    before: &BTreeMap<K, V>,
+    spoiled: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
+) -> BTreeMap<K, V> {
+    let mut after = now.clone();
+    for key in before.keys().chain(spoiled.keys()) {
+        if before.get(key) != spoiled.get(key) && spoiled.get(key) == now.get(key) {
+            match before.get(key) {
+                Some(value) => after.insert(*key, *value),
+                None => after.remove(key),
+            };
+        }
+    }
+    after
+}

@@ -1,0 +1,127 @@
+//! The two worlds, and how they are compared.
+
+use std::{
+    fmt::{self, Debug, Display},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{maps::Counters, names::Names, world::World};
+use crate::harness::Arrival;
+
+/// Between two looks.
+const PACE: Duration = Duration::from_millis(5);
+
+/// A plain world and an accelerated one, of the same topology.
+pub(crate) struct Pair {
+    pub(crate) plain: World,
+    pub(crate) accelerated: World,
+    pub(crate) counters: Counters,
+    /// Whether their bridges call netfilter.
+    netfilter: bool,
+}
+
+/// What came to a host.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Came(usize, Arrival);
+
+impl Pair {
+    pub(crate) fn new(text: &str, netfilter: bool, names: &Names) -> Self {
+        let [plain, accelerated] = [false, true].map(|fast| World::new(text, fast, netfilter, names));
+        let counters = Counters::of(&accelerated);
+        Self { plain, accelerated, counters, netfilter }
+    }
+
+    pub(crate) fn worlds(&self) -> [&World; 2] {
+        [&self.plain, &self.accelerated]
+    }
+
+    /// Does something in both at once. That it fails in one alone is a difference.
+    pub(crate) fn both<E: Send + Debug>(
+        &self,
+        work: impl Fn(&World) -> Result<(), E> + Sync,
+    ) -> Result<(), String> {
+        match self.at_once(work) {
+            [Ok(()), Ok(())] | [Err(_), Err(_)] => Ok(()),
+            [Err(error), Ok(())] => Err(format!("it fails in the plain world alone: {error:?}")),
+            [Ok(()), Err(error)] => Err(format!("it fails in the accelerated world alone: {error:?}")),
+        }
+    }
+
+    /// Compares their FDBs.
+    pub(crate) fn same_fdbs(&self, patience: Duration) -> Result<(), String> {
+        same("FDBs", patience, || self.at_once(World::fdb)).map(drop)
+    }
+
+    /// Compares their links, which may take the kernel a moment.
+    pub(crate) fn same_links(&self, patience: Duration) -> Result<(), String> {
+        same("links", patience, || self.at_once(World::links)).map(drop)
+    }
+
+    /// Compares what has come since the last time. Tells whether anything has.
+    pub(crate) fn same_arrivals(&self, patience: Duration) -> Result<bool, String> {
+        let mut came: [Vec<Came>; 2] = Default::default();
+        let all = same("frames", patience, || {
+            for (came, world) in came.iter_mut().zip(self.worlds()) {
+                for (end, arrival) in world.arrivals() {
+                    came.push(Came(end, if self.netfilter { without_fragment_id(arrival) } else { arrival }));
+                }
+                came.sort();
+            }
+            came.clone()
+        });
+        all.map(|all| !all.is_empty())
+    }
+
+    fn at_once<T: Send>(&self, work: impl Fn(&World) -> T + Sync) -> [T; 2] {
+        thread::scope(|scope| {
+            let other = scope.spawn(|| work(&self.accelerated));
+            [work(&self.plain), other.join().expect("it does not panic")]
+        })
+    }
+}
+
+/// Looks until both look the same, and returns what that is.
+fn same<T: PartialEq + Display>(
+    what: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> [Vec<T>; 2],
+) -> Result<Vec<T>, String> {
+    let start = Instant::now();
+    loop {
+        let [plain, accelerated] = look();
+        if plain == accelerated {
+            return Ok(plain);
+        }
+        if start.elapsed() > patience {
+            return Err(format!("{what}:\n{}", differences(&plain, &accelerated)));
+        }
+        thread::sleep(PACE);
+    }
+}
+
+/// What is in one alone.
+fn differences<T: PartialEq + Display>(plain: &[T], accelerated: &[T]) -> String {
+    let only = |name: &str, these: &[T], those: &[T]| -> String {
+        let count = |all: &[T], one: &T| all.iter().filter(|other| *other == one).count();
+        let only = these.iter().filter(|one| count(these, one) > count(those, one));
+        only.map(|one| format!("  {name} alone: {one}\n")).collect()
+    };
+    only("plain", plain, accelerated) + &only("accelerated", accelerated, plain)
+}
+
+/// A bridge that calls netfilter makes fragments of an IPv6 packet that does not fit, and numbers them
+/// at random (`br_ip6_fragment`, `ipv6_select_ident`): two plain bridges differ there too.
+fn without_fragment_id(mut arrival: Arrival) -> Arrival {
+    const FRAGMENT: u8 = 44;
+    if arrival.bytes.get(12..14) == Some(&[0x86, 0xdd]) && arrival.bytes.get(20) == Some(&FRAGMENT) {
+        arrival.bytes.iter_mut().skip(14 + 40 + 4).take(4).for_each(|byte| *byte = 0);
+    }
+    arrival
+}
+
+impl Display for Came {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "h{} gets {:?}", self.0, self.1)
+    }
+}

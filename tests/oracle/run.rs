@@ -1,0 +1,229 @@
+//! Both worlds side by side, through one script after another.
+
+use std::time::Duration;
+
+use super::{
+    agent::{Agent, Fate},
+    frame::Frame,
+    maps::Books,
+    names::{Names, written},
+    operation::{Command, Operation},
+    pair::Pair,
+    passes::{OneCpu, Passes},
+    sabotage::Sabotage,
+    step::Step,
+    world::World,
+};
+
+/// What takes longer to become equal is different. Frames have arrived when this begins, and commands
+/// have ended; it is for what the kernel does in its own time.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Where differences are expected, and one too many does not matter.
+const HASTE: Duration = Duration::from_millis(100);
+
+/// What a run has come to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    /// Steps taken.
+    pub(crate) steps: u64,
+    /// Frames that came out somewhere.
+    pub(crate) arrived: u64,
+    /// Of these, those that took the fast path in the accelerated world.
+    pub(crate) fast: u64,
+}
+
+/// A plain world and an accelerated one.
+pub(crate) struct Run {
+    names: Names,
+    text: String,
+    netfilter: bool,
+    worlds: Option<Pair>,
+    sabotage: Option<Box<dyn Sabotage>>,
+    patience: Duration,
+    passes: Passes,
+    number: u32,
+    pub(crate) tally: Tally,
+}
+
+impl Run {
+    /// With worlds of this topology, whose bridges call netfilter or do not.
+    pub(crate) fn of(text: &str, netfilter: bool) -> Self {
+        let names = Names::of(text);
+        let worlds = Some(Pair::new(text, netfilter, &names));
+        Self {
+            names,
+            text: text.to_owned(),
+            netfilter,
+            worlds,
+            sabotage: None,
+            patience: PATIENCE,
+            passes: Passes::new(),
+            number: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    /// From here on, with something wrong in the accelerated world.
+    pub(crate) fn sabotage(&mut self, sabotage: impl Sabotage + 'static) {
+        self.restore();
+        self.sabotage = Some(Box::new(sabotage));
+        self.patience = HASTE;
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Takes all steps of a script from the start state; fails at the first difference.
+    pub(crate) fn take(&mut self, script: &[Step]) -> Result<(), String> {
+        if self.worlds.is_none() {
+            self.worlds = Some(Pair::new(&self.text, self.netfilter, &self.names));
+        }
+        let taken = self.start().and_then(|()| self.follow(script));
+        let undone = self.undo(script);
+        // What is made shorter must begin like any other script, whatever the difference has left.
+        if undone.is_err() || (taken.is_err() && self.sabotage.is_none()) {
+            self.worlds = None;
+        }
+        taken
+    }
+
+    fn worlds(&self) -> &Pair {
+        self.worlds.as_ref().expect("there are worlds while a script is taken")
+    }
+
+    /// Makes the bridges know all hosts, as `up` does.
+    fn start(&mut self) -> Result<(), String> {
+        let mut commands = Vec::new();
+        for (bridge, _) in self.names.bridges() {
+            commands.push(format!("ip link set {bridge} type bridge fdb_flush"));
+        }
+        for (end, port) in self.names.ends.iter().zip(&self.names.ports) {
+            let mac = written(end.mac);
+            commands.push(format!("bridge fdb replace {mac} dev {} master dynamic use", port.name));
+        }
+        for words in commands {
+            self.worlds().both(|world| world.run(&Command { inside: None, words: words.clone() }))?;
+        }
+        self.settle();
+        self.worlds().same_fdbs(self.patience)
+    }
+
+    fn follow(&mut self, script: &[Step]) -> Result<(), String> {
+        for (number, step) in (1..).zip(script) {
+            let taken = match step {
+                Step::Frame(frame) => self.frame(frame),
+                Step::Operation(operation) => self.operation(operation),
+                Step::Agent(fate) => self.agent(*fate),
+            };
+            taken.map_err(|difference| format!("after step {number} ({step}): {difference}"))?;
+            self.tally.steps += 1;
+        }
+        self.worlds().same_fdbs(self.patience)
+    }
+
+    /// Sends a frame in both worlds, and compares what comes.
+    fn frame(&mut self, frame: &Frame) -> Result<(), String> {
+        self.number = self.number.wrapping_add(1);
+        let (bytes, offload) = frame.bytes(&self.names, self.number);
+        let pair = self.worlds.as_ref().expect("there are worlds while a script is taken");
+        let before = pair.counters.fast();
+        let sent = {
+            let _stay = OneCpu::stay();
+            let sent = pair.worlds().map(|world| world.send(frame.by, &bytes, offload));
+            // To the port, to the next bridge, to the host; and one more to be safe.
+            self.passes.wait(self.names.trunks + 3);
+            sent
+        };
+        if sent[0] != sent[1] {
+            return Err(format!("sending: {sent:?}"));
+        }
+        let arrived = pair.same_arrivals(self.patience)?;
+        if arrived {
+            self.tally.arrived += 1;
+            self.tally.fast += u64::from(pair.counters.fast() > before);
+        }
+        let learned = pair.worlds().map(World::has_learned);
+        if learned != [false; 2] {
+            self.settle();
+        }
+        Ok(())
+    }
+
+    /// Does something in both worlds, and waits until it is done.
+    fn operation(&mut self, operation: &Operation) -> Result<(), String> {
+        self.restore();
+        for command in operation.commands(&self.names) {
+            // One that fails in both is no difference.
+            self.worlds().both(|world| world.run(&command))?;
+        }
+        if operation.moves_links() {
+            self.worlds().same_links(PATIENCE)?;
+        }
+        self.settle();
+        self.worlds().same_fdbs(self.patience)
+    }
+
+    /// Does something to the agent. `up` puts right what it finds changed, and so is run in both.
+    fn agent(&mut self, fate: Fate) -> Result<(), String> {
+        self.restore();
+        let accelerated = &self.worlds().accelerated;
+        accelerated.to_agent(|agent| agent.meets(fate, || Books::of(accelerated).lease_holds));
+        if matches!(fate, Fate::Replaced | Fate::Back) {
+            self.worlds().both(World::up)?;
+            self.worlds().accelerated.to_agent(Agent::is_back);
+            self.worlds().same_links(PATIENCE)?;
+        }
+        self.settle();
+        self.worlds().same_fdbs(self.patience)
+    }
+
+    /// Back to the start state, but for what was learned.
+    fn undo(&mut self, script: &[Step]) -> Result<(), String> {
+        if script.iter().any(|step| matches!(step, Step::Agent(_))) {
+            self.agent(Fate::Back)?;
+        }
+        self.restore();
+        let mut operations: Vec<_> = script
+            .iter()
+            .filter_map(|step| match step {
+                Step::Operation(operation) => Some(operation),
+                Step::Frame(_) | Step::Agent(_) => None,
+            })
+            .collect();
+        operations.sort_by_key(|operation| operation.order());
+        let mut commands: Vec<Command> = Vec::new();
+        for command in operations.iter().flat_map(|operation| operation.undone(&self.names)) {
+            if !commands.contains(&command) {
+                commands.push(command);
+            }
+        }
+        for command in commands {
+            // It may be undone already, in one world or in both.
+            let _ = self.worlds().both(|world| world.run(&command));
+        }
+        let pair = self.worlds();
+        let _ = pair.worlds().map(World::arrivals);
+        if operations.iter().any(|operation| operation.moves_links()) {
+            self.worlds().same_links(PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until both worlds have taken in what was done.
+    fn settle(&mut self) {
+        self.restore();
+        let pair = self.worlds.as_ref().expect("there are worlds while a script is taken");
+        pair.worlds().into_iter().for_each(World::settle);
+        if let Some(sabotage) = &mut self.sabotage {
+            sabotage.spoil(&pair.accelerated);
+        }
+    }
+
+    /// Takes sabotage back, so that the agent finds what it left.
+    fn restore(&mut self) {
+        if let (Some(sabotage), Some(pair)) = (&mut self.sabotage, &self.worlds) {
+            sabotage.restore(&pair.accelerated);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The oracle sees what is wrong: one rule is made wrong at a time, and a short script shows it.
+
+use super::{
+    ONE_BRIDGE, THREE_BRIDGES,
+    names::Names,
+    program::WrongProgram,
+    run::Run,
+    sabotage::{self, Rule, Sabotage, WrongEntries},
+    trial::{Found, try_steps},
+};
+
+/// Steps within which it is to be seen. Most is seen in a hundredth of them.
+const STEPS: u64 = 20_000;
+/// Steps of a script that a person can take in.
+const SHORT: usize = 8;
+const SEED: u64 = 7;
+
+#[test]
+fn every_wrong_rule_about_ports() {
+    let mut run = Run::of(ONE_BRIDGE, false);
+    sees(&mut run, "isolation is ignored", sabotage::isolation_is_ignored);
+    sees(&mut run, "ports stay armed", sabotage::ports_stay_armed);
+    sees(&mut run, "sizes are not checked", sabotage::sizes_are_not_checked);
+    sees(&mut run, "all is for the host itself", sabotage::all_is_for_the_host_itself);
+}
+
+#[test]
+fn every_wrong_rule_about_stations() {
+    let mut run = Run::of(ONE_BRIDGE, false);
+    sees(&mut run, "sources are not checked", sabotage::sources_are_not_checked);
+    sees(&mut run, "strangers are known", sabotage::strangers_are_known);
+    sees(&mut run, "nothing is forgotten", sabotage::nothing_is_forgotten);
+    sees(&mut run, "stations are elsewhere", sabotage::stations_are_elsewhere);
+    sees(&mut run, "the bridge is a station", sabotage::the_bridge_is_a_station);
+}
+
+#[test]
+fn a_wrong_rule_about_netfilter() {
+    sees(&mut Run::of(ONE_BRIDGE, true), "netfilter is ignored", sabotage::netfilter_is_ignored);
+}
+
+#[test]
+fn a_wrong_rule_about_bridges_in_between() {
+    sees(&mut Run::of(THREE_BRIDGES, false), "bridges need not learn", sabotage::bridges_need_not_learn);
+}
+
+#[test]
+fn a_wrong_program() {
+    let names = Names::of(ONE_BRIDGE);
+    let program = WrongProgram::between(names.port(0), names.port(1));
+    let found = seen(&mut Run::of(ONE_BRIDGE, false), "a wrong program", program);
+    assert!(found.script.len() <= SHORT, "{found}");
+}
+
+/// What is only slower is not seen: the oracle does not cry wolf.
+#[test]
+fn a_detour_is_no_difference() {
+    let mut run = Run::of(ONE_BRIDGE, false);
+    run.sabotage(WrongEntries::by(sabotage::all_goes_by_the_port));
+    let tally = try_steps(&mut run, 500, SEED).unwrap_or_else(|found| panic!("{found}"));
+    assert!(tally.fast > 50, "{tally:?}");
+}
+
+#[track_caller]
+fn sees(run: &mut Run, what: &str, rule: Rule) {
+    let found = seen(run, what, WrongEntries::by(rule));
+    assert!(found.script.len() <= SHORT, "{what}: {found}");
+}
+
+#[track_caller]
+fn seen(run: &mut Run, what: &str, sabotage: impl Sabotage + 'static) -> Found {
+    run.sabotage(sabotage);
+    match try_steps(run, STEPS, SEED) {
+        Err(found) => {
+            eprintln!("{what}, and so {found}");
+            found
+        }
+        Ok(tally) => panic!("{what}, and nothing is seen in {tally:?}"),
+    }
+}

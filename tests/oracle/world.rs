@@ -1,0 +1,207 @@
+//! One of the two labs, and everything that the test does to it or sees of it.
+
+use std::{io::ErrorKind, path::PathBuf, process};
+
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use serde_json::Value;
+use vethpath::kernel::Netns;
+
+use super::{agent::Agent, names::Names, operation::Command};
+use crate::harness::{Arrival, Host, Offload, Wire};
+
+/// What both labs are called.
+const LAB: &str = "oracle";
+/// What a bridge would say by itself, at times of its own choice: IPv6's discovery, and that it snoops
+/// (`br_multicast_join_snoopers`).
+const SILENT: [&str; 3] = [
+    "net.ipv6.conf.all.disable_ipv6=1",
+    "net.ipv6.conf.default.disable_ipv6=1",
+    "net.ipv4.igmp_link_local_mcast_reports=0",
+];
+/// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
+const NEIGHBOUR: u32 = 3;
+
+/// A lab on a machine of its own.
+pub(crate) struct World {
+    ends: Vec<(Netns, Wire)>,
+    here: Netns,
+    /// Tells of changes in the FDB.
+    changes: Socket,
+    agent: Option<Agent>,
+    file: String,
+    host: Host,
+}
+
+impl World {
+    /// Brings up the lab of this file, on bridges that call netfilter or do not.
+    pub(crate) fn new(text: &str, accelerated: bool, netfilter: bool, names: &Names) -> Self {
+        let host = Host::new();
+        let calls = u8::from(netfilter);
+        for silent in SILENT {
+            let _ = host.run(format!("sysctl -q -w {silent}")).ok();
+        }
+        for table in ["iptables", "ip6tables", "arptables"] {
+            // A kernel without br_netfilter has none of these.
+            let _ = host.run(format!("sysctl -q -w net.bridge.bridge-nf-call-{table}={calls}"));
+        }
+        let datapath = if accelerated { "tc" } else { "bridge" };
+        let file =
+            host.topology(LAB, &text.replace("datapath = \"tc\"", &format!("datapath = \"{datapath}\"")));
+        let _ = host.vethpath(format!("up {file}")).ok();
+        let here = Netns::open(&host.path("/proc/1/ns/net"), "host").expect("it is there");
+        let end = |end: &super::names::End| {
+            let path = host.path(&format!("/run/netns/{}", end.namespace));
+            let netns = Netns::open(&path, &end.namespace).expect("it is there");
+            let wire = netns.run(|| Wire::on(&end.interface).and_then(Wire::telling_all));
+            (netns, wire.expect("it can be entered").expect("a packet socket"))
+        };
+        let (changes, number) = here.run(changes).expect("it can be entered");
+        Self {
+            ends: names.ends.iter().map(end).collect(),
+            changes,
+            agent: accelerated.then(|| Agent::of(&host, LAB, number)),
+            here,
+            file,
+            host,
+        }
+    }
+
+    /// Sends a frame; tells what the kernel says of it.
+    pub(crate) fn send(&self, by: usize, frame: &[u8], offload: Offload) -> nix::Result<()> {
+        self.ends[by].1.try_send(frame, offload)
+    }
+
+    /// What has come, by host.
+    pub(crate) fn arrivals(&self) -> Vec<(usize, Arrival)> {
+        let of = |(end, (_, wire)): (usize, &(Netns, Wire))| {
+            std::iter::from_fn(|| wire.arrival()).map(|arrival| (end, arrival)).collect::<Vec<_>>()
+        };
+        self.ends.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// Runs a command, and tells whether it succeeded.
+    pub(crate) fn run(&self, command: &Command) -> Result<(), String> {
+        let output = self.output(command);
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    fn output(&self, command: &Command) -> process::Output {
+        let netns = command.inside.map_or(&self.here, |end| &self.ends[end].0);
+        let mut words = command.words.split_whitespace();
+        let program = words.next().expect("a command");
+        let run = || process::Command::new(program).args(words).output();
+        netns.run(run).expect("it can be entered").unwrap_or_else(|error| panic!("{program}: {error}"))
+    }
+
+    /// Whether the FDB has changed since this was last asked.
+    pub(crate) fn has_learned(&self) -> bool {
+        let mut learned = false;
+        // An error is a change too: more of them than fit.
+        let more =
+            || self.changes.recv_from_full().err().map(|error| error.kind()) != Some(ErrorKind::WouldBlock);
+        while more() {
+            learned = true;
+        }
+        learned
+    }
+
+    /// Waits until the agent, if there is one, has taken everything in.
+    #[track_caller]
+    pub(crate) fn settle(&self) {
+        let _ = self.has_learned();
+        if let Some(agent) = &self.agent {
+            agent.settle();
+        }
+    }
+
+    /// The FDBs: address, port, and what is said of it that has nothing to do with time.
+    pub(crate) fn fdb(&self) -> Vec<String> {
+        let entry = |entry: &Value| {
+            let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
+            // Whether an entry is older than the ageing time, though still there, is time.
+            let state = text("state").replace("stale", "");
+            let (vlan, flags) = (&entry["vlan"], &entry["flags"]);
+            format!(
+                "{} {} master {} {state} vlan {vlan} {flags}",
+                text("mac"),
+                text("ifname"),
+                text("master")
+            )
+        };
+        let mut entries: Vec<_> =
+            self.json("bridge -j fdb show").as_array().expect("a list").iter().map(entry).collect();
+        entries.sort();
+        entries
+    }
+
+    /// The links: what state each is in.
+    pub(crate) fn links(&self) -> Vec<String> {
+        let link = |link: &Value| {
+            let text = |key: &str| link[key].as_str().unwrap_or_default().to_owned();
+            let state = &link["linkinfo"]["info_slave_data"]["state"];
+            let up = |flag: &str| link["flags"].as_array().is_some_and(|f| f.iter().any(|f| f == flag));
+            let line = format!(
+                "{} {} {} mtu {} master {} {state} {} {}",
+                text("ifname"),
+                text("operstate"),
+                text("address"),
+                link["mtu"],
+                text("master"),
+                up("UP"),
+                up("LOWER_UP")
+            );
+            line
+        };
+        self.json("ip -j -d link show").as_array().expect("a list").iter().map(link).collect()
+    }
+
+    fn json(&self, words: &str) -> Value {
+        let output = self.output(&Command { inside: None, words: words.to_owned() });
+        assert!(output.status.success(), "{words}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Does something where the bridges are.
+    pub(crate) fn at_the_bridges<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.here.run(work).expect("it can be entered")
+    }
+
+    /// `vethpath up`, once more.
+    pub(crate) fn up(&self) -> Result<(), String> {
+        let done = self.host.vethpath(format!("up {}", self.file));
+        if done.succeeded() { Ok(()) } else { Err(done.to_string()) }
+    }
+
+    /// Does something to the agent, if there is one in this world.
+    pub(crate) fn to_agent(&self, what: impl FnOnce(&Agent)) {
+        if let Some(agent) = &self.agent {
+            what(agent);
+        }
+    }
+
+    /// How a file inside is reached from outside.
+    pub(crate) fn pin(&self, name: &str) -> PathBuf {
+        self.host.path(&format!("/sys/fs/bpf/vethpath/{LAB}/{name}"))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.ends.clear();
+        if !std::thread::panicking() {
+            let _ = self.host.vethpath(format!("down {LAB}")).ok();
+        }
+    }
+}
+
+/// A socket that is told of changes of FDBs, where the calling thread is, and its number there.
+fn changes() -> (Socket, u32) {
+    let mut socket = Socket::new(NETLINK_ROUTE).expect("a socket");
+    let address = socket.bind_auto().expect("any address");
+    socket.add_membership(NEIGHBOUR).expect("a group that there is");
+    socket.set_non_blocking(true).expect("it can");
+    (socket, address.port_number())
+}
