@@ -10,7 +10,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 use vethpath::{
-    datapath::{OBJECT, Sizes, loader},
+    datapath::{OBJECT, Sizes, load_program, loader},
     kernel::Netns,
 };
 use vethpath_common::{
@@ -69,7 +69,7 @@ impl Bench {
         let mut object =
             loader(&DOMAIN, Sizes::of(Port::ALL.len(), 2)).load(OBJECT).expect("the object loads");
         let program: &mut SchedClassifier = program(&mut object);
-        program.load().expect("the verifier accepts the program");
+        load_program(program).expect("the verifier accepts the program");
         let mut bench = Self { netns, object, ifindexes: ifindexes.expect("it is there").to_vec() };
         let ports = world::ports(|port| bench.ifindex(port));
         bench.fill(names::PORTS, &ports);

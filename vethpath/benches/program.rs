@@ -70,7 +70,7 @@ fn main() {
 fn constant(target: u32) -> Ebpf {
     let mut object = EbpfLoader::new().override_global("TARGET", &target, true).load(CONSTANT).unwrap();
     let program: &mut SchedClassifier = object.program_mut("redirect_constant").unwrap().try_into().unwrap();
-    program.load().unwrap();
+    vethpath::datapath::load_program(program).unwrap();
     object
 }
 

@@ -183,12 +183,17 @@ impl Domain {
         Ok(())
     }
 
-    /// Looks at what tells nothing by itself: programs, packet sockets, rules; and at the FDB once
-    /// more, if entries may have been skipped.
+    /// Takes in what has been told until now, and looks at what tells nothing by itself: programs, packet
+    /// sockets, rules; and at the FDB once more, if entries may have been skipped.
     ///
     /// # Errors
     /// The kernel refuses.
     pub async fn poll(&mut self) -> Result<()> {
+        let events = self.here.drain()?;
+        self.note(&events);
+        if std::mem::take(&mut self.look_needed) {
+            self.company.look_at_offloads(&mut self.facts);
+        }
         if self.fdb_doubtful {
             self.read_fdb().await?;
         }

@@ -1,6 +1,9 @@
 //! Loading the programs of a lab and making, or taking over, its maps.
 
-use aya::{EbpfLoader, programs::SchedClassifier};
+use aya::{
+    EbpfLoader,
+    programs::{ProgramError, SchedClassifier},
+};
 use vethpath_common::{ABI_VERSION, Config, names};
 
 use super::{
@@ -8,6 +11,9 @@ use super::{
     error::{Context, Error},
 };
 use crate::kernel::bpffs;
+
+/// How often a program is given to the verifier.
+const TRIES: u32 = 10;
 
 /// How many entries a lab's maps hold. Fixed when they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +102,23 @@ pub fn loader(domain: &u32, sizes: Sizes) -> EbpfLoader<'_> {
     loader
 }
 
+/// Loads a program. The verifier gives up with `EAGAIN` when a signal arrives (`do_check` in
+/// kernel/bpf/verifier.c), whatever signal that is: then it is asked again.
+///
+/// # Errors
+/// The kernel refuses the program, or signals arrive all the time.
+pub fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
+    let mut tries = TRIES;
+    loop {
+        tries -= 1;
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.raw_os_error() == Some(nix::libc::EAGAIN) && tries > 0 => {}
+            result => return result,
+        }
+    }
+}
+
 fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     let mut loader = loader(&domain, sizes);
     for map in names::PINNED_MAPS {
@@ -109,7 +132,7 @@ fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     };
     let program = object.program_mut(names::PORT_INGRESS).ok_or_else(missing)?;
     let program: &mut SchedClassifier = program.try_into().doing("use", names::PORT_INGRESS)?;
-    program.load().doing("load program", names::PORT_INGRESS)?;
+    load_program(program).doing("load program", names::PORT_INGRESS)?;
     program.pin(pins.program(domain)).doing("pin program", names::PORT_INGRESS)
 }
 

@@ -13,7 +13,7 @@ mod pins;
 pub use attach::{Attached, Hook, attach, attached, detach, is_our_filter};
 pub use counters::{Counters, Matrix};
 pub use error::{Error, Result};
-pub use load::{Sizes, load, loader};
+pub use load::{Sizes, load, load_program, loader};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use object::OBJECT;

@@ -29,6 +29,9 @@ pub(crate) enum Stage {
     Fuzz,
 }
 
+/// How many integration tests run at once on each CPU.
+const THREADS_PER_CPU: usize = 3;
+
 /// All packages but the one that builds for another target.
 const HOST_SIDE: [&str; 3] = ["--workspace", "--exclude", "vethpath-ebpf"];
 
@@ -88,7 +91,13 @@ impl Stage {
             }
             Self::ClippyEbpf => vec![clippy_ebpf(&[]), clippy_ebpf(&["--features", "log"])],
             Self::Unit => vec![test(&["--lib", "--bins"], test_args), test(&["--doc"], test_args)],
-            Self::Integration => vec![test(&["--test", "*"], test_args)],
+            Self::Integration => {
+                let mut command = test(&["--test", "*"], test_args);
+                // They wait more than they compute.
+                let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+                command.env("RUST_TEST_THREADS", (cpus * THREADS_PER_CPU).to_string());
+                vec![command]
+            }
             Self::Doc => {
                 let mut command = checked(&["doc"]);
                 command.args(HOST_SIDE).arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
