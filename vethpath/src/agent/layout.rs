@@ -67,7 +67,7 @@ impl Layout {
     /// What the lab has in the place that is `domain` in the map keys.
     #[must_use]
     pub fn of(topology: &Topology, domain: u16, place: &Place) -> Self {
-        let segments = segments(topology);
+        let segments = topology.segments();
         let mut bridges: Vec<LabBridge> = Vec::new();
         for (number, (bridge, &segment)) in (1..).zip(topology.bridges.iter().zip(&segments)) {
             if &bridge.place == place {
@@ -110,23 +110,10 @@ fn barred(topology: &Topology, trunk: &Trunk) -> Option<NotArmed> {
     (!ends.iter().all(wants)).then_some(NotArmed::NotWanted)
 }
 
-/// For each bridge the position of the first one that trunks, within its place, join it with.
-fn segments(topology: &Topology) -> Vec<usize> {
-    let position =
-        |end: &TrunkEnd| topology.bridges.iter().position(|b| b.place == end.place && b.name == end.bridge);
-    let mut first: Vec<usize> = (0..topology.bridges.len()).collect();
-    for trunk in topology.trunks.iter().filter(|trunk| trunk.a.place == trunk.b.place) {
-        let (Some(a), Some(b)) = (position(&trunk.a), position(&trunk.b)) else { continue };
-        let (from, to) = (first[a].max(first[b]), first[a].min(first[b]));
-        first.iter_mut().filter(|one| **one == from).for_each(|one| *one = to);
-    }
-    first
-}
-
 /// How many bridges the largest segment of a lab has.
 #[must_use]
 pub fn largest_segment(topology: &Topology) -> usize {
-    let segments = segments(topology);
+    let segments = topology.segments();
     let size = |segment| segments.iter().filter(|other| *other == segment).count();
     segments.iter().map(size).max().unwrap_or_default()
 }

@@ -80,10 +80,15 @@ fn from_status(
         Some((a, b)) => &from.namespace == a && &to.namespace == b,
         None => from.namespace != to.namespace,
     };
+    let segments = topology.segments();
+    let segment = |pair: &Pair| {
+        let bridge = topology.bridges.iter().position(|b| b.place == pair.place && b.name == pair.bridge);
+        bridge.map(|bridge| segments[bridge])
+    };
     let mut first = None;
     for (a, from) in counted_pairs(topology) {
         for (b, to) in counted_pairs(topology) {
-            if a == b || !wanted(from, to) || from.bridge != to.bridge || from.place != to.place {
+            if a == b || !wanted(from, to) || segment(from) != segment(to) {
                 continue;
             }
             let Some((asks, answers)) = addresses(from, to) else { continue };

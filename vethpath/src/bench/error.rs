@@ -24,7 +24,7 @@ pub enum Error {
         namespace: NsName,
     },
     /// The two are not on one bridge, or not in one subnet.
-    #[error("`{0}` and `{1}` have no addresses of one subnet on one bridge")]
+    #[error("`{0}` and `{1}` have no addresses of one subnet on one bridge, or on bridges that trunks join")]
     NotNeighbours(NsName, NsName),
     /// Datagrams get lost, and not just a few.
     #[error("{to} does not answer {from}: {lost} of {asked} datagrams were lost over the {path}")]

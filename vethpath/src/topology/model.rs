@@ -216,6 +216,20 @@ impl Topology {
         position.and_then(|position| u32::try_from(position + 1).ok()).unwrap_or_default()
     }
 
+    /// For each bridge the position of the first one that trunks, within its namespace, join it with.
+    #[must_use]
+    pub fn segments(&self) -> Vec<usize> {
+        let position =
+            |end: &TrunkEnd| self.bridges.iter().position(|b| b.place == end.place && b.name == end.bridge);
+        let mut first: Vec<usize> = (0..self.bridges.len()).collect();
+        for trunk in self.trunks.iter().filter(|trunk| trunk.a.place == trunk.b.place) {
+            let (Some(a), Some(b)) = (position(&trunk.a), position(&trunk.b)) else { continue };
+            let (from, to) = (first[a].max(first[b]), first[a].min(first[b]));
+            first.iter_mut().filter(|one| **one == from).for_each(|one| *one = to);
+        }
+        first
+    }
+
     /// The ports in a place that get programs: those with inner ends and those of trunks, on bridges
     /// whose datapath is not the plain bridge.
     pub fn ports_with_programs<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a IfName> {
