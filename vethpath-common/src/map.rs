@@ -20,6 +20,9 @@ pub mod flags {
     /// packets whose header is not right: the fast path takes none that it would drop or trim. In a
     /// [`Source`](super::Source) the sender's bridge, in a [`Station`](super::Station) one behind it.
     pub const VALIDATE: u32 = 1 << 3;
+    /// The bridge learns from no frame that comes in by the port ([`PortRecord`](super::PortRecord)
+    /// only): it drops them all, or is told not to learn there.
+    pub const DEAF: u32 = 1 << 4;
 }
 
 /// What every program checks before anything else. One write of it disarms a whole lab.
@@ -55,7 +58,7 @@ pub struct PortKey {
 pub struct PortRecord {
     /// Index of the pair in the counter map.
     pub pair: u32,
-    /// [`flags::ARMED`] or nothing.
+    /// [`flags::ARMED`], [`flags::DEAF`].
     pub flags: u32,
     /// The port's bridge: where what it sends is a station.
     pub bridge: u32,
