@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Host, wait_for};
+use crate::harness::{Host, SLACK, wait_for};
 
 fn complaint(test: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("it should have complained");
@@ -74,7 +74,8 @@ fn leftovers_are_found() {
 fn a_daemon_that_stays_is_found_and_killed() {
     let host = Host::new();
     let _ = host.run(["sh", "-c", "setsid sleep 4321 >/dev/null 2>&1 </dev/null & echo $!"]).ok();
-    assert!(host.changes().expect("a process more").contains("sleep"));
+    // It is a shell first, and then `setsid`.
+    wait_for(SLACK, "a process more", || host.changes().is_some_and(|changes| changes.contains("sleep")));
     let outside = outside_pid(&["sleep", "4321"]).expect("it runs");
     assert!(
         complaint(move || {

@@ -171,3 +171,21 @@ pub(crate) fn with_number(mut frame: Vec<u8>, number: u64) -> Vec<u8> {
     frame.extend(number.to_be_bytes());
     frame
 }
+
+/// Waits until frames of ns0, whose addresses are `[its own, the other's]`, find the other at `there`, by
+/// the fast path or not.
+#[track_caller]
+pub(crate) fn is_found(lab: &Lab<'_>, from: &Wire, there: &Wire, [a, b]: [[u8; 6]; 2], fast: bool) {
+    let mut number = 0;
+    wait_until(A_SECOND, || {
+        // It speaks, so that the bridge knows it. (On its way down it was forgotten.)
+        there.send(&numbered(BROADCAST, b, 0));
+        let before = lab.stats().pair("ns0:eth0").fast.tx.frames;
+        number += 1;
+        from.send(&numbered(b, a, number));
+        std::thread::sleep(Duration::from_millis(50));
+        let came = arrived(there).contains(&number);
+        let by_us = lab.stats().pair("ns0:eth0").fast.tx.frames > before;
+        if came && by_us == fast { Ok(()) } else { Err(format!("came: {came}, fast: {by_us}")) }
+    });
+}

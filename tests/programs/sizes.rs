@@ -75,6 +75,15 @@ fn untold() -> Vec<Case> {
         row("GSO with an IPv4 header of 16 bytes", Frame::udp4(300).with(0, 0x44)),
         row("GSO of what is not IP", Frame::raw(0x88b5, &[0; 300])),
         row("GSO in MPLS", Frame::raw(0x8847, &[0; 300])),
+        case("GSO of GRE where it must fit", Frame::ip4(47, &[0; 300]).gso(100, 3).to(Port::Roomy.mac(1)), {
+            Verdict::Peer(Port::Roomy)
+        }),
+        pass("GSO of GRE whose payload alone does not fit", Reason::TooBig, {
+            Frame::ip4(47, &[0; 3000]).gso(MTU + 1, 3).to(Port::Roomy.mac(1))
+        }),
+        pass("GSO of TCP that does not fit, whoever sends it", Reason::TooBig, {
+            Frame::tcp4(3000).gso(MTU, 3).to(Port::Roomy.mac(1))
+        }),
         pass("GSO behind options", Reason::Options, Frame::ip6(0, &[6; 300]).gso(100, 3)),
         pass("GSO to nobody", Reason::UnknownDestination, {
             Frame::ip4(47, &[0; 300]).gso(100, 3).to([2; 6])

@@ -5,9 +5,12 @@ use vethpath_common::names;
 
 use super::bench::{Bench, program};
 
+/// The kernel that the record is of.
+const KERNEL: &str = "6.18.";
+
 /// Instructions that the verifier walked, as measured on Linux 6.18. The kernel's limit is a
-/// million; ours is that nobody doubles it without seeing this line change.
-const VERIFIED_INSTRUCTIONS: u32 = 4682;
+/// million; ours is that nobody adds to it without seeing this line change.
+const VERIFIED_INSTRUCTIONS: u32 = 4874;
 
 /// Other kernels' verifiers prune differently: a quarter more is well.
 const SLACK: u32 = VERIFIED_INSTRUCTIONS / 4;
@@ -26,5 +29,12 @@ fn the_program_is_small_and_of_a_licence_that_may_call_all_helpers() {
     let count = info.verified_instruction_count().expect("Linux 5.16 and later tell");
     let size = info.size_translated().expect("every Linux tells") / 8;
     eprintln!("{count} instructions verified, {size} in the program");
-    assert!(count <= VERIFIED_INSTRUCTIONS + SLACK, "{count} instructions: more than there were");
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("every Linux tells");
+    let most =
+        if release.starts_with(KERNEL) { VERIFIED_INSTRUCTIONS } else { VERIFIED_INSTRUCTIONS + SLACK };
+    assert!(
+        count <= most,
+        "the verifier walked {count} instructions of {size}, and {VERIFIED_INSTRUCTIONS} when it was \
+         recorded last: see whether that is worth it, and change the record"
+    );
 }

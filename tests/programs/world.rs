@@ -41,10 +41,12 @@ pub(crate) enum Port {
     Far,
     /// There too, where that bridge calls netfilter.
     FarChecked,
+    /// No sender has a larger MTU.
+    Roomy,
 }
 
 impl Port {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::A,
         Self::B,
         Self::Alone,
@@ -56,10 +58,11 @@ impl Port {
         Self::Checked,
         Self::Far,
         Self::FarChecked,
+        Self::Roomy,
     ];
 
     /// Those with stations.
-    pub(crate) const ARMED: [Self; 9] = [
+    pub(crate) const ARMED: [Self; 10] = [
         Self::A,
         Self::B,
         Self::Alone,
@@ -69,6 +72,7 @@ impl Port {
         Self::Checked,
         Self::Far,
         Self::FarChecked,
+        Self::Roomy,
     ];
 
     /// The device's name.
@@ -130,6 +134,7 @@ impl Port {
             Self::Alone | Self::Lonely => flags::ISOLATED,
             Self::Via => flags::VIA_PORT,
             Self::Checked | Self::FarChecked => flags::VALIDATE,
+            Self::Roomy => flags::ROOMY,
             _ => 0,
         }
     }
@@ -180,7 +185,7 @@ pub(crate) fn stations(ifindex: impl Fn(Port) -> u32) -> Vec<(StationKey, Statio
         // Each bridge is that of some port.
         for near in [Port::A, Port::Elsewhere, Port::Far].into_iter().filter(|&p| p.is_joined_with(port)) {
             let checks = if near.bridge() == port.bridge() { 0 } else { flags::VALIDATE };
-            let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT | checks);
+            let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT | flags::ROOMY | checks);
             let (pair, mtu, path) = (port.pair(), port.mtu(), near.path_to(port));
             let (bridges, far) = (near.bit() | port.bit(), near.bridge() != port.bridge());
             let ifindex = ifindex(port);

@@ -20,9 +20,12 @@ pub mod flags {
     /// packets whose header is not right: the fast path takes none that it would drop or trim. In a
     /// [`Source`](super::Source) the sender's bridge, in a [`Station`](super::Station) one behind it.
     pub const VALIDATE: u32 = 1 << 3;
+    /// No inner end of the place has a larger MTU than the least on the way to this
+    /// [`Station`](super::Station): whatever a sender's stack makes of a GSO frame fits.
+    pub const ROOMY: u32 = 1 << 4;
     /// The bridge learns from no frame that comes in by the port ([`PortRecord`](super::PortRecord)
     /// only): it drops them all, or is told not to learn there.
-    pub const DEAF: u32 = 1 << 4;
+    pub const DEAF: u32 = 1 << 5;
 }
 
 /// What every program checks before anything else. One write of it disarms a whole lab.
@@ -140,7 +143,7 @@ pub struct Station {
     pub pair: u32,
     /// Least MTU on the way, in bytes of layer 3.
     pub mtu: u32,
-    /// [`flags::ISOLATED`], [`flags::VIA_PORT`], [`flags::VALIDATE`].
+    /// [`flags::ISOLATED`], [`flags::VIA_PORT`], [`flags::VALIDATE`], [`flags::ROOMY`].
     pub flags: u32,
     /// The trunks on the way ([`Path`]); 0 if there is none.
     pub path: u32,

@@ -5,6 +5,8 @@
 #![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]
 #![expect(unsafe_code, reason = "helpers are raw here")]
 
+mod object;
+
 use aya_ebpf::{Global, helpers::bpf_redirect_peer, macros::classifier, programs::TcContext};
 
 /// The port whose inner end gets every frame.
@@ -18,14 +20,3 @@ pub fn redirect_constant(_: TcContext) -> i32 {
     // SAFETY: a helper that takes two integers.
     unsafe { bpf_redirect_peer(TARGET.load(), 0) as i32 }
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// Tells the kernel that helpers for GPL-compatible programs may be called.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -8,6 +8,7 @@ mod count;
 mod decide;
 mod maps;
 mod moves;
+mod object;
 mod packet;
 mod validate;
 
@@ -63,14 +64,3 @@ fn log(ctx: &TcContext, frame: &Frame, verdict: &Verdict) {
 fn redirect(action: core::ffi::c_long) -> i32 {
     action as i32
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-/// Tells the kernel that helpers for GPL-compatible programs may be called.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -4,7 +4,7 @@
 use std::{thread, time::Duration};
 
 use super::super::common::{
-    A, A_SECOND, B, BROADCAST, C, arrived, arrives, fast_lab, mac_bytes, numbered, on_both,
+    A, A_SECOND, B, C, arrived, arrives, fast_lab, is_found, mac_bytes, numbered, on_both,
 };
 use crate::harness::{Host, Until, Wire, holds_for, wait_until};
 
@@ -16,17 +16,7 @@ fn an_inner_end_moved_to_another_namespace_takes_its_frames_along() {
         let _ = lab.run("ns1", "ip link set eth0 netns ns2 name moved").ok();
         let _ = host.run("ip -n ns2 link set moved up").ok();
         let moved = lab.wire("ns2:moved");
-        let mut number = 0;
-        wait_until(A_SECOND, || {
-            moved.send(&numbered(BROADCAST, b, 0));
-            let before = lab.stats().pair("ns0:eth0").fast.tx.frames;
-            number += 1;
-            from.send(&numbered(b, a, number));
-            thread::sleep(Duration::from_millis(50));
-            let came = arrived(&moved).contains(&number);
-            let by_us = lab.stats().pair("ns0:eth0").fast.tx.frames > before;
-            if came && by_us == fast { Ok(()) } else { Err(format!("came: {came}, fast: {by_us}")) }
-        });
+        is_found(lab, &from, &moved, [a, b], fast);
         let _ = host.run("ip -n ns2 link set moved netns ns1 name eth0").ok();
         for command in ["ip link set eth0 up", "ip addr replace 172.17.0.102/16 dev eth0"] {
             let _ = lab.run("ns1", command).ok();

@@ -1,9 +1,7 @@
 //! An inner end in the same namespace as its port, by the file or by somebody's hand: `bpf_redirect_peer`
 //! would drop there.
 
-use std::{thread, time::Duration};
-
-use super::super::common::{A, A_SECOND, B, BROADCAST, arrived, mac_bytes, numbered, on_both};
+use super::super::common::{A, A_SECOND, B, arrived, is_found, mac_bytes, numbered, on_both};
 use crate::harness::{Host, Wire, wait_until};
 
 #[test]
@@ -36,18 +34,7 @@ fn an_inner_end_moved_into_its_ports_namespace_gets_its_frames() {
         let from = lab.wire("ns0:eth0");
         let moved =
             host.netns().run(|| Wire::on("eth0")).expect("it can be entered").expect("a packet socket");
-        let mut number = 0;
-        wait_until(A_SECOND, || {
-            // It speaks, so that the bridge knows it. (On its way down it was forgotten.)
-            moved.send(&numbered(BROADCAST, b, 0));
-            let before = lab.stats().pair("ns0:eth0").fast.tx.frames;
-            number += 1;
-            from.send(&numbered(b, a, number));
-            thread::sleep(Duration::from_millis(50));
-            let came = arrived(&moved).contains(&number);
-            let by_us = lab.stats().pair("ns0:eth0").fast.tx.frames > before;
-            if came && by_us == fast { Ok(()) } else { Err(format!("came: {came}, fast: {by_us}")) }
-        });
+        is_found(lab, &from, &moved, [a, b], fast);
         // All of a hundred, none twice.
         let sent: Vec<u64> = (1000..1100).collect();
         sent.iter().for_each(|n| from.send(&numbered(b, a, *n)));

@@ -45,6 +45,7 @@ impl Desired {
         for end in layout.trunks.iter().flat_map(|trunk| &trunk.ends) {
             self.add_port(layout, facts, &segments, (&end.port, &end.bridge), NO_PAIR);
         }
+        let largest_mtu = facts.inner.values().map(|inner| inner.mtu).max().unwrap_or_default();
         for entry in facts.fdb.values().filter(|entry| entry.trusted && entry.vlan == 0) {
             let Some(bridge) = segments.bridge(entry.bridge) else { continue };
             if entry.mac[0] & 1 != 0 {
@@ -52,7 +53,7 @@ impl Desired {
             }
             if let Some(way) = segments.way(entry.bridge, entry.mac) {
                 match paths.number(&way.crossings) {
-                    Some(path) => self.add_station(bridge.number, entry.mac, &way, path),
+                    Some(path) => self.add_station(bridge.number, entry.mac, &way, path, largest_mtu),
                     None => self.unnumbered += 1,
                 }
             }
@@ -98,7 +99,7 @@ impl Desired {
         self.sources.insert(SourceKey::new(port.port.ifindex, mac.into(), domain), source);
     }
 
-    fn add_station(&mut self, bridge: u32, mac: [u8; 6], way: &Way<'_>, path: u32) {
+    fn add_station(&mut self, bridge: u32, mac: [u8; 6], way: &Way<'_>, path: u32, largest_mtu: u32) {
         let (lab_port, port) = way.to;
         let station = Station {
             generation: 0,
@@ -107,7 +108,8 @@ impl Desired {
             mtu: way.mtu,
             flags: flag(way.isolated, flags::ISOLATED)
                 | flag(via_port(port, mac), flags::VIA_PORT)
-                | flag(way.validated, flags::VALIDATE),
+                | flag(way.validated, flags::VALIDATE)
+                | flag(way.mtu >= largest_mtu, flags::ROOMY),
             path,
             bridges: way.bridges,
             exit: way.exit,

@@ -16,6 +16,11 @@ use crate::{
 /// of a second as `IFLA_BR_AGEING_TIME` has it.
 const LEAST_AGEING: u32 = 600;
 
+/// Boolean options of a bridge (`enum br_boolopt_id` in linux/if_bridge.h) that do nothing to known unicast:
+/// no learning from link-local frames, multicast snooping by VLAN, word of failed MDB offloads. Multiple
+/// spanning trees are not among them.
+const HARMLESS_OPTIONS: u32 = 1 << 0 | 1 << 1 | 1 << 3;
+
 /// Why a port is not armed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotArmed {
@@ -203,6 +208,9 @@ fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
             InfoBridge::FdbMaxLearned(1..) => return Err(NotArmed::BridgeOption("fdb_max_learned")),
             InfoBridge::StpState(BridgeStpState::Other(_)) => {
                 return Err(NotArmed::BridgeOption("stp_state"));
+            }
+            InfoBridge::MultiBoolOpt(options) if options.value.bits() & !HARMLESS_OPTIONS != 0 => {
+                return Err(NotArmed::BridgeOption("that is not known"));
             }
             InfoBridge::Other(nla) => {
                 return Err(NotArmed::Unknown { of: "bridge", number: netlink_packet_core::Nla::kind(nla) });

@@ -9,19 +9,21 @@ use vethpath_common::{MOST_BRIDGES, Path};
 #[derive(Clone, Debug)]
 pub struct Paths {
     numbers: BTreeMap<Vec<u16>, u32>,
+    /// The greatest number; 0 if there is none.
+    greatest: u32,
     /// One more than the greatest number that there is room for.
     end: u32,
 }
 
 impl Paths {
-    /// Those that an earlier agent gave, in a map of `room` entries.
+    /// Those that an earlier agent gave, in a map of `room` entries. It may have been killed before it
+    /// wrote all of them.
     #[must_use]
     pub fn known(paths: impl IntoIterator<Item = (u32, Path)>, room: u32) -> Self {
         let crossings = |path: Path| path.crossings.into_iter().take_while(|&one| one != Path::END).collect();
-        Self {
-            numbers: paths.into_iter().map(|(number, path)| (crossings(path), number)).collect(),
-            end: room,
-        }
+        let numbers: BTreeMap<Vec<u16>, u32> =
+            paths.into_iter().map(|(number, path)| (crossings(path), number)).collect();
+        Self { greatest: numbers.values().copied().max().unwrap_or_default(), numbers, end: room }
     }
 
     /// The number of a way, which is 0 if it crosses nothing. `None` if there is no room for another.
@@ -32,11 +34,12 @@ impl Paths {
         if let Some(&number) = self.numbers.get(crossings) {
             return Some(number);
         }
-        let next = u32::try_from(self.numbers.len()).ok()?.checked_add(1)?;
+        let next = self.greatest + 1;
         if next >= self.end || crossings.len() > MOST_BRIDGES {
             return None;
         }
         self.numbers.insert(crossings.to_vec(), next);
+        self.greatest = next;
         Some(next)
     }
 
@@ -49,10 +52,10 @@ impl Paths {
         })
     }
 
-    /// How many there are, which is the greatest number.
+    /// The greatest number that was given.
     #[must_use]
-    pub fn count(&self) -> u32 {
-        u32::try_from(self.numbers.len()).unwrap_or(u32::MAX)
+    pub fn greatest(&self) -> u32 {
+        self.greatest
     }
 }
 
@@ -72,6 +75,15 @@ mod tests {
         let mut again = Paths::known(written, 10);
         assert_eq!(again.number(&[9]), Some(3));
         assert_eq!(again.number(&[4]), Some(2));
+    }
+
+    #[test]
+    fn an_agent_killed_while_it_wrote_leaves_no_number_to_be_given_twice() {
+        let mut paths = Paths::known([], 10);
+        let (_, second) = (paths.number(&[4, 7]), paths.number(&[4]));
+        let written = paths.beyond(0).filter(|(number, _)| Some(*number) == second);
+        let mut again = Paths::known(written.collect::<Vec<_>>(), 10);
+        assert_eq!((again.number(&[4]), again.number(&[4, 7])), (Some(2), Some(3)));
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Sync {
         let paths = Paths::known(known, room);
         let config = maps.config()?;
         let mut sync =
-            Self { config, written: paths.count(), paths, maps, current: Desired::default(), fits: true };
+            Self { config, written: paths.greatest(), paths, maps, current: Desired::default(), fits: true };
         sync.void()?;
         // Ports stay known, or what they pass until the first look would be counted under no pair.
         let ports = sync.maps.ports.iter().collect::<std::result::Result<_, _>>();
@@ -153,7 +153,7 @@ impl Sync {
         for (number, path) in self.paths.beyond(self.written) {
             self.maps.paths.insert(number, path, 0).map_err(|error| refused("write", &error))?;
         }
-        self.written = self.paths.count();
+        self.written = self.paths.greatest();
         fits &= insert(&mut self.maps.ports, &self.current.ports, &mut desired.ports)?;
         fits &= insert::<_, Station>(&mut self.maps.stations, &self.current.stations, &mut desired.stations)?;
         fits &= insert::<_, Source>(&mut self.maps.sources, &self.current.sources, &mut desired.sources)?;

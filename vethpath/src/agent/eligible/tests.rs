@@ -153,6 +153,12 @@ fn a_bridge_with_an_option_that_is_not_honoured_is_a_reason() {
     assert_eq!(with_option(49, &1_u32.to_ne_bytes()), Err("bridge option fdb_max_learned".to_owned()));
     assert_eq!(with_option(49, &0_u32.to_ne_bytes()), Ok(false));
     assert_eq!(with_option(5, &7_u32.to_ne_bytes()), Err("bridge option stp_state".to_owned()));
+    // IFLA_BR_MULTI_BOOLOPT: values, then a mask. The third is BR_BOOLOPT_MST_ENABLE.
+    let options = |bits: u32| with_option(46, &[bits.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat());
+    assert_eq!((options(0), options(0b1011)), (Ok(false), Ok(false)));
+    for bit in [2, 4, 31] {
+        assert_eq!(options(1 << bit), Err("bridge option that is not known".to_owned()));
+    }
     // IFLA_PROMISCUITY
     let promiscuous = with(BRIDGE, &[30], &1_u32.to_ne_bytes());
     assert_eq!(verdict(PORT, &promiscuous), Err("the bridge is promiscuous".to_owned()));

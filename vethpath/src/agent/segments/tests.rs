@@ -77,6 +77,7 @@ fn facts() -> Facts {
     for [a, b] in TRUNKS {
         for ((from, bridge), (to, _)) in [(a, b), (b, a)] {
             facts.links.insert(from, LinkFacts { peer: Some(to), ..port(from, bridge) });
+            facts.attached.insert(format!("p{from}"));
         }
     }
     let known = [
@@ -188,7 +189,7 @@ fn netfilter_on_a_bridge_behind_the_first_is_told() {
 #[test]
 fn whatever_is_not_just_forwarding_splits_the_segment() {
     type Change = fn(&mut Facts);
-    let changes: [(Change, NotArmed); 9] = [
+    let changes: [(Change, NotArmed); 10] = [
         (|f| set(f, 22, P::State(BridgePortState::Blocking)), NotArmed::NotForwarding("blocking".to_owned())),
         (|f| set(f, 21, P::Learning(false)), NotArmed::PortFlag("learning off")),
         (|f| f.links.get_mut(&21).unwrap().up = false, NotArmed::Down("the port")),
@@ -201,6 +202,7 @@ fn whatever_is_not_just_forwarding_splits_the_segment() {
         (|f| f.foreign.extend(["p21".to_owned()]), NotArmed::ForeignProgram),
         (|f| f.links.get_mut(&22).unwrap().xdp = XdpMode::Native, NotArmed::Xdp),
         (|f| f.reduced_offloads = Some([21].into()), NotArmed::Offloads),
+        (|f| f.attached.retain(|port| port != "p22"), NotArmed::NotAttached),
     ];
     for (change, reason) in changes {
         let mut facts = facts();
@@ -222,6 +224,7 @@ fn trunks_that_form_a_loop_are_not_crossed() {
     (third.ends[0].port, third.ends[1].port) = ("p41".parse().unwrap(), "p42".parse().unwrap());
     layout.trunks.push(third);
     let mut facts = facts();
+    facts.attached.extend(["p41".to_owned(), "p42".to_owned()]);
     facts.links.insert(41, LinkFacts { peer: Some(42), ..port(41, 1) });
     facts.links.insert(42, LinkFacts { peer: Some(41), ..port(42, 2) });
     let segments = Segments::new(&layout, &facts);
