@@ -312,6 +312,15 @@ addresses = [\"10.5.0.12/24\"]
     };
     let armed = || states().into_iter().filter(|(.., state)| state == "armed").collect::<Vec<_>>();
     wait_for(long, "one trunk is blocked and two are armed", || armed().len() == 2);
+    // What is flooded comes back by the blocked trunk: nobody has moved.
+    everybody();
+    let moved = || all.map(|(pair, _)| lab.stats().pair(pair).slow("moved"));
+    let before = moved();
+    for namespace in ["ns0", "ns1", "ns2"] {
+        let _ = lab.run(namespace, "ping -n -q -c 2 -i 0.3 -W 1 10.5.0.99").fails(1);
+    }
+    everybody();
+    assert_eq!(moved(), before);
     let (broken, port, _) = armed().remove(0);
     let _ = host.run(format!("ip link set {port} down")).ok();
     wait_until(long, || {

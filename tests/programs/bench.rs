@@ -14,7 +14,8 @@ use vethpath::{
     kernel::Netns,
 };
 use vethpath_common::{
-    Config, Count, MatrixKey, PairCounters, Seen, Source, SourceKey, Station, StationKey, names,
+    Config, Count, MatrixKey, PairCounters, PortRecord, Seen, Source, SourceKey, Station, StationKey, flags,
+    names,
 };
 
 use super::{
@@ -84,6 +85,13 @@ impl Bench {
         let (sources, stations) = (world::sources(ifindex), world::stations(ifindex));
         self.fill(names::SOURCES, &sources);
         self.fill(names::STATIONS, &stations);
+    }
+
+    /// Makes a port one from whose frames the bridge does not learn.
+    pub(crate) fn deafen(&mut self, port: Port) {
+        let ports = world::ports(|port| self.ifindexes[port as usize]);
+        let (key, record) = ports[port as usize];
+        self.fill(names::PORTS, &[(key, PortRecord { flags: record.flags | flags::DEAF, ..record })]);
     }
 
     fn fill<K: Pod, V: Pod>(&mut self, map: &str, entries: &[(K, V)]) {

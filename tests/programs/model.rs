@@ -84,6 +84,7 @@ fn is_right(ethertype: u16, packet: &[u8]) -> bool {
             packet.len() >= 20 && packet[0] == 0x45 && word(2) == packet.len() && sum.is_multiple_of(0xffff)
         }
         0x86dd => packet.len() > 40 && packet[0] >> 4 == 6 && word(4) == packet.len() - 40,
+        0x8864 => false,
         _ => true,
     }
 }

@@ -93,7 +93,7 @@ fn right() -> Vec<(&'static str, Frame)> {
         ("GSO of UDP in IPv6", Frame::udp6(3000).gso(1000, 3)),
         ("no IP", Frame::raw(0x88b5, &[0; 46])),
         ("MPLS", Frame::raw(0x8847, &[0; 46])),
-        ("PPPoE", Frame::raw(0x8864, &[0; 46])),
+        ("discovery of PPPoE", Frame::raw(0x8863, &[0; 46])),
     ]
 }
 
@@ -106,6 +106,7 @@ fn others() -> Vec<Case> {
             Frame::udp4(64).word(CHECK, 0).to(Port::Checked.mac(1)),
             Verdict::Peer(Port::Checked),
         ),
+        pass("PPPoE", Reason::Unchecked, Frame::raw(0x8864, &[0; 46]).at(Port::Checked)),
         pass("wrong, and to nobody", Reason::UnknownDestination, checked().word(CHECK, 0).to([2; 6])),
         pass("wrong, and too big", Reason::TooBig, Frame::udp4(1473).word(CHECK, 0).at(Port::Checked)),
     ]

@@ -102,6 +102,17 @@ fn a_station_seen_on_another_port_is_left_to_the_bridge() {
     }
 }
 
+/// A blocked trunk hands back what was flooded over another.
+#[test]
+fn a_station_seen_where_the_bridge_does_not_learn_is_not_away() {
+    let mut bench = Bench::new();
+    bench.deafen(Port::Alone);
+    let frame = Frame::udp4(0).at(Port::Alone).from(Port::A.mac(1));
+    assert_eq!(bench.run(&frame).action, TC_ACT_UNSPEC);
+    assert_eq!(bench.station(Port::A, Port::A.mac(1)).away_until_ns, 0);
+    assert_eq!(bench.run(&Frame::udp4(0)).action, TC_ACT_REDIRECT);
+}
+
 #[test]
 fn a_station_seen_where_it_is_known_is_not_away() {
     let mut bench = Bench::new();

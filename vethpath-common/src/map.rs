@@ -23,6 +23,9 @@ pub mod flags {
     /// No inner end of the place has a larger MTU than the least on the way to this
     /// [`Station`](super::Station): whatever a sender's stack makes of a GSO frame fits.
     pub const ROOMY: u32 = 1 << 4;
+    /// The bridge learns from no frame that comes in by the port ([`PortRecord`](super::PortRecord)
+    /// only): it drops them all, or is told not to learn there.
+    pub const DEAF: u32 = 1 << 5;
 }
 
 /// What every program checks before anything else. One write of it disarms a whole lab.
@@ -58,7 +61,7 @@ pub struct PortKey {
 pub struct PortRecord {
     /// Index of the pair in the counter map.
     pub pair: u32,
-    /// [`flags::ARMED`] or nothing.
+    /// [`flags::ARMED`], [`flags::DEAF`].
     pub flags: u32,
     /// The port's bridge: where what it sends is a station.
     pub bridge: u32,

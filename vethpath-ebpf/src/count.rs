@@ -68,7 +68,9 @@ pub fn slow(frame: &Frame, reason: Reason) -> Reason {
     {
         count.add(frame.packets(), u64::from(frame.len()));
     }
-    moves::note(frame, port.bridge);
+    if port.flags & flags::DEAF == 0 {
+        moves::note(frame, port.bridge);
+    }
     reason
 }
 

@@ -17,6 +17,8 @@ pub fn validate(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
     let is_right = match ethernet.ethertype {
         0x0800 => ipv4(&frame.read(IP)?, packet_len(frame)),
         0x86dd => ipv6(&frame.read(IP)?, packet_len(frame)),
+        // With `bridge-nf-filter-pppoe-tagged`, it looks at the IP packet inside.
+        0x8864 => false,
         _ => true,
     };
     if is_right { Ok(()) } else { Err(Reason::Unchecked) }

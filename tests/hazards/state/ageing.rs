@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::super::common::knows;
-use crate::harness::{Host, holds_for, wait_until};
+use super::super::common::{A, B, C, knows, mac, on_both};
+use crate::harness::{Host, PATIENCE, SLACK, holds_for, wait_for, wait_until};
 
 #[test]
 fn who_talks_by_the_fast_path_does_not_age_and_who_is_silent_does() {
@@ -13,6 +13,43 @@ fn who_talks_by_the_fast_path_does_not_age_and_who_is_silent_does() {
 #[test]
 fn who_talks_by_a_plain_bridge_does_not_age_and_who_is_silent_does() {
     who_talks_does_not_age("\"bridge\"");
+}
+
+/// Who talks has a young entry at every moment: the bridge forgets at once what is older than a shorter
+/// ageing time, and would flood.
+#[test]
+fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
+    on_both(|host, lab, fast| {
+        for (namespace, other, address) in [("ns0", "ns1", B), ("ns1", "ns0", A)] {
+            let command =
+                format!("ip neigh replace {address} lladdr {} dev eth0 nud permanent", mac(lab, other));
+            let _ = lab.run(namespace, command).ok();
+        }
+        let talk = lab.spawn("ns0", format!("ping -n -q -i 0.2 {B}"));
+        let silent = mac(lab, "ns2");
+        let before = lab.stats().fast();
+        std::thread::sleep(Duration::from_secs(25));
+        assert_eq!(lab.stats().fast() > before + 50, fast, "that was to be fast traffic, or not");
+        let monitor = host.spawn("bridge monitor fdb");
+        // The last line that a fresh monitor shows is of an entry that is made for it.
+        let heard = |what: &str| monitor.output().contains(what);
+        wait_for(SLACK, "the monitor does not start", || {
+            let port = lab.port("ns2:eth0");
+            let _ = host.run(format!("bridge fdb replace 02:00:00:00:99:99 dev {port} master static")).ok();
+            let _ = host.run(format!("bridge fdb del 02:00:00:00:99:99 dev {port} master")).ok();
+            heard("02:00:00:00:99:99")
+        });
+        let _ = host.run("ip link set docker0 type bridge ageing_time 2000").ok();
+        wait_for(PATIENCE, "the bridge remembers who is silent", || {
+            !knows(host, &lab.port("ns2:eth0"), &silent)
+        });
+        for namespace in ["ns0", "ns1"] {
+            assert!(!heard(&format!("Deleted {}", mac(lab, namespace))), "{}", monitor.output());
+        }
+        let _ = host.run("ip link set docker0 type bridge ageing_time 30000").ok();
+        drop((talk, monitor));
+        lab.reaches("ns0", C);
+    });
 }
 
 /// An address that sends stays in the bridge's table; one that is silent goes.

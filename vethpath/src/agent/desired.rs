@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use netlink_packet_route::link::BridgePortState;
 use vethpath_common::{NO_PAIR, PortKey, PortRecord, Source, SourceKey, Station, StationKey, flags};
 
 use super::{
@@ -12,7 +13,10 @@ use super::{
     paths::Paths,
     segments::{Segments, Way},
 };
-use crate::{kernel::XdpMode, topology::IfName};
+use crate::{
+    kernel::{LinkFacts, PortAttribute, XdpMode},
+    topology::IfName,
+};
 
 /// The contents of the maps, and the state of each port.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,7 +79,8 @@ impl Desired {
         let number = layout.bridges.iter().find(|other| &other.name == bridge).map(|bridge| bridge.number);
         if let (Some(link), Some(bridge)) = (facts.link(port), number) {
             let key = PortKey { ifindex: link.ifindex, domain: layout.domain.into() };
-            let flags = flag(segments.armed.contains_key(&link.ifindex), flags::ARMED);
+            let flags = flag(segments.armed.contains_key(&link.ifindex), flags::ARMED)
+                | flag(is_deaf(link), flags::DEAF);
             self.ports.insert(key, PortRecord { pair, flags, bridge });
         }
     }
@@ -113,6 +118,19 @@ impl Desired {
         };
         self.stations.insert(StationKey::new(bridge, mac.into()), station);
     }
+}
+
+/// Whether a bridge learns from nothing that comes in by a port (`br_handle_frame_finish` in
+/// net/bridge/br_input.c). Where that is not known, it may learn.
+fn is_deaf(port: &LinkFacts) -> bool {
+    use BridgePortState as State;
+    port.port.iter().flatten().any(|attribute| {
+        matches!(
+            attribute,
+            PortAttribute::State(State::Disabled | State::Blocking | State::Listening)
+                | PortAttribute::Learning(false)
+        )
+    })
 }
 
 fn flag(is_set: bool, flag: u32) -> u32 {

@@ -203,6 +203,9 @@ fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
             InfoBridge::AgeingTime(..LEAST_AGEING) => {
                 return Err(NotArmed::BridgeOption("ageing_time below 6 s"));
             }
+            // A refresh makes an entry one "added by user", which the kernel counts no more
+            // (`br_fdb_update` in net/bridge/br_fdb.c): others could be learned beyond the limit.
+            InfoBridge::FdbMaxLearned(1..) => return Err(NotArmed::BridgeOption("fdb_max_learned")),
             InfoBridge::StpState(BridgeStpState::Other(_)) => {
                 return Err(NotArmed::BridgeOption("stp_state"));
             }

@@ -1,8 +1,12 @@
 //! Keeping the bridge's entries young for stations whose frames it no longer sees.
 //!
 //! A station whose frames the fast path takes is refreshed through netlink, on each bridge that they
-//! would have crossed, at most four times in an ageing time; a silent one never is, so it ages out as
-//! on a plain bridge.
+//! would have crossed, every few seconds; a silent one never is, so it ages out as on a plain bridge.
+//!
+//! Four times in an ageing time would do, if that time stayed the same. But somebody may make it shorter,
+//! and a topology change of spanning tree makes it `forward_delay` for a while (`hold_time` in
+//! net/bridge/br_fdb.c): what is older than the new time is forgotten at once. On a plain bridge the
+//! entry of a station that talks is never that old.
 
 use std::{
     collections::HashMap,
@@ -16,8 +20,9 @@ use netlink_packet_route::link::InfoBridge;
 /// `IFLA_BR_AGEING_TIME` counts in hundredths of a second (USER_HZ).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// The kernel's default ageing time (`BR_DEFAULT_AGEING_TIME`).
-const DEFAULT_AGEING: Duration = Duration::from_secs(300);
+/// The longest that the entry of a station that talks stays as it is. With a second until the agent looks,
+/// and another until it has looked everywhere, less than the shortest ageing time that a fast path has.
+const LONGEST: Duration = Duration::from_secs(3);
 
 /// A bridge, by ifindex, and an address in its FDB.
 type Entry = (u32, [u8; 6]);
@@ -47,7 +52,7 @@ impl Refresher {
         let mut due = Vec::new();
         self.entries.retain(|(bridge, mac), state| {
             let Some(entry) = facts.fdb.get(&(*bridge, *mac, 0)) else { return false };
-            let is_old = |at: Instant| now.duration_since(at) >= ageing_time(facts, *bridge) / 4;
+            let is_old = |at: Instant| now.duration_since(at) >= interval(facts, *bridge);
             if state.pending && state.refreshed.is_none_or(is_old) {
                 *state = State { refreshed: Some(now), pending: false };
                 due.push(*entry);
@@ -83,19 +88,21 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
     away.filter(|_| pulled_back)
 }
 
-/// The ageing time of a bridge.
-fn ageing_time(facts: &Facts, bridge: u32) -> Duration {
+/// How often entries of a bridge are refreshed.
+fn interval(facts: &Facts, bridge: u32) -> Duration {
     let attributes = facts.links.get(&bridge).and_then(|link| link.bridge.as_ref());
-    let ticks = attributes.into_iter().flatten().find_map(|attribute| match attribute {
-        InfoBridge::AgeingTime(ticks) => Some(u64::from(*ticks)),
+    let ticks = attributes.into_iter().flatten().filter_map(|attribute| match attribute {
+        InfoBridge::AgeingTime(ticks) | InfoBridge::ForwardDelay(ticks) => Some(u64::from(*ticks)),
         _ => None,
     });
-    ticks.map_or(DEFAULT_AGEING, |ticks| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+    let shortest = ticks.map(|ticks| Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND) / 4).min();
+    shortest.unwrap_or(LONGEST).min(LONGEST)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::LinkFacts;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
@@ -105,7 +112,7 @@ mod tests {
 
     #[test]
     fn only_stations_that_were_seen_are_refreshed() {
-        let ageing = Duration::from_secs(300);
+        let (often, ageing) = (LONGEST, Duration::from_secs(300));
         let facts = |entries: &[FdbEntry]| Facts {
             fdb: entries.iter().map(|e| ((e.bridge, e.mac, e.vlan), *e)).collect(),
             ..Facts::default()
@@ -118,11 +125,25 @@ mod tests {
         assert_eq!(refresher.due(&known, start), [entry(5)]);
         assert_eq!(refresher.due(&known, start + ageing), [], "silent since");
         refresher.saw((3, MAC));
-        assert_eq!(refresher.due(&known, start + ageing / 8), [], "too soon");
-        assert_eq!(refresher.due(&known, start + ageing / 4), [entry(5)], "seen since the last time");
+        assert_eq!(refresher.due(&known, start + often / 2), [], "too soon");
+        assert_eq!(refresher.due(&known, start + often), [entry(5)], "seen since the last time");
         refresher.saw((3, MAC));
         assert_eq!(refresher.due(&unknown, start + ageing), [], "the bridge has forgotten it");
         assert_eq!(refresher.due(&known, start + ageing), [], "and so have we");
+    }
+
+    #[test]
+    fn entries_are_younger_than_any_time_that_a_bridge_may_soon_forget_after() {
+        let every = |attributes: &[InfoBridge]| {
+            let link = LinkFacts { bridge: Some(attributes.to_vec()), ..LinkFacts::default() };
+            interval(&Facts { links: [(3, link)].into(), ..Facts::default() }, 3)
+        };
+        let usual = [InfoBridge::AgeingTime(30_000), InfoBridge::ForwardDelay(1500)];
+        assert_eq!(every(&usual), LONGEST);
+        assert_eq!(every(&[]), LONGEST);
+        let (short, hasty) = (InfoBridge::AgeingTime(600), InfoBridge::ForwardDelay(200));
+        assert_eq!(every(&[short]), Duration::from_millis(1500));
+        assert_eq!(every(&[InfoBridge::AgeingTime(30_000), hasty]), Duration::from_millis(500));
     }
 
     #[test]

@@ -119,6 +119,24 @@ fn a_port_that_is_not_armed_neither_sends_nor_receives() {
     assert_eq!(desired.ports[&PortKey { ifindex: A, domain: 0 }].flags, 0, "its frames are still counted");
 }
 
+/// A blocked trunk hands back what was flooded over another: nobody has moved there.
+#[test]
+fn a_port_from_which_the_bridge_does_not_learn_is_deaf() {
+    use BridgePortState as State;
+    let flags = |attribute: P| {
+        let desired = desired(&with_a(|port| port.port = Some(vec![attribute, P::HairpinMode(false)])));
+        desired.ports[&PortKey { ifindex: A, domain: 0 }].flags
+    };
+    for attribute in
+        [P::State(State::Blocking), P::State(State::Listening), P::State(State::Disabled), P::Learning(false)]
+    {
+        assert_eq!(flags(attribute.clone()), flags::DEAF, "{attribute:?}");
+    }
+    assert_eq!(flags(P::State(State::Learning)), 0);
+    assert_eq!(flags(P::State(State::Forwarding)), flags::ARMED);
+    assert_eq!(flags(P::HairpinMode(true)), 0, "what is not known may learn");
+}
+
 #[test]
 fn every_flag_that_is_not_honoured_disarms() {
     let unknown = DefaultNla::new(200, vec![1]);

@@ -150,6 +150,8 @@ fn a_bridge_with_an_option_that_is_not_honoured_is_a_reason() {
     assert_eq!(with_option(7, &[1]), Err("bridge option vlan_filtering".to_owned()));
     assert_eq!(with_option(4, &599_u32.to_ne_bytes()), Err("bridge option ageing_time below 6 s".to_owned()));
     assert_eq!(with_option(4, &600_u32.to_ne_bytes()), Ok(false));
+    assert_eq!(with_option(49, &1_u32.to_ne_bytes()), Err("bridge option fdb_max_learned".to_owned()));
+    assert_eq!(with_option(49, &0_u32.to_ne_bytes()), Ok(false));
     assert_eq!(with_option(5, &7_u32.to_ne_bytes()), Err("bridge option stp_state".to_owned()));
     // IFLA_BR_MULTI_BOOLOPT: values, then a mask. The third is BR_BOOLOPT_MST_ENABLE.
     let options = |bits: u32| with_option(46, &[bits.to_ne_bytes(), u32::MAX.to_ne_bytes()].concat());
