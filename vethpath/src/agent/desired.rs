@@ -13,10 +13,7 @@ use super::{
     paths::Paths,
     segments::{Segments, Way},
 };
-use crate::{
-    kernel::{LinkFacts, PortAttribute, XdpMode},
-    topology::IfName,
-};
+use crate::kernel::{LinkFacts, PortAttribute, XdpMode};
 
 /// The contents of the maps, and the state of each port.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,10 +37,10 @@ impl Desired {
     pub fn add(&mut self, layout: &Layout, facts: &Facts, paths: &mut Paths) {
         let segments = Segments::new(layout, facts);
         for lab_port in &layout.ports {
-            self.add_port(layout, facts, &segments, (&lab_port.port, &lab_port.bridge), lab_port.counter);
+            self.add_port(layout, &segments, facts.link(&lab_port.port), lab_port.counter);
         }
         for end in layout.trunks.iter().flat_map(|trunk| &trunk.ends) {
-            self.add_port(layout, facts, &segments, (&end.port, &end.bridge), NO_PAIR);
+            self.add_port(layout, &segments, facts.link(&end.port), NO_PAIR);
         }
         let largest_mtu = facts.inner.values().map(|inner| inner.mtu).max().unwrap_or_default();
         for entry in facts.fdb.values().filter(|entry| entry.trusted && entry.vlan == 0) {
@@ -68,21 +65,15 @@ impl Desired {
         self.trunk_states.extend(segments.trunk_states);
     }
 
-    fn add_port(
-        &mut self,
-        layout: &Layout,
-        facts: &Facts,
-        segments: &Segments<'_>,
-        (port, bridge): (&IfName, &IfName),
-        pair: u32,
-    ) {
-        let number = layout.bridges.iter().find(|other| &other.name == bridge).map(|bridge| bridge.number);
-        if let (Some(link), Some(bridge)) = (facts.link(port), number) {
-            let key = PortKey { ifindex: link.ifindex, domain: layout.domain.into() };
-            let flags = flag(segments.armed.contains_key(&link.ifindex), flags::ARMED)
-                | flag(is_deaf(link), flags::DEAF);
-            self.ports.insert(key, PortRecord { pair, flags, bridge });
-        }
+    /// Adds a port for what it sends and is not taken. Whatever bridge somebody has put it on is the one
+    /// that learns from it.
+    fn add_port(&mut self, layout: &Layout, segments: &Segments<'_>, port: Option<&LinkFacts>, pair: u32) {
+        let Some(link) = port else { return };
+        let bridge = link.controller.and_then(|controller| segments.bridge(controller));
+        let key = PortKey { ifindex: link.ifindex, domain: layout.domain.into() };
+        let flags =
+            flag(segments.armed.contains_key(&link.ifindex), flags::ARMED) | flag(is_deaf(link), flags::DEAF);
+        self.ports.insert(key, PortRecord { pair, flags, bridge: bridge.map_or(0, |bridge| bridge.number) });
     }
 
     fn add_source(
