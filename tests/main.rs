@@ -12,6 +12,7 @@ mod hazards;
 mod heals;
 mod oracle;
 mod programs;
+mod reasons;
 mod security;
 mod segments;
 mod shapes;

@@ -1,0 +1,52 @@
+//! Why a port is not armed: `stats` and `show` say the same of each, to people and to programs.
+
+use serde_json::Value;
+
+use crate::harness::{Host, SLACK, wait_for};
+
+/// Whatever a port is, both `stats` and `show` say why it is not armed, to people and to programs.
+#[test]
+fn each_port_that_is_not_armed_says_why() {
+    let host = Host::new();
+    let more = "
+[bridge.plain]
+datapath = \"bridge\"
+[namespace.ns0.interface.eth1]
+link = \"plain\"
+[namespace.ns1.interface.eth1]
+link = \"ns2:eth1\"
+";
+    let lab = host.lab("trunk").and(more).named("three-hosts").up();
+    let _ = host.run("ip link add stranger master left type veth peer name beyond").ok();
+    let port = lab.port("ns0:eth0");
+    let _ = host.run(format!("bridge link set dev {port} hairpin on")).ok();
+    wait_for(SLACK, "the pair is not armed", || lab.stats().pair("ns0:eth0").state == "port flag hairpin");
+    let trunk = "port flag learning off";
+    let trunks = || host.vethpath("stats --json").ok().json()["trunks"].clone();
+    let port = trunks()[0]["port"].as_str().expect("a port").to_owned();
+    let _ = host.run(format!("bridge link set dev {port} learning off")).ok();
+    wait_for(SLACK, "the trunk is not armed", || trunks()[0]["state"] == trunk);
+    let stats = host.vethpath("stats --json").ok().json();
+    let show = host.vethpath("show --json").ok().json();
+    let list = |list: &Value| list.as_array().cloned().expect("a list");
+    let of_stats = [list(&stats["pairs"]), list(&stats["trunks"])].concat();
+    let of_show: Vec<_> = list(&show["bridges"]).iter().flat_map(|bridge| list(&bridge["ports"])).collect();
+    assert_eq!((of_stats.len(), of_show.len()), (4 + 2, 4 + 4 + 1), "{stats:#}\n{show:#}");
+    for told in &of_stats {
+        let shown = of_show.iter().find(|shown| shown["name"] == told["port"]).expect("each port is shown");
+        assert_eq!(told["state"], shown["state"]);
+    }
+    let states: Vec<_> = of_show.iter().map(|shown| shown["state"].as_str().expect("a state")).collect();
+    let count = |state: &str| states.iter().filter(|other| **other == state).count();
+    // Two pairs, and both ends of one trunk.
+    assert_eq!([count("armed"), count("port flag hairpin"), count("datapath is \"bridge\"")], [4, 1, 1]);
+    assert_eq!((count(trunk), count("it is not of the lab")), (2, 1), "{states:?}");
+    for (command, words) in
+        [("stats", "hairpin"), ("stats", "learning off"), ("show", "hairpin"), ("show", "not of")]
+    {
+        let _ = host.vethpath(command).ok().prints(words);
+    }
+    let _ = host.run("ip link del stranger").ok();
+    lab.down();
+    host.finish();
+}
