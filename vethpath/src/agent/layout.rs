@@ -69,8 +69,9 @@ impl Layout {
     pub fn of(topology: &Topology, domain: u16, place: &Place) -> Self {
         let segments = topology.segments();
         let mut bridges: Vec<LabBridge> = Vec::new();
-        for (number, (bridge, &segment)) in (1..).zip(topology.bridges.iter().zip(&segments)) {
+        for (bridge, &segment) in topology.bridges.iter().zip(&segments) {
             if &bridge.place == place {
+                let number = topology.bridge_number(place, &bridge.name);
                 let bit = bridges.iter().filter(|other| other.segment == segment).count();
                 bridges.push(LabBridge { number, name: bridge.name.clone(), segment, bit });
             }
@@ -104,10 +105,7 @@ fn barred(topology: &Topology, trunk: &Trunk) -> Option<NotArmed> {
     if trunk.a.place != trunk.b.place {
         return Some(NotArmed::TwoNamespaces);
     }
-    let wants = |end: &&TrunkEnd| {
-        topology.bridge(&end.place, &end.bridge).is_some_and(|bridge| bridge.datapath == Datapath::Tc)
-    };
-    (!ends.iter().all(wants)).then_some(NotArmed::NotWanted)
+    (!ends.iter().all(|end| topology.wants_programs(end))).then_some(NotArmed::NotWanted)
 }
 
 /// How many bridges the largest segment of a lab has.

@@ -81,14 +81,12 @@ fn from_status(
         None => from.namespace != to.namespace,
     };
     let segments = topology.segments();
-    let segment = |pair: &Pair| {
-        let bridge = topology.bridges.iter().position(|b| b.place == pair.place && b.name == pair.bridge);
-        bridge.map(|bridge| segments[bridge])
-    };
+    let segment = |pair: &Pair| topology.bridge_position(&pair.place, &pair.bridge).map(|at| segments[at]);
+    let pairs: Vec<_> = counted_pairs(topology).map(|(number, pair)| (number, pair, segment(pair))).collect();
     let mut first = None;
-    for (a, from) in counted_pairs(topology) {
-        for (b, to) in counted_pairs(topology) {
-            if a == b || !wanted(from, to) || segment(from) != segment(to) {
+    for &(a, from, here) in &pairs {
+        for &(b, to, there) in &pairs {
+            if a == b || !wanted(from, to) || here != there {
                 continue;
             }
             let Some((asks, answers)) = addresses(from, to) else { continue };

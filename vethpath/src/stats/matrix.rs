@@ -1,5 +1,7 @@
 //! Who sent how much to whom by the fast path.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Count, Error};
@@ -43,10 +45,11 @@ pub fn matrix(topology: &Topology) -> Result<Flows, Error> {
         return Ok(flows);
     }
     let counters = Counters::open(&pins)?;
-    let name = |counter: u32| counted_pairs(topology).find(|(c, _)| *c == counter).map(|(_, p)| p.name());
+    let names: BTreeMap<_, _> =
+        counted_pairs(topology).map(|(counter, pair)| (counter, pair.name())).collect();
     for (key, count) in counters.matrix()?.cells() {
-        if let (Some(from), Some(to)) = (name(key.from), name(key.to)) {
-            flows.matrix.push(Flow { from, to, count: count.into() });
+        if let (Some(from), Some(to)) = (names.get(&key.from), names.get(&key.to)) {
+            flows.matrix.push(Flow { from: from.clone(), to: to.clone(), count: count.into() });
         }
     }
     // With an empty matrix, what is left is what was counted apart.

@@ -206,21 +206,26 @@ impl Topology {
     /// The bridge of this name in this place.
     #[must_use]
     pub fn bridge(&self, place: &Place, name: &IfName) -> Option<&Bridge> {
-        self.bridges.iter().find(|b| &b.place == place && &b.name == name)
+        self.bridges.get(self.bridge_position(place, name)?)
+    }
+
+    /// Its position among the lab's bridges.
+    #[must_use]
+    pub fn bridge_position(&self, place: &Place, name: &IfName) -> Option<usize> {
+        self.bridges.iter().position(|b| &b.place == place && &b.name == name)
     }
 
     /// The number of a bridge in the maps: unique in the lab; 0 is no bridge's.
     #[must_use]
     pub fn bridge_number(&self, place: &Place, name: &IfName) -> u32 {
-        let position = self.bridges.iter().position(|b| &b.place == place && &b.name == name);
-        position.and_then(|position| u32::try_from(position + 1).ok()).unwrap_or_default()
+        let number = self.bridge_position(place, name).and_then(|position| u32::try_from(position + 1).ok());
+        number.unwrap_or_default()
     }
 
     /// For each bridge the position of the first one that trunks, within its namespace, join it with.
     #[must_use]
     pub fn segments(&self) -> Vec<usize> {
-        let position =
-            |end: &TrunkEnd| self.bridges.iter().position(|b| b.place == end.place && b.name == end.bridge);
+        let position = |end: &TrunkEnd| self.bridge_position(&end.place, &end.bridge);
         let mut first: Vec<usize> = (0..self.bridges.len()).collect();
         for trunk in self.trunks.iter().filter(|trunk| trunk.a.place == trunk.b.place) {
             let (Some(a), Some(b)) = (position(&trunk.a), position(&trunk.b)) else { continue };
@@ -230,14 +235,17 @@ impl Topology {
         first
     }
 
+    /// Whether the bridge at this end of a trunk has a fast path.
+    #[must_use]
+    pub fn wants_programs(&self, end: &TrunkEnd) -> bool {
+        self.bridge(&end.place, &end.bridge).is_some_and(|bridge| bridge.datapath == Datapath::Tc)
+    }
+
     /// The ports in a place that get programs: those with inner ends and those of trunks, on bridges
     /// whose datapath is not the plain bridge.
     pub fn ports_with_programs<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a IfName> {
         let pairs = self.pairs.iter().filter(move |p| &p.place == place && p.datapath == Datapath::Tc);
-        let wants = move |end: &&TrunkEnd| {
-            &end.place == place
-                && self.bridge(place, &end.bridge).is_some_and(|bridge| bridge.datapath == Datapath::Tc)
-        };
+        let wants = move |end: &&TrunkEnd| &end.place == place && self.wants_programs(end);
         let ends = self.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]).filter(wants);
         pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))
     }
