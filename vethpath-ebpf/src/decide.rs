@@ -1,13 +1,14 @@
 //! What becomes of a frame: the datapath's contract, in the order of its cost.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use vethpath_common::{Config, Reason, Source, SourceKey, Station, StationKey, flags};
+use vethpath_common::{Config, Reason, Source, Station, flags};
 
 use crate::{
     count,
-    maps::{CONFIG, SOURCES, STATIONS, domain},
+    maps::CONFIG,
     moves,
     packet::{ETH_LEN, Ethernet, Frame},
+    stations,
     validate::validate,
 };
 
@@ -34,7 +35,8 @@ pub enum Verdict {
 /// Decides and counts. Whatever is not certain goes to the bridge.
 #[inline(always)]
 pub fn decide(frame: &Frame) -> Verdict {
-    match fast_path(frame) {
+    let mut sender = None;
+    match fast_path(frame, &mut sender) {
         Ok((source, station)) => {
             count::fast(frame, &source, &station);
             match station.flags & flags::VIA_PORT {
@@ -42,12 +44,14 @@ pub fn decide(frame: &Frame) -> Verdict {
                 _ => Verdict::ToPort { ifindex: station.ifindex },
             }
         }
-        Err(reason) => Verdict::Pass { reason: count::slow(frame, reason) },
+        Err(reason) => Verdict::Pass { reason: count::slow(frame, reason, sender) },
     }
 }
 
+/// What is known of both ends of a frame's way, if it takes the fast path. `sender` is the pair of the
+/// sender as soon as that is known to be a station on this very port.
 #[inline(always)]
-fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
+fn fast_path(frame: &Frame, sender: &mut Option<u32>) -> Result<(Source, Station), Reason> {
     let config = CONFIG.get(0).ok_or(Reason::Lease)?;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
@@ -59,6 +63,7 @@ fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
     let entry = source(frame, &ethernet, config)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let source = unsafe { *entry };
+    *sender = Some(source.pair);
     let station = station(&ethernet, source.bridge, config)?;
     if now < source.away_until_ns || moves::is_away(&station, ethernet.dst, now) {
         return Err(Reason::Moved);
@@ -130,9 +135,7 @@ fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<*mut So
     if ethernet.src.is_group() {
         return Err(Reason::UnknownSource);
     }
-    #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
-    let key = SourceKey::new(frame.ifindex(), ethernet.src, domain() as u16);
-    let entry = SOURCES.get_ptr_mut(key).ok_or(Reason::UnknownSource)?;
+    let entry = stations::source(frame.ifindex(), ethernet.src).ok_or(Reason::UnknownSource)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     if unsafe { (*entry).generation } != config.generation {
         return Err(Reason::Stale);
@@ -143,9 +146,9 @@ fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<*mut So
 /// The receiver, if it is a station of the sender's segment.
 #[inline(always)]
 fn station(ethernet: &Ethernet, bridge: u32, config: &Config) -> Result<Station, Reason> {
-    let key = StationKey::new(bridge, ethernet.dst);
+    let entry = stations::station(bridge, ethernet.dst).ok_or(Reason::UnknownDestination)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let station = *unsafe { STATIONS.get(key) }.ok_or(Reason::UnknownDestination)?;
+    let station = unsafe { *entry };
     if station.generation != config.generation {
         return Err(Reason::Stale);
     }

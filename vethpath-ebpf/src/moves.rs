@@ -1,12 +1,9 @@
 //! Stations that move: the bridge learns from the first frame on another port, and so do we.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use vethpath_common::{AWAY_NS, MacWords, Source, SourceKey, Station, StationKey};
+use vethpath_common::{AWAY_NS, MacWords, Source, Station};
 
-use crate::{
-    maps::{SOURCES, STATIONS, domain},
-    packet::Frame,
-};
+use crate::{packet::Frame, stations};
 
 /// Looks whether a frame that the bridge gets comes from a station that is known on another port. The
 /// bridge learns from it before the agent hears of that: frames to and from the old port are its own
@@ -14,7 +11,7 @@ use crate::{
 #[inline(always)]
 pub fn note(frame: &Frame, bridge: u32) {
     let Ok(ethernet) = frame.ethernet() else { return };
-    let Some(entry) = STATIONS.get_ptr_mut(StationKey::new(bridge, ethernet.src)) else { return };
+    let Some(entry) = stations::station(bridge, ethernet.src) else { return };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let station = unsafe { &mut *entry };
     if station.exit == frame.ifindex() {
@@ -48,6 +45,5 @@ pub fn is_away(station: &Station, mac: MacWords, now: u64) -> bool {
 /// The entry of a station as a sender, on the port that it is known behind.
 #[inline(always)]
 fn home(station: &Station, mac: MacWords) -> Option<*mut Source> {
-    #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
-    SOURCES.get_ptr_mut(SourceKey::new(station.ifindex, mac, domain() as u16))
+    stations::source(station.ifindex, mac)
 }

@@ -138,7 +138,7 @@ impl Lab {
         let mut maps = Maps::open(&pins).unwrap();
         let config = maps.config().unwrap();
         maps.set_config(vethpath_common::Config { lease_until_ns: u64::MAX, ..config }).unwrap();
-        let stations: BTreeMap<_, _> = maps.stations.iter().map(Result::unwrap).collect();
+        let stations: BTreeMap<_, _> = maps.stations.iter().collect();
         assert_eq!((ports.len(), stations.len()), (2, 2), "both hosts are stations");
         let constant = constants(&fabric, &ports);
         let counters = Counters::open(&pins).unwrap();
@@ -158,7 +158,7 @@ impl Lab {
             Way::Constant => self.redirect(),
             Way::FastOfMany => {
                 let station = *self.stations.values().next().unwrap();
-                others().for_each(|key| self.maps.stations.insert(key, station, 0).unwrap());
+                others().for_each(|key| self.maps.stations.insert(&key, &station).unwrap());
             }
             Way::Cable | Way::Bridge | Way::Fast => {}
         }
@@ -170,7 +170,7 @@ impl Lab {
             Way::Slow => {
                 self.stations
                     .iter()
-                    .for_each(|(key, station)| self.maps.stations.insert(key, station, 0).unwrap());
+                    .for_each(|(key, station)| self.maps.stations.insert(key, station).unwrap());
             }
             Way::Constant => self.links.clear(),
             Way::FastOfMany => others().for_each(|key| self.maps.stations.remove(&key).unwrap()),
