@@ -15,9 +15,15 @@ use crate::{
 #[inline(always)]
 pub fn fast(frame: &Frame, source: &Source, station: &Station) {
     let (packets, bytes) = (frame.packets(), u64::from(frame.len()));
-    match cell(MatrixKey { from: source.pair, to: station.pair }) {
-        Some(count) => count.add(packets, bytes),
-        None => apart(source.pair, station.pair, packets, bytes),
+    let key = MatrixKey { from: source.pair, to: station.pair };
+    match key.cell(width()) {
+        Some(index) => {
+            if let Some(count) = CELLS.get_ptr_mut(index) {
+                // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
+                unsafe { (*count).add(packets, bytes) };
+            }
+        }
+        None => among_others(key, packets, bytes),
     }
     if station.path != 0
         && let Some(count) = CROSSINGS.get_ptr_mut(station.path)
@@ -27,21 +33,20 @@ pub fn fast(frame: &Frame, source: &Source, station: &Station) {
     }
 }
 
-/// This CPU's cell of the traffic matrix, which is made if there is room.
-#[inline(always)]
-fn cell(key: MatrixKey) -> Option<&'static mut Count> {
-    if let Some(index) = key.cell(width()) {
-        // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
-        return CELLS.get_ptr_mut(index).map(|count| unsafe { &mut *count });
-    }
+/// Counts in the matrix what has no cell at a place of its own. An element is made if there is room.
+#[inline(never)]
+fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
     let mut count = MATRIX.get_ptr_mut(key);
     if count.is_none() {
         // Another CPU may be doing the same: whoever comes second finds it there.
         let _ = MATRIX.insert(key, Count { frames: 0, packets: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
         count = MATRIX.get_ptr_mut(key);
     }
-    // SAFETY: nobody deletes cells, and this CPU runs one tc program at a time.
-    count.map(|count| unsafe { &mut *count })
+    match count {
+        // SAFETY: nobody deletes elements, and this CPU runs one tc program at a time.
+        Some(count) => unsafe { (*count).add(packets, bytes) },
+        None => apart(key.from, key.to, packets, bytes),
+    }
 }
 
 /// Counts where there is always room, when the matrix has none.
@@ -60,7 +65,7 @@ fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
 ///
 /// A `sender` that is known to be a station on this very port is the pair to count, and has not moved:
 /// nothing of the port need be looked up.
-#[inline(always)]
+#[inline(never)]
 pub fn slow(frame: &Frame, reason: Reason, sender: Option<u32>) -> Reason {
     if let Some(pair) = sender {
         add_slow(frame, pair, reason);

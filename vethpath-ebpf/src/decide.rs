@@ -1,5 +1,7 @@
 //! What becomes of a frame: the datapath's contract, in the order of its cost.
 
+use core::{hint::cold_path, ptr::NonNull};
+
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use vethpath_common::{Config, Reason, Source, Station, flags};
 
@@ -44,7 +46,11 @@ pub fn decide(frame: &Frame) -> Verdict {
                 _ => Verdict::ToPort { ifindex: station.ifindex },
             }
         }
-        Err(reason) => Verdict::Pass { reason: count::slow(frame, reason, sender) },
+        Err(reason) => {
+            cold_path();
+            // A copy, so that the frame of the fast path may lie in registers.
+            Verdict::Pass { reason: count::slow(&frame.clone(), reason, sender) }
+        }
     }
 }
 
@@ -62,7 +68,7 @@ fn fast_path(frame: &Frame, sender: &mut Option<u32>) -> Result<(Source, Station
     known_protocol(frame, &ethernet)?;
     let entry = source(frame, &ethernet, config)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let source = unsafe { *entry };
+    let source = unsafe { *entry.as_ptr() };
     *sender = Some(source.pair);
     let station = station(&ethernet, source.bridge, config)?;
     if now < source.away_until_ns || moves::is_away(&station, ethernet.dst, now) {
@@ -79,7 +85,7 @@ fn fast_path(frame: &Frame, sender: &mut Option<u32>) -> Result<(Source, Station
     }
     fits(frame, &ethernet, &station)?;
     if (source.flags | station.flags) & flags::VALIDATE != 0 {
-        validate(frame, &ethernet)?;
+        validate(&frame.clone(), ethernet.ethertype)?;
     }
     note(entry, station.bridges, config.epoch);
     Ok((source, station))
@@ -130,14 +136,14 @@ fn ipv6(frame: &Frame) -> Result<(), Reason> {
 
 /// The sender, if it is a station on this very port.
 #[inline(always)]
-fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<*mut Source, Reason> {
+fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<NonNull<Source>, Reason> {
     // br_handle_frame drops what a group address sends, whatever the maps say.
     if ethernet.src.is_group() {
         return Err(Reason::UnknownSource);
     }
     let entry = stations::source(frame.ifindex(), ethernet.src).ok_or(Reason::UnknownSource)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    if unsafe { (*entry).generation } != config.generation {
+    if unsafe { (*entry.as_ptr()).generation } != config.generation {
         return Err(Reason::Stale);
     }
     Ok(entry)
@@ -148,7 +154,7 @@ fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<*mut So
 fn station(ethernet: &Ethernet, bridge: u32, config: &Config) -> Result<Station, Reason> {
     let entry = stations::station(bridge, ethernet.dst).ok_or(Reason::UnknownDestination)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let station = unsafe { *entry };
+    let station = unsafe { *entry.as_ptr() };
     if station.generation != config.generation {
         return Err(Reason::Stale);
     }
@@ -158,10 +164,10 @@ fn station(ethernet: &Ethernet, bridge: u32, config: &Config) -> Result<Station,
 /// Notes which bridges a frame of the sender's would have crossed. Most frames of an epoch find that
 /// noted already, and dirty no cache line.
 #[inline(always)]
-fn note(entry: *mut Source, bridges: u64, epoch: u32) {
+fn note(entry: NonNull<Source>, bridges: u64, epoch: u32) {
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs). Two CPUs may race: a
     // bit that is lost comes with the next frame.
-    let seen = unsafe { &mut (*entry).seen[(epoch & 1) as usize] };
+    let seen = unsafe { &mut (*entry.as_ptr()).seen[(epoch & 1) as usize] };
     if seen.epoch != epoch {
         (seen.epoch, seen.bridges) = (epoch, bridges);
     } else if bridges & !seen.bridges != 0 {
@@ -174,7 +180,7 @@ fn note(entry: *mut Source, bridges: u64, epoch: u32) {
 fn fits(frame: &Frame, ethernet: &Ethernet, station: &Station) -> Result<(), Reason> {
     let size = match frame.gso_size() {
         0 => frame.len().saturating_sub(ETH_LEN),
-        payload => match headers(frame, ethernet) {
+        payload => match headers(frame, ethernet.ethertype) {
             Ok(headers) => headers.saturating_add(payload),
             // A tunnel, say. Its small frames are fast: so are its large ones, or they would overtake.
             Err(Reason::Gso) if station.flags & flags::ROOMY != 0 => payload,
@@ -186,9 +192,9 @@ fn fits(frame: &Frame, ethernet: &Ethernet, station: &Station) -> Result<(), Rea
 
 /// Bytes of layer 3 and 4 headers that each segment of a GSO frame repeats.
 #[inline(always)]
-fn headers(frame: &Frame, ethernet: &Ethernet) -> Result<u32, Reason> {
+fn headers(frame: &Frame, ethertype: u16) -> Result<u32, Reason> {
     const IP: usize = ETH_LEN as usize;
-    let (ip, protocol) = match ethernet.ethertype {
+    let (ip, protocol) = match ethertype {
         0x0800 => (u32::from(frame.read::<u8>(IP)? & 15) * 4, frame.read::<u8>(IP + 9)?),
         0x86dd => (40, frame.read::<u8>(IP + 6)?),
         _ => return Err(Reason::Gso),

@@ -1,7 +1,7 @@
 //! Stations that move: the bridge learns from the first frame on another port, and so do we.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use vethpath_common::{AWAY_NS, MacWords, Source, Station};
+use vethpath_common::{AWAY_NS, MacWords, Station};
 
 use crate::{packet::Frame, stations};
 
@@ -11,18 +11,18 @@ use crate::{packet::Frame, stations};
 #[inline(always)]
 pub fn note(frame: &Frame, bridge: u32) {
     let Ok(ethernet) = frame.ethernet() else { return };
-    let Some(entry) = stations::station(bridge, ethernet.src) else { return };
+    let Some(mut entry) = stations::station(bridge, ethernet.src) else { return };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let station = unsafe { &mut *entry };
+    let station = unsafe { entry.as_mut() };
     if station.exit == frame.ifindex() {
         return;
     }
     // SAFETY: a helper without arguments.
     let until = unsafe { bpf_ktime_get_coarse_ns() } + AWAY_NS;
     station.away_until_ns = until;
-    if let Some(entry) = home(station, ethernet.src) {
+    if let Some(entry) = stations::source(station.ifindex, ethernet.src) {
         // SAFETY: as above.
-        unsafe { (*entry).away_until_ns = until };
+        unsafe { (*entry.as_ptr()).away_until_ns = until };
     }
 }
 
@@ -32,18 +32,12 @@ pub fn note(frame: &Frame, bridge: u32) {
 /// trunk as before. Each of them has noted that where the station was at home.
 #[inline(always)]
 pub fn is_away(station: &Station, mac: MacWords, now: u64) -> bool {
-    let mut until = station.away_until_ns;
-    if station.path != 0
-        && let Some(entry) = home(station, mac)
-    {
-        // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-        until = until.max(unsafe { (*entry).away_until_ns });
-    }
-    now < until
+    now < station.away_until_ns || (station.path != 0 && now < away_from_home(station.ifindex, mac))
 }
 
-/// The entry of a station as a sender, on the port that it is known behind.
-#[inline(always)]
-fn home(station: &Station, mac: MacWords) -> Option<*mut Source> {
-    stations::source(station.ifindex, mac)
+/// Until when a station is away from the port that it is known behind.
+#[inline(never)]
+fn away_from_home(port: u32, mac: MacWords) -> u64 {
+    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+    stations::source(port, mac).map_or(0, |entry| unsafe { (*entry.as_ptr()).away_until_ns })
 }
