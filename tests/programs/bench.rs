@@ -4,15 +4,16 @@ use std::os::fd::AsFd;
 
 use aya::{
     Ebpf, Pod, TestRun, TestRunOptions,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
     programs::SchedClassifier,
+    util::nr_cpus,
 };
 use nix::{
     net::if_::if_nametoindex,
     time::{ClockId, clock_gettime},
 };
 use vethpath::{
-    datapath::{OBJECT, Sizes, Table, load_program, loader},
+    datapath::{OBJECT, Sizes, Table, load_program, loader, per_cpu},
     kernel::Netns,
 };
 use vethpath_common::{
@@ -25,6 +26,9 @@ use super::{
     frames::Frame,
     world::{self, Agent, DOMAIN, Mac, Port},
 };
+
+/// More than there are pairs.
+const WIDTH: u32 = 16;
 
 /// Where stations are, and what pairs send each other is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub(crate) struct Bench {
 }
 
 /// What one run of the program did.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Ran {
     /// A `TC_ACT_*`.
     pub(crate) action: i32,
@@ -89,7 +93,8 @@ impl Bench {
             })
         });
         let sizes = Sizes::of(Port::ALL.len(), 2);
-        let width = if kept == Kept::Hashed { 0 } else { sizes.width };
+        // Few cells, which are all read for each frame.
+        let width = if kept == Kept::Hashed { 0 } else { WIDTH };
         let mut object = loader(&DOMAIN, &Sizes { width, ..sizes }).load(OBJECT).expect("the object loads");
         let program: &mut SchedClassifier = program(&mut object);
         load_program(program).expect("the verifier accepts the program");
@@ -172,16 +177,13 @@ impl Bench {
             cpus.iter().fold(PairCounters::default(), |sum, one| sum.plus(one))
         };
         let mut counters: Vec<_> = (0..=u32::try_from(Port::ALL.len()).expect("few")).map(sum).collect();
-        let map = self.object.map(names::CELLS).expect("it has this map");
-        let cells: PerCpuArray<&MapData, Count> = map.try_into().expect("per CPU");
-        let width = cells.len().isqrt();
-        let cells = cells.iter().enumerate().map(|(index, cpus)| {
-            let index = u32::try_from(index).expect("few");
-            (MatrixKey::of_cell(index, width), cpus.expect("readable"))
-        });
-        let others = self.matrix();
-        for (MatrixKey { from, to }, cpus) in cells.chain(others.iter().map(|cell| cell.expect("readable"))) {
+        let cells = self.elements::<u32>(names::CELLS).into_iter();
+        let cells = cells.map(|(index, cpus)| (MatrixKey::of_cell(index, WIDTH), cpus));
+        for (MatrixKey { from, to }, cpus) in cells.chain(self.elements(names::MATRIX)) {
             let count = cpus.iter().fold(Count::default(), |sum, one| sum.plus(*one));
+            if count == Count::default() {
+                continue;
+            }
             let (from, to) = (from as usize, to as usize);
             counters[from].fast_tx = counters[from].fast_tx.plus(count);
             counters[to].fast_rx = counters[to].fast_rx.plus(count);
@@ -189,8 +191,9 @@ impl Bench {
         counters
     }
 
-    fn matrix(&self) -> PerCpuHashMap<&MapData, MatrixKey, Count> {
-        self.object.map(names::MATRIX).expect("it has this map").try_into().expect("a hash per CPU")
+    fn elements<K: Pod>(&self, map: &str) -> Vec<(K, Vec<Count>)> {
+        let map = data(self.object.map(map).expect("it has this map"));
+        per_cpu(map.fd().as_fd(), nr_cpus().expect("some")).expect("readable")
     }
 
     /// Frames by each way across trunks, that of none first.
@@ -260,8 +263,8 @@ impl Bench {
 
 fn data(map: &Map) -> &MapData {
     match map {
-        Map::Array(data) | Map::HashMap(data) => data,
-        other => panic!("{other:?} is no map of stations"),
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::PerCpuHashMap(data) => data,
+        other => panic!("{other:?} is no array or hash"),
     }
 }
 

@@ -13,6 +13,7 @@ mod slots;
 mod table;
 
 pub use attach::{Attached, Hook, attach, attached, detach, is_our_filter};
+pub use batch::per_cpu;
 pub use counters::{Counters, Matrix};
 pub use error::{Error, Result};
 pub use load::{Sizes, load, load_program, loader};
