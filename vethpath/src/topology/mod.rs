@@ -111,8 +111,11 @@ fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault
     let mut declared = declared::Declared::default();
     bridges::read(&file, &mut declared, sink);
     namespaces::read(&file, &mut declared, sink);
+    if !parsed.is_whole() {
+        sink.cut();
+    }
     shorthand::read(&file, &mut declared, sink);
-    if !parsed.is_whole() || sink.is_cut() {
+    if sink.is_cut() {
         // "There is no bridge br0" would be said of one that could not be read, or was left out.
         return None;
     }

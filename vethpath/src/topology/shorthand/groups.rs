@@ -14,7 +14,7 @@ use super::{
         read::{At, List, Table},
         routes, sysctls,
     },
-    names, namespaces,
+    namespace_names, namespaces,
     pool::{self, is_same_family},
     room,
 };
@@ -64,7 +64,8 @@ fn group(
         sink.add(&key.span, format!("group `{}` has no count", key.value), "write count = 100");
     }
     let count = table.number("count", limits::COUNT, "", sink);
-    let names = count.as_ref().and_then(|count| names(key, count.value, sink));
+    let what = format!("group `{}`", key.value);
+    let names = count.and_then(|count| namespace_names(&what, key, count.value, declared, sink));
     let bridges = bridges(key, table, declared, sink);
     let interface = interface_name(key, table, sink);
     let mtu = table.number("mtu", limits::MTU, " bytes", sink);
@@ -76,7 +77,6 @@ fn group(
     }
     let firsts = firsts(table, &subnets, sink);
     let (names, interface) = (names?, interface?);
-    let what = format!("group `{}`", key.value);
     if !room(&what, &key.span, names.len(), declared, sink) {
         return None;
     }
@@ -169,7 +169,8 @@ fn bridges(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Si
         return named;
     }
     let index = Index::new(declared);
-    named.retain(|name| index.bridge(name, sink).is_some());
+    // One that is missing may be of a chain that could not be made.
+    named.retain(|name| sink.is_cut() || index.bridge(name, sink).is_some());
     named
 }
 

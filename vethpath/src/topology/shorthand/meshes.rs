@@ -6,14 +6,14 @@ use ipnet::IpNet;
 
 use super::{
     super::{
-        IfName, NsName, Place,
+        IfName, Place,
         declared::{Declared, Index, InterfaceDecl, NamespaceDecl},
         fault::Sink,
         interfaces, keys, limits,
         parse::{self, Link},
         read::{At, List, Table},
     },
-    cut, names, namespaces, pool, room,
+    cut, names, namespace_names, namespaces, pool, room,
 };
 
 /// Reads every mesh of the file.
@@ -104,8 +104,9 @@ fn members(
     if let Some(value) = table.get("count") {
         let most = u32::try_from(limits::MEMBERS).unwrap_or(u32::MAX);
         let count = table.number("count", 2..=most, "", sink)?;
-        let names: Vec<At<NsName>> = names(key, count.value, sink)?;
-        let made = namespaces(format!("mesh `{}`", key.value), &names, declared, sink)?;
+        let what = format!("mesh `{}`", key.value);
+        let names = namespace_names(&what, key, count.value, declared, sink)?;
+        let made = namespaces(&what, &names, declared, sink)?;
         let places = made.iter().map(|namespace| Place::Namespace(namespace.name.value.clone())).collect();
         return if made.len() < 2 { few(&value.span(), sink) } else { Some((made, places)) };
     }
@@ -117,7 +118,8 @@ fn members(
     let mut seen: Vec<At<Place>> = Vec::new();
     for text in &listed.items {
         let place = parse::place(text.value, &text.span, sink)?;
-        if !index.check_place(&place, &text.span, sink) {
+        // One that is missing may be of a group that could not be made.
+        if sink.is_cut() || !index.check_place(&place, &text.span, sink) {
             return None;
         }
         if let Some(first) = seen.iter().find(|first| first.value == place) {

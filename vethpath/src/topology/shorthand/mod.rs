@@ -41,20 +41,31 @@ where
     (0..count).map(|n| name(n).parse().ok().map(|name| key.with(name))).collect()
 }
 
-/// Namespaces that a shorthand makes, without routes. Those that exist already are faults, and cut the file: what
-/// refers to them could mean either.
+/// Names of namespaces that a shorthand makes, if the lab has room for so many.
+fn namespace_names(
+    what: impl Display,
+    key: &At<&str>,
+    count: u32,
+    declared: &Declared,
+    sink: &mut Sink,
+) -> Option<Vec<At<NsName>>> {
+    let room = limits::NAMESPACES.saturating_sub(declared.namespaces.len());
+    if usize::try_from(count).is_ok_and(|count| count <= room) {
+        return names(key, count, sink);
+    }
+    let message =
+        format!("with {what} the lab has more than {} namespaces, which is the most", limits::NAMESPACES);
+    cut(&key.span, message, "split the lab in two, or lower the count", None, sink)
+}
+
+/// Namespaces that a shorthand makes, without routes. Those that exist already are faults, and cut
+/// the file: what refers to them could mean either.
 fn namespaces(
     what: impl Display,
     names: &[At<NsName>],
     declared: &Declared,
     sink: &mut Sink,
 ) -> Option<Vec<NamespaceDecl>> {
-    let room = limits::NAMESPACES.saturating_sub(declared.namespaces.len());
-    if names.len() > room {
-        let most = limits::NAMESPACES;
-        let message = format!("with {what} the lab has more than {most} namespaces, which is the most");
-        return cut(&names[0].span, message, "split the lab in two, or lower the count", None, sink);
-    }
     let made: HashSet<&NsName> = names.iter().map(|name| &name.value).collect();
     if let Some(other) = declared.namespaces.iter().find(|other| made.contains(&other.name.value)) {
         let message = format!("{what} makes a namespace `{}`, and there is one already", other.name.value);
