@@ -56,6 +56,7 @@ fn chain(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink
         // One gateway is enough for a segment: the first bridge has the addresses.
         addresses: if n == 0 { first.addresses.clone() } else { List { items: Vec::new(), whole: true } },
         nat: n == 0 && first.nat,
+        mac: None,
         ..first.clone()
     };
     Some(names.iter().enumerate().map(bridge).collect())

@@ -9,10 +9,14 @@ mod groups;
 mod meshes;
 mod pool;
 
-use std::{collections::HashSet, fmt::Display, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Display,
+    ops::Range,
+};
 
 use super::{
-    NsName,
+    NsName, Place,
     declared::{Declared, NamespaceDecl},
     fault::Sink,
     limits, parse,
@@ -28,6 +32,22 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     declared.bridges.sort_by_key(|bridge| bridge.name.span.start);
     declared.namespaces.sort_by_key(|namespace| namespace.name.span.start);
     declared.interfaces.sort_by_key(|interface| interface.name.span.start);
+    crowded(declared, sink);
+}
+
+/// A namespace has no more interfaces by meshes than it could have written out.
+fn crowded(declared: &Declared, sink: &mut Sink) {
+    let mut counts: HashMap<&Place, usize> = HashMap::new();
+    for interface in &declared.interfaces {
+        let count = counts.entry(&interface.place).or_default();
+        *count += 1;
+        if *count == limits::INTERFACES + 1 {
+            let (place, most) = (&interface.place, limits::INTERFACES);
+            let message = format!("`{place}` has more than {most} interfaces, which is the most");
+            sink.add(&interface.name.span, message, "share them out over two namespaces")
+                .label("one too many");
+        }
+    }
 }
 
 /// Names of what a shorthand makes: its own with a number behind. `None` with a fault if the longest

@@ -211,6 +211,18 @@ fn what_many_have_wrong_is_told_a_few_times() {
 }
 
 #[test]
+fn a_namespace_has_no_more_interfaces_by_meshes_than_by_hand() {
+    let cable = |n| format!("[namespace.n{n}]\n[mesh.m{n}-]\nmembers = ['host', 'n{n}']\n");
+    let fine: String = (0..1024).map(cable).collect();
+    assert_eq!(good(&fine).cables.len(), 1024);
+    check(&[(
+        &(fine + &cable(1024)),
+        "3074:7 `host` has more than 1024 interfaces, which is the most",
+        "two namespaces",
+    )]);
+}
+
+#[test]
 fn monsters_of_shorthand_end_soon() {
     let start = std::time::Instant::now();
     let meshes: String = (0..20_000).map(|n| format!("[mesh.m{n}-]\ncount = 64\n")).collect();
