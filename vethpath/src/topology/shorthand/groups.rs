@@ -31,6 +31,10 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     let tables = file.tables("group", "a group", limits::NAMESPACES, sink);
     let taken = if tables.is_empty() { HashSet::new() } else { taken(declared) };
     for (key, table) in tables {
+        if sink.is_cut() && sink.is_crowded() {
+            // Nobody will read more of it.
+            break;
+        }
         match group(&key, &table, declared, &taken, sink) {
             Some(group) => {
                 declared.namespaces.extend(group.namespaces);

@@ -19,6 +19,10 @@ use super::{
 /// Reads every mesh of the file.
 pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     for (key, table) in file.tables("mesh", "a mesh", limits::NAMESPACES, sink) {
+        if sink.is_cut() && sink.is_crowded() {
+            // Nobody will read more of it.
+            break;
+        }
         match mesh(&key, &table, declared, sink) {
             Some((namespaces, interfaces)) => {
                 declared.namespaces.extend(namespaces);
