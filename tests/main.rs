@@ -16,5 +16,7 @@ mod reasons;
 mod security;
 mod segments;
 mod shapes;
+mod shorthand;
 mod traffic;
 mod walkthrough;
+mod warnings;

@@ -78,11 +78,10 @@ pub enum Command {
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Check a topology file, all faults at once.
-    Validate {
-        /// The topology file.
-        file: PathBuf,
-    },
+    /// Check a topology file: all faults at once, and what may not be meant.
+    Validate(ValidateArgs),
+    /// Print the JSON Schema of topology files, for editors.
+    Schema,
     /// Show namespaces, interfaces, bridges, and which pairs are armed.
     Show {
         #[command(flatten)]
@@ -150,6 +149,18 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// Arguments of `validate`.
+#[derive(Args, Clone, Debug)]
+pub struct ValidateArgs {
+    /// The topology file.
+    pub file: PathBuf,
+    /// Print the same lab with every group, mesh and chain written out.
+    #[arg(long, conflicts_with = "json")]
+    pub expand: bool,
+    #[command(flatten)]
+    pub json: JsonArg,
 }
 
 /// Arguments of `events`.

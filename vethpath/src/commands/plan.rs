@@ -7,7 +7,7 @@ use crate::{apply, plan::Change};
 
 /// Shows what `up` would do.
 pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let topology = labs::topology(file)?;
+    let topology = labs::topology_with_warnings(file)?;
     privileged()?;
     let changes = runtime()?.block_on(apply::preview(&topology))?;
     print(topology.lab.as_str(), &changes, json, out).map_err(Failure::output)?;

@@ -7,7 +7,7 @@ use super::{
     fault::Sink,
     interfaces,
     links::{self, Far, Links},
-    port_mac, port_name,
+    meaning, port_mac, port_name,
     read::At,
     routes, trunks, unique,
 };
@@ -40,6 +40,9 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         lab,
     };
     unique::check_built(&topology, declared, &links, &joints, sink);
+    if sink.is_fine() {
+        meaning::warn(declared, &links, &joints, sink);
+    }
     topology
 }
 
