@@ -36,7 +36,7 @@ fn cell(key: MatrixKey) -> Option<&'static mut Count> {
         let _ = MATRIX.insert(key, Count { frames: 0, packets: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
         count = MATRIX.get_ptr_mut(key);
     }
-    // SAFETY: nobody deletes cells, and this CPU runs one tc program at a time.
+    // SAFETY: cells are deleted only of pairs that are gone, and this CPU runs one tc program at a time.
     count.map(|count| unsafe { &mut *count })
 }
 

@@ -40,6 +40,21 @@ impl Sizes {
     /// With more their counters would take more than 1.5 MB for each CPU.
     const MOST_PATHS: u32 = 1 << 16;
 
+    /// The sizes that do for as many, without room for more. What does not fit into the matrix is counted
+    /// all the same.
+    #[must_use]
+    pub fn least(ports: usize, bridges: usize) -> Self {
+        let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX / 16);
+        let (ports, bridges) = (bounded(ports), bounded(bridges).max(1));
+        Self {
+            ports,
+            sources: ports,
+            stations: ports.saturating_mul(bridges).min(Self::MOST_STATIONS),
+            matrix: 1,
+            paths: bridges.saturating_mul(bridges - 1).saturating_add(1).min(Self::MOST_PATHS),
+        }
+    }
+
     /// Room for `ports` ports and as many again, on as many as `bridges` bridges in one segment.
     #[must_use]
     pub fn of(ports: usize, bridges: usize) -> Self {
@@ -58,21 +73,27 @@ impl Sizes {
     }
 }
 
-/// Loads one copy of the port program for each of `domains` bridge namespaces and pins all. Maps
-/// that are pinned already are taken over with what they hold, if nothing of them is missing. Returns
-/// whether they were made anew.
+/// Whether nothing of what is pinned for a lab is missing.
+#[must_use]
+pub fn is_whole(pins: &Pins, domains: &[u32]) -> bool {
+    names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
+        && domains.iter().all(|&domain| pins.program(domain).exists())
+}
+
+/// Loads one copy of the port program for each of `domains` and pins all. Maps that are pinned already
+/// are taken over with what they hold, if none is missing, nor a program of a domain that was `loaded`
+/// before. Returns whether they were made anew.
 ///
 /// # Errors
 /// The kernel refuses a program or map, or the pinned maps are of another version.
-pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<bool> {
-    let whole = names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
-        && (0..domains).all(|domain| pins.program(domain).exists());
+pub fn load(pins: &Pins, domains: &[u32], loaded: &[u32], sizes: Sizes) -> Result<bool> {
+    let whole = is_whole(pins, loaded);
     if !whole {
         // Parts of what was pinned would not fit with what is made now.
         bpffs::remove_directory(pins.directory())?;
     }
     bpffs::make_directory(pins.directory())?;
-    for domain in 0..domains {
+    for &domain in domains {
         if !pins.program(domain).exists() {
             load_one(pins, domain, sizes)?;
         }

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod assemble;
+mod bridge_options;
 mod bridges;
 mod declared;
 mod derive;
@@ -18,6 +19,7 @@ mod masquerade;
 mod model;
 mod names;
 mod namespaces;
+mod numbers;
 mod parse;
 mod read;
 mod render;
@@ -29,6 +31,7 @@ mod tests;
 mod trunks;
 mod unique;
 
+pub use bridge_options::BridgeOption;
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
 pub use fault::{Fault, Faults};
 pub use limits::FILE as LONGEST_FILE;
