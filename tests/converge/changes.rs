@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::labs::{address, becomes, host as one, hosts, identity, up};
-use crate::harness::{Host, SLACK, Stream, wait_for, wait_until};
+use crate::harness::{Host, Iperf, SLACK, Stream, received, wait_for, wait_until};
 
 /// Two hosts talk all the while, and the lab around them becomes many others.
 #[test]
@@ -54,7 +54,10 @@ fn each_key_can_change() {
     assert_eq!(becomes(&host, &with("stp = true")), ["~ change bridge br0: stp false -> true"]);
     assert_eq!(data()["stp_state"], 1);
     let _ = becomes(&host, &with("mac = \"02:00:00:00:00:99\""));
-    assert_eq!((data()["stp_state"].clone(), bridge()["address"].clone()), (0.into(), "02:00:00:00:00:99".into()));
+    assert_eq!(
+        (data()["stp_state"].clone(), bridge()["address"].clone()),
+        (0.into(), "02:00:00:00:00:99".into())
+    );
     let _ = becomes(&host, &with("mtu = 4000"));
     assert_eq!(bridge()["mtu"], 4000);
     let eth0 = |host: &Host| host.json("ip -n h0 -j addr show eth0")[0].clone();
@@ -68,14 +71,20 @@ fn each_key_can_change() {
     let _ = becomes(&host, &hosts(0..2));
     lab.is_fast("h0:eth0", &address(1));
 
-    let mac = hosts(0..2).replace("[namespace.h0.interface.eth0]\n", "[namespace.h0.interface.eth0]\nmac = \"02:00:00:00:00:07\"\n");
+    let mac = hosts(0..2).replace(
+        "[namespace.h0.interface.eth0]\n",
+        "[namespace.h0.interface.eth0]\nmac = \"02:00:00:00:00:07\"\n",
+    );
     assert_eq!(becomes(&host, &mac).len(), 1);
     assert_eq!(eth0(&host)["address"], "02:00:00:00:00:07");
     let _ = host.run("ip -n h1 neigh flush all").ok();
     lab.is_fast("h0:eth0", &address(1));
 
     let sysctl = |value: u8| {
-        hosts(0..2).replace("[namespace.h0]\n", &format!("[namespace.h0]\nsysctls = {{ \"net.ipv4.ip_forward\" = {value} }}\n"))
+        hosts(0..2).replace(
+            "[namespace.h0]\n",
+            &format!("[namespace.h0]\nsysctls = {{ \"net.ipv4.ip_forward\" = {value} }}\n"),
+        )
     };
     let now = || host.run("ip netns exec h0 sysctl -n net.ipv4.ip_forward").ok().stdout.trim().to_owned();
     let _ = becomes(&host, &sysctl(1));
@@ -99,13 +108,17 @@ fn addresses_routes_and_gateways_change() {
     let route = || host.run("ip -n h0 route show default").ok().stdout.trim().to_owned();
     let other = hosts(0..2).replacen("gateway = \"10.9.0.1\"", "gateway = \"10.9.0.2\"", 1);
     assert_eq!(becomes(&host, &other), ["~ change route 0.0.0.0/0 in h0: via 10.9.0.1 -> 10.9.0.2"]);
-    assert_eq!(route(), "default via 10.9.0.2 dev eth0");
+    assert_eq!(route(), "default via 10.9.0.2 dev eth0 proto static");
     let none = hosts(0..2).replacen("gateway = \"10.9.0.1\"\n", "", 1);
     assert_eq!(becomes(&host, &none), ["- delete route 0.0.0.0/0 via 10.9.0.2 in h0"]);
     assert_eq!(route(), "");
     let _ = becomes(&host, &hosts(0..2));
     let _ = becomes(&host, &hosts(0..2).replace("10.9.1.0/16", "10.9.3.3/16"));
-    assert_eq!(route(), "default via 10.9.0.1 dev eth0", "it goes with the address, and comes again");
+    assert_eq!(
+        route(),
+        "default via 10.9.0.1 dev eth0 proto static",
+        "it goes with the address, and comes again"
+    );
     lab.reaches("h1", "10.9.3.3");
     wait_for(SLACK, "the old address answers", || !lab.pings("h1", &address(0)));
     lab.down();
@@ -124,7 +137,8 @@ fn a_host_moves_to_another_bridge_and_a_bridge_to_another_namespace() {
     assert_eq!(inode(), before);
     lab.is_fast("h2:eth0", &address(3));
     lab.loses_within(SLACK, "h2", &address(0));
-    let elsewhere = two("br1").replace("[bridge.br1]\n", "[namespace.fabric]\n[bridge.br1]\nnamespace = \"fabric\"\n");
+    let elsewhere =
+        two("br1").replace("[bridge.br1]\n", "[namespace.fabric]\n[bridge.br1]\nnamespace = \"fabric\"\n");
     let _ = becomes(&host, &elsewhere);
     lab.is_fast("h2:eth0", &address(3));
     lab.is_fast("h0:eth0", &address(1));
@@ -142,16 +156,11 @@ fn a_tcp_connection_survives() {
     let host = Host::new();
     let lab = up(&host, &hosts(0..2));
     lab.is_fast("h0:eth0", &address(1));
-    let server = lab.spawn("h1", "iperf3 --server --one-off");
-    wait_for(SLACK, "the server does not listen", || server.output().contains("listening"));
-    let client = lab.spawn("h0", format!("iperf3 --client {} --time 4 --bitrate 50M --json", address(1)));
+    let iperf = Iperf::start(&lab, "h0", ("h1", &address(1)), "--time 4 --bitrate 50M");
     for text in [hosts(0..6), hosts([0, 1, 9]), hosts(0..2)] {
         let _ = becomes(&host, &text);
     }
-    let done = client.wait(crate::harness::PATIENCE).ok().json();
-    let figure = |what: &str| done["end"][what]["bytes"].as_u64().unwrap_or_default();
-    assert!(figure("sum_sent") > 1_000_000 && figure("sum_received") > 1_000_000, "{done:#}");
-    drop(server);
+    assert!(received(&iperf.report()) > 1_000_000);
     lab.down();
     host.finish();
 }
@@ -162,7 +171,10 @@ fn the_agent_takes_over_what_the_lab_becomes() {
     let host = Host::new();
     let lab = up(&host, &hosts(0..2));
     let agent = lab.stats().agent.pid;
-    let _ = becomes(&host, &(hosts(0..4) + "[namespace.fabric]\n[bridge.br2]\nnamespace = \"fabric\"\n" + &one(9, "br2")));
+    let _ = becomes(
+        &host,
+        &(hosts(0..4) + "[namespace.fabric]\n[bridge.br2]\nnamespace = \"fabric\"\n" + &one(9, "br2")),
+    );
     assert_eq!(lab.stats().agent.pid, agent);
     wait_until(SLACK, || {
         let stats = lab.stats();

@@ -45,7 +45,8 @@ pub(super) fn becomes(host: &Host, text: &str) -> Vec<String> {
     let planned = host.vethpath(format!("plan {file}")).ok().stdout;
     let done = host.vethpath(format!("up --json {file}")).ok().json();
     let changes: Vec<String> = planned.lines().map(str::to_owned).collect();
-    let kinds = |change: &serde_json::Value| format!("{} {}", change["action"], change["name"]).replace('"', "");
+    let kinds =
+        |change: &serde_json::Value| format!("{} {}", change["action"], change["name"]).replace('"', "");
     let done: Vec<String> = done["changes"].as_array().into_iter().flatten().map(kinds).collect();
     assert_eq!(done.len(), changes.len(), "{planned}\n{done:#?}");
     for (planned, done) in changes.iter().zip(&done) {

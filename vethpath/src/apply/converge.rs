@@ -48,6 +48,10 @@ pub(super) async fn converge(
         state::note_netns_mount()?;
     }
     let mut changes = plan.changes();
+    let has_agent = status::ask(&directory.socket()).is_ok();
+    if !has_agent {
+        changes.push(Change::create("agent", &topology.lab));
+    }
     for step in &plan.clear {
         executor.run(step).await?;
     }
@@ -67,8 +71,7 @@ pub(super) async fn converge(
         executor.run(step).await?;
     }
     introduce(topology, plan, executor.places()).await?;
-    let takes_over =
-        !anew && status::ask(&directory.socket()).is_ok() && agent::follow(directory, topology).await.is_ok();
+    let takes_over = !anew && has_agent && agent::follow(directory, topology).await.is_ok();
     let child = if takes_over {
         None
     } else {
@@ -76,7 +79,6 @@ pub(super) async fn converge(
         // anew, one that lives still writes to the old ones.
         executor.journal.note("start agent")?;
         AgentLock::end_holder(directory)?;
-        changes.push(Change::create("agent", &topology.lab));
         Some(agent::start(directory)?)
     };
     let status = agent::settled(directory, child).await?;

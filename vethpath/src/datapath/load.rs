@@ -37,6 +37,8 @@ impl Sizes {
     const MOST_STATIONS: u32 = 1 << 20;
     /// Cells are made when they are needed: this many take 20 MB and 6 MB for each CPU.
     const MOST_CELLS: u32 = 1 << 18;
+    /// Room for the first trunks of a lab that gets them later.
+    const LEAST_PATHS: u32 = 64;
     /// With more their counters would take more than 1.5 MB for each CPU.
     const MOST_PATHS: u32 = 1 << 16;
 
@@ -68,7 +70,7 @@ impl Sizes {
             stations: ports.saturating_mul(bridges).clamp(sources, Self::MOST_STATIONS.max(sources)),
             matrix: ports.saturating_mul(ports).min(Self::MOST_CELLS),
             // The trees that spanning tree may choose have other ways.
-            paths: ways.saturating_mul(4).saturating_add(1).min(Self::MOST_PATHS),
+            paths: ways.saturating_mul(4).saturating_add(1).clamp(Self::LEAST_PATHS, Self::MOST_PATHS),
         }
     }
 }
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     fn sizes_grow_with_the_lab_and_have_bounds() {
         let small = Sizes::of(3, 1);
-        let expected = Sizes { ports: 64, sources: 16_384, stations: 16_384, matrix: 4096, paths: 1 };
+        let expected = Sizes { ports: 64, sources: 16_384, stations: 16_384, matrix: 4096, paths: 64 };
         assert_eq!(small, expected);
         let chain = Sizes::of(100, 8);
         assert_eq!((chain.ports, chain.matrix, chain.paths), (256, 65_536, 225));

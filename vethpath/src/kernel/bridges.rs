@@ -50,7 +50,7 @@ impl Rtnl {
         let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(vec![info]))];
         let message = LinkUnspec::new_with_index(ifindex);
         let message = message.append_extra_attribute(LinkAttribute::LinkInfo(info)).build();
-        self.handle.link().set(message).execute().await.doing("set an option of bridge", name)
+        self.handle.link().change(message).execute().await.doing("set an option of bridge", name)
     }
 }
 
