@@ -66,7 +66,7 @@ fn each_key_can_change() {
     assert_eq!((bridge()["mtu"].clone(), eth0(&host)["mtu"].clone()), (1500.into(), 1500.into()));
 
     let _ = becomes(&host, &with("datapath = \"bridge\""));
-    assert_eq!(lab.state("h0:eth0"), "datapath = \"bridge\"");
+    assert_eq!(lab.state("h0:eth0"), "datapath is \"bridge\"");
     lab.reaches("h0", &address(1));
     let _ = becomes(&host, &hosts(0..2));
     lab.is_fast("h0:eth0", &address(1));

@@ -79,8 +79,8 @@ fn what_a_user_has_added_stays() {
     for command in [
         "ip -n h0 addr add 192.0.2.1/24 dev eth0",
         "ip -n h0 route add 198.51.100.0/24 via 10.9.0.7",
-        "ip -n h0 link add dummy0 type dummy",
-        "ip link add tap9 type dummy",
+        "ip -n h0 link add dummy0 type bridge",
+        "ip link add tap9 type veth peer name tap8",
         "ip link set tap9 master br0",
     ] {
         let _ = host.run(command).ok();

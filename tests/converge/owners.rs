@@ -79,7 +79,7 @@ fn down_all_takes_down_labs_and_nothing_else() {
     for command in [
         "ip netns add theirs",
         "ip link add vpaaaaaaaaaa type bridge",
-        "ip link add vpbbbbbbbbbb type dummy",
+        "ip link add vpbbbbbbbbbb type veth peer name vpcccccccccc",
         "ip link set vpbbbbbbbbbb alias vethpath-like",
         "nft add table inet vethpath-not-ours",
         "mkdir -p /run/other/vethpath",

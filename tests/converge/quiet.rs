@@ -19,8 +19,8 @@ fn nothing_to_do_is_no_change_of_anything() {
         .map(|command| host.spawn(*command))
         .collect();
     // A first event shows that they listen.
-    let _ = host.run("ip link add probe type dummy").ok();
-    let _ = host.run("ip -n h0 link add probe type dummy").ok();
+    let _ = host.run("ip link add probe type bridge").ok();
+    let _ = host.run("ip -n h0 link add probe type bridge").ok();
     wait_for(SLACK, "the monitors do not listen", || {
         let _ = host.run("ip link set probe mtu 1400").ok();
         let _ = host.run("ip link set probe mtu 1500").ok();

@@ -76,6 +76,7 @@ async fn grow(
     let next = datapath::larger(pins, &domains(topology), sizes)?;
     let mut maps = Maps::open(&next)?;
     for (domain, place) in topology.domains() {
+        executor.journal.note(&format!("give ports in {place} larger maps"))?;
         let rtnl = executor.places().get(&place)?;
         let links = rtnl.links().await?;
         introduce_ports(topology, &place, domain, &links, &mut maps)?;
@@ -92,7 +93,8 @@ async fn grow(
             &ours.iter().collect::<Vec<_>>(),
         )?;
     }
-    Ok(datapath::finish(pins)?)
+    let journal = &mut executor.journal;
+    datapath::finish(pins, &mut |step| Ok::<_, Error>(journal.note(step)?))
 }
 
 /// Which of some ports run the program that is pinned there.

@@ -59,7 +59,7 @@ pub fn has_room(pins: &Pins, least: Sizes) -> Result<bool> {
 /// # Errors
 /// bpffs refuses.
 pub fn left_over(pins: &Pins) -> Result<Option<Pins>> {
-    finish_moving(pins)?;
+    finish_moving(pins, &mut |_| Ok::<_, Error>(()))?;
     let next = pins.next();
     if !next.directory().exists() {
         return Ok(None);
@@ -125,27 +125,35 @@ pub fn switch_over(
     })?
 }
 
-/// Puts the other set in the place of the lab's, whose counts stay.
+/// Puts the other set in the place of the lab's, whose counts stay. Each step is told before it is done.
 ///
 /// # Errors
-/// bpffs refuses.
-pub fn finish(pins: &Pins) -> Result<()> {
+/// bpffs refuses, or `tell` fails.
+pub fn finish<E: From<Error>>(
+    pins: &Pins,
+    tell: &mut impl FnMut(&str) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
     let counters = data(&pins.map(names::COUNTERS))?;
     let id = counters.info().doing("look up map", names::COUNTERS)?.id();
     let former = pins.former(id);
-    bpffs::make_directory(former.directory())?;
+    bpffs::make_directory(former.directory()).map_err(Error::from)?;
     for map in COUNTING {
         if !former.map(map).exists() {
+            tell(&format!("keep counters {map}"))?;
             let data: MapData = data(&pins.map(map))?;
             data.pin(former.map(map)).doing("pin map", map)?;
         }
     }
+    tell("use larger maps")?;
     rename(pins.next().directory(), pins.moving().directory())?;
-    finish_moving(pins)
+    finish_moving(pins, tell)
 }
 
 /// Moves every pin of a set that all ports use to where the lab's are.
-fn finish_moving(pins: &Pins) -> Result<()> {
+fn finish_moving<E: From<Error>>(
+    pins: &Pins,
+    tell: &mut impl FnMut(&str) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
     let moving = pins.moving();
     let entries = match fs::read_dir(moving.directory()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -153,9 +161,10 @@ fn finish_moving(pins: &Pins) -> Result<()> {
     };
     for entry in entries {
         let entry = entry.doing("list", moving.directory().display())?;
+        tell(&format!("move {}", entry.file_name().display()))?;
         rename(&entry.path(), &pins.directory().join(entry.file_name()))?;
     }
-    fs::remove_dir(moving.directory()).doing("remove", moving.directory().display())
+    Ok(fs::remove_dir(moving.directory()).doing("remove", moving.directory().display())?)
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
