@@ -44,7 +44,8 @@ pub(super) fn becomes(host: &Host, text: &str) -> Vec<String> {
     let file = host.lab("empty").named("changing").and(text).write();
     let planned = host.vethpath(format!("plan {file}")).ok().stdout;
     let done = host.vethpath(format!("up --json {file}")).ok().json();
-    let changes: Vec<String> = planned.lines().map(str::to_owned).collect();
+    let changes: Vec<String> =
+        planned.lines().filter(|line| !line.ends_with("nothing to change")).map(str::to_owned).collect();
     let kinds =
         |change: &serde_json::Value| format!("{} {}", change["action"], change["name"]).replace('"', "");
     let done: Vec<String> = done["changes"].as_array().into_iter().flatten().map(kinds).collect();

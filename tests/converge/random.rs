@@ -72,7 +72,10 @@ impl Session {
         .iter()
         .map(|command| host.run(*command).ok().stdout)
         .map(|text| {
-            text.split_whitespace().filter(|word| !word.ends_with("_timer")).collect::<Vec<_>>().join(" ")
+            text.split_whitespace()
+                .filter(|word| !word.ends_with("_timer") && *word != "tentative")
+                .collect::<Vec<_>>()
+                .join(" ")
         })
         .map(|text| without_figures_of_timers(&text))
         .collect::<Vec<_>>()
