@@ -27,6 +27,7 @@ pub struct Counters {
 struct Set {
     pairs: PerCpuArray<MapData, PairCounters>,
     matrix: MapData,
+    cells: PerCpuArray<MapData, Count>,
     paths: HashMap<MapData, u32, Path>,
     crossings: PerCpuArray<MapData, Count>,
 }
@@ -45,6 +46,7 @@ impl Set {
         Ok(Self {
             pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing(OPEN_MAP, names::COUNTERS)?,
             matrix: data(&pins.map(names::MATRIX))?,
+            cells: PerCpuArray::try_from(array(names::CELLS)?).doing(OPEN_MAP, names::CELLS)?,
             paths: hash(pins, names::PATHS)?,
             crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing(OPEN_MAP, names::CROSSINGS)?,
         })
@@ -88,11 +90,16 @@ impl Counters {
     pub fn matrix(&self) -> Result<Matrix> {
         let mut sums = BTreeMap::<MatrixKey, Count>::new();
         for set in &self.sets {
-            let cells = batch::per_cpu_hash::<MatrixKey, Count>(set.matrix.fd().as_fd(), self.cpus)
+            let others = batch::per_cpu::<MatrixKey, Count>(set.matrix.fd().as_fd(), self.cpus)
                 .doing("read map", names::MATRIX)?;
-            for (key, cpus) in cells {
-                let count = sums.entry(key).or_default();
-                *count = count.plus(sum(&cpus));
+            let cells = batch::per_cpu::<u32, Count>(set.cells.map().fd().as_fd(), self.cpus)
+                .doing("read map", names::CELLS)?;
+            let width = set.cells.len().isqrt();
+            let cells = cells.into_iter().map(|(index, cpus)| (MatrixKey::of_cell(index, width), cpus));
+            let counts = cells.chain(others).map(|(key, cpus)| (key, sum(&cpus)));
+            for (key, count) in counts.filter(|(_, count)| *count != Count::default()) {
+                let sum = sums.entry(key).or_default();
+                *sum = sum.plus(count);
             }
         }
         Ok(sums.into_iter().collect())
@@ -130,7 +137,13 @@ impl Counters {
                 let none = none.doing("write map", names::COUNTERS)?;
                 set.pairs.set(pair, none, 0).doing("write map", names::COUNTERS)?;
             }
+            let width = set.cells.len().isqrt();
             for key in cells.iter().filter(|key| pairs.contains(&key.from) || pairs.contains(&key.to)) {
+                if let Some(cell) = key.cell(width) {
+                    let none = PerCpuValues::try_from(vec![Count::default(); self.cpus]);
+                    let none = none.doing("write map", names::CELLS)?;
+                    set.cells.set(cell, none, 0).doing("write map", names::CELLS)?;
+                }
                 batch::remove(set.matrix.fd().as_fd(), key).doing("write map", names::MATRIX)?;
             }
         }

@@ -33,7 +33,8 @@ use crate::{
 };
 
 /// The maps that hold counts.
-pub(super) const COUNTING: [&str; 4] = [names::PATHS, names::CROSSINGS, names::MATRIX, names::COUNTERS];
+const COUNTING: [&str; 5] =
+    [names::PATHS, names::CROSSINGS, names::MATRIX, names::CELLS, names::COUNTERS];
 
 /// Whether the lab's maps are as large as `least` says.
 ///

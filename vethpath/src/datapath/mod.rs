@@ -10,6 +10,8 @@ mod log;
 mod maps;
 mod object;
 mod pins;
+mod slots;
+mod table;
 
 pub use attach::{Attached, Hook, attach, attached, detach, is_our_filter};
 pub use counters::{Counters, Matrix};
@@ -20,3 +22,5 @@ pub use log::forward_log;
 pub use maps::Maps;
 pub use object::OBJECT;
 pub use pins::Pins;
+pub use slots::Slots;
+pub use table::Table;
