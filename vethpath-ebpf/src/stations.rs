@@ -29,7 +29,11 @@ pub fn station(bridge: u32, mac: MacWords) -> Option<NonNull<Station>> {
 }
 
 #[inline(always)]
-fn in_slot<V: Entry>(slots: &Array<Slot<V>>, key: &V::Key, generation: impl Fn(&V) -> u32) -> Option<NonNull<V>> {
+fn in_slot<V: Entry>(
+    slots: &Array<Slot<V>>,
+    key: &V::Key,
+    generation: impl Fn(&V) -> u32,
+) -> Option<NonNull<V>> {
     let [a, b, c] = V::words(key);
     let slot = slots.get_ptr_mut(slot_of([a, b, c], slot_bits()))?;
     // SAFETY: array elements live as long as the map. What is there is not written while a program may

@@ -33,8 +33,7 @@ use crate::{
 };
 
 /// The maps that hold counts.
-const COUNTING: [&str; 5] =
-    [names::PATHS, names::CROSSINGS, names::MATRIX, names::CELLS, names::COUNTERS];
+const COUNTING: [&str; 5] = [names::PATHS, names::CROSSINGS, names::MATRIX, names::CELLS, names::COUNTERS];
 
 /// Whether the lab's maps are as large as `least` says.
 ///

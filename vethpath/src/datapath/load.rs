@@ -72,7 +72,9 @@ impl Sizes {
 
     /// What maps that are pinned already have. Programs of the same set must go by the same.
     fn pinned(pins: &Pins) -> Result<Self> {
-        let entries = |map| Ok(data(&pins.map(map))?.info().doing("look up map", map)?.max_entries());
+        let entries = |map: &str| -> Result<u32> {
+            Ok(data(&pins.map(map))?.info().doing("look up map", map)?.max_entries())
+        };
         Ok(Self {
             ports: entries(names::COUNTERS)?.saturating_sub(1),
             sources: entries(names::SOURCES)?,
