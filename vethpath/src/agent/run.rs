@@ -1,7 +1,8 @@
 //! The agent's life: look, follow, renew the lease each second, answer, end.
 
 use std::{
-    io,
+    fs, io,
+    os::unix::fs::MetadataExt,
     time::{Duration, Instant},
 };
 
@@ -73,6 +74,7 @@ pub enum Error {
 /// # Errors
 /// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
+    let journal = version(directory);
     let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
     let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
     let pins = Pins::of(&topology.lab);
@@ -95,6 +97,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         directory: directory.clone(),
         pins,
         topology,
+        journal,
         settled: false,
         looks: 0,
     };
@@ -115,6 +118,8 @@ struct Agent {
     directory: Directory,
     pins: Pins,
     topology: Topology,
+    /// The version of the journal in which that is.
+    journal: Option<(u64, u64)>,
     domains: Vec<Domain>,
     sync: Sync,
     counters: Counters,
@@ -162,6 +167,11 @@ impl Agent {
 
     /// Takes in what the lab has become. What stays of it keeps its entries, its numbers and its lease.
     async fn become_what_the_journal_says(&mut self) -> Result<(), Error> {
+        let journal = version(&self.directory);
+        if self.journal == journal {
+            return Ok(());
+        }
+        self.journal = journal;
         let Some(Record { topology, hook, .. }) = Record::read(&self.directory)? else { return Ok(()) };
         if topology == self.topology {
             return Ok(());
@@ -323,6 +333,11 @@ impl Agent {
                 .collect(),
         }
     }
+}
+
+/// What tells a journal that has been read from one that says more: it is appended to, or another file.
+fn version(directory: &Directory) -> Option<(u64, u64)> {
+    fs::metadata(directory.journal()).ok().map(|journal| (journal.ino(), journal.len()))
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.
