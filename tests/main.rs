@@ -3,6 +3,7 @@
 
 mod bench;
 mod commands;
+mod converge;
 mod errors;
 mod events;
 mod faults;

@@ -53,7 +53,7 @@ impl From<HookArg> for Hook {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Bring a lab up, or complete one that is up in part.
+    /// Bring a lab up, or make one that is up what its file says now.
     Up {
         /// The topology file.
         file: PathBuf,
@@ -71,7 +71,7 @@ pub enum Command {
         #[arg(long, conflicts_with = "lab")]
         all: bool,
     },
-    /// Show what `up` would do.
+    /// Show what `up` would create, change and delete, from what is there now.
     Plan {
         /// The topology file.
         file: PathBuf,

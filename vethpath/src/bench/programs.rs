@@ -49,13 +49,13 @@ impl Programs {
     pub fn of(record: &Record, directory: Directory) -> Result<Self, Error> {
         let topology = &record.topology;
         let mut domains = Vec::new();
-        for (number, place) in (0..).zip(topology.domains()) {
+        for (number, place) in topology.domains() {
             let netns = match &place {
                 Place::Host => Netns::current()?,
                 Place::Namespace(name) => Netns::named(name)?,
             };
             let ports = topology.ports_with_programs(&place).cloned().collect();
-            domains.push(Domain { number, netns, ports });
+            domains.push(Domain { number: number.into(), netns, ports });
         }
         let (pins, hook) = (Pins::of(&topology.lab), record.hook);
         let mut programs = Self { directory, pins, hook, domains, armed: Vec::new(), are_on: true };

@@ -9,6 +9,7 @@ use vethpath_common::{ABI_VERSION, Config, names};
 use super::{
     Maps, OBJECT, Pins, Result,
     error::{Context, Error},
+    maps::data,
 };
 use crate::kernel::bpffs;
 
@@ -47,8 +48,43 @@ impl Sizes {
     const SLOTS: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 16;
     /// Cells of as many pairs with each other take 400 kB for each CPU, and are read in 2 ms.
     const MOST_WIDTH: u32 = 128;
+    /// Room for the first trunks of a lab that gets them later.
+    const LEAST_PATHS: u32 = 64;
     /// With more their counters would take more than 1.5 MB for each CPU.
     const MOST_PATHS: u32 = 1 << 16;
+
+    /// The sizes that do for as many, without room for more. What does not fit into the matrix is counted
+    /// all the same.
+    #[must_use]
+    pub fn least(ports: usize, bridges: usize) -> Self {
+        let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX / 16);
+        let (ports, bridges) = (bounded(ports), bounded(bridges).max(1));
+        Self {
+            ports,
+            sources: ports,
+            stations: ports.saturating_mul(bridges).min(Self::MOST_STATIONS),
+            slot_bits: 1,
+            matrix: 1,
+            width: 1,
+            paths: bridges.saturating_mul(bridges - 1).saturating_add(1).min(Self::MOST_PATHS),
+        }
+    }
+
+    /// What maps that are pinned already have. Programs of the same set must go by the same.
+    fn pinned(pins: &Pins) -> Result<Self> {
+        let entries = |map: &str| -> Result<u32> {
+            Ok(data(&pins.map(map))?.info().doing("look up map", map)?.max_entries())
+        };
+        Ok(Self {
+            ports: entries(names::COUNTERS)?.saturating_sub(1),
+            sources: entries(names::SOURCES)?,
+            stations: entries(names::STATIONS)?,
+            slot_bits: entries(names::SOURCE_SLOTS)?.checked_ilog2().unwrap_or_default(),
+            matrix: entries(names::MATRIX)?,
+            width: entries(names::CELLS)?.isqrt(),
+            paths: entries(names::PATHS)?,
+        })
+    }
 
     /// Room for `ports` ports and as many again, on as many as `bridges` bridges in one segment.
     #[must_use]
@@ -67,26 +103,33 @@ impl Sizes {
             stations: ports.saturating_mul(bridges).clamp(sources, Self::MOST_STATIONS.max(sources)),
             matrix: ports.saturating_mul(ports).min(Self::MOST_CELLS),
             // The trees that spanning tree may choose have other ways.
-            paths: ways.saturating_mul(4).saturating_add(1).min(Self::MOST_PATHS),
+            paths: ways.saturating_mul(4).saturating_add(1).clamp(Self::LEAST_PATHS, Self::MOST_PATHS),
         }
     }
 }
 
-/// Loads one copy of the port program for each of `domains` bridge namespaces and pins all. Maps
-/// that are pinned already are taken over with what they hold, if nothing of them is missing. Returns
-/// whether they were made anew.
+/// Whether nothing of what is pinned for a lab is missing.
+#[must_use]
+pub fn is_whole(pins: &Pins, domains: &[u32]) -> bool {
+    names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
+        && domains.iter().all(|&domain| pins.program(domain).exists())
+}
+
+/// Loads one copy of the port program for each of `domains` and pins all. Maps that are pinned already
+/// are taken over with what they hold, if none is missing, nor a program of a domain that was `loaded`
+/// before. Returns whether they were made anew.
 ///
 /// # Errors
 /// The kernel refuses a program or map, or the pinned maps are of another version.
-pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<bool> {
-    let whole = names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
-        && (0..domains).all(|domain| pins.program(domain).exists());
+pub fn load(pins: &Pins, domains: &[u32], loaded: &[u32], sizes: Sizes) -> Result<bool> {
+    let whole = is_whole(pins, loaded);
     if !whole {
         // Parts of what was pinned would not fit with what is made now.
         bpffs::remove_directory(pins.directory())?;
     }
     bpffs::make_directory(pins.directory())?;
-    for domain in 0..domains {
+    let sizes = if whole { Sizes::pinned(pins)? } else { sizes };
+    for &domain in domains {
         if !pins.program(domain).exists() {
             load_one(pins, domain, sizes)?;
         }
@@ -163,7 +206,7 @@ mod tests {
     #[test]
     fn sizes_grow_with_the_lab_and_have_bounds() {
         let small = Sizes::of(3, 1);
-        assert_eq!((small.ports, small.sources, small.stations, small.paths), (64, 16_384, 16_384, 1));
+        assert_eq!((small.ports, small.sources, small.stations, small.paths), (64, 16_384, 16_384, 64));
         assert_eq!((small.slot_bits, small.matrix, small.width), (10, 4096, 64));
         let chain = Sizes::of(100, 8);
         assert_eq!((chain.ports, chain.matrix, chain.paths), (256, 65_536, 225));

@@ -7,6 +7,7 @@
 
 mod addresses;
 mod assemble;
+mod bridge_options;
 mod bridges;
 mod declared;
 mod derive;
@@ -22,6 +23,7 @@ mod meaning;
 mod model;
 mod names;
 mod namespaces;
+mod numbers;
 mod parse;
 mod read;
 mod render;
@@ -35,6 +37,7 @@ mod tests;
 mod trunks;
 mod unique;
 
+pub use bridge_options::BridgeOption;
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
 pub use expand::expand;
 pub use fault::{Fault, Faults, Level};
