@@ -6,25 +6,34 @@
 
 mod cable;
 mod choose;
+mod distribution;
 mod end;
 mod error;
+mod machine;
 mod modes;
 mod pingpong;
 mod programs;
 mod report;
+#[cfg(test)]
+pub(crate) mod samples;
 mod schedule;
 mod statistics;
 mod steal;
+mod summary;
 mod warnings;
+mod work;
 
 use std::time::Duration;
 
+pub use distribution::Distribution;
 pub use error::Error;
+pub use machine::Machine;
 pub use modes::Mode;
-pub use report::{PerMode, Report};
+pub use report::{Case, Caveat, Ended, PerMode, Placement, Rate, Report, Results, VERSION, Why};
 pub use schedule::Progress;
-pub use statistics::{Distribution, Interval};
+pub use statistics::Interval;
 pub use warnings::Warning;
+pub use work::{Better, Cores, Spec, Unit, Wait, Work};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -65,7 +74,9 @@ pub async fn run(
     events.record([Kind::BenchStarted]);
     let modes = bench.modes();
     let schedule = Schedule::fit(request.time, modes.len());
-    let steal = steal::Steal::start(bench.cpu());
+    let cpu = bench.cpu();
+    let machine = Machine::look(&chosen, record.hook, cpu);
+    let steal = steal::Steal::start(cpu);
     let mut rng = fastrand::Rng::new();
     let rounds = tokio::select! {
         biased;
@@ -79,7 +90,7 @@ pub async fn run(
     let mut warnings = warnings::of_host(&chosen);
     warnings.extend(warnings::of_run(&chosen, &rounds, steal.percent()));
     warnings.extend(restored?.into_iter().map(|(pair, reason)| Warning::NotArmedAgain { pair, reason }));
-    Ok(Report::new(record.topology.lab.clone(), &chosen, &rounds, warnings))
+    Ok(summary::report(&record.topology.lab, &chosen, &rounds, machine, cpu, warnings))
 }
 
 /// Returns at the next signal that would otherwise end the process and leave the programs off.

@@ -1,6 +1,6 @@
 //! The paths that are compared: how each is prepared, and how it is shown that frames took it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use vethpath_common::PairCounters;
 
 use super::{
@@ -22,7 +22,7 @@ use crate::{
 const ONE_SLOW_IN: u64 = 100;
 
 /// A path between two namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// A veth pair and nothing else: the floor.

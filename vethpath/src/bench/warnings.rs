@@ -1,25 +1,10 @@
 //! What makes figures less than they seem, each with advice.
 
-use std::path::Path;
-
-use serde::{Serialize, Serializer, ser::SerializeStruct};
 use thiserror::Error;
 
 use super::{
-    Mode,
-    choose::Chosen,
-    end,
-    schedule::Rounds,
-    statistics::{median_us, quartiles},
+    Mode, choose::Chosen, distribution::median_us, end, machine, schedule::Rounds, statistics::quartiles,
 };
-use crate::{
-    kernel::{
-        Netns,
-        netfilter::{BRIDGE_SYSCTLS, bridge_nf_call},
-    },
-    topology::Place,
-};
-
 /// Fewer rounds than this make an interval that means little.
 const FEW: usize = 5;
 
@@ -149,16 +134,6 @@ impl Warning {
     }
 }
 
-impl Serialize for Warning {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut warning = serializer.serialize_struct("Warning", 3)?;
-        warning.serialize_field("kind", self.kind())?;
-        warning.serialize_field("message", &self.to_string())?;
-        warning.serialize_field("advice", self.advice())?;
-        warning.end()
-    }
-}
-
 /// What is so before anything is measured.
 #[must_use]
 pub fn of_host(chosen: &Chosen) -> Vec<Warning> {
@@ -201,27 +176,23 @@ pub fn of_run(chosen: &Chosen, rounds: &Rounds, stolen: f64) -> Vec<Warning> {
 }
 
 fn bridge_nf(chosen: &Chosen) -> Option<Warning> {
-    let pair = &chosen.from.pair;
-    let netns = match &pair.place {
-        Place::Host => Netns::current(),
-        Place::Namespace(name) => Netns::named(name),
-    };
     // What cannot be read is nothing to warn of.
-    let calls = netns.ok()?.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS))).ok()?.ok()?;
+    let calls = machine::bridge_calls(chosen)?;
     let name = match chosen.from.address {
         std::net::IpAddr::V4(_) => calls.iptables.then_some("iptables")?,
         std::net::IpAddr::V6(_) => calls.ip6tables.then_some("ip6tables")?,
     };
-    Some(Warning::BridgeNf(name, pair.bridge.to_string()))
+    Some(Warning::BridgeNf(name, chosen.from.pair.bridge.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::report::Caveat;
 
     #[test]
     fn a_warning_says_what_and_advises() {
-        let json = serde_json::to_value(Warning::FewRounds(2)).unwrap();
+        let json = serde_json::to_value(Caveat::from(&Warning::FewRounds(2))).unwrap();
         let expected = serde_json::json!({
             "kind": "few-rounds",
             "message": "only 2 rounds: the interval means little",
