@@ -21,13 +21,14 @@ use super::{
     domain::Domain,
     layout,
     losses::{Look, Losses},
+    mend,
     privileges::{self, PrivilegeError},
     socket::Door,
     status::Status,
     sync::Sync,
 };
 use crate::{
-    datapath::{self, Counters, Maps, Matrix, Pins},
+    datapath::{self, Counters, Hook, Maps, Matrix, Pins},
     kernel,
     state::{self, AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Pair, Topology},
@@ -95,6 +96,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         directory: directory.clone(),
         pins,
         topology,
+        hook,
         settled: false,
         looks: 0,
     };
@@ -115,6 +117,7 @@ struct Agent {
     directory: Directory,
     pins: Pins,
     topology: Topology,
+    hook: Hook,
     domains: Vec<Domain>,
     sync: Sync,
     counters: Counters,
@@ -205,6 +208,7 @@ impl Agent {
         self.renew_lease()?;
         let gone: Vec<_> = self.domains.extract_if(.., |domain| domain.is_gone()).collect();
         self.chronicle.tell(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
+        self.chronicle.tell(mend::after_killed_bench(&self.directory, &self.topology, self.hook));
         // Read before and after the inner ends' own counters, so that what is under way is no loss.
         let redirected = self.counters.matrix()?;
         for domain in &mut self.domains {

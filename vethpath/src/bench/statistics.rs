@@ -73,7 +73,9 @@ pub fn quartiles(mut values: Vec<f64>) -> Option<(f64, f64)> {
     Some((values[last / 4], values[last - last / 4]))
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+/// The middle one, or the middle of the two that are.
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;

@@ -1,15 +1,14 @@
 //! From rounds to a report. Pure.
 
-use hdrhistogram::Histogram;
-
 use super::{
     choose::{Chosen, Side},
-    distribution::{Distribution, median_us},
+    distribution::Distribution,
     machine::Machine,
     modes::Mode,
-    report::{Case, Caveat, Ended, PerMode, Placement, Report, Results, VERSION, Why},
+    report::{Case, Caveat, Ended, PerMode, Report, Results, VERSION, Why},
     schedule::Rounds,
-    statistics::{overhead_removed, ratio},
+    site::placement,
+    tally::Tally,
     warnings::Warning,
     work::Spec,
 };
@@ -22,62 +21,65 @@ pub fn report(
     chosen: &Chosen,
     rounds: &Rounds,
     machine: Machine,
-    cpu: usize,
     mut warnings: Vec<Warning>,
 ) -> Report {
-    let case = case(rounds, cpu);
-    if chosen.is_armed() && case.overhead_removed.is_none() {
-        warnings.push(Warning::NoOverhead);
+    let cases: Vec<_> = rounds.tallies.iter().map(case).collect();
+    if chosen.is_armed() {
+        warnings.extend(cases.iter().filter_map(doubt));
     }
     let name = |side: &Side| side.pair.namespace.to_string();
-    let Results::Latency(latency) = &case.results else { unreachable!("round trips are latencies") };
+    let first = cases.first();
     Report {
         version: VERSION,
         lab: lab.to_string(),
         from: name(&chosen.from),
         to: name(&chosen.to),
-        bridges: 1,
-        rounds: case.rounds,
-        ended: case.ended,
+        bridges: chosen.bridges,
+        rounds: first.map_or(0, |case| case.rounds),
+        ended: first.map_or(NEVER, |case| case.ended),
         warnings: warnings.iter().map(Caveat::from).collect(),
         machine,
-        udp_rr: Some(latency.map(Distribution::brief)),
-        tcp_rr: None,
-        overhead_removed: case.overhead_removed,
-        cases: vec![case],
+        udp_rr: brief(&cases, Spec::UDP),
+        tcp_rr: brief(&cases, Spec::TCP),
+        overhead_removed: first.and_then(|case| case.overhead_removed),
+        cases,
     }
 }
 
-fn case(rounds: &Rounds, cpu: usize) -> Case {
-    let Spec { work, size, wait, cores } = Spec::UDP;
-    let of = |mode| {
-        let slices: Vec<_> = rounds.good.iter().filter_map(|round| round.get(&mode)).collect();
-        let mut all = Histogram::new_from(&slices.first()?.histogram);
-        for slice in &slices {
-            // They are made alike, so nothing can be out of range.
-            let _ = all.add(&slice.histogram);
-        }
-        let medians = slices.iter().map(|slice| median_us(&slice.histogram)).collect();
-        let lost = slices.iter().map(|slice| slice.lost).sum();
-        Some((mode, Distribution::of(&all, medians, lost)))
-    };
-    let latency: PerMode<_> = [Mode::Cable, Mode::Bridge, Mode::Fast].into_iter().filter_map(of).collect();
-    let medians = |mode| latency.get(mode).map(|d: &Distribution| &d.round_p50_us[..]).unwrap_or_default();
-    let [cable, bridge, fast] = [Mode::Cable, Mode::Bridge, Mode::Fast].map(medians);
-    let removed = overhead_removed(cable, bridge, fast);
-    let ended = Ended { why: Why::Time, width: removed.map(|i| i.high - i.low), wanted: 0.0 };
+/// Of a report without cases.
+const NEVER: Ended = Ended { why: Why::Time, width: None, wanted: 0.0 };
+
+fn case(tally: &Tally) -> Case {
+    let Spec { work, size, wait, cores } = tally.spec;
     Case {
         work,
         size,
         wait,
-        placement: Placement { cores, from_cpu: cpu, to_cpu: cpu },
+        placement: placement(cores),
         unit: work.unit(),
         better: work.better(),
-        rounds: rounds.good.len(),
-        ended,
-        fast_to_bridge: ratio(fast, bridge),
-        fast_to_cable: ratio(fast, cable),
-        overhead_removed: removed,
-        results: Results::Latency(latency),
+        rounds: tally.rounds,
+        ended: tally.ended.unwrap_or(NEVER),
+        results: tally.results(),
+        fast_to_bridge: tally.fast_to(Mode::Bridge),
+        fast_to_cable: tally.fast_to(Mode::Cable),
+        overhead_removed: tally.overhead_removed(),
+    }
+}
+
+/// What is not sure of a case: of a rate only how it compares with the bridge's is asked for.
+fn doubt(case: &Case) -> Option<Warning> {
+    if case.work.is_latency() && case.overhead_removed.is_none() {
+        return Some(Warning::NoOverhead(case.spec()));
+    }
+    let Ended { why, width, wanted } = case.ended;
+    let width = width.filter(|&width| why == Why::Time && width > wanted)?;
+    Some(Warning::StillWide { case: case.spec(), width, wanted })
+}
+
+fn brief(cases: &[Case], spec: Spec) -> Option<PerMode<Distribution>> {
+    match &cases.iter().find(|case| case.spec() == spec)?.results {
+        Results::Latency(latency) => Some(latency.map(Distribution::brief)),
+        Results::Rate(_) => None,
     }
 }

@@ -1,9 +1,10 @@
 //! What is measured: kinds of work, and how and where the two ends do it.
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// What the two ends do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Work {
     /// A UDP datagram there and back.
@@ -19,7 +20,7 @@ pub enum Work {
 }
 
 /// How an end waits for the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
     /// It sleeps until it is woken up.
@@ -105,7 +106,7 @@ impl Work {
 }
 
 /// One case: a kind of work with all that it takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Spec {
     /// What is done.
     pub work: Work,

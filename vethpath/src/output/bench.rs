@@ -2,28 +2,34 @@
 
 use std::io::{self, Write};
 
-use super::table::{Column, render};
-use crate::bench::{Distribution, Interval, Mode, PerMode, Progress, Report};
+use super::{
+    number::short,
+    table::{Column, render},
+};
+use crate::bench::{
+    Case, Distribution, Ended, Interval, Mode, PerMode, Progress, Rate, Report, Results, Unit, Why,
+};
 
 /// Erases the rest of a terminal's line.
 const ERASE: &str = "\x1b[K";
 
-/// Prints a report for people: the answer first, then a table.
+/// Prints a report for people: the answer first, then a table of each case.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", answer(report))?;
-    writeln!(out)?;
-    if let Some(udp_rr) = &report.udp_rr {
-        write!(out, "{}", table(udp_rr))?;
+    let Report { from, to, bridges, .. } = report;
+    writeln!(out, "\nfrom {from} to {to}, through {}", super::count(*bridges, "bridge"))?;
+    for case in &report.cases {
+        writeln!(out, "\n{}", case.spec().name())?;
+        match &case.results {
+            Results::Latency(latency) => write!(out, "{}", latencies(latency))?,
+            Results::Rate(rate) => write!(out, "{}", rates(case.unit, rate))?,
+        }
+        writeln!(out, "{}", comparison(case))?;
     }
-    let Report { from, to, rounds, .. } = report;
-    writeln!(out)?;
-    writeln!(
-        out,
-        "UDP round trips of 64 bytes from {from} to {to} in microseconds, both on one CPU, {rounds} rounds"
-    )
+    Ok(())
 }
 
 /// Prints the warnings, each with its advice.
@@ -42,8 +48,9 @@ pub fn warnings(report: &Report, err: &mut dyn Write) -> io::Result<()> {
 /// # Errors
 /// Those of `err`.
 pub fn progress(progress: Progress, err: &mut dyn Write) -> io::Result<()> {
-    let Progress { round, rounds, mode } = progress;
-    write!(err, "\rround {round} of {rounds}: {}{ERASE}", mode.name())?;
+    let Progress { round, left, mode, case } = progress;
+    let left = left.as_secs();
+    write!(err, "\rround {round}, at most {left} s left: {}, {}{ERASE}", mode.name(), case.name())?;
     err.flush()
 }
 
@@ -58,16 +65,49 @@ pub fn no_progress(err: &mut dyn Write) -> io::Result<()> {
 
 /// The one line that is the answer.
 fn answer(report: &Report) -> String {
-    let Some(udp_rr) = &report.udp_rr else { return String::new() };
-    let median = |mode| udp_rr.get(mode).map(|of: &Distribution| of.p50_us);
-    let (Some(cable), Some(bridge)) = (median(Mode::Cable), median(Mode::Bridge)) else {
-        return "nothing was measured".to_owned();
+    let Some(case) = report.cases.first() else { return "nothing was measured".to_owned() };
+    let figures = case.figures();
+    let say = |mode: Mode| {
+        let name = if mode == Mode::Cable { "cable" } else { mode.name() };
+        figures.get(mode).map(|&value| format!("{name} {}", figure(case.unit, value)))
     };
-    let floor = format!("plain bridge {bridge:.1} us, cable {cable:.1} us");
-    match median(Mode::Fast) {
+    let floor: Vec<_> = [Mode::Bridge, Mode::Cable].into_iter().filter_map(say).collect();
+    let floor = floor.join(", ");
+    match figures.get(Mode::Fast) {
         None => format!("{floor}; no fast path between these two"),
-        Some(fast) => format!("fast path: {fast:.1} us, {floor}; {}", removed(report.overhead_removed)),
+        Some(&fast) => {
+            let fast = figure(case.unit, fast);
+            format!("fast path: {fast}, {floor}; {}", removed(report.overhead_removed))
+        }
     }
+}
+
+fn figure(unit: Unit, value: f64) -> String {
+    match unit {
+        Unit::Microseconds => format!("{value:.1} us"),
+        Unit::PerSecond => format!("{}/s", short(value)),
+        Unit::BitsPerSecond => format!("{}bit/s", short(value)),
+    }
+}
+
+/// How the modes of a case compare, how many rounds tell so, and why there were no more.
+fn comparison(case: &Case) -> String {
+    let mut parts = Vec::new();
+    for (name, interval) in [("fast/bridge", case.fast_to_bridge), ("fast/cable", case.fast_to_cable)] {
+        parts.extend(interval.map(|i| format!("{name} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high)));
+    }
+    let removed = case.overhead_removed;
+    parts.extend(removed.map(|i| format!("overhead removed {:.2} ({:.2} to {:.2})", i.value, i.low, i.high)));
+    let Ended { why, width, wanted } = case.ended;
+    let rounds = super::count(case.rounds, "round");
+    parts.push(match (why, width) {
+        (Why::Narrow, _) => format!("{rounds}, interval narrow enough"),
+        (Why::Time, Some(width)) => {
+            format!("{rounds}, until the time was over: interval {width:.2} wide, {wanted:.2} wanted")
+        }
+        (Why::Time, None) => format!("{rounds}, until the time was over"),
+    });
+    parts.join("; ")
 }
 
 fn removed(overhead: Option<Interval>) -> String {
@@ -82,14 +122,28 @@ fn removed(overhead: Option<Interval>) -> String {
     }
 }
 
-fn table(udp_rr: &PerMode<Distribution>) -> String {
+fn latencies(latency: &PerMode<Distribution>) -> String {
     let us = |value: f64| format!("{value:.2}");
     let row = |(mode, d): (Mode, &Distribution)| {
-        vec![mode.name().to_owned(), us(d.p50_us), us(d.p90_us), us(d.p99_us), us(d.mean_us), d.n.to_string()]
+        let times = [d.p50_us, d.p90_us, d.p99_us, d.p99_9_us, d.mean_us].map(us);
+        [mode.name().to_owned()].into_iter().chain(times).chain([d.n.to_string()]).collect()
     };
-    let columns = [Column::Text("PATH")].into_iter();
-    let columns = columns.chain(["P50", "P90", "P99", "MEAN", "N"].map(Column::Number));
-    render(&columns.collect::<Vec<_>>(), udp_rr.iter().map(row).collect())
+    let columns = ["P50 us", "P90", "P99", "P99.9", "MEAN", "N"].map(Column::Number);
+    let columns: Vec<_> = [Column::Text("PATH")].into_iter().chain(columns).collect();
+    render(&columns, latency.iter().map(row).collect())
+}
+
+fn rates(unit: Unit, rates: &PerMode<Rate>) -> String {
+    let row = |(mode, rate): (Mode, &Rate)| {
+        let bound =
+            |worst: fn(f64, f64) -> f64| rate.rounds.iter().copied().reduce(worst).unwrap_or(rate.median);
+        let say = |value: f64| figure(unit, value);
+        let loss = format!("{:.2} %", 100.0 * rate.loss);
+        vec![mode.name().to_owned(), say(rate.median), say(bound(f64::min)), say(bound(f64::max)), loss]
+    };
+    let columns = ["MEDIAN", "LEAST", "MOST", "LOST"].map(Column::Number);
+    let columns: Vec<_> = [Column::Text("PATH")].into_iter().chain(columns).collect();
+    render(&columns, rates.iter().map(row).collect())
 }
 
 #[cfg(test)]
@@ -107,10 +161,14 @@ mod tests {
         );
         let unknown = Report { overhead_removed: None, ..report.clone() };
         assert!(answer(&unknown).ends_with("cable 10.1 us; no overhead that could be told from noise"));
-        let udp_rr = report.udp_rr.iter().flat_map(PerMode::iter).filter(|(mode, _)| *mode != Mode::Fast);
-        let udp_rr = Some(udp_rr.map(|(mode, d)| (mode, d.clone())).collect());
-        let unarmed = Report { udp_rr, overhead_removed: None, ..report.clone() };
+        let mut unarmed = Report { overhead_removed: None, ..report };
+        let Results::Latency(latency) = &unarmed.cases[0].results else { panic!("a latency") };
+        let others = latency.iter().filter(|(mode, _)| *mode != Mode::Fast);
+        unarmed.cases[0].results = Results::Latency(others.map(|(mode, d)| (mode, d.clone())).collect());
         assert_eq!(answer(&unarmed), "plain bridge 12.9 us, cable 10.1 us; no fast path between these two");
+        let mut rate = samples::report();
+        rate.cases.remove(0);
+        assert!(answer(&rate).starts_with("fast path: 550k/s, plain bridge 400k/s, cable 600k/s; 82 %"));
     }
 
     #[test]
@@ -120,7 +178,13 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         let line: Vec<_> =
             out.lines().find(|l| l.contains("plain bridge  ")).unwrap().split_whitespace().collect();
-        assert_eq!(line, ["plain", "bridge", "12.90", "13.90", "21.90", "13.15", "2000"], "{out}");
+        assert_eq!(line, ["plain", "bridge", "12.90", "13.90", "21.90", "32.90", "13.15", "2000"], "{out}");
+        assert!(out.contains("UDP datagrams one way of 64 bytes, blocking, across CPUs"), "{out}");
+        assert!(
+            out.contains("fast/cable 1.050 (1.040 to 1.060); overhead removed 0.82 (0.78 to 0.86)"),
+            "{out}"
+        );
+        assert!(out.contains("2 rounds, interval narrow enough"), "{out}");
         let mut err = Vec::new();
         warnings(&samples::report(), &mut err).unwrap();
         assert!(String::from_utf8(err).unwrap().contains("hint: measure on a machine"));
