@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Host, Lab, PATIENCE, Process, wait_for};
+use crate::harness::{Host, Lab, PATIENCE, Process, iperf, wait_for};
 
 #[test]
 fn json_is_complete_and_the_lab_is_armed_again() {
@@ -97,6 +97,54 @@ fn interrupted_it_puts_the_programs_back() {
     }
 }
 
+/// The kernel's own counters are the judge: everything that is claimed has crossed the interfaces.
+#[test]
+fn what_is_claimed_was_carried() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    for (work, unit) in [("udp-rate", "packets"), ("tcp-stream", "bytes"), ("udp-rr", "packets")] {
+        let count = |namespace: &str, way: &str| {
+            let link = lab.run(namespace, "ip -s -j link show eth0").ok().json();
+            link[0]["stats64"][way][unit].as_u64().expect("a number")
+        };
+        let (sent, received) = (count("ns0", "tx"), count("ns1", "rx"));
+        let report =
+            host.vethpath(format!("bench --work {work} --cores same --seconds 1 --json")).ok().json();
+        let case = &report["cases"][0];
+        let claimed = |part: &str| {
+            let of = |mode: &str| match &case["rate"][mode] {
+                Value::Null => case["latency"][mode]["n"].as_u64().expect("a number"),
+                rate => rate[part].as_u64().expect("a number"),
+            };
+            of("bridge") + of("fast")
+        };
+        assert!(claimed("sent") <= count("ns0", "tx") - sent, "{work}: {report:#}");
+        assert!(claimed("received") <= count("ns1", "rx") - received, "{work}: {report:#}");
+        assert!(claimed("received") > 0, "{work}: {report:#}");
+    }
+    lab.down();
+    host.finish();
+}
+
+/// Very roughly: the two do not run at the same moment, and the machine may be busy with one of them.
+#[test]
+fn iperf3_and_ping_find_a_machine_of_the_same_kind() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let report = host.vethpath("bench --work tcp-stream,udp-rr --cores same --seconds 2 --json").ok().json();
+    let iperf = iperf(&lab, "ns0", ("ns1", "172.17.0.102"), "--time 1");
+    let theirs = iperf["end"]["sum_received"]["bits_per_second"].as_f64().expect("a number");
+    let ours = report["cases"][0]["rate"]["fast"]["median"].as_f64().expect("a number");
+    assert!((0.05..20.0).contains(&(ours / theirs)), "{ours} bit/s, and by iperf3 {theirs}");
+    let ping = lab.run("ns0", "ping -q -c 20 -i 0.01 172.17.0.102").ok().stdout;
+    let average = ping.rsplit(" = ").next().and_then(|times| times.split('/').nth(1)).expect("an average");
+    let theirs = 1000.0 * average.parse::<f64>().expect("milliseconds");
+    let ours = report["udp_rr"]["fast"]["p50_us"].as_f64().expect("a number");
+    assert!((0.005..50.0).contains(&(ours / theirs)), "{ours} us, and by ping {theirs}");
+    lab.down();
+    host.finish();
+}
+
 #[test]
 fn killed_the_agent_puts_the_programs_back() {
     let host = Host::new();
@@ -104,9 +152,10 @@ fn killed_the_agent_puts_the_programs_back() {
     let bench = while_off(&host, &lab);
     bench.kill();
     let _ = bench.wait(PATIENCE);
+    let mended = "its bench was killed: 3 programs put back by the agent";
+    wait_for(PATIENCE, "the agent mends it", || host.vethpath("events").ok().stdout.contains(mended));
     wait_for(PATIENCE, "the lab is armed again", || armed(&host) == 3);
     lab.reaches("ns0", "172.17.0.102");
-    let _ = host.vethpath("events").ok().prints("its bench was killed: 3 programs put back by the agent");
     // Once, and not again for the next one, which ends as it should.
     let _ = host.vethpath("bench --work udp-rr --cores same --seconds 1").ok();
     let events = host.vethpath("events").ok();

@@ -139,8 +139,16 @@ async fn a_round_with_a_fault_is_put_aside_whole() {
     let mut mock = Mock { faulty: vec![2, 3], ..Mock::default() };
     let rounds = run_all(&mut mock, &ONE, 4).await.0.unwrap();
     assert_eq!((rounds.tallies[0].rounds, rounds.faults.len(), rounds.rounds), (3, 1, 4));
+}
+
+#[tokio::test]
+async fn a_good_round_is_waited_for_beyond_the_time_but_not_for_ever() {
     let mut mock = Mock { faulty: vec![1, 5], ..Mock::default() };
+    let rounds = run_all(&mut mock, &ONE, 2).await.0.unwrap();
+    assert_eq!((rounds.tallies[0].rounds, rounds.rounds), (1, 3));
+    let mut mock = Mock { faulty: (1..=300).collect(), ..Mock::default() };
     assert!(matches!(run_all(&mut mock, &ONE, 2).await.0, Err(Error::NoRound(_))));
+    assert_eq!(mock.asked.len(), MORE * ALL.len());
 }
 
 #[tokio::test]

@@ -67,13 +67,16 @@ fn case(tally: &Tally) -> Case {
     }
 }
 
+/// Intervals so many times wider than wanted are worth a word.
+const FAR_TOO_WIDE: f64 = 4.0;
+
 /// What is not sure of a case: of a rate only how it compares with the bridge's is asked for.
 fn doubt(case: &Case) -> Option<Warning> {
     if case.work.is_latency() && case.overhead_removed.is_none() {
         return Some(Warning::NoOverhead(case.spec()));
     }
     let Ended { why, width, wanted } = case.ended;
-    let width = width.filter(|&width| why == Why::Time && width > wanted)?;
+    let width = width.filter(|&width| why == Why::Time && width > FAR_TOO_WIDE * wanted)?;
     Some(Warning::StillWide { case: case.spec(), width, wanted })
 }
 
