@@ -205,8 +205,8 @@ fn a_lab_of_its_own_is_gone_afterwards() {
         assert_eq!(report["bridges"], bridges, "{report:#}");
         assert!(report["udp_rr"]["fast"]["n"].as_u64().is_some_and(|n| n > 0), "{report:#}");
     }
-    let _ = host.vethpath("bench --chain 65").fails(2).says("1..=64");
-    let _ = host.vethpath("bench three-hosts --chain 2").fails(2).says("cannot be used with");
+    let _ = host.vethpath("bench --chain 65").fails(1).says("1..=64");
+    let _ = host.vethpath("bench three-hosts --chain 2").fails(1).says("cannot be used with");
     lab.down();
     host.finish();
 }

@@ -88,7 +88,7 @@ pub enum Warning {
         usual: f64,
     },
     /// Few rounds.
-    #[error("only {rounds} rounds of {}: the interval means little", .case.name())]
+    #[error("too few rounds of {} ({rounds}): the interval means little", .case.name())]
     FewRounds {
         /// How many.
         rounds: usize,
@@ -280,7 +280,7 @@ mod tests {
         let json = serde_json::to_value(Caveat::from(&few)).unwrap();
         let expected = serde_json::json!({
             "kind": "few-rounds",
-            "message": "only 2 rounds of UDP round trips of 64 bytes, blocking, on one CPU: the interval means little",
+            "message": "too few rounds of UDP round trips of 64 bytes, blocking, on one CPU (2): the interval means little",
             "advice": "measure longer: --seconds 60 or more, or less at once: --work",
         });
         assert_eq!(json, expected);
