@@ -35,7 +35,7 @@ pub const FEWEST: usize = 20;
 
 /// Rounds that are added beyond the time, where a case has no good one yet: on a busy machine a slice may
 /// pass without a figure.
-const MORE: usize = 10;
+const MORE: usize = 30;
 
 /// It is looked at every so many rounds whether an interval is narrow. It takes some milliseconds.
 const EVERY: usize = 5;

@@ -136,11 +136,11 @@ impl Worker {
     pub async fn slice(&self, timing: Timing, path: &'static str) -> Result<Measured, Error> {
         let stop = Stop::default();
         self.load.begin();
-        let window = Window::begin(timing);
         let (load, stopped) = (self.load.clone(), stop.flag());
         let answered = self.answerer.run(move || load.answer(&stopped));
         let (load, stopped) = (self.load.clone(), stop.flag());
-        let asked = self.asker.run(move || load.ask(window, &stopped)).await?;
+        // The window begins when the thread runs: on a busy CPU that may take longer than a slice.
+        let asked = self.asker.run(move || load.ask(Window::begin(timing), &stopped)).await?;
         drop(stop);
         let failed = |source| self.names.failed("exchange data", source);
         let arrived = answered.await?.map_err(failed)?;
@@ -181,7 +181,10 @@ mod tests {
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(5), measure: Duration::from_millis(20) };
 
-    /// On the loopback device, both ends in this namespace.
+    /// More slices than pass without a figure on any machine, however busy.
+    const MOST: usize = 100;
+
+    /// Three slices that have a figure, on the loopback device, both ends in this namespace.
     async fn slices(spec: Spec) -> Option<Vec<Measured>> {
         let here = Netns::current().unwrap();
         let address = [127, 0, 0, 1].into();
@@ -192,9 +195,14 @@ mod tests {
         }
         let worker = Worker::open(spec, &mut site, "loopback").await.unwrap();
         let mut slices = Vec::new();
-        for _ in 0..3 {
-            slices.push(worker.slice(SLICE, "loopback").await.unwrap());
+        for _ in 0..MOST {
+            let measured = worker.slice(SLICE, "loopback").await.unwrap();
+            slices.extend((!measured.is_empty()).then_some(measured));
+            if slices.len() == 3 {
+                break;
+            }
         }
+        assert_eq!(slices.len(), 3, "{slices:?}");
         Some(slices)
     }
 
