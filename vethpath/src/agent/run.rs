@@ -22,13 +22,14 @@ use super::{
     domain::Domain,
     layout,
     losses::{Look, Losses},
+    mend,
     privileges::{self, PrivilegeError},
     socket::Door,
     status::Status,
     sync::Sync,
 };
 use crate::{
-    datapath::{self, Counters, Maps, Matrix, Pins},
+    datapath::{self, Counters, Hook, Maps, Matrix, Pins},
     kernel,
     state::{self, AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Pair, Topology},
@@ -98,6 +99,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         pins,
         topology,
         journal,
+        hook,
         settled: false,
         looks: 0,
     };
@@ -120,6 +122,7 @@ struct Agent {
     topology: Topology,
     /// The version of the journal in which that is.
     journal: Option<(u64, u64)>,
+    hook: Hook,
     domains: Vec<Domain>,
     sync: Sync,
     counters: Counters,
@@ -248,6 +251,7 @@ impl Agent {
         self.renew_lease()?;
         let gone: Vec<_> = self.domains.extract_if(.., |domain| domain.is_gone()).collect();
         self.chronicle.tell(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
+        self.chronicle.tell(mend::after_killed_bench(&self.directory, &self.topology, self.hook));
         // Read before and after the inner ends' own counters, so that what is under way is no loss.
         let redirected = self.counters.matrix()?;
         for domain in &mut self.domains {
