@@ -70,7 +70,7 @@ impl Change {
     }
 
     /// Something of a thing becomes another.
-    pub fn change(kind: &'static str, name: impl fmt::Display) -> Self {
+    pub fn of(kind: &'static str, name: impl fmt::Display) -> Self {
         Self { action: Action::Change, ..Self::create(kind, name) }
     }
 
@@ -113,11 +113,11 @@ mod tests {
         let told = |change: Change| format!("{} {change}", change.action.sign());
         assert_eq!(told(Change::create("pair", "ns0:eth0")), "+ create pair ns0:eth0");
         assert_eq!(told(Change::delete("namespace", "ns3")), "- delete namespace ns3");
-        let ageing = Change::change("bridge", "br0").property("ageing_time").values(Some("300 s"), "60 s");
+        let ageing = Change::of("bridge", "br0").property("ageing_time").values(Some("300 s"), "60 s");
         assert_eq!(told(ageing), "~ change bridge br0: ageing_time 300 s -> 60 s");
-        let mtu = Change::change("mtu", "ns0:eth0").values(Some(1400), 1500);
+        let mtu = Change::of("mtu", "ns0:eth0").values(Some(1400), 1500);
         assert_eq!(told(mtu), "~ change mtu ns0:eth0: 1400 -> 1500");
-        let sysctl = Change::change("sysctl", "ns0").property("net.a").values(None::<u8>, 1);
+        let sysctl = Change::of("sysctl", "ns0").property("net.a").values(None::<u8>, 1);
         assert_eq!(told(sysctl), "~ change sysctl ns0: net.a -> 1");
     }
 

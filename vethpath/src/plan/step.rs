@@ -196,25 +196,25 @@ impl Step {
             Self::Cable(cable) => Change::create("cable", cable.name()),
             Self::Trunk { trunk, .. } => Change::create("trunk", trunk.name()),
             Self::Mark { place, device, mark, .. } => {
-                Change::change("mark", end(place, device)).values(None::<&str>, mark)
+                Change::of("mark", end(place, device)).values(None::<&str>, mark)
             }
             Self::Enslave { place, device, from, bridge } => {
                 let from = from.as_deref().unwrap_or("none");
-                Change::change("port", end(place, device)).property("bridge").values(Some(from), bridge)
+                Change::of("port", end(place, device)).property("bridge").values(Some(from), bridge)
             }
             Self::Mac { place, device, from, mac } => {
-                let from = from.as_ref().map(|bytes| hex(bytes));
-                Change::change("mac", end(place, device)).values(from, mac)
+                let from = from.as_ref().map(hex);
+                Change::of("mac", end(place, device)).values(from, mac)
             }
             Self::Mtu { place, device, from, mtu } => {
-                Change::change("mtu", end(place, device)).values(Some(from), mtu)
+                Change::of("mtu", end(place, device)).values(Some(from), mtu)
             }
             Self::BridgeOption { bridge, from, to, .. } => {
-                Change::change("bridge", bridge).property(to.key()).values(Some(from), to)
+                Change::of("bridge", bridge).property(to.key()).values(Some(from), to)
             }
-            Self::Sysctls { namespace, .. } => Change::change("sysctl", namespace),
+            Self::Sysctls { namespace, .. } => Change::of("sysctl", namespace),
             Self::Sysctl { namespace, from, setting } => {
-                let change = Change::change("sysctl", namespace).property(setting.path.join("."));
+                let change = Change::of("sysctl", namespace).property(setting.path.join("."));
                 change.values(from.as_ref(), &setting.value)
             }
             Self::Attach { place, port } => Change::create("program", end(place, port)),
@@ -226,17 +226,17 @@ impl Step {
                 Change::create("address", format_args!("{address} on {}", end(place, device)))
             }
             Self::Up { place, device, .. } => {
-                Change::change("interface", end(place, device)).values(Some("down"), "up")
+                Change::of("interface", end(place, device)).values(Some("down"), "up")
             }
             Self::Down { place, device } => {
-                Change::change("interface", end(place, device)).values(Some("up"), "down")
+                Change::of("interface", end(place, device)).values(Some("up"), "down")
             }
             Self::Masquerade(nat) => Change::create("nat", &nat.table),
             Self::DeleteRoute { namespace, route } => {
                 Change::delete("route", format_args!("{} via {} in {namespace}", route.to, route.via))
             }
             Self::Route { namespace, from: Some(from), route } => {
-                let change = Change::change("route", format_args!("{} in {namespace}", route.to));
+                let change = Change::of("route", format_args!("{} in {namespace}", route.to));
                 change.property("via").values(Some(from), route.via)
             }
             Self::Route { namespace, from: None, route } => {

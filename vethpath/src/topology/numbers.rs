@@ -59,12 +59,12 @@ fn numbers_of_places<'a>(places: impl Iterator<Item = &'a Place>, known: &BTreeM
     let taken: BTreeSet<u16> = known.values().copied().collect();
     let mut free = (0..).filter(|number| !taken.contains(number));
     let mut given: BTreeMap<&Place, u16> = BTreeMap::new();
-    let mut number = |place| {
+    let number = |place| {
         *given
             .entry(place)
             .or_insert_with(|| known.get(place).copied().or_else(|| free.next()).unwrap_or_default())
     };
-    places.map(|place| number(place)).collect()
+    places.map(number).collect()
 }
 
 fn pair_name(pair: &Pair) -> PairName<'_> {
