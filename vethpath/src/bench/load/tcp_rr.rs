@@ -22,6 +22,8 @@ pub(super) struct TcpRr {
     answering: TcpStream,
     size: usize,
     wait: Wait,
+    /// Whether the slice is over: a word from the slice before may have been left over.
+    done: AtomicBool,
 }
 
 impl TcpRr {
@@ -32,11 +34,21 @@ impl TcpRr {
         wait: Wait,
     ) -> Result<io::Result<Self>, Error> {
         let pair = tcp_pair(ends, addresses, wait).await?;
-        Ok(pair.map(|(asking, answering)| Self { asking, answering, size, wait }))
+        Ok(pair.map(|(asking, answering)| Self {
+            asking,
+            answering,
+            size,
+            wait,
+            done: AtomicBool::new(false),
+        }))
     }
 }
 
 impl Load for TcpRr {
+    fn begin(&self) {
+        self.done.store(false, Ordering::Release);
+    }
+
     fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
         let mut measured = Measured::round_trips()?;
         let (mut message, mut room) = (vec![ANSWER; self.size], vec![0; self.size]);
@@ -44,6 +56,7 @@ impl Load for TcpRr {
             let begin = Instant::now();
             if begin >= window.end || stop.load(Ordering::Relaxed) {
                 message[0] = DONE;
+                self.done.store(true, Ordering::Release);
                 let _ = write_all(&self.asking, &message, self.wait, stop)?;
                 return Ok(measured);
             }
@@ -58,8 +71,12 @@ impl Load for TcpRr {
 
     fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived> {
         let mut message = vec![0; self.size];
-        while read_exact(&self.answering, &mut message, self.wait, stop)? && message[0] == ANSWER {
-            if !write_all(&self.answering, &message, self.wait, stop)? {
+        while read_exact(&self.answering, &mut message, self.wait, stop)? {
+            if message[0] == DONE {
+                if self.done.load(Ordering::Acquire) {
+                    break;
+                }
+            } else if !write_all(&self.answering, &message, self.wait, stop)? {
                 break;
             }
         }

@@ -93,7 +93,9 @@ impl Load for TcpStreaming {
             match persist(Wait::Blocking, || (&self.receiving).read(&mut room))? {
                 Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Some(read) => all += read as u64,
-                None if stop.load(Ordering::Relaxed) => break,
+                // Once the sender has told how much it was, everything is waited for: the rest would
+                // be taken for the next slice's.
+                None if stop.load(Ordering::Relaxed) && self.all.load(Ordering::Acquire) == UNKNOWN => break,
                 None => be_patient(&mut stuck)?,
             }
         }

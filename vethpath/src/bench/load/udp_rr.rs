@@ -18,6 +18,9 @@ pub(super) struct UdpRr {
     answering: UdpSocket,
     size: usize,
     wait: Wait,
+    /// Whether the slice is over. What says so too early is left over from the slice before, where the
+    /// answerer stopped in the very moment in which it was told.
+    done: AtomicBool,
 }
 
 impl UdpRr {
@@ -28,7 +31,13 @@ impl UdpRr {
         wait: Wait,
     ) -> Result<io::Result<Self>, Error> {
         let pair = udp_pair(ends, addresses, wait).await?;
-        Ok(pair.map(|(asking, answering)| Self { asking, answering, size, wait }))
+        Ok(pair.map(|(asking, answering)| Self {
+            asking,
+            answering,
+            size,
+            wait,
+            done: AtomicBool::new(false),
+        }))
     }
 
     /// One datagram there and back. False if it was lost.
@@ -52,6 +61,10 @@ impl UdpRr {
 }
 
 impl Load for UdpRr {
+    fn begin(&self) {
+        self.done.store(false, Ordering::Release);
+    }
+
     fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
         let mut measured = Measured::round_trips()?;
         let (mut datagram, mut room) = (vec![0; self.size], vec![0; self.size]);
@@ -59,6 +72,7 @@ impl Load for UdpRr {
             let begin = Instant::now();
             if begin >= window.end || measured.has_lost_round_trips() || stop.load(Ordering::Relaxed) {
                 // To the answerer, that it is done. If this is lost too, it hears nothing for a while.
+                self.done.store(true, Ordering::Release);
                 let _ = self.asking.send(&[]);
                 return Ok(measured);
             }
@@ -73,7 +87,8 @@ impl Load for UdpRr {
         let mut datagram = vec![0; self.size];
         loop {
             match persist(self.wait, || self.answering.recv(&mut datagram))? {
-                Some(0) => return Ok(Arrived::default()),
+                Some(0) if self.done.load(Ordering::Acquire) => return Ok(Arrived::default()),
+                Some(0) => {}
                 Some(length) => {
                     let _ = persist(self.wait, || self.answering.send(&datagram[..length]))?;
                 }
@@ -104,7 +119,7 @@ mod tests {
         let (asking, answering) = (open(), open());
         asking.connect(answering.local_addr().unwrap()).unwrap();
         answering.connect(asking.local_addr().unwrap()).unwrap();
-        UdpRr { asking, answering, size, wait: Wait::Blocking }
+        UdpRr { asking, answering, size, wait: Wait::Blocking, done: AtomicBool::new(false) }
     }
 
     #[test]
@@ -113,6 +128,8 @@ mod tests {
             let both = connected(size);
             // Left over from a slice before: no answer to anything.
             both.answering.send(&vec![7; size]).unwrap();
+            // And the word that it was over.
+            both.asking.send(&[]).unwrap();
             let measured = thread::scope(|scope| {
                 let answering = scope.spawn(|| both.answer(&AtomicBool::new(true)).unwrap());
                 let measured = both.ask(Window::begin(SLICE), &AtomicBool::new(false)).unwrap();
