@@ -138,6 +138,16 @@ impl Domain {
         }
     }
 
+    /// Takes in what has been told until now.
+    ///
+    /// # Errors
+    /// A socket fails.
+    pub fn take_in(&mut self) -> Result<()> {
+        let events = self.here.drain()?;
+        self.note(&events);
+        Ok(())
+    }
+
     /// Whether events were lost since the last [`Domain::look_anew`].
     #[must_use]
     pub fn has_lost_events(&self) -> bool {
@@ -145,13 +155,15 @@ impl Domain {
     }
 
     /// Forgets everything and looks. Events that arrive meanwhile are older than what is seen, or
-    /// tell it again: they are taken in before anybody acts on the facts.
+    /// tell it again: they are taken in before anybody acts on the facts. Returns whether any were lost
+    /// since the last time.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn look_anew(&mut self) -> Result<()> {
+    pub async fn look_anew(&mut self) -> Result<bool> {
+        let mut have_lost = false;
         loop {
-            self.lost = false;
+            have_lost |= std::mem::take(&mut self.lost);
             self.look_needed = false;
             self.beyond.drain()?;
             self.read_fdb().await?;
@@ -161,7 +173,7 @@ impl Domain {
             let events = self.here.drain()?;
             self.note(&events);
             if !self.lost {
-                return Ok(());
+                return Ok(have_lost);
             }
         }
     }
@@ -199,8 +211,7 @@ impl Domain {
     /// # Errors
     /// The kernel refuses.
     pub async fn poll(&mut self) -> Result<()> {
-        let events = self.here.drain()?;
-        self.note(&events);
+        self.take_in()?;
         if std::mem::take(&mut self.look_needed) {
             self.company.look_at_offloads(&mut self.facts);
         }
