@@ -27,8 +27,13 @@ fn udp_is_fast_and_whole() {
     let host = Host::new();
     let lab = host.lab("two-families").up();
     let before = lab.stats();
-    for options in ["--length 1400", "--length 1400 --reverse", "--length 16", "--length 8000"] {
-        let report = iperf(&lab, "ns0", NS1, &format!("--udp --time 1 --bitrate 20M {options}"));
+    for options in [
+        "--bitrate 20M --length 1400",
+        "--bitrate 20M --length 1400 --reverse",
+        "--bitrate 2M --length 16",
+        "--bitrate 20M --length 8000",
+    ] {
+        let report = iperf(&lab, "ns0", NS1, &format!("--udp --time 1 {options}"));
         let sum = &report["end"]["sum"];
         let (packets, lost) = (sum["packets"].as_u64(), sum["lost_packets"].as_u64());
         // A full socket may lose some; a broken path loses all.
