@@ -1,4 +1,5 @@
-//! Counting: per-CPU, so without atomics (a tc program is not preempted by another on its CPU).
+//! Counting: per-CPU, so without atomics (both programs run in softirqs, and one of these is not preempted by
+//! another on its CPU).
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use vethpath_common::{
@@ -8,13 +9,13 @@ use vethpath_common::{
 use crate::{
     maps::{COUNTERS, CROSSINGS, MATRIX, PORTS, domain},
     moves,
-    packet::Frame,
+    packet::{Context, Frame},
 };
 
 /// Counts a frame that the fast path takes from a station to another.
 #[inline(always)]
-pub fn fast(frame: &Frame, source: &Source, station: &Station) {
-    let (packets, bytes) = (frame.packets(), u64::from(frame.len()));
+pub fn fast<C: Context>(frame: &Frame<C>, source: &Source, station: &Station) {
+    let (packets, bytes) = (frame.context.packets(), u64::from(frame.context.len()));
     match cell(MatrixKey { from: source.pair, to: station.pair }) {
         Some(count) => count.add(packets, bytes),
         None => apart(source.pair, station.pair, packets, bytes),
@@ -54,8 +55,8 @@ fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
 /// Counts a frame that is left to the bridge, and gives the reason it was counted under: on a port
 /// that is not armed no source is known, and the port is why.
 #[inline(always)]
-pub fn slow(frame: &Frame, reason: Reason) -> Reason {
-    let key = PortKey { ifindex: frame.ifindex(), domain: domain() };
+pub fn slow<C: Context>(frame: &Frame<C>, reason: Reason) -> Reason {
+    let key = PortKey { ifindex: frame.context.ifindex(), domain: domain() };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let port =
         unsafe { PORTS.get(key) }.copied().unwrap_or(PortRecord { pair: NO_PAIR, flags: 0, bridge: 0 });
@@ -66,7 +67,7 @@ pub fn slow(frame: &Frame, reason: Reason) -> Reason {
     if let Some(counters) = of(port.pair)
         && let Some(count) = counters.slow.get_mut(reason as usize)
     {
-        count.add(frame.packets(), u64::from(frame.len()));
+        count.add(frame.context.packets(), u64::from(frame.context.len()));
     }
     if port.flags & flags::DEAF == 0 {
         moves::note(frame, port.bridge);

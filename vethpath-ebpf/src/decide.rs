@@ -7,7 +7,7 @@ use crate::{
     count,
     maps::{CONFIG, SOURCES, STATIONS, domain},
     moves,
-    packet::{ETH_LEN, Ethernet, Frame},
+    packet::{Context, ETH_LEN, Ethernet, Frame},
     validate::validate,
 };
 
@@ -33,7 +33,7 @@ pub enum Verdict {
 
 /// Decides and counts. Whatever is not certain goes to the bridge.
 #[inline(always)]
-pub fn decide(frame: &Frame) -> Verdict {
+pub fn decide<C: Context>(frame: &Frame<C>) -> Verdict {
     match fast_path(frame) {
         Ok((source, station)) => {
             count::fast(frame, &source, &station);
@@ -46,8 +46,9 @@ pub fn decide(frame: &Frame) -> Verdict {
     }
 }
 
+/// Who sends the frame to whom, if it may take the fast path. Counts nothing.
 #[inline(always)]
-fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
+pub fn fast_path<C: Context>(frame: &Frame<C>) -> Result<(Source, Station), Reason> {
     let config = CONFIG.get(0).ok_or(Reason::Lease)?;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
@@ -63,7 +64,7 @@ fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
     if now < source.away_until_ns || moves::is_away(&station, ethernet.dst, now) {
         return Err(Reason::Moved);
     }
-    if station.ifindex == frame.ifindex() {
+    if station.ifindex == frame.context.ifindex() {
         return Err(Reason::SamePort);
     }
     if source.flags & station.flags & flags::ISOLATED != 0 {
@@ -82,8 +83,8 @@ fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
 
 /// Refuses what the bridge, or a snooping feature of it, wants to see for itself.
 #[inline(always)]
-fn known_protocol(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
-    if frame.tag_beside() {
+fn known_protocol<C: Context>(frame: &Frame<C>, ethernet: &Ethernet) -> Result<(), Reason> {
+    if frame.context.tag_beside() {
         return Err(Reason::Tagged);
     }
     let ethertype = ethernet.ethertype;
@@ -109,7 +110,7 @@ fn known_protocol(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
 /// IPv6: neighbour discovery (ICMPv6 types 133 to 137, RFC 4861) is the bridge's; headers that
 /// could hide it are too.
 #[inline(always)]
-fn ipv6(frame: &Frame) -> Result<(), Reason> {
+fn ipv6<C: Context>(frame: &Frame<C>) -> Result<(), Reason> {
     const NEXT_HEADER: usize = ETH_LEN as usize + 6;
     const PAYLOAD: usize = ETH_LEN as usize + 40;
     match frame.read::<u8>(NEXT_HEADER)? {
@@ -125,13 +126,13 @@ fn ipv6(frame: &Frame) -> Result<(), Reason> {
 
 /// The sender, if it is a station on this very port.
 #[inline(always)]
-fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<*mut Source, Reason> {
+fn source<C: Context>(frame: &Frame<C>, ethernet: &Ethernet, config: &Config) -> Result<*mut Source, Reason> {
     // br_handle_frame drops what a group address sends, whatever the maps say.
     if ethernet.src.is_group() {
         return Err(Reason::UnknownSource);
     }
     #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
-    let key = SourceKey::new(frame.ifindex(), ethernet.src, domain() as u16);
+    let key = SourceKey::new(frame.context.ifindex(), ethernet.src, domain() as u16);
     let entry = SOURCES.get_ptr_mut(key).ok_or(Reason::UnknownSource)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     if unsafe { (*entry).generation } != config.generation {
@@ -168,9 +169,9 @@ fn note(entry: *mut Source, bridges: u64, epoch: u32) {
 
 /// Whether the frame, or each segment of a GSO frame, fits into the least MTU on the way.
 #[inline(always)]
-fn fits(frame: &Frame, ethernet: &Ethernet, station: &Station) -> Result<(), Reason> {
-    let size = match frame.gso_size() {
-        0 => frame.len().saturating_sub(ETH_LEN),
+fn fits<C: Context>(frame: &Frame<C>, ethernet: &Ethernet, station: &Station) -> Result<(), Reason> {
+    let size = match frame.context.gso_size() {
+        0 => frame.context.len().saturating_sub(ETH_LEN),
         payload => match headers(frame, ethernet) {
             Ok(headers) => headers.saturating_add(payload),
             // A tunnel, say. Its small frames are fast: so are its large ones, or they would overtake.
@@ -183,7 +184,7 @@ fn fits(frame: &Frame, ethernet: &Ethernet, station: &Station) -> Result<(), Rea
 
 /// Bytes of layer 3 and 4 headers that each segment of a GSO frame repeats.
 #[inline(always)]
-fn headers(frame: &Frame, ethernet: &Ethernet) -> Result<u32, Reason> {
+fn headers<C: Context>(frame: &Frame<C>, ethernet: &Ethernet) -> Result<u32, Reason> {
     const IP: usize = ETH_LEN as usize;
     let (ip, protocol) = match ethernet.ethertype {
         0x0800 => (u32::from(frame.read::<u8>(IP)? & 15) * 4, frame.read::<u8>(IP + 9)?),

@@ -5,19 +5,19 @@ use vethpath_common::{AWAY_NS, MacWords, Source, SourceKey, Station, StationKey}
 
 use crate::{
     maps::{SOURCES, STATIONS, domain},
-    packet::Frame,
+    packet::{Context, Frame},
 };
 
 /// Looks whether a frame that the bridge gets comes from a station that is known on another port. The
 /// bridge learns from it before the agent hears of that: frames to and from the old port are its own
 /// until the agent has written the new one.
 #[inline(always)]
-pub fn note(frame: &Frame, bridge: u32) {
+pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
     let Ok(ethernet) = frame.ethernet() else { return };
     let Some(entry) = STATIONS.get_ptr_mut(StationKey::new(bridge, ethernet.src)) else { return };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let station = unsafe { &mut *entry };
-    if station.exit == frame.ifindex() {
+    if station.exit == frame.context.ifindex() {
         return;
     }
     // SAFETY: a helper without arguments.

@@ -27,7 +27,7 @@ use super::{
     sync::Sync,
 };
 use crate::{
-    datapath::{self, Counters, Maps, Matrix, Pins},
+    datapath::{self, Counters, Maps, Matrix, Pins, Receivers},
     kernel,
     state::{self, AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Pair, Topology},
@@ -79,7 +79,8 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     let mut domains = Vec::new();
     for (number, place) in (0..).zip(topology.domains()) {
         datapath::forward_log(&pins, number.into())?;
-        domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
+        let receivers = Receivers::open(&pins, number.into())?;
+        domains.push(Domain::open(number, &place, &topology, &pins, hook, receivers)?);
     }
     let maps = Maps::open(&pins)?;
     let found = maps.config()?;
@@ -250,7 +251,9 @@ impl Agent {
 
     fn bring_maps(&mut self) -> Result<(), Error> {
         let desired = self.sync.desired(self.domains.iter().map(Domain::known));
+        let receivers = desired.receivers.clone();
         self.sync.bring_to(desired)?;
+        self.domains.iter_mut().try_for_each(|domain| domain.receive(&receivers))?;
         let gone = |bridge: &&Bridge| !self.domains.iter().any(|domain| domain.has(bridge));
         let gone = self.topology.bridges.iter().filter(gone);
         let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();

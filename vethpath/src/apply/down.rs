@@ -1,6 +1,6 @@
 //! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
 
-use super::{Error, Places, nat, observe};
+use super::{Error, Places, nat, observe, prepare};
 use crate::{
     datapath::Pins,
     kernel::{self, Netns, bpffs, netns},
@@ -64,6 +64,13 @@ pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Le
     let mut left = Left::new();
     left.extend(AgentLock::end_holder(directory).err().map(Error::from));
     left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
+    match state::found(directory) {
+        // Most of them go in a moment; one that somebody has taken over does not.
+        Ok(found) => {
+            left.extend(found.iter().filter_map(|found| prepare::restore(found).err()).map(Error::from))
+        }
+        Err(error) => left.push(error.into()),
+    }
     match Places::open() {
         Ok(mut places) => {
             remove_links(&Place::Host, topology, &mut places, &mut left).await;

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Error, Places, nat};
+use super::{Error, Places, nat, prepare};
 use crate::{
     kernel::{Netns, Result, Rtnl, VethEnd, netns, sysctl},
     plan::Step,
-    state::Journal,
+    state::{Found, Journal},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Trunk, altname, lab_mark,
         pair_mark, trunk_altname, trunk_mark,
@@ -19,6 +19,7 @@ enum Made {
     Namespace(NsName),
     Link(Place, IfName),
     Table(Masquerade),
+    Switched(Found),
 }
 
 /// Runs steps for one lab.
@@ -89,6 +90,23 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
+    /// Makes the inner end of a pair ready for XDP. What it had is in the journal before that is done. Returns
+    /// whether there was anything to do.
+    pub async fn prepare(&mut self, pair: &Pair) -> std::result::Result<bool, Error> {
+        let inside = self.places.get(&Place::Namespace(pair.namespace.clone()))?;
+        let Some(found) = prepare::unready(pair, &inside).await? else { return Ok(false) };
+        self.journal.note(&found.to_string())?;
+        self.made.push(Made::Switched(found.clone()));
+        prepare::switch(&found, inside.netns())?;
+        Ok(true)
+    }
+
+    /// Puts back what an inner end had.
+    pub fn restore(&mut self, found: &Found) -> std::result::Result<(), Error> {
+        prepare::restore(found)?;
+        Ok(self.journal.note(&found.restored())?)
+    }
+
     /// Unmakes what was made, last first. Goes on after a fault; returns all of them.
     pub async fn undo(mut self) -> Vec<crate::kernel::Error> {
         let mut faults = Vec::new();
@@ -101,6 +119,7 @@ impl<'a> Executor<'a> {
     async fn unmake(&mut self, made: &Made) -> Result<()> {
         match made {
             Made::Namespace(name) => netns::unbind(name),
+            Made::Switched(found) => prepare::restore(found),
             Made::Table(nat) => nat::remove(self.places.get(&nat.place)?.netns(), nat),
             Made::Link(place, name) => {
                 let rtnl = self.places.get(place)?;

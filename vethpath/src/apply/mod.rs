@@ -8,6 +8,7 @@ mod execute;
 mod nat;
 mod observe;
 mod places;
+mod prepare;
 mod up;
 
 pub use down::{Left, down};

@@ -127,6 +127,7 @@ async fn work(
     for step in &plan.make {
         executor.run(step).await?;
     }
+    changes.extend(prepare_for_xdp(topology, directory, executor).await?);
     let (attached, anew) = attach(record, executor.places()).await?;
     changes.extend(attached.iter().map(|port| Change {
         action: "create",
@@ -158,6 +159,28 @@ async fn work(
     Ok(Outcome { changes, status })
 }
 
+/// Makes the inner ends of XDP ports ready, and puts back what those had that are so no more.
+async fn prepare_for_xdp(
+    topology: &Topology,
+    directory: &Directory,
+    executor: &mut Executor<'_>,
+) -> Result<Vec<Change>, Error> {
+    let change = |name| Change { action: "change", kind: "offloads", name };
+    let mut changes = Vec::new();
+    for found in super::prepare::unwanted(state::found(directory)?, topology) {
+        executor.restore(&found)?;
+        changes.push(change(format!("{}:{}", found.namespace, found.interface)));
+    }
+    for place in topology.domains() {
+        for pair in topology.xdp_pairs(&place) {
+            if executor.prepare(pair).await? {
+                changes.push(change(pair.name()));
+            }
+        }
+    }
+    Ok(changes)
+}
+
 /// Loads the programs and attaches them to the ports that want them. Returns the ports that are news,
 /// and whether the maps are.
 async fn attach(record: &Record, places: &mut Places) -> Result<(Vec<IfName>, bool), Error> {
@@ -166,14 +189,21 @@ async fn attach(record: &Record, places: &mut Places) -> Result<(Vec<IfName>, bo
     let domains = topology.domains();
     // A lab without bridges gets one copy too: its agent is like any other.
     let count = u32::try_from(domains.len().max(1)).unwrap_or(u32::MAX);
-    let anew = datapath::load(&pins, count, Sizes::of(topology.pairs.len(), largest_segment(topology)))?;
+    let sizes = Sizes::of(topology.pairs.len(), largest_segment(topology));
+    let anew = datapath::load(&pins, count, sizes)?;
     let mut maps = Maps::open(&pins)?;
     let mut news = Vec::new();
     for (domain, place) in (0..).zip(&domains) {
         let ports: Vec<_> = topology.ports_with_programs(place).collect();
         let rtnl = places.get(place)?;
-        introduce_ports(topology, place, domain, &rtnl.links().await?, &mut maps)?;
+        let links = rtnl.links().await?;
+        introduce_ports(topology, place, domain, &links, &mut maps)?;
         news.extend(datapath::attach(rtnl.netns(), &pins, domain, record.hook, &ports)?);
+        let xdp: Vec<_> = topology.xdp_pairs(place).map(|pair| &pair.port).collect();
+        if !xdp.is_empty() {
+            datapath::load_xdp(&pins, domain, sizes)?;
+            news.extend(datapath::attach_xdp(rtnl.netns(), &pins, domain, &links, &xdp)?);
+        }
     }
     Ok((news, anew))
 }

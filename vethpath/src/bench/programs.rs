@@ -28,6 +28,8 @@ struct Domain {
     number: u32,
     netns: Netns,
     ports: Vec<IfName>,
+    /// Of these, those that have the XDP program too.
+    xdp: Vec<IfName>,
 }
 
 /// All programs of a lab whose lock is held.
@@ -55,7 +57,8 @@ impl Programs {
                 Place::Namespace(name) => Netns::named(name)?,
             };
             let ports = topology.ports_with_programs(&place).cloned().collect();
-            domains.push(Domain { number, netns, ports });
+            let xdp = topology.xdp_pairs(&place).map(|pair| pair.port.clone()).collect();
+            domains.push(Domain { number, netns, ports, xdp });
         }
         let (pins, hook) = (Pins::of(&topology.lab), record.hook);
         let mut programs = Self { directory, pins, hook, domains, armed: Vec::new(), are_on: true };
@@ -139,6 +142,8 @@ impl Programs {
     fn put_back(&mut self) -> datapath::Result<()> {
         for domain in &self.domains {
             datapath::attach(&domain.netns, &self.pins, domain.number, self.hook, &domain.ports())?;
+            let xdp: Vec<_> = domain.xdp.iter().collect();
+            datapath::attach_xdp(&domain.netns, &self.pins, domain.number, &[], &xdp)?;
         }
         self.are_on = true;
         Ok(())

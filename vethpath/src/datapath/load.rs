@@ -98,7 +98,8 @@ pub fn loader(domain: &u32, sizes: Sizes) -> EbpfLoader<'_> {
         .map_max_entries(names::STATIONS, sizes.stations)
         .map_max_entries(names::MATRIX, sizes.matrix)
         .map_max_entries(names::PATHS, sizes.paths)
-        .map_max_entries(names::CROSSINGS, sizes.paths);
+        .map_max_entries(names::CROSSINGS, sizes.paths)
+        .map_max_entries(names::XDP_PORTS, sizes.ports);
     loader
 }
 
@@ -108,10 +109,17 @@ pub fn loader(domain: &u32, sizes: Sizes) -> EbpfLoader<'_> {
 /// # Errors
 /// The kernel refuses the program, or signals arrive all the time.
 pub fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
+    insist(|| program.load())
+}
+
+/// The same for a program of any kind, which `load` gives to the kernel.
+pub(super) fn insist(
+    mut load: impl FnMut() -> std::result::Result<(), ProgramError>,
+) -> std::result::Result<(), ProgramError> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        match program.load() {
+        match load() {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.raw_os_error() == Some(nix::libc::EAGAIN) && tries > 0 => {}
             result => return result,
@@ -119,11 +127,16 @@ pub fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), Pr
     }
 }
 
-fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
-    let mut loader = loader(&domain, sizes);
+/// Has the maps of a lab pinned, or taken from their pins.
+pub(super) fn pinning(loader: &mut EbpfLoader<'_>, pins: &Pins) {
     for map in names::PINNED_MAPS {
         loader.map_pin_path(map, pins.map(map));
     }
+}
+
+fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
+    let mut loader = loader(&domain, sizes);
+    pinning(&mut loader, pins);
     let mut object = loader.load(OBJECT).doing("load", "the eBPF programs")?;
     let missing = || Error::Refused {
         operation: "find",

@@ -9,6 +9,7 @@ mod log;
 mod maps;
 mod object;
 mod pins;
+mod xdp;
 
 pub use attach::{Attached, Hook, attach, attached, detach, is_our_filter};
 pub use counters::{Counters, Matrix};
@@ -18,3 +19,4 @@ pub use log::forward_log;
 pub use maps::Maps;
 pub use object::OBJECT;
 pub use pins::Pins;
+pub use xdp::{Receivers, attach_xdp, load_xdp, xdp_id};

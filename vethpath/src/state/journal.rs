@@ -139,10 +139,14 @@ impl Journal {
 /// # Errors
 /// The journal is there and cannot be read.
 pub fn adopted(directory: &Directory, name: &NsName) -> Result<Option<u64>> {
+    Ok(text(directory)?.and_then(|text| last_adopted(&text, name)))
+}
+
+/// All of the journal; `None` if there is none.
+pub(super) fn text(directory: &Directory) -> Result<Option<String>> {
     let path = directory.journal();
     let Some(file) = open(directory)? else { return Ok(None) };
-    let text = bounded::read_from(&file, MOST_BYTES).doing("read", &path)?;
-    Ok(last_adopted(&text, name))
+    bounded::read_from(&file, MOST_BYTES).doing("read", &path).map(Some)
 }
 
 fn last_adopted(journal: &str, name: &NsName) -> Option<u64> {

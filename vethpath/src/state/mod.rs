@@ -2,6 +2,7 @@
 
 mod directory;
 pub mod events;
+mod found;
 mod journal;
 mod lock;
 mod log;
@@ -10,6 +11,7 @@ mod measuring;
 pub use directory::{
     Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,
 };
+pub use found::{Found, found};
 pub use journal::{Journal, Record, adopted};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;

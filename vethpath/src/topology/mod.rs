@@ -7,6 +7,7 @@
 mod addresses;
 mod assemble;
 mod bridges;
+mod datapath;
 mod declared;
 mod derive;
 mod fault;

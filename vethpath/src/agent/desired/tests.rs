@@ -46,6 +46,7 @@ fn layout() -> Layout {
         port: format!("vp{ifindex}").parse().expect("a name"),
         bridge: "br0".parse().expect("a name"),
         wanted: true,
+        xdp: None,
     };
     let bridge = LabBridge { number: 1, name: "br0".parse().expect("a name"), segment: 0, bit: 0 };
     Layout { domain: 0, ports: vec![port(A, 1), port(B, 2)], bridges: vec![bridge], trunks: Vec::new() }

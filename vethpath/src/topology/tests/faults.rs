@@ -209,7 +209,6 @@ fn numbers() {
 fn bridges() {
     check(&[
         ("[bridge.b]\nnat = true\n", "2:7 `nat` is on, and bridge `b` has no address", "addresses = "),
-        ("[bridge.b]\ndatapath = 'xdp'\n", "2:12 this version has no XDP datapath yet", "use \"tc\""),
         ("[bridge.b]\ndatapath = 'ct'\n", "2:12 there is no datapath `ct`", "did you mean \"tc\"?"),
         (
             "[bridge.b]\nnamespace = 'fabrik'\n[namespace.fabric]\n",
