@@ -93,7 +93,7 @@ pub enum NotArmed {
     #[error("the port takes no XDP frames: generic-receive-offload of the inner end is off")]
     XdpTakesNone,
     /// Of such a port: frames come to its program without their checksum or tag.
-    #[error("transmit offloads of the inner end are on, which XDP cannot keep")]
+    #[error("transmit offloads of the inner end are on, which XDP cannot keep, or it was moved")]
     NotWhole,
     /// Frames were redirected and did not come out.
     #[error("redirected frames do not arrive; tried again within 30 s")]

@@ -21,7 +21,7 @@ use crate::{
         self, AgentLock, Directory, Journal, LabLock, Record,
         events::{Kind, Recorder},
     },
-    topology::{IfName, Pair, Place, Topology},
+    topology::{Datapath, IfName, Pair, Place, Topology},
 };
 
 /// How long ports may take until the bridge forwards to them.
@@ -104,6 +104,9 @@ async fn prepare(
     let previous = Record::read(directory)?;
     if previous.as_ref().is_some_and(|previous| &previous.topology != topology) {
         return Err(Error::Changed(topology.lab.clone()));
+    }
+    if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
+        kernel::xdp::is_known().map_err(Error::NoXdp)?;
     }
     let observed = observe(topology, places, previous.is_some()).await?;
     adopted::check(topology, &observed)?;

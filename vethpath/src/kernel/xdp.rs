@@ -39,6 +39,17 @@ const NEEDED: [(&str, bool); 5] = [
     ("tx-vlan-stag-hw-insert", false),
 ];
 
+/// Whether the kernel tells the XDP features of devices, without which nobody knows which ports take frames.
+/// Kernels that do have a veth driver without the faults of those before: a redirect used memory that was
+/// freed already ("veth: Fix use after free in XDP_REDIRECT"), AF_XDP sockets got descriptors that were stale.
+///
+/// # Errors
+/// It does not, or it cannot be asked.
+pub fn is_known() -> std::result::Result<(), ExchangeError> {
+    let socket = Socket::new(NETLINK_GENERIC).map_err(ExchangeError::Send)?;
+    generic::family(&socket, FAMILY).map(drop)
+}
+
 /// The ifindexes, in the socket's namespace, of devices that take redirected frames. `family` is the
 /// number of [`FAMILY`].
 ///

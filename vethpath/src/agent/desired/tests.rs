@@ -288,3 +288,40 @@ fn what_netfilter_would_check_is_told_of_the_sender() {
     let flags = desired(&facts).sources[&SourceKey::new(A, mac(A).into(), 0)].flags;
     assert_eq!(flags, flags::ISOLATED | flags::VALIDATE);
 }
+
+/// The same two hosts, of which A wants XDP, and has all that it takes.
+fn with_xdp_at_a() -> (Layout, Facts) {
+    let (mut layout, mut facts) = (layout(), facts());
+    layout.ports[0].xdp = Some("ns0".parse().expect("a name"));
+    facts.xdp_attached.insert("vp5".to_owned());
+    facts.xdp_takers = BTreeSet::from([A, B]);
+    facts.whole.insert(A);
+    (layout, facts)
+}
+
+#[test]
+fn a_port_that_is_ready_for_xdp_sends_and_receives_by_it() {
+    let (layout, facts) = with_xdp_at_a();
+    let mut desired = Desired::default();
+    desired.add(&layout, &facts, &mut Paths::known([], 1));
+    assert_eq!(desired.states, [(1, None), (2, None)].into());
+    assert_eq!(desired.receivers, BTreeSet::from([(0, A)]), "B would take frames, and does not want them");
+    let flags_of_source = |port| desired.sources[&SourceKey::new(port, mac(port).into(), 0)].flags;
+    assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::WHOLE, 0));
+}
+
+#[test]
+fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
+    let reason = |change: fn(&mut Facts)| {
+        let (layout, mut facts) = with_xdp_at_a();
+        change(&mut facts);
+        let mut desired = Desired::default();
+        desired.add(&layout, &facts, &mut Paths::known([], 1));
+        assert!(desired.receivers.is_empty() && desired.sources.len() == 1, "{desired:?}");
+        desired.states[&1].clone()
+    };
+    assert_eq!(reason(|facts| facts.xdp_attached.clear()), Some(NotArmed::XdpNotAttached));
+    assert_eq!(reason(|facts| drop(facts.xdp_takers.remove(&A))), Some(NotArmed::XdpTakesNone));
+    assert_eq!(reason(|facts| facts.whole.clear()), Some(NotArmed::NotWhole));
+    assert_eq!(reason(|facts| facts.attached.clear()), Some(NotArmed::NotAttached), "tc has what XDP leaves");
+}
