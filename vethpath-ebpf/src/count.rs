@@ -7,7 +7,7 @@ use vethpath_common::{
 };
 
 use crate::{
-    maps::{COUNTERS, CROSSINGS, MATRIX, PORTS, domain},
+    maps::{CELLS, COUNTERS, CROSSINGS, MATRIX, PORTS, domain, width},
     moves,
     packet::{Context, Frame},
 };
@@ -16,29 +16,38 @@ use crate::{
 #[inline(always)]
 pub fn fast<C: Context>(frame: &Frame<C>, source: &Source, station: &Station) {
     let (packets, bytes) = (frame.context.packets(), u64::from(frame.context.len()));
-    match cell(MatrixKey { from: source.pair, to: station.pair }) {
-        Some(count) => count.add(packets, bytes),
-        None => apart(source.pair, station.pair, packets, bytes),
+    let key = MatrixKey { from: source.pair, to: station.pair };
+    match key.cell(width()) {
+        Some(index) => {
+            if let Some(count) = CELLS.get_ptr_mut(index) {
+                // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
+                unsafe { (*count).add(packets, bytes) };
+            }
+        }
+        None => among_others(key, packets, bytes),
     }
     if station.path != 0
         && let Some(count) = CROSSINGS.get_ptr_mut(station.path)
     {
-        // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
+        // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
         unsafe { (*count).add(packets, bytes) };
     }
 }
 
-/// This CPU's cell of the traffic matrix, which is made if there is room.
-#[inline(always)]
-fn cell(key: MatrixKey) -> Option<&'static mut Count> {
+/// Counts in the matrix what has no cell at a place of its own. An element is made if there is room.
+#[inline(never)]
+fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
     let mut count = MATRIX.get_ptr_mut(key);
     if count.is_none() {
         // Another CPU may be doing the same: whoever comes second finds it there.
         let _ = MATRIX.insert(key, Count { frames: 0, packets: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
         count = MATRIX.get_ptr_mut(key);
     }
-    // SAFETY: nobody deletes cells, and this CPU runs one tc program at a time.
-    count.map(|count| unsafe { &mut *count })
+    match count {
+        // SAFETY: nobody deletes elements, and this CPU runs one program of ours at a time.
+        Some(count) => unsafe { (*count).add(packets, bytes) },
+        None => apart(key.from, key.to, packets, bytes),
+    }
 }
 
 /// Counts where there is always room, when the matrix has none.
@@ -54,8 +63,15 @@ fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
 
 /// Counts a frame that is left to the bridge, and gives the reason it was counted under: on a port
 /// that is not armed no source is known, and the port is why.
-#[inline(always)]
-pub fn slow<C: Context>(frame: &Frame<C>, reason: Reason) -> Reason {
+///
+/// A `sender` that is known to be a station on this very port is the pair to count, and has not moved:
+/// nothing of the port need be looked up.
+#[inline(never)]
+pub fn slow<C: Context>(frame: &Frame<C>, reason: Reason, sender: Option<u32>) -> Reason {
+    if let Some(pair) = sender {
+        add_slow(frame, pair, reason);
+        return reason;
+    }
     let key = PortKey { ifindex: frame.context.ifindex(), domain: domain() };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let port =
@@ -64,21 +80,26 @@ pub fn slow<C: Context>(frame: &Frame<C>, reason: Reason) -> Reason {
         Reason::UnknownSource if port.flags & flags::ARMED == 0 => Reason::Port,
         other => other,
     };
-    if let Some(counters) = of(port.pair)
-        && let Some(count) = counters.slow.get_mut(reason as usize)
-    {
-        count.add(frame.context.packets(), u64::from(frame.context.len()));
-    }
+    add_slow(frame, port.pair, reason);
     if port.flags & flags::DEAF == 0 {
         moves::note(frame, port.bridge);
     }
     reason
 }
 
+#[inline(always)]
+fn add_slow<C: Context>(frame: &Frame<C>, pair: u32, reason: Reason) {
+    if let Some(counters) = of(pair)
+        && let Some(count) = counters.slow.get_mut(reason as usize)
+    {
+        count.add(frame.context.packets(), u64::from(frame.context.len()));
+    }
+}
+
 /// This CPU's counters of a pair.
 #[inline(always)]
 fn of(pair: u32) -> Option<&'static mut PairCounters> {
     let counters = COUNTERS.get_ptr_mut(pair)?;
-    // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
+    // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
     Some(unsafe { &mut *counters })
 }

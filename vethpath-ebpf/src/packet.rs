@@ -19,7 +19,7 @@ pub struct Ethernet {
 }
 
 /// What a kind of program is told of a frame beside its bytes.
-pub trait Context {
+pub trait Context: Clone {
     /// Where the linear part begins and ends.
     fn bounds(&self) -> (usize, usize);
     /// Length in bytes, Ethernet header included; of a GSO frame, all of it.
@@ -35,6 +35,7 @@ pub trait Context {
 }
 
 /// A frame at the ingress of a port.
+#[derive(Clone)]
 pub struct Frame<C> {
     /// What is told of it.
     pub context: C,

@@ -8,17 +8,16 @@ use crate::packet::Context;
 const PACKET_HOST: u32 = 0;
 
 /// A socket buffer.
+#[derive(Clone)]
 pub struct Buffer {
     skb: *mut __sk_buff,
-    data: usize,
-    end: usize,
 }
 
 impl Buffer {
     /// The socket buffer that the program was called for.
     #[inline(always)]
     pub fn new(ctx: &TcContext) -> Self {
-        Self { skb: ctx.skb.skb, data: ctx.data(), end: ctx.data_end() }
+        Self { skb: ctx.skb.skb }
     }
 
     /// Makes the frame what it would be behind a second veth crossing: for this host, unmarked.
@@ -50,7 +49,8 @@ impl Buffer {
 impl Context for Buffer {
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
-        (self.data, self.end)
+        let ctx = TcContext::new(self.skb);
+        (ctx.data(), ctx.data_end())
     }
 
     #[inline(always)]

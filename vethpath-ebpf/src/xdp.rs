@@ -17,24 +17,24 @@ use crate::{
 };
 
 /// A frame without a socket buffer.
+#[derive(Clone)]
 pub struct Raw {
     md: *mut xdp_md,
-    data: usize,
-    end: usize,
 }
 
 impl Raw {
     /// The frame that the program was called for.
     #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Self {
-        Self { md: ctx.ctx, data: ctx.data(), end: ctx.data_end() }
+        Self { md: ctx.ctx }
     }
 }
 
 impl Context for Raw {
     #[inline(always)]
     fn bounds(&self) -> (usize, usize) {
-        (self.data, self.end)
+        let ctx = XdpContext::new(self.md);
+        (ctx.data(), ctx.data_end())
     }
 
     /// With the fragments behind the linear part.
@@ -78,7 +78,7 @@ impl Context for Raw {
 /// same port, which decides anew and counts: so it is counted once, whoever takes it.
 #[inline(always)]
 pub fn take(frame: &Frame<Raw>) -> u32 {
-    let Ok((source, station)) = decide::fast_path(frame) else { return XDP_PASS };
+    let Ok((source, station)) = decide::fast_path(frame, &mut None) else { return XDP_PASS };
     if source.flags & flags::WHOLE == 0 {
         return XDP_PASS;
     }

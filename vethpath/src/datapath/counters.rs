@@ -18,6 +18,7 @@ use super::{
 pub struct Counters {
     pairs: PerCpuArray<MapData, PairCounters>,
     matrix: MapData,
+    cells: MapData,
     paths: HashMap<MapData, u32, Path>,
     crossings: PerCpuArray<MapData, Count>,
     cpus: usize,
@@ -46,6 +47,7 @@ impl Counters {
         Ok(Self {
             pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing(OPEN_MAP, names::COUNTERS)?,
             matrix: data(&pins.map(names::MATRIX))?,
+            cells: data(&pins.map(names::CELLS))?,
             paths: hash(pins, names::PATHS)?,
             crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing(OPEN_MAP, names::CROSSINGS)?,
             cpus: nr_cpus().map_err(unknown)?,
@@ -57,9 +59,14 @@ impl Counters {
     /// # Errors
     /// The kernel refuses the read.
     pub fn matrix(&self) -> Result<Matrix> {
-        let cells = batch::per_cpu_hash::<MatrixKey, Count>(self.matrix.fd().as_fd(), self.cpus)
+        let others = batch::per_cpu::<MatrixKey, Count>(self.matrix.fd().as_fd(), self.cpus)
             .doing("read map", names::MATRIX)?;
-        Ok(cells.into_iter().map(|(key, cpus)| (key, sum(&cpus))).collect())
+        let cells = batch::per_cpu::<u32, Count>(self.cells.fd().as_fd(), self.cpus)
+            .doing("read map", names::CELLS)?;
+        let width = self.cells.info().doing("look up map", names::CELLS)?.max_entries().isqrt();
+        let cells = cells.into_iter().map(|(index, cpus)| (MatrixKey::of_cell(index, width), cpus));
+        let counts = cells.chain(others).map(|(key, cpus)| (key, sum(&cpus)));
+        Ok(counts.filter(|(_, count)| *count != Count::default()).collect())
     }
 
     /// The counters of a pair, summed over CPUs; what it has in `matrix` is added to them.

@@ -24,8 +24,12 @@ pub struct Sizes {
     pub sources: u32,
     /// Stations as receivers: on each bridge those of its whole segment.
     pub stations: u32,
+    /// Two to this power of slots for stations, as senders and as receivers each.
+    pub slot_bits: u32,
     /// Pairs that send to each other.
     pub matrix: u32,
+    /// Pairs below this number are counted in cells of their own, and not in `matrix`.
+    pub width: u32,
     /// Ways across trunks.
     pub paths: u32,
 }
@@ -37,6 +41,12 @@ impl Sizes {
     const MOST_STATIONS: u32 = 1 << 20;
     /// Cells are made when they are needed: this many take 20 MB and 6 MB for each CPU.
     const MOST_CELLS: u32 = 1 << 18;
+    /// A quarter of the slots is used where each port has one station: two keys seldom want the same.
+    const SLOTS_A_STATION: u32 = 4;
+    /// They take 150 kB in the smallest lab, and 9 MB here.
+    const SLOTS: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 16;
+    /// Cells of as many pairs with each other take 400 kB for each CPU, and are read in 2 ms.
+    const MOST_WIDTH: u32 = 128;
     /// With more their counters would take more than 1.5 MB for each CPU.
     const MOST_PATHS: u32 = 1 << 16;
 
@@ -47,9 +57,13 @@ impl Sizes {
         let ports = bounded(ports).saturating_mul(2).clamp(64, 1 << 20).next_power_of_two();
         let (sources, bridges) = (ports.saturating_mul(4).max(Self::SOURCES), bounded(bridges).max(1));
         let ways = bridges.saturating_mul(bridges - 1);
+        let slots = ports.saturating_mul(Self::SLOTS_A_STATION / 2).saturating_mul(bridges);
+        let slots = slots.clamp(*Self::SLOTS.start(), *Self::SLOTS.end());
         Self {
             ports,
             sources,
+            slot_bits: slots.next_power_of_two().ilog2(),
+            width: ports.min(Self::MOST_WIDTH),
             stations: ports.saturating_mul(bridges).clamp(sources, Self::MOST_STATIONS.max(sources)),
             matrix: ports.saturating_mul(ports).min(Self::MOST_CELLS),
             // The trees that spanning tree may choose have other ways.
@@ -88,10 +102,16 @@ pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<bool> {
 
 /// A loader of one copy of the programs, for the bridge namespace `domain`, that pins nothing.
 #[must_use]
-pub fn loader(domain: &u32, sizes: Sizes) -> EbpfLoader<'_> {
+pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
+    let (slots, cells) = (1 << sizes.slot_bits, sizes.width * sizes.width);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(names::DOMAIN, domain, true)
+        .override_global(names::SLOT_BITS, &sizes.slot_bits, true)
+        .override_global(names::WIDTH, &sizes.width, true)
+        .map_max_entries(names::SOURCE_SLOTS, slots)
+        .map_max_entries(names::STATION_SLOTS, slots)
+        .map_max_entries(names::CELLS, cells.max(1))
         .map_max_entries(names::PORTS, sizes.ports)
         .map_max_entries(names::COUNTERS, sizes.ports.saturating_add(1))
         .map_max_entries(names::SOURCES, sizes.sources)
@@ -135,7 +155,7 @@ pub(super) fn pinning(loader: &mut EbpfLoader<'_>, pins: &Pins) {
 }
 
 fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
-    let mut loader = loader(&domain, sizes);
+    let mut loader = loader(&domain, &sizes);
     pinning(&mut loader, pins);
     let mut object = loader.load(OBJECT).doing("load", "the eBPF programs")?;
     let missing = || Error::Refused {
@@ -156,13 +176,14 @@ mod tests {
     #[test]
     fn sizes_grow_with_the_lab_and_have_bounds() {
         let small = Sizes::of(3, 1);
-        let expected = Sizes { ports: 64, sources: 16_384, stations: 16_384, matrix: 4096, paths: 1 };
-        assert_eq!(small, expected);
+        assert_eq!((small.ports, small.sources, small.stations, small.paths), (64, 16_384, 16_384, 1));
+        assert_eq!((small.slot_bits, small.matrix, small.width), (10, 4096, 64));
         let chain = Sizes::of(100, 8);
         assert_eq!((chain.ports, chain.matrix, chain.paths), (256, 65_536, 225));
         let large = Sizes::of(4096, 64);
         assert_eq!((large.ports, large.sources, large.stations), (8192, 32_768, 524_288));
         assert_eq!((large.matrix, large.paths), (262_144, 16_129));
+        assert_eq!((large.slot_bits, large.width), (16, 128));
         let absurd = Sizes::of(usize::MAX, usize::MAX);
         assert_eq!((absurd.matrix, absurd.paths), (Sizes::MOST_CELLS, Sizes::MOST_PATHS));
     }

@@ -36,7 +36,7 @@ pub fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     if pins.xdp_program(domain).exists() {
         return Ok(());
     }
-    let mut loader = loader(&domain, sizes);
+    let mut loader = loader(&domain, &sizes);
     pinning(&mut loader, pins);
     let _ = fs::remove_file(pins.xdp_ports(domain));
     loader.map_pin_path(names::XDP_PORTS, pins.xdp_ports(domain));
