@@ -15,7 +15,7 @@ fn what_a_full_ring_drops_is_counted() {
     let host = Host::new();
     let lab = xdp_lab(&host);
     lab.is_fast("ns0:eth0", B);
-    let user = User::attach(&lab.netns("ns1"), "eth0", "sink");
+    let mut user = User::attach(&lab.netns("ns1"), "eth0", "sink");
     lab.says_of("ns1:eth0", "armed");
     let (taken, before) = (user.taken(), lab.stats());
     let mut socket = RawSocket::on(&lab.netns("ns0"), "eth0");
@@ -24,6 +24,7 @@ fn what_a_full_ring_drops_is_counted() {
     while begun.elapsed() < Duration::from_secs(2) {
         let _ = socket.send(&frame, 32);
     }
+    eprintln!("{:.2} million frames a second", user.rate());
     let dropped = |stats: &crate::harness::Stats| stats.pair("ns1:eth0").dropped.expect("it is by XDP").rx;
     wait_until(SLACK, || {
         let now = lab.stats();

@@ -2,7 +2,7 @@
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    maps::{MapData, PerCpuArray, XskMap},
+    maps::{Array, MapData, PerCpuArray, XskMap},
     programs::{Xdp, XdpMode},
 };
 use vethpath::kernel::Netns;
@@ -52,6 +52,16 @@ impl User {
         let map: PerCpuArray<&MapData, u64> =
             self.object.map("TAKEN").expect("it is there").try_into().expect("per CPU");
         map.get(&0, 0).expect("it has one element").iter().sum()
+    }
+
+    /// Millions of frames a second that `sink` took since this was last asked, from the first of them to one of
+    /// the last.
+    pub(crate) fn rate(&mut self) -> f64 {
+        let map = self.object.map_mut("STAMPS").expect("it is there");
+        let mut map: Array<&mut MapData, [u64; 2]> = map.try_into().expect("an array");
+        let [first, last] = [0, 1].map(|index| map.get(&index, 0).expect("it has two elements"));
+        map.set(0, [0; 2], 0).expect("it has two elements");
+        (last[1] - first[1]) as f64 * 1e3 / (last[0] - first[0]).max(1) as f64
     }
 
     /// Has it give frames of a queue to a socket.

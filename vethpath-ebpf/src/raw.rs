@@ -10,15 +10,20 @@ mod object;
 use aya_ebpf::{
     Global,
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
-    helpers::bpf_redirect,
+    helpers::{bpf_redirect, generated::bpf_ktime_get_ns},
     macros::{map, xdp},
-    maps::{PerCpuArray, XskMap},
+    maps::{Array, PerCpuArray, XskMap},
     programs::XdpContext,
 };
 
 /// Frames that a program here took.
 #[map]
 static TAKEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// When `sink` took a frame, in nanoseconds of `CLOCK_MONOTONIC`, and which: the first one since user space
+/// has written 0 there, and one of the last.
+#[map]
+static STAMPS: Array<[u64; 2]> = Array::with_max_entries(2, 0);
 
 /// AF_XDP sockets by queue.
 #[map]
@@ -32,10 +37,22 @@ static TO: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static FROM: Global<u64> = Global::new(0);
 
-/// Takes every frame and counts it.
+/// Takes every frame and counts it, and notes the time of every 64th.
 #[xdp(frags)]
 pub fn sink(_: XdpContext) -> u32 {
-    taken();
+    let number = taken();
+    if number.is_multiple_of(64)
+        && let (Some(first), Some(last)) = (STAMPS.get_ptr_mut(0), STAMPS.get_ptr_mut(1))
+    {
+        // SAFETY: array elements live as long as the map; frames of one receiver come one by one.
+        unsafe {
+            let stamp = [bpf_ktime_get_ns(), number];
+            *last = stamp;
+            if (*first)[0] == 0 {
+                *first = stamp;
+            }
+        }
+    }
     XDP_DROP
 }
 
@@ -71,7 +88,7 @@ pub fn answer(ctx: XdpContext) -> u32 {
     let sum = u32::from(u16::from_be_bytes([frame[36], frame[37]])) + 0x0800;
     let sum = (sum & 0xffff) + (sum >> 16);
     (frame[36], frame[37]) = ((sum >> 8 & 0xff) as u8, (sum & 0xff) as u8);
-    taken();
+    let _ = taken();
     XDP_TX
 }
 
@@ -87,7 +104,7 @@ pub fn forward(ctx: XdpContext) -> u32 {
     for at in 0..6 {
         (frame[at], frame[6 + at]) = (to[at], from[at]);
     }
-    taken();
+    let _ = taken();
     // SAFETY: a helper that takes two integers.
     unsafe { bpf_redirect(OUT.load(), 0) as u32 }
 }
@@ -100,11 +117,14 @@ pub fn to_socket(ctx: XdpContext) -> u32 {
     SOCKETS.redirect(queue, XDP_PASS.into()).unwrap_or(XDP_PASS)
 }
 
+/// Counts a frame, and returns how many that makes on this CPU.
 #[inline(always)]
-fn taken() {
-    if let Some(count) = TAKEN.get_ptr_mut(0) {
-        // SAFETY: array elements live as long as the map, and this CPU runs one program at a time.
-        unsafe { *count = (*count).wrapping_add(1) };
+fn taken() -> u64 {
+    let Some(count) = TAKEN.get_ptr_mut(0) else { return 0 };
+    // SAFETY: array elements live as long as the map, and this CPU runs one program at a time.
+    unsafe {
+        *count = (*count).wrapping_add(1);
+        *count
     }
 }
 

@@ -323,5 +323,8 @@ fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
     assert_eq!(reason(|facts| facts.xdp_attached.clear()), Some(NotArmed::XdpNotAttached));
     assert_eq!(reason(|facts| facts.xdp_takers.clear()), Some(NotArmed::XdpTakesNone));
     assert_eq!(reason(|facts| facts.whole.clear()), Some(NotArmed::NotWhole));
-    assert_eq!(reason(|facts| facts.attached.clear()), Some(NotArmed::NotAttached), "tc has what XDP leaves");
+    let without_tc = |facts: &mut Facts| {
+        let _ = facts.attached.remove("vp5");
+    };
+    assert_eq!(reason(without_tc), Some(NotArmed::NotAttached), "tc has what XDP leaves");
 }
