@@ -170,6 +170,11 @@ async fn prepare_for_xdp(
 ) -> Result<Vec<Change>, Error> {
     let change = |name| Change { action: "change", kind: "offloads", name };
     let mut changes = Vec::new();
+    // First the programs: with offloads on, frames would come to them that are not whole.
+    let pins = Pins::of(&topology.lab);
+    for pair in topology.pairs.iter().filter(|pair| pair.datapath != Datapath::Xdp) {
+        datapath::detach_xdp(&pins, &pair.port)?;
+    }
     for found in super::prepare::unwanted(state::found(directory)?, topology) {
         executor.restore(&found)?;
         changes.push(change(format!("{}:{}", found.namespace, found.interface)));

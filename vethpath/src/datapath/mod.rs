@@ -24,4 +24,4 @@ pub use object::OBJECT;
 pub use pins::Pins;
 pub use slots::Slots;
 pub use table::Table;
-pub use xdp::{Receivers, attach_xdp, load_xdp, xdp_id};
+pub use xdp::{Receivers, attach_xdp, detach_xdp, load_xdp, xdp_id};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, thread,
+    fs, io, thread,
     time::{Duration, Instant},
 };
 
@@ -102,6 +102,17 @@ fn attach_when_free(program: &mut Xdp, port: &IfName) -> std::result::Result<Xdp
             }
             other => return other,
         }
+    }
+}
+
+/// Takes the XDP program off a port, if it is there.
+///
+/// # Errors
+/// The link's pin cannot be removed.
+pub fn detach_xdp(pins: &Pins, port: &IfName) -> Result<()> {
+    match fs::remove_file(pins.xdp_link(port)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("detach XDP from", port),
+        _ => Ok(()),
     }
 }
 
