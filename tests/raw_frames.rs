@@ -17,7 +17,7 @@ fn xdp_lab(host: &Host) -> Lab<'_> {
 
 /// What `ethtool -S` says of a device where the bridges are: the sum of figures whose names end so.
 #[track_caller]
-fn driver_count(host: &Host, device: &str, end: &str) -> u64 {
+pub(crate) fn driver_count(host: &Host, device: &str, end: &str) -> u64 {
     let figures = host.run(format!("ethtool -S {device}")).ok().stdout;
     let figure = |line: &str| {
         let (name, value) = line.trim().split_once(": ")?;

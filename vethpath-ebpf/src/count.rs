@@ -44,7 +44,7 @@ fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
         count = MATRIX.get_ptr_mut(key);
     }
     match count {
-        // SAFETY: nobody deletes elements, and this CPU runs one program of ours at a time.
+        // SAFETY: elements are deleted only of pairs that are gone, and this CPU runs one program of ours at a time.
         Some(count) => unsafe { (*count).add(packets, bytes) },
         None => apart(key.from, key.to, packets, bytes),
     }

@@ -13,6 +13,7 @@ mod facts;
 mod layout;
 mod look;
 mod losses;
+mod mend;
 mod paths;
 mod privileges;
 mod refresh;

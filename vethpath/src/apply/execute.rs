@@ -6,10 +6,10 @@ use super::{Error, Places, nat, prepare};
 use crate::{
     kernel::{Netns, Result, Rtnl, VethEnd, netns, sysctl},
     plan::Step,
-    state::{Found, Journal},
+    state::{Journal, Offloads},
     topology::{
-        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Trunk, altname, lab_mark,
-        pair_mark, trunk_altname, trunk_mark,
+        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, altname,
+        lab_mark, pair_mark, trunk_altname, trunk_mark,
     },
 };
 
@@ -19,14 +19,13 @@ enum Made {
     Namespace(NsName),
     Link(Place, IfName),
     Table(Masquerade),
-    Switched(Found),
 }
 
 /// Runs steps for one lab.
 pub struct Executor<'a> {
-    lab: &'a LabName,
-    places: &'a mut Places,
-    journal: Journal,
+    pub(super) lab: &'a LabName,
+    pub(super) places: &'a mut Places,
+    pub(super) journal: Journal,
     made: Vec<Made>,
 }
 
@@ -51,19 +50,9 @@ impl<'a> Executor<'a> {
             Step::Pair(pair) => self.pair(pair).await?,
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
-            Step::Enslave { place, device, bridge } => {
-                let rtnl = self.places.get(place)?;
-                let bridge = rtnl.expect_link(bridge).await?.ifindex;
-                rtnl.enslave(index_of(&rtnl, device).await?, bridge, format_args!("{place}:{device}"))
-                    .await?;
-            }
-            Step::Mtu { place, device, mtu } => {
-                let rtnl = self.places.get(place)?;
-                let name = format_args!("{place}:{device}");
-                rtnl.set_mtu(index_of(&rtnl, device).await?, *mtu, name).await?;
-            }
-            Step::Sysctls { place, settings } => {
-                sysctl::write(self.places.get(place)?.netns(), settings).map_err(Error::of_setting)?;
+            Step::Sysctls { namespace, settings } => {
+                let netns = self.places.get(&Place::Namespace(namespace.clone()))?.netns().clone();
+                self.set(namespace, &netns, settings)?;
             }
             Step::Address { place, device, address } => {
                 let rtnl = self.places.get(place)?;
@@ -83,43 +72,68 @@ impl<'a> Executor<'a> {
                 self.made.push(Made::Table(nat.clone()));
                 nat::add(self.places.get(&nat.place)?.netns(), nat)?;
             }
-            Step::Route { namespace, route } => {
-                self.places.get(&Place::Namespace(namespace.clone()))?.add_route(route).await?;
+            Step::Route { namespace, from, route } => {
+                let rtnl = self.places.get(&Place::Namespace(namespace.clone()))?;
+                if from.is_some() { rtnl.replace_route(route).await? } else { rtnl.add_route(route).await? }
             }
+            // Of what is there already.
+            _ => self.change(step).await?,
         }
         Ok(())
     }
 
-    /// Makes the inner end of a pair ready for XDP. What it had is in the journal before that is done. Returns
-    /// whether there was anything to do.
-    pub async fn prepare(&mut self, pair: &Pair) -> std::result::Result<bool, Error> {
-        let inside = self.places.get(&Place::Namespace(pair.namespace.clone()))?;
-        let Some(found) = prepare::unready(pair, &inside).await? else { return Ok(false) };
+    /// Makes an inner end ready for XDP. What it had is in the journal before that is done, and tells what
+    /// to put back: when its port does not want XDP any more, or the lab is taken down.
+    pub(super) fn prepare(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<(), Error> {
         self.journal.note(&found.to_string())?;
-        self.made.push(Made::Switched(found.clone()));
-        prepare::switch(&found, inside.netns())?;
-        Ok(true)
+        Ok(prepare::switch(found, inside)?)
     }
 
     /// Puts back what an inner end had.
-    pub fn restore(&mut self, found: &Found) -> std::result::Result<(), Error> {
+    pub(super) fn restore(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
         prepare::restore(found)?;
         Ok(self.journal.note(&found.restored())?)
     }
 
+    /// Writes settings of a namespace, and down before that what they were.
+    pub(super) fn set(
+        &mut self,
+        namespace: &NsName,
+        netns: &Netns,
+        settings: &[Sysctl],
+    ) -> std::result::Result<(), Error> {
+        let before = sysctl::read_all(netns, &settings.iter().collect::<Vec<_>>())?;
+        for (setting, before) in settings.iter().zip(before) {
+            if let Some(value) = before.filter(|value| !value.contains('\n')) {
+                self.journal.note_was(namespace, &Sysctl { path: setting.path.clone(), value })?;
+            }
+        }
+        sysctl::write(netns, settings).map_err(Error::of_setting)
+    }
+
     /// Unmakes what was made, last first. Goes on after a fault; returns all of them.
-    pub async fn undo(mut self) -> Vec<crate::kernel::Error> {
+    pub async fn undo(&mut self) -> Vec<crate::kernel::Error> {
         let mut faults = Vec::new();
-        while let Some(made) = self.made.pop() {
+        while let Some(made) = self.made.last().cloned() {
             faults.extend(self.unmake(&made).await.err());
+            let _ = self.made.pop();
         }
         faults
+    }
+
+    /// What [`Executor::undo`] has not come to.
+    pub fn left(&self) -> Vec<String> {
+        let left = |made: &Made| match made {
+            Made::Namespace(name) => format!("namespace {name}"),
+            Made::Link(place, name) => format!("interface {place}:{name}"),
+            Made::Table(nat) => format!("nft table {}", nat.table),
+        };
+        self.made.iter().map(left).collect()
     }
 
     async fn unmake(&mut self, made: &Made) -> Result<()> {
         match made {
             Made::Namespace(name) => netns::unbind(name),
-            Made::Switched(found) => prepare::restore(found),
             Made::Table(nat) => nat::remove(self.places.get(&nat.place)?.netns(), nat),
             Made::Link(place, name) => {
                 let rtnl = self.places.get(place)?;
@@ -146,7 +160,7 @@ impl<'a> Executor<'a> {
             rtnl.set_up(loopback, format_args!("{name}:lo")).await?;
             without_dad(&made, "default")?;
         }
-        sysctl::write(&made, &namespace.sysctls).map_err(Error::of_setting)?;
+        self.set(name, &made, &namespace.sysctls)?;
         if namespace.adopt.is_some() {
             self.journal.note_adopted(name, made.inode()?)?;
         }
@@ -217,7 +231,7 @@ impl<'a> Executor<'a> {
     }
 }
 
-async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
+pub(super) async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
     let missing = || std::io::Error::from_raw_os_error(nix::libc::ENODEV);
     let found =
         rtnl.link(device).await?.ok_or_else(|| crate::kernel::Error::new("find link", device, missing()))?;
@@ -226,7 +240,7 @@ async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
 
 /// No duplicate address detection on an interface (or, as `default`, on all that will be made in
 /// the namespace): addresses are usable as soon as it is up. A kernel without IPv6 has none to do.
-fn without_dad(netns: &Netns, interface: &str) -> Result<()> {
+pub(super) fn without_dad(netns: &Netns, interface: &str) -> Result<()> {
     let off = sysctl::setting(&["net", "ipv6", "conf", interface, "accept_dad"], "0");
     match sysctl::write(netns, &[off]) {
         Err(error) if error.is_missing() => Ok(()),

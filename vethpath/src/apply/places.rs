@@ -36,6 +36,11 @@ impl Places {
         Ok(opened)
     }
 
+    /// Lets go of a namespace whose name is taken away.
+    pub fn forget(&mut self, name: &NsName) {
+        let _ = self.namespaces.remove(name);
+    }
+
     /// Uses `netns` for a namespace that was made a moment ago.
     ///
     /// # Errors

@@ -1,28 +1,38 @@
 //! Making the inner ends of XDP ports ready to send and receive, and putting back what they had.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crate::{
     kernel::{Netns, Result, Rtnl, netns, xdp},
-    state::Found,
-    topology::{NsName, Pair, Topology},
+    state::Offloads,
+    topology::{NsName, Pair},
 };
 
-/// What is to be switched at the inner end of a pair, each as it is now; `None` if it is ready.
+/// What is to be switched at the inner ends of `pairs` in one namespace, each as it is now. Those that are
+/// ready, or not there, are left out.
 ///
 /// # Errors
-/// The inner end is gone, or the kernel refuses.
-pub async fn unready(pair: &Pair, inside: &Rtnl) -> Result<Option<Found>> {
-    let ifindex = inside.expect_link(&pair.inner.name).await?.ifindex;
-    let features = xdp::unready(inside.netns(), ifindex)?;
-    Ok((!features.is_empty()).then(|| Found::at(pair, ifindex, features)))
+/// The kernel refuses.
+pub async fn unready(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut features = xdp::unready(inside.netns())?;
+    let links = inside.links().await?;
+    let ifindexes: BTreeMap<&str, u32> =
+        links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
+    let of_pair = |pair: &&Pair| {
+        let ifindex = *ifindexes.get(pair.inner.name.as_str())?;
+        Some(Offloads::at(pair, ifindex, features.remove(&ifindex)?))
+    };
+    Ok(pairs.iter().filter_map(of_pair).collect())
 }
 
 /// Switches what was found.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn switch(found: &Found, inside: &Netns) -> Result<()> {
+pub fn switch(found: &Offloads, inside: &Netns) -> Result<()> {
     let wanted: Vec<_> = found.features.iter().map(|(name, on)| (name.clone(), !on)).collect();
     xdp::switch(inside, found.ifindex, &wanted)
 }
@@ -31,7 +41,7 @@ pub fn switch(found: &Found, inside: &Netns) -> Result<()> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn restore(found: &Found) -> Result<()> {
+pub fn restore(found: &Offloads) -> Result<()> {
     if !netns::exists(&found.namespace) || netns::is_left_over(&found.namespace) {
         return Ok(());
     }
@@ -41,11 +51,12 @@ pub fn restore(found: &Found) -> Result<()> {
     }
 }
 
-/// Those of `found` that no pair of the topology wants switched any more.
+/// Pairs by the namespaces of their inner ends.
 #[must_use]
-pub fn unwanted(found: Vec<Found>, topology: &Topology) -> Vec<Found> {
-    let places = topology.domains();
-    let pairs = places.iter().flat_map(|place| topology.xdp_pairs(place));
-    let wanted: BTreeSet<(&NsName, _)> = pairs.map(|pair| (&pair.namespace, &pair.inner.name)).collect();
-    found.into_iter().filter(|found| !wanted.contains(&(&found.namespace, &found.interface))).collect()
+pub fn by_namespace<'a>(pairs: impl Iterator<Item = &'a Pair>) -> BTreeMap<&'a NsName, Vec<&'a Pair>> {
+    let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for pair in pairs {
+        sorted.entry(&pair.namespace).or_default().push(pair);
+    }
+    sorted
 }

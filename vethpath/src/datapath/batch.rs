@@ -1,5 +1,5 @@
 //! Reading a whole per-CPU map in few system calls (`BPF_MAP_LOOKUP_BATCH`): aya reads an element at a
-//! time, which takes two.
+//! time, which takes two. And removing elements without taking the map for a typed one.
 #![expect(unsafe_code, reason = "aya has no batch operations")]
 
 use std::{
@@ -16,6 +16,17 @@ const LOOKUP_BATCH: i32 = 24;
 /// How many elements are asked for at first. A bucket that holds more makes the kernel say so.
 const AT_FIRST: u32 = 4096;
 
+/// `BPF_MAP_DELETE_ELEM` of `linux/bpf.h`.
+const DELETE_ELEMENT: i32 = 3;
+
+/// The part of `union bpf_attr` about one element, as far as a deletion needs it.
+#[repr(C)]
+struct ElementAttributes {
+    map_fd: u32,
+    zero: u32,
+    key: u64,
+}
+
 /// The `batch` part of `union bpf_attr`.
 #[repr(C)]
 #[derive(Default)]
@@ -28,6 +39,22 @@ struct Attributes {
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
+}
+
+/// Removes an element of a hash map. One that is not there is no error.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let attributes =
+        ElementAttributes { map_fd: map.as_raw_fd().cast_unsigned(), zero: 0, key: key as *const K as u64 };
+    // SAFETY: the key is as long as the map's keys are, and any bytes are a `Pod`; the attributes are as
+    // long as is said.
+    let result = unsafe { syscall(SYS_bpf, DELETE_ELEMENT, &raw const attributes, size_of_val(&attributes)) };
+    match (result < 0).then(io::Error::last_os_error) {
+        Some(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// All elements of the per-CPU hash or array `map`: each key with its values, one for each of `cpus`.

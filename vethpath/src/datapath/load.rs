@@ -1,14 +1,18 @@
 //! Loading the programs of a lab and making, or taking over, its maps.
 
+use std::{fs, path::Path};
+
 use aya::{
     EbpfLoader,
-    programs::{ProgramError, SchedClassifier},
+    programs::{ProgramError, ProgramInfo, SchedClassifier},
 };
 use vethpath_common::{ABI_VERSION, Config, names};
 
 use super::{
     Maps, OBJECT, Pins, Result,
     error::{Context, Error},
+    maps::data,
+    xdp::load_xdp,
 };
 use crate::kernel::bpffs;
 
@@ -47,8 +51,43 @@ impl Sizes {
     const SLOTS: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 16;
     /// Cells of as many pairs with each other take 400 kB for each CPU, and are read in 2 ms.
     const MOST_WIDTH: u32 = 128;
+    /// Room for the first trunks of a lab that gets them later.
+    const LEAST_PATHS: u32 = 64;
     /// With more their counters would take more than 1.5 MB for each CPU.
     const MOST_PATHS: u32 = 1 << 16;
+
+    /// The sizes that do for as many, without room for more. What does not fit into the matrix is counted
+    /// all the same.
+    #[must_use]
+    pub fn least(ports: usize, bridges: usize) -> Self {
+        let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX / 16);
+        let (ports, bridges) = (bounded(ports), bounded(bridges).max(1));
+        Self {
+            ports,
+            sources: ports,
+            stations: ports.saturating_mul(bridges).min(Self::MOST_STATIONS),
+            slot_bits: 1,
+            matrix: 1,
+            width: 1,
+            paths: bridges.saturating_mul(bridges - 1).saturating_add(1).min(Self::MOST_PATHS),
+        }
+    }
+
+    /// What maps that are pinned already have. Programs of the same set must go by the same.
+    fn pinned(pins: &Pins) -> Result<Self> {
+        let entries = |map: &str| -> Result<u32> {
+            Ok(data(&pins.map(map))?.info().doing("look up map", map)?.max_entries())
+        };
+        Ok(Self {
+            ports: entries(names::COUNTERS)?.saturating_sub(1),
+            sources: entries(names::SOURCES)?,
+            stations: entries(names::STATIONS)?,
+            slot_bits: entries(names::SOURCE_SLOTS)?.checked_ilog2().unwrap_or_default(),
+            matrix: entries(names::MATRIX)?,
+            width: entries(names::CELLS)?.isqrt(),
+            paths: entries(names::PATHS)?,
+        })
+    }
 
     /// Room for `ports` ports and as many again, on as many as `bridges` bridges in one segment.
     #[must_use]
@@ -67,28 +106,50 @@ impl Sizes {
             stations: ports.saturating_mul(bridges).clamp(sources, Self::MOST_STATIONS.max(sources)),
             matrix: ports.saturating_mul(ports).min(Self::MOST_CELLS),
             // The trees that spanning tree may choose have other ways.
-            paths: ways.saturating_mul(4).saturating_add(1).min(Self::MOST_PATHS),
+            paths: ways.saturating_mul(4).saturating_add(1).clamp(Self::LEAST_PATHS, Self::MOST_PATHS),
         }
     }
 }
 
-/// Loads one copy of the port program for each of `domains` bridge namespaces and pins all. Maps
-/// that are pinned already are taken over with what they hold, if nothing of them is missing. Returns
-/// whether they were made anew.
+/// Which programs a bridge namespace has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// Its number in the maps.
+    pub domain: u32,
+    /// Whether the XDP program is among them.
+    pub xdp: bool,
+}
+
+/// Whether nothing of what is pinned for a lab is missing.
+#[must_use]
+pub fn is_whole(pins: &Pins, copies: &[Copies]) -> bool {
+    let is_there = |one: &Copies| {
+        pins.program(one.domain).exists() && (!one.xdp || pins.xdp_program(one.domain).exists())
+    };
+    names::PINNED_MAPS.iter().all(|map| pins.map(map).exists()) && copies.iter().all(is_there)
+}
+
+/// Loads the programs of each bridge namespace and pins all. Maps that are pinned already are taken over
+/// with what they hold, if none is missing, nor a program that was `loaded` before. Returns whether they
+/// were made anew.
 ///
 /// # Errors
-/// The kernel refuses a program or map, or the pinned maps are of another version.
-pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<bool> {
-    let whole = names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
-        && (0..domains).all(|domain| pins.program(domain).exists());
+/// The kernel refuses a program or map (XDP's, if it is older than 5.18), or the pinned maps are of another
+/// version.
+pub fn load(pins: &Pins, copies: &[Copies], loaded: &[Copies], sizes: Sizes) -> Result<bool> {
+    let whole = is_whole(pins, loaded);
     if !whole {
         // Parts of what was pinned would not fit with what is made now.
         bpffs::remove_directory(pins.directory())?;
     }
     bpffs::make_directory(pins.directory())?;
-    for domain in 0..domains {
-        if !pins.program(domain).exists() {
+    let sizes = if whole { Sizes::pinned(pins)? } else { sizes };
+    for &Copies { domain, xdp } in copies {
+        if !is_current(pins, &pins.program(domain))? {
             load_one(pins, domain, sizes)?;
+        }
+        if xdp && !is_current(pins, &pins.xdp_program(domain))? {
+            load_xdp(pins, domain, sizes)?;
         }
     }
     let mut maps = Maps::open(pins)?;
@@ -98,6 +159,24 @@ pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<bool> {
         Config { abi, .. } => return Err(Error::Abi { found: abi, ours: ABI_VERSION }),
     }
     Ok(!whole)
+}
+
+/// Whether a program is pinned there that works on the lab's maps. One that the lab did not want when it got
+/// larger maps works on those before: it is unpinned.
+fn is_current(pins: &Pins, program: &Path) -> Result<bool> {
+    if !program.exists() {
+        return Ok(false);
+    }
+    let config = data(&pins.map(names::CONFIG))?.info().doing("look up map", names::CONFIG)?.id();
+    let maps = ProgramInfo::from_pin(program)
+        .and_then(|program| program.map_ids())
+        .doing("look at", program.display())?;
+    // A kernel that does not tell is older than larger maps.
+    let is_current = maps.is_none_or(|maps| maps.contains(&config));
+    if !is_current {
+        fs::remove_file(program).doing("unpin", program.display())?;
+    }
+    Ok(is_current)
 }
 
 /// A loader of one copy of the programs, for the bridge namespace `domain`, that pins nothing.
@@ -176,7 +255,7 @@ mod tests {
     #[test]
     fn sizes_grow_with_the_lab_and_have_bounds() {
         let small = Sizes::of(3, 1);
-        assert_eq!((small.ports, small.sources, small.stations, small.paths), (64, 16_384, 16_384, 1));
+        assert_eq!((small.ports, small.sources, small.stations, small.paths), (64, 16_384, 16_384, 64));
         assert_eq!((small.slot_bits, small.matrix, small.width), (10, 4096, 64));
         let chain = Sizes::of(100, 8);
         assert_eq!((chain.ports, chain.matrix, chain.paths), (256, 65_536, 225));

@@ -8,7 +8,11 @@ use std::{
 
 use aya::{
     maps::{Map, MapError, xdp::DevMapHash},
-    programs::{ProgramError, Xdp, XdpMode, links::FdLink, xdp::XdpLinkId},
+    programs::{
+        ProgramError, Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::{XdpLink, XdpLinkId},
+    },
 };
 use aya_obj::programs::XdpAttachType;
 use vethpath_common::names;
@@ -20,7 +24,7 @@ use super::{
     maps::data,
 };
 use crate::{
-    kernel::{LinkFacts, Netns},
+    kernel::{LinkFacts, Netns, membarrier},
     topology::IfName,
 };
 
@@ -28,14 +32,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Loads the XDP program of `domain`, on the pinned maps of the lab, and pins it. One that is there stays.
-///
-/// # Errors
-/// The maps are not pinned, or the kernel refuses the program: it is older than 5.18, say.
-pub fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
-    if pins.xdp_program(domain).exists() {
-        return Ok(());
-    }
+/// Loads the XDP program of `domain`, on the pinned maps of the lab, which are of these sizes, and pins it.
+pub(super) fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     let mut loader = loader(&domain, &sizes);
     pinning(&mut loader, pins);
     let _ = fs::remove_file(pins.xdp_ports(domain));
@@ -105,7 +103,25 @@ fn attach_when_free(program: &mut Xdp, port: &IfName) -> std::result::Result<Xdp
     }
 }
 
-/// Takes the XDP program off a port, if it is there.
+/// Gives ports that run the XDP program of `pins` that of `next`, in one step each. One without a link of ours
+/// is left; where `next` has no XDP program, nobody wants it any more, and it comes off.
+///
+/// # Errors
+/// The kernel refuses a port; those before it have the new one.
+pub fn switch_over_xdp(pins: &Pins, next: &Pins, domain: u32, ports: &[&IfName]) -> Result<()> {
+    if !next.xdp_program(domain).exists() {
+        return ports.iter().try_for_each(|port| detach_xdp(pins, port));
+    }
+    let mut program = open(next, domain)?;
+    for &port in ports.iter().filter(|port| pins.xdp_link(port).exists()) {
+        let link = PinnedLink::from_pin(pins.xdp_link(port)).doing("open XDP link of", port)?;
+        let link = XdpLink::try_from(FdLink::from(link)).doing("use XDP link of", port)?;
+        let _ = program.attach_to_link(link).doing("replace the XDP program of", port)?;
+    }
+    Ok(())
+}
+
+/// Takes the XDP program off a port, if it is there. The kernel lets go of it in its own time.
 ///
 /// # Errors
 /// The link's pin cannot be removed.
@@ -159,6 +175,21 @@ impl Receivers {
         Ok(Some(Self { map, current }))
     }
 
+    /// Takes a port out, before its inner end can receive no more. Returns when no program still redirects to it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove(&mut self, port: u32) -> Result<()> {
+        match self.map.remove(port) {
+            // Nobody has put it in, or the kernel has removed it, with the device.
+            Err(error) if is_missing(&error) => return Ok(()),
+            other => other.doing("write map", names::XDP_PORTS)?,
+        }
+        self.current.remove(&port);
+        membarrier::grace_period();
+        Ok(())
+    }
+
     /// Brings the map to `ports`, ifindexes in `netns`. One that is gone meanwhile stays out.
     ///
     /// # Errors
@@ -169,7 +200,7 @@ impl Receivers {
         }
         for &port in self.current.difference(ports) {
             match self.map.remove(port) {
-                // The kernel has removed it, with the device.
+                // The kernel has removed it, with the device; or somebody who takes XDP off the port.
                 Err(error) if is_missing(&error) => {}
                 other => other.doing("write map", names::XDP_PORTS)?,
             }

@@ -35,20 +35,44 @@ impl Rtnl {
     /// # Errors
     /// The kernel refuses, for example because the gateway is in no subnet of the namespace.
     pub async fn add_route(&self, route: &Route) -> Result<()> {
-        let built = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(route.to.addr(), route.to.prefix_len())
-            .and_then(|builder| builder.gateway(route.via));
-        let name = format!("to {} via {}", route.to, route.via);
-        let message = built
-            .map_err(|error| {
-                Error::new("build route", name.clone(), std::io::Error::other(error.to_string()))
-            })?
-            .build();
-        match self.handle.route().add(message).execute().await.doing("add route", name) {
+        match self.handle.route().add(message(route)?).execute().await.doing("add route", name(route)) {
             Err(error) if error.is_present() => Ok(()),
             other => other,
         }
     }
+
+    /// Adds a route in place of another to the same destination, in one step.
+    ///
+    /// # Errors
+    /// As [`Rtnl::add_route`].
+    pub async fn replace_route(&self, route: &Route) -> Result<()> {
+        let request = self.handle.route().add(message(route)?).replace();
+        request.execute().await.doing("replace route", name(route))
+    }
+
+    /// Removes a route. One that is not there is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn delete_route(&self, route: &Route) -> Result<()> {
+        match self.handle.route().del(message(route)?).execute().await.doing("remove route", name(route)) {
+            Err(error) if error.is_missing() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+fn name(route: &Route) -> String {
+    format!("to {} via {}", route.to, route.via)
+}
+
+fn message(route: &Route) -> Result<RouteMessage> {
+    let built = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(route.to.addr(), route.to.prefix_len())
+        .and_then(|builder| builder.gateway(route.via));
+    let built = built
+        .map_err(|error| Error::new("build route", name(route), std::io::Error::other(error.to_string())))?;
+    Ok(built.build())
 }
 
 /// `None` where the route is of another table or has no gateway.

@@ -5,7 +5,7 @@
 //! which there is while the inner end has GRO on or an XDP program (`veth_xdp_xmit`); the driver says so
 //! in the port's XDP features (`veth_set_xdp_features`, since Linux 6.3).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 
@@ -90,18 +90,22 @@ pub fn whole(netns: &Netns) -> Result<BTreeSet<u32>> {
     Ok(devices.iter().filter(is_whole).map(|device| device.ifindex).collect())
 }
 
-/// What is to be switched at the inner end `ifindex` so that XDP reaches it, each as it is now. Empty if
-/// it is ready, or gone.
+/// By ifindex, what is to be switched at inner ends in a namespace so that XDP reaches them, each as it is
+/// now. Devices that are ready are left out.
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
-pub fn unready(netns: &Netns, ifindex: u32) -> Result<Vec<(String, bool)>> {
+pub fn unready(netns: &Netns) -> Result<BTreeMap<u32, Vec<(String, bool)>>> {
     let (_, _, devices) = devices(netns)?;
-    let Some(device) = devices.iter().find(|device| device.ifindex == ifindex) else { return Ok(Vec::new()) };
-    let differs = |(name, on): &&(&str, bool)| {
-        device.changeable.contains(*name) && device.wanted.contains(*name) != *on
+    let of_device = |device: Features| {
+        let differs = |(name, on): &&(&str, bool)| {
+            device.changeable.contains(*name) && device.wanted.contains(*name) != *on
+        };
+        let unready: Vec<_> =
+            NEEDED.iter().filter(differs).map(|(name, on)| ((*name).to_owned(), !on)).collect();
+        (!unready.is_empty()).then_some((device.ifindex, unready))
     };
-    Ok(NEEDED.iter().filter(differs).map(|(name, on)| ((*name).to_owned(), !on)).collect())
+    Ok(devices.into_iter().filter_map(of_device).collect())
 }
 
 /// Switches features of the inner end `ifindex`.
@@ -155,17 +159,17 @@ mod tests {
             let family = generic::family(&socket, FAMILY).unwrap();
             assert!(!takers(&socket, family).unwrap().contains(&port));
             assert!(!whole(&here).unwrap().contains(&inner));
-            let before = unready(&here, inner).unwrap();
+            let unready = || unready(&here).unwrap().remove(&inner);
+            let before = unready().unwrap();
             assert_eq!(before.len(), NEEDED.len());
             let wanted: Vec<_> = before.iter().map(|(name, on)| (name.clone(), !on)).collect();
             switch(&here, inner, &wanted).unwrap();
             assert!(takers(&socket, family).unwrap().contains(&port));
             assert!(whole(&here).unwrap().contains(&inner));
-            assert_eq!(unready(&here, inner).unwrap(), []);
+            assert_eq!(unready(), None);
             switch(&here, inner, &before).unwrap();
-            assert_eq!(unready(&here, inner).unwrap(), before);
+            assert_eq!(unready(), Some(before));
             assert!(!takers(&socket, family).unwrap().contains(&port));
-            assert_eq!(unready(&here, 77).unwrap(), []);
         });
     }
 }

@@ -93,7 +93,7 @@ async fn ends(topology: &Topology) -> kernel::Result<Ends> {
         refused: vec![0; topology.pairs.len()],
         trunks: vec![None; topology.trunks.len()],
     };
-    for place in topology.domains() {
+    for (_, place) in topology.domains() {
         if !place_exists(&place) {
             continue;
         }

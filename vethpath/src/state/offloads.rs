@@ -1,8 +1,7 @@
-//! What the inner ends of XDP ports had before we switched features of theirs, as the journal has it.
+//! What the inner ends of XDP ports had before we switched offloads of theirs, as the journal has it.
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{Directory, Result, journal};
 use crate::topology::{IfName, NsName, Pair};
 
 /// Begin the lines about features that were switched, and about those that were put back.
@@ -11,7 +10,7 @@ const RESTORED: &str = "restored";
 
 /// Features of one inner end, each as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Offloads {
     /// Its namespace.
     pub namespace: NsName,
     /// Its name.
@@ -22,12 +21,19 @@ pub struct Found {
     pub features: Vec<(String, bool)>,
 }
 
-impl Found {
+impl Offloads {
     /// What was found at the inner end of a pair.
     #[must_use]
     pub fn at(pair: &Pair, ifindex: u32, features: Vec<(String, bool)>) -> Self {
         let (namespace, interface) = (pair.namespace.clone(), pair.inner.name.clone());
         Self { namespace, interface, ifindex, features }
+    }
+
+    /// These features with what they become when they are switched, or else put back.
+    #[must_use]
+    pub fn told(&self, switched: bool) -> String {
+        let told = |(name, on): &(String, bool)| format!("{name} {}", word(*on != switched));
+        self.features.iter().map(told).collect::<Vec<_>>().join(", ")
     }
 
     /// The line that says that it was put back.
@@ -52,34 +58,27 @@ impl Found {
 }
 
 /// The line of the journal.
-impl fmt::Display for Found {
+impl fmt::Display for Offloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{FOUND} {} {} {}", self.namespace, self.interface, self.ifindex)?;
         for (name, on) in &self.features {
-            write!(f, " {name}={}", if *on { "on" } else { "off" })?;
+            write!(f, " {name}={}", word(*on))?;
         }
         Ok(())
     }
 }
 
-/// What is switched now, by inner end.
-///
-/// # Errors
-/// The journal is there and cannot be read.
-pub fn found(directory: &Directory) -> Result<Vec<Found>> {
-    Ok(journal::text(directory)?.map_or_else(Vec::new, |text| all(&text)))
-}
-
-/// What was found first counts: later runs may have found what we, or somebody since, had switched.
-fn all(journal: &str) -> Vec<Found> {
-    let mut all: BTreeMap<(NsName, IfName), Found> = BTreeMap::new();
+/// What is switched now, by inner end. What was found first counts: later runs may have found what we, or
+/// somebody since, had switched.
+pub(super) fn all(journal: &str) -> BTreeMap<(NsName, IfName), Offloads> {
+    let mut all: BTreeMap<(NsName, IfName), Offloads> = BTreeMap::new();
     for line in journal.lines() {
         let mut words = line.split(' ');
         let kind = words.next();
         if kind != Some(FOUND) && kind != Some(RESTORED) {
             continue;
         }
-        let Some(new) = Found::parse(words) else { continue };
+        let Some(new) = Offloads::parse(words) else { continue };
         let key = (new.namespace.clone(), new.interface.clone());
         if kind == Some(RESTORED) {
             all.remove(&key);
@@ -96,7 +95,11 @@ fn all(journal: &str) -> Vec<Found> {
             }
         }
     }
-    all.into_values().collect()
+    all
+}
+
+fn word(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 #[cfg(test)]
@@ -107,7 +110,7 @@ mod tests {
     fn what_was_found_first_counts_until_it_is_put_back() {
         let on = |name: &str| (name.to_owned(), true);
         let off = |name: &str| (name.to_owned(), false);
-        let found = |ifindex, features: &[_]| Found {
+        let found = |ifindex, features: &[_]| Offloads {
             namespace: "ns0".parse().expect("a name"),
             interface: "eth0".parse().expect("a name"),
             ifindex,
@@ -116,6 +119,7 @@ mod tests {
         let first = found(2, &[off("rx-gro"), on("tx")]);
         let again = found(2, &[on("rx-gro"), on("other")]);
         let text = format!("{{}}\ncreate pair ns0:eth0\n{first}\n{again}\n");
+        let all = |text: &str| all(text).into_values().collect::<Vec<_>>();
         assert_eq!(all(&text), [found(2, &[off("rx-gro"), on("tx"), on("other")])]);
         assert_eq!(all(&format!("{text}{}\n", first.restored())), []);
         let another = found(3, &[on("tx")]);
