@@ -163,7 +163,7 @@ fn a_change_to_xdp_that_fails_goes_back() {
     let port = lab.port("h2:eth0");
     let others = Answer::attach(&host.netns(), &port, At::NativeXdp, XDP_PASS);
     let file = host.lab("empty").named("changing").and(&all(0..3, "xdp")).write();
-    let _ = host.vethpath(format!("up {file}")).fails(1).says(&format!("attach XDP to {port}"));
+    let _ = host.vethpath(format!("up {file}")).fails(2).says(&format!("attach XDP to {port}"));
     drop(others);
     let file = host.lab("empty").named("changing").and(&all(0..3, "tc")).write();
     is_as_its_file_says(&host, &file);
