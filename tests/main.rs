@@ -13,6 +13,7 @@ mod hazards;
 mod heals;
 mod oracle;
 mod programs;
+mod raw_frames;
 mod reasons;
 mod security;
 mod segments;

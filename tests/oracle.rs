@@ -28,6 +28,17 @@ use trial::try_steps;
 const ONE_BRIDGE: &str = include_str!("topologies/oracle.toml");
 const THREE_BRIDGES: &str = include_str!("topologies/oracle-trunk.toml");
 
+/// What accelerates the one world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Tc,
+    /// With GRO at the inner ends, as `up` leaves them.
+    Xdp,
+    /// With a program of the hosts' own at the inner ends, which passes everything, and without GRO: so
+    /// that packets which belong together come one by one, as they do in the plain world.
+    XdpToPrograms,
+}
+
 /// So much of what arrives must have taken the fast path, or nothing was shown.
 const LEAST_FAST_PERCENT: u64 = 10;
 /// Runs of a test, at the same time: most of a step is waiting for the kernel.
@@ -35,23 +46,38 @@ const LANES: u64 = 2;
 
 #[test]
 fn generated_scripts_on_one_bridge() {
-    generated(ONE_BRIDGE, false, 4000, 1000);
+    generated(ONE_BRIDGE, false, Way::Tc, 4000, 1000);
 }
 
 #[test]
 fn generated_scripts_on_a_bridge_that_calls_netfilter() {
-    generated(ONE_BRIDGE, true, 3000, 2000);
+    generated(ONE_BRIDGE, true, Way::Tc, 3000, 2000);
 }
 
 #[test]
 fn generated_scripts_on_three_bridges() {
-    generated(THREE_BRIDGES, false, 3000, 3000);
+    generated(THREE_BRIDGES, false, Way::Tc, 3000, 3000);
+}
+
+#[test]
+fn generated_scripts_by_xdp_on_one_bridge() {
+    generated(ONE_BRIDGE, false, Way::XdpToPrograms, 3000, 4000);
+}
+
+#[test]
+fn generated_scripts_by_xdp_on_a_bridge_that_calls_netfilter() {
+    generated(ONE_BRIDGE, true, Way::XdpToPrograms, 2000, 5000);
+}
+
+#[test]
+fn generated_scripts_by_xdp_on_three_bridges() {
+    generated(THREE_BRIDGES, false, Way::XdpToPrograms, 3000, 6000);
 }
 
 #[track_caller]
-fn generated(topology: &str, netfilter: bool, steps: u64, seed: u64) {
+fn generated(topology: &str, netfilter: bool, way: Way, steps: u64, seed: u64) {
     let (steps, seed) = (trial::steps(steps), trial::seed(seed));
-    let lane = |number| try_steps(&mut Run::of(topology, netfilter), steps / LANES, seed + number);
+    let lane = |number| try_steps(&mut Run::by(way, topology, netfilter), steps / LANES, seed + number);
     let outcomes: Vec<_> = thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES).map(|number| scope.spawn(move || lane(number))).collect();
         lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()

@@ -2,6 +2,7 @@
 
 mod changes;
 mod counts;
+mod datapaths;
 mod drift;
 mod killed;
 mod labs;

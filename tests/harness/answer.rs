@@ -84,6 +84,8 @@ fn load(kind: u32, hook: u32, answer: i32) -> io::Result<OwnedFd> {
     words[..6].copy_from_slice(&[kind, 2, code_low, code_high, license_low, license_high]);
     // `expected_attach_type` follows log, flags, name and ifindex. tc programs leave it at 0.
     words[17] = if kind == 6 { hook } else { 0 };
+    // `BPF_F_XDP_HAS_FRAGS`: it takes frames in several buffers.
+    words[11] = if kind == 6 { 1 << 5 } else { 0 };
     bpf(PROG_LOAD, &attributes(&words))
 }
 

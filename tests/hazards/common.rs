@@ -14,25 +14,43 @@ pub(crate) const A_SECOND: Duration = Duration::from_secs(1).saturating_add(SLAC
 
 /// A lab whose traffic between ns0 and ns1 is fast, both ways.
 pub(crate) fn fast_lab(host: &Host) -> Lab<'_> {
-    let lab = host.lab("three-hosts").up();
-    lab.is_fast("ns0:eth0", B);
-    lab.is_fast("ns1:eth0", A);
-    lab
+    lab_by("tc", host)
 }
 
 /// The same lab with a plain bridge.
 pub(crate) fn plain_lab(host: &Host) -> Lab<'_> {
-    let lab = host.lab("three-hosts").with("\"tc\"", "\"bridge\"").up();
-    lab.reaches("ns0", B);
+    lab_by("bridge", host)
+}
+
+/// The lab by a datapath, whose traffic is fast if that has a fast path.
+fn lab_by<'h>(datapath: &str, host: &'h Host) -> Lab<'h> {
+    let lab = host.lab("three-hosts").with("\"tc\"", &format!("\"{datapath}\"")).up();
+    if datapath == "bridge" {
+        lab.reaches("ns0", B);
+    } else {
+        lab.is_fast("ns0:eth0", B);
+        lab.is_fast("ns1:eth0", A);
+    }
     lab
 }
 
-/// Runs a scenario on a plain bridge and on the fast path, which it must leave as it was. The scenario
-/// is told whether its lab is the fast one.
+/// Runs a scenario on a plain bridge and on each fast path, which it must leave as it was. The scenario
+/// is told whether its lab is a fast one.
+pub(crate) fn on_all(scenario: impl Fn(&Host, &Lab<'_>, bool)) {
+    on(&["bridge", "tc", "xdp"], scenario);
+}
+
+/// The same without XDP: for what it leaves to the bridge, or does otherwise.
 pub(crate) fn on_both(scenario: impl Fn(&Host, &Lab<'_>, bool)) {
-    for fast in [false, true] {
+    on(&["bridge", "tc"], scenario);
+}
+
+fn on(datapaths: &[&str], scenario: impl Fn(&Host, &Lab<'_>, bool)) {
+    for &datapath in datapaths {
         let host = Host::new();
-        let lab = if fast { fast_lab(&host) } else { plain_lab(&host) };
+        let (lab, fast) = (lab_by(datapath, &host), datapath != "bridge");
+        // Of a failed test, this is shown.
+        eprintln!("by {datapath}:");
         if fast {
             lab.is_fast("ns2:eth0", B);
         }

@@ -1,9 +1,11 @@
 //! Every row of the list of hazards: what breaks when a bridge is bypassed, and what we do about it. The
 //! table in `docs/equivalence.md` leads from each row to its tests here.
 
-mod common;
+pub(crate) mod common;
 mod delivery;
 mod ourselves;
 mod policy;
 mod state;
 mod table;
+
+pub(crate) use delivery::offloads::transfer;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    Way,
     agent::{Agent, Fate},
     frame::Frame,
     maps::Books,
@@ -37,6 +38,7 @@ pub(crate) struct Run {
     names: Names,
     text: String,
     netfilter: bool,
+    way: Way,
     worlds: Option<Pair>,
     sabotage: Option<Box<dyn Sabotage>>,
     patience: Duration,
@@ -48,12 +50,18 @@ pub(crate) struct Run {
 impl Run {
     /// With worlds of this topology, whose bridges call netfilter or do not.
     pub(crate) fn of(text: &str, netfilter: bool) -> Self {
+        Self::by(Way::Tc, text, netfilter)
+    }
+
+    /// The same, accelerated in this way.
+    pub(crate) fn by(way: Way, text: &str, netfilter: bool) -> Self {
         let names = Names::of(text);
-        let worlds = Some(Pair::new(text, netfilter, &names));
+        let worlds = Some(Pair::new(text, netfilter, way, &names));
         Self {
             names,
             text: text.to_owned(),
             netfilter,
+            way,
             worlds,
             sabotage: None,
             patience: PATIENCE,
@@ -77,7 +85,7 @@ impl Run {
     /// Takes all steps of a script from the start state; fails at the first difference.
     pub(crate) fn take(&mut self, script: &[Step]) -> Result<(), String> {
         if self.worlds.is_none() {
-            self.worlds = Some(Pair::new(&self.text, self.netfilter, &self.names));
+            self.worlds = Some(Pair::new(&self.text, self.netfilter, self.way, &self.names));
         }
         let taken = self.start().and_then(|()| self.follow(script));
         let undone = self.undo(script);

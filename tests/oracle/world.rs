@@ -6,8 +6,8 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use serde_json::Value;
 use vethpath::kernel::Netns;
 
-use super::{agent::Agent, names::Names, operation::Command};
-use crate::harness::{Arrival, Host, Offload, Wire};
+use super::{Way, agent::Agent, names::Names, operation::Command};
+use crate::harness::{Answer, Arrival, At, Host, Offload, Wire, XDP_PASS};
 
 /// What both labs are called.
 const LAB: &str = "oracle";
@@ -18,6 +18,8 @@ const SILENT: [&str; 3] = [
     "net.ipv6.conf.default.disable_ipv6=1",
     "net.ipv4.igmp_link_local_mcast_reports=0",
 ];
+/// What a sender's stack is to make itself.
+const WHOLE: &str = "tx off tso off txvlan off tx-vlan-stag-hw-insert off";
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
 const NEIGHBOUR: u32 = 3;
 
@@ -28,13 +30,15 @@ pub(crate) struct World {
     /// Tells of changes in the FDB.
     changes: Socket,
     agent: Option<Agent>,
+    /// Programs of the hosts' own.
+    programs: Vec<Answer>,
     file: String,
     host: Host,
 }
 
 impl World {
     /// Brings up the lab of this file, on bridges that call netfilter or do not.
-    pub(crate) fn new(text: &str, accelerated: bool, netfilter: bool, names: &Names) -> Self {
+    pub(crate) fn new(text: &str, way: Way, accelerated: bool, netfilter: bool, names: &Names) -> Self {
         let host = Host::new();
         let calls = u8::from(netfilter);
         for silent in SILENT {
@@ -44,7 +48,11 @@ impl World {
             // A kernel without br_netfilter has none of these.
             let _ = host.run(format!("sysctl -q -w net.bridge.bridge-nf-call-{table}={calls}"));
         }
-        let datapath = if accelerated { "tc" } else { "bridge" };
+        let datapath = match way {
+            _ if !accelerated => "bridge",
+            Way::Tc => "tc",
+            Way::Xdp | Way::XdpToPrograms => "xdp",
+        };
         let file =
             host.topology(LAB, &text.replace("datapath = \"tc\"", &format!("datapath = \"{datapath}\"")));
         let _ = host.vethpath(format!("up {file}")).ok();
@@ -55,12 +63,27 @@ impl World {
             let wire = netns.run(|| Wire::on(&end.interface).and_then(Wire::telling_all));
             (netns, wire.expect("it can be entered").expect("a packet socket"))
         };
+        let mut programs = Vec::new();
+        for end in &names.ends {
+            let _ = match (way, accelerated) {
+                // A sender that leaves nothing to its device, as the other world's do.
+                (Way::Xdp | Way::XdpToPrograms, false) => host.run(format!("{} {WHOLE}", ethtool(end))).ok(),
+                (Way::XdpToPrograms, true) => {
+                    let path = host.path(&format!("/run/netns/{}", end.namespace));
+                    let netns = Netns::open(&path, &end.namespace).expect("it is there");
+                    programs.push(Answer::attach(&netns, &end.interface, At::NativeXdp, XDP_PASS));
+                    host.run(format!("{} gro off", ethtool(end))).ok()
+                }
+                _ => continue,
+            };
+        }
         let (changes, number) = here.run(changes).expect("it can be entered");
         Self {
             ends: names.ends.iter().map(end).collect(),
             changes,
             agent: accelerated.then(|| Agent::of(&host, LAB, number)),
             here,
+            programs,
             file,
             host,
         }
@@ -191,10 +214,15 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.ends.clear();
+        self.programs.clear();
         if !std::thread::panicking() {
             let _ = self.host.vethpath(format!("down {LAB}")).ok();
         }
     }
+}
+
+fn ethtool(end: &super::names::End) -> String {
+    format!("ip netns exec {} ethtool -K {}", end.namespace, end.interface)
 }
 
 /// A socket that is told of changes of FDBs, where the calling thread is, and its number there.

@@ -26,6 +26,9 @@ pub mod flags {
     /// The bridge learns from no frame that comes in by the port ([`PortRecord`](super::PortRecord)
     /// only): it drops them all, or is told not to learn there.
     pub const DEAF: u32 = 1 << 5;
+    /// What the sender's stack gives to its inner end is whole: checksums and VLAN tags are in the frame,
+    /// where the XDP program can see them and a redirect keeps them ([`Source`](super::Source) only).
+    pub const WHOLE: u32 = 1 << 6;
 }
 
 /// What every program checks before anything else. One write of it disarms a whole lab.
@@ -93,7 +96,7 @@ pub struct Source {
     pub bridge: u32,
     /// Index of the sender's pair in the counter map.
     pub pair: u32,
-    /// [`flags::ISOLATED`], [`flags::VALIDATE`].
+    /// [`flags::ISOLATED`], [`flags::VALIDATE`], [`flags::WHOLE`].
     pub flags: u32,
     /// The bridges of the segment that know where the sender is, one bit each. A frame that would
     /// cross another goes to the bridges, which learn.

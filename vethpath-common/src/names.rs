@@ -39,8 +39,15 @@ pub const PINNED_MAPS: [&str; 11] = [
     CROSSINGS,
 ];
 
+/// Hash from ifindex to the port that can take a frame by XDP (`BPF_MAP_TYPE_DEVMAP_HASH`). Each copy of
+/// the programs has its own: ifindexes are unique in one namespace only.
+pub const XDP_PORTS: &str = "XDP_PORTS";
+
 /// The tc program at the ingress of every port.
 pub const PORT_INGRESS: &str = "port_ingress";
+
+/// The XDP program of ports whose datapath is XDP, which runs before that.
+pub const PORT_XDP: &str = "port_xdp";
 
 /// Load-time constant: which bridge namespace of the lab a program serves (ifindexes are unique
 /// in one namespace only).

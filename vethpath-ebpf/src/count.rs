@@ -1,4 +1,5 @@
-//! Counting: per-CPU, so without atomics (a tc program is not preempted by another on its CPU).
+//! Counting: per-CPU, so without atomics (both programs run in softirqs, and one of these is not preempted by
+//! another on its CPU).
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use vethpath_common::{
@@ -8,18 +9,18 @@ use vethpath_common::{
 use crate::{
     maps::{CELLS, COUNTERS, CROSSINGS, MATRIX, PORTS, domain, width},
     moves,
-    packet::Frame,
+    packet::{Context, Frame},
 };
 
 /// Counts a frame that the fast path takes from a station to another.
 #[inline(always)]
-pub fn fast(frame: &Frame, source: &Source, station: &Station) {
-    let (packets, bytes) = (frame.packets(), u64::from(frame.len()));
+pub fn fast<C: Context>(frame: &Frame<C>, source: &Source, station: &Station) {
+    let (packets, bytes) = (frame.context.packets(), u64::from(frame.context.len()));
     let key = MatrixKey { from: source.pair, to: station.pair };
     match key.cell(width()) {
         Some(index) => {
             if let Some(count) = CELLS.get_ptr_mut(index) {
-                // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
+                // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
                 unsafe { (*count).add(packets, bytes) };
             }
         }
@@ -28,7 +29,7 @@ pub fn fast(frame: &Frame, source: &Source, station: &Station) {
     if station.path != 0
         && let Some(count) = CROSSINGS.get_ptr_mut(station.path)
     {
-        // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
+        // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
         unsafe { (*count).add(packets, bytes) };
     }
 }
@@ -43,7 +44,7 @@ fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
         count = MATRIX.get_ptr_mut(key);
     }
     match count {
-        // SAFETY: elements are deleted only of pairs that are gone, and this CPU runs one tc program at a time.
+        // SAFETY: elements are deleted only of pairs that are gone, and this CPU runs one program of ours at a time.
         Some(count) => unsafe { (*count).add(packets, bytes) },
         None => apart(key.from, key.to, packets, bytes),
     }
@@ -66,12 +67,12 @@ fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
 /// A `sender` that is known to be a station on this very port is the pair to count, and has not moved:
 /// nothing of the port need be looked up.
 #[inline(never)]
-pub fn slow(frame: &Frame, reason: Reason, sender: Option<u32>) -> Reason {
+pub fn slow<C: Context>(frame: &Frame<C>, reason: Reason, sender: Option<u32>) -> Reason {
     if let Some(pair) = sender {
         add_slow(frame, pair, reason);
         return reason;
     }
-    let key = PortKey { ifindex: frame.ifindex(), domain: domain() };
+    let key = PortKey { ifindex: frame.context.ifindex(), domain: domain() };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let port =
         unsafe { PORTS.get(key) }.copied().unwrap_or(PortRecord { pair: NO_PAIR, flags: 0, bridge: 0 });
@@ -87,11 +88,11 @@ pub fn slow(frame: &Frame, reason: Reason, sender: Option<u32>) -> Reason {
 }
 
 #[inline(always)]
-fn add_slow(frame: &Frame, pair: u32, reason: Reason) {
+fn add_slow<C: Context>(frame: &Frame<C>, pair: u32, reason: Reason) {
     if let Some(counters) = of(pair)
         && let Some(count) = counters.slow.get_mut(reason as usize)
     {
-        count.add(frame.packets(), u64::from(frame.len()));
+        count.add(frame.context.packets(), u64::from(frame.context.len()));
     }
 }
 
@@ -99,6 +100,6 @@ fn add_slow(frame: &Frame, pair: u32, reason: Reason) {
 #[inline(always)]
 fn of(pair: u32) -> Option<&'static mut PairCounters> {
     let counters = COUNTERS.get_ptr_mut(pair)?;
-    // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
+    // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
     Some(unsafe { &mut *counters })
 }

@@ -9,7 +9,7 @@ use crate::{
     count,
     maps::CONFIG,
     moves,
-    packet::{ETH_LEN, Ethernet, Frame},
+    packet::{Context, ETH_LEN, Ethernet, Frame},
     stations,
     validate::validate,
 };
@@ -36,7 +36,7 @@ pub enum Verdict {
 
 /// Decides and counts. Whatever is not certain goes to the bridge.
 #[inline(always)]
-pub fn decide(frame: &Frame) -> Verdict {
+pub fn decide<C: Context>(frame: &Frame<C>) -> Verdict {
     let mut sender = None;
     match fast_path(frame, &mut sender) {
         Ok((source, station)) => {
@@ -57,7 +57,10 @@ pub fn decide(frame: &Frame) -> Verdict {
 /// What is known of both ends of a frame's way, if it takes the fast path. `sender` is the pair of the
 /// sender as soon as that is known to be a station on this very port.
 #[inline(always)]
-fn fast_path(frame: &Frame, sender: &mut Option<u32>) -> Result<(Source, Station), Reason> {
+pub fn fast_path<C: Context>(
+    frame: &Frame<C>,
+    sender: &mut Option<u32>,
+) -> Result<(Source, Station), Reason> {
     let config = CONFIG.get(0).ok_or(Reason::Lease)?;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
@@ -74,7 +77,7 @@ fn fast_path(frame: &Frame, sender: &mut Option<u32>) -> Result<(Source, Station
     if now < source.away_until_ns || moves::is_away(&station, ethernet.dst, now) {
         return Err(Reason::Moved);
     }
-    if station.ifindex == frame.ifindex() {
+    if station.ifindex == frame.context.ifindex() {
         return Err(Reason::SamePort);
     }
     if source.flags & station.flags & flags::ISOLATED != 0 {
@@ -93,8 +96,8 @@ fn fast_path(frame: &Frame, sender: &mut Option<u32>) -> Result<(Source, Station
 
 /// Refuses what the bridge, or a snooping feature of it, wants to see for itself.
 #[inline(always)]
-fn known_protocol(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
-    if frame.tag_beside() {
+fn known_protocol<C: Context>(frame: &Frame<C>, ethernet: &Ethernet) -> Result<(), Reason> {
+    if frame.context.tag_beside() {
         return Err(Reason::Tagged);
     }
     let ethertype = ethernet.ethertype;
@@ -120,7 +123,7 @@ fn known_protocol(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
 /// IPv6: neighbour discovery (ICMPv6 types 133 to 137, RFC 4861) is the bridge's; headers that
 /// could hide it are too.
 #[inline(always)]
-fn ipv6(frame: &Frame) -> Result<(), Reason> {
+fn ipv6<C: Context>(frame: &Frame<C>) -> Result<(), Reason> {
     const NEXT_HEADER: usize = ETH_LEN as usize + 6;
     const PAYLOAD: usize = ETH_LEN as usize + 40;
     match frame.read::<u8>(NEXT_HEADER)? {
@@ -136,12 +139,16 @@ fn ipv6(frame: &Frame) -> Result<(), Reason> {
 
 /// The sender, if it is a station on this very port.
 #[inline(always)]
-fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<NonNull<Source>, Reason> {
+fn source<C: Context>(
+    frame: &Frame<C>,
+    ethernet: &Ethernet,
+    config: &Config,
+) -> Result<NonNull<Source>, Reason> {
     // br_handle_frame drops what a group address sends, whatever the maps say.
     if ethernet.src.is_group() {
         return Err(Reason::UnknownSource);
     }
-    let entry = stations::source(frame.ifindex(), ethernet.src).ok_or(Reason::UnknownSource)?;
+    let entry = stations::source(frame.context.ifindex(), ethernet.src).ok_or(Reason::UnknownSource)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     if unsafe { (*entry.as_ptr()).generation } != config.generation {
         return Err(Reason::Stale);
@@ -177,9 +184,9 @@ fn note(entry: NonNull<Source>, bridges: u64, epoch: u32) {
 
 /// Whether the frame, or each segment of a GSO frame, fits into the least MTU on the way.
 #[inline(always)]
-fn fits(frame: &Frame, ethernet: &Ethernet, station: &Station) -> Result<(), Reason> {
-    let size = match frame.gso_size() {
-        0 => frame.len().saturating_sub(ETH_LEN),
+fn fits<C: Context>(frame: &Frame<C>, ethernet: &Ethernet, station: &Station) -> Result<(), Reason> {
+    let size = match frame.context.gso_size() {
+        0 => frame.context.len().saturating_sub(ETH_LEN),
         payload => match headers(frame, ethernet.ethertype) {
             Ok(headers) => headers.saturating_add(payload),
             // A tunnel, say. Its small frames are fast: so are its large ones, or they would overtake.
@@ -192,7 +199,7 @@ fn fits(frame: &Frame, ethernet: &Ethernet, station: &Station) -> Result<(), Rea
 
 /// Bytes of layer 3 and 4 headers that each segment of a GSO frame repeats.
 #[inline(always)]
-fn headers(frame: &Frame, ethertype: u16) -> Result<u32, Reason> {
+fn headers<C: Context>(frame: &Frame<C>, ethertype: u16) -> Result<u32, Reason> {
     const IP: usize = ETH_LEN as usize;
     let (ip, protocol) = match ethertype {
         0x0800 => (u32::from(frame.read::<u8>(IP)? & 15) * 4, frame.read::<u8>(IP + 9)?),

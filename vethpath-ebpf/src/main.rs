@@ -11,15 +11,19 @@ mod moves;
 mod object;
 mod packet;
 mod stations;
+mod tc;
 mod validate;
+mod xdp;
 
 use aya_ebpf::{
     bindings::TC_ACT_UNSPEC,
     helpers::{bpf_redirect, bpf_redirect_peer},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use decide::Verdict;
+#[cfg(feature = "log")]
+use packet::Context;
 use packet::Frame;
 
 /// Ingress of a port: a frame that the namespace behind it has sent.
@@ -28,13 +32,13 @@ use packet::Frame;
 /// `TCX_NEXT` on tcx), so that a program of somebody else after this one still runs.
 #[classifier]
 pub fn port_ingress(ctx: TcContext) -> i32 {
-    let frame = Frame::new(&ctx);
+    let frame = Frame::new(tc::Buffer::new(&ctx));
     let verdict = decide::decide(&frame);
     #[cfg(feature = "log")]
     log(&ctx, &frame, &verdict);
     match verdict {
         Verdict::ToPeer { ifindex } => {
-            frame.scrub();
+            frame.context.scrub();
             // SAFETY: a helper that takes two integers.
             redirect(unsafe { bpf_redirect_peer(ifindex, 0) })
         }
@@ -44,10 +48,17 @@ pub fn port_ingress(ctx: TcContext) -> i32 {
     }
 }
 
+/// Ingress of a port whose datapath is XDP, before anything else there. What is not taken comes to
+/// [`port_ingress`], as a socket buffer.
+#[xdp(frags)]
+pub fn port_xdp(ctx: XdpContext) -> u32 {
+    xdp::take(&Frame::new(xdp::Raw::new(&ctx)))
+}
+
 #[cfg(feature = "log")]
 #[inline(always)]
-fn log(ctx: &TcContext, frame: &Frame, verdict: &Verdict) {
-    let from = frame.ifindex();
+fn log<C: Context>(ctx: &TcContext, frame: &Frame<C>, verdict: &Verdict) {
+    let from = frame.context.ifindex();
     match verdict {
         Verdict::ToPeer { ifindex } => {
             aya_log_ebpf::debug!(ctx, "port {}: to the peer of {}", from, *ifindex)

@@ -4,7 +4,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use vethpath_common::{
     Config, Count, MatrixKey, PairCounters, Path, PortKey, PortRecord, Slot, Source, SourceKey, Station,
@@ -58,6 +58,10 @@ pub static PATHS: HashMap<u32, Path> = HashMap::with_max_entries(SET_AT_LOAD, BP
 /// See [`vethpath_common::names::CROSSINGS`].
 #[map]
 pub static CROSSINGS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
+
+/// See [`vethpath_common::names::XDP_PORTS`].
+#[map]
+pub static XDP_PORTS: DevMapHash = DevMapHash::with_max_entries(SET_AT_LOAD, 0);
 
 /// See [`vethpath_common::names::DOMAIN`].
 #[unsafe(no_mangle)]

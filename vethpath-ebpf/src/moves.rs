@@ -3,18 +3,21 @@
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use vethpath_common::{AWAY_NS, MacWords, Station};
 
-use crate::{packet::Frame, stations};
+use crate::{
+    packet::{Context, Frame},
+    stations,
+};
 
 /// Looks whether a frame that the bridge gets comes from a station that is known on another port. The
 /// bridge learns from it before the agent hears of that: frames to and from the old port are its own
 /// until the agent has written the new one.
 #[inline(always)]
-pub fn note(frame: &Frame, bridge: u32) {
+pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
     let Ok(ethernet) = frame.ethernet() else { return };
     let Some(mut entry) = stations::station(bridge, ethernet.src) else { return };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let station = unsafe { entry.as_mut() };
-    if station.exit == frame.ifindex() {
+    if station.exit == frame.context.ifindex() {
         return;
     }
     // SAFETY: a helper without arguments.

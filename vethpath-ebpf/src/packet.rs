@@ -1,15 +1,11 @@
-//! The one bounds-checked reader of packet memory, and the fields of the socket buffer.
+//! The one bounds-checked reader of packet memory, for both kinds of program.
 
 use core::mem::size_of;
 
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_change_type, programs::TcContext};
 use vethpath_common::{MacWords, Reason};
 
 /// Bytes of an Ethernet header without a tag (`ETH_HLEN`).
 pub const ETH_LEN: u32 = 14;
-
-/// `PACKET_HOST` of `linux/if_packet.h`: the frame is for this host.
-const PACKET_HOST: u32 = 0;
 
 /// An Ethernet header, in words that keys are made of without another load.
 #[derive(Clone, Copy)]
@@ -22,19 +18,37 @@ pub struct Ethernet {
     pub ethertype: u16,
 }
 
+/// What a kind of program is told of a frame beside its bytes.
+pub trait Context: Clone {
+    /// Where the linear part begins and ends.
+    fn bounds(&self) -> (usize, usize);
+    /// Length in bytes, Ethernet header included; of a GSO frame, all of it.
+    fn len(&self) -> u32;
+    /// Payload bytes per segment of a GSO frame, or 0.
+    fn gso_size(&self) -> u32;
+    /// How many packets it is on a wire.
+    fn packets(&self) -> u64;
+    /// Whether a VLAN tag is kept beside the packet, not in it.
+    fn tag_beside(&self) -> bool;
+    /// ifindex of the port it came in by.
+    fn ifindex(&self) -> u32;
+}
+
 /// A frame at the ingress of a port.
 #[derive(Clone)]
-pub struct Frame {
-    skb: *mut __sk_buff,
+pub struct Frame<C> {
+    /// What is told of it.
+    pub context: C,
     data: usize,
     end: usize,
 }
 
-impl Frame {
+impl<C: Context> Frame<C> {
     /// The frame that the program was called for.
     #[inline(always)]
-    pub fn new(ctx: &TcContext) -> Self {
-        Self { skb: ctx.skb.skb, data: ctx.data(), end: ctx.data_end() }
+    pub fn new(context: C) -> Self {
+        let (data, end) = context.bounds();
+        Self { context, data, end }
     }
 
     /// Copies a `T` from `offset` bytes behind the start of the frame.
@@ -79,64 +93,6 @@ impl Frame {
             src: MacWords { head: from_head, tail: u32::from(from_tail) },
             ethertype: u16::from_be(ethertype),
         })
-    }
-
-    /// Length in bytes, Ethernet header included; of a GSO frame, all of it.
-    #[inline(always)]
-    pub fn len(&self) -> u32 {
-        self.skb().len
-    }
-
-    /// Payload bytes per segment of a GSO frame, or 0.
-    #[inline(always)]
-    pub fn gso_size(&self) -> u32 {
-        self.skb().gso_size
-    }
-
-    /// How many packets it is on a wire.
-    #[inline(always)]
-    pub fn packets(&self) -> u64 {
-        match self.skb().gso_segs {
-            0 => 1,
-            segments => u64::from(segments),
-        }
-    }
-
-    /// Whether a VLAN tag is kept beside the packet, not in it.
-    #[inline(always)]
-    pub fn tag_beside(&self) -> bool {
-        self.skb().vlan_present != 0
-    }
-
-    /// ifindex of the port it came in by.
-    #[inline(always)]
-    pub fn ifindex(&self) -> u32 {
-        self.skb().ifindex
-    }
-
-    /// Makes the frame what it would be behind a second veth crossing: for this host, unmarked.
-    /// `skb_scrub_packet` does it in `bpf_redirect_peer` since Linux 6.15 (and some stable
-    /// releases); before, a frame would arrive as somebody else's.
-    #[inline(always)]
-    pub fn scrub(&self) {
-        // SAFETY: the context outlives this call, and mark and priority are writable for tc programs.
-        unsafe {
-            if (*self.skb).mark != 0 {
-                (*self.skb).mark = 0;
-            }
-            if (*self.skb).priority != 0 {
-                (*self.skb).priority = 0;
-            }
-            if (*self.skb).pkt_type != PACKET_HOST {
-                bpf_skb_change_type(self.skb, PACKET_HOST);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn skb(&self) -> &__sk_buff {
-        // SAFETY: the kernel hands the program a valid context, which outlives it.
-        unsafe { &*self.skb }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use vethpath_common::Reason;
 
-use crate::packet::{ETH_LEN, Frame};
+use crate::packet::{Context, ETH_LEN, Frame};
 
 /// Where the IP header begins.
 const IP: usize = ETH_LEN as usize;
@@ -13,7 +13,7 @@ const IPV6_LEN: u32 = 40;
 
 /// Refuses an IP packet that br_netfilter might not let through as it is.
 #[inline(never)]
-pub fn validate(frame: &Frame, ethertype: u16) -> Result<(), Reason> {
+pub fn validate<C: Context>(frame: &Frame<C>, ethertype: u16) -> Result<(), Reason> {
     let is_right = match ethertype {
         0x0800 => ipv4(&frame.read(IP)?, packet_len(frame)),
         0x86dd => ipv6(&frame.read(IP)?, packet_len(frame)),
@@ -50,8 +50,8 @@ fn sums_up(header: &[u8; 20]) -> bool {
 
 /// Of the whole frame less its Ethernet header; of a GSO frame too, whose IP header has it so.
 #[inline(always)]
-fn packet_len(frame: &Frame) -> u32 {
-    frame.len().saturating_sub(ETH_LEN)
+fn packet_len<C: Context>(frame: &Frame<C>) -> u32 {
+    frame.context.len().saturating_sub(ETH_LEN)
 }
 
 #[inline(always)]

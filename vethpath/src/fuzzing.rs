@@ -5,7 +5,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::{
     agent::status::Status,
-    kernel::{LinkFacts, netfilter, offloads, packet_sockets, watch},
+    kernel::{LinkFacts, features, generic, netfilter, packet_sockets, watch, xdp},
     state::Record,
 };
 
@@ -26,8 +26,9 @@ pub fn events(datagram: &[u8]) {
 /// Text has control characters in it.
 pub fn answers(payload: &[u8]) {
     let _ = packet_sockets::parse(payload);
-    let _ = offloads::parse(payload);
-    let _ = offloads::number_of(payload);
+    let _ = features::parse(payload);
+    let _ = generic::number_of(payload);
+    let _ = xdp::taker(payload);
     let _ = netfilter::is_change(payload);
     for text in netfilter::decode(payload) {
         assert!(!text.contains(char::is_control), "{text:?}");

@@ -2,7 +2,7 @@
 
 mod losses;
 mod moved;
-mod offloads;
+pub(super) mod offloads;
 mod packet_type;
 mod same_namespace;
 mod scrubbed;

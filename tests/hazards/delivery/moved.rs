@@ -4,7 +4,7 @@
 use std::{thread, time::Duration};
 
 use super::super::common::{
-    A, A_SECOND, B, C, arrived, arrives, fast_lab, is_found, mac_bytes, numbered, on_both,
+    A, A_SECOND, B, C, arrived, arrives, fast_lab, is_found, mac_bytes, numbered, on_all, on_both,
 };
 use crate::harness::{Host, Until, Wire, holds_for, wait_until};
 
@@ -117,7 +117,7 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
 /// The inner end down: frames to it are lost, as on a plain bridge, and those to others are not.
 #[test]
 fn an_inner_end_down_and_up_again() {
-    on_both(|_, lab, fast| {
+    on_all(|_, lab, fast| {
         let _ = lab.run("ns1", "ip link set eth0 down").ok();
         if fast {
             lab.says_of("ns1:eth0", "is down");

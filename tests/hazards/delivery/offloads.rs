@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use super::super::common::{A_SECOND, B, fast_lab, on_both};
+use super::super::common::{A_SECOND, B, fast_lab, on_all};
 use crate::{
     harness::{Host, Lab, SLACK, wait_for},
     programs::Random,
@@ -47,7 +47,7 @@ const OFF: [(&str, &str, &str); 8] = [
 /// TCP both ways, with each offload off in turn, and with all at once: every byte arrives as it was sent.
 #[test]
 fn tcp_is_whole_whatever_is_left_to_the_devices() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         transfer(lab);
         for (namespace, link, what) in OFF {
             if namespace.is_empty() {
@@ -67,7 +67,7 @@ fn tcp_is_whole_whatever_is_left_to_the_devices() {
 
 /// Sends bytes from ns0 to ns1 and back, and compares.
 #[track_caller]
-fn transfer(lab: &Lab<'_>) {
+pub(crate) fn transfer(lab: &Lab<'_>) {
     const LENGTH: usize = 4 << 20;
     let mut random = Random(17);
     let sent = random.bytes(LENGTH);

@@ -3,14 +3,14 @@
 
 use nix::libc;
 
-use super::super::common::{A, A_SECOND, BROADCAST, arrives, mac_bytes, numbered, on_both};
+use super::super::common::{A, A_SECOND, BROADCAST, arrives, mac_bytes, numbered, on_all};
 use crate::harness::wait_until;
 
 const BEHIND: [u8; 6] = [0x02, 0, 0, 0, 0x55, 0x01];
 
 #[test]
 fn only_frames_to_the_inner_ends_own_mac_are_for_this_host() {
-    on_both(|_, lab, fast| {
+    on_all(|_, lab, fast| {
         let [a, b] = ["ns0:eth0", "ns1:eth0"].map(|end| lab.wire(end));
         let (mac_a, mac_b) = (mac_bytes(lab, "ns0"), mac_bytes(lab, "ns1"));
         // Somebody behind ns1 speaks, and is a station from then on.
@@ -33,7 +33,7 @@ fn only_frames_to_the_inner_ends_own_mac_are_for_this_host() {
 /// A bridge behind the inner end, and a host behind that.
 #[test]
 fn a_bridge_behind_an_inner_end_forwards() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         for command in [
             "ip netns add leaf",
             "ip -n ns1 link add inner type bridge",

@@ -17,7 +17,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::super::common::{A_SECOND, B, on_both};
+use super::super::common::{A_SECOND, B, on_all};
 use crate::harness::{Answer, At, Lab, SLACK, XDP_PASS, wait_until};
 
 /// What ns1 counts of packets to port 9: all; marked; of a priority; of neither.
@@ -47,7 +47,7 @@ fn judge(lab: &Lab<'_>) {
 
 #[test]
 fn mark_and_priority_stay_in_the_senders_namespace() {
-    on_both(|_, lab, fast| {
+    on_all(|_, lab, fast| {
         judge(lab);
         let sender = lab.netns("ns0").run(|| UdpSocket::bind("172.17.0.101:0")).expect("it can be entered");
         let sender = sender.expect("a socket");
@@ -80,7 +80,7 @@ fn mark_and_priority_stay_in_the_senders_namespace() {
 #[test]
 fn the_senders_time_stays_in_the_senders_namespace() {
     const HOUR: Duration = Duration::from_secs(3600);
-    on_both(|_, lab, fast| {
+    on_all(|_, lab, fast| {
         let socket = |namespace: &str, address: &str| {
             let bound = lab.netns(namespace).run(|| UdpSocket::bind(address)).expect("it can be entered");
             bound.expect("a socket")

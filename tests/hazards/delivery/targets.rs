@@ -1,11 +1,11 @@
 //! Receivers that go down, away or elsewhere.
 
-use super::super::common::{A_SECOND, B, C, on_both};
+use super::super::common::{A_SECOND, B, C, on_all};
 use crate::harness::Host;
 
 #[test]
 fn down_and_up_again() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let port = lab.port("ns1:eth0");
         let _ = host.run(format!("ip link set {port} down")).ok();
         lab.loses_within(A_SECOND, "ns0", B);
@@ -17,7 +17,7 @@ fn down_and_up_again() {
 
 #[test]
 fn no_longer_a_port() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let port = lab.port("ns1:eth0");
         let _ = host.run(format!("ip link set {port} nomaster")).ok();
         lab.loses_within(A_SECOND, "ns0", B);

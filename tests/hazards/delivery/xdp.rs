@@ -1,7 +1,7 @@
 //! An inner end with an XDP program of its own: it sees every frame, from within a second of being there
 //! until it is gone.
 
-use super::super::common::{A_SECOND, B, C, on_both};
+use super::super::common::{A_SECOND, B, C, on_all};
 use crate::harness::{Answer, At, XDP_DROP, XDP_PASS};
 
 #[test]
@@ -15,7 +15,7 @@ fn a_generic_xdp_program_on_an_inner_end_sees_the_frames() {
 }
 
 fn sees_the_frames(at: At) {
-    on_both(|_, lab, fast| {
+    on_all(|_, lab, fast| {
         let netns = lab.netns("ns1");
         for _ in 0..2 {
             let dropping = Answer::attach(&netns, "eth0", at, XDP_DROP);
@@ -44,7 +44,7 @@ fn sees_the_frames(at: At) {
 /// A program on the sender's inner end is not on the way of what it sends.
 #[test]
 fn an_xdp_program_on_a_sender_changes_nothing_for_what_it_sends() {
-    on_both(|_, lab, fast| {
+    on_all(|_, lab, fast| {
         let netns = lab.netns("ns0");
         let program = Answer::attach(&netns, "eth0", At::NativeXdp, XDP_PASS);
         lab.reaches_within(A_SECOND, "ns0", B);

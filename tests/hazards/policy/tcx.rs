@@ -2,7 +2,7 @@
 
 use aya::programs::{SchedClassifier, TcAttachType};
 
-use super::super::common::{A_SECOND, B, C, fast_lab, on_both, sink};
+use super::super::common::{A_SECOND, B, C, fast_lab, on_all, sink};
 use crate::harness::{Answer, At, Host, TC_DROP, TC_NEXT};
 
 /// Ids of the programs at the ingress of a device, in their order.
@@ -14,7 +14,7 @@ fn programs(host: &Host, device: &str) -> Vec<u32> {
 
 #[test]
 fn somebodys_tcx_program_drops_what_it_would_drop_on_a_plain_bridge() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         for (pair, at) in [("ns0:eth0", At::Ingress), ("ns1:eth0", At::Egress)] {
             let program = Answer::attach(&host.netns(), &lab.port(pair), at, TC_DROP);
             lab.loses_within(A_SECOND, "ns0", B);

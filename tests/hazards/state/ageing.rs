@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::common::{A, B, C, knows, mac, on_both};
+use super::super::common::{A, B, C, knows, mac, on_all};
 use crate::harness::{Host, PATIENCE, SLACK, holds_for, wait_for, wait_until};
 
 #[test]
@@ -19,7 +19,7 @@ fn who_talks_by_a_plain_bridge_does_not_age_and_who_is_silent_does() {
 /// ageing time, and would flood.
 #[test]
 fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         for (namespace, other, address) in [("ns0", "ns1", B), ("ns1", "ns0", A)] {
             let command =
                 format!("ip neigh replace {address} lladdr {} dev eth0 nud permanent", mac(lab, other));

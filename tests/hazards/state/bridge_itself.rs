@@ -1,13 +1,13 @@
 //! The bridge as a host: its own MAC, its addresses, and a bridge that wants to see everything.
 
-use super::super::common::{A_SECOND, B, on_both};
+use super::super::common::{A_SECOND, B, on_all};
 use crate::harness::wait_for;
 
 const GATEWAY: &str = "172.17.0.1";
 
 #[test]
 fn the_bridges_own_mac_is_no_station_and_it_is_reached() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         let slow = || lab.stats().pair("ns0:eth0").slow("unknown-destination");
         let before = slow();
         lab.reaches("ns0", GATEWAY);
@@ -27,7 +27,7 @@ fn the_bridges_own_mac_is_no_station_and_it_is_reached() {
 
 #[test]
 fn a_promiscuous_bridge_gets_everything() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         let _ = host.run("ip link set docker0 promisc on").ok();
         if fast {
             lab.says_of("ns0:eth0", "the bridge is promiscuous");

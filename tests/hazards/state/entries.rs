@@ -1,13 +1,11 @@
 //! FDB entries that somebody deletes, flushes, or makes static, sticky or local.
 
-use super::super::common::{
-    A, A_SECOND, B, BROADCAST, C, knows, mac, mac_bytes, numbered, on_both, who_gets,
-};
+use super::super::common::{A, A_SECOND, B, BROADCAST, C, knows, mac, mac_bytes, numbered, on_all, who_gets};
 use crate::harness::{wait_for, wait_until};
 
 #[test]
 fn flushed_and_deleted_entries() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         for pair in ["ns0:eth0", "ns1:eth0", "ns2:eth0"] {
             let _ = host.run(format!("ip link set dev {} type bridge_slave fdb_flush", lab.port(pair))).ok();
         }
@@ -22,7 +20,7 @@ fn flushed_and_deleted_entries() {
 
 #[test]
 fn a_sticky_entry_elsewhere_is_obeyed() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let (a, c) = (mac(lab, "ns1"), lab.port("ns2:eth0"));
         let home = lab.port("ns1:eth0");
         // Somebody pins ns1 behind ns2's port: what is sent to it goes there, and is lost. (An entry
@@ -38,7 +36,7 @@ fn a_sticky_entry_elsewhere_is_obeyed() {
 /// A frame to an address whose entry is gone is flooded, as the bridge does: ours goes with it.
 #[test]
 fn a_deleted_entry_is_no_station_any_more() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let (port, b) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
         let [from, aside] = ["ns0:eth0", "ns2:eth0"].map(|end| lab.wire(end));
         let mut number = 0;
@@ -56,7 +54,7 @@ fn a_deleted_entry_is_no_station_any_more() {
 /// What is sent to a local address is for the bridge itself.
 #[test]
 fn a_local_entry_is_obeyed() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let (port, b) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
         let _ = host.run(format!("bridge fdb replace {b} dev {port} master permanent")).ok();
         lab.loses_within(A_SECOND, "ns0", B);
@@ -70,7 +68,7 @@ fn a_local_entry_is_obeyed() {
 /// A static entry at the port where the host is changes nothing, and never ages.
 #[test]
 fn a_static_entry_at_home_is_a_station() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         let (port, b) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
         let _ = host.run(format!("bridge fdb replace {b} dev {port} master static")).ok();
         lab.reaches("ns0", B);

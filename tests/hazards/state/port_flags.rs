@@ -3,13 +3,13 @@
 
 use super::super::common::{
     A, A_SECOND, B, BROADCAST, C, arrived, arrives, capture, fast_lab, knows, mac, mac_bytes, numbered,
-    on_both, set, who_gets,
+    on_all, set, who_gets,
 };
 use crate::harness::{Host, wait_for, wait_until};
 
 #[test]
 fn isolated() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let (a, b) = (lab.port("ns0:eth0"), lab.port("ns1:eth0"));
         set(host, &a, "isolated on");
         lab.reaches("ns0", B);
@@ -27,7 +27,7 @@ fn isolated() {
 
 #[test]
 fn learning_off() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let (port, mac) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
         set(host, &port, "learning off");
         let _ = host.run(format!("bridge fdb del {mac} dev {port} master"));
@@ -45,7 +45,7 @@ fn learning_off() {
 
 #[test]
 fn hairpin_on() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let port = lab.port("ns0:eth0");
         set(host, &port, "hairpin on");
         // What ns0 broadcasts comes back to it.
@@ -64,7 +64,7 @@ fn hairpin_on() {
 
 #[test]
 fn locked_on() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let (port, mac) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
         set(host, &port, "locked on");
         let _ = host.run(format!("bridge fdb del {mac} dev {port} master"));
@@ -110,7 +110,7 @@ fn flags_that_are_not_honoured_take_a_port_off_the_fast_path_and_say_so() {
 /// Flags that concern frames which are slow anyway: the port stays armed, and they are obeyed.
 #[test]
 fn flood_flags_off() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         let (port, b) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
         let [from, at_b, at_c] = ["ns0:eth0", "ns1:eth0", "ns2:eth0"].map(|end| lab.wire(end));
         let (a, group) = (mac_bytes(lab, "ns0"), [0x01, 0, 0x5e, 1, 2, 3]);
@@ -140,7 +140,7 @@ fn flood_flags_off() {
 /// With a backup port, what was for a port without carrier goes out of the other.
 #[test]
 fn backup_port() {
-    on_both(|host, lab, fast| {
+    on_all(|host, lab, fast| {
         let (port, backup) = (lab.port("ns1:eth0"), lab.port("ns2:eth0"));
         set(host, &port, &format!("backup_port {backup}"));
         if fast {

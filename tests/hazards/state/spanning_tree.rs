@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::common::{A, A_SECOND, B, C, on_both, set};
+use super::super::common::{A, A_SECOND, B, C, on_all, set};
 use crate::harness::{Host, wait_until};
 
 #[test]
 fn not_forwarding() {
-    on_both(|host, lab, _| {
+    on_all(|host, lab, _| {
         let port = lab.port("ns1:eth0");
         // Without spanning tree, a bridge makes a blocking port forwarding at once.
         for state in ["disabled", "listening", "learning"] {

@@ -3,7 +3,10 @@
 //! Neither has events that can be relied on for all of it, so both are looked at each second, and
 //! nftables at once when it says that it has changed. What cannot be asked counts as present.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use log::warn;
 use netlink_packet_route::link::InfoBridge;
@@ -15,12 +18,12 @@ use netlink_sys::{
 use super::{facts::Facts, layout::Layout};
 use crate::{
     kernel::{
-        LinkFacts, Netns, blocking,
+        LinkFacts, Netns, blocking, features, generic,
         netfilter::{
             BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, MODULES, OwnTable, THREAD_NET, bridge_nf_call,
             ebtables, legacy_tables, rules,
         },
-        offloads, packet_sockets,
+        offloads, packet_sockets, xdp,
     },
     topology::Masquerade,
 };
@@ -35,6 +38,8 @@ pub struct Company {
     netfilter: Option<Socket>,
     /// A generic netlink socket, and the number of the ethtool family on it.
     ethtool: Option<(Socket, u16)>,
+    /// Another, and the number of the netdev family.
+    netdev: Option<(Socket, u16)>,
 }
 
 /// The rules of a namespace that are not our own.
@@ -49,10 +54,13 @@ impl Company {
     #[must_use]
     pub fn open(netns: &Netns) -> Self {
         let open = |protocol| blocking(netns, protocol).inspect_err(|error| warn!("{error}")).ok();
-        let ethtool =
-            open(NETLINK_GENERIC).and_then(|socket| offloads::family(&socket).ok().map(|id| (socket, id)));
+        let family = |name| {
+            open(NETLINK_GENERIC)
+                .and_then(|socket| generic::family(&socket, name).ok().map(|id| (socket, id)))
+        };
         Self {
-            ethtool,
+            ethtool: family(features::FAMILY),
+            netdev: family(xdp::FAMILY),
             netns: netns.clone(),
             diagnosis: open(NETLINK_SOCK_DIAG),
             netfilter: open(NETLINK_NETFILTER),
@@ -92,6 +100,34 @@ impl Company {
             }
             None => None,
         };
+    }
+
+    /// Looks which ports take XDP frames, and which inner ends send frames that are whole, where the lab wants
+    /// that. The kernel tells of a change as of any other change of a link. What cannot be asked is not so.
+    pub fn look_at_xdp(&self, layout: &Layout, facts: &mut Facts) {
+        (facts.xdp_takers, facts.whole) = Default::default();
+        let wanted = || layout.ports.iter().filter_map(|port| Some((port, port.xdp.as_ref()?)));
+        if wanted().next().is_none() {
+            return;
+        }
+        let asked = self.netdev.as_ref().map(|(socket, family)| xdp::takers(socket, *family));
+        match asked {
+            Some(Ok(takers)) => facts.xdp_takers = takers,
+            Some(Err(error)) => warn!("cannot ask for XDP features: {error}"),
+            None => warn!("this kernel does not tell XDP features"),
+        }
+        let mut whole = BTreeMap::new();
+        for (port, namespace) in wanted() {
+            let inner_ends = whole.entry(namespace).or_insert_with(|| {
+                // It is entered and left: nothing here may keep it alive.
+                let asked = Netns::named(namespace).and_then(|netns| xdp::whole(&netns));
+                asked.inspect_err(|error| warn!("{error}")).unwrap_or_default()
+            });
+            let Some(port) = facts.link(&port.port) else { continue };
+            if port.peer.is_some_and(|inner| inner_ends.contains(&inner)) {
+                facts.whole.insert(port.ifindex);
+            }
+        }
     }
 
     fn taps(&self) -> BTreeSet<u32> {

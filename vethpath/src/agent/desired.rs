@@ -1,6 +1,6 @@
 //! What the maps should hold, given what is known. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_route::link::BridgePortState;
 use vethpath_common::{NO_PAIR, PortKey, PortRecord, Source, SourceKey, Station, StationKey, flags};
@@ -24,6 +24,8 @@ pub struct Desired {
     pub sources: BTreeMap<SourceKey, Source>,
     /// Stations as receivers. `generation` is filled in when they are written.
     pub stations: BTreeMap<StationKey, Station>,
+    /// Ports that XDP may redirect to, by domain and ifindex.
+    pub receivers: BTreeSet<(u16, u32)>,
     /// Why each port is not armed, by counter; `None` for one that is.
     pub states: BTreeMap<u32, Option<NotArmed>>,
     /// The same of trunks, by number.
@@ -42,6 +44,8 @@ impl Desired {
         for end in layout.trunks.iter().flat_map(|trunk| &trunk.ends) {
             self.add_port(layout, &segments, facts.link(&end.port), NO_PAIR);
         }
+        let receivers = segments.armed.iter().filter(|(_, (_, port))| port.xdp);
+        self.receivers.extend(receivers.map(|(&ifindex, _)| (layout.domain, ifindex)));
         let largest_mtu = facts.inner.values().map(|inner| inner.mtu).max().unwrap_or_default();
         for entry in facts.fdb.values().filter(|entry| entry.trusted && entry.vlan == 0) {
             let Some(bridge) = segments.bridge(entry.bridge) else { continue };
@@ -85,7 +89,9 @@ impl Desired {
         mac: [u8; 6],
         reach: u64,
     ) {
-        let flags = flag(port.isolated, flags::ISOLATED) | flag(port.validated, flags::VALIDATE);
+        let flags = flag(port.isolated, flags::ISOLATED)
+            | flag(port.validated, flags::VALIDATE)
+            | flag(port.xdp, flags::WHOLE);
         let source = Source { bridge, pair: lab_port.counter, flags, reach, ..Source::default() };
         self.sources.insert(SourceKey::new(port.port.ifindex, mac.into(), domain), source);
     }

@@ -1,6 +1,9 @@
 //! One bridge namespace as the agent follows it: events in, facts kept, FDB entries refreshed.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use vethpath_common::{MOST_BRIDGES, SourceKey};
 
@@ -13,7 +16,7 @@ use super::{
     sync::Sync,
 };
 use crate::{
-    datapath::{Hook, Pins},
+    datapath::{self, Hook, Pins, Receivers},
     kernel::{
         FdbEntry, Netns, Result, Rtnl,
         watch::{Event, Watch},
@@ -39,6 +42,8 @@ pub struct Domain {
     beyond: Watch,
     /// Changes of nftables, where the kernel has it.
     rules: Option<Watch>,
+    /// Ports that the XDP program may redirect to, where there is one.
+    receivers: Option<Receivers>,
     facts: Facts,
     refresher: Refresher,
     look_needed: bool,
@@ -52,7 +57,14 @@ impl Domain {
     ///
     /// # Errors
     /// It is not there, or no sockets can be had in it.
-    pub fn open(number: u16, place: &Place, topology: &Topology, pins: &Pins, hook: Hook) -> Result<Self> {
+    pub fn open(
+        number: u16,
+        place: &Place,
+        topology: &Topology,
+        pins: &Pins,
+        hook: Hook,
+        receivers: Option<Receivers>,
+    ) -> Result<Self> {
         let netns = match place {
             Place::Host => Netns::current()?,
             Place::Namespace(name) => Netns::named(name)?,
@@ -72,6 +84,7 @@ impl Domain {
                 pins: pins.clone(),
                 hook,
             },
+            receivers,
             facts: Facts::default(),
             refresher: Refresher::default(),
             look_needed: true,
@@ -87,7 +100,8 @@ impl Domain {
     }
 
     /// Goes on as a part of what the lab has become. What is known stays known; links are looked at again.
-    pub fn become_part_of(&mut self, topology: &Topology) {
+    pub fn become_part_of(&mut self, topology: &Topology, receivers: Option<Receivers>) {
+        self.receivers = receivers;
         self.pairs = pairs(topology, &self.place);
         self.own_tables = own_tables(topology, &self.place);
         self.looker.layout = Layout::of(topology, self.looker.layout.domain, &self.place);
@@ -168,7 +182,7 @@ impl Domain {
             self.beyond.drain()?;
             self.read_fdb().await?;
             self.looker.links(&mut self.facts).await?;
-            self.company.look_at_offloads(&mut self.facts);
+            self.look_at_devices();
             self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
             let events = self.here.drain()?;
             self.note(&events);
@@ -187,8 +201,25 @@ impl Domain {
             return Ok(false);
         }
         self.looker.links(&mut self.facts).await?;
-        self.company.look_at_offloads(&mut self.facts);
+        self.look_at_devices();
         Ok(true)
+    }
+
+    /// What the kernel tells of with a link's other changes, and not in them.
+    fn look_at_devices(&mut self) {
+        self.company.look_at_offloads(&mut self.facts);
+        self.company.look_at_xdp(&self.looker.layout, &mut self.facts);
+    }
+
+    /// Has the XDP program redirect to these ports, of all domains, as far as they are here.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn receive(&mut self, ports: &BTreeSet<(u16, u32)>) -> datapath::Result<()> {
+        let Some(receivers) = &mut self.receivers else { return Ok(()) };
+        let here = self.looker.layout.domain;
+        let ports = ports.iter().filter(|(domain, _)| *domain == here).map(|&(_, ifindex)| ifindex).collect();
+        receivers.set(self.looker.rtnl.netns(), &ports)
     }
 
     /// Reads the FDB, and takes in what has happened before and meanwhile. The kernel goes on with a
@@ -212,13 +243,14 @@ impl Domain {
     /// The kernel refuses.
     pub async fn poll(&mut self) -> Result<()> {
         self.take_in()?;
-        if std::mem::take(&mut self.look_needed) {
-            self.company.look_at_offloads(&mut self.facts);
-        }
+        let look_needed = std::mem::take(&mut self.look_needed);
         if self.fdb_doubtful {
             self.read_fdb().await?;
         }
         self.looker.links(&mut self.facts).await?;
+        if look_needed {
+            self.look_at_devices();
+        }
         self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())
     }
@@ -228,7 +260,8 @@ impl Domain {
     pub fn inner_ends(&self) -> Vec<(u32, u32, u64)> {
         let received = |port: &LabPort| {
             let inner = self.facts.inner.get(&self.facts.link(&port.port)?.ifindex)?;
-            Some((port.counter, inner.ifindex, inner.received.0))
+            // What was counted as dropped is no riddle.
+            Some((port.counter, inner.ifindex, inner.received.0.saturating_add(inner.dropped)))
         };
         self.looker.layout.ports.iter().filter_map(received).collect()
     }

@@ -86,6 +86,15 @@ pub enum NotArmed {
     /// Of a trunk: it sees the frames that cross it.
     #[error("an XDP program on the trunk")]
     Xdp,
+    /// Of a port whose datapath is XDP: its program is not there, or not in the driver.
+    #[error("the XDP program is not attached")]
+    XdpNotAttached,
+    /// Of such a port: `veth_xdp_xmit` would drop what is redirected to it.
+    #[error("the port takes no XDP frames: generic-receive-offload of the inner end is off")]
+    XdpTakesNone,
+    /// Of such a port: frames come to its program without their checksum or tag.
+    #[error("transmit offloads of the inner end are on, which XDP cannot keep, or it was moved")]
+    NotWhole,
     /// Frames were redirected and did not come out.
     #[error("redirected frames do not arrive; tried again within 30 s")]
     Losing,
@@ -114,6 +123,8 @@ pub struct Eligible<'a> {
     pub via_port: bool,
     /// What it sends is checked by netfilter.
     pub validated: bool,
+    /// Frames may come and go by XDP.
+    pub xdp: bool,
 }
 
 /// The port as the fast path may use it, or why it may not.
@@ -129,11 +140,26 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
     if !inner.up {
         return Err(NotArmed::Down("the inner end"));
     }
+    let xdp = lab_port.xdp.is_some();
+    if xdp {
+        xdp_allows(port, facts)?;
+    }
     let BridgePort { bridge, isolated, validated, .. } = on_bridge(port, &lab_port.bridge, facts)?;
     if facts.losing.contains(&lab_port.counter) {
         return Err(NotArmed::Losing);
     }
-    Ok(Eligible { port, inner, bridge, isolated, via_port: facts.works_on_frames(port), validated })
+    Ok(Eligible { port, inner, bridge, isolated, via_port: facts.works_on_frames(port), validated, xdp })
+}
+
+/// Whether XDP works at a port and its inner end, both ways: as it was asked for, it is that or nothing.
+fn xdp_allows(port: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
+    if !facts.xdp_attached.contains(&port.name) {
+        return Err(NotArmed::XdpNotAttached);
+    }
+    if !facts.xdp_takers.contains(&port.ifindex) {
+        return Err(NotArmed::XdpTakesNone);
+    }
+    if facts.whole.contains(&port.ifindex) { Ok(()) } else { Err(NotArmed::NotWhole) }
 }
 
 /// A port that does nothing with a known unicast frame but forward it.

@@ -30,6 +30,12 @@ pub struct Facts {
     pub rules: BTreeMap<String, String>,
     /// Names of ports whose bridge calls netfilter for IP packets, rules or not.
     pub validated: BTreeSet<String>,
+    /// Names of ports that run our XDP program, in the driver.
+    pub xdp_attached: BTreeSet<String>,
+    /// Links that take frames which are redirected to them by XDP, by ifindex.
+    pub xdp_takers: BTreeSet<u32>,
+    /// Ports by ifindex, of those that want XDP, whose inner ends send frames that are whole.
+    pub whole: BTreeSet<u32>,
     /// Counters of pairs whose redirected frames do not arrive.
     pub losing: BTreeSet<u32>,
 }

@@ -1,7 +1,7 @@
 //! The parts of a lab in one bridge namespace, as the file has them. Plain data: no I/O.
 
 use super::NotArmed;
-use crate::topology::{Datapath, IfName, Pair, Place, Topology, Trunk, TrunkEnd};
+use crate::topology::{Datapath, IfName, NsName, Pair, Place, Topology, Trunk, TrunkEnd};
 
 /// What the lab has in one place.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct LabPort {
     pub bridge: IfName,
     /// Whether the file wants programs on it.
     pub wanted: bool,
+    /// The namespace of its inner end, where the file wants an XDP program too.
+    pub xdp: Option<NsName>,
 }
 
 /// A bridge.
@@ -81,7 +83,8 @@ impl Layout {
             counter,
             port: pair.port.clone(),
             bridge: pair.bridge.clone(),
-            wanted: pair.datapath == Datapath::Tc,
+            wanted: pair.datapath != Datapath::Bridge,
+            xdp: (pair.datapath == Datapath::Xdp).then(|| pair.namespace.clone()),
         });
         let trunks = numbered_trunks(topology).filter_map(|(number, trunk)| {
             let ends: Vec<_> =

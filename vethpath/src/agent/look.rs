@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use log::warn;
+
 use super::{facts::Facts, layout::Layout};
 use crate::{
     datapath::{self, Attached, Hook, Pins},
-    kernel::{Result, Rtnl},
+    kernel::{LinkFacts, Result, Rtnl, XdpMode},
     topology::IfName,
 };
 
@@ -39,6 +41,7 @@ impl Looker {
             }
         }
         facts.inner = inner;
+        self.look_for_xdp(facts);
         self.attachments(facts).await
     }
 
@@ -50,6 +53,21 @@ impl Looker {
         let entries = self.rtnl.fdb().await?;
         facts.fdb = entries.into_iter().map(|entry| ((entry.bridge, entry.mac, entry.vlan), entry)).collect();
         Ok(())
+    }
+
+    /// Notes which ports run our XDP program in the driver.
+    fn look_for_xdp(&self, facts: &mut Facts) {
+        facts.xdp_attached.clear();
+        if self.layout.ports.iter().all(|port| port.xdp.is_none()) {
+            return;
+        }
+        let ours = datapath::xdp_id(&self.pins, self.layout.domain.into()).unwrap_or_else(|error| {
+            warn!("{error}");
+            None
+        });
+        let runs_ours =
+            |link: &&LinkFacts| link.xdp == XdpMode::Native && ours.is_some() && link.xdp_program == ours;
+        facts.xdp_attached = facts.links.values().filter(runs_ours).map(|link| link.name.clone()).collect();
     }
 
     async fn attachments(&self, facts: &mut Facts) -> Result<()> {

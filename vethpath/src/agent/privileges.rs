@@ -9,7 +9,8 @@ use thiserror::Error;
 /// agent ends.
 const KEPT: [Capability; 3] = [
     // `setns` into the namespaces of bridges, once a second, for files of /proc that show the
-    // namespace of the reader and for questions about programs; `BPF_PROG_GET_FD_BY_ID`, to tell our
+    // namespace of the reader and for questions about programs, and into those of inner ends whose ports
+    // want XDP, for their offloads; `BPF_PROG_GET_FD_BY_ID`, to tell our
     // program on a port from somebody else's. It includes what CAP_BPF would give: writing maps.
     Capability::CAP_SYS_ADMIN,
     // FDB entries, packet sockets and nftables rules; links of another namespace by its id

@@ -19,6 +19,7 @@ use super::{
     NotArmed,
     changes::Standing,
     chronicle::Chronicle,
+    desired::Desired,
     domain::Domain,
     layout,
     losses::{Look, Losses},
@@ -29,7 +30,7 @@ use super::{
     sync::Sync,
 };
 use crate::{
-    datapath::{self, Counters, Hook, Maps, Matrix, Pins},
+    datapath::{self, Counters, Hook, Maps, Matrix, Pins, Receivers},
     kernel::{self, membarrier},
     state::{self, AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Pair, Topology},
@@ -85,7 +86,8 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     let mut domains = Vec::new();
     for (number, place) in topology.domains() {
         datapath::forward_log(&pins, number.into())?;
-        domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
+        let receivers = Receivers::open(&pins, number.into())?;
+        domains.push(Domain::open(number, &place, &topology, &pins, hook, receivers)?);
     }
     let maps = Maps::open(&pins)?;
     let found = maps.config()?;
@@ -185,14 +187,15 @@ impl Agent {
         let mut known = std::mem::take(&mut self.domains);
         for (number, place) in topology.domains() {
             let at = known.iter().position(|domain| domain.is(number, &place) && !domain.is_gone());
+            let receivers = Receivers::open(&self.pins, number.into())?;
             let domain = match at.map(|at| known.swap_remove(at)) {
                 Some(mut domain) => {
-                    domain.become_part_of(&topology);
+                    domain.become_part_of(&topology, receivers);
                     domain
                 }
                 None => {
                     datapath::forward_log(&self.pins, number.into())?;
-                    let mut domain = Domain::open(number, &place, &topology, &self.pins, hook)?;
+                    let mut domain = Domain::open(number, &place, &topology, &self.pins, hook, receivers)?;
                     let _ = domain.look_anew().await?;
                     domain
                 }
@@ -301,7 +304,7 @@ impl Agent {
 
     fn bring_maps(&mut self) -> Result<(), Error> {
         let desired = self.sync.desired(self.domains.iter().map(Domain::known));
-        self.sync.bring_to(desired, monotonic_ns()?)?;
+        self.write(desired)?;
         self.confirm()?;
         let gone = |bridge: &&Bridge| !self.domains.iter().any(|domain| domain.has(bridge));
         let gone = self.topology.bridges.iter().filter(gone);
@@ -326,9 +329,15 @@ impl Agent {
             }
             let desired = self.sync.desired(self.domains.iter().map(Domain::known));
             let desired = self.sync.confirm(desired);
-            self.sync.bring_to(desired, monotonic_ns()?)?;
+            self.write(desired)?;
         }
         Ok(())
+    }
+
+    fn write(&mut self, desired: Desired) -> Result<(), Error> {
+        let receivers = desired.receivers.clone();
+        self.sync.bring_to(desired, monotonic_ns()?)?;
+        Ok(self.domains.iter_mut().try_for_each(|domain| domain.receive(&receivers))?)
     }
 
     fn status(&self) -> Status {

@@ -25,7 +25,7 @@ impl Goal {
     pub(super) fn is_reached(&self, directory: &Directory) -> Option<Status> {
         let whole = datapath::is_whole(
             &Pins::of(&self.record.topology.lab),
-            &programs::domains(&self.record.topology),
+            &programs::copies(&self.record.topology),
         );
         let status = (whole && self.plan.steps().next().is_none()).then(|| status::ask(&directory.socket()));
         status?.ok().filter(|status| status.settled && status.steady)
@@ -63,8 +63,12 @@ pub(super) async fn converge(
     let anew = programs::bring(record, former, executor).await?;
     for step in &plan.programs {
         executor.journal.note(&step.change().to_string())?;
-        if let Step::Detach { place, port } = step {
-            programs::detach(record, place, port, executor)?;
+        match step {
+            Step::Detach { place, port } => programs::detach(record, place, port, executor)?,
+            Step::DetachXdp { place, port } => programs::detach_xdp(record, place, port, executor).await?,
+            Step::Restore(found) => executor.restore(found)?,
+            // Done above, with those of what is new.
+            _ => {}
         }
     }
     for step in &plan.raise {

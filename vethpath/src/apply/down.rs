@@ -1,12 +1,12 @@
 //! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
 
-use super::{Error, Places, nat, observe, up::interrupted};
+use super::{Error, Places, nat, observe, prepare, up::interrupted};
 use crate::{
     datapath::Pins,
     kernel::{self, Netns, bpffs, netns},
     plan::Found,
     state::{
-        self, AgentLock, Directory, History, Journal, LabLock,
+        self, AgentLock, Directory, Facts, History, Journal, LabLock,
         events::{Kind, Recorder},
     },
     topology::{LabName, Masquerade, Namespace, Place, Topology},
@@ -83,6 +83,14 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     left.extend(AgentLock::end_holder(directory).err().map(Error::from));
     note("remove programs");
     left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
+    match Facts::read(directory) {
+        // Most of them go in a moment; one that somebody has taken over does not.
+        Ok(facts) => {
+            let all = facts.offloads.values();
+            left.extend(all.filter_map(|found| prepare::restore(found).err()).map(Error::from));
+        }
+        Err(error) => left.push(error.into()),
+    }
     match Places::open() {
         Ok(mut places) => {
             remove_links(&Place::Host, topologies, &mut places, &mut left, &mut note).await;

@@ -31,6 +31,9 @@ pub enum Error {
     /// A setting of the file does not exist, or cannot have that value.
     #[error("{0}")]
     Setting(#[source] kernel::Error),
+    /// The kernel has no XDP that can be relied on.
+    #[error("the file asks for XDP, and this kernel does not tell which devices take XDP frames: {0}")]
+    NoXdp(#[source] kernel::ExchangeError),
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -119,6 +122,10 @@ impl Error {
                     .to_owned(),
             ),
             Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
+            Self::NoXdp(_) => Some(
+                "use Linux 6.3 or later, or write datapath = \"tc\", which is the faster one for sockets"
+                    .to_owned(),
+            ),
             Self::Kernel(error) => error.hint().map(str::to_owned),
             Self::Datapath(error) => error.hint().map(str::to_owned),
             Self::State(state::Error::Busy(_)) => Some("wait until it is done".to_owned()),

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Error, Places, nat};
+use super::{Error, Places, nat, prepare};
 use crate::{
     kernel::{Netns, Result, Rtnl, VethEnd, netns, sysctl},
     plan::Step,
-    state::Journal,
+    state::{Journal, Offloads},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, altname,
         lab_mark, pair_mark, trunk_altname, trunk_mark,
@@ -80,6 +80,19 @@ impl<'a> Executor<'a> {
             _ => self.change(step).await?,
         }
         Ok(())
+    }
+
+    /// Makes an inner end ready for XDP. What it had is in the journal before that is done, and tells what
+    /// to put back: when its port does not want XDP any more, or the lab is taken down.
+    pub(super) fn prepare(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<(), Error> {
+        self.journal.note(&found.to_string())?;
+        Ok(prepare::switch(found, inside)?)
+    }
+
+    /// Puts back what an inner end had.
+    pub(super) fn restore(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
+        prepare::restore(found)?;
+        Ok(self.journal.note(&found.restored())?)
     }
 
     /// Writes settings of a namespace, and down before that what they were.

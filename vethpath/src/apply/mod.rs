@@ -11,6 +11,7 @@ mod introduce;
 mod nat;
 mod observe;
 mod places;
+mod prepare;
 mod programs;
 mod up;
 

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Error, Places, adopted, nat, programs};
+use super::{Error, Places, adopted, nat, prepare, programs};
 use crate::{
-    datapath::{Hook, Pins},
+    datapath::{self, Hook, Pins},
     kernel::{LinkFacts, Netns, Result, Rtnl, netns, sysctl},
     plan::{Found, Observed, ObservedLink, is_ours, owner, settings},
     state::{Directory, Facts},
-    topology::{IfName, Mac, Masquerade, Namespace, NsName, Place, Topology},
+    topology::{Datapath, IfName, Mac, Masquerade, Namespace, NsName, Place, Topology},
 };
 
 /// Looks at everything that has a name of the lab's, now or in what it was (`former`).
@@ -25,7 +25,8 @@ pub async fn observe(
     places: &mut Places,
 ) -> std::result::Result<Observed, Error> {
     let facts = Facts::read(&Directory::of(&topology.lab))?;
-    let mut observed = Observed { sysctls_before: facts.was, ..Observed::default() };
+    let mut observed =
+        Observed { sysctls_before: facts.was, switched: facts.offloads, ..Observed::default() };
     let all: Vec<&Topology> = former.iter().chain([topology]).collect();
     let begun = !former.is_empty();
     let macs = expected_macs(&all);
@@ -59,7 +60,9 @@ pub async fn observe(
     }
     if let Some(hook) = hook {
         observed.programs = running(topology, &observed, hook, places).await?;
+        observed.xdp_programs = running_xdp(topology, &observed)?;
     }
+    read_offloads(topology, &mut observed, places).await?;
     Ok(observed)
 }
 
@@ -91,6 +94,7 @@ async fn look(
             mtu: link.mtu,
             addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
             options: link.bridge_options(),
+            xdp_program: link.xdp_program,
         };
         observed.links.insert(key, seen);
     }
@@ -181,6 +185,40 @@ async fn running(
         programs.extend(found.iter().map(|port| (place.clone(), port.to_string())));
     }
     Ok(programs)
+}
+
+/// Which ports of the lab run its XDP program, by a link of ours.
+fn running_xdp(
+    topology: &Topology,
+    observed: &Observed,
+) -> std::result::Result<BTreeSet<(Place, String)>, Error> {
+    let pins = Pins::of(&topology.lab);
+    let mut programs = BTreeSet::new();
+    for (domain, place) in topology.domains() {
+        let Some(ours) = datapath::xdp_id(&pins, domain.into())? else { continue };
+        let pairs = topology.pairs.iter().filter(|pair| pair.place == place);
+        let runs_ours = |port: &&IfName| {
+            let link = observed.link(&place, port.as_str());
+            link.is_some_and(|link| link.xdp_program == Some(ours)) && pins.xdp_link(port).exists()
+        };
+        let ports = pairs.map(|pair| &pair.port).filter(runs_ours);
+        programs.extend(ports.map(|port| (place.clone(), port.to_string())));
+    }
+    Ok(programs)
+}
+
+/// Reads the offloads of inner ends that the file wants XDP for.
+async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mut Places) -> Result<()> {
+    let pairs = topology.pairs.iter().filter(|pair| pair.datapath == Datapath::Xdp);
+    for (namespace, pairs) in prepare::by_namespace(pairs) {
+        if observed.namespaces.get(namespace) == Some(&Found::Ours) {
+            let inside = places.get(&Place::Namespace(namespace.clone()))?;
+            let unready = prepare::unready(&pairs, &inside).await?.into_iter();
+            let keyed = unready.map(|found| ((found.namespace.clone(), found.interface.clone()), found));
+            observed.unready.extend(keyed);
+        }
+    }
+    Ok(())
 }
 
 /// Whether the namespace that has the name is the lab's: one of ours is known by the mark on its loopback.

@@ -1,20 +1,30 @@
 //! The programs of a lab's ports, and room in their maps.
 
+use std::time::{Duration, Instant};
+
 use vethpath_common::PortKey;
 
-use super::{Error, execute::Executor};
+use super::{Error, execute::Executor, prepare};
 use crate::{
     agent::{counted_pairs, largest_segment},
-    datapath::{self, Hook, Maps, Pins, Sizes},
+    datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
     kernel::{LinkFacts, Result, Rtnl},
     state::Record,
-    topology::{IfName, Place, Topology},
+    topology::{IfName, Pair, Place, Topology},
 };
 
-/// The numbers of a lab's bridge namespaces. One without bridges has one too: its agent is like any other.
-pub(super) fn domains(topology: &Topology) -> Vec<u32> {
-    let domains: Vec<u32> = topology.domains().iter().map(|(domain, _)| (*domain).into()).collect();
-    if domains.is_empty() { vec![0] } else { domains }
+/// How long the kernel may take to let go of a link, and how often it is asked meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// The programs of a lab's bridge namespaces. One without bridges has a copy too: its agent is like any other.
+pub(super) fn copies(topology: &Topology) -> Vec<Copies> {
+    let copies = |(domain, place): &(u16, Place)| Copies {
+        domain: (*domain).into(),
+        xdp: topology.xdp_pairs(place).next().is_some(),
+    };
+    let copies: Vec<_> = topology.domains().iter().map(copies).collect();
+    if copies.is_empty() { vec![Copies { domain: 0, xdp: false }] } else { copies }
 }
 
 /// Loads the programs and attaches them to the ports that want them. Returns whether the maps are others
@@ -27,10 +37,10 @@ pub(super) async fn bring(
     let topology = &record.topology;
     let pins = Pins::of(&topology.lab);
     // What the lab was, when it was last known to be whole.
-    let loaded = domains(former.first().unwrap_or(topology));
+    let loaded = copies(former.first().unwrap_or(topology));
     let (ports, bridges) = needed(topology);
     let left = datapath::left_over(&pins)?;
-    let mut anew = datapath::load(&pins, &domains(topology), &loaded, Sizes::of(ports, bridges))?;
+    let mut anew = datapath::load(&pins, &copies(topology), &loaded, Sizes::of(ports, bridges))?;
     let mut goes_on = left.is_some() && !anew;
     while goes_on || !datapath::has_room(&pins, Sizes::least(ports, bridges))? {
         executor.journal.note("make larger maps")?;
@@ -41,10 +51,28 @@ pub(super) async fn bring(
     for (domain, place) in topology.domains() {
         let ports: Vec<_> = topology.ports_with_programs(&place).collect();
         let rtnl = executor.places().get(&place)?;
-        introduce_ports(topology, &place, domain, &rtnl.links().await?, &mut maps)?;
+        let links = rtnl.links().await?;
+        introduce_ports(topology, &place, domain, &links, &mut maps)?;
         let _ = datapath::attach(rtnl.netns(), &pins, domain.into(), record.hook, &ports)?;
+        prepare_inner_ends(topology.xdp_pairs(&place), executor).await?;
+        let ports: Vec<_> = topology.xdp_pairs(&place).map(|pair| &pair.port).collect();
+        let _ = datapath::attach_xdp(rtnl.netns(), &pins, domain.into(), &links, &ports)?;
     }
     Ok(anew)
+}
+
+/// Makes inner ends ready for XDP, before frames can come and go that way.
+async fn prepare_inner_ends(
+    pairs: impl Iterator<Item = &Pair>,
+    executor: &mut Executor<'_>,
+) -> std::result::Result<(), Error> {
+    for (namespace, pairs) in prepare::by_namespace(pairs) {
+        let inside = executor.places().get(&Place::Namespace(namespace.clone()))?;
+        for found in prepare::unready(&pairs, &inside).await? {
+            executor.prepare(&found, inside.netns())?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the program off a port.
@@ -56,6 +84,35 @@ pub(super) fn detach(
 ) -> std::result::Result<(), Error> {
     let rtnl = executor.places().get(place)?;
     Ok(datapath::detach(rtnl.netns(), &Pins::of(&record.topology.lab), record.hook, &[port])?)
+}
+
+/// Takes the XDP program off a port, and returns when none runs there and none redirects there: then its inner
+/// end may become what it was.
+pub(super) async fn detach_xdp(
+    record: &Record,
+    place: &Place,
+    port: &IfName,
+    executor: &mut Executor<'_>,
+) -> std::result::Result<(), Error> {
+    let topology = &record.topology;
+    let pins = Pins::of(&topology.lab);
+    let Some((domain, _)) = topology.domains().into_iter().find(|(_, one)| one == place) else {
+        return Ok(());
+    };
+    let rtnl = executor.places().get(place)?;
+    datapath::detach_xdp(&pins, port)?;
+    let Some(ours) = datapath::xdp_id(&pins, domain.into())? else { return Ok(()) };
+    let deadline = Instant::now() + PATIENCE;
+    while let Some(link) = rtnl.link(port.as_str()).await? {
+        if link.xdp_program != Some(ours) || Instant::now() > deadline {
+            if let Some(mut receivers) = Receivers::open(&pins, domain.into())? {
+                receivers.remove(link.ifindex)?;
+            }
+            break;
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+    Ok(())
 }
 
 /// How many ports and numbers of pairs there must be room for, and bridges of one segment.
@@ -73,7 +130,7 @@ async fn grow(
     executor: &mut Executor<'_>,
 ) -> std::result::Result<(), Error> {
     let topology = &record.topology;
-    let next = datapath::larger(pins, &domains(topology), sizes)?;
+    let next = datapath::larger(pins, &copies(topology), sizes)?;
     let mut maps = Maps::open(&next)?;
     for (domain, place) in topology.domains() {
         executor.journal.note(&format!("give ports in {place} larger maps"))?;
@@ -92,6 +149,13 @@ async fn grow(
             record.hook,
             &ours.iter().collect::<Vec<_>>(),
         )?;
+        let ours = [datapath::xdp_id(pins, domain.into())?, datapath::xdp_id(&next, domain.into())?];
+        let runs_ours = |port: &&IfName| {
+            let link = links.iter().find(|link| link.name == port.as_str());
+            link.is_some_and(|link| link.xdp_program.is_some() && ours.contains(&link.xdp_program))
+        };
+        let ports: Vec<&IfName> = ports.into_iter().filter(runs_ours).collect();
+        datapath::switch_over_xdp(pins, &next, domain.into(), &ports)?;
     }
     let journal = &mut executor.journal;
     datapath::finish(pins, &mut |step| Ok::<_, Error>(journal.note(step)?))

@@ -12,12 +12,13 @@ use super::{
 use crate::{
     agent::status::{self, Status},
     datapath::Hook,
+    kernel,
     plan::{Change, plan},
     state::{
         Directory, History, Journal, LabLock, Record,
         events::{Kind, Recorder},
     },
-    topology::Topology,
+    topology::{Datapath, Topology},
 };
 
 /// Choices of the user.
@@ -103,6 +104,9 @@ async fn prepare(
     history: Option<&History>,
     places: &mut Places,
 ) -> Result<Goal, Error> {
+    if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
+        kernel::xdp::is_known().map_err(Error::NoXdp)?;
+    }
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
     let mut topology = topology.clone();
     topology.number(&former.iter().collect::<Vec<_>>());

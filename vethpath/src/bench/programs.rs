@@ -61,7 +61,7 @@ impl Programs {
         self.programs.detach()?;
         // The kernel lets go of an unpinned link in its own time.
         let deadline = Instant::now() + PATIENCE;
-        while self.programs.any_is_on()? {
+        while self.programs.any_is_on().await? {
             if Instant::now() > deadline {
                 return Err(Error::StillAttached(self.directory.lab().clone()));
             }

@@ -115,7 +115,8 @@ fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-/// Takes our program off `ports`, which become plain bridge ports. Loaded program and maps stay.
+/// Takes our programs off `ports`, the XDP program too, which become plain bridge ports. Loaded programs
+/// and maps stay.
 ///
 /// # Errors
 /// A link's pin, or a filter, cannot be removed.
@@ -130,11 +131,13 @@ pub fn detach(netns: &Netns, pins: &Pins, hook: Hook, ports: &[&IfName]) -> Resu
     };
     netns.run(|| {
         for port in ports {
-            match detach_one(port) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).doing("detach from", port);
+            for detached in [fs::remove_file(pins.xdp_link(port)), detach_one(port)] {
+                match detached {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(error).doing("detach from", port);
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ use aya::{
 use vethpath_common::{ABI_VERSION, names};
 
 use super::{
-    Hook, Maps, Pins, Result, Sizes,
+    Copies, Hook, Maps, Pins, Result, Sizes,
     attach::CLSACT,
     error::{Context, Error},
     load::load,
@@ -77,9 +77,10 @@ pub fn left_over(pins: &Pins) -> Result<Option<Pins>> {
 ///
 /// # Errors
 /// The kernel refuses a program or map.
-pub fn larger(pins: &Pins, domains: &[u32], sizes: Sizes) -> Result<Pins> {
+pub fn larger(pins: &Pins, copies: &[Copies], sizes: Sizes) -> Result<Pins> {
     let next = pins.next();
-    let _ = load(&next, domains, domains, sizes)?;
+    // Ports may use a set that is there already, for a file that wanted fewer programs: it stays.
+    let _ = load(&next, copies, &[], sizes)?;
     Ok(next)
 }
 

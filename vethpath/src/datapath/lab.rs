@@ -1,16 +1,18 @@
 //! The port programs of a whole lab, on and off.
 
-use super::{Hook, Pins, Result, attach, attached, detach};
+use super::{Hook, Pins, Result, attach, attach_xdp, attached, detach, xdp_id};
 use crate::{
-    kernel::{self, Netns},
+    kernel::{self, Netns, Rtnl},
     topology::{IfName, Place, Topology},
 };
 
 /// The ports of one bridge namespace that have programs.
 struct Domain {
     number: u32,
-    netns: Netns,
+    rtnl: Rtnl,
     ports: Vec<IfName>,
+    /// Of these, those that have the XDP program too.
+    xdp: Vec<IfName>,
 }
 
 /// All port programs of a lab. They stay loaded, whether they are on or off.
@@ -21,7 +23,7 @@ pub struct LabPrograms {
 }
 
 impl LabPrograms {
-    /// Finds where they are.
+    /// Finds where they are. Must be called in a tokio runtime.
     ///
     /// # Errors
     /// A bridge namespace is not there.
@@ -33,19 +35,23 @@ impl LabPrograms {
                 Place::Namespace(name) => Netns::named(name)?,
             };
             let ports = topology.ports_with_programs(&place).cloned().collect();
-            domains.push(Domain { number: number.into(), netns, ports });
+            let xdp = topology.xdp_pairs(&place).map(|pair| pair.port.clone()).collect();
+            domains.push(Domain { number: number.into(), rtnl: Rtnl::open(&netns)?, ports, xdp });
         }
         Ok(Self { pins: Pins::of(&topology.lab), hook, domains })
     }
 
-    /// Attaches those that are off. Returns the ports that were news.
+    /// Attaches those that are off. Returns the port of each that was.
     ///
     /// # Errors
     /// The kernel refuses a port; those before it stay attached.
     pub fn attach(&self) -> Result<Vec<IfName>> {
         let mut news = Vec::new();
-        for Domain { number, netns, ports } in &self.domains {
-            news.extend(attach(netns, &self.pins, *number, self.hook, &ports.iter().collect::<Vec<_>>())?);
+        for Domain { number, rtnl, ports, xdp } in &self.domains {
+            let ports: Vec<_> = ports.iter().collect();
+            news.extend(attach(rtnl.netns(), &self.pins, *number, self.hook, &ports)?);
+            let off: Vec<_> = xdp.iter().filter(|port| !self.pins.xdp_link(port).exists()).collect();
+            news.extend(attach_xdp(rtnl.netns(), &self.pins, *number, &[], &off)?);
         }
         Ok(news)
     }
@@ -55,8 +61,8 @@ impl LabPrograms {
     /// # Errors
     /// The kernel refuses a port; those before it are off.
     pub fn detach(&self) -> Result<()> {
-        for Domain { netns, ports, .. } in &self.domains {
-            detach(netns, &self.pins, self.hook, &ports.iter().collect::<Vec<_>>())?;
+        for Domain { rtnl, ports, .. } in &self.domains {
+            detach(rtnl.netns(), &self.pins, self.hook, &ports.iter().collect::<Vec<_>>())?;
         }
         Ok(())
     }
@@ -65,10 +71,14 @@ impl LabPrograms {
     ///
     /// # Errors
     /// The programs are not pinned.
-    pub fn any_is_on(&self) -> Result<bool> {
-        for Domain { number, netns, ports } in &self.domains {
-            let on = attached(netns, &self.pins, *number, &ports.iter().collect::<Vec<_>>())?;
+    pub async fn any_is_on(&self) -> Result<bool> {
+        for Domain { number, rtnl, ports, xdp } in &self.domains {
+            let on = attached(rtnl.netns(), &self.pins, *number, &ports.iter().collect::<Vec<_>>())?;
             if !on.ours.is_empty() {
+                return Ok(true);
+            }
+            let ours = if xdp.is_empty() { None } else { xdp_id(&self.pins, *number)? };
+            if ours.is_some() && rtnl.links().await?.iter().any(|link| link.xdp_program == ours) {
                 return Ok(true);
             }
         }

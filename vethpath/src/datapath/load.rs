@@ -1,8 +1,10 @@
 //! Loading the programs of a lab and making, or taking over, its maps.
 
+use std::{fs, path::Path};
+
 use aya::{
     EbpfLoader,
-    programs::{ProgramError, SchedClassifier},
+    programs::{ProgramError, ProgramInfo, SchedClassifier},
 };
 use vethpath_common::{ABI_VERSION, Config, names};
 
@@ -10,6 +12,7 @@ use super::{
     Maps, OBJECT, Pins, Result,
     error::{Context, Error},
     maps::data,
+    xdp::load_xdp,
 };
 use crate::kernel::bpffs;
 
@@ -108,20 +111,32 @@ impl Sizes {
     }
 }
 
-/// Whether nothing of what is pinned for a lab is missing.
-#[must_use]
-pub fn is_whole(pins: &Pins, domains: &[u32]) -> bool {
-    names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
-        && domains.iter().all(|&domain| pins.program(domain).exists())
+/// Which programs a bridge namespace has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// Its number in the maps.
+    pub domain: u32,
+    /// Whether the XDP program is among them.
+    pub xdp: bool,
 }
 
-/// Loads one copy of the port program for each of `domains` and pins all. Maps that are pinned already
-/// are taken over with what they hold, if none is missing, nor a program of a domain that was `loaded`
-/// before. Returns whether they were made anew.
+/// Whether nothing of what is pinned for a lab is missing.
+#[must_use]
+pub fn is_whole(pins: &Pins, copies: &[Copies]) -> bool {
+    let is_there = |one: &Copies| {
+        pins.program(one.domain).exists() && (!one.xdp || pins.xdp_program(one.domain).exists())
+    };
+    names::PINNED_MAPS.iter().all(|map| pins.map(map).exists()) && copies.iter().all(is_there)
+}
+
+/// Loads the programs of each bridge namespace and pins all. Maps that are pinned already are taken over
+/// with what they hold, if none is missing, nor a program that was `loaded` before. Returns whether they
+/// were made anew.
 ///
 /// # Errors
-/// The kernel refuses a program or map, or the pinned maps are of another version.
-pub fn load(pins: &Pins, domains: &[u32], loaded: &[u32], sizes: Sizes) -> Result<bool> {
+/// The kernel refuses a program or map (XDP's, if it is older than 5.18), or the pinned maps are of another
+/// version.
+pub fn load(pins: &Pins, copies: &[Copies], loaded: &[Copies], sizes: Sizes) -> Result<bool> {
     let whole = is_whole(pins, loaded);
     if !whole {
         // Parts of what was pinned would not fit with what is made now.
@@ -129,9 +144,12 @@ pub fn load(pins: &Pins, domains: &[u32], loaded: &[u32], sizes: Sizes) -> Resul
     }
     bpffs::make_directory(pins.directory())?;
     let sizes = if whole { Sizes::pinned(pins)? } else { sizes };
-    for &domain in domains {
-        if !pins.program(domain).exists() {
+    for &Copies { domain, xdp } in copies {
+        if !is_current(pins, &pins.program(domain))? {
             load_one(pins, domain, sizes)?;
+        }
+        if xdp && !is_current(pins, &pins.xdp_program(domain))? {
+            load_xdp(pins, domain, sizes)?;
         }
     }
     let mut maps = Maps::open(pins)?;
@@ -141,6 +159,24 @@ pub fn load(pins: &Pins, domains: &[u32], loaded: &[u32], sizes: Sizes) -> Resul
         Config { abi, .. } => return Err(Error::Abi { found: abi, ours: ABI_VERSION }),
     }
     Ok(!whole)
+}
+
+/// Whether a program is pinned there that works on the lab's maps. One that the lab did not want when it got
+/// larger maps works on those before: it is unpinned.
+fn is_current(pins: &Pins, program: &Path) -> Result<bool> {
+    if !program.exists() {
+        return Ok(false);
+    }
+    let config = data(&pins.map(names::CONFIG))?.info().doing("look up map", names::CONFIG)?.id();
+    let maps = ProgramInfo::from_pin(program)
+        .and_then(|program| program.map_ids())
+        .doing("look at", program.display())?;
+    // A kernel that does not tell is older than larger maps.
+    let is_current = maps.is_none_or(|maps| maps.contains(&config));
+    if !is_current {
+        fs::remove_file(program).doing("unpin", program.display())?;
+    }
+    Ok(is_current)
 }
 
 /// A loader of one copy of the programs, for the bridge namespace `domain`, that pins nothing.
@@ -161,7 +197,8 @@ pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
         .map_max_entries(names::STATIONS, sizes.stations)
         .map_max_entries(names::MATRIX, sizes.matrix)
         .map_max_entries(names::PATHS, sizes.paths)
-        .map_max_entries(names::CROSSINGS, sizes.paths);
+        .map_max_entries(names::CROSSINGS, sizes.paths)
+        .map_max_entries(names::XDP_PORTS, sizes.ports);
     loader
 }
 
@@ -171,10 +208,17 @@ pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
 /// # Errors
 /// The kernel refuses the program, or signals arrive all the time.
 pub fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
+    insist(|| program.load())
+}
+
+/// The same for a program of any kind, which `load` gives to the kernel.
+pub(super) fn insist(
+    mut load: impl FnMut() -> std::result::Result<(), ProgramError>,
+) -> std::result::Result<(), ProgramError> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        match program.load() {
+        match load() {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.raw_os_error() == Some(nix::libc::EAGAIN) && tries > 0 => {}
             result => return result,
@@ -182,11 +226,16 @@ pub fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), Pr
     }
 }
 
-fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
-    let mut loader = loader(&domain, &sizes);
+/// Has the maps of a lab pinned, or taken from their pins.
+pub(super) fn pinning(loader: &mut EbpfLoader<'_>, pins: &Pins) {
     for map in names::PINNED_MAPS {
         loader.map_pin_path(map, pins.map(map));
     }
+}
+
+fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
+    let mut loader = loader(&domain, &sizes);
+    pinning(&mut loader, pins);
     let mut object = loader.load(OBJECT).doing("load", "the eBPF programs")?;
     let missing = || Error::Refused {
         operation: "find",

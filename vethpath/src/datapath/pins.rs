@@ -86,6 +86,24 @@ impl Pins {
         self.directory.join(format!("{}_{domain}", names::PORT_INGRESS))
     }
 
+    /// The copy of the XDP program that serves a bridge namespace, where a port there wants it.
+    #[must_use]
+    pub fn xdp_program(&self, domain: u32) -> PathBuf {
+        self.directory.join(format!("{}_{domain}", names::PORT_XDP))
+    }
+
+    /// Where that program redirects to.
+    #[must_use]
+    pub fn xdp_ports(&self, domain: u32) -> PathBuf {
+        self.directory.join(format!("{}_{domain}", names::XDP_PORTS))
+    }
+
+    /// The link of a port's XDP program.
+    #[must_use]
+    pub fn xdp_link(&self, port: &IfName) -> PathBuf {
+        self.directory.join(format!("xdp_{port}"))
+    }
+
     /// The link of a port's program (tcx only: clsact has no links).
     #[must_use]
     pub fn link(&self, port: &IfName) -> PathBuf {

@@ -70,6 +70,10 @@ pub struct LinkFacts {
     pub gso_limited: bool,
     /// Its XDP program.
     pub xdp: XdpMode,
+    /// That program's id, if there is one alone.
+    pub xdp_program: Option<u32>,
+    /// Received frames that found no room, or no receiver that takes them.
+    pub dropped: u64,
     /// Bridge port attributes, where it is a port; `None` where they could not be read.
     pub port: Option<Vec<PortAttribute>>,
     /// Bridge attributes, where it is a bridge.
@@ -110,11 +114,18 @@ impl LinkFacts {
                 self.gso_limited |= most < GSO_MAX_SIZE;
             }
             LinkAttribute::GsoMaxSegs(most) => self.gso_limited |= most < GSO_MAX_SEGMENTS,
-            LinkAttribute::Xdp(attributes) => self.xdp = xdp_mode(&attributes),
+            LinkAttribute::Xdp(attributes) => {
+                self.xdp = xdp_mode(&attributes);
+                self.xdp_program = attributes.iter().find_map(|attribute| match attribute {
+                    LinkXdp::ProgId(id) => Some(*id),
+                    _ => None,
+                });
+            }
             LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| self.note_info(info)),
             LinkAttribute::Stats64(stats) => {
                 self.sent = (stats.tx_packets, stats.tx_bytes);
                 self.received = (stats.rx_packets, stats.rx_bytes);
+                self.dropped = stats.rx_dropped;
             }
             _ => {}
         }

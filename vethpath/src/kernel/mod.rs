@@ -11,6 +11,8 @@ mod dump;
 mod error;
 mod exchange;
 mod fdb;
+pub mod features;
+pub mod generic;
 mod links;
 pub mod membarrier;
 pub mod netfilter;
@@ -25,6 +27,7 @@ mod sockets;
 pub mod sysctl;
 mod traffic;
 pub mod watch;
+pub mod xdp;
 
 #[cfg(test)]
 mod sandbox;

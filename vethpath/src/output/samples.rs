@@ -3,6 +3,7 @@
 use crate::{
     show::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, Trunk},
     stats::{Agent, Count, Pair, State, Stats, Traffic, Ways},
+    topology::Datapath,
 };
 
 const fn count(packets: u64) -> Count {
@@ -39,7 +40,9 @@ pub(crate) fn stats() -> Stats {
         name: format!("ns{number}:eth0"),
         port: format!("vp000000000{number}").parse().unwrap(),
         bridge: "docker0".parse().unwrap(),
+        datapath: Datapath::Tc,
         traffic,
+        dropped: None,
         state,
     };
     Stats {

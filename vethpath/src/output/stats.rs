@@ -10,7 +10,7 @@ use super::{
     number::{grouped, percent, short},
     table::{Column, GLUE, render},
 };
-use crate::stats::{Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
+use crate::stats::{Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
 
 /// How many reasons of the slow path are named. The rest is summed up.
 const REASONS: usize = 3;
@@ -33,8 +33,22 @@ pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io:
             Some(growth) => totals_and_rates(&stats.pairs, growth),
         };
         out.write_all(text.as_bytes())?;
+        out.write_all(dropped(&stats.pairs).as_bytes())?;
     }
     if stats.trunks.is_empty() { Ok(()) } else { write!(out, "\n{}", trunks(&stats.trunks)) }
+}
+
+/// A line for each pair that lost frames by XDP.
+fn dropped(pairs: &[Pair]) -> String {
+    let line = |pair: &Pair| {
+        let Dropped { tx, rx } = pair.dropped.filter(|dropped| *dropped != Dropped::default())?;
+        let (tx, rx) = (grouped(tx), grouped(rx));
+        Some(format!(
+            "{}: XDP dropped {tx} frames that it sent, and {rx} for which it had no room\n",
+            pair.name
+        ))
+    };
+    pairs.iter().filter_map(line).collect()
 }
 
 fn trunks(trunks: &[Trunk]) -> String {
@@ -97,7 +111,7 @@ fn totals(pairs: &[Pair]) -> String {
         Column::Wrapped("STATE", 12),
     ];
     let row = |pair: &Pair| {
-        let Pair { name, port, bridge, traffic, state } = pair;
+        let Pair { name, port, bridge, traffic, state, .. } = pair;
         vec![
             name.clone(),
             port.to_string(),
@@ -212,6 +226,15 @@ ns2:eth0  docker0          0      0          0     0        -                   
         let row = text.lines().find(|line| line.starts_with("ns2")).unwrap();
         let cells: Vec<_> = row.split_whitespace().collect();
         assert_eq!(cells, ["ns2:eth0", "docker0", "0", "-", "0", "-", "-", "armed"]);
+    }
+
+    #[test]
+    fn what_xdp_dropped_is_told() {
+        let mut stats = samples::stats();
+        stats.pairs[0].dropped = Some(Dropped { tx: 2, rx: 12_345 });
+        stats.pairs[2].dropped = Some(Dropped::default());
+        let last = "ns0:eth0: XDP dropped 2 frames that it sent, and 12,345 for which it had no room\n";
+        assert!(text(&stats, None).ends_with(&format!("armed\n{last}")));
     }
 
     #[test]

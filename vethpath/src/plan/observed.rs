@@ -7,7 +7,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::topology::{BridgeOption, LabName, NsName, Place, Route, lab_mark};
+use crate::{
+    state::Offloads,
+    topology::{BridgeOption, IfName, LabName, NsName, Place, Route, lab_mark},
+};
 
 /// What a name in `/run/netns` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct ObservedLink {
     pub addresses: Vec<IpNet>,
     /// Its options; none where it is no bridge.
     pub options: Vec<BridgeOption>,
+    /// The kernel's id of the XDP program on it.
+    pub xdp_program: Option<u32>,
 }
 
 /// What is there, as far as a lab's names are concerned.
@@ -64,6 +69,12 @@ pub struct Observed {
     pub sysctls_before: BTreeMap<(NsName, Vec<String>), String>,
     /// Ports that run the lab's program.
     pub programs: BTreeSet<(Place, String)>,
+    /// Ports that run the lab's XDP program.
+    pub xdp_programs: BTreeSet<(Place, String)>,
+    /// Inner ends that the file wants XDP for and that are not ready, with the offloads that they have.
+    pub unready: BTreeMap<(NsName, IfName), Offloads>,
+    /// Inner ends that were made ready, with the offloads that they had before.
+    pub switched: BTreeMap<(NsName, IfName), Offloads>,
 }
 
 impl Observed {

@@ -1,9 +1,10 @@
-//! Which ports that are there run the program.
+//! Which ports that are there run the programs, and whether their inner ends are ready for XDP.
 
 use super::{Step, steps::Planner};
+use crate::topology::{Datapath, Pair, Place};
 
 impl Planner<'_> {
-    /// Compares each port that stays with what its bridge's datapath wants.
+    /// Compares each port that stays with what its datapath wants.
     pub(super) fn programs(&mut self) {
         for (_, place) in self.topology.domains() {
             let wanted: Vec<_> = self.topology.ports_with_programs(&place).collect();
@@ -19,6 +20,33 @@ impl Planner<'_> {
                     _ => {}
                 }
             }
+        }
+        for pair in &self.topology.pairs {
+            self.xdp(pair);
+        }
+    }
+
+    /// An inner end is made ready before the program comes, and gets back what it had when that is off.
+    fn xdp(&mut self, pair: &Pair) {
+        let inside = Place::Namespace(pair.namespace.clone());
+        let Some(inner) = self.standing.link(&inside, pair.inner.name.as_str()) else { return };
+        let key = (pair.namespace.clone(), pair.inner.name.clone());
+        let (place, port) = (pair.place.clone(), pair.port.clone());
+        let wanted = pair.datapath == Datapath::Xdp;
+        let is_on = self.observed.xdp_programs.contains(&(place.clone(), port.to_string()));
+        let steps = &mut self.plan.programs;
+        if wanted {
+            steps.extend(self.observed.unready.get(&key).cloned().map(Step::Prepare));
+        }
+        match (wanted, is_on) {
+            (true, false) => steps.push(Step::AttachXdp { place, port }),
+            (false, true) => steps.push(Step::DetachXdp { place, port }),
+            _ => {}
+        }
+        if !wanted {
+            // What has the name now may be another device.
+            let found = self.observed.switched.get(&key).filter(|found| found.ifindex == inner.ifindex);
+            steps.extend(found.cloned().map(Step::Restore));
         }
     }
 }

@@ -5,9 +5,12 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 
 use super::Change;
-use crate::topology::{
-    Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl,
-    Trunk,
+use crate::{
+    state::Offloads,
+    topology::{
+        Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl,
+        Trunk,
+    },
 };
 
 /// One thing to do.
@@ -128,6 +131,24 @@ pub enum Step {
         /// Which.
         port: IfName,
     },
+    /// Make an inner end that is there ready for XDP, which has these offloads now.
+    Prepare(Offloads),
+    /// Attach the XDP program to a port that is there.
+    AttachXdp {
+        /// Where.
+        place: Place,
+        /// Which.
+        port: IfName,
+    },
+    /// Take the XDP program off a port.
+    DetachXdp {
+        /// Where.
+        place: Place,
+        /// Which.
+        port: IfName,
+    },
+    /// Put back the offloads that an inner end had before it was made ready for XDP.
+    Restore(Offloads),
     /// Take an address off an interface.
     DeleteAddress {
         /// Where.
@@ -219,6 +240,10 @@ impl Step {
             }
             Self::Attach { place, port } => Change::create("program", end(place, port)),
             Self::Detach { place, port } => Change::delete("program", end(place, port)),
+            Self::Prepare(found) => offloads(found).values(None::<&str>, found.told(true)),
+            Self::AttachXdp { place, port } => Change::create("xdp-program", end(place, port)),
+            Self::DetachXdp { place, port } => Change::delete("xdp-program", end(place, port)),
+            Self::Restore(found) => offloads(found).values(None::<&str>, found.told(false)),
             Self::DeleteAddress { place, device, address } => {
                 Change::delete("address", format_args!("{address} on {}", end(place, device)))
             }
@@ -244,6 +269,10 @@ impl Step {
             }
         }
     }
+}
+
+fn offloads(found: &Offloads) -> Change {
+    Change::of("offloads", format_args!("{}:{}", found.namespace, found.interface))
 }
 
 /// An interface as people write it: `ns0:eth0`.

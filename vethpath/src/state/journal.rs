@@ -12,11 +12,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Directory, Error, Result, stop};
+use super::{Context, Directory, Error, Offloads, Result, offloads, stop};
 use crate::{
     datapath::Hook,
     kernel::{bounded, private},
-    topology::{NsName, Sysctl, Topology},
+    topology::{Datapath, IfName, NsName, Sysctl, Topology},
 };
 
 /// Version of the record below.
@@ -197,6 +197,10 @@ impl Journal {
                 lines += &(was_line(&namespace.name, path, value) + "\n");
             }
         }
+        for pair in record.topology.pairs.iter().filter(|pair| pair.datapath == Datapath::Xdp) {
+            let offloads = facts.offloads.get(&(pair.namespace.clone(), pair.inner.name.clone()));
+            lines.extend(offloads.map(|offloads| format!("{offloads}\n")));
+        }
         let (path, new) = (self.directory.journal(), self.directory.new_journal());
         private::write(&new, lines.as_bytes()).doing("write", &new)?;
         stop::here_if_told();
@@ -252,6 +256,8 @@ pub struct Facts {
     pub adopted: BTreeMap<String, u64>,
     /// By namespace and setting, what it was before the lab changed it.
     pub was: BTreeMap<(NsName, Vec<String>), String>,
+    /// By inner end, offloads that are switched, each as it was before.
+    pub offloads: BTreeMap<(NsName, IfName), Offloads>,
 }
 
 impl Facts {
@@ -266,7 +272,7 @@ impl Facts {
     }
 
     fn parse(journal: &str) -> Self {
-        let mut facts = Self::default();
+        let mut facts = Self { offloads: offloads::all(journal), ..Self::default() };
         for line in journal.lines() {
             let mut words = line.splitn(4, ' ');
             match (words.next(), words.next(), words.next(), words.next()) {

@@ -6,6 +6,7 @@ mod journal;
 mod lock;
 mod log;
 mod measuring;
+mod offloads;
 mod stop;
 
 pub use directory::{
@@ -15,6 +16,7 @@ pub use journal::{Facts, History, Journal, Record};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;
 pub use measuring::Measuring;
+pub use offloads::Offloads;
 
 use thiserror::Error;
 

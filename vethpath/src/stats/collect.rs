@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 use vethpath_common::PairCounters;
 
-use super::{AgentView, Count, Pair, Stats, Trunk, Ways, account, seen};
+use super::{AgentView, Count, Dropped, Pair, Stats, Trunk, Ways, account, seen};
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     apply::Places,
     datapath::{self, Counters, Pins},
     kernel::{self, LinkFacts, membarrier},
-    topology::{IfName, Place, Topology},
+    topology::{Datapath, IfName, Place, Topology},
 };
 
 /// How often the programs' counters are read again while frames under way keep arriving in them.
@@ -36,19 +36,22 @@ pub enum Error {
 pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
     let view = AgentView::of(&topology.lab);
     // Before the programs' counters: see `account`.
-    let Ends { inner, trunks } = ends(topology).await?;
+    let Ends { inner, refused, trunks } = ends(topology).await?;
     let pins = Pins::of(&topology.lab);
     let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
     let counters = match &maps {
         Some(maps) => counters(topology, maps, &inner)?,
         None => vec![PairCounters::default(); topology.pairs.len()],
     };
-    let parts = topology.pairs.iter().zip(inner.iter().zip(&counters));
-    let pairs = parts.map(|(pair, (inner, counters))| Pair {
+    let parts = topology.pairs.iter().zip(inner.iter().zip(&refused).zip(&counters));
+    let pairs = parts.map(|(pair, ((inner, &refused), counters))| Pair {
         name: pair.name(),
         port: pair.port.clone(),
         bridge: pair.bridge.clone(),
+        datapath: pair.datapath,
         traffic: account(inner.as_ref(), counters),
+        dropped: (pair.datapath == Datapath::Xdp)
+            .then(|| Dropped { tx: refused, rx: inner.as_ref().map_or(0, |link| link.dropped) }),
         state: view.state(pair),
     });
     let crossings = maps.map_or_else(|| Ok(BTreeMap::new()), |maps| maps.crossings())?;
@@ -76,6 +79,8 @@ pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
 struct Ends {
     /// The inner ends of pairs.
     inner: Vec<Option<LinkFacts>>,
+    /// What their ports dropped of what they got.
+    refused: Vec<u64>,
     /// The first ends of trunks.
     trunks: Vec<Option<LinkFacts>>,
 }
@@ -83,8 +88,11 @@ struct Ends {
 /// Inner ends are read from outside, so that no namespace but those of bridges is entered.
 async fn ends(topology: &Topology) -> kernel::Result<Ends> {
     let mut places = Places::open()?;
-    let mut ends =
-        Ends { inner: vec![None; topology.pairs.len()], trunks: vec![None; topology.trunks.len()] };
+    let mut ends = Ends {
+        inner: vec![None; topology.pairs.len()],
+        refused: vec![0; topology.pairs.len()],
+        trunks: vec![None; topology.trunks.len()],
+    };
     for (_, place) in topology.domains() {
         if !place_exists(&place) {
             continue;
@@ -92,9 +100,11 @@ async fn ends(topology: &Topology) -> kernel::Result<Ends> {
         let rtnl = places.get(&place)?;
         let links = rtnl.links().await?;
         let link = |name: &IfName| links.iter().find(|link| link.name == name.as_str());
-        for (pair, end) in topology.pairs.iter().zip(&mut ends.inner) {
+        let both = ends.inner.iter_mut().zip(&mut ends.refused);
+        for (pair, (end, refused)) in topology.pairs.iter().zip(both) {
             if let Some(port) = link(&pair.port).filter(|_| pair.place == place) {
                 *end = rtnl.peer_of(port).await?;
+                *refused = port.dropped;
             }
         }
         for (trunk, end) in topology.trunks.iter().zip(&mut ends.trunks) {

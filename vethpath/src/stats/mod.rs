@@ -16,5 +16,5 @@ pub use agent::{Agent, AgentView, State};
 pub(crate) use collect::place_exists;
 pub use collect::{Error, collect};
 pub use matrix::{Flow, Flows, matrix};
-pub use model::{Count, Pair, Stats, Traffic, Trunk, Ways};
+pub use model::{Count, Dropped, Pair, Stats, Traffic, Trunk, Ways};
 pub use rates::{Rates, rates};

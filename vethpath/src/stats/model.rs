@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Agent, State};
-use crate::topology::{IfName, LabName};
+use crate::topology::{Datapath, IfName, LabName};
 
 /// An amount of traffic in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -63,6 +63,15 @@ pub struct Traffic {
     pub slow_frames: BTreeMap<&'static str, u64>,
 }
 
+/// Frames of a pair that XDP lost, as the driver counts them (`veth_get_stats64` in drivers/net/veth.c).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// Sent by the namespace and refused at a redirect: the receiver was gone, down, or had too small an MTU.
+    pub tx: u64,
+    /// Redirected to the namespace, whose inner end had no room for them: its ring was full.
+    pub rx: u64,
+}
+
 /// One pair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pair {
@@ -72,9 +81,14 @@ pub struct Pair {
     pub port: IfName,
     /// The bridge.
     pub bridge: IfName,
+    /// Which programs the file wants on the port.
+    pub datapath: Datapath,
     /// What it carried.
     #[serde(flatten)]
     pub traffic: Traffic,
+    /// What it lost, where its datapath is XDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<Dropped>,
     /// Whether it takes part in the fast path.
     pub state: State,
 }

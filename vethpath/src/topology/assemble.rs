@@ -110,7 +110,7 @@ fn pair(lab: &LabName, decl: &InterfaceDecl, bridge: &Bridge) -> Option<Pair> {
         place: bridge.place.clone(),
         port: port_name(lab, place, name),
         port_mac: port_mac(lab, place, name),
-        datapath: bridge.datapath,
+        datapath: decl.datapath.unwrap_or(bridge.datapath),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Reads `[bridge.NAME]`.
 
 use super::{
-    Datapath, IfName, Place, addresses,
+    Datapath, IfName, Place, addresses, datapath,
     declared::{BridgeDecl, Declared},
     fault::Sink,
     interfaces, keys, limits, parse,
@@ -54,7 +54,7 @@ pub(super) fn with_settings(
         stp: is_on(table.boolean("stp", sink)),
         ageing_time: table.number("ageing_time", limits::AGEING_TIME, " seconds", sink).map(|at| at.value),
         vlan_filtering: is_on(table.boolean("vlan_filtering", sink)),
-        datapath: datapath(table, sink),
+        datapath: datapath::read(table, sink).map_or(Datapath::Tc, |at| at.value),
         trunks: trunks.items.iter().map(|trunk| trunk.with(trunk.value.to_owned())).collect(),
         addresses,
         // A bad name leaves nothing to hold on to; a bad place is replaced, so that links hold.
@@ -66,25 +66,4 @@ pub(super) fn with_settings(
 
 fn is_on(written: Option<At<bool>>) -> bool {
     written.is_some_and(|at| at.value)
-}
-
-fn datapath(table: &Table<'_>, sink: &mut Sink) -> Datapath {
-    let Some(written) = table.text("datapath", sink) else { return Datapath::Tc };
-    match written.value {
-        "tc" => Datapath::Tc,
-        "bridge" => Datapath::Bridge,
-        "xdp" => {
-            let hint = "use \"tc\", which is also the faster one for sockets on veth";
-            sink.add(&written.span, "this version has no XDP datapath yet", hint);
-            Datapath::Tc
-        }
-        other => {
-            let meant = sink
-                .closest(other, ["tc", "bridge"])
-                .map_or(String::new(), |closest| format!("did you mean \"{closest}\"? "));
-            let hint = format!("{meant}write \"tc\" for the fast path, or \"bridge\" for a plain bridge");
-            sink.add(&written.span, format!("there is no datapath `{other}`"), hint);
-            Datapath::Tc
-        }
-    }
 }

@@ -63,6 +63,8 @@ pub(super) struct InterfaceDecl {
     pub(super) mtu: Option<At<u32>>,
     pub(super) sysctls: Vec<Sysctl>,
     pub(super) up: bool,
+    /// The bridge's, if none is written.
+    pub(super) datapath: Option<Datapath>,
 }
 
 impl InterfaceDecl {

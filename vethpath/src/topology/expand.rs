@@ -24,6 +24,9 @@ fn write(topology: &Topology, out: &mut String) -> fmt::Result {
     for pair in &topology.pairs {
         let place = Place::Namespace(pair.namespace.clone());
         interface(topology, &place, &pair.inner, pair.bridge.as_str(), out)?;
+        if topology.bridge(&pair.place, &pair.bridge).is_some_and(|bridge| bridge.datapath != pair.datapath) {
+            datapath(out, pair.datapath)?;
+        }
     }
     for cable in &topology.cables {
         for (near, far) in [(&cable.a, &cable.b), (&cable.b, &cable.a)] {
@@ -55,11 +58,20 @@ fn bridge(topology: &Topology, bridge: &Bridge, out: &mut String) -> fmt::Result
     if let Some(seconds) = bridge.ageing_time {
         writeln!(out, "ageing_time = {seconds}")?;
     }
-    if bridge.datapath == Datapath::Bridge {
-        writeln!(out, "datapath = \"bridge\"")?;
+    if bridge.datapath != Datapath::Tc {
+        datapath(out, bridge.datapath)?;
     }
     let trunks = topology.trunks.iter().filter(|trunk| &trunk.a.bridge == name);
     list(out, "trunks", trunks.map(|trunk| trunk.b.bridge.to_string()))
+}
+
+fn datapath(out: &mut String, datapath: Datapath) -> fmt::Result {
+    let name = match datapath {
+        Datapath::Tc => "tc",
+        Datapath::Xdp => "xdp",
+        Datapath::Bridge => "bridge",
+    };
+    writeln!(out, "datapath = {}", quoted(name))
 }
 
 fn namespace(namespace: &Namespace, out: &mut String) -> fmt::Result {

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{
-    Place, addresses,
+    Place, addresses, datapath,
     declared::InterfaceDecl,
     fault::Sink,
     keys, limits, parse,
@@ -31,6 +31,12 @@ pub(super) fn read(
     let mtu = table.number("mtu", limits::MTU, " bytes", sink);
     check_mtu(mtu.as_ref(), &addresses.items, sink);
     let mac = parse::mac(table.text("mac", sink), sink);
+    let datapath = datapath::read(table, sink);
+    if let (Some(datapath), Some(At { value: parse::Link::Interface(..), .. })) = (&datapath, &link) {
+        let message = format!("interface `{}` is the end of a cable, and has a datapath", key.value);
+        let hint = "a cable has no bridge on it, and so no fast path past one: leave `datapath` out";
+        sink.add(&datapath.span, message, hint);
+    }
     let up = table.boolean("up", sink).is_none_or(|up| up.value);
     let sysctls = sysctls::read(table, sink);
     if place == Some(&Place::Host) || adopted {
@@ -53,6 +59,7 @@ pub(super) fn read(
         mtu,
         sysctls,
         up,
+        datapath: datapath.map(|at| at.value),
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) const NAMESPACE: &[&str] = &["gateway", "routes", "sysctls", "adopt",
 /// Keys of `[namespace.host]`.
 pub(super) const HOST: &[&str] = &["interface"];
 /// Keys of `[namespace.NAME.interface.NAME]`.
-pub(super) const INTERFACE: &[&str] = &["link", "addresses", "mac", "mtu", "sysctls", "up"];
+pub(super) const INTERFACE: &[&str] = &["link", "addresses", "mac", "mtu", "sysctls", "up", "datapath"];
 /// Keys of a route.
 pub(super) const ROUTE: &[&str] = &["to", "via"];
 /// Keys of `adopt`.

@@ -9,6 +9,7 @@ mod addresses;
 mod assemble;
 mod bridge_options;
 mod bridges;
+mod datapath;
 mod declared;
 mod derive;
 mod expand;

@@ -76,12 +76,14 @@ pub struct Sysctl {
     pub value: String,
 }
 
-/// Which programs a bridge's ports get.
+/// Which programs ports get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Datapath {
     /// tc ingress and `bpf_redirect_peer`.
     Tc,
+    /// XDP at the port, and the tc program behind it.
+    Xdp,
     /// None: a plain bridge.
     Bridge,
 }
@@ -111,7 +113,7 @@ pub struct Bridge {
     pub ageing_time: Option<u32>,
     /// VLAN filtering. Its ports then stay on the slow path.
     pub vlan_filtering: bool,
-    /// Which programs its ports get.
+    /// Which programs its ports get, if their interfaces do not say otherwise.
     pub datapath: Datapath,
 }
 
@@ -150,7 +152,7 @@ pub struct Pair {
     pub port: IfName,
     /// The port's own MAC, derived.
     pub port_mac: Mac,
-    /// Which programs this port gets (the bridge's choice).
+    /// Which programs this port gets: its interface's choice, or the bridge's.
     pub datapath: Datapath,
 }
 
@@ -256,7 +258,12 @@ impl Topology {
     /// Whether the bridge at this end of a trunk has a fast path.
     #[must_use]
     pub fn wants_programs(&self, end: &TrunkEnd) -> bool {
-        self.bridge(&end.place, &end.bridge).is_some_and(|bridge| bridge.datapath == Datapath::Tc)
+        self.bridge(&end.place, &end.bridge).is_some_and(|bridge| bridge.datapath != Datapath::Bridge)
+    }
+
+    /// The pairs with ports in a place that get an XDP program too.
+    pub fn xdp_pairs<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Pair> {
+        self.pairs.iter().filter(move |pair| &pair.place == place && pair.datapath == Datapath::Xdp)
     }
 
     /// The ports in a place: those with inner ends and those of trunks.
@@ -267,10 +274,10 @@ impl Topology {
         pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))
     }
 
-    /// The ports in a place that get programs: those with inner ends and those of trunks, on bridges
-    /// whose datapath is not the plain bridge.
+    /// The ports in a place that get programs: those with inner ends and those of trunks, whose
+    /// datapath is not the plain bridge.
     pub fn ports_with_programs<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a IfName> {
-        let pairs = self.pairs.iter().filter(move |p| &p.place == place && p.datapath == Datapath::Tc);
+        let pairs = self.pairs.iter().filter(move |p| &p.place == place && p.datapath != Datapath::Bridge);
         let wants = move |end: &&TrunkEnd| &end.place == place && self.wants_programs(end);
         let ends = self.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]).filter(wants);
         pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))

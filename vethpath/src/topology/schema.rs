@@ -57,14 +57,7 @@ fn of_bridges() -> Vec<(&'static str, Value)> {
             ),
         ),
         ("vlan_filtering", boolean("Tell VLANs apart; the ports then stay on the slow path.", false)),
-        (
-            "datapath",
-            json!({
-                "description": "tc: the fast path, eBPF programs at the ports. bridge: a plain bridge.",
-                "enum": [Datapath::Tc, Datapath::Bridge],
-                "default": Datapath::Tc,
-            }),
-        ),
+        ("datapath", datapath(json!({ "default": Datapath::Tc }))),
     ]
 }
 
@@ -125,9 +118,23 @@ fn interfaces() -> Value {
             ("mtu", mtu("MTU in bytes. Default: the bridge's, the other end's, or the kernel's 1500.")),
             ("sysctls", sysctls("Settings under net., written beside the interface they are about.")),
             ("up", boolean("Whether it is brought up.", true)),
+            ("datapath", datapath(json!({ "description": "Of its port alone. Default: the bridge's." }))),
         ],
     );
     named("Interfaces, by name.", INTERFACE, required(interface, &["link"]))
+}
+
+/// The datapath, with what else is said of it.
+fn datapath(more: Value) -> Value {
+    let mut datapath = json!({
+        "description": "tc: the fast path, eBPF programs at the ports. xdp: another before them, in the driver. \
+                        bridge: a plain bridge.",
+        "enum": [Datapath::Tc, Datapath::Xdp, Datapath::Bridge],
+    });
+    if let (Some(all), Value::Object(more)) = (datapath.as_object_mut(), more) {
+        all.extend(more);
+    }
+    datapath
 }
 
 fn group() -> Value {

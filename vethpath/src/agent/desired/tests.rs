@@ -46,6 +46,7 @@ fn layout() -> Layout {
         port: format!("vp{ifindex}").parse().expect("a name"),
         bridge: "br0".parse().expect("a name"),
         wanted: true,
+        xdp: None,
     };
     let bridge = LabBridge { number: 1, name: "br0".parse().expect("a name"), segment: 0, bit: 0 };
     Layout { domain: 0, ports: vec![port(A, 1), port(B, 2)], bridges: vec![bridge], trunks: Vec::new() }
@@ -286,4 +287,44 @@ fn what_netfilter_would_check_is_told_of_the_sender() {
     facts.links.get_mut(&A).expect("port A").port.as_mut().expect("flags").push(isolated);
     let flags = desired(&facts).sources[&SourceKey::new(A, mac(A).into(), 0)].flags;
     assert_eq!(flags, flags::ISOLATED | flags::VALIDATE);
+}
+
+/// The same two hosts, of which A wants XDP, and has all that it takes.
+fn with_xdp_at_a() -> (Layout, Facts) {
+    let (mut layout, mut facts) = (layout(), facts());
+    layout.ports[0].xdp = Some("ns0".parse().expect("a name"));
+    facts.xdp_attached.insert("vp5".to_owned());
+    facts.xdp_takers = BTreeSet::from([A, B]);
+    facts.whole.insert(A);
+    (layout, facts)
+}
+
+#[test]
+fn a_port_that_is_ready_for_xdp_sends_and_receives_by_it() {
+    let (layout, facts) = with_xdp_at_a();
+    let mut desired = Desired::default();
+    desired.add(&layout, &facts, &mut Paths::known([], 1));
+    assert_eq!(desired.states, [(1, None), (2, None)].into());
+    assert_eq!(desired.receivers, BTreeSet::from([(0, A)]), "B would take frames, and does not want them");
+    let flags_of_source = |port| desired.sources[&SourceKey::new(port, mac(port).into(), 0)].flags;
+    assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::WHOLE, 0));
+}
+
+#[test]
+fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
+    let reason = |change: fn(&mut Facts)| {
+        let (layout, mut facts) = with_xdp_at_a();
+        change(&mut facts);
+        let mut desired = Desired::default();
+        desired.add(&layout, &facts, &mut Paths::known([], 1));
+        assert!(desired.receivers.is_empty() && desired.sources.len() == 1, "{desired:?}");
+        desired.states[&1].clone()
+    };
+    assert_eq!(reason(|facts| facts.xdp_attached.clear()), Some(NotArmed::XdpNotAttached));
+    assert_eq!(reason(|facts| facts.xdp_takers.clear()), Some(NotArmed::XdpTakesNone));
+    assert_eq!(reason(|facts| facts.whole.clear()), Some(NotArmed::NotWhole));
+    let without_tc = |facts: &mut Facts| {
+        let _ = facts.attached.remove("vp5");
+    };
+    assert_eq!(reason(without_tc), Some(NotArmed::NotAttached), "tc has what XDP leaves");
 }

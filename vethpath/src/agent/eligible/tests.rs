@@ -70,6 +70,7 @@ fn verdict(port: &[u8], bridge: &[u8]) -> Result<bool, String> {
         port: port.name.parse().expect("a name"),
         bridge: bridge.name.parse().expect("a name"),
         wanted: true,
+        xdp: None,
     };
     let facts = Facts {
         inner: [(port.ifindex, LinkFacts { up: true, ..LinkFacts::default() })].into(),

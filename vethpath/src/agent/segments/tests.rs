@@ -43,6 +43,7 @@ fn layout() -> Layout {
                 port: format!("p{port}").parse().expect("a name"),
                 bridge: format!("br{bridge}").parse().expect("a name"),
                 wanted: true,
+                xdp: None,
             })
             .to_vec(),
         bridges: (1..)

@@ -9,6 +9,7 @@ mod netfilter;
 mod privileges;
 mod release;
 mod scratch;
+mod xdp;
 
 pub use privileges::{MissingPrivilege, privileges};
 use serde::Serialize;
@@ -62,6 +63,7 @@ pub fn checks() -> Vec<Check> {
     checks.extend(privileges::checks());
     checks.push(bpf::btf());
     checks.extend(bpf::checks());
+    checks.push(xdp::check());
     checks.extend(host::checks());
     checks.extend(scratch::checks());
     checks.extend(netfilter::checks());

@@ -9,14 +9,20 @@ const NAME: &str = "kernel";
 
 /// The running kernel, with a warning where `bpf_redirect_peer` does not scrub.
 pub(super) fn check() -> Check {
-    let Ok(release) = bounded::read(Path::new("/proc/sys/kernel/osrelease"), bounded::VALUE) else {
+    let Some(release) = read() else {
         return Check::warning(
             NAME,
             "unknown",
             "/proc/sys/kernel/osrelease cannot be read: is /proc mounted?",
         );
     };
-    of(release.trim())
+    of(&release)
+}
+
+/// The running kernel's release; `None` without `/proc`.
+pub(super) fn read() -> Option<String> {
+    let release = bounded::read(Path::new("/proc/sys/kernel/osrelease"), bounded::VALUE).ok()?;
+    Some(release.trim().to_owned())
 }
 
 fn of(release: &str) -> Check {
@@ -33,7 +39,7 @@ fn of(release: &str) -> Check {
 }
 
 /// Major, minor and patch; a release may go on with anything, and without a patch it is 0.
-fn version(release: &str) -> Option<(u32, u32, u32)> {
+pub(super) fn version(release: &str) -> Option<(u32, u32, u32)> {
     let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
     let mut parts = release[..end].split('.').filter(|part| !part.is_empty()).map(|part| part.parse().ok());
     Some((parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))

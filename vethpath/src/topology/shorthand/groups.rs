@@ -115,6 +115,7 @@ fn group(
         mac: None,
         mtu: mtu.clone(),
         sysctls: Vec::new(),
+        datapath: None,
         up: true,
     };
     let interfaces: Vec<InterfaceDecl> = made.iter().enumerate().map(host).collect();

@@ -80,6 +80,7 @@ fn mesh(
                 mac: None,
                 mtu: mtu.clone(),
                 sysctls: Vec::new(),
+                datapath: None,
                 up: true,
             });
         }

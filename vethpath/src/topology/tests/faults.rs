@@ -209,8 +209,13 @@ fn numbers() {
 fn bridges() {
     check(&[
         ("[bridge.b]\nnat = true\n", "2:7 `nat` is on, and bridge `b` has no address", "addresses = "),
-        ("[bridge.b]\ndatapath = 'xdp'\n", "2:12 this version has no XDP datapath yet", "use \"tc\""),
         ("[bridge.b]\ndatapath = 'ct'\n", "2:12 there is no datapath `ct`", "did you mean \"tc\"?"),
+        ("[bridge.b]\ndatapath = 'xpd'\n", "2:12 there is no datapath `xpd`", "did you mean \"xdp\"?"),
+        (
+            "[namespace.n.interface.e]\nlink = 'host:v'\ndatapath = 'xdp'\n",
+            "3:12 interface `e` is the end of a cable, and has a datapath",
+            "leave `datapath` out",
+        ),
         (
             "[bridge.b]\nnamespace = 'fabrik'\n[namespace.fabric]\n",
             "2:13 there is no namespace `fabrik`",

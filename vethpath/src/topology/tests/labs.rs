@@ -47,6 +47,23 @@ fn a_bridge_says_where_it_lives_and_how_large_frames_are() {
 }
 
 #[test]
+fn an_interface_may_have_another_datapath_than_its_bridge() {
+    let lab = good(
+        "[bridge.b]\ndatapath = 'xdp'\n[namespace.n.interface.d]\nlink = 'b'\n\
+         [namespace.n.interface.e]\nlink = 'b'\ndatapath = 'tc'\n\
+         [namespace.n.interface.f]\nlink = 'b'\ndatapath = 'bridge'\n",
+    );
+    let datapaths: Vec<_> = lab.pairs.iter().map(|pair| pair.datapath).collect();
+    assert_eq!(datapaths, [Datapath::Xdp, Datapath::Tc, Datapath::Bridge]);
+    let of = |pairs: &mut dyn Iterator<Item = &super::super::IfName>| pairs.cloned().collect::<Vec<_>>();
+    assert_eq!(
+        of(&mut lab.ports_with_programs(&Place::Host)),
+        of(&mut lab.pairs[..2].iter().map(|p| &p.port))
+    );
+    assert_eq!(of(&mut lab.xdp_pairs(&Place::Host).map(|p| &p.port)), [lab.pairs[0].port.clone()]);
+}
+
+#[test]
 fn a_cable_may_be_declared_at_one_end_or_at_both() {
     let one = good("[namespace.a.interface.e]\nlink = 'host:v0'\nmtu = 2000\n");
     assert_eq!(one.cables.len(), 1);

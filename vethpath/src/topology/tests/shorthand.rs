@@ -251,7 +251,8 @@ fn an_expanded_lab_is_the_same_lab() {
     let odd = good(
         "name = 'odd'\n[namespace.\"a.b\"]\nadopt = { path = '/run/a \"b' }\n[namespace.\"a.b\".interface.\"e.1\"]\nlink = 'host:v.0'\nup = false\n\
          [namespace.c]\nsysctls = { 'net.ipv4.conf.e/1.x' = \"a\\tb \\\"c\\\" \\\\\" }\n\
-         [namespace.c.interface.z]\nlink = 'br'\nmac = '02:00:00:00:00:01'\nmtu = 900\n[bridge.br]\nstp = true\nageing_time = 0\nmac = '02:00:00:00:00:02'\n",
+         [namespace.c.interface.z]\nlink = 'br'\nmac = '02:00:00:00:00:01'\nmtu = 900\n[bridge.br]\nstp = true\nageing_time = 0\nmac = '02:00:00:00:00:02'\n\
+         [bridge.x]\ndatapath = 'xdp'\n[namespace.c.interface.y]\nlink = 'x'\n[namespace.c.interface.x]\nlink = 'x'\ndatapath = 'tc'\n",
     );
     assert_eq!(good(&expand(&odd)), odd, "{}", expand(&odd));
 }

@@ -59,6 +59,8 @@ impl Machine {
         for (_, place) in lab.domains() {
             let ports = lab.ports_with_programs(&place).map(|port| (place.clone(), port.to_string()));
             self.observed.programs.extend(ports);
+            let ports = lab.xdp_pairs(&place).map(|pair| (place.clone(), pair.port.to_string()));
+            self.observed.xdp_programs.extend(ports);
         }
         self.observed.masquerading.extend(Masquerade::of(lab).into_iter().map(|nat| nat.place));
     }

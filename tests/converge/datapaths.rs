@@ -1,0 +1,218 @@
+//! The datapath of a running lab changes, and nobody else notices.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::labs::{address, becomes, host as one, hosts, is_as_its_file_says, up};
+use crate::{
+    harness::{Answer, At, Host, Lab, Stream, XDP_PASS},
+    hazards::common::{arrives, mac_bytes, numbered},
+    raw_frames::driver_count,
+};
+
+/// `ethtool -k` of the inner end of a host, without what cannot be switched.
+fn offloads(host: &Host, number: usize) -> BTreeMap<String, String> {
+    let text = host.run(format!("ip netns exec h{number} ethtool -k eth0")).ok().stdout;
+    let switchable = text.lines().filter(|line| !line.contains("[fixed]"));
+    switchable.filter_map(|line| line.trim().split_once(": ")).map(|(a, b)| (a.into(), b.into())).collect()
+}
+
+/// A host, with this datapath of its own.
+fn with(number: usize, datapath: &str) -> String {
+    one(number, "br0") + &format!("datapath = \"{datapath}\"\n")
+}
+
+/// The lab of some hosts, whose bridge has this datapath.
+fn all(numbers: impl IntoIterator<Item = usize>, datapath: &str) -> String {
+    hosts(numbers).replace("[bridge.br0]\n", &format!("[bridge.br0]\ndatapath = \"{datapath}\"\n"))
+}
+
+/// A host's port runs the programs of its datapath, no others, and its inner end is ready for them or has
+/// what it had before.
+#[track_caller]
+fn runs(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str, before: &BTreeMap<String, String>) {
+    let port = lab.port(&format!("h{number}:eth0"));
+    let link = host.json(format!("ip -j -d link show {port}"))[0].clone();
+    assert_eq!(link["xdp"].is_object(), datapath == "xdp", "{port} on {datapath}: {link:#}");
+    let pinned =
+        |kind: &str| host.run(format!("test -e /sys/fs/bpf/vethpath/changing/{kind}_{port}")).succeeded();
+    assert_eq!((pinned("link"), pinned("xdp")), (datapath != "bridge", datapath == "xdp"), "{port}");
+    let now = offloads(host, number);
+    if datapath == "xdp" {
+        assert_eq!(now["generic-receive-offload"], "on");
+        assert_eq!((now["tx-checksum-ip-generic"].as_str(), now["tx-vlan-offload"].as_str()), ("off", "off"));
+    } else {
+        assert_eq!(&now, before, "{port} on {datapath}");
+    }
+    let kept = host.run("cat /run/vethpath/changing/journal").ok().stdout;
+    let kept = kept.lines().any(|line| line.starts_with(&format!("found h{number} eth0 ")));
+    assert_eq!(kept, datapath == "xdp", "{port} on {datapath}");
+}
+
+/// Two hosts of this datapath talk while those of two others change, which then send raw frames.
+fn change_beside(theirs: &str) {
+    let host = Host::new();
+    let text = |datapath: &str| {
+        hosts([]) + &with(0, theirs) + &with(1, theirs) + &with(2, datapath) + &with(3, datapath)
+    };
+    let lab = up(&host, &text("tc"));
+    lab.is_fast("h0:eth0", &address(1));
+    let before = [2, 3].map(|number| offloads(&host, number));
+    let stream = Stream::start(&lab, ("h0", &address(0)), ("h1", &address(1)), Duration::from_millis(1));
+    for datapath in ["xdp", "tc", "bridge", "xdp", "bridge", "tc", "xdp"] {
+        let changes = becomes(&host, &text(datapath));
+        assert!(!changes.is_empty());
+        for (number, before) in [2, 3].into_iter().zip(&before) {
+            runs(&lab, &host, number, datapath, before);
+        }
+        lab.reaches("h2", &address(3));
+        lab.reaches("h2", &address(0));
+        lab.reaches("h1", &address(3));
+        if datapath == "bridge" {
+            assert_eq!(lab.state("h2:eth0"), "datapath is \"bridge\"");
+            continue;
+        }
+        lab.is_fast("h2:eth0", &address(3));
+        lab.is_fast("h3:eth0", &address(2));
+        let wires = [lab.wire("h2:eth0"), lab.wire("h3:eth0")];
+        let macs = ["h2", "h3"].map(|namespace| mac_bytes(&lab, namespace));
+        let redirected = || driver_count(&host, &lab.port("h3:eth0"), "_xdp_xmit");
+        let before = redirected();
+        for number in 1..50 {
+            wires[0].send(&numbered(macs[1], macs[0], number));
+            let _ = arrives(&wires[1], number);
+        }
+        assert_eq!(redirected() - before >= 49, datapath == "xdp", "{datapath}");
+    }
+    for way in stream.end() {
+        assert!(way.sent > 1000 && way.lost() == 0 && way.doubled == 0, "{theirs}: {way:?}");
+    }
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn hosts_change_their_datapath_and_a_stream_by_tc_loses_nothing() {
+    change_beside("tc");
+}
+
+#[test]
+fn hosts_change_their_datapath_and_a_stream_by_xdp_loses_nothing() {
+    change_beside("xdp");
+}
+
+/// From one to the next, also with hosts that come and go meanwhile.
+#[test]
+fn a_bridge_changes_its_datapath() {
+    let host = Host::new();
+    let lab = up(&host, &all(0..3, "tc"));
+    let before: Vec<_> = (0..3).map(|number| offloads(&host, number)).collect();
+    for (datapath, hosts) in [("xdp", 0..3), ("tc", 0..3), ("bridge", 0..4), ("xdp", 0..5), ("tc", 0..3)] {
+        let _ = becomes(&host, &all(hosts.clone(), datapath));
+        for number in hosts {
+            runs(&lab, &host, number, datapath, &before[number.min(2)]);
+            lab.reaches(&format!("h{number}"), &address((number + 1) % 3));
+        }
+        if datapath != "bridge" {
+            lab.is_fast("h0:eth0", &address(2));
+        }
+    }
+    lab.accounts_balance();
+    let changes = becomes(&host, &all(0..1, "xdp"));
+    assert!(changes.contains(&format!("+ create xdp-program host:{}", lab.port("h0:eth0"))), "{changes:#?}");
+    let ready = "~ change offloads h0:eth0: -> rx-gro on, tx-checksum-ip-generic off, tx-checksum-sctp off, \
+                 tx-vlan-hw-insert off, tx-vlan-stag-hw-insert off";
+    assert!(changes.contains(&ready.to_owned()), "{changes:#?}");
+    lab.down();
+    host.finish();
+}
+
+/// Of programs and offloads, `plan` tells what somebody has changed, and `up` mends it.
+#[test]
+fn drift_of_xdp_is_told_and_mended() {
+    let host = Host::new();
+    let text = all(0..3, "xdp");
+    let lab = up(&host, &text);
+    lab.is_fast("h0:eth0", &address(1));
+    let port = lab.port("h0:eth0");
+    let offloads = |now: &str| format!("~ change offloads h0:eth0: -> {now}");
+    for (command, expected) in [
+        (format!("rm /sys/fs/bpf/vethpath/changing/xdp_{port}"), format!("+ create xdp-program host:{port}")),
+        ("ip netns exec h0 ethtool -K eth0 gro off".to_owned(), offloads("rx-gro on")),
+        (
+            "ip netns exec h0 ethtool -K eth0 tx-checksum-ip-generic on".to_owned(),
+            offloads("tx-checksum-ip-generic off"),
+        ),
+    ] {
+        let _ = host.run(&*command).ok();
+        assert_eq!(becomes(&host, &text), [expected], "{command}");
+        lab.says_of("h0:eth0", "armed");
+        lab.is_fast("h0:eth0", &address(1));
+    }
+    lab.down();
+    host.finish();
+}
+
+/// A program of somebody else's is in the way at the last port: those before it become what they were.
+#[test]
+fn a_change_to_xdp_that_fails_goes_back() {
+    let host = Host::new();
+    let lab = up(&host, &all(0..3, "tc"));
+    lab.is_fast("h0:eth0", &address(1));
+    let before: Vec<_> = (0..3).map(|number| offloads(&host, number)).collect();
+    let port = lab.port("h2:eth0");
+    let others = Answer::attach(&host.netns(), &port, At::NativeXdp, XDP_PASS);
+    let file = host.lab("empty").named("changing").and(&all(0..3, "xdp")).write();
+    let _ = host.vethpath(format!("up {file}")).fails(2).says(&format!("attach XDP to {port}"));
+    drop(others);
+    let file = host.lab("empty").named("changing").and(&all(0..3, "tc")).write();
+    is_as_its_file_says(&host, &file);
+    for (number, before) in before.iter().enumerate() {
+        runs(&lab, &host, number, "tc", before);
+    }
+    lab.is_fast("h2:eth0", &address(0));
+    lab.down();
+    host.finish();
+}
+
+/// With larger maps there is another XDP program, which takes the place of the first.
+#[test]
+fn a_lab_on_xdp_outgrows_its_maps() {
+    let host = Host::new();
+    let quiet =
+        "sysctls = { \"net.ipv6.conf.all.disable_ipv6\" = 1, \"net.ipv6.conf.default.disable_ipv6\" = 1 }";
+    let text = |hosts: std::ops::Range<usize>, datapath: &str| {
+        all(hosts, datapath)
+            .replace("gateway = \"10.9.0.1\"\n", &format!("gateway = \"10.9.0.1\"\n{quiet}\n"))
+    };
+    let lab = up(&host, &text(0..3, "xdp"));
+    lab.is_fast("h0:eth0", &address(1));
+    let before = lab.accounts_balance();
+    let program = || {
+        let link = host.json(format!("ip -j -d link show {}", lab.port("h0:eth0")))[0].clone();
+        link["xdp"]["prog"]["id"].as_u64().unwrap_or_else(|| panic!("{link:#}"))
+    };
+    let first = program();
+    let ping = lab.spawn("h0", format!("ping -n -q -i 0.002 {}", address(2)));
+    let _ = becomes(&host, &text(0..70, "xdp"));
+    drop(ping);
+    assert_ne!(program(), first);
+    let now = lab.accounts_balance();
+    assert!(now.pair("h0:eth0").fast.tx.packets >= before.pair("h0:eth0").fast.tx.packets);
+    lab.is_fast("h0:eth0", &address(69));
+    let redirected = || driver_count(&host, &lab.port("h2:eth0"), "_xdp_xmit");
+    let earlier = redirected();
+    lab.is_fast("h0:eth0", &address(2));
+    assert!(redirected() >= earlier + 3);
+    lab.accounts_balance().not_less_than(&now);
+    // Nobody wants XDP while the maps grow once more, and then somebody does again.
+    let _ = becomes(&host, &text(0..150, "tc"));
+    let _ = becomes(&host, &text(0..3, "xdp"));
+    lab.says_of("h0:eth0", "armed");
+    let earlier = redirected();
+    lab.is_fast("h0:eth0", &address(2));
+    assert!(redirected() >= earlier + 3);
+    lab.accounts_balance().not_less_than(&before);
+    lab.down();
+    host.finish();
+}

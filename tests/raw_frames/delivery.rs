@@ -1,0 +1,115 @@
+//! Frames find their receivers by XDP, beside tc and beside the plain bridge.
+
+use super::{driver_count, xdp_lab};
+use crate::{
+    harness::{Host, Lab, holds_for},
+    hazards::{
+        common::{A, A_SECOND, B, C, arrives, mac_bytes, numbered},
+        transfer,
+    },
+};
+
+#[test]
+fn sockets_reach_each_other_by_xdp() {
+    let host = Host::new();
+    let lab = xdp_lab(&host);
+    lab.is_fast("ns0:eth0", B);
+    lab.is_fast("ns1:eth0", A);
+    let port = lab.port("ns1:eth0");
+    let (redirected, fast) =
+        (driver_count(&host, &port, "_xdp_xmit"), lab.stats().pair("ns1:eth0").fast.rx.frames);
+    transfer(&lab);
+    let stats = lab.accounts_balance();
+    let pair = stats.pair("ns1:eth0");
+    assert_eq!(pair.datapath, "xdp");
+    // All of it was XDP's doing: none was left to the tc program.
+    assert_eq!(driver_count(&host, &port, "_xdp_xmit") - redirected, pair.fast.rx.frames - fast);
+    assert!(pair.fast.rx.frames - fast > 1000, "{stats:#?}");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn raw_frames_are_what_they_were() {
+    let host = Host::new();
+    let lab = xdp_lab(&host);
+    let (a, b, c) = (lab.wire("ns0:eth0"), lab.wire("ns1:eth0"), lab.wire("ns2:eth0"));
+    let macs = ["ns0", "ns1", "ns2"].map(|namespace| mac_bytes(&lab, namespace));
+    lab.is_fast("ns0:eth0", B);
+    for number in 1..200 {
+        a.send(&numbered(macs[1], macs[0], number));
+        assert_eq!(arrives(&b, number), 0, "it is for this host");
+        b.send(&numbered(macs[2], macs[1], number));
+        let _ = arrives(&c, number);
+    }
+    let fast = lab.stats().pair("ns0:eth0").fast.tx.frames;
+    assert!(fast >= 199, "{fast}");
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+/// Each of three hosts has another datapath; they sit on one bridge, and on three in a row.
+#[test]
+fn ports_of_all_datapaths_reach_each_other() {
+    for on in ["docker0", "br2"] {
+        let host = Host::new();
+        let file = host.lab("three-hosts").with(
+            "link = \"docker0\"\naddresses = [\"172.17.0.101/16\"]",
+            "link = \"docker0\"\ndatapath = \"xdp\"\naddresses = [\"172.17.0.101/16\"]",
+        );
+        let file = file.with(
+            "link = \"docker0\"\naddresses = [\"172.17.0.103/16\"]",
+            "link = \"docker0\"\ndatapath = \"bridge\"\naddresses = [\"172.17.0.103/16\"]",
+        );
+        let file = file.with(
+            "link = \"docker0\"\naddresses = [\"172.17.0.102/16\"]",
+            &format!("link = \"{on}\"\naddresses = [\"172.17.0.102/16\"]"),
+        );
+        let file = file.and("\n[bridge.br1]\ntrunks = [\"docker0\", \"br2\"]\n[bridge.br2]\n");
+        let file = file.and(&format!("[namespace.ns3.interface.eth0]\nlink = \"{on}\"\ndatapath = \"xdp\"\naddresses = [\"172.17.0.104/16\"]\n"));
+        let lab = file.up();
+        let all = [("ns0", A), ("ns1", B), ("ns2", C), ("ns3", "172.17.0.104")];
+        let datapaths = |lab: &Lab<'_>| {
+            all.map(|(namespace, _)| lab.stats().pair(&format!("{namespace}:eth0")).datapath.clone())
+        };
+        assert_eq!(datapaths(&lab), ["xdp", "tc", "bridge", "xdp"]);
+        for (from, _) in all {
+            for (_, to) in all.iter().filter(|(namespace, _)| *namespace != from) {
+                lab.reaches(from, to);
+            }
+        }
+        // From XDP to tc, back, and from XDP to XDP: each is fast.
+        for (pair, to) in [("ns0:eth0", B), ("ns1:eth0", A), ("ns0:eth0", all[3].1), ("ns3:eth0", B)] {
+            lab.is_fast(pair, to);
+        }
+        transfer(&lab);
+        let _ = lab.accounts_balance();
+        lab.down();
+        host.finish();
+    }
+}
+
+/// Jumbo frames take several buffers; what does not fit is the bridge's to drop.
+#[test]
+fn large_frames_and_those_that_do_not_fit() {
+    let host = Host::new();
+    let file = host.lab("three-hosts").with("\"tc\"", "\"xdp\"");
+    let file = file.with("172.17.0.101/16\"]", "172.17.0.101/16\"]\nmtu = 9000");
+    let lab = file.with("172.17.0.102/16\"]", "172.17.0.102/16\"]\nmtu = 9000").up();
+    lab.is_fast("ns0:eth0", B);
+    let fast = || lab.stats().pair("ns0:eth0").fast.tx.frames;
+    let before = fast();
+    let ping = |to: &str| lab.run("ns0", format!("ping -n -q -M do -c 3 -i 0.05 -W 1 -s 8900 {to}"));
+    let _ = ping(B).ok().prints(" 0% packet loss");
+    assert!(fast() - before >= 3);
+    lab.is_fast("ns0:eth0", C);
+    let refused = || lab.stats().pair("ns0:eth0").slow("too-big");
+    let before = refused();
+    assert!(!ping(C).succeeded(), "1500 bytes are the most there");
+    assert!(refused() - before >= 3);
+    assert_eq!(lab.stats().pair("ns0:eth0").dropped.map(|dropped| dropped.tx), Some(0));
+    holds_for(A_SECOND, "the pair is disarmed", || lab.state("ns0:eth0") == "armed");
+    lab.down();
+    host.finish();
+}

@@ -1,0 +1,120 @@
+//! Inner ends are ready while a port is armed for XDP: what makes them unready is noticed and said.
+
+use super::xdp_lab;
+use crate::{
+    harness::{Answer, At, Host, Lab, XDP_PASS},
+    hazards::{
+        common::{A, B},
+        transfer,
+    },
+};
+
+/// `ethtool -k` of an inner end, without what cannot be switched.
+fn features(lab: &Lab<'_>, namespace: &str) -> Vec<String> {
+    let text = lab.run(namespace, "ethtool -k eth0").ok().stdout;
+    text.lines().map(str::trim).filter(|line| !line.contains("[fixed]")).map(str::to_owned).collect()
+}
+
+fn has(lab: &Lab<'_>, namespace: &str, feature: &str) -> bool {
+    features(lab, namespace).iter().any(|line| line == feature)
+}
+
+#[test]
+fn what_an_inner_end_had_is_in_the_journal() {
+    let host = Host::new();
+    let lab = xdp_lab(&host);
+    for namespace in ["ns0", "ns1", "ns2"] {
+        for feature in ["generic-receive-offload: on", "tx-checksum-ip-generic: off", "tx-vlan-offload: off"]
+        {
+            assert!(has(&lab, namespace, feature), "{namespace} {feature}");
+        }
+    }
+    let journal = || host.run("cat /run/vethpath/three-hosts/journal").ok().stdout;
+    let line = |namespace: &str| {
+        let found = format!("found {namespace} eth0 ");
+        journal().lines().find(|line| line.starts_with(&found)).map(str::to_owned)
+    };
+    let all = "rx-gro=off tx-checksum-ip-generic=on tx-checksum-sctp=on tx-vlan-hw-insert=on tx-vlan-stag-hw-insert=on";
+    assert!(line("ns1").is_some_and(|line| line.ends_with(all)), "{}", journal());
+    // What is as it should be is not done again.
+    let before = journal();
+    let again = host.vethpath(format!("up {} --json", lab.file)).ok().json();
+    assert_eq!(again["changes"].as_array().map(Vec::len), Some(0), "{again:#}");
+    assert_eq!(journal(), before);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn an_inner_end_that_cannot_receive_is_no_receiver_any_more() {
+    let host = Host::new();
+    let lab = xdp_lab(&host);
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.run("ns1", "ethtool -K eth0 gro off").ok();
+    lab.says_of("ns1:eth0", "the port takes no XDP frames: generic-receive-offload of the inner end is off");
+    lab.reaches("ns0", B);
+    transfer(&lab);
+    // A program of its own is as good.
+    let program = Answer::attach(&lab.netns("ns1"), "eth0", At::NativeXdp, XDP_PASS);
+    lab.says_of("ns1:eth0", "armed");
+    lab.is_fast("ns0:eth0", B);
+    drop(program);
+    lab.says_of("ns1:eth0", "the port takes no XDP frames");
+    lab.reaches("ns0", B);
+    // `up` makes it ready again.
+    let changes = host.vethpath(format!("up {} --json", lab.file)).ok().json()["changes"].clone();
+    assert_eq!(changes[0]["kind"], "offloads", "{changes:#}");
+    lab.says_of("ns1:eth0", "armed");
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_sender_that_leaves_checksums_to_its_device_takes_the_bridge() {
+    let host = Host::new();
+    let lab = xdp_lab(&host);
+    lab.is_fast("ns0:eth0", B);
+    for feature in ["tx", "txvlan"] {
+        let _ = lab.run("ns0", format!("ethtool -K eth0 {feature} on")).ok();
+        lab.says_of("ns0:eth0", "transmit offloads of the inner end are on, which XDP cannot keep");
+        lab.reaches("ns0", B);
+        transfer(&lab);
+        let _ = lab.run("ns0", format!("ethtool -K eth0 {feature} off")).ok();
+        lab.says_of("ns0:eth0", "armed");
+        lab.is_fast("ns0:eth0", B);
+        lab.is_fast("ns1:eth0", A);
+    }
+    let wrong = ["ns0", "ns1"].map(|n| lab.run(n, "nstat -asz TcpInCsumErrors").ok().stdout);
+    assert!(wrong.iter().all(|text| text.contains("TcpInCsumErrors                 0 ")), "{wrong:?}");
+    lab.down();
+    host.finish();
+}
+
+/// There is one XDP program on a device: who comes first stays, and the other is told.
+#[test]
+fn a_port_has_one_xdp_program() {
+    let host = Host::new();
+    let lab = xdp_lab(&host);
+    lab.is_fast("ns0:eth0", B);
+    let port = lab.port("ns0:eth0");
+    assert!(!host.run(format!("ip link set {port} xdp off")).succeeded(), "ours is not taken off");
+    let _ = host.run(format!("rm /sys/fs/bpf/vethpath/three-hosts/xdp_{port}")).ok();
+    lab.says_of("ns0:eth0", "the XDP program is not attached");
+    lab.reaches("ns0", B);
+    for at in [At::NativeXdp, At::GenericXdp] {
+        let others = Answer::attach(&host.netns(), &port, at, XDP_PASS);
+        let failed = host.vethpath(format!("up {}", lab.file));
+        assert!(!failed.succeeded() && failed.stderr.contains(&format!("attach XDP to {port}")), "{failed}");
+        lab.says_of("ns0:eth0", "the XDP program is not attached");
+        lab.reaches("ns0", B);
+        drop(others);
+    }
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    lab.says_of("ns0:eth0", "armed");
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}

@@ -1,0 +1,92 @@
+//! Frames as XDP programs have them: memory, without a socket buffer.
+//!
+//! At a port, such a frame comes from the inner end of its pair: from its sockets, by way of a socket
+//! buffer of which nothing is seen here but the bytes, or from an XDP program or socket there.
+
+use aya_ebpf::{
+    bindings::{xdp_action::XDP_PASS, xdp_action::XDP_REDIRECT, xdp_md},
+    helpers::bpf_xdp_get_buff_len,
+    programs::XdpContext,
+};
+use vethpath_common::flags;
+
+use crate::{
+    count, decide,
+    maps::XDP_PORTS,
+    packet::{Context, Frame},
+};
+
+/// A frame without a socket buffer.
+#[derive(Clone)]
+pub struct Raw {
+    md: *mut xdp_md,
+}
+
+impl Raw {
+    /// The frame that the program was called for.
+    #[inline(always)]
+    pub fn new(ctx: &XdpContext) -> Self {
+        Self { md: ctx.ctx }
+    }
+}
+
+impl Context for Raw {
+    #[inline(always)]
+    fn bounds(&self) -> (usize, usize) {
+        let ctx = XdpContext::new(self.md);
+        (ctx.data(), ctx.data_end())
+    }
+
+    /// With the fragments behind the linear part.
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context, which outlives it. The length of a frame
+        // fits: veth takes none beyond 64 KiB.
+        #[expect(clippy::cast_possible_truncation, reason = "lengths of frames fit")]
+        unsafe {
+            bpf_xdp_get_buff_len(self.md) as u32
+        }
+    }
+
+    /// None has segments: a port with an XDP program takes TSO from its inner end (`veth_fix_features`
+    /// in drivers/net/veth.c), so that the sender's stack makes them.
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn packets(&self) -> u64 {
+        1
+    }
+
+    /// A tag beside the packet cannot be seen here; senders that are [`flags::WHOLE`] leave none there.
+    #[inline(always)]
+    fn tag_beside(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel hands the program a valid context, which outlives it.
+        unsafe { (*self.md).ingress_ifindex }
+    }
+}
+
+/// Takes a frame that may take the fast path, if its sender keeps nothing of it elsewhere and its receiver
+/// is one of [`XDP_PORTS`]; the action is the answer. Everything else goes on to the tc program of the
+/// same port, which decides anew and counts: so it is counted once, whoever takes it.
+#[inline(always)]
+pub fn take(frame: &Frame<Raw>) -> u32 {
+    let Ok((source, station)) = decide::fast_path(frame, &mut None) else { return XDP_PASS };
+    if source.flags & flags::WHOLE == 0 {
+        return XDP_PASS;
+    }
+    match XDP_PORTS.redirect(station.ifindex, XDP_PASS.into()) {
+        Ok(XDP_REDIRECT) => {
+            count::fast(frame, &source, &station);
+            XDP_REDIRECT
+        }
+        Ok(action) | Err(action) => action,
+    }
+}

@@ -1,0 +1,107 @@
+//! Frames from sockets: AF_XDP, UDP and TCP.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    machine::{self, Lab},
+    socket::RawSocket,
+    users::User,
+};
+
+/// How long a figure is measured.
+const SLICE: Duration = Duration::from_millis(100);
+/// Round trips.
+const TRIPS: usize = 5_000;
+
+thread_local! {
+    static RAW: RefCell<HashMap<String, (User, RawSocket)>> = RefCell::default();
+}
+
+/// Millions of frames a second from an AF_XDP socket of the first host to a program at the second.
+pub(crate) fn af_xdp(lab: &Lab) -> f64 {
+    RAW.with_borrow_mut(|all| {
+        let (sink, socket) = all.get_mut(&lab.name).unwrap();
+        let (frame, before, begun) = (lab.frame(), sink.taken(), Instant::now());
+        let mut sent = 0;
+        while begun.elapsed() < SLICE {
+            sent += socket.send(&frame, 32);
+        }
+        let (elapsed, came) = (begun.elapsed(), sink.taken() - before);
+        assert!(came * 10 >= sent as u64 * 9, "{}: {came} of {sent} came", lab.name);
+        came as f64 / elapsed.as_secs_f64() / 1e6
+    })
+}
+
+/// Makes labs ready for AF_XDP.
+pub(crate) fn begin(labs: &[Lab]) {
+    for lab in labs {
+        let standing = (User::attach(&lab.b, "eth0", "sink"), RawSocket::on(&lab.a, "eth0"));
+        RAW.with_borrow_mut(|all| drop(all.insert(lab.name.clone(), standing)));
+    }
+    machine::settle(labs);
+}
+
+/// Takes everything off the labs again.
+pub(crate) fn end(labs: &[Lab]) {
+    RAW.with_borrow_mut(HashMap::clear);
+    machine::settle(labs);
+}
+
+/// Microseconds of a UDP round trip of 64 bytes, both hosts on this CPU: the median.
+pub(crate) fn round_trip(lab: &Lab) -> f64 {
+    let [a, b] = &lab.addresses;
+    let socket = |netns: &vethpath::kernel::Netns, address: &String| {
+        let socket = netns.run(|| UdpSocket::bind((address.as_str(), 0))).unwrap().unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket
+    };
+    let (one, other) = (socket(&lab.a, a), socket(&lab.b, b));
+    one.connect(other.local_addr().unwrap()).unwrap();
+    other.connect(one.local_addr().unwrap()).unwrap();
+    let echo = thread::spawn(move || {
+        let mut bytes = [0; 64];
+        while other.recv(&mut bytes).is_ok_and(|length| length == 64) && other.send(&bytes).is_ok() {}
+    });
+    let (mut bytes, mut trips) = ([0; 64], Vec::with_capacity(TRIPS));
+    for _ in 0..TRIPS {
+        let begun = Instant::now();
+        let _ = one.send(&bytes).unwrap();
+        let _ = one.recv(&mut bytes).unwrap();
+        trips.push(begun.elapsed().as_secs_f64() * 1e6);
+    }
+    // Of another length: the end.
+    let _ = one.send(&[0]);
+    echo.join().unwrap();
+    trips.sort_by(f64::total_cmp);
+    trips[TRIPS / 2]
+}
+
+/// Gbit/s of one TCP connection, both hosts on this CPU.
+pub(crate) fn bulk(lab: &Lab) -> f64 {
+    let listener = lab.b.run(|| TcpListener::bind((lab.addresses[1].as_str(), 0))).unwrap().unwrap();
+    let to = listener.local_addr().unwrap();
+    let receiver = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (mut bytes, mut all) = (vec![0; 1 << 18], 0);
+        loop {
+            match stream.read(&mut bytes).unwrap() {
+                0 => return all,
+                length => all += length,
+            }
+        }
+    });
+    let mut stream = lab.a.run(|| TcpStream::connect(to)).unwrap().unwrap();
+    let (bytes, begun) = (vec![0; 1 << 18], Instant::now());
+    while begun.elapsed() < 2 * SLICE {
+        stream.write_all(&bytes).unwrap();
+    }
+    drop(stream);
+    receiver.join().unwrap() as f64 * 8.0 / begun.elapsed().as_secs_f64() / 1e9
+}

@@ -1,0 +1,62 @@
+//! Making the inner ends of XDP ports ready to send and receive, and putting back what they had.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    kernel::{Netns, Result, Rtnl, netns, xdp},
+    state::Offloads,
+    topology::{NsName, Pair},
+};
+
+/// What is to be switched at the inner ends of `pairs` in one namespace, each as it is now. Those that are
+/// ready, or not there, are left out.
+///
+/// # Errors
+/// The kernel refuses.
+pub async fn unready(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut features = xdp::unready(inside.netns())?;
+    let links = inside.links().await?;
+    let ifindexes: BTreeMap<&str, u32> =
+        links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
+    let of_pair = |pair: &&Pair| {
+        let ifindex = *ifindexes.get(pair.inner.name.as_str())?;
+        Some(Offloads::at(pair, ifindex, features.remove(&ifindex)?))
+    };
+    Ok(pairs.iter().filter_map(of_pair).collect())
+}
+
+/// Switches what was found.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn switch(found: &Offloads, inside: &Netns) -> Result<()> {
+    let wanted: Vec<_> = found.features.iter().map(|(name, on)| (name.clone(), !on)).collect();
+    xdp::switch(inside, found.ifindex, &wanted)
+}
+
+/// Puts back what was found. An inner end that is gone needs nothing.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn restore(found: &Offloads) -> Result<()> {
+    if !netns::exists(&found.namespace) || netns::is_left_over(&found.namespace) {
+        return Ok(());
+    }
+    match xdp::switch(&Netns::named(&found.namespace)?, found.ifindex, &found.features) {
+        Err(error) if error.is_missing() => Ok(()),
+        other => other,
+    }
+}
+
+/// Pairs by the namespaces of their inner ends.
+#[must_use]
+pub fn by_namespace<'a>(pairs: impl Iterator<Item = &'a Pair>) -> BTreeMap<&'a NsName, Vec<&'a Pair>> {
+    let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for pair in pairs {
+        sorted.entry(&pair.namespace).or_default().push(pair);
+    }
+    sorted
+}

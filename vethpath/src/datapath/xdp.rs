@@ -1,0 +1,224 @@
+//! The XDP program: loading, attaching in the driver, and the ports that it may redirect to.
+
+use std::{
+    collections::BTreeSet,
+    fs, io, thread,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    maps::{Map, MapError, xdp::DevMapHash},
+    programs::{
+        ProgramError, Xdp, XdpMode,
+        links::{FdLink, PinnedLink},
+        xdp::{XdpLink, XdpLinkId},
+    },
+};
+use aya_obj::programs::XdpAttachType;
+use vethpath_common::names;
+
+use super::{
+    Error, OBJECT, Pins, Result, Sizes,
+    error::{Context, OPEN_MAP},
+    load::{insist, loader, pinning},
+    maps::data,
+};
+use crate::{
+    kernel::{LinkFacts, Netns, membarrier},
+    topology::IfName,
+};
+
+/// How long a port may have another XDP program, and how often it is asked meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// Loads the XDP program of `domain`, on the pinned maps of the lab, which are of these sizes, and pins it.
+pub(super) fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
+    let mut loader = loader(&domain, &sizes);
+    pinning(&mut loader, pins);
+    let _ = fs::remove_file(pins.xdp_ports(domain));
+    loader.map_pin_path(names::XDP_PORTS, pins.xdp_ports(domain));
+    let mut object = loader.load(OBJECT).doing("load", "the eBPF programs")?;
+    let missing = || Error::Refused {
+        operation: "find",
+        object: names::PORT_XDP.to_owned(),
+        cause: "the embedded object has no such program".to_owned(),
+    };
+    let program = object.program_mut(names::PORT_XDP).ok_or_else(missing)?;
+    let program: &mut Xdp = program.try_into().doing("use", names::PORT_XDP)?;
+    insist(|| program.load()).doing("load program", names::PORT_XDP)?;
+    program.pin(pins.xdp_program(domain)).doing("pin program", names::PORT_XDP)
+}
+
+/// Attaches the pinned XDP program of `domain` to `ports` in `netns`, in the driver and nowhere else. `links`
+/// are the namespace's; ports that have the program already are left alone. Returns those that were news.
+///
+/// # Errors
+/// The program is not pinned, or the kernel refuses a port: it has another XDP program (`EBUSY`), say. Those
+/// before it stay attached.
+pub fn attach_xdp(
+    netns: &Netns,
+    pins: &Pins,
+    domain: u32,
+    links: &[LinkFacts],
+    ports: &[&IfName],
+) -> Result<Vec<IfName>> {
+    if ports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut program = open(pins, domain)?;
+    let ours = id(&program)?;
+    netns.run(|| {
+        let mut news = Vec::new();
+        for &port in ports {
+            let link = links.iter().find(|link| link.name == port.as_str());
+            if link.is_some_and(|link| link.xdp_program == Some(ours)) && pins.xdp_link(port).exists() {
+                continue;
+            }
+            // A pin that is there belongs to a port of this name that is gone.
+            let _ = fs::remove_file(pins.xdp_link(port));
+            let link = attach_when_free(&mut program, port).doing("attach XDP to", port)?;
+            let link = program.take_link(link).doing("keep XDP link of", port)?;
+            let link: FdLink = link.try_into().doing("keep XDP link of", port)?;
+            link.pin(pins.xdp_link(port)).doing("pin XDP link of", port)?;
+            news.push(port.clone());
+        }
+        Ok(news)
+    })?
+}
+
+/// Attaches in the driver. A link that was unpinned a moment ago goes in the kernel's own time, and its
+/// program with it.
+fn attach_when_free(program: &mut Xdp, port: &IfName) -> std::result::Result<XdpLinkId, ProgramError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match program.attach(port.as_str(), XdpMode::Driver) {
+            Err(ProgramError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(nix::libc::EBUSY) && Instant::now() < deadline =>
+            {
+                thread::sleep(INTERVAL);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Gives ports that run the XDP program of `pins` that of `next`, in one step each. One without a link of ours
+/// is left; where `next` has no XDP program, nobody wants it any more, and it comes off.
+///
+/// # Errors
+/// The kernel refuses a port; those before it have the new one.
+pub fn switch_over_xdp(pins: &Pins, next: &Pins, domain: u32, ports: &[&IfName]) -> Result<()> {
+    if !next.xdp_program(domain).exists() {
+        return ports.iter().try_for_each(|port| detach_xdp(pins, port));
+    }
+    let mut program = open(next, domain)?;
+    for &port in ports.iter().filter(|port| pins.xdp_link(port).exists()) {
+        let link = PinnedLink::from_pin(pins.xdp_link(port)).doing("open XDP link of", port)?;
+        let link = XdpLink::try_from(FdLink::from(link)).doing("use XDP link of", port)?;
+        let _ = program.attach_to_link(link).doing("replace the XDP program of", port)?;
+    }
+    Ok(())
+}
+
+/// Takes the XDP program off a port, if it is there. The kernel lets go of it in its own time.
+///
+/// # Errors
+/// The link's pin cannot be removed.
+pub fn detach_xdp(pins: &Pins, port: &IfName) -> Result<()> {
+    match fs::remove_file(pins.xdp_link(port)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("detach XDP from", port),
+        _ => Ok(()),
+    }
+}
+
+/// The kernel's id of the XDP program of `domain`; `None` if there is none.
+///
+/// # Errors
+/// The kernel refuses to tell.
+pub fn xdp_id(pins: &Pins, domain: u32) -> Result<Option<u32>> {
+    if !pins.xdp_program(domain).exists() {
+        return Ok(None);
+    }
+    id(&open(pins, domain)?).map(Some)
+}
+
+fn open(pins: &Pins, domain: u32) -> Result<Xdp> {
+    let path = pins.xdp_program(domain);
+    Xdp::from_pin(&path, XdpAttachType::Interface).doing("open", path.display())
+}
+
+fn id(program: &Xdp) -> Result<u32> {
+    Ok(program.info().doing("look at", "the XDP program")?.id())
+}
+
+/// The ports of one bridge namespace that the XDP program may redirect to.
+pub struct Receivers {
+    map: DevMapHash<aya::maps::MapData>,
+    current: BTreeSet<u32>,
+}
+
+impl Receivers {
+    /// Opens the map of `domain` with what is in it; `None` if there is none.
+    ///
+    /// # Errors
+    /// It is of another shape, or the kernel refuses.
+    pub fn open(pins: &Pins, domain: u32) -> Result<Option<Self>> {
+        let path = pins.xdp_ports(domain);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let map = Map::DevMapHash(data(&path)?);
+        let map = DevMapHash::try_from(map).doing(OPEN_MAP, names::XDP_PORTS)?;
+        let current =
+            map.keys().collect::<std::result::Result<_, _>>().doing("read map", names::XDP_PORTS)?;
+        Ok(Some(Self { map, current }))
+    }
+
+    /// Takes a port out, before its inner end can receive no more. Returns when no program still redirects to it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove(&mut self, port: u32) -> Result<()> {
+        match self.map.remove(port) {
+            // Nobody has put it in, or the kernel has removed it, with the device.
+            Err(error) if is_missing(&error) => return Ok(()),
+            other => other.doing("write map", names::XDP_PORTS)?,
+        }
+        self.current.remove(&port);
+        membarrier::grace_period();
+        Ok(())
+    }
+
+    /// Brings the map to `ports`, ifindexes in `netns`. One that is gone meanwhile stays out.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or the kernel refuses for another reason.
+    pub fn set(&mut self, netns: &Netns, ports: &BTreeSet<u32>) -> Result<()> {
+        if &self.current == ports {
+            return Ok(());
+        }
+        for &port in self.current.difference(ports) {
+            match self.map.remove(port) {
+                // The kernel has removed it, with the device; or somebody who takes XDP off the port.
+                Err(error) if is_missing(&error) => {}
+                other => other.doing("write map", names::XDP_PORTS)?,
+            }
+        }
+        // The kernel looks for devices where the caller is (`dev_map_hash_update_elem`).
+        let inserted = netns.run(|| {
+            let new = ports.difference(&self.current).copied();
+            new.filter(|&port| self.map.insert(port, port, None, 0).is_ok()).collect::<BTreeSet<_>>()
+        })?;
+        self.current = self.current.intersection(ports).copied().chain(inserted).collect();
+        Ok(())
+    }
+}
+
+fn is_missing(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(error) => error.io_error.raw_os_error() == Some(nix::libc::ENOENT),
+        _ => false,
+    }
+}

@@ -1,0 +1,52 @@
+//! Generic netlink: families by their names, and the attributes of their answers.
+
+use netlink_packet_core::{NlaBuffer, NlasIterator};
+use netlink_sys::Socket;
+
+use super::exchange::{Attributes, ExchangeError, request};
+
+/// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY` and two attributes of it (linux/genetlink.h).
+const CONTROL: u16 = 0x10;
+const GET_FAMILY: u8 = 3;
+const FAMILY_ID: u16 = 1;
+const FAMILY_NAME: u16 = 2;
+
+/// `struct genlmsghdr`.
+const HEADER: usize = 4;
+
+/// The number of a family on a NETLINK_GENERIC socket.
+///
+/// # Errors
+/// The kernel refuses, or has no such family.
+pub fn family(socket: &Socket, name: &str) -> Result<u16, ExchangeError> {
+    let payload = Attributes::default().text(FAMILY_NAME, name).behind(&[GET_FAMILY, 1, 0, 0]);
+    for answer in request(socket, CONTROL, 0, &payload)? {
+        if let Some(number) = number_of(&answer)? {
+            return Ok(number);
+        }
+    }
+    Err(ExchangeError::Malformed("a generic netlink family without a number"))
+}
+
+/// The number of the family that an answer is about.
+pub(crate) fn number_of(answer: &[u8]) -> Result<Option<u16>, ExchangeError> {
+    for attribute in attributes(answer) {
+        let attribute = attribute?;
+        if attribute.kind() == FAMILY_ID
+            && let Some(id) = attribute.value().first_chunk::<2>()
+        {
+            return Ok(Some(u16::from_ne_bytes(*id)));
+        }
+    }
+    Ok(None)
+}
+
+/// The attributes of an answer, behind its header.
+pub(super) fn attributes(answer: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, ExchangeError>> {
+    nested(answer.get(HEADER..).unwrap_or_default())
+}
+
+/// The attributes in the value of another.
+pub(super) fn nested(bytes: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, ExchangeError>> {
+    NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is cut off")))
+}

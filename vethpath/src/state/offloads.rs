@@ -1,0 +1,128 @@
+//! What the inner ends of XDP ports had before we switched offloads of theirs, as the journal has it.
+
+use std::{collections::BTreeMap, fmt};
+
+use crate::topology::{IfName, NsName, Pair};
+
+/// Begin the lines about features that were switched, and about those that were put back.
+const FOUND: &str = "found";
+const RESTORED: &str = "restored";
+
+/// Features of one inner end, each as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offloads {
+    /// Its namespace.
+    pub namespace: NsName,
+    /// Its name.
+    pub interface: IfName,
+    /// Its ifindex there: another device of the name is another inner end.
+    pub ifindex: u32,
+    /// Names as `ethtool -k` has them, and whether each was on.
+    pub features: Vec<(String, bool)>,
+}
+
+impl Offloads {
+    /// What was found at the inner end of a pair.
+    #[must_use]
+    pub fn at(pair: &Pair, ifindex: u32, features: Vec<(String, bool)>) -> Self {
+        let (namespace, interface) = (pair.namespace.clone(), pair.inner.name.clone());
+        Self { namespace, interface, ifindex, features }
+    }
+
+    /// These features with what they become when they are switched, or else put back.
+    #[must_use]
+    pub fn told(&self, switched: bool) -> String {
+        let told = |(name, on): &(String, bool)| format!("{name} {}", word(*on != switched));
+        self.features.iter().map(told).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The line that says that it was put back.
+    #[must_use]
+    pub fn restored(&self) -> String {
+        format!("{RESTORED} {} {} {}", self.namespace, self.interface, self.ifindex)
+    }
+
+    fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
+        let mut found = Self {
+            namespace: words.next()?.parse().ok()?,
+            interface: words.next()?.parse().ok()?,
+            ifindex: words.next()?.parse().ok()?,
+            features: Vec::new(),
+        };
+        for word in words {
+            let (name, value) = word.split_once('=')?;
+            found.features.push((name.to_owned(), value == "on"));
+        }
+        Some(found)
+    }
+}
+
+/// The line of the journal.
+impl fmt::Display for Offloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{FOUND} {} {} {}", self.namespace, self.interface, self.ifindex)?;
+        for (name, on) in &self.features {
+            write!(f, " {name}={}", word(*on))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is switched now, by inner end. What was found first counts: later runs may have found what we, or
+/// somebody since, had switched.
+pub(super) fn all(journal: &str) -> BTreeMap<(NsName, IfName), Offloads> {
+    let mut all: BTreeMap<(NsName, IfName), Offloads> = BTreeMap::new();
+    for line in journal.lines() {
+        let mut words = line.split(' ');
+        let kind = words.next();
+        if kind != Some(FOUND) && kind != Some(RESTORED) {
+            continue;
+        }
+        let Some(new) = Offloads::parse(words) else { continue };
+        let key = (new.namespace.clone(), new.interface.clone());
+        if kind == Some(RESTORED) {
+            all.remove(&key);
+            continue;
+        }
+        let known = all.entry(key).or_insert_with(|| new.clone());
+        if known.ifindex != new.ifindex {
+            *known = new;
+            continue;
+        }
+        for feature in new.features {
+            if !known.features.iter().any(|(name, _)| *name == feature.0) {
+                known.features.push(feature);
+            }
+        }
+    }
+    all
+}
+
+fn word(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_first_counts_until_it_is_put_back() {
+        let on = |name: &str| (name.to_owned(), true);
+        let off = |name: &str| (name.to_owned(), false);
+        let found = |ifindex, features: &[_]| Offloads {
+            namespace: "ns0".parse().expect("a name"),
+            interface: "eth0".parse().expect("a name"),
+            ifindex,
+            features: features.to_vec(),
+        };
+        let first = found(2, &[off("rx-gro"), on("tx")]);
+        let again = found(2, &[on("rx-gro"), on("other")]);
+        let text = format!("{{}}\ncreate pair ns0:eth0\n{first}\n{again}\n");
+        let all = |text: &str| all(text).into_values().collect::<Vec<_>>();
+        assert_eq!(all(&text), [found(2, &[off("rx-gro"), on("tx"), on("other")])]);
+        assert_eq!(all(&format!("{text}{}\n", first.restored())), []);
+        let another = found(3, &[on("tx")]);
+        assert_eq!(all(&format!("{text}{another}\nfound a b\nfound ns0 eth0 x\n")), [another]);
+    }
+}
