@@ -33,23 +33,23 @@ const TOP: u32 = 8;
 /// # Errors
 /// Never, but for faults of the drawing crate.
 pub fn bars(bars: &[Bar], unit: &str, say: impl Fn(f64) -> String) -> Result<String> {
-    let reach = |bar: &Bar| {
-        let interval = bar.interval.map_or(bar.value, |(_, high)| high);
-        bar.dots.iter().copied().fold(bar.value.max(interval), f64::max)
-    };
-    let longest = bars.iter().map(reach).fold(0.0, f64::max);
+    let sure = |bar: &Bar| bar.interval.map_or(bar.value, |(_, high)| high.max(bar.value));
+    let longest = bars.iter().map(sure).fold(0.0, f64::max);
     let longest = if longest > 0.0 { longest } else { 1.0 };
+    // Rounds that went wrong do not squeeze the bars: they are drawn at the edge.
+    let dots = bars.iter().flat_map(|bar| &bar.dots).copied().fold(longest, f64::max);
+    let edge = 1.03 * dots.min(1.2 * longest);
     let count = u32::try_from(bars.len()).unwrap_or(0);
     let layout = Layout {
-        // The figures stand behind the bars.
-        x: (0.0, longest * 1.3),
+        x: (0.0, edge),
         y: (0.0, f64::from(count)),
         height: TOP + THICK * count + BOTTOM,
         left: 190,
+        right: 190,
         top: TOP,
     };
     chart(layout, |frame| {
-        let marks = ticks::linear(0.0, longest * 1.3, 6.0);
+        let marks = ticks::linear(0.0, edge, 6.0);
         frame.x_axis(marks.into_iter().map(|mark| (mark, say(mark))).collect(), unit)?;
         for (from_below, bar) in bars.iter().rev().enumerate() {
             let middle = f64::from(u32::try_from(from_below).unwrap_or(0)) + 0.5;
@@ -57,14 +57,14 @@ pub fn bars(bars: &[Bar], unit: &str, say: impl Fn(f64) -> String) -> Result<Str
             for (index, &dot) in bar.dots.iter().enumerate() {
                 // Dots of like rounds beside each other, in the order of the rounds.
                 let spread = [-0.2, 0.06, -0.07, 0.19][index % 4];
-                frame.dot((dot, middle + spread), 4, Ink::Text, 0.35)?;
+                frame.dot((dot.min(edge), middle + spread), 4, Ink::Text, 0.35)?;
             }
             if let Some(interval) = bar.interval {
                 frame.interval(interval, middle, 0.14, Ink::Text)?;
             }
             let (left, y) = frame.at(0.0, middle);
             frame.words(&bar.name, (left - 14, y), HPos::Right, Ink::Text, false)?;
-            let (end, _) = frame.at(reach(bar), middle);
+            let (end, _) = frame.at(edge, middle);
             frame.words(&bar.words, (end + 16, y), HPos::Left, Ink::Text, true)?;
         }
         Ok(())

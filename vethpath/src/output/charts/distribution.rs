@@ -18,7 +18,7 @@ pub struct Series<'a> {
 }
 
 /// Columns of a histogram, over its whole width.
-const COLUMNS: f64 = 90.0;
+const COLUMNS: u32 = 90;
 
 /// The part of all that is shown: the rest would take most of the width.
 const SHOWN: f64 = 0.999;
@@ -34,8 +34,14 @@ const LEFT: u32 = 110;
 /// Never, but for faults of the drawing crate.
 pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
     let (low, high) = reach(series);
-    let layout =
-        Layout { x: (low.log10(), high.log10()), y: (0.0, 1.0), height: HEIGHT, left: LEFT, top: TOP };
+    let layout = Layout {
+        x: (low.log10(), high.log10()),
+        y: (0.0, 1.0),
+        height: HEIGHT,
+        left: LEFT,
+        right: 36,
+        top: TOP,
+    };
     chart(layout, |frame| {
         times(frame, (low, high), unit)?;
         let parts = [0.0, 0.25, 0.5, 0.75, 0.9, 1.0];
@@ -64,11 +70,17 @@ pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
 pub fn density(series: &[Series<'_>], unit: &str) -> Result<String> {
     let (low, high) = reach(series);
     let (from, to) = (low.log10(), high.log10());
-    let step = (to - from) / COLUMNS;
+    let step = (to - from) / f64::from(COLUMNS);
     let columns: Vec<_> = series.iter().map(|one| columns(one.histogram, from, step)).collect();
     let most = columns.iter().flatten().copied().fold(0.0, f64::max);
-    let layout =
-        Layout { x: (from, to), y: (0.0, most.max(1e-6) * 1.05), height: HEIGHT, left: LEFT, top: TOP };
+    let layout = Layout {
+        x: (from, to),
+        y: (0.0, most.max(1e-6) * 1.05),
+        height: HEIGHT,
+        left: LEFT,
+        right: 36,
+        top: TOP,
+    };
     chart(layout, |frame| {
         times(frame, (low, high), unit)?;
         let marks = ticks::linear(0.0, most, 4.0);
@@ -87,18 +99,16 @@ pub fn density(series: &[Series<'_>], unit: &str) -> Result<String> {
     })
 }
 
-/// The part of all that is in each column, drawn as if it were as wide as the buckets it holds: a bucket
-/// is spread over the columns up to the next one.
+/// The part of all that is in each column. What is left of the first is in it.
 fn columns(histogram: &[(f64, u64)], from: f64, step: f64) -> Vec<f64> {
     let all = total(histogram);
-    let mut columns = vec![0.0; COLUMNS as usize];
-    for &(time, count) in histogram {
-        let column = (time.log10() - from) / step;
-        if let Some(part) = columns.get_mut(column.max(0.0) as usize) {
-            *part += number(count) / all;
-        }
-    }
-    columns
+    let column = |time: f64| ((time.log10() - from) / step).max(0.0);
+    let part = |index: u32| {
+        let within = f64::from(index)..f64::from(index) + 1.0;
+        let counts = histogram.iter().filter(|(time, _)| within.contains(&column(*time)));
+        counts.map(|&(_, count)| number(count)).sum::<f64>() / all
+    };
+    (0..COLUMNS).map(part).collect()
 }
 
 fn times(frame: &super::frame::Frame<'_>, (low, high): (f64, f64), unit: &str) -> Result<()> {

@@ -38,6 +38,7 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
         y: (0.0, f64::from(count)),
         height: TOP + THICK * count + BOTTOM,
         left: 36,
+        right: 36,
         top: TOP,
     };
     chart(layout, |frame| {
@@ -53,10 +54,10 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
             let y = f64::from(u32::try_from(from_below).unwrap_or(0)) + 0.25;
             frame.interval(row.interval, y, 0.12, Ink::Fast)?;
             frame.dot((row.value, y), 9, Ink::Fast, 1.0)?;
-            let (left, above) = frame.at(least - room, y + 0.5);
-            frame.words(&row.name, (left + 8, above), HPos::Left, Ink::Text, false)?;
-            let (right, _) = frame.at(most + room, y);
-            frame.words(&row.words, (right - 8, above), HPos::Right, Ink::Text, true)?;
+            let (left, above) = frame.at(low, y + 0.5);
+            frame.words(&row.name, (left + 12, above), HPos::Left, Ink::Text, false)?;
+            let (right, _) = frame.at(high, y);
+            frame.words(&row.words, (right - 12, above), HPos::Right, Ink::Text, true)?;
         }
         Ok(())
     })

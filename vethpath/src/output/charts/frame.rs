@@ -41,6 +41,8 @@ pub(super) struct Layout {
     pub(super) height: u32,
     /// For names at the left.
     pub(super) left: u32,
+    /// For figures at the right.
+    pub(super) right: u32,
     /// At the top.
     pub(super) top: u32,
 }
@@ -60,7 +62,7 @@ pub(super) fn chart(layout: Layout, draw: impl FnOnce(&Frame<'_>) -> Result<()>)
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, layout.height)).into_drawing_area();
-        let plane = root.margin(layout.top, BOTTOM, layout.left, 36);
+        let plane = root.margin(layout.top, BOTTOM, layout.left, layout.right);
         let (width, height) = plane.dim_in_pixel();
         let (width, height) = (edge(width), edge(height));
         let (left, top) = (edge(layout.left), edge(layout.top));

@@ -30,7 +30,8 @@ pub fn rounds(ratios: &[f64], band: Option<Band>, even: f64) -> Result<String> {
     let room = (0.12 * (high - low)).max(0.01);
     let last = f64::from(u32::try_from(ratios.len()).unwrap_or(u32::MAX));
     let (bottom, top) = (low - room, high + room);
-    let layout = Layout { x: (0.0, last + 1.0), y: (bottom, top), height: 460, left: 110, top: 16 };
+    let layout =
+        Layout { x: (0.0, last + 1.0), y: (bottom, top), height: 460, left: 110, right: 36, top: 16 };
     chart(layout, |frame| {
         let marks = ticks::linear(bottom, top, 5.0);
         let step = marks.windows(2).map(|pair| pair[1] - pair[0]).fold(1.0, f64::min);
