@@ -56,12 +56,13 @@ pub(super) fn bridges(raw: &Raw) -> Result<String, Error> {
 
 /// Everything that `bench` measures, on one bridge.
 pub(super) fn work(raw: &Raw) -> Result<String, Error> {
-    let mut text = "| `--work` | cable | plain bridge | fast path | fast / bridge | 95 % interval |\n|---|---|---|---|---|---|\n".to_owned();
+    let mut text = "| `--work` | cable | plain bridge | fast path | fast / bridge | 95 % interval | rounds |\n|---|---|---|---|---|---|---|\n".to_owned();
     for case in report(raw, "work")?.cases {
         let figures = PATHS.map(|(path, _)| say(&case, path)).join(" | ");
+        let name = case.work.replace('_', "-");
         let ratio = case.fast_to_bridge.map_or_else(none, |ratio| format!("{:.3}", ratio.value));
         let interval = case.fast_to_bridge.map_or_else(none, interval);
-        let _ = writeln!(text, "| `{}` | {figures} | {ratio} | {interval} |", case.work.replace('_', "-"));
+        let _ = writeln!(text, "| `{name}` | {figures} | {ratio} | {interval} | {} |", case.rounds);
     }
     Ok(text)
 }
@@ -150,7 +151,7 @@ mod tests {
         assert!(bridges(&raw).expect("a table").ends_with(row));
         let row = "| through eight bridges | 4.83 us | 5.33 us | 5.00 us | 57 % (55 to 59) |\n";
         assert!(answer(&raw).expect("a table").ends_with(row));
-        let row = "| `udp-rr` | 4.83 us | 5.33 us | 5.00 us | 0.571 | 0.55 to 0.59 |\n";
+        let row = "| `udp-rr` | 4.83 us | 5.33 us | 5.00 us | 0.571 | 0.55 to 0.59 | 83 |\n";
         assert!(work(&raw).expect("a table").ends_with(row));
         assert!(program(&raw).expect("a table").ends_with("| redirect to a constant | 7 |\n| fast | 50 |\n"));
         assert!(share(&raw).expect("a sentence").ends_with("deciding takes 2.0 % of it."));
