@@ -313,3 +313,29 @@ fn armed(host: &Host) -> u64 {
     let labs = host.vethpath("list --json").ok().json();
     labs[0]["armed"].as_u64().expect("a number")
 }
+
+#[test]
+fn a_page_is_written_and_a_former_run_compared_with() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let refused = host.vethpath(format!("bench --html {}", at("none/page.html")));
+    let _ = refused.fails(1).says("cannot write").says("hint: give --html a file");
+    let refused = host.vethpath(format!("bench --compare {}", at("old.json")));
+    let _ = refused.fails(1).says("cannot read").says("hint: `vethpath bench --json > FILE` writes one");
+    let asked = "bench --work udp-rr --cores same --seconds 1";
+    let old = host.vethpath(format!("{asked} --json")).ok().stdout;
+    std::fs::write(at("old.json"), old).expect("a file");
+    let (old, page) = (at("old.json"), at("page.html"));
+    let report = host.vethpath(format!("{asked} --json --compare {old} --html {page}")).ok().json();
+    let change = &report["compare"]["cases"][0]["paths"]["fast"];
+    assert!(change["verdict"].is_string() && change["ratio"].as_f64().is_some(), "{report:#}");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let median = report["udp_rr"]["fast"]["p50_us"].as_f64().expect("a number");
+    assert!(page.contains(&format!("{median:.2} us")) && page.contains("Compared with the run of"), "{page}");
+    let _ = host.vethpath(format!("{asked} --compare {old}")).ok().prints("compared with the run of");
+    assert_eq!(armed(&host), 3);
+    lab.down();
+    host.finish();
+}

@@ -243,6 +243,12 @@ pub struct BenchArgs {
     /// Take turns in an order that depends on this number alone.
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
+    /// Write a page with charts of everything as well. It needs no network to be read.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Say what has changed since a former run, of which this is the JSON.
+    #[arg(long, value_name = "OLD.json")]
+    pub compare: Option<PathBuf>,
     #[command(flatten)]
     pub json: JsonArg,
 }

@@ -1,6 +1,6 @@
 //! What can go wrong in a chore, what to do about it, and the exit code it gives.
 
-use std::{io, process::ExitStatus};
+use std::{io, path::PathBuf, process::ExitStatus};
 
 use thiserror::Error;
 
@@ -76,6 +76,17 @@ pub(crate) enum Error {
         /// What the kernel said.
         source: nix::Error,
     },
+    /// A file cannot be read or written.
+    #[error("cannot read or write {}", path.display())]
+    File {
+        /// Its path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was measured cannot be shown.
+    #[error("cannot make figures: {0}")]
+    Figures(String),
     /// Ctrl-C, or a request to end.
     #[error("interrupted")]
     Interrupted,
@@ -97,7 +108,12 @@ impl Error {
             Self::NeedsRoot { chore } => Some(format!("sudo -E env PATH=\"$PATH\" cargo xtask {chore}")),
             Self::Stage { stage, .. } => Some(format!("run it alone with `cargo xtask test --only {stage}`")),
             Self::LeftBehind(_) => Some("`vethpath list` and `vethpath down LAB` remove labs".to_owned()),
-            Self::Start { .. } | Self::Failed { .. } | Self::System { .. } | Self::Interrupted => None,
+            Self::Figures(_) => Some("`cargo xtask figures`, as root, measures anew".to_owned()),
+            Self::Start { .. }
+            | Self::Failed { .. }
+            | Self::System { .. }
+            | Self::File { .. }
+            | Self::Interrupted => None,
         }
     }
 

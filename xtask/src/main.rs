@@ -1,7 +1,8 @@
-//! vethpath's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`.
+//! vethpath's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask figures`.
 
 mod demo;
 mod error;
+mod figures;
 mod setup;
 mod test;
 mod tools;
@@ -29,6 +30,8 @@ enum Task {
     Test(test::Args),
     /// Build vethpath and show its main job on a small lab of its own
     Demo,
+    /// Measure every figure in the documents anew, and write tables and charts
+    Figures(figures::Args),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(&Need::ALL),
         Task::Test(args) => test::run(&args),
         Task::Demo => demo::run(),
+        Task::Figures(args) => figures::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

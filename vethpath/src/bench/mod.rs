@@ -8,6 +8,7 @@
 mod cable;
 mod cases;
 mod choose;
+mod compare;
 mod cpus;
 mod distribution;
 mod end;
@@ -32,6 +33,7 @@ mod work;
 use std::time::Duration;
 
 pub use cases::Wish;
+pub use compare::{Change, Compared, Comparison, Difference, Verdict};
 pub use distribution::Distribution;
 pub use error::Error;
 pub use machine::Machine;

@@ -8,7 +8,7 @@ use super::{
     distribution::Distribution,
     machine::Machine,
     modes::Mode,
-    statistics::Interval,
+    statistics::{self, Interval},
     warnings::Warning,
     work::{Better, Cores, Spec, Unit, Wait, Work},
 };
@@ -149,6 +149,26 @@ impl Case {
             Results::Latency(latency) => latency.map(|distribution| distribution.p50_us),
             Results::Rate(rate) => rate.map(|rate| rate.median),
         }
+    }
+
+    /// The figure of a mode, with the interval that its rounds tell. The figure of a latency is of all
+    /// round trips and not of rounds: the interval is as wide as to hold it.
+    #[must_use]
+    pub fn interval(&self, mode: Mode) -> Option<Interval> {
+        let value = *self.figures().get(mode)?;
+        let rounds = statistics::middle(self.by_round().get(mode)?);
+        let (low, high) = rounds.map_or((value, value), |rounds| (rounds.low, rounds.high));
+        Some(Interval { value, low: low.min(value), high: high.max(value) })
+    }
+
+    /// The fast path's figure as a part of the plain bridge's, in each round.
+    #[must_use]
+    pub fn ratios(&self) -> Vec<f64> {
+        let rounds = self.by_round();
+        let (Some(fast), Some(bridge)) = (rounds.get(Mode::Fast), rounds.get(Mode::Bridge)) else {
+            return Vec::new();
+        };
+        fast.iter().zip(*bridge).map(|(fast, bridge)| fast / bridge).filter(|r| r.is_finite()).collect()
     }
 
     /// The figure of each round.

@@ -48,6 +48,12 @@ pub fn ratio(of: &[f64], to: &[f64]) -> Option<Interval> {
     })
 }
 
+/// The median of figures, one for each round. `None` without rounds.
+#[must_use]
+pub fn middle(rounds: &[f64]) -> Option<Interval> {
+    interval(rounds.len(), |drawn| median(drawn.iter().map(|&round| rounds[round]).collect()))
+}
+
 /// What `figure` is of all rounds, and between which bounds it is of 95 % of the draws of as many,
 /// with replacement.
 fn interval(rounds: usize, figure: impl Fn(&[usize]) -> Option<f64>) -> Option<Interval> {
@@ -135,6 +141,13 @@ mod tests {
         assert_eq!(half, Interval { value: 0.5, low: 0.5, high: 0.5 });
         assert_eq!(ratio(&[], &[]), None);
         assert_eq!(ratio(&[1.0; 3], &[0.0; 3]), None);
+    }
+
+    #[test]
+    fn the_middle_of_rounds_is_between_them() {
+        let Interval { value, low, high } = middle(&[5.0, 5.1, 4.9, 5.0, 9.0]).unwrap();
+        assert!(value == 5.0 && (4.9..=5.0).contains(&low) && (5.0..=9.0).contains(&high));
+        assert_eq!(middle(&[]), None);
     }
 
     #[test]

@@ -24,6 +24,15 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// As people and JSON call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+
     /// The best that this kernel has, found by asking it (not by its version).
     #[must_use]
     pub fn best() -> Self {

@@ -2,6 +2,7 @@
 
 mod agent;
 pub mod bench;
+pub(crate) mod charts;
 mod events;
 mod json;
 mod number;

@@ -1,8 +1,9 @@
-//! What `bench` prints.
+//! What `bench` prints for people.
 
 use std::io::{self, Write};
 
-use super::{
+use super::super::{
+    count,
     number::short,
     table::{Column, render},
 };
@@ -20,7 +21,7 @@ const ERASE: &str = "\x1b[K";
 pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", answer(report))?;
     let Report { from, to, bridges, .. } = report;
-    writeln!(out, "\nfrom {from} to {to}, through {}", super::count(*bridges, "bridge"))?;
+    writeln!(out, "\nfrom {from} to {to}, through {}", count(*bridges, "bridge"))?;
     for case in &report.cases {
         writeln!(out, "\n{}", case.spec().name())?;
         match &case.results {
@@ -64,7 +65,7 @@ pub fn no_progress(err: &mut dyn Write) -> io::Result<()> {
 }
 
 /// The one line that is the answer.
-fn answer(report: &Report) -> String {
+pub(super) fn answer(report: &Report) -> String {
     let Some(case) = report.cases.first() else { return "nothing was measured".to_owned() };
     let figures = case.figures();
     let say = |mode: Mode| {
@@ -82,7 +83,7 @@ fn answer(report: &Report) -> String {
     }
 }
 
-fn figure(unit: Unit, value: f64) -> String {
+pub(super) fn figure(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Microseconds => format!("{value:.1} us"),
         Unit::PerSecond => format!("{}/s", short(value)),
@@ -91,7 +92,7 @@ fn figure(unit: Unit, value: f64) -> String {
 }
 
 /// How the modes of a case compare, how many rounds tell so, and why there were no more.
-fn comparison(case: &Case) -> String {
+pub(super) fn comparison(case: &Case) -> String {
     let mut parts = Vec::new();
     for (name, interval) in [("fast/bridge", case.fast_to_bridge), ("fast/cable", case.fast_to_cable)] {
         parts.extend(interval.map(|i| format!("{name} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high)));
@@ -99,7 +100,7 @@ fn comparison(case: &Case) -> String {
     let removed = case.overhead_removed;
     parts.extend(removed.map(|i| format!("overhead removed {:.2} ({:.2} to {:.2})", i.value, i.low, i.high)));
     let Ended { why, width, wanted } = case.ended;
-    let rounds = super::count(case.rounds, "round");
+    let rounds = count(case.rounds, "round");
     parts.push(match (why, width) {
         (Why::Narrow, _) => format!("{rounds}, interval narrow enough"),
         (Why::Time, Some(width)) => {

@@ -1,5 +1,8 @@
 //! `vethpath bench`.
 
+mod former;
+mod page;
+
 use std::{
     io::{self, IsTerminal, Write},
     time::Duration,
@@ -7,24 +10,40 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::page::Page;
 use super::{Exit, Failure, failure::runtime, labs, up::privileged};
 use crate::{
     apply,
-    bench::{self, Cores, Own, Progress, Report, Request, Shape, Wish},
+    bench::{self, Comparison, Cores, Own, Progress, Report, Request, Shape, Wish},
     cli::{BenchArgs, CoresArg},
-    output::{bench as output, json},
+    output::{
+        bench::{self as output, Document},
+        json,
+    },
     topology::{NameError, NsName},
 };
 
-/// Measures, and prints what was found.
+/// Measures, prints what was found, and writes it as a page.
 pub fn run(arguments: &BenchArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     privileged()?;
+    // What cannot be read or written is said before minutes are spent.
+    let former = arguments.compare.as_deref().map(former::read).transpose()?;
+    let page = arguments.html.as_deref().map(Page::at).transpose()?;
     let report = runtime()?.block_on(measure(arguments))?;
-    let printed = if arguments.json.json { json(&report, out) } else { output::text(&report, out) };
+    let comparison = former.map(|former| Comparison::of(&former, &report));
+    let document = Document { report: &report, compare: comparison.as_ref() };
+    // First what goes into a file: a reader of stdout that is gone takes nothing away from it.
+    let written = page.map_or(Ok(()), |page| page.write(document));
+    let printed = if arguments.json.json { json(&document, out) } else { text(document, out) };
     printed.map_err(Failure::output)?;
     let _ = out.flush();
     let _ = output::warnings(&report, &mut io::stderr().lock());
-    Ok(Exit::Done)
+    written.map(|()| Exit::Done)
+}
+
+fn text(document: Document<'_>, out: &mut dyn Write) -> io::Result<()> {
+    output::text(document.report, out)?;
+    document.compare.map_or(Ok(()), |comparison| output::compare(comparison, out))
 }
 
 async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {

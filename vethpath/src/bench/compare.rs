@@ -1,0 +1,210 @@
+//! Two runs beside each other: what has changed, as far as it can be told from noise. Pure.
+
+use serde::Serialize;
+
+use super::{
+    machine::Machine,
+    report::{Case, PerMode, Report},
+    statistics::{Interval, rounded},
+    work::{Better, Spec},
+};
+
+/// A run beside a former one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// When the former one was measured, as RFC 3339 has it.
+    pub then: String,
+    /// What was not the same, and may be why figures are not.
+    pub differences: Vec<Difference>,
+    /// Each case that both have.
+    pub cases: Vec<Compared>,
+    /// Cases of the former run that this one lacks.
+    pub only_then: Vec<Spec>,
+    /// Cases of this run that the former one lacks.
+    pub only_now: Vec<Spec>,
+}
+
+/// Something that was not the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// What.
+    pub what: &'static str,
+    /// What it was.
+    pub then: String,
+    /// What it is.
+    pub now: String,
+}
+
+/// One case, then and now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Compared {
+    /// Which.
+    #[serde(flatten)]
+    pub spec: Spec,
+    /// The figure of each path.
+    pub paths: PerMode<Change>,
+    /// Of the ratio of the fast path to the plain bridge.
+    pub fast_to_bridge: Option<Change>,
+    /// Of the part of the bridge's overhead that is removed.
+    pub overhead_removed: Option<Change>,
+}
+
+/// One figure, then and now.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// What it was.
+    pub then: Interval,
+    /// What it is.
+    pub now: Interval,
+    /// Now as a part of then; `None` of nothing.
+    pub ratio: Option<f64>,
+    /// What can be said.
+    pub verdict: Verdict,
+}
+
+/// What two intervals tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// They overlap: no change that could be told from noise.
+    NoChange,
+    /// They do not, for the better.
+    Better,
+    /// They do not, for the worse.
+    Worse,
+}
+
+impl Comparison {
+    /// Of a former run and one of now.
+    #[must_use]
+    pub fn of(then: &Report, now: &Report) -> Self {
+        let lacks = |one: &Report, other: &Report| {
+            let specs = one.cases.iter().map(Case::spec);
+            specs.filter(|spec| case(other, *spec).is_none()).collect()
+        };
+        let both = now.cases.iter().filter_map(|now| Some((case(then, now.spec())?, now)));
+        Self {
+            then: then.machine.date.clone(),
+            differences: differences(then, now),
+            cases: both.map(|(then, now)| Compared::of(then, now)).collect(),
+            only_then: lacks(then, now),
+            only_now: lacks(now, then),
+        }
+    }
+}
+
+impl Compared {
+    fn of(then: &Case, now: &Case) -> Self {
+        let better = now.better;
+        let pair =
+            |then: Option<Interval>, now: Option<Interval>, better| Some(Change::of(then?, now?, better));
+        let modes = now.figures();
+        let paths = modes
+            .iter()
+            .filter_map(|(mode, _)| Some((mode, pair(then.interval(mode), now.interval(mode), better)?)));
+        Self {
+            spec: now.spec(),
+            paths: paths.collect(),
+            fast_to_bridge: pair(then.fast_to_bridge, now.fast_to_bridge, better),
+            overhead_removed: pair(then.overhead_removed, now.overhead_removed, Better::Higher),
+        }
+    }
+}
+
+impl Change {
+    fn of(then: Interval, now: Interval, better: Better) -> Self {
+        let ratio = now.value / then.value;
+        let verdict = if now.low <= then.high && then.low <= now.high {
+            Verdict::NoChange
+        } else if (now.value > then.value) == (better == Better::Higher) {
+            Verdict::Better
+        } else {
+            Verdict::Worse
+        };
+        Self { then, now, ratio: ratio.is_finite().then(|| rounded(ratio)), verdict }
+    }
+}
+
+impl Verdict {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoChange => "no change that could be told from noise",
+            Self::Better => "better",
+            Self::Worse => "worse",
+        }
+    }
+}
+
+fn case(report: &Report, spec: Spec) -> Option<&Case> {
+    report.cases.iter().find(|case| case.spec() == spec)
+}
+
+fn differences(then: &Report, now: &Report) -> Vec<Difference> {
+    let facts = |report: &Report| {
+        let Machine { cpu, cpus, governor, kernel, hook, bridge_nf_call, vethpath, .. } = &report.machine;
+        let text = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".to_owned());
+        let calls = bridge_nf_call.iter().filter(|(_, on)| **on).map(|(name, _)| name.as_str());
+        let calls: Vec<_> = calls.collect();
+        [
+            ("CPU", text(cpu)),
+            ("CPUs", cpus.to_string()),
+            ("frequency governor", governor.clone().unwrap_or_else(|| "none".to_owned())),
+            ("kernel", text(kernel)),
+            ("hook", hook.map_or("unknown", |hook| hook.name()).to_owned()),
+            ("bridge-nf-call", if calls.is_empty() { "off".to_owned() } else { calls.join(", ") }),
+            ("vethpath", vethpath.clone()),
+            ("bridges on the way", report.bridges.to_string()),
+        ]
+    };
+    let both = facts(then).into_iter().zip(facts(now));
+    let unlike = both.filter(|((_, then), (_, now))| then != now);
+    unlike.map(|((what, then), (_, now))| Difference { what, then, now }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::{Mode, samples};
+
+    fn at(value: f64) -> Interval {
+        Interval { value, low: value - 0.1, high: value + 0.1 }
+    }
+
+    #[test]
+    fn intervals_that_overlap_say_nothing() {
+        let verdict = |then, now, better| Change::of(at(then), at(now), better).verdict;
+        assert_eq!(verdict(5.0, 5.15, Better::Lower), Verdict::NoChange);
+        assert_eq!(verdict(5.0, 5.3, Better::Lower), Verdict::Worse);
+        assert_eq!(verdict(5.0, 5.3, Better::Higher), Verdict::Better);
+        assert_eq!(verdict(5.0, 4.7, Better::Lower), Verdict::Better);
+        assert_eq!(Change::of(at(5.0), at(6.0), Better::Lower).ratio, Some(1.2));
+        assert_eq!(Change::of(at(0.0), at(6.0), Better::Lower).ratio, None);
+    }
+
+    #[test]
+    fn a_run_beside_itself_has_not_changed() {
+        let report = samples::report();
+        let comparison = Comparison::of(&report, &report);
+        assert_eq!(comparison.cases.len(), 2);
+        assert!(comparison.differences.is_empty() && comparison.only_now.is_empty());
+        for case in &comparison.cases {
+            assert!(case.paths.iter().all(|(_, change)| change.verdict == Verdict::NoChange), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn what_differs_is_named() {
+        let then = samples::report();
+        let mut now = then.clone();
+        now.machine.kernel = Some("6.18.0".to_owned());
+        let dropped = now.cases.remove(0);
+        let comparison = Comparison::of(&then, &now);
+        assert_eq!(comparison.only_then, [dropped.spec()]);
+        assert!(comparison.only_now.is_empty());
+        let kernel = Difference { what: "kernel", then: "unknown".into(), now: "6.18.0".into() };
+        assert_eq!(comparison.differences, [kernel]);
+        assert!(comparison.cases[0].paths.get(Mode::Fast).is_some());
+    }
+}

@@ -1,0 +1,113 @@
+//! The file that a page goes to: whole or not at all.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use tempfile::{Builder, NamedTempFile};
+
+use super::{Document, Failure, output};
+
+/// Where a page goes.
+#[derive(Debug)]
+pub struct Page {
+    path: PathBuf,
+}
+
+impl Page {
+    /// At a path, if a file can be written there.
+    pub fn at(path: &Path) -> Result<Self, Failure> {
+        let refused = |why: &str| {
+            let failure = Failure::request(format!("cannot write `{}`: {why}", path.display()));
+            failure.hint("give --html a file in a folder that is there and may be written to")
+        };
+        let path = match fs::metadata(path) {
+            Ok(found) if !found.is_file() => return Err(refused("it is there and not a file")),
+            // A link stays, and leads to the new page.
+            Ok(_) => fs::canonicalize(path).map_err(|error| refused(&error.to_string()))?,
+            Err(_) => path.to_owned(),
+        };
+        if path.file_name().is_none() {
+            return Err(refused("it names no file"));
+        }
+        let page = Self { path };
+        page.beside().map_err(|error| refused(&error.to_string()))?;
+        Ok(page)
+    }
+
+    /// Writes a report there, in place of whatever was.
+    pub fn write(self, document: Document<'_>) -> Result<(), Failure> {
+        let html = output::html(document.report, document.compare)
+            .map_err(|error| Failure::system(error.to_string()))?;
+        self.replace(&html).map_err(|error| {
+            Failure::system(format!("cannot write `{}`: {error}", self.path.display()))
+                .hint("the figures are printed all the same")
+        })
+    }
+
+    fn replace(&self, text: &str) -> io::Result<()> {
+        let mut file = self.beside()?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&self.path)?;
+        Ok(())
+    }
+
+    /// A new file in the same folder, gone again unless it is given the page's name.
+    fn beside(&self) -> io::Result<NamedTempFile> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // Readable by all: it holds no secret, and who measures as root reads it as somebody else.
+        let mode = fs::Permissions::from_mode(0o644);
+        let mut file = Builder::new();
+        file.prefix(".vethpath-")
+            .suffix(".html")
+            .permissions(mode)
+            .tempfile_in(folder.unwrap_or(Path::new(".")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::bench::samples;
+
+    fn message(path: &Path) -> String {
+        let mut said = Vec::new();
+        let _ = Page::at(path).unwrap_err().report(&mut said);
+        String::from_utf8(said).unwrap()
+    }
+
+    #[test]
+    fn a_page_takes_the_place_of_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("a.html"), folder.path().join("link.html"));
+        symlink(&file, &link).unwrap();
+        fs::write(&file, "old").unwrap();
+        let page = Page::at(&link).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "old", "until there is a new one");
+        page.write(Document { report: &samples::report(), compare: None }).unwrap();
+        assert!(fs::read_to_string(&file).unwrap().starts_with("<!DOCTYPE html>"));
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left there");
+    }
+
+    #[test]
+    fn where_no_page_can_be_is_told_before() {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, why) in [
+            (folder.path().to_owned(), "it is there and not a file"),
+            (PathBuf::from("/dev/null"), "it is there and not a file"),
+            (folder.path().join("none/a.html"), "No such file or directory"),
+            (PathBuf::new(), "it names no file"),
+        ] {
+            let said = message(&path);
+            assert!(said.contains(why) && said.contains("\nhint: give --html a file"), "{said}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,111 @@
+//! The page of a fixed report, read as a browser would.
+
+use roxmltree::{Document, Node};
+
+use super::*;
+use crate::bench::{Caveat, samples};
+
+/// The body, which is XML too: it has no element without an end.
+fn body(page: &str) -> &str {
+    let (start, end) = (page.find("<body>").expect("a body"), page.find("</body>").expect("its end"));
+    &page[start..end + "</body>".len()]
+}
+
+fn section<'a>(page: &'a Document<'a>, id: &str) -> Node<'a, 'a> {
+    page.descendants().find(|node| node.attribute("id") == Some(id)).unwrap_or_else(|| panic!("no {id}"))
+}
+
+fn words(node: Node<'_, '_>) -> String {
+    node.descendants().filter_map(|node| node.text().filter(|_| node.is_text())).collect()
+}
+
+fn charts(node: Node<'_, '_>) -> usize {
+    node.descendants().filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "svg"))).count()
+}
+
+#[test]
+fn each_case_has_its_charts() {
+    let report = samples::report();
+    let page = html(&report, None).unwrap();
+    let page = Document::parse(body(&page)).unwrap();
+    assert_eq!(charts(section(&page, "overhead")), 1);
+    assert_eq!(charts(section(&page, "case-0")), 4, "bars, CDF, histogram, rounds");
+    assert_eq!(charts(section(&page, "case-1")), 2, "bars, rounds");
+    let figures = page.descendants().filter(|node| node.has_tag_name("figure"));
+    for figure in figures {
+        assert_eq!(charts(figure), 1);
+        assert!(figure.attribute("aria-label").is_some_and(|label| !label.is_empty()));
+    }
+}
+
+#[test]
+fn the_numbers_are_the_reports() {
+    let report = samples::report();
+    let page = html(&report, None).unwrap();
+    let page = Document::parse(body(&page)).unwrap();
+    assert!(words(page.root()).contains(&answer(&report)));
+    let row = |id: &str, path: &str| {
+        let row = section(&page, id).descendants().find(|node| node.attribute("data-path") == Some(path));
+        row.expect("a row").children().map(words).collect::<Vec<_>>()
+    };
+    let fast = ["fast path", "10.60", "11.60", "19.60", "30.60", "9.60", "110.60", "10.85", "2,000", "0"];
+    assert_eq!(row("case-0", "fast path"), fast);
+    assert_eq!(row("case-1", "plain bridge"), ["plain bridge", "400k/s", "5,000", "5,000", "0.00 %"]);
+    let bars = words(section(&page, "case-0"));
+    for figure in ["10.10 us", "12.90 us", "10.60 us", "overhead removed 0.82 (0.78 to 0.86)"] {
+        assert!(bars.contains(figure), "{figure}: {bars}");
+    }
+    assert!(words(section(&page, "overhead")).contains("0.82 (0.78 to 0.86)"));
+}
+
+#[test]
+fn nothing_is_loaded_from_anywhere() {
+    let report = samples::report();
+    let page = html(&report, Some(&Comparison::of(&report, &report))).unwrap();
+    let (head, _) = page.split_once("<body>").unwrap();
+    for load in ["<link", "<script", "@import", "url(", "<base"] {
+        assert!(!head.contains(load), "{load}");
+    }
+    let page = Document::parse(body(&page)).unwrap();
+    for node in page.descendants().filter(Node::is_element) {
+        let name = node.tag_name().name();
+        assert!(!["script", "img", "image", "iframe", "object", "link", "use"].contains(&name), "{name}");
+        for attribute in node.attributes() {
+            let name = attribute.name();
+            assert!(!name.starts_with("on") && !["src", "href", "style"].contains(&name), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_the_report_says_is_text_and_never_markup() {
+    let mut report = samples::report();
+    let hostile = "<script>alert('1')</script>\"&";
+    report.lab = hostile.to_owned();
+    report.machine.command = hostile.to_owned();
+    report.machine.kernel = Some(hostile.to_owned());
+    let text = hostile.to_owned();
+    report.warnings = vec![Caveat { kind: text.clone(), message: text.clone(), advice: text }];
+    let mut then = report.clone();
+    then.machine.date = hostile.to_owned();
+    let page = html(&report, Some(&Comparison::of(&then, &report))).unwrap();
+    assert!(!page.contains("<script"), "{page}");
+    let page = Document::parse(body(&page)).unwrap();
+    assert!(words(section(&page, "machine")).contains(hostile));
+}
+
+#[test]
+fn a_comparison_has_a_section_of_its_own() {
+    let report = samples::report();
+    let page = html(&report, Some(&Comparison::of(&report, &report))).unwrap();
+    let page = Document::parse(body(&page)).unwrap();
+    assert!(words(section(&page, "compare")).contains("no change that could be told from noise"));
+}
+
+#[test]
+fn a_page_of_nothing_is_a_page() {
+    let report = Report { cases: Vec::new(), overhead_removed: None, udp_rr: None, ..samples::report() };
+    let page = html(&report, None).unwrap();
+    let page = Document::parse(body(&page)).unwrap();
+    assert!(words(page.root()).contains("nothing was measured"));
+}

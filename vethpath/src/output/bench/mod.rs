@@ -1,0 +1,11 @@
+//! What `bench` gives out: text, JSON, a page, and how it compares with a former run.
+
+mod compare;
+mod document;
+mod html;
+mod text;
+
+pub use compare::compare;
+pub use document::Document;
+pub use html::html;
+pub use text::{no_progress, progress, text, warnings};

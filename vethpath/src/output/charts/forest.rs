@@ -1,0 +1,64 @@
+//! Figures with their intervals, one below the other, on one axis.
+
+use plotters::style::text_anchor::HPos;
+
+use super::{
+    frame::{BOTTOM, Layout, Result, chart},
+    ink::Ink,
+    ticks,
+};
+
+/// One figure.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Above it.
+    pub name: String,
+    /// The figure.
+    pub value: f64,
+    /// Its 95 % interval.
+    pub interval: (f64, f64),
+    /// The figure in words.
+    pub words: String,
+}
+
+const THICK: u32 = 96;
+const TOP: u32 = 8;
+
+/// Figures from `low` to `high` or as far as they reach. `ends` say what these two are.
+///
+/// # Errors
+/// Never, but for faults of the drawing crate.
+pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Result<String> {
+    let least = rows.iter().map(|row| row.interval.0).fold(low, f64::min);
+    let most = rows.iter().map(|row| row.interval.1).fold(high, f64::max);
+    let room = 0.04 * (most - least);
+    let count = u32::try_from(rows.len()).unwrap_or(0);
+    let layout = Layout {
+        x: (least - room, most + room),
+        y: (0.0, f64::from(count)),
+        height: TOP + THICK * count + BOTTOM,
+        left: 36,
+        right: 36,
+        top: TOP,
+    };
+    chart(layout, |frame| {
+        let marks = ticks::linear(least, most, 6.0);
+        let step = marks.windows(2).map(|pair| pair[1] - pair[0]).fold(1.0, f64::min);
+        frame.x_axis(marks.iter().map(|&mark| (mark, ticks::plain(mark, step))).collect(), "")?;
+        for (end, words, side) in [(low, ends.0, HPos::Left), (high, ends.1, HPos::Right)] {
+            let (x, y) = frame.at(end, 0.0);
+            frame.words(words, (x, y + 60), side, Ink::Faint, false)?;
+            frame.line(vec![(end, 0.0), (end, f64::from(count))], Ink::Faint, 3)?;
+        }
+        for (from_below, row) in rows.iter().rev().enumerate() {
+            let y = f64::from(u32::try_from(from_below).unwrap_or(0)) + 0.25;
+            frame.interval(row.interval, y, 0.12, Ink::Fast)?;
+            frame.dot((row.value, y), 9, Ink::Fast, 1.0)?;
+            let (left, above) = frame.at(low, y + 0.5);
+            frame.words(&row.name, (left + 12, above), HPos::Left, Ink::Text, false)?;
+            let (right, _) = frame.at(high, y);
+            frame.words(&row.words, (right - 12, above), HPos::Right, Ink::Text, true)?;
+        }
+        Ok(())
+    })
+}

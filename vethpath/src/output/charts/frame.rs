@@ -1,0 +1,168 @@
+//! What all charts have: a plane with marks and words around it.
+
+use plotters::{
+    coord::{Shift, types::RangedCoordf64},
+    prelude::*,
+    style::text_anchor::{HPos, Pos, VPos},
+};
+use thiserror::Error;
+
+use super::ink::Ink;
+
+/// Units that a chart is wide. Pages scale it.
+const WIDTH: u32 = 1000;
+
+/// Of text, in units: readable where the chart is as wide as a phone.
+const TEXT: f64 = 27.0;
+
+/// A chart could not be drawn.
+#[derive(Debug, Error)]
+#[error("cannot draw a chart: {0}")]
+pub struct Error(String);
+
+impl<E: std::error::Error + Send + Sync> From<DrawingAreaErrorKind<E>> for Error {
+    fn from(error: DrawingAreaErrorKind<E>) -> Self {
+        Self(error.to_string())
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, Error>;
+
+type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+type Plane<'a> = DrawingArea<SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// A plane from `x` to `y`, and units left free around it.
+pub(super) struct Layout {
+    /// From the left to the right edge.
+    pub(super) x: (f64, f64),
+    /// From the lower to the upper edge.
+    pub(super) y: (f64, f64),
+    /// Of the whole chart.
+    pub(super) height: u32,
+    /// For names at the left.
+    pub(super) left: u32,
+    /// For figures at the right.
+    pub(super) right: u32,
+    /// At the top.
+    pub(super) top: u32,
+}
+
+/// Space below the plane, for marks and their unit.
+pub(super) const BOTTOM: u32 = 84;
+
+/// A plane to draw on.
+pub(super) struct Frame<'a> {
+    root: Root<'a>,
+    plane: Plane<'a>,
+    layout: Layout,
+}
+
+/// Draws a chart: SVG as text.
+pub(super) fn chart(layout: Layout, draw: impl FnOnce(&Frame<'_>) -> Result<()>) -> Result<String> {
+    let mut svg = String::new();
+    {
+        let root = SVGBackend::with_string(&mut svg, (WIDTH, layout.height)).into_drawing_area();
+        let plane = root.margin(layout.top, BOTTOM, layout.left, layout.right);
+        let (width, height) = plane.dim_in_pixel();
+        let (width, height) = (edge(width), edge(height));
+        let (left, top) = (edge(layout.left), edge(layout.top));
+        let plane = plane.apply_coord_spec(Cartesian2d::<RangedCoordf64, RangedCoordf64>::new(
+            layout.x.0..layout.x.1,
+            layout.y.0..layout.y.1,
+            (left..left + width, top + height..top),
+        ));
+        draw(&Frame { root: root.clone(), plane, layout })?;
+        root.present()?;
+    }
+    Ok(svg)
+}
+
+fn edge(units: u32) -> i32 {
+    i32::try_from(units).unwrap_or(i32::MAX)
+}
+
+impl Frame<'_> {
+    /// Where a point is, in units.
+    pub(super) fn at(&self, x: f64, y: f64) -> (i32, i32) {
+        self.plane.map_coordinate(&(x, y))
+    }
+
+    /// Words, with the point at `side` of them.
+    pub(super) fn words(&self, words: &str, at: (i32, i32), side: HPos, ink: Ink, bold: bool) -> Result<()> {
+        let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
+        let font = FontDesc::new(FontFamily::SansSerif, TEXT, style);
+        let colour = ink.colour();
+        let style = TextStyle::from(font).color(&colour).pos(Pos::new(side, VPos::Center));
+        Ok(self.root.draw(&Text::new(words.to_owned(), at, style))?)
+    }
+
+    /// A line through points.
+    pub(super) fn line(&self, points: Vec<(f64, f64)>, ink: Ink, width: u32) -> Result<()> {
+        Ok(self.plane.draw(&PathElement::new(points, ink.colour().stroke_width(width)))?)
+    }
+
+    /// A filled area between two corners.
+    pub(super) fn area(&self, corners: [(f64, f64); 2], ink: Ink, opacity: f64) -> Result<()> {
+        Ok(self.plane.draw(&Rectangle::new(corners, ink.colour().mix(opacity).filled()))?)
+    }
+
+    /// The area between a line and the lower edge.
+    pub(super) fn below(&self, line: &[(f64, f64)], ink: Ink, opacity: f64) -> Result<()> {
+        let (Some(first), Some(last)) = (line.first(), line.last()) else { return Ok(()) };
+        let low = self.layout.y.0;
+        let mut points = vec![(first.0, low)];
+        points.extend_from_slice(line);
+        points.push((last.0, low));
+        Ok(self.plane.draw(&Polygon::new(points, ink.colour().mix(opacity)))?)
+    }
+
+    /// A dot.
+    pub(super) fn dot(&self, at: (f64, f64), radius: i32, ink: Ink, opacity: f64) -> Result<()> {
+        Ok(self.plane.draw(&Circle::new(at, radius, ink.colour().mix(opacity).filled()))?)
+    }
+
+    /// An interval at a height, with its ends marked.
+    pub(super) fn interval(&self, (low, high): (f64, f64), y: f64, half: f64, ink: Ink) -> Result<()> {
+        self.line(vec![(low, y), (high, y)], ink, 3)?;
+        for end in [low, high] {
+            self.line(vec![(end, y - half), (end, y + half)], ink, 3)?;
+        }
+        Ok(())
+    }
+
+    /// Marks of the horizontal axis, each with its words, and what they are in.
+    pub(super) fn x_axis(&self, marks: Vec<(f64, String)>, unit: &str) -> Result<()> {
+        let (low, high) = self.layout.y;
+        for (x, words) in marks {
+            self.line(vec![(x, low), (x, high)], Ink::Grid, 2)?;
+            let (across, down) = self.at(x, low);
+            self.words(&words, (across, down + 24), HPos::Center, Ink::Faint, false)?;
+        }
+        let (right, down) = self.at(self.layout.x.1, low);
+        self.words(unit, (right, down + 60), HPos::Right, Ink::Faint, false)
+    }
+
+    /// Marks of the vertical axis.
+    pub(super) fn y_axis(&self, marks: Vec<(f64, String)>) -> Result<()> {
+        let (left, right) = self.layout.x;
+        for (y, words) in marks {
+            self.line(vec![(left, y), (right, y)], Ink::Grid, 2)?;
+            let (across, down) = self.at(left, y);
+            self.words(&words, (across - 14, down), HPos::Right, Ink::Faint, false)?;
+        }
+        Ok(())
+    }
+
+    /// The names of what is drawn, each in its colour, in a row above the plane.
+    pub(super) fn legend(&self, names: &[(&str, Ink)]) -> Result<()> {
+        let (mut across, top) = self.at(self.layout.x.0, self.layout.y.1);
+        for (name, ink) in names {
+            let (x, y) = (across, top - 28);
+            let swatch = Rectangle::new([(x, y - 11), (x + 22, y + 11)], ink.colour().filled());
+            self.root.draw(&swatch)?;
+            self.words(name, (x + 32, y), HPos::Left, Ink::Text, false)?;
+            across += 70 + 14 * i32::try_from(name.chars().count()).unwrap_or(0);
+        }
+        Ok(())
+    }
+}

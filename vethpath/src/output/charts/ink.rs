@@ -1,0 +1,59 @@
+//! Colours, on white and on black.
+
+use plotters::style::RGBColor;
+
+/// What something is drawn with. The paths' colours are told apart by colour-blind people too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ink {
+    /// The cable.
+    Cable,
+    /// The plain bridge.
+    Bridge,
+    /// The fast path by tc programs.
+    Fast,
+    /// The fast path by XDP.
+    Xdp,
+    /// Words and figures.
+    Text,
+    /// Less important words.
+    Faint,
+    /// Lines behind everything.
+    Grid,
+}
+
+impl Ink {
+    const ALL: [Self; 7] =
+        [Self::Cable, Self::Bridge, Self::Fast, Self::Xdp, Self::Text, Self::Faint, Self::Grid];
+
+    /// On white, and on black.
+    const fn shades(self) -> (u32, u32) {
+        match self {
+            Self::Cable => (0x6E_77_81, 0x9D_A7_B3),
+            Self::Bridge => (0xC4_57_00, 0xF0_88_3E),
+            Self::Fast => (0x09_69_DA, 0x58_A6_FF),
+            Self::Xdp => (0x1A_7F_37, 0x3F_B9_50),
+            Self::Text => (0x1F_23_28, 0xE6_ED_F3),
+            Self::Faint => (0x57_60_6A, 0x8B_94_9E),
+            Self::Grid => (0xD8_DE_E4, 0x30_36_3D),
+        }
+    }
+
+    /// As charts are drawn: on white.
+    pub(super) const fn colour(self) -> RGBColor {
+        let [_, red, green, blue] = self.shades().0.to_be_bytes();
+        RGBColor(red, green, blue)
+    }
+}
+
+/// Rules that give every chart the colours for black where the reader prefers that.
+#[must_use]
+pub fn dark_mode() -> String {
+    let rule = |ink: Ink| {
+        let (white, black) = ink.shades();
+        format!(
+            "[fill=\"#{white:06X}\"]{{fill:#{black:06X}}}[stroke=\"#{white:06X}\"]{{stroke:#{black:06X}}}"
+        )
+    };
+    let rules: String = Ink::ALL.into_iter().map(rule).collect();
+    format!("@media (prefers-color-scheme: dark){{{rules}}}")
+}

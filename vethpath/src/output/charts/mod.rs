@@ -1,0 +1,17 @@
+//! Charts as SVG, for the page of `bench` and for the figures in the documents. Pure, and of nothing else
+//! of this crate, so that `cargo xtask figures` draws with the same hand.
+
+mod bars;
+mod distribution;
+mod forest;
+mod frame;
+mod ink;
+mod rounds;
+mod ticks;
+
+pub use bars::{Bar, bars};
+pub use distribution::{Series, cumulative, density};
+pub use forest::{Row, forest};
+pub use frame::Error;
+pub use ink::{Ink, dark_mode};
+pub use rounds::{Band, rounds};

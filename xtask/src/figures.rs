@@ -1,0 +1,126 @@
+//! `cargo xtask figures`: every figure in the documents, from one run, so that none is typed by hand.
+//!
+//! Data flow: `sources` are measured (`measure`) into `docs/figures.json`; `render` makes tables and charts
+//! of that file, and puts them between the marks in the documents (`blocks`).
+
+mod blocks;
+#[path = "../../vethpath/src/output/charts/mod.rs"]
+mod charts;
+mod measure;
+mod pictures;
+mod render;
+mod report;
+mod sources;
+mod tables;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use crate::{
+    error::Error,
+    setup::{self, Need},
+    tools::{is_root, root, say},
+};
+
+/// What was measured, by the name of its source: a report, or the text that a benchmark printed.
+type Raw = BTreeMap<String, Value>;
+
+/// Where that is kept.
+const RAW: &str = "docs/figures.json";
+
+/// What to do.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Render what was measured before, and measure nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "quick"])]
+    from: Option<PathBuf>,
+    /// Measure only this source, and keep what there is of the others; may be given more than once
+    #[arg(long, value_name = "SOURCE", value_parser = sources::names())]
+    only: Vec<String>,
+    /// Measure for a tenth of the time: to try it out, not to commit
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Measures and renders.
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
+    let file = root().join(RAW);
+    let raw = match &args.from {
+        Some(from) => read(from)?,
+        None => {
+            if !is_root() {
+                return Err(Error::NeedsRoot { chore: "figures".to_owned() });
+            }
+            setup::run(&[Need::Build, Need::Demo])?;
+            let mut raw = if args.only.is_empty() { Raw::new() } else { read(&file)? };
+            for source in sources::ALL.iter().filter(|one| wanted(one.name, &args.only)) {
+                say(&format!("\n== {}", source.name));
+                raw.insert(source.name.to_owned(), measure::measure(source, args.quick)?);
+            }
+            write(&file, &text(&raw))?;
+            // As it will be read by whoever renders it again.
+            read(&file)?
+        }
+    };
+    for (path, text) in render::all(&raw)? {
+        write(&root().join(&path), &text)?;
+        say(&format!("wrote {path}"));
+    }
+    Ok(())
+}
+
+fn wanted(name: &str, only: &[String]) -> bool {
+    only.is_empty() || only.iter().any(|one| one == name)
+}
+
+/// A line for each source.
+fn text(raw: &Raw) -> String {
+    let lines: Vec<_> =
+        raw.iter().map(|(name, value)| format!("{}: {value}", Value::from(name.as_str()))).collect();
+    format!("{{\n{}\n}}\n", lines.join(",\n"))
+}
+
+fn read(file: &Path) -> Result<Raw, Error> {
+    let text = fs::read_to_string(file).map_err(|source| Error::File { path: file.to_owned(), source })?;
+    serde_json::from_str(&text).map_err(|error| Error::Figures(format!("{}: {error}", file.display())))
+}
+
+fn write(file: &Path, text: &str) -> Result<(), Error> {
+    let failed = |source| Error::File { path: file.to_owned(), source };
+    file.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+    fs::write(file, text).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A figure that was typed by hand, or measured and not rendered, is found here.
+    #[test]
+    fn the_documents_are_what_the_figures_give() {
+        let raw = read(&root().join(RAW)).expect("the figures");
+        for (path, text) in render::all(&raw).expect("documents") {
+            let there = fs::read_to_string(root().join(&path)).expect("a document");
+            assert!(there == text, "{path} is not what `cargo xtask figures --from {RAW}` writes");
+        }
+    }
+
+    #[test]
+    fn every_source_has_been_measured() {
+        let raw = read(&root().join(RAW)).expect("the figures");
+        let names: Vec<_> = sources::ALL.iter().map(|source| source.name).collect();
+        assert!(names.iter().all(|name| raw.contains_key(*name)), "{names:?}");
+        assert_eq!(raw.len(), names.len());
+    }
+
+    #[test]
+    fn what_is_kept_can_be_read_again() {
+        let raw: Raw = [("a".to_owned(), Value::from("1 ns")), ("b".to_owned(), Value::from(2))].into();
+        assert_eq!(serde_json::from_str::<Raw>(&text(&raw)).expect("JSON"), raw);
+    }
+}

@@ -1,0 +1,40 @@
+//! Documents and charts from what was measured. Pure, but for reading the documents.
+
+use std::fs;
+
+use super::{Raw, blocks, pictures, tables};
+use crate::{error::Error, tools::root};
+
+/// The documents that have figures.
+const DOCUMENTS: [&str; 2] = ["README.md", "docs/performance.md"];
+
+/// Every file that has figures: its path, and what is to be in it.
+pub(super) fn all(raw: &Raw) -> Result<Vec<(String, String)>, Error> {
+    let mut files = vec![
+        ("docs/img/paths.svg".to_owned(), pictures::paths(raw)?),
+        ("docs/img/overhead.svg".to_owned(), pictures::overhead(raw)?),
+        ("docs/img/cdf.svg".to_owned(), pictures::cdf(raw)?),
+        ("docs/img/histogram.svg".to_owned(), pictures::histogram(raw)?),
+        ("docs/img/rounds.svg".to_owned(), pictures::ratios(raw)?),
+    ];
+    for path in DOCUMENTS {
+        let file = root().join(path);
+        let text = fs::read_to_string(&file).map_err(|source| Error::File { path: file, source })?;
+        files.push((path.to_owned(), blocks::fill(&text, |name| block(raw, name))?));
+    }
+    Ok(files)
+}
+
+/// A part of a document, by its name.
+fn block(raw: &Raw, name: &str) -> Result<String, Error> {
+    match name {
+        "answer" => tables::answer(raw),
+        "machine" => tables::machine(raw),
+        "bridges" => tables::bridges(raw),
+        "work" => tables::work(raw),
+        "program" => tables::program(raw),
+        "share" => tables::share(raw),
+        "limit" => tables::verbatim(raw, "limit"),
+        other => Err(Error::Figures(format!("no such block: {other}"))),
+    }
+}

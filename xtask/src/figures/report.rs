@@ -1,0 +1,87 @@
+//! What of `vethpath bench --json` is shown in the documents.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Raw;
+use crate::error::Error;
+
+/// The paths, as the report and as people call them.
+pub(super) const PATHS: [(&str, &str); 3] =
+    [("cable", "cable"), ("bridge", "plain bridge"), ("fast", "fast path")];
+
+/// A report.
+#[derive(Debug, Deserialize)]
+pub(super) struct Report {
+    pub(super) machine: Machine,
+    pub(super) cases: Vec<Case>,
+}
+
+/// Where it was measured.
+#[derive(Debug, Deserialize)]
+pub(super) struct Machine {
+    pub(super) cpu: Option<String>,
+    pub(super) cpus: usize,
+    pub(super) kernel: Option<String>,
+    pub(super) date: String,
+}
+
+/// A case.
+#[derive(Debug, Deserialize)]
+pub(super) struct Case {
+    pub(super) work: String,
+    pub(super) unit: String,
+    pub(super) rounds: usize,
+    latency: Option<Value>,
+    rate: Option<Value>,
+    pub(super) fast_to_bridge: Option<Interval>,
+    pub(super) fast_to_cable: Option<Interval>,
+    pub(super) overhead_removed: Option<Interval>,
+}
+
+/// A figure with its 95 % interval.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(super) struct Interval {
+    pub(super) value: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+impl Case {
+    /// The median of a path.
+    pub(super) fn figure(&self, path: &str) -> Option<f64> {
+        let latency = self.latency.as_ref().and_then(|latency| latency[path]["p50_us"].as_f64());
+        latency.or_else(|| self.rate.as_ref().and_then(|rate| rate[path]["median"].as_f64()))
+    }
+
+    /// The median of each round, on a path.
+    pub(super) fn by_round(&self, path: &str) -> Vec<f64> {
+        let rounds = self.latency.as_ref().map(|latency| latency[path]["round_p50_us"].clone());
+        rounds.and_then(|rounds| serde_json::from_value(rounds).ok()).unwrap_or_default()
+    }
+
+    /// How many round trips took how long, on a path.
+    pub(super) fn histogram(&self, path: &str) -> Vec<(f64, u64)> {
+        let histogram = self.latency.as_ref().map(|latency| latency[path]["histogram"].clone());
+        histogram.and_then(|histogram| serde_json::from_value(histogram).ok()).unwrap_or_default()
+    }
+}
+
+/// The report of a source.
+pub(super) fn report(raw: &Raw, source: &str) -> Result<Report, Error> {
+    let faulty = |why: String| Error::Figures(format!("{source}: {why}"));
+    let value = raw.get(source).ok_or_else(|| faulty("it was not measured".to_owned()))?;
+    serde_json::from_value(value.clone()).map_err(|error| faulty(error.to_string()))
+}
+
+/// The first case of a source.
+pub(super) fn first(raw: &Raw, source: &str) -> Result<Case, Error> {
+    let first = report(raw, source)?.cases.into_iter().next();
+    first.ok_or_else(|| Error::Figures(format!("{source}: it has no case")))
+}
+
+/// What a benchmark printed.
+pub(super) fn printed<'a>(raw: &'a Raw, source: &str) -> Result<&'a str, Error> {
+    let text = raw.get(source).and_then(Value::as_str);
+    text.ok_or_else(|| Error::Figures(format!("{source}: it was not measured")))
+}

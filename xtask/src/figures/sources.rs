@@ -1,0 +1,56 @@
+//! Where figures come from. A new benchmark is a line here, and a block in `render`.
+
+/// Something that is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    /// Its name in `docs/figures.json`.
+    pub(super) name: &'static str,
+    /// How it is measured.
+    pub(super) how: How,
+}
+
+/// How something is measured.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    /// `vethpath bench --json` on a lab with so many bridges in a row.
+    Bench {
+        /// How many.
+        bridges: usize,
+        /// `bridge-nf-call-iptables` where they are.
+        netfilter: bool,
+        /// What is measured.
+        work: &'static str,
+        /// For how long.
+        seconds: u64,
+    },
+    /// What `cargo bench` prints of one benchmark.
+    Cargo {
+        /// Its name.
+        bench: &'static str,
+        /// For how many seconds, where it takes that as its argument.
+        seconds: Option<u64>,
+    },
+}
+
+const fn round_trips(name: &'static str, bridges: usize, netfilter: bool) -> Source {
+    let work = "--work udp-rr --cores same";
+    Source { name, how: How::Bench { bridges, netfilter, work, seconds: 25 } }
+}
+
+const EVERY_WORK: &str = "--work udp-rr,tcp-rr,tcp-connect,tcp-stream,udp-rate --cores same";
+
+/// All, in the order they are measured.
+pub(super) const ALL: [Source; 7] = [
+    round_trips("one-bridge", 1, false),
+    round_trips("one-bridge-netfilter", 1, true),
+    round_trips("eight-bridges", 8, false),
+    round_trips("eight-bridges-netfilter", 8, true),
+    Source { name: "work", how: How::Bench { bridges: 1, netfilter: false, work: EVERY_WORK, seconds: 50 } },
+    Source { name: "program", how: How::Cargo { bench: "program", seconds: None } },
+    Source { name: "limit", how: How::Cargo { bench: "limit", seconds: Some(40) } },
+];
+
+/// For the command line.
+pub(super) fn names() -> Vec<&'static str> {
+    ALL.iter().map(|source| source.name).collect()
+}

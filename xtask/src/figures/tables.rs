@@ -1,0 +1,167 @@
+//! Tables and sentences with figures, as Markdown.
+
+use std::fmt::Write as _;
+
+use super::{
+    Raw,
+    report::{Case, Interval, PATHS, first, printed, report},
+};
+use crate::error::Error;
+
+/// The labs of round trips: source, bridges, `bridge-nf-call-iptables`.
+pub(super) const LABS: [(&str, &str, &str); 4] = [
+    ("one-bridge", "1", "0"),
+    ("one-bridge-netfilter", "1", "1 (the kernel's default)"),
+    ("eight-bridges", "8", "0"),
+    ("eight-bridges-netfilter", "8", "1"),
+];
+
+/// The answer, for the README.
+pub(super) fn answer(raw: &Raw) -> Result<String, Error> {
+    let mut text = "| UDP round trip, median | cable | plain bridge | fast path | overhead removed |\n|---|---|---|---|---|\n".to_owned();
+    for (source, what) in [("one-bridge", "through one bridge"), ("eight-bridges", "through eight bridges")] {
+        let case = first(raw, source)?;
+        let figures = PATHS.map(|(path, _)| say(&case, path)).join(" | ");
+        let _ = writeln!(text, "| {what} | {figures} | {} |", percent(case.overhead_removed));
+    }
+    Ok(text)
+}
+
+/// Where and when.
+pub(super) fn machine(raw: &Raw) -> Result<String, Error> {
+    let machine = report(raw, "one-bridge")?.machine;
+    let unknown = || "unknown".to_owned();
+    let day = machine.date.split('T').next().unwrap_or_default();
+    let (cpu, kernel) = (machine.cpu.unwrap_or_else(unknown), machine.kernel.unwrap_or_else(unknown));
+    Ok(format!("Measured on {day}: {cpu}, {} CPUs, Linux {kernel}.", machine.cpus))
+}
+
+/// Round trips through few and many bridges.
+pub(super) fn bridges(raw: &Raw) -> Result<String, Error> {
+    let mut text = "| bridges | `bridge-nf-call-iptables` | cable | plain bridge | fast path | fast / cable | overhead removed | 95 % interval | rounds |\n|---|---|---|---|---|---|---|---|---|\n".to_owned();
+    for (source, bridges, netfilter) in LABS {
+        let case = first(raw, source)?;
+        let figures = PATHS.map(|(path, _)| say(&case, path)).join(" | ");
+        let cable = case.fast_to_cable.map_or_else(none, |ratio| format!("{:.3}", ratio.value));
+        let removed = case.overhead_removed.map_or_else(none, |removed| format!("{:.2}", removed.value));
+        let interval = case.overhead_removed.map_or_else(none, interval);
+        let rounds = case.rounds;
+        let _ = writeln!(
+            text,
+            "| {bridges} | {netfilter} | {figures} | {cable} | {removed} | {interval} | {rounds} |"
+        );
+    }
+    Ok(text)
+}
+
+/// Everything that `bench` measures, on one bridge.
+pub(super) fn work(raw: &Raw) -> Result<String, Error> {
+    let mut text = "| `--work` | cable | plain bridge | fast path | fast / bridge | 95 % interval | rounds |\n|---|---|---|---|---|---|---|\n".to_owned();
+    for case in report(raw, "work")?.cases {
+        let figures = PATHS.map(|(path, _)| say(&case, path)).join(" | ");
+        let name = case.work.replace('_', "-");
+        let ratio = case.fast_to_bridge.map_or_else(none, |ratio| format!("{:.3}", ratio.value));
+        let interval = case.fast_to_bridge.map_or_else(none, interval);
+        let _ = writeln!(text, "| `{name}` | {figures} | {ratio} | {interval} | {} |", case.rounds);
+    }
+    Ok(text)
+}
+
+/// What the program costs a frame.
+pub(super) fn program(raw: &Raw) -> Result<String, Error> {
+    let mut text = "| frame | ns |\n|---|---|\n".to_owned();
+    for (nanoseconds, what) in nanoseconds(raw)? {
+        let _ = writeln!(text, "| {what} | {nanoseconds:.0} |");
+    }
+    Ok(text)
+}
+
+/// What part of a round trip that is.
+pub(super) fn share(raw: &Raw) -> Result<String, Error> {
+    let costs = nanoseconds(raw)?;
+    let fast = costs.iter().find(|(_, what)| *what == "fast").map(|(nanoseconds, _)| *nanoseconds);
+    let trip = first(raw, "one-bridge")?.figure("fast");
+    let (Some(fast), Some(trip)) = (fast, trip) else {
+        return Err(Error::Figures("the fast path was not measured".to_owned()));
+    };
+    let part = 100.0 * 2.0 * fast / (1000.0 * trip);
+    Ok(format!("A UDP round trip of {trip:.2} us is two frames: deciding takes {part:.1} % of it."))
+}
+
+/// What a benchmark printed, as it is.
+pub(super) fn verbatim(raw: &Raw, source: &str) -> Result<String, Error> {
+    Ok(format!("```text\n{}\n```", printed(raw, source)?.trim_end()))
+}
+
+/// Lines such as `   49 ns  fast`.
+fn nanoseconds(raw: &Raw) -> Result<Vec<(f64, &str)>, Error> {
+    let lines = printed(raw, "program")?.lines();
+    let costs = lines.filter_map(|line| line.split_once(" ns  "));
+    Ok(costs.filter_map(|(number, what)| Some((number.trim().parse().ok()?, what))).collect())
+}
+
+fn say(case: &Case, path: &str) -> String {
+    let Some(value) = case.figure(path) else { return none() };
+    match case.unit.as_str() {
+        "bit/s" => format!("{:.1} Gbit/s", value / 1e9),
+        "1/s" => format!("{:.1} k/s", value / 1e3),
+        _ => format!("{value:.2} us"),
+    }
+}
+
+fn percent(of: Option<Interval>) -> String {
+    of.map_or_else(none, |of| {
+        format!("{:.0} % ({:.0} to {:.0})", 100.0 * of.value, 100.0 * of.low, 100.0 * of.high)
+    })
+}
+
+fn interval(of: Interval) -> String {
+    format!("{:.2} to {:.2}", of.low, of.high)
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn raw() -> Raw {
+        let interval = json!({"value": 0.571, "low": 0.55, "high": 0.59});
+        let report = json!({
+            "machine": {"cpu": "Some CPU", "cpus": 2, "kernel": "6.18.0", "date": "2026-11-21T07:00:00Z"},
+            "cases": [{
+                "work": "udp_rr", "unit": "us", "rounds": 83,
+                "latency": {"cable": {"p50_us": 4.83}, "bridge": {"p50_us": 5.33}, "fast": {"p50_us": 5.0}},
+                "fast_to_bridge": interval, "fast_to_cable": interval, "overhead_removed": interval,
+            }],
+        });
+        let program = Value::from("    7 ns  redirect to a constant\n   50 ns  fast\n");
+        let labs = LABS.map(|(source, ..)| (source.to_owned(), report.clone()));
+        labs.into_iter().chain([("program".to_owned(), program), ("work".to_owned(), report)]).collect()
+    }
+
+    #[test]
+    fn tables_have_the_figures_of_the_reports() {
+        let raw = raw();
+        let row = "| 8 | 1 | 4.83 us | 5.33 us | 5.00 us | 0.571 | 0.57 | 0.55 to 0.59 | 83 |\n";
+        assert!(bridges(&raw).expect("a table").ends_with(row));
+        let row = "| through eight bridges | 4.83 us | 5.33 us | 5.00 us | 57 % (55 to 59) |\n";
+        assert!(answer(&raw).expect("a table").ends_with(row));
+        let row = "| `udp-rr` | 4.83 us | 5.33 us | 5.00 us | 0.571 | 0.55 to 0.59 | 83 |\n";
+        assert!(work(&raw).expect("a table").ends_with(row));
+        assert!(program(&raw).expect("a table").ends_with("| redirect to a constant | 7 |\n| fast | 50 |\n"));
+        assert!(share(&raw).expect("a sentence").ends_with("deciding takes 2.0 % of it."));
+        let machine = machine(&raw).expect("a sentence");
+        assert_eq!(machine, "Measured on 2026-11-21: Some CPU, 2 CPUs, Linux 6.18.0.");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_named() {
+        let error = verbatim(&raw(), "limit").expect_err("nothing of it").to_string();
+        assert!(error.contains("limit"), "{error}");
+    }
+}
