@@ -70,8 +70,8 @@ pub fn transmit(_: XdpContext) -> u32 {
 
 /// Answers pings (IPv4, no options), and passes everything else.
 #[xdp(frags)]
-pub fn answer(ctx: XdpContext) -> u32 {
-    let Some(frame) = bytes::<42>(&ctx) else { return XDP_PASS };
+pub fn answer(mut ctx: XdpContext) -> u32 {
+    let Some(frame) = bytes::<42>(&mut ctx) else { return XDP_PASS };
     let is_ping =
         frame[12] == 0x08 && frame[13] == 0 && frame[14] == 0x45 && frame[23] == 1 && frame[34] == 8;
     if !is_ping {
@@ -95,8 +95,8 @@ pub fn answer(ctx: XdpContext) -> u32 {
 /// Sends every IPv4 frame out of another interface, to another host.
 #[xdp(frags)]
 #[expect(clippy::cast_possible_truncation, reason = "actions are small integers")]
-pub fn forward(ctx: XdpContext) -> u32 {
-    let Some(frame) = bytes::<14>(&ctx) else { return XDP_PASS };
+pub fn forward(mut ctx: XdpContext) -> u32 {
+    let Some(frame) = bytes::<14>(&mut ctx) else { return XDP_PASS };
     if frame[12] != 0x08 || frame[13] != 0 {
         return XDP_PASS;
     }
@@ -130,7 +130,7 @@ fn taken() -> u64 {
 
 /// The first bytes of a frame.
 #[inline(always)]
-fn bytes<const N: usize>(ctx: &XdpContext) -> Option<&mut [u8; N]> {
+fn bytes<const N: usize>(ctx: &mut XdpContext) -> Option<&mut [u8; N]> {
     let (data, end) = (ctx.data(), ctx.data_end());
     if data + N > end {
         return None;
