@@ -14,7 +14,7 @@ use vethpath::kernel::Netns;
 use super::{Args, Done, Inside, Inventory, LabFile, Process, wait_until};
 
 /// No command may take longer, if the test does not say so.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A private machine: network, mounts and processes of its own, `lo` up, no bpffs, nothing else. So
 /// tests run side by side, and each may call its bridge `docker0`. When the test is over, it shows

@@ -11,7 +11,7 @@ use std::{
 const PACE: Duration = Duration::from_millis(20);
 
 /// What a loaded machine may add to any promise about time.
-pub(crate) const SLACK: Duration = Duration::from_secs(10);
+pub(crate) const SLACK: Duration = Duration::from_secs(30);
 
 /// Looks until `look` is content, and returns what it found. Panics with its last complaint when
 /// `within` has passed.

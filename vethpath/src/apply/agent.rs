@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How long a lab may take to settle: ports coming up, the agent reading them.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often the agent is asked meanwhile.
 const INTERVAL: Duration = Duration::from_millis(10);

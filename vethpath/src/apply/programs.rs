@@ -48,15 +48,24 @@ pub(super) async fn bring(
         (anew, goes_on) = (true, false);
     }
     let mut maps = Maps::open(&pins)?;
+    let mut found = Vec::new();
     for (domain, place) in topology.domains() {
-        let ports: Vec<_> = topology.ports_with_programs(&place).collect();
         let rtnl = executor.places().get(&place)?;
         let links = rtnl.links().await?;
-        introduce_ports(topology, &place, domain, &links, &mut maps)?;
-        let _ = datapath::attach(rtnl.netns(), &pins, domain.into(), record.hook, &ports)?;
-        prepare_inner_ends(topology.xdp_pairs(&place), executor).await?;
-        let ports: Vec<_> = topology.xdp_pairs(&place).map(|pair| &pair.port).collect();
-        let _ = datapath::attach_xdp(rtnl.netns(), &pins, domain.into(), &links, &ports)?;
+        found.push((domain, place, rtnl, links));
+    }
+    let keys = found.iter().flat_map(|(domain, _, _, links)| {
+        links.iter().map(|link| PortKey { ifindex: link.ifindex, domain: (*domain).into() })
+    });
+    // No agent knows of ports that a run has introduced and then undone: they would take the room of others.
+    maps.keep_ports(&keys.collect())?;
+    for (domain, place, rtnl, links) in &found {
+        let ports: Vec<_> = topology.ports_with_programs(place).collect();
+        introduce_ports(topology, place, *domain, links, &mut maps)?;
+        let _ = datapath::attach(rtnl.netns(), &pins, (*domain).into(), record.hook, &ports)?;
+        prepare_inner_ends(topology.xdp_pairs(place), executor).await?;
+        let ports: Vec<_> = topology.xdp_pairs(place).map(|pair| &pair.port).collect();
+        let _ = datapath::attach_xdp(rtnl.netns(), &pins, (*domain).into(), links, &ports)?;
     }
     Ok(anew)
 }
