@@ -54,7 +54,11 @@ impl Books {
             stations: stations(world).iter().collect(),
         };
         // The programs write it all the time; this is "never".
-        books.sources.values_mut().for_each(|source| source.seen = Default::default());
+        books.sources.values_mut().for_each(|source| {
+            (source.seen, source.away_until_ns) = Default::default();
+        });
+        // Nor does what is made of this wait for anybody to confirm it.
+        books.stations.values_mut().for_each(|station| station.away_until_ns = 0);
         books
     }
 

@@ -66,7 +66,7 @@ pub(super) async fn converge(
         match step {
             Step::Detach { place, port } => programs::detach(record, place, port, executor)?,
             Step::DetachXdp { place, port } => programs::detach_xdp(record, place, port, executor).await?,
-            Step::Restore(found) => executor.restore(found)?,
+            Step::Restore(found) => executor.restore(found).await?,
             // Done above, with those of what is new.
             _ => {}
         }

@@ -86,8 +86,9 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     match Facts::read(directory) {
         // Most of them go in a moment; one that somebody has taken over does not.
         Ok(facts) => {
-            let all = facts.offloads.values();
-            left.extend(all.filter_map(|found| prepare::restore(found).err()).map(Error::from));
+            for found in facts.offloads.values() {
+                left.extend(prepare::restore(found, &topology.lab).await.err().map(Error::from));
+            }
         }
         Err(error) => left.push(error.into()),
     }

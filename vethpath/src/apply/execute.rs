@@ -90,8 +90,8 @@ impl<'a> Executor<'a> {
     }
 
     /// Puts back what an inner end had.
-    pub(super) fn restore(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
-        prepare::restore(found)?;
+    pub(super) async fn restore(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
+        prepare::restore(found, self.lab).await?;
         Ok(self.journal.note(&found.restored())?)
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    kernel::{Netns, Result, Rtnl, netns, xdp},
+    kernel::{LinkFacts, Netns, Result, Rtnl, netns, xdp},
+    plan::is_ours,
     state::Offloads,
-    topology::{NsName, Pair},
+    topology::{LabName, NsName, Pair},
 };
 
 /// What is to be switched at the inner ends of `pairs` in one namespace, each as it is now. Those that are
@@ -37,15 +38,22 @@ pub fn switch(found: &Offloads, inside: &Netns) -> Result<()> {
     xdp::switch(inside, found.ifindex, &wanted)
 }
 
-/// Puts back what was found. An inner end that is gone needs nothing.
+/// Puts back what was found. An inner end that is gone needs nothing, and another device in its place is
+/// not ours to touch.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn restore(found: &Offloads) -> Result<()> {
+pub async fn restore(found: &Offloads, lab: &LabName) -> Result<()> {
     if !netns::exists(&found.namespace) || netns::is_left_over(&found.namespace) {
         return Ok(());
     }
-    match xdp::switch(&Netns::named(&found.namespace)?, found.ifindex, &found.features) {
+    let inside = Netns::named(&found.namespace)?;
+    let link = Rtnl::open(&inside)?.link(found.interface.as_str()).await?;
+    let is_it = |link: LinkFacts| link.ifindex == found.ifindex && is_ours(link.alias.as_deref(), lab);
+    if !link.is_some_and(is_it) {
+        return Ok(());
+    }
+    match xdp::switch(&inside, found.ifindex, &found.features) {
         Err(error) if error.is_missing() => Ok(()),
         other => other,
     }
