@@ -1,7 +1,7 @@
 //! What somebody changed by hand, `plan` tells and `up` mends.
 
 use super::labs::{address, becomes, hosts, up};
-use crate::harness::Host;
+use crate::harness::{Host, SLACK, wait_for};
 
 #[test]
 fn drift_is_told_and_mended() {
@@ -62,6 +62,10 @@ fn what_was_removed_is_made_again() {
         "ip -n h1 link set eth0 netns h2 name other0".to_owned(),
     ] {
         let _ = host.run(&*command).ok();
+        if command.starts_with("ip netns") {
+            // The namespace goes in its own time, and takes its end of the pair along.
+            wait_for(SLACK, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
+        }
         let changes = becomes(&host, &hosts(0..3));
         assert!(changes.contains(&"+ create pair h1:eth0".to_owned()), "{command}: {changes:#?}");
         lab.is_fast("h1:eth0", &address(2));
