@@ -6,10 +6,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aya::{
-    Pod,
-    maps::{HashMap, MapData, MapError},
-};
+use aya::{Pod, maps::MapError};
 use vethpath_common::{
     Config, Entry, NOT_THERE, PortKey, PortRecord, Source, SourceKey, Station, StationKey,
 };
@@ -155,7 +152,7 @@ impl Sync {
         }
         let mut removed = remove(&mut self.maps.stations, &self.current.stations, &desired.stations)?;
         removed += remove(&mut self.maps.sources, &self.current.sources, &desired.sources)?;
-        removed += replace_ports(&mut self.maps.ports, &self.current.ports, &desired.ports)?;
+        removed += replace_ports(&mut self.maps, &self.current.ports, &desired.ports)?;
         if removed > 0 {
             membarrier::grace_period();
         }
@@ -231,16 +228,16 @@ fn remove<V: Entry<Key: Pod> + Pod + PartialEq>(
 /// Removes ports that are no more, and changes in place those that changed: a port that stays is known
 /// at every moment, or its frames would be counted under no pair. Returns how many.
 fn replace_ports(
-    map: &mut HashMap<MapData, PortKey, PortRecord>,
+    maps: &mut Maps,
     current: &BTreeMap<PortKey, PortRecord>,
     desired: &BTreeMap<PortKey, PortRecord>,
 ) -> Result<usize> {
     let mut replaced = 0;
     for (key, record) in current {
         match desired.get(key) {
-            None => forget(map, key)?,
+            None => maps.forget_port(key)?,
             Some(other) if other != record => {
-                map.insert(key, other, 0).map_err(|error| refused("write", &error))?
+                maps.ports.insert(key, other, 0).map_err(|error| refused("write", &error))?
             }
             Some(_) => continue,
         }
@@ -274,18 +271,6 @@ fn insert<K: Copy + Ord, V: PartialEq>(
         desired.remove(key);
     }
     Ok(left_out.is_empty())
-}
-
-fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {
-    match map.remove(key) {
-        // It was full when the entry was to be inserted.
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
-            Ok(())
-        }
-        Err(error) => Err(refused("write", &error)),
-        Ok(()) => Ok(()),
-    }
 }
 
 fn refused(operation: &'static str, cause: &MapError) -> Error {

@@ -63,16 +63,22 @@ impl Maps {
         }
     }
 
+    /// Makes a port unknown. One that is not known is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses the write.
+    pub fn forget_port(&mut self, key: &PortKey) -> Result<()> {
+        batch::remove(self.ports.map().fd().as_fd(), key).doing("write map", names::PORTS)
+    }
+
     /// Makes all ports unknown but these.
     ///
     /// # Errors
     /// The kernel refuses a read or a write.
     pub fn keep_ports(&mut self, kept: &BTreeSet<PortKey>) -> Result<()> {
         let known: std::result::Result<Vec<PortKey>, _> = self.ports.keys().collect();
-        for key in known.doing("read map", names::PORTS)?.iter().filter(|key| !kept.contains(key)) {
-            batch::remove(self.ports.map().fd().as_fd(), key).doing("write map", names::PORTS)?;
-        }
-        Ok(())
+        let known = known.doing("read map", names::PORTS)?;
+        known.iter().filter(|key| !kept.contains(key)).try_for_each(|key| self.forget_port(key))
     }
 
     /// How many ways across trunks there is room for, number 0 among them.

@@ -4,12 +4,12 @@ use std::{borrow::BorrowMut, os::fd::AsFd};
 
 use aya::{
     Pod,
-    maps::{HashMap, MapData, MapError},
+    maps::{HashMap, IterableMap, MapData, MapError},
 };
 use vethpath_common::{AWAY_NS, Entry, UNCONFIRMED};
 
 use super::{
-    Pins, Result,
+    Pins, Result, batch,
     error::Context,
     maps::{data, hash},
     slots::Slots,
@@ -94,15 +94,7 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
         if self.slots.take_back(key) {
             return Ok(());
         }
-        match self.others.remove(key) {
-            Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) =>
-            {
-                Ok(())
-            }
-            other => other,
-        }
+        Ok(batch::remove(self.others.map().fd().as_fd(), key)?)
     }
 
     /// Removes all entries, as [`Table::remove`] does.
