@@ -113,11 +113,19 @@ pub(super) async fn detach_xdp(
     let Some(ours) = datapath::xdp_id(&pins, domain.into())? else { return Ok(()) };
     let deadline = Instant::now() + PATIENCE;
     while let Some(link) = rtnl.link(port.as_str()).await? {
-        if link.xdp_program != Some(ours) || Instant::now() > deadline {
+        if link.xdp_program != Some(ours) {
             if let Some(mut receivers) = Receivers::open(&pins, domain.into())? {
                 receivers.remove(link.ifindex)?;
             }
             break;
+        }
+        if Instant::now() > deadline {
+            // Its inner end must not get its offloads back while the program takes frames as they are.
+            let cause = "the kernel still runs it: somebody else holds its link".to_owned();
+            let object = port.to_string();
+            return Err(
+                datapath::Error::Refused { operation: "take the XDP program off", object, cause }.into()
+            );
         }
         tokio::time::sleep(INTERVAL).await;
     }
