@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -95,14 +95,34 @@ impl Agent {
         self.is_well.store(true, Relaxed);
     }
 
+    /// Does something that the agent must not do anything beside: it is one alone that writes the maps.
+    #[track_caller]
+    pub(crate) fn while_it_rests<T>(&self, work: impl FnOnce() -> T) -> T {
+        let Some(pid) = self.pid().filter(|_| self.is_well.load(Relaxed)) else { return work() };
+        let _ = kill(pid, Signal::SIGSTOP);
+        let start = Instant::now();
+        while !rests(pid) {
+            assert!(start.elapsed() < PATIENCE, "the agent does not stop");
+            thread::yield_now();
+        }
+        let done = work();
+        let _ = kill(pid, Signal::SIGCONT);
+        done
+    }
+
     /// Sends a signal, if it is there.
     fn signal(&self, signal: Signal) {
-        let peer = UnixStream::connect(&self.socket).ok();
-        // The kernel translates the process id into our namespace.
-        let credentials = peer.and_then(|peer| getsockopt(&peer, PeerCredentials).ok());
-        if let Some(credentials) = credentials {
-            let _ = kill(Pid::from_raw(credentials.pid()), signal);
+        if let Some(pid) = self.pid() {
+            let _ = kill(pid, signal);
         }
+    }
+
+    /// The process, as our namespace has it, if it is there.
+    fn pid(&self) -> Option<Pid> {
+        let peer = UnixStream::connect(&self.socket).ok()?;
+        // The kernel translates the number.
+        let credentials = getsockopt(&peer, PeerCredentials).ok()?;
+        Some(Pid::from_raw(credentials.pid()))
     }
 
     #[track_caller]
@@ -130,6 +150,13 @@ impl Agent {
             columns[2] != self.other && columns[3] != "00000000" && columns[4] != "0"
         })
     }
+}
+
+/// Whether all threads of a process are stopped.
+fn rests(pid: Pid) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
+    let mut stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    stats.all(|stat| stat.contains(") T "))
 }
 
 impl fmt::Display for Fate {

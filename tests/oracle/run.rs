@@ -224,14 +224,14 @@ impl Run {
         let pair = self.worlds.as_ref().expect("there are worlds while a script is taken");
         pair.worlds().into_iter().for_each(World::settle);
         if let Some(sabotage) = &mut self.sabotage {
-            sabotage.spoil(&pair.accelerated);
+            pair.accelerated.while_the_agent_rests(|| sabotage.spoil(&pair.accelerated));
         }
     }
 
     /// Takes sabotage back, so that the agent finds what it left.
     fn restore(&mut self) {
         if let (Some(sabotage), Some(pair)) = (&mut self.sabotage, &self.worlds) {
-            sabotage.restore(&pair.accelerated);
+            pair.accelerated.while_the_agent_rests(|| sabotage.restore(&pair.accelerated));
         }
     }
 }

@@ -205,6 +205,14 @@ impl World {
         }
     }
 
+    /// Does something to the maps, which the agent leaves alone meanwhile.
+    pub(crate) fn while_the_agent_rests<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.agent {
+            Some(agent) => agent.while_it_rests(work),
+            None => work(),
+        }
+    }
+
     /// How a file inside is reached from outside.
     pub(crate) fn pin(&self, name: &str) -> PathBuf {
         self.host.path(&format!("/sys/fs/bpf/vethpath/{LAB}/{name}"))
