@@ -1,9 +1,13 @@
 //! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
 
-use super::{Error, Places, nat, observe};
+use super::{
+    Error, Places,
+    clear::{self, Macs},
+    nat, observe,
+};
 use crate::{
     datapath::Pins,
-    kernel::{self, Netns, bpffs, netns},
+    kernel::{Direct, Netns, bpffs, files, grace::Expedited, netns},
     state::{
         self, AgentLock, Directory, LabLock, Record,
         events::{Kind, Recorder},
@@ -61,21 +65,27 @@ async fn anything_there(topology: &Topology) -> bool {
 
 /// Removes everything of a lab whose lock is held, and returns what could not be.
 pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Left {
+    files::allow_many();
     let mut left = Left::new();
     left.extend(AgentLock::end_holder(directory).err().map(Error::from));
-    left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
+    let macs = observe::expected_macs(topology);
+    let soon = Expedited::for_ports(topology.pairs.len());
     match Places::open() {
         Ok(mut places) => {
-            remove_links(&Place::Host, topology, &mut places, &mut left).await;
+            left.extend(remove_links(&Place::Host, topology, &mut places, &macs).err());
             left.extend(remove_nat(topology, &mut places).err());
         }
         Err(error) => left.push(error.into()),
     }
-    for namespace in &topology.namespaces {
-        if let Err(error) = remove_namespace(namespace, topology, &mut left).await {
-            left.push(error);
-        }
+    let (adopted, made): (Vec<_>, Vec<_>) =
+        topology.namespaces.iter().partition(|namespace| namespace.adopt.is_some());
+    left.extend(clear::namespaces(&made, &macs, topology));
+    for namespace in adopted {
+        left.extend(let_go(namespace, topology, &macs).await.err());
     }
+    // Only now: a link of a program goes sooner when its device has gone before.
+    left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
+    drop(soon);
     left.extend(bpffs::retire().err().map(Error::from));
     if !left.is_empty() {
         // The journal stays, so that another `down` can go on.
@@ -86,22 +96,8 @@ pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Le
     left
 }
 
-/// Removes the links of a place that carry the lab's mark, or are ours by name and MAC and were
-/// never marked.
-async fn remove_links(place: &Place, topology: &Topology, places: &mut Places, left: &mut Left) {
-    let found = async {
-        let rtnl = places.get(place)?;
-        let observed = observe::links(topology, place, &rtnl).await?;
-        Ok::<_, kernel::Error>((rtnl, observed))
-    };
-    let (rtnl, links) = match found.await {
-        Ok(found) => found,
-        Err(error) => return left.push(error.into()),
-    };
-    // A deleted end takes the other one with it, which is then missing: that is no fault.
-    for link in links {
-        left.extend(rtnl.delete_link(link.ifindex, &link.name).await.err().map(Error::from));
-    }
+fn remove_links(place: &Place, topology: &Topology, places: &mut Places, macs: &Macs) -> Result<(), Error> {
+    Ok(clear::links(&Direct::open(&places.netns(place)?)?, place, macs, topology)?)
 }
 
 /// The table on the host; one in a namespace goes with it.
@@ -114,7 +110,8 @@ fn remove_nat(topology: &Topology, places: &mut Places) -> Result<(), Error> {
     Ok(())
 }
 
-async fn remove_namespace(namespace: &Namespace, topology: &Topology, left: &mut Left) -> Result<(), Error> {
+/// An adopted namespace does not go away: what the lab has made in it has to.
+async fn let_go(namespace: &Namespace, topology: &Topology, macs: &Macs) -> Result<(), Error> {
     let name = &namespace.name;
     if !netns::exists(name) {
         return Ok(());
@@ -127,14 +124,12 @@ async fn remove_namespace(namespace: &Namespace, topology: &Topology, left: &mut
     }
     let mut places = Places::open()?;
     let place = Place::Namespace(name.clone());
-    remove_links(&place, topology, &mut places, left).await;
-    if namespace.adopt.is_some() {
-        // It does not go away, so its table has to.
-        for nat in Masquerade::of(topology).iter().filter(|nat| nat.place == place) {
-            nat::remove(places.get(&place)?.netns(), nat)?;
-        }
+    let removed = remove_links(&place, topology, &mut places, macs);
+    for nat in Masquerade::of(topology).iter().filter(|nat| nat.place == place) {
+        nat::remove(places.get(&place)?.netns(), nat)?;
     }
-    Ok(netns::unbind(name)?)
+    netns::unbind(name)?;
+    removed
 }
 
 /// Unmounts `/run/netns` if we made it a mount and no other lab may rely on it.

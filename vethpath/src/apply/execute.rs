@@ -1,5 +1,7 @@
 //! Running steps, and undoing those of a run that failed.
 
+mod bulk;
+
 use std::path::Path;
 
 use super::{Error, Places, nat};
@@ -8,8 +10,8 @@ use crate::{
     plan::Step,
     state::Journal,
     topology::{
-        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Trunk, altname, lab_mark,
-        pair_mark, trunk_altname, trunk_mark,
+        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Place, Trunk, lab_mark, pair_mark,
+        trunk_altname, trunk_mark,
     },
 };
 
@@ -40,14 +42,11 @@ impl<'a> Executor<'a> {
         self.places
     }
 
-    /// Runs one step. It is in the journal before it is begun, and on the list of what to undo, so
-    /// that being cancelled half-way loses nothing.
-    pub async fn run(&mut self, step: &Step) -> std::result::Result<(), Error> {
-        self.journal.note(&step.change().to_string())?;
+    /// Runs one step by itself. It is in the journal.
+    async fn alone(&mut self, step: &Step) -> std::result::Result<(), Error> {
         match step {
-            Step::Namespace(namespace) => self.namespace(namespace).await?,
+            Step::Namespace(namespace) => self.adopted(namespace)?,
             Step::Bridge(bridge) => self.bridge(bridge).await?,
-            Step::Pair(pair) => self.pair(pair).await?,
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
             Step::Enslave { place, device, bridge } => {
@@ -64,27 +63,12 @@ impl<'a> Executor<'a> {
             Step::Sysctls { place, settings } => {
                 sysctl::write(self.places.get(place)?.netns(), settings).map_err(Error::of_setting)?;
             }
-            Step::Address { place, device, address } => {
-                let rtnl = self.places.get(place)?;
-                rtnl.add_address(index_of(&rtnl, device).await?, *address).await?;
-            }
-            Step::Up { place, device, port } => {
-                let rtnl = self.places.get(place)?;
-                let ifindex = index_of(&rtnl, device).await?;
-                let name = format_args!("{place}:{device}");
-                if *port {
-                    rtnl.set_port_up(ifindex, name).await?
-                } else {
-                    rtnl.set_up(ifindex, name).await?
-                }
-            }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
                 nat::add(self.places.get(&nat.place)?.netns(), nat)?;
             }
-            Step::Route { namespace, route } => {
-                self.places.get(&Place::Namespace(namespace.clone()))?.add_route(route).await?;
-            }
+            // In bulk, however many there are.
+            Step::Pair(_) | Step::Address { .. } | Step::Up { .. } | Step::Route { .. } => {}
         }
         Ok(())
     }
@@ -112,29 +96,16 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// The loopback is marked and up before the namespace has a name: whoever finds it by name
-    /// finds whose it is.
-    async fn namespace(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
+    fn adopted(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
+        let Some(path) = &namespace.adopt else { return Ok(()) };
         let name = &namespace.name;
-        let made = match &namespace.adopt {
-            Some(path) => Netns::open(Path::new(path), name.as_str())?,
-            None => Netns::create(name.as_str())?,
-        };
-        let rtnl = self.places.add(name, &made)?;
-        if namespace.adopt.is_none() {
-            let loopback = rtnl.link("lo").await?.map_or(1, |lo| lo.ifindex);
-            rtnl.mark(loopback, &lab_mark(self.lab), None).await?;
-            rtnl.set_up(loopback, format_args!("{name}:lo")).await?;
-            without_dad(&made, "default")?;
-        }
-        sysctl::write(&made, &namespace.sysctls).map_err(Error::of_setting)?;
-        if namespace.adopt.is_some() {
-            self.journal.note_adopted(name, made.inode()?)?;
-        }
-        if !netns::exists(name) {
-            self.made.push(Made::Namespace(name.clone()));
-        }
-        Ok(made.bind(name)?)
+        let there = Netns::open(Path::new(path), name.as_str())?;
+        sysctl::write(&there, &namespace.sysctls).map_err(Error::of_setting)?;
+        self.journal.note_adopted(name, there.inode()?)?;
+        there.bind(name)?;
+        self.made.push(Made::Namespace(name.clone()));
+        self.places.add(name, there);
+        Ok(())
     }
 
     async fn bridge(&mut self, bridge: &Bridge) -> Result<()> {
@@ -144,22 +115,6 @@ impl<'a> Executor<'a> {
         let ifindex = rtnl.expect_link(&bridge.name).await?.ifindex;
         rtnl.mark(ifindex, &lab_mark(self.lab), None).await?;
         without_dad(rtnl.netns(), bridge.name.as_str())
-    }
-
-    async fn pair(&mut self, pair: &Pair) -> Result<()> {
-        let outside = self.places.get(&pair.place)?;
-        let inside = self.places.get(&Place::Namespace(pair.namespace.clone()))?;
-        let bridge = outside.expect_link(&pair.bridge).await?.ifindex;
-        self.made.push(Made::Link(pair.place.clone(), pair.port.clone()));
-        let port = VethEnd { name: &pair.port, mac: pair.port_mac, bridge: Some(bridge) };
-        let inner = VethEnd { name: &pair.inner.name, mac: pair.inner.mac, bridge: None };
-        outside.create_veth(port, inner, inside.netns(), pair.inner.mtu).await?;
-        let (namespace, interface) = (pair.namespace.as_str(), pair.inner.name.as_str());
-        let mark = pair_mark(self.lab, namespace, interface);
-        let altname = altname(self.lab, namespace, interface);
-        outside.mark(outside.expect_link(&pair.port).await?.ifindex, &mark, Some(&altname)).await?;
-        inside.mark(inside.expect_link(&pair.inner.name).await?.ifindex, &mark, None).await?;
-        without_dad(inside.netns(), interface)
     }
 
     async fn cable(&mut self, cable: &Cable) -> Result<()> {
@@ -208,8 +163,13 @@ async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
 /// No duplicate address detection on an interface (or, as `default`, on all that will be made in
 /// the namespace): addresses are usable as soon as it is up. A kernel without IPv6 has none to do.
 fn without_dad(netns: &Netns, interface: &str) -> Result<()> {
+    netns.run(|| without_dad_here(netns, interface))?
+}
+
+/// The same on a thread that is in the namespace.
+fn without_dad_here(netns: &Netns, interface: &str) -> Result<()> {
     let off = sysctl::setting(&["net", "ipv6", "conf", interface, "accept_dad"], "0");
-    match sysctl::write(netns, &[off]) {
+    match sysctl::write_here(netns, &[off]) {
         Err(error) if error.is_missing() => Ok(()),
         other => other,
     }

@@ -2,6 +2,7 @@
 
 mod adopted;
 mod agent;
+mod clear;
 mod down;
 mod error;
 mod execute;

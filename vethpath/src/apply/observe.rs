@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{Error, Places, adopted, nat};
 use crate::{
-    kernel::{LinkFacts, Netns, Result, Rtnl, netns},
+    kernel::{LinkFacts, Netns, Rtnl, netns},
     plan::{Found, Observed, ObservedLink, is_ours},
     topology::{Mac, Masquerade, Namespace, Place, Topology},
 };
@@ -16,11 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// The kernel refuses, or the journal cannot be read.
-pub async fn observe(
-    topology: &Topology,
-    places: &mut Places,
-    begun: bool,
-) -> std::result::Result<Observed, Error> {
+pub async fn observe(topology: &Topology, places: &mut Places, begun: bool) -> Result<Observed, Error> {
     let mut observed = Observed::default();
     let macs = expected_macs(topology);
     let mut here = vec![Place::Host];
@@ -66,25 +62,8 @@ pub async fn observe(
     Ok(observed)
 }
 
-/// The links of a place that are the lab's.
-///
-/// # Errors
-/// The kernel refuses.
-pub(super) async fn links(topology: &Topology, place: &Place, rtnl: &Rtnl) -> Result<Vec<LinkFacts>> {
-    let macs = expected_macs(topology);
-    let mut links = rtnl.links().await?;
-    links.retain(|link| {
-        link.name != "lo" && owned(link, macs.get(&(place.clone(), link.name.clone())), topology, true)
-    });
-    Ok(links)
-}
-
 /// What has a namespace's name in `/run/netns`.
-async fn find(
-    namespace: &Namespace,
-    topology: &Topology,
-    begun: bool,
-) -> std::result::Result<Option<Found>, Error> {
+async fn find(namespace: &Namespace, topology: &Topology, begun: bool) -> Result<Option<Found>, Error> {
     if !netns::exists(&namespace.name) {
         return Ok(None);
     }
@@ -109,7 +88,7 @@ pub(super) async fn is_the_labs(
     namespace: &Namespace,
     topology: &Topology,
     there: &Netns,
-) -> std::result::Result<bool, Error> {
+) -> Result<bool, Error> {
     if namespace.adopt.is_some() {
         return adopted::is_the_labs(namespace, topology, there).await;
     }
@@ -117,7 +96,8 @@ pub(super) async fn is_the_labs(
     Ok(loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab)))
 }
 
-fn owned(link: &LinkFacts, expected: Option<&Mac>, topology: &Topology, begun: bool) -> bool {
+/// Whether a link is the lab's.
+pub(super) fn owned(link: &LinkFacts, expected: Option<&Mac>, topology: &Topology, begun: bool) -> bool {
     match &link.alias {
         Some(alias) => is_ours(Some(alias), &topology.lab),
         None => begun && expected.is_some_and(|mac| link.mac == Some(mac.bytes())),
@@ -125,7 +105,7 @@ fn owned(link: &LinkFacts, expected: Option<&Mac>, topology: &Topology, begun: b
 }
 
 /// The MACs with which our links are made.
-fn expected_macs(topology: &Topology) -> HashMap<(Place, String), Mac> {
+pub(super) fn expected_macs(topology: &Topology) -> HashMap<(Place, String), Mac> {
     let mut macs = HashMap::new();
     for bridge in &topology.bridges {
         macs.insert((bridge.place.clone(), bridge.name.to_string()), bridge.mac);

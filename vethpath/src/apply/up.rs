@@ -1,7 +1,7 @@
 //! Bringing a lab up.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use crate::{
         status::{self, Status},
     },
     datapath::{self, Hook, Maps, Pins, Sizes},
-    kernel::{self, LinkFacts, PortAttribute, bpffs, netns, watch::Watch},
+    kernel::{self, Direct, LinkFacts, PortAttribute, bpffs, files, grace::Expedited, netns, watch::Watch},
     plan::{Change, Plan, plan},
     state::{
         self, AgentLock, Directory, Journal, LabLock, Record,
@@ -48,6 +48,7 @@ pub struct Outcome {
 /// # Errors
 /// See [`Error`].
 pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
+    files::allow_many();
     let directory = Directory::of(&topology.lab);
     let fresh = !directory.exists();
     directory.create()?;
@@ -124,18 +125,14 @@ async fn work(
         state::note_netns_mount()?;
     }
     let mut changes: Vec<_> = plan.steps().map(crate::plan::Step::change).collect();
-    for step in &plan.make {
-        executor.run(step).await?;
-    }
+    executor.run_all(&plan.make, |_| ()).await?;
     let (attached, anew) = attach(record, executor.places()).await?;
     changes.extend(attached.iter().map(|port| Change {
         action: "create",
         kind: "program",
         name: port.to_string(),
     }));
-    for step in &plan.raise {
-        executor.run(step).await?;
-    }
+    executor.run_all(&plan.raise, |_| ()).await?;
     if plan.steps().next().is_some() {
         introduce(topology, executor.places()).await?;
     }
@@ -173,6 +170,7 @@ async fn attach(record: &Record, places: &mut Places) -> Result<(Vec<IfName>, bo
         let ports: Vec<_> = topology.ports_with_programs(place).collect();
         let rtnl = places.get(place)?;
         introduce_ports(topology, place, domain, &rtnl.links().await?, &mut maps)?;
+        let _soon = Expedited::for_ports(ports.len());
         news.extend(datapath::attach(rtnl.netns(), &pins, domain, record.hook, &ports)?);
     }
     Ok((news, anew))
@@ -186,8 +184,9 @@ fn introduce_ports(
     links: &[LinkFacts],
     maps: &mut Maps,
 ) -> Result<(), datapath::Error> {
+    let by_name: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
     for (counter, pair) in counted_pairs(topology).filter(|(_, pair)| &pair.place == place) {
-        if let Some(link) = links.iter().find(|link| link.name == pair.port.as_str()) {
+        if let Some(link) = by_name.get(pair.port.as_str()) {
             let bridge = topology.bridge_number(place, &pair.bridge);
             maps.introduce(PortKey { ifindex: link.ifindex, domain }, counter, bridge)?;
         }
@@ -224,11 +223,10 @@ async fn introduce(topology: &Topology, places: &mut Places) -> Result<(), kerne
             // Whatever happens, or the deadline: look again.
             let _ = tokio::time::timeout(left, watch.next()).await;
         };
-        for pair in pairs {
-            if let Some(port) = links.iter().find(|link| link.name == pair.port.as_str()) {
-                rtnl.learn(port.ifindex, pair.inner.mac).await?;
-            }
-        }
+        let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
+        let station = |pair: &Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
+        let stations: Vec<_> = pairs.into_iter().filter_map(station).collect();
+        Direct::open(rtnl.netns())?.learn(&stations)?.into_iter().collect::<Result<(), _>>()?;
     }
     Ok(())
 }

@@ -76,10 +76,21 @@ impl Netns {
     /// # Errors
     /// `unshare` is refused.
     pub fn create(label: &str) -> Result<Self> {
-        let made = on_own_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            File::open("/proc/thread-self/ns/net")
-        });
+        thread::scope(|scope| match scope.spawn(|| Self::create_around_thread(label)).join() {
+            Ok(made) => made,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+
+    /// Moves the calling thread into a new namespace for good, and returns that: for threads of a
+    /// [crew](super::crew).
+    ///
+    /// # Errors
+    /// `unshare` is refused.
+    pub fn create_around_thread(label: &str) -> Result<Self> {
+        let made = unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(io::Error::from)
+            .and_then(|()| File::open("/proc/thread-self/ns/net"));
         Ok(Self { file: Arc::new(made.doing("make namespace", label)?), label: label.into() })
     }
 

@@ -35,19 +35,23 @@ impl Rtnl {
     /// # Errors
     /// The kernel refuses, for example because the gateway is in no subnet of the namespace.
     pub async fn add_route(&self, route: &Route) -> Result<()> {
-        let built = RouteMessageBuilder::<IpAddr>::new()
-            .destination_prefix(route.to.addr(), route.to.prefix_len())
-            .and_then(|builder| builder.gateway(route.via));
-        let name = format!("to {} via {}", route.to, route.via);
-        let message = built
-            .map_err(|error| {
-                Error::new("build route", name.clone(), std::io::Error::other(error.to_string()))
-            })?
-            .build();
+        let (message, name) = message(route)?;
         match self.handle.route().add(message).execute().await.doing("add route", name) {
             Err(error) if error.is_present() => Ok(()),
             other => other,
         }
+    }
+}
+
+/// What adds a route, and what it is called.
+pub(super) fn message(route: &Route) -> Result<(RouteMessage, String)> {
+    let built = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(route.to.addr(), route.to.prefix_len())
+        .and_then(|builder| builder.gateway(route.via));
+    let name = format!("to {} via {}", route.to, route.via);
+    match built {
+        Ok(builder) => Ok((builder.build(), name)),
+        Err(error) => Err(Error::new("build route", name, std::io::Error::other(error.to_string()))),
     }
 }
 

@@ -1,0 +1,199 @@
+//! Running steps of a kind together: a lab has a thousand of each, and apart they take several times
+//! as long.
+
+use std::collections::BTreeMap;
+
+use super::{Error, Executor, Made, without_dad_here};
+use crate::{
+    kernel::{Act, Direct, Netns, NewVeth, Result, VethEnd, crew, sysctl},
+    plan::Step,
+    topology::{LabName, Namespace, NsName, Pair, Place, altname, lab_mark, pair_mark},
+};
+
+/// How many steps are run together, between which an interrupt is heard.
+const TOGETHER: usize = 96;
+
+/// What can be run together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Namespaces,
+    Pairs,
+    /// Changes of what is there.
+    Acts,
+    /// By itself.
+    Alone,
+}
+
+impl Kind {
+    fn of(step: &Step) -> Self {
+        match step {
+            Step::Namespace(namespace) if namespace.adopt.is_none() => Self::Namespaces,
+            Step::Pair(_) => Self::Pairs,
+            Step::Address { .. } | Step::Up { .. } | Step::Route { .. } => Self::Acts,
+            _ => Self::Alone,
+        }
+    }
+}
+
+impl Executor<'_> {
+    /// Runs steps in their order; those of one kind that follow each other together. Each is in the
+    /// journal before it is begun, and on the list of what to undo as soon as it is done. `progress` is
+    /// told how many are done.
+    ///
+    /// # Errors
+    /// The first fault. Steps behind it may have been done.
+    pub async fn run_all(
+        &mut self,
+        steps: &[Step],
+        mut progress: impl FnMut(usize),
+    ) -> std::result::Result<(), Error> {
+        let mut rest = steps;
+        while let Some(first) = rest.first() {
+            let kind = Kind::of(first);
+            let most = if kind == Kind::Alone { 1 } else { TOGETHER };
+            let count = rest.iter().take(most).take_while(|step| Kind::of(step) == kind).count();
+            let (now, later) = rest.split_at(count);
+            let changes: Vec<_> = now.iter().map(|step| step.change().to_string()).collect();
+            self.journal.note(&changes.join("\n"))?;
+            match kind {
+                Kind::Namespaces => self.namespaces(now)?,
+                Kind::Pairs => self.pairs(now)?,
+                Kind::Acts => self.acts(now)?,
+                Kind::Alone => self.alone(first).await?,
+            }
+            progress(count);
+            // Nothing above waits: whoever wants to interrupt gets a turn here.
+            tokio::task::yield_now().await;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn namespaces(&mut self, steps: &[Step]) -> std::result::Result<(), Error> {
+        let namespaces: Vec<&Namespace> = steps
+            .iter()
+            .filter_map(|step| if let Step::Namespace(namespace) = step { Some(namespace) } else { None })
+            .collect();
+        let made = crew::working(&namespaces, |namespace| make(namespace, self.lab));
+        let mut outcome = Ok(());
+        for (namespace, made) in namespaces.iter().zip(made) {
+            match made {
+                Ok(made) => {
+                    self.made.push(Made::Namespace(namespace.name.clone()));
+                    self.places.add(&namespace.name, made);
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome
+    }
+
+    fn pairs(&mut self, steps: &[Step]) -> std::result::Result<(), Error> {
+        let mut by_place: BTreeMap<&Place, Vec<&Pair>> = BTreeMap::new();
+        for step in steps {
+            if let Step::Pair(pair) = step {
+                by_place.entry(&pair.place).or_default().push(pair);
+            }
+        }
+        for (place, pairs) in by_place {
+            self.pairs_of(place, &pairs)?;
+        }
+        Ok(())
+    }
+
+    fn pairs_of(&mut self, place: &Place, pairs: &[&Pair]) -> std::result::Result<(), Error> {
+        let outside = Direct::open(&self.places.netns(place)?)?;
+        let inside = |pair: &&Pair| self.places.netns(&Place::Namespace(pair.namespace.clone()));
+        let inside: Vec<Netns> = pairs.iter().map(inside).collect::<Result<_>>()?;
+        let names: Vec<_> = pairs.iter().map(|pair| pair.bridge.as_str()).collect();
+        let mut bridges = BTreeMap::new();
+        for name in &names {
+            if !bridges.contains_key(name) {
+                bridges.insert(*name, outside.index(name)?);
+            }
+        }
+        let new = |((pair, name), netns)| {
+            let (pair, netns): (&&Pair, _) = (pair, netns);
+            let bridge = bridges.get(name).copied();
+            NewVeth {
+                end: VethEnd { name: &pair.port, mac: pair.port_mac, bridge },
+                peer: VethEnd { name: &pair.inner.name, mac: pair.inner.mac, bridge: None },
+                peer_netns: netns,
+                mtu: pair.inner.mtu,
+            }
+        };
+        let new: Vec<_> = pairs.iter().zip(&names).zip(&inside).map(new).collect();
+        let (mut made, mut outcome) = (Vec::new(), Ok(()));
+        for ((pair, netns), done) in pairs.iter().zip(&inside).zip(outside.create_veths(&new)?) {
+            match done {
+                Ok(()) => {
+                    self.made.push(Made::Link(place.clone(), pair.port.clone()));
+                    made.push((*pair, netns, self.marks(pair)));
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        let acts: Vec<_> = made
+            .iter()
+            .map(|(pair, _, (mark, altname))| Act::Mark {
+                link: pair.port.as_str(),
+                mark,
+                altname: Some(altname),
+            })
+            .collect();
+        outside.act(&acts)?;
+        crew::working(&made, |(pair, netns, (mark, _))| {
+            let link = pair.inner.name.as_str();
+            Direct::entering(netns)?.act(&[Act::Mark { link, mark, altname: None }])?;
+            without_dad_here(netns, link)
+        })
+        .into_iter()
+        .collect::<Result<()>>()?;
+        Ok(outcome?)
+    }
+
+    fn marks(&self, pair: &Pair) -> (String, String) {
+        let (namespace, interface) = (pair.namespace.as_str(), pair.inner.name.as_str());
+        (pair_mark(self.lab, namespace, interface), altname(self.lab, namespace, interface))
+    }
+
+    /// In each place in their order, in all places at once.
+    fn acts(&mut self, steps: &[Step]) -> std::result::Result<(), Error> {
+        let mut by_place: BTreeMap<Place, Vec<Act<'_>>> = BTreeMap::new();
+        for step in steps {
+            if let Some((place, act)) = act(step) {
+                by_place.entry(place).or_default().push(act);
+            }
+        }
+        let with_netns = |(place, acts)| self.places.netns(&place).map(|netns| (netns, acts));
+        let work: Vec<(Netns, Vec<_>)> = by_place.into_iter().map(with_netns).collect::<Result<_>>()?;
+        let done = crew::working(&work, |(netns, acts)| Direct::entering(netns)?.act(acts));
+        Ok(done.into_iter().collect::<Result<()>>()?)
+    }
+}
+
+/// Makes a namespace around the calling thread. The loopback is marked and up before the namespace has a
+/// name: whoever finds it by name finds whose it is.
+fn make(namespace: &Namespace, lab: &LabName) -> std::result::Result<Netns, Error> {
+    let made = Netns::create_around_thread(namespace.name.as_str())?;
+    let mark = lab_mark(lab);
+    Direct::entering(&made)?
+        .act(&[Act::Mark { link: "lo", mark: &mark, altname: None }, Act::Up { link: "lo" }])?;
+    without_dad_here(&made, "default")?;
+    sysctl::write_here(&made, &namespace.sysctls).map_err(Error::of_setting)?;
+    made.bind(&namespace.name)?;
+    Ok(made)
+}
+
+/// What a step does, and where.
+fn act(step: &Step) -> Option<(Place, Act<'_>)> {
+    Some(match step {
+        Step::Address { place, device, address } => {
+            (place.clone(), Act::Address { link: device, address: *address })
+        }
+        Step::Up { place, device, port: true } => (place.clone(), Act::PortUp { link: device }),
+        Step::Up { place, device, port: false } => (place.clone(), Act::Up { link: device }),
+        Step::Route { namespace, route } => (Place::Namespace(NsName::clone(namespace)), Act::Route(route)),
+        _ => return None,
+    })
+}
