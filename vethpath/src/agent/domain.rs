@@ -15,12 +15,15 @@ use super::{
 use crate::{
     datapath::{Hook, Pins},
     kernel::{
-        FdbEntry, Netns, Result, Rtnl,
+        FdbEntry, Netns, Result,
         watch::{Event, Watch},
     },
     state::events::Kind,
     topology::{Bridge, Mac, Masquerade, Place, Topology},
 };
+
+/// How many looks in a row trust that the kernel tells of links, before all of them are read again.
+const GLANCES: u32 = 9;
 
 /// A bridge namespace.
 pub struct Domain {
@@ -42,6 +45,8 @@ pub struct Domain {
     facts: Facts,
     refresher: Refresher,
     look_needed: bool,
+    /// How many times in a row only that was looked at which tells nothing by itself.
+    glances: u32,
     lost: bool,
     /// Whether anything happened while the FDB was read, so that entries may be missing.
     fdb_doubtful: bool,
@@ -53,10 +58,7 @@ impl Domain {
     /// # Errors
     /// It is not there, or no sockets can be had in it.
     pub fn open(number: u16, place: &Place, topology: &Topology, pins: &Pins, hook: Hook) -> Result<Self> {
-        let netns = match place {
-            Place::Host => Netns::current()?,
-            Place::Namespace(name) => Netns::named(name)?,
-        };
+        let netns = Netns::of(place)?;
         Ok(Self {
             place: place.clone(),
             here: Watch::bridges(&netns)?,
@@ -71,12 +73,8 @@ impl Domain {
             news: Vec::new(),
             company: Company::open(&netns),
             own_tables: Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect(),
-            looker: Looker {
-                layout: Layout::of(topology, number, place),
-                rtnl: Rtnl::open(&netns)?,
-                pins: pins.clone(),
-                hook,
-            },
+            looker: Looker::open(&netns, number, place, topology, pins, hook)?,
+            glances: 0,
             facts: Facts::default(),
             refresher: Refresher::default(),
             look_needed: true,
@@ -191,13 +189,20 @@ impl Domain {
     pub async fn poll(&mut self) -> Result<()> {
         let events = self.here.drain()?;
         self.note(&events);
-        if std::mem::take(&mut self.look_needed) {
-            self.company.look_at_offloads(&mut self.facts);
-        }
         if self.fdb_doubtful {
             self.read_fdb().await?;
         }
-        self.looker.links(&mut self.facts).await?;
+        if std::mem::take(&mut self.look_needed) {
+            self.company.look_at_offloads(&mut self.facts);
+            self.glances = GLANCES;
+        }
+        if self.glances < GLANCES {
+            self.glances += 1;
+            self.looker.glance(&mut self.facts).await?;
+        } else {
+            self.glances = 0;
+            self.looker.links(&mut self.facts).await?;
+        }
         self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())
     }

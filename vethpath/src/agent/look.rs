@@ -1,12 +1,15 @@
 //! Looking at a bridge namespace: everything the kernel does not tell by itself, or at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
 
 use super::{facts::Facts, layout::Layout};
 use crate::{
     datapath::{self, Attached, Hook, Pins},
-    kernel::{Result, Rtnl},
-    topology::IfName,
+    kernel::{Direct, LinkFacts, Netns, Result, Rtnl},
+    topology::{IfName, Place, Topology},
 };
 
 /// The default of virtual devices: no queueing.
@@ -22,24 +25,87 @@ pub struct Looker {
     pub pins: Pins,
     /// How programs are attached.
     pub hook: Hook,
+    /// The same, many at once.
+    direct: Direct,
+    /// By the ifindex of a port: what the kernel last said of its inner end, hashed.
+    told: HashMap<u32, u64>,
+    /// Links with a `clsact` or `ingress` qdisc.
+    clsact: BTreeSet<u32>,
 }
 
 impl Looker {
+    /// Opens what is needed to look at the namespace of `place`, which is `domain` in the map keys.
+    ///
+    /// # Errors
+    /// No socket can be had in it.
+    pub fn open(
+        netns: &Netns,
+        domain: u16,
+        place: &Place,
+        topology: &Topology,
+        pins: &Pins,
+        hook: Hook,
+    ) -> Result<Self> {
+        Ok(Self {
+            layout: Layout::of(topology, domain, place),
+            rtnl: Rtnl::open(netns)?,
+            pins: pins.clone(),
+            hook,
+            direct: Direct::open(netns)?,
+            told: HashMap::new(),
+            clsact: BTreeSet::new(),
+        })
+    }
+
     /// Reads links, the inner ends behind the lab's ports, and what is attached to the ports.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn links(&self, facts: &mut Facts) -> Result<()> {
-        facts.links = self.rtnl.links().await?.into_iter().map(|link| (link.ifindex, link)).collect();
-        let mut inner = BTreeMap::new();
-        for lab_port in &self.layout.ports {
-            let Some(port) = facts.link(&lab_port.port) else { continue };
-            if let Some(link) = self.rtnl.peer_of(port).await? {
-                inner.insert(port.ifindex, link);
+    pub async fn links(&mut self, facts: &mut Facts) -> Result<()> {
+        facts.links = self.direct.links(false)?.into_iter().collect();
+        self.inner_ends(facts)?;
+        self.clsact = self.qdiscs(facts).await?;
+        self.attachments(facts).await
+    }
+
+    /// Looks at what changes without an event: programs on ports and, among what the kernel says of
+    /// them, on inner ends and trunks.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn glance(&mut self, facts: &mut Facts) -> Result<()> {
+        let trunks: Vec<_> = self.layout.trunks.iter().flat_map(|trunk| &trunk.ends).collect();
+        for end in trunks {
+            if let Some(link) = self.rtnl.link(end.port.as_str()).await? {
+                facts.links.insert(link.ifindex, link);
             }
         }
-        facts.inner = inner;
+        self.inner_ends(facts)?;
         self.attachments(facts).await
+    }
+
+    /// Reads the inner ends. What the kernel says of most of them is what it said before, and need not
+    /// be read to the end.
+    fn inner_ends(&mut self, facts: &mut Facts) -> Result<()> {
+        let Facts { links, inner, .. } = facts;
+        let port = |port: &super::layout::LabPort| links.named(port.port.as_str());
+        let ports: Vec<&LinkFacts> = self.layout.ports.iter().filter_map(port).collect();
+        let mut known = std::mem::take(inner);
+        let mut told = std::mem::take(&mut self.told);
+        for (port, peer) in ports.iter().zip(self.direct.peers(ports.iter().copied(), true)?) {
+            let Some(peer) = peer else { continue };
+            let mut hasher = DefaultHasher::new();
+            peer.bytes().hash(&mut hasher);
+            let hash = hasher.finish();
+            let same = told.remove(&port.ifindex) == Some(hash);
+            let link = match known.remove(&port.ifindex).filter(|_| same) {
+                Some(link) => link,
+                None => peer.read()?,
+            };
+            inner.insert(port.ifindex, link);
+            self.told.insert(port.ifindex, hash);
+        }
+        Ok(())
     }
 
     /// Reads the FDB.
@@ -53,11 +119,12 @@ impl Looker {
     }
 
     async fn attachments(&self, facts: &mut Facts) -> Result<()> {
-        let clsact = self.qdiscs(facts).await?;
-        let ports = self.layout.all_ports().map(|(port, _)| port);
-        let names: Vec<&IfName> = ports.filter(|port| facts.link(port).is_some()).collect();
+        let clsact = &self.clsact;
+        let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
+        let ports: Vec<(&IfName, u32)> = self.layout.all_ports().filter_map(indexed).collect();
+        let names: Vec<&IfName> = ports.iter().map(|(name, _)| *name).collect();
         let domain = u32::from(self.layout.domain);
-        let found = datapath::attached(self.rtnl.netns(), &self.pins, domain, &names);
+        let found = datapath::attached_by_index(self.rtnl.netns(), &self.pins, domain, &ports);
         // What cannot be asked is not known to be ours alone.
         let everything_foreign =
             |_| Attached { ours: Vec::new(), foreign: names.iter().map(|&name| name.clone()).collect() };
@@ -67,10 +134,10 @@ impl Looker {
         match self.hook {
             Hook::Tcx => {
                 attached.extend(ours.iter().map(ToString::to_string));
-                foreign.extend(names.iter().filter(|name| on(facts, &clsact, name)).map(ToString::to_string));
+                foreign.extend(names.iter().filter(|name| on(facts, clsact, name)).map(ToString::to_string));
             }
             Hook::Clsact => {
-                for name in names.iter().filter(|name| on(facts, &clsact, name)) {
+                for name in names.iter().filter(|name| on(facts, clsact, name)) {
                     let Some(link) = facts.link(name) else { continue };
                     let (ingress, egress) = self.rtnl.clsact_filters(link.ifindex).await?;
                     match (&ingress[..], &egress[..]) {

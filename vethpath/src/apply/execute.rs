@@ -2,7 +2,7 @@
 
 mod bulk;
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use super::{Error, Places, nat};
 use crate::{
@@ -29,12 +29,14 @@ pub struct Executor<'a> {
     places: &'a mut Places,
     journal: Journal,
     made: Vec<Made>,
+    /// Bridges that this run has made, and not brought up yet.
+    quiet: BTreeSet<(Place, String)>,
 }
 
 impl<'a> Executor<'a> {
     /// Nothing is done yet.
     pub fn new(lab: &'a LabName, places: &'a mut Places, journal: Journal) -> Self {
-        Self { lab, places, journal, made: Vec::new() }
+        Self { lab, places, journal, made: Vec::new(), quiet: BTreeSet::new() }
     }
 
     /// The connections.
@@ -114,6 +116,7 @@ impl<'a> Executor<'a> {
         rtnl.create_bridge(bridge).await?;
         let ifindex = rtnl.expect_link(&bridge.name).await?.ifindex;
         rtnl.mark(ifindex, &lab_mark(self.lab), None).await?;
+        self.quiet.insert((bridge.place.clone(), bridge.name.to_string()));
         without_dad(rtnl.netns(), bridge.name.as_str())
     }
 

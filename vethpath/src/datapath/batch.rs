@@ -1,4 +1,4 @@
-//! Reading a whole per-CPU hash map in few system calls (`BPF_MAP_LOOKUP_BATCH`): aya reads an element
+//! Reading a whole per-CPU map in few system calls (`BPF_MAP_LOOKUP_BATCH`): aya reads an element
 //! at a time, which takes two.
 #![expect(unsafe_code, reason = "aya has no batch operations")]
 
@@ -30,16 +30,16 @@ struct Attributes {
     flags: u64,
 }
 
-/// All elements of the per-CPU hash map `map`: each key with its values, one for each of `cpus`.
+/// All elements of the per-CPU map `map`, a hash map or an array: each key with its values, one for each of `cpus`.
 /// Elements that come while it reads may be missing.
 ///
 /// # Errors
 /// The kernel refuses (it is older than 5.6, say).
-pub fn per_cpu_hash<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<Vec<(K, Vec<V>)>> {
+pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<Vec<(K, Vec<V>)>> {
     const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
     let mut elements = Vec::new();
     let mut room = AT_FIRST;
-    // Where the kernel left off: a number of a bucket.
+    // Where the kernel left off: a number of a bucket, or an index.
     let (mut from, mut to) = (0_u32, 0_u32);
     let mut is_first = true;
     loop {

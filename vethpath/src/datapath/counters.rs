@@ -17,6 +17,8 @@ use super::{
 /// The counters of a lab.
 pub struct Counters {
     pairs: PerCpuArray<MapData, PairCounters>,
+    /// The same map, to be read at once.
+    all_pairs: MapData,
     matrix: MapData,
     paths: HashMap<MapData, u32, Path>,
     crossings: PerCpuArray<MapData, Count>,
@@ -45,6 +47,7 @@ impl Counters {
         };
         Ok(Self {
             pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing(OPEN_MAP, names::COUNTERS)?,
+            all_pairs: data(&pins.map(names::COUNTERS))?,
             matrix: data(&pins.map(names::MATRIX))?,
             paths: hash(pins, names::PATHS)?,
             crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing(OPEN_MAP, names::CROSSINGS)?,
@@ -57,7 +60,7 @@ impl Counters {
     /// # Errors
     /// The kernel refuses the read.
     pub fn matrix(&self) -> Result<Matrix> {
-        let cells = batch::per_cpu_hash::<MatrixKey, Count>(self.matrix.fd().as_fd(), self.cpus)
+        let cells = batch::per_cpu::<MatrixKey, Count>(self.matrix.fd().as_fd(), self.cpus)
             .doing("read map", names::MATRIX)?;
         Ok(cells.into_iter().map(|(key, cpus)| (key, sum(&cpus))).collect())
     }
@@ -68,10 +71,26 @@ impl Counters {
     /// No such pair, or the kernel refuses the read.
     pub fn of(&self, pair: u32, matrix: &Matrix) -> Result<PairCounters> {
         let per_cpu = self.pairs.get(&pair, 0).doing("read map", names::COUNTERS)?;
-        let mut counters = per_cpu.iter().fold(PairCounters::default(), |sum, one| sum.plus(one));
-        counters.fast_tx = counters.fast_tx.plus(matrix.sent.get(&pair).copied().unwrap_or_default());
-        counters.fast_rx = counters.fast_rx.plus(matrix.received(pair));
-        Ok(counters)
+        Ok(with_matrix(per_cpu.iter(), pair, matrix))
+    }
+
+    /// The same of many pairs, in their order.
+    ///
+    /// # Errors
+    /// As [`Counters::of`].
+    pub fn of_all(&self, pairs: impl Iterator<Item = u32>, matrix: &Matrix) -> Result<Vec<PairCounters>> {
+        let read = batch::per_cpu::<u32, PairCounters>(self.all_pairs.fd().as_fd(), self.cpus);
+        let Ok(all) = read else {
+            // A kernel older than 5.13 reads such a map one by one.
+            return pairs.map(|pair| self.of(pair, matrix)).collect();
+        };
+        let all: BTreeMap<u32, Vec<PairCounters>> = all.into_iter().collect();
+        pairs
+            .map(|pair| match all.get(&pair) {
+                Some(per_cpu) => Ok(with_matrix(per_cpu.iter(), pair, matrix)),
+                None => self.of(pair, matrix),
+            })
+            .collect()
     }
 
     /// What the fast path took across trunks, by crossing (see [`Path::crossings`]).
@@ -90,6 +109,18 @@ impl Counters {
         }
         Ok(crossings)
     }
+}
+
+/// The sum over CPUs, with what the pair has in `matrix`.
+fn with_matrix<'c>(
+    per_cpu: impl Iterator<Item = &'c PairCounters>,
+    pair: u32,
+    matrix: &Matrix,
+) -> PairCounters {
+    let mut counters = per_cpu.fold(PairCounters::default(), |sum, one| sum.plus(one));
+    counters.fast_tx = counters.fast_tx.plus(matrix.sent.get(&pair).copied().unwrap_or_default());
+    counters.fast_rx = counters.fast_rx.plus(matrix.received(pair));
+    counters
 }
 
 impl FromIterator<(MatrixKey, Count)> for Matrix {

@@ -9,8 +9,9 @@ mod log;
 mod maps;
 mod object;
 mod pins;
+mod query;
 
-pub use attach::{Attached, Hook, attach, attached, detach, is_our_filter};
+pub use attach::{Attached, Hook, attach, attached, attached_by_index, detach, is_our_filter};
 pub use counters::{Counters, Matrix};
 pub use error::{Error, Result};
 pub use load::{Sizes, load, load_program, loader};

@@ -23,7 +23,7 @@ use nix::{
 };
 
 use super::{Error, Result, error::Context};
-use crate::topology::NsName;
+use crate::topology::{NsName, Place};
 
 /// Where `ip netns` keeps namespaces.
 pub const DIRECTORY: &str = "/run/netns";
@@ -45,6 +45,17 @@ impl Netns {
     /// `/proc` is not there.
     pub fn current() -> Result<Self> {
         Self::open("/proc/thread-self/ns/net".as_ref(), HOST)
+    }
+
+    /// The namespace of a place.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn of(place: &Place) -> Result<Self> {
+        match place {
+            Place::Host => Self::current(),
+            Place::Namespace(name) => Self::named(name),
+        }
     }
 
     /// The namespace that `ip netns` knows by this name.

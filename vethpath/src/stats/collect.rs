@@ -1,6 +1,6 @@
 //! Reading what an account is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use thiserror::Error;
 use vethpath_common::PairCounters;
@@ -8,9 +8,8 @@ use vethpath_common::PairCounters;
 use super::{AgentView, Count, Pair, Stats, Trunk, Ways, account, seen};
 use crate::{
     agent::{counted_pairs, numbered_trunks},
-    apply::Places,
     datapath::{self, Counters, Pins},
-    kernel::{self, LinkFacts, membarrier},
+    kernel::{self, Direct, LinkFacts, Netns, membarrier},
     topology::{IfName, Place, Topology},
 };
 
@@ -36,7 +35,7 @@ pub enum Error {
 pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
     let view = AgentView::of(&topology.lab);
     // Before the programs' counters: see `account`.
-    let Ends { inner, trunks } = ends(topology).await?;
+    let Ends { inner, trunks } = ends(topology)?;
     let pins = Pins::of(&topology.lab);
     let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
     let counters = match &maps {
@@ -81,21 +80,22 @@ struct Ends {
 }
 
 /// Inner ends are read from outside, so that no namespace but those of bridges is entered.
-async fn ends(topology: &Topology) -> kernel::Result<Ends> {
-    let mut places = Places::open()?;
+fn ends(topology: &Topology) -> kernel::Result<Ends> {
     let mut ends =
         Ends { inner: vec![None; topology.pairs.len()], trunks: vec![None; topology.trunks.len()] };
     for place in topology.domains() {
         if !place_exists(&place) {
             continue;
         }
-        let rtnl = places.get(&place)?;
-        let links = rtnl.links().await?;
-        let link = |name: &IfName| links.iter().find(|link| link.name == name.as_str());
-        for (pair, end) in topology.pairs.iter().zip(&mut ends.inner) {
-            if let Some(port) = link(&pair.port).filter(|_| pair.place == place) {
-                *end = rtnl.peer_of(port).await?;
-            }
+        let direct = Direct::open(&Netns::of(&place)?)?;
+        let links = direct.links(topology.trunks.iter().any(|trunk| trunk.a.place == place))?;
+        let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
+        let link = |name: &IfName| links.get(name.as_str()).copied();
+        let here = topology.pairs.iter().zip(&mut ends.inner).filter(|(pair, _)| pair.place == place);
+        let (ports, inner): (Vec<_>, Vec<_>) =
+            here.filter_map(|(pair, end)| Some((link(&pair.port)?, end))).unzip();
+        for (end, peer) in inner.into_iter().zip(direct.peers(ports.into_iter(), true)?) {
+            *end = peer.map(|peer| peer.read()).transpose()?;
         }
         for (trunk, end) in topology.trunks.iter().zip(&mut ends.trunks) {
             if trunk.a.place == place {
@@ -126,7 +126,7 @@ fn counters(
 ) -> datapath::Result<Vec<PairCounters>> {
     let look = || {
         let matrix = maps.matrix()?;
-        counted_pairs(topology).map(|(counter, _)| maps.of(counter, &matrix)).collect::<Result<Vec<_>, _>>()
+        maps.of_all(counted_pairs(topology).map(|(counter, _)| counter), &matrix)
     };
     let mut counters = look()?;
     let mut missing = unseen(inner, &counters);

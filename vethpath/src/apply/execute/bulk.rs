@@ -40,6 +40,9 @@ impl Executor<'_> {
     /// journal before it is begun, and on the list of what to undo as soon as it is done. `progress` is
     /// told how many are done.
     ///
+    /// A bridge that this run has made comes up last: every host says a few words to all when its
+    /// interface comes up, and a bridge that is up floods them to all that came up before.
+    ///
     /// # Errors
     /// The first fault. Steps behind it may have been done.
     pub async fn run_all(
@@ -47,29 +50,37 @@ impl Executor<'_> {
         steps: &[Step],
         mut progress: impl FnMut(usize),
     ) -> std::result::Result<(), Error> {
-        let mut rest = steps;
-        while let Some(first) = rest.first() {
-            let kind = Kind::of(first);
-            let most = if kind == Kind::Alone { 1 } else { TOGETHER };
-            let count = rest.iter().take(most).take_while(|step| Kind::of(step) == kind).count();
-            let (now, later) = rest.split_at(count);
-            let changes: Vec<_> = now.iter().map(|step| step.change().to_string()).collect();
-            self.journal.note(&changes.join("\n"))?;
-            match kind {
-                Kind::Namespaces => self.namespaces(now)?,
-                Kind::Pairs => self.pairs(now)?,
-                Kind::Acts => self.acts(now)?,
-                Kind::Alone => self.alone(first).await?,
+        let (last, first): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| self.is_held(step));
+        for steps in [first, last] {
+            let mut rest = &steps[..];
+            while let Some(first) = rest.first() {
+                let kind = Kind::of(first);
+                let most = if kind == Kind::Alone { 1 } else { TOGETHER };
+                let count = rest.iter().take(most).take_while(|step| Kind::of(step) == kind).count();
+                let (now, later) = rest.split_at(count);
+                let changes: Vec<_> = now.iter().map(|step| step.change().to_string()).collect();
+                self.journal.note(&changes.join("\n"))?;
+                match kind {
+                    Kind::Namespaces => self.namespaces(now)?,
+                    Kind::Pairs => self.pairs(now)?,
+                    Kind::Acts => self.acts(now)?,
+                    Kind::Alone => self.alone(first).await?,
+                }
+                progress(count);
+                // Nothing above waits: whoever wants to interrupt gets a turn here.
+                tokio::task::yield_now().await;
+                rest = later;
             }
-            progress(count);
-            // Nothing above waits: whoever wants to interrupt gets a turn here.
-            tokio::task::yield_now().await;
-            rest = later;
         }
         Ok(())
     }
 
-    fn namespaces(&mut self, steps: &[Step]) -> std::result::Result<(), Error> {
+    fn is_held(&self, step: &Step) -> bool {
+        let Step::Up { place, device, .. } = step else { return false };
+        !self.quiet.is_empty() && self.quiet.contains(&(place.clone(), device.clone()))
+    }
+
+    fn namespaces(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let namespaces: Vec<&Namespace> = steps
             .iter()
             .filter_map(|step| if let Step::Namespace(namespace) = step { Some(namespace) } else { None })
@@ -88,7 +99,7 @@ impl Executor<'_> {
         outcome
     }
 
-    fn pairs(&mut self, steps: &[Step]) -> std::result::Result<(), Error> {
+    fn pairs(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let mut by_place: BTreeMap<&Place, Vec<&Pair>> = BTreeMap::new();
         for step in steps {
             if let Step::Pair(pair) = step {
@@ -158,7 +169,7 @@ impl Executor<'_> {
     }
 
     /// In each place in their order, in all places at once.
-    fn acts(&mut self, steps: &[Step]) -> std::result::Result<(), Error> {
+    fn acts(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let mut by_place: BTreeMap<Place, Vec<Act<'_>>> = BTreeMap::new();
         for step in steps {
             if let Some((place, act)) = act(step) {
