@@ -13,6 +13,7 @@ mod heals;
 mod oracle;
 mod programs;
 mod reasons;
+mod scale;
 mod security;
 mod segments;
 mod shapes;

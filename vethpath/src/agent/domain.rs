@@ -48,6 +48,8 @@ pub struct Domain {
     /// How many times in a row only that was looked at which tells nothing by itself.
     glances: u32,
     lost: bool,
+    /// Whether the facts may have changed since somebody asked.
+    news_for_maps: bool,
     /// Whether anything happened while the FDB was read, so that entries may be missing.
     fdb_doubtful: bool,
 }
@@ -79,6 +81,7 @@ impl Domain {
             refresher: Refresher::default(),
             look_needed: true,
             lost: false,
+            news_for_maps: true,
             fdb_doubtful: false,
         })
     }
@@ -113,6 +116,7 @@ impl Domain {
             }
             events = next_of(&mut self.rules) => {
                 events?;
+                self.news_for_maps = true;
                 self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
             }
         }
@@ -120,6 +124,7 @@ impl Domain {
     }
 
     fn note(&mut self, events: &[Event]) {
+        self.news_for_maps |= !events.is_empty();
         for event in events {
             self.lost |= *event == Event::Lost;
             self.look_needed |= self.facts.note(event);
@@ -138,6 +143,7 @@ impl Domain {
     /// # Errors
     /// The kernel refuses.
     pub async fn look_anew(&mut self) -> Result<()> {
+        self.news_for_maps = true;
         loop {
             self.lost = false;
             self.look_needed = false;
@@ -162,6 +168,7 @@ impl Domain {
         if !std::mem::take(&mut self.look_needed) {
             return Ok(false);
         }
+        self.news_for_maps = true;
         self.looker.links(&mut self.facts).await?;
         self.company.look_at_offloads(&mut self.facts);
         Ok(true)
@@ -178,15 +185,17 @@ impl Domain {
         let meanwhile = self.here.drain()?;
         self.note(&meanwhile);
         self.fdb_doubtful = !meanwhile.is_empty();
+        self.news_for_maps = true;
         Ok(())
     }
 
     /// Takes in what has been told until now, and looks at what tells nothing by itself: programs, packet
-    /// sockets, rules; and at the FDB once more, if entries may have been skipped.
+    /// sockets, rules, what inner ends of pairs that are `busy` count; and at the FDB once more, if
+    /// entries may have been skipped.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn poll(&mut self) -> Result<()> {
+    pub async fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<()> {
         let events = self.here.drain()?;
         self.note(&events);
         if self.fdb_doubtful {
@@ -198,13 +207,20 @@ impl Domain {
         }
         if self.glances < GLANCES {
             self.glances += 1;
-            self.looker.glance(&mut self.facts).await?;
+            self.news_for_maps |= self.looker.glance(&mut self.facts, busy).await?;
         } else {
-            self.glances = 0;
+            (self.glances, self.news_for_maps) = (0, true);
             self.looker.links(&mut self.facts).await?;
         }
-        self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
+        self.news_for_maps |=
+            self.company.look_once_more(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())
+    }
+
+    /// Whether the facts may have changed since this was last asked.
+    #[must_use]
+    pub fn take_news_for_maps(&mut self) -> bool {
+        std::mem::take(&mut self.news_for_maps)
     }
 
     /// By counter of the pair: ifindex of the inner end, and frames that it received.
@@ -219,11 +235,8 @@ impl Domain {
 
     /// Notes whether a pair loses redirected frames.
     pub fn set_losing(&mut self, pair: u32, losing: bool) {
-        if losing {
-            self.facts.losing.insert(pair);
-        } else {
-            self.facts.losing.remove(&pair);
-        }
+        self.news_for_maps |=
+            if losing { self.facts.losing.insert(pair) } else { self.facts.losing.remove(&pair) };
     }
 
     /// What the lab has here, and what is known of it.

@@ -5,9 +5,12 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
-use super::{facts::Facts, layout::Layout};
+use super::{
+    facts::Facts,
+    layout::{LabPort, Layout},
+};
 use crate::{
-    datapath::{self, Attached, Hook, Pins},
+    datapath::{self, Attached, Hook, LinkNumbers, Pins},
     kernel::{Direct, LinkFacts, Netns, Result, Rtnl},
     topology::{IfName, Place, Topology},
 };
@@ -31,6 +34,8 @@ pub struct Looker {
     told: HashMap<u32, u64>,
     /// Links with a `clsact` or `ingress` qdisc.
     clsact: BTreeSet<u32>,
+    /// Of programs on the whole machine.
+    programs: LinkNumbers,
 }
 
 impl Looker {
@@ -54,6 +59,7 @@ impl Looker {
             direct: Direct::open(netns)?,
             told: HashMap::new(),
             clsact: BTreeSet::new(),
+            programs: LinkNumbers::default(),
         })
     }
 
@@ -63,49 +69,60 @@ impl Looker {
     /// The kernel refuses.
     pub async fn links(&mut self, facts: &mut Facts) -> Result<()> {
         facts.links = self.direct.links(false)?.into_iter().collect();
-        self.inner_ends(facts)?;
+        let _ = self.programs.have_grown();
+        self.inner_ends(facts, |_| true)?;
         self.clsact = self.qdiscs(facts).await?;
         self.attachments(facts).await
     }
 
-    /// Looks at what changes without an event: programs on ports and, among what the kernel says of
-    /// them, on inner ends and trunks.
+    /// Looks at what changes without an event: programs on ports, XDP programs on trunks and inner ends,
+    /// and what inner ends of pairs that are `busy` count. Returns whether anything is news.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn glance(&mut self, facts: &mut Facts) -> Result<()> {
-        let trunks: Vec<_> = self.layout.trunks.iter().flat_map(|trunk| &trunk.ends).collect();
-        for end in trunks {
-            if let Some(link) = self.rtnl.link(end.port.as_str()).await? {
-                facts.links.insert(link.ifindex, link);
+    pub async fn glance(&mut self, facts: &mut Facts, busy: impl Fn(u32) -> bool) -> Result<bool> {
+        let grown = self.programs.have_grown();
+        let mut news = false;
+        if grown {
+            for end in self.layout.trunks.iter().flat_map(|trunk| &trunk.ends) {
+                if let Some(link) = self.rtnl.link(end.port.as_str()).await? {
+                    facts.links.insert(link.ifindex, link);
+                    news = true;
+                }
             }
         }
-        self.inner_ends(facts)?;
-        self.attachments(facts).await
+        news |= self.inner_ends(facts, |pair| grown || busy(pair))?;
+        let before = (std::mem::take(&mut facts.attached), std::mem::take(&mut facts.foreign));
+        self.attachments(facts).await?;
+        Ok(news || before.0 != facts.attached || before.1 != facts.foreign)
     }
 
-    /// Reads the inner ends. What the kernel says of most of them is what it said before, and need not
-    /// be read to the end.
-    fn inner_ends(&mut self, facts: &mut Facts) -> Result<()> {
+    /// Reads the inner ends of the pairs that are `wanted`. What the kernel says of most of them is what
+    /// it said before, and need not be read to the end. Returns whether anything is news.
+    fn inner_ends(&mut self, facts: &mut Facts, wanted: impl Fn(u32) -> bool) -> Result<bool> {
         let Facts { links, inner, .. } = facts;
-        let port = |port: &super::layout::LabPort| links.named(port.port.as_str());
-        let ports: Vec<&LinkFacts> = self.layout.ports.iter().filter_map(port).collect();
-        let mut known = std::mem::take(inner);
-        let mut told = std::mem::take(&mut self.told);
+        let port = |port: &LabPort| links.named(port.port.as_str());
+        let ports = self.layout.ports.iter().filter(|port| wanted(port.counter));
+        let ports: Vec<&LinkFacts> = ports.filter_map(port).collect();
+        let mut news = false;
         for (port, peer) in ports.iter().zip(self.direct.peers(ports.iter().copied(), true)?) {
-            let Some(peer) = peer else { continue };
+            let Some(peer) = peer else {
+                news |= inner.remove(&port.ifindex).is_some();
+                self.told.remove(&port.ifindex);
+                continue;
+            };
             let mut hasher = DefaultHasher::new();
             peer.bytes().hash(&mut hasher);
             let hash = hasher.finish();
-            let same = told.remove(&port.ifindex) == Some(hash);
-            let link = match known.remove(&port.ifindex).filter(|_| same) {
-                Some(link) => link,
-                None => peer.read()?,
-            };
-            inner.insert(port.ifindex, link);
-            self.told.insert(port.ifindex, hash);
+            if self.told.insert(port.ifindex, hash) != Some(hash) || !inner.contains_key(&port.ifindex) {
+                inner.insert(port.ifindex, peer.read()?);
+                news = true;
+            }
         }
-        Ok(())
+        // What was said of a port that is gone would be believed of the next with its ifindex.
+        inner.retain(|ifindex, _| links.contains_key(ifindex));
+        self.told.retain(|ifindex, _| links.contains_key(ifindex));
+        Ok(news)
     }
 
     /// Reads the FDB.

@@ -31,12 +31,14 @@ pub struct Executor<'a> {
     made: Vec<Made>,
     /// Bridges that this run has made, and not brought up yet.
     quiet: BTreeSet<(Place, String)>,
+    /// Namespaces that this run has made, where interfaces are made without duplicate address detection.
+    without_dad: BTreeSet<NsName>,
 }
 
 impl<'a> Executor<'a> {
     /// Nothing is done yet.
     pub fn new(lab: &'a LabName, places: &'a mut Places, journal: Journal) -> Self {
-        Self { lab, places, journal, made: Vec::new(), quiet: BTreeSet::new() }
+        Self { lab, places, journal, made: Vec::new(), quiet: BTreeSet::new(), without_dad: BTreeSet::new() }
     }
 
     /// The connections.

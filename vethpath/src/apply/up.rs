@@ -32,6 +32,8 @@ const FORWARDING: Duration = Duration::from_secs(3);
 pub struct Options {
     /// How programs are attached; `None` is the best that the kernel has.
     pub hook: Option<Hook>,
+    /// Is told how many steps of how many are done.
+    pub progress: Option<fn(usize, usize)>,
 }
 
 /// What `up` has done.
@@ -66,7 +68,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
     let journal = Journal::open(&directory, &record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);
     let done = tokio::select! {
-        done = work(&plan, &record, &directory, &mut executor) => done,
+        done = work(&plan, &record, &directory, &mut executor, options.progress) => done,
         () = interrupted() => Err(Error::Interrupted),
     };
     match done {
@@ -118,21 +120,27 @@ async fn work(
     record: &Record,
     directory: &Directory,
     executor: &mut Executor<'_>,
+    progress: Option<fn(usize, usize)>,
 ) -> Result<Outcome, Error> {
+    let (mut done, all) = (0, plan.steps().count());
+    let mut progress = |more: usize| {
+        done += more;
+        progress.into_iter().for_each(|tell| tell(done, all));
+    };
     let topology = &record.topology;
     bpffs::prepare()?;
     if netns::prepare_directory()? {
         state::note_netns_mount()?;
     }
     let mut changes: Vec<_> = plan.steps().map(crate::plan::Step::change).collect();
-    executor.run_all(&plan.make, |_| ()).await?;
+    executor.run_all(&plan.make, &mut progress).await?;
     let (attached, anew) = attach(record, executor.places()).await?;
     changes.extend(attached.iter().map(|port| Change {
         action: "create",
         kind: "program",
         name: port.to_string(),
     }));
-    executor.run_all(&plan.raise, |_| ()).await?;
+    executor.run_all(&plan.raise, &mut progress).await?;
     if plan.steps().next().is_some() {
         introduce(topology, executor.places()).await?;
     }

@@ -87,7 +87,9 @@ fn guard(end: i32, word: i32) -> ! {
         // Interrupts of the terminal are the parent's.
         libc::setsid();
         let (first, last) = (end.min(word), end.max(word));
-        libc::close_range(0, first.unsigned_abs().saturating_sub(1), 0);
+        if first > 0 {
+            libc::close_range(0, first.unsigned_abs() - 1, 0);
+        }
         if last - first > 1 {
             libc::close_range(first.unsigned_abs() + 1, last.unsigned_abs() - 1, 0);
         }

@@ -247,21 +247,6 @@ impl Rtnl {
         self.handle.link().set(message).execute().await.doing("add to its bridge", name)
     }
 
-    /// Brings a port up. It gets no IPv6 link-local address: a port is no host, and would speak
-    /// into its own bridge.
-    ///
-    /// # Errors
-    /// The link is gone, or the kernel refuses.
-    pub async fn set_port_up(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
-        let message = LinkUnspec::new_with_index(ifindex).append_extra_attribute(quiet()).build();
-        match self.handle.link().set(message).execute().await.doing("quieten port", &name) {
-            // A kernel without IPv6 has nothing to quieten.
-            Err(error) if !error.is_unsupported() => return Err(error),
-            _ => {}
-        }
-        self.set_up(ifindex, name).await
-    }
-
     /// Removes a link. One that is gone is no error.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use rtnetlink::{AddressMessageBuilder, LinkUnspec};
 
 use super::{
     Direct, Error, LinkFacts, Netns, Result, VethEnd,
-    direct::{NEW, PUT, Request, leave_out_counters, parse, to_io},
+    direct::{NEW, PUT, Request, leave_out_counters, parse, parse_counters, to_io},
     links::{quiet, veth_message},
     routes,
 };
@@ -306,6 +306,14 @@ impl Peer {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// What it counts: see [`Direct::counters`].
+    ///
+    /// # Errors
+    /// It is no link's message.
+    pub fn counters(&self) -> Result<LinkFacts> {
+        parse_counters(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
     }
 
     /// What that means.

@@ -29,18 +29,6 @@ impl Rtnl {
         }
         Ok(routes)
     }
-
-    /// Adds a route by way of a gateway. One that is there already is no error.
-    ///
-    /// # Errors
-    /// The kernel refuses, for example because the gateway is in no subnet of the namespace.
-    pub async fn add_route(&self, route: &Route) -> Result<()> {
-        let (message, name) = message(route)?;
-        match self.handle.route().add(message).execute().await.doing("add route", name) {
-            Err(error) if error.is_present() => Ok(()),
-            other => other,
-        }
-    }
 }
 
 /// What adds a route, and what it is called.

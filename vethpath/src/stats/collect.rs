@@ -88,14 +88,14 @@ fn ends(topology: &Topology) -> kernel::Result<Ends> {
             continue;
         }
         let direct = Direct::open(&Netns::of(&place)?)?;
-        let links = direct.links(topology.trunks.iter().any(|trunk| trunk.a.place == place))?;
+        let links = direct.counters(topology.trunks.iter().any(|trunk| trunk.a.place == place))?;
         let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
         let link = |name: &IfName| links.get(name.as_str()).copied();
         let here = topology.pairs.iter().zip(&mut ends.inner).filter(|(pair, _)| pair.place == place);
         let (ports, inner): (Vec<_>, Vec<_>) =
             here.filter_map(|(pair, end)| Some((link(&pair.port)?, end))).unzip();
         for (end, peer) in inner.into_iter().zip(direct.peers(ports.into_iter(), true)?) {
-            *end = peer.map(|peer| peer.read()).transpose()?;
+            *end = peer.map(|peer| peer.counters()).transpose()?;
         }
         for (trunk, end) in topology.trunks.iter().zip(&mut ends.trunks) {
             if trunk.a.place == place {

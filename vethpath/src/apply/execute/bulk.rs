@@ -91,6 +91,9 @@ impl Executor<'_> {
             match made {
                 Ok(made) => {
                     self.made.push(Made::Namespace(namespace.name.clone()));
+                    if namespace.sysctls.is_empty() {
+                        self.without_dad.insert(namespace.name.clone());
+                    }
                     self.places.add(&namespace.name, made);
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
@@ -139,24 +142,24 @@ impl Executor<'_> {
             match done {
                 Ok(()) => {
                     self.made.push(Made::Link(place.clone(), pair.port.clone()));
-                    made.push((*pair, netns, self.marks(pair)));
+                    made.push((*pair, netns, self.marks(pair), self.without_dad.contains(&pair.namespace)));
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
         let acts: Vec<_> = made
             .iter()
-            .map(|(pair, _, (mark, altname))| Act::Mark {
+            .map(|(pair, _, (mark, altname), _)| Act::Mark {
                 link: pair.port.as_str(),
                 mark,
                 altname: Some(altname),
             })
             .collect();
         outside.act(&acts)?;
-        crew::working(&made, |(pair, netns, (mark, _))| {
+        crew::working(&made, |(pair, netns, (mark, _), inherits)| {
             let link = pair.inner.name.as_str();
             Direct::entering(netns)?.act(&[Act::Mark { link, mark, altname: None }])?;
-            without_dad_here(netns, link)
+            if *inherits { Ok(()) } else { without_dad_here(netns, link) }
         })
         .into_iter()
         .collect::<Result<()>>()?;
