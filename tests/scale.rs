@@ -69,12 +69,12 @@ fn links_that_are_not_the_labs_survive_the_removal_of_many_that_are() {
     let host = Host::new();
     let file = host.topology("many", &topology(20));
     let _ = host.vethpath(format!("up {file}")).ok();
-    // One on the lab's own bridge, one in a group, one in a host's namespace.
+    // One on the lab's own bridge, one in a group, one of another kind.
     for command in [
-        "ip link add foreign0 type dummy",
+        "ip link add foreign0 type veth peer name beyond0",
         "ip link set foreign0 master br0",
-        "ip link add foreign1 group 77 type dummy",
-        "ip link add foreign2 type dummy",
+        "ip link add foreign1 group 77 type veth peer name beyond1",
+        "ip link add foreign2 type bridge",
     ] {
         let _ = host.run(command).ok();
     }

@@ -263,7 +263,8 @@ impl Agent {
         let news = self.domains.iter_mut().fold(false, |news, domain| domain.take_news_for_maps() | news);
         let known = (self.domains.len(), self.sync.generation());
         if !news && self.brought == Some(known) && self.sync.fits() {
-            return Ok(self.chronicle.tell(self.domains.iter_mut().flat_map(Domain::take_news)));
+            self.chronicle.tell(self.domains.iter_mut().flat_map(Domain::take_news));
+            return Ok(());
         }
         self.brought = Some(known);
         let desired = self.sync.desired(self.domains.iter().map(Domain::known));
