@@ -161,7 +161,7 @@ mod tests {
             let answers = ask(&open(), &questions).unwrap();
             assert!(answers[25].is_err());
             for (position, answer) in answers.iter().enumerate().filter(|(position, _)| *position != 25) {
-                let number = 49 - position + usize::from(position > 25);
+                let number = 49 + usize::from(position > 25) - position;
                 let name = format!("d{number}\0");
                 let payload = answer.as_ref().unwrap();
                 assert!(payload.windows(name.len()).any(|bytes| bytes == name.as_bytes()), "{name}");

@@ -19,7 +19,7 @@ pub fn write(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
 /// The same on a thread that is in `netns`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     let place = || match netns.to_string().as_str() {
         HOST => "on the host".to_owned(),
