@@ -52,23 +52,6 @@ fn a_single_thing_has_no_plural() {
 }
 
 #[test]
-fn a_changed_file_for_a_running_lab() {
-    let host = Host::new();
-    let lab = host.lab("three-hosts").up();
-    let more = "[namespace.ns3.interface.eth0]\nlink = \"docker0\"\naddresses = [\"172.17.0.104/16\"]\n";
-    let file = host.lab("three-hosts").and(more).write();
-    // A running lab does not converge to another file: that is refused, and the way out is told.
-    for verb in ["plan", "up"] {
-        let _ =
-            host.vethpath(format!("{verb} {file}")).fails(1).says("hint:").says("vethpath down three-hosts");
-    }
-    assert_eq!(host.namespaces().len(), 3);
-    lab.is_fast("ns0:eth0", "172.17.0.102");
-    lab.down();
-    host.finish();
-}
-
-#[test]
 fn bpffs_is_mounted_and_unmounted() {
     let host = Host::new();
     let is_there = || host.run("stat -f -c %T /sys/fs/bpf").ok().stdout.trim() == "bpf_fs";

@@ -20,13 +20,13 @@ fn a_port_that_was_taken_off_its_bridge() {
     let lab = host.lab("three-hosts").up();
     let port = lab.port("ns0:eth0");
     let _ = host.run(format!("ip link set {port} nomaster")).ok();
-    heals(&host, &lab, &[&format!("change port host:{port}")]);
+    heals(&host, &lab, &[&format!("~ change port host:{port}: bridge none -> docker0")]);
     lab.is_fast("ns0:eth0", "172.17.0.102");
     lab.is_fast("ns1:eth0", "172.17.0.101");
 
     let _ = host.run("ip link add br9 type bridge").ok();
     let _ = host.run(format!("ip link set {port} master br9")).ok();
-    heals(&host, &lab, &[&format!("change port host:{port}")]);
+    heals(&host, &lab, &[&format!("~ change port host:{port}: bridge br9 -> docker0")]);
     let _ = host.run("ip link del br9").ok();
     lab.is_fast("ns0:eth0", "172.17.0.102");
     lab.down();
@@ -37,12 +37,15 @@ fn a_port_that_was_taken_off_its_bridge() {
 fn a_bridge_that_was_deleted() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let ports =
-        ["ns0:eth0", "ns1:eth0", "ns2:eth0"].map(|pair| format!("change port host:{}", lab.port(pair)));
+    let ports = ["ns0:eth0", "ns1:eth0", "ns2:eth0"]
+        .map(|pair| format!("~ change port host:{}: bridge none -> docker0", lab.port(pair)));
     let _ = host.run("ip link del docker0").ok();
-    let mut changes = vec!["create bridge docker0"];
+    let mut changes = vec!["+ create bridge docker0"];
     changes.extend(ports.iter().map(String::as_str));
-    changes.extend(["create address 172.17.0.1/16 on host:docker0", "change interface host:docker0"]);
+    changes.extend([
+        "+ create address 172.17.0.1/16 on host:docker0",
+        "~ change interface host:docker0: down -> up",
+    ]);
     heals(&host, &lab, &changes);
     for to in ["172.17.0.1", "172.17.0.102", "172.17.0.103"] {
         lab.reaches("ns0", to);
@@ -67,8 +70,13 @@ fn an_mtu_that_was_changed_and_a_loopback_that_is_down() {
     ] {
         let _ = host.run(command).ok();
     }
-    let port = format!("change mtu host:{port}");
-    heals(&host, &lab, &["change mtu host:docker0", &port, "change mtu ns0:eth0", "change interface ns0:lo"]);
+    let changes = [
+        &format!("~ change mtu host:{port}: 1400 -> 4000"),
+        "~ change mtu ns0:eth0: 1400 -> 4000",
+        "~ change mtu host:docker0: 1400 -> 4000",
+        "~ change interface ns0:lo: down -> up",
+    ];
+    heals(&host, &lab, &changes);
     let _ = host.run("ip -o link show docker0").ok().prints("mtu 4000");
     lab.reaches("ns0", "127.0.0.1");
     lab.down();

@@ -3,6 +3,7 @@
 
 mod bench;
 mod commands;
+mod converge;
 mod errors;
 mod events;
 mod faults;
@@ -17,5 +18,7 @@ mod scale;
 mod security;
 mod segments;
 mod shapes;
+mod shorthand;
 mod traffic;
 mod walkthrough;
+mod warnings;

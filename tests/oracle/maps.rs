@@ -4,28 +4,29 @@ use std::{collections::BTreeMap, path::Path};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, Map, MapData, PerCpuHashMap},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
 };
+use vethpath::{datapath::Table, kernel::membarrier};
 use vethpath_common::{
-    Config, Count, MatrixKey, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
+    Config, Count, Entry, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
 };
 
 use super::world::World;
 use crate::programs::bench::now_ns;
 
 /// What the programs count.
-pub(crate) struct Counters(PerCpuHashMap<MapData, MatrixKey, Count>);
+pub(crate) struct Counters(PerCpuArray<MapData, Count>);
 
 impl Counters {
     pub(crate) fn of(world: &World) -> Self {
-        let map = Map::PerCpuHashMap(pinned(&world.pin(names::MATRIX)));
-        Self(PerCpuHashMap::try_from(map).expect("it is per CPU"))
+        let map = Map::PerCpuArray(pinned(&world.pin(names::CELLS)));
+        Self(PerCpuArray::try_from(map).expect("it is per CPU"))
     }
 
-    /// Frames that took the fast path so far. A small lab's matrix has room for all of them.
+    /// Frames that took the fast path so far. A small lab's pairs have cells, all of them.
     pub(crate) fn fast(&self) -> u64 {
         let cells = self.0.iter().filter_map(Result::ok);
-        cells.map(|(_, cpus)| cpus.iter().map(|one| one.frames).sum::<u64>()).sum()
+        cells.map(|cpus| cpus.iter().map(|one| one.frames).sum::<u64>()).sum()
     }
 }
 
@@ -49,8 +50,8 @@ impl Books {
             generation: config.generation,
             lease_holds: config.lease_until_ns > now_ns(),
             ports: read(&hash(world, names::PORTS)),
-            sources: read(&hash(world, names::SOURCES)),
-            stations: read(&hash(world, names::STATIONS)),
+            sources: sources(world).iter().collect(),
+            stations: stations(world).iter().collect(),
         };
         // The programs write it all the time; this is "never".
         books.sources.values_mut().for_each(|source| source.seen = Default::default());
@@ -59,8 +60,8 @@ impl Books {
 
     /// Writes what is other than in `before`, which is what the maps hold.
     pub(crate) fn replace(&self, before: &Self, world: &World) {
-        write(&mut hash(world, names::SOURCES), &before.sources, &self.sources);
-        write(&mut hash(world, names::STATIONS), &before.stations, &self.stations);
+        write(&mut sources(world), &before.sources, &self.sources);
+        write(&mut stations(world), &before.stations, &self.stations);
     }
 
     /// Writes what was in `before`, where `spoiled` has something else and it is still there: the
@@ -81,22 +82,34 @@ fn hash<K: Pod, V: Pod>(world: &World, name: &str) -> HashMap<MapData, K, V> {
     HashMap::try_from(Map::HashMap(pinned(&world.pin(name)))).expect("a hash")
 }
 
+fn sources(world: &World) -> Table<Source> {
+    table(world, names::SOURCE_SLOTS, names::SOURCES)
+}
+
+fn stations(world: &World) -> Table<Station> {
+    table(world, names::STATION_SLOTS, names::STATIONS)
+}
+
+fn table<V: Entry<Key: Pod> + Pod>(world: &World, slots: &str, others: &str) -> Table<V> {
+    Table::of(&pinned(&world.pin(slots)), hash(world, others)).expect("it can be mapped")
+}
+
 fn read<K: Pod + Ord, V: Pod>(map: &HashMap<MapData, K, V>) -> BTreeMap<K, V> {
     // An entry that goes away meanwhile may end the list: the agent rests while this is read.
     map.iter().filter_map(Result::ok).collect()
 }
 
-fn write<K: Pod + Ord, V: Pod + PartialEq>(
-    map: &mut HashMap<MapData, K, V>,
-    before: &BTreeMap<K, V>,
-    after: &BTreeMap<K, V>,
+fn write<V: Entry<Key: Pod> + Pod + PartialEq>(
+    table: &mut Table<V>,
+    before: &BTreeMap<V::Key, V>,
+    after: &BTreeMap<V::Key, V>,
 ) {
-    for key in before.keys().filter(|key| !after.contains_key(key)) {
-        // The agent may have removed it just now.
-        let _ = map.remove(key);
-    }
+    let old = before.iter().filter(|(key, value)| after.get(key) != Some(value));
+    // The agent may have removed it just now.
+    old.for_each(|(key, _)| table.remove(key).expect("it may be removed"));
+    membarrier::grace_period();
     for (key, value) in after.iter().filter(|(key, value)| before.get(key) != Some(value)) {
-        map.insert(key, value, 0).expect("there is room");
+        table.insert(key, value).expect("there is room");
     }
 }
 

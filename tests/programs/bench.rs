@@ -1,21 +1,24 @@
 //! The port program, loaded without pins, in a network namespace with ports to run it on.
 
+use std::os::fd::AsFd;
+
 use aya::{
     Ebpf, Pod, TestRun, TestRunOptions,
-    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
     programs::SchedClassifier,
+    util::nr_cpus,
 };
 use nix::{
     net::if_::if_nametoindex,
     time::{ClockId, clock_gettime},
 };
 use vethpath::{
-    datapath::{OBJECT, Sizes, load_program, loader},
+    datapath::{OBJECT, Sizes, Table, load_program, loader, per_cpu},
     kernel::Netns,
 };
 use vethpath_common::{
-    Config, Count, MatrixKey, PairCounters, PortRecord, Seen, Source, SourceKey, Station, StationKey, flags,
-    names,
+    Config, Count, Entry, MatrixKey, PairCounters, PortRecord, Seen, Source, SourceKey, Station, StationKey,
+    flags, names,
 };
 
 use super::{
@@ -24,15 +27,28 @@ use super::{
     world::{self, Agent, DOMAIN, Mac, Port},
 };
 
+/// More than there are pairs.
+const WIDTH: u32 = 16;
+
+/// Where stations are, and what pairs send each other is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// In slots and cells, as in most labs.
+    AtTheirPlaces,
+    /// In hash maps, as where there are too many.
+    Hashed,
+}
+
 /// The program with full maps.
 pub(crate) struct Bench {
     pub(crate) netns: Netns,
     pub(crate) object: Ebpf,
     ifindexes: Vec<u32>,
+    kept: Kept,
 }
 
 /// What one run of the program did.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Ran {
     /// A `TC_ACT_*`.
     pub(crate) action: i32,
@@ -53,6 +69,15 @@ impl Bench {
 
     /// The same, with more words for the inner end in `ip link add ... peer ...`.
     pub(crate) fn with_inner_ends(words: impl Fn(Port) -> String + Sync) -> Self {
+        Self::with(words, Kept::AtTheirPlaces)
+    }
+
+    /// The same, with nothing in slots and cells.
+    pub(crate) fn hashed() -> Self {
+        Self::with(|_| String::new(), Kept::Hashed)
+    }
+
+    fn with(words: impl Fn(Port) -> String + Sync, kept: Kept) -> Self {
         let netns = Netns::create("programs").expect("a namespace (the tests need root)");
         let ifindexes = netns.run(|| {
             Port::ALL.map(|port| {
@@ -67,11 +92,14 @@ impl Bench {
                 if_nametoindex(name.as_str()).expect("it was just made")
             })
         });
-        let mut object =
-            loader(&DOMAIN, Sizes::of(Port::ALL.len(), 2)).load(OBJECT).expect("the object loads");
+        let sizes = Sizes::of(Port::ALL.len(), 2);
+        // Few cells, which are all read for each frame.
+        let width = if kept == Kept::Hashed { 0 } else { WIDTH };
+        let mut object = loader(&DOMAIN, &Sizes { width, ..sizes }).load(OBJECT).expect("the object loads");
         let program: &mut SchedClassifier = program(&mut object);
         load_program(program).expect("the verifier accepts the program");
-        let mut bench = Self { netns, object, ifindexes: ifindexes.expect("it is there").to_vec() };
+        let ifindexes = ifindexes.expect("it is there").to_vec();
+        let mut bench = Self { netns, object, ifindexes, kept };
         let ports = world::ports(|port| bench.ifindex(port));
         bench.fill(names::PORTS, &ports);
         bench.rest();
@@ -83,8 +111,30 @@ impl Bench {
     pub(crate) fn rest(&mut self) {
         let ifindex = |port: Port| self.ifindexes[port as usize];
         let (sources, stations) = (world::sources(ifindex), world::stations(ifindex));
-        self.fill(names::SOURCES, &sources);
-        self.fill(names::STATIONS, &stations);
+        self.settle(names::SOURCE_SLOTS, names::SOURCES, &sources);
+        self.settle(names::STATION_SLOTS, names::STATIONS, &stations);
+    }
+
+    fn settle<V: Entry<Key: Pod> + Pod>(&self, slots: &str, others: &str, entries: &[(V::Key, V)]) {
+        let mut table = self.table(slots, others);
+        for (key, value) in entries {
+            // Nothing runs meanwhile.
+            table.remove(key).expect("it may be removed");
+            match self.kept {
+                Kept::AtTheirPlaces => table.insert(key, value).expect("there is room"),
+                Kept::Hashed => table.insert_among_others(key, value).expect("there is room"),
+            }
+        }
+    }
+
+    /// One of the maps of stations.
+    fn table<V: Entry<Key: Pod> + Pod>(&self, slots: &str, others: &str) -> Table<V> {
+        let data = |name: &str| {
+            let fd = data(self.object.map(name).expect("it has this map")).fd().as_fd().try_clone_to_owned();
+            MapData::from_fd(fd.expect("a descriptor to be had")).expect("it is a map")
+        };
+        let others = HashMap::try_from(Map::HashMap(data(others))).expect("a hash");
+        Table::of(&data(slots), others).expect("it can be mapped")
     }
 
     /// Makes a port one from whose frames the bridge does not learn.
@@ -127,9 +177,13 @@ impl Bench {
             cpus.iter().fold(PairCounters::default(), |sum, one| sum.plus(one))
         };
         let mut counters: Vec<_> = (0..=u32::try_from(Port::ALL.len()).expect("few")).map(sum).collect();
-        for cell in self.matrix().iter() {
-            let (MatrixKey { from, to }, cpus) = cell.expect("readable");
+        let cells = self.elements::<u32>(names::CELLS).into_iter();
+        let cells = cells.map(|(index, cpus)| (MatrixKey::of_cell(index, WIDTH), cpus));
+        for (MatrixKey { from, to }, cpus) in cells.chain(self.elements(names::MATRIX)) {
             let count = cpus.iter().fold(Count::default(), |sum, one| sum.plus(*one));
+            if count == Count::default() {
+                continue;
+            }
             let (from, to) = (from as usize, to as usize);
             counters[from].fast_tx = counters[from].fast_tx.plus(count);
             counters[to].fast_rx = counters[to].fast_rx.plus(count);
@@ -137,8 +191,9 @@ impl Bench {
         counters
     }
 
-    fn matrix(&self) -> PerCpuHashMap<&MapData, MatrixKey, Count> {
-        self.object.map(names::MATRIX).expect("it has this map").try_into().expect("a hash per CPU")
+    fn elements<K: Pod>(&self, map: &str) -> Vec<(K, Vec<Count>)> {
+        let map = data(self.object.map(map).expect("it has this map"));
+        per_cpu(map.fd().as_fd(), nr_cpus().expect("some")).expect("readable")
     }
 
     /// Frames by each way across trunks, that of none first.
@@ -151,18 +206,16 @@ impl Bench {
 
     /// What the bridge of `near` knows of a station.
     pub(crate) fn station(&self, near: Port, mac: Mac) -> Station {
-        let map = self.object.map(names::STATIONS).expect("it has this map");
-        let map: HashMap<&MapData, StationKey, Station> = map.try_into().expect("a hash");
-        map.get(&StationKey::new(near.bridge(), mac.into()), 0).expect("it is there")
+        let table: Table<Station> = self.table(names::STATION_SLOTS, names::STATIONS);
+        table.get(&StationKey::new(near.bridge(), mac.into())).expect("it is there")
     }
 
     /// Where the fast path saw frames of a station of `port` go.
     pub(crate) fn seen(&self, port: Port, station: u8) -> [Seen; 2] {
-        let map = self.object.map(names::SOURCES).expect("it has this map");
-        let map: HashMap<&MapData, SourceKey, Source> = map.try_into().expect("a hash");
+        let table: Table<Source> = self.table(names::SOURCE_SLOTS, names::SOURCES);
         let domain = DOMAIN.try_into().expect("a small number");
         let key = SourceKey::new(self.ifindex(port), port.mac(station).into(), domain);
-        map.get(&key, 0).expect("it is there").seen
+        table.get(&key).expect("it is there").seen
     }
 
     /// Runs the program once.
@@ -205,6 +258,13 @@ impl Bench {
             counted,
             crossed,
         }
+    }
+}
+
+fn data(map: &Map) -> &MapData {
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::PerCpuHashMap(data) => data,
+        other => panic!("{other:?} is no array or hash"),
     }
 }
 

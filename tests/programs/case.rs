@@ -126,7 +126,8 @@ fn told(pairs: &[PairCounters]) -> Vec<String> {
 /// Runs a table, and shows all that is wrong.
 #[track_caller]
 pub(crate) fn check(cases: &[Case]) {
-    let mut bench = Bench::new();
-    let faults: Vec<_> = cases.iter().flat_map(|case| case.faults(&mut bench)).collect();
+    let mut benches = [Bench::new(), Bench::hashed()];
+    let faults = benches.iter_mut().flat_map(|bench| cases.iter().flat_map(|case| case.faults(bench)));
+    let faults: Vec<_> = faults.collect();
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }

@@ -97,7 +97,11 @@ fn mutants_are_as_the_model_says() {
 #[track_caller]
 fn as_the_model_says(frames: &[Frame]) -> BTreeMap<&'static str, usize> {
     let mut seen = BTreeMap::new();
-    for (frame, ran) in frames.iter().zip(Bench::new().run_each(frames)) {
+    let by_place = Bench::new().run_each(frames);
+    for (frame, (ran, hashed)) in
+        frames.iter().zip(by_place.into_iter().zip(Bench::hashed().run_each(frames)))
+    {
+        assert_eq!(ran, hashed, "where stations are kept makes a difference: {frame:?}");
         let Told { from, to, slow } = told(&ran);
         match (ran.action, model::receiver(frame)) {
             (TC_ACT_REDIRECT, Some(port)) => {

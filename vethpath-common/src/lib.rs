@@ -9,6 +9,7 @@ mod mac;
 mod map;
 pub mod names;
 mod reason;
+mod slot;
 
 pub use counters::{Count, PairCounters};
 pub use mac::MacWords;
@@ -17,9 +18,10 @@ pub use map::{
     StationKey, flags,
 };
 pub use reason::Reason;
+pub use slot::{Entry, NOT_THERE, Slot, slot_of};
 
 /// Version of everything in this crate. Pinned maps of another version are never adopted.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Index in the counter map that counts frames of ports no pair is known for.
 pub const NO_PAIR: u32 = 0;

@@ -72,7 +72,7 @@ pub struct PortRecord {
 /// Made of words, as [`StationKey`] is: see [`MacWords`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct SourceKey([u32; 3]);
+pub struct SourceKey(pub(crate) [u32; 3]);
 
 impl SourceKey {
     /// The station `mac` behind the port `ifindex` in the bridge namespace `domain`.
@@ -120,7 +120,7 @@ pub struct Seen {
 /// A station as the receiver of a frame, for frames that enter by one bridge.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct StationKey([u32; 3]);
+pub struct StationKey(pub(crate) [u32; 3]);
 
 impl StationKey {
     /// The station `mac` for frames that enter by `bridge`.
@@ -173,6 +173,21 @@ pub struct MatrixKey {
     pub to: u32,
 }
 
+impl MatrixKey {
+    /// The index of its cell in an array for the pairs below `width`; none if one of them is not.
+    #[inline(always)]
+    #[must_use]
+    pub fn cell(self, width: u32) -> Option<u32> {
+        if self.from < width && self.to < width { Some(self.from * width + self.to) } else { None }
+    }
+
+    /// The pairs of a cell.
+    #[must_use]
+    pub fn of_cell(index: u32, width: u32) -> Self {
+        Self { from: index / width, to: index % width }
+    }
+}
+
 /// The most bridges of a segment: each has a bit in [`Station::bridges`].
 pub const MOST_BRIDGES: usize = 64;
 
@@ -216,6 +231,8 @@ mod pod {
     unsafe impl aya::Pod for crate::PairCounters {}
     // SAFETY: as above.
     unsafe impl aya::Pod for crate::Count {}
+    // SAFETY: as above.
+    unsafe impl<V: crate::Entry> aya::Pod for crate::Slot<V> {}
 }
 
 #[cfg(test)]
@@ -227,8 +244,8 @@ mod tests {
     /// The layout is an interface between two compilers and between versions: a change of it is a
     /// change of `ABI_VERSION`.
     #[test]
-    fn layout_of_abi_2() {
-        assert_eq!(crate::ABI_VERSION, 2);
+    fn layout_of_abi_3() {
+        assert_eq!(crate::ABI_VERSION, 3);
         assert_eq!((size_of::<Config>(), offset_of!(Config, epoch)), (24, 16));
         assert_eq!(size_of::<PortKey>(), 8);
         assert_eq!((size_of::<PortRecord>(), offset_of!(PortRecord, bridge)), (12, 8));
@@ -239,6 +256,14 @@ mod tests {
         assert_eq!((size_of::<Station>(), offset_of!(Station, away_until_ns)), (48, 40));
         assert_eq!(size_of::<MatrixKey>(), 8);
         assert_eq!(size_of::<Path>(), 128);
+    }
+
+    #[test]
+    fn pairs_of_low_numbers_have_a_cell() {
+        let cell = |from, to| MatrixKey { from, to }.cell(4);
+        assert_eq!((cell(0, 0), cell(1, 2), cell(3, 3)), (Some(0), Some(6), Some(15)));
+        assert_eq!(MatrixKey::of_cell(6, 4), MatrixKey { from: 1, to: 2 });
+        assert_eq!((cell(4, 0), cell(0, 4), MatrixKey { from: 0, to: 0 }.cell(0)), (None, None, None));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use vethpath_common::{
 };
 
 use crate::{
-    maps::{COUNTERS, CROSSINGS, MATRIX, PORTS, domain},
+    maps::{CELLS, COUNTERS, CROSSINGS, MATRIX, PORTS, domain, width},
     moves,
     packet::Frame,
 };
@@ -15,9 +15,15 @@ use crate::{
 #[inline(always)]
 pub fn fast(frame: &Frame, source: &Source, station: &Station) {
     let (packets, bytes) = (frame.packets(), u64::from(frame.len()));
-    match cell(MatrixKey { from: source.pair, to: station.pair }) {
-        Some(count) => count.add(packets, bytes),
-        None => apart(source.pair, station.pair, packets, bytes),
+    let key = MatrixKey { from: source.pair, to: station.pair };
+    match key.cell(width()) {
+        Some(index) => {
+            if let Some(count) = CELLS.get_ptr_mut(index) {
+                // SAFETY: array elements live as long as the map, and this CPU runs one tc program at a time.
+                unsafe { (*count).add(packets, bytes) };
+            }
+        }
+        None => among_others(key, packets, bytes),
     }
     if station.path != 0
         && let Some(count) = CROSSINGS.get_ptr_mut(station.path)
@@ -27,17 +33,20 @@ pub fn fast(frame: &Frame, source: &Source, station: &Station) {
     }
 }
 
-/// This CPU's cell of the traffic matrix, which is made if there is room.
-#[inline(always)]
-fn cell(key: MatrixKey) -> Option<&'static mut Count> {
+/// Counts in the matrix what has no cell at a place of its own. An element is made if there is room.
+#[inline(never)]
+fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
     let mut count = MATRIX.get_ptr_mut(key);
     if count.is_none() {
         // Another CPU may be doing the same: whoever comes second finds it there.
         let _ = MATRIX.insert(key, Count { frames: 0, packets: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
         count = MATRIX.get_ptr_mut(key);
     }
-    // SAFETY: nobody deletes cells, and this CPU runs one tc program at a time.
-    count.map(|count| unsafe { &mut *count })
+    match count {
+        // SAFETY: elements are deleted only of pairs that are gone, and this CPU runs one tc program at a time.
+        Some(count) => unsafe { (*count).add(packets, bytes) },
+        None => apart(key.from, key.to, packets, bytes),
+    }
 }
 
 /// Counts where there is always room, when the matrix has none.
@@ -53,8 +62,15 @@ fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
 
 /// Counts a frame that is left to the bridge, and gives the reason it was counted under: on a port
 /// that is not armed no source is known, and the port is why.
-#[inline(always)]
-pub fn slow(frame: &Frame, reason: Reason) -> Reason {
+///
+/// A `sender` that is known to be a station on this very port is the pair to count, and has not moved:
+/// nothing of the port need be looked up.
+#[inline(never)]
+pub fn slow(frame: &Frame, reason: Reason, sender: Option<u32>) -> Reason {
+    if let Some(pair) = sender {
+        add_slow(frame, pair, reason);
+        return reason;
+    }
     let key = PortKey { ifindex: frame.ifindex(), domain: domain() };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let port =
@@ -63,15 +79,20 @@ pub fn slow(frame: &Frame, reason: Reason) -> Reason {
         Reason::UnknownSource if port.flags & flags::ARMED == 0 => Reason::Port,
         other => other,
     };
-    if let Some(counters) = of(port.pair)
-        && let Some(count) = counters.slow.get_mut(reason as usize)
-    {
-        count.add(frame.packets(), u64::from(frame.len()));
-    }
+    add_slow(frame, port.pair, reason);
     if port.flags & flags::DEAF == 0 {
         moves::note(frame, port.bridge);
     }
     reason
+}
+
+#[inline(always)]
+fn add_slow(frame: &Frame, pair: u32, reason: Reason) {
+    if let Some(counters) = of(pair)
+        && let Some(count) = counters.slow.get_mut(reason as usize)
+    {
+        count.add(frame.packets(), u64::from(frame.len()));
+    }
 }
 
 /// This CPU's counters of a pair.

@@ -1,13 +1,16 @@
 //! What becomes of a frame: the datapath's contract, in the order of its cost.
 
+use core::{hint::cold_path, ptr::NonNull};
+
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use vethpath_common::{Config, Reason, Source, SourceKey, Station, StationKey, flags};
+use vethpath_common::{Config, Reason, Source, Station, flags};
 
 use crate::{
     count,
-    maps::{CONFIG, SOURCES, STATIONS, domain},
+    maps::CONFIG,
     moves,
     packet::{ETH_LEN, Ethernet, Frame},
+    stations,
     validate::validate,
 };
 
@@ -34,7 +37,8 @@ pub enum Verdict {
 /// Decides and counts. Whatever is not certain goes to the bridge.
 #[inline(always)]
 pub fn decide(frame: &Frame) -> Verdict {
-    match fast_path(frame) {
+    let mut sender = None;
+    match fast_path(frame, &mut sender) {
         Ok((source, station)) => {
             count::fast(frame, &source, &station);
             match station.flags & flags::VIA_PORT {
@@ -42,12 +46,18 @@ pub fn decide(frame: &Frame) -> Verdict {
                 _ => Verdict::ToPort { ifindex: station.ifindex },
             }
         }
-        Err(reason) => Verdict::Pass { reason: count::slow(frame, reason) },
+        Err(reason) => {
+            cold_path();
+            // A copy, so that the frame of the fast path may lie in registers.
+            Verdict::Pass { reason: count::slow(&frame.clone(), reason, sender) }
+        }
     }
 }
 
+/// What is known of both ends of a frame's way, if it takes the fast path. `sender` is the pair of the
+/// sender as soon as that is known to be a station on this very port.
 #[inline(always)]
-fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
+fn fast_path(frame: &Frame, sender: &mut Option<u32>) -> Result<(Source, Station), Reason> {
     let config = CONFIG.get(0).ok_or(Reason::Lease)?;
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
@@ -58,7 +68,8 @@ fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
     known_protocol(frame, &ethernet)?;
     let entry = source(frame, &ethernet, config)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let source = unsafe { *entry };
+    let source = unsafe { *entry.as_ptr() };
+    *sender = Some(source.pair);
     let station = station(&ethernet, source.bridge, config)?;
     if now < source.away_until_ns || moves::is_away(&station, ethernet.dst, now) {
         return Err(Reason::Moved);
@@ -74,7 +85,7 @@ fn fast_path(frame: &Frame) -> Result<(Source, Station), Reason> {
     }
     fits(frame, &ethernet, &station)?;
     if (source.flags | station.flags) & flags::VALIDATE != 0 {
-        validate(frame, &ethernet)?;
+        validate(&frame.clone(), ethernet.ethertype)?;
     }
     note(entry, station.bridges, config.epoch);
     Ok((source, station))
@@ -125,16 +136,14 @@ fn ipv6(frame: &Frame) -> Result<(), Reason> {
 
 /// The sender, if it is a station on this very port.
 #[inline(always)]
-fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<*mut Source, Reason> {
+fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<NonNull<Source>, Reason> {
     // br_handle_frame drops what a group address sends, whatever the maps say.
     if ethernet.src.is_group() {
         return Err(Reason::UnknownSource);
     }
-    #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
-    let key = SourceKey::new(frame.ifindex(), ethernet.src, domain() as u16);
-    let entry = SOURCES.get_ptr_mut(key).ok_or(Reason::UnknownSource)?;
+    let entry = stations::source(frame.ifindex(), ethernet.src).ok_or(Reason::UnknownSource)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    if unsafe { (*entry).generation } != config.generation {
+    if unsafe { (*entry.as_ptr()).generation } != config.generation {
         return Err(Reason::Stale);
     }
     Ok(entry)
@@ -143,9 +152,9 @@ fn source(frame: &Frame, ethernet: &Ethernet, config: &Config) -> Result<*mut So
 /// The receiver, if it is a station of the sender's segment.
 #[inline(always)]
 fn station(ethernet: &Ethernet, bridge: u32, config: &Config) -> Result<Station, Reason> {
-    let key = StationKey::new(bridge, ethernet.dst);
+    let entry = stations::station(bridge, ethernet.dst).ok_or(Reason::UnknownDestination)?;
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let station = *unsafe { STATIONS.get(key) }.ok_or(Reason::UnknownDestination)?;
+    let station = unsafe { *entry.as_ptr() };
     if station.generation != config.generation {
         return Err(Reason::Stale);
     }
@@ -155,10 +164,10 @@ fn station(ethernet: &Ethernet, bridge: u32, config: &Config) -> Result<Station,
 /// Notes which bridges a frame of the sender's would have crossed. Most frames of an epoch find that
 /// noted already, and dirty no cache line.
 #[inline(always)]
-fn note(entry: *mut Source, bridges: u64, epoch: u32) {
+fn note(entry: NonNull<Source>, bridges: u64, epoch: u32) {
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs). Two CPUs may race: a
     // bit that is lost comes with the next frame.
-    let seen = unsafe { &mut (*entry).seen[(epoch & 1) as usize] };
+    let seen = unsafe { &mut (*entry.as_ptr()).seen[(epoch & 1) as usize] };
     if seen.epoch != epoch {
         (seen.epoch, seen.bridges) = (epoch, bridges);
     } else if bridges & !seen.bridges != 0 {
@@ -171,7 +180,7 @@ fn note(entry: *mut Source, bridges: u64, epoch: u32) {
 fn fits(frame: &Frame, ethernet: &Ethernet, station: &Station) -> Result<(), Reason> {
     let size = match frame.gso_size() {
         0 => frame.len().saturating_sub(ETH_LEN),
-        payload => match headers(frame, ethernet) {
+        payload => match headers(frame, ethernet.ethertype) {
             Ok(headers) => headers.saturating_add(payload),
             // A tunnel, say. Its small frames are fast: so are its large ones, or they would overtake.
             Err(Reason::Gso) if station.flags & flags::ROOMY != 0 => payload,
@@ -183,9 +192,9 @@ fn fits(frame: &Frame, ethernet: &Ethernet, station: &Station) -> Result<(), Rea
 
 /// Bytes of layer 3 and 4 headers that each segment of a GSO frame repeats.
 #[inline(always)]
-fn headers(frame: &Frame, ethernet: &Ethernet) -> Result<u32, Reason> {
+fn headers(frame: &Frame, ethertype: u16) -> Result<u32, Reason> {
     const IP: usize = ETH_LEN as usize;
-    let (ip, protocol) = match ethernet.ethertype {
+    let (ip, protocol) = match ethertype {
         0x0800 => (u32::from(frame.read::<u8>(IP)? & 15) * 4, frame.read::<u8>(IP + 9)?),
         0x86dd => (40, frame.read::<u8>(IP + 6)?),
         _ => return Err(Reason::Gso),

@@ -10,6 +10,7 @@ mod maps;
 mod moves;
 mod object;
 mod packet;
+mod stations;
 mod validate;
 
 use aya_ebpf::{

@@ -2,12 +2,13 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use vethpath_common::{
-    Config, Count, MatrixKey, PairCounters, Path, PortKey, PortRecord, Source, SourceKey, Station, StationKey,
+    Config, Count, MatrixKey, PairCounters, Path, PortKey, PortRecord, Slot, Source, SourceKey, Station,
+    StationKey,
 };
 
 /// Sizes are set by user space before the maps are made.
@@ -25,6 +26,14 @@ pub static PORTS: HashMap<PortKey, PortRecord> = HashMap::with_max_entries(SET_A
 #[map]
 pub static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(SET_AT_LOAD, 0);
 
+/// See [`vethpath_common::names::SOURCE_SLOTS`].
+#[map]
+pub static SOURCE_SLOTS: Array<Slot<Source>> = Array::with_max_entries(SET_AT_LOAD, BPF_F_MMAPABLE);
+
+/// See [`vethpath_common::names::STATION_SLOTS`].
+#[map]
+pub static STATION_SLOTS: Array<Slot<Station>> = Array::with_max_entries(SET_AT_LOAD, BPF_F_MMAPABLE);
+
 /// See [`vethpath_common::names::STATIONS`].
 #[map]
 pub static STATIONS: HashMap<StationKey, Station> = HashMap::with_max_entries(SET_AT_LOAD, 0);
@@ -38,6 +47,10 @@ pub static COUNTERS: PerCpuArray<PairCounters> = PerCpuArray::with_max_entries(S
 pub static MATRIX: PerCpuHashMap<MatrixKey, Count> =
     PerCpuHashMap::with_max_entries(SET_AT_LOAD, BPF_F_NO_PREALLOC);
 
+/// See [`vethpath_common::names::CELLS`].
+#[map]
+pub static CELLS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
+
 /// See [`vethpath_common::names::PATHS`]. For user space alone: it is here to be made with the others.
 #[map]
 pub static PATHS: HashMap<u32, Path> = HashMap::with_max_entries(SET_AT_LOAD, BPF_F_NO_PREALLOC);
@@ -49,6 +62,26 @@ pub static CROSSINGS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_
 /// See [`vethpath_common::names::DOMAIN`].
 #[unsafe(no_mangle)]
 static DOMAIN: Global<u32> = Global::new(0);
+
+/// See [`vethpath_common::names::SLOT_BITS`].
+#[unsafe(no_mangle)]
+static SLOT_BITS: Global<u32> = Global::new(1);
+
+/// See [`vethpath_common::names::WIDTH`].
+#[unsafe(no_mangle)]
+static WIDTH: Global<u32> = Global::new(0);
+
+/// Two to the power of this is how many slots a table has.
+#[inline(always)]
+pub fn slot_bits() -> u32 {
+    SLOT_BITS.load()
+}
+
+/// Pairs below this number are counted in cells.
+#[inline(always)]
+pub fn width() -> u32 {
+    WIDTH.load()
+}
 
 /// The bridge namespace that this copy of the program serves.
 #[inline(always)]

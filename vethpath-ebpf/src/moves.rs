@@ -1,12 +1,9 @@
 //! Stations that move: the bridge learns from the first frame on another port, and so do we.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use vethpath_common::{AWAY_NS, MacWords, Source, SourceKey, Station, StationKey};
+use vethpath_common::{AWAY_NS, MacWords, Station};
 
-use crate::{
-    maps::{SOURCES, STATIONS, domain},
-    packet::Frame,
-};
+use crate::{packet::Frame, stations};
 
 /// Looks whether a frame that the bridge gets comes from a station that is known on another port. The
 /// bridge learns from it before the agent hears of that: frames to and from the old port are its own
@@ -14,18 +11,18 @@ use crate::{
 #[inline(always)]
 pub fn note(frame: &Frame, bridge: u32) {
     let Ok(ethernet) = frame.ethernet() else { return };
-    let Some(entry) = STATIONS.get_ptr_mut(StationKey::new(bridge, ethernet.src)) else { return };
+    let Some(mut entry) = stations::station(bridge, ethernet.src) else { return };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let station = unsafe { &mut *entry };
+    let station = unsafe { entry.as_mut() };
     if station.exit == frame.ifindex() {
         return;
     }
     // SAFETY: a helper without arguments.
     let until = unsafe { bpf_ktime_get_coarse_ns() } + AWAY_NS;
     station.away_until_ns = until;
-    if let Some(entry) = home(station, ethernet.src) {
+    if let Some(entry) = stations::source(station.ifindex, ethernet.src) {
         // SAFETY: as above.
-        unsafe { (*entry).away_until_ns = until };
+        unsafe { (*entry.as_ptr()).away_until_ns = until };
     }
 }
 
@@ -35,19 +32,12 @@ pub fn note(frame: &Frame, bridge: u32) {
 /// trunk as before. Each of them has noted that where the station was at home.
 #[inline(always)]
 pub fn is_away(station: &Station, mac: MacWords, now: u64) -> bool {
-    let mut until = station.away_until_ns;
-    if station.path != 0
-        && let Some(entry) = home(station, mac)
-    {
-        // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-        until = until.max(unsafe { (*entry).away_until_ns });
-    }
-    now < until
+    now < station.away_until_ns || (station.path != 0 && now < away_from_home(station.ifindex, mac))
 }
 
-/// The entry of a station as a sender, on the port that it is known behind.
-#[inline(always)]
-fn home(station: &Station, mac: MacWords) -> Option<*mut Source> {
-    #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
-    SOURCES.get_ptr_mut(SourceKey::new(station.ifindex, mac, domain() as u16))
+/// Until when a station is away from the port that it is known behind.
+#[inline(never)]
+fn away_from_home(port: u32, mac: MacWords) -> u64 {
+    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+    stations::source(port, mac).map_or(0, |entry| unsafe { (*entry.as_ptr()).away_until_ns })
 }

@@ -23,6 +23,7 @@ pub struct Ethernet {
 }
 
 /// A frame at the ingress of a port.
+#[derive(Clone)]
 pub struct Frame {
     skb: *mut __sk_buff,
     data: usize,

@@ -4,7 +4,7 @@
 
 use vethpath_common::Reason;
 
-use crate::packet::{ETH_LEN, Ethernet, Frame};
+use crate::packet::{ETH_LEN, Frame};
 
 /// Where the IP header begins.
 const IP: usize = ETH_LEN as usize;
@@ -12,9 +12,9 @@ const IP: usize = ETH_LEN as usize;
 const IPV6_LEN: u32 = 40;
 
 /// Refuses an IP packet that br_netfilter might not let through as it is.
-#[inline(always)]
-pub fn validate(frame: &Frame, ethernet: &Ethernet) -> Result<(), Reason> {
-    let is_right = match ethernet.ethertype {
+#[inline(never)]
+pub fn validate(frame: &Frame, ethertype: u16) -> Result<(), Reason> {
+    let is_right = match ethertype {
         0x0800 => ipv4(&frame.read(IP)?, packet_len(frame)),
         0x86dd => ipv6(&frame.read(IP)?, packet_len(frame)),
         // With `bridge-nf-filter-pppoe-tagged`, it looks at the IP packet inside.

@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::datapath::Hook;
+use crate::{
+    bench::{Shape, Wait, Work},
+    datapath::Hook,
+};
 
 /// Network labs on one Linux host whose switches are as fast as a cable.
 #[derive(Debug, Parser)]
@@ -53,7 +56,7 @@ impl From<HookArg> for Hook {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Bring a lab up, or complete one that is up in part.
+    /// Bring a lab up, or make one that is up what its file says now.
     Up {
         /// The topology file.
         file: PathBuf,
@@ -71,18 +74,17 @@ pub enum Command {
         #[arg(long, conflicts_with = "lab")]
         all: bool,
     },
-    /// Show what `up` would do.
+    /// Show what `up` would create, change and delete, from what is there now.
     Plan {
         /// The topology file.
         file: PathBuf,
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Check a topology file, all faults at once.
-    Validate {
-        /// The topology file.
-        file: PathBuf,
-    },
+    /// Check a topology file: all faults at once, and what may not be meant.
+    Validate(ValidateArgs),
+    /// Print the JSON Schema of topology files, for editors.
+    Schema,
     /// Show namespaces, interfaces, bridges, and which pairs are armed.
     Show {
         #[command(flatten)]
@@ -130,7 +132,7 @@ pub enum Command {
     },
     /// Show what has happened to a lab: each change of state, with its time.
     Events(EventsArgs),
-    /// Measure round trips: cable, plain bridge, fast path, in turns.
+    /// Compare cable, plain bridge and fast path, measured in turns.
     Bench(BenchArgs),
     /// Show what this host has for vethpath, and what to do where it lacks something.
     Doctor {
@@ -150,6 +152,18 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// Arguments of `validate`.
+#[derive(Args, Clone, Debug)]
+pub struct ValidateArgs {
+    /// The topology file.
+    pub file: PathBuf,
+    /// Print the same lab with every group, mesh and chain written out.
+    #[arg(long, conflicts_with = "json")]
+    pub expand: bool,
+    #[command(flatten)]
+    pub json: JsonArg,
 }
 
 /// Arguments of `events`.
@@ -175,8 +189,22 @@ fn duration(text: &str) -> Result<Duration, jiff::Error> {
     text.parse::<jiff::SignedDuration>()?.try_into()
 }
 
+/// `--cores` of `bench`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CoresArg {
+    /// Both ends on one CPU.
+    Same,
+    /// Each end on its own CPU.
+    Cross,
+    /// One after the other.
+    Both,
+}
+
 /// Arguments of `bench`.
 #[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Without --work and --all: UDP and TCP round trips of 64 bytes, on one CPU and across two."
+)]
 pub struct BenchArgs {
     #[command(flatten)]
     pub lab: LabArg,
@@ -186,9 +214,35 @@ pub struct BenchArgs {
     /// The namespace that answers [default: the second on the same bridge].
     #[arg(long, value_name = "NAMESPACE", requires = "from")]
     pub to: Option<String>,
-    /// How long to measure, in seconds.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    /// Measure a lab of its own: this many bridges in a row, with a host at either end.
+    #[arg(long, value_name = "BRIDGES", conflicts_with_all = ["lab", "from", "hosts"],
+          value_parser = clap::value_parser!(u64).range(Shape::CHAIN))]
+    pub chain: Option<u64>,
+    /// Measure a lab of its own: one bridge with this many hosts, from the first to the last.
+    #[arg(long, value_name = "HOSTS", conflicts_with_all = ["lab", "from"],
+          value_parser = clap::value_parser!(u64).range(Shape::HOSTS))]
+    pub hosts: Option<u64>,
+    /// What to measure, the answer's first.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub work: Vec<Work>,
+    /// Measure everything that there is, in every way that makes sense.
+    #[arg(long, conflicts_with = "work")]
+    pub all: bool,
+    /// Bytes of a message, datagram or write, 1 to 65536 [default: 64; 65536 for streams].
+    #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub size: Vec<u32>,
+    /// How the ends wait for each other [default: blocking].
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub wait: Vec<Wait>,
+    /// Where the two ends run [default: both, but streams and rates across CPUs].
+    #[arg(long, value_enum)]
+    pub cores: Option<CoresArg>,
+    /// How long to measure at most, in seconds. It ends before that once the intervals are narrow.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
+    /// Take turns in an order that depends on this number alone.
+    #[arg(long, value_name = "NUMBER")]
+    pub seed: Option<u64>,
     #[command(flatten)]
     pub json: JsonArg,
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use aya::maps::{HashMap, Map, MapData};
+use vethpath::datapath::Table;
 use vethpath_common::{Station, StationKey, names};
 
 use super::super::common::{B, fast_lab, mac_bytes};
@@ -15,15 +16,22 @@ fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {
     let lab = fast_lab(&host);
     // A fault that nobody tells the agent of: the entry leads to a device that is no veth.
     let lo = 1;
-    let path = host.path(&format!("/sys/fs/bpf/vethpath/three-hosts/{}", names::STATIONS));
-    let map = Map::HashMap(MapData::from_pin(&path).expect("it is pinned"));
-    let mut map: HashMap<MapData, StationKey, Station> = map.try_into().expect("stations");
+    let pinned = |name| {
+        let path = host.path(&format!("/sys/fs/bpf/vethpath/three-hosts/{name}"));
+        MapData::from_pin(path).expect("it is pinned")
+    };
+    let others = HashMap::try_from(Map::HashMap(pinned(names::STATIONS))).expect("a hash");
+    let mut table: Table<Station> =
+        Table::of(&pinned(names::STATION_SLOTS), others).expect("it can be mapped");
     let b = mac_bytes(&lab, "ns1");
-    let key = map.keys().flatten().find(|key| bytemuck::bytes_of(key)[4..10] == b).expect("ns1 is a station");
+    let is_b = |key: &StationKey| bytemuck::bytes_of(key)[4..10] == b;
+    let key = table.iter().map(|(key, _)| key).find(is_b).expect("ns1 is a station");
     let mut break_it = || {
         // An agent that had reason to look anew has mended it meanwhile, or has taken it out.
-        if let Ok(station) = map.get(&key, 0) {
-            map.insert(key, Station { ifindex: lo, ..station }, 0).expect("there is room");
+        if let Some(station) = table.get(&key) {
+            // At once, without a grace period: it is wrong anyway.
+            table.remove(&key).expect("it may be removed");
+            table.insert(&key, &Station { ifindex: lo, ..station }).expect("there is room");
         }
     };
     break_it();

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vethpath::topology::{Source, Topology, read};
+use vethpath::topology::{LONGEST_FILE, Source, Topology, check, expand, read};
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -14,6 +14,13 @@ fuzz_target!(|bytes: &[u8]| {
             let again: Topology = serde_json::from_str(&kept).expect("what was kept can be read");
             assert_eq!(again, topology);
             assert_eq!(read(source, Some("lab")).as_ref(), Ok(&topology), "the same file is the same lab");
+            let shown = check(source, Some("lab")).map(|checked| checked.warnings.render(source, false));
+            assert!(shown.is_ok_and(|shown| !shown.contains(|c: char| c.is_control() && c != '\n')));
+            let written = expand(&topology);
+            if written.len() <= LONGEST_FILE {
+                let plain = Source { text: &written, ..source };
+                assert_eq!(read(plain, None).as_ref(), Ok(&topology), "written out, it is the same lab");
+            }
         }
         Err(faults) => {
             assert!(!faults.faults.is_empty(), "a file is not refused without a reason");

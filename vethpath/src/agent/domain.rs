@@ -66,15 +66,10 @@ impl Domain {
             here: Watch::bridges(&netns)?,
             beyond: Watch::everywhere(&netns)?,
             rules: Watch::rules(&netns).ok(),
-            pairs: topology
-                .pairs
-                .iter()
-                .filter(|p| &p.place == place)
-                .map(|pair| (pair.port.to_string(), pair.name()))
-                .collect(),
+            pairs: pairs(topology, place),
             news: Vec::new(),
             company: Company::open(&netns),
-            own_tables: Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect(),
+            own_tables: own_tables(topology, place),
             looker: Looker::open(&netns, number, place, topology, pins, hook)?,
             glances: 0,
             facts: Facts::default(),
@@ -84,6 +79,21 @@ impl Domain {
             news_for_maps: true,
             fdb_doubtful: false,
         })
+    }
+
+    /// Whether it is the namespace of `place`, by this number.
+    #[must_use]
+    pub fn is(&self, number: u16, place: &Place) -> bool {
+        self.looker.layout.domain == number && &self.place == place
+    }
+
+    /// Goes on as a part of what the lab has become. What is known stays known; links are looked at again.
+    pub fn become_part_of(&mut self, topology: &Topology) {
+        self.pairs = pairs(topology, &self.place);
+        self.own_tables = own_tables(topology, &self.place);
+        self.looker.layout = Layout::of(topology, self.looker.layout.domain, &self.place);
+        self.facts.losing.retain(|pair| self.looker.layout.ports.iter().any(|port| port.counter == *pair));
+        (self.look_needed, self.news_for_maps) = (true, true);
     }
 
     /// What people call it.
@@ -316,6 +326,17 @@ impl Domain {
         let Some(link) = self.facts.links.get(&port) else { return format!("port {port}") };
         self.pairs.get(&link.name).unwrap_or(&link.name).clone()
     }
+}
+
+/// The lab's pairs in a place, by their ports.
+fn pairs(topology: &Topology, place: &Place) -> BTreeMap<String, String> {
+    let here = topology.pairs.iter().filter(|pair| &pair.place == place);
+    here.map(|pair| (pair.port.to_string(), pair.name())).collect()
+}
+
+/// The tables of a lab in a place.
+fn own_tables(topology: &Topology, place: &Place) -> Vec<Masquerade> {
+    Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect()
 }
 
 /// The next events of a watch that may not be there.

@@ -45,7 +45,7 @@ pub struct LabBridge {
 /// A trunk.
 #[derive(Clone, Debug)]
 pub struct LabTrunk {
-    /// Its position in the topology.
+    /// Its number in the map keys: unique in the lab.
     pub number: u16,
     /// Its ports here, in the order of its ends.
     pub ends: Vec<TrunkEnd>,
@@ -55,12 +55,12 @@ pub struct LabTrunk {
 
 /// The pairs of a topology with the counter that each has. Counter 0 is nobody's.
 pub fn counted_pairs(topology: &Topology) -> impl Iterator<Item = (u32, &Pair)> {
-    (1..).zip(&topology.pairs)
+    topology.pairs.iter().map(|pair| (pair.number, pair))
 }
 
 /// The trunks of a topology with the number that each has.
 pub fn numbered_trunks(topology: &Topology) -> impl Iterator<Item = (u16, &Trunk)> {
-    (0..).zip(&topology.trunks)
+    topology.trunks.iter().map(|trunk| (trunk.number, trunk))
 }
 
 impl Layout {

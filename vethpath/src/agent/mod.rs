@@ -14,6 +14,7 @@ mod layout;
 mod links;
 mod look;
 mod losses;
+mod mend;
 mod paths;
 mod privileges;
 mod refresh;

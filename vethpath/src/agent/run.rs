@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    fs, io,
+    os::unix::fs::MetadataExt,
     time::{Duration, Instant},
 };
 
@@ -22,13 +23,14 @@ use super::{
     domain::Domain,
     layout,
     losses::{Look, Losses},
+    mend,
     privileges::{self, PrivilegeError},
     socket::Door,
     status::Status,
     sync::Sync,
 };
 use crate::{
-    datapath::{self, Counters, Maps, Matrix, Pins},
+    datapath::{self, Counters, Hook, Maps, Matrix, Pins},
     kernel,
     state::{self, AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Pair, Topology},
@@ -74,11 +76,12 @@ pub enum Error {
 /// # Errors
 /// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
+    let journal = version(directory);
     let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
     let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
     let pins = Pins::of(&topology.lab);
     let mut domains = Vec::new();
-    for (number, place) in (0..).zip(topology.domains()) {
+    for (number, place) in topology.domains() {
         datapath::forward_log(&pins, number.into())?;
         domains.push(Domain::open(number, &place, &topology, &pins, hook)?);
     }
@@ -96,6 +99,8 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         directory: directory.clone(),
         pins,
         topology,
+        journal,
+        hook,
         settled: false,
         looks: 0,
         brought: None,
@@ -117,6 +122,9 @@ struct Agent {
     directory: Directory,
     pins: Pins,
     topology: Topology,
+    /// The version of the journal in which that is.
+    journal: Option<(u64, u64)>,
+    hook: Hook,
     domains: Vec<Domain>,
     sync: Sync,
     counters: Counters,
@@ -143,8 +151,11 @@ impl Agent {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = tick.tick() => self.tick().await?,
-                // Somebody has changed what tells nothing by itself: see status::look.
-                _ = hangup.recv() => self.tick().await?,
+                // Somebody has changed what tells nothing by itself, the lab among it: see status::look.
+                _ = hangup.recv() => {
+                    self.become_what_the_journal_says().await?;
+                    self.tick().await?;
+                }
                 domain = something_happens(&mut self.domains, rest_until) => {
                     let began = Instant::now();
                     self.follow(domain?).await?;
@@ -159,6 +170,42 @@ impl Agent {
                 }
             }
         }
+    }
+
+    /// Takes in what the lab has become. What stays of it keeps its entries, its numbers and its lease.
+    async fn become_what_the_journal_says(&mut self) -> Result<(), Error> {
+        let journal = version(&self.directory);
+        if self.journal == journal {
+            return Ok(());
+        }
+        self.journal = journal;
+        let Some(Record { topology, hook, .. }) = Record::read(&self.directory)? else { return Ok(()) };
+        if topology == self.topology {
+            return Ok(());
+        }
+        let mut known = std::mem::take(&mut self.domains);
+        for (number, place) in topology.domains() {
+            let at = known.iter().position(|domain| domain.is(number, &place) && !domain.is_gone());
+            let domain = match at.map(|at| known.swap_remove(at)) {
+                Some(mut domain) => {
+                    domain.become_part_of(&topology);
+                    domain
+                }
+                None => {
+                    datapath::forward_log(&self.pins, number.into())?;
+                    let mut domain = Domain::open(number, &place, &topology, &self.pins, hook)?;
+                    domain.look_anew().await?;
+                    domain
+                }
+            };
+            self.domains.push(domain);
+        }
+        self.topology = topology;
+        self.brought = None;
+        // The bits of what was seen may stand for other bridges now.
+        self.sync.next_epoch();
+        info!("the lab has changed: {} pairs now", self.topology.pairs.len());
+        Ok(())
     }
 
     /// Looks at everything, as if nothing were known. Entries are void until it is done.
@@ -209,6 +256,7 @@ impl Agent {
         self.renew_lease()?;
         let gone: Vec<_> = self.domains.extract_if(.., |domain| domain.is_gone()).collect();
         self.chronicle.tell(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
+        self.chronicle.tell(mend::after_killed_bench(&self.directory, &self.topology, self.hook));
         // Read before and after the inner ends' own counters, so that what is under way is no loss.
         let redirected = self.counters.matrix()?;
         let layout = self.domains.iter().flat_map(|domain| &domain.known().0.ports);
@@ -308,6 +356,11 @@ impl Agent {
                 .collect(),
         }
     }
+}
+
+/// What tells a journal that has been read from one that says more: it is appended to, or another file.
+fn version(directory: &Directory) -> Option<(u64, u64)> {
+    fs::metadata(directory.journal()).ok().map(|journal| (journal.ino(), journal.len()))
 }
 
 /// `CLOCK_MONOTONIC` in nanoseconds.

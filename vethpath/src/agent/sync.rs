@@ -10,11 +10,11 @@ use aya::{
     Pod,
     maps::{HashMap, MapData, MapError},
 };
-use vethpath_common::{Config, PortKey, PortRecord, Source, SourceKey, Station};
+use vethpath_common::{Config, Entry, NOT_THERE, PortKey, PortRecord, SourceKey};
 
 use super::{desired::Desired, facts::Facts, layout::Layout, paths::Paths};
 use crate::{
-    datapath::{Error, Maps, Result},
+    datapath::{Error, Maps, Result, Table},
     kernel::membarrier,
 };
 
@@ -47,8 +47,8 @@ impl Sync {
         // Ports stay known, or what they pass until the first look would be counted under no pair.
         let ports = sync.maps.ports.iter().collect::<std::result::Result<_, _>>();
         sync.current.ports = ports.map_err(|error| refused("read", &error))?;
-        clear(&mut sync.maps.sources)?;
-        clear(&mut sync.maps.stations)?;
+        sync.maps.sources.clear().map_err(|error| refused("clear", &error))?;
+        sync.maps.stations.clear().map_err(|error| refused("clear", &error))?;
         // What is inserted next must not reuse an element that a program still looks at.
         membarrier::grace_period();
         Ok(sync)
@@ -59,7 +59,8 @@ impl Sync {
     /// # Errors
     /// The kernel refuses.
     pub fn void(&mut self) -> Result<()> {
-        self.config.generation = self.config.generation.wrapping_add(1);
+        let next = self.config.generation.wrapping_add(1);
+        self.config.generation = if next == NOT_THERE { next + 1 } else { next };
         self.maps.set_config(self.config)
     }
 
@@ -83,7 +84,7 @@ impl Sync {
     #[must_use]
     pub fn seen(&self, key: &SourceKey) -> u64 {
         let last = self.config.epoch.wrapping_sub(1);
-        let source = self.maps.sources.get(key, 0);
+        let source = self.maps.sources.get(key);
         let seen = source.map(|source| source.seen[(last & 1) as usize]).unwrap_or_default();
         if seen.epoch == last { seen.bridges } else { 0 }
     }
@@ -154,9 +155,10 @@ impl Sync {
             self.maps.paths.insert(number, path, 0).map_err(|error| refused("write", &error))?;
         }
         self.written = self.paths.greatest();
-        fits &= insert(&mut self.maps.ports, &self.current.ports, &mut desired.ports)?;
-        fits &= insert::<_, Station>(&mut self.maps.stations, &self.current.stations, &mut desired.stations)?;
-        fits &= insert::<_, Source>(&mut self.maps.sources, &self.current.sources, &mut desired.sources)?;
+        let Maps { ports, stations, sources, .. } = &mut self.maps;
+        fits &= insert(|key, port| ports.insert(key, port, 0), &self.current.ports, &mut desired.ports)?;
+        fits &= insert(|k, s| stations.insert(k, s), &self.current.stations, &mut desired.stations)?;
+        fits &= insert(|k, s| sources.insert(k, s), &self.current.sources, &mut desired.sources)?;
         self.fits = fits;
         self.current = desired;
         Ok(())
@@ -164,15 +166,15 @@ impl Sync {
 }
 
 /// Removes what is no more, or is another value now. Returns how many.
-fn remove<K: Pod + Ord, V: Pod + PartialEq>(
-    map: &mut HashMap<MapData, K, V>,
-    current: &BTreeMap<K, V>,
-    desired: &BTreeMap<K, V>,
+fn remove<V: Entry<Key: Pod> + Pod + PartialEq>(
+    table: &mut Table<V>,
+    current: &BTreeMap<V::Key, V>,
+    desired: &BTreeMap<V::Key, V>,
 ) -> Result<usize> {
     let mut removed = 0;
     for (key, value) in current {
         if desired.get(key) != Some(value) {
-            forget(map, key)?;
+            table.remove(key).map_err(|error| refused("write", &error))?;
             removed += 1;
         }
     }
@@ -202,8 +204,8 @@ fn replace_ports(
 
 /// Inserts what is new, or is another value now. What does not fit any more is taken out of `desired`,
 /// so that it is tried again. Returns whether all fitted.
-fn insert<K: Pod + Ord, V: Pod + PartialEq>(
-    map: &mut HashMap<MapData, K, V>,
+fn insert<K: Copy + Ord, V: PartialEq>(
+    mut write: impl FnMut(&K, &V) -> std::result::Result<(), MapError>,
     current: &BTreeMap<K, V>,
     desired: &mut BTreeMap<K, V>,
 ) -> Result<bool> {
@@ -213,7 +215,7 @@ fn insert<K: Pod + Ord, V: Pod + PartialEq>(
             left_out.push(*key);
             continue;
         }
-        match map.insert(key, value, 0) {
+        match write(key, value) {
             Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::E2BIG) => {
                 left_out.push(*key);
             }
@@ -225,11 +227,6 @@ fn insert<K: Pod + Ord, V: Pod + PartialEq>(
         desired.remove(key);
     }
     Ok(left_out.is_empty())
-}
-
-fn clear<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>) -> Result<()> {
-    let keys: Vec<K> = map.keys().collect::<std::result::Result<_, _>>().map_err(|e| refused("read", &e))?;
-    keys.iter().try_for_each(|key| forget(map, key))
 }
 
 fn forget<K: Pod, V: Pod>(map: &mut HashMap<MapData, K, V>, key: &K) -> Result<()> {

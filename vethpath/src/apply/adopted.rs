@@ -5,8 +5,8 @@ use std::path::Path;
 use super::Error;
 use crate::{
     kernel::{Netns, Result, Rtnl},
-    plan::{Observed, is_ours},
-    state::{self, Directory},
+    plan::{Plan, Step, is_ours},
+    state::{Directory, Facts},
     topology::{Namespace, Topology},
 };
 
@@ -14,8 +14,9 @@ use crate::{
 ///
 /// # Errors
 /// There is no such namespace, or it is the one that we are in.
-pub(super) fn check(topology: &Topology, observed: &Observed) -> std::result::Result<(), Error> {
-    for namespace in topology.namespaces.iter().filter(|n| !observed.namespaces.contains_key(&n.name)) {
+pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
+    for step in &plan.make {
+        let Step::Namespace(namespace) = step else { continue };
         let Some(path) = &namespace.adopt else { continue };
         let refused = |cause: &str| Error::Adopt {
             namespace: namespace.name.clone(),
@@ -56,8 +57,8 @@ pub(super) async fn is_the_labs(
     topology: &Topology,
     there: &Netns,
 ) -> std::result::Result<bool, Error> {
-    let noted = state::adopted(&Directory::of(&topology.lab), &namespace.name)?;
-    Ok(noted == Some(there.inode()?) || has_our_links(topology, there).await?)
+    let noted = Facts::read(&Directory::of(&topology.lab))?.adopted;
+    Ok(noted.get(namespace.name.as_str()) == Some(&there.inode()?) || has_our_links(topology, there).await?)
 }
 
 async fn has_our_links(topology: &Topology, there: &Netns) -> Result<bool> {

@@ -1,6 +1,7 @@
 //! Starting a lab's agent and waiting until it has armed the lab.
 
 use std::{
+    collections::BTreeSet,
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom},
     path::Path,
@@ -15,6 +16,7 @@ use crate::{
     agent::status::{self, Status},
     kernel::private,
     state::Directory,
+    topology::{Pair, Topology, Trunk},
 };
 
 /// How long a lab may take to settle: ports coming up, the agent reading them.
@@ -42,6 +44,27 @@ pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
         .stderr(log)
         .spawn()
         .map_err(failed)
+}
+
+/// Has an agent that lives take over what the lab has become.
+///
+/// # Errors
+/// It does not answer, or does not take it over in ten seconds.
+pub async fn follow(directory: &Directory, topology: &Topology) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = status::look(directory).await?;
+        let pairs = topology.pairs.iter().map(Pair::name);
+        let trunks = topology.trunks.iter().map(Trunk::name);
+        if pairs.collect::<BTreeSet<_>>().iter().eq(status.ports.keys())
+            && trunks.collect::<BTreeSet<_>>().iter().eq(status.trunks.keys())
+        {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
 }
 
 /// Waits until the agent has looked at the whole lab and no port is just coming up.

@@ -1,25 +1,38 @@
 //! Removing what a lab has in its own namespaces, and these: many at once.
 
-use std::collections::HashMap;
-
-use super::{Error, observe};
+use super::{
+    Error,
+    observe::{self, Macs},
+};
 use crate::{
     kernel::{Direct, LinkFacts, Netns, Result, crew, netns},
     plan::is_ours,
-    topology::{Mac, Namespace, Place, Topology},
+    state::stop,
+    topology::{LabName, Namespace, Place},
 };
 
-/// The MACs with which a lab's links are made, by place and name.
-pub(super) type Macs = HashMap<(Place, String), Mac>;
+/// What tells a lab's links from others.
+#[derive(Clone, Copy)]
+pub(super) struct Ours<'a> {
+    /// The lab.
+    pub(super) lab: &'a LabName,
+    /// The MACs with which its links are made, or were.
+    pub(super) macs: &'a Macs,
+}
 
-/// Removes the lab's links in a place: those that carry its mark, or are its by name and MAC and were
-/// never marked.
-pub(super) fn links(direct: &Direct, place: &Place, macs: &Macs, topology: &Topology) -> Result<()> {
-    let ours = |link: &LinkFacts| {
-        link.name != "lo"
-            && observe::owned(link, macs.get(&(place.clone(), link.name.clone())), topology, true)
-    };
-    match direct.delete(ours)?.first() {
+impl Ours<'_> {
+    /// Whether a link of a place is the lab's: it carries its mark, or is its by name and MAC and was never
+    /// marked.
+    pub(super) fn has(&self, place: &Place, link: &LinkFacts) -> bool {
+        let expected = self.macs.get(&(place.clone(), link.name.clone()));
+        link.name != "lo" && observe::owned(link, expected, self.lab, true)
+    }
+}
+
+/// Removes the links of a place that `doomed` accepts, all at once. One that is gone with its other end is
+/// no fault.
+pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts) -> bool) -> Result<()> {
+    match direct.delete(doomed)?.first() {
         None => Ok(()),
         Some(left) => {
             let source = std::io::Error::other("it is still there");
@@ -30,20 +43,13 @@ pub(super) fn links(direct: &Direct, place: &Place, macs: &Macs, topology: &Topo
 
 /// Removes namespaces that the lab has made, with all of the lab's that is in them. What is not the
 /// lab's is left. Returns the faults.
-pub(super) fn namespaces(namespaces: &[&Namespace], macs: &Macs, topology: &Topology) -> Vec<Error> {
-    // Where bridges are, the ends of most of the others' links are.
-    let fabric = |namespace: &&&Namespace| {
-        let place = Place::Namespace(namespace.name.clone());
-        topology.bridges.iter().any(|bridge| bridge.place == place)
-    };
-    let (first, then): (Vec<&Namespace>, Vec<&Namespace>) = namespaces.iter().partition(fabric);
-    let clear = |namespace: &&Namespace| clear(namespace, macs, topology);
-    let faults = [crew::waiting(&first, clear), crew::waiting(&then, clear)];
-    faults.into_iter().flatten().flatten().map(Error::from).collect()
+pub(super) fn namespaces(namespaces: &[&Namespace], ours: Ours<'_>) -> Vec<Error> {
+    let faults = crew::waiting(namespaces, |namespace| clear(namespace, ours));
+    faults.into_iter().flatten().map(Error::from).collect()
 }
 
 /// On a thread that ends in the namespace.
-fn clear(namespace: &Namespace, macs: &Macs, topology: &Topology) -> Vec<crate::kernel::Error> {
+fn clear(namespace: &Namespace, ours: Ours<'_>) -> Vec<crate::kernel::Error> {
     let name = &namespace.name;
     let work = || {
         if !netns::exists(name) {
@@ -55,11 +61,14 @@ fn clear(namespace: &Namespace, macs: &Macs, topology: &Topology) -> Vec<crate::
         }
         let direct = Direct::entering(&Netns::named(name)?)?;
         let loopback = direct.links(false)?.into_iter().find(|link| link.name == "lo");
-        if !loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab)) {
+        if !loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), ours.lab)) {
             return Ok(Vec::new());
         }
-        let left = links(&direct, &Place::Namespace(name.clone()), macs, topology);
+        let place = Place::Namespace(name.clone());
+        let left = remove(&direct, &place, |link| ours.has(&place, link));
+        stop::here_if_told();
         netns::unbind(name)?;
+        stop::here_if_told();
         Ok(left.err().into_iter().collect())
     };
     work().unwrap_or_else(|error| vec![error])

@@ -1,19 +1,27 @@
 //! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
 
+use std::{collections::BTreeSet, fmt::Display};
+
 use super::{
     Error, Places,
-    clear::{self, Macs},
-    nat, observe,
+    clear::{self, Ours},
+    nat,
+    observe::{self, expected_macs, observe},
+    up::interrupted,
 };
 use crate::{
     datapath::Pins,
     kernel::{Direct, Netns, bpffs, files, grace::Expedited, netns},
+    plan::Found,
     state::{
-        self, AgentLock, Directory, LabLock, Record,
+        self, AgentLock, Directory, History, Journal, LabLock,
         events::{Kind, Recorder},
     },
     topology::{LabName, Masquerade, Namespace, Place, Topology},
 };
+
+/// How many namespaces are removed together, between which an interrupt is heard.
+const TOGETHER: usize = 96;
 
 /// What could not be removed, and why.
 pub type Left = Vec<Error>;
@@ -31,25 +39,29 @@ pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
     let existed = directory.exists();
     directory.create().map_err(|error| vec![error.into()])?;
     let _lock = LabLock::take(&directory).map_err(|error| vec![error.into()])?;
-    let record = match Record::read(&directory) {
-        Ok(record) => record.map(|record| record.topology),
+    let topologies: Vec<Topology> = match History::read(&directory) {
+        Ok(Some(history)) => history.topologies().cloned().collect(),
         Err(error) if file.is_none() => return Err(vec![error.into()]),
-        Err(_) => None,
+        Ok(None) | Err(_) => file.cloned().into_iter().collect(),
     };
     if existed {
         Recorder::of(&directory).record([Kind::LabDown]);
     }
-    let left = match record.as_ref().or(file) {
-        Some(topology) => {
-            let found = existed || anything_there(topology).await;
-            let left = remove_lab(topology, &directory).await;
-            if !found && left.is_empty() {
-                return Err(vec![Error::NoLab(lab.clone())]);
-            }
-            left
+    let left = if let Some(topology) = topologies.last() {
+        let found = existed || anything_there(topology).await;
+        let left = tokio::select! {
+            // First, or work that does not wait would begin before anybody listens.
+            biased;
+            () = interrupted() => vec![Error::Stopped(still_there(&topologies).await)],
+            left = remove_lab(&topologies, &directory) => left,
+        };
+        if !found && left.is_empty() {
+            return Err(vec![Error::NoLab(lab.clone())]);
         }
+        left
+    } else {
         // Killed before the record was written: then nothing else had been done.
-        None => directory.remove().err().map(Error::from).into_iter().collect(),
+        directory.remove().err().map(Error::from).into_iter().collect()
     };
     if left.is_empty() { Ok(()) } else { Err(left) }
 }
@@ -57,35 +69,70 @@ pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
 /// Whether a lab without a state folder has left anything.
 async fn anything_there(topology: &Topology) -> bool {
     let Ok(mut places) = Places::open() else { return false };
-    let Ok(observed) = observe(topology, &mut places, false).await else { return true };
+    let Ok(observed) = observe(topology, &[], None, &mut places).await else { return true };
     observed.links.values().any(|link| link.ours)
-        || observed.namespaces.values().any(|found| *found == crate::plan::Found::Ours)
+        || observed.namespaces.values().any(|found| *found == Found::Ours)
         || Pins::of(&topology.lab).directory().exists()
 }
 
-/// Removes everything of a lab whose lock is held, and returns what could not be.
-pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Left {
-    files::allow_many();
+/// The journal, if it can be written: what is removed goes whether or not it is noted.
+struct Notes(Option<Journal>);
+
+impl Notes {
+    fn add(&mut self, steps: impl IntoIterator<Item = impl Display>) {
+        let _ = self.0.as_mut().map(|journal| journal.note_all(steps.into_iter()));
+    }
+}
+
+/// What of a lab is there, as far as it can be told.
+async fn still_there(topologies: &[Topology]) -> Vec<String> {
+    let (Some(topology), Ok(mut places)) = (topologies.last(), Places::open()) else { return Vec::new() };
+    let Ok(observed) = observe(topology, topologies, None, &mut places).await else { return Vec::new() };
+    let namespaces = observed.namespaces.iter().filter(|(_, found)| **found == Found::Ours);
+    let links = observed.links.iter().filter(|((place, _), link)| *place == Place::Host && link.ours);
+    let namespaces = namespaces.map(|(name, _)| format!("namespace {name}"));
+    namespaces.chain(links.map(|((_, name), _)| format!("interface {name}"))).collect()
+}
+
+/// Removes everything of a lab whose lock is held, of what it is and of what it was, and returns what
+/// could not be. Each step is in the journal before it is done, if that can be written.
+pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -> Left {
     let mut left = Left::new();
+    let Some(topology) = topologies.last() else { return left };
+    files::allow_many();
+    let mut notes = Notes(Journal::go_on(directory, directory.journal().exists()).ok());
+    notes.add(["end agent"]);
     left.extend(AgentLock::end_holder(directory).err().map(Error::from));
-    let macs = observe::expected_macs(topology);
-    let soon = Expedited::for_ports(topology.pairs.len());
+    let all: Vec<&Topology> = topologies.iter().collect();
+    let ours = Ours { lab: &topology.lab, macs: &expected_macs(&all) };
+    let soon =
+        Expedited::for_ports(topologies.iter().map(|topology| topology.pairs.len()).max().unwrap_or(0));
     match Places::open() {
         Ok(mut places) => {
-            left.extend(remove_links(&Place::Host, topology, &mut places, &macs).err());
-            left.extend(remove_nat(topology, &mut places).err());
+            left.extend(remove_links(&Place::Host, &places, ours, &mut notes).err());
+            notes.add(["remove nat"]);
+            left.extend(remove_nat(topologies, &mut places).err());
         }
         Err(error) => left.push(error.into()),
     }
     let (adopted, made): (Vec<_>, Vec<_>) =
-        topology.namespaces.iter().partition(|namespace| namespace.adopt.is_some());
-    left.extend(clear::namespaces(&made, &macs, topology));
+        namespaces(topologies).into_iter().partition(|namespace| namespace.adopt.is_some());
+    let (first, then): (Vec<_>, Vec<_>) =
+        made.into_iter().partition(|namespace| has_bridges(namespace, topologies));
+    for some in first.chunks(TOGETHER).chain(then.chunks(TOGETHER)) {
+        // Nothing of this waits: whoever wants to interrupt gets a turn here.
+        tokio::task::yield_now().await;
+        notes.add(some.iter().map(|namespace| format!("remove namespace {}", namespace.name)));
+        left.extend(clear::namespaces(some, ours));
+    }
     for namespace in adopted {
-        left.extend(let_go(namespace, topology, &macs).await.err());
+        left.extend(let_go(namespace, topologies, ours, &mut notes).await.err());
     }
     // Only now: a link of a program goes sooner when its device has gone before.
+    notes.add(["remove programs"]);
     left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
     drop(soon);
+    notes.add(["remove state"]);
     left.extend(bpffs::retire().err().map(Error::from));
     if !left.is_empty() {
         // The journal stays, so that another `down` can go on.
@@ -96,38 +143,70 @@ pub(super) async fn remove_lab(topology: &Topology, directory: &Directory) -> Le
     left
 }
 
-fn remove_links(place: &Place, topology: &Topology, places: &mut Places, macs: &Macs) -> Result<(), Error> {
-    Ok(clear::links(&Direct::open(&places.netns(place)?)?, place, macs, topology)?)
+/// All namespaces that the lab has or had, each as often as it was different.
+fn namespaces(topologies: &[Topology]) -> Vec<&Namespace> {
+    let mut all: Vec<&Namespace> = Vec::new();
+    let mut known = BTreeSet::new();
+    for namespace in topologies.iter().rev().flat_map(|topology| &topology.namespaces) {
+        if known.insert((namespace.name.as_str(), namespace.adopt.as_deref())) {
+            all.push(namespace);
+        }
+    }
+    all
+}
+
+/// Whether a namespace has, or had, bridges: then the ends of most of the others' links are there.
+fn has_bridges(namespace: &Namespace, topologies: &[Topology]) -> bool {
+    let place = Place::Namespace(namespace.name.clone());
+    topologies.iter().flat_map(|topology| &topology.bridges).any(|bridge| bridge.place == place)
+}
+
+/// Removes the lab's links of a place.
+fn remove_links(place: &Place, places: &Places, ours: Ours<'_>, notes: &mut Notes) -> Result<(), Error> {
+    let direct = Direct::open(&places.netns(place)?)?;
+    let mut doomed = direct.links(false)?;
+    doomed.retain(|link| ours.has(place, link));
+    notes.add(doomed.iter().map(|link| format!("remove interface {place}:{}", link.name)));
+    clear::remove(&direct, place, |link| ours.has(place, link))?;
+    Ok(())
 }
 
 /// The table on the host; one in a namespace goes with it.
-fn remove_nat(topology: &Topology, places: &mut Places) -> Result<(), Error> {
-    for nat in Masquerade::of(topology).iter().filter(|nat| nat.place == Place::Host) {
+fn remove_nat(topologies: &[Topology], places: &mut Places) -> Result<(), Error> {
+    let tables = topologies.iter().rev().flat_map(Masquerade::of);
+    if let Some(nat) = tables.into_iter().find(|nat| nat.place == Place::Host) {
         let rtnl = places.get(&nat.place)?;
-        nat::remove(rtnl.netns(), nat)?;
-        nat::restore_host(rtnl.netns(), &topology.lab)?;
+        nat::remove(rtnl.netns(), &nat)?;
+        nat::restore_host(rtnl.netns(), &topologies[0].lab)?;
     }
     Ok(())
 }
 
 /// An adopted namespace does not go away: what the lab has made in it has to.
-async fn let_go(namespace: &Namespace, topology: &Topology, macs: &Macs) -> Result<(), Error> {
+async fn let_go(
+    namespace: &Namespace,
+    topologies: &[Topology],
+    ours: Ours<'_>,
+    notes: &mut Notes,
+) -> Result<(), Error> {
     let name = &namespace.name;
     if !netns::exists(name) {
         return Ok(());
     }
     if netns::is_left_over(name) {
+        notes.add([format!("remove namespace {name}")]);
         return Ok(netns::unbind(name)?);
     }
-    if !observe::is_the_labs(namespace, topology, &Netns::named(name)?).await? {
+    if !observe::is_the_labs(namespace, &topologies[0], &Netns::named(name)?).await? {
         return Ok(());
     }
     let mut places = Places::open()?;
     let place = Place::Namespace(name.clone());
-    let removed = remove_links(&place, topology, &mut places, macs);
-    for nat in Masquerade::of(topology).iter().filter(|nat| nat.place == place) {
-        nat::remove(places.get(&place)?.netns(), nat)?;
+    let removed = remove_links(&place, &places, ours, notes);
+    for nat in topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place) {
+        nat::remove(places.get(&place)?.netns(), &nat)?;
     }
+    notes.add([format!("remove namespace {name}")]);
     netns::unbind(name)?;
     removed
 }

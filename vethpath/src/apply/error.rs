@@ -25,9 +25,6 @@ pub enum Error {
         /// What is wrong with that.
         cause: String,
     },
-    /// The lab is up from another file.
-    #[error("lab `{0}` is up with another topology")]
-    Changed(LabName),
     /// No such lab.
     #[error("no lab `{0}` is up")]
     NoLab(LabName),
@@ -51,9 +48,12 @@ pub enum Error {
         /// What it said.
         cause: String,
     },
-    /// SIGINT or SIGTERM.
+    /// SIGINT or SIGTERM; all is undone.
     #[error("interrupted")]
     Interrupted,
+    /// SIGINT or SIGTERM during `down`, with this left.
+    #[error("interrupted, with {}", still_there(.0))]
+    Stopped(Vec<String>),
     /// Something went wrong and could not be undone wholly.
     #[error("{cause}\nand what had been done could not all be undone: {left}")]
     NotUndone {
@@ -81,7 +81,6 @@ impl Error {
             Self::Collisions(_)
             | Self::Adopt { .. }
             | Self::Setting(_)
-            | Self::Changed(_)
             | Self::NoLab(_)
             | Self::State(state::Error::Busy(_)) => true,
             Self::NotUndone { cause, .. } => cause.is_request(),
@@ -93,6 +92,13 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Collisions(all) if all.iter().all(|one| one.owner().is_some()) => {
+                let owner = all.iter().find_map(Collision::owner)?;
+                Some(format!(
+                    "lab `{owner}` is up: if it is this one under an earlier name, `vethpath down {owner}` first, \
+                     or write `name = \"{owner}\"` at the top of the file"
+                ))
+            }
             Self::Collisions(all) => {
                 let way = if all.iter().any(Collision::is_in_the_file) {
                     "rename it in the file, or remove what is there"
@@ -112,9 +118,6 @@ impl Error {
                 "adopt the pid of a process that runs in a network namespace of its own, or the path of one"
                     .to_owned(),
             ),
-            Self::Changed(lab) => {
-                Some(format!("`vethpath down {lab}` first, then up again with the new file"))
-            }
             Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
             Self::Kernel(error) => error.hint().map(str::to_owned),
             Self::Datapath(error) => error.hint().map(str::to_owned),
@@ -124,8 +127,19 @@ impl Error {
             }
             Self::State(_) | Self::Interrupted => None,
             Self::Agent { .. } => Some("`vethpath doctor` shows what may be missing".to_owned()),
+            Self::Stopped(_) => Some("`vethpath down` goes on".to_owned()),
             Self::NotUndone { .. } => Some("`vethpath down` tries again".to_owned()),
         }
+    }
+}
+
+/// The first of what is left, and how much there is.
+fn still_there(left: &[String]) -> String {
+    const SHOWN: usize = 5;
+    match left.len().saturating_sub(SHOWN) {
+        _ if left.is_empty() => "nothing left but the lab's state".to_owned(),
+        0 => format!("this left: {}", left.join(", ")),
+        more => format!("this left: {} and {more} more", left[..SHOWN].join(", ")),
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{
     plan::Step,
     state::Journal,
     topology::{
-        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Place, Trunk, lab_mark, pair_mark,
-        trunk_altname, trunk_mark,
+        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Place, Sysctl, Trunk, lab_mark,
+        pair_mark, trunk_altname, trunk_mark,
     },
 };
 
@@ -25,9 +25,9 @@ enum Made {
 
 /// Runs steps for one lab.
 pub struct Executor<'a> {
-    lab: &'a LabName,
-    places: &'a mut Places,
-    journal: Journal,
+    pub(super) lab: &'a LabName,
+    pub(super) places: &'a mut Places,
+    pub(super) journal: Journal,
     made: Vec<Made>,
     /// Bridges that this run has made, and not brought up yet.
     quiet: BTreeSet<(Place, String)>,
@@ -53,42 +53,67 @@ impl<'a> Executor<'a> {
             Step::Bridge(bridge) => self.bridge(bridge).await?,
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
-            Step::Enslave { place, device, bridge } => {
-                let rtnl = self.places.get(place)?;
-                let bridge = rtnl.expect_link(bridge).await?.ifindex;
-                rtnl.enslave(index_of(&rtnl, device).await?, bridge, format_args!("{place}:{device}"))
-                    .await?;
-            }
-            Step::Mtu { place, device, mtu } => {
-                let rtnl = self.places.get(place)?;
-                let name = format_args!("{place}:{device}");
-                rtnl.set_mtu(index_of(&rtnl, device).await?, *mtu, name).await?;
-            }
-            Step::Sysctls { place, settings } => {
-                sysctl::write(self.places.get(place)?.netns(), settings).map_err(Error::of_setting)?;
+            Step::Sysctls { namespace, settings } => {
+                let netns = self.places.get(&Place::Namespace(namespace.clone()))?.netns().clone();
+                self.set(namespace, &netns, settings)?;
             }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
                 nat::add(self.places.get(&nat.place)?.netns(), nat)?;
             }
-            // In bulk, however many there are.
-            Step::Pair(_) | Step::Address { .. } | Step::Up { .. } | Step::Route { .. } => {}
+            // All others of these are made in bulk, however many there are.
+            Step::Route { namespace, route, .. } => {
+                self.places.get(&Place::Namespace(namespace.clone()))?.replace_route(route).await?;
+            }
+            // Of what is there already.
+            _ => self.change(step).await?,
         }
         Ok(())
     }
 
+    /// Writes settings of a namespace, and down before that what they were.
+    pub(super) fn set(
+        &mut self,
+        namespace: &NsName,
+        netns: &Netns,
+        settings: &[Sysctl],
+    ) -> std::result::Result<(), Error> {
+        let before = sysctl::read_all(netns, &settings.iter().collect::<Vec<_>>())?;
+        for (setting, before) in settings.iter().zip(before) {
+            if let Some(value) = before.filter(|value| !value.contains('\n')) {
+                self.journal.note_was(namespace, &Sysctl { path: setting.path.clone(), value })?;
+            }
+        }
+        sysctl::write(netns, settings).map_err(Error::of_setting)
+    }
+
     /// Unmakes what was made, last first. Goes on after a fault; returns all of them.
-    pub async fn undo(mut self) -> Vec<crate::kernel::Error> {
+    pub async fn undo(&mut self) -> Vec<crate::kernel::Error> {
         let mut faults = Vec::new();
-        while let Some(made) = self.made.pop() {
+        while let Some(made) = self.made.last().cloned() {
             faults.extend(self.unmake(&made).await.err());
+            let _ = self.made.pop();
         }
         faults
     }
 
+    /// What [`Executor::undo`] has not come to.
+    pub fn left(&self) -> Vec<String> {
+        let left = |made: &Made| match made {
+            Made::Namespace(name) => format!("namespace {name}"),
+            Made::Link(place, name) => format!("interface {place}:{name}"),
+            Made::Table(nat) => format!("nft table {}", nat.table),
+        };
+        self.made.iter().map(left).collect()
+    }
+
     async fn unmake(&mut self, made: &Made) -> Result<()> {
         match made {
-            Made::Namespace(name) => netns::unbind(name),
+            Made::Namespace(name) => {
+                self.places.forget(name);
+                self.without_dad.remove(name);
+                netns::unbind(name)
+            }
             Made::Table(nat) => nat::remove(self.places.get(&nat.place)?.netns(), nat),
             Made::Link(place, name) => {
                 let rtnl = self.places.get(place)?;
@@ -104,12 +129,13 @@ impl<'a> Executor<'a> {
         let Some(path) = &namespace.adopt else { return Ok(()) };
         let name = &namespace.name;
         let there = Netns::open(Path::new(path), name.as_str())?;
-        sysctl::write(&there, &namespace.sysctls).map_err(Error::of_setting)?;
+        self.places.add(name, there.clone());
+        self.set(name, &there, &namespace.sysctls)?;
         self.journal.note_adopted(name, there.inode()?)?;
-        there.bind(name)?;
-        self.made.push(Made::Namespace(name.clone()));
-        self.places.add(name, there);
-        Ok(())
+        if !netns::exists(name) {
+            self.made.push(Made::Namespace(name.clone()));
+        }
+        Ok(there.bind(name)?)
     }
 
     async fn bridge(&mut self, bridge: &Bridge) -> Result<()> {
@@ -158,7 +184,7 @@ impl<'a> Executor<'a> {
     }
 }
 
-async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
+pub(super) async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
     let missing = || std::io::Error::from_raw_os_error(nix::libc::ENODEV);
     let found =
         rtnl.link(device).await?.ok_or_else(|| crate::kernel::Error::new("find link", device, missing()))?;
@@ -167,7 +193,7 @@ async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
 
 /// No duplicate address detection on an interface (or, as `default`, on all that will be made in
 /// the namespace): addresses are usable as soon as it is up. A kernel without IPv6 has none to do.
-fn without_dad(netns: &Netns, interface: &str) -> Result<()> {
+pub(super) fn without_dad(netns: &Netns, interface: &str) -> Result<()> {
     netns.run(|| without_dad_here(netns, interface))?
 }
 

@@ -2,13 +2,17 @@
 
 mod adopted;
 mod agent;
+mod change;
 mod clear;
+mod converge;
 mod down;
 mod error;
 mod execute;
+mod introduce;
 mod nat;
 mod observe;
 mod places;
+mod programs;
 mod up;
 
 pub use down::{Left, down};

@@ -1,56 +1,57 @@
 //! Seeing what is there of a lab.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Error, Places, adopted, nat};
+use super::{Error, Places, adopted, nat, programs};
 use crate::{
-    kernel::{LinkFacts, Netns, Rtnl, netns},
-    plan::{Found, Observed, ObservedLink, is_ours},
-    topology::{Mac, Masquerade, Namespace, Place, Topology},
+    datapath::{Hook, Pins},
+    kernel::{LinkFacts, Netns, Result, Rtnl, netns, sysctl},
+    plan::{Found, Observed, ObservedLink, is_ours, owner, settings},
+    state::{Directory, Facts},
+    topology::{IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Topology},
 };
 
-/// Looks at everything that has a name of the lab's.
+/// The MACs with which a lab's links are made, or were, by place and name.
+pub(super) type Macs = HashMap<(Place, String), BTreeSet<[u8; 6]>>;
+
+/// Looks at everything that has a name of the lab's, now or in what it was (`former`).
 ///
-/// `begun` says that the lab has a journal: then a link without any mark that has the name *and*
-/// the derived MAC of one of ours is ours, made by a run that was killed before it could mark it.
+/// If there is a former topology, the lab has a journal: then a link without any mark that has the name
+/// *and* the derived MAC of one of ours is ours, made by a run that was killed before it could mark it.
 ///
 /// # Errors
 /// The kernel refuses, or the journal cannot be read.
-pub async fn observe(topology: &Topology, places: &mut Places, begun: bool) -> Result<Observed, Error> {
-    let mut observed = Observed::default();
-    let macs = expected_macs(topology);
-    let mut here = vec![Place::Host];
-    for namespace in &topology.namespaces {
-        if let Some(found) = find(namespace, topology, begun).await? {
-            observed.namespaces.insert(namespace.name.clone(), found);
-            if found == Found::Ours {
-                here.push(Place::Namespace(namespace.name.clone()));
-            }
+pub async fn observe(
+    topology: &Topology,
+    former: &[Topology],
+    hook: Option<Hook>,
+    places: &mut Places,
+) -> std::result::Result<Observed, Error> {
+    let facts = Facts::read(&Directory::of(&topology.lab))?;
+    let mut observed = Observed { sysctls_before: facts.was, ..Observed::default() };
+    let all: Vec<&Topology> = former.iter().chain([topology]).collect();
+    let begun = !former.is_empty();
+    let macs = expected_macs(&all);
+    let links = places.get(&Place::Host)?.links().await?;
+    look(&Place::Host, links, &mut observed, &macs, (topology, begun), places).await?;
+    let mut names: Vec<(&NsName, bool)> = Vec::new();
+    for namespace in all.iter().flat_map(|lab| &lab.namespaces) {
+        match names.iter_mut().find(|(name, _)| *name == &namespace.name) {
+            Some((_, adopts)) => *adopts |= namespace.adopt.is_some(),
+            None => names.push((&namespace.name, namespace.adopt.is_some())),
         }
     }
-    for place in here {
-        let rtnl = places.get(&place)?;
-        let links = rtnl.links().await?;
-        let names: HashMap<u32, String> =
-            links.iter().map(|link| (link.ifindex, link.name.clone())).collect();
-        let mut addresses: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-        for (ifindex, address) in rtnl.addresses().await? {
-            addresses.entry(ifindex).or_default().push(address);
+    for (name, adopts) in names {
+        let place = Place::Namespace(name.clone());
+        let Some((found, links)) = find(name, adopts, topology, begun, places, &facts.adopted).await? else {
+            continue;
+        };
+        if found == Found::Ours {
+            look(&place, links, &mut observed, &macs, (topology, begun), places).await?;
+            observed.routes.insert(name.clone(), places.get(&place)?.routes().await?);
+            read_sysctls(name, &all, &mut observed, places)?;
         }
-        if let Place::Namespace(name) = &place {
-            observed.routes.insert(name.clone(), rtnl.routes().await?);
-        }
-        for link in links {
-            let key = (place.clone(), link.name.clone());
-            let seen = ObservedLink {
-                ours: owned(&link, macs.get(&key), topology, begun),
-                up: link.up,
-                bridge: link.controller.and_then(|index| names.get(&index).cloned()),
-                mtu: link.mtu,
-                addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
-            };
-            observed.links.insert(key, seen);
-        }
+        observed.namespaces.insert(name.clone(), found);
     }
     for nat in Masquerade::of(topology) {
         let known = nat.place == Place::Host
@@ -59,25 +60,116 @@ pub async fn observe(topology: &Topology, places: &mut Places, begun: bool) -> R
             observed.masquerading.insert(nat.place);
         }
     }
+    if let Some(hook) = hook {
+        observed.programs = running(topology, &observed, hook, places).await?;
+    }
     Ok(observed)
 }
 
-/// What has a namespace's name in `/run/netns`.
-async fn find(namespace: &Namespace, topology: &Topology, begun: bool) -> Result<Option<Found>, Error> {
-    if !netns::exists(&namespace.name) {
+/// Notes the links of a place and their addresses.
+async fn look(
+    place: &Place,
+    links: Vec<LinkFacts>,
+    observed: &mut Observed,
+    macs: &Macs,
+    (topology, begun): (&Topology, bool),
+    places: &mut Places,
+) -> Result<()> {
+    let names: HashMap<u32, String> = links.iter().map(|link| (link.ifindex, link.name.clone())).collect();
+    let mut addresses: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+    for (ifindex, address) in places.get(place)?.addresses().await? {
+        addresses.entry(ifindex).or_default().push(address);
+    }
+    for link in links {
+        let key = (place.clone(), link.name.clone());
+        let seen = ObservedLink {
+            ours: owned(&link, macs.get(&key), &topology.lab, begun),
+            marked: is_ours(link.alias.as_deref(), &topology.lab),
+            owner: owner(link.alias.as_deref()),
+            ifindex: link.ifindex,
+            peer: link.peer,
+            mac: link.mac,
+            up: link.up,
+            bridge: link.controller.and_then(|index| names.get(&index).cloned()),
+            mtu: link.mtu,
+            addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
+            options: link.bridge_options(),
+        };
+        observed.links.insert(key, seen);
+    }
+    Ok(())
+}
+
+/// What has a namespace's name in `/run/netns`, and its links.
+async fn find(
+    name: &NsName,
+    adopts: bool,
+    topology: &Topology,
+    begun: bool,
+    places: &mut Places,
+    adopted: &BTreeMap<String, u64>,
+) -> std::result::Result<Option<(Found, Vec<LinkFacts>)>, Error> {
+    if !netns::exists(name) {
         return Ok(None);
     }
-    if netns::is_left_over(&namespace.name) {
+    if netns::is_left_over(name) {
         // Ours if a run of ours was killed between making the file and mounting on it.
         return if begun {
-            netns::unbind(&namespace.name)?;
+            netns::unbind(name)?;
             Ok(None)
         } else {
-            Ok(Some(Found::LeftOver))
+            Ok(Some((Found::LeftOver, Vec::new())))
         };
     }
-    let there = Netns::named(&namespace.name)?;
-    Ok(Some(if is_the_labs(namespace, topology, &there).await? { Found::Ours } else { Found::Foreign }))
+    let rtnl = places.get(&Place::Namespace(name.clone()))?;
+    let links = rtnl.links().await?;
+    let loopback = links.iter().find(|link| link.name == "lo").and_then(|lo| lo.alias.as_deref());
+    let is_marked = is_ours(loopback, &topology.lab);
+    let is_adopted = adopts
+        && (adopted.get(name.as_str()) == Some(&rtnl.netns().inode()?)
+            || links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)));
+    let found = if is_marked || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
+    Ok(Some((found, links)))
+}
+
+/// Reads the settings of a namespace that the file has, or had.
+fn read_sysctls(
+    name: &NsName,
+    all: &[&Topology],
+    observed: &mut Observed,
+    places: &mut Places,
+) -> Result<()> {
+    let wanted: Vec<_> = all.iter().flat_map(|topology| settings(topology, name)).collect();
+    let values = sysctl::read_all(places.get(&Place::Namespace(name.clone()))?.netns(), &wanted)?;
+    for (setting, value) in wanted.into_iter().zip(values) {
+        if let Some(value) = value {
+            observed.sysctls.insert((name.clone(), setting.path.clone()), value);
+        }
+    }
+    Ok(())
+}
+
+/// Which ports of the lab run its program.
+async fn running(
+    topology: &Topology,
+    observed: &Observed,
+    hook: Hook,
+    places: &mut Places,
+) -> Result<BTreeSet<(Place, String)>> {
+    let pins = Pins::of(&topology.lab);
+    let mut programs = BTreeSet::new();
+    for (domain, place) in topology.domains() {
+        let is_there = |port: &&IfName| observed.link(&place, port.as_str()).is_some();
+        let ports: Vec<&IfName> = topology.ports(&place).filter(is_there).collect();
+        if ports.is_empty() {
+            continue;
+        }
+        let rtnl = places.get(&place)?;
+        let links = if hook == Hook::Tcx { Vec::new() } else { rtnl.links().await? };
+        let found = programs::running(&rtnl, &links, &pins, domain, hook, &ports).await?;
+        programs.extend(found.iter().map(|port| (place.clone(), port.to_string())));
+    }
+    Ok(programs)
 }
 
 /// Whether the namespace that has the name is the lab's: one of ours is known by the mark on its loopback.
@@ -88,7 +180,7 @@ pub(super) async fn is_the_labs(
     namespace: &Namespace,
     topology: &Topology,
     there: &Netns,
-) -> Result<bool, Error> {
+) -> std::result::Result<bool, Error> {
     if namespace.adopt.is_some() {
         return adopted::is_the_labs(namespace, topology, there).await;
     }
@@ -97,28 +189,41 @@ pub(super) async fn is_the_labs(
 }
 
 /// Whether a link is the lab's.
-pub(super) fn owned(link: &LinkFacts, expected: Option<&Mac>, topology: &Topology, begun: bool) -> bool {
+pub(super) fn owned(
+    link: &LinkFacts,
+    expected: Option<&BTreeSet<[u8; 6]>>,
+    lab: &LabName,
+    begun: bool,
+) -> bool {
     match &link.alias {
-        Some(alias) => is_ours(Some(alias), &topology.lab),
-        None => begun && expected.is_some_and(|mac| link.mac == Some(mac.bytes())),
+        Some(alias) => is_ours(Some(alias), lab),
+        None => {
+            let has_it = |macs: &BTreeSet<_>| link.mac.is_some_and(|mac| macs.contains(&mac));
+            begun && expected.is_some_and(has_it)
+        }
     }
 }
 
 /// The MACs with which our links are made.
-pub(super) fn expected_macs(topology: &Topology) -> HashMap<(Place, String), Mac> {
-    let mut macs = HashMap::new();
-    for bridge in &topology.bridges {
-        macs.insert((bridge.place.clone(), bridge.name.to_string()), bridge.mac);
-    }
-    for pair in &topology.pairs {
-        macs.insert((pair.place.clone(), pair.port.to_string()), pair.port_mac);
-        macs.insert((Place::Namespace(pair.namespace.clone()), pair.inner.name.to_string()), pair.inner.mac);
-    }
-    for end in topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]) {
-        macs.insert((end.place.clone(), end.interface.name.to_string()), end.interface.mac);
-    }
-    for end in topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]) {
-        macs.insert((end.place.clone(), end.port.to_string()), end.mac);
+pub(super) fn expected_macs(all: &[&Topology]) -> Macs {
+    let mut macs = Macs::new();
+    let mut expect = |place: Place, name: &IfName, mac: Mac| {
+        macs.entry((place, name.to_string())).or_default().insert(mac.bytes());
+    };
+    for topology in all {
+        for bridge in &topology.bridges {
+            expect(bridge.place.clone(), &bridge.name, bridge.mac);
+        }
+        for pair in &topology.pairs {
+            expect(pair.place.clone(), &pair.port, pair.port_mac);
+            expect(Place::Namespace(pair.namespace.clone()), &pair.inner.name, pair.inner.mac);
+        }
+        for end in topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]) {
+            expect(end.place.clone(), &end.interface.name, end.interface.mac);
+        }
+        for end in topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]) {
+            expect(end.place.clone(), &end.port, end.mac);
+        }
     }
     macs
 }

@@ -38,6 +38,12 @@ impl Places {
         Ok(opened)
     }
 
+    /// Lets go of a namespace whose name is taken away.
+    pub fn forget(&mut self, name: &NsName) {
+        let _ = self.namespaces.remove(name);
+        let _ = self.made.remove(name);
+    }
+
     /// The namespace itself.
     ///
     /// # Errors

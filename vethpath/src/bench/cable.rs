@@ -4,10 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::{
-    Error,
-    pingpong::{PingPong, Place},
-};
+use super::{Error, site::Site};
 use crate::{
     kernel::{self, Netns, Rtnl, VethEnd},
     topology::{IfName, Mac},
@@ -21,12 +18,11 @@ const IPV4: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 
 const IPV6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)];
 
-/// Lays a cable of the address family of `like`, and of an MTU in bytes, with both ends on `cpu`.
-/// Its namespaces have no names and go away with their threads.
+/// Lays a cable of the address family of `like`, and of an MTU in bytes. Its namespaces have no names and go away with their threads.
 ///
 /// # Errors
 /// The kernel refuses.
-pub async fn lay(like: IpAddr, mtu: Option<u32>, cpu: usize) -> Result<PingPong, Error> {
+pub async fn lay(like: IpAddr, mtu: Option<u32>) -> Result<Site, Error> {
     let names = ["one end of a cable", "the other end of a cable"];
     let [a, b] = names.map(Netns::create);
     let (a, b) = (a?, b?);
@@ -40,8 +36,7 @@ pub async fn lay(like: IpAddr, mtu: Option<u32>, cpu: usize) -> Result<PingPong,
         rtnl.add_address(link.ifindex, address).await?;
         rtnl.set_up(link.ifindex, &interface).await?;
     }
-    let place = |netns, address: IpNet| Place { netns, address: address.addr() };
-    PingPong::open(place(&a, addresses[0]), place(&b, addresses[1]), cpu).await
+    Ok(Site::new([(a, addresses[0].addr()), (b, addresses[1].addr())]))
 }
 
 fn addresses(like: IpAddr) -> [IpNet; 2] {

@@ -1,6 +1,6 @@
 //! Which two pairs are measured.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::Error;
 use crate::{
@@ -35,6 +35,8 @@ pub struct Chosen {
     pub from: Side,
     /// Who answers.
     pub to: Side,
+    /// How many bridges are between them.
+    pub bridges: usize,
 }
 
 impl Chosen {
@@ -90,7 +92,9 @@ fn from_status(
                 continue;
             }
             let Some((asks, answers)) = addresses(from, to) else { continue };
-            let chosen = Chosen { from: side(a, from, asks, status), to: side(b, to, answers, status) };
+            let bridges = bridges_between(topology, from, to);
+            let chosen =
+                Chosen { from: side(a, from, asks, status), to: side(b, to, answers, status), bridges };
             if chosen.is_armed() {
                 return Ok(chosen);
             }
@@ -109,6 +113,26 @@ fn side(counter: u32, pair: &Pair, address: IpAddr, status: Option<&Status>) -> 
         Some(status) => status.ports.get(&pair.name()).cloned().unwrap_or_else(|| Some(NO_AGENT.to_owned())),
     };
     Side { pair: pair.clone(), counter, address, not_armed }
+}
+
+/// How many bridges are between two pairs of one segment, by the shortest way.
+fn bridges_between(topology: &Topology, from: &Pair, to: &Pair) -> usize {
+    let position = |place, bridge| topology.bridge_position(place, bridge);
+    let trunks = topology.trunks.iter().filter_map(|trunk| {
+        Some((position(&trunk.a.place, &trunk.a.bridge)?, position(&trunk.b.place, &trunk.b.bridge)?))
+    });
+    let trunks: Vec<_> = trunks.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
+    let goal = position(&to.place, &to.bridge);
+    let mut reached: BTreeSet<_> = position(&from.place, &from.bridge).into_iter().collect();
+    // With each step one bridge farther, and at most through all.
+    for bridges in 1..=topology.bridges.len() {
+        if goal.is_some_and(|goal| reached.contains(&goal)) {
+            return bridges;
+        }
+        let next: Vec<_> = trunks.iter().filter(|(a, _)| reached.contains(a)).map(|&(_, b)| b).collect();
+        reached.extend(next);
+    }
+    1
 }
 
 /// The first addresses of the two that need no router between them.

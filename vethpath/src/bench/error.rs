@@ -4,6 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
+use super::Shape;
 use crate::{
     datapath, kernel, state,
     topology::{LabName, NsName},
@@ -26,16 +27,28 @@ pub enum Error {
     /// The two are not on one bridge, or not in one subnet.
     #[error("`{0}` and `{1}` have no addresses of one subnet on one bridge, or on bridges that trunks join")]
     NotNeighbours(NsName, NsName),
-    /// Datagrams get lost, and not just a few.
-    #[error("{to} does not answer {from}: {lost} of {asked} datagrams were lost over the {path}")]
+    /// Two ends that spin on one CPU, or connections and streams that spin.
+    #[error("{}", spinning(*.two))]
+    Spinning {
+        /// Whether there are two CPUs.
+        two: bool,
+    },
+    /// A lab that cannot be thought up.
+    #[error("there is no lab of the shape {0:?}")]
+    Shape(Shape),
+    /// `--cores cross` with one CPU.
+    #[error("there is one CPU only, so nothing can be measured across CPUs")]
+    OneCpu,
+    /// Round trips get lost, and not just a few.
+    #[error("{to} does not answer {from}: {lost} of {asked} round trips were lost over the {path}")]
     Lost {
         /// Who asked, with its address.
         from: String,
         /// Who should have answered, with its address.
         to: String,
-        /// Datagrams without an answer.
+        /// Those without an answer.
         lost: u64,
-        /// Datagrams sent.
+        /// All of them.
         asked: u64,
         /// The cable, the plain bridge or the fast path.
         path: &'static str,
@@ -97,6 +110,9 @@ impl Error {
             Self::NoPairs(_)
                 | Self::NoNamespace { .. }
                 | Self::NotNeighbours(..)
+                | Self::Spinning { .. }
+                | Self::OneCpu
+                | Self::Shape(_)
                 | Self::State(state::Error::Busy(_))
         )
     }
@@ -110,14 +126,30 @@ impl Error {
                 return Some(format!("`vethpath show {lab}` lists the lab's namespaces"));
             }
             Self::NotNeighbours(..) => "leave out --from and --to, and `bench` finds two that are",
-            Self::Lost { .. } => "see whether ping works between the two, and what filters UDP there",
+            Self::Lost { .. } => "see whether ping works between the two, and what filters UDP or TCP there",
             Self::NotArmed { .. } | Self::NoRound(_) => "leave the lab alone while it is measured",
+            Self::Spinning { two: true } => "measure round trips with `--wait spinning --cores cross`",
+            Self::Spinning { two: false } => "spinning needs a second CPU: measure with `--wait blocking`",
+            Self::OneCpu => "measure with `--cores same`, or allow this process a second CPU (taskset)",
             Self::StillAttached(_) => "the next `vethpath up` of the lab's file attaches what is off",
             Self::State(state::Error::Busy(_)) => "wait until it is done",
             Self::Kernel(error) => return error.hint().map(str::to_owned),
             Self::Datapath(error) => return error.hint().map(str::to_owned),
-            Self::Socket { .. } | Self::Thread { .. } | Self::Interrupted | Self::State(_) => return None,
+            Self::Socket { .. }
+            | Self::Thread { .. }
+            | Self::Interrupted
+            | Self::Shape(_)
+            | Self::State(_) => return None,
         };
         Some(hint.to_owned())
+    }
+}
+
+fn spinning(two: bool) -> &'static str {
+    if two {
+        "only round trips across CPUs can be measured spinning: of two ends that spin on one CPU each \
+         waits for the other's time slice, which is far longer than the path"
+    } else {
+        "with one CPU nothing can be measured spinning: each end would wait for the other's time slice"
     }
 }

@@ -1,35 +1,54 @@
-//! Measuring round trips: over a cable, the plain bridge and the fast path, in turns.
+//! Measuring what goes over a cable, the plain bridge and the fast path, in turns.
 //!
-//! Data flow: `choose` two ends (pure) -> slices in random order (`schedule`) that `modes`
-//! prepares and checks by the programs' counters, and `pingpong` measures -> `statistics` (pure)
-//! -> [`Report`], which `output` renders. A further work load takes its place beside `pingpong`.
+//! Data flow: `choose` two ends and `cases` what they do (both pure) -> rounds of slices in random order
+//! (`schedule`) that `modes` prepares and checks by the programs' counters, and `load` measures with a
+//! thread in each namespace -> a `tally` of each case with `statistics` (both pure) -> [`Report`], which
+//! `output` renders.
 
 mod cable;
+mod cases;
 mod choose;
+mod cpus;
+mod distribution;
 mod end;
 mod error;
+mod load;
+mod machine;
+mod measured;
 mod modes;
-mod pingpong;
+mod own;
 mod programs;
 mod report;
+#[cfg(test)]
+pub(crate) mod samples;
 mod schedule;
+mod site;
 mod statistics;
-mod steal;
+mod summary;
+mod tally;
 mod warnings;
+mod work;
 
 use std::time::Duration;
 
+pub use cases::Wish;
+pub use distribution::Distribution;
 pub use error::Error;
+pub use machine::Machine;
 pub use modes::Mode;
-pub use report::{PerMode, Report};
+pub use own::{Own, Shape};
+pub use report::{Case, Caveat, Ended, PerMode, Placement, Rate, Report, Results, VERSION, Why};
 pub use schedule::Progress;
-pub use statistics::{Distribution, Interval};
+pub use statistics::Interval;
 pub use warnings::Warning;
+pub use work::{Better, Cores, Spec, Unit, Wait, Work};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{modes::Bench, schedule::Schedule};
+use self::{cpus::Cpus, modes::Bench, schedule::Schedule};
 use crate::{
+    agent::status,
+    datapath::LabPrograms,
     state::{
         Directory, LabLock, Measuring, Record,
         events::{Kind, Recorder},
@@ -38,16 +57,20 @@ use crate::{
 };
 
 /// What the user wants measured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The namespaces that ask and answer; `None` chooses them.
     pub between: Option<(NsName, NsName)>,
-    /// How long to measure, all slices together.
+    /// Which cases.
+    pub wish: Wish,
+    /// How long to measure at most, with what is between slices.
     pub time: Duration,
+    /// Of the random order; `None` draws one.
+    pub seed: Option<u64>,
 }
 
-/// Measures. The lab is locked meanwhile, and its programs are attached again whatever happens,
-/// short of SIGKILL; then the next `up` attaches them.
+/// Measures. The lab is locked meanwhile, and its programs are attached again whatever happens; after
+/// SIGKILL the lab's agent does it.
 ///
 /// # Errors
 /// See [`Error`].
@@ -56,30 +79,52 @@ pub async fn run(
     request: &Request,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Error> {
+    let specs = cases::cases(&request.wish, end::cpus().len())?;
     let directory = Directory::of(&record.topology.lab);
     let _lock = LabLock::take(&directory)?;
+    mend(record, &directory).await?;
     let chosen = choose::choose(&record.topology, request.between.as_ref(), &directory)?;
+    let first = site::placement(specs[0].cores);
+    let machine = Machine::look(&chosen, record.hook, first.from_cpu);
     let mut events = Recorder::of(&directory);
-    let mut bench = Bench::prepare(record, &chosen, directory.clone()).await?;
+    let mut rng = request.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+    let mut bench = tokio::select! {
+        biased;
+        () = interrupted() => return Err(Error::Interrupted),
+        bench = Bench::prepare(record, &chosen, &specs, directory.clone()) => bench?,
+    };
     let measuring = Measuring::begin(&directory)?;
     events.record([Kind::BenchStarted]);
     let modes = bench.modes();
-    let schedule = Schedule::fit(request.time, modes.len());
-    let steal = steal::Steal::start(bench.cpu());
-    let mut rng = fastrand::Rng::new();
+    let schedule = Schedule::fit(request.time, modes.len(), specs.len());
+    let placements = specs.iter().map(|spec| site::placement(spec.cores));
+    let cpus = Cpus::start(placements.flat_map(|at| [at.from_cpu, at.to_cpu]).collect());
     let rounds = tokio::select! {
         biased;
         () = interrupted() => Err(Error::Interrupted),
-        rounds = schedule::run(&mut bench, schedule, &modes, &mut rng, progress) => rounds,
+        rounds = schedule::run(&mut bench, schedule, &modes, &specs, &mut rng, progress) => rounds,
     };
     let restored = bench.programs.restore().await;
     events.record([Kind::BenchEnded]);
-    drop(measuring);
+    if restored.is_ok() {
+        measuring.end(&directory)?;
+    }
     let rounds = rounds?;
-    let mut warnings = warnings::of_host(&chosen);
-    warnings.extend(warnings::of_run(&chosen, &rounds, steal.percent()));
+    let mut warnings = warnings::of_host(&chosen, &specs, &machine);
+    warnings.extend(warnings::of_run(&chosen, &rounds, &cpus));
     warnings.extend(restored?.into_iter().map(|(pair, reason)| Warning::NotArmedAgain { pair, reason }));
-    Ok(Report::new(record.topology.lab.clone(), &chosen, &rounds, warnings))
+    Ok(summary::report(&record.topology.lab, &chosen, &rounds, machine, warnings))
+}
+
+/// Puts back what a killed run has taken off, if the agent has not yet.
+async fn mend(record: &Record, directory: &Directory) -> Result<(), Error> {
+    if Measuring::was_killed(directory) {
+        LabPrograms::of(&record.topology, record.hook)?.attach()?;
+        Measuring::is_mended(directory)?;
+        // An agent that is dead has nothing to take in.
+        let _ = status::look(directory).await;
+    }
+    Ok(())
 }
 
 /// Returns at the next signal that would otherwise end the process and leave the programs off.

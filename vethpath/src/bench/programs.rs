@@ -8,10 +8,8 @@ use std::{
 use super::{Error, choose::Chosen};
 use crate::{
     agent::status::{self, Status},
-    datapath::{self, Hook, Pins},
-    kernel::Netns,
+    datapath::{self, LabPrograms},
     state::{Directory, Record},
-    topology::{IfName, Place},
 };
 
 /// How long programs may take to be off, or pairs to be armed.
@@ -23,19 +21,10 @@ const INTERVAL: Duration = Duration::from_millis(2);
 /// What becomes of a pair that nothing is known of.
 const NO_AGENT: &str = "the agent does not answer";
 
-/// The ports of one bridge namespace that have programs.
-struct Domain {
-    number: u32,
-    netns: Netns,
-    ports: Vec<IfName>,
-}
-
 /// All programs of a lab whose lock is held.
 pub struct Programs {
     directory: Directory,
-    pins: Pins,
-    hook: Hook,
-    domains: Vec<Domain>,
+    programs: LabPrograms,
     /// Pairs that were armed at first, and are to be so in the end.
     armed: Vec<String>,
     are_on: bool,
@@ -47,18 +36,8 @@ impl Programs {
     /// # Errors
     /// A bridge namespace is not there.
     pub fn of(record: &Record, directory: Directory) -> Result<Self, Error> {
-        let topology = &record.topology;
-        let mut domains = Vec::new();
-        for (number, place) in (0..).zip(topology.domains()) {
-            let netns = match &place {
-                Place::Host => Netns::current()?,
-                Place::Namespace(name) => Netns::named(name)?,
-            };
-            let ports = topology.ports_with_programs(&place).cloned().collect();
-            domains.push(Domain { number, netns, ports });
-        }
-        let (pins, hook) = (Pins::of(&topology.lab), record.hook);
-        let mut programs = Self { directory, pins, hook, domains, armed: Vec::new(), are_on: true };
+        let programs = LabPrograms::of(&record.topology, record.hook)?;
+        let mut programs = Self { directory, programs, armed: Vec::new(), are_on: true };
         let armed = programs.states().into_iter().filter(|(_, state)| state.is_none());
         programs.armed = armed.map(|(pair, _)| pair).collect();
         Ok(programs)
@@ -79,12 +58,10 @@ impl Programs {
             return Ok(());
         }
         self.are_on = false;
-        for domain in &self.domains {
-            datapath::detach(&domain.netns, &self.pins, self.hook, &domain.ports())?;
-        }
+        self.programs.detach()?;
         // The kernel lets go of an unpinned link in its own time.
         let deadline = Instant::now() + PATIENCE;
-        while self.any_is_on()? {
+        while self.programs.any_is_on()? {
             if Instant::now() > deadline {
                 return Err(Error::StillAttached(self.directory.lab().clone()));
             }
@@ -137,22 +114,9 @@ impl Programs {
     }
 
     fn put_back(&mut self) -> datapath::Result<()> {
-        for domain in &self.domains {
-            datapath::attach(&domain.netns, &self.pins, domain.number, self.hook, &domain.ports())?;
-        }
+        self.programs.attach()?;
         self.are_on = true;
         Ok(())
-    }
-
-    /// Whether the kernel still runs one. Filters of clsact go at once.
-    fn any_is_on(&self) -> datapath::Result<bool> {
-        for domain in &self.domains {
-            let on = datapath::attached(&domain.netns, &self.pins, domain.number, &domain.ports())?;
-            if !on.ours.is_empty() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }
 
@@ -162,12 +126,6 @@ impl Drop for Programs {
             // Only after a panic or a failed `restore`: there is nobody left to tell.
             let _ = self.put_back();
         }
-    }
-}
-
-impl Domain {
-    fn ports(&self) -> Vec<&IfName> {
-        self.ports.iter().collect()
     }
 }
 

@@ -1,7 +1,6 @@
-//! From round trips to figures. Pure.
+//! From the figures of rounds to what they tell, and how surely. Pure.
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How often the rounds are drawn anew for the interval.
 const RESAMPLES: usize = 1000;
@@ -12,48 +11,8 @@ const TAIL: usize = 40;
 /// Resamples are drawn alike each time, so that the same rounds give the same interval.
 const SEED: u64 = 0x7665_7468;
 
-/// Round trip times of one mode, in microseconds.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Distribution {
-    /// Median.
-    pub p50_us: f64,
-    /// Nine in ten were not longer.
-    pub p90_us: f64,
-    /// 99 in 100 were not longer.
-    pub p99_us: f64,
-    /// Mean.
-    pub mean_us: f64,
-    /// How many were measured.
-    pub n: u64,
-    /// Datagrams that had no answer, and were asked again.
-    pub lost: u64,
-    /// The median of each round, in the order of the rounds.
-    pub round_p50_us: Vec<f64>,
-}
-
-impl Distribution {
-    /// Over all rounds: their histograms in nanoseconds, and how many datagrams were lost.
-    #[must_use]
-    pub fn of(rounds: &[&Histogram<u64>], lost: u64) -> Self {
-        let mut all = rounds.first().map_or_else(empty, |first| Histogram::new_from(first));
-        for round in rounds {
-            // They are made alike, so nothing can be out of range.
-            let _ = all.add(*round);
-        }
-        Self {
-            p50_us: at(&all, 0.5),
-            p90_us: at(&all, 0.9),
-            p99_us: at(&all, 0.99),
-            mean_us: microseconds(all.mean()),
-            n: all.len(),
-            lost,
-            round_p50_us: rounds.iter().map(|round| median_us(round)).collect(),
-        }
-    }
-}
-
 /// A figure, and the 95 % interval that it is likely to be in.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The figure.
     pub value: f64,
@@ -77,10 +36,25 @@ pub fn overhead_removed(cable: &[f64], bridge: &[f64], fast: &[f64]) -> Option<I
         let (removed, overhead) = (below_bridge(fast)?, below_bridge(cable)?);
         (overhead > 0.0).then(|| removed / overhead)
     };
-    let value = removed(&(0..rounds).collect::<Vec<_>>())?;
+    interval(rounds, removed)
+}
+
+/// The median of what one mode's figure is of another's, round by round. `None` without rounds.
+#[must_use]
+pub fn ratio(of: &[f64], to: &[f64]) -> Option<Interval> {
+    interval(of.len().min(to.len()), |drawn| {
+        let ratio = median(drawn.iter().map(|&round| of[round] / to[round]).collect())?;
+        ratio.is_finite().then_some(ratio)
+    })
+}
+
+/// What `figure` is of all rounds, and between which bounds it is of 95 % of the draws of as many,
+/// with replacement.
+fn interval(rounds: usize, figure: impl Fn(&[usize]) -> Option<f64>) -> Option<Interval> {
+    let value = figure(&(0..rounds).collect::<Vec<_>>())?;
     let mut rng = fastrand::Rng::with_seed(SEED);
     let mut draw = || (0..rounds).map(|_| rng.usize(..rounds)).collect::<Vec<_>>();
-    let mut resamples: Vec<f64> = (0..RESAMPLES).filter_map(|_| removed(&draw())).collect();
+    let mut resamples: Vec<f64> = (0..RESAMPLES).filter_map(|_| figure(&draw())).collect();
     // Where some have no overhead to speak of, the interval has no end.
     if resamples.len() < RESAMPLES - RESAMPLES / TAIL {
         return None;
@@ -99,58 +73,24 @@ pub fn quartiles(mut values: Vec<f64>) -> Option<(f64, f64)> {
     Some((values[last / 4], values[last - last / 4]))
 }
 
-/// The median of a histogram of nanoseconds, in microseconds.
+/// The middle one, or the middle of the two that are.
 #[must_use]
-pub fn median_us(histogram: &Histogram<u64>) -> f64 {
-    at(histogram, 0.5)
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
     if values.len() % 2 == 1 { Some(upper) } else { Some(f64::midpoint(values[middle - 1], upper)) }
 }
 
-fn at(histogram: &Histogram<u64>, quantile: f64) -> f64 {
-    // Exact to three digits; far below 2^53.
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of at most a second")]
-    microseconds(histogram.value_at_quantile(quantile) as f64)
-}
-
-fn microseconds(nanoseconds: f64) -> f64 {
-    rounded(nanoseconds / 1000.0)
-}
-
 /// To three decimals: the histogram has no more.
-fn rounded(value: f64) -> f64 {
+#[must_use]
+pub fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
-}
-
-fn empty() -> Histogram<u64> {
-    // The least that there is; it cannot be refused.
-    Histogram::new(0).unwrap_or_else(|_| unreachable!("a histogram without limits"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn histogram(values: impl IntoIterator<Item = u64>) -> Histogram<u64> {
-        let mut histogram = Histogram::new(3).unwrap();
-        values.into_iter().for_each(|value| histogram.record(value).unwrap());
-        histogram
-    }
-
-    #[test]
-    fn quantiles_are_those_of_all_rounds() {
-        let (fast, slow) = (histogram(1..=1000), histogram(1001..=2000));
-        let d = Distribution::of(&[&fast, &slow], 3);
-        assert_eq!((d.p50_us, d.p90_us, d.p99_us), (1.0, 1.8, 1.98));
-        assert_eq!((d.mean_us, d.n, d.lost), (1.001, 2000, 3));
-        assert_eq!(d.round_p50_us, [0.5, 1.5]);
-        assert_eq!(Distribution::of(&[], 0).n, 0);
-    }
 
     #[test]
     fn the_overhead_is_what_the_medians_say() {
@@ -186,6 +126,15 @@ mod tests {
         assert_eq!(overhead_removed(&[10.0; 4], &[10.0; 4], &[10.0; 4]), None);
         assert_eq!(overhead_removed(&[10.0, 10.0, 12.0], &[11.0, 9.0, 13.0], &[10.0; 3]), None);
         assert_eq!(overhead_removed(&[], &[], &[]), None);
+    }
+
+    #[test]
+    fn a_ratio_is_of_rounds() {
+        let ratio_of = |of: &[f64], to: &[f64]| ratio(of, to).unwrap();
+        let half = ratio_of(&[5.0, 6.0, 7.0], &[10.0, 12.0, 14.0]);
+        assert_eq!(half, Interval { value: 0.5, low: 0.5, high: 0.5 });
+        assert_eq!(ratio(&[], &[]), None);
+        assert_eq!(ratio(&[1.0; 3], &[0.0; 3]), None);
     }
 
     #[test]

@@ -1,23 +1,16 @@
 //! What makes figures less than they seem, each with advice.
 
-use std::path::Path;
-
-use serde::{Serialize, Serializer, ser::SerializeStruct};
 use thiserror::Error;
 
 use super::{
     Mode,
     choose::Chosen,
-    end,
+    cpus::Cpus,
+    load::CONGESTION_CONTROL,
+    machine::{self, Machine},
     schedule::Rounds,
-    statistics::{median_us, quartiles},
-};
-use crate::{
-    kernel::{
-        Netns,
-        netfilter::{BRIDGE_SYSCTLS, bridge_nf_call},
-    },
-    topology::Place,
+    statistics::{median, quartiles},
+    work::{Spec, Work},
 };
 
 /// Fewer rounds than this make an interval that means little.
@@ -28,6 +21,16 @@ const MUCH_STOLEN: f64 = 1.0;
 
 /// Quartiles of the cable's medians that are so much apart, as a part of the lower, are worth a word.
 const RESTLESS: f64 = 0.1;
+
+/// Time of the measured CPUs that others used, in percent, that is worth a word. The agent alone takes
+/// some: it looks at the lab anew each time that programs come or go.
+const MUCH_BY_OTHERS: f64 = 15.0;
+
+/// How many times slower than usual the first round is, to be worth a word.
+const SLOW: f64 = 1.5;
+
+/// The governor that changes nothing.
+const STEADY: &str = "performance";
 
 /// Something that the reader of the figures should know.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -67,12 +70,44 @@ pub enum Warning {
         /// The third.
         high: f64,
     },
+    /// The clock of the CPU is not steady.
+    #[error("the frequency of the measured CPU is governed by `{0}`: figures change with it")]
+    Governor(String),
+    /// Streams are not measured with the host's own congestion control.
+    #[error("TCP streams were measured with {CONGESTION_CONTROL}, and not with `{0}` as is usual here")]
+    CongestionControl(String),
+    /// Others had work for the measured CPUs.
+    #[error("other processes took {0:.0} % of the measured CPUs' time")]
+    Neighbour(f64),
+    /// The first round was unlike all others.
+    #[error("the first round was slow: {first:.1} us over the cable, where {usual:.1} us is usual")]
+    SlowFirst {
+        /// Its figure, in microseconds.
+        first: f64,
+        /// The median of all, in microseconds.
+        usual: f64,
+    },
     /// Few rounds.
-    #[error("only {0} rounds: the interval means little")]
-    FewRounds(usize),
+    #[error("too few rounds of {} ({rounds}): the interval means little", .case.name())]
+    FewRounds {
+        /// How many.
+        rounds: usize,
+        /// Of what.
+        case: Spec,
+    },
+    /// The time was over too early.
+    #[error("the interval of {} is still {width:.2} wide, and not {wanted:.2}", .case.name())]
+    StillWide {
+        /// Of what.
+        case: Spec,
+        /// From its low to its high end.
+        width: f64,
+        /// What ends a case before the time is over.
+        wanted: f64,
+    },
     /// The bridge is as fast as the cable, or noise is larger than the difference.
-    #[error("the plain bridge cannot be told from a cable: nothing is known of its overhead")]
-    NoOverhead,
+    #[error("{}: the plain bridge cannot be told from a cable, so nothing is known of its overhead", .0.name())]
+    NoOverhead(Spec),
     /// Slow frames in a slice of the fast path.
     #[error("a round was put aside: {slow} frames took the bridge and {fast} the fast path ({pairs})")]
     NotFast {
@@ -90,10 +125,12 @@ pub enum Warning {
         fast: u64,
     },
     /// No round trip at all in a slice.
-    #[error("a round was put aside: nothing was answered over the {mode} in time")]
+    #[error("a round was put aside: nothing came over the {mode} in time ({})", .case.name())]
     Empty {
         /// The path.
         mode: &'static str,
+        /// What was measured.
+        case: Spec,
     },
     /// The lab is not as it was.
     #[error("{pair} was armed before and is not any more: {reason}")]
@@ -115,12 +152,19 @@ impl Warning {
             Self::NotArmed { .. } => {
                 "`vethpath show` tells the state of each pair; `vethpath up` attaches programs that are off"
             }
-            Self::Steal(_) | Self::Restless { .. } => {
+            Self::Steal(_) | Self::Restless { .. } | Self::Neighbour(_) => {
                 "measure again when the host is quiet, and compare the intervals"
             }
+            Self::Governor(_) => "set it to `performance` (cpupower frequency-set -g performance) to measure",
+            Self::CongestionControl(_) => {
+                "nothing: a congestion control that paces would hide what the path can carry"
+            }
+            Self::SlowFirst { .. } => "measure longer: one round of many counts for little",
             Self::DebugLog => "build without that feature to measure",
             Self::DebugBuild => "build with --release to measure",
-            Self::FewRounds(_) | Self::NoOverhead => "measure longer: --seconds 20 or more",
+            Self::FewRounds { .. } | Self::NoOverhead(_) | Self::StillWide { .. } => {
+                "measure longer: --seconds 60 or more, or less at once: --work"
+            }
             Self::NotFast { .. } | Self::NotPlain { .. } | Self::Empty { .. } => {
                 "leave the lab alone while it is measured"
             }
@@ -139,8 +183,13 @@ impl Warning {
             Self::Restless { .. } => "restless",
             Self::DebugLog => "ebpf-log",
             Self::DebugBuild => "debug-build",
-            Self::FewRounds(_) => "few-rounds",
-            Self::NoOverhead => "no-overhead",
+            Self::Governor(_) => "cpu-frequency",
+            Self::CongestionControl(_) => "congestion-control",
+            Self::Neighbour(_) => "neighbour",
+            Self::SlowFirst { .. } => "slow-first-round",
+            Self::FewRounds { .. } => "few-rounds",
+            Self::StillWide { .. } => "still-wide",
+            Self::NoOverhead(_) => "no-overhead",
             Self::NotFast { .. } => "not-fast",
             Self::NotPlain { .. } => "not-plain",
             Self::Empty { .. } => "empty",
@@ -149,19 +198,9 @@ impl Warning {
     }
 }
 
-impl Serialize for Warning {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut warning = serializer.serialize_struct("Warning", 3)?;
-        warning.serialize_field("kind", self.kind())?;
-        warning.serialize_field("message", &self.to_string())?;
-        warning.serialize_field("advice", self.advice())?;
-        warning.end()
-    }
-}
-
 /// What is so before anything is measured.
 #[must_use]
-pub fn of_host(chosen: &Chosen) -> Vec<Warning> {
+pub fn of_host(chosen: &Chosen, cases: &[Spec], machine: &Machine) -> Vec<Warning> {
     let mut warnings = Vec::new();
     if cfg!(debug_assertions) {
         warnings.push(Warning::DebugBuild);
@@ -169,10 +208,16 @@ pub fn of_host(chosen: &Chosen) -> Vec<Warning> {
     if cfg!(feature = "ebpf-log") {
         warnings.push(Warning::DebugLog);
     }
-    if end::cpus().len() == 1 {
+    if machine.cpus == 1 {
         warnings.push(Warning::OneCpu);
     }
+    let governor = machine.governor.clone().filter(|governor| governor != STEADY);
+    warnings.extend(governor.map(Warning::Governor));
     warnings.extend(bridge_nf(chosen));
+    if cases.iter().any(|case| case.work == Work::TcpStream) {
+        let other = machine.congestion_control.clone().filter(|name| name != CONGESTION_CONTROL);
+        warnings.extend(other.map(Warning::CongestionControl));
+    }
     for side in chosen.sides() {
         if let Some(reason) = side.not_armed.clone() {
             warnings.push(Warning::NotArmed { pair: side.pair.name(), reason });
@@ -183,50 +228,70 @@ pub fn of_host(chosen: &Chosen) -> Vec<Warning> {
 
 /// What came to light while it was measured.
 #[must_use]
-pub fn of_run(chosen: &Chosen, rounds: &Rounds, stolen: f64) -> Vec<Warning> {
+pub fn of_run(chosen: &Chosen, rounds: &Rounds, cpus: &Cpus) -> Vec<Warning> {
     let mut warnings = rounds.faults.clone();
-    if chosen.is_armed() && rounds.good.len() < FEW {
-        warnings.push(Warning::FewRounds(rounds.good.len()));
+    if chosen.is_armed() {
+        let few = rounds.tallies.iter().filter(|tally| tally.rounds < FEW);
+        warnings.extend(few.map(|tally| Warning::FewRounds { rounds: tally.rounds, case: tally.spec }));
     }
-    let cable = rounds.good.iter().filter_map(|round| round.get(&Mode::Cable));
-    if let Some((low, high)) = quartiles(cable.map(|slice| median_us(&slice.histogram)).collect())
-        && high - low > RESTLESS * low
-    {
-        warnings.push(Warning::Restless { low, high });
+    let steady = rounds.tallies.iter().find(|tally| tally.spec.work.is_latency());
+    if let Some(figures) = steady.map(|tally| tally.figures(Mode::Cable)) {
+        warnings.extend(slow_first(figures));
+        if let Some((low, high)) = quartiles(figures.to_vec())
+            && high - low > RESTLESS * low
+        {
+            warnings.push(Warning::Restless { low, high });
+        }
     }
-    if stolen >= MUCH_STOLEN {
-        warnings.push(Warning::Steal(stolen));
+    let used = cpus.used();
+    if used.stolen >= MUCH_STOLEN {
+        warnings.push(Warning::Steal(used.stolen));
+    }
+    if used.by_others >= MUCH_BY_OTHERS {
+        warnings.push(Warning::Neighbour(used.by_others));
     }
     warnings
 }
 
+fn slow_first(figures: &[f64]) -> Option<Warning> {
+    let (&first, usual) = (figures.first()?, median(figures.to_vec())?);
+    let is_slow = figures.len() >= FEW && first > usual * SLOW;
+    is_slow.then_some(Warning::SlowFirst { first, usual })
+}
+
 fn bridge_nf(chosen: &Chosen) -> Option<Warning> {
-    let pair = &chosen.from.pair;
-    let netns = match &pair.place {
-        Place::Host => Netns::current(),
-        Place::Namespace(name) => Netns::named(name),
-    };
     // What cannot be read is nothing to warn of.
-    let calls = netns.ok()?.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS))).ok()?.ok()?;
+    let calls = machine::bridge_calls(chosen)?;
     let name = match chosen.from.address {
         std::net::IpAddr::V4(_) => calls.iptables.then_some("iptables")?,
         std::net::IpAddr::V6(_) => calls.ip6tables.then_some("ip6tables")?,
     };
-    Some(Warning::BridgeNf(name, pair.bridge.to_string()))
+    Some(Warning::BridgeNf(name, chosen.from.pair.bridge.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::report::Caveat;
 
     #[test]
     fn a_warning_says_what_and_advises() {
-        let json = serde_json::to_value(Warning::FewRounds(2)).unwrap();
+        let few = Warning::FewRounds { rounds: 2, case: Spec::UDP };
+        let json = serde_json::to_value(Caveat::from(&few)).unwrap();
         let expected = serde_json::json!({
             "kind": "few-rounds",
-            "message": "only 2 rounds: the interval means little",
-            "advice": "measure longer: --seconds 20 or more",
+            "message": "too few rounds of UDP round trips of 64 bytes, blocking, on one CPU (2): the interval means little",
+            "advice": "measure longer: --seconds 60 or more, or less at once: --work",
         });
         assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn a_first_round_like_the_others_is_no_news() {
+        assert_eq!(slow_first(&[5.0, 5.1, 4.9, 5.0, 5.0]), None);
+        let slow = slow_first(&[9.0, 5.1, 4.9, 5.0, 5.0]);
+        assert_eq!(slow, Some(Warning::SlowFirst { first: 9.0, usual: 5.0 }));
+        assert_eq!(slow_first(&[9.0, 5.0]), None, "of two nobody can tell");
+        assert_eq!(slow_first(&[]), None);
     }
 }

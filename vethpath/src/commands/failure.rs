@@ -112,6 +112,9 @@ impl From<crate::apply::Error> for Failure {
             return Self::interrupted();
         }
         let hint = error.hint();
+        if matches!(error, crate::apply::Error::Stopped(_)) {
+            return Self { exit: Exit::Interrupted, message: error.to_string(), hint };
+        }
         let failure = if error.is_request() {
             Self::request(error.to_string())
         } else {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::OpenOptions,
-    io::{self, IsTerminal, Read},
+    io::{self, IsTerminal, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::Path,
 };
@@ -10,22 +10,41 @@ use std::{
 use super::Failure;
 use crate::{
     state::{self, Directory, Record},
-    topology::{LONGEST_FILE, LabName, Source, Topology, read},
+    topology::{LONGEST_FILE, LabName, Source, Topology, check},
 };
 
 /// Reads and checks a topology file.
 pub fn topology(file: &Path) -> Result<Topology, Failure> {
+    checked(file, false)
+}
+
+/// The same, and says on stderr what of it may not be meant.
+pub fn topology_with_warnings(file: &Path) -> Result<Topology, Failure> {
+    checked(file, true)
+}
+
+fn checked(file: &Path, warn: bool) -> Result<Topology, Failure> {
     let path = file.display().to_string();
     let text = text(file)?;
-    let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
     let source = Source { path: &path, text: &text };
-    read(source, stem.as_deref())
-        .map_err(|faults| Failure::rendered(faults.render(source, io::stderr().is_terminal())))
+    let color = io::stderr().is_terminal();
+    let checked = check(source, stem(file).as_deref())
+        .map_err(|faults| Failure::rendered(faults.render(source, color)))?;
+    if warn && !checked.warnings.faults.is_empty() {
+        // A closed stderr takes nothing away from the lab.
+        let _ = writeln!(io::stderr().lock(), "{}", checked.warnings.render(source, color));
+    }
+    Ok(checked.topology)
+}
+
+/// What a lab is called whose file does not say.
+pub fn stem(file: &Path) -> Option<String> {
+    file.file_stem().map(|stem| stem.to_string_lossy().into_owned())
 }
 
 /// The text of a file that may turn out to be anything: never waits for a writer, never reads on
 /// and on.
-fn text(file: &Path) -> Result<String, Failure> {
+pub fn text(file: &Path) -> Result<String, Failure> {
     let path = file.display();
     let unreadable = |error: io::Error| {
         Failure::request(format!("cannot read {path}: {error}"))

@@ -11,6 +11,7 @@ mod labs;
 mod list;
 mod plan;
 mod progress;
+mod schema;
 mod show;
 mod stats;
 mod up;
@@ -39,7 +40,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Up { file, hook, json } => up::run(&file, hook, json.json, out),
         Command::Down { lab, all } => down::run(lab.lab.as_deref(), all),
         Command::Plan { file, json } => plan::run(&file, json.json, out),
-        Command::Validate { file } => validate::run(&file),
+        Command::Validate(arguments) => validate::run(&arguments, out),
+        Command::Schema => schema::run(out),
         Command::List { json } => list::run(json.json, out),
         Command::Exec { lab, namespace, command } => exec::run(lab.as_deref(), &namespace, &command),
         Command::Shell { lab, namespace } => exec::shell(lab.as_deref(), &namespace),

@@ -3,11 +3,11 @@
 use std::{io::Write, path::Path};
 
 use super::{Exit, Failure, failure::runtime, labs, up::Changes, up::privileged};
-use crate::{apply, plan::Change};
+use crate::{apply, output::printable, plan::Change};
 
 /// Shows what `up` would do.
 pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let topology = labs::topology(file)?;
+    let topology = labs::topology_with_warnings(file)?;
     privileged()?;
     let changes = runtime()?.block_on(apply::preview(&topology))?;
     print(topology.lab.as_str(), &changes, json, out).map_err(Failure::output)?;
@@ -22,5 +22,7 @@ fn print(lab: &str, changes: &[Change], json: bool, out: &mut dyn Write) -> std:
     if changes.is_empty() {
         return writeln!(out, "lab {lab} is up: nothing to change");
     }
-    changes.iter().try_for_each(|change| writeln!(out, "{change}"))
+    changes
+        .iter()
+        .try_for_each(|change| writeln!(out, "{} {}", change.action.sign(), printable(&change.to_string())))
 }

@@ -22,7 +22,7 @@ pub(super) struct Changes<'a> {
 
 /// Brings a lab up and says how it stands.
 pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let topology = labs::topology(file)?;
+    let topology = labs::topology_with_warnings(file)?;
     privileged()?;
     let options = Options { hook: hook.map(Into::into), progress: Some(progress::show) };
     let outcome = runtime()?.block_on(apply::up(&topology, options))?;

@@ -1,13 +1,38 @@
 //! `vethpath validate`.
 
-use std::path::Path;
+use std::{io::Write, path::Path};
+
+use serde::Serialize;
 
 use super::{Exit, Failure, labs};
-use crate::output::count;
+use crate::{
+    cli::ValidateArgs,
+    output::count,
+    topology::{Fault, Faults, Level, Source, check, expand, key_path},
+};
+
+/// A fault, as programs read it.
+#[derive(Serialize)]
+struct Told<'a> {
+    level: Level,
+    message: &'a str,
+    /// Both from 1; columns in characters.
+    line: usize,
+    column: usize,
+    key: Option<String>,
+    hint: &'a str,
+}
 
 /// Checks a file and says what it declares.
-pub fn run(file: &Path) -> Result<Exit, Failure> {
-    let topology = labs::topology(file)?;
+pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let file = &arguments.file;
+    if arguments.json.json {
+        return json(file, out);
+    }
+    let topology = labs::topology_with_warnings(file)?;
+    if arguments.expand {
+        out.write_all(expand(&topology).as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
+    }
     eprintln!(
         "{}: lab {} is valid: {}, {}, {}, {}, {}",
         file.display(),
@@ -19,4 +44,27 @@ pub fn run(file: &Path) -> Result<Exit, Failure> {
         count(topology.trunks.len(), "trunk"),
     );
     Ok(Exit::Done)
+}
+
+/// All there is to say of a file, as a list that may be empty.
+fn json(file: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let path = file.display().to_string();
+    let text = labs::text(file)?;
+    let source = Source { path: &path, text: &text };
+    let (faults, exit): (Faults, Exit) = match check(source, labs::stem(file).as_deref()) {
+        Ok(checked) => (checked.warnings, Exit::Done),
+        Err(faults) => (faults, Exit::Request),
+    };
+    let told: Vec<Told<'_>> = faults.faults.iter().map(|fault| tell(fault, &text)).collect();
+    serde_json::to_writer_pretty(&mut *out, &told)
+        .map_err(std::io::Error::from)
+        .and_then(|()| writeln!(out))
+        .map_err(Failure::output)?;
+    Ok(exit)
+}
+
+fn tell<'a>(fault: &'a Fault, text: &str) -> Told<'a> {
+    let (line, column) = fault.position(text);
+    let key = key_path(text, fault.span.start);
+    Told { level: fault.level, message: &fault.message, line, column, key, hint: &fault.hint }
 }

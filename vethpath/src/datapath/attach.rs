@@ -33,7 +33,8 @@ impl Hook {
 }
 
 /// Priority and handle of our filter under clsact: by them it is found again.
-const CLSACT: NlOptions = NlOptions { priority: 0x7670, handle: TcHandle::new(0, 1), classid: None };
+pub(super) const CLSACT: NlOptions =
+    NlOptions { priority: 0x7670, handle: TcHandle::new(0, 1), classid: None };
 
 /// Attaches the pinned program of `domain` at the ingress of `ports` in `netns`, after whatever is
 /// there. Ports that have it already are left alone. Returns the ports that were news.

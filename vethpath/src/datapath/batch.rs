@@ -1,5 +1,5 @@
-//! Reading a whole per-CPU map in few system calls (`BPF_MAP_LOOKUP_BATCH`): aya reads an element
-//! at a time, which takes two.
+//! Reading a whole per-CPU map in few system calls (`BPF_MAP_LOOKUP_BATCH`): aya reads an element at a
+//! time, which takes two. And removing elements without taking the map for a typed one.
 #![expect(unsafe_code, reason = "aya has no batch operations")]
 
 use std::{
@@ -16,6 +16,17 @@ const LOOKUP_BATCH: i32 = 24;
 /// How many elements are asked for at first. A bucket that holds more makes the kernel say so.
 const AT_FIRST: u32 = 4096;
 
+/// `BPF_MAP_DELETE_ELEM` of `linux/bpf.h`.
+const DELETE_ELEMENT: i32 = 3;
+
+/// The part of `union bpf_attr` about one element, as far as a deletion needs it.
+#[repr(C)]
+struct ElementAttributes {
+    map_fd: u32,
+    zero: u32,
+    key: u64,
+}
+
 /// The `batch` part of `union bpf_attr`.
 #[repr(C)]
 #[derive(Default)]
@@ -30,14 +41,43 @@ struct Attributes {
     flags: u64,
 }
 
-/// All elements of the per-CPU map `map`, a hash map or an array: each key with its values, one for each of `cpus`.
+/// Removes an element of a hash map. One that is not there is no error.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    let attributes =
+        ElementAttributes { map_fd: map.as_raw_fd().cast_unsigned(), zero: 0, key: key as *const K as u64 };
+    // SAFETY: the key is as long as the map's keys are, and any bytes are a `Pod`; the attributes are as
+    // long as is said.
+    let result = unsafe { syscall(SYS_bpf, DELETE_ELEMENT, &raw const attributes, size_of_val(&attributes)) };
+    match (result < 0).then(io::Error::last_os_error) {
+        Some(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// All elements of the per-CPU hash or array `map`: each key with its values, one for each of `cpus`.
 /// Elements that come while it reads may be missing.
 ///
 /// # Errors
-/// The kernel refuses (it is older than 5.6, say).
+/// The kernel refuses (it is older than 5.6, or than 5.13 and the map an array).
 pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<Vec<(K, Vec<V>)>> {
-    const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
     let mut elements = Vec::new();
+    each(map, cpus, |key, values: &[V]| elements.push((key, values.to_vec())))?;
+    Ok(elements)
+}
+
+/// The same, given to `take` one by one.
+///
+/// # Errors
+/// As [`per_cpu`]. Some elements may have been given by then.
+pub fn each<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    cpus: usize,
+    mut take: impl FnMut(K, &[V]),
+) -> io::Result<()> {
+    const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
     let mut room = AT_FIRST;
     // Where the kernel left off: a number of a bucket, or an index.
     let (mut from, mut to) = (0_u32, 0_u32);
@@ -73,9 +113,9 @@ pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<V
             keys.set_len(count);
             values.set_len(count * cpus);
         }
-        elements.extend(keys.into_iter().zip(values.chunks(cpus).map(<[V]>::to_vec)));
+        keys.into_iter().zip(values.chunks(cpus)).for_each(|(key, values)| take(key, values));
         if is_last {
-            return Ok(elements);
+            return Ok(());
         }
         (from, is_first) = (to, false);
     }

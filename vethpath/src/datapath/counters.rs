@@ -1,9 +1,12 @@
 //! What the programs count: by pair, from pair to pair, and by trunk.
 
-use std::{collections::BTreeMap, os::fd::AsFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::AsFd,
+};
 
 use aya::{
-    maps::{HashMap, Map, MapData, PerCpuArray},
+    maps::{HashMap, IterableMap, Map, MapData, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
 use vethpath_common::{Count, MatrixKey, PairCounters, Path, names};
@@ -14,15 +17,19 @@ use super::{
     maps::{data, hash},
 };
 
-/// The counters of a lab.
+/// The counters of a lab: those that its programs write, and of each set of maps that it has outgrown.
 pub struct Counters {
+    sets: Vec<Set>,
+    cpus: usize,
+}
+
+/// The counters of one set of maps.
+struct Set {
     pairs: PerCpuArray<MapData, PairCounters>,
-    /// The same map, to be read at once.
-    all_pairs: MapData,
     matrix: MapData,
+    cells: PerCpuArray<MapData, Count>,
     paths: HashMap<MapData, u32, Path>,
     crossings: PerCpuArray<MapData, Count>,
-    cpus: usize,
 }
 
 /// What the fast path took from each pair to each other, and the sums of that.
@@ -33,26 +40,47 @@ pub struct Matrix {
     received: BTreeMap<u32, Count>,
 }
 
+impl Set {
+    fn open(pins: &Pins) -> Result<Self> {
+        let array = |name| Ok::<_, Error>(Map::PerCpuArray(data(&pins.map(name))?));
+        Ok(Self {
+            pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing(OPEN_MAP, names::COUNTERS)?,
+            matrix: data(&pins.map(names::MATRIX))?,
+            cells: PerCpuArray::try_from(array(names::CELLS)?).doing(OPEN_MAP, names::CELLS)?,
+            paths: hash(pins, names::PATHS)?,
+            crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing(OPEN_MAP, names::CROSSINGS)?,
+        })
+    }
+
+    /// What tells it from others: a map may be pinned more than once.
+    fn id(&self) -> Result<u32> {
+        Ok(self.pairs.map().info().doing("look up map", names::COUNTERS)?.id())
+    }
+}
+
 impl Counters {
     /// Opens the pinned maps.
     ///
     /// # Errors
     /// One is missing or of another shape.
     pub fn open(pins: &Pins) -> Result<Self> {
-        let array = |name| Ok::<_, Error>(Map::PerCpuArray(data(&pins.map(name))?));
         let unknown = |(what, error): (&str, std::io::Error)| Error::Refused {
             operation: "count",
             object: "the CPUs".to_owned(),
             cause: format!("{what}: {error}"),
         };
-        Ok(Self {
-            pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing(OPEN_MAP, names::COUNTERS)?,
-            all_pairs: data(&pins.map(names::COUNTERS))?,
-            matrix: data(&pins.map(names::MATRIX))?,
-            paths: hash(pins, names::PATHS)?,
-            crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing(OPEN_MAP, names::CROSSINGS)?,
-            cpus: nr_cpus().map_err(unknown)?,
-        })
+        let mut sets = vec![Set::open(pins)?];
+        let mut ids = vec![sets[0].id()?];
+        for other in pins.all().iter().skip(1) {
+            // One that is about to be moved, or was not made wholly, is missed once and there again.
+            let Ok(set) = Set::open(other) else { continue };
+            let id = set.id()?;
+            if !ids.contains(&id) {
+                ids.push(id);
+                sets.push(set);
+            }
+        }
+        Ok(Self { sets, cpus: nr_cpus().map_err(unknown)? })
     }
 
     /// The traffic matrix, summed over CPUs.
@@ -60,18 +88,35 @@ impl Counters {
     /// # Errors
     /// The kernel refuses the read.
     pub fn matrix(&self) -> Result<Matrix> {
-        let cells = batch::per_cpu::<MatrixKey, Count>(self.matrix.fd().as_fd(), self.cpus)
-            .doing("read map", names::MATRIX)?;
-        Ok(cells.into_iter().map(|(key, cpus)| (key, sum(&cpus))).collect())
+        let mut sums = BTreeMap::<MatrixKey, Count>::new();
+        let mut add = |key, cpus: &[Count]| {
+            let count = sum(cpus);
+            if count != Count::default() {
+                let sum = sums.entry(key).or_default();
+                *sum = sum.plus(count);
+            }
+        };
+        for set in &self.sets {
+            batch::each(set.matrix.fd().as_fd(), self.cpus, &mut add).doing("read map", names::MATRIX)?;
+            let width = set.cells.len().isqrt();
+            let add_cell = |index: u32, cpus: &[Count]| add(MatrixKey::of_cell(index, width), cpus);
+            batch::each(set.cells.map().fd().as_fd(), self.cpus, add_cell).doing("read map", names::CELLS)?;
+        }
+        Ok(sums.into_iter().collect())
     }
 
-    /// The counters of a pair, summed over CPUs; what it has in `matrix` is added to them.
+    /// The counters of a pair, summed over CPUs; what it has in `matrix` is added to them. One that is
+    /// to come has none.
     ///
     /// # Errors
-    /// No such pair, or the kernel refuses the read.
+    /// The kernel refuses the read.
     pub fn of(&self, pair: u32, matrix: &Matrix) -> Result<PairCounters> {
-        let per_cpu = self.pairs.get(&pair, 0).doing("read map", names::COUNTERS)?;
-        Ok(with_matrix(per_cpu.iter(), pair, matrix))
+        let mut counters = PairCounters::default();
+        for set in self.sets.iter().filter(|set| pair < set.pairs.len()) {
+            let per_cpu = set.pairs.get(&pair, 0).doing("read map", names::COUNTERS)?;
+            counters = per_cpu.iter().fold(counters, |sum, one| sum.plus(one));
+        }
+        Ok(with_matrix(counters, pair, matrix))
     }
 
     /// The same of many pairs, in their order.
@@ -79,18 +124,48 @@ impl Counters {
     /// # Errors
     /// As [`Counters::of`].
     pub fn of_all(&self, pairs: impl Iterator<Item = u32>, matrix: &Matrix) -> Result<Vec<PairCounters>> {
-        let read = batch::per_cpu::<u32, PairCounters>(self.all_pairs.fd().as_fd(), self.cpus);
-        let Ok(all) = read else {
-            // A kernel older than 5.13 reads such a map one by one.
-            return pairs.map(|pair| self.of(pair, matrix)).collect();
-        };
-        let all: BTreeMap<u32, Vec<PairCounters>> = all.into_iter().collect();
-        pairs
-            .map(|pair| match all.get(&pair) {
-                Some(per_cpu) => Ok(with_matrix(per_cpu.iter(), pair, matrix)),
-                None => self.of(pair, matrix),
-            })
-            .collect()
+        let mut sums = BTreeMap::<u32, PairCounters>::new();
+        for set in &self.sets {
+            let add = |pair: u32, per_cpu: &[PairCounters]| {
+                let sum = sums.entry(pair).or_default();
+                *sum = per_cpu.iter().fold(*sum, |sum, one| sum.plus(one));
+            };
+            if batch::each(set.pairs.map().fd().as_fd(), self.cpus, add).is_err() {
+                // A kernel older than 5.13 reads such a map one by one.
+                return pairs.map(|pair| self.of(pair, matrix)).collect();
+            }
+        }
+        let of = |pair| with_matrix(sums.get(&pair).copied().unwrap_or_default(), pair, matrix);
+        Ok(pairs.map(of).collect())
+    }
+
+    /// Forgets what was counted under the numbers of pairs that are not there: others get them.
+    ///
+    /// # Errors
+    /// The kernel refuses a write.
+    pub fn forget(&mut self, pairs: &BTreeSet<u32>) -> Result<()> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let cells: Vec<MatrixKey> = self.matrix()?.cells().map(|(key, _)| key).collect();
+        for set in &mut self.sets {
+            let room = set.pairs.len();
+            for &pair in pairs.iter().filter(|&&pair| pair < room) {
+                let none = PerCpuValues::try_from(vec![PairCounters::default(); self.cpus]);
+                let none = none.doing("write map", names::COUNTERS)?;
+                set.pairs.set(pair, none, 0).doing("write map", names::COUNTERS)?;
+            }
+            let width = set.cells.len().isqrt();
+            for key in cells.iter().filter(|key| pairs.contains(&key.from) || pairs.contains(&key.to)) {
+                if let Some(cell) = key.cell(width) {
+                    let none = PerCpuValues::try_from(vec![Count::default(); self.cpus]);
+                    let none = none.doing("write map", names::CELLS)?;
+                    set.cells.set(cell, none, 0).doing("write map", names::CELLS)?;
+                }
+                batch::remove(set.matrix.fd().as_fd(), key).doing("write map", names::MATRIX)?;
+            }
+        }
+        Ok(())
     }
 
     /// What the fast path took across trunks, by crossing (see [`Path::crossings`]).
@@ -99,25 +174,22 @@ impl Counters {
     /// The kernel refuses the read.
     pub fn crossings(&self) -> Result<BTreeMap<u16, Count>> {
         let mut crossings = BTreeMap::<u16, Count>::new();
-        for path in self.paths.iter() {
-            let (number, path) = path.doing("read map", names::PATHS)?;
-            let count = sum(&self.crossings.get(&number, 0).doing("read map", names::CROSSINGS)?);
-            for crossing in path.crossings.into_iter().take_while(|&crossing| crossing != Path::END) {
-                let total = crossings.entry(crossing).or_default();
-                *total = total.plus(count);
+        for set in &self.sets {
+            for path in set.paths.iter() {
+                let (number, path) = path.doing("read map", names::PATHS)?;
+                let count = sum(&set.crossings.get(&number, 0).doing("read map", names::CROSSINGS)?);
+                for crossing in path.crossings.into_iter().take_while(|&crossing| crossing != Path::END) {
+                    let total = crossings.entry(crossing).or_default();
+                    *total = total.plus(count);
+                }
             }
         }
         Ok(crossings)
     }
 }
 
-/// The sum over CPUs, with what the pair has in `matrix`.
-fn with_matrix<'c>(
-    per_cpu: impl Iterator<Item = &'c PairCounters>,
-    pair: u32,
-    matrix: &Matrix,
-) -> PairCounters {
-    let mut counters = per_cpu.fold(PairCounters::default(), |sum, one| sum.plus(one));
+/// The counters of a pair, with what it has in `matrix`.
+fn with_matrix(mut counters: PairCounters, pair: u32, matrix: &Matrix) -> PairCounters {
     counters.fast_tx = counters.fast_tx.plus(matrix.sent.get(&pair).copied().unwrap_or_default());
     counters.fast_rx = counters.fast_rx.plus(matrix.received(pair));
     counters

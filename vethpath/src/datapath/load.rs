@@ -9,6 +9,7 @@ use vethpath_common::{ABI_VERSION, Config, names};
 use super::{
     Maps, OBJECT, Pins, Result,
     error::{Context, Error},
+    maps::data,
 };
 use crate::kernel::bpffs;
 
@@ -24,8 +25,12 @@ pub struct Sizes {
     pub sources: u32,
     /// Stations as receivers: on each bridge those of its whole segment.
     pub stations: u32,
+    /// Two to this power of slots for stations, as senders and as receivers each.
+    pub slot_bits: u32,
     /// Pairs that send to each other.
     pub matrix: u32,
+    /// Pairs below this number are counted in cells of their own, and not in `matrix`.
+    pub width: u32,
     /// Ways across trunks.
     pub paths: u32,
 }
@@ -37,8 +42,49 @@ impl Sizes {
     const MOST_STATIONS: u32 = 1 << 20;
     /// Cells are made when they are needed: this many take 20 MB and 6 MB for each CPU.
     const MOST_CELLS: u32 = 1 << 18;
+    /// A quarter of the slots is used where each port has one station: two keys seldom want the same.
+    const SLOTS_A_STATION: u32 = 4;
+    /// They take 150 kB in the smallest lab, and 9 MB here.
+    const SLOTS: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 16;
+    /// Cells of as many pairs with each other take 400 kB for each CPU, and are read in 2 ms.
+    const MOST_WIDTH: u32 = 128;
+    /// Room for the first trunks of a lab that gets them later.
+    const LEAST_PATHS: u32 = 64;
     /// With more their counters would take more than 1.5 MB for each CPU.
     const MOST_PATHS: u32 = 1 << 16;
+
+    /// The sizes that do for as many, without room for more. What does not fit into the matrix is counted
+    /// all the same.
+    #[must_use]
+    pub fn least(ports: usize, bridges: usize) -> Self {
+        let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX / 16);
+        let (ports, bridges) = (bounded(ports), bounded(bridges).max(1));
+        Self {
+            ports,
+            sources: ports,
+            stations: ports.saturating_mul(bridges).min(Self::MOST_STATIONS),
+            slot_bits: 1,
+            matrix: 1,
+            width: 1,
+            paths: bridges.saturating_mul(bridges - 1).saturating_add(1).min(Self::MOST_PATHS),
+        }
+    }
+
+    /// What maps that are pinned already have. Programs of the same set must go by the same.
+    fn pinned(pins: &Pins) -> Result<Self> {
+        let entries = |map: &str| -> Result<u32> {
+            Ok(data(&pins.map(map))?.info().doing("look up map", map)?.max_entries())
+        };
+        Ok(Self {
+            ports: entries(names::COUNTERS)?.saturating_sub(1),
+            sources: entries(names::SOURCES)?,
+            stations: entries(names::STATIONS)?,
+            slot_bits: entries(names::SOURCE_SLOTS)?.checked_ilog2().unwrap_or_default(),
+            matrix: entries(names::MATRIX)?,
+            width: entries(names::CELLS)?.isqrt(),
+            paths: entries(names::PATHS)?,
+        })
+    }
 
     /// Room for `ports` ports and as many again, on as many as `bridges` bridges in one segment.
     #[must_use]
@@ -47,32 +93,43 @@ impl Sizes {
         let ports = bounded(ports).saturating_mul(2).clamp(64, 1 << 20).next_power_of_two();
         let (sources, bridges) = (ports.saturating_mul(4).max(Self::SOURCES), bounded(bridges).max(1));
         let ways = bridges.saturating_mul(bridges - 1);
+        let slots = ports.saturating_mul(Self::SLOTS_A_STATION / 2).saturating_mul(bridges);
+        let slots = slots.clamp(*Self::SLOTS.start(), *Self::SLOTS.end());
         Self {
             ports,
             sources,
+            slot_bits: slots.next_power_of_two().ilog2(),
+            width: ports.min(Self::MOST_WIDTH),
             stations: ports.saturating_mul(bridges).clamp(sources, Self::MOST_STATIONS.max(sources)),
             matrix: ports.saturating_mul(ports).min(Self::MOST_CELLS),
             // The trees that spanning tree may choose have other ways.
-            paths: ways.saturating_mul(4).saturating_add(1).min(Self::MOST_PATHS),
+            paths: ways.saturating_mul(4).saturating_add(1).clamp(Self::LEAST_PATHS, Self::MOST_PATHS),
         }
     }
 }
 
-/// Loads one copy of the port program for each of `domains` bridge namespaces and pins all. Maps
-/// that are pinned already are taken over with what they hold, if nothing of them is missing. Returns
-/// whether they were made anew.
+/// Whether nothing of what is pinned for a lab is missing.
+#[must_use]
+pub fn is_whole(pins: &Pins, domains: &[u32]) -> bool {
+    names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
+        && domains.iter().all(|&domain| pins.program(domain).exists())
+}
+
+/// Loads one copy of the port program for each of `domains` and pins all. Maps that are pinned already
+/// are taken over with what they hold, if none is missing, nor a program of a domain that was `loaded`
+/// before. Returns whether they were made anew.
 ///
 /// # Errors
 /// The kernel refuses a program or map, or the pinned maps are of another version.
-pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<bool> {
-    let whole = names::PINNED_MAPS.iter().all(|map| pins.map(map).exists())
-        && (0..domains).all(|domain| pins.program(domain).exists());
+pub fn load(pins: &Pins, domains: &[u32], loaded: &[u32], sizes: Sizes) -> Result<bool> {
+    let whole = is_whole(pins, loaded);
     if !whole {
         // Parts of what was pinned would not fit with what is made now.
         bpffs::remove_directory(pins.directory())?;
     }
     bpffs::make_directory(pins.directory())?;
-    for domain in 0..domains {
+    let sizes = if whole { Sizes::pinned(pins)? } else { sizes };
+    for &domain in domains {
         if !pins.program(domain).exists() {
             load_one(pins, domain, sizes)?;
         }
@@ -88,10 +145,16 @@ pub fn load(pins: &Pins, domains: u32, sizes: Sizes) -> Result<bool> {
 
 /// A loader of one copy of the programs, for the bridge namespace `domain`, that pins nothing.
 #[must_use]
-pub fn loader(domain: &u32, sizes: Sizes) -> EbpfLoader<'_> {
+pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
+    let (slots, cells) = (1 << sizes.slot_bits, sizes.width * sizes.width);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(names::DOMAIN, domain, true)
+        .override_global(names::SLOT_BITS, &sizes.slot_bits, true)
+        .override_global(names::WIDTH, &sizes.width, true)
+        .map_max_entries(names::SOURCE_SLOTS, slots)
+        .map_max_entries(names::STATION_SLOTS, slots)
+        .map_max_entries(names::CELLS, cells.max(1))
         .map_max_entries(names::PORTS, sizes.ports)
         .map_max_entries(names::COUNTERS, sizes.ports.saturating_add(1))
         .map_max_entries(names::SOURCES, sizes.sources)
@@ -120,7 +183,7 @@ pub fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), Pr
 }
 
 fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
-    let mut loader = loader(&domain, sizes);
+    let mut loader = loader(&domain, &sizes);
     for map in names::PINNED_MAPS {
         loader.map_pin_path(map, pins.map(map));
     }
@@ -143,13 +206,14 @@ mod tests {
     #[test]
     fn sizes_grow_with_the_lab_and_have_bounds() {
         let small = Sizes::of(3, 1);
-        let expected = Sizes { ports: 64, sources: 16_384, stations: 16_384, matrix: 4096, paths: 1 };
-        assert_eq!(small, expected);
+        assert_eq!((small.ports, small.sources, small.stations, small.paths), (64, 16_384, 16_384, 64));
+        assert_eq!((small.slot_bits, small.matrix, small.width), (10, 4096, 64));
         let chain = Sizes::of(100, 8);
         assert_eq!((chain.ports, chain.matrix, chain.paths), (256, 65_536, 225));
         let large = Sizes::of(4096, 64);
         assert_eq!((large.ports, large.sources, large.stations), (8192, 32_768, 524_288));
         assert_eq!((large.matrix, large.paths), (262_144, 16_129));
+        assert_eq!((large.slot_bits, large.width), (16, 128));
         let absurd = Sizes::of(usize::MAX, usize::MAX);
         assert_eq!((absurd.matrix, absurd.paths), (Sizes::MOST_CELLS, Sizes::MOST_PATHS));
     }

@@ -1,10 +1,10 @@
 //! Typed handles to a lab's pinned maps.
 
 use aya::maps::{Array, HashMap, IterableMap, Map, MapData};
-use vethpath_common::{Config, Path, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names};
+use vethpath_common::{Config, Path, PortKey, PortRecord, Source, Station, names};
 
 use super::{
-    Pins, Result,
+    Pins, Result, Table,
     error::{Context, OPEN_MAP},
 };
 
@@ -14,9 +14,9 @@ pub struct Maps {
     /// Ports, for counting.
     pub ports: HashMap<MapData, PortKey, PortRecord>,
     /// Stations as senders.
-    pub sources: HashMap<MapData, SourceKey, Source>,
+    pub sources: Table<Source>,
     /// Stations as receivers.
-    pub stations: HashMap<MapData, StationKey, Station>,
+    pub stations: Table<Station>,
     /// Ways across trunks.
     pub paths: HashMap<MapData, u32, Path>,
 }
@@ -31,8 +31,8 @@ impl Maps {
             config: Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?))
                 .doing(OPEN_MAP, names::CONFIG)?,
             ports: hash(pins, names::PORTS)?,
-            sources: hash(pins, names::SOURCES)?,
-            stations: hash(pins, names::STATIONS)?,
+            sources: Table::open(pins, names::SOURCE_SLOTS, names::SOURCES)?,
+            stations: Table::open(pins, names::STATION_SLOTS, names::STATIONS)?,
             paths: hash(pins, names::PATHS)?,
         })
     }

@@ -1,6 +1,9 @@
 //! Where a lab's programs, links and maps are pinned.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use vethpath_common::names;
 
@@ -8,6 +11,9 @@ use crate::{
     kernel::bpffs,
     topology::{IfName, LabName},
 };
+
+/// Begins the name of a folder of counters.
+const FORMER: &str = "former-";
 
 /// A lab's folder in bpffs.
 #[derive(Clone, Debug)]
@@ -38,6 +44,40 @@ impl Pins {
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// Another set of programs and maps, which no port uses before it is whole.
+    #[must_use]
+    pub(super) fn next(&self) -> Self {
+        self.below("next")
+    }
+
+    /// That set while it takes the place of this one.
+    #[must_use]
+    pub(super) fn moving(&self) -> Self {
+        self.below("moving")
+    }
+
+    /// The counters of a set that was in this place before, by the id of one of its maps.
+    #[must_use]
+    pub(super) fn former(&self, id: u32) -> Self {
+        self.below(&format!("{FORMER}{id}"))
+    }
+
+    /// All sets in which the lab's frames are, or were, counted; this one first.
+    #[must_use]
+    pub(super) fn all(&self) -> Vec<Self> {
+        let mut sets = vec![self.clone(), self.next(), self.moving()];
+        for entry in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            if let Some(name) = entry.file_name().to_str().filter(|name| name.starts_with(FORMER)) {
+                sets.push(self.below(name));
+            }
+        }
+        sets
+    }
+
+    fn below(&self, name: &str) -> Self {
+        Self { directory: self.directory.join(name) }
     }
 
     /// The copy of the port program that serves a bridge namespace.

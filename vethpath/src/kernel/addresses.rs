@@ -1,7 +1,10 @@
 //! Addresses of interfaces.
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags};
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressFlags, AddressMessage},
+};
 
 use super::{Result, Rtnl, dump, error::Context};
 
@@ -22,6 +25,25 @@ impl Rtnl {
         }
     }
 
+    /// Removes an address. One that is not there is no error. IPv4 addresses of the same subnet that
+    /// came after it may go too (`promote_secondaries`).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn delete_address(&self, ifindex: u32, address: IpNet) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = match address {
+            IpNet::V4(_) => AddressFamily::Inet,
+            IpNet::V6(_) => AddressFamily::Inet6,
+        };
+        (message.header.prefix_len, message.header.index) = (address.prefix_len(), ifindex);
+        message.attributes.push(AddressAttribute::Local(address.addr()));
+        match self.handle.address().del(message).execute().await.doing("remove address", address) {
+            Err(error) if error.is_missing() || error.is_unassigned() => Ok(()),
+            other => other,
+        }
+    }
+
     /// All addresses in the namespace, with the ifindex each is on.
     ///
     /// # Errors
@@ -30,7 +52,7 @@ impl Rtnl {
         let messages: Vec<_> = dump::all(self.handle.address().get().execute())
             .await
             .doing("list addresses of", self.netns())?;
-        let parse = |message: netlink_packet_route::address::AddressMessage| {
+        let parse = |message: AddressMessage| {
             let of = |wanted: fn(&AddressAttribute) -> Option<std::net::IpAddr>| {
                 message.attributes.iter().find_map(wanted)
             };

@@ -43,12 +43,13 @@ pub fn prepare() -> Result<()> {
         .doing("mount bpffs at", MOUNT_POINT)
 }
 
-/// Makes a lab's folder of pins, for root alone.
+/// Makes a lab's folder of pins, or one below it, for root alone.
 ///
 /// # Errors
 /// bpffs refuses, or what is there is no folder that was root's alone.
 pub fn make_directory(lab: &Path) -> Result<()> {
-    for path in [Path::new(DIRECTORY), lab] {
+    let folders = lab.ancestors().take_while(|path| path.starts_with(DIRECTORY));
+    for path in folders.collect::<Vec<_>>().into_iter().rev() {
         private::make_folder(path).doing("make", path.display())?;
     }
     Ok(())

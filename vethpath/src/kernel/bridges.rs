@@ -1,9 +1,10 @@
 //! Making bridges.
 
-use rtnetlink::LinkBridge;
+use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo};
+use rtnetlink::{LinkBridge, LinkUnspec};
 
-use super::{Result, Rtnl, error::Context};
-use crate::topology::Bridge;
+use super::{LinkFacts, Result, Rtnl, error::Context};
+use crate::topology::{Bridge, BridgeOption};
 
 /// `IFLA_BR_AGEING_TIME` is in `clock_t`, of which user space sees 100 a second (USER_HZ).
 const CLOCK_TICKS: u32 = 100;
@@ -14,7 +15,6 @@ impl Rtnl {
     /// # Errors
     /// The name is taken, or the kernel lacks a feature (`EOPNOTSUPP`).
     pub async fn create_bridge(&self, bridge: &Bridge) -> Result<()> {
-        use netlink_packet_route::link::BridgeStpState;
         let mut message = LinkBridge::new(bridge.name.as_str()).address(bridge.mac.bytes().to_vec());
         if bridge.stp {
             message = message.stp_state(BridgeStpState::KernelStp);
@@ -29,5 +29,41 @@ impl Rtnl {
             message = message.mtu(mtu);
         }
         self.handle.link().add(message.build()).execute().await.doing("make bridge", &bridge.name)
+    }
+
+    /// Sets an option of a bridge that is there, and leaves all others.
+    ///
+    /// # Errors
+    /// The bridge is gone, or the kernel lacks the feature (`EOPNOTSUPP`).
+    pub async fn set_bridge_option(
+        &self,
+        ifindex: u32,
+        option: BridgeOption,
+        name: impl std::fmt::Display,
+    ) -> Result<()> {
+        let info = match option {
+            BridgeOption::Stp(true) => InfoBridge::StpState(BridgeStpState::KernelStp),
+            BridgeOption::Stp(false) => InfoBridge::StpState(BridgeStpState::Disabled),
+            BridgeOption::AgeingTime(seconds) => InfoBridge::AgeingTime(seconds.saturating_mul(CLOCK_TICKS)),
+            BridgeOption::VlanFiltering(on) => InfoBridge::VlanFiltering(on),
+        };
+        let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(vec![info]))];
+        let message = LinkUnspec::new_with_index(ifindex);
+        let message = message.append_extra_attribute(LinkAttribute::LinkInfo(info)).build();
+        self.handle.link().change(message).execute().await.doing("set an option of bridge", name)
+    }
+}
+
+impl LinkFacts {
+    /// The options of a bridge, as far as the kernel tells of them; none where it is no bridge.
+    #[must_use]
+    pub fn bridge_options(&self) -> Vec<BridgeOption> {
+        let option = |info: &InfoBridge| match info {
+            InfoBridge::StpState(state) => Some(BridgeOption::Stp(*state != BridgeStpState::Disabled)),
+            InfoBridge::AgeingTime(ticks) => Some(BridgeOption::AgeingTime(ticks / CLOCK_TICKS)),
+            InfoBridge::VlanFiltering(on) => Some(BridgeOption::VlanFiltering(*on)),
+            _ => None,
+        };
+        self.bridge.iter().flatten().filter_map(option).collect()
     }
 }

@@ -44,6 +44,12 @@ impl Error {
         self.source.raw_os_error() == Some(nix::libc::EEXIST)
     }
 
+    /// Whether the kernel said that there is no such address.
+    #[must_use]
+    pub fn is_unassigned(&self) -> bool {
+        self.source.raw_os_error() == Some(nix::libc::EADDRNOTAVAIL)
+    }
+
     /// Whether the kernel said `EINVAL`, as it does for a netns id that is no more.
     #[must_use]
     pub fn is_invalid(&self) -> bool {

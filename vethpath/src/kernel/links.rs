@@ -229,6 +229,24 @@ impl Rtnl {
             .doing("bring up", name)
     }
 
+    /// Takes a link down. Its routes, and most of its IPv6 addresses, go with that.
+    ///
+    /// # Errors
+    /// The link is gone, or the kernel refuses.
+    pub async fn set_down(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
+        let message = LinkUnspec::new_with_index(ifindex).down().build();
+        self.handle.link().set(message).execute().await.doing("take down", name)
+    }
+
+    /// Gives a link its MAC. A veth and a bridge stay up meanwhile (`IFF_LIVE_ADDR_CHANGE`).
+    ///
+    /// # Errors
+    /// The link is gone, or the kernel refuses.
+    pub async fn set_mac(&self, ifindex: u32, mac: Mac, name: impl std::fmt::Display) -> Result<()> {
+        let message = LinkUnspec::new_with_index(ifindex).address(mac.bytes().to_vec()).build();
+        self.handle.link().set(message).execute().await.doing("set the MAC of", name)
+    }
+
     /// Gives a link its MTU, in bytes.
     ///
     /// # Errors

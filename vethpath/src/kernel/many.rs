@@ -180,8 +180,7 @@ impl Direct {
                 );
             }
             Act::Route(route) => {
-                let (message, name) = routes::message(route)?;
-                add(Message::NewRoute(message), NEW, "add route", name);
+                add(Message::NewRoute(routes::message(route)?), NEW, "add route", routes::name(route));
             }
         }
         Ok(())

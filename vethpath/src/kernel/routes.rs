@@ -29,18 +29,41 @@ impl Rtnl {
         }
         Ok(routes)
     }
+
+    /// Adds a route in place of another to the same destination, in one step.
+    ///
+    /// # Errors
+    /// The kernel refuses, for example because the gateway is in no subnet of the namespace.
+    pub async fn replace_route(&self, route: &Route) -> Result<()> {
+        let request = self.handle.route().add(message(route)?).replace();
+        request.execute().await.doing("replace route", name(route))
+    }
+
+    /// Removes a route. One that is not there is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn delete_route(&self, route: &Route) -> Result<()> {
+        match self.handle.route().del(message(route)?).execute().await.doing("remove route", name(route)) {
+            Err(error) if error.is_missing() => Ok(()),
+            other => other,
+        }
+    }
 }
 
-/// What adds a route, and what it is called.
-pub(super) fn message(route: &Route) -> Result<(RouteMessage, String)> {
+/// What a route is called.
+pub(super) fn name(route: &Route) -> String {
+    format!("to {} via {}", route.to, route.via)
+}
+
+/// What adds a route, or removes it.
+pub(super) fn message(route: &Route) -> Result<RouteMessage> {
     let built = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(route.to.addr(), route.to.prefix_len())
         .and_then(|builder| builder.gateway(route.via));
-    let name = format!("to {} via {}", route.to, route.via);
-    match built {
-        Ok(builder) => Ok((builder.build(), name)),
-        Err(error) => Err(Error::new("build route", name, std::io::Error::other(error.to_string()))),
-    }
+    let built = built
+        .map_err(|error| Error::new("build route", name(route), std::io::Error::other(error.to_string())))?;
+    Ok(built.build())
 }
 
 /// `None` where the route is of another table or has no gateway.

@@ -46,6 +46,19 @@ pub fn read(netns: &Netns, setting: &Sysctl) -> Result<String> {
     })?
 }
 
+/// Reads settings in `netns`, in their order; `None` for one that cannot be read.
+///
+/// # Errors
+/// The namespace cannot be entered.
+pub fn read_all(netns: &Netns, settings: &[&Sysctl]) -> Result<Vec<Option<String>>> {
+    if settings.is_empty() {
+        return Ok(Vec::new());
+    }
+    let read = |setting: &&Sysctl| bounded::read(&file(setting), bounded::LIST).ok();
+    netns
+        .run(|| settings.iter().map(|setting| read(setting).map(|text| text.trim_end().to_owned())).collect())
+}
+
 fn file(setting: &Sysctl) -> PathBuf {
     std::iter::once("/proc/sys").chain(setting.path.iter().map(String::as_str)).collect()
 }

@@ -2,26 +2,34 @@
 
 use std::io::{self, Write};
 
-use super::table::{Column, render};
-use crate::bench::{Distribution, Mode, PerMode, Progress, Report};
+use super::{
+    number::short,
+    table::{Column, render},
+};
+use crate::bench::{
+    Case, Distribution, Ended, Interval, Mode, PerMode, Progress, Rate, Report, Results, Unit, Why,
+};
 
 /// Erases the rest of a terminal's line.
 const ERASE: &str = "\x1b[K";
 
-/// Prints a report for people: the answer first, then a table.
+/// Prints a report for people: the answer first, then a table of each case.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", answer(report))?;
-    writeln!(out)?;
-    write!(out, "{}", table(&report.udp_rr))?;
-    let Report { from, to, rounds, .. } = report;
-    writeln!(out)?;
-    writeln!(
-        out,
-        "UDP round trips of 64 bytes from {from} to {to} in microseconds, both on one CPU, {rounds} rounds"
-    )
+    let Report { from, to, bridges, .. } = report;
+    writeln!(out, "\nfrom {from} to {to}, through {}", super::count(*bridges, "bridge"))?;
+    for case in &report.cases {
+        writeln!(out, "\n{}", case.spec().name())?;
+        match &case.results {
+            Results::Latency(latency) => write!(out, "{}", latencies(latency))?,
+            Results::Rate(rate) => write!(out, "{}", rates(case.unit, rate))?,
+        }
+        writeln!(out, "{}", comparison(case))?;
+    }
+    Ok(())
 }
 
 /// Prints the warnings, each with its advice.
@@ -30,7 +38,7 @@ pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
 /// Those of `err`.
 pub fn warnings(report: &Report, err: &mut dyn Write) -> io::Result<()> {
     for warning in &report.warnings {
-        writeln!(err, "warning: {warning}\nhint: {}", warning.advice())?;
+        writeln!(err, "warning: {}\nhint: {}", warning.message, warning.advice)?;
     }
     Ok(())
 }
@@ -40,8 +48,9 @@ pub fn warnings(report: &Report, err: &mut dyn Write) -> io::Result<()> {
 /// # Errors
 /// Those of `err`.
 pub fn progress(progress: Progress, err: &mut dyn Write) -> io::Result<()> {
-    let Progress { round, rounds, mode } = progress;
-    write!(err, "\rround {round} of {rounds}: {}{ERASE}", mode.name())?;
+    let Progress { round, left, mode, case } = progress;
+    let left = left.as_secs();
+    write!(err, "\rround {round}, at most {left} s left: {}, {}{ERASE}", mode.name(), case.name())?;
     err.flush()
 }
 
@@ -56,100 +65,149 @@ pub fn no_progress(err: &mut dyn Write) -> io::Result<()> {
 
 /// The one line that is the answer.
 fn answer(report: &Report) -> String {
-    let PerMode { cable, bridge, fast } = &report.udp_rr;
-    let floor = format!("plain bridge {:.1} us, cable {:.1} us", bridge.p50_us, cable.p50_us);
-    let Some(fast) = fast else { return format!("{floor}; no fast path between these two") };
-    let removed = match report.overhead_removed {
+    let Some(case) = report.cases.first() else { return "nothing was measured".to_owned() };
+    let figures = case.figures();
+    let say = |mode: Mode| {
+        let name = if mode == Mode::Cable { "cable" } else { mode.name() };
+        figures.get(mode).map(|&value| format!("{name} {}", figure(case.unit, value)))
+    };
+    let floor: Vec<_> = [Mode::Bridge, Mode::Cable].into_iter().filter_map(say).collect();
+    let floor = floor.join(", ");
+    match figures.get(Mode::Fast) {
+        None => format!("{floor}; no fast path between these two"),
+        Some(&fast) => {
+            let fast = figure(case.unit, fast);
+            format!("fast path: {fast}, {floor}; {}", removed(report.overhead_removed))
+        }
+    }
+}
+
+fn figure(unit: Unit, value: f64) -> String {
+    match unit {
+        Unit::Microseconds => format!("{value:.1} us"),
+        Unit::PerSecond => format!("{}/s", short(value)),
+        Unit::BitsPerSecond => format!("{}bit/s", short(value)),
+    }
+}
+
+/// How the modes of a case compare, how many rounds tell so, and why there were no more.
+fn comparison(case: &Case) -> String {
+    let mut parts = Vec::new();
+    for (name, interval) in [("fast/bridge", case.fast_to_bridge), ("fast/cable", case.fast_to_cable)] {
+        parts.extend(interval.map(|i| format!("{name} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high)));
+    }
+    let removed = case.overhead_removed;
+    parts.extend(removed.map(|i| format!("overhead removed {:.2} ({:.2} to {:.2})", i.value, i.low, i.high)));
+    let Ended { why, width, wanted } = case.ended;
+    let rounds = super::count(case.rounds, "round");
+    parts.push(match (why, width) {
+        (Why::Narrow, _) => format!("{rounds}, interval narrow enough"),
+        (Why::Time, Some(width)) => {
+            format!("{rounds}, until the time was over: interval {width:.2} wide, {wanted:.2} wanted")
+        }
+        (Why::Time, None) => format!("{rounds}, until the time was over"),
+    });
+    parts.join("; ")
+}
+
+fn removed(overhead: Option<Interval>) -> String {
+    match overhead {
         Some(i) => format!(
-            "{:.0} % of the bridge's overhead removed (95 % interval {:.2} to {:.2})",
+            "{:.0} % of the bridge's overhead removed, 95 % interval {:.2} to {:.2}",
             100.0 * i.value,
             i.low,
             i.high
         ),
         None => "no overhead that could be told from noise".to_owned(),
-    };
-    format!("fast path: {:.1} us, {floor}; {removed}", fast.p50_us)
+    }
 }
 
-fn table(udp_rr: &PerMode<Distribution>) -> String {
-    let PerMode { cable, bridge, fast } = udp_rr;
+fn latencies(latency: &PerMode<Distribution>) -> String {
     let us = |value: f64| format!("{value:.2}");
     let row = |(mode, d): (Mode, &Distribution)| {
-        vec![mode.name().to_owned(), us(d.p50_us), us(d.p90_us), us(d.p99_us), us(d.mean_us), d.n.to_string()]
+        let times = [d.p50_us, d.p90_us, d.p99_us, d.p99_9_us, d.mean_us].map(us);
+        [mode.name().to_owned()].into_iter().chain(times).chain([d.n.to_string()]).collect()
     };
-    let fast = fast.as_ref().map(|fast| (Mode::Fast, fast));
-    let modes = [(Mode::Cable, cable), (Mode::Bridge, bridge)].into_iter().chain(fast);
-    let columns = [Column::Text("PATH")].into_iter();
-    let columns = columns.chain(["P50", "P90", "P99", "MEAN", "N"].map(Column::Number));
-    render(&columns.collect::<Vec<_>>(), modes.map(row).collect())
+    let columns = ["P50 us", "P90", "P99", "P99.9", "MEAN", "N"].map(Column::Number);
+    let columns: Vec<_> = [Column::Text("PATH")].into_iter().chain(columns).collect();
+    render(&columns, latency.iter().map(row).collect())
+}
+
+fn rates(unit: Unit, rates: &PerMode<Rate>) -> String {
+    let row = |(mode, rate): (Mode, &Rate)| {
+        let bound =
+            |worst: fn(f64, f64) -> f64| rate.rounds.iter().copied().reduce(worst).unwrap_or(rate.median);
+        let say = |value: f64| figure(unit, value);
+        let loss = format!("{:.2} %", 100.0 * rate.loss);
+        vec![mode.name().to_owned(), say(rate.median), say(bound(f64::min)), say(bound(f64::max)), loss]
+    };
+    let columns = ["MEDIAN", "LEAST", "MOST", "LOST"].map(Column::Number);
+    let columns: Vec<_> = [Column::Text("PATH")].into_iter().chain(columns).collect();
+    render(&columns, rates.iter().map(row).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Interval, Warning};
-
-    fn distribution(p50_us: f64) -> Distribution {
-        Distribution {
-            p50_us,
-            p90_us: p50_us + 1.0,
-            p99_us: p50_us + 9.0,
-            mean_us: p50_us + 0.25,
-            n: 1234,
-            lost: 0,
-            round_p50_us: vec![p50_us],
-        }
-    }
-
-    fn report() -> Report {
-        Report {
-            lab: "lab".into(),
-            from: "ns0".into(),
-            to: "ns1".into(),
-            rounds: 6,
-            warnings: vec![Warning::OneCpu],
-            udp_rr: PerMode {
-                cable: distribution(10.1),
-                bridge: distribution(12.9),
-                fast: Some(distribution(10.6)),
-            },
-            overhead_removed: Some(Interval { value: 0.821, low: 0.78, high: 0.86 }),
-        }
-    }
+    use crate::bench::{Results, samples};
 
     #[test]
     fn the_first_line_is_the_answer() {
+        let report = samples::report();
         assert_eq!(
-            answer(&report()),
+            answer(&report),
             "fast path: 10.6 us, plain bridge 12.9 us, cable 10.1 us; \
-             82 % of the bridge's overhead removed (95 % interval 0.78 to 0.86)"
+             82 % of the bridge's overhead removed, 95 % interval 0.78 to 0.86"
         );
-        let unknown = Report { overhead_removed: None, ..report() };
+        let unknown = Report { overhead_removed: None, ..report.clone() };
         assert!(answer(&unknown).ends_with("cable 10.1 us; no overhead that could be told from noise"));
-        let udp_rr = PerMode { fast: None, ..report().udp_rr };
-        let unarmed = Report { udp_rr, overhead_removed: None, ..report() };
+        let mut unarmed = Report { overhead_removed: None, ..report };
+        let Results::Latency(latency) = &unarmed.cases[0].results else { panic!("a latency") };
+        let others = latency.iter().filter(|(mode, _)| *mode != Mode::Fast);
+        unarmed.cases[0].results = Results::Latency(others.map(|(mode, d)| (mode, d.clone())).collect());
         assert_eq!(answer(&unarmed), "plain bridge 12.9 us, cable 10.1 us; no fast path between these two");
+        let mut rate = samples::report();
+        rate.cases.remove(0);
+        assert!(answer(&rate).starts_with("fast path: 550k/s, plain bridge 400k/s, cable 600k/s; 82 %"));
     }
 
     #[test]
     fn the_table_has_a_line_for_each_mode() {
         let mut out = Vec::new();
-        text(&report(), &mut out).unwrap();
+        text(&samples::report(), &mut out).unwrap();
         let out = String::from_utf8(out).unwrap();
         let line: Vec<_> =
             out.lines().find(|l| l.contains("plain bridge  ")).unwrap().split_whitespace().collect();
-        assert_eq!(line, ["plain", "bridge", "12.90", "13.90", "21.90", "13.15", "1234"], "{out}");
+        assert_eq!(line, ["plain", "bridge", "12.90", "13.90", "21.90", "32.90", "13.15", "2000"], "{out}");
+        assert!(out.contains("UDP datagrams one way of 64 bytes, blocking, across CPUs"), "{out}");
+        assert!(
+            out.contains("fast/cable 1.050 (1.040 to 1.060); overhead removed 0.82 (0.78 to 0.86)"),
+            "{out}"
+        );
+        assert!(out.contains("2 rounds, interval narrow enough"), "{out}");
         let mut err = Vec::new();
-        warnings(&report(), &mut err).unwrap();
+        warnings(&samples::report(), &mut err).unwrap();
         assert!(String::from_utf8(err).unwrap().contains("hint: measure on a machine"));
     }
 
     #[test]
-    fn json_has_the_promised_fields() {
-        let json = serde_json::to_value(report()).unwrap();
+    fn json_has_the_promised_fields_and_can_be_read_again() {
+        let report = samples::report();
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["version"], 1);
         assert_eq!(json["udp_rr"]["fast"]["p50_us"], 10.6);
         assert_eq!(json["overhead_removed"]["high"], 0.86);
         assert_eq!(json["warnings"][0]["kind"], "one-cpu");
+        assert_eq!(json["ended"]["why"], "narrow");
+        let case = &json["cases"][0];
+        assert_eq!(
+            (&case["work"], &case["unit"], &case["better"]),
+            (&"udp_rr".into(), &"us".into(), &"lower".into())
+        );
+        assert_eq!(case["latency"]["cable"]["histogram"][0][1], 1000);
+        assert_eq!(json["cases"][1]["rate"]["fast"]["loss"], 0.0);
         assert!(json.get("tcp_rr").is_none(), "what is not measured is not there");
+        assert!(matches!(report.cases[1].results, Results::Rate(_)));
+        assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
     }
 }

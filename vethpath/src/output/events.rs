@@ -29,6 +29,10 @@ fn told(kind: &Kind) -> (String, String) {
             (lab(), "being measured: programs are taken off and put back, in turns".to_owned())
         }
         Kind::BenchEnded => (lab(), "measured: programs are back".to_owned()),
+        Kind::BenchKilled { programs } => {
+            let what = super::count(*programs, "program");
+            (lab(), format!("its bench was killed: {what} put back by the agent"))
+        }
         Kind::AgentStarted { pid, former } => {
             let before = match former {
                 Former::None => "",

@@ -1,7 +1,23 @@
 //! From a [`Topology`](crate::topology::Topology) and what is there to ordered steps. Pure: no I/O.
+//!
+//! What is wanted is held against what is there, not against what was done last. What the lab was before
+//! is asked for one thing alone: what of the things that are there it has made and is not wanted any more.
 
+mod change;
+mod collision;
+mod interfaces;
+mod links;
+mod mtu;
 mod observed;
+mod programs;
+mod routes;
+mod step;
 mod steps;
+mod sysctls;
 
-pub use observed::{Collision, Found, Observed, ObservedLink, is_ours};
-pub use steps::{Change, Plan, Step, plan};
+pub use change::{Action, Change};
+pub use collision::Collision;
+pub use observed::{Found, Observed, ObservedLink, is_ours, owner};
+pub use step::Step;
+pub use steps::{Plan, plan};
+pub use sysctls::settings;

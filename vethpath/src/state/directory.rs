@@ -55,6 +55,12 @@ impl Directory {
         self.path.join("journal")
     }
 
+    /// The journal that is to take the other's place.
+    #[must_use]
+    pub fn new_journal(&self) -> PathBuf {
+        self.path.join("journal.new")
+    }
+
     /// Where the agent listens.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

@@ -1,21 +1,27 @@
 //! The journal: first the record of what the lab is, then each step before it is done.
+//!
+//! A lab that is to become another gets the record of that before anything is changed: until all is
+//! done the journal has both, and what there may be follows from either. When all is done it is
+//! written anew, with the last record alone.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    collections::BTreeMap,
+    fmt::Display,
+    fs::{self, File, OpenOptions},
+    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Directory, Error, Result};
+use super::{Context, Directory, Error, Result, stop};
 use crate::{
     datapath::Hook,
     kernel::{bounded, private},
-    topology::{NsName, Topology},
+    topology::{NsName, Sysctl, Topology},
 };
 
 /// Version of the record below.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The most bytes of a record: many times what the longest topology file becomes.
 const MOST_RECORD: u64 = 64 << 20;
@@ -26,14 +32,26 @@ const MOST_BYTES: u64 = 256 << 20;
 /// Begins the line about an adopted namespace.
 const ADOPTED: &str = "adopted";
 
+/// Begins the line about what a setting was before the lab changed it.
+const WAS: &str = "was";
+
 /// What a lab is. Every name in the kernel follows from it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     version: u32,
     /// The topology that it was brought up from.
     pub topology: Topology,
     /// How its programs are attached.
     pub hook: Hook,
+}
+
+/// What a lab is, and what there may still be of what it was.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// What it is, or is to become.
+    pub record: Record,
+    /// What it was while there may be something left of that, oldest first.
+    pub former: Vec<Topology>,
 }
 
 impl Record {
@@ -48,29 +66,54 @@ impl Record {
     /// # Errors
     /// The journal cannot be read, or is of another version.
     pub fn read(directory: &Directory) -> Result<Option<Self>> {
-        let path = directory.journal();
-        let Some(file) = open(directory)? else { return Ok(None) };
-        let broken = |cause: String| Error::Journal { path: path.display().to_string(), cause };
-        let mut first = String::new();
-        let length =
-            BufReader::new(file.take(MOST_RECORD)).read_line(&mut first).doing("read", &path)? as u64;
-        if length == MOST_RECORD {
-            return Err(broken(format!("its first line is longer than {MOST_RECORD} bytes")));
-        }
-        if !first.ends_with('\n') {
-            // Killed while the record was written: nothing had been done yet.
-            return Ok(None);
-        }
-        Self::parse(&first).map(Some).map_err(broken)
+        Ok(History::read(directory)?.map(|history| history.record))
     }
 
-    /// A record from the journal's first line, or what is wrong with it.
+    /// A record from a line of the journal, or what is wrong with it.
     pub(crate) fn parse(line: &str) -> std::result::Result<Self, String> {
         let record: Self = serde_json::from_str(line).map_err(|error| error.to_string())?;
         if record.version != VERSION {
             return Err(format!("it is of version {}, and this vethpath writes {VERSION}", record.version));
         }
         Ok(record)
+    }
+}
+
+impl History {
+    /// Reads the records of a lab; `None` if the lab has no journal, or was killed while it wrote the
+    /// first: then nothing had been done.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or is of another version.
+    pub fn read(directory: &Directory) -> Result<Option<Self>> {
+        let path = directory.journal();
+        let Some(file) = open(directory)? else { return Ok(None) };
+        let broken = |cause: String| Error::Journal { path: path.display().to_string(), cause };
+        let mut reader = BufReader::new(file.take(MOST_BYTES));
+        let mut records = Vec::new();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let length = reader.by_ref().take(MOST_RECORD).read_line(&mut line).doing("read", &path)? as u64;
+            if length == MOST_RECORD {
+                return Err(broken(format!("it has a line longer than {MOST_RECORD} bytes")));
+            }
+            if !line.ends_with('\n') {
+                break;
+            }
+            // The first line is a record; what begins otherwise further on is a step.
+            if records.is_empty() || line.starts_with('{') {
+                records.push(Record::parse(&line).map_err(broken)?);
+            }
+        }
+        let Some(record) = records.pop() else { return Ok(None) };
+        let former = records.into_iter().map(|record| record.topology).collect();
+        Ok(Some(Self { record, former }))
+    }
+
+    /// All topologies, oldest first.
+    pub fn topologies(&self) -> impl Iterator<Item = &Topology> {
+        self.former.iter().chain([&self.record.topology])
     }
 }
 
@@ -91,25 +134,30 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the journal of a lab, or goes on with one that has the same record.
+    /// Starts the journal of a lab; or goes on with one, in which `record` is then the last.
     ///
     /// # Errors
     /// The file system refuses.
     pub fn open(directory: &Directory, record: &Record) -> Result<Self> {
-        let path = directory.journal();
-        let started = Record::read(directory)?.is_some();
-        let mut options = OpenOptions::new();
-        options.create(true).append(started).write(true).truncate(!started);
-        let file = private::open(&mut options, &path).doing("open", &path)?;
-        let mut journal = Self { file, directory: directory.clone() };
-        if !started {
-            let line = serde_json::to_string(record).map_err(|error| Error::Journal {
-                path: path.display().to_string(),
-                cause: error.to_string(),
-            })?;
-            journal.line(&line)?;
+        let history = History::read(directory)?;
+        let mut journal = Self::go_on(directory, history.is_some())?;
+        if history.is_none_or(|history| &history.record != record) {
+            journal.line(&text(directory, record)?)?;
         }
         Ok(journal)
+    }
+
+    /// Goes on with the journal of a lab that is to be taken down; starts one if it is lost.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn go_on(directory: &Directory, is_started: bool) -> Result<Self> {
+        let path = directory.journal();
+        let mut options = OpenOptions::new();
+        options.create(true).read(true).append(is_started).write(true).truncate(!is_started);
+        let mut file = private::open(&mut options, &path).doing("open", &path)?;
+        cut_torn_line(&mut file).doing("mend", &path)?;
+        Ok(Self { file, directory: directory.clone() })
     }
 
     /// Writes down a step, before it is done.
@@ -120,6 +168,15 @@ impl Journal {
         self.line(step)
     }
 
+    /// Writes down steps that are done together, before they are.
+    ///
+    /// # Errors
+    /// As [`Journal::note`].
+    pub fn note_all(&mut self, steps: impl Iterator<Item = impl Display>) -> Result<()> {
+        let lines: Vec<String> = steps.map(|step| step.to_string()).collect();
+        if lines.is_empty() { Ok(()) } else { self.line(&lines.join("\n")) }
+    }
+
     /// Writes down which namespace is to be adopted under a name.
     ///
     /// # Errors
@@ -128,30 +185,118 @@ impl Journal {
         self.line(&format!("{ADOPTED} {name} {inode}"))
     }
 
-    /// One line, in one write: a kill leaves it whole or not there.
+    /// Writes down what a setting is before it is changed for the first time.
+    ///
+    /// # Errors
+    /// The file system refuses; then it must not be changed.
+    pub fn note_was(&mut self, namespace: &NsName, setting: &Sysctl) -> Result<()> {
+        self.line(&was_line(namespace, &setting.path, &setting.value))
+    }
+
+    /// Writes the journal anew: the lab is what `record` says, and nothing is left of what it was.
+    ///
+    /// # Errors
+    /// The file system refuses; then the old journal stays.
+    pub fn settle(&mut self, record: &Record) -> Result<()> {
+        let facts = Facts::read(&self.directory)?;
+        let mut lines = text(&self.directory, record)? + "\n";
+        for namespace in &record.topology.namespaces {
+            let inode = facts.adopted.get(namespace.name.as_str()).filter(|_| namespace.adopt.is_some());
+            lines.extend(inode.map(|inode| format!("{ADOPTED} {} {inode}\n", namespace.name)));
+            for ((_, path), value) in facts.was.iter().filter(|((name, _), _)| name == &namespace.name) {
+                lines += &(was_line(&namespace.name, path, value) + "\n");
+            }
+        }
+        let (path, new) = (self.directory.journal(), self.directory.new_journal());
+        private::write(&new, lines.as_bytes()).doing("write", &new)?;
+        stop::here_if_told();
+        fs::rename(&new, &path).doing("replace", &path)?;
+        self.file = private::open(OpenOptions::new().append(true), &path).doing("open", &path)?;
+        stop::here_if_told();
+        Ok(())
+    }
+
+    /// One line, or some, in one write: a kill leaves them whole, or without their end, which is then cut off.
     fn line(&mut self, text: &str) -> Result<()> {
-        self.file.write_all(format!("{text}\n").as_bytes()).doing("write", &self.directory.journal())
+        self.file.write_all(format!("{text}\n").as_bytes()).doing("write", &self.directory.journal())?;
+        stop::here_if_told();
+        Ok(())
     }
 }
 
-/// The inode of the namespace that was last adopted under `name`, if any was.
-///
-/// # Errors
-/// The journal is there and cannot be read.
-pub fn adopted(directory: &Directory, name: &NsName) -> Result<Option<u64>> {
-    let path = directory.journal();
-    let Some(file) = open(directory)? else { return Ok(None) };
-    let text = bounded::read_from(&file, MOST_BYTES).doing("read", &path)?;
-    Ok(last_adopted(&text, name))
+fn text(directory: &Directory, record: &Record) -> Result<String> {
+    serde_json::to_string(record).map_err(|error| Error::Journal {
+        path: directory.journal().display().to_string(),
+        cause: error.to_string(),
+    })
 }
 
-fn last_adopted(journal: &str, name: &NsName) -> Option<u64> {
-    let inode = |line: &str| {
-        let mut words = line.split(' ');
-        let about = words.next() == Some(ADOPTED) && words.next() == Some(name.as_str());
-        if about { words.next()?.parse().ok() } else { None }
-    };
-    journal.lines().rev().find_map(inode)
+fn was_line(namespace: &NsName, path: &[String], value: &str) -> String {
+    format!("{WAS} {namespace} {} {value}", path.join("/"))
+}
+
+/// Cuts off a last line that has no end: whatever it was about was not begun.
+fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
+    let mut bytes = Vec::new();
+    let length = file.seek(SeekFrom::End(0))?;
+    // A whole journal ends with a newline: only a torn one is read.
+    if length == 0 {
+        return Ok(());
+    }
+    let _ = file.seek(SeekFrom::End(-1))?;
+    let _ = file.read_to_end(&mut bytes)?;
+    if bytes != b"\n" {
+        let _ = file.seek(SeekFrom::Start(0))?;
+        let _ = file.read_to_end(&mut bytes)?;
+        let whole = bytes[1..].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        file.set_len(whole as u64)?;
+    }
+    let _ = file.seek(SeekFrom::End(0))?;
+    Ok(())
+}
+
+/// What a journal tells beside records and steps.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// By name, the inode of the namespace that was last adopted under it.
+    pub adopted: BTreeMap<String, u64>,
+    /// By namespace and setting, what it was before the lab changed it.
+    pub was: BTreeMap<(NsName, Vec<String>), String>,
+}
+
+impl Facts {
+    /// Reads the journal of a lab; there is nothing in one that is not there.
+    ///
+    /// # Errors
+    /// The journal is there and cannot be read.
+    pub fn read(directory: &Directory) -> Result<Self> {
+        let path = directory.journal();
+        let Some(file) = open(directory)? else { return Ok(Self::default()) };
+        Ok(Self::parse(&bounded::read_from(&file, MOST_BYTES).doing("read", &path)?))
+    }
+
+    fn parse(journal: &str) -> Self {
+        let mut facts = Self::default();
+        for line in journal.lines() {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some(ADOPTED), Some(name), Some(inode), None) => {
+                    if let Ok(inode) = inode.parse() {
+                        let _ = facts.adopted.insert(name.to_owned(), inode);
+                    }
+                }
+                (Some(WAS), Some(name), Some(path), Some(value)) => {
+                    if let Ok(name) = name.parse() {
+                        let path = path.split('/').map(str::to_owned).collect();
+                        // The first time counts: later it was the lab that had set it.
+                        let _ = facts.was.entry((name, path)).or_insert_with(|| value.to_owned());
+                    }
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
 }
 
 #[cfg(test)]
@@ -160,11 +305,31 @@ mod tests {
 
     #[test]
     fn the_last_adoption_under_a_name_counts() {
-        let name = |text: &str| text.parse::<NsName>().expect("a name");
         let journal =
             "{}\ncreate namespace a\nadopted a 1\nadopted ab 2\nadopted a 3\nadopted b x\ncreate pair a:e\n";
-        assert_eq!(last_adopted(journal, &name("a")), Some(3));
-        assert_eq!(last_adopted(journal, &name("ab")), Some(2));
-        assert_eq!(last_adopted(journal, &name("b")), None);
+        let adopted = Facts::parse(journal).adopted;
+        assert_eq!((adopted.get("a"), adopted.get("ab"), adopted.get("b")), (Some(&3), Some(&2), None));
+    }
+
+    #[test]
+    fn the_first_value_of_a_setting_is_what_it_was() {
+        let journal = "was a net/ipv4/tcp_rmem 4096\t131072 6291456\nwas a net/ipv4/tcp_rmem 1 2 3\n";
+        let was = Facts::parse(journal).was;
+        let values: Vec<_> =
+            was.iter().map(|((name, path), value)| (name.as_str(), path.join("."), value.as_str())).collect();
+        assert_eq!(values, [("a", "net.ipv4.tcp_rmem".to_owned(), "4096\t131072 6291456")]);
+    }
+
+    #[test]
+    fn a_line_without_its_end_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        for (before, after) in [("", ""), ("a\nb\n", "a\nb\n"), ("a\nb\nhalf", "a\nb\n"), ("half", "")] {
+            fs::write(&path, before).unwrap();
+            let mut file = OpenOptions::new().read(true).append(true).open(&path).unwrap();
+            cut_torn_line(&mut file).unwrap();
+            file.write_all(b"c\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{after}c\n"), "{before:?}");
+        }
     }
 }

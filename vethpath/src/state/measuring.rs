@@ -1,7 +1,8 @@
 //! Whether somebody measures a lab: then its programs come and go, several times a second.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
+    io::Write,
     os::unix::fs::OpenOptionsExt,
 };
 
@@ -12,8 +13,12 @@ use nix::{
 
 use super::{Context, Directory, Result};
 
-/// Proof that this process measures the lab. A killed one holds it no more.
-pub struct Measuring(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+/// What the file holds while programs may be off. Otherwise it is empty.
+const OFF: &[u8] = b"programs may be off\n";
+
+/// Proof that this process measures the lab. A killed one holds it no more, but leaves its word that
+/// programs may be off.
+pub struct Measuring(Flock<File>);
 
 impl Measuring {
     /// Tells everybody. The caller has the lab's lock, so that nobody else does the same.
@@ -27,7 +32,17 @@ impl Measuring {
         let file = options.open(&path).doing("open", &path)?;
         // Whoever asks holds it for a moment.
         let lock = Flock::lock(file, FlockArg::LockExclusive);
-        Ok(Self(lock.map_err(|(_, errno)| errno.into()).doing("lock", &path)?))
+        let mut lock = lock.map_err(|(_, errno)| errno.into()).doing("lock", &path)?;
+        lock.set_len(0).and_then(|()| lock.write_all(OFF)).doing("write", &path)?;
+        Ok(Self(lock))
+    }
+
+    /// The programs are on again, all of them.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn end(self, directory: &Directory) -> Result<()> {
+        self.0.set_len(0).doing("write", &directory.bench_lock())
     }
 
     /// Whether somebody does.
@@ -35,5 +50,20 @@ impl Measuring {
     pub fn is_on(directory: &Directory) -> bool {
         let Ok(file) = File::open(directory.bench_lock()) else { return false };
         matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+    }
+
+    /// Whether somebody did and was killed, so that programs may be off.
+    #[must_use]
+    pub fn was_killed(directory: &Directory) -> bool {
+        fs::metadata(directory.bench_lock()).is_ok_and(|file| file.len() > 0) && !Self::is_on(directory)
+    }
+
+    /// The programs are on again after that. The caller has the lab's lock.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn is_mended(directory: &Directory) -> Result<()> {
+        let path = directory.bench_lock();
+        OpenOptions::new().write(true).truncate(true).open(&path).map(drop).doing("write", &path)
     }
 }

@@ -6,11 +6,12 @@ mod journal;
 mod lock;
 mod log;
 mod measuring;
+pub(crate) mod stop;
 
 pub use directory::{
     Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,
 };
-pub use journal::{Journal, Record, adopted};
+pub use journal::{Facts, History, Journal, Record};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;
 pub use measuring::Measuring;

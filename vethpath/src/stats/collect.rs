@@ -83,7 +83,7 @@ struct Ends {
 fn ends(topology: &Topology) -> kernel::Result<Ends> {
     let mut ends =
         Ends { inner: vec![None; topology.pairs.len()], trunks: vec![None; topology.trunks.len()] };
-    for place in topology.domains() {
+    for (_, place) in topology.domains() {
         if !place_exists(&place) {
             continue;
         }

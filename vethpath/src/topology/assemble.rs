@@ -7,7 +7,7 @@ use super::{
     fault::Sink,
     interfaces,
     links::{self, Far, Links},
-    port_mac, port_name,
+    meaning, port_mac, port_name,
     read::At,
     routes, trunks, unique,
 };
@@ -26,7 +26,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     unique::check_ports(&declared.bridges, &links, &joints, sink);
 
     let bridges: Vec<Bridge> = bridges(&lab, declared);
-    let topology = Topology {
+    let mut topology = Topology {
         namespaces: namespaces(declared),
         // Links leave the host's interfaces out, so none is lost here.
         pairs: links
@@ -38,8 +38,13 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         trunks: joints.iter().map(|joint| trunks::build(&lab, joint, &bridges)).collect(),
         bridges,
         lab,
+        next_trunk: 0,
     };
+    topology.number(&[]);
     unique::check_built(&topology, declared, &links, &joints, sink);
+    if sink.is_fine() {
+        meaning::warn(declared, &links, &joints, sink);
+    }
     topology
 }
 
@@ -67,6 +72,8 @@ fn bridges(lab: &LabName, declared: &Declared) -> Vec<Bridge> {
     let bridge = |decl: &BridgeDecl| Bridge {
         name: decl.name.value.clone(),
         place: decl.place.value.clone(),
+        number: 0,
+        domain: 0,
         addresses: values(&decl.addresses.items),
         mac: decl.mac.as_ref().map_or_else(
             || derived_mac(lab, &decl.place.value.to_string(), decl.name.value.as_str()),
@@ -96,6 +103,7 @@ fn pair(lab: &LabName, decl: &InterfaceDecl, bridge: &Bridge) -> Option<Pair> {
     let Place::Namespace(namespace) = &decl.place else { return None };
     let (place, name) = (namespace.as_str(), decl.name.value.as_str());
     Some(Pair {
+        number: 0,
         namespace: namespace.clone(),
         inner: interface(lab, decl, bridge.mtu),
         bridge: bridge.name.clone(),

@@ -1,7 +1,7 @@
 //! Reads `[bridge.NAME]`.
 
 use super::{
-    Datapath, Place, addresses,
+    Datapath, IfName, Place, addresses,
     declared::{BridgeDecl, Declared},
     fault::Sink,
     interfaces, keys, limits, parse,
@@ -22,6 +22,16 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
 fn bridge(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<BridgeDecl> {
     table.only(keys::BRIDGE, sink);
     let name = parse::named(key.value, &key.span, sink);
+    with_settings(key, name, table, sink)
+}
+
+/// A bridge as its table has it, or the first of a chain as the chain's has it.
+pub(super) fn with_settings(
+    key: &At<&str>,
+    name: Option<IfName>,
+    table: &Table<'_>,
+    sink: &mut Sink,
+) -> Option<BridgeDecl> {
     let place = match table.text("namespace", sink) {
         Some(text) => parse::place(text.value, &text.span, sink).map(|place| text.with(place)),
         // What is no string is a fault already, and no place.

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// A `[bridge.NAME]`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct BridgeDecl {
     pub(super) name: At<IfName>,
     pub(super) place: At<Place>,
@@ -42,7 +42,7 @@ pub(super) struct NamespaceDecl {
 }
 
 /// A gateway or one of `routes`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RouteDecl {
     pub(super) route: Route,
     /// Where its destination is written; the gateway's own place for a default route.
@@ -72,12 +72,25 @@ impl InterfaceDecl {
     }
 }
 
+/// A group whose namespaces are shared out over bridges.
+#[derive(Debug)]
+pub(super) struct Spread {
+    /// Where the bridges are named.
+    pub(super) span: Range<usize>,
+    /// The group.
+    pub(super) group: String,
+    /// The bridges, by name.
+    pub(super) bridges: Vec<String>,
+}
+
 /// All of a file that could be read.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
     pub(super) bridges: Vec<BridgeDecl>,
     pub(super) namespaces: Vec<NamespaceDecl>,
     pub(super) interfaces: Vec<InterfaceDecl>,
+    /// Groups on more than one bridge.
+    pub(super) spreads: Vec<Spread>,
     /// Bridges that were left out for a bad name; what refers to them is no fault of its own.
     pub(super) unusable: HashSet<String>,
     /// Places where something was left out, so that "there is none" cannot be said.

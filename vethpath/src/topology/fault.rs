@@ -1,12 +1,26 @@
 //! What is wrong with a file, and where. Collected, never thrown: a file's faults come all at once.
 
-use std::{fmt, ops::Range};
+use std::{collections::HashMap, fmt, ops::Range};
+
+use serde::Serialize;
 
 use super::{keys, limits};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// There is no lab with this in its file.
+    Error,
+    /// There is, and it may not do what was meant.
+    Warning,
+}
 
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// How bad it is.
+    pub level: Level,
     /// Bytes of the file that it is about.
     pub span: Range<usize>,
     /// What is wrong.
@@ -41,7 +55,7 @@ impl Fault {
     }
 }
 
-/// Everything that is wrong with a file, in the file's order. Never empty.
+/// Everything that is wrong with a file, in the file's order. Empty only as a lab's warnings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// The faults.
@@ -68,27 +82,42 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Notes a fault.
+    /// Notes a fault that leaves no lab.
     pub(super) fn add(
         &mut self,
         span: &Range<usize>,
         message: impl AsRef<str>,
         hint: impl AsRef<str>,
     ) -> &mut Fault {
+        self.note(Level::Error, span, message.as_ref(), hint.as_ref())
+    }
+
+    /// Notes what may not be meant, in a lab that can be.
+    pub(super) fn warn(
+        &mut self,
+        span: &Range<usize>,
+        message: impl AsRef<str>,
+        hint: impl AsRef<str>,
+    ) -> &mut Fault {
+        self.note(Level::Warning, span, message.as_ref(), hint.as_ref())
+    }
+
+    fn note(&mut self, level: Level, span: &Range<usize>, message: &str, hint: &str) -> &mut Fault {
         self.faults.push(Fault {
+            level,
             span: span.clone(),
-            message: clean(message.as_ref()),
+            message: clean(message),
             label: None,
             also: None,
-            hint: clean(hint.as_ref()),
+            hint: clean(hint),
         });
         let last = self.faults.len() - 1;
         &mut self.faults[last]
     }
 
-    /// Whether nothing was wrong so far.
-    pub(super) fn is_empty(&self) -> bool {
-        self.faults.is_empty()
+    /// Whether there was nothing so far that leaves no lab.
+    pub(super) fn is_fine(&self) -> bool {
+        self.faults.iter().all(|fault| fault.level == Level::Warning)
     }
 
     /// Notes that a part of the file was left out for being too much.
@@ -126,10 +155,27 @@ impl Sink {
         self.faults.append(&mut other.faults);
     }
 
-    /// The faults, sorted by position.
+    /// The faults, sorted by position. What one line of the file stands for may all be wrong in one
+    /// way: a few of those that are about the same words are kept, and the rest are counted.
     pub(super) fn into_faults(mut self) -> Faults {
         self.faults.sort_by_key(|fault| (fault.span.start, fault.span.end));
-        Faults { faults: self.faults }
+        let mut seen: HashMap<(usize, usize), usize> = HashMap::new();
+        let mut kept: Vec<Fault> = Vec::new();
+        for fault in self.faults {
+            let count = seen.entry((fault.span.start, fault.span.end)).or_default();
+            *count += 1;
+            if *count <= limits::ALIKE {
+                kept.push(fault);
+            }
+        }
+        for fault in kept.iter_mut().rev() {
+            let count = seen.get_mut(&(fault.span.start, fault.span.end));
+            if let Some(more @ 1..) = count.and_then(|count| std::mem::take(count).checked_sub(limits::ALIKE))
+            {
+                fault.hint.push_str(&format!(" (and {more} more faults of these words)"));
+            }
+        }
+        Faults { faults: kept }
     }
 }
 

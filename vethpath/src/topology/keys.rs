@@ -1,7 +1,7 @@
 //! The words of the file: which keys there are, what one looks like, and which was meant.
 
 /// Keys of the file itself.
-pub(super) const FILE: &[&str] = &["name", "bridge", "namespace"];
+pub(super) const FILE: &[&str] = &["name", "bridge", "namespace", "group", "mesh", "chain"];
 /// Keys of `[bridge.NAME]`.
 pub(super) const BRIDGE: &[&str] = &[
     "addresses",
@@ -25,10 +25,49 @@ pub(super) const INTERFACE: &[&str] = &["link", "addresses", "mac", "mtu", "sysc
 pub(super) const ROUTE: &[&str] = &["to", "via"];
 /// Keys of `adopt`.
 pub(super) const ADOPT: &[&str] = &["pid", "path"];
+/// Keys of `[group.NAME]`.
+pub(super) const GROUP: &[&str] = &[
+    "count",
+    "bridge",
+    "bridges",
+    "chain",
+    "subnet",
+    "first",
+    "gateway",
+    "routes",
+    "interface",
+    "mtu",
+    "sysctls",
+];
+/// Keys of `[mesh.NAME]`.
+pub(super) const MESH: &[&str] = &["members", "count", "subnet", "mtu"];
+/// Keys of `[chain.NAME]`.
+pub(super) const CHAIN: &[&str] =
+    &["bridges", "namespace", "addresses", "nat", "mtu", "stp", "ageing_time", "vlan_filtering", "datapath"];
 
-/// What a key looks like when it is right.
+/// What a key looks like when it is right. Some words are keys of several things.
+pub(super) fn example_in(what: &str, key: &str) -> &'static str {
+    match (what, key) {
+        (_, "namespace") if what != "the file" => r#"namespace = "fabric""#,
+        ("a group", "bridge") => r#"bridge = "br0""#,
+        ("a group", "chain") => r#"chain = "c""#,
+        ("a group", "interface") => r#"interface = "eth0""#,
+        ("a chain", "bridges") => "bridges = 8",
+        _ => example(key),
+    }
+}
+
+/// What a key looks like when it is right, where it has one meaning, or in the file's headers.
 pub(super) fn example(key: &str) -> &'static str {
     match key {
+        "group" => "[group.h]",
+        "mesh" => "[mesh.m]",
+        "chain" => "[chain.c]",
+        "count" => "count = 100",
+        "bridges" => r#"bridges = ["br0", "br1"]"#,
+        "subnet" => r#"subnet = "10.0.0.0/16""#,
+        "first" => r#"first = "10.0.1.1""#,
+        "members" => r#"members = ["a", "b", "c", "d"]"#,
         "name" => r#"name = "three-hosts""#,
         "bridge" => "[bridge.br0]",
         "namespace" => "[namespace.ns0]",
@@ -100,7 +139,7 @@ mod tests {
 
     #[test]
     fn every_key_has_an_example() {
-        for key in [FILE, BRIDGE, NAMESPACE, HOST, INTERFACE, ROUTE, ADOPT].concat() {
+        for key in [FILE, BRIDGE, NAMESPACE, HOST, INTERFACE, ROUTE, ADOPT, GROUP, MESH, CHAIN].concat() {
             assert!(example(key).contains(key), "{key}");
         }
     }

@@ -33,6 +33,20 @@ pub(super) const MTU_V6: u32 = 1280;
 pub(super) const AGEING_TIME: RangeInclusive<u32> = 0..=1_000_000;
 /// Process ids (PID_MAX_LIMIT).
 pub(super) const PID: RangeInclusive<u32> = 1..=4_194_304;
+/// Namespaces of a group, or of a mesh that makes its own.
+pub(super) const COUNT: RangeInclusive<u32> = 1..=4096;
+/// Members of a mesh: each more has a cable to every other.
+pub(super) const MEMBERS: usize = 64;
+/// Bridges of a chain.
+pub(super) const LINKED: RangeInclusive<u32> = 1..=64;
+/// Interfaces that groups and meshes stand for, in the whole file.
+pub(super) const EXPANDED: usize = 16_384;
+/// Steps from router to router that are looked at to find holes in the routing.
+pub(super) const HOPS: usize = 1_000_000;
+/// Routers on one way.
+pub(super) const WAY: usize = 64;
+/// Faults about the same words of the file that are told.
+pub(super) const ALIKE: usize = 3;
 /// Faults that are rendered; the rest are counted.
 pub(super) const SHOWN: usize = 100;
 /// The longest message, label or hint, in characters.

@@ -1,27 +1,35 @@
 //! From a file to a [`Topology`] that cannot be wrong. Pure: no I/O, no kernel.
 //!
 //! [`read()`] goes from text to tables (`syntax`), from tables to what the file says (`bridges`,
-//! `namespaces`, `interfaces`), and from that to a lab whose parts agree (`assemble`). Every part
-//! notes what is wrong and goes on, so that all [`Faults`] come at once.
+//! `namespaces`, `interfaces`; `shorthand` where one table stands for many), and from that to a lab
+//! whose parts agree (`assemble`). Every part notes what is wrong and goes on, so that all
+//! [`Faults`] come at once. Of a lab without faults `meaning` tells what may not be meant.
 
 mod addresses;
 mod assemble;
+mod bridge_options;
 mod bridges;
 mod declared;
 mod derive;
+mod expand;
 mod fault;
 mod interfaces;
 mod keys;
 mod limits;
 mod links;
+mod locate;
 mod masquerade;
+mod meaning;
 mod model;
 mod names;
 mod namespaces;
+mod numbers;
 mod parse;
 mod read;
 mod render;
 mod routes;
+mod schema;
+mod shorthand;
 mod syntax;
 mod sysctls;
 #[cfg(test)]
@@ -29,15 +37,19 @@ mod tests;
 mod trunks;
 mod unique;
 
+pub use bridge_options::BridgeOption;
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
-pub use fault::{Fault, Faults};
+pub use expand::expand;
+pub use fault::{Fault, Faults, Level};
 pub use limits::FILE as LONGEST_FILE;
+pub use locate::key_path;
 pub use masquerade::{Masquerade, MasqueradeRule};
 pub use model::{
     Bridge, Cable, CableEnd, Datapath, Interface, Namespace, Pair, Place, Route, Sysctl, Topology, Trunk,
     TrunkEnd,
 };
 pub use names::{IfName, LabName, Mac, NameError, NsName};
+pub use schema::schema;
 
 /// A topology file: its text, and its path for messages.
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +60,30 @@ pub struct Source<'a> {
     pub text: &'a str,
 }
 
-/// Reads a topology file.
+/// A lab, and what its writer may want to know of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The lab.
+    pub topology: Topology,
+    /// Warnings, in the file's order; there may be none.
+    pub warnings: Faults,
+}
+
+/// Reads a topology file, whatever there is to warn of.
 ///
 /// `default_name` is the lab's name where the file has no `name`: the file's stem.
 ///
 /// # Errors
 /// Everything that is wrong with the file, in its order. Never an empty list.
 pub fn read(source: Source<'_>, default_name: Option<&str>) -> Result<Topology, Faults> {
+    check(source, default_name).map(|checked| checked.topology)
+}
+
+/// Reads a topology file, as [`read()`] does, and says what of it may not be meant.
+///
+/// # Errors
+/// Everything that is wrong with the file, in its order. Never an empty list.
+pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, Faults> {
     let mut sink = fault::Sink::default();
     if source.text.len() > limits::FILE {
         let message =
@@ -69,7 +98,7 @@ pub fn read(source: Source<'_>, default_name: Option<&str>) -> Result<Topology, 
     told.retain(|fault| !parsed.is_guess(fault.span.start));
     sink.append(told);
     match topology {
-        Some(topology) if sink.is_empty() => Ok(topology),
+        Some(topology) if sink.is_fine() => Ok(Checked { topology, warnings: sink.into_faults() }),
         _ => Err(sink.into_faults()),
     }
 }
@@ -85,7 +114,11 @@ fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault
     let mut declared = declared::Declared::default();
     bridges::read(&file, &mut declared, sink);
     namespaces::read(&file, &mut declared, sink);
-    if !parsed.is_whole() || sink.is_cut() {
+    if !parsed.is_whole() {
+        sink.cut();
+    }
+    shorthand::read(&file, &mut declared, sink);
+    if sink.is_cut() {
         // "There is no bridge br0" would be said of one that could not be read, or was left out.
         return None;
     }

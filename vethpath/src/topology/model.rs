@@ -22,6 +22,8 @@ pub struct Topology {
     pub cables: Vec<Cable>,
     /// veth pairs between two bridges.
     pub trunks: Vec<Trunk>,
+    /// The number of the next trunk: none is given twice as long as the lab is up.
+    pub next_trunk: u16,
 }
 
 /// Where something lives.
@@ -91,6 +93,10 @@ pub struct Bridge {
     pub name: IfName,
     /// Its namespace.
     pub place: Place,
+    /// Its number in the maps: unique in the lab, and not 0.
+    pub number: u32,
+    /// The number of its namespace in the maps: all bridges there have the same.
+    pub domain: u16,
     /// Its own addresses: the gateway of its hosts.
     pub addresses: Vec<IpNet>,
     /// Its own MAC.
@@ -130,6 +136,8 @@ pub struct Interface {
 /// A veth pair: the inner end in a namespace, the port on a bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
+    /// Its index in the counter map: unique in the lab, and not 0.
+    pub number: u32,
     /// The namespace of the inner end.
     pub namespace: NsName,
     /// The inner end.
@@ -163,6 +171,15 @@ pub struct Cable {
     pub b: CableEnd,
 }
 
+impl Cable {
+    /// What people call it: `ns0:eth0 - ns1:eth0`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let end = |end: &CableEnd| format!("{}:{}", end.place, end.interface.name);
+        format!("{} - {}", end(&self.a), end(&self.b))
+    }
+}
+
 /// One end of a cable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CableEnd {
@@ -175,6 +192,8 @@ pub struct CableEnd {
 /// A veth pair whose both ends are ports of two different bridges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trunk {
+    /// Its number in the maps: unique in the lab.
+    pub number: u16,
     /// The end on the bridge that declares the trunk.
     pub a: TrunkEnd,
     /// The other.
@@ -218,8 +237,7 @@ impl Topology {
     /// The number of a bridge in the maps: unique in the lab; 0 is no bridge's.
     #[must_use]
     pub fn bridge_number(&self, place: &Place, name: &IfName) -> u32 {
-        let number = self.bridge_position(place, name).and_then(|position| u32::try_from(position + 1).ok());
-        number.unwrap_or_default()
+        self.bridge(place, name).map(|bridge| bridge.number).unwrap_or_default()
     }
 
     /// For each bridge the position of the first one that trunks, within its namespace, join it with.
@@ -241,6 +259,14 @@ impl Topology {
         self.bridge(&end.place, &end.bridge).is_some_and(|bridge| bridge.datapath == Datapath::Tc)
     }
 
+    /// The ports in a place: those with inner ends and those of trunks.
+    pub fn ports<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a IfName> {
+        let pairs = self.pairs.iter().filter(move |pair| &pair.place == place);
+        let ends = self.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
+        let ends = ends.filter(move |end| &end.place == place);
+        pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))
+    }
+
     /// The ports in a place that get programs: those with inner ends and those of trunks, on bridges
     /// whose datapath is not the plain bridge.
     pub fn ports_with_programs<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a IfName> {
@@ -250,16 +276,16 @@ impl Topology {
         pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))
     }
 
-    /// The namespaces that hold bridges, each once, in the order of their bridges. A namespace's
-    /// index here is its domain in the maps.
+    /// The namespaces that hold bridges, each once with its number in the maps, in the order of their
+    /// bridges.
     #[must_use]
-    pub fn domains(&self) -> Vec<Place> {
-        let mut places = Vec::new();
+    pub fn domains(&self) -> Vec<(u16, Place)> {
+        let mut domains: Vec<(u16, Place)> = Vec::new();
         for bridge in &self.bridges {
-            if !places.contains(&bridge.place) {
-                places.push(bridge.place.clone());
+            if !domains.iter().any(|(_, place)| place == &bridge.place) {
+                domains.push((bridge.domain, bridge.place.clone()));
             }
         }
-        places
+        domains
     }
 }

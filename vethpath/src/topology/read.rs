@@ -83,7 +83,7 @@ impl<'t> Table<'t> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(At::new(text.as_ref(), value.span())),
-            _ => mismatch(key, "a string", value, keys::example(key), sink),
+            _ => mismatch(key, "a string", value, keys::example_in(self.what, key), sink),
         }
     }
 
@@ -91,7 +91,7 @@ impl<'t> Table<'t> {
         let value = self.get(key)?;
         match value.get_ref() {
             DeValue::Boolean(boolean) => Some(At::new(*boolean, value.span())),
-            _ => mismatch(key, "true or false", value, keys::example(key), sink),
+            _ => mismatch(key, "true or false", value, keys::example_in(self.what, key), sink),
         }
     }
 
@@ -105,7 +105,7 @@ impl<'t> Table<'t> {
     ) -> Option<At<u32>> {
         let value = self.get(key)?;
         let DeValue::Integer(written) = value.get_ref() else {
-            return mismatch(key, "an integer", value, keys::example(key), sink);
+            return mismatch(key, "an integer", value, keys::example_in(self.what, key), sink);
         };
         match u32::from_str_radix(written.as_str(), written.radix()) {
             Ok(number) if range.contains(&number) => Some(At::new(number, value.span())),
@@ -127,7 +127,7 @@ impl<'t> Table<'t> {
             other => {
                 let hint = match other {
                     DeValue::String(text) => format!("write {key} = [\"{text}\"]"),
-                    _ => format!("write {}", keys::example(key)),
+                    _ => format!("write {}", keys::example_in(self.what, key)),
                 };
                 sink.add(&value.span(), expected(key, "an array of strings", value), hint);
                 return List { whole: false, ..list };
@@ -138,7 +138,7 @@ impl<'t> Table<'t> {
                 DeValue::String(text) => list.items.push(At::new(text.as_ref(), element.span())),
                 _ => {
                     list.whole = false;
-                    let example = format!("write {}", keys::example(key));
+                    let example = format!("write {}", keys::example_in(self.what, key));
                     sink.add(&element.span(), expected(key, "an array of strings", element), example);
                 }
             }

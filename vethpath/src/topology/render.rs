@@ -40,7 +40,11 @@ impl Fault {
             snippet = snippet.annotation(also);
         }
         let hint = Level::HELP.with_name("hint").message(self.hint.as_str());
-        renderer.render(&[Level::ERROR.primary_title(self.message.as_str()).element(snippet).element(hint)])
+        let level = match self.level {
+            super::Level::Error => Level::ERROR,
+            super::Level::Warning => Level::WARNING,
+        };
+        renderer.render(&[level.primary_title(self.message.as_str()).element(snippet).element(hint)])
     }
 }
 

@@ -32,7 +32,8 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Vec<RouteDecl> {
     routes
 }
 
-fn default_by_way_of(via: IpAddr) -> IpNet {
+/// The destination of a gateway's route.
+pub(super) fn default_by_way_of(via: IpAddr) -> IpNet {
     match via {
         IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
         IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),

@@ -72,5 +72,5 @@ pub(super) fn build(lab: &LabName, joint: &Joint, bridges: &[Bridge]) -> Trunk {
         }
     };
     let (a, b) = (&bridges[joint.value.0], &bridges[joint.value.1]);
-    Trunk { a: end(a, b), b: end(b, a) }
+    Trunk { number: 0, a: end(a, b), b: end(b, a) }
 }

@@ -207,7 +207,7 @@ pub(super) fn check_ports(bridges: &[BridgeDecl], links: &Links, joints: &[Joint
         sink.add(
             &bridge.name.span,
             message,
-            "share the interfaces out over two bridges with a trunk between",
+            "share the interfaces out over two bridges with a trunk between (in a group: bridges = [\"br0\", \"br1\"])",
         )
         .label("too many ports");
     }

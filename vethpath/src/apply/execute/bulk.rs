@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::{Error, Executor, Made, without_dad_here};
 use crate::{
-    kernel::{Act, Direct, Netns, NewVeth, Result, VethEnd, crew, sysctl},
+    kernel::{Act, Direct, Netns, NewVeth, Result, VethEnd, crew},
     plan::Step,
+    state::stop,
     topology::{LabName, Namespace, NsName, Pair, Place, altname, lab_mark, pair_mark},
 };
 
@@ -20,6 +21,8 @@ enum Kind {
     Pairs,
     /// Changes of what is there.
     Acts,
+    /// Removals of links.
+    Deletions,
     /// By itself.
     Alone,
 }
@@ -29,7 +32,8 @@ impl Kind {
         match step {
             Step::Namespace(namespace) if namespace.adopt.is_none() => Self::Namespaces,
             Step::Pair(_) => Self::Pairs,
-            Step::Address { .. } | Step::Up { .. } | Step::Route { .. } => Self::Acts,
+            Step::Address { .. } | Step::Up { .. } | Step::Route { from: None, .. } => Self::Acts,
+            Step::DeleteLink { .. } => Self::Deletions,
             _ => Self::Alone,
         }
     }
@@ -41,7 +45,8 @@ impl Executor<'_> {
     /// told how many are done.
     ///
     /// A bridge that this run has made comes up last: every host says a few words to all when its
-    /// interface comes up, and a bridge that is up floods them to all that came up before.
+    /// interface comes up, and a bridge that is up floods them to all that came up before. Routes of its
+    /// namespace may go by way of it, and come after it.
     ///
     /// # Errors
     /// The first fault. Steps behind it may have been done.
@@ -58,12 +63,12 @@ impl Executor<'_> {
                 let most = if kind == Kind::Alone { 1 } else { TOGETHER };
                 let count = rest.iter().take(most).take_while(|step| Kind::of(step) == kind).count();
                 let (now, later) = rest.split_at(count);
-                let changes: Vec<_> = now.iter().map(|step| step.change().to_string()).collect();
-                self.journal.note(&changes.join("\n"))?;
+                self.journal.note_all(now.iter().map(|step| step.change()))?;
                 match kind {
                     Kind::Namespaces => self.namespaces(now)?,
                     Kind::Pairs => self.pairs(now)?,
                     Kind::Acts => self.acts(now)?,
+                    Kind::Deletions => self.delete(now)?,
                     Kind::Alone => self.alone(first).await?,
                 }
                 progress(count);
@@ -76,8 +81,15 @@ impl Executor<'_> {
     }
 
     fn is_held(&self, step: &Step) -> bool {
-        let Step::Up { place, device, .. } = step else { return false };
-        !self.quiet.is_empty() && self.quiet.contains(&(place.clone(), device.clone()))
+        match step {
+            _ if self.quiet.is_empty() => false,
+            Step::Up { place, device, .. } => self.quiet.contains(&(place.clone(), device.clone())),
+            Step::Route { namespace, .. } => {
+                let is_here = |place: &Place| matches!(place, Place::Namespace(name) if name == namespace);
+                self.quiet.iter().any(|(place, _)| is_here(place))
+            }
+            _ => false,
+        }
     }
 
     fn namespaces(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
@@ -91,12 +103,15 @@ impl Executor<'_> {
             match made {
                 Ok(made) => {
                     self.made.push(Made::Namespace(namespace.name.clone()));
+                    self.places.add(&namespace.name, made.clone());
                     if namespace.sysctls.is_empty() {
                         self.without_dad.insert(namespace.name.clone());
+                    } else if outcome.is_ok() {
+                        // What they were is written down first, by one hand.
+                        outcome = self.set(&namespace.name, &made, &namespace.sysctls);
                     }
-                    self.places.add(&namespace.name, made);
                 }
-                Err(error) => outcome = outcome.and(Err(error)),
+                Err(error) => outcome = outcome.and(Err(error.into())),
             }
         }
         outcome
@@ -155,8 +170,10 @@ impl Executor<'_> {
                 altname: Some(altname),
             })
             .collect();
+        stop::here_if_told();
         outside.act(&acts)?;
         crew::working(&made, |(pair, netns, (mark, _), inherits)| {
+            stop::here_if_told();
             let link = pair.inner.name.as_str();
             Direct::entering(netns)?.act(&[Act::Mark { link, mark, altname: None }])?;
             if *inherits { Ok(()) } else { without_dad_here(netns, link) }
@@ -181,21 +198,25 @@ impl Executor<'_> {
         }
         let with_netns = |(place, acts)| self.places.netns(&place).map(|netns| (netns, acts));
         let work: Vec<(Netns, Vec<_>)> = by_place.into_iter().map(with_netns).collect::<Result<_>>()?;
-        let done = crew::working(&work, |(netns, acts)| Direct::entering(netns)?.act(acts));
+        let done = crew::working(&work, |(netns, acts)| {
+            stop::here_if_told();
+            Direct::entering(netns)?.act(acts)
+        });
         Ok(done.into_iter().collect::<Result<()>>()?)
     }
 }
 
 /// Makes a namespace around the calling thread. The loopback is marked and up before the namespace has a
 /// name: whoever finds it by name finds whose it is.
-fn make(namespace: &Namespace, lab: &LabName) -> std::result::Result<Netns, Error> {
+fn make(namespace: &Namespace, lab: &LabName) -> Result<Netns> {
     let made = Netns::create_around_thread(namespace.name.as_str())?;
     let mark = lab_mark(lab);
     Direct::entering(&made)?
         .act(&[Act::Mark { link: "lo", mark: &mark, altname: None }, Act::Up { link: "lo" }])?;
     without_dad_here(&made, "default")?;
-    sysctl::write_here(&made, &namespace.sysctls).map_err(Error::of_setting)?;
+    stop::here_if_told();
     made.bind(&namespace.name)?;
+    stop::here_if_told();
     Ok(made)
 }
 
@@ -207,7 +228,9 @@ fn act(step: &Step) -> Option<(Place, Act<'_>)> {
         }
         Step::Up { place, device, port: true } => (place.clone(), Act::PortUp { link: device }),
         Step::Up { place, device, port: false } => (place.clone(), Act::Up { link: device }),
-        Step::Route { namespace, route } => (Place::Namespace(NsName::clone(namespace)), Act::Route(route)),
+        Step::Route { namespace, from: None, route } => {
+            (Place::Namespace(NsName::clone(namespace)), Act::Route(route))
+        }
         _ => return None,
     })
 }

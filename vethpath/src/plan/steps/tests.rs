@@ -1,181 +1,338 @@
-//! Plans for a bridge with one host.
+//! Plans from what is there to what a file says.
+
+mod machine;
+
+use std::collections::BTreeMap;
+
+use machine::Machine;
 
 use super::*;
 use crate::{
     plan::ObservedLink,
-    topology::{Datapath, IfName, Mac},
+    topology::{BridgeOption, Source, read},
 };
 
-fn name<T: std::str::FromStr<Err: fmt::Debug>>(text: &str) -> T {
-    text.parse().expect("a valid name")
+const ONE_HOST: &str = "[bridge.br0]\naddresses = [\"10.0.0.1/24\"]\n[namespace.ns0]\ngateway = \"10.0.0.1\"\n\
+    [namespace.ns0.interface.eth0]\nlink = \"br0\"\naddresses = [\"10.0.0.2/24\"]\n";
+const ANOTHER: &str = "[namespace.ns1.interface.eth0]\nlink = \"br0\"\naddresses = [\"10.0.0.3/24\"]\n";
+
+fn lab(text: &str) -> Topology {
+    let source = Source { path: "lab.toml", text };
+    read(source, Some("lab")).unwrap_or_else(|faults| panic!("{}", faults.render(source, false)))
 }
 
-fn interface(name: IfName) -> Interface {
-    let mac = Mac::unicast([2, 0, 0, 0, 0, 1]).expect("unicast");
-    let addresses = vec!["10.0.0.2/24".parse().expect("an address")];
-    Interface { name, mac, mtu: None, addresses, sysctls: Vec::new(), up: true }
+fn inside(name: &str) -> Place {
+    Place::Namespace(name.parse().expect("a name"))
 }
 
-fn topology() -> Topology {
-    let bridge = Bridge {
-        name: name("br0"),
-        place: Place::Host,
-        addresses: vec!["10.0.0.1/24".parse().expect("an address")],
-        mac: Mac::unicast([2, 0, 0, 0, 0, 9]).expect("unicast"),
-        mtu: None,
-        nat: false,
-        stp: false,
-        ageing_time: None,
-        vlan_filtering: false,
-        datapath: Datapath::Tc,
-    };
-    let pair = Pair {
-        namespace: name("ns0"),
-        inner: interface(name("eth0")),
-        bridge: name("br0"),
-        place: Place::Host,
-        port: name("vpaaaaaaaaaa"),
-        port_mac: Mac::unicast([2, 0, 0, 0, 0, 8]).expect("unicast"),
-        datapath: Datapath::Tc,
-    };
-    let route =
-        Route { to: "0.0.0.0/0".parse().expect("a prefix"), via: "10.0.0.1".parse().expect("an address") };
-    let namespace = Namespace { name: name("ns0"), adopt: None, routes: vec![route], sysctls: Vec::new() };
-    Topology {
-        lab: name("lab"),
-        namespaces: vec![namespace],
-        bridges: vec![bridge],
-        pairs: vec![pair],
-        cables: Vec::new(),
-        trunks: Vec::new(),
-    }
+fn told(topology: &Topology, former: &[Topology], observed: &Observed) -> Vec<String> {
+    let plan = plan(topology, former, observed).unwrap_or_else(|collisions| panic!("{collisions:?}"));
+    plan.changes().iter().map(|change| format!("{} {change}", change.action.sign())).collect()
 }
 
-/// The state in which the plan is empty.
-fn complete() -> Observed {
-    let topology = topology();
-    let link = |addresses: &[IpNet]| ObservedLink {
-        ours: true,
-        up: true,
-        bridge: None,
-        mtu: 1500,
-        addresses: addresses.to_vec(),
-    };
-    let port = ObservedLink { bridge: Some("br0".to_owned()), ..link(&[]) };
-    let inside = Place::Namespace(name("ns0"));
-    Observed {
-        namespaces: [(name("ns0"), Found::Ours)].into(),
-        links: [
-            ((Place::Host, "br0".to_owned()), link(&topology.bridges[0].addresses)),
-            ((Place::Host, "vpaaaaaaaaaa".to_owned()), port),
-            ((inside.clone(), "lo".to_owned()), ObservedLink { ours: false, ..link(&[]) }),
-            ((inside, "eth0".to_owned()), link(&topology.pairs[0].inner.addresses)),
-        ]
-        .into(),
-        masquerading: [].into(),
-        routes: [(name("ns0"), topology.namespaces[0].routes.clone())].into(),
-    }
+/// What a lab with the first file needs to become one with the second.
+fn between(before: &str, after: &str) -> Vec<String> {
+    let before = lab(before);
+    told(&lab(after), std::slice::from_ref(&before), &Machine::with(&before))
 }
 
-fn changes(observed: &Observed) -> Vec<String> {
-    let plan = plan(&topology(), observed).expect("no collision");
-    plan.steps().map(|step| step.change().to_string()).collect()
+fn drifted(change: impl FnOnce(&mut BTreeMap<(Place, String), ObservedLink>, &Topology)) -> Vec<String> {
+    let lab = lab(ONE_HOST);
+    let mut observed = Machine::with(&lab);
+    change(&mut observed.links, &lab);
+    told(&lab, std::slice::from_ref(&lab), &observed)
+}
+
+fn port(lab: &Topology) -> (Place, String) {
+    (lab.pairs[0].place.clone(), lab.pairs[0].port.to_string())
 }
 
 #[test]
 fn from_nothing_things_are_made_before_any_comes_up() {
+    let lab = lab(ONE_HOST);
+    let port = &lab.pairs[0].port;
     assert_eq!(
-        changes(&Observed::default()),
+        told(&lab, &[], &Observed::default()),
         [
-            "create namespace ns0",
-            "create bridge br0",
-            "create pair ns0:eth0",
-            "create address 10.0.0.1/24 on host:br0",
-            "change interface host:br0",
-            "change interface host:vpaaaaaaaaaa",
-            "create address 10.0.0.2/24 on ns0:eth0",
-            "change interface ns0:eth0",
-            "create route 0.0.0.0/0 via 10.0.0.1 in ns0",
+            "+ create namespace ns0",
+            "+ create bridge br0",
+            "+ create pair ns0:eth0",
+            "+ create address 10.0.0.1/24 on host:br0",
+            "~ change interface host:br0: down -> up",
+            &format!("~ change interface host:{port}: down -> up"),
+            "+ create address 10.0.0.2/24 on ns0:eth0",
+            "~ change interface ns0:eth0: down -> up",
+            "+ create route 0.0.0.0/0 via 10.0.0.1 in ns0",
         ]
     );
 }
 
 #[test]
-fn a_lab_that_is_as_the_file_says_needs_nothing() {
-    assert_eq!(changes(&complete()), [""; 0]);
-}
-
-#[test]
-fn only_what_is_missing_is_done() {
-    let mut observed = complete();
-    observed.routes.clear();
-    observed.links.get_mut(&(Place::Host, "br0".to_owned())).expect("there").up = false;
-    assert_eq!(
-        changes(&observed),
-        ["change interface host:br0", "create route 0.0.0.0/0 via 10.0.0.1 in ns0"]
-    );
-}
-
-#[test]
-fn all_that_is_not_ours_is_named() {
-    let mut observed = complete();
-    observed.namespaces.insert(name("ns0"), Found::Foreign);
-    observed.links.get_mut(&(Place::Host, "br0".to_owned())).expect("there").ours = false;
-    let collisions = plan(&topology(), &observed).expect_err("collisions");
-    assert_eq!(collisions.len(), 2, "{collisions:?}");
-}
-
-#[test]
-fn a_port_that_is_not_on_its_bridge_is_put_there() {
-    for bridge in [None, Some("br1".to_owned())] {
-        let mut observed = complete();
-        observed.links.get_mut(&(Place::Host, "vpaaaaaaaaaa".to_owned())).expect("there").bridge = bridge;
-        assert_eq!(changes(&observed), ["change port host:vpaaaaaaaaaa"]);
+fn a_lab_that_is_as_its_file_says_needs_nothing() {
+    for text in [
+        ONE_HOST,
+        "[bridge.br0]\ntrunks = [\"br1\"]\nstp = true\nageing_time = 10\n[bridge.br1]\nnat = true\n\
+         addresses = [\"10.0.0.1/24\"]\ndatapath = \"bridge\"\n[namespace.a]\nsysctls = { \"net.ipv4.ip_forward\" = 1 }\n\
+         [namespace.a.interface.eth0]\nlink = \"br0\"\nup = false\n[namespace.a.interface.eth1]\nlink = \"b:eth1\"\n\
+         [namespace.b]\n",
+    ] {
+        assert_eq!(between(text, text), [""; 0]);
     }
 }
 
 #[test]
-fn a_bridge_that_was_deleted_gets_its_ports_again() {
-    let mut observed = complete();
-    let _ = observed.links.remove(&(Place::Host, "br0".to_owned()));
-    observed.links.get_mut(&(Place::Host, "vpaaaaaaaaaa".to_owned())).expect("there").bridge = None;
+fn a_host_more_and_a_host_less_touch_no_other() {
+    let two = ONE_HOST.to_owned() + ANOTHER;
+    let port = &lab(&two).pairs[1].port;
     assert_eq!(
-        changes(&observed),
+        between(ONE_HOST, &two),
         [
-            "create bridge br0",
-            "change port host:vpaaaaaaaaaa",
-            "create address 10.0.0.1/24 on host:br0",
-            "change interface host:br0",
+            "+ create namespace ns1",
+            "+ create pair ns1:eth0",
+            &format!("~ change interface host:{port}: down -> up"),
+            "+ create address 10.0.0.3/24 on ns1:eth0",
+            "~ change interface ns1:eth0: down -> up",
+        ]
+    );
+    assert_eq!(between(&two, ONE_HOST), ["- delete pair ns1:eth0", "- delete namespace ns1"]);
+}
+
+#[test]
+fn each_property_changes_by_itself() {
+    let bridge = |key: &str| ONE_HOST.replace("[bridge.br0]\n", &format!("[bridge.br0]\n{key}\n"));
+    let port = lab(ONE_HOST).pairs[0].port.to_string();
+    for (after, expected) in [
+        (bridge("ageing_time = 60"), vec!["~ change bridge br0: ageing_time 300 s -> 60 s".to_owned()]),
+        (bridge("stp = true"), vec!["~ change bridge br0: stp false -> true".to_owned()]),
+        (
+            bridge("vlan_filtering = true"),
+            vec!["~ change bridge br0: vlan_filtering false -> true".to_owned()],
+        ),
+        (bridge("nat = true"), vec!["+ create nat vethpath-lab".to_owned()]),
+        (bridge("datapath = \"bridge\""), vec![format!("- delete program host:{port}")]),
+        (
+            bridge("mtu = 9000"),
+            vec![
+                format!("~ change mtu host:{port}: 1500 -> 9000"),
+                "~ change mtu ns0:eth0: 1500 -> 9000".to_owned(),
+                "~ change mtu host:br0: 1500 -> 9000".to_owned(),
+            ],
+        ),
+    ] {
+        assert_eq!(between(ONE_HOST, &after), expected);
+        let back = between(&after, ONE_HOST);
+        assert_eq!(between(&after, &after), [""; 0]);
+        assert!(!back.is_empty(), "{after}");
+    }
+}
+
+#[test]
+fn an_interface_that_is_to_be_down_is_taken_down() {
+    let up = "[bridge.br0]\n[namespace.ns0.interface.eth0]\nlink = \"br0\"\n";
+    let down = up.to_owned() + "up = false\n";
+    assert_eq!(between(up, &down), ["~ change interface ns0:eth0: up -> down"]);
+    assert_eq!(between(&down, up), ["~ change interface ns0:eth0: down -> up"]);
+}
+
+#[test]
+fn another_gateway_takes_the_place_of_the_first() {
+    let after = ONE_HOST.replace("gateway = \"10.0.0.1\"", "gateway = \"10.0.0.9\"");
+    assert_eq!(between(ONE_HOST, &after), ["~ change route 0.0.0.0/0 in ns0: via 10.0.0.1 -> 10.0.0.9"]);
+    let none = ONE_HOST.replace("gateway = \"10.0.0.1\"\n", "");
+    assert_eq!(between(ONE_HOST, &none), ["- delete route 0.0.0.0/0 via 10.0.0.1 in ns0"]);
+}
+
+/// The kernel removes the routes of an interface with its last address, and the addresses of a subnet with
+/// the first.
+#[test]
+fn what_goes_with_an_address_comes_again() {
+    let after = ONE_HOST.replace("10.0.0.2/24", "10.0.0.4/24");
+    let expected = [
+        "- delete address 10.0.0.2/24 on ns0:eth0",
+        "+ create address 10.0.0.4/24 on ns0:eth0",
+        "+ create route 0.0.0.0/0 via 10.0.0.1 in ns0",
+    ];
+    assert_eq!(between(ONE_HOST, &after), expected);
+    let two = ONE_HOST.replace("\"10.0.0.2/24\"", "\"10.0.0.2/24\", \"10.0.0.4/24\"");
+    assert_eq!(between(&two, &after), expected);
+}
+
+#[test]
+fn what_somebody_else_has_added_stays() {
+    let lab = lab(ONE_HOST);
+    let mut observed = Machine::with(&lab);
+    let eth0 = observed.links.get_mut(&(inside("ns0"), "eth0".to_owned())).expect("there");
+    eth0.addresses.push("192.0.2.1/24".parse().expect("an address"));
+    let foreign =
+        ObservedLink { ifindex: 99, mtu: 1500, bridge: Some("br0".into()), ..ObservedLink::default() };
+    observed.links.insert((Place::Host, "tap0".to_owned()), foreign);
+    let route = crate::topology::Route {
+        to: "198.51.100.0/24".parse().expect("a net"),
+        via: "10.0.0.7".parse().expect("an address"),
+    };
+    observed.routes.get_mut(&"ns0".parse().expect("a name")).expect("there").push(route);
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [""; 0]);
+}
+
+#[test]
+fn settings_change_and_become_what_they_were() {
+    let with = |value: u8| {
+        let sysctls = format!("[namespace.ns0]\nsysctls = {{ \"net.ipv4.ip_forward\" = {value} }}\n");
+        ONE_HOST.replace("[namespace.ns0]\n", &sysctls)
+    };
+    assert_eq!(between(&with(0), &with(1)), ["~ change sysctl ns0: net.ipv4.ip_forward 0 -> 1"]);
+    let before = lab(&with(1));
+    let mut observed = Machine::with(&before);
+    // Not known what it was: it stays.
+    assert_eq!(told(&lab(ONE_HOST), std::slice::from_ref(&before), &observed), [""; 0]);
+    let path = ["net", "ipv4", "ip_forward"].map(str::to_owned).to_vec();
+    observed.sysctls_before.insert(("ns0".parse().expect("a name"), path), "0".to_owned());
+    let expected = ["~ change sysctl ns0: net.ipv4.ip_forward 1 -> 0"];
+    assert_eq!(told(&lab(ONE_HOST), &[before], &observed), expected);
+}
+
+#[test]
+fn drift_is_mended() {
+    let lab = lab(ONE_HOST);
+    let name = port(&lab).1;
+    let at = |name: &str| (inside("ns0"), name.to_owned());
+    let cases: Vec<(Vec<String>, Vec<String>)> = vec![
+        (
+            drifted(|links, lab| links.get_mut(&port(lab)).expect("there").bridge = None),
+            vec![format!("~ change port host:{name}: bridge none -> br0")],
+        ),
+        (
+            drifted(|links, lab| links.get_mut(&port(lab)).expect("there").up = false),
+            vec![format!("~ change interface host:{name}: down -> up")],
+        ),
+        (
+            drifted(|links, _| links.get_mut(&at("eth0")).expect("there").mac = Some([2; 6])),
+            vec![format!("~ change mac ns0:eth0: 02:02:02:02:02:02 -> {}", lab.pairs[0].inner.mac)],
+        ),
+        (
+            drifted(|links, _| links.get_mut(&at("eth0")).expect("there").mtu = 1400),
+            vec!["~ change mtu ns0:eth0: 1400 -> 1500".to_owned()],
+        ),
+        (
+            drifted(|links, _| links.get_mut(&at("lo")).expect("there").up = false),
+            vec!["~ change interface ns0:lo: down -> up".to_owned()],
+        ),
+        (
+            drifted(|links, _| links.get_mut(&at("eth0")).expect("there").marked = false),
+            vec!["~ change mark ns0:eth0: -> vethpath:lab ns0:eth0".to_owned()],
+        ),
+        (
+            drifted(|links, _| {
+                let br0 = links.get_mut(&(Place::Host, "br0".to_owned())).expect("there");
+                br0.options = vec![BridgeOption::AgeingTime(1)];
+            }),
+            vec!["~ change bridge br0: ageing_time 1 s -> 300 s".to_owned()],
+        ),
+    ];
+    for (found, expected) in cases {
+        assert_eq!(found, expected);
+    }
+    let mut observed = Machine::with(&lab);
+    observed.programs.clear();
+    let expected = [format!("+ create program host:{name}")];
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
+}
+
+#[test]
+fn a_bridge_that_was_deleted_gets_its_ports_again() {
+    let changes = drifted(|links, lab| {
+        let _ = links.remove(&(Place::Host, "br0".to_owned()));
+        links.get_mut(&port(lab)).expect("there").bridge = None;
+    });
+    let name = port(&lab(ONE_HOST)).1;
+    assert_eq!(
+        changes,
+        [
+            "+ create bridge br0",
+            &format!("~ change port host:{name}: bridge none -> br0"),
+            "+ create address 10.0.0.1/24 on host:br0",
+            "~ change interface host:br0: down -> up",
         ]
     );
 }
 
+/// A port whose other end somebody has taken elsewhere is of no use.
 #[test]
-fn an_mtu_is_compared_where_the_file_states_one() {
-    let mut topology = topology();
-    assert_eq!(plan(&topology, &complete()).map(|plan| plan.steps().count()), Ok(0));
-    topology.bridges[0].mtu = Some(9000);
-    topology.pairs[0].inner.mtu = Some(9000);
-    let plan = plan(&topology, &complete()).expect("no collision");
-    let changes: Vec<_> = plan.steps().map(|step| step.change().to_string()).collect();
-    assert_eq!(changes, ["change mtu host:br0", "change mtu host:vpaaaaaaaaaa", "change mtu ns0:eth0"]);
+fn half_a_pair_is_made_anew() {
+    let changes = drifted(|links, _| {
+        let _ = links.remove(&(inside("ns0"), "eth0".to_owned()));
+    });
+    assert_eq!(changes[..2], ["- delete pair ns0:eth0", "+ create pair ns0:eth0"]);
+    assert_eq!(changes.last().map(String::as_str), Some("+ create route 0.0.0.0/0 via 10.0.0.1 in ns0"));
 }
 
 #[test]
-fn a_loopback_that_is_down_is_brought_up_unless_it_is_somebody_elses() {
-    let mut observed = complete();
-    observed.links.get_mut(&(Place::Namespace(name("ns0")), "lo".to_owned())).expect("there").up = false;
-    assert_eq!(changes(&observed), ["change interface ns0:lo"]);
-    let mut topology = topology();
-    topology.namespaces[0].adopt = Some("/proc/1/ns/net".to_owned());
-    assert_eq!(plan(&topology, &observed).map(|plan| plan.steps().count()), Ok(0));
+fn a_pair_moves_to_another_bridge_without_being_made_anew() {
+    let two = "[bridge.br1]\n".to_owned() + ONE_HOST;
+    let moved = two.replace("link = \"br0\"", "link = \"br1\"");
+    let name = lab(ONE_HOST).pairs[0].port.to_string();
+    assert_eq!(between(&two, &moved), [format!("~ change port host:{name}: bridge br0 -> br1")]);
+}
+
+#[test]
+fn a_namespace_that_is_adopted_from_now_on_is_another() {
+    let after = ONE_HOST.replace("[namespace.ns0]\n", "[namespace.ns0]\nadopt = { pid = 4242 }\n");
+    let changes = between(ONE_HOST, &after);
+    let expected = ["- delete pair ns0:eth0", "- delete namespace ns0", "+ create namespace ns0"];
+    assert_eq!(changes[..3], expected);
+    assert!(changes.contains(&"+ create pair ns0:eth0".to_owned()), "{changes:#?}");
+}
+
+#[test]
+fn what_two_killed_runs_have_left_goes_too() {
+    let labs = [ONE_HOST, &(ONE_HOST.to_owned() + ANOTHER)].map(lab);
+    let mut observed = Machine::with(&labs[1]);
+    observed.programs.clear();
+    let empty = lab("[bridge.br9]\n");
+    let changes = told(&empty, &labs, &observed);
+    let expected = [
+        "- delete bridge br0",
+        "- delete pair ns0:eth0",
+        "- delete pair ns1:eth0",
+        "- delete namespace ns0",
+        "- delete namespace ns1",
+    ];
+    let mut deleted: Vec<_> = changes.iter().filter(|change| change.starts_with('-')).collect();
+    deleted.sort_by_key(|change| change.contains("namespace"));
+    let mut sorted: Vec<&String> = deleted.clone();
+    sorted.sort();
+    let mut wanted = expected.map(str::to_owned).to_vec();
+    wanted.sort();
+    assert_eq!(sorted, wanted.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn all_that_is_not_ours_is_named() {
+    let lab = lab(ONE_HOST);
+    let mut observed = Machine::with(&lab);
+    let other = "other".parse().ok();
+    observed.namespaces.insert("ns0".parse().expect("a name"), Found::Foreign(other.clone()));
+    let br0 = observed.links.get_mut(&(Place::Host, "br0".to_owned())).expect("there");
+    (br0.ours, br0.owner) = (false, other);
+    let collisions = plan(&lab, &[], &observed).expect_err("collisions");
+    assert_eq!(collisions.len(), 2, "{collisions:?}");
+    assert!(collisions.iter().all(|one| one.to_string().contains("lab `other`'s")), "{collisions:?}");
+}
+
+#[test]
+fn a_loopback_that_is_somebody_elses_is_left_down() {
+    let lab = lab(&ONE_HOST.replace("[namespace.ns0]\n", "[namespace.ns0]\nadopt = { pid = 4242 }\n"));
+    let mut observed = Machine::with(&lab);
+    observed.links.get_mut(&(inside("ns0"), "lo".to_owned())).expect("there").up = false;
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [""; 0]);
 }
 
 #[test]
 fn a_taken_port_name_is_not_called_one_of_the_files() {
-    let mut observed = complete();
-    observed.links.get_mut(&(Place::Host, "vpaaaaaaaaaa".to_owned())).expect("there").ours = false;
-    let collisions = plan(&topology(), &observed).expect_err("a collision");
+    let lab = lab(ONE_HOST);
+    let mut observed = Machine::with(&lab);
+    observed.links.get_mut(&port(&lab)).expect("there").ours = false;
+    let collisions = plan(&lab, &[], &observed).expect_err("a collision");
     assert!(matches!(&collisions[..], [one] if !one.is_in_the_file()), "{collisions:?}");
     assert!(collisions[0].to_string().contains("the port of pair ns0:eth0"), "{}", collisions[0]);
 }

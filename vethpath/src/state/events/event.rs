@@ -42,6 +42,11 @@ pub enum Kind {
     BenchStarted,
     /// `bench` has put the programs back.
     BenchEnded,
+    /// A `bench` was killed while programs were off. The agent has put them back.
+    BenchKilled {
+        /// How many were off.
+        programs: usize,
+    },
     /// The lab has an agent.
     AgentStarted {
         /// Its process id.

@@ -1,6 +1,9 @@
 //! No text makes the reader panic, or takes it long.
 
-use super::{bad, parse, samples, show};
+use super::{
+    super::{LONGEST_FILE, expand},
+    bad, parse, samples, show,
+};
 
 /// xorshift64*: the same numbers in every run.
 struct Random(u64);
@@ -14,15 +17,23 @@ impl Random {
     }
 }
 
-/// Reads and renders, and does not ask what comes of it.
+/// Reads and renders, and does not ask what comes of it; a lab can be written out.
 fn survives(text: &str) {
-    if let Err(faults) = parse(text) {
-        assert!(!faults.faults.is_empty());
-        for fault in &faults.faults {
-            assert!(!fault.hint.is_empty() && !fault.message.is_empty(), "{fault:?}");
-            assert!(fault.span.end <= text.len(), "{fault:?} of {} bytes", text.len());
+    match parse(text) {
+        Ok(lab) => {
+            let written = expand(&lab);
+            if written.len() <= LONGEST_FILE {
+                assert_eq!(parse(&written).as_ref(), Ok(&lab), "of\n{text}\nto\n{written}");
+            }
         }
-        assert!(show(&faults, text).contains("hint: "));
+        Err(faults) => {
+            assert!(!faults.faults.is_empty());
+            for fault in &faults.faults {
+                assert!(!fault.hint.is_empty() && !fault.message.is_empty(), "{fault:?}");
+                assert!(fault.span.end <= text.len(), "{fault:?} of {} bytes", text.len());
+            }
+            assert!(show(&faults, text).contains("hint: "));
+        }
     }
 }
 
@@ -64,6 +75,10 @@ fn mutated_files_do_not_panic() {
         "[namespace.host]\n",
         "trunks = [\"br0\", \"br1\"]\n",
         "mtu = 68\n",
+        "[group.h]\ncount = 3\nbridge = \"br0\"\n",
+        "[mesh.m]\ncount = 3\n",
+        "[chain.br]\nbridges = 3\n",
+        "subnet = \"10.0.0.0/28\"\n",
         "/",
         "::1/64",
     ];

@@ -4,9 +4,14 @@ mod faults;
 mod faults_across;
 mod garbage;
 mod labs;
+mod meaning;
+mod paths;
+mod reference;
 mod rendering;
+mod schema;
+mod shorthand;
 
-use super::{Faults, Source, Topology, read};
+use super::{Checked, Faults, Source, Topology, check, read};
 
 /// The file's text as `topo.toml`, with `lab` to fall back on for a name.
 fn parse(text: &str) -> Result<Topology, Faults> {
@@ -21,6 +26,21 @@ fn bad(text: &str) -> Faults {
     match parse(text) {
         Ok(lab) => panic!("no fault in\n{text}\n{lab:?}"),
         Err(faults) => faults,
+    }
+}
+
+/// The warnings of a lab, as `line:column message`.
+fn warnings(text: &str) -> Vec<String> {
+    let source = Source { path: "topo.toml", text };
+    match check(source, Some("lab")) {
+        Ok(Checked { warnings, .. }) => {
+            let told = |fault: &super::Fault| {
+                let (line, column) = fault.position(text);
+                format!("{line}:{column} {}", fault.message)
+            };
+            warnings.faults.iter().map(told).collect()
+        }
+        Err(faults) => panic!("{}", show(&faults, text)),
     }
 }
 

@@ -1,0 +1,189 @@
+//! What a changed file changes, and what not.
+
+use std::time::Duration;
+
+use super::labs::{address, becomes, host as one, hosts, identity, up};
+use crate::harness::{Host, Iperf, SLACK, Stream, received, wait_for, wait_until};
+
+/// Two hosts talk all the while, and the lab around them becomes many others.
+#[test]
+fn others_come_go_and_change_and_a_stream_loses_nothing() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..3));
+    lab.is_fast("h0:eth0", &address(1));
+    let (h0, h1) = (identity(&host, "h0"), identity(&host, "h1"));
+    let stream = Stream::start(&lab, ("h0", &address(0)), ("h1", &address(1)), Duration::from_millis(1));
+    let with = |key: &str| hosts(0..3).replace("[bridge.br0]\n", &format!("[bridge.br0]\n{key}\n"));
+    let texts = [
+        hosts(0..5),
+        hosts([4, 0, 1]),
+        hosts([0, 1, 2, 7]) + "[bridge.br1]\n" + &one(8, "br1"),
+        hosts(0..3).replace("10.9.1.2/16", "10.9.7.7/16"),
+        hosts(0..3) + "mtu = 1400\n",
+        hosts(0..3) + "[namespace.fabric]\n[bridge.br2]\nnamespace = \"fabric\"\n" + &one(9, "br2"),
+        with("trunks = [\"br1\"]") + "[bridge.br1]\n" + &one(8, "br1"),
+        with("ageing_time = 60"),
+        hosts(0..3) + "[namespace.h2.interface.c0]\nlink = \"h3:c0\"\n[namespace.h3]\n",
+        hosts(0..2),
+    ];
+    for text in &texts {
+        let _ = becomes(&host, text);
+        assert_eq!([identity(&host, "h0"), identity(&host, "h1")], [h0.clone(), h1.clone()], "{text}");
+    }
+    for way in stream.end() {
+        assert!(way.sent > 1000 && way.lost() == 0 && way.doubled == 0, "{way:?}");
+    }
+    lab.is_fast("h0:eth0", &address(1));
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+/// One file after the other, and what `ip` and `bridge` say then.
+#[test]
+fn each_key_can_change() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..2));
+    let with = |key: &str| hosts(0..2).replace("[bridge.br0]\n", &format!("[bridge.br0]\n{key}\n"));
+    let bridge = || host.json("ip -d -j link show br0")[0].clone();
+    let data = || bridge()["linkinfo"]["info_data"].clone();
+
+    assert_eq!(becomes(&host, &with("ageing_time = 60")), ["~ change bridge br0: ageing_time 300 s -> 60 s"]);
+    assert_eq!(data()["ageing_time"], 6000);
+    assert_eq!(becomes(&host, &hosts(0..2)), ["~ change bridge br0: ageing_time 60 s -> 300 s"]);
+    assert_eq!(becomes(&host, &with("stp = true")), ["~ change bridge br0: stp false -> true"]);
+    assert_eq!(data()["stp_state"], 1);
+    let _ = becomes(&host, &with("mac = \"02:00:00:00:00:99\""));
+    assert_eq!(
+        (data()["stp_state"].clone(), bridge()["address"].clone()),
+        (0.into(), "02:00:00:00:00:99".into())
+    );
+    let _ = becomes(&host, &with("mtu = 4000"));
+    assert_eq!(bridge()["mtu"], 4000);
+    let eth0 = |host: &Host| host.json("ip -n h0 -j addr show eth0")[0].clone();
+    assert_eq!(eth0(&host)["mtu"], 4000);
+    let _ = becomes(&host, &hosts(0..2));
+    assert_eq!((bridge()["mtu"].clone(), eth0(&host)["mtu"].clone()), (1500.into(), 1500.into()));
+
+    let _ = becomes(&host, &with("datapath = \"bridge\""));
+    assert_eq!(lab.state("h0:eth0"), "datapath is \"bridge\"");
+    lab.reaches("h0", &address(1));
+    let _ = becomes(&host, &hosts(0..2));
+    lab.is_fast("h0:eth0", &address(1));
+
+    let mac = hosts(0..2).replace(
+        "[namespace.h0.interface.eth0]\n",
+        "[namespace.h0.interface.eth0]\nmac = \"02:00:00:00:00:07\"\n",
+    );
+    assert_eq!(becomes(&host, &mac).len(), 1);
+    assert_eq!(eth0(&host)["address"], "02:00:00:00:00:07");
+    let _ = host.run("ip -n h1 neigh flush all").ok();
+    lab.is_fast("h0:eth0", &address(1));
+
+    let sysctl = |value: u8| {
+        hosts(0..2).replace(
+            "[namespace.h0]\n",
+            &format!("[namespace.h0]\nsysctls = {{ \"net.ipv4.ip_forward\" = {value} }}\n"),
+        )
+    };
+    let now = || host.run("ip netns exec h0 sysctl -n net.ipv4.ip_forward").ok().stdout.trim().to_owned();
+    let _ = becomes(&host, &sysctl(1));
+    assert_eq!(now(), "1");
+    let _ = becomes(&host, &hosts(0..2));
+    assert_eq!(now(), "0", "what it was before the lab set it");
+
+    let _ = becomes(&host, &with("nat = true"));
+    assert!(host.run("nft list ruleset").ok().stdout.contains("vethpath-changing"));
+    let _ = becomes(&host, &hosts(0..2));
+    assert!(!host.run("nft list ruleset").ok().stdout.contains("vethpath"));
+    assert_eq!(host.run("sysctl -n net.ipv4.ip_forward").ok().stdout.trim(), "0");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn addresses_routes_and_gateways_change() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..2));
+    let route = || host.run("ip -n h0 route show default").ok().stdout.trim().to_owned();
+    let other = hosts(0..2).replacen("gateway = \"10.9.0.1\"", "gateway = \"10.9.0.2\"", 1);
+    assert_eq!(becomes(&host, &other), ["~ change route 0.0.0.0/0 in h0: via 10.9.0.1 -> 10.9.0.2"]);
+    assert_eq!(route(), "default via 10.9.0.2 dev eth0 proto static");
+    let none = hosts(0..2).replacen("gateway = \"10.9.0.1\"\n", "", 1);
+    assert_eq!(becomes(&host, &none), ["- delete route 0.0.0.0/0 via 10.9.0.2 in h0"]);
+    assert_eq!(route(), "");
+    let _ = becomes(&host, &hosts(0..2));
+    let _ = becomes(&host, &hosts(0..2).replace("10.9.1.0/16", "10.9.3.3/16"));
+    assert_eq!(
+        route(),
+        "default via 10.9.0.1 dev eth0 proto static",
+        "it goes with the address, and comes again"
+    );
+    lab.reaches("h1", "10.9.3.3");
+    wait_for(SLACK, "the old address answers", || !lab.pings("h1", &address(0)));
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_host_moves_to_another_bridge_and_a_bridge_to_another_namespace() {
+    let host = Host::new();
+    let two = |bridge| hosts([0, 1]) + "[bridge.br1]\n" + &one(2, bridge) + &one(3, "br1");
+    let lab = up(&host, &two("br0"));
+    lab.is_fast("h2:eth0", &address(0));
+    let inode = || host.run("ip -n h2 -o link show eth0").ok().stdout;
+    let before = inode();
+    assert_eq!(becomes(&host, &two("br1")).len(), 1);
+    assert_eq!(inode(), before);
+    lab.is_fast("h2:eth0", &address(3));
+    lab.loses_within(SLACK, "h2", &address(0));
+    let elsewhere =
+        two("br1").replace("[bridge.br1]\n", "[namespace.fabric]\n[bridge.br1]\nnamespace = \"fabric\"\n");
+    let _ = becomes(&host, &elsewhere);
+    lab.is_fast("h2:eth0", &address(3));
+    lab.is_fast("h0:eth0", &address(1));
+    assert!(!host.run("ip link show br1").succeeded());
+    let _ = becomes(&host, &two("br0"));
+    lab.is_fast("h2:eth0", &address(0));
+    assert!(!host.namespaces().contains(&"fabric".to_owned()));
+    lab.down();
+    host.finish();
+}
+
+/// A TCP connection that was there before is there after.
+#[test]
+fn a_tcp_connection_survives() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..2));
+    lab.is_fast("h0:eth0", &address(1));
+    let iperf = Iperf::start(&lab, "h0", ("h1", &address(1)), "--time 4 --bitrate 50M");
+    for text in [hosts(0..6), hosts([0, 1, 9]), hosts(0..2)] {
+        let _ = becomes(&host, &text);
+    }
+    assert!(received(&iperf.report()) > 1_000_000);
+    lab.down();
+    host.finish();
+}
+
+/// A new agent is not needed: the one that is there goes on, and nothing falls back to the bridge.
+#[test]
+fn the_agent_takes_over_what_the_lab_becomes() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..2));
+    let agent = lab.stats().agent.pid;
+    let _ = becomes(
+        &host,
+        &(hosts(0..4) + "[namespace.fabric]\n[bridge.br2]\nnamespace = \"fabric\"\n" + &one(9, "br2")),
+    );
+    assert_eq!(lab.stats().agent.pid, agent);
+    wait_until(SLACK, || {
+        let stats = lab.stats();
+        let armed = stats.pairs.iter().filter(|pair| pair.state == "armed").count();
+        if armed == 5 { Ok(()) } else { Err(format!("{armed} of 5 are armed")) }
+    });
+    let names: Vec<_> = lab.stats().pairs.into_iter().map(|pair| pair.name).collect();
+    assert_eq!(names, ["h0:eth0", "h1:eth0", "h2:eth0", "h3:eth0", "h9:eth0"]);
+    lab.is_fast("h3:eth0", &address(0));
+    lab.down();
+    host.finish();
+}

@@ -1,0 +1,90 @@
+//! What was counted stays, whatever a lab becomes.
+
+use super::labs::{address, becomes, host as one, hosts, up};
+use crate::harness::Host;
+
+#[test]
+fn pairs_that_stay_keep_their_counts_and_new_ones_begin_at_nothing() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..4));
+    lab.is_fast("h0:eth0", &address(3));
+    lab.is_fast("h1:eth0", &address(2));
+    let before = lab.stats();
+    // Others have their places in the file, and h1 is gone.
+    let _ = becomes(&host, &hosts([5, 3, 2, 0]));
+    let after = lab.stats();
+    for name in ["h0:eth0", "h2:eth0", "h3:eth0"] {
+        assert!(after.pair(name).fast.tx.packets >= before.pair(name).fast.tx.packets, "{name}");
+        assert!(after.pair(name).rx.packets >= before.pair(name).rx.packets, "{name}");
+    }
+    // h7 may get the number that h1 had, and h1 a new one: neither has sent anything.
+    let _ = becomes(&host, &hosts([7, 1, 5, 3, 2, 0]));
+    let _ = lab.accounts_balance();
+    let stats = lab.stats();
+    assert_eq!((stats.pair("h1:eth0").fast.tx.packets, stats.pair("h7:eth0").fast.tx.packets), (0, 0));
+    assert!(stats.pair("h0:eth0").fast.tx.packets >= before.pair("h0:eth0").fast.tx.packets);
+    lab.is_fast("h7:eth0", &address(1));
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+/// The maps of a small lab have room for 64 pairs. One that outgrows them gets larger ones.
+#[test]
+fn a_lab_that_outgrows_its_maps_loses_no_count() {
+    let host = Host::new();
+    // Without IPv6, of which so many hosts send something to all others all the time.
+    let quiet =
+        "sysctls = { \"net.ipv6.conf.all.disable_ipv6\" = 1, \"net.ipv6.conf.default.disable_ipv6\" = 1 }";
+    let hosts = |numbers: std::ops::Range<usize>| {
+        hosts(numbers).replace("gateway = \"10.9.0.1\"\n", &format!("gateway = \"10.9.0.1\"\n{quiet}\n"))
+    };
+    let lab = up(&host, &hosts(0..3));
+    lab.is_fast("h0:eth0", &address(1));
+    let before = lab.accounts_balance();
+    let (first, second) = (hosts(0..70), hosts(0..150));
+    for text in [&first, &second] {
+        // All the while one host sends, so that some of it is counted in either set.
+        let ping = lab.spawn("h0", format!("ping -n -q -i 0.002 {}", address(2)));
+        let _ = becomes(&host, text);
+        drop(ping);
+        let now = lab.accounts_balance();
+        assert!(now.pair("h0:eth0").fast.tx.packets >= before.pair("h0:eth0").fast.tx.packets);
+        assert_eq!(now.pair("h0:eth0").slow("unseen"), before.pair("h0:eth0").slow("unseen"), "{now:#?}");
+    }
+    lab.is_fast("h69:eth0", &address(149));
+    let _ = becomes(&host, &hosts(0..3));
+    lab.accounts_balance().not_less_than(&before);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn trunks_keep_their_counts() {
+    let host = Host::new();
+    let chain = |bridges: usize, extra: &str| {
+        let bridge = |n: usize| {
+            let trunk = if n + 1 < bridges { format!("trunks = [\"b{}\"]\n", n + 1) } else { String::new() };
+            format!("[bridge.b{n}]\n{trunk}")
+        };
+        let all: String = (0..bridges).map(bridge).collect();
+        all + &one(0, "b0").replace("gateway = \"10.9.0.1\"\n", "")
+            + &one(1, "b1").replace("gateway = \"10.9.0.1\"\n", "")
+            + extra
+    };
+    let lab = up(&host, &chain(2, ""));
+    lab.is_fast("h0:eth0", &address(1));
+    let before = lab.stats().trunk("b0 - b1").fast.tx.packets;
+    assert!(before > 0);
+    // Another trunk before it in the file, many ways more than the maps had room for.
+    let first = "[bridge.a0]\ntrunks = [\"a1\"]\n[bridge.a1]\n".to_owned();
+    let _ = becomes(&host, &(first + &chain(6, "")));
+    let stats = lab.stats();
+    assert!(stats.trunk("b0 - b1").fast.tx.packets >= before, "{stats:#?}");
+    assert_eq!(stats.trunk("a0 - a1").fast.tx.packets, 0);
+    lab.is_fast("h0:eth0", &address(1));
+    let _ = becomes(&host, &chain(2, ""));
+    assert!(lab.stats().trunk("b0 - b1").fast.tx.packets > before);
+    lab.down();
+    host.finish();
+}

@@ -1,0 +1,77 @@
+//! Files of labs that change, and what of them must not.
+
+use std::fmt::Write;
+
+use crate::harness::{Host, Lab};
+
+/// A file with a bridge `br0`, 10.9.0.1/16, and hosts `h0`, `h1`, ... from 10.9.1.0 on.
+pub(super) fn hosts(numbers: impl IntoIterator<Item = usize>) -> String {
+    let mut text = "[bridge.br0]\naddresses = [\"10.9.0.1/16\"]\n".to_owned();
+    for number in numbers {
+        text += &host(number, "br0");
+    }
+    text
+}
+
+/// One of them, on another bridge perhaps.
+pub(super) fn host(number: usize, bridge: &str) -> String {
+    let address = address(number);
+    let mut text = String::new();
+    write!(
+        text,
+        "[namespace.h{number}]\ngateway = \"10.9.0.1\"\n\
+         [namespace.h{number}.interface.eth0]\nlink = \"{bridge}\"\naddresses = [\"{address}/16\"]\n"
+    )
+    .expect("a string takes anything");
+    text
+}
+
+/// The address of a host.
+pub(super) fn address(number: usize) -> String {
+    format!("10.9.{}.{}", 1 + number / 200, number % 200)
+}
+
+/// Brings the lab `changing` up with this text.
+#[track_caller]
+pub(super) fn up<'h>(host: &'h Host, text: &str) -> Lab<'h> {
+    host.lab("empty").named("changing").and(text).up()
+}
+
+/// `plan`, and then `up`, with another text: the one names what the other does, and then there is
+/// nothing to do. Returns the changes.
+#[track_caller]
+pub(super) fn becomes(host: &Host, text: &str) -> Vec<String> {
+    let file = host.lab("empty").named("changing").and(text).write();
+    let planned = host.vethpath(format!("plan {file}")).ok().stdout;
+    let done = host.vethpath(format!("up --json {file}")).ok().json();
+    let changes: Vec<String> =
+        planned.lines().filter(|line| !line.ends_with("nothing to change")).map(str::to_owned).collect();
+    let kinds =
+        |change: &serde_json::Value| format!("{} {}", change["action"], change["name"]).replace('"', "");
+    let done: Vec<String> = done["changes"].as_array().into_iter().flatten().map(kinds).collect();
+    assert_eq!(done.len(), changes.len(), "{planned}\n{done:#?}");
+    for (planned, done) in changes.iter().zip(&done) {
+        let (action, name) = done.split_once(' ').expect("two words");
+        assert!(planned.contains(action) && planned.contains(name), "{planned}: {done}");
+    }
+    is_as_its_file_says(host, &file);
+    changes
+}
+
+/// There is nothing to do.
+#[track_caller]
+pub(super) fn is_as_its_file_says(host: &Host, file: &str) {
+    let _ = host.vethpath(format!("plan {file}")).ok().prints("lab changing is up: nothing to change");
+    let _ = host.vethpath(format!("up {file}")).ok().says("lab changing is up: nothing to change");
+}
+
+/// What a namespace is, and what is in it, but for counters and what ages: it must not change when
+/// others do.
+#[track_caller]
+pub(super) fn identity(host: &Host, namespace: &str) -> String {
+    let say = |command: String| host.run(command).ok().stdout;
+    say(format!("stat -L -c %i /run/netns/{namespace}"))
+        + &say(format!("ip -n {namespace} -o link"))
+        + &say(format!("ip -n {namespace} -o addr"))
+        + &say(format!("ip -n {namespace} route"))
+}

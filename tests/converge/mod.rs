@@ -1,0 +1,11 @@
+//! `up` makes a lab what its file says, whatever it was, and touches nothing else.
+
+mod changes;
+mod counts;
+mod drift;
+mod killed;
+mod labs;
+mod owners;
+mod quiet;
+mod random;
+mod undone;

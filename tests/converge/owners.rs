@@ -1,0 +1,96 @@
+//! Whose is whose: labs beside each other, files with other names, and what is nobody's.
+
+use super::labs::{hosts, is_as_its_file_says, up};
+use crate::harness::{Host, PATIENCE};
+
+/// A lab without `name` has its file's. Renamed, it is another lab, which wants what the first has.
+#[test]
+fn a_renamed_file_is_another_lab_and_that_is_said() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..2));
+    let renamed = host.lab("empty").named("renamed").and(&hosts(0..2)).write();
+    for verb in ["plan", "up"] {
+        let done = host.vethpath(format!("{verb} {renamed}")).fails(1);
+        let done = done.says("namespace `h0` exists already and is lab `changing`'s");
+        let _ = done
+            .says("hint: lab `changing` is up")
+            .says("name = \"changing\"")
+            .says("vethpath down changing");
+    }
+    let _ = host.vethpath("down renamed").fails(1).says("no lab `renamed` is up");
+    // With the name in it, the file may be called what it likes.
+    let text = "name = \"changing\"\n".to_owned() + &hosts(0..3);
+    let renamed = host.lab("empty").named("renamed").and(&text).write();
+    let _ = host.vethpath(format!("up {renamed}")).ok();
+    is_as_its_file_says(&host, &renamed);
+    lab.down();
+    host.finish();
+}
+
+/// Two `up` of different files for one lab, at once: one is refused or comes second, and the lab is one of the
+/// two in the end.
+#[test]
+fn two_up_at_once_of_a_lab_that_changes() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..2));
+    let texts = [hosts(0..6), hosts([0, 1, 7, 8])];
+    let files: Vec<String> = ["one", "two"]
+        .iter()
+        .zip(&texts)
+        .map(|(name, text)| {
+            host.lab("empty").named(name).and(&("name = \"changing\"\n".to_owned() + text)).write()
+        })
+        .collect();
+    let both: Vec<_> = files.iter().map(|file| host.spawn_vethpath(format!("up {file}"))).collect();
+    let both: Vec<_> = both.into_iter().map(|up| up.wait(PATIENCE)).collect();
+    assert!(both.iter().any(|done| done.succeeded()), "{}\n{}", both[0], both[1]);
+    for done in both.iter().filter(|done| !done.succeeded()) {
+        assert!(done.code() == Some(1) && done.stderr.contains("another vethpath is working on"), "{done}");
+    }
+    let plans: Vec<_> = files.iter().map(|file| host.vethpath(format!("plan {file}")).ok().stdout).collect();
+    assert!(plans.iter().any(|plan| plan.contains("nothing to change")), "{plans:#?}");
+    lab.down();
+    host.finish();
+}
+
+/// A change that collides with somebody's is refused as a whole, and the lab is what it was.
+#[test]
+fn a_change_that_collides_changes_nothing() {
+    let mut host = Host::new();
+    let _ = host.run("ip netns add h2").ok();
+    let _ = host.run("ip link add br1 type bridge").ok();
+    host.remember();
+    let lab = up(&host, &hosts(0..2));
+    let file = host.lab("empty").named("changing").and(&(hosts([0, 2]) + "[bridge.br1]\n")).write();
+    let done = host.vethpath(format!("up {file}")).fails(1);
+    let _ = done
+        .says("namespace `h2` exists already")
+        .says("interface `br1` exists already in host")
+        .says("hint:");
+    let file = host.lab("empty").named("changing").and(&hosts(0..2)).write();
+    is_as_its_file_says(&host, &file);
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn down_all_takes_down_labs_and_nothing_else() {
+    let mut host = Host::new();
+    for command in [
+        "ip netns add theirs",
+        "ip link add vpaaaaaaaaaa type bridge",
+        "ip link add vpbbbbbbbbbb type veth peer name vpcccccccccc",
+        "ip link set vpbbbbbbbbbb alias vethpath-like",
+        "nft add table inet vethpath-not-ours",
+        "mkdir -p /run/other/vethpath",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    host.remember();
+    up(&host, &hosts(0..2)).forget();
+    host.lab("fabric").with("namespace.ns", "namespace.f").up().forget();
+    let _ = host.vethpath("down --all").ok().says("lab changing is down").says("lab fabric is down");
+    assert_eq!(host.changes(), None);
+    let _ = host.vethpath("down --all").ok();
+    host.finish();
+}

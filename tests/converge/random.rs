@@ -1,0 +1,217 @@
+//! Random labs that become each other, with kills at random points: there is never a state that `up` or
+//! `down` cannot go on from, and never anything touched that is not the lab's.
+
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+
+use crate::harness::{Done, Host};
+
+/// How long it goes on by default. `VETHPATH_RANDOM_SECONDS` makes it longer.
+const SECONDS: u64 = 25;
+
+/// What a session began with is told when it fails: `VETHPATH_RANDOM_SEED` repeats it.
+const SEED: u64 = 20_260_501;
+
+#[test]
+fn labs_that_become_each_other() {
+    let number = |name: &str, default| {
+        std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
+    };
+    let until = Instant::now() + Duration::from_secs(number("VETHPATH_RANDOM_SECONDS", SECONDS));
+    let mut rng = Rng::with_seed(number("VETHPATH_RANDOM_SEED", SEED));
+    let mut session = Session::new();
+    while Instant::now() < until {
+        session.step(&mut rng);
+    }
+    session.ends();
+}
+
+/// One machine, one lab, and all that was done to it.
+struct Session {
+    host: Host,
+    foreign: String,
+    told: String,
+}
+
+impl Session {
+    fn new() -> Self {
+        let mut host = Host::new();
+        for command in [
+            "ip netns add theirs",
+            "ip link add theirs0 type bridge",
+            "ip link add theirs1 type veth peer name theirs2",
+            "ip link set theirs1 master theirs0 up alias vethpath-like",
+            "ip link set theirs2 netns theirs",
+            "ip -n theirs link set theirs2 up",
+            "ip link set theirs0 up",
+            "ip addr add 192.0.2.1/24 dev theirs0",
+            "nft add table inet theirs",
+        ] {
+            let _ = host.run(command).ok();
+        }
+        crate::harness::wait_for(crate::harness::SLACK, "theirs0 is not up", || {
+            host.run("ip -o link show theirs0").ok().stdout.contains("state UP")
+        });
+        host.remember();
+        let foreign = Self::foreign(&host);
+        Self { host, foreign, told: String::new() }
+    }
+
+    /// What is somebody else's, in every detail that does not count or age.
+    fn foreign(host: &Host) -> String {
+        [
+            "ip -d -o link show theirs0",
+            "ip -d -o link show theirs1",
+            "ip -o addr show theirs0",
+            "ip -n theirs -d -o addr",
+        ]
+        .iter()
+        .map(|command| host.run(*command).ok().stdout)
+        .map(|text| {
+            text.split_whitespace()
+                .filter(|word| !word.ends_with("_timer") && *word != "tentative")
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .map(|text| without_figures_of_timers(&text))
+        .collect::<Vec<_>>()
+        .join("\n")
+    }
+
+    fn step(&mut self, rng: &mut Rng) {
+        match rng.u8(0..10) {
+            0..=3 => {
+                let file = self.write(rng);
+                let up = self.run(&format!("up {file}"), None);
+                self.expect(up.succeeded(), &up);
+                let plan = self.run(&format!("plan {file}"), None);
+                self.expect(plan.stdout.contains("nothing to change"), &plan);
+            }
+            4..=6 => {
+                let file = self.write(rng);
+                let up = self.run(&format!("up {file}"), Some(rng.u32(1..80)));
+                self.expect(matches!(up.code(), None | Some(0)), &up);
+            }
+            7 => {
+                let down = self.run("down random", Some(rng.u32(1..30)));
+                self.expect(matches!(down.code(), None | Some(0 | 1)), &down);
+            }
+            8 => self.drift(rng),
+            _ => self.down(),
+        }
+        let now = Self::foreign(&self.host);
+        assert_eq!(now, self.foreign, "{}", self.told);
+    }
+
+    fn down(&mut self) {
+        let down = self.run("down random", None);
+        self.expect(matches!(down.code(), Some(0 | 1)), &down);
+        // Processes go in their own time.
+        crate::harness::wait_until(crate::harness::SLACK, || {
+            self.host.changes().map_or(Ok(()), |changes| Err(format!("{changes}\n{}", self.told)))
+        });
+        self.told.clear();
+    }
+
+    fn ends(mut self) {
+        self.down();
+        self.host.finish();
+    }
+
+    /// Something is changed by hand, if it is there.
+    fn drift(&mut self, rng: &mut Rng) {
+        let n = rng.u8(0..6);
+        let command = match rng.u8(0..7) {
+            0 => format!("ip -n h{n} route flush all"),
+            1 => format!("ip -n h{n} link set eth0 down"),
+            2 => format!("ip -n h{n} link set eth0 address 02:00:00:00:00:0{n}"),
+            3 => format!("ip -n h{n} link del eth0"),
+            4 => format!("ip netns del h{n}"),
+            5 => format!("ip link del b{}", n % 3),
+            _ => "rm -r /sys/fs/bpf/vethpath/random".to_owned(),
+        };
+        let _ = writeln!(self.told, "{command}");
+        let _ = self.host.run(&*command);
+    }
+
+    fn write(&mut self, rng: &mut Rng) -> String {
+        let text = topology(rng);
+        let _ = writeln!(self.told, "--- file:\n{text}---");
+        self.host.topology("random", &text)
+    }
+
+    fn run(&mut self, command: &str, kill: Option<u32>) -> Done {
+        let exe = std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned());
+        let kill = kill.map_or(String::new(), |line| format!("VETHPATH_STOP_AFTER={line}"));
+        let _ = writeln!(self.told, "{kill} vethpath {command}");
+        self.host.run(format!("env {kill} {exe} {command}"))
+    }
+
+    #[track_caller]
+    fn expect(&self, holds: bool, done: &Done) {
+        assert!(holds, "{done}\nafter:\n{}", self.told);
+    }
+}
+
+/// Timers of a bridge count down in `ip -d`.
+fn without_figures_of_timers(text: &str) -> String {
+    let is_figure = |word: &&str| word.contains('.') && word.parse::<f64>().is_ok();
+    text.split(' ').filter(|word| !is_figure(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// A file that is right, of up to three bridges and six hosts.
+fn topology(rng: &mut Rng) -> String {
+    let bridges = rng.usize(1..=3);
+    let mut text = String::new();
+    let mut places = Vec::new();
+    for n in 0..bridges {
+        let fabric = rng.u8(0..4) == 0;
+        places.push(fabric);
+        let _ = writeln!(text, "[bridge.b{n}]\naddresses = [\"10.2{n}.0.1/24\"]");
+        for (key, chance) in [
+            ("namespace = \"fabric\"", fabric),
+            ("nat = true", rng.u8(0..4) == 0),
+            ("stp = true", rng.u8(0..6) == 0),
+            ("mtu = 1400", rng.u8(0..4) == 0),
+            ("ageing_time = 60", rng.u8(0..4) == 0),
+            ("datapath = \"bridge\"", rng.u8(0..5) == 0),
+        ] {
+            if chance {
+                let _ = writeln!(text, "{key}");
+            }
+        }
+        if n > 0 && rng.bool() {
+            let _ = writeln!(text, "trunks = [\"b{}\"]", n - 1);
+        }
+    }
+    if places.contains(&true) {
+        text += "[namespace.fabric]\n";
+    }
+    let mut last = None;
+    for n in (0..6).filter(|_| rng.u8(0..3) > 0).collect::<Vec<_>>() {
+        let bridge = rng.usize(0..bridges);
+        let _ = writeln!(text, "[namespace.h{n}]");
+        if rng.bool() {
+            let _ = writeln!(text, "gateway = \"10.2{bridge}.0.1\"");
+        }
+        if rng.u8(0..4) == 0 {
+            let _ = writeln!(text, "sysctls = {{ \"net.ipv4.ip_forward\" = 1 }}");
+        }
+        let address = if rng.u8(0..4) == 0 { 100 + n } else { 10 + n };
+        let _ = writeln!(
+            text,
+            "[namespace.h{n}.interface.eth0]\nlink = \"b{bridge}\"\naddresses = [\"10.2{bridge}.0.{address}/24\"]"
+        );
+        if rng.u8(0..6) == 0 {
+            let _ = writeln!(text, "mac = \"02:00:00:00:01:{n:02x}\"");
+        }
+        if let Some(other) = last.replace(n).filter(|_| rng.u8(0..4) == 0) {
+            let _ = writeln!(text, "[namespace.h{n}.interface.c{n}]\nlink = \"h{other}:c{n}\"");
+        }
+    }
+    text
+}

@@ -1,0 +1,123 @@
+//! Entries at places that their keys tell: found without the cost of the kernel's hash maps.
+//!
+//! Each of the two maps of stations has a table of slots in front of it. A key has one slot; if another
+//! key lies there, its entry is in the hash map as before. Slots are memory that user space has mapped:
+//! it publishes an entry by writing [`Slot::value`]'s generation last, and takes it back by setting
+//! that to [`NOT_THERE`], after which a grace period must pass before the slot is written again.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{Source, SourceKey, Station, StationKey};
+
+/// The generation of a slot that holds nothing. No valid entry has it.
+pub const NOT_THERE: u32 = 0;
+
+/// An entry and the key that it belongs to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot<V> {
+    /// The key's words.
+    pub key: [u32; 3],
+    /// Always zero: there so that the value is aligned.
+    pub zero: u32,
+    /// The entry. It begins with its generation.
+    pub value: V,
+}
+
+// SAFETY: made of integers and of a type for which any bytes are valid.
+#[expect(unsafe_code, reason = "bytemuck cannot derive this for a generic type")]
+unsafe impl<V: Entry> Zeroable for Slot<V> {}
+// SAFETY: as above; 16 bytes in front and `Entry::ALIGNED` leave no padding.
+#[expect(unsafe_code, reason = "bytemuck cannot derive this for a generic type")]
+unsafe impl<V: Entry> Pod for Slot<V> {}
+
+/// What lies in slots.
+pub trait Entry: Pod {
+    /// What it is found by.
+    type Key: Pod + Ord;
+
+    /// The key as words. Keys are twelve bytes.
+    fn words(key: &Self::Key) -> [u32; 3];
+
+    /// Has the compiler check that a slot has no padding.
+    const ALIGNED: () = assert!(size_of::<Self>().is_multiple_of(8) && align_of::<Self>() == 8);
+}
+
+impl Entry for Source {
+    type Key = SourceKey;
+
+    #[inline(always)]
+    fn words(key: &SourceKey) -> [u32; 3] {
+        key.0
+    }
+}
+
+impl Entry for Station {
+    type Key = StationKey;
+
+    #[inline(always)]
+    fn words(key: &StationKey) -> [u32; 3] {
+        key.0
+    }
+}
+
+/// The slot of a key in a table of two to the power of `bits` of them. `bits` is 1 to 32.
+///
+/// Multiplicative hashing: what tells keys of a lab apart are a few low bits of each word, and the upper
+/// bits of the product depend on all of them.
+#[inline(always)]
+#[must_use]
+pub fn slot_of([place, head, tail]: [u32; 3], bits: u32) -> u32 {
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mac = u64::from(head) | u64::from(tail) << 32;
+    let mixed = (mac ^ u64::from(place).wrapping_mul(SPREAD)).wrapping_mul(SPREAD);
+    #[expect(clippy::cast_possible_truncation, reason = "at most 32 bits are left")]
+    let slot = (mixed >> (64 - bits)) as u32;
+    slot
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// MACs as vethpath and as people choose them, on a few bridges.
+    fn keys() -> impl Iterator<Item = StationKey> {
+        let counted = (0..300_u16).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            [2, 0, 0, 0, high, low]
+        });
+        let by_host = (0..100).map(|host| [0x02, host, 0, 0, 0, 1]);
+        let macs: std::vec::Vec<_> = counted.chain(by_host).collect();
+        (0..5).flat_map(move |bridge| {
+            macs.clone().into_iter().map(move |mac| StationKey::new(bridge, mac.into()))
+        })
+    }
+
+    #[test]
+    fn most_keys_of_a_quarter_full_table_have_a_slot_of_their_own() {
+        let all = keys().collect::<BTreeSet<_>>().len();
+        let slots: BTreeSet<_> = keys().map(|key| slot_of(Station::words(&key), 13)).collect();
+        assert_eq!(all, 1995);
+        // By chance it would be 89 %.
+        assert!(slots.len() * 100 > all * 85, "{} of {all}", slots.len());
+        assert!(slots.iter().all(|&slot| slot < 1 << 13));
+    }
+
+    #[test]
+    fn large_ifindexes_count_too() {
+        let slot = |ifindex| slot_of([ifindex, 2, 3], 16);
+        let slots: BTreeSet<_> = (0..100).map(|number| slot(number << 16)).collect();
+        assert!(slots.len() > 90, "{}", slots.len());
+    }
+
+    #[test]
+    fn slots_have_no_padding() {
+        let () = (Source::ALIGNED, Station::ALIGNED).0;
+        assert_eq!((size_of::<Slot<Source>>(), size_of::<Slot<Station>>()), (80, 64));
+        assert_eq!(core::mem::offset_of!(Slot<Station>, value), 16);
+    }
+}

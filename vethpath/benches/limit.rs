@@ -1,0 +1,84 @@
+//! Whole round trips by every way there is between two hosts of one bridge, to tell what the mechanism
+//! allows from what the program costs: a cable, the plain bridge, the bridge with a program that leaves
+//! the frame to it, a program that redirects to a constant, the fast path, and that with 10,000 stations.
+//!
+//! UDP datagrams of 64 bytes, both ends on one CPU, slices in random order. The agent is ended and this
+//! holds the lease, so that nobody but this touches programs and maps.
+//!
+//! As root: `cargo bench --bench limit [-- SECONDS]`
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
+
+#[path = "limit/lab.rs"]
+mod lab;
+#[path = "limit/pingpong.rs"]
+mod pingpong;
+#[path = "limit/ratio.rs"]
+mod ratio;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lab::{Lab, Way};
+use pingpong::PingPong;
+use ratio::Ratio;
+
+/// The length of one slice, of which a tenth is warm-up.
+const SLICE: Duration = Duration::from_millis(60);
+
+/// What is compared with what, and what it says.
+const RATIOS: [(&str, Way, Way); 6] = [
+    ("fast over constant", Way::Fast, Way::Constant),
+    ("fast over cable", Way::Fast, Way::Cable),
+    ("constant over cable", Way::Constant, Way::Cable),
+    ("bridge over cable", Way::Bridge, Way::Cable),
+    ("slow path with programs over plain bridge", Way::Slow, Way::Bridge),
+    ("fast with 10,000 stations over with few", Way::FastOfMany, Way::Fast),
+];
+
+/// What remains of the bridge's cost, by way.
+const REMOVED: [(&str, Way); 2] =
+    [("overhead removed, fast path", Way::Fast), ("overhead removed, constant", Way::Constant)];
+
+fn main() {
+    if lab::must_move() {
+        return;
+    }
+    let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(60.0);
+    let mut lab = Lab::up();
+    let (by_bridge, by_cable) = (PingPong::between(lab::BRIDGED), PingPong::between(lab::CABLED));
+    let mut slices: BTreeMap<Way, Vec<f64>> = BTreeMap::new();
+    let rounds = (seconds / SLICE.as_secs_f64() / Way::ALL.len() as f64).ceil().max(1.0) as usize;
+    let mut order = Way::ALL;
+    for _ in 0..rounds {
+        fastrand::shuffle(&mut order);
+        for way in order {
+            let before = lab.fast_frames();
+            lab.take(way);
+            let exchange = if way == Way::Cable { &by_cable } else { &by_bridge };
+            let slice = exchange.slice(SLICE);
+            lab.leave(way);
+            let fast = lab.fast_frames() - before;
+            // Neighbours ask each other now and then whether they are still there.
+            assert_eq!(fast > 100, way.is_fast(), "{way:?}: {fast} frames took the fast path");
+            slices.entry(way).or_default().push(slice);
+        }
+    }
+    drop(lab);
+    println!(
+        "{rounds} rounds of {} ms a way; microseconds, median of the slices' medians",
+        SLICE.as_millis()
+    );
+    for (way, slices) in &slices {
+        println!("{:>8.3}  {}", ratio::median(slices), way.name());
+    }
+    for (what, one, other) in RATIOS {
+        println!("{:>8}  {what}", Ratio::of(slices[&one].iter().zip(&slices[&other]).map(|(a, b)| a / b)));
+    }
+    for (what, way) in REMOVED {
+        let paired = slices[&Way::Bridge].iter().zip(&slices[&Way::Cable]).zip(&slices[&way]);
+        println!(
+            "{:>8}  {what}",
+            Ratio::of(paired.map(|((bridge, cable), way)| (bridge - way) / (bridge - cable)))
+        );
+    }
+}

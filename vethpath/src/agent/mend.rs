@@ -1,0 +1,42 @@
+//! Putting back what a killed `bench` has taken off.
+
+use log::{info, warn};
+
+use crate::{
+    datapath::{Hook, LabPrograms},
+    state::{self, Directory, LabLock, Measuring, events::Kind},
+    topology::Topology,
+};
+
+use super::Error;
+
+/// Attaches the lab's programs if a `bench` was killed while they may have been off. Somebody who is at
+/// work on the lab is left alone: then the next look mends it, if they do not.
+#[must_use]
+pub fn after_killed_bench(directory: &Directory, topology: &Topology, hook: Hook) -> Option<Kind> {
+    if !Measuring::was_killed(directory) {
+        return None;
+    }
+    match attach(directory, topology, hook) {
+        Ok(0) | Err(Error::State(state::Error::Busy(_))) => None,
+        Ok(programs) => {
+            info!("a bench was killed: {programs} programs are attached again");
+            Some(Kind::BenchKilled { programs })
+        }
+        Err(error) => {
+            warn!("cannot attach what a killed bench has taken off: {error}");
+            None
+        }
+    }
+}
+
+fn attach(directory: &Directory, topology: &Topology, hook: Hook) -> Result<usize, Error> {
+    let _lock = LabLock::take(directory)?;
+    // Whoever had the lock may have mended it.
+    if !Measuring::was_killed(directory) {
+        return Ok(0);
+    }
+    let news = LabPrograms::of(topology, hook)?.attach()?;
+    Measuring::is_mended(directory)?;
+    Ok(news.len())
+}

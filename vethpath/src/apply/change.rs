@@ -1,0 +1,113 @@
+//! Steps that change or remove what is there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use super::{
+    Error, clear,
+    execute::{Executor, index_of, without_dad},
+    nat,
+};
+use crate::{
+    datapath::Pins,
+    kernel::{self, Direct, grace::Expedited, netns},
+    plan::Step,
+    state::stop,
+    topology::{Namespace, Place},
+};
+
+impl Executor<'_> {
+    /// Runs one of these steps, which is in the journal. Nothing of them is undone by itself: see
+    /// [`up`](super::up).
+    pub(super) async fn change(&mut self, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Unmasquerade(nat) => {
+                let netns = self.places.get(&nat.place)?.netns().clone();
+                nat::remove(&netns, nat)?;
+                if nat.place == Place::Host {
+                    nat::restore_host(&netns, self.lab)?;
+                }
+            }
+            Step::DeleteNamespace(namespace) => self.delete_namespace(namespace)?,
+            Step::DeleteAddress { place, device, address } => {
+                let rtnl = self.places.get(place)?;
+                rtnl.delete_address(index_of(&rtnl, device).await?, *address).await?;
+            }
+            Step::DeleteRoute { namespace, route } => {
+                self.places.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
+            }
+            Step::Sysctl { namespace, setting, .. } => {
+                let netns = self.places.get(&Place::Namespace(namespace.clone()))?.netns().clone();
+                self.set(namespace, &netns, std::slice::from_ref(setting))?;
+            }
+            other => self.set_link(other).await?,
+        }
+        Ok(())
+    }
+
+    async fn set_link(&mut self, step: &Step) -> kernel::Result<()> {
+        match step {
+            Step::Mark { place, device, mark, altname } => {
+                let rtnl = self.places.get(place)?;
+                match rtnl.mark(index_of(&rtnl, device).await?, mark, altname.as_deref()).await {
+                    // The alternative name was there, and the mark is new.
+                    Err(error) if error.is_present() => {}
+                    other => other?,
+                }
+                without_dad(rtnl.netns(), device)
+            }
+            Step::Enslave { place, device, bridge, .. } => {
+                let rtnl = self.places.get(place)?;
+                let bridge = rtnl.expect_link(bridge).await?.ifindex;
+                rtnl.enslave(index_of(&rtnl, device).await?, bridge, format_args!("{place}:{device}")).await
+            }
+            Step::Mac { place, device, mac, .. } => {
+                let rtnl = self.places.get(place)?;
+                rtnl.set_mac(index_of(&rtnl, device).await?, *mac, format_args!("{place}:{device}")).await
+            }
+            Step::Mtu { place, device, mtu, .. } => {
+                let rtnl = self.places.get(place)?;
+                rtnl.set_mtu(index_of(&rtnl, device).await?, *mtu, format_args!("{place}:{device}")).await
+            }
+            Step::BridgeOption { place, bridge, to, .. } => {
+                let rtnl = self.places.get(place)?;
+                rtnl.set_bridge_option(rtnl.expect_link(bridge).await?.ifindex, *to, bridge).await
+            }
+            Step::Down { place, device } => {
+                let rtnl = self.places.get(place)?;
+                rtnl.set_down(index_of(&rtnl, device).await?, format_args!("{place}:{device}")).await
+            }
+            // All others are made by `run_all`, or are about programs.
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes links, those of a place together. One that is gone with its other end is no fault.
+    pub(super) fn delete(&mut self, steps: &[&Step]) -> Result<(), Error> {
+        let mut by_place: BTreeMap<&Place, BTreeSet<&str>> = BTreeMap::new();
+        for step in steps {
+            if let Step::DeleteLink { place, device, .. } = step {
+                by_place.entry(place).or_default().insert(device);
+            }
+        }
+        for (place, devices) in by_place {
+            let _soon = Expedited::for_ports(devices.len());
+            let direct = Direct::open(&self.places.netns(place)?)?;
+            clear::remove(&direct, place, |link| devices.contains(link.name.as_str()))?;
+            stop::here_if_told();
+            for port in devices.iter().filter_map(|device| device.parse().ok()) {
+                // The program has gone with the port; its pin, if there is one, stands for nothing.
+                let _ = fs::remove_file(Pins::of(self.lab).link(&port));
+            }
+        }
+        Ok(())
+    }
+
+    /// All that is the lab's in it has been removed by now.
+    fn delete_namespace(&mut self, namespace: &Namespace) -> kernel::Result<()> {
+        self.places.forget(&namespace.name);
+        netns::unbind(&namespace.name)
+    }
+}

@@ -1,0 +1,99 @@
+//! Running a plan: steps, programs, agent; and then the journal says that the lab is this and nothing else.
+
+use super::{Error, Outcome, agent, execute::Executor, introduce::introduce, programs};
+use crate::{
+    agent::status::{self, Status},
+    datapath::{self, Counters, Pins},
+    kernel::{bpffs, netns},
+    plan::{Change, Plan, Step},
+    state::{self, AgentLock, Directory, Record},
+    topology::Topology,
+};
+
+/// What a lab is to be, and the way there.
+pub(super) struct Goal {
+    /// The way.
+    pub(super) plan: Plan,
+    /// What it is to be.
+    pub(super) record: Record,
+    /// What it was, oldest first.
+    pub(super) former: Vec<Topology>,
+}
+
+impl Goal {
+    /// What the agent says, if nothing at all has to be done.
+    pub(super) fn is_reached(&self, directory: &Directory) -> Option<Status> {
+        let whole = datapath::is_whole(
+            &Pins::of(&self.record.topology.lab),
+            &programs::domains(&self.record.topology),
+        );
+        let status = (whole && self.plan.steps().next().is_none()).then(|| status::ask(&directory.socket()));
+        status?.ok().filter(|status| status.settled && status.steady)
+    }
+}
+
+/// Does it. `progress` is told how many steps of how many are done.
+///
+/// # Errors
+/// See [`Error`]. What had been done by then is the caller's to undo.
+pub(super) async fn converge(
+    goal: &Goal,
+    directory: &Directory,
+    executor: &mut Executor<'_>,
+    progress: Option<fn(usize, usize)>,
+) -> Result<Outcome, Error> {
+    let Goal { plan, record, former } = goal;
+    let (mut done, all) = (0, plan.steps().count());
+    let mut progress = |more: usize| {
+        done += more;
+        progress.into_iter().for_each(|tell| tell(done, all));
+    };
+    let topology = &record.topology;
+    bpffs::prepare()?;
+    if netns::prepare_directory()? {
+        state::note_netns_mount()?;
+    }
+    let mut changes = plan.changes();
+    let has_agent = status::ask(&directory.socket()).is_ok();
+    if !has_agent {
+        changes.push(Change::create("agent", &topology.lab));
+    }
+    executor.run_all(&plan.clear, &mut progress).await?;
+    forget_counts(plan, topology)?;
+    executor.run_all(&plan.make, &mut progress).await?;
+    executor.journal.note("attach programs")?;
+    let anew = programs::bring(record, former, executor).await?;
+    for step in &plan.programs {
+        executor.journal.note(&step.change().to_string())?;
+        if let Step::Detach { place, port } = step {
+            programs::detach(record, place, port, executor)?;
+        }
+        progress(1);
+    }
+    executor.run_all(&plan.raise, &mut progress).await?;
+    introduce(topology, plan, executor.places()).await?;
+    let takes_over = !anew && has_agent && agent::follow(directory, topology).await.is_ok();
+    let child = if takes_over {
+        None
+    } else {
+        // It may be stopped, or hang: then it must not come back to life beside a new one. With maps made
+        // anew, one that lives still writes to the old ones.
+        executor.journal.note("start agent")?;
+        AgentLock::end_holder(directory)?;
+        Some(agent::start(directory)?)
+    };
+    let status = agent::settled(directory, child).await?;
+    executor.journal.settle(record)?;
+    Ok(Outcome { changes, status })
+}
+
+/// A pair that is made anew begins to count anew, as its interfaces do; and its number may have been that
+/// of another pair.
+fn forget_counts(plan: &Plan, topology: &Topology) -> Result<(), Error> {
+    let pins = Pins::of(&topology.lab);
+    let pairs = plan.new_pairs().map(|pair| pair.number).collect();
+    if pins.exist() {
+        Counters::open(&pins)?.forget(&pairs)?;
+    }
+    Ok(())
+}

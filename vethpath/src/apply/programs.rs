@@ -1,0 +1,147 @@
+//! The programs of a lab's ports, and room in their maps.
+
+use vethpath_common::PortKey;
+
+use super::{Error, execute::Executor};
+use crate::{
+    agent::{counted_pairs, largest_segment},
+    datapath::{self, Hook, Maps, Pins, Sizes},
+    kernel::{LinkFacts, Result, Rtnl, grace::Expedited},
+    state::Record,
+    topology::{IfName, Place, Topology},
+};
+
+/// The numbers of a lab's bridge namespaces. One without bridges has one too: its agent is like any other.
+pub(super) fn domains(topology: &Topology) -> Vec<u32> {
+    let domains: Vec<u32> = topology.domains().iter().map(|(domain, _)| (*domain).into()).collect();
+    if domains.is_empty() { vec![0] } else { domains }
+}
+
+/// Loads the programs and attaches them to the ports that want them. Returns whether the maps are others
+/// than before: then the agent has to be another too.
+pub(super) async fn bring(
+    record: &Record,
+    former: &[Topology],
+    executor: &mut Executor<'_>,
+) -> std::result::Result<bool, Error> {
+    let topology = &record.topology;
+    let pins = Pins::of(&topology.lab);
+    // What the lab was, when it was last known to be whole.
+    let loaded = domains(former.first().unwrap_or(topology));
+    let (ports, bridges) = needed(topology);
+    let left = datapath::left_over(&pins)?;
+    let mut anew = datapath::load(&pins, &domains(topology), &loaded, Sizes::of(ports, bridges))?;
+    let mut goes_on = left.is_some() && !anew;
+    while goes_on || !datapath::has_room(&pins, Sizes::least(ports, bridges))? {
+        executor.journal.note("make larger maps")?;
+        grow(record, &pins, Sizes::of(ports, bridges), executor).await?;
+        (anew, goes_on) = (true, false);
+    }
+    let mut maps = Maps::open(&pins)?;
+    for (domain, place) in topology.domains() {
+        let ports: Vec<_> = topology.ports_with_programs(&place).collect();
+        let rtnl = executor.places().get(&place)?;
+        introduce_ports(topology, &place, domain, &rtnl.links().await?, &mut maps)?;
+        // Those that have it already are left alone.
+        let new = ports.iter().filter(|port| !pins.link(port).exists()).count();
+        let _soon = Expedited::for_ports(new);
+        let _ = datapath::attach(rtnl.netns(), &pins, domain.into(), record.hook, &ports)?;
+    }
+    Ok(anew)
+}
+
+/// Takes the program off a port.
+pub(super) fn detach(
+    record: &Record,
+    place: &Place,
+    port: &IfName,
+    executor: &mut Executor<'_>,
+) -> std::result::Result<(), Error> {
+    let rtnl = executor.places().get(place)?;
+    Ok(datapath::detach(rtnl.netns(), &Pins::of(&record.topology.lab), record.hook, &[port])?)
+}
+
+/// How many ports and numbers of pairs there must be room for, and bridges of one segment.
+fn needed(topology: &Topology) -> (usize, usize) {
+    let highest = topology.pairs.iter().map(|pair| pair.number).max().unwrap_or_default();
+    let ports = topology.pairs.len() + 2 * topology.trunks.len();
+    (ports.max(usize::try_from(highest).unwrap_or(usize::MAX)), largest_segment(topology))
+}
+
+/// Gives the lab larger maps.
+async fn grow(
+    record: &Record,
+    pins: &Pins,
+    sizes: Sizes,
+    executor: &mut Executor<'_>,
+) -> std::result::Result<(), Error> {
+    let topology = &record.topology;
+    let next = datapath::larger(pins, &domains(topology), sizes)?;
+    let mut maps = Maps::open(&next)?;
+    for (domain, place) in topology.domains() {
+        executor.journal.note(&format!("give ports in {place} larger maps"))?;
+        let rtnl = executor.places().get(&place)?;
+        let links = rtnl.links().await?;
+        introduce_ports(topology, &place, domain, &links, &mut maps)?;
+        let is_there = |port: &&IfName| links.iter().any(|link| link.name == port.as_str());
+        let ports: Vec<&IfName> = topology.ports(&place).filter(is_there).collect();
+        let mut ours = running(&rtnl, &links, pins, domain, record.hook, &ports).await?;
+        ours.extend(running(&rtnl, &links, &next, domain, record.hook, &ports).await?);
+        datapath::switch_over(
+            rtnl.netns(),
+            pins,
+            &next,
+            domain.into(),
+            record.hook,
+            &ours.iter().collect::<Vec<_>>(),
+        )?;
+    }
+    let journal = &mut executor.journal;
+    datapath::finish(pins, &mut |step| Ok::<_, Error>(journal.note(step)?))
+}
+
+/// Which of some ports run the program that is pinned there.
+pub(super) async fn running(
+    rtnl: &Rtnl,
+    links: &[LinkFacts],
+    pins: &Pins,
+    domain: u16,
+    hook: Hook,
+    ports: &[&IfName],
+) -> Result<Vec<IfName>> {
+    if !pins.program(domain.into()).exists() {
+        return Ok(Vec::new());
+    }
+    if hook == Hook::Tcx {
+        let found = datapath::attached(rtnl.netns(), pins, domain.into(), ports);
+        return Ok(found.unwrap_or_default().ours);
+    }
+    let mut running = Vec::new();
+    for &port in ports {
+        let Some(link) = links.iter().find(|link| link.name == port.as_str()) else { continue };
+        let (ingress, _) = rtnl.clsact_filters(link.ifindex).await?;
+        if ingress.iter().any(|one| datapath::is_our_filter(one.priority, one.handle)) {
+            running.push(port.clone());
+        }
+    }
+    Ok(running)
+}
+
+/// Makes the ports of a place known to its program before it is attached.
+fn introduce_ports(
+    topology: &Topology,
+    place: &Place,
+    domain: u16,
+    links: &[LinkFacts],
+    maps: &mut Maps,
+) -> std::result::Result<(), datapath::Error> {
+    let links: std::collections::HashMap<&str, u32> =
+        links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
+    for (counter, pair) in counted_pairs(topology).filter(|(_, pair)| &pair.place == place) {
+        if let Some(&ifindex) = links.get(pair.port.as_str()) {
+            let bridge = topology.bridge_number(place, &pair.bridge);
+            maps.introduce(PortKey { ifindex, domain: domain.into() }, counter, bridge)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Which cases are measured, from what was asked for. Pure.
+
+use super::{
+    Error,
+    load::{LONGEST_DATAGRAM, SHORTEST_NUMBERED},
+    work::{Cores, Spec, Wait, Work},
+};
+
+/// Bytes of a write to a stream, where nobody says.
+const STREAM: usize = 64 << 10;
+
+/// What the user says of the cases; an empty list says nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Kinds of work.
+    pub work: Vec<Work>,
+    /// All kinds, in all ways.
+    pub all: bool,
+    /// Bytes of a message, datagram or write.
+    pub sizes: Vec<usize>,
+    /// How the ends wait.
+    pub waits: Vec<Wait>,
+    /// Where they run.
+    pub cores: Vec<Cores>,
+}
+
+impl Spec {
+    /// The same with a size that the work can have.
+    #[must_use]
+    pub fn possible(self) -> Self {
+        let size = match self.work {
+            Work::UdpRr => self.size.clamp(1, LONGEST_DATAGRAM),
+            Work::UdpRate => self.size.clamp(SHORTEST_NUMBERED, LONGEST_DATAGRAM),
+            Work::TcpConnect => 1,
+            Work::TcpRr | Work::TcpStream => self.size.max(1),
+        };
+        Self { size, ..self }
+    }
+}
+
+/// The cases that are wished for, on so many CPUs, the one that the answer is of first.
+///
+/// # Errors
+/// They make no sense, all of them.
+pub fn cases(wish: &Wish, cpus: usize) -> Result<Vec<Spec>, Error> {
+    if cpus < 2 && !wish.cores.is_empty() && !wish.cores.contains(&Cores::Same) {
+        return Err(Error::OneCpu);
+    }
+    let two = cpus >= 2;
+    let mut cases = Vec::new();
+    for work in works(wish) {
+        for &cores in &[Cores::Same, Cores::Cross] {
+            let wanted = if wish.cores.is_empty() { usual(work, two) } else { &wish.cores };
+            if !wanted.contains(&cores) || (cores == Cores::Cross && !two) {
+                continue;
+            }
+            for wait in waits(wish, work, cores) {
+                let sizes = if wish.sizes.is_empty() { vec![usual_size(work)] } else { wish.sizes.clone() };
+                for size in sizes {
+                    let spec = Spec { work, size, wait, cores }.possible();
+                    if !cases.contains(&spec) {
+                        cases.push(spec);
+                    }
+                }
+            }
+        }
+    }
+    if cases.is_empty() { Err(Error::Spinning { two }) } else { Ok(cases) }
+}
+
+fn works(wish: &Wish) -> Vec<Work> {
+    match &wish.work[..] {
+        [] if wish.all => Work::ALL.to_vec(),
+        [] => vec![Work::UdpRr, Work::TcpRr],
+        work => work.to_vec(),
+    }
+}
+
+/// Where nobody says: a sender that fills a core leaves nothing of it to the receiver.
+fn usual(work: Work, two: bool) -> &'static [Cores] {
+    match work {
+        Work::TcpStream | Work::UdpRate if two => &[Cores::Cross],
+        _ => &[Cores::Same, Cores::Cross],
+    }
+}
+
+/// Round trips alone are measured spinning, and across CPUs alone: of two that spin on one CPU each
+/// waits for the other's time slice, which is thousands of times longer than the path.
+fn waits(wish: &Wish, work: Work, cores: Cores) -> Vec<Wait> {
+    let wanted: &[Wait] = match &wish.waits[..] {
+        [] if wish.all => &[Wait::Blocking, Wait::Spinning],
+        [] => &[Wait::Blocking],
+        waits => waits,
+    };
+    let possible = |wait: &Wait| *wait == Wait::Blocking || (work.is_latency() && cores == Cores::Cross);
+    wanted.iter().copied().filter(possible).collect()
+}
+
+const fn usual_size(work: Work) -> usize {
+    match work {
+        Work::TcpStream => STREAM,
+        _ => Spec::UDP.size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(wish: &Wish, cpus: usize) -> Vec<String> {
+        cases(wish, cpus).unwrap().iter().map(Spec::name).collect()
+    }
+
+    #[test]
+    fn by_default_round_trips_on_one_cpu_and_across_two() {
+        let expected = [
+            "UDP round trips of 64 bytes, blocking, on one CPU",
+            "UDP round trips of 64 bytes, blocking, across CPUs",
+            "TCP round trips of 64 bytes, blocking, on one CPU",
+            "TCP round trips of 64 bytes, blocking, across CPUs",
+        ];
+        assert_eq!(names(&Wish::default(), 2), expected);
+        assert_eq!(names(&Wish::default(), 1), [expected[0], expected[2]]);
+    }
+
+    #[test]
+    fn all_is_every_work_in_every_way_that_makes_sense() {
+        let all = cases(&Wish { all: true, ..Wish::default() }, 2).unwrap();
+        assert_eq!(all.len(), 3 + 3 + 2 + 1 + 1);
+        assert!(all.iter().all(|case| case.wait == Wait::Blocking || case.cores == Cores::Cross));
+    }
+
+    #[test]
+    fn sizes_are_made_possible_and_not_measured_twice() {
+        let wish = Wish {
+            work: vec![Work::UdpRr],
+            sizes: vec![1, 65_536, 70_000],
+            cores: vec![Cores::Same],
+            ..Wish::default()
+        };
+        let sizes: Vec<_> = cases(&wish, 2).unwrap().iter().map(|case| case.size).collect();
+        assert_eq!(sizes, [1, LONGEST_DATAGRAM]);
+        let rate = Wish { work: vec![Work::UdpRate], sizes: vec![1], ..Wish::default() };
+        assert_eq!(cases(&rate, 1).unwrap()[0].size, SHORTEST_NUMBERED);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let spinning = Wish { waits: vec![Wait::Spinning], cores: vec![Cores::Same], ..Wish::default() };
+        assert!(matches!(cases(&spinning, 2), Err(Error::Spinning { two: true })));
+        let cross = Wish { cores: vec![Cores::Cross], ..Wish::default() };
+        assert!(matches!(cases(&cross, 1), Err(Error::OneCpu)));
+        let spinning = Wish { waits: vec![Wait::Spinning], ..Wish::default() };
+        assert_eq!(cases(&spinning, 2).unwrap().len(), 2, "across CPUs alone");
+    }
+}

@@ -1,0 +1,205 @@
+//! Sockets: opening them, and waiting at them in one of two ways.
+
+use std::{
+    ffi::OsString,
+    hint,
+    io::{self, ErrorKind, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsFd, AsRawFd},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use nix::sys::{
+    socket::{
+        AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket,
+        sockopt::{ReceiveTimeout, SendTimeout, TcpCongestion},
+    },
+    time::TimeVal,
+};
+
+use super::{Error, Wait};
+use crate::bench::end::End;
+
+/// How long an answer may take. On one core it takes some microseconds.
+pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+
+/// How long a connection may take, or may be stuck: longer than the first retransmissions of TCP.
+pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A spinning end looks at the clock at every so many attempts.
+const SPINS: u32 = 64;
+
+/// What every machine has (`net/ipv4/tcp_cubic.c`), and what does not pace as BBR does.
+pub const CONGESTION_CONTROL: &str = "cubic";
+
+/// A UDP socket at an address, at a port that is free.
+pub(super) fn udp(address: IpAddr, wait: Wait) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(SocketAddr::new(address, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_nonblocking(wait == Wait::Spinning)?;
+    Ok(socket)
+}
+
+/// Two UDP sockets that are connected to each other.
+pub(super) async fn udp_pair(
+    (asks, answers): (&End, &End),
+    (from, to): (IpAddr, IpAddr),
+    wait: Wait,
+) -> Result<io::Result<(UdpSocket, UdpSocket)>, Error> {
+    let (a, b) = (asks.run(move || udp(from, wait)).await?, answers.run(move || udp(to, wait)).await?);
+    let connected = || {
+        let (a, b) = (a?, b?);
+        a.connect(b.local_addr()?)?;
+        b.connect(a.local_addr()?)?;
+        Ok((a, b))
+    };
+    Ok(connected())
+}
+
+/// A TCP socket that listens at an address. Whoever accepts waits as long as for a datagram.
+pub(super) fn listener(address: IpAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(SocketAddr::new(address, 0))?;
+    setsockopt(&listener, ReceiveTimeout, &timeval(PATIENCE))?;
+    Ok(listener)
+}
+
+/// The two ends of a new TCP connection, with cubic and without Nagle's algorithm.
+pub(super) async fn tcp_pair(
+    (asks, answers): (&End, &End),
+    (from, to): (IpAddr, IpAddr),
+    wait: Wait,
+) -> Result<io::Result<(TcpStream, TcpStream)>, Error> {
+    let listening = match answers.run(move || listener(to)).await? {
+        Ok(listening) => listening,
+        Err(error) => return Ok(Err(error)),
+    };
+    let target = match listening.local_addr() {
+        Ok(target) => target,
+        Err(error) => return Ok(Err(error)),
+    };
+    let accepted = answers.run(move || accept(&listening));
+    let connected = asks.run(move || dial(from, target)).await?;
+    let accepted = accepted.await?;
+    let both = || {
+        // Who does not get through says why; the other end has only waited.
+        let both = (connected?, accepted?);
+        for stream in [&both.0, &both.1] {
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_nonblocking(wait == Wait::Spinning)?;
+            setsockopt(stream, TcpCongestion, &OsString::from(CONGESTION_CONTROL))?;
+        }
+        Ok(both)
+    };
+    Ok(both())
+}
+
+fn accept(listening: &TcpListener) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + LONG_PATIENCE;
+    loop {
+        match listening.accept() {
+            Err(error) if is_nothing_yet(&error) && Instant::now() < deadline => {}
+            other => return other.map(|(stream, _)| stream),
+        }
+    }
+}
+
+/// Connects, within a time.
+pub(super) fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    limit(&socket, LONG_PATIENCE)?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
+    match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+        // What the timeout of a socket says of a connection: it is still on its way.
+        Err(nix::errno::Errno::EINPROGRESS) => Err(ErrorKind::TimedOut.into()),
+        Err(errno) => Err(errno.into()),
+        Ok(()) => Ok(socket.into()),
+    }
+}
+
+fn limit(socket: impl AsFd, time: Duration) -> nix::Result<()> {
+    setsockopt(&socket, SendTimeout, &timeval(time))?;
+    setsockopt(&socket, ReceiveTimeout, &timeval(time))
+}
+
+fn timeval(time: Duration) -> TimeVal {
+    // Milliseconds of seconds.
+    let microseconds = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    TimeVal::new(microseconds / 1_000_000, microseconds % 1_000_000)
+}
+
+/// Does `operation` until it succeeds: a blocking socket waits in it, a spinning one is asked again and
+/// again. `None` if nothing comes of it in time.
+pub(super) fn persist<T>(wait: Wait, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<Option<T>> {
+    let mut spins = 0_u32;
+    let mut began = None;
+    loop {
+        match operation() {
+            Ok(done) => return Ok(Some(done)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if is_nothing_yet(&error) && wait == Wait::Blocking => return Ok(None),
+            Err(error) if is_nothing_yet(&error) => {
+                spins = spins.wrapping_add(1);
+                if spins.is_multiple_of(SPINS) && began.get_or_insert_with(Instant::now).elapsed() > PATIENCE
+                {
+                    return Ok(None);
+                }
+                hint::spin_loop();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Writes all of it. False if `stop` was set meanwhile.
+pub(super) fn write_all(
+    stream: &TcpStream,
+    mut bytes: &[u8],
+    wait: Wait,
+    stop: &AtomicBool,
+) -> io::Result<bool> {
+    let mut stuck = None;
+    while !bytes.is_empty() {
+        match persist(wait, || (&*stream).write(bytes))? {
+            Some(written) => bytes = &bytes[written..],
+            None if stop.load(Ordering::Relaxed) => return Ok(false),
+            None => be_patient(&mut stuck)?,
+        }
+    }
+    Ok(true)
+}
+
+/// Reads as much as there is room. False if `stop` was set meanwhile.
+pub(super) fn read_exact(
+    stream: &TcpStream,
+    mut room: &mut [u8],
+    wait: Wait,
+    stop: &AtomicBool,
+) -> io::Result<bool> {
+    let mut stuck = None;
+    while !room.is_empty() {
+        match persist(wait, || (&*stream).read(room))? {
+            Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Some(read) => room = &mut room[read..],
+            None if stop.load(Ordering::Relaxed) => return Ok(false),
+            None => be_patient(&mut stuck)?,
+        }
+    }
+    Ok(true)
+}
+
+/// # Errors
+/// A connection has been stuck for long.
+pub(super) fn be_patient(stuck: &mut Option<Instant>) -> io::Result<()> {
+    if stuck.get_or_insert_with(Instant::now).elapsed() > LONG_PATIENCE {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    Ok(())
+}
+
+fn is_nothing_yet(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}

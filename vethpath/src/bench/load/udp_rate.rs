@@ -1,0 +1,129 @@
+//! Datagrams one way, as many as one core can send. Each has a number, so that those that get lost
+//! are counted.
+
+use std::{
+    io,
+    net::{IpAddr, UdpSocket},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+
+use super::{
+    Arrived, End, Error, Load, Measured, Wait, Window,
+    socket::{LONG_PATIENCE, persist, udp_pair},
+};
+
+/// Bytes of the receiver's buffer: for some thousands of datagrams, while the receiver does not run.
+const BUFFER: usize = 8 << 20;
+
+/// The number of the datagram after the last.
+const LAST: u64 = u64::MAX;
+
+/// What is not known yet.
+const UNKNOWN: u64 = u64::MAX - 1;
+
+/// The sender looks at the clock at every so many datagrams.
+const BATCH: u64 = 16;
+
+/// The ends, connected to each other, and what the sender tells the receiver of the slice.
+pub(super) struct UdpRate {
+    sending: UdpSocket,
+    receiving: UdpSocket,
+    size: usize,
+    /// The first number that is measured.
+    first: AtomicU64,
+    /// Whether the receiver has seen the last.
+    seen: AtomicBool,
+}
+
+impl UdpRate {
+    pub(super) async fn open(
+        ends: (&End, &End),
+        addresses: (IpAddr, IpAddr),
+        size: usize,
+    ) -> Result<io::Result<Self>, Error> {
+        let open = |(sending, receiving)| {
+            setsockopt(&receiving, RcvBufForce, &BUFFER)?;
+            let (first, seen) = (AtomicU64::new(UNKNOWN), AtomicBool::new(false));
+            Ok(Self { sending, receiving, size, first, seen })
+        };
+        Ok(udp_pair(ends, addresses, Wait::Blocking).await?.and_then(open))
+    }
+
+    fn send(&self, number: u64, datagram: &mut [u8]) -> io::Result<()> {
+        let number = number.to_le_bytes();
+        datagram[..number.len()].copy_from_slice(&number);
+        // One that the kernel has no room for is lost like another.
+        match persist(Wait::Blocking, || self.sending.send(datagram)) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+}
+
+impl Load for UdpRate {
+    fn begin(&self) {
+        self.first.store(UNKNOWN, Ordering::Release);
+        self.seen.store(false, Ordering::Release);
+    }
+
+    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
+        let mut measured = Measured::counted();
+        let mut datagram = vec![0; self.size];
+        let mut since = None;
+        loop {
+            let now = Instant::now();
+            if now >= window.warm && since.is_none() {
+                since = Some(now);
+                self.first.store(measured.sent, Ordering::Release);
+            }
+            if now >= window.end || stop.load(Ordering::Relaxed) {
+                measured.window = since.map(|since| now - since).unwrap_or_default();
+                break;
+            }
+            for _ in 0..BATCH {
+                self.send(measured.sent, &mut datagram)?;
+                measured.sent += 1;
+            }
+        }
+        // It may be lost like any other.
+        let deadline = Instant::now() + LONG_PATIENCE;
+        while !self.seen.load(Ordering::Acquire) && Instant::now() < deadline && !stop.load(Ordering::Relaxed)
+        {
+            self.send(LAST, &mut datagram)?;
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(measured)
+    }
+
+    fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived> {
+        let mut datagram = vec![0; self.size];
+        let mut arrived = Arrived::default();
+        loop {
+            match persist(Wait::Blocking, || self.receiving.recv(&mut datagram))? {
+                Some(_) => {
+                    let number = datagram.first_chunk().map_or(LAST, |number| u64::from_le_bytes(*number));
+                    if number == LAST {
+                        // The last of the slice before may have been sent more than once.
+                        if arrived.all > 0 {
+                            self.seen.store(true, Ordering::Release);
+                            return Ok(arrived);
+                        }
+                        continue;
+                    }
+                    arrived.all += 1;
+                    arrived.within += u64::from(number >= self.first.load(Ordering::Acquire));
+                }
+                None if stop.load(Ordering::Relaxed) => return Ok(arrived),
+                None => {}
+            }
+        }
+    }
+
+    fn fewest_frames(&self, measured: &Measured) -> u64 {
+        measured.received
+    }
+}

@@ -1,0 +1,120 @@
+//! The facts of a machine that figures depend on.
+
+use std::{collections::BTreeMap, path::Path};
+
+use jiff::{Timestamp, Unit};
+use serde::{Deserialize, Serialize};
+
+use super::choose::Chosen;
+use crate::{
+    datapath::Hook,
+    kernel::{
+        Netns, bounded,
+        netfilter::{BRIDGE_SYSCTLS, BridgeCalls, bridge_nf_call},
+        sysctl,
+    },
+    topology::Place,
+};
+
+/// Where figures were measured, and how they were asked for. What cannot be read is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The model of the CPU.
+    pub cpu: Option<String>,
+    /// CPUs that the process may use.
+    pub cpus: usize,
+    /// What governs the frequency of the measured CPU; `None` where nothing does, as in virtual machines.
+    pub governor: Option<String>,
+    /// The kernel's release.
+    pub kernel: Option<String>,
+    /// How the programs are attached: `tcx` or `clsact`.
+    pub hook: Option<Hook>,
+    /// `bridge-nf-call-iptables`, `-ip6tables` and `-arptables` in the namespace of the bridge.
+    pub bridge_nf_call: BTreeMap<String, bool>,
+    /// The TCP congestion control of the namespaces. Streams are measured with cubic all the same.
+    pub congestion_control: Option<String>,
+    /// The version of vethpath.
+    pub vethpath: String,
+    /// When measuring began, UTC, as RFC 3339 has it.
+    pub date: String,
+    /// The command line.
+    pub command: String,
+}
+
+impl Machine {
+    /// Asks the machine. `cpu` is the one that is measured.
+    #[must_use]
+    pub fn look(chosen: &Chosen, hook: Hook, cpu: usize) -> Self {
+        let now = Timestamp::now();
+        Self {
+            cpu: file("/proc/cpuinfo").and_then(|text| cpu_model(&text)),
+            cpus: super::end::cpus().len(),
+            governor: governor(cpu),
+            kernel: file("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
+            hook: Some(hook),
+            bridge_nf_call: bridge_calls(chosen).map(named).unwrap_or_default(),
+            congestion_control: congestion_control(chosen),
+            vethpath: env!("CARGO_PKG_VERSION").to_owned(),
+            date: now.round(Unit::Second).unwrap_or(now).to_string(),
+            command: command(),
+        }
+    }
+}
+
+/// What governs the frequency of a CPU.
+#[must_use]
+pub fn governor(cpu: usize) -> Option<String> {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
+    file(&path).map(|text| text.trim().to_owned())
+}
+
+/// What netfilter is called for in the namespace of the bridge.
+#[must_use]
+pub fn bridge_calls(chosen: &Chosen) -> Option<BridgeCalls> {
+    let netns = match &chosen.from.pair.place {
+        Place::Host => Netns::current(),
+        Place::Namespace(name) => Netns::named(name),
+    };
+    netns.ok()?.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS))).ok()?.ok()
+}
+
+/// The congestion control of new sockets in the namespace that asks.
+#[must_use]
+pub fn congestion_control(chosen: &Chosen) -> Option<String> {
+    let netns = Netns::named(&chosen.from.pair.namespace).ok()?;
+    sysctl::read(&netns, &sysctl::setting(&["net", "ipv4", "tcp_congestion_control"], "")).ok()
+}
+
+fn named(calls: BridgeCalls) -> BTreeMap<String, bool> {
+    let of = [("iptables", calls.iptables), ("ip6tables", calls.ip6tables), ("arptables", calls.arptables)];
+    of.map(|(name, on)| (name.to_owned(), on)).into()
+}
+
+fn cpu_model(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn command() -> String {
+    let words = std::env::args().enumerate().map(|(index, word)| {
+        // The path of the binary is nobody's business.
+        if index == 0 { "vethpath".to_owned() } else { word }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn file(path: &str) -> Option<String> {
+    bounded::read(Path::new(path), bounded::LIST).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_of_the_cpu() {
+        let text = "processor\t: 0\nmodel\t\t: 167\nmodel name\t: Some CPU @ 2 GHz\nstepping\t: 8\n";
+        assert_eq!(cpu_model(text).as_deref(), Some("Some CPU @ 2 GHz"));
+        assert_eq!(cpu_model("processor : 0\n"), None, "as on ARM");
+    }
+}

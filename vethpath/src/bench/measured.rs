@@ -1,0 +1,131 @@
+//! What a slice has measured.
+
+use std::{fmt, io, time::Duration};
+
+use hdrhistogram::Histogram;
+
+use super::{distribution::median_us, work::Work};
+
+/// Round trips that may be lost in one slice, and one of so many besides.
+const MAY_BE_LOST: u64 = 5;
+const ONE_IN: u64 = 1000;
+
+/// Longest round trip that the histogram tells apart, in nanoseconds.
+const LONGEST: u64 = 1_000_000_000;
+
+/// Significant decimal digits of the histogram: 0.1 %.
+const DIGITS: u8 = 3;
+
+/// Round trips, connections, bytes or datagrams of one slice.
+#[derive(Clone)]
+pub struct Measured {
+    /// Round trips in nanoseconds, where they are what is measured.
+    pub histogram: Option<Histogram<u64>>,
+    /// What was sent, in the warm-up too.
+    pub sent: u64,
+    /// What of it has arrived; of round trips, what has come back.
+    pub received: u64,
+    /// What of it counts: not the warm-up.
+    pub within: u64,
+    /// How long that took.
+    pub window: Duration,
+}
+
+impl Measured {
+    /// Of round trips.
+    ///
+    /// # Errors
+    /// Never: there is such a histogram.
+    pub fn round_trips() -> io::Result<Self> {
+        let histogram = Histogram::new_with_max(LONGEST, DIGITS).map_err(io::Error::other)?;
+        Ok(Self { histogram: Some(histogram), ..Self::counted() })
+    }
+
+    /// Of what is counted only.
+    #[must_use]
+    pub fn counted() -> Self {
+        Self { histogram: None, sent: 0, received: 0, within: 0, window: Duration::ZERO }
+    }
+
+    /// Notes that one has come back. What belongs to the warm-up does not `count`.
+    pub fn record(&mut self, taken: Duration, counts: bool) {
+        self.received += 1;
+        if let Some(histogram) = self.histogram.as_mut().filter(|_| counts) {
+            self.within += 1;
+            histogram.saturating_record(u64::try_from(taken.as_nanos()).unwrap_or(LONGEST));
+        }
+    }
+
+    /// With what only the other end knows.
+    #[must_use]
+    pub fn with(mut self, received: u64, within: u64) -> Self {
+        self.received += received;
+        self.within += within;
+        self
+    }
+
+    /// What did not arrive.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.sent.saturating_sub(self.received)
+    }
+
+    /// Whether many round trips were lost. Of datagrams one way many may.
+    #[must_use]
+    pub fn has_lost_round_trips(&self) -> bool {
+        self.histogram.is_some() && self.lost() > MAY_BE_LOST + self.sent / ONE_IN
+    }
+
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.within == 0
+    }
+
+    /// The figure of the slice, in the unit of its work.
+    #[must_use]
+    pub fn figure(&self, work: Work) -> Option<f64> {
+        if let Some(histogram) = &self.histogram {
+            return (!histogram.is_empty()).then(|| median_us(histogram));
+        }
+        let seconds = self.window.as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "bytes of a fraction of a second")]
+        let count = self.within as f64 * if work == Work::TcpStream { 8.0 } else { 1.0 };
+        (seconds > 0.0 && count > 0.0).then(|| (count / seconds).round())
+    }
+}
+
+impl fmt::Debug for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Thousands of buckets tell nobody anything.
+        let p50_us = self.histogram.as_ref().map(median_us);
+        let Self { sent, received, within, window, .. } = self;
+        write!(f, "Measured {{ p50_us: {p50_us:?}, sent: {sent}, received: {received}, ")?;
+        write!(f, "within: {within}, window: {window:?} }}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_what_counts_by_the_time_it_took() {
+        let counted = Measured { within: 1000, window: Duration::from_millis(50), ..Measured::counted() };
+        assert_eq!(counted.figure(Work::UdpRate), Some(20_000.0));
+        assert_eq!(counted.figure(Work::TcpStream), Some(160_000.0));
+        assert_eq!(Measured::counted().figure(Work::UdpRate), None);
+    }
+
+    #[test]
+    fn warm_up_does_not_count() {
+        let mut measured = Measured::round_trips().unwrap();
+        measured.sent = 3;
+        measured.record(Duration::from_micros(90), false);
+        measured.record(Duration::from_micros(5), true);
+        assert_eq!((measured.within, measured.received, measured.lost()), (1, 2, 1));
+        assert!(measured.figure(Work::UdpRr).is_some_and(|us| (4.99..5.01).contains(&us)));
+        measured.sent = 20;
+        assert!(measured.has_lost_round_trips());
+    }
+}

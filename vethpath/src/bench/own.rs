@@ -1,0 +1,109 @@
+//! Labs that are made only to be measured.
+
+use std::{fmt::Write, ops::RangeInclusive};
+
+use super::Error;
+use crate::topology::{NsName, Source, Topology, read};
+
+/// What such a lab is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// So many bridges in a row, joined by trunks, and a host at either end.
+    Chain(usize),
+    /// One bridge with so many hosts, of which the first asks and the last answers.
+    Hosts(usize),
+}
+
+impl Shape {
+    /// How many bridges a chain may have.
+    pub const CHAIN: RangeInclusive<u64> = 1..=vethpath_common::MOST_BRIDGES as u64;
+
+    /// How many hosts a bridge may have: its ports (BR_MAX_PORTS, less the one that is not given out).
+    pub const HOSTS: RangeInclusive<u64> = 2..=1023;
+
+    const fn bridges(self) -> usize {
+        match self {
+            Self::Chain(bridges) => bridges,
+            Self::Hosts(_) => 1,
+        }
+    }
+
+    const fn hosts(self) -> usize {
+        match self {
+            Self::Chain(_) => 2,
+            Self::Hosts(hosts) => hosts,
+        }
+    }
+}
+
+/// A lab of a shape, and the two that are measured.
+#[derive(Clone, Debug)]
+pub struct Own {
+    /// The lab.
+    pub topology: Topology,
+    /// The first host, and the last.
+    pub between: (NsName, NsName),
+}
+
+impl Own {
+    /// Thinks it up, with a name that no other lab has. The bridges are in a namespace of the lab, where no
+    /// rules of the host are and no other bridge has their names.
+    ///
+    /// # Errors
+    /// Never, for shapes within the limits.
+    pub fn of(shape: Shape) -> Result<Self, Error> {
+        // Names of namespaces are the host's, so the lab's name is in them.
+        let name = format!("bench-{:08x}", fastrand::u32(..));
+        let text = text(shape, &name);
+        let source = Source { path: &name, text: &text };
+        let invalid = || Error::Shape(shape);
+        let topology = read(source, Some(&name)).map_err(|_| invalid())?;
+        let host = |number: usize| format!("{name}-{number}").parse().map_err(|_| invalid());
+        let between = (host(0)?, host(shape.hosts() - 1)?);
+        Ok(Self { topology, between })
+    }
+}
+
+fn text(shape: Shape, name: &str) -> String {
+    let (bridges, hosts) = (shape.bridges(), shape.hosts());
+    let mut text = format!("name = \"{name}\"\n[namespace.{name}-bridges]\n");
+    for bridge in 0..bridges {
+        let trunks =
+            if bridge + 1 < bridges { format!("trunks = [\"br{}\"]\n", bridge + 1) } else { String::new() };
+        // A String takes everything.
+        let _ = write!(text, "[bridge.br{bridge}]\nnamespace = \"{name}-bridges\"\n{trunks}");
+    }
+    for host in 0..hosts {
+        let bridge = if host == 0 { 0 } else { bridges - 1 };
+        let address = format!("10.0.{}.{}/16", (host + 1) / 256, (host + 1) % 256);
+        let _ = write!(
+            text,
+            "[namespace.{name}-{host}.interface.eth0]\nlink = \"br{bridge}\"\naddresses = [\"{address}\"]\n"
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shape_is_a_topology_from_the_first_host_to_the_last() {
+        for (shape, bridges, hosts) in [
+            (Shape::Chain(1), 1, 2),
+            (Shape::Chain(64), 64, 2),
+            (Shape::Hosts(2), 1, 2),
+            (Shape::Hosts(1023), 1, 1023),
+        ] {
+            let own = Own::of(shape).unwrap();
+            let lab = &own.topology;
+            assert_eq!((lab.bridges.len(), lab.trunks.len(), lab.pairs.len()), (bridges, bridges - 1, hosts));
+            assert_eq!(
+                (&lab.pairs[0].namespace, &lab.pairs[hosts - 1].namespace),
+                (&own.between.0, &own.between.1)
+            );
+            assert_ne!(lab.lab, Own::of(shape).unwrap().topology.lab, "two at once do not collide");
+        }
+    }
+}

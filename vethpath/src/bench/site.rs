@@ -1,0 +1,90 @@
+//! Two places between which a path leads, with threads in both.
+
+use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc};
+
+use super::{
+    Error,
+    end::{self, End},
+    report::Placement,
+    work::Cores,
+};
+use crate::kernel::Netns;
+
+/// The two places, for whoever reads an error.
+#[derive(Clone, Debug)]
+pub struct Names {
+    from: String,
+    to: String,
+}
+
+impl Names {
+    /// A socket was refused.
+    pub fn failed(&self, operation: &'static str, source: io::Error) -> Error {
+        Error::Socket { operation, from: self.from.clone(), to: self.to.clone(), source }
+    }
+
+    /// Too much is lost.
+    pub fn lost(&self, lost: u64, asked: u64, path: &'static str) -> Error {
+        Error::Lost { from: self.from.clone(), to: self.to.clone(), lost, asked, path }
+    }
+}
+
+/// Two places, each a namespace and an address in it.
+pub struct Site {
+    places: [(Netns, IpAddr); 2],
+    /// Threads by place and CPU.
+    ends: BTreeMap<(usize, usize), Arc<End>>,
+}
+
+impl Site {
+    /// Of the place that asks and the one that answers.
+    #[must_use]
+    pub fn new(places: [(Netns, IpAddr); 2]) -> Self {
+        Self { places, ends: BTreeMap::new() }
+    }
+
+    /// The threads that a case runs on.
+    ///
+    /// # Errors
+    /// They cannot be had.
+    pub fn ends(&mut self, cores: Cores) -> Result<(Arc<End>, Arc<End>), Error> {
+        let Placement { from_cpu, to_cpu, .. } = placement(cores);
+        Ok((self.end(0, from_cpu)?, self.end(1, to_cpu)?))
+    }
+
+    fn end(&mut self, place: usize, cpu: usize) -> Result<Arc<End>, Error> {
+        if let Some(end) = self.ends.get(&(place, cpu)) {
+            return Ok(end.clone());
+        }
+        let end = Arc::new(End::start(&self.places[place].0, cpu)?);
+        self.ends.insert((place, cpu), end.clone());
+        Ok(end)
+    }
+
+    /// Both addresses.
+    #[must_use]
+    pub fn addresses(&self) -> (IpAddr, IpAddr) {
+        (self.places[0].1, self.places[1].1)
+    }
+
+    /// Both names.
+    #[must_use]
+    pub fn names(&self) -> Names {
+        let name = |(netns, address): &(Netns, IpAddr)| format!("{netns} ({address})");
+        Names { from: name(&self.places[0]), to: name(&self.places[1]) }
+    }
+}
+
+/// The CPUs of both ends: the last that we may use, since devices tend to interrupt the first, and for
+/// the other end, where it runs elsewhere, the one before.
+#[must_use]
+pub fn placement(cores: Cores) -> Placement {
+    let cpus = end::cpus();
+    let mut last = cpus.iter().rev().copied();
+    let from_cpu = last.next().unwrap_or_default();
+    let to_cpu = match cores {
+        Cores::Same => from_cpu,
+        Cores::Cross => last.next().unwrap_or(from_cpu),
+    };
+    Placement { cores, from_cpu, to_cpu }
+}

@@ -1,0 +1,88 @@
+//! From rounds to a report. Pure.
+
+use super::{
+    choose::{Chosen, Side},
+    distribution::Distribution,
+    machine::Machine,
+    modes::Mode,
+    report::{Case, Caveat, Ended, PerMode, Report, Results, VERSION, Why},
+    schedule::Rounds,
+    site::placement,
+    tally::Tally,
+    warnings::Warning,
+    work::Spec,
+};
+use crate::topology::LabName;
+
+/// Sums up.
+#[must_use]
+pub fn report(
+    lab: &LabName,
+    chosen: &Chosen,
+    rounds: &Rounds,
+    machine: Machine,
+    mut warnings: Vec<Warning>,
+) -> Report {
+    let cases: Vec<_> = rounds.tallies.iter().map(case).collect();
+    if chosen.is_armed() {
+        warnings.extend(cases.iter().filter_map(doubt));
+    }
+    let name = |side: &Side| side.pair.namespace.to_string();
+    let first = cases.first();
+    Report {
+        version: VERSION,
+        lab: lab.to_string(),
+        from: name(&chosen.from),
+        to: name(&chosen.to),
+        bridges: chosen.bridges,
+        rounds: first.map_or(0, |case| case.rounds),
+        ended: first.map_or(NEVER, |case| case.ended),
+        warnings: warnings.iter().map(Caveat::from).collect(),
+        machine,
+        udp_rr: brief(&cases, Spec::UDP),
+        tcp_rr: brief(&cases, Spec::TCP),
+        overhead_removed: first.and_then(|case| case.overhead_removed),
+        cases,
+    }
+}
+
+/// Of a report without cases.
+const NEVER: Ended = Ended { why: Why::Time, width: None, wanted: 0.0 };
+
+fn case(tally: &Tally) -> Case {
+    let Spec { work, size, wait, cores } = tally.spec;
+    Case {
+        work,
+        size,
+        wait,
+        placement: placement(cores),
+        unit: work.unit(),
+        better: work.better(),
+        rounds: tally.rounds,
+        ended: tally.ended.unwrap_or(NEVER),
+        results: tally.results(),
+        fast_to_bridge: tally.fast_to(Mode::Bridge),
+        fast_to_cable: tally.fast_to(Mode::Cable),
+        overhead_removed: tally.overhead_removed(),
+    }
+}
+
+/// Intervals so many times wider than wanted are worth a word.
+const FAR_TOO_WIDE: f64 = 4.0;
+
+/// What is not sure of a case: of a rate only how it compares with the bridge's is asked for.
+fn doubt(case: &Case) -> Option<Warning> {
+    if case.work.is_latency() && case.overhead_removed.is_none() {
+        return Some(Warning::NoOverhead(case.spec()));
+    }
+    let Ended { why, width, wanted } = case.ended;
+    let width = width.filter(|&width| why == Why::Time && width > FAR_TOO_WIDE * wanted)?;
+    Some(Warning::StillWide { case: case.spec(), width, wanted })
+}
+
+fn brief(cases: &[Case], spec: Spec) -> Option<PerMode<Distribution>> {
+    match &cases.iter().find(|case| case.spec() == spec)?.results {
+        Results::Latency(latency) => Some(latency.map(Distribution::brief)),
+        Results::Rate(_) => None,
+    }
+}

@@ -1,0 +1,176 @@
+//! Larger maps for a lab that has outgrown its own, without losing a count.
+//!
+//! Maps cannot grow, so there is another set of them, with programs of its own. Each port's program is
+//! replaced in one step by the new set's; a frame is counted in the one or in the other. What the
+//! old set has counted stays where it is, and [`Counters`](super::Counters) adds up all sets.
+//!
+//! A kill at any point leaves pins from which the next run goes on: `next` is complete before any port
+//! uses it, the old counters have a second pin before the first is taken, and `moving` is what all ports
+//! use by then.
+
+use std::{fs, io, path::Path};
+
+use aya::{
+    maps::MapData,
+    programs::{
+        SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::SchedClassifierLink,
+    },
+};
+use vethpath_common::{ABI_VERSION, names};
+
+use super::{
+    Hook, Maps, Pins, Result, Sizes,
+    attach::CLSACT,
+    error::{Context, Error},
+    load::load,
+    maps::data,
+};
+use crate::{
+    kernel::{Netns, bpffs},
+    topology::IfName,
+};
+
+/// The maps that hold counts.
+const COUNTING: [&str; 5] = [names::PATHS, names::CROSSINGS, names::MATRIX, names::CELLS, names::COUNTERS];
+
+/// Whether the lab's maps are as large as `least` says.
+///
+/// # Errors
+/// The kernel refuses to tell.
+pub fn has_room(pins: &Pins, least: Sizes) -> Result<bool> {
+    for (map, least) in [
+        (names::PORTS, least.ports),
+        (names::COUNTERS, least.ports.saturating_add(1)),
+        (names::SOURCES, least.sources),
+        (names::STATIONS, least.stations),
+        (names::PATHS, least.paths),
+    ] {
+        if data(&pins.map(map))?.info().doing("look up map", map)?.max_entries() < least {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The set that a killed run has left, if ports may use it already. What is no whole set is removed.
+///
+/// # Errors
+/// bpffs refuses.
+pub fn left_over(pins: &Pins) -> Result<Option<Pins>> {
+    finish_moving(pins, &mut |_| Ok::<_, Error>(()))?;
+    let next = pins.next();
+    if !next.directory().exists() {
+        return Ok(None);
+    }
+    let is_whole = names::PINNED_MAPS.iter().all(|map| next.map(map).exists())
+        && Maps::open(&next)?.config()?.abi == ABI_VERSION;
+    if is_whole {
+        return Ok(Some(next));
+    }
+    bpffs::remove_directory(next.directory())?;
+    Ok(None)
+}
+
+/// Makes another set with maps of these sizes.
+///
+/// # Errors
+/// The kernel refuses a program or map.
+pub fn larger(pins: &Pins, domains: &[u32], sizes: Sizes) -> Result<Pins> {
+    let next = pins.next();
+    let _ = load(&next, domains, domains, sizes)?;
+    Ok(next)
+}
+
+/// Gives ports that run the program of `pins` that of `next`. One that runs none is left.
+///
+/// # Errors
+/// The kernel refuses a port; those before it have the new one.
+pub fn switch_over(
+    netns: &Netns,
+    pins: &Pins,
+    next: &Pins,
+    domain: u32,
+    hook: Hook,
+    ports: &[&IfName],
+) -> Result<()> {
+    netns.run(|| {
+        let path = next.program(domain);
+        let mut program = SchedClassifier::from_pin(&path).doing("open", path.display())?;
+        for &port in ports {
+            let link = match hook {
+                Hook::Tcx if !pins.link(port).exists() => continue,
+                Hook::Tcx => {
+                    let link = PinnedLink::from_pin(pins.link(port)).doing("open link of", port)?;
+                    SchedClassifierLink::try_from(FdLink::from(link)).doing("use link of", port)?
+                }
+                Hook::Clsact => {
+                    let (priority, handle) = (CLSACT.priority, CLSACT.handle);
+                    SchedClassifierLink::attached(
+                        port.as_str(),
+                        TcAttachType::Ingress,
+                        priority,
+                        handle,
+                        None,
+                    )
+                    .doing("find", port)?
+                }
+            };
+            let link = program.attach_to_link(link).doing("replace the program of", port)?;
+            // A filter would be removed on drop; a pinned link stays either way.
+            std::mem::forget(program.take_link(link).doing("keep link of", port)?);
+        }
+        Ok(())
+    })?
+}
+
+/// Puts the other set in the place of the lab's, whose counts stay. Each step is told before it is done.
+///
+/// # Errors
+/// bpffs refuses, or `tell` fails.
+pub fn finish<E: From<Error>>(
+    pins: &Pins,
+    tell: &mut impl FnMut(&str) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let counters = data(&pins.map(names::COUNTERS))?;
+    let id = counters.info().doing("look up map", names::COUNTERS)?.id();
+    let former = pins.former(id);
+    bpffs::make_directory(former.directory()).map_err(Error::from)?;
+    for map in COUNTING {
+        if !former.map(map).exists() {
+            tell(&format!("keep counters {map}"))?;
+            let data: MapData = data(&pins.map(map))?;
+            data.pin(former.map(map)).doing("pin map", map)?;
+        }
+    }
+    tell("use larger maps")?;
+    rename(pins.next().directory(), pins.moving().directory())?;
+    finish_moving(pins, tell)
+}
+
+/// Moves every pin of a set that all ports use to where the lab's are.
+fn finish_moving<E: From<Error>>(
+    pins: &Pins,
+    tell: &mut impl FnMut(&str) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let moving = pins.moving();
+    let entries = match fs::read_dir(moving.directory()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.doing("list", moving.directory().display())?,
+    };
+    for entry in entries {
+        let entry = entry.doing("list", moving.directory().display())?;
+        tell(&format!("move {}", entry.file_name().display()))?;
+        rename(&entry.path(), &pins.directory().join(entry.file_name()))?;
+    }
+    Ok(fs::remove_dir(moving.directory()).doing("remove", moving.directory().display())?)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|error| Error::Refused {
+        operation: "rename",
+        object: from.display().to_string(),
+        cause: error.to_string(),
+    })
+}

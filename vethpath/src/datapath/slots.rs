@@ -1,0 +1,135 @@
+//! Slots of stations, in memory that the kernel shares with us (`BPF_F_MMAPABLE`): an update by system
+//! call copies the whole value byte by byte, under the eyes of programs.
+#![expect(unsafe_code, reason = "memory that programs read and write meanwhile")]
+
+use std::{
+    io,
+    marker::PhantomData,
+    num::NonZeroUsize,
+    os::fd::AsFd,
+    ptr::NonNull,
+    sync::atomic::{AtomicU32, Ordering, fence},
+};
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use vethpath_common::{Entry, NOT_THERE, Slot, slot_of};
+
+/// Whether programs may go by slots on this kind of CPU. They read the generation first and the rest
+/// after it, without a barrier: that is only right where loads are not reordered. Elsewhere everything
+/// is in the hash maps.
+const LOADS_ARE_IN_ORDER: bool = cfg!(target_arch = "x86_64");
+
+/// A table of slots, mapped into memory.
+pub struct Slots<V> {
+    first: NonNull<Slot<V>>,
+    bits: u32,
+    is_used: bool,
+    values: PhantomData<V>,
+}
+
+// SAFETY: the memory is this process's until it is unmapped in `drop`, from whichever thread.
+unsafe impl<V: Send> Send for Slots<V> {}
+
+impl<V: Entry> Slots<V> {
+    /// Maps a table of two to the power of `bits` slots.
+    ///
+    /// # Errors
+    /// The map is not one that can be mapped, or is smaller.
+    pub fn map(fd: impl AsFd, bits: u32) -> io::Result<Self> {
+        let () = V::ALIGNED;
+        let size = size_of::<Slot<V>>() << bits;
+        let size = NonZeroUsize::new(size).ok_or(io::ErrorKind::InvalidInput)?;
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping, of which nobody else in this process knows.
+        let memory = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, fd, 0) }?;
+        Ok(Self { first: memory.cast(), bits, is_used: LOADS_ARE_IN_ORDER, values: PhantomData })
+    }
+
+    /// The entry of a key, if it has a slot.
+    #[must_use]
+    pub fn get(&self, key: &V::Key) -> Option<V> {
+        let (words, slot) = self.slot(key);
+        // SAFETY: `slot` is in the mapping. Programs write into values, a word at a time: what is read may
+        // be partly older than the rest.
+        let found = unsafe { slot.read_volatile() };
+        (found.key == words && self.generation(slot) != NOT_THERE).then_some(found.value)
+    }
+
+    /// Puts an entry into the slot of its key; false if another lies there, or this key's own.
+    ///
+    /// A slot that was taken back may only be written again after a grace period.
+    pub fn put(&self, key: &V::Key, value: &V) -> bool {
+        let (words, slot) = self.slot(key);
+        if !self.is_used || self.generation(slot) != NOT_THERE {
+            return false;
+        }
+        let mut entry = Slot { key: words, zero: 0, value: *value };
+        let generation = std::mem::replace(generation_of(&mut entry.value), NOT_THERE);
+        // SAFETY: `slot` is in the mapping, and no program looks at it: its generation says so.
+        unsafe { slot.write_volatile(entry) };
+        fence(Ordering::Release);
+        self.atomic(slot).store(generation, Ordering::Release);
+        true
+    }
+
+    /// Takes an entry back; false if the key has no slot. Programs may use it until a grace period is over.
+    pub fn take_back(&self, key: &V::Key) -> bool {
+        let is_there = self.get(key).is_some();
+        if is_there {
+            self.atomic(self.slot(key).1).store(NOT_THERE, Ordering::Release);
+        }
+        is_there
+    }
+
+    /// Takes everything back.
+    pub fn clear(&self) {
+        self.all().for_each(|slot| self.atomic(slot).store(NOT_THERE, Ordering::Release));
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> impl Iterator<Item = (V::Key, V)> {
+        self.all().filter(|&slot| self.generation(slot) != NOT_THERE).map(|slot| {
+            // SAFETY: as in `get`.
+            let Slot { key, value, .. } = unsafe { slot.read_volatile() };
+            (bytemuck::cast(key), value)
+        })
+    }
+
+    fn slot(&self, key: &V::Key) -> ([u32; 3], *mut Slot<V>) {
+        let words = V::words(key);
+        (words, self.at(slot_of(words, self.bits) as usize))
+    }
+
+    fn all(&self) -> impl Iterator<Item = *mut Slot<V>> {
+        (0..1_usize << self.bits).map(|index| self.at(index))
+    }
+
+    fn at(&self, index: usize) -> *mut Slot<V> {
+        // SAFETY: callers give an index below two to the power of `bits`, and so in the mapping.
+        unsafe { self.first.as_ptr().add(index) }
+    }
+
+    fn generation(&self, slot: *mut Slot<V>) -> u32 {
+        self.atomic(slot).load(Ordering::Acquire)
+    }
+
+    /// The generation of a slot: the first word of its value.
+    fn atomic(&self, slot: *mut Slot<V>) -> &AtomicU32 {
+        // SAFETY: `slot` is in the mapping, which lives as long as `self`; the value begins with its
+        // generation, aligned as `Entry::ALIGNED` says.
+        unsafe { AtomicU32::from_ptr((&raw mut (*slot).value).cast()) }
+    }
+}
+
+impl<V> Drop for Slots<V> {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made with this size, and nothing refers to it any more.
+        let _ = unsafe { munmap(self.first.cast(), size_of::<Slot<V>>() << self.bits) };
+    }
+}
+
+/// The first word of an entry.
+fn generation_of<V: Entry>(value: &mut V) -> &mut u32 {
+    let (_, words, _) = bytemuck::pod_align_to_mut::<u8, u32>(bytemuck::bytes_of_mut(value));
+    &mut words[0]
+}

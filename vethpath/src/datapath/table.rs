@@ -1,0 +1,102 @@
+//! One of the two maps of stations: slots in front, and a hash map for what has none.
+
+use std::{borrow::BorrowMut, os::fd::AsFd};
+
+use aya::{
+    Pod,
+    maps::{HashMap, MapData, MapError},
+};
+use vethpath_common::Entry;
+
+use super::{
+    Pins, Result,
+    error::Context,
+    maps::{data, hash},
+    slots::Slots,
+};
+
+/// A map from the keys of `V` to `V`.
+pub struct Table<V: Entry<Key: Pod> + Pod, M = MapData> {
+    slots: Slots<V>,
+    others: HashMap<M, V::Key, V>,
+}
+
+impl<V: Entry<Key: Pod> + Pod> Table<V> {
+    /// Opens the pinned maps of these names.
+    ///
+    /// # Errors
+    /// One is missing or of another shape.
+    pub fn open(pins: &Pins, slots: &str, others: &str) -> Result<Self> {
+        let others = hash(pins, others)?;
+        Self::of(&data(&pins.map(slots))?, others).doing("map", slots)
+    }
+}
+
+impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
+    /// Of an array of slots, and a hash map for what has no slot there.
+    ///
+    /// # Errors
+    /// The array cannot be mapped.
+    pub fn of(slots: &MapData, others: HashMap<M, V::Key, V>) -> std::io::Result<Self> {
+        let count = slots.info().map_err(std::io::Error::other)?.max_entries();
+        let bits = count.checked_ilog2().filter(|&bits| bits > 0).ok_or(std::io::ErrorKind::InvalidInput)?;
+        Ok(Self { slots: Slots::map(slots.fd().as_fd(), bits)?, others })
+    }
+
+    /// The entry of a key.
+    #[must_use]
+    pub fn get(&self, key: &V::Key) -> Option<V> {
+        self.slots.get(key).or_else(|| self.others.get(key, 0).ok())
+    }
+
+    /// Adds an entry for a key that has none. If it had one, a grace period must have passed since that
+    /// was removed.
+    ///
+    /// # Errors
+    /// There is no room (`E2BIG`), or the kernel refuses.
+    pub fn insert(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
+        if self.slots.put(key, value) { Ok(()) } else { self.others.insert(key, value, 0) }
+    }
+
+    /// Adds an entry as [`Table::insert`] does, as if the key had no slot.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn insert_among_others(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
+        self.others.insert(key, value, 0)
+    }
+
+    /// Removes the entry of a key, if it has one. Programs may use it until a grace period is over.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove(&mut self, key: &V::Key) -> std::result::Result<(), MapError> {
+        if self.slots.take_back(key) {
+            return Ok(());
+        }
+        match self.others.remove(key) {
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) =>
+            {
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Removes all entries, as [`Table::remove`] does.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn clear(&mut self) -> std::result::Result<(), MapError> {
+        self.slots.clear();
+        let keys: Vec<V::Key> = self.others.keys().collect::<std::result::Result<_, _>>()?;
+        keys.iter().try_for_each(|key| self.remove(key))
+    }
+
+    /// All entries. One that goes away meanwhile may end the list.
+    pub fn iter(&self) -> impl Iterator<Item = (V::Key, V)> {
+        self.slots.iter().chain(self.others.iter().filter_map(std::result::Result::ok))
+    }
+}

@@ -1,0 +1,108 @@
+//! What an interface or a port is to have.
+
+use ipnet::IpNet;
+
+use super::{Step, steps::Planner};
+use crate::topology::{IfName, Interface, Mac, Place, Topology};
+
+impl Planner<'_> {
+    /// An inner end, or an end of a cable.
+    pub(super) fn interface(&mut self, place: &Place, interface: &Interface) {
+        let name = interface.name.as_str();
+        self.mac(place, name, interface.mac);
+        self.mtu(place, name, interface.mtu);
+        self.addresses(place, name, &interface.addresses);
+        if interface.up {
+            self.up(place, name, false);
+        } else if self.standing.link(place, name).is_some_and(|link| link.up) {
+            self.disturb(place, name);
+            self.plan.raise.push(Step::Down { place: place.clone(), device: name.to_owned() });
+        }
+        if self.standing.link(place, name).is_none() {
+            self.disturb(place, name);
+        }
+    }
+
+    /// A link that a killed run made and had no time to mark, or that lost its mark.
+    pub(super) fn mark(&mut self, place: &Place, device: &str, mark: String, altname: Option<String>) {
+        if self.standing.link(place, device).is_some_and(|link| !link.marked) {
+            let (place, device) = (place.clone(), device.to_owned());
+            self.plan.make.push(Step::Mark { place, device, mark, altname });
+        }
+    }
+
+    /// A port that is there and not on its bridge: somebody took it off, or the bridge was deleted, or
+    /// the file has it on another.
+    pub(super) fn enslave(&mut self, place: &Place, port: &IfName, bridge: &IfName) {
+        let Some(there) = self.standing.link(place, port.as_str()) else { return };
+        let bridge_stays = self.standing.link(place, bridge.as_str()).is_some();
+        if there.bridge.as_deref() != Some(bridge.as_str()) || !bridge_stays {
+            self.plan.make.push(Step::Enslave {
+                place: place.clone(),
+                device: port.to_string(),
+                from: there.bridge.clone().filter(|_| bridge_stays),
+                bridge: bridge.clone(),
+            });
+        }
+    }
+
+    pub(super) fn mac(&mut self, place: &Place, device: &str, mac: Mac) {
+        if let Some(link) = self.standing.link(place, device)
+            && link.mac != Some(mac.bytes())
+        {
+            let (place, device) = (place.clone(), device.to_owned());
+            self.plan.make.push(Step::Mac { place, device, from: link.mac, mac });
+        }
+    }
+
+    /// Addresses that an earlier topology had go; those that somebody else has added stay.
+    pub(super) fn addresses(&mut self, place: &Place, device: &str, wanted: &[IpNet]) {
+        let there = self.standing.link(place, device).map_or(&[][..], |link| &link.addresses);
+        let was = |address: &&IpNet| {
+            self.former.iter().any(|former| addresses_of(former, place, device).contains(address))
+        };
+        let surplus: Vec<IpNet> =
+            there.iter().filter(|address| !wanted.contains(address)).filter(was).copied().collect();
+        let step = |address| (place.clone(), device.to_owned(), address);
+        for &address in &surplus {
+            let (place, device, address) = step(address);
+            self.plan.raise.push(Step::DeleteAddress { place, device, address });
+        }
+        if !surplus.is_empty() {
+            self.disturb(place, device);
+        }
+        // With the first IPv4 address of a subnet the kernel removes the others (`__inet_del_ifa`).
+        let goes_too = |address: &IpNet| {
+            address.addr().is_ipv4() && surplus.iter().any(|gone| gone.trunc() == address.trunc())
+        };
+        for &address in wanted.iter().filter(|address| !there.contains(address) || goes_too(address)) {
+            let (place, device, address) = step(address);
+            self.plan.raise.push(Step::Address { place, device, address });
+        }
+    }
+
+    pub(super) fn up(&mut self, place: &Place, device: &str, port: bool) {
+        if !self.standing.link(place, device).is_some_and(|link| link.up) {
+            self.plan.raise.push(Step::Up { place: place.clone(), device: device.to_owned(), port });
+        }
+    }
+
+    fn disturb(&mut self, place: &Place, device: &str) {
+        self.disturbed.insert((place.clone(), device.to_owned()));
+    }
+}
+
+/// The addresses that a topology gives an interface or bridge.
+pub(super) fn addresses_of<'a>(topology: &'a Topology, place: &Place, device: &str) -> &'a [IpNet] {
+    let is_in =
+        |namespace: &crate::topology::NsName| matches!(place, Place::Namespace(name) if name == namespace);
+    let mut inner = topology.pairs.iter().filter(|pair| is_in(&pair.namespace)).map(|pair| &pair.inner);
+    let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+    let mut ends = ends.filter(|end| &end.place == place).map(|end| &end.interface);
+    let is_it = |interface: &&Interface| interface.name.as_str() == device;
+    if let Some(interface) = inner.find(is_it).or_else(|| ends.find(is_it)) {
+        return &interface.addresses;
+    }
+    let bridge = topology.bridges.iter().find(|b| &b.place == place && b.name.as_str() == device);
+    bridge.map_or(&[], |bridge| &bridge.addresses)
+}

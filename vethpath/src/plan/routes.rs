@@ -1,0 +1,42 @@
+//! Routes by way of gateways.
+
+use ipnet::IpNet;
+
+use super::{Step, interfaces::addresses_of, steps::Planner};
+use crate::topology::{Namespace, Place, Route};
+
+impl Planner<'_> {
+    /// Routes that an earlier topology had go; those that somebody else has added stay, but for one to
+    /// the same destination, of which there can be one.
+    pub(super) fn routes(&mut self, namespace: &Namespace) {
+        let name = &namespace.name;
+        let place = Place::Namespace(name.clone());
+        let is_gone = self.standing.is_gone(&place);
+        let there = self.observed.routes.get(name).filter(|_| !is_gone).map_or(&[][..], Vec::as_slice);
+        let was = |route: &&Route| {
+            let former = self.former.iter().flat_map(|former| &former.namespaces);
+            former.filter(|former| &former.name == name).any(|former| former.routes.contains(route))
+        };
+        let is_replaced = |route: &&Route| namespace.routes.iter().any(|wanted| wanted.to == route.to);
+        let surplus = there.iter().filter(was).filter(|route| !is_replaced(route));
+        for route in surplus {
+            self.plan.raise.push(Step::DeleteRoute { namespace: name.clone(), route: route.clone() });
+        }
+        for route in &namespace.routes {
+            if there.contains(route) && !self.is_lost(&place, route) {
+                continue;
+            }
+            let from = self.observed.route_elsewhere(name, route).filter(|_| !is_gone);
+            self.plan.raise.push(Step::Route { namespace: name.clone(), from, route: route.clone() });
+        }
+    }
+
+    /// Whether the kernel removes a route with what is done to the interface that it leads to.
+    fn is_lost(&self, place: &Place, route: &Route) -> bool {
+        let leads_to = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&route.via));
+        self.disturbed.iter().filter(|(at, _)| at == place).any(|(_, device)| {
+            let there = self.observed.link(place, device).map_or(&[][..], |link| &link.addresses);
+            leads_to(there) || leads_to(addresses_of(self.topology, place, device))
+        })
+    }
+}

@@ -1,0 +1,256 @@
+//! One thing to do.
+
+use std::{fmt, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::Change;
+use crate::topology::{
+    Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl,
+    Trunk,
+};
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Remove a masquerade table.
+    Unmasquerade(Masquerade),
+    /// Remove a link, and the other end of it with it.
+    DeleteLink {
+        /// Where.
+        place: Place,
+        /// Its device name.
+        device: String,
+        /// What it is in the lab: `pair`, `bridge`, ...
+        kind: &'static str,
+        /// What people call it: `ns0:eth0`.
+        name: String,
+    },
+    /// Take the name of a namespace away, and with it all that is in it. An adopted one lives on.
+    DeleteNamespace(Namespace),
+    /// Make a namespace, with `lo` up and its settings.
+    Namespace(Namespace),
+    /// Make a bridge.
+    Bridge(Bridge),
+    /// Make a pair, its port on its bridge.
+    Pair(Pair),
+    /// Make a cable.
+    Cable(Cable),
+    /// Make a trunk.
+    Trunk {
+        /// Which.
+        trunk: Trunk,
+        /// The smaller MTU of its bridges, in bytes; `None` is the kernel's.
+        mtu: Option<u32>,
+    },
+    /// Mark a link of ours that has no mark.
+    Mark {
+        /// Where.
+        place: Place,
+        /// Which.
+        device: String,
+        /// The mark.
+        mark: String,
+        /// Its alternative name, if it has one.
+        altname: Option<String>,
+    },
+    /// Put a port that is there on its bridge.
+    Enslave {
+        /// Where.
+        place: Place,
+        /// The port.
+        device: String,
+        /// The bridge that it is on.
+        from: Option<String>,
+        /// The bridge.
+        bridge: IfName,
+    },
+    /// Give an interface that is there its MAC.
+    Mac {
+        /// Where.
+        place: Place,
+        /// Which.
+        device: String,
+        /// What it has.
+        from: Option<[u8; 6]>,
+        /// What it gets.
+        mac: Mac,
+    },
+    /// Give an interface that is there its MTU.
+    Mtu {
+        /// Where.
+        place: Place,
+        /// Which.
+        device: String,
+        /// What it has, in bytes.
+        from: u32,
+        /// In bytes.
+        mtu: u32,
+    },
+    /// Set an option of a bridge that is there.
+    BridgeOption {
+        /// Where.
+        place: Place,
+        /// Which.
+        bridge: IfName,
+        /// What it is.
+        from: BridgeOption,
+        /// What it becomes.
+        to: BridgeOption,
+    },
+    /// Apply settings of an interface that is made.
+    Sysctls {
+        /// Where.
+        namespace: NsName,
+        /// What.
+        settings: Vec<Sysctl>,
+    },
+    /// Change a setting of a namespace that is there.
+    Sysctl {
+        /// Where.
+        namespace: NsName,
+        /// What it is; `None` if it cannot be read.
+        from: Option<String>,
+        /// What it becomes.
+        setting: Sysctl,
+    },
+    /// Attach the program to a port that is there.
+    Attach {
+        /// Where.
+        place: Place,
+        /// Which.
+        port: IfName,
+    },
+    /// Take the program off a port.
+    Detach {
+        /// Where.
+        place: Place,
+        /// Which.
+        port: IfName,
+    },
+    /// Take an address off an interface.
+    DeleteAddress {
+        /// Where.
+        place: Place,
+        /// On which interface.
+        device: String,
+        /// The address and its subnet.
+        address: IpNet,
+    },
+    /// Give an interface an address.
+    Address {
+        /// Where.
+        place: Place,
+        /// On which interface.
+        device: String,
+        /// The address and its subnet.
+        address: IpNet,
+    },
+    /// Bring an interface up.
+    Up {
+        /// Where.
+        place: Place,
+        /// Which.
+        device: String,
+        /// Whether it is a bridge port.
+        port: bool,
+    },
+    /// Take an interface down.
+    Down {
+        /// Where.
+        place: Place,
+        /// Which.
+        device: String,
+    },
+    /// Masquerade what leaves.
+    Masquerade(Masquerade),
+    /// Remove a route.
+    DeleteRoute {
+        /// Where.
+        namespace: NsName,
+        /// Which.
+        route: Route,
+    },
+    /// Add a route, or put it in the place of another.
+    Route {
+        /// Where.
+        namespace: NsName,
+        /// The gateway of the one that it replaces.
+        from: Option<IpAddr>,
+        /// Which.
+        route: Route,
+    },
+}
+
+impl Step {
+    /// What the step changes.
+    #[must_use]
+    pub fn change(&self) -> Change {
+        match self {
+            Self::Unmasquerade(nat) => Change::delete("nat", &nat.table),
+            Self::DeleteLink { kind, name, .. } => Change::delete(kind, name),
+            Self::DeleteNamespace(namespace) => Change::delete("namespace", &namespace.name),
+            Self::Namespace(namespace) => Change::create("namespace", &namespace.name),
+            Self::Bridge(bridge) => Change::create("bridge", &bridge.name),
+            Self::Pair(pair) => Change::create("pair", pair.name()),
+            Self::Cable(cable) => Change::create("cable", cable.name()),
+            Self::Trunk { trunk, .. } => Change::create("trunk", trunk.name()),
+            Self::Mark { place, device, mark, .. } => {
+                Change::of("mark", end(place, device)).values(None::<&str>, mark)
+            }
+            Self::Enslave { place, device, from, bridge } => {
+                let from = from.as_deref().unwrap_or("none");
+                Change::of("port", end(place, device)).property("bridge").values(Some(from), bridge)
+            }
+            Self::Mac { place, device, from, mac } => {
+                let from = from.as_ref().map(hex);
+                Change::of("mac", end(place, device)).values(from, mac)
+            }
+            Self::Mtu { place, device, from, mtu } => {
+                Change::of("mtu", end(place, device)).values(Some(from), mtu)
+            }
+            Self::BridgeOption { bridge, from, to, .. } => {
+                Change::of("bridge", bridge).property(to.key()).values(Some(from), to)
+            }
+            Self::Sysctls { namespace, .. } => Change::of("sysctl", namespace),
+            Self::Sysctl { namespace, from, setting } => {
+                let change = Change::of("sysctl", namespace).property(setting.path.join("."));
+                change.values(from.as_ref(), &setting.value)
+            }
+            Self::Attach { place, port } => Change::create("program", end(place, port)),
+            Self::Detach { place, port } => Change::delete("program", end(place, port)),
+            Self::DeleteAddress { place, device, address } => {
+                Change::delete("address", format_args!("{address} on {}", end(place, device)))
+            }
+            Self::Address { place, device, address } => {
+                Change::create("address", format_args!("{address} on {}", end(place, device)))
+            }
+            Self::Up { place, device, .. } => {
+                Change::of("interface", end(place, device)).values(Some("down"), "up")
+            }
+            Self::Down { place, device } => {
+                Change::of("interface", end(place, device)).values(Some("up"), "down")
+            }
+            Self::Masquerade(nat) => Change::create("nat", &nat.table),
+            Self::DeleteRoute { namespace, route } => {
+                Change::delete("route", format_args!("{} via {} in {namespace}", route.to, route.via))
+            }
+            Self::Route { namespace, from: Some(from), route } => {
+                let change = Change::of("route", format_args!("{} in {namespace}", route.to));
+                change.property("via").values(Some(from), route.via)
+            }
+            Self::Route { namespace, from: None, route } => {
+                Change::create("route", format_args!("{} via {} in {namespace}", route.to, route.via))
+            }
+        }
+    }
+}
+
+/// An interface as people write it: `ns0:eth0`.
+pub(super) fn end(place: &Place, device: impl fmt::Display) -> String {
+    format!("{place}:{device}")
+}
+
+fn hex(mac: &[u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}

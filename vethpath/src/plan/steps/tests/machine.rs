@@ -1,0 +1,88 @@
+//! What there is where a lab is what its file says, made without a kernel.
+
+use crate::{
+    plan::{Found, Observed, ObservedLink, settings},
+    topology::{Interface, Mac, Masquerade, Place, Topology},
+};
+
+/// A machine on which a lab is exactly what its file says.
+pub(super) struct Machine {
+    observed: Observed,
+    next: u32,
+}
+
+impl Machine {
+    pub(super) fn with(lab: &Topology) -> Observed {
+        let mut machine = Self { observed: Observed::default(), next: 1 };
+        machine.build(lab);
+        machine.observed
+    }
+
+    fn build(&mut self, lab: &Topology) {
+        for namespace in &lab.namespaces {
+            let (name, lo) = (namespace.name.clone(), ObservedLink { up: true, ..ObservedLink::default() });
+            self.observed.namespaces.insert(name.clone(), Found::Ours);
+            self.observed.links.insert((Place::Namespace(name.clone()), "lo".to_owned()), lo);
+            self.observed.routes.insert(name.clone(), namespace.routes.clone());
+            for setting in settings(lab, &name) {
+                self.observed.sysctls.insert((name.clone(), setting.path.clone()), setting.value.clone());
+            }
+        }
+        for bridge in &lab.bridges {
+            let mut link = self.link(bridge.mac, None);
+            (link.options, link.addresses) = (bridge.options().to_vec(), bridge.addresses.clone());
+            link.mtu = bridge.mtu.unwrap_or(1500);
+            self.observed.links.insert((bridge.place.clone(), bridge.name.to_string()), link);
+        }
+        for pair in &lab.pairs {
+            let mut port = self.link(pair.port_mac, pair.inner.mtu);
+            port.bridge = Some(pair.bridge.to_string());
+            let inner = self.interface(&pair.inner);
+            let inside = (Place::Namespace(pair.namespace.clone()), pair.inner.name.to_string());
+            self.join([((pair.place.clone(), pair.port.to_string()), port), (inside, inner)]);
+        }
+        for cable in &lab.cables {
+            let ends = [&cable.a, &cable.b].map(|end| {
+                ((end.place.clone(), end.interface.name.to_string()), self.interface(&end.interface))
+            });
+            self.join(ends);
+        }
+        for trunk in &lab.trunks {
+            let mtu = trunk.mtu(lab);
+            let ends = [&trunk.a, &trunk.b].map(|end| {
+                let bridge = Some(end.bridge.to_string());
+                let link = ObservedLink { bridge, ..self.link(end.mac, mtu) };
+                ((end.place.clone(), end.port.to_string()), link)
+            });
+            self.join(ends);
+        }
+        for (_, place) in lab.domains() {
+            let ports = lab.ports_with_programs(&place).map(|port| (place.clone(), port.to_string()));
+            self.observed.programs.extend(ports);
+        }
+        self.observed.masquerading.extend(Masquerade::of(lab).into_iter().map(|nat| nat.place));
+    }
+
+    fn link(&mut self, mac: Mac, mtu: Option<u32>) -> ObservedLink {
+        self.next += 1;
+        ObservedLink {
+            ours: true,
+            marked: true,
+            ifindex: self.next,
+            mac: Some(mac.bytes()),
+            mtu: mtu.unwrap_or(1500),
+            up: true,
+            ..ObservedLink::default()
+        }
+    }
+
+    fn interface(&mut self, interface: &Interface) -> ObservedLink {
+        let link = self.link(interface.mac, interface.mtu);
+        ObservedLink { addresses: interface.addresses.clone(), up: interface.up, ..link }
+    }
+
+    fn join(&mut self, [(a, mut one), (b, mut other)]: [((Place, String), ObservedLink); 2]) {
+        (one.peer, other.peer) = (Some(other.ifindex), Some(one.ifindex));
+        self.observed.links.extend([(a, one), (b, other)]);
+    }
+}

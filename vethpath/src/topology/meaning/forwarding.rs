@@ -1,0 +1,36 @@
+//! Whether a namespace forwards.
+
+use super::net::{Net, Station, is_link_local};
+use crate::topology::{Place, Sysctl};
+
+/// Whether what comes in at `ingress` and is for somebody else goes on, as far as the file says.
+pub(super) fn forwards(net: &Net<'_>, ingress: &Station<'_>, is_v4: bool) -> bool {
+    let place = ingress.place;
+    let Some(namespace) = net.known(place) else { return true };
+    let of_interfaces = net.own(place).filter_map(|station| station.interface).flat_map(|own| &own.sysctls);
+    let mut settings = namespace.sysctls.iter().chain(of_interfaces);
+    settings.any(|setting| lets_on(setting, ingress.name.as_str(), is_v4)) || by_nat(net, place, is_v4)
+}
+
+/// IPv4 asks the device where a packet came in (`IN_DEV_FORWARD`), IPv6 the namespace, and lately
+/// the device too (`force_forwarding`).
+fn lets_on(setting: &Sysctl, ingress: &str, is_v4: bool) -> bool {
+    let path: Vec<&str> = setting.path.iter().map(String::as_str).collect();
+    let about_it = |device: &str| [ingress, "all", "default"].contains(&device);
+    let is_it = match path[..] {
+        ["net", "ipv4", "ip_forward"] => is_v4,
+        ["net", "ipv4", "conf", device, "forwarding"] => is_v4 && about_it(device),
+        ["net", "ipv6", "conf", "all", "forwarding"] => !is_v4,
+        ["net", "ipv6", "conf", device, "force_forwarding"] => !is_v4 && about_it(device),
+        _ => false,
+    };
+    is_it && setting.value.trim() != "0"
+}
+
+/// A bridge with `nat` has forwarding switched on in its namespace, for the families of its subnets.
+fn by_nat(net: &Net<'_>, place: &Place, is_v4: bool) -> bool {
+    let bridges = net.declared.bridges.iter().filter(|bridge| bridge.nat && &bridge.place.value == place);
+    bridges
+        .flat_map(|bridge| &bridge.addresses.items)
+        .any(|at| at.value.addr().is_ipv4() == is_v4 && !is_link_local(at.value.addr()))
+}

@@ -1,0 +1,171 @@
+//! Who is on which segment, with which addresses.
+
+use std::{collections::HashMap, net::IpAddr, ops::Range};
+
+use ipnet::IpNet;
+
+use crate::topology::{
+    IfName, Place,
+    declared::{Declared, InterfaceDecl, NamespaceDecl},
+    links::{Far, Links},
+    read::At,
+    trunks::Joint,
+};
+
+/// A device that can have addresses: a bridge, or an interface.
+pub(super) struct Station<'d> {
+    pub(super) place: &'d Place,
+    pub(super) name: &'d IfName,
+    /// Where it is declared, or the cable's other end if it is not.
+    pub(super) span: &'d Range<usize>,
+    pub(super) addresses: &'d [At<IpNet>],
+    pub(super) segment: usize,
+    /// Its bridge, if it is on one.
+    pub(super) bridge: Option<usize>,
+    /// What it is, if it is no bridge and declared.
+    pub(super) interface: Option<&'d InterfaceDecl>,
+    pub(super) is_bridge: bool,
+    pub(super) up: bool,
+}
+
+impl Station<'_> {
+    /// What people call it: `ns0:eth0`.
+    pub(super) fn title(&self) -> String {
+        format!("{}:{}", self.place, self.name)
+    }
+}
+
+/// A lab as its frames see it. Trunks between namespaces join segments too.
+pub(super) struct Net<'d> {
+    pub(super) declared: &'d Declared,
+    /// In the order in which `up` raises them: bridges, pairs, cables.
+    pub(super) stations: Vec<Station<'d>>,
+    /// Stations of each segment.
+    pub(super) segments: Vec<Vec<usize>>,
+    pub(super) segment_of_bridge: Vec<usize>,
+    /// Stations of each place.
+    pub(super) places: HashMap<&'d Place, Vec<usize>>,
+    namespaces: HashMap<&'d str, &'d NamespaceDecl>,
+    owners: HashMap<(usize, IpAddr), usize>,
+}
+
+impl<'d> Net<'d> {
+    pub(super) fn new(declared: &'d Declared, links: &'d Links, joints: &[Joint]) -> Self {
+        let segment_of_bridge = joined(declared.bridges.len(), joints);
+        let mut stations = Vec::new();
+        for (bridge, segment) in declared.bridges.iter().zip(&segment_of_bridge) {
+            stations.push(Station {
+                place: &bridge.place.value,
+                name: &bridge.name.value,
+                span: &bridge.name.span,
+                addresses: &bridge.addresses.items,
+                segment: *segment,
+                bridge: None,
+                interface: None,
+                is_bridge: true,
+                up: true,
+            });
+        }
+        for &(n, bridge) in &links.pairs {
+            let interface = &declared.interfaces[n];
+            let segment = segment_of_bridge[bridge];
+            stations.push(Station { bridge: Some(bridge), ..station(interface, segment) });
+        }
+        let bridges = declared.bridges.len();
+        for (k, (n, far)) in links.cables.iter().enumerate() {
+            stations.push(station(&declared.interfaces[*n], bridges + k));
+            stations.push(match far {
+                Far::Declared(far) => station(&declared.interfaces[*far], bridges + k),
+                Far::Bare(At { value: (place, name), span }) => Station {
+                    place,
+                    name,
+                    span,
+                    addresses: &[],
+                    segment: bridges + k,
+                    bridge: None,
+                    interface: None,
+                    is_bridge: false,
+                    up: true,
+                },
+            });
+        }
+        let mut segments = vec![Vec::new(); bridges + links.cables.len()];
+        let mut places: HashMap<&Place, Vec<usize>> = HashMap::new();
+        let mut owners = HashMap::new();
+        for (n, station) in stations.iter().enumerate() {
+            segments[station.segment].push(n);
+            places.entry(station.place).or_default().push(n);
+            for address in station.addresses.iter().filter(|_| station.up) {
+                let _ = owners.entry((station.segment, address.value.addr())).or_insert(n);
+            }
+        }
+        let namespaces = declared.namespaces.iter().map(|n| (n.name.value.as_str(), n)).collect();
+        Self { declared, stations, segments, segment_of_bridge, places, namespaces, owners }
+    }
+
+    /// Who has an address on a segment, of those that are up.
+    pub(super) fn owner(&self, segment: usize, address: IpAddr) -> Option<&Station<'d>> {
+        self.owners.get(&(segment, address)).map(|&n| &self.stations[n])
+    }
+
+    /// The stations of a place that are up, in the order in which they came up.
+    pub(super) fn own(&self, place: &Place) -> impl Iterator<Item = &Station<'d>> {
+        let own = self.places.get(place).map_or(&[][..], Vec::as_slice);
+        own.iter().map(|&n| &self.stations[n]).filter(|station| station.up)
+    }
+
+    /// The namespace of a place, unless more than the file says may be in it.
+    pub(super) fn known(&self, place: &Place) -> Option<&'d NamespaceDecl> {
+        let Place::Namespace(name) = place else { return None };
+        self.namespaces.get(name.as_str()).copied().filter(|namespace| namespace.adopt.is_none())
+    }
+
+    /// By which station a place reaches an address on a subnet of its own: the longest prefix, and of two of one
+    /// length the route that was there first.
+    pub(super) fn on_link(&self, place: &Place, address: IpAddr) -> Option<(&Station<'d>, IpNet)> {
+        let mut best: Option<(&Station<'d>, IpNet)> = None;
+        for station in self.own(place) {
+            for own in station.addresses.iter().filter(|own| own.value.contains(&address)) {
+                if best.is_none_or(|(_, net)| own.value.prefix_len() > net.prefix_len()) {
+                    best = Some((station, own.value));
+                }
+            }
+        }
+        best
+    }
+}
+
+fn station(interface: &InterfaceDecl, segment: usize) -> Station<'_> {
+    Station {
+        place: &interface.place,
+        name: &interface.name.value,
+        span: &interface.name.span,
+        addresses: &interface.addresses.items,
+        segment,
+        bridge: None,
+        interface: Some(interface),
+        is_bridge: false,
+        up: interface.up,
+    }
+}
+
+/// For each bridge the first of those that trunks join it with.
+fn joined(bridges: usize, joints: &[Joint]) -> Vec<usize> {
+    let mut segments: Vec<usize> = (0..bridges).collect();
+    for joint in joints {
+        let (a, b) = (segments[joint.value.0], segments[joint.value.1]);
+        let (from, to) = (a.max(b), a.min(b));
+        segments.iter_mut().filter(|segment| **segment == from).for_each(|segment| *segment = to);
+    }
+    segments
+}
+
+/// A link-local subnet is on every link.
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// Whether an address is alone in its subnet: it leads to nobody.
+pub(super) fn is_alone(net: IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
+}

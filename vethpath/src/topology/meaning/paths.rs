@@ -1,0 +1,266 @@
+//! Holes in the routing between namespaces: a router on the way that does not forward, one that
+//! knows no way on, and hosts that cannot answer. A way that leads over the host, an adopted
+//! namespace or an address that nobody has is not judged.
+
+use std::{collections::HashSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{
+    forwarding::forwards,
+    net::{Net, Station, is_alone, is_link_local},
+};
+use crate::topology::{
+    Place,
+    declared::{NamespaceDecl, RouteDecl},
+    fault::Sink,
+    limits,
+};
+
+/// Warns once for each router and each subnet, not for each host.
+pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
+    if net.declared.namespaces.iter().all(|namespace| namespace.routes.is_empty()) {
+        return;
+    }
+    let mut look = Look { net, left: limits::HOPS, told: HashSet::new() };
+    let subnets = subnets(net);
+    let mut seen: HashSet<(usize, IpNet, IpAddr)> = HashSet::new();
+    for namespace in net.declared.namespaces.iter().filter(|namespace| namespace.adopt.is_none()) {
+        let place = Place::Namespace(namespace.name.value.clone());
+        let Some((&place, _)) = net.places.get_key_value(&place) else { continue };
+        for route in &namespace.routes {
+            let Some((near, source)) = net.on_link(place, route.via.value) else { continue };
+            let via = net.owner(near.segment, route.via.value);
+            // Hosts of one segment with one gateway are one case.
+            if via.is_some_and(|via| net.known(via.place).is_some())
+                && seen.insert((near.segment, route.route.to, route.route.via))
+            {
+                let case = Case { from: namespace, place, route, segment: near.segment, source };
+                subnets.iter().for_each(|subnet| look.case(&case, subnet, sink));
+            }
+        }
+    }
+}
+
+/// A subnet on a segment, and one who is there.
+struct Subnet<'n, 'd> {
+    net: IpNet,
+    segment: usize,
+    host: &'n Station<'d>,
+    address: IpAddr,
+}
+
+/// The subnets of the lab, each once.
+fn subnets<'n, 'd>(net: &'n Net<'d>) -> Vec<Subnet<'n, 'd>> {
+    let mut seen = HashSet::new();
+    let mut subnets = Vec::new();
+    for host in net.stations.iter().filter(|station| station.up) {
+        for at in host.addresses.iter().filter(|at| !is_link_local(at.value.addr()) && !is_alone(at.value)) {
+            let (net, segment) = (at.value.trunc(), host.segment);
+            if seen.insert((segment, net)) {
+                subnets.push(Subnet { net, segment, host, address: at.value.addr() });
+            }
+        }
+    }
+    subnets
+}
+
+/// A route of a namespace, and the address and segment that what it sends comes from.
+struct Case<'n> {
+    from: &'n NamespaceDecl,
+    place: &'n Place,
+    route: &'n RouteDecl,
+    segment: usize,
+    source: IpNet,
+}
+
+/// Where a packet ends.
+enum End<'n, 'd> {
+    /// On the segment it was for, having come in at these.
+    There(Vec<&'n Station<'d>>),
+    /// At a namespace that has no route for it.
+    Lost(&'n Place),
+    /// Nobody can say.
+    Unknown,
+}
+
+struct Look<'n, 'd> {
+    net: &'n Net<'d>,
+    /// Steps that may still be taken: a very large lab is looked at in part.
+    left: usize,
+    /// What was said of whom.
+    told: HashSet<String>,
+}
+
+impl<'n, 'd> Look<'n, 'd> {
+    /// Follows a route to a subnet of the lab, if it leads there, and back.
+    fn case(&mut self, case: &Case<'n>, to: &Subnet<'n, 'd>, sink: &mut Sink) {
+        let is_by_it = case.route.route.to.contains(&to.address)
+            && to.host.place != case.place
+            && matches!(hop(self.net, case.place, to.address), Hop::Via(via) if via == case.route.via.value);
+        if !self.step() || !is_by_it {
+            return;
+        }
+        match self.walk(case.place, to.address, to.segment) {
+            End::There(routers) => {
+                let all = self.all_forward(case, to, &routers, sink);
+                if all && !self.masquerades(case, &routers) {
+                    self.answers(case, to, &routers, sink);
+                }
+            }
+            // A default route does not claim that everything is behind it.
+            End::Lost(at) if at != case.place && case.route.route.to.prefix_len() > 0 => {
+                if self.told.insert(format!("lost {at} {}", to.net)) {
+                    let (from, via) = (&case.from.name.value, case.route.via.value);
+                    let message =
+                        format!("`{at}` knows no way to {}, which `{from}` sends by way of {via}", to.net);
+                    let hint = format!("give `{at}` a route to {}, or take this one out", to.net);
+                    sink.warn(&case.route.via.span, message, hint);
+                }
+            }
+            End::Lost(_) | End::Unknown => {}
+        }
+    }
+
+    /// Whether every router on the way goes on with what is not its own.
+    fn all_forward(
+        &mut self,
+        case: &Case<'_>,
+        to: &Subnet<'_, '_>,
+        routers: &[&'n Station<'d>],
+        sink: &mut Sink,
+    ) -> bool {
+        let is_v4 = to.address.is_ipv4();
+        let (family, setting) =
+            if is_v4 { ("IPv4", "net.ipv4.ip_forward") } else { ("IPv6", "net.ipv6.conf.all.forwarding") };
+        let mut all = true;
+        for ingress in routers.iter().filter(|ingress| !forwards(self.net, ingress, is_v4)) {
+            all = false;
+            let router = ingress.place;
+            if self.told.insert(format!("forward {router} {family}")) {
+                let message = format!(
+                    "`{}` sends {} by way of `{router}`, which does not forward {family}",
+                    case.from.name.value, to.net
+                );
+                let hint = format!("write sysctls = {{ \"{setting}\" = 1 }} under [namespace.{router}]");
+                let fault = sink.warn(&case.route.via.span, message, hint);
+                if let Some(router) = self.net.known(router) {
+                    fault.also(&router.name.span, "does not forward");
+                }
+            }
+        }
+        all
+    }
+
+    /// Whether a router on the way puts its own address in place of the sender's.
+    fn masquerades(&self, case: &Case<'_>, routers: &[&'n Station<'d>]) -> bool {
+        let nats = |router: &Place| {
+            let bridges = self.net.declared.bridges.iter().filter(move |b| b.nat && &b.place.value == router);
+            bridges
+                .flat_map(|bridge| &bridge.addresses.items)
+                .any(|at| at.value.contains(&case.source.addr()))
+        };
+        routers.iter().any(|ingress| nats(ingress.place))
+    }
+
+    /// Warns of those in a subnet whose answers do not come back.
+    fn answers(
+        &mut self,
+        case: &Case<'_>,
+        to: &Subnet<'_, '_>,
+        routers: &[&'n Station<'d>],
+        sink: &mut Sink,
+    ) {
+        let net = self.net;
+        let source = case.source.trunc();
+        let key = format!("back {} {} {source}", to.segment, to.net);
+        if self.told.contains(&key) {
+            return;
+        }
+        let mut mute: Vec<(&Station<'_>, &Place)> = Vec::new();
+        for host in net.segments[to.segment].iter().map(|&n| &net.stations[n]).filter(|host| host.up) {
+            let is_there = host.addresses.iter().any(|at| at.value.trunc() == to.net);
+            let is_router = routers.iter().any(|router| router.place == host.place);
+            if !is_there || is_router || net.known(host.place).is_none() || !self.step() {
+                continue;
+            }
+            if let End::Lost(at) = self.walk(host.place, case.source.addr(), case.segment) {
+                mute.push((host, at));
+            }
+        }
+        let [(host, at), others @ ..] = &mute[..] else { return };
+        let _ = self.told.insert(key);
+        let others = match others.len() {
+            0 => String::new(),
+            n => format!(", nor have {n} more there"),
+        };
+        let message = format!(
+            "`{at}` has no way back to {source}: what `{}` sends to `{}` is not answered{others}",
+            case.from.name.value,
+            host.title()
+        );
+        let by = routers.last().and_then(|router| {
+            let own = net.own(router.place).filter(|own| own.segment == to.segment);
+            own.flat_map(|own| own.addresses).find(|at| at.value.trunc() == to.net)
+        });
+        let hint = match by.filter(|_| *at == host.place) {
+            Some(by) => format!(
+                "write routes = [{{ to = \"{source}\", via = \"{}\" }}] there, or a gateway",
+                by.value.addr()
+            ),
+            None => format!("give `{at}` a route to {source}"),
+        };
+        sink.warn(&case.route.via.span, message, hint).also(host.span, "cannot answer");
+    }
+
+    /// Goes from router to router, whether they forward or not.
+    fn walk(&mut self, from: &'n Place, to: IpAddr, segment: usize) -> End<'n, 'd> {
+        let net = self.net;
+        let (mut place, mut routers) = (from, Vec::new());
+        while routers.len() < limits::WAY && net.known(place).is_some() && self.step() {
+            match hop(net, place, to) {
+                Hop::Here(here) if here == segment => return End::There(routers),
+                Hop::Here(_) => return End::Unknown,
+                Hop::Nowhere => return End::Lost(place),
+                Hop::Via(via) => {
+                    let next = net.on_link(place, via).and_then(|(near, _)| net.owner(near.segment, via));
+                    let Some(next) = next else { return End::Unknown };
+                    place = next.place;
+                    routers.push(next);
+                }
+            }
+        }
+        End::Unknown
+    }
+
+    fn step(&mut self) -> bool {
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
+/// What a namespace does with a packet.
+enum Hop {
+    /// Sends it to its receiver on this segment.
+    Here(usize),
+    /// Sends it to this gateway.
+    Via(IpAddr),
+    /// Has no route for it.
+    Nowhere,
+}
+
+/// The longest prefix decides, among subnets of its own and routes.
+fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
+    let own = net.on_link(place, to);
+    let routes = net.known(place).map_or(&[][..], |namespace| &namespace.routes);
+    let fitting = routes.iter().filter(|route| route.route.to.contains(&to));
+    match (own, fitting.max_by_key(|route| route.route.to.prefix_len())) {
+        (Some((_, net)), Some(route)) if route.route.to.prefix_len() > net.prefix_len() => {
+            Hop::Via(route.via.value)
+        }
+        (Some((near, _)), _) => Hop::Here(near.segment),
+        (None, Some(route)) => Hop::Via(route.via.value),
+        (None, None) => Hop::Nowhere,
+    }
+}

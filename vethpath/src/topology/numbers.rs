@@ -1,0 +1,147 @@
+//! The numbers by which the maps know the parts of a lab. They are for life: what stays when a lab
+//! becomes another keeps its number, and with it what was counted.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Bridge, IfName, NsName, Pair, Place, Topology, Trunk};
+
+type PairName<'a> = (&'a NsName, &'a IfName);
+type BridgeName<'a> = (&'a Place, &'a IfName);
+type TrunkName<'a> = (BridgeName<'a>, BridgeName<'a>);
+
+impl Topology {
+    /// Gives every part its number. What an `earlier` topology of the same lab has, by the same name,
+    /// keeps its own (the last one's counts); what is new gets the least that none of them has. A
+    /// trunk gets one that no trunk ever had: those gone by are still in what the programs counted.
+    pub fn number(&mut self, earlier: &[&Self]) {
+        let pairs = known(earlier.iter().flat_map(|lab| &lab.pairs), |pair| (pair_name(pair), pair.number));
+        let bridges = || earlier.iter().flat_map(|lab| &lab.bridges);
+        let bridge_numbers = known(bridges(), |bridge| (bridge_name(bridge), bridge.number));
+        let domains = known(bridges(), |bridge| (&bridge.place, bridge.domain));
+        let trunks =
+            known(earlier.iter().flat_map(|lab| &lab.trunks), |trunk| (trunk_name(trunk), trunk.number));
+
+        let numbers = numbers(1, self.pairs.iter().map(pair_name), &pairs);
+        self.pairs.iter_mut().zip(numbers).for_each(|(pair, number)| pair.number = number);
+        let numbers = numbers_of_places(self.bridges.iter().map(|bridge| &bridge.place), &domains);
+        self.bridges.iter_mut().zip(numbers).for_each(|(bridge, domain)| bridge.domain = domain);
+        let numbers = self::numbers(1, self.bridges.iter().map(bridge_name), &bridge_numbers);
+        self.bridges.iter_mut().zip(numbers).for_each(|(bridge, number)| bridge.number = number);
+
+        let mut next = earlier.iter().map(|lab| lab.next_trunk).max().unwrap_or_default();
+        for trunk in &mut self.trunks {
+            trunk.number = trunks.get(&trunk_name(trunk)).copied().unwrap_or_else(|| {
+                next = next.saturating_add(1);
+                next - 1
+            });
+        }
+        self.next_trunk = next;
+    }
+}
+
+/// What has a number; of the topologies that have it, the last one's counts.
+fn known<'a, T: 'a, K: Ord, N>(
+    parts: impl Iterator<Item = &'a T>,
+    of: impl Fn(&'a T) -> (K, N),
+) -> BTreeMap<K, N> {
+    parts.map(of).collect()
+}
+
+/// The numbers of `names`, in their order, from `first` on.
+fn numbers<K: Ord>(first: u32, names: impl Iterator<Item = K>, known: &BTreeMap<K, u32>) -> Vec<u32> {
+    let taken: BTreeSet<u32> = known.values().copied().collect();
+    let mut free = (first..).filter(|number| !taken.contains(number));
+    names.map(|name| known.get(&name).copied().or_else(|| free.next()).unwrap_or_default()).collect()
+}
+
+/// The same for places, of which several bridges have one.
+fn numbers_of_places<'a>(places: impl Iterator<Item = &'a Place>, known: &BTreeMap<&Place, u16>) -> Vec<u16> {
+    let taken: BTreeSet<u16> = known.values().copied().collect();
+    let mut free = (0..).filter(|number| !taken.contains(number));
+    let mut given: BTreeMap<&Place, u16> = BTreeMap::new();
+    let number = |place| {
+        *given
+            .entry(place)
+            .or_insert_with(|| known.get(place).copied().or_else(|| free.next()).unwrap_or_default())
+    };
+    places.map(number).collect()
+}
+
+fn pair_name(pair: &Pair) -> PairName<'_> {
+    (&pair.namespace, &pair.inner.name)
+}
+
+fn bridge_name(bridge: &Bridge) -> BridgeName<'_> {
+    (&bridge.place, &bridge.name)
+}
+
+fn trunk_name(trunk: &Trunk) -> TrunkName<'_> {
+    ((&trunk.a.place, &trunk.a.bridge), (&trunk.b.place, &trunk.b.bridge))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::topology::{Source, Topology, read};
+
+    fn lab(pairs: &[(&str, &str)]) -> Topology {
+        let mut bridges: Vec<_> = pairs.iter().map(|(_, bridge)| *bridge).collect();
+        bridges.sort_unstable();
+        bridges.dedup();
+        let trunks =
+            |n: usize| bridges.get(n + 1).map_or(String::new(), |to| format!("trunks = [\"{to}\"]\n"));
+        let bridge = |(n, name)| format!("[bridge.{name}]\n{}", trunks(n));
+        let pair =
+            |(ns, bridge): &(&str, &str)| format!("[namespace.{ns}.interface.eth0]\nlink = \"{bridge}\"\n");
+        let text: String = bridges.iter().enumerate().map(bridge).chain(pairs.iter().map(pair)).collect();
+        read(Source { path: "lab.toml", text: &text }, Some("lab")).unwrap_or_else(|_| panic!("{text}"))
+    }
+
+    fn pairs(lab: &Topology) -> Vec<(String, u32)> {
+        lab.pairs.iter().map(|pair| (pair.namespace.to_string(), pair.number)).collect()
+    }
+
+    fn expect(numbers: &[(&str, u32)]) -> Vec<(String, u32)> {
+        numbers.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect()
+    }
+
+    #[test]
+    fn a_new_lab_is_numbered_in_the_order_of_its_file() {
+        let lab = lab(&[("a", "br0"), ("b", "br0"), ("c", "br1")]);
+        assert_eq!(pairs(&lab), expect(&[("a", 1), ("b", 2), ("c", 3)]));
+        assert_eq!(lab.bridges.iter().map(|b| (b.number, b.domain)).collect::<Vec<_>>(), [(1, 0), (2, 0)]);
+        assert_eq!((lab.trunks[0].number, lab.next_trunk), (0, 1));
+    }
+
+    #[test]
+    fn what_stays_keeps_its_number_and_what_is_new_gets_a_free_one() {
+        let first = lab(&[("a", "br0"), ("b", "br0"), ("c", "br0")]);
+        let mut second = lab(&[("new", "br0"), ("c", "br0"), ("a", "br0")]);
+        second.number(&[&first]);
+        // While the first may still be there, its numbers are taken.
+        assert_eq!(pairs(&second), expect(&[("new", 4), ("c", 3), ("a", 1)]));
+        let mut third = lab(&[("x", "br0"), ("new", "br0")]);
+        third.number(&[&second]);
+        assert_eq!(pairs(&third), expect(&[("x", 2), ("new", 4)]));
+    }
+
+    #[test]
+    fn a_pair_keeps_its_number_on_another_bridge() {
+        let first = lab(&[("a", "br0"), ("b", "br1")]);
+        let mut second = lab(&[("b", "br0")]);
+        second.number(&[&first]);
+        assert_eq!(pairs(&second), expect(&[("b", 2)]));
+    }
+
+    #[test]
+    fn no_trunk_has_the_number_of_another_that_is_gone() {
+        let mut lab2 = lab(&[("a", "br1"), ("b", "br2")]);
+        let first = lab(&[("a", "br0"), ("b", "br1")]);
+        lab2.number(&[&first]);
+        assert_eq!((lab2.trunks[0].number, lab2.next_trunk), (1, 2));
+        let mut none = lab(&[("a", "br0")]);
+        none.number(&[&lab2]);
+        let mut again = lab(&[("a", "br0"), ("b", "br1")]);
+        again.number(&[&none]);
+        assert_eq!(again.trunks[0].number, 2);
+    }
+}

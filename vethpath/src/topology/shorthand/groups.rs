@@ -1,0 +1,256 @@
+//! `[group.NAME]`: many namespaces alike, each with one interface on a bridge.
+
+use std::{collections::HashSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{
+    super::{
+        IfName, Place, Route, addresses,
+        declared::{Declared, Index, InterfaceDecl, NamespaceDecl, RouteDecl, Spread},
+        fault::Sink,
+        interfaces, keys, limits,
+        parse::{self, Link},
+        read::{At, List, Table},
+        routes, sysctls,
+    },
+    namespace_names, namespaces,
+    pool::{self, is_same_family},
+    room,
+};
+
+/// What one group stands for.
+struct Group {
+    namespaces: Vec<NamespaceDecl>,
+    interfaces: Vec<InterfaceDecl>,
+    spread: Option<Spread>,
+}
+
+/// Reads every group of the file.
+pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
+    let tables = file.tables("group", "a group", limits::NAMESPACES, sink);
+    let taken = if tables.is_empty() { HashSet::new() } else { taken(declared) };
+    for (key, table) in tables {
+        if sink.is_cut() && sink.is_crowded() {
+            // Nobody will read more of it.
+            break;
+        }
+        match group(&key, &table, declared, &taken, sink) {
+            Some(group) => {
+                declared.namespaces.extend(group.namespaces);
+                declared.interfaces.extend(group.interfaces);
+                declared.spreads.extend(group.spread);
+            }
+            None => sink.cut(),
+        }
+    }
+}
+
+/// Addresses that are written out. Those of other groups are not among them: a group that grows
+/// into another's addresses is told so, and does not move them.
+fn taken(declared: &Declared) -> HashSet<IpAddr> {
+    let of_bridges = declared.bridges.iter().flat_map(|bridge| &bridge.addresses.items);
+    let of_interfaces = declared.interfaces.iter().flat_map(|interface| &interface.addresses.items);
+    let vias =
+        declared.namespaces.iter().flat_map(|namespace| &namespace.routes).map(|route| route.via.value);
+    of_bridges.chain(of_interfaces).map(|at| at.value.addr()).chain(vias).collect()
+}
+
+fn group(
+    key: &At<&str>,
+    table: &Table<'_>,
+    declared: &Declared,
+    taken: &HashSet<IpAddr>,
+    sink: &mut Sink,
+) -> Option<Group> {
+    table.only(keys::GROUP, sink);
+    if table.get("count").is_none() {
+        sink.add(&key.span, format!("group `{}` has no count", key.value), "write count = 100");
+    }
+    let count = table.number("count", limits::COUNT, "", sink);
+    let what = format!("group `{}`", key.value);
+    let names = count.and_then(|count| namespace_names(&what, key, count.value, declared, sink));
+    let bridges = bridges(key, table, declared, sink);
+    let interface = interface_name(key, table, sink);
+    let mtu = table.number("mtu", limits::MTU, " bytes", sink);
+    let sysctls: Vec<_> = sysctls::read(table, sink).into_iter().map(|at| at.value).collect();
+    let subnets = pool::subnets(table, sink);
+    let mut routes = routes::read(table, sink);
+    if table.get("gateway").is_none() {
+        derive_gateways(&mut routes, &subnets, &bridges, declared);
+    }
+    let firsts = firsts(table, &subnets, sink);
+    let (names, interface) = (names?, interface?);
+    if !room(&what, &key.span, names.len(), declared, sink) {
+        return None;
+    }
+    let mut made = namespaces(&what, &names, declared, sink)?;
+    for namespace in &mut made {
+        namespace.routes.clone_from(&routes);
+        namespace.sysctls.clone_from(&sysctls);
+    }
+    let vias = routes.iter().map(|route| route.via.value);
+    let taken: HashSet<IpAddr> = taken.iter().copied().chain(vias).collect();
+    let mut columns: Vec<(&At<IpNet>, Vec<IpNet>)> = Vec::new();
+    for subnet in &subnets {
+        let first = firsts.iter().copied().find(|&first| is_same_family(first, subnet.value.addr()));
+        let hosts = pool::hosts(subnet.value, first, &taken, names.len());
+        if hosts.len() < names.len() {
+            pool::too_small(subnet, hosts.len(), "hosts of the group", names.len(), sink);
+        }
+        columns.push((subnet, hosts));
+    }
+    let host = |(n, namespace): (usize, &NamespaceDecl)| InterfaceDecl {
+        place: Place::Namespace(namespace.name.value.clone()),
+        name: key.with(interface.clone()),
+        // In turns, so that who is where does not depend on how many there are.
+        link: bridges
+            .get(n % bridges.len().max(1))
+            .map(|bridge| bridge.with(Link::Bridge(bridge.value.clone()))),
+        addresses: List {
+            items: columns.iter().filter_map(|(at, hosts)| Some(at.with(*hosts.get(n)?))).collect(),
+            whole: columns.iter().all(|(_, hosts)| hosts.len() > n)
+                && table.get("subnet").is_none() == columns.is_empty(),
+        },
+        mac: None,
+        mtu: mtu.clone(),
+        sysctls: Vec::new(),
+        up: true,
+    };
+    let interfaces: Vec<InterfaceDecl> = made.iter().enumerate().map(host).collect();
+    if let Some(first) = interfaces.first() {
+        interfaces::check_mtu(mtu.as_ref(), &first.addresses.items, sink);
+    }
+    let spread = bridges.first().filter(|_| bridges.len() > 1).map(|first| Spread {
+        span: first.span.clone(),
+        group: key.value.to_owned(),
+        bridges: bridges.iter().map(|bridge| bridge.value.clone()).collect(),
+    });
+    Some(Group { namespaces: made, interfaces, spread })
+}
+
+fn interface_name(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<IfName> {
+    match table.text("interface", sink) {
+        Some(text) => parse::named(text.value, &text.span, sink),
+        None if table.get("interface").is_some() => None,
+        None => parse::named("eth0", &key.span, sink),
+    }
+}
+
+/// The bridges of a group that exist. Each that does not is told of here, once.
+fn bridges(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink) -> Vec<At<String>> {
+    let ways: Vec<&str> =
+        ["bridge", "bridges", "chain"].into_iter().filter(|way| table.get(way).is_some()).collect();
+    if ways.len() != 1 {
+        let message = match ways[..] {
+            [] => format!("group `{}` is on no bridge", key.value),
+            _ => format!("group `{}` has {}", key.value, keys::listed(ways)),
+        };
+        let hint = "write one of bridge = \"br0\", bridges = [\"br0\", \"br1\"] and chain = \"c\"";
+        sink.add(&key.span, message, hint);
+        return Vec::new();
+    }
+    let mut named: Vec<At<String>> =
+        table.text("bridge", sink).iter().map(|at| at.with(at.value.to_owned())).collect();
+    let listed = table.texts("bridges", limits::BRIDGES, sink);
+    if let Some(value) = table.get("bridges").filter(|_| listed.whole && listed.items.is_empty()) {
+        sink.add(&value.span(), "`bridges` names none", "write bridges = [\"br0\", \"br1\"]");
+    }
+    for bridge in listed.items {
+        if let Some(first) = named.iter().find(|first| first.value == bridge.value) {
+            sink.add(
+                &bridge.span,
+                format!("bridge `{}` is named twice", bridge.value),
+                "name each bridge once",
+            )
+            .also(&first.span, "first named here");
+        } else {
+            named.push(bridge.with(bridge.value.to_owned()));
+        }
+    }
+    if let Some(chain) = table.text("chain", sink) {
+        named.extend(of_chain(&chain, declared, sink));
+        return named;
+    }
+    let index = Index::new(declared);
+    // One that is missing may be of a chain that could not be made.
+    named.retain(|name| sink.is_cut() || index.bridge(name, sink).is_some());
+    named
+}
+
+/// The bridges of a chain: they have its name with a number behind, and its place in the file.
+fn of_chain(chain: &At<&str>, declared: &Declared, sink: &mut Sink) -> Vec<At<String>> {
+    let number_of = |name: &str| name.strip_prefix(chain.value)?.parse::<usize>().ok();
+    let first = declared.bridges.iter().find(|bridge| number_of(bridge.name.value.as_str()) == Some(0));
+    let made = declared.bridges.iter().filter(|bridge| {
+        first.is_some_and(|first| first.name.span == bridge.name.span)
+            && number_of(bridge.name.value.as_str()).is_some()
+    });
+    let bridges: Vec<_> = made.map(|bridge| chain.with(bridge.name.value.to_string())).collect();
+    if bridges.is_empty() && !sink.is_cut() {
+        let hint = format!("declare it: [chain.{}]", chain.value);
+        sink.add(&chain.span, format!("there is no chain `{}`", chain.value), hint).label("not declared");
+    }
+    bridges
+}
+
+/// The address of the group's bridge is the gateway of the hosts in its subnet, if they have none.
+fn derive_gateways(
+    routes: &mut Vec<RouteDecl>,
+    subnets: &[At<IpNet>],
+    bridges: &[At<String>],
+    declared: &Declared,
+) {
+    let is_theirs = |name: &str| bridges.iter().any(|bridge| bridge.value == name);
+    let theirs = declared.bridges.iter().filter(|bridge| is_theirs(bridge.name.value.as_str()));
+    let addresses: Vec<IpNet> =
+        theirs.flat_map(|bridge| &bridge.addresses.items).map(|at| at.value).collect();
+    for subnet in subnets {
+        let Some(via) = addresses.iter().map(IpNet::addr).find(|via| subnet.value.contains(via)) else {
+            continue;
+        };
+        let to = routes::default_by_way_of(via);
+        let is_link_local = matches!(via, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if !is_link_local && routes.iter().all(|route| route.route.to != to) {
+            routes.push(RouteDecl {
+                route: Route { to, via },
+                span: subnet.span.clone(),
+                via: subnet.with(via),
+            });
+        }
+    }
+}
+
+/// The addresses under `first`, each in a subnet of the group.
+fn firsts(table: &Table<'_>, subnets: &[At<IpNet>], sink: &mut Sink) -> Vec<IpAddr> {
+    let mut firsts: Vec<IpAddr> = Vec::new();
+    for text in pool::one_or_two(table, "first", sink) {
+        let Some(first) = parse::gateway(&text, "first", sink) else { continue };
+        match subnets.iter().find(|subnet| subnet.value.contains(&first.value)) {
+            Some(subnet) if !addresses::is_host(&subnet.value, first.value) => {
+                let message =
+                    format!("the first address {} is no host in its subnet {}", first.value, subnet.value);
+                let hint = "the first and the last address of an IPv4 subnet are the subnet's own";
+                sink.add(&first.span, message, hint).also(&subnet.span, "the subnet");
+            }
+            Some(_) if firsts.iter().any(|&other| is_same_family(other, first.value)) => {
+                sink.add(
+                    &first.span,
+                    "a second `first` of one family",
+                    "write one for IPv4 and one for IPv6",
+                );
+            }
+            Some(_) => firsts.push(first.value),
+            None if subnets.is_empty() && table.get("subnet").is_some() => {}
+            None => {
+                let message = format!("the first address {} is in no subnet of the group", first.value);
+                sink.add(
+                    &first.span,
+                    message,
+                    format!("write one that is in it: {}", keys::example("subnet")),
+                );
+            }
+        }
+    }
+    firsts
+}
