@@ -38,14 +38,24 @@ pub(super) async fn bring(
         (anew, goes_on) = (true, false);
     }
     let mut maps = Maps::open(&pins)?;
+    let mut found = Vec::new();
     for (domain, place) in topology.domains() {
-        let ports: Vec<_> = topology.ports_with_programs(&place).collect();
         let rtnl = executor.places().get(&place)?;
-        introduce_ports(topology, &place, domain, &rtnl.links().await?, &mut maps)?;
+        let links = rtnl.links().await?;
+        found.push((domain, place, rtnl, links));
+    }
+    let keys = found.iter().flat_map(|(domain, _, _, links)| {
+        links.iter().map(|link| PortKey { ifindex: link.ifindex, domain: (*domain).into() })
+    });
+    // No agent knows of ports that a run has introduced and then undone: they would take the room of others.
+    maps.keep_ports(&keys.collect())?;
+    for (domain, place, rtnl, links) in &found {
+        let ports: Vec<_> = topology.ports_with_programs(place).collect();
+        introduce_ports(topology, place, *domain, links, &mut maps)?;
         // Those that have it already are left alone.
         let new = ports.iter().filter(|port| !pins.link(port).exists()).count();
         let _soon = Expedited::for_ports(new);
-        let _ = datapath::attach(rtnl.netns(), &pins, domain.into(), record.hook, &ports)?;
+        let _ = datapath::attach(rtnl.netns(), &pins, (*domain).into(), record.hook, &ports)?;
     }
     Ok(anew)
 }

@@ -1,10 +1,12 @@
 //! Typed handles to a lab's pinned maps.
 
+use std::{collections::BTreeSet, os::fd::AsFd as _};
+
 use aya::maps::{Array, HashMap, IterableMap, Map, MapData};
 use vethpath_common::{Config, Path, PortKey, PortRecord, Source, Station, names};
 
 use super::{
-    Pins, Result, Table,
+    Pins, Result, Table, batch,
     error::{Context, OPEN_MAP},
 };
 
@@ -59,6 +61,18 @@ impl Maps {
                 self.ports.insert(key, record, 0).doing("write map", names::PORTS)
             }
         }
+    }
+
+    /// Makes all ports unknown but these.
+    ///
+    /// # Errors
+    /// The kernel refuses a read or a write.
+    pub fn keep_ports(&mut self, kept: &BTreeSet<PortKey>) -> Result<()> {
+        let known: std::result::Result<Vec<PortKey>, _> = self.ports.keys().collect();
+        for key in known.doing("read map", names::PORTS)?.iter().filter(|key| !kept.contains(key)) {
+            batch::remove(self.ports.map().fd().as_fd(), key).doing("write map", names::PORTS)?;
+        }
+        Ok(())
     }
 
     /// How many ways across trunks there is room for, number 0 among them.
