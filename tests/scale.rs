@@ -103,6 +103,24 @@ fn a_namespace_that_somebody_holds_open_keeps_nothing_of_the_lab() {
     host.finish();
 }
 
+/// A bridge that `up` makes comes up last, but not later than routes by way of it.
+#[test]
+fn a_namespace_has_a_route_by_way_of_its_own_new_bridge() {
+    let host = Host::new();
+    let text = "[bridge.br0]\nnamespace = \"fabric\"\naddresses = [\"10.77.0.1/16\", \"2001:db8::1/64\"]\n\
+                [namespace.fabric]\nroutes = [{ to = \"10.88.0.0/16\", via = \"10.77.1.1\" }, \
+                { to = \"2001:db8:1::/64\", via = \"2001:db8::2\" }]\n"
+        .to_owned()
+        + &topology(12).split_once("/16\"]\n").expect("it has a bridge").1.replace("gateway", "# gateway");
+    let file = host.topology("routed", &text);
+    let _ = host.vethpath(format!("up {file}")).ok();
+    let _ = host.run("ip -n fabric route show 10.88.0.0/16").ok().prints("via 10.77.1.1 dev br0");
+    let _ = host.run("ip -n fabric -6 route show 2001:db8:1::/64").ok().prints("via 2001:db8::2 dev br0");
+    let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+    let _ = host.vethpath("down routed").ok();
+    host.finish();
+}
+
 #[test]
 fn a_killed_up_leaves_grace_periods_as_they_were() {
     const SWITCH: &str = "/sys/kernel/rcu_expedited";

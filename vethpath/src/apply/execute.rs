@@ -4,9 +4,9 @@ mod bulk;
 
 use std::{collections::BTreeSet, path::Path};
 
-use super::{Error, Places, nat};
+use super::{Error, Places, clear, nat};
 use crate::{
-    kernel::{Netns, Result, Rtnl, VethEnd, netns, sysctl},
+    kernel::{Direct, Netns, Result, Rtnl, VethEnd, grace::Expedited, netns, sysctl},
     plan::Step,
     state::Journal,
     topology::{
@@ -15,12 +15,22 @@ use crate::{
     },
 };
 
+/// How many steps are run together, between which an interrupt is heard.
+const TOGETHER: usize = 96;
+
 /// What a step has made, and how it is unmade.
 #[derive(Clone, Debug)]
 enum Made {
     Namespace(NsName),
     Link(Place, IfName),
     Table(Masquerade),
+}
+
+impl Made {
+    /// Whether it can be unmade together with another.
+    fn goes_with(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Link(here, _), Self::Link(there, _)) if here == there)
+    }
 }
 
 /// Runs steps for one lab.
@@ -87,12 +97,18 @@ impl<'a> Executor<'a> {
         sysctl::write(netns, settings).map_err(Error::of_setting)
     }
 
-    /// Unmakes what was made, last first. Goes on after a fault; returns all of them.
+    /// Unmakes what was made, last first; links of a place that follow each other together. Goes on after
+    /// a fault; returns all of them.
     pub async fn undo(&mut self) -> Vec<crate::kernel::Error> {
         let mut faults = Vec::new();
         while let Some(made) = self.made.last().cloned() {
-            faults.extend(self.unmake(&made).await.err());
-            let _ = self.made.pop();
+            let count =
+                self.made.iter().rev().take(TOGETHER).take_while(|other| other.goes_with(&made)).count();
+            let rest = self.made.len() - count.max(1);
+            faults.extend(self.unmake(&self.made[rest..].to_vec()).err());
+            self.made.truncate(rest);
+            // Nothing above waits: whoever wants to interrupt gets a turn here.
+            tokio::task::yield_now().await;
         }
         faults
     }
@@ -107,21 +123,23 @@ impl<'a> Executor<'a> {
         self.made.iter().map(left).collect()
     }
 
-    async fn unmake(&mut self, made: &Made) -> Result<()> {
+    /// Unmakes one thing, or links of one place.
+    fn unmake(&mut self, made: &[Made]) -> Result<()> {
         match made {
-            Made::Namespace(name) => {
+            [Made::Namespace(name), ..] => {
                 self.places.forget(name);
                 self.without_dad.remove(name);
                 netns::unbind(name)
             }
-            Made::Table(nat) => nat::remove(self.places.get(&nat.place)?.netns(), nat),
-            Made::Link(place, name) => {
-                let rtnl = self.places.get(place)?;
-                match rtnl.link(name.as_str()).await? {
-                    Some(link) => rtnl.delete_link(link.ifindex, name).await,
-                    None => Ok(()),
-                }
+            [Made::Table(nat), ..] => nat::remove(&self.places.netns(&nat.place)?, nat),
+            [Made::Link(place, _), ..] => {
+                let _soon = Expedited::for_ports(made.len());
+                let direct = Direct::open(&self.places.netns(place)?)?;
+                let is_it =
+                    |link: &str, made: &Made| matches!(made, Made::Link(_, name) if name.as_str() == link);
+                clear::remove(&direct, place, |link| made.iter().any(|made| is_it(&link.name, made)))
             }
+            [] => Ok(()),
         }
     }
 

@@ -3,16 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Error, Executor, Made, without_dad_here};
+use super::{Error, Executor, Made, TOGETHER, without_dad_here};
 use crate::{
     kernel::{Act, Direct, Netns, NewVeth, Result, VethEnd, crew},
     plan::Step,
     state::stop,
     topology::{LabName, Namespace, NsName, Pair, Place, altname, lab_mark, pair_mark},
 };
-
-/// How many steps are run together, between which an interrupt is heard.
-const TOGETHER: usize = 96;
 
 /// What can be run together.
 #[derive(Clone, Copy, PartialEq, Eq)]
