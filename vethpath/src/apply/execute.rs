@@ -105,8 +105,8 @@ impl<'a> Executor<'a> {
             let count =
                 self.made.iter().rev().take(TOGETHER).take_while(|other| other.goes_with(&made)).count();
             let rest = self.made.len() - count.max(1);
-            faults.extend(self.unmake(&self.made[rest..].to_vec()).err());
-            self.made.truncate(rest);
+            let doomed = self.made.split_off(rest);
+            faults.extend(self.unmake(&doomed).err());
             // Nothing above waits: whoever wants to interrupt gets a turn here.
             tokio::task::yield_now().await;
         }
