@@ -43,11 +43,12 @@ fn main() {
     if lab::must_move() {
         return;
     }
-    let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(60.0);
+    let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(60);
     let mut lab = Lab::up();
     let (by_bridge, by_cable) = (PingPong::between(lab::BRIDGED), PingPong::between(lab::CABLED));
     let mut slices: BTreeMap<Way, Vec<f64>> = BTreeMap::new();
-    let rounds = (seconds / SLICE.as_secs_f64() / Way::ALL.len() as f64).ceil().max(1.0) as usize;
+    let round = SLICE * u32::try_from(Way::ALL.len()).unwrap();
+    let rounds = (Duration::from_secs(seconds).as_millis() / round.as_millis()).max(1);
     let mut order = Way::ALL;
     for _ in 0..rounds {
         fastrand::shuffle(&mut order);

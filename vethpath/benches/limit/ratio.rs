@@ -15,9 +15,14 @@ impl Ratio {
     pub(crate) fn of(ratios: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = ratios.collect();
         sorted.sort_by(f64::total_cmp);
-        let (half, reach) = (sorted.len() as f64 / 2.0, 0.98 * (sorted.len() as f64).sqrt());
-        let at = |position: f64| sorted[(position.max(0.0) as usize).min(sorted.len() - 1)];
-        Self { value: median(&sorted), low: at(half - reach), high: at((half + reach).ceil()) }
+        // 0.98 times the root, rounded up.
+        let (half, reach) = (sorted.len() / 2, sorted.len().isqrt() + 1);
+        let last = sorted.len() - 1;
+        Self {
+            value: median(&sorted),
+            low: sorted[half.saturating_sub(reach)],
+            high: sorted[(half + reach).min(last)],
+        }
     }
 }
 
@@ -32,5 +37,9 @@ pub(crate) fn median(numbers: &[f64]) -> f64 {
     let mut sorted = numbers.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 0 { f64::midpoint(sorted[middle - 1], sorted[middle]) } else { sorted[middle] }
+    if sorted.len().is_multiple_of(2) {
+        f64::midpoint(sorted[middle - 1], sorted[middle])
+    } else {
+        sorted[middle]
+    }
 }
