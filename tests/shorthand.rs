@@ -51,7 +51,9 @@ fn plan_shows_what_a_shorthand_stands_for_and_what_growth_adds() {
     let host = Host::new();
     let plan = |text: &str| {
         let file = host.lab("empty").and(text).write();
-        host.vethpath(format!("plan {file}")).ok().stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+        let planned = host.vethpath(format!("plan {file}")).ok().stdout;
+        let without_sign = |line: &str| line.split_once(' ').expect("a sign and a change").1.to_owned();
+        planned.lines().map(without_sign).collect::<Vec<_>>()
     };
     let first = plan(GROUP_AND_MESH);
     for line in [
