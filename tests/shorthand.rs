@@ -51,16 +51,14 @@ fn plan_shows_what_a_shorthand_stands_for_and_what_growth_adds() {
     let host = Host::new();
     let plan = |text: &str| {
         let file = host.lab("empty").and(text).write();
-        let planned = host.vethpath(format!("plan {file}")).ok().stdout;
-        let without_sign = |line: &str| line.split_once(' ').expect("a sign and a change").1.to_owned();
-        planned.lines().map(without_sign).collect::<Vec<_>>()
+        host.vethpath(format!("plan {file}")).ok().stdout.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let first = plan(GROUP_AND_MESH);
     for line in [
-        "create namespace h9",
-        "create pair h9:eth0",
-        "create cable r2:r3",
-        "create address 10.0.0.11/16 on h9:eth0",
+        "+ create namespace h9",
+        "+ create pair h9:eth0",
+        "+ create cable r2:r3 - r3:r2",
+        "+ create address 10.0.0.11/16 on h9:eth0",
     ] {
         assert!(first.iter().any(|told| told == line), "no {line:?} in {first:#?}");
     }
@@ -68,7 +66,7 @@ fn plan_shows_what_a_shorthand_stands_for_and_what_growth_adds() {
     assert!(first.iter().all(|line| grown.contains(line)), "{grown:#?}");
     let more: Vec<_> = grown.iter().filter(|line| !first.contains(line)).collect();
     // A port has a name of its own.
-    let is_new = |line: &str| line.contains("h10") || line.starts_with("change interface host:vp");
+    let is_new = |line: &str| line.contains("h10") || line.contains(" interface host:vp");
     assert!(!more.is_empty() && more.iter().all(|line| is_new(line)), "{more:#?}");
     host.finish();
 }

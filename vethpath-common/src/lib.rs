@@ -15,7 +15,7 @@ pub use counters::{Count, PairCounters};
 pub use mac::MacWords;
 pub use map::{
     AWAY_NS, Config, MOST_BRIDGES, MatrixKey, Path, PortKey, PortRecord, Seen, Source, SourceKey, Station,
-    StationKey, flags,
+    StationKey, UNCONFIRMED, flags,
 };
 pub use reason::Reason;
 pub use slot::{Entry, NOT_THERE, Slot, slot_of};

@@ -163,6 +163,10 @@ pub struct Station {
 /// a lease: an agent that has not written the new port by then has no lease any more.
 pub const AWAY_NS: u64 = 4_000_000_000;
 
+/// Until when an entry is away that nobody has confirmed yet: the agent writes it so, and confirms it when
+/// it knows that no news of the station was on its way.
+pub const UNCONFIRMED: u64 = u64::MAX;
+
 /// One pair's traffic to another.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]

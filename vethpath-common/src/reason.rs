@@ -41,7 +41,7 @@ reasons! {
     UnknownSource = "unknown-source", "The source address is not a station on this port.";
     UnknownDestination = "unknown-destination", "The destination address is not a station of the segment.";
     Unlearned = "unlearned", "A bridge on the way does not know where the sender is: it is to learn it from the frame.";
-    Moved = "moved", "The sender or the receiver was just seen on another port: the bridge knows, and the agent will.";
+    Moved = "moved", "The sender or the receiver was just seen on another port, or its entry is not confirmed yet.";
     Stale = "stale", "The entry is of an older generation: the agent is reading the bridge's state anew.";
     SamePort = "same-port", "Source and destination are behind the same port.";
     Isolated = "isolated", "Both ports are isolated.";

@@ -5,6 +5,8 @@
 //! it publishes an entry by writing [`Slot::value`]'s generation last, and takes it back by setting
 //! that to [`NOT_THERE`], after which a grace period must pass before the slot is written again.
 
+use core::mem::offset_of;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::{Source, SourceKey, Station, StationKey};
@@ -36,6 +38,12 @@ pub trait Entry: Pod {
     /// What it is found by.
     type Key: Pod + Ord;
 
+    /// Where it has the time until which the station is away.
+    const AWAY_UNTIL: usize;
+
+    /// That time.
+    fn away_until(&mut self) -> &mut u64;
+
     /// The key as words. Keys are twelve bytes.
     fn words(key: &Self::Key) -> [u32; 3];
 
@@ -46,6 +54,12 @@ pub trait Entry: Pod {
 impl Entry for Source {
     type Key = SourceKey;
 
+    const AWAY_UNTIL: usize = offset_of!(Source, away_until_ns);
+
+    fn away_until(&mut self) -> &mut u64 {
+        &mut self.away_until_ns
+    }
+
     #[inline(always)]
     fn words(key: &SourceKey) -> [u32; 3] {
         key.0
@@ -54,6 +68,12 @@ impl Entry for Source {
 
 impl Entry for Station {
     type Key = StationKey;
+
+    const AWAY_UNTIL: usize = offset_of!(Station, away_until_ns);
+
+    fn away_until(&mut self) -> &mut u64 {
+        &mut self.away_until_ns
+    }
 
     #[inline(always)]
     fn words(key: &StationKey) -> [u32; 3] {

@@ -141,6 +141,16 @@ impl Domain {
         }
     }
 
+    /// Takes in what has been told until now.
+    ///
+    /// # Errors
+    /// A socket fails.
+    pub fn take_in(&mut self) -> Result<()> {
+        let events = self.here.drain()?;
+        self.note(&events);
+        Ok(())
+    }
+
     /// Whether events were lost since the last [`Domain::look_anew`].
     #[must_use]
     pub fn has_lost_events(&self) -> bool {
@@ -148,14 +158,16 @@ impl Domain {
     }
 
     /// Forgets everything and looks. Events that arrive meanwhile are older than what is seen, or
-    /// tell it again: they are taken in before anybody acts on the facts.
+    /// tell it again: they are taken in before anybody acts on the facts. Returns whether any were lost
+    /// since the last time.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn look_anew(&mut self) -> Result<()> {
+    pub async fn look_anew(&mut self) -> Result<bool> {
         self.news_for_maps = true;
+        let mut have_lost = false;
         loop {
-            self.lost = false;
+            have_lost |= std::mem::take(&mut self.lost);
             self.look_needed = false;
             self.beyond.drain()?;
             self.read_fdb().await?;
@@ -165,7 +177,7 @@ impl Domain {
             let events = self.here.drain()?;
             self.note(&events);
             if !self.lost {
-                return Ok(());
+                return Ok(have_lost);
             }
         }
     }
@@ -206,8 +218,7 @@ impl Domain {
     /// # Errors
     /// The kernel refuses.
     pub async fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<()> {
-        let events = self.here.drain()?;
-        self.note(&events);
+        self.take_in()?;
         if self.fdb_doubtful {
             self.read_fdb().await?;
         }

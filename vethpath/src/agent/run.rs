@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Maps, Matrix, Pins},
-    kernel,
+    kernel::{self, membarrier},
     state::{self, AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Pair, Topology},
 };
@@ -41,6 +41,9 @@ pub const LEASE: Duration = Duration::from_secs(3);
 
 /// How often the lease is renewed, and everything looked at that tells nothing by itself.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often what was just written is looked at once more for news, where there always are some.
+const ROUNDS: usize = 4;
 
 /// Why an agent ends in failure. The lease then runs out, and the bridge goes on.
 #[derive(Debug, Error)]
@@ -194,7 +197,7 @@ impl Agent {
                 None => {
                     datapath::forward_log(&self.pins, number.into())?;
                     let mut domain = Domain::open(number, &place, &topology, &self.pins, hook)?;
-                    domain.look_anew().await?;
+                    let _ = domain.look_anew().await?;
                     domain
                 }
             };
@@ -211,12 +214,16 @@ impl Agent {
     /// Looks at everything, as if nothing were known. Entries are void until it is done.
     async fn look_anew(&mut self) -> Result<(), Error> {
         self.sync.void()?;
+        let mut lost = Vec::new();
         for domain in &mut self.domains {
-            domain.look_anew().await?;
+            if domain.look_anew().await? {
+                lost.push(domain.name());
+            }
         }
         self.bring_maps()?;
         self.renew_lease()?;
         self.settled = true;
+        lost.into_iter().for_each(|namespace| self.chronicle.lost(namespace, self.sync.generation()));
         Ok(())
     }
 
@@ -227,10 +234,7 @@ impl Agent {
         }
         let Some(domain) = self.domains.get_mut(number) else { return Ok(()) };
         if domain.has_lost_events() {
-            let namespace = domain.name();
-            self.look_anew().await?;
-            self.chronicle.lost(namespace, self.sync.generation());
-            return Ok(());
+            return self.look_anew().await;
         }
         // What is already known to be gone or moved leaves the maps before anything else is asked.
         self.bring_maps()?;
@@ -310,19 +314,39 @@ impl Agent {
     fn bring_maps(&mut self) -> Result<(), Error> {
         let news = self.domains.iter_mut().fold(false, |news, domain| domain.take_news_for_maps() | news);
         let known = (self.domains.len(), self.sync.generation());
-        if !news && self.brought == Some(known) && self.sync.fits() {
+        if !news && self.brought == Some(known) && self.sync.fits() && !self.sync.has_announced() {
             self.chronicle.tell(self.domains.iter_mut().flat_map(Domain::take_news));
             return Ok(());
         }
         self.brought = Some(known);
         let desired = self.sync.desired(self.domains.iter().map(Domain::known));
-        self.sync.bring_to(desired)?;
+        self.sync.bring_to(desired, monotonic_ns()?)?;
+        self.confirm()?;
         let gone = |bridge: &&Bridge| !self.domains.iter().any(|domain| domain.has(bridge));
         let gone = self.topology.bridges.iter().filter(gone);
         let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
         let standing = Standing::new(&self.topology, self.sync.current(), missing, self.sync.fits());
         self.chronicle.note(&self.topology, standing);
         self.chronicle.tell(self.domains.iter_mut().flat_map(Domain::take_news));
+        Ok(())
+    }
+
+    /// Has programs use what was written, but for that of which there are news meanwhile. In a storm of
+    /// events the last of them wait for the next time.
+    fn confirm(&mut self) -> Result<(), Error> {
+        for _ in 0..ROUNDS {
+            if !self.sync.has_announced() {
+                break;
+            }
+            membarrier::grace_period();
+            self.domains.iter_mut().try_for_each(Domain::take_in)?;
+            if self.domains.iter().any(Domain::has_lost_events) {
+                break;
+            }
+            let desired = self.sync.desired(self.domains.iter().map(Domain::known));
+            let desired = self.sync.confirm(desired);
+            self.sync.bring_to(desired, monotonic_ns()?)?;
+        }
         Ok(())
     }
 

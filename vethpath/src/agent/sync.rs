@@ -10,7 +10,9 @@ use aya::{
     Pod,
     maps::{HashMap, MapData, MapError},
 };
-use vethpath_common::{Config, Entry, NOT_THERE, PortKey, PortRecord, SourceKey};
+use vethpath_common::{
+    Config, Entry, NOT_THERE, PortKey, PortRecord, Source, SourceKey, Station, StationKey,
+};
 
 use super::{desired::Desired, facts::Facts, layout::Layout, paths::Paths};
 use crate::{
@@ -28,6 +30,8 @@ pub struct Sync {
     written: u32,
     /// Whether the maps had room for everything last time.
     fits: bool,
+    /// Stations, as receivers and as senders, that are written and not confirmed.
+    announced: (Vec<StationKey>, Vec<SourceKey>),
 }
 
 impl Sync {
@@ -41,8 +45,15 @@ impl Sync {
             maps.paths.iter().collect::<std::result::Result<_, _>>().map_err(|e| refused("read", &e))?;
         let paths = Paths::known(known, room);
         let config = maps.config()?;
-        let mut sync =
-            Self { config, written: paths.greatest(), paths, maps, current: Desired::default(), fits: true };
+        let mut sync = Self {
+            config,
+            written: paths.greatest(),
+            paths,
+            maps,
+            current: Desired::default(),
+            fits: true,
+            announced: Default::default(),
+        };
         sync.void()?;
         // Ports stay known, or what they pass until the first look would be counted under no pair.
         let ports = sync.maps.ports.iter().collect::<std::result::Result<_, _>>();
@@ -137,10 +148,8 @@ impl Sync {
     ///
     /// # Errors
     /// The kernel refuses for another reason than a full map.
-    pub fn bring_to(&mut self, mut desired: Desired) -> Result<()> {
-        let generation = self.config.generation;
-        desired.sources.values_mut().for_each(|source| source.generation = generation);
-        desired.stations.values_mut().for_each(|station| station.generation = generation);
+    pub fn bring_to(&mut self, mut desired: Desired, now_ns: u64) -> Result<()> {
+        self.stamp(&mut desired);
         if desired == self.current {
             return Ok(());
         }
@@ -157,11 +166,49 @@ impl Sync {
         self.written = self.paths.greatest();
         let Maps { ports, stations, sources, .. } = &mut self.maps;
         fits &= insert(|key, port| ports.insert(key, port, 0), &self.current.ports, &mut desired.ports)?;
-        fits &= insert(|k, s| stations.insert(k, s), &self.current.stations, &mut desired.stations)?;
-        fits &= insert(|k, s| sources.insert(k, s), &self.current.sources, &mut desired.sources)?;
+        let (receivers, senders) = &mut self.announced;
+        let announce = |key: &StationKey, station: &Station| {
+            receivers.push(*key);
+            stations.announce(key, station, now_ns)
+        };
+        fits &= insert(announce, &self.current.stations, &mut desired.stations)?;
+        let announce = |key: &SourceKey, source: &Source| {
+            senders.push(*key);
+            sources.announce(key, source, now_ns)
+        };
+        fits &= insert(announce, &self.current.sources, &mut desired.sources)?;
         self.fits = fits;
         self.current = desired;
         Ok(())
+    }
+
+    /// Whether there are entries that programs do not use yet. While they were written a station may have
+    /// moved, whose entry was not there for a program to note it: so they are written as away, then a
+    /// grace period passes, so that the bridge has learned and told of every frame that a program saw before, and
+    /// then those of which there are no news are confirmed.
+    #[must_use]
+    pub fn has_announced(&self) -> bool {
+        !self.announced.0.is_empty() || !self.announced.1.is_empty()
+    }
+
+    /// Has programs use the entries that are still right. A grace period and a look at all events must have
+    /// come between the writing of them and `desired`.
+    pub fn confirm(&mut self, mut desired: Desired) -> Desired {
+        self.stamp(&mut desired);
+        let (receivers, senders) = std::mem::take(&mut self.announced);
+        let (stations, sources) = (&self.current.stations, &self.current.sources);
+        let right = receivers.iter().filter(|key| desired.stations.get(key) == stations.get(key));
+        right.for_each(|key| self.maps.stations.confirm(key));
+        let right = senders.iter().filter(|key| desired.sources.get(key) == sources.get(key));
+        right.for_each(|key| self.maps.sources.confirm(key));
+        desired
+    }
+
+    /// Makes entries those of this generation.
+    fn stamp(&self, desired: &mut Desired) {
+        let generation = self.config.generation;
+        desired.sources.values_mut().for_each(|source| source.generation = generation);
+        desired.stations.values_mut().for_each(|station| station.generation = generation);
     }
 }
 

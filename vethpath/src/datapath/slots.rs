@@ -8,11 +8,11 @@ use std::{
     num::NonZeroUsize,
     os::fd::AsFd,
     ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering, fence},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use vethpath_common::{Entry, NOT_THERE, Slot, slot_of};
+use vethpath_common::{Entry, NOT_THERE, Slot, UNCONFIRMED, slot_of};
 
 /// Whether programs may go by slots on this kind of CPU. They read the generation first and the rest
 /// after it, without a barrier: that is only right where loads are not reordered. Elsewhere everything
@@ -79,6 +79,20 @@ impl<V: Entry> Slots<V> {
             self.atomic(self.slot(key).1).store(NOT_THERE, Ordering::Release);
         }
         is_there
+    }
+
+    /// Confirms an entry that was put here unconfirmed. One that a program has seen elsewhere since then
+    /// stays away.
+    pub fn confirm(&self, key: &V::Key) {
+        let (words, slot) = self.slot(key);
+        // SAFETY: `slot` is in the mapping.
+        let is_it = unsafe { (&raw const (*slot).key).read_volatile() } == words;
+        if is_it {
+            // SAFETY: as above; the field is a u64, aligned as `Entry::ALIGNED` says.
+            let away =
+                unsafe { AtomicU64::from_ptr((&raw mut (*slot).value).byte_add(V::AWAY_UNTIL).cast()) };
+            let _ = away.compare_exchange(UNCONFIRMED, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
     }
 
     /// Takes everything back.

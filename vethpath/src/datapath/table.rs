@@ -6,7 +6,7 @@ use aya::{
     Pod,
     maps::{HashMap, MapData, MapError},
 };
-use vethpath_common::Entry;
+use vethpath_common::{AWAY_NS, Entry, UNCONFIRMED};
 
 use super::{
     Pins, Result,
@@ -56,6 +56,26 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     /// There is no room (`E2BIG`), or the kernel refuses.
     pub fn insert(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
         if self.slots.put(key, value) { Ok(()) } else { self.others.insert(key, value, 0) }
+    }
+
+    /// Adds an entry as [`Table::insert`] does, for programs to use when it is [confirmed](Table::confirm).
+    /// One that has no slot they use [`AWAY_NS`] after `now_ns` (of `CLOCK_MONOTONIC`).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn announce(&mut self, key: &V::Key, value: &V, now_ns: u64) -> std::result::Result<(), MapError> {
+        let mut value = *value;
+        *value.away_until() = UNCONFIRMED;
+        if self.slots.put(key, &value) {
+            return Ok(());
+        }
+        *value.away_until() = now_ns.saturating_add(AWAY_NS);
+        self.others.insert(key, value, 0)
+    }
+
+    /// Has programs use an entry that was announced, if none has seen the station elsewhere since then.
+    pub fn confirm(&self, key: &V::Key) {
+        self.slots.confirm(key);
     }
 
     /// Adds an entry as [`Table::insert`] does, as if the key had no slot.
