@@ -92,7 +92,8 @@ pub(super) async fn converge(
 fn forget_counts(plan: &Plan, topology: &Topology) -> Result<(), Error> {
     let pins = Pins::of(&topology.lab);
     let pairs = plan.new_pairs().map(|pair| pair.number).collect();
-    if pins.exist() {
+    // What is left of a set of which some is gone, as after a kill, is about to be made anew.
+    if datapath::is_whole(&pins, &[]) {
         Counters::open(&pins)?.forget(&pairs)?;
     }
     Ok(())
