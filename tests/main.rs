@@ -15,6 +15,7 @@ mod oracle;
 mod programs;
 mod raw_frames;
 mod reasons;
+mod scale;
 mod security;
 mod segments;
 mod shapes;

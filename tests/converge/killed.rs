@@ -1,4 +1,5 @@
-//! Killed after each line of the journal: `up` and `down` both end in the right state.
+//! Killed after each line of the journal, and within steps that are done together: `up` and `down` both end
+//! in the right state.
 //!
 //! A debug build kills itself where `VETHPATH_STOP_AFTER` says, and a test of another build is of no use.
 
@@ -15,8 +16,8 @@ enum Then {
     Up,
 }
 
-/// Runs `vethpath` and kills it after this many lines of the journal. Returns whether it was: it may have
-/// written fewer.
+/// Runs `vethpath` and kills it after this many lines of the journal and parts of steps. Returns whether it
+/// was: there may be fewer.
 #[track_caller]
 fn is_killed(host: &Host, line: usize, command: &str) -> bool {
     let exe = std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned());

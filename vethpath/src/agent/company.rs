@@ -88,6 +88,17 @@ impl Company {
         }
     }
 
+    /// The same; returns whether anything is news.
+    pub fn look_once_more(&self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) -> bool {
+        let of = |facts: &mut Facts| {
+            let (taps, rules, validated) = (&mut facts.taps, &mut facts.rules, &mut facts.validated);
+            (std::mem::take(taps), std::mem::take(rules), std::mem::take(validated))
+        };
+        let (taps, rules, validated) = of(facts);
+        self.look(layout, own, facts);
+        facts.taps != taps || facts.rules != rules || facts.validated != validated
+    }
+
     /// Looks which links have offloads switched off. The kernel tells of a change as of any other
     /// change of a link.
     pub fn look_at_offloads(&self, facts: &mut Facts) {

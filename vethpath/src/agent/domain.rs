@@ -18,12 +18,15 @@ use super::{
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
     kernel::{
-        FdbEntry, Netns, Result, Rtnl,
+        FdbEntry, Netns, Result,
         watch::{Event, Watch},
     },
     state::events::Kind,
     topology::{Bridge, Mac, Masquerade, Place, Topology},
 };
+
+/// How many looks in a row trust that the kernel tells of links, before all of them are read again.
+const GLANCES: u32 = 9;
 
 /// A bridge namespace.
 pub struct Domain {
@@ -47,7 +50,11 @@ pub struct Domain {
     facts: Facts,
     refresher: Refresher,
     look_needed: bool,
+    /// How many times in a row only that was looked at which tells nothing by itself.
+    glances: u32,
     lost: bool,
+    /// Whether the facts may have changed since somebody asked.
+    news_for_maps: bool,
     /// Whether anything happened while the FDB was read, so that entries may be missing.
     fdb_doubtful: bool,
 }
@@ -65,10 +72,7 @@ impl Domain {
         hook: Hook,
         receivers: Option<Receivers>,
     ) -> Result<Self> {
-        let netns = match place {
-            Place::Host => Netns::current()?,
-            Place::Namespace(name) => Netns::named(name)?,
-        };
+        let netns = Netns::of(place)?;
         Ok(Self {
             place: place.clone(),
             here: Watch::bridges(&netns)?,
@@ -78,17 +82,14 @@ impl Domain {
             news: Vec::new(),
             company: Company::open(&netns),
             own_tables: own_tables(topology, place),
-            looker: Looker {
-                layout: Layout::of(topology, number, place),
-                rtnl: Rtnl::open(&netns)?,
-                pins: pins.clone(),
-                hook,
-            },
+            looker: Looker::open(&netns, number, place, topology, pins, hook)?,
             receivers,
+            glances: 0,
             facts: Facts::default(),
             refresher: Refresher::default(),
             look_needed: true,
             lost: false,
+            news_for_maps: true,
             fdb_doubtful: false,
         })
     }
@@ -106,7 +107,7 @@ impl Domain {
         self.own_tables = own_tables(topology, &self.place);
         self.looker.layout = Layout::of(topology, self.looker.layout.domain, &self.place);
         self.facts.losing.retain(|pair| self.looker.layout.ports.iter().any(|port| port.counter == *pair));
-        self.look_needed = true;
+        (self.look_needed, self.news_for_maps) = (true, true);
     }
 
     /// What people call it.
@@ -139,6 +140,7 @@ impl Domain {
             }
             events = next_of(&mut self.rules) => {
                 events?;
+                self.news_for_maps = true;
                 self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
             }
         }
@@ -146,6 +148,7 @@ impl Domain {
     }
 
     fn note(&mut self, events: &[Event]) {
+        self.news_for_maps |= !events.is_empty();
         for event in events {
             self.lost |= *event == Event::Lost;
             self.look_needed |= self.facts.note(event);
@@ -175,6 +178,7 @@ impl Domain {
     /// # Errors
     /// The kernel refuses.
     pub async fn look_anew(&mut self) -> Result<bool> {
+        self.news_for_maps = true;
         let mut have_lost = false;
         loop {
             have_lost |= std::mem::take(&mut self.lost);
@@ -200,6 +204,7 @@ impl Domain {
         if !std::mem::take(&mut self.look_needed) {
             return Ok(false);
         }
+        self.news_for_maps = true;
         self.looker.links(&mut self.facts).await?;
         self.look_at_devices();
         Ok(true)
@@ -233,26 +238,39 @@ impl Domain {
         let meanwhile = self.here.drain()?;
         self.note(&meanwhile);
         self.fdb_doubtful = !meanwhile.is_empty();
+        self.news_for_maps = true;
         Ok(())
     }
 
     /// Takes in what has been told until now, and looks at what tells nothing by itself: programs, packet
-    /// sockets, rules; and at the FDB once more, if entries may have been skipped.
+    /// sockets, rules, what inner ends of pairs that are `busy` count; and at the FDB once more, if
+    /// entries may have been skipped.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn poll(&mut self) -> Result<()> {
+    pub async fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<()> {
         self.take_in()?;
-        let look_needed = std::mem::take(&mut self.look_needed);
         if self.fdb_doubtful {
             self.read_fdb().await?;
         }
-        self.looker.links(&mut self.facts).await?;
-        if look_needed {
+        let look_needed = std::mem::take(&mut self.look_needed);
+        if self.glances < GLANCES && !look_needed {
+            self.glances += 1;
+            self.news_for_maps |= self.looker.glance(&mut self.facts, busy).await?;
+        } else {
+            (self.glances, self.news_for_maps) = (0, true);
+            self.looker.links(&mut self.facts).await?;
             self.look_at_devices();
         }
-        self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
+        self.news_for_maps |=
+            self.company.look_once_more(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())
+    }
+
+    /// Whether the facts may have changed since this was last asked.
+    #[must_use]
+    pub fn take_news_for_maps(&mut self) -> bool {
+        std::mem::take(&mut self.news_for_maps)
     }
 
     /// By counter of the pair: ifindex of the inner end, and frames that it received.
@@ -268,11 +286,8 @@ impl Domain {
 
     /// Notes whether a pair loses redirected frames.
     pub fn set_losing(&mut self, pair: u32, losing: bool) {
-        if losing {
-            self.facts.losing.insert(pair);
-        } else {
-            self.facts.losing.remove(&pair);
-        }
+        self.news_for_maps |=
+            if losing { self.facts.losing.insert(pair) } else { self.facts.losing.remove(&pair) };
     }
 
     /// What the lab has here, and what is known of it.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::links::Links;
 use crate::{
     kernel::{FdbEntry, LinkFacts, watch::Event},
     topology::IfName,
@@ -11,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// Its links, by ifindex.
-    pub links: BTreeMap<u32, LinkFacts>,
+    pub links: Links,
     /// The inner ends, by the ifindex of their ports.
     pub inner: BTreeMap<u32, LinkFacts>,
     /// FDB entries, by bridge, address and VLAN.
@@ -44,7 +45,7 @@ impl Facts {
     /// The link of this name.
     #[must_use]
     pub fn link(&self, name: &IfName) -> Option<&LinkFacts> {
-        self.links.values().find(|link| link.name == name.as_str())
+        self.links.named(name.as_str())
     }
 
     /// Whether a port's inner end is in the port's own namespace.
@@ -72,7 +73,7 @@ impl Facts {
                 false
             }
             Event::Gone { ifindex } => {
-                self.links.remove(ifindex);
+                self.links.remove(*ifindex);
                 self.inner.remove(ifindex);
                 self.fdb.retain(|_, entry| entry.port != *ifindex && entry.bridge != *ifindex);
                 true

@@ -1,14 +1,20 @@
 //! Looking at a bridge namespace: everything the kernel does not tell by itself, or at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
 
 use log::warn;
 
-use super::{facts::Facts, layout::Layout};
+use super::{
+    facts::Facts,
+    layout::{LabPort, Layout},
+};
 use crate::{
-    datapath::{self, Attached, Hook, Pins},
-    kernel::{LinkFacts, Result, Rtnl, XdpMode},
-    topology::IfName,
+    datapath::{self, Attached, Hook, LinkNumbers, Pins},
+    kernel::{Direct, LinkFacts, Netns, Result, Rtnl, XdpMode},
+    topology::{IfName, Place, Topology},
 };
 
 /// The default of virtual devices: no queueing.
@@ -24,25 +30,112 @@ pub struct Looker {
     pub pins: Pins,
     /// How programs are attached.
     pub hook: Hook,
+    /// The same, many at once.
+    direct: Direct,
+    /// By the ifindex of a port: what the kernel last said of its inner end, hashed.
+    told: HashMap<u32, u64>,
+    /// Links with a `clsact` or `ingress` qdisc.
+    clsact: BTreeSet<u32>,
+    /// Of programs on the whole machine.
+    programs: LinkNumbers,
 }
 
 impl Looker {
+    /// Opens what is needed to look at the namespace of `place`, which is `domain` in the map keys.
+    ///
+    /// # Errors
+    /// No socket can be had in it.
+    pub fn open(
+        netns: &Netns,
+        domain: u16,
+        place: &Place,
+        topology: &Topology,
+        pins: &Pins,
+        hook: Hook,
+    ) -> Result<Self> {
+        Ok(Self {
+            layout: Layout::of(topology, domain, place),
+            rtnl: Rtnl::open(netns)?,
+            pins: pins.clone(),
+            hook,
+            direct: Direct::open(netns)?,
+            told: HashMap::new(),
+            clsact: BTreeSet::new(),
+            programs: LinkNumbers::default(),
+        })
+    }
+
     /// Reads links, the inner ends behind the lab's ports, and what is attached to the ports.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn links(&self, facts: &mut Facts) -> Result<()> {
-        facts.links = self.rtnl.links().await?.into_iter().map(|link| (link.ifindex, link)).collect();
-        let mut inner = BTreeMap::new();
-        for lab_port in &self.layout.ports {
-            let Some(port) = facts.link(&lab_port.port) else { continue };
-            if let Some(link) = self.rtnl.peer_of(port).await? {
-                inner.insert(port.ifindex, link);
-            }
-        }
-        facts.inner = inner;
+    pub async fn links(&mut self, facts: &mut Facts) -> Result<()> {
+        facts.links = self.direct.links(false)?.into_iter().collect();
+        let _ = self.programs.have_grown();
+        self.inner_ends(facts, |_| true)?;
+        self.clsact = self.qdiscs(facts).await?;
         self.look_for_xdp(facts);
         self.attachments(facts).await
+    }
+
+    /// Looks at what changes without an event: programs on ports, XDP programs on trunks and inner ends,
+    /// and what inner ends of pairs that are `busy` count. Returns whether anything is news.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn glance(&mut self, facts: &mut Facts, busy: impl Fn(u32) -> bool) -> Result<bool> {
+        let grown = self.programs.have_grown();
+        let mut news = false;
+        if grown {
+            let trunks = self.layout.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| &end.port);
+            let ports = self.layout.ports.iter().filter(|port| port.xdp.is_some()).map(|port| &port.port);
+            for port in trunks.chain(ports) {
+                if let Some(link) = self.rtnl.link(port.as_str()).await? {
+                    facts.links.insert(link.ifindex, link);
+                    news = true;
+                }
+            }
+        }
+        news |= self.inner_ends(facts, |pair| grown || busy(pair))?;
+        let of = |facts: &mut Facts| {
+            let (attached, xdp_attached) = (&mut facts.attached, &mut facts.xdp_attached);
+            (std::mem::take(attached), std::mem::take(xdp_attached), std::mem::take(&mut facts.foreign))
+        };
+        let (attached, xdp_attached, foreign) = of(facts);
+        self.look_for_xdp(facts);
+        self.attachments(facts).await?;
+        Ok(news
+            || facts.attached != attached
+            || facts.xdp_attached != xdp_attached
+            || facts.foreign != foreign)
+    }
+
+    /// Reads the inner ends of the pairs that are `wanted`. What the kernel says of most of them is what
+    /// it said before, and need not be read to the end. Returns whether anything is news.
+    fn inner_ends(&mut self, facts: &mut Facts, wanted: impl Fn(u32) -> bool) -> Result<bool> {
+        let Facts { links, inner, .. } = facts;
+        let port = |port: &LabPort| links.named(port.port.as_str());
+        let ports = self.layout.ports.iter().filter(|port| wanted(port.counter));
+        let ports: Vec<&LinkFacts> = ports.filter_map(port).collect();
+        let mut news = false;
+        for (port, peer) in ports.iter().zip(self.direct.peers(ports.iter().copied(), true)?) {
+            let Some(peer) = peer else {
+                news |= inner.remove(&port.ifindex).is_some();
+                self.told.remove(&port.ifindex);
+                continue;
+            };
+            let mut hasher = DefaultHasher::new();
+            peer.bytes().hash(&mut hasher);
+            let hash = hasher.finish();
+            if self.told.insert(port.ifindex, hash) != Some(hash) || !inner.contains_key(&port.ifindex) {
+                inner.insert(port.ifindex, peer.read()?);
+                news = true;
+            }
+        }
+        // What was said of a port that is gone would be believed of the next with its ifindex.
+        inner.retain(|ifindex, _| links.contains_key(ifindex));
+        self.told.retain(|ifindex, _| links.contains_key(ifindex));
+        Ok(news)
     }
 
     /// Reads the FDB.
@@ -71,11 +164,12 @@ impl Looker {
     }
 
     async fn attachments(&self, facts: &mut Facts) -> Result<()> {
-        let clsact = self.qdiscs(facts).await?;
-        let ports = self.layout.all_ports().map(|(port, _)| port);
-        let names: Vec<&IfName> = ports.filter(|port| facts.link(port).is_some()).collect();
+        let clsact = &self.clsact;
+        let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
+        let ports: Vec<(&IfName, u32)> = self.layout.all_ports().filter_map(indexed).collect();
+        let names: Vec<&IfName> = ports.iter().map(|(name, _)| *name).collect();
         let domain = u32::from(self.layout.domain);
-        let found = datapath::attached(self.rtnl.netns(), &self.pins, domain, &names);
+        let found = datapath::attached_by_index(self.rtnl.netns(), &self.pins, domain, &ports);
         // What cannot be asked is not known to be ours alone.
         let everything_foreign =
             |_| Attached { ours: Vec::new(), foreign: names.iter().map(|&name| name.clone()).collect() };
@@ -85,10 +179,10 @@ impl Looker {
         match self.hook {
             Hook::Tcx => {
                 attached.extend(ours.iter().map(ToString::to_string));
-                foreign.extend(names.iter().filter(|name| on(facts, &clsact, name)).map(ToString::to_string));
+                foreign.extend(names.iter().filter(|name| on(facts, clsact, name)).map(ToString::to_string));
             }
             Hook::Clsact => {
-                for name in names.iter().filter(|name| on(facts, &clsact, name)) {
+                for name in names.iter().filter(|name| on(facts, clsact, name)) {
                     let Some(link) = facts.link(name) else { continue };
                     let (ingress, egress) = self.rtnl.clsact_filters(link.ifindex).await?;
                     match (&ingress[..], &egress[..]) {

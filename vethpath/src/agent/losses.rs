@@ -38,6 +38,16 @@ struct Pair {
 }
 
 impl Losses {
+    /// Whether a pair has to be looked at: it has redirected frames (`before` of them in all) since the
+    /// last look, or is suspected. Of one that was not looked at for a while, frames that came by the
+    /// bridge meanwhile count as arrived: at most one look is wasted by that.
+    #[must_use]
+    pub fn is_busy(&self, pair: u32, before: u64) -> bool {
+        self.pairs.get(&pair).is_none_or(|history| {
+            history.last.after != before || history.strikes > 0 || history.resting_since.is_some()
+        })
+    }
+
     /// Takes in a look at a pair. Returns whether the pair is to rest.
     ///
     /// Frames redirected after the last look's `after` and before this one's `before` have surely

@@ -11,6 +11,7 @@ mod domain;
 mod eligible;
 mod facts;
 mod layout;
+mod links;
 mod look;
 mod losses;
 mod mend;

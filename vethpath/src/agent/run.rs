@@ -1,6 +1,7 @@
 //! The agent's life: look, follow, renew the lease each second, answer, end.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     os::unix::fs::MetadataExt,
     time::{Duration, Instant},
@@ -107,6 +108,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         hook,
         settled: false,
         looks: 0,
+        brought: None,
     };
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut door).await;
@@ -135,6 +137,8 @@ struct Agent {
     chronicle: Chronicle,
     settled: bool,
     looks: u64,
+    /// With how many domains, and which generation, the maps were last brought to what they should hold.
+    brought: Option<(usize, u32)>,
 }
 
 impl Agent {
@@ -203,6 +207,7 @@ impl Agent {
             self.domains.push(domain);
         }
         self.topology = topology;
+        self.brought = None;
         // The bits of what was seen may stand for other bridges now.
         self.sync.next_epoch();
         info!("the lab has changed: {} pairs now", self.topology.pairs.len());
@@ -261,11 +266,16 @@ impl Agent {
         self.chronicle.tell(mend::after_killed_bench(&self.directory, &self.topology, self.hook));
         // Read before and after the inner ends' own counters, so that what is under way is no loss.
         let redirected = self.counters.matrix()?;
+        let layout = self.domains.iter().flat_map(|domain| &domain.known().0.ports);
+        let is_busy = |&pair: &u32| self.losses.is_busy(pair, redirected.received(pair).frames);
+        let busy: BTreeSet<u32> = layout.map(|port| port.counter).filter(is_busy).collect();
         for domain in &mut self.domains {
-            domain.poll().await?;
+            domain.poll(|pair| busy.contains(&pair)).await?;
         }
-        let after = self.counters.matrix()?;
-        self.check_losses(&redirected, &after);
+        if !busy.is_empty() {
+            let after = self.counters.matrix()?;
+            self.check_losses(&busy, &redirected, &after);
+        }
         if self.domains.iter().any(Domain::has_lost_events) {
             self.look_anew().await?;
         }
@@ -291,11 +301,13 @@ impl Agent {
         Ok(())
     }
 
-    fn check_losses(&mut self, before: &Matrix, after: &Matrix) {
+    fn check_losses(&mut self, busy: &BTreeSet<u32>, before: &Matrix, after: &Matrix) {
         let now = Instant::now();
         let of = |matrix: &Matrix, pair| matrix.received(pair).frames;
         for domain in &mut self.domains {
-            for (pair, inner, received) in domain.inner_ends() {
+            for (pair, inner, received) in
+                domain.inner_ends().into_iter().filter(|(pair, ..)| busy.contains(pair))
+            {
                 let look = Look { inner, before: of(before, pair), received, after: of(after, pair) };
                 domain.set_losing(pair, self.losses.note(pair, look, now));
             }
@@ -303,6 +315,13 @@ impl Agent {
     }
 
     fn bring_maps(&mut self) -> Result<(), Error> {
+        let news = self.domains.iter_mut().fold(false, |news, domain| domain.take_news_for_maps() | news);
+        let known = (self.domains.len(), self.sync.generation());
+        if !news && self.brought == Some(known) && self.sync.fits() && !self.sync.has_announced() {
+            self.chronicle.tell(self.domains.iter_mut().flat_map(Domain::take_news));
+            return Ok(());
+        }
+        self.brought = Some(known);
         let desired = self.sync.desired(self.domains.iter().map(Domain::known));
         self.write(desired)?;
         self.confirm()?;

@@ -1,16 +1,20 @@
 //! Steps that change or remove what is there.
 
-use std::fs;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use super::{
-    Error,
+    Error, clear,
     execute::{Executor, index_of, without_dad},
     nat,
 };
 use crate::{
     datapath::Pins,
-    kernel::{self, netns},
+    kernel::{self, Direct, grace::Expedited, netns},
     plan::Step,
+    state::stop,
     topology::{Namespace, Place},
 };
 
@@ -26,7 +30,6 @@ impl Executor<'_> {
                     nat::restore_host(&netns, self.lab)?;
                 }
             }
-            Step::DeleteLink { place, device, .. } => self.delete(place, device).await?,
             Step::DeleteNamespace(namespace) => self.delete_namespace(namespace)?,
             Step::DeleteAddress { place, device, address } => {
                 let rtnl = self.places.get(place)?;
@@ -76,20 +79,28 @@ impl Executor<'_> {
                 let rtnl = self.places.get(place)?;
                 rtnl.set_down(index_of(&rtnl, device).await?, format_args!("{place}:{device}")).await
             }
-            // All others are made by `run`, or are about programs.
+            // All others are made by `run_all`, or are about programs.
             _ => Ok(()),
         }
     }
 
-    /// One that is gone with its other end is no fault.
-    async fn delete(&mut self, place: &Place, device: &str) -> kernel::Result<()> {
-        let rtnl = self.places.get(place)?;
-        if let Some(link) = rtnl.link(device).await? {
-            rtnl.delete_link(link.ifindex, device).await?;
+    /// Removes links, those of a place together. One that is gone with its other end is no fault.
+    pub(super) fn delete(&mut self, steps: &[&Step]) -> Result<(), Error> {
+        let mut by_place: BTreeMap<&Place, BTreeSet<&str>> = BTreeMap::new();
+        for step in steps {
+            if let Step::DeleteLink { place, device, .. } = step {
+                by_place.entry(place).or_default().insert(device);
+            }
         }
-        if let Ok(port) = device.parse() {
-            // The program has gone with the port; its pin, if there is one, stands for nothing.
-            let _ = fs::remove_file(Pins::of(self.lab).link(&port));
+        for (place, devices) in by_place {
+            let _soon = Expedited::for_ports(devices.len());
+            let direct = Direct::open(&self.places.netns(place)?)?;
+            clear::remove(&direct, place, |link| devices.contains(link.name.as_str()))?;
+            stop::here_if_told();
+            for port in devices.iter().filter_map(|device| device.parse().ok()) {
+                // The program has gone with the port; its pin, if there is one, stands for nothing.
+                let _ = fs::remove_file(Pins::of(self.lab).link(&port));
+            }
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ impl Goal {
     }
 }
 
-/// Does it.
+/// Does it. `progress` is told how many steps of how many are done.
 ///
 /// # Errors
 /// See [`Error`]. What had been done by then is the caller's to undo.
@@ -40,8 +40,14 @@ pub(super) async fn converge(
     goal: &Goal,
     directory: &Directory,
     executor: &mut Executor<'_>,
+    progress: Option<fn(usize, usize)>,
 ) -> Result<Outcome, Error> {
     let Goal { plan, record, former } = goal;
+    let (mut done, all) = (0, plan.steps().count());
+    let mut progress = |more: usize| {
+        done += more;
+        progress.into_iter().for_each(|tell| tell(done, all));
+    };
     let topology = &record.topology;
     bpffs::prepare()?;
     if netns::prepare_directory()? {
@@ -52,13 +58,9 @@ pub(super) async fn converge(
     if !has_agent {
         changes.push(Change::create("agent", &topology.lab));
     }
-    for step in &plan.clear {
-        executor.run(step).await?;
-    }
+    executor.run_all(&plan.clear, &mut progress).await?;
     forget_counts(plan, topology)?;
-    for step in &plan.make {
-        executor.run(step).await?;
-    }
+    executor.run_all(&plan.make, &mut progress).await?;
     executor.journal.note("attach programs")?;
     let anew = programs::bring(record, former, executor).await?;
     for step in &plan.programs {
@@ -70,10 +72,9 @@ pub(super) async fn converge(
             // Done above, with those of what is new.
             _ => {}
         }
+        progress(1);
     }
-    for step in &plan.raise {
-        executor.run(step).await?;
-    }
+    executor.run_all(&plan.raise, &mut progress).await?;
     introduce(topology, plan, executor.places()).await?;
     let takes_over = !anew && has_agent && agent::follow(directory, topology).await.is_ok();
     let child = if takes_over {

@@ -1,9 +1,18 @@
 //! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
 
-use super::{Error, Places, nat, observe, prepare, up::interrupted};
+use std::{collections::BTreeSet, fmt::Display};
+
+use super::{
+    Error, Places,
+    clear::{self, Ours},
+    nat,
+    observe::{self, expected_macs, observe},
+    prepare,
+    up::interrupted,
+};
 use crate::{
-    datapath::Pins,
-    kernel::{self, Netns, bpffs, netns},
+    datapath::{self, Pins},
+    kernel::{Direct, Netns, bpffs, files, grace::Expedited, netns},
     plan::Found,
     state::{
         self, AgentLock, Directory, Facts, History, Journal, LabLock,
@@ -11,6 +20,9 @@ use crate::{
     },
     topology::{LabName, Masquerade, Namespace, Place, Topology},
 };
+
+/// How many namespaces are removed together, between which an interrupt is heard.
+const TOGETHER: usize = 96;
 
 /// What could not be removed, and why.
 pub type Left = Vec<Error>;
@@ -39,8 +51,10 @@ pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
     let left = if let Some(topology) = topologies.last() {
         let found = existed || anything_there(topology).await;
         let left = tokio::select! {
-            left = remove_lab(&topologies, &directory) => left,
+            // First, or work that does not wait would begin before anybody listens.
+            biased;
             () = interrupted() => vec![Error::Stopped(still_there(&topologies).await)],
+            left = remove_lab(&topologies, &directory) => left,
         };
         if !found && left.is_empty() {
             return Err(vec![Error::NoLab(lab.clone())]);
@@ -62,6 +76,15 @@ async fn anything_there(topology: &Topology) -> bool {
         || Pins::of(&topology.lab).directory().exists()
 }
 
+/// The journal, if it can be written: what is removed goes whether or not it is noted.
+struct Notes(Option<Journal>);
+
+impl Notes {
+    fn add(&mut self, steps: impl IntoIterator<Item = impl Display>) {
+        let _ = self.0.as_mut().map(|journal| journal.note_all(steps.into_iter()));
+    }
+}
+
 /// What of a lab is there, as far as it can be told.
 async fn still_there(topologies: &[Topology]) -> Vec<String> {
     let (Some(topology), Ok(mut places)) = (topologies.last(), Places::open()) else { return Vec::new() };
@@ -77,35 +100,42 @@ async fn still_there(topologies: &[Topology]) -> Vec<String> {
 pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -> Left {
     let mut left = Left::new();
     let Some(topology) = topologies.last() else { return left };
-    let mut journal = Journal::go_on(directory, directory.journal().exists()).ok();
-    let mut note = |step: &str| drop(journal.as_mut().map(|journal| journal.note(step)));
-    note("end agent");
+    files::allow_many();
+    let mut notes = Notes(Journal::go_on(directory, directory.journal().exists()).ok());
+    notes.add(["end agent"]);
     left.extend(AgentLock::end_holder(directory).err().map(Error::from));
-    note("remove programs");
-    left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
-    match Facts::read(directory) {
-        // Most of them go in a moment; one that somebody has taken over does not.
-        Ok(facts) => {
-            for found in facts.offloads.values() {
-                left.extend(prepare::restore(found, &topology.lab).await.err().map(Error::from));
-            }
-        }
-        Err(error) => left.push(error.into()),
-    }
+    notes.add(["give offloads back"]);
+    left.extend(give_offloads_back(directory, &topology.lab).await);
+    let all: Vec<&Topology> = topologies.iter().collect();
+    let ours = Ours { lab: &topology.lab, macs: &expected_macs(&all) };
+    let soon =
+        Expedited::for_ports(topologies.iter().map(|topology| topology.pairs.len()).max().unwrap_or(0));
     match Places::open() {
         Ok(mut places) => {
-            remove_links(&Place::Host, topologies, &mut places, &mut left, &mut note).await;
-            note("remove nat");
+            left.extend(remove_links(&Place::Host, &places, ours, &mut notes).err());
+            notes.add(["remove nat"]);
             left.extend(remove_nat(topologies, &mut places).err());
         }
         Err(error) => left.push(error.into()),
     }
-    for namespace in namespaces(topologies) {
-        if let Err(error) = remove_namespace(namespace, topologies, &mut left, &mut note).await {
-            left.push(error);
-        }
+    let (adopted, made): (Vec<_>, Vec<_>) =
+        namespaces(topologies).into_iter().partition(|namespace| namespace.adopt.is_some());
+    let (first, then): (Vec<_>, Vec<_>) =
+        made.into_iter().partition(|namespace| has_bridges(namespace, topologies));
+    for some in first.chunks(TOGETHER).chain(then.chunks(TOGETHER)) {
+        // Nothing of this waits: whoever wants to interrupt gets a turn here.
+        tokio::task::yield_now().await;
+        notes.add(some.iter().map(|namespace| format!("remove namespace {}", namespace.name)));
+        left.extend(clear::namespaces(some, ours));
     }
-    note("remove state");
+    for namespace in adopted {
+        left.extend(let_go(namespace, topologies, ours, &mut notes).await.err());
+    }
+    // Only now: a link of a program goes sooner when its device has gone before.
+    notes.add(["remove programs"]);
+    left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
+    drop(soon);
+    notes.add(["remove state"]);
     left.extend(bpffs::retire().err().map(Error::from));
     if !left.is_empty() {
         // The journal stays, so that another `down` can go on.
@@ -116,41 +146,49 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     left
 }
 
+/// Takes XDP programs off, and gives inner ends the offloads that they had. Most of the inner ends go in a
+/// moment; one that somebody has taken over does not.
+async fn give_offloads_back(directory: &Directory, lab: &LabName) -> Vec<Error> {
+    let offloads = match Facts::read(directory) {
+        Ok(facts) => facts.offloads,
+        Err(error) => return vec![error.into()],
+    };
+    let mut faults = Vec::new();
+    if !offloads.is_empty() {
+        faults.extend(datapath::detach_all_xdp(&Pins::of(lab)).err().map(Error::from));
+    }
+    for found in offloads.values() {
+        faults.extend(prepare::restore(found, lab).await.err().map(Error::from));
+    }
+    faults
+}
+
 /// All namespaces that the lab has or had, each as often as it was different.
 fn namespaces(topologies: &[Topology]) -> Vec<&Namespace> {
     let mut all: Vec<&Namespace> = Vec::new();
+    let mut known = BTreeSet::new();
     for namespace in topologies.iter().rev().flat_map(|topology| &topology.namespaces) {
-        let is_it = |known: &&Namespace| known.name == namespace.name && known.adopt == namespace.adopt;
-        if !all.iter().any(is_it) {
+        if known.insert((namespace.name.as_str(), namespace.adopt.as_deref())) {
             all.push(namespace);
         }
     }
     all
 }
 
-/// Removes the links of a place that carry the lab's mark, or are ours by name and MAC and were
-/// never marked.
-async fn remove_links(
-    place: &Place,
-    topologies: &[Topology],
-    places: &mut Places,
-    left: &mut Left,
-    note: &mut impl FnMut(&str),
-) {
-    let found = async {
-        let rtnl = places.get(place)?;
-        let observed = observe::links(&topologies.iter().collect::<Vec<_>>(), place, &rtnl).await?;
-        Ok::<_, kernel::Error>((rtnl, observed))
-    };
-    let (rtnl, links) = match found.await {
-        Ok(found) => found,
-        Err(error) => return left.push(error.into()),
-    };
-    // A deleted end takes the other one with it, which is then missing: that is no fault.
-    for link in links {
-        note(&format!("remove interface {place}:{}", link.name));
-        left.extend(rtnl.delete_link(link.ifindex, &link.name).await.err().map(Error::from));
-    }
+/// Whether a namespace has, or had, bridges: then the ends of most of the others' links are there.
+fn has_bridges(namespace: &Namespace, topologies: &[Topology]) -> bool {
+    let place = Place::Namespace(namespace.name.clone());
+    topologies.iter().flat_map(|topology| &topology.bridges).any(|bridge| bridge.place == place)
+}
+
+/// Removes the lab's links of a place.
+fn remove_links(place: &Place, places: &Places, ours: Ours<'_>, notes: &mut Notes) -> Result<(), Error> {
+    let direct = Direct::open(&places.netns(place)?)?;
+    let mut doomed = direct.links(false)?;
+    doomed.retain(|link| ours.has(place, link));
+    notes.add(doomed.iter().map(|link| format!("remove interface {place}:{}", link.name)));
+    clear::remove(&direct, place, |link| ours.has(place, link))?;
+    Ok(())
 }
 
 /// The table on the host; one in a namespace goes with it.
@@ -164,18 +202,19 @@ fn remove_nat(topologies: &[Topology], places: &mut Places) -> Result<(), Error>
     Ok(())
 }
 
-async fn remove_namespace(
+/// An adopted namespace does not go away: what the lab has made in it has to.
+async fn let_go(
     namespace: &Namespace,
     topologies: &[Topology],
-    left: &mut Left,
-    note: &mut impl FnMut(&str),
+    ours: Ours<'_>,
+    notes: &mut Notes,
 ) -> Result<(), Error> {
     let name = &namespace.name;
     if !netns::exists(name) {
         return Ok(());
     }
     if netns::is_left_over(name) {
-        note(&format!("remove namespace {name}"));
+        notes.add([format!("remove namespace {name}")]);
         return Ok(netns::unbind(name)?);
     }
     if !observe::is_the_labs(namespace, &topologies[0], &Netns::named(name)?).await? {
@@ -183,15 +222,13 @@ async fn remove_namespace(
     }
     let mut places = Places::open()?;
     let place = Place::Namespace(name.clone());
-    remove_links(&place, topologies, &mut places, left, note).await;
-    if namespace.adopt.is_some() {
-        // It does not go away, so its table has to.
-        for nat in topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place) {
-            nat::remove(places.get(&place)?.netns(), &nat)?;
-        }
+    let removed = remove_links(&place, &places, ours, notes);
+    for nat in topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place) {
+        nat::remove(places.get(&place)?.netns(), &nat)?;
     }
-    note(&format!("remove namespace {name}"));
-    Ok(netns::unbind(name)?)
+    notes.add([format!("remove namespace {name}")]);
+    netns::unbind(name)?;
+    removed
 }
 
 /// Unmounts `/run/netns` if we made it a mount and no other lab may rely on it.

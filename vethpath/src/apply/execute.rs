@@ -1,17 +1,22 @@
 //! Running steps, and undoing those of a run that failed.
 
-use std::path::Path;
+mod bulk;
 
-use super::{Error, Places, nat, prepare};
+use std::{collections::BTreeSet, path::Path};
+
+use super::{Error, Places, clear, nat, prepare};
 use crate::{
-    kernel::{Netns, Result, Rtnl, VethEnd, netns, sysctl},
+    kernel::{Direct, Netns, Result, Rtnl, VethEnd, grace::Expedited, netns, sysctl},
     plan::Step,
     state::{Journal, Offloads},
     topology::{
-        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, altname,
-        lab_mark, pair_mark, trunk_altname, trunk_mark,
+        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Place, Sysctl, Trunk, lab_mark,
+        pair_mark, trunk_altname, trunk_mark,
     },
 };
+
+/// How many steps are run together, between which an interrupt is heard.
+const TOGETHER: usize = 96;
 
 /// What a step has made, and how it is unmade.
 #[derive(Clone, Debug)]
@@ -21,18 +26,29 @@ enum Made {
     Table(Masquerade),
 }
 
+impl Made {
+    /// Whether it can be unmade together with another.
+    fn goes_with(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::Link(here, _), Self::Link(there, _)) if here == there)
+    }
+}
+
 /// Runs steps for one lab.
 pub struct Executor<'a> {
     pub(super) lab: &'a LabName,
     pub(super) places: &'a mut Places,
     pub(super) journal: Journal,
     made: Vec<Made>,
+    /// Bridges that this run has made, and not brought up yet.
+    quiet: BTreeSet<(Place, String)>,
+    /// Namespaces that this run has made, where interfaces are made without duplicate address detection.
+    without_dad: BTreeSet<NsName>,
 }
 
 impl<'a> Executor<'a> {
     /// Nothing is done yet.
     pub fn new(lab: &'a LabName, places: &'a mut Places, journal: Journal) -> Self {
-        Self { lab, places, journal, made: Vec::new() }
+        Self { lab, places, journal, made: Vec::new(), quiet: BTreeSet::new(), without_dad: BTreeSet::new() }
     }
 
     /// The connections.
@@ -40,41 +56,24 @@ impl<'a> Executor<'a> {
         self.places
     }
 
-    /// Runs one step. It is in the journal before it is begun, and on the list of what to undo, so
-    /// that being cancelled half-way loses nothing.
-    pub async fn run(&mut self, step: &Step) -> std::result::Result<(), Error> {
-        self.journal.note(&step.change().to_string())?;
+    /// Runs one step by itself. It is in the journal.
+    async fn alone(&mut self, step: &Step) -> std::result::Result<(), Error> {
         match step {
-            Step::Namespace(namespace) => self.namespace(namespace).await?,
+            Step::Namespace(namespace) => self.adopted(namespace)?,
             Step::Bridge(bridge) => self.bridge(bridge).await?,
-            Step::Pair(pair) => self.pair(pair).await?,
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
             Step::Sysctls { namespace, settings } => {
                 let netns = self.places.get(&Place::Namespace(namespace.clone()))?.netns().clone();
                 self.set(namespace, &netns, settings)?;
             }
-            Step::Address { place, device, address } => {
-                let rtnl = self.places.get(place)?;
-                rtnl.add_address(index_of(&rtnl, device).await?, *address).await?;
-            }
-            Step::Up { place, device, port } => {
-                let rtnl = self.places.get(place)?;
-                let ifindex = index_of(&rtnl, device).await?;
-                let name = format_args!("{place}:{device}");
-                if *port {
-                    rtnl.set_port_up(ifindex, name).await?
-                } else {
-                    rtnl.set_up(ifindex, name).await?
-                }
-            }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
                 nat::add(self.places.get(&nat.place)?.netns(), nat)?;
             }
-            Step::Route { namespace, from, route } => {
-                let rtnl = self.places.get(&Place::Namespace(namespace.clone()))?;
-                if from.is_some() { rtnl.replace_route(route).await? } else { rtnl.add_route(route).await? }
+            // All others of these are made in bulk, however many there are.
+            Step::Route { namespace, route, .. } => {
+                self.places.get(&Place::Namespace(namespace.clone()))?.replace_route(route).await?;
             }
             // Of what is there already.
             _ => self.change(step).await?,
@@ -111,12 +110,18 @@ impl<'a> Executor<'a> {
         sysctl::write(netns, settings).map_err(Error::of_setting)
     }
 
-    /// Unmakes what was made, last first. Goes on after a fault; returns all of them.
+    /// Unmakes what was made, last first; links of a place that follow each other together. Goes on after
+    /// a fault; returns all of them.
     pub async fn undo(&mut self) -> Vec<crate::kernel::Error> {
         let mut faults = Vec::new();
         while let Some(made) = self.made.last().cloned() {
-            faults.extend(self.unmake(&made).await.err());
-            let _ = self.made.pop();
+            let count =
+                self.made.iter().rev().take(TOGETHER).take_while(|other| other.goes_with(&made)).count();
+            let rest = self.made.len() - count.max(1);
+            let doomed = self.made.split_off(rest);
+            faults.extend(self.unmake(&doomed).err());
+            // Nothing above waits: whoever wants to interrupt gets a turn here.
+            tokio::task::yield_now().await;
         }
         faults
     }
@@ -131,43 +136,37 @@ impl<'a> Executor<'a> {
         self.made.iter().map(left).collect()
     }
 
-    async fn unmake(&mut self, made: &Made) -> Result<()> {
+    /// Unmakes one thing, or links of one place.
+    fn unmake(&mut self, made: &[Made]) -> Result<()> {
         match made {
-            Made::Namespace(name) => netns::unbind(name),
-            Made::Table(nat) => nat::remove(self.places.get(&nat.place)?.netns(), nat),
-            Made::Link(place, name) => {
-                let rtnl = self.places.get(place)?;
-                match rtnl.link(name.as_str()).await? {
-                    Some(link) => rtnl.delete_link(link.ifindex, name).await,
-                    None => Ok(()),
-                }
+            [Made::Namespace(name), ..] => {
+                self.places.forget(name);
+                self.without_dad.remove(name);
+                netns::unbind(name)
             }
+            [Made::Table(nat), ..] => nat::remove(&self.places.netns(&nat.place)?, nat),
+            [Made::Link(place, _), ..] => {
+                let _soon = Expedited::for_ports(made.len());
+                let direct = Direct::open(&self.places.netns(place)?)?;
+                let is_it =
+                    |link: &str, made: &Made| matches!(made, Made::Link(_, name) if name.as_str() == link);
+                clear::remove(&direct, place, |link| made.iter().any(|made| is_it(&link.name, made)))
+            }
+            [] => Ok(()),
         }
     }
 
-    /// The loopback is marked and up before the namespace has a name: whoever finds it by name
-    /// finds whose it is.
-    async fn namespace(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
+    fn adopted(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
+        let Some(path) = &namespace.adopt else { return Ok(()) };
         let name = &namespace.name;
-        let made = match &namespace.adopt {
-            Some(path) => Netns::open(Path::new(path), name.as_str())?,
-            None => Netns::create(name.as_str())?,
-        };
-        let rtnl = self.places.add(name, &made)?;
-        if namespace.adopt.is_none() {
-            let loopback = rtnl.link("lo").await?.map_or(1, |lo| lo.ifindex);
-            rtnl.mark(loopback, &lab_mark(self.lab), None).await?;
-            rtnl.set_up(loopback, format_args!("{name}:lo")).await?;
-            without_dad(&made, "default")?;
-        }
-        self.set(name, &made, &namespace.sysctls)?;
-        if namespace.adopt.is_some() {
-            self.journal.note_adopted(name, made.inode()?)?;
-        }
+        let there = Netns::open(Path::new(path), name.as_str())?;
+        self.places.add(name, there.clone());
+        self.set(name, &there, &namespace.sysctls)?;
+        self.journal.note_adopted(name, there.inode()?)?;
         if !netns::exists(name) {
             self.made.push(Made::Namespace(name.clone()));
         }
-        Ok(made.bind(name)?)
+        Ok(there.bind(name)?)
     }
 
     async fn bridge(&mut self, bridge: &Bridge) -> Result<()> {
@@ -176,23 +175,8 @@ impl<'a> Executor<'a> {
         rtnl.create_bridge(bridge).await?;
         let ifindex = rtnl.expect_link(&bridge.name).await?.ifindex;
         rtnl.mark(ifindex, &lab_mark(self.lab), None).await?;
+        self.quiet.insert((bridge.place.clone(), bridge.name.to_string()));
         without_dad(rtnl.netns(), bridge.name.as_str())
-    }
-
-    async fn pair(&mut self, pair: &Pair) -> Result<()> {
-        let outside = self.places.get(&pair.place)?;
-        let inside = self.places.get(&Place::Namespace(pair.namespace.clone()))?;
-        let bridge = outside.expect_link(&pair.bridge).await?.ifindex;
-        self.made.push(Made::Link(pair.place.clone(), pair.port.clone()));
-        let port = VethEnd { name: &pair.port, mac: pair.port_mac, bridge: Some(bridge) };
-        let inner = VethEnd { name: &pair.inner.name, mac: pair.inner.mac, bridge: None };
-        outside.create_veth(port, inner, inside.netns(), pair.inner.mtu).await?;
-        let (namespace, interface) = (pair.namespace.as_str(), pair.inner.name.as_str());
-        let mark = pair_mark(self.lab, namespace, interface);
-        let altname = altname(self.lab, namespace, interface);
-        outside.mark(outside.expect_link(&pair.port).await?.ifindex, &mark, Some(&altname)).await?;
-        inside.mark(inside.expect_link(&pair.inner.name).await?.ifindex, &mark, None).await?;
-        without_dad(inside.netns(), interface)
     }
 
     async fn cable(&mut self, cable: &Cable) -> Result<()> {
@@ -241,8 +225,13 @@ pub(super) async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
 /// No duplicate address detection on an interface (or, as `default`, on all that will be made in
 /// the namespace): addresses are usable as soon as it is up. A kernel without IPv6 has none to do.
 pub(super) fn without_dad(netns: &Netns, interface: &str) -> Result<()> {
+    netns.run(|| without_dad_here(netns, interface))?
+}
+
+/// The same on a thread that is in the namespace.
+fn without_dad_here(netns: &Netns, interface: &str) -> Result<()> {
     let off = sysctl::setting(&["net", "ipv6", "conf", interface, "accept_dad"], "0");
-    match sysctl::write(netns, &[off]) {
+    match sysctl::write_here(netns, &[off]) {
         Err(error) if error.is_missing() => Ok(()),
         other => other,
     }

@@ -1,7 +1,7 @@
 //! Telling bridges where the hosts are.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use netlink_packet_route::link::BridgePortState;
 
 use super::Places;
 use crate::{
-    kernel::{PortAttribute, Result, watch::Watch},
+    kernel::{Direct, PortAttribute, Result, watch::Watch},
     plan::{Plan, Step},
     topology::{Pair, Place, Topology},
 };
@@ -52,13 +52,10 @@ pub(super) async fn introduce(topology: &Topology, plan: &Plan, places: &mut Pla
             // Whatever happens, or the deadline: look again.
             let _ = tokio::time::timeout(left, watch.next()).await;
         };
-        let ports: std::collections::HashMap<&str, u32> =
-            links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
-        for pair in pairs {
-            if let Some(&port) = ports.get(pair.port.as_str()) {
-                rtnl.learn(port, pair.inner.mac).await?;
-            }
-        }
+        let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
+        let station = |pair: &Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
+        let stations: Vec<_> = pairs.into_iter().filter_map(station).collect();
+        Direct::open(rtnl.netns())?.learn(&stations)?.into_iter().collect::<Result<()>>()?;
     }
     Ok(())
 }

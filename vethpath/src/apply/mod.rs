@@ -3,6 +3,7 @@
 mod adopted;
 mod agent;
 mod change;
+mod clear;
 mod converge;
 mod down;
 mod error;

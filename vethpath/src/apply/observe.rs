@@ -8,8 +8,11 @@ use crate::{
     kernel::{LinkFacts, Netns, Result, Rtnl, netns, sysctl},
     plan::{Found, Observed, ObservedLink, is_ours, owner, settings},
     state::{Directory, Facts},
-    topology::{Datapath, IfName, Mac, Masquerade, Namespace, NsName, Place, Topology},
+    topology::{Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Topology},
 };
+
+/// The MACs with which a lab's links are made, or were, by place and name.
+pub(super) type Macs = HashMap<(Place, String), BTreeSet<[u8; 6]>>;
 
 /// Looks at everything that has a name of the lab's, now or in what it was (`former`).
 ///
@@ -71,7 +74,7 @@ async fn look(
     place: &Place,
     links: Vec<LinkFacts>,
     observed: &mut Observed,
-    macs: &HashMap<(Place, String), BTreeSet<[u8; 6]>>,
+    macs: &Macs,
     (topology, begun): (&Topology, bool),
     places: &mut Places,
 ) -> Result<()> {
@@ -83,7 +86,7 @@ async fn look(
     for link in links {
         let key = (place.clone(), link.name.clone());
         let seen = ObservedLink {
-            ours: owned(&link, macs.get(&key), topology, begun),
+            ours: owned(&link, macs.get(&key), &topology.lab, begun),
             marked: is_ours(link.alias.as_deref(), &topology.lab),
             owner: owner(link.alias.as_deref()),
             ifindex: link.ifindex,
@@ -99,20 +102,6 @@ async fn look(
         observed.links.insert(key, seen);
     }
     Ok(())
-}
-
-/// The links of a place that are the lab's.
-///
-/// # Errors
-/// The kernel refuses.
-pub(super) async fn links(all: &[&Topology], place: &Place, rtnl: &Rtnl) -> Result<Vec<LinkFacts>> {
-    let macs = expected_macs(all);
-    let mut links = rtnl.links().await?;
-    links.retain(|link| {
-        let expected = macs.get(&(place.clone(), link.name.clone()));
-        link.name != "lo" && all.iter().any(|topology| owned(link, expected, topology, true))
-    });
-    Ok(links)
 }
 
 /// What has a namespace's name in `/run/netns`, and its links.
@@ -237,9 +226,15 @@ pub(super) async fn is_the_labs(
     Ok(loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab)))
 }
 
-fn owned(link: &LinkFacts, expected: Option<&BTreeSet<[u8; 6]>>, topology: &Topology, begun: bool) -> bool {
+/// Whether a link is the lab's.
+pub(super) fn owned(
+    link: &LinkFacts,
+    expected: Option<&BTreeSet<[u8; 6]>>,
+    lab: &LabName,
+    begun: bool,
+) -> bool {
     match &link.alias {
-        Some(alias) => is_ours(Some(alias), &topology.lab),
+        Some(alias) => is_ours(Some(alias), lab),
         None => {
             let has_it = |macs: &BTreeSet<_>| link.mac.is_some_and(|mac| macs.contains(&mac));
             begun && expected.is_some_and(has_it)
@@ -248,8 +243,8 @@ fn owned(link: &LinkFacts, expected: Option<&BTreeSet<[u8; 6]>>, topology: &Topo
 }
 
 /// The MACs with which our links are made.
-fn expected_macs(all: &[&Topology]) -> HashMap<(Place, String), BTreeSet<[u8; 6]>> {
-    let mut macs: HashMap<_, BTreeSet<_>> = HashMap::new();
+pub(super) fn expected_macs(all: &[&Topology]) -> Macs {
+    let mut macs = Macs::new();
     let mut expect = |place: Place, name: &IfName, mac: Mac| {
         macs.entry((place, name.to_string())).or_default().insert(mac.bytes());
     };

@@ -11,6 +11,8 @@ use crate::{
 pub struct Places {
     host: Rtnl,
     namespaces: HashMap<NsName, Rtnl>,
+    /// Namespaces that were made a moment ago.
+    made: HashMap<NsName, Netns>,
 }
 
 impl Places {
@@ -19,7 +21,7 @@ impl Places {
     /// # Errors
     /// No socket can be had.
     pub fn open() -> Result<Self> {
-        Ok(Self { host: Rtnl::open(&Netns::current()?)?, namespaces: HashMap::new() })
+        Ok(Self { host: Rtnl::open(&Netns::current()?)?, namespaces: HashMap::new(), made: HashMap::new() })
     }
 
     /// The connection to a place.
@@ -31,7 +33,7 @@ impl Places {
         if let Some(open) = self.namespaces.get(name) {
             return Ok(open.clone());
         }
-        let opened = Rtnl::open(&Netns::named(name)?)?;
+        let opened = Rtnl::open(&self.netns(place)?)?;
         self.namespaces.insert(name.clone(), opened.clone());
         Ok(opened)
     }
@@ -39,15 +41,25 @@ impl Places {
     /// Lets go of a namespace whose name is taken away.
     pub fn forget(&mut self, name: &NsName) {
         let _ = self.namespaces.remove(name);
+        let _ = self.made.remove(name);
+    }
+
+    /// The namespace itself.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn netns(&self, place: &Place) -> Result<Netns> {
+        let Place::Namespace(name) = place else { return Ok(self.host.netns().clone()) };
+        match (self.namespaces.get(name), self.made.get(name)) {
+            (Some(open), _) => Ok(open.netns().clone()),
+            (None, Some(made)) => Ok(made.clone()),
+            (None, None) => Netns::named(name),
+        }
     }
 
     /// Uses `netns` for a namespace that was made a moment ago.
-    ///
-    /// # Errors
-    /// No socket can be had in it.
-    pub fn add(&mut self, name: &NsName, netns: &Netns) -> Result<Rtnl> {
-        let opened = Rtnl::open(netns)?;
-        self.namespaces.insert(name.clone(), opened.clone());
-        Ok(opened)
+    pub fn add(&mut self, name: &NsName, netns: Netns) {
+        self.namespaces.remove(name);
+        self.made.insert(name.clone(), netns);
     }
 }

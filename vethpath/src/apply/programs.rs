@@ -8,7 +8,7 @@ use super::{Error, execute::Executor, prepare};
 use crate::{
     agent::{counted_pairs, largest_segment},
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
-    kernel::{LinkFacts, Result, Rtnl},
+    kernel::{LinkFacts, Result, Rtnl, grace::Expedited},
     state::Record,
     topology::{IfName, Pair, Place, Topology},
 };
@@ -62,6 +62,9 @@ pub(super) async fn bring(
     for (domain, place, rtnl, links) in &found {
         let ports: Vec<_> = topology.ports_with_programs(place).collect();
         introduce_ports(topology, place, *domain, links, &mut maps)?;
+        // Those that have it already are left alone.
+        let new = ports.iter().filter(|port| !pins.link(port).exists()).count();
+        let _soon = Expedited::for_ports(new);
         let _ = datapath::attach(rtnl.netns(), &pins, (*domain).into(), record.hook, &ports)?;
         prepare_inner_ends(topology.xdp_pairs(place), executor).await?;
         let ports: Vec<_> = topology.xdp_pairs(place).map(|pair| &pair.port).collect();

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     agent::status::{self, Status},
     datapath::Hook,
-    kernel,
+    kernel::{self, files},
     plan::{Change, plan},
     state::{
         Directory, History, Journal, LabLock, Record,
@@ -26,6 +26,8 @@ use crate::{
 pub struct Options {
     /// How programs are attached; `None` is the best that the kernel has. A lab that is up keeps its own.
     pub hook: Option<Hook>,
+    /// Is told how many steps of how many are done.
+    pub progress: Option<fn(usize, usize)>,
 }
 
 /// What `up` has done.
@@ -43,6 +45,7 @@ pub struct Outcome {
 /// # Errors
 /// See [`Error`].
 pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
+    files::allow_many();
     let directory = Directory::of(&topology.lab);
     let fresh = !directory.exists();
     directory.create()?;
@@ -63,8 +66,10 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
     let journal = Journal::open(&directory, &goal.record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);
     let done = tokio::select! {
-        done = converge(&goal, &directory, &mut executor) => done,
+        // First, or work that does not wait would begin before anybody listens.
+        biased;
         () = interrupted() => Err(Error::Interrupted),
+        done = converge(&goal, &directory, &mut executor, options.progress) => done,
     };
     match done {
         Ok(outcome) => {
@@ -158,12 +163,13 @@ async fn undo(
         faults
     };
     let faults = tokio::select! {
-        faults = work => faults,
+        biased;
         () = interrupted() => {
             let left = executor.left();
             let left = if left.is_empty() { "changes of what was there".to_owned() } else { left.join(", ") };
             vec![format!("interrupted again, with this left: {left}")]
         }
+        faults = work => faults,
     };
     if faults.is_empty() {
         cause
@@ -180,7 +186,7 @@ async fn go_back(record: Record, executor: &mut Executor<'_>, directory: &Direct
     let observed = observe(&record.topology, &former, Some(record.hook), executor.places).await?;
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
     let goal = Goal { plan, record, former };
-    converge(&goal, directory, executor).await.map(|_| ())
+    converge(&goal, directory, executor, None).await.map(|_| ())
 }
 
 /// Returns at the next SIGINT or SIGTERM.

@@ -10,6 +10,7 @@ mod failure;
 mod labs;
 mod list;
 mod plan;
+mod progress;
 mod schema;
 mod show;
 mod stats;

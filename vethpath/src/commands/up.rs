@@ -4,7 +4,7 @@ use std::{io::Write, path::Path};
 
 use serde::Serialize;
 
-use super::{Exit, Failure, failure::runtime, labs};
+use super::{Exit, Failure, failure::runtime, labs, progress};
 use crate::{
     apply::{self, Options, Outcome},
     cli::HookArg,
@@ -24,7 +24,8 @@ pub(super) struct Changes<'a> {
 pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
-    let outcome = runtime()?.block_on(apply::up(&topology, Options { hook: hook.map(Into::into) }))?;
+    let options = Options { hook: hook.map(Into::into), progress: Some(progress::show) };
+    let outcome = runtime()?.block_on(apply::up(&topology, options))?;
     if json {
         let changes = Changes { lab: topology.lab.as_str(), changes: &outcome.changes };
         serde_json::to_writer_pretty(&mut *out, &changes)

@@ -7,10 +7,11 @@ use aya::programs::{
     links::FdLink,
     tc::{NlOptions, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
 };
+use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use vethpath_common::names;
 
-use super::{Pins, Result, error::Context};
+use super::{Pins, Result, error::Context, query};
 use crate::{kernel::Netns, topology::IfName};
 
 /// Which hook of the kernel runs the port program.
@@ -72,7 +73,8 @@ pub fn attach(netns: &Netns, pins: &Pins, domain: u32, hook: Hook, ports: &[&IfN
 }
 
 fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &IfName) -> Result<bool> {
-    if programs(port, TcAttachType::Ingress)?.contains(&ours) && pins.link(port).exists() {
+    let ifindex = if_nametoindex(port.as_str()).doing("find", port)?;
+    if programs(ifindex, TcAttachType::Ingress)?.contains(&ours) && pins.link(port).exists() {
         return Ok(false);
     }
     // A pin that is there belongs to a port of this name that is gone.
@@ -167,13 +169,30 @@ pub struct Attached {
 /// # Errors
 /// The program is not pinned. A port that cannot be asked counts as one with foreign programs.
 pub fn attached(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Attached> {
+    // No interface has index 0: it cannot be asked.
+    let indexed = |&port: &&'_ IfName| (port.clone(), if_nametoindex(port.as_str()).unwrap_or_default());
+    let ports: Vec<_> = netns.run(|| ports.iter().map(indexed).collect())?;
+    let ports: Vec<_> = ports.iter().map(|(port, ifindex)| (port, *ifindex)).collect();
+    attached_by_index(netns, pins, domain, &ports)
+}
+
+/// The same for ports whose ifindexes are known.
+///
+/// # Errors
+/// As [`attached`].
+pub fn attached_by_index(
+    netns: &Netns,
+    pins: &Pins,
+    domain: u32,
+    ports: &[(&IfName, u32)],
+) -> Result<Attached> {
     netns.run(|| {
         let program =
             SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
         let ours = program.info().doing("look at", "the port program")?.id();
         let mut attached = Attached::default();
-        for &port in ports {
-            let at = |hook| programs(port, hook).ok();
+        for &(port, ifindex) in ports {
+            let at = |hook| programs(ifindex, hook).ok();
             let (ingress, egress) = (at(TcAttachType::Ingress), at(TcAttachType::Egress));
             if ingress.as_ref().is_some_and(|ids| ids.contains(&ours)) {
                 attached.ours.push(port.clone());
@@ -198,15 +217,15 @@ pub fn is_our_filter(priority: u16, handle: u32) -> bool {
 }
 
 /// Ids of tcx programs at one hook of a device, in order. Empty where the kernel has no tcx.
-fn programs(port: &IfName, hook: TcAttachType) -> Result<Vec<u32>> {
-    match SchedClassifier::query_tcx(port.as_str(), hook) {
-        Ok((_, infos)) => Ok(infos.iter().map(aya::programs::ProgramInfo::id).collect()),
+fn programs(ifindex: u32, hook: TcAttachType) -> Result<Vec<u32>> {
+    const LOOPBACK: u32 = 1;
+    match query::tcx(ifindex, hook) {
         // A kernel without tcx says so of every device; any other refusal tells nothing.
-        Err(error) if lacks_tcx(&error) => match SchedClassifier::query_tcx("lo", hook) {
+        Err(error) if lacks_tcx(&error) => match query::tcx(LOOPBACK, hook) {
             Err(error) if lacks_tcx(&error) => Ok(Vec::new()),
-            _ => Err(error).doing("list programs of", port),
+            _ => Err(error).doing("list programs of interface", ifindex),
         },
-        Err(error) => Err(error).doing("list programs of", port),
+        asked => asked.doing("list programs of interface", ifindex),
     }
 }
 

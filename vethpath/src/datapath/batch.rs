@@ -63,8 +63,21 @@ pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
 /// # Errors
 /// The kernel refuses (it is older than 5.6, or than 5.13 and the map an array).
 pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<Vec<(K, Vec<V>)>> {
-    const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
     let mut elements = Vec::new();
+    each(map, cpus, |key, values: &[V]| elements.push((key, values.to_vec())))?;
+    Ok(elements)
+}
+
+/// The same, given to `take` one by one.
+///
+/// # Errors
+/// As [`per_cpu`]. Some elements may have been given by then.
+pub fn each<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    cpus: usize,
+    mut take: impl FnMut(K, &[V]),
+) -> io::Result<()> {
+    const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
     let mut room = AT_FIRST;
     // Where the kernel left off: a number of a bucket, or an index.
     let (mut from, mut to) = (0_u32, 0_u32);
@@ -100,9 +113,9 @@ pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<V
             keys.set_len(count);
             values.set_len(count * cpus);
         }
-        elements.extend(keys.into_iter().zip(values.chunks(cpus).map(<[V]>::to_vec)));
+        keys.into_iter().zip(values.chunks(cpus)).for_each(|(key, values)| take(key, values));
         if is_last {
-            return Ok(elements);
+            return Ok(());
         }
         (from, is_first) = (to, false);
     }

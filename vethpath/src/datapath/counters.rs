@@ -89,18 +89,18 @@ impl Counters {
     /// The kernel refuses the read.
     pub fn matrix(&self) -> Result<Matrix> {
         let mut sums = BTreeMap::<MatrixKey, Count>::new();
-        for set in &self.sets {
-            let others = batch::per_cpu::<MatrixKey, Count>(set.matrix.fd().as_fd(), self.cpus)
-                .doing("read map", names::MATRIX)?;
-            let cells = batch::per_cpu::<u32, Count>(set.cells.map().fd().as_fd(), self.cpus)
-                .doing("read map", names::CELLS)?;
-            let width = set.cells.len().isqrt();
-            let cells = cells.into_iter().map(|(index, cpus)| (MatrixKey::of_cell(index, width), cpus));
-            let counts = cells.chain(others).map(|(key, cpus)| (key, sum(&cpus)));
-            for (key, count) in counts.filter(|(_, count)| *count != Count::default()) {
+        let mut add = |key, cpus: &[Count]| {
+            let count = sum(cpus);
+            if count != Count::default() {
                 let sum = sums.entry(key).or_default();
                 *sum = sum.plus(count);
             }
+        };
+        for set in &self.sets {
+            batch::each(set.matrix.fd().as_fd(), self.cpus, &mut add).doing("read map", names::MATRIX)?;
+            let width = set.cells.len().isqrt();
+            let add_cell = |index: u32, cpus: &[Count]| add(MatrixKey::of_cell(index, width), cpus);
+            batch::each(set.cells.map().fd().as_fd(), self.cpus, add_cell).doing("read map", names::CELLS)?;
         }
         Ok(sums.into_iter().collect())
     }
@@ -116,9 +116,27 @@ impl Counters {
             let per_cpu = set.pairs.get(&pair, 0).doing("read map", names::COUNTERS)?;
             counters = per_cpu.iter().fold(counters, |sum, one| sum.plus(one));
         }
-        counters.fast_tx = counters.fast_tx.plus(matrix.sent.get(&pair).copied().unwrap_or_default());
-        counters.fast_rx = counters.fast_rx.plus(matrix.received(pair));
-        Ok(counters)
+        Ok(with_matrix(counters, pair, matrix))
+    }
+
+    /// The same of many pairs, in their order.
+    ///
+    /// # Errors
+    /// As [`Counters::of`].
+    pub fn of_all(&self, pairs: impl Iterator<Item = u32>, matrix: &Matrix) -> Result<Vec<PairCounters>> {
+        let mut sums = BTreeMap::<u32, PairCounters>::new();
+        for set in &self.sets {
+            let add = |pair: u32, per_cpu: &[PairCounters]| {
+                let sum = sums.entry(pair).or_default();
+                *sum = per_cpu.iter().fold(*sum, |sum, one| sum.plus(one));
+            };
+            if batch::each(set.pairs.map().fd().as_fd(), self.cpus, add).is_err() {
+                // A kernel older than 5.13 reads such a map one by one.
+                return pairs.map(|pair| self.of(pair, matrix)).collect();
+            }
+        }
+        let of = |pair| with_matrix(sums.get(&pair).copied().unwrap_or_default(), pair, matrix);
+        Ok(pairs.map(of).collect())
     }
 
     /// Forgets what was counted under the numbers of pairs that are not there: others get them.
@@ -168,6 +186,13 @@ impl Counters {
         }
         Ok(crossings)
     }
+}
+
+/// The counters of a pair, with what it has in `matrix`.
+fn with_matrix(mut counters: PairCounters, pair: u32, matrix: &Matrix) -> PairCounters {
+    counters.fast_tx = counters.fast_tx.plus(matrix.sent.get(&pair).copied().unwrap_or_default());
+    counters.fast_rx = counters.fast_rx.plus(matrix.received(pair));
+    counters
 }
 
 impl FromIterator<(MatrixKey, Count)> for Matrix {

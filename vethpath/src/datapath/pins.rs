@@ -15,6 +15,9 @@ use crate::{
 /// Begins the name of a folder of counters.
 const FORMER: &str = "former-";
 
+/// Begins the name of the link of an XDP program.
+const XDP_LINK: &str = "xdp_";
+
 /// A lab's folder in bpffs.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -101,7 +104,15 @@ impl Pins {
     /// The link of a port's XDP program.
     #[must_use]
     pub fn xdp_link(&self, port: &IfName) -> PathBuf {
-        self.directory.join(format!("xdp_{port}"))
+        self.directory.join(format!("{XDP_LINK}{port}"))
+    }
+
+    /// Those that there are, of all ports.
+    pub(super) fn xdp_links(&self) -> impl Iterator<Item = PathBuf> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|pin| {
+            pin.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(XDP_LINK))
+        })
     }
 
     /// The link of a port's program (tcx only: clsact has no links).

@@ -132,6 +132,15 @@ pub fn detach_xdp(pins: &Pins, port: &IfName) -> Result<()> {
     }
 }
 
+/// The same with all ports.
+///
+/// # Errors
+/// Those of the pins that can be removed are.
+pub fn detach_all_xdp(pins: &Pins) -> Result<()> {
+    let removed = pins.xdp_links().map(|pin| fs::remove_file(&pin).doing("remove", pin.display()));
+    removed.fold(Ok(()), |all, one| all.and(one))
+}
+
 /// The kernel's id of the XDP program of `domain`; `None` if there is none.
 ///
 /// # Errors

@@ -19,6 +19,12 @@ impl Error {
         Self { operation, object: object.into(), source }
     }
 
+    /// What was tried.
+    #[must_use]
+    pub(super) fn operation(&self) -> &'static str {
+        self.operation
+    }
+
     /// Whether the kernel said that the object is not there.
     #[must_use]
     pub fn is_missing(&self) -> bool {

@@ -26,7 +26,7 @@ use thiserror::Error;
 /// near this is a socket that was not blocking or not the kernel's.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Larger than any datagram the kernel makes for a dump (32 KiB) or an acknowledgement.
-const DATAGRAM: usize = 64 * 1024;
+pub(super) const DATAGRAM: usize = 64 * 1024;
 /// Messages taken from one dump.
 const MOST_MESSAGES: usize = 65_536;
 /// Bytes taken from one dump.
@@ -154,8 +154,7 @@ pub(crate) fn transact(
     ours: impl Fn(u32) -> bool,
     last: u32,
 ) -> Result<(Vec<Vec<u8>>, bool), ExchangeError> {
-    let patience = TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
-    setsockopt(socket, ReceiveTimeout, &patience).map_err(|errno| ExchangeError::Receive(errno.into()))?;
+    be_patient(socket, PATIENCE)?;
     socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map_err(ExchangeError::Send)?;
 
     let deadline = Instant::now() + PATIENCE;
@@ -193,8 +192,14 @@ pub(crate) fn transact(
     }
 }
 
+/// Bounds how long an answer is waited for. Whole seconds.
+pub(super) fn be_patient(socket: &Socket, patience: Duration) -> Result<(), ExchangeError> {
+    let patience = TimeVal::new(patience.as_secs().cast_signed(), 0);
+    setsockopt(socket, ReceiveTimeout, &patience).map_err(|errno| ExchangeError::Receive(errno.into()))
+}
+
 /// One datagram of the kernel's; those of other processes (port number not 0) are dropped.
-fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), ExchangeError> {
+pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), ExchangeError> {
     loop {
         buffer.clear();
         match socket.recv_from(buffer, libc::MSG_TRUNC) {
@@ -210,7 +215,7 @@ fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), ExchangeError> {
 }
 
 /// The errno at the start of an error message or at the end of a dump; 0 is an acknowledgement.
-fn refusal(message: &Message<'_>) -> Result<(), ExchangeError> {
+pub(super) fn refusal(message: &Message<'_>) -> Result<(), ExchangeError> {
     match message.payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) {
         // Kernels may end a dump without a code.
         None if message.kind == NLMSG_DONE => Ok(()),

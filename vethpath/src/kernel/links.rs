@@ -58,6 +58,8 @@ pub struct LinkFacts {
     pub up: bool,
     /// Up, and so is the other end.
     pub running: bool,
+    /// The group that it is in; 0 is where all are at first.
+    pub group: u32,
     /// How many users want it promiscuous.
     pub promiscuity: u32,
     /// The bridge or other device it belongs to.
@@ -106,6 +108,7 @@ impl LinkFacts {
             LinkAttribute::IfAlias(alias) => self.alias = Some(alias),
             LinkAttribute::Address(bytes) => self.mac = bytes.try_into().ok(),
             LinkAttribute::Mtu(mtu) => self.mtu = mtu,
+            LinkAttribute::Group(group) => self.group = group,
             LinkAttribute::Promiscuity(count) => self.promiscuity = count,
             LinkAttribute::Controller(index) => self.controller = Some(index),
             LinkAttribute::Link(index) => self.peer = Some(index),
@@ -152,6 +155,37 @@ fn xdp_mode(attributes: &[LinkXdp]) -> XdpMode {
     }
 }
 
+/// What makes a veth pair: see [`Rtnl::create_veth`].
+pub(super) fn veth_message(
+    end: VethEnd<'_>,
+    peer: VethEnd<'_>,
+    peer_netns: &Netns,
+    mtu: Option<u32>,
+) -> LinkMessage {
+    let mut peer_message = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(peer.name.as_str())
+        .address(peer.mac.bytes().to_vec())
+        .setns_by_fd(peer_netns.raw_fd());
+    let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+        .name(end.name.as_str())
+        .address(end.mac.bytes().to_vec());
+    if let Some(mtu) = mtu {
+        message = message.mtu(mtu);
+        peer_message = peer_message.mtu(mtu);
+    }
+    if let Some(bridge) = end.bridge {
+        message = message.controller(bridge);
+    }
+    message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message.build()))).build()
+}
+
+/// What keeps a port from getting an IPv6 link-local address.
+pub(super) fn quiet() -> LinkAttribute {
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
+        In6AddrGenMode::None,
+    )])])
+}
+
 impl Rtnl {
     /// Makes a veth pair in one request: `end` here, `peer` in `peer_netns`, both named, with their
     /// MACs and MTU (bytes; `None` is the kernel's 1500), both down.
@@ -165,21 +199,7 @@ impl Rtnl {
         peer_netns: &Netns,
         mtu: Option<u32>,
     ) -> Result<()> {
-        let mut peer_message = LinkMessageBuilder::<LinkUnspec>::new()
-            .name(peer.name.as_str())
-            .address(peer.mac.bytes().to_vec())
-            .setns_by_fd(peer_netns.raw_fd());
-        let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-            .name(end.name.as_str())
-            .address(end.mac.bytes().to_vec());
-        if let Some(mtu) = mtu {
-            message = message.mtu(mtu);
-            peer_message = peer_message.mtu(mtu);
-        }
-        if let Some(bridge) = end.bridge {
-            message = message.controller(bridge);
-        }
-        let message = message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message.build()))).build();
+        let message = veth_message(end, peer, peer_netns, mtu);
         self.handle
             .link()
             .add(message)
@@ -254,24 +274,6 @@ impl Rtnl {
     pub async fn enslave(&self, ifindex: u32, bridge: u32, name: impl std::fmt::Display) -> Result<()> {
         let message = LinkUnspec::new_with_index(ifindex).controller(bridge).build();
         self.handle.link().set(message).execute().await.doing("add to its bridge", name)
-    }
-
-    /// Brings a port up. It gets no IPv6 link-local address: a port is no host, and would speak
-    /// into its own bridge.
-    ///
-    /// # Errors
-    /// The link is gone, or the kernel refuses.
-    pub async fn set_port_up(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
-        let quiet = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
-            In6AddrGenMode::None,
-        )])]);
-        let message = LinkUnspec::new_with_index(ifindex).append_extra_attribute(quiet).build();
-        match self.handle.link().set(message).execute().await.doing("quieten port", &name) {
-            // A kernel without IPv6 has nothing to quieten.
-            Err(error) if !error.is_unsupported() => return Err(error),
-            _ => {}
-        }
-        self.set_up(ifindex, name).await
     }
 
     /// Removes a link. One that is gone is no error.

@@ -23,7 +23,7 @@ use nix::{
 };
 
 use super::{Error, Result, error::Context};
-use crate::topology::NsName;
+use crate::topology::{NsName, Place};
 
 /// Where `ip netns` keeps namespaces.
 pub const DIRECTORY: &str = "/run/netns";
@@ -45,6 +45,17 @@ impl Netns {
     /// `/proc` is not there.
     pub fn current() -> Result<Self> {
         Self::open("/proc/thread-self/ns/net".as_ref(), HOST)
+    }
+
+    /// The namespace of a place.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn of(place: &Place) -> Result<Self> {
+        match place {
+            Place::Host => Self::current(),
+            Place::Namespace(name) => Self::named(name),
+        }
     }
 
     /// The namespace that `ip netns` knows by this name.
@@ -76,10 +87,21 @@ impl Netns {
     /// # Errors
     /// `unshare` is refused.
     pub fn create(label: &str) -> Result<Self> {
-        let made = on_own_thread(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            File::open("/proc/thread-self/ns/net")
-        });
+        thread::scope(|scope| match scope.spawn(|| Self::create_around_thread(label)).join() {
+            Ok(made) => made,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+
+    /// Moves the calling thread into a new namespace for good, and returns that: for threads of a
+    /// [crew](super::crew).
+    ///
+    /// # Errors
+    /// `unshare` is refused.
+    pub fn create_around_thread(label: &str) -> Result<Self> {
+        let made = unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(io::Error::from)
+            .and_then(|()| File::open("/proc/thread-self/ns/net"));
         Ok(Self { file: Arc::new(made.doing("make namespace", label)?), label: label.into() })
     }
 

@@ -30,21 +30,10 @@ impl Rtnl {
         Ok(routes)
     }
 
-    /// Adds a route by way of a gateway. One that is there already is no error.
-    ///
-    /// # Errors
-    /// The kernel refuses, for example because the gateway is in no subnet of the namespace.
-    pub async fn add_route(&self, route: &Route) -> Result<()> {
-        match self.handle.route().add(message(route)?).execute().await.doing("add route", name(route)) {
-            Err(error) if error.is_present() => Ok(()),
-            other => other,
-        }
-    }
-
     /// Adds a route in place of another to the same destination, in one step.
     ///
     /// # Errors
-    /// As [`Rtnl::add_route`].
+    /// The kernel refuses, for example because the gateway is in no subnet of the namespace.
     pub async fn replace_route(&self, route: &Route) -> Result<()> {
         let request = self.handle.route().add(message(route)?).replace();
         request.execute().await.doing("replace route", name(route))
@@ -62,11 +51,13 @@ impl Rtnl {
     }
 }
 
-fn name(route: &Route) -> String {
+/// What a route is called.
+pub(super) fn name(route: &Route) -> String {
     format!("to {} via {}", route.to, route.via)
 }
 
-fn message(route: &Route) -> Result<RouteMessage> {
+/// What adds a route, or removes it.
+pub(super) fn message(route: &Route) -> Result<RouteMessage> {
     let built = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(route.to.addr(), route.to.prefix_len())
         .and_then(|builder| builder.gateway(route.via));

@@ -66,7 +66,7 @@ fn in_runtime(socket: Socket) -> TokioSocket {
 }
 
 /// Past `net.core.rmem_max`, as CAP_NET_ADMIN allows.
-fn force_receive_buffer(socket: &Socket) -> std::io::Result<()> {
+pub(super) fn force_receive_buffer(socket: &Socket) -> std::io::Result<()> {
     // SAFETY: the socket outlives the borrow.
     let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
     nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER)?;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::{Netns, Result, bounded, error::Context, netns::HOST};
+use super::{Error, Netns, Result, bounded, error::Context, netns::HOST};
 use crate::topology::Sysctl;
 
 /// Writes settings in `netns`, in order.
@@ -13,18 +13,25 @@ pub fn write(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
     }
-    let place = match netns.to_string().as_str() {
+    netns.run(|| write_here(netns, settings))?
+}
+
+/// The same on a thread that is in `netns`.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
+    let place = || match netns.to_string().as_str() {
         HOST => "on the host".to_owned(),
         name => format!("in namespace {name}"),
     };
-    netns.run(|| {
-        for setting in settings {
-            let Sysctl { path, value } = setting;
-            fs::write(file(setting), value)
-                .doing("set sysctl", format_args!("{} = {value} {place}", path.join(".")))?;
-        }
-        Ok(())
-    })?
+    for setting in settings {
+        let Sysctl { path, value } = setting;
+        fs::write(file(setting), value)
+            .map_err(|source| (source, format!("{} = {value} {}", path.join("."), place())))
+            .map_err(|(source, object)| Error::new("set sysctl", object, source))?;
+    }
+    Ok(())
 }
 
 /// Reads a setting in `netns`, without the line's end. The value of `setting` does not matter.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
 };
@@ -167,6 +168,15 @@ impl Journal {
         self.line(step)
     }
 
+    /// Writes down steps that are done together, before they are.
+    ///
+    /// # Errors
+    /// As [`Journal::note`].
+    pub fn note_all(&mut self, steps: impl Iterator<Item = impl Display>) -> Result<()> {
+        let lines: Vec<String> = steps.map(|step| step.to_string()).collect();
+        if lines.is_empty() { Ok(()) } else { self.line(&lines.join("\n")) }
+    }
+
     /// Writes down which namespace is to be adopted under a name.
     ///
     /// # Errors
@@ -210,7 +220,7 @@ impl Journal {
         Ok(())
     }
 
-    /// One line, in one write: a kill leaves it whole, or without its end, which is then cut off.
+    /// One line, or some, in one write: a kill leaves them whole, or without their end, which is then cut off.
     fn line(&mut self, text: &str) -> Result<()> {
         self.file.write_all(format!("{text}\n").as_bytes()).doing("write", &self.directory.journal())?;
         stop::here_if_told();

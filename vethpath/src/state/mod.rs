@@ -7,7 +7,7 @@ mod lock;
 mod log;
 mod measuring;
 mod offloads;
-mod stop;
+pub(crate) mod stop;
 
 pub use directory::{
     Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,

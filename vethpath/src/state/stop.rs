@@ -1,4 +1,5 @@
-//! Dying at a given line of the journal, for tests of what a kill leaves. In debug builds alone.
+//! Dying at a given line of the journal, or within steps that are done together, for tests of what a kill
+//! leaves. In debug builds alone.
 
 /// Kills this process, as `kill -9` would, if `VETHPATH_STOP_AFTER` is the number of times that this
 /// has been called.

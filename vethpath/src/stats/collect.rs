@@ -1,6 +1,6 @@
 //! Reading what an account is made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use thiserror::Error;
 use vethpath_common::PairCounters;
@@ -8,9 +8,8 @@ use vethpath_common::PairCounters;
 use super::{AgentView, Count, Dropped, Pair, Stats, Trunk, Ways, account, seen};
 use crate::{
     agent::{counted_pairs, numbered_trunks},
-    apply::Places,
     datapath::{self, Counters, Pins},
-    kernel::{self, LinkFacts, membarrier},
+    kernel::{self, Direct, LinkFacts, Netns, membarrier},
     topology::{Datapath, IfName, Place, Topology},
 };
 
@@ -36,7 +35,7 @@ pub enum Error {
 pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
     let view = AgentView::of(&topology.lab);
     // Before the programs' counters: see `account`.
-    let Ends { inner, refused, trunks } = ends(topology).await?;
+    let Ends { inner, refused, trunks } = ends(topology)?;
     let pins = Pins::of(&topology.lab);
     let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
     let counters = match &maps {
@@ -86,8 +85,7 @@ struct Ends {
 }
 
 /// Inner ends are read from outside, so that no namespace but those of bridges is entered.
-async fn ends(topology: &Topology) -> kernel::Result<Ends> {
-    let mut places = Places::open()?;
+fn ends(topology: &Topology) -> kernel::Result<Ends> {
     let mut ends = Ends {
         inner: vec![None; topology.pairs.len()],
         refused: vec![0; topology.pairs.len()],
@@ -97,15 +95,24 @@ async fn ends(topology: &Topology) -> kernel::Result<Ends> {
         if !place_exists(&place) {
             continue;
         }
-        let rtnl = places.get(&place)?;
-        let links = rtnl.links().await?;
-        let link = |name: &IfName| links.iter().find(|link| link.name == name.as_str());
+        let direct = Direct::open(&Netns::of(&place)?)?;
+        // Adding up what ports count takes longest; of most, only their inner ends' counters are asked for.
+        let counting = topology.trunks.iter().any(|trunk| trunk.a.place == place)
+            || topology.xdp_pairs(&place).next().is_some();
+        let links = direct.counters(counting)?;
+        let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
+        let link = |name: &IfName| links.get(name.as_str()).copied();
+        let (mut ports, mut inner) = (Vec::new(), Vec::new());
         let both = ends.inner.iter_mut().zip(&mut ends.refused);
-        for (pair, (end, refused)) in topology.pairs.iter().zip(both) {
-            if let Some(port) = link(&pair.port).filter(|_| pair.place == place) {
-                *end = rtnl.peer_of(port).await?;
-                *refused = port.dropped;
-            }
+        for (pair, (end, refused)) in topology.pairs.iter().zip(both).filter(|(pair, _)| pair.place == place)
+        {
+            let Some(port) = link(&pair.port) else { continue };
+            *refused = port.dropped;
+            ports.push(port);
+            inner.push(end);
+        }
+        for (end, peer) in inner.into_iter().zip(direct.peers(ports.into_iter(), true)?) {
+            *end = peer.map(|peer| peer.counters()).transpose()?;
         }
         for (trunk, end) in topology.trunks.iter().zip(&mut ends.trunks) {
             if trunk.a.place == place {
@@ -136,7 +143,7 @@ fn counters(
 ) -> datapath::Result<Vec<PairCounters>> {
     let look = || {
         let matrix = maps.matrix()?;
-        counted_pairs(topology).map(|(counter, _)| maps.of(counter, &matrix)).collect::<Result<Vec<_>, _>>()
+        maps.of_all(counted_pairs(topology).map(|(counter, _)| counter), &matrix)
     };
     let mut counters = look()?;
     let mut missing = unseen(inner, &counters);

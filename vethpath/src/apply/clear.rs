@@ -1,0 +1,75 @@
+//! Removing what a lab has in its own namespaces, and these: many at once.
+
+use super::{
+    Error,
+    observe::{self, Macs},
+};
+use crate::{
+    kernel::{Direct, LinkFacts, Netns, Result, crew, netns},
+    plan::is_ours,
+    state::stop,
+    topology::{LabName, Namespace, Place},
+};
+
+/// What tells a lab's links from others.
+#[derive(Clone, Copy)]
+pub(super) struct Ours<'a> {
+    /// The lab.
+    pub(super) lab: &'a LabName,
+    /// The MACs with which its links are made, or were.
+    pub(super) macs: &'a Macs,
+}
+
+impl Ours<'_> {
+    /// Whether a link of a place is the lab's: it carries its mark, or is its by name and MAC and was never
+    /// marked.
+    pub(super) fn has(&self, place: &Place, link: &LinkFacts) -> bool {
+        let expected = self.macs.get(&(place.clone(), link.name.clone()));
+        link.name != "lo" && observe::owned(link, expected, self.lab, true)
+    }
+}
+
+/// Removes the links of a place that `doomed` accepts, all at once. One that is gone with its other end is
+/// no fault.
+pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts) -> bool) -> Result<()> {
+    match direct.delete(doomed)?.first() {
+        None => Ok(()),
+        Some(left) => {
+            let source = std::io::Error::other("it is still there");
+            Err(crate::kernel::Error::new("remove link", format!("{place}:{}", left.name), source))
+        }
+    }
+}
+
+/// Removes namespaces that the lab has made, with all of the lab's that is in them. What is not the
+/// lab's is left. Returns the faults.
+pub(super) fn namespaces(namespaces: &[&Namespace], ours: Ours<'_>) -> Vec<Error> {
+    let faults = crew::waiting(namespaces, |namespace| clear(namespace, ours));
+    faults.into_iter().flatten().map(Error::from).collect()
+}
+
+/// On a thread that ends in the namespace.
+fn clear(namespace: &Namespace, ours: Ours<'_>) -> Vec<crate::kernel::Error> {
+    let name = &namespace.name;
+    let work = || {
+        if !netns::exists(name) {
+            return Ok(Vec::new());
+        }
+        if netns::is_left_over(name) {
+            netns::unbind(name)?;
+            return Ok(Vec::new());
+        }
+        let direct = Direct::entering(&Netns::named(name)?)?;
+        let loopback = direct.links(false)?.into_iter().find(|link| link.name == "lo");
+        if !loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), ours.lab)) {
+            return Ok(Vec::new());
+        }
+        let place = Place::Namespace(name.clone());
+        let left = remove(&direct, &place, |link| ours.has(&place, link));
+        stop::here_if_told();
+        netns::unbind(name)?;
+        stop::here_if_told();
+        Ok(left.err().into_iter().collect())
+    };
+    work().unwrap_or_else(|error| vec![error])
+}

@@ -1,0 +1,233 @@
+//! Running steps of a kind together: a lab has a thousand of each, and apart they take several times
+//! as long.
+
+use std::collections::BTreeMap;
+
+use super::{Error, Executor, Made, TOGETHER, without_dad_here};
+use crate::{
+    kernel::{Act, Direct, Netns, NewVeth, Result, VethEnd, crew},
+    plan::Step,
+    state::stop,
+    topology::{LabName, Namespace, NsName, Pair, Place, altname, lab_mark, pair_mark},
+};
+
+/// What can be run together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Namespaces,
+    Pairs,
+    /// Changes of what is there.
+    Acts,
+    /// Removals of links.
+    Deletions,
+    /// By itself.
+    Alone,
+}
+
+impl Kind {
+    fn of(step: &Step) -> Self {
+        match step {
+            Step::Namespace(namespace) if namespace.adopt.is_none() => Self::Namespaces,
+            Step::Pair(_) => Self::Pairs,
+            Step::Address { .. } | Step::Up { .. } | Step::Route { from: None, .. } => Self::Acts,
+            Step::DeleteLink { .. } => Self::Deletions,
+            _ => Self::Alone,
+        }
+    }
+}
+
+impl Executor<'_> {
+    /// Runs steps in their order; those of one kind that follow each other together. Each is in the
+    /// journal before it is begun, and on the list of what to undo as soon as it is done. `progress` is
+    /// told how many are done.
+    ///
+    /// A bridge that this run has made comes up last: every host says a few words to all when its
+    /// interface comes up, and a bridge that is up floods them to all that came up before. Routes of its
+    /// namespace may go by way of it, and come after it.
+    ///
+    /// # Errors
+    /// The first fault. Steps behind it may have been done.
+    pub async fn run_all(
+        &mut self,
+        steps: &[Step],
+        mut progress: impl FnMut(usize),
+    ) -> std::result::Result<(), Error> {
+        let (last, first): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| self.is_held(step));
+        for steps in [first, last] {
+            let mut rest = &steps[..];
+            while let Some(first) = rest.first() {
+                let kind = Kind::of(first);
+                let most = if kind == Kind::Alone { 1 } else { TOGETHER };
+                let count = rest.iter().take(most).take_while(|step| Kind::of(step) == kind).count();
+                let (now, later) = rest.split_at(count);
+                self.journal.note_all(now.iter().map(|step| step.change()))?;
+                match kind {
+                    Kind::Namespaces => self.namespaces(now)?,
+                    Kind::Pairs => self.pairs(now)?,
+                    Kind::Acts => self.acts(now)?,
+                    Kind::Deletions => self.delete(now)?,
+                    Kind::Alone => self.alone(first).await?,
+                }
+                progress(count);
+                // Nothing above waits: whoever wants to interrupt gets a turn here.
+                tokio::task::yield_now().await;
+                rest = later;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_held(&self, step: &Step) -> bool {
+        match step {
+            _ if self.quiet.is_empty() => false,
+            Step::Up { place, device, .. } => self.quiet.contains(&(place.clone(), device.clone())),
+            Step::Route { namespace, .. } => {
+                let is_here = |place: &Place| matches!(place, Place::Namespace(name) if name == namespace);
+                self.quiet.iter().any(|(place, _)| is_here(place))
+            }
+            _ => false,
+        }
+    }
+
+    fn namespaces(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+        let namespaces: Vec<&Namespace> = steps
+            .iter()
+            .filter_map(|step| if let Step::Namespace(namespace) = step { Some(namespace) } else { None })
+            .collect();
+        let made = crew::working(&namespaces, |namespace| make(namespace, self.lab));
+        let mut outcome = Ok(());
+        for (namespace, made) in namespaces.iter().zip(made) {
+            match made {
+                Ok(made) => {
+                    self.made.push(Made::Namespace(namespace.name.clone()));
+                    self.places.add(&namespace.name, made.clone());
+                    if namespace.sysctls.is_empty() {
+                        self.without_dad.insert(namespace.name.clone());
+                    } else if outcome.is_ok() {
+                        // What they were is written down first, by one hand.
+                        outcome = self.set(&namespace.name, &made, &namespace.sysctls);
+                    }
+                }
+                Err(error) => outcome = outcome.and(Err(error.into())),
+            }
+        }
+        outcome
+    }
+
+    fn pairs(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+        let mut by_place: BTreeMap<&Place, Vec<&Pair>> = BTreeMap::new();
+        for step in steps {
+            if let Step::Pair(pair) = step {
+                by_place.entry(&pair.place).or_default().push(pair);
+            }
+        }
+        for (place, pairs) in by_place {
+            self.pairs_of(place, &pairs)?;
+        }
+        Ok(())
+    }
+
+    fn pairs_of(&mut self, place: &Place, pairs: &[&Pair]) -> std::result::Result<(), Error> {
+        let outside = Direct::open(&self.places.netns(place)?)?;
+        let inside = |pair: &&Pair| self.places.netns(&Place::Namespace(pair.namespace.clone()));
+        let inside: Vec<Netns> = pairs.iter().map(inside).collect::<Result<_>>()?;
+        let names: Vec<_> = pairs.iter().map(|pair| pair.bridge.as_str()).collect();
+        let mut bridges = BTreeMap::new();
+        for name in &names {
+            if !bridges.contains_key(name) {
+                bridges.insert(*name, outside.index(name)?);
+            }
+        }
+        let new = |((pair, name), netns)| {
+            let (pair, netns): (&&Pair, _) = (pair, netns);
+            let bridge = bridges.get(name).copied();
+            NewVeth {
+                end: VethEnd { name: &pair.port, mac: pair.port_mac, bridge },
+                peer: VethEnd { name: &pair.inner.name, mac: pair.inner.mac, bridge: None },
+                peer_netns: netns,
+                mtu: pair.inner.mtu,
+            }
+        };
+        let new: Vec<_> = pairs.iter().zip(&names).zip(&inside).map(new).collect();
+        let (mut made, mut outcome) = (Vec::new(), Ok(()));
+        for ((pair, netns), done) in pairs.iter().zip(&inside).zip(outside.create_veths(&new)?) {
+            match done {
+                Ok(()) => {
+                    self.made.push(Made::Link(place.clone(), pair.port.clone()));
+                    made.push((*pair, netns, self.marks(pair), self.without_dad.contains(&pair.namespace)));
+                }
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        let acts: Vec<_> = made
+            .iter()
+            .map(|(pair, _, (mark, altname), _)| Act::Mark {
+                link: pair.port.as_str(),
+                mark,
+                altname: Some(altname),
+            })
+            .collect();
+        stop::here_if_told();
+        outside.act(&acts)?;
+        crew::working(&made, |(pair, netns, (mark, _), inherits)| {
+            stop::here_if_told();
+            let link = pair.inner.name.as_str();
+            Direct::entering(netns)?.act(&[Act::Mark { link, mark, altname: None }])?;
+            if *inherits { Ok(()) } else { without_dad_here(netns, link) }
+        })
+        .into_iter()
+        .collect::<Result<()>>()?;
+        Ok(outcome?)
+    }
+
+    fn marks(&self, pair: &Pair) -> (String, String) {
+        let (namespace, interface) = (pair.namespace.as_str(), pair.inner.name.as_str());
+        (pair_mark(self.lab, namespace, interface), altname(self.lab, namespace, interface))
+    }
+
+    /// In each place in their order, in all places at once.
+    fn acts(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+        let mut by_place: BTreeMap<Place, Vec<Act<'_>>> = BTreeMap::new();
+        for step in steps {
+            if let Some((place, act)) = act(step) {
+                by_place.entry(place).or_default().push(act);
+            }
+        }
+        let with_netns = |(place, acts)| self.places.netns(&place).map(|netns| (netns, acts));
+        let work: Vec<(Netns, Vec<_>)> = by_place.into_iter().map(with_netns).collect::<Result<_>>()?;
+        let done = crew::working(&work, |(netns, acts)| {
+            stop::here_if_told();
+            Direct::entering(netns)?.act(acts)
+        });
+        Ok(done.into_iter().collect::<Result<()>>()?)
+    }
+}
+
+/// Makes a namespace around the calling thread. The loopback is marked and up before the namespace has a
+/// name: whoever finds it by name finds whose it is.
+fn make(namespace: &Namespace, lab: &LabName) -> Result<Netns> {
+    let made = Netns::create_around_thread(namespace.name.as_str())?;
+    let mark = lab_mark(lab);
+    Direct::entering(&made)?
+        .act(&[Act::Mark { link: "lo", mark: &mark, altname: None }, Act::Up { link: "lo" }])?;
+    without_dad_here(&made, "default")?;
+    stop::here_if_told();
+    made.bind(&namespace.name)?;
+    stop::here_if_told();
+    Ok(made)
+}
+
+/// What a step does, and where.
+fn act(step: &Step) -> Option<(Place, Act<'_>)> {
+    Some(match step {
+        Step::Address { place, device, address } => {
+            (place.clone(), Act::Address { link: device, address: *address })
+        }
+        Step::Up { place, device, port: true } => (place.clone(), Act::PortUp { link: device }),
+        Step::Up { place, device, port: false } => (place.clone(), Act::Up { link: device }),
+        Step::Route { namespace, from: None, route } => {
+            (Place::Namespace(NsName::clone(namespace)), Act::Route(route))
+        }
+        _ => return None,
+    })
+}

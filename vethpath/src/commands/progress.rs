@@ -1,0 +1,25 @@
+//! A bar on the terminal while a large lab comes up. Nothing where standard error is no terminal.
+
+use std::sync::OnceLock;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A lab with fewer steps is up before anybody has read a word of a bar.
+const MANY: usize = 200;
+
+/// Shows how many of the steps are done, and takes the bar away after the last one.
+pub fn show(done: usize, all: usize) {
+    static BAR: OnceLock<ProgressBar> = OnceLock::new();
+    if all < MANY {
+        return;
+    }
+    let bar = BAR.get_or_init(|| {
+        let bar = ProgressBar::new(all as u64);
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {elapsed}");
+        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    });
+    bar.set_position(done as u64);
+    if done >= all {
+        bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,59 @@
+//! Asking which programs are at a tcx hook (`BPF_PROG_QUERY`), in one system call: aya looks each
+//! program up as well, which takes three more.
+#![expect(unsafe_code, reason = "aya asks for more than is needed, a thousand times a second")]
+
+use std::io;
+
+use aya::programs::TcAttachType;
+use nix::libc::{ENOENT, SYS_bpf, syscall};
+
+/// `BPF_PROG_QUERY` of `linux/bpf.h`.
+const PROG_QUERY: i32 = 16;
+
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `enum bpf_attach_type`.
+const INGRESS: u32 = 46;
+const EGRESS: u32 = 47;
+
+/// `BPF_MPROG_MAX` of `linux/bpf_mprog.h`: a hook has no more.
+const MOST: usize = 64;
+
+/// The `query` part of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    unused: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The ids of the programs at a hook of an interface of the calling thread's namespace, in their order.
+///
+/// # Errors
+/// The interface is gone, or the kernel has no tcx (`EINVAL`).
+pub fn tcx(ifindex: u32, hook: TcAttachType) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; MOST];
+    let mut attributes = Attributes {
+        ifindex,
+        attach_type: if matches!(hook, TcAttachType::Egress) { EGRESS } else { INGRESS },
+        ids: ids.as_mut_ptr() as u64,
+        count: u32::try_from(MOST).unwrap_or_default(),
+        ..Attributes::default()
+    };
+    // SAFETY: the kernel writes `count` ids at most to where there is room for as many; the attributes
+    // are as long as is said.
+    let result = unsafe { syscall(SYS_bpf, PROG_QUERY, &raw mut attributes, size_of::<Attributes>()) };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        // Nothing was ever there.
+        return if error.raw_os_error() == Some(ENOENT) { Ok(Vec::new()) } else { Err(error) };
+    }
+    Ok(ids[..MOST.min(attributes.count as usize)].to_vec())
+}

@@ -1,0 +1,66 @@
+//! Work on many namespaces at once.
+//!
+//! Much of what the kernel does for a namespace waits without holding what others need, and the rest
+//! has as many CPUs as there are.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+/// How many threads wait for the kernel at once.
+const WAITING: usize = 16;
+
+/// How many threads work at once, at most.
+const WORKING: usize = 4;
+
+/// Runs `work` on each item, on as many threads as there are CPUs (4 at most). They are threads of
+/// their own, which `work` may move into namespaces. The results are in the order of the items.
+pub fn working<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    run(items, cpus.clamp(1, WORKING), work)
+}
+
+/// The same for work that mostly waits: on 16 threads.
+pub fn waiting<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    run(items, WAITING, work)
+}
+
+fn run<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let share = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else { return done };
+            done.push((number, work(item)));
+        }
+    };
+    let mut done = thread::scope(|scope| {
+        let crew: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(share)).collect();
+        let mut done = Vec::with_capacity(items.len());
+        for thread in crew {
+            match thread.join() {
+                Ok(share) => done.extend(share),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_in_the_order_of_the_items() {
+        let items: Vec<u64> = (0..1000).collect();
+        let doubled = |items: &[u64]| waiting(items, |item| item * 2);
+        assert_eq!(doubled(&items), items.iter().map(|item| item * 2).collect::<Vec<_>>());
+        assert!(doubled(&[]).is_empty());
+        assert_eq!(working(&items, |item| *item), items);
+    }
+}

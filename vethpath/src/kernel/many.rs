@@ -1,0 +1,359 @@
+//! What is done to many links at once.
+
+use std::collections::HashSet;
+
+use ipnet::IpNet;
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage as Message,
+    address::{AddressAttribute, AddressFlags},
+    link::{LinkAttribute, LinkMessage, Prop},
+    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+};
+use nix::libc;
+use rtnetlink::{AddressMessageBuilder, LinkUnspec};
+
+use super::{
+    Direct, Error, LinkFacts, Netns, Result, VethEnd,
+    direct::{NEW, PUT, Request, leave_out_counters, parse, parse_counters, to_io},
+    links::{quiet, veth_message},
+    routes,
+};
+use crate::topology::{Mac, Route};
+
+/// `NLM_F_APPEND` of linux/netlink.h: alternative names are added to those that are there.
+const APPEND: u16 = 0x800;
+
+/// A veth pair that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewVeth<'a> {
+    /// The end here.
+    pub end: VethEnd<'a>,
+    /// The other end.
+    pub peer: VethEnd<'a>,
+    /// Where the other end is to be.
+    pub peer_netns: &'a Netns,
+    /// Of both, in bytes; `None` is the kernel's 1500.
+    pub mtu: Option<u32>,
+}
+
+/// A change of one namespace.
+#[derive(Clone, Copy, Debug)]
+pub enum Act<'a> {
+    /// Mark a link as ours, and give it another name to be found by.
+    Mark {
+        /// Its name.
+        link: &'a str,
+        /// The mark.
+        mark: &'a str,
+        /// The other name.
+        altname: Option<&'a str>,
+    },
+    /// Bring a link up.
+    Up {
+        /// Its name.
+        link: &'a str,
+    },
+    /// Bring a bridge port up. It gets no IPv6 link-local address: a port is no host.
+    PortUp {
+        /// Its name.
+        link: &'a str,
+    },
+    /// Add an address.
+    Address {
+        /// Of which link, by name.
+        link: &'a str,
+        /// The address and its subnet.
+        address: IpNet,
+    },
+    /// Add a route.
+    Route(&'a Route),
+}
+
+impl Direct {
+    /// The ifindexes of links by name, in the order of `names`; `None` for one that is not there.
+    ///
+    /// # Errors
+    /// The kernel refuses for another reason.
+    pub fn indexes(&self, names: &[&str]) -> Result<Vec<Option<u32>>> {
+        let question = |name: &&str| {
+            let mut question = LinkUnspec::new_with_name(name).build();
+            leave_out_counters(&mut question, false);
+            Message::GetLink(question)
+        };
+        let questions: Vec<_> = names.iter().map(question).collect();
+        let answers = self.ask(&questions)?.into_iter().zip(names);
+        let index = |(answer, name): (std::result::Result<Vec<u8>, _>, &&str)| match answer
+            .and_then(|payload| parse(&payload))
+        {
+            Ok(link) => Ok(Some(link.ifindex)),
+            Err(error) => {
+                let error = Error::new("look up link", *name, to_io(error));
+                if error.is_missing() { Ok(None) } else { Err(error) }
+            }
+        };
+        answers.map(index).collect()
+    }
+
+    /// The ifindex of the link of this name.
+    ///
+    /// # Errors
+    /// It is not there, or the kernel refuses.
+    pub fn index(&self, name: &str) -> Result<u32> {
+        self.indexes(&[name])?.into_iter().next().flatten().ok_or_else(|| missing(name))
+    }
+
+    /// Makes veth pairs; what each came to. See [`Rtnl::create_veth`](super::Rtnl::create_veth).
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn create_veths(&self, pairs: &[NewVeth<'_>]) -> Result<Vec<Result<()>>> {
+        let request = |pair: &NewVeth<'_>| Request {
+            message: Message::NewLink(veth_message(pair.end, pair.peer, pair.peer_netns, pair.mtu)),
+            flags: NEW,
+            operation: "make veth pair",
+            object: format!("{} - {}", pair.end.name, pair.peer.name),
+        };
+        self.change(pairs.iter().map(request).collect())
+    }
+
+    /// Does all of it, in this order. What is so already is no fault.
+    ///
+    /// # Errors
+    /// The first thing that the kernel refuses; those behind it may have been done.
+    pub fn act(&self, acts: &[Act<'_>]) -> Result<()> {
+        let named: Vec<&str> = acts
+            .iter()
+            .filter_map(|act| if let Act::Address { link, .. } = act { Some(*link) } else { None })
+            .collect();
+        let indexes = if named.is_empty() { Vec::new() } else { self.indexes(&named)? };
+        let mut indexes = indexes.into_iter();
+        let mut requests = Vec::new();
+        for act in acts {
+            self.requests(act, &mut indexes, &mut requests)?;
+        }
+        // A kernel without IPv6 has nothing to quieten.
+        let fine =
+            |error: &Error| error.is_present() || (error.operation() == QUIETEN && error.is_unsupported());
+        self.change(requests)?.into_iter().try_for_each(|done| match done {
+            Err(error) if !fine(&error) => Err(error),
+            _ => Ok(()),
+        })
+    }
+
+    fn requests(
+        &self,
+        act: &Act<'_>,
+        indexes: &mut impl Iterator<Item = Option<u32>>,
+        requests: &mut Vec<Request>,
+    ) -> Result<()> {
+        let mut add = |message, flags, operation, object: String| {
+            requests.push(Request { message, flags, operation, object });
+        };
+        let place = self.netns();
+        match *act {
+            Act::Mark { link, mark, altname } => {
+                let marked = LinkUnspec::new_with_name(link).alias(mark).build();
+                add(Message::SetLink(marked), 0, "mark link", mark.to_owned());
+                if let Some(altname) = altname {
+                    let mut named = LinkUnspec::new_with_name(link).build();
+                    named.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(altname.to_owned())]));
+                    add(Message::NewLinkProp(named), NEW | APPEND, "name link", altname.to_owned());
+                }
+            }
+            Act::Up { link } => {
+                let up = LinkUnspec::new_with_name(link).up().build();
+                add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
+            }
+            Act::PortUp { link } => {
+                let quietened = LinkUnspec::new_with_name(link).append_extra_attribute(quiet()).build();
+                add(Message::SetLink(quietened), 0, QUIETEN, format!("{place}:{link}"));
+                let up = LinkUnspec::new_with_name(link).up().build();
+                add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
+            }
+            Act::Address { link, address } => {
+                let index = indexes.next().flatten().ok_or_else(|| missing(link))?;
+                add(
+                    Message::NewAddress(address_message(index, address)),
+                    NEW,
+                    "add address",
+                    address.to_string(),
+                );
+            }
+            Act::Route(route) => {
+                add(Message::NewRoute(routes::message(route)?), NEW, "add route", routes::name(route));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells bridges that MACs were seen behind ports just now: see [`Rtnl::learn`](super::Rtnl::learn).
+    ///
+    /// # Errors
+    /// The socket fails. A port that is gone is none.
+    pub fn learn(&self, stations: &[(u32, Mac)]) -> Result<Vec<Result<()>>> {
+        let request = |&(port, mac): &(u32, Mac)| {
+            let mut message = NeighbourMessage::default();
+            message.header.family = AddressFamily::Bridge;
+            message.header.ifindex = port;
+            message.header.state = NeighbourState::Reachable;
+            message.header.flags = NeighbourFlags::Use | NeighbourFlags::Controller;
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
+            Request {
+                message: Message::NewNeighbour(message),
+                flags: PUT,
+                operation: "refresh station",
+                object: mac.to_string(),
+            }
+        };
+        self.change(stations.iter().map(request).collect())
+    }
+
+    /// Removes links that `ours` accepts, all at once: each removal by itself waits until the kernel has
+    /// no reader of it left (`netdev_run_todo` in net/core/dev.c), all together wait once. They are made
+    /// a group for that, with a number that no other link of the namespace has. Links that are gone
+    /// already are no fault. Returns those that are still there.
+    ///
+    /// # Errors
+    /// The links cannot be listed.
+    pub fn delete(&self, ours: impl Fn(&LinkFacts) -> bool) -> Result<Vec<LinkFacts>> {
+        let links = self.links(false)?;
+        let doomed = |links: Vec<LinkFacts>| links.into_iter().filter(|link| ours(link)).collect::<Vec<_>>();
+        let taken: HashSet<u32> = links.iter().map(|link| link.group).collect();
+        let found = doomed(links);
+        if found.is_empty() {
+            return Ok(found);
+        }
+        if found.len() > 1 {
+            let group = std::iter::repeat_with(|| fastrand::u32(1 << 16..1 << 31))
+                .find(|group| !taken.contains(group));
+            self.delete_as_group(&found, group.unwrap_or(u32::MAX))?;
+        }
+        // Alone, or not taken with the others: one by one.
+        let left = if found.len() > 1 { doomed(self.links(false)?) } else { found };
+        if left.is_empty() {
+            return Ok(left);
+        }
+        let delete = |link: &LinkFacts| Request {
+            message: Message::DelLink(LinkUnspec::new_with_index(link.ifindex).build()),
+            flags: 0,
+            operation: "remove link",
+            object: link.name.clone(),
+        };
+        let _ = self.change(left.iter().map(delete).collect())?;
+        Ok(doomed(self.links(false)?))
+    }
+
+    fn delete_as_group(&self, links: &[LinkFacts], group: u32) -> Result<()> {
+        let join = |link: &LinkFacts| Request {
+            message: Message::SetLink(grouped(LinkUnspec::new_with_index(link.ifindex).build(), group)),
+            flags: 0,
+            operation: "remove link",
+            object: link.name.clone(),
+        };
+        let mut requests: Vec<_> = links.iter().map(join).collect();
+        requests.push(Request {
+            message: Message::DelLink(grouped(LinkMessage::default(), group)),
+            flags: 0,
+            operation: "remove links of",
+            object: self.netns().to_string(),
+        });
+        // Whatever did not work shows in what is left.
+        self.change(requests).map(drop)
+    }
+
+    /// The other ends of veths, wherever they are, in the order of `ends`: see
+    /// [`Rtnl::peer_of`](super::Rtnl::peer_of). As the kernel's messages, to be read by
+    /// [`Peer::read`] only if they are news.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn peers<'e>(
+        &self,
+        ends: impl Iterator<Item = &'e LinkFacts>,
+        counting: bool,
+    ) -> Result<Vec<Option<Peer>>> {
+        let (mut questions, mut asked) = (Vec::new(), Vec::new());
+        for end in ends {
+            let question = question(end, counting);
+            asked.push((question.is_some(), end.name.as_str()));
+            questions.extend(question.map(Message::GetLink));
+        }
+        let mut answers = self.ask(&questions)?.into_iter();
+        let mut peer = |(is_asked, name): (bool, &str)| match answers.by_ref().next().filter(|_| is_asked) {
+            None => Ok(None),
+            Some(Ok(payload)) => Ok(Some(Peer(payload))),
+            Some(Err(error)) => {
+                let error = Error::new("look up the other end of", name, to_io(error));
+                if error.is_missing() || error.is_invalid() { Ok(None) } else { Err(error) }
+            }
+        };
+        asked.into_iter().map(|asked| if asked.0 { peer(asked) } else { Ok(None) }).collect()
+    }
+}
+
+fn missing(link: &str) -> Error {
+    Error::new("find link", link, std::io::Error::from_raw_os_error(libc::ENODEV))
+}
+
+const QUIETEN: &str = "quieten port";
+
+/// The other end of a veth, as the kernel tells of it.
+pub struct Peer(Vec<u8>);
+
+impl Peer {
+    /// What the kernel says, to be compared.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// What it counts: see [`Direct::counters`].
+    ///
+    /// # Errors
+    /// It is no link's message.
+    pub fn counters(&self) -> Result<LinkFacts> {
+        parse_counters(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
+    }
+
+    /// What that means.
+    ///
+    /// # Errors
+    /// It is no link's message.
+    pub fn read(&self) -> Result<LinkFacts> {
+        parse(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
+    }
+}
+
+/// Asks for the other end of a veth; `None` where there is none, or its namespace has no id here.
+fn question(end: &LinkFacts, counting: bool) -> Option<LinkMessage> {
+    let mut question = LinkUnspec::new_with_index(end.peer?).build();
+    match end.peer_netns {
+        Some(..0) => return None,
+        Some(id) => question.attributes.push(LinkAttribute::IfNetnsId(id)),
+        None => {}
+    }
+    leave_out_counters(&mut question, counting);
+    Some(question)
+}
+
+fn grouped(mut message: LinkMessage, group: u32) -> LinkMessage {
+    message.attributes.push(LinkAttribute::Group(group));
+    message
+}
+
+/// IPv6 ones are usable at once: see [`Rtnl::add_address`](super::Rtnl::add_address).
+fn address_message(index: u32, address: IpNet) -> netlink_packet_route::address::AddressMessage {
+    let length = address.prefix_len();
+    match address {
+        IpNet::V4(net) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
+            .index(index)
+            .address(net.addr(), length)
+            .build(),
+        IpNet::V6(net) => {
+            let builder = AddressMessageBuilder::<std::net::Ipv6Addr>::new().index(index);
+            let mut message = builder.address(net.addr(), length).build();
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            message
+        }
+    }
+}

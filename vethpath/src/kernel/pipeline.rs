@@ -1,0 +1,171 @@
+//! Many requests in one system call.
+//!
+//! The kernel works the messages of one datagram off in their order, each by itself, and goes on after
+//! one that it refuses (`netlink_rcv_skb` in net/netlink/af_netlink.c). So requests that do not need each
+//! other's answers can be sent together.
+
+use std::{
+    collections::HashMap,
+    io,
+    time::{Duration, Instant},
+};
+
+use netlink_packet_core::{Emitable, NLM_F_ACK, NLMSG_ERROR};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::{Socket, SocketAddr};
+
+use super::exchange::{self, DATAGRAM, ExchangeError};
+
+/// How many requests are sent together: their answers fit the receive buffer of a socket, each of them
+/// being an acknowledgement or one link.
+const TOGETHER: usize = 32;
+
+/// How long the kernel may take to deliver what it has answered within the call that asked.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What one request came to: the payload of its answer, empty for an acknowledgement.
+pub(super) type Answer = Result<Vec<u8>, ExchangeError>;
+
+/// Sends requests that change something. Each is acknowledged or refused; in their order.
+pub(super) fn change(
+    socket: &Socket,
+    requests: &[(RouteNetlinkMessage, u16)],
+) -> Result<Vec<Answer>, ExchangeError> {
+    let flagged = requests.iter().map(|(message, flags)| (message, flags | NLM_F_ACK));
+    run(socket, flagged)
+}
+
+/// Sends questions that have one message for an answer.
+pub(super) fn ask(socket: &Socket, questions: &[RouteNetlinkMessage]) -> Result<Vec<Answer>, ExchangeError> {
+    run(socket, questions.iter().map(|message| (message, 0)))
+}
+
+fn run<'m>(
+    socket: &Socket,
+    requests: impl Iterator<Item = (&'m RouteNetlinkMessage, u16)>,
+) -> Result<Vec<Answer>, ExchangeError> {
+    exchange::be_patient(socket, PATIENCE)?;
+    let mut requests = requests.peekable();
+    let mut answers = Vec::new();
+    let mut payload = Vec::new();
+    while requests.peek().is_some() {
+        let mut bytes = Vec::new();
+        let mut numbers = HashMap::new();
+        for (position, (message, flags)) in requests.by_ref().take(TOGETHER).enumerate() {
+            let number = exchange::sequence();
+            numbers.insert(number, position);
+            payload.clear();
+            payload.resize(message.buffer_len(), 0);
+            message.emit(&mut payload);
+            bytes.extend(exchange::message(message.message_type(), flags, number, &payload));
+        }
+        socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map_err(ExchangeError::Send)?;
+        collect(socket, &numbers, &mut answers)?;
+    }
+    Ok(answers)
+}
+
+/// Receives until each of `numbers` is answered, and appends the answers in the order of their requests.
+fn collect(
+    socket: &Socket,
+    numbers: &HashMap<u32, usize>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), ExchangeError> {
+    let mut found: Vec<Option<Answer>> = (0..numbers.len()).map(|_| None).collect();
+    let mut missing = numbers.len();
+    let mut buffer = Vec::with_capacity(DATAGRAM);
+    let deadline = Instant::now() + PATIENCE;
+    while missing > 0 {
+        exchange::receive(socket, &mut buffer)?;
+        for message in exchange::messages(&buffer) {
+            let message = message?;
+            // Whatever else comes is left over from a request that was given up.
+            let Some(position) = numbers.get(&message.sequence) else { continue };
+            let Some(slot @ None) = found.get_mut(*position) else { continue };
+            *slot = Some(if message.kind == NLMSG_ERROR {
+                match exchange::refusal(&message) {
+                    Err(error @ ExchangeError::Malformed(_)) => return Err(error),
+                    other => other.map(|()| Vec::new()),
+                }
+            } else {
+                Ok(message.payload.to_vec())
+            });
+            missing -= 1;
+        }
+        if Instant::now() > deadline {
+            return Err(ExchangeError::Receive(io::ErrorKind::TimedOut.into()));
+        }
+    }
+    answers.extend(found.into_iter().flatten());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_route::link::LinkMessage;
+    use netlink_sys::protocols::NETLINK_ROUTE;
+    use rtnetlink::LinkUnspec;
+
+    use super::*;
+    use crate::kernel::sandbox::{in_new_namespace, run as command};
+
+    fn open() -> Socket {
+        let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
+        socket.bind(&SocketAddr::new(0, 0)).unwrap();
+        socket
+    }
+
+    fn up(index: u32) -> (RouteNetlinkMessage, u16) {
+        (RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build()), 0)
+    }
+
+    #[test]
+    fn a_refused_request_stops_none_of_those_behind_it() {
+        in_new_namespace(|| {
+            let socket = open();
+            let mut requests: Vec<_> = (2..100).map(up).collect();
+            requests.push(up(1));
+            let answers = change(&socket, &requests).unwrap();
+            assert_eq!(answers.len(), requests.len());
+            let errno = |answer: &Answer| answer.as_ref().err().and_then(ExchangeError::errno);
+            assert!(answers[..98].iter().all(|answer| errno(answer) == Some(nix::libc::ENODEV)));
+            assert!(answers[98].is_ok());
+            assert!(command("ip", &["-br", "link", "show", "lo"]).contains("UP"));
+        });
+    }
+
+    #[test]
+    fn answers_come_in_the_order_of_the_questions() {
+        in_new_namespace(|| {
+            for number in 0..50 {
+                command(
+                    "ip",
+                    &[
+                        "link",
+                        "add",
+                        &format!("d{number}"),
+                        "type",
+                        "veth",
+                        "peer",
+                        "name",
+                        &format!("e{number}"),
+                    ],
+                );
+            }
+            let question = |number| {
+                let message = LinkUnspec::new_with_name(&format!("d{number}")).build();
+                RouteNetlinkMessage::GetLink(message)
+            };
+            let mut questions: Vec<_> = (0..50).rev().map(question).collect();
+            questions.insert(25, RouteNetlinkMessage::GetLink(LinkMessage::default()));
+            let answers = ask(&open(), &questions).unwrap();
+            assert!(answers[25].is_err());
+            for (position, answer) in answers.iter().enumerate().filter(|(position, _)| *position != 25) {
+                let number = 49 + usize::from(position > 25) - position;
+                let name = format!("d{number}\0");
+                let payload = answer.as_ref().unwrap();
+                assert!(payload.windows(name.len()).any(|bytes| bytes == name.as_bytes()), "{name}");
+            }
+        });
+    }
+}
