@@ -18,7 +18,7 @@ use netlink_sys::{
 use super::{facts::Facts, layout::Layout};
 use crate::{
     kernel::{
-        LinkFacts, Netns, blocking, features, generic,
+        Direct, LinkFacts, Netns, blocking, features, generic,
         netfilter::{
             BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, MODULES, OwnTable, THREAD_NET, bridge_nf_call,
             ebtables, legacy_tables, rules,
@@ -115,7 +115,8 @@ impl Company {
 
     /// Looks which ports take XDP frames, and which inner ends send frames that are whole, where the lab wants
     /// that. The kernel tells of a change as of any other change of a link. What cannot be asked is not so.
-    pub fn look_at_xdp(&self, layout: &Layout, facts: &mut Facts) {
+    /// `here` is where the ports are.
+    pub fn look_at_xdp(&self, layout: &Layout, here: &Direct, facts: &mut Facts) {
         (facts.xdp_takers, facts.whole) = Default::default();
         let wanted = || layout.ports.iter().filter_map(|port| Some((port, port.xdp.as_ref()?)));
         if wanted().next().is_none() {
@@ -129,13 +130,15 @@ impl Company {
         }
         let mut whole = BTreeMap::new();
         for (port, namespace) in wanted() {
-            let inner_ends = whole.entry(namespace).or_insert_with(|| {
+            let (number, inner_ends) = whole.entry(namespace).or_insert_with(|| {
                 // It is entered and left: nothing here may keep it alive.
-                let asked = Netns::named(namespace).and_then(|netns| xdp::whole(&netns));
+                let asked = Netns::named(namespace)
+                    .and_then(|netns| Ok((here.number_of(&netns)?, xdp::whole(&netns)?)));
                 asked.inspect_err(|error| warn!("{error}")).unwrap_or_default()
             });
             let Some(port) = facts.link(&port.port) else { continue };
-            if port.peer.is_some_and(|inner| inner_ends.contains(&inner)) {
+            // Somebody may have moved the inner end, and another of its ifindex may be where it was.
+            if port.peer_netns == *number && port.peer.is_some_and(|inner| inner_ends.contains(&inner)) {
                 facts.whole.insert(port.ifindex);
             }
         }

@@ -5,6 +5,7 @@ use std::{
     time::Instant,
 };
 
+use log::warn;
 use vethpath_common::{MOST_BRIDGES, SourceKey};
 
 use super::{
@@ -213,7 +214,7 @@ impl Domain {
     /// What the kernel tells of with a link's other changes, and not in them.
     fn look_at_devices(&mut self) {
         self.company.look_at_offloads(&mut self.facts);
-        self.company.look_at_xdp(&self.looker.layout, &mut self.facts);
+        self.company.look_at_xdp(&self.looker.layout, &self.looker.direct, &mut self.facts);
     }
 
     /// Has the XDP program redirect to these ports, of all domains, as far as they are here.
@@ -225,6 +226,12 @@ impl Domain {
         let here = self.looker.layout.domain;
         let ports = ports.iter().filter(|(domain, _)| *domain == here).map(|&(_, ifindex)| ifindex).collect();
         receivers.set(self.looker.rtnl.netns(), &ports)
+    }
+
+    /// Whether the map of receivers is not as it was left.
+    fn receivers_have_changed(&mut self) -> bool {
+        let changed = self.receivers.as_mut().map(Receivers::look);
+        changed.is_some_and(|changed| changed.inspect_err(|error| warn!("{error}")).unwrap_or(true))
     }
 
     /// Reads the FDB, and takes in what has happened before and meanwhile. The kernel goes on with a
@@ -262,6 +269,7 @@ impl Domain {
             self.looker.links(&mut self.facts).await?;
             self.look_at_devices();
         }
+        self.news_for_maps |= self.receivers_have_changed();
         self.news_for_maps |=
             self.company.look_once_more(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())

@@ -31,7 +31,7 @@ pub struct Looker {
     /// How programs are attached.
     pub hook: Hook,
     /// The same, many at once.
-    direct: Direct,
+    pub direct: Direct,
     /// By the ifindex of a port: what the kernel last said of its inner end, hashed.
     told: HashMap<u32, u64>,
     /// Links with a `clsact` or `ingress` qdisc.

@@ -8,10 +8,10 @@ use super::{Exit, Failure, failure::runtime, labs, progress};
 use crate::{
     apply::{self, Options, Outcome},
     cli::HookArg,
-    kernel::probe,
+    kernel::probe::{self, Check},
     output::count,
     plan::Change,
-    topology::Topology,
+    topology::{Datapath, Topology},
 };
 
 #[derive(Serialize)]
@@ -34,8 +34,20 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
         writeln!(out).map_err(Failure::output)?;
     }
     // A closed stderr takes nothing away from the lab.
-    let _ = tell(&topology, &outcome, &mut std::io::stderr().lock());
+    let mut err = std::io::stderr().lock();
+    let _ = tell(&topology, &outcome, &mut err);
+    if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
+        let _ = warn(&probe::xdp(), &mut err);
+    }
     Ok(Exit::Done)
+}
+
+/// What is wrong with this host's kernel, if anything is.
+fn warn(check: &Check, err: &mut dyn Write) -> std::io::Result<()> {
+    if let Some(advice) = &check.advice {
+        writeln!(err, "warning: {}: {}\nhint: {advice}", check.name, check.found)?;
+    }
+    Ok(())
 }
 
 /// Refuses early, and says what is missing.
@@ -68,4 +80,22 @@ fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io:
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::probe::Status;
+
+    #[test]
+    fn a_kernel_that_is_fine_is_passed_over_and_another_is_warned_of() {
+        let said = |status, advice: Option<&str>| {
+            let mut out = Vec::new();
+            let advice = advice.map(Into::into);
+            warn(&Check { name: "XDP".into(), status, found: "a fault".into(), advice }, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(said(Status::Ok, None), "");
+        assert_eq!(said(Status::Warning, Some("update it")), "warning: XDP: a fault\nhint: update it\n");
+    }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use aya::{
-    maps::{Map, MapError, xdp::DevMapHash},
+    maps::{
+        Map, MapError,
+        xdp::{DevMapHash, XdpMapError},
+    },
     programs::{
         ProgramError, Xdp, XdpMode,
         links::{FdLink, PinnedLink},
@@ -137,8 +140,11 @@ pub fn detach_xdp(pins: &Pins, port: &IfName) -> Result<()> {
 /// # Errors
 /// Those of the pins that can be removed are.
 pub fn detach_all_xdp(pins: &Pins) -> Result<()> {
-    let removed = pins.xdp_links().map(|pin| fs::remove_file(&pin).doing("remove", pin.display()));
-    removed.fold(Ok(()), |all, one| all.and(one))
+    let mut all = Ok(());
+    for pin in pins.xdp_links() {
+        all = all.and(fs::remove_file(&pin).doing("remove", pin.display()));
+    }
+    all
 }
 
 /// The kernel's id of the XDP program of `domain`; `None` if there is none.
@@ -179,9 +185,21 @@ impl Receivers {
         }
         let map = Map::DevMapHash(data(&path)?);
         let map = DevMapHash::try_from(map).doing(OPEN_MAP, names::XDP_PORTS)?;
-        let current =
-            map.keys().collect::<std::result::Result<_, _>>().doing("read map", names::XDP_PORTS)?;
-        Ok(Some(Self { map, current }))
+        let mut receivers = Self { map, current: BTreeSet::new() };
+        let _ = receivers.look()?;
+        Ok(Some(receivers))
+    }
+
+    /// Reads the map again: the kernel removes a port with its device, and `up` one that it takes XDP off. Returns
+    /// whether it is not as it was left.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn look(&mut self) -> Result<bool> {
+        let now =
+            self.map.keys().collect::<std::result::Result<_, _>>().doing("read map", names::XDP_PORTS)?;
+        let before = std::mem::replace(&mut self.current, now);
+        Ok(before != self.current)
     }
 
     /// Takes a port out, before its inner end can receive no more. Returns when no program still redirects to it.
@@ -217,11 +235,26 @@ impl Receivers {
         // The kernel looks for devices where the caller is (`dev_map_hash_update_elem`).
         let inserted = netns.run(|| {
             let new = ports.difference(&self.current).copied();
-            new.filter(|&port| self.map.insert(port, port, None, 0).is_ok()).collect::<BTreeSet<_>>()
-        })?;
+            let mut put = BTreeSet::new();
+            for port in new {
+                match self.map.insert(port, port, None, 0) {
+                    Ok(()) => drop(put.insert(port)),
+                    // The device is gone, or is no veth any more.
+                    Err(error) if is_no_device(&error) => {}
+                    Err(error) => return Err(error).doing("write map", names::XDP_PORTS),
+                }
+            }
+            Ok(put)
+        })??;
         self.current = self.current.intersection(ports).copied().chain(inserted).collect();
         Ok(())
     }
+}
+
+/// `dev_get_by_index` and `__dev_map_alloc_node` in kernel/bpf/devmap.c find no device.
+fn is_no_device(error: &XdpMapError) -> bool {
+    let XdpMapError::MapError(MapError::SyscallError(error)) = error else { return false };
+    matches!(error.io_error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::ENODEV))
 }
 
 fn is_missing(error: &MapError) -> bool {

@@ -6,6 +6,7 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     RouteNetlinkMessage as Message,
     link::{LinkAttribute, LinkExtentMask, LinkMessage},
+    nsid::{NsidAttribute, NsidMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
@@ -125,6 +126,25 @@ impl Direct {
         self.list(counting)?.iter().map(|answer| parse_counters(answer).map_err(failed)).collect()
     }
 
+    /// The number that another namespace has here: that of links' other ends, [`LinkFacts::peer_netns`]. `None`
+    /// if it has none.
+    ///
+    /// # Errors
+    /// The kernel refuses to tell.
+    pub fn number_of(&self, other: &Netns) -> Result<Option<i32>> {
+        let mut question = NsidMessage::default();
+        question.attributes.push(NsidAttribute::Fd(other.raw_fd().cast_unsigned()));
+        let failed = |error| Error::new("look up the number of namespace", other.to_string(), to_io(error));
+        let answer = self.ask(&[Message::GetNsId(question)])?.into_iter().next();
+        let Some(payload) = answer.transpose().map_err(failed)? else { return Ok(None) };
+        let malformed = |_| failed(ExchangeError::Malformed("a namespace's number cannot be read"));
+        let told = NsidMessage::parse(&payload).map_err(malformed)?;
+        Ok(told.attributes.iter().find_map(|attribute| match attribute {
+            NsidAttribute::Id(id @ 0..) => Some(*id),
+            _ => None,
+        }))
+    }
+
     fn broken(&self, error: ExchangeError) -> Error {
         Error::new("speak with namespace", self.netns.to_string(), to_io(error))
     }
@@ -162,7 +182,8 @@ pub(super) fn parse_counters(payload: &[u8]) -> std::result::Result<LinkFacts, E
             LINK => link.peer = word(value, 0),
             LINK_NETNSID => link.peer_netns = word(value, 0).map(u32::cast_signed),
             STATS64 => {
-                (link.received, link.sent, link.dropped) = ((long(0), long(2)), (long(1), long(3)), long(6));
+                (link.received, link.sent) = ((long(0), long(2)), (long(1), long(3)));
+                (link.dropped, link.refused) = (long(6), long(7));
             }
             _ => {}
         }

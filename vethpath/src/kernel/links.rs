@@ -76,6 +76,8 @@ pub struct LinkFacts {
     pub xdp_program: Option<u32>,
     /// Received frames that found no room, or no receiver that takes them.
     pub dropped: u64,
+    /// Sent frames for which the other end had no room.
+    pub refused: u64,
     /// Bridge port attributes, where it is a port; `None` where they could not be read.
     pub port: Option<Vec<PortAttribute>>,
     /// Bridge attributes, where it is a bridge.
@@ -128,7 +130,7 @@ impl LinkFacts {
             LinkAttribute::Stats64(stats) => {
                 self.sent = (stats.tx_packets, stats.tx_bytes);
                 self.received = (stats.rx_packets, stats.rx_bytes);
-                self.dropped = stats.rx_dropped;
+                (self.dropped, self.refused) = (stats.rx_dropped, stats.tx_dropped);
             }
             _ => {}
         }

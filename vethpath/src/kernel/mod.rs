@@ -9,6 +9,7 @@ pub mod bpffs;
 mod bridges;
 pub mod crew;
 mod direct;
+pub mod driver;
 mod dump;
 mod error;
 mod exchange;

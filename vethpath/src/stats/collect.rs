@@ -9,7 +9,7 @@ use super::{AgentView, Count, Dropped, Pair, Stats, Trunk, Ways, account, seen};
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{self, Counters, Pins},
-    kernel::{self, Direct, LinkFacts, Netns, membarrier},
+    kernel::{self, Direct, LinkFacts, Netns, driver, membarrier},
     topology::{Datapath, IfName, Place, Topology},
 };
 
@@ -35,22 +35,21 @@ pub enum Error {
 pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
     let view = AgentView::of(&topology.lab);
     // Before the programs' counters: see `account`.
-    let Ends { inner, refused, trunks } = ends(topology)?;
+    let Ends { inner, ports, trunks } = ends(topology)?;
     let pins = Pins::of(&topology.lab);
     let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
     let counters = match &maps {
         Some(maps) => counters(topology, maps, &inner)?,
         None => vec![PairCounters::default(); topology.pairs.len()],
     };
-    let parts = topology.pairs.iter().zip(inner.iter().zip(&refused).zip(&counters));
-    let pairs = parts.map(|(pair, ((inner, &refused), counters))| Pair {
+    let parts = topology.pairs.iter().zip(inner.iter().zip(&ports).zip(&counters));
+    let pairs = parts.map(|(pair, ((inner, port), counters))| Pair {
         name: pair.name(),
         port: pair.port.clone(),
         bridge: pair.bridge.clone(),
         datapath: pair.datapath,
         traffic: account(inner.as_ref(), counters),
-        dropped: (pair.datapath == Datapath::Xdp)
-            .then(|| Dropped { tx: refused, rx: inner.as_ref().map_or(0, |link| link.dropped) }),
+        dropped: (pair.datapath == Datapath::Xdp).then(|| dropped(inner.as_ref(), port)),
         state: view.state(pair),
     });
     let crossings = maps.map_or_else(|| Ok(BTreeMap::new()), |maps| maps.crossings())?;
@@ -78,8 +77,8 @@ pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
 struct Ends {
     /// The inner ends of pairs.
     inner: Vec<Option<LinkFacts>>,
-    /// What their ports dropped of what they got.
-    refused: Vec<u64>,
+    /// What the driver counts at their ports, of those with XDP.
+    ports: Vec<driver::Counters>,
     /// The first ends of trunks.
     trunks: Vec<Option<LinkFacts>>,
 }
@@ -88,7 +87,7 @@ struct Ends {
 fn ends(topology: &Topology) -> kernel::Result<Ends> {
     let mut ends = Ends {
         inner: vec![None; topology.pairs.len()],
-        refused: vec![0; topology.pairs.len()],
+        ports: vec![Vec::new(); topology.pairs.len()],
         trunks: vec![None; topology.trunks.len()],
     };
     for (_, place) in topology.domains() {
@@ -96,23 +95,21 @@ fn ends(topology: &Topology) -> kernel::Result<Ends> {
             continue;
         }
         let direct = Direct::open(&Netns::of(&place)?)?;
-        // Adding up what ports count takes longest; of most, only their inner ends' counters are asked for.
-        let counting = topology.trunks.iter().any(|trunk| trunk.a.place == place)
-            || topology.xdp_pairs(&place).next().is_some();
-        let links = direct.counters(counting)?;
+        let links = direct.counters(topology.trunks.iter().any(|trunk| trunk.a.place == place))?;
         let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
         let link = |name: &IfName| links.get(name.as_str()).copied();
-        let (mut ports, mut inner) = (Vec::new(), Vec::new());
-        let both = ends.inner.iter_mut().zip(&mut ends.refused);
-        for (pair, (end, refused)) in topology.pairs.iter().zip(both).filter(|(pair, _)| pair.place == place)
-        {
-            let Some(port) = link(&pair.port) else { continue };
-            *refused = port.dropped;
-            ports.push(port);
-            inner.push(end);
-        }
+        let here = topology.pairs.iter().zip(&mut ends.inner).filter(|(pair, _)| pair.place == place);
+        let (ports, inner): (Vec<_>, Vec<_>) =
+            here.filter_map(|(pair, end)| Some((link(&pair.port)?, end))).unzip();
         for (end, peer) in inner.into_iter().zip(direct.peers(ports.into_iter(), true)?) {
             *end = peer.map(|peer| peer.counters()).transpose()?;
+        }
+        let xdp = topology.pairs.iter().zip(&mut ends.ports);
+        let xdp = xdp.filter(|(pair, _)| pair.place == place && pair.datapath == Datapath::Xdp);
+        let (ports, counted): (Vec<_>, Vec<_>) = xdp.map(|(pair, port)| (&pair.port, port)).unzip();
+        if !ports.is_empty() {
+            let counters = driver::counters(direct.netns(), &ports)?;
+            counted.into_iter().zip(counters).for_each(|(to, from)| *to = from);
         }
         for (trunk, end) in topology.trunks.iter().zip(&mut ends.trunks) {
             if trunk.a.place == place {
@@ -121,6 +118,14 @@ fn ends(topology: &Topology) -> kernel::Result<Ends> {
         }
     }
     Ok(ends)
+}
+
+/// What was lost by XDP. Frames of the namespace for which the port's ring had no room are counted at the inner
+/// end; those that could not be redirected, or not be taken in, at the port (`veth_xdp_rcv` in
+/// drivers/net/veth.c), as are those for which the inner end's ring had none (`veth_xdp_xmit`).
+fn dropped(inner: Option<&LinkFacts>, port: &driver::Counters) -> Dropped {
+    let sum = |end| port.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, count)| count).sum::<u64>();
+    Dropped { tx: sum("_drops") + inner.map_or(0, |link| link.refused), rx: sum("_xdp_xmit_errors") }
 }
 
 /// Whether a place is there to be looked at.

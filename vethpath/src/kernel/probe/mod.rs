@@ -70,6 +70,12 @@ pub fn checks() -> Vec<Check> {
     checks
 }
 
+/// Whether a lab with `datapath = "xdp"` can be relied on: one of the [`checks`].
+#[must_use]
+pub fn xdp() -> Check {
+    xdp::check()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
