@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// `ethtool -k` of the inner end of a host, without what cannot be switched.
-fn offloads(host: &Host, number: usize) -> BTreeMap<String, String> {
+pub(super) fn offloads(host: &Host, number: usize) -> BTreeMap<String, String> {
     let text = host.run(format!("ip netns exec h{number} ethtool -k eth0")).ok().stdout;
     let switchable = text.lines().filter(|line| !line.contains("[fixed]"));
     switchable.filter_map(|line| line.trim().split_once(": ")).map(|(a, b)| (a.into(), b.into())).collect()

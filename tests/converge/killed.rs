@@ -120,6 +120,40 @@ fn a_change_at_each_step() {
     host.finish();
 }
 
+/// To XDP and back: programs come and go, and inner ends are made ready and put back.
+#[test]
+fn a_change_of_the_datapath_at_each_step() {
+    let host = Host::new();
+    let all = |datapath: &str| {
+        hosts(0..3).replace("[bridge.br0]\n", &format!("[bridge.br0]\ndatapath = \"{datapath}\"\n"))
+    };
+    let file = |datapath: &str| host.lab("empty").named("changing").and(&all(datapath)).write();
+    let offloads = || (0..3).map(|number| super::datapaths::offloads(&host, number)).collect::<Vec<_>>();
+    for (from, to) in [("tc", "xdp"), ("xdp", "tc"), ("xdp", "bridge")] {
+        for line in 1.. {
+            let _ = host.vethpath(format!("up {}", file("tc"))).ok();
+            let as_made = offloads();
+            let _ = host.vethpath(format!("up {}", file(from))).ok();
+            let killed = is_killed(&host, line, &format!("up {}", file(to)));
+            if line % 3 == 1 {
+                // Whatever was done by then, what is left of it knows what the inner ends had.
+                let _ = host.vethpath(format!("up {}", file("tc"))).ok();
+                assert_eq!(offloads(), as_made, "{from} to {to}, line {line}");
+            }
+            match line % 3 {
+                0 => ends_well(&host, Then::Down, "", line),
+                1 => ends_well(&host, Then::Up, &file(to), line),
+                _ => ends_well(&host, Then::Up, &file(from), line),
+            }
+            if !killed {
+                assert!(line > 6, "{from} to {to}: `up` wrote {line} lines only");
+                break;
+            }
+        }
+    }
+    host.finish();
+}
+
 /// Larger maps are made and taken, and the old ones put aside: whatever was counted before is counted after.
 #[test]
 fn growth_at_each_step() {

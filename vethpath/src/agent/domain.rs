@@ -261,13 +261,16 @@ impl Domain {
             self.read_fdb().await?;
         }
         let look_needed = std::mem::take(&mut self.look_needed);
-        if self.glances < GLANCES && !look_needed {
+        // That an XDP program is taken off a port is in its link alone, and no event tells of it.
+        if self.glances < GLANCES && !look_needed && !self.looker.layout.has_xdp() {
             self.glances += 1;
             self.news_for_maps |= self.looker.glance(&mut self.facts, busy).await?;
         } else {
             (self.glances, self.news_for_maps) = (0, true);
             self.looker.links(&mut self.facts).await?;
-            self.look_at_devices();
+            if look_needed {
+                self.look_at_devices();
+            }
         }
         self.news_for_maps |= self.receivers_have_changed();
         self.news_for_maps |=

@@ -66,6 +66,12 @@ pub fn numbered_trunks(topology: &Topology) -> impl Iterator<Item = (u16, &Trunk
 }
 
 impl Layout {
+    /// Whether a port wants XDP.
+    #[must_use]
+    pub fn has_xdp(&self) -> bool {
+        self.ports.iter().any(|port| port.xdp.is_some())
+    }
+
     /// What the lab has in the place that is `domain` in the map keys.
     #[must_use]
     pub fn of(topology: &Topology, domain: u16, place: &Place) -> Self {

@@ -87,27 +87,17 @@ impl Looker {
         let grown = self.programs.have_grown();
         let mut news = false;
         if grown {
-            let trunks = self.layout.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| &end.port);
-            let ports = self.layout.ports.iter().filter(|port| port.xdp.is_some()).map(|port| &port.port);
-            for port in trunks.chain(ports) {
-                if let Some(link) = self.rtnl.link(port.as_str()).await? {
+            for end in self.layout.trunks.iter().flat_map(|trunk| &trunk.ends) {
+                if let Some(link) = self.rtnl.link(end.port.as_str()).await? {
                     facts.links.insert(link.ifindex, link);
                     news = true;
                 }
             }
         }
         news |= self.inner_ends(facts, |pair| grown || busy(pair))?;
-        let of = |facts: &mut Facts| {
-            let (attached, xdp_attached) = (&mut facts.attached, &mut facts.xdp_attached);
-            (std::mem::take(attached), std::mem::take(xdp_attached), std::mem::take(&mut facts.foreign))
-        };
-        let (attached, xdp_attached, foreign) = of(facts);
-        self.look_for_xdp(facts);
+        let before = (std::mem::take(&mut facts.attached), std::mem::take(&mut facts.foreign));
         self.attachments(facts).await?;
-        Ok(news
-            || facts.attached != attached
-            || facts.xdp_attached != xdp_attached
-            || facts.foreign != foreign)
+        Ok(news || before.0 != facts.attached || before.1 != facts.foreign)
     }
 
     /// Reads the inner ends of the pairs that are `wanted`. What the kernel says of most of them is what
@@ -151,7 +141,7 @@ impl Looker {
     /// Notes which ports run our XDP program in the driver.
     fn look_for_xdp(&self, facts: &mut Facts) {
         facts.xdp_attached.clear();
-        if self.layout.ports.iter().all(|port| port.xdp.is_none()) {
+        if !self.layout.has_xdp() {
             return;
         }
         let ours = datapath::xdp_id(&self.pins, self.layout.domain.into()).unwrap_or_else(|error| {
