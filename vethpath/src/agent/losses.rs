@@ -48,6 +48,12 @@ impl Losses {
         })
     }
 
+    /// Whether no pair that was looked at is suspected.
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.pairs.values().all(|history| history.strikes == 0 && history.resting_since.is_none())
+    }
+
     /// Takes in a look at a pair. Returns whether the pair is to rest.
     ///
     /// Frames redirected after the last look's `after` and before this one's `before` have surely

@@ -97,6 +97,16 @@ impl Sync {
         if seen.epoch == last { seen.bridges } else { 0 }
     }
 
+    /// Whether a station has sent fast frames in the epoch before this one.
+    #[must_use]
+    pub fn has_seen_frames(&self) -> bool {
+        let last = self.config.epoch.wrapping_sub(1);
+        let is_of_last = |key| {
+            self.maps.sources.get(key).is_some_and(|source| source.seen[(last & 1) as usize].epoch == last)
+        };
+        self.current.sources.keys().any(is_of_last)
+    }
+
     /// Whether the lease has run out at `now_ns` of `CLOCK_MONOTONIC`.
     #[must_use]
     pub fn lease_has_run_out(&self, now_ns: u64) -> bool {

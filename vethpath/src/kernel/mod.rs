@@ -21,6 +21,7 @@ pub mod grace;
 mod links;
 mod many;
 pub mod membarrier;
+pub mod memory;
 pub mod netfilter;
 pub mod netns;
 pub mod offloads;
