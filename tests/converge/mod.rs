@@ -1,6 +1,7 @@
 //! `up` makes a lab what its file says, whatever it was, and touches nothing else.
 
 mod changes;
+mod clsact;
 mod counts;
 mod datapaths;
 mod drift;

@@ -46,8 +46,14 @@ impl<'h> LabFile<'h> {
     /// Writes the file and brings the lab up.
     #[track_caller]
     pub(crate) fn up(self) -> Lab<'h> {
+        self.up_with("")
+    }
+
+    /// The same with more arguments.
+    #[track_caller]
+    pub(crate) fn up_with(self, arguments: &str) -> Lab<'h> {
         let file = self.write();
-        let _ = self.host.vethpath(format!("up {file}")).ok();
+        let _ = self.host.vethpath(format!("up {file} {arguments}")).ok();
         Lab { host: self.host, name: self.name, file, is_up: true }
     }
 }

@@ -1,0 +1,96 @@
+//! All that `up` changes, it changes where programs sit on clsact too.
+
+use std::time::Duration;
+
+use super::labs::{address, becomes, host as one, hosts};
+use crate::harness::{Host, Lab, SLACK, Stream, wait_for};
+
+/// The filters at the ingress of a pair's port.
+fn filters(host: &Host, port: &str) -> String {
+    host.run(format!("tc filter show dev {port} ingress")).ok().stdout
+}
+
+/// A host's port runs our program, and as a filter; with XDP, that as well.
+#[track_caller]
+fn runs(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str) {
+    let port = lab.port(&format!("h{number}:eth0"));
+    assert_eq!(filters(host, &port).contains("direct-action"), datapath != "bridge", "{port} on {datapath}");
+    let link = host.json(format!("ip -j -d link show {port}"))[0].clone();
+    assert_eq!(link["xdp"].is_object(), datapath == "xdp", "{port} on {datapath}: {link:#}");
+}
+
+#[test]
+fn hosts_and_datapaths_change_beside_a_stream_that_loses_nothing() {
+    let host = Host::new();
+    let with = |number: usize, datapath: &str| one(number, "br0") + &format!("datapath = \"{datapath}\"\n");
+    let lab = host.lab("empty").named("changing").and(&hosts(0..3)).up_with("--hook clsact");
+    lab.is_fast("h0:eth0", &address(1));
+    let stream = Stream::start(&lab, ("h0", &address(0)), ("h1", &address(1)), Duration::from_millis(1));
+    for datapath in ["bridge", "tc", "xdp", "tc", "xdp", "bridge", "xdp"] {
+        let changes = becomes(&host, &(hosts(0..2) + &with(2, datapath) + &with(3, datapath)));
+        assert!(!changes.is_empty());
+        for number in [2, 3] {
+            runs(&lab, &host, number, datapath);
+            lab.reaches(&format!("h{number}"), &address(0));
+            lab.reaches(&format!("h{number}"), &address(5 - number));
+        }
+        if datapath != "bridge" {
+            lab.is_fast("h2:eth0", &address(3));
+            lab.is_fast("h2:eth0", &address(0));
+        }
+        let _ = becomes(&host, &hosts(0..3));
+        runs(&lab, &host, 2, "tc");
+    }
+    for way in stream.end() {
+        assert!(way.sent > 1000 && way.lost() == 0 && way.doubled == 0, "{way:?}");
+    }
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
+/// A filter that somebody removed is there again, and one of somebody else's stays.
+#[test]
+fn drift_is_told_and_mended() {
+    let host = Host::new();
+    let lab = host.lab("empty").named("changing").and(&hosts(0..3)).up_with("--hook clsact");
+    lab.is_fast("h0:eth0", &address(1));
+    let port = lab.port("h0:eth0");
+    for command in [format!("tc filter del dev {port} ingress"), format!("tc qdisc del dev {port} clsact")] {
+        let _ = host.run(&*command).ok();
+        wait_for(SLACK, "the port stays armed", || lab.state("h0:eth0") != "armed");
+        lab.reaches("h0", &address(1));
+        assert_eq!(becomes(&host, &hosts(0..3)), [format!("+ create program host:{port}")], "{command}");
+        lab.is_fast("h0:eth0", &address(1));
+    }
+    let other = "protocol ip u32 match ip dst 10.9.0.99/32 flowid 1:1";
+    let _ = host.run(format!("tc filter add dev {port} ingress prio 77 {other}")).ok();
+    wait_for(SLACK, "the port stays armed", || lab.state("h0:eth0") != "armed");
+    let changes = becomes(&host, &hosts(0..4));
+    assert!(!changes.iter().any(|change| change.contains(&port)), "{changes:#?}");
+    assert!(filters(&host, &port).contains("pref 77"));
+    let _ = host.run(format!("tc filter del dev {port} ingress prio 77")).ok();
+    lab.says_of("h0:eth0", "armed");
+    lab.is_fast("h0:eth0", &address(3));
+    lab.down();
+    host.finish();
+}
+
+/// Ports get the programs of larger maps one after the other, and no count is lost.
+#[test]
+fn a_lab_outgrows_its_maps() {
+    let host = Host::new();
+    let lab = host.lab("empty").named("changing").and(&hosts(0..3)).up_with("--hook clsact");
+    lab.is_fast("h0:eth0", &address(1));
+    let before = lab.accounts_balance();
+    let stream = Stream::start(&lab, ("h0", &address(0)), ("h1", &address(1)), Duration::from_millis(1));
+    let _ = becomes(&host, &hosts(0..150));
+    for way in stream.end() {
+        assert!(way.sent > 100 && way.lost() == 0 && way.doubled == 0, "{way:?}");
+    }
+    lab.accounts_balance().not_less_than(&before);
+    lab.is_fast("h0:eth0", &address(149));
+    runs(&lab, &host, 149, "tc");
+    lab.down();
+    host.finish();
+}
