@@ -20,6 +20,10 @@ const VETHPATH: &str = env!("CARGO_BIN_EXE_vethpath");
 /// Says that the process is in the private machine.
 const INSIDE: &str = "VETHPATH_SCALE_INSIDE";
 
+/// A bridge tells of each port once more when its forward delay of 15 s is over
+/// (`br_forward_delay_timer_expired` in net/bridge/br_stp_timer.c), which is no idle agent's moment.
+const FORWARD_DELAY: Duration = Duration::from_secs(20);
+
 /// How long the agent is watched while nothing happens.
 const IDLE: Duration = Duration::from_secs(20);
 
@@ -80,7 +84,7 @@ fn measure(hosts: usize) {
 
     let file = write("scale.toml", topology(hosts));
     let up = timed(VETHPATH, &["up", &file]);
-    settle();
+    thread::sleep(FORWARD_DELAY);
     let (cpu, memory) = idle();
     let again = timed(VETHPATH, &["up", &file]);
     let mut stats: Vec<_> = (0..9).map(|_| timed(VETHPATH, &["stats", "scale", "--json"])).collect();

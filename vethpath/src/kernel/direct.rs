@@ -207,3 +207,38 @@ pub(super) fn to_io(error: ExchangeError) -> std::io::Error {
         other => std::io::Error::other(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        kernel::{VethEnd, many::NewVeth, sandbox::in_new_namespace},
+        topology::IfName,
+    };
+
+    #[test]
+    fn the_number_of_a_namespace_is_that_of_the_other_ends_in_it() {
+        in_new_namespace(|| {
+            let (here, [one, two]) =
+                (Netns::current().unwrap(), ["one", "two"].map(|name| Netns::create(name).unwrap()));
+            let direct = Direct::open(&here).unwrap();
+            assert_eq!(direct.number_of(&one).unwrap(), None, "nothing leads there");
+            let names: [IfName; 3] = ["va", "vb", "e"].map(|name| name.parse().unwrap());
+            let mac = |last| crate::topology::Mac::unicast([2, 0, 0, 0, 0, last]).unwrap();
+            let end = |name, last| VethEnd { name, mac: mac(last), bridge: None };
+            let pair = |name, last, peer_netns| NewVeth {
+                end: end(name, last),
+                peer: end(&names[2], last + 1),
+                peer_netns,
+                mtu: None,
+            };
+            let made = direct.create_veths(&[pair(&names[0], 1, &one), pair(&names[1], 3, &two)]).unwrap();
+            assert!(made.iter().all(Result::is_ok), "{made:?}");
+            let links = direct.links(false).unwrap();
+            let peer_netns = |name: &str| links.iter().find(|link| link.name == name).unwrap().peer_netns;
+            let numbers = [&one, &two].map(|netns| direct.number_of(netns).unwrap());
+            assert_eq!(numbers, [peer_netns("va"), peer_netns("vb")]);
+            assert!(numbers[0].is_some() && numbers[0] != numbers[1]);
+        });
+    }
+}
