@@ -244,3 +244,19 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     stream.set_nonblocking(true)?;
     Ok(stream)
 }
+
+/// Somebody may hold a lock while they bring a lab up, as scripts do: it is theirs to let go.
+#[test]
+fn the_agent_holds_nothing_of_whoever_started_it() {
+    let host = Host::new();
+    let file = host.lab("three-hosts").write();
+    let exe = env!("CARGO_BIN_EXE_vethpath");
+    let _ = host.run(["bash", "-c", &format!("exec 9>/run/lock-of-mine; flock 9; {exe} up {file}")]).ok();
+    let _ = host.run("flock -n /run/lock-of-mine true").ok();
+    let pid = host.run("cat /run/vethpath/three-hosts/agent.lock").ok().stdout;
+    let open = host.run(format!("ls -l /proc/{pid}/fd")).ok().stdout;
+    assert!(open.contains("agent") && !open.contains("lock-of-mine"), "{open}");
+    let _ = host.vethpath("down").ok();
+    let _ = host.run("rm /run/lock-of-mine").ok();
+    host.finish();
+}

@@ -65,6 +65,15 @@ fn each_key_can_change() {
     let _ = becomes(&host, &hosts(0..2));
     assert_eq!((bridge()["mtu"].clone(), eth0(&host)["mtu"].clone()), (1500.into(), 1500.into()));
 
+    // The kernel has lowered it to that of a port, and raises it again when the port goes.
+    let beside = |key: &str| hosts(0..2) + &format!("[bridge.br1]\n{key}\n[bridge.br2]\nmtu = 1400\n");
+    let _ = becomes(&host, &beside("trunks = [\"br2\"]"));
+    let br1 = || host.json("ip -j link show br1")[0]["mtu"].clone();
+    assert_eq!(br1(), 1400);
+    let _ = becomes(&host, &beside("mtu = 1400"));
+    assert_eq!(br1(), 1400);
+    let _ = becomes(&host, &hosts(0..2));
+
     let _ = becomes(&host, &with("datapath = \"bridge\""));
     assert_eq!(lab.state("h0:eth0"), "datapath is \"bridge\"");
     lab.reaches("h0", &address(1));

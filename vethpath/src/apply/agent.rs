@@ -14,7 +14,7 @@ use tokio::process::Command;
 use super::Error;
 use crate::{
     agent::status::{self, Status},
-    kernel::private,
+    kernel::{inherited, private},
     state::Directory,
     topology::{Pair, Topology, Trunk},
 };
@@ -36,6 +36,7 @@ pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
     let failed = |cause: io::Error| Error::Agent { lab: directory.lab().clone(), cause: cause.to_string() };
     let mut options = OpenOptions::new();
     let log = private::open(options.create(true).append(true), &directory.log()).map_err(failed)?;
+    inherited::keep_from_children();
     Command::new("/proc/self/exe")
         .args(["agent", directory.lab().as_str()])
         .current_dir("/")

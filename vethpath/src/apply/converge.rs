@@ -1,6 +1,6 @@
 //! Running a plan: steps, programs, agent; and then the journal says that the lab is this and nothing else.
 
-use super::{Error, Outcome, agent, execute::Executor, introduce::introduce, programs};
+use super::{Error, Outcome, agent, execute::Executor, hold, introduce::introduce, programs};
 use crate::{
     agent::status::{self, Status},
     datapath::{self, Counters, Pins},
@@ -61,6 +61,9 @@ pub(super) async fn converge(
     executor.run_all(&plan.clear, &mut progress).await?;
     forget_counts(plan, topology)?;
     executor.run_all(&plan.make, &mut progress).await?;
+    if !plan.clear.is_empty() || !plan.make.is_empty() {
+        hold::bridge_mtus(topology, executor).await?;
+    }
     executor.journal.note("attach programs")?;
     let anew = programs::bring(record, former, executor).await?;
     for step in &plan.programs {

@@ -8,6 +8,7 @@ mod converge;
 mod down;
 mod error;
 mod execute;
+mod hold;
 mod introduce;
 mod nat;
 mod observe;

@@ -15,7 +15,8 @@ impl Rtnl {
     /// # Errors
     /// The name is taken, or the kernel lacks a feature (`EOPNOTSUPP`).
     pub async fn create_bridge(&self, bridge: &Bridge) -> Result<()> {
-        let mut message = LinkBridge::new(bridge.name.as_str()).address(bridge.mac.bytes().to_vec());
+        // The builder would have it come up at once.
+        let mut message = LinkBridge::new(bridge.name.as_str()).down().address(bridge.mac.bytes().to_vec());
         if bridge.stp {
             message = message.stp_state(BridgeStpState::KernelStp);
         }

@@ -18,6 +18,7 @@ pub mod features;
 pub mod files;
 pub mod generic;
 pub mod grace;
+pub mod inherited;
 mod links;
 mod many;
 pub mod membarrier;
