@@ -84,6 +84,9 @@ pub trait Executor {
     /// The time since measuring began.
     fn elapsed(&self) -> Duration;
 
+    /// Makes anew what one round is measured with.
+    async fn begin_round(&mut self) -> Result<(), Error>;
+
     /// Makes sure that everything is as `mode` says.
     async fn enter(&mut self, mode: Mode) -> Result<(), Error>;
 
@@ -139,6 +142,7 @@ pub async fn run(
             break;
         }
         rounds.rounds += 1;
+        executor.begin_round().await?;
         rng.shuffle(&mut modes);
         rng.shuffle(&mut open);
         let mut slices: Vec<BTreeMap<Mode, Slice>> = vec![BTreeMap::new(); cases.len()];

@@ -10,6 +10,7 @@ const TAKEN: Duration = Duration::from_millis(100);
 /// Notes what it is asked for, and finds fault with slices by number.
 #[derive(Default)]
 struct Mock {
+    begun: usize,
     entered: Vec<Mode>,
     asked: Vec<(Mode, usize)>,
     faulty: Vec<usize>,
@@ -22,6 +23,11 @@ struct Mock {
 impl Executor for Mock {
     fn elapsed(&self) -> Duration {
         TAKEN * u32::try_from(self.asked.len()).unwrap()
+    }
+
+    async fn begin_round(&mut self) -> Result<(), Error> {
+        self.begun += 1;
+        Ok(())
     }
 
     async fn enter(&mut self, mode: Mode) -> Result<(), Error> {
@@ -43,6 +49,7 @@ impl Executor for Mock {
                 Mode::Cable => 10_000,
                 Mode::Bridge => 14_000,
                 Mode::Fast => 11_000,
+                Mode::Xdp => 12_000,
             };
             let noise = self.noise.get(case).copied().unwrap_or_default();
             let varied = (number as u64 * 7919) % 101 * noise / 100;

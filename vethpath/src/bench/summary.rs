@@ -61,9 +61,12 @@ fn case(tally: &Tally) -> Case {
         rounds: tally.rounds,
         ended: tally.ended.unwrap_or(NEVER),
         results: tally.results(),
-        fast_to_bridge: tally.fast_to(Mode::Bridge),
-        fast_to_cable: tally.fast_to(Mode::Cable),
-        overhead_removed: tally.overhead_removed(),
+        fast_to_bridge: tally.ratio(Mode::Fast, Mode::Bridge),
+        fast_to_cable: tally.ratio(Mode::Fast, Mode::Cable),
+        overhead_removed: tally.overhead_removed(Mode::Fast),
+        xdp_to_bridge: tally.ratio(Mode::Xdp, Mode::Bridge),
+        xdp_to_cable: tally.ratio(Mode::Xdp, Mode::Cable),
+        xdp_overhead_removed: tally.overhead_removed(Mode::Xdp),
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) fn answer(report: &Report) -> String {
         let name = if mode == Mode::Cable { "cable" } else { mode.name() };
         figures.get(mode).map(|&value| format!("{name} {}", figure(case.unit, value)))
     };
-    let floor: Vec<_> = [Mode::Bridge, Mode::Cable].into_iter().filter_map(say).collect();
+    let floor: Vec<_> = [Mode::Bridge, Mode::Cable, Mode::Xdp].into_iter().filter_map(say).collect();
     let floor = floor.join(", ");
     match figures.get(Mode::Fast) {
         None => format!("{floor}; no fast path between these two"),
@@ -94,11 +94,28 @@ pub(super) fn figure(unit: Unit, value: f64) -> String {
 /// How the modes of a case compare, how many rounds tell so, and why there were no more.
 pub(super) fn comparison(case: &Case) -> String {
     let mut parts = Vec::new();
-    for (name, interval) in [("fast/bridge", case.fast_to_bridge), ("fast/cable", case.fast_to_cable)] {
-        parts.extend(interval.map(|i| format!("{name} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high)));
+    for (names, to_bridge, to_cable, removed) in [
+        (
+            ["fast/bridge", "fast/cable", "overhead removed"],
+            case.fast_to_bridge,
+            case.fast_to_cable,
+            case.overhead_removed,
+        ),
+        (
+            ["XDP/bridge", "XDP/cable", "overhead removed by XDP"],
+            case.xdp_to_bridge,
+            case.xdp_to_cable,
+            case.xdp_overhead_removed,
+        ),
+    ] {
+        for (name, interval, digits) in
+            [(names[0], to_bridge, 3), (names[1], to_cable, 3), (names[2], removed, 2)]
+        {
+            parts.extend(interval.map(|Interval { value, low, high }| {
+                format!("{name} {value:.digits$} ({low:.digits$} to {high:.digits$})")
+            }));
+        }
     }
-    let removed = case.overhead_removed;
-    parts.extend(removed.map(|i| format!("overhead removed {:.2} ({:.2} to {:.2})", i.value, i.low, i.high)));
     let Ended { why, width, wanted } = case.ended;
     let rounds = count(case.rounds, "round");
     parts.push(match (why, width) {

@@ -122,6 +122,7 @@ const fn ink(mode: Mode) -> Ink {
         Mode::Cable => Ink::Cable,
         Mode::Bridge => Ink::Bridge,
         Mode::Fast => Ink::Fast,
+        Mode::Xdp => Ink::Xdp,
     }
 }
 
