@@ -121,6 +121,7 @@ fn text(shape: Shape, name: &str, ports: &Ports) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Datapath;
 
     #[test]
     fn every_shape_is_a_topology_from_the_first_host_to_the_last() {
@@ -138,6 +139,19 @@ mod tests {
                 (&own.between.0, &own.between.1)
             );
             assert_ne!(lab.lab, Own::of(shape).unwrap().topology.lab, "two at once do not collide");
+        }
+    }
+
+    #[test]
+    fn ports_are_as_they_are_to_be() {
+        for (ipv6, network) in [(false, "10.0.0.0/16"), (true, "fd00::/64")] {
+            let ports = Ports { datapath: "xdp", mtu: Some(9000), ipv6 };
+            let lab = Own::with(Shape::Chain(8), &ports).unwrap().topology;
+            for pair in &lab.pairs {
+                assert_eq!((pair.datapath, pair.inner.mtu), (Datapath::Xdp, Some(9000)));
+                assert_eq!(pair.inner.addresses[0].trunc().to_string(), network);
+            }
+            assert!(lab.bridges.iter().all(|bridge| bridge.mtu == Some(9000)), "and so are the trunks");
         }
     }
 }

@@ -197,6 +197,15 @@ impl Warning {
         }
     }
 
+    /// Whether it is of one round, which was put aside.
+    #[must_use]
+    pub const fn is_of_a_round(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFast { .. } | Self::NotPlain { .. } | Self::NotXdp { .. } | Self::Empty { .. }
+        )
+    }
+
     /// For programs.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

@@ -19,6 +19,8 @@ pub struct Row {
     pub interval: (f64, f64),
     /// The figure in words.
     pub words: String,
+    /// Its colour.
+    pub ink: Ink,
 }
 
 const THICK: u32 = 96;
@@ -52,8 +54,8 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
         }
         for (from_below, row) in rows.iter().rev().enumerate() {
             let y = f64::from(u32::try_from(from_below).unwrap_or(0)) + 0.25;
-            frame.interval(row.interval, y, 0.12, Ink::Fast)?;
-            frame.dot((row.value, y), 9, Ink::Fast, 1.0)?;
+            frame.interval(row.interval, y, 0.12, row.ink)?;
+            frame.dot((row.value, y), 9, row.ink, 1.0)?;
             let (left, above) = frame.at(low, y + 0.5);
             frame.words(&row.name, (left + 12, above), HPos::Left, Ink::Text, false)?;
             let (right, _) = frame.at(high, y);
