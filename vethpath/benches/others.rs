@@ -24,7 +24,7 @@ const PATHS: [(&str, &str, u8); 2] = [("fast", "tc", 1), ("bridge", "bridge", 2)
 const WORK: [&str; 2] = ["udp", "tcp"];
 
 /// For how long a program measures, in seconds.
-const SECONDS: u64 = 2;
+const SECONDS: u64 = 1;
 
 /// The time that a server has to come up.
 const READY: Duration = Duration::from_millis(300);

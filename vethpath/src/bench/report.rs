@@ -170,6 +170,13 @@ impl Case {
         Some(Interval { value, low: low.min(value), high: high.max(value) })
     }
 
+    /// The figure of a mode as a part of the cable's.
+    #[must_use]
+    pub fn to_cable(&self, mode: Mode) -> Option<Interval> {
+        let rounds = self.by_round();
+        statistics::ratio(rounds.get(mode)?, rounds.get(Mode::Cable)?)
+    }
+
     /// The fast path's figure as a part of the plain bridge's, in each round.
     #[must_use]
     pub fn ratios(&self) -> Vec<f64> {

@@ -130,12 +130,12 @@ pub(super) fn comparison(case: &Case) -> String {
 
 fn removed(overhead: Option<Interval>) -> String {
     match overhead {
-        Some(i) => format!(
-            "{:.0} % of the bridge's overhead removed, 95 % interval {:.2} to {:.2}",
-            100.0 * i.value,
-            i.low,
-            i.high
-        ),
+        Some(Interval { value, low, high }) => {
+            // By the same rounding as in the table: 0.815 is not 0.81 there and 82 % here.
+            let value = format!("{value:.2}").parse().unwrap_or(value);
+            let percent = 100.0 * value;
+            format!("{percent:.0} % of the bridge's overhead removed, 95 % interval {low:.2} to {high:.2}")
+        }
         None => "no overhead that could be told from noise".to_owned(),
     }
 }

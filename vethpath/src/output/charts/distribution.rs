@@ -20,15 +20,18 @@ pub struct Series<'a> {
 /// Columns of a histogram, over its whole width.
 const COLUMNS: u32 = 90;
 
-/// The part of all that is shown: the rest would take most of the width.
-const SHOWN: f64 = 0.999;
+/// The part of all that is shown of the slowest path: the rest would take most of the width.
+const SHOWN: f64 = 0.99;
+
+/// The part of all below which nothing is shown.
+const SHORTEST: f64 = 0.001;
 
 const HEIGHT: u32 = 520;
 const TOP: u32 = 60;
 const LEFT: u32 = 110;
 
 /// The part of round trips that took no longer than a time, over the logarithm of the time, up to the
-/// slowest path's p99.9.
+/// slowest path's p99.
 ///
 /// # Errors
 /// Never, but for faults of the drawing crate.
@@ -63,7 +66,7 @@ pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
     })
 }
 
-/// How many round trips took how long, over the logarithm of the time, up to the slowest path's p99.9.
+/// How many round trips took how long, over the logarithm of the time, up to the slowest path's p99.
 ///
 /// # Errors
 /// Never, but for faults of the drawing crate.
@@ -117,9 +120,9 @@ fn times(frame: &super::frame::Frame<'_>, (low, high): (f64, f64), unit: &str) -
     frame.x_axis(marks.iter().map(|&mark| (mark.log10(), ticks::plain(mark, step))).collect(), unit)
 }
 
-/// From a little below the first thousandth of any to a little above the p99.9 of all.
+/// From a little below the first thousandth of any to a little above the p99 of all.
 fn reach(series: &[Series<'_>]) -> (f64, f64) {
-    let low = series.iter().filter_map(|one| quantile(one.histogram, 1.0 - SHOWN));
+    let low = series.iter().filter_map(|one| quantile(one.histogram, SHORTEST));
     let high = series.iter().filter_map(|one| quantile(one.histogram, SHOWN));
     let (low, high) = (low.fold(f64::MAX, f64::min), high.fold(0.0, f64::max));
     if low > 0.0 && low < f64::MAX { (low * 0.95, (high * 1.02).max(low * 1.1)) } else { (1.0, 10.0) }
@@ -156,7 +159,7 @@ mod tests {
     const TIMES: [(f64, u64); 3] = [(5.0, 500), (10.0, 499), (5000.0, 1)];
 
     #[test]
-    fn the_slowest_thousandth_does_not_squeeze_the_rest() {
+    fn the_slowest_hundredth_does_not_squeeze_the_rest() {
         let series = [Series { name: "cable", ink: Ink::Cable, histogram: &TIMES }];
         let (low, high) = reach(&series);
         assert!((4.0..5.0).contains(&low) && (10.0..11.0).contains(&high), "{low} {high}");

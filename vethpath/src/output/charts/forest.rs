@@ -26,6 +26,10 @@ pub struct Row {
 const THICK: u32 = 96;
 const TOP: u32 = 8;
 
+/// Units that the figure in words may take, and its distance from the interval.
+const WORDS: i32 = 350;
+const GAP: i32 = 18;
+
 /// Figures from `low` to `high` or as far as they reach. `ends` say what these two are.
 ///
 /// # Errors
@@ -50,16 +54,27 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
         for (end, words, side) in [(low, ends.0, HPos::Left), (high, ends.1, HPos::Right)] {
             let (x, y) = frame.at(end, 0.0);
             frame.words(words, (x, y + 60), side, Ink::Faint, false)?;
-            frame.line(vec![(end, 0.0), (end, f64::from(count))], Ink::Faint, 3)?;
+            for row in 0..count {
+                // Not through the names, which are in the upper half of each row.
+                let row = f64::from(row);
+                frame.line(vec![(end, row), (end, row + 0.5)], Ink::Faint, 3)?;
+            }
         }
         for (from_below, row) in rows.iter().rev().enumerate() {
             let y = f64::from(u32::try_from(from_below).unwrap_or(0)) + 0.25;
             frame.interval(row.interval, y, 0.12, row.ink)?;
             frame.dot((row.value, y), 9, row.ink, 1.0)?;
-            let (left, above) = frame.at(low, y + 0.5);
-            frame.words(&row.name, (left + 12, above), HPos::Left, Ink::Text, false)?;
-            let (right, _) = frame.at(high, y);
-            frame.words(&row.words, (right - 12, above), HPos::Right, Ink::Text, true)?;
+            let (left, above) = frame.at(least - room, y + 0.45);
+            frame.words(&row.name, (left, above), HPos::Left, Ink::Text, false)?;
+            let (right, _) = frame.at(most + room, y);
+            let (after, beside) = frame.at(row.interval.1, y);
+            // At the side where there is room for them.
+            if after + GAP + WORDS <= right {
+                frame.words(&row.words, (after + GAP, beside), HPos::Left, Ink::Text, true)?;
+            } else {
+                let (before, _) = frame.at(row.interval.0, y);
+                frame.words(&row.words, (before - GAP, beside), HPos::Right, Ink::Text, true)?;
+            }
         }
         Ok(())
     })
