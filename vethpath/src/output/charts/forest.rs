@@ -30,6 +30,9 @@ const TOP: u32 = 8;
 const WORDS: i32 = 350;
 const GAP: i32 = 18;
 
+/// Units that the words of an end may take, to one side of it or the other.
+const END: i32 = 160;
+
 /// Figures from `low` to `high` or as far as they reach. `ends` say what these two are.
 ///
 /// # Errors
@@ -51,7 +54,11 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
         let marks = ticks::linear(least, most, 6.0);
         let step = marks.windows(2).map(|pair| pair[1] - pair[0]).fold(1.0, f64::min);
         frame.x_axis(marks.iter().map(|&mark| (mark, ticks::plain(mark, step))).collect(), "")?;
-        for (end, words, side) in [(low, ends.0, HPos::Left), (high, ends.1, HPos::Right)] {
+        // Outwards where there is room, so that they do not meet where the two are near each other.
+        let across = |x| frame.at(x, 0.0).0;
+        let low_side = if across(low) - across(least) > END { HPos::Right } else { HPos::Left };
+        let high_side = if across(most) - across(high) > END { HPos::Left } else { HPos::Right };
+        for (end, words, side) in [(low, ends.0, low_side), (high, ends.1, high_side)] {
             let (x, y) = frame.at(end, 0.0);
             frame.words(words, (x, y + 60), side, Ink::Faint, false)?;
             for row in 0..count {
