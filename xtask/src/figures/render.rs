@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Raw, blocks, frames, pictures, tables};
+use super::{Raw, blocks, pictures, tables};
 use crate::{error::Error, tools::root};
 
 /// The documents that have figures.
@@ -35,7 +35,6 @@ fn block(raw: &Raw, name: &str) -> Result<String, Error> {
         "program" => tables::program(raw),
         "share" => tables::share(raw),
         "limit" => tables::verbatim(raw, "limit"),
-        "frames" => frames::table(raw),
         "others" => tables::verbatim(raw, "others"),
         other => Err(Error::Figures(format!("no such block: {other}"))),
     }
