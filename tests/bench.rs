@@ -1,6 +1,9 @@
 //! `bench`: what it prints, and that the lab is afterwards as it was. No figure is judged here: they
 //! depend on the machine.
 
+mod broken;
+mod xdp;
+
 use serde_json::Value;
 
 use crate::harness::{Host, Lab, PATIENCE, Process, iperf, wait_for};
@@ -296,12 +299,17 @@ fn a_host_that_does_not_answer_is_named() {
 /// Starts a long run and returns at a moment when the programs are off.
 fn while_off(host: &Host, lab: &Lab<'_>) -> Process {
     let bench = host.spawn_vethpath(format!("bench {} --seconds 60", lab.name));
+    programs_go(host, lab);
+    bench
+}
+
+/// Returns at a moment when the programs are off.
+fn programs_go(host: &Host, lab: &Lab<'_>) {
     let pins = host.path(&format!("/sys/fs/bpf/vethpath/{}", lab.name));
     wait_for(PATIENCE, "the programs stay attached", || {
         let pins = std::fs::read_dir(&pins).expect("the lab is up").flatten();
         pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("link_")).count() == 0
     });
-    bench
 }
 
 fn warns_of(report: &Value, kind: &str) -> bool {

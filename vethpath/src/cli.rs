@@ -222,6 +222,9 @@ pub struct BenchArgs {
     #[arg(long, value_name = "HOSTS", conflicts_with_all = ["lab", "from"],
           value_parser = clap::value_parser!(u64).range(Shape::HOSTS))]
     pub hosts: Option<u64>,
+    /// Measure XDP too, in a lab of its own that has as many bridges between the two.
+    #[arg(long)]
+    pub xdp: bool,
     /// What to measure, the answer's first.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub work: Vec<Work>,

@@ -72,6 +72,8 @@ pub enum Verdict {
     Better,
     /// They do not, for the worse.
     Worse,
+    /// They do not, and the cable has changed likewise, which is nothing but the machine.
+    Machine,
 }
 
 impl Comparison {
@@ -99,9 +101,13 @@ impl Compared {
         let pair =
             |then: Option<Interval>, now: Option<Interval>, better| Some(Change::of(then?, now?, better));
         let modes = now.figures();
-        let paths = modes
-            .iter()
-            .filter_map(|(mode, _)| Some((mode, pair(then.interval(mode), now.interval(mode), better)?)));
+        let paths = modes.iter().filter_map(|(mode, _)| {
+            let change = pair(then.interval(mode), now.interval(mode), better)?;
+            let as_the_cable = pair(then.to_cable(mode), now.to_cable(mode), better)
+                .is_some_and(|change| change.verdict == Verdict::NoChange);
+            let is_machine = change.verdict != Verdict::NoChange && as_the_cable;
+            Some((mode, if is_machine { Change { verdict: Verdict::Machine, ..change } } else { change }))
+        });
         Self {
             spec: now.spec(),
             paths: paths.collect(),
@@ -133,6 +139,7 @@ impl Verdict {
             Self::NoChange => "no change that could be told from noise",
             Self::Better => "better",
             Self::Worse => "worse",
+            Self::Machine => "the machine: the cable likewise",
         }
     }
 }
@@ -166,7 +173,7 @@ fn differences(then: &Report, now: &Report) -> Vec<Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Mode, samples};
+    use crate::bench::{Distribution, Mode, Results, samples};
 
     fn at(value: f64) -> Interval {
         Interval { value, low: value - 0.1, high: value + 0.1 }
@@ -192,6 +199,24 @@ mod tests {
         for case in &comparison.cases {
             assert!(case.paths.iter().all(|(_, change)| change.verdict == Verdict::NoChange), "{case:?}");
         }
+    }
+
+    #[test]
+    fn what_changed_with_the_cable_is_the_machine() {
+        let then = samples::report();
+        let mut now = samples::report();
+        let Results::Latency(latency) = &now.cases[0].results else { panic!("a latency") };
+        let slower = |(mode, d): (Mode, &Distribution)| {
+            let by = if mode == Mode::Bridge { 2.0 } else { 1.5 };
+            let rounds = d.round_p50_us.iter().map(|us| us * by).collect();
+            (mode, Distribution { p50_us: d.p50_us * by, round_p50_us: rounds, ..d.clone() })
+        };
+        now.cases[0].results = Results::Latency(latency.iter().map(slower).collect());
+        let paths = &Comparison::of(&then, &now).cases[0].paths;
+        let verdict = |mode| paths.get(mode).unwrap().verdict;
+        assert_eq!(verdict(Mode::Cable), Verdict::Machine);
+        assert_eq!(verdict(Mode::Fast), Verdict::Machine, "it is to the cable what it was");
+        assert_eq!(verdict(Mode::Bridge), Verdict::Worse);
     }
 
     #[test]

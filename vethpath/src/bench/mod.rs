@@ -1,4 +1,4 @@
-//! Measuring what goes over a cable, the plain bridge and the fast path, in turns.
+//! Measuring what goes over a cable, the plain bridge and the fast path, and by XDP, in turns.
 //!
 //! Data flow: `choose` two ends and `cases` what they do (both pure) -> rounds of slices in random order
 //! (`schedule`) that `modes` prepares and checks by the programs' counters, and `load` measures with a
@@ -28,7 +28,9 @@ mod statistics;
 mod summary;
 mod tally;
 mod warnings;
+mod watched;
 mod work;
+mod xdp;
 
 use std::time::Duration;
 
@@ -44,10 +46,11 @@ pub use schedule::Progress;
 pub use statistics::Interval;
 pub use warnings::Warning;
 pub use work::{Better, Cores, Spec, Unit, Wait, Work};
+pub use xdp::Beside;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::{cpus::Cpus, modes::Bench, schedule::Schedule};
+use self::{choose::Chosen, cpus::Cpus, modes::Bench, schedule::Schedule};
 use crate::{
     agent::status,
     datapath::LabPrograms,
@@ -71,51 +74,83 @@ pub struct Request {
     pub seed: Option<u64>,
 }
 
-/// Measures. The lab is locked meanwhile, and its programs are attached again whatever happens; after
+/// A lab that is locked, and the two in it that are to be measured.
+pub struct Subject<'a> {
+    record: &'a Record,
+    directory: Directory,
+    chosen: Chosen,
+    cases: Vec<Spec>,
+    _lock: LabLock,
+}
+
+impl<'a> Subject<'a> {
+    /// Locks the lab and chooses the two. What a killed run has left behind is put right.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn of(record: &'a Record, request: &Request) -> Result<Self, Error> {
+        let cases = cases::cases(&request.wish, end::cpus().len())?;
+        let directory = Directory::of(&record.topology.lab);
+        let lock = LabLock::take(&directory)?;
+        mend(record, &directory).await?;
+        let chosen = choose::choose(&record.topology, request.between.as_ref(), &directory)?;
+        Ok(Self { record, directory, chosen, cases, _lock: lock })
+    }
+
+    /// The lab in which the same way is on XDP.
+    ///
+    /// # Errors
+    /// There are too many bridges on the way.
+    pub fn on_xdp(&self) -> Result<Own, Error> {
+        Own::on_xdp(&self.chosen)
+    }
+}
+
+/// Measures, and what lies `beside` too. The lab's programs are attached again whatever happens; after
 /// SIGKILL the lab's agent does it.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn run(
-    record: &Record,
+    subject: &Subject<'_>,
+    beside: Option<Beside<'_>>,
     request: &Request,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, Error> {
-    let specs = cases::cases(&request.wish, end::cpus().len())?;
-    let directory = Directory::of(&record.topology.lab);
-    let _lock = LabLock::take(&directory)?;
-    mend(record, &directory).await?;
-    let chosen = choose::choose(&record.topology, request.between.as_ref(), &directory)?;
-    let first = site::placement(specs[0].cores);
-    let machine = Machine::look(&chosen, record.hook, first.from_cpu);
-    let mut events = Recorder::of(&directory);
+    let Subject { record, directory, chosen, cases, .. } = subject;
+    let first = site::placement(cases[0].cores);
+    let machine = Machine::look(chosen, record.hook, first.from_cpu);
+    let mut events = Recorder::of(directory);
     let mut rng = request.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
     let mut bench = tokio::select! {
         biased;
         () = interrupted() => return Err(Error::Interrupted),
-        bench = Bench::prepare(record, &chosen, &specs, directory.clone()) => bench?,
+        bench = Bench::prepare(subject, beside) => bench?,
     };
-    let measuring = Measuring::begin(&directory)?;
+    let measuring = Measuring::begin(directory)?;
     events.record([Kind::BenchStarted]);
     let modes = bench.modes();
-    let schedule = Schedule::fit(request.time, modes.len(), specs.len());
-    let placements = specs.iter().map(|spec| site::placement(spec.cores));
+    let schedule = Schedule::fit(request.time, modes.len(), cases.len());
+    let placements = cases.iter().map(|spec| site::placement(spec.cores));
     let cpus = Cpus::start(placements.flat_map(|at| [at.from_cpu, at.to_cpu]).collect());
     let rounds = tokio::select! {
         biased;
         () = interrupted() => Err(Error::Interrupted),
-        rounds = schedule::run(&mut bench, schedule, &modes, &specs, &mut rng, progress) => rounds,
+        rounds = schedule::run(&mut bench, schedule, &modes, cases, &mut rng, progress) => rounds,
     };
     let restored = bench.programs.restore().await;
     events.record([Kind::BenchEnded]);
     if restored.is_ok() {
-        measuring.end(&directory)?;
+        measuring.end(directory)?;
     }
     let rounds = rounds?;
-    let mut warnings = warnings::of_host(&chosen, &specs, &machine);
-    warnings.extend(warnings::of_run(&chosen, &rounds, &cpus));
+    let mut warnings = warnings::of_host(chosen, cases, &machine);
+    if modes.contains(&Mode::Xdp) {
+        warnings.push(Warning::SocketsOnXdp);
+    }
+    warnings.extend(warnings::of_run(chosen, &rounds, &cpus));
     warnings.extend(restored?.into_iter().map(|(pair, reason)| Warning::NotArmedAgain { pair, reason }));
-    Ok(summary::report(&record.topology.lab, &chosen, &rounds, machine, warnings))
+    Ok(summary::report(&record.topology.lab, chosen, &rounds, machine, warnings))
 }
 
 /// Puts back what a killed run has taken off, if the agent has not yet.

@@ -1,32 +1,24 @@
 //! The paths that are compared: how each is prepared, and how it is shown that frames took it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
-use vethpath_common::PairCounters;
 
 use super::{
-    Error, cable,
-    choose::{Chosen, Side},
+    Error, Subject, cable,
+    choose::Chosen,
     load::Worker,
-    measured::Measured,
     programs::Programs,
     schedule::{Executor, Slice, Timing},
     site::Site,
     warnings::Warning,
+    watched::Watched,
     work::Spec,
+    xdp::{Beside, OnXdp},
 };
-use crate::{
-    datapath::{Counters, Pins},
-    kernel::Netns,
-    state::{Directory, Record},
-};
-
-/// In a slice of the fast path, one frame in so many may be slow: ARP, above all.
-const ONE_SLOW_IN: u64 = 100;
-
-/// So many may in any case: a short slice has few frames.
-const SOME_SLOW: u64 = 4;
 
 /// A path between two namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -38,6 +30,8 @@ pub enum Mode {
     Bridge,
     /// The same with the programs attached and both pairs armed.
     Fast,
+    /// The same way on XDP, in a lab of the bench's own.
+    Xdp,
 }
 
 impl Mode {
@@ -48,6 +42,7 @@ impl Mode {
             Self::Cable => "cable",
             Self::Bridge => "plain bridge",
             Self::Fast => "fast path",
+            Self::Xdp => "XDP",
         }
     }
 }
@@ -57,39 +52,54 @@ pub struct Bench<'a> {
     /// The lab's programs.
     pub programs: Programs,
     chosen: &'a Chosen,
-    /// Each case over the lab and over a cable.
-    workers: Vec<(Worker, Worker)>,
-    counters: Counters,
+    watched: Watched,
+    xdp: Option<OnXdp>,
+    cases: &'a [Spec],
+    /// For each place that a mode is measured at, a worker of each case.
+    workers: BTreeMap<Place, Vec<Worker>>,
+    /// Whether a round has used the workers.
+    are_used: bool,
     began: Instant,
 }
 
+/// Where slices are measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Cable,
+    Lab,
+    OnXdp,
+}
+
+impl Place {
+    const fn of(mode: Mode) -> Self {
+        match mode {
+            Mode::Cable => Self::Cable,
+            Mode::Bridge | Mode::Fast => Self::Lab,
+            Mode::Xdp => Self::OnXdp,
+        }
+    }
+}
+
 impl<'a> Bench<'a> {
-    /// Opens sockets in the lab, lays a cable and does the same there.
+    /// Opens sockets in the lab, lays a cable and does the same there, and in the lab on XDP if there is one.
     ///
     /// # Errors
     /// A namespace is gone, the kernel refuses, or nobody answers.
-    pub async fn prepare(
-        record: &Record,
-        chosen: &'a Chosen,
-        cases: &[Spec],
-        directory: Directory,
-    ) -> Result<Self, Error> {
-        let Chosen { from, to, .. } = chosen;
-        let netns = |side: &Side| Netns::named(&side.pair.namespace);
-        let mut lab = Site::new([(netns(from)?, from.address), (netns(to)?, to.address)]);
-        let mut cable = cable::lay(from.address, from.pair.inner.mtu).await?;
-        let mut workers = Vec::new();
-        for &case in cases {
-            let over_lab = Worker::open(case, &mut lab, "bridge").await?;
-            workers.push((over_lab, Worker::open(case, &mut cable, Mode::Cable.name()).await?));
-        }
-        Ok(Self {
-            workers,
-            counters: Counters::open(&Pins::of(&record.topology.lab))?,
-            programs: Programs::of(record, directory)?,
+    pub async fn prepare(subject: &'a Subject<'_>, beside: Option<Beside<'_>>) -> Result<Self, Error> {
+        let Subject { record, directory, chosen, cases, .. } = subject;
+        let mut bench = Self {
+            programs: Programs::of(record, directory.clone())?,
+            watched: Watched::open(chosen.clone(), directory.clone())?,
+            xdp: beside.map(OnXdp::open).transpose()?,
             chosen,
+            cases,
+            workers: BTreeMap::new(),
+            are_used: false,
             began: Instant::now(),
-        })
+        };
+        bench.open().await?;
+        bench.began = Instant::now();
+        Ok(bench)
     }
 
     /// What can be compared: without armed pairs there is no fast path.
@@ -97,48 +107,40 @@ impl<'a> Bench<'a> {
     pub fn modes(&self) -> Vec<Mode> {
         let mut modes = vec![Mode::Cable, Mode::Bridge];
         modes.extend(self.chosen.is_armed().then_some(Mode::Fast));
+        modes.extend(self.xdp.is_some().then_some(Mode::Xdp));
         modes
     }
 
-    async fn lab(&self, mode: Mode, worker: &Worker, timing: Timing) -> Result<Slice, Error> {
-        let before = self.counts()?;
-        let measured = worker.slice(timing, mode.name()).await?;
-        let after = self.counts()?;
-        let sent = before.into_iter().zip(after).map(|(before, after)| Sent::between(&before, &after));
-        let sent = sent
-            .fold(Sent::default(), |sum, one| Sent { fast: sum.fast + one.fast, slow: sum.slow + one.slow });
-        let fault = self.fault(mode, sent, worker.fewest_frames(&measured));
-        Ok(Slice { measured, fault })
+    /// Opens all workers, in place of those that were there.
+    async fn open(&mut self) -> Result<(), Error> {
+        self.workers.clear();
+        let from = &self.chosen.from;
+        let cable = cable::lay(from.address, from.pair.inner.mtu).await?;
+        let xdp = self.xdp.as_ref().map(|xdp| Ok::<_, Error>((Mode::Xdp, xdp.site()?)));
+        // What lies between the two in the lab may be the bridge or the fast path: the slow one is named.
+        let sites = [(Mode::Cable, cable), (Mode::Bridge, Site::of(self.chosen)?)];
+        for (mode, mut site) in sites.into_iter().chain(xdp.transpose()?) {
+            let mut workers = Vec::new();
+            for &case in self.cases {
+                workers.push(Worker::open(case, &mut site, mode.name()).await?);
+            }
+            self.workers.insert(Place::of(mode), workers);
+        }
+        Ok(())
     }
 
-    fn fault(&self, mode: Mode, sent: Sent, fewest: u64) -> Option<Warning> {
-        match mode {
-            Mode::Fast if !sent.is_fast(fewest) => {
-                Some(Warning::NotFast { fast: sent.fast, slow: sent.slow, pairs: self.states() })
+    async fn lab(&self, mode: Mode, worker: &Worker, timing: Timing) -> Result<Slice, Error> {
+        let before = self.watched.counted()?;
+        let measured = worker.slice(timing, mode.name()).await?;
+        let sent = self.watched.since(&before)?;
+        let fault = match mode {
+            Mode::Fast if !sent.is_fast(worker.fewest_frames(&measured)) => {
+                Some(Warning::NotFast { fast: sent.fast, slow: sent.slow, pairs: self.watched.states() })
             }
             Mode::Bridge if sent.fast > 0 => Some(Warning::NotPlain { fast: sent.fast }),
             _ => None,
-        }
-    }
-
-    fn counts(&self) -> Result<[PairCounters; 2], Error> {
-        let [from, to] = self.chosen.sides();
-        let matrix = self.counters.matrix()?;
-        Ok([self.counters.of(from.counter, &matrix)?, self.counters.of(to.counter, &matrix)?])
-    }
-
-    /// What the agent says of the two pairs.
-    fn states(&self) -> String {
-        let states = self.programs.states();
-        let say = |side: &Side| {
-            let pair = side.pair.name();
-            match states.get(&pair) {
-                Some(None) => format!("{pair} is armed"),
-                Some(Some(reason)) => format!("{pair} is not armed: {reason}"),
-                None => format!("{pair}: the agent does not answer"),
-            }
         };
-        self.chosen.sides().map(say).join(", ")
+        Ok(Slice { measured, fault })
     }
 }
 
@@ -147,74 +149,30 @@ impl Executor for Bench<'_> {
         self.began.elapsed()
     }
 
+    async fn begin_round(&mut self) -> Result<(), Error> {
+        if self.are_used {
+            self.open().await?;
+        }
+        self.are_used = true;
+        Ok(())
+    }
+
     async fn enter(&mut self, mode: Mode) -> Result<(), Error> {
         match mode {
-            Mode::Cable => Ok(()),
+            Mode::Cable | Mode::Xdp => Ok(()),
             Mode::Bridge => self.programs.detach().await,
             Mode::Fast => self.programs.attach(self.chosen).await,
         }
     }
 
     async fn slice(&mut self, mode: Mode, case: usize, timing: Timing) -> Result<Slice, Error> {
-        let (over_lab, over_cable) = &self.workers[case];
-        match mode {
-            Mode::Cable => {
-                let measured: Measured = over_cable.slice(timing, mode.name()).await?;
-                Ok(Slice { measured, fault: None })
+        let worker = &self.workers[&Place::of(mode)][case];
+        match (mode, &self.xdp) {
+            (Mode::Bridge | Mode::Fast, _) => self.lab(mode, worker, timing).await,
+            (Mode::Xdp, Some(xdp)) => xdp.slice(worker, timing).await,
+            (Mode::Cable | Mode::Xdp, _) => {
+                Ok(Slice { measured: worker.slice(timing, mode.name()).await?, fault: None })
             }
-            Mode::Bridge | Mode::Fast => self.lab(mode, over_lab, timing).await,
         }
-    }
-}
-
-/// Frames that a pair's namespace has sent, by path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Sent {
-    fast: u64,
-    slow: u64,
-}
-
-impl Sent {
-    fn between(before: &PairCounters, after: &PairCounters) -> Self {
-        let slow = |counters: &PairCounters| counters.slow.iter().map(|count| count.frames).sum::<u64>();
-        Self {
-            fast: after.fast_tx.frames.wrapping_sub(before.fast_tx.frames),
-            slow: slow(after).wrapping_sub(slow(before)),
-        }
-    }
-
-    /// Whether nearly all of at least `expected` frames were fast.
-    fn is_fast(self, expected: u64) -> bool {
-        let nearly = |all: u64| all - (all / ONE_SLOW_IN).max(SOME_SLOW.min(all / 2));
-        self.fast >= nearly(expected) && self.fast >= nearly(self.fast + self.slow)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use vethpath_common::Reason;
-
-    use super::*;
-
-    #[test]
-    fn frames_are_counted_by_path() {
-        let mut before = PairCounters::default();
-        before.fast_tx.add(1, 60);
-        before.slow[Reason::Arp as usize].add(1, 42);
-        let mut after = before;
-        after.fast_tx.add(4, 6000);
-        after.slow[Reason::Arp as usize].add(1, 42);
-        after.slow[Reason::Stale as usize].add(1, 60);
-        assert_eq!(Sent::between(&before, &after), Sent { fast: 1, slow: 2 });
-    }
-
-    #[test]
-    fn nearly_all_is_enough_and_not_less() {
-        assert!(Sent { fast: 1000, slow: 4 }.is_fast(1000));
-        assert!(!Sent { fast: 1000, slow: 40 }.is_fast(1000), "too many were slow");
-        assert!(!Sent { fast: 900, slow: 0 }.is_fast(1000), "some were not counted at all");
-        assert!(Sent { fast: 100, slow: 4 }.is_fast(100), "ARP, in a short slice");
-        assert!(!Sent { fast: 0, slow: 0 }.is_fast(2));
-        assert!(!Sent { fast: 1, slow: 7 }.is_fast(1));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, ops::RangeInclusive};
 
-use super::Error;
+use super::{Error, choose::Chosen};
 use crate::topology::{NsName, Source, Topology, read};
 
 /// What such a lab is like.
@@ -52,9 +52,25 @@ impl Own {
     /// # Errors
     /// Never, for shapes within the limits.
     pub fn of(shape: Shape) -> Result<Self, Error> {
+        Self::with(shape, &Ports { datapath: "tc", mtu: None, ipv6: false })
+    }
+
+    /// The way between two that are measured once more, on XDP: as many bridges in a row, with the same MTU
+    /// and addresses of the same family. Other hosts are left out, since a frame on this way meets none.
+    ///
+    /// # Errors
+    /// There are more bridges between the two than a chain may have.
+    pub fn on_xdp(chosen: &Chosen) -> Result<Self, Error> {
+        let mtus = chosen.sides().map(|side| side.pair.inner.mtu);
+        let ipv6 = chosen.from.address.is_ipv6();
+        let ports = Ports { datapath: "xdp", mtu: mtus.into_iter().flatten().min(), ipv6 };
+        Self::with(Shape::Chain(chosen.bridges), &ports)
+    }
+
+    fn with(shape: Shape, ports: &Ports) -> Result<Self, Error> {
         // Names of namespaces are the host's, so the lab's name is in them.
         let name = format!("bench-{:08x}", fastrand::u32(..));
-        let text = text(shape, &name);
+        let text = text(shape, &name, ports);
         let source = Source { path: &name, text: &text };
         let invalid = || Error::Shape(shape);
         let topology = read(source, Some(&name)).map_err(|_| invalid())?;
@@ -64,18 +80,36 @@ impl Own {
     }
 }
 
-fn text(shape: Shape, name: &str) -> String {
+/// What the hosts' ports are like.
+struct Ports {
+    datapath: &'static str,
+    /// In bytes; `None` is the kernel's.
+    mtu: Option<u32>,
+    /// Whether their addresses are of IPv6.
+    ipv6: bool,
+}
+
+fn text(shape: Shape, name: &str, ports: &Ports) -> String {
     let (bridges, hosts) = (shape.bridges(), shape.hosts());
+    let datapath = ports.datapath;
+    let mtu = ports.mtu.map(|mtu| format!("mtu = {mtu}\n")).unwrap_or_default();
     let mut text = format!("name = \"{name}\"\n[namespace.{name}-bridges]\n");
     for bridge in 0..bridges {
         let trunks =
             if bridge + 1 < bridges { format!("trunks = [\"br{}\"]\n", bridge + 1) } else { String::new() };
         // A String takes everything.
-        let _ = write!(text, "[bridge.br{bridge}]\nnamespace = \"{name}-bridges\"\n{trunks}");
+        let _ = write!(
+            text,
+            "[bridge.br{bridge}]\nnamespace = \"{name}-bridges\"\ndatapath = \"{datapath}\"\n{mtu}{trunks}"
+        );
     }
     for host in 0..hosts {
         let bridge = if host == 0 { 0 } else { bridges - 1 };
-        let address = format!("10.0.{}.{}/16", (host + 1) / 256, (host + 1) % 256);
+        let address = if ports.ipv6 {
+            format!("fd00::{:x}/64", host + 1)
+        } else {
+            format!("10.0.{}.{}/16", (host + 1) / 256, (host + 1) % 256)
+        };
         let _ = write!(
             text,
             "[namespace.{name}-{host}.interface.eth0]\nlink = \"br{bridge}\"\naddresses = [\"{address}\"]\n"
@@ -87,6 +121,7 @@ fn text(shape: Shape, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::Datapath;
 
     #[test]
     fn every_shape_is_a_topology_from_the_first_host_to_the_last() {
@@ -104,6 +139,19 @@ mod tests {
                 (&own.between.0, &own.between.1)
             );
             assert_ne!(lab.lab, Own::of(shape).unwrap().topology.lab, "two at once do not collide");
+        }
+    }
+
+    #[test]
+    fn ports_are_as_they_are_to_be() {
+        for (ipv6, network) in [(false, "10.0.0.0/16"), (true, "fd00::/64")] {
+            let ports = Ports { datapath: "xdp", mtu: Some(9000), ipv6 };
+            let lab = Own::with(Shape::Chain(8), &ports).unwrap().topology;
+            for pair in &lab.pairs {
+                assert_eq!((pair.datapath, pair.inner.mtu), (Datapath::Xdp, Some(9000)));
+                assert_eq!(pair.inner.addresses[0].trunc().to_string(), network);
+            }
+            assert!(lab.bridges.iter().all(|bridge| bridge.mtu == Some(9000)), "and so are the trunks");
         }
     }
 }

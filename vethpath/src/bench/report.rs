@@ -28,7 +28,7 @@ impl<T> PerMode<T> {
         self.0.get(&mode)
     }
 
-    /// All, slowest hardware first: cable, bridge, fast.
+    /// All, slowest hardware first: cable, bridge, fast, XDP.
     pub fn iter(&self) -> impl Iterator<Item = (Mode, &T)> {
         self.0.iter().map(|(&mode, figure)| (mode, figure))
     }
@@ -132,6 +132,15 @@ pub struct Case {
     /// The part of the bridge's overhead over a cable that the fast path removes, of the time that
     /// each round trip, connection, bit or datagram takes. `None` where it cannot be told.
     pub overhead_removed: Option<Interval>,
+    /// The figure of XDP as a part of the bridge's, where it was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp_to_bridge: Option<Interval>,
+    /// The figure of XDP as a part of the cable's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp_to_cable: Option<Interval>,
+    /// As `overhead_removed`, by XDP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub xdp_overhead_removed: Option<Interval>,
 }
 
 impl Case {
@@ -159,6 +168,13 @@ impl Case {
         let rounds = statistics::middle(self.by_round().get(mode)?);
         let (low, high) = rounds.map_or((value, value), |rounds| (rounds.low, rounds.high));
         Some(Interval { value, low: low.min(value), high: high.max(value) })
+    }
+
+    /// The figure of a mode as a part of the cable's.
+    #[must_use]
+    pub fn to_cable(&self, mode: Mode) -> Option<Interval> {
+        let rounds = self.by_round();
+        statistics::ratio(rounds.get(mode)?, rounds.get(Mode::Cable)?)
     }
 
     /// The fast path's figure as a part of the plain bridge's, in each round.

@@ -40,6 +40,9 @@ fn case(spec: Spec, results: Results) -> Case {
         fast_to_bridge: Some(Interval { value: 0.822, low: 0.81, high: 0.83 }),
         fast_to_cable: Some(Interval { value: 1.05, low: 1.04, high: 1.06 }),
         overhead_removed: Some(Interval { value: 0.821, low: 0.78, high: 0.86 }),
+        xdp_to_bridge: None,
+        xdp_to_cable: None,
+        xdp_overhead_removed: None,
     }
 }
 
@@ -66,4 +69,17 @@ pub(crate) fn report() -> Report {
         overhead_removed: round_trips.overhead_removed,
         cases: vec![round_trips, case(stream, Results::Rate(rates.into_iter().collect()))],
     }
+}
+
+/// The same with XDP.
+pub(crate) fn with_xdp() -> Report {
+    let mut report = report();
+    let case = &mut report.cases[0];
+    let Results::Latency(latency) = &case.results else { return report };
+    let all = latency.iter().map(|(mode, d)| (mode, d.clone())).chain([(Mode::Xdp, distribution(12.5))]);
+    case.results = Results::Latency(all.collect());
+    case.xdp_to_bridge = Some(Interval { value: 0.969, low: 0.96, high: 0.98 });
+    case.xdp_to_cable = Some(Interval { value: 1.237, low: 1.23, high: 1.25 });
+    case.xdp_overhead_removed = Some(Interval { value: 0.143, low: 0.12, high: 0.16 });
+    report
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc};
 
 use super::{
     Error,
+    choose::{Chosen, Side},
     end::{self, End},
     report::Placement,
     work::Cores,
@@ -37,6 +38,15 @@ pub struct Site {
 }
 
 impl Site {
+    /// Of the two that are measured in a lab.
+    ///
+    /// # Errors
+    /// A namespace is gone.
+    pub fn of(chosen: &Chosen) -> Result<Self, Error> {
+        let place = |side: &Side| Ok::<_, Error>((Netns::named(&side.pair.namespace)?, side.address));
+        Ok(Self::new([place(&chosen.from)?, place(&chosen.to)?]))
+    }
+
     /// Of the place that asks and the one that answers.
     #[must_use]
     pub fn new(places: [(Netns, IpAddr); 2]) -> Self {

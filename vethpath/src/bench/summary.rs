@@ -37,13 +37,31 @@ pub fn report(
         bridges: chosen.bridges,
         rounds: first.map_or(0, |case| case.rounds),
         ended: first.map_or(NEVER, |case| case.ended),
-        warnings: warnings.iter().map(Caveat::from).collect(),
+        warnings: caveats(&warnings),
         machine,
         udp_rr: brief(&cases, Spec::UDP),
         tcp_rr: brief(&cases, Spec::TCP),
         overhead_removed: first.and_then(|case| case.overhead_removed),
         cases,
     }
+}
+
+/// All warnings, those of rounds that were put aside once for each kind.
+fn caveats(warnings: &[Warning]) -> Vec<Caveat> {
+    let mut told: Vec<(Caveat, usize)> = Vec::new();
+    for warning in warnings {
+        let same =
+            told.iter_mut().find(|(caveat, _)| warning.is_of_a_round() && caveat.kind == warning.kind());
+        match same {
+            Some((_, more)) => *more += 1,
+            None => told.push((Caveat::from(warning), 0)),
+        }
+    }
+    let say = |(caveat, more): (Caveat, usize)| match more {
+        0 => caveat,
+        more => Caveat { message: format!("{} (and {more} more for the like)", caveat.message), ..caveat },
+    };
+    told.into_iter().map(say).collect()
 }
 
 /// Of a report without cases.
@@ -61,9 +79,12 @@ fn case(tally: &Tally) -> Case {
         rounds: tally.rounds,
         ended: tally.ended.unwrap_or(NEVER),
         results: tally.results(),
-        fast_to_bridge: tally.fast_to(Mode::Bridge),
-        fast_to_cable: tally.fast_to(Mode::Cable),
-        overhead_removed: tally.overhead_removed(),
+        fast_to_bridge: tally.ratio(Mode::Fast, Mode::Bridge),
+        fast_to_cable: tally.ratio(Mode::Fast, Mode::Cable),
+        overhead_removed: tally.overhead_removed(Mode::Fast),
+        xdp_to_bridge: tally.ratio(Mode::Xdp, Mode::Bridge),
+        xdp_to_cable: tally.ratio(Mode::Xdp, Mode::Cable),
+        xdp_overhead_removed: tally.overhead_removed(Mode::Xdp),
     }
 }
 
@@ -84,5 +105,21 @@ fn brief(cases: &[Case], spec: Spec) -> Option<PerMode<Distribution>> {
     match &cases.iter().find(|case| case.spec() == spec)?.results {
         Results::Latency(latency) => Some(latency.map(Distribution::brief)),
         Results::Rate(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_put_aside_are_told_once_for_each_kind() {
+        let slow = |slow| Warning::NotFast { fast: 0, slow, pairs: "a is armed".into() };
+        let few = |case| Warning::FewRounds { rounds: 1, case };
+        let all = [slow(7), Warning::NotPlain { fast: 1 }, slow(8), slow(9), few(Spec::UDP), few(Spec::TCP)];
+        let told = caveats(&all);
+        let kinds: Vec<_> = told.iter().map(|caveat| &caveat.kind[..]).collect();
+        assert_eq!(kinds, ["not-fast", "not-plain", "few-rounds", "few-rounds"]);
+        assert_eq!(told[0].message, format!("{} (and 2 more for the like)", slow(7)));
     }
 }

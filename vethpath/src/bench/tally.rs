@@ -72,15 +72,16 @@ impl Tally {
         self.modes.get(&mode).map(|sum| &sum.figures[..]).unwrap_or_default()
     }
 
-    /// The fast path's figure as a part of the other mode's.
+    /// A mode's figure as a part of another's.
     #[must_use]
-    pub fn fast_to(&self, mode: Mode) -> Option<Interval> {
-        ratio(self.figures(Mode::Fast), self.figures(mode))
+    pub fn ratio(&self, of: Mode, to: Mode) -> Option<Interval> {
+        ratio(self.figures(of), self.figures(to))
     }
 
-    /// Of the time that each round trip, connection, bit or datagram takes.
+    /// The part of the bridge's overhead that is removed by a mode: of the time that each round trip,
+    /// connection, bit or datagram takes.
     #[must_use]
-    pub fn overhead_removed(&self) -> Option<Interval> {
+    pub fn overhead_removed(&self, by: Mode) -> Option<Interval> {
         let times = |mode| -> Vec<f64> {
             let figures = self.figures(mode).iter();
             match self.spec.work.better() {
@@ -88,14 +89,17 @@ impl Tally {
                 Better::Higher => figures.map(|figure| 1.0 / figure).collect(),
             }
         };
-        overhead_removed(&times(Mode::Cable), &times(Mode::Bridge), &times(Mode::Fast))
+        overhead_removed(&times(Mode::Cable), &times(Mode::Bridge), &times(by))
     }
 
     /// How wide the interval is by which it is decided whether to go on.
     #[must_use]
     pub fn width(&self) -> Option<f64> {
-        let interval =
-            if self.spec.work.is_latency() { self.overhead_removed() } else { self.fast_to(Mode::Bridge) };
+        let interval = if self.spec.work.is_latency() {
+            self.overhead_removed(Mode::Fast)
+        } else {
+            self.ratio(Mode::Fast, Mode::Bridge)
+        };
         interval.map(|interval| interval.high - interval.low)
     }
 
@@ -168,9 +172,9 @@ mod tests {
             let slices = [(Mode::Cable, 1000), (Mode::Bridge, 500), (Mode::Fast, 800)];
             tally.add(slices.into_iter().map(|(mode, within)| (mode, counted(within))));
         }
-        assert_eq!(tally.overhead_removed().unwrap().value, 0.75);
-        assert_eq!(tally.fast_to(Mode::Bridge).unwrap().value, 1.6);
-        assert_eq!(tally.fast_to(Mode::Cable).unwrap().value, 0.8);
+        assert_eq!(tally.overhead_removed(Mode::Fast).unwrap().value, 0.75);
+        assert_eq!(tally.ratio(Mode::Fast, Mode::Bridge).unwrap().value, 1.6);
+        assert_eq!(tally.ratio(Mode::Fast, Mode::Cable).unwrap().value, 0.8);
         let Results::Rate(rates) = tally.results() else { panic!("a rate") };
         let fast = rates.get(Mode::Fast).unwrap();
         assert_eq!((fast.median, fast.loss, fast.rounds.len()), (800.0, 0.25, 20));

@@ -12,6 +12,7 @@ use super::{
     statistics::{median, quartiles},
     work::{Spec, Work},
 };
+use crate::topology::Datapath;
 
 /// Fewer rounds than this make an interval that means little.
 const FEW: usize = 5;
@@ -118,6 +119,24 @@ pub enum Warning {
         /// What the agent says of the pairs.
         pairs: String,
     },
+    /// Frames in a slice of XDP that the tc programs took.
+    #[error(
+        "a round was put aside: {fast} frames took the fast path on XDP, and XDP redirected {redirected} alone"
+    )]
+    NotXdp {
+        /// Frames by the fast path.
+        fast: u64,
+        /// Frames that the ports have sent.
+        redirected: u64,
+    },
+    /// What XDP is for was not measured.
+    #[error(
+        "XDP was measured with sockets, which pay for it: their frames are copied and their checksums made"
+    )]
+    SocketsOnXdp,
+    /// The lab's own fast path is not the tc programs'.
+    #[error("the fast path of {0} is XDP in this lab")]
+    FastIsXdp(String),
     /// Fast frames in a slice of the plain bridge.
     #[error("a round was put aside: {fast} frames took the fast path while its programs were to be off")]
     NotPlain {
@@ -165,11 +184,26 @@ impl Warning {
             Self::FewRounds { .. } | Self::NoOverhead(_) | Self::StillWide { .. } => {
                 "measure longer: --seconds 60 or more, or less at once: --work"
             }
-            Self::NotFast { .. } | Self::NotPlain { .. } | Self::Empty { .. } => {
+            Self::SocketsOnXdp => {
+                "compare datapaths for frames that never become a socket's with `cargo bench --bench frames`"
+            }
+            Self::FastIsXdp(_) => {
+                "set `datapath = \"tc\"` in the lab's file to measure the fast path for sockets"
+            }
+            Self::NotFast { .. } | Self::NotPlain { .. } | Self::NotXdp { .. } | Self::Empty { .. } => {
                 "leave the lab alone while it is measured"
             }
             Self::NotArmedAgain { .. } => "`vethpath up` with the lab's file puts right what it can",
         }
+    }
+
+    /// Whether it is of one round, which was put aside.
+    #[must_use]
+    pub const fn is_of_a_round(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFast { .. } | Self::NotPlain { .. } | Self::NotXdp { .. } | Self::Empty { .. }
+        )
     }
 
     /// For programs.
@@ -192,6 +226,9 @@ impl Warning {
             Self::NoOverhead(_) => "no-overhead",
             Self::NotFast { .. } => "not-fast",
             Self::NotPlain { .. } => "not-plain",
+            Self::NotXdp { .. } => "not-xdp",
+            Self::SocketsOnXdp => "sockets-on-xdp",
+            Self::FastIsXdp(_) => "fast-is-xdp",
             Self::Empty { .. } => "empty",
             Self::NotArmedAgain { .. } => "not-armed-again",
         }
@@ -221,6 +258,8 @@ pub fn of_host(chosen: &Chosen, cases: &[Spec], machine: &Machine) -> Vec<Warnin
     for side in chosen.sides() {
         if let Some(reason) = side.not_armed.clone() {
             warnings.push(Warning::NotArmed { pair: side.pair.name(), reason });
+        } else if side.pair.datapath == Datapath::Xdp {
+            warnings.push(Warning::FastIsXdp(side.pair.name()));
         }
     }
     warnings

@@ -37,7 +37,8 @@ pub(super) fn overhead(raw: &Raw) -> Result<String, Error> {
         let netfilter = if netfilter.starts_with('1') { ", netfilter called" } else { "" };
         let plural = if bridges == "1" { "" } else { "s" };
         let name = format!("{bridges} bridge{plural}{netfilter}");
-        rows.push(Row { name, value: removed.value, interval: (removed.low, removed.high), words });
+        let interval = (removed.low, removed.high);
+        rows.push(Row { name, value: removed.value, interval, words, ink: Ink::Fast });
     }
     let svg = forest(&rows, (0.0, 1.0), ("0: as the plain bridge", "1: as a cable"));
     alone(svg, "Overhead removed, with 95 % intervals")

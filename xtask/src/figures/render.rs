@@ -35,6 +35,7 @@ fn block(raw: &Raw, name: &str) -> Result<String, Error> {
         "program" => tables::program(raw),
         "share" => tables::share(raw),
         "limit" => tables::verbatim(raw, "limit"),
+        "others" => tables::verbatim(raw, "others"),
         other => Err(Error::Figures(format!("no such block: {other}"))),
     }
 }

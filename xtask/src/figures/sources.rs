@@ -27,8 +27,8 @@ pub(super) enum How {
     Cargo {
         /// Its name.
         bench: &'static str,
-        /// For how many seconds, where it takes that as its argument.
-        seconds: Option<u64>,
+        /// Seconds or rounds, where it takes an argument.
+        argument: Option<u64>,
     },
 }
 
@@ -37,17 +37,22 @@ const fn round_trips(name: &'static str, bridges: usize, netfilter: bool) -> Sou
     Source { name, how: How::Bench { bridges, netfilter, work, seconds: 25 } }
 }
 
-const EVERY_WORK: &str = "--work udp-rr,tcp-rr,tcp-connect,tcp-stream,udp-rate --cores same";
+const EVERY_WORK: &str = "--work udp-rr,tcp-rr,tcp-connect,tcp-stream,udp-rate --cores same --xdp";
+
+const fn printed(name: &'static str, argument: Option<u64>) -> Source {
+    Source { name, how: How::Cargo { bench: name, argument } }
+}
 
 /// All, in the order they are measured.
-pub(super) const ALL: [Source; 7] = [
+pub(super) const ALL: [Source; 8] = [
     round_trips("one-bridge", 1, false),
     round_trips("one-bridge-netfilter", 1, true),
     round_trips("eight-bridges", 8, false),
     round_trips("eight-bridges-netfilter", 8, true),
-    Source { name: "work", how: How::Bench { bridges: 1, netfilter: false, work: EVERY_WORK, seconds: 50 } },
-    Source { name: "program", how: How::Cargo { bench: "program", seconds: None } },
-    Source { name: "limit", how: How::Cargo { bench: "limit", seconds: Some(40) } },
+    Source { name: "work", how: How::Bench { bridges: 1, netfilter: false, work: EVERY_WORK, seconds: 60 } },
+    printed("program", None),
+    printed("limit", Some(40)),
+    printed("others", Some(2)),
 ];
 
 /// For the command line.

@@ -56,9 +56,9 @@ pub(super) fn bridges(raw: &Raw) -> Result<String, Error> {
 
 /// Everything that `bench` measures, on one bridge.
 pub(super) fn work(raw: &Raw) -> Result<String, Error> {
-    let mut text = "| `--work` | cable | plain bridge | fast path | fast / bridge | 95 % interval | rounds |\n|---|---|---|---|---|---|---|\n".to_owned();
+    let mut text = "| `--work` | cable | plain bridge | fast path | XDP | fast / bridge | 95 % interval | rounds |\n|---|---|---|---|---|---|---|---|\n".to_owned();
     for case in report(raw, "work")?.cases {
-        let figures = PATHS.map(|(path, _)| say(&case, path)).join(" | ");
+        let figures = ["cable", "bridge", "fast", "xdp"].map(|path| say(&case, path)).join(" | ");
         let name = case.work.replace('_', "-");
         let ratio = case.fast_to_bridge.map_or_else(none, |ratio| format!("{:.3}", ratio.value));
         let interval = case.fast_to_bridge.map_or_else(none, interval);
@@ -135,7 +135,7 @@ mod tests {
             "machine": {"cpu": "Some CPU", "cpus": 2, "kernel": "6.18.0", "date": "2026-11-21T07:00:00Z"},
             "cases": [{
                 "work": "udp_rr", "unit": "us", "rounds": 83,
-                "latency": {"cable": {"p50_us": 4.83}, "bridge": {"p50_us": 5.33}, "fast": {"p50_us": 5.0}},
+                "latency": {"cable": {"p50_us": 4.83}, "bridge": {"p50_us": 5.33}, "fast": {"p50_us": 5.0}, "xdp": {"p50_us": 6.1}},
                 "fast_to_bridge": interval, "fast_to_cable": interval, "overhead_removed": interval,
             }],
         });
@@ -151,7 +151,7 @@ mod tests {
         assert!(bridges(&raw).expect("a table").ends_with(row));
         let row = "| through eight bridges | 4.83 us | 5.33 us | 5.00 us | 57 % (55 to 59) |\n";
         assert!(answer(&raw).expect("a table").ends_with(row));
-        let row = "| `udp-rr` | 4.83 us | 5.33 us | 5.00 us | 0.571 | 0.55 to 0.59 | 83 |\n";
+        let row = "| `udp-rr` | 4.83 us | 5.33 us | 5.00 us | 6.10 us | 0.571 | 0.55 to 0.59 | 83 |\n";
         assert!(work(&raw).expect("a table").ends_with(row));
         assert!(program(&raw).expect("a table").ends_with("| redirect to a constant | 7 |\n| fast | 50 |\n"));
         assert!(share(&raw).expect("a sentence").ends_with("deciding takes 2.0 % of it."));

@@ -14,13 +14,14 @@ use self::page::Page;
 use super::{Exit, Failure, failure::runtime, labs, up::privileged};
 use crate::{
     apply,
-    bench::{self, Comparison, Cores, Own, Progress, Report, Request, Shape, Wish},
+    bench::{self, Beside, Comparison, Cores, Own, Progress, Report, Request, Shape, Subject, Wish},
     cli::{BenchArgs, CoresArg},
     output::{
         bench::{self as output, Document},
         json,
     },
-    topology::{NameError, NsName},
+    state::Record,
+    topology::{NameError, NsName, Topology},
 };
 
 /// Measures, prints what was found, and writes it as a page.
@@ -54,27 +55,42 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
         seed: arguments.seed,
     };
     match shape(arguments) {
-        None => {
-            let record = labs::record(arguments.lab.lab.as_deref())?;
-            Ok(with_progress(async |progress| bench::run(&record, &request, progress).await).await?)
+        None => on_lab(&labs::record(arguments.lab.lab.as_deref())?, &request, arguments.xdp).await,
+        Some(shape) => {
+            let Own { topology, between } = Own::of(shape)?;
+            let request = Request { between: Some(between), ..request };
+            with_lab(&topology, async |record| on_lab(record, &request, arguments.xdp).await).await
         }
-        Some(shape) => on_own_lab(shape, request).await,
     }
 }
 
-/// Brings a lab up, measures it and takes it down, whatever happens meanwhile.
-async fn on_own_lab(shape: Shape, request: Request) -> Result<Report, Failure> {
-    let Own { topology, between } = Own::of(shape)?;
-    let request = Request { between: Some(between), ..request };
+/// Measures a lab that is up, with another one beside it where XDP is asked for.
+async fn on_lab(record: &Record, request: &Request, xdp: bool) -> Result<Report, Failure> {
+    let subject = Subject::of(record, request).await?;
+    let run = async |beside: Option<Beside<'_>>| {
+        with_progress(async |progress| bench::run(&subject, beside, request, progress).await).await
+    };
+    if !xdp {
+        return run(None).await;
+    }
+    let Own { topology, between } = subject.on_xdp()?;
+    with_lab(&topology, async |record| run(Some(Beside { record, between: &between })).await).await
+}
+
+/// Brings a lab up, does something with it and takes it down, whatever happens meanwhile.
+async fn with_lab<T>(
+    topology: &Topology,
+    work: impl AsyncFnOnce(&Record) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     // From now on a closed terminal ends nothing half done.
     let _hangup = signal(SignalKind::hangup()).map_err(|error| Failure::system(error.to_string()))?;
-    let _ = apply::up(&topology, apply::Options::default()).await?;
-    let measured = match labs::record_of(&topology.lab) {
-        Ok(record) => with_progress(async |progress| bench::run(&record, &request, progress).await).await,
+    let _ = apply::up(topology, apply::Options::default()).await?;
+    let done = match labs::record_of(&topology.lab) {
+        Ok(record) => work(&record).await,
         Err(failure) => Err(failure),
     };
-    match apply::down(&topology.lab, Some(&topology)).await {
-        Ok(()) => measured,
+    match apply::down(&topology.lab, Some(topology)).await {
+        Ok(()) => done,
         Err(left) => {
             let left: Vec<_> = left.iter().map(ToString::to_string).collect();
             let hint = format!("`vethpath down {}` tries again", topology.lab);

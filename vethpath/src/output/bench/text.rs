@@ -72,7 +72,7 @@ pub(super) fn answer(report: &Report) -> String {
         let name = if mode == Mode::Cable { "cable" } else { mode.name() };
         figures.get(mode).map(|&value| format!("{name} {}", figure(case.unit, value)))
     };
-    let floor: Vec<_> = [Mode::Bridge, Mode::Cable].into_iter().filter_map(say).collect();
+    let floor: Vec<_> = [Mode::Bridge, Mode::Cable, Mode::Xdp].into_iter().filter_map(say).collect();
     let floor = floor.join(", ");
     match figures.get(Mode::Fast) {
         None => format!("{floor}; no fast path between these two"),
@@ -94,11 +94,28 @@ pub(super) fn figure(unit: Unit, value: f64) -> String {
 /// How the modes of a case compare, how many rounds tell so, and why there were no more.
 pub(super) fn comparison(case: &Case) -> String {
     let mut parts = Vec::new();
-    for (name, interval) in [("fast/bridge", case.fast_to_bridge), ("fast/cable", case.fast_to_cable)] {
-        parts.extend(interval.map(|i| format!("{name} {:.3} ({:.3} to {:.3})", i.value, i.low, i.high)));
+    for (names, to_bridge, to_cable, removed) in [
+        (
+            ["fast/bridge", "fast/cable", "overhead removed"],
+            case.fast_to_bridge,
+            case.fast_to_cable,
+            case.overhead_removed,
+        ),
+        (
+            ["XDP/bridge", "XDP/cable", "overhead removed by XDP"],
+            case.xdp_to_bridge,
+            case.xdp_to_cable,
+            case.xdp_overhead_removed,
+        ),
+    ] {
+        for (name, interval, digits) in
+            [(names[0], to_bridge, 3), (names[1], to_cable, 3), (names[2], removed, 2)]
+        {
+            parts.extend(interval.map(|Interval { value, low, high }| {
+                format!("{name} {value:.digits$} ({low:.digits$} to {high:.digits$})")
+            }));
+        }
     }
-    let removed = case.overhead_removed;
-    parts.extend(removed.map(|i| format!("overhead removed {:.2} ({:.2} to {:.2})", i.value, i.low, i.high)));
     let Ended { why, width, wanted } = case.ended;
     let rounds = count(case.rounds, "round");
     parts.push(match (why, width) {
@@ -113,12 +130,12 @@ pub(super) fn comparison(case: &Case) -> String {
 
 fn removed(overhead: Option<Interval>) -> String {
     match overhead {
-        Some(i) => format!(
-            "{:.0} % of the bridge's overhead removed, 95 % interval {:.2} to {:.2}",
-            100.0 * i.value,
-            i.low,
-            i.high
-        ),
+        Some(Interval { value, low, high }) => {
+            // By the same rounding as in the table: 0.815 is not 0.81 there and 82 % here.
+            let value = format!("{value:.2}").parse().unwrap_or(value);
+            let percent = 100.0 * value;
+            format!("{percent:.0} % of the bridge's overhead removed, 95 % interval {low:.2} to {high:.2}")
+        }
         None => "no overhead that could be told from noise".to_owned(),
     }
 }
@@ -167,6 +184,11 @@ mod tests {
         let others = latency.iter().filter(|(mode, _)| *mode != Mode::Fast);
         unarmed.cases[0].results = Results::Latency(others.map(|(mode, d)| (mode, d.clone())).collect());
         assert_eq!(answer(&unarmed), "plain bridge 12.9 us, cable 10.1 us; no fast path between these two");
+        assert_eq!(
+            answer(&samples::with_xdp()),
+            "fast path: 10.6 us, plain bridge 12.9 us, cable 10.1 us, XDP 12.5 us; \
+             82 % of the bridge's overhead removed, 95 % interval 0.78 to 0.86"
+        );
         let mut rate = samples::report();
         rate.cases.remove(0);
         assert!(answer(&rate).starts_with("fast path: 550k/s, plain bridge 400k/s, cable 600k/s; 82 %"));
@@ -207,7 +229,10 @@ mod tests {
         );
         assert_eq!(case["latency"]["cable"]["histogram"][0][1], 1000);
         assert_eq!(json["cases"][1]["rate"]["fast"]["loss"], 0.0);
-        assert!(json.get("tcp_rr").is_none(), "what is not measured is not there");
+        assert!(json.get("tcp_rr").is_none() && case.get("xdp_to_bridge").is_none(), "not measured");
+        let with_xdp = serde_json::to_value(samples::with_xdp()).unwrap();
+        assert_eq!(with_xdp["cases"][0]["latency"]["xdp"]["p50_us"], 12.5);
+        assert_eq!(with_xdp["cases"][0]["xdp_to_bridge"]["value"], 0.969);
         assert!(matches!(report.cases[1].results, Results::Rate(_)));
         assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);
     }

@@ -20,15 +20,21 @@ pub struct Series<'a> {
 /// Columns of a histogram, over its whole width.
 const COLUMNS: u32 = 90;
 
-/// The part of all that is shown: the rest would take most of the width.
-const SHOWN: f64 = 0.999;
+/// Times of a histogram stand for those that are nearer than this part of them.
+const NEAR: f64 = 0.004;
+
+/// The part of all that is shown of the slowest path: the rest would take most of the width.
+const SHOWN: f64 = 0.99;
+
+/// The part of all below which nothing is shown.
+const SHORTEST: f64 = 0.001;
 
 const HEIGHT: u32 = 520;
 const TOP: u32 = 60;
 const LEFT: u32 = 110;
 
 /// The part of round trips that took no longer than a time, over the logarithm of the time, up to the
-/// slowest path's p99.9.
+/// slowest path's p99.
 ///
 /// # Errors
 /// Never, but for faults of the drawing crate.
@@ -63,7 +69,7 @@ pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
     })
 }
 
-/// How many round trips took how long, over the logarithm of the time, up to the slowest path's p99.9.
+/// How many round trips took how long, over the logarithm of the time, up to the slowest path's p99.
 ///
 /// # Errors
 /// Never, but for faults of the drawing crate.
@@ -99,14 +105,22 @@ pub fn density(series: &[Series<'_>], unit: &str) -> Result<String> {
     })
 }
 
-/// The part of all that is in each column. What is left of the first is in it.
+/// The part of all that is in each column. What is left of the first is in it. A time stands for those near it:
+/// it is spread over them, since columns may be as narrow.
 fn columns(histogram: &[(f64, u64)], from: f64, step: f64) -> Vec<f64> {
     let all = total(histogram);
     let column = |time: f64| ((time.log10() - from) / step).max(0.0);
+    let spread = |&(time, count): &(f64, u64)| {
+        let (low, high) = (column(time * (1.0 - NEAR)), column(time * (1.0 + NEAR)));
+        (low, high.max(low + f64::EPSILON), number(count) / all)
+    };
+    let spread: Vec<_> = histogram.iter().map(spread).collect();
     let part = |index: u32| {
-        let within = f64::from(index)..f64::from(index) + 1.0;
-        let counts = histogram.iter().filter(|(time, _)| within.contains(&column(*time)));
-        counts.map(|&(_, count)| number(count)).sum::<f64>() / all
+        let (left, right) = (f64::from(index), f64::from(index) + 1.0);
+        let within = |&(low, high, part): &(f64, f64, f64)| {
+            part * (high.min(right) - low.max(left)).max(0.0) / (high - low)
+        };
+        spread.iter().map(within).sum()
     };
     (0..COLUMNS).map(part).collect()
 }
@@ -117,9 +131,9 @@ fn times(frame: &super::frame::Frame<'_>, (low, high): (f64, f64), unit: &str) -
     frame.x_axis(marks.iter().map(|&mark| (mark.log10(), ticks::plain(mark, step))).collect(), unit)
 }
 
-/// From a little below the first thousandth of any to a little above the p99.9 of all.
+/// From a little below the first thousandth of any to a little above the p99 of all.
 fn reach(series: &[Series<'_>]) -> (f64, f64) {
-    let low = series.iter().filter_map(|one| quantile(one.histogram, 1.0 - SHOWN));
+    let low = series.iter().filter_map(|one| quantile(one.histogram, SHORTEST));
     let high = series.iter().filter_map(|one| quantile(one.histogram, SHOWN));
     let (low, high) = (low.fold(f64::MAX, f64::min), high.fold(0.0, f64::max));
     if low > 0.0 && low < f64::MAX { (low * 0.95, (high * 1.02).max(low * 1.1)) } else { (1.0, 10.0) }
@@ -156,7 +170,7 @@ mod tests {
     const TIMES: [(f64, u64); 3] = [(5.0, 500), (10.0, 499), (5000.0, 1)];
 
     #[test]
-    fn the_slowest_thousandth_does_not_squeeze_the_rest() {
+    fn the_slowest_hundredth_does_not_squeeze_the_rest() {
         let series = [Series { name: "cable", ink: Ink::Cable, histogram: &TIMES }];
         let (low, high) = reach(&series);
         assert!((4.0..5.0).contains(&low) && (10.0..11.0).contains(&high), "{low} {high}");
@@ -165,8 +179,18 @@ mod tests {
 
     #[test]
     fn columns_hold_the_parts_of_all() {
-        let columns = columns(&TIMES, 0.69, 0.01);
-        assert!((columns[0] - 0.5).abs() < 1e-9 && (columns[31] - 0.499).abs() < 1e-9, "{columns:?}");
+        let columns = columns(&TIMES, 0.694, 0.01);
+        assert!((columns[0] - 0.5).abs() < 1e-9 && (columns[30] - 0.499).abs() < 1e-9, "{columns:?}");
+        let left_of_all = super::columns(&TIMES, 1.5, 0.01);
+        assert!((left_of_all[0] - 0.999).abs() < 1e-9, "{left_of_all:?}");
+    }
+
+    #[test]
+    fn narrow_columns_between_times_are_not_empty() {
+        // As far from each other as they may be: 0.8 %.
+        let times: Vec<_> = (0..40).map(|n| (5.0 * 1.0078_f64.powi(n), 100)).collect();
+        let columns = columns(&times, 0.7, 0.0021);
+        assert!(columns[1..60].iter().all(|part| *part > 0.005), "{columns:?}");
     }
 
     #[test]

@@ -19,10 +19,19 @@ pub struct Row {
     pub interval: (f64, f64),
     /// The figure in words.
     pub words: String,
+    /// Its colour.
+    pub ink: Ink,
 }
 
 const THICK: u32 = 96;
 const TOP: u32 = 8;
+
+/// Units that the figure in words may take, and its distance from the interval.
+const WORDS: i32 = 350;
+const GAP: i32 = 18;
+
+/// Units that the words of an end may take, to one side of it or the other.
+const END: i32 = 160;
 
 /// Figures from `low` to `high` or as far as they reach. `ends` say what these two are.
 ///
@@ -45,19 +54,34 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
         let marks = ticks::linear(least, most, 6.0);
         let step = marks.windows(2).map(|pair| pair[1] - pair[0]).fold(1.0, f64::min);
         frame.x_axis(marks.iter().map(|&mark| (mark, ticks::plain(mark, step))).collect(), "")?;
-        for (end, words, side) in [(low, ends.0, HPos::Left), (high, ends.1, HPos::Right)] {
+        // Outwards where there is room, so that they do not meet where the two are near each other.
+        let across = |x| frame.at(x, 0.0).0;
+        let low_side = if across(low) - across(least) > END { HPos::Right } else { HPos::Left };
+        let high_side = if across(most) - across(high) > END { HPos::Left } else { HPos::Right };
+        for (end, words, side) in [(low, ends.0, low_side), (high, ends.1, high_side)] {
             let (x, y) = frame.at(end, 0.0);
             frame.words(words, (x, y + 60), side, Ink::Faint, false)?;
-            frame.line(vec![(end, 0.0), (end, f64::from(count))], Ink::Faint, 3)?;
+            for row in 0..count {
+                // Not through the names, which are in the upper half of each row.
+                let row = f64::from(row);
+                frame.line(vec![(end, row), (end, row + 0.5)], Ink::Faint, 3)?;
+            }
         }
         for (from_below, row) in rows.iter().rev().enumerate() {
             let y = f64::from(u32::try_from(from_below).unwrap_or(0)) + 0.25;
-            frame.interval(row.interval, y, 0.12, Ink::Fast)?;
-            frame.dot((row.value, y), 9, Ink::Fast, 1.0)?;
-            let (left, above) = frame.at(low, y + 0.5);
-            frame.words(&row.name, (left + 12, above), HPos::Left, Ink::Text, false)?;
-            let (right, _) = frame.at(high, y);
-            frame.words(&row.words, (right - 12, above), HPos::Right, Ink::Text, true)?;
+            frame.interval(row.interval, y, 0.12, row.ink)?;
+            frame.dot((row.value, y), 9, row.ink, 1.0)?;
+            let (left, above) = frame.at(least - room, y + 0.45);
+            frame.words(&row.name, (left, above), HPos::Left, Ink::Text, false)?;
+            let (right, _) = frame.at(most + room, y);
+            let (after, beside) = frame.at(row.interval.1, y);
+            // At the side where there is room for them.
+            if after + GAP + WORDS <= right {
+                frame.words(&row.words, (after + GAP, beside), HPos::Left, Ink::Text, true)?;
+            } else {
+                let (before, _) = frame.at(row.interval.0, y);
+                frame.words(&row.words, (before - GAP, beside), HPos::Right, Ink::Text, true)?;
+            }
         }
         Ok(())
     })

@@ -76,11 +76,11 @@ fn distributions(name: &str, latency: &PerMode<Distribution>) -> Result<Markup, 
     }
     let (cdf, histogram) = (cumulative(&series, "microseconds")?, density(&series, "microseconds")?);
     Ok(html! {
-        h3 { "Round trips that took no longer" }
+        h3 { "What part of the round trips took no longer than a time" }
         (figure(&format!("{name}: cumulative distribution"), &cdf))
-        h3 { "Round trips that took so long" }
+        h3 { "How many took how long" }
         (figure(&format!("{name}: histogram"), &histogram))
-        p.faint { "Both over a logarithmic axis up to the slowest path's p99.9; the table has the rest." }
+        p.faint { "Both over a logarithmic axis up to the slowest path's p99; the table has the rest." }
     })
 }
 

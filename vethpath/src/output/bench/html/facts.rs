@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::bench::{Report, Why};
+use crate::bench::{Mode, Report, Why};
 
 /// The last section of the page.
 pub(super) fn facts(report: &Report) -> Markup {
@@ -36,9 +36,17 @@ pub(super) fn facts(report: &Report) -> Markup {
                  programs attached, both pairs armed. The paths took turns in random order within each round; the \
                  programs' own counters had to show that the frames took the path. Ratios are the median of the rounds' \
                  ratios; intervals are by bootstrap over rounds."
+                @if has_xdp(report) {
+                    " XDP: the same way in a lab of its own with `datapath = \"xdp\"`; the drivers' counters had to show \
+                     that XDP redirected the frames."
+                }
             }
         }
     }
+}
+
+fn has_xdp(report: &Report) -> bool {
+    report.cases.iter().any(|case| case.figures().get(Mode::Xdp).is_some())
 }
 
 fn ended(report: &Report) -> &'static str {

@@ -14,7 +14,7 @@ use super::{
     compare::{CAUTION, rows},
     text::answer,
 };
-use crate::bench::{Comparison, Mode, Report};
+use crate::bench::{Comparison, Interval, Mode, Report};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -64,17 +64,17 @@ pub fn html(report: &Report, comparison: Option<&Comparison>) -> Result<String, 
 
 /// How much of the bridge's overhead is removed, of all cases on one axis.
 fn overhead(report: &Report) -> Result<Markup, Error> {
-    let rows = report.cases.iter().filter_map(|case| {
-        let removed = case.overhead_removed?;
+    let row = |name: String, removed: Interval, mode: Mode| {
         let words = format!("{:.2} ({:.2} to {:.2})", removed.value, removed.low, removed.high);
-        Some(Row {
-            name: case.spec().name(),
-            value: removed.value,
-            interval: (removed.low, removed.high),
-            words,
-        })
-    });
-    let rows: Vec<_> = rows.collect();
+        Row { name, value: removed.value, interval: (removed.low, removed.high), words, ink: ink(mode) }
+    };
+    let mut rows = Vec::new();
+    for case in &report.cases {
+        let name = case.spec().name();
+        let by_xdp = format!("{name}, by XDP");
+        rows.extend(case.overhead_removed.map(|removed| row(name, removed, Mode::Fast)));
+        rows.extend(case.xdp_overhead_removed.map(|removed| row(by_xdp, removed, Mode::Xdp)));
+    }
     if rows.is_empty() {
         return Ok(html! {});
     }
@@ -122,6 +122,7 @@ const fn ink(mode: Mode) -> Ink {
         Mode::Cable => Ink::Cable,
         Mode::Bridge => Ink::Bridge,
         Mode::Fast => Ink::Fast,
+        Mode::Xdp => Ink::Xdp,
     }
 }
 

@@ -59,6 +59,20 @@ fn the_numbers_are_the_reports() {
 }
 
 #[test]
+fn xdp_is_a_path_like_the_others() {
+    let report = samples::with_xdp();
+    let page = html(&report, None).unwrap();
+    let page = Document::parse(body(&page)).unwrap();
+    let case = section(&page, "case-0");
+    assert!(case.descendants().any(|node| node.attribute("data-path") == Some("XDP")));
+    assert!(words(case).contains("overhead removed by XDP 0.14 (0.12 to 0.16)"), "{}", words(case));
+    assert!(words(section(&page, "overhead")).contains("on one CPU, by XDP"));
+    assert!(words(section(&page, "machine")).contains("XDP redirected the frames"));
+    let without = samples::report();
+    assert!(!html(&without, None).unwrap().contains("XDP"), "where nobody asked for it nobody hears of it");
+}
+
+#[test]
 fn nothing_is_loaded_from_anywhere() {
     let report = samples::report();
     let page = html(&report, Some(&Comparison::of(&report, &report))).unwrap();

@@ -1,0 +1,108 @@
+//! A fast path that is broken on purpose while it is measured: no gain is claimed, and the lab is afterwards
+//! as it was before.
+
+use super::{armed, programs_go, warns_of, while_off};
+use crate::harness::{Host, Lab, PATIENCE, wait_for};
+
+/// A shaper where frames begin slows the bridge and the fast path alike. By the programs' counters the frames
+/// are fast all the same.
+#[test]
+fn slowed_down_it_gains_nothing() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let measured = host.spawn_vethpath("bench --work udp-rr --cores same --seconds 6 --json");
+    programs_go(&host, &lab);
+    let shaper = "tc qdisc add dev eth0 root tbf rate 2mbit burst 2kb latency 50ms";
+    let _ = lab.run("ns0", shaper).ok();
+    let report = measured.wait(PATIENCE).ok().json();
+    let removed = &report["overhead_removed"];
+    assert!(removed.is_null() || removed["value"].as_f64().is_some_and(|part| part < 0.5), "{removed:#}");
+    let ratio = report["cases"][0]["fast_to_bridge"]["value"].as_f64().expect("a number");
+    assert!(ratio > 0.8, "{:#}", report["cases"][0]["fast_to_bridge"]);
+    assert_eq!(lab.run("ns0", "tc -j qdisc show dev eth0 root").ok().json()[0]["kind"], "tbf");
+    is_as_before(&host, &lab);
+    lab.down();
+    host.finish();
+}
+
+/// Ports step aside for a queue of somebody's.
+#[test]
+fn disarmed_by_a_queue_it_claims_nothing() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let port = lab.port("ns1:eth0");
+    let measured = while_off(&host, &lab);
+    let _ = host.run(format!("tc qdisc add dev {port} root tbf rate 2mbit burst 2kb latency 50ms")).ok();
+    let done = measured.wait(PATIENCE).fails(2).says("ns1:eth0 was armed before and is not any more: qdisc");
+    assert_eq!(done.stdout, "");
+    assert_eq!(host.json(format!("tc -j qdisc show dev {port} root"))[0]["kind"], "tbf");
+    let _ = host.run(format!("tc qdisc del dev {port} root")).ok();
+    is_as_before(&host, &lab);
+    lab.down();
+    host.finish();
+}
+
+/// All ports step aside for a packet socket, and it stays.
+#[test]
+fn disarmed_in_the_middle_it_claims_nothing() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let measured = while_off(&host, &lab);
+    let tap = host.spawn("tcpdump --immediate-mode -n -i any -w /dev/null");
+    let done = measured.wait(PATIENCE).fails(2).says("was armed before and is not any more: ");
+    assert_eq!(done.stdout, "");
+    drop(tap);
+    is_as_before(&host, &lab);
+    lab.down();
+    host.finish();
+}
+
+/// The programs are on, and nobody renews their lease.
+#[test]
+fn without_its_agent_it_claims_nothing() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let agent = lab.stats().agent.pid.expect("an agent");
+    let measured = while_off(&host, &lab);
+    let _ = host.run(format!("kill -9 {agent}")).ok();
+    let done = measured.wait(PATIENCE).fails(2).says("the agent does not answer");
+    assert_eq!(done.stdout, "");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok().says("3 of 3 pairs armed");
+    is_as_before(&host, &lab);
+    lab.down();
+    host.finish();
+}
+
+/// In the lab that lies beside, senders leave their checksums to the device: XDP cannot take their frames.
+#[test]
+fn what_did_not_go_by_xdp_is_not_said_to() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let before = host.namespaces();
+    let measured = host.spawn_vethpath("bench --xdp --work udp-rr --cores same --seconds 6 --json");
+    programs_go(&host, &lab);
+    let others = host.namespaces().into_iter().filter(|name| !before.contains(name));
+    for namespace in others.filter(|name| !name.ends_with("-bridges")) {
+        let ethtool = format!("ip netns exec {namespace} ethtool -K eth0 tx-checksum-ip-generic on");
+        let _ = host.run(ethtool).ok();
+    }
+    let done = measured.wait(PATIENCE);
+    if done.succeeded() {
+        // Of the rounds before that.
+        let report = done.json();
+        assert!(warns_of(&report, "not-fast") || warns_of(&report, "not-xdp"), "{done}");
+    } else {
+        let done = done.fails(2).says("no round was as it should be");
+        assert_eq!(done.stdout, "");
+    }
+    assert_eq!(host.namespaces(), before);
+    is_as_before(&host, &lab);
+    lab.down();
+    host.finish();
+}
+
+/// The lab has its fast path again.
+fn is_as_before(host: &Host, lab: &Lab<'_>) {
+    wait_for(PATIENCE, "the lab is armed again", || armed(host) == 3);
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+}
