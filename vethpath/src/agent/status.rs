@@ -41,7 +41,8 @@ pub struct Status {
     /// How many times it has looked at everything that tells nothing by itself.
     #[serde(default)]
     pub looks: u64,
-    /// Whether nothing is likely to change by itself within moments: no port is just coming up.
+    /// Whether nothing is likely to change by itself within moments: no port is just coming up, and programs use
+    /// everything that is written.
     pub steady: bool,
     /// By pair (`ns0:eth0`): why it is not armed, or nothing if it is.
     pub ports: BTreeMap<String, Option<String>>,

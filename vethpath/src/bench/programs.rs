@@ -12,7 +12,7 @@ use crate::{
     state::{Directory, Record},
 };
 
-/// How long programs may take to be off, or pairs to be armed.
+/// How long programs may take to be off, or pairs to be armed and nothing to change any more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether they are.
@@ -106,7 +106,8 @@ impl Programs {
         loop {
             let status = status::look(&self.directory).await.ok();
             let unarmed = unarmed(pairs, status.as_ref());
-            if unarmed.is_empty() || Instant::now() > deadline {
+            let is_steady = status.is_none_or(|status| status.steady);
+            if (unarmed.is_empty() && is_steady) || Instant::now() > deadline {
                 return Ok(unarmed);
             }
             tokio::time::sleep(INTERVAL).await;

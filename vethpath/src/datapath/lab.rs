@@ -2,7 +2,7 @@
 
 use super::{Hook, Pins, Result, attach, attach_xdp, attached, detach, xdp_id};
 use crate::{
-    kernel::{self, Netns, Rtnl},
+    kernel::{self, Netns, Rtnl, grace::Expedited},
     topology::{IfName, Place, Topology},
 };
 
@@ -47,6 +47,7 @@ impl LabPrograms {
     /// The kernel refuses a port; those before it stay attached.
     pub fn attach(&self) -> Result<Vec<IfName>> {
         let mut news = Vec::new();
+        let _soon = self.expedited();
         for Domain { number, rtnl, ports, xdp } in &self.domains {
             let ports: Vec<_> = ports.iter().collect();
             news.extend(attach(rtnl.netns(), &self.pins, *number, self.hook, &ports)?);
@@ -61,10 +62,16 @@ impl LabPrograms {
     /// # Errors
     /// The kernel refuses a port; those before it are off.
     pub fn detach(&self) -> Result<()> {
+        let _soon = self.expedited();
         for Domain { rtnl, ports, .. } in &self.domains {
             detach(rtnl.netns(), &self.pins, self.hook, &ports.iter().collect::<Vec<_>>())?;
         }
         Ok(())
+    }
+
+    /// Each of them waits for a grace period.
+    fn expedited(&self) -> Option<Expedited> {
+        Expedited::for_ports(self.domains.iter().map(|domain| domain.ports.len()).sum())
     }
 
     /// Whether the kernel still runs one. Filters of clsact go at once.

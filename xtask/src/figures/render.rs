@@ -36,6 +36,7 @@ fn block(raw: &Raw, name: &str) -> Result<String, Error> {
         "share" => tables::share(raw),
         "limit" => tables::verbatim(raw, "limit"),
         "others" => tables::verbatim(raw, "others"),
+        "scale" => tables::as_printed(raw, "scale"),
         other => Err(Error::Figures(format!("no such block: {other}"))),
     }
 }

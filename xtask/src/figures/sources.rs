@@ -44,7 +44,7 @@ const fn printed(name: &'static str, argument: Option<u64>) -> Source {
 }
 
 /// All, in the order they are measured.
-pub(super) const ALL: [Source; 8] = [
+pub(super) const ALL: [Source; 9] = [
     round_trips("one-bridge", 1, false),
     round_trips("one-bridge-netfilter", 1, true),
     round_trips("eight-bridges", 8, false),
@@ -53,6 +53,7 @@ pub(super) const ALL: [Source; 8] = [
     printed("program", None),
     printed("limit", Some(40)),
     printed("others", Some(2)),
+    printed("scale", None),
 ];
 
 /// For the command line.

@@ -93,6 +93,11 @@ pub(super) fn verbatim(raw: &Raw, source: &str) -> Result<String, Error> {
     Ok(format!("```text\n{}\n```", printed(raw, source)?.trim_end()))
 }
 
+/// A table that a benchmark printed.
+pub(super) fn as_printed(raw: &Raw, source: &str) -> Result<String, Error> {
+    Ok(printed(raw, source)?.trim_end().to_owned())
+}
+
 /// Lines such as `   49 ns  fast`.
 fn nanoseconds(raw: &Raw) -> Result<Vec<(f64, &str)>, Error> {
     let lines = printed(raw, "program")?.lines();

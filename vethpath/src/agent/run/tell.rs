@@ -27,9 +27,10 @@ impl Agent {
             stations: current.stations.len(),
             settled: self.settled,
             looks: self.looks,
-            steady: !pairs().any(|(counter, pair)| {
-                comes_up(pair) && state(counter).is_some_and(|reason| reason.is_passing())
-            }),
+            steady: !self.sync.has_announced()
+                && !pairs().any(|(counter, pair)| {
+                    comes_up(pair) && state(counter).is_some_and(|reason| reason.is_passing())
+                }),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
                 .collect(),
