@@ -53,7 +53,7 @@ impl Executor<'_> {
         mut progress: impl FnMut(usize),
     ) -> std::result::Result<(), Error> {
         let (last, first): (Vec<&Step>, Vec<&Step>) = steps.iter().partition(|step| self.is_held(step));
-        for steps in [first, last] {
+        for steps in [&first, &last] {
             let mut rest = &steps[..];
             while let Some(first) = rest.first() {
                 let kind = Kind::of(first);
@@ -73,6 +73,18 @@ impl Executor<'_> {
                 tokio::task::yield_now().await;
                 rest = later;
             }
+        }
+        if !last.is_empty() {
+            self.ask_for_carriers().await?;
+        }
+        Ok(())
+    }
+
+    /// A bridge has no IPv6 before the kernel has told all that it has a carrier, which is within a second, or
+    /// when somebody asks for it (`linkwatch_sync_dev` in `rtnl_getlink`, net/core/rtnetlink.c).
+    async fn ask_for_carriers(&mut self) -> Result<()> {
+        for (place, bridge) in std::mem::take(&mut self.quiet) {
+            let _ = self.places.get(&place)?.link(&bridge).await?;
         }
         Ok(())
     }
