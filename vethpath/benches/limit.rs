@@ -19,7 +19,7 @@ mod ratio;
 use std::{collections::BTreeMap, time::Duration};
 
 use lab::{Lab, Way};
-use pingpong::PingPong;
+use pingpong::{PingPong, Protocol};
 use ratio::Ratio;
 
 /// The length of one slice, of which a tenth is warm-up.
@@ -45,7 +45,10 @@ fn main() {
     }
     let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(60);
     let mut lab = Lab::up();
-    let (by_bridge, by_cable) = (PingPong::between(lab::BRIDGED), PingPong::between(lab::CABLED));
+    let protocol =
+        if std::env::args().any(|word| word == "tcp") { Protocol::Tcp } else { Protocol::Udp };
+    let (by_bridge, by_cable) =
+        (PingPong::between(lab::BRIDGED, protocol), PingPong::between(lab::CABLED, protocol));
     let mut slices: BTreeMap<Way, Vec<f64>> = BTreeMap::new();
     let round = SLICE * u32::try_from(Way::ALL.len()).unwrap();
     let rounds = (Duration::from_secs(seconds).as_millis() / round.as_millis()).max(1);
