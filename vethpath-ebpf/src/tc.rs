@@ -8,7 +8,7 @@ use crate::packet::Context;
 const PACKET_HOST: u32 = 0;
 
 /// A socket buffer.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Buffer {
     skb: *mut __sk_buff,
 }
@@ -27,12 +27,8 @@ impl Buffer {
     pub fn scrub(&self) {
         // SAFETY: the context outlives this call, and mark and priority are writable for tc programs.
         unsafe {
-            if (*self.skb).mark != 0 {
-                (*self.skb).mark = 0;
-            }
-            if (*self.skb).priority != 0 {
-                (*self.skb).priority = 0;
-            }
+            (*self.skb).mark = 0;
+            (*self.skb).priority = 0;
             if (*self.skb).pkt_type != PACKET_HOST {
                 bpf_skb_change_type(self.skb, PACKET_HOST);
             }
