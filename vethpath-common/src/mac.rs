@@ -45,6 +45,13 @@ impl MacWords {
         (self.0 >> 32) as u32
     }
 
+    /// Whether one of the two is a group address.
+    #[inline(always)]
+    #[must_use]
+    pub fn is_one_group(self, other: Self) -> bool {
+        Self(self.0 | other.0).is_group()
+    }
+
     /// Whether it is a group address: the lowest bit of the first byte.
     #[inline(always)]
     #[must_use]
@@ -68,5 +75,7 @@ mod tests {
         assert!(MacWords::from([0xff; 6]).is_group());
         assert!(MacWords::from([1, 0, 0, 0, 0, 0]).is_group());
         assert!(!MacWords::from([2, 1, 1, 1, 1, 1]).is_group());
+        let (host, group) = (MacWords::from([2, 1, 1, 1, 1, 1]), MacWords::from([1, 0, 0, 0, 0, 0]));
+        assert!(host.is_one_group(group) && group.is_one_group(host) && !host.is_one_group(host));
     }
 }

@@ -4,9 +4,7 @@
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use vethpath_common::{
-    Count, MatrixKey, NO_PAIR, PairCounters, PortKey, PortRecord, Reason, Source, flags,
-};
+use vethpath_common::{Count, MatrixKey, NO_PAIR, PairCounters, PortKey, PortRecord, Reason, Source, flags};
 
 use crate::{
     decide::Way,

@@ -7,13 +7,13 @@
 use core::{hint::cold_path, ptr::NonNull};
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use vethpath_common::{Reason, Source, Station, flags};
+use vethpath_common::{Config, Reason, Source, Station, flags};
 
 use crate::{
     count,
     maps::CONFIG,
     moves,
-    packet::{Context, ETH_LEN, Frame},
+    packet::{Context, ETH_LEN, Ethernet, Frame},
     stations::{self, field},
     validate::validate,
 };
@@ -61,7 +61,10 @@ pub fn decide<C: Context>(context: C) -> Verdict {
             let ifindex = field!(way.station, ifindex);
             match field!(way.station, flags) & flags::VIA_PORT {
                 0 => Verdict::ToPeer { ifindex },
-                _ => Verdict::ToPort { ifindex },
+                _ => {
+                    cold_path();
+                    Verdict::ToPort { ifindex }
+                }
             }
         }
         Err(reason) => {
@@ -75,25 +78,7 @@ pub fn decide<C: Context>(context: C) -> Verdict {
 /// known to be a station on this very port.
 #[inline(always)]
 pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -> Result<Way, Reason> {
-    let config = CONFIG.get(0).ok_or(Reason::Lease)?;
-    // SAFETY: a helper without arguments.
-    if unsafe { bpf_ktime_get_coarse_ns() } >= config.lease_until_ns {
-        return Err(Reason::Lease);
-    }
-    let ethernet = Frame::new(context).ethernet()?;
-    if context.tag_beside() {
-        return Err(Reason::Tagged);
-    }
-    if ethernet.ethertype != IPV4 {
-        known_protocol(context, ethernet.ethertype)?;
-    }
-    if ethernet.dst.is_group() {
-        return Err(Reason::Group);
-    }
-    // br_handle_frame drops what a group address sends, whatever the maps say.
-    if ethernet.src.is_group() {
-        return Err(Reason::UnknownSource);
-    }
+    let (config, ethernet) = plain(context)?;
     let source = stations::source(context.ifindex(), ethernet.src, config.generation)?;
     *sender = Some(source);
     let station = stations::station(field!(source, bridge), ethernet.dst, config.generation)?;
@@ -115,6 +100,29 @@ pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -
     }
     note(source, field!(station, bridges), config.epoch);
     Ok(Way { source, station, packets })
+}
+
+/// The header of a frame of a kind that a bridge would only forward, while the lease holds.
+#[inline(always)]
+pub fn plain<C: Context>(context: C) -> Result<(&'static Config, Ethernet), Reason> {
+    let config = CONFIG.get(0).ok_or(Reason::Lease)?;
+    // SAFETY: a helper without arguments.
+    if unsafe { bpf_ktime_get_coarse_ns() } >= config.lease_until_ns {
+        return Err(Reason::Lease);
+    }
+    let ethernet = Frame::new(context).ethernet()?;
+    if context.tag_beside() {
+        return Err(Reason::Tagged);
+    }
+    if ethernet.ethertype != IPV4 {
+        known_protocol(context, ethernet.ethertype)?;
+    }
+    if ethernet.dst.is_one_group(ethernet.src) {
+        cold_path();
+        // br_handle_frame drops what a group address sends, whatever the maps say.
+        return Err(if ethernet.dst.is_group() { Reason::Group } else { Reason::UnknownSource });
+    }
+    Ok((config, ethernet))
 }
 
 /// Refuses what the bridge, or a snooping feature of it, wants to see for itself.

@@ -113,11 +113,7 @@ fn station_anywhere(place: u64, rest: u64) -> Option<NonNull<Station>> {
 }
 
 #[inline(always)]
-fn anywhere<V: Entry>(
-    slots: &Array<Slot<V>>,
-    others: &HashMap<V::Key, V>,
-    key: Key,
-) -> Option<NonNull<V>> {
+fn anywhere<V: Entry>(slots: &Array<Slot<V>>, others: &HashMap<V::Key, V>, key: Key) -> Option<NonNull<V>> {
     match in_slot(slots, key) {
         Some(entry) if generation_of(entry) != NOT_THERE => Some(entry),
         _ => NonNull::new(others.get_ptr_mut(V::key(key.words()))?),

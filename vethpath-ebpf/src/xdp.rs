@@ -10,12 +10,7 @@ use aya_ebpf::{
 };
 use vethpath_common::flags;
 
-use crate::{
-    count, decide,
-    maps::XDP_PORTS,
-    packet::Context,
-    stations::field,
-};
+use crate::{count, decide, maps::XDP_PORTS, packet::Context, stations::field};
 
 /// A frame without a socket buffer.
 #[derive(Clone, Copy)]
