@@ -40,7 +40,6 @@ impl MacWords {
     /// The last two, as a number of 16 bits.
     #[inline(always)]
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half is meant")]
     pub fn tail(self) -> u32 {
         (self.0 >> 32) as u32
     }
