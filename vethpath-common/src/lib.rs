@@ -18,7 +18,7 @@ pub use map::{
     StationKey, UNCONFIRMED, flags,
 };
 pub use reason::Reason;
-pub use slot::{Entry, NOT_THERE, Slot, slot_of};
+pub use slot::{Entry, NOT_THERE, Slot, slot_in_table, slot_of};
 
 /// Version of everything in this crate. Pinned maps of another version are never adopted.
 pub const ABI_VERSION: u32 = 3;

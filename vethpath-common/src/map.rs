@@ -82,7 +82,7 @@ impl SourceKey {
     #[inline(always)]
     #[must_use]
     pub fn new(ifindex: u32, mac: MacWords, domain: u16) -> Self {
-        Self([ifindex, mac.head, mac.tail | (domain as u32) << 16])
+        Self([ifindex, mac.head(), mac.tail() | (domain as u32) << 16])
     }
 }
 
@@ -130,7 +130,7 @@ impl StationKey {
     #[inline(always)]
     #[must_use]
     pub fn new(bridge: u32, mac: MacWords) -> Self {
-        Self([bridge, mac.head, mac.tail])
+        Self([bridge, mac.head(), mac.tail()])
     }
 }
 

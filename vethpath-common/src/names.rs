@@ -56,5 +56,9 @@ pub const DOMAIN: &str = "DOMAIN";
 /// Load-time constant: [`SOURCE_SLOTS`] and [`STATION_SLOTS`] have two to this power of slots each.
 pub const SLOT_BITS: &str = "SLOT_BITS";
 
+/// Load-time constant: not 0 where `bpf_redirect_peer` makes a frame one for the host, as a veth crossing
+/// does (`skb_scrub_packet`), so that the program need not.
+pub const SCRUBS: &str = "SCRUBS";
+
 /// Load-time constant: [`CELLS`] counts what pairs below this number send each other.
 pub const WIDTH: &str = "WIDTH";

@@ -47,6 +47,9 @@ pub trait Entry: Pod {
     /// The key as words. Keys are twelve bytes.
     fn words(key: &Self::Key) -> [u32; 3];
 
+    /// The key of these words.
+    fn key(words: [u32; 3]) -> Self::Key;
+
     /// Has the compiler check that a slot has no padding.
     const ALIGNED: () = assert!(size_of::<Self>().is_multiple_of(8) && align_of::<Self>() == 8);
 }
@@ -64,6 +67,11 @@ impl Entry for Source {
     fn words(key: &SourceKey) -> [u32; 3] {
         key.0
     }
+
+    #[inline(always)]
+    fn key(words: [u32; 3]) -> SourceKey {
+        SourceKey(words)
+    }
 }
 
 impl Entry for Station {
@@ -79,6 +87,11 @@ impl Entry for Station {
     fn words(key: &StationKey) -> [u32; 3] {
         key.0
     }
+
+    #[inline(always)]
+    fn key(words: [u32; 3]) -> StationKey {
+        StationKey(words)
+    }
 }
 
 /// The slot of a key in a table of two to the power of `bits` of them. `bits` is 1 to 32.
@@ -88,9 +101,15 @@ impl Entry for Station {
 #[inline(always)]
 #[must_use]
 pub fn slot_of([place, head, tail]: [u32; 3], bits: u32) -> u32 {
+    slot_in_table(u64::from(place), u64::from(head) | u64::from(tail) << 32, bits)
+}
+
+/// The same of a key's first word, and of the two others in one.
+#[inline(always)]
+#[must_use]
+pub fn slot_in_table(place: u64, rest: u64, bits: u32) -> u32 {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mac = u64::from(head) | u64::from(tail) << 32;
-    let mixed = (mac ^ u64::from(place).wrapping_mul(SPREAD)).wrapping_mul(SPREAD);
+    let mixed = (rest ^ place.wrapping_mul(SPREAD)).wrapping_mul(SPREAD);
     #[expect(clippy::cast_possible_truncation, reason = "at most 32 bits are left")]
     let slot = (mixed >> (64 - bits)) as u32;
     slot

@@ -1,22 +1,24 @@
 //! Counting: per-CPU, so without atomics (both programs run in softirqs, and one of these is not preempted by
 //! another on its CPU).
 
+use core::ptr::NonNull;
+
 use aya_ebpf::bindings::BPF_NOEXIST;
-use vethpath_common::{
-    Count, MatrixKey, NO_PAIR, PairCounters, PortKey, PortRecord, Reason, Source, Station, flags,
-};
+use vethpath_common::{Count, MatrixKey, NO_PAIR, PairCounters, PortKey, PortRecord, Reason, Source, flags};
 
 use crate::{
+    decide::Way,
     maps::{CELLS, COUNTERS, CROSSINGS, MATRIX, PORTS, domain, width},
     moves,
     packet::{Context, Frame},
+    stations::field,
 };
 
 /// Counts a frame that the fast path takes from a station to another.
 #[inline(always)]
-pub fn fast<C: Context>(frame: &Frame<C>, source: &Source, station: &Station) {
-    let (packets, bytes) = (frame.context.packets(), u64::from(frame.context.len()));
-    let key = MatrixKey { from: source.pair, to: station.pair };
+pub fn fast<C: Context>(context: C, way: &Way) {
+    let (packets, bytes) = (way.packets, u64::from(context.len()));
+    let key = MatrixKey { from: field!(way.source, pair), to: field!(way.station, pair) };
     match key.cell(width()) {
         Some(index) => {
             if let Some(count) = CELLS.get_ptr_mut(index) {
@@ -26,8 +28,9 @@ pub fn fast<C: Context>(frame: &Frame<C>, source: &Source, station: &Station) {
         }
         None => among_others(key, packets, bytes),
     }
-    if station.path != 0
-        && let Some(count) = CROSSINGS.get_ptr_mut(station.path)
+    let path = field!(way.station, path);
+    if path != 0
+        && let Some(count) = CROSSINGS.get_ptr_mut(path)
     {
         // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
         unsafe { (*count).add(packets, bytes) };
@@ -67,12 +70,12 @@ fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
 /// A `sender` that is known to be a station on this very port is the pair to count, and has not moved:
 /// nothing of the port need be looked up.
 #[inline(never)]
-pub fn slow<C: Context>(frame: &Frame<C>, reason: Reason, sender: Option<u32>) -> Reason {
-    if let Some(pair) = sender {
-        add_slow(frame, pair, reason);
+pub fn slow<C: Context>(context: C, reason: Reason, sender: Option<NonNull<Source>>) -> Reason {
+    if let Some(source) = sender {
+        add_slow(context, field!(source, pair), reason);
         return reason;
     }
-    let key = PortKey { ifindex: frame.context.ifindex(), domain: domain() };
+    let key = PortKey { ifindex: context.ifindex(), domain: domain() };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let port =
         unsafe { PORTS.get(key) }.copied().unwrap_or(PortRecord { pair: NO_PAIR, flags: 0, bridge: 0 });
@@ -80,19 +83,19 @@ pub fn slow<C: Context>(frame: &Frame<C>, reason: Reason, sender: Option<u32>) -
         Reason::UnknownSource if port.flags & flags::ARMED == 0 => Reason::Port,
         other => other,
     };
-    add_slow(frame, port.pair, reason);
+    add_slow(context, port.pair, reason);
     if port.flags & flags::DEAF == 0 {
-        moves::note(frame, port.bridge);
+        moves::note(&Frame::new(context), port.bridge);
     }
     reason
 }
 
 #[inline(always)]
-fn add_slow<C: Context>(frame: &Frame<C>, pair: u32, reason: Reason) {
+fn add_slow<C: Context>(context: C, pair: u32, reason: Reason) {
     if let Some(counters) = of(pair)
         && let Some(count) = counters.slow.get_mut(reason as usize)
     {
-        count.add(frame.context.packets(), u64::from(frame.context.len()));
+        count.add(context.packets(), u64::from(context.len()));
     }
 }
 

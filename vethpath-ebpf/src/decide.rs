@@ -1,4 +1,8 @@
 //! What becomes of a frame: the datapath's contract, in the order of its cost.
+//!
+//! Programs have four registers that survive a call, so the usual case is written to keep four things, and to
+//! read what else it wants again; what is unusual is looked into by functions of its own. A program's code and
+//! branches are cold whenever a frame comes: the fewer, the better (see docs/performance.md).
 
 use core::{hint::cold_path, ptr::NonNull};
 
@@ -10,9 +14,12 @@ use crate::{
     maps::CONFIG,
     moves,
     packet::{Context, ETH_LEN, Ethernet, Frame},
-    stations,
+    stations::{self, field},
     validate::validate,
 };
+
+/// The EtherType of most frames.
+const IPV4: u16 = 0x0800;
 
 /// What to do with a frame.
 pub enum Verdict {
@@ -34,78 +41,99 @@ pub enum Verdict {
     },
 }
 
+/// Both ends of a frame's way.
+pub struct Way {
+    /// The sender.
+    pub source: NonNull<Source>,
+    /// The receiver.
+    pub station: NonNull<Station>,
+    /// How many packets the frame is on a wire.
+    pub packets: u64,
+}
+
 /// Decides and counts. Whatever is not certain goes to the bridge.
 #[inline(always)]
-pub fn decide<C: Context>(frame: &Frame<C>) -> Verdict {
+pub fn decide<C: Context>(context: C) -> Verdict {
     let mut sender = None;
-    match fast_path(frame, &mut sender) {
-        Ok((source, station)) => {
-            count::fast(frame, &source, &station);
-            match station.flags & flags::VIA_PORT {
-                0 => Verdict::ToPeer { ifindex: station.ifindex },
-                _ => Verdict::ToPort { ifindex: station.ifindex },
+    match fast_path(context, &mut sender) {
+        Ok(way) => {
+            count::fast(context, &way);
+            let ifindex = field!(way.station, ifindex);
+            match field!(way.station, flags) & flags::VIA_PORT {
+                0 => Verdict::ToPeer { ifindex },
+                _ => {
+                    cold_path();
+                    Verdict::ToPort { ifindex }
+                }
             }
         }
         Err(reason) => {
             cold_path();
-            // A copy, so that the frame of the fast path may lie in registers.
-            Verdict::Pass { reason: count::slow(&frame.clone(), reason, sender) }
+            Verdict::Pass { reason: count::slow(context, reason, sender) }
         }
     }
 }
 
-/// What is known of both ends of a frame's way, if it takes the fast path. `sender` is the pair of the
-/// sender as soon as that is known to be a station on this very port.
+/// What is known of both ends of a frame's way, if it takes the fast path. `sender` is set as soon as it is
+/// known to be a station on this very port.
 #[inline(always)]
-pub fn fast_path<C: Context>(
-    frame: &Frame<C>,
-    sender: &mut Option<u32>,
-) -> Result<(Source, Station), Reason> {
-    let config = CONFIG.get(0).ok_or(Reason::Lease)?;
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if now >= config.lease_until_ns {
-        return Err(Reason::Lease);
-    }
-    let ethernet = frame.ethernet()?;
-    known_protocol(frame, &ethernet)?;
-    let entry = source(frame, &ethernet, config)?;
-    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let source = unsafe { *entry.as_ptr() };
-    *sender = Some(source.pair);
-    let station = station(&ethernet, source.bridge, config)?;
-    if now < source.away_until_ns || moves::is_away(&station, ethernet.dst, now) {
+pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -> Result<Way, Reason> {
+    let (config, ethernet) = plain(context)?;
+    let source = stations::source(context.ifindex(), ethernet.src, config.generation)?;
+    *sender = Some(source);
+    let station = stations::station(field!(source, bridge), ethernet.dst, config.generation)?;
+    if moves::is_one_away(source, station, ethernet.dst) {
         return Err(Reason::Moved);
     }
-    if station.ifindex == frame.context.ifindex() {
+    if field!(station, ifindex) == context.ifindex() {
         return Err(Reason::SamePort);
     }
-    if source.flags & station.flags & flags::ISOLATED != 0 {
+    if field!(source, flags) & field!(station, flags) & flags::ISOLATED != 0 {
         return Err(Reason::Isolated);
     }
-    if station.bridges & !source.reach != 0 {
+    if field!(station, bridges) & !field!(source, reach) != 0 {
         return Err(Reason::Unlearned);
     }
-    fits(frame, &ethernet, &station)?;
-    if (source.flags | station.flags) & flags::VALIDATE != 0 {
-        validate(&frame.clone(), ethernet.ethertype)?;
+    let packets = fitting(context, ethernet.ethertype, station)?;
+    if (field!(source, flags) | field!(station, flags)) & flags::VALIDATE != 0 {
+        validate(context, ethernet.ethertype)?;
     }
-    note(entry, station.bridges, config.epoch);
-    Ok((source, station))
+    note(source, field!(station, bridges), config.epoch);
+    Ok(Way { source, station, packets })
+}
+
+/// The header of a frame of a kind that a bridge would only forward, while the lease holds.
+#[inline(always)]
+pub fn plain<C: Context>(context: C) -> Result<(&'static Config, Ethernet), Reason> {
+    let config = CONFIG.get(0).ok_or(Reason::Lease)?;
+    // SAFETY: a helper without arguments.
+    if unsafe { bpf_ktime_get_coarse_ns() } >= config.lease_until_ns {
+        return Err(Reason::Lease);
+    }
+    let ethernet = Frame::new(context).ethernet()?;
+    if context.tag_beside() {
+        return Err(Reason::Tagged);
+    }
+    if ethernet.ethertype != IPV4 {
+        known_protocol(context, ethernet.ethertype)?;
+    }
+    if ethernet.dst.is_one_group(ethernet.src) {
+        cold_path();
+        // br_handle_frame drops what a group address sends, whatever the maps say.
+        return Err(if ethernet.dst.is_group() { Reason::Group } else { Reason::UnknownSource });
+    }
+    Ok((config, ethernet))
 }
 
 /// Refuses what the bridge, or a snooping feature of it, wants to see for itself.
-#[inline(always)]
-fn known_protocol<C: Context>(frame: &Frame<C>, ethernet: &Ethernet) -> Result<(), Reason> {
-    if frame.context.tag_beside() {
-        return Err(Reason::Tagged);
-    }
-    let ethertype = ethernet.ethertype;
+#[inline(never)]
+fn known_protocol<C: Context>(context: C, ethertype: u16) -> Result<(), Reason> {
     // ARP and RARP, most of which are broadcast: told apart from other broadcasts.
     if matches!(ethertype, 0x0806 | 0x8035) {
         return Err(Reason::Arp);
     }
-    if ethernet.dst.is_group() {
+    let frame = Frame::new(context);
+    if frame.ethernet()?.dst.is_group() {
         return Err(Reason::Group);
     }
     match ethertype {
@@ -115,7 +143,7 @@ fn known_protocol<C: Context>(frame: &Frame<C>, ethernet: &Ethernet) -> Result<(
         0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => Err(Reason::Tagged),
         // Pause, slow protocols (LACP), LLDP, EAPOL, MRP, CFM, MACsec: br_handle_frame takes some.
         0x8808 | 0x8809 | 0x88cc | 0x888e | 0x88e3 | 0x8902 | 0x88e5 => Err(Reason::Control),
-        0x86dd => ipv6(frame),
+        0x86dd => ipv6(&frame),
         _ => Ok(()),
     }
 }
@@ -137,37 +165,6 @@ fn ipv6<C: Context>(frame: &Frame<C>) -> Result<(), Reason> {
     }
 }
 
-/// The sender, if it is a station on this very port.
-#[inline(always)]
-fn source<C: Context>(
-    frame: &Frame<C>,
-    ethernet: &Ethernet,
-    config: &Config,
-) -> Result<NonNull<Source>, Reason> {
-    // br_handle_frame drops what a group address sends, whatever the maps say.
-    if ethernet.src.is_group() {
-        return Err(Reason::UnknownSource);
-    }
-    let entry = stations::source(frame.context.ifindex(), ethernet.src).ok_or(Reason::UnknownSource)?;
-    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    if unsafe { (*entry.as_ptr()).generation } != config.generation {
-        return Err(Reason::Stale);
-    }
-    Ok(entry)
-}
-
-/// The receiver, if it is a station of the sender's segment.
-#[inline(always)]
-fn station(ethernet: &Ethernet, bridge: u32, config: &Config) -> Result<Station, Reason> {
-    let entry = stations::station(bridge, ethernet.dst).ok_or(Reason::UnknownDestination)?;
-    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    let station = unsafe { *entry.as_ptr() };
-    if station.generation != config.generation {
-        return Err(Reason::Stale);
-    }
-    Ok(station)
-}
-
 /// Notes which bridges a frame of the sender's would have crossed. Most frames of an epoch find that
 /// noted already, and dirty no cache line.
 #[inline(always)]
@@ -182,19 +179,28 @@ fn note(entry: NonNull<Source>, bridges: u64, epoch: u32) {
     }
 }
 
-/// Whether the frame, or each segment of a GSO frame, fits into the least MTU on the way.
+/// How many packets the frame is, if it fits into the least MTU on the way.
 #[inline(always)]
-fn fits<C: Context>(frame: &Frame<C>, ethernet: &Ethernet, station: &Station) -> Result<(), Reason> {
-    let size = match frame.context.gso_size() {
-        0 => frame.context.len().saturating_sub(ETH_LEN),
-        payload => match headers(frame, ethernet.ethertype) {
-            Ok(headers) => headers.saturating_add(payload),
-            // A tunnel, say. Its small frames are fast: so are its large ones, or they would overtake.
-            Err(Reason::Gso) if station.flags & flags::ROOMY != 0 => payload,
-            Err(reason) => return Err(reason),
-        },
+fn fitting<C: Context>(context: C, ethertype: u16, station: NonNull<Station>) -> Result<u64, Reason> {
+    if context.gso_size() == 0 {
+        let fits = u64::from(context.len()) <= u64::from(field!(station, mtu)) + u64::from(ETH_LEN);
+        return if fits { Ok(1) } else { Err(Reason::TooBig) };
+    }
+    segments_fit(context, ethertype, field!(station, mtu), field!(station, flags))?;
+    Ok(context.packets())
+}
+
+/// Whether each segment of a GSO frame fits into the least MTU on the way.
+#[inline(never)]
+fn segments_fit<C: Context>(context: C, ethertype: u16, mtu: u32, flags: u32) -> Result<(), Reason> {
+    let payload = context.gso_size();
+    let size = match headers(&Frame::new(context), ethertype) {
+        Ok(headers) => headers.saturating_add(payload),
+        // A tunnel, say. Its small frames are fast: so are its large ones, or they would overtake.
+        Err(Reason::Gso) if flags & flags::ROOMY != 0 => payload,
+        Err(reason) => return Err(reason),
     };
-    if size <= station.mtu { Ok(()) } else { Err(Reason::TooBig) }
+    if size <= mtu { Ok(()) } else { Err(Reason::TooBig) }
 }
 
 /// Bytes of layer 3 and 4 headers that each segment of a GSO frame repeats.

@@ -24,7 +24,6 @@ use aya_ebpf::{
 use decide::Verdict;
 #[cfg(feature = "log")]
 use packet::Context;
-use packet::Frame;
 
 /// Ingress of a port: a frame that the namespace behind it has sent.
 ///
@@ -32,13 +31,13 @@ use packet::Frame;
 /// `TCX_NEXT` on tcx), so that a program of somebody else after this one still runs.
 #[classifier]
 pub fn port_ingress(ctx: TcContext) -> i32 {
-    let frame = Frame::new(tc::Buffer::new(&ctx));
-    let verdict = decide::decide(&frame);
+    let buffer = tc::Buffer::new(&ctx);
+    let verdict = decide::decide(buffer);
     #[cfg(feature = "log")]
-    log(&ctx, &frame, &verdict);
+    log(&ctx, buffer, &verdict);
     match verdict {
         Verdict::ToPeer { ifindex } => {
-            frame.context.scrub();
+            buffer.scrub();
             // SAFETY: a helper that takes two integers.
             redirect(unsafe { bpf_redirect_peer(ifindex, 0) })
         }
@@ -52,13 +51,13 @@ pub fn port_ingress(ctx: TcContext) -> i32 {
 /// [`port_ingress`], as a socket buffer.
 #[xdp(frags)]
 pub fn port_xdp(ctx: XdpContext) -> u32 {
-    xdp::take(&Frame::new(xdp::Raw::new(&ctx)))
+    xdp::take(xdp::Raw::new(&ctx))
 }
 
 #[cfg(feature = "log")]
 #[inline(always)]
-fn log<C: Context>(ctx: &TcContext, frame: &Frame<C>, verdict: &Verdict) {
-    let from = frame.context.ifindex();
+fn log<C: Context>(ctx: &TcContext, buffer: C, verdict: &Verdict) {
+    let from = buffer.ifindex();
     match verdict {
         Verdict::ToPeer { ifindex } => {
             aya_log_ebpf::debug!(ctx, "port {}: to the peer of {}", from, *ifindex)

@@ -75,6 +75,16 @@ static SLOT_BITS: Global<u32> = Global::new(1);
 #[unsafe(no_mangle)]
 static WIDTH: Global<u32> = Global::new(0);
 
+/// See [`vethpath_common::names::SCRUBS`].
+#[unsafe(no_mangle)]
+static SCRUBS: Global<u32> = Global::new(0);
+
+/// Whether the kernel makes a frame that it redirects to a peer one for the host.
+#[inline(always)]
+pub fn kernel_scrubs() -> bool {
+    SCRUBS.load() != 0
+}
+
 /// Two to the power of this is how many slots a table has.
 #[inline(always)]
 pub fn slot_bits() -> u32 {

@@ -1,11 +1,13 @@
 //! Stations that move: the bridge learns from the first frame on another port, and so do we.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use vethpath_common::{AWAY_NS, MacWords, Station};
+use vethpath_common::{AWAY_NS, MacWords, Source, Station};
 
 use crate::{
     packet::{Context, Frame},
-    stations,
+    stations::{self, field},
 };
 
 /// Looks whether a frame that the bridge gets comes from a station that is known on another port. The
@@ -14,7 +16,7 @@ use crate::{
 #[inline(always)]
 pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
     let Ok(ethernet) = frame.ethernet() else { return };
-    let Some(mut entry) = stations::station(bridge, ethernet.src) else { return };
+    let Some(mut entry) = stations::any_station(bridge, ethernet.src) else { return };
     // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
     let station = unsafe { entry.as_mut() };
     if station.exit == frame.context.ifindex() {
@@ -23,24 +25,29 @@ pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
     // SAFETY: a helper without arguments.
     let until = unsafe { bpf_ktime_get_coarse_ns() } + AWAY_NS;
     station.away_until_ns = until;
-    if let Some(entry) = stations::source(station.ifindex, ethernet.src) {
+    if let Some(entry) = stations::any_source(station.ifindex, ethernet.src) {
         // SAFETY: as above.
         unsafe { (*entry.as_ptr()).away_until_ns = until };
     }
 }
 
-/// Whether a station was just seen on another port than that to which its entry leads.
-///
-/// It may have been seen by a bridge on the way, for which the sender's bridge has it behind the same
-/// trunk as before. Each of them has noted that where the station was at home.
+/// Whether one of the two was just seen on another port than that to which its entry leads. Most were never.
 #[inline(always)]
-pub fn is_away(station: &Station, mac: MacWords, now: u64) -> bool {
-    now < station.away_until_ns || (station.path != 0 && now < away_from_home(station.ifindex, mac))
+pub fn is_one_away(source: NonNull<Source>, station: NonNull<Station>, mac: MacWords) -> bool {
+    let noted = field!(source, away_until_ns) | field!(station, away_until_ns);
+    (noted | u64::from(field!(station, path))) != 0 && is_still_away(source, station, mac)
 }
 
-/// Until when a station is away from the port that it is known behind.
+/// The same with the time. The receiver may have been seen by a bridge on the way, for which the sender's
+/// bridge has it behind the same trunk as before. Each of them has noted that where the station was at home.
 #[inline(never)]
-fn away_from_home(port: u32, mac: MacWords) -> u64 {
-    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
-    stations::source(port, mac).map_or(0, |entry| unsafe { (*entry.as_ptr()).away_until_ns })
+fn is_still_away(source: NonNull<Source>, station: NonNull<Station>, mac: MacWords) -> bool {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if now < field!(source, away_until_ns) || now < field!(station, away_until_ns) {
+        return true;
+    }
+    field!(station, path) != 0
+        && stations::any_source(field!(station, ifindex), mac)
+            .is_some_and(|home| now < field!(home, away_until_ns))
 }

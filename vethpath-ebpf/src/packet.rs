@@ -19,7 +19,7 @@ pub struct Ethernet {
 }
 
 /// What a kind of program is told of a frame beside its bytes.
-pub trait Context: Clone {
+pub trait Context: Copy {
     /// Where the linear part begins and ends.
     fn bounds(&self) -> (usize, usize);
     /// Length in bytes, Ethernet header included; of a GSO frame, all of it.
@@ -35,7 +35,7 @@ pub trait Context: Clone {
 }
 
 /// A frame at the ingress of a port.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Frame<C> {
     /// What is told of it.
     pub context: C,
@@ -90,7 +90,7 @@ impl<C: Context> Frame<C> {
         };
         Ok(Ethernet {
             dst: joined(to_head, to_tail),
-            src: MacWords { head: from_head, tail: u32::from(from_tail) },
+            src: MacWords::new(from_head, from_tail),
             ethertype: u16::from_be(ethertype),
         })
     }
@@ -99,9 +99,9 @@ impl<C: Context> Frame<C> {
 /// Six bytes that were loaded as two and four.
 #[inline(always)]
 fn joined(first: u16, rest: u32) -> MacWords {
-    #[cfg(target_endian = "little")]
-    let (head, tail) = (u32::from(first) | rest << 16, rest >> 16);
-    #[cfg(target_endian = "big")]
-    let (head, tail) = (u32::from(first) << 16 | rest >> 16, rest & 0xffff);
-    MacWords { head, tail }
+    if cfg!(target_endian = "little") {
+        MacWords::from_bits(u64::from(first) | u64::from(rest) << 16)
+    } else {
+        MacWords::new(u32::from(first) << 16 | rest >> 16, (rest & 0xffff) as u16)
+    }
 }

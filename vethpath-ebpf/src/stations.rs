@@ -2,53 +2,120 @@
 
 use core::{hint::cold_path, ptr::NonNull};
 
-use aya_ebpf::maps::Array;
-use vethpath_common::{Entry, MacWords, NOT_THERE, Slot, Source, SourceKey, Station, StationKey, slot_of};
+use aya_ebpf::maps::{Array, HashMap};
+use vethpath_common::{Entry, MacWords, NOT_THERE, Reason, Slot, Source, Station, slot_in_table};
 
 use crate::maps::{SOURCE_SLOTS, SOURCES, STATION_SLOTS, STATIONS, domain, slot_bits};
 
-/// A MAC address as a sender behind the port `ifindex`, of whatever generation.
+/// Reads a field of an entry, once. Others write entries meanwhile: none of it is kept or read again behind
+/// the program's back, and the generation is read before what it speaks for.
+macro_rules! field {
+    ($entry:expr, $field:ident) => {
+        // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+        unsafe { (&raw const (*$entry.as_ptr()).$field).read_volatile() }
+    };
+}
+pub(crate) use field;
+
+/// A MAC address as a sender behind the port `ifindex`, if it is one of this generation.
 #[inline(always)]
-pub fn source(ifindex: u32, mac: MacWords) -> Option<NonNull<Source>> {
-    #[expect(clippy::cast_possible_truncation, reason = "a lab has far fewer than 65,536 bridge namespaces")]
-    let key = SourceKey::new(ifindex, mac, domain() as u16);
-    in_slot(&SOURCE_SLOTS, &key, |source| source.generation).or_else(|| {
-        cold_path();
-        source_without_slot(&key)
-    })
+pub fn source(ifindex: u32, mac: MacWords, generation: u32) -> Result<NonNull<Source>, Reason> {
+    let key = Key::of_source(ifindex, mac);
+    if let Some(entry) = in_slot(&SOURCE_SLOTS, key)
+        && generation_of(entry) == generation
+    {
+        return Ok(entry);
+    }
+    cold_path();
+    let entry = source_anywhere(key.place, key.rest).ok_or(Reason::UnknownSource)?;
+    if generation_of(entry) == generation { Ok(entry) } else { Err(Reason::Stale) }
 }
 
-/// A MAC address as a receiver of what enters by `bridge`, of whatever generation.
+/// A MAC address as a receiver of what enters by `bridge`, if it is one of this generation.
 #[inline(always)]
-pub fn station(bridge: u32, mac: MacWords) -> Option<NonNull<Station>> {
-    let key = StationKey::new(bridge, mac);
-    in_slot(&STATION_SLOTS, &key, |station| station.generation).or_else(|| {
-        cold_path();
-        station_without_slot(&key)
-    })
+pub fn station(bridge: u32, mac: MacWords, generation: u32) -> Result<NonNull<Station>, Reason> {
+    let key = Key { place: u64::from(bridge), rest: mac.bits() };
+    if let Some(entry) = in_slot(&STATION_SLOTS, key)
+        && generation_of(entry) == generation
+    {
+        return Ok(entry);
+    }
+    cold_path();
+    let entry = station_anywhere(key.place, key.rest).ok_or(Reason::UnknownDestination)?;
+    if generation_of(entry) == generation { Ok(entry) } else { Err(Reason::Stale) }
+}
+
+/// The sender of whatever generation.
+#[inline(always)]
+pub fn any_source(ifindex: u32, mac: MacWords) -> Option<NonNull<Source>> {
+    let key = Key::of_source(ifindex, mac);
+    source_anywhere(key.place, key.rest)
+}
+
+/// The receiver of whatever generation.
+#[inline(always)]
+pub fn any_station(bridge: u32, mac: MacWords) -> Option<NonNull<Station>> {
+    station_anywhere(u64::from(bridge), mac.bits())
+}
+
+/// The three words of a key: the first, and the others in one.
+#[derive(Clone, Copy)]
+struct Key {
+    place: u64,
+    rest: u64,
+}
+
+impl Key {
+    #[inline(always)]
+    fn of_source(ifindex: u32, mac: MacWords) -> Self {
+        Self { place: u64::from(ifindex), rest: mac.bits() | u64::from(domain()) << 48 }
+    }
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "words are parts")]
+    fn words(self) -> [u32; 3] {
+        [self.place as u32, self.rest as u32, (self.rest >> 32) as u32]
+    }
+}
+
+/// What lies in the slot of a key, if it is that key's. It may have been taken back.
+#[inline(always)]
+fn in_slot<V: Entry>(slots: &Array<Slot<V>>, key: Key) -> Option<NonNull<V>> {
+    let slot = slots.get_ptr_mut(slot_in_table(key.place, key.rest, slot_bits()))?;
+    // SAFETY: array elements live as long as the map, and the key is 16 bytes with the zero behind it, aligned
+    // as u64 (see `Slot`). It is not written while a program may look at it (see datapath/slots.rs).
+    let [first, second] = unsafe { (&raw const (*slot).key).cast::<[u64; 2]>().read() };
+    let is_it = first == joined(key.place, key.rest & 0xffff_ffff) && second == joined(key.rest >> 32, 0);
+    // SAFETY: as above.
+    if is_it { NonNull::new(unsafe { &raw mut (*slot).value }) } else { None }
+}
+
+/// Two words as one load has them.
+#[inline(always)]
+fn joined(first: u64, second: u64) -> u64 {
+    if cfg!(target_endian = "little") { first | second << 32 } else { first << 32 | second }
 }
 
 #[inline(always)]
-fn in_slot<V: Entry>(
-    slots: &Array<Slot<V>>,
-    key: &V::Key,
-    generation: impl Fn(&V) -> u32,
-) -> Option<NonNull<V>> {
-    let [a, b, c] = V::words(key);
-    let slot = slots.get_ptr_mut(slot_of([a, b, c], slot_bits()))?;
-    // SAFETY: array elements live as long as the map. What is there is not written while a program may
-    // look at it, short of the generation (see datapath/slots.rs).
-    let slot = unsafe { &mut *slot };
-    let is_it = slot.key[0] == a && slot.key[1] == b && slot.key[2] == c;
-    if is_it && generation(&slot.value) != NOT_THERE { Some(NonNull::from(&mut slot.value)) } else { None }
+fn generation_of<V: Entry>(entry: NonNull<V>) -> u32 {
+    // SAFETY: entries are only freed after a grace period (see agent/sync.rs), and begin with their generation.
+    unsafe { entry.as_ptr().cast::<u32>().read_volatile() }
 }
 
 #[inline(never)]
-fn source_without_slot(key: &SourceKey) -> Option<NonNull<Source>> {
-    NonNull::new(SOURCES.get_ptr_mut(key)?)
+fn source_anywhere(place: u64, rest: u64) -> Option<NonNull<Source>> {
+    anywhere(&SOURCE_SLOTS, &SOURCES, Key { place, rest })
 }
 
 #[inline(never)]
-fn station_without_slot(key: &StationKey) -> Option<NonNull<Station>> {
-    NonNull::new(STATIONS.get_ptr_mut(key)?)
+fn station_anywhere(place: u64, rest: u64) -> Option<NonNull<Station>> {
+    anywhere(&STATION_SLOTS, &STATIONS, Key { place, rest })
+}
+
+#[inline(always)]
+fn anywhere<V: Entry>(slots: &Array<Slot<V>>, others: &HashMap<V::Key, V>, key: Key) -> Option<NonNull<V>> {
+    match in_slot(slots, key) {
+        Some(entry) if generation_of(entry) != NOT_THERE => Some(entry),
+        _ => NonNull::new(others.get_ptr_mut(V::key(key.words()))?),
+    }
 }

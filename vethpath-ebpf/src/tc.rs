@@ -2,13 +2,13 @@
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_change_type, programs::TcContext};
 
-use crate::packet::Context;
+use crate::{maps::kernel_scrubs, packet::Context};
 
 /// `PACKET_HOST` of `linux/if_packet.h`: the frame is for this host.
 const PACKET_HOST: u32 = 0;
 
 /// A socket buffer.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Buffer {
     skb: *mut __sk_buff,
 }
@@ -27,13 +27,9 @@ impl Buffer {
     pub fn scrub(&self) {
         // SAFETY: the context outlives this call, and mark and priority are writable for tc programs.
         unsafe {
-            if (*self.skb).mark != 0 {
-                (*self.skb).mark = 0;
-            }
-            if (*self.skb).priority != 0 {
-                (*self.skb).priority = 0;
-            }
-            if (*self.skb).pkt_type != PACKET_HOST {
+            (*self.skb).mark = 0;
+            (*self.skb).priority = 0;
+            if !kernel_scrubs() && (*self.skb).pkt_type != PACKET_HOST {
                 bpf_skb_change_type(self.skb, PACKET_HOST);
             }
         }
@@ -71,9 +67,11 @@ impl Context for Buffer {
         }
     }
 
+    /// By its protocol, which is 0 where there is none: the kernel gives that with one load, and makes
+    /// `vlan_present` a 0 or 1 by a branch. (Before Linux 6.2 it may stay behind when a tag is taken away.)
     #[inline(always)]
     fn tag_beside(&self) -> bool {
-        self.skb().vlan_present != 0
+        self.skb().vlan_proto != 0
     }
 
     #[inline(always)]

@@ -13,7 +13,8 @@ const IPV6_LEN: u32 = 40;
 
 /// Refuses an IP packet that br_netfilter might not let through as it is.
 #[inline(never)]
-pub fn validate<C: Context>(frame: &Frame<C>, ethertype: u16) -> Result<(), Reason> {
+pub fn validate<C: Context>(context: C, ethertype: u16) -> Result<(), Reason> {
+    let frame = &Frame::new(context);
     let is_right = match ethertype {
         0x0800 => ipv4(&frame.read(IP)?, packet_len(frame)),
         0x86dd => ipv6(&frame.read(IP)?, packet_len(frame)),

@@ -10,14 +10,10 @@ use aya_ebpf::{
 };
 use vethpath_common::flags;
 
-use crate::{
-    count, decide,
-    maps::XDP_PORTS,
-    packet::{Context, Frame},
-};
+use crate::{count, decide, maps::XDP_PORTS, packet::Context, stations::field};
 
 /// A frame without a socket buffer.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub struct Raw {
     md: *mut xdp_md,
 }
@@ -77,14 +73,14 @@ impl Context for Raw {
 /// is one of [`XDP_PORTS`]; the action is the answer. Everything else goes on to the tc program of the
 /// same port, which decides anew and counts: so it is counted once, whoever takes it.
 #[inline(always)]
-pub fn take(frame: &Frame<Raw>) -> u32 {
-    let Ok((source, station)) = decide::fast_path(frame, &mut None) else { return XDP_PASS };
-    if source.flags & flags::WHOLE == 0 {
+pub fn take(frame: Raw) -> u32 {
+    let Ok(way) = decide::fast_path(frame, &mut None) else { return XDP_PASS };
+    if field!(way.source, flags) & flags::WHOLE == 0 {
         return XDP_PASS;
     }
-    match XDP_PORTS.redirect(station.ifindex, XDP_PASS.into()) {
+    match XDP_PORTS.redirect(field!(way.station, ifindex), XDP_PASS.into()) {
         Ok(XDP_REDIRECT) => {
-            count::fast(frame, &source, &station);
+            count::fast(frame, &way);
             XDP_REDIRECT
         }
         Ok(action) | Err(action) => action,

@@ -2,23 +2,19 @@
 
 use std::{collections::BTreeMap, env, fs, process::Command, thread, time::Duration};
 
-use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
-    programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
-        links::FdLink,
-        tc::{SchedClassifierLink, TcAttachOptions},
-    },
-};
+use aya::programs::links::FdLink;
 use vethpath::{
     datapath::{self, Counters, Hook, Maps, Pins},
     kernel::Netns,
     state::{AgentLock, Directory},
     topology::{IfName, NsName},
 };
-use vethpath_common::{Station, StationKey};
+use vethpath_common::{Station, StationKey, flags};
 
-static CONSTANT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-constant"));
+use super::{
+    copies::{self, COPIES, Copy},
+    way::Way,
+};
 
 /// Addresses on the bridge and on the cable, of the namespaces `a` and `b`.
 pub(crate) const BRIDGED: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
@@ -42,37 +38,6 @@ const MOVED: &str = "VETHPATH_LIMIT_MOVED";
 
 /// Stations beside the two that talk.
 const MANY: u32 = 10_000;
-
-/// A way of frames from `a` to `b` and back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Way {
-    Cable,
-    Bridge,
-    Slow,
-    Constant,
-    Fast,
-    FastOfMany,
-}
-
-impl Way {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Cable, Self::Bridge, Self::Slow, Self::Constant, Self::Fast, Self::FastOfMany];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Cable => "cable",
-            Self::Bridge => "plain bridge, no program attached",
-            Self::Slow => "bridge, after a program that knows the sender and not the receiver",
-            Self::Constant => "redirect to a constant",
-            Self::Fast => "fast path",
-            Self::FastOfMany => "fast path with 10,000 stations",
-        }
-    }
-
-    pub(crate) fn is_fast(self) -> bool {
-        matches!(self, Self::Fast | Self::FastOfMany)
-    }
-}
 
 /// Runs this benchmark once more on a machine of its own (network, mounts, processes), which ends with
 /// it. Returns false where that has been done.
@@ -110,19 +75,16 @@ pub(crate) fn name(namespace: &str) -> NsName {
 /// The lab, with this process in place of its agent.
 pub(crate) struct Lab {
     fabric: Netns,
-    pins: Pins,
-    ports: Vec<IfName>,
     maps: Maps,
     counters: Counters,
     /// What the agent had written.
     stations: BTreeMap<StationKey, Station>,
-    constant: BTreeMap<IfName, Ebpf>,
+    programs: BTreeMap<&'static str, Vec<Copy>>,
     links: Vec<FdLink>,
-    is_attached: bool,
 }
 
 impl Lab {
-    /// Brings it up, ends its agent, and holds the lease from then on.
+    /// Brings it up, ends its agent, and holds the lease from then on. No port has a program.
     pub(crate) fn up() -> Self {
         let file = "/run/limit.toml";
         fs::write(file, TOPOLOGY).unwrap();
@@ -134,15 +96,31 @@ impl Lab {
         let directory = Directory::of(&"limit".parse().unwrap());
         let pins = Pins::of(directory.lab());
         let ports = fabric.run(ports).unwrap();
-        AgentLock::end_holder(&directory).unwrap();
         let mut maps = Maps::open(&pins).unwrap();
+        let is_settled = |maps: &Maps| {
+            maps.sources.iter().count() == 2
+                && maps.sources.iter().all(|(_, source)| source.flags & flags::VALIDATE == 0)
+        };
+        // The agent looks once a second what bridges call netfilter for.
+        let settled = (0..100).any(|_| {
+            thread::sleep(Duration::from_millis(100));
+            is_settled(&maps)
+        });
+        assert!(settled, "both hosts are stations, and need not be checked for netfilter");
+        AgentLock::end_holder(&directory).unwrap();
         let config = maps.config().unwrap();
         maps.set_config(vethpath_common::Config { lease_until_ns: u64::MAX, ..config }).unwrap();
         let stations: BTreeMap<_, _> = maps.stations.iter().collect();
+        let both: Vec<_> = ports.iter().collect();
         assert_eq!((ports.len(), stations.len()), (2, 2), "both hosts are stations");
-        let constant = constants(&fabric, &ports);
+        datapath::detach(&fabric, &pins, Hook::Tcx, &both).unwrap();
+        // The kernel lets go of an unpinned link in its own time.
+        while !datapath::attached(&fabric, &pins, 0, &both).unwrap().ours.is_empty() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let programs = fabric.run(|| copies::load(&pins, &ports)).unwrap();
         let counters = Counters::open(&pins).unwrap();
-        Self { fabric, pins, ports, maps, counters, stations, constant, links: Vec::new(), is_attached: true }
+        Self { fabric, maps, counters, stations, programs, links: Vec::new() }
     }
 
     /// Frames that took the fast path so far.
@@ -150,66 +128,43 @@ impl Lab {
         self.counters.matrix().unwrap().cells().map(|(_, count)| count.frames).sum()
     }
 
-    /// Has frames take this way.
-    pub(crate) fn take(&mut self, way: Way) {
-        self.attach(way != Way::Bridge);
+    /// Has frames take this way, by this copy of the program if there is one. It is told by its addresses.
+    pub(crate) fn take(&mut self, way: Way, copy: usize) -> String {
         match way {
             Way::Slow => self.stations.keys().for_each(|key| self.maps.stations.remove(key).unwrap()),
-            Way::Constant => self.redirect(),
             Way::FastOfMany => {
                 let station = *self.stations.values().next().unwrap();
                 others().for_each(|key| self.maps.stations.insert(&key, &station).unwrap());
             }
-            Way::Cable | Way::Bridge | Way::Fast => {}
+            _ => {}
         }
+        let Some(copies) = way.program().and_then(|program| self.programs.get_mut(program)) else {
+            return String::new();
+        };
+        let copy = &mut copies[copy % COPIES];
+        self.links = self.fabric.run(|| copy.attach()).unwrap();
+        copy.addresses()
     }
 
-    /// Undoes [`Lab::take`], as far as other ways would notice.
+    /// Undoes [`Lab::take`].
     pub(crate) fn leave(&mut self, way: Way) {
+        self.links.clear();
         match way {
             Way::Slow => {
                 self.stations
                     .iter()
                     .for_each(|(key, station)| self.maps.stations.insert(key, station).unwrap());
             }
-            Way::Constant => self.links.clear(),
             Way::FastOfMany => others().for_each(|key| self.maps.stations.remove(&key).unwrap()),
-            Way::Cable | Way::Bridge | Way::Fast => {}
-        }
-    }
-
-    fn attach(&mut self, wanted: bool) {
-        let ports: Vec<_> = self.ports.iter().collect();
-        match (self.is_attached, wanted) {
-            (true, false) => {
-                datapath::detach(&self.fabric, &self.pins, Hook::Tcx, &ports).unwrap();
-                // The kernel lets go of an unpinned link in its own time.
-                while !datapath::attached(&self.fabric, &self.pins, 0, &ports).unwrap().ours.is_empty() {
-                    thread::sleep(Duration::from_millis(1));
-                }
-            }
-            (false, true) => {
-                datapath::attach(&self.fabric, &self.pins, 0, Hook::Tcx, &ports).unwrap();
-            }
             _ => {}
         }
-        self.is_attached = wanted;
-    }
-
-    /// Puts the constant programs before the others.
-    fn redirect(&mut self) {
-        let constant = &mut self.constant;
-        self.links = self
-            .fabric
-            .run(|| constant.iter_mut().map(|(port, object)| first(object, port)).collect())
-            .unwrap();
     }
 }
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let down = Command::new(env!("CARGO_BIN_EXE_vethpath")).args(["down", "limit"]).status();
-        assert!(down.is_ok_and(|status| status.success()), "the lab is not down");
+        let down = Command::new(env!("CARGO_BIN_EXE_vethpath")).args(["down", "limit"]).output();
+        assert!(down.is_ok_and(|down| down.status.success()), "the lab is not down");
     }
 }
 
@@ -222,30 +177,6 @@ fn ports() -> Vec<IfName> {
     let output = Command::new("ip").args(["-br", "link", "show", "master", "br0"]).output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();
     lines.lines().map(|line| line.split(['@', ' ']).next().unwrap().parse().unwrap()).collect()
-}
-
-/// For each of the two ports a program that redirects to the other one's inner end.
-fn constants(fabric: &Netns, ports: &[IfName]) -> BTreeMap<IfName, Ebpf> {
-    let load = |(port, other): (&IfName, &IfName)| {
-        let target = nix::net::if_::if_nametoindex(other.as_str()).unwrap();
-        let mut object = EbpfLoader::new().override_global("TARGET", &target, true).load(CONSTANT).unwrap();
-        datapath::load_program(program(&mut object)).unwrap();
-        (port.clone(), object)
-    };
-    fabric.run(|| ports.iter().zip(ports.iter().rev()).map(load).collect()).unwrap()
-}
-
-fn program(object: &mut Ebpf) -> &mut SchedClassifier {
-    object.program_mut("redirect_constant").unwrap().try_into().unwrap()
-}
-
-/// Attaches a program before all others; it is off when the link is dropped.
-fn first(object: &mut Ebpf, port: &IfName) -> FdLink {
-    let program = program(object);
-    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let link = program.attach_with_options(port.as_str(), TcAttachType::Ingress, options).unwrap();
-    let link: SchedClassifierLink = program.take_link(link).unwrap();
-    link.try_into().unwrap()
 }
 
 /// Stations of which no frame ever tells.

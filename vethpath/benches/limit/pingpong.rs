@@ -1,7 +1,8 @@
 //! Two threads, each in its namespace and on the same CPU for good, that send a datagram to and fro.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::mpsc::{Receiver, Sender, channel},
     thread,
     time::{Duration, Instant},
@@ -23,25 +24,46 @@ pub(crate) struct PingPong {
     medians: Receiver<f64>,
 }
 
+/// What the two ends talk over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Udp,
+    Tcp,
+}
+
 impl PingPong {
     /// Between these addresses of the namespaces `a` and `b`.
-    pub(crate) fn between([a, b]: [&'static str; 2]) -> Self {
+    pub(crate) fn between([a, b]: [&'static str; 2], protocol: Protocol) -> Self {
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 7007);
         let (ask, answer) = (address(a), address(b));
+        let (bound, is_bound) = channel();
         thread::spawn(move || {
-            let socket = socket("b", answer, ask);
-            let mut datagram = [0; SIZE];
-            while let Ok(length) = socket.recv(&mut datagram) {
-                socket.send(&datagram[..length]).unwrap();
+            settle("b");
+            let mut socket: Box<dyn Ends> = match protocol {
+                Protocol::Udp => Box::new(datagrams(answer, ask)),
+                Protocol::Tcp => {
+                    let listener = TcpListener::bind(answer).unwrap();
+                    bound.send(()).unwrap();
+                    Box::new(stream(listener.accept().unwrap().0))
+                }
+            };
+            drop(bound);
+            let mut message = [0; SIZE];
+            while let Ok(()) = socket.take(&mut message) {
+                socket.give(&message).unwrap();
             }
         });
         let (slices, wanted) = channel();
         let (done, medians) = channel();
         thread::spawn(move || {
-            let socket = socket("a", ask, answer);
-            meet(&socket);
+            settle("a");
+            let _ = is_bound.recv();
+            let mut socket: Box<dyn Ends> = match protocol {
+                Protocol::Udp => Box::new(met(datagrams(ask, answer))),
+                Protocol::Tcp => Box::new(stream(TcpStream::connect(answer).unwrap())),
+            };
             while let Ok(time) = wanted.recv() {
-                done.send(slice(&socket, time)).unwrap();
+                done.send(slice(&mut *socket, time)).unwrap();
             }
         });
         Self { slices, medians }
@@ -54,7 +76,32 @@ impl PingPong {
     }
 }
 
-fn socket(namespace: &str, own: SocketAddr, other: SocketAddr) -> UdpSocket {
+/// One end.
+trait Ends {
+    fn give(&mut self, message: &[u8; SIZE]) -> io::Result<()>;
+    fn take(&mut self, message: &mut [u8; SIZE]) -> io::Result<()>;
+}
+
+impl Ends for UdpSocket {
+    fn give(&mut self, message: &[u8; SIZE]) -> io::Result<()> {
+        self.send(message).map(|_| ())
+    }
+    fn take(&mut self, message: &mut [u8; SIZE]) -> io::Result<()> {
+        self.recv(message).map(|_| ())
+    }
+}
+
+impl Ends for TcpStream {
+    fn give(&mut self, message: &[u8; SIZE]) -> io::Result<()> {
+        self.write_all(message)
+    }
+    fn take(&mut self, message: &mut [u8; SIZE]) -> io::Result<()> {
+        self.read_exact(message)
+    }
+}
+
+/// Has the thread be in a namespace and on the last CPU for good.
+fn settle(namespace: &str) {
     Netns::named(&lab::name(namespace)).unwrap().enter_for_good().unwrap();
     let this_thread = Pid::from_raw(0);
     let mine = sched_getaffinity(this_thread).unwrap();
@@ -62,13 +109,21 @@ fn socket(namespace: &str, own: SocketAddr, other: SocketAddr) -> UdpSocket {
     let mut set = CpuSet::new();
     set.set(last).unwrap();
     sched_setaffinity(this_thread, &set).unwrap();
+}
+
+fn datagrams(own: SocketAddr, other: SocketAddr) -> UdpSocket {
     let socket = UdpSocket::bind(own).unwrap();
     socket.connect(other).unwrap();
     socket
 }
 
+fn stream(stream: TcpStream) -> TcpStream {
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
 /// Sends until somebody answers, and takes all answers.
-fn meet(socket: &UdpSocket) {
+fn met(socket: UdpSocket) -> UdpSocket {
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut datagram = [0; SIZE];
     let answered = (0..50).any(|_| {
@@ -78,20 +133,21 @@ fn meet(socket: &UdpSocket) {
     assert!(answered, "nobody answers");
     while socket.recv(&mut datagram).is_ok() {}
     socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
 }
 
-fn slice(socket: &UdpSocket, time: Duration) -> f64 {
+fn slice(socket: &mut dyn Ends, time: Duration) -> f64 {
     let begin = Instant::now();
     let (warm, end) = (begin + time / 10, begin + time);
     let mut taken = Vec::new();
-    let mut datagram = [0; SIZE];
+    let mut message = [0; SIZE];
     loop {
         let sent = Instant::now();
         if sent > end {
             return median(&taken);
         }
-        socket.send(&datagram).unwrap();
-        socket.recv(&mut datagram).unwrap();
+        socket.give(&message).unwrap();
+        socket.take(&mut message).unwrap();
         if sent > warm {
             taken.push(sent.elapsed().as_nanos() as f64 / 1000.0);
         }

@@ -1,6 +1,6 @@
 //! Loading the programs of a lab and making, or taking over, its maps.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::LazyLock};
 
 use aya::{
     EbpfLoader,
@@ -14,7 +14,7 @@ use super::{
     maps::data,
     xdp::load_xdp,
 };
-use crate::kernel::bpffs;
+use crate::kernel::{bpffs, probe::peer_redirect_scrubs};
 
 /// How often a program is given to the verifier.
 const TRIES: u32 = 10;
@@ -182,12 +182,14 @@ fn is_current(pins: &Pins, program: &Path) -> Result<bool> {
 /// A loader of one copy of the programs, for the bridge namespace `domain`, that pins nothing.
 #[must_use]
 pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
+    static SCRUBS: LazyLock<u32> = LazyLock::new(|| u32::from(peer_redirect_scrubs()));
     let (slots, cells) = (1 << sizes.slot_bits, sizes.width * sizes.width);
     let mut loader = EbpfLoader::new();
     loader
         .override_global(names::DOMAIN, domain, true)
         .override_global(names::SLOT_BITS, &sizes.slot_bits, true)
         .override_global(names::WIDTH, &sizes.width, true)
+        .override_global(names::SCRUBS, &*SCRUBS, true)
         .map_max_entries(names::SOURCE_SLOTS, slots)
         .map_max_entries(names::STATION_SLOTS, slots)
         .map_max_entries(names::CELLS, cells.max(1))

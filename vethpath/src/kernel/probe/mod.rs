@@ -12,6 +12,7 @@ mod scratch;
 mod xdp;
 
 pub use privileges::{MissingPrivilege, privileges};
+pub use release::peer_redirect_scrubs;
 use serde::Serialize;
 
 /// What a check came to.

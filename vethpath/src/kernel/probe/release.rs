@@ -25,6 +25,13 @@ pub(super) fn read() -> Option<String> {
     Some(release.trim().to_owned())
 }
 
+/// Whether `bpf_redirect_peer` scrubs here, as far as the release tells. A candidate of a release may not yet
+/// have what the release has.
+#[must_use]
+pub fn peer_redirect_scrubs() -> bool {
+    read().is_some_and(|release| !release.contains("-rc") && version(&release).is_some_and(scrubs))
+}
+
 fn of(release: &str) -> Check {
     match version(release) {
         Some(version) if scrubs(version) => Check::ok(NAME, release),
