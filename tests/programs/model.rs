@@ -32,7 +32,12 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
         _ => false,
     };
     // docs/limitations.md: what br_netfilter would drop or trim is left to it
-    let checked = |port: Port| port.flags() & vethpath_common::flags::VALIDATE != 0;
+    let checks = match ethertype {
+        0x0800 => vethpath_common::flags::VALIDATE_IPV4,
+        0x86dd => vethpath_common::flags::VALIDATE_IPV6,
+        _ => vethpath_common::flags::VALIDATE,
+    };
+    let checked = |port: Port| port.flags() & checks != 0;
     let is_checked = checked(frame.port) || to.bridge() != frame.port.bridge() && checked(to);
     if is_checked && !is_right(ethertype, payload) {
         return None;

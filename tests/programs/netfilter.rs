@@ -12,8 +12,15 @@ pub(crate) fn cases() -> Vec<Case> {
     let wrong = [wrong_ipv4(), wrong_ipv6()].into_iter().flatten().flat_map(|(what, frame)| {
         [pass(what, Reason::Unchecked, frame.clone().at(Port::Checked)), fast(what, frame)]
     });
+    let apart =
+        [(wrong_ipv4(), Port::Checked4, Port::Checked6), (wrong_ipv6(), Port::Checked6, Port::Checked4)];
+    let apart = apart.into_iter().flat_map(|(wrong, of_it, of_the_other)| {
+        wrong.into_iter().flat_map(move |(what, frame)| {
+            [pass(what, Reason::Unchecked, frame.clone().at(of_it)), fast(what, frame.at(of_the_other))]
+        })
+    });
     let right = right().into_iter().map(|(what, frame)| fast(what, frame.at(Port::Checked)));
-    wrong.chain(right).chain(others()).collect()
+    wrong.chain(apart).chain(right).chain(others()).collect()
 }
 
 /// Words of the headers: IPv4's length and checksum, IPv6's length of what follows.
@@ -107,6 +114,11 @@ fn others() -> Vec<Case> {
             Verdict::Peer(Port::Checked),
         ),
         pass("PPPoE", Reason::Unchecked, Frame::raw(0x8864, &[0; 46]).at(Port::Checked)),
+        pass(
+            "PPPoE where IPv6 is checked",
+            Reason::Unchecked,
+            Frame::raw(0x8864, &[0; 46]).at(Port::Checked6),
+        ),
         pass("wrong, and to nobody", Reason::UnknownDestination, checked().word(CHECK, 0).to([2; 6])),
         pass("wrong, and too big", Reason::TooBig, Frame::udp4(1473).word(CHECK, 0).at(Port::Checked)),
     ]

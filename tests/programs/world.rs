@@ -37,6 +37,9 @@ pub(crate) enum Port {
     Unrecorded,
     /// Its bridge calls netfilter.
     Checked,
+    /// It does for IPv4 alone, and for IPv6 alone.
+    Checked4,
+    Checked6,
     /// On another bridge of the segment, behind a trunk.
     Far,
     /// There too, where that bridge calls netfilter.
@@ -46,7 +49,7 @@ pub(crate) enum Port {
 }
 
 impl Port {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::A,
         Self::B,
         Self::Alone,
@@ -56,13 +59,15 @@ impl Port {
         Self::Unarmed,
         Self::Unrecorded,
         Self::Checked,
+        Self::Checked4,
+        Self::Checked6,
         Self::Far,
         Self::FarChecked,
         Self::Roomy,
     ];
 
     /// Those with stations.
-    pub(crate) const ARMED: [Self; 10] = [
+    pub(crate) const ARMED: [Self; 12] = [
         Self::A,
         Self::B,
         Self::Alone,
@@ -70,6 +75,8 @@ impl Port {
         Self::Via,
         Self::Elsewhere,
         Self::Checked,
+        Self::Checked4,
+        Self::Checked6,
         Self::Far,
         Self::FarChecked,
         Self::Roomy,
@@ -134,6 +141,8 @@ impl Port {
             Self::Alone | Self::Lonely => flags::ISOLATED,
             Self::Via => flags::VIA_PORT,
             Self::Checked | Self::FarChecked => flags::VALIDATE,
+            Self::Checked4 => flags::VALIDATE_IPV4,
+            Self::Checked6 => flags::VALIDATE_IPV6,
             Self::Roomy => flags::ROOMY,
             _ => 0,
         }

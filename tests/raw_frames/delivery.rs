@@ -29,6 +29,35 @@ fn sockets_reach_each_other_by_xdp() {
     host.finish();
 }
 
+/// What XDP leaves to the bridge, or to the tc program, GRO puts together on its way there: it is no other
+/// frame than those that were sent.
+#[test]
+fn what_gro_puts_together_at_a_port_is_counted_once() {
+    let host = Host::new();
+    let file = host.lab("three-hosts").with(
+        "link = \"docker0\"\naddresses = [\"172.17.0.101/16\"]",
+        "link = \"docker0\"\ndatapath = \"xdp\"\naddresses = [\"172.17.0.101/16\"]",
+    );
+    let lab = file.up();
+    for is_slow in [false, true] {
+        lab.is_fast("ns0:eth0", B);
+        if is_slow {
+            let _ = host.run(format!("tc qdisc add dev {} root pfifo", lab.port("ns1:eth0"))).ok();
+            lab.says_of("ns1:eth0", "qdisc");
+        }
+        let before = lab.accounts_balance();
+        transfer(&lab);
+        let after = lab.accounts_balance();
+        let sent = |stats: &crate::harness::Stats| stats.pair("ns0:eth0").tx.frames;
+        let unseen = |stats: &crate::harness::Stats| stats.pair("ns0:eth0").slow("unseen");
+        // 4 MB in frames of 1500 bytes.
+        assert!(sent(&after) - sent(&before) > 2500, "{after:#?}");
+        assert!(unseen(&after) <= unseen(&before) + 20, "{is_slow}: {before:#?} {after:#?}");
+    }
+    lab.down();
+    host.finish();
+}
+
 #[test]
 fn raw_frames_are_what_they_were() {
     let host = Host::new();

@@ -16,10 +16,10 @@ pub mod flags {
     pub const VIA_PORT: u32 = 1 << 1;
     /// The port takes part in the fast path ([`PortRecord`](super::PortRecord) only).
     pub const ARMED: u32 = 1 << 2;
-    /// A bridge calls netfilter for IP (`bridge-nf-call-iptables` and its kin), and so drops or trims
+    /// A bridge calls netfilter for IPv4 (`bridge-nf-call-iptables` and its kin), and so drops or trims
     /// packets whose header is not right: the fast path takes none that it would drop or trim. In a
     /// [`Source`](super::Source) the sender's bridge, in a [`Station`](super::Station) one behind it.
-    pub const VALIDATE: u32 = 1 << 3;
+    pub const VALIDATE_IPV4: u32 = 1 << 3;
     /// No inner end of the place has a larger MTU than the least on the way to this
     /// [`Station`](super::Station): whatever a sender's stack makes of a GSO frame fits.
     pub const ROOMY: u32 = 1 << 4;
@@ -29,6 +29,10 @@ pub mod flags {
     /// What the sender's stack gives to its inner end is whole: checksums and VLAN tags are in the frame,
     /// where the XDP program can see them and a redirect keeps them ([`Source`](super::Source) only).
     pub const WHOLE: u32 = 1 << 6;
+    /// The same as [`VALIDATE_IPV4`] of IPv6 (`bridge-nf-call-ip6tables`).
+    pub const VALIDATE_IPV6: u32 = 1 << 7;
+    /// Both.
+    pub const VALIDATE: u32 = VALIDATE_IPV4 | VALIDATE_IPV6;
 }
 
 /// What every program checks before anything else. One write of it disarms a whole lab.

@@ -95,7 +95,8 @@ pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -
         return Err(Reason::Unlearned);
     }
     let packets = fitting(context, ethernet.ethertype, station)?;
-    if (field!(source, flags) | field!(station, flags)) & flags::VALIDATE != 0 {
+    let checks = (field!(source, flags) | field!(station, flags)) & flags::VALIDATE;
+    if checks != 0 && checks & checks_of(ethernet.ethertype) != 0 {
         validate(context, ethernet.ethertype)?;
     }
     note(source, field!(station, bridges), config.epoch);
@@ -162,6 +163,16 @@ fn ipv6<C: Context>(frame: &Frame<C>) -> Result<(), Reason> {
         // Hop-by-hop, routing, authentication, destination options.
         0 | 43 | 51 | 60 => Err(Reason::Options),
         _ => Ok(()),
+    }
+}
+
+/// What of [`flags::VALIDATE`] is about packets of a kind. Others than IP may have either inside.
+#[inline(always)]
+fn checks_of(ethertype: u16) -> u32 {
+    match ethertype {
+        IPV4 => flags::VALIDATE_IPV4,
+        0x86dd => flags::VALIDATE_IPV6,
+        _ => flags::VALIDATE,
     }
 }
 

@@ -15,6 +15,8 @@ use netlink_sys::{
     protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_SOCK_DIAG},
 };
 
+use vethpath_common::flags;
+
 use super::{facts::Facts, layout::Layout};
 use crate::{
     kernel::{
@@ -77,13 +79,13 @@ impl Company {
             let bridge = facts.link(bridge);
             let (reason, validated) = match &found {
                 Ok(rules) => (rules.first_for(port.as_str(), bridge), rules.validate(bridge)),
-                Err(error) => (Some(error.clone()), true),
+                Err(error) => (Some(error.clone()), flags::VALIDATE),
             };
             if let Some(reason) = reason {
                 facts.rules.insert(port.to_string(), reason);
             }
-            if validated {
-                facts.validated.insert(port.to_string());
+            if validated != 0 {
+                facts.validated.insert(port.to_string(), validated);
             }
         }
     }
@@ -181,11 +183,15 @@ impl Rules {
         hook.or_else(|| self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string))
     }
 
-    /// Whether the bridge calls netfilter for IP packets, which then checks them even without rules
-    /// (`br_validate_ipv4` and `br_validate_ipv6`). A bridge whose options are not known does.
-    fn validate(&self, bridge: Option<&LinkFacts>) -> bool {
+    /// For which IP packets the bridge calls netfilter, which then checks them even without rules
+    /// (`br_validate_ipv4` and `br_validate_ipv6`). A bridge whose options are not known does for all.
+    fn validate(&self, bridge: Option<&LinkFacts>) -> u32 {
+        if bridge.is_none_or(|bridge| bridge.bridge.is_none()) {
+            return flags::VALIDATE;
+        }
         let calls = with_bridge(self.calls, bridge);
-        calls.iptables || calls.ip6tables || bridge.is_none_or(|bridge| bridge.bridge.is_none())
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        flag(calls.iptables, flags::VALIDATE_IPV4) | flag(calls.ip6tables, flags::VALIDATE_IPV6)
     }
 }
 
@@ -208,20 +214,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bridge_checks_ip_packets_if_anything_calls_netfilter_for_them() {
+    fn a_bridge_checks_the_packets_for_which_anything_calls_netfilter() {
         let bridge = |options| LinkFacts { bridge: options, ..LinkFacts::default() };
         let none = BridgeCalls::default();
         let validate = |calls, options| {
             Rules { hooks: Vec::new(), legacy: Vec::new(), calls }.validate(Some(&bridge(options)))
         };
-        assert!(!validate(none, Some(Vec::new())));
-        assert!(!validate(none, Some(vec![InfoBridge::NfCallIpTables(false)])));
-        assert!(validate(BridgeCalls { iptables: true, ..none }, Some(Vec::new())));
-        assert!(validate(BridgeCalls { ip6tables: true, ..none }, Some(Vec::new())));
-        assert!(validate(none, Some(vec![InfoBridge::NfCallIpTables(true)])));
-        assert!(validate(none, Some(vec![InfoBridge::NfCallIp6Tables(true)])));
+        let (v4, v6) = (flags::VALIDATE_IPV4, flags::VALIDATE_IPV6);
+        assert_eq!(validate(none, Some(Vec::new())), 0);
+        assert_eq!(validate(none, Some(vec![InfoBridge::NfCallIpTables(false)])), 0);
+        assert_eq!(validate(BridgeCalls { iptables: true, ..none }, Some(Vec::new())), v4);
+        assert_eq!(validate(BridgeCalls { ip6tables: true, ..none }, Some(Vec::new())), v6);
+        assert_eq!(validate(none, Some(vec![InfoBridge::NfCallIpTables(true)])), v4);
+        let both = BridgeCalls { iptables: true, ..none };
+        assert_eq!(validate(both, Some(vec![InfoBridge::NfCallIp6Tables(true)])), v4 | v6);
         let arp = BridgeCalls { arptables: true, ..none };
-        assert!(!validate(arp, Some(vec![InfoBridge::NfCallArpTables(true)])), "ARP is never fast");
-        assert!(validate(none, None), "options that could not be read");
+        assert_eq!(validate(arp, Some(vec![InfoBridge::NfCallArpTables(true)])), 0, "ARP is never fast");
+        assert_eq!(validate(none, None), v4 | v6, "options that could not be read");
     }
 }

@@ -89,9 +89,7 @@ impl Desired {
         mac: [u8; 6],
         reach: u64,
     ) {
-        let flags = flag(port.isolated, flags::ISOLATED)
-            | flag(port.validated, flags::VALIDATE)
-            | flag(port.xdp, flags::WHOLE);
+        let flags = flag(port.isolated, flags::ISOLATED) | port.validated | flag(port.xdp, flags::WHOLE);
         let source = Source { bridge, pair: lab_port.counter, flags, reach, ..Source::default() };
         self.sources.insert(SourceKey::new(port.port.ifindex, mac.into(), domain), source);
     }
@@ -105,7 +103,7 @@ impl Desired {
             mtu: way.mtu,
             flags: flag(way.isolated, flags::ISOLATED)
                 | flag(via_port(port, mac), flags::VIA_PORT)
-                | flag(way.validated, flags::VALIDATE)
+                | way.validated
                 | flag(way.mtu >= largest_mtu, flags::ROOMY),
             path,
             bridges: way.bridges,

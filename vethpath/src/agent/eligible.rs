@@ -122,7 +122,7 @@ pub struct Eligible<'a> {
     /// Frames must leave by the port, which has offloads switched off.
     pub via_port: bool,
     /// What it sends is checked by netfilter.
-    pub validated: bool,
+    pub validated: u32,
     /// Frames may come and go by XDP.
     pub xdp: bool,
 }
@@ -172,7 +172,7 @@ pub struct BridgePort<'a> {
     /// Isolated from other isolated ports.
     pub isolated: bool,
     /// What its bridge forwards is checked by netfilter.
-    pub validated: bool,
+    pub validated: u32,
 }
 
 /// The ends of a trunk that frames may cross in a redirect past it, or why they may not.
@@ -212,7 +212,7 @@ fn on_bridge<'a>(port: &'a LinkFacts, bridge: &IfName, facts: &Facts) -> Result<
     bridge_allows(bridge)?;
     let isolated = port_allows(port)?;
     company_allows(port, facts)?;
-    let validated = facts.validated.contains(&port.name);
+    let validated = facts.validated.get(&port.name).copied().unwrap_or_default();
     Ok(BridgePort { port, bridge: bridge.ifindex, isolated, validated })
 }
 

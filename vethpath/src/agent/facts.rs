@@ -29,8 +29,9 @@ pub struct Facts {
     pub taps: BTreeSet<u32>,
     /// By port name: a netfilter rule that its frames would pass.
     pub rules: BTreeMap<String, String>,
-    /// Names of ports whose bridge calls netfilter for IP packets, rules or not.
-    pub validated: BTreeSet<String>,
+    /// By port name: for which packets its bridge calls netfilter, rules or not, as flags of
+    /// [`VALIDATE`](vethpath_common::flags::VALIDATE).
+    pub validated: BTreeMap<String, u32>,
     /// Names of ports that run our XDP program, in the driver.
     pub xdp_attached: BTreeSet<String>,
     /// Links that take frames which are redirected to them by XDP, by ifindex.

@@ -44,8 +44,8 @@ struct Hop {
     far_bridge: u32,
     /// Whether that port is isolated.
     enters_isolated: bool,
-    /// Whether the next bridge calls netfilter.
-    validated: bool,
+    /// For which packets the next bridge calls netfilter, as flags.
+    validated: u32,
     /// Least MTU of its ends.
     mtu: u32,
 }
@@ -65,8 +65,8 @@ pub struct Way<'a> {
     pub exit: u32,
     /// Whether that port is isolated.
     pub isolated: bool,
-    /// Whether a bridge on the way but the first calls netfilter.
-    pub validated: bool,
+    /// For which packets a bridge on the way but the first calls netfilter, as flags.
+    pub validated: u32,
 }
 
 impl<'a> Segments<'a> {
@@ -159,7 +159,7 @@ impl<'a> Segments<'a> {
     pub fn way(&'a self, bridge: u32, mac: [u8; 6]) -> Option<Way<'a>> {
         let (mut at, mut bridges) = (bridge, self.bit(bridge)?);
         let (mut crossings, mut mtu) = (Vec::new(), u32::MAX);
-        let (mut first, mut validated) = (None, false);
+        let (mut first, mut validated) = (None, 0);
         let mut entered_isolated = false;
         loop {
             let port = self.entry(at, mac)?.port;

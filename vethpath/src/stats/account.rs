@@ -31,6 +31,21 @@ pub fn seen(counters: &PairCounters) -> vethpath_common::Count {
     counters.slow.iter().fold(counters.fast_tx, |sum, count| sum.plus(*count))
 }
 
+/// The programs' counts of a pair that sends by XDP. Its stack makes a frame of each packet; what XDP leaves to the
+/// bridge, GRO may put together at the port, before the other program counts it as one. Such frames are counted
+/// apart again, as far as the kernel has counted more `sent` than the programs: what the pair sent
+/// before it was on XDP may have been one frame of several packets.
+#[must_use]
+pub fn apart(mut counters: PairCounters, sent: u64) -> PairCounters {
+    let mut missing = sent.saturating_sub(seen(&counters).frames);
+    for count in counters.slow.iter_mut().chain([&mut counters.fast_tx]) {
+        let more = count.packets.saturating_sub(count.frames).min(missing);
+        count.frames += more;
+        missing -= more;
+    }
+    counters
+}
+
 /// One account of a pair from the kernel's counters of its inner end (`None` where that is gone: its
 /// counters went with it) and the programs'.
 ///

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use thiserror::Error;
 use vethpath_common::PairCounters;
 
-use super::{AgentView, Count, Dropped, Pair, Stats, Trunk, Ways, account, seen};
+use super::{AgentView, Count, Dropped, Pair, Stats, Trunk, Ways, account, apart, seen};
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{self, Counters, Pins},
@@ -148,7 +148,13 @@ fn counters(
 ) -> datapath::Result<Vec<PairCounters>> {
     let look = || {
         let matrix = maps.matrix()?;
-        maps.of_all(counted_pairs(topology).map(|(counter, _)| counter), &matrix)
+        let mut counters = maps.of_all(counted_pairs(topology).map(|(counter, _)| counter), &matrix)?;
+        for ((pair, inner), counters) in topology.pairs.iter().zip(inner).zip(&mut counters) {
+            if let Some(inner) = inner.as_ref().filter(|_| pair.datapath == Datapath::Xdp) {
+                *counters = apart(*counters, inner.sent.0);
+            }
+        }
+        Ok::<_, datapath::Error>(counters)
     };
     let mut counters = look()?;
     let mut missing = unseen(inner, &counters);

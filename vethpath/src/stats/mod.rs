@@ -11,7 +11,7 @@ mod matrix;
 mod model;
 mod rates;
 
-pub use account::{UNSEEN, account, seen};
+pub use account::{UNSEEN, account, apart, seen};
 pub use agent::{Agent, AgentView, State};
 pub(crate) use collect::place_exists;
 pub use collect::{Error, collect};

@@ -277,16 +277,16 @@ fn a_way_that_takes_what_every_sender_makes_is_roomy() {
 #[test]
 fn what_netfilter_would_check_is_told_of_the_sender() {
     let mut facts = facts();
-    facts.validated.insert("vp5".into());
+    facts.validated.insert("vp5".into(), flags::VALIDATE_IPV4);
     let checked = desired(&facts);
     assert_eq!(checked.states, [(1, None), (2, None)].into(), "it is no reason to step aside");
     let flags_of_source = |port| checked.sources[&SourceKey::new(port, mac(port).into(), 0)].flags;
-    assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::VALIDATE, 0));
+    assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::VALIDATE_IPV4, 0));
     assert_eq!((flags_of(&checked, mac(A)) | flags_of(&checked, mac(B))) & flags::VALIDATE, 0);
     let isolated = P::Isolated(true);
     facts.links.get_mut(&A).expect("port A").port.as_mut().expect("flags").push(isolated);
     let flags = desired(&facts).sources[&SourceKey::new(A, mac(A).into(), 0)].flags;
-    assert_eq!(flags, flags::ISOLATED | flags::VALIDATE);
+    assert_eq!(flags, flags::ISOLATED | flags::VALIDATE_IPV4);
 }
 
 /// The same two hosts, of which A wants XDP, and has all that it takes.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use netlink_packet_route::link::{BridgePortState, InfoBridge};
+use vethpath_common::flags;
 
 use super::*;
 use crate::{
@@ -178,13 +179,13 @@ fn isolated_ports_on_the_way_are_honoured() {
 #[test]
 fn netfilter_on_a_bridge_behind_the_first_is_told() {
     let mut facts = facts();
-    facts.validated.insert("p22".to_owned());
+    facts.validated.insert("p22".to_owned(), flags::VALIDATE_IPV6);
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
     let validated = |bridge, host| segments.way(bridge, mac(host)).map(|way| way.validated);
-    assert_eq!(validated(1, 12), Some(true));
-    assert_eq!(validated(2, 13), Some(false), "of the first bridge the sender's port tells");
-    assert_eq!(validated(3, 12), Some(false), "that enters by the other port");
+    assert_eq!(validated(1, 12), Some(flags::VALIDATE_IPV6));
+    assert_eq!(validated(2, 13), Some(0), "of the first bridge the sender's port tells");
+    assert_eq!(validated(3, 12), Some(0), "that enters by the other port");
 }
 
 #[test]

@@ -115,3 +115,28 @@ fn each_reason_has_its_own_line() {
     assert_eq!(traffic.slow.len(), Reason::COUNT);
     assert!(!Reason::ALL.iter().any(|reason| reason.name() == UNSEEN), "the name is ours");
 }
+
+/// Seven packets that the bridge got as two frames, and three that the other program redirected as one.
+#[test]
+fn what_gro_put_together_behind_xdp_is_counted_apart() {
+    let programs = || {
+        counters(
+            programs(5, 7, 9_000),
+            Programs::default(),
+            &[(Reason::UnknownDestination, programs(2, 7, 8_000)), (Reason::Arp, programs(1, 1, 42))],
+        )
+    };
+    let sent = |frames| apart(programs(), frames);
+    let traffic = account(Some(&inner((15, 20_000), (0, 0))), &sent(15));
+    balances(&traffic);
+    assert_eq!((traffic.tx.frames, traffic.tx.packets), (15, 15));
+    assert_eq!((traffic.fast.tx.frames, traffic.fast.tx.packets), (7, 7));
+    assert_eq!(traffic.slow, BTreeMap::from([("unknown-destination", 7), ("arp", 1)]), "nothing is unseen");
+    // More was sent before any program saw it.
+    let traffic = account(Some(&inner((20, 30_000), (0, 0))), &sent(20));
+    balances(&traffic);
+    assert_eq!((traffic.tx.frames, traffic.slow[UNSEEN]), (20, 5));
+    // They were frames of several packets where they were sent, before the pair was on XDP.
+    assert_eq!(sent(8), programs());
+    balances(&account(Some(&inner((10, 20_000), (0, 0))), &sent(10)));
+}
