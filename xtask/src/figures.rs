@@ -6,6 +6,7 @@
 mod blocks;
 #[path = "../../vethpath/src/output/charts/mod.rs"]
 mod charts;
+mod frames;
 mod measure;
 mod pictures;
 mod render;

@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    slice,
     time::Duration,
 };
 
@@ -14,6 +15,7 @@ use nix::{libc, net::if_::if_nametoindex};
 
 use crate::{
     machine::{self, Lab},
+    rounds::Short,
     users::User,
 };
 
@@ -23,6 +25,8 @@ static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethp
 const SLICE: Duration = Duration::from_millis(200);
 /// Frames of a first try.
 const A_FEW: u32 = 50_000;
+/// First tries.
+const TRIES: usize = 5;
 
 /// `BPF_PROG_TEST_RUN` and `BPF_F_TEST_XDP_LIVE_FRAMES` of linux/bpf.h.
 const TEST_RUN: i32 = 10;
@@ -44,14 +48,16 @@ thread_local! {
 }
 
 /// Millions of frames a second from the first host to the second.
-pub(crate) fn rate(lab: &Lab) -> f64 {
+pub(crate) fn rate(lab: &Lab) -> Result<f64, Short> {
     STANDING.with_borrow_mut(|all| {
         let standing = all.get_mut(&lab.name).unwrap();
         let before = standing.sink.taken();
         standing.send(lab, standing.frames);
-        let came = standing.sink.taken() - before;
-        assert!(came * 100 >= u64::from(standing.frames) * 95, "{}: {came} of {}", lab.name, standing.frames);
-        standing.sink.rate()
+        let (came, rate) = (standing.sink.taken() - before, standing.sink.rate());
+        if came * 100 < u64::from(standing.frames) * 95 {
+            return Err(Short(format!("{}: {came} frames of {} came", lab.name, standing.frames)));
+        }
+        Ok(rate)
     })
 }
 
@@ -70,16 +76,22 @@ impl Standing {
         Self { sink, _ports: ports, generator, ifindex, frames: A_FEW }
     }
 
-    /// Two rounds for nothing, which show that frames go the way they should, and how many take a slice.
+    /// Rounds for nothing, which show that frames go the way they should, and how many take a slice.
     #[expect(clippy::cast_possible_truncation, reason = "a slice has far fewer than 2^32")]
     fn try_out(&mut self, lab: &Lab) {
-        let fast = lab.fast();
-        self.send(lab, A_FEW);
-        let fast = lab.fast() - fast;
-        assert!((lab.datapath == "bridge") == (fast == 0), "{}: {fast} of {A_FEW} were fast", lab.name);
+        let as_it_should = (0..TRIES).any(|_| {
+            let before = lab.fast();
+            self.send(lab, A_FEW);
+            let fast = lab.fast() > before;
+            if fast == (lab.datapath == "bridge") {
+                machine::settle(slice::from_ref(lab));
+            }
+            fast != (lab.datapath == "bridge")
+        });
+        assert!(as_it_should, "{}: frames do not go its way", lab.name);
         let _ = self.sink.rate();
         self.send(lab, A_FEW);
-        self.frames = (self.sink.rate() * 1e6 * SLICE.as_secs_f64()) as u32;
+        self.frames = ((self.sink.rate() * 1e6 * SLICE.as_secs_f64()) as u32).max(A_FEW);
     }
 
     /// Sends frames. When it returns, all have come or are lost: this CPU has done its softirqs.

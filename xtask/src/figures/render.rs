@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Raw, blocks, pictures, tables};
+use super::{Raw, blocks, frames, pictures, tables};
 use crate::{error::Error, tools::root};
 
 /// The documents that have figures.
@@ -34,6 +34,8 @@ fn block(raw: &Raw, name: &str) -> Result<String, Error> {
         "work" => tables::work(raw),
         "program" => tables::program(raw),
         "share" => tables::share(raw),
+        "frames" => frames::table(raw),
+        "frames-words" => frames::words(raw),
         "limit" => tables::verbatim(raw, "limit"),
         "others" => tables::verbatim(raw, "others"),
         "scale" => tables::as_printed(raw, "scale"),

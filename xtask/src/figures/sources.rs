@@ -44,7 +44,7 @@ const fn printed(name: &'static str, argument: Option<u64>) -> Source {
 }
 
 /// All, in the order they are measured.
-pub(super) const ALL: [Source; 9] = [
+pub(super) const ALL: [Source; 10] = [
     round_trips("one-bridge", 1, false),
     round_trips("one-bridge-netfilter", 1, true),
     round_trips("eight-bridges", 8, false),
@@ -52,6 +52,7 @@ pub(super) const ALL: [Source; 9] = [
     Source { name: "work", how: How::Bench { bridges: 1, netfilter: false, work: EVERY_WORK, seconds: 60 } },
     printed("program", None),
     printed("limit", Some(40)),
+    printed("frames", None),
     printed("others", Some(2)),
     printed("scale", None),
 ];
