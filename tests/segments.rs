@@ -57,12 +57,11 @@ fn eight_bridges_are_crossed_in_one_redirect_and_counted() {
     lab.is_fast("ns0:eth0", FAR);
     lab.is_fast("ns1:eth0", "10.5.0.10");
     let before = lab.accounts_balance();
-    let crossed = |lab: &Lab<'_>| {
-        let stats = lab.stats();
+    let crossed = |stats: &crate::harness::Stats| {
         let counts = stats.trunks.iter().map(|trunk| (trunk.fast.tx.packets, trunk.fast.rx.packets));
         counts.collect::<Vec<_>>()
     };
-    let at_first = crossed(&lab);
+    let at_first = crossed(&before);
     let report = iperf(&lab, "ns0", ("ns1", FAR), "--time 1");
     assert!(received(&report) > 1_000_000);
     let after = lab.accounts_balance();

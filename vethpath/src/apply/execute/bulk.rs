@@ -43,7 +43,8 @@ impl Executor<'_> {
     ///
     /// A bridge that this run has made comes up last: every host says a few words to all when its
     /// interface comes up, and a bridge that is up floods them to all that came up before. Routes of its
-    /// namespace may go by way of it, and come after it.
+    /// namespace may go by way of it, and come after it; so do its namespace's other interfaces, of which the
+    /// first that is up has the route to a subnet that several are in.
     ///
     /// # Errors
     /// The first fault. Steps behind it may have been done.
@@ -92,7 +93,7 @@ impl Executor<'_> {
     fn is_held(&self, step: &Step) -> bool {
         match step {
             _ if self.quiet.is_empty() => false,
-            Step::Up { place, device, .. } => self.quiet.contains(&(place.clone(), device.clone())),
+            Step::Up { place, port: false, .. } => self.quiet.iter().any(|(quiet, _)| quiet == place),
             Step::Route { namespace, .. } => {
                 let is_here = |place: &Place| matches!(place, Place::Namespace(name) if name == namespace);
                 self.quiet.iter().any(|(place, _)| is_here(place))
