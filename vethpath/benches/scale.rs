@@ -10,15 +10,15 @@ use std::{
     env,
     fmt::Write as _,
     fs,
-    process::{Command, Stdio},
+    process::{Command, ExitCode, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-const VETHPATH: &str = env!("CARGO_BIN_EXE_vethpath");
+#[path = "frames/private.rs"]
+mod private;
 
-/// Says that the process is in the private machine.
-const INSIDE: &str = "VETHPATH_SCALE_INSIDE";
+const VETHPATH: &str = env!("CARGO_BIN_EXE_vethpath");
 
 /// A bridge tells of each port once more when its forward delay of 15 s is over
 /// (`br_forward_delay_timer_expired` in net/bridge/br_stp_timer.c), which is no idle agent's moment.
@@ -30,12 +30,12 @@ const IDLE: Duration = Duration::from_secs(20);
 /// What a kernel counts processor time in, each second (USER_HZ).
 const TICKS: f64 = 100.0;
 
-fn main() {
+fn main() -> ExitCode {
+    if !private::is_inside() {
+        return private::start();
+    }
     let hosts: Vec<usize> = env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let hosts = if hosts.is_empty() { vec![10, 100, 1000] } else { hosts };
-    if env::var_os(INSIDE).is_none() {
-        return start_inside(&hosts);
-    }
     println!(
         "| hosts | script up | vethpath up | script down | vethpath down | up again | stats --json | agent CPU | agent memory |"
     );
@@ -43,30 +43,7 @@ fn main() {
     for hosts in hosts {
         measure(hosts);
     }
-}
-
-/// Runs this program once more, where nothing else is.
-fn start_inside(hosts: &[usize]) {
-    let prepare =
-        "mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && exec \"$@\"";
-    let status = Command::new("unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-            "sh",
-            "-c",
-            prepare,
-            "sh",
-        ])
-        .arg(env::current_exe().unwrap())
-        .args(hosts.iter().map(ToString::to_string))
-        .env(INSIDE, "1")
-        .status();
-    assert!(status.unwrap().success());
+    ExitCode::SUCCESS
 }
 
 fn measure(hosts: usize) {

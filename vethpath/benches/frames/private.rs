@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Says that the process is in it.
-const INSIDE: &str = "VETHPATH_FRAMES_INSIDE";
+const INSIDE: &str = "VETHPATH_BENCH_INSIDE";
 
 const PREPARE: &str =
     "mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && exec \"$@\"";
@@ -25,6 +25,7 @@ pub(crate) fn start() -> ExitCode {
         .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc"])
         .args(["--kill-child", "sh", "-c", PREPARE, "sh"])
         .arg(env::current_exe().unwrap())
+        .args(env::args().skip(1))
         .env(INSIDE, "1")
         .status()
         .expect("setpriv and unshare of util-linux");
