@@ -19,8 +19,9 @@ use crate::{
     topology::{Pair, Topology, Trunk},
 };
 
-/// How long a lab may take to settle: ports coming up, the agent reading them.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a lab may take to settle: ports coming up, the agent reading them. It is moments, but where the machine
+/// is under great load and all wait for one lock in the kernel.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often the agent is asked meanwhile.
 const INTERVAL: Duration = Duration::from_millis(10);

@@ -20,8 +20,12 @@ use crate::kernel::{bounded, private};
 /// More than the digits of any process id.
 const MOST_DIGITS: u64 = 32;
 
-/// How long a stopping agent may take before it is killed, and a killed one to be gone.
+/// How long a stopping agent may take before it is killed.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long a killed one may take to be gone: it may wait in the kernel for a lock that all of networking shares,
+/// which on a machine under great load takes long, and takes no signal there.
+const KILLED: Duration = Duration::from_secs(60);
 
 /// The right to change a lab. Held on its folder, so that nothing is left behind.
 pub struct LabLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
@@ -105,11 +109,11 @@ impl AgentLock {
     /// # Errors
     /// The file system refuses, or the agent survives.
     pub fn end_holder(directory: &Directory) -> Result<()> {
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        for (signal, patience) in [(Signal::SIGTERM, PATIENCE), (Signal::SIGKILL, KILLED)] {
             let Some(pid) = Self::holder(directory)? else { return Ok(()) };
             // It may be gone in this moment; the lock will say.
             let _ = kill(pid, signal);
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + patience;
             while Instant::now() < deadline {
                 if Self::holder(directory)?.is_none() {
                     return Ok(());

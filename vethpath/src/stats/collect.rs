@@ -1,6 +1,10 @@
 //! Reading what an account is made of.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    panic::resume_unwind,
+    thread,
+};
 
 use thiserror::Error;
 use vethpath_common::PairCounters;
@@ -33,9 +37,14 @@ pub enum Error {
 /// # Errors
 /// The kernel refuses what root may ask, or the pinned maps are of another version.
 pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
-    let view = AgentView::of(&topology.lab);
+    // Both take their time in a large lab, the one mostly waiting.
+    let (view, ends) = thread::scope(|scope| {
+        let view = scope.spawn(|| AgentView::of(&topology.lab));
+        let ends = ends(topology);
+        (view.join().unwrap_or_else(|panic| resume_unwind(panic)), ends)
+    });
     // Before the programs' counters: see `account`.
-    let Ends { inner, ports, trunks } = ends(topology)?;
+    let Ends { inner, ports, trunks } = ends?;
     let pins = Pins::of(&topology.lab);
     let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
     let counters = match &maps {
