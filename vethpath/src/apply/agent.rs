@@ -51,7 +51,7 @@ pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
 /// Has an agent that lives take over what the lab has become.
 ///
 /// # Errors
-/// It does not answer, or does not take it over in ten seconds.
+/// It does not answer, or does not take it over in the time that a lab may take to settle.
 pub async fn follow(directory: &Directory, topology: &Topology) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
