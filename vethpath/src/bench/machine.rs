@@ -13,7 +13,6 @@ use crate::{
         netfilter::{BRIDGE_SYSCTLS, BridgeCalls, bridge_nf_call},
         sysctl,
     },
-    topology::Place,
 };
 
 /// Where figures were measured, and how they were asked for. What cannot be read is left out.
@@ -71,10 +70,7 @@ pub fn governor(cpu: usize) -> Option<String> {
 /// What netfilter is called for in the namespace of the bridge.
 #[must_use]
 pub fn bridge_calls(chosen: &Chosen) -> Option<BridgeCalls> {
-    let netns = match &chosen.from.pair.place {
-        Place::Host => Netns::current(),
-        Place::Namespace(name) => Netns::named(name),
-    };
+    let netns = Netns::of(&chosen.from.pair.place);
     netns.ok()?.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS))).ok()?.ok()
 }
 

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     kernel::{Netns, Rtnl},
     state::{Directory, LabLock, Record},
-    topology::{IfName, NsName, Place},
+    topology::{IfName, NsName},
 };
 
 /// A lab on XDP, and the two that are measured in it.
@@ -48,10 +48,7 @@ impl OnXdp {
                 return Err(Error::NotArmed { pair: side.pair.name(), state });
             }
         }
-        let netns = match &chosen.from.pair.place {
-            Place::Host => Netns::current()?,
-            Place::Namespace(name) => Netns::named(name)?,
-        };
+        let netns = Netns::of(&chosen.from.pair.place)?;
         let watched = Watched::open(chosen.clone(), directory)?;
         Ok(Self { _lock: lock, chosen, watched, bridges: Rtnl::open(&netns)? })
     }

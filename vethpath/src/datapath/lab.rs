@@ -3,7 +3,7 @@
 use super::{Hook, Pins, Result, attach, attach_xdp, attached, detach, xdp_id};
 use crate::{
     kernel::{self, Netns, Rtnl, grace::Expedited},
-    topology::{IfName, Place, Topology},
+    topology::{IfName, Topology},
 };
 
 /// The ports of one bridge namespace that have programs.
@@ -30,10 +30,7 @@ impl LabPrograms {
     pub fn of(topology: &Topology, hook: Hook) -> kernel::Result<Self> {
         let mut domains = Vec::new();
         for (number, place) in topology.domains() {
-            let netns = match &place {
-                Place::Host => Netns::current()?,
-                Place::Namespace(name) => Netns::named(name)?,
-            };
+            let netns = Netns::of(&place)?;
             let ports = topology.ports_with_programs(&place).cloned().collect();
             let xdp = topology.xdp_pairs(&place).map(|pair| pair.port.clone()).collect();
             domains.push(Domain { number: number.into(), rtnl: Rtnl::open(&netns)?, ports, xdp });
