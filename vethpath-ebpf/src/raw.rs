@@ -92,12 +92,14 @@ pub fn answer(mut ctx: XdpContext) -> u32 {
     XDP_TX
 }
 
-/// Sends every IPv4 frame out of another interface, to another host.
+/// Sends IPv4 frames to a single host out of another interface, to another host; passes those to groups,
+/// such as what a bridge reports of the groups that it is in.
 #[xdp(frags)]
 #[expect(clippy::cast_possible_truncation, reason = "actions are small integers")]
 pub fn forward(mut ctx: XdpContext) -> u32 {
     let Some(frame) = bytes::<14>(&mut ctx) else { return XDP_PASS };
-    if frame[12] != 0x08 || frame[13] != 0 {
+    let is_for_a_group = frame[0] & 1 != 0;
+    if is_for_a_group || frame[12] != 0x08 || frame[13] != 0 {
         return XDP_PASS;
     }
     let (to, from) = (TO.load().to_le_bytes(), FROM.load().to_le_bytes());
