@@ -22,6 +22,17 @@ const INTERVAL: Duration = Duration::from_millis(2);
 /// More than the status of a lab with 4,096 pairs.
 const MOST_BYTES: u64 = 4 << 20;
 
+/// Where the ends of a pair are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ends {
+    /// The port's ifindex, in the bridge's namespace.
+    pub port: u32,
+    /// The inner end's, in its own.
+    pub inner: u32,
+    /// The number that the inner end's namespace has in the bridge's; none if it is the same.
+    pub netns: Option<i32>,
+}
+
 /// The agent's own account of the lab.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -46,6 +57,9 @@ pub struct Status {
     pub steady: bool,
     /// By pair (`ns0:eth0`): why it is not armed, or nothing if it is.
     pub ports: BTreeMap<String, Option<String>>,
+    /// By pair, as far as they are there: where they were when the agent heard of them last.
+    #[serde(default)]
+    pub ends: BTreeMap<String, Ends>,
     /// The same by trunk (`br0 - br1`).
     #[serde(default)]
     pub trunks: BTreeMap<String, Option<String>>,

@@ -179,6 +179,7 @@ mod tests {
             settled: true,
             looks: 0,
             steady: true,
+            ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
             ports,
         }

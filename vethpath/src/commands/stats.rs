@@ -2,6 +2,8 @@
 
 use std::{
     io::{self, IsTerminal, Write},
+    panic::resume_unwind,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -13,7 +15,7 @@ use tokio::{
 use super::{Exit, Failure, failure::runtime, labs};
 use crate::{
     output,
-    stats::{self, Stats, collect, rates},
+    stats::{self, AgentView, Stats, collect, rates},
     topology::LabName,
 };
 
@@ -30,15 +32,25 @@ pub fn matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit
 
 /// Shows the account of a lab, once, or (`watch`) every so many seconds until interrupted.
 pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let topology = labs::record(lab)?.topology;
-    let runtime = runtime()?;
+    let (lab, _) = labs::named(lab)?;
     if let Some(seconds) = watch {
-        return runtime.block_on(follow(&topology.lab, Duration::from_secs(seconds), out));
+        return runtime()?.block_on(follow(&lab, Duration::from_secs(seconds), out));
     }
-    let account = runtime.block_on(collect(&topology))?;
+    let account = account(&lab)?;
     let printed = if json { output::json(&account, out) } else { output::stats(&account, None, out) };
     printed.map_err(Failure::output)?;
     Ok(Exit::Done)
+}
+
+/// The account of a lab, which must be up. Its agent is asked while its record is read: in a large lab both
+/// take their time.
+fn account(lab: &LabName) -> Result<Stats, Failure> {
+    thread::scope(|scope| {
+        let view = scope.spawn(|| AgentView::of(lab));
+        let record = labs::record_of(lab);
+        let view = view.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok(collect(&record?.topology, view)?)
+    })
 }
 
 /// Ends well when it is interrupted, and with the word that the lab is not up when it went down.
@@ -55,7 +67,7 @@ async fn follow(lab: &LabName, period: Duration, out: &mut dyn Write) -> Result<
             _ = interrupt.recv() => return Ok(Exit::Done),
             _ = tick.tick() => {}
         }
-        let account = collect(&labs::record_of(lab)?.topology).await?;
+        let account = account(lab)?;
         let now = Instant::now();
         let growth = match &last {
             Some((then, before)) => rates(before, &account, now.duration_since(*then)),

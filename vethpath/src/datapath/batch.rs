@@ -13,8 +13,12 @@ use nix::libc::{SYS_bpf, syscall};
 /// `BPF_MAP_LOOKUP_BATCH` of `linux/bpf.h`.
 const LOOKUP_BATCH: i32 = 24;
 
-/// How many elements are asked for at first. A bucket that holds more makes the kernel say so.
-const AT_FIRST: u32 = 4096;
+/// How many bytes of values are asked for at first: what stays in a core's cache while it is read. A bucket
+/// of a hash map that holds more elements than are asked for makes the kernel say so.
+const AT_FIRST: usize = 128 << 10;
+
+/// How many elements are asked for at least.
+const LEAST: usize = 64;
 
 /// `BPF_MAP_DELETE_ELEM` of `linux/bpf.h`.
 const DELETE_ELEMENT: i32 = 3;
@@ -78,19 +82,22 @@ pub fn each<K: Pod, V: Pod>(
     mut take: impl FnMut(K, &[V]),
 ) -> io::Result<()> {
     const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
-    let mut room = AT_FIRST;
+    let mut room = (AT_FIRST / (cpus * size_of::<V>()).max(1)).max(LEAST);
+    let (mut keys, mut values) = (Vec::<K>::new(), Vec::<V>::new());
     // Where the kernel left off: a number of a bucket, or an index.
     let (mut from, mut to) = (0_u32, 0_u32);
     let mut is_first = true;
     loop {
-        let mut keys: Vec<K> = Vec::with_capacity(room as usize);
-        let mut values: Vec<V> = Vec::with_capacity(room as usize * cpus);
+        keys.clear();
+        keys.reserve(room);
+        values.clear();
+        values.reserve(room * cpus);
         let mut attributes = Attributes {
             in_batch: if is_first { 0 } else { &raw const from as u64 },
             out_batch: &raw mut to as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
-            count: room,
+            count: u32::try_from(room).unwrap_or(u32::MAX),
             map_fd: map.as_raw_fd().cast_unsigned(),
             ..Attributes::default()
         };
@@ -107,13 +114,13 @@ pub fn each<K: Pod, V: Pod>(
             }
             Some(_) => return Err(error.unwrap_or_else(|| io::ErrorKind::Other.into())),
         };
-        let count = attributes.count.min(room) as usize;
+        let count = room.min(attributes.count as usize);
         // SAFETY: the kernel has written this many, and any bytes are a `Pod`.
         unsafe {
             keys.set_len(count);
             values.set_len(count * cpus);
         }
-        keys.into_iter().zip(values.chunks(cpus)).for_each(|(key, values)| take(key, values));
+        keys.iter().zip(values.chunks(cpus)).for_each(|(key, values)| take(*key, values));
         if is_last {
             return Ok(());
         }

@@ -124,18 +124,20 @@ impl Counters {
     /// # Errors
     /// As [`Counters::of`].
     pub fn of_all(&self, pairs: impl Iterator<Item = u32>, matrix: &Matrix) -> Result<Vec<PairCounters>> {
-        let mut sums = BTreeMap::<u32, PairCounters>::new();
+        let room = self.sets.iter().map(|set| set.pairs.len()).max().unwrap_or_default();
+        let mut sums = vec![PairCounters::default(); room as usize];
         for set in &self.sets {
             let add = |pair: u32, per_cpu: &[PairCounters]| {
-                let sum = sums.entry(pair).or_default();
-                *sum = per_cpu.iter().fold(*sum, |sum, one| sum.plus(one));
+                if let Some(sum) = sums.get_mut(pair as usize) {
+                    *sum = per_cpu.iter().fold(*sum, |sum, one| sum.plus(one));
+                }
             };
             if batch::each(set.pairs.map().fd().as_fd(), self.cpus, add).is_err() {
                 // A kernel older than 5.13 reads such a map one by one.
                 return pairs.map(|pair| self.of(pair, matrix)).collect();
             }
         }
-        let of = |pair| with_matrix(sums.get(&pair).copied().unwrap_or_default(), pair, matrix);
+        let of = |pair| with_matrix(sums.get(pair as usize).copied().unwrap_or_default(), pair, matrix);
         Ok(pairs.map(of).collect())
     }
 

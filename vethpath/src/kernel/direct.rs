@@ -239,6 +239,9 @@ mod tests {
             let numbers = [&one, &two].map(|netns| direct.number_of(netns).unwrap());
             assert_eq!(numbers, [peer_netns("va"), peer_netns("vb")]);
             assert!(numbers[0].is_some() && numbers[0] != numbers[1]);
+            assert_eq!(direct.number_of(&here).unwrap(), Some(0), "found before all others");
+            let again = direct.create_veths(&[pair(&names[0], 5, &one)]).unwrap();
+            assert!(again[0].as_ref().is_err_and(Error::is_present), "{again:?}");
         });
     }
 }

@@ -8,6 +8,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags},
     link::{LinkAttribute, LinkMessage, Prop},
     neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
+    nsid::{NsidAttribute, NsidMessage},
 };
 use nix::libc;
 use rtnetlink::{AddressMessageBuilder, LinkUnspec};
@@ -113,7 +114,24 @@ impl Direct {
             operation: "make veth pair",
             object: format!("{} - {}", pair.end.name, pair.peer.name),
         };
+        self.number_itself()?;
         self.change(pairs.iter().map(request).collect())
+    }
+
+    /// Gives the namespace a number in itself, a low one. Where links are read through it by its number for another
+    /// namespace, the kernel gives it one anyway, and looks for it among all numbers at each link
+    /// (`rtnl_fill_link_netnsid` in net/core/rtnetlink.c, `__peernet2id` in net/core/net_namespace.c): it is to be
+    /// found before those of a thousand hosts.
+    fn number_itself(&self) -> Result<()> {
+        const ANY: i32 = -1;
+        let mut message = NsidMessage::default();
+        message.attributes.push(NsidAttribute::Fd(self.netns().raw_fd().cast_unsigned()));
+        message.attributes.push(NsidAttribute::Id(ANY));
+        let object = self.netns().to_string();
+        let request =
+            Request { message: Message::NewNsId(message), flags: 0, operation: "number namespace", object };
+        // It may have one, and does without.
+        self.change(vec![request]).map(drop)
     }
 
     /// Does all of it, in this order. What is so already is no fault.

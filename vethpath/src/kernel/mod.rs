@@ -39,7 +39,7 @@ pub mod watch;
 pub mod xdp;
 
 #[cfg(test)]
-mod sandbox;
+pub(crate) mod sandbox;
 
 pub use direct::Direct;
 pub use error::{Error, Result};

@@ -6,7 +6,10 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 
 use crate::{
-    agent::{NotArmed, status},
+    agent::{
+        NotArmed,
+        status::{self, Ends},
+    },
     datapath::{Maps, Pins},
     state::Directory,
     topology::{Datapath, LabName, Pair, Trunk},
@@ -74,6 +77,7 @@ type States = BTreeMap<String, Option<String>>;
 struct Answer {
     pairs: States,
     trunks: States,
+    ends: BTreeMap<String, Ends>,
 }
 
 /// An agent's answer, or why there is none.
@@ -91,9 +95,9 @@ impl AgentView {
     pub fn of(lab: &LabName) -> Self {
         let lease_left_ms = lease_left(&Pins::of(lab));
         match status::ask(&Directory::of(lab).socket()) {
-            Ok(status::Status { pid, lease_ms, ports, trunks, capabilities, .. }) => Self {
+            Ok(status::Status { pid, lease_ms, ports, trunks, ends, capabilities, .. }) => Self {
                 agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms, capabilities },
-                answer: Ok(Answer { pairs: ports, trunks }),
+                answer: Ok(Answer { pairs: ports, trunks, ends }),
             },
             Err(error) => Self { agent: Agent::silent(lease_left_ms), answer: Err(silence(&error)) },
         }
@@ -113,6 +117,12 @@ impl AgentView {
     #[must_use]
     pub fn trunk_state(&self, trunk: &Trunk) -> State {
         self.look_up(&trunk.name(), |answer| &answer.trunks, "the agent does not know the trunk")
+    }
+
+    /// Where the ends of a pair were when the agent heard of them last.
+    #[must_use]
+    pub fn ends(&self, pair: &Pair) -> Option<Ends> {
+        self.answer.as_ref().ok()?.ends.get(&pair.name()).copied()
     }
 
     fn look_up(&self, name: &str, states: impl Fn(&Answer) -> &States, unknown: &str) -> State {
@@ -141,6 +151,17 @@ fn lease_left(pins: &Pins) -> u64 {
     let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
     let left = Duration::from_nanos(config.lease_until_ns).saturating_sub(Duration::from(now));
     u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+impl AgentView {
+    /// Of a living agent that knows these ends, by pair.
+    pub(super) fn knowing(ends: BTreeMap<String, Ends>) -> Self {
+        Self {
+            agent: Agent { alive: true, ..Agent::silent(0) },
+            answer: Ok(Answer { ends, ..Answer::default() }),
+        }
+    }
 }
 
 #[cfg(test)]

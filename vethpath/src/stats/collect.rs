@@ -1,20 +1,20 @@
 //! Reading what an account is made of.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    panic::resume_unwind,
-    thread,
-};
+use std::collections::BTreeMap;
 
 use thiserror::Error;
 use vethpath_common::PairCounters;
 
-use super::{AgentView, Count, Dropped, Pair, Stats, Trunk, Ways, account, apart, seen};
+use super::{
+    AgentView, Count, Dropped, Pair, Stats, Trunk, Ways, account, apart,
+    ends::{Counted, counted},
+    seen,
+};
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{self, Counters, Pins},
-    kernel::{self, Direct, LinkFacts, Netns, driver, membarrier},
-    topology::{Datapath, IfName, Place, Topology},
+    kernel::{self, LinkFacts, driver, membarrier},
+    topology::{Datapath, Topology},
 };
 
 /// How often the programs' counters are read again while frames under way keep arriving in them.
@@ -31,20 +31,14 @@ pub enum Error {
     Datapath(#[from] datapath::Error),
 }
 
-/// Makes the account of a lab. Works with what is left of it: without an agent, without maps, and
-/// where ports or whole namespaces are gone. Must be called in a tokio runtime.
+/// Makes the account of a lab, whose agent has just been asked. Works with what is left of it: without an
+/// agent, without maps, and where ports or whole namespaces are gone.
 ///
 /// # Errors
 /// The kernel refuses what root may ask, or the pinned maps are of another version.
-pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
-    // Both take their time in a large lab, the one mostly waiting.
-    let (view, ends) = thread::scope(|scope| {
-        let view = scope.spawn(|| AgentView::of(&topology.lab));
-        let ends = ends(topology);
-        (view.join().unwrap_or_else(|panic| resume_unwind(panic)), ends)
-    });
+pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats, Error> {
     // Before the programs' counters: see `account`.
-    let Ends { inner, ports, trunks } = ends?;
+    let Counted { inner, ports, trunks } = counted(topology, &view)?;
     let pins = Pins::of(&topology.lab);
     let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
     let counters = match &maps {
@@ -82,67 +76,12 @@ pub async fn collect(topology: &Topology) -> Result<Stats, Error> {
     Ok(Stats { lab: topology.lab.clone(), pairs, trunks, agent: view.agent })
 }
 
-/// What the kernel counts at, in the order of the lab's pairs and trunks; `None` where one is gone.
-struct Ends {
-    /// The inner ends of pairs.
-    inner: Vec<Option<LinkFacts>>,
-    /// What the driver counts at their ports, of those with XDP.
-    ports: Vec<driver::Counters>,
-    /// The first ends of trunks.
-    trunks: Vec<Option<LinkFacts>>,
-}
-
-/// Inner ends are read from outside, so that no namespace but those of bridges is entered.
-fn ends(topology: &Topology) -> kernel::Result<Ends> {
-    let mut ends = Ends {
-        inner: vec![None; topology.pairs.len()],
-        ports: vec![Vec::new(); topology.pairs.len()],
-        trunks: vec![None; topology.trunks.len()],
-    };
-    for (_, place) in topology.domains() {
-        if !place_exists(&place) {
-            continue;
-        }
-        let direct = Direct::open(&Netns::of(&place)?)?;
-        let links = direct.counters(topology.trunks.iter().any(|trunk| trunk.a.place == place))?;
-        let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
-        let link = |name: &IfName| links.get(name.as_str()).copied();
-        let here = topology.pairs.iter().zip(&mut ends.inner).filter(|(pair, _)| pair.place == place);
-        let (ports, inner): (Vec<_>, Vec<_>) =
-            here.filter_map(|(pair, end)| Some((link(&pair.port)?, end))).unzip();
-        for (end, peer) in inner.into_iter().zip(direct.peers(ports.into_iter(), true)?) {
-            *end = peer.map(|peer| peer.counters()).transpose()?;
-        }
-        let xdp = topology.pairs.iter().zip(&mut ends.ports);
-        let xdp = xdp.filter(|(pair, _)| pair.place == place && pair.datapath == Datapath::Xdp);
-        let (ports, counted): (Vec<_>, Vec<_>) = xdp.map(|(pair, port)| (&pair.port, port)).unzip();
-        if !ports.is_empty() {
-            let counters = driver::counters(direct.netns(), &ports)?;
-            counted.into_iter().zip(counters).for_each(|(to, from)| *to = from);
-        }
-        for (trunk, end) in topology.trunks.iter().zip(&mut ends.trunks) {
-            if trunk.a.place == place {
-                *end = link(&trunk.a.port).cloned();
-            }
-        }
-    }
-    Ok(ends)
-}
-
 /// What was lost by XDP. Frames of the namespace for which the port's ring had no room are counted at the inner
 /// end; those that could not be redirected, or not be taken in, at the port (`veth_xdp_rcv` in
 /// drivers/net/veth.c), as are those for which the inner end's ring had none (`veth_xdp_xmit`).
 fn dropped(inner: Option<&LinkFacts>, port: &driver::Counters) -> Dropped {
     let sum = |end| port.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, count)| count).sum::<u64>();
     Dropped { tx: sum("_drops") + inner.map_or(0, |link| link.refused), rx: sum("_xdp_xmit_errors") }
-}
-
-/// Whether a place is there to be looked at.
-pub(crate) fn place_exists(place: &Place) -> bool {
-    match place {
-        Place::Host => true,
-        Place::Namespace(name) => kernel::netns::exists(name) && !kernel::netns::is_left_over(name),
-    }
 }
 
 /// The programs' counters of the lab's pairs, in their order.

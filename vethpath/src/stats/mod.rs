@@ -7,14 +7,15 @@
 mod account;
 mod agent;
 mod collect;
+mod ends;
 mod matrix;
 mod model;
 mod rates;
 
 pub use account::{UNSEEN, account, apart, seen};
 pub use agent::{Agent, AgentView, State};
-pub(crate) use collect::place_exists;
 pub use collect::{Error, collect};
+pub(crate) use ends::place_exists;
 pub use matrix::{Flow, Flows, matrix};
 pub use model::{Count, Dropped, Pair, Stats, Traffic, Trunk, Ways};
 pub use rates::{Rates, rates};

@@ -2,7 +2,10 @@
 
 use super::{Agent, LEASE};
 use crate::{
-    agent::{NotArmed, layout, privileges, status::Status},
+    agent::{
+        NotArmed, layout, privileges,
+        status::{Ends, Status},
+    },
     topology::Pair,
 };
 
@@ -34,9 +37,17 @@ impl Agent {
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
                 .collect(),
+            ends: pairs().filter_map(|(_, pair)| Some((pair.name(), self.ends(pair)?))).collect(),
             trunks: layout::numbered_trunks(&self.topology)
                 .map(|(number, trunk)| (trunk.name(), trunk_state(number).map(|r| r.to_string())))
                 .collect(),
         }
+    }
+
+    fn ends(&self, pair: &Pair) -> Option<Ends> {
+        let number = self.topology.bridge(&pair.place, &pair.bridge)?.domain;
+        let (_, facts) = self.domains.iter().find(|domain| domain.is(number, &pair.place))?.known();
+        let port = facts.link(&pair.port)?;
+        Some(Ends { port: port.ifindex, inner: port.peer?, netns: port.peer_netns })
     }
 }

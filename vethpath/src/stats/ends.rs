@@ -1,0 +1,178 @@
+//! What the kernel counts at the ends of pairs and trunks.
+
+use std::collections::HashMap;
+
+use super::AgentView;
+use crate::{
+    kernel::{self, Direct, LinkFacts, Netns, driver},
+    topology::{Datapath, Pair, Place, Topology},
+};
+
+/// What the kernel counts, in the order of the lab's pairs and trunks; `None` where an end is gone.
+pub(super) struct Counted {
+    /// At the inner ends of pairs.
+    pub(super) inner: Vec<Option<LinkFacts>>,
+    /// What the driver counts at their ports, of those with XDP.
+    pub(super) ports: Vec<driver::Counters>,
+    /// At the first ends of trunks.
+    pub(super) trunks: Vec<Option<LinkFacts>>,
+}
+
+/// Reads it. Inner ends are read from outside, so that no namespace but those of bridges is entered.
+pub(super) fn counted(topology: &Topology, view: &AgentView) -> kernel::Result<Counted> {
+    let mut counted = Counted {
+        inner: vec![None; topology.pairs.len()],
+        ports: vec![Vec::new(); topology.pairs.len()],
+        trunks: vec![None; topology.trunks.len()],
+    };
+    for (_, place) in topology.domains() {
+        if place_exists(&place) {
+            count_at(&place, topology, view, &mut counted)?;
+        }
+    }
+    Ok(counted)
+}
+
+fn count_at(
+    place: &Place,
+    topology: &Topology,
+    view: &AgentView,
+    counted: &mut Counted,
+) -> kernel::Result<()> {
+    let direct = Direct::open(&Netns::of(place)?)?;
+    let mut here: Vec<(&Pair, &mut Option<LinkFacts>)> =
+        topology.pairs.iter().zip(&mut counted.inner).filter(|(pair, _)| pair.place == *place).collect();
+    as_the_agent_knows(&direct, view, &mut here)?;
+    here.retain(|(_, end)| end.is_none());
+    let has_trunks = topology.trunks.iter().any(|trunk| trunk.a.place == *place);
+    if !here.is_empty() || has_trunks {
+        let links = direct.counters(has_trunks)?;
+        let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
+        let link = |name: &str| links.get(name).copied();
+        let (ports, ends): (Vec<_>, Vec<_>) =
+            here.into_iter().filter_map(|(pair, end)| Some((link(pair.port.as_str())?, end))).unzip();
+        for (end, peer) in ends.into_iter().zip(direct.peers(ports.into_iter(), true)?) {
+            *end = peer.map(|peer| peer.counters()).transpose()?;
+        }
+        for (trunk, end) in topology.trunks.iter().zip(&mut counted.trunks) {
+            if trunk.a.place == *place {
+                *end = link(trunk.a.port.as_str()).cloned();
+            }
+        }
+    }
+    let xdp = topology.pairs.iter().zip(&mut counted.ports);
+    let xdp = xdp.filter(|(pair, _)| pair.place == *place && pair.datapath == Datapath::Xdp);
+    let (ports, counters): (Vec<_>, Vec<_>) = xdp.map(|(pair, port)| (&pair.port, port)).unzip();
+    if !ports.is_empty() {
+        let read = driver::counters(direct.netns(), &ports)?;
+        counters.into_iter().zip(read).for_each(|(to, from)| *to = from);
+    }
+    Ok(())
+}
+
+/// Reads the inner ends where the agent knows them to be. That spares the list of ports, for which the kernel
+/// looks each namespace's number up among all of them (`peernet2id` in net/core/net_namespace.c). An end that is
+/// not there any more is left out: its port has gone with it, and what is there now leads to another port.
+fn as_the_agent_knows(
+    direct: &Direct,
+    view: &AgentView,
+    pairs: &mut [(&Pair, &mut Option<LinkFacts>)],
+) -> kernel::Result<()> {
+    let port = |pair: &Pair| {
+        let ends = view.ends(pair)?;
+        Some(LinkFacts {
+            name: pair.port.to_string(),
+            ifindex: ends.port,
+            peer: Some(ends.inner),
+            peer_netns: ends.netns,
+            ..LinkFacts::default()
+        })
+    };
+    let ports: Vec<LinkFacts> = pairs.iter().map(|(pair, _)| port(pair).unwrap_or_default()).collect();
+    let inner = direct.peers(ports.iter(), true)?;
+    for (((pair, end), port), inner) in pairs.iter_mut().zip(&ports).zip(inner) {
+        let inner = inner.map(|inner| inner.counters()).transpose()?;
+        **end = inner.filter(|i| i.peer == Some(port.ifindex) && i.name == pair.inner.name.as_str());
+    }
+    Ok(())
+}
+
+/// Whether a place is there to be looked at.
+pub(crate) fn place_exists(place: &Place) -> bool {
+    match place {
+        Place::Host => true,
+        Place::Namespace(name) => kernel::netns::exists(name) && !kernel::netns::is_left_over(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        agent::status::Ends,
+        kernel::sandbox::{in_new_namespace, run},
+        topology::{Source, read},
+    };
+
+    /// Two pairs whose ends are all in one namespace, and the ifindexes of their ports and inner ends.
+    fn lab() -> (Topology, [Ends; 2]) {
+        let text = "[bridge.br0]\n[namespace.ns0.interface.eth0]\nlink = \"br0\"\n\
+                    [namespace.ns1.interface.eth1]\nlink = \"br0\"\n";
+        let topology = read(Source { path: "lab.toml", text }, Some("lab")).unwrap();
+        for pair in &topology.pairs {
+            add(pair);
+        }
+        let index = |name: &str| nix::net::if_::if_nametoindex(name).unwrap();
+        let ends = |pair: &Pair| Ends {
+            port: index(pair.port.as_str()),
+            inner: index(pair.inner.name.as_str()),
+            netns: None,
+        };
+        let ends = [ends(&topology.pairs[0]), ends(&topology.pairs[1])];
+        (topology, ends)
+    }
+
+    fn add(pair: &Pair) {
+        let (port, inner) = (pair.port.as_str(), pair.inner.name.as_str());
+        run("ip", &["link", "add", port, "type", "veth", "peer", "name", inner]);
+    }
+
+    /// The ifindexes of what is counted for an agent that knows these ends.
+    fn found(topology: &Topology, known: &[Ends]) -> Vec<Option<u32>> {
+        let known = topology.pairs.iter().map(Pair::name).zip(known.iter().copied()).collect();
+        let counted = counted(topology, &AgentView::knowing(known)).unwrap();
+        counted.inner.iter().map(|inner| inner.as_ref().map(|inner| inner.ifindex)).collect()
+    }
+
+    #[test]
+    fn inner_ends_are_found_whatever_the_agent_knows() {
+        in_new_namespace(|| {
+            let (topology, [one, two]) = lab();
+            let right = [Some(one.inner), Some(two.inner)];
+            let gone = Ends { port: 4000, inner: 4001, netns: None };
+            let elsewhere = Ends { netns: Some(77), ..two };
+            for known in
+                [&[one, two][..], &[], &[one], &[two, one], &[one, gone], &[gone, two], &[one, elsewhere]]
+            {
+                assert_eq!(found(&topology, known), right, "{known:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_pair_that_is_gone_or_was_made_again_is_not_what_the_agent_knew() {
+        in_new_namespace(|| {
+            let (topology, [one, two]) = lab();
+            run("ip", &["link", "del", topology.pairs[1].port.as_str()]);
+            assert_eq!(found(&topology, &[one, two]), [Some(one.inner), None]);
+            // In the place of the former inner end: one that leads to another port.
+            let inner = two.inner.to_string();
+            run("ip", &["link", "add", "other", "type", "veth", "peer", "name", "eth1", "index", &inner]);
+            assert_eq!(found(&topology, &[one, two]), [Some(one.inner), None]);
+            run("ip", &["link", "del", "other"]);
+            add(&topology.pairs[1]);
+            let again = nix::net::if_::if_nametoindex("eth1").unwrap();
+            assert_eq!(found(&topology, &[one, two]), [Some(one.inner), Some(again)]);
+        });
+    }
+}
