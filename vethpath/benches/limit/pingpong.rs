@@ -18,7 +18,7 @@ use super::{lab, ratio::median};
 
 const SIZE: usize = 64;
 
-/// A connected pair of sockets.
+/// A pair of sockets.
 pub(crate) struct PingPong {
     slices: Sender<Duration>,
     medians: Receiver<f64>,
@@ -82,12 +82,18 @@ trait Ends {
     fn take(&mut self, message: &mut [u8; SIZE]) -> io::Result<()>;
 }
 
-impl Ends for UdpSocket {
+/// A UDP socket that is not connected, as those of `vethpath bench` are not, and where its datagrams go.
+struct Datagrams {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl Ends for Datagrams {
     fn give(&mut self, message: &[u8; SIZE]) -> io::Result<()> {
-        self.send(message).map(|_| ())
+        self.socket.send_to(message, self.to).map(|_| ())
     }
     fn take(&mut self, message: &mut [u8; SIZE]) -> io::Result<()> {
-        self.recv(message).map(|_| ())
+        self.socket.recv_from(message).map(|_| ())
     }
 }
 
@@ -111,10 +117,8 @@ fn settle(namespace: &str) {
     sched_setaffinity(this_thread, &set).unwrap();
 }
 
-fn datagrams(own: SocketAddr, other: SocketAddr) -> UdpSocket {
-    let socket = UdpSocket::bind(own).unwrap();
-    socket.connect(other).unwrap();
-    socket
+fn datagrams(own: SocketAddr, to: SocketAddr) -> Datagrams {
+    Datagrams { socket: UdpSocket::bind(own).unwrap(), to }
 }
 
 fn stream(stream: TcpStream) -> TcpStream {
@@ -123,17 +127,17 @@ fn stream(stream: TcpStream) -> TcpStream {
 }
 
 /// Sends until somebody answers, and takes all answers.
-fn met(socket: UdpSocket) -> UdpSocket {
-    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+fn met(mut datagrams: Datagrams) -> Datagrams {
+    datagrams.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut datagram = [0; SIZE];
     let answered = (0..50).any(|_| {
-        let _ = socket.send(&datagram);
-        socket.recv(&mut datagram).is_ok()
+        let _ = datagrams.give(&datagram);
+        datagrams.take(&mut datagram).is_ok()
     });
     assert!(answered, "nobody answers");
-    while socket.recv(&mut datagram).is_ok() {}
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    socket
+    while datagrams.take(&mut datagram).is_ok() {}
+    datagrams.socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    datagrams
 }
 
 fn slice(socket: &mut dyn Ends, time: Duration) -> f64 {

@@ -1,4 +1,5 @@
-/* Round trips of 64 bytes between two processes, blocking; prints their median in microseconds.
+/* Round trips of 64 bytes between two processes, blocking, by UDP without connecting the sockets; prints their
+ * median in microseconds.
  * Shares nothing with vethpath, so that it can be held against `vethpath bench`.
  *
  *     pingpong answer udp|tcp ADDRESS PORT
@@ -61,14 +62,17 @@ static void answer(int fd, int tcp, struct sockaddr_in *at)
 		fd = accept(fd, NULL, NULL);
 		check(fd >= 0, "accept");
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	} else {
+		while (take(fd, bytes) && send(fd, bytes, SIZE, MSG_NOSIGNAL) == SIZE)
+			;
+		return;
+	}
+	for (;;) {
 		struct sockaddr_in from;
 		socklen_t length = sizeof from;
-		check(recvfrom(fd, bytes, SIZE, MSG_PEEK, (void *)&from, &length) > 0, "recvfrom");
-		check(!connect(fd, (void *)&from, sizeof from), "connect");
+		ssize_t got = recvfrom(fd, bytes, SIZE, 0, (void *)&from, &length);
+		if (got <= 0 || sendto(fd, bytes, got, 0, (void *)&from, length) != got)
+			return;
 	}
-	while (take(fd, bytes) && send(fd, bytes, SIZE, MSG_NOSIGNAL) == SIZE)
-		;
 }
 
 static void ask(int fd, int tcp, struct sockaddr_in *at, double seconds)
@@ -76,16 +80,22 @@ static void ask(int fd, int tcp, struct sockaddr_in *at, double seconds)
 	char bytes[SIZE] = "";
 	int *taken = malloc(MOST * sizeof *taken), trips = 0, one = 1;
 	check(taken != NULL, "malloc");
-	check(!connect(fd, (void *)at, sizeof *at), "connect");
-	if (tcp)
+	if (tcp) {
+		check(!connect(fd, (void *)at, sizeof *at), "connect");
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	}
 	long long begun = now(), warm = begun + seconds * 1e8, end = begun + seconds * 1.1e9;
 	for (;;) {
 		long long before = now();
 		if (before >= end || trips == MOST)
 			break;
-		check(send(fd, bytes, SIZE, 0) == SIZE, "send");
-		check(take(fd, bytes), "recv");
+		if (tcp) {
+			check(send(fd, bytes, SIZE, 0) == SIZE, "send");
+			check(take(fd, bytes), "recv");
+		} else {
+			check(sendto(fd, bytes, SIZE, 0, (void *)at, sizeof *at) == SIZE, "sendto");
+			check(recvfrom(fd, bytes, SIZE, 0, NULL, NULL) == SIZE, "recvfrom");
+		}
 		if (before >= warm)
 			taken[trips++] = now() - before;
 	}

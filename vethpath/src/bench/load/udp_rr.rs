@@ -1,21 +1,26 @@
 //! UDP round trips: one asks, the other sends it back.
+//!
+//! Their sockets are not connected, as those of most servers and of sockperf are not: the kernel finds the
+//! route for each datagram anew, for 0.2 us or so.
 
 use std::{
     io,
-    net::{IpAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
 use super::{
     Arrived, End, Error, Load, Measured, Wait, Window,
-    socket::{persist, udp_pair},
+    socket::{persist, udp},
 };
 
-/// The ends, connected to each other.
+/// The ends.
 pub(super) struct UdpRr {
     asking: UdpSocket,
     answering: UdpSocket,
+    /// Where the answerer is.
+    to: SocketAddr,
     size: usize,
     wait: Wait,
     /// Whether the slice is over. What says so too early is left over from the slice before, where the
@@ -25,19 +30,19 @@ pub(super) struct UdpRr {
 
 impl UdpRr {
     pub(super) async fn open(
-        ends: (&End, &End),
-        addresses: (IpAddr, IpAddr),
+        (asks, answers): (&End, &End),
+        (from, to): (IpAddr, IpAddr),
         size: usize,
         wait: Wait,
     ) -> Result<io::Result<Self>, Error> {
-        let pair = udp_pair(ends, addresses, wait).await?;
-        Ok(pair.map(|(asking, answering)| Self {
-            asking,
-            answering,
-            size,
-            wait,
-            done: AtomicBool::new(false),
-        }))
+        let asking = asks.run(move || udp(from, wait)).await?;
+        let answering = answers.run(move || udp(to, wait)).await?;
+        Ok(asking.and_then(|asking| Self::between(asking, answering?, size, wait)))
+    }
+
+    fn between(asking: UdpSocket, answering: UdpSocket, size: usize, wait: Wait) -> io::Result<Self> {
+        let to = answering.local_addr()?;
+        Ok(Self { asking, answering, to, size, wait, done: AtomicBool::new(false) })
     }
 
     /// One datagram there and back. False if it was lost.
@@ -46,13 +51,15 @@ impl UdpRr {
         let number = number.to_le_bytes();
         let told = number.len().min(datagram.len());
         datagram[..told].copy_from_slice(&number[..told]);
-        let _ = persist(self.wait, || self.asking.send(datagram))?;
+        let _ = persist(self.wait, || self.asking.send_to(datagram, self.to))?;
         loop {
-            match persist(self.wait, || self.asking.recv(room))? {
-                Some(length) if length == datagram.len() && room[..told] == datagram[..told] => {
+            match persist(self.wait, || self.asking.recv_from(room))? {
+                Some((length, from))
+                    if from == self.to && length == datagram.len() && room[..told] == datagram[..told] =>
+                {
                     return Ok(true);
                 }
-                // The answer to one that was given up.
+                // The answer to one that was given up, or somebody else's.
                 Some(_) => {}
                 None => return Ok(false),
             }
@@ -73,7 +80,7 @@ impl Load for UdpRr {
             if begin >= window.end || measured.has_lost_round_trips() || stop.load(Ordering::Relaxed) {
                 // To the answerer, that it is done. If this is lost too, it hears nothing for a while.
                 self.done.store(true, Ordering::Release);
-                let _ = self.asking.send(&[]);
+                let _ = self.asking.send_to(&[], self.to);
                 return Ok(measured);
             }
             measured.sent += 1;
@@ -86,11 +93,11 @@ impl Load for UdpRr {
     fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived> {
         let mut datagram = vec![0; self.size];
         loop {
-            match persist(self.wait, || self.answering.recv(&mut datagram))? {
-                Some(0) if self.done.load(Ordering::Acquire) => return Ok(Arrived::default()),
-                Some(0) => {}
-                Some(length) => {
-                    let _ = persist(self.wait, || self.answering.send(&datagram[..length]))?;
+            match persist(self.wait, || self.answering.recv_from(&mut datagram))? {
+                Some((0, _)) if self.done.load(Ordering::Acquire) => return Ok(Arrived::default()),
+                Some((0, _)) => {}
+                Some((length, from)) => {
+                    let _ = persist(self.wait, || self.answering.send_to(&datagram[..length], from))?;
                 }
                 None if stop.load(Ordering::Relaxed) => return Ok(Arrived::default()),
                 None => {}
@@ -107,29 +114,29 @@ impl Load for UdpRr {
 mod tests {
     use std::{thread, time::Duration};
 
-    use super::{
-        super::{Timing, socket::udp},
-        *,
-    };
+    use super::{super::Timing, *};
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(5), measure: Duration::from_millis(20) };
 
-    fn connected(size: usize) -> UdpRr {
+    fn both(size: usize) -> UdpRr {
         let open = || udp([127, 0, 0, 1].into(), Wait::Blocking).unwrap();
-        let (asking, answering) = (open(), open());
-        asking.connect(answering.local_addr().unwrap()).unwrap();
-        answering.connect(asking.local_addr().unwrap()).unwrap();
-        UdpRr { asking, answering, size, wait: Wait::Blocking, done: AtomicBool::new(false) }
+        UdpRr::between(open(), open(), size, Wait::Blocking).unwrap()
     }
 
     #[test]
     fn what_is_asked_is_answered_and_counted() {
         for size in [1, 64, 9000] {
-            let both = connected(size);
+            let both = both(size);
+            let asker = both.asking.local_addr().unwrap();
             // Left over from a slice before: no answer to anything.
-            both.answering.send(&vec![7; size]).unwrap();
+            both.answering.send_to(&vec![7; size], asker).unwrap();
+            // What looks like the answer to the first question, from somebody else.
+            let mut answer = vec![0; size];
+            answer[0] = 1;
+            let other = udp([127, 0, 0, 1].into(), Wait::Blocking).unwrap();
+            other.send_to(&answer, asker).unwrap();
             // And the word that it was over.
-            both.asking.send(&[]).unwrap();
+            both.asking.send_to(&[], both.to).unwrap();
             let measured = thread::scope(|scope| {
                 let answering = scope.spawn(|| both.answer(&AtomicBool::new(true)).unwrap());
                 let measured = both.ask(Window::begin(SLICE), &AtomicBool::new(false)).unwrap();
@@ -143,7 +150,7 @@ mod tests {
 
     #[test]
     fn nobody_answers_and_nothing_hangs() {
-        let both = connected(64);
+        let both = both(64);
         let long = Timing { measure: Duration::from_secs(600), ..SLICE };
         let measured = both.ask(Window::begin(long), &AtomicBool::new(false)).unwrap();
         assert!(measured.has_lost_round_trips() && measured.is_empty(), "{measured:?}");
