@@ -2,6 +2,7 @@
 //! depend on the machine.
 
 mod broken;
+mod page;
 mod xdp;
 
 use serde_json::Value;

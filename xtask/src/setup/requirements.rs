@@ -104,6 +104,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
     package("nftables", "nft", "to put filter rules in the way of the fast path", &[Need::Judge]),
     package("perl-base", "perl", "to ask the agent's socket as another user", &[Need::Judge]),
     package("iperf3", "iperf3", "to load a path with TCP", &[Need::Judge]),
+    package("chromium", "chromium", "to draw the page of `bench`", &[Need::Judge]),
     package("g++", "c++", "to build libFuzzer", &[Need::Fuzz]),
 ];
 

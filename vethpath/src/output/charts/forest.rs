@@ -3,7 +3,7 @@
 use plotters::style::text_anchor::HPos;
 
 use super::{
-    frame::{BOTTOM, Layout, Result, chart},
+    frame::{BOTTOM, Layout, Result, WIDTH, chart},
     ink::Ink,
     ticks,
 };
@@ -26,12 +26,20 @@ pub struct Row {
 const THICK: u32 = 96;
 const TOP: u32 = 8;
 
-/// Units that the figure in words may take, and its distance from the interval.
-const WORDS: i32 = 350;
+/// Units at either side.
+const SIDE: u32 = 36;
+
+/// Units that a letter of a figure in words takes at most, and between the words and the interval.
+const LETTER: i32 = 16;
 const GAP: i32 = 18;
 
 /// Units that the words of an end may take, to one side of it or the other.
 const END: i32 = 160;
+
+/// Units that a figure in words takes at most.
+fn width(row: &Row) -> i32 {
+    i32::try_from(row.words.chars().count()).map_or(i32::MAX, |letters| letters.saturating_mul(LETTER))
+}
 
 /// Figures from `low` to `high` or as far as they reach. `ends` say what these two are.
 ///
@@ -42,12 +50,19 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
     let most = rows.iter().map(|row| row.interval.1).fold(high, f64::max);
     let room = 0.04 * (most - least);
     let count = u32::try_from(rows.len()).unwrap_or(0);
+    // Words stand beside their interval, or all in a column where one has no room there.
+    let across = |x: f64| f64::from(WIDTH - 2 * SIDE) * (x - least + room) / (most - least + 2.0 * room);
+    let has_room = |row: &Row| {
+        let words = f64::from(GAP + width(row));
+        words <= across(row.interval.0) || words <= across(most + room) - across(row.interval.1)
+    };
+    let column = if rows.iter().all(has_room) { 0 } else { GAP + rows.iter().map(width).max().unwrap_or(0) };
     let layout = Layout {
         x: (least - room, most + room),
         y: (0.0, f64::from(count)),
         height: TOP + THICK * count + BOTTOM,
-        left: 36,
-        right: 36,
+        left: SIDE,
+        right: SIDE + column.unsigned_abs(),
         top: TOP,
     };
     chart(layout, |frame| {
@@ -75,8 +90,9 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
             frame.words(&row.name, (left, above), HPos::Left, Ink::Text, false)?;
             let (right, _) = frame.at(most + room, y);
             let (after, beside) = frame.at(row.interval.1, y);
-            // At the side where there is room for them.
-            if after + GAP + WORDS <= right {
+            if column > 0 {
+                frame.words(&row.words, (right + column, beside), HPos::Right, Ink::Text, true)?;
+            } else if after + GAP + width(row) <= right {
                 frame.words(&row.words, (after + GAP, beside), HPos::Left, Ink::Text, true)?;
             } else {
                 let (before, _) = frame.at(row.interval.0, y);
@@ -85,4 +101,41 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
         }
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use roxmltree::Document;
+
+    use super::*;
+
+    /// Where the words of an interval are, and on which side of that point.
+    fn words(interval: (f64, f64)) -> (f64, String) {
+        let row = Row {
+            name: "a case".to_owned(),
+            value: 0.8,
+            interval,
+            words: "0.80 (these)".to_owned(),
+            ink: Ink::Fast,
+        };
+        let svg = forest(&[row], (0.0, 1.0), ("bridge", "cable")).unwrap();
+        let svg = Document::parse(&svg).unwrap();
+        let is_words = |text: &str| text.trim() == "0.80 (these)";
+        let found = svg.descendants().find(|node| node.text().is_some_and(is_words)).unwrap();
+        let parent = if found.is_text() { found.parent_element().unwrap() } else { found };
+        let attribute = |name| parent.attribute(name).unwrap().to_owned();
+        (attribute("x").parse().unwrap(), attribute("text-anchor"))
+    }
+
+    #[test]
+    fn words_have_room_beside_any_interval() {
+        let (x, anchor) = words((0.1, 0.2));
+        assert!(x < 500.0 && anchor == "start", "{x} {anchor}");
+        let (x, anchor) = words((0.8, 0.9));
+        assert!(x > 500.0 && anchor == "end", "{x} {anchor}");
+        for everything in [(0.0, 1.0), (-72.3, 1.02), (0.3, 19.3)] {
+            let (x, anchor) = words(everything);
+            assert_eq!((x, anchor.as_str()), (f64::from(WIDTH - SIDE), "end"), "{everything:?}");
+        }
+    }
 }

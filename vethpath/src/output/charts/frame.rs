@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::ink::Ink;
 
 /// Units that a chart is wide. Pages scale it.
-const WIDTH: u32 = 1000;
+pub(super) const WIDTH: u32 = 1000;
 
 /// Of text, in units: readable where the chart is as wide as a phone.
 const TEXT: f64 = 27.0;
