@@ -30,7 +30,7 @@ pub(crate) enum Stage {
 }
 
 /// How many integration tests run at once on each CPU.
-const THREADS_PER_CPU: usize = 2;
+const THREADS_PER_CPU: usize = 3;
 
 /// All packages but the one that builds for another target.
 const HOST_SIDE: [&str; 3] = ["--workspace", "--exclude", "vethpath-ebpf"];
