@@ -178,17 +178,20 @@ mod tests {
         let both = both(64);
         let other = anybody(both.from.ip());
         let (ended, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        // Not for ever, or a failure would not be told.
+        let deadline = Instant::now() + Duration::from_secs(30);
         let talk = || {
-            while !ended.load(Ordering::Relaxed) {
+            while !ended.load(Ordering::Relaxed) && Instant::now() < deadline {
                 for (bytes, to) in [(&[7; 64][..], both.from), (&[7; 64], both.to), (&[], both.to)] {
                     other.send_to(bytes, to).unwrap();
                 }
                 thread::sleep(Duration::from_millis(1));
             }
+            ended.load(Ordering::Relaxed)
         };
         let long = Timing { measure: Duration::from_secs(600), ..SLICE };
         thread::scope(|scope| {
-            let _ = scope.spawn(talk);
+            let talking = scope.spawn(talk);
             // Nobody answers, but others talk.
             let measured = both.ask(Window::begin(long), &over).unwrap();
             assert!(measured.has_lost_round_trips() && measured.is_empty(), "{measured:?}");
@@ -197,6 +200,7 @@ mod tests {
             over.store(true, Ordering::Relaxed);
             let _ = both.answer(&over).unwrap();
             ended.store(true, Ordering::Relaxed);
+            assert!(talking.join().unwrap(), "it took until they were silent");
         });
         assert!(other.recv(&mut [0; 64]).is_err(), "it was answered");
     }
