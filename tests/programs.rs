@@ -1,6 +1,7 @@
 //! The port program alone, under `BPF_PROG_TEST_RUN`: for each frame the exact verdict, and exactly
 //! what is counted. Frames this kernel call cannot make are sent for real, in `live`.
 
+mod batches;
 pub(crate) mod bench;
 mod case;
 mod context;

@@ -261,7 +261,7 @@ impl Bench {
     }
 }
 
-fn data(map: &Map) -> &MapData {
+pub(crate) fn data(map: &Map) -> &MapData {
     match map {
         Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) | Map::PerCpuHashMap(data) => data,
         other => panic!("{other:?} is no array or hash"),

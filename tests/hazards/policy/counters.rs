@@ -34,3 +34,35 @@ fn counters_of_the_receiving_port_and_ours_add_up_to_what_was_sent() {
     lab.down();
     host.finish();
 }
+
+#[test]
+fn an_inner_end_is_counted_wherever_and_whatever_it_is_now() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    for (from, to) in [("ns0", B), ("ns1", C), ("ns1", A)] {
+        lab.reaches(from, to);
+    }
+    let is_counted = |namespace: &str, interface: &str| {
+        wait_until(std::time::Duration::from_secs(20), || {
+            let kernel = ["tx", "rx"].map(|way| figure(&host, namespace, interface, (way, "packets")));
+            let stats = lab.stats();
+            let pair = stats.pair("ns1:eth0");
+            let ours = [pair.tx.frames, pair.rx.frames];
+            if ours == kernel && !ours.contains(&0) { Ok(()) } else { Err(format!("{kernel:?}, {ours:?}")) }
+        });
+    };
+    is_counted("ns1", "eth0");
+    let _ = lab.run("ns1", "ip link set eth0 name other").ok();
+    is_counted("ns1", "other");
+    let _ = lab.run("ns1", "ip link set other netns ns2").ok();
+    is_counted("ns2", "other");
+    let _ = host.run("ip -n ns2 link set other netns ns1 name eth0").ok();
+    is_counted("ns1", "eth0");
+    // With nobody who knows where it is.
+    let pid = lab.stats().agent.pid.expect("an agent");
+    let _ = host.run(format!("kill -STOP {pid}")).ok();
+    is_counted("ns1", "eth0");
+    let _ = host.run(format!("kill -CONT {pid}")).ok();
+    lab.down();
+    host.finish();
+}

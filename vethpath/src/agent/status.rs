@@ -11,7 +11,10 @@ use std::{
 use nix::sys::signal::{Signal, kill};
 use serde::{Deserialize, Serialize};
 
-use crate::state::{AgentLock, Directory};
+use crate::{
+    state::{AgentLock, Directory},
+    topology::Place,
+};
 
 /// How long an agent may take to answer before it counts as dead (it may be stopped, or hang).
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,8 +26,10 @@ const INTERVAL: Duration = Duration::from_millis(2);
 const MOST_BYTES: u64 = 4 << 20;
 
 /// Where the ends of a pair are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
+    /// Where the bridge is: the numbers below mean nothing elsewhere.
+    pub place: Place,
     /// The port's ifindex, in the bridge's namespace.
     pub port: u32,
     /// The inner end's, in its own.

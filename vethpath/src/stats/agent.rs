@@ -119,10 +119,11 @@ impl AgentView {
         self.look_up(&trunk.name(), |answer| &answer.trunks, "the agent does not know the trunk")
     }
 
-    /// Where the ends of a pair were when the agent heard of them last.
+    /// Where the ends of a pair were when the agent heard of them last. Nothing if it then had its bridge
+    /// elsewhere: while the lab becomes another one, the agent still follows what it was.
     #[must_use]
-    pub fn ends(&self, pair: &Pair) -> Option<Ends> {
-        self.answer.as_ref().ok()?.ends.get(&pair.name()).copied()
+    pub fn ends(&self, pair: &Pair) -> Option<&Ends> {
+        self.answer.as_ref().ok()?.ends.get(&pair.name()).filter(|ends| ends.place == pair.place)
     }
 
     fn look_up(&self, name: &str, states: impl Fn(&Answer) -> &States, unknown: &str) -> State {

@@ -90,9 +90,14 @@ fn as_the_agent_knows(
     };
     let ports: Vec<LinkFacts> = pairs.iter().map(|(pair, _)| port(pair).unwrap_or_default()).collect();
     let inner = direct.peers(ports.iter(), true)?;
+    // Ifindexes are alike everywhere: the way back must lead here. The number is there by now, as the kernel
+    // gives one to what it tells of.
+    let here = direct.number_of(direct.netns())?;
     for (((pair, end), port), inner) in pairs.iter_mut().zip(&ports).zip(inner) {
         let inner = inner.map(|inner| inner.counters()).transpose()?;
-        **end = inner.filter(|i| i.peer == Some(port.ifindex) && i.name == pair.inner.name.as_str());
+        let back = port.peer_netns.and(here);
+        let leads_back = |i: &LinkFacts| i.peer == Some(port.ifindex) && i.peer_netns == back;
+        **end = inner.filter(|i| leads_back(i) && i.name == pair.inner.name.as_str());
     }
     Ok(())
 }
@@ -124,6 +129,7 @@ mod tests {
         }
         let index = |name: &str| nix::net::if_::if_nametoindex(name).unwrap();
         let ends = |pair: &Pair| Ends {
+            place: Place::Host,
             port: index(pair.port.as_str()),
             inner: index(pair.inner.name.as_str()),
             netns: None,
@@ -137,9 +143,14 @@ mod tests {
         run("ip", &["link", "add", port, "type", "veth", "peer", "name", inner]);
     }
 
+    /// For `ip`.
+    fn path(netns: &Netns) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), netns.raw_fd())
+    }
+
     /// The ifindexes of what is counted for an agent that knows these ends.
-    fn found(topology: &Topology, known: &[Ends]) -> Vec<Option<u32>> {
-        let known = topology.pairs.iter().map(Pair::name).zip(known.iter().copied()).collect();
+    fn found(topology: &Topology, known: &[&Ends]) -> Vec<Option<u32>> {
+        let known = topology.pairs.iter().map(Pair::name).zip(known.iter().copied().cloned()).collect();
         let counted = counted(topology, &AgentView::knowing(known)).unwrap();
         counted.inner.iter().map(|inner| inner.as_ref().map(|inner| inner.ifindex)).collect()
     }
@@ -149,8 +160,9 @@ mod tests {
         in_new_namespace(|| {
             let (topology, [one, two]) = lab();
             let right = [Some(one.inner), Some(two.inner)];
-            let gone = Ends { port: 4000, inner: 4001, netns: None };
-            let elsewhere = Ends { netns: Some(77), ..two };
+            let (one, two) = (&one, &two);
+            let gone = &Ends { port: 4000, inner: 4001, ..one.clone() };
+            let elsewhere = &Ends { netns: Some(77), ..two.clone() };
             for known in
                 [&[one, two][..], &[], &[one], &[two, one], &[one, gone], &[gone, two], &[one, elsewhere]]
             {
@@ -164,6 +176,7 @@ mod tests {
         in_new_namespace(|| {
             let (topology, [one, two]) = lab();
             run("ip", &["link", "del", topology.pairs[1].port.as_str()]);
+            let (one, two) = (&one, &two);
             assert_eq!(found(&topology, &[one, two]), [Some(one.inner), None]);
             // In the place of the former inner end: one that leads to another port.
             let inner = two.inner.to_string();
@@ -173,6 +186,40 @@ mod tests {
             add(&topology.pairs[1]);
             let again = nix::net::if_::if_nametoindex("eth1").unwrap();
             assert_eq!(found(&topology, &[one, two]), [Some(one.inner), Some(again)]);
+        });
+    }
+
+    #[test]
+    fn ends_that_are_alike_and_lead_elsewhere_are_not_the_pairs() {
+        in_new_namespace(|| {
+            let (topology, [one, two]) = lab();
+            let (one, two) = (&one, &two);
+            let [there, far] = ["there", "far"].map(|name| Netns::create(name).unwrap());
+            run("ip", &["link", "del", topology.pairs[1].port.as_str()]);
+            // What the agent knew of the second pair is true of another one, to the last number: of the same
+            // name and ifindexes, but its other end is not here.
+            let (inner, port, far) = (two.inner.to_string(), two.port.to_string(), path(&far));
+            let alike = ["link", "add", "eth1", "index", &inner, "type", "veth"];
+            let alike = [&alike[..], &["peer", "name", "p", "index", &port, "netns", &far]].concat();
+            there.run(|| run("ip", &alike)).unwrap();
+            let numbering = ["link", "add", "va", "type", "veth", "peer", "name", "vb", "netns"];
+            run("ip", &[&numbering[..], &[&path(&there)]].concat());
+            let direct = Direct::open(&Netns::current().unwrap()).unwrap();
+            let known = Ends { netns: direct.number_of(&there).unwrap(), ..two.clone() };
+            assert!(known.netns.is_some());
+            assert_eq!(found(&topology, &[one, &known]), [Some(one.inner), None]);
+        });
+    }
+
+    #[test]
+    fn what_the_agent_knew_of_a_bridge_elsewhere_is_not_looked_for_here() {
+        in_new_namespace(|| {
+            let (topology, [one, two]) = lab();
+            // The pair's bridge was in a namespace, where these numbers were its ends. Here they are another's.
+            run("ip", &["link", "set", topology.pairs[1].port.as_str(), "name", "another"]);
+            assert_eq!(found(&topology, &[&one, &two]), [Some(one.inner), Some(two.inner)]);
+            let elsewhere = Ends { place: Place::Namespace("fabric".parse().unwrap()), ..two };
+            assert_eq!(found(&topology, &[&one, &elsewhere]), [Some(one.inner), None]);
         });
     }
 }

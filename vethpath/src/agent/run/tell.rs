@@ -48,6 +48,11 @@ impl Agent {
         let number = self.topology.bridge(&pair.place, &pair.bridge)?.domain;
         let (_, facts) = self.domains.iter().find(|domain| domain.is(number, &pair.place))?.known();
         let port = facts.link(&pair.port)?;
-        Some(Ends { port: port.ifindex, inner: port.peer?, netns: port.peer_netns })
+        Some(Ends {
+            place: pair.place.clone(),
+            port: port.ifindex,
+            inner: port.peer?,
+            netns: port.peer_netns,
+        })
     }
 }

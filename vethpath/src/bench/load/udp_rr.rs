@@ -12,13 +12,15 @@ use std::{
 
 use super::{
     Arrived, End, Error, Load, Measured, Wait, Window,
-    socket::{persist, udp},
+    socket::{PATIENCE, persist, udp},
 };
 
-/// The ends.
+/// The ends. What anybody else sends them is none of theirs, as if they were connected.
 pub(super) struct UdpRr {
     asking: UdpSocket,
     answering: UdpSocket,
+    /// Where the asker is.
+    from: SocketAddr,
     /// Where the answerer is.
     to: SocketAddr,
     size: usize,
@@ -41,8 +43,8 @@ impl UdpRr {
     }
 
     fn between(asking: UdpSocket, answering: UdpSocket, size: usize, wait: Wait) -> io::Result<Self> {
-        let to = answering.local_addr()?;
-        Ok(Self { asking, answering, to, size, wait, done: AtomicBool::new(false) })
+        let (from, to) = (asking.local_addr()?, answering.local_addr()?);
+        Ok(Self { asking, answering, from, to, size, wait, done: AtomicBool::new(false) })
     }
 
     /// One datagram there and back. False if it was lost.
@@ -52,6 +54,7 @@ impl UdpRr {
         let told = number.len().min(datagram.len());
         datagram[..told].copy_from_slice(&number[..told]);
         let _ = persist(self.wait, || self.asking.send_to(datagram, self.to))?;
+        let mut others = None;
         loop {
             match persist(self.wait, || self.asking.recv_from(room))? {
                 Some((length, from))
@@ -59,8 +62,9 @@ impl UdpRr {
                 {
                     return Ok(true);
                 }
-                // The answer to one that was given up, or somebody else's.
-                Some(_) => {}
+                // The answer to one that was given up, or somebody else's, who must not keep us here.
+                Some(_) if others.get_or_insert_with(Instant::now).elapsed() <= PATIENCE => {}
+                Some(_) => return Ok(false),
                 None => return Ok(false),
             }
         }
@@ -94,13 +98,16 @@ impl Load for UdpRr {
         let mut datagram = vec![0; self.size];
         loop {
             match persist(self.wait, || self.answering.recv_from(&mut datagram))? {
-                Some((0, _)) if self.done.load(Ordering::Acquire) => return Ok(Arrived::default()),
-                Some((0, _)) => {}
-                Some((length, from)) => {
-                    let _ = persist(self.wait, || self.answering.send_to(&datagram[..length], from))?;
-                }
-                None if stop.load(Ordering::Relaxed) => return Ok(Arrived::default()),
-                None => {}
+                Some((length, from)) if from == self.from => match length {
+                    0 if self.done.load(Ordering::Acquire) => return Ok(Arrived::default()),
+                    0 => {}
+                    _ => {
+                        let _ = persist(self.wait, || self.answering.send_to(&datagram[..length], from))?;
+                    }
+                },
+                // Nothing, or somebody else's.
+                _ if stop.load(Ordering::Relaxed) => return Ok(Arrived::default()),
+                _ => {}
             }
         }
     }
@@ -112,40 +119,90 @@ impl Load for UdpRr {
 
 #[cfg(test)]
 mod tests {
-    use std::{thread, time::Duration};
+    use std::{
+        net::{Ipv4Addr, Ipv6Addr},
+        thread,
+        time::Duration,
+    };
 
     use super::{super::Timing, *};
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(5), measure: Duration::from_millis(20) };
 
+    fn anybody(address: IpAddr) -> UdpSocket {
+        udp(address, Wait::Blocking).unwrap()
+    }
+
+    fn at(address: IpAddr, size: usize) -> UdpRr {
+        UdpRr::between(anybody(address), anybody(address), size, Wait::Blocking).unwrap()
+    }
+
     fn both(size: usize) -> UdpRr {
-        let open = || udp([127, 0, 0, 1].into(), Wait::Blocking).unwrap();
-        UdpRr::between(open(), open(), size, Wait::Blocking).unwrap()
+        at(Ipv4Addr::LOCALHOST.into(), size)
     }
 
     #[test]
     fn what_is_asked_is_answered_and_counted() {
         for size in [1, 64, 9000] {
             let both = both(size);
-            let asker = both.asking.local_addr().unwrap();
             // Left over from a slice before: no answer to anything.
-            both.answering.send_to(&vec![7; size], asker).unwrap();
+            both.answering.send_to(&vec![7; size], both.from).unwrap();
             // What looks like the answer to the first question, from somebody else.
             let mut answer = vec![0; size];
             answer[0] = 1;
-            let other = udp([127, 0, 0, 1].into(), Wait::Blocking).unwrap();
-            other.send_to(&answer, asker).unwrap();
+            anybody(both.from.ip()).send_to(&answer, both.from).unwrap();
             // And the word that it was over.
             both.asking.send_to(&[], both.to).unwrap();
-            let measured = thread::scope(|scope| {
-                let answering = scope.spawn(|| both.answer(&AtomicBool::new(true)).unwrap());
-                let measured = both.ask(Window::begin(SLICE), &AtomicBool::new(false)).unwrap();
-                let _ = answering.join().unwrap();
-                measured
-            });
-            assert!(measured.sent > 0 && !measured.is_empty(), "{measured:?}");
-            assert_eq!(measured.lost(), 0);
+            assert_nothing_is_lost(&both);
         }
+    }
+
+    fn assert_nothing_is_lost(both: &UdpRr) {
+        let measured = thread::scope(|scope| {
+            let answering = scope.spawn(|| both.answer(&AtomicBool::new(true)).unwrap());
+            let measured = both.ask(Window::begin(SLICE), &AtomicBool::new(false)).unwrap();
+            let _ = answering.join().unwrap();
+            measured
+        });
+        assert!(measured.sent > 0 && !measured.is_empty(), "{measured:?}");
+        assert_eq!(measured.lost(), 0);
+    }
+
+    #[test]
+    fn addresses_of_ipv6_are_known_again() {
+        assert_nothing_is_lost(&at(Ipv6Addr::LOCALHOST.into(), 64));
+    }
+
+    #[test]
+    fn others_are_not_answered_and_keep_nobody() {
+        let both = both(64);
+        let other = anybody(both.from.ip());
+        let (ended, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        // Not for ever, or a failure would not be told.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let talk = || {
+            while !ended.load(Ordering::Relaxed) && Instant::now() < deadline {
+                for (bytes, to) in [(&[7; 64][..], both.from), (&[7; 64], both.to), (&[], both.to)] {
+                    other.send_to(bytes, to).unwrap();
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+            ended.load(Ordering::Relaxed)
+        };
+        let long = Timing { measure: Duration::from_secs(600), ..SLICE };
+        thread::scope(|scope| {
+            let talking = scope.spawn(talk);
+            // Nobody answers, but others talk.
+            let measured = both.ask(Window::begin(long), &over).unwrap();
+            assert!(measured.has_lost_round_trips() && measured.is_empty(), "{measured:?}");
+            // What was asked until now is answered; then nobody asks any more, but others talk.
+            both.begin();
+            over.store(true, Ordering::Relaxed);
+            let _ = both.answer(&over).unwrap();
+            ended.store(true, Ordering::Relaxed);
+            assert!(talking.join().unwrap(), "it took until they were silent");
+        });
+        assert!(other.recv(&mut [0; 64]).is_err(), "it was answered");
     }
 
     #[test]
