@@ -8,6 +8,7 @@ mod blocks;
 mod charts;
 mod frames;
 mod measure;
+mod parts;
 mod pictures;
 mod render;
 mod report;

@@ -52,10 +52,10 @@ pub(super) fn measure(source: &Source, quick: bool) -> Result<Value, Error> {
             let text = printed(&mut bench)?;
             serde_json::from_str(&text).map_err(|error| Error::Figures(format!("{}: {error}", source.name)))
         }
-        How::Cargo { bench, argument } => {
+        How::Cargo { bench, most, words } => {
             let mut run = cargo();
             run.args(["bench", "--package", "vethpath", "--bench", bench]);
-            run.args(argument.map(|most| ["--".to_owned(), time(most).to_string()]).into_iter().flatten());
+            run.arg("--").args(most.map(|most| time(most).to_string())).args(words.split_whitespace());
             say(&format!("$ {}", display(&run)));
             printed(&mut run).map(Value::from)
         }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Raw, blocks, frames, pictures, tables};
+use super::{Raw, blocks, frames, parts, pictures, tables};
 use crate::{error::Error, tools::root};
 
 /// The documents that have figures.
@@ -37,6 +37,7 @@ fn block(raw: &Raw, name: &str) -> Result<String, Error> {
         "frames" => frames::table(raw),
         "frames-words" => frames::words(raw),
         "limit" => tables::verbatim(raw, "limit"),
+        "parts" => parts::table(raw),
         "others" => tables::verbatim(raw, "others"),
         "scale" => tables::as_printed(raw, "scale"),
         other => Err(Error::Figures(format!("no such block: {other}"))),

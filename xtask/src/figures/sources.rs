@@ -27,8 +27,10 @@ pub(super) enum How {
     Cargo {
         /// Its name.
         bench: &'static str,
-        /// Seconds or rounds, where it takes an argument.
-        argument: Option<u64>,
+        /// Seconds or rounds, where it takes them.
+        most: Option<u64>,
+        /// What else it is told.
+        words: &'static str,
     },
 }
 
@@ -39,12 +41,12 @@ const fn round_trips(name: &'static str, bridges: usize, netfilter: bool) -> Sou
 
 const EVERY_WORK: &str = "--work udp-rr,tcp-rr,tcp-connect,tcp-stream,udp-rate --cores same --xdp";
 
-const fn printed(name: &'static str, argument: Option<u64>) -> Source {
-    Source { name, how: How::Cargo { bench: name, argument } }
+const fn printed(name: &'static str, most: Option<u64>) -> Source {
+    Source { name, how: How::Cargo { bench: name, most, words: "" } }
 }
 
 /// All, in the order they are measured.
-pub(super) const ALL: [Source; 10] = [
+pub(super) const ALL: [Source; 11] = [
     round_trips("one-bridge", 1, false),
     round_trips("one-bridge-netfilter", 1, true),
     round_trips("eight-bridges", 8, false),
@@ -52,6 +54,7 @@ pub(super) const ALL: [Source; 10] = [
     Source { name: "work", how: How::Bench { bridges: 1, netfilter: false, work: EVERY_WORK, seconds: 60 } },
     printed("program", None),
     printed("limit", Some(40)),
+    Source { name: "limit-tcp", how: How::Cargo { bench: "limit", most: Some(40), words: "tcp" } },
     printed("frames", None),
     printed("others", Some(2)),
     printed("scale", None),
