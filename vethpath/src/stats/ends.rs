@@ -8,6 +8,10 @@ use crate::{
     topology::{Datapath, Pair, Place, Topology},
 };
 
+/// How many inner ends are read before what the kernel said of them is let go: memory for a thousand answers would
+/// take longer to get than to fill.
+const TOGETHER: usize = 128;
+
 /// What the kernel counts, in the order of the lab's pairs and trunks; `None` where an end is gone.
 pub(super) struct Counted {
     /// At the inner ends of pairs.
@@ -88,16 +92,21 @@ fn as_the_agent_knows(
             ..LinkFacts::default()
         })
     };
-    let ports: Vec<LinkFacts> = pairs.iter().map(|(pair, _)| port(pair).unwrap_or_default()).collect();
-    let inner = direct.peers(ports.iter(), true)?;
-    // Ifindexes are alike everywhere: the way back must lead here. The number is there by now, as the kernel
-    // gives one to what it tells of.
-    let here = direct.number_of(direct.netns())?;
-    for (((pair, end), port), inner) in pairs.iter_mut().zip(&ports).zip(inner) {
-        let inner = inner.map(|inner| inner.counters()).transpose()?;
-        let back = port.peer_netns.and(here);
-        let leads_back = |i: &LinkFacts| i.peer == Some(port.ifindex) && i.peer_netns == back;
-        **end = inner.filter(|i| leads_back(i) && i.name == pair.inner.name.as_str());
+    let mut here = None;
+    for pairs in pairs.chunks_mut(TOGETHER) {
+        let ports: Vec<LinkFacts> = pairs.iter().map(|(pair, _)| port(pair).unwrap_or_default()).collect();
+        let inner = direct.peers(ports.iter(), true)?;
+        // Ifindexes are alike everywhere: the way back must lead here. The number is there by now, as the kernel
+        // gives one to what it tells of.
+        if here.is_none() {
+            here = direct.number_of(direct.netns())?;
+        }
+        for (((pair, end), port), inner) in pairs.iter_mut().zip(&ports).zip(inner) {
+            let inner = inner.map(|inner| inner.counters()).transpose()?;
+            let back = port.peer_netns.and(here);
+            let leads_back = |i: &LinkFacts| i.peer == Some(port.ifindex) && i.peer_netns == back;
+            **end = inner.filter(|i| leads_back(i) && i.name == pair.inner.name.as_str());
+        }
     }
     Ok(())
 }

@@ -123,3 +123,27 @@ fn a_page_of_nothing_is_a_page() {
     let page = Document::parse(body(&page)).unwrap();
     assert!(words(page.root()).contains("nothing was measured"));
 }
+
+/// Where the words of an interval are in their chart of 1000 units, and on which side of that point.
+fn words_of(interval: (f64, f64)) -> (f64, String) {
+    let words = "0.80 (these)".to_owned();
+    let row = Row { name: "a case".to_owned(), value: 0.8, interval, words, ink: Ink::Fast };
+    let svg = forest(&[row], (0.0, 1.0), ("bridge", "cable")).unwrap();
+    let svg = Document::parse(&svg).unwrap();
+    let mut texts = svg.descendants().filter(|node| node.tag_name().name() == "text");
+    let text = texts.find(|text| self::words(*text).trim() == "0.80 (these)").unwrap();
+    let attribute = |name| text.attribute(name).unwrap().to_owned();
+    (attribute("x").parse().unwrap(), attribute("text-anchor"))
+}
+
+#[test]
+fn words_have_room_beside_any_interval() {
+    let (x, anchor) = words_of((0.1, 0.2));
+    assert!(x < 500.0 && anchor == "start", "{x} {anchor}");
+    let (x, anchor) = words_of((0.8, 0.9));
+    assert!(x > 500.0 && anchor == "end", "{x} {anchor}");
+    for everything in [(0.0, 1.0), (-72.3, 1.02), (0.3, 19.3)] {
+        let (x, anchor) = words_of(everything);
+        assert_eq!((x, anchor.as_str()), (964.0, "end"), "{everything:?}");
+    }
+}
