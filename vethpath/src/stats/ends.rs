@@ -92,19 +92,17 @@ fn as_the_agent_knows(
             ..LinkFacts::default()
         })
     };
-    let mut here = None;
+    // Ifindexes are alike everywhere: the way back must lead here. Where the namespace has no number yet, the
+    // kernel gives it one as it tells of the first end, and the next account finds it.
+    let here = direct.number_of(direct.netns())?;
     for pairs in pairs.chunks_mut(TOGETHER) {
         let ports: Vec<LinkFacts> = pairs.iter().map(|(pair, _)| port(pair).unwrap_or_default()).collect();
         let inner = direct.peers(ports.iter(), true)?;
-        // Ifindexes are alike everywhere: the way back must lead here. The number is there by now, as the kernel
-        // gives one to what it tells of.
-        if here.is_none() {
-            here = direct.number_of(direct.netns())?;
-        }
         for (((pair, end), port), inner) in pairs.iter_mut().zip(&ports).zip(inner) {
             let inner = inner.map(|inner| inner.counters()).transpose()?;
-            let back = port.peer_netns.and(here);
-            let leads_back = |i: &LinkFacts| i.peer == Some(port.ifindex) && i.peer_netns == back;
+            // What it says of the way back: no number where both ends are in one namespace.
+            let back = port.peer_netns.map_or(Some(None), |_| here.map(Some));
+            let leads_back = |i: &LinkFacts| i.peer == Some(port.ifindex) && Some(i.peer_netns) == back;
             **end = inner.filter(|i| leads_back(i) && i.name == pair.inner.name.as_str());
         }
     }

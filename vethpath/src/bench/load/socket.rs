@@ -41,20 +41,28 @@ pub(super) fn udp(address: IpAddr, wait: Wait) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Two UDP sockets that are connected to each other.
-pub(super) async fn udp_pair(
+/// A UDP socket at each end.
+pub(super) async fn udp_sockets(
     (asks, answers): (&End, &End),
     (from, to): (IpAddr, IpAddr),
     wait: Wait,
 ) -> Result<io::Result<(UdpSocket, UdpSocket)>, Error> {
     let (a, b) = (asks.run(move || udp(from, wait)).await?, answers.run(move || udp(to, wait)).await?);
-    let connected = || {
-        let (a, b) = (a?, b?);
+    Ok(a.and_then(|a| Ok((a, b?))))
+}
+
+/// Two UDP sockets that are connected to each other.
+pub(super) async fn udp_pair(
+    ends: (&End, &End),
+    addresses: (IpAddr, IpAddr),
+    wait: Wait,
+) -> Result<io::Result<(UdpSocket, UdpSocket)>, Error> {
+    let connected = |(a, b): (UdpSocket, UdpSocket)| {
         a.connect(b.local_addr()?)?;
         b.connect(a.local_addr()?)?;
         Ok((a, b))
     };
-    Ok(connected())
+    Ok(udp_sockets(ends, addresses, wait).await?.and_then(connected))
 }
 
 /// A TCP socket that listens at an address. Whoever accepts waits as long as for a datagram.

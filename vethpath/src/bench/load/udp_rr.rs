@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     Arrived, End, Error, Load, Measured, Wait, Window,
-    socket::{PATIENCE, persist, udp},
+    socket::{PATIENCE, persist, udp_sockets},
 };
 
 /// The ends. What anybody else sends them is none of theirs, as if they were connected.
@@ -32,14 +32,13 @@ pub(super) struct UdpRr {
 
 impl UdpRr {
     pub(super) async fn open(
-        (asks, answers): (&End, &End),
-        (from, to): (IpAddr, IpAddr),
+        ends: (&End, &End),
+        addresses: (IpAddr, IpAddr),
         size: usize,
         wait: Wait,
     ) -> Result<io::Result<Self>, Error> {
-        let asking = asks.run(move || udp(from, wait)).await?;
-        let answering = answers.run(move || udp(to, wait)).await?;
-        Ok(asking.and_then(|asking| Self::between(asking, answering?, size, wait)))
+        let open = |(asking, answering)| Self::between(asking, answering, size, wait);
+        Ok(udp_sockets(ends, addresses, wait).await?.and_then(open))
     }
 
     fn between(asking: UdpSocket, answering: UdpSocket, size: usize, wait: Wait) -> io::Result<Self> {
@@ -64,8 +63,7 @@ impl UdpRr {
                 }
                 // The answer to one that was given up, or somebody else's, who must not keep us here.
                 Some(_) if others.get_or_insert_with(Instant::now).elapsed() <= PATIENCE => {}
-                Some(_) => return Ok(false),
-                None => return Ok(false),
+                _ => return Ok(false),
             }
         }
     }
@@ -125,7 +123,10 @@ mod tests {
         time::Duration,
     };
 
-    use super::{super::Timing, *};
+    use super::{
+        super::{Timing, socket::udp},
+        *,
+    };
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(5), measure: Duration::from_millis(20) };
 
