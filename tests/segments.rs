@@ -124,8 +124,13 @@ fn a_bridge_that_has_forgotten_a_sender_learns_it_again() {
     resolve_for_good(&lab);
     let port =
         known(&host, &mac(0)).into_iter().find(|port| port_is_on(&host, port, "b2")).expect("it is known");
-    // By then the agent may have heard of it, and the sender's new entry not be confirmed.
-    let slow = || ["unlearned", "moved"].map(|reason| lab.stats().pair("ns0:eth0").slow(reason));
+    // By then the agent may have heard of it, and be at the sender's entry: it is taken out and written
+    // anew, and is not confirmed at first.
+    let reasons = ["unlearned", "unknown-source", "moved"];
+    let slow = || {
+        let pair = lab.stats().pair("ns0:eth0").clone();
+        reasons.map(|reason| pair.slow(reason)).iter().sum::<u64>()
+    };
     let before = slow();
     let _ = host.run(format!("bridge fdb del {} dev {port} master", mac(0))).ok();
     wait_for(SOON, "the bridge does not learn it again", || {
