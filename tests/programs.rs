@@ -6,6 +6,7 @@ pub(crate) mod bench;
 mod case;
 mod context;
 pub(crate) mod frames;
+mod full;
 mod live;
 mod model;
 mod netfilter;

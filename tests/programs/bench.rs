@@ -37,6 +37,8 @@ pub(crate) enum Kept {
     AtTheirPlaces,
     /// In hash maps, as where there are too many.
     Hashed,
+    /// The same, and the matrix has room for one cell.
+    Crowded,
 }
 
 /// The program with full maps.
@@ -77,6 +79,11 @@ impl Bench {
         Self::with(|_| String::new(), Kept::Hashed)
     }
 
+    /// The same, with room for one cell of the matrix.
+    pub(crate) fn crowded() -> Self {
+        Self::with(|_| String::new(), Kept::Crowded)
+    }
+
     fn with(words: impl Fn(Port) -> String + Sync, kept: Kept) -> Self {
         let netns = Netns::create("programs").expect("a namespace (the tests need root)");
         let ifindexes = netns.run(|| {
@@ -94,8 +101,10 @@ impl Bench {
         });
         let sizes = Sizes::of(Port::ALL.len(), 2);
         // Few cells, which are all read for each frame.
-        let width = if kept == Kept::Hashed { 0 } else { WIDTH };
-        let mut object = loader(&DOMAIN, &Sizes { width, ..sizes }).load(OBJECT).expect("the object loads");
+        let width = if kept == Kept::AtTheirPlaces { WIDTH } else { 0 };
+        let matrix = if kept == Kept::Crowded { 1 } else { sizes.matrix };
+        let mut object =
+            loader(&DOMAIN, &Sizes { width, matrix, ..sizes }).load(OBJECT).expect("the object loads");
         let program: &mut SchedClassifier = program(&mut object);
         load_program(program).expect("the verifier accepts the program");
         let ifindexes = ifindexes.expect("it is there").to_vec();
@@ -122,7 +131,7 @@ impl Bench {
             table.remove(key).expect("it may be removed");
             match self.kept {
                 Kept::AtTheirPlaces => table.insert(key, value).expect("there is room"),
-                Kept::Hashed => table.insert_among_others(key, value).expect("there is room"),
+                Kept::Hashed | Kept::Crowded => table.insert_among_others(key, value).expect("there is room"),
             }
         }
     }
@@ -170,13 +179,7 @@ impl Bench {
 
     /// Counters of all pairs, that of no pair first.
     pub(crate) fn counters(&self) -> Vec<PairCounters> {
-        let map = self.object.map(names::COUNTERS).expect("it has this map");
-        let map: PerCpuArray<&MapData, PairCounters> = map.try_into().expect("per CPU");
-        let sum = |pair| {
-            let cpus = map.get(&pair, 0).expect("it has this pair");
-            cpus.iter().fold(PairCounters::default(), |sum, one| sum.plus(one))
-        };
-        let mut counters: Vec<_> = (0..=u32::try_from(Port::ALL.len()).expect("few")).map(sum).collect();
+        let mut counters = self.apart();
         let cells = self.elements::<u32>(names::CELLS).into_iter();
         let cells = cells.map(|(index, cpus)| (MatrixKey::of_cell(index, WIDTH), cpus));
         for (MatrixKey { from, to }, cpus) in cells.chain(self.elements(names::MATRIX)) {
@@ -191,7 +194,18 @@ impl Bench {
         counters
     }
 
-    fn elements<K: Pod>(&self, map: &str) -> Vec<(K, Vec<Count>)> {
+    /// The same without what is in cells and in the matrix.
+    pub(crate) fn apart(&self) -> Vec<PairCounters> {
+        let map = self.object.map(names::COUNTERS).expect("it has this map");
+        let map: PerCpuArray<&MapData, PairCounters> = map.try_into().expect("per CPU");
+        let sum = |pair| {
+            let cpus = map.get(&pair, 0).expect("it has this pair");
+            cpus.iter().fold(PairCounters::default(), |sum, one| sum.plus(one))
+        };
+        (0..=u32::try_from(Port::ALL.len()).expect("few")).map(sum).collect()
+    }
+
+    pub(crate) fn elements<K: Pod>(&self, map: &str) -> Vec<(K, Vec<Count>)> {
         let map = data(self.object.map(map).expect("it has this map"));
         per_cpu(map.fd().as_fd(), nr_cpus().expect("some")).expect("readable")
     }

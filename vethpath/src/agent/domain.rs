@@ -1,29 +1,26 @@
 //! One bridge namespace as the agent follows it: events in, facts kept, FDB entries refreshed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+mod young;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use log::warn;
-use vethpath_common::{MOST_BRIDGES, SourceKey};
 
 use super::{
     company::Company,
     facts::Facts,
-    layout::{LabBridge, LabPort, Layout},
+    layout::{LabPort, Layout},
     look::Looker,
-    refresh::{Refresher, moved_meanwhile},
-    sync::Sync,
+    refresh::Refresher,
 };
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
     kernel::{
-        FdbEntry, Netns, Result,
+        Netns, Result,
         watch::{Event, Watch},
     },
     state::events::Kind,
-    topology::{Bridge, Mac, Masquerade, Place, Topology},
+    topology::{Bridge, Masquerade, Place, Topology},
 };
 
 /// How many looks in a row trust that the kernel tells of links, before all of them are read again.
@@ -125,11 +122,15 @@ impl Domain {
         Netns::named(name).and_then(|now| now.inode()).ok() != held
     }
 
-    /// Waits until something has happened and takes it in. Dropping the future loses nothing.
+    /// Waits until something has happened and takes it in, or until nothing where something that was taken in
+    /// meanwhile ([`Domain::take_in`], [`Domain::look_anew`]) is not followed yet. Dropping the future loses nothing.
     ///
     /// # Errors
     /// A socket fails.
     pub async fn wait(&mut self) -> Result<()> {
+        if self.lost || self.look_needed || self.news_for_maps {
+            return Ok(());
+        }
         tokio::select! {
             events = self.here.next() => {
                 let events = events?;
@@ -195,6 +196,12 @@ impl Domain {
                 return Ok(have_lost);
             }
         }
+    }
+
+    /// Whether an event has asked for a look at links and what is attached to them.
+    #[must_use]
+    pub fn wants_a_look(&self) -> bool {
+        self.look_needed
     }
 
     /// Looks at links and what is attached to them, if an event asked for it. Returns whether it did.
@@ -317,60 +324,6 @@ impl Domain {
     #[must_use]
     pub fn take_news(&mut self) -> Vec<Kind> {
         std::mem::take(&mut self.news)
-    }
-
-    /// Keeps the bridge's entries young for stations that the fast path saw. Returns whether anything
-    /// has happened meanwhile that the maps should follow.
-    ///
-    /// # Errors
-    /// A watch fails. A refresh that the kernel refuses is left to age: the port is gone.
-    pub async fn refresh(&mut self, sync: &Sync) -> Result<bool> {
-        let now = Instant::now();
-        let bridge =
-            |bridge: &LabBridge| Some(((bridge.segment, bridge.bit), self.facts.link(&bridge.name)?.ifindex));
-        let by_bit: BTreeMap<_, _> = self.looker.layout.bridges.iter().filter_map(bridge).collect();
-        let segments: BTreeMap<_, _> =
-            by_bit.iter().map(|((segment, _), bridge)| (*bridge, *segment)).collect();
-        for entry in self.facts.fdb.values().filter(|entry| entry.trusted && entry.vlan == 0) {
-            let key = SourceKey::new(entry.port, entry.mac.into(), self.looker.layout.domain);
-            let Some(segment) = segments.get(&entry.bridge) else { continue };
-            if !sync.current().sources.contains_key(&key) {
-                continue;
-            }
-            let seen = sync.seen(&key);
-            for bit in (0..MOST_BRIDGES).filter(|bit| seen & (1 << bit) != 0) {
-                let bridge = by_bit.get(&(*segment, bit));
-                let there = bridge.and_then(|bridge| self.facts.fdb.get(&(*bridge, entry.mac, 0)));
-                if let Some(there) = there.filter(|there| there.ages) {
-                    self.refresher.saw((there.bridge, there.mac));
-                }
-            }
-        }
-        let due = self.refresher.due(&self.facts, now);
-        let mut happened = false;
-        for entry in due {
-            happened |= self.refresh_one(entry).await?;
-        }
-        Ok(happened)
-    }
-
-    async fn refresh_one(&mut self, entry: FdbEntry) -> Result<bool> {
-        // A station that has moved must not be pulled back: take in what is already known.
-        let mut events = self.here.drain()?;
-        self.note(&events);
-        let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(!events.is_empty()) };
-        if self.facts.fdb.get(&(entry.bridge, entry.mac, entry.vlan)) == Some(&entry) {
-            let _ = self.looker.rtnl.learn(entry.port, mac).await;
-            let meanwhile = self.here.drain()?;
-            self.note(&meanwhile);
-            if let Some(moved) = moved_meanwhile(&meanwhile, entry) {
-                let (from, to) = (self.behind(entry.port), self.behind(moved.port));
-                self.news.push(Kind::StationMoved { mac: mac.to_string(), from, to });
-                let _ = self.looker.rtnl.learn(moved.port, mac).await;
-            }
-            events.extend(meanwhile);
-        }
-        Ok(!events.is_empty())
     }
 
     /// The pair that a port is of, or its device name, or its ifindex where it is gone.

@@ -1,9 +1,10 @@
 //! The agent's life: look, follow, renew the lease each second, answer, end.
 
+mod error;
 mod tell;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     os::unix::fs::MetadataExt,
     time::{Duration, Instant},
@@ -12,7 +13,6 @@ use std::{
 use futures_util::future::select_all;
 use log::info;
 use nix::time::{ClockId, clock_gettime};
-use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -24,17 +24,18 @@ use super::{
     desired::Desired,
     domain::Domain,
     losses::{Look, Losses},
-    mend,
-    privileges::{self, PrivilegeError},
+    mend, privileges,
     socket::Door,
     sync::Sync,
 };
 use crate::{
-    datapath::{self, Counters, Hook, Maps, Matrix, Pins, Receivers},
+    datapath::{self, Counters, Hook, Maps, Pins, Receivers},
     kernel::{self, membarrier, memory},
-    state::{self, AgentLock, Directory, Record, events::Kind},
+    state::{AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Topology},
 };
+
+pub use error::Error;
 
 /// How long the programs may go on without a word from the agent.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -45,33 +46,14 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often what was just written is looked at once more for news, where there always are some.
 const ROUNDS: usize = 4;
 
-/// Why an agent ends in failure. The lease then runs out, and the bridge goes on.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The lab has an agent.
-    #[error("the lab has an agent already")]
-    Another,
-    /// The lab's state folder or its pins were removed, or another lab of the name has taken them.
-    #[error("the lab's state folder or its pins are not this agent's any more")]
-    Replaced,
-    /// The lab is not up.
-    #[error("the lab is not up")]
-    NoLab,
-    /// The kernel refused.
-    #[error(transparent)]
-    Kernel(#[from] kernel::Error),
-    /// A program or map was refused.
-    #[error(transparent)]
-    Datapath(#[from] datapath::Error),
-    /// The state folder was refused.
-    #[error(transparent)]
-    State(#[from] state::Error),
-    /// Privileges could not be given up.
-    #[error(transparent)]
-    Privileges(#[from] PrivilegeError),
-    /// The socket, a signal or a clock was refused.
-    #[error(transparent)]
-    Io(#[from] io::Error),
+/// How many entries are kept young between two looks at what has happened: some milliseconds.
+const REFRESHED_AT_ONCE: usize = 64;
+
+/// When programs may use what is written, which takes a grace period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confirm {
+    Now,
+    Later,
 }
 
 /// Runs the agent of a lab until it is told to end (SIGTERM, SIGINT) or fails.
@@ -225,7 +207,7 @@ impl Agent {
                 lost.push(domain.name());
             }
         }
-        self.bring_maps()?;
+        self.bring_maps(Confirm::Now).await?;
         self.renew_lease()?;
         self.settled = true;
         lost.into_iter().for_each(|namespace| self.chronicle.lost(namespace, self.sync.generation()));
@@ -241,14 +223,15 @@ impl Agent {
         if domain.has_lost_events() {
             return self.look_anew().await;
         }
-        // What is already known to be gone or moved leaves the maps before anything else is asked.
-        self.bring_maps()?;
-        if let Some(domain) = self.domains.get_mut(number)
-            && domain.look_again().await?
-        {
-            self.bring_maps()?;
+        // What is already known to be gone or moved leaves the maps before anything else is asked; what is
+        // new waits for its grace period until the links are known.
+        if domain.wants_a_look() {
+            self.bring_maps(Confirm::Later).await?;
         }
-        Ok(())
+        if let Some(domain) = self.domains.get_mut(number) {
+            domain.look_again().await?;
+        }
+        self.bring_maps(Confirm::Now).await
     }
 
     /// Once a second, and when asked to look.
@@ -269,25 +252,28 @@ impl Agent {
         // Read before and after the inner ends' own counters, so that what is under way is no loss. It takes
         // longer than all else, and where nobody sent anything it says what it said.
         let all_quiet = self.losses.are_none() && !self.sync.has_seen_frames();
-        let redirected = if all_quiet { Matrix::default() } else { self.counters.matrix()? };
-        let layout = self.domains.iter().flat_map(|domain| &domain.known().0.ports);
-        let is_busy = |&pair: &u32| self.losses.is_busy(pair, redirected.received(pair).frames);
-        let busy: BTreeSet<u32> =
-            layout.map(|port| port.counter).filter(|pair| !all_quiet && is_busy(pair)).collect();
+        let redirected = if all_quiet { BTreeMap::new() } else { self.redirected()? };
+        let busy: BTreeSet<u32> = redirected
+            .iter()
+            .filter_map(|(&pair, &frames)| self.losses.is_busy(pair, frames).then_some(pair))
+            .collect();
         for domain in &mut self.domains {
             domain.poll(|pair| busy.contains(&pair)).await?;
         }
         if !busy.is_empty() {
-            let after = self.counters.matrix()?;
+            let after = self.redirected()?;
             self.check_losses(&busy, &redirected, &after);
         }
         if self.domains.iter().any(Domain::has_lost_events) {
             self.look_anew().await?;
         }
-        self.bring_maps()?;
+        self.bring_maps(Confirm::Now).await?;
         for number in 0..self.domains.len() {
-            if self.domains[number].refresh(&self.sync).await? {
-                self.follow(number).await?;
+            let due = self.domains[number].due(&self.sync);
+            for some in due.chunks(REFRESHED_AT_ONCE) {
+                if self.domains[number].refresh(some).await? {
+                    self.follow(number).await?;
+                }
             }
         }
         self.chronicle.tick();
@@ -309,30 +295,46 @@ impl Agent {
         Ok(())
     }
 
-    fn check_losses(&mut self, busy: &BTreeSet<u32>, before: &Matrix, after: &Matrix) {
+    /// Frames that the fast path took to each pair.
+    fn redirected(&self) -> Result<BTreeMap<u32, u64>, Error> {
+        let pairs =
+            || self.domains.iter().flat_map(|domain| &domain.known().0.ports).map(|port| port.counter);
+        let frames = self.counters.frames_to(pairs(), &self.counters.matrix()?)?;
+        Ok(pairs().zip(frames).collect())
+    }
+
+    fn check_losses(
+        &mut self,
+        busy: &BTreeSet<u32>,
+        before: &BTreeMap<u32, u64>,
+        after: &BTreeMap<u32, u64>,
+    ) {
         let now = Instant::now();
-        let of = |matrix: &Matrix, pair| matrix.received(pair).frames;
         for domain in &mut self.domains {
-            for (pair, inner, received) in
-                domain.inner_ends().into_iter().filter(|(pair, ..)| busy.contains(pair))
-            {
-                let look = Look { inner, before: of(before, pair), received, after: of(after, pair) };
-                domain.set_losing(pair, self.losses.note(pair, look, now));
+            for (pair, inner, received) in domain.inner_ends() {
+                let (Some(&before), Some(&after)) = (before.get(&pair), after.get(&pair)) else { continue };
+                if busy.contains(&pair) {
+                    let look = Look { inner, before, received, after };
+                    domain.set_losing(pair, self.losses.note(pair, look, now));
+                }
             }
         }
     }
 
-    fn bring_maps(&mut self) -> Result<(), Error> {
+    async fn bring_maps(&mut self, confirm: Confirm) -> Result<(), Error> {
         let news = self.domains.iter_mut().fold(false, |news, domain| domain.take_news_for_maps() | news);
         let known = (self.domains.len(), self.sync.generation());
-        if !news && self.brought == Some(known) && self.sync.fits() && !self.sync.has_announced() {
+        let is_done = !self.sync.has_announced() || confirm == Confirm::Later;
+        if !news && self.brought == Some(known) && self.sync.fits() && is_done {
             self.chronicle.tell(self.domains.iter_mut().flat_map(Domain::take_news));
             return Ok(());
         }
         (self.brought, self.has_worked) = (Some(known), true);
         let desired = self.sync.desired(self.domains.iter().map(Domain::known));
         self.write(desired)?;
-        self.confirm()?;
+        if confirm == Confirm::Now {
+            self.confirm().await?;
+        }
         let gone = |bridge: &&Bridge| !self.domains.iter().any(|domain| domain.has(bridge));
         let gone = self.topology.bridges.iter().filter(gone);
         let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
@@ -344,7 +346,7 @@ impl Agent {
 
     /// Has programs use what was written, but for that of which there are news meanwhile. In a storm of
     /// events the last of them wait for the next time.
-    fn confirm(&mut self) -> Result<(), Error> {
+    async fn confirm(&mut self) -> Result<(), Error> {
         for _ in 0..ROUNDS {
             if !self.sync.has_announced() {
                 break;
@@ -353,6 +355,10 @@ impl Agent {
             self.domains.iter_mut().try_for_each(Domain::take_in)?;
             if self.domains.iter().any(Domain::has_lost_events) {
                 break;
+            }
+            // A port that has stopped forwarding meanwhile, say: only a look tells.
+            for domain in &mut self.domains {
+                domain.look_again().await?;
             }
             let desired = self.sync.desired(self.domains.iter().map(Domain::known));
             let desired = self.sync.confirm(desired);

@@ -38,6 +38,8 @@ pub struct Matrix {
     cells: BTreeMap<MatrixKey, Count>,
     sent: BTreeMap<u32, Count>,
     received: BTreeMap<u32, Count>,
+    /// Whether there is no room for another: what has none is counted by pair alone.
+    is_full: bool,
 }
 
 impl Set {
@@ -96,13 +98,33 @@ impl Counters {
                 *sum = sum.plus(count);
             }
         };
+        let mut is_full = false;
         for set in &self.sets {
-            batch::each(set.matrix.fd().as_fd(), self.cpus, &mut add).doing("read map", names::MATRIX)?;
+            let mut room = set.matrix.info().doing("look up map", names::MATRIX)?.max_entries();
+            let add_one = |key, cpus: &[Count]| {
+                room = room.saturating_sub(1);
+                add(key, cpus);
+            };
+            batch::each(set.matrix.fd().as_fd(), self.cpus, add_one).doing("read map", names::MATRIX)?;
+            is_full |= room == 0;
             let width = set.cells.len().isqrt();
             let add_cell = |index: u32, cpus: &[Count]| add(MatrixKey::of_cell(index, width), cpus);
             batch::each(set.cells.map().fd().as_fd(), self.cpus, add_cell).doing("read map", names::CELLS)?;
         }
-        Ok(sums.into_iter().collect())
+        Ok(Matrix { is_full, ..sums.into_iter().collect() })
+    }
+
+    /// Frames that the fast path took to each of these pairs, in their order: those in `matrix`, and what had
+    /// no room there.
+    ///
+    /// # Errors
+    /// The kernel refuses the read.
+    pub fn frames_to(&self, pairs: impl Iterator<Item = u32>, matrix: &Matrix) -> Result<Vec<u64>> {
+        if !matrix.is_full {
+            return Ok(pairs.map(|pair| matrix.received(pair).frames).collect());
+        }
+        let counters = self.of_all(pairs, matrix)?;
+        Ok(counters.iter().map(|counters| counters.fast_rx.frames).collect())
     }
 
     /// The counters of a pair, summed over CPUs; what it has in `matrix` is added to them. One that is
