@@ -1,4 +1,4 @@
-//! The first point of DESIGN.md's contract once more, from the document and not from the program.
+//! The first point of the datapath's contract once more, from its words and not from the program.
 
 use super::{
     frames::Frame,
@@ -21,7 +21,7 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
     if to.bit() & !frame.port.reach(src[5]) != 0 {
         return None;
     }
-    // HAZARDS.md: "isolated to isolated is refused"
+    // "isolated to isolated is refused"
     if frame.port.flags() & to.flags() & vethpath_common::flags::ISOLATED != 0 {
         return None;
     }
