@@ -1,7 +1,5 @@
 //! `cargo xtask demo`: the main job on a small lab, with the program as users get it.
 
-mod interrupt;
-
 use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
@@ -10,6 +8,7 @@ use std::{
 
 use crate::{
     error::Error,
+    interrupt,
     setup::{self, Need},
     tools::{self, cargo, command, is_root, say, target_dir},
 };

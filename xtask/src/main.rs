@@ -3,6 +3,7 @@
 mod demo;
 mod error;
 mod figures;
+mod interrupt;
 mod setup;
 mod test;
 mod tools;

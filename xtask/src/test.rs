@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything a change must pass, in the order of what fails fastest.
 
+mod backlog;
 mod fuzz;
 mod leftovers;
 mod stage;
@@ -8,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::{
     error::Error,
-    setup,
+    interrupt, setup,
     tools::{is_root, run as run_command, say},
 };
+use backlog::Backlog;
 use leftovers::Snapshot;
 pub(crate) use stage::Stage;
 
@@ -37,6 +39,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         needs.extend_from_slice(stage.needs());
     }
     setup::run(&needs)?;
+    // What is changed for the tests is put back after Ctrl-C, which ends them, too.
+    interrupt::watch()?;
     let before = Snapshot::take();
     let result = run_stages(&stages, &args.test_args);
     let left = Snapshot::take().added_since(&before);
@@ -68,9 +72,13 @@ fn run_stages(stages: &[Stage], test_args: &[String]) -> Result<(), Error> {
     for (index, stage) in stages.iter().enumerate() {
         say(&format!("\n== {}/{} {}: {}", index + 1, stages.len(), stage.name(), stage.about()));
         let started = Instant::now();
+        let _long = (*stage == Stage::Integration).then(Backlog::long);
         for mut command in stage.commands(test_args) {
-            run_command(&mut command)
-                .map_err(|error| Error::Stage { stage: stage.name(), source: Box::new(error) })?;
+            let done = run_command(&mut command);
+            if interrupt::seen() {
+                return Err(Error::Interrupted);
+            }
+            done.map_err(|error| Error::Stage { stage: stage.name(), source: Box::new(error) })?;
         }
         say(&format!("-- {} ok in {}", stage.name(), seconds(started.elapsed())));
     }

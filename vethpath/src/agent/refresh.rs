@@ -88,6 +88,26 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
     away.filter(|_| pulled_back)
 }
 
+/// Whether the bridge forgot an entry in the very moment in which it was refreshed, so that the refresh has made
+/// it anew: "forgot", and then "learned" at the port of the refresh. The station's own frames come by the fast
+/// path in that moment, and tell the bridge nothing.
+#[must_use]
+pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
+    let is_it = |entry: &FdbEntry| {
+        (entry.bridge, entry.mac, entry.vlan) == (refreshed.bridge, refreshed.mac, refreshed.vlan)
+    };
+    let mut forgotten = false;
+    let mut revived = false;
+    for event in meanwhile {
+        match event {
+            Event::Forgot(entry) if is_it(entry) => (forgotten, revived) = (true, false),
+            Event::Learned(entry) if is_it(entry) => revived = forgotten && entry.port == refreshed.port,
+            _ => {}
+        }
+    }
+    revived
+}
+
 /// How often entries of a bridge are refreshed.
 fn interval(facts: &Facts, bridge: u32) -> Duration {
     let attributes = facts.links.get(&bridge).and_then(|link| link.bridge.as_ref());
@@ -155,5 +175,18 @@ mod tests {
         assert_eq!(moved(std::slice::from_ref(&away)), None, "moved after the refresh: the bridge knows");
         assert_eq!(moved(&[away.clone(), home.clone()]), Some(9));
         assert_eq!(moved(&[home, away]), None, "the last word is its own");
+    }
+
+    #[test]
+    fn what_a_refresh_has_made_anew_is_found() {
+        let (forgot, learned) = (Event::Forgot(entry(5)), Event::Learned(entry(5)));
+        let other = Event::Learned(FdbEntry { mac: [2, 0, 0, 0, 0, 2], ..entry(5) });
+        let revived = |events: &[Event]| revived_meanwhile(events, entry(5));
+        assert!(!revived(&[]));
+        assert!(!revived(std::slice::from_ref(&learned)), "nobody has forgotten it");
+        assert!(!revived(&[learned.clone(), forgot.clone()]), "it is gone");
+        assert!(!revived(&[forgot.clone(), other]), "of another station");
+        assert!(revived(&[forgot.clone(), learned]));
+        assert!(!revived(&[forgot, Event::Learned(entry(9))]), "it has moved");
     }
 }

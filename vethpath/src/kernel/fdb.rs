@@ -87,4 +87,18 @@ impl Rtnl {
             .await
             .doing("refresh station", mac)
     }
+
+    /// Has a bridge forget `mac` behind `port` (`br_fdb_delete` in net/bridge/br_fdb.c). One that is not there, or
+    /// behind another port, stays as it is.
+    ///
+    /// # Errors
+    /// There is no such entry, or the port is gone.
+    pub async fn forget(&self, port: u32, mac: Mac) -> Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = port;
+        message.header.flags = NeighbourFlags::Controller;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
+        self.handle.neighbours().del(message).execute().await.doing("forget station", mac)
+    }
 }

@@ -6,7 +6,11 @@ use vethpath_common::{MOST_BRIDGES, SourceKey};
 
 use super::Domain;
 use crate::{
-    agent::{layout::LabBridge, refresh::moved_meanwhile, sync::Sync},
+    agent::{
+        layout::LabBridge,
+        refresh::{moved_meanwhile, revived_meanwhile},
+        sync::Sync,
+    },
     kernel::{FdbEntry, Result},
     state::events::Kind,
     topology::Mac,
@@ -65,6 +69,8 @@ impl Domain {
                 let (from, to) = (self.behind(entry.port), self.behind(moved.port));
                 self.news.push(Kind::StationMoved { mac: mac.to_string(), from, to });
                 let _ = self.looker.rtnl.learn(moved.port, mac).await;
+            } else if revived_meanwhile(&meanwhile, entry) {
+                let _ = self.looker.rtnl.forget(entry.port, mac).await;
             }
             events.extend(meanwhile);
         }

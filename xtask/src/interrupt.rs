@@ -1,4 +1,4 @@
-//! Ctrl-C and polite requests to end: noted here, obeyed once the lab is down.
+//! Ctrl-C and polite requests to end: noted here, obeyed once everything is as it was.
 //!
 //! A handler, not `SIG_IGN`: an ignored signal stays ignored across `exec`, and then the programs
 //! we start would not hear it either.
@@ -12,12 +12,12 @@ use crate::error::Error;
 static SEEN: AtomicBool = AtomicBool::new(false);
 
 /// Whether anybody asked us to end.
-pub(super) fn seen() -> bool {
+pub(crate) fn seen() -> bool {
     SEEN.load(Ordering::Relaxed)
 }
 
 /// From now on, such signals are noted and do not end this process.
-pub(super) fn watch() -> Result<(), Error> {
+pub(crate) fn watch() -> Result<(), Error> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler stores to an atomic and does nothing else, which is allowed at any point.
