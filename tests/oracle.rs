@@ -77,7 +77,12 @@ fn generated_scripts_by_xdp_on_three_bridges() {
 #[track_caller]
 fn generated(topology: &str, netfilter: bool, way: Way, steps: u64, seed: u64) {
     let (steps, seed) = (trial::steps(steps), trial::seed(seed));
-    let lane = |number| try_steps(&mut Run::by(way, topology, netfilter), steps / LANES, seed + number);
+    let lane = |number| {
+        let mut run = Run::by(way, topology, netfilter);
+        let outcome = try_steps(&mut run, steps / LANES, seed + number);
+        assert!(outcome.is_err() || run.is_by_its_way(), "void: {:?} is not by {way:?}", run.tally);
+        outcome
+    };
     let outcomes: Vec<_> = thread::scope(|scope| {
         let lanes: Vec<_> = (0..LANES).map(|number| scope.spawn(move || lane(number))).collect();
         lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()

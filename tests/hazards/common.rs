@@ -22,8 +22,11 @@ pub(crate) fn plain_lab(host: &Host) -> Lab<'_> {
     lab_by("bridge", host)
 }
 
+/// The datapaths that have a fast path.
+pub(crate) const FAST: [&str; 2] = ["tc", "xdp"];
+
 /// The lab by a datapath, whose traffic is fast if that has a fast path.
-fn lab_by<'h>(datapath: &str, host: &'h Host) -> Lab<'h> {
+pub(crate) fn lab_by<'h>(datapath: &str, host: &'h Host) -> Lab<'h> {
     let lab = host.lab("three-hosts").with("\"tc\"", &format!("\"{datapath}\"")).up();
     if datapath == "bridge" {
         lab.reaches("ns0", B);

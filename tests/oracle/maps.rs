@@ -6,12 +6,16 @@ use aya::{
     Pod,
     maps::{Array, HashMap, Map, MapData, PerCpuArray},
 };
-use vethpath::{datapath::Table, kernel::membarrier};
+use vethpath::{
+    datapath::Table,
+    kernel::{Netns, driver, membarrier},
+    topology::IfName,
+};
 use vethpath_common::{
     Config, Count, Entry, MatrixKey, PortKey, PortRecord, Source, SourceKey, Station, StationKey, names,
 };
 
-use super::world::World;
+use super::{names::Names, world::World};
 use crate::programs::bench::now_ns;
 
 /// What the programs count.
@@ -19,17 +23,29 @@ pub(crate) struct Counters {
     cells: PerCpuArray<MapData, Count>,
     /// Those of the lab's pairs.
     used: Vec<u32>,
+    /// The lab's ports, and where they are.
+    ports: Vec<IfName>,
+    here: Netns,
 }
 
 impl Counters {
     /// Of a lab of so many pairs, whose numbers begin with 1. A small lab's pairs have cells, all of them.
-    pub(crate) fn of(world: &World, pairs: usize) -> Self {
+    pub(crate) fn of(world: &World, names: &Names) -> Self {
+        let pairs = names.ends.len();
         let cells = Map::PerCpuArray(pinned(&world.pin(names::CELLS)));
         let cells = PerCpuArray::try_from(cells).expect("it is per CPU");
         let (width, pairs) = (cells.len().isqrt(), 1..=u32::try_from(pairs).expect("few"));
         let cell = |from, to| MatrixKey { from, to }.cell(width).expect("a small lab");
         let used = pairs.clone().flat_map(|from| pairs.clone().map(move |to| cell(from, to))).collect();
-        Self { cells, used }
+        let ports = names.ports.iter().map(|port| port.name.parse().expect("a name")).collect();
+        Self { cells, used, ports, here: world.here().clone() }
+    }
+
+    /// Frames that were redirected to ports by XDP so far, as the driver counts them: the cells are of both programs.
+    pub(crate) fn by_xdp(&self) -> u64 {
+        let ports: Vec<_> = self.ports.iter().collect();
+        let counted = driver::counters(&self.here, &ports).expect("they can be read");
+        counted.iter().flatten().filter(|(name, _)| name.ends_with("_xdp_xmit")).map(|(_, count)| count).sum()
     }
 
     /// Frames that took the fast path so far.

@@ -30,7 +30,7 @@ impl Pair {
     pub(crate) fn new(text: &str, netfilter: bool, way: Way, names: &Names) -> Self {
         let [plain, accelerated] =
             [false, true].map(|accelerated| World::new(text, way, accelerated, netfilter, names));
-        let counters = Counters::of(&accelerated, names.ends.len());
+        let counters = Counters::of(&accelerated, names);
         Self { plain, accelerated, counters, netfilter, way }
     }
 

@@ -330,5 +330,6 @@ fn on_both(steps: &[Step]) {
             );
         }
         assert!(run.tally.fast > 0, "void: nothing was fast");
+        assert!(run.is_by_its_way(), "void: {:?} is not by {way:?}", run.tally);
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Tally {
     pub(crate) arrived: u64,
     /// Of these, those that took the fast path in the accelerated world.
     pub(crate) fast: u64,
+    /// Frames that XDP redirected there.
+    pub(crate) by_xdp: u64,
 }
 
 /// A plain world and an accelerated one.
@@ -87,13 +89,21 @@ impl Run {
         if self.worlds.is_none() {
             self.worlds = Some(Pair::new(&self.text, self.netfilter, self.way, &self.names));
         }
+        let before = self.worlds().counters.by_xdp();
         let taken = self.start().and_then(|()| self.follow(script));
         let undone = self.undo(script);
+        self.tally.by_xdp += self.worlds().counters.by_xdp().saturating_sub(before);
         // What is made shorter must begin like any other script, whatever the difference has left.
         if undone.is_err() || (taken.is_err() && self.sabotage.is_none()) {
             self.worlds = None;
         }
         taken
+    }
+
+    /// Whether what was fast was so in the way that this is about.
+    pub(crate) fn is_by_its_way(&self) -> bool {
+        let Tally { fast, by_xdp, .. } = self.tally;
+        if self.way == Way::Tc { by_xdp == 0 } else { by_xdp * 2 >= fast }
     }
 
     fn worlds(&self) -> &Pair {

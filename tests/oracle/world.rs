@@ -89,6 +89,11 @@ impl World {
         }
     }
 
+    /// Where its bridges are.
+    pub(crate) fn here(&self) -> &Netns {
+        &self.here
+    }
+
     /// Sends a frame; tells what the kernel says of it.
     pub(crate) fn send(&self, by: usize, frame: &[u8], offload: Offload) -> nix::Result<()> {
         self.ends[by].1.try_send(frame, offload)

@@ -9,16 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use vethpath::show::TAKES_NO_XDP_TX;
+
 use super::{
+    driver_count,
     socket::RawSocket,
     users::{Onward, User},
 };
 use crate::{
     harness::{Answer, At, Host, Lab, SLACK, XDP_PASS, wait_until},
-    hazards::common::{B, C, mac_bytes, number_of, numbered},
+    hazards::common::{A, B, C, mac_bytes, numbered},
 };
 
 const DATAPATHS: [&str; 3] = ["bridge", "tc", "xdp"];
+/// As many frames as must come from one AF_XDP socket to another.
+const MANY: u64 = 20_000;
 
 /// The lab of three hosts by any datapath, whose ports take what programs transmit while the programs live.
 fn lab<'h>(host: &'h Host, datapath: &str) -> (Lab<'h>, Vec<Answer>) {
@@ -60,7 +65,16 @@ fn a_program_that_transmits_back() {
                 "{datapath}: its answers are fast"
             );
         }
-        drop((user, ports));
+        drop(ports);
+        // Without a program at the port they are lost, by XDP there is ours; `show` says so.
+        let shown = || host.vethpath(format!("show {} --json", lab.name)).ok().json()["bridges"][0].clone();
+        let port = lab.port("ns1:eth0");
+        let note = shown()["ports"].as_array().and_then(|ports| {
+            let of_port = ports.iter().find(|shown| shown["name"] == port.as_str())?;
+            Some(of_port["note"].as_str()? == TAKES_NO_XDP_TX)
+        });
+        assert_eq!(note, (datapath != "xdp").then_some(true), "{:#}", shown());
+        drop(user);
         lab.down();
         host.finish();
     }
@@ -101,12 +115,79 @@ fn a_program_that_redirects() {
     }
 }
 
+/// A router of XDP programs: what comes in by one of its interfaces leaves by the other, to another bridge.
+#[test]
+fn programs_that_redirect_from_one_interface_to_another() {
+    const FAR: &str = "172.17.0.104";
+    for datapath in DATAPATHS {
+        let host = Host::new();
+        let file = host.lab("three-hosts").with("\"tc\"", &format!("\"{datapath}\""));
+        let file = file.and(&format!(
+            "\n[bridge.br1]\ndatapath = \"{datapath}\"\n[namespace.ns1.interface.eth1]\nlink = \"br1\"\n\
+             [namespace.ns3.interface.eth0]\nlink = \"br1\"\naddresses = [\"{FAR}/16\"]\n"
+        ));
+        let lab = file.up();
+        let address = |namespace: &str, interface: &str| {
+            let file = format!("cat /sys/class/net/{interface}/address");
+            lab.run(namespace, file).ok().stdout.trim().to_owned()
+        };
+        let near = [address("ns0", "eth0"), address("ns1", "eth0")];
+        let far = [address("ns3", "eth0"), address("ns1", "eth1")];
+        for (namespace, to, router) in [("ns0", FAR, &near[1]), ("ns3", A, &far[1])] {
+            let _ = lab
+                .run(namespace, format!("ip neigh replace {to} lladdr {router} dev eth0 nud permanent"))
+                .ok();
+        }
+        // Their bridges know them, and the router's sides.
+        let wires = ["ns0:eth0", "ns1:eth0", "ns1:eth1", "ns3:eth0"].map(|end| (end, lab.wire(end)));
+        for ((_, wire), from) in wires.iter().zip([&near[0], &near[1], &far[1], &far[0]]) {
+            wire.send(&numbered([0xff; 6], bytes(from), 1));
+        }
+        let ports: Vec<_> = wires
+            .iter()
+            .filter(|_| datapath != "xdp")
+            .map(|(end, _)| Answer::attach(&host.netns(), &lab.port(end), At::NativeXdp, XDP_PASS))
+            .collect();
+        drop(wires);
+        let netns = lab.netns("ns1");
+        let user = |at: &str, out: &str, [to, from]: &[String; 2]| {
+            let ifindex = netns.run(|| nix::net::if_::if_nametoindex(out)).expect("entered").expect("there");
+            let onward = Onward { ifindex, to: bytes(to), from: bytes(from) };
+            User::forwarding(&netns, at, "forward", onward)
+        };
+        let users = [user("eth0", "eth1", &far), user("eth1", "eth0", &near)];
+        lab.reaches_within(SLACK, "ns0", FAR);
+        let taken = || users.each_ref().map(User::taken);
+        let before = taken();
+        lab.reaches("ns0", FAR);
+        assert_eq!(taken(), before.map(|before| before + 3), "{datapath}");
+        if datapath != "bridge" {
+            let fast = || ["ns1:eth0", "ns1:eth1"].map(|pair| lab.stats().pair(pair).fast.tx.packets);
+            wait_until(SLACK, || {
+                let before = fast();
+                lab.reaches("ns0", FAR);
+                let now = fast();
+                let are_fast = now.iter().zip(before).all(|(now, before)| *now >= before + 3);
+                if are_fast { Ok(()) } else { Err(format!("{datapath}: what they hand on is slow")) }
+            });
+        }
+        drop((users, ports));
+        lab.down();
+        host.finish();
+    }
+}
+
+fn bytes(address: &str) -> [u8; 6] {
+    let bytes: Vec<_> = address.split(':').map(|b| u8::from_str_radix(b, 16).expect("a byte")).collect();
+    bytes.try_into().expect("six")
+}
+
 fn mac(bytes: [u8; 6]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// AF_XDP from ns0 to ns1 and back, as fast as they can for a second: frames are what they were, and as good
-/// as all of what was sent at a pace comes.
+/// AF_XDP from ns0 to ns1 and back, one by one and as fast as they can: frames are what they were, and as good as all
+/// come, by the way that the file says.
 #[test]
 fn af_xdp_sockets_send_and_receive() {
     for datapath in DATAPATHS {
@@ -131,26 +212,45 @@ fn af_xdp_sockets_send_and_receive() {
             crosses(&mut b, &mut a, &numbered(macs[0], macs[1], number));
         }
         // At rate: what is lost on the way is lost where a ring is full, and is counted there.
-        let (frame, begun) = (numbered(macs[1], macs[0], 7777), Instant::now());
-        let (mut sent, mut came) = (0, 0);
-        while begun.elapsed() < Duration::from_secs(1) {
-            sent += a.send(&frame, 32);
-            came += b.receive().iter().filter(|frame| number_of(frame) == Some(7777)).count();
-        }
-        let end = Instant::now();
-        while came < sent && end.elapsed() < Duration::from_millis(300) {
-            came += b.receive().iter().filter(|frame| number_of(frame) == Some(7777)).count();
-        }
-        eprintln!("{datapath}: {sent} frames sent in a second, {came} came");
-        assert!(sent > 1000 && came * 10 >= sent * 9, "{datapath}: {came} of {sent} came");
-        if datapath != "bridge" {
-            let fast = lab.stats().pair("ns0:eth0").fast.tx.frames;
-            assert!(fast * 10 >= sent as u64 * 9, "{datapath}: {fast} of {sent} were fast");
+        let pairs = ["ns0:eth0", "ns1:eth0"];
+        for turn in 0..2 {
+            let (from, to) = if turn == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
+            let (by, at) = (pairs[turn], pairs[1 - turn]);
+            let frame = numbered(macs[1 - turn], macs[turn], 7777);
+            let fast = || lab.stats().pair(by).fast.tx.frames;
+            let by_xdp = || driver_count(&host, &lab.port(at), "_xdp_xmit");
+            let (fast_before, by_xdp_before) = (fast(), by_xdp());
+            let (sent, came) = at_rate(from, to, &frame);
+            eprintln!("{datapath}: {came} of {sent} frames came");
+            assert!(came * 10 >= sent * 9, "{datapath}: {came} of {sent} came");
+            let (fast, by_xdp) = (fast() - fast_before, by_xdp() - by_xdp_before);
+            if datapath != "bridge" {
+                assert!(fast * 10 >= sent * 9, "{datapath}: {fast} of {sent} were fast");
+            }
+            let is_by_it = if datapath == "xdp" { by_xdp * 10 >= sent * 9 } else { by_xdp == 0 };
+            assert!(is_by_it, "{datapath}: {by_xdp} of {sent} were redirected by XDP");
         }
         drop((a, b, ports));
         lab.down();
         host.finish();
     }
+}
+
+/// Sends a frame again and again for a second, and until many have come. Returns how often, and how many came.
+#[track_caller]
+fn at_rate(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) -> (u64, u64) {
+    let came = |to: &mut RawSocket| to.receive().iter().filter(|came| came[..] == *frame).count() as u64;
+    let (begun, mut sent, mut arrived) = (Instant::now(), 0, 0);
+    while begun.elapsed() < Duration::from_secs(1) || arrived < MANY {
+        assert!(begun.elapsed() < SLACK, "{arrived} of {sent} frames came");
+        sent += from.send(frame, 32) as u64;
+        arrived += came(to);
+    }
+    let end = Instant::now();
+    while arrived < sent && end.elapsed() < Duration::from_millis(300) {
+        arrived += came(to);
+    }
+    (sent, arrived)
 }
 
 /// Sends one frame, and waits for it as it was sent.

@@ -2,7 +2,7 @@
 
 use super::xdp_lab;
 use crate::{
-    harness::{Answer, At, Host, Lab, XDP_PASS},
+    harness::{Answer, At, Host, Lab, SLACK, XDP_PASS, wait_until},
     hazards::{
         common::{A, B},
         transfer,
@@ -71,6 +71,52 @@ fn an_inner_end_that_cannot_receive_is_no_receiver_any_more() {
     host.finish();
 }
 
+/// The driver says of a port what was so before its inner end was down: that it takes frames, or that it does not.
+#[test]
+fn what_is_switched_while_an_inner_end_is_down_is_not_missed() {
+    let host = Host::new();
+    let lab = xdp_lab(&host);
+    lab.is_fast("ns0:eth0", B);
+    let ns1 = |command: &str| drop(lab.run("ns1", command).ok());
+    let while_down = |gro: &str| {
+        for command in ["ip link set eth0 down", &format!("ethtool -K eth0 gro {gro}"), "ip link set eth0 up"]
+        {
+            ns1(command);
+        }
+    };
+    while_down("off");
+    lab.says_of("ns1:eth0", "the port takes no XDP frames");
+    lab.reaches_within(SLACK, "ns0", B);
+    transfer(&lab);
+    // What is true is noticed again.
+    ns1("ethtool -K eth0 gro on");
+    lab.says_of("ns1:eth0", "armed");
+    lab.is_fast("ns0:eth0", B);
+    let up = || host.vethpath(format!("up {} --json", lab.file)).ok().json()["changes"].to_string();
+    for by_hand in [true, false] {
+        ns1("ethtool -K eth0 gro off");
+        if by_hand {
+            while_down("on");
+            // A kernel that misses nothing has nothing to mend.
+            wait_until(SLACK, || match lab.state("ns1:eth0") {
+                state if state == "armed" || state.contains("has missed") => Ok(()),
+                state => Err(state),
+            });
+        } else {
+            ns1("ip link set eth0 down");
+        }
+        let is_armed = lab.state("ns1:eth0") == "armed";
+        let changes = up();
+        assert!(is_armed || changes.contains("rx-gro on"), "{changes}");
+        lab.says_of("ns1:eth0", "armed");
+        lab.is_fast("ns0:eth0", B);
+        assert_eq!(up(), "[]");
+    }
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
+
 #[test]
 fn a_sender_that_leaves_checksums_to_its_device_takes_the_bridge() {
     let host = Host::new();
@@ -88,6 +134,32 @@ fn a_sender_that_leaves_checksums_to_its_device_takes_the_bridge() {
     }
     let wrong = ["ns0", "ns1"].map(|n| lab.run(n, "nstat -asz TcpInCsumErrors").ok().stdout);
     assert!(wrong.iter().all(|text| text.contains("TcpInCsumErrors                 0 ")), "{wrong:?}");
+    lab.down();
+    host.finish();
+}
+
+/// XDP wants a receive queue at a port for each queue that its inner end sends by.
+#[test]
+fn queues_that_do_not_fit_are_told() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.run("ns1", "ethtool -L eth0 tx 2").ok();
+    let file = host.lab("three-hosts").with("\"tc\"", "\"xdp\"").write();
+    let failed = host.vethpath(format!("up {file}")).fails(2);
+    let _ = failed.says("has more transmit queues than it has receive queues").says("`ethtool -L`");
+    lab.says_of("ns0:eth0", "armed");
+    lab.is_fast("ns0:eth0", B);
+    let _ = lab.run("ns1", "ethtool -L eth0 tx 1").ok();
+    let _ = host.vethpath(format!("up {file}")).ok();
+    lab.is_fast("ns0:eth0", B);
+    // From then on the kernel keeps it so; and receive queues may be as many as there can be.
+    assert!(!lab.run("ns1", "ethtool -L eth0 tx 2").succeeded());
+    let _ = lab.run("ns1", "ethtool -L eth0 rx 2").ok();
+    lab.is_fast("ns0:eth0", B);
+    transfer(&lab);
+    assert_eq!(lab.stats().pair("ns1:eth0").state, "armed");
+    let _ = lab.accounts_balance();
     lab.down();
     host.finish();
 }

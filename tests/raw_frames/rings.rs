@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{driver_count, socket::RawSocket, users::User, xdp_lab};
 use crate::{
-    harness::{Host, SLACK, wait_until},
+    harness::{Host, SLACK, Stats, wait_until},
     hazards::common::{B, mac_bytes, numbered},
 };
 
@@ -25,18 +25,31 @@ fn what_a_full_ring_drops_is_counted() {
         let _ = socket.send(&frame, 32);
     }
     eprintln!("{:.2} million frames a second", user.rate());
-    let dropped = |stats: &crate::harness::Stats| stats.pair("ns1:eth0").dropped.expect("it is by XDP").rx;
+    let dropped = |stats: &Stats| stats.pair("ns1:eth0").dropped.expect("it is by XDP").rx;
+    let since = |of: &dyn Fn(&Stats) -> u64, now: &Stats| of(now) - of(&before);
     wait_until(SLACK, || {
         let now = lab.stats();
-        let redirected = now.pair("ns1:eth0").fast.rx.frames - before.pair("ns1:eth0").fast.rx.frames;
-        let (came, lost) = (user.taken() - taken, dropped(&now) - dropped(&before));
+        let redirected = since(&|stats| stats.pair("ns0:eth0").fast.tx.frames, &now);
+        let (came, lost) = (user.taken() - taken, since(&dropped, &now));
+        // What was dropped was not received.
+        let received = since(&|stats| stats.pair("ns1:eth0").rx.frames, &now);
+        let fast = since(&|stats| stats.pair("ns1:eth0").fast.rx.frames, &now);
+        if received != came || fast > received || fast + lost < redirected {
+            return Err(format!(
+                "{received} received, {fast} fast, and {came} came; {lost} of {redirected} lost"
+            ));
+        }
         // Those that the bridge brings meanwhile are not redirected.
         if came + lost >= redirected && came + lost <= redirected + 100 && redirected > 10_000 {
             return Ok(());
         }
         Err(format!("{redirected} redirected, {came} came, {lost} were lost"))
     });
-    assert_eq!(driver_count(&host, &lab.port("ns1:eth0"), "_xdp_xmit_errors"), dropped(&lab.stats()));
+    let port = lab.port("ns1:eth0");
+    let refused = host.json(format!("ip -s -j link show dev {port}"))[0]["stats64"]["tx"]["dropped"].as_u64();
+    let lost = driver_count(&host, &port, "_xdp_xmit_errors") + refused.expect("a counter");
+    assert_eq!(lost, dropped(&lab.stats()));
+    let _ = lab.accounts_balance();
     assert_eq!(lab.state("ns1:eth0"), "armed");
     drop((socket, user));
     lab.down();

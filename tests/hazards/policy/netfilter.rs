@@ -2,7 +2,7 @@
 
 use etherparse::PacketBuilder;
 
-use super::super::common::{A, A_SECOND, B, fast_lab, figure};
+use super::super::common::{A, A_SECOND, B, FAST, figure, lab_by};
 use crate::{
     harness::{Host, Lab, SLACK, Wire, iperf, wait_until},
     traffic::nearly_all_fast,
@@ -10,68 +10,74 @@ use crate::{
 
 #[test]
 fn a_bridge_family_rule_takes_effect() {
-    let host = Host::new();
-    let lab = fast_lab(&host);
-    for command in [
-        "nft add table bridge guard",
-        "nft add chain bridge guard forward { type filter hook forward priority 0 ; }",
-        "nft add rule bridge guard forward ip saddr 172.17.0.101 ip daddr 172.17.0.102 drop",
-    ] {
-        let _ = host.run(command).ok();
+    for datapath in FAST {
+        let host = Host::new();
+        let lab = lab_by(datapath, &host);
+        for command in [
+            "nft add table bridge guard",
+            "nft add chain bridge guard forward { type filter hook forward priority 0 ; }",
+            "nft add rule bridge guard forward ip saddr 172.17.0.101 ip daddr 172.17.0.102 drop",
+        ] {
+            let _ = host.run(command).ok();
+        }
+        lab.loses_within(A_SECOND, "ns0", B);
+        lab.reaches("ns0", "172.17.0.103");
+        let _ = host.run("nft delete table bridge guard").ok();
+        lab.reaches_within(A_SECOND, "ns0", B);
+        lab.is_fast("ns0:eth0", B);
+        let _ = lab.accounts_balance();
+        lab.down();
+        host.finish();
     }
-    lab.loses_within(A_SECOND, "ns0", B);
-    lab.reaches("ns0", "172.17.0.103");
-    let _ = host.run("nft delete table bridge guard").ok();
-    lab.reaches_within(A_SECOND, "ns0", B);
-    lab.is_fast("ns0:eth0", B);
-    let _ = lab.accounts_balance();
-    lab.down();
-    host.finish();
 }
 
 #[test]
 fn a_netdev_rule_at_a_port_takes_effect() {
-    let host = Host::new();
-    let lab = fast_lab(&host);
-    let port = lab.port("ns0:eth0");
-    let hook = format!("{{ type filter hook ingress device {port} priority 0 ; }}");
-    let _ = host.run("nft add table netdev guard").ok();
-    let _ = host.run(format!("nft add chain netdev guard in {hook}")).ok();
-    let _ = host.run("nft add rule netdev guard in ip daddr 172.17.0.102 drop").ok();
-    lab.loses_within(A_SECOND, "ns0", B);
-    let _ = host.run("nft delete table netdev guard").ok();
-    lab.reaches_within(A_SECOND, "ns0", B);
-    lab.is_fast("ns0:eth0", B);
-    lab.down();
-    host.finish();
+    for datapath in FAST {
+        let host = Host::new();
+        let lab = lab_by(datapath, &host);
+        let port = lab.port("ns0:eth0");
+        let hook = format!("{{ type filter hook ingress device {port} priority 0 ; }}");
+        let _ = host.run("nft add table netdev guard").ok();
+        let _ = host.run(format!("nft add chain netdev guard in {hook}")).ok();
+        let _ = host.run("nft add rule netdev guard in ip daddr 172.17.0.102 drop").ok();
+        lab.loses_within(A_SECOND, "ns0", B);
+        let _ = host.run("nft delete table netdev guard").ok();
+        lab.reaches_within(A_SECOND, "ns0", B);
+        lab.is_fast("ns0:eth0", B);
+        lab.down();
+        host.finish();
+    }
 }
 
 /// With br_netfilter, iptables' FORWARD rules apply to bridged frames too.
 #[test]
 fn a_forward_rule_takes_effect_by_br_netfilter() {
-    let host = Host::new();
-    let _ = host.run("sysctl net.bridge.bridge-nf-call-iptables").ok().prints("= 1");
-    let lab = fast_lab(&host);
-    for command in [
-        "nft add table ip guard",
-        "nft add chain ip guard forward { type filter hook forward priority 0 ; }",
-        "nft add rule ip guard forward ip daddr 172.17.0.102 drop",
-    ] {
-        let _ = host.run(command).ok();
+    for datapath in FAST {
+        let host = Host::new();
+        let _ = host.run("sysctl net.bridge.bridge-nf-call-iptables").ok().prints("= 1");
+        let lab = lab_by(datapath, &host);
+        for command in [
+            "nft add table ip guard",
+            "nft add chain ip guard forward { type filter hook forward priority 0 ; }",
+            "nft add rule ip guard forward ip daddr 172.17.0.102 drop",
+        ] {
+            let _ = host.run(command).ok();
+        }
+        lab.loses_within(A_SECOND, "ns0", B);
+        let _ = host.run("nft delete table ip guard").ok();
+        lab.reaches_within(A_SECOND, "ns0", B);
+        lab.is_fast("ns0:eth0", B);
+        lab.down();
+        host.finish();
     }
-    lab.loses_within(A_SECOND, "ns0", B);
-    let _ = host.run("nft delete table ip guard").ok();
-    lab.reaches_within(A_SECOND, "ns0", B);
-    lab.is_fast("ns0:eth0", B);
-    lab.down();
-    host.finish();
 }
 
 /// With br_netfilter a bridge checks IP packets even where no rule is: what a host sees of it is the
 /// same on a lab with a fast path and on a plain bridge.
 #[test]
 fn what_br_netfilter_checks_is_checked() {
-    for datapath in ["\"tc\"", "\"bridge\""] {
+    for datapath in ["tc", "xdp", "bridge"] {
         let host = Host::new();
         let netfilter = |called: u8| {
             for family in ["iptables", "ip6tables"] {
@@ -79,8 +85,8 @@ fn what_br_netfilter_checks_is_checked() {
             }
         };
         netfilter(1);
-        let lab = host.lab("three-hosts").with("\"tc\"", datapath).up();
-        let is_fast = datapath == "\"tc\"";
+        let lab = host.lab("three-hosts").with("\"tc\"", &format!("\"{datapath}\"")).up();
+        let is_fast = datapath != "bridge";
         if is_fast {
             lab.is_fast("ns0:eth0", B);
             lab.is_fast("ns1:eth0", A);
@@ -190,41 +196,48 @@ fn mac(host: &Host, namespace: &str) -> [u8; 6] {
 /// Rules that come while a stream runs: it is cut within a second, though every frame of it was fast.
 #[test]
 fn rules_added_while_traffic_flows_take_effect_within_a_second() {
-    let host = Host::new();
-    let lab = fast_lab(&host);
-    let ingress = format!("{{ type filter hook ingress device {} priority 0 ; }}", lab.port("ns0:eth0"));
-    for (table, hook) in [
-        ("bridge", "{ type filter hook forward priority 0 ; }"),
-        ("netdev", ingress.as_str()),
-        ("ip", "{ type filter hook forward priority 0 ; }"),
-    ] {
-        let stream =
-            crate::harness::Stream::start(&lab, ("ns0", A), ("ns1", B), std::time::Duration::from_millis(1));
-        let before = lab.stats().fast();
-        wait_until(SLACK, || {
-            if lab.stats().fast() > before + 200 { Ok(()) } else { Err("not fast".to_owned()) }
-        });
-        let _ = host.run(format!("nft add table {table} guard")).ok();
-        let _ = host.run(format!("nft add chain {table} guard c {hook}")).ok();
-        let _ =
-            host.run(format!("nft add rule {table} guard c ip daddr 172.17.0.102 udp dport 7007 drop")).ok();
-        let arrivals = || figure(&host, "ns1", "eth0", ("rx", "packets"));
-        wait_until(A_SECOND, || {
-            let before = arrivals();
-            std::thread::sleep(std::time::Duration::from_millis(200));
-            let more = arrivals() - before;
-            // A hundred and more would have come; address resolution may go on.
-            if more < 20 { Ok(()) } else { Err(format!("{more} frames of the stream came past {table}")) }
-        });
-        let _ = host.run(format!("nft delete table {table} guard")).ok();
-        lab.is_fast("ns0:eth0", B);
-        let [there, back] = stream.end();
-        assert!(
-            there.lost() > 0 && there.doubled + back.doubled == 0 && back.lost() == 0,
-            "{there:?} {back:?}"
-        );
+    for datapath in FAST {
+        let host = Host::new();
+        let lab = lab_by(datapath, &host);
+        let ingress = format!("{{ type filter hook ingress device {} priority 0 ; }}", lab.port("ns0:eth0"));
+        for (table, hook) in [
+            ("bridge", "{ type filter hook forward priority 0 ; }"),
+            ("netdev", ingress.as_str()),
+            ("ip", "{ type filter hook forward priority 0 ; }"),
+        ] {
+            let stream = crate::harness::Stream::start(
+                &lab,
+                ("ns0", A),
+                ("ns1", B),
+                std::time::Duration::from_millis(1),
+            );
+            let before = lab.stats().fast();
+            wait_until(SLACK, || {
+                if lab.stats().fast() > before + 200 { Ok(()) } else { Err("not fast".to_owned()) }
+            });
+            let _ = host.run(format!("nft add table {table} guard")).ok();
+            let _ = host.run(format!("nft add chain {table} guard c {hook}")).ok();
+            let _ = host
+                .run(format!("nft add rule {table} guard c ip daddr 172.17.0.102 udp dport 7007 drop"))
+                .ok();
+            let arrivals = || figure(&host, "ns1", "eth0", ("rx", "packets"));
+            wait_until(A_SECOND, || {
+                let before = arrivals();
+                std::thread::sleep(std::time::Duration::from_millis(200));
+                let more = arrivals() - before;
+                // A hundred and more would have come; address resolution may go on.
+                if more < 20 { Ok(()) } else { Err(format!("{more} frames of the stream came past {table}")) }
+            });
+            let _ = host.run(format!("nft delete table {table} guard")).ok();
+            lab.is_fast("ns0:eth0", B);
+            let [there, back] = stream.end();
+            assert!(
+                there.lost() > 0 && there.doubled + back.doubled == 0 && back.lost() == 0,
+                "{there:?} {back:?}"
+            );
+        }
+        let _ = lab.accounts_balance();
+        lab.down();
+        host.finish();
     }
-    let _ = lab.accounts_balance();
-    lab.down();
-    host.finish();
 }

@@ -1,17 +1,19 @@
 //! tcpdump on a port or on the bridge sees the traffic, both ways.
 
-use super::super::common::{A, A_SECOND, B, fast_lab};
+use super::super::common::{A, A_SECOND, B, FAST, lab_by};
 use crate::harness::{Host, Lab, SLACK, wait_for, wait_until};
 
 #[test]
 fn tcpdump_on_a_port_sees_both_ways() {
-    sniffer("ns0:eth0");
-    sniffer("ns1:eth0");
+    for datapath in FAST {
+        sniffer(datapath, "ns0:eth0");
+        sniffer(datapath, "ns1:eth0");
+    }
 }
 
-fn sniffer(pair: &str) {
+fn sniffer(datapath: &str, pair: &str) {
     let host = Host::new();
-    let lab = fast_lab(&host);
+    let lab = lab_by(datapath, &host);
     let port = lab.port(pair);
     let capture = host.spawn(format!("tcpdump -l -n --immediate-mode -i {port} icmp"));
     wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
@@ -31,31 +33,35 @@ fn sniffer(pair: &str) {
 
 #[test]
 fn tcpdump_on_the_bridge_sees_both_ways() {
-    let host = Host::new();
-    let lab = fast_lab(&host);
-    // tcpdump makes the bridge promiscuous: it then gets a copy of everything.
-    let capture = host.spawn("tcpdump -l -n --immediate-mode -i docker0 icmp");
-    wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
-    sees_both_ways(&lab, || capture.output());
-    capture.interrupt();
-    let _ = capture.wait(SLACK).ok();
-    lab.is_fast("ns0:eth0", B);
-    lab.down();
-    host.finish();
+    for datapath in FAST {
+        let host = Host::new();
+        let lab = lab_by(datapath, &host);
+        // tcpdump makes the bridge promiscuous: it then gets a copy of everything.
+        let capture = host.spawn("tcpdump -l -n --immediate-mode -i docker0 icmp");
+        wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
+        sees_both_ways(&lab, || capture.output());
+        capture.interrupt();
+        let _ = capture.wait(SLACK).ok();
+        lab.is_fast("ns0:eth0", B);
+        lab.down();
+        host.finish();
+    }
 }
 
 /// A sniffer in a namespace has nothing to do with the bridge: the fast path stays, and it sees all.
 #[test]
 fn tcpdump_inside_a_namespace_sees_both_ways() {
-    let host = Host::new();
-    let lab = fast_lab(&host);
-    let capture = lab.spawn("ns1", "tcpdump -l -n --immediate-mode -i eth0 icmp");
-    wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
-    sees_both_ways(&lab, || capture.output());
-    lab.is_fast("ns0:eth0", B);
-    drop(capture);
-    lab.down();
-    host.finish();
+    for datapath in FAST {
+        let host = Host::new();
+        let lab = lab_by(datapath, &host);
+        let capture = lab.spawn("ns1", "tcpdump -l -n --immediate-mode -i eth0 icmp");
+        wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
+        sees_both_ways(&lab, || capture.output());
+        lab.is_fast("ns0:eth0", B);
+        drop(capture);
+        lab.down();
+        host.finish();
+    }
 }
 
 #[track_caller]

@@ -115,11 +115,10 @@ impl Company {
         };
     }
 
-    /// Looks which ports take XDP frames, and which inner ends send frames that are whole, where the lab wants
-    /// that. The kernel tells of a change as of any other change of a link. What cannot be asked is not so.
+    /// Looks which ports take XDP frames, and what their inner ends are ready for, where the lab wants that. The kernel tells of a change as of any other change of a link. What cannot be asked is not so.
     /// `here` is where the ports are.
     pub fn look_at_xdp(&self, layout: &Layout, here: &Direct, facts: &mut Facts) {
-        (facts.xdp_takers, facts.whole) = Default::default();
+        (facts.xdp_takers, facts.ready) = Default::default();
         let wanted = || layout.ports.iter().filter_map(|port| Some((port, port.xdp.as_ref()?)));
         if wanted().next().is_none() {
             return;
@@ -130,18 +129,19 @@ impl Company {
             Some(Err(error)) => warn!("cannot ask for XDP features: {error}"),
             None => warn!("this kernel does not tell XDP features"),
         }
-        let mut whole = BTreeMap::new();
+        let mut ready = BTreeMap::new();
         for (port, namespace) in wanted() {
-            let (number, inner_ends) = whole.entry(namespace).or_insert_with(|| {
+            let (number, inner_ends) = ready.entry(namespace).or_insert_with(|| {
                 // It is entered and left: nothing here may keep it alive.
                 let asked = Netns::named(namespace)
-                    .and_then(|netns| Ok((here.number_of(&netns)?, xdp::whole(&netns)?)));
+                    .and_then(|netns| Ok((here.number_of(&netns)?, xdp::ready(&netns)?)));
                 asked.inspect_err(|error| warn!("{error}")).unwrap_or_default()
             });
             let Some(port) = facts.link(&port.port) else { continue };
             // Somebody may have moved the inner end, and another of its ifindex may be where it was.
-            if port.peer_netns == *number && port.peer.is_some_and(|inner| inner_ends.contains(&inner)) {
-                facts.whole.insert(port.ifindex);
+            let inner = port.peer.filter(|_| port.peer_netns == *number);
+            if let Some(is_ready) = inner.and_then(|inner| inner_ends.get(&inner)) {
+                facts.ready.insert(port.ifindex, *is_ready);
             }
         }
     }

@@ -92,6 +92,9 @@ pub enum NotArmed {
     /// Of such a port: `veth_xdp_xmit` would drop what is redirected to it.
     #[error("the port takes no XDP frames: generic-receive-offload of the inner end is off")]
     XdpTakesNone,
+    /// Of such a port: it would take them, and the driver says that it does not, so nobody can redirect there.
+    #[error("the kernel has missed that the inner end takes XDP frames: `vethpath up` helps")]
+    XdpMissed,
     /// Of such a port: frames come to its program without their checksum or tag.
     #[error("transmit offloads of the inner end are on, which XDP cannot keep, or it was moved")]
     NotWhole,
@@ -142,7 +145,7 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
     }
     let xdp = lab_port.xdp.is_some();
     if xdp {
-        xdp_allows(port, facts)?;
+        xdp_allows(port, inner, facts)?;
     }
     let BridgePort { bridge, isolated, validated, .. } = on_bridge(port, &lab_port.bridge, facts)?;
     if facts.losing.contains(&lab_port.counter) {
@@ -152,14 +155,20 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
 }
 
 /// Whether XDP works at a port and its inner end, both ways: as it was asked for, it is that or nothing.
-fn xdp_allows(port: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
+fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
     if !facts.xdp_attached.contains(&port.name) {
         return Err(NotArmed::XdpNotAttached);
     }
-    if !facts.xdp_takers.contains(&port.ifindex) {
-        return Err(NotArmed::XdpTakesNone);
+    let ready = facts.ready.get(&port.ifindex).copied().unwrap_or_default();
+    // The driver's word for it outlives what it stands for: see kernel/xdp.rs.
+    let (takes, says_so) =
+        (ready.gro || inner.xdp == XdpMode::Native, facts.xdp_takers.contains(&port.ifindex));
+    match (takes, says_so) {
+        (false, _) => Err(NotArmed::XdpTakesNone),
+        (true, false) => Err(NotArmed::XdpMissed),
+        (true, true) if ready.whole => Ok(()),
+        (true, true) => Err(NotArmed::NotWhole),
     }
-    if facts.whole.contains(&port.ifindex) { Ok(()) } else { Err(NotArmed::NotWhole) }
 }
 
 /// A port that does nothing with a known unicast frame but forward it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::links::Links;
 use crate::{
-    kernel::{FdbEntry, LinkFacts, watch::Event},
+    kernel::{FdbEntry, LinkFacts, watch::Event, xdp::Ready},
     topology::IfName,
 };
 
@@ -36,8 +36,8 @@ pub struct Facts {
     pub xdp_attached: BTreeSet<String>,
     /// Links that take frames which are redirected to them by XDP, by ifindex.
     pub xdp_takers: BTreeSet<u32>,
-    /// Ports by ifindex, of those that want XDP, whose inner ends send frames that are whole.
-    pub whole: BTreeSet<u32>,
+    /// By the ifindex of a port that wants XDP: what its inner end is ready for.
+    pub ready: BTreeMap<u32, Ready>,
     /// Counters of pairs whose redirected frames do not arrive.
     pub losing: BTreeSet<u32>,
 }

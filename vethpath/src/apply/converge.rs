@@ -2,7 +2,10 @@
 
 use super::{Error, Outcome, agent, execute::Executor, hold, introduce::introduce, programs};
 use crate::{
-    agent::status::{self, Status},
+    agent::{
+        NotArmed,
+        status::{self, Status},
+    },
     datapath::{self, Counters, Pins},
     kernel::{bpffs, netns},
     plan::{Change, Plan, Step},
@@ -28,7 +31,9 @@ impl Goal {
             &programs::copies(&self.record.topology),
         );
         let status = (whole && self.plan.steps().next().is_none()).then(|| status::ask(&directory.socket()));
-        status?.ok().filter(|status| status.settled && status.steady)
+        let missed = NotArmed::XdpMissed.to_string();
+        let is_missed = |status: &Status| status.ports.values().flatten().any(|reason| *reason == missed);
+        status?.ok().filter(|status| status.settled && status.steady && !is_missed(status))
     }
 }
 
@@ -78,6 +83,7 @@ pub(super) async fn converge(
         progress(1);
     }
     executor.run_all(&plan.raise, &mut progress).await?;
+    changes.extend(programs::renew(topology, executor).await?);
     introduce(topology, plan, executor.places()).await?;
     let takes_over = !anew && has_agent && agent::follow(directory, topology).await.is_ok();
     let child = if takes_over {

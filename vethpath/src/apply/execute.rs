@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, path::Path};
 
 use super::{Error, Places, clear, nat, prepare};
 use crate::{
-    kernel::{Direct, Netns, Result, Rtnl, VethEnd, grace::Expedited, netns, sysctl},
-    plan::Step,
+    kernel::{Direct, Netns, Result, Rtnl, VethEnd, grace::Expedited, netns, sysctl, xdp},
+    plan::{Change, Step},
     state::{Journal, Offloads},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Place, Sysctl, Trunk, lab_mark,
@@ -86,6 +86,15 @@ impl<'a> Executor<'a> {
     pub(super) fn prepare(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<(), Error> {
         self.journal.note(&found.to_string())?;
         Ok(prepare::switch(found, inside)?)
+    }
+
+    /// Switches GRO of an inner end off and on again. A run that ends between the two has said in the journal
+    /// that it was on.
+    pub(super) fn renew(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<Change, Error> {
+        self.journal.note(&found.to_string())?;
+        xdp::renew(inside, found.ifindex)?;
+        let name = format_args!("{}:{}", found.namespace, found.interface);
+        Ok(Change::of("offloads", name).values(None::<&str>, found.told(false)))
     }
 
     /// Puts back what an inner end had.

@@ -29,6 +29,20 @@ pub async fn unready(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
     Ok(pairs.iter().filter_map(of_pair).collect())
 }
 
+/// Inner ends of `pairs` in one namespace that are up with GRO on, each as it is now. Those not there are left out.
+///
+/// # Errors
+/// The kernel refuses.
+pub async fn missed(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
+    let (ready, links) = (xdp::ready(inside.netns())?, inside.links().await?);
+    let of_pair = |pair: &&Pair| {
+        let inner = links.iter().find(|link| link.name == pair.inner.name.as_str() && link.up)?;
+        let has_gro = ready.get(&inner.ifindex).is_some_and(|ready| ready.gro);
+        has_gro.then(|| Offloads::at(pair, inner.ifindex, vec![(xdp::GRO.to_owned(), true)]))
+    };
+    Ok(pairs.iter().filter_map(of_pair).collect())
+}
+
 /// Switches what was found.
 ///
 /// # Errors

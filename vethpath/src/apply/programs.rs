@@ -8,7 +8,8 @@ use super::{Error, execute::Executor, prepare};
 use crate::{
     agent::{counted_pairs, largest_segment},
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
-    kernel::{LinkFacts, Result, Rtnl, grace::Expedited},
+    kernel::{LinkFacts, Result, Rtnl, grace::Expedited, xdp},
+    plan::Change,
     state::Record,
     topology::{IfName, Pair, Place, Topology},
 };
@@ -85,6 +86,34 @@ async fn prepare_inner_ends(
         }
     }
     Ok(())
+}
+
+/// Has the driver say of ports what they take, where it has missed that inner ends were made ready: GRO was
+/// switched on while they were down (see kernel/xdp.rs).
+pub(super) async fn renew(
+    topology: &Topology,
+    executor: &mut Executor<'_>,
+) -> std::result::Result<Vec<Change>, Error> {
+    let mut changes = Vec::new();
+    for (_, place) in topology.domains() {
+        let pairs: Vec<_> = topology.xdp_pairs(&place).collect();
+        if pairs.is_empty() {
+            continue;
+        }
+        let here = executor.places().get(&place)?;
+        let (takers, links) = (xdp::takers_in(here.netns())?, here.links().await?);
+        let is_missed = |pair: &&Pair| {
+            let port = links.iter().find(|link| link.name == pair.port.as_str());
+            port.is_some_and(|port| port.up && !takers.contains(&port.ifindex))
+        };
+        for (namespace, pairs) in prepare::by_namespace(pairs.into_iter().filter(is_missed)) {
+            let inside = executor.places().get(&Place::Namespace(namespace.clone()))?;
+            for found in prepare::missed(&pairs, &inside).await? {
+                changes.push(executor.renew(&found, inside.netns())?);
+            }
+        }
+    }
+    Ok(changes)
 }
 
 /// Takes the program off a port.

@@ -24,6 +24,10 @@ pub(super) struct Changes<'a> {
 pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
+    // A closed stderr takes nothing away from the lab.
+    if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
+        let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
+    }
     let options = Options { hook: hook.map(Into::into), progress: Some(progress::show) };
     let outcome = runtime()?.block_on(apply::up(&topology, options))?;
     if json {
@@ -33,16 +37,11 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
             .map_err(Failure::output)?;
         writeln!(out).map_err(Failure::output)?;
     }
-    // A closed stderr takes nothing away from the lab.
-    let mut err = std::io::stderr().lock();
-    let _ = tell(&topology, &outcome, &mut err);
-    if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
-        let _ = warn(&probe::xdp(), &mut err);
-    }
+    let _ = tell(&topology, &outcome, &mut std::io::stderr().lock());
     Ok(Exit::Done)
 }
 
-/// What is wrong with this host's kernel, if anything is.
+/// What is wrong with this host's kernel, if anything is: before anything is changed.
 fn warn(check: &Check, err: &mut dyn Write) -> std::io::Result<()> {
     if let Some(advice) = &check.advice {
         writeln!(err, "warning: {}: {}\nhint: {advice}", check.name, check.found)?;

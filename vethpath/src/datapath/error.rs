@@ -23,6 +23,12 @@ pub enum Error {
         /// aya's account of it, with the verifier's log where there is one.
         cause: String,
     },
+    /// `veth_xdp_set` in drivers/net/veth.c wants a receive queue for each queue of the other end.
+    #[error("cannot attach XDP to {port}: its inner end has more transmit queues than it has receive queues")]
+    Queues {
+        /// The port.
+        port: String,
+    },
     /// Pinned maps of another version of vethpath.
     #[error("the lab's pinned maps are of ABI version {found}, and this vethpath speaks {ours}")]
     Abi {
@@ -44,6 +50,9 @@ impl Error {
             Self::Refused { operation, .. } if *operation != OPEN_MAP => {
                 Some("`vethpath doctor` shows what this kernel lacks")
             }
+            Self::Queues { .. } => Some(
+                "`ethtool -L` shows and changes how many: `tx 1` at the inner end, or a larger `rx` at the port",
+            ),
             // Of another shape, which a change of the version comes with.
             Self::Refused { .. } | Self::Abi { .. } => {
                 Some("take the lab down with the vethpath that brought it up, then bring it up again")

@@ -80,7 +80,10 @@ pub fn attach_xdp(
             }
             // A pin that is there belongs to a port of this name that is gone.
             let _ = fs::remove_file(pins.xdp_link(port));
-            let link = attach_when_free(&mut program, port).doing("attach XDP to", port)?;
+            let link = match attach_when_free(&mut program, port) {
+                Err(error) if is_of_queues(&error) => return Err(Error::Queues { port: port.to_string() }),
+                other => other.doing("attach XDP to", port)?,
+            };
             let link = program.take_link(link).doing("keep XDP link of", port)?;
             let link: FdLink = link.try_into().doing("keep XDP link of", port)?;
             link.pin(pins.xdp_link(port)).doing("pin XDP link of", port)?;
@@ -104,6 +107,12 @@ fn attach_when_free(program: &mut Xdp, port: &IfName) -> std::result::Result<Xdp
             other => return other,
         }
     }
+}
+
+/// Nothing else on the way to the driver says that there is no space.
+fn is_of_queues(error: &ProgramError) -> bool {
+    let ProgramError::SyscallError(error) = error else { return false };
+    error.io_error.raw_os_error() == Some(nix::libc::ENOSPC)
 }
 
 /// Gives ports that run the XDP program of `pins` that of `next`, in one step each. One without a link of ours

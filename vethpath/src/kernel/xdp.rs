@@ -3,7 +3,9 @@
 //!
 //! Mirrors drivers/net/veth.c. A frame that is redirected to a port is put into a ring of its inner end,
 //! which there is while the inner end has GRO on or an XDP program (`veth_xdp_xmit`); the driver says so
-//! in the port's XDP features (`veth_set_xdp_features`, since Linux 6.3).
+//! in the port's XDP features (`veth_set_xdp_features`, since Linux 6.3). It does not say so anew where GRO was
+//! switched while the inner end was down: what it says must be true, and what is true it must say
+//! ("veth: fix peer NETDEV_XDP_ACT_NDO_XMIT after GRO is toggled while down").
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,11 +30,14 @@ const XDP_FEATURES: u16 = 3;
 /// too.
 const TAKES_FRAMES: u64 = 1 << 2 | 1 << 6;
 
+/// For which the driver takes redirected frames in.
+pub const GRO: &str = "rx-gro";
+
 /// What an inner end must have on and off. With its checksum offload a sender leaves the checksum to be
 /// made later, and with its VLAN offload the tag beside the frame: an XDP program sees neither, and a
 /// redirect keeps neither.
 const NEEDED: [(&str, bool); 5] = [
-    ("rx-gro", true),
+    (GRO, true),
     ("tx-checksum-ip-generic", false),
     ("tx-checksum-sctp", false),
     ("tx-vlan-hw-insert", false),
@@ -80,14 +85,44 @@ pub(crate) fn taker(answer: &[u8]) -> std::result::Result<Option<u32>, ExchangeE
     Ok(ifindex.filter(|_| features & TAKES_FRAMES == TAKES_FRAMES))
 }
 
-/// The ifindexes of devices in a namespace that send frames which are whole.
+/// The same of devices in `netns`.
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
-pub fn whole(netns: &Netns) -> Result<BTreeSet<u32>> {
+pub fn takers_in(netns: &Netns) -> Result<BTreeSet<u32>> {
+    let socket = blocking(netns, NETLINK_GENERIC)?;
+    let asked = generic::family(&socket, FAMILY).and_then(|family| takers(&socket, family));
+    asked.map_err(|error| refused("read XDP features in", netns, error))
+}
+
+/// What an inner end is ready for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// It has GRO on: while it is up, the driver takes in what is redirected to it.
+    pub gro: bool,
+    /// What it sends is whole.
+    pub whole: bool,
+}
+
+/// What each device in a namespace is ready for, by ifindex.
+///
+/// # Errors
+/// The namespace cannot be entered, or the kernel refuses.
+pub fn ready(netns: &Netns) -> Result<BTreeMap<u32, Ready>> {
     let (_, _, devices) = devices(netns)?;
-    let is_whole = |device: &&Features| NEEDED.iter().all(|(name, on)| *on || !device.active.contains(*name));
-    Ok(devices.iter().filter(is_whole).map(|device| device.ifindex).collect())
+    let ready = |device: &Features| Ready {
+        gro: device.active.contains(GRO),
+        whole: NEEDED.iter().all(|(name, on)| *on || !device.active.contains(*name)),
+    };
+    Ok(devices.iter().map(|device| (device.ifindex, ready(device))).collect())
+}
+
+/// Switches GRO of the inner end `ifindex` off and on again, so that the driver says what its port takes.
+///
+/// # Errors
+/// The namespace cannot be entered, or the kernel refuses.
+pub fn renew(netns: &Netns, ifindex: u32) -> Result<()> {
+    [false, true].iter().try_for_each(|on| switch(netns, ifindex, &[(GRO.to_owned(), *on)]))
 }
 
 /// By ifindex, what is to be switched at inner ends in a namespace so that XDP reaches them, each as it is
@@ -158,18 +193,28 @@ mod tests {
             let socket = Socket::new(NETLINK_GENERIC).unwrap();
             let family = generic::family(&socket, FAMILY).unwrap();
             assert!(!takers(&socket, family).unwrap().contains(&port));
-            assert!(!whole(&here).unwrap().contains(&inner));
+            let is_ready = || ready(&here).unwrap()[&inner];
+            assert_eq!(is_ready(), Ready::default());
             let unready = || unready(&here).unwrap().remove(&inner);
             let before = unready().unwrap();
             assert_eq!(before.len(), NEEDED.len());
             let wanted: Vec<_> = before.iter().map(|(name, on)| (name.clone(), !on)).collect();
             switch(&here, inner, &wanted).unwrap();
             assert!(takers(&socket, family).unwrap().contains(&port));
-            assert!(whole(&here).unwrap().contains(&inner));
+            assert_eq!(is_ready(), Ready { gro: true, whole: true });
             assert_eq!(unready(), None);
             switch(&here, inner, &before).unwrap();
             assert_eq!(unready(), Some(before));
             assert!(!takers(&socket, family).unwrap().contains(&port));
+            // What is switched while it is down, the driver may not notice.
+            for on in ["off", "on"] {
+                let _ = run("ip", &["link", "set", "inner", "down"]);
+                let _ = run("ethtool", &["-K", "inner", "gro", on]);
+                let _ = run("ip", &["link", "set", "inner", "up"]);
+                assert_eq!(is_ready().gro, on == "on");
+            }
+            renew(&here, inner).unwrap();
+            assert!(is_ready().gro && takers_in(&here).unwrap().contains(&port));
         });
     }
 }

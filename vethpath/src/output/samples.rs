@@ -81,6 +81,7 @@ pub(crate) fn lab() -> Lab {
         link,
         bridge_state,
         state,
+        note: None,
     };
     let pair = |name: &str| Leads::Pair(name.to_owned());
     let gone = State::NotArmed("the port does not exist".to_owned());

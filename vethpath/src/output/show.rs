@@ -76,11 +76,12 @@ fn ports(bridges: &[Bridge]) -> Option<String> {
         Column::Wrapped("FAST PATH", 12),
     ];
     let row = |bridge: &Bridge, port: &Port| {
-        let Port { name, leads_to, link, bridge_state, state } = port;
+        let Port { name, leads_to, link, bridge_state, state, note } = port;
         let fast_path = match state {
             State::Armed => State::Armed.to_string(),
             State::NotArmed(reason) => format!("not armed: {reason}"),
         };
+        let fast_path = note.map_or_else(|| fast_path.clone(), |note| format!("{fast_path}; {note}"));
         let on_bridge = match (bridge_state, link) {
             (Some(state), _) => state,
             (None, LinkState::Missing) => "-",
@@ -175,6 +176,13 @@ TRUNK  PORT          TO   PORT          STATE
 br0    vp0000000002  br1  vp0000000003  up
 ";
         assert_eq!(text(&samples::lab()), expected);
+    }
+
+    #[test]
+    fn a_note_stands_beside_the_state_of_its_port() {
+        let mut lab = samples::lab();
+        lab.bridges[0].ports[0].note = Some("look out");
+        assert!(text(&lab).contains("forwarding  armed; look out\n"), "{}", text(&lab));
     }
 
     #[test]

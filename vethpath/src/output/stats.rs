@@ -43,10 +43,7 @@ fn dropped(pairs: &[Pair]) -> String {
     let line = |pair: &Pair| {
         let Dropped { tx, rx } = pair.dropped.filter(|dropped| *dropped != Dropped::default())?;
         let (tx, rx) = (grouped(tx), grouped(rx));
-        Some(format!(
-            "{}: XDP dropped {tx} frames that it sent, and {rx} for which it had no room\n",
-            pair.name
-        ))
+        Some(format!("{}: XDP dropped {tx} frames that it sent, and {rx} on their way to it\n", pair.name))
     };
     pairs.iter().filter_map(line).collect()
 }
@@ -233,7 +230,7 @@ ns2:eth0  docker0          0      0          0     0        -                   
         let mut stats = samples::stats();
         stats.pairs[0].dropped = Some(Dropped { tx: 2, rx: 12_345 });
         stats.pairs[2].dropped = Some(Dropped::default());
-        let last = "ns0:eth0: XDP dropped 2 frames that it sent, and 12,345 for which it had no room\n";
+        let last = "ns0:eth0: XDP dropped 2 frames that it sent, and 12,345 on their way to it\n";
         assert!(text(&stats, None).ends_with(&format!("armed\n{last}")));
     }
 

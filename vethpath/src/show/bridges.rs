@@ -3,13 +3,13 @@
 use netlink_packet_route::link::BridgePortState;
 
 use super::{
-    Bridge, Interface, Leads, LinkState, Port, Trunk,
+    Bridge, Interface, Leads, LinkState, Port, TAKES_NO_XDP_TX, Trunk,
     observe::{Everywhere, Seen},
 };
 use crate::{
-    kernel::{LinkFacts, PortAttribute, Result},
+    kernel::{LinkFacts, PortAttribute, Result, XdpMode},
     stats::{AgentView, State},
-    topology::{self, IfName, Topology, TrunkEnd},
+    topology::{self, IfName, Place, Topology, TrunkEnd},
 };
 
 /// The bridges of a lab with their ports.
@@ -26,7 +26,8 @@ pub(super) async fn bridges(
             (Some(seen), Some(link)) => seen.interface(link).await?,
             _ => Interface::missing(bridge.name.as_str()),
         };
-        let ports = ports(topology, bridge, seen, link, view);
+        let mut ports = ports(topology, bridge, seen, link, view);
+        note_xdp(topology, bridge, everywhere, &mut ports);
         bridges.push(Bridge { namespace: bridge.place.to_string(), interface, ports });
     }
     Ok(bridges)
@@ -56,7 +57,8 @@ fn ports(
     let port = |name: &IfName, leads_to: Leads, state: State| {
         let found = seen.and_then(|seen| seen.link(name));
         let bridge_state = found.and_then(|found| on_bridge(found, link));
-        Port { name: name.to_string(), leads_to, link: LinkState::of(found), bridge_state, state }
+        let link = LinkState::of(found);
+        Port { name: name.to_string(), leads_to, link, bridge_state, state, note: None }
     };
     let mut ports = Vec::new();
     for pair in topology.pairs.iter().filter(|p| p.place == bridge.place && p.bridge == bridge.name) {
@@ -80,10 +82,25 @@ fn ports(
             link: LinkState::of(Some(found)),
             bridge_state: on_bridge(found, link),
             state: State::of_stranger(),
+            note: None,
         })
         .collect();
     ports.extend(strangers);
     ports
+}
+
+/// Notes which ports do not take what XDP programs at their inner ends send back. `ports` begin with those of pairs.
+fn note_xdp(topology: &Topology, bridge: &topology::Bridge, everywhere: &Everywhere, ports: &mut [Port]) {
+    let mode = |place: &Place, name: &IfName| {
+        everywhere.get(place).and_then(|seen| seen.link(name)).map_or(XdpMode::None, |link| link.xdp)
+    };
+    let pairs = topology.pairs.iter().filter(|p| p.place == bridge.place && p.bridge == bridge.name);
+    for (pair, port) in pairs.zip(ports) {
+        let inside = mode(&Place::Namespace(pair.namespace.clone()), &pair.inner.name);
+        if inside == XdpMode::Native && mode(&pair.place, &pair.port) != XdpMode::Native {
+            port.note = Some(TAKES_NO_XDP_TX);
+        }
+    }
 }
 
 /// The state of a port that is on this bridge, in the words of `bridge link`.

@@ -4,5 +4,5 @@ mod bridges;
 mod model;
 mod observe;
 
-pub use model::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, Trunk};
+pub use model::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, TAKES_NO_XDP_TX, Trunk};
 pub use observe::observe;

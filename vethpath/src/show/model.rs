@@ -159,7 +159,15 @@ pub struct Port {
     pub bridge_state: Option<&'static str>,
     /// Whether its pair is armed, or why it is not, or why it cannot be.
     pub state: State,
+    /// What somebody at its inner end has to know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
 }
+
+/// Of a port without an XDP program, whose inner end has one in the driver: without NAPI, or asleep, the port leaves
+/// what that transmits lying (`veth_xdp_xmit`, `veth_xdp_flush` in drivers/net/veth.c).
+pub const TAKES_NO_XDP_TX: &str =
+    "what the XDP program of its inner end sends back needs one here, or datapath = \"xdp\"";
 
 /// Where a port leads. In JSON, as in print: `ns0:eth0`, `trunk to br1`, `not of the lab`.
 #[derive(Clone, Debug, PartialEq, Eq)]

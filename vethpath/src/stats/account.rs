@@ -9,7 +9,7 @@
 //! | `tx.frames` | the kernel's, or what the programs saw, whichever is more |
 //! | `tx.packets` | `tx.frames`, and the further segments of the GSO frames that the programs saw |
 //! | `slow` | the programs' counts by reason, and under [`UNSEEN`] what no program saw |
-//! | `rx.frames` | the kernel's, or what the fast path delivered, whichever is more |
+//! | `rx.frames` | the kernel's, or what the fast path delivered without what was dropped on the way, whichever is more |
 //! | `rx.packets` | `rx.frames`, and the further segments of the fast path's GSO frames |
 //! | bytes | the kernel's, or the programs', whichever is more |
 //!
@@ -31,6 +31,15 @@ pub fn seen(counters: &PairCounters) -> vethpath_common::Count {
     counters.slow.iter().fold(counters.fast_tx, |sum, count| sum.plus(*count))
 }
 
+/// Frames that were lost on the way to a pair, as the port's driver counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Redirected, and the inner end's ring had no room.
+    pub redirected: u64,
+    /// Redirected or brought by the bridge, and the inner end took nothing in, or had no room.
+    pub refused: u64,
+}
+
 /// The programs' counts of a pair that sends by XDP. Its stack makes a frame of each packet; what XDP leaves to the
 /// bridge, GRO may put together at the port, before the other program counts it as one. Such frames are counted
 /// apart again, as far as the kernel has counted more `sent` than the programs: what the pair sent
@@ -46,20 +55,36 @@ pub fn apart(mut counters: PairCounters, sent: u64) -> PairCounters {
     counters
 }
 
+/// What a program redirected to a pair, without what was `lost` on the way to it. Of its bytes, which nobody counts,
+/// as many as of all.
+fn without(redirected: vethpath_common::Count, lost: u64) -> vethpath_common::Count {
+    let lost = lost.min(redirected.frames);
+    let frames = redirected.frames - lost;
+    let bytes = u128::from(redirected.bytes) * u128::from(frames) / u128::from(redirected.frames.max(1));
+    vethpath_common::Count {
+        frames,
+        packets: redirected.packets.saturating_sub(lost),
+        bytes: u64::try_from(bytes).unwrap_or(redirected.bytes),
+    }
+}
+
 /// One account of a pair from the kernel's counters of its inner end (`None` where that is gone: its
-/// counters went with it) and the programs'.
+/// counters went with it), the programs', and what was lost on the way to it.
 ///
 /// A GSO frame that the namespace received by the slow path counts as one packet: no program of ours
 /// is where it arrives.
 #[must_use]
-pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters) -> Traffic {
+pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters, lost: Lost) -> Traffic {
     let (sent, received) = inner.map_or(((0, 0), (0, 0)), |link| (link.sent, link.received));
     let seen = seen(counters);
     let tx = joined(sent, seen);
+    let came = without(counters.fast_rx, lost.redirected);
+    // Some of what was refused may have been redirected too: it surely came to no more than the kernel says.
+    let rx = joined(received, without(came, lost.refused));
     let mut traffic = Traffic {
         tx,
-        rx: joined(received, counters.fast_rx),
-        fast: Ways { tx: counters.fast_tx.into(), rx: counters.fast_rx.into() },
+        rx,
+        fast: Ways { tx: counters.fast_tx.into(), rx: Count::from(came).at_most(rx) },
         ..Traffic::default()
     };
     let mut slow = |reason, frames, packets| {

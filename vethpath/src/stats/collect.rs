@@ -6,14 +6,14 @@ use thiserror::Error;
 use vethpath_common::PairCounters;
 
 use super::{
-    AgentView, Count, Dropped, Pair, Stats, Trunk, Ways, account, apart,
-    ends::{Counted, counted},
+    AgentView, Count, Dropped, Lost, Pair, Stats, Trunk, Ways, account, apart,
+    ends::{AtPort, Counted, counted},
     seen,
 };
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{self, Counters, Pins},
-    kernel::{self, LinkFacts, driver, membarrier},
+    kernel::{self, LinkFacts, membarrier},
     topology::{Datapath, Topology},
 };
 
@@ -51,7 +51,7 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats, Error> {
         port: pair.port.clone(),
         bridge: pair.bridge.clone(),
         datapath: pair.datapath,
-        traffic: account(inner.as_ref(), counters),
+        traffic: account(inner.as_ref(), counters, lost(port)),
         dropped: (pair.datapath == Datapath::Xdp).then(|| dropped(inner.as_ref(), port)),
         state: view.state(pair),
     });
@@ -78,10 +78,20 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats, Error> {
 
 /// What was lost by XDP. Frames of the namespace for which the port's ring had no room are counted at the inner
 /// end; those that could not be redirected, or not be taken in, at the port (`veth_xdp_rcv` in
-/// drivers/net/veth.c), as are those for which the inner end's ring had none (`veth_xdp_xmit`).
-fn dropped(inner: Option<&LinkFacts>, port: &driver::Counters) -> Dropped {
-    let sum = |end| port.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, count)| count).sum::<u64>();
-    Dropped { tx: sum("_drops") + inner.map_or(0, |link| link.refused), rx: sum("_xdp_xmit_errors") }
+/// drivers/net/veth.c), as are those on the other way: see [`lost`].
+fn dropped(inner: Option<&LinkFacts>, port: &AtPort) -> Dropped {
+    let Lost { redirected, refused } = lost(port);
+    Dropped {
+        tx: port.sum("_drops") + inner.map_or(0, |link| link.refused),
+        rx: redirected.saturating_add(refused),
+    }
+}
+
+/// What was lost on the way to an inner end: redirected while its ring was full, counted by the driver
+/// (`veth_xdp_xmit`); redirected while there was none (`veth_ndo_xdp_xmit`), or from the bridge (`veth_xmit`), counted
+/// as any device does.
+fn lost(port: &AtPort) -> Lost {
+    Lost { redirected: port.sum("_xdp_xmit_errors"), refused: port.refused }
 }
 
 /// The programs' counters of the lab's pairs, in their order.

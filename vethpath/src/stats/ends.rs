@@ -16,17 +16,33 @@ const TOGETHER: usize = 128;
 pub(super) struct Counted {
     /// At the inner ends of pairs.
     pub(super) inner: Vec<Option<LinkFacts>>,
-    /// What the driver counts at their ports, of those with XDP.
-    pub(super) ports: Vec<driver::Counters>,
+    /// At their ports, of those with XDP.
+    pub(super) ports: Vec<AtPort>,
     /// At the first ends of trunks.
     pub(super) trunks: Vec<Option<LinkFacts>>,
+}
+
+/// What is counted at a port with XDP.
+#[derive(Clone, Default)]
+pub(super) struct AtPort {
+    /// By the driver.
+    driver: driver::Counters,
+    /// Frames that the port was to send and could not.
+    pub(super) refused: u64,
+}
+
+impl AtPort {
+    /// The sum of the driver's counters whose names end so.
+    pub(super) fn sum(&self, end: &str) -> u64 {
+        self.driver.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, count)| count).sum()
+    }
 }
 
 /// Reads it. Inner ends are read from outside, so that no namespace but those of bridges is entered.
 pub(super) fn counted(topology: &Topology, view: &AgentView) -> kernel::Result<Counted> {
     let mut counted = Counted {
         inner: vec![None; topology.pairs.len()],
-        ports: vec![Vec::new(); topology.pairs.len()],
+        ports: vec![AtPort::default(); topology.pairs.len()],
         trunks: vec![None; topology.trunks.len()],
     };
     for (_, place) in topology.domains() {
@@ -69,7 +85,12 @@ fn count_at(
     let (ports, counters): (Vec<_>, Vec<_>) = xdp.map(|(pair, port)| (&pair.port, port)).unzip();
     if !ports.is_empty() {
         let read = driver::counters(direct.netns(), &ports)?;
-        counters.into_iter().zip(read).for_each(|(to, from)| *to = from);
+        let links = direct.counters(true)?;
+        let refused: HashMap<&str, u64> =
+            links.iter().map(|link| (link.name.as_str(), link.refused)).collect();
+        for ((to, driver), port) in counters.into_iter().zip(read).zip(ports) {
+            *to = AtPort { driver, refused: refused.get(port.as_str()).copied().unwrap_or_default() };
+        }
     }
     Ok(())
 }

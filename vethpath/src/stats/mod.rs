@@ -12,7 +12,7 @@ mod matrix;
 mod model;
 mod rates;
 
-pub use account::{UNSEEN, account, apart, seen};
+pub use account::{Lost, UNSEEN, account, apart, seen};
 pub use agent::{Agent, AgentView, State};
 pub use collect::{Error, collect};
 pub(crate) use ends::place_exists;

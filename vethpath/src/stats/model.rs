@@ -31,6 +31,18 @@ impl Count {
     }
 }
 
+impl Count {
+    /// The same, and no more of anything than another has.
+    #[must_use]
+    pub(super) fn at_most(self, other: Self) -> Self {
+        Self {
+            frames: self.frames.min(other.frames),
+            packets: self.packets.min(other.packets),
+            bytes: self.bytes.min(other.bytes),
+        }
+    }
+}
+
 impl From<vethpath_common::Count> for Count {
     fn from(count: vethpath_common::Count) -> Self {
         let vethpath_common::Count { frames, packets, bytes } = count;
@@ -66,9 +78,11 @@ pub struct Traffic {
 /// Frames of a pair that XDP lost, as the driver counts them (`veth_get_stats64` in drivers/net/veth.c).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// Sent by the namespace and refused at a redirect: the receiver was gone, down, or had too small an MTU.
+    /// Sent by the namespace, and the port's ring was full; or refused at a redirect: the receiver was gone, down,
+    /// or had too small an MTU.
     pub tx: u64,
-    /// Redirected to the namespace, whose inner end had no room for them: its ring was full.
+    /// On their way to the namespace, redirected or not, and its inner end had no room for them, as its ring was full,
+    /// or took none in, as it was not ready.
     pub rx: u64,
 }
 

@@ -8,7 +8,7 @@ use netlink_packet_route::link::{BridgePortState, InfoBridge};
 use super::*;
 use crate::{
     agent::layout::LabBridge,
-    kernel::{FdbEntry, LinkFacts, PortAttribute as P},
+    kernel::{FdbEntry, LinkFacts, PortAttribute as P, xdp::Ready},
 };
 
 const BRIDGE: u32 = 3;
@@ -295,7 +295,7 @@ fn with_xdp_at_a() -> (Layout, Facts) {
     layout.ports[0].xdp = Some("ns0".parse().expect("a name"));
     facts.xdp_attached.insert("vp5".to_owned());
     facts.xdp_takers = BTreeSet::from([A, B]);
-    facts.whole.insert(A);
+    facts.ready.insert(A, Ready { gro: true, whole: true });
     (layout, facts)
 }
 
@@ -321,8 +321,12 @@ fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
         desired.states[&1].clone()
     };
     assert_eq!(reason(|facts| facts.xdp_attached.clear()), Some(NotArmed::XdpNotAttached));
-    assert_eq!(reason(|facts| facts.xdp_takers.clear()), Some(NotArmed::XdpTakesNone));
-    assert_eq!(reason(|facts| facts.whole.clear()), Some(NotArmed::NotWhole));
+    assert_eq!(reason(|facts| facts.xdp_takers.clear()), Some(NotArmed::XdpMissed));
+    let stale = |facts: &mut Facts| facts.ready = [(A, Ready { gro: false, whole: true })].into();
+    assert_eq!(reason(stale), Some(NotArmed::XdpTakesNone));
+    assert_eq!(reason(|facts| facts.ready.clear()), Some(NotArmed::XdpTakesNone));
+    let in_parts = |facts: &mut Facts| facts.ready = [(A, Ready { gro: true, whole: false })].into();
+    assert_eq!(reason(in_parts), Some(NotArmed::NotWhole));
     let without_tc = |facts: &mut Facts| {
         let _ = facts.attached.remove("vp5");
     };

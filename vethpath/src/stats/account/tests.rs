@@ -17,6 +17,8 @@ fn counters(fast_tx: Programs, fast_rx: Programs, slow: &[(Reason, Programs)]) -
     counters
 }
 
+const NONE: Lost = Lost { redirected: 0, refused: 0 };
+
 const fn programs(frames: u64, packets: u64, bytes: u64) -> Programs {
     Programs { frames, packets, bytes }
 }
@@ -39,7 +41,7 @@ fn the_documented_example() {
         programs(500, 500, 33_000),
         &[(Reason::Arp, programs(2, 2, 84)), (Reason::Group, programs(6, 6, 700))],
     );
-    let traffic = account(Some(&link), &programs);
+    let traffic = account(Some(&link), &programs, NONE);
     balances(&traffic);
     assert_eq!(traffic.tx, Count { frames: 1_012, packets: 7_012, bytes: 10_001_240 });
     assert_eq!(traffic.rx, Count { frames: 508, packets: 508, bytes: 40_000 });
@@ -50,7 +52,7 @@ fn the_documented_example() {
 
 #[test]
 fn nothing_sent_nothing_told() {
-    let traffic = account(Some(&inner((0, 0), (0, 0))), &PairCounters::default());
+    let traffic = account(Some(&inner((0, 0), (0, 0))), &PairCounters::default(), NONE);
     assert_eq!(traffic, Traffic::default());
 }
 
@@ -58,7 +60,7 @@ fn nothing_sent_nothing_told() {
 fn a_gso_frame_on_the_slow_path_is_its_segments_too() {
     let programs =
         counters(Programs::default(), Programs::default(), &[(Reason::Lease, programs(3, 120, 150_000))]);
-    let traffic = account(Some(&inner((3, 150_000), (0, 0))), &programs);
+    let traffic = account(Some(&inner((3, 150_000), (0, 0))), &programs, NONE);
     balances(&traffic);
     assert_eq!(traffic.tx, Count { frames: 3, packets: 120, bytes: 150_000 });
     assert_eq!((traffic.slow["lease"], traffic.slow_frames["lease"]), (120, 3));
@@ -69,7 +71,7 @@ fn a_gso_frame_on_the_slow_path_is_its_segments_too() {
 #[test]
 fn received_gso_frames_are_their_segments_where_the_fast_path_delivered_them() {
     let programs = counters(Programs::default(), programs(2, 80, 100_000), &[]);
-    let traffic = account(Some(&inner((0, 0), (3, 150_000))), &programs);
+    let traffic = account(Some(&inner((0, 0), (3, 150_000))), &programs, NONE);
     balances(&traffic);
     assert_eq!(traffic.rx, Count { frames: 3, packets: 81, bytes: 150_000 });
 }
@@ -78,7 +80,7 @@ fn received_gso_frames_are_their_segments_where_the_fast_path_delivered_them() {
 #[test]
 fn frames_under_way_are_never_lost() {
     let programs = counters(programs(12, 14, 1_300), programs(7, 7, 700), &[]);
-    let traffic = account(Some(&inner((10, 1_000), (6, 600))), &programs);
+    let traffic = account(Some(&inner((10, 1_000), (6, 600))), &programs, NONE);
     balances(&traffic);
     assert_eq!(traffic.tx, Count { frames: 12, packets: 14, bytes: 1_300 });
     assert_eq!(traffic.rx, Count { frames: 7, packets: 7, bytes: 700 });
@@ -87,10 +89,30 @@ fn frames_under_way_are_never_lost() {
 
 #[test]
 fn without_programs_all_is_unseen() {
-    let traffic = account(Some(&inner((10, 1_000), (6, 600))), &PairCounters::default());
+    let traffic = account(Some(&inner((10, 1_000), (6, 600))), &PairCounters::default(), NONE);
     balances(&traffic);
     assert_eq!(traffic.slow, BTreeMap::from([(UNSEEN, 10)]));
     assert_eq!(traffic.rx, Count { frames: 6, packets: 6, bytes: 600 });
+}
+
+/// Ten were redirected, of 100 bytes each: two were dropped as the ring was full, and three at an inner end that was not
+/// ready, or came from the bridge. The kernel counts what is left.
+#[test]
+fn what_was_dropped_on_the_way_was_not_received() {
+    let programs = counters(Programs::default(), programs(10, 10, 1_000), &[]);
+    let lost = Lost { redirected: 2, refused: 3 };
+    let traffic = account(Some(&inner((0, 0), (5, 500))), &programs, lost);
+    balances(&traffic);
+    assert_eq!(traffic.rx, Count { frames: 5, packets: 5, bytes: 500 });
+    assert_eq!(traffic.fast.rx, traffic.rx);
+    // What was refused was the bridge's.
+    let traffic = account(Some(&inner((0, 0), (8, 800))), &programs, lost);
+    balances(&traffic);
+    assert_eq!(traffic.fast.rx, Count { frames: 8, packets: 8, bytes: 800 });
+    // As many as were redirected, and more.
+    let traffic = account(None, &programs, Lost { redirected: 12, refused: 1 });
+    balances(&traffic);
+    assert_eq!(traffic.rx, Count::default());
 }
 
 /// Its counters are gone with it; what the programs counted is not.
@@ -98,7 +120,7 @@ fn without_programs_all_is_unseen() {
 fn without_an_inner_end_the_programs_counts_stand() {
     let programs =
         counters(programs(12, 14, 1_300), programs(7, 9, 700), &[(Reason::Arp, programs(1, 1, 42))]);
-    let traffic = account(None, &programs);
+    let traffic = account(None, &programs, NONE);
     balances(&traffic);
     assert_eq!(traffic.tx, Count { frames: 13, packets: 15, bytes: 1_342 });
     assert_eq!(traffic.rx, Count { frames: 7, packets: 9, bytes: 700 });
@@ -110,7 +132,7 @@ fn each_reason_has_its_own_line() {
     for (count, frames) in programs.slow.iter_mut().zip(1..) {
         *count = Programs { frames, packets: frames * 2, bytes: frames * 100 };
     }
-    let traffic = account(None, &programs);
+    let traffic = account(None, &programs, NONE);
     balances(&traffic);
     assert_eq!(traffic.slow.len(), Reason::COUNT);
     assert!(!Reason::ALL.iter().any(|reason| reason.name() == UNSEEN), "the name is ours");
@@ -127,16 +149,16 @@ fn what_gro_put_together_behind_xdp_is_counted_apart() {
         )
     };
     let sent = |frames| apart(programs(), frames);
-    let traffic = account(Some(&inner((15, 20_000), (0, 0))), &sent(15));
+    let traffic = account(Some(&inner((15, 20_000), (0, 0))), &sent(15), NONE);
     balances(&traffic);
     assert_eq!((traffic.tx.frames, traffic.tx.packets), (15, 15));
     assert_eq!((traffic.fast.tx.frames, traffic.fast.tx.packets), (7, 7));
     assert_eq!(traffic.slow, BTreeMap::from([("unknown-destination", 7), ("arp", 1)]), "nothing is unseen");
     // More was sent before any program saw it.
-    let traffic = account(Some(&inner((20, 30_000), (0, 0))), &sent(20));
+    let traffic = account(Some(&inner((20, 30_000), (0, 0))), &sent(20), NONE);
     balances(&traffic);
     assert_eq!((traffic.tx.frames, traffic.slow[UNSEEN]), (20, 5));
     // They were frames of several packets where they were sent, before the pair was on XDP.
     assert_eq!(sent(8), programs());
-    balances(&account(Some(&inner((10, 20_000), (0, 0))), &sent(10)));
+    balances(&account(Some(&inner((10, 20_000), (0, 0))), &sent(10), NONE));
 }
