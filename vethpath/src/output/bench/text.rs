@@ -55,6 +55,16 @@ pub fn progress(progress: Progress, err: &mut dyn Write) -> io::Result<()> {
     err.flush()
 }
 
+/// Says in a line of its own what is going on, where nothing can be overwritten.
+///
+/// # Errors
+/// Those of `err`.
+pub fn progress_line(progress: Progress, err: &mut dyn Write) -> io::Result<()> {
+    let Progress { round, left, mode, case } = progress;
+    let left = left.as_secs();
+    writeln!(err, "measuring, round {round}, at most {left} s left: {}, {}", mode.name(), case.name())
+}
+
 /// Clears the line on a terminal.
 ///
 /// # Errors
