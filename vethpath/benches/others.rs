@@ -191,12 +191,13 @@ impl Drop for Server {
     }
 }
 
-/// TCP begins with cubic in it: sockperf cannot be told to, and what begins with BBR is paced to its end.
+/// TCP begins with reno in it where nobody says, which any namespace may have: sockperf cannot be told, and what begins
+/// with BBR is paced to its end.
 fn lab(path: &str, datapath: &str, number: u8) -> String {
     let mut text = format!("name = \"{path}\"\n[bridge.{path}0]\ndatapath = \"{datapath}\"\n");
     for (end, host) in [("a", 1), ("b", 2)] {
         text += &format!(
-            "[namespace.{path}-{end}]\nsysctls = {{ \"net.ipv4.tcp_congestion_control\" = \"cubic\" }}\n\
+            "[namespace.{path}-{end}]\nsysctls = {{ \"net.ipv4.tcp_congestion_control\" = \"reno\" }}\n\
              [namespace.{path}-{end}.interface.eth0]\nlink = \"{path}0\"\n\
              addresses = [\"10.88.{number}.{host}/24\"]\n"
         );
