@@ -19,7 +19,7 @@ fn json_is_complete_and_the_lab_is_armed_again() {
         (&lab.name.as_str().into(), &"ns0".into(), &"ns1".into())
     );
     assert!(report["rounds"].as_u64().is_some_and(|rounds| rounds > 0), "{report:#}");
-    assert!(report["warnings"].is_array() && report["version"] == 1 && report["bridges"] == 1, "{report:#}");
+    assert!(report["warnings"].is_array() && report["version"] == 2 && report["bridges"] == 1, "{report:#}");
     for fact in ["kernel", "vethpath", "date", "command", "congestion_control"] {
         assert!(report["machine"][fact].as_str().is_some_and(|text| !text.is_empty()), "{fact}: {report:#}");
     }
@@ -378,12 +378,24 @@ fn a_page_is_written_and_a_former_run_compared_with() {
     let old = host.vethpath(format!("{asked} --json")).ok().stdout;
     std::fs::write(at("old.json"), old).expect("a file");
     let (old, page) = (at("old.json"), at("page.html"));
+    let mut other: Value =
+        serde_json::from_str(&std::fs::read_to_string(&old).expect("the file")).expect("JSON");
+    other["version"] = 1.into();
+    std::fs::write(at("older.json"), other.to_string()).expect("a file");
+    let refused = host.vethpath(format!("bench --compare {}", at("older.json")));
+    let _ = refused
+        .fails(1)
+        .says("a report of version 1, and this vethpath knows version 2")
+        .says("hint: measure once");
     let report = host.vethpath(format!("{asked} --json --compare {old} --html {page}")).ok().json();
     let change = &report["compare"]["cases"][0]["paths"]["fast"];
     assert!(change["verdict"].is_string() && change["ratio"].as_f64().is_some(), "{report:#}");
     let page = std::fs::read_to_string(page).expect("the page");
-    let median = report["udp_rr"]["fast"]["p50_us"].as_f64().expect("a number");
-    assert!(page.contains(&format!("{median:.2} us")) && page.contains("Compared with the run of"), "{page}");
+    let ratio = report["cases"][0]["fast_to_bridge"]["value"].as_f64().expect("a number");
+    assert!(
+        page.contains(&format!("fast/bridge {ratio:.3}")) && page.contains("Compared with the run of"),
+        "{page}"
+    );
     let _ = host.vethpath(format!("{asked} --compare {old}")).ok().prints("compared with the run of");
     assert_eq!(armed(&host), 3);
     lab.down();
