@@ -328,6 +328,10 @@ mod tests {
         Machine { cpus: 2, bridge_nf_call: calls.into(), congestion_control, ..Machine::default() }
     }
 
+    fn turn_on(machine: &mut Machine, name: &str) {
+        let _ = machine.bridge_nf_call.insert(name.to_owned(), true);
+    }
+
     fn kinds(warnings: &[Warning]) -> Vec<&'static str> {
         let of_build = ["debug-build", "ebpf-log"];
         warnings.iter().map(Warning::kind).filter(|kind| !of_build.contains(kind)).collect()
@@ -345,9 +349,9 @@ mod tests {
             (|_, machine| machine.cpus = 1, &["one-cpu"]),
             (|_, machine| machine.governor = Some("powersave".into()), &["cpu-frequency"]),
             (|_, machine| machine.governor = Some(STEADY.into()), &[]),
-            (|_, machine| drop(machine.bridge_nf_call.insert("iptables".into(), true)), &["bridge-nf-call"]),
+            (|_, machine| turn_on(machine, "iptables"), &["bridge-nf-call"]),
             // The other family's.
-            (|_, machine| drop(machine.bridge_nf_call.insert("ip6tables".into(), true)), &[]),
+            (|_, machine| turn_on(machine, "ip6tables"), &[]),
             (|_, machine| machine.bridge_nf_call.clear(), &[]),
             (|_, machine| machine.congestion_control = Some("bbr".into()), &["congestion-control"]),
             (|chosen, _| chosen.to.not_armed = Some("a filter".into()), &["not-armed"]),
