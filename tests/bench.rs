@@ -19,7 +19,7 @@ fn json_is_complete_and_the_lab_is_armed_again() {
         (&lab.name.as_str().into(), &"ns0".into(), &"ns1".into())
     );
     assert!(report["rounds"].as_u64().is_some_and(|rounds| rounds > 0), "{report:#}");
-    assert!(report["warnings"].is_array() && report["version"] == 1 && report["bridges"] == 1, "{report:#}");
+    assert!(report["warnings"].is_array() && report["version"] == 2 && report["bridges"] == 1, "{report:#}");
     for fact in ["kernel", "vethpath", "date", "command", "congestion_control"] {
         assert!(report["machine"][fact].as_str().is_some_and(|text| !text.is_empty()), "{fact}: {report:#}");
     }
@@ -81,8 +81,8 @@ fn people_get_the_answer_first() {
     let done = host.vethpath("bench three-hosts --from ns2 --to ns0 --cores same --seconds 1").ok();
     let first = done.stdout.lines().next().unwrap_or_default();
     assert!(first.starts_with("fast path: ") && first.contains("plain bridge"), "{done}");
-    assert!(!done.stderr.contains('\r'), "progress is for terminals: {done}");
-    let _ = done.prints("from ns2 to ns0");
+    assert!(!done.stderr.contains('\r'), "lines are overwritten on terminals only: {done}");
+    let _ = done.prints("from ns2 to ns0").says("measuring, round 1, at most ");
     lab.down();
     host.finish();
 }
@@ -130,23 +130,64 @@ fn what_is_claimed_was_carried() {
     host.finish();
 }
 
-/// Very roughly: the two do not run at the same moment, and the machine may be busy with one of them.
+/// The best that each has found so far, all on one CPU: the machine may be busy with others while one of them runs,
+/// and then they take another turn.
 #[test]
-fn iperf3_and_ping_find_a_machine_of_the_same_kind() {
+fn iperf3_and_ping_find_what_bench_finds() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let report = host.vethpath("bench --work tcp-stream,udp-rr --cores same --seconds 2 --json").ok().json();
-    let iperf = iperf(&lab, "ns0", ("ns1", "172.17.0.102"), "--time 1");
-    let theirs = iperf["end"]["sum_received"]["bits_per_second"].as_f64().expect("a number");
-    let ours = report["cases"][0]["rate"]["fast"]["median"].as_f64().expect("a number");
-    assert!((0.05..20.0).contains(&(ours / theirs)), "{ours} bit/s, and by iperf3 {theirs}");
-    let ping = lab.run("ns0", "ping -q -c 20 -i 0.01 172.17.0.102").ok().stdout;
-    let average = ping.rsplit(" = ").next().and_then(|times| times.split('/').nth(1)).expect("an average");
-    let theirs = 1000.0 * average.parse::<f64>().expect("milliseconds");
-    let ours = report["udp_rr"]["fast"]["p50_us"].as_f64().expect("a number");
-    assert!((0.005..50.0).contains(&(ours / theirs)), "{ours} us, and by ping {theirs}");
+    let mut best = Best { stream: (0.0, 0.0), trip: (f64::MAX, f64::MAX) };
+    for _ in 0..TURNS {
+        best.turn(&host, &lab);
+        if best.agree() {
+            break;
+        }
+    }
+    assert!(best.agree(), "{best:#?}");
     lab.down();
     host.finish();
+}
+
+/// Turns that are more than enough on any machine, however busy.
+const TURNS: usize = 20;
+
+/// The best figures, ours first.
+#[derive(Debug)]
+struct Best {
+    /// Bits a second, in a slice and in as short a time by iperf3.
+    stream: (f64, f64),
+    /// Microseconds: the median of a slice, and what a round trip of ping's flood takes.
+    trip: (f64, f64),
+}
+
+impl Best {
+    fn turn(&mut self, host: &Host, lab: &Lab<'_>) {
+        let bench = "bench --work tcp-stream,udp-rr --cores same --seconds 1 --json";
+        let report = host.vethpath(bench).ok().json();
+        let cpu = &report["cases"][0]["placement"]["from_cpu"];
+        let pinned = format!("--time 1 --interval 0.1 --congestion cubic --affinity {cpu},{cpu}");
+        let iperf = iperf(lab, "ns0", ("ns1", "172.17.0.102"), &pinned);
+        // It sends as soon as the answer is there.
+        let ping = lab.run("ns0", format!("taskset -c {cpu} ping -f -q -c 1000 172.17.0.102")).ok().stdout;
+        let (_, gap) = ping.split_once("ipg/ewma ").unwrap_or_else(|| panic!("{ping}"));
+        let gap = gap.split('/').next().and_then(|gap| gap.parse::<f64>().ok()).expect("milliseconds");
+        let all = |rounds: &Value| {
+            let rounds = rounds.as_array().expect("a list").iter();
+            rounds.map(|figure| figure.as_f64().expect("a number")).collect::<Vec<_>>()
+        };
+        let times = iperf["intervals"].as_array().expect("a list").iter();
+        let theirs = times.filter_map(|time| time["sum"]["bits_per_second"].as_f64());
+        let ours = all(&report["cases"][0]["rate"]["fast"]["rounds"]);
+        self.stream = (ours.into_iter().fold(self.stream.0, f64::max), theirs.fold(self.stream.1, f64::max));
+        let ours = all(&report["udp_rr"]["fast"]["round_p50_us"]);
+        self.trip = (ours.into_iter().fold(self.trip.0, f64::min), self.trip.1.min(1000.0 * gap));
+    }
+
+    /// The kernel answers ping where we wake somebody up, so that its round trips are shorter.
+    fn agree(&self) -> bool {
+        (0.3..3.0).contains(&(self.stream.0 / self.stream.1))
+            && (0.3..6.0).contains(&(self.trip.0 / self.trip.1))
+    }
 }
 
 #[test]
@@ -337,12 +378,24 @@ fn a_page_is_written_and_a_former_run_compared_with() {
     let old = host.vethpath(format!("{asked} --json")).ok().stdout;
     std::fs::write(at("old.json"), old).expect("a file");
     let (old, page) = (at("old.json"), at("page.html"));
+    let mut other: Value =
+        serde_json::from_str(&std::fs::read_to_string(&old).expect("the file")).expect("JSON");
+    other["version"] = 1.into();
+    std::fs::write(at("older.json"), other.to_string()).expect("a file");
+    let refused = host.vethpath(format!("bench --compare {}", at("older.json")));
+    let _ = refused
+        .fails(1)
+        .says("a report of version 1, and this vethpath knows version 2")
+        .says("hint: measure once");
     let report = host.vethpath(format!("{asked} --json --compare {old} --html {page}")).ok().json();
     let change = &report["compare"]["cases"][0]["paths"]["fast"];
     assert!(change["verdict"].is_string() && change["ratio"].as_f64().is_some(), "{report:#}");
     let page = std::fs::read_to_string(page).expect("the page");
-    let median = report["udp_rr"]["fast"]["p50_us"].as_f64().expect("a number");
-    assert!(page.contains(&format!("{median:.2} us")) && page.contains("Compared with the run of"), "{page}");
+    let ratio = report["cases"][0]["fast_to_bridge"]["value"].as_f64().expect("a number");
+    assert!(
+        page.contains(&format!("fast/bridge {ratio:.3}")) && page.contains("Compared with the run of"),
+        "{page}"
+    );
     let _ = host.vethpath(format!("{asked} --compare {old}")).ok().prints("compared with the run of");
     assert_eq!(armed(&host), 3);
     lab.down();

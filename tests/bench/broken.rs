@@ -16,7 +16,9 @@ fn slowed_down_it_gains_nothing() {
     let _ = lab.run("ns0", shaper).ok();
     let report = measured.wait(PATIENCE).ok().json();
     let removed = &report["overhead_removed"];
-    assert!(removed.is_null() || removed["value"].as_f64().is_some_and(|part| part < 0.5), "{removed:#}");
+    let [value, low, high] = ["value", "low", "high"].map(|part| removed[part].as_f64().unwrap_or_default());
+    // All 0 where it is null.
+    assert!(value < 0.25 || (low <= 0.0 && high >= 0.0), "{removed:#}");
     let ratio = report["cases"][0]["fast_to_bridge"]["value"].as_f64().expect("a number");
     assert!(ratio > 0.8, "{:#}", report["cases"][0]["fast_to_bridge"]);
     assert_eq!(lab.run("ns0", "tc -j qdisc show dev eth0 root").ok().json()[0]["kind"], "tbf");

@@ -23,11 +23,14 @@ use serde_json::Value;
 const PATHS: [(&str, &str, u8); 2] = [("fast", "tc", 1), ("bridge", "bridge", 2)];
 const WORK: [&str; 2] = ["udp", "tcp"];
 
-/// For how long a program measures, in seconds.
-const SECONDS: u64 = 1;
+/// For how long a program measures, in seconds: `bench` all cases of a path in turns, the others one case. sockperf
+/// measures for no less.
+const BENCH_SECONDS: &str = "2";
+const C_SECONDS: &str = "0.3";
+const SOCKPERF_SECONDS: &str = "1";
 
-/// The time that a server has to come up.
-const READY: Duration = Duration::from_millis(300);
+/// The time that sockperf's servers have to come up, all at once.
+const READY: Duration = Duration::from_secs(1);
 
 /// What two hosts do: over which path, by which protocol, on which CPUs.
 struct Case {
@@ -36,10 +39,16 @@ struct Case {
     work: &'static str,
     cores: &'static str,
     cpus: [usize; 2],
+    /// sockperf's. That of the C program is the next.
+    port: u16,
 }
 
+/// Microseconds of a round trip, by `bench`, by the C program and, on one CPU, by sockperf: it takes more than three
+/// seconds to measure half a second.
+type Figures = (f64, f64, Option<f64>);
+
 fn main() {
-    let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(3);
+    let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(5);
     private();
     let pingpong = "/run/pingpong";
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/others/pingpong.c");
@@ -50,23 +59,44 @@ fn main() {
         let _ = printed(vethpath().args(["up", &file]));
     }
     let cases = cases();
-    let mut found = vec![[const { Vec::new() }; 3]; cases.len()];
+    let servers: Vec<_> = cases.iter().flat_map(|case| case.servers(pingpong)).collect();
+    thread::sleep(READY);
+    let mut found: Vec<Vec<Figures>> = vec![Vec::new(); cases.len()];
     for _ in 0..rounds {
-        for (case, found) in cases.iter().zip(&mut found) {
-            found[0].push(case.bench());
-            found[1].push(case.by_c(pingpong));
-            found[2].push(case.by_sockperf());
+        for (path, ..) in PATHS {
+            let report = bench(path);
+            for (case, found) in cases.iter().zip(&mut found).filter(|(case, _)| case.path == path) {
+                let sockperf = (case.cores == "same").then(|| case.by_sockperf());
+                found.push((case.by_bench(&report), case.by_c(pingpong), sockperf));
+            }
         }
     }
-    println!("medians of {rounds} runs of {SECONDS} s each; microseconds a round trip of 64 bytes");
-    println!("{:<24}{:>9}{:>9}{:>10}", "", "bench", "C", "sockperf");
-    for (case, found) in cases.iter().zip(found) {
-        let name = format!("{}, {}, {}", case.work.to_uppercase(), case.path, case.cores);
-        let [bench, by_c, sockperf] = found.map(median);
-        println!("{name:<24}{bench:>9.2}{by_c:>9.2}{sockperf:>10.2}");
-    }
+    print(&cases, &found);
+    drop(servers);
     for (path, ..) in PATHS {
         let _ = printed(vethpath().args(["down", path]));
+    }
+}
+
+/// A line for each case. Ratios are medians of the rounds' ratios, of figures that were taken one after the other.
+fn print(cases: &[Case], found: &[Vec<Figures>]) {
+    let rounds = found[0].len();
+    println!("medians of {rounds} rounds; microseconds a round trip of 64 bytes");
+    println!("{:<20}{:>9}{:>9}{:>10}{:>10}{:>16}", "", "bench", "C", "sockperf", "bench/C", "bench/sockperf");
+    for (case, found) in cases.iter().zip(found) {
+        let name = format!("{}, {}, {}", case.work.to_uppercase(), case.path, case.cores);
+        let of = |figure: fn(&Figures) -> Option<f64>, digits: usize| {
+            let figures: Option<Vec<_>> = found.iter().map(figure).collect();
+            figures.map_or_else(|| "-".to_owned(), |figures| format!("{:.digits$}", median(figures)))
+        };
+        println!(
+            "{name:<20}{:>9}{:>9}{:>10}{:>10}{:>16}",
+            of(|(bench, ..)| Some(*bench), 2),
+            of(|(_, by_c, _)| Some(*by_c), 2),
+            of(|(.., sockperf)| *sockperf, 2),
+            of(|(bench, by_c, _)| Some(bench / by_c), 3),
+            of(|(bench, _, sockperf)| sockperf.map(|sockperf| bench / sockperf), 3),
+        );
     }
 }
 
@@ -75,47 +105,61 @@ fn cases() -> Vec<Case> {
     let cpus = thread::available_parallelism().unwrap().get();
     let placements = [("same", [cpus - 1; 2]), ("cross", [cpus - 1, cpus.saturating_sub(2)])];
     let mut cases = Vec::new();
+    let mut port = 7000;
     for work in WORK {
         for (path, _, number) in PATHS {
             for &(cores, cpus) in placements.iter().take(cpus) {
-                cases.push(Case { path, number, work, cores, cpus });
+                port += 2;
+                cases.push(Case { path, number, work, cores, cpus, port });
             }
         }
     }
     cases
 }
 
+/// What `bench` finds on a lab.
+fn bench(path: &str) -> Value {
+    let words = ["bench", path, "--work", "udp-rr,tcp-rr", "--seconds", BENCH_SECONDS, "--json"];
+    serde_json::from_str(&printed(vethpath().args(words))).unwrap()
+}
+
 impl Case {
-    fn bench(&self) -> f64 {
-        let work = format!("{}-rr", self.work);
-        let seconds = SECONDS.to_string();
-        let words = ["bench", self.path, "--work", &work, "--cores", self.cores, "--seconds", &seconds];
-        let report = printed(vethpath().args(words).arg("--json"));
-        let report: Value = serde_json::from_str(&report).unwrap();
-        report["cases"][0]["latency"][self.path]["p50_us"].as_f64().unwrap()
+    /// Those that answer, for as long as they are kept.
+    fn servers(&self, pingpong: &str) -> [Server; 2] {
+        let (to, port, next) = (self.address(2), self.port.to_string(), (self.port + 1).to_string());
+        let mut by_c = self.inside(1);
+        by_c.args([pingpong, "answer", self.work, &to, &next]);
+        let mut sockperf = self.inside(1);
+        sockperf.args(["sockperf", "server", "-i", &to, "-p", &port]).args(self.tcp());
+        [Server::start(&mut by_c), Server::start(&mut sockperf)]
+    }
+
+    fn by_bench(&self, report: &Value) -> f64 {
+        let work = format!("{}_rr", self.work);
+        let cases = report["cases"].as_array().unwrap().iter();
+        let mut cases =
+            cases.filter(|case| case["work"] == *work && case["placement"]["cores"] == self.cores);
+        cases.next().unwrap()["latency"][self.path]["p50_us"].as_f64().unwrap()
     }
 
     fn by_c(&self, pingpong: &str) -> f64 {
-        let to = self.address(2);
-        let mut server = Server::start(self.inside(1).args([pingpong, "answer", self.work, &to, "7001"]));
-        let seconds = SECONDS.to_string();
-        let text = printed(self.inside(0).args([pingpong, "ask", self.work, &to, "7001", &seconds]));
-        server.stop();
+        let (to, port) = (self.address(2), (self.port + 1).to_string());
+        let mut client = self.inside(0);
+        let text = printed(client.args([pingpong, "ask", self.work, &to, &port, C_SECONDS]));
         text.trim().parse().unwrap()
     }
 
     fn by_sockperf(&self) -> f64 {
-        let to = self.address(2);
-        let tcp = (self.work == "tcp").then_some("--tcp");
-        let mut server =
-            Server::start(self.inside(1).args(["sockperf", "server", "-i", &to, "-p", "7002"]).args(tcp));
-        let seconds = SECONDS.to_string();
+        let (to, port) = (self.address(2), self.port.to_string());
         let mut client = self.inside(0);
-        client.args(["sockperf", "ping-pong", "-i", &to, "-p", "7002", "-t", &seconds]);
-        let text = printed(client.args(["--msg-size", "64", "--full-rtt"]).args(tcp));
-        server.stop();
+        client.args(["sockperf", "ping-pong", "-i", &to, "-p", &port, "-t", SOCKPERF_SECONDS]);
+        let text = printed(client.args(["--msg-size", "64", "--full-rtt"]).args(self.tcp()));
         let (_, after) = text.split_once("percentile 50.000 =").unwrap_or_else(|| panic!("{text}"));
         after.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    fn tcp(&self) -> Option<&'static str> {
+        (self.work == "tcp").then_some("--tcp")
     }
 
     fn address(&self, host: u8) -> String {
@@ -131,28 +175,31 @@ impl Case {
     }
 }
 
-/// A program that answers until it is stopped.
+/// A program that answers for as long as this is kept.
 struct Server(Child);
 
 impl Server {
     fn start(command: &mut Command) -> Self {
-        let server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        thread::sleep(READY);
-        Self(server)
-    }
-
-    fn stop(&mut self) {
-        // It may have ended with its client.
-        let _ = self.0.kill();
-        let _ = self.0.wait().unwrap();
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// TCP begins with reno in it where nobody says, which any namespace may have: sockperf cannot be told, and what begins
+/// with BBR is paced to its end.
 fn lab(path: &str, datapath: &str, number: u8) -> String {
     let mut text = format!("name = \"{path}\"\n[bridge.{path}0]\ndatapath = \"{datapath}\"\n");
     for (end, host) in [("a", 1), ("b", 2)] {
         text += &format!(
-            "[namespace.{path}-{end}.interface.eth0]\nlink = \"{path}0\"\naddresses = [\"10.88.{number}.{host}/24\"]\n"
+            "[namespace.{path}-{end}]\nsysctls = {{ \"net.ipv4.tcp_congestion_control\" = \"reno\" }}\n\
+             [namespace.{path}-{end}.interface.eth0]\nlink = \"{path}0\"\n\
+             addresses = [\"10.88.{number}.{host}/24\"]\n"
         );
     }
     text
@@ -180,7 +227,9 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
+/// The middle one, or the middle of the two that are.
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    let last = figures.len() - 1;
+    f64::midpoint(figures[last / 2], figures[last - last / 2])
 }

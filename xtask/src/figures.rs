@@ -8,6 +8,7 @@ mod blocks;
 mod charts;
 mod frames;
 mod measure;
+mod origin;
 mod parts;
 mod pictures;
 mod render;
@@ -23,13 +24,15 @@ use std::{
 
 use serde_json::Value;
 
+use self::origin::{Origin, Origins};
 use crate::{
     error::Error,
     setup::{self, Need},
     tools::{is_root, root, say},
 };
 
-/// What was measured, by the name of its source: a report, or the text that a benchmark printed.
+/// What was measured, by the name of its source: a report, or the text that a benchmark printed. Beside them, under
+/// [`origin::KEY`], when and of what.
 type Raw = BTreeMap<String, Value>;
 
 /// Where that is kept.
@@ -58,17 +61,25 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             if !is_root() {
                 return Err(Error::NeedsRoot { chore: "figures".to_owned() });
             }
-            setup::run(&[Need::Build, Need::Demo])?;
-            let mut raw = if args.only.is_empty() { Raw::new() } else { read(&file)? };
+            setup::run(&[Need::Build, Need::Demo, Need::Figures])?;
+            // Until all are measured anew, others of a former run are there, and said to be.
+            let mut raw = if args.only.is_empty() { read(&file).unwrap_or_default() } else { read(&file)? };
+            raw.retain(|name, _| name == origin::KEY || sources::names().contains(&name.as_str()));
+            let origin = Origin::now();
             for source in sources::ALL.iter().filter(|one| wanted(one.name, &args.only)) {
                 say(&format!("\n== {}", source.name));
                 raw.insert(source.name.to_owned(), measure::measure(source, args.quick)?);
+                origin.keep(&mut raw, source.name)?;
+                // What fails later takes nothing of this away.
+                write(&file, &text(&raw))?;
             }
-            write(&file, &text(&raw))?;
             // As it will be read by whoever renders it again.
             read(&file)?
         }
     };
+    if let Some(unlike) = Origins::of(&raw)?.unlike() {
+        say(&format!("note: {unlike}"));
+    }
     for (path, text) in render::all(&raw)? {
         write(&root().join(&path), &text)?;
         say(&format!("wrote {path}"));
@@ -114,7 +125,8 @@ mod tests {
 
     #[test]
     fn every_source_has_been_measured() {
-        let raw = read(&root().join(RAW)).expect("the figures");
+        let mut raw = read(&root().join(RAW)).expect("the figures");
+        raw.remove(origin::KEY);
         let names: Vec<_> = sources::ALL.iter().map(|source| source.name).collect();
         assert!(names.iter().all(|name| raw.contains_key(*name)), "{names:?}");
         assert_eq!(raw.len(), names.len());

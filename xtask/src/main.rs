@@ -25,7 +25,7 @@ struct Cli {
 /// One chore.
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Install what building, testing and the demo need and this machine lacks
+    /// Install what building, testing, the demo and the figures need and this machine lacks
     Setup,
     /// Run everything a change must pass: format, lints, all tests, documentation
     Test(test::Args),

@@ -67,8 +67,10 @@ impl Machine {
         }
         let addresses = [1, 2].map(|host| format!("10.{number}.{bridges}.{host}"));
         for (end, bridge, address) in [("a", 0, &addresses[0]), ("b", bridges - 1, &addresses[1])] {
+            // With BBR, the default of some hosts, TCP would be paced. Any namespace may have reno.
             text += &format!(
-                "[namespace.{datapath}-{end}.interface.eth0]\nlink = \"{datapath}-{bridge}\"\n\
+                "[namespace.{datapath}-{end}]\nsysctls = {{ \"net.ipv4.tcp_congestion_control\" = \"reno\" }}\n\
+                 [namespace.{datapath}-{end}.interface.eth0]\nlink = \"{datapath}-{bridge}\"\n\
                  addresses = [\"{address}/24\"]\n"
             );
         }

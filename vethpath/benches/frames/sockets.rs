@@ -57,7 +57,8 @@ pub(crate) fn end(labs: &[Lab]) {
     machine::settle(labs);
 }
 
-/// Microseconds of a UDP round trip of 64 bytes, both hosts on this CPU: the median.
+/// Microseconds of a UDP round trip of 64 bytes between sockets that are not connected, as those of `bench` are not,
+/// both hosts on this CPU: the median.
 pub(crate) fn round_trip(lab: &Lab) -> Result<f64, Short> {
     let [a, b] = &lab.addresses;
     let socket = |netns: &vethpath::kernel::Netns, address: &String| {
@@ -66,23 +67,24 @@ pub(crate) fn round_trip(lab: &Lab) -> Result<f64, Short> {
         socket
     };
     let (one, other) = (socket(&lab.a, a), socket(&lab.b, b));
-    one.connect(other.local_addr().unwrap()).unwrap();
-    other.connect(one.local_addr().unwrap()).unwrap();
+    let to = other.local_addr().unwrap();
     let echo = thread::spawn(move || {
         let mut bytes = [0; 64];
-        while other.recv(&mut bytes).is_ok_and(|length| length == 64) && other.send(&bytes).is_ok() {}
+        while let Ok((64, from)) = other.recv_from(&mut bytes)
+            && other.send_to(&bytes, from).is_ok()
+        {}
     });
     let (mut bytes, mut trips) = ([0; 64], Vec::with_capacity(TRIPS));
     for _ in 0..TRIPS {
         let begun = Instant::now();
-        let _ = one.send(&bytes).unwrap();
+        let _ = one.send_to(&bytes, to).unwrap();
         // The other end gives up by itself.
         let lost = |error| Short(format!("{}: a datagram did not come back: {error}", lab.name));
-        let _ = one.recv(&mut bytes).map_err(lost)?;
+        let _ = one.recv_from(&mut bytes).map_err(lost)?;
         trips.push(begun.elapsed().as_secs_f64() * 1e6);
     }
     // Of another length: the end.
-    let _ = one.send(&[0]);
+    let _ = one.send_to(&[0], to);
     echo.join().unwrap();
     trips.sort_by(f64::total_cmp);
     Ok(trips[TRIPS / 2])

@@ -1,6 +1,7 @@
 //! Two threads, each in its namespace and on the same CPU for good, that send a datagram to and fro.
 
 use std::{
+    fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::mpsc::{Receiver, Sender, channel},
@@ -106,9 +107,11 @@ impl Ends for TcpStream {
     }
 }
 
-/// Has the thread be in a namespace and on the last CPU for good.
+/// Has the thread be in a namespace and on the last CPU for good. TCP begins with reno there, which any namespace may
+/// have: what begins with BBR is paced to its end.
 fn settle(namespace: &str) {
     Netns::named(&lab::name(namespace)).unwrap().enter_for_good().unwrap();
+    fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno").unwrap();
     let this_thread = Pid::from_raw(0);
     let mine = sched_getaffinity(this_thread).unwrap();
     let last = (0..CpuSet::count()).rfind(|&cpu| mine.is_set(cpu).unwrap_or(false)).unwrap();

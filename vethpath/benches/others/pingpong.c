@@ -1,8 +1,8 @@
-/* Round trips of 64 bytes between two processes, blocking, by UDP without connecting the sockets; prints their
- * median in microseconds.
+/* Round trips of 64 bytes between two processes, blocking, by UDP without connecting the sockets, or by TCP with
+ * cubic; prints their median in microseconds.
  * Shares nothing with vethpath, so that it can be held against `vethpath bench`.
  *
- *     pingpong answer udp|tcp ADDRESS PORT
+ *     pingpong answer udp|tcp ADDRESS PORT             until it is killed
  *     pingpong ask    udp|tcp ADDRESS PORT SECONDS
  */
 #include <arpa/inet.h>
@@ -45,6 +45,12 @@ static int take(int fd, char *bytes)
 	return 1;
 }
 
+/* Before it is connected: a socket that has begun with BBR is paced to its end. Those that are accepted inherit it. */
+static void with_cubic(int fd)
+{
+	check(!setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", strlen("cubic")), "cubic");
+}
+
 static int compare(const void *a, const void *b)
 {
 	int one = *(const int *)a, other = *(const int *)b;
@@ -58,13 +64,16 @@ static void answer(int fd, int tcp, struct sockaddr_in *at)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
 	check(!bind(fd, (void *)at, sizeof *at), "bind");
 	if (tcp) {
+		with_cubic(fd);
 		check(!listen(fd, 1), "listen");
-		fd = accept(fd, NULL, NULL);
-		check(fd >= 0, "accept");
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-		while (take(fd, bytes) && send(fd, bytes, SIZE, MSG_NOSIGNAL) == SIZE)
-			;
-		return;
+		for (;;) {
+			int with = accept(fd, NULL, NULL);
+			check(with >= 0, "accept");
+			setsockopt(with, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+			while (take(with, bytes) && send(with, bytes, SIZE, MSG_NOSIGNAL) == SIZE)
+				;
+			close(with);
+		}
 	}
 	for (;;) {
 		struct sockaddr_in from;
@@ -81,6 +90,7 @@ static void ask(int fd, int tcp, struct sockaddr_in *at, double seconds)
 	int *taken = malloc(MOST * sizeof *taken), trips = 0, one = 1;
 	check(taken != NULL, "malloc");
 	if (tcp) {
+		with_cubic(fd);
 		check(!connect(fd, (void *)at, sizeof *at), "connect");
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	}

@@ -4,6 +4,8 @@ use serde::Serialize;
 
 use super::{
     machine::Machine,
+    modes::Mode,
+    own,
     report::{Case, PerMode, Report},
     statistics::{Interval, rounded},
     work::{Better, Spec},
@@ -101,11 +103,14 @@ impl Compared {
         let pair =
             |then: Option<Interval>, now: Option<Interval>, better| Some(Change::of(then?, now?, better));
         let modes = now.figures();
+        let cable = pair(then.interval(Mode::Cable), now.interval(Mode::Cable), better);
+        let cable = cable.map_or(Verdict::NoChange, |change| change.verdict);
         let paths = modes.iter().filter_map(|(mode, _)| {
             let change = pair(then.interval(mode), now.interval(mode), better)?;
             let as_the_cable = pair(then.to_cable(mode), now.to_cable(mode), better)
                 .is_some_and(|change| change.verdict == Verdict::NoChange);
-            let is_machine = change.verdict != Verdict::NoChange && as_the_cable;
+            // A cable that is not known to have changed explains nothing, however unsure it is.
+            let is_machine = change.verdict != Verdict::NoChange && change.verdict == cable && as_the_cable;
             Some((mode, if is_machine { Change { verdict: Verdict::Machine, ..change } } else { change }))
         });
         Self {
@@ -150,17 +155,27 @@ fn case(report: &Report, spec: Spec) -> Option<&Case> {
 
 fn differences(then: &Report, now: &Report) -> Vec<Difference> {
     let facts = |report: &Report| {
-        let Machine { cpu, cpus, governor, kernel, hook, bridge_nf_call, vethpath, .. } = &report.machine;
+        let Machine {
+            cpu, cpus, governor, kernel, hook, bridge_nf_call, congestion_control, vethpath, ..
+        } = &report.machine;
+        let Report { lab, from, to, .. } = report;
+        // A lab of its own has another name each time, and its namespaces have that before theirs.
+        let own = own::is_name(lab);
+        let place = |name: &String| if own { name.replacen(lab, "host", 1) } else { name.clone() };
         let text = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".to_owned());
         let calls = bridge_nf_call.iter().filter(|(_, on)| **on).map(|(name, _)| name.as_str());
         let calls: Vec<_> = calls.collect();
         [
+            ("lab", if own { "one of its own".to_owned() } else { lab.clone() }),
+            ("from", place(from)),
+            ("to", place(to)),
             ("CPU", text(cpu)),
             ("CPUs", cpus.to_string()),
             ("frequency governor", governor.clone().unwrap_or_else(|| "none".to_owned())),
             ("kernel", text(kernel)),
             ("hook", hook.map_or("unknown", |hook| hook.name()).to_owned()),
             ("bridge-nf-call", if calls.is_empty() { "off".to_owned() } else { calls.join(", ") }),
+            ("congestion control", text(congestion_control)),
             ("vethpath", vethpath.clone()),
             ("bridges on the way", report.bridges.to_string()),
         ]
@@ -173,7 +188,7 @@ fn differences(then: &Report, now: &Report) -> Vec<Difference> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::{Distribution, Mode, Results, samples};
+    use crate::bench::{Distribution, Results, samples};
 
     fn at(value: f64) -> Interval {
         Interval { value, low: value - 0.1, high: value + 0.1 }
@@ -220,6 +235,29 @@ mod tests {
     }
 
     #[test]
+    fn a_cable_that_was_as_unsure_before_is_no_excuse() {
+        let with = |fast: f64| {
+            let mut report = samples::report();
+            let Results::Latency(latency) = &report.cases[0].results else { panic!("a latency") };
+            let spread = |(mode, d): (Mode, &Distribution)| {
+                let rounds = match mode {
+                    Mode::Fast => vec![fast; 5],
+                    _ => vec![8.0, 9.0, 10.0, 12.0, 14.0],
+                };
+                (mode, Distribution { round_p50_us: rounds, ..d.clone() })
+            };
+            report.cases[0].results = Results::Latency(latency.iter().map(spread).collect());
+            report
+        };
+        let (then, now) = (with(10.6), with(11.6));
+        let to_cable = |report: &Report| report.cases[0].to_cable(Mode::Fast).unwrap();
+        assert!(to_cable(&now).low <= to_cable(&then).high, "it is to the cable what it may have been");
+        let paths = &Comparison::of(&then, &now).cases[0].paths;
+        assert_eq!(paths.get(Mode::Cable).unwrap().verdict, Verdict::NoChange);
+        assert_eq!(paths.get(Mode::Fast).unwrap().verdict, Verdict::Worse);
+    }
+
+    #[test]
     fn what_differs_is_named() {
         let then = samples::report();
         let mut now = then.clone();
@@ -230,6 +268,35 @@ mod tests {
         assert!(comparison.only_now.is_empty());
         let kernel = Difference { what: "kernel", then: "unknown".into(), now: "6.18.0".into() };
         assert_eq!(comparison.differences, [kernel]);
+        let differ = |now: &Report| {
+            let all = Comparison::of(&then, now).differences.into_iter();
+            all.map(|one| (one.what, one.now)).collect::<Vec<_>>()
+        };
+        let other = |what, name: &str| vec![(what, name.to_owned())];
+        let now = |change: fn(&mut Report)| {
+            let mut now = then.clone();
+            change(&mut now);
+            now
+        };
+        assert_eq!(differ(&now(|now| now.lab = "other".into())), other("lab", "other"));
+        assert_eq!(differ(&now(|now| now.from = "ns7".into())), other("from", "ns7"));
+        assert_eq!(differ(&now(|now| now.to = "ns7".into())), other("to", "ns7"));
+        let bbr = now(|now| now.machine.congestion_control = Some("bbr".into()));
+        assert_eq!(differ(&bbr), other("congestion control", "bbr"));
         assert!(comparison.cases[0].paths.get(Mode::Fast).is_some());
+    }
+
+    #[test]
+    fn labs_of_its_own_are_one_whatever_their_names() {
+        let of = |lab: &str, last: usize| {
+            let (from, to) = (format!("{lab}-0"), format!("{lab}-{last}"));
+            Report { lab: lab.to_owned(), from, to, ..samples::report() }
+        };
+        let differences = |then: &Report, now: &Report| Comparison::of(then, now).differences;
+        let then = of("bench-01234567", 1);
+        assert_eq!(differences(&then, &of("bench-89abcdef", 1)), []);
+        let more = differences(&then, &of("bench-89abcdef", 9));
+        assert_eq!(more, [Difference { what: "to", then: "host-1".into(), now: "host-9".into() }]);
+        assert_eq!(differences(&then, &of("bench-mark", 1)).len(), 3, "somebody's own lab");
     }
 }

@@ -56,11 +56,13 @@ impl Measured {
         }
     }
 
-    /// With what only the other end knows.
+    /// With what only the other end knows: what has arrived, what of it counts, and how long that took beyond the
+    /// end of what was sent.
     #[must_use]
-    pub fn with(mut self, received: u64, within: u64) -> Self {
+    pub fn with(mut self, received: u64, within: u64, late: Duration) -> Self {
         self.received += received;
         self.within += within;
+        self.window += late;
         self
     }
 

@@ -148,7 +148,7 @@ pub async fn run(
     if modes.contains(&Mode::Xdp) {
         warnings.push(Warning::SocketsOnXdp);
     }
-    warnings.extend(warnings::of_run(chosen, &rounds, &cpus));
+    warnings.extend(warnings::of_run(chosen, &rounds, cpus.used()));
     warnings.extend(restored?.into_iter().map(|(pair, reason)| Warning::NotArmedAgain { pair, reason }));
     Ok(summary::report(&record.topology.lab, chosen, &rounds, machine, warnings))
 }

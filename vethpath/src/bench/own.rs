@@ -36,6 +36,17 @@ impl Shape {
     }
 }
 
+/// How the names of such labs begin, and how many digits follow.
+const PREFIX: &str = "bench-";
+const DIGITS: usize = 8;
+
+/// Whether a lab with this name is one of them.
+#[must_use]
+pub fn is_name(lab: &str) -> bool {
+    let number = lab.strip_prefix(PREFIX);
+    number.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 /// A lab of a shape, and the two that are measured.
 #[derive(Clone, Debug)]
 pub struct Own {
@@ -69,7 +80,7 @@ impl Own {
 
     fn with(shape: Shape, ports: &Ports) -> Result<Self, Error> {
         // Names of namespaces are the host's, so the lab's name is in them.
-        let name = format!("bench-{:08x}", fastrand::u32(..));
+        let name = format!("{PREFIX}{:0DIGITS$x}", fastrand::u32(..));
         let text = text(shape, &name, ports);
         let source = Source { path: &name, text: &text };
         let invalid = || Error::Shape(shape);
@@ -138,6 +149,7 @@ mod tests {
                 (&lab.pairs[0].namespace, &lab.pairs[hosts - 1].namespace),
                 (&own.between.0, &own.between.1)
             );
+            assert!(is_name(&lab.lab.to_string()));
             assert_ne!(lab.lab, Own::of(shape).unwrap().topology.lab, "two at once do not collide");
         }
     }

@@ -13,8 +13,9 @@ use super::{
     work::{Better, Cores, Spec, Unit, Wait, Work},
 };
 
-/// The version of this model. It grows when something is taken away or means something else.
-pub const VERSION: u32 = 1;
+/// The version of this model. It grows when something is taken away or means something else: in version 1 UDP round
+/// trips were between connected sockets, and packet rates by the time of the sender alone.
+pub const VERSION: u32 = 2;
 
 /// One figure for each mode that was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -150,18 +151,17 @@ impl Case {
         Spec { work: self.work, size: self.size, wait: self.wait, cores: self.placement.cores }
     }
 
-    /// The figure of each mode in the case's unit: the median of all round trips, or of the rounds'
-    /// rates.
+    /// The figure of each mode in the case's unit: the median of the rounds' medians, or of their rates. Ratios
+    /// are of rounds too.
     #[must_use]
     pub fn figures(&self) -> PerMode<f64> {
         match &self.results {
-            Results::Latency(latency) => latency.map(|distribution| distribution.p50_us),
+            Results::Latency(latency) => latency.map(Distribution::middle),
             Results::Rate(rate) => rate.map(|rate| rate.median),
         }
     }
 
-    /// The figure of a mode, with the interval that its rounds tell. The figure of a latency is of all
-    /// round trips and not of rounds: the interval is as wide as to hold it.
+    /// The figure of a mode, with the interval that its rounds tell.
     #[must_use]
     pub fn interval(&self, mode: Mode) -> Option<Interval> {
         let value = *self.figures().get(mode)?;

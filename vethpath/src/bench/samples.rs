@@ -16,7 +16,7 @@ fn distribution(p50_us: f64) -> Distribution {
         mean_us: p50_us + 0.25,
         n: 2000,
         lost: 0,
-        round_p50_us: vec![p50_us, p50_us + 0.1],
+        round_p50_us: vec![p50_us + 0.1; 2],
         histogram: vec![(p50_us, 1000), (p50_us + 0.1, 900), (p50_us + 100.0, 100)],
     }
 }

@@ -61,12 +61,11 @@ fn interval(rounds: usize, figure: impl Fn(&[usize]) -> Option<f64>) -> Option<I
     let mut rng = fastrand::Rng::with_seed(SEED);
     let mut draw = || (0..rounds).map(|_| rng.usize(..rounds)).collect::<Vec<_>>();
     let mut resamples: Vec<f64> = (0..RESAMPLES).filter_map(|_| figure(&draw())).collect();
-    // Where some have no overhead to speak of, the interval has no end.
-    if resamples.len() < RESAMPLES - RESAMPLES / TAIL {
-        return None;
-    }
+    // Draws without a figure, as of a bridge like a cable, may be anything, and so are beyond both ends. More of
+    // them than are left out: the interval has no end.
+    let beyond = RESAMPLES - resamples.len();
+    let tail = (RESAMPLES / TAIL).checked_sub(beyond)?;
     resamples.sort_by(f64::total_cmp);
-    let tail = resamples.len() / TAIL;
     let (low, high) = (resamples[tail], resamples[resamples.len() - 1 - tail]);
     Some(Interval { value: rounded(value), low: rounded(low), high: rounded(high) })
 }
@@ -96,6 +95,8 @@ pub fn rounded(value: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -132,6 +133,25 @@ mod tests {
         assert_eq!(overhead_removed(&[10.0; 4], &[10.0; 4], &[10.0; 4]), None);
         assert_eq!(overhead_removed(&[10.0, 10.0, 12.0], &[11.0, 9.0, 13.0], &[10.0; 3]), None);
         assert_eq!(overhead_removed(&[], &[], &[]), None);
+    }
+
+    #[test]
+    fn draws_without_a_figure_are_beyond_both_ends() {
+        // The figure of all rounds first; then of each draw its number.
+        let with = |without: usize| {
+            let calls = Cell::new(0);
+            interval(1, |_| match calls.replace(calls.get() + 1) {
+                0 => Some(500.0),
+                draw if draw <= without => None,
+                draw => Some(f64::from(u32::try_from(draw).unwrap())),
+            })
+        };
+        let at = |low, high| Some(Interval { value: 500.0, low, high });
+        assert_eq!(with(0), at(26.0, 975.0));
+        // Of 21 to 1000, five are left out at each side.
+        assert_eq!(with(20), at(26.0, 995.0));
+        assert_eq!(with(25), at(26.0, 1000.0));
+        assert_eq!(with(26), None);
     }
 
     #[test]

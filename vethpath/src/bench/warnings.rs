@@ -5,9 +5,9 @@ use thiserror::Error;
 use super::{
     Mode,
     choose::Chosen,
-    cpus::Cpus,
+    cpus::Use,
     load::CONGESTION_CONTROL,
-    machine::{self, Machine},
+    machine::Machine,
     schedule::Rounds,
     statistics::{median, quartiles},
     work::{Spec, Work},
@@ -250,7 +250,7 @@ pub fn of_host(chosen: &Chosen, cases: &[Spec], machine: &Machine) -> Vec<Warnin
     }
     let governor = machine.governor.clone().filter(|governor| governor != STEADY);
     warnings.extend(governor.map(Warning::Governor));
-    warnings.extend(bridge_nf(chosen));
+    warnings.extend(bridge_nf(chosen, machine));
     if cases.iter().any(|case| case.work == Work::TcpStream) {
         let other = machine.congestion_control.clone().filter(|name| name != CONGESTION_CONTROL);
         warnings.extend(other.map(Warning::CongestionControl));
@@ -267,7 +267,7 @@ pub fn of_host(chosen: &Chosen, cases: &[Spec], machine: &Machine) -> Vec<Warnin
 
 /// What came to light while it was measured.
 #[must_use]
-pub fn of_run(chosen: &Chosen, rounds: &Rounds, cpus: &Cpus) -> Vec<Warning> {
+pub fn of_run(chosen: &Chosen, rounds: &Rounds, used: Use) -> Vec<Warning> {
     let mut warnings = rounds.faults.clone();
     if chosen.is_armed() {
         let few = rounds.tallies.iter().filter(|tally| tally.rounds < FEW);
@@ -282,7 +282,6 @@ pub fn of_run(chosen: &Chosen, rounds: &Rounds, cpus: &Cpus) -> Vec<Warning> {
             warnings.push(Warning::Restless { low, high });
         }
     }
-    let used = cpus.used();
     if used.stolen >= MUCH_STOLEN {
         warnings.push(Warning::Steal(used.stolen));
     }
@@ -298,20 +297,99 @@ fn slow_first(figures: &[f64]) -> Option<Warning> {
     is_slow.then_some(Warning::SlowFirst { first, usual })
 }
 
-fn bridge_nf(chosen: &Chosen) -> Option<Warning> {
+fn bridge_nf(chosen: &Chosen, machine: &Machine) -> Option<Warning> {
+    let name = if chosen.from.address.is_ipv4() { "iptables" } else { "ip6tables" };
     // What cannot be read is nothing to warn of.
-    let calls = machine::bridge_calls(chosen)?;
-    let name = match chosen.from.address {
-        std::net::IpAddr::V4(_) => calls.iptables.then_some("iptables")?,
-        std::net::IpAddr::V6(_) => calls.ip6tables.then_some("ip6tables")?,
-    };
-    Some(Warning::BridgeNf(name, chosen.from.pair.bridge.to_string()))
+    let is_on = machine.bridge_nf_call.get(name).copied().unwrap_or_default();
+    is_on.then(|| Warning::BridgeNf(name, chosen.from.pair.bridge.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
-    use crate::bench::report::Caveat;
+    use crate::bench::{Own, Shape, choose::Side, measured::Measured, report::Caveat, tally::Tally};
+
+    fn chosen() -> Chosen {
+        let pairs = Own::of(Shape::Hosts(2)).unwrap().topology.pairs;
+        let mut sides = pairs.into_iter().map(|pair| {
+            let address = pair.inner.addresses[0].addr();
+            Side { pair, counter: 0, address, not_armed: None }
+        });
+        let [from, to] = [(); 2].map(|()| sides.next().unwrap());
+        Chosen { from, to, bridges: 1 }
+    }
+
+    /// A machine that there is nothing to say of.
+    fn machine() -> Machine {
+        let calls = ["iptables", "ip6tables", "arptables"].map(|name| (name.to_owned(), false));
+        let congestion_control = Some(CONGESTION_CONTROL.to_owned());
+        Machine { cpus: 2, bridge_nf_call: calls.into(), congestion_control, ..Machine::default() }
+    }
+
+    fn turn_on(machine: &mut Machine, name: &str) {
+        let _ = machine.bridge_nf_call.insert(name.to_owned(), true);
+    }
+
+    fn kinds(warnings: &[Warning]) -> Vec<&'static str> {
+        let of_build = ["debug-build", "ebpf-log"];
+        warnings.iter().map(Warning::kind).filter(|kind| !of_build.contains(kind)).collect()
+    }
+
+    #[test]
+    fn what_distorts_is_told_before_and_nothing_else() {
+        let stream = Spec { work: Work::TcpStream, ..Spec::UDP };
+        let of = |chosen: &Chosen, machine: &Machine| of_host(chosen, &[Spec::UDP, stream], machine);
+        let quiet = of(&chosen(), &machine());
+        assert_eq!(kinds(&quiet), [""; 0]);
+        assert_eq!(quiet.contains(&Warning::DebugBuild), cfg!(debug_assertions));
+        assert_eq!(quiet.contains(&Warning::DebugLog), cfg!(feature = "ebpf-log"));
+        let table: [(fn(&mut Chosen, &mut Machine), &[&str]); 9] = [
+            (|_, machine| machine.cpus = 1, &["one-cpu"]),
+            (|_, machine| machine.governor = Some("powersave".into()), &["cpu-frequency"]),
+            (|_, machine| machine.governor = Some(STEADY.into()), &[]),
+            (|_, machine| turn_on(machine, "iptables"), &["bridge-nf-call"]),
+            // The other family's.
+            (|_, machine| turn_on(machine, "ip6tables"), &[]),
+            (|_, machine| machine.bridge_nf_call.clear(), &[]),
+            (|_, machine| machine.congestion_control = Some("bbr".into()), &["congestion-control"]),
+            (|chosen, _| chosen.to.not_armed = Some("a filter".into()), &["not-armed"]),
+            (|chosen, _| chosen.from.pair.datapath = Datapath::Xdp, &["fast-is-xdp"]),
+        ];
+        for (number, (change, expected)) in table.into_iter().enumerate() {
+            let (mut chosen, mut machine) = (chosen(), machine());
+            change(&mut chosen, &mut machine);
+            assert_eq!(kinds(&of(&chosen, &machine)), expected, "row {number}");
+        }
+        let bbr = Machine { congestion_control: Some("bbr".into()), ..machine() };
+        assert_eq!(kinds(&of_host(&chosen(), &[Spec::UDP], &bbr)), [""; 0], "it is of streams");
+    }
+
+    /// Rounds in which the cable took so many microseconds.
+    fn rounds(cable: &[u64]) -> Rounds {
+        let mut tally = Tally::new(Spec::UDP);
+        for &us in cable {
+            let mut measured = Measured::round_trips().unwrap();
+            measured.record(std::time::Duration::from_micros(us), true);
+            tally.add(iter::once((Mode::Cable, measured)));
+        }
+        Rounds { tallies: vec![tally], rounds: cable.len(), faults: Vec::new() }
+    }
+
+    #[test]
+    fn what_came_to_light_is_told_afterwards() {
+        let quiet = [50; 8];
+        let of = |cable: &[u64], stolen, by_others| {
+            kinds(&of_run(&chosen(), &rounds(cable), Use { stolen, by_others }))
+        };
+        assert_eq!(of(&quiet, 0.9, 14.0), [""; 0]);
+        assert_eq!(of(&quiet, 1.0, 0.0), ["steal"]);
+        assert_eq!(of(&quiet, 0.0, 15.0), ["neighbour"]);
+        assert_eq!(of(&quiet[..4], 0.0, 0.0), ["few-rounds"]);
+        assert_eq!(of(&[50, 60, 50, 60, 50, 60, 50, 60], 0.0, 0.0), ["restless"]);
+        assert_eq!(of(&[90, 50, 50, 50, 50, 50, 50, 50], 0.0, 0.0), ["slow-first-round"]);
+    }
 
     #[test]
     fn a_warning_says_what_and_advises() {

@@ -23,7 +23,6 @@ pub(super) struct Machine {
     pub(super) cpu: Option<String>,
     pub(super) cpus: usize,
     pub(super) kernel: Option<String>,
-    pub(super) date: String,
 }
 
 /// A case.

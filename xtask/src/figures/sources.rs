@@ -56,7 +56,7 @@ pub(super) const ALL: [Source; 11] = [
     printed("limit", Some(40)),
     Source { name: "limit-tcp", how: How::Cargo { bench: "limit", most: Some(40), words: "tcp" } },
     printed("frames", None),
-    printed("others", Some(2)),
+    printed("others", Some(5)),
     printed("scale", None),
 ];
 

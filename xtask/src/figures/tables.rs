@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Raw,
+    origin::Origins,
     report::{Case, Interval, PATHS, first, printed, report},
 };
 use crate::error::Error;
@@ -31,9 +32,12 @@ pub(super) fn answer(raw: &Raw) -> Result<String, Error> {
 pub(super) fn machine(raw: &Raw) -> Result<String, Error> {
     let machine = report(raw, "one-bridge")?.machine;
     let unknown = || "unknown".to_owned();
-    let day = machine.date.split('T').next().unwrap_or_default();
+    let origins = Origins::of(raw)?;
+    let commit = origins.commit().map_or_else(String::new, |commit| format!(", commit `{commit}`"));
+    let unlike = origins.unlike().map_or_else(String::new, |unlike| format!(" {unlike}"));
     let (cpu, kernel) = (machine.cpu.unwrap_or_else(unknown), machine.kernel.unwrap_or_else(unknown));
-    Ok(format!("Measured on {day}: {cpu}, {} CPUs, Linux {kernel}.", machine.cpus))
+    let (days, cpus) = (origins.days(), machine.cpus);
+    Ok(format!("Measured {days}: {cpu}, {cpus} CPUs, Linux {kernel}{commit}.{unlike}"))
 }
 
 /// Round trips through few and many bridges.
@@ -162,6 +166,14 @@ mod tests {
         assert!(share(&raw).expect("a sentence").ends_with("deciding takes 2.0 % of it."));
         let machine = machine(&raw).expect("a sentence");
         assert_eq!(machine, "Measured on 2026-11-21: Some CPU, 2 CPUs, Linux 6.18.0.");
+        let mut raw = raw;
+        let kept =
+            json!({"work": {"date": "2026-11-22", "commit": "abc"}, "program": {"date": "2026-11-23"}});
+        raw.insert("measured".to_owned(), kept);
+        let machine = super::machine(&raw).expect("a sentence");
+        assert!(machine.starts_with("Measured from 2026-11-21 to 2026-11-23: Some CPU"), "{machine}");
+        assert!(machine.contains(" Not all of one commit. Of an unknown one: eight-bridges"), "{machine}");
+        assert!(machine.ends_with("; of `abc`: work."), "{machine}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Everything that building, testing and the demo need: what, why, how it is found, how it is
-//! installed.
+//! Everything that building, testing, the demo and the figures need: what, why, how it is found, how
+//! it is installed.
 
 use super::probe::Probe;
 
@@ -18,12 +18,14 @@ pub(crate) enum Need {
     Fuzz,
     /// Showing it.
     Demo,
+    /// Measuring what the documents say.
+    Figures,
 }
 
 impl Need {
     /// All of them.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Format, Self::Lint, Self::Build, Self::Judge, Self::Fuzz, Self::Demo];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Format, Self::Lint, Self::Build, Self::Judge, Self::Fuzz, Self::Demo, Self::Figures];
 }
 
 /// How a requirement is installed.
@@ -96,7 +98,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         "iproute2",
         "ip",
         "to judge namespaces, links and bridges with `ip`, `bridge` and `tc`",
-        &[Need::Judge],
+        &[Need::Judge, Need::Figures],
     ),
     package("iputils-ping", "ping", "to send the first frames", &[Need::Judge, Need::Demo]),
     package("ethtool", "ethtool", "to judge the offloads of veth ends", &[Need::Judge]),
@@ -106,6 +108,8 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
     package("iperf3", "iperf3", "to load a path with TCP", &[Need::Judge]),
     package("chromium", "chromium", "to draw the page of `bench`", &[Need::Judge]),
     package("g++", "c++", "to build libFuzzer", &[Need::Fuzz]),
+    package("gcc", "cc", "to hold `bench` against a ping-pong in C", &[Need::Figures]),
+    package("sockperf", "sockperf", "to hold `bench` against it", &[Need::Figures]),
 ];
 
 /// A Debian package that is known by a program of it.

@@ -74,6 +74,8 @@ struct Arrived {
     all: u64,
     /// In the window.
     within: u64,
+    /// How long after the window's end the last of them came, where that is known.
+    late: Duration,
 }
 
 /// A case, ready to be measured on one path.
@@ -144,7 +146,7 @@ impl Worker {
         drop(stop);
         let failed = |source| self.names.failed("exchange data", source);
         let arrived = answered.await?.map_err(failed)?;
-        let measured = asked.map_err(failed)?.with(arrived.all, arrived.within);
+        let measured = asked.map_err(failed)?.with(arrived.all, arrived.within, arrived.late);
         if measured.has_lost_round_trips() {
             return Err(self.names.lost(measured.lost(), measured.sent, path));
         }

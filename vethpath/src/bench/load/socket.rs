@@ -30,7 +30,8 @@ pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(5);
 /// A spinning end looks at the clock at every so many attempts.
 const SPINS: u32 = 64;
 
-/// What every machine has (`net/ipv4/tcp_cubic.c`), and what does not pace as BBR does.
+/// What every machine has (`net/ipv4/tcp_cubic.c`), and what does not pace as BBR does. A socket has it before it
+/// is connected: one that has begun with BBR is paced to its end (`sk_pacing_status` in `net/ipv4/tcp_bbr.c`).
 pub const CONGESTION_CONTROL: &str = "cubic";
 
 /// A UDP socket at an address, at a port that is free.
@@ -68,6 +69,8 @@ pub(super) async fn udp_pair(
 /// A TCP socket that listens at an address. Whoever accepts waits as long as for a datagram.
 pub(super) fn listener(address: IpAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(SocketAddr::new(address, 0))?;
+    // Those that are accepted inherit it.
+    with_cubic(&listener)?;
     setsockopt(&listener, ReceiveTimeout, &timeval(PATIENCE))?;
     Ok(listener)
 }
@@ -97,7 +100,6 @@ pub(super) async fn tcp_pair(
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
             stream.set_nonblocking(wait == Wait::Spinning)?;
-            setsockopt(stream, TcpCongestion, &OsString::from(CONGESTION_CONTROL))?;
         }
         Ok(both)
     };
@@ -114,11 +116,16 @@ fn accept(listening: &TcpListener) -> io::Result<TcpStream> {
     }
 }
 
-/// Connects, within a time.
+fn with_cubic(socket: impl AsFd) -> nix::Result<()> {
+    setsockopt(&socket, TcpCongestion, &OsString::from(CONGESTION_CONTROL))
+}
+
+/// Connects with cubic, within a time.
 pub(super) fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     limit(&socket, LONG_PATIENCE)?;
+    with_cubic(&socket)?;
     nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
         // What the timeout of a socket says of a connection: it is still on its way.
@@ -210,4 +217,35 @@ pub(super) fn be_patient(stuck: &mut Option<Instant>) -> io::Result<()> {
 
 fn is_nothing_yet(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::Ipv4Addr};
+
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+    use crate::kernel::{Netns, Rtnl};
+
+    /// Where another one is usual, both ends begin with cubic, and not only once they are connected.
+    #[tokio::test]
+    async fn connections_begin_with_cubic_whatever_is_usual() {
+        let Ok(netns) = Netns::create("one with reno") else { return eprintln!("SKIPPED: it needs root") };
+        Rtnl::open(&netns).unwrap().set_up(1, "lo").await.unwrap();
+        let usual = "/proc/sys/net/ipv4/tcp_congestion_control";
+        let name = |socket: &dyn AsFd| getsockopt(&socket.as_fd(), TcpCongestion).unwrap();
+        netns
+            .run(|| {
+                fs::write(usual, "reno").unwrap();
+                let here = IpAddr::from(Ipv4Addr::LOCALHOST);
+                let listening = listener(here).unwrap();
+                let dialled = dial(here, listening.local_addr().unwrap()).unwrap();
+                let accepted = accept(&listening).unwrap();
+                for end in [&listening as &dyn AsFd, &dialled, &accepted] {
+                    assert_eq!(name(end), CONGESTION_CONTROL);
+                }
+            })
+            .unwrap();
+    }
 }

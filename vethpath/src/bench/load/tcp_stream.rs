@@ -101,7 +101,7 @@ impl Load for TcpStreaming {
         }
         let [before, within] =
             [&self.warm_up, &self.measured].map(|told| told.load(Ordering::Acquire).min(all));
-        Ok(Arrived { all, within: within - before.min(within) })
+        Ok(Arrived { all, within: within - before.min(within), ..Arrived::default() })
     }
 
     fn fewest_frames(&self, _: &Measured) -> u64 {

@@ -1,10 +1,14 @@
 //! Datagrams one way, as many as one core can send. Each has a number, so that those that get lost
-//! are counted.
+//! are counted. The receiver's buffer may hold about all of a short slice: the time that counts is that until the
+//! receiver has read the last, and not that until it was sent.
 
 use std::{
     io,
     net::{IpAddr, UdpSocket},
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -35,6 +39,8 @@ pub(super) struct UdpRate {
     size: usize,
     /// The first number that is measured.
     first: AtomicU64,
+    /// When the last one was sent.
+    sent: Mutex<Option<Instant>>,
     /// Whether the receiver has seen the last.
     seen: AtomicBool,
 }
@@ -47,10 +53,24 @@ impl UdpRate {
     ) -> Result<io::Result<Self>, Error> {
         let open = |(sending, receiving)| {
             setsockopt(&receiving, RcvBufForce, &BUFFER)?;
-            let (first, seen) = (AtomicU64::new(UNKNOWN), AtomicBool::new(false));
-            Ok(Self { sending, receiving, size, first, seen })
+            Ok(Self::between(sending, receiving, size))
         };
         Ok(udp_pair(ends, addresses, Wait::Blocking).await?.and_then(open))
+    }
+
+    fn between(sending: UdpSocket, receiving: UdpSocket, size: usize) -> Self {
+        let (first, sent, seen) = (AtomicU64::new(UNKNOWN), Mutex::default(), AtomicBool::new(false));
+        Self { sending, receiving, size, first, sent, seen }
+    }
+
+    fn ended(&self, at: Option<Instant>) {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    /// How long ago the last one was sent.
+    fn since_sent(&self) -> Duration {
+        let sent = *self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.map(|at| at.elapsed()).unwrap_or_default()
     }
 
     fn send(&self, number: u64, datagram: &mut [u8]) -> io::Result<()> {
@@ -67,6 +87,7 @@ impl UdpRate {
 impl Load for UdpRate {
     fn begin(&self) {
         self.first.store(UNKNOWN, Ordering::Release);
+        self.ended(None);
         self.seen.store(false, Ordering::Release);
     }
 
@@ -82,6 +103,7 @@ impl Load for UdpRate {
             }
             if now >= window.end || stop.load(Ordering::Relaxed) {
                 measured.window = since.map(|since| now - since).unwrap_or_default();
+                self.ended(Some(now));
                 break;
             }
             for _ in 0..BATCH {
@@ -109,6 +131,8 @@ impl Load for UdpRate {
                     if number == LAST {
                         // The last of the slice before may have been sent more than once.
                         if arrived.all > 0 {
+                            // It was behind all others.
+                            arrived.late = self.since_sent();
                             self.seen.store(true, Ordering::Release);
                             return Ok(arrived);
                         }
@@ -125,5 +149,39 @@ impl Load for UdpRate {
 
     fn fewest_frames(&self, measured: &Measured) -> u64 {
         measured.received
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::{
+        super::{Timing, socket::udp},
+        *,
+    };
+
+    const SLICE: Timing = Timing { warm_up: Duration::from_millis(1), measure: Duration::from_millis(5) };
+
+    /// The receiver begins when all is sent: nothing of it has arrived by then.
+    #[test]
+    fn what_waits_in_a_buffer_has_not_arrived() {
+        let [sending, receiving] = [(); 2].map(|()| udp(Ipv4Addr::LOCALHOST.into(), Wait::Blocking).unwrap());
+        sending.connect(receiving.local_addr().unwrap()).unwrap();
+        let rate = UdpRate::between(sending, receiving, 64);
+        let never = AtomicBool::new(false);
+        let (sent, arrived, waited) = thread::scope(|scope| {
+            let asking = scope.spawn(|| rate.ask(Window::begin(SLICE), &never).unwrap());
+            while rate.since_sent() == Duration::ZERO {
+                thread::yield_now();
+            }
+            let waited = rate.since_sent();
+            let arrived = rate.answer(&never).unwrap();
+            (asking.join().unwrap(), arrived, waited)
+        });
+        assert!(arrived.all > 0 && arrived.all <= sent.sent, "{arrived:?} {sent:?}");
+        assert!(arrived.late > waited, "{arrived:?}");
+        let window = sent.window;
+        assert_eq!(sent.with(arrived.all, arrived.within, arrived.late).window, window + arrived.late);
     }
 }

@@ -59,11 +59,16 @@ mod tests {
             assert_eq!(why(other), "it is not a report of `vethpath bench --json`", "{other}");
         }
         assert!(
-            why(r#"{"version": 1}"#).starts_with("it is not a report of `vethpath bench --json`: missing")
+            why(r#"{"version": 2}"#).starts_with("it is not a report of `vethpath bench --json`: missing")
         );
-        assert_eq!(
-            why(r#"{"version": 9}"#),
-            "it is a report of version 9, and this vethpath knows version 1"
-        );
+        for other in [1, 9] {
+            assert_eq!(
+                parse(&format!(r#"{{"version": {other}}}"#)),
+                Err(Why(
+                    format!("it is a report of version {other}, and this vethpath knows version 2"),
+                    "measure once more with this vethpath"
+                ))
+            );
+        }
     }
 }

@@ -5,7 +5,7 @@ mod page;
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -99,15 +99,22 @@ async fn with_lab<T>(
     }
 }
 
-/// Shows on a terminal what is going on.
+/// How often it is said where nobody watches, as in the log of a CI.
+const NOW_AND_THEN: Duration = Duration::from_secs(5);
+
+/// Shows on a terminal what is going on, and says it elsewhere: at once, and then now and then.
 async fn with_progress(
     run: impl AsyncFnOnce(&mut dyn FnMut(Progress)) -> Result<Report, bench::Error>,
 ) -> Result<Report, Failure> {
     let terminal = io::stderr().is_terminal();
+    let mut said: Option<Instant> = None;
     let mut progress = |progress: Progress| {
+        // Whoever is gone takes nothing away from the figures.
         if terminal {
-            // A terminal that is gone takes nothing away from the figures.
             let _ = output::progress(progress, &mut io::stderr().lock());
+        } else if said.is_none_or(|said| said.elapsed() >= NOW_AND_THEN) {
+            said = Some(Instant::now());
+            let _ = output::progress_line(progress, &mut io::stderr().lock());
         }
     };
     let done = run(&mut progress).await;

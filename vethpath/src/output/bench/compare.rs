@@ -81,7 +81,7 @@ mod tests {
             ],
             "{out}"
         );
-        assert!(line("fast path")[0].starts_with("fast path 10.60 (10.60 to 10.70)"), "{out}");
+        assert!(line("fast path")[0].starts_with("fast path 10.70 (10.70 to 10.70)"), "{out}");
         assert!(out.ends_with("are each of one run.\n"), "{out}");
     }
 }

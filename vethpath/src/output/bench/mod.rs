@@ -8,4 +8,4 @@ mod text;
 pub use compare::compare;
 pub use document::Document;
 pub use html::html;
-pub use text::{no_progress, progress, text, warnings};
+pub use text::{no_progress, progress, progress_line, text, warnings};

@@ -55,6 +55,16 @@ pub fn progress(progress: Progress, err: &mut dyn Write) -> io::Result<()> {
     err.flush()
 }
 
+/// Says in a line of its own what is going on, where nothing can be overwritten.
+///
+/// # Errors
+/// Those of `err`.
+pub fn progress_line(progress: Progress, err: &mut dyn Write) -> io::Result<()> {
+    let Progress { round, left, mode, case } = progress;
+    let left = left.as_secs();
+    writeln!(err, "measuring, round {round}, at most {left} s left: {}, {}", mode.name(), case.name())
+}
+
 /// Clears the line on a terminal.
 ///
 /// # Errors
@@ -85,6 +95,7 @@ pub(super) fn answer(report: &Report) -> String {
 
 pub(super) fn figure(unit: Unit, value: f64) -> String {
     match unit {
+        Unit::Microseconds if value < 10.0 => format!("{value:.2} us"),
         Unit::Microseconds => format!("{value:.1} us"),
         Unit::PerSecond => format!("{}/s", short(value)),
         Unit::BitsPerSecond => format!("{}bit/s", short(value)),
@@ -170,23 +181,29 @@ mod tests {
     use crate::bench::{Results, samples};
 
     #[test]
+    fn differences_of_some_percent_can_be_seen() {
+        assert_eq!(figure(Unit::Microseconds, 5.236), "5.24 us");
+        assert_eq!(figure(Unit::Microseconds, 10.54), "10.5 us");
+    }
+
+    #[test]
     fn the_first_line_is_the_answer() {
         let report = samples::report();
         assert_eq!(
             answer(&report),
-            "fast path: 10.6 us, plain bridge 12.9 us, cable 10.1 us; \
+            "fast path: 10.7 us, plain bridge 13.0 us, cable 10.2 us; \
              82 % of the bridge's overhead removed, 95 % interval 0.78 to 0.86"
         );
         let unknown = Report { overhead_removed: None, ..report.clone() };
-        assert!(answer(&unknown).ends_with("cable 10.1 us; no overhead that could be told from noise"));
+        assert!(answer(&unknown).ends_with("cable 10.2 us; no overhead that could be told from noise"));
         let mut unarmed = Report { overhead_removed: None, ..report };
         let Results::Latency(latency) = &unarmed.cases[0].results else { panic!("a latency") };
         let others = latency.iter().filter(|(mode, _)| *mode != Mode::Fast);
         unarmed.cases[0].results = Results::Latency(others.map(|(mode, d)| (mode, d.clone())).collect());
-        assert_eq!(answer(&unarmed), "plain bridge 12.9 us, cable 10.1 us; no fast path between these two");
+        assert_eq!(answer(&unarmed), "plain bridge 13.0 us, cable 10.2 us; no fast path between these two");
         assert_eq!(
             answer(&samples::with_xdp()),
-            "fast path: 10.6 us, plain bridge 12.9 us, cable 10.1 us, XDP 12.5 us; \
+            "fast path: 10.7 us, plain bridge 13.0 us, cable 10.2 us, XDP 12.6 us; \
              82 % of the bridge's overhead removed, 95 % interval 0.78 to 0.86"
         );
         let mut rate = samples::report();
@@ -217,7 +234,7 @@ mod tests {
     fn json_has_the_promised_fields_and_can_be_read_again() {
         let report = samples::report();
         let json = serde_json::to_value(&report).unwrap();
-        assert_eq!(json["version"], 1);
+        assert_eq!(json["version"], 2);
         assert_eq!(json["udp_rr"]["fast"]["p50_us"], 10.6);
         assert_eq!(json["overhead_removed"]["high"], 0.86);
         assert_eq!(json["warnings"][0]["kind"], "one-cpu");

@@ -26,7 +26,9 @@ fn a_fresh_debian_gets_everything_in_four_commands() {
     assert_eq!(linker, "cargo install bpf-linker --version 0.10.4 --locked --force");
     assert_eq!(update, "apt-get update");
     assert!(
-        packages.ends_with(" iproute2 iputils-ping ethtool tcpdump nftables perl-base iperf3 chromium g++"),
+        packages.ends_with(
+            " iproute2 iputils-ping ethtool tcpdump nftables perl-base iperf3 chromium g++ gcc sockperf"
+        ),
         "{packages}"
     );
     assert!(plan.refusal.is_none());

@@ -26,7 +26,7 @@ pub(super) fn case(number: usize, case: &Case) -> Result<Markup, Error> {
             p { (comparison(case)) ". From CPU " (placement.from_cpu) " to CPU " (placement.to_cpu) "." }
             h3 { @if latency.is_some() { "Median round trip" } @else { "Rate" } }
             (figure(&format!("{name}: each path"), &paths(case)?))
-            p.faint { "Bars: " @if latency.is_some() { "the median of all round trips" } @else { "the median of the rounds" }
+            p.faint { "Bars: " @if latency.is_some() { "the median of the rounds' medians" } @else { "the median of the rounds" }
                 "; dots: each round, at the edge where it lies beyond; whiskers: the 95 % interval of the rounds' median. "
                 @if case.unit == Unit::Microseconds { "Shorter is better." } @else { "Longer is better." } }
             @if let Some(latency) = latency { (distributions(&name, latency)?) }

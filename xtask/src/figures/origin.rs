@@ -1,0 +1,154 @@
+//! When each source was measured, and of which version of vethpath.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Raw, sources};
+use crate::{
+    error::Error,
+    tools::{command, output},
+};
+
+/// Under which name that is kept beside the sources.
+pub(super) const KEY: &str = "measured";
+
+/// Of one source. What is not known is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Origin {
+    /// The day, UTC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vethpath: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<String>,
+}
+
+/// Of all sources.
+#[derive(Debug)]
+pub(super) struct Origins(BTreeMap<String, Origin>);
+
+impl Origin {
+    /// Of what is measured now.
+    pub(super) fn now() -> Self {
+        let line = |command: &mut std::process::Command| output(command).map(|text| text.trim().to_owned());
+        Self {
+            date: line(command("date").args(["-u", "+%F"])),
+            // One for the whole workspace.
+            vethpath: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            commit: line(command("git").args(["rev-parse", "--short", "HEAD"])),
+        }
+    }
+
+    /// Keeps it beside the source.
+    pub(super) fn keep(&self, raw: &mut Raw, source: &str) -> Result<(), Error> {
+        let mut all = Origins::of(raw)?.0;
+        all.insert(source.to_owned(), self.clone());
+        let all = serde_json::to_value(all).map_err(|error| Error::Figures(error.to_string()))?;
+        raw.insert(KEY.to_owned(), all);
+        Ok(())
+    }
+}
+
+impl Origins {
+    /// Of everything that was measured. Reports tell their date and version themselves.
+    pub(super) fn of(raw: &Raw) -> Result<Self, Error> {
+        let kept = raw.get(KEY).cloned().map(serde_json::from_value).transpose();
+        let mut all: BTreeMap<String, Origin> =
+            kept.map_err(|error| Error::Figures(format!("{KEY}: {error}")))?.unwrap_or_default();
+        for name in sources::names() {
+            let Some(value) = raw.get(name) else { continue };
+            let machine = &value["machine"];
+            let said = |fact: &str| machine[fact].as_str().map(str::to_owned);
+            let origin = all.entry(name.to_owned()).or_default();
+            let day = said("date").and_then(|date| date.split('T').next().map(str::to_owned));
+            origin.date = origin.date.take().or(day);
+            origin.vethpath = origin.vethpath.take().or_else(|| said("vethpath"));
+        }
+        Ok(Self(all))
+    }
+
+    /// The first day and the last: `on 2026-11-21`, `from 2026-11-21 to 2026-11-23`.
+    pub(super) fn days(&self) -> String {
+        let days = || self.0.values().filter_map(|origin| origin.date.as_deref());
+        match (days().min(), days().max()) {
+            (Some(first), Some(last)) if first != last => format!("from {first} to {last}"),
+            (Some(day), _) => format!("on {day}"),
+            (None, _) => "on an unknown day".to_owned(),
+        }
+    }
+
+    /// The one commit that all are of, if it is known.
+    pub(super) fn commit(&self) -> Option<&str> {
+        let first = self.0.values().next()?.commit.as_deref()?;
+        self.0.values().all(|origin| origin.commit.as_deref() == Some(first)).then_some(first)
+    }
+
+    /// What readers are told where sources are of different commits.
+    pub(super) fn unlike(&self) -> Option<String> {
+        let mut by_commit: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
+        for (source, origin) in &self.0 {
+            by_commit.entry(origin.commit.as_deref()).or_default().push(source);
+        }
+        let say = |(commit, sources): (&Option<&str>, &Vec<&str>)| {
+            let commit = commit.map_or("an unknown one".to_owned(), |commit| format!("`{commit}`"));
+            format!("{commit}: {}", sources.join(", "))
+        };
+        let commits: Vec<_> = by_commit.iter().map(say).collect();
+        (commits.len() > 1).then(|| format!("Not all of one commit. Of {}.", commits.join("; of ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn origin(date: &str, commit: Option<&str>) -> Origin {
+        let vethpath = Some("0.1.0".to_owned());
+        Origin { date: Some(date.to_owned()), vethpath, commit: commit.map(str::to_owned) }
+    }
+
+    fn raw(kept: &[(&str, Origin)]) -> Raw {
+        let report = json!({"machine": {"date": "2026-11-21T07:00:00Z", "vethpath": "0.1.0"}});
+        let mut raw: Raw = [("work".to_owned(), report), ("limit".to_owned(), json!("text"))].into();
+        for (source, origin) in kept {
+            origin.keep(&mut raw, source).expect("an origin");
+        }
+        raw
+    }
+
+    #[test]
+    fn reports_tell_their_date_where_nothing_is_kept() {
+        let origins = Origins::of(&raw(&[])).expect("origins");
+        assert_eq!(origins.days(), "on 2026-11-21");
+        assert_eq!((origins.commit(), origins.unlike()), (None, None));
+    }
+
+    #[test]
+    fn sources_of_different_commits_are_named() {
+        let one = origin("2026-11-20", Some("abc"));
+        let same = Origins::of(&raw(&[("work", one.clone()), ("limit", one.clone())])).expect("origins");
+        assert_eq!(
+            (same.days().as_str(), same.commit(), same.unlike()),
+            ("on 2026-11-20", Some("abc"), None)
+        );
+        let later = origin("2026-11-23", Some("def"));
+        let both = Origins::of(&raw(&[("work", one.clone()), ("limit", later)])).expect("origins");
+        assert_eq!(both.days(), "from 2026-11-20 to 2026-11-23");
+        let said = "Not all of one commit. Of `abc`: work; of `def`: limit.";
+        assert_eq!((both.commit(), both.unlike().as_deref()), (None, Some(said)));
+        let half = Origins::of(&raw(&[("work", one)])).expect("origins");
+        let said = "Not all of one commit. Of an unknown one: limit; of `abc`: work.";
+        assert_eq!(half.unlike().as_deref(), Some(said));
+    }
+
+    #[test]
+    fn what_is_measured_now_has_a_day_and_a_version() {
+        let Origin { date, vethpath, .. } = Origin::now();
+        assert!(date.is_some_and(|day| day.len() == "2026-11-21".len()));
+        assert!(vethpath.is_some_and(|version| !version.is_empty()));
+    }
+}
