@@ -1,5 +1,5 @@
-//! The limit of the mechanism, for measuring: a program that redirects every frame to one constant
-//! place. No lab runs it.
+//! The limits of the mechanism, for measuring: a program that redirects every frame to one constant
+//! place, and one that leaves every frame to what comes next. No lab runs them.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]
@@ -7,7 +7,9 @@
 
 mod object;
 
-use aya_ebpf::{Global, helpers::bpf_redirect_peer, macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    Global, bindings::TC_ACT_UNSPEC, helpers::bpf_redirect_peer, macros::classifier, programs::TcContext,
+};
 
 /// The port whose inner end gets every frame.
 #[unsafe(no_mangle)]
@@ -19,4 +21,10 @@ static TARGET: Global<u32> = Global::new(0);
 pub fn redirect_constant(_: TcContext) -> i32 {
     // SAFETY: a helper that takes two integers.
     unsafe { bpf_redirect_peer(TARGET.load(), 0) as i32 }
+}
+
+/// Ingress of a port.
+#[classifier]
+pub fn pass_constant(_: TcContext) -> i32 {
+    TC_ACT_UNSPEC
 }

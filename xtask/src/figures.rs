@@ -7,6 +7,7 @@ mod blocks;
 #[path = "../../vethpath/src/output/charts/mod.rs"]
 mod charts;
 mod frames;
+mod goals;
 mod measure;
 mod origin;
 mod parts;

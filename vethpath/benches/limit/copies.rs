@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    time::Duration,
 };
 
 use aya::{
@@ -22,7 +23,7 @@ use vethpath::{
 };
 use vethpath_common::names;
 
-use super::way::{CONSTANT, PARTS};
+use super::way::{CONSTANT, PARTS, PASS};
 
 static CONSTANT_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-constant"));
 static PARTS_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-parts"));
@@ -31,7 +32,7 @@ static PARTS_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/v
 pub(crate) const COPIES: usize = 6;
 
 /// The bridge namespace in the maps.
-const DOMAIN: u32 = 0;
+pub(crate) const DOMAIN: u16 = 0;
 
 /// A program for each of the two ports.
 pub(crate) struct Copy(Vec<One>);
@@ -48,7 +49,7 @@ pub(crate) fn load(pins: &Pins, ports: &[IfName]) -> BTreeMap<&'static str, Vec<
     let sizes = sizes(pins);
     let mut copies: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for _ in 0..COPIES {
-        for program in [CONSTANT, names::PORT_INGRESS].into_iter().chain(PARTS) {
+        for program in [CONSTANT, PASS, names::PORT_INGRESS].into_iter().chain(PARTS) {
             let others = ports.iter().rev();
             let both = ports.iter().zip(others).map(|(port, other)| one(program, port, other, pins, &sizes));
             copies.entry(program).or_default().push(Copy(both.collect()));
@@ -59,14 +60,16 @@ pub(crate) fn load(pins: &Pins, ports: &[IfName]) -> BTreeMap<&'static str, Vec<
 
 fn one(program: &'static str, port: &IfName, other: &IfName, pins: &Pins, sizes: &Sizes) -> One {
     let target = nix::net::if_::if_nametoindex(other.as_str()).unwrap();
-    let mut loader = if program == CONSTANT { EbpfLoader::new() } else { datapath::loader(&DOMAIN, sizes) };
-    if program != CONSTANT {
+    let domain = u32::from(DOMAIN);
+    let is_constant = program == CONSTANT || program == PASS;
+    let mut loader = if is_constant { EbpfLoader::new() } else { datapath::loader(&domain, sizes) };
+    if !is_constant {
         for map in names::PINNED_MAPS {
             loader.map_pin_path(map, pins.map(map));
         }
     }
     let bytes = match program {
-        CONSTANT => CONSTANT_OBJECT,
+        CONSTANT | PASS => CONSTANT_OBJECT,
         names::PORT_INGRESS => OBJECT,
         _ => PARTS_OBJECT,
     };
@@ -108,6 +111,14 @@ impl Copy {
     /// Attaches it to both ports; it is off when the links are dropped.
     pub(crate) fn attach(&mut self) -> Vec<FdLink> {
         self.0.iter_mut().map(One::attach).collect()
+    }
+
+    /// How long its programs have run so far, and how often, while somebody had the kernel count that.
+    pub(crate) fn runs(&mut self) -> (Duration, u64) {
+        let infos = self.0.iter_mut().map(|one| classifier(&mut one.object, one.program).info().unwrap());
+        infos.fold((Duration::ZERO, 0), |(time, count), info| {
+            (time + info.run_time(), count + info.run_count())
+        })
     }
 
     /// Where its code is.

@@ -9,10 +9,10 @@ use vethpath::{
     state::{AgentLock, Directory},
     topology::{IfName, NsName},
 };
-use vethpath_common::{Station, StationKey, flags};
+use vethpath_common::{Source, SourceKey, Station, StationKey, flags};
 
 use super::{
-    copies::{self, COPIES, Copy},
+    copies::{self, COPIES, Copy, DOMAIN},
     way::Way,
 };
 
@@ -78,38 +78,40 @@ pub(crate) struct Lab {
     maps: Maps,
     counters: Counters,
     /// What the agent had written.
+    sources: BTreeMap<SourceKey, Source>,
     stations: BTreeMap<StationKey, Station>,
     programs: BTreeMap<&'static str, Vec<Copy>>,
     links: Vec<FdLink>,
 }
 
 impl Lab {
-    /// Brings it up, ends its agent, and holds the lease from then on. No port has a program.
-    pub(crate) fn up() -> Self {
+    /// Brings it up, ends its agent, and holds the lease from then on. No port has a program. Bridges call
+    /// netfilter, or they do not.
+    pub(crate) fn up(netfilter: bool) -> Self {
         let file = "/run/limit.toml";
         fs::write(file, TOPOLOGY).unwrap();
         let up = Command::new(env!("CARGO_BIN_EXE_vethpath")).args(["up", file]).output().unwrap();
         assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
         let fabric = Netns::named(&name("fabric")).unwrap();
-        // As on a host without docker. Other kernels do not have it.
-        fabric.run(|| ["iptables", "ip6tables", "arptables"].map(plain)).unwrap();
+        fabric.run(|| ["iptables", "ip6tables", "arptables"].map(|family| call(family, netfilter))).unwrap();
         let directory = Directory::of(&"limit".parse().unwrap());
         let pins = Pins::of(directory.lab());
         let ports = fabric.run(ports).unwrap();
         let mut maps = Maps::open(&pins).unwrap();
         let is_settled = |maps: &Maps| {
             maps.sources.iter().count() == 2
-                && maps.sources.iter().all(|(_, source)| source.flags & flags::VALIDATE == 0)
+                && maps.sources.iter().all(|(_, source)| (source.flags & flags::VALIDATE != 0) == netfilter)
         };
         // The agent looks once a second what bridges call netfilter for.
         let settled = (0..100).any(|_| {
             thread::sleep(Duration::from_millis(100));
             is_settled(&maps)
         });
-        assert!(settled, "both hosts are stations, and need not be checked for netfilter");
+        assert!(settled, "both hosts are stations, and are checked if netfilter is called");
         AgentLock::end_holder(&directory).unwrap();
         let config = maps.config().unwrap();
         maps.set_config(vethpath_common::Config { lease_until_ns: u64::MAX, ..config }).unwrap();
+        let sources: BTreeMap<_, _> = maps.sources.iter().collect();
         let stations: BTreeMap<_, _> = maps.stations.iter().collect();
         let both: Vec<_> = ports.iter().collect();
         assert_eq!((ports.len(), stations.len()), (2, 2), "both hosts are stations");
@@ -120,7 +122,7 @@ impl Lab {
         }
         let programs = fabric.run(|| copies::load(&pins, &ports)).unwrap();
         let counters = Counters::open(&pins).unwrap();
-        Self { fabric, maps, counters, stations, programs, links: Vec::new() }
+        Self { fabric, maps, counters, sources, stations, programs, links: Vec::new() }
     }
 
     /// Frames that took the fast path so far.
@@ -130,11 +132,19 @@ impl Lab {
 
     /// Has frames take this way, by this copy of the program if there is one. It is told by its addresses.
     pub(crate) fn take(&mut self, way: Way, copy: usize) -> String {
+        // No program is attached: none looks at what is written here.
         match way {
-            Way::Slow => self.stations.keys().for_each(|key| self.maps.stations.remove(key).unwrap()),
-            Way::FastOfMany => {
-                let station = *self.stations.values().next().unwrap();
-                others().for_each(|key| self.maps.stations.insert(&key, &station).unwrap());
+            Way::Slow => self.remove_stations(),
+            Way::SlowOfUnknown => self.remove_sources(),
+            Way::Unchecked => self.rewrite(!flags::VALIDATE),
+            Way::FastOfMany => self.add_others(),
+            Way::FastAmongOthers => {
+                self.remove_sources();
+                self.remove_stations();
+                self.add_others();
+                let Self { maps, sources, stations, .. } = self;
+                sources.iter().for_each(|(key, one)| maps.sources.insert_among_others(key, one).unwrap());
+                stations.iter().for_each(|(key, one)| maps.stations.insert_among_others(key, one).unwrap());
             }
             _ => {}
         }
@@ -146,18 +156,78 @@ impl Lab {
         copy.addresses()
     }
 
+    /// How long that copy of the program has run so far, and how often.
+    pub(crate) fn runs(&mut self, way: Way, copy: usize) -> (Duration, u64) {
+        self.programs.get_mut(way.program().unwrap()).unwrap()[copy % COPIES].runs()
+    }
+
     /// Undoes [`Lab::take`].
     pub(crate) fn leave(&mut self, way: Way) {
+        // Waits for a grace period.
         self.links.clear();
         match way {
-            Way::Slow => {
-                self.stations
-                    .iter()
-                    .for_each(|(key, station)| self.maps.stations.insert(key, station).unwrap());
+            Way::Slow | Way::SlowOfUnknown | Way::Unchecked => self.rewrite(u32::MAX),
+            Way::FastOfMany => self.remove_others(),
+            Way::FastAmongOthers => {
+                self.remove_others();
+                self.rewrite(u32::MAX);
             }
-            Way::FastOfMany => others().for_each(|key| self.maps.stations.remove(&key).unwrap()),
             _ => {}
         }
+    }
+}
+
+/// The two that talk, and the others, in the maps.
+impl Lab {
+    fn remove_sources(&mut self) {
+        self.sources.keys().for_each(|key| self.maps.sources.remove(key).unwrap());
+    }
+
+    fn remove_stations(&mut self) {
+        self.stations.keys().for_each(|key| self.maps.stations.remove(key).unwrap());
+    }
+
+    /// Writes the two anew, with these flags of those that they had.
+    fn rewrite(&mut self, kept: u32) {
+        self.remove_sources();
+        self.remove_stations();
+        for (key, &source) in &self.sources {
+            let source = Source { flags: source.flags & kept, ..source };
+            self.maps.sources.insert(key, &source).unwrap();
+        }
+        for (key, &station) in &self.stations {
+            let station = Station { flags: station.flags & kept, ..station };
+            self.maps.stations.insert(key, &station).unwrap();
+        }
+    }
+
+    /// Adds [`MANY`] stations of which no frame ever tells, as senders and as receivers. They fill the slots
+    /// that are free; the rest are in the hash maps.
+    fn add_others(&mut self) {
+        let source = *self.sources.values().next().unwrap();
+        let station = *self.stations.values().next().unwrap();
+        for (from, to) in self.others() {
+            self.maps.sources.insert(&from, &source).unwrap();
+            self.maps.stations.insert(&to, &station).unwrap();
+        }
+    }
+
+    fn remove_others(&mut self) {
+        for (from, to) in self.others() {
+            self.maps.sources.remove(&from).unwrap();
+            self.maps.stations.remove(&to).unwrap();
+        }
+    }
+
+    /// Their keys, as if all were behind one port.
+    fn others(&self) -> impl Iterator<Item = (SourceKey, StationKey)> + use<> {
+        let (source, station) = (self.sources.values().next(), self.stations.values().next());
+        let (bridge, port) = (source.unwrap().bridge, station.unwrap().ifindex);
+        (0..MANY).map(move |number| {
+            let [_, a, b, c] = number.to_be_bytes();
+            let mac = [2, 0x77, 0, a, b, c].into();
+            (SourceKey::new(port, mac, DOMAIN), StationKey::new(bridge, mac))
+        })
     }
 }
 
@@ -168,8 +238,12 @@ impl Drop for Lab {
     }
 }
 
-fn plain(family: &str) {
-    let _ = fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{family}"), "0");
+/// Has bridges call netfilter for a family of protocols, as on a host with docker, or not.
+fn call(family: &str, netfilter: bool) {
+    let written =
+        fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{family}"), if netfilter { "1" } else { "0" });
+    // Where there is no such file nothing is called.
+    assert!(written.is_ok() || !netfilter, "this kernel's bridges cannot call netfilter");
 }
 
 /// The ports of the bridge of the namespace that the thread is in.
@@ -177,12 +251,4 @@ fn ports() -> Vec<IfName> {
     let output = Command::new("ip").args(["-br", "link", "show", "master", "br0"]).output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();
     lines.lines().map(|line| line.split(['@', ' ']).next().unwrap().parse().unwrap()).collect()
-}
-
-/// Stations of which no frame ever tells.
-fn others() -> impl Iterator<Item = StationKey> {
-    (0..MANY).map(|number| {
-        let [_, a, b, c] = number.to_be_bytes();
-        StationKey::new(0, [2, 0x77, 0, a, b, c].into())
-    })
 }

@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::mpsc::{Receiver, Sender, channel},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -15,14 +15,18 @@ use nix::{
 };
 use vethpath::kernel::Netns;
 
-use super::{lab, ratio::median};
+use super::{lab, statistics::median};
 
 const SIZE: usize = 64;
 
-/// A pair of sockets.
+/// Ends the end that answers.
+const END: [u8; SIZE] = [0xff; SIZE];
+
+/// A pair of sockets. They are closed when it is dropped, on a way that works.
 pub(crate) struct PingPong {
-    slices: Sender<Duration>,
+    slices: Option<Sender<Duration>>,
     medians: Receiver<f64>,
+    ends: Vec<JoinHandle<()>>,
 }
 
 /// What the two ends talk over.
@@ -38,7 +42,7 @@ impl PingPong {
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 7007);
         let (ask, answer) = (address(a), address(b));
         let (bound, is_bound) = channel();
-        thread::spawn(move || {
+        let answers = thread::spawn(move || {
             settle("b");
             let mut socket: Box<dyn Ends> = match protocol {
                 Protocol::Udp => Box::new(datagrams(answer, ask)),
@@ -50,13 +54,13 @@ impl PingPong {
             };
             drop(bound);
             let mut message = [0; SIZE];
-            while let Ok(()) = socket.take(&mut message) {
+            while socket.take(&mut message).is_ok() && message != END {
                 socket.give(&message).unwrap();
             }
         });
         let (slices, wanted) = channel();
         let (done, medians) = channel();
-        thread::spawn(move || {
+        let asks = thread::spawn(move || {
             settle("a");
             let _ = is_bound.recv();
             let mut socket: Box<dyn Ends> = match protocol {
@@ -66,14 +70,25 @@ impl PingPong {
             while let Ok(time) = wanted.recv() {
                 done.send(slice(&mut *socket, time)).unwrap();
             }
+            socket.give(&END).unwrap();
         });
-        Self { slices, medians }
+        Self { slices: Some(slices), medians, ends: vec![asks, answers] }
     }
 
     /// The median of the round trips of a slice, in microseconds.
     pub(crate) fn slice(&self, time: Duration) -> f64 {
-        self.slices.send(time).unwrap();
+        self.slices.as_ref().unwrap().send(time).unwrap();
         self.medians.recv().unwrap()
+    }
+}
+
+impl Drop for PingPong {
+    fn drop(&mut self) {
+        self.slices = None;
+        // Nobody ends the one if the other has failed.
+        if !thread::panicking() {
+            self.ends.drain(..).for_each(|end| end.join().unwrap());
+        }
     }
 }
 
@@ -133,12 +148,13 @@ fn stream(stream: TcpStream) -> TcpStream {
 fn met(mut datagrams: Datagrams) -> Datagrams {
     datagrams.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut datagram = [0; SIZE];
-    let answered = (0..50).any(|_| {
+    let unanswered = (0..50).find(|_| {
         let _ = datagrams.give(&datagram);
         datagrams.take(&mut datagram).is_ok()
     });
-    assert!(answered, "nobody answers");
-    while datagrams.take(&mut datagram).is_ok() {}
+    for _ in 0..unanswered.expect("an answer") {
+        let _ = datagrams.take(&mut datagram);
+    }
     datagrams.socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     datagrams
 }
@@ -146,9 +162,8 @@ fn met(mut datagrams: Datagrams) -> Datagrams {
 /// The median of a slice's round trips. One in which the machine was away all the time is taken once more.
 fn slice(socket: &mut dyn Ends, time: Duration) -> f64 {
     loop {
-        let taken = round_trips(socket, time);
-        if !taken.is_empty() {
-            return median(&taken);
+        if let Some(median) = median(round_trips(socket, time)) {
+            return median;
         }
     }
 }

@@ -7,59 +7,77 @@ use vethpath_common::names;
 pub(crate) enum Way {
     Cable,
     Bridge,
+    Passed,
     Slow,
+    SlowOfUnknown,
     Constant,
     Header,
     Sender,
     Receiver,
     Decision,
+    Unchecked,
     Fast,
     FastOfMany,
+    FastAmongOthers,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 10] = [
+    const ALL: [Self; 14] = [
         Self::Cable,
         Self::Bridge,
+        Self::Passed,
         Self::Slow,
+        Self::SlowOfUnknown,
         Self::Constant,
         Self::Header,
         Self::Sender,
         Self::Receiver,
         Self::Decision,
+        Self::Unchecked,
         Self::Fast,
         Self::FastOfMany,
+        Self::FastAmongOthers,
     ];
+
+    /// Those that there are where bridges call netfilter, and where they do not.
+    pub(crate) fn all(netfilter: bool) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|&way| netfilter || way != Self::Unchecked).collect()
+    }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cable => "cable",
             Self::Bridge => "plain bridge, no program attached",
+            Self::Passed => "bridge, after a program that only passes",
             Self::Slow => "bridge, after a program that knows the sender and not the receiver",
+            Self::SlowOfUnknown => "bridge, after a program that does not know the sender",
             Self::Constant => "redirect to a constant",
             Self::Header => "the same, after lease and header",
             Self::Sender => "and the sender's entry",
             Self::Receiver => "and the receiver's entry",
             Self::Decision => "and all that is decided",
+            Self::Unchecked => "fast path, packets not checked as netfilter would",
             Self::Fast => "fast path: that and counting, to where the entry says",
-            Self::FastOfMany => "fast path with 10,000 stations",
+            Self::FastOfMany => "fast path with 10,000 stations, these two in slots",
+            Self::FastAmongOthers => "fast path with 10,000 stations, these two in hash maps",
         }
     }
 
     pub(crate) fn is_fast(self) -> bool {
-        matches!(self, Self::Fast | Self::FastOfMany)
+        matches!(self, Self::Unchecked | Self::Fast | Self::FastOfMany | Self::FastAmongOthers)
     }
 
     /// The program at both ports.
     pub(crate) fn program(self) -> Option<&'static str> {
         Some(match self {
             Self::Cable | Self::Bridge => return None,
+            Self::Passed => PASS,
             Self::Constant => CONSTANT,
             Self::Header => PARTS[0],
             Self::Sender => PARTS[1],
             Self::Receiver => PARTS[2],
             Self::Decision => PARTS[3],
-            Self::Slow | Self::Fast | Self::FastOfMany => names::PORT_INGRESS,
+            _ => names::PORT_INGRESS,
         })
     }
 }
@@ -67,5 +85,8 @@ impl Way {
 /// The program that redirects every frame.
 pub(crate) const CONSTANT: &str = "redirect_constant";
 
-/// Those that do a part of what the port program does, and then the same.
+/// The one that leaves every frame to the bridge.
+pub(crate) const PASS: &str = "pass_constant";
+
+/// Those that do a part of what the port program does, and then redirect every frame.
 pub(crate) const PARTS: [&str; 4] = ["part_header", "part_sender", "part_receiver", "part_decision"];

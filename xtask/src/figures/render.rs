@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Raw, blocks, frames, parts, pictures, tables};
+use super::{Raw, blocks, frames, goals, parts, pictures, tables};
 use crate::{error::Error, tools::root};
 
 /// The documents that have figures.
@@ -32,12 +32,16 @@ fn block(raw: &Raw, name: &str) -> Result<String, Error> {
         "machine" => tables::machine(raw),
         "bridges" => tables::bridges(raw),
         "work" => tables::work(raw),
-        "program" => tables::program(raw),
+        "goals" => goals::table(raw),
+        "program" => tables::costs(raw, "program", "frame"),
+        "runs" => tables::costs(raw, "limit-stats", "way"),
         "share" => tables::share(raw),
+        "stream" => tables::stream(raw),
         "frames" => frames::table(raw),
         "frames-words" => frames::words(raw),
         "limit" => tables::verbatim(raw, "limit"),
         "parts" => parts::table(raw),
+        "parts-words" => parts::words(raw),
         "others" => tables::verbatim(raw, "others"),
         "scale" => tables::as_printed(raw, "scale"),
         other => Err(Error::Figures(format!("no such block: {other}"))),

@@ -45,16 +45,22 @@ const fn printed(name: &'static str, most: Option<u64>) -> Source {
     Source { name, how: How::Cargo { bench: name, most, words: "" } }
 }
 
+const fn limit(name: &'static str, words: &'static str) -> Source {
+    Source { name, how: How::Cargo { bench: "limit", most: Some(40), words } }
+}
+
 /// All, in the order they are measured.
-pub(super) const ALL: [Source; 11] = [
+pub(super) const ALL: [Source; 13] = [
     round_trips("one-bridge", 1, false),
     round_trips("one-bridge-netfilter", 1, true),
     round_trips("eight-bridges", 8, false),
     round_trips("eight-bridges-netfilter", 8, true),
     Source { name: "work", how: How::Bench { bridges: 1, netfilter: false, work: EVERY_WORK, seconds: 60 } },
     printed("program", None),
-    printed("limit", Some(40)),
-    Source { name: "limit-tcp", how: How::Cargo { bench: "limit", most: Some(40), words: "tcp" } },
+    limit("limit", ""),
+    limit("limit-netfilter", "nf"),
+    limit("limit-tcp", "tcp"),
+    limit("limit-stats", "stats"),
     printed("frames", None),
     printed("others", Some(5)),
     printed("scale", None),

@@ -71,25 +71,45 @@ pub(super) fn work(raw: &Raw) -> Result<String, Error> {
     Ok(text)
 }
 
-/// What the program costs a frame.
-pub(super) fn program(raw: &Raw) -> Result<String, Error> {
-    let mut text = "| frame | ns |\n|---|---|\n".to_owned();
-    for (nanoseconds, what) in nanoseconds(raw)? {
-        let _ = writeln!(text, "| {what} | {nanoseconds:.0} |");
+/// What the program costs each of what a benchmark tells apart.
+pub(super) fn costs(raw: &Raw, source: &str, of: &str) -> Result<String, Error> {
+    let mut text = format!("| {of} | ns |\n|---|---|\n");
+    for (nanoseconds, what) in nanoseconds(raw, source)? {
+        let _ = writeln!(text, "| {what} | {nanoseconds} |");
     }
     Ok(text)
 }
 
 /// What part of a round trip that is.
 pub(super) fn share(raw: &Raw) -> Result<String, Error> {
-    let costs = nanoseconds(raw)?;
+    let costs = nanoseconds(raw, "program")?;
     let fast = costs.iter().find(|(_, what)| *what == "fast").map(|(nanoseconds, _)| *nanoseconds);
     let trip = first(raw, "one-bridge")?.figure("fast");
     let (Some(fast), Some(trip)) = (fast, trip) else {
         return Err(Error::Figures("the fast path was not measured".to_owned()));
     };
     let part = 100.0 * 2.0 * fast / (1000.0 * trip);
-    Ok(format!("A UDP round trip of {trip:.2} us is two frames: deciding takes {part:.1} % of it."))
+    Ok(format!(
+        "A UDP round trip of {trip:.2} us is two frames: in this loop deciding takes {part:.1} % of its time."
+    ))
+}
+
+/// What a bridge costs of a large frame of a TCP stream.
+pub(super) fn stream(raw: &Raw) -> Result<String, Error> {
+    let rate = report(raw, "work")?.cases.into_iter().find(|case| case.work == "tcp_stream");
+    let rate = rate.and_then(|case| case.figure("fast"));
+    let trip = first(raw, "one-bridge")?;
+    let (Some(rate), Some(bridge), Some(cable)) = (rate, trip.figure("bridge"), trip.figure("cable")) else {
+        return Err(Error::Figures("a stream, or a bridge, was not measured".to_owned()));
+    };
+    // 64 KiB in bits; a round trip is two frames.
+    let (frame, costs) = (65_536.0 * 8.0 / rate * 1e6, (bridge - cable) / 2.0);
+    Ok(format!(
+        "A TCP stream's frames are of up to 64 KiB: at {:.0} Gbit/s one takes {frame:.0} us, of which what a bridge adds to a \
+         frame of a round trip, {costs:.2} us, would be {:.1} %.",
+        rate / 1e9,
+        100.0 * costs / frame,
+    ))
 }
 
 /// What a benchmark printed, as it is.
@@ -103,8 +123,8 @@ pub(super) fn as_printed(raw: &Raw, source: &str) -> Result<String, Error> {
 }
 
 /// Lines such as `   49 ns  fast`.
-fn nanoseconds(raw: &Raw) -> Result<Vec<(f64, &str)>, Error> {
-    let lines = printed(raw, "program")?.lines();
+fn nanoseconds<'r>(raw: &'r Raw, source: &str) -> Result<Vec<(f64, &'r str)>, Error> {
+    let lines = printed(raw, source)?.lines();
     let costs = lines.filter_map(|line| line.split_once(" ns  "));
     Ok(costs.filter_map(|(number, what)| Some((number.trim().parse().ok()?, what))).collect())
 }
@@ -162,8 +182,10 @@ mod tests {
         assert!(answer(&raw).expect("a table").ends_with(row));
         let row = "| `udp-rr` | 4.83 us | 5.33 us | 5.00 us | 6.10 us | 0.571 | 0.55 to 0.59 | 83 |\n";
         assert!(work(&raw).expect("a table").ends_with(row));
-        assert!(program(&raw).expect("a table").ends_with("| redirect to a constant | 7 |\n| fast | 50 |\n"));
-        assert!(share(&raw).expect("a sentence").ends_with("deciding takes 2.0 % of it."));
+        let program = costs(&raw, "program", "frame").expect("a table");
+        assert!(program.ends_with("| redirect to a constant | 7 |\n| fast | 50 |\n"), "{program}");
+        assert!(share(&raw).expect("a sentence").ends_with("deciding takes 2.0 % of its time."));
+        assert!(stream(&raw).is_err(), "no stream was measured");
         let machine = machine(&raw).expect("a sentence");
         assert_eq!(machine, "Measured on 2026-11-21: Some CPU, 2 CPUs, Linux 6.18.0.");
         let mut raw = raw;
