@@ -328,6 +328,9 @@ mod tests {
         Machine { cpus: 2, bridge_nf_call: calls.into(), congestion_control, ..Machine::default() }
     }
 
+    /// A change of what is quiet, and the kinds of warnings that it brings.
+    type Row = (fn(&mut Chosen, &mut Machine), &'static [&'static str]);
+
     fn turn_on(machine: &mut Machine, name: &str) {
         let _ = machine.bridge_nf_call.insert(name.to_owned(), true);
     }
@@ -345,7 +348,7 @@ mod tests {
         assert_eq!(kinds(&quiet), [""; 0]);
         assert_eq!(quiet.contains(&Warning::DebugBuild), cfg!(debug_assertions));
         assert_eq!(quiet.contains(&Warning::DebugLog), cfg!(feature = "ebpf-log"));
-        let table: [(fn(&mut Chosen, &mut Machine), &[&str]); 9] = [
+        let table: [Row; 9] = [
             (|_, machine| machine.cpus = 1, &["one-cpu"]),
             (|_, machine| machine.governor = Some("powersave".into()), &["cpu-frequency"]),
             (|_, machine| machine.governor = Some(STEADY.into()), &[]),

@@ -47,10 +47,10 @@ pub(super) struct Interval {
 }
 
 impl Case {
-    /// The median of a path.
+    /// The median of the rounds of a path, as `bench` says it in its first line: ratios are of rounds too.
     pub(super) fn figure(&self, path: &str) -> Option<f64> {
-        let latency = self.latency.as_ref().and_then(|latency| latency[path]["p50_us"].as_f64());
-        latency.or_else(|| self.rate.as_ref().and_then(|rate| rate[path]["median"].as_f64()))
+        median(self.by_round(path))
+            .or_else(|| self.rate.as_ref().and_then(|rate| rate[path]["median"].as_f64()))
     }
 
     /// The median of each round, on a path.
@@ -64,6 +64,13 @@ impl Case {
         let histogram = self.latency.as_ref().map(|latency| latency[path]["histogram"].clone());
         histogram.and_then(|histogram| serde_json::from_value(histogram).ok()).unwrap_or_default()
     }
+}
+
+/// The middle one, or the middle of the two that are.
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    let last = figures.len().checked_sub(1)?;
+    Some(f64::midpoint(figures[last / 2], figures[last - last / 2]))
 }
 
 /// The report of a source.

@@ -164,7 +164,10 @@ mod tests {
             "machine": {"cpu": "Some CPU", "cpus": 2, "kernel": "6.18.0", "date": "2026-11-21T07:00:00Z"},
             "cases": [{
                 "work": "udp_rr", "unit": "us", "rounds": 83,
-                "latency": {"cable": {"p50_us": 4.83}, "bridge": {"p50_us": 5.33}, "fast": {"p50_us": 5.0}, "xdp": {"p50_us": 6.1}},
+                "latency": {
+                    "cable": {"round_p50_us": [4.83]}, "bridge": {"round_p50_us": [5.3, 5.36]},
+                    "fast": {"round_p50_us": [9.0, 5.0, 4.0]}, "xdp": {"round_p50_us": [6.1]},
+                },
                 "fast_to_bridge": interval, "fast_to_cable": interval, "overhead_removed": interval,
             }],
         });
