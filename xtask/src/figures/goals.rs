@@ -88,15 +88,15 @@ pub(super) fn table(raw: &Raw) -> Result<String, Error> {
 }
 
 impl Goal {
-    fn met(self, Interval { value, low, high }: Interval) -> &'static str {
-        let (is_met, may_be) = match self {
-            AtLeast(least) => (value >= least, high >= least),
-            AtMost(most) => (value <= most, low <= most),
+    fn met(self, Interval { low, high, .. }: Interval) -> &'static str {
+        let is_met = |figure| match self {
+            AtLeast(least) => figure >= least,
+            AtMost(most) => figure <= most,
         };
-        match (is_met, may_be) {
-            (true, _) => "yes",
-            (false, true) => "within the interval",
+        match (is_met(low), is_met(high)) {
+            (true, true) => "yes",
             (false, false) => "no",
+            _ => "within the interval",
         }
     }
 }
@@ -117,10 +117,10 @@ mod tests {
     #[test]
     fn a_goal_is_met_or_not_or_noise_hides_it() {
         let reached = |value, low, high| Interval { value, low, high };
-        assert_eq!(AtLeast(0.75).met(reached(0.75, 0.7, 0.8)), "yes");
+        assert_eq!(AtLeast(0.75).met(reached(0.77, 0.75, 0.8)), "yes");
         assert_eq!(AtLeast(0.75).met(reached(0.72, 0.7, 0.76)), "within the interval");
         assert_eq!(AtLeast(0.75).met(reached(0.72, 0.7, 0.74)), "no");
-        assert_eq!(AtMost(1.01).met(reached(1.0, 0.9, 1.1)), "yes");
+        assert_eq!(AtMost(1.01).met(reached(1.0, 0.9, 1.01)), "yes");
         assert_eq!(AtMost(1.01).met(reached(1.02, 1.0, 1.1)), "within the interval");
         assert_eq!(AtMost(1.01).met(reached(1.02, 1.015, 1.1)), "no");
     }
