@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Error, Places, adopted, nat, prepare, programs};
 use crate::{
     datapath::{self, Hook, Pins},
-    kernel::{LinkFacts, Netns, Result, Rtnl, netns, sysctl},
+    kernel::{LinkFacts, Netns, Result, RouteFacts, Rtnl, netns, sysctl},
     plan::{Found, Observed, ObservedLink, is_ours, owner, settings},
     state::{Directory, Facts},
-    topology::{Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Topology},
+    topology::{Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Route, Topology},
 };
 
 /// The MACs with which a lab's links are made, or were, by place and name.
@@ -35,6 +35,9 @@ pub async fn observe(
     let macs = expected_macs(&all);
     let links = places.get(&Place::Host)?.links().await?;
     look(&Place::Host, links, &mut observed, &macs, (topology, begun), places).await?;
+    if has_subnets_on_the_host(topology) {
+        read_routes(&Place::Host, &mut observed, places).await?;
+    }
     let mut names: Vec<(&NsName, bool)> = Vec::new();
     for namespace in all.iter().flat_map(|lab| &lab.namespaces) {
         match names.iter_mut().find(|(name, _)| *name == &namespace.name) {
@@ -49,7 +52,7 @@ pub async fn observe(
         };
         if found == Found::Ours {
             look(&place, links, &mut observed, &macs, (topology, begun), places).await?;
-            observed.routes.insert(name.clone(), places.get(&place)?.routes().await?);
+            read_routes(&place, &mut observed, places).await?;
             read_sysctls(name, &all, &mut observed, places)?;
         }
         observed.namespaces.insert(name.clone(), found);
@@ -132,6 +135,40 @@ async fn find(
     let is_adopted = adopts
         && (adopted.get(name.as_str()) == Some(&rtnl.netns().inode()?)
             || links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)));
+/// Reads the routes of a place whose links are known. On the host, those to subnets alone are of interest.
+async fn read_routes(place: &Place, observed: &mut Observed, places: &mut Places) -> Result<()> {
+    let routes = places.get(place)?.routes().await?;
+    let links = observed.links.range((place.clone(), String::new())..).take_while(|((at, _), _)| at == place);
+    let names: HashMap<u32, String> = links.map(|((_, name), link)| (link.ifindex, name.clone())).collect();
+    let device = |route: &RouteFacts| route.ifindex.and_then(|index| names.get(&index).cloned());
+    let of_subnets = routes.iter().filter(|route| route.is_of_subnet());
+    let of_subnets = of_subnets.filter_map(|route| Some((place.clone(), device(route)?, route.to)));
+    observed.subnets.extend(of_subnets);
+    let Place::Namespace(name) = place else { return Ok(()) };
+    let (mut by_gateways, mut others) = (Vec::new(), Vec::new());
+    for route in routes {
+        match route.via {
+            Some(via) if route.is_main => by_gateways.push(Route { to: route.to, via }),
+            None if route.is_in_place => {
+                let device = device(&route).map_or("elsewhere".to_owned(), |device| format!("dev {device}"));
+                others.push((route.to, route.fate.unwrap_or(device)));
+            }
+            _ => {}
+        }
+    }
+    observed.routes.insert(name.clone(), by_gateways);
+    observed.other_routes.insert(name.clone(), others);
+    Ok(())
+}
+
+/// Whether an interface or bridge of the lab on the host has an address.
+fn has_subnets_on_the_host(topology: &Topology) -> bool {
+    let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+    let ends = ends.map(|end| (&end.place, &end.interface.addresses));
+    let bridges = topology.bridges.iter().map(|bridge| (&bridge.place, &bridge.addresses));
+    ends.chain(bridges).any(|(place, addresses)| *place == Place::Host && !addresses.is_empty())
+}
+
     let found = if is_marked || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
     Ok(Some((found, links)))
 }

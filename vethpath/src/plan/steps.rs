@@ -158,6 +158,7 @@ impl Planner<'_> {
                 self.mac(place, name, bridge.mac);
             }
         }
+        self.subnets(place, name, &bridge.addresses);
         self.addresses(place, name, &bridge.addresses);
         self.up(place, name, false);
     }
