@@ -47,9 +47,9 @@ pub async fn observe(
     }
     for (name, adopts) in names {
         let place = Place::Namespace(name.clone());
-        let Some((found, links)) = find(name, adopts, topology, begun, places, &facts.adopted).await? else {
-            continue;
-        };
+        let is_former = former.iter().flat_map(|lab| &lab.namespaces).any(|former| &former.name == name);
+        let found = find(name, (adopts, is_former), topology, places, &facts.adopted).await?;
+        let Some((found, links)) = found else { continue };
         if found == Found::Ours {
             look(&place, links, &mut observed, &macs, (topology, begun), places).await?;
             read_routes(&place, &mut observed, places).await?;
@@ -110,9 +110,8 @@ async fn look(
 /// What has a namespace's name in `/run/netns`, and its links.
 async fn find(
     name: &NsName,
-    adopts: bool,
+    (adopts, is_former): (bool, bool),
     topology: &Topology,
-    begun: bool,
     places: &mut Places,
     adopted: &BTreeMap<String, u64>,
 ) -> std::result::Result<Option<(Found, Vec<LinkFacts>)>, Error> {
@@ -120,13 +119,10 @@ async fn find(
         return Ok(None);
     }
     if netns::is_left_over(name) {
-        // Ours if a run of ours was killed between making the file and mounting on it.
-        return if begun {
-            netns::unbind(name)?;
-            Ok(None)
-        } else {
-            Ok(Some((Found::LeftOver, Vec::new())))
-        };
+        // Ours if a run of ours was killed between making the file and mounting on it: it had written down before
+        // that the lab has a namespace of that name.
+        let found = if is_former { Found::LeftOver } else { Found::Foreign(None) };
+        return Ok(Some((found, Vec::new())));
     }
     let rtnl = places.get(&Place::Namespace(name.clone()))?;
     let links = rtnl.links().await?;
@@ -135,6 +131,10 @@ async fn find(
     let is_adopted = adopts
         && (adopted.get(name.as_str()) == Some(&rtnl.netns().inode()?)
             || links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)));
+    let found = if is_marked || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
+    Ok(Some((found, links)))
+}
+
 /// Reads the routes of a place whose links are known. On the host, those to subnets alone are of interest.
 async fn read_routes(place: &Place, observed: &mut Observed, places: &mut Places) -> Result<()> {
     let routes = places.get(place)?.routes().await?;
@@ -167,10 +167,6 @@ fn has_subnets_on_the_host(topology: &Topology) -> bool {
     let ends = ends.map(|end| (&end.place, &end.interface.addresses));
     let bridges = topology.bridges.iter().map(|bridge| (&bridge.place, &bridge.addresses));
     ends.chain(bridges).any(|(place, addresses)| *place == Place::Host && !addresses.is_empty())
-}
-
-    let found = if is_marked || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
-    Ok(Some((found, links)))
 }
 
 /// Reads the settings of a namespace that the file has, or had.
