@@ -12,12 +12,23 @@ fn drift_is_told_and_mended() {
     let port = lab.port("h0:eth0");
     let mac = |device: &str| host.json(format!("ip -n h0 -j link show {device}"))[0]["address"].clone();
     let before = mac("eth0").as_str().expect("a MAC").to_owned();
+    let before_routes = routes(&host, "-4");
     for (command, expected) in [
         ("ip -n h0 route del default", "+ create route 0.0.0.0/0 via 10.9.0.1 in h0".to_owned()),
         (
             "ip -n h0 route replace default via 10.9.0.77",
             "~ change route 0.0.0.0/0 in h0: via 10.9.0.77 -> 10.9.0.1".to_owned(),
         ),
+        (
+            "ip -n h0 route replace default dev eth0",
+            "~ change route 0.0.0.0/0 in h0: dev eth0 -> via 10.9.0.1".to_owned(),
+        ),
+        (
+            "ip -n h0 route replace blackhole default",
+            "~ change route 0.0.0.0/0 in h0: blackhole -> via 10.9.0.1".to_owned(),
+        ),
+        ("ip -n h0 route del 10.9.0.0/16", "+ create route 10.9.0.0/16 dev eth0 in h0".to_owned()),
+        ("ip route del 10.9.0.0/16", "+ create route 10.9.0.0/16 dev br0 in host".to_owned()),
         (&format!("ip link set {port} down"), format!("~ change interface host:{port}: down -> up")),
         (&format!("ip link set {port} nomaster"), format!("~ change port host:{port}: bridge none -> br0")),
         (
@@ -43,7 +54,101 @@ fn drift_is_told_and_mended() {
         let words = command.replace("\"\"", "''");
         let _ = host.run(["bash", "-c", &words]).ok();
         assert_eq!(becomes(&host, &text), [expected], "{command}");
+        assert_eq!(routes(&host, "-4"), before_routes, "{command}");
         lab.is_fast("h0:eth0", &address(1));
+        lab.reaches("h0", "10.9.0.1");
+    }
+    lab.down();
+    host.finish();
+}
+
+/// All routes of `h0`, and of the host, as `ip` has them.
+fn routes(host: &Host, family: &str) -> String {
+    ["-n h0", ""].map(|place| host.run(format!("ip {family} {place} route")).ok().stdout).concat()
+}
+
+/// The kernel takes no gateway whose subnet it has no route to.
+#[test]
+fn all_routes_that_were_flushed_come_again() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..2));
+    let before = routes(&host, "-4");
+    let _ = host.run("ip -n h0 route flush all").ok();
+    let expected =
+        ["+ create route 10.9.0.0/16 dev eth0 in h0", "+ create route 0.0.0.0/0 via 10.9.0.1 in h0"];
+    assert_eq!(becomes(&host, &hosts(0..2)), expected);
+    assert_eq!(routes(&host, "-4"), before);
+    lab.reaches("h0", &address(1));
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn drift_of_ipv6_is_told_and_mended() {
+    let host = Host::new();
+    let text = hosts(0..2)
+        .replace("\"10.9.0.1/16\"", "\"10.9.0.1/16\", \"fd09::1/64\"")
+        .replace("gateway = \"10.9.0.1\"", "gateway = [\"10.9.0.1\", \"fd09::1\"]")
+        .replace("\"10.9.1.0/16\"", "\"10.9.1.0/16\", \"fd09::2/64\"")
+        .replace("\"10.9.1.1/16\"", "\"10.9.1.1/16\", \"fd09::3/64\"");
+    let lab = up(&host, &text);
+    let before = routes(&host, "-6");
+    let (subnet, default) =
+        ("+ create route fd09::/64 dev eth0 in h0", "+ create route ::/0 via fd09::1 in h0");
+    for (command, expected) in [
+        ("ip -n h0 -6 route del fd09::/64", vec![subnet]),
+        ("ip -6 route del fd09::/64", vec!["+ create route fd09::/64 dev br0 in host"]),
+        ("ip -n h0 -6 route del default", vec![default]),
+        ("ip -n h0 -6 route flush fd09::/64 && ip -n h0 -6 route flush default", vec![subnet, default]),
+        (
+            "ip -n h0 -6 route replace blackhole default",
+            vec!["~ change route ::/0 in h0: blackhole -> via fd09::1"],
+        ),
+        (
+            "ip -n h0 -6 route replace default dev eth0",
+            vec!["~ change route ::/0 in h0: dev eth0 -> via fd09::1"],
+        ),
+        ("ip -n h0 addr del fd09::2/64 dev eth0", vec!["+ create address fd09::2/64 on h0:eth0"]),
+        ("ip -n h0 -6 addr flush dev eth0 scope global", vec!["+ create address fd09::2/64 on h0:eth0"]),
+    ] {
+        let _ = host.run(["bash", "-c", command]).ok();
+        assert_eq!(becomes(&host, &text), expected, "{command}");
+        assert_eq!(routes(&host, "-6"), before, "{command}");
+        lab.reaches("h0", "fd09::3");
+        lab.reaches("h0", "fd09::1");
+    }
+    lab.down();
+    host.finish();
+}
+
+/// What a lab has besides pairs: a bridge, its masquerading, a cable, a trunk.
+#[test]
+fn all_that_was_removed_is_made_again() {
+    let host = Host::new();
+    let text = hosts(0..2).replace("[bridge.br0]\n", "[bridge.br0]\nnat = true\ntrunks = [\"br1\"]\n")
+        + "[bridge.br1]\n"
+        + &super::labs::host(2, "br1")
+        + "[namespace.h0.interface.c0]\nlink = \"h1:c0\"\naddresses = [\"10.8.0.1/30\"]\n\
+           [namespace.h1.interface.c0]\nlink = \"h0:c0\"\naddresses = [\"10.8.0.2/30\"]\n";
+    let lab = up(&host, &text);
+    let links = host.json("ip -j -d link");
+    let trunk = links.as_array().into_iter().flatten().find(|link| {
+        link["ifalias"].as_str().is_some_and(|alias| alias.starts_with("vethpath:changing trunk"))
+    });
+    let trunk = trunk.expect("a port of the trunk")["ifname"].as_str().expect("a name").to_owned();
+    for (command, expected) in [
+        ("ip link del br0".to_owned(), "+ create bridge br0"),
+        ("nft delete table inet vethpath-changing".to_owned(), "+ create nat vethpath-changing"),
+        ("ip -n h1 link del c0".to_owned(), "+ create cable h0:c0 - h1:c0"),
+        (format!("ip link del {trunk}"), "+ create trunk br0 - br1"),
+    ] {
+        let _ = host.run(&*command).ok();
+        let changes = becomes(&host, &text);
+        assert!(changes.contains(&expected.to_owned()), "{command}: {changes:#?}");
+        for to in ["10.9.0.1", "10.8.0.2", &address(1), &address(2)] {
+            lab.reaches("h0", to);
+        }
+        let _ = host.run("nft list ruleset").ok().prints("vethpath-changing").prints("masquerade");
     }
     lab.down();
     host.finish();

@@ -1,7 +1,7 @@
 //! Whose is whose: labs beside each other, files with other names, and what is nobody's.
 
-use super::labs::{hosts, is_as_its_file_says, up};
-use crate::harness::{Host, PATIENCE};
+use super::labs::{address, becomes, hosts, is_as_its_file_says, up};
+use crate::harness::{Host, PATIENCE, SLACK, wait_for};
 
 /// A lab without `name` has its file's. Renamed, it is another lab, which wants what the first has.
 #[test]
@@ -69,6 +69,58 @@ fn a_change_that_collides_changes_nothing() {
         .says("hint:");
     let file = host.lab("empty").named("changing").and(&hosts(0..2)).write();
     is_as_its_file_says(&host, &file);
+    lab.down();
+    host.finish();
+}
+
+/// A file in `/run/netns` on which no namespace is mounted may be anybody's: what only the user's file calls the
+/// lab's is not touched.
+#[test]
+fn a_file_that_is_no_namespace_is_somebody_elses() {
+    let mut host = Host::new();
+    let _ = host.run("mkdir -p /run/netns").ok();
+    let _ = host.run("touch /run/netns/h2").ok();
+    host.remember();
+    let file = host.lab("empty").named("changing").and(&hosts(0..3)).write();
+    let refused = |host: &Host| {
+        for verb in ["plan", "up"] {
+            let done = host.vethpath(format!("{verb} {file}")).fails(1);
+            let _ = done.says("namespace `h2` exists already and is not this lab's");
+        }
+        assert!(host.path("/run/netns/h2").exists());
+    };
+    refused(&host);
+    let _ = host.vethpath(format!("down {file}")).fails(1).says("no lab `changing` is up");
+    assert_eq!(host.changes(), None);
+    // A file that adds the name to a lab that is up.
+    let lab = up(&host, &hosts(0..2));
+    let _ = host.lab("empty").named("changing").and(&hosts(0..3)).write();
+    refused(&host);
+    lab.down();
+    host.finish();
+}
+
+/// What the lab itself has left is removed by `up`, and by no `plan`.
+#[test]
+fn a_namespace_that_was_unmounted_is_made_again() {
+    let host = Host::new();
+    let lab = up(&host, &hosts(0..2));
+    let port = lab.port("h1:eth0");
+    let _ = host.run("umount /run/netns/h1").ok();
+    // The namespace goes in its own time, and takes its end of the pair along.
+    wait_for(SLACK, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
+    let inode = || host.run("stat -c %i /run/netns/h1").ok().stdout;
+    let before = inode();
+    let plan = host.vethpath(format!("plan {}", lab.file)).ok();
+    let _ = plan.prints("- delete namespace h1\n").prints("+ create namespace h1\n");
+    assert_eq!(inode(), before);
+    let _ = becomes(&host, &hosts(0..2));
+    lab.reaches("h0", &address(1));
+    // And without it, what is left goes.
+    let _ = host.run("umount /run/netns/h1").ok();
+    assert!(becomes(&host, &hosts(0..1)).contains(&"- delete namespace h1".to_owned()));
+    assert!(!host.path("/run/netns/h1").exists());
+    let _ = host.run("umount /run/netns/h0").ok();
     lab.down();
     host.finish();
 }

@@ -125,13 +125,17 @@ impl Session {
     /// Something is changed by hand, if it is there.
     fn drift(&mut self, rng: &mut Rng) {
         let n = rng.u8(0..6);
-        let command = match rng.u8(0..7) {
+        let command = match rng.u8(0..11) {
             0 => format!("ip -n h{n} route flush all"),
             1 => format!("ip -n h{n} link set eth0 down"),
             2 => format!("ip -n h{n} link set eth0 address 02:00:00:00:00:0{n}"),
             3 => format!("ip -n h{n} link del eth0"),
             4 => format!("ip netns del h{n}"),
             5 => format!("ip link del b{}", n % 3),
+            6 => format!("ip -n h{n} route replace default dev eth0"),
+            7 => format!("ip -n h{n} -6 route flush dev eth0"),
+            8 => format!("umount /run/netns/h{n}"),
+            9 => "ip -n m1 link del m0".to_owned(),
             _ => "rm -r /sys/fs/bpf/vethpath/random".to_owned(),
         };
         let _ = writeln!(self.told, "{command}");
@@ -163,7 +167,7 @@ fn without_figures_of_timers(text: &str) -> String {
     text.split(' ').filter(|word| !is_figure(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// A file that is right, of up to three bridges and six hosts.
+/// A file that is right, of up to three bridges and six hosts, and perhaps a group, a mesh and a chain.
 fn topology(rng: &mut Rng) -> String {
     let bridges = rng.usize(1..=3);
     let mut text = String::new();
@@ -171,19 +175,19 @@ fn topology(rng: &mut Rng) -> String {
     for n in 0..bridges {
         let fabric = rng.u8(0..4) == 0;
         places.push(fabric);
-        let _ = writeln!(text, "[bridge.b{n}]\naddresses = [\"10.2{n}.0.1/24\"]");
+        let _ = writeln!(text, "[bridge.b{n}]\naddresses = [\"10.2{n}.0.1/24\", \"fd2{n}::1/64\"]");
         for (key, chance) in [
             ("namespace = \"fabric\"", fabric),
             ("nat = true", rng.u8(0..4) == 0),
             ("stp = true", rng.u8(0..6) == 0),
             ("mtu = 1400", rng.u8(0..4) == 0),
             ("ageing_time = 60", rng.u8(0..4) == 0),
-            ("datapath = \"bridge\"", rng.u8(0..5) == 0),
         ] {
             if chance {
                 let _ = writeln!(text, "{key}");
             }
         }
+        text += ["", "", "", "datapath = \"bridge\"\n", "datapath = \"xdp\"\n"][rng.usize(0..5)];
         if n > 0 && rng.bool() {
             let _ = writeln!(text, "trunks = [\"b{}\"]", n - 1);
         }
@@ -195,8 +199,18 @@ fn topology(rng: &mut Rng) -> String {
     for n in (0..6).filter(|_| rng.u8(0..3) > 0).collect::<Vec<_>>() {
         let bridge = rng.usize(0..bridges);
         let _ = writeln!(text, "[namespace.h{n}]");
-        if rng.bool() {
-            let _ = writeln!(text, "gateway = \"10.2{bridge}.0.1\"");
+        match rng.u8(0..4) {
+            0 => {}
+            1 => {
+                let _ = writeln!(text, "gateway = \"10.2{bridge}.0.1\"");
+            }
+            _ => {
+                let _ = writeln!(text, "gateway = [\"10.2{bridge}.0.1\", \"fd2{bridge}::1\"]");
+            }
+        }
+        if rng.u8(0..3) == 0 {
+            let via = rng.u8(1..=9);
+            let _ = writeln!(text, "routes = [{{ to = \"10.99.0.0/16\", via = \"10.2{bridge}.0.{via}\" }}]");
         }
         if rng.u8(0..4) == 0 {
             let _ = writeln!(text, "sysctls = {{ \"net.ipv4.ip_forward\" = 1 }}");
@@ -204,8 +218,12 @@ fn topology(rng: &mut Rng) -> String {
         let address = if rng.u8(0..4) == 0 { 100 + n } else { 10 + n };
         let _ = writeln!(
             text,
-            "[namespace.h{n}.interface.eth0]\nlink = \"b{bridge}\"\naddresses = [\"10.2{bridge}.0.{address}/24\"]"
+            "[namespace.h{n}.interface.eth0]\nlink = \"b{bridge}\"\n\
+             addresses = [\"10.2{bridge}.0.{address}/24\", \"fd2{bridge}::{address}/64\"]"
         );
+        if rng.u8(0..6) == 0 {
+            let _ = writeln!(text, "datapath = \"xdp\"");
+        }
         if rng.u8(0..6) == 0 {
             let _ = writeln!(text, "mac = \"02:00:00:00:01:{n:02x}\"");
         }
@@ -213,5 +231,27 @@ fn topology(rng: &mut Rng) -> String {
             let _ = writeln!(text, "[namespace.h{n}.interface.c{n}]\nlink = \"h{other}:c{n}\"");
         }
     }
+    shorthand(rng, &mut text);
     text
+}
+
+/// A group, a mesh and a chain, each perhaps, and larger or smaller each time.
+fn shorthand(rng: &mut Rng, text: &mut String) {
+    let mut maybe = |chance: u8, of: &dyn Fn(u8) -> String| {
+        if rng.u8(0..chance) == 0 {
+            *text += &of(rng.u8(2..5));
+        }
+    };
+    maybe(3, &|count| {
+        format!(
+            "[group.g]\ncount = {count}\nbridge = \"b0\"\nsubnet = \"10.20.0.0/24\"\nfirst = \"10.20.0.200\"\n"
+        )
+    });
+    maybe(3, &|count| format!("[mesh.m]\ncount = {count}\nsubnet = \"10.30.0.0/24\"\n"));
+    maybe(4, &|bridges| {
+        format!(
+            "[chain.k]\nbridges = {bridges}\naddresses = [\"10.40.0.1/24\"]\n\
+             [group.kg]\ncount = 3\nchain = \"k\"\nsubnet = \"10.40.0.0/24\"\n"
+        )
+    });
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     kernel::{Direct, LinkFacts, Netns, Result, crew, netns},
     plan::is_ours,
-    state::stop,
+    state::{Directory, History, stop},
     topology::{LabName, Namespace, Place},
 };
 
@@ -56,7 +56,10 @@ fn clear(namespace: &Namespace, ours: Ours<'_>) -> Vec<crate::kernel::Error> {
             return Ok(Vec::new());
         }
         if netns::is_left_over(name) {
-            netns::unbind(name)?;
+            // What only the user's file calls the lab's may be somebody else's.
+            if has_recorded(ours.lab, namespace) {
+                netns::unbind(name)?;
+            }
             return Ok(Vec::new());
         }
         let direct = Direct::entering(&Netns::named(name)?)?;
@@ -72,4 +75,11 @@ fn clear(namespace: &Namespace, ours: Ours<'_>) -> Vec<crate::kernel::Error> {
         Ok(left.err().into_iter().collect())
     };
     work().unwrap_or_else(|error| vec![error])
+}
+
+/// Whether the lab's journal has this namespace, as it does before it is made.
+fn has_recorded(lab: &LabName, namespace: &Namespace) -> bool {
+    let Ok(Some(history)) = History::read(&Directory::of(lab)) else { return false };
+    let mut recorded = history.topologies().flat_map(|topology| &topology.namespaces);
+    recorded.any(|recorded| recorded.name == namespace.name)
 }

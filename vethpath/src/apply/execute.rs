@@ -71,10 +71,6 @@ impl<'a> Executor<'a> {
                 self.made.push(Made::Table(nat.clone()));
                 nat::add(self.places.get(&nat.place)?.netns(), nat)?;
             }
-            // All others of these are made in bulk, however many there are.
-            Step::Route { namespace, route, .. } => {
-                self.places.get(&Place::Namespace(namespace.clone()))?.replace_route(route).await?;
-            }
             // Of what is there already.
             _ => self.change(step).await?,
         }

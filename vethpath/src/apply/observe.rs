@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Error, Places, adopted, nat, prepare, programs};
 use crate::{
     datapath::{self, Hook, Pins},
-    kernel::{LinkFacts, Netns, Result, Rtnl, netns, sysctl},
+    kernel::{LinkFacts, Netns, Result, RouteFacts, Rtnl, netns, sysctl},
     plan::{Found, Observed, ObservedLink, is_ours, owner, settings},
     state::{Directory, Facts},
-    topology::{Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Topology},
+    topology::{Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Route, Topology},
 };
 
 /// The MACs with which a lab's links are made, or were, by place and name.
@@ -35,6 +35,9 @@ pub async fn observe(
     let macs = expected_macs(&all);
     let links = places.get(&Place::Host)?.links().await?;
     look(&Place::Host, links, &mut observed, &macs, (topology, begun), places).await?;
+    if has_subnets_on_the_host(topology) {
+        read_routes(&Place::Host, &mut observed, places).await?;
+    }
     let mut names: Vec<(&NsName, bool)> = Vec::new();
     for namespace in all.iter().flat_map(|lab| &lab.namespaces) {
         match names.iter_mut().find(|(name, _)| *name == &namespace.name) {
@@ -44,12 +47,12 @@ pub async fn observe(
     }
     for (name, adopts) in names {
         let place = Place::Namespace(name.clone());
-        let Some((found, links)) = find(name, adopts, topology, begun, places, &facts.adopted).await? else {
-            continue;
-        };
+        let is_former = former.iter().flat_map(|lab| &lab.namespaces).any(|former| &former.name == name);
+        let found = find(name, (adopts, is_former), topology, places, &facts.adopted).await?;
+        let Some((found, links)) = found else { continue };
         if found == Found::Ours {
             look(&place, links, &mut observed, &macs, (topology, begun), places).await?;
-            observed.routes.insert(name.clone(), places.get(&place)?.routes().await?);
+            read_routes(&place, &mut observed, places).await?;
             read_sysctls(name, &all, &mut observed, places)?;
         }
         observed.namespaces.insert(name.clone(), found);
@@ -107,9 +110,8 @@ async fn look(
 /// What has a namespace's name in `/run/netns`, and its links.
 async fn find(
     name: &NsName,
-    adopts: bool,
+    (adopts, is_former): (bool, bool),
     topology: &Topology,
-    begun: bool,
     places: &mut Places,
     adopted: &BTreeMap<String, u64>,
 ) -> std::result::Result<Option<(Found, Vec<LinkFacts>)>, Error> {
@@ -117,13 +119,10 @@ async fn find(
         return Ok(None);
     }
     if netns::is_left_over(name) {
-        // Ours if a run of ours was killed between making the file and mounting on it.
-        return if begun {
-            netns::unbind(name)?;
-            Ok(None)
-        } else {
-            Ok(Some((Found::LeftOver, Vec::new())))
-        };
+        // Ours if a run of ours was killed between making the file and mounting on it: it had written down before
+        // that the lab has a namespace of that name.
+        let found = if is_former { Found::LeftOver } else { Found::Foreign(None) };
+        return Ok(Some((found, Vec::new())));
     }
     let rtnl = places.get(&Place::Namespace(name.clone()))?;
     let links = rtnl.links().await?;
@@ -134,6 +133,40 @@ async fn find(
             || links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)));
     let found = if is_marked || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
     Ok(Some((found, links)))
+}
+
+/// Reads the routes of a place whose links are known. On the host, those to subnets alone are of interest.
+async fn read_routes(place: &Place, observed: &mut Observed, places: &mut Places) -> Result<()> {
+    let routes = places.get(place)?.routes().await?;
+    let links = observed.links.range((place.clone(), String::new())..).take_while(|((at, _), _)| at == place);
+    let names: HashMap<u32, String> = links.map(|((_, name), link)| (link.ifindex, name.clone())).collect();
+    let device = |route: &RouteFacts| route.ifindex.and_then(|index| names.get(&index).cloned());
+    let of_subnets = routes.iter().filter(|route| route.is_of_subnet());
+    let of_subnets = of_subnets.filter_map(|route| Some((place.clone(), device(route)?, route.to)));
+    observed.subnets.extend(of_subnets);
+    let Place::Namespace(name) = place else { return Ok(()) };
+    let (mut by_gateways, mut others) = (Vec::new(), Vec::new());
+    for route in routes {
+        match route.via {
+            Some(via) if route.is_main => by_gateways.push(Route { to: route.to, via }),
+            None if route.is_in_place => {
+                let device = device(&route).map_or("elsewhere".to_owned(), |device| format!("dev {device}"));
+                others.push((route.to, route.fate.unwrap_or(device)));
+            }
+            _ => {}
+        }
+    }
+    observed.routes.insert(name.clone(), by_gateways);
+    observed.other_routes.insert(name.clone(), others);
+    Ok(())
+}
+
+/// Whether an interface or bridge of the lab on the host has an address.
+fn has_subnets_on_the_host(topology: &Topology) -> bool {
+    let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+    let ends = ends.map(|end| (&end.place, &end.interface.addresses));
+    let bridges = topology.bridges.iter().map(|bridge| (&bridge.place, &bridge.addresses));
+    ends.chain(bridges).any(|(place, addresses)| *place == Place::Host && !addresses.is_empty())
 }
 
 /// Reads the settings of a namespace that the file has, or had.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use ipnet::IpNet;
+use netlink_packet_core::NLM_F_CREATE;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressFlags},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::topology::{Mac, Route};
 
-/// `NLM_F_APPEND` of linux/netlink.h: alternative names are added to those that are there.
+/// `NLM_F_APPEND` of linux/netlink.h: alternative names, or routes, are added to those that are there.
 const APPEND: u16 = 0x800;
 
 /// A veth pair that is to be made.
@@ -66,7 +67,14 @@ pub enum Act<'a> {
         /// The address and its subnet.
         address: IpNet,
     },
-    /// Add a route.
+    /// Add the route to the subnet that an address of a link is in.
+    Subnet {
+        /// Its name.
+        link: &'a str,
+        /// The address and its subnet.
+        address: IpNet,
+    },
+    /// Add a route, in place of whatever leads to the same destination.
     Route(&'a Route),
 }
 
@@ -141,7 +149,10 @@ impl Direct {
     pub fn act(&self, acts: &[Act<'_>]) -> Result<()> {
         let named: Vec<&str> = acts
             .iter()
-            .filter_map(|act| if let Act::Address { link, .. } = act { Some(*link) } else { None })
+            .filter_map(|act| match act {
+                Act::Address { link, .. } | Act::Subnet { link, .. } => Some(*link),
+                _ => None,
+            })
             .collect();
         let indexes = if named.is_empty() { Vec::new() } else { self.indexes(&named)? };
         let mut indexes = indexes.into_iter();
@@ -197,8 +208,14 @@ impl Direct {
                     address.to_string(),
                 );
             }
+            Act::Subnet { link, address } => {
+                let index = indexes.next().flatten().ok_or_else(|| missing(link))?;
+                let message = Message::NewRoute(routes::subnet_message(index, address)?);
+                // Another interface may be in the same subnet.
+                add(message, NLM_F_CREATE | APPEND, "add route", routes::subnet_name(address));
+            }
             Act::Route(route) => {
-                add(Message::NewRoute(routes::message(route)?), NEW, "add route", routes::name(route));
+                add(Message::NewRoute(routes::message(route)?), PUT, "add route", routes::name(route));
             }
         }
         Ok(())

@@ -48,6 +48,7 @@ pub use fdb::FdbEntry;
 pub use links::{LinkFacts, PortAttribute, VethEnd, XdpMode};
 pub use many::{Act, NewVeth, Peer};
 pub use netns::Netns;
+pub use routes::RouteFacts;
 pub use rtnl::Rtnl;
 pub use sockets::blocking;
 pub use traffic::QdiscFacts;

@@ -13,6 +13,7 @@ impl Planner<'_> {
         self.mtu(place, name, interface.mtu);
         self.addresses(place, name, &interface.addresses);
         if interface.up {
+            self.subnets(place, name, &interface.addresses);
             self.up(place, name, false);
         } else if self.standing.link(place, name).is_some_and(|link| link.up) {
             self.disturb(place, name);
@@ -79,6 +80,42 @@ impl Planner<'_> {
             let (place, device, address) = step(address);
             self.plan.raise.push(Step::Address { place, device, address });
         }
+    }
+
+    /// The routes to subnets that somebody removed. The kernel makes them as an address comes, or the interface.
+    pub(super) fn subnets(&mut self, place: &Place, device: &str, wanted: &[IpNet]) {
+        let Some(link) = self.standing.link(place, device).filter(|link| link.up) else { return };
+        let mut known: Vec<IpNet> = Vec::new();
+        for subnet in wanted.iter().filter(|address| address.prefix_len() < address.max_prefix_len()) {
+            let subnet = subnet.trunc();
+            // The first of the subnet's addresses is the one that packets are from.
+            let first = link.addresses.iter().find(|there| there.trunc() == subnet);
+            let is_there = self.observed.subnets.contains(&(place.clone(), device.to_owned(), subnet));
+            let Some(&address) = first.filter(|_| !is_there && !known.contains(&subnet)) else { continue };
+            known.push(subnet);
+            let (place, device) = (place.clone(), device.to_owned());
+            if !self.comes_again(&place, &device, subnet) && !self.has_route(&place, subnet) {
+                self.plan.raise.push(Step::Subnet { place, device, address });
+            }
+        }
+    }
+
+    /// Whether addresses of an IPv4 subnet are taken off, and those that stay are added anew.
+    fn comes_again(&self, place: &Place, device: &str, subnet: IpNet) -> bool {
+        let is_about = |step: &Step| {
+            matches!(step, Step::DeleteAddress { place: at, device: of, address }
+                if at == place && of == device && address.trunc() == subnet)
+        };
+        subnet.addr().is_ipv4() && self.plan.raise.iter().any(is_about)
+    }
+
+    /// Whether the file has a route in the place of the one to an IPv4 subnet.
+    fn has_route(&self, place: &Place, subnet: IpNet) -> bool {
+        let mut namespaces = self.topology.namespaces.iter();
+        let here =
+            namespaces.find(|namespace| matches!(place, Place::Namespace(name) if *name == namespace.name));
+        let mut routes = here.into_iter().flat_map(|namespace| &namespace.routes);
+        subnet.addr().is_ipv4() && routes.any(|route| route.to == subnet)
     }
 
     pub(super) fn up(&mut self, place: &Place, device: &str, port: bool) {

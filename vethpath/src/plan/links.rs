@@ -23,8 +23,12 @@ impl<'a> Standing<'a> {
         let mut gone: BTreeMap<&str, &Namespace> = BTreeMap::new();
         for namespace in former.iter().flat_map(|former| &former.namespaces) {
             let wanted = topology.namespaces.iter().find(|wanted| wanted.name == namespace.name);
-            let is_ours = observed.namespaces.get(&namespace.name) == Some(&Found::Ours);
-            if is_ours && wanted.is_none_or(|wanted| wanted.adopt != namespace.adopt) {
+            let goes = match observed.namespaces.get(&namespace.name) {
+                Some(Found::Ours) => wanted.is_none_or(|wanted| wanted.adopt != namespace.adopt),
+                Some(Found::LeftOver) => true,
+                Some(Found::Foreign(_)) | None => false,
+            };
+            if goes {
                 gone.insert(namespace.name.as_str(), namespace);
             }
         }

@@ -19,8 +19,17 @@ pub enum Found {
     Ours,
     /// A namespace of somebody else; of this other lab, if it is one's.
     Foreign(Option<LabName>),
-    /// A file on which no namespace is mounted.
+    /// A file of this lab's on which no namespace is mounted.
     LeftOver,
+}
+
+/// How a route leads to its destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By way of a gateway.
+    Gateway(IpAddr),
+    /// Another, such as `dev eth0` or `blackhole`.
+    Other(String),
 }
 
 /// A link that is there.
@@ -63,6 +72,10 @@ pub struct Observed {
     pub masquerading: BTreeSet<Place>,
     /// Routes by way of gateways, of the lab's namespaces.
     pub routes: BTreeMap<NsName, Vec<Route>>,
+    /// Other routes in the place that one by way of a gateway would take: destination, and where it leads.
+    pub other_routes: BTreeMap<NsName, Vec<(IpNet, String)>>,
+    /// Routes to the subnets of interfaces: where, by which, and to what.
+    pub subnets: BTreeSet<(Place, String, IpNet)>,
     /// Settings that the file has, as they are; without those that cannot be read.
     pub sysctls: BTreeMap<(NsName, Vec<String>), String>,
     /// What settings were before the lab changed them.
@@ -84,13 +97,18 @@ impl Observed {
         self.links.get(&(place.clone(), name.to_owned()))
     }
 
-    /// A route of a namespace to the same destination by way of another gateway.
+    /// What leads to a route's destination in a namespace, if that is not its gateway.
     #[must_use]
-    pub fn route_elsewhere(&self, namespace: &NsName, route: &Route) -> Option<IpAddr> {
+    pub fn route_elsewhere(&self, namespace: &NsName, route: &Route) -> Option<Way> {
         let same = |other: &&Route| {
             other.to == route.to && other.via != route.via && other.via.is_ipv4() == route.via.is_ipv4()
         };
-        Some(self.routes.get(namespace)?.iter().find(same)?.via)
+        let gateway = self.routes.get(namespace).and_then(|routes| routes.iter().find(same));
+        let others = self.other_routes.get(namespace).map_or(&[][..], Vec::as_slice);
+        let other = || others.iter().find(|(to, _)| *to == route.to);
+        gateway
+            .map(|route| Way::Gateway(route.via))
+            .or_else(|| other().map(|(_, way)| Way::Other(way.clone())))
     }
 }
 

@@ -1,10 +1,10 @@
 //! One thing to do.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use ipnet::IpNet;
 
-use super::Change;
+use super::{Change, Way};
 use crate::{
     state::Offloads,
     topology::{
@@ -167,6 +167,15 @@ pub enum Step {
         /// The address and its subnet.
         address: IpNet,
     },
+    /// Add the route to the subnet of an address that an interface has and somebody removed it from.
+    Subnet {
+        /// Where.
+        place: Place,
+        /// By which interface.
+        device: String,
+        /// The address and its subnet.
+        address: IpNet,
+    },
     /// Bring an interface up.
     Up {
         /// Where.
@@ -196,8 +205,8 @@ pub enum Step {
     Route {
         /// Where.
         namespace: NsName,
-        /// The gateway of the one that it replaces.
-        from: Option<IpAddr>,
+        /// What it replaces.
+        from: Option<Way>,
         /// Which.
         route: Route,
     },
@@ -250,6 +259,9 @@ impl Step {
             Self::Address { place, device, address } => {
                 Change::create("address", format_args!("{address} on {}", end(place, device)))
             }
+            Self::Subnet { place, device, address } => {
+                Change::create("route", format_args!("{} dev {device} in {place}", address.trunc()))
+            }
             Self::Up { place, device, .. } => {
                 Change::of("interface", end(place, device)).values(Some("down"), "up")
             }
@@ -262,7 +274,10 @@ impl Step {
             }
             Self::Route { namespace, from: Some(from), route } => {
                 let change = Change::of("route", format_args!("{} in {namespace}", route.to));
-                change.property("via").values(Some(from), route.via)
+                match from {
+                    Way::Gateway(from) => change.property("via").values(Some(from), route.via),
+                    Way::Other(from) => change.values(Some(from), format_args!("via {}", route.via)),
+                }
             }
             Self::Route { namespace, from: None, route } => {
                 Change::create("route", format_args!("{} via {} in {namespace}", route.to, route.via))

@@ -121,7 +121,7 @@ impl Planner<'_> {
         let place = Place::Namespace(namespace.name.clone());
         match self.observed.namespaces.get(&namespace.name) {
             None => self.plan.make.push(Step::Namespace(namespace.clone())),
-            Some(Found::Ours) if self.standing.is_gone(&place) => {
+            Some(Found::Ours | Found::LeftOver) if self.standing.is_gone(&place) => {
                 self.plan.make.push(Step::Namespace(namespace.clone()));
             }
             Some(Found::Ours) => {
@@ -134,9 +134,8 @@ impl Planner<'_> {
             Some(Found::Foreign(owner)) => self
                 .collisions
                 .push(Collision::Namespace { name: namespace.name.clone(), owner: owner.clone() }),
-            Some(Found::LeftOver) => {
-                self.collisions.push(Collision::Namespace { name: namespace.name.clone(), owner: None });
-            }
+            // Of ours by what the lab was, and so gone.
+            Some(Found::LeftOver) => {}
         }
     }
 
@@ -159,6 +158,7 @@ impl Planner<'_> {
             }
         }
         self.addresses(place, name, &bridge.addresses);
+        self.subnets(place, name, &bridge.addresses);
         self.up(place, name, false);
     }
 

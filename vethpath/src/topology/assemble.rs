@@ -20,6 +20,8 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     }
     let links = links::resolve(&index, sink);
     let joints = trunks::resolve(&index, sink);
+    // Faults from here on are of what was read and leads somewhere: what it means can be told.
+    let is_resolved = sink.is_fine();
     check_mtus(declared, &links, sink);
     routes::check(declared, sink);
     unique::check_declared(declared, sink);
@@ -42,7 +44,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     };
     topology.number(&[]);
     unique::check_built(&topology, declared, &links, &joints, sink);
-    if sink.is_fine() {
+    if is_resolved {
         meaning::warn(declared, &links, &joints, sink);
     }
     topology

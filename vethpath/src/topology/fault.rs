@@ -1,6 +1,10 @@
 //! What is wrong with a file, and where. Collected, never thrown: a file's faults come all at once.
 
-use std::{collections::HashMap, fmt, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    ops::Range,
+};
 
 use serde::Serialize;
 
@@ -143,6 +147,15 @@ impl Sink {
         candidates: impl IntoIterator<Item = &'a str>,
     ) -> Option<&'a str> {
         if self.is_crowded() { None } else { keys::closest(word, candidates) }
+    }
+
+    /// Drops warnings about words that are wrong anyway, and all of them where they would hide an error.
+    pub(super) fn put_errors_first(&mut self) {
+        let is_crowded = self.is_crowded();
+        let is_error = |fault: &&Fault| fault.level == Level::Error;
+        let wrong: HashSet<Range<usize>> =
+            self.faults.iter().filter(is_error).map(|fault| fault.span.clone()).collect();
+        self.retain(|fault| is_error(&fault) || !(is_crowded || wrong.contains(&fault.span)));
     }
 
     /// Drops the faults that `keep` refuses.

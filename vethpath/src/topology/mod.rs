@@ -83,7 +83,8 @@ pub fn read(source: Source<'_>, default_name: Option<&str>) -> Result<Topology, 
 /// Reads a topology file, as [`read()`] does, and says what of it may not be meant.
 ///
 /// # Errors
-/// Everything that is wrong with the file, in its order. Never an empty list.
+/// Everything that is wrong with the file, in its order, and warnings between where the file could be read and
+/// its links lead somewhere. Never an empty list.
 pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, Faults> {
     let mut sink = fault::Sink::default();
     if source.text.len() > limits::FILE {
@@ -100,7 +101,10 @@ pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, 
     sink.append(told);
     match topology {
         Some(topology) if sink.is_fine() => Ok(Checked { topology, warnings: sink.into_faults() }),
-        _ => Err(sink.into_faults()),
+        _ => {
+            sink.put_errors_first();
+            Err(sink.into_faults())
+        }
     }
 }
 

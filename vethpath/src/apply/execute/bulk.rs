@@ -29,7 +29,7 @@ impl Kind {
         match step {
             Step::Namespace(namespace) if namespace.adopt.is_none() => Self::Namespaces,
             Step::Pair(_) => Self::Pairs,
-            Step::Address { .. } | Step::Up { .. } | Step::Route { from: None, .. } => Self::Acts,
+            Step::Address { .. } | Step::Subnet { .. } | Step::Up { .. } | Step::Route { .. } => Self::Acts,
             Step::DeleteLink { .. } => Self::Deletions,
             _ => Self::Alone,
         }
@@ -238,7 +238,10 @@ fn act(step: &Step) -> Option<(Place, Act<'_>)> {
         }
         Step::Up { place, device, port: true } => (place.clone(), Act::PortUp { link: device }),
         Step::Up { place, device, port: false } => (place.clone(), Act::Up { link: device }),
-        Step::Route { namespace, from: None, route } => {
+        Step::Subnet { place, device, address } => {
+            (place.clone(), Act::Subnet { link: device, address: *address })
+        }
+        Step::Route { namespace, route, .. } => {
             (Place::Namespace(NsName::clone(namespace)), Act::Route(route))
         }
         _ => return None,

@@ -238,6 +238,39 @@ fn drift_is_mended() {
     assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
 }
 
+/// The kernel makes it with an address, and with an interface that comes up: it is only told where it comes by
+/// neither.
+#[test]
+fn the_route_to_a_subnet_comes_before_those_by_way_of_it() {
+    let lab = lab(ONE_HOST);
+    let mut observed = Machine::with(&lab);
+    observed.subnets.retain(|(place, ..)| *place == Place::Host);
+    let _ = observed.routes.remove(&"ns0".parse().expect("a name"));
+    let subnet = "+ create route 10.0.0.0/24 dev eth0 in ns0";
+    let gateway = "+ create route 0.0.0.0/0 via 10.0.0.1 in ns0";
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [subnet, gateway]);
+    let eth0 = (inside("ns0"), "eth0".to_owned());
+    observed.links.get_mut(&eth0).expect("there").up = false;
+    let up = "~ change interface ns0:eth0: down -> up";
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [up, gateway]);
+    let link = observed.links.get_mut(&eth0).expect("there");
+    (link.up, link.addresses) = (true, Vec::new());
+    let address = "+ create address 10.0.0.2/24 on ns0:eth0";
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [address, gateway]);
+}
+
+#[test]
+fn what_is_in_a_routes_place_is_told() {
+    let lab = lab(ONE_HOST);
+    let mut observed = Machine::with(&lab);
+    let ns0: crate::topology::NsName = "ns0".parse().expect("a name");
+    let _ = observed.routes.remove(&ns0);
+    let to = "0.0.0.0/0".parse().expect("a net");
+    let _ = observed.other_routes.insert(ns0, vec![(to, "blackhole".to_owned())]);
+    let expected = ["~ change route 0.0.0.0/0 in ns0: blackhole -> via 10.0.0.1"];
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
+}
+
 #[test]
 fn a_bridge_that_was_deleted_gets_its_ports_again() {
     let changes = drifted(|links, lab| {

@@ -1,4 +1,4 @@
-//! What a lab without faults may not mean to be: traps, and things that cannot work. Only warnings:
+//! What a lab may not mean to be: traps, and things that cannot work. Only warnings:
 //! each of these may be on purpose, and what is on the host, in adopted namespaces or set up by hand is not
 //! in the file.
 
@@ -11,7 +11,7 @@ mod subnets;
 
 use super::{declared::Declared, fault::Sink, links::Links, trunks::Joint};
 
-/// Looks at a lab that has no fault.
+/// Looks at a lab of which all could be read, and whose links lead somewhere.
 pub(super) fn warn(declared: &Declared, links: &Links, joints: &[Joint], sink: &mut Sink) {
     let net = net::Net::new(declared, links, joints);
     subnets::warn(&net, sink);

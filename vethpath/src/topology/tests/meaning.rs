@@ -150,3 +150,15 @@ fn a_group_on_bridges_that_are_not_joined() {
     assert_eq!(warnings(text), [message]);
     assert_eq!(warnings(&text.replacen("[bridge.b]", "trunks = ['b']\n[bridge.b]", 1)), Vec::<String>::new());
 }
+
+/// Faults of what the parts are to each other hide no warning; one that could not be read does.
+#[test]
+fn warnings_come_with_the_faults() {
+    let text = "[bridge.br0]\n[namespace.a.interface.eth0]\nlink = \"br0\"\naddresses = [\"10.0.0.1/24\"]\n\
+        [namespace.a.interface.eth1]\nlink = \"br0\"\naddresses = [\"10.0.0.2/24\"]\n\
+        [namespace.b]\ngateway = \"10.9.9.9\"\n[namespace.b.interface.eth0]\nlink = \"br0\"\n\
+        addresses = [\"10.0.0.3/24\"]\n";
+    let levels = |text: &str| super::bad(text).faults.iter().map(|fault| fault.level).collect::<Vec<_>>();
+    assert_eq!(levels(text), [Level::Warning, Level::Error]);
+    assert_eq!(levels(&text.replace("10.0.0.3/24", "10.0.0/24")), [Level::Error]);
+}

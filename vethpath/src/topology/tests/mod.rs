@@ -59,10 +59,14 @@ fn samples() -> Vec<(String, String)> {
             samples.push((path.display().to_string(), text));
         }
     }
-    let page = std::fs::read_to_string(format!("{root}/docs/topology.md")).expect("docs/topology.md");
-    for (n, block) in page.split("```toml\n").skip(1).enumerate() {
-        let text = block.split("```").next().expect("a closed block");
-        samples.push((format!("docs/topology.md, block {}", n + 1), text.to_owned()));
+    for name in ["docs/topology.md", "README.md"] {
+        let page = std::fs::read_to_string(format!("{root}/{name}")).expect(name);
+        let before = samples.len();
+        for (n, block) in page.split("```toml\n").skip(1).enumerate() {
+            let text = block.split("```").next().expect("a closed block");
+            samples.push((format!("{name}, block {}", n + 1), text.to_owned()));
+        }
+        assert!(samples.len() > before, "no block in {name}");
     }
     assert!(samples.len() > 20, "{} samples", samples.len());
     samples

@@ -19,6 +19,13 @@ fn section(page: &str, heading: &str) -> String {
     std::iter::once(first).chain(body).collect::<Vec<_>>().join("\n")
 }
 
+/// A row has a key, a type and a default at least.
+#[track_caller]
+fn assert_no_cell_is_empty(row: &str) {
+    let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+    assert!(cells.len() >= 3 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+}
+
 #[test]
 fn every_key_has_a_type_a_default_and_an_example_in_the_documentation() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/topology.md");
@@ -41,7 +48,7 @@ fn every_key_has_a_type_a_default_and_an_example_in_the_documentation() {
                     || line.starts_with(&format!("| `{key}` |"))
             };
             let row = section.lines().find(is_row).unwrap_or_else(|| panic!("{heading}: no row of `{key}`"));
-            assert!(row.matches('|').count() >= 4, "{heading}: {row}");
+            assert_no_cell_is_empty(row);
             let is_used = |line: &str| {
                 line.starts_with(&format!("{key} = "))
                     || line.contains(&format!("[{key}."))
@@ -49,6 +56,13 @@ fn every_key_has_a_type_a_default_and_an_example_in_the_documentation() {
                     || line.contains(&format!(".{key}]"))
             };
             assert!(examples.lines().any(is_used), "{heading}: no example of `{key}`");
+        }
+    }
+    for (heading, keys) in [("### `routes`", keys::ROUTE), ("### `adopt`", keys::ADOPT)] {
+        let section = section(&page, heading);
+        for key in keys {
+            let row = section.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
+            assert_no_cell_is_empty(row.unwrap_or_else(|| panic!("{heading}: no row of `{key}`")));
         }
     }
     for key in [keys::ROUTE, keys::ADOPT].concat() {

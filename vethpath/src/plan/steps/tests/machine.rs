@@ -15,6 +15,11 @@ impl Machine {
     pub(super) fn with(lab: &Topology) -> Observed {
         let mut machine = Self { observed: Observed::default(), next: 1 };
         machine.build(lab);
+        let links = machine.observed.links.iter().filter(|(_, link)| link.up);
+        let subnets = links.flat_map(|((place, name), link)| {
+            link.addresses.iter().map(|address| (place.clone(), name.clone(), address.trunc()))
+        });
+        machine.observed.subnets = subnets.collect();
         machine.observed
     }
 
