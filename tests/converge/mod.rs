@@ -5,6 +5,7 @@ mod clsact;
 mod counts;
 mod datapaths;
 mod drift;
+mod forwarding;
 mod killed;
 mod labs;
 mod owners;

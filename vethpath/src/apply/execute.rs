@@ -69,7 +69,7 @@ impl<'a> Executor<'a> {
             }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
-                nat::add(self.places.get(&nat.place)?.netns(), nat)?;
+                nat::add(self.places.get(&nat.place)?.netns(), nat, self.lab)?;
             }
             // All others of these are made in bulk, however many there are.
             Step::Route { namespace, route, .. } => {

@@ -7,7 +7,7 @@ use super::{
     converge::{Goal, converge},
     down,
     execute::Executor,
-    observe,
+    nat, observe,
 };
 use crate::{
     agent::status::{self, Status},
@@ -119,6 +119,7 @@ async fn prepare(
     let observed = observe(&topology, &former, hook, places).await?;
     let plan = plan(&topology, &former, &observed).map_err(Error::Collisions)?;
     adopted::check(&plan)?;
+    nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
     Ok(Goal { plan, record: Record::new(topology, hook), former })
 }
