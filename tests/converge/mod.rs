@@ -11,4 +11,5 @@ mod labs;
 mod owners;
 mod quiet;
 mod random;
+mod stuck;
 mod undone;
