@@ -92,6 +92,26 @@ fn down_at_each_step() {
     host.finish();
 }
 
+/// With the host's forwarding, which is put back whenever `up` or `down` is killed.
+#[test]
+fn nat_at_each_step() {
+    let host = Host::new();
+    let text = "[bridge.br0]\nnat = true\naddresses = [\"10.7.0.1/24\"]\n";
+    let file = host.lab("empty").named("changing").and(text).write();
+    for line in 1.. {
+        let killed_up = is_killed(&host, line, &format!("up {file}"));
+        ends_well(&host, Then::Down, &file, line);
+        let _ = host.vethpath(format!("up {file}")).ok();
+        let killed_down = is_killed(&host, line, "down changing");
+        ends_well(&host, Then::Down, &file, line);
+        if !killed_up && !killed_down {
+            assert!(line > 6, "{line} lines only");
+            break;
+        }
+    }
+    host.finish();
+}
+
 /// A lab that becomes another, with something of everything: then the other, the first again, or none.
 #[test]
 fn a_change_at_each_step() {

@@ -43,6 +43,8 @@ fn main() -> ExitCode {
     for hosts in hosts {
         measure(hosts);
     }
+    // What a lab of a thousand hosts may cost on two CPUs.
+    println!("| at most, at 1000 | | 1.50 ms | | 0.70 ms | | 20.0 ms | 1.00 % | 20.0 MB |");
     ExitCode::SUCCESS
 }
 

@@ -108,7 +108,8 @@ impl Lab {
             is_settled(&maps)
         });
         assert!(settled, "both hosts are stations, and are checked if netfilter is called");
-        AgentLock::end_holder(&directory).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(AgentLock::end_holder(&directory)).unwrap();
         let config = maps.config().unwrap();
         maps.set_config(vethpath_common::Config { lease_until_ns: u64::MAX, ..config }).unwrap();
         let sources: BTreeMap<_, _> = maps.sources.iter().collect();

@@ -32,13 +32,13 @@ impl Ours<'_> {
 /// Removes the links of a place that `doomed` accepts, all at once. One that is gone with its other end is
 /// no fault.
 pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts) -> bool) -> Result<()> {
-    match direct.delete(doomed)?.first() {
-        None => Ok(()),
-        Some(left) => {
-            let source = std::io::Error::other("it is still there");
-            Err(crate::kernel::Error::new("remove link", format!("{place}:{}", left.name), source))
-        }
+    let left = direct.delete(doomed)?;
+    if left.is_empty() {
+        return Ok(());
     }
+    let names: Vec<_> = left.iter().map(|link| format!("{place}:{}", link.name)).collect();
+    let still = if names.len() == 1 { "it is still there" } else { "they are still there" };
+    Err(crate::kernel::Error::new("remove link", names.join(", "), std::io::Error::other(still)))
 }
 
 /// Removes namespaces that the lab has made, with all of the lab's that is in them. What is not the
@@ -68,11 +68,11 @@ fn clear(namespace: &Namespace, ours: Ours<'_>) -> Vec<crate::kernel::Error> {
             return Ok(Vec::new());
         }
         let place = Place::Namespace(name.clone());
-        let left = remove(&direct, &place, |link| ours.has(&place, link));
+        let removed = remove(&direct, &place, |link| ours.has(&place, link));
         stop::here_if_told();
-        netns::unbind(name)?;
+        let unbound = netns::unbind(name);
         stop::here_if_told();
-        Ok(left.err().into_iter().collect())
+        Ok(removed.err().into_iter().chain(unbound.err()).collect())
     };
     work().unwrap_or_else(|error| vec![error])
 }

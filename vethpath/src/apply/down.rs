@@ -17,6 +17,7 @@ use crate::{
     state::{
         self, AgentLock, Directory, Facts, History, Journal, LabLock,
         events::{Kind, Recorder},
+        stop,
     },
     topology::{LabName, Masquerade, Namespace, Place, Topology},
 };
@@ -103,7 +104,7 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     files::allow_many();
     let mut notes = Notes(Journal::go_on(directory, directory.journal().exists()).ok());
     notes.add(["end agent"]);
-    left.extend(AgentLock::end_holder(directory).err().map(Error::from));
+    left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
     notes.add(["give offloads back"]);
     left.extend(give_offloads_back(directory, &topology.lab).await);
     let all: Vec<&Topology> = topologies.iter().collect();
@@ -113,8 +114,10 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     match Places::open() {
         Ok(mut places) => {
             left.extend(remove_links(&Place::Host, &places, ours, &mut notes).err());
+            // Nothing of this waits: whoever wants to interrupt gets a turn here.
+            tokio::task::yield_now().await;
             notes.add(["remove nat"]);
-            left.extend(remove_nat(topologies, &mut places).err());
+            left.extend(remove_nat(topologies, &mut places));
         }
         Err(error) => left.push(error.into()),
     }
@@ -123,13 +126,17 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     let (first, then): (Vec<_>, Vec<_>) =
         made.into_iter().partition(|namespace| has_bridges(namespace, topologies));
     for some in first.chunks(TOGETHER).chain(then.chunks(TOGETHER)) {
-        // Nothing of this waits: whoever wants to interrupt gets a turn here.
+        // And here.
+        stop::here_if_told_to_wait("down").await;
         tokio::task::yield_now().await;
         notes.add(some.iter().map(|namespace| format!("remove namespace {}", namespace.name)));
         left.extend(clear::namespaces(some, ours));
     }
     for namespace in adopted {
-        left.extend(let_go(namespace, topologies, ours, &mut notes).await.err());
+        left.extend(match let_go(namespace, topologies, ours, &mut notes).await {
+            Ok(faults) => faults,
+            Err(fault) => vec![fault],
+        });
     }
     // Only now: a link of a program goes sooner when its device has gone before.
     notes.add(["remove programs"]);
@@ -191,44 +198,52 @@ fn remove_links(place: &Place, places: &Places, ours: Ours<'_>, notes: &mut Note
     Ok(())
 }
 
-/// The table on the host; one in a namespace goes with it.
-fn remove_nat(topologies: &[Topology], places: &mut Places) -> Result<(), Error> {
-    let tables = topologies.iter().rev().flat_map(Masquerade::of);
-    if let Some(nat) = tables.into_iter().find(|nat| nat.place == Place::Host) {
-        let rtnl = places.get(&nat.place)?;
-        nat::remove(rtnl.netns(), &nat)?;
-        nat::restore_host(rtnl.netns(), &topologies[0].lab)?;
-    }
-    Ok(())
+/// The table on the host; one in a namespace goes with it. Forwarding is put back where the table stays, too.
+fn remove_nat(topologies: &[Topology], places: &mut Places) -> Left {
+    let mut tables = topologies.iter().rev().flat_map(Masquerade::of);
+    let Some(nat) = tables.find(|nat| nat.place == Place::Host) else { return Left::new() };
+    let rtnl = match places.get(&nat.place) {
+        Ok(rtnl) => rtnl,
+        Err(error) => return vec![error.into()],
+    };
+    let removed = nat::remove(rtnl.netns(), &nat).map_err(Error::from);
+    let restored = nat::restore_host(rtnl.netns(), &topologies[0].lab);
+    removed.err().into_iter().chain(restored.err()).collect()
 }
 
-/// An adopted namespace does not go away: what the lab has made in it has to.
+/// An adopted namespace does not go away: what the lab has made in it has to. Returns what could not be
+/// removed.
+///
+/// # Errors
+/// It cannot be looked at.
 async fn let_go(
     namespace: &Namespace,
     topologies: &[Topology],
     ours: Ours<'_>,
     notes: &mut Notes,
-) -> Result<(), Error> {
+) -> Result<Left, Error> {
+    let mut left = Left::new();
     let name = &namespace.name;
     if !netns::exists(name) {
-        return Ok(());
+        return Ok(left);
     }
     if netns::is_left_over(name) {
         notes.add([format!("remove namespace {name}")]);
-        return Ok(netns::unbind(name)?);
+        netns::unbind(name)?;
+        return Ok(left);
     }
-    if !observe::is_the_labs(namespace, &topologies[0], &Netns::named(name)?).await? {
-        return Ok(());
+    let there = Netns::named(name)?;
+    if !observe::is_the_labs(namespace, &topologies[0], &there).await? {
+        return Ok(left);
     }
-    let mut places = Places::open()?;
     let place = Place::Namespace(name.clone());
-    let removed = remove_links(&place, &places, ours, notes);
+    left.extend(remove_links(&place, &Places::open()?, ours, notes).err());
     for nat in topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place) {
-        nat::remove(places.get(&place)?.netns(), &nat)?;
+        left.extend(nat::remove(&there, &nat).err().map(Error::from));
     }
     notes.add([format!("remove namespace {name}")]);
-    netns::unbind(name)?;
-    removed
+    left.extend(netns::unbind(name).err().map(Error::from));
+    Ok(left)
 }
 
 /// Unmounts `/run/netns` if we made it a mount and no other lab may rely on it.

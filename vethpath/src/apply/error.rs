@@ -6,7 +6,7 @@ use crate::{
     datapath, kernel,
     plan::Collision,
     state,
-    topology::{LabName, NsName},
+    topology::{LabName, NsName, Place},
 };
 
 /// A failed `up` or `down`. What the run had done is undone unless it says otherwise.
@@ -24,6 +24,14 @@ pub enum Error {
         path: String,
         /// What is wrong with that.
         cause: String,
+    },
+    /// Somebody has a table of the name that the lab's must have.
+    #[error("nft table inet {table} exists already in {place} and is not vethpath's")]
+    Table {
+        /// Its name.
+        table: String,
+        /// Where.
+        place: Place,
     },
     /// No such lab.
     #[error("no lab `{0}` is up")]
@@ -83,10 +91,21 @@ impl Error {
         match self {
             Self::Collisions(_)
             | Self::Adopt { .. }
+            | Self::Table { .. }
             | Self::Setting(_)
             | Self::NoLab(_)
             | Self::State(state::Error::Busy(_)) => true,
             Self::NotUndone { cause, .. } => cause.is_request(),
+            _ => false,
+        }
+    }
+
+    /// Whether the user has interrupted it, whatever came of that.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        match self {
+            Self::Interrupted | Self::Stopped(_) => true,
+            Self::NotUndone { cause, .. } => cause.is_interruption(),
             _ => false,
         }
     }
@@ -110,6 +129,10 @@ impl Error {
                 };
                 Some(format!("{way}; vethpath never touches what is not its own"))
             }
+            Self::Table { table, .. } => Some(format!(
+                "remove it (`nft delete table inet {table}`), or give the lab another name; vethpath never touches \
+                 what is not its own"
+            )),
             Self::Setting(error) => Some(if error.is_missing() {
                 "look for its name with `sysctl -a`, in a namespace like that one: not every setting is in each"
                     .to_owned()

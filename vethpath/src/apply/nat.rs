@@ -3,16 +3,19 @@
 //! Forwarding in a lab's namespace is the lab's affair. On the host it is switched on if it is off,
 //! that is remembered, and it is switched off again when the last lab with `nat` on the host goes.
 
+use std::path::Path;
+
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use crate::{
     kernel::{
         Error, Netns, Result, blocking,
         netfilter::{self, Family, NetfilterError, OwnTable},
-        sysctl,
+        netns, sysctl,
     },
-    state::{self, Directory, Record},
-    topology::{LabName, Masquerade, Place, Sysctl},
+    plan::{Plan, Step},
+    state::{HostSysctls, stop},
+    topology::{LabName, Masquerade, Place, Sysctl, Topology},
 };
 
 /// Whether the table is there, exactly as it should be, and forwarding is on.
@@ -24,17 +27,22 @@ pub fn is_there(netns: &Netns, wanted: &Masquerade) -> Result<bool> {
         && forwarding(wanted).iter().all(|on| sysctl::read(netns, on).is_ok_and(|value| value == on.value)))
 }
 
-/// Adds the table and switches forwarding on.
-pub fn add(netns: &Netns, wanted: &Masquerade) -> std::result::Result<(), super::Error> {
+/// Adds a lab's table and switches forwarding on.
+pub fn add(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> std::result::Result<(), super::Error> {
+    let memory = if wanted.place == Place::Host { Some(HostSysctls::take()?) } else { None };
     let off: Vec<_> = forwarding(wanted)
         .into_iter()
         .filter(|on| !sysctl::read(netns, on).is_ok_and(|v| v == on.value))
         .collect();
-    if wanted.place == Place::Host && !off.is_empty() {
+    if let Some(mut memory) = memory {
         let before = off.iter().map(|on| Ok(Sysctl { value: sysctl::read(netns, on)?, ..on.clone() }));
-        state::remember_host_sysctls(&before.collect::<Result<Vec<_>>>()?)?;
+        memory.remember(lab, before.collect::<Result<Vec<_>>>()?)?;
+        stop::here_if_told();
+        sysctl::write(netns, &off)?;
+        stop::here_if_told();
+    } else {
+        sysctl::write(netns, &off)?;
     }
-    sysctl::write(netns, &off)?;
     let socket = blocking(netns, NETLINK_NETFILTER)?;
     Ok(netfilter::add_masquerade(&socket, &wanted.table, &wanted.rules).map_err(refused)?)
 }
@@ -50,15 +58,36 @@ pub fn remove(netns: &Netns, wanted: &Masquerade) -> Result<()> {
 
 /// Puts the host's forwarding back, unless a lab other than `leaving` still needs it.
 pub fn restore_host(netns: &Netns, leaving: &LabName) -> std::result::Result<(), super::Error> {
-    for lab in state::labs()?.iter().filter(|lab| *lab != leaving) {
-        let record = Record::read(&Directory::of(lab))?;
-        if record
-            .is_some_and(|record| Masquerade::of(&record.topology).iter().any(|nat| nat.place == Place::Host))
-        {
-            return Ok(());
+    let mut memory = HostSysctls::take()?;
+    sysctl::write(netns, memory.without(leaving))?;
+    stop::here_if_told();
+    memory.forget()?;
+    stop::here_if_told();
+    Ok(())
+}
+
+/// Refuses tables of somebody else under the names that a plan is to make.
+pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(), super::Error> {
+    for nat in plan.steps().filter_map(|step| if let Step::Masquerade(nat) = step { Some(nat) } else { None })
+    {
+        let netns = match &nat.place {
+            Place::Host => Netns::current()?,
+            Place::Namespace(name) => {
+                let adopt = topology.namespaces.iter().find(|one| &one.name == name);
+                match adopt.and_then(|one| one.adopt.as_deref()) {
+                    Some(path) => Netns::open(Path::new(path), name.as_str())?,
+                    None if netns::exists(name) && !netns::is_left_over(name) => Netns::named(name)?,
+                    // One that is about to be made has no tables.
+                    None => continue,
+                }
+            }
+        };
+        let socket = blocking(&netns, NETLINK_NETFILTER)?;
+        if netfilter::is_foreign(&socket, Family::Inet, &nat.table).map_err(refused)? {
+            return Err(super::Error::Table { table: nat.table.clone(), place: nat.place.clone() });
         }
     }
-    Ok(sysctl::write(netns, &state::take_host_sysctls()?)?)
+    Ok(())
 }
 
 fn forwarding(wanted: &Masquerade) -> Vec<Sysctl> {

@@ -7,9 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// A lab with fewer steps is up before anybody has read a word of a bar.
 const MANY: usize = 200;
 
+static BAR: OnceLock<ProgressBar> = OnceLock::new();
+
 /// Shows how many of the steps are done, and takes the bar away after the last one.
 pub fn show(done: usize, all: usize) {
-    static BAR: OnceLock<ProgressBar> = OnceLock::new();
     if all < MANY {
         return;
     }
@@ -20,6 +21,13 @@ pub fn show(done: usize, all: usize) {
     });
     bar.set_position(done as u64);
     if done >= all {
+        bar.finish_and_clear();
+    }
+}
+
+/// Takes the bar away, of work that has ended before its last step.
+pub fn clear() {
+    if let Some(bar) = BAR.get() {
         bar.finish_and_clear();
     }
 }

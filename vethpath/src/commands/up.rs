@@ -29,7 +29,9 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
         let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
     }
     let options = Options { hook: hook.map(Into::into), progress: Some(progress::show) };
-    let outcome = runtime()?.block_on(apply::up(&topology, options))?;
+    let done = runtime()?.block_on(apply::up(&topology, options));
+    progress::clear();
+    let outcome = done?;
     if json {
         let changes = Changes { lab: topology.lab.as_str(), changes: &outcome.changes };
         serde_json::to_writer_pretty(&mut *out, &changes)

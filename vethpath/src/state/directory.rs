@@ -6,19 +6,10 @@ use std::{
 };
 
 use super::{Context, Result};
-use crate::{
-    kernel::{bounded, private},
-    topology::{LabName, Sysctl},
-};
+use crate::{kernel::private, topology::LabName};
 
 /// The folder of all labs' state.
 pub const ROOT: &str = "/run/vethpath";
-
-/// The most bytes that are read of the file of sysctls: more than the settings of any file name.
-const MOST_SYSCTLS: u64 = 4 << 20;
-
-/// What sysctls of the host were before a lab changed them.
-const HOST_SYSCTLS: &str = ".host-sysctls";
 
 /// The marker that `/run/netns` was made a mount by us, and may be unmade when no lab is left.
 const NETNS_MOUNT: &str = ".mounted-run-netns";
@@ -175,40 +166,4 @@ pub fn note_netns_mount() -> Result<()> {
 #[must_use]
 pub fn take_netns_mount() -> bool {
     fs::remove_file(Path::new(ROOT).join(NETNS_MOUNT)).is_ok()
-}
-
-/// Remembers what sysctls of the host were, unless an earlier lab has already.
-///
-/// # Errors
-/// The file system refuses.
-pub fn remember_host_sysctls(before: &[Sysctl]) -> Result<()> {
-    let mut all = read_host_sysctls()?;
-    for setting in before {
-        if !all.iter().any(|known| known.path == setting.path) {
-            all.push(setting.clone());
-        }
-    }
-    let file = Path::new(ROOT).join(HOST_SYSCTLS);
-    let text = serde_json::to_string(&all).map_err(io::Error::from).doing("write", &file)?;
-    private::write(&file, text.as_bytes()).doing("write", &file)
-}
-
-/// What the host's sysctls were, which is then forgotten.
-///
-/// # Errors
-/// The file system refuses.
-pub fn take_host_sysctls() -> Result<Vec<Sysctl>> {
-    let before = read_host_sysctls()?;
-    let _ = fs::remove_file(Path::new(ROOT).join(HOST_SYSCTLS));
-    Ok(before)
-}
-
-fn read_host_sysctls() -> Result<Vec<Sysctl>> {
-    let file = Path::new(ROOT).join(HOST_SYSCTLS);
-    match bounded::read(&file, MOST_SYSCTLS) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        text => {
-            serde_json::from_str(&text.doing("read", &file)?).map_err(io::Error::from).doing("read", &file)
-        }
-    }
 }

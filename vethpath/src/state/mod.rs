@@ -2,6 +2,7 @@
 
 mod directory;
 pub mod events;
+mod forwarding;
 mod journal;
 mod lock;
 mod log;
@@ -9,9 +10,8 @@ mod measuring;
 mod offloads;
 pub(crate) mod stop;
 
-pub use directory::{
-    Directory, ROOT, labs, note_netns_mount, remember_host_sysctls, take_host_sysctls, take_netns_mount,
-};
+pub use directory::{Directory, ROOT, labs, note_netns_mount, take_netns_mount};
+pub use forwarding::HostSysctls;
 pub use journal::{Facts, History, Journal, Record};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;

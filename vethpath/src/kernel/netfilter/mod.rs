@@ -25,7 +25,7 @@ pub use masquerade::add_masquerade;
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 use netlink_sys::Socket;
 use nix::libc;
-pub use table::remove_table;
+pub use table::{is_foreign, remove_table};
 use thiserror::Error;
 pub use watch::{is_change, subscribe};
 

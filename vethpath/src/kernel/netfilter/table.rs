@@ -40,6 +40,19 @@ pub fn remove_table(socket: &Socket, family: Family, table: &str) -> Result<()> 
     })
 }
 
+/// Whether there is a table of this name that does not carry our mark.
+///
+/// # Errors
+/// What the kernel said. A kernel without nf_tables has no tables, which is no error.
+pub fn is_foreign(socket: &Socket, family: Family, table: &str) -> Result<bool> {
+    let failed =
+        |source| NetfilterError::Netlink { operation: "look for", object: describe(family, table), source };
+    if generation(socket).map_err(failed)?.is_none() {
+        return Ok(false);
+    }
+    Ok(find(socket, family, table).map_err(failed)?.is_some_and(|found| !found.marked))
+}
+
 /// One message of a batch: type, flags, payload.
 pub(super) struct Step {
     pub(super) kind: u16,
