@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::labs::{address, hosts, identity, is_as_its_file_says, up};
-use crate::harness::{Host, PATIENCE, SLACK, wait_for};
+use crate::harness::{Host, PATIENCE, Process, SLACK, wait_for};
 
 #[test]
 fn a_change_that_fails_goes_back() {
@@ -49,6 +49,34 @@ fn an_interrupted_change_goes_back() {
     host.finish();
 }
 
+/// Starts a `vethpath` that waits at a place of its work, and returns it when it does. A debug build does.
+#[track_caller]
+fn waiting(host: &Host, place: &str, command: &str, begin: impl FnOnce(&Process)) -> Process {
+    let exe = std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned());
+    let process = host.spawn(format!("env VETHPATH_WAIT_AT={place} {exe} {command}"));
+    begin(&process);
+    wait_for(PATIENCE, "it does not get there", || process.output().contains(&format!("waiting at {place}")));
+    process
+}
+
+/// Also where a run that was killed early has left the lab's folder, with nothing in it.
+#[test]
+fn an_interrupted_first_up_leaves_nothing() {
+    let host = Host::new();
+    let file = host.lab("empty").named("changing").and(&hosts(0..3)).write();
+    for is_there in [false, true] {
+        if is_there {
+            let _ = host.run("mkdir -p -m 700 /run/vethpath/changing").ok();
+        }
+        let up = waiting(&host, "agent", &format!("up {file}"), |_| {});
+        assert_eq!(host.namespaces().len(), 3);
+        up.interrupt();
+        let _ = up.wait(PATIENCE).fails(130).says("interrupted; what had been done is undone");
+        assert_eq!(host.changes(), None, "{is_there}");
+    }
+    host.finish();
+}
+
 /// The second Ctrl-C stops at once, says what is left, and `up` or `down` go on from there.
 #[test]
 fn a_second_interrupt_stops_and_says_so() {
@@ -57,17 +85,13 @@ fn a_second_interrupt_stops_and_says_so() {
     let first = host.lab("empty").named("changing").and(&hosts(0..3)).write();
     let text = "name = \"changing\"\n".to_owned() + &hosts(10..60);
     let file = host.lab("empty").named("other").and(&text).write();
-    let change = host.spawn_vethpath(format!("up {file}"));
-    wait_for(SLACK, "`up` does not start", || host.namespaces().len() > 10);
+    let change = waiting(&host, "undo", &format!("up {file}"), |change| {
+        wait_for(SLACK, "`up` does not start", || host.namespaces().len() > 10);
+        change.interrupt();
+    });
     change.interrupt();
-    std::thread::sleep(Duration::from_millis(15));
-    change.interrupt();
-    let done = change.wait(PATIENCE);
-    // It may have been done with the first before the second came.
-    assert!(!done.succeeded(), "{done}");
-    if done.code() != Some(130) {
-        let _ = done.says("interrupted again, with this left:").says("hint:");
-    }
+    let done = change.wait(PATIENCE).fails(130).says("interrupted again, with this left: ");
+    let _ = done.says("namespace h10").says("hint: `vethpath down` tries again");
     let _ = host.vethpath(format!("up {first}")).ok();
     is_as_its_file_says(&host, &first);
     lab.is_fast("h2:eth0", &address(0));
@@ -79,13 +103,15 @@ fn a_second_interrupt_stops_and_says_so() {
 fn an_interrupted_down_says_what_is_left_and_goes_on() {
     let host = Host::new();
     up(&host, &hosts(0..30)).forget();
-    let down = host.spawn_vethpath("down changing");
-    wait_for(SLACK, "`down` does not start", || host.namespaces().len() < 30);
+    // The other lab of `--all` is not begun.
+    host.lab("fabric").with("namespace.ns", "namespace.f").up().forget();
+    let others = || host.namespaces().iter().filter(|name| name.starts_with('f')).count();
+    let before = others();
+    let down = waiting(&host, "down", "down --all", |_| {});
     down.interrupt();
-    let done = down.wait(PATIENCE);
-    if !done.succeeded() {
-        let _ = done.fails(130).says("interrupted, with this left: ").says("hint: `vethpath down` goes on");
-        let _ = host.vethpath("down changing").ok();
-    }
+    let done = down.wait(PATIENCE).fails(130).says("interrupted, with this left: namespace h0");
+    let _ = done.says("and 25 more").says("hint: `vethpath down` goes on");
+    assert_eq!(others(), before);
+    let _ = host.vethpath("down --all").ok();
     host.finish();
 }

@@ -107,7 +107,8 @@ impl Lab {
             is_settled(&maps)
         });
         assert!(settled, "both hosts are stations, and need not be checked for netfilter");
-        AgentLock::end_holder(&directory).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(AgentLock::end_holder(&directory)).unwrap();
         let config = maps.config().unwrap();
         maps.set_config(vethpath_common::Config { lease_until_ns: u64::MAX, ..config }).unwrap();
         let stations: BTreeMap<_, _> = maps.stations.iter().collect();

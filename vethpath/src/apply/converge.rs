@@ -6,7 +6,7 @@ use crate::{
     datapath::{self, Counters, Pins},
     kernel::{bpffs, netns},
     plan::{Change, Plan, Step},
-    state::{self, AgentLock, Directory, Record},
+    state::{self, AgentLock, Directory, Record, stop},
     topology::Topology,
 };
 
@@ -86,9 +86,10 @@ pub(super) async fn converge(
         // It may be stopped, or hang: then it must not come back to life beside a new one. With maps made
         // anew, one that lives still writes to the old ones.
         executor.journal.note("start agent")?;
-        AgentLock::end_holder(directory)?;
+        AgentLock::end_holder(directory).await?;
         Some(agent::start(directory)?)
     };
+    stop::here_if_told_to_wait("agent").await;
     let status = agent::settled(directory, child).await?;
     executor.journal.settle(record)?;
     Ok(Outcome { changes, status })

@@ -17,6 +17,7 @@ use crate::{
     state::{
         self, AgentLock, Directory, Facts, History, Journal, LabLock,
         events::{Kind, Recorder},
+        stop,
     },
     topology::{LabName, Masquerade, Namespace, Place, Topology},
 };
@@ -103,7 +104,7 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     files::allow_many();
     let mut notes = Notes(Journal::go_on(directory, directory.journal().exists()).ok());
     notes.add(["end agent"]);
-    left.extend(AgentLock::end_holder(directory).err().map(Error::from));
+    left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
     notes.add(["give offloads back"]);
     left.extend(give_offloads_back(directory, &topology.lab).await);
     let all: Vec<&Topology> = topologies.iter().collect();
@@ -113,6 +114,8 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     match Places::open() {
         Ok(mut places) => {
             left.extend(remove_links(&Place::Host, &places, ours, &mut notes).err());
+            // Nothing of this waits: whoever wants to interrupt gets a turn here.
+            tokio::task::yield_now().await;
             notes.add(["remove nat"]);
             left.extend(remove_nat(topologies, &mut places));
         }
@@ -123,7 +126,8 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     let (first, then): (Vec<_>, Vec<_>) =
         made.into_iter().partition(|namespace| has_bridges(namespace, topologies));
     for some in first.chunks(TOGETHER).chain(then.chunks(TOGETHER)) {
-        // Nothing of this waits: whoever wants to interrupt gets a turn here.
+        // And here.
+        stop::here_if_told_to_wait("down").await;
         tokio::task::yield_now().await;
         notes.add(some.iter().map(|namespace| format!("remove namespace {}", namespace.name)));
         left.extend(clear::namespaces(some, ours));

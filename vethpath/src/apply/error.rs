@@ -100,6 +100,16 @@ impl Error {
         }
     }
 
+    /// Whether the user has interrupted it, whatever came of that.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        match self {
+            Self::Interrupted | Self::Stopped(_) => true,
+            Self::NotUndone { cause, .. } => cause.is_interruption(),
+            _ => false,
+        }
+    }
+
     /// What may help.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

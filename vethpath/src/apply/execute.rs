@@ -8,7 +8,7 @@ use super::{Error, Places, clear, nat, prepare};
 use crate::{
     kernel::{Direct, Netns, Result, Rtnl, VethEnd, grace::Expedited, netns, sysctl},
     plan::Step,
-    state::{Journal, Offloads},
+    state::{Journal, Offloads, stop},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Place, Sysctl, Trunk, lab_mark,
         pair_mark, trunk_altname, trunk_mark,
@@ -121,6 +121,7 @@ impl<'a> Executor<'a> {
             let doomed = self.made.split_off(rest);
             faults.extend(self.unmake(&doomed).err());
             // Nothing above waits: whoever wants to interrupt gets a turn here.
+            stop::here_if_told_to_wait("undo").await;
             tokio::task::yield_now().await;
         }
         faults

@@ -1,5 +1,7 @@
 //! Bringing a lab up, and making one that is up what its file says.
 
+use std::pin::pin;
+
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::{
     agent::status::{self, Status},
-    datapath::Hook,
+    datapath::{Hook, Pins},
     kernel::{self, files},
     plan::{Change, plan},
     state::{
@@ -47,12 +49,20 @@ pub struct Outcome {
 pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
     files::allow_many();
     let directory = Directory::of(&topology.lab);
-    let fresh = !directory.exists();
     directory.create()?;
     let _lock = LabLock::take(&directory)?;
     let mut places = Places::open()?;
     let history = History::read(&directory)?;
-    let goal = match prepare(topology, options, history.as_ref(), &mut places).await {
+    // A run that was killed before it wrote its record leaves an empty folder.
+    let fresh = history.is_none() && !Pins::of(&topology.lab).directory().exists();
+    let mut interrupt = pin!(interrupted());
+    let prepared = tokio::select! {
+        // First, or work that does not wait would begin before anybody listens.
+        biased;
+        () = &mut interrupt => Err(Error::Interrupted),
+        prepared = prepare(topology, options, history.as_ref(), &mut places) => prepared,
+    };
+    let goal = match prepared {
         Ok(goal) => goal,
         Err(error) if fresh => {
             directory.remove()?;
@@ -66,9 +76,8 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
     let journal = Journal::open(&directory, &goal.record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);
     let done = tokio::select! {
-        // First, or work that does not wait would begin before anybody listens.
         biased;
-        () = interrupted() => Err(Error::Interrupted),
+        () = &mut interrupt => Err(Error::Interrupted),
         done = converge(&goal, &directory, &mut executor, options.progress) => done,
     };
     match done {
@@ -147,6 +156,7 @@ async fn undo(
     before: Before,
     directory: &Directory,
 ) -> Error {
+    let fresh = matches!(before, Before::Nothing);
     let work = async {
         let mut faults: Vec<String> = executor.undo().await.iter().map(ToString::to_string).collect();
         match before {
@@ -167,7 +177,11 @@ async fn undo(
         biased;
         () = interrupted() => {
             let left = executor.left();
-            let left = if left.is_empty() { "changes of what was there".to_owned() } else { left.join(", ") };
+            let left = match &left[..] {
+                [] if fresh => "the lab's agent, programs and state".to_owned(),
+                [] => "changes of what was there".to_owned(),
+                left => left.join(", "),
+            };
             vec![format!("interrupted again, with this left: {left}")]
         }
         faults = work => faults,

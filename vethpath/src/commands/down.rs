@@ -6,7 +6,7 @@ use crate::{
     topology::{LabName, Topology},
 };
 
-/// Takes one lab down, or all.
+/// Takes one lab down, or all. An interrupt stops it at the lab that it is at.
 pub fn run(lab: Option<&str>, all: bool) -> Result<Exit, Failure> {
     privileged()?;
     if !all {
@@ -16,6 +16,9 @@ pub fn run(lab: Option<&str>, all: bool) -> Result<Exit, Failure> {
     let mut worst = Exit::Done;
     for name in labs::names()? {
         if let Err(failure) = one(&name, None) {
+            if failure.is_interruption() {
+                return Err(failure);
+            }
             failure.report(&mut std::io::stderr().lock());
             worst = Exit::System;
         }

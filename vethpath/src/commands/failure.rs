@@ -63,6 +63,12 @@ impl Failure {
         }
     }
 
+    /// Whether the user has interrupted it.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        self.exit == Exit::Interrupted
+    }
+
     /// Something that is already rendered, such as the faults of a file.
     pub fn rendered(message: impl Into<String>) -> Self {
         Self { exit: Exit::Request, message: message.into(), hint: None }
@@ -112,7 +118,7 @@ impl From<crate::apply::Error> for Failure {
             return Self::interrupted();
         }
         let hint = error.hint();
-        if matches!(error, crate::apply::Error::Stopped(_)) {
+        if error.is_interruption() {
             return Self { exit: Exit::Interrupted, message: error.to_string(), hint };
         }
         let failure = if error.is_request() {

@@ -108,7 +108,7 @@ impl AgentLock {
     ///
     /// # Errors
     /// The file system refuses, or the agent survives.
-    pub fn end_holder(directory: &Directory) -> Result<()> {
+    pub async fn end_holder(directory: &Directory) -> Result<()> {
         for (signal, patience) in [(Signal::SIGTERM, PATIENCE), (Signal::SIGKILL, KILLED)] {
             let Some(pid) = Self::holder(directory)? else { return Ok(()) };
             // It may be gone in this moment; the lock will say.
@@ -118,7 +118,8 @@ impl AgentLock {
                 if Self::holder(directory)?.is_none() {
                     return Ok(());
                 }
-                std::thread::sleep(Duration::from_millis(5));
+                // An interrupt is heard meanwhile.
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
         Err(std::io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))

@@ -1,5 +1,5 @@
 //! Dying at a given line of the journal, or within steps that are done together, for tests of what a kill
-//! leaves. In debug builds alone.
+//! leaves; and waiting for a signal at a given place, for tests of interrupts. In debug builds alone.
 
 /// Kills this process, as `kill -9` would, if `VETHPATH_STOP_AFTER` is the number of times that this
 /// has been called.
@@ -25,3 +25,18 @@ pub fn here_if_told() {
 /// Does nothing: nobody kills a release build this way.
 #[cfg(not(debug_assertions))]
 pub fn here_if_told() {}
+
+/// Says so and waits for ever, as far as nobody interrupts, if `VETHPATH_WAIT_AT` is this place.
+#[cfg(debug_assertions)]
+pub async fn here_if_told_to_wait(place: &str) {
+    if std::env::var("VETHPATH_WAIT_AT").is_ok_and(|told| told == place) {
+        eprintln!("waiting at {place}");
+        std::future::pending().await
+    }
+}
+
+/// Waits for nothing.
+#[cfg(not(debug_assertions))]
+pub fn here_if_told_to_wait(_place: &str) -> std::future::Ready<()> {
+    std::future::ready(())
+}
