@@ -78,7 +78,7 @@ fn clear(namespace: &Namespace, ours: Ours<'_>) -> Vec<crate::kernel::Error> {
 }
 
 /// Whether the lab's journal has this namespace, as it does before it is made.
-fn has_recorded(lab: &LabName, namespace: &Namespace) -> bool {
+pub(super) fn has_recorded(lab: &LabName, namespace: &Namespace) -> bool {
     let Ok(Some(history)) = History::read(&Directory::of(lab)) else { return false };
     let mut recorded = history.topologies().flat_map(|topology| &topology.namespaces);
     recorded.any(|recorded| recorded.name == namespace.name)
