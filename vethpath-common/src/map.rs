@@ -255,8 +255,8 @@ mod tests {
     /// The layout is an interface between two compilers and between versions: a change of it is a
     /// change of `ABI_VERSION`.
     #[test]
-    fn layout_of_abi_3() {
-        assert_eq!(crate::ABI_VERSION, 3);
+    fn layout_of_abi_4() {
+        assert_eq!(crate::ABI_VERSION, 4);
         assert_eq!((size_of::<Config>(), offset_of!(Config, epoch)), (24, 16));
         assert_eq!(size_of::<PortKey>(), 8);
         assert_eq!((size_of::<PortRecord>(), offset_of!(PortRecord, bridge)), (12, 8));

@@ -1,7 +1,7 @@
 //! Entries at places that their keys tell: found without the cost of the kernel's hash maps.
 //!
 //! Each of the two maps of stations has a table of slots in front of it. A key has one slot; if another
-//! key lies there, its entry is in the hash map as before. Slots are memory that user space has mapped:
+//! key lies there, its entry is in the hash map as before, and the slot says so ([`Slot::others`]). Slots are memory that user space has mapped:
 //! it publishes an entry by writing [`Slot::value`]'s generation last, and takes it back by setting
 //! that to [`NOT_THERE`], after which a grace period must pass before the slot is written again.
 
@@ -20,8 +20,9 @@ pub const NOT_THERE: u32 = 0;
 pub struct Slot<V> {
     /// The key's words.
     pub key: [u32; 3],
-    /// Always zero: there so that the value is aligned.
-    pub zero: u32,
+    /// 0 if no other key whose slot this is has its entry in the hash map. Set before there is one, and never
+    /// taken back while there may be one: a program that finds 0 here need not look there.
+    pub others: u32,
     /// The entry. It begins with its generation.
     pub value: V,
 }

@@ -81,11 +81,15 @@ impl Key {
 /// What lies in the slot of a key, if it is that key's. It may have been taken back.
 #[inline(always)]
 fn in_slot<V: Entry>(slots: &Array<Slot<V>>, key: Key) -> Option<NonNull<V>> {
-    let slot = slots.get_ptr_mut(slot_in_table(key.place, key.rest, slot_bits()))?;
-    // SAFETY: array elements live as long as the map, and the key is 16 bytes with the zero behind it, aligned
-    // as u64 (see `Slot`). It is not written while a program may look at it (see datapath/slots.rs).
-    let [first, second] = unsafe { (&raw const (*slot).key).cast::<[u64; 2]>().read() };
-    let is_it = first == joined(key.place, key.rest & 0xffff_ffff) && second == joined(key.rest >> 32, 0);
+    of_key(slots.get_ptr_mut(slot_in_table(key.place, key.rest, slot_bits()))?, key)
+}
+
+#[inline(always)]
+fn of_key<V: Entry>(slot: *mut Slot<V>, key: Key) -> Option<NonNull<V>> {
+    // SAFETY: array elements live as long as the map, and the key begins a slot and is aligned as u64 (see
+    // `Slot`). It is not written while a program may look at it (see datapath/slots.rs).
+    let (first, last) = unsafe { ((&raw const (*slot).key).cast::<u64>().read(), (*slot).key[2]) };
+    let is_it = first == joined(key.place, key.rest & 0xffff_ffff) && u64::from(last) == key.rest >> 32;
     // SAFETY: as above.
     if is_it { NonNull::new(unsafe { &raw mut (*slot).value }) } else { None }
 }
@@ -114,8 +118,15 @@ fn station_anywhere(place: u64, rest: u64) -> Option<NonNull<Station>> {
 
 #[inline(always)]
 fn anywhere<V: Entry>(slots: &Array<Slot<V>>, others: &HashMap<V::Key, V>, key: Key) -> Option<NonNull<V>> {
-    match in_slot(slots, key) {
-        Some(entry) if generation_of(entry) != NOT_THERE => Some(entry),
-        _ => NonNull::new(others.get_ptr_mut(V::key(key.words()))?),
+    let slot = slots.get_ptr_mut(slot_in_table(key.place, key.rest, slot_bits()))?;
+    if let Some(entry) = of_key(slot, key)
+        && generation_of(entry) != NOT_THERE
+    {
+        return Some(entry);
     }
+    // SAFETY: array elements live as long as the map.
+    if unsafe { (&raw const (*slot).others).read_volatile() } == 0 {
+        return None;
+    }
+    NonNull::new(others.get_ptr_mut(V::key(key.words()))?)
 }

@@ -63,13 +63,20 @@ impl<V: Entry> Slots<V> {
         if !self.is_used || self.generation(slot) != NOT_THERE {
             return false;
         }
-        let mut entry = Slot { key: words, zero: 0, value: *value };
+        // SAFETY: `slot` is in the mapping; user space alone writes this field.
+        let others = unsafe { (&raw const (*slot).others).read_volatile() };
+        let mut entry = Slot { key: words, others, value: *value };
         let generation = std::mem::replace(generation_of(&mut entry.value), NOT_THERE);
         // SAFETY: `slot` is in the mapping, and no program looks at it: its generation says so.
         unsafe { slot.write_volatile(entry) };
         fence(Ordering::Release);
         self.atomic(slot).store(generation, Ordering::Release);
         true
+    }
+
+    /// Has programs that do not find a key in its slot look in the hash map. To be called before it is there.
+    pub fn refer_to_others(&self, key: &V::Key) {
+        self.others(self.slot(key).1).store(1, Ordering::Release);
     }
 
     /// Takes an entry back; false if the key has no slot. Programs may use it until a grace period is over.
@@ -100,6 +107,11 @@ impl<V: Entry> Slots<V> {
         self.all().for_each(|slot| self.atomic(slot).store(NOT_THERE, Ordering::Release));
     }
 
+    /// Has no program look in the hash map any more. To be called when nothing is there.
+    pub fn refer_to_none(&self) {
+        self.all().for_each(|slot| self.others(slot).store(0, Ordering::Release));
+    }
+
     /// All entries.
     pub fn iter(&self) -> impl Iterator<Item = (V::Key, V)> {
         self.all().filter(|&slot| self.generation(slot) != NOT_THERE).map(|slot| {
@@ -125,6 +137,11 @@ impl<V: Entry> Slots<V> {
 
     fn generation(&self, slot: *mut Slot<V>) -> u32 {
         self.atomic(slot).load(Ordering::Acquire)
+    }
+
+    fn others(&self, slot: *mut Slot<V>) -> &AtomicU32 {
+        // SAFETY: `slot` is in the mapping, which lives as long as `self`, and the field is an aligned u32.
+        unsafe { AtomicU32::from_ptr(&raw mut (*slot).others) }
     }
 
     /// The generation of a slot: the first word of its value.

@@ -55,7 +55,7 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     /// # Errors
     /// There is no room (`E2BIG`), or the kernel refuses.
     pub fn insert(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
-        if self.slots.put(key, value) { Ok(()) } else { self.others.insert(key, value, 0) }
+        if self.slots.put(key, value) { Ok(()) } else { self.insert_among_others(key, value) }
     }
 
     /// Adds an entry as [`Table::insert`] does, for programs to use when it is [confirmed](Table::confirm).
@@ -70,7 +70,7 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
             return Ok(());
         }
         *value.away_until() = now_ns.saturating_add(AWAY_NS);
-        self.others.insert(key, value, 0)
+        self.insert_among_others(key, &value)
     }
 
     /// Has programs use an entry that was announced, if none has seen the station elsewhere since then.
@@ -83,6 +83,7 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     /// # Errors
     /// As there.
     pub fn insert_among_others(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
+        self.slots.refer_to_others(key);
         self.others.insert(key, value, 0)
     }
 
@@ -104,7 +105,9 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     pub fn clear(&mut self) -> std::result::Result<(), MapError> {
         self.slots.clear();
         let keys: Vec<V::Key> = self.others.keys().collect::<std::result::Result<_, _>>()?;
-        keys.iter().try_for_each(|key| self.remove(key))
+        keys.iter().try_for_each(|key| self.remove(key))?;
+        self.slots.refer_to_none();
+        Ok(())
     }
 
     /// All entries. One that goes away meanwhile may end the list.
