@@ -9,6 +9,13 @@ use crate::harness::{Host, wait_until};
 fn not_forwarding() {
     on_all(|host, lab, _| {
         let port = lab.port("ns1:eth0");
+        // A port that was made forwarding has a timer, which makes it so again if it is learning when that runs out
+        // (`br_make_forwarding`, `br_forward_delay_timer_expired` in net/bridge): here it ends at once.
+        for (delay, state) in [("0", Some("state blocking")), ("1500", None)] {
+            let _ = host.run(format!("ip link set docker0 type bridge forward_delay {delay}")).ok();
+            state.into_iter().for_each(|state| set(host, &port, state));
+        }
+        lab.reaches_within(A_SECOND, "ns0", B);
         // Without spanning tree, a bridge makes a blocking port forwarding at once.
         for state in ["disabled", "listening", "learning"] {
             set(host, &port, &format!("state {state}"));
