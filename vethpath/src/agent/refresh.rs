@@ -101,7 +101,10 @@ pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
     for event in meanwhile {
         match event {
             Event::Forgot(entry) if is_it(entry) => (forgotten, revived) = (true, false),
-            Event::Learned(entry) if is_it(entry) => revived = forgotten && entry.port == refreshed.port,
+            // What somebody adds by hand does not age.
+            Event::Learned(entry) if is_it(entry) => {
+                revived = forgotten && entry.port == refreshed.port && entry.ages;
+            }
             _ => {}
         }
     }
@@ -187,6 +190,8 @@ mod tests {
         assert!(!revived(&[learned.clone(), forgot.clone()]), "it is gone");
         assert!(!revived(&[forgot.clone(), other]), "of another station");
         assert!(revived(&[forgot.clone(), learned]));
+        let by_hand = Event::Learned(FdbEntry { ages: false, ..entry(5) });
+        assert!(!revived(&[forgot.clone(), by_hand]), "somebody wants it");
         assert!(!revived(&[forgot, Event::Learned(entry(9))]), "it has moved");
     }
 }

@@ -239,13 +239,8 @@ impl Agent {
         if !self.lock.is_current(&self.directory) || !self.sync.maps().are_current(&self.pins) {
             return Err(Error::Replaced);
         }
-        if self.sync.lease_has_run_out(monotonic_ns()?) {
-            // We were stopped, or starved: what the maps say is as old as that, and events that tell
-            // otherwise may be lost or still unread.
-            self.look_anew().await?;
-        }
         self.sync.next_epoch();
-        self.renew_lease()?;
+        self.stay().await?;
         let gone: Vec<_> = self.domains.extract_if(.., |domain| domain.is_gone()).collect();
         self.chronicle.tell(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
         self.chronicle.tell(mend::after_killed_bench(&self.directory, &self.topology, self.hook));
@@ -273,6 +268,7 @@ impl Agent {
             for some in due.chunks(REFRESHED_AT_ONCE) {
                 if self.domains[number].refresh(some).await? {
                     self.follow(number).await?;
+                    self.stay().await?;
                 }
             }
         }
@@ -282,6 +278,14 @@ impl Agent {
         }
         self.looks = self.looks.wrapping_add(1);
         Ok(())
+    }
+
+    /// Has the lease go on. If it has run out we were stopped or starved: what the maps say is as old as that.
+    async fn stay(&mut self) -> Result<(), Error> {
+        if self.sync.lease_has_run_out(monotonic_ns()?) {
+            return self.look_anew().await;
+        }
+        self.renew_lease()
     }
 
     fn renew_lease(&mut self) -> Result<(), Error> {

@@ -11,8 +11,9 @@ const LINK: u32 = 1;
 const NEIGHBOUR: u32 = 3;
 const TRAFFIC: u32 = 4;
 
-/// Datagrams handled at a time, so that a storm of events cannot starve everything else.
-const BATCH: usize = 4096;
+/// Datagrams handled at a time, so that a storm of events cannot starve everything else: more than the kernel's
+/// buffer holds, so that all that was told before is among them.
+const BATCH: usize = 16_384;
 
 /// Something happened.
 #[derive(Clone, Debug, PartialEq, Eq)]

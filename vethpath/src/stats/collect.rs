@@ -89,9 +89,10 @@ fn dropped(inner: Option<&LinkFacts>, port: &AtPort) -> Dropped {
 
 /// What was lost on the way to an inner end: redirected while its ring was full, counted by the driver
 /// (`veth_xdp_xmit`); redirected while there was none (`veth_ndo_xdp_xmit`), or from the bridge (`veth_xmit`), counted
-/// as any device does.
+/// as any device does, together with the former (`veth_get_stats64`).
 fn lost(port: &AtPort) -> Lost {
-    Lost { redirected: port.sum("_xdp_xmit_errors"), refused: port.refused }
+    let redirected = port.sum("_xdp_xmit_errors");
+    Lost { redirected, refused: port.refused.saturating_sub(redirected) }
 }
 
 /// The programs' counters of the lab's pairs, in their order.
