@@ -74,7 +74,7 @@ pub(super) async fn converge(
     for step in &plan.programs {
         executor.journal.note(&step.change().to_string())?;
         match step {
-            Step::Detach { place, port } => programs::detach(record, place, port, executor)?,
+            Step::Detach { place, port } => programs::detach(record, place, port, executor).await?,
             Step::DetachXdp { place, port } => programs::detach_xdp(record, place, port, executor).await?,
             Step::Restore(found) => executor.restore(found).await?,
             // Done above, with those of what is new.

@@ -116,15 +116,35 @@ pub(super) async fn renew(
     Ok(changes)
 }
 
-/// Takes the program off a port.
-pub(super) fn detach(
+/// Takes the program off a port, and returns when the kernel has let go of it: a link without a pin ends in the
+/// kernel's own time.
+pub(super) async fn detach(
     record: &Record,
     place: &Place,
     port: &IfName,
     executor: &mut Executor<'_>,
 ) -> std::result::Result<(), Error> {
+    let (topology, hook) = (&record.topology, record.hook);
+    let pins = Pins::of(&topology.lab);
     let rtnl = executor.places().get(place)?;
-    Ok(datapath::detach(rtnl.netns(), &Pins::of(&record.topology.lab), record.hook, &[port])?)
+    datapath::detach(rtnl.netns(), &pins, hook, &[port])?;
+    let Some((domain, _)) = topology.domains().into_iter().find(|(_, one)| one == place) else {
+        return Ok(());
+    };
+    let deadline = Instant::now() + PATIENCE;
+    // A filter is gone at once.
+    while hook == Hook::Tcx && !running(&rtnl, &[], &pins, domain, hook, &[port]).await?.is_empty() {
+        if Instant::now() > deadline {
+            return Err(still_runs("take the program off", port));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+    Ok(())
+}
+
+fn still_runs(operation: &'static str, port: &IfName) -> Error {
+    let cause = "the kernel still runs it: somebody else holds its link".to_owned();
+    datapath::Error::Refused { operation, object: port.to_string(), cause }.into()
 }
 
 /// Takes the XDP program off a port, and returns when none runs there and none redirects there: then its inner
@@ -153,11 +173,7 @@ pub(super) async fn detach_xdp(
         }
         if Instant::now() > deadline {
             // Its inner end must not get its offloads back while the program takes frames as they are.
-            let cause = "the kernel still runs it: somebody else holds its link".to_owned();
-            let object = port.to_string();
-            return Err(
-                datapath::Error::Refused { operation: "take the XDP program off", object, cause }.into()
-            );
+            return Err(still_runs("take the XDP program off", port));
         }
         tokio::time::sleep(INTERVAL).await;
     }
