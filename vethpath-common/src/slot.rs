@@ -1,7 +1,8 @@
 //! Entries at places that their keys tell: found without the cost of the kernel's hash maps.
 //!
 //! Each of the two maps of stations has a table of slots in front of it. A key has one slot; if another
-//! key lies there, its entry is in the hash map as before, and the slot says so ([`Slot::others`]). Slots are memory that user space has mapped:
+//! key lies there, its entry is in the hash map as before, and the slot says so ([`Slot::others`]).
+//! Slots are memory that user space has mapped:
 //! it publishes an entry by writing [`Slot::value`]'s generation last, and takes it back by setting
 //! that to [`NOT_THERE`], after which a grace period must pass before the slot is written again.
 

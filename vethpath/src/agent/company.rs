@@ -115,7 +115,8 @@ impl Company {
         };
     }
 
-    /// Looks which ports take XDP frames, and what their inner ends are ready for, where the lab wants that. The kernel tells of a change as of any other change of a link. What cannot be asked is not so.
+    /// Looks which ports take XDP frames, and what their inner ends are ready for, where the lab wants that. The
+    /// kernel tells of a change as of any other change of a link. What cannot be asked is not so.
     /// `here` is where the ports are.
     pub fn look_at_xdp(&self, layout: &Layout, here: &Direct, facts: &mut Facts) {
         (facts.xdp_takers, facts.ready) = Default::default();

@@ -74,9 +74,7 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
         Event::Learned(entry) => Some(*entry),
         _ => None,
     });
-    let is_it = |entry: &FdbEntry| {
-        (entry.bridge, entry.mac, entry.vlan) == (refreshed.bridge, refreshed.mac, refreshed.vlan)
-    };
+    let is_it = |entry: &FdbEntry| is_same(entry, &refreshed);
     let mut away = None;
     let mut pulled_back = false;
     for entry in moves.by_ref().filter(is_it) {
@@ -93,9 +91,7 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
 /// path in that moment, and tell the bridge nothing.
 #[must_use]
 pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
-    let is_it = |entry: &FdbEntry| {
-        (entry.bridge, entry.mac, entry.vlan) == (refreshed.bridge, refreshed.mac, refreshed.vlan)
-    };
+    let is_it = |entry: &FdbEntry| is_same(entry, &refreshed);
     let mut forgotten = false;
     let mut revived = false;
     for event in meanwhile {
@@ -109,6 +105,11 @@ pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
         }
     }
     revived
+}
+
+/// Whether both are of one station on one bridge.
+fn is_same(one: &FdbEntry, other: &FdbEntry) -> bool {
+    (one.bridge, one.mac, one.vlan) == (other.bridge, other.mac, other.vlan)
 }
 
 /// How often entries of a bridge are refreshed.

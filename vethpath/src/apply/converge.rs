@@ -71,10 +71,14 @@ pub(super) async fn converge(
     }
     executor.journal.note("attach programs")?;
     let anew = programs::bring(record, former, executor).await?;
+    let mut detached = Vec::new();
     for step in &plan.programs {
         executor.journal.note(&step.change().to_string())?;
         match step {
-            Step::Detach { place, port } => programs::detach(record, place, port, executor).await?,
+            Step::Detach { place, port } => {
+                programs::detach(record, place, port, executor)?;
+                detached.push((place, port));
+            }
             Step::DetachXdp { place, port } => programs::detach_xdp(record, place, port, executor).await?,
             Step::Restore(found) => executor.restore(found).await?,
             // Done above, with those of what is new.
@@ -82,6 +86,7 @@ pub(super) async fn converge(
         }
         progress(1);
     }
+    programs::let_go(record, &detached, executor).await?;
     executor.run_all(&plan.raise, &mut progress).await?;
     changes.extend(programs::renew(topology, executor).await?);
     introduce(topology, plan, executor.places()).await?;

@@ -116,28 +116,42 @@ pub(super) async fn renew(
     Ok(changes)
 }
 
-/// Takes the program off a port, and returns when the kernel has let go of it: a link without a pin ends in the
-/// kernel's own time.
-pub(super) async fn detach(
+/// Takes the program off a port. The kernel lets go of it in its own time: see [`let_go`].
+pub(super) fn detach(
     record: &Record,
     place: &Place,
     port: &IfName,
     executor: &mut Executor<'_>,
 ) -> std::result::Result<(), Error> {
-    let (topology, hook) = (&record.topology, record.hook);
-    let pins = Pins::of(&topology.lab);
     let rtnl = executor.places().get(place)?;
-    datapath::detach(rtnl.netns(), &pins, hook, &[port])?;
-    let Some((domain, _)) = topology.domains().into_iter().find(|(_, one)| one == place) else {
+    Ok(datapath::detach(rtnl.netns(), &Pins::of(&record.topology.lab), record.hook, &[port])?)
+}
+
+/// Returns when the kernel has let go of the programs that were taken off these ports, all of which it does at
+/// once: a link without a pin ends in a work queue. (A filter is gone at once.)
+pub(super) async fn let_go(
+    record: &Record,
+    detached: &[(&Place, &IfName)],
+    executor: &mut Executor<'_>,
+) -> std::result::Result<(), Error> {
+    if record.hook != Hook::Tcx {
         return Ok(());
-    };
-    let deadline = Instant::now() + PATIENCE;
-    // A filter is gone at once.
-    while hook == Hook::Tcx && !running(&rtnl, &[], &pins, domain, hook, &[port]).await?.is_empty() {
-        if Instant::now() > deadline {
-            return Err(still_runs("take the program off", port));
+    }
+    let pins = Pins::of(&record.topology.lab);
+    // Each may take a grace period of its own, one after the other.
+    let deadline = Instant::now() + PATIENCE.max(INTERVAL * 10 * u32::try_from(detached.len()).unwrap_or(1));
+    for (domain, place) in record.topology.domains() {
+        let here: Vec<_> = detached.iter().filter(|(at, _)| **at == place).map(|(_, port)| *port).collect();
+        if here.is_empty() {
+            continue;
         }
-        tokio::time::sleep(INTERVAL).await;
+        let rtnl = executor.places().get(&place)?;
+        while let Some(port) = running(&rtnl, &[], &pins, domain, record.hook, &here).await?.first() {
+            if Instant::now() > deadline {
+                return Err(still_runs("take the program off", port));
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
     }
     Ok(())
 }
