@@ -105,10 +105,13 @@ fn a_file_that_is_no_namespace_is_somebody_elses() {
 fn a_namespace_that_was_unmounted_is_made_again() {
     let host = Host::new();
     let lab = up(&host, &hosts(0..2));
-    let port = lab.port("h1:eth0");
-    let _ = host.run("umount /run/netns/h1").ok();
-    // The namespace goes in its own time, and takes its end of the pair along.
-    wait_for(SLACK, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
+    let unmount = |name: &str| {
+        let port = lab.port(&format!("{name}:eth0"));
+        let _ = host.run(format!("umount /run/netns/{name}")).ok();
+        // The namespace goes in its own time, and takes its end of the pair along.
+        wait_for(SLACK, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
+    };
+    unmount("h1");
     let inode = || host.run("stat -c %i /run/netns/h1").ok().stdout;
     let before = inode();
     let plan = host.vethpath(format!("plan {}", lab.file)).ok();
@@ -117,10 +120,10 @@ fn a_namespace_that_was_unmounted_is_made_again() {
     let _ = becomes(&host, &hosts(0..2));
     lab.reaches("h0", &address(1));
     // And without it, what is left goes.
-    let _ = host.run("umount /run/netns/h1").ok();
+    unmount("h1");
     assert!(becomes(&host, &hosts(0..1)).contains(&"- delete namespace h1".to_owned()));
     assert!(!host.path("/run/netns/h1").exists());
-    let _ = host.run("umount /run/netns/h0").ok();
+    unmount("h0");
     lab.down();
     host.finish();
 }
