@@ -1,6 +1,9 @@
 //! Medians of `vethpath bench` beside those of two programs that share nothing with it: a ping-pong in C, and
 //! sockperf. The same labs, in turns, over the fast path and over a plain bridge.
 //!
+//! The ping-pong comes first, last and between: where it finds on one CPU that the machine itself became faster or
+//! slower meanwhile, the round is put aside, and said so.
+//!
 //! As root: `cargo bench --bench others -- ROUNDS`. It needs `cc` and `sockperf`, and makes its labs on a private
 //! machine (network, mounts). With one CPU nothing is measured across CPUs.
 
@@ -23,11 +26,17 @@ use serde_json::Value;
 const PATHS: [(&str, &str, u8); 2] = [("fast", "tc", 1), ("bridge", "bridge", 2)];
 const WORK: [&str; 2] = ["udp", "tcp"];
 
-/// For how long a program measures, in seconds: `bench` all cases of a path in turns, the others one case. sockperf
-/// measures for no less.
-const BENCH_SECONDS: &str = "2";
-const C_SECONDS: &str = "0.3";
+/// For how long a program measures, in seconds. `bench` and sockperf measure for no less than one; across CPUs, where
+/// each round trip is of another length, all measure for longer.
+const BENCH_SECONDS: [&str; 2] = ["1", "3"];
+const C_SECONDS: [&str; 2] = ["0.15", "1"];
 const SOCKPERF_SECONDS: &str = "1";
+
+/// By how much the ping-pongs of a round may differ on one CPU: the greatest by the least.
+const STEADY: f64 = 1.04;
+
+/// For each round that counts, so many may be put aside.
+const ATTEMPTS: usize = 6;
 
 /// The time that sockperf's servers have to come up, all at once.
 const READY: Duration = Duration::from_secs(1);
@@ -43,12 +52,16 @@ struct Case {
     port: u16,
 }
 
-/// Microseconds of a round trip, by `bench`, by the C program and, on one CPU, by sockperf: it takes more than three
-/// seconds to measure half a second.
-type Figures = (f64, f64, Option<f64>);
+/// Microseconds of a round trip in one round, by `bench`, by the C program (the median of its turns) and, on one CPU,
+/// by sockperf: it takes more than three seconds to measure half a second.
+struct Figures {
+    bench: f64,
+    by_c: f64,
+    sockperf: Option<f64>,
+}
 
 fn main() {
-    let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(5);
+    let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(7);
     private();
     let pingpong = "/run/pingpong";
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/others/pingpong.c");
@@ -61,43 +74,57 @@ fn main() {
     let cases = cases();
     let servers: Vec<_> = cases.iter().flat_map(|case| case.servers(pingpong)).collect();
     thread::sleep(READY);
-    let mut found: Vec<Vec<Figures>> = vec![Vec::new(); cases.len()];
-    for _ in 0..rounds {
-        for (path, ..) in PATHS {
-            let report = bench(path);
-            for (case, found) in cases.iter().zip(&mut found).filter(|(case, _)| case.path == path) {
-                let sockperf = (case.cores == "same").then(|| case.by_sockperf());
-                found.push((case.by_bench(&report), case.by_c(pingpong), sockperf));
+    let (mut found, mut aside) = ((0..cases.len()).map(|_| Vec::new()).collect::<Vec<_>>(), 0);
+    // Round by round, so that what happens for a while meets all cases.
+    for attempt in 0..ATTEMPTS * rounds {
+        for (case, found) in cases.iter().zip(&mut found) {
+            if found.len() < rounds {
+                match case.round(pingpong) {
+                    Some(figures) => found.push(figures),
+                    None => aside += 1,
+                }
             }
         }
+        if found.iter().all(|found| found.len() == rounds) {
+            break;
+        }
+        assert!(attempt + 1 < ATTEMPTS * rounds, "the machine is not quiet: {aside} rounds were put aside");
     }
-    print(&cases, &found);
+    print(&cases, &found, aside);
     drop(servers);
     for (path, ..) in PATHS {
         let _ = printed(vethpath().args(["down", path]));
     }
 }
 
-/// A line for each case. Ratios are medians of the rounds' ratios, of figures that were taken one after the other.
-fn print(cases: &[Case], found: &[Vec<Figures>]) {
+/// A line for each case. Ratios are medians of the rounds' ratios, with the least and the greatest.
+fn print(cases: &[Case], found: &[Vec<Figures>], aside: usize) {
     let rounds = found[0].len();
-    println!("medians of {rounds} rounds; microseconds a round trip of 64 bytes");
-    println!("{:<20}{:>9}{:>9}{:>10}{:>10}{:>16}", "", "bench", "C", "sockperf", "bench/C", "bench/sockperf");
+    println!(
+        "medians of {rounds} rounds; microseconds a round trip of 64 bytes; {aside} rounds were put aside"
+    );
+    println!("{:<20}{:>8}{:>8}{:>10}{:>24}{:>24}", "", "bench", "C", "sockperf", "bench/C", "bench/sockperf");
     for (case, found) in cases.iter().zip(found) {
         let name = format!("{}, {}, {}", case.work.to_uppercase(), case.path, case.cores);
-        let of = |figure: fn(&Figures) -> Option<f64>, digits: usize| {
-            let figures: Option<Vec<_>> = found.iter().map(figure).collect();
-            figures.map_or_else(|| "-".to_owned(), |figures| format!("{:.digits$}", median(figures)))
-        };
+        let all = |figure: fn(&Figures) -> Option<f64>| found.iter().map(figure).collect::<Option<Vec<_>>>();
+        let of = |figure| all(figure).map_or_else(|| "-".to_owned(), |all| format!("{:.2}", median(all)));
+        let ratio = |figure| all(figure).map_or_else(|| "-".to_owned(), spread);
         println!(
-            "{name:<20}{:>9}{:>9}{:>10}{:>10}{:>16}",
-            of(|(bench, ..)| Some(*bench), 2),
-            of(|(_, by_c, _)| Some(*by_c), 2),
-            of(|(.., sockperf)| *sockperf, 2),
-            of(|(bench, by_c, _)| Some(bench / by_c), 3),
-            of(|(bench, _, sockperf)| sockperf.map(|sockperf| bench / sockperf), 3),
+            "{name:<20}{:>8}{:>8}{:>10}{:>24}{:>24}",
+            of(|figures| Some(figures.bench)),
+            of(|figures| Some(figures.by_c)),
+            of(|figures| figures.sockperf),
+            ratio(|figures| Some(figures.bench / figures.by_c)),
+            ratio(|figures| figures.sockperf.map(|sockperf| figures.bench / sockperf)),
         );
     }
+}
+
+/// The median, the least and the greatest.
+fn spread(all: Vec<f64>) -> String {
+    let least = all.iter().copied().fold(f64::INFINITY, f64::min);
+    let greatest = all.iter().copied().fold(0.0, f64::max);
+    format!("{:.3} ({least:.3} to {greatest:.3})", median(all))
 }
 
 /// All, on the CPUs that `bench` takes.
@@ -117,12 +144,6 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// What `bench` finds on a lab.
-fn bench(path: &str) -> Value {
-    let words = ["bench", path, "--work", "udp-rr,tcp-rr", "--seconds", BENCH_SECONDS, "--json"];
-    serde_json::from_str(&printed(vethpath().args(words))).unwrap()
-}
-
 impl Case {
     /// Those that answer, for as long as they are kept.
     fn servers(&self, pingpong: &str) -> [Server; 2] {
@@ -134,18 +155,32 @@ impl Case {
         [Server::start(&mut by_c), Server::start(&mut sockperf)]
     }
 
-    fn by_bench(&self, report: &Value) -> f64 {
-        let work = format!("{}_rr", self.work);
-        let cases = report["cases"].as_array().unwrap().iter();
-        let mut cases =
-            cases.filter(|case| case["work"] == *work && case["placement"]["cores"] == self.cores);
-        cases.next().unwrap()["latency"][self.path]["p50_us"].as_f64().unwrap()
+    /// What each finds, one after the other. `None` where the machine changed meanwhile.
+    fn round(&self, pingpong: &str) -> Option<Figures> {
+        let on_one = self.cores == "same";
+        let mut by_c = vec![self.by_c(pingpong)];
+        let bench = self.by_bench();
+        by_c.push(self.by_c(pingpong));
+        let sockperf = on_one.then(|| self.by_sockperf());
+        by_c.extend(on_one.then(|| self.by_c(pingpong)));
+        let (least, greatest) = by_c.iter().fold((f64::INFINITY, 0.0_f64), |(a, b), &c| (a.min(c), b.max(c)));
+        let is_steady = !on_one || greatest <= least * STEADY;
+        is_steady.then(|| Figures { bench, by_c: median(by_c), sockperf })
+    }
+
+    fn by_bench(&self) -> f64 {
+        let (work, seconds) = (format!("{}-rr", self.work), BENCH_SECONDS[usize::from(self.cores != "same")]);
+        let words =
+            ["bench", self.path, "--work", &work, "--cores", self.cores, "--seconds", seconds, "--json"];
+        let report: Value = serde_json::from_str(&printed(vethpath().args(words))).unwrap();
+        report["cases"][0]["latency"][self.path]["p50_us"].as_f64().unwrap()
     }
 
     fn by_c(&self, pingpong: &str) -> f64 {
         let (to, port) = (self.address(2), (self.port + 1).to_string());
+        let seconds = C_SECONDS[usize::from(self.cores != "same")];
         let mut client = self.inside(0);
-        let text = printed(client.args([pingpong, "ask", self.work, &to, &port, C_SECONDS]));
+        let text = printed(client.args([pingpong, "ask", self.work, &to, &port, seconds]));
         text.trim().parse().unwrap()
     }
 

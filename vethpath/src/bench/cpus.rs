@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
-use nix::time::{ClockId, clock_gettime};
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike,
+};
 
 use crate::kernel::bounded;
 
@@ -71,9 +74,14 @@ fn used(before: Ticks, now: Ticks, own: Duration) -> Use {
     Use { stolen: 100.0 * stolen / all, by_others: 100.0 * by_others / all }
 }
 
-/// What this process has used, all threads together.
+/// What this process has used, all threads together, and its children that have ended: those that answer.
 fn own() -> Duration {
-    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+    let of = |who| {
+        let usage = getrusage(who).ok()?;
+        let micros = [usage.user_time(), usage.system_time()].map(|time| time.num_microseconds());
+        u64::try_from(micros.iter().sum::<i64>()).ok().map(Duration::from_micros)
+    };
+    [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN].into_iter().filter_map(of).sum()
 }
 
 fn read(cpus: &BTreeSet<usize>) -> Option<Ticks> {

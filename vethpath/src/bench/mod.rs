@@ -2,8 +2,8 @@
 //!
 //! Data flow: `choose` two ends and `cases` what they do (both pure) -> rounds of slices in random order
 //! (`schedule`) that `modes` prepares and checks by the programs' counters, and `load` measures with a
-//! thread in each namespace -> a `tally` of each case with `statistics` (both pure) -> [`Report`], which
-//! `output` renders.
+//! thread in each namespace, or a process that answers -> a `tally` of each case with `statistics` (both
+//! pure) -> [`Report`], which `output` renders.
 
 mod cable;
 mod cases;
@@ -38,6 +38,7 @@ pub use cases::Wish;
 pub use compare::{Change, Compared, Comparison, Difference, Verdict};
 pub use distribution::Distribution;
 pub use error::Error;
+pub use load::Answer;
 pub use machine::Machine;
 pub use modes::Mode;
 pub use own::{Own, Shape};
@@ -148,6 +149,8 @@ pub async fn run(
     if modes.contains(&Mode::Xdp) {
         warnings.push(Warning::SocketsOnXdp);
     }
+    // What those have used who answer is known once they have ended.
+    bench.close();
     warnings.extend(warnings::of_run(chosen, &rounds, cpus.used()));
     warnings.extend(restored?.into_iter().map(|(pair, reason)| Warning::NotArmedAgain { pair, reason }));
     Ok(summary::report(&record.topology.lab, chosen, &rounds, machine, warnings))

@@ -111,6 +111,11 @@ impl<'a> Bench<'a> {
         modes
     }
 
+    /// Closes all sockets. Nothing is measured any more.
+    pub fn close(&mut self) {
+        self.workers.clear();
+    }
+
     /// Opens all workers, in place of those that were there.
     async fn open(&mut self) -> Result<(), Error> {
         self.workers.clear();

@@ -15,7 +15,7 @@ use super::{
 
 /// The version of this model. It grows when something is taken away or means something else: in version 1 UDP round
 /// trips were between connected sockets, and packet rates by the time of the sender alone.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// One figure for each mode that was measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

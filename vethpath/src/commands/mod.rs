@@ -51,6 +51,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Events(arguments) => events::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Agent { lab } => agent::run(&lab),
+        Command::BenchAnswer(answer) => match answer.answer() {
+            Ok(()) => Ok(Exit::Done),
+            Err(error) => Err(Failure::system(format!("standard input is no socket of `bench`: {error}"))),
+        },
         Command::Completions { shell } => rendered(out, |text| {
             clap_complete::generate(shell, &mut Cli::command(), "vethpath", text);
             Ok(())

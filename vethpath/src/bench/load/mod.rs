@@ -1,5 +1,6 @@
-//! The kinds of work, each as two halves that two threads do.
+//! The kinds of work, each as two halves that two threads do, or a thread and another process.
 
+mod answerer;
 mod socket;
 mod tcp_connect;
 mod tcp_rr;
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::socket::CONGESTION_CONTROL;
+pub use self::{answerer::Answer, socket::CONGESTION_CONTROL};
 use super::{
     Error,
     end::End,
@@ -60,7 +61,7 @@ trait Load: Send + Sync {
     fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured>;
 
     /// The other half: until it is told, or hears nothing for a while and `stop` is set. Returns how much
-    /// arrived, where only this half knows.
+    /// arrived, where only this half knows. Where another process answers there is nothing to do.
     fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived>;
 
     /// The least frames that both ends sent for what was measured.

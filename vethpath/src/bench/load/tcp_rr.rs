@@ -9,21 +9,16 @@ use std::{
 
 use super::{
     Arrived, End, Error, Load, Measured, Wait, Window,
+    answerer::{ANSWER, Answer, Answerer, DONE},
     socket::{read_exact, tcp_pair, write_all},
 };
 
-/// The first byte of a message that wants an answer, and of the one that does not.
-const ANSWER: u8 = 0;
-const DONE: u8 = 1;
-
-/// The ends of the connection.
+/// The asker's end of the connection, and who has the other.
 pub(super) struct TcpRr {
     asking: TcpStream,
-    answering: TcpStream,
+    _answerer: Answerer,
     size: usize,
     wait: Wait,
-    /// Whether the slice is over: a word from the slice before may have been left over.
-    done: AtomicBool,
 }
 
 impl TcpRr {
@@ -33,22 +28,16 @@ impl TcpRr {
         size: usize,
         wait: Wait,
     ) -> Result<io::Result<Self>, Error> {
-        let pair = tcp_pair(ends, addresses, wait).await?;
-        Ok(pair.map(|(asking, answering)| Self {
-            asking,
-            answering,
-            size,
-            wait,
-            done: AtomicBool::new(false),
-        }))
+        let (asking, answering) = match tcp_pair(ends, addresses, wait).await? {
+            Ok(pair) => pair,
+            Err(error) => return Ok(Err(error)),
+        };
+        let start = move || Answerer::start(answering, Answer::new(size, wait, None));
+        Ok(ends.1.run(start).await?.map(|answerer| Self { asking, _answerer: answerer, size, wait }))
     }
 }
 
 impl Load for TcpRr {
-    fn begin(&self) {
-        self.done.store(false, Ordering::Release);
-    }
-
     fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
         let mut measured = Measured::round_trips()?;
         let (mut message, mut room) = (vec![ANSWER; self.size], vec![0; self.size]);
@@ -56,7 +45,6 @@ impl Load for TcpRr {
             let begin = Instant::now();
             if begin >= window.end || stop.load(Ordering::Relaxed) {
                 message[0] = DONE;
-                self.done.store(true, Ordering::Release);
                 let _ = write_all(&self.asking, &message, self.wait, stop)?;
                 return Ok(measured);
             }
@@ -69,17 +57,8 @@ impl Load for TcpRr {
         }
     }
 
-    fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived> {
-        let mut message = vec![0; self.size];
-        while read_exact(&self.answering, &mut message, self.wait, stop)? {
-            if message[0] == DONE {
-                if self.done.load(Ordering::Acquire) {
-                    break;
-                }
-            } else if !write_all(&self.answering, &message, self.wait, stop)? {
-                break;
-            }
-        }
+    /// The other process does.
+    fn answer(&self, _: &AtomicBool) -> io::Result<Arrived> {
         Ok(Arrived::default())
     }
 

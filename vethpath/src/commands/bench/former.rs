@@ -59,13 +59,13 @@ mod tests {
             assert_eq!(why(other), "it is not a report of `vethpath bench --json`", "{other}");
         }
         assert!(
-            why(r#"{"version": 2}"#).starts_with("it is not a report of `vethpath bench --json`: missing")
+            why(r#"{"version": 3}"#).starts_with("it is not a report of `vethpath bench --json`: missing")
         );
         for other in [1, 9] {
             assert_eq!(
                 parse(&format!(r#"{{"version": {other}}}"#)),
                 Err(Why(
-                    format!("it is a report of version {other}, and this vethpath knows version 2"),
+                    format!("it is a report of version {other}, and this vethpath knows version 3"),
                     "measure once more with this vethpath"
                 ))
             );

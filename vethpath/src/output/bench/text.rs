@@ -234,7 +234,7 @@ mod tests {
     fn json_has_the_promised_fields_and_can_be_read_again() {
         let report = samples::report();
         let json = serde_json::to_value(&report).unwrap();
-        assert_eq!(json["version"], 2);
+        assert_eq!(json["version"], 3);
         assert_eq!(json["udp_rr"]["fast"]["p50_us"], 10.6);
         assert_eq!(json["overhead_removed"]["high"], 0.86);
         assert_eq!(json["warnings"][0]["kind"], "one-cpu");
