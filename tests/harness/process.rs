@@ -1,6 +1,7 @@
 //! A process inside a host: its output, its end, its deadline.
 
 use std::{
+    fs,
     io::{Read, Write},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
@@ -104,6 +105,11 @@ impl Process {
     /// What `kill -9` does: this process dies, and nothing else.
     pub(crate) fn kill(&self) {
         let _ = kill(self.pid(), Signal::SIGKILL);
+    }
+
+    /// What it is called by now: what starts something else in its place is that later.
+    pub(crate) fn name(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/comm", self.pid())).unwrap_or_default().trim().to_owned()
     }
 
     fn pid(&self) -> Pid {
