@@ -6,9 +6,11 @@ mod judges;
 mod page;
 mod xdp;
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::harness::{Host, Lab, PATIENCE, Process, wait_for};
+use crate::harness::{Host, Lab, PATIENCE, Process, wait_for, wait_until};
 
 #[test]
 fn json_is_complete_and_the_lab_is_armed_again() {
@@ -50,7 +52,9 @@ fn json_is_complete_and_the_lab_is_armed_again() {
 fn every_case_says_what_it_is_of() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let report = host.vethpath("bench --all --size 64,9000 --seconds 10 --seed 7 --json").ok().json();
+    // Each case is measured once at least, however long that takes.
+    let bench = host.spawn_vethpath("bench --all --size 64,9000 --seconds 10 --seed 7 --json");
+    let report = bench.wait(Duration::from_secs(300)).ok().json();
     let cases = report["cases"].as_array().expect("a list");
     let of = |work: &str| cases.iter().filter(|case| case["work"] == work).collect::<Vec<_>>();
     for work in ["udp_rr", "tcp_rr"] {
@@ -93,8 +97,9 @@ fn interrupted_it_puts_the_programs_back() {
     for signal in [Process::interrupt, Process::terminate] {
         let host = Host::new();
         let lab = host.lab("three-hosts").up();
-        let bench = while_off(&host, &lab);
+        let bench = stopped_while_off(&host, &lab);
         signal(&bench);
+        bench.go_on();
         let _ = bench.wait(PATIENCE).fails(130).says("interrupted");
         assert_eq!(armed(&host), 3);
         lab.down();
@@ -135,7 +140,7 @@ fn what_is_claimed_was_carried() {
 fn killed_the_agent_puts_the_programs_back() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let bench = while_off(&host, &lab);
+    let bench = stopped_while_off(&host, &lab);
     bench.kill();
     let _ = bench.wait(PATIENCE);
     let mended = "its bench was killed: 3 programs put back by the agent";
@@ -156,7 +161,7 @@ fn killed_with_its_agent_the_next_up_puts_the_programs_back() {
     let lab = host.lab("three-hosts").up();
     let agent = lab.stats().agent.pid.expect("an agent");
     let _ = host.run(format!("kill -9 {agent}")).ok();
-    let bench = while_off(&host, &lab);
+    let bench = stopped_while_off(&host, &lab);
     bench.kill();
     let _ = bench.wait(PATIENCE);
     lab.reaches("ns0", "172.17.0.102");
@@ -170,11 +175,17 @@ fn killed_with_its_agent_the_next_up_puts_the_programs_back() {
 fn killed_the_next_bench_has_a_fast_path_again() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let bench = while_off(&host, &lab);
+    let bench = stopped_while_off(&host, &lab);
     bench.kill();
     let _ = bench.wait(PATIENCE);
-    // Whoever is first, this or the agent.
-    let report = host.vethpath("bench --work udp-rr --cores same --seconds 1 --json").ok().json();
+    // Whoever is first, this or the agent, which has the lab's lock meanwhile.
+    let report = wait_until(PATIENCE, || {
+        let done = host.vethpath("bench --work udp-rr --cores same --seconds 1 --json");
+        if done.stderr.contains("another vethpath is working on lab `three-hosts`") {
+            return Err(done.fails(1).to_string());
+        }
+        Ok(done.ok().json())
+    });
     assert!(report["udp_rr"]["fast"]["n"].as_u64().is_some_and(|n| n > 0), "{report:#}");
     assert_eq!(armed(&host), 3);
     lab.down();
@@ -219,7 +230,11 @@ fn a_fast_path_that_is_broken_gains_nothing() {
     let lab = host.lab("three-hosts").up();
     // A packet socket on the port makes it step aside: every frame takes the bridge.
     let tap = host.spawn("tcpdump --immediate-mode -n -i any -w /dev/null");
-    wait_for(PATIENCE, "the pairs step aside", || armed(&host) == 0);
+    // By the word of an agent: one that is late with its answer has none armed, too.
+    wait_for(PATIENCE, "the pairs step aside", || {
+        let labs = host.vethpath("list --json").ok().json();
+        labs[0]["agent"] == true && labs[0]["armed"] == 0
+    });
     let report = host.vethpath("bench --work udp-rr --cores same --seconds 1 --json").ok().json();
     assert!(report["udp_rr"].get("fast").is_none() && report["overhead_removed"].is_null(), "{report:#}");
     drop(tap);
@@ -231,11 +246,13 @@ fn a_fast_path_that_is_broken_gains_nothing() {
 fn the_lab_is_locked_meanwhile() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let bench = while_off(&host, &lab);
+    // It does not come to its end, however long the others take.
+    let bench = stopped_while_off(&host, &lab);
     for other in ["bench three-hosts --seconds 1", "down three-hosts", &format!("up {}", lab.file)] {
         let _ = host.vethpath(other).fails(1).says("another vethpath is working on lab `three-hosts`");
     }
     bench.interrupt();
+    bench.go_on();
     let _ = bench.wait(PATIENCE).fails(130);
     lab.down();
     host.finish();
@@ -279,19 +296,33 @@ fn a_host_that_does_not_answer_is_named() {
     host.finish();
 }
 
-/// Starts a long run and returns at a moment when the programs are off.
-fn while_off(host: &Host, lab: &Lab<'_>) -> Process {
+/// Starts a long run and stops it while the programs are off.
+#[track_caller]
+fn stopped_while_off(host: &Host, lab: &Lab<'_>) -> Process {
     let bench = host.spawn_vethpath(format!("bench {} --seconds 60", lab.name));
-    programs_go(host, lab);
+    stop_while_off(host, lab, &bench);
     bench
 }
 
-/// Returns at a moment when the programs are off.
-fn programs_go(host: &Host, lab: &Lab<'_>) {
+/// Stops a run while the programs are off: it is for a fraction of a second that they are, and whoever looks may
+/// come too late to do anything then.
+#[track_caller]
+fn stop_while_off(host: &Host, lab: &Lab<'_>, bench: &Process) {
     let pins = host.path(&format!("/sys/fs/bpf/vethpath/{}", lab.name));
-    wait_for(PATIENCE, "the programs stay attached", || {
+    let are_off = || {
         let pins = std::fs::read_dir(&pins).expect("the lab is up").flatten();
         pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("link_")).count() == 0
+    };
+    wait_for(PATIENCE, "the programs stay attached", || {
+        if !are_off() {
+            return false;
+        }
+        bench.stop();
+        let are_off = are_off();
+        if !are_off {
+            bench.go_on();
+        }
+        are_off
     });
 }
 

@@ -100,13 +100,13 @@ fn a_command_that_hangs_is_killed_and_told_of() {
     let host = Host::new();
     let start = Instant::now();
     let process = host.spawn(["sh", "-c", "echo so far so good; sleep 8765"]);
-    wait_for(Duration::from_secs(10), "no output", || process.output().contains("so far so good\n"));
+    wait_for(SLACK, "no output", || process.output().contains("so far so good\n"));
     let complaint = complaint(|| {
         let _ = process.wait(Duration::from_millis(300));
     });
     assert!(complaint.contains("did not end") && complaint.contains("so far so good"), "{complaint}");
     assert!(start.elapsed() < Duration::from_secs(60));
-    wait_for(Duration::from_secs(10), "its child lives", || outside_pid(&["sleep", "8765"]).is_none());
+    wait_for(SLACK, "its child lives", || outside_pid(&["sleep", "8765"]).is_none());
     host.finish();
 }
 

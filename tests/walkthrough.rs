@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Host, Lab};
+use crate::harness::{Host, Lab, SLACK, wait_until};
 
 const HOSTS: [(&str, &str); 3] = [("ns0", "172.17.0.101"), ("ns1", "172.17.0.102"), ("ns2", "172.17.0.103")];
 const GATEWAY: &str = "172.17.0.1";
@@ -132,7 +132,17 @@ fn plan_and_validate_touch_nothing() {
 fn up_twice_changes_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let links = || all_links(&host, &lab);
+    let links = || {
+        wait_until(SLACK, || {
+            let links = all_links(&host, &lab);
+            // The kernel brings links up in its own time.
+            if links.contains("state DOWN") || links.contains("state LOWERLAYERDOWN") {
+                Err(links)
+            } else {
+                Ok(links)
+            }
+        })
+    };
     let (before, pid) = (links(), lab.stats().agent.pid);
     let again = host.vethpath(format!("up {} --json", lab.file)).ok().json();
     assert_eq!(

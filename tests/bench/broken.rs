@@ -1,8 +1,10 @@
 //! A fast path that is broken on purpose while it is measured: no gain is claimed, and the lab is afterwards
 //! as it was before.
 
-use super::{armed, programs_go, warns_of, while_off};
-use crate::harness::{Host, Lab, PATIENCE, wait_for};
+use std::time::Duration;
+
+use super::{armed, stop_while_off, stopped_while_off, warns_of};
+use crate::harness::{Done, Host, Lab, PATIENCE, wait_for, wait_until};
 
 /// A shaper where frames begin slows the bridge and the fast path alike. By the programs' counters the frames
 /// are fast all the same.
@@ -10,11 +12,11 @@ use crate::harness::{Host, Lab, PATIENCE, wait_for};
 fn slowed_down_it_gains_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let measured = host.spawn_vethpath("bench --work udp-rr --cores same --seconds 6 --json");
-    programs_go(&host, &lab);
-    let shaper = "tc qdisc add dev eth0 root tbf rate 2mbit burst 2kb latency 50ms";
-    let _ = lab.run("ns0", shaper).ok();
-    let report = measured.wait(PATIENCE).ok().json();
+    let shaper = "tc qdisc replace dev eth0 root tbf rate 2mbit burst 2kb latency 50ms";
+    let done = broken_early(&host, &lab, "bench --work udp-rr --cores same --seconds 6 --json", || {
+        let _ = lab.run("ns0", shaper).ok();
+    });
+    let report = done.ok().json();
     let removed = &report["overhead_removed"];
     let [value, low, high] = ["value", "low", "high"].map(|part| removed[part].as_f64().unwrap_or_default());
     // All 0 where it is null.
@@ -33,8 +35,9 @@ fn disarmed_by_a_queue_it_claims_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let port = lab.port("ns1:eth0");
-    let measured = while_off(&host, &lab);
+    let measured = stopped_while_off(&host, &lab);
     let _ = host.run(format!("tc qdisc add dev {port} root tbf rate 2mbit burst 2kb latency 50ms")).ok();
+    measured.go_on();
     let done = measured.wait(PATIENCE).fails(2).says("ns1:eth0 was armed before and is not any more: qdisc");
     assert_eq!(done.stdout, "");
     assert_eq!(host.json(format!("tc -j qdisc show dev {port} root"))[0]["kind"], "tbf");
@@ -49,8 +52,10 @@ fn disarmed_by_a_queue_it_claims_nothing() {
 fn disarmed_in_the_middle_it_claims_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let measured = while_off(&host, &lab);
+    let measured = stopped_while_off(&host, &lab);
     let tap = host.spawn("tcpdump --immediate-mode -n -i any -w /dev/null");
+    wait_for(PATIENCE, "tcpdump does not start", || tap.output().contains("listening on"));
+    measured.go_on();
     let done = measured.wait(PATIENCE).fails(2).says("was armed before and is not any more: ");
     assert_eq!(done.stdout, "");
     drop(tap);
@@ -65,8 +70,9 @@ fn without_its_agent_it_claims_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let agent = lab.stats().agent.pid.expect("an agent");
-    let measured = while_off(&host, &lab);
+    let measured = stopped_while_off(&host, &lab);
     let _ = host.run(format!("kill -9 {agent}")).ok();
+    measured.go_on();
     let done = measured.wait(PATIENCE).fails(2).says("the agent does not answer");
     assert_eq!(done.stdout, "");
     let _ = host.vethpath(format!("up {}", lab.file)).ok().says("3 of 3 pairs armed");
@@ -81,14 +87,14 @@ fn what_did_not_go_by_xdp_is_not_said_to() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let before = host.namespaces();
-    let measured = host.spawn_vethpath("bench --xdp --work udp-rr --cores same --seconds 6 --json");
-    programs_go(&host, &lab);
-    let others = host.namespaces().into_iter().filter(|name| !before.contains(name));
-    for namespace in others.filter(|name| !name.ends_with("-bridges")) {
-        let ethtool = format!("ip netns exec {namespace} ethtool -K eth0 tx-checksum-ip-generic on");
-        let _ = host.run(ethtool).ok();
-    }
-    let done = measured.wait(PATIENCE);
+    let measured = "bench --xdp --work udp-rr --cores same --seconds 6 --json";
+    let done = broken_early(&host, &lab, measured, || {
+        let others = host.namespaces().into_iter().filter(|name| !before.contains(name));
+        for namespace in others.filter(|name| !name.ends_with("-bridges")) {
+            let ethtool = format!("ip netns exec {namespace} ethtool -K eth0 tx-checksum-ip-generic on");
+            let _ = host.run(ethtool).ok();
+        }
+    });
     if done.succeeded() {
         // Of the rounds before that.
         let report = done.json();
@@ -101,6 +107,27 @@ fn what_did_not_go_by_xdp_is_not_said_to() {
     is_as_before(&host, &lab);
     lab.down();
     host.finish();
+}
+
+/// Measures, and breaks something meanwhile, before half of the six seconds are over: of what was measured before,
+/// there must not be more than of what was measured then. Whoever is too slow for that does it again.
+#[track_caller]
+fn broken_early(host: &Host, lab: &Lab<'_>, command: &str, breaks: impl Fn()) -> Done {
+    wait_until(PATIENCE, || {
+        let measured = host.spawn_vethpath(command);
+        stop_while_off(host, lab, &measured);
+        // It was written when the first round began.
+        let lock = std::fs::metadata(host.path(&format!("/run/vethpath/{}/bench.lock", lab.name)));
+        let begun = lock.and_then(|lock| lock.modified()).expect("it measures");
+        breaks();
+        let late = begun.elapsed().unwrap_or_default();
+        measured.go_on();
+        let done = measured.wait(PATIENCE);
+        if late < Duration::from_secs(3) {
+            return Ok(done);
+        }
+        Err(format!("it was broken after {late:?}"))
+    })
 }
 
 /// The lab has its fast path again.

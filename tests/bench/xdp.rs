@@ -69,9 +69,10 @@ fn the_lab_beside_is_gone_when_it_is_interrupted() {
     let lab = host.lab("three-hosts").up();
     let namespaces = host.namespaces();
     let bench = host.spawn_vethpath(format!("bench {} --xdp --seconds 60", lab.name));
-    super::programs_go(&host, &lab);
+    super::stop_while_off(&host, &lab, &bench);
     assert_eq!(host.vethpath("list --json").ok().json().as_array().map(Vec::len), Some(2));
     bench.interrupt();
+    bench.go_on();
     let _ = bench.wait(PATIENCE).fails(130).says("interrupted");
     wait_for(PATIENCE, "the lab is armed again", || armed(&host) == 3);
     assert_eq!(host.namespaces(), namespaces);

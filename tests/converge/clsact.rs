@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::labs::{address, becomes, host as one, hosts};
+use super::labs::{address, becomes, host as one, hosts, quiet};
 use crate::harness::{Host, Lab, SLACK, Stream, wait_for};
 
 /// The filters at the ingress of a pair's port.
@@ -80,6 +80,7 @@ fn drift_is_told_and_mended() {
 #[test]
 fn a_lab_outgrows_its_maps() {
     let host = Host::new();
+    let hosts = |numbers| quiet(&hosts(numbers));
     let lab = host.lab("empty").named("changing").and(&hosts(0..3)).up_with("--hook clsact");
     lab.is_fast("h0:eth0", &address(1));
     let before = lab.accounts_balance();

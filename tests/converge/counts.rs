@@ -1,6 +1,6 @@
 //! What was counted stays, whatever a lab becomes.
 
-use super::labs::{address, becomes, host as one, hosts, up};
+use super::labs::{address, becomes, host as one, hosts, quiet, up};
 use crate::harness::Host;
 
 #[test]
@@ -33,12 +33,7 @@ fn pairs_that_stay_keep_their_counts_and_new_ones_begin_at_nothing() {
 #[test]
 fn a_lab_that_outgrows_its_maps_loses_no_count() {
     let host = Host::new();
-    // Without IPv6, of which so many hosts send something to all others all the time.
-    let quiet =
-        "sysctls = { \"net.ipv6.conf.all.disable_ipv6\" = 1, \"net.ipv6.conf.default.disable_ipv6\" = 1 }";
-    let hosts = |numbers: std::ops::Range<usize>| {
-        hosts(numbers).replace("gateway = \"10.9.0.1\"\n", &format!("gateway = \"10.9.0.1\"\n{quiet}\n"))
-    };
+    let hosts = |numbers| quiet(&hosts(numbers));
     let lab = up(&host, &hosts(0..3));
     lab.is_fast("h0:eth0", &address(1));
     let before = lab.accounts_balance();

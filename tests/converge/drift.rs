@@ -1,7 +1,7 @@
 //! What somebody changed by hand, `plan` tells and `up` mends.
 
 use super::labs::{address, becomes, hosts, up};
-use crate::harness::{Host, SLACK, wait_for};
+use crate::harness::{Host, PATIENCE, SLACK, wait_for, wait_until, when_still};
 
 #[test]
 fn drift_is_told_and_mended() {
@@ -92,7 +92,8 @@ fn drift_of_ipv6_is_told_and_mended() {
         .replace("\"10.9.1.0/16\"", "\"10.9.1.0/16\", \"fd09::2/64\"")
         .replace("\"10.9.1.1/16\"", "\"10.9.1.1/16\", \"fd09::3/64\"");
     let lab = up(&host, &text);
-    let before = routes(&host, "-6");
+    // Those of link-local addresses come when the kernel has taken in that the link is up.
+    let before = when_still(|| routes(&host, "-6"));
     let (subnet, default) =
         ("+ create route fd09::/64 dev eth0 in h0", "+ create route ::/0 via fd09::1 in h0");
     for (command, expected) in [
@@ -113,7 +114,10 @@ fn drift_of_ipv6_is_told_and_mended() {
     ] {
         let _ = host.run(["bash", "-c", command]).ok();
         assert_eq!(becomes(&host, &text), expected, "{command}");
-        assert_eq!(routes(&host, "-6"), before, "{command}");
+        wait_until(SLACK, || {
+            let now = routes(&host, "-6");
+            if now == before { Ok(()) } else { Err(format!("{command}: {now}, and before {before}")) }
+        });
         lab.reaches("h0", "fd09::3");
         lab.reaches("h0", "fd09::1");
     }
@@ -145,6 +149,12 @@ fn all_that_was_removed_is_made_again() {
         let _ = host.run(&*command).ok();
         let changes = becomes(&host, &text);
         assert!(changes.contains(&expected.to_owned()), "{command}: {changes:#?}");
+        // Until the kernel has taken in that a link is up, it sends nothing there.
+        wait_until(SLACK, || {
+            let links =
+                ["", "-n h0 ", "-n h1 "].map(|at| host.run(format!("ip {at}-br link")).ok().stdout).concat();
+            if links.contains("DOWN") { Err(links) } else { Ok(()) }
+        });
         for to in ["10.9.0.1", "10.8.0.2", &address(1), &address(2)] {
             lab.reaches("h0", to);
         }
@@ -169,7 +179,7 @@ fn what_was_removed_is_made_again() {
         let _ = host.run(&*command).ok();
         if command.starts_with("ip netns") {
             // The namespace goes in its own time, and takes its end of the pair along.
-            wait_for(SLACK, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
+            wait_for(PATIENCE, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
         }
         let changes = becomes(&host, &hosts(0..3));
         assert!(changes.contains(&"+ create pair h1:eth0".to_owned()), "{command}: {changes:#?}");

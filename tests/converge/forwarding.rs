@@ -39,7 +39,7 @@ fn two_that_go_at_once_put_it_back() {
         for down in both {
             let _ = down.wait(PATIENCE).ok();
         }
-        assert_eq!(host.changes(), None);
+        host.is_as_it_was("both are down");
     }
     host.finish();
 }

@@ -44,7 +44,7 @@ fn ends_well(host: &Host, then: Then, file: &str, line: usize) {
             let _ = host.vethpath("down changing").ok();
         }
     }
-    assert_eq!(host.changes(), None, "line {line}, then {then:?}");
+    host.is_as_it_was(&format!("line {line}, then {then:?}"));
 }
 
 /// Which of the two after this line: each at every line only where there is time for it.
@@ -200,7 +200,7 @@ fn growth_at_each_step() {
         lab.is_fast("h0:eth0", &address(1));
         lab.accounts_balance().not_less_than(&before);
         lab.down();
-        assert_eq!(host.changes(), None, "line {line}");
+        host.is_as_it_was(&format!("line {line}"));
         if !killed {
             assert!(line > attach + 15, "`up` wrote {line} lines only");
             break;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::harness::{Host, Lab};
+use crate::harness::{Host, Lab, SLACK, wait_until};
 
 /// A file with a bridge `br0`, 10.9.0.1/16, and hosts `h0`, `h1`, ... from 10.9.1.0 on.
 pub(super) fn hosts(numbers: impl IntoIterator<Item = usize>) -> String {
@@ -24,6 +24,14 @@ pub(super) fn host(number: usize, bridge: &str) -> String {
     )
     .expect("a string takes anything");
     text
+}
+
+/// The same hosts without IPv6, of which many of them send something to all others all the time: their counters
+/// would never be still.
+pub(super) fn quiet(text: &str) -> String {
+    let sysctls =
+        "sysctls = { \"net.ipv6.conf.all.disable_ipv6\" = 1, \"net.ipv6.conf.default.disable_ipv6\" = 1 }";
+    text.replace("gateway = \"10.9.0.1\"\n", &format!("gateway = \"10.9.0.1\"\n{sysctls}\n"))
 }
 
 /// The address of a host.
@@ -70,8 +78,17 @@ pub(super) fn is_as_its_file_says(host: &Host, file: &str) {
 #[track_caller]
 pub(super) fn identity(host: &Host, namespace: &str) -> String {
     let say = |command: String| host.run(command).ok().stdout;
-    say(format!("stat -L -c %i /run/netns/{namespace}"))
-        + &say(format!("ip -n {namespace} -o link"))
-        + &say(format!("ip -n {namespace} -o addr"))
-        + &say(format!("ip -n {namespace} route"))
+    wait_until(SLACK, || {
+        let links = say(format!("ip -n {namespace} -o link"));
+        let addresses = say(format!("ip -n {namespace} -o addr"));
+        // The kernel brings a link up and makes its addresses in its own time.
+        let is_done = links.lines().all(|link| link.contains("state UP") || link.contains(" lo: "))
+            && addresses.lines().any(|address| address.contains("fe80::"))
+            && !addresses.contains("tentative");
+        if !is_done {
+            return Err(format!("{namespace} is not up: {links}{addresses}"));
+        }
+        let inode = say(format!("stat -L -c %i /run/netns/{namespace}"));
+        Ok(inode + &links + &addresses + &say(format!("ip -n {namespace} route")))
+    })
 }

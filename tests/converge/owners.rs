@@ -1,7 +1,7 @@
 //! Whose is whose: labs beside each other, files with other names, and what is nobody's.
 
 use super::labs::{address, becomes, hosts, is_as_its_file_says, up};
-use crate::harness::{Host, PATIENCE, SLACK, wait_for};
+use crate::harness::{Host, PATIENCE, wait_for};
 
 /// A lab without `name` has its file's. Renamed, it is another lab, which wants what the first has.
 #[test]
@@ -109,7 +109,7 @@ fn a_namespace_that_was_unmounted_is_made_again() {
         let port = lab.port(&format!("{name}:eth0"));
         let _ = host.run(format!("umount /run/netns/{name}")).ok();
         // The namespace goes in its own time, and takes its end of the pair along.
-        wait_for(SLACK, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
+        wait_for(PATIENCE, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
     };
     unmount("h1");
     let inode = || host.run("stat -c %i /run/netns/h1").ok().stdout;
@@ -145,7 +145,7 @@ fn down_all_takes_down_labs_and_nothing_else() {
     up(&host, &hosts(0..2)).forget();
     host.lab("fabric").with("namespace.ns", "namespace.f").up().forget();
     let _ = host.vethpath("down --all").ok().says("lab changing is down").says("lab fabric is down");
-    assert_eq!(host.changes(), None);
+    host.is_as_it_was("all are down");
     let _ = host.vethpath("down --all").ok();
     host.finish();
 }

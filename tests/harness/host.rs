@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vethpath::kernel::Netns;
 
-use super::{Args, Done, Inside, Inventory, LabFile, Process, wait_until};
+use super::{Args, Done, Inside, Inventory, LabFile, Process, SLACK, wait_until, when_still};
 
 /// No command may take longer, if the test does not say so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -42,9 +42,21 @@ impl Host {
         self.at_first = Some(Inventory::of(self));
     }
 
+    /// The same, when nothing comes or goes any more by itself.
+    #[track_caller]
+    pub(crate) fn remember_when_still(&mut self) {
+        self.at_first = Some(when_still(|| Inventory::of(self)));
+    }
+
     /// What is not as it was at the start (or the last [`Host::remember`]).
     pub(crate) fn changes(&self) -> Option<String> {
         Inventory::of(self).since(self.at_first.as_ref()?)
+    }
+
+    /// Shows that all is as it was. Processes and namespaces go in their own time.
+    #[track_caller]
+    pub(crate) fn is_as_it_was(&self, when: &str) {
+        wait_until(SLACK, || self.changes().map_or(Ok(()), |changes| Err(format!("{when}: {changes}"))));
     }
 
     /// Runs a command to its end: `host.run("ip -n ns0 link")`.

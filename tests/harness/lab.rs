@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use vethpath::kernel::Netns;
 
-use super::{Args, Done, Host, Process, SLACK, Stats, Wire, accounts_balance, wait_until};
+use super::{Args, Done, Host, Process, SLACK, Stats, Wire, accounts_balance, wait_until, with_a_lease};
 
 /// A topology file to be: `host.lab("three-hosts").with(..).up()`.
 pub(crate) struct LabFile<'h> {
@@ -161,6 +161,12 @@ impl Lab<'_> {
             let fast = stats.pair(pair).fast.tx.packets - before;
             if fast >= 3 { Ok(()) } else { Err(format!("{fast} of 3 pings to {to} were fast: {stats:#?}")) }
         });
+    }
+
+    /// Does a part of a test whose packets are to be fast: [`with_a_lease`].
+    #[track_caller]
+    pub(crate) fn with_a_lease<T>(&self, part: impl FnMut() -> T) -> T {
+        with_a_lease(|| self.stats(), part)
     }
 
     /// Shows that vethpath's books are the kernel's.

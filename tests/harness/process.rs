@@ -1,6 +1,7 @@
 //! A process inside a host: its output, its end, its deadline.
 
 use std::{
+    fs,
     io::{Read, Write},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
@@ -14,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Done, Inside, wait_until};
+use super::{Done, Inside, SLACK, wait_until};
 
 /// Bytes that a thread collects from a pipe; `None` at its end.
 #[derive(Clone, Default)]
@@ -104,6 +105,37 @@ impl Process {
     /// What `kill -9` does: this process dies, and nothing else.
     pub(crate) fn kill(&self) {
         let _ = kill(self.pid(), Signal::SIGKILL);
+    }
+
+    /// Stops this process, and returns when it does nothing any more. Nothing else is stopped.
+    #[track_caller]
+    pub(crate) fn stop(&self) {
+        // It may have ended already.
+        let _ = kill(self.pid(), Signal::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.pid());
+        wait_until(SLACK, || {
+            let threads = fs::read_dir(&threads).into_iter().flatten().flatten();
+            let states = threads.filter_map(|thread| {
+                let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+                stat.rsplit_once(") ")?.1.chars().next()
+            });
+            let works = |state| !matches!(state, 'T' | 't' | 'Z' | 'X');
+            if states.filter(|&state| works(state)).count() == 0 {
+                Ok(())
+            } else {
+                Err(format!("{self} does not stop"))
+            }
+        });
+    }
+
+    /// Has it go on after a [`Process::stop`].
+    pub(crate) fn go_on(&self) {
+        let _ = kill(self.pid(), Signal::SIGCONT);
+    }
+
+    /// What it is called by now: what starts something else in its place is that later.
+    pub(crate) fn name(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/comm", self.pid())).unwrap_or_default().trim().to_owned()
     }
 
     fn pid(&self) -> Pid {

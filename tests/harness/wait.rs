@@ -34,6 +34,22 @@ pub(crate) fn wait_for(within: Duration, what: &str, mut condition: impl FnMut()
     wait_until(within, || if condition() { Ok(()) } else { Err(what.to_owned()) });
 }
 
+/// Looks until there is the same to be seen for a second, and returns it.
+#[track_caller]
+pub(crate) fn when_still<T: PartialEq>(mut look: impl FnMut() -> T) -> T {
+    let (mut last, mut since) = (look(), Instant::now());
+    wait_until(SLACK, || {
+        let is_long = since.elapsed() > Duration::from_secs(1);
+        let now = look();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        } else if is_long {
+            return Ok(now);
+        }
+        Err("there is always something new".to_owned())
+    })
+}
+
 /// Looks for the whole of `time`, and panics as soon as `condition` does not hold.
 pub(crate) fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let place = Location::caller();

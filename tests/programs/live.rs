@@ -39,6 +39,14 @@ impl Live {
             })
             .expect("it is there");
         let wires = inside.run(|| Port::ALL.map(wire).into()).expect("it is there");
+        // Until the kernel has taken in that a link is up, it sends nothing there.
+        for (netns, name) in [(&netns, "port"), (&inside, "inner")] {
+            wait_until(SLACK, || {
+                let links = netns.run(links).expect("it is there");
+                let down = links.lines().find(|link| link.starts_with(name) && !link.contains(" UP "));
+                down.map_or(Ok(()), |link| Err(link.to_owned()))
+            });
+        }
         Self { bench, wires }
     }
 
@@ -70,6 +78,12 @@ impl Live {
             if counters == expected { Ok(()) } else { Err(format!("{counters:?}\nnot {expected:?}")) }
         });
     }
+}
+
+/// All links of the namespace that this thread is in.
+fn links() -> String {
+    let output = process::Command::new("ip").args(["-br", "link"]).output().expect("ip is installed");
+    String::from_utf8(output.stdout).expect("plain names")
 }
 
 /// The inner end of a port.

@@ -17,13 +17,16 @@ fn what_a_full_ring_drops_is_counted() {
     lab.is_fast("ns0:eth0", B);
     let mut user = User::attach(&lab.netns("ns1"), "eth0", "sink");
     lab.says_of("ns1:eth0", "armed");
-    let (taken, before) = (user.taken(), lab.stats());
     let mut socket = RawSocket::on(&lab.netns("ns0"), "eth0");
     let frame = numbered(mac_bytes(&lab, "ns1"), mac_bytes(&lab, "ns0"), 1);
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(2) {
-        let _ = socket.send(&frame, 32);
-    }
+    let (taken, before) = lab.with_a_lease(|| {
+        let before = (user.taken(), lab.stats());
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(2) {
+            let _ = socket.send(&frame, 32);
+        }
+        before
+    });
     eprintln!("{:.2} million frames a second", user.rate());
     let dropped = |stats: &Stats| stats.pair("ns1:eth0").dropped.expect("it is by XDP").rx;
     let since = |of: &dyn Fn(&Stats) -> u64, now: &Stats| of(now) - of(&before);

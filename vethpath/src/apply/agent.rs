@@ -75,7 +75,7 @@ pub async fn follow(directory: &Directory, topology: &Topology) -> io::Result<()
 /// It ends, or says nothing for ten seconds.
 pub async fn settled(
     directory: &Directory,
-    mut child: Option<tokio::process::Child>,
+    mut child: Option<&mut tokio::process::Child>,
 ) -> Result<Status, Error> {
     let deadline = Instant::now() + PATIENCE;
     let mut last = None;

@@ -91,17 +91,15 @@ pub(super) async fn converge(
     changes.extend(programs::renew(topology, executor).await?);
     introduce(topology, plan, executor.places()).await?;
     let takes_over = !anew && has_agent && agent::follow(directory, topology).await.is_ok();
-    let child = if takes_over {
-        None
-    } else {
+    if !takes_over {
         // It may be stopped, or hang: then it must not come back to life beside a new one. With maps made
         // anew, one that lives still writes to the old ones.
         executor.journal.note("start agent")?;
         AgentLock::end_holder(directory).await?;
-        Some(agent::start(directory)?)
-    };
+        executor.agent = Some(agent::start(directory)?);
+    }
     stop::here_if_told_to_wait("agent").await;
-    let status = agent::settled(directory, child).await?;
+    let status = agent::settled(directory, executor.agent.as_mut()).await?;
     executor.journal.settle(record)?;
     Ok(Outcome { changes, status })
 }

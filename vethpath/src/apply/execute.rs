@@ -4,11 +4,13 @@ mod bulk;
 
 use std::{collections::BTreeSet, path::Path};
 
+use tokio::process::Child;
+
 use super::{Error, Places, clear, nat, prepare};
 use crate::{
     kernel::{Direct, Netns, Result, Rtnl, VethEnd, grace::Expedited, netns, sysctl, xdp},
     plan::{Change, Step},
-    state::{Journal, Offloads, stop},
+    state::{AgentLock, Directory, Journal, Offloads, stop},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Place, Sysctl, Trunk, lab_mark,
         pair_mark, trunk_altname, trunk_mark,
@@ -38,6 +40,8 @@ pub struct Executor<'a> {
     pub(super) lab: &'a LabName,
     pub(super) places: &'a mut Places,
     pub(super) journal: Journal,
+    /// The agent that this run has started.
+    pub(super) agent: Option<Child>,
     made: Vec<Made>,
     /// Bridges that this run has made, and not brought up yet.
     quiet: BTreeSet<(Place, String)>,
@@ -48,7 +52,15 @@ pub struct Executor<'a> {
 impl<'a> Executor<'a> {
     /// Nothing is done yet.
     pub fn new(lab: &'a LabName, places: &'a mut Places, journal: Journal) -> Self {
-        Self { lab, places, journal, made: Vec::new(), quiet: BTreeSet::new(), without_dad: BTreeSet::new() }
+        Self {
+            lab,
+            places,
+            journal,
+            agent: None,
+            made: Vec::new(),
+            quiet: BTreeSet::new(),
+            without_dad: BTreeSet::new(),
+        }
     }
 
     /// The connections.
@@ -130,6 +142,18 @@ impl<'a> Executor<'a> {
             tokio::task::yield_now().await;
         }
         faults
+    }
+
+    /// Ends the agent that this run has started, which may not have its lock yet: then nobody else would find it.
+    ///
+    /// # Errors
+    /// The file system refuses, or the agent survives.
+    pub async fn end_agent(&mut self, directory: &Directory) -> std::result::Result<(), Error> {
+        let Some(mut child) = self.agent.take() else { return Ok(()) };
+        AgentLock::end_holder(directory).await?;
+        // It may be gone by then.
+        let _ = child.kill().await;
+        Ok(())
     }
 
     /// What [`Executor::undo`] has not come to.

@@ -161,6 +161,7 @@ async fn undo(
         let mut faults: Vec<String> = executor.undo().await.iter().map(ToString::to_string).collect();
         match before {
             Before::Nothing => {
+                faults.extend(executor.end_agent(directory).await.err().map(|error| error.to_string()));
                 let topologies = [goal.record.topology.clone()];
                 let left = down::remove_lab(&topologies, directory).await;
                 faults.extend(left.iter().map(ToString::to_string));
@@ -195,6 +196,7 @@ async fn undo(
 
 /// Makes the lab what it was, as another `up` with its former file would.
 async fn go_back(record: Record, executor: &mut Executor<'_>, directory: &Directory) -> Result<(), Error> {
+    executor.end_agent(directory).await?;
     executor.journal = Journal::open(directory, &record)?;
     let history = History::read(directory)?;
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();

@@ -3,6 +3,7 @@
 use std::{fs, io, path::Path};
 
 use nix::{
+    errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
@@ -82,7 +83,11 @@ pub fn retire() -> Result<()> {
         return Ok(());
     }
     if is_unused() && is_ours()? {
-        umount2(MOUNT_POINT, MntFlags::empty()).doing("unmount", MOUNT_POINT)?;
+        match umount2(MOUNT_POINT, MntFlags::empty()) {
+            // Another `down` was at it, too, and it is gone.
+            Err(Errno::EINVAL) => {}
+            unmounted => unmounted.doing("unmount", MOUNT_POINT)?,
+        }
     }
     Ok(())
 }

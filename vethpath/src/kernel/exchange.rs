@@ -5,7 +5,7 @@
 use std::{
     io,
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use netlink_packet_core::{
@@ -22,9 +22,12 @@ use nix::{
 };
 use thiserror::Error;
 
-/// How long the kernel may take for one request. It answers in the same system call, so anything
-/// near this is a socket that was not blocking or not the kernel's.
+/// How long the kernel may take for one datagram. It answers in the same system call, so anything
+/// near this is a socket that was not blocking or not the kernel's. The whole answer has no time-out: that
+/// would also count the time in which this process does not run.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Datagrams in a row with nothing of the answer in them: more than a socket's buffer holds.
+pub(super) const MOST_STRAYS: usize = 4096;
 /// Larger than any datagram the kernel makes for a dump (32 KiB) or an acknowledgement.
 pub(super) const DATAGRAM: usize = 64 * 1024;
 /// Messages taken from one dump.
@@ -157,16 +160,17 @@ pub(crate) fn transact(
     be_patient(socket, PATIENCE)?;
     socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map_err(ExchangeError::Send)?;
 
-    let deadline = Instant::now() + PATIENCE;
-    let (mut answers, mut size, mut consistent) = (Vec::new(), 0, true);
+    let (mut answers, mut size, mut consistent, mut strays) = (Vec::new(), 0, true, 0);
     let mut buffer = Vec::with_capacity(DATAGRAM);
     loop {
         receive(socket, &mut buffer)?;
+        strays += 1;
         for message in messages(&buffer) {
             let message = message?;
             if !ours(message.sequence) {
                 continue;
             }
+            strays = 0;
             consistent &= message.flags & NLM_F_DUMP_INTR == 0;
             match message.kind {
                 NLMSG_NOOP => {}
@@ -186,8 +190,8 @@ pub(crate) fn transact(
                 }
             }
         }
-        if Instant::now() > deadline {
-            return Err(ExchangeError::Receive(io::ErrorKind::TimedOut.into()));
+        if strays == MOST_STRAYS {
+            return Err(ExchangeError::Malformed("nothing of it is among what came"));
         }
     }
 }

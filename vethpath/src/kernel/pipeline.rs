@@ -4,23 +4,19 @@
 //! one that it refuses (`netlink_rcv_skb` in net/netlink/af_netlink.c). So requests that do not need each
 //! other's answers can be sent together.
 
-use std::{
-    collections::HashMap,
-    io,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use netlink_packet_core::{Emitable, NLM_F_ACK, NLMSG_ERROR};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr};
 
-use super::exchange::{self, DATAGRAM, ExchangeError};
+use super::exchange::{self, DATAGRAM, ExchangeError, MOST_STRAYS};
 
 /// How many requests are sent together: their answers fit the receive buffer of a socket, each of them
 /// being an acknowledgement or one link.
 const TOGETHER: usize = 32;
 
-/// How long the kernel may take to deliver what it has answered within the call that asked.
+/// How long the kernel may take to deliver a datagram of what it has answered within the call that asked.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one request came to: the payload of its answer, empty for an acknowledgement.
@@ -72,11 +68,11 @@ fn collect(
     answers: &mut Vec<Answer>,
 ) -> Result<(), ExchangeError> {
     let mut found: Vec<Option<Answer>> = (0..numbers.len()).map(|_| None).collect();
-    let mut missing = numbers.len();
+    let (mut missing, mut strays) = (numbers.len(), 0);
     let mut buffer = Vec::with_capacity(DATAGRAM);
-    let deadline = Instant::now() + PATIENCE;
     while missing > 0 {
         exchange::receive(socket, &mut buffer)?;
+        strays += 1;
         for message in exchange::messages(&buffer) {
             let message = message?;
             // Whatever else comes is left over from a request that was given up.
@@ -91,9 +87,10 @@ fn collect(
                 Ok(message.payload.to_vec())
             });
             missing -= 1;
+            strays = 0;
         }
-        if Instant::now() > deadline {
-            return Err(ExchangeError::Receive(io::ErrorKind::TimedOut.into()));
+        if strays == MOST_STRAYS {
+            return Err(ExchangeError::Malformed("nothing of it is among what came"));
         }
     }
     answers.extend(found.into_iter().flatten());

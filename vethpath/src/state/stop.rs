@@ -26,10 +26,10 @@ pub fn here_if_told() {
 #[cfg(not(debug_assertions))]
 pub fn here_if_told() {}
 
-/// Says so and waits for ever, as far as nobody interrupts, if `VETHPATH_WAIT_AT` is this place.
+/// Says so and waits for ever, as far as nobody interrupts, if this place is in the list `VETHPATH_WAIT_AT`.
 #[cfg(debug_assertions)]
 pub async fn here_if_told_to_wait(place: &str) {
-    if std::env::var("VETHPATH_WAIT_AT").is_ok_and(|told| told == place) {
+    if std::env::var("VETHPATH_WAIT_AT").is_ok_and(|told| told.split(',').any(|at| at == place)) {
         eprintln!("waiting at {place}");
         std::future::pending().await
     }
