@@ -70,7 +70,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         }
         Err(error) => return Err(error),
     };
-    if let Some(status) = goal.is_reached(&directory).filter(|_| is_settled(history.as_ref(), &goal.record)) {
+    if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
         return Ok(Outcome { changes: Vec::new(), status });
     }
     let journal = Journal::open(&directory, &goal.record)?;
@@ -105,7 +105,7 @@ pub async fn preview(topology: &Topology) -> Result<Vec<Change>, Error> {
     let history = History::read(&directory)?;
     let goal = prepare(topology, Options::default(), history.as_ref(), &mut places).await?;
     let mut changes = goal.plan.changes();
-    if status::ask(&directory.socket()).is_err() {
+    if goal.agent.is_none() {
         changes.push(Change::create("agent", &topology.lab));
     }
     Ok(changes)
@@ -130,7 +130,8 @@ async fn prepare(
     adopted::check(&plan)?;
     nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
-    Ok(Goal { plan, record: Record::new(topology, hook), former })
+    let agent = status::wait_for_answer(&Directory::of(&topology.lab)).await.ok();
+    Ok(Goal { plan, record: Record::new(topology, hook), former, agent })
 }
 
 /// Whether the journal says of the lab that it is this, and nothing else.
@@ -200,7 +201,8 @@ async fn go_back(record: Record, executor: &mut Executor<'_>, directory: &Direct
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
     let observed = observe(&record.topology, &former, Some(record.hook), executor.places).await?;
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
-    let goal = Goal { plan, record, former };
+    let agent = status::wait_for_answer(directory).await.ok();
+    let goal = Goal { plan, record, former, agent };
     converge(&goal, directory, executor, None).await.map(|_| ())
 }
 
