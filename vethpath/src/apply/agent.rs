@@ -69,6 +69,20 @@ pub async fn follow(directory: &Directory, topology: &Topology) -> io::Result<()
     }
 }
 
+/// Has a lab that had an agent have one again.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn keep(directory: &Directory) -> Result<(), Error> {
+    // One that was told to end does so before it looks.
+    if status::look(directory).await.is_ok() {
+        return Ok(());
+    }
+    AgentLock::end_holder(directory).await?;
+    let child = start(directory)?;
+    settled(directory, Some(child)).await.map(|_| ())
+}
+
 /// Waits until the agent has looked at the whole lab and no port is just coming up. `child` is the one that was
 /// started, if any was.
 ///

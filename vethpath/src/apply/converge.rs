@@ -97,6 +97,7 @@ pub(super) async fn converge(
         // anew, one that lives still writes to the old ones.
         executor.journal.note("start agent")?;
         AgentLock::end_holder(directory).await?;
+        stop::here_if_told_to_wait("no-agent").await;
         Some(agents::start(directory)?)
     };
     stop::here_if_told_to_wait("agent").await;

@@ -5,7 +5,7 @@ use std::pin::pin;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Error, Places, adopted,
+    Error, Places, adopted, agent,
     converge::{Goal, converge},
     down,
     execute::Executor,
@@ -17,7 +17,7 @@ use crate::{
     kernel::{self, files},
     plan::{Change, plan},
     state::{
-        Directory, History, Journal, LabLock, Record,
+        AgentLock, Directory, History, Journal, LabLock, Record,
         events::{Kind, Recorder},
     },
     topology::{Datapath, Topology},
@@ -53,6 +53,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
     let _lock = LabLock::take(&directory)?;
     let mut places = Places::open()?;
     let history = History::read(&directory)?;
+    let had_agent = AgentLock::holder(&directory)?.is_some();
     // A run that was killed before it wrote its record leaves an empty folder.
     let fresh = history.is_none() && !Pins::of(&topology.lab).directory().exists();
     let mut interrupt = pin!(interrupted());
@@ -89,7 +90,11 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         }
         Err(cause) => {
             let before = history.map(|history| history.record);
-            let before = if fresh { Before::Nothing } else { before.map_or(Before::Unknown, Before::Lab) };
+            let before = match before {
+                _ if fresh => Before::Nothing,
+                Some(record) => Before::Lab { record, had_agent },
+                None => Before::Unknown,
+            };
             Err(undo(cause, &mut executor, &goal, before, &directory).await)
         }
     }
@@ -146,7 +151,12 @@ enum Before {
     /// There was something of which the journal is lost.
     Unknown,
     /// This was, or was to be, the lab.
-    Lab(Record),
+    Lab {
+        /// What it was.
+        record: Record,
+        /// Whether it had an agent, be it one that did not answer.
+        had_agent: bool,
+    },
 }
 
 /// Undoes a failed run: first what it has made, last first, then what it has changed.
@@ -166,11 +176,15 @@ async fn undo(
                 let left = down::remove_lab(&topologies, directory).await;
                 faults.extend(left.iter().map(ToString::to_string));
             }
-            Before::Lab(record) if record.topology != goal.record.topology => {
+            Before::Lab { record, .. } if record.topology != goal.record.topology => {
                 faults
                     .extend(go_back(record, executor, directory).await.err().map(|error| error.to_string()));
             }
-            Before::Lab(_) | Before::Unknown => {}
+            // It may have been ended to be replaced. Where none comes up, another would not either.
+            Before::Lab { had_agent: true, .. } if !matches!(cause, Error::Agent { .. }) => {
+                faults.extend(agent::keep(directory).await.err().map(|error| error.to_string()));
+            }
+            Before::Lab { .. } | Before::Unknown => {}
         }
         faults
     };
