@@ -15,6 +15,7 @@ mod oracle;
 mod programs;
 mod raw_frames;
 mod reasons;
+mod replaced;
 mod scale;
 mod security;
 mod segments;

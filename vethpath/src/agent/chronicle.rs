@@ -30,7 +30,7 @@ impl Chronicle {
     /// Of an agent that has found the maps with `found` in them.
     #[must_use]
     pub fn begin(directory: &Directory, found: Config) -> Self {
-        let mut recorder = Recorder::of(directory);
+        let mut recorder = Recorder::of(directory).in_haste();
         recorder.record([Kind::AgentStarted { pid: std::process::id(), former: former(found) }]);
         Self {
             recorder,
@@ -43,6 +43,7 @@ impl Chronicle {
     /// The agent ends.
     pub fn end(&mut self, ended: &Result<(), Error>) {
         let how = if ended.is_ok() { How::Terminated } else { How::Failed };
+        self.recorder.take_time();
         let error = ended.as_ref().err().map(ToString::to_string);
         self.recorder.record([Kind::AgentEnded { pid: std::process::id(), how, error }]);
     }

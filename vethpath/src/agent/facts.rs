@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use netlink_packet_route::link::BridgePortState;
+
 use super::links::Links;
 use crate::{
-    kernel::{FdbEntry, LinkFacts, watch::Event, xdp::Ready},
+    kernel::{FdbEntry, LinkFacts, PortAttribute, watch::Event, xdp::Ready},
     topology::IfName,
 };
 
@@ -62,6 +64,15 @@ impl Facts {
         reduced || port.gso_limited
     }
 
+    /// Whether a port is on its bridge and does not forward yet, as all do at first.
+    #[must_use]
+    pub fn is_coming_up(&self, port: &IfName, bridge: &IfName) -> bool {
+        let (Some(port), Some(bridge)) = (self.link(port), self.link(bridge)) else { return false };
+        let forwards = PortAttribute::State(BridgePortState::Forwarding);
+        let forwards = port.port.iter().flatten().any(|attribute| *attribute == forwards);
+        port.controller == Some(bridge.ifindex) && !(port.up && bridge.up && forwards)
+    }
+
     /// Takes in an event. Returns whether links must be looked at again.
     pub fn note(&mut self, event: &Event) -> bool {
         match event {
@@ -81,5 +92,41 @@ impl Facts {
             }
             Event::Changed | Event::Lost => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_coming_up_until_its_bridge_forwards_to_it() {
+        let [port, bridge]: [IfName; 2] = ["vp0", "br0"].map(|name| name.parse().unwrap());
+        let coming_up = |port_up, bridge_up, controller, state| {
+            let link = |ifindex, name: &IfName, up| LinkFacts {
+                ifindex,
+                name: name.to_string(),
+                up,
+                ..LinkFacts::default()
+            };
+            let on_bridge = LinkFacts {
+                controller,
+                port: Some(vec![PortAttribute::State(state)]),
+                ..link(1, &port, port_up)
+            };
+            let facts = Facts {
+                links: [(1, on_bridge), (2, link(2, &bridge, bridge_up))].into(),
+                ..Facts::default()
+            };
+            facts.is_coming_up(&port, &bridge)
+        };
+        use BridgePortState as State;
+        assert!(!coming_up(true, true, Some(2), State::Forwarding));
+        assert!(coming_up(true, true, Some(2), State::Disabled));
+        assert!(coming_up(true, true, Some(2), State::Learning));
+        assert!(coming_up(false, true, Some(2), State::Disabled));
+        assert!(coming_up(true, false, Some(2), State::Disabled));
+        assert!(!coming_up(true, true, None, State::Disabled), "somebody has taken it off");
+        assert!(!Facts::default().is_coming_up(&port, &bridge), "it is gone");
     }
 }

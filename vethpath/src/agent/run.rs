@@ -61,9 +61,13 @@ enum Confirm {
 /// # Errors
 /// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
+    if Record::read(directory)?.is_none() {
+        return Err(Error::NoLab);
+    }
+    let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
+    // Only now: whoever changes a lab makes sure that nobody has the lock after it has written what the lab is to be.
     let journal = version(directory);
     let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
-    let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
     let pins = Pins::of(&topology.lab);
     let mut domains = Vec::new();
     for (number, place) in topology.domains() {
@@ -74,6 +78,10 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     let maps = Maps::open(&pins)?;
     let found = maps.config()?;
     let (counters, sync) = (Counters::open(&pins)?, Sync::take_over(maps)?);
+    // A `down` may have removed the folder meanwhile, and an `up` made another, with an agent whose socket is there.
+    if !lock.is_current(directory) {
+        return Err(Error::Replaced);
+    }
     let mut door = Door::open(&directory.socket())?;
     let mut agent = Agent {
         domains,
@@ -94,13 +102,12 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     };
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut door).await;
-    // Whoever has replaced it writes down events and maps now.
+    // Whoever has replaced it writes down events and maps now. The lease first: the events may have to wait.
+    let taken_back = if matches!(ended, Err(Error::Replaced)) { Ok(()) } else { agent.sync.lease(0) };
     if agent.lock.is_current(directory) {
         agent.chronicle.end(&ended);
     }
-    if !matches!(ended, Err(Error::Replaced)) {
-        agent.sync.lease(0)?;
-    }
+    taken_back?;
     ended
 }
 

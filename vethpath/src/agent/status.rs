@@ -5,21 +5,34 @@ use std::{
     io::{self, Read},
     os::unix::net::UnixStream,
     path::Path,
+    pin::pin,
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::{Signal, kill};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde::{Deserialize, Serialize};
+use tokio::{
+    io::AsyncReadExt,
+    time::{sleep, timeout},
+};
 
 use crate::{
+    kernel::bounded,
     state::{AgentLock, Directory},
     topology::Place,
 };
 
-/// How long an agent may take to answer before it counts as dead (it may be stopped, or hang).
+/// How long an agent may take to answer who only wants to tell what it says (it may be stopped, or hang).
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How often it is asked whether it has looked.
+/// How long one that lives may take to answer before it counts as dead: it may wait for the lock that all of
+/// networking shares, and so would one that takes its place.
+const GREAT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often it is asked whether it has looked, or listens.
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// More than the status of a lab with 4,096 pairs.
@@ -82,24 +95,159 @@ pub fn ask(socket: &Path) -> io::Result<Status> {
     serde_json::from_str(&answer).map_err(io::Error::other)
 }
 
+/// Asks the lab's agent for whoever acts on what it says: one that lives has a minute to answer.
+///
+/// # Errors
+/// There is no agent, it is stopped, or no whole answer comes.
+pub async fn wait_for_answer(directory: &Directory) -> io::Result<Status> {
+    answer_until(directory, Instant::now() + GREAT_PATIENCE).await
+}
+
+/// The same until `deadline`. Whether it lives is looked at each time that it was silent for two seconds.
+///
+/// # Errors
+/// There is no agent, it is stopped, or no whole answer comes until then.
+pub async fn answer_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
+    loop {
+        let error = match hear(directory, deadline).await {
+            Ok(status) => return Ok(status),
+            Err(error) => error,
+        };
+        if Instant::now() >= deadline || !may_answer(directory) {
+            return Err(error);
+        }
+        // It lives and does not listen: it has only begun, or is about to end.
+        sleep(INTERVAL).await;
+    }
+}
+
+/// One connection's answer. It is kept while the agent is silent: a new one each time would fill its queue.
+async fn hear(directory: &Directory, deadline: Instant) -> io::Result<Status> {
+    let mut answer = Vec::new();
+    let stream = tokio::net::UnixStream::connect(directory.socket()).await?;
+    let mut stream = stream.take(MOST_BYTES);
+    {
+        let mut whole = pin!(stream.read_to_end(&mut answer));
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match timeout(PATIENCE.min(left), &mut whole).await {
+                Ok(read) => {
+                    let _ = read?;
+                    break;
+                }
+                Err(_) if Instant::now() < deadline && may_answer(directory) => {}
+                Err(late) => return Err(late.into()),
+            }
+        }
+    }
+    serde_json::from_slice(&answer).map_err(io::Error::other)
+}
+
+/// Whether there is an agent that will answer, as far as can be told: one that was stopped will not.
+fn may_answer(directory: &Directory) -> bool {
+    AgentLock::holder(directory).is_ok_and(|agent| agent.is_some_and(|pid| !is_stopped(pid)))
+}
+
+/// Whether a process was stopped, by SIGSTOP or by a debugger.
+fn is_stopped(pid: Pid) -> bool {
+    let stat = bounded::read(Path::new(&format!("/proc/{pid}/stat")), bounded::VALUE).unwrap_or_default();
+    // A name may have anything in it, a parenthesis too.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+}
+
 /// Has the lab's agent look at everything at once, rather than within its second, and returns what
 /// it says after. For whoever has attached or detached programs: the kernel tells nobody.
 ///
 /// # Errors
-/// There is no agent, or it does not look within two seconds.
+/// There is no agent, it is stopped, or it does not look within a minute.
 pub async fn look(directory: &Directory) -> io::Result<Status> {
-    let before = ask(&directory.socket())?.looks;
+    look_until(directory, Instant::now() + GREAT_PATIENCE).await
+}
+
+/// The same until `deadline`.
+///
+/// # Errors
+/// There is no agent, it is stopped, or it does not look until then.
+pub async fn look_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
+    let before = answer_until(directory, deadline).await?.looks;
     // The lock is what tells that the process is the agent.
     let agent = AgentLock::holder(directory).map_err(io::Error::other)?;
     kill(agent.ok_or(io::ErrorKind::NotFound)?, Signal::SIGHUP)?;
-    let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        let status = ask(&directory.socket())?;
+        let status = answer_until(directory, deadline).await?;
         // It answers between looks: one that is new has begun after the first answer.
         if status.looks != before {
             return Ok(status);
         }
-        tokio::time::sleep(INTERVAL).await;
+        sleep(INTERVAL).await;
     }
     Err(io::ErrorKind::TimedOut.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// Asks one that takes longer than the patience of those who only want to tell what it says. `lives`: whether it
+    /// has the lock.
+    fn ask_a_slow_one(lives: bool) -> io::Result<Status> {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::stand_in(folder.path());
+        let lock = lives.then(|| AgentLock::take(&directory).unwrap());
+        let listener = UnixListener::bind(directory.socket()).unwrap();
+        let status = Status {
+            pid: 1,
+            lease_ms: 3000,
+            capabilities: Vec::new(),
+            generation: 1,
+            stations: 0,
+            settled: true,
+            looks: 7,
+            steady: true,
+            ports: BTreeMap::new(),
+            ends: BTreeMap::new(),
+            trunks: BTreeMap::new(),
+        };
+        let text = serde_json::to_string(&status).unwrap();
+        let slow = thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let (head, tail) = text.split_at(10);
+            client.write_all(head.as_bytes()).unwrap();
+            thread::sleep(PATIENCE * 5 / 4);
+            // Who has given up is not there.
+            let _ = client.write_all(tail.as_bytes());
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let answer = runtime.block_on(wait_for_answer(&directory));
+        slow.join().unwrap();
+        drop(lock);
+        answer
+    }
+
+    #[test]
+    fn an_agent_that_lives_is_waited_for() {
+        assert_eq!(ask_a_slow_one(true).unwrap().looks, 7);
+    }
+
+    #[test]
+    fn one_that_does_not_is_given_up() {
+        assert_eq!(ask_a_slow_one(false).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn a_stopped_process_is_told_from_one_that_waits() {
+        let mut sleeper = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
+        assert!(!is_stopped(pid));
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let deadline = Instant::now() + GREAT_PATIENCE;
+        while !is_stopped(pid) && Instant::now() < deadline {
+            thread::sleep(INTERVAL);
+        }
+        assert!(is_stopped(pid));
+        sleeper.kill().unwrap();
+        let _ = sleeper.wait().unwrap();
+    }
 }

@@ -15,7 +15,7 @@ use super::Error;
 use crate::{
     agent::status::{self, Status},
     kernel::{inherited, private},
-    state::Directory,
+    state::{AgentLock, Directory},
     topology::{Pair, Topology, Trunk},
 };
 
@@ -55,7 +55,7 @@ pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
 pub async fn follow(directory: &Directory, topology: &Topology) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let status = status::look(directory).await?;
+        let status = status::look_until(directory, deadline).await?;
         let pairs = topology.pairs.iter().map(Pair::name);
         let trunks = topology.trunks.iter().map(Trunk::name);
         if pairs.collect::<BTreeSet<_>>().iter().eq(status.ports.keys())
@@ -69,10 +69,25 @@ pub async fn follow(directory: &Directory, topology: &Topology) -> io::Result<()
     }
 }
 
-/// Waits until the agent has looked at the whole lab and no port is just coming up.
+/// Has a lab that had an agent have one again.
 ///
 /// # Errors
-/// It ends, or says nothing for ten seconds.
+/// See [`Error`].
+pub async fn keep(directory: &Directory) -> Result<(), Error> {
+    // One that was told to end does so before it looks.
+    if status::look(directory).await.is_ok() {
+        return Ok(());
+    }
+    AgentLock::end_holder(directory).await?;
+    let mut child = start(directory)?;
+    settled(directory, Some(&mut child)).await.map(|_| ())
+}
+
+/// Waits until the agent has looked at the whole lab and no port is just coming up. `child` is the one that was
+/// started, if any was.
+///
+/// # Errors
+/// It ends and no other is there, or says nothing in the time that a lab may take to settle.
 pub async fn settled(
     directory: &Directory,
     mut child: Option<&mut tokio::process::Child>,
@@ -80,13 +95,18 @@ pub async fn settled(
     let deadline = Instant::now() + PATIENCE;
     let mut last = None;
     while Instant::now() < deadline {
-        if let Some(child) = &mut child
-            && let Ok(Some(exit)) = child.try_wait()
+        if let Some(started) = &mut child
+            && let Ok(Some(exit)) = started.try_wait()
         {
-            let cause = format!("it ended with {exit}{}", last_words(directory));
-            return Err(Error::Agent { lab: directory.lab().clone(), cause });
+            // One that a killed `up` had started may have been slow to begin. It reads what the lab is only once it
+            // has the lock, which nobody had when ours was started: so it is as good.
+            if AgentLock::holder(directory)?.is_none() {
+                let cause = format!("it ended with {exit}{}", last_words(directory));
+                return Err(Error::Agent { lab: directory.lab().clone(), cause });
+            }
+            child = None;
         }
-        if let Ok(status) = status::ask(&directory.socket()) {
+        if let Ok(status) = status::answer_until(directory, deadline).await {
             if status.settled && status.steady {
                 return Ok(status);
             }

@@ -1,11 +1,8 @@
 //! Running a plan: steps, programs, agent; and then the journal says that the lab is this and nothing else.
 
-use super::{Error, Outcome, agent, execute::Executor, hold, introduce::introduce, programs};
+use super::{Error, Outcome, agent as agents, execute::Executor, hold, introduce::introduce, programs};
 use crate::{
-    agent::{
-        NotArmed,
-        status::{self, Status},
-    },
+    agent::{NotArmed, status::Status},
     datapath::{self, Counters, Pins},
     kernel::{bpffs, netns},
     plan::{Change, Plan, Step},
@@ -21,19 +18,21 @@ pub(super) struct Goal {
     pub(super) record: Record,
     /// What it was, oldest first.
     pub(super) former: Vec<Topology>,
+    /// What its agent says, if it has one that answers.
+    pub(super) agent: Option<Status>,
 }
 
 impl Goal {
     /// What the agent says, if nothing at all has to be done.
-    pub(super) fn is_reached(&self, directory: &Directory) -> Option<Status> {
+    pub(super) fn is_reached(&self) -> Option<Status> {
         let whole = datapath::is_whole(
             &Pins::of(&self.record.topology.lab),
             &programs::copies(&self.record.topology),
         );
-        let status = (whole && self.plan.steps().next().is_none()).then(|| status::ask(&directory.socket()));
+        let status = self.agent.clone().filter(|_| whole && self.plan.steps().next().is_none());
         let missed = NotArmed::XdpMissed.to_string();
         let is_missed = |status: &Status| status.ports.values().flatten().any(|reason| *reason == missed);
-        status?.ok().filter(|status| status.settled && status.steady && !is_missed(status))
+        status.filter(|status| status.settled && status.steady && !is_missed(status))
     }
 }
 
@@ -47,7 +46,7 @@ pub(super) async fn converge(
     executor: &mut Executor<'_>,
     progress: Option<fn(usize, usize)>,
 ) -> Result<Outcome, Error> {
-    let Goal { plan, record, former } = goal;
+    let Goal { plan, record, former, agent } = goal;
     let (mut done, all) = (0, plan.steps().count());
     let mut progress = |more: usize| {
         done += more;
@@ -59,7 +58,7 @@ pub(super) async fn converge(
         state::note_netns_mount()?;
     }
     let mut changes = plan.changes();
-    let has_agent = status::ask(&directory.socket()).is_ok();
+    let has_agent = agent.is_some();
     if !has_agent {
         changes.push(Change::create("agent", &topology.lab));
     }
@@ -90,16 +89,17 @@ pub(super) async fn converge(
     executor.run_all(&plan.raise, &mut progress).await?;
     changes.extend(programs::renew(topology, executor).await?);
     introduce(topology, plan, executor.places()).await?;
-    let takes_over = !anew && has_agent && agent::follow(directory, topology).await.is_ok();
+    let takes_over = !anew && has_agent && agents::follow(directory, topology).await.is_ok();
     if !takes_over {
         // It may be stopped, or hang: then it must not come back to life beside a new one. With maps made
         // anew, one that lives still writes to the old ones.
         executor.journal.note("start agent")?;
         AgentLock::end_holder(directory).await?;
-        executor.agent = Some(agent::start(directory)?);
+        stop::here_if_told_to_wait("no-agent").await;
+        executor.agent = Some(agents::start(directory)?);
     }
     stop::here_if_told_to_wait("agent").await;
-    let status = agent::settled(directory, executor.agent.as_mut()).await?;
+    let status = agents::settled(directory, executor.agent.as_mut()).await?;
     executor.journal.settle(record)?;
     Ok(Outcome { changes, status })
 }

@@ -149,6 +149,8 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
         return left;
     }
     left.extend(retire_netns().err());
+    // One that a killed `up` had started may have come up only now.
+    left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
     left.extend(directory.remove().err().map(Error::from));
     left
 }

@@ -14,8 +14,9 @@ use crate::{
     topology::{Pair, Place, Topology},
 };
 
-/// How long ports may take until the bridge forwards to them.
-const FORWARDING: Duration = Duration::from_secs(3);
+/// How long ports may take until the bridge forwards to them. It is moments, but where the machine is under great load:
+/// the kernel has a work queue for it.
+const FORWARDING: Duration = Duration::from_secs(60);
 
 /// Waits until bridges forward to the ports that the plan has brought up, and tells them the MACs that we
 /// assigned, as if each host had sent a frame. Spanning tree takes its own time and is not waited for.

@@ -14,8 +14,9 @@ use crate::{
     topology::{IfName, Pair, Place, Topology},
 };
 
-/// How long the kernel may take to let go of a link, and how often it is asked meanwhile.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the kernel may take to let go of a link, and how often it is asked meanwhile. Its work queue waits for the
+/// lock of all of networking: it is moments, but on a machine under great load.
+const PATIENCE: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// The programs of a lab's bridge namespaces. One without bridges has a copy too: its agent is like any other.

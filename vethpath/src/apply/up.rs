@@ -5,7 +5,7 @@ use std::pin::pin;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Error, Places, adopted,
+    Error, Places, adopted, agent,
     converge::{Goal, converge},
     down,
     execute::Executor,
@@ -17,7 +17,7 @@ use crate::{
     kernel::{self, files},
     plan::{Change, plan},
     state::{
-        Directory, History, Journal, LabLock, Record,
+        AgentLock, Directory, History, Journal, LabLock, Record,
         events::{Kind, Recorder},
     },
     topology::{Datapath, Topology},
@@ -53,6 +53,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
     let _lock = LabLock::take(&directory)?;
     let mut places = Places::open()?;
     let history = History::read(&directory)?;
+    let had_agent = AgentLock::holder(&directory)?.is_some();
     // A run that was killed before it wrote its record leaves an empty folder.
     let fresh = history.is_none() && !Pins::of(&topology.lab).directory().exists();
     let mut interrupt = pin!(interrupted());
@@ -70,7 +71,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         }
         Err(error) => return Err(error),
     };
-    if let Some(status) = goal.is_reached(&directory).filter(|_| is_settled(history.as_ref(), &goal.record)) {
+    if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
         return Ok(Outcome { changes: Vec::new(), status });
     }
     let journal = Journal::open(&directory, &goal.record)?;
@@ -89,7 +90,11 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         }
         Err(cause) => {
             let before = history.map(|history| history.record);
-            let before = if fresh { Before::Nothing } else { before.map_or(Before::Unknown, Before::Lab) };
+            let before = match before {
+                _ if fresh => Before::Nothing,
+                Some(record) => Before::Lab { record, had_agent },
+                None => Before::Unknown,
+            };
             Err(undo(cause, &mut executor, &goal, before, &directory).await)
         }
     }
@@ -105,7 +110,7 @@ pub async fn preview(topology: &Topology) -> Result<Vec<Change>, Error> {
     let history = History::read(&directory)?;
     let goal = prepare(topology, Options::default(), history.as_ref(), &mut places).await?;
     let mut changes = goal.plan.changes();
-    if status::ask(&directory.socket()).is_err() {
+    if goal.agent.is_none() {
         changes.push(Change::create("agent", &topology.lab));
     }
     Ok(changes)
@@ -130,7 +135,8 @@ async fn prepare(
     adopted::check(&plan)?;
     nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
-    Ok(Goal { plan, record: Record::new(topology, hook), former })
+    let agent = status::wait_for_answer(&Directory::of(&topology.lab)).await.ok();
+    Ok(Goal { plan, record: Record::new(topology, hook), former, agent })
 }
 
 /// Whether the journal says of the lab that it is this, and nothing else.
@@ -145,7 +151,12 @@ enum Before {
     /// There was something of which the journal is lost.
     Unknown,
     /// This was, or was to be, the lab.
-    Lab(Record),
+    Lab {
+        /// What it was.
+        record: Record,
+        /// Whether it had an agent, be it one that did not answer.
+        had_agent: bool,
+    },
 }
 
 /// Undoes a failed run: first what it has made, last first, then what it has changed.
@@ -166,11 +177,15 @@ async fn undo(
                 let left = down::remove_lab(&topologies, directory).await;
                 faults.extend(left.iter().map(ToString::to_string));
             }
-            Before::Lab(record) if record.topology != goal.record.topology => {
+            Before::Lab { record, .. } if record.topology != goal.record.topology => {
                 faults
                     .extend(go_back(record, executor, directory).await.err().map(|error| error.to_string()));
             }
-            Before::Lab(_) | Before::Unknown => {}
+            // It may have been ended to be replaced. Where none comes up, another would not either.
+            Before::Lab { had_agent: true, .. } if !matches!(cause, Error::Agent { .. }) => {
+                faults.extend(agent::keep(directory).await.err().map(|error| error.to_string()));
+            }
+            Before::Lab { .. } | Before::Unknown => {}
         }
         faults
     };
@@ -202,7 +217,8 @@ async fn go_back(record: Record, executor: &mut Executor<'_>, directory: &Direct
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
     let observed = observe(&record.topology, &former, Some(record.hook), executor.places).await?;
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
-    let goal = Goal { plan, record, former };
+    let agent = status::wait_for_answer(directory).await.ok();
+    let goal = Goal { plan, record, former, agent };
     converge(&goal, directory, executor, None).await.map(|_| ())
 }
 

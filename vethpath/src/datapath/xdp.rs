@@ -14,6 +14,7 @@ use aya::{
     programs::{
         ProgramError, Xdp, XdpMode,
         links::{FdLink, PinnedLink},
+        loaded_programs,
         xdp::{XdpLink, XdpLinkId},
     },
 };
@@ -31,8 +32,12 @@ use crate::{
     topology::IfName,
 };
 
-/// How long a port may have another XDP program, and how often it is asked meanwhile.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the kernel may take to let go of the XDP program that a lab had on a port, and how often it is asked
+/// meanwhile. Its work queue waits for the lock of all of networking: it is moments, but on a machine under great load.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a program that is not known to be a lab's may be in the way: it is most likely there to stay.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// Loads the XDP program of `domain`, on the pinned maps of the lab, which are of these sizes, and pins it.
@@ -80,7 +85,9 @@ pub fn attach_xdp(
             }
             // A pin that is there belongs to a port of this name that is gone.
             let _ = fs::remove_file(pins.xdp_link(port));
-            let link = match attach_when_free(&mut program, port) {
+            let former = link.and_then(|link| link.xdp_program);
+            let patience = if former.is_some_and(is_a_labs) { PATIENCE } else { LEAST_PATIENCE };
+            let link = match attach_when_free(&mut program, port, patience) {
                 Err(error) if is_of_queues(&error) => return Err(Error::Queues { port: port.to_string() }),
                 other => other.doing("attach XDP to", port)?,
             };
@@ -95,8 +102,12 @@ pub fn attach_xdp(
 
 /// Attaches in the driver. A link that was unpinned a moment ago goes in the kernel's own time, and its
 /// program with it.
-fn attach_when_free(program: &mut Xdp, port: &IfName) -> std::result::Result<XdpLinkId, ProgramError> {
-    let deadline = Instant::now() + PATIENCE;
+fn attach_when_free(
+    program: &mut Xdp,
+    port: &IfName,
+    patience: Duration,
+) -> std::result::Result<XdpLinkId, ProgramError> {
+    let deadline = Instant::now() + patience;
     loop {
         match program.attach(port.as_str(), XdpMode::Driver) {
             Err(ProgramError::SyscallError(error))
@@ -107,6 +118,12 @@ fn attach_when_free(program: &mut Xdp, port: &IfName) -> std::result::Result<Xdp
             other => return other,
         }
     }
+}
+
+/// Whether the program of this id is one that labs have, by its name.
+fn is_a_labs(id: u32) -> bool {
+    let mut programs = loaded_programs().filter_map(std::result::Result::ok);
+    programs.any(|program| program.id() == id && program.name_as_str() == Some(names::PORT_XDP))
 }
 
 /// Nothing else on the way to the driver says that there is no space.

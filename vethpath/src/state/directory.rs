@@ -3,6 +3,8 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use super::{Context, Result};
@@ -13,6 +15,9 @@ pub const ROOT: &str = "/run/vethpath";
 
 /// The marker that `/run/netns` was made a mount by us, and may be unmade when no lab is left.
 const NETNS_MOUNT: &str = ".mounted-run-netns";
+
+/// How long others may go on to put files into a folder that is removed.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One lab's folder. It may not exist.
 #[derive(Clone, Debug)]
@@ -26,6 +31,12 @@ impl Directory {
     #[must_use]
     pub fn of(lab: &LabName) -> Self {
         Self { lab: lab.clone(), path: Path::new(ROOT).join(lab.as_str()) }
+    }
+
+    /// One that stands in for a lab's.
+    #[cfg(test)]
+    pub(crate) fn stand_in(path: &Path) -> Self {
+        Self { lab: "lab".parse().unwrap(), path: path.to_owned() }
     }
 
     /// The lab.
@@ -120,15 +131,31 @@ impl Directory {
     /// The file system refuses. A folder that is not there is no error.
     pub fn remove(&self) -> Result<()> {
         self.check()?;
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).doing("remove", &self.path);
-            }
-            _ => {}
-        }
+        remove_all(&self.path).doing("remove", &self.path)?;
         // Fails, rightly, while there are other labs.
         let _ = fs::remove_dir(ROOT);
         Ok(())
+    }
+}
+
+/// Removes a folder with all that is in it, as often as somebody puts more into it meanwhile: an agent that a killed
+/// `up` has started may make its files only now. It ends when it finds that they are gone.
+fn remove_all(path: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let error = match fs::remove_dir_all(path) {
+            Err(error) => error,
+            Ok(()) => return Ok(()),
+        };
+        let is_there = fs::symlink_metadata(path).is_ok();
+        match error.kind() {
+            io::ErrorKind::NotFound if !is_there => return Ok(()),
+            // Something has come, or gone, while we were at it.
+            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            _ => return Err(error),
+        }
     }
 }
 
@@ -166,4 +193,29 @@ pub fn note_netns_mount() -> Result<()> {
 #[must_use]
 pub fn take_netns_mount() -> bool {
     fs::remove_file(Path::new(ROOT).join(NETNS_MOUNT)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_being_filled_goes_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("lab");
+        for _ in 0..20 {
+            fs::create_dir(&path).unwrap();
+            (0..50).for_each(|number| fs::write(path.join(format!("there {number}")), "").unwrap());
+            thread::scope(|scope| {
+                // As long as there is a folder to put them into.
+                scope.spawn(|| {
+                    let mut names = (0..2_000).map(|number| path.join(format!("late {number}")));
+                    names.all(|name| fs::write(name, "").is_ok());
+                });
+                remove_all(&path).unwrap();
+            });
+            assert!(!path.exists());
+        }
+        remove_all(&path).unwrap();
+    }
 }

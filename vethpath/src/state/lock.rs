@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Seek, Write},
     os::unix::fs::MetadataExt,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,13 @@ use crate::kernel::{bounded, private};
 
 /// More than the digits of any process id.
 const MOST_DIGITS: u64 = 32;
+
+/// How long a lock may be held by somebody who only looks whether an agent has it, or have no process id in it yet:
+/// a moment, but for one who is not let run.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// How often it is looked at meanwhile.
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// How long a stopping agent may take before it is killed.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -62,15 +70,19 @@ impl AgentLock {
     /// The file system refuses.
     pub fn take(directory: &Directory) -> Result<Option<Self>> {
         let path = directory.agent_lock();
-        match Flock::lock(open(directory)?, FlockArg::LockExclusiveNonblock) {
-            Ok(mut lock) => {
-                lock.set_len(0)
-                    .and_then(|()| write!(*lock, "{}", std::process::id()))
-                    .doing("write", &path)?;
-                Ok(Some(Self(lock)))
+        let deadline = Instant::now() + MOMENT;
+        loop {
+            match Flock::lock(open(directory)?, FlockArg::LockExclusiveNonblock) {
+                Ok(mut lock) => {
+                    lock.set_len(0)
+                        .and_then(|()| write!(*lock, "{}", std::process::id()))
+                        .doing("write", &path)?;
+                    return Ok(Some(Self(lock)));
+                }
+                Err((_, Errno::EWOULDBLOCK)) if Instant::now() < deadline => thread::sleep(INTERVAL),
+                Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+                Err((_, errno)) => return Err(errno.into()).doing("lock", &path),
             }
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, errno)) => Err(errno.into()).doing("lock", &path),
         }
     }
 
@@ -92,14 +104,20 @@ impl AgentLock {
             return Ok(None);
         }
         let path = directory.agent_lock();
-        match Flock::lock(open(directory)?, FlockArg::LockSharedNonblock) {
-            Ok(_released_at_once) => Ok(None),
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                let text = file.rewind().and_then(|()| bounded::read_from(&file, MOST_DIGITS));
-                let text = text.doing("read", &path)?;
-                Ok(text.parse().ok().filter(|&pid: &i32| pid > 1).map(Pid::from_raw))
+        let deadline = Instant::now() + MOMENT;
+        loop {
+            match Flock::lock(open(directory)?, FlockArg::LockSharedNonblock) {
+                Ok(_released_at_once) => return Ok(None),
+                Err((mut file, Errno::EWOULDBLOCK)) => {
+                    let text = file.rewind().and_then(|()| bounded::read_from(&file, MOST_DIGITS));
+                    let pid = text.doing("read", &path)?.parse().ok().filter(|&pid: &i32| pid > 1);
+                    if pid.is_some() || Instant::now() >= deadline {
+                        return Ok(pid.map(Pid::from_raw));
+                    }
+                    thread::sleep(INTERVAL);
+                }
+                Err((_, errno)) => return Err(errno.into()).doing("lock", &path),
             }
-            Err((_, errno)) => Err(errno.into()).doing("lock", &path),
         }
     }
 
@@ -119,7 +137,7 @@ impl AgentLock {
                     return Ok(());
                 }
                 // An interrupt is heard meanwhile.
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(INTERVAL).await;
             }
         }
         Err(std::io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))
@@ -132,4 +150,42 @@ fn open(directory: &Directory) -> Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     private::open(&mut options, &path).doing("open", &path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Directory) {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::stand_in(folder.path());
+        (folder, directory)
+    }
+
+    #[test]
+    fn who_only_looks_keeps_no_agent_from_its_lock() {
+        let (_folder, directory) = folder();
+        let looks = Flock::lock(open(&directory).unwrap(), FlockArg::LockSharedNonblock).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(INTERVAL * 4);
+                drop(looks);
+            });
+            assert!(AgentLock::take(&directory).unwrap().is_some());
+        });
+    }
+
+    #[test]
+    fn an_agent_that_has_not_written_its_number_yet_is_there() {
+        let (_folder, directory) = folder();
+        let mut held = Flock::lock(open(&directory).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(INTERVAL * 4);
+                write!(*held, "4242").unwrap();
+            });
+            assert_eq!(AgentLock::holder(&directory).unwrap(), Some(Pid::from_raw(4242)));
+        });
+        assert!(AgentLock::take(&directory).unwrap().is_none(), "there is another");
+    }
 }

@@ -3,10 +3,12 @@
 use super::{Agent, LEASE};
 use crate::{
     agent::{
-        NotArmed, layout, privileges,
+        NotArmed,
+        facts::Facts,
+        layout, privileges,
         status::{Ends, Status},
     },
-    topology::Pair,
+    topology::{IfName, Pair, Place},
 };
 
 impl Agent {
@@ -17,11 +19,7 @@ impl Agent {
         let trunk_state =
             |number: u16| current.trunk_states.get(&number).cloned().unwrap_or(Some(NotArmed::NoPort));
         let pairs = || layout::counted_pairs(&self.topology);
-        // What the file leaves down stays down, and spanning tree takes half a minute.
-        let comes_up = |pair: &Pair| {
-            let bridge = self.topology.bridge(&pair.place, &pair.bridge);
-            pair.inner.up && bridge.is_some_and(|bridge| !bridge.stp)
-        };
+        let is_passing = |counter: u32| state(counter).is_some_and(|reason| reason.is_passing());
         Status {
             pid: std::process::id(),
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
@@ -31,8 +29,13 @@ impl Agent {
             settled: self.settled,
             looks: self.looks,
             steady: !self.sync.has_announced()
-                && !pairs().any(|(counter, pair)| {
-                    comes_up(pair) && state(counter).is_some_and(|reason| reason.is_passing())
+                // What the file leaves down stays down.
+                && !pairs().filter(|(_, pair)| pair.inner.up).any(|(counter, pair)| {
+                    self.is_quick(&pair.place, &pair.bridge) && is_passing(counter)
+                        || self.is_coming_up(&pair.place, &pair.bridge, &pair.port)
+                })
+                && !self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]).any(|end| {
+                    self.is_coming_up(&end.place, &end.bridge, &end.port)
                 }),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
@@ -44,9 +47,26 @@ impl Agent {
         }
     }
 
+    /// Whether ports of a bridge forward as soon as they are up. Spanning tree takes half a minute, and may never have
+    /// one forward.
+    fn is_quick(&self, place: &Place, bridge: &IfName) -> bool {
+        self.topology.bridge(place, bridge).is_some_and(|bridge| !bridge.stp)
+    }
+
+    /// Whether a port is about to forward. Its state tells that only where the fast path wants it.
+    fn is_coming_up(&self, place: &Place, bridge: &IfName, port: &IfName) -> bool {
+        self.is_quick(place, bridge)
+            && self.facts(place, bridge).is_some_and(|facts| facts.is_coming_up(port, bridge))
+    }
+
+    /// What is known of the namespace of a bridge.
+    fn facts(&self, place: &Place, bridge: &IfName) -> Option<&Facts> {
+        let number = self.topology.bridge(place, bridge)?.domain;
+        self.domains.iter().find(|domain| domain.is(number, place)).map(|domain| domain.known().1)
+    }
+
     fn ends(&self, pair: &Pair) -> Option<Ends> {
-        let number = self.topology.bridge(&pair.place, &pair.bridge)?.domain;
-        let (_, facts) = self.domains.iter().find(|domain| domain.is(number, &pair.place))?.known();
+        let facts = self.facts(&pair.place, &pair.bridge)?;
         let port = facts.link(&pair.port)?;
         Some(Ends {
             place: pair.place.clone(),

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -20,9 +20,8 @@ pub(super) const MOST_BYTES: u64 = 1 << 20;
 /// More than a line has. Kept free, so that the bound holds with the next line too.
 const ROOM: u64 = 16 << 10;
 
-/// How many times somebody else who writes is waited for, a millisecond each. A write takes a few
-/// microseconds: longer than this it only takes who was stopped in the middle of it.
-const TRIES: u32 = 20;
+/// How often somebody else who writes is looked at.
+const INTERVAL: Duration = Duration::from_millis(1);
 
 /// Where a lab's events are.
 #[derive(Clone, Debug)]
@@ -40,14 +39,17 @@ impl EventFile {
     /// Appends a line, which is made when nobody else can write: so lines are in the order of their
     /// times. `make` is to leave the newline out.
     ///
+    /// Somebody else who writes is waited for as long as `patience`. A write takes a few microseconds: it is longer
+    /// only where the machine lets others run in the middle of it.
+    ///
     /// Nobody writes to a file that has been put aside: whoever writes holds its lock, and has seen
     /// that it is still the current one.
     ///
     /// # Errors
     /// The file system refuses, or somebody holds the lock for too long. Then nothing was written.
-    pub(super) fn append(&self, make: impl FnOnce() -> String) -> io::Result<()> {
+    pub(super) fn append(&self, patience: Duration, make: impl FnOnce() -> String) -> io::Result<()> {
         loop {
-            let file = self.lock()?;
+            let file = self.lock(patience)?;
             let there = file.metadata()?;
             if !fs::metadata(&self.current).is_ok_and(|now| same(&now, &there)) {
                 continue;
@@ -71,18 +73,21 @@ impl EventFile {
         }
     }
 
-    fn lock(&self) -> io::Result<Flock<File>> {
+    fn lock(&self, patience: Duration) -> io::Result<Flock<File>> {
         let mut options = OpenOptions::new();
         let mut file = options.read(true).append(true).create(true).mode(0o600).open(&self.current)?;
-        for _ in 0..TRIES {
+        let deadline = Instant::now() + patience;
+        loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(lock),
                 Err((refused, Errno::EWOULDBLOCK)) => file = refused,
                 Err((_, errno)) => return Err(errno.into()),
             }
-            thread::sleep(Duration::from_millis(1));
+            if Instant::now() >= deadline {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            thread::sleep(INTERVAL);
         }
-        Err(io::ErrorKind::WouldBlock.into())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Writing events down. Whatever the file system says, whoever records goes on.
 
-use std::{collections::VecDeque, io, path::Path};
+use std::{collections::VecDeque, io, path::Path, time::Duration};
 
 use log::warn;
 
@@ -10,8 +10,15 @@ use crate::{state::Directory, topology::LabName};
 /// How many events wait for better times when they cannot be written. The oldest are given up first.
 const MOST_WAITING: usize = 1000;
 
+/// How long somebody else who writes is waited for by one that writes once, and has no next time.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The same for one that has other work, which must not wait, and a next time.
+const HASTE: Duration = Duration::from_millis(20);
+
 /// Writes a lab's events.
 pub struct Recorder {
+    patience: Duration,
     lab: LabName,
     file: EventFile,
     /// Events that could not be written yet.
@@ -19,14 +26,31 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// The recorder of a lab.
+    /// The recorder of a lab, of one that writes once: who is in the way is waited for.
     #[must_use]
     pub fn of(directory: &Directory) -> Self {
         Self::in_folder(directory.lab(), directory.path())
     }
 
     fn in_folder(lab: &LabName, folder: &Path) -> Self {
-        Self { lab: lab.clone(), file: EventFile::in_folder(folder), waiting: VecDeque::new() }
+        Self {
+            patience: PATIENCE,
+            lab: lab.clone(),
+            file: EventFile::in_folder(folder),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// For one that calls this again and again, and must not be kept: what cannot be written in a moment is written the
+    /// next time.
+    #[must_use]
+    pub fn in_haste(self) -> Self {
+        Self { patience: HASTE, ..self }
+    }
+
+    /// For the last words of such a one.
+    pub fn take_time(&mut self) {
+        self.patience = PATIENCE;
     }
 
     /// Writes down what has just happened. What cannot be written is kept, with its time, and tried
@@ -37,7 +61,8 @@ impl Recorder {
         for kind in kinds {
             if trouble.is_none() {
                 // Its time is taken when nobody else can write.
-                trouble = self.file.append(|| line(&Event::now(&self.lab, kind.clone()))).err();
+                trouble =
+                    self.file.append(self.patience, || line(&Event::now(&self.lab, kind.clone()))).err();
             }
             if trouble.is_some() {
                 self.waiting.push_back(Event::now(&self.lab, kind));
@@ -52,7 +77,7 @@ impl Recorder {
 
     fn catch_up(&mut self) -> io::Result<()> {
         while let Some(event) = self.waiting.front() {
-            self.file.append(|| line(event))?;
+            self.file.append(self.patience, || line(event))?;
             self.waiting.pop_front();
         }
         Ok(())
@@ -214,13 +239,31 @@ mod tests {
     }
 
     #[test]
+    fn who_writes_once_waits_for_one_who_was_not_let_run_in_the_middle_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        Recorder::in_folder(&lab(), folder.path()).record([up(1)]);
+        let held = fs::File::open(folder.path().join("events.jsonl")).unwrap();
+        let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                thread::sleep(HASTE * 10);
+                drop(held);
+            });
+            Recorder::in_folder(&lab(), folder.path()).record([up(2)]);
+        });
+        assert_eq!(numbers(Reader::in_folder(folder.path()).read().unwrap()), [1, 2]);
+    }
+
+    #[test]
     fn who_holds_the_lock_for_ever_stops_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        let mut recorder = Recorder::in_folder(&lab(), folder.path());
+        let mut recorder = Recorder::in_folder(&lab(), folder.path()).in_haste();
         recorder.record([up(1)]);
         let held = fs::File::open(folder.path().join("events.jsonl")).unwrap();
         let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+        let began = Instant::now();
         recorder.record([up(2)]);
+        assert!(began.elapsed() < PATIENCE, "it was kept for {:?}", began.elapsed());
         drop(held);
         recorder.record([up(3)]);
         assert_eq!(numbers(Reader::in_folder(folder.path()).read().unwrap()), [1, 2, 3]);
