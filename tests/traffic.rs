@@ -52,7 +52,7 @@ fn more_than_a_frame_fits() {
     let lab = host.lab("two-families").up();
     for size in [0, 1, 1472, 1473, 9000, 60000] {
         for to in [NS1.1, "fd00::11"] {
-            let done = lab.run("ns0", format!("ping -n -q -c 3 -i 0.05 -W 5 -s {size} {to}"));
+            let done = lab.run("ns0", format!("ping -n -q -c 3 -l 3 -W 5 -s {size} {to}"));
             let _ = done.ok().prints(" 0% packet loss");
         }
     }
@@ -69,8 +69,8 @@ fn ipv6_addresses_work_at_once() {
     let lab = host.lab("two-families").up();
     let tentative: Vec<_> =
         ["ns0", "ns1"].map(|n| lab.run(n, "ip -6 -o addr show tentative").ok().stdout).into();
-    let _ = lab.run("ns0", "ping -6 -n -q -c 3 -i 0.05 -W 5 -s 9000 fd00::11").ok().prints(" 0% packet loss");
-    let _ = lab.run("ns1", "ping -6 -n -q -c 3 -i 0.05 -W 5 -s 9000 fd00::1").ok().prints(" 0% packet loss");
+    let _ = lab.run("ns0", "ping -6 -n -q -c 3 -l 3 -W 5 -s 9000 fd00::11").ok().prints(" 0% packet loss");
+    let _ = lab.run("ns1", "ping -6 -n -q -c 3 -l 3 -W 5 -s 9000 fd00::1").ok().prints(" 0% packet loss");
     assert_eq!(tentative, ["", ""]);
     lab.is_fast("ns0:eth0", "fd00::11");
     lab.down();
@@ -83,7 +83,7 @@ fn what_the_bridge_itself_gets_is_counted_too() {
     let lab = host.lab("two-families").up();
     lab.reaches("ns0", "10.0.0.1");
     lab.reaches("ns0", "fd00::1");
-    let _ = host.run("ping -n -q -c 3 -i 0.05 -W 5 -s 9000 10.0.0.10").ok();
+    let _ = host.run("ping -n -q -c 3 -l 3 -W 5 -s 9000 10.0.0.10").ok();
     // Nobody there: broadcast, and frames the port never passes on.
     let _ = lab.run("ns1", "ping -n -q -c 1 -W 1 10.0.0.77").fails(1);
     let stats = lab.accounts_balance();

@@ -18,7 +18,7 @@ fn everybody_reaches_everybody() {
         lab.reaches(from, GATEWAY);
     }
     for (_, to) in HOSTS {
-        let _ = host.run(format!("ping -n -q -c 3 -i 0.05 -W 5 {to}")).ok().prints(" 0% packet loss");
+        let _ = host.run(format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().prints(" 0% packet loss");
     }
     lab.down();
     host.finish();

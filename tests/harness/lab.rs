@@ -118,7 +118,7 @@ impl Lab<'_> {
     #[track_caller]
     pub(crate) fn reaches(&self, namespace: &str, to: &str) {
         let _ =
-            self.run(namespace, format!("ping -n -q -c 3 -i 0.05 -W 5 {to}")).ok().prints(" 0% packet loss");
+            self.run(namespace, format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().prints(" 0% packet loss");
     }
 
     /// Waits until pings are answered.

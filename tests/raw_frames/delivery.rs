@@ -129,7 +129,7 @@ fn large_frames_and_those_that_do_not_fit() {
     lab.is_fast("ns0:eth0", B);
     let fast = || lab.stats().pair("ns0:eth0").fast.tx.frames;
     let before = fast();
-    let ping = |to: &str| lab.run("ns0", format!("ping -n -q -M do -c 3 -i 0.05 -W 1 -s 8900 {to}"));
+    let ping = |to: &str| lab.run("ns0", format!("ping -n -q -M do -c 3 -l 3 -W 5 -s 8900 {to}"));
     let _ = ping(B).ok().prints(" 0% packet loss");
     assert!(fast() - before >= 3);
     lab.is_fast("ns0:eth0", C);

@@ -13,7 +13,7 @@ fn a_bridge_may_be_in_the_namespace_of_one_of_its_hosts() {
         lab.reaches("ns1", "10.5.0.10");
         lab.reaches("ns0", "10.5.0.11");
         let _ =
-            lab.run("ns1", "ping -n -q -c 3 -i 0.05 -W 5 -s 9000 10.5.0.10").ok().prints(" 0% packet loss");
+            lab.run("ns1", "ping -n -q -c 3 -l 3 -W 5 -s 9000 10.5.0.10").ok().prints(" 0% packet loss");
         if datapath == "tc" {
             lab.is_fast("ns1:eth0", "10.5.0.10");
             lab.is_fast("ns0:eth0", "10.5.0.11");

@@ -71,7 +71,7 @@ fn sigkill_then_up() {
         let _ = interrupt(&host, &file, moment, Process::kill);
         let _ = host.vethpath(format!("up {file}")).ok();
         let last = HOSTS - 1;
-        let _ = host.run(format!("ip netns exec ns0 ping -n -q -c 3 -i 0.05 -W 5 10.8.0.{}", 10 + last)).ok();
+        let _ = host.run(format!("ip netns exec ns0 ping -n -q -c 3 -l 3 -W 5 10.8.0.{}", 10 + last)).ok();
         assert_eq!(host.namespaces().len(), HOSTS);
         let _ = host.vethpath("down many").ok();
         host.finish();
