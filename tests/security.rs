@@ -156,7 +156,7 @@ fn the_socket_answers_root_alone() {
 fn thousands_of_idle_clients_harm_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let pid = lab.stats().agent.pid.expect("the agent is there");
+    let pid = lab.pid();
     let socket = host.path(&format!("{STATE}/three-hosts/agent.sock"));
     let descriptors = || host.run(format!("ls /proc/{pid}/fd")).ok().stdout.lines().count();
     let before = descriptors();
@@ -169,7 +169,7 @@ fn thousands_of_idle_clients_harm_nothing() {
     lab.is_fast("ns0:eth0", NS1);
     drop(idle);
     wait_for(SLACK, "descriptors come back", || descriptors() <= before + 1);
-    assert_eq!(lab.stats().agent.pid, Some(pid));
+    assert_eq!(lab.pid(), pid);
     lab.down();
     host.finish();
 }

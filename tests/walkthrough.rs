@@ -133,14 +133,14 @@ fn up_twice_changes_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let links = || all_links(&host, &lab);
-    let (before, pid) = (links(), lab.stats().agent.pid);
+    let (before, pid) = (links(), lab.pid());
     let again = host.vethpath(format!("up {} --json", lab.file)).ok().json();
     assert_eq!(
         (&again["lab"], &again["changes"]),
         (&"three-hosts".into(), &Value::Array(vec![])),
         "{again:#}"
     );
-    assert_eq!((links(), lab.stats().agent.pid), (before, pid));
+    assert_eq!((links(), lab.pid()), (before, pid));
     lab.down();
     host.finish();
 }
