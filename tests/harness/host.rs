@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vethpath::kernel::Netns;
 
-use super::{Args, Done, Inside, Inventory, LabFile, Process, wait_until};
+use super::{Args, Done, Inside, Inventory, LabFile, Process, SLACK, wait_for, wait_until};
 
 /// No command may take longer, if the test does not say so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -71,6 +71,16 @@ impl Host {
         self.spawn_vethpath(args).wait(PATIENCE)
     }
 
+    /// Runs it as soon as nobody else is at the lab: a child that a killed `vethpath` was just starting
+    /// holds the lab's lock for a moment more.
+    #[track_caller]
+    pub(crate) fn vethpath_after_a_kill(&self, args: &str) -> Done {
+        wait_until(SLACK, || {
+            let done = self.vethpath(args);
+            if done.stderr.contains("wait until it is done") { Err(done.to_string()) } else { Ok(done) }
+        })
+    }
+
     /// Starts `vethpath`.
     #[track_caller]
     pub(crate) fn spawn_vethpath(&self, args: impl Args) -> Process {
@@ -83,6 +93,23 @@ impl Host {
     #[track_caller]
     pub(crate) fn json(&self, args: impl Args) -> Value {
         self.run(args).ok().json()
+    }
+
+    /// Whether a process inside is there. (Nobody leaves zombies here.)
+    pub(crate) fn lives(&self, pid: i32) -> bool {
+        self.path(&format!("/proc/{pid}")).exists()
+    }
+
+    /// Waits until a process inside has ended.
+    #[track_caller]
+    pub(crate) fn ends(&self, pid: i32) {
+        wait_for(SLACK, "it lives", || !self.lives(pid));
+    }
+
+    /// Removes a folder inside, in which somebody may be making files all the while.
+    #[track_caller]
+    pub(crate) fn remove(&self, folder: &str) {
+        wait_for(SLACK, "files come again", || self.run(["rm", "-rf", folder]).succeeded());
     }
 
     /// How `path` inside is reached from outside.
@@ -136,7 +163,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         if !thread::panicking() {
             // Processes and namespaces go in their own time.
-            wait_until(Duration::from_secs(10), || {
+            wait_until(PATIENCE, || {
                 self.changes().map_or(Ok(()), |changes| Err(format!("the host is not as it was:\n{changes}")))
             });
         }
