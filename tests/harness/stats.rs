@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Host, wait_until};
+use super::{Host, SLACK, wait_until};
 
 /// What vethpath counted of one direction.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -117,6 +117,11 @@ impl Stats {
         self.pairs.iter().map(|p| p.fast.tx.packets).sum()
     }
 
+    /// All packets that were slow because the agent had not renewed its lease.
+    pub(crate) fn for_want_of_a_lease(&self) -> u64 {
+        self.pairs.iter().map(|p| p.slow("lease")).sum()
+    }
+
     /// Panics where a counter is less than it was.
     #[track_caller]
     pub(crate) fn not_less_than(&self, earlier: &Self) {
@@ -138,7 +143,7 @@ const ETH_LEN: u64 = 14;
 /// kernel counted at the inner end: every frame, both ways, every byte sent.
 #[track_caller]
 pub(crate) fn accounts_balance(host: &Host, mut stats: impl FnMut() -> Stats) -> Stats {
-    wait_until(std::time::Duration::from_secs(20), || {
+    wait_until(std::time::Duration::from_secs(20) + SLACK, || {
         let stats = stats();
         for pair in &stats.pairs {
             if let Some(wrong) = pair.imbalance() {
