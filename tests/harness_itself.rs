@@ -60,7 +60,10 @@ fn leftovers_are_found() {
         let _ = host.run(leave).ok();
         assert!(host.changes().is_some_and(|c| c.contains(seen)), "{leave} went unseen");
         if leave.contains("left0") {
-            assert!(complaint(|| host.finish()).contains("the host is not as it was"));
+            assert!(
+                complaint(|| host.finish_within(Duration::from_secs(1)))
+                    .contains("the host is not as it was")
+            );
         } else {
             complaint(move || {
                 let _host = host;
@@ -100,7 +103,7 @@ fn a_command_that_hangs_is_killed_and_told_of() {
     let host = Host::new();
     let start = Instant::now();
     let process = host.spawn(["sh", "-c", "echo so far so good; sleep 8765"]);
-    wait_for(Duration::from_secs(10), "no output", || process.output().contains("so far so good\n"));
+    wait_for(SLACK, "no output", || process.output().contains("so far so good\n"));
     let complaint = complaint(|| {
         let _ = process.wait(Duration::from_millis(300));
     });
