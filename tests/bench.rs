@@ -159,7 +159,7 @@ fn killed_the_agent_puts_the_programs_back() {
 fn killed_with_its_agent_the_next_up_puts_the_programs_back() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let agent = lab.stats().agent.pid.expect("an agent");
+    let agent = lab.pid();
     let _ = host.run(format!("kill -9 {agent}")).ok();
     let bench = stopped_while_off(&host, &lab);
     bench.kill();

@@ -60,7 +60,10 @@ fn leftovers_are_found() {
         let _ = host.run(leave).ok();
         assert!(host.changes().is_some_and(|c| c.contains(seen)), "{leave} went unseen");
         if leave.contains("left0") {
-            assert!(complaint(|| host.finish()).contains("the host is not as it was"));
+            assert!(
+                complaint(|| host.finish_within(Duration::from_secs(1)))
+                    .contains("the host is not as it was")
+            );
         } else {
             complaint(move || {
                 let _host = host;

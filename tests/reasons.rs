@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Host, SLACK, wait_for};
+use crate::harness::{Host, PATIENCE, SLACK, wait_for, wait_until};
 
 /// Whatever a port is, both `stats` and `show` say why it is not armed, to people and to programs.
 #[test]
@@ -26,8 +26,14 @@ link = \"ns2:eth1\"
     let port = trunks()[0]["port"].as_str().expect("a port").to_owned();
     let _ = host.run(format!("bridge link set dev {port} learning off")).ok();
     wait_for(SLACK, "the trunk is not armed", || trunks()[0]["state"] == trunk);
-    let stats = host.vethpath("stats --json").ok().json();
-    let show = host.vethpath("show --json").ok().json();
+    // An agent that came too late to answer one of them would be all that it says.
+    let [stats, show] = wait_until(PATIENCE, || {
+        let both = ["stats --json", "show --json"].map(|command| host.vethpath(command).ok());
+        match both.iter().find(|told| told.stdout.contains("does not answer")) {
+            Some(silent) => Err(silent.to_string()),
+            None => Ok(both.map(|told| told.json())),
+        }
+    });
     let list = |list: &Value| list.as_array().cloned().expect("a list");
     let of_stats = [list(&stats["pairs"]), list(&stats["trunks"])].concat();
     let of_show: Vec<_> = list(&show["bridges"]).iter().flat_map(|bridge| list(&bridge["ports"])).collect();
@@ -44,7 +50,10 @@ link = \"ns2:eth1\"
     for (command, words) in
         [("stats", "hairpin"), ("stats", "learning off"), ("show", "hairpin"), ("show", "not of")]
     {
-        let _ = host.vethpath(command).ok().prints(words);
+        wait_until(PATIENCE, || {
+            let told = host.vethpath(command).ok();
+            if told.stdout.contains(words) { Ok(()) } else { Err(format!("{words:?}: {told}")) }
+        });
     }
     let _ = host.run("ip link del stranger").ok();
     lab.down();

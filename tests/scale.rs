@@ -49,7 +49,7 @@ fn a_lab_of_hundreds_of_hosts_comes_up_armed_and_goes_without_a_trace() {
         for round in 0..10 {
             let (from, to) = (round * 7919 % hosts, (round * 104_729 + 1) % hosts);
             if from != to {
-                let ping = format!("ip netns exec h{from} ping -n -q -c 3 -i 0.05 -W 5 {}", address(to));
+                let ping = format!("ip netns exec h{from} ping -n -q -c 3 -l 3 -W 5 {}", address(to));
                 let _ = host.run(ping).ok().prints(" 0% packet loss");
             }
         }

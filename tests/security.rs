@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Host, SLACK, wait_for, wait_until};
+use crate::harness::{Host, PATIENCE, SLACK, wait_for, wait_until};
 
 const NS1: &str = "172.17.0.102";
 
@@ -28,7 +28,7 @@ fn the_agent_keeps_three_capabilities_and_can_gain_none() {
     for hook in ["tcx", "clsact"] {
         let file = host.lab("three-hosts").write();
         let _ = host.vethpath(format!("up --hook {hook} {file}")).ok();
-        let stats = stats(&host);
+        let stats = heard(&host);
         let status = host.run(format!("cat /proc/{}/status", stats["agent"]["pid"])).ok().stdout;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -61,7 +61,7 @@ fn state_and_pins_are_roots_alone_whatever_the_umask() {
         let exe = host.public_exe();
         let up = format!("umask {umask}; exec {exe} up {file}");
         let _ = host.run(["sh", "-c", &up]).ok();
-        let _ = host.run(format!("kill -KILL {}", stats(&host)["agent"]["pid"])).ok();
+        let _ = host.run(format!("kill -KILL {}", heard(&host)["agent"]["pid"])).ok();
         let _ = host.run(["sh", "-c", &up]).ok();
         are_roots_alone(&host, umask);
         let _ = host.vethpath("down three-hosts").ok();
@@ -78,7 +78,7 @@ fn a_looser_folder_is_tightened() {
     let lab = host.lab("three-hosts").up();
     // And what somebody has loosened since.
     let _ = host.run(format!("chmod -R a+rX {STATE} {PINS}")).ok();
-    let _ = host.run(format!("kill -KILL {}", stats(&host)["agent"]["pid"])).ok();
+    let _ = host.run(format!("kill -KILL {}", heard(&host)["agent"]["pid"])).ok();
     let _ = host.vethpath(format!("up {}", lab.file)).ok();
     for folder in [STATE, &format!("{STATE}/three-hosts"), PINS, &format!("{PINS}/three-hosts")] {
         assert_eq!(mode(&host.path(folder)), 0o700, "{folder}");
@@ -156,7 +156,7 @@ fn the_socket_answers_root_alone() {
 fn thousands_of_idle_clients_harm_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let pid = lab.stats().agent.pid.expect("the agent is there");
+    let pid = lab.pid();
     let socket = host.path(&format!("{STATE}/three-hosts/agent.sock"));
     let descriptors = || host.run(format!("ls /proc/{pid}/fd")).ok().stdout.lines().count();
     let before = descriptors();
@@ -172,7 +172,7 @@ fn thousands_of_idle_clients_harm_nothing() {
     lab.is_fast("ns0:eth0", NS1);
     drop(idle);
     wait_for(SLACK, "descriptors come back", || descriptors() <= before + 1);
-    assert_eq!(lab.stats().agent.pid, Some(pid));
+    assert_eq!(lab.pid(), pid);
     lab.down();
     host.finish();
 }
@@ -204,6 +204,15 @@ fn control_characters_of_others_do_not_reach_the_terminal() {
 
 fn stats(host: &Host) -> Value {
     host.vethpath("stats --json").ok().json()
+}
+
+/// The same once the agent answers.
+#[track_caller]
+fn heard(host: &Host) -> Value {
+    wait_until(PATIENCE, || {
+        let stats = stats(host);
+        if stats["agent"]["alive"] == true { Ok(stats) } else { Err("the agent does not answer".to_owned()) }
+    })
 }
 
 fn mode(path: &Path) -> u32 {

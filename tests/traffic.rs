@@ -11,13 +11,10 @@ fn tcp_is_fast_and_whole() {
         let host = Host::new();
         let lab = host.lab("two-families").up();
         let to = if options.contains("-6") { ("ns1", "fd00::11") } else { NS1 };
-        let (before, after) = lab.with_a_lease(|| {
-            let before = lab.stats();
+        nearly_all_is_fast(&lab, || {
             let report = iperf(&lab, "ns0", to, options);
             assert!(received(&report) > 1_000_000, "{options}: {report:#}");
-            (before, lab.accounts_balance())
         });
-        nearly_all_fast(&before, &after);
         nothing_broken(&host, &lab);
         lab.down();
         host.finish();
@@ -28,8 +25,7 @@ fn tcp_is_fast_and_whole() {
 fn udp_is_fast_and_whole() {
     let host = Host::new();
     let lab = host.lab("two-families").up();
-    let (before, after) = lab.with_a_lease(|| {
-        let before = lab.stats();
+    nearly_all_is_fast(&lab, || {
         for options in [
             "--bitrate 20M --length 1400",
             "--bitrate 20M --length 1400 --reverse",
@@ -50,9 +46,7 @@ fn udp_is_fast_and_whole() {
                 "{options}, {full} too many at once: {report:#}"
             );
         }
-        (before, lab.accounts_balance())
     });
-    nearly_all_fast(&before, &after);
     nothing_broken(&host, &lab);
     lab.down();
     host.finish();
@@ -64,7 +58,7 @@ fn more_than_a_frame_fits() {
     let lab = host.lab("two-families").up();
     for size in [0, 1, 1472, 1473, 9000, 60000] {
         for to in [NS1.1, "fd00::11"] {
-            let done = lab.run("ns0", format!("ping -n -q -c 3 -i 0.05 -W 5 -s {size} {to}"));
+            let done = lab.run("ns0", format!("ping -n -q -c 3 -l 3 -W 5 -s {size} {to}"));
             let _ = done.ok().prints(" 0% packet loss");
         }
     }
@@ -94,8 +88,8 @@ fn ipv6_addresses_work_at_once() {
             "{namespace}: {figures}"
         );
     }
-    let _ = lab.run("ns0", "ping -6 -n -q -c 3 -i 0.05 -W 5 -s 9000 fd00::11").ok().prints(" 0% packet loss");
-    let _ = lab.run("ns1", "ping -6 -n -q -c 3 -i 0.05 -W 5 -s 9000 fd00::1").ok().prints(" 0% packet loss");
+    let _ = lab.run("ns0", "ping -6 -n -q -c 3 -l 3 -W 5 -s 9000 fd00::11").ok().prints(" 0% packet loss");
+    let _ = lab.run("ns1", "ping -6 -n -q -c 3 -l 3 -W 5 -s 9000 fd00::1").ok().prints(" 0% packet loss");
     lab.is_fast("ns0:eth0", "fd00::11");
     lab.down();
     host.finish();
@@ -107,7 +101,7 @@ fn what_the_bridge_itself_gets_is_counted_too() {
     let lab = host.lab("two-families").up();
     lab.reaches("ns0", "10.0.0.1");
     lab.reaches("ns0", "fd00::1");
-    let _ = host.run("ping -n -q -c 3 -i 0.05 -W 5 -s 9000 10.0.0.10").ok();
+    let _ = host.run("ping -n -q -c 3 -l 3 -W 5 -s 9000 10.0.0.10").ok();
     // Nobody there: broadcast, and frames the port never passes on.
     let _ = lab.run("ns1", "ping -n -q -c 1 -W 1 10.0.0.77").fails(1);
     let stats = lab.accounts_balance();
@@ -158,10 +152,21 @@ fn overflown(lab: &Lab<'_>, namespace: &str) -> u64 {
     figure.and_then(|figure| figure.parse().ok()).unwrap_or_else(|| panic!("no figure: {snmp}"))
 }
 
+/// Shows that nearly all of what `work` sends between ns0 and ns1 is fast.
+#[track_caller]
+pub(crate) fn nearly_all_is_fast(lab: &Lab<'_>, work: impl Fn()) {
+    let (before, after) = lab.with_a_lease(|| {
+        let before = lab.stats();
+        work();
+        (before, lab.accounts_balance())
+    });
+    nearly_all_fast(&before, &after);
+}
+
 /// At least 99 of 100 packets that either end sent were fast, without those that find neighbours and groups, which
 /// never are.
 #[track_caller]
-pub(crate) fn nearly_all_fast(before: &Stats, after: &Stats) {
+fn nearly_all_fast(before: &Stats, after: &Stats) {
     for name in ["ns0:eth0", "ns1:eth0"] {
         let (then, now) = (before.pair(name), after.pair(name));
         let (sent, fast) = (now.tx.packets - then.tx.packets, now.fast.tx.packets - then.fast.tx.packets);

@@ -18,7 +18,7 @@ fn everybody_reaches_everybody() {
         lab.reaches(from, GATEWAY);
     }
     for (_, to) in HOSTS {
-        let _ = host.run(format!("ping -n -q -c 3 -i 0.05 -W 5 {to}")).ok().prints(" 0% packet loss");
+        let _ = host.run(format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().prints(" 0% packet loss");
     }
     lab.down();
     host.finish();
@@ -143,14 +143,14 @@ fn up_twice_changes_nothing() {
             }
         })
     };
-    let (before, pid) = (links(), lab.stats().agent.pid);
+    let (before, pid) = (links(), lab.pid());
     let again = host.vethpath(format!("up {} --json", lab.file)).ok().json();
     assert_eq!(
         (&again["lab"], &again["changes"]),
         (&"three-hosts".into(), &Value::Array(vec![])),
         "{again:#}"
     );
-    assert_eq!((links(), lab.stats().agent.pid), (before, pid));
+    assert_eq!((links(), lab.pid()), (before, pid));
     lab.down();
     host.finish();
 }

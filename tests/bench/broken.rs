@@ -69,7 +69,7 @@ fn disarmed_in_the_middle_it_claims_nothing() {
 fn without_its_agent_it_claims_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let agent = lab.stats().agent.pid.expect("an agent");
+    let agent = lab.pid();
     let measured = stopped_while_off(&host, &lab);
     let _ = host.run(format!("kill -9 {agent}")).ok();
     measured.go_on();

@@ -179,12 +179,12 @@ fn a_tcp_connection_survives() {
 fn the_agent_takes_over_what_the_lab_becomes() {
     let host = Host::new();
     let lab = up(&host, &hosts(0..2));
-    let agent = lab.stats().agent.pid;
+    let agent = lab.pid();
     let _ = becomes(
         &host,
         &(hosts(0..4) + "[namespace.fabric]\n[bridge.br2]\nnamespace = \"fabric\"\n" + &one(9, "br2")),
     );
-    assert_eq!(lab.stats().agent.pid, agent);
+    assert_eq!(lab.pid(), agent);
     wait_until(SLACK, || {
         let stats = lab.stats();
         let armed = stats.pairs.iter().filter(|pair| pair.state == "armed").count();

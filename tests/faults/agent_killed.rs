@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Host, Lab, Stats, Stream, Until, Way, wait_until},
+    harness::{Host, Lab, PATIENCE, Stats, Stream, Until, Way, wait_until},
     programs::Random,
 };
 
@@ -69,8 +69,7 @@ fn kill_for(host: &Host, lab: &Lab<'_>, seed: u64) -> u32 {
         let start = Instant::now();
         let mut kills = 0;
         while start.elapsed() < TIME && !watcher.is_finished() {
-            let pid =
-                wait_until(Duration::from_secs(20), || lab.stats().agent.pid.ok_or("no agent".to_owned()));
+            let pid = wait_until(PATIENCE, || lab.stats().agent.pid.ok_or("no agent".to_owned()));
             thread::sleep(Duration::from_millis(random.next() % 1500));
             let _ = host.run(format!("kill -KILL {pid}")).ok();
             kills += 1;

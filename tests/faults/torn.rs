@@ -37,11 +37,11 @@ fn up_and_down_killed_at_random_moments_leave_nothing_that_down_cannot_remove() 
             let _ = process.wait(PATIENCE);
         }
         if random.next().is_multiple_of(2) {
-            let up = host.vethpath(format!("up {file}"));
+            let up = host.vethpath_after_a_kill(&format!("up {file}"));
             assert!(up.succeeded(), "seed {seed:#x}, round {rounds}: {up}");
             let _ = host.run("ip netns exec ns0 ping -n -q -c 1 -W 5 172.17.0.103").ok();
         }
-        let down = host.vethpath("down three-hosts");
+        let down = host.vethpath_after_a_kill("down three-hosts");
         // Exit status 1: there was no lab to take down.
         assert!(matches!(down.code(), Some(0 | 1)), "seed {seed:#x}, round {rounds}: {down}");
         wait_until(PATIENCE, || {

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    thread,
+    process, thread,
     time::Duration,
 };
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vethpath::kernel::Netns;
 
-use super::{Args, Done, Inside, Inventory, LabFile, Process, SLACK, wait_until, when_still};
+use super::{Args, Done, Inside, Inventory, LabFile, Process, SLACK, wait_for, wait_until, when_still};
 
 /// No command may take longer, if the test does not say so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -23,6 +23,8 @@ pub(crate) struct Host {
     inside: Inside,
     folder: TempDir,
     at_first: Option<Inventory>,
+    /// How long the final look may take.
+    patience: Duration,
 }
 
 impl Host {
@@ -32,7 +34,7 @@ impl Host {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir()
             .expect("a folder for topology files");
-        let mut host = Self { inside: Inside::new(), folder, at_first: None };
+        let mut host = Self { inside: Inside::new(), folder, at_first: None, patience: PATIENCE };
         host.remember();
         host
     }
@@ -83,6 +85,16 @@ impl Host {
         self.spawn_vethpath(args).wait(PATIENCE)
     }
 
+    /// Runs it as soon as nobody else is at the lab: a child that a killed `vethpath` was just starting
+    /// holds the lab's lock for a moment more.
+    #[track_caller]
+    pub(crate) fn vethpath_after_a_kill(&self, args: &str) -> Done {
+        wait_until(SLACK, || {
+            let done = self.vethpath(args);
+            if done.stderr.contains("wait until it is done") { Err(done.to_string()) } else { Ok(done) }
+        })
+    }
+
     /// Starts `vethpath`.
     #[track_caller]
     pub(crate) fn spawn_vethpath(&self, args: impl Args) -> Process {
@@ -95,6 +107,23 @@ impl Host {
     #[track_caller]
     pub(crate) fn json(&self, args: impl Args) -> Value {
         self.run(args).ok().json()
+    }
+
+    /// Whether a process inside is there. (Nobody leaves zombies here.)
+    pub(crate) fn lives(&self, pid: i32) -> bool {
+        self.path(&format!("/proc/{pid}")).exists()
+    }
+
+    /// Waits until a process inside has ended.
+    #[track_caller]
+    pub(crate) fn ends(&self, pid: i32) {
+        wait_for(SLACK, "it lives", || !self.lives(pid));
+    }
+
+    /// Removes a folder inside, in which somebody may be making files all the while.
+    #[track_caller]
+    pub(crate) fn remove(&self, folder: &str) {
+        wait_for(SLACK, "files come again", || self.run(["rm", "-rf", folder]).succeeded());
     }
 
     /// How `path` inside is reached from outside.
@@ -124,23 +153,29 @@ impl Host {
 
     /// Writes a topology file that is visible inside, and returns its path.
     pub(crate) fn topology(&self, name: &str, text: &str) -> String {
-        self.file(&format!("{name}.toml"), text.as_bytes(), 0o644)
+        let path = self.folder.path().join(format!("{name}.toml"));
+        fs::write(&path, text).expect("the folder is ours");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644))
+            .expect("so is the file");
+        path.to_str().expect("the folder has a plain name").to_owned()
     }
 
     /// A copy of `vethpath` that anybody may run.
     pub(crate) fn public_exe(&self) -> String {
-        self.file("vethpath", &fs::read(exe()).expect("the binary under test"), 0o755)
+        let path = self.folder.path().join("vethpath");
+        // Not written by us: a child that another test is just starting would have it open for writing for a
+        // moment, and then nobody can run it.
+        let done = process::Command::new("install").args(["-m", "755", &exe()]).arg(&path).status();
+        assert!(done.expect("coreutils are installed").success(), "the binary under test");
+        path.to_str().expect("the folder has a plain name").to_owned()
     }
 
     /// Shows that nothing is left, and ends. Dropping does the same; this reads better.
     pub(crate) fn finish(self) {}
 
-    fn file(&self, name: &str, bytes: &[u8], mode: u32) -> String {
-        let path = self.folder.path().join(name);
-        fs::write(&path, bytes).expect("the folder is ours");
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode))
-            .expect("so is the file");
-        path.to_str().expect("the folder has a plain name").to_owned()
+    /// The same where something is left for sure.
+    pub(crate) fn finish_within(mut self, patience: Duration) {
+        self.patience = patience;
     }
 }
 
@@ -148,7 +183,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         if !thread::panicking() {
             // Processes and namespaces go in their own time.
-            wait_until(Duration::from_secs(10), || {
+            wait_until(self.patience, || {
                 self.changes().map_or(Ok(()), |changes| Err(format!("the host is not as it was:\n{changes}")))
             });
         }

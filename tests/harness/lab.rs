@@ -4,7 +4,9 @@ use std::{thread, time::Duration};
 
 use vethpath::kernel::Netns;
 
-use super::{Args, Done, Host, Process, SLACK, Stats, Wire, accounts_balance, wait_until, with_a_lease};
+use super::{
+    Args, Done, Host, PATIENCE, Process, SLACK, Stats, Wire, accounts_balance, wait_until, with_a_lease,
+};
 
 /// A topology file to be: `host.lab("three-hosts").with(..).up()`.
 pub(crate) struct LabFile<'h> {
@@ -89,13 +91,18 @@ impl Lab<'_> {
     /// What keeps a pair from the fast path, or `armed`.
     #[track_caller]
     pub(crate) fn state(&self, pair: &str) -> String {
-        self.stats().pair(pair).state.clone()
+        wait_until(PATIENCE, || match self.stats().pair(pair).state.clone() {
+            // On a loaded machine it may be a while until it does.
+            silent if silent == "the agent does not answer" => Err(silent),
+            state => Ok(state),
+        })
     }
 
     /// Waits until `stats` says this of a pair.
     #[track_caller]
     pub(crate) fn says_of(&self, pair: &str, state: &str) {
-        wait_until(SLACK, || {
+        // A namespace is gone when the kernel comes to it, behind all others that went before.
+        wait_until(PATIENCE, || {
             let now = self.state(pair);
             if now.contains(state) { Ok(()) } else { Err(format!("{pair} is {now:?}, not {state:?}")) }
         });
@@ -114,11 +121,11 @@ impl Lab<'_> {
         self.run(namespace, format!("ping -n -q -c 1 -W 2 {to}")).succeeded()
     }
 
-    /// Expects three of three pings to be answered.
+    /// Expects three of three pings to be answered. All are sent before an answer is read: `ping` would
+    /// not wait for the last ones once it has had one.
     #[track_caller]
     pub(crate) fn reaches(&self, namespace: &str, to: &str) {
-        let _ =
-            self.run(namespace, format!("ping -n -q -c 3 -i 0.05 -W 5 {to}")).ok().prints(" 0% packet loss");
+        let _ = self.run(namespace, format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().prints(" 0% packet loss");
     }
 
     /// Waits until pings are answered.
@@ -144,6 +151,21 @@ impl Lab<'_> {
         serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("stats: {e}: {done}"))
     }
 
+    /// The same, with an agent that answers: on a loaded machine it may be a while until it does.
+    #[track_caller]
+    pub(crate) fn heard(&self) -> Stats {
+        wait_until(PATIENCE, || {
+            let stats = self.stats();
+            if stats.agent.alive { Ok(stats) } else { Err("the agent does not answer".to_owned()) }
+        })
+    }
+
+    /// The agent's process.
+    #[track_caller]
+    pub(crate) fn pid(&self) -> i32 {
+        self.heard().agent.pid.expect("who answers has a number")
+    }
+
     /// The port of a pair.
     #[track_caller]
     pub(crate) fn port(&self, pair: &str) -> String {
@@ -154,7 +176,7 @@ impl Lab<'_> {
     #[track_caller]
     pub(crate) fn is_fast(&self, pair: &str, to: &str) {
         let namespace = pair.split(':').next().expect("a pair has a namespace");
-        wait_until(Duration::from_secs(20), || {
+        wait_until(Duration::from_secs(20) + SLACK, || {
             let before = self.stats().pair(pair).fast.tx.packets;
             self.reaches(namespace, to);
             let stats = self.stats();

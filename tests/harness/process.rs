@@ -90,6 +90,11 @@ impl Process {
         Done::new(self.words.clone(), status, self.stdout.text(), self.stderr.text())
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
     /// What Ctrl-C does: the process and what it started in its group get SIGINT.
     pub(crate) fn interrupt(&self) {
         // It may have ended already.

@@ -158,7 +158,7 @@ const ETH_LEN: u64 = 14;
 /// kernel counted at the inner end: every frame, both ways, every byte sent.
 #[track_caller]
 pub(crate) fn accounts_balance(host: &Host, mut stats: impl FnMut() -> Stats) -> Stats {
-    wait_until(std::time::Duration::from_secs(20), || {
+    wait_until(std::time::Duration::from_secs(20) + SLACK, || {
         let stats = stats();
         for pair in &stats.pairs {
             if let Some(wrong) = pair.imbalance() {

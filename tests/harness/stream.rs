@@ -112,6 +112,8 @@ fn receive(socket: &UdpSocket, silence: &AtomicBool) -> Way {
     let (mut way, mut seen, mut highest) = (Way::default(), Vec::new(), None);
     let mut bytes = [0; 8];
     loop {
+        // Told so before it began to wait: then it has waited for the whole time since.
+        let silent = silence.load(SeqCst);
         match socket.recv(&mut bytes) {
             Ok(_) => {
                 let number = usize::try_from(u64::from_be_bytes(bytes)).expect("it is counted from 0");
@@ -121,8 +123,8 @@ fn receive(socket: &UdpSocket, silence: &AtomicBool) -> Way {
                 way.overtaken += u64::from(highest > Some(number));
                 highest = highest.max(Some(number));
             }
+            Err(error) if silent && error.kind() == io::ErrorKind::WouldBlock => return way,
             // Refusals that came back as errors, and time-outs.
-            Err(_) if silence.load(SeqCst) => return way,
             Err(_) => {}
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Host, Lab, Process, SLACK, Wire, wait_for, wait_until};
+use crate::harness::{Host, Lab, OneCpu, Process, SLACK, Wire, wait_for, wait_until};
 
 pub(crate) const A: &str = "172.17.0.101";
 pub(crate) const B: &str = "172.17.0.102";
@@ -167,9 +167,11 @@ pub(crate) const BROADCAST: [u8; 6] = [0xff; 6];
 pub(crate) fn who_gets(from: &Wire, frame: &[u8], number: u64, wires: &[&Wire]) -> Vec<bool> {
     let mut source: [u8; 6] = frame[6..12].try_into().expect("six bytes");
     source[0] &= !1;
-    from.send(frame);
     let marker = number + 1;
+    let stay = OneCpu::stay();
+    from.send(frame);
     from.send(&numbered(BROADCAST, source, marker));
+    drop(stay);
     let got = |wire: &&Wire| {
         let mut seen = Vec::new();
         wait_until(SLACK, || {

@@ -6,7 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Way, maps::Counters, names::Names, world::World};
+use super::{
+    Way,
+    maps::Counters,
+    names::Names,
+    world::{AT_ODDS, World},
+};
 use crate::harness::Arrival;
 
 /// Between two looks.
@@ -57,7 +62,15 @@ impl Pair {
 
     /// Compares their links, which may take the kernel a moment.
     pub(crate) fn same_links(&self, patience: Duration) -> Result<(), String> {
-        same("links", patience, || self.at_once(World::links)).map(drop)
+        let start = Instant::now();
+        loop {
+            let links = same("links", patience, || self.at_once(World::links))?;
+            // They are the same, too, while neither kernel has come to what was done.
+            if !links.iter().any(|link| link.ends_with(AT_ODDS)) || start.elapsed() > patience {
+                return Ok(());
+            }
+            thread::sleep(PACE);
+        }
     }
 
     /// Compares what has come since the last time. Tells whether anything has.

@@ -57,6 +57,7 @@ fn a_wrong_program() {
 fn a_detour_is_no_difference() {
     let mut run = Run::of(ONE_BRIDGE, false);
     run.sabotage(WrongEntries::by(sabotage::all_goes_by_the_port));
+    run.patiently();
     let tally = try_steps(&mut run, 500, SEED).unwrap_or_else(|found| panic!("{found}"));
     assert!(tally.fast > 50, "{tally:?}");
 }

@@ -18,6 +18,8 @@ const SILENT: [&str; 3] = [
     "net.ipv6.conf.default.disable_ipv6=1",
     "net.ipv4.igmp_link_local_mcast_reports=0",
 ];
+/// What is said of a link whose state the kernel has yet to bring up to date.
+pub(crate) const AT_ODDS: &str = " for the moment";
 /// What a sender's stack is to make itself.
 const WHOLE: &str = "tx off tso off txvlan off tx-vlan-stag-hw-insert off";
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
@@ -171,15 +173,22 @@ impl World {
             let text = |key: &str| link[key].as_str().unwrap_or_default().to_owned();
             let state = &link["linkinfo"]["info_slave_data"]["state"];
             let up = |flag: &str| link["flags"].as_array().is_some_and(|f| f.iter().any(|f| f == flag));
+            // The kernel notes a carrier at once, and what comes of it later (`linkwatch_event`).
+            let at_odds = match text("operstate").as_str() {
+                "UP" => !up("LOWER_UP"),
+                "DOWN" | "LOWERLAYERDOWN" => up("LOWER_UP"),
+                _ => false,
+            };
             let line = format!(
-                "{} {} {} mtu {} master {} {state} {} {}",
+                "{} {} {} mtu {} master {} {state} {} {}{}",
                 text("ifname"),
                 text("operstate"),
                 text("address"),
                 link["mtu"],
                 text("master"),
                 up("UP"),
-                up("LOWER_UP")
+                up("LOWER_UP"),
+                if at_odds { AT_ODDS } else { "" }
             );
             line
         };

@@ -136,7 +136,7 @@ fn large_frames_and_those_that_do_not_fit() {
     let file = file.with("172.17.0.101/16\"]", "172.17.0.101/16\"]\nmtu = 9000");
     let lab = file.with("172.17.0.102/16\"]", "172.17.0.102/16\"]\nmtu = 9000").up();
     lab.is_fast("ns0:eth0", B);
-    let ping = |to: &str| lab.run("ns0", format!("ping -n -q -M do -c 3 -i 0.05 -W 1 -s 8900 {to}"));
+    let ping = |to: &str| lab.run("ns0", format!("ping -n -q -M do -c 3 -l 3 -W 5 -s 8900 {to}"));
     let fast = lab.with_a_lease(|| {
         let fast = || lab.stats().pair("ns0:eth0").fast.tx.frames;
         let before = fast();

@@ -6,7 +6,7 @@ use std::{thread, time::Duration};
 use super::super::common::{
     A, A_SECOND, B, C, arrived, arrives, fast_lab, is_found, mac_bytes, numbered, on_all, on_both,
 };
-use crate::harness::{Host, Until, Wire, holds_for, wait_until};
+use crate::harness::{Host, OneCpu, Until, Wire, holds_for, wait_until};
 
 #[test]
 fn an_inner_end_moved_to_another_namespace_takes_its_frames_along() {
@@ -73,7 +73,7 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
     for _ in 0..3 {
         let host = Host::new();
         let lab = fast_lab(&host);
-        let agent = lab.stats().agent.pid;
+        let agent = lab.pid();
         let (a, b) = (mac_bytes(&lab, "ns0"), mac_bytes(&lab, "ns1"));
         let (from, bystander) = (lab.wire("ns0:eth0"), lab.wire("ns2:eth0"));
         let c = mac_bytes(&lab, "ns2");
@@ -81,6 +81,7 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
         thread::scope(|scope| {
             let end = until.end_here();
             let sender = scope.spawn(|| {
+                let _stay = OneCpu::stay();
                 let (mut sent, mut came) = (Vec::new(), Vec::new());
                 while until.goes_on() {
                     let number = sent.len() as u64 + 1;
@@ -107,7 +108,7 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
             });
         });
         lab.is_fast("ns0:eth0", C);
-        assert_eq!(lab.stats().agent.pid, agent);
+        assert_eq!(lab.pid(), agent);
         drop((from, bystander));
         lab.down();
         host.finish();

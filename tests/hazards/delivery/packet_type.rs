@@ -51,7 +51,7 @@ fn a_bridge_behind_an_inner_end_forwards() {
         if fast {
             lab.is_fast("ns0:eth0", "172.17.0.199");
         }
-        let _ = lab.run("ns0", "ping -n -q -c 3 -i 0.05 -W 5 -s 9000 172.17.0.199").ok();
+        let _ = lab.run("ns0", "ping -n -q -c 3 -l 3 -W 5 -s 9000 172.17.0.199").ok();
         let _ = lab.run("ns1", "ip link set eth0 nomaster").ok();
         let _ = lab.run("ns1", "ip link del inner").ok();
         let _ = lab.run("ns1", "ip link del leaf0").ok();

@@ -2,7 +2,7 @@
 //! would drop there.
 
 use super::super::common::{A, A_SECOND, B, arrived, is_found, mac_bytes, numbered, on_both};
-use crate::harness::{Host, Wire, wait_until};
+use crate::harness::{Host, OneCpu, Wire, wait_until};
 
 #[test]
 fn a_bridge_may_be_in_the_namespace_of_one_of_its_hosts() {
@@ -12,8 +12,7 @@ fn a_bridge_may_be_in_the_namespace_of_one_of_its_hosts() {
         let lab = host.lab("same-namespace").with(place, &format!("{place}\ndatapath = \"{datapath}\"")).up();
         lab.reaches("ns1", "10.5.0.10");
         lab.reaches("ns0", "10.5.0.11");
-        let _ =
-            lab.run("ns1", "ping -n -q -c 3 -i 0.05 -W 5 -s 9000 10.5.0.10").ok().prints(" 0% packet loss");
+        let _ = lab.run("ns1", "ping -n -q -c 3 -l 3 -W 5 -s 9000 10.5.0.10").ok().prints(" 0% packet loss");
         if datapath == "tc" {
             lab.is_fast("ns1:eth0", "10.5.0.10");
             lab.is_fast("ns0:eth0", "10.5.0.11");
@@ -37,7 +36,9 @@ fn an_inner_end_moved_into_its_ports_namespace_gets_its_frames() {
         is_found(lab, &from, &moved, [a, b], fast);
         // All of a hundred, none twice.
         let sent: Vec<u64> = (1000..1100).collect();
+        let stay = OneCpu::stay();
         sent.iter().for_each(|n| from.send(&numbered(b, a, *n)));
+        drop(stay);
         let mut came = Vec::new();
         wait_until(A_SECOND, || {
             came.extend(arrived(&moved).into_iter().filter(|n| *n >= 1000));

@@ -35,7 +35,7 @@ fn sees_the_frames(at: At) {
             lab.is_fast("ns0:eth0", B);
             let _ = lab.accounts_balance();
         }
-        let _ = lab.run("ns0", format!("ping -n -q -c 3 -i 0.05 -W 5 -s 9000 {B}")).ok();
+        let _ = lab.run("ns0", format!("ping -n -q -c 3 -l 3 -W 5 -s 9000 {B}")).ok();
         drop(passing);
         lab.reaches("ns0", B);
     });

@@ -40,7 +40,7 @@ fn the_next_best_mechanism_makes_the_same_lab() {
     };
     wait_for(crate::harness::SLACK, "nothing is fast", || {
         let before = fast();
-        let _ = host.run("ip netns exec ns0 ping -n -q -c 3 -i 0.05 -W 5 172.17.0.102").ok();
+        let _ = host.run("ip netns exec ns0 ping -n -q -c 3 -l 3 -W 5 172.17.0.102").ok();
         fast() >= before + 3
     });
     let _ = host.vethpath("down three-hosts").ok();

@@ -4,7 +4,7 @@ use crate::harness::Host;
 
 #[test]
 fn without_rights_nothing_is_changed() {
-    let mut host = Host::new();
+    let host = Host::new();
     let exe = host.public_exe();
     let file = host.lab("three-hosts").write();
     let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all";
@@ -27,6 +27,5 @@ fn without_rights_nothing_is_changed() {
     assert!(!host.run(format!("{nobody} ls /sys/fs/bpf/vethpath/three-hosts")).succeeded());
     lab.reaches("ns0", "172.17.0.102");
     lab.down();
-    host.remember();
     host.finish();
 }

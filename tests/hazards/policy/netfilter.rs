@@ -4,8 +4,8 @@ use etherparse::PacketBuilder;
 
 use super::super::common::{A, A_SECOND, B, FAST, figure, lab_by};
 use crate::{
-    harness::{Host, Lab, SLACK, Wire, iperf, wait_until},
-    traffic::nearly_all_fast,
+    harness::{Host, SLACK, Stats, Wire, iperf, wait_for, wait_until},
+    traffic::nearly_all_is_fast,
 };
 
 #[test]
@@ -90,25 +90,26 @@ fn what_br_netfilter_checks_is_checked() {
         if is_fast {
             lab.is_fast("ns0:eth0", B);
             lab.is_fast("ns1:eth0", A);
-            let before = lab.stats();
-            let _ = iperf(&lab, "ns0", ("ns1", B), "--time 1");
-            nearly_all_fast(&before, &lab.accounts_balance());
+            nearly_all_is_fast(&lab, || drop(iperf(&lab, "ns0", ("ns1", B), "--time 1")));
         } else {
             lab.reaches("ns0", B);
         }
         let wires = [lab.wire("ns0:eth0"), lab.wire("ns1:eth0")];
         let frames = TestFrames::between(mac(&host, "ns0"), mac(&host, "ns1"));
-        let slow = |lab: &Lab<'_>| lab.stats().pair("ns0:eth0").slow("netfilter-check");
-        let before = slow(&lab);
-        // Dropped; trimmed, both; as it was.
-        wires[0].send(&frames.wrong);
-        for (sent, comes) in [(&frames.padded4, 46), (&frames.padded6, 66), (&frames.right, 46)] {
-            wires[0].send(sent);
-            let came = frames.arrival(&wires[1]);
-            assert_eq!(came, sent[..comes], "{datapath}");
-        }
+        let (before, after) = lab.with_a_lease(|| {
+            let before = lab.stats();
+            // Dropped; trimmed, both; as it was.
+            wires[0].send(&frames.wrong);
+            for (sent, comes) in [(&frames.padded4, 46), (&frames.padded6, 66), (&frames.right, 46)] {
+                wires[0].send(sent);
+                let came = frames.arrival(&wires[1]);
+                assert_eq!(came, sent[..comes], "{datapath}");
+            }
+            (before, lab.stats())
+        });
         if is_fast {
-            assert_eq!(slow(&lab) - before, 3, "the last one was fast");
+            let slow = |stats: &Stats| stats.pair("ns0:eth0").slow("netfilter-check");
+            assert_eq!(slow(&after) - slow(&before), 3, "the last one was fast");
         }
         // And not where it is not called: then all comes as it is.
         netfilter(0);
@@ -220,10 +221,11 @@ fn rules_added_while_traffic_flows_take_effect_within_a_second() {
             let _ = host
                 .run(format!("nft add rule {table} guard c ip daddr 172.17.0.102 udp dport 7007 drop"))
                 .ok();
+            let departures = || figure(&host, "ns0", "eth0", ("tx", "packets"));
             let arrivals = || figure(&host, "ns1", "eth0", ("rx", "packets"));
             wait_until(A_SECOND, || {
-                let before = arrivals();
-                std::thread::sleep(std::time::Duration::from_millis(200));
+                let (sent, before) = (departures(), arrivals());
+                wait_for(SLACK, "the stream stands still", || departures() >= sent + 100);
                 let more = arrivals() - before;
                 // A hundred and more would have come; address resolution may go on.
                 if more < 20 { Ok(()) } else { Err(format!("{more} frames of the stream came past {table}")) }

@@ -17,6 +17,7 @@ fn sniffer(datapath: &str, pair: &str) {
     let port = lab.port(pair);
     let capture = host.spawn(format!("tcpdump -l -n --immediate-mode -i {port} icmp"));
     wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
+    lab.says_of(pair, "a packet socket");
     sees_both_ways(&lab, || capture.output());
     // And it goes on to see them, not the first ones alone.
     let count = || capture.output().matches("ICMP echo").count();

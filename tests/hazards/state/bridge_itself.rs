@@ -9,10 +9,13 @@ const GATEWAY: &str = "172.17.0.1";
 fn the_bridges_own_mac_is_no_station_and_it_is_reached() {
     on_all(|host, lab, fast| {
         let slow = || lab.stats().pair("ns0:eth0").slow("unknown-destination");
-        let before = slow();
-        lab.reaches("ns0", GATEWAY);
-        let _ = host.run(format!("ping -n -q -c 3 -i 0.05 -W 5 {B}")).ok();
-        assert!(!fast || slow() >= before + 3, "what is for the bridge goes to the bridge");
+        // Again where the agent came too late to renew its lease: that is a reason too.
+        wait_for(A_SECOND, "what is for the bridge goes to the bridge", || {
+            let before = slow();
+            lab.reaches("ns0", GATEWAY);
+            let _ = host.run(format!("ping -n -q -c 3 -l 3 -W 5 {B}")).ok();
+            !fast || slow() >= before + 3
+        });
         // Another address, of which nobody has heard.
         let _ = host.run("ip link set docker0 address 02:00:00:00:77:77").ok();
         for namespace in ["ns0", "ns1"] {

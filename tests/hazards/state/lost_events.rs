@@ -13,7 +13,7 @@ const ADDRESSES: u32 = 1000;
 fn events_lost_in_a_storm_are_noticed_and_everything_is_looked_at_anew() {
     let host = Host::new();
     let lab = fast_lab(&host);
-    let agent = lab.stats().agent.pid.expect("it is there");
+    let agent = lab.pid();
     let (b, home, elsewhere) = (mac(&lab, "ns1"), lab.port("ns1:eth0"), lab.port("ns2:eth0"));
     let _ = host.run(format!("kill -STOP {agent}")).ok();
 
@@ -32,7 +32,7 @@ fn events_lost_in_a_storm_are_noticed_and_everything_is_looked_at_anew() {
     });
     lab.is_fast("ns0:eth0", C);
     assert!(!lab.pings("ns0", B));
-    assert_eq!(lab.stats().agent.pid, Some(agent));
+    assert_eq!(lab.pid(), agent);
 
     let _ = host.run(format!("bridge fdb del {b} dev {elsewhere} master")).ok();
     lab.reaches_within(A_SECOND, "ns0", B);
@@ -49,7 +49,7 @@ fn events_lost_in_a_storm_are_noticed_and_everything_is_looked_at_anew() {
 fn hosts_that_were_skipped_in_a_storm_are_found_again() {
     let host = Host::new();
     let lab = fast_lab(&host);
-    let agent = lab.stats().agent.pid.expect("it is there");
+    let agent = lab.pid();
     let port = lab.port("ns2:eth0");
     for _ in 0..5 {
         let _ = host.run(format!("kill -STOP {agent}")).ok();
