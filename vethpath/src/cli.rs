@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    bench::{Answer, Shape, Wait, Work},
+    bench::{Peer, Shape, Wait, Work},
     datapath::Hook,
 };
 
@@ -145,9 +145,9 @@ pub enum Command {
         /// The lab.
         lab: String,
     },
-    /// What answers round trips; `bench` starts it, with a socket as standard input.
+    /// An end of round trips; `bench` starts it, with a socket as standard input.
     #[command(hide = true)]
-    BenchAnswer(Answer),
+    BenchEnd(Peer),
     /// Print completions for a shell.
     Completions {
         /// The shell.

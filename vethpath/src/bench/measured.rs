@@ -47,6 +47,21 @@ impl Measured {
         Self { histogram: None, sent: 0, received: 0, within: 0, window: Duration::ZERO }
     }
 
+    /// Of round trips that another process has measured: how many took how many nanoseconds.
+    ///
+    /// # Errors
+    /// Never: there is such a histogram, which saturates.
+    pub fn told(sent: u64, received: u64, nanoseconds: &[(u64, u64)]) -> io::Result<Self> {
+        let mut measured = Self::round_trips()?;
+        for &(taken, count) in nanoseconds {
+            measured.within += count;
+            if let Some(histogram) = &mut measured.histogram {
+                histogram.saturating_record_n(taken, count);
+            }
+        }
+        Ok(Self { sent, received, ..measured })
+    }
+
     /// Notes that one has come back. What belongs to the warm-up does not `count`.
     pub fn record(&mut self, taken: Duration, counts: bool) {
         self.received += 1;

@@ -2,7 +2,7 @@
 //!
 //! Data flow: `choose` two ends and `cases` what they do (both pure) -> rounds of slices in random order
 //! (`schedule`) that `modes` prepares and checks by the programs' counters, and `load` measures with a
-//! thread in each namespace, or a process that answers -> a `tally` of each case with `statistics` (both
+//! thread or a process in each namespace -> a `tally` of each case with `statistics` (both
 //! pure) -> [`Report`], which `output` renders.
 
 mod cable;
@@ -38,7 +38,7 @@ pub use cases::Wish;
 pub use compare::{Change, Compared, Comparison, Difference, Verdict};
 pub use distribution::Distribution;
 pub use error::Error;
-pub use load::Answer;
+pub use load::Peer;
 pub use machine::Machine;
 pub use modes::Mode;
 pub use own::{Own, Shape};

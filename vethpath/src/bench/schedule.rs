@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Error, Mode, Warning,
     measured::Measured,
@@ -42,7 +44,7 @@ const MORE: usize = 30;
 const EVERY: usize = 5;
 
 /// The times of one slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// What does not count.
     pub warm_up: Duration,

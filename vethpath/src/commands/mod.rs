@@ -51,7 +51,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Events(arguments) => events::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Agent { lab } => agent::run(&lab),
-        Command::BenchAnswer(answer) => match answer.answer() {
+        Command::BenchEnd(peer) => match peer.run() {
             Ok(()) => Ok(Exit::Done),
             Err(error) => Err(Failure::system(format!("standard input is no socket of `bench`: {error}"))),
         },

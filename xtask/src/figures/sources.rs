@@ -62,7 +62,7 @@ pub(super) const ALL: [Source; 13] = [
     limit("limit-tcp", "tcp"),
     limit("limit-stats", "stats"),
     printed("frames", None),
-    printed("others", Some(7)),
+    printed("others", Some(5)),
     printed("scale", None),
 ];
 

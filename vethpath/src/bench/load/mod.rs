@@ -1,6 +1,6 @@
-//! The kinds of work, each as two halves that two threads do, or a thread and another process.
+//! The kinds of work, each as two halves that two threads do, or two processes.
 
-mod answerer;
+mod peer;
 mod socket;
 mod tcp_connect;
 mod tcp_rr;
@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::{answerer::Answer, socket::CONGESTION_CONTROL};
+pub use self::{peer::Peer, socket::CONGESTION_CONTROL};
 use super::{
     Error,
     end::End,

@@ -215,7 +215,7 @@ pub(super) fn be_patient(stuck: &mut Option<Instant>) -> io::Result<()> {
     Ok(())
 }
 
-fn is_nothing_yet(error: &io::Error) -> bool {
+pub(super) fn is_nothing_yet(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 

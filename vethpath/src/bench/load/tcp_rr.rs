@@ -1,24 +1,29 @@
 //! Round trips over an open TCP connection: a message there, and the same back.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     net::{IpAddr, TcpStream},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
     time::Instant,
 };
 
 use super::{
     Arrived, End, Error, Load, Measured, Wait, Window,
-    answerer::{ANSWER, Answer, Answerer, DONE},
+    peer::{Answerer, Asker, sleep},
     socket::{read_exact, tcp_pair, write_all},
 };
 
-/// The asker's end of the connection, and who has the other.
+/// The first byte of a message that wants an answer, and of the one that ends a slice.
+pub(super) const ANSWER: u8 = 0;
+const DONE: u8 = 1;
+
+/// Nobody stops a process of its own but by ending it.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// Two processes, each with an end of the connection.
 pub(super) struct TcpRr {
-    asking: TcpStream,
+    asker: Asker,
     _answerer: Answerer,
-    size: usize,
-    wait: Wait,
 }
 
 impl TcpRr {
@@ -32,29 +37,20 @@ impl TcpRr {
             Ok(pair) => pair,
             Err(error) => return Ok(Err(error)),
         };
-        let start = move || Answerer::start(answering, Answer::new(size, wait, None));
-        Ok(ends.1.run(start).await?.map(|answerer| Self { asking, _answerer: answerer, size, wait }))
+        let answerer = move || {
+            // As of datagrams.
+            answering.set_read_timeout(None)?;
+            Answerer::start(answering, size, wait, None)
+        };
+        let answerer = ends.1.run(answerer).await?;
+        let asker = ends.0.run(move || Asker::start(asking, size, wait, None)).await?;
+        Ok(answerer.and_then(|answerer| Ok(Self { asker: asker?, _answerer: answerer })))
     }
 }
 
 impl Load for TcpRr {
     fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
-        let mut measured = Measured::round_trips()?;
-        let (mut message, mut room) = (vec![ANSWER; self.size], vec![0; self.size]);
-        loop {
-            let begin = Instant::now();
-            if begin >= window.end || stop.load(Ordering::Relaxed) {
-                message[0] = DONE;
-                let _ = write_all(&self.asking, &message, self.wait, stop)?;
-                return Ok(measured);
-            }
-            measured.sent += 1;
-            let there_and_back = write_all(&self.asking, &message, self.wait, stop)?
-                && read_exact(&self.asking, &mut room, self.wait, stop)?;
-            if there_and_back {
-                measured.record(begin.elapsed(), begin >= window.warm);
-            }
-        }
+        self.asker.slice(window, stop)
     }
 
     /// The other process does.
@@ -64,5 +60,51 @@ impl Load for TcpRr {
 
     fn fewest_frames(&self, measured: &Measured) -> u64 {
         2 * measured.received
+    }
+}
+
+/// The end that asks, in its process.
+pub(super) struct Asking {
+    pub(super) stream: TcpStream,
+    pub(super) size: usize,
+    pub(super) wait: Wait,
+}
+
+impl Asking {
+    pub(super) fn ask(&mut self, window: Window) -> io::Result<Measured> {
+        let mut measured = Measured::round_trips()?;
+        let (mut message, mut room) = (vec![ANSWER; self.size], vec![0; self.size]);
+        loop {
+            let begin = Instant::now();
+            if begin >= window.end {
+                message[0] = DONE;
+                let _ = write_all(&self.stream, &message, self.wait, &NEVER)?;
+                return Ok(measured);
+            }
+            measured.sent += 1;
+            let there_and_back = write_all(&self.stream, &message, self.wait, &NEVER)?
+                && read_exact(&self.stream, &mut room, self.wait, &NEVER)?;
+            if there_and_back {
+                measured.record(begin.elapsed(), begin >= window.warm);
+            }
+        }
+    }
+}
+
+/// The end that answers, in its process, until the connection is closed.
+pub(super) fn answer(stream: &TcpStream, size: usize, wait: Wait) -> io::Result<()> {
+    let mut room = vec![0; size];
+    loop {
+        sleep(stream)?;
+        loop {
+            match read_exact(stream, &mut room, wait, &NEVER) {
+                Ok(_) if room[0] == DONE => break,
+                Ok(_) => {
+                    let _ = write_all(stream, &room, wait, &NEVER)?;
+                }
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }

@@ -6,24 +6,20 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
     time::Instant,
 };
 
 use super::{
     Arrived, End, Error, Load, Measured, Wait, Window,
-    answerer::{Answer, Answerer},
+    peer::{Answerer, Asker, sleep},
     socket::{PATIENCE, persist, udp_sockets},
 };
 
-/// The asker's end, and who has the other. What anybody else sends is none of theirs, as if they were connected.
+/// Two processes, each with a socket. What anybody else sends them is none of theirs, as if they were connected.
 pub(super) struct UdpRr {
-    asking: UdpSocket,
-    /// Where the answerer is.
-    to: SocketAddr,
+    asker: Asker,
     _answerer: Answerer,
-    size: usize,
-    wait: Wait,
 }
 
 impl UdpRr {
@@ -37,14 +33,62 @@ impl UdpRr {
             Ok(sockets) => sockets,
             Err(error) => return Ok(Err(error)),
         };
-        ends.1.run(move || Self::between(asking, answering, size, wait)).await
+        let (from, to) = match (asking.local_addr(), answering.local_addr()) {
+            (Ok(from), Ok(to)) => (from, to),
+            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
+        };
+        let answerer = ends.1.run(move || answerer(answering, from, size, wait)).await?;
+        let asker = ends.0.run(move || Asker::start(asking, size, wait, Some(to))).await?;
+        Ok(answerer.and_then(|answerer| Ok(Self { asker: asker?, _answerer: answerer })))
+    }
+}
+
+fn answerer(socket: UdpSocket, asker: SocketAddr, size: usize, wait: Wait) -> io::Result<Answerer> {
+    // It need not look up from time to time, which takes a timer for each datagram.
+    socket.set_read_timeout(None)?;
+    Answerer::start(socket, size, wait, Some(asker))
+}
+
+impl Load for UdpRr {
+    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
+        self.asker.slice(window, stop)
     }
 
-    /// The answerer has the namespaces and the CPU of the calling thread.
-    fn between(asking: UdpSocket, answering: UdpSocket, size: usize, wait: Wait) -> io::Result<Self> {
-        let (from, to) = (asking.local_addr()?, answering.local_addr()?);
-        let answerer = Answerer::start(answering, Answer::new(size, wait, Some(from)))?;
-        Ok(Self { asking, to, _answerer: answerer, size, wait })
+    /// The other process does.
+    fn answer(&self, _: &AtomicBool) -> io::Result<Arrived> {
+        Ok(Arrived::default())
+    }
+
+    fn fewest_frames(&self, measured: &Measured) -> u64 {
+        2 * measured.received
+    }
+}
+
+/// The end that asks, in its process.
+pub(super) struct Asking {
+    pub(super) socket: UdpSocket,
+    /// Where the answerer is.
+    pub(super) to: SocketAddr,
+    pub(super) size: usize,
+    pub(super) wait: Wait,
+}
+
+impl Asking {
+    pub(super) fn ask(&mut self, window: Window) -> io::Result<Measured> {
+        let mut measured = Measured::round_trips()?;
+        let (mut datagram, mut room) = (vec![0; self.size], vec![0; self.size]);
+        loop {
+            let begin = Instant::now();
+            if begin >= window.end || measured.has_lost_round_trips() {
+                // To the answerer, that it is over. If this is lost too, it hears nothing for a while.
+                let _ = self.socket.send_to(&[], self.to);
+                return Ok(measured);
+            }
+            measured.sent += 1;
+            if self.round_trip(measured.sent, &mut datagram, &mut room)? {
+                measured.record(begin.elapsed(), begin >= window.warm);
+            }
+        }
     }
 
     /// One datagram there and back. False if it was lost.
@@ -53,10 +97,10 @@ impl UdpRr {
         let number = number.to_le_bytes();
         let told = number.len().min(datagram.len());
         datagram[..told].copy_from_slice(&number[..told]);
-        let _ = persist(self.wait, || self.asking.send_to(datagram, self.to))?;
+        let _ = persist(self.wait, || self.socket.send_to(datagram, self.to))?;
         let mut others = None;
         loop {
-            match persist(self.wait, || self.asking.recv_from(room))? {
+            match persist(self.wait, || self.socket.recv_from(room))? {
                 Some((length, from))
                     if from == self.to && length == datagram.len() && room[..told] == datagram[..told] =>
                 {
@@ -70,31 +114,21 @@ impl UdpRr {
     }
 }
 
-impl Load for UdpRr {
-    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
-        let mut measured = Measured::round_trips()?;
-        let (mut datagram, mut room) = (vec![0; self.size], vec![0; self.size]);
-        loop {
-            let begin = Instant::now();
-            if begin >= window.end || measured.has_lost_round_trips() || stop.load(Ordering::Relaxed) {
-                // To the answerer, that it is over. If this is lost too, it hears nothing for a while.
-                let _ = self.asking.send_to(&[], self.to);
-                return Ok(measured);
-            }
-            measured.sent += 1;
-            if self.round_trip(measured.sent, &mut datagram, &mut room)? {
-                measured.record(begin.elapsed(), begin >= window.warm);
+/// The end that answers, in its process, until that is ended.
+pub(super) fn answer(socket: &UdpSocket, asker: SocketAddr, size: usize, wait: Wait) -> io::Result<()> {
+    let mut room = vec![0; size];
+    loop {
+        sleep(socket)?;
+        // Until it is told that the slice is over. Who spins does so no longer than until it hears nothing for a while.
+        while let Some((length, from)) = persist(wait, || socket.recv_from(&mut room))? {
+            match length {
+                _ if from != asker => {}
+                0 => break,
+                _ => {
+                    let _ = persist(wait, || socket.send_to(&room[..length], from))?;
+                }
             }
         }
-    }
-
-    /// The other process does.
-    fn answer(&self, _: &AtomicBool) -> io::Result<Arrived> {
-        Ok(Arrived::default())
-    }
-
-    fn fewest_frames(&self, measured: &Measured) -> u64 {
-        2 * measured.received
     }
 }
 
@@ -102,6 +136,7 @@ impl Load for UdpRr {
 mod tests {
     use std::{
         net::{Ipv4Addr, Ipv6Addr},
+        sync::atomic::Ordering,
         thread,
         time::Duration,
     };
@@ -120,17 +155,19 @@ mod tests {
         udp(address, Wait::Blocking).unwrap()
     }
 
-    fn at(address: IpAddr, size: usize) -> UdpRr {
-        UdpRr::between(anybody(address), anybody(address), size, Wait::Blocking).unwrap()
+    /// One that asks here, and a process that answers.
+    fn between(asking: UdpSocket, answering: UdpSocket, size: usize, wait: Wait) -> (Asking, Answerer) {
+        let (from, to) = (asking.local_addr().unwrap(), answering.local_addr().unwrap());
+        (Asking { socket: asking, to, size, wait }, answerer(answering, from, size, wait).unwrap())
     }
 
-    fn slice(both: &UdpRr) -> Measured {
-        both.ask(Window::begin(SLICE), &AtomicBool::new(false)).unwrap()
+    fn at(address: IpAddr, size: usize) -> (Asking, Answerer) {
+        between(anybody(address), anybody(address), size, Wait::Blocking)
     }
 
     /// Whether an answer is too late is the machine's doing; that every one is, is not.
-    fn assert_nothing_is_lost(both: &UdpRr) {
-        let measured: Vec<_> = (0..MOST).map(|_| slice(both)).collect();
+    fn assert_nothing_is_lost((asking, _): &mut (Asking, Answerer)) {
+        let measured: Vec<_> = (0..MOST).map(|_| asking.ask(Window::begin(SLICE)).unwrap()).collect();
         let whole = |measured: &&Measured| measured.lost() == 0 && !measured.is_empty();
         // One slice after the other: each wakes up who slept since the one before.
         assert!(measured.iter().filter(whole).count() > MOST / 2, "{measured:?}");
@@ -151,25 +188,26 @@ mod tests {
             anybody(from.ip()).send_to(&answer, from).unwrap();
             // And the word that it was over.
             asking.send_to(&[], to).unwrap();
-            assert_nothing_is_lost(&UdpRr::between(asking, answering, size, wait).unwrap());
+            assert_nothing_is_lost(&mut between(asking, answering, size, wait));
         }
     }
 
     #[test]
     fn addresses_of_ipv6_are_known_again() {
-        assert_nothing_is_lost(&at(Ipv6Addr::LOCALHOST.into(), 64));
+        assert_nothing_is_lost(&mut at(Ipv6Addr::LOCALHOST.into(), 64));
     }
 
     #[test]
     fn others_are_not_answered_and_keep_nobody() {
-        let both = at(Ipv4Addr::LOCALHOST.into(), 64);
-        let (from, other) = (both.asking.local_addr().unwrap(), anybody(both.to.ip()));
+        let mut both = at(Ipv4Addr::LOCALHOST.into(), 64);
+        let (from, to) = (both.0.socket.local_addr().unwrap(), both.0.to);
+        let other = anybody(to.ip());
         let ended = AtomicBool::new(false);
         // Not for ever, or a failure would not be told.
         let deadline = Instant::now() + Duration::from_secs(30);
         let talk = || {
             while !ended.load(Ordering::Relaxed) && Instant::now() < deadline {
-                for (bytes, to) in [(&[7; 64][..], from), (&[7; 64], both.to), (&[], both.to)] {
+                for (bytes, to) in [(&[7; 64][..], from), (&[7; 64], to), (&[], to)] {
                     other.send_to(bytes, to).unwrap();
                 }
                 thread::sleep(Duration::from_millis(1));
@@ -178,7 +216,7 @@ mod tests {
         };
         thread::scope(|scope| {
             let talking = scope.spawn(talk);
-            assert_nothing_is_lost(&both);
+            assert_nothing_is_lost(&mut both);
             ended.store(true, Ordering::Relaxed);
             assert!(talking.join().unwrap(), "it took until they were silent");
         });
@@ -187,14 +225,13 @@ mod tests {
 
     #[test]
     fn nobody_answers_and_nothing_hangs() {
-        let [asking, silent] = [(); 2].map(|()| anybody(Ipv4Addr::LOCALHOST.into()));
-        let mut both =
-            UdpRr::between(asking, anybody(Ipv4Addr::LOCALHOST.into()), 64, Wait::Blocking).unwrap();
-        both.to = silent.local_addr().unwrap();
+        let [socket, silent] = [(); 2].map(|()| anybody(Ipv4Addr::LOCALHOST.into()));
+        let to = silent.local_addr().unwrap();
+        let mut asking = Asking { socket, to, size: 64, wait: Wait::Blocking };
         let long = Timing { measure: Duration::from_secs(600), ..SLICE };
-        // Others talk, and are taken for nobody.
-        silent.send_to(&[7; 64], both.asking.local_addr().unwrap()).unwrap();
-        let measured = both.ask(Window::begin(long), &AtomicBool::new(false)).unwrap();
+        // What it says is no answer.
+        silent.send_to(&[7; 64], asking.socket.local_addr().unwrap()).unwrap();
+        let measured = asking.ask(Window::begin(long)).unwrap();
         assert!(measured.has_lost_round_trips() && measured.is_empty(), "{measured:?}");
     }
 }

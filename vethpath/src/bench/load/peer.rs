@@ -1,0 +1,313 @@
+//! The two ends of round trips: processes of their own, as servers and their clients are.
+//!
+//! Two threads of one process share their memory: on one CPU they follow each other without a switch of page tables,
+//! and a round trip of 64 bytes takes 0.5 us less than it does between two programs. And each system call of a process
+//! with several threads counts who uses the file (`fdget`), of which the two have four.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    net::SocketAddr,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use clap::{Args, ValueEnum};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{prctl::set_pdeathsig, signal::Signal},
+    unistd::{Pid, getppid},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Measured, Timing, Wait, Window,
+    socket::{PATIENCE, is_nothing_yet},
+    tcp_rr, udp_rr,
+};
+
+/// What an end does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Asks, a slice at a time, and tells how long it took.
+    Ask,
+    /// Answers.
+    Answer,
+}
+
+/// What a process is to do, with the socket that is its standard input.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Peer {
+    /// Whether to ask or to answer.
+    #[arg(long, value_enum)]
+    role: Role,
+    /// Bytes of a message or datagram.
+    #[arg(long)]
+    size: usize,
+    /// How to wait while a slice lasts.
+    #[arg(long, value_enum)]
+    wait: Wait,
+    /// The other end of datagrams; without it the socket is one of TCP.
+    #[arg(long)]
+    other: Option<SocketAddr>,
+    /// The process that wants it, with which this one ends.
+    #[arg(long)]
+    parent: i32,
+}
+
+/// What an asker tells of a slice.
+#[derive(Serialize, Deserialize)]
+enum Told {
+    Measured { sent: u64, received: u64, nanoseconds: Vec<(u64, u64)> },
+    Failed(String),
+}
+
+impl Peer {
+    pub(super) fn new(role: Role, size: usize, wait: Wait, other: Option<SocketAddr>) -> Self {
+        // Not above the kernel's PID_MAX_LIMIT of 2^22.
+        Self { role, size, wait, other, parent: std::process::id().cast_signed() }
+    }
+
+    fn words(self) -> Vec<String> {
+        let Self { role, size, wait, other, parent } = self;
+        let name = |value: Option<clap::builder::PossibleValue>| {
+            value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+        };
+        let (role, wait) = (name(role.to_possible_value()), name(wait.to_possible_value()));
+        let mut words = ["role", "size", "wait", "parent"]
+            .into_iter()
+            .zip([role, size.to_string(), wait, parent.to_string()])
+            .map(|(name, value)| format!("--{name}={value}"))
+            .collect::<Vec<_>>();
+        words.extend(other.map(|other| format!("--other={other}")));
+        words
+    }
+
+    /// Does it until the other end goes away, or whoever wants to know. This process ends then, and with its parent. An
+    /// asker is told of slices on its standard error, and tells of them there.
+    ///
+    /// # Errors
+    /// Standard input is no such socket, or one that is broken.
+    pub fn run(self) -> io::Result<()> {
+        set_pdeathsig(Signal::SIGKILL)?;
+        if getppid() != Pid::from_raw(self.parent) {
+            // It ended before we could ask to be told.
+            return Ok(());
+        }
+        let Self { role, size, wait, other, .. } = self;
+        let socket = io::stdin().as_fd().try_clone_to_owned()?;
+        match (role, other) {
+            (Role::Answer, Some(asker)) => udp_rr::answer(&socket.into(), asker, size, wait),
+            (Role::Answer, None) => tcp_rr::answer(&socket.into(), size, wait),
+            (Role::Ask, Some(answerer)) => {
+                let mut asking = udp_rr::Asking { socket: socket.into(), to: answerer, size, wait };
+                tell(|window| asking.ask(window))
+            }
+            (Role::Ask, None) => {
+                let mut asking = tcp_rr::Asking { stream: socket.into(), size, wait };
+                tell(|window| asking.ask(window))
+            }
+        }
+    }
+
+    /// Starts a process that does it. It has the namespaces and the CPU of the calling thread, and ends with it.
+    fn start(self, socket: impl Into<OwnedFd>, control: Stdio) -> io::Result<Process> {
+        let mut command = Command::new("/proc/self/exe");
+        self.told_to(&mut command);
+        // A group of its own: Ctrl-C is for whoever measures, who ends this one.
+        command.process_group(0).stdin(Stdio::from(socket.into()));
+        command.stdout(Stdio::null()).stderr(control).spawn().map(Process)
+    }
+
+    #[cfg(not(test))]
+    fn told_to(self, command: &mut Command) {
+        command.arg("bench-end").args(self.words());
+    }
+}
+
+/// Measures each slice that is asked for.
+fn tell(mut ask: impl FnMut(Window) -> io::Result<Measured>) -> io::Result<()> {
+    let control = UnixStream::from(io::stderr().as_fd().try_clone_to_owned()?);
+    for line in BufReader::new(&control).lines() {
+        let timing: Timing = serde_json::from_str(&line?)?;
+        let told = match ask(Window::begin(timing)) {
+            Ok(Measured { sent, received, histogram, .. }) => {
+                let recorded = histogram.iter().flat_map(|histogram| histogram.iter_recorded());
+                let nanoseconds = recorded.map(|step| (step.value_iterated_to(), step.count_at_value()));
+                Told::Measured { sent, received, nanoseconds: nanoseconds.collect() }
+            }
+            Err(error) => Told::Failed(error.to_string()),
+        };
+        say(&control, &told)?;
+    }
+    Ok(())
+}
+
+fn say(mut control: &UnixStream, what: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    control.write_all(&line)
+}
+
+/// Until there is something to read: nobody spins between slices, on a CPU that others may be measured on.
+pub(super) fn sleep(socket: impl AsFd) -> io::Result<()> {
+    match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// It is ended when this is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A process that answers for as long as this is kept.
+pub(super) struct Answerer {
+    _process: Process,
+}
+
+impl Answerer {
+    /// `asker` where the socket is one of datagrams.
+    pub(super) fn start(
+        socket: impl Into<OwnedFd>,
+        size: usize,
+        wait: Wait,
+        asker: Option<SocketAddr>,
+    ) -> io::Result<Self> {
+        let process = Peer::new(Role::Answer, size, wait, asker).start(socket, Stdio::null())?;
+        Ok(Self { _process: process })
+    }
+}
+
+/// A process that asks for as long as this is kept.
+pub(super) struct Asker {
+    _process: Process,
+    control: Mutex<BufReader<UnixStream>>,
+}
+
+impl Asker {
+    /// `answerer` where the socket is one of datagrams.
+    pub(super) fn start(
+        socket: impl Into<OwnedFd>,
+        size: usize,
+        wait: Wait,
+        answerer: Option<SocketAddr>,
+    ) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(PATIENCE))?;
+        let process =
+            Peer::new(Role::Ask, size, wait, answerer).start(socket, OwnedFd::from(theirs).into())?;
+        Ok(Self { _process: process, control: Mutex::new(BufReader::new(ours)) })
+    }
+
+    /// Has it measure a slice. What it measures is of no use once `stop` is set.
+    pub(super) fn slice(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
+        let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
+        let warm_up = window.warm.saturating_duration_since(Instant::now());
+        say(control.get_ref(), &Timing { warm_up, measure: window.end - window.warm })?;
+        let mut line = Vec::new();
+        loop {
+            match control.read_until(b'\n', &mut line) {
+                Ok(_) if line.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => break,
+                Err(error) if is_nothing_yet(&error) && !stop.load(Ordering::Relaxed) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match serde_json::from_slice(&line)? {
+            Told::Measured { sent, received, nanoseconds } => Measured::told(sent, received, &nanoseconds),
+            Told::Failed(why) => Err(io::Error::other(why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixDatagram, thread, time::Duration};
+
+    use super::*;
+    use crate::bench::load::tcp_rr::ANSWER;
+
+    /// Where a test's process finds what it is told.
+    const WORDS: &str = "VETHPATH_BENCH_END";
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        peer: Peer,
+    }
+
+    impl Peer {
+        /// Tests have no command line of ours: the process is this program again, as the one test below.
+        pub(super) fn told_to(self, command: &mut Command) {
+            let this = concat!(module_path!(), "::in_a_process_of_its_own");
+            let (_, this) = this.split_once("::").expect("a path in a crate");
+            command.args([this, "--exact"]).env(WORDS, self.words().join(" "));
+        }
+    }
+
+    fn parse(words: &[String]) -> Peer {
+        let line: Line = clap::Parser::parse_from(std::iter::once(&"test".to_owned()).chain(words));
+        line.peer
+    }
+
+    /// Does what it is told, and nothing where it is told nothing.
+    #[test]
+    fn in_a_process_of_its_own() {
+        let Ok(words) = std::env::var(WORDS) else { return };
+        parse(&words.split(' ').map(str::to_owned).collect::<Vec<_>>()).run().unwrap();
+    }
+
+    #[test]
+    fn what_it_is_told_is_understood() {
+        for other in [None, Some("192.0.2.1:7"), Some("[fe80::1%3]:7")] {
+            for (role, wait) in [(Role::Ask, Wait::Spinning), (Role::Answer, Wait::Blocking)] {
+                let peer = Peer::new(role, 64, wait, other.map(|other| other.parse().unwrap()));
+                assert_eq!(parse(&peer.words()).words(), peer.words());
+            }
+        }
+    }
+
+    #[test]
+    fn it_ends_with_what_started_it() {
+        let (one, other) = UnixDatagram::pair().unwrap();
+        other.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let pid = thread::spawn(move || {
+            let answerer = Answerer::start(one, 2, Wait::Blocking, None).unwrap();
+            let pid = Pid::from_raw(answerer._process.0.id().cast_signed());
+            // By then it has asked to be told.
+            other.send(&[ANSWER, 7]).unwrap();
+            let mut room = [0; 2];
+            assert_eq!((other.recv(&mut room).unwrap(), room), (2, [ANSWER, 7]));
+            // It is not told to end: this thread is no more.
+            std::mem::forget(answerer);
+            (pid, other)
+        });
+        let (pid, other) = pid.join().unwrap();
+        let _ = nix::sys::wait::waitpid(pid, None).unwrap();
+        assert!(other.send(&[0]).is_err(), "its socket is open");
+    }
+
+    #[test]
+    fn an_asker_that_is_gone_is_told_so() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let asker = Asker::start(one, 2, Wait::Blocking, None).unwrap();
+        let pid = Pid::from_raw(asker._process.0.id().cast_signed());
+        nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
+        let window = Window::begin(Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) });
+        assert!(asker.slice(window, &AtomicBool::new(false)).is_err());
+    }
+}
