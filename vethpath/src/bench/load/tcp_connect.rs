@@ -6,7 +6,7 @@
 use std::{
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Instant,
 };
 
@@ -28,9 +28,12 @@ pub(super) struct TcpConnect {
     listening: TcpListener,
     from: IpAddr,
     to: SocketAddr,
-    /// Whether the next connection is the last of the slice.
-    last: AtomicBool,
+    /// Which connection is the last of the slice, counted from 1; none before it is over.
+    last: AtomicU64,
 }
+
+/// No connection has this number.
+const NONE: u64 = u64::MAX;
 
 impl TcpConnect {
     pub(super) async fn open(
@@ -39,7 +42,7 @@ impl TcpConnect {
     ) -> Result<io::Result<Self>, Error> {
         let open = |listening: TcpListener| {
             let to = listening.local_addr()?;
-            Ok(Self { listening, from, to, last: AtomicBool::new(false) })
+            Ok(Self { listening, from, to, last: AtomicU64::new(NONE) })
         };
         Ok(answers.run(move || listener(to)).await?.and_then(open))
     }
@@ -53,7 +56,7 @@ impl TcpConnect {
 
 impl Load for TcpConnect {
     fn begin(&self) {
-        self.last.store(false, Ordering::Release);
+        self.last.store(NONE, Ordering::Release);
     }
 
     fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
@@ -66,8 +69,11 @@ impl Load for TcpConnect {
             }
             if begin >= window.end || stop.load(Ordering::Relaxed) {
                 measured.window = since.map(|since| begin - since).unwrap_or_default();
-                self.last.store(true, Ordering::Release);
-                let _ = self.connect();
+                // By number: whoever answers may not have looked yet since it greeted the one before.
+                self.last.store(measured.sent + 1, Ordering::Release);
+                // Who has been told to stop may be gone already.
+                self.connect()
+                    .or_else(|error| if stop.load(Ordering::Relaxed) { Ok(()) } else { Err(error) })?;
                 return Ok(measured);
             }
             self.connect()?;
@@ -78,12 +84,14 @@ impl Load for TcpConnect {
     }
 
     fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived> {
+        let mut greeted = 0;
         loop {
             match persist(Wait::Blocking, || self.listening.accept())? {
                 Some((mut stream, _)) => {
                     // The caller may be gone already.
                     let _ = stream.write(&[0]);
-                    if self.last.load(Ordering::Acquire) {
+                    greeted += 1;
+                    if greeted >= self.last.load(Ordering::Acquire) {
                         return Ok(Arrived::default());
                     }
                 }
@@ -95,5 +103,31 @@ impl Load for TcpConnect {
 
     fn fewest_frames(&self, measured: &Measured) -> u64 {
         FRAMES * measured.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, thread, time::Duration};
+
+    use super::{super::Timing, *};
+
+    const SLICE: Timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) };
+
+    /// Whoever answers does so until the last, whenever it looks which that is.
+    #[test]
+    fn every_slice_ends_with_its_last_connection() {
+        let listening = listener(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let (from, to) = (Ipv4Addr::LOCALHOST.into(), listening.local_addr().unwrap());
+        let both = TcpConnect { listening, from, to, last: AtomicU64::new(NONE) };
+        let never = AtomicBool::new(false);
+        for _ in 0..300 {
+            both.begin();
+            thread::scope(|scope| {
+                let answering = scope.spawn(|| both.answer(&never).unwrap());
+                let _ = both.ask(Window::begin(SLICE), &never).unwrap();
+                let _ = answering.join().unwrap();
+            });
+        }
     }
 }
