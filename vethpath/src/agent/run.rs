@@ -77,11 +77,12 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     }
     let maps = Maps::open(&pins)?;
     let found = maps.config()?;
+    // A `down` may have removed the folder meanwhile, and an `up` made another, with an agent whose maps these are by now,
+    // and whose socket is there.
+    let is_current = || if lock.is_current(directory) { Ok(()) } else { Err(Error::Replaced) };
+    is_current()?;
     let (counters, sync) = (Counters::open(&pins)?, Sync::take_over(maps)?);
-    // A `down` may have removed the folder meanwhile, and an `up` made another, with an agent whose socket is there.
-    if !lock.is_current(directory) {
-        return Err(Error::Replaced);
-    }
+    is_current()?;
     let mut door = Door::open(&directory.socket())?;
     let mut agent = Agent {
         domains,

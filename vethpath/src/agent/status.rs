@@ -73,6 +73,8 @@ pub struct Status {
     /// Whether nothing is likely to change by itself within moments: no port is just coming up, and programs use
     /// everything that is written.
     pub steady: bool,
+    /// Whether a port is on its bridge and does not forward yet: about to, or kept from it by somebody.
+    pub coming_up: bool,
     /// By pair (`ns0:eth0`): why it is not armed, or nothing if it is.
     pub ports: BTreeMap<String, Option<String>>,
     /// By pair, as far as they are there: where they were when the agent heard of them last.
@@ -103,20 +105,25 @@ pub async fn wait_for_answer(directory: &Directory) -> io::Result<Status> {
     answer_until(directory, Instant::now() + GREAT_PATIENCE).await
 }
 
-/// The same until `deadline`. Whether it lives is looked at each time that it was silent for two seconds.
+/// The same until `deadline`. Whether it lives is looked at each time that it was silent for two seconds; one that does
+/// not listen has as long to begin.
 ///
 /// # Errors
-/// There is no agent, it is stopped, or no whole answer comes until then.
+/// There is no agent, it is stopped, or no whole answer that can be read comes until then.
 pub async fn answer_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
+    let began = Instant::now();
     loop {
         let error = match hear(directory, deadline).await {
             Ok(status) => return Ok(status),
             Err(error) => error,
         };
-        if Instant::now() >= deadline || !may_answer(directory) {
+        let has_no_ears = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        let is_hopeless =
+            error.kind() == io::ErrorKind::InvalidData || has_no_ears && began.elapsed() > PATIENCE;
+        if is_hopeless || Instant::now() >= deadline || !may_answer(directory) {
             return Err(error);
         }
-        // It lives and does not listen: it has only begun, or is about to end.
+        // It lives and does not listen, or went on without an answer: it has only begun, or is about to end.
         sleep(INTERVAL).await;
     }
 }
@@ -140,7 +147,11 @@ async fn hear(directory: &Directory, deadline: Instant) -> io::Result<Status> {
             }
         }
     }
-    serde_json::from_slice(&answer).map_err(io::Error::other)
+    serde_json::from_slice(&answer).map_err(|error| {
+        // One that is cut short was given up by the agent; another vethpath's agent says something else.
+        let kind = if error.is_eof() { io::ErrorKind::UnexpectedEof } else { io::ErrorKind::InvalidData };
+        io::Error::new(kind, error)
+    })
 }
 
 /// Whether there is an agent that will answer, as far as can be told: one that was stopped will not.
@@ -206,6 +217,7 @@ mod tests {
             settled: true,
             looks: 7,
             steady: true,
+            coming_up: false,
             ports: BTreeMap::new(),
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),

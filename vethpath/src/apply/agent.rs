@@ -23,6 +23,9 @@ use crate::{
 /// is under great load and all wait for one lock in the kernel.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long trunks and ports without a fast path may take until they forward, where somebody may keep them from it.
+const FORWARDING: Duration = Duration::from_secs(10);
+
 /// How often the agent is asked meanwhile.
 const INTERVAL: Duration = Duration::from_millis(10);
 
@@ -92,7 +95,8 @@ pub async fn settled(
     directory: &Directory,
     mut child: Option<&mut tokio::process::Child>,
 ) -> Result<Status, Error> {
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
+    let deadline = began + PATIENCE;
     let mut last = None;
     while Instant::now() < deadline {
         if let Some(started) = &mut child
@@ -107,7 +111,8 @@ pub async fn settled(
             child = None;
         }
         if let Ok(status) = status::answer_until(directory, deadline).await {
-            if status.settled && status.steady {
+            let is_up = !status.coming_up || began.elapsed() > FORWARDING;
+            if status.settled && status.steady && is_up {
                 return Ok(status);
             }
             last = Some(status);
@@ -117,7 +122,7 @@ pub async fn settled(
     // Ports that stay down, or that spanning tree holds back, are a state like another.
     last.filter(|status| status.settled).ok_or_else(|| Error::Agent {
         lab: directory.lab().clone(),
-        cause: format!("no word of it for {} s{}", PATIENCE.as_secs(), last_words(directory)),
+        cause: format!("it has not settled within {} s{}", PATIENCE.as_secs(), last_words(directory)),
     })
 }
 

@@ -150,10 +150,10 @@ impl<'a> Executor<'a> {
     /// The file system refuses, or the agent survives.
     pub async fn end_agent(&mut self, directory: &Directory) -> std::result::Result<(), Error> {
         let Some(mut child) = self.agent.take() else { return Ok(()) };
-        AgentLock::end_holder(directory).await?;
+        let ended = AgentLock::end_holder(directory).await;
         // It may be gone by then.
         let _ = child.kill().await;
-        Ok(())
+        Ok(ended?)
     }
 
     /// What [`Executor::undo`] has not come to.

@@ -16,13 +16,14 @@ use crate::{
 
 /// How long ports may take until the bridge forwards to them. It is moments, but where the machine is under great load:
 /// the kernel has a work queue for it.
-const FORWARDING: Duration = Duration::from_secs(60);
+const FORWARDING: Duration = Duration::from_secs(30);
 
 /// Waits until bridges forward to the ports that the plan has brought up, and tells them the MACs that we
 /// assigned, as if each host had sent a frame. Spanning tree takes its own time and is not waited for.
 /// Others are left alone: they may have moved since.
 pub(super) async fn introduce(topology: &Topology, plan: &Plan, places: &mut Places) -> Result<()> {
     let news = News::of(plan);
+    let deadline = Instant::now() + FORWARDING;
     for (_, place) in topology.domains() {
         let quick = |pair: &&Pair| {
             pair.place == place
@@ -37,7 +38,6 @@ pub(super) async fn introduce(topology: &Topology, plan: &Plan, places: &mut Pla
         let rtnl = places.get(&place)?;
         let mut waiting: BTreeSet<&str> = pairs.iter().map(|pair| pair.port.as_str()).collect();
         let mut watch = Watch::bridges(rtnl.netns())?;
-        let deadline = Instant::now() + FORWARDING;
         let links = loop {
             let links = rtnl.links().await?;
             for link in &links {

@@ -179,6 +179,7 @@ mod tests {
             settled: true,
             looks: 0,
             steady: true,
+            coming_up: false,
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
             ports,

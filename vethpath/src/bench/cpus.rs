@@ -74,7 +74,7 @@ fn used(before: Ticks, now: Ticks, own: Duration) -> Use {
     Use { stolen: 100.0 * stolen / all, by_others: 100.0 * by_others / all }
 }
 
-/// What this process has used, all threads together, and its children that have ended: those that answer.
+/// What this process has used, all threads together, and its children that have ended: those between which round trips are.
 fn own() -> Duration {
     let of = |who| {
         let usage = getrusage(who).ok()?;

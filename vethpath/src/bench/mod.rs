@@ -32,7 +32,7 @@ mod watched;
 mod work;
 mod xdp;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use cases::Wish;
 pub use compare::{Change, Compared, Comparison, Difference, Verdict};
@@ -139,6 +139,8 @@ pub async fn run(
         () = interrupted() => Err(Error::Interrupted),
         rounds = schedule::run(&mut bench, schedule, &modes, cases, &mut rng, progress) => rounds,
     };
+    // Nobody sends anything while they are put back.
+    bench.close();
     let restored = bench.programs.restore().await;
     events.record([Kind::BenchEnded]);
     if restored.is_ok() {
@@ -149,8 +151,6 @@ pub async fn run(
     if modes.contains(&Mode::Xdp) {
         warnings.push(Warning::SocketsOnXdp);
     }
-    // What those have used who answer is known once they have ended.
-    bench.close();
     warnings.extend(warnings::of_run(chosen, &rounds, cpus.used()));
     warnings.extend(restored?.into_iter().map(|(pair, reason)| Warning::NotArmedAgain { pair, reason }));
     Ok(summary::report(&record.topology.lab, chosen, &rounds, machine, warnings))
@@ -162,7 +162,7 @@ async fn mend(record: &Record, directory: &Directory) -> Result<(), Error> {
         LabPrograms::of(&record.topology, record.hook)?.attach()?;
         Measuring::is_mended(directory)?;
         // An agent that is dead has nothing to take in.
-        let _ = status::look(directory).await;
+        let _ = status::look_until(directory, Instant::now() + programs::PATIENCE).await;
     }
     Ok(())
 }

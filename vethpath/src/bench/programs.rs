@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long programs may take to be off, or pairs to be armed and nothing to change any more.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether they are.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -68,7 +68,7 @@ impl Programs {
             tokio::time::sleep(INTERVAL).await;
         }
         // An agent that is dead has nothing to take in.
-        let _ = status::look(&self.directory).await;
+        let _ = status::look_until(&self.directory, Instant::now() + PATIENCE).await;
         Ok(())
     }
 
@@ -104,7 +104,7 @@ impl Programs {
         self.put_back()?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let status = status::look(&self.directory).await.ok();
+            let status = status::look_until(&self.directory, deadline).await.ok();
             let unarmed = unarmed(pairs, status.as_ref());
             let is_steady = status.is_none_or(|status| status.steady);
             if (unarmed.is_empty() && is_steady) || Instant::now() > deadline {

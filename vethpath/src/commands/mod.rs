@@ -53,7 +53,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Agent { lab } => agent::run(&lab),
         Command::BenchEnd(peer) => match peer.run() {
             Ok(()) => Ok(Exit::Done),
-            Err(error) => Err(Failure::system(format!("standard input is no socket of `bench`: {error}"))),
+            Err(error) => Err(Failure::system(format!("an end of `bench`: {error}"))),
         },
         Command::Completions { shell } => rendered(out, |text| {
             clap_complete::generate(shell, &mut Cli::command(), "vethpath", text);

@@ -34,7 +34,7 @@ use crate::{
 
 /// How long the kernel may take to let go of the XDP program that a lab had on a port, and how often it is asked
 /// meanwhile. Its work queue waits for the lock of all of networking: it is moments, but on a machine under great load.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a program that is not known to be a lab's may be in the way: it is most likely there to stay.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);

@@ -32,11 +32,16 @@ impl Agent {
                 // What the file leaves down stays down.
                 && !pairs().filter(|(_, pair)| pair.inner.up).any(|(counter, pair)| {
                     self.is_quick(&pair.place, &pair.bridge) && is_passing(counter)
-                        || self.is_coming_up(&pair.place, &pair.bridge, &pair.port)
-                })
-                && !self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]).any(|end| {
-                    self.is_coming_up(&end.place, &end.bridge, &end.port)
                 }),
+            coming_up: pairs()
+                .filter(|(_, pair)| pair.inner.up)
+                .any(|(_, pair)| self.is_coming_up(&pair.place, &pair.bridge, &pair.port))
+                || self
+                    .topology
+                    .trunks
+                    .iter()
+                    .flat_map(|trunk| [&trunk.a, &trunk.b])
+                    .any(|end| self.is_coming_up(&end.place, &end.bridge, &end.port)),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
                 .collect(),

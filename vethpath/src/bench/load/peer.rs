@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Measured, Timing, Wait, Window,
-    socket::{PATIENCE, is_nothing_yet},
+    socket::{LONG_PATIENCE, PATIENCE, is_nothing_yet},
     tcp_rr, udp_rr,
 };
 
@@ -99,7 +99,10 @@ impl Peer {
         set_pdeathsig(Signal::SIGKILL)?;
         if getppid() != Pid::from_raw(self.parent) {
             // It ended before we could ask to be told.
-            return Ok(());
+            return Err(io::Error::other("whoever started it has ended"));
+        }
+        if self.size == 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "messages have at least a byte"));
         }
         let Self { role, size, wait, other, .. } = self;
         let socket = io::stdin().as_fd().try_clone_to_owned()?;
@@ -219,15 +222,22 @@ impl Asker {
         let warm_up = window.warm.saturating_duration_since(Instant::now());
         say(control.get_ref(), &Timing { warm_up, measure: window.end - window.warm })?;
         let mut line = Vec::new();
+        // Its own patience ends first, unless somebody has stopped it.
+        let deadline = Instant::now() + (window.end - window.warm) + warm_up + 2 * LONG_PATIENCE;
         loop {
             match control.read_until(b'\n', &mut line) {
                 Ok(_) if line.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) => break,
-                Err(error) if is_nothing_yet(&error) && !stop.load(Ordering::Relaxed) => {}
+                Err(error)
+                    if is_nothing_yet(&error)
+                        && !stop.load(Ordering::Relaxed)
+                        && Instant::now() < deadline => {}
                 Err(error) => return Err(error),
             }
         }
-        match serde_json::from_slice(&line)? {
+        // What is no answer is what it says of its end.
+        let words = || io::Error::other(String::from_utf8_lossy(&line).trim_end().to_owned());
+        match serde_json::from_slice(&line).map_err(|_| words())? {
             Told::Measured { sent, received, nanoseconds } => Measured::told(sent, received, &nanoseconds),
             Told::Failed(why) => Err(io::Error::other(why)),
         }
