@@ -22,7 +22,7 @@ fn json_is_complete_and_the_lab_is_armed_again() {
         (&lab.name.as_str().into(), &"ns0".into(), &"ns1".into())
     );
     assert!(report["rounds"].as_u64().is_some_and(|rounds| rounds > 0), "{report:#}");
-    assert!(report["warnings"].is_array() && report["version"] == 2 && report["bridges"] == 1, "{report:#}");
+    assert!(report["warnings"].is_array() && report["version"] == 3 && report["bridges"] == 1, "{report:#}");
     for fact in ["kernel", "vethpath", "date", "command", "congestion_control"] {
         assert!(report["machine"][fact].as_str().is_some_and(|text| !text.is_empty()), "{fact}: {report:#}");
     }
@@ -357,7 +357,7 @@ fn a_page_is_written_and_a_former_run_compared_with() {
     let refused = host.vethpath(format!("bench --compare {}", at("older.json")));
     let _ = refused
         .fails(1)
-        .says("a report of version 1, and this vethpath knows version 2")
+        .says("a report of version 1, and this vethpath knows version 3")
         .says("hint: measure once");
     let report = host.vethpath(format!("{asked} --json --compare {old} --html {page}")).ok().json();
     let change = &report["compare"]["cases"][0]["paths"]["fast"];

@@ -104,7 +104,8 @@ impl Programs {
         self.put_back()?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let status = status::look_until(&self.directory, deadline).await.ok();
+            // Each look has its own time, or the last would have none.
+            let status = status::look_until(&self.directory, Instant::now() + PATIENCE).await.ok();
             let unarmed = unarmed(pairs, status.as_ref());
             let is_steady = status.is_none_or(|status| status.steady);
             if (unarmed.is_empty() && is_steady) || Instant::now() > deadline {
