@@ -1,6 +1,7 @@
 //! The kinds of work, each as two halves that two threads do, or two processes.
 
 mod peer;
+mod round_trips;
 mod socket;
 mod tcp_connect;
 mod tcp_rr;
@@ -100,8 +101,8 @@ impl Worker {
         let failed = |source| names.failed("open sockets", source);
         let both = (&*asker, &*answerer);
         let load: Arc<dyn Load> = match work {
-            Work::UdpRr => Arc::new(udp_rr::UdpRr::open(both, addresses, size, wait).await?.map_err(failed)?),
-            Work::TcpRr => Arc::new(tcp_rr::TcpRr::open(both, addresses, size, wait).await?.map_err(failed)?),
+            Work::UdpRr => Arc::new(udp_rr::open(both, addresses, size, wait).await?.map_err(failed)?),
+            Work::TcpRr => Arc::new(tcp_rr::open(both, addresses, size, wait).await?.map_err(failed)?),
             Work::TcpConnect => {
                 Arc::new(tcp_connect::TcpConnect::open(both, addresses).await?.map_err(failed)?)
             }

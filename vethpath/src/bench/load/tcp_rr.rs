@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    Arrived, End, Error, Load, Measured, Wait, Window,
-    peer::{Answerer, Asker, sleep},
+    End, Error, Measured, Wait, Window,
+    peer::sleep,
+    round_trips::RoundTrips,
     socket::{read_exact, tcp_pair, write_all},
 };
 
@@ -21,45 +22,20 @@ const DONE: u8 = 1;
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Two processes, each with an end of the connection.
-pub(super) struct TcpRr {
-    asker: Asker,
-    _answerer: Answerer,
-}
-
-impl TcpRr {
-    pub(super) async fn open(
-        ends: (&End, &End),
-        addresses: (IpAddr, IpAddr),
-        size: usize,
-        wait: Wait,
-    ) -> Result<io::Result<Self>, Error> {
-        let (asking, answering) = match tcp_pair(ends, addresses, wait).await? {
-            Ok(pair) => pair,
-            Err(error) => return Ok(Err(error)),
-        };
-        let answerer = move || {
-            // As of datagrams.
-            answering.set_read_timeout(None)?;
-            Answerer::start(answering, size, wait, None)
-        };
-        let answerer = ends.1.run(answerer).await?;
-        let asker = ends.0.run(move || Asker::start(asking, size, wait, None)).await?;
-        Ok(answerer.and_then(|answerer| Ok(Self { asker: asker?, _answerer: answerer })))
-    }
-}
-
-impl Load for TcpRr {
-    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
-        self.asker.slice(window, stop)
-    }
-
-    /// The other process does.
-    fn answer(&self, _: &AtomicBool) -> io::Result<Arrived> {
-        Ok(Arrived::default())
-    }
-
-    fn fewest_frames(&self, measured: &Measured) -> u64 {
-        2 * measured.received
+pub(super) async fn open(
+    ends: (&End, &End),
+    addresses: (IpAddr, IpAddr),
+    size: usize,
+    wait: Wait,
+) -> Result<io::Result<RoundTrips>, Error> {
+    let pair = tcp_pair(ends, addresses, wait).await?.and_then(|(asking, answering)| {
+        // As of datagrams.
+        answering.set_read_timeout(None)?;
+        Ok((asking, answering))
+    });
+    match pair {
+        Ok(pair) => RoundTrips::start(ends, pair, None, size, wait).await,
+        Err(error) => Ok(Err(error)),
     }
 }
 

@@ -6,61 +6,32 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::atomic::AtomicBool,
     time::Instant,
 };
 
 use super::{
-    Arrived, End, Error, Load, Measured, Wait, Window,
-    peer::{Answerer, Asker, sleep},
+    End, Error, Measured, Wait, Window,
+    peer::sleep,
+    round_trips::RoundTrips,
     socket::{PATIENCE, persist, udp_sockets},
 };
 
 /// Two processes, each with a socket. What anybody else sends them is none of theirs, as if they were connected.
-pub(super) struct UdpRr {
-    asker: Asker,
-    _answerer: Answerer,
-}
-
-impl UdpRr {
-    pub(super) async fn open(
-        ends: (&End, &End),
-        addresses: (IpAddr, IpAddr),
-        size: usize,
-        wait: Wait,
-    ) -> Result<io::Result<Self>, Error> {
-        let (asking, answering) = match udp_sockets(ends, addresses, wait).await? {
-            Ok(sockets) => sockets,
-            Err(error) => return Ok(Err(error)),
-        };
-        let (from, to) = match (asking.local_addr(), answering.local_addr()) {
-            (Ok(from), Ok(to)) => (from, to),
-            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
-        };
-        let answerer = ends.1.run(move || answerer(answering, from, size, wait)).await?;
-        let asker = ends.0.run(move || Asker::start(asking, size, wait, Some(to))).await?;
-        Ok(answerer.and_then(|answerer| Ok(Self { asker: asker?, _answerer: answerer })))
-    }
-}
-
-fn answerer(socket: UdpSocket, asker: SocketAddr, size: usize, wait: Wait) -> io::Result<Answerer> {
-    // It need not look up from time to time, which takes a timer for each datagram.
-    socket.set_read_timeout(None)?;
-    Answerer::start(socket, size, wait, Some(asker))
-}
-
-impl Load for UdpRr {
-    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
-        self.asker.slice(window, stop)
-    }
-
-    /// The other process does.
-    fn answer(&self, _: &AtomicBool) -> io::Result<Arrived> {
-        Ok(Arrived::default())
-    }
-
-    fn fewest_frames(&self, measured: &Measured) -> u64 {
-        2 * measured.received
+pub(super) async fn open(
+    ends: (&End, &End),
+    addresses: (IpAddr, IpAddr),
+    size: usize,
+    wait: Wait,
+) -> Result<io::Result<RoundTrips>, Error> {
+    let sockets = udp_sockets(ends, addresses, wait).await?.and_then(|(asking, answering)| {
+        // It need not look up from time to time, which takes a timer for each datagram.
+        answering.set_read_timeout(None)?;
+        let addresses = (asking.local_addr()?, answering.local_addr()?);
+        Ok(((asking, answering), addresses))
+    });
+    match sockets {
+        Ok((sockets, addresses)) => RoundTrips::start(ends, sockets, Some(addresses), size, wait).await,
+        Err(error) => Ok(Err(error)),
     }
 }
 
@@ -136,13 +107,13 @@ pub(super) fn answer(socket: &UdpSocket, asker: SocketAddr, size: usize, wait: W
 mod tests {
     use std::{
         net::{Ipv4Addr, Ipv6Addr},
-        sync::atomic::Ordering,
+        sync::atomic::{AtomicBool, Ordering},
         thread,
         time::Duration,
     };
 
     use super::{
-        super::{Timing, socket::udp},
+        super::{Timing, peer::Answerer, socket::udp},
         *,
     };
 
@@ -158,7 +129,8 @@ mod tests {
     /// One that asks here, and a process that answers.
     fn between(asking: UdpSocket, answering: UdpSocket, size: usize, wait: Wait) -> (Asking, Answerer) {
         let (from, to) = (asking.local_addr().unwrap(), answering.local_addr().unwrap());
-        (Asking { socket: asking, to, size, wait }, answerer(answering, from, size, wait).unwrap())
+        let answerer = Answerer::start(answering, size, wait, Some(from)).unwrap();
+        (Asking { socket: asking, to, size, wait }, answerer)
     }
 
     fn at(address: IpAddr, size: usize) -> (Asking, Answerer) {
