@@ -9,6 +9,8 @@ use std::{
 use nix::{errno::Errno, libc, net::if_::if_nametoindex};
 use vethpath::kernel::Netns;
 
+use super::{SLACK, wait_until};
+
 /// `BPF_PROG_LOAD` and `BPF_LINK_CREATE` of linux/bpf.h.
 const PROG_LOAD: u32 = 5;
 const LINK_CREATE: u32 = 28;
@@ -60,8 +62,11 @@ impl Answer {
             let words = [program.as_raw_fd().cast_unsigned(), if_nametoindex(interface)?, hook, flags];
             Ok(Self { _link: bpf(LINK_CREATE, &attributes(&words))?, _program: program })
         };
-        let attached = netns.run(attach).expect("the namespace can be entered");
-        attached.unwrap_or_else(|error| panic!("a program on {interface}: {error}"))
+        // A program that was there a moment ago goes in the kernel's own time.
+        wait_until(SLACK, || {
+            let attached = netns.run(attach).expect("the namespace can be entered");
+            attached.map_err(|error| format!("a program on {interface}: {error}"))
+        })
     }
 }
 
