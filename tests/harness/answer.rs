@@ -9,7 +9,7 @@ use std::{
 use nix::{errno::Errno, libc, net::if_::if_nametoindex};
 use vethpath::kernel::Netns;
 
-use super::{SLACK, wait_until};
+use super::{Held, SLACK, wait_until};
 
 /// `BPF_PROG_LOAD` and `BPF_LINK_CREATE` of linux/bpf.h.
 const PROG_LOAD: u32 = 5;
@@ -48,7 +48,7 @@ pub(crate) const TC_NEXT: i32 = -1;
 
 /// A program on an interface, until this is dropped.
 pub(crate) struct Answer {
-    _link: OwnedFd,
+    _link: Held<OwnedFd>,
     _program: OwnedFd,
 }
 
@@ -60,7 +60,8 @@ impl Answer {
             let (kind, hook, flags) = at.numbers();
             let program = load(kind, hook, answer)?;
             let words = [program.as_raw_fd().cast_unsigned(), if_nametoindex(interface)?, hook, flags];
-            Ok(Self { _link: bpf(LINK_CREATE, &attributes(&words))?, _program: program })
+            let link = bpf(LINK_CREATE, &attributes(&words))?;
+            Ok(Self { _link: Held::new(link), _program: program })
         };
         // A program that was there a moment ago goes in the kernel's own time.
         wait_until(SLACK, || {

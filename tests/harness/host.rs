@@ -11,7 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vethpath::kernel::Netns;
 
-use super::{Args, Done, Inside, Inventory, LabFile, Process, SLACK, wait_for, wait_until, when_still};
+use super::{
+    Args, Done, Inside, Inventory, LabFile, Process, SLACK, output, wait_for, wait_until, when_still,
+};
 
 /// No command may take longer, if the test does not say so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -165,8 +167,8 @@ impl Host {
         let path = self.folder.path().join("vethpath");
         // Not written by us: a child that another test is just starting would have it open for writing for a
         // moment, and then nobody can run it.
-        let done = process::Command::new("install").args(["-m", "755", &exe()]).arg(&path).status();
-        assert!(done.expect("coreutils are installed").success(), "the binary under test");
+        let done = output(process::Command::new("install").args(["-m", "755", &exe()]).arg(&path));
+        assert!(done.expect("coreutils are installed").status.success(), "the binary under test");
         path.to_str().expect("the folder has a plain name").to_owned()
     }
 

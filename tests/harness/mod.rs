@@ -3,6 +3,7 @@
 mod answer;
 mod args;
 mod done;
+mod held;
 mod host;
 mod inside;
 mod inventory;
@@ -18,6 +19,7 @@ mod wire;
 pub(crate) use answer::{Answer, At, TC_DROP, TC_NEXT, XDP_DROP, XDP_PASS};
 pub(crate) use args::Args;
 pub(crate) use done::Done;
+pub(crate) use held::{Held, output, spawn};
 pub(crate) use host::{Host, PATIENCE};
 use inside::Inside;
 use inventory::Inventory;

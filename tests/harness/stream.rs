@@ -14,7 +14,7 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-use super::Lab;
+use super::{Held, Lab};
 
 const PORT: u16 = 7007;
 
@@ -58,8 +58,9 @@ impl Stream {
             (bound.unwrap_or_else(|error| panic!("a socket in {namespace}: {error}")), address)
         });
         let [(a, at_a), (b, at_b)] = &sockets;
+        let copy = |socket: &Held<UdpSocket>| Held::new(socket.try_clone().expect("a descriptor"));
         for (from, to, at) in [(a, b, at_b), (b, a, at_a)] {
-            let (from, to) = (from.try_clone().expect("a descriptor"), to.try_clone().expect("a descriptor"));
+            let (from, to) = (copy(from), copy(to));
             let (stop, silence, at) = (stream.stop.clone(), stream.silence.clone(), *at);
             let sender = thread::spawn(move || send(&from, at, pace, &stop));
             stream.ways.push((sender, thread::spawn(move || receive(&to, &silence))));
@@ -85,11 +86,11 @@ impl Drop for Stream {
     }
 }
 
-fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
+fn socket(address: SocketAddr) -> io::Result<Held<UdpSocket>> {
     let socket = UdpSocket::bind(address)?;
     setsockopt(&socket, RcvBufForce, &(16 << 20))?;
     socket.set_read_timeout(Some(SILENCE))?;
-    Ok(socket)
+    Ok(Held::new(socket))
 }
 
 /// Sends numbers until told to stop; returns how many. Who comes late does not catch up.

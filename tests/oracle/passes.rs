@@ -8,7 +8,7 @@ use std::{process::Command, thread, time::Instant};
 
 use vethpath::kernel::Netns;
 
-use crate::harness::{PATIENCE, SLACK, Wire, wait_for};
+use crate::harness::{PATIENCE, SLACK, Wire, output, wait_for};
 
 /// A veth pair apart from both worlds.
 pub(crate) struct Passes {
@@ -25,12 +25,12 @@ impl Passes {
                 "link set there addrgenmode none up",
                 "link set back addrgenmode none up",
             ] {
-                let done = Command::new("ip").args(words.split(' ')).status();
-                assert!(done.expect("ip is installed").success(), "ip {words}");
+                let done = output(Command::new("ip").args(words.split(' ')));
+                assert!(done.expect("ip is installed").status.success(), "ip {words}");
             }
             // Before the kernel has taken in that there is a carrier, frames are dropped.
             let is_up = |name| {
-                let shown = Command::new("ip").args(["-o", "link", "show", "dev", name]).output();
+                let shown = output(Command::new("ip").args(["-o", "link", "show", "dev", name]));
                 String::from_utf8_lossy(&shown.expect("ip is installed").stdout).contains("state UP")
             };
             wait_for(SLACK, "the pair is not up", || ["there", "back"].into_iter().all(is_up));

@@ -7,7 +7,7 @@ use serde_json::Value;
 use vethpath::kernel::Netns;
 
 use super::{Way, agent::Agent, names::Names, operation::Command};
-use crate::harness::{Answer, Arrival, At, Host, Offload, Wire, XDP_PASS};
+use crate::harness::{Answer, Arrival, At, Host, Offload, Wire, XDP_PASS, output};
 
 /// What both labs are called.
 const LAB: &str = "oracle";
@@ -122,7 +122,7 @@ impl World {
         let netns = command.inside.map_or(&self.here, |end| &self.ends[end].0);
         let mut words = command.words.split_whitespace();
         let program = words.next().expect("a command");
-        let run = || process::Command::new(program).args(words).output();
+        let run = || output(process::Command::new(program).args(words));
         netns.run(run).expect("it can be entered").unwrap_or_else(|error| panic!("{program}: {error}"))
     }
 

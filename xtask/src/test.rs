@@ -1,11 +1,15 @@
 //! `cargo xtask test`: everything a change must pass, in the order of what fails fastest.
 
+mod again;
 mod backlog;
 mod fuzz;
 mod leftovers;
 mod stage;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use crate::{
     error::Error,
@@ -45,12 +49,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let result = run_stages(&stages, &args.test_args);
     let left = Snapshot::take().added_since(&before);
     let error = match result {
-        Ok(()) if left.is_empty() => {
+        Ok(alone) if left.is_empty() => {
             let names = stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ");
             say(&format!("\nall passed in {} ({names})", seconds(started.elapsed())));
+            for test in alone {
+                say(&format!("warning: {test} failed beside others and passed alone; what it said is above"));
+            }
             return Ok(());
         }
-        Ok(()) => Error::LeftBehind(left),
+        Ok(_) => Error::LeftBehind(left),
         Err(error) => {
             if !left.is_empty() {
                 eprintln!("warning: {}", Error::LeftBehind(left));
@@ -67,22 +74,39 @@ fn wanted(stage: Stage, only: &[Stage]) -> bool {
     only.is_empty() || only.contains(&stage)
 }
 
-/// Runs the commands of each stage under its heading.
-fn run_stages(stages: &[Stage], test_args: &[String]) -> Result<(), Error> {
+/// Runs the commands of each stage under its heading. Returns the tests that passed only alone.
+fn run_stages(stages: &[Stage], test_args: &[String]) -> Result<Vec<String>, Error> {
+    let mut alone = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
         say(&format!("\n== {}/{} {}: {}", index + 1, stages.len(), stage.name(), stage.about()));
         let started = Instant::now();
         let _long = (*stage == Stage::Integration).then(Backlog::long);
         for mut command in stage.commands(test_args) {
-            let done = run_command(&mut command);
+            // Who names a test wants to see it fail.
+            let done = if *stage == Stage::Integration && test_args.is_empty() {
+                beside_others_or_alone(&mut command)
+            } else {
+                run_command(&mut command).map(|()| Vec::new())
+            };
             if interrupt::seen() {
                 return Err(Error::Interrupted);
             }
-            done.map_err(|error| Error::Stage { stage: stage.name(), source: Box::new(error) })?;
+            alone
+                .extend(done.map_err(|error| Error::Stage { stage: stage.name(), source: Box::new(error) })?);
         }
         say(&format!("-- {} ok in {}", stage.name(), seconds(started.elapsed())));
     }
-    Ok(())
+    Ok(alone)
+}
+
+/// Runs the tests on real labs, and alone what few of them failed. Returns what passed only alone.
+fn beside_others_or_alone(command: &mut Command) -> Result<Vec<String>, Error> {
+    let failed = again::run(command, say)?;
+    if !failed.is_empty() {
+        say(&format!("\nonce more, alone: {}", failed.join(", ")));
+        run_command(&mut stage::alone(&failed))?;
+    }
+    Ok(failed)
 }
 
 /// This chore as it was asked for, to be repeated as root.

@@ -108,6 +108,13 @@ impl Stage {
     }
 }
 
+/// These integration tests and no others, one after the other.
+pub(super) fn alone(tests: &[String]) -> Command {
+    let mut command = test(&["--test", "*"], &[]);
+    command.args(["--", "--exact"]).args(tests).env("RUST_TEST_THREADS", "1");
+    command
+}
+
 /// cargo in surroundings that are the same everywhere: the tests read what other tools print.
 fn checked(args: &[&str]) -> Command {
     let mut command = cargo();
@@ -166,6 +173,12 @@ mod tests {
         let [command] = Stage::Integration.commands(&["roaming".to_owned()]).try_into().expect("one command");
         let line = display(&command);
         assert!(line.ends_with("test --workspace --exclude vethpath-ebpf --test '*' -- roaming"), "{line}");
+    }
+
+    #[test]
+    fn a_test_that_is_alone_is_the_only_one() {
+        let line = display(&alone(&["faults::torn".to_owned()]));
+        assert!(line.ends_with("--test '*' -- --exact faults::torn"), "{line}");
     }
 
     #[test]
