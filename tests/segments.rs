@@ -1,9 +1,11 @@
 //! Several bridges joined by trunks: one redirect crosses them all, and nobody can tell.
 
+mod stations;
+
 use std::time::Duration;
 
 use crate::{
-    harness::{Done, Host, Lab, LabFile, PATIENCE, SLACK, holds_for, iperf, received, wait_for, wait_until},
+    harness::{Done, Host, LabFile, PATIENCE, SLACK, iperf, received, wait_for, wait_until},
     hazards::common::listening,
 };
 
@@ -32,23 +34,6 @@ const FAR: &str = "10.5.0.11";
 /// The MAC of a host of [`chain`].
 fn mac(host: usize) -> String {
     format!("02:00:00:00:05:0{host}")
-}
-
-/// The ports behind which the bridges know an address.
-fn known(host: &Host, mac: &str) -> Vec<String> {
-    let entries = host.json("bridge -j fdb show");
-    let entries = entries.as_array().expect("a list").iter();
-    let entries = entries.filter(|entry| entry["mac"] == mac && entry["state"] != "permanent");
-    entries.map(|entry| entry["ifname"].as_str().expect("a port").to_owned()).collect()
-}
-
-/// Address resolution would show the bridges a frame now and then.
-fn resolve_for_good(lab: &Lab<'_>) {
-    for (namespace, other) in [("ns0", 1), ("ns1", 0)] {
-        let command =
-            format!("ip neigh replace 10.5.0.1{other} lladdr {} dev eth0 nud permanent", mac(other));
-        let _ = lab.run(namespace, command).ok();
-    }
 }
 
 #[test]
@@ -100,55 +85,6 @@ fn eight_bridges_are_crossed_in_one_redirect_and_counted() {
     assert_eq!(cell("ns1:eth0")["packets"], after.pair("ns0:eth0").fast.rx.packets);
     lab.down();
     host.finish();
-}
-
-/// A bridge whose frames are taken past it must not forget who sends them; who is silent it does.
-#[test]
-fn stations_age_on_no_bridge_on_the_way_while_they_talk() {
-    let host = Host::new();
-    let lab = chain(&host, 4, "ageing_time = 10").up();
-    lab.is_fast("ns0:eth0", FAR);
-    resolve_for_good(&lab);
-    let talk = lab.spawn("ns0", format!("ping -n -q -i 0.2 {FAR}"));
-    let before = lab.stats().fast();
-    let everywhere = |number| known(&host, &mac(number)).len() == 4;
-    holds_for(Duration::from_secs(35), "a bridge forgets who talks", || everywhere(0) && everywhere(1));
-    assert!(lab.stats().fast() > before + 100, "that was to be fast traffic");
-    drop(talk);
-    wait_for(Duration::from_secs(60), "the bridges remember who is silent", || {
-        known(&host, &mac(0)).is_empty()
-    });
-    lab.down();
-    host.finish();
-}
-
-/// A sender that a bridge on the way has forgotten is shown to it by the next frame, as on a plain
-/// bridge, and is fast again.
-#[test]
-fn a_bridge_that_has_forgotten_a_sender_learns_it_again() {
-    let host = Host::new();
-    let lab = chain(&host, 3, "").up();
-    lab.is_fast("ns0:eth0", FAR);
-    resolve_for_good(&lab);
-    let port =
-        known(&host, &mac(0)).into_iter().find(|port| port_is_on(&host, port, "b2")).expect("it is known");
-    // By then the agent may have heard of it, and be at the sender's entry: it is taken out and written
-    // anew, and is not confirmed at first. Or its lease has run out. So any reason will do.
-    let slow = || lab.stats().pair("ns0:eth0").slow.values().sum::<u64>();
-    let before = slow();
-    let _ = host.run(format!("bridge fdb del {} dev {port} master", mac(0))).ok();
-    wait_for(SOON, "the bridge does not learn it again", || {
-        assert!(lab.pings("ns0", FAR));
-        known(&host, &mac(0)).contains(&port)
-    });
-    assert!(slow() > before, "it was a slow frame that told the bridge");
-    lab.is_fast("ns0:eth0", FAR);
-    lab.down();
-    host.finish();
-}
-
-fn port_is_on(host: &Host, port: &str, bridge: &str) -> bool {
-    host.json(format!("ip -j link show dev {port}"))[0]["master"] == bridge
 }
 
 /// Whatever happens to a trunk, frames arrive, or not, as on plain bridges, and the segment is split

@@ -1,5 +1,6 @@
 //! The agent's life: look, follow, renew the lease each second, answer, end.
 
+mod begin;
 mod error;
 mod tell;
 
@@ -29,7 +30,7 @@ use super::{
     sync::Sync,
 };
 use crate::{
-    datapath::{self, Counters, Hook, Maps, Pins, Receivers},
+    datapath::{self, Counters, Hook, Pins, Receivers},
     kernel::{self, membarrier, memory},
     state::{AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Topology},
@@ -61,46 +62,7 @@ enum Confirm {
 /// # Errors
 /// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
-    if Record::read(directory)?.is_none() {
-        return Err(Error::NoLab);
-    }
-    let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
-    // Only now: whoever changes a lab makes sure that nobody has the lock after it has written what the lab is to be.
-    let journal = version(directory);
-    let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
-    let pins = Pins::of(&topology.lab);
-    let mut domains = Vec::new();
-    for (number, place) in topology.domains() {
-        datapath::forward_log(&pins, number.into())?;
-        let receivers = Receivers::open(&pins, number.into())?;
-        domains.push(Domain::open(number, &place, &topology, &pins, hook, receivers)?);
-    }
-    let maps = Maps::open(&pins)?;
-    let found = maps.config()?;
-    // A `down` may have removed the folder meanwhile, and an `up` made another, with an agent whose maps these are by now,
-    // and whose socket is there.
-    let is_current = || if lock.is_current(directory) { Ok(()) } else { Err(Error::Replaced) };
-    is_current()?;
-    let (counters, sync) = (Counters::open(&pins)?, Sync::take_over(maps)?);
-    is_current()?;
-    let mut door = Door::open(&directory.socket())?;
-    let mut agent = Agent {
-        domains,
-        counters,
-        sync,
-        losses: Losses::default(),
-        chronicle: Chronicle::begin(directory, found),
-        lock,
-        directory: directory.clone(),
-        pins,
-        topology,
-        journal,
-        hook,
-        settled: false,
-        looks: 0,
-        brought: None,
-        has_worked: true,
-    };
+    let (mut agent, mut door) = Agent::begin(directory)?;
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut door).await;
     // Whoever has replaced it writes down events and maps now. The lease first: the events may have to wait.

@@ -32,7 +32,7 @@ mod watched;
 mod work;
 mod xdp;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use cases::Wish;
 pub use compare::{Change, Compared, Comparison, Difference, Verdict};
@@ -53,7 +53,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::{choose::Chosen, cpus::Cpus, modes::Bench, schedule::Schedule};
 use crate::{
-    agent::status,
     datapath::LabPrograms,
     state::{
         Directory, LabLock, Measuring, Record,
@@ -161,8 +160,7 @@ async fn mend(record: &Record, directory: &Directory) -> Result<(), Error> {
     if Measuring::was_killed(directory) {
         LabPrograms::of(&record.topology, record.hook)?.attach()?;
         Measuring::is_mended(directory)?;
-        // An agent that is dead has nothing to take in.
-        let _ = status::look_until(directory, Instant::now() + programs::PATIENCE).await;
+        let _ = programs::look(directory).await;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long programs may take to be off, or pairs to be armed and nothing to change any more.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether they are.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -67,8 +67,7 @@ impl Programs {
             }
             tokio::time::sleep(INTERVAL).await;
         }
-        // An agent that is dead has nothing to take in.
-        let _ = status::look_until(&self.directory, Instant::now() + PATIENCE).await;
+        let _ = look(&self.directory).await;
         Ok(())
     }
 
@@ -104,8 +103,7 @@ impl Programs {
         self.put_back()?;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            // Each look has its own time, or the last would have none.
-            let status = status::look_until(&self.directory, Instant::now() + PATIENCE).await.ok();
+            let status = look(&self.directory).await;
             let unarmed = unarmed(pairs, status.as_ref());
             let is_steady = status.is_none_or(|status| status.steady);
             if (unarmed.is_empty() && is_steady) || Instant::now() > deadline {
@@ -129,6 +127,12 @@ impl Drop for Programs {
             let _ = self.put_back();
         }
     }
+}
+
+/// What the agent says when it has taken in what was done just now; nothing where it does not answer. Each look has
+/// its own time, or the last would have none.
+pub(super) async fn look(directory: &Directory) -> Option<Status> {
+    status::look_until(directory, Instant::now() + PATIENCE).await.ok()
 }
 
 fn unarmed(pairs: &[String], status: Option<&Status>) -> BTreeMap<String, String> {

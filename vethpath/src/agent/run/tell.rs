@@ -19,7 +19,8 @@ impl Agent {
         let trunk_state =
             |number: u16| current.trunk_states.get(&number).cloned().unwrap_or(Some(NotArmed::NoPort));
         let pairs = || layout::counted_pairs(&self.topology);
-        let is_passing = |counter: u32| state(counter).is_some_and(|reason| reason.is_passing());
+        // What the file leaves down stays down.
+        let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
         Status {
             pid: std::process::id(),
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
@@ -29,19 +30,8 @@ impl Agent {
             settled: self.settled,
             looks: self.looks,
             steady: !self.sync.has_announced()
-                // What the file leaves down stays down.
-                && !pairs().filter(|(_, pair)| pair.inner.up).any(|(counter, pair)| {
-                    self.is_quick(&pair.place, &pair.bridge) && is_passing(counter)
-                }),
-            coming_up: pairs()
-                .filter(|(_, pair)| pair.inner.up)
-                .any(|(_, pair)| self.is_coming_up(&pair.place, &pair.bridge, &pair.port))
-                || self
-                    .topology
-                    .trunks
-                    .iter()
-                    .flat_map(|trunk| [&trunk.a, &trunk.b])
-                    .any(|end| self.is_coming_up(&end.place, &end.bridge, &end.port)),
+                && !quick().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
+            coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
                 .collect(),
@@ -58,10 +48,16 @@ impl Agent {
         self.topology.bridge(place, bridge).is_some_and(|bridge| !bridge.stp)
     }
 
-    /// Whether a port is about to forward. Its state tells that only where the fast path wants it.
-    fn is_coming_up(&self, place: &Place, bridge: &IfName, port: &IfName) -> bool {
-        self.is_quick(place, bridge)
-            && self.facts(place, bridge).is_some_and(|facts| facts.is_coming_up(port, bridge))
+    /// Whether one of these ports of pairs, or of the trunks' ports, is about to forward. Its state tells that only
+    /// where the fast path wants it.
+    fn is_coming_up<'a>(&'a self, pairs: impl Iterator<Item = (&'a Place, &'a IfName, &'a IfName)>) -> bool {
+        let ends = self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
+        let trunks = ends
+            .map(|end| (&end.place, &end.bridge, &end.port))
+            .filter(|(place, bridge, _)| self.is_quick(place, bridge));
+        pairs.chain(trunks).any(|(place, bridge, port)| {
+            self.facts(place, bridge).is_some_and(|facts| facts.is_coming_up(port, bridge))
+        })
     }
 
     /// What is known of the namespace of a bridge.

@@ -46,6 +46,7 @@ struct Window {
 }
 
 impl Window {
+    /// Begins now: where it is measured, for on a busy CPU a thread may take longer than a slice to run.
     fn begin(timing: Timing) -> Self {
         let warm = Instant::now() + timing.warm_up;
         Self { warm, end: warm + timing.measure }
@@ -57,9 +58,9 @@ trait Load: Send + Sync {
     /// Before each slice, while neither half is at work.
     fn begin(&self) {}
 
-    /// The half that asks or sends: until the window ends or `stop` is set. It tells the other half when
-    /// it is done.
-    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured>;
+    /// The half that asks or sends: from now on, for as long as `timing` says or until `stop` is set. It tells the
+    /// other half when it is done.
+    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured>;
 
     /// The other half: until it is told, or hears nothing for a while and `stop` is set. Returns how much
     /// arrived, where only this half knows. Where another process answers there is nothing to do.
@@ -143,8 +144,7 @@ impl Worker {
         let (load, stopped) = (self.load.clone(), stop.flag());
         let answered = self.answerer.run(move || load.answer(&stopped));
         let (load, stopped) = (self.load.clone(), stop.flag());
-        // The window begins when the thread runs: on a busy CPU that may take longer than a slice.
-        let asked = self.asker.run(move || load.ask(Window::begin(timing), &stopped)).await?;
+        let asked = self.asker.run(move || load.ask(timing, &stopped)).await?;
         drop(stop);
         let failed = |source| self.names.failed("exchange data", source);
         let arrived = answered.await?.map_err(failed)?;

@@ -217,13 +217,12 @@ impl Asker {
     }
 
     /// Has it measure a slice. What it measures is of no use once `stop` is set.
-    pub(super) fn slice(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
+    pub(super) fn slice(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        let warm_up = window.warm.saturating_duration_since(Instant::now());
-        say(control.get_ref(), &Timing { warm_up, measure: window.end - window.warm })?;
+        say(control.get_ref(), &timing)?;
         let mut line = Vec::new();
         // Its own patience ends first, unless somebody has stopped it.
-        let deadline = Instant::now() + (window.end - window.warm) + warm_up + 2 * LONG_PATIENCE;
+        let deadline = Instant::now() + timing.warm_up + timing.measure + 2 * LONG_PATIENCE;
         loop {
             match control.read_until(b'\n', &mut line) {
                 Ok(_) if line.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -317,7 +316,7 @@ mod tests {
         let asker = Asker::start(one, 2, Wait::Blocking, None).unwrap();
         let pid = Pid::from_raw(asker._process.0.id().cast_signed());
         nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
-        let window = Window::begin(Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) });
-        assert!(asker.slice(window, &AtomicBool::new(false)).is_err());
+        let timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) };
+        assert!(asker.slice(timing, &AtomicBool::new(false)).is_err());
     }
 }

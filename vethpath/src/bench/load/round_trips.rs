@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::atomic::AtomicBool};
 
 use super::{
-    Arrived, End, Error, Load, Measured, Wait, Window,
+    Arrived, End, Error, Load, Measured, Timing, Wait,
     peer::{Answerer, Asker},
 };
 
@@ -31,8 +31,8 @@ impl RoundTrips {
 }
 
 impl Load for RoundTrips {
-    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
-        self.asker.slice(window, stop)
+    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
+        self.asker.slice(timing, stop)
     }
 
     /// The other process does.

@@ -16,7 +16,7 @@ use nix::{
 };
 
 use super::{
-    Arrived, End, Error, Load, Measured, Wait, Window,
+    Arrived, End, Error, Load, Measured, Timing, Wait, Window,
     socket::{dial, listener, persist},
 };
 
@@ -59,7 +59,8 @@ impl Load for TcpConnect {
         self.last.store(NONE, Ordering::Release);
     }
 
-    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
+    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
+        let window = Window::begin(timing);
         let mut measured = Measured::counted();
         let mut since = None;
         loop {
@@ -110,7 +111,7 @@ impl Load for TcpConnect {
 mod tests {
     use std::{net::Ipv4Addr, thread, time::Duration};
 
-    use super::{super::Timing, *};
+    use super::*;
 
     const SLICE: Timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) };
 
@@ -125,7 +126,7 @@ mod tests {
             both.begin();
             thread::scope(|scope| {
                 let answering = scope.spawn(|| both.answer(&never).unwrap());
-                let _ = both.ask(Window::begin(SLICE), &never).unwrap();
+                let _ = both.ask(SLICE, &never).unwrap();
                 let _ = answering.join().unwrap();
             });
         }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Arrived, End, Error, Load, Measured, Wait, Window,
+    Arrived, End, Error, Load, Measured, Timing, Wait, Window,
     socket::{be_patient, persist, tcp_pair, write_all},
 };
 
@@ -57,7 +57,8 @@ impl Load for TcpStreaming {
         }
     }
 
-    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
+    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
+        let window = Window::begin(timing);
         let mut measured = Measured::counted();
         let chunk = vec![0; self.size];
         let mut since = None;

@@ -16,7 +16,7 @@ use std::{
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
 use super::{
-    Arrived, End, Error, Load, Measured, Wait, Window,
+    Arrived, End, Error, Load, Measured, Timing, Wait, Window,
     socket::{LONG_PATIENCE, persist, udp_pair},
 };
 
@@ -91,7 +91,8 @@ impl Load for UdpRate {
         self.seen.store(false, Ordering::Release);
     }
 
-    fn ask(&self, window: Window, stop: &AtomicBool) -> io::Result<Measured> {
+    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
+        let window = Window::begin(timing);
         let mut measured = Measured::counted();
         let mut datagram = vec![0; self.size];
         let mut since = None;
@@ -156,10 +157,7 @@ impl Load for UdpRate {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::{
-        super::{Timing, socket::udp},
-        *,
-    };
+    use super::{super::socket::udp, *};
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(1), measure: Duration::from_millis(5) };
 
@@ -171,7 +169,7 @@ mod tests {
         let rate = UdpRate::between(sending, receiving, 64);
         let never = AtomicBool::new(false);
         let (sent, arrived, waited) = thread::scope(|scope| {
-            let asking = scope.spawn(|| rate.ask(Window::begin(SLICE), &never).unwrap());
+            let asking = scope.spawn(|| rate.ask(SLICE, &never).unwrap());
             while rate.since_sent() == Duration::ZERO {
                 thread::yield_now();
             }

@@ -1,0 +1,55 @@
+//! How an agent comes to be: it takes the lock, reads what the lab is to be, and opens what there is of it.
+
+use super::{Agent, Error, version};
+use crate::{
+    agent::{chronicle::Chronicle, domain::Domain, losses::Losses, socket::Door, sync::Sync},
+    datapath::{self, Counters, Maps, Pins, Receivers},
+    state::{AgentLock, Directory, Record},
+};
+
+impl Agent {
+    /// The agent of a lab, which knows nothing of it yet, and where clients come to it.
+    pub(super) fn begin(directory: &Directory) -> Result<(Self, Door), Error> {
+        if Record::read(directory)?.is_none() {
+            return Err(Error::NoLab);
+        }
+        let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
+        // Only now: whoever changes a lab makes sure that nobody has the lock after it has written what the lab is to be.
+        let journal = version(directory);
+        let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
+        let pins = Pins::of(&topology.lab);
+        let mut domains = Vec::new();
+        for (number, place) in topology.domains() {
+            datapath::forward_log(&pins, number.into())?;
+            let receivers = Receivers::open(&pins, number.into())?;
+            domains.push(Domain::open(number, &place, &topology, &pins, hook, receivers)?);
+        }
+        let maps = Maps::open(&pins)?;
+        let found = maps.config()?;
+        // A `down` may have removed the folder meanwhile, and an `up` made another, with an agent whose maps these are by now,
+        // and whose socket is there.
+        let is_current = || if lock.is_current(directory) { Ok(()) } else { Err(Error::Replaced) };
+        is_current()?;
+        let (counters, sync) = (Counters::open(&pins)?, Sync::take_over(maps)?);
+        is_current()?;
+        let door = Door::open(&directory.socket())?;
+        let agent = Self {
+            domains,
+            counters,
+            sync,
+            losses: Losses::default(),
+            chronicle: Chronicle::begin(directory, found),
+            lock,
+            directory: directory.clone(),
+            pins,
+            topology,
+            journal,
+            hook,
+            settled: false,
+            looks: 0,
+            brought: None,
+            has_worked: true,
+        };
+        Ok((agent, door))
+    }
+}
