@@ -32,6 +32,9 @@ pub(crate) enum Stage {
 /// How many integration tests run at once on each CPU.
 const THREADS_PER_CPU: usize = 3;
 
+/// Tests on real labs: all of them, whatever becomes of one.
+const REAL_LABS: &[&str] = &["--no-fail-fast", "--test", "*"];
+
 /// All packages but the one that builds for another target.
 const HOST_SIDE: [&str; 3] = ["--workspace", "--exclude", "vethpath-ebpf"];
 
@@ -92,7 +95,7 @@ impl Stage {
             Self::ClippyEbpf => vec![clippy_ebpf(&[]), clippy_ebpf(&["--features", "log"])],
             Self::Unit => vec![test(&["--lib", "--bins"], test_args), test(&["--doc"], test_args)],
             Self::Integration => {
-                let mut command = test(&["--test", "*"], test_args);
+                let mut command = test(REAL_LABS, test_args);
                 // They wait more than they compute.
                 let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
                 command.env("RUST_TEST_THREADS", (cpus * THREADS_PER_CPU).to_string());
@@ -110,7 +113,7 @@ impl Stage {
 
 /// These integration tests and no others, one after the other.
 pub(super) fn alone(tests: &[String]) -> Command {
-    let mut command = test(&["--test", "*"], &[]);
+    let mut command = test(REAL_LABS, &[]);
     command.args(["--", "--exact"]).args(tests).env("RUST_TEST_THREADS", "1");
     command
 }
@@ -172,7 +175,10 @@ mod tests {
     fn test_arguments_reach_the_test_binaries() {
         let [command] = Stage::Integration.commands(&["roaming".to_owned()]).try_into().expect("one command");
         let line = display(&command);
-        assert!(line.ends_with("test --workspace --exclude vethpath-ebpf --test '*' -- roaming"), "{line}");
+        assert!(
+            line.ends_with("test --workspace --exclude vethpath-ebpf --no-fail-fast --test '*' -- roaming"),
+            "{line}"
+        );
     }
 
     #[test]
