@@ -5,7 +5,7 @@
 //! copy is closed. So nobody starts a child while one of these is closed.
 
 use std::{
-    io,
+    io::{self, Read as _},
     ops::{Deref, DerefMut},
     process::{Child, Command, Output, Stdio},
     sync::{PoisonError, RwLock},
@@ -44,10 +44,16 @@ impl<T> Drop for Held<T> {
     }
 }
 
-/// Starts a child; returns when it has no copies any more.
+/// Starts a child; returns when it has let go of its copies.
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     let _copies = COPIES.read().unwrap_or_else(PoisonError::into_inner);
-    command.spawn()
+    let (mut last, copied) = io::pipe()?;
+    // Returns when the child has its own memory, and that is before its copies are closed (`begin_new_exec` in
+    // fs/exec.c). This pipe's are closed with them.
+    let child = command.spawn();
+    drop(copied);
+    let _ = last.read_to_end(&mut Vec::new())?;
+    child
 }
 
 /// The same as [`Command::output`].

@@ -168,7 +168,8 @@ impl Host {
         // Not written by us: a child that another test is just starting would have it open for writing for a
         // moment, and then nobody can run it.
         let done = output(process::Command::new("install").args(["-m", "755", &exe()]).arg(&path));
-        assert!(done.expect("coreutils are installed").status.success(), "the binary under test");
+        let done = done.expect("coreutils are installed");
+        assert!(done.status.success(), "the binary under test: {}", String::from_utf8_lossy(&done.stderr));
         path.to_str().expect("the folder has a plain name").to_owned()
     }
 

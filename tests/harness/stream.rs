@@ -14,7 +14,7 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-use super::{Held, Lab};
+use super::{Held, Lab, SLACK, wait_until};
 
 const PORT: u16 = 7007;
 
@@ -54,8 +54,12 @@ impl Stream {
         let mut stream = Self { stop: Arc::default(), silence: Arc::default(), ways: Vec::new() };
         let sockets = [a, b].map(|(namespace, address)| {
             let address: SocketAddr = (address.parse::<std::net::IpAddr>().expect("an address"), PORT).into();
-            let bound = lab.netns(namespace).run(|| socket(address)).expect("it can be entered");
-            (bound.unwrap_or_else(|error| panic!("a socket in {namespace}: {error}")), address)
+            // The port of one that was there a moment ago is free in the kernel's own time.
+            let bound = wait_until(SLACK, || {
+                let bound = lab.netns(namespace).run(|| socket(address)).expect("it can be entered");
+                bound.map_err(|error| format!("a socket in {namespace}: {error}"))
+            });
+            (bound, address)
         });
         let [(a, at_a), (b, at_b)] = &sockets;
         let copy = |socket: &Held<UdpSocket>| Held::new(socket.try_clone().expect("a descriptor"));

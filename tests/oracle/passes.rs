@@ -26,7 +26,8 @@ impl Passes {
                 "link set back addrgenmode none up",
             ] {
                 let done = output(Command::new("ip").args(words.split(' ')));
-                assert!(done.expect("ip is installed").status.success(), "ip {words}");
+                let done = done.expect("ip is installed");
+                assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
             }
             // Before the kernel has taken in that there is a carrier, frames are dropped.
             let is_up = |name| {

@@ -65,6 +65,9 @@ pub(crate) enum Error {
         #[source]
         source: Box<Error>,
     },
+    /// Tests that failed were to run once more, and did not.
+    #[error("not found to be run once more: {}", .0.join(", "))]
+    NotRun(Vec<String>),
     /// The tests passed but did not clean up.
     #[error("the tests left things behind: {}", .0.join(", "))]
     LeftBehind(Vec<String>),
@@ -111,6 +114,7 @@ impl Error {
             Self::Figures(_) => Some("`cargo xtask figures`, as root, measures anew".to_owned()),
             Self::Start { .. }
             | Self::Failed { .. }
+            | Self::NotRun(_)
             | Self::System { .. }
             | Self::File { .. }
             | Self::Interrupted => None,

@@ -46,18 +46,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     // What is changed for the tests is put back after Ctrl-C, which ends them, too.
     interrupt::watch()?;
     let before = Snapshot::take();
-    let result = run_stages(&stages, &args.test_args);
+    let mut alone = Vec::new();
+    let result = run_stages(&stages, &args.test_args, &mut alone);
     let left = Snapshot::take().added_since(&before);
     let error = match result {
-        Ok(alone) if left.is_empty() => {
+        Ok(()) if left.is_empty() => {
             let names = stages.iter().map(|stage| stage.name()).collect::<Vec<_>>().join(", ");
             say(&format!("\nall passed in {} ({names})", seconds(started.elapsed())));
-            for test in alone {
-                say(&format!("warning: {test} failed beside others and passed alone; what it said is above"));
-            }
+            warn(&alone);
             return Ok(());
         }
-        Ok(_) => Error::LeftBehind(left),
+        Ok(()) => Error::LeftBehind(left),
         Err(error) => {
             if !left.is_empty() {
                 eprintln!("warning: {}", Error::LeftBehind(left));
@@ -66,7 +65,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         }
     };
     say(&format!("\nstopped after {}", seconds(started.elapsed())));
+    warn(&alone);
     Err(error)
+}
+
+/// Names what a loaded machine has decided.
+fn warn(alone: &[String]) {
+    for test in alone {
+        say(&format!("warning: {test} failed beside others and passed alone; what it said is above"));
+    }
 }
 
 /// Whether a stage is asked for; all are if none is named.
@@ -74,9 +81,8 @@ fn wanted(stage: Stage, only: &[Stage]) -> bool {
     only.is_empty() || only.contains(&stage)
 }
 
-/// Runs the commands of each stage under its heading. Returns the tests that passed only alone.
-fn run_stages(stages: &[Stage], test_args: &[String]) -> Result<Vec<String>, Error> {
-    let mut alone = Vec::new();
+/// Runs the commands of each stage under its heading. Tests that passed only alone go to `alone`.
+fn run_stages(stages: &[Stage], test_args: &[String], alone: &mut Vec<String>) -> Result<(), Error> {
     for (index, stage) in stages.iter().enumerate() {
         say(&format!("\n== {}/{} {}: {}", index + 1, stages.len(), stage.name(), stage.about()));
         let started = Instant::now();
@@ -96,15 +102,15 @@ fn run_stages(stages: &[Stage], test_args: &[String]) -> Result<Vec<String>, Err
         }
         say(&format!("-- {} ok in {}", stage.name(), seconds(started.elapsed())));
     }
-    Ok(alone)
+    Ok(())
 }
 
 /// Runs the tests on real labs, and alone what few of them failed. Returns what passed only alone.
 fn beside_others_or_alone(command: &mut Command) -> Result<Vec<String>, Error> {
-    let failed = again::run(command, say)?;
+    let failed = again::beside_others(command, say)?;
     if !failed.is_empty() {
         say(&format!("\nonce more, alone: {}", failed.join(", ")));
-        run_command(&mut stage::alone(&failed))?;
+        again::alone(&mut stage::alone(&failed), &failed, say)?;
     }
     Ok(failed)
 }

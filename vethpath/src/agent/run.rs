@@ -62,7 +62,7 @@ enum Confirm {
 /// # Errors
 /// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
-    let (mut agent, mut door) = Agent::begin(directory)?;
+    let (mut door, mut agent) = Agent::begin(directory)?;
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut door).await;
     // Whoever has replaced it writes down events and maps now. The lease first: the events may have to wait.

@@ -6,7 +6,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use crate::{error::Error, interrupt, tools::display};
@@ -14,56 +14,80 @@ use crate::{error::Error, interrupt, tools::display};
 /// If more tests than these fail, something is wrong with all of them.
 const MOST: usize = 3;
 
-/// Says the command line, runs it and says what it prints. Returns the tests that failed, if they are the
-/// reason why it did, and few.
-pub(super) fn run(command: &mut Command, say: impl Fn(&str)) -> Result<Vec<String>, Error> {
+/// `cargo test`, where tests ran and failed.
+const TESTS_FAILED: i32 = 101;
+
+/// Runs all tests. Returns those that failed, if they are the reason why it did, and few.
+pub(super) fn beside_others(command: &mut Command, say: impl Fn(&str)) -> Result<Vec<String>, Error> {
+    let (status, told) = run(command, say)?;
+    if status.success() {
+        return Ok(Vec::new());
+    }
+    if interrupt::seen() || status.code() != Some(TESTS_FAILED) || !told.is_of_few() {
+        return Err(Error::Failed { command: display(command), status });
+    }
+    Ok(told.names)
+}
+
+/// Runs `tests` by a command that is theirs alone.
+pub(super) fn alone(command: &mut Command, tests: &[String], say: impl Fn(&str)) -> Result<(), Error> {
+    let (status, told) = run(command, say)?;
+    match status.success() {
+        false => Err(Error::Failed { command: display(command), status }),
+        true if told.passed < tests.len() => Err(Error::NotRun(tests.to_vec())),
+        true => Ok(()),
+    }
+}
+
+/// Says the command line, runs it and says what it prints.
+fn run(command: &mut Command, say: impl Fn(&str)) -> Result<(ExitStatus, Told), Error> {
     let line = display(command);
     say(&format!("$ {line}"));
     let start = |source| Error::Start { command: line.clone(), source };
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(start)?;
-    let (mut failed, mut binaries) = (Vec::new(), Binaries::default());
+    let mut told = Told::default();
     for line in child.stdout.take().into_iter().flat_map(|pipe| BufReader::new(pipe).split(b'\n')) {
         // A pipe that breaks has nothing more to show; how the command ended is told below.
         let Ok(line) = line else { break };
         let line = String::from_utf8_lossy(&line);
         say(&line);
-        binaries.note(&line);
-        failed.extend(failed_test(&line).map(str::to_owned));
+        told.note(&line);
     }
-    let status = child.wait().map_err(start)?;
-    if status.success() {
-        return Ok(Vec::new());
-    }
-    let few = (1..=MOST).contains(&failed.len()) && binaries.have_told(failed.len());
-    if interrupt::seen() || !few {
-        return Err(Error::Failed { command: line, status });
-    }
-    Ok(failed)
+    Ok((child.wait().map_err(start)?, told))
 }
 
-/// What the test binaries say of themselves. One that crashes has begun and does not end; what it did not come to
-/// nobody has seen pass.
+/// What the test binaries have told. One that crashes among its tests has begun and does not end: what it did not
+/// come to nobody has seen pass.
 #[derive(Default)]
-struct Binaries {
+struct Told {
     begun: usize,
     ended: usize,
+    passed: usize,
     failed: usize,
+    /// Those that failed.
+    names: Vec<String>,
 }
 
-impl Binaries {
+impl Told {
     fn note(&mut self, line: &str) {
         let counts = line.strip_prefix("running ").and_then(|rest| rest.split_once(" test"));
         self.begun += usize::from(counts.is_some_and(|(count, _)| count.parse::<u32>().is_ok()));
         if let Some(result) = line.strip_prefix("test result: ") {
+            let words: Vec<_> = result.split([' ', ';']).collect();
+            let count = |of| {
+                let found = words.windows(2).find(|two| two[1] == of);
+                found.and_then(|two| two[0].parse::<usize>().ok()).unwrap_or(0)
+            };
             self.ended += 1;
-            let count = |part: &str| part.trim().strip_suffix(" failed")?.parse::<usize>().ok();
-            self.failed += result.split(';').find_map(count).unwrap_or_default();
+            self.passed += count("passed");
+            self.failed += count("failed");
         }
+        self.names.extend(failed_test(line).map(str::to_owned));
     }
 
-    /// Whether each has ended, and all that failed are named.
-    const fn have_told(&self, named: usize) -> bool {
-        self.begun == self.ended && self.failed == named
+    /// Whether each binary has come to its end, and all that failed are named, and few.
+    fn is_of_few(&self) -> bool {
+        self.begun == self.ended && self.failed == self.names.len() && (1..=MOST).contains(&self.failed)
     }
 }
 
@@ -82,34 +106,51 @@ mod tests {
         command
     }
 
+    /// What a binary of this many tests prints, `passed` and `failed` of which are as they are called.
+    fn binary(passed: &[&str], failed: &[&str]) -> String {
+        let mut lines = vec![format!("running {} tests", passed.len() + failed.len())];
+        lines.extend(passed.iter().map(|test| format!("test {test} ... ok")));
+        lines.extend(failed.iter().map(|test| format!("test {test} ... FAILED")));
+        lines.push(format!("test result: any. {} passed; {} failed; 0 ignored", passed.len(), failed.len()));
+        lines.iter().map(|line| format!("echo '{line}'\n")).collect()
+    }
+
     #[test]
     fn what_failed_is_named() {
         assert_eq!(failed_test("test faults::torn ... FAILED"), Some("faults::torn"));
         assert_eq!(failed_test("test faults::torn ... ok"), None);
         assert_eq!(failed_test("test faults::torn - should panic ... FAILED"), None);
         assert_eq!(failed_test("test result: FAILED. 1 passed; 1 failed"), None);
-        let script = "echo 'running 2 tests'; echo 'test a ... ok'; echo 'test b ... FAILED'; echo \
-                      'test result: FAILED. 1 passed; 1 failed; 0 ignored'; exit 101";
+        let script = binary(&["a"], &["b"]) + &binary(&[], &["c"]) + "exit 101";
         let shown = std::cell::RefCell::new(Vec::new());
-        let few = run(&mut shell(script), |line| shown.borrow_mut().push(line.to_owned()));
-        assert_eq!(few.expect("few"), ["b"]);
-        assert_eq!(shown.into_inner()[2..4], ["test a ... ok", "test b ... FAILED"]);
+        let few = beside_others(&mut shell(&script), |line| shown.borrow_mut().push(line.to_owned()));
+        assert_eq!(few.expect("few"), ["b", "c"]);
+        assert!(shown.into_inner().contains(&"test b ... FAILED".to_owned()));
     }
 
     #[test]
     fn a_success_names_nothing() {
-        assert_eq!(run(&mut shell("echo 'test a ... ok'"), |_| {}).expect("a success"), [""; 0]);
+        assert_eq!(beside_others(&mut shell(&binary(&["a"], &[])), |_| {}).expect("a success"), [""; 0]);
     }
 
     #[test]
     fn other_reasons_are_failures() {
-        let many = "echo 'running 4 tests'; for test in a b c d; do echo \"test $test ... FAILED\"; done; \
-                    echo 'test result: FAILED. 0 passed; 4 failed'; exit 101";
-        let crash = "echo 'running 2 tests'; echo 'test a ... FAILED'; exit 101";
-        let nameless = "echo 'running 2 tests'; echo 'test a ... FAILED'; echo 'test result: FAILED. 0 passed; 2 failed'; exit 101";
-        for script in ["exit 101", many, crash, nameless] {
-            let done = run(&mut shell(script), |_| {});
+        let many = binary(&[], &["a", "b", "c", "d"]) + "exit 101";
+        let crash = "echo 'running 2 tests'; echo 'test a ... FAILED'; exit 101".to_owned();
+        let nameless = binary(&[], &["a - should panic"]) + "exit 101";
+        let killed = binary(&["a"], &["b"]) + "kill -KILL $$";
+        for script in ["exit 101".to_owned(), many, crash, nameless, killed] {
+            let done = beside_others(&mut shell(&script), |_| {});
             assert!(matches!(done, Err(Error::Failed { .. })), "{script}: {done:?}");
         }
+    }
+
+    #[test]
+    fn what_did_not_run_did_not_pass() {
+        let tests = ["a".to_owned(), "b".to_owned()];
+        let run = |script: &str| alone(&mut shell(script), &tests, |_| {});
+        assert!(run(&binary(&["a", "b"], &[])).is_ok());
+        assert!(matches!(run(&binary(&["a"], &[])), Err(Error::NotRun(_))));
+        assert!(matches!(run(&(binary(&["a"], &["b"]) + "exit 101")), Err(Error::Failed { .. })));
     }
 }

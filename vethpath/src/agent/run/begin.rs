@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Agent {
-    /// The agent of a lab, which knows nothing of it yet, and where clients come to it.
-    pub(super) fn begin(directory: &Directory) -> Result<(Self, Door), Error> {
+    /// Where clients come to the agent of a lab, and the agent, which knows nothing of the lab yet.
+    pub(super) fn begin(directory: &Directory) -> Result<(Door, Self), Error> {
         if Record::read(directory)?.is_none() {
             return Err(Error::NoLab);
         }
@@ -50,6 +50,6 @@ impl Agent {
             brought: None,
             has_worked: true,
         };
-        Ok((agent, door))
+        Ok((door, agent))
     }
 }

@@ -48,8 +48,8 @@ impl Agent {
         self.topology.bridge(place, bridge).is_some_and(|bridge| !bridge.stp)
     }
 
-    /// Whether one of these ports of pairs, or of the trunks' ports, is about to forward. Its state tells that only
-    /// where the fast path wants it.
+    /// Whether one of these ports of pairs, or one of the trunks' on quick bridges, is about to forward. Its state
+    /// tells that only where the fast path wants it.
     fn is_coming_up<'a>(&'a self, pairs: impl Iterator<Item = (&'a Place, &'a IfName, &'a IfName)>) -> bool {
         let ends = self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
         let trunks = ends
