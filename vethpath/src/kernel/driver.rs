@@ -84,7 +84,7 @@ fn ask(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<()>
     // SAFETY: all of it may be zero bytes.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(device.as_str().bytes()) {
-        *to = from.cast_signed();
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = buffer.as_mut_ptr().cast();
     // SAFETY: the kernel reads a command from the buffer, and writes its answer there, which for a device
