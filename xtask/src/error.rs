@@ -65,9 +65,18 @@ pub(crate) enum Error {
         #[source]
         source: Box<Error>,
     },
-    /// Tests that failed were to run once more, and did not.
-    #[error("not found to be run once more: {}", .0.join(", "))]
-    NotRun(Vec<String>),
+    /// Integration tests failed; their output has been shown.
+    #[error("failed: {}", .0.join(", "))]
+    TestsFailed(Vec<String>),
+    /// No integration test has such a name.
+    #[error("no integration test is selected by `{0}`")]
+    NoTests(String),
+    /// Cargo does not say where it has put the integration tests.
+    #[error("cargo names no binary of the integration tests")]
+    NoTestBinary,
+    /// The suite has none of the stages that were named.
+    #[error("this suite has no such stage")]
+    NoStages,
     /// The tests passed but did not clean up.
     #[error("the tests left things behind: {}", .0.join(", "))]
     LeftBehind(Vec<String>),
@@ -114,7 +123,10 @@ impl Error {
             Self::Figures(_) => Some("`cargo xtask figures`, as root, measures anew".to_owned()),
             Self::Start { .. }
             | Self::Failed { .. }
-            | Self::NotRun(_)
+            | Self::TestsFailed(_)
+            | Self::NoTests(_)
+            | Self::NoTestBinary
+            | Self::NoStages
             | Self::System { .. }
             | Self::File { .. }
             | Self::Interrupted => None,
@@ -124,7 +136,12 @@ impl Error {
     /// 1: the checked code or the request is at fault; 2: the machine is; 130: interrupted.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Failed { .. } | Self::Stage { .. } | Self::LeftBehind(_) => 1,
+            Self::Failed { .. }
+            | Self::TestsFailed(_)
+            | Self::NoTests(_)
+            | Self::NoStages
+            | Self::Stage { .. }
+            | Self::LeftBehind(_) => 1,
             Self::Interrupted => 130,
             _ => 2,
         }

@@ -14,7 +14,7 @@ pub(super) enum Probe {
     /// `cargo NAME --version` works. rustup leaves a proxy in PATH for components that are not
     /// installed, so that finding the program proves nothing.
     Cargo(&'static str),
-    /// The toolchain's folder has this file.
+    /// The toolchain's folder has this file or folder.
     Sysroot(&'static str),
 }
 
@@ -58,7 +58,7 @@ impl Probe {
             }
             Self::Cargo(name) => output(cargo().args([name, "--version"])).is_some(),
             Self::Sysroot(file) => output(command("rustc").args(["--print", "sysroot"]))
-                .is_some_and(|root| Path::new(root.trim_end()).join(file).is_file()),
+                .is_some_and(|root| Path::new(root.trim_end()).join(file).exists()),
         };
         if present { Found::Present } else { Found::Nothing(self.absence()) }
     }

@@ -2,6 +2,7 @@
 //! it is installed.
 
 use super::probe::Probe;
+use crate::test::OTHER_CPU;
 
 /// What a requirement is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(crate) enum Need {
     Lint,
     /// Building vethpath and its programs.
     Build,
+    /// Compiling for another CPU.
+    OtherCpu,
     /// Testing what was built.
     Judge,
     /// Feeding it garbage.
@@ -24,8 +27,16 @@ pub(crate) enum Need {
 
 impl Need {
     /// All of them.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Format, Self::Lint, Self::Build, Self::Judge, Self::Fuzz, Self::Demo, Self::Figures];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Format,
+        Self::Lint,
+        Self::Build,
+        Self::OtherCpu,
+        Self::Judge,
+        Self::Fuzz,
+        Self::Demo,
+        Self::Figures,
+    ];
 }
 
 /// How a requirement is installed.
@@ -33,6 +44,8 @@ impl Need {
 pub(super) enum Install {
     /// A component of the toolchain in use, by rustup.
     Component(&'static str),
+    /// The standard library for a target, by rustup.
+    Target(&'static str),
     /// A program on crates.io, by `cargo install`.
     Crate(&'static str, &'static str),
     /// A Debian package, by apt-get.
@@ -86,6 +99,13 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         needs: &[Need::Build],
         probe: Probe::Sysroot("lib/rustlib/src/rust/library/core/src/lib.rs"),
         install: Install::Component("rust-src"),
+    },
+    Requirement {
+        name: "the standard library for aarch64",
+        why: "to see that vethpath compiles for it",
+        needs: &[Need::OtherCpu],
+        probe: Probe::Sysroot("lib/rustlib/aarch64-unknown-linux-gnu/lib"),
+        install: Install::Target(OTHER_CPU),
     },
     Requirement {
         name: "bpf-linker",

@@ -53,18 +53,21 @@ const APT_INSTALL: [&str; 6] =
 /// The commands that install `missing`, components first and packages together at the end.
 pub(super) fn plan<'a>(missing: &[&'a Requirement], host: Host) -> Plan<'a> {
     let mut plan = Plan { steps: Vec::new(), refusal: None };
-    let (mut components, mut packages) = (Vec::new(), Vec::new());
+    let (mut components, mut targets, mut packages) = (Vec::new(), Vec::new(), Vec::new());
     for &one in missing {
         match one.install {
             Install::Component(component) => components.push((one, component)),
+            Install::Target(target) => targets.push((one, target)),
             Install::Package(package) => packages.push((one, package)),
             Install::Crate(..) => {}
         }
     }
-    if !components.is_empty() && host.rustup {
-        plan.push(components, &["rustup", "component", "add"], false);
-    } else if !components.is_empty() {
-        plan.refusal = Some(no_rustup(&components));
+    for (wanted, command) in [(components, "component"), (targets, "target")] {
+        if !wanted.is_empty() && host.rustup {
+            plan.push(wanted, &["rustup", command, "add"], false);
+        } else if !wanted.is_empty() {
+            plan.refusal = plan.refusal.or_else(|| Some(no_rustup(&wanted)));
+        }
     }
     for &one in missing {
         if let Install::Crate(name, version) = one.install {

@@ -2,11 +2,19 @@
 //! a bounded time.
 
 use std::{
+    fs,
+    panic::resume_unwind,
     path::{Path, PathBuf},
     process::Command,
+    thread,
+    time::Duration,
 };
 
-use crate::tools::{cargo, command, target_dir};
+use super::suite::Suite;
+use crate::{
+    error::Error,
+    tools::{cargo, run as run_command, target_dir},
+};
 
 /// Each fuzzer, and the folders that its first inputs come from.
 const TARGETS: [(&str, &[&str]); 4] = [
@@ -15,10 +23,6 @@ const TARGETS: [(&str, &[&str]); 4] = [
     ("answers", &["vethpath/fuzz/seeds/answers"]),
     ("records", &["vethpath/fuzz/seeds/records"]),
 ];
-
-/// What ends a run: the number of inputs, or the time for slow machines.
-const RUNS: &str = "-runs=200000";
-const SECONDS: &str = "-max_total_time=20";
 
 /// The same start everywhere; inputs no longer than matters; nothing slow or large is let pass. What
 /// is found new is not told, only what is wrong.
@@ -40,13 +44,23 @@ const FLAGS: [&str; 8] = [
 /// A workspace of its own.
 pub(super) const MANIFEST: &str = "vethpath/fuzz/Cargo.toml";
 
-/// Builds all, then runs each.
-pub(super) fn commands() -> Vec<Command> {
-    let mut commands = vec![build()];
-    for (name, seeds) in TARGETS {
-        commands.extend(run(name, seeds));
+/// The command that builds all.
+pub(super) fn build() -> Vec<Command> {
+    vec![instrumented(&["build", "--bins", "--locked"])]
+}
+
+/// Runs each, two at a time.
+pub(super) fn run(suite: Suite) -> Result<(), Error> {
+    for pair in TARGETS.chunks(2) {
+        let runs: Vec<_> = pair.iter().map(|(name, seeds)| fuzzer(name, seeds, suite.fuzz())).collect();
+        let ended: Vec<_> = thread::scope(|scope| {
+            let runs: Vec<_> =
+                runs.into_iter().map(|run| scope.spawn(move || run_command(&mut run?))).collect();
+            runs.into_iter().map(|run| run.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
+        ended.into_iter().collect::<Result<(), Error>>()?;
     }
-    commands
+    Ok(())
 }
 
 /// cargo with the fuzzers' flags and a target folder of their own. A target that is named keeps the
@@ -59,19 +73,15 @@ fn instrumented(args: &[&str]) -> Command {
     command
 }
 
-fn build() -> Command {
-    instrumented(&["build", "--bins", "--locked"])
-}
-
 /// libFuzzer writes to the first folder it is given: one that is made anew, outside the work tree.
-fn run(name: &str, seeds: &[&str]) -> [Command; 3] {
+fn fuzzer(name: &str, seeds: &[&str], time: Duration) -> Result<Command, Error> {
     let found = folder().join("found").join(name);
-    let (mut remove, mut make) = (command("rm"), command("mkdir"));
-    remove.arg("-rf").arg(&found);
-    make.arg("-p").arg(&found);
+    let _ = fs::remove_dir_all(&found);
+    fs::create_dir_all(&found).map_err(|source| Error::File { path: found.clone(), source })?;
     let mut run = instrumented(&["run", "--locked", "--bin", name]);
-    run.arg("--").args([RUNS, SECONDS]).args(LIMITS).arg(artifacts(&found)).arg(&found).args(seeds);
-    [remove, make, run]
+    run.arg("--").arg(format!("-max_total_time={}", time.as_secs())).args(LIMITS).arg(artifacts(&found));
+    run.arg(&found).args(seeds);
+    Ok(run)
 }
 
 /// Where an input goes that a fuzzer crashed on.
@@ -92,7 +102,7 @@ mod tests {
     #[test]
     fn every_fuzzer_is_run_from_inputs_that_are_there() {
         let folder = root().join("vethpath/fuzz/fuzz_targets");
-        let mut files: Vec<_> = std::fs::read_dir(folder)
+        let mut files: Vec<_> = fs::read_dir(folder)
             .expect("the fuzzers")
             .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
             .collect();
@@ -108,7 +118,7 @@ mod tests {
 
     #[test]
     fn nothing_is_written_to_the_work_tree() {
-        let [_, _, run] = run("topology", &["examples"]);
+        let run = fuzzer("topology", &["examples"], Duration::from_secs(7)).expect("a folder");
         let words: Vec<_> = run.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
         let of = |word: &str| words.iter().position(|found| found.contains(word)).expect(word);
         assert!(words[of("-artifact_prefix=")].contains(&*folder().to_string_lossy()));

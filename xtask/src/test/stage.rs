@@ -19,6 +19,8 @@ pub(crate) enum Stage {
     Clippy,
     /// Lints of the eBPF programs
     ClippyEbpf,
+    /// Compiles for another CPU
+    Aarch64,
     /// Tests that need no rights
     Unit,
     /// Tests on real labs (root)
@@ -29,19 +31,26 @@ pub(crate) enum Stage {
     Fuzz,
 }
 
-/// How many integration tests run at once on each CPU.
-const THREADS_PER_CPU: usize = 3;
-
-/// Tests on real labs: all of them, whatever becomes of one.
-const REAL_LABS: &[&str] = &["--no-fail-fast", "--test", "*"];
-
 /// All packages but the one that builds for another target.
 const HOST_SIDE: [&str; 3] = ["--workspace", "--exclude", "vethpath-ebpf"];
 
+/// The other CPU that labs are known to run on, as rustup and cargo name it.
+pub(crate) const OTHER_CPU: &str = "aarch64-unknown-linux-gnu";
+
 impl Stage {
-    /// In the order they run.
-    pub(super) const ALL: [Self; 7] =
-        [Self::Fmt, Self::Clippy, Self::ClippyEbpf, Self::Unit, Self::Integration, Self::Doc, Self::Fuzz];
+    /// In the order they run: what fails fastest comes first.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Fmt,
+        Self::Clippy,
+        Self::ClippyEbpf,
+        Self::Aarch64,
+        Self::Unit,
+        Self::Integration,
+        Self::Doc,
+        Self::Fuzz,
+    ];
+    /// Those of `--quick`.
+    pub(super) const QUICK: [Self; 4] = [Self::Fmt, Self::Clippy, Self::Unit, Self::Integration];
 
     /// The name that `--only` takes.
     pub(super) const fn name(self) -> &'static str {
@@ -49,6 +58,7 @@ impl Stage {
             Self::Fmt => "fmt",
             Self::Clippy => "clippy",
             Self::ClippyEbpf => "clippy-ebpf",
+            Self::Aarch64 => "aarch64",
             Self::Unit => "unit",
             Self::Integration => "integration",
             Self::Doc => "doc",
@@ -62,10 +72,11 @@ impl Stage {
             Self::Fmt => "the format of the code",
             Self::Clippy => "lints of the host side",
             Self::ClippyEbpf => "lints of the eBPF programs, without and with logging",
+            Self::Aarch64 => "the product compiles for aarch64",
             Self::Unit => "tests that need no rights",
-            Self::Integration => "tests on real labs",
+            Self::Integration => "tests on real labs, a process for each",
             Self::Doc => "the documentation",
-            Self::Fuzz => "hostile files, messages and records, in short runs",
+            Self::Fuzz => "hostile files, messages and records",
         }
     }
 
@@ -74,65 +85,55 @@ impl Stage {
         match self {
             Self::Fmt => &[Need::Format],
             Self::Clippy | Self::ClippyEbpf => &[Need::Lint, Need::Build],
+            Self::Aarch64 => &[Need::Build, Need::OtherCpu],
             Self::Unit | Self::Doc => &[Need::Build],
             Self::Integration => &[Need::Build, Need::Judge],
             Self::Fuzz => &[Need::Build, Need::Fuzz],
         }
     }
 
-    /// Its commands; `test_args` go to the test binaries.
+    /// Its commands; `test_args` go to the test binaries. Integration tests have a runner of their own.
     pub(super) fn commands(self, test_args: &[String]) -> Vec<Command> {
         match self {
             Self::Fmt => vec![
-                checked(&["fmt", "--all", "--check"]),
-                checked(&["fmt", "--manifest-path", fuzz::MANIFEST, "--check"]),
+                cargo_with(&["fmt", "--all", "--check"]),
+                cargo_with(&["fmt", "--manifest-path", fuzz::MANIFEST, "--check"]),
             ],
             Self::Clippy => {
-                let mut command = checked(&["clippy"]);
+                let mut command = cargo_with(&["clippy"]);
                 command.args(HOST_SIDE).args(["--all-targets", "--", "-D", "warnings"]);
                 vec![command]
             }
             Self::ClippyEbpf => vec![clippy_ebpf(&[]), clippy_ebpf(&["--features", "log"])],
-            Self::Unit => vec![test(&["--lib", "--bins"], test_args), test(&["--doc"], test_args)],
-            Self::Integration => {
-                let mut command = test(REAL_LABS, test_args);
-                // They wait more than they compute.
-                let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-                command.env("RUST_TEST_THREADS", (cpus * THREADS_PER_CPU).to_string());
-                vec![command]
-            }
+            Self::Aarch64 => vec![cargo_with(&["check", "--package", "vethpath", "--target", OTHER_CPU])],
+            Self::Unit => vec![unit(&["--lib", "--bins"], test_args), unit(&["--doc"], test_args)],
+            Self::Integration => Vec::new(),
             Self::Doc => {
-                let mut command = checked(&["doc"]);
+                let mut command = cargo_with(&["doc"]);
                 command.args(HOST_SIDE).arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
                 vec![command]
             }
-            Self::Fuzz => fuzz::commands(),
+            Self::Fuzz => fuzz::build(),
         }
     }
 }
 
-/// These integration tests and no others, one after the other.
-pub(super) fn alone(tests: &[String]) -> Command {
-    let mut command = test(REAL_LABS, &[]);
-    command.args(["--", "--exact"]).args(tests).env("RUST_TEST_THREADS", "1");
+/// cargo in surroundings that are the same everywhere.
+pub(super) fn cargo_with(args: &[&str]) -> Command {
+    let mut command = fixed(cargo());
+    command.args(args);
     command
 }
 
-/// cargo in surroundings that are the same everywhere: the tests read what other tools print.
-fn checked(args: &[&str]) -> Command {
-    let mut command = cargo();
-    command
-        .args(args)
-        .env("LC_ALL", "C.UTF-8")
-        .env("TZ", "UTC")
-        .env("PAGER", "cat")
-        .env("RUST_BACKTRACE", "1");
+/// A command with the same locale and time zone everywhere: the tests read what other tools print.
+pub(super) fn fixed(mut command: Command) -> Command {
+    command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").env("PAGER", "cat").env("RUST_BACKTRACE", "1");
     command
 }
 
 /// The tests of the host side that `kinds` selects.
-fn test(kinds: &[&str], test_args: &[String]) -> Command {
-    let mut command = checked(&["test"]);
+fn unit(kinds: &[&str], test_args: &[String]) -> Command {
+    let mut command = cargo_with(&["test"]);
     command.args(HOST_SIDE).args(kinds);
     if !test_args.is_empty() {
         command.arg("--").args(test_args);
@@ -144,7 +145,7 @@ fn test(kinds: &[&str], test_args: &[String]) -> Command {
 /// own, which stable Rust allows under `RUSTC_BOOTSTRAP`. A target folder apart keeps these flags
 /// from invalidating everything else that was built.
 fn clippy_ebpf(features: &[&str]) -> Command {
-    let mut command = checked(&["clippy", "--package", "vethpath-ebpf", "--release"]);
+    let mut command = cargo_with(&["clippy", "--package", "vethpath-ebpf", "--release"]);
     command.args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"]);
     command.arg(target_dir().join("ebpf-clippy")).args(features).args(["--", "-D", "warnings"]);
     command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", target_arch(std::env::consts::ARCH));
@@ -173,18 +174,9 @@ mod tests {
 
     #[test]
     fn test_arguments_reach_the_test_binaries() {
-        let [command] = Stage::Integration.commands(&["roaming".to_owned()]).try_into().expect("one command");
-        let line = display(&command);
-        assert!(
-            line.ends_with("test --workspace --exclude vethpath-ebpf --no-fail-fast --test '*' -- roaming"),
-            "{line}"
-        );
-    }
-
-    #[test]
-    fn a_test_that_is_alone_is_the_only_one() {
-        let line = display(&alone(&["faults::torn".to_owned()]));
-        assert!(line.ends_with("--test '*' -- --exact faults::torn"), "{line}");
+        let commands = Stage::Unit.commands(&["roaming".to_owned()]);
+        let lines: Vec<_> = commands.iter().map(display).collect();
+        assert!(lines.iter().all(|line| line.ends_with(" -- roaming")), "{lines:?}");
     }
 
     #[test]

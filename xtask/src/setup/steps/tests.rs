@@ -18,11 +18,12 @@ fn refusal(plan: &Plan<'_>) -> String {
 }
 
 #[test]
-fn a_fresh_debian_gets_everything_in_four_commands() {
+fn a_fresh_debian_gets_everything_in_five_commands() {
     let all: Vec<_> = REQUIREMENTS.iter().collect();
     let plan = plan(&all, DEBIAN_ROOT);
-    let [components, linker, update, packages] = lines(&plan).try_into().expect("four commands");
+    let [components, target, linker, update, packages] = lines(&plan).try_into().expect("five commands");
     assert_eq!(components, "rustup component add rustfmt clippy rust-src");
+    assert_eq!(target, "rustup target add aarch64-unknown-linux-gnu");
     assert_eq!(linker, "cargo install bpf-linker --version 0.10.4 --locked --force");
     assert_eq!(update, "apt-get update");
     assert!(

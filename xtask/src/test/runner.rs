@@ -1,0 +1,317 @@
+//! Runs each integration test in a process of its own, several at a time.
+//!
+//! No test can inherit another's descriptors, threads, signal mask or ports. A test that takes too long is killed, and
+//! so is everything that it started: its namespaces end with the process that made them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::{self, File},
+    io,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, killpg},
+        wait::{Id, WaitPidFlag, waitid},
+    },
+    unistd::Pid,
+};
+
+use super::{
+    machine::Settings,
+    stage::{cargo_with, fixed},
+    suite::Suite,
+};
+use crate::{
+    error::Error,
+    interrupt,
+    tools::{command, output, root, run as run_command, say, target_dir},
+};
+
+/// How often interrupts and time limits are looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// A binary of tests.
+pub(super) struct Binary(PathBuf);
+
+/// Which tests to run, and how.
+pub(super) struct Plan {
+    pub(super) suite: Suite,
+    /// By name, in the order in which they start.
+    pub(super) tests: Vec<String>,
+    /// How many run at once.
+    pub(super) slots: usize,
+    /// Run one after the other when all others have ended, with the settings that the machine has.
+    pub(super) alone: Vec<String>,
+    /// A test that runs longer than this is killed, and has failed.
+    pub(super) limit: Duration,
+    /// Environment variables for all of them.
+    pub(super) environment: Vec<(&'static str, String)>,
+}
+
+/// How a test ended.
+pub(super) struct Outcome {
+    pub(super) name: String,
+    pub(super) time: Duration,
+    /// Why it failed, if it did.
+    failure: Option<String>,
+}
+
+impl Binary {
+    /// Builds the integration tests.
+    pub(super) fn build() -> Result<Self, Error> {
+        let mut command = cargo_with(&["test", "--package", "vethpath", "--test", "integration", "--no-run"]);
+        run_command(&mut command)?;
+        // Nothing is left to be built: this tells where it is.
+        command.arg("--message-format=json").arg("--quiet");
+        let messages = output(&mut command).unwrap_or_default();
+        let path = messages.lines().find_map(executable).ok_or(Error::NoTestBinary)?;
+        Ok(Self(path))
+    }
+
+    /// The names of its tests, those that `arguments` select.
+    pub(super) fn list(&self, arguments: &[String]) -> Result<Vec<String>, Error> {
+        let mut command = self.command();
+        command.args(["--list", "--format", "terse"]).args(arguments);
+        let listed = output(&mut command).ok_or_else(|| Error::NoTests(arguments.join(" ")))?;
+        Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+    }
+
+    /// The binary, in the folder in which cargo would start it.
+    fn command(&self) -> Command {
+        let mut command = fixed(command(&self.0));
+        command.current_dir(root().join("vethpath"));
+        command
+    }
+
+    /// Runs one test to its end, with its output in a file.
+    fn run(&self, name: &str, plan: &Plan, log: &Path, running: &Running) -> io::Result<Outcome> {
+        let file = File::create(log)?;
+        let mut command = self.command();
+        command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+        command.envs(plan.environment.iter().cloned());
+        command.stdout(file.try_clone()?).stderr(file).process_group(0);
+        let begun = Instant::now();
+        let mut child = command.spawn()?;
+        let pid = Pid::from_raw(child.id().cast_signed());
+        running.begin(pid, name);
+        // It stays a zombie, and its process ID in use, until nobody can signal it any more.
+        while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+        let killed = running.end(pid);
+        let status = child.wait()?;
+        let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
+        let failure = match killed {
+            Some(reason) => Some(reason),
+            None if !status.success() => Some(format!("it failed ({status})")),
+            None if !text.contains("test result: ok. 1 passed;") => Some("it did not run".to_owned()),
+            None => None,
+        };
+        Ok(Outcome { name: name.to_owned(), time: begun.elapsed(), failure })
+    }
+}
+
+/// Runs the tests of a plan. All run, whatever becomes of one; an error names those that failed.
+pub(super) fn run(binary: &Binary, plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Error> {
+    let logs = target_dir().join("integration");
+    let _ = fs::remove_dir_all(&logs);
+    fs::create_dir_all(&logs).map_err(|source| Error::File { path: logs.clone(), source })?;
+    let settings = Settings::for_suite(plan.suite);
+    let mut report = |outcome: Outcome, log: &Path| {
+        outcome.show(log);
+        outcomes.push(outcome);
+    };
+    run_some(binary, plan, (&plan.tests, plan.slots), &logs, &mut report);
+    drop(settings);
+    run_some(binary, plan, (&plan.alone, 1), &logs, &mut report);
+    if interrupt::seen() {
+        return Err(Error::Interrupted);
+    }
+    let failed: Vec<_> =
+        outcomes.iter().filter(|outcome| outcome.failure.is_some()).map(|one| one.name.clone()).collect();
+    say(&format!("\n{} passed, {} failed", outcomes.len() - failed.len(), failed.len()));
+    if failed.is_empty() { Ok(()) } else { Err(Error::TestsFailed(failed)) }
+}
+
+/// Runs some of them, so many at once, and reports each as it ends.
+fn run_some(
+    binary: &Binary,
+    plan: &Plan,
+    (tests, slots): (&[String], usize),
+    logs: &Path,
+    mut report: impl FnMut(Outcome, &Path),
+) {
+    let queue: Mutex<VecDeque<&String>> = Mutex::new(tests.iter().collect());
+    let (running, (sender, ended)) = (Running::default(), mpsc::channel());
+    thread::scope(|scope| {
+        for _ in 0..slots {
+            let (sender, queue, running) = (sender.clone(), &queue, &running);
+            scope.spawn(move || {
+                while let Some(name) = next(queue) {
+                    let log = logs.join(name.replace("::", "."));
+                    let outcome = binary.run(name, plan, &log, running).unwrap_or_else(|error| Outcome {
+                        name: name.clone(),
+                        time: Duration::ZERO,
+                        failure: Some(format!("it cannot be run: {error}")),
+                    });
+                    if sender.send((outcome, log)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        loop {
+            match ended.recv_timeout(TICK) {
+                Ok((outcome, log)) => {
+                    report(outcome, &log);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+            if interrupt::seen() {
+                queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                running.kill_older_than(Duration::ZERO, "it was interrupted");
+            }
+            running.kill_older_than(plan.limit, "it took too long and was killed");
+        }
+    });
+}
+
+fn next<'t>(queue: &Mutex<VecDeque<&'t String>>) -> Option<&'t String> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+}
+
+impl Outcome {
+    /// A line for a test that passed; the output, too, of one that failed.
+    fn show(&self, log: &Path) {
+        let Some(failure) = &self.failure else {
+            say(&format!("ok     {:6.1} s  {}", self.time.as_secs_f64(), self.name));
+            return;
+        };
+        say(&format!("FAILED {:6.1} s  {}: {failure}; its output:", self.time.as_secs_f64(), self.name));
+        say(&fs::read(log)
+            .map_or_else(|error| error.to_string(), |bytes| String::from_utf8_lossy(&bytes).into()));
+        say(&format!("--- end of the output of {}", self.name));
+    }
+}
+
+/// The tests that run now: each is the leader of a process group.
+#[derive(Default)]
+struct Running(Mutex<HashMap<Pid, Test>>);
+
+struct Test {
+    begun: Instant,
+    name: String,
+    killed: Option<String>,
+}
+
+impl Running {
+    fn begin(&self, pid: Pid, name: &str) {
+        let test = Test { begun: Instant::now(), name: name.to_owned(), killed: None };
+        self.tests().insert(pid, test);
+    }
+
+    /// From here on nobody signals it. Returns why it was killed, if it was.
+    fn end(&self, pid: Pid) -> Option<String> {
+        self.tests().remove(&pid)?.killed
+    }
+
+    fn kill_older_than(&self, limit: Duration, reason: &str) {
+        for (pid, test) in self.tests().iter_mut().filter(|(_, test)| test.killed.is_none()) {
+            if test.begun.elapsed() >= limit {
+                test.killed = Some(reason.to_owned());
+                if let Err(error) = killpg(*pid, Signal::SIGKILL) {
+                    eprintln!("warning: cannot kill {}: {error}", test.name);
+                }
+            }
+        }
+    }
+
+    fn tests(&self) -> std::sync::MutexGuard<'_, HashMap<Pid, Test>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The path in cargo's message about an executable.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let is_it = message["reason"] == "compiler-artifact" && message["target"]["name"] == "integration";
+    message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    /// Stands for a binary of tests; it is called with `--exact NAME`.
+    const SCRIPT: &str = "#!/bin/sh
+        echo \"output of $2\"
+        case $2 in
+            good) echo 'test result: ok. 1 passed; 0 failed' ;;
+            bad) echo 'test result: FAILED. 0 passed; 1 failed'; exit 101 ;;
+            nothing) echo 'test result: ok. 0 passed; 0 failed' ;;
+            hangs) sleep 1000 ;;
+            dies) kill -SEGV $$ ;;
+        esac
+    ";
+
+    /// How each of these tests ends: its name and why it failed.
+    fn outcomes(tests: &[&str]) -> Vec<(String, Option<String>)> {
+        let mut name = format!("xtask-runner-{}", std::process::id());
+        let _ = write!(name, "-{:?}", thread::current().id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).expect("a folder");
+        let script = folder.join("tests");
+        fs::write(&script, SCRIPT).expect("a file");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let tests: Vec<_> = tests.iter().map(|&name| name.to_owned()).collect();
+        let plan = Plan {
+            suite: Suite::Long,
+            tests: tests.clone(),
+            slots: 2,
+            alone: Vec::new(),
+            limit: Duration::from_secs(2),
+            environment: Vec::new(),
+        };
+        let mut outcomes = Vec::new();
+        run_some(&Binary(script), &plan, (&tests, plan.slots), &folder, |outcome, _| outcomes.push(outcome));
+        fs::remove_dir_all(&folder).expect("our own folder");
+        outcomes.sort_by(|one, other| one.name.cmp(&other.name));
+        outcomes.into_iter().map(|one| (one.name, one.failure)).collect()
+    }
+
+    #[test]
+    fn a_test_passes_that_has_run_and_passed() {
+        assert_eq!(outcomes(&["good"]), [("good".to_owned(), None)]);
+    }
+
+    #[test]
+    fn all_others_fail_and_say_how() {
+        let ended = outcomes(&["bad", "dies", "good", "hangs", "nothing"]);
+        let why: Vec<_> = ended.iter().map(|(_, failure)| failure.as_deref().unwrap_or_default()).collect();
+        let [bad, dies, "", hangs, nothing] = why[..] else { panic!("{ended:?}") };
+        assert!(bad.contains("exit status: 101") && dies.contains("signal"), "{ended:?}");
+        assert_eq!((hangs, nothing), ("it took too long and was killed", "it did not run"));
+    }
+
+    #[test]
+    fn the_binary_is_the_one_that_cargo_names() {
+        let message = |name: &str| {
+            format!(
+                "{{\"reason\":\"compiler-artifact\",\"target\":{{\"name\":\"{name}\"}},\"executable\":\"/x\"}}"
+            )
+        };
+        assert_eq!(executable(&message("integration")), Some(PathBuf::from("/x")));
+        assert_eq!(executable(&message("vethpath")), None);
+        assert_eq!(executable("no JSON"), None);
+    }
+}

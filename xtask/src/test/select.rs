@@ -1,0 +1,153 @@
+//! Which integration tests a suite runs, and in which order.
+
+use std::{env, fs, num::NonZero, thread};
+
+use super::{
+    runner::{Binary, Plan},
+    suite::Suite,
+};
+use crate::{
+    error::Error,
+    tools::{command, output, root, say},
+};
+
+/// How many tests run at once on each CPU: most of a test is waiting for the kernel.
+const PER_CPU: usize = 4;
+
+/// What takes longest starts first, so that nothing long is left at the end.
+const LONGEST: &[&str] = &[
+    "hazards::state::ageing::",
+    "faults::",
+    "oracle::sees::",
+    "oracle::generated",
+    "hazards::delivery::losses::",
+    "converge::killed::",
+    "hazards::state::looped::",
+    "segments::stations::",
+    "segments::spanning_tree",
+    "hazards::state::lost_events::",
+    "oracle::",
+    "hazards::ourselves::agent::",
+    "hazards::state::spanning_tree::",
+    "converge::",
+    "scale::",
+    "bench::",
+];
+
+/// What looks at settings that are changed for the others, or is decided by how fast the machine is.
+const ALONE: &[&str] = &["scale::a_killed_up_leaves_grace_periods_as_they_were"];
+
+/// In the quick suite, besides the first test of each row of the table of hazards.
+const QUICK: &[&str] = &["programs::", "harness_itself::", "hazards::table::"];
+
+/// Seeds what is random, if it is set.
+const SEED: &str = "VETHPATH_SEED";
+
+/// The tests of `suite` that `arguments` select.
+pub(super) fn plan(binary: &Binary, suite: Suite, arguments: &[String]) -> Result<Plan, Error> {
+    let mut tests = binary.list(arguments)?;
+    if suite == Suite::Quick {
+        let path = root().join("docs/equivalence.md");
+        let document = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+        let firsts = first_of_each_row(&document);
+        tests.retain(|name| is_quick(name, &firsts));
+    }
+    if tests.is_empty() {
+        return Err(Error::NoTests(arguments.join(" ")));
+    }
+    in_order(&mut tests);
+    let mut environment: Vec<_> =
+        suite.variables().iter().map(|&(name, value)| (name, value.to_owned())).collect();
+    environment.push((SEED, env::var(SEED).unwrap_or_else(|_| seed_of_commit())));
+    let told: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let slots = PER_CPU * thread::available_parallelism().map_or(1, NonZero::get);
+    say(&format!("{} tests, {slots} at a time, with {}", tests.len(), told.join(" ")));
+    let (alone, tests) = tests.into_iter().partition(|name| ALONE.contains(&name.as_str()));
+    Ok(Plan { suite, tests, slots, alone, limit: suite.limit(), environment })
+}
+
+/// Another seed for each commit, and the same for all who test it.
+fn seed_of_commit() -> String {
+    let commit = output(command("git").args(["rev-parse", "HEAD"])).unwrap_or_default();
+    let digits = commit.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    digits.unwrap_or(1).to_string()
+}
+
+fn in_order(tests: &mut [String]) {
+    let rank =
+        |name: &String| LONGEST.iter().position(|first| name.starts_with(first)).unwrap_or(LONGEST.len());
+    tests.sort_by_key(rank);
+}
+
+fn is_quick(name: &str, firsts: &[String]) -> bool {
+    QUICK.iter().any(|prefix| name.starts_with(prefix))
+        || firsts.iter().any(|first| {
+            name.strip_prefix(first.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        })
+}
+
+/// The first test that each row of the table in docs/equivalence.md names.
+fn first_of_each_row(document: &str) -> Vec<String> {
+    let table = document.split_once("## Row by row").map_or("", |(_, table)| table);
+    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| hazard"));
+    let quoted = |row: &str| row.split('`').skip(1).step_by(2).find(|word| is_test(word)).map(str::to_owned);
+    rows.filter_map(quoted).collect()
+}
+
+/// Whether it has the form of an integration test's name.
+fn is_test(word: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit();
+    word.contains("::") && word.split("::").all(|part| !part.is_empty() && part.chars().all(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCUMENT: &str = "`hazards::elsewhere::no_row`\n## Row by row\n| hazard | `tests::of_the_heading` |\n|---|---|\n\
+                            | ageing, `ip` | `hazards::state::ageing`, `hazards::state::second` |\n| bare | none |\n";
+
+    #[test]
+    fn the_first_test_of_each_row_is_quick() {
+        let firsts = first_of_each_row(DOCUMENT);
+        assert_eq!(firsts, ["hazards::state::ageing"]);
+        assert!(is_quick("hazards::state::ageing::who_talks", &firsts));
+        assert!(is_quick("programs::stations", &firsts));
+        assert!(!is_quick("hazards::state::second", &firsts));
+        assert!(!is_quick("hazards::state::ageing_more", &firsts));
+    }
+
+    #[test]
+    fn what_takes_longest_starts_first() {
+        let mut tests = ["walkthrough::all", "bench::long", "hazards::state::ageing::a", "commands::b"]
+            .map(str::to_owned);
+        in_order(&mut tests);
+        assert_eq!(tests, ["hazards::state::ageing::a", "bench::long", "walkthrough::all", "commands::b"]);
+    }
+
+    /// A name that nobody bears any more would be run beside others, or late, without a word.
+    #[test]
+    fn tests_that_are_named_here_are_there() {
+        let sources = sources(&root().join("tests"));
+        for name in LONGEST.iter().chain(ALONE).chain(QUICK) {
+            let (module, test) = name.trim_end_matches(':').rsplit_once("::").unwrap_or((name, ""));
+            let last = module.trim_end_matches(':').rsplit("::").next().expect("a module");
+            assert!(sources.contains(&format!("mod {last};")), "{name}");
+            let is_there =
+                [format!("fn {test}"), format!("mod {test};")].iter().any(|text| sources.contains(text));
+            assert!(test.is_empty() || is_there, "{name}");
+        }
+    }
+
+    /// All sources below a folder.
+    fn sources(folder: &std::path::Path) -> String {
+        let paths = fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path());
+        paths
+            .map(
+                |path| {
+                    if path.is_dir() { sources(&path) } else { fs::read_to_string(path).unwrap_or_default() }
+                },
+            )
+            .collect()
+    }
+}
