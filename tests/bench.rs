@@ -144,7 +144,10 @@ fn killed_the_agent_puts_the_programs_back() {
     bench.kill();
     let _ = bench.wait(PATIENCE);
     let mended = "its bench was killed: 3 programs put back by the agent";
-    wait_for(PATIENCE, "the agent mends it", || host.vethpath("events").ok().stdout.contains(mended));
+    wait_until(PATIENCE, || {
+        let events = host.vethpath("events").ok();
+        if events.stdout.contains(mended) { Ok(()) } else { Err(events.to_string()) }
+    });
     wait_for(PATIENCE, "the lab is armed again", || armed(&host) == 3);
     lab.reaches("ns0", "172.17.0.102");
     // Once, and not again for the next one, which ends as it should.

@@ -25,6 +25,8 @@ use std::{panic::resume_unwind, thread};
 use run::Run;
 use trial::try_steps;
 
+use crate::harness::seed;
+
 const ONE_BRIDGE: &str = include_str!("topologies/oracle.toml");
 const THREE_BRIDGES: &str = include_str!("topologies/oracle-trunk.toml");
 
@@ -41,42 +43,44 @@ pub(crate) enum Way {
 
 /// So much of what arrives must have taken the fast path, or nothing was shown.
 const LEAST_FAST_PERCENT: u64 = 10;
+/// Steps of a test, and those of the long suite.
+const STEPS: (u64, u64) = (800, 17_000);
 /// Runs of a test, at the same time: most of a step is waiting for the kernel.
 const LANES: u64 = 2;
 
 #[test]
 fn generated_scripts_on_one_bridge() {
-    generated(ONE_BRIDGE, false, Way::Tc, 4000, 1000);
+    generated(ONE_BRIDGE, false, Way::Tc, 1000);
 }
 
 #[test]
 fn generated_scripts_on_a_bridge_that_calls_netfilter() {
-    generated(ONE_BRIDGE, true, Way::Tc, 3000, 2000);
+    generated(ONE_BRIDGE, true, Way::Tc, 2000);
 }
 
 #[test]
 fn generated_scripts_on_three_bridges() {
-    generated(THREE_BRIDGES, false, Way::Tc, 3000, 3000);
+    generated(THREE_BRIDGES, false, Way::Tc, 3000);
 }
 
 #[test]
 fn generated_scripts_by_xdp_on_one_bridge() {
-    generated(ONE_BRIDGE, false, Way::XdpToPrograms, 3000, 4000);
+    generated(ONE_BRIDGE, false, Way::XdpToPrograms, 4000);
 }
 
 #[test]
 fn generated_scripts_by_xdp_on_a_bridge_that_calls_netfilter() {
-    generated(ONE_BRIDGE, true, Way::XdpToPrograms, 2000, 5000);
+    generated(ONE_BRIDGE, true, Way::XdpToPrograms, 5000);
 }
 
 #[test]
 fn generated_scripts_by_xdp_on_three_bridges() {
-    generated(THREE_BRIDGES, false, Way::XdpToPrograms, 3000, 6000);
+    generated(THREE_BRIDGES, false, Way::XdpToPrograms, 6000);
 }
 
 #[track_caller]
-fn generated(topology: &str, netfilter: bool, way: Way, steps: u64, seed: u64) {
-    let (steps, seed) = (trial::steps(steps), trial::seed(seed));
+fn generated(topology: &str, netfilter: bool, way: Way, number: u64) {
+    let (steps, seed) = (trial::steps(STEPS), seed(number));
     let lane = |number| {
         let mut run = Run::by(way, topology, netfilter);
         let outcome = try_steps(&mut run, steps / LANES, seed + number);

@@ -51,7 +51,7 @@ fn an_interrupted_up_leaves_no_lab_without_its_agent() {
 #[test]
 fn an_agent_that_was_slow_to_begin_is_in_nobodys_way() {
     let host = Host::new();
-    let exe = std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned());
+    let exe = host.exe();
     for pause in [0, 5, 10, 20, 40] {
         let lab = host.lab("three-hosts").up();
         let _ = host.run(format!("kill -KILL {}", pid(&lab))).ok();
@@ -80,7 +80,7 @@ fn an_agent_that_was_slow_to_begin_is_in_nobodys_way() {
 /// Starts a `vethpath` that waits at a place of its work, and returns it when it does. A debug build does.
 #[track_caller]
 fn waiting(host: &Host, place: &str, command: &str) -> Process {
-    let exe = std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned());
+    let exe = host.exe();
     let process = host.spawn(format!("env VETHPATH_WAIT_AT={place} {exe} {command}"));
     wait_for(PATIENCE, "it does not get there", || process.output().contains(&format!("waiting at {place}")));
     process

@@ -1,15 +1,15 @@
 //! Large labs: hundreds of hosts on one bridge.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
-use super::harness::{Host, Stats, wait_until, with_a_lease};
+use super::harness::{Host, Stats, sized, wait_until, with_a_lease};
 
 /// A large lab may take this long where tests share the machine, in a build that is not optimised.
 const LONG: Duration = Duration::from_secs(300);
 
-/// How many hosts: 300, or as the environment has it (`VETHPATH_HOSTS=1000`).
+/// How many hosts.
 fn hosts() -> usize {
-    env::var("VETHPATH_HOSTS").ok().and_then(|number| number.parse().ok()).unwrap_or(300)
+    sized(200, 1000)
 }
 
 fn address(number: usize) -> String {

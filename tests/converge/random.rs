@@ -8,21 +8,15 @@ use std::{
 
 use fastrand::Rng;
 
-use crate::harness::{Done, Host};
+use crate::harness::{Done, Host, seed, sized};
 
-/// How long it goes on by default. `VETHPATH_RANDOM_SECONDS` makes it longer.
-const SECONDS: u64 = 25;
-
-/// What a session began with is told when it fails: `VETHPATH_RANDOM_SEED` repeats it.
-const SEED: u64 = 20_260_501;
+/// How long it goes on, and in the long suite.
+const TIME: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(900));
 
 #[test]
 fn labs_that_become_each_other() {
-    let number = |name: &str, default| {
-        std::env::var(name).ok().map_or(default, |text| text.parse().expect("a number"))
-    };
-    let until = Instant::now() + Duration::from_secs(number("VETHPATH_RANDOM_SECONDS", SECONDS));
-    let mut rng = Rng::with_seed(number("VETHPATH_RANDOM_SEED", SEED));
+    let until = Instant::now() + sized(TIME.0, TIME.1);
+    let mut rng = Rng::with_seed(seed(0));
     let mut session = Session::new();
     while Instant::now() < until {
         session.step(&mut rng);
@@ -149,7 +143,7 @@ impl Session {
     }
 
     fn run(&mut self, command: &str, kill: Option<u32>) -> Done {
-        let exe = std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned());
+        let exe = self.host.exe();
         let kill = kill.map_or(String::new(), |line| format!("VETHPATH_STOP_AFTER={line}"));
         let _ = writeln!(self.told, "{kill} vethpath {command}");
         self.host.run(format!("env {kill} {exe} {command}"))

@@ -52,7 +52,7 @@ fn an_interrupted_change_goes_back() {
 /// Starts a `vethpath` that waits at places of its work, and returns it at the first. A debug build does.
 #[track_caller]
 fn waiting(host: &Host, places: &str, command: &str) -> Process {
-    let exe = std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned());
+    let exe = host.exe();
     let process = host.spawn(format!("env VETHPATH_WAIT_AT={places} {exe} {command}"));
     is_waiting(&process, places.split(',').next().expect("a place"));
     process

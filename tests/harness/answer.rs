@@ -9,7 +9,7 @@ use std::{
 use nix::{errno::Errno, libc, net::if_::if_nametoindex};
 use vethpath::kernel::Netns;
 
-use super::{Held, SLACK, wait_until};
+use super::{SLACK, wait_until};
 
 /// `BPF_PROG_LOAD` and `BPF_LINK_CREATE` of linux/bpf.h.
 const PROG_LOAD: u32 = 5;
@@ -48,7 +48,7 @@ pub(crate) const TC_NEXT: i32 = -1;
 
 /// A program on an interface, until this is dropped.
 pub(crate) struct Answer {
-    _link: Held<OwnedFd>,
+    _link: OwnedFd,
     _program: OwnedFd,
 }
 
@@ -61,7 +61,7 @@ impl Answer {
             let program = load(kind, hook, answer)?;
             let words = [program.as_raw_fd().cast_unsigned(), if_nametoindex(interface)?, hook, flags];
             let link = bpf(LINK_CREATE, &attributes(&words))?;
-            Ok(Self { _link: Held::new(link), _program: program })
+            Ok(Self { _link: link, _program: program })
         };
         // A program that was there a moment ago goes in the kernel's own time.
         wait_until(SLACK, || {

@@ -11,9 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vethpath::kernel::Netns;
 
-use super::{
-    Args, Done, Inside, Inventory, LabFile, Process, SLACK, output, wait_for, wait_until, when_still,
-};
+use super::{Args, Done, Inside, Inventory, LabFile, Process, SLACK, wait_for, wait_until, when_still};
 
 /// No command may take longer, if the test does not say so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -52,8 +50,13 @@ impl Host {
         self.at_first = Some(when_still(|| Inventory::of(self)));
     }
 
-    /// What is not as it was at the start (or the last [`Host::remember`]).
+    /// What is not as it was at the start (or the last [`Host::remember`]); of rules, tables alone are looked at.
     pub(crate) fn changes(&self) -> Option<String> {
+        Inventory::in_short(self).since(self.at_first.as_ref()?)
+    }
+
+    /// The same, with all rules.
+    fn all_changes(&self) -> Option<String> {
         Inventory::of(self).since(self.at_first.as_ref()?)
     }
 
@@ -100,7 +103,7 @@ impl Host {
     /// Starts `vethpath`.
     #[track_caller]
     pub(crate) fn spawn_vethpath(&self, args: impl Args) -> Process {
-        let mut words = vec![exe()];
+        let mut words = vec![self.exe()];
         words.extend(args.words());
         self.spawn(words)
     }
@@ -153,6 +156,11 @@ impl Host {
         LabFile::new(self, name, text)
     }
 
+    /// The binary under test: this build's, or `VETHPATH_BIN`, as an installed package.
+    pub(crate) fn exe(&self) -> String {
+        env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned())
+    }
+
     /// Writes a topology file that is visible inside, and returns its path.
     pub(crate) fn topology(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(format!("{name}.toml"));
@@ -165,9 +173,7 @@ impl Host {
     /// A copy of `vethpath` that anybody may run.
     pub(crate) fn public_exe(&self) -> String {
         let path = self.folder.path().join("vethpath");
-        // Not written by us: a child that another test is just starting would have it open for writing for a
-        // moment, and then nobody can run it.
-        let done = output(process::Command::new("install").args(["-m", "755", &exe()]).arg(&path));
+        let done = process::Command::new("install").args(["-m", "755", &self.exe()]).arg(&path).output();
         let done = done.expect("coreutils are installed");
         assert!(done.status.success(), "the binary under test: {}", String::from_utf8_lossy(&done.stderr));
         path.to_str().expect("the folder has a plain name").to_owned()
@@ -187,13 +193,8 @@ impl Drop for Host {
         if !thread::panicking() {
             // Processes and namespaces go in their own time.
             wait_until(self.patience, || {
-                self.changes().map_or(Ok(()), |changes| Err(format!("the host is not as it was:\n{changes}")))
+                self.all_changes().map_or(Ok(()), |left| Err(format!("the host is not as it was:\n{left}")))
             });
         }
     }
-}
-
-/// The binary under test: this build's, or `VETHPATH_BIN`, as an installed package.
-fn exe() -> String {
-    env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned())
 }

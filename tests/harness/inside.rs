@@ -17,8 +17,6 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-use super::spawn;
-
 /// What the first process does. It dies with the thread that started it, even when the test is
 /// killed, and everything inside dies with it. As it ignores SIGCHLD, orphans leave no zombies.
 const INIT: &str = "mount -t proc proc /proc && ip link set lo up && echo ready &&
@@ -39,10 +37,10 @@ impl Inside {
         let (jobs, inbox) = mpsc::channel::<(Command, Reply)>();
         let (started, first) = mpsc::channel();
         let thread = thread::spawn(move || {
-            started.send(enter().and_then(|()| spawn(&mut init()))).expect("the test waits for this");
+            started.send(enter().and_then(|()| init().spawn())).expect("the test waits for this");
             for (mut command, reply) in inbox {
                 // A test that panicked meanwhile does not listen any more.
-                let _ = reply.send(spawn(&mut command));
+                let _ = reply.send(command.spawn());
             }
         });
         let mut init = first

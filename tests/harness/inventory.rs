@@ -2,38 +2,60 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use super::Host;
+use super::{
+    Host,
+    netlink::{Netlink, nf_tables},
+};
 
 /// What there is on a host: subject -> text, comparable.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Inventory(BTreeMap<&'static str, String>);
 
 impl Inventory {
-    /// Takes stock.
+    /// All of it. Rules are listed by `nft`.
     pub(crate) fn of(host: &Host) -> Self {
-        let say = |command: &str| host.run(command).ok().stdout;
+        let mut inventory = Self::in_short(host);
+        inventory.0.insert("nftables", host.run("nft list ruleset").ok().stdout);
+        inventory
+    }
+
+    /// Without a process: of nf_tables, the names of tables alone.
+    pub(crate) fn in_short(host: &Host) -> Self {
+        let netns = host.netns();
+        let netlink = Netlink::route(&netns);
+        let links: Vec<_> = netlink.links().iter().map(|link| format!("{link:?}")).collect();
+        let table = fs::read_to_string(host.path("/proc/1/mountinfo"));
         Self(BTreeMap::from([
-            ("links", say("ip -o link")),
-            ("addresses", say("ip -o -4 addr")),
-            ("routes", say("ip route")),
-            ("nftables", say("nft list ruleset")),
-            ("forwarding", say("sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding")),
-            ("mounts", mounts(&say("cat /proc/self/mountinfo"))),
+            ("links", links.join("\n")),
+            ("addresses", netlink.addresses().join("\n")),
+            ("routes", netlink.routes().join("\n")),
+            ("tables of nf_tables", nf_tables(&netns).join("\n")),
+            ("forwarding", netns.run(forwarding).expect("it can be entered")),
+            ("mounts", mounts(&table.expect("its first process lives"))),
             ("files in /run", files(&host.path("/run"))),
             ("files in /sys/fs/bpf", files(&host.path("/sys/fs/bpf"))),
             ("processes", processes(host)),
         ]))
     }
 
-    /// What differs from an earlier one, for people.
+    /// What differs from an earlier one, for people. What only one of them has is left out.
     pub(crate) fn since(&self, earlier: &Self) -> Option<String> {
         let changed = |(subject, now): (&&str, &String)| {
-            let then = &earlier.0[subject];
+            let then = earlier.0.get(subject)?;
             (now != then).then(|| format!("=== {subject}, then:\n{then}\n=== {subject}, now:\n{now}"))
         };
         let changes: Vec<_> = self.0.iter().filter_map(changed).collect();
         (!changes.is_empty()).then(|| changes.join("\n"))
     }
+}
+
+/// Whether the calling thread's namespace forwards.
+fn forwarding() -> String {
+    let switch = |path: &str| {
+        let value = fs::read_to_string(format!("/proc/sys/net/{path}")).expect("every kernel has it");
+        format!("{path} = {}\n", value.trim())
+    };
+    switch("ipv4/ip_forward") + &switch("ipv6/conf/all/forwarding")
 }
 
 /// Mount points and what is on them, but for `/run/netns` on itself, which iproute2 leaves too.

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use vethpath::kernel::Netns;
+use vethpath::{kernel::Netns, topology::port_name};
 
 use super::{
     Args, Done, Host, PATIENCE, Process, SLACK, Stats, Wire, accounts_balance, wait_until, with_a_lease,
@@ -68,6 +68,13 @@ pub(crate) struct Lab<'h> {
     is_up: bool,
 }
 
+impl<'h> Lab<'h> {
+    /// One that the test has brought up by itself.
+    pub(crate) fn that_is_up(host: &'h Host, name: &str, file: String) -> Self {
+        Self { host, name: name.to_owned(), file, is_up: true }
+    }
+}
+
 impl Lab<'_> {
     /// Runs a command in a namespace with `ip netns exec`.
     #[track_caller]
@@ -116,9 +123,10 @@ impl Lab<'_> {
         wire.unwrap_or_else(|error| panic!("a packet socket on {inner_end}: {error}"))
     }
 
-    /// Whether one ping is answered within two seconds.
+    /// Whether one ping is answered soon. A round trip takes a tenth of a millisecond: who must be reached is asked
+    /// by [`Lab::reaches`].
     pub(crate) fn pings(&self, namespace: &str, to: &str) -> bool {
-        self.run(namespace, format!("ping -n -q -c 1 -W 2 {to}")).succeeded()
+        self.run(namespace, format!("ping -n -q -c 1 -W 0.3 {to}")).succeeded()
     }
 
     /// Expects three of three pings to be answered. All are sent before an answer is read: `ping` would
@@ -166,21 +174,23 @@ impl Lab<'_> {
         self.heard().agent.pid.expect("who answers has a number")
     }
 
-    /// The port of a pair.
+    /// The port of a pair, by the name that `up` gives it.
     #[track_caller]
     pub(crate) fn port(&self, pair: &str) -> String {
-        self.stats().pair(pair).port.clone()
+        let (namespace, interface) = pair.split_once(':').expect("named namespace:interface");
+        port_name(&self.name.parse().expect("a lab's name"), namespace, interface).to_string()
     }
 
     /// Waits until these pairs' traffic takes the fast path, pinging to see it.
     #[track_caller]
     pub(crate) fn is_fast(&self, pair: &str, to: &str) {
         let namespace = pair.split(':').next().expect("a pair has a namespace");
+        let mut before = self.stats().pair(pair).fast.tx.packets;
         wait_until(Duration::from_secs(20) + SLACK, || {
-            let before = self.stats().pair(pair).fast.tx.packets;
             self.reaches(namespace, to);
             let stats = self.stats();
-            let fast = stats.pair(pair).fast.tx.packets - before;
+            let now = stats.pair(pair).fast.tx.packets;
+            let fast = now - std::mem::replace(&mut before, now);
             if fast >= 3 { Ok(()) } else { Err(format!("{fast} of 3 pings to {to} were fast: {stats:#?}")) }
         });
     }

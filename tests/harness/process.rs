@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
     time::Duration,
 };
@@ -14,12 +14,23 @@ use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::retry_on_intr,
+    process::{PidfdFlags, pidfd_open},
+};
 
 use super::{Done, Inside, SLACK, wait_until};
 
-/// Bytes that a thread collects from a pipe; `None` at its end.
+/// What a thread collects from a pipe.
 #[derive(Clone, Default)]
-struct Collected(Arc<Mutex<(Vec<u8>, bool)>>);
+struct Collected(Arc<(Mutex<Bytes>, Condvar)>);
+
+#[derive(Default)]
+struct Bytes {
+    so_far: Vec<u8>,
+    is_all: bool,
+}
 
 impl Collected {
     fn from(mut pipe: impl Read + Send + 'static) -> Self {
@@ -28,19 +39,26 @@ impl Collected {
         thread::spawn(move || {
             let mut chunk = [0; 4096];
             while let Ok(n @ 1..) = pipe.read(&mut chunk) {
-                shared.0.lock().expect("no holder panics").0.extend_from_slice(&chunk[..n]);
+                shared.lock().so_far.extend_from_slice(&chunk[..n]);
             }
-            shared.0.lock().expect("no holder panics").1 = true;
+            shared.lock().is_all = true;
+            shared.0.1.notify_all();
         });
         collected
     }
 
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().expect("no holder panics").0).into_owned()
+    fn lock(&self) -> MutexGuard<'_, Bytes> {
+        self.0.0.lock().expect("no holder panics")
     }
 
-    fn ended(&self) -> bool {
-        self.0.lock().expect("no holder panics").1
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.lock().so_far).into_owned()
+    }
+
+    /// Whether the pipe is at its end before `within` has passed.
+    fn ends(&self, within: Duration) -> bool {
+        let waited = self.0.1.wait_timeout_while(self.lock(), within, |bytes| !bytes.is_all);
+        waited.expect("no holder panics").0.is_all
     }
 }
 
@@ -74,20 +92,25 @@ impl Process {
     /// Waits for its end and for the end of its output; kills it and panics when `within` has passed.
     #[track_caller]
     pub(crate) fn wait(mut self, within: Duration) -> Done {
-        let status = wait_until(within, || match self.child.try_wait() {
-            Ok(Some(status)) => Ok(status),
-            Ok(None) => Err(format!("{self} did not end; so far:\n{}", self.output())),
-            Err(e) => panic!("cannot wait for {self}: {e}"),
-        });
-        wait_until(within, || {
-            let ended = self.stdout.ended() && self.stderr.ended();
-            if ended {
-                Ok(())
-            } else {
-                Err(format!("{self} ended, and something else keeps its output open"))
-            }
-        });
+        assert!(self.ends(within), "{self} did not end within {within:?}; so far:\n{}", self.output());
+        let status = self.child.wait().unwrap_or_else(|e| panic!("cannot wait for {self}: {e}"));
+        for pipe in [&self.stdout, &self.stderr] {
+            assert!(pipe.ends(within), "{self} ended, and something else keeps its output open");
+        }
         Done::new(self.words.clone(), status, self.stdout.text(), self.stderr.text())
+    }
+
+    /// Whether it ends before `within` has passed.
+    fn ends(&mut self, within: Duration) -> bool {
+        if self.has_ended() {
+            return true;
+        }
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it has not been waited for");
+        let within = Timespec::try_from(within).expect("not for years");
+        // One that has ended is readable for good.
+        let ended = retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&within)));
+        ended.expect("a pidfd can be polled") > 0
     }
 
     /// Whether it has ended.

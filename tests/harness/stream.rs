@@ -14,7 +14,7 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-use super::{Held, Lab, SLACK, wait_until};
+use super::{Lab, SLACK, wait_until};
 
 const PORT: u16 = 7007;
 
@@ -62,7 +62,7 @@ impl Stream {
             (bound, address)
         });
         let [(a, at_a), (b, at_b)] = &sockets;
-        let copy = |socket: &Held<UdpSocket>| Held::new(socket.try_clone().expect("a descriptor"));
+        let copy = |socket: &UdpSocket| socket.try_clone().expect("a descriptor");
         for (from, to, at) in [(a, b, at_b), (b, a, at_a)] {
             let (from, to) = (copy(from), copy(to));
             let (stop, silence, at) = (stream.stop.clone(), stream.silence.clone(), *at);
@@ -90,11 +90,11 @@ impl Drop for Stream {
     }
 }
 
-fn socket(address: SocketAddr) -> io::Result<Held<UdpSocket>> {
+fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     setsockopt(&socket, RcvBufForce, &(16 << 20))?;
     socket.set_read_timeout(Some(SILENCE))?;
-    Ok(Held::new(socket))
+    Ok(socket)
 }
 
 /// Sends numbers until told to stop; returns how many. Who comes late does not catch up.

@@ -1,14 +1,14 @@
 //! Waiting for things: always by looking again, always with a deadline.
 
 use std::{
-    panic::Location,
+    panic::{Location, resume_unwind},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
     time::{Duration, Instant},
 };
 
-/// How often a condition is looked at.
-const PACE: Duration = Duration::from_millis(20);
+/// How often a condition is looked at, at most and at least.
+const PACE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// What a loaded machine may add to any promise about time.
 pub(crate) const SLACK: Duration = Duration::from_secs(30);
@@ -23,7 +23,8 @@ pub(crate) fn wait_until<T>(within: Duration, mut look: impl FnMut() -> Result<T
         match look() {
             Ok(found) => return found,
             Err(complaint) if late => panic!("not within {within:?}: {complaint}"),
-            Err(_) => thread::sleep(PACE),
+            // What is soon is seen soon, and what takes long does not keep a CPU busy.
+            Err(_) => thread::sleep((start.elapsed() / 10).clamp(PACE.0, PACE.1)),
         }
     }
 }
@@ -56,8 +57,25 @@ pub(crate) fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() 
     let start = Instant::now();
     while start.elapsed() < time {
         assert!(condition(), "{place}: {what}, after {:?}", start.elapsed());
-        thread::sleep(PACE);
+        thread::sleep(PACE.1);
     }
+}
+
+/// Does the same for each of `places` at the same time, each on a thread that bears its name in a panic.
+pub(crate) fn at_once(places: &[&str], work: impl Fn(&str) + Sync) {
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = places
+            .iter()
+            .map(|&place| {
+                let thread = thread::Builder::new().name(place.to_owned());
+                thread.spawn_scoped(scope, move || work(place)).expect("a thread")
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+    });
 }
 
 /// What other threads of the test go on until: it is over when this is dropped, be it by a panic.

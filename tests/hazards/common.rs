@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Host, Lab, OneCpu, Process, SLACK, Wire, wait_for, wait_until};
+use crate::harness::{Host, Lab, OneCpu, Process, SLACK, Wire, at_once, wait_for, wait_until};
 
 pub(crate) const A: &str = "172.17.0.101";
 pub(crate) const B: &str = "172.17.0.102";
@@ -37,23 +37,21 @@ pub(crate) fn lab_by<'h>(datapath: &str, host: &'h Host) -> Lab<'h> {
     lab
 }
 
-/// Runs a scenario on a plain bridge and on each fast path, which it must leave as it was. The scenario
-/// is told whether its lab is a fast one.
-pub(crate) fn on_all(scenario: impl Fn(&Host, &Lab<'_>, bool)) {
+/// Runs a scenario on a plain bridge and on each fast path at the same time, which it must leave as it was. The
+/// scenario is told whether its lab is a fast one.
+pub(crate) fn on_all(scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
     on(&["bridge", "tc", "xdp"], scenario);
 }
 
 /// The same without XDP: for what it leaves to the bridge, or does otherwise.
-pub(crate) fn on_both(scenario: impl Fn(&Host, &Lab<'_>, bool)) {
+pub(crate) fn on_both(scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
     on(&["bridge", "tc"], scenario);
 }
 
-fn on(datapaths: &[&str], scenario: impl Fn(&Host, &Lab<'_>, bool)) {
-    for &datapath in datapaths {
+fn on(datapaths: &[&str], scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
+    at_once(datapaths, |datapath| {
         let host = Host::new();
         let (lab, fast) = (lab_by(datapath, &host), datapath != "bridge");
-        // Of a failed test, this is shown.
-        eprintln!("by {datapath}:");
         if fast {
             lab.is_fast("ns2:eth0", B);
         }
@@ -66,7 +64,7 @@ fn on(datapaths: &[&str], scenario: impl Fn(&Host, &Lab<'_>, bool)) {
         }
         lab.down();
         host.finish();
-    }
+    });
 }
 
 /// `bridge link set` of a port.

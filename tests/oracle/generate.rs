@@ -27,9 +27,9 @@ pub(crate) const LONGEST: usize = 40;
 pub(crate) const STATES: [u8; 3] = [3, 0, 4];
 
 /// Scripts for a lab with this many hosts, and ports, of which the first are the hosts'.
-pub(crate) fn scripts(hosts: usize, ports: usize) -> impl Strategy<Value = Vec<Step>> {
+pub(crate) fn scripts(hosts: usize, ports: usize, longest: usize) -> impl Strategy<Value = Vec<Step>> {
     let opening = weighted(0.3, opening(hosts)).prop_map(Option::unwrap_or_default);
-    (opening, vec(step(hosts, ports), 1..=LONGEST)).prop_map(|(opening, steps)| [opening, steps].concat())
+    (opening, vec(step(hosts, ports), 1..=longest)).prop_map(|(opening, steps)| [opening, steps].concat())
 }
 
 /// What takes two steps to matter, and would hardly ever be met by chance.

@@ -60,11 +60,29 @@ impl Pair {
         same("FDBs", patience, || self.at_once(World::fdb)).map(drop)
     }
 
+    /// Compares their FDBs as `bridge` sees them.
+    pub(crate) fn same_fdbs_by_bridge(&self, patience: Duration) -> Result<(), String> {
+        same("FDBs by `bridge`", patience, || self.at_once(World::fdb_by_bridge)).map(drop)
+    }
+
     /// Compares their links, which may take the kernel a moment.
     pub(crate) fn same_links(&self, patience: Duration) -> Result<(), String> {
+        self.same_links_by(World::links, patience)
+    }
+
+    /// Compares their links as `ip` sees them.
+    pub(crate) fn same_links_by_ip(&self, patience: Duration) -> Result<(), String> {
+        self.same_links_by(World::links_by_ip, patience)
+    }
+
+    fn same_links_by(
+        &self,
+        links_of: impl Fn(&World) -> Vec<String> + Sync,
+        patience: Duration,
+    ) -> Result<(), String> {
         let start = Instant::now();
         loop {
-            let links = same("links", patience, || self.at_once(World::links))?;
+            let links = same("links", patience, || self.at_once(&links_of))?;
             // They are the same, too, while neither kernel has come to what was done.
             if !links.iter().any(|link| link.ends_with(AT_ODDS)) || start.elapsed() > patience {
                 return Ok(());

@@ -8,7 +8,7 @@ use std::{process::Command, thread, time::Instant};
 
 use vethpath::kernel::Netns;
 
-use crate::harness::{PATIENCE, SLACK, Wire, output, wait_for};
+use crate::harness::{PATIENCE, SLACK, Wire, wait_for};
 
 /// A veth pair apart from both worlds.
 pub(crate) struct Passes {
@@ -25,13 +25,13 @@ impl Passes {
                 "link set there addrgenmode none up",
                 "link set back addrgenmode none up",
             ] {
-                let done = output(Command::new("ip").args(words.split(' ')));
+                let done = Command::new("ip").args(words.split(' ')).output();
                 let done = done.expect("ip is installed");
                 assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
             }
             // Before the kernel has taken in that there is a carrier, frames are dropped.
             let is_up = |name| {
-                let shown = output(Command::new("ip").args(["-o", "link", "show", "dev", name]));
+                let shown = Command::new("ip").args(["-o", "link", "show", "dev", name]).output();
                 String::from_utf8_lossy(&shown.expect("ip is installed").stdout).contains("state UP")
             };
             wait_for(SLACK, "the pair is not up", || ["there", "back"].into_iter().all(is_up));

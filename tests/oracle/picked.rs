@@ -1,5 +1,7 @@
 //! Frames and scripts that somebody thought of.
 
+use std::{panic::resume_unwind, thread};
+
 use super::{
     ONE_BRIDGE, THREE_BRIDGES, Way,
     agent::Fate,
@@ -308,28 +310,32 @@ const WORLDS: [(&str, bool, Way); 5] = [
     (THREE_BRIDGES, true, Way::XdpToPrograms),
 ];
 
-/// Takes the steps in all worlds there are.
+/// Takes the steps in all worlds there are, at the same time.
 #[track_caller]
 fn on_both(steps: &[Step]) {
-    for (topology, netfilter, way) in WORLDS {
-        let mut run = Run::by(way, topology, netfilter);
-        // Bridges that have not learned who is where are never skipped.
-        let speaks = |end| Frame::new(end, Address::Broadcast, Payload::Udp4(20)).into();
-        let steps: Vec<_> =
-            steps.iter().filter(|step| way != Way::Xdp || !is_in_segments(step)).cloned().collect();
-        let steps = &[(0..run.names().ends.len()).map(speaks).collect(), steps].concat();
-        if let Err(difference) = run.take(steps) {
-            let before = difference.strip_prefix("after step ").and_then(|rest| rest.split(' ').next());
-            let step: usize = before.and_then(|number| number.parse().ok()).unwrap_or(steps.len());
-            let netfilter = if netfilter { ", with netfilter" } else { "" };
-            let bridges = run.names().bridges().count();
-            let last = &steps[step.saturating_sub(20)..step];
-            panic!(
-                "{bridges} bridges{netfilter} by {way:?}: {difference}\nthe last steps:\n{}",
-                script(last)
-            );
+    thread::scope(|scope| {
+        let threads = WORLDS.map(|world| scope.spawn(move || take(steps, world)));
+        for thread in threads {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         }
-        assert!(run.tally.fast > 0, "void: nothing was fast");
-        assert!(run.is_by_its_way(), "void: {:?} is not by {way:?}", run.tally);
+    });
+}
+
+fn take(steps: &[Step], (topology, netfilter, way): (&str, bool, Way)) {
+    let mut run = Run::by(way, topology, netfilter);
+    // Bridges that have not learned who is where are never skipped.
+    let speaks = |end| Frame::new(end, Address::Broadcast, Payload::Udp4(20)).into();
+    let steps: Vec<_> =
+        steps.iter().filter(|step| way != Way::Xdp || !is_in_segments(step)).cloned().collect();
+    let steps = &[(0..run.names().ends.len()).map(speaks).collect(), steps].concat();
+    if let Err(difference) = run.take(steps) {
+        let before = difference.strip_prefix("after step ").and_then(|rest| rest.split(' ').next());
+        let step: usize = before.and_then(|number| number.parse().ok()).unwrap_or(steps.len());
+        let netfilter = if netfilter { ", with netfilter" } else { "" };
+        let bridges = run.names().bridges().count();
+        let last = &steps[step.saturating_sub(20)..step];
+        panic!("{bridges} bridges{netfilter} by {way:?}: {difference}\nthe last steps:\n{}", script(last));
     }
+    assert!(run.tally.fast > 0, "void: nothing was fast");
+    assert!(run.is_by_its_way(), "void: {:?} is not by {way:?}", run.tally);
 }

@@ -8,7 +8,6 @@ use std::{
 use nix::{libc, net::if_::if_nametoindex};
 
 use super::{sabotage::Sabotage, world::World};
-use crate::harness::Held;
 
 /// `BPF_PROG_LOAD` and `BPF_LINK_CREATE` of `linux/bpf.h`.
 const PROG_LOAD: libc::c_long = 5;
@@ -24,7 +23,7 @@ const BEFORE: u32 = 1 << 3;
 pub(crate) struct WrongProgram {
     ports: [String; 2],
     /// As long as this is open, the program is attached.
-    link: Option<Held<OwnedFd>>,
+    link: Option<OwnedFd>,
 }
 
 impl WrongProgram {
@@ -41,7 +40,7 @@ impl Sabotage for WrongProgram {
             let ifindex = |port| if_nametoindex(port).expect("it is there");
             attach(&redirect_to(ifindex(to))?, ifindex(from))
         });
-        self.link = Some(Held::new(attached.expect("it can be attached")));
+        self.link = Some(attached.expect("it can be attached"));
     }
 
     fn restore(&mut self, _: &World) {

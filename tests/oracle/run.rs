@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The same for links, with which the kernel may take longer on a loaded machine.
 const FOR_LINKS: Duration = Duration::from_secs(30);
 /// Where differences are expected, and one too many does not matter.
-const HASTE: Duration = Duration::from_millis(100);
+const HASTE: Duration = Duration::from_millis(40);
 
 /// What a run has come to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,6 +83,11 @@ impl Run {
         self.patience = HASTE;
     }
 
+    /// Whether something is wrong on purpose.
+    pub(crate) fn is_sabotaged(&self) -> bool {
+        self.sabotage.is_some()
+    }
+
     /// Waits as long as without sabotage: for what is to make no difference.
     pub(crate) fn patiently(&mut self) {
         self.patience = PATIENCE;
@@ -128,17 +133,17 @@ impl Run {
 
     /// Makes the bridges know all hosts, as `up` does.
     fn start(&mut self) -> Result<(), String> {
-        let mut commands = Vec::new();
+        let (mut flush, mut know) = (String::new(), String::new());
         for (bridge, _) in self.names.bridges() {
-            commands.push(format!("ip link set {bridge} type bridge fdb_flush"));
+            flush += &format!("link set {bridge} type bridge fdb_flush\n");
         }
         for (end, port) in self.names.ends.iter().zip(&self.names.ports) {
-            let mac = written(end.mac);
-            commands.push(format!("bridge fdb replace {mac} dev {} master dynamic use", port.name));
+            know += &format!("fdb replace {} dev {} master dynamic use\n", written(end.mac), port.name);
         }
-        for words in commands {
-            self.worlds().both(|world| world.run(&Command { inside: None, words: words.clone() }))?;
-        }
+        self.worlds().both(|world| {
+            world.batch("ip", &flush)?;
+            world.batch("bridge", &know)
+        })?;
         self.settle();
         self.worlds().same_fdbs(self.patience)
     }
@@ -153,7 +158,9 @@ impl Run {
             taken.map_err(|difference| format!("after step {number} ({step}): {difference}"))?;
             self.tally.steps += 1;
         }
-        self.worlds().same_fdbs(self.patience)
+        self.worlds().same_fdbs(self.patience)?;
+        self.worlds().same_fdbs_by_bridge(self.patience)?;
+        self.worlds().same_links_by_ip(FOR_LINKS)
     }
 
     /// Sends a frame in both worlds, and compares what comes.

@@ -9,6 +9,7 @@ use super::{
     run::{Run, Tally},
     step::{Step, script},
 };
+use crate::harness::sized;
 
 /// A script that shows a difference.
 pub(crate) struct Found {
@@ -18,23 +19,17 @@ pub(crate) struct Found {
 }
 
 /// How many steps, if `VETHPATH_ORACLE_STEPS` does not say.
-pub(crate) fn steps(default: u64) -> u64 {
-    number("VETHPATH_ORACLE_STEPS").unwrap_or(default)
-}
-
-/// The seed, if `VETHPATH_ORACLE_SEED` does not say.
-pub(crate) fn seed(default: u64) -> u64 {
-    number("VETHPATH_ORACLE_SEED").unwrap_or(default)
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
+pub(crate) fn steps((short, long): (u64, u64)) -> u64 {
+    const VARIABLE: &str = "VETHPATH_ORACLE_STEPS";
+    let Ok(text) = env::var(VARIABLE) else { return sized(short, long) };
+    text.parse().unwrap_or_else(|_| panic!("{VARIABLE} is a number, not {text:?}"))
 }
 
 /// Takes scripts of `seed` until this many steps are taken, or one shows a difference.
 pub(crate) fn try_steps(run: &mut Run, steps: u64, seed: u64) -> Result<Tally, Found> {
-    let strategy = scripts(run.names().ends.len(), run.names().ports.len());
+    // What is made wrong on purpose shows within a few steps, and a short script is soon made shorter.
+    let (longest, shrinks) = if run.is_sabotaged() { (12, 60) } else { (LONGEST, 400) };
+    let strategy = scripts(run.names().ends.len(), run.names().ports.len(), longest);
     run.tally = Tally::default();
     let run = RefCell::new(run);
     let enough = |run: &Run| run.tally.steps >= steps;
@@ -43,7 +38,7 @@ pub(crate) fn try_steps(run: &mut Run, steps: u64, seed: u64) -> Result<Tally, F
         cases: u32::try_from(steps).expect("fewer than 2^32"),
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
-        max_shrink_iters: 400,
+        max_shrink_iters: shrinks,
         ..Config::default()
     };
     let outcome = TestRunner::new(config).run(&strategy, |script| {
@@ -67,7 +62,7 @@ impl std::fmt::Display for Found {
         let Self { script: steps, difference, seed } = self;
         write!(
             f,
-            "{difference}\nVETHPATH_ORACLE_SEED={seed}, at most {LONGEST} steps; made short:\n{}",
+            "{difference}\ngenerator seed {seed}, at most {LONGEST} steps; made short:\n{}",
             script(steps)
         )
     }

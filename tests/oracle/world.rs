@@ -1,13 +1,17 @@
 //! One of the two labs, and everything that the test does to it or sees of it.
 
-use std::{io::ErrorKind, path::PathBuf, process};
+use std::{
+    io::{self, ErrorKind, Write as _},
+    path::PathBuf,
+    process::{self, Stdio},
+};
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use serde_json::Value;
 use vethpath::kernel::Netns;
 
 use super::{Way, agent::Agent, names::Names, operation::Command};
-use crate::harness::{Answer, Arrival, At, Host, Offload, Wire, XDP_PASS, output};
+use crate::harness::{Answer, Arrival, At, Host, Link, Netlink, Offload, Wire, XDP_PASS};
 
 /// What both labs are called.
 const LAB: &str = "oracle";
@@ -29,6 +33,8 @@ const NEIGHBOUR: u32 = 3;
 pub(crate) struct World {
     ends: Vec<(Netns, Wire)>,
     here: Netns,
+    /// Asked for FDBs and links at each step.
+    netlink: Netlink,
     /// Tells of changes in the FDB.
     changes: Socket,
     agent: Option<Agent>,
@@ -82,6 +88,7 @@ impl World {
         let (changes, number) = here.run(changes).expect("it can be entered");
         Self {
             ends: names.ends.iter().map(end).collect(),
+            netlink: Netlink::route(&here),
             changes,
             agent: accelerated.then(|| Agent::of(&host, LAB, number)),
             here,
@@ -118,11 +125,28 @@ impl World {
         }
     }
 
+    /// Runs a batch of `ip` or `bridge`, where the bridges are.
+    pub(crate) fn batch(&self, program: &str, lines: &str) -> Result<(), String> {
+        let run = || -> io::Result<process::Output> {
+            let mut command = process::Command::new(program);
+            command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+            let mut child = command.spawn()?;
+            child.stdin.take().expect("it is piped").write_all(lines.as_bytes())?;
+            child.wait_with_output()
+        };
+        let output =
+            self.here.run(run).expect("it can be entered").map_err(|error| format!("{program}: {error}"))?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
     fn output(&self, command: &Command) -> process::Output {
         let netns = command.inside.map_or(&self.here, |end| &self.ends[end].0);
         let mut words = command.words.split_whitespace();
         let program = words.next().expect("a command");
-        let run = || output(process::Command::new(program).args(words));
+        let run = || process::Command::new(program).args(words).output();
         netns.run(run).expect("it can be entered").unwrap_or_else(|error| panic!("{program}: {error}"))
     }
 
@@ -149,6 +173,11 @@ impl World {
 
     /// The FDBs: address, port, and what is said of it that has nothing to do with time.
     pub(crate) fn fdb(&self) -> Vec<String> {
+        self.netlink.fdb().iter().map(|entry| format!("{entry:02x?}")).collect()
+    }
+
+    /// The same as `bridge` sees it.
+    pub(crate) fn fdb_by_bridge(&self) -> Vec<String> {
         let entry = |entry: &Value| {
             let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
             // Whether an entry is older than the ageing time, though still there, is time.
@@ -169,16 +198,20 @@ impl World {
 
     /// The links: what state each is in.
     pub(crate) fn links(&self) -> Vec<String> {
+        let line = |link: &Link| {
+            let at_odds = is_at_odds(&link.operstate, link.has_carrier);
+            format!("{link:02x?}{}", if at_odds { AT_ODDS } else { "" })
+        };
+        self.netlink.links().iter().map(line).collect()
+    }
+
+    /// The same as `ip` sees it.
+    pub(crate) fn links_by_ip(&self) -> Vec<String> {
         let link = |link: &Value| {
             let text = |key: &str| link[key].as_str().unwrap_or_default().to_owned();
             let state = &link["linkinfo"]["info_slave_data"]["state"];
             let up = |flag: &str| link["flags"].as_array().is_some_and(|f| f.iter().any(|f| f == flag));
-            // The kernel notes a carrier at once, and what comes of it later (`linkwatch_event`).
-            let at_odds = match text("operstate").as_str() {
-                "UP" => !up("LOWER_UP"),
-                "DOWN" | "LOWERLAYERDOWN" => up("LOWER_UP"),
-                _ => false,
-            };
+            let at_odds = is_at_odds(&text("operstate"), up("LOWER_UP"));
             let line = format!(
                 "{} {} {} mtu {} master {} {state} {} {}{}",
                 text("ifname"),
@@ -240,6 +273,16 @@ impl Drop for World {
         if !std::thread::panicking() {
             let _ = self.host.vethpath(format!("down {LAB}")).ok();
         }
+    }
+}
+
+/// Whether the kernel has yet to come to what a carrier means: it notes that at once, and what comes of it later
+/// (`linkwatch_event`).
+fn is_at_odds(operstate: &str, has_carrier: bool) -> bool {
+    match operstate.to_ascii_uppercase().as_str() {
+        "UP" => !has_carrier,
+        "DOWN" | "LOWERLAYERDOWN" => has_carrier,
+        _ => false,
     }
 }
 

@@ -26,7 +26,6 @@ use super::{
     frames::Frame,
     world::{self, Agent, DOMAIN, Mac, Port},
 };
-use crate::harness;
 
 /// More than there are pairs.
 const WIDTH: u32 = 16;
@@ -290,7 +289,7 @@ pub(crate) fn program(object: &mut Ebpf) -> &mut SchedClassifier {
 
 /// Runs `ip` where the calling thread is.
 pub(crate) fn ip(words: &str) {
-    let output = harness::output(std::process::Command::new("ip").args(words.split_whitespace()));
+    let output = std::process::Command::new("ip").args(words.split_whitespace()).output();
     let output = output.expect("ip is installed");
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -14,7 +14,7 @@ use super::{
     random::Random,
     world::Port,
 };
-use crate::harness::{SLACK, Wire, output, wait_until};
+use crate::harness::{SLACK, Wire, wait_until};
 
 /// Ports that run the program, and their inner ends in a namespace of their own.
 struct Live {
@@ -82,7 +82,7 @@ impl Live {
 
 /// All links of the namespace that this thread is in.
 fn links() -> String {
-    let output = output(process::Command::new("ip").args(["-br", "link"])).expect("ip is installed");
+    let output = process::Command::new("ip").args(["-br", "link"]).output().expect("ip is installed");
     String::from_utf8(output.stdout).expect("plain names")
 }
 

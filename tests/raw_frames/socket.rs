@@ -12,8 +12,6 @@ use xdp::{
     umem::UmemCfgBuilder,
 };
 
-use crate::harness::Held;
-
 /// Frames that are sent or received at once: as many as the kernel sends in one call (`TX_BATCH_SIZE` in
 /// net/xdp/xsk.c), so that none wait for another.
 const BATCH: usize = 32;
@@ -21,7 +19,7 @@ const BATCH: usize = 32;
 /// A socket on the first queue of an interface.
 pub(crate) struct RawSocket {
     // Before the memory: it is gone first.
-    socket: Held<XdpSocket>,
+    socket: XdpSocket,
     rings: WakableRings,
     batch: HeapSlab,
     umem: Umem,
@@ -44,7 +42,7 @@ impl RawSocket {
         // SAFETY: the memory is dropped behind the socket.
         unsafe { rings.fill_ring.enqueue(&mut umem, 1024, false) }.expect("there is room");
         let socket = builder.bind(NicIndex::new(nic), 0, flags).expect("it can be bound");
-        Self { socket: Held::new(socket), rings, batch: HeapSlab::with_capacity(BATCH), umem }
+        Self { socket, rings, batch: HeapSlab::with_capacity(BATCH), umem }
     }
 
     /// Sends a frame as often as the rings take it now, up to `most` times. Returns how often.

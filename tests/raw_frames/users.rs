@@ -7,13 +7,11 @@ use aya::{
 };
 use vethpath::kernel::Netns;
 
-use crate::harness::Held;
-
 static PROGRAMS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-raw"));
 
 /// A program at an interface, until this is dropped.
 pub(crate) struct User {
-    object: Held<Ebpf>,
+    object: Ebpf,
 }
 
 /// Where `forward` sends frames: out of an interface, to a host, from that interface's address.
@@ -46,7 +44,7 @@ impl User {
         program.load().expect("the verifier accepts it");
         let attached = netns.run(|| program.attach(interface, XdpMode::Driver)).expect("it can be entered");
         attached.unwrap_or_else(|error| panic!("{name} at {interface}: {error:?}"));
-        Self { object: Held::new(object) }
+        Self { object }
     }
 
     /// Frames that it took so far.

@@ -32,7 +32,7 @@ fn stations_age_on_no_bridge_on_the_way_while_they_talk() {
     let talk = lab.spawn("ns0", format!("ping -n -q -i 0.2 {FAR}"));
     let before = lab.stats().fast();
     let everywhere = |number| known(&host, &mac(number)).len() == 4;
-    holds_for(Duration::from_secs(35), "a bridge forgets who talks", || everywhere(0) && everywhere(1));
+    holds_for(Duration::from_secs(16), "a bridge forgets who talks", || everywhere(0) && everywhere(1));
     assert!(lab.stats().fast() > before + 100, "that was to be fast traffic");
     drop(talk);
     wait_for(Duration::from_secs(60), "the bridges remember who is silent", || {
@@ -58,7 +58,7 @@ fn a_bridge_that_has_forgotten_a_sender_learns_it_again() {
     let before = slow();
     let _ = host.run(format!("bridge fdb del {} dev {port} master", mac(0))).ok();
     wait_for(SOON, "the bridge does not learn it again", || {
-        assert!(lab.pings("ns0", FAR));
+        lab.reaches("ns0", FAR);
         known(&host, &mac(0)).contains(&port)
     });
     assert!(slow() > before, "it was a slow frame that told the bridge");

@@ -7,9 +7,6 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
 #![expect(unsafe_code, reason = "BPF_PROG_TEST_RUN with live frames is more than aya offers")]
 
-#[expect(dead_code, reason = "the tests use more of it")]
-#[path = "../../tests/harness/held.rs"]
-mod harness;
 #[path = "frames/live.rs"]
 mod live;
 #[path = "frames/machine.rs"]

@@ -19,9 +19,6 @@ mod context;
 #[path = "../../tests/programs/frames.rs"]
 mod frames;
 #[expect(dead_code, reason = "the tests use more of it")]
-#[path = "../../tests/harness/held.rs"]
-mod harness;
-#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/programs/world.rs"]
 mod world;
 

@@ -4,7 +4,7 @@ use std::{fmt::Write, time::Duration};
 
 use crate::harness::{Host, PATIENCE, Process, SLACK, wait_for, wait_until};
 
-const HOSTS: usize = 24;
+const HOSTS: usize = 8;
 
 /// When the signal is sent: once this much is there.
 #[derive(Clone, Copy, Debug)]

@@ -28,7 +28,7 @@ fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
         let talk = lab.spawn("ns0", format!("ping -n -q -i 0.2 {B}"));
         let silent = mac(lab, "ns2");
         let before = lab.stats().fast();
-        std::thread::sleep(Duration::from_secs(25));
+        std::thread::sleep(Duration::from_secs(12));
         assert_eq!(lab.stats().fast() > before + 50, fast, "that was to be fast traffic, or not");
         let monitor = host.spawn("bridge monitor fdb");
         // The last line that a fresh monitor shows is of an entry that is made for it.
@@ -39,7 +39,7 @@ fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
             let _ = host.run(format!("bridge fdb del 02:00:00:00:99:99 dev {port} master")).ok();
             heard("02:00:00:00:99:99")
         });
-        let _ = host.run("ip link set docker0 type bridge ageing_time 2000").ok();
+        let _ = host.run("ip link set docker0 type bridge ageing_time 1000").ok();
         wait_for(PATIENCE, "the bridge remembers who is silent", || {
             !knows(host, &lab.port("ns2:eth0"), &silent)
         });

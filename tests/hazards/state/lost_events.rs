@@ -3,7 +3,7 @@
 use std::{fmt::Write, thread};
 
 use super::super::common::{A, A_SECOND, B, C, fast_lab, knows, mac};
-use crate::harness::{Host, SLACK, wait_for, wait_until};
+use crate::harness::{Host, SLACK, sized, wait_for, wait_until};
 
 /// FDB events: as many as fill the agent's buffer several times.
 const ROUNDS: usize = 30;
@@ -51,7 +51,7 @@ fn hosts_that_were_skipped_in_a_storm_are_found_again() {
     let lab = fast_lab(&host);
     let agent = lab.pid();
     let port = lab.port("ns2:eth0");
-    for _ in 0..5 {
+    for _ in 0..sized(2, 10) {
         let _ = host.run(format!("kill -STOP {agent}")).ok();
         let lease = || lab.stats().pair("ns0:eth0").slow("lease");
         let before = lease();
