@@ -12,6 +12,7 @@ mod harness_itself;
 mod hazards;
 mod heals;
 mod oracle;
+mod other_cpus;
 mod programs;
 mod raw_frames;
 mod reasons;

@@ -19,6 +19,13 @@ use vethpath_common::{Entry, NOT_THERE, Slot, UNCONFIRMED, slot_of};
 /// is in the hash maps.
 const LOADS_ARE_IN_ORDER: bool = cfg!(target_arch = "x86_64");
 
+/// Makes this CPU one that reorders loads, for tests. In debug builds alone.
+const REORDER: &str = "VETHPATH_REORDERED_LOADS";
+
+fn loads_are_in_order() -> bool {
+    LOADS_ARE_IN_ORDER && !(cfg!(debug_assertions) && std::env::var_os(REORDER).is_some())
+}
+
 /// A table of slots, mapped into memory.
 pub struct Slots<V> {
     first: NonNull<Slot<V>>,
@@ -42,7 +49,7 @@ impl<V: Entry> Slots<V> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping, of which nobody else in this process knows.
         let memory = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, fd, 0) }?;
-        Ok(Self { first: memory.cast(), bits, is_used: LOADS_ARE_IN_ORDER, values: PhantomData })
+        Ok(Self { first: memory.cast(), bits, is_used: loads_are_in_order(), values: PhantomData })
     }
 
     /// The entry of a key, if it has a slot.
