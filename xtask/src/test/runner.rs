@@ -78,8 +78,18 @@ impl Binary {
 
     /// The names of its tests, those that `arguments` select.
     pub(super) fn list(&self, arguments: &[String]) -> Result<Vec<String>, Error> {
+        let ignored = self.names(&["--ignored"], arguments)?;
+        let mut names = self.names(&[], arguments)?;
+        names.retain(|name| !ignored.contains(name));
+        if !ignored.is_empty() {
+            say(&format!("not run, since they need another kernel: {}", ignored.join(", ")));
+        }
+        Ok(names)
+    }
+
+    fn names(&self, which: &[&str], arguments: &[String]) -> Result<Vec<String>, Error> {
         let mut command = self.command();
-        command.args(["--list", "--format", "terse"]).args(arguments);
+        command.args(["--list", "--format", "terse"]).args(which).args(arguments);
         let listed = output(&mut command).ok_or_else(|| Error::NoTests(arguments.join(" ")))?;
         Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
