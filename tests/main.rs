@@ -1,6 +1,7 @@
 //! Integration tests: the `vethpath` binary from outside, judged by `ip`, `bridge`, `ping` and the
 //! kernel's own counters. Each test has a machine of its own ([`harness::Host`]) and needs root.
 
+mod advertisements;
 mod bench;
 mod commands;
 mod converge;
@@ -20,6 +21,7 @@ mod replaced;
 mod scale;
 mod security;
 mod segments;
+mod settings;
 mod shapes;
 mod shorthand;
 mod traffic;

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::Error;
 use crate::{
-    kernel::{Netns, Result, Rtnl},
+    kernel::{Netns, Result, Rtnl, sysctl},
     plan::{Plan, Step, is_ours},
     state::{Directory, Facts},
-    topology::{Namespace, Topology},
+    topology::{LabName, Namespace, Place, Sysctl, Topology},
 };
 
 /// Refuses what cannot be adopted, before anything is changed.
@@ -59,6 +59,18 @@ pub(super) async fn is_the_labs(
 ) -> std::result::Result<bool, Error> {
     let noted = Facts::read(&Directory::of(&topology.lab))?.adopted;
     Ok(noted.get(namespace.name.as_str()) == Some(&there.inode()?) || has_our_links(topology, there).await?)
+}
+
+/// Puts back what the lab has changed of an adopted namespace's settings, when all that is the lab's in it is gone:
+/// those of the lab's interfaces have gone with them.
+///
+/// # Errors
+/// The journal cannot be read, or the kernel refuses.
+pub(super) fn put_back(place: &Place, there: &Netns, lab: &LabName) -> std::result::Result<(), Error> {
+    let was = Facts::read(&Directory::of(lab))?.was;
+    let was = was.into_iter().filter(|((of, _), _)| of == place);
+    let before: Vec<Sysctl> = was.map(|((_, key), value)| Sysctl { key, value }).collect();
+    Ok(sysctl::write_existing(there, &before)?)
 }
 
 async fn has_our_links(topology: &Topology, there: &Netns) -> Result<bool> {

@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::{
-    Error, clear,
-    execute::{Executor, index_of, without_dad},
+    Error, adopted, clear,
+    execute::{Executor, index_of},
     nat,
 };
 use crate::{
     datapath::Pins,
-    kernel::{self, Direct, grace::Expedited, netns},
+    kernel::{self, Direct, grace::Expedited, netns, sysctl},
     plan::Step,
     state::stop,
     topology::{Namespace, Place},
@@ -24,13 +24,22 @@ impl Executor<'_> {
     pub(super) async fn change(&mut self, step: &Step) -> Result<(), Error> {
         match step {
             Step::Unmasquerade(nat) => {
-                let netns = self.places.get(&nat.place)?.netns().clone();
+                let netns = self.places.netns(&nat.place)?;
                 nat::remove(&netns, nat)?;
                 if nat.place == Place::Host {
                     nat::restore_host(&netns, self.lab)?;
                 }
             }
-            Step::DeleteNamespace(namespace) => self.delete_namespace(namespace)?,
+            Step::DeleteNamespace(namespace) => {
+                if namespace.adopt.is_some() {
+                    let place = Place::Namespace(namespace.name.clone());
+                    // A name on which no namespace is mounted leads to nothing.
+                    if let Ok(there) = self.places.netns(&place) {
+                        adopted::put_back(&place, &there, self.lab)?;
+                    }
+                }
+                self.delete_namespace(namespace)?;
+            }
             Step::DeleteAddress { place, device, address } => {
                 let rtnl = self.places.get(place)?;
                 rtnl.delete_address(index_of(&rtnl, device).await?, *address).await?;
@@ -38,9 +47,9 @@ impl Executor<'_> {
             Step::DeleteRoute { namespace, route } => {
                 self.places.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
             }
-            Step::Sysctl { namespace, setting, .. } => {
-                let netns = self.places.get(&Place::Namespace(namespace.clone()))?.netns().clone();
-                self.set(namespace, &netns, std::slice::from_ref(setting))?;
+            Step::Sysctl { place, setting, .. } => {
+                let netns = self.places.netns(place)?;
+                self.set(place, &netns, std::slice::from_ref(setting))?;
             }
             other => self.set_link(other).await?,
         }
@@ -49,14 +58,14 @@ impl Executor<'_> {
 
     async fn set_link(&mut self, step: &Step) -> kernel::Result<()> {
         match step {
-            Step::Mark { place, device, mark, altname } => {
+            Step::Mark { place, device, mark, altname, settings } => {
                 let rtnl = self.places.get(place)?;
+                sysctl::write_existing(rtnl.netns(), settings)?;
                 match rtnl.mark(index_of(&rtnl, device).await?, mark, altname.as_deref()).await {
                     // The alternative name was there, and the mark is new.
-                    Err(error) if error.is_present() => {}
-                    other => other?,
+                    Err(error) if error.is_present() => Ok(()),
+                    other => other,
                 }
-                without_dad(rtnl.netns(), device)
             }
             Step::Enslave { place, device, bridge, .. } => {
                 let rtnl = self.places.get(place)?;

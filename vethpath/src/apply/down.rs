@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Display};
 
 use super::{
-    Error, Places,
+    Error, Places, adopted,
     clear::{self, Ours},
     nat,
     observe::{self, expected_macs, observe},
@@ -112,12 +112,12 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
     let soon =
         Expedited::for_ports(topologies.iter().map(|topology| topology.pairs.len()).max().unwrap_or(0));
     match Places::open() {
-        Ok(mut places) => {
+        Ok(places) => {
             left.extend(remove_links(&Place::Host, &places, ours, &mut notes).err());
             // Nothing of this waits: whoever wants to interrupt gets a turn here.
             tokio::task::yield_now().await;
             notes.add(["remove nat"]);
-            left.extend(remove_nat(topologies, &mut places));
+            left.extend(remove_nat(topologies, &places));
         }
         Err(error) => left.push(error.into()),
     }
@@ -200,17 +200,18 @@ fn remove_links(place: &Place, places: &Places, ours: Ours<'_>, notes: &mut Note
     Ok(())
 }
 
-/// The table on the host; one in a namespace goes with it. Forwarding is put back where the table stays, too.
-fn remove_nat(topologies: &[Topology], places: &mut Places) -> Left {
+/// The table on the host; one in a namespace goes with it.
+fn remove_nat(topologies: &[Topology], places: &Places) -> Left {
     let mut tables = topologies.iter().rev().flat_map(Masquerade::of);
     let Some(nat) = tables.find(|nat| nat.place == Place::Host) else { return Left::new() };
-    let rtnl = match places.get(&nat.place) {
-        Ok(rtnl) => rtnl,
-        Err(error) => return vec![error.into()],
-    };
-    let removed = nat::remove(rtnl.netns(), &nat).map_err(Error::from);
-    let restored = nat::restore_host(rtnl.netns(), &topologies[0].lab);
-    removed.err().into_iter().chain(restored.err()).collect()
+    match places.netns(&nat.place) {
+        Ok(netns) => {
+            let removed = nat::remove(&netns, &nat).map_err(Error::from);
+            let restored = nat::restore_host(&netns, &topologies[0].lab);
+            removed.err().into_iter().chain(restored.err()).collect()
+        }
+        Err(error) => vec![error.into()],
+    }
 }
 
 /// An adopted namespace does not go away: what the lab has made in it has to. Returns what could not be
@@ -246,6 +247,7 @@ async fn let_go(
     for nat in topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place) {
         left.extend(nat::remove(&there, &nat).err().map(Error::from));
     }
+    left.extend(adopted::put_back(&place, &there, ours.lab).err());
     notes.add([format!("remove namespace {name}")]);
     left.extend(netns::unbind(name).err().map(Error::from));
     Ok(left)

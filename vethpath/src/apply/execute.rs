@@ -2,7 +2,10 @@
 
 mod bulk;
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use tokio::process::Child;
 
@@ -12,7 +15,7 @@ use crate::{
     plan::{Change, Step},
     state::{AgentLock, Directory, Journal, Offloads, stop},
     topology::{
-        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Place, Sysctl, Trunk, lab_mark,
+        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, lab_mark,
         pair_mark, trunk_altname, trunk_mark,
     },
 };
@@ -45,8 +48,8 @@ pub struct Executor<'a> {
     made: Vec<Made>,
     /// Bridges that this run has made, and not brought up yet.
     quiet: BTreeSet<(Place, String)>,
-    /// Namespaces that this run has made, where interfaces are made without duplicate address detection.
-    without_dad: BTreeSet<NsName>,
+    /// Namespaces that this run has made, and the `accept_dad` of interfaces that are made there.
+    inherits_dad: BTreeMap<NsName, u8>,
 }
 
 impl<'a> Executor<'a> {
@@ -59,7 +62,7 @@ impl<'a> Executor<'a> {
             agent: None,
             made: Vec::new(),
             quiet: BTreeSet::new(),
-            without_dad: BTreeSet::new(),
+            inherits_dad: BTreeMap::new(),
         }
     }
 
@@ -75,13 +78,13 @@ impl<'a> Executor<'a> {
             Step::Bridge(bridge) => self.bridge(bridge).await?,
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
-            Step::Sysctls { namespace, settings } => {
-                let netns = self.places.get(&Place::Namespace(namespace.clone()))?.netns().clone();
-                self.set(namespace, &netns, settings)?;
+            Step::Sysctls { place, settings } => {
+                let netns = self.places.netns(place)?;
+                self.set(place, &netns, settings)?;
             }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
-                nat::add(self.places.get(&nat.place)?.netns(), nat, self.lab)?;
+                nat::add(&self.places.netns(&nat.place)?, nat, self.lab)?;
             }
             // Of what is there already.
             _ => self.change(step).await?,
@@ -111,32 +114,53 @@ impl<'a> Executor<'a> {
         Ok(self.journal.note(&found.restored())?)
     }
 
-    /// Writes settings of a namespace, and down before that what they were.
+    /// Writes settings of a place, and down before that what they were.
     pub(super) fn set(
         &mut self,
-        namespace: &NsName,
+        place: &Place,
         netns: &Netns,
         settings: &[Sysctl],
     ) -> std::result::Result<(), Error> {
-        let before = sysctl::read_all(netns, &settings.iter().collect::<Vec<_>>())?;
-        for (setting, before) in settings.iter().zip(before) {
+        self.note_before(place, netns, settings)?;
+        sysctl::write(netns, settings).map_err(Error::of_setting)
+    }
+
+    /// The same for settings of IPv6, which a kernel may not have.
+    fn set_ipv6(
+        &mut self,
+        place: &Place,
+        netns: &Netns,
+        settings: &[Sysctl],
+    ) -> std::result::Result<(), Error> {
+        self.note_before(place, netns, settings)?;
+        Ok(sysctl::write_existing(netns, settings)?)
+    }
+
+    fn note_before(
+        &mut self,
+        place: &Place,
+        netns: &Netns,
+        settings: &[Sysctl],
+    ) -> std::result::Result<(), Error> {
+        let keys: Vec<_> = settings.iter().map(|setting| setting.key.clone()).collect();
+        for (key, before) in keys.iter().zip(sysctl::read_all(netns, &keys)?) {
             if let Some(value) = before.filter(|value| !value.contains('\n')) {
-                self.journal.note_was(namespace, &Sysctl { path: setting.path.clone(), value })?;
+                self.journal.note_was(place, &Sysctl { key: key.clone(), value })?;
             }
         }
-        sysctl::write(netns, settings).map_err(Error::of_setting)
+        Ok(())
     }
 
     /// Unmakes what was made, last first; links of a place that follow each other together. Goes on after
     /// a fault; returns all of them.
-    pub async fn undo(&mut self) -> Vec<crate::kernel::Error> {
+    pub async fn undo(&mut self) -> Vec<Error> {
         let mut faults = Vec::new();
         while let Some(made) = self.made.last().cloned() {
             let count =
                 self.made.iter().rev().take(TOGETHER).take_while(|other| other.goes_with(&made)).count();
             let rest = self.made.len() - count.max(1);
             let doomed = self.made.split_off(rest);
-            faults.extend(self.unmake(&doomed).err());
+            faults.extend(self.unmake(&doomed));
             // Nothing above waits: whoever wants to interrupt gets a turn here.
             stop::here_if_told_to_wait("undo").await;
             tokio::task::yield_now().await;
@@ -167,23 +191,28 @@ impl<'a> Executor<'a> {
     }
 
     /// Unmakes one thing, or links of one place.
-    fn unmake(&mut self, made: &[Made]) -> Result<()> {
-        match made {
+    fn unmake(&mut self, made: &[Made]) -> Vec<Error> {
+        let done = match made {
             [Made::Namespace(name), ..] => {
                 self.places.forget(name);
-                self.without_dad.remove(name);
+                self.inherits_dad.remove(name);
                 netns::unbind(name)
             }
-            [Made::Table(nat), ..] => nat::remove(&self.places.netns(&nat.place)?, nat),
-            [Made::Link(place, _), ..] => {
-                let _soon = Expedited::for_ports(made.len());
-                let direct = Direct::open(&self.places.netns(place)?)?;
-                let is_it =
-                    |link: &str, made: &Made| matches!(made, Made::Link(_, name) if name.as_str() == link);
-                clear::remove(&direct, place, |link| made.iter().any(|made| is_it(&link.name, made)))
-            }
+            [Made::Table(nat), ..] => match self.places.netns(&nat.place) {
+                Ok(netns) => nat::remove(&netns, nat),
+                Err(error) => Err(error),
+            },
+            [Made::Link(place, _), ..] => self.unmake_links(place, made),
             [] => Ok(()),
-        }
+        };
+        done.err().into_iter().map(Error::from).collect()
+    }
+
+    fn unmake_links(&mut self, place: &Place, made: &[Made]) -> Result<()> {
+        let _soon = Expedited::for_ports(made.len());
+        let direct = Direct::open(&self.places.netns(place)?)?;
+        let is_it = |link: &str, made: &Made| matches!(made, Made::Link(_, name) if name.as_str() == link);
+        clear::remove(&direct, place, |link| made.iter().any(|made| is_it(&link.name, made)))
     }
 
     fn adopted(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
@@ -191,7 +220,6 @@ impl<'a> Executor<'a> {
         let name = &namespace.name;
         let there = Netns::open(Path::new(path), name.as_str())?;
         self.places.add(name, there.clone());
-        self.set(name, &there, &namespace.sysctls)?;
         self.journal.note_adopted(name, there.inode()?)?;
         if !netns::exists(name) {
             self.made.push(Made::Namespace(name.clone()));
@@ -199,17 +227,18 @@ impl<'a> Executor<'a> {
         Ok(there.bind(name)?)
     }
 
-    async fn bridge(&mut self, bridge: &Bridge) -> Result<()> {
+    async fn bridge(&mut self, bridge: &Bridge) -> std::result::Result<(), Error> {
         let rtnl = self.places.get(&bridge.place)?;
         self.made.push(Made::Link(bridge.place.clone(), bridge.name.clone()));
         rtnl.create_bridge(bridge).await?;
         let ifindex = rtnl.expect_link(&bridge.name).await?.ifindex;
+        self.set_ipv6(&bridge.place, rtnl.netns(), &bridge.ipv6.settings(bridge.name.as_str()))?;
         rtnl.mark(ifindex, &lab_mark(self.lab), None).await?;
         self.quiet.insert((bridge.place.clone(), bridge.name.to_string()));
-        without_dad(rtnl.netns(), bridge.name.as_str())
+        Ok(())
     }
 
-    async fn cable(&mut self, cable: &Cable) -> Result<()> {
+    async fn cable(&mut self, cable: &Cable) -> std::result::Result<(), Error> {
         let (here, there) = (self.places.get(&cable.a.place)?, self.places.get(&cable.b.place)?);
         let end = |end: &crate::topology::CableEnd| (end.interface.name.clone(), end.interface.mac);
         let ((a, a_mac), (b, b_mac)) = (end(&cable.a), end(&cable.b));
@@ -220,8 +249,9 @@ impl<'a> Executor<'a> {
         for (rtnl, end) in [(here, &cable.a), (there, &cable.b)] {
             let name = &end.interface.name;
             let mark = pair_mark(self.lab, &end.place.to_string(), name.as_str());
-            rtnl.mark(rtnl.expect_link(name).await?.ifindex, &mark, None).await?;
-            without_dad(rtnl.netns(), name.as_str())?;
+            let ifindex = rtnl.expect_link(name).await?.ifindex;
+            self.set_ipv6(&end.place, rtnl.netns(), &end.interface.ipv6.settings(name.as_str()))?;
+            rtnl.mark(ifindex, &mark, None).await?;
         }
         Ok(())
     }
@@ -237,6 +267,7 @@ impl<'a> Executor<'a> {
         for (rtnl, end, other) in [(&here, a, b), (&there, b, a)] {
             let ifindex = rtnl.expect_link(&end.port).await?.ifindex;
             let (from, to) = (&end.bridge, &other.bridge);
+            sysctl::write_existing(rtnl.netns(), &Pair::port_settings(&end.place, end.port.as_str()))?;
             rtnl.mark(ifindex, &trunk_mark(self.lab, from, to), Some(&trunk_altname(self.lab, from, to)))
                 .await?;
         }
@@ -250,19 +281,4 @@ pub(super) async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
     let found =
         rtnl.link(device).await?.ok_or_else(|| crate::kernel::Error::new("find link", device, missing()))?;
     Ok(found.ifindex)
-}
-
-/// No duplicate address detection on an interface (or, as `default`, on all that will be made in
-/// the namespace): addresses are usable as soon as it is up. A kernel without IPv6 has none to do.
-pub(super) fn without_dad(netns: &Netns, interface: &str) -> Result<()> {
-    netns.run(|| without_dad_here(netns, interface))?
-}
-
-/// The same on a thread that is in the namespace.
-fn without_dad_here(netns: &Netns, interface: &str) -> Result<()> {
-    let off = sysctl::setting(&["net", "ipv6", "conf", interface, "accept_dad"], "0");
-    match sysctl::write_here(netns, &[off]) {
-        Err(error) if error.is_missing() => Ok(()),
-        other => other,
-    }
 }

@@ -15,7 +15,7 @@ use crate::{
     },
     plan::{Plan, Step},
     state::{HostSysctls, stop},
-    topology::{LabName, Masquerade, Place, Sysctl, Topology},
+    topology::{LabName, Masquerade, Place, Sysctl, SysctlKey, Topology},
 };
 
 /// Whether the table is there, exactly as it should be, and forwarding is on.
@@ -24,7 +24,9 @@ pub fn is_there(netns: &Netns, wanted: &Masquerade) -> Result<bool> {
     let table = OwnTable { name: &wanted.table, rules: &wanted.rules };
     let exact = netfilter::is_exactly(&socket, table).map_err(refused)?;
     Ok(exact
-        && forwarding(wanted).iter().all(|on| sysctl::read(netns, on).is_ok_and(|value| value == on.value)))
+        && forwarding(wanted)
+            .iter()
+            .all(|on| sysctl::read(netns, &on.key).is_ok_and(|value| value == on.value)))
 }
 
 /// Adds a lab's table and switches forwarding on.
@@ -32,10 +34,10 @@ pub fn add(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> std::result::Re
     let memory = if wanted.place == Place::Host { Some(HostSysctls::take()?) } else { None };
     let off: Vec<_> = forwarding(wanted)
         .into_iter()
-        .filter(|on| !sysctl::read(netns, on).is_ok_and(|v| v == on.value))
+        .filter(|on| !sysctl::read(netns, &on.key).is_ok_and(|v| v == on.value))
         .collect();
     if let Some(mut memory) = memory {
-        let before = off.iter().map(|on| Ok(Sysctl { value: sysctl::read(netns, on)?, ..on.clone() }));
+        let before = off.iter().map(|on| Ok(Sysctl { value: sysctl::read(netns, &on.key)?, ..on.clone() }));
         memory.remember(lab, before.collect::<Result<Vec<_>>>()?)?;
         stop::here_if_told();
         sysctl::write(netns, &off)?;
@@ -92,12 +94,13 @@ pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(),
 
 fn forwarding(wanted: &Masquerade) -> Vec<Sysctl> {
     let (v4, v6) = wanted.families();
+    let on = |key: &[&str]| Sysctl { key: SysctlKey::net(key), value: "1".to_owned() };
     let mut settings = Vec::new();
     if v4 {
-        settings.push(sysctl::setting(&["net", "ipv4", "ip_forward"], "1"));
+        settings.push(on(&["ipv4", "ip_forward"]));
     }
     if v6 {
-        settings.push(sysctl::setting(&["net", "ipv6", "conf", "all", "forwarding"], "1"));
+        settings.push(on(&["ipv6", "conf", "all", "forwarding"]));
     }
     settings
 }

@@ -6,9 +6,11 @@ use super::{Error, Places, adopted, nat, prepare, programs};
 use crate::{
     datapath::{self, Hook, Pins},
     kernel::{LinkFacts, Netns, Result, RouteFacts, Rtnl, netns, sysctl},
-    plan::{Found, Observed, ObservedLink, is_ours, owner, settings},
+    plan::{Found, Observed, ObservedLink, compares_dad, is_ours, owner, settings},
     state::{Directory, Facts},
-    topology::{Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Route, Topology},
+    topology::{
+        Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Route, SysctlKey, Topology,
+    },
 };
 
 /// The MACs with which a lab's links are made, or were, by place and name.
@@ -35,6 +37,7 @@ pub async fn observe(
     let macs = expected_macs(&all);
     let links = places.get(&Place::Host)?.links().await?;
     look(&Place::Host, links, &mut observed, &macs, (topology, begun), places).await?;
+    read_sysctls(&Place::Host, &all, &mut observed, places)?;
     if has_subnets_on_the_host(topology) {
         read_routes(&Place::Host, &mut observed, places).await?;
     }
@@ -53,7 +56,7 @@ pub async fn observe(
         if found == Found::Ours {
             look(&place, links, &mut observed, &macs, (topology, begun), places).await?;
             read_routes(&place, &mut observed, places).await?;
-            read_sysctls(name, &all, &mut observed, places)?;
+            read_sysctls(&place, &all, &mut observed, places)?;
         }
         observed.namespaces.insert(name.clone(), found);
     }
@@ -169,18 +172,24 @@ fn has_subnets_on_the_host(topology: &Topology) -> bool {
     ends.chain(bridges).any(|(place, addresses)| *place == Place::Host && !addresses.is_empty())
 }
 
-/// Reads the settings of a namespace that the file has, or had.
+/// Reads the settings of a place that the file has, or had.
 fn read_sysctls(
-    name: &NsName,
+    place: &Place,
     all: &[&Topology],
     observed: &mut Observed,
     places: &mut Places,
 ) -> Result<()> {
-    let wanted: Vec<_> = all.iter().flat_map(|topology| settings(topology, name)).collect();
-    let values = sysctl::read_all(places.get(&Place::Namespace(name.clone()))?.netns(), &wanted)?;
-    for (setting, value) in wanted.into_iter().zip(values) {
+    let dad = compares_dad(all.iter().copied());
+    let wanted: BTreeSet<SysctlKey> =
+        all.iter().flat_map(|topology| settings(topology, place, dad)).map(|setting| setting.key).collect();
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let values = sysctl::read_all(places.get(place)?.netns(), &wanted)?;
+    for (key, value) in wanted.into_iter().zip(values) {
         if let Some(value) = value {
-            observed.sysctls.insert((name.clone(), setting.path.clone()), value);
+            observed.sysctls.insert((place.clone(), key), value);
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use crate::{
         netfilter::{BRIDGE_SYSCTLS, BridgeCalls, bridge_nf_call},
         sysctl,
     },
+    topology::SysctlKey,
 };
 
 /// Where figures were measured, and how they were asked for. What cannot be read is left out.
@@ -78,7 +79,7 @@ pub fn bridge_calls(chosen: &Chosen) -> Option<BridgeCalls> {
 #[must_use]
 pub fn congestion_control(chosen: &Chosen) -> Option<String> {
     let netns = Netns::named(&chosen.from.pair.namespace).ok()?;
-    sysctl::read(&netns, &sysctl::setting(&["net", "ipv4", "tcp_congestion_control"], "")).ok()
+    sysctl::read(&netns, &SysctlKey::net(&["ipv4", "tcp_congestion_control"])).ok()
 }
 
 fn named(calls: BridgeCalls) -> BTreeMap<String, bool> {

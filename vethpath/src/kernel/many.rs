@@ -66,6 +66,8 @@ pub enum Act<'a> {
         link: &'a str,
         /// The address and its subnet.
         address: IpNet,
+        /// Whether the kernel looks for duplicates of an IPv6 one before it can be used.
+        dad: bool,
     },
     /// Add the route to the subnet that an address of a link is in.
     Subnet {
@@ -199,10 +201,10 @@ impl Direct {
                 let up = LinkUnspec::new_with_name(link).up().build();
                 add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
             }
-            Act::Address { link, address } => {
+            Act::Address { link, address, dad } => {
                 let index = indexes.next().flatten().ok_or_else(|| missing(link))?;
                 add(
-                    Message::NewAddress(address_message(index, address)),
+                    Message::NewAddress(address_message(index, address, dad)),
                     NEW,
                     "add address",
                     address.to_string(),
@@ -376,8 +378,8 @@ fn grouped(mut message: LinkMessage, group: u32) -> LinkMessage {
     message
 }
 
-/// IPv6 ones are usable at once: see [`Rtnl::add_address`](super::Rtnl::add_address).
-fn address_message(index: u32, address: IpNet) -> netlink_packet_route::address::AddressMessage {
+/// Without `dad` IPv6 ones are usable at once: see [`Rtnl::add_address`](super::Rtnl::add_address).
+fn address_message(index: u32, address: IpNet, dad: bool) -> netlink_packet_route::address::AddressMessage {
     let length = address.prefix_len();
     match address {
         IpNet::V4(net) => AddressMessageBuilder::<std::net::Ipv4Addr>::new()
@@ -387,7 +389,9 @@ fn address_message(index: u32, address: IpNet) -> netlink_packet_route::address:
         IpNet::V6(net) => {
             let builder = AddressMessageBuilder::<std::net::Ipv6Addr>::new().index(index);
             let mut message = builder.address(net.addr(), length).build();
-            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            if !dad {
+                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            }
             message
         }
     }

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{Error, Netns, Result, bounded, error::Context, netns::HOST};
-use crate::topology::Sysctl;
+use crate::topology::{Sysctl, SysctlKey};
 
 /// Writes settings in `netns`, in order.
 ///
@@ -26,22 +26,44 @@ pub fn write_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
         name => format!("in namespace {name}"),
     };
     for setting in settings {
-        let Sysctl { path, value } = setting;
-        fs::write(file(setting), value)
-            .map_err(|source| (source, format!("{} = {value} {}", path.join("."), place())))
+        let Sysctl { key, value } = setting;
+        fs::write(file(key), value)
+            .map_err(|source| (source, format!("{key} = {value} {}", place())))
             .map_err(|(source, object)| Error::new("set sysctl", object, source))?;
     }
     Ok(())
 }
 
-/// Reads a setting in `netns`, without the line's end. The value of `setting` does not matter.
+/// Writes settings in `netns`, in order, and leaves out those that are not there: of interfaces that are gone, or of
+/// a family that the kernel does not have.
+///
+/// # Errors
+/// One refuses its value; those before it are written.
+pub fn write_existing(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
+    if settings.is_empty() {
+        return Ok(());
+    }
+    netns.run(|| write_existing_here(netns, settings))?
+}
+
+/// The same on a thread that is in `netns`.
+///
+/// # Errors
+/// As [`write_existing()`].
+pub fn write_existing_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
+    settings.iter().try_for_each(|setting| match write_here(netns, std::slice::from_ref(setting)) {
+        Err(error) if error.is_missing() => Ok(()),
+        other => other,
+    })
+}
+
+/// Reads a setting in `netns`, without the line's end.
 ///
 /// # Errors
 /// It does not exist.
-pub fn read(netns: &Netns, setting: &Sysctl) -> Result<String> {
+pub fn read(netns: &Netns, key: &SysctlKey) -> Result<String> {
     netns.run(|| {
-        let text =
-            bounded::read(&file(setting), bounded::LIST).doing("read sysctl", setting.path.join("."))?;
+        let text = bounded::read(&file(key), bounded::LIST).doing("read sysctl", key)?;
         Ok(text.trim_end().to_owned())
     })?
 }
@@ -50,21 +72,14 @@ pub fn read(netns: &Netns, setting: &Sysctl) -> Result<String> {
 ///
 /// # Errors
 /// The namespace cannot be entered.
-pub fn read_all(netns: &Netns, settings: &[&Sysctl]) -> Result<Vec<Option<String>>> {
-    if settings.is_empty() {
+pub fn read_all(netns: &Netns, keys: &[SysctlKey]) -> Result<Vec<Option<String>>> {
+    if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let read = |setting: &&Sysctl| bounded::read(&file(setting), bounded::LIST).ok();
-    netns
-        .run(|| settings.iter().map(|setting| read(setting).map(|text| text.trim_end().to_owned())).collect())
+    let read = |key: &SysctlKey| bounded::read(&file(key), bounded::LIST).ok();
+    netns.run(|| keys.iter().map(|key| read(key).map(|text| text.trim_end().to_owned())).collect())
 }
 
-fn file(setting: &Sysctl) -> PathBuf {
-    std::iter::once("/proc/sys").chain(setting.path.iter().map(String::as_str)).collect()
-}
-
-/// A setting made of literal path components.
-#[must_use]
-pub fn setting(path: &[&str], value: &str) -> Sysctl {
-    Sysctl { path: path.iter().map(|&part| part.to_owned()).collect(), value: value.to_owned() }
+fn file(key: &SysctlKey) -> PathBuf {
+    std::iter::once("/proc/sys").chain(key.path().iter().map(String::as_str)).collect()
 }

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{Step, steps::Planner};
-use crate::topology::{IfName, Interface, Mac, Place, Topology};
+use crate::topology::{IfName, Interface, Mac, Place, Sysctl, Topology};
 
 impl Planner<'_> {
     /// An inner end, or an end of a cable.
@@ -11,7 +11,7 @@ impl Planner<'_> {
         let name = interface.name.as_str();
         self.mac(place, name, interface.mac);
         self.mtu(place, name, interface.mtu);
-        self.addresses(place, name, &interface.addresses);
+        self.addresses(place, name, &interface.addresses, !interface.ipv6.skips_dad());
         if interface.up {
             self.subnets(place, name, &interface.addresses);
             self.up(place, name, false);
@@ -25,10 +25,16 @@ impl Planner<'_> {
     }
 
     /// A link that a killed run made and had no time to mark, or that lost its mark.
-    pub(super) fn mark(&mut self, place: &Place, device: &str, mark: String, altname: Option<String>) {
+    pub(super) fn mark(
+        &mut self,
+        place: &Place,
+        device: &str,
+        (mark, altname): (String, Option<String>),
+        settings: Vec<Sysctl>,
+    ) {
         if self.standing.link(place, device).is_some_and(|link| !link.marked) {
             let (place, device) = (place.clone(), device.to_owned());
-            self.plan.make.push(Step::Mark { place, device, mark, altname });
+            self.plan.make.push(Step::Mark { place, device, mark, altname, settings });
         }
     }
 
@@ -57,7 +63,7 @@ impl Planner<'_> {
     }
 
     /// Addresses that an earlier topology had go; those that somebody else has added stay.
-    pub(super) fn addresses(&mut self, place: &Place, device: &str, wanted: &[IpNet]) {
+    pub(super) fn addresses(&mut self, place: &Place, device: &str, wanted: &[IpNet], dad: bool) {
         let there = self.standing.link(place, device).map_or(&[][..], |link| &link.addresses);
         let was = |address: &&IpNet| {
             self.former.iter().any(|former| addresses_of(former, place, device).contains(address))
@@ -78,7 +84,7 @@ impl Planner<'_> {
         };
         for &address in wanted.iter().filter(|address| !there.contains(address) || goes_too(address)) {
             let (place, device, address) = step(address);
-            self.plan.raise.push(Step::Address { place, device, address });
+            self.plan.raise.push(Step::Address { place, device, address, dad });
         }
     }
 

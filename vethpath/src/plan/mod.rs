@@ -20,4 +20,4 @@ pub use collision::Collision;
 pub use observed::{Found, Observed, ObservedLink, Way, is_ours, owner};
 pub use step::Step;
 pub use steps::{Plan, plan};
-pub use sysctls::settings;
+pub use sysctls::{compares_dad, default_dad, settings};

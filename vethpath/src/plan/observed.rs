@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::{
     state::Offloads,
-    topology::{BridgeOption, IfName, LabName, NsName, Place, Route, lab_mark},
+    topology::{BridgeOption, IfName, LabName, NsName, Place, Route, SysctlKey, lab_mark},
 };
 
 /// What a name in `/run/netns` stands for.
@@ -77,9 +77,9 @@ pub struct Observed {
     /// Routes to the subnets of interfaces: where, by which, and to what.
     pub subnets: BTreeSet<(Place, String, IpNet)>,
     /// Settings that the file has, as they are; without those that cannot be read.
-    pub sysctls: BTreeMap<(NsName, Vec<String>), String>,
+    pub sysctls: BTreeMap<(Place, SysctlKey), String>,
     /// What settings were before the lab changed them.
-    pub sysctls_before: BTreeMap<(NsName, Vec<String>), String>,
+    pub sysctls_before: BTreeMap<(Place, SysctlKey), String>,
     /// Ports that run the lab's program.
     pub programs: BTreeSet<(Place, String)>,
     /// Ports that run the lab's XDP program.

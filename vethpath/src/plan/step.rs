@@ -56,6 +56,8 @@ pub enum Step {
         mark: String,
         /// Its alternative name, if it has one.
         altname: Option<String>,
+        /// Settings that it may not have got either.
+        settings: Vec<Sysctl>,
     },
     /// Put a port that is there on its bridge.
     Enslave {
@@ -101,17 +103,17 @@ pub enum Step {
         /// What it becomes.
         to: BridgeOption,
     },
-    /// Apply settings of an interface that is made.
+    /// Apply settings of an interface or bridge that is made.
     Sysctls {
         /// Where.
-        namespace: NsName,
+        place: Place,
         /// What.
         settings: Vec<Sysctl>,
     },
-    /// Change a setting of a namespace that is there.
+    /// Change a setting of what is there.
     Sysctl {
         /// Where.
-        namespace: NsName,
+        place: Place,
         /// What it is; `None` if it cannot be read.
         from: Option<String>,
         /// What it becomes.
@@ -166,6 +168,8 @@ pub enum Step {
         device: String,
         /// The address and its subnet.
         address: IpNet,
+        /// Whether the kernel looks for duplicates of it first.
+        dad: bool,
     },
     /// Add the route to the subnet of an address that an interface has and somebody removed it from.
     Subnet {
@@ -242,9 +246,9 @@ impl Step {
             Self::BridgeOption { bridge, from, to, .. } => {
                 Change::of("bridge", bridge).property(to.key()).values(Some(from), to)
             }
-            Self::Sysctls { namespace, .. } => Change::of("sysctl", namespace),
-            Self::Sysctl { namespace, from, setting } => {
-                let change = Change::of("sysctl", namespace).property(setting.path.join("."));
+            Self::Sysctls { place, .. } => Change::of("sysctl", place),
+            Self::Sysctl { place, from, setting } => {
+                let change = Change::of("sysctl", place).property(&setting.key);
                 change.values(from.as_ref(), &setting.value)
             }
             Self::Attach { place, port } => Change::create("program", end(place, port)),
@@ -256,7 +260,7 @@ impl Step {
             Self::DeleteAddress { place, device, address } => {
                 Change::delete("address", format_args!("{address} on {}", end(place, device)))
             }
-            Self::Address { place, device, address } => {
+            Self::Address { place, device, address, .. } => {
                 Change::create("address", format_args!("{address} on {}", end(place, device)))
             }
             Self::Subnet { place, device, address } => {

@@ -59,6 +59,7 @@ pub fn plan(topology: &Topology, former: &[Topology], observed: &Observed) -> Re
     for namespace in &topology.namespaces {
         planner.namespace(namespace);
     }
+    planner.sysctls(&Place::Host);
     for bridge in &topology.bridges {
         planner.bridge(bridge);
     }
@@ -127,9 +128,10 @@ impl Planner<'_> {
             Some(Found::Ours) => {
                 // An adopted one's loopback is its maker's affair.
                 if namespace.adopt.is_none() && !self.observed.link(&place, "lo").is_some_and(|lo| lo.up) {
+                    let place = place.clone();
                     self.plan.raise.push(Step::Up { place, device: "lo".to_owned(), port: false });
                 }
-                self.sysctls(namespace);
+                self.sysctls(&place);
             }
             Some(Found::Foreign(owner)) => self
                 .collisions
@@ -145,6 +147,7 @@ impl Planner<'_> {
             None => {
                 self.refuse_foreign(place, name, None);
                 self.plan.make.push(Step::Bridge(bridge.clone()));
+                self.new_sysctls(place, &bridge.sysctls);
             }
             Some(there) => {
                 let changes = bridge.options().into_iter().filter_map(|to| {
@@ -153,11 +156,12 @@ impl Planner<'_> {
                     Some(Step::BridgeOption { place, bridge, from, to })
                 });
                 self.plan.make.extend(changes);
-                self.mark(place, name, lab_mark(&self.topology.lab), None);
+                let settings = [bridge.ipv6.settings(name), bridge.sysctls.clone()].concat();
+                self.mark(place, name, (lab_mark(&self.topology.lab), None), settings);
                 self.mac(place, name, bridge.mac);
             }
         }
-        self.addresses(place, name, &bridge.addresses);
+        self.addresses(place, name, &bridge.addresses, !bridge.ipv6.skips_dad());
         self.subnets(place, name, &bridge.addresses);
         self.up(place, name, false);
     }
@@ -169,8 +173,14 @@ impl Planner<'_> {
             let lab = &self.topology.lab;
             let mark = pair_mark(lab, pair.namespace.as_str(), inner);
             let altname = altname(lab, pair.namespace.as_str(), inner);
-            self.mark(&pair.place, port, mark.clone(), Some(altname));
-            self.mark(&inside, inner, mark, None);
+            self.mark(
+                &pair.place,
+                port,
+                (mark.clone(), Some(altname)),
+                Pair::port_settings(&pair.place, port),
+            );
+            let settings = [pair.inner.ipv6.settings(inner), pair.inner.sysctls.clone()].concat();
+            self.mark(&inside, inner, (mark, None), settings);
             self.mac(&pair.place, port, pair.port_mac);
             self.mtu(&pair.place, port, pair.inner.mtu);
             self.enslave(&pair.place, &pair.port, &pair.bridge);
@@ -178,7 +188,7 @@ impl Planner<'_> {
             self.refuse_foreign(&pair.place, port, Some(&format!("pair {}", pair.name())));
             self.refuse_foreign(&inside, inner, None);
             self.plan.make.push(Step::Pair(pair.clone()));
-            self.new_sysctls(&inside, &pair.inner);
+            self.new_sysctls(&inside, &pair.inner.sysctls);
         }
         self.up(&pair.place, port, true);
         self.interface(&inside, &pair.inner);
@@ -190,7 +200,8 @@ impl Planner<'_> {
             for end in ends {
                 let name = end.interface.name.as_str();
                 let mark = pair_mark(&self.topology.lab, &end.place.to_string(), name);
-                self.mark(&end.place, name, mark, None);
+                let settings = [end.interface.ipv6.settings(name), end.interface.sysctls.clone()].concat();
+                self.mark(&end.place, name, (mark, None), settings);
             }
         } else {
             for end in ends {
@@ -198,7 +209,7 @@ impl Planner<'_> {
             }
             self.plan.make.push(Step::Cable(cable.clone()));
             for end in ends {
-                self.new_sysctls(&end.place, &end.interface);
+                self.new_sysctls(&end.place, &end.interface.sysctls);
             }
         }
         for end in ends {
@@ -213,7 +224,7 @@ impl Planner<'_> {
                 let (lab, port) = (&self.topology.lab, end.port.as_str());
                 let mark = trunk_mark(lab, &end.bridge, &other.bridge);
                 let altname = trunk_altname(lab, &end.bridge, &other.bridge);
-                self.mark(&end.place, port, mark, Some(altname));
+                self.mark(&end.place, port, (mark, Some(altname)), Pair::port_settings(&end.place, port));
                 self.mac(&end.place, port, end.mac);
                 self.mtu(&end.place, port, mtu);
                 self.enslave(&end.place, &end.port, &end.bridge);

@@ -64,7 +64,7 @@ impl HostSysctls {
     /// The file system refuses.
     pub fn remember(&mut self, lab: &LabName, before: Vec<Sysctl>) -> Result<()> {
         for setting in before {
-            if !self.before.iter().any(|known| known.path == setting.path) {
+            if !self.before.iter().any(|known| known.key == setting.key) {
                 self.before.push(setting);
             }
         }

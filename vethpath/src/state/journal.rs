@@ -17,7 +17,7 @@ use super::{Context, Directory, Error, Offloads, Result, offloads, stop};
 use crate::{
     datapath::Hook,
     kernel::{bounded, private},
-    topology::{Datapath, IfName, NsName, Sysctl, Topology},
+    topology::{Datapath, IfName, NsName, Place, Sysctl, SysctlKey, Topology},
 };
 
 /// Version of the record below.
@@ -189,8 +189,8 @@ impl Journal {
     ///
     /// # Errors
     /// The file system refuses; then it must not be changed.
-    pub fn note_was(&mut self, namespace: &NsName, setting: &Sysctl) -> Result<()> {
-        self.line(&was_line(namespace, &setting.path, &setting.value))
+    pub fn note_was(&mut self, place: &Place, setting: &Sysctl) -> Result<()> {
+        self.line(&was_line(place, &setting.key, &setting.value))
     }
 
     /// Writes the journal anew: the lab is what `record` says, and nothing is left of what it was.
@@ -203,9 +203,13 @@ impl Journal {
         for namespace in &record.topology.namespaces {
             let inode = facts.adopted.get(namespace.name.as_str()).filter(|_| namespace.adopt.is_some());
             lines.extend(inode.map(|inode| format!("{ADOPTED} {} {inode}\n", namespace.name)));
-            for ((_, path), value) in facts.was.iter().filter(|((name, _), _)| name == &namespace.name) {
-                lines += &(was_line(&namespace.name, path, value) + "\n");
-            }
+        }
+        let is_kept = |place: &Place| match place {
+            Place::Host => true,
+            Place::Namespace(name) => record.topology.namespaces.iter().any(|one| &one.name == name),
+        };
+        for ((place, key), value) in facts.was.iter().filter(|((place, _), _)| is_kept(place)) {
+            lines += &(was_line(place, key, value) + "\n");
         }
         for pair in record.topology.pairs.iter().filter(|pair| pair.datapath == Datapath::Xdp) {
             let offloads = facts.offloads.get(&(pair.namespace.clone(), pair.inner.name.clone()));
@@ -235,8 +239,8 @@ fn text(directory: &Directory, record: &Record) -> Result<String> {
     })
 }
 
-fn was_line(namespace: &NsName, path: &[String], value: &str) -> String {
-    format!("{WAS} {namespace} {} {value}", path.join("/"))
+fn was_line(place: &Place, key: &SysctlKey, value: &str) -> String {
+    format!("{WAS} {place} {} {value}", key.path().join("/"))
 }
 
 /// Cuts off a last line that has no end: whatever it was about was not begun.
@@ -264,8 +268,8 @@ fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
 pub struct Facts {
     /// By name, the inode of the namespace that was last adopted under it.
     pub adopted: BTreeMap<String, u64>,
-    /// By namespace and setting, what it was before the lab changed it.
-    pub was: BTreeMap<(NsName, Vec<String>), String>,
+    /// By place and setting, what it was before the lab changed it.
+    pub was: BTreeMap<(Place, SysctlKey), String>,
     /// By inner end, offloads that are switched, each as it was before.
     pub offloads: BTreeMap<(NsName, IfName), Offloads>,
 }
@@ -292,10 +296,13 @@ impl Facts {
                     }
                 }
                 (Some(WAS), Some(name), Some(path), Some(value)) => {
-                    if let Ok(name) = name.parse() {
-                        let path = path.split('/').map(str::to_owned).collect();
+                    let place = match name {
+                        "host" => Some(Place::Host),
+                        name => name.parse().ok().map(Place::Namespace),
+                    };
+                    if let (Some(place), Ok(key)) = (place, path.parse()) {
                         // The first time counts: later it was the lab that had set it.
-                        let _ = facts.was.entry((name, path)).or_insert_with(|| value.to_owned());
+                        let _ = facts.was.entry((place, key)).or_insert_with(|| value.to_owned());
                     }
                 }
                 _ => {}
@@ -319,11 +326,13 @@ mod tests {
 
     #[test]
     fn the_first_value_of_a_setting_is_what_it_was() {
-        let journal = "was a net/ipv4/tcp_rmem 4096\t131072 6291456\nwas a net/ipv4/tcp_rmem 1 2 3\n";
+        let journal = "was a net/ipv4/tcp_rmem 4096\t131072 6291456\nwas a net/ipv4/tcp_rmem 1 2 3\n\
+            was host net/ipv4/conf/v.0/rp_filter 2\nwas a ../../etc/x 1\n";
         let was = Facts::parse(journal).was;
         let values: Vec<_> =
-            was.iter().map(|((name, path), value)| (name.as_str(), path.join("."), value.as_str())).collect();
-        assert_eq!(values, [("a", "net.ipv4.tcp_rmem".to_owned(), "4096\t131072 6291456")]);
+            was.iter().map(|((place, key), value)| format!("{place} {key} {value}")).collect();
+        let expected = ["host net.ipv4.conf.v/0.rp_filter 2", "a net.ipv4.tcp_rmem 4096\t131072 6291456"];
+        assert_eq!(values, expected);
     }
 
     #[test]

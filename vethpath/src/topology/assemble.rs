@@ -1,7 +1,7 @@
 //! Holds the parts of a file against each other and makes them a [`Topology`].
 
 use super::{
-    Bridge, Cable, CableEnd, IfName, Interface, LabName, Namespace, Pair, Place, Topology,
+    Bridge, Cable, CableEnd, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place, Topology,
     declared::{BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
     derived_mac,
     fault::Sink,
@@ -9,7 +9,9 @@ use super::{
     links::{self, Far, Links},
     meaning, port_mac, port_name,
     read::At,
-    routes, trunks, unique,
+    routes,
+    sysctls::Settings,
+    trunks, unique,
 };
 
 /// The lab of a file; one with holes if the sink got a fault.
@@ -27,19 +29,21 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     unique::check_declared(declared, sink);
     unique::check_ports(&declared.bridges, &links, &joints, sink);
 
-    let bridges: Vec<Bridge> = bridges(&lab, declared);
+    let maker = Maker { lab: &lab, declared, settings: Settings::of(declared, &links, sink) };
+    let bridges: Vec<Bridge> = declared.bridges.iter().map(|decl| maker.bridge(decl)).collect();
     let mut topology = Topology {
-        namespaces: namespaces(declared),
+        dad: declared.dad,
+        namespaces: declared.namespaces.iter().map(|decl| maker.namespace(decl)).collect(),
         // Links leave the host's interfaces out, so none is lost here.
         pairs: links
             .pairs
             .iter()
-            .filter_map(|&(n, bridge)| pair(&lab, &declared.interfaces[n], &bridges[bridge]))
+            .filter_map(|&(n, bridge)| maker.pair(&declared.interfaces[n], &bridges[bridge]))
             .collect(),
-        cables: links.cables.iter().map(|(n, far)| cable(&lab, declared, *n, far)).collect(),
+        cables: links.cables.iter().map(|(n, far)| maker.cable(*n, far)).collect(),
         trunks: joints.iter().map(|joint| trunks::build(&lab, joint, &bridges)).collect(),
         bridges,
-        lab,
+        lab: lab.clone(),
         next_trunk: 0,
     };
     topology.number(&[]);
@@ -70,93 +74,115 @@ fn check_mtus(declared: &Declared, links: &Links, sink: &mut Sink) {
     }
 }
 
-fn bridges(lab: &LabName, declared: &Declared) -> Vec<Bridge> {
-    let bridge = |decl: &BridgeDecl| Bridge {
-        name: decl.name.value.clone(),
-        place: decl.place.value.clone(),
-        number: 0,
-        domain: 0,
-        addresses: values(&decl.addresses.items),
-        mac: decl.mac.as_ref().map_or_else(
-            || derived_mac(lab, &decl.place.value.to_string(), decl.name.value.as_str()),
-            |mac| mac.value,
-        ),
-        mtu: decl.mtu.as_ref().map(|mtu| mtu.value),
-        nat: decl.nat,
-        stp: decl.stp,
-        ageing_time: decl.ageing_time,
-        vlan_filtering: decl.vlan_filtering,
-        datapath: decl.datapath,
-    };
-    declared.bridges.iter().map(bridge).collect()
+/// Makes the parts of a lab.
+struct Maker<'d> {
+    lab: &'d LabName,
+    declared: &'d Declared,
+    settings: Settings,
 }
 
-fn namespaces(declared: &Declared) -> Vec<Namespace> {
-    let namespace = |decl: &NamespaceDecl| Namespace {
-        name: decl.name.value.clone(),
-        adopt: decl.adopt.as_ref().map(|path| path.value.clone()),
-        routes: decl.routes.iter().map(|route| route.route.clone()).collect(),
-        sysctls: decl.sysctls.clone(),
-    };
-    declared.namespaces.iter().map(namespace).collect()
-}
-
-fn pair(lab: &LabName, decl: &InterfaceDecl, bridge: &Bridge) -> Option<Pair> {
-    let Place::Namespace(namespace) = &decl.place else { return None };
-    let (place, name) = (namespace.as_str(), decl.name.value.as_str());
-    Some(Pair {
-        number: 0,
-        namespace: namespace.clone(),
-        inner: interface(lab, decl, bridge.mtu),
-        bridge: bridge.name.clone(),
-        place: bridge.place.clone(),
-        port: port_name(lab, place, name),
-        port_mac: port_mac(lab, place, name),
-        datapath: decl.datapath.unwrap_or(bridge.datapath),
-    })
-}
-
-fn cable(lab: &LabName, declared: &Declared, near: usize, far: &Far) -> Cable {
-    let near = &declared.interfaces[near];
-    let mtu = |decl: &InterfaceDecl| decl.mtu.as_ref().map(|mtu| mtu.value);
-    let end = |decl: &InterfaceDecl, theirs| CableEnd {
-        place: decl.place.clone(),
-        interface: interface(lab, decl, theirs),
-    };
-    match far {
-        Far::Declared(far) => {
-            let far = &declared.interfaces[*far];
-            Cable { a: end(near, mtu(far)), b: end(far, mtu(near)) }
+impl Maker<'_> {
+    fn bridge(&self, decl: &BridgeDecl) -> Bridge {
+        let (place, name) = (&decl.place.value, &decl.name.value);
+        let derived = || derived_mac(self.lab, &place.to_string(), name.as_str());
+        Bridge {
+            name: name.clone(),
+            place: place.clone(),
+            number: 0,
+            domain: 0,
+            addresses: values(&decl.addresses.items),
+            mac: decl.mac.as_ref().map_or_else(derived, |mac| mac.value),
+            mtu: decl.mtu.as_ref().map(|mtu| mtu.value),
+            nat: decl.nat,
+            stp: decl.stp,
+            ageing_time: decl.ageing_time,
+            vlan_filtering: decl.vlan_filtering,
+            datapath: decl.datapath,
+            sysctls: self.settings.of_device(place, name.as_str()).to_vec(),
+            ipv6: self.ipv6((None, decl.accept_ra.as_ref()), place, name),
         }
-        Far::Bare(At { value: (place, name), .. }) => Cable {
-            a: end(near, None),
-            b: CableEnd { place: place.clone(), interface: bare(lab, place, name, mtu(near)) },
-        },
     }
-}
 
-/// An interface as declared; `theirs` is the MTU of what it is linked to.
-fn interface(lab: &LabName, decl: &InterfaceDecl, theirs: Option<u32>) -> Interface {
-    let bare = bare(lab, &decl.place, &decl.name.value, theirs);
-    Interface {
-        mac: decl.mac.as_ref().map_or(bare.mac, |mac| mac.value),
-        mtu: decl.mtu.as_ref().map(|mtu| mtu.value).or(theirs),
-        addresses: values(&decl.addresses.items),
-        sysctls: decl.sysctls.clone(),
-        up: decl.up,
-        ..bare
+    fn namespace(&self, decl: &NamespaceDecl) -> Namespace {
+        Namespace {
+            name: decl.name.value.clone(),
+            adopt: decl.adopt.as_ref().map(|path| path.value.clone()),
+            routes: decl.routes.iter().map(|route| route.route.clone()).collect(),
+            sysctls: self.settings.of_place(&Place::Namespace(decl.name.value.clone())).to_vec(),
+            dad: self.declared.dad,
+        }
     }
-}
 
-/// An interface of which nothing is said but its name.
-fn bare(lab: &LabName, place: &Place, name: &IfName, mtu: Option<u32>) -> Interface {
-    Interface {
-        name: name.clone(),
-        mac: derived_mac(lab, &place.to_string(), name.as_str()),
-        mtu,
-        addresses: Vec::new(),
-        sysctls: Vec::new(),
-        up: true,
+    fn pair(&self, decl: &InterfaceDecl, bridge: &Bridge) -> Option<Pair> {
+        let Place::Namespace(namespace) = &decl.place else { return None };
+        let (place, name) = (namespace.as_str(), decl.name.value.as_str());
+        Some(Pair {
+            number: 0,
+            namespace: namespace.clone(),
+            inner: self.interface(decl, bridge.mtu),
+            bridge: bridge.name.clone(),
+            place: bridge.place.clone(),
+            port: port_name(self.lab, place, name),
+            port_mac: port_mac(self.lab, place, name),
+            datapath: decl.datapath.unwrap_or(bridge.datapath),
+        })
+    }
+
+    fn cable(&self, near: usize, far: &Far) -> Cable {
+        let near = &self.declared.interfaces[near];
+        let mtu = |decl: &InterfaceDecl| decl.mtu.as_ref().map(|mtu| mtu.value);
+        let end = |decl: &InterfaceDecl, theirs| CableEnd {
+            place: decl.place.clone(),
+            interface: self.interface(decl, theirs),
+        };
+        match far {
+            Far::Declared(far) => {
+                let far = &self.declared.interfaces[*far];
+                Cable { a: end(near, mtu(far)), b: end(far, mtu(near)) }
+            }
+            Far::Bare(At { value: (place, name), .. }) => Cable {
+                a: end(near, None),
+                b: CableEnd { place: place.clone(), interface: self.bare(place, name, mtu(near)) },
+            },
+        }
+    }
+
+    /// An interface as declared; `theirs` is the MTU of what it is linked to.
+    fn interface(&self, decl: &InterfaceDecl, theirs: Option<u32>) -> Interface {
+        let name = &decl.name.value;
+        let bare = self.bare(&decl.place, name, theirs);
+        Interface {
+            mac: decl.mac.as_ref().map_or(bare.mac, |mac| mac.value),
+            mtu: decl.mtu.as_ref().map(|mtu| mtu.value).or(theirs),
+            addresses: values(&decl.addresses.items),
+            up: decl.up,
+            ipv6: self.ipv6((decl.dad.as_ref(), decl.accept_ra.as_ref()), &decl.place, name),
+            ..bare
+        }
+    }
+
+    /// An interface of which nothing is said but its name.
+    fn bare(&self, place: &Place, name: &IfName, mtu: Option<u32>) -> Interface {
+        Interface {
+            name: name.clone(),
+            mac: derived_mac(self.lab, &place.to_string(), name.as_str()),
+            mtu,
+            addresses: Vec::new(),
+            sysctls: self.settings.of_device(place, name.as_str()).to_vec(),
+            up: true,
+            ipv6: self.ipv6((None, None), place, name),
+        }
+    }
+
+    fn ipv6(
+        &self,
+        (dad, accept_ra): (Option<&At<bool>>, Option<&At<bool>>),
+        place: &Place,
+        name: &IfName,
+    ) -> Ipv6 {
+        let keys = (dad.map(|at| at.value), accept_ra.map(|at| at.value));
+        let own = self.settings.of_device(place, name.as_str());
+        Ipv6::of(keys, place, own, self.settings.of_place(place), self.declared.dad)
     }
 }
 

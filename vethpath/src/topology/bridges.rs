@@ -55,6 +55,7 @@ pub(super) fn with_settings(
         ageing_time: table.number("ageing_time", limits::AGEING_TIME, " seconds", sink).map(|at| at.value),
         vlan_filtering: is_on(table.boolean("vlan_filtering", sink)),
         datapath: datapath::read(table, sink).map_or(Datapath::Tc, |at| at.value),
+        accept_ra: table.boolean("accept_ra", sink),
         trunks: trunks.items.iter().map(|trunk| trunk.with(trunk.value.to_owned())).collect(),
         addresses,
         // A bad name leaves nothing to hold on to; a bad place is replaced, so that links hold.

@@ -29,6 +29,7 @@ pub(super) struct BridgeDecl {
     pub(super) ageing_time: Option<u32>,
     pub(super) vlan_filtering: bool,
     pub(super) datapath: Datapath,
+    pub(super) accept_ra: Option<At<bool>>,
     pub(super) trunks: Vec<At<String>>,
 }
 
@@ -38,7 +39,7 @@ pub(super) struct NamespaceDecl {
     pub(super) name: At<NsName>,
     pub(super) adopt: Option<At<String>>,
     pub(super) routes: Vec<RouteDecl>,
-    pub(super) sysctls: Vec<Sysctl>,
+    pub(super) sysctls: Vec<At<Sysctl>>,
 }
 
 /// A gateway or one of `routes`.
@@ -61,8 +62,10 @@ pub(super) struct InterfaceDecl {
     pub(super) addresses: List<IpNet>,
     pub(super) mac: Option<At<Mac>>,
     pub(super) mtu: Option<At<u32>>,
-    pub(super) sysctls: Vec<Sysctl>,
+    pub(super) sysctls: Vec<At<Sysctl>>,
     pub(super) up: bool,
+    pub(super) dad: Option<At<bool>>,
+    pub(super) accept_ra: Option<At<bool>>,
     /// The bridge's, if none is written.
     pub(super) datapath: Option<Datapath>,
 }
@@ -88,6 +91,8 @@ pub(super) struct Spread {
 /// All of a file that could be read.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
+    /// The lab's own `dad`.
+    pub(super) dad: bool,
     pub(super) bridges: Vec<BridgeDecl>,
     pub(super) namespaces: Vec<NamespaceDecl>,
     pub(super) interfaces: Vec<InterfaceDecl>,

@@ -2,13 +2,16 @@
 
 use std::fmt::{self, Write};
 
-use super::{Bridge, Datapath, Interface, Namespace, Place, Sysctl, Topology, derived_mac};
+use super::{Bridge, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topology, derived_mac};
 
 /// The plain TOML of a lab, which reads as the same lab: one table for each bridge, namespace and
 /// interface. MAC addresses that are derived from names are left to be derived.
 #[must_use]
 pub fn expand(topology: &Topology) -> String {
     let mut text = format!("name = {}\n", quoted(topology.lab.as_str()));
+    if topology.dad {
+        text += "dad = true\n";
+    }
     // Writing to a string cannot fail.
     let _ = write(topology, &mut text);
     text
@@ -19,7 +22,7 @@ fn write(topology: &Topology, out: &mut String) -> fmt::Result {
         self::bridge(topology, bridge, out)?;
     }
     for namespace in &topology.namespaces {
-        self::namespace(namespace, out)?;
+        self::namespace(topology, namespace, out)?;
     }
     for pair in &topology.pairs {
         let place = Place::Namespace(pair.namespace.clone());
@@ -58,6 +61,7 @@ fn bridge(topology: &Topology, bridge: &Bridge, out: &mut String) -> fmt::Result
     if let Some(seconds) = bridge.ageing_time {
         writeln!(out, "ageing_time = {seconds}")?;
     }
+    ipv6(topology, &bridge.place, bridge.ipv6, &bridge.sysctls, out)?;
     if bridge.datapath != Datapath::Tc {
         datapath(out, bridge.datapath)?;
     }
@@ -74,7 +78,7 @@ fn datapath(out: &mut String, datapath: Datapath) -> fmt::Result {
     writeln!(out, "datapath = {}", quoted(name))
 }
 
-fn namespace(namespace: &Namespace, out: &mut String) -> fmt::Result {
+fn namespace(topology: &Topology, namespace: &Namespace, out: &mut String) -> fmt::Result {
     writeln!(out, "\n[namespace.{}]", key(namespace.name.as_str()))?;
     if let Some(path) = &namespace.adopt {
         writeln!(out, "adopt = {{ path = {} }}", quoted(path))?;
@@ -86,7 +90,26 @@ fn namespace(namespace: &Namespace, out: &mut String) -> fmt::Result {
         }
         writeln!(out, "]")?;
     }
-    sysctls(out, &namespace.sysctls)
+    // A bridge has no table for its settings.
+    let is_here =
+        |bridge: &&Bridge| matches!(&bridge.place, Place::Namespace(name) if *name == namespace.name);
+    let of_bridges = topology.bridges.iter().filter(is_here).flat_map(|bridge| &bridge.sysctls);
+    sysctls(out, namespace.sysctls.iter().chain(of_bridges))
+}
+
+/// The keys that say what IPv6 does on a device, where it is not what it would be without them.
+fn ipv6(topology: &Topology, place: &Place, ipv6: Ipv6, own: &[Sysctl], out: &mut String) -> fmt::Result {
+    let namespace =
+        topology.namespaces.iter().find(|one| matches!(place, Place::Namespace(name) if *name == one.name));
+    let of_namespace = namespace.map_or(&[][..], |namespace| &namespace.sysctls);
+    let usual = Ipv6::of((None, None), place, own, of_namespace, topology.dad);
+    if let Some(dad) = ipv6.accept_dad.filter(|_| ipv6.accept_dad != usual.accept_dad) {
+        writeln!(out, "dad = {}", dad != 0)?;
+    }
+    match ipv6.accept_ra.filter(|_| ipv6.accept_ra != usual.accept_ra) {
+        Some(accept_ra) => writeln!(out, "accept_ra = {accept_ra}"),
+        None => Ok(()),
+    }
 }
 
 fn interface(
@@ -96,6 +119,7 @@ fn interface(
     link: &str,
     out: &mut String,
 ) -> fmt::Result {
+    let at = place;
     let (place, name) = (place.to_string(), interface.name.as_str());
     writeln!(out, "\n[namespace.{}.interface.{}]\nlink = {}", key(&place), key(name), quoted(link))?;
     list(out, "addresses", interface.addresses.iter().map(ToString::to_string))?;
@@ -108,6 +132,7 @@ fn interface(
     if !interface.up {
         writeln!(out, "up = false")?;
     }
+    ipv6(topology, at, interface.ipv6, &interface.sysctls, out)?;
     sysctls(out, &interface.sysctls)
 }
 
@@ -117,13 +142,13 @@ fn list(out: &mut String, key: &str, items: impl Iterator<Item = String>) -> fmt
 }
 
 /// Settings with `/` between components, so that a dot in one stays a dot.
-fn sysctls(out: &mut String, settings: &[Sysctl]) -> fmt::Result {
-    if settings.is_empty() {
+fn sysctls<'a>(out: &mut String, settings: impl IntoIterator<Item = &'a Sysctl>) -> fmt::Result {
+    let entry =
+        |setting: &Sysctl| format!("{} = {}", quoted(&setting.key.path().join("/")), quoted(&setting.value));
+    let entries: Vec<String> = settings.into_iter().map(entry).collect();
+    if entries.is_empty() {
         return Ok(());
     }
-    let entry =
-        |setting: &Sysctl| format!("{} = {}", quoted(&setting.path.join("/")), quoted(&setting.value));
-    let entries: Vec<String> = settings.iter().map(entry).collect();
     writeln!(out, "sysctls = {{ {} }}", entries.join(", "))
 }
 

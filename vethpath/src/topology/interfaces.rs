@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{
-    Place, addresses, datapath,
+    Place, Scope, Sysctl, addresses, datapath,
     declared::InterfaceDecl,
     fault::Sink,
     keys, limits, parse,
@@ -41,15 +41,14 @@ pub(super) fn read(
     let sysctls = sysctls::read(table, sink);
     if place == Some(&Place::Host) || adopted {
         let whose = if adopted { "an adopted namespace" } else { "the host" };
-        for sysctl in sysctls.iter().filter(|sysctl| !sysctl.value.path.iter().any(|part| part == key.value))
-        {
-            let path = sysctl.value.path.join(".");
+        let is_its = |sysctl: &&At<Sysctl>| sysctl.value.key.scope() == Scope::Interface(key.value);
+        for sysctl in sysctls.iter().filter(|sysctl| !is_its(sysctl)) {
+            let path = &sysctl.value.key;
             let hint =
                 format!("only settings of {0} itself, such as \"net.ipv4.conf.{0}.rp_filter\"", key.value);
             sink.add(&sysctl.span, format!("`{path}` would change {whose}"), hint);
         }
     }
-    let sysctls = sysctls.into_iter().map(|at| at.value).collect();
     Some(InterfaceDecl {
         place: place?.clone(),
         name: key.with(name?),
@@ -59,6 +58,8 @@ pub(super) fn read(
         mtu,
         sysctls,
         up,
+        dad: table.boolean("dad", sink),
+        accept_ra: table.boolean("accept_ra", sink),
         datapath: datapath.map(|at| at.value),
     })
 }

@@ -1,7 +1,7 @@
 //! The words of the file: which keys there are, what one looks like, and which was meant.
 
 /// Keys of the file itself.
-pub(super) const FILE: &[&str] = &["name", "bridge", "namespace", "group", "mesh", "chain"];
+pub(super) const FILE: &[&str] = &["name", "dad", "bridge", "namespace", "group", "mesh", "chain"];
 /// Keys of `[bridge.NAME]`.
 pub(super) const BRIDGE: &[&str] = &[
     "addresses",
@@ -13,6 +13,7 @@ pub(super) const BRIDGE: &[&str] = &[
     "stp",
     "ageing_time",
     "vlan_filtering",
+    "accept_ra",
     "datapath",
 ];
 /// Keys of `[namespace.NAME]`.
@@ -20,7 +21,8 @@ pub(super) const NAMESPACE: &[&str] = &["gateway", "routes", "sysctls", "adopt",
 /// Keys of `[namespace.host]`.
 pub(super) const HOST: &[&str] = &["interface"];
 /// Keys of `[namespace.NAME.interface.NAME]`.
-pub(super) const INTERFACE: &[&str] = &["link", "addresses", "mac", "mtu", "sysctls", "up", "datapath"];
+pub(super) const INTERFACE: &[&str] =
+    &["link", "addresses", "mac", "mtu", "sysctls", "up", "dad", "accept_ra", "datapath"];
 /// Keys of a route.
 pub(super) const ROUTE: &[&str] = &["to", "via"];
 /// Keys of `adopt`.
@@ -42,8 +44,18 @@ pub(super) const GROUP: &[&str] = &[
 /// Keys of `[mesh.NAME]`.
 pub(super) const MESH: &[&str] = &["members", "count", "subnet", "mtu"];
 /// Keys of `[chain.NAME]`.
-pub(super) const CHAIN: &[&str] =
-    &["bridges", "namespace", "addresses", "nat", "mtu", "stp", "ageing_time", "vlan_filtering", "datapath"];
+pub(super) const CHAIN: &[&str] = &[
+    "bridges",
+    "namespace",
+    "addresses",
+    "nat",
+    "mtu",
+    "stp",
+    "ageing_time",
+    "vlan_filtering",
+    "accept_ra",
+    "datapath",
+];
 
 /// What a key looks like when it is right. Some words are keys of several things.
 pub(super) fn example_in(what: &str, key: &str) -> &'static str {
@@ -91,6 +103,8 @@ pub(super) fn example(key: &str) -> &'static str {
         "path" => r#"path = "/proc/4242/ns/net""#,
         "link" => r#"link = "br0""#,
         "up" => "up = false",
+        "dad" => "dad = true",
+        "accept_ra" => "accept_ra = true",
         _ => "a key that docs/topology.md has",
     }
 }

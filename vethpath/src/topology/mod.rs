@@ -15,6 +15,7 @@ mod derive;
 mod expand;
 mod fault;
 mod interfaces;
+mod ipv6;
 mod keys;
 mod limits;
 mod links;
@@ -32,6 +33,7 @@ mod routes;
 mod schema;
 mod shorthand;
 mod syntax;
+mod sysctl_key;
 mod sysctls;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,7 @@ pub use bridge_options::BridgeOption;
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
 pub use expand::expand;
 pub use fault::{Fault, Faults, Level};
+pub use ipv6::Ipv6;
 pub use limits::FILE as LONGEST_FILE;
 pub use locate::key_path;
 pub use masquerade::{Masquerade, MasqueradeRule};
@@ -51,6 +54,7 @@ pub use model::{
 };
 pub use names::{IfName, LabName, Mac, NameError, NsName};
 pub use schema::schema;
+pub use sysctl_key::{Scope, SysctlKey};
 
 /// A topology file: its text, and its path for messages.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +120,8 @@ fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault
         (None, Some(_)) => None,
         _ => parse::lab_name(written, default_name, sink),
     };
-    let mut declared = declared::Declared::default();
+    let dad = file.boolean("dad", sink).is_some_and(|dad| dad.value);
+    let mut declared = declared::Declared { dad, ..Default::default() };
     bridges::read(&file, &mut declared, sink);
     namespaces::read(&file, &mut declared, sink);
     if !parsed.is_whole() {

@@ -5,13 +5,16 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{IfName, LabName, Mac, NsName};
+use super::{IfName, Ipv6, LabName, Mac, NsName, SysctlKey};
 
 /// A whole lab. Only validation makes one, so its parts agree with each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     /// The lab's name.
     pub lab: LabName,
+    /// Whether IPv6 addresses are checked for duplicates where nothing else is said.
+    #[serde(default)]
+    pub dad: bool,
     /// Declared namespaces, in the file's order. The host is not among them.
     pub namespaces: Vec<Namespace>,
     /// Bridges, in the file's order.
@@ -54,8 +57,11 @@ pub struct Namespace {
     pub adopt: Option<String>,
     /// Its routes; `gateway` is among them as a default route.
     pub routes: Vec<Route>,
-    /// Settings under `/proc/sys/net`, applied before its interfaces come up.
+    /// Settings under `/proc/sys/net` that are of no interface of the lab's, applied before these are made.
     pub sysctls: Vec<Sysctl>,
+    /// Whether interfaces that are made in it check IPv6 addresses for duplicates, unless told otherwise.
+    #[serde(default)]
+    pub dad: bool,
 }
 
 /// A route by way of a gateway.
@@ -70,8 +76,9 @@ pub struct Route {
 /// One setting under `/proc/sys/net`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sysctl {
-    /// Path components below `/proc/sys`; the first is `net`, none is `.`, `..` or empty.
-    pub path: Vec<String>,
+    /// Its name.
+    #[serde(rename = "path")]
+    pub key: SysctlKey,
     /// What to write there.
     pub value: String,
 }
@@ -115,6 +122,12 @@ pub struct Bridge {
     pub vlan_filtering: bool,
     /// Which programs its ports get, if their interfaces do not say otherwise.
     pub datapath: Datapath,
+    /// Settings of it that its namespace states.
+    #[serde(default)]
+    pub sysctls: Vec<Sysctl>,
+    /// What IPv6 does on it by itself.
+    #[serde(default)]
+    pub ipv6: Ipv6,
 }
 
 /// An interface in a namespace: one end of a veth pair.
@@ -128,11 +141,13 @@ pub struct Interface {
     pub mtu: Option<u32>,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
-    /// Settings under `/proc/sys/net` of its namespace, applied before it comes up. `net.ipv4.conf.X`
-    /// style keys are already complete here.
+    /// Settings of it under `/proc/sys/net`, applied before it comes up.
     pub sysctls: Vec<Sysctl>,
     /// Whether it is brought up.
     pub up: bool,
+    /// What IPv6 does on it by itself.
+    #[serde(default)]
+    pub ipv6: Ipv6,
 }
 
 /// A veth pair: the inner end in a namespace, the port on a bridge.

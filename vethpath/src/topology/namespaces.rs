@@ -44,7 +44,6 @@ fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &
         sink.add(&first.span, "settings of an adopted namespace would stay changed after `down`", hint)
             .also(&adopt.span(), "adopted here");
     }
-    let sysctls = sysctls.into_iter().map(|at| at.value).collect();
     let name = key.with(name?);
     let place = Place::Namespace(name.value.clone());
     declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls });

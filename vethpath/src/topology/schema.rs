@@ -14,6 +14,7 @@ pub fn schema() -> Value {
         "A network lab of vethpath.",
         [
             ("name", name("The lab's name. Default: the file's name without .toml.", LAB)),
+            ("dad", boolean("Check IPv6 addresses for duplicates (RFC 4862) before they are used.", false)),
             ("bridge", named("Linux bridges, by name.", INTERFACE, bridge())),
             ("namespace", namespaces()),
             (
@@ -57,6 +58,12 @@ fn of_bridges() -> Vec<(&'static str, Value)> {
             ),
         ),
         ("vlan_filtering", boolean("Tell VLANs apart; the ports then stay on the slow path.", false)),
+        (
+            "accept_ra",
+            either(
+                "Take router advertisements, and solicit them. Default: false on the host, else the kernel's.",
+            ),
+        ),
         ("datapath", datapath(json!({ "default": Datapath::Tc }))),
     ]
 }
@@ -118,6 +125,13 @@ fn interfaces() -> Value {
             ("mtu", mtu("MTU in bytes. Default: the bridge's, the other end's, or the kernel's 1500.")),
             ("sysctls", sysctls("Settings under net., written beside the interface they are about.")),
             ("up", boolean("Whether it is brought up.", true)),
+            ("dad", either("Check its IPv6 addresses for duplicates (RFC 4862). Default: the lab's.")),
+            (
+                "accept_ra",
+                either(
+                    "Take router advertisements, and solicit them. Default: false on the host, else the kernel's.",
+                ),
+            ),
             ("datapath", datapath(json!({ "description": "Of its port alone. Default: the bridge's." }))),
         ],
     );
@@ -257,6 +271,10 @@ fn name(description: &str, names: &str) -> Value {
 
 fn boolean(description: &str, default: bool) -> Value {
     json!({ "description": description, "type": "boolean", "default": default })
+}
+
+fn either(description: &str) -> Value {
+    json!({ "description": description, "type": "boolean" })
 }
 
 fn range(description: &str, least: u32, most: u32) -> Value {

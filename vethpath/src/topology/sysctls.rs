@@ -1,13 +1,19 @@
-//! Settings under `/proc/sys/net`: keys as sysctl(8) reads them, values of one line.
+//! Settings under `/proc/sys/net`: reading them, and finding what each is about.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Display,
+    ops::Range,
+};
 
 use toml::de::DeValue;
 
 use super::{
-    Sysctl,
+    Place, Scope, Sysctl, SysctlKey,
+    declared::Declared,
     fault::Sink,
     keys, limits,
+    links::{Far, Links},
     read::{At, Table, bounded, expected},
 };
 
@@ -42,21 +48,24 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Vec<At<Sysctl>> {
             sink.add(&value.span(), message, hint);
             continue;
         }
-        match path(key.value) {
-            Err((message, hint)) => {
-                sink.add(&key.span, message, hint);
+        match key.value.parse::<SysctlKey>() {
+            Err(why) => {
+                let hint = "write it as sysctl(8) does, such as \"net.ipv4.ip_forward\"";
+                sink.add(&key.span, format!("`{}` {why}", key.value), hint);
             }
-            Ok(path) => {
-                if let Some(first) = seen.insert(path.clone(), key.span.clone()) {
-                    let message = format!("`{}` is set twice", key.value);
-                    sink.add(&key.span, message, "keep one of them").also(&first, "first set here");
-                }
-                sysctls.push(key.with(Sysctl { path, value: text }));
-            }
+            Ok(name) => match seen.insert(name.clone(), key.span.clone()) {
+                Some(first) => set_twice(key.value, &key.span, &first, sink),
+                None => sysctls.push(key.with(Sysctl { key: name, value: text })),
+            },
         }
     }
     bounded(&mut sysctls, "sysctls", "one table", limits::SYSCTLS, |at| at.span.clone(), sink);
     sysctls
+}
+
+fn set_twice(key: impl Display, span: &Range<usize>, first: &Range<usize>, sink: &mut Sink) {
+    let message = format!("`{key}` is set twice");
+    sink.add(span, message, "keep one of them").also(first, "first set here");
 }
 
 fn checked_value(text: &str) -> Result<(), (String, &'static str)> {
@@ -71,51 +80,103 @@ fn checked_value(text: &str) -> Result<(), (String, &'static str)> {
     Ok(())
 }
 
-/// As sysctl(8) does it: whichever of `.` and `/` comes first separates, and the other one stands
-/// for a dot inside a component: `net.ipv4.conf.eth0/100.rp_filter`.
-fn path(key: &str) -> Result<Vec<String>, (String, String)> {
-    let slashes = key.chars().find(|c| matches!(c, '.' | '/')) == Some('/');
-    let path: Vec<String> = if slashes {
-        key.split('/').map(str::to_owned).collect()
-    } else {
-        key.split('.').map(|component| component.replace('/', ".")).collect()
-    };
-    let example = "write it as sysctl(8) does, such as \"net.ipv4.ip_forward\"";
-    let refused = |why: &str| Err((format!("`{key}` {why}"), example.to_owned()));
-    if path.iter().any(|part| part.is_empty() || part == "." || part == "..") {
-        return refused("has an empty, `.` or `..` component");
+/// The settings of a file, by what they are about: one of an interface can only be written when that is made.
+#[derive(Default)]
+pub(super) struct Settings {
+    namespaces: HashMap<Place, Vec<Sysctl>>,
+    devices: HashMap<(Place, String), Vec<Sysctl>>,
+}
+
+impl Settings {
+    /// Sorts the settings of all tables of a file. Faults those of interfaces that are not in the file, and what two
+    /// tables say differently.
+    pub(super) fn of(declared: &Declared, links: &Links, sink: &mut Sink) -> Self {
+        let mut sorted = Self::default();
+        let mut seen: HashMap<(&Place, &SysctlKey), &At<Sysctl>> = HashMap::new();
+        let devices = devices(declared, links);
+        // Of the host and of adopted namespaces it is a fault already.
+        let is_whole = |place: &Place| {
+            let mut made = declared.namespaces.iter().filter(|namespace| namespace.adopt.is_none());
+            let is_made = made.any(|one| matches!(place, Place::Namespace(name) if *name == one.name.value));
+            is_made && !declared.partial.contains(place)
+        };
+        let places: Vec<_> =
+            declared.namespaces.iter().map(|n| Place::Namespace(n.name.value.clone())).collect();
+        let of_namespaces = places.iter().zip(&declared.namespaces).map(|(place, n)| (place, &n.sysctls));
+        let of_interfaces =
+            declared.interfaces.iter().map(|interface| (&interface.place, &interface.sysctls));
+        for (place, setting) in
+            of_namespaces.chain(of_interfaces).flat_map(|(p, all)| all.iter().map(move |s| (p, s)))
+        {
+            let key = &setting.value.key;
+            match seen.get(&(place, key)) {
+                Some(first) if first.value == setting.value => continue,
+                Some(first) => {
+                    set_twice(key, &setting.span, &first.span, sink);
+                    continue;
+                }
+                None => drop(seen.insert((place, key), setting)),
+            }
+            match key.scope() {
+                // The kernel makes the loopback with the namespace.
+                Scope::Interface(name) if name != "lo" => {
+                    if devices.contains(&(place, name)) {
+                        let own = sorted.devices.entry((place.clone(), name.to_owned())).or_default();
+                        own.push(setting.value.clone());
+                    } else if is_whole(place) && !sink.is_crowded() {
+                        let here = devices.iter().filter(|(at, _)| *at == place).map(|(_, name)| *name);
+                        let hint = match sink.closest(name, here) {
+                            Some(closest) => format!("did you mean `{closest}`?"),
+                            None => "set it where the interface is made, or declare the interface".to_owned(),
+                        };
+                        let message =
+                            format!("`{key}` is of an interface that `{place}` does not have: `{name}`");
+                        sink.add(&setting.span, message, hint).label("no such interface");
+                    }
+                }
+                _ => sorted.namespaces.entry(place.clone()).or_default().push(setting.value.clone()),
+            }
+        }
+        let of_interfaces = declared.interfaces.iter().flat_map(|interface| {
+            let at = (&interface.place, &interface.name.value);
+            [(at, "dad", &interface.dad), (at, "accept_ra", &interface.accept_ra)]
+        });
+        let of_bridges = declared
+            .bridges
+            .iter()
+            .map(|bridge| ((&bridge.place.value, &bridge.name.value), "accept_ra", &bridge.accept_ra));
+        for ((place, device), key, written) in of_interfaces.chain(of_bridges) {
+            let name = if key == "dad" { "accept_dad" } else { key };
+            let setting = SysctlKey::of_interface("ipv6", device.as_str(), name);
+            if let (Some(written), Some(first)) = (written, seen.get(&(place, &setting))) {
+                let message = format!("`{key}` and `{setting}` are both set");
+                sink.add(&written.span, message, "keep one of them").also(&first.span, "the setting");
+            }
+        }
+        sorted
     }
-    if path.iter().any(|part| part.len() > limits::SYSCTL_COMPONENT || part.contains(char::is_control)) {
-        return refused("is not a name that a setting can have");
+
+    /// Those of a namespace itself, or of no interface of the lab's.
+    pub(super) fn of_place(&self, place: &Place) -> &[Sysctl] {
+        self.namespaces.get(place).map_or(&[], Vec::as_slice)
     }
-    match path.first() {
-        Some(first) if first == "net" && path.len() > 1 => Ok(path),
-        _ => refused("is not a setting of a network namespace: those begin with `net.`"),
+
+    /// Those of an interface or bridge.
+    pub(super) fn of_device(&self, place: &Place, name: &str) -> &[Sysctl] {
+        if self.devices.is_empty() {
+            return &[];
+        }
+        self.devices.get(&(place.clone(), name.to_owned())).map_or(&[], Vec::as_slice)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_read_as_sysctl_does() {
-        let parts = |key| path(key).map(|parts| parts.join("|")).unwrap_or_else(|(message, _)| message);
-        assert_eq!(parts("net.ipv4.ip_forward"), "net|ipv4|ip_forward");
-        assert_eq!(parts("net/ipv4/conf/eth0.100/rp_filter"), "net|ipv4|conf|eth0.100|rp_filter");
-        assert_eq!(parts("net.ipv4.conf.eth0/100.rp_filter"), "net|ipv4|conf|eth0.100|rp_filter");
-        for bad in [
-            "kernel.hostname",
-            "net",
-            "",
-            "net..x",
-            "net/../kernel",
-            "/net/x",
-            "net.x.",
-            "net.//.x",
-            "net.a\0b",
-        ] {
-            assert!(path(bad).is_err(), "{bad:?} was accepted");
-        }
-    }
+/// The interfaces and bridges of a file, and the ends of cables that it only names.
+fn devices<'d>(declared: &'d Declared, links: &'d Links) -> HashSet<(&'d Place, &'d str)> {
+    let bridges = declared.bridges.iter().map(|bridge| (&bridge.place.value, bridge.name.value.as_str()));
+    let interfaces = declared.interfaces.iter().map(|one| (&one.place, one.name.value.as_str()));
+    let bare = links.cables.iter().filter_map(|(_, far)| match far {
+        Far::Bare(At { value: (place, name), .. }) => Some((place, name.as_str())),
+        Far::Declared(_) => None,
+    });
+    bridges.chain(interfaces).chain(bare).collect()
 }

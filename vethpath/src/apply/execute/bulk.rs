@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Error, Executor, Made, TOGETHER, without_dad_here};
+use super::{Error, Executor, Made, TOGETHER};
 use crate::{
-    kernel::{Act, Direct, Netns, NewVeth, Result, VethEnd, crew},
-    plan::Step,
+    kernel::{Act, Direct, Netns, NewVeth, Result, VethEnd, crew, sysctl},
+    plan::{Step, default_dad},
     state::stop,
-    topology::{LabName, Namespace, NsName, Pair, Place, altname, lab_mark, pair_mark},
+    topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, altname, lab_mark, pair_mark},
 };
 
 /// What can be run together.
@@ -114,11 +114,15 @@ impl Executor<'_> {
                 Ok(made) => {
                     self.made.push(Made::Namespace(namespace.name.clone()));
                     self.places.add(&namespace.name, made.clone());
-                    if namespace.sysctls.is_empty() {
-                        self.without_dad.insert(namespace.name.clone());
-                    } else if outcome.is_ok() {
+                    let inherited = default_dad(namespace.dad);
+                    // A setting of the file may give them another.
+                    if !namespace.sysctls.iter().any(|setting| setting.key == inherited.key) {
+                        self.inherits_dad.insert(namespace.name.clone(), u8::from(namespace.dad));
+                    }
+                    if outcome.is_ok() {
                         // What they were is written down first, by one hand.
-                        outcome = self.set(&namespace.name, &made, &namespace.sysctls);
+                        let place = Place::Namespace(namespace.name.clone());
+                        outcome = self.set(&place, &made, &namespace.sysctls);
                     }
                 }
                 Err(error) => outcome = outcome.and(Err(error.into())),
@@ -167,7 +171,7 @@ impl Executor<'_> {
             match done {
                 Ok(()) => {
                     self.made.push(Made::Link(place.clone(), pair.port.clone()));
-                    made.push((*pair, netns, self.marks(pair), self.without_dad.contains(&pair.namespace)));
+                    made.push((*pair, netns, self.marks(pair), self.ipv6_to_set(pair)));
                 }
                 Err(error) => outcome = outcome.and(Err(error)),
             }
@@ -181,16 +185,31 @@ impl Executor<'_> {
             })
             .collect();
         stop::here_if_told();
+        // Settings come before the mark: what has none gets both from the next run.
+        let ports = made.iter().flat_map(|(pair, ..)| Pair::port_settings(place, pair.port.as_str()));
+        sysctl::write_existing(outside.netns(), &ports.collect::<Vec<_>>())?;
         outside.act(&acts)?;
-        crew::working(&made, |(pair, netns, (mark, _), inherits)| {
+        crew::working(&made, |(pair, netns, (mark, _), ipv6)| {
             stop::here_if_told();
             let link = pair.inner.name.as_str();
-            Direct::entering(netns)?.act(&[Act::Mark { link, mark, altname: None }])?;
-            if *inherits { Ok(()) } else { without_dad_here(netns, link) }
+            let direct = Direct::entering(netns)?;
+            sysctl::write_existing_here(netns, &ipv6.settings(link))?;
+            direct.act(&[Act::Mark { link, mark, altname: None }])
         })
         .into_iter()
         .collect::<Result<()>>()?;
+        for (pair, netns, ..) in &made {
+            let accept_ra = pair.inner.ipv6.accept_ra_setting(pair.inner.name.as_str());
+            self.set_ipv6(&Place::Namespace(pair.namespace.clone()), netns, accept_ra.as_slice())?;
+        }
         Ok(outcome?)
+    }
+
+    /// What an inner end does not have from its namespace, but for what is noted before it is changed.
+    fn ipv6_to_set(&self, pair: &Pair) -> Ipv6 {
+        let inherited = self.inherits_dad.get(&pair.namespace).copied();
+        let accept_dad = pair.inner.ipv6.accept_dad.filter(|dad| inherited != Some(*dad));
+        Ipv6 { accept_dad, accept_ra: None }
     }
 
     fn marks(&self, pair: &Pair) -> (String, String) {
@@ -223,7 +242,7 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<Netns> {
     let mark = lab_mark(lab);
     Direct::entering(&made)?
         .act(&[Act::Mark { link: "lo", mark: &mark, altname: None }, Act::Up { link: "lo" }])?;
-    without_dad_here(&made, "default")?;
+    sysctl::write_existing_here(&made, &[default_dad(namespace.dad)])?;
     stop::here_if_told();
     made.bind(&namespace.name)?;
     stop::here_if_told();
@@ -233,8 +252,8 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<Netns> {
 /// What a step does, and where.
 fn act(step: &Step) -> Option<(Place, Act<'_>)> {
     Some(match step {
-        Step::Address { place, device, address } => {
-            (place.clone(), Act::Address { link: device, address: *address })
+        Step::Address { place, device, address, dad } => {
+            (place.clone(), Act::Address { link: device, address: *address, dad: *dad })
         }
         Step::Up { place, device, port: true } => (place.clone(), Act::PortUp { link: device }),
         Step::Up { place, device, port: false } => (place.clone(), Act::Up { link: device }),

@@ -9,7 +9,7 @@ use machine::Machine;
 use super::*;
 use crate::{
     plan::ObservedLink,
-    topology::{BridgeOption, Source, read},
+    topology::{BridgeOption, Source, SysctlKey, read},
 };
 
 const ONE_HOST: &str = "[bridge.br0]\naddresses = [\"10.0.0.1/24\"]\n[namespace.ns0]\ngateway = \"10.0.0.1\"\n\
@@ -185,10 +185,58 @@ fn settings_change_and_become_what_they_were() {
     let mut observed = Machine::with(&before);
     // Not known what it was: it stays.
     assert_eq!(told(&lab(ONE_HOST), std::slice::from_ref(&before), &observed), [""; 0]);
-    let path = ["net", "ipv4", "ip_forward"].map(str::to_owned).to_vec();
-    observed.sysctls_before.insert(("ns0".parse().expect("a name"), path), "0".to_owned());
+    observed.sysctls_before.insert((inside("ns0"), SysctlKey::net(&["ipv4", "ip_forward"])), "0".to_owned());
     let expected = ["~ change sysctl ns0: net.ipv4.ip_forward 1 -> 0"];
     assert_eq!(told(&lab(ONE_HOST), &[before], &observed), expected);
+}
+
+#[test]
+fn settings_of_the_host_are_compared_too() {
+    let cable =
+        "[namespace.n.interface.e]\nlink = \"host:v\"\n[namespace.host.interface.v]\nlink = \"n:e\"\n";
+    let with = |value: u8| format!("{cable}sysctls = {{ \"net.ipv4.conf.v.rp_filter\" = {value} }}\n");
+    assert_eq!(between(&with(1), &with(2)), ["~ change sysctl host: net.ipv4.conf.v.rp_filter 1 -> 2"]);
+    let ra = cable.to_owned() + "accept_ra = true\n";
+    assert_eq!(between(cable, &ra), ["~ change sysctl host: net.ipv6.conf.v.accept_ra 0 -> 2"]);
+    let lab = lab(cable);
+    let mut observed = Machine::with(&lab);
+    let key = (Place::Host, SysctlKey::of_interface("ipv6", "v", "accept_ra"));
+    observed.sysctls.insert(key, "1".to_owned());
+    let expected = ["~ change sysctl host: net.ipv6.conf.v.accept_ra 1 -> 0"];
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
+}
+
+#[test]
+fn duplicate_address_detection_changes_in_a_lab_that_is_up() {
+    let dad = "dad = true\n".to_owned() + ONE_HOST;
+    let sysctl = |what: &str, values: &str| format!("~ change sysctl {what}.accept_dad {values}");
+    let expected = |values| {
+        [
+            sysctl("ns0: net.ipv6.conf.default", values),
+            sysctl("ns0: net.ipv6.conf.eth0", values),
+            sysctl("host: net.ipv6.conf.br0", values),
+        ]
+    };
+    assert_eq!(between(ONE_HOST, &dad), expected("0 -> 1"));
+    assert_eq!(between(&dad, ONE_HOST), expected("1 -> 0"));
+    assert_eq!(between(&dad, &dad), [""; 0]);
+}
+
+/// `ip_forward` sets what each interface has.
+#[test]
+fn a_setting_that_is_reset_with_another_is_set_again() {
+    let text = ONE_HOST.replace(
+        "[namespace.ns0]\n",
+        "[namespace.ns0]\nsysctls = { \"net.ipv4.ip_forward\" = 1, \"net.ipv4.conf.eth0.forwarding\" = 0 }\n",
+    );
+    let lab = lab(&text);
+    let mut observed = Machine::with(&lab);
+    observed.sysctls.insert((inside("ns0"), SysctlKey::net(&["ipv4", "ip_forward"])), "0".to_owned());
+    let expected = [
+        "~ change sysctl ns0: net.ipv4.ip_forward 0 -> 1",
+        "~ change sysctl ns0: net.ipv4.conf.eth0.forwarding 0 -> 0",
+    ];
+    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
 }
 
 #[test]

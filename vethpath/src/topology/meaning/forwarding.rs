@@ -9,13 +9,13 @@ pub(super) fn forwards(net: &Net<'_>, ingress: &Station<'_>, is_v4: bool) -> boo
     let Some(namespace) = net.known(place) else { return true };
     let of_interfaces = net.own(place).filter_map(|station| station.interface).flat_map(|own| &own.sysctls);
     let mut settings = namespace.sysctls.iter().chain(of_interfaces);
-    settings.any(|setting| lets_on(setting, ingress.name.as_str(), is_v4)) || by_nat(net, place, is_v4)
+    settings.any(|setting| lets_on(&setting.value, ingress.name.as_str(), is_v4)) || by_nat(net, place, is_v4)
 }
 
 /// IPv4 asks the device where a packet came in (`IN_DEV_FORWARD`), IPv6 the namespace, and lately
 /// the device too (`force_forwarding`).
 fn lets_on(setting: &Sysctl, ingress: &str, is_v4: bool) -> bool {
-    let path: Vec<&str> = setting.path.iter().map(String::as_str).collect();
+    let path: Vec<&str> = setting.key.path().iter().map(String::as_str).collect();
     let about_it = |device: &str| [ingress, "all", "default"].contains(&device);
     let is_it = match path[..] {
         ["net", "ipv4", "ip_forward"] => is_v4,

@@ -73,7 +73,7 @@ fn group(
     let bridges = bridges(key, table, declared, sink);
     let interface = interface_name(key, table, sink);
     let mtu = table.number("mtu", limits::MTU, " bytes", sink);
-    let sysctls: Vec<_> = sysctls::read(table, sink).into_iter().map(|at| at.value).collect();
+    let sysctls = sysctls::read(table, sink);
     let subnets = pool::subnets(table, sink);
     let mut routes = routes::read(table, sink);
     if table.get("gateway").is_none() {
@@ -117,6 +117,8 @@ fn group(
         sysctls: Vec::new(),
         datapath: None,
         up: true,
+        dad: None,
+        accept_ra: None,
     };
     let interfaces: Vec<InterfaceDecl> = made.iter().enumerate().map(host).collect();
     if let Some(first) = interfaces.first() {

@@ -82,6 +82,8 @@ fn mesh(
                 sysctls: Vec::new(),
                 datapath: None,
                 up: true,
+                dad: None,
+                accept_ra: None,
             });
         }
     }

@@ -115,6 +115,56 @@ fn settings_and_adoption() {
             "only settings of e itself",
         ),
     ]);
+    // None of these names makes a setting of the whole namespace one of the interface's.
+    for (name, key) in [
+        ("net", "net.ipv4.ip_forward"),
+        ("ipv4", "net.ipv4.ip_forward"),
+        ("ipv4", "net.ipv4.conf.all.forwarding"),
+        ("ipv6", "net.ipv6.conf.default.accept_ra"),
+        ("conf", "net.ipv4.conf.all.rp_filter"),
+        ("conf", "net.ipv4.conf.eth9.rp_filter"),
+        ("core", "net.core.somaxconn"),
+        ("neigh", "net.ipv4.neigh.default.gc_thresh1"),
+        ("forwarding", "net.ipv6.conf.all.forwarding"),
+        ("ip_forward", "net.ipv4.ip_forward"),
+        ("v", "net.ipv4.conf.v"),
+    ] {
+        for (file, whose) in [
+            (
+                format!(
+                    "[namespace.n]\nadopt = {{ pid = 7 }}\n[namespace.n.interface.{name}]\nlink = 'host:h'\n"
+                ),
+                "an adopted namespace",
+            ),
+            (format!("[namespace.n]\n\n[namespace.host.interface.{name}]\nlink = 'n:e'\n"), "the host"),
+        ] {
+            let text = format!("{file}sysctls = {{ '{key}' = 1 }}\n");
+            check(&[(&text, &format!("5:13 `{key}` would change {whose}"), "only settings of")]);
+        }
+    }
+    check(&[
+        (
+            "[namespace.n]\nsysctls = { 'net.ipv4.conf.eth1.rp_filter' = 0 }\n[namespace.n.interface.eth0]\nlink = 'host:v'\n",
+            "2:13 `net.ipv4.conf.eth1.rp_filter` is of an interface that `n` does not have: `eth1`",
+            "did you mean `eth0`?",
+        ),
+        (
+            "[bridge.b]\n[group.g]\ncount = 1\nbridge = 'b'\nsysctls = { 'net.ipv4.conf.b.rp_filter' = 0 }\n",
+            "5:13 `net.ipv4.conf.b.rp_filter` is of an interface that `g0` does not have: `b`",
+            "declare the interface",
+        ),
+        (
+            "[namespace.n]\nsysctls = { 'net.ipv4.conf.e.x' = 0 }\n[namespace.n.interface.e]\nlink = 'host:v'\n\
+             sysctls = { 'net/ipv4/conf/e/x' = 1 }\n",
+            "5:13 `net.ipv4.conf.e.x` is set twice",
+            "keep one",
+        ),
+        (
+            "[namespace.n.interface.e]\nlink = 'host:v'\ndad = true\nsysctls = { 'net.ipv6.conf.e.accept_dad' = 1 }\n",
+            "3:7 `dad` and `net.ipv6.conf.e.accept_dad` are both set",
+            "keep one",
+        ),
+    ]);
     let long = format!("[namespace.n.sysctls]\n'net.x' = '{}'\n", "x".repeat(1025));
     check(&[(&long, "2:11 the value is 1025 bytes long, and 1024 is the most", "shorten")]);
 }

@@ -1,7 +1,7 @@
 //! Files that are right, and what is made of them.
 
 use super::{
-    super::{Datapath, Place, Source, Sysctl, derived_mac, port_name, read},
+    super::{Datapath, Ipv6, Place, Source, Sysctl, SysctlKey, derived_mac, port_name, read},
     good, samples,
 };
 
@@ -106,7 +106,7 @@ fn a_loop_of_bridges_needs_one_with_stp() {
 fn routes_settings_and_adoption_are_resolved() {
     let lab = good(
         "[bridge.sw]\n[namespace.a]\ngateway = ['10.0.0.1', 'fd00::1']\nroutes = [{ to = '10.9.0.0/16', via = '10.0.0.9' }]\n\
-         sysctls = { 'net.ipv4.ip_forward' = true, 'net/ipv4/conf/eth0.5/x' = 0x10 }\n\
+         sysctls = { 'net.ipv4.ip_forward' = true, 'net/ipv4/conf/e/x' = 0x10, 'net.ipv4.conf.lo.x' = 1 }\n\
          [namespace.a.interface.e]\nlink = 'sw'\naddresses = ['10.0.0.2/24', 'fd00::2/64', 'fe80::1/64']\n\
          [namespace.b.interface.e]\nlink = 'host:e'\naddresses = ['fe80::1/64']\n\
          [namespace.c]\nadopt = { pid = 42 }\n",
@@ -115,14 +115,69 @@ fn routes_settings_and_adoption_are_resolved() {
     let routes: Vec<String> = a.routes.iter().map(|route| format!("{} {}", route.to, route.via)).collect();
     assert_eq!(routes, ["0.0.0.0/0 10.0.0.1", "::/0 fd00::1", "10.9.0.0/16 10.0.0.9"]);
     assert_eq!(lab.namespaces[2].adopt.as_deref(), Some("/proc/42/ns/net"));
-    let sysctl = |path: &[&str], value: &str| Sysctl {
-        path: path.iter().map(ToString::to_string).collect(),
-        value: value.to_owned(),
-    };
-    assert_eq!(
-        a.sysctls,
-        [sysctl(&["net", "ipv4", "ip_forward"], "1"), sysctl(&["net", "ipv4", "conf", "eth0.5", "x"], "16")]
+    let sysctl = |path: &[&str], value: &str| Sysctl { key: SysctlKey::net(path), value: value.to_owned() };
+    let of_loopback = sysctl(&["ipv4", "conf", "lo", "x"], "1");
+    assert_eq!(a.sysctls, [sysctl(&["ipv4", "ip_forward"], "1"), of_loopback]);
+    assert_eq!(lab.pairs[0].inner.sysctls, [sysctl(&["ipv4", "conf", "e", "x"], "16")]);
+}
+
+/// It is applied when what it is about is there, wherever the file has it.
+#[test]
+fn a_setting_goes_with_what_it_is_about() {
+    let lab = good(
+        "[namespace.a]\nsysctls = { 'net.ipv4.conf.br/0.x' = 1, 'net.ipv4.conf.far.x' = 2, 'net.core.x' = 3 }\n\
+         [bridge.\"br.0\"]\nnamespace = 'a'\n[namespace.b.interface.e]\nlink = 'a:far'\n\
+         sysctls = { 'net.ipv4.ip_forward' = 1, 'net.ipv4.conf.other.x' = 4 }\n\
+         [namespace.b.interface.other]\nlink = 'br.0'\n[group.g]\ncount = 2\nbridge = 'br.0'\n\
+         sysctls = { 'net.ipv6.conf.eth0.x' = 5 }\n",
     );
+    let values = |settings: &[Sysctl]| settings.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
+    assert_eq!(values(&lab.bridges[0].sysctls), ["1"]);
+    assert_eq!(values(&lab.cables[0].b.interface.sysctls), ["2"]);
+    assert_eq!(values(&lab.namespaces[0].sysctls), ["3"]);
+    assert_eq!(
+        (values(&lab.namespaces[1].sysctls), values(&lab.cables[0].a.interface.sysctls)),
+        (vec!["1".to_owned()], vec![])
+    );
+    let inner: Vec<_> = lab.pairs.iter().map(|pair| values(&pair.inner.sysctls)).collect();
+    assert_eq!(inner, [["4"], ["5"], ["5"]]);
+}
+
+#[test]
+fn the_first_that_says_something_of_ipv6_has_it() {
+    let of = |dad, accept_ra| Ipv6 { accept_dad: dad, accept_ra };
+    for (text, expected) in [
+        ("[bridge.b]\n[namespace.n.interface.e]\nlink = 'b'\n", of(Some(0), None)),
+        ("dad = true\n[bridge.b]\n[namespace.n.interface.e]\nlink = 'b'\n", of(Some(1), None)),
+        ("dad = true\n[bridge.b]\n[namespace.n.interface.e]\nlink = 'b'\ndad = false\n", of(Some(0), None)),
+        (
+            "[bridge.b]\n[namespace.n]\nsysctls = { 'net.ipv6.conf.default.accept_dad' = 2 }\n\
+             [namespace.n.interface.e]\nlink = 'b'\naccept_ra = true\n",
+            of(Some(2), Some(true)),
+        ),
+        (
+            "[bridge.b]\n[namespace.n]\nsysctls = { 'net.ipv6.conf.all.accept_dad' = 1 }\n\
+             [namespace.n.interface.e]\nlink = 'b'\naccept_ra = false\n",
+            of(None, Some(false)),
+        ),
+        (
+            "dad = true\n[bridge.b]\n[namespace.n.interface.e]\nlink = 'b'\n\
+             sysctls = { 'net.ipv6.conf.e.accept_dad' = 0, 'net.ipv6.conf.e.accept_ra' = 1 }\n",
+            of(None, None),
+        ),
+    ] {
+        let lab = good(text);
+        assert_eq!(lab.pairs[0].inner.ipv6, expected, "{text}");
+        assert_eq!(lab.bridges[0].ipv6.accept_ra, Some(false), "{text}");
+    }
+    let text = "[namespace.host.interface.v]\nlink = 'n:e'\n[namespace.n]\n[bridge.b]\naccept_ra = true\n";
+    let lab = good(text);
+    assert_eq!(
+        (lab.cables[0].a.interface.ipv6.accept_ra, lab.bridges[0].ipv6.accept_ra),
+        (Some(false), Some(true))
+    );
+    let own = good(&text.replace("'n:e'\n", "'n:e'\nsysctls = { 'net.ipv6.conf.v.accept_ra' = 1 }\n"));
+    assert_eq!(own.cables[0].a.interface.ipv6.accept_ra, None);
 }
 
 #[test]

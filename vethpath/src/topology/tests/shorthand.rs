@@ -250,9 +250,16 @@ fn an_expanded_lab_is_the_same_lab() {
     }
     let odd = good(
         "name = 'odd'\n[namespace.\"a.b\"]\nadopt = { path = '/run/a \"b' }\n[namespace.\"a.b\".interface.\"e.1\"]\nlink = 'host:v.0'\nup = false\n\
-         [namespace.c]\nsysctls = { 'net.ipv4.conf.e/1.x' = \"a\\tb \\\"c\\\" \\\\\" }\n\
-         [namespace.c.interface.z]\nlink = 'br'\nmac = '02:00:00:00:00:01'\nmtu = 900\n[bridge.br]\nstp = true\nageing_time = 0\nmac = '02:00:00:00:00:02'\n\
+         [namespace.c]\nsysctls = { 'net.ipv4.conf.z/1.x' = \"a\\tb \\\"c\\\" \\\\\" }\n\
+         [namespace.c.interface.\"z.1\"]\nlink = 'br'\nmac = '02:00:00:00:00:01'\nmtu = 900\n[bridge.br]\nstp = true\nageing_time = 0\nmac = '02:00:00:00:00:02'\n\
          [bridge.x]\ndatapath = 'xdp'\n[namespace.c.interface.y]\nlink = 'x'\n[namespace.c.interface.x]\nlink = 'x'\ndatapath = 'tc'\n",
     );
     assert_eq!(good(&expand(&odd)), odd, "{}", expand(&odd));
+    let ipv6 = good(
+        "dad = true\n[bridge.b]\naccept_ra = true\n[bridge.c]\nnamespace = 'n'\naccept_ra = true\n\
+         [namespace.n]\nsysctls = { 'net.ipv4.conf.c.x' = 1, 'net.ipv6.conf.default.accept_dad' = 0 }\n\
+         [namespace.n.interface.e]\nlink = 'b'\ndad = true\naccept_ra = false\n[namespace.n.interface.f]\nlink = 'host:v'\n\
+         [namespace.host.interface.v]\nlink = 'n:f'\ndad = false\naccept_ra = true\n",
+    );
+    assert_eq!(good(&expand(&ipv6)), ipv6, "{}", expand(&ipv6));
 }

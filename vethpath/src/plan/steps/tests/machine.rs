@@ -29,8 +29,11 @@ impl Machine {
             self.observed.namespaces.insert(name.clone(), Found::Ours);
             self.observed.links.insert((Place::Namespace(name.clone()), "lo".to_owned()), lo);
             self.observed.routes.insert(name.clone(), namespace.routes.clone());
-            for setting in settings(lab, &name) {
-                self.observed.sysctls.insert((name.clone(), setting.path.clone()), setting.value.clone());
+        }
+        let places = lab.namespaces.iter().map(|namespace| Place::Namespace(namespace.name.clone()));
+        for place in places.chain([Place::Host]) {
+            for setting in settings(lab, &place, true) {
+                self.observed.sysctls.insert((place.clone(), setting.key), setting.value);
             }
         }
         for bridge in &lab.bridges {

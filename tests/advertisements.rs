@@ -1,0 +1,92 @@
+//! IPv6 router advertisements: who takes them.
+
+use std::net::Ipv6Addr;
+
+use etherparse::PacketBuilder;
+use vethpath::kernel::Netns;
+
+use crate::harness::{Host, SLACK, Wire, wait_for};
+
+/// A router advertisement that gives a default route for half an hour and addresses of a prefix, to all nodes.
+fn advertisement(prefix: &str) -> Vec<u8> {
+    const ROUTER_ADVERTISEMENT: u8 = 134;
+    let from: Ipv6Addr = "fe80::bad".parse().expect("an address");
+    let all_nodes: Ipv6Addr = "ff02::1".parse().expect("an address");
+    let prefix: Ipv6Addr = prefix.parse().expect("an address");
+    let (half_an_hour, hours) = (1800_u16.to_be_bytes(), 7200_u32.to_be_bytes());
+    let header = [64, 0, half_an_hour[0], half_an_hour[1]];
+    let timers = [0; 8];
+    // On the link, and for addresses of one's own.
+    let information = [&[3, 4, 64, 0xc0][..], &hours, &hours, &[0; 4], &prefix.octets()].concat();
+    let body = [&timers[..], &information].concat();
+    let ether = PacketBuilder::ethernet2([2, 0, 0, 0, 0xb, 0xad], [0x33, 0x33, 0, 0, 0, 1]);
+    let packet =
+        ether.ipv6(from.octets(), all_nodes.octets(), 255).icmpv6_raw(ROUTER_ADVERTISEMENT, 0, header);
+    let mut frame = Vec::new();
+    packet.write(&mut frame, &body).expect("a vector takes all");
+    frame
+}
+
+/// How often an interface of the host has seen what a counter counts.
+fn count(host: &Host, interface: &str, counter: &str) -> u64 {
+    let text = host.run(format!("cat /proc/net/dev_snmp6/{interface}")).ok().stdout;
+    let line = text.lines().find(|line| line.starts_with(counter));
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
+}
+
+/// Sends one from a namespace, and waits until the kernel has seen it on the host.
+#[track_caller]
+fn advertise(host: &Host, (namespace, interface): (&str, &str), prefix: &str, seen_on: &str) {
+    let netns = Netns::open(&host.path(&format!("/run/netns/{namespace}")), namespace).expect("it is there");
+    let wire = netns.run(|| Wire::on(interface)).expect("it can be entered").expect("a packet socket");
+    let before = count(host, seen_on, "Icmp6InRouterAdvertisements");
+    wire.send(&advertisement(prefix));
+    wait_for(SLACK, "the host has not seen it", || {
+        count(host, seen_on, "Icmp6InRouterAdvertisements") > before
+    });
+}
+
+fn came_with_it(host: &Host, interface: &str) -> (bool, bool) {
+    let addresses = host.run(format!("ip -o -6 addr show dev {interface}")).ok().stdout;
+    let routes = host.run(format!("ip -6 route show default dev {interface}")).ok().stdout;
+    (addresses.contains("dynamic"), routes.contains("proto ra"))
+}
+
+/// By a bridge with an address, by one without, by a cable, and by a port that somebody takes off its bridge.
+#[test]
+fn nobody_in_a_lab_gives_the_machine_an_address_or_a_route() {
+    let host = Host::new();
+    let bridges = "[bridge.br0]\naddresses = [\"10.0.0.1/24\", \"fd00::1/64\"]\n[bridge.br1]\n";
+    let namespace = "[namespace.evil.interface.eth0]\nlink = \"br0\"\n[namespace.evil.interface.eth1]\nlink = \"br1\"\n\
+        [namespace.evil.interface.eth2]\nlink = \"host:v0\"\n[namespace.host.interface.v0]\nlink = \"evil:eth2\"\n";
+    let lab = host.lab("empty").named("evil").and(bridges).and(namespace).up();
+    let ways = [("eth0", "br0"), ("eth1", "br1"), ("eth2", "v0")];
+    for (n, (from, to)) in ways.iter().enumerate() {
+        advertise(&host, ("evil", from), &format!("2001:db8:{n}::"), to);
+        assert_eq!(came_with_it(&host, to), (false, false), "{to}");
+    }
+    let port = lab.port("evil:eth0");
+    let _ = host.run(format!("ip link set {port} nomaster")).ok();
+    advertise(&host, ("evil", "eth0"), "2001:db8:9::", &port);
+    assert_eq!(came_with_it(&host, &port), (false, false));
+    // One of which somebody has switched it on is switched off again by `up`.
+    let _ = host.run("sysctl -w net.ipv6.conf.br1.accept_ra=1").ok();
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    advertise(&host, ("evil", "eth1"), "2001:db8:1::", "br1");
+    assert_eq!(came_with_it(&host, "br1"), (false, false));
+    for (_, to) in ways {
+        assert_eq!(count(&host, to, "Icmp6OutRouterSolicits"), 0, "{to} solicits");
+    }
+    // Where the file says so, it is taken, also where the host forwards.
+    let bridges = bridges.replace("[bridge.br1]\n", "[bridge.br1]\naccept_ra = true\n");
+    let file = host.lab("empty").named("evil").and(&bridges).and(namespace).and("accept_ra = true\n").write();
+    let _ = host.vethpath(format!("up {file}")).ok();
+    let _ = host.run("sysctl -w net.ipv6.conf.all.forwarding=1").ok();
+    for (n, (from, to)) in ways.iter().enumerate() {
+        advertise(&host, ("evil", from), &format!("2001:db8:{n}::"), to);
+        wait_for(SLACK, "it is not taken", || came_with_it(&host, to) == (*to != "br0", *to != "br0"));
+    }
+    let _ = host.run("sysctl -w net.ipv6.conf.all.forwarding=0").ok();
+    lab.down();
+    host.finish();
+}

@@ -1,0 +1,151 @@
+//! Settings under `/proc/sys/net`: what a file may set, where it is set, and what is put back.
+
+use std::fmt::Write as _;
+
+use crate::harness::{Host, LabFile};
+
+/// All settings of the namespace that a command enters.
+fn all(host: &Host, enter: &str) -> String {
+    let done = host.run(format!("{enter} sysctl -a -r ^net\\.(ipv4|ipv6)\\.(conf|ip_forward)"));
+    done.stdout.lines().filter(|line| !line.contains(".stable_secret")).fold(
+        String::new(),
+        |mut text, line| {
+            let _ = writeln!(text, "{line}");
+            text
+        },
+    )
+}
+
+#[track_caller]
+fn is(host: &Host, enter: &str, key: &str, value: &str) {
+    let done = host.run(format!("{enter} sysctl -n {key}")).ok();
+    assert_eq!(done.stdout.trim(), value, "{key}");
+}
+
+fn lab<'h>(host: &'h Host, text: &str) -> LabFile<'h> {
+    host.lab("empty").named("settings").and(text)
+}
+
+/// Interfaces with the names of folders under `/proc/sys/net`, in an adopted namespace and on the host.
+#[test]
+fn settings_of_an_interface_are_of_no_other_thing() {
+    let mut host = Host::new();
+    let _ = host.run("ip netns add theirs").ok();
+    host.remember();
+    let theirs = "ip netns exec theirs";
+    let before = (all(&host, ""), all(&host, theirs));
+    let names = ["net", "ipv4", "ipv6", "conf", "core"];
+    let file = |keys: &dyn Fn(&str) -> String| {
+        names.iter().fold(
+            "[namespace.theirs]\nadopt = { path = \"/run/netns/theirs\" }\n".to_owned(),
+            |mut text, name| {
+                let keys = keys(name);
+                let _ = write!(
+                    text,
+                    "[namespace.theirs.interface.{name}]\nlink = \"host:{name}\"\nsysctls = {{ {keys} }}\n\
+                 [namespace.host.interface.{name}]\nlink = \"theirs:{name}\"\nsysctls = {{ {keys} }}\n"
+                );
+                text
+            },
+        )
+    };
+    for key in [
+        "net.ipv4.ip_forward",
+        "net.ipv4.conf.all.rp_filter",
+        "net.ipv6.conf.default.accept_ra",
+        "net.core.somaxconn",
+    ] {
+        let bad = lab(&host, &file(&|_| format!("\"{key}\" = 1"))).write();
+        let done = host.vethpath(format!("up {bad}")).fails(1);
+        assert_eq!(done.stderr.matches(&format!("`{key}` would change")).count(), 2 * names.len(), "{done}");
+    }
+    let own = |name: &str| {
+        format!("\"net.ipv4.conf.{name}.rp_filter\" = 2, \"net.ipv4.neigh.{name}.app_solicit\" = 3")
+    };
+    let up = lab(&host, &file(&own)).up();
+    for name in names {
+        for enter in ["", theirs] {
+            is(&host, enter, &format!("net.ipv4.conf.{name}.rp_filter"), "2");
+            is(&host, enter, &format!("net.ipv4.neigh.{name}.app_solicit"), "3");
+        }
+    }
+    let _ = host.vethpath(format!("plan {}", up.file)).ok().prints("nothing to change");
+    // What was set on the host by hand is drift, and what the file does not say any more becomes what it was.
+    let _ = host.run("sysctl -w net.ipv4.conf.core.rp_filter=0").ok();
+    let _ = host.vethpath(format!("up {}", up.file)).ok();
+    is(&host, "", "net.ipv4.conf.core.rp_filter", "2");
+    let less = lab(&host, &file(&|name| format!("\"net.ipv4.neigh.{name}.app_solicit\" = 3"))).write();
+    let _ = host.vethpath(format!("up {less}")).ok();
+    is(&host, "", "net.ipv4.conf.core.rp_filter", "0");
+    up.down();
+    assert_eq!(host.namespaces(), ["theirs"]);
+    assert_eq!((all(&host, ""), all(&host, theirs)), before);
+    host.finish();
+}
+
+/// In a namespace's own table, in a group's, and for a bridge, which has none: at first, in a lab that is up, and
+/// after `down`.
+#[test]
+fn a_setting_of_an_interface_may_stand_with_its_namespace() {
+    let host = Host::new();
+    let text = "[bridge.br0]\nnamespace = \"r\"\n[namespace.r.sysctls]\n\"net/ipv4/conf/eth0.100/rp_filter\" = 2\n\
+        \"net.ipv4.conf.br0.rp_filter\" = 2\n\"net.ipv4.conf.lo.rp_filter\" = 2\n\
+        [namespace.r.interface.\"eth0.100\"]\nlink = \"br0\"\n\
+        [group.g]\ncount = 2\nbridge = \"br0\"\nsysctls = { \"net.ipv4.conf.eth0.rp_filter\" = 2 }\n";
+    let plain = text.replace("rp_filter\" = 2", "rp_filter\" = 0");
+    let keys = [("r", "eth0/100"), ("r", "br0"), ("r", "lo"), ("g0", "eth0"), ("g1", "eth0")];
+    for first in [text, &plain] {
+        let up = lab(&host, first).up();
+        let _ = host.vethpath(format!("up {}", lab(&host, text).write())).ok();
+        for (namespace, interface) in keys {
+            let enter = format!("ip netns exec {namespace}");
+            is(&host, &enter, &format!("net.ipv4.conf.{interface}.rp_filter"), "2");
+        }
+        let _ = host.vethpath(format!("plan {}", up.file)).ok().prints("nothing to change");
+        up.down();
+    }
+    let missing = text.replace("conf.br0", "conf.br1");
+    let _ = host
+        .vethpath(format!("validate {}", lab(&host, &missing).write()))
+        .fails(1)
+        .says("does not have: `br1`");
+    host.finish();
+}
+
+/// The kernel tells which addresses it does not look for duplicates of.
+#[test]
+fn duplicate_address_detection_is_where_the_file_has_it() {
+    let host = Host::new();
+    let (plain, dad) = ("fd00::2", "fd00::3");
+    let text = "[bridge.br0]\naddresses = [\"fd00::1/64\"]\n[namespace.a.interface.eth0]\nlink = \"br0\"\naddresses = [\"fd00::2/64\"]\n\
+        [namespace.b]\n[namespace.b.interface.eth0]\nlink = \"br0\"\naddresses = [\"fd00::3/64\"]\n";
+    let default = text.replace(
+        "[namespace.b]\n",
+        "[namespace.b]\nsysctls = { \"net.ipv6.conf.default.accept_dad\" = 1 }\n",
+    );
+    let key = text.to_owned() + "dad = true\n";
+    let lab_wide =
+        "dad = true\n".to_owned() + &text.replace("fd00::2/64\"]\n", "fd00::2/64\"]\ndad = false\n");
+    for text in [default, key, lab_wide] {
+        let up = lab(&host, &text).up();
+        let nodad = |namespace: &str, address: &str| {
+            let done = up.run(namespace, format!("ip -o -6 addr show to {address}")).ok();
+            assert!(done.stdout.contains(address), "{done}");
+            done.stdout.contains("nodad")
+        };
+        assert!(nodad("a", plain) && !nodad("b", dad), "{text}");
+        is(&host, "ip netns exec a", "net.ipv6.conf.eth0.accept_dad", "0");
+        is(&host, "ip netns exec b", "net.ipv6.conf.eth0.accept_dad", "1");
+        let _ = host.vethpath(format!("plan {}", up.file)).ok().prints("nothing to change");
+        up.down();
+    }
+    let up = lab(&host, text).up();
+    let _ = host.vethpath(format!("up {}", lab(&host, &("dad = true\n".to_owned() + text)).write())).ok();
+    for (enter, key) in [("", "br0"), ("ip netns exec a", "eth0"), ("ip netns exec b", "default")] {
+        is(&host, enter, &format!("net.ipv6.conf.{key}.accept_dad"), "1");
+    }
+    let _ = host.vethpath(format!("up {}", lab(&host, text).write())).ok();
+    is(&host, "ip netns exec a", "net.ipv6.conf.eth0.accept_dad", "0");
+    up.down();
+    host.finish();
+}

@@ -1,0 +1,218 @@
+//! The name of a setting under `/proc/sys/net`, and what it is about.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::limits;
+
+/// The name of a setting of a network namespace: the components of its path below `/proc/sys`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct SysctlKey(Vec<String>);
+
+/// What a setting is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope<'k> {
+    /// The whole namespace.
+    Namespace,
+    /// All interfaces of one family in the namespace.
+    All,
+    /// Interfaces that will be made in the namespace.
+    Default,
+    /// One interface.
+    Interface(&'k str),
+}
+
+impl SysctlKey {
+    /// A setting below `/proc/sys/net`, of literal components and names of interfaces.
+    #[must_use]
+    pub fn net(components: &[&str]) -> Self {
+        Self(["net"].iter().chain(components).map(|&component| component.to_owned()).collect())
+    }
+
+    /// A setting of one interface: `net.FAMILY.conf.INTERFACE.NAME`.
+    #[must_use]
+    pub fn of_interface(family: &str, interface: &str, name: &str) -> Self {
+        Self::net(&[family, "conf", interface, name])
+    }
+
+    /// The components below `/proc/sys`; the first is `net`, and none is `.`, `..` or empty.
+    #[must_use]
+    pub fn path(&self) -> &[String] {
+        &self.0
+    }
+
+    /// The protocol or subsystem, such as `ipv4` or `core`.
+    #[must_use]
+    pub fn family(&self) -> &str {
+        self.0.get(1).map_or("", String::as_str)
+    }
+
+    /// The last component.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.last().map_or("", String::as_str)
+    }
+
+    /// What it is about. Settings of interfaces stand in `conf` and `neigh` of a family
+    /// (`devinet_sysctl_register`, `neigh_sysctl_register`, `mpls_dev_sysctl_register`), each in one folder, whose
+    /// name is the interface's: no other component can be one.
+    #[must_use]
+    pub fn scope(&self) -> Scope<'_> {
+        let [_, family, table, interface, _] = &self.0[..] else { return Scope::Namespace };
+        let has_interfaces = matches!(
+            (family.as_str(), table.as_str()),
+            ("ipv4" | "ipv6", "conf" | "neigh") | ("mpls", "conf")
+        );
+        match interface.as_str() {
+            _ if !has_interfaces => Scope::Namespace,
+            "all" => Scope::All,
+            "default" => Scope::Default,
+            interface => Scope::Interface(interface),
+        }
+    }
+
+    /// Whether writing `self` sets `other` too: `conf/all` and `ip_forward` set what interfaces have
+    /// (`inet_forward_change`, `addrconf_fixup_forwarding`, `addrconf_disable_ipv6`).
+    #[must_use]
+    pub fn sets(&self, other: &Self) -> bool {
+        let spread = |key: &Self| match (key.family(), key.name()) {
+            ("ipv4", "ip_forward") => Some("forwarding"),
+            (_, "forwarding") => Some("forwarding"),
+            ("ipv6", "disable_ipv6") => Some("disable_ipv6"),
+            ("ipv6", "disable_policy") => Some("disable_policy"),
+            _ => None,
+        };
+        let is_wide = self.scope() == Scope::All || self.name() == "ip_forward";
+        is_wide
+            && self.family() == other.family()
+            && spread(self).is_some_and(|name| name == other.name())
+            && matches!(other.scope(), Scope::Interface(_) | Scope::Default)
+    }
+}
+
+impl fmt::Display for SysctlKey {
+    /// As sysctl(8) writes it: `net.ipv4.conf.eth0/100.rp_filter`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, component) in self.0.iter().enumerate() {
+            let dot = if n == 0 { "" } else { "." };
+            write!(f, "{dot}{}", component.replace('.', "/"))?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for SysctlKey {
+    type Err = &'static str;
+
+    /// As sysctl(8) does it: whichever of `.` and `/` comes first separates, and the other one stands
+    /// for a dot inside a component: `net.ipv4.conf.eth0/100.rp_filter`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let slashes = text.chars().find(|c| matches!(c, '.' | '/')) == Some('/');
+        let path: Vec<String> = if slashes {
+            text.split('/').map(str::to_owned).collect()
+        } else {
+            text.split('.').map(|component| component.replace('/', ".")).collect()
+        };
+        path.try_into()
+    }
+}
+
+impl TryFrom<Vec<String>> for SysctlKey {
+    type Error = &'static str;
+
+    fn try_from(path: Vec<String>) -> Result<Self, Self::Error> {
+        if path.iter().any(|part| part.is_empty() || part == "." || part == "..") {
+            return Err("has an empty, `.` or `..` component");
+        }
+        let is_name = |part: &String| {
+            part.len() <= limits::SYSCTL_COMPONENT && !part.contains(|c: char| c.is_control() || c == '/')
+        };
+        if !path.iter().all(is_name) {
+            return Err("is not a name that a setting can have");
+        }
+        match path.first() {
+            Some(first) if first == "net" && path.len() > 1 => Ok(Self(path)),
+            _ => Err("is not a setting of a network namespace: those begin with `net.`"),
+        }
+    }
+}
+
+impl From<SysctlKey> for Vec<String> {
+    fn from(key: SysctlKey) -> Self {
+        key.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> SysctlKey {
+        text.parse().unwrap_or_else(|why| panic!("{text}: {why}"))
+    }
+
+    #[test]
+    fn keys_are_read_as_sysctl_does() {
+        assert_eq!(key("net.ipv4.ip_forward").path().join("|"), "net|ipv4|ip_forward");
+        for text in ["net/ipv4/conf/eth0.100/rp_filter", "net.ipv4.conf.eth0/100.rp_filter"] {
+            assert_eq!(key(text).path().join("|"), "net|ipv4|conf|eth0.100|rp_filter");
+            assert_eq!(key(text).to_string(), "net.ipv4.conf.eth0/100.rp_filter");
+        }
+        for bad in [
+            "kernel.hostname",
+            "net",
+            "",
+            "net..x",
+            "net/../kernel",
+            "/net/x",
+            "net.x.",
+            "net.//.x",
+            "net.a\0b",
+        ] {
+            assert!(bad.parse::<SysctlKey>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn an_interface_is_named_in_one_place_alone() {
+        for (text, scope) in [
+            ("net.ipv4.conf.eth0.rp_filter", Scope::Interface("eth0")),
+            ("net.ipv6.neigh.eth0/1.retrans_time_ms", Scope::Interface("eth0.1")),
+            ("net.mpls.conf.eth0.input", Scope::Interface("eth0")),
+            ("net.ipv4.conf.conf.forwarding", Scope::Interface("conf")),
+            ("net.ipv4.conf.all.forwarding", Scope::All),
+            ("net.ipv6.neigh.default.gc_thresh3", Scope::Default),
+            ("net.ipv4.ip_forward", Scope::Namespace),
+            ("net.ipv4.conf.eth0", Scope::Namespace),
+            ("net.ipv4.conf.eth0.x.y", Scope::Namespace),
+            ("net.core.conf.eth0.x", Scope::Namespace),
+            ("net.core.somaxconn", Scope::Namespace),
+            ("net.ipv4.route.eth0.x", Scope::Namespace),
+        ] {
+            assert_eq!(key(text).scope(), scope, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_for_all_is_set_for_each() {
+        let sets = |one: &str, other: &str| key(one).sets(&key(other));
+        assert!(sets("net.ipv4.ip_forward", "net.ipv4.conf.eth0.forwarding"));
+        assert!(sets("net.ipv6.conf.all.forwarding", "net.ipv6.conf.default.forwarding"));
+        assert!(sets("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.eth0.disable_ipv6"));
+        assert!(!sets("net.ipv4.ip_forward", "net.ipv6.conf.eth0.forwarding"));
+        assert!(!sets("net.ipv4.conf.all.rp_filter", "net.ipv4.conf.eth0.rp_filter"));
+        assert!(!sets("net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.eth1.forwarding"));
+        assert!(!sets("net.ipv4.ip_forward", "net.ipv4.ip_forward"));
+    }
+
+    #[test]
+    fn a_record_cannot_bring_a_path_that_leads_elsewhere() {
+        let read = |text: &str| serde_json::from_str::<SysctlKey>(text);
+        assert!(read(r#"["net","ipv4","ip_forward"]"#).is_ok());
+        for bad in [r#"["kernel","x"]"#, r#"["net","..","kernel"]"#, r#"["net","a/../../kernel"]"#, "[]"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}
