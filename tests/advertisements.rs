@@ -1,4 +1,4 @@
-//! IPv6 router advertisements: who takes them.
+//! IPv6 router advertisements: who takes them, and what forwarding does to what came with them.
 
 use std::net::Ipv6Addr;
 
@@ -88,5 +88,44 @@ fn nobody_in_a_lab_gives_the_machine_an_address_or_a_route() {
     }
     let _ = host.run("sysctl -w net.ipv6.conf.all.forwarding=0").ok();
     lab.down();
+    host.finish();
+}
+
+/// The machine has its address and its default route from a router's advertisement, and gets more of these while the
+/// lab is up.
+#[test]
+fn a_machine_keeps_its_advertised_route_when_a_lab_forwards() {
+    let mut host = Host::new();
+    for command in [
+        "ip netns add router",
+        "ip link add up0 type veth peer name eth0 netns router",
+        "ip link add up1 type veth peer name eth1 netns router",
+        "ip link set up0 up",
+        "ip link set up1 up",
+        "ip -n router link set eth0 up",
+        "ip -n router link set eth1 up",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    wait_for(SLACK, "up0 is not up", || host.run("ip -o link show up0").ok().stdout.contains("state UP"));
+    advertise(&host, ("router", "eth0"), "2001:db8::", "up0");
+    wait_for(SLACK, "the host takes none", || came_with_it(&host, "up0") == (true, true));
+    host.remember();
+    let value = |interface: &str| {
+        let done = host.run(format!("sysctl -n net.ipv6.conf.{interface}.accept_ra")).ok();
+        done.stdout.trim().to_owned()
+    };
+    let text = "[bridge.br0]\naddresses = [\"fd00::1/64\"]\nnat = true\n";
+    let lab = host.lab("empty").named("nat6").and(text).up();
+    assert_eq!(came_with_it(&host, "up0"), (true, true));
+    assert_eq!([value("up0"), value("up1"), value("br0")], ["2", "1", "0"]);
+    advertise(&host, ("router", "eth0"), "2001:db8:1::", "up0");
+    wait_for(SLACK, "none is taken any more", || {
+        host.run("ip -o -6 addr show dev up0").ok().stdout.contains("2001:db8:1:")
+    });
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints("nothing to change");
+    lab.down();
+    assert_eq!(came_with_it(&host, "up0"), (true, true));
+    assert_eq!(value("up0"), "1");
     host.finish();
 }

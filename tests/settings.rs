@@ -83,6 +83,62 @@ fn settings_of_an_interface_are_of_no_other_thing() {
     host.finish();
 }
 
+/// Two labs masquerade in one adopted namespace, in which forwarding was on for one interface alone.
+#[test]
+fn an_adopted_namespace_forwards_until_the_last_lab_with_nat_goes() {
+    let mut host = Host::new();
+    let theirs = "ip netns exec theirs";
+    for command in [
+        "ip netns add theirs",
+        "ip -n theirs link add d0 type veth peer name d1",
+        "ip netns exec theirs sysctl -w net.ipv4.conf.d0.forwarding=1 net.ipv6.conf.d1.forwarding=1",
+        "ip netns exec theirs sysctl -w net.ipv4.conf.all.accept_redirects=0",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    host.remember();
+    let before = all(&host, theirs);
+    let file = |n: u8| {
+        host.lab("empty").named(&format!("nat{n}")).and(&format!(
+            "[namespace.w{n}]\nadopt = {{ path = \"/run/netns/theirs\" }}\n[bridge.br{n}]\nnamespace = \"w{n}\"\n\
+             nat = true\naddresses = [\"10.0.{n}.1/24\", \"fd00:{n}::1/64\"]\n"
+        ))
+    };
+    let (one, two) = (file(1).up(), file(2).up());
+    one.down();
+    is(&host, theirs, "net.ipv4.ip_forward", "1");
+    is(&host, theirs, "net.ipv6.conf.all.forwarding", "1");
+    // Without `nat` it is put back, too.
+    let plain = file(2).with("nat = true\n", "").write();
+    let _ = host.vethpath(format!("up {plain}")).ok();
+    is(&host, theirs, "net.ipv4.ip_forward", "0");
+    let _ = host.vethpath(format!("up {}", file(2).write())).ok();
+    is(&host, theirs, "net.ipv6.conf.all.forwarding", "1");
+    two.down();
+    assert_eq!(all(&host, theirs), before);
+    host.finish();
+}
+
+/// What the kernel changes on the host with forwarding is put back as well.
+#[test]
+fn all_that_forwarding_changes_on_the_host_is_put_back() {
+    let mut host = Host::new();
+    for command in [
+        "ip link add d0 type veth peer name d1",
+        "sysctl -w net.ipv4.conf.d0.forwarding=1 net.ipv6.conf.d1.forwarding=1",
+        "sysctl -w net.ipv4.conf.all.accept_redirects=0",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    host.remember();
+    let before = all(&host, "");
+    let up = lab(&host, "[bridge.br0]\nnat = true\naddresses = [\"10.0.0.1/24\", \"fd00::1/64\"]\n").up();
+    is(&host, "", "net.ipv4.conf.d1.forwarding", "1");
+    up.down();
+    assert_eq!(all(&host, ""), before);
+    host.finish();
+}
+
 /// In a namespace's own table, in a group's, and for a bridge, which has none: at first, in a lab that is up, and
 /// after `down`.
 #[test]

@@ -25,10 +25,7 @@ impl Executor<'_> {
         match step {
             Step::Unmasquerade(nat) => {
                 let netns = self.places.netns(&nat.place)?;
-                nat::remove(&netns, nat)?;
-                if nat.place == Place::Host {
-                    nat::restore_host(&netns, self.lab)?;
-                }
+                nat::remove(&netns, nat, self.lab).into_iter().next().map_or(Ok(()), Err)?;
             }
             Step::DeleteNamespace(namespace) => {
                 if namespace.adopt.is_some() {

@@ -205,11 +205,7 @@ fn remove_nat(topologies: &[Topology], places: &Places) -> Left {
     let mut tables = topologies.iter().rev().flat_map(Masquerade::of);
     let Some(nat) = tables.find(|nat| nat.place == Place::Host) else { return Left::new() };
     match places.netns(&nat.place) {
-        Ok(netns) => {
-            let removed = nat::remove(&netns, &nat).map_err(Error::from);
-            let restored = nat::restore_host(&netns, &topologies[0].lab);
-            removed.err().into_iter().chain(restored.err()).collect()
-        }
+        Ok(netns) => nat::remove(&netns, &nat, &topologies[0].lab),
         Err(error) => vec![error.into()],
     }
 }
@@ -245,7 +241,7 @@ async fn let_go(
     let place = Place::Namespace(name.clone());
     left.extend(remove_links(&place, &Places::open()?, ours, notes).err());
     for nat in topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place) {
-        left.extend(nat::remove(&there, &nat).err().map(Error::from));
+        left.extend(nat::remove(&there, &nat, ours.lab));
     }
     left.extend(adopted::put_back(&place, &there, ours.lab).err());
     notes.add([format!("remove namespace {name}")]);

@@ -84,7 +84,7 @@ impl<'a> Executor<'a> {
             }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
-                nat::add(&self.places.netns(&nat.place)?, nat, self.lab)?;
+                nat::add(&self.places.get(&nat.place)?, nat, self.lab).await?;
             }
             // Of what is there already.
             _ => self.change(step).await?,
@@ -199,7 +199,7 @@ impl<'a> Executor<'a> {
                 netns::unbind(name)
             }
             [Made::Table(nat), ..] => match self.places.netns(&nat.place) {
-                Ok(netns) => nat::remove(&netns, nat),
+                Ok(netns) => return nat::remove(&netns, nat, self.lab),
                 Err(error) => Err(error),
             },
             [Made::Link(place, _), ..] => self.unmake_links(place, made),

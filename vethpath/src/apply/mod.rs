@@ -8,6 +8,7 @@ mod converge;
 mod down;
 mod error;
 mod execute;
+mod forwarding;
 mod hold;
 mod introduce;
 mod nat;

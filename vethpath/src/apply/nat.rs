@@ -1,71 +1,48 @@
-//! `nat = true`: the masquerade table of a lab, and forwarding.
-//!
-//! Forwarding in a lab's namespace is the lab's affair. On the host it is switched on if it is off,
-//! that is remembered, and it is switched off again when the last lab with `nat` on the host goes.
+//! `nat = true`: the masquerade table of a lab, with forwarding.
 
 use std::path::Path;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
+use super::forwarding;
 use crate::{
     kernel::{
-        Error, Netns, Result, blocking,
+        Error, Netns, Result, Rtnl, blocking,
         netfilter::{self, Family, NetfilterError, OwnTable},
-        netns, sysctl,
+        netns,
     },
     plan::{Plan, Step},
-    state::{HostSysctls, stop},
-    topology::{LabName, Masquerade, Place, Sysctl, SysctlKey, Topology},
+    topology::{LabName, Masquerade, Place, Topology},
 };
 
 /// Whether the table is there, exactly as it should be, and forwarding is on.
 pub fn is_there(netns: &Netns, wanted: &Masquerade) -> Result<bool> {
     let socket = blocking(netns, NETLINK_NETFILTER)?;
     let table = OwnTable { name: &wanted.table, rules: &wanted.rules };
-    let exact = netfilter::is_exactly(&socket, table).map_err(refused)?;
-    Ok(exact
-        && forwarding(wanted)
-            .iter()
-            .all(|on| sysctl::read(netns, &on.key).is_ok_and(|value| value == on.value)))
+    Ok(netfilter::is_exactly(&socket, table).map_err(refused)? && forwarding::is_on(netns, wanted)?)
 }
 
 /// Adds a lab's table and switches forwarding on.
-pub fn add(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> std::result::Result<(), super::Error> {
-    let memory = if wanted.place == Place::Host { Some(HostSysctls::take()?) } else { None };
-    let off: Vec<_> = forwarding(wanted)
-        .into_iter()
-        .filter(|on| !sysctl::read(netns, &on.key).is_ok_and(|v| v == on.value))
-        .collect();
-    if let Some(mut memory) = memory {
-        let before = off.iter().map(|on| Ok(Sysctl { value: sysctl::read(netns, &on.key)?, ..on.clone() }));
-        memory.remember(lab, before.collect::<Result<Vec<_>>>()?)?;
-        stop::here_if_told();
-        sysctl::write(netns, &off)?;
-        stop::here_if_told();
-    } else {
-        sysctl::write(netns, &off)?;
-    }
-    let socket = blocking(netns, NETLINK_NETFILTER)?;
+pub async fn add(rtnl: &Rtnl, wanted: &Masquerade, lab: &LabName) -> std::result::Result<(), super::Error> {
+    forwarding::switch_on(rtnl, wanted, lab).await?;
+    let socket = blocking(rtnl.netns(), NETLINK_NETFILTER)?;
     Ok(netfilter::add_masquerade(&socket, &wanted.table, &wanted.rules).map_err(refused)?)
 }
 
+/// Removes a lab's table, and puts forwarding back, also where the table stays. Returns what could not be done.
+pub fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> Vec<super::Error> {
+    let removed = remove_table(netns, wanted).map_err(super::Error::from);
+    let put_back = forwarding::put_back(netns, wanted, lab);
+    removed.err().into_iter().chain(put_back.err()).collect()
+}
+
 /// Removes a lab's table. One that is not there, or not ours, is left.
-pub fn remove(netns: &Netns, wanted: &Masquerade) -> Result<()> {
+fn remove_table(netns: &Netns, wanted: &Masquerade) -> Result<()> {
     let socket = blocking(netns, NETLINK_NETFILTER)?;
     match netfilter::remove_table(&socket, Family::Inet, &wanted.table) {
         Ok(()) | Err(NetfilterError::NotOurs { .. } | NetfilterError::NoNfTables { .. }) => Ok(()),
         Err(error) => Err(refused(error)),
     }
-}
-
-/// Puts the host's forwarding back, unless a lab other than `leaving` still needs it.
-pub fn restore_host(netns: &Netns, leaving: &LabName) -> std::result::Result<(), super::Error> {
-    let mut memory = HostSysctls::take()?;
-    sysctl::write(netns, memory.without(leaving))?;
-    stop::here_if_told();
-    memory.forget()?;
-    stop::here_if_told();
-    Ok(())
 }
 
 /// Refuses tables of somebody else under the names that a plan is to make.
@@ -90,19 +67,6 @@ pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(),
         }
     }
     Ok(())
-}
-
-fn forwarding(wanted: &Masquerade) -> Vec<Sysctl> {
-    let (v4, v6) = wanted.families();
-    let on = |key: &[&str]| Sysctl { key: SysctlKey::net(key), value: "1".to_owned() };
-    let mut settings = Vec::new();
-    if v4 {
-        settings.push(on(&["ipv4", "ip_forward"]));
-    }
-    if v6 {
-        settings.push(on(&["ipv6", "conf", "all", "forwarding"]));
-    }
-    settings
 }
 
 fn refused(error: NetfilterError) -> Error {

@@ -33,6 +33,8 @@ pub struct RouteFacts {
     pub is_in_place: bool,
     /// Whether it is of the main table.
     pub is_main: bool,
+    /// Whether it came with a router advertisement: one by a router, or one to a prefix for a time.
+    pub is_advertised: bool,
 }
 
 impl RouteFacts {
@@ -123,12 +125,14 @@ fn parse(message: &RouteMessage) -> Option<RouteFacts> {
     let (mut via, mut to, mut ifindex, mut metric) = (None, None, None, 0);
     // Of several gateways, or one of the other family.
     let mut is_otherwise = false;
+    let mut expires = false;
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Gateway(address) => via = ip(address),
             RouteAttribute::Destination(address) => to = ip(address),
             RouteAttribute::Oif(index) => ifindex = Some(*index),
             RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::CacheInfo(info) => expires = info.expires != 0,
             RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) => is_otherwise = true,
             _ => {}
         }
@@ -153,5 +157,10 @@ fn parse(message: &RouteMessage) -> Option<RouteFacts> {
         fate,
         is_in_place: is_main && metric == usual,
         is_main,
+        is_advertised: match message.header.protocol {
+            RouteProtocol::Ra => true,
+            RouteProtocol::Kernel => message.header.address_family == AddressFamily::Inet6 && expires,
+            _ => false,
+        },
     })
 }

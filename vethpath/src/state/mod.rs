@@ -11,7 +11,7 @@ mod offloads;
 pub(crate) mod stop;
 
 pub use directory::{Directory, ROOT, labs, note_netns_mount, take_netns_mount};
-pub use forwarding::HostSysctls;
+pub use forwarding::{Shared, SharedSysctls};
 pub use journal::{Facts, History, Journal, Record};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;

@@ -22,6 +22,8 @@ pub struct Masquerade {
     pub table: String,
     /// A rule for each subnet of each bridge with `nat`.
     pub rules: Vec<MasqueradeRule>,
+    /// Whether the place is not the lab's own: the host, or an adopted namespace.
+    pub is_shared: bool,
 }
 
 impl Masquerade {
@@ -29,6 +31,10 @@ impl Masquerade {
     #[must_use]
     pub fn of(topology: &Topology) -> Vec<Self> {
         let mut tables: Vec<Self> = Vec::new();
+        let is_made = |place: &Place| {
+            let mut made = topology.namespaces.iter().filter(|namespace| namespace.adopt.is_none());
+            made.any(|namespace| matches!(place, Place::Namespace(name) if *name == namespace.name))
+        };
         for bridge in topology.bridges.iter().filter(|bridge| bridge.nat) {
             let rules = rules(bridge);
             match tables.iter_mut().find(|table| table.place == bridge.place) {
@@ -37,6 +43,7 @@ impl Masquerade {
                     place: bridge.place.clone(),
                     table: format!("vethpath-{}", topology.lab),
                     rules: rules.collect(),
+                    is_shared: !is_made(&bridge.place),
                 }),
             }
         }
