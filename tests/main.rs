@@ -3,6 +3,7 @@
 
 mod advertisements;
 mod bench;
+mod bonds;
 mod commands;
 mod converge;
 mod errors;

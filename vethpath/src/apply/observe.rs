@@ -6,7 +6,7 @@ use super::{Error, Places, adopted, nat, prepare, programs};
 use crate::{
     datapath::{self, Hook, Pins},
     kernel::{LinkFacts, Netns, Result, RouteFacts, Rtnl, netns, sysctl},
-    plan::{Found, Observed, ObservedLink, compares_dad, is_ours, owner, settings},
+    plan::{Found, Master, Observed, ObservedLink, compares_dad, is_ours, owner, settings},
     state::{Directory, Facts},
     topology::{
         Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Route, SysctlKey, Topology,
@@ -85,6 +85,13 @@ async fn look(
     places: &mut Places,
 ) -> Result<()> {
     let names: HashMap<u32, String> = links.iter().map(|link| (link.ifindex, link.name.clone())).collect();
+    let kinds: HashMap<u32, Option<String>> =
+        links.iter().map(|link| (link.ifindex, link.kind.clone())).collect();
+    let master = |index: u32| match kinds.get(&index).and_then(Option::as_deref) {
+        Some("bridge") => Master::Bridge,
+        Some("vrf") => Master::Vrf,
+        _ => Master::Bond,
+    };
     let mut addresses: BTreeMap<u32, Vec<_>> = BTreeMap::new();
     for (ifindex, address) in places.get(place)?.addresses().await? {
         addresses.entry(ifindex).or_default().push(address);
@@ -100,6 +107,7 @@ async fn look(
             mac: link.mac,
             up: link.up,
             bridge: link.controller.and_then(|index| names.get(&index).cloned()),
+            master: link.controller.map_or(Master::None, master),
             mtu: link.mtu,
             addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
             options: link.bridge_options(),

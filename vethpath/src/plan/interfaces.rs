@@ -2,20 +2,35 @@
 
 use ipnet::IpNet;
 
-use super::{Step, steps::Planner};
+use super::{Master, Step, steps::Planner};
 use crate::topology::{IfName, Interface, Mac, Place, Sysctl, Topology};
 
 impl Planner<'_> {
     /// An inner end, or an end of a cable.
     pub(super) fn interface(&mut self, place: &Place, interface: &Interface) {
         let name = interface.name.as_str();
-        self.mac(place, name, interface.mac);
-        self.mtu(place, name, interface.mtu);
-        self.addresses(place, name, &interface.addresses, !interface.ipv6.skips_dad());
+        let member = self.standing.link(place, name).filter(|link| link.master == Master::Bond);
+        let dad = !interface.ipv6.skips_dad();
+        if let Some(member) = member {
+            // A bond gives its members its MAC and MTU, brings them up, and has the addresses
+            // (`bond_enslave` in drivers/net/bonding/bond_main.c): none of that is drift.
+            let is_left = |address: &&IpNet| {
+                let of_former = |former| addresses_of(former, place, name).contains(address);
+                member.addresses.contains(address) || !self.former.iter().any(of_former)
+            };
+            let wanted: Vec<IpNet> = interface.addresses.iter().filter(is_left).copied().collect();
+            self.addresses(place, name, &wanted, dad);
+        } else {
+            self.mac(place, name, interface.mac);
+            self.mtu(place, name, interface.mtu);
+            self.addresses(place, name, &interface.addresses, dad);
+        }
         if interface.up {
-            self.subnets(place, name, &interface.addresses);
+            if member.is_none() {
+                self.subnets(place, name, &interface.addresses);
+            }
             self.up(place, name, false);
-        } else if self.standing.link(place, name).is_some_and(|link| link.up) {
+        } else if member.is_none() && self.standing.link(place, name).is_some_and(|link| link.up) {
             self.disturb(place, name);
             self.plan.raise.push(Step::Down { place: place.clone(), device: name.to_owned() });
         }

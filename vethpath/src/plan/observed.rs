@@ -32,6 +32,20 @@ pub enum Way {
     Other(String),
 }
 
+/// The kind of device that a link is a port or member of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Master {
+    /// It is of none.
+    #[default]
+    None,
+    /// A bridge, which leaves what a port has alone.
+    Bridge,
+    /// A VRF, which has the routes of its members in a table of its own.
+    Vrf,
+    /// A bond or a like device: it sets MAC, MTU and state of its members, and has their addresses and routes.
+    Bond,
+}
+
 /// A link that is there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedLink {
@@ -51,6 +65,8 @@ pub struct ObservedLink {
     pub up: bool,
     /// Name of the bridge that it is a port of.
     pub bridge: Option<String>,
+    /// What it is a port or member of.
+    pub master: Master,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its addresses.

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Step, interfaces::addresses_of, steps::Planner};
+use super::{Master, Step, interfaces::addresses_of, steps::Planner};
 use crate::topology::{Namespace, Place, Route};
 
 impl Planner<'_> {
@@ -26,9 +26,22 @@ impl Planner<'_> {
             if there.contains(route) && !self.is_lost(&place, route) {
                 continue;
             }
+            if was(&route) && self.is_of_master(&place, route) {
+                continue;
+            }
             let from = self.observed.route_elsewhere(name, route).filter(|_| !is_gone);
             self.plan.raise.push(Step::Route { namespace: name.clone(), from, route: route.clone() });
         }
+    }
+
+    /// Whether a route leads by an interface of which a VRF or a bond has the routes now.
+    fn is_of_master(&self, place: &Place, route: &Route) -> bool {
+        let links = self.observed.links.range((place.clone(), String::new())..);
+        let mut here = links.take_while(|((at, _), _)| at == place);
+        here.any(|((_, device), link)| {
+            matches!(link.master, Master::Vrf | Master::Bond)
+                && addresses_of(self.topology, place, device).iter().any(|net| net.contains(&route.via))
+        })
     }
 
     /// Whether the kernel removes a route with what is done to the interface that it leads to.

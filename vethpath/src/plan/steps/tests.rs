@@ -8,7 +8,7 @@ use machine::Machine;
 
 use super::*;
 use crate::{
-    plan::ObservedLink,
+    plan::{Master, ObservedLink},
     topology::{BridgeOption, Source, SysctlKey, read},
 };
 
@@ -237,6 +237,43 @@ fn a_setting_that_is_reset_with_another_is_set_again() {
         "~ change sysctl ns0: net.ipv4.conf.eth0.forwarding 0 -> 0",
     ];
     assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
+}
+
+/// A bond gives its members its MAC and MTU and brings them up; whoever made it moves the addresses to it.
+#[test]
+fn what_a_bond_has_changed_of_its_member_is_no_drift() {
+    let text = ONE_HOST.to_owned();
+    let member = |change: fn(&mut ObservedLink), after: &str| {
+        let before = lab(&text);
+        let mut observed = Machine::with(&before);
+        observed.routes.clear();
+        observed.subnets.clear();
+        let br0 = observed.links[&(Place::Host, "br0".to_owned())].addresses[0].trunc();
+        observed.subnets.insert((Place::Host, "br0".to_owned(), br0));
+        let eth0 = observed.links.get_mut(&(inside("ns0"), "eth0".to_owned())).expect("there");
+        (eth0.master, eth0.mac, eth0.mtu) = (Master::Bond, Some([2; 6]), 9000);
+        change(eth0);
+        told(&lab(after), &[before], &observed)
+    };
+    assert_eq!(member(|_| (), &text), [""; 0]);
+    assert_eq!(member(|eth0| eth0.addresses.clear(), &text), [""; 0]);
+    let down = text.replace("gateway = \"10.0.0.1\"\n", "") + "up = false\n";
+    assert_eq!(member(|_| (), &down), [""; 0]);
+    assert_eq!(member(|eth0| eth0.up = false, &text), ["~ change interface ns0:eth0: down -> up"]);
+    let more = text.replace("\"10.0.0.2/24\"", "\"10.0.0.2/24\", \"10.7.0.1/24\"");
+    assert_eq!(member(|_| (), &more), ["+ create address 10.7.0.1/24 on ns0:eth0"]);
+}
+
+/// A VRF has the routes in its own table: the gateway could not be reached in the main one.
+#[test]
+fn the_routes_of_a_vrf_are_not_missing() {
+    let before = lab(ONE_HOST);
+    let mut observed = Machine::with(&before);
+    observed.routes.clear();
+    let eth0 = observed.links.get_mut(&(inside("ns0"), "eth0".to_owned())).expect("there");
+    (eth0.master, eth0.mac) = (Master::Vrf, Some([2; 6]));
+    let expected = format!("~ change mac ns0:eth0: 02:02:02:02:02:02 -> {}", before.pairs[0].inner.mac);
+    assert_eq!(told(&before, std::slice::from_ref(&before), &observed), [expected]);
 }
 
 #[test]
