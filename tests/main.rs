@@ -8,6 +8,7 @@ mod commands;
 mod converge;
 mod errors;
 mod events;
+mod examples;
 mod faults;
 mod harness;
 mod harness_itself;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Error;
 use crate::{
-    kernel::{Netns, Result, Rtnl, sysctl},
+    kernel::{Netns, Result, Rtnl, netns, sysctl},
     plan::{Plan, Step, is_ours},
     state::{Directory, Facts},
     topology::{LabName, Namespace, Place, Sysctl, Topology},
@@ -38,6 +38,9 @@ pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
         match there.run(|| ()) {
             Err(error) if error.is_invalid() => return Err(refused("it is not a network namespace")),
             other => other?,
+        }
+        if namespace.has_its_name() && !netns::exists(&namespace.name) {
+            return Err(refused("its file is not in /run/netns"));
         }
         if there.inode()? == Netns::current()?.inode()? {
             return Err(refused("it is the host's own namespace"));

@@ -228,7 +228,7 @@ async fn let_go(
     }
     if netns::is_left_over(name) {
         // What only the user's file calls the lab's may be somebody else's.
-        if clear::has_recorded(ours.lab, namespace) {
+        if clear::has_recorded(ours.lab, namespace) && !namespace.has_its_name() {
             notes.add([format!("remove namespace {name}")]);
             netns::unbind(name)?;
         }
@@ -244,8 +244,10 @@ async fn let_go(
         left.extend(nat::remove(&there, &nat, ours.lab));
     }
     left.extend(adopted::put_back(&place, &there, ours.lab).err());
-    notes.add([format!("remove namespace {name}")]);
-    left.extend(netns::unbind(name).err().map(Error::from));
+    if !namespace.has_its_name() {
+        notes.add([format!("remove namespace {name}")]);
+        left.extend(netns::unbind(name).err().map(Error::from));
+    }
     Ok(left)
 }
 

@@ -221,6 +221,9 @@ impl<'a> Executor<'a> {
         let there = Netns::open(Path::new(path), name.as_str())?;
         self.places.add(name, there.clone());
         self.journal.note_adopted(name, there.inode()?)?;
+        if namespace.has_its_name() {
+            return Ok(());
+        }
         if !netns::exists(name) {
             self.made.push(Made::Namespace(name.clone()));
         }

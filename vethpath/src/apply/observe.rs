@@ -51,7 +51,10 @@ pub async fn observe(
     for (name, adopts) in names {
         let place = Place::Namespace(name.clone());
         let is_former = former.iter().flat_map(|lab| &lab.namespaces).any(|former| &former.name == name);
+        let has_its_name = || topology.namespaces.iter().any(|one| &one.name == name && one.has_its_name());
         let found = find(name, (adopts, is_former), topology, places, &facts.adopted).await?;
+        // Of nobody, and about to be adopted: nothing is in the way.
+        let found = found.filter(|(found, _)| *found != Found::Foreign(None) || !has_its_name());
         let Some((found, links)) = found else { continue };
         if found == Found::Ours {
             look(&place, links, &mut observed, &macs, (topology, begun), places).await?;

@@ -123,6 +123,12 @@ impl Planner<'_> {
         match self.observed.namespaces.get(&namespace.name) {
             None => self.plan.make.push(Step::Namespace(namespace.clone())),
             Some(Found::Ours | Found::LeftOver) if self.standing.is_gone(&place) => {
+                let keeps_its_name =
+                    |former: &Namespace| former.name == namespace.name && former.has_its_name();
+                if !namespace.has_its_name() && self.standing.gone().any(keeps_its_name) {
+                    let name = namespace.name.clone();
+                    self.collisions.push(Collision::Namespace { name, owner: None });
+                }
                 self.plan.make.push(Step::Namespace(namespace.clone()));
             }
             Some(Found::Ours) => {

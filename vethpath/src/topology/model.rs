@@ -1,6 +1,6 @@
 //! The validated lab: everything named, every link resolved, every default filled in.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, path::Path};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,17 @@ pub struct Namespace {
     /// Whether interfaces that are made in it check IPv6 addresses for duplicates, unless told otherwise.
     #[serde(default)]
     pub dad: bool,
+}
+
+impl Namespace {
+    /// Whether it is adopted by the file in `/run/netns` that gives it its name, as `ip netns add` makes it: then
+    /// the name is not the lab's either.
+    #[must_use]
+    pub fn has_its_name(&self) -> bool {
+        let Some(path) = &self.adopt else { return false };
+        let is_it = |folder: &str| Path::new(path) == Path::new(folder).join(self.name.as_str());
+        is_it("/run/netns") || is_it("/var/run/netns")
+    }
 }
 
 /// A route by way of a gateway.

@@ -276,6 +276,18 @@ fn the_routes_of_a_vrf_are_not_missing() {
     assert_eq!(told(&before, std::slice::from_ref(&before), &observed), [expected]);
 }
 
+/// The name is somebody else's: nothing of the lab's can take it.
+#[test]
+fn a_name_that_was_adopted_with_its_namespace_is_not_free() {
+    let adopting =
+        ONE_HOST.replace("[namespace.ns0]\n", "[namespace.ns0]\nadopt = { path = \"/run/netns/ns0\" }\n");
+    let former = lab(&adopting);
+    let observed = Machine::with(&former);
+    let collisions = plan(&lab(ONE_HOST), std::slice::from_ref(&former), &observed).expect_err("a collision");
+    assert!(matches!(&collisions[..], [Collision::Namespace { owner: None, .. }]), "{collisions:?}");
+    assert_eq!(told(&former, std::slice::from_ref(&former), &observed), [""; 0]);
+}
+
 #[test]
 fn drift_is_mended() {
     let lab = lab(ONE_HOST);

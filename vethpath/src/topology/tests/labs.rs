@@ -181,6 +181,20 @@ fn the_first_that_says_something_of_ipv6_has_it() {
 }
 
 #[test]
+fn a_namespace_has_its_name_where_that_is_what_is_adopted() {
+    for (path, has_its_name) in [
+        ("/run/netns/db", true),
+        ("/var/run/netns/db", true),
+        ("/run//netns/db/", true),
+        ("/run/netns/other", false),
+        ("/proc/42/ns/net", false),
+    ] {
+        let lab = good(&format!("[namespace.db]\nadopt = {{ path = '{path}' }}\n"));
+        assert_eq!(lab.namespaces[0].has_its_name(), has_its_name, "{path}");
+    }
+}
+
+#[test]
 fn the_name_is_the_files_own_or_its_stem() {
     let source = Source { path: "x", text: "name = 'mine'" };
     assert_eq!(read(source, None).map(|lab| lab.lab.to_string()).ok().as_deref(), Some("mine"));

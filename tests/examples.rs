@@ -1,0 +1,133 @@
+//! Every example of the documentation is brought up, and taken down.
+
+use std::{fs, path::Path, thread};
+
+use vethpath::topology::{Source, Topology, read};
+
+use crate::harness::{Host, SLACK, wait_for};
+
+/// What groups of thousands come to here: nothing depends on how many there are, and `scale` has the large ones.
+const COUNT: u32 = 20;
+
+/// A block of a document, or a file of `examples/`.
+struct Example {
+    title: String,
+    text: String,
+}
+
+fn examples() -> Vec<Example> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut examples = Vec::new();
+    let mut documents = vec![root.join("README.md"), root.join("CONTRIBUTING.md"), root.join("CHANGELOG.md")];
+    for folder in ["docs", "examples"] {
+        let entries = fs::read_dir(root.join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
+        documents.extend(entries.map(|entry| entry.expect("an entry").path()));
+    }
+    documents.sort();
+    for path in documents {
+        let title = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let extension = path.extension().unwrap_or_default();
+        let text = || fs::read_to_string(&path).unwrap_or_else(|error| panic!("{title}: {error}"));
+        if extension == "toml" {
+            examples.push(Example { text: text(), title });
+        } else if extension == "md" {
+            for (n, block) in text().split("```toml\n").skip(1).enumerate() {
+                let block = block.split("```").next().expect("a closed block");
+                let line = text().split(block).next().map_or(0, |before| before.lines().count() + 1);
+                examples.push(Example {
+                    title: format!("{title}, block {} in line {line}", n + 1),
+                    text: block.to_owned(),
+                });
+            }
+        }
+    }
+    assert!(examples.len() > 40, "{} examples", examples.len());
+    examples
+}
+
+#[test]
+fn every_example_of_every_document_comes_up() {
+    let examples = examples();
+    let (even, odd): (Vec<_>, Vec<_>) = examples.iter().enumerate().partition(|(n, _)| n % 2 == 0);
+    thread::scope(|scope| {
+        for half in [even, odd] {
+            scope.spawn(move || {
+                let mut host = Host::new();
+                for (n, example) in half {
+                    comes_up(&mut host, n, example);
+                }
+                host.finish();
+            });
+        }
+    });
+}
+
+#[track_caller]
+fn comes_up(host: &mut Host, n: usize, example: &Example) {
+    let text = smaller(&example.text);
+    let source = Source { path: &example.title, text: &text };
+    let name = format!("example-{n}");
+    let topology =
+        read(source, Some(&name)).unwrap_or_else(|faults| panic!("{}", faults.render(source, false)));
+    let guests = make_adopted(host, &topology);
+    host.remember();
+    let file = host.topology(&name, &text);
+    let done = host.vethpath(format!("up {file}"));
+    let filters = topology.bridges.iter().any(|bridge| bridge.vlan_filtering);
+    if filters && !host.run("ip link add probe type bridge vlan_filtering 1").succeeded() {
+        // As the documentation of limits has it: a kernel without VLAN filtering says so.
+        let _ = done.fails(2).says("hint:");
+    } else {
+        assert!(done.succeeded(), "{}: {done}\n{text}", example.title);
+        let plan = host.vethpath(format!("plan {file}")).ok();
+        assert!(plan.stdout.contains("nothing to change"), "{}: {plan}", example.title);
+        let down = host.vethpath(format!("down {file}"));
+        assert!(down.succeeded(), "{}: {down}", example.title);
+    }
+    let _ = host.run("ip link del probe");
+    host.is_as_it_was(&example.title);
+    for guest in &guests {
+        let _ = host.run(guest.as_str()).ok();
+        if let Some(pid) = guest.strip_prefix("kill ") {
+            host.ends(pid.parse().expect("a number"));
+        }
+    }
+}
+
+/// The same with groups of a few.
+fn smaller(text: &str) -> String {
+    let line =
+        |line: &str| match line.strip_prefix("count = ").and_then(|count| count.trim().parse::<u32>().ok()) {
+            Some(count) if count > COUNT => format!("count = {COUNT}\n"),
+            _ => format!("{line}\n"),
+        };
+    text.lines().map(line).collect()
+}
+
+/// Makes the namespaces that an example adopts, and returns the commands that remove them.
+fn make_adopted(host: &Host, topology: &Topology) -> Vec<String> {
+    let mut removals = Vec::new();
+    for path in topology.namespaces.iter().filter_map(|namespace| namespace.adopt.as_deref()) {
+        if let Some(name) = path.strip_prefix("/run/netns/") {
+            let _ = host.run(format!("ip netns add {name}")).ok();
+            removals.push(format!("ip netns del {name}"));
+        } else if let Some(pid) = path.strip_prefix("/proc/").and_then(|path| path.strip_suffix("/ns/net")) {
+            // The next process of the machine gets the number behind this one.
+            let pid: u32 = pid.parse().expect("a number");
+            let script = format!(
+                "echo {} > /proc/sys/kernel/ns_last_pid; unshare -n sleep infinity >&- 2>&- & echo $!",
+                pid - 1
+            );
+            let done = host.run(["bash", "-c", &script]).ok();
+            assert_eq!(done.stdout.trim(), pid.to_string(), "{done}");
+            wait_for(SLACK, "it is not yet in a namespace of its own", || {
+                let own = |pid: &str| host.run(format!("readlink /proc/{pid}/ns/net")).stdout;
+                own(&pid.to_string()) != own("1")
+            });
+            removals.push(format!("kill {pid}"));
+        } else {
+            panic!("nobody knows how to make {path}");
+        }
+    }
+    removals
+}
