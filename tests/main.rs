@@ -2,6 +2,7 @@
 //! kernel's own counters. Each test has a machine of its own ([`harness::Host`]) and needs root.
 
 mod advertisements;
+mod announce;
 mod bench;
 mod bonds;
 mod commands;

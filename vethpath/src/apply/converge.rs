@@ -1,6 +1,9 @@
 //! Running a plan: steps, programs, agent; and then the journal says that the lab is this and nothing else.
 
-use super::{Error, Outcome, agent as agents, execute::Executor, hold, introduce::introduce, programs};
+use super::{
+    Error, Outcome, agent as agents, announce::announce, execute::Executor, hold, introduce::introduce,
+    programs,
+};
 use crate::{
     agent::{NotArmed, status::Status},
     datapath::{self, Counters, Pins},
@@ -89,6 +92,10 @@ pub(super) async fn converge(
     executor.run_all(&plan.raise, &mut progress).await?;
     changes.extend(programs::renew(topology, executor).await?);
     introduce(topology, plan, executor.places()).await?;
+    // Nobody knows anybody in a lab that was not there.
+    if !former.is_empty() {
+        announce(plan, executor.places()).await?;
+    }
     let takes_over = !anew && has_agent && agents::follow(directory, topology).await.is_ok();
     if !takes_over {
         // It may be stopped, or hang: then it must not come back to life beside a new one. With maps made

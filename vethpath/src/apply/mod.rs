@@ -2,6 +2,7 @@
 
 mod adopted;
 mod agent;
+mod announce;
 mod change;
 mod clear;
 mod converge;

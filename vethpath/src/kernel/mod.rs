@@ -4,6 +4,7 @@
 //! A netlink socket stays in the network namespace where it was made, whichever thread uses it later.
 
 mod addresses;
+pub mod announce;
 pub mod bounded;
 pub mod bpffs;
 mod bridges;
@@ -16,6 +17,7 @@ mod exchange;
 mod fdb;
 pub mod features;
 pub mod files;
+mod frames;
 pub mod generic;
 pub mod grace;
 pub mod inherited;
