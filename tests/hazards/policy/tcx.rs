@@ -1,9 +1,11 @@
 //! tcx programs of other people: they see every frame, keep their place, and are never detached.
 
-use aya::programs::{SchedClassifier, TcAttachType};
+use std::time::Duration;
+
+use aya::programs::{SchedClassifier, TcAttachType, links::PinnedLink};
 
 use super::super::common::{A_SECOND, B, C, fast_lab, on_all, sink};
-use crate::harness::{Answer, At, Host, TC_DROP, TC_NEXT};
+use crate::harness::{Answer, At, Host, PATIENCE, TC_DROP, TC_NEXT, holds_for};
 
 /// Ids of the programs at the ingress of a device, in their order.
 fn programs(host: &Host, device: &str) -> Vec<u32> {
@@ -75,5 +77,25 @@ fn somebodys_tcx_program_on_another_device_survives_down() {
     lab.down();
     assert_eq!(count(), 1);
     drop((theirs, on_port));
+    host.finish();
+}
+
+/// A program that comes off its port is there until the kernel has released its link: `up` waits for that.
+#[test]
+fn a_link_of_the_labs_own_that_is_not_released_yet_is_waited_for() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let port = lab.port("ns0:eth0");
+    let pin = host.path(&format!("/sys/fs/bpf/vethpath/three-hosts/link_{port}"));
+    let link = PinnedLink::from_pin(&pin).expect("it is pinned");
+    std::fs::remove_file(&pin).expect("it is there");
+    let mut up = host.spawn_vethpath(format!("up {}", lab.file));
+    holds_for(Duration::from_millis(700), "`up` does not wait", || !up.has_ended());
+    drop(link);
+    let _ = up.wait(PATIENCE).ok();
+    assert!(pin.exists());
+    lab.says_of("ns0:eth0", "armed");
+    lab.is_fast("ns0:eth0", B);
+    lab.down();
     host.finish();
 }

@@ -224,7 +224,9 @@ async fn running(
         let rtnl = places.get(&place)?;
         let links = if hook == Hook::Tcx { Vec::new() } else { rtnl.links().await? };
         let found = programs::running(&rtnl, &links, &pins, domain, hook, &ports).await?;
-        programs.extend(found.iter().map(|port| (place.clone(), port.to_string())));
+        // A tcx program whose link has no pin goes as soon as the kernel has released that.
+        let stays = |port: &&IfName| hook == Hook::Clsact || pins.link(port).exists();
+        programs.extend(found.iter().filter(stays).map(|port| (place.clone(), port.to_string())));
     }
     Ok(programs)
 }

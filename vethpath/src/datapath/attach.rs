@@ -1,9 +1,12 @@
 //! Attaching the port program to ports, and seeing who else is there.
 
-use std::{fs, io};
+use std::{
+    fs, io, thread,
+    time::{Duration, Instant},
+};
 
 use aya::programs::{
-    LinkOrder, SchedClassifier, TcAttachType,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType,
     links::FdLink,
     tc::{NlOptions, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
 };
@@ -79,14 +82,40 @@ fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &IfNa
     }
     // A pin that is there belongs to a port of this name that is gone.
     let _ = fs::remove_file(pins.link(port));
-    let options = TcAttachOptions::TcxOrder(LinkOrder::last());
-    let link = program
-        .attach_with_options(port.as_str(), TcAttachType::Ingress, options)
-        .doing("attach to", port)?;
+    // `EEXIST`: this very program is attached by a link that nobody holds any more.
+    let attach = || {
+        let options = TcAttachOptions::TcxOrder(LinkOrder::last());
+        program.attach_with_options(port.as_str(), TcAttachType::Ingress, options)
+    };
+    let link = retry_while(nix::libc::EEXIST, RELEASE, attach).doing("attach to", port)?;
     let link = program.take_link(link).doing("keep link of", port)?;
     let link: FdLink = link.try_into().doing("keep link of", port)?;
     link.pin(pins.link(port)).doing("pin link of", port)?;
     Ok(true)
+}
+
+/// How long the kernel may take to release a link that was unpinned, or whose holder was killed: it does so in a work
+/// queue (`bpf_link_put` in kernel/bpf/syscall.c), which waits for the RTNL lock: moments, but for a loaded machine.
+pub(super) const RELEASE: Duration = Duration::from_secs(10);
+
+/// How often an attachment that is refused is retried.
+const INTERVAL: Duration = Duration::from_millis(2);
+
+/// Attaches, and retries while the kernel answers with `refusal` and `limit` has not passed.
+pub(super) fn retry_while<T>(
+    refusal: i32,
+    limit: Duration,
+    mut attach: impl FnMut() -> std::result::Result<T, ProgramError>,
+) -> std::result::Result<T, ProgramError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match attach() {
+            Err(error) if errno(&error) == Some(refusal) && Instant::now() < deadline => {
+                thread::sleep(INTERVAL);
+            }
+            other => return other,
+        }
+    }
 }
 
 fn attach_clsact(program: &mut SchedClassifier, port: &IfName) -> Result<bool> {

@@ -1,10 +1,6 @@
 //! The XDP program: loading, attaching in the driver, and the ports that it may redirect to.
 
-use std::{
-    collections::BTreeSet,
-    fs, io, thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, io, time::Duration};
 
 use aya::{
     maps::{
@@ -15,7 +11,7 @@ use aya::{
         ProgramError, Xdp, XdpMode,
         links::{FdLink, PinnedLink},
         loaded_programs,
-        xdp::{XdpLink, XdpLinkId},
+        xdp::XdpLink,
     },
 };
 use aya_obj::programs::XdpAttachType;
@@ -23,6 +19,7 @@ use vethpath_common::names;
 
 use super::{
     Error, OBJECT, Pins, Result, Sizes,
+    attach::{RELEASE, retry_while},
     error::{Context, OPEN_MAP},
     load::{insist, loader, pinning},
     maps::data,
@@ -32,13 +29,8 @@ use crate::{
     topology::IfName,
 };
 
-/// How long the kernel may take to let go of the XDP program that a lab had on a port, and how often it is asked
-/// meanwhile. Its work queue waits for the lock of all of networking: it is moments, but on a machine under great load.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// How long a program that is not known to be a lab's may be in the way: it is most likely there to stay.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
-const INTERVAL: Duration = Duration::from_millis(2);
 
 /// Loads the XDP program of `domain`, on the pinned maps of the lab, which are of these sizes, and pins it.
 pub(super) fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
@@ -86,8 +78,10 @@ pub fn attach_xdp(
             // A pin that is there belongs to a port of this name that is gone.
             let _ = fs::remove_file(pins.xdp_link(port));
             let former = link.and_then(|link| link.xdp_program);
-            let patience = if former.is_some_and(is_a_labs) { PATIENCE } else { LEAST_PATIENCE };
-            let link = match attach_when_free(&mut program, port, patience) {
+            let patience = if former.is_some_and(is_a_labs) { RELEASE } else { LEAST_PATIENCE };
+            // A link that was unpinned a moment ago is still released, and its program with it.
+            let attach = || program.attach(port.as_str(), XdpMode::Driver);
+            let link = match retry_while(nix::libc::EBUSY, patience, attach) {
                 Err(error) if is_of_queues(&error) => return Err(Error::Queues { port: port.to_string() }),
                 other => other.doing("attach XDP to", port)?,
             };
@@ -98,26 +92,6 @@ pub fn attach_xdp(
         }
         Ok(news)
     })?
-}
-
-/// Attaches in the driver. A link that was unpinned a moment ago goes in the kernel's own time, and its
-/// program with it.
-fn attach_when_free(
-    program: &mut Xdp,
-    port: &IfName,
-    patience: Duration,
-) -> std::result::Result<XdpLinkId, ProgramError> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match program.attach(port.as_str(), XdpMode::Driver) {
-            Err(ProgramError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(nix::libc::EBUSY) && Instant::now() < deadline =>
-            {
-                thread::sleep(INTERVAL);
-            }
-            other => return other,
-        }
-    }
 }
 
 /// Whether the program of this id is one that labs have, by its name.
