@@ -12,4 +12,5 @@ mod owners;
 mod quiet;
 mod random;
 mod stuck;
+mod taken_off;
 mod undone;

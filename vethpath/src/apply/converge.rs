@@ -1,7 +1,11 @@
 //! Running a plan: steps, programs, agent; and then the journal says that the lab is this and nothing else.
 
 use super::{
-    Error, Outcome, agent as agents, announce::announce, execute::Executor, hold, introduce::introduce,
+    Error, Outcome, agent as agents,
+    announce::announce,
+    execute::Executor,
+    hold,
+    introduce::{PutBack, introduce},
     programs,
 };
 use crate::{
@@ -91,7 +95,9 @@ pub(super) async fn converge(
     programs::let_go(record, &detached, executor).await?;
     executor.run_all(&plan.raise, &mut progress).await?;
     changes.extend(programs::renew(topology, executor).await?);
-    introduce(topology, plan, executor.places()).await?;
+    stop::here_if_told_to_wait("introduce").await;
+    let mut put_back = PutBack::default();
+    introduce(topology, plan, executor.places(), &mut put_back).await?;
     // Nobody knows anybody in a lab that was not there.
     if !former.is_empty() {
         announce(plan, executor.places()).await?;
@@ -106,9 +112,12 @@ pub(super) async fn converge(
         executor.agent = Some(agents::start(directory)?);
     }
     stop::here_if_told_to_wait("agent").await;
-    let status = agents::settled(directory, executor.agent.as_mut()).await?;
+    let mut status = agents::settled(directory, executor.agent.as_mut()).await?;
+    while put_back.look_everywhere(topology, plan, executor.places()).await? {
+        status = agents::settled(directory, executor.agent.as_mut()).await?;
+    }
     executor.journal.settle(record)?;
-    Ok(Outcome { changes, status })
+    Ok(Outcome { changes, put_back: put_back.ports(), status })
 }
 
 /// A pair that is made anew begins to count anew, as its interfaces do; and its number may have been that

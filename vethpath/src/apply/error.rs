@@ -6,7 +6,7 @@ use crate::{
     datapath, kernel,
     plan::Collision,
     state,
-    topology::{LabName, NsName, Place},
+    topology::{IfName, LabName, NsName, Place},
 };
 
 /// A failed `up` or `down`. What the run had done is undone unless it says otherwise.
@@ -42,6 +42,19 @@ pub enum Error {
     /// The kernel has no XDP that can be relied on.
     #[error("the file asks for XDP, and this kernel does not tell which devices take XDP frames: {0}")]
     NoXdp(#[source] kernel::ExchangeError),
+    /// A port was put back on its bridge, and is off it again.
+    #[error(
+        "another program takes port {port} off bridge {bridge} in {place}: it was put back once while `up` ran, and \
+         is off again"
+    )]
+    TakenOff {
+        /// The port.
+        port: IfName,
+        /// Where it belongs.
+        bridge: IfName,
+        /// In which namespace both are.
+        place: Place,
+    },
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
@@ -147,6 +160,11 @@ impl Error {
             Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
             Self::NoXdp(_) => Some(
                 "use Linux 6.3 or later, or write datapath = \"tc\", which is the faster one for sockets"
+                    .to_owned(),
+            ),
+            Self::TakenOff { .. } => Some(
+                "have network managers leave interfaces named vp* alone: systemd-networkd by a .network file with \
+                 `[Match] Name=vp*` and `[Link] Unmanaged=yes`, NetworkManager by `nmcli device set PORT managed no`"
                     .to_owned(),
             ),
             Self::Kernel(error) => error.hint().map(str::to_owned),

@@ -7,21 +7,99 @@ use std::{
 
 use netlink_packet_route::link::BridgePortState;
 
-use super::Places;
+use super::{Error, Places};
 use crate::{
-    kernel::{Direct, PortAttribute, Result, watch::Watch},
+    kernel::{Direct, LinkFacts, PortAttribute, Result, Rtnl, watch::Watch},
     plan::{Plan, Step},
-    topology::{Pair, Place, Topology},
+    topology::{IfName, Pair, Place, Topology},
 };
 
 /// How long ports may take until the bridge forwards to them. It is moments, but where the machine is under great load:
 /// the kernel has a work queue for it.
 const FORWARDING: Duration = Duration::from_secs(30);
 
+/// How often a bridge may refuse a station of a port that was on it a moment ago.
+const TRIES: u32 = 3;
+
+/// Ports that another program took off their bridges while `up` ran, as a network manager may do that matches every
+/// interface. Each is put back once.
+#[derive(Default)]
+pub(super) struct PutBack(BTreeSet<(Place, IfName)>);
+
+impl PutBack {
+    /// Puts back the lab's ports of a place that are on no bridge, or on another. Returns whether there were any.
+    ///
+    /// # Errors
+    /// One was taken off again, or the kernel refuses.
+    async fn look(
+        &mut self,
+        topology: &Topology,
+        place: &Place,
+        rtnl: &Rtnl,
+        links: &[LinkFacts],
+    ) -> std::result::Result<bool, Error> {
+        let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
+        let pairs = topology.pairs.iter().map(|pair| (&pair.place, &pair.port, &pair.bridge));
+        let ends = topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
+        let ports = pairs.chain(ends.map(|end| (&end.place, &end.port, &end.bridge)));
+        let mut any = false;
+        for (_, port, bridge) in ports.filter(|(at, ..)| *at == place) {
+            let (Some(link), Some(on)) = (links.get(port.as_str()), links.get(bridge.as_str())) else {
+                continue;
+            };
+            if link.controller == Some(on.ifindex) {
+                continue;
+            }
+            if !self.0.insert((place.clone(), port.clone())) {
+                let (port, bridge, place) = (port.clone(), bridge.clone(), place.clone());
+                return Err(Error::TakenOff { port, bridge, place });
+            }
+            rtnl.enslave(link.ifindex, on.ifindex, port).await?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// The same in all places, and tells the bridges the hosts behind those ports.
+    ///
+    /// # Errors
+    /// As above.
+    pub(super) async fn look_everywhere(
+        &mut self,
+        topology: &Topology,
+        plan: &Plan,
+        places: &mut Places,
+    ) -> std::result::Result<bool, Error> {
+        let mut any = false;
+        for (_, place) in topology.domains() {
+            let rtnl = places.get(&place)?;
+            any |= self.look(topology, &place, &rtnl, &rtnl.links().await?).await?;
+        }
+        if any {
+            introduce(topology, plan, places, self).await?;
+        }
+        Ok(any)
+    }
+
+    fn has(&self, pair: &Pair) -> bool {
+        self.0.contains(&(pair.place.clone(), pair.port.clone()))
+    }
+
+    /// The names of these ports.
+    pub(super) fn ports(self) -> Vec<IfName> {
+        self.0.into_iter().map(|(_, port)| port).collect()
+    }
+}
+
 /// Waits until bridges forward to the ports that the plan has brought up, and tells them the MACs that we
 /// assigned, as if each host had sent a frame. Spanning tree takes its own time and is not waited for.
 /// Others are left alone: they may have moved since.
-pub(super) async fn introduce(topology: &Topology, plan: &Plan, places: &mut Places) -> Result<()> {
+pub(super) async fn introduce(
+    topology: &Topology,
+    plan: &Plan,
+    places: &mut Places,
+    put_back: &mut PutBack,
+) -> std::result::Result<(), Error> {
     let news = News::of(plan);
     let deadline = Instant::now() + FORWARDING;
     for (_, place) in topology.domains() {
@@ -29,36 +107,49 @@ pub(super) async fn introduce(topology: &Topology, plan: &Plan, places: &mut Pla
             pair.place == place
                 && pair.inner.up
                 && topology.bridge(&place, &pair.bridge).is_some_and(|bridge| !bridge.stp)
-                && news.are_about(pair)
+                && (news.are_about(pair) || put_back.has(pair))
         };
         let pairs: Vec<_> = topology.pairs.iter().filter(quick).collect();
         if pairs.is_empty() {
             continue;
         }
         let rtnl = places.get(&place)?;
-        let mut waiting: BTreeSet<&str> = pairs.iter().map(|pair| pair.port.as_str()).collect();
         let mut watch = Watch::bridges(rtnl.netns())?;
-        let links = loop {
+        let mut tries = TRIES;
+        loop {
             let links = rtnl.links().await?;
-            for link in &links {
-                let attributes = link.port.iter().flatten();
-                if attributes.into_iter().any(|a| *a == PortAttribute::State(BridgePortState::Forwarding)) {
-                    waiting.remove(link.name.as_str());
-                }
+            if put_back.look(topology, &place, &rtnl, &links).await? {
+                continue;
             }
+            let forwards = |link: &&LinkFacts| {
+                let forwards = PortAttribute::State(BridgePortState::Forwarding);
+                link.port.iter().flatten().any(|attribute| *attribute == forwards)
+            };
+            let forwarding: BTreeSet<&str> =
+                links.iter().filter(forwards).map(|link| link.name.as_str()).collect();
             let left = deadline.saturating_duration_since(Instant::now());
-            if waiting.is_empty() || left.is_zero() {
-                break links;
+            if !left.is_zero() && !pairs.iter().all(|pair| forwarding.contains(pair.port.as_str())) {
+                // Whatever happens, or the deadline: look again.
+                let _ = tokio::time::timeout(left, watch.next()).await;
+                continue;
             }
-            // Whatever happens, or the deadline: look again.
-            let _ = tokio::time::timeout(left, watch.next()).await;
-        };
-        let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
-        let station = |pair: &Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
-        let stations: Vec<_> = pairs.into_iter().filter_map(station).collect();
-        Direct::open(rtnl.netns())?.learn(&stations)?.into_iter().collect::<Result<()>>()?;
+            tries -= 1;
+            match learn(&Direct::open(rtnl.netns())?, &pairs, &links) {
+                // It has left its bridge since it was looked at.
+                Err(error) if error.is_unsupported() && tries > 0 => {}
+                done => break done?,
+            }
+        }
     }
     Ok(())
+}
+
+/// Tells the bridges of ports the MACs behind them. A port that is gone has none.
+fn learn(direct: &Direct, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
+    let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
+    let station = |pair: &&Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
+    let stations: Vec<_> = pairs.iter().filter_map(station).collect();
+    direct.learn(&stations)?.into_iter().collect()
 }
 
 /// What in a plan makes a bridge forget a host, or not know it yet.

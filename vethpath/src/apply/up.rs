@@ -20,7 +20,7 @@ use crate::{
         AgentLock, Directory, History, Journal, LabLock, Record,
         events::{Kind, Recorder},
     },
-    topology::{Datapath, Topology},
+    topology::{Datapath, IfName, Topology},
 };
 
 /// Choices of the user.
@@ -37,6 +37,8 @@ pub struct Options {
 pub struct Outcome {
     /// What was changed; nothing if all was as the file says.
     pub changes: Vec<Change>,
+    /// Ports that another program took off their bridges meanwhile, and that were put back.
+    pub put_back: Vec<IfName>,
     /// What the agent says.
     pub status: Status,
 }
@@ -72,7 +74,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         Err(error) => return Err(error),
     };
     if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
-        return Ok(Outcome { changes: Vec::new(), status });
+        return Ok(Outcome { changes: Vec::new(), put_back: Vec::new(), status });
     }
     let journal = Journal::open(&directory, &goal.record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);

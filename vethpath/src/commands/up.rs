@@ -58,7 +58,7 @@ pub(super) fn privileged() -> Result<(), Failure> {
 }
 
 fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {
-    let Outcome { changes, status } = outcome;
+    let Outcome { changes, put_back, status } = outcome;
     let lab = &topology.lab;
     if changes.is_empty() {
         writeln!(err, "lab {lab} is up: nothing to change")?;
@@ -79,6 +79,9 @@ fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io:
         if let Some(reason) = state {
             writeln!(err, "  {pair}: not armed: {reason}")?;
         }
+    }
+    for port in put_back {
+        writeln!(err, "note: another program took {port} off its bridge meanwhile; it was put back")?;
     }
     Ok(())
 }

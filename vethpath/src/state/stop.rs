@@ -26,12 +26,17 @@ pub fn here_if_told() {
 #[cfg(not(debug_assertions))]
 pub fn here_if_told() {}
 
-/// Says so and waits for ever, as far as nobody interrupts, if this place is in the list `VETHPATH_WAIT_AT`.
+/// Says so and waits, if this place is in the list `VETHPATH_WAIT_AT`: until there is the file `VETHPATH_WAIT_FOR`, or
+/// for ever without one, as far as nobody interrupts.
 #[cfg(debug_assertions)]
 pub async fn here_if_told_to_wait(place: &str) {
+    const INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
     if std::env::var("VETHPATH_WAIT_AT").is_ok_and(|told| told.split(',').any(|at| at == place)) {
         eprintln!("waiting at {place}");
-        std::future::pending().await
+        let file = std::env::var_os("VETHPATH_WAIT_FOR");
+        while !file.as_ref().is_some_and(|file| std::path::Path::new(file).exists()) {
+            tokio::time::sleep(INTERVAL).await;
+        }
     }
 }
 
