@@ -7,11 +7,14 @@ use std::{
     time::Duration,
 };
 
+use nix::errno::Errno;
 use serde_json::Value;
 use tempfile::TempDir;
 use vethpath::kernel::Netns;
 
-use super::{Args, Done, Inside, Inventory, LabFile, Process, SLACK, wait_for, wait_until, when_still};
+use super::{
+    Args, Done, Inside, Inventory, LabFile, Process, Refusal, SLACK, wait_for, wait_until, when_still,
+};
 
 /// No command may take longer, if the test does not say so.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -106,6 +109,22 @@ impl Host {
         let mut words = vec![self.exe()];
         words.extend(args.words());
         self.spawn(words)
+    }
+
+    /// Starts `vethpath`, to which and to whose children the kernel refuses netlink sockets of a protocol.
+    #[track_caller]
+    pub(super) fn spawn_vethpath_without(
+        &self,
+        args: impl Args,
+        protocol: i32,
+        errno: Errno,
+    ) -> (Process, Refusal) {
+        let mut words = vec![self.exe()];
+        words.extend(args.words());
+        let change = |command: &mut process::Command| Refusal::prepare(command, protocol);
+        let process = Process::start_with(&self.inside, words, "", change);
+        let refusal = Refusal::of(process.pid().as_raw().unsigned_abs(), errno);
+        (process, refusal.expect("it is stopped at the first such socket, if it asks for any"))
     }
 
     /// The data of a command that must succeed and prints JSON: `host.json("ip -j link")`.

@@ -2,10 +2,12 @@
 
 use std::{thread, time::Duration};
 
+use nix::errno::Errno;
 use vethpath::{kernel::Netns, topology::port_name};
 
 use super::{
-    Args, Done, Host, PATIENCE, Process, SLACK, Stats, Wire, accounts_balance, wait_until, with_a_lease,
+    Args, Done, Host, PATIENCE, Process, Refusal, SLACK, Stats, Wire, accounts_balance, wait_until,
+    with_a_lease,
 };
 
 /// A topology file to be: `host.lab("three-hosts").with(..).up()`.
@@ -57,6 +59,17 @@ impl<'h> LabFile<'h> {
         let file = self.write();
         let _ = self.host.vethpath(format!("up {file} {arguments}")).ok();
         Lab { host: self.host, name: self.name, file, is_up: true }
+    }
+}
+
+impl<'h> LabFile<'h> {
+    /// Writes the file and brings the lab up, without netlink sockets of a protocol for the agent: see [`Refusal`].
+    #[track_caller]
+    pub(crate) fn up_without(self, protocol: i32, errno: Errno) -> (Lab<'h>, Refusal) {
+        let file = self.write();
+        let (up, refusal) = self.host.spawn_vethpath_without(format!("up {file}"), protocol, errno);
+        let _ = up.wait(PATIENCE).ok();
+        (Lab { host: self.host, name: self.name, file, is_up: true }, refusal)
     }
 }
 

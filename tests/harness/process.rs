@@ -74,11 +74,23 @@ impl Process {
     /// Starts `words` inside, with `input` as its standard input.
     #[track_caller]
     pub(crate) fn start(inside: &Inside, words: Vec<String>, input: &str) -> Self {
+        Self::start_with(inside, words, input, |_| {})
+    }
+
+    /// The same, of a command that is changed before it is started.
+    #[track_caller]
+    pub(super) fn start_with(
+        inside: &Inside,
+        words: Vec<String>,
+        input: &str,
+        change: impl FnOnce(&mut Command),
+    ) -> Self {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).process_group(0);
         command.env("LC_ALL", "C").env("NO_COLOR", "1");
         let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        change(&mut command);
         let mut child = inside.spawn(command).unwrap_or_else(|e| panic!("cannot start {words:?}: {e}"));
         if let Some(mut stdin) = child.stdin.take() {
             // Who does not read its input says so by its exit status.
@@ -166,7 +178,7 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/comm", self.pid())).unwrap_or_default().trim().to_owned()
     }
 
-    fn pid(&self) -> Pid {
+    pub(super) fn pid(&self) -> Pid {
         Pid::from_raw(self.child.id().cast_signed())
     }
 

@@ -6,4 +6,5 @@ mod netfilter;
 mod packet_sockets;
 mod programs;
 mod rules_of_docker;
+mod sources;
 mod tcx;

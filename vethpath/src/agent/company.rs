@@ -1,7 +1,9 @@
 //! Who else wants the frames of a bridge namespace: packet sockets, and netfilter rules.
 //!
 //! Neither has events that can be relied on for all of it, so both are looked at each second, and
-//! nftables at once when it says that it has changed. What cannot be asked counts as present.
+//! nftables at once when it says that it has changed. A netlink family that the kernel does not have yet has nothing in
+//! it, and is asked for again each second and when a module is loaded. What refuses to answer for any other reason
+//! may forbid anything ([`Facts::unasked`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,38 +12,34 @@ use std::{
 
 use log::warn;
 use netlink_packet_route::link::InfoBridge;
-use netlink_sys::{
-    Socket,
-    protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_SOCK_DIAG},
-};
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 
 use vethpath_common::flags;
 
-use super::{facts::Facts, layout::Layout};
+use super::{
+    facts::{self, Facts},
+    layout::Layout,
+};
 use crate::{
     kernel::{
-        Direct, LinkFacts, Netns, blocking, features, generic,
+        self, Direct, LinkFacts, Netns, Source, features,
+        generic::Family,
         netfilter::{
-            BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, MODULES, OwnTable, THREAD_NET, bridge_nf_call,
-            ebtables, legacy_tables, rules,
+            BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, NetfilterError, OwnTable, PROC, THREAD_NET,
+            bridge_nf_call, ebtables, legacy_tables, rules,
         },
         offloads, packet_sockets, xdp,
     },
     topology::Masquerade,
 };
 
-/// Every link, as [`Facts::taps`] has it.
-const EVERYWHERE: u32 = 0;
-
 /// Looks at one bridge namespace.
 pub struct Company {
     netns: Netns,
-    diagnosis: Option<Socket>,
-    netfilter: Option<Socket>,
-    /// A generic netlink socket, and the number of the ethtool family on it.
-    ethtool: Option<(Socket, u16)>,
-    /// Another, and the number of the netdev family.
-    netdev: Option<(Socket, u16)>,
+    diagnosis: Source,
+    netfilter: Source,
+    ethtool: Family,
+    netdev: Family,
 }
 
 /// The rules of a namespace that are not our own.
@@ -51,35 +49,34 @@ struct Rules {
     calls: BridgeCalls,
 }
 
+/// A failed question; what it was and why it failed is all that is told of it.
+type Failure = Box<dyn std::error::Error>;
+
 impl Company {
-    /// Opens what is needed to look. A kernel without netfilter has no rules.
+    /// Looks at nothing yet.
     #[must_use]
-    pub fn open(netns: &Netns) -> Self {
-        let open = |protocol| blocking(netns, protocol).inspect_err(|error| warn!("{error}")).ok();
-        let family = |name| {
-            open(NETLINK_GENERIC)
-                .and_then(|socket| generic::family(&socket, name).ok().map(|id| (socket, id)))
-        };
+    pub fn new(netns: &Netns) -> Self {
         Self {
-            ethtool: family(features::FAMILY),
-            netdev: family(xdp::FAMILY),
             netns: netns.clone(),
-            diagnosis: open(NETLINK_SOCK_DIAG),
-            netfilter: open(NETLINK_NETFILTER),
+            diagnosis: Source::new(netns, NETLINK_SOCK_DIAG),
+            netfilter: Source::new(netns, NETLINK_NETFILTER),
+            ethtool: Family::new(netns, features::FAMILY),
+            netdev: Family::new(netns, xdp::FAMILY),
         }
     }
 
     /// Looks, and notes what was found for each port. `own` are the tables that labs have there.
-    pub fn look(&self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) {
-        facts.taps = self.taps();
+    pub fn look(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) {
+        let (taps, found) = (self.taps(), self.rules(own));
+        facts.taps = facts.answer(facts::Source::PacketSockets, taps).unwrap_or_default();
+        let rules = facts.answer(facts::Source::Rules, found);
         facts.rules.clear();
         facts.validated.clear();
-        let found = self.rules(own);
         for (port, bridge) in layout.all_ports() {
             let bridge = facts.link(bridge);
-            let (reason, validated) = match &found {
-                Ok(rules) => (rules.first_for(port.as_str(), bridge), rules.validate(bridge)),
-                Err(error) => (Some(error.clone()), flags::VALIDATE),
+            let (reason, validated) = match &rules {
+                Some(rules) => (rules.first_for(port.as_str(), bridge), rules.validate(bridge)),
+                None => (None, flags::VALIDATE),
             };
             if let Some(reason) = reason {
                 facts.rules.insert(port.to_string(), reason);
@@ -91,45 +88,40 @@ impl Company {
     }
 
     /// The same; returns whether anything is news.
-    pub fn look_once_more(&self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) -> bool {
+    pub fn look_once_more(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) -> bool {
         let of = |facts: &mut Facts| {
             let (taps, rules, validated) = (&mut facts.taps, &mut facts.rules, &mut facts.validated);
-            (std::mem::take(taps), std::mem::take(rules), std::mem::take(validated))
+            (std::mem::take(taps), std::mem::take(rules), std::mem::take(validated), facts.unasked.clone())
         };
-        let (taps, rules, validated) = of(facts);
+        let (taps, rules, validated, unasked) = of(facts);
         self.look(layout, own, facts);
-        facts.taps != taps || facts.rules != rules || facts.validated != validated
+        facts.taps != taps || facts.rules != rules || facts.validated != validated || facts.unasked != unasked
     }
 
     /// Looks which links have offloads switched off. The kernel tells of a change as of any other
     /// change of a link.
-    pub fn look_at_offloads(&self, facts: &mut Facts) {
-        let asked = self.ethtool.as_ref().map(|(socket, family)| offloads::reduced(socket, *family));
-        facts.reduced_offloads = match asked {
-            Some(Ok(links)) => Some(links),
-            Some(Err(error)) => {
-                warn!("cannot ask for offloads: {error}");
-                None
-            }
-            None => None,
-        };
+    ///
+    /// # Errors
+    /// They cannot be asked.
+    pub fn look_at_offloads(&mut self, facts: &mut Facts) -> kernel::Result<()> {
+        facts.reduced_offloads = None;
+        facts.reduced_offloads = Some(self.ethtool.ask(offloads::reduced)?);
+        Ok(())
     }
 
     /// Looks which ports take XDP frames, and what their inner ends are ready for, where the lab wants that. The
     /// kernel tells of a change as of any other change of a link. What cannot be asked is not so.
     /// `here` is where the ports are.
-    pub fn look_at_xdp(&self, layout: &Layout, here: &Direct, facts: &mut Facts) {
+    ///
+    /// # Errors
+    /// The ports cannot be asked.
+    pub fn look_at_xdp(&mut self, layout: &Layout, here: &Direct, facts: &mut Facts) -> kernel::Result<()> {
         (facts.xdp_takers, facts.ready) = Default::default();
         let wanted = || layout.ports.iter().filter_map(|port| Some((port, port.xdp.as_ref()?)));
         if wanted().next().is_none() {
-            return;
+            return Ok(());
         }
-        let asked = self.netdev.as_ref().map(|(socket, family)| xdp::takers(socket, *family));
-        match asked {
-            Some(Ok(takers)) => facts.xdp_takers = takers,
-            Some(Err(error)) => warn!("cannot ask for XDP features: {error}"),
-            None => warn!("this kernel does not tell XDP features"),
-        }
+        facts.xdp_takers = self.netdev.ask(xdp::takers)?;
         let mut ready = BTreeMap::new();
         for (port, namespace) in wanted() {
             let (number, inner_ends) = ready.entry(namespace).or_insert_with(|| {
@@ -145,33 +137,28 @@ impl Company {
                 facts.ready.insert(port.ifindex, *is_ready);
             }
         }
+        Ok(())
     }
 
-    fn taps(&self) -> BTreeSet<u32> {
-        let taps = self.diagnosis.as_ref().map(packet_sockets::taps);
-        match taps {
-            Some(Ok(taps)) => taps.into_iter().map(|tap| tap.ifindex).collect(),
-            Some(Err(error)) => {
-                warn!("{error}");
-                BTreeSet::from([EVERYWHERE])
-            }
-            None => BTreeSet::from([EVERYWHERE]),
-        }
+    fn taps(&mut self) -> Result<BTreeSet<u32>, Failure> {
+        let (netns, socket) = (&self.netns, self.diagnosis.socket()?);
+        let taps = netns.run(|| packet_sockets::taps(socket, Path::new(THREAD_NET)))??;
+        Ok(taps.into_iter().map(|tap| tap.ifindex).collect())
     }
 
-    fn rules(&self, own: &[Masquerade]) -> Result<Rules, String> {
+    fn rules(&mut self, own: &[Masquerade]) -> Result<Rules, Failure> {
         let own: Vec<_> = own.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
-        let hooks = match &self.netfilter {
-            Some(socket) => rules(socket, &own).map_err(|error| error.to_string())?,
+        let hooks = match self.netfilter.socket()? {
+            Some(socket) => rules(socket, &own)?,
             None => Vec::new(),
         };
         let files = self.netns.run(|| {
             let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?;
             let mut legacy = legacy_tables(Path::new(THREAD_NET))?;
-            legacy.extend(ebtables(Path::new(MODULES))?);
-            Ok::<_, crate::kernel::netfilter::NetfilterError>((calls, legacy))
+            legacy.extend(ebtables(Path::new(PROC))?);
+            Ok::<_, NetfilterError>((calls, legacy))
         });
-        let (calls, legacy) = files.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let (calls, legacy) = files??;
         Ok(Rules { hooks, legacy, calls })
     }
 }

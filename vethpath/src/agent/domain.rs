@@ -41,7 +41,7 @@ pub struct Domain {
     here: Watch,
     /// Events of the namespaces at the other ends of its veths.
     beyond: Watch,
-    /// Changes of nftables, where the kernel has it.
+    /// Changes of nftables, where they can be watched.
     rules: Option<Watch>,
     /// Ports that the XDP program may redirect to, where there is one.
     receivers: Option<Receivers>,
@@ -51,6 +51,8 @@ pub struct Domain {
     /// How many times in a row only that was looked at which tells nothing by itself.
     glances: u32,
     lost: bool,
+    /// Whether features of devices could not be asked for when they were last looked at.
+    devices_unasked: bool,
     /// Whether the facts may have changed since somebody asked.
     news_for_maps: bool,
     /// Whether anything happened while the FDB was read, so that entries may be missing.
@@ -75,10 +77,10 @@ impl Domain {
             place: place.clone(),
             here: Watch::bridges(&netns)?,
             beyond: Watch::everywhere(&netns)?,
-            rules: Watch::rules(&netns).ok(),
+            rules: None,
             pairs: pairs(topology, place),
             news: Vec::new(),
-            company: Company::open(&netns),
+            company: Company::new(&netns),
             own_tables: own_tables(topology, place),
             looker: Looker::open(&netns, number, place, topology, pins, hook)?,
             receivers,
@@ -87,6 +89,7 @@ impl Domain {
             refresher: Refresher::default(),
             look_needed: true,
             lost: false,
+            devices_unasked: false,
             news_for_maps: true,
             fdb_doubtful: false,
         })
@@ -142,11 +145,24 @@ impl Domain {
             }
             events = next_of(&mut self.rules) => {
                 events?;
-                self.news_for_maps = true;
-                self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
+                self.look_at_company();
             }
         }
         Ok(())
+    }
+
+    /// Looks at once at what else is looked at each second: it may have changed.
+    pub fn look_at_company(&mut self) {
+        self.news_for_maps = true;
+        self.watch_rules();
+        self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
+    }
+
+    /// Watches nftables, if the kernel has it by now. What changes until then is seen within a second.
+    fn watch_rules(&mut self) {
+        if self.rules.is_none() {
+            self.rules = Watch::rules(self.looker.rtnl.netns()).ok();
+        }
     }
 
     fn note(&mut self, events: &[Event]) {
@@ -189,7 +205,7 @@ impl Domain {
             self.read_fdb().await?;
             self.looker.links(&mut self.facts).await?;
             self.look_at_devices();
-            self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
+            self.look_at_company();
             let events = self.here.drain()?;
             self.note(&events);
             if !self.lost {
@@ -220,8 +236,13 @@ impl Domain {
 
     /// What the kernel tells of with a link's other changes, and not in them.
     fn look_at_devices(&mut self) {
-        self.company.look_at_offloads(&mut self.facts);
-        self.company.look_at_xdp(&self.looker.layout, &self.looker.direct, &mut self.facts);
+        let offloads = self.company.look_at_offloads(&mut self.facts);
+        let xdp = self.company.look_at_xdp(&self.looker.layout, &self.looker.direct, &mut self.facts);
+        let failed = offloads.and(xdp);
+        if let (Err(error), false) = (&failed, self.devices_unasked) {
+            warn!("{error}");
+        }
+        self.devices_unasked = failed.is_err();
     }
 
     /// Has the XDP program redirect to these ports, of all domains, as far as they are here.
@@ -279,7 +300,12 @@ impl Domain {
                 self.look_at_devices();
             }
         }
+        if self.devices_unasked {
+            self.news_for_maps = true;
+            self.look_at_devices();
+        }
         self.news_for_maps |= self.receivers_have_changed();
+        self.watch_rules();
         self.news_for_maps |=
             self.company.look_once_more(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())

@@ -74,6 +74,9 @@ pub enum NotArmed {
     /// Netfilter.
     #[error("{0}")]
     Rule(String),
+    /// Something that may forbid it could not be asked.
+    #[error("{0}")]
+    Unasked(String),
     /// Of a trunk: a redirect cannot lead from one to the other.
     #[error("the trunk joins two namespaces")]
     TwoNamespaces,
@@ -291,8 +294,11 @@ fn port_allows(port: &LinkFacts) -> Result<bool, NotArmed> {
     if forwarding { Ok(isolated) } else { Err(NotArmed::NotForwarding("in an unknown state".to_owned())) }
 }
 
-/// Who else wants the port's frames.
+/// Who else wants the port's frames. What is not known of them may be anything.
 fn company_allows(port: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
+    if let Some(error) = facts.unasked.values().next() {
+        return Err(NotArmed::Unasked(error.clone()));
+    }
     if let Some(kind) = facts.qdiscs.get(&port.ifindex) {
         return Err(NotArmed::Qdisc(kind.clone()));
     }

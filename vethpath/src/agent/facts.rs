@@ -27,6 +27,8 @@ pub struct Facts {
     pub qdiscs: BTreeMap<u32, String>,
     /// Links with transmit offloads switched off, by ifindex; `None` if they could not be asked.
     pub reduced_offloads: Option<BTreeSet<u32>>,
+    /// What may forbid the fast path and could not be asked, and why not.
+    pub unasked: BTreeMap<Source, String>,
     /// Packet sockets that see all traffic of these links; 0 is every link.
     pub taps: BTreeSet<u32>,
     /// By port name: a netfilter rule that its frames would pass.
@@ -44,7 +46,34 @@ pub struct Facts {
     pub losing: BTreeSet<u32>,
 }
 
+/// Something that may forbid the fast path. While it cannot be asked, no port is armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Programs and filters at the ports' hooks.
+    Programs,
+    /// Qdiscs of the links.
+    Qdiscs,
+    /// Packet sockets of the namespace.
+    PacketSockets,
+    /// Netfilter: its rules, and what calls it.
+    Rules,
+}
+
 impl Facts {
+    /// What a source has answered, or nothing where it could not be asked, which is noted.
+    pub fn answer<T, E: std::fmt::Display>(&mut self, source: Source, asked: Result<T, E>) -> Option<T> {
+        match asked {
+            Ok(answer) => {
+                self.unasked.remove(&source);
+                Some(answer)
+            }
+            Err(error) => {
+                self.unasked.insert(source, error.to_string());
+                None
+            }
+        }
+    }
+
     /// The link of this name.
     #[must_use]
     pub fn link(&self, name: &IfName) -> Option<&LinkFacts> {

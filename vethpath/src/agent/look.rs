@@ -8,12 +8,12 @@ use std::{
 use log::warn;
 
 use super::{
-    facts::Facts,
+    facts::{Facts, Source},
     layout::{LabPort, Layout},
 };
 use crate::{
     datapath::{self, Attached, Hook, LinkNumbers, Pins},
-    kernel::{Direct, LinkFacts, Netns, Result, Rtnl, XdpMode},
+    kernel::{Direct, FilterFacts, LinkFacts, Netns, Result, Rtnl, XdpMode},
     topology::{IfName, Place, Topology},
 };
 
@@ -73,9 +73,10 @@ impl Looker {
         facts.links = self.direct.links(false)?.into_iter().collect();
         let _ = self.programs.have_grown();
         self.inner_ends(facts, |_| true)?;
-        self.clsact = self.qdiscs(facts).await?;
+        self.clsact = self.qdiscs(facts).await;
         self.look_for_xdp(facts);
-        self.attachments(facts).await
+        self.attachments(facts).await;
+        Ok(())
     }
 
     /// Looks at what changes without an event: programs on ports, XDP programs on trunks and inner ends,
@@ -95,9 +96,10 @@ impl Looker {
             }
         }
         news |= self.inner_ends(facts, |pair| grown || busy(pair))?;
-        let before = (std::mem::take(&mut facts.attached), std::mem::take(&mut facts.foreign));
-        self.attachments(facts).await?;
-        Ok(news || before.0 != facts.attached || before.1 != facts.foreign)
+        let of = |facts: &Facts| (facts.attached.clone(), facts.foreign.clone(), facts.unasked.clone());
+        let before = of(facts);
+        self.attachments(facts).await;
+        Ok(news || before != of(facts))
     }
 
     /// Reads the inner ends of the pairs that are `wanted`. What the kernel says of most of them is what
@@ -153,47 +155,52 @@ impl Looker {
         facts.xdp_attached = facts.links.values().filter(runs_ours).map(|link| link.name.clone()).collect();
     }
 
-    async fn attachments(&self, facts: &mut Facts) -> Result<()> {
+    /// Notes which ports run our program, and which others'.
+    async fn attachments(&self, facts: &mut Facts) {
+        let found = self.programs_on_ports(facts).await;
+        (facts.attached, facts.foreign) = facts.answer(Source::Programs, found).unwrap_or_default();
+    }
+
+    /// Names of the ports that run our program, and of those that run others'.
+    async fn programs_on_ports(
+        &self,
+        facts: &Facts,
+    ) -> datapath::Result<(BTreeSet<String>, BTreeSet<String>)> {
         let clsact = &self.clsact;
         let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
         let ports: Vec<(&IfName, u32)> = self.layout.all_ports().filter_map(indexed).collect();
-        let names: Vec<&IfName> = ports.iter().map(|(name, _)| *name).collect();
         let domain = u32::from(self.layout.domain);
-        let found = datapath::attached_by_index(self.rtnl.netns(), &self.pins, domain, &ports);
-        // What cannot be asked is not known to be ours alone.
-        let everything_foreign =
-            |_| Attached { ours: Vec::new(), foreign: names.iter().map(|&name| name.clone()).collect() };
-        let Attached { ours, foreign } = found.unwrap_or_else(everything_foreign);
-        let mut foreign: BTreeSet<_> = foreign.iter().map(ToString::to_string).collect();
-        let mut attached = BTreeSet::new();
+        let Attached { ours, foreign } =
+            datapath::attached_by_index(self.rtnl.netns(), &self.pins, domain, &ports)?;
+        let [mut attached, mut foreign] =
+            [ours, foreign].map(|names| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
+        let with_clsact = ports.iter().filter(|(_, ifindex)| clsact.contains(ifindex));
         match self.hook {
-            Hook::Tcx => {
-                attached.extend(ours.iter().map(ToString::to_string));
-                foreign.extend(names.iter().filter(|name| on(facts, clsact, name)).map(ToString::to_string));
-            }
+            Hook::Tcx => foreign.extend(with_clsact.map(|(name, _)| name.to_string())),
             Hook::Clsact => {
-                for name in names.iter().filter(|name| on(facts, clsact, name)) {
-                    let Some(link) = facts.link(name) else { continue };
-                    let (ingress, egress) = self.rtnl.clsact_filters(link.ifindex).await?;
-                    match (&ingress[..], &egress[..]) {
-                        ([one], []) if datapath::is_our_filter(one.priority, one.handle) => {
-                            attached.insert(name.to_string())
-                        }
-                        ([], []) => false,
-                        _ => foreign.insert(name.to_string()),
-                    };
+                attached.clear();
+                for (name, ifindex) in with_clsact {
+                    let (ingress, egress) = self.rtnl.clsact_filters(*ifindex).await?;
+                    let is_ours = |one: &&FilterFacts| datapath::is_our_filter(one.priority, one.handle);
+                    let ours = ingress.iter().filter(is_ours).count();
+                    if ours > 0 {
+                        attached.insert(name.to_string());
+                    }
+                    if ingress.len() + egress.len() > ours {
+                        foreign.insert(name.to_string());
+                    }
                 }
             }
         }
-        (facts.attached, facts.foreign) = (attached, foreign);
-        Ok(())
+        Ok((attached, foreign))
     }
 
     /// Notes qdiscs that queue, and returns the links with a `clsact` or `ingress` one.
-    async fn qdiscs(&self, facts: &mut Facts) -> Result<BTreeSet<u32>> {
+    async fn qdiscs(&self, facts: &mut Facts) -> BTreeSet<u32> {
         let mut hooks = BTreeSet::new();
         facts.qdiscs.clear();
-        for qdisc in self.rtnl.qdiscs().await? {
+        let asked = self.rtnl.qdiscs().await;
+        for qdisc in facts.answer(Source::Qdiscs, asked).unwrap_or_default() {
             match qdisc.kind.as_str() {
                 NO_QUEUE => {}
                 "clsact" | "ingress" => {
@@ -204,10 +211,6 @@ impl Looker {
                 }
             }
         }
-        Ok(hooks)
+        hooks
     }
-}
-
-fn on(facts: &Facts, ifindexes: &BTreeSet<u32>, name: &IfName) -> bool {
-    facts.link(name).is_some_and(|link| ifindexes.contains(&link.ifindex))
 }

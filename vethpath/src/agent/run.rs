@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::select_all;
-use log::info;
+use log::{info, warn};
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Pins, Receivers},
-    kernel::{self, membarrier, memory},
+    kernel::{self, membarrier, memory, watch::Watch},
     state::{AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Topology},
 };
@@ -87,6 +87,8 @@ struct Agent {
     counters: Counters,
     losses: Losses,
     chronicle: Chronicle,
+    /// Modules of the kernel being loaded, where that can be watched.
+    modules: Option<Watch>,
     settled: bool,
     looks: u64,
     /// With how many domains, and which generation, the maps were last brought to what they should hold.
@@ -121,6 +123,10 @@ impl Agent {
                     // A storm of events is taken in with half of a CPU at most; what comes meanwhile
                     // waits in the kernel's buffer and is taken in at once.
                     rest_until = Instant::now() + began.elapsed();
+                }
+                () = loaded(&mut self.modules) => {
+                    self.domains.iter_mut().for_each(Domain::look_at_company);
+                    self.bring_maps(Confirm::Now).await?;
                 }
                 // Last: clients, however many, must not keep events waiting.
                 client = door.client() => {
@@ -357,6 +363,21 @@ fn version(directory: &Directory) -> Option<(u64, u64)> {
 fn monotonic_ns() -> Result<u64, io::Error> {
     let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
     Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Waits until a module of the kernel is loaded, of which there may be news any number of times.
+async fn loaded(modules: &mut Option<Watch>) {
+    while let Some(watch) = modules {
+        match watch.next().await {
+            Ok(events) if events.is_empty() => {}
+            Ok(_) => return,
+            Err(error) => {
+                warn!("{error}");
+                *modules = None;
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// Waits until something has happened in a bridge namespace, takes it in, and tells which.

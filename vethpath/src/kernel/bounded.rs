@@ -23,6 +23,18 @@ pub fn read(path: &Path, most: u64) -> io::Result<String> {
     read_from(&OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?, most)
 }
 
+/// The same of a file that the kernel may not have; `None` then. The `folder` is where it would be, or another that is
+/// there whenever such files are: without it, nothing is known.
+///
+/// # Errors
+/// As [`read`]; and neither the file nor the folder is there.
+pub fn read_optional(path: &Path, folder: &Path, most: u64) -> io::Result<Option<String>> {
+    match read(path, most) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => Ok(None),
+        other => other.map(Some),
+    }
+}
+
 /// The text of an open file of at most `most` bytes, from where it stands.
 ///
 /// # Errors

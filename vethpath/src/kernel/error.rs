@@ -63,6 +63,13 @@ impl Error {
         self.source.raw_os_error().is_some_and(|errno| LACKING.contains(&errno))
     }
 
+    /// Whether the kernel has no such socket family (`netlink_create` in net/netlink/af_netlink.c). A module may
+    /// bring it later.
+    #[must_use]
+    pub fn lacks_protocol(&self) -> bool {
+        self.source.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT)
+    }
+
     /// What may help, where that is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {

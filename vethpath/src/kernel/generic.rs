@@ -1,9 +1,13 @@
 //! Generic netlink: families by their names, and the attributes of their answers.
 
 use netlink_packet_core::{NlaBuffer, NlasIterator};
-use netlink_sys::Socket;
+use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 
-use super::exchange::{Attributes, ExchangeError, request};
+use super::{
+    Error, Netns, Result as KernelResult, Source,
+    direct::to_io,
+    exchange::{Attributes, ExchangeError, request},
+};
 
 /// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY` and two attributes of it (linux/genetlink.h).
 const CONTROL: u16 = 0x10;
@@ -13,6 +17,39 @@ const FAMILY_NAME: u16 = 2;
 
 /// `struct genlmsghdr`.
 const HEADER: usize = 4;
+
+/// A family and a socket to ask it by, both looked up at the first use. Where that fails, each further use tries again.
+pub struct Family {
+    source: Source,
+    name: &'static str,
+    number: Option<u16>,
+}
+
+impl Family {
+    /// The family of this name in `netns`, not looked up yet.
+    #[must_use]
+    pub fn new(netns: &Netns, name: &'static str) -> Self {
+        Self { source: Source::new(netns, NETLINK_GENERIC), name, number: None }
+    }
+
+    /// What `question` makes of the socket and the number.
+    ///
+    /// # Errors
+    /// The kernel has no such family, or refuses.
+    pub fn ask<T>(
+        &mut self,
+        question: impl FnOnce(&Socket, u16) -> Result<T, ExchangeError>,
+    ) -> KernelResult<T> {
+        let missing = || std::io::Error::from_raw_os_error(nix::libc::EPROTONOSUPPORT);
+        let failed = |error| Error::new("ask the netlink family", self.name, error);
+        let socket = self.source.socket()?.ok_or_else(|| failed(missing()))?;
+        let number = match self.number {
+            Some(number) => number,
+            None => *self.number.insert(family(socket, self.name).map_err(|error| failed(to_io(error)))?),
+        };
+        question(socket, number).map_err(|error| failed(to_io(error)))
+    }
+}
 
 /// The number of a family on a NETLINK_GENERIC socket.
 ///

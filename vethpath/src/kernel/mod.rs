@@ -52,5 +52,5 @@ pub use many::{Act, NewVeth, Peer};
 pub use netns::Netns;
 pub use routes::RouteFacts;
 pub use rtnl::Rtnl;
-pub use sockets::blocking;
-pub use traffic::QdiscFacts;
+pub use sockets::{Source, blocking};
+pub use traffic::{FilterFacts, QdiscFacts};

@@ -3,12 +3,17 @@
 //! Mirrors net/packet/diag.c and include/uapi/linux/packet_diag.h. Opening and closing a packet
 //! socket makes no event: whoever wants to know looks again.
 
+use std::{io, path::Path};
+
 use netlink_packet_core::NlasIterator;
 use netlink_sys::Socket;
 use nix::libc;
 use thiserror::Error;
 
-use super::exchange::{self, ExchangeError};
+use super::{
+    bounded,
+    exchange::{self, ExchangeError},
+};
 
 /// Why the packet sockets of a namespace are not known. Any of them may then be a tap.
 #[derive(Debug, Error)]
@@ -16,10 +21,13 @@ pub enum PacketSocketError {
     /// The kernel refused, or its answer could not be read.
     #[error("cannot list the packet sockets of the namespace: {0}")]
     List(#[source] ExchangeError),
-    /// `sock_diag` has no handler for packet sockets.
-    #[error("cannot list the packet sockets of the namespace: this kernel has no CONFIG_PACKET_DIAG")]
-    NoPacketDiag,
+    /// The file that lists them could not be read.
+    #[error("cannot read {FILE} of the namespace: {0}")]
+    File(#[source] io::Error),
 }
+
+/// In the network files of a namespace.
+const FILE: &str = "packet";
 
 /// A packet socket that is shown whole traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -33,7 +41,9 @@ pub struct Tap {
 /// `ETH_P_ALL`.
 const EVERY_PROTOCOL: u16 = 3;
 
-/// The taps in the namespace of `socket`, a blocking NETLINK_SOCK_DIAG socket; sorted, each once.
+/// The taps in a namespace, which is that of the calling thread and of `socket`, a blocking NETLINK_SOCK_DIAG socket;
+/// sorted, each once. A kernel without `packet_diag` or without that protocol lists the same sockets in `net`, its
+/// network files; where the list is not among them, there are no packet sockets.
 ///
 /// Only sockets for ETH_P_ALL are taps. A port's rx_handler takes a frame before sockets for one
 /// protocol get it (`__netif_receive_skb_core`, net/core/dev.c), and frames that are sent are shown
@@ -43,19 +53,41 @@ const EVERY_PROTOCOL: u16 = 3;
 ///
 /// # Errors
 /// What the kernel said. The caller must then take it that there are taps everywhere.
-pub fn taps(socket: &Socket) -> Result<Vec<Tap>, PacketSocketError> {
+pub fn taps(socket: Option<&Socket>, net: &Path) -> Result<Vec<Tap>, PacketSocketError> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
-    let answers = match exchange::dump(socket, SOCK_DIAG_BY_FAMILY, &request()) {
-        Ok(answers) => answers,
-        Err(error) if error.errno() == Some(libc::ENOENT) => return Err(PacketSocketError::NoPacketDiag),
-        Err(error) => return Err(PacketSocketError::List(error)),
-    };
+    let answers = socket.map(|socket| exchange::dump(socket, SOCK_DIAG_BY_FAMILY, &request()));
     let mut taps = Vec::new();
-    for answer in &answers {
-        taps.extend(parse(answer).map_err(PacketSocketError::List)?);
+    match answers {
+        Some(Ok(answers)) => {
+            for answer in &answers {
+                taps.extend(parse(answer).map_err(PacketSocketError::List)?);
+            }
+        }
+        Some(Err(error)) if error.errno() != Some(libc::ENOENT) => {
+            return Err(PacketSocketError::List(error));
+        }
+        _ => taps = listed(net).map_err(PacketSocketError::File)?,
     }
     taps.sort_unstable();
     taps.dedup();
+    Ok(taps)
+}
+
+/// The taps in the file of packet sockets (`packet_seq_show` in net/packet/af_packet.c): behind a line of titles, the
+/// fourth word of each line is the protocol in hexadecimal and the fifth the interface.
+fn listed(net: &Path) -> io::Result<Vec<Tap>> {
+    let content = bounded::read_optional(&net.join(FILE), net, bounded::LIST)?.unwrap_or_default();
+    let tap = |line: &str| {
+        let mut words = line.split_whitespace().skip(3);
+        let protocol = u16::from_str_radix(words.next()?, 16).ok()?;
+        Some(Tap { ifindex: words.next()?.parse().ok()?, protocol })
+    };
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a line is not as it should be");
+    let mut taps = Vec::new();
+    for line in content.lines().skip(1) {
+        taps.push(tap(line).ok_or_else(malformed)?);
+    }
+    taps.retain(|tap| tap.protocol == EVERY_PROTOCOL);
     Ok(taps)
 }
 
@@ -106,8 +138,11 @@ mod tests {
 
     const LOOPBACK: u32 = 1;
 
+    /// By both ways.
     fn now() -> Vec<Tap> {
-        taps(&Socket::new(NETLINK_SOCK_DIAG).unwrap()).unwrap()
+        let net = Path::new("/proc/thread-self/net");
+        let told = taps(Some(&Socket::new(NETLINK_SOCK_DIAG).unwrap()), net).unwrap();
+        if taps(None, net).unwrap() == told { told } else { Vec::from([tap(u32::MAX)]) }
     }
 
     fn tap(ifindex: u32) -> Tap {
@@ -161,6 +196,23 @@ mod tests {
             assert_eq!(now(), [tap(0)]);
             drop((only_sends, loopback, all));
         });
+    }
+
+    #[test]
+    fn the_list_of_the_network_files_may_be_missing_or_garbage() {
+        let net = tempfile::tempdir().unwrap();
+        assert!(listed(&net.path().join("net")).is_err(), "nothing is known");
+        assert_eq!(listed(net.path()).unwrap(), [], "no packet sockets at all");
+        let titles = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n";
+        for (line, expected) in [
+            ("0000000000000000 3      3    0003   7     1 0      0      33", Some(vec![tap(7)])),
+            ("0000000000000000 3      3    0060   7     1 0      0      33", Some(vec![])),
+            ("0000000000000000 3      3    0003", None),
+            ("0000000000000000 3      3    xxxx   7     1 0      0      33", None),
+        ] {
+            std::fs::write(net.path().join(FILE), format!("{titles}{line}\n")).unwrap();
+            assert_eq!(listed(net.path()).ok(), expected, "{line}");
+        }
     }
 
     #[test]

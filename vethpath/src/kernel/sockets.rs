@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
 
 use netlink_sys::{
     Socket, SocketAddr, TokioSocket,
-    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
+    protocols::{NETLINK_KOBJECT_UEVENT, NETLINK_NETFILTER, NETLINK_ROUTE},
 };
 
 use super::{
@@ -23,6 +23,36 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 /// The namespace cannot be entered, or the kernel lacks the protocol.
 pub fn blocking(netns: &Netns, protocol: isize) -> Result<Socket> {
     netns.run(|| Socket::new(protocol))?.doing("open a netlink socket in namespace", netns)
+}
+
+/// A blocking netlink socket that is opened at its first use. Where that fails, each further use tries again.
+pub struct Source {
+    netns: Netns,
+    protocol: isize,
+    socket: Option<Socket>,
+}
+
+impl Source {
+    /// A socket of `protocol` in `netns`, not opened yet.
+    #[must_use]
+    pub fn new(netns: &Netns, protocol: isize) -> Self {
+        Self { netns: netns.clone(), protocol, socket: None }
+    }
+
+    /// The socket; `None` while the kernel has no such protocol.
+    ///
+    /// # Errors
+    /// Any other refusal. It tells nothing about what could have been asked.
+    pub fn socket(&mut self) -> Result<Option<&Socket>> {
+        if self.socket.is_none() {
+            match blocking(&self.netns, self.protocol) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) if error.lacks_protocol() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.socket.as_ref())
+    }
 }
 
 /// Opens a route socket in `netns` that is a member of `groups` (0: of none).
@@ -56,6 +86,15 @@ pub(super) fn rules(netns: &Netns) -> Result<TokioSocket> {
     let mut socket = blocking(netns, NETLINK_NETFILTER)?;
     let refused = |error: netfilter::NetfilterError| std::io::Error::other(error.to_string());
     netfilter::subscribe(&mut socket).map_err(refused).doing("watch rules of namespace", netns)?;
+    Ok(in_runtime(socket))
+}
+
+/// Opens a socket that receives the uevents of `netns`. Must be called in a tokio runtime.
+pub(super) fn uevents(netns: &Netns) -> Result<TokioSocket> {
+    /// The group of the kernel's own messages; udev has another.
+    const KERNEL: u32 = 1;
+    let mut socket = blocking(netns, NETLINK_KOBJECT_UEVENT)?;
+    socket.bind(&SocketAddr::new(0, KERNEL)).doing("receive the uevents of namespace", netns)?;
     Ok(in_runtime(socket))
 }
 

@@ -77,6 +77,22 @@ impl Watch {
         Ok(Self { socket: sockets::rules(netns)?, netns: netns.clone(), read })
     }
 
+    /// Watches kernel modules being loaded: [`Event::Changed`] is all it tells. The kernel tells every namespace of
+    /// the initial user namespace of them, and each namespace of its own devices besides
+    /// (`kobject_uevent_net_broadcast` in lib/kobject_uevent.c): one without devices receives nothing else.
+    ///
+    /// # Errors
+    /// No namespace or no socket can be had.
+    pub fn modules() -> Result<Self> {
+        let netns = Netns::create("module events")?;
+        let read = |datagram: &[u8], events: &mut Vec<Event>| {
+            if datagram.starts_with(b"add@/module/") {
+                events.push(Event::Changed);
+            }
+        };
+        Ok(Self { socket: sockets::uevents(&netns)?, netns, read })
+    }
+
     /// Waits for events and returns those that are there.
     ///
     /// # Errors
@@ -166,6 +182,26 @@ mod tests {
     /// Runs `test` in a tokio runtime on this thread.
     fn in_runtime(test: impl Future<Output = ()>) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    }
+
+    #[test]
+    fn a_module_that_is_loaded_is_an_event() {
+        in_new_namespace(|| {
+            in_runtime(async {
+                let mut watch = Watch::modules().unwrap();
+                let is_told = |uevent: &str| {
+                    let mut events = Vec::new();
+                    (watch.read)(uevent.as_bytes(), &mut events);
+                    !events.is_empty()
+                };
+                assert!(is_told("add@/module/nfnetlink\0ACTION=add\0SUBSYSTEM=module\0"));
+                assert!(!is_told("remove@/module/nfnetlink\0ACTION=remove\0"));
+                assert!(!is_told("add@/devices/virtual/net/va\0ACTION=add\0"));
+                // Something else that every namespace is told of (`kobject_synth_uevent`).
+                std::fs::write("/sys/devices/system/cpu/cpu0/uevent", "change").unwrap();
+                assert_eq!(watch.next().await.unwrap(), [], "it is received, and is no module");
+            });
+        });
     }
 
     #[test]

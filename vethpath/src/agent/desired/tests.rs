@@ -7,7 +7,7 @@ use netlink_packet_route::link::{BridgePortState, InfoBridge};
 
 use super::*;
 use crate::{
-    agent::layout::LabBridge,
+    agent::{facts::Source, layout::LabBridge},
     kernel::{FdbEntry, LinkFacts, PortAttribute as P, xdp::Ready},
 };
 
@@ -233,6 +233,18 @@ fn company_disarms_the_port_it_is_on() {
     let mut facts = facts();
     facts.taps.insert(0);
     assert!(desired(&facts).states.values().all(Option::is_some), "a capture on every interface");
+}
+
+#[test]
+fn what_cannot_be_asked_disarms_every_port() {
+    for source in [Source::Programs, Source::Qdiscs, Source::PacketSockets, Source::Rules] {
+        let mut facts = facts();
+        assert_eq!(facts.answer::<(), _>(source, Err("no descriptors")), None);
+        let reason = Some(NotArmed::Unasked("no descriptors".to_owned()));
+        assert_eq!(desired(&facts).states, [(1, reason.clone()), (2, reason)].into());
+        assert_eq!(facts.answer::<_, String>(source, Ok(())), Some(()));
+        assert_eq!(desired(&facts).states, [(1, None), (2, None)].into());
+    }
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! How an agent comes to be: it takes the lock, reads what the lab is to be, and opens what there is of it.
 
+use log::warn;
+
 use super::{Agent, Error, version};
 use crate::{
     agent::{chronicle::Chronicle, domain::Domain, losses::Losses, socket::Door, sync::Sync},
     datapath::{self, Counters, Maps, Pins, Receivers},
+    kernel::watch::Watch,
     state::{AgentLock, Directory, Record},
 };
 
@@ -39,6 +42,7 @@ impl Agent {
             sync,
             losses: Losses::default(),
             chronicle: Chronicle::begin(directory, found),
+            modules: Watch::modules().inspect_err(|error| warn!("{error}")).ok(),
             lock,
             directory: directory.clone(),
             pins,

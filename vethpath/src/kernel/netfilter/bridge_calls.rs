@@ -28,18 +28,19 @@ pub struct BridgeCalls {
 /// tests. Call it on a thread that is in the bridge's namespace.
 ///
 /// # Errors
-/// A file that is there and cannot be read, or is not a number. No file means no module: off.
+/// A file that is there and cannot be read, or is not a number. No file means no module: off, if the folder or the one
+/// around it is there.
 pub fn bridge_nf_call(folder: &Path) -> Result<BridgeCalls> {
+    let around = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
     let is_on = |name: &str| {
         let path = folder.join(name);
         let failed = |source| NetfilterError::File { path: path.display().to_string(), source };
-        match bounded::read(&path, bounded::VALUE) {
-            Ok(content) => match content.trim().parse::<i32>() {
-                Ok(value) => Ok(value != 0),
-                Err(error) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, error))),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(failed(error)),
+        let Some(content) = bounded::read_optional(&path, around, bounded::VALUE).map_err(failed)? else {
+            return Ok(false);
+        };
+        match content.trim().parse::<i32>() {
+            Ok(value) => Ok(value != 0),
+            Err(error) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, error))),
         }
     };
     Ok(BridgeCalls {
@@ -60,6 +61,7 @@ mod tests {
     fn absent_is_off_and_nonsense_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(bridge_nf_call(&folder.path().join("bridge")).unwrap(), BridgeCalls::default());
+        assert!(bridge_nf_call(&folder.path().join("net/bridge")).is_err(), "net is always there");
         fs::write(folder.path().join("bridge-nf-call-iptables"), "1\n").unwrap();
         let calls = bridge_nf_call(folder.path()).unwrap();
         assert_eq!(calls, BridgeCalls { iptables: true, ..BridgeCalls::default() });

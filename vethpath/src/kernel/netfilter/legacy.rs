@@ -3,15 +3,15 @@
 //! Mirrors `xt_proto_init` (net/netfilter/x_tables.c). There are no events for changes to these:
 //! whoever wants to know of them looks again.
 
-use std::{fmt, io, path::Path};
+use std::{fmt, path::Path};
 
 use super::{BridgeCalls, Family, NetfilterError, Result};
 use crate::kernel::bounded;
 
 /// The network files of the calling *thread's* namespace (`/proc/net` is the process's).
 pub const THREAD_NET: &str = "/proc/thread-self/net";
-/// The modules of the running kernel.
-pub const MODULES: &str = "/proc/modules";
+/// Where the kernel lists its modules.
+pub const PROC: &str = "/proc";
 
 /// A table of x_tables that is in force in a namespace, be there rules in it or not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ impl fmt::Display for LegacyTable {
 /// tests. A table is there once a tool has looked at it, so this says more than it must.
 ///
 /// # Errors
-/// A file that is there and cannot be read. No file means no x_tables.
+/// A file that is there and cannot be read, or no `net`. No file means no x_tables.
 pub fn legacy_tables(net: &Path) -> Result<Vec<LegacyTable>> {
     let files = [
         (Family::Ip, "ip_tables_names"),
@@ -60,33 +60,32 @@ pub fn legacy_tables(net: &Path) -> Result<Vec<LegacyTable>> {
     ];
     let mut tables = Vec::new();
     for (family, file) in files {
-        let content = read(&net.join(file))?;
+        let content = read(&net.join(file), net)?;
         tables.extend(content.split_whitespace().map(|name| LegacyTable { family, name: name.to_owned() }));
     }
     Ok(tables)
 }
 
-/// The tables of ebtables-legacy whose modules are in `modules`, which is [`MODULES`] but in tests.
+/// The tables of ebtables-legacy whose modules are loaded, by `proc`, which is [`PROC`] but in tests.
 ///
 /// ebtables lists its tables nowhere, and asking for one (EBT_SO_GET_INFO) makes it: so a module
 /// that is loaded counts as in force in every namespace. `ebtables` of today is nftables and needs
 /// none of these modules.
 ///
 /// # Errors
-/// A file that is there and cannot be read.
-pub fn ebtables(modules: &Path) -> Result<Vec<LegacyTable>> {
-    let content = read(modules)?;
+/// A list that is there and cannot be read. None means a kernel without modules, if the rest of `proc` is there:
+/// it may be mounted with `subset=pid`.
+pub fn ebtables(proc: &Path) -> Result<Vec<LegacyTable>> {
+    let content = read(&proc.join("modules"), &proc.join("sys/kernel"))?;
     let loaded = content.lines().filter_map(|line| line.split(' ').next()?.strip_prefix("ebtable_"));
     let tables = loaded.filter(|name| ["broute", "filter", "nat"].contains(name));
     Ok(tables.map(|name| LegacyTable { family: Family::Bridge, name: name.to_owned() }).collect())
 }
 
-fn read(path: &Path) -> Result<String> {
-    match bounded::read(path, bounded::LIST) {
-        Ok(content) => Ok(content),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(source) => Err(NetfilterError::File { path: path.display().to_string(), source }),
-    }
+fn read(path: &Path, folder: &Path) -> Result<String> {
+    let content = bounded::read_optional(path, folder, bounded::LIST);
+    let failed = |source| NetfilterError::File { path: path.display().to_string(), source };
+    Ok(content.map_err(failed)?.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -111,6 +110,17 @@ mod tests {
     }
 
     #[test]
+    fn without_the_folders_of_the_lists_nothing_is_known() {
+        let proc = tempfile::tempdir().unwrap();
+        let missing = legacy_tables(&proc.path().join("net")).unwrap_err().to_string();
+        assert!(missing.contains("ip_tables_names"), "{missing}");
+        let missing = ebtables(proc.path()).unwrap_err().to_string();
+        assert!(missing.contains("modules"), "{missing}");
+        fs::create_dir_all(proc.path().join("sys/kernel")).unwrap();
+        assert_eq!(ebtables(proc.path()).unwrap(), [], "a kernel without modules");
+    }
+
+    #[test]
     fn a_new_namespace_has_none() {
         in_new_namespace(|| assert_eq!(legacy_tables(Path::new(THREAD_NET)).unwrap(), []));
     }
@@ -118,10 +128,9 @@ mod tests {
     #[test]
     fn ebtables_is_known_by_its_modules() {
         let folder = tempfile::tempdir().unwrap();
-        let modules = folder.path().join("modules");
-        fs::write(&modules, "ebtables 45056 1 ebtable_filter, Live 0x0\nebtable_filter 16384 0 - Live 0x0\n")
-            .unwrap();
-        let tables = ebtables(&modules).unwrap();
+        let modules = "ebtables 45056 1 ebtable_filter, Live 0x0\nebtable_filter 16384 0 - Live 0x0\n";
+        fs::write(folder.path().join("modules"), modules).unwrap();
+        let tables = ebtables(folder.path()).unwrap();
         assert_eq!(tables.iter().map(ToString::to_string).collect::<Vec<_>>(), ["ebtables table filter"]);
         assert!(tables[0].sees(BridgeCalls::default()));
     }

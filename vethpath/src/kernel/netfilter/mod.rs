@@ -20,7 +20,7 @@ pub use bridge_calls::{BRIDGE_SYSCTLS, BridgeCalls, bridge_nf_call};
 pub use family::Family;
 pub use hook::{Hook, HookPoint};
 pub use inspect::{OwnTable, is_exactly, rules};
-pub use legacy::{LegacyTable, MODULES, THREAD_NET, ebtables, legacy_tables};
+pub use legacy::{LegacyTable, PROC, THREAD_NET, ebtables, legacy_tables};
 pub use masquerade::add_masquerade;
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 use netlink_sys::Socket;
@@ -75,15 +75,6 @@ pub enum NetfilterError {
         /// Why not.
         source: io::Error,
     },
-}
-
-impl NetfilterError {
-    /// For whoever opens the socket that this module wants.
-    #[must_use]
-    pub fn socket(error: io::Error) -> Self {
-        let source = ExchangeError::Send(error);
-        Self::Netlink { operation: "open", object: "a netfilter socket".to_owned(), source }
-    }
 }
 
 type Result<T> = std::result::Result<T, NetfilterError>;

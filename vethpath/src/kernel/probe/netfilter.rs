@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
-use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
+use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::Check;
-use crate::kernel::netfilter::{
-    BRIDGE_SYSCTLS, BridgeCalls, MODULES, NetfilterError, THREAD_NET, bridge_nf_call, ebtables,
-    legacy_tables, rules,
+use crate::kernel::{
+    Netns, Source,
+    netfilter::{
+        BRIDGE_SYSCTLS, BridgeCalls, PROC, THREAD_NET, bridge_nf_call, ebtables, legacy_tables, rules,
+    },
 };
 
 const CALLS: &str = "net.bridge.bridge-nf-call-*";
@@ -69,14 +71,15 @@ fn judge(names: &[String]) -> Check {
 }
 
 /// What every bridged frame of the namespace passes; chains of single devices are not among it.
-fn found_rules(calls: BridgeCalls) -> Result<Vec<String>, NetfilterError> {
+fn found_rules(calls: BridgeCalls) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let no_device = "";
-    let socket = Socket::new(NETLINK_NETFILTER).map_err(NetfilterError::socket)?;
-    let hooks = rules(&socket, &[])?.into_iter().filter(|hook| hook.sees(no_device, calls));
+    let mut source = Source::new(&Netns::current()?, NETLINK_NETFILTER);
+    let hooks = source.socket()?.map(|socket| rules(socket, &[])).transpose()?.unwrap_or_default();
+    let hooks = hooks.into_iter().filter(|hook| hook.sees(no_device, calls));
     // The tables of labs that are up bear this name.
     let mut names: Vec<_> =
         hooks.filter(|hook| !hook.table.starts_with("vethpath-")).map(|hook| hook.to_string()).collect();
-    let tables = legacy_tables(Path::new(THREAD_NET))?.into_iter().chain(ebtables(Path::new(MODULES))?);
+    let tables = legacy_tables(Path::new(THREAD_NET))?.into_iter().chain(ebtables(Path::new(PROC))?);
     names.extend(tables.filter(|table| table.sees(calls)).map(|table| table.to_string()));
     Ok(names)
 }

@@ -1,5 +1,7 @@
 //! What is tried in a network namespace of its own, which ends with its thread.
 
+use std::path::Path;
+
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_sys::{
     Socket,
@@ -9,8 +11,10 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::Check;
 use crate::kernel::{
+    Netns, Source,
     exchange::{self, Attributes, ExchangeError},
-    netfilter, packet_sockets,
+    netfilter::{self, THREAD_NET},
+    packet_sockets,
 };
 
 const NAMESPACES: &str = "network namespaces";
@@ -61,8 +65,10 @@ fn make_link(socket: &Socket, kind: &str) -> Result<(), ExchangeError> {
 fn nf_tables() -> Check {
     const NAME: &str = "nf_tables";
     let advice = "`nat = true` cannot be had: use a kernel with CONFIG_NF_TABLES and CONFIG_NFT_MASQ";
-    let supported =
-        Socket::new(NETLINK_NETFILTER).map_err(ExchangeError::Send).and_then(|s| netfilter::is_supported(&s));
+    let supported = match Socket::new(NETLINK_NETFILTER) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => Ok(false),
+        opened => opened.map_err(ExchangeError::Send).and_then(|socket| netfilter::is_supported(&socket)),
+    };
     match supported {
         Ok(true) => Check::ok(NAME, "supported"),
         Ok(false) => Check::warning(NAME, "not supported", advice),
@@ -70,16 +76,18 @@ fn nf_tables() -> Check {
     }
 }
 
+/// By `packet_diag`, or by the file that every kernel with packet sockets has.
 fn packet_diag() -> Check {
     const NAME: &str = "packet_diag";
-    let advice =
-        "a tcpdump cannot be noticed, so no frame takes the fast path: use a kernel with CONFIG_PACKET_DIAG";
-    match Socket::new(NETLINK_SOCK_DIAG) {
-        Ok(socket) => match packet_sockets::taps(&socket) {
-            Ok(_) => Check::ok(NAME, "supported"),
-            Err(error) => Check::warning(NAME, error.to_string(), advice),
-        },
-        Err(error) => Check::warning(NAME, format!("no socket: {error}"), advice),
+    let advice = "a tcpdump cannot be noticed, so no frame takes the fast path: mount /proc";
+    let taps = Netns::current().map_err(|error| error.to_string()).and_then(|here| {
+        let mut source = Source::new(&here, NETLINK_SOCK_DIAG);
+        let socket = source.socket().map_err(|error| error.to_string())?;
+        packet_sockets::taps(socket, Path::new(THREAD_NET)).map_err(|error| error.to_string())
+    });
+    match taps {
+        Ok(_) => Check::ok(NAME, "supported"),
+        Err(error) => Check::warning(NAME, error, advice),
     }
 }
 
