@@ -49,29 +49,54 @@ fn hosts_and_datapaths_change_beside_a_stream_that_loses_nothing() {
     host.finish();
 }
 
-/// A filter that somebody removed is there again, and one of somebody else's stays.
+/// A filter that somebody removed, with its qdisc or without, is there again by itself, and that is told. One of somebody
+/// else's stays, and is named.
 #[test]
-fn drift_is_told_and_mended() {
+fn what_others_do_to_filters_is_told_and_mended() {
     let host = Host::new();
     let lab = host.lab("empty").named("changing").and(&hosts(0..3)).up_with("--hook clsact");
     lab.is_fast("h0:eth0", &address(1));
     let port = lab.port("h0:eth0");
-    for command in [format!("tc filter del dev {port} ingress"), format!("tc qdisc del dev {port} clsact")] {
-        let _ = host.run(&*command).ok();
-        wait_for(SLACK, "the port stays armed", || lab.state("h0:eth0") != "armed");
-        lab.reaches("h0", &address(1));
-        assert_eq!(becomes(&host, &hosts(0..3)), [format!("+ create program host:{port}")], "{command}");
+    let put_back = || {
+        let events = host.vethpath("events changing --json").ok().stdout;
+        events.lines().filter(|event| event.contains("programs-put-back") && event.contains(&port)).count()
+    };
+    for (times, what) in [(1, "filter del dev PORT ingress"), (2, "qdisc del dev PORT clsact")] {
+        let _ = host.run(format!("tc {}", what.replace("PORT", &port))).ok();
+        wait_for(SLACK, "the program is not put back", || put_back() == times);
         lab.is_fast("h0:eth0", &address(1));
+        assert_eq!(becomes(&host, &hosts(0..3)), [""; 0], "{what}");
     }
     let other = "protocol ip u32 match ip dst 10.9.0.99/32 flowid 1:1";
     let _ = host.run(format!("tc filter add dev {port} ingress prio 77 {other}")).ok();
-    wait_for(SLACK, "the port stays armed", || lab.state("h0:eth0") != "armed");
+    lab.says_of("h0:eth0", "a foreign tc program on the port");
     let changes = becomes(&host, &hosts(0..4));
     assert!(!changes.iter().any(|change| change.contains(&port)), "{changes:#?}");
     assert!(filters(&host, &port).contains("pref 77"));
     let _ = host.run(format!("tc filter del dev {port} ingress prio 77")).ok();
     lab.says_of("h0:eth0", "armed");
     lab.is_fast("h0:eth0", &address(3));
+    assert_eq!(put_back(), 2);
+    lab.down();
+    host.finish();
+}
+
+/// The qdisc goes with the filter, if it came with it and nobody uses it.
+#[test]
+fn a_port_that_leaves_the_fast_path_has_the_qdisc_that_it_had_before() {
+    let host = Host::new();
+    let plain = hosts(0..2).replace("[bridge.br0]\n", "[bridge.br0]\ndatapath = \"bridge\"\n");
+    let lab = host.lab("empty").named("changing").and(&hosts(0..2)).up_with("--hook clsact");
+    let [theirs, ours] = ["h0:eth0", "h1:eth0"].map(|pair| lab.port(pair));
+    let clsact = |port: &str| host.run(format!("tc qdisc show dev {port}")).ok().stdout.contains("clsact");
+    assert!(clsact(&ours));
+    let _ = becomes(&host, &plain);
+    assert!(!clsact(&ours) && !clsact(&theirs));
+    let _ = host.run(format!("tc qdisc add dev {theirs} clsact")).ok();
+    let _ = becomes(&host, &hosts(0..2));
+    lab.is_fast("h0:eth0", &address(1));
+    let _ = becomes(&host, &plain);
+    assert!(!clsact(&ours) && clsact(&theirs), "it was somebody's");
     lab.down();
     host.finish();
 }

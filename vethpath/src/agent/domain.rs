@@ -8,7 +8,7 @@ use log::warn;
 
 use super::{
     company::Company,
-    facts::Facts,
+    facts::{Facts, Source},
     layout::{LabPort, Layout},
     look::Looker,
     refresh::Refresher,
@@ -20,7 +20,7 @@ use crate::{
         watch::{Event, Watch},
     },
     state::events::Kind,
-    topology::{Bridge, Masquerade, Place, Topology},
+    topology::{Bridge, IfName, Masquerade, Place, Topology},
 };
 
 /// How many looks in a row trust that the kernel tells of links, before all of them are read again.
@@ -309,6 +309,28 @@ impl Domain {
         self.news_for_maps |=
             self.company.look_once_more(&self.looker.layout, &self.own_tables, &mut self.facts);
         Ok(())
+    }
+
+    /// The ports that are to have our filter, are there, and do not have it.
+    #[must_use]
+    pub fn removed_filters(&self, topology: &Topology) -> Vec<IfName> {
+        if self.looker.hook != Hook::Clsact || self.facts.unasked.contains_key(&Source::Programs) {
+            return Vec::new();
+        }
+        let is_removed =
+            |port: &&IfName| self.facts.link(port).is_some() && !self.facts.attached.contains(port.as_str());
+        topology.ports_with_programs(&self.place).filter(is_removed).cloned().collect()
+    }
+
+    /// Attaches those filters. Returns the ports that had none.
+    ///
+    /// # Errors
+    /// The kernel refuses a port; those before it have theirs.
+    pub fn put_filters_back(&mut self, topology: &Topology) -> datapath::Result<Vec<IfName>> {
+        self.look_needed = true;
+        let (ports, domain) = (self.removed_filters(topology), self.looker.layout.domain.into());
+        let ports: Vec<_> = ports.iter().collect();
+        datapath::attach(self.looker.rtnl.netns(), &self.looker.pins, domain, self.looker.hook, &ports)
     }
 
     /// Whether the facts may have changed since this was last asked.

@@ -1,4 +1,4 @@
-//! Putting back what a killed `bench` has taken off.
+//! Putting programs back that a killed `bench`, or somebody else, has taken off.
 
 use log::{info, warn};
 
@@ -8,7 +8,7 @@ use crate::{
     topology::Topology,
 };
 
-use super::Error;
+use super::{Error, domain::Domain};
 
 /// Attaches the lab's programs if a `bench` was killed while they may have been off. Somebody who is at
 /// work on the lab is left alone: then the next look mends it, if they do not.
@@ -28,6 +28,28 @@ pub fn after_killed_bench(directory: &Directory, topology: &Topology, hook: Hook
             None
         }
     }
+}
+
+/// Attaches filters that somebody has removed, with their `clsact` qdisc or without. (A tcx program goes when its link is
+/// detached, which nobody does by mistake.) Somebody who is at work on the lab is left alone.
+#[must_use]
+pub fn removed_filters(directory: &Directory, topology: &Topology, domains: &mut [Domain]) -> Option<Kind> {
+    if domains.iter().all(|domain| domain.removed_filters(topology).is_empty()) {
+        return None;
+    }
+    let _lock = LabLock::take(directory).ok()?;
+    let mut ports = Vec::new();
+    for domain in domains {
+        match domain.put_filters_back(topology) {
+            Ok(news) => ports.extend(news.iter().map(ToString::to_string)),
+            Err(error) => warn!("cannot put a program back: {error}"),
+        }
+    }
+    if ports.is_empty() {
+        return None;
+    }
+    info!("somebody had taken the program off {}: put back", ports.join(", "));
+    Some(Kind::ProgramsPutBack { ports })
 }
 
 fn attach(directory: &Directory, topology: &Topology, hook: Hook) -> Result<usize, Error> {

@@ -231,6 +231,7 @@ impl Agent {
         for domain in &mut self.domains {
             domain.poll(|pair| busy.contains(&pair)).await?;
         }
+        self.chronicle.tell(mend::removed_filters(&self.directory, &self.topology, &mut self.domains));
         if !busy.is_empty() {
             let after = self.redirected()?;
             self.check_losses(&busy, &redirected, &after);

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use vethpath_common::names;
 
 use super::{Pins, Result, error::Context, query};
-use crate::{kernel::Netns, topology::IfName};
+use crate::{
+    kernel::{Netns, traffic},
+    topology::IfName,
+};
 
 /// Which hook of the kernel runs the port program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +47,13 @@ impl Hook {
     }
 }
 
-/// Priority and handle of our filter under clsact: by them it is found again.
+/// Priority and handle of our filter under clsact: by them it is found again. The handle tells whether the qdisc came
+/// with it, and goes with it.
 pub(super) const CLSACT: NlOptions =
     NlOptions { priority: 0x7670, handle: TcHandle::new(0, 1), classid: None };
+
+/// The handle in a qdisc that was there already.
+const GUEST: TcHandle = TcHandle::new(0, 2);
 
 /// Attaches the pinned program of `domain` at the ingress of `ports` in `netns`, after whatever is
 /// there. Ports that have it already are left alone. Returns the ports that were news.
@@ -119,23 +126,41 @@ pub(super) fn retry_while<T>(
 }
 
 fn attach_clsact(program: &mut SchedClassifier, port: &IfName) -> Result<bool> {
-    // Fails where the qdisc is there, which is fine; otherwise attaching says what is wrong.
-    let _ = qdisc_add_clsact(port.as_str());
-    match program.attach_with_options(port.as_str(), TcAttachType::Ingress, TcAttachOptions::Netlink(CLSACT))
-    {
-        // The link would detach on drop; the filter is to stay until the port goes or `detach` is called.
-        Ok(link) => {
-            std::mem::forget(program.take_link(link).doing("keep filter of", port)?);
-            Ok(true)
-        }
-        Err(error) if is_present(&error) => Ok(false),
-        Err(error) => Err(error).doing("attach to", port),
+    if our_filter(port)?.is_some() {
+        return Ok(false);
     }
+    // Fails where the qdisc is there, which is fine; otherwise attaching says what is wrong.
+    let handle = if qdisc_add_clsact(port.as_str()).is_ok() { CLSACT.handle } else { GUEST };
+    let options = TcAttachOptions::Netlink(NlOptions { handle, ..CLSACT });
+    let link = program
+        .attach_with_options(port.as_str(), TcAttachType::Ingress, options)
+        .doing("attach to", port)?;
+    // The link would detach on drop; the filter is to stay until the port goes or `detach` is called.
+    std::mem::forget(program.take_link(link).doing("keep filter of", port)?);
+    Ok(true)
 }
 
-/// Whether the kernel said `EEXIST`.
-fn is_present(error: &(dyn std::error::Error + 'static)) -> bool {
-    errno(error) == Some(nix::libc::EEXIST)
+/// The handle of our filter at the ingress of a port under clsact, on a thread that is in its namespace.
+pub(super) fn our_filter(port: &IfName) -> Result<Option<TcHandle>> {
+    let ifindex = if_nametoindex(port.as_str()).doing("find", port)?;
+    let filters = traffic::ingress_filters(ifindex)?;
+    let ours = filters.iter().find(|filter| is_our_filter(filter.priority, filter.handle));
+    Ok(ours.map(|filter| if filter.handle == u32::from(GUEST) { GUEST } else { CLSACT.handle }))
+}
+
+/// Takes our filter off a port, and the qdisc that came with it, unless somebody uses that by now.
+fn detach_clsact(port: &IfName) -> io::Result<()> {
+    let Ok(ifindex) = if_nametoindex(port.as_str()) else { return Ok(()) };
+    let Some(handle) = our_filter(port).map_err(io::Error::other)? else { return Ok(()) };
+    let detached = qdisc_detach_program(port.as_str(), TcAttachType::Ingress, names::PORT_INGRESS);
+    detached.map_err(|error| match error {
+        TcError::IoError(error) => error,
+        other => io::Error::other(other),
+    })?;
+    if handle == CLSACT.handle {
+        traffic::remove_empty_clsact(ifindex).map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
 /// Whether the kernel said `EINVAL`, as `BPF_PROG_QUERY` does of a hook that it does not have.
@@ -163,11 +188,7 @@ fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
 pub fn detach(netns: &Netns, pins: &Pins, hook: Hook, ports: &[&IfName]) -> Result<()> {
     let detach_one = |port: &IfName| match hook {
         Hook::Tcx => fs::remove_file(pins.link(port)),
-        Hook::Clsact => qdisc_detach_program(port.as_str(), TcAttachType::Ingress, names::PORT_INGRESS)
-            .map_err(|e| match e {
-                TcError::IoError(error) => error,
-                other => io::Error::other(other),
-            }),
+        Hook::Clsact => detach_clsact(port),
     };
     netns.run(|| {
         for port in ports {
@@ -242,7 +263,7 @@ fn has_foreign(ours: u32, ingress: Option<&[u32]>, egress: Option<&[u32]>) -> bo
 /// Whether a filter at ingress under clsact is ours, by its priority and handle.
 #[must_use]
 pub fn is_our_filter(priority: u16, handle: u32) -> bool {
-    priority == CLSACT.priority && handle == u32::from(CLSACT.handle)
+    priority == CLSACT.priority && [CLSACT.handle, GUEST].map(u32::from).contains(&handle)
 }
 
 /// Ids of tcx programs at one hook of a device, in order. Empty where the kernel has no tcx.
@@ -287,6 +308,7 @@ mod tests {
     #[test]
     fn our_filter_is_known_by_priority_and_handle() {
         assert!(is_our_filter(0x7670, 1));
-        assert!(!is_our_filter(0x7670, 2) && !is_our_filter(1, 1));
+        assert!(is_our_filter(0x7670, 2), "in a qdisc of somebody else");
+        assert!(!is_our_filter(0x7670, 3) && !is_our_filter(1, 1));
     }
 }

@@ -22,7 +22,7 @@ use vethpath_common::{ABI_VERSION, names};
 
 use super::{
     Copies, Hook, Maps, Pins, Result, Sizes,
-    attach::CLSACT,
+    attach::{CLSACT, our_filter},
     error::{Context, Error},
     load::load,
     maps::data,
@@ -107,7 +107,8 @@ pub fn switch_over(
                     SchedClassifierLink::try_from(FdLink::from(link)).doing("use link of", port)?
                 }
                 Hook::Clsact => {
-                    let (priority, handle) = (CLSACT.priority, CLSACT.handle);
+                    let Some(handle) = our_filter(port)? else { continue };
+                    let priority = CLSACT.priority;
                     SchedClassifierLink::attached(
                         port.as_str(),
                         TcAttachType::Ingress,

@@ -36,7 +36,7 @@ mod routes;
 mod rtnl;
 mod sockets;
 pub mod sysctl;
-mod traffic;
+pub mod traffic;
 pub mod watch;
 pub mod xdp;
 

@@ -1,8 +1,25 @@
-//! Queueing disciplines: what somebody has put on a port.
+//! Queueing disciplines and tc filters: what is on a port.
 
+use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::tc::{TcAttribute, TcMessage};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-use super::{Result, Rtnl, dump, error::Context};
+use super::{ExchangeError, Result, Rtnl, direct::to_io, dump, error::Context, exchange};
+
+/// `RTM_DELQDISC`, `RTM_GETQDISC` and `RTM_GETTFILTER` of linux/rtnetlink.h.
+const DELETE_QDISC: u16 = 37;
+const GET_QDISC: u16 = 38;
+const GET_FILTER: u16 = 46;
+
+/// The parent and the handle of a `clsact` or `ingress` qdisc, and the parents of the filters at its hooks
+/// (linux/pkt_sched.h).
+const CLSACT_PARENT: u32 = 0xffff_fff1;
+const CLSACT_HANDLE: u32 = 0xffff_0000;
+const INGRESS: u32 = 0xffff_fff2;
+const EGRESS: u32 = 0xffff_fff3;
+
+/// `struct tcmsg`.
+const HEADER: usize = 20;
 
 /// A qdisc.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +46,75 @@ impl FilterFacts {
         let priority = u16::try_from(message.header.info >> 16).ok()?;
         (handle != 0).then_some(Self { priority, handle })
     }
+}
+
+/// The filters at the ingress hook of a link, which is in the calling thread's namespace.
+///
+/// # Errors
+/// The kernel refuses the dump. A link without such a hook has no filters.
+pub fn ingress_filters(ifindex: u32) -> Result<Vec<FilterFacts>> {
+    let socket = Socket::new(NETLINK_ROUTE).doing("list filters of interface", ifindex)?;
+    filters(&socket, ifindex, INGRESS).map_err(to_io).doing("list filters of interface", ifindex)
+}
+
+/// Removes the `clsact` qdisc of a link, which is in the calling thread's namespace, if it has no filter, and shares
+/// none with another link.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn remove_empty_clsact(ifindex: u32) -> Result<()> {
+    let remove = || -> std::result::Result<(), ExchangeError> {
+        let socket = Socket::new(NETLINK_ROUTE).map_err(ExchangeError::Send)?;
+        let qdiscs = exchange::dump(&socket, GET_QDISC, &header(ifindex, 0, 0))?;
+        let is_empty = qdiscs.iter().any(|qdisc| is_unshared_clsact(qdisc, ifindex))
+            && filters(&socket, ifindex, INGRESS)?.is_empty()
+            && filters(&socket, ifindex, EGRESS)?.is_empty();
+        if is_empty {
+            let _ =
+                exchange::request(&socket, DELETE_QDISC, 0, &header(ifindex, CLSACT_HANDLE, CLSACT_PARENT))?;
+        }
+        Ok(())
+    };
+    remove().map_err(to_io).doing("remove the clsact qdisc of interface", ifindex)
+}
+
+fn filters(
+    socket: &Socket,
+    ifindex: u32,
+    parent: u32,
+) -> std::result::Result<Vec<FilterFacts>, ExchangeError> {
+    let answers = exchange::dump(socket, GET_FILTER, &header(ifindex, 0, parent))?;
+    let malformed = |_| ExchangeError::Malformed("a filter cannot be read");
+    let parse = |answer: &Vec<u8>| TcMessage::parse(&answer[..]).map_err(malformed);
+    let messages: Vec<_> = answers.iter().map(parse).collect::<std::result::Result<_, _>>()?;
+    Ok(messages.iter().filter_map(FilterFacts::parse).collect())
+}
+
+/// A `struct tcmsg`.
+fn header(ifindex: u32, handle: u32, parent: u32) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    for (at, word) in [(4, ifindex), (8, handle), (12, parent)] {
+        header[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+    }
+    header
+}
+
+/// Whether an answer is about a `clsact` qdisc of the link whose filters are its own.
+fn is_unshared_clsact(answer: &[u8], ifindex: u32) -> bool {
+    const KIND: u16 = 1;
+    const INGRESS_BLOCK: u16 = 13;
+    const EGRESS_BLOCK: u16 = 14;
+    let Some((header, rest)) = answer.split_first_chunk::<HEADER>() else { return false };
+    let (mut clsact, mut shared) = (false, header[4..8] != ifindex.to_ne_bytes());
+    for attribute in NlasIterator::new(rest) {
+        let Ok(attribute) = attribute else { return false };
+        match attribute.kind() {
+            KIND => clsact = attribute.value() == b"clsact\0",
+            INGRESS_BLOCK | EGRESS_BLOCK => shared = true,
+            _ => {}
+        }
+    }
+    clsact && !shared
 }
 
 impl Rtnl {
@@ -63,5 +149,42 @@ impl Rtnl {
         // Each filter is listed once as itself and once as its chain's head, which has no handle.
         let facts = |messages: Vec<TcMessage>| messages.iter().filter_map(FilterFacts::parse).collect();
         Ok((facts(ingress), facts(egress)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::net::if_::if_nametoindex;
+
+    use super::*;
+    use crate::kernel::sandbox::{in_new_namespace, run};
+
+    #[test]
+    fn a_clsact_that_somebody_uses_stays() {
+        in_new_namespace(|| {
+            let tc = |arguments: &str| run("tc", &arguments.split(' ').collect::<Vec<_>>());
+            let _ = run("ip", &["link", "add", "name", "va", "type", "veth", "peer", "name", "vb"]);
+            let [va, vb] = ["va", "vb"].map(|name| if_nametoindex(name).unwrap());
+            let is_there = || tc("qdisc show dev va").contains("clsact");
+            remove_empty_clsact(va).unwrap();
+            for hook in ["ingress", "egress"] {
+                let _ = tc("qdisc add dev va clsact");
+                let _ = tc(&format!(
+                    "filter add dev va {hook} prio 7 protocol ip u32 match ip dst 1.2.3.4 flowid 1:1"
+                ));
+                assert_eq!(ingress_filters(va).unwrap().is_empty(), hook == "egress");
+                remove_empty_clsact(va).unwrap();
+                assert!(is_there(), "{hook}");
+                let _ = tc(&format!("filter del dev va {hook}"));
+                remove_empty_clsact(vb).unwrap();
+                assert!(is_there(), "of another link");
+                remove_empty_clsact(va).unwrap();
+                assert!(!is_there());
+            }
+            let _ = tc("qdisc add dev va ingress_block 21 clsact");
+            remove_empty_clsact(va).unwrap();
+            assert!(is_there(), "its filters are those of a block");
+            assert_eq!(ingress_filters(vb).unwrap(), []);
+        });
     }
 }

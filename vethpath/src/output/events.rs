@@ -33,6 +33,9 @@ fn told(kind: &Kind) -> (String, String) {
             let what = super::count(*programs, "program");
             (lab(), format!("its bench was killed: {what} put back by the agent"))
         }
+        Kind::ProgramsPutBack { ports } => {
+            (lab(), format!("somebody had taken the program off {}: put back by the agent", ports.join(", ")))
+        }
         Kind::AgentStarted { pid, former } => {
             let before = match former {
                 Former::None => "",
@@ -103,6 +106,10 @@ mod tests {
         let namespace = || "fabric".to_owned();
         let tails = [
             (Kind::LabUp { changes: 1 }, "lab  up: 1 change"),
+            (
+                Kind::ProgramsPutBack { ports: vec!["vp0".into(), "vp1".into()] },
+                "lab  somebody had taken the program off vp0, vp1: put back by the agent",
+            ),
             (
                 Kind::AgentStarted { pid: 7, former: Former::Died },
                 "agent  started (pid 7); it takes over from one that was killed",

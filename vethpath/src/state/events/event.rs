@@ -47,6 +47,12 @@ pub enum Kind {
         /// How many were off.
         programs: usize,
     },
+    /// Somebody had taken the programs off these ports, with their `clsact` qdisc or without. The agent has put them
+    /// back.
+    ProgramsPutBack {
+        /// The ports.
+        ports: Vec<String>,
+    },
     /// The lab has an agent.
     AgentStarted {
         /// Its process id.
