@@ -18,6 +18,9 @@ use crate::{
     validate::validate,
 };
 
+/// Bytes of the hop-by-hop header of a jumbogram: see [`is_jumbo`].
+const JUMBO_LEN: usize = 8;
+
 /// The EtherType of most frames.
 const IPV4: u16 = 0x0800;
 
@@ -160,10 +163,28 @@ fn ipv6<C: Context>(frame: &Frame<C>) -> Result<(), Reason> {
             133..=137 => Err(Reason::Nd),
             _ => Ok(()),
         },
+        0 if is_jumbo(frame) => Ok(()),
         // Hop-by-hop, routing, authentication, destination options.
         0 | 43 | 51 | 60 => Err(Reason::Options),
         _ => Ok(()),
     }
+}
+
+/// Whether an IPv6 frame with a hop-by-hop header is one of more than 64 KiB as the kernel makes them: that header has
+/// its length and nothing else, and TCP is behind it (`struct hop_jumbo_hdr` in include/net/ipv6.h). Of those only GSO
+/// frames fit into an MTU.
+#[inline(always)]
+fn is_jumbo<C: Context>(frame: &Frame<C>) -> bool {
+    /// TCP follows; no more than 8 bytes; a jumbo payload option of four bytes.
+    const OPTION: u64 = 0x0600_c204;
+    let headers = ETH_LEN + 40;
+    let (Ok(payload), Ok(option)) =
+        (frame.read::<[u8; 2]>(ETH_LEN as usize + 4), frame.read::<[u8; JUMBO_LEN]>(headers as usize))
+    else {
+        return false;
+    };
+    let (option, len) = (u64::from_be_bytes(option), u64::from(frame.context.len().wrapping_sub(headers)));
+    option ^ (OPTION << 32 | len) | u64::from(u16::from_ne_bytes(payload)) == 0 && len > 0xffff
 }
 
 /// What of [`flags::VALIDATE`] is about packets of a kind. Others than IP may have either inside.
@@ -220,7 +241,12 @@ fn headers<C: Context>(frame: &Frame<C>, ethertype: u16) -> Result<u32, Reason> 
     const IP: usize = ETH_LEN as usize;
     let (ip, protocol) = match ethertype {
         0x0800 => (u32::from(frame.read::<u8>(IP)? & 15) * 4, frame.read::<u8>(IP + 9)?),
-        0x86dd => (40, frame.read::<u8>(IP + 6)?),
+        0x86dd => match frame.read::<u8>(IP + 6)? {
+            // A jumbogram of TCP, or it would not have come here; its option is in none of its segments
+            // (`ipv6_hopopt_jumbo_remove` in include/net/ipv6.h).
+            0 => return Ok(40 + u32::from(frame.read::<u8>(IP + 40 + JUMBO_LEN + 12)? >> 4) * 4),
+            protocol => (40, protocol),
+        },
         _ => return Err(Reason::Gso),
     };
     let transport = match protocol {

@@ -25,17 +25,23 @@ pub fn validate<C: Context>(context: C, ethertype: u16) -> Result<(), Reason> {
     if is_right { Ok(()) } else { Err(Reason::Unchecked) }
 }
 
-/// Options are the bridge's: it parses them too. So is a length of 0 (BIG TCP).
+/// Options are the bridge's: it parses them too.
 #[inline(always)]
 fn ipv4(header: &[u8; 20], packet_len: u32) -> bool {
-    header[0] == 0x45 && word16(header[2], header[3]) == packet_len && sums_up(header)
+    header[0] == 0x45 && word16(header[2], header[3]) == told(packet_len) && sums_up(header)
 }
 
-/// A payload of 0 bytes may stand for a jumbogram: the bridge looks for its option.
+/// Extension headers were looked for before.
 #[inline(always)]
 fn ipv6(header: &[u8; 6], packet_len: u32) -> bool {
-    let payload = word16(header[4], header[5]);
-    header[0] >> 4 == 6 && payload != 0 && payload + IPV6_LEN == packet_len
+    header[0] >> 4 == 6 && word16(header[4], header[5]) == told(packet_len.wrapping_sub(IPV6_LEN))
+}
+
+/// What a header of 16 bits says of a length: nothing of a GSO frame of more than 64 KiB (`iph_totlen` in
+/// include/linux/ip.h, `ipv6_gro_complete` in net/ipv6/ip6_offload.c).
+#[inline(always)]
+fn told(len: u32) -> u32 {
+    if len > 0xffff { 0 } else { len }
 }
 
 /// Whether the header's checksum is right (RFC 1071): its words, carries added, make 0xffff.

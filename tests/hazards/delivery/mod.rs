@@ -1,5 +1,6 @@
 //! Delivery.
 
+mod gso;
 mod losses;
 mod moved;
 pub(super) mod offloads;

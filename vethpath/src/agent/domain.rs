@@ -23,9 +23,6 @@ use crate::{
     topology::{Bridge, IfName, Masquerade, Place, Topology},
 };
 
-/// How many looks in a row trust that the kernel tells of links, before all of them are read again.
-const GLANCES: u32 = 9;
-
 /// A bridge namespace.
 pub struct Domain {
     place: Place,
@@ -48,8 +45,6 @@ pub struct Domain {
     facts: Facts,
     refresher: Refresher,
     look_needed: bool,
-    /// How many times in a row only that was looked at which tells nothing by itself.
-    glances: u32,
     lost: bool,
     /// Whether features of devices could not be asked for when they were last looked at.
     devices_unasked: bool,
@@ -84,7 +79,6 @@ impl Domain {
             own_tables: own_tables(topology, place),
             looker: Looker::open(&netns, number, place, topology, pins, hook)?,
             receivers,
-            glances: 0,
             facts: Facts::default(),
             refresher: Refresher::default(),
             look_needed: true,
@@ -203,7 +197,7 @@ impl Domain {
             self.look_needed = false;
             self.beyond.drain()?;
             self.read_fdb().await?;
-            self.looker.links(&mut self.facts).await?;
+            let _ = self.looker.links(&mut self.facts, |_| false).await?;
             self.look_at_devices();
             self.look_at_company();
             let events = self.here.drain()?;
@@ -229,7 +223,7 @@ impl Domain {
             return Ok(false);
         }
         self.news_for_maps = true;
-        self.looker.links(&mut self.facts).await?;
+        let _ = self.looker.links(&mut self.facts, |_| false).await?;
         self.look_at_devices();
         Ok(true)
     }
@@ -277,8 +271,8 @@ impl Domain {
         Ok(())
     }
 
-    /// Takes in what has been told until now, and looks at what tells nothing by itself: programs, packet
-    /// sockets, rules, what inner ends of pairs that are `busy` count; and at the FDB once more, if
+    /// Takes in what has been told until now, and looks at what tells nothing by itself: limits of links, programs,
+    /// packet sockets, rules, what inner ends of pairs that are `busy` count; and at the FDB once more, if
     /// entries may have been skipped.
     ///
     /// # Errors
@@ -289,18 +283,8 @@ impl Domain {
             self.read_fdb().await?;
         }
         let look_needed = std::mem::take(&mut self.look_needed);
-        // That an XDP program is taken off a port is in its link alone, and no event tells of it.
-        if self.glances < GLANCES && !look_needed && !self.looker.layout.has_xdp() {
-            self.glances += 1;
-            self.news_for_maps |= self.looker.glance(&mut self.facts, busy).await?;
-        } else {
-            (self.glances, self.news_for_maps) = (0, true);
-            self.looker.links(&mut self.facts).await?;
-            if look_needed {
-                self.look_at_devices();
-            }
-        }
-        if self.devices_unasked {
+        self.news_for_maps |= self.looker.links(&mut self.facts, busy).await? || look_needed;
+        if look_needed || self.devices_unasked {
             self.news_for_maps = true;
             self.look_at_devices();
         }

@@ -86,6 +86,9 @@ pub enum NotArmed {
     /// Of a trunk: frames are worked on there.
     #[error("offloads are switched off on the trunk")]
     Offloads,
+    /// Of a trunk: a host may send GSO frames that are cut there.
+    #[error("gso_max_size, gso_ipv4_max_size or gso_max_segs of the trunk is below that of an inner end")]
+    GsoLimits,
     /// Of a trunk: it sees the frames that cross it.
     #[error("an XDP program on the trunk")]
     Xdp,
@@ -125,7 +128,7 @@ pub struct Eligible<'a> {
     pub bridge: u32,
     /// Isolated from other isolated ports.
     pub isolated: bool,
-    /// Frames must leave by the port, which has offloads switched off.
+    /// Frames must leave by the port, which may have to make checksums or segments.
     pub via_port: bool,
     /// What it sends is checked by netfilter.
     pub validated: u32,
@@ -154,7 +157,8 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
     if facts.losing.contains(&lab_port.counter) {
         return Err(NotArmed::Losing);
     }
-    Ok(Eligible { port, inner, bridge, isolated, via_port: facts.works_on_frames(port), validated, xdp })
+    let via_port = facts.has_reduced_offloads(port) || facts.cuts_frames(port);
+    Ok(Eligible { port, inner, bridge, isolated, via_port, validated, xdp })
 }
 
 /// Whether XDP works at a port and its inner end, both ways: as it was asked for, it is that or nothing.
@@ -199,8 +203,11 @@ pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a Facts) -> Result<[BridgeP
         return Err(NotArmed::NoPort);
     }
     let end = |port: &'a LinkFacts, bridge| {
-        if facts.works_on_frames(port) {
+        if facts.has_reduced_offloads(port) {
             return Err(NotArmed::Offloads);
+        }
+        if facts.cuts_frames(port) {
+            return Err(NotArmed::GsoLimits);
         }
         if port.xdp != XdpMode::None {
             return Err(NotArmed::Xdp);

@@ -6,7 +6,7 @@ use netlink_packet_route::link::BridgePortState;
 
 use super::links::Links;
 use crate::{
-    kernel::{FdbEntry, LinkFacts, PortAttribute, watch::Event, xdp::Ready},
+    kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute, watch::Event, xdp::Ready},
     topology::IfName,
 };
 
@@ -17,6 +17,8 @@ pub struct Facts {
     pub links: Links,
     /// The inner ends, by the ifindex of their ports.
     pub inner: BTreeMap<u32, LinkFacts>,
+    /// The greatest limits on GSO frames of any inner end: none that comes from one is larger.
+    pub largest_gso: GsoLimits,
     /// FDB entries, by bridge, address and VLAN.
     pub fdb: HashMap<(u32, [u8; 6], u16), FdbEntry>,
     /// Names of ports that run our program.
@@ -88,9 +90,14 @@ impl Facts {
 
     /// Whether frames that leave by this port may need their checksum or their segments made there.
     #[must_use]
-    pub fn works_on_frames(&self, port: &LinkFacts) -> bool {
-        let reduced = self.reduced_offloads.as_ref().is_none_or(|links| links.contains(&port.ifindex));
-        reduced || port.gso_limited
+    pub fn has_reduced_offloads(&self, port: &LinkFacts) -> bool {
+        self.reduced_offloads.as_ref().is_none_or(|links| links.contains(&port.ifindex))
+    }
+
+    /// Whether some GSO frame of a host is too large for the limits of this port, and is cut there.
+    #[must_use]
+    pub fn cuts_frames(&self, port: &LinkFacts) -> bool {
+        !port.gso.admit(self.largest_gso)
     }
 
     /// Whether a port is on its bridge and does not forward yet, as all do at first.

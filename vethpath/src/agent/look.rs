@@ -12,8 +12,8 @@ use super::{
     layout::{LabPort, Layout},
 };
 use crate::{
-    datapath::{self, Attached, Hook, LinkNumbers, Pins},
-    kernel::{Direct, FilterFacts, LinkFacts, Netns, Result, Rtnl, XdpMode},
+    datapath::{self, Attached, Hook, Pins},
+    kernel::{Direct, FilterFacts, GsoLimits, LinkFacts, Netns, RawLink, Result, Rtnl, XdpMode},
     topology::{IfName, Place, Topology},
 };
 
@@ -34,10 +34,10 @@ pub struct Looker {
     pub direct: Direct,
     /// By the ifindex of a port: what the kernel last said of its inner end, hashed.
     told: HashMap<u32, u64>,
+    /// By ifindex: what the kernel last said of a link of the namespace, hashed.
+    told_of_links: HashMap<u32, u64>,
     /// Links with a `clsact` or `ingress` qdisc.
     clsact: BTreeSet<u32>,
-    /// Of programs on the whole machine.
-    programs: LinkNumbers,
 }
 
 impl Looker {
@@ -60,67 +60,83 @@ impl Looker {
             hook,
             direct: Direct::open(netns)?,
             told: HashMap::new(),
+            told_of_links: HashMap::new(),
             clsact: BTreeSet::new(),
-            programs: LinkNumbers::default(),
         })
     }
 
-    /// Reads links, the inner ends behind the lab's ports, and what is attached to the ports.
+    /// Reads links, the inner ends behind the lab's ports (and what those of pairs that are `busy` count), qdiscs, and
+    /// what is attached to the ports. There are no events of some changes, such as of limits on GSO frames (`do_setlink` in
+    /// net/core/rtnetlink.c) and of programs that are attached by a link. Returns whether anything is news.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn links(&mut self, facts: &mut Facts) -> Result<()> {
-        facts.links = self.direct.links(false)?.into_iter().collect();
-        let _ = self.programs.have_grown();
-        self.inner_ends(facts, |_| true)?;
+    pub async fn links(&mut self, facts: &mut Facts, busy: impl Fn(u32) -> bool) -> Result<bool> {
+        let own = self.own_links(facts)?;
+        let busy_ends = self.inner_ends(facts, true, &busy)?;
+        let other_ends = self.inner_ends(facts, false, |pair| !busy(pair))?;
+        facts.largest_gso =
+            facts.inner.values().map(|inner| inner.gso).fold(GsoLimits::default(), GsoLimits::max);
+        let of = |facts: &Facts| {
+            let Facts { qdiscs, attached, foreign, xdp_attached, unasked, .. } = facts;
+            (qdiscs.clone(), attached.clone(), foreign.clone(), xdp_attached.clone(), unasked.clone())
+        };
+        let before = of(facts);
         self.clsact = self.qdiscs(facts).await;
         self.look_for_xdp(facts);
         self.attachments(facts).await;
-        Ok(())
+        Ok(own || busy_ends || other_ends || before != of(facts))
     }
 
-    /// Looks at what changes without an event: programs on ports, XDP programs on trunks and inner ends,
-    /// and what inner ends of pairs that are `busy` count. Returns whether anything is news.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn glance(&mut self, facts: &mut Facts, busy: impl Fn(u32) -> bool) -> Result<bool> {
-        let grown = self.programs.have_grown();
-        let mut news = false;
-        if grown {
-            for end in self.layout.trunks.iter().flat_map(|trunk| &trunk.ends) {
-                if let Some(link) = self.rtnl.link(end.port.as_str()).await? {
-                    facts.links.insert(link.ifindex, link);
-                    news = true;
-                }
+    /// Reads the links of the namespace. What the kernel says of most of them is what it said before, and need not
+    /// be read to the end. Returns whether anything is news.
+    fn own_links(&mut self, facts: &mut Facts) -> Result<bool> {
+        let links = self.direct.raw_links()?;
+        let present: BTreeSet<u32> = links.iter().map(RawLink::ifindex).collect();
+        let gone: Vec<u32> =
+            facts.links.keys().filter(|&ifindex| !present.contains(ifindex)).copied().collect();
+        gone.iter().for_each(|&ifindex| facts.links.remove(ifindex));
+        self.told_of_links.retain(|ifindex, _| present.contains(ifindex));
+        let mut news = !gone.is_empty();
+        for link in links {
+            let (ifindex, hash) = (link.ifindex(), hash(&link));
+            if self.told_of_links.insert(ifindex, hash) == Some(hash) && facts.links.contains_key(&ifindex) {
+                continue;
+            }
+            let link = link.read()?;
+            if facts.links.get(&ifindex) != Some(&link) {
+                facts.links.insert(ifindex, link);
+                news = true;
             }
         }
-        news |= self.inner_ends(facts, |pair| grown || busy(pair))?;
-        let of = |facts: &Facts| (facts.attached.clone(), facts.foreign.clone(), facts.unasked.clone());
-        let before = of(facts);
-        self.attachments(facts).await;
-        Ok(news || before != of(facts))
+        Ok(news)
     }
 
-    /// Reads the inner ends of the pairs that are `wanted`. What the kernel says of most of them is what
-    /// it said before, and need not be read to the end. Returns whether anything is news.
-    fn inner_ends(&mut self, facts: &mut Facts, wanted: impl Fn(u32) -> bool) -> Result<bool> {
+    /// Reads the inner ends of the pairs that are `wanted`. Returns whether anything is news.
+    fn inner_ends(
+        &mut self,
+        facts: &mut Facts,
+        counting: bool,
+        wanted: impl Fn(u32) -> bool,
+    ) -> Result<bool> {
         let Facts { links, inner, .. } = facts;
         let port = |port: &LabPort| links.named(port.port.as_str());
         let ports = self.layout.ports.iter().filter(|port| wanted(port.counter));
         let ports: Vec<&LinkFacts> = ports.filter_map(port).collect();
         let mut news = false;
-        for (port, peer) in ports.iter().zip(self.direct.peers(ports.iter().copied(), true)?) {
+        for (port, peer) in ports.iter().zip(self.direct.peers(ports.iter().copied(), counting)?) {
             let Some(peer) = peer else {
                 news |= inner.remove(&port.ifindex).is_some();
                 self.told.remove(&port.ifindex);
                 continue;
             };
-            let mut hasher = DefaultHasher::new();
-            peer.bytes().hash(&mut hasher);
-            let hash = hasher.finish();
-            if self.told.insert(port.ifindex, hash) != Some(hash) || !inner.contains_key(&port.ifindex) {
-                inner.insert(port.ifindex, peer.read()?);
+            let hash = hash(&peer);
+            if self.told.insert(port.ifindex, hash) == Some(hash) && inner.contains_key(&port.ifindex) {
+                continue;
+            }
+            let peer = peer.read()?;
+            if inner.get(&port.ifindex) != Some(&peer) {
+                inner.insert(port.ifindex, peer);
                 news = true;
             }
         }
@@ -213,4 +229,10 @@ impl Looker {
         }
         hooks
     }
+}
+
+fn hash(link: &RawLink) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    link.bytes().hash(&mut hasher);
+    hasher.finish()
 }

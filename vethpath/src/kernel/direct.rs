@@ -14,6 +14,7 @@ use super::{
     Error, ExchangeError, LinkFacts, Netns, Result,
     error::Context,
     exchange,
+    many::RawLink,
     pipeline::{self, Answer},
     sockets,
 };
@@ -106,6 +107,14 @@ impl Direct {
     pub fn links(&self, counting: bool) -> Result<Vec<LinkFacts>> {
         let failed = |error| Error::new("list links of", self.netns.to_string(), to_io(error));
         self.list(counting)?.iter().map(|answer| parse(answer).map_err(failed)).collect()
+    }
+
+    /// The same without counters, as the kernel's messages, to be read by [`RawLink::read`] only if they are news.
+    ///
+    /// # Errors
+    /// The kernel refuses the list.
+    pub fn raw_links(&self) -> Result<Vec<RawLink>> {
+        Ok(self.list(false)?.into_iter().map(RawLink).collect())
     }
 
     fn list(&self, counting: bool) -> Result<Vec<Vec<u8>>> {

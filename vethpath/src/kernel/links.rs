@@ -2,8 +2,8 @@
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoPortData, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoPortData, InfoVeth,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -12,9 +12,35 @@ use crate::topology::{IfName, Mac};
 
 pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
 
-/// `GSO_LEGACY_MAX_SIZE` and `GSO_MAX_SEGS` of linux/netdevice.h: what a new veth has.
-const GSO_MAX_SIZE: u32 = 65_536;
-const GSO_MAX_SEGMENTS: u32 = 65_535;
+/// How large a GSO frame may be that a device sends as a whole: a larger one is cut into its segments first
+/// (`gso_features_check` in net/core/dev.c). A limit that the kernel does not have is 0 for all devices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GsoLimits {
+    /// `gso_max_size`, in bytes; that of IPv4 too before Linux 6.3.
+    pub size: u32,
+    /// `gso_ipv4_max_size`, in bytes.
+    pub ipv4_size: u32,
+    /// `gso_max_segs`.
+    pub segments: u32,
+}
+
+impl GsoLimits {
+    /// Whether no frame of a device with the `other` limits is cut here.
+    #[must_use]
+    pub fn admit(self, other: Self) -> bool {
+        self.max(other) == self
+    }
+
+    /// The greater of each limit.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            size: self.size.max(other.size),
+            ipv4_size: self.ipv4_size.max(other.ipv4_size),
+            segments: self.segments.max(other.segments),
+        }
+    }
+}
 
 /// One end of a veth pair that is to be made.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +66,7 @@ pub enum XdpMode {
 }
 
 /// What a link is, as far as anything here asks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkFacts {
     /// Its index in its namespace.
     pub ifindex: u32,
@@ -68,8 +94,8 @@ pub struct LinkFacts {
     pub peer: Option<u32>,
     /// The netns id, in its own namespace, of the namespace of the other end; `None` if that is the same.
     pub peer_netns: Option<i32>,
-    /// Whether its limits on GSO frames are lower than a new veth's.
-    pub gso_limited: bool,
+    /// Its limits on GSO frames.
+    pub gso: GsoLimits,
     /// Its XDP program.
     pub xdp: XdpMode,
     /// That program's id, if there is one alone.
@@ -81,7 +107,7 @@ pub struct LinkFacts {
     /// Bridge port attributes, where it is a port; `None` where they could not be read.
     pub port: Option<Vec<PortAttribute>>,
     /// Bridge attributes, where it is a bridge.
-    pub bridge: Option<Vec<netlink_packet_route::link::InfoBridge>>,
+    pub bridge: Option<Vec<InfoBridge>>,
     /// Frames sent, bytes sent.
     pub sent: (u64, u64),
     /// Frames received, bytes received.
@@ -115,10 +141,9 @@ impl LinkFacts {
             LinkAttribute::Controller(index) => self.controller = Some(index),
             LinkAttribute::Link(index) => self.peer = Some(index),
             LinkAttribute::LinkNetNsId(id) => self.peer_netns = Some(id),
-            LinkAttribute::GsoMaxSize(most) | LinkAttribute::GsoIpv4MaxSize(most) => {
-                self.gso_limited |= most < GSO_MAX_SIZE;
-            }
-            LinkAttribute::GsoMaxSegs(most) => self.gso_limited |= most < GSO_MAX_SEGMENTS,
+            LinkAttribute::GsoMaxSize(most) => self.gso.size = most,
+            LinkAttribute::GsoIpv4MaxSize(most) => self.gso.ipv4_size = most,
+            LinkAttribute::GsoMaxSegs(most) => self.gso.segments = most,
             LinkAttribute::Xdp(attributes) => {
                 self.xdp = xdp_mode(&attributes);
                 self.xdp_program = attributes.iter().find_map(|attribute| match attribute {
@@ -139,11 +164,37 @@ impl LinkFacts {
     fn note_info(&mut self, info: LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
-            LinkInfo::Data(InfoData::Bridge(attributes)) => self.bridge = Some(attributes),
-            LinkInfo::PortData(InfoPortData::BridgePort(attributes)) => self.port = Some(attributes),
+            LinkInfo::Data(InfoData::Bridge(mut attributes)) => {
+                attributes.retain(|attribute| !is_timer(attribute));
+                self.bridge = Some(attributes);
+            }
+            LinkInfo::PortData(InfoPortData::BridgePort(mut attributes)) => {
+                attributes.retain(|attribute| !is_port_timer(attribute));
+                self.port = Some(attributes);
+            }
             _ => {}
         }
     }
+}
+
+/// Whether an attribute of a bridge changes by itself all the time.
+fn is_timer(attribute: &InfoBridge) -> bool {
+    matches!(
+        attribute,
+        InfoBridge::HelloTimer(_)
+            | InfoBridge::TcnTimer(_)
+            | InfoBridge::TopologyChangeTimer(_)
+            | InfoBridge::GcTimer(_)
+            | InfoBridge::MulticastQuerierState(_)
+    )
+}
+
+/// The same of a port.
+fn is_port_timer(attribute: &PortAttribute) -> bool {
+    matches!(
+        attribute,
+        PortAttribute::MessageAgeTimer(_) | PortAttribute::ForwardDelayTimer(_) | PortAttribute::HoldTimer(_)
+    )
 }
 
 /// Native unless the kernel says plainly that it is generic or absent.

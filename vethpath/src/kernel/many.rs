@@ -300,7 +300,7 @@ impl Direct {
 
     /// The other ends of veths, wherever they are, in the order of `ends`: see
     /// [`Rtnl::peer_of`](super::Rtnl::peer_of). As the kernel's messages, to be read by
-    /// [`Peer::read`] only if they are news.
+    /// [`RawLink::read`] only if they are news.
     ///
     /// # Errors
     /// The socket fails.
@@ -308,7 +308,7 @@ impl Direct {
         &self,
         ends: impl Iterator<Item = &'e LinkFacts>,
         counting: bool,
-    ) -> Result<Vec<Option<Peer>>> {
+    ) -> Result<Vec<Option<RawLink>>> {
         let (mut questions, mut asked) = (Vec::new(), Vec::new());
         for end in ends {
             let question = question(end, counting);
@@ -318,7 +318,7 @@ impl Direct {
         let mut answers = self.ask(&questions)?.into_iter();
         let mut peer = |(is_asked, name): (bool, &str)| match answers.by_ref().next().filter(|_| is_asked) {
             None => Ok(None),
-            Some(Ok(payload)) => Ok(Some(Peer(payload))),
+            Some(Ok(payload)) => Ok(Some(RawLink(payload))),
             Some(Err(error)) => {
                 let error = Error::new("look up the other end of", name, to_io(error));
                 if error.is_missing() || error.is_invalid() { Ok(None) } else { Err(error) }
@@ -334,10 +334,16 @@ fn missing(link: &str) -> Error {
 
 const QUIETEN: &str = "quieten port";
 
-/// The other end of a veth, as the kernel tells of it.
-pub struct Peer(Vec<u8>);
+/// A link, as the kernel tells of it.
+pub struct RawLink(pub(super) Vec<u8>);
 
-impl Peer {
+impl RawLink {
+    /// Its ifindex (`struct ifinfomsg`).
+    #[must_use]
+    pub fn ifindex(&self) -> u32 {
+        self.0.get(4..8).and_then(|word| word.try_into().ok()).map(u32::from_ne_bytes).unwrap_or_default()
+    }
+
     /// What the kernel says, to be compared.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

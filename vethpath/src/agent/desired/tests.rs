@@ -8,7 +8,7 @@ use netlink_packet_route::link::{BridgePortState, InfoBridge};
 use super::*;
 use crate::{
     agent::{facts::Source, layout::LabBridge},
-    kernel::{FdbEntry, LinkFacts, PortAttribute as P, xdp::Ready},
+    kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute as P, xdp::Ready},
 };
 
 const BRIDGE: u32 = 3;
@@ -252,7 +252,19 @@ fn frames_go_by_the_port_where_something_there_is_needed() {
     let peer = |facts: &Facts| flags_of(&desired(facts), mac(A)) & flags::VIA_PORT == 0;
     assert!(peer(&facts()));
     assert!(!peer(&with_a(|port| port.peer_netns = None)), "both ends in one namespace");
-    assert!(!peer(&with_a(|port| port.gso_limited = true)));
+    let large = GsoLimits { size: 196_608, ipv4_size: 65_536, segments: 65_535 };
+    let usual = GsoLimits { size: 65_536, ..large };
+    let with_limits = |largest, of_port| Facts { largest_gso: largest, ..with_a(|port| port.gso = of_port) };
+    assert!(peer(&with_limits(usual, usual)) && peer(&with_limits(usual, large)));
+    for less in [
+        GsoLimits { size: 8000, ..usual },
+        GsoLimits { ipv4_size: 8000, ..usual },
+        GsoLimits { segments: 3, ..usual },
+    ] {
+        assert!(!peer(&with_limits(usual, less)), "{less:?}");
+        assert!(peer(&with_limits(less, less)), "nobody sends more: {less:?}");
+    }
+    assert!(!peer(&with_limits(large, usual)), "a host sends more than 64 KiB");
     let mut reduced = facts();
     reduced.reduced_offloads = Some(BTreeSet::from([A]));
     assert!(!peer(&reduced));

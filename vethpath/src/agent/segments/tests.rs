@@ -188,10 +188,19 @@ fn netfilter_on_a_bridge_behind_the_first_is_told() {
     assert_eq!(validated(3, 12), Some(0), "that enters by the other port");
 }
 
+/// Hosts send GSO frames of up to 64 KiB, and one port takes less.
+fn limit(facts: &mut Facts, port: u32, size: u32) {
+    facts.largest_gso.size = 65_536;
+    for ifindex in facts.links.keys().copied().collect::<Vec<_>>() {
+        let size = if ifindex == port { size } else { 65_536 };
+        facts.links.get_mut(&ifindex).expect("it is there").gso.size = size;
+    }
+}
+
 #[test]
 fn whatever_is_not_just_forwarding_splits_the_segment() {
     type Change = fn(&mut Facts);
-    let changes: [(Change, NotArmed); 10] = [
+    let changes: [(Change, NotArmed); 11] = [
         (|f| set(f, 22, P::State(BridgePortState::Blocking)), NotArmed::NotForwarding("blocking".to_owned())),
         (|f| set(f, 21, P::Learning(false)), NotArmed::PortFlag("learning off")),
         (|f| f.links.get_mut(&21).unwrap().up = false, NotArmed::Down("the port")),
@@ -204,6 +213,7 @@ fn whatever_is_not_just_forwarding_splits_the_segment() {
         (|f| f.foreign.extend(["p21".to_owned()]), NotArmed::ForeignProgram),
         (|f| f.links.get_mut(&22).unwrap().xdp = XdpMode::Native, NotArmed::Xdp),
         (|f| f.reduced_offloads = Some([21].into()), NotArmed::Offloads),
+        (|f| limit(f, 22, 8_000), NotArmed::GsoLimits),
         (|f| f.attached.retain(|port| port != "p22"), NotArmed::NotAttached),
     ];
     for (change, reason) in changes {
