@@ -9,10 +9,11 @@ mod netfilter;
 mod privileges;
 mod release;
 mod scratch;
+mod scrub;
 mod xdp;
 
 pub use privileges::{MissingPrivilege, privileges};
-pub use release::peer_redirect_scrubs;
+pub use scrub::peer_redirect_scrubs;
 use serde::Serialize;
 
 /// What a check came to.
@@ -64,6 +65,7 @@ pub fn checks() -> Vec<Check> {
     checks.extend(privileges::checks());
     checks.push(bpf::btf());
     checks.extend(bpf::checks());
+    checks.push(scrub::check());
     checks.push(xdp::check());
     checks.extend(host::checks());
     checks.extend(scratch::checks());

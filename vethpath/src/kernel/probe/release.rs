@@ -1,4 +1,4 @@
-//! The kernel's release, and the one fix that nothing but its release tells of.
+//! The kernel's release, and the stable version that it is built from.
 
 use std::path::Path;
 
@@ -7,66 +7,62 @@ use crate::kernel::bounded;
 
 const NAME: &str = "kernel";
 
-/// The running kernel, with a warning where `bpf_redirect_peer` does not scrub.
+/// Major, minor and patch.
+pub(super) type Version = (u32, u32, u32);
+
+/// The running kernel.
 pub(super) fn check() -> Check {
-    let Some(release) = read() else {
-        return Check::warning(
-            NAME,
-            "unknown",
-            "/proc/sys/kernel/osrelease cannot be read: is /proc mounted?",
-        );
-    };
-    of(&release)
-}
-
-/// The running kernel's release; `None` without `/proc`.
-pub(super) fn read() -> Option<String> {
-    let release = bounded::read(Path::new("/proc/sys/kernel/osrelease"), bounded::VALUE).ok()?;
-    Some(release.trim().to_owned())
-}
-
-/// Whether `bpf_redirect_peer` scrubs here, as far as the release tells. A candidate of a release may not yet
-/// have what the release has.
-#[must_use]
-pub fn peer_redirect_scrubs() -> bool {
-    read().is_some_and(|release| !release.contains("-rc") && version(&release).is_some_and(scrubs))
-}
-
-fn of(release: &str) -> Check {
-    match version(release) {
-        Some(version) if scrubs(version) => Check::ok(NAME, release),
-        Some(_) => Check::warning(
-            NAME,
-            release,
-            "bpf_redirect_peer may leave conntrack and other state on frames here (fixed in 6.15, 6.14.7, 6.12.29, \
-             6.6.91, 6.1.139; distributions may have the fix under a lower number): update the kernel",
-        ),
-        None => Check::warning(NAME, release, "the release is not a version: see that it is 6.15 or later"),
+    match read(RELEASE) {
+        Some(release) => Check::ok(NAME, told(&release, stable())),
+        None => Check::warning(NAME, "unknown", format!("{RELEASE} cannot be read: is /proc mounted?")),
     }
 }
 
-/// Major, minor and patch; a release may go on with anything, and without a patch it is 0.
-pub(super) fn version(release: &str) -> Option<(u32, u32, u32)> {
-    let end = release.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(release.len());
-    let mut parts = release[..end].split('.').filter(|part| !part.is_empty()).map(|part| part.parse().ok());
+/// `uname -r` and `uname -v`, and what Ubuntu says besides.
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+const VERSION: &str = "/proc/sys/kernel/version";
+const SIGNATURE: &str = "/proc/version_signature";
+
+/// The stable version of the running kernel; `None` where nothing tells it.
+pub(super) fn stable() -> Option<Version> {
+    of(&read(RELEASE)?, &read(VERSION).unwrap_or_default(), &read(SIGNATURE).unwrap_or_default())
+}
+
+fn read(path: &str) -> Option<String> {
+    let text = bounded::read(Path::new(path), bounded::VALUE).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// The release, and the stable version where that is not how it begins.
+fn told(release: &str, stable: Option<Version>) -> String {
+    match stable {
+        Some(stable @ (major, minor, patch)) if version(release) != Some(stable) => {
+            format!("{release} (Linux {major}.{minor}.{patch})")
+        }
+        _ => release.to_owned(),
+    }
+}
+
+/// The stable version by a kernel's release, version and signature. Debian's releases keep the patch at 0 and their
+/// versions end in the package's number (`#1 SMP ... Debian 6.1.177-1 (2026-..)`); the last word of Ubuntu's signature
+/// is the stable version. A package of another branch than the release is not about the kernel.
+fn of(release: &str, kernel_version: &str, signature: &str) -> Option<Version> {
+    let released = version(release)?;
+    let words = kernel_version.split_whitespace().chain(signature.split_whitespace().next_back());
+    let same_branch = |one: &Version| (one.0, one.1) == (released.0, released.1);
+    words.filter_map(version).filter(same_branch).chain([released]).max()
+}
+
+/// What a text begins with; it may go on with anything, and without a patch it is 0.
+fn version(text: &str) -> Option<Version> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let mut parts = text[..end].split('.').filter(|part| !part.is_empty()).map(|part| part.parse().ok());
     Some((parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
-}
-
-/// Whether "bpf: Scrub packet on bpf_redirect_peer" (Linux 6.15) is in this release or its branch.
-fn scrubs(version: (u32, u32, u32)) -> bool {
-    match version {
-        (6, 1, patch) => patch >= 139,
-        (6, 6, patch) => patch >= 91,
-        (6, 12, patch) => patch >= 29,
-        (6, 14, patch) => patch >= 7,
-        (major, minor, _) => (major, minor) >= (6, 15),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::probe::Status;
 
     #[test]
     fn releases_are_read_as_distributions_write_them() {
@@ -80,12 +76,16 @@ mod tests {
     }
 
     #[test]
-    fn the_scrub_fix_is_known_by_branch() {
-        for fixed in ["6.15.0", "6.1.139", "6.6.91-x", "6.12.29", "6.14.7", "7.0"] {
-            assert_eq!(of(fixed).status, Status::Ok, "{fixed}");
-        }
-        for lacking in ["6.14.6", "6.13.12", "6.12.28", "6.8.0-60-generic", "6.1.138", "5.15.200", "?"] {
-            assert_eq!(of(lacking).status, Status::Warning, "{lacking}");
-        }
+    fn the_stable_version_is_found_where_distributions_put_it() {
+        let debian = "#1 SMP PREEMPT_DYNAMIC Debian 6.1.177-1 (2026-10-03)";
+        assert_eq!(of("6.1.0-44-amd64", debian, ""), Some((6, 1, 177)));
+        let ubuntu = ("#60-Ubuntu SMP PREEMPT_DYNAMIC Tue", "Ubuntu 6.8.0-60.63-generic 6.8.12");
+        assert_eq!(of("6.8.0-60-generic", ubuntu.0, ubuntu.1), Some((6, 8, 12)));
+        assert_eq!(of("6.18.44-fc-v669", "#1 SMP PREEMPT_DYNAMIC @0", ""), Some((6, 18, 44)));
+        assert_eq!(of("6.1.20", "#1 SMP gcc 12.2.0", ""), Some((6, 1, 20)), "of something else");
+        assert_eq!(of("linux", debian, ""), None);
+        assert_eq!(told("6.1.0-44-amd64", Some((6, 1, 177))), "6.1.0-44-amd64 (Linux 6.1.177)");
+        assert_eq!(told("6.18.44-fc-v669", Some((6, 18, 44))), "6.18.44-fc-v669");
+        assert_eq!(told("linux", None), "linux");
     }
 }

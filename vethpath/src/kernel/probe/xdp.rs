@@ -1,17 +1,21 @@
 //! Whether `datapath = "xdp"` can be relied on.
 
-use super::{Check, release};
+use super::{
+    Check,
+    release::{self, Version},
+};
 use crate::kernel::xdp;
 
 const NAME: &str = "XDP";
 
-/// Asks the kernel whether it tells XDP features; and its release for faults that nothing else tells of.
+/// Asks the kernel whether it tells XDP features; and its stable version for faults that cannot be tried: they hang the
+/// kernel, or spoil its memory.
 pub(super) fn check() -> Check {
     if let Err(error) = xdp::is_known() {
         let advice = "labs with datapath = \"xdp\" are refused; Linux 6.3 and later tell which devices take XDP frames";
         return Check::warning(NAME, format!("its features are not told: {error}"), advice);
     }
-    of(release::read().as_deref().and_then(release::version))
+    of(release::stable())
 }
 
 /// What is to be known of a release that is told; distributions may have a fix under a lower number.
@@ -24,8 +28,6 @@ fn of(version: Option<Version>) -> Check {
     let advice = format!("with datapath = \"xdp\", {}: avoid that, or update the kernel", told.join("; "));
     Check::warning(NAME, "supported, with known faults in veth", advice)
 }
-
-type Version = (u32, u32, u32);
 
 /// A fault of veth that was mended.
 struct Fault {

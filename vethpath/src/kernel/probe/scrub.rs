@@ -1,0 +1,171 @@
+//! Whether `bpf_redirect_peer` makes a frame one for the host that gets it, and so drops what the sender's host knew of
+//! it ("bpf: Scrub packet on bpf_redirect_peer", Linux 6.15 and stable branches): found out by redirecting one.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+use aya::{
+    EbpfLoader, include_bytes_aligned,
+    programs::{
+        SchedClassifier, TcAttachType,
+        tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact},
+    },
+};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+};
+
+use super::Check;
+use crate::{
+    kernel::{Act, Direct, Netns, NewVeth, VethEnd, direct::Request},
+    topology::{IfName, Mac},
+};
+
+const NAME: &str = "scrubbing";
+/// A program that redirects every frame to the inner end of one port.
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-constant"));
+const PROGRAM: &str = "redirect_constant";
+const TARGET: &str = "TARGET";
+
+/// How long two frames may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(2);
+const UDP_PORT: u16 = 9;
+/// The sender; where frames go to that are for another MAC than the port's; and to the port's.
+const SENDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Whether frames are scrubbed here. Where that cannot be found out, they may not be.
+#[must_use]
+pub fn peer_redirect_scrubs() -> bool {
+    found().as_ref().is_ok_and(|scrubs| *scrubs)
+}
+
+pub(super) fn check() -> Check {
+    match found() {
+        Ok(true) => Check::ok(NAME, "bpf_redirect_peer scrubs frames"),
+        Ok(false) => Check::warning(
+            NAME,
+            "bpf_redirect_peer does not scrub frames",
+            "conntrack and other state of the sender's host may stay on frames here: update the kernel (to 6.15, 6.14.7, \
+             6.12.29, 6.6.91, 6.1.139 or later)",
+        ),
+        Err(error) => Check::warning(
+            NAME,
+            format!("cannot be tried: {error}"),
+            "frames are made those of the receiver's host as far as a program can; conntrack may stay on them",
+        ),
+    }
+}
+
+/// Tried once, on a thread whose namespaces end with it.
+fn found() -> &'static std::result::Result<bool, String> {
+    static FOUND: OnceLock<std::result::Result<bool, String>> = OnceLock::new();
+    FOUND.get_or_init(|| {
+        let builder = thread::Builder::new().name("probe".to_owned());
+        let thread = builder.spawn(redirected_frame_is_for_the_host).map_err(|error| error.to_string())?;
+        let ended = thread.join().unwrap_or_else(|_| Err("the probe panicked".into()));
+        ended.map_err(|error| error.to_string())
+    })
+}
+
+/// Sends two datagrams by way of a port whose program redirects everything, the first with a destination MAC that is
+/// not the port's. The receiver's IP layer drops it, unless it was made one for the host.
+fn redirected_frame_is_for_the_host() -> Result<bool> {
+    let here = Netns::create_around_thread("ports")?;
+    let (sender, receiver) = (Netns::create("sender")?, Netns::create("receiver")?);
+    let [from, to, inner]: [IfName; 3] = ["from".parse()?, "to".parse()?, "eth0".parse()?];
+    let mac = |last| Mac::unicast([2, 0, 0, 0, 0, last]);
+    let port = mac(1)?;
+    let end = |name, mac| VethEnd { name, mac, bridge: None };
+    let pair = |port, peer, peer_netns| NewVeth { end: port, peer, peer_netns, mtu: None };
+    let direct = Direct::here(&here)?;
+    let pairs = [
+        pair(end(&from, port), end(&inner, mac(2)?), &sender),
+        pair(end(&to, mac(3)?), end(&inner, mac(4)?), &receiver),
+    ];
+    direct.create_veths(&pairs)?.into_iter().collect::<crate::kernel::Result<()>>()?;
+    let target = direct.index("to")?;
+    direct.act(&[Act::Up { link: "from" }, Act::Up { link: "to" }])?;
+    for (netns, addresses) in [(&sender, &[SENDER][..]), (&receiver, &[OTHER, HOST])] {
+        let inside = Direct::open(netns)?;
+        inside.act(&[Act::Up { link: "eth0" }])?;
+        for &address in addresses {
+            let address = ipnet::Ipv4Net::new(address, 24)?.into();
+            inside.act(&[Act::Address { link: "eth0", address, dad: false }])?;
+        }
+    }
+    let inside = Direct::open(&sender)?;
+    let index = inside.index("eth0")?;
+    let neighbours = vec![neighbour(index, OTHER, mac(9)?), neighbour(index, HOST, port)];
+    inside.change(neighbours)?.into_iter().collect::<crate::kernel::Result<()>>()?;
+
+    let mut object = EbpfLoader::new().override_global(TARGET, &target, true).load(OBJECT)?;
+    let program: &mut SchedClassifier = object.program_mut(PROGRAM).ok_or("no program")?.try_into()?;
+    program.load()?;
+    qdisc_add_clsact("from")?;
+    // Kernels without tcx are those of which it is not known.
+    let options = NlOptions { priority: 1, handle: TcHandle::new(0, 1), classid: None };
+    let _ = program.attach_with_options("from", TcAttachType::Ingress, TcAttachOptions::Netlink(options))?;
+
+    let receiver = receiver.run(|| UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, UDP_PORT)))??;
+    receiver.set_read_timeout(Some(PATIENCE))?;
+    let sender = sender.run(|| UdpSocket::bind(SocketAddrV4::new(SENDER, UDP_PORT)))??;
+    for to in [OTHER, HOST] {
+        let sent = sender.send_to(&to.octets(), SocketAddrV4::new(to, UDP_PORT))?;
+        debug_assert_eq!(sent, to.octets().len(), "a datagram is sent as a whole");
+    }
+    let mut first = [0; 4];
+    let length =
+        receiver.recv(&mut first).map_err(|error| io::Error::new(error.kind(), "no frame arrived"))?;
+    Ok(first[..length] == OTHER.octets())
+}
+
+/// A permanent entry of the ARP table.
+fn neighbour(ifindex: u32, address: Ipv4Addr, mac: Mac) -> Request {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = ifindex;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes = vec![
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
+        NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()),
+    ];
+    Request {
+        message: RouteNetlinkMessage::NewNeighbour(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+        operation: "add neighbour",
+        object: address.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{
+        probe::{Status, release},
+        sandbox::{in_new_namespace, run},
+    };
+
+    #[test]
+    fn what_is_tried_agrees_with_the_version_where_that_tells() {
+        in_new_namespace(|| {
+            let before = run("ip", &["-o", "link"]);
+            let scrubs = found().clone().unwrap();
+            // Branches that have it, by their number; another may have it besides.
+            let has_it = release::stable().is_some_and(|version| version >= (6, 15, 0));
+            assert!(scrubs || !has_it);
+            assert_eq!(check().status == Status::Ok, scrubs);
+            assert_eq!(run("ip", &["-o", "link"]), before, "it is done elsewhere");
+        });
+    }
+}
