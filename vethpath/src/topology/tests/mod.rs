@@ -11,6 +11,10 @@ mod rendering;
 mod schema;
 mod shorthand;
 
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+
 use super::{Checked, Faults, Source, Topology, check, read};
 
 /// The file's text as `topo.toml`, with `lab` to fall back on for a name.
@@ -70,4 +74,9 @@ fn samples() -> Vec<(String, String)> {
     }
     assert!(samples.len() > 20, "{} samples", samples.len());
     samples
+}
+
+/// The CPU time of the calling thread: what a test takes, however busy the machine is.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every kernel has it").into()
 }

@@ -92,7 +92,7 @@ fn routes_in_a_circle_end() {
 
 #[test]
 fn very_many_routes_are_looked_at_in_part() {
-    let start = std::time::Instant::now();
+    let start = super::cpu_time();
     let routes: String = (0..900)
         .map(|n| format!("{{ to = '10.{}.{}.0/24', via = '10.0.0.254' }},", n / 250 + 1, n % 250))
         .collect();
@@ -102,5 +102,6 @@ fn very_many_routes_are_looked_at_in_part() {
     );
     let text = text.replace("[bridge.br1]", "[bridge.br1]\ntrunks = ['br0']");
     let _ = super::parse(&text);
-    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    let taken = super::cpu_time() - start;
+    assert!(taken.as_secs() < 60, "{taken:?}");
 }
