@@ -35,7 +35,8 @@ const LONGEST: &[&str] = &[
 ];
 
 /// What looks at settings that are changed for the others, or is decided by how fast the machine is.
-const ALONE: &[&str] = &["scale::a_killed_up_leaves_grace_periods_as_they_were"];
+const ALONE: &[&str] =
+    &["scale::a_killed_up_leaves_grace_periods_as_they_were", "bench::broken::slowed_down_it_gains_nothing"];
 
 /// In the quick suite, besides the first test of each row of the table of hazards.
 const QUICK: &[&str] = &["programs::", "harness_itself::", "hazards::table::"];
