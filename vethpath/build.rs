@@ -1,7 +1,7 @@
-//! Builds the eBPF programs with the toolchain in use and leaves the object in `OUT_DIR`, where
-//! `datapath/object.rs` embeds it.
+//! Builds the eBPF programs with the toolchain in use and leaves the objects in `OUT_DIR`, where
+//! `datapath/object.rs` and others embed them.
 
-use std::env;
+use std::{env, fs, path::Path};
 
 use aya_build::{Package, Toolchain, build_ebpf};
 
@@ -16,6 +16,14 @@ fn main() -> aya_build::Result<()> {
     unsafe {
         env::set_var("RUSTC_BOOTSTRAP", "1");
         env::set_var("CARGO_TERM_QUIET", "true");
+    }
+    if env::var_os("CARGO_FEATURE_FUZZING").is_some() {
+        // The fuzzers load no programs: they are built in a third less time without them.
+        let folder = env::var("OUT_DIR")?;
+        for object in ["vethpath-ebpf", "vethpath-constant"] {
+            fs::write(Path::new(&folder).join(object), [])?;
+        }
+        return Ok(());
     }
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
     let features: &[&str] = if env::var_os("CARGO_FEATURE_EBPF_LOG").is_some() { &["log"] } else { &[] };
