@@ -20,12 +20,10 @@ mod step;
 mod trial;
 mod world;
 
-use std::{panic::resume_unwind, thread};
-
 use run::Run;
 use trial::try_steps;
 
-use crate::harness::seed;
+use crate::harness::{at_once, seed};
 
 const ONE_BRIDGE: &str = include_str!("topologies/oracle.toml");
 const THREE_BRIDGES: &str = include_str!("topologies/oracle-trunk.toml");
@@ -87,11 +85,7 @@ fn generated(topology: &str, netfilter: bool, way: Way, number: u64) {
         assert!(outcome.is_err() || run.is_by_its_way(), "void: {:?} is not by {way:?}", run.tally);
         outcome
     };
-    let outcomes: Vec<_> = thread::scope(|scope| {
-        let lanes: Vec<_> = (0..LANES).map(|number| scope.spawn(move || lane(number))).collect();
-        lanes.into_iter().map(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    });
-    for outcome in outcomes {
+    for outcome in at_once(0..LANES, lane) {
         let tally = outcome.unwrap_or_else(|found| panic!("{found}"));
         eprintln!("{tally:?}");
         assert!(

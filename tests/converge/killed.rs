@@ -3,14 +3,10 @@
 //!
 //! A debug build kills itself where `VETHPATH_STOP_AFTER` says, and a test of another build is of no use.
 
-use std::{
-    panic::resume_unwind,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
-    thread,
-};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::labs::{address, host as one, hosts};
-use crate::harness::{Host, sized};
+use crate::harness::{Host, at_once, sized};
 
 /// Hosts of the lab that is killed at each step: each kind of step, and each transition from one to the next, is in a
 /// lab of four.
@@ -69,7 +65,7 @@ const LANES: usize = 3;
 #[track_caller]
 fn at_each_line(first: usize, work: impl Fn(&Host, usize) -> bool + Sync) -> usize {
     let (next, end) = (AtomicUsize::new(first), AtomicUsize::new(usize::MAX));
-    let lane = || {
+    let lane = |_| {
         let host = Host::new();
         loop {
             let line = next.fetch_add(1, SeqCst);
@@ -81,10 +77,7 @@ fn at_each_line(first: usize, work: impl Fn(&Host, usize) -> bool + Sync) -> usi
             }
         }
     };
-    thread::scope(|scope| {
-        let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
-        lanes.into_iter().for_each(|lane| lane.join().unwrap_or_else(|panic| resume_unwind(panic)));
-    });
+    let _ = at_once(0..LANES, lane);
     end.load(SeqCst)
 }
 

@@ -1,6 +1,7 @@
 //! Waiting for things: always by looking again, always with a deadline.
 
 use std::{
+    fmt::Debug,
     panic::{Location, resume_unwind},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
@@ -61,21 +62,22 @@ pub(crate) fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() 
     }
 }
 
-/// Does the same for each of `places` at the same time, each on a thread that bears its name in a panic.
-pub(crate) fn at_once(places: &[&str], work: impl Fn(&str) + Sync) {
+/// Does the same for each of `items` at the same time, each on a thread that a panic names after its item.
+pub(crate) fn at_once<T: Debug + Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let work = &work;
     thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> = places
-            .iter()
-            .map(|&place| {
-                let thread = thread::Builder::new().name(place.to_owned());
-                thread.spawn_scoped(scope, move || work(place)).expect("a thread")
+        let threads: Vec<_> = items
+            .into_iter()
+            .map(|item| {
+                let thread = thread::Builder::new().name(format!("{item:?}"));
+                thread.spawn_scoped(scope, move || work(item)).expect("a thread")
             })
             .collect();
-        for thread in threads {
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-        }
-    });
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// What other threads of the test go on until: it is over when this is dropped, be it by a panic.

@@ -49,9 +49,9 @@ pub(crate) fn on_both(scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
 }
 
 fn on(datapaths: &[&str], scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
-    at_once(datapaths, |datapath| {
+    let _ = at_once(datapaths, |datapath| {
         let host = Host::new();
-        let (lab, fast) = (lab_by(datapath, &host), datapath != "bridge");
+        let (lab, fast) = (lab_by(datapath, &host), *datapath != "bridge");
         if fast {
             lab.is_fast("ns2:eth0", B);
         }

@@ -1,7 +1,5 @@
 //! Frames and scripts that somebody thought of.
 
-use std::{panic::resume_unwind, thread};
-
 use super::{
     ONE_BRIDGE, THREE_BRIDGES, Way,
     agent::Fate,
@@ -13,6 +11,7 @@ use super::{
     run::Run,
     step::{Step, script},
 };
+use crate::harness::at_once;
 
 /// Where there are three bridges: one on the first, two on the last.
 const HOSTS: [usize; 3] = [0, 1, 4];
@@ -313,12 +312,7 @@ const WORLDS: [(&str, bool, Way); 5] = [
 /// Takes the steps in all worlds there are, at the same time.
 #[track_caller]
 fn on_both(steps: &[Step]) {
-    thread::scope(|scope| {
-        let threads = WORLDS.map(|world| scope.spawn(move || take(steps, world)));
-        for thread in threads {
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-        }
-    });
+    let _ = at_once(WORLDS, |world| take(steps, world));
 }
 
 fn take(steps: &[Step], (topology, netfilter, way): (&str, bool, Way)) {

@@ -1,7 +1,5 @@
 //! The oracle sees what is wrong: one rule is made wrong at a time, and a short script shows it.
 
-use std::{panic::resume_unwind, thread};
-
 use super::{
     ONE_BRIDGE, THREE_BRIDGES,
     names::Names,
@@ -10,6 +8,7 @@ use super::{
     sabotage::{self, Rule, Sabotage, WrongEntries},
     trial::{Found, try_steps},
 };
+use crate::harness::at_once;
 
 /// Steps within which it is to be seen. Most is seen in a hundredth of them.
 const STEPS: u64 = 20_000;
@@ -71,11 +70,7 @@ fn a_detour_is_no_difference() {
 /// Makes each rule wrong in a lab of its own, at the same time.
 #[track_caller]
 fn each_is_seen(rules: &[(&str, Rule)]) {
-    thread::scope(|scope| {
-        let see = |&(what, rule): &(&str, Rule)| sees(&mut Run::of(ONE_BRIDGE, false), what, rule);
-        let threads: Vec<_> = rules.iter().map(|rule| scope.spawn(move || see(rule))).collect();
-        threads.into_iter().for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-    });
+    let _ = at_once(rules, |&(what, rule)| sees(&mut Run::of(ONE_BRIDGE, false), what, rule));
 }
 
 #[track_caller]

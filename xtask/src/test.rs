@@ -130,7 +130,7 @@ fn run_stage(stage: Stage, args: &Args, times: &mut Times) -> Result<(), Error> 
     }
     match stage {
         Stage::Integration => {
-            let binary = times.stage("build of the integration tests", Binary::build)?;
+            let binary = times.stage("build, part of integration", Binary::build)?;
             let plan = select::plan(&binary, args.suite(), &args.test_args)?;
             runner::run(&binary, &plan, &mut times.tests)
         }

@@ -32,9 +32,9 @@ const CHANGES: [(&str, &str, u32); 7] = [
     ("", "port of ns0", 4000),
 ];
 
-/// Which packets from ns0 to ns1 get through, of these sizes, sent at once.
 const SIZES: [u32; 5] = [1200, 1400, 1472, 1600, 3900];
 
+/// Which packets from ns0 to ns1 get through, of these sizes, sent at once.
 fn through(lab: &Lab<'_>, wait: f32) -> [bool; 5] {
     let pings = SIZES.map(|size| lab.spawn("ns0", format!("ping -n -q -c 1 -W {wait} -M do -s {size} {B}")));
     pings.map(|ping| ping.wait(PATIENCE).succeeded())

@@ -24,7 +24,7 @@ impl Suite {
         }
     }
 
-    /// How long one integration test may take. The longest of the full suite takes a tenth of this on a quiet machine.
+    /// How long one integration test may take. The longest of the full suite takes a third of this on a quiet machine.
     pub(super) const fn limit(self) -> Duration {
         match self {
             Self::Quick | Self::Full => Duration::from_secs(300),
