@@ -85,8 +85,8 @@ impl Stage {
         match self {
             Self::Fmt => &[Need::Format],
             Self::Clippy | Self::ClippyEbpf => &[Need::Lint, Need::Build],
-            Self::Aarch64 => &[Need::Build, Need::OtherCpu],
-            Self::Unit | Self::Doc => &[Need::Build],
+            Self::Aarch64 | Self::Doc => &[Need::Build, Need::OtherCpu],
+            Self::Unit => &[Need::Build],
             Self::Integration => &[Need::Build, Need::Judge],
             Self::Fuzz => &[Need::Build, Need::Fuzz],
         }
@@ -109,8 +109,9 @@ impl Stage {
             Self::Unit => vec![unit(&["--lib", "--bins"], test_args), unit(&["--doc"], test_args)],
             Self::Integration => Vec::new(),
             Self::Doc => {
-                let mut command = cargo_with(&["doc"]);
-                command.args(HOST_SIDE).arg("--no-deps").env("RUSTDOCFLAGS", "-D warnings");
+                // For the other CPU: its stage has checked all dependencies with the features that this needs.
+                let mut command = cargo_with(&["doc", "--no-deps", "--target", OTHER_CPU]);
+                command.args(HOST_SIDE).env("RUSTDOCFLAGS", "-D warnings");
                 vec![command]
             }
             Self::Fuzz => fuzz::build(),
