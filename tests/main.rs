@@ -5,6 +5,7 @@ mod advertisements;
 mod announce;
 mod bench;
 mod bonds;
+mod clocks;
 mod commands;
 mod converge;
 mod errors;

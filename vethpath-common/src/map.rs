@@ -43,7 +43,7 @@ pub struct Config {
     pub abi: u32,
     /// Entries of any other generation are void.
     pub generation: u32,
-    /// `CLOCK_MONOTONIC` in nanoseconds; later than this, every frame goes to the bridge.
+    /// The kernel's `CLOCK_MONOTONIC` (of no time namespace) in nanoseconds; later than this, every frame goes to the bridge.
     pub lease_until_ns: u64,
     /// The agent's own time, which it moves on each time it looks: what programs saw since the last
     /// look is noted under it ([`Seen`]).
@@ -160,7 +160,7 @@ pub struct Station {
     pub exit: u32,
     /// Always zero: there so that the value has no padding.
     pub zero: u32,
-    /// Until this `CLOCK_MONOTONIC` in nanoseconds the station was just seen on another port of the
+    /// Until this time by the kernel's `CLOCK_MONOTONIC`, in nanoseconds, the station was just seen on another port of the
     /// bridge, which has learned that by the same frame: before the agent can tell, frames to it are the
     /// bridge's. Written by the program when it sees the station there ([`AWAY_NS`] from then).
     pub away_until_ns: u64,

@@ -13,7 +13,6 @@ use std::{
 
 use futures_util::future::select_all;
 use log::{info, warn};
-use nix::time::{ClockId, clock_gettime};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -31,7 +30,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Pins, Receivers},
-    kernel::{self, membarrier, memory, watch::Watch},
+    kernel::{self, clock::Clock, membarrier, memory, watch::Watch},
     state::{AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Topology},
 };
@@ -83,6 +82,7 @@ struct Agent {
     journal: Option<(u64, u64)>,
     hook: Hook,
     domains: Vec<Domain>,
+    clock: Clock,
     sync: Sync,
     counters: Counters,
     losses: Losses,
@@ -259,14 +259,14 @@ impl Agent {
 
     /// Has the lease go on. If it has run out we were stopped or starved: what the maps say is as old as that.
     async fn stay(&mut self) -> Result<(), Error> {
-        if self.sync.lease_has_run_out(monotonic_ns()?) {
+        if self.sync.lease_has_run_out(self.now_ns()?) {
             return self.look_anew().await;
         }
         self.renew_lease()
     }
 
     fn renew_lease(&mut self) -> Result<(), Error> {
-        let now = monotonic_ns()?;
+        let now = self.now_ns()?;
         let lease = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
         let held_until = self.sync.lease_until();
         self.sync.lease(now.saturating_add(lease))?;
@@ -274,6 +274,11 @@ impl Agent {
             self.chronicle.lease(held_until, Duration::from_nanos(now));
         }
         Ok(())
+    }
+
+    /// The time by which programs read the lease, in nanoseconds.
+    fn now_ns(&self) -> Result<u64, Error> {
+        Ok(u64::try_from(self.clock.now()?.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// Frames that the fast path took to each pair.
@@ -350,7 +355,8 @@ impl Agent {
 
     fn write(&mut self, desired: Desired) -> Result<(), Error> {
         let receivers = desired.receivers.clone();
-        self.sync.bring_to(desired, monotonic_ns()?)?;
+        let now = self.now_ns()?;
+        self.sync.bring_to(desired, now)?;
         Ok(self.domains.iter_mut().try_for_each(|domain| domain.receive(&receivers))?)
     }
 }
@@ -358,12 +364,6 @@ impl Agent {
 /// What tells a journal that has been read from one that says more: it is appended to, or another file.
 fn version(directory: &Directory) -> Option<(u64, u64)> {
     fs::metadata(directory.journal()).ok().map(|journal| (journal.ino(), journal.len()))
-}
-
-/// `CLOCK_MONOTONIC` in nanoseconds.
-fn monotonic_ns() -> Result<u64, io::Error> {
-    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
-    Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Waits until a module of the kernel is loaded, of which there may be news any number of times.

@@ -72,7 +72,7 @@ impl Sync {
         self.maps.set_config(self.config)
     }
 
-    /// Sets the lease to run until `until_ns` of `CLOCK_MONOTONIC`; 0 ends it.
+    /// Sets the lease to run until `until_ns` of the [kernel's clock](crate::kernel::clock); 0 ends it.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -107,7 +107,7 @@ impl Sync {
         self.current.sources.keys().any(is_of_last)
     }
 
-    /// Whether the lease has run out at `now_ns` of `CLOCK_MONOTONIC`.
+    /// Whether the lease has run out at `now_ns` of the [kernel's clock](crate::kernel::clock).
     #[must_use]
     pub fn lease_has_run_out(&self, now_ns: u64) -> bool {
         self.config.lease_until_ns <= now_ns
@@ -119,7 +119,7 @@ impl Sync {
         self.config.generation
     }
 
-    /// Until when the lease holds, by `CLOCK_MONOTONIC`.
+    /// Until when the lease holds, by the [kernel's clock](crate::kernel::clock).
     #[must_use]
     pub fn lease_until(&self) -> Duration {
         Duration::from_nanos(self.config.lease_until_ns)

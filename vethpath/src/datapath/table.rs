@@ -59,7 +59,7 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     }
 
     /// Adds an entry as [`Table::insert`] does, for programs to use when it is [confirmed](Table::confirm).
-    /// One that has no slot they use [`AWAY_NS`] after `now_ns` (of `CLOCK_MONOTONIC`).
+    /// One that has no slot they use [`AWAY_NS`] after `now_ns` (of the [kernel's clock](crate::kernel::clock)).
     ///
     /// # Errors
     /// As there.

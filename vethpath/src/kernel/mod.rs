@@ -8,6 +8,7 @@ pub mod announce;
 pub mod bounded;
 pub mod bpffs;
 mod bridges;
+pub mod clock;
 pub mod crew;
 mod direct;
 pub mod driver;

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, fmt, io, time::Duration};
 
-use nix::time::{ClockId, clock_gettime};
 use serde::{Serialize, Serializer};
 
 use crate::{
@@ -11,6 +10,7 @@ use crate::{
         status::{self, Ends},
     },
     datapath::{Maps, Pins},
+    kernel::clock::Clock,
     state::Directory,
     topology::{Datapath, LabName, Pair, Trunk},
 };
@@ -149,8 +149,8 @@ fn silence(error: &io::Error) -> &'static str {
 /// How long the programs may still go on, in milliseconds. 0 where there are no maps.
 fn lease_left(pins: &Pins) -> u64 {
     let Ok(config) = Maps::open(pins).and_then(|maps| maps.config()) else { return 0 };
-    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
-    let left = Duration::from_nanos(config.lease_until_ns).saturating_sub(Duration::from(now));
+    let Ok(now) = Clock::open().and_then(|clock| clock.now()) else { return 0 };
+    let left = Duration::from_nanos(config.lease_until_ns).saturating_sub(now);
     u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
 }
 

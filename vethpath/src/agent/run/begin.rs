@@ -6,7 +6,7 @@ use super::{Agent, Error, version};
 use crate::{
     agent::{chronicle::Chronicle, domain::Domain, losses::Losses, socket::Door, sync::Sync},
     datapath::{self, Counters, Maps, Pins, Receivers},
-    kernel::watch::Watch,
+    kernel::{clock::Clock, watch::Watch},
     state::{AgentLock, Directory, Record},
 };
 
@@ -38,6 +38,7 @@ impl Agent {
         let door = Door::open(&directory.socket())?;
         let agent = Self {
             domains,
+            clock: Clock::open()?,
             counters,
             sync,
             losses: Losses::default(),

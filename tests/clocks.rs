@@ -1,0 +1,50 @@
+//! Labs of a time namespace, in which every monotonic clock of user space is shifted.
+
+use crate::harness::{Host, SLACK, wait_for};
+
+fn exe() -> String {
+    std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned())
+}
+
+/// A lease of another clock would hold for a day, or would be over before it begins.
+#[test]
+fn the_lease_is_of_the_clock_that_programs_read() {
+    let host = Host::new();
+    for shift in ["86400", "-100"] {
+        let file = host.lab("three-hosts").write();
+        let shifted = format!("unshare --time --monotonic={shift} --fork {}", exe());
+        let up = host.run(format!("{shifted} up {file}"));
+        if up.code() != Some(0) && shift == "-100" && !up.stderr.contains("vethpath") {
+            // A machine that was booted a moment ago has no time to take away.
+            eprintln!("SKIPPED: {up}");
+            continue;
+        }
+        let _ = up.ok();
+        let lease = |command: &str| {
+            let stats = host.run(format!("{command} stats --json")).ok().json();
+            stats["agent"]["lease_left_ms"].as_u64().expect("a number")
+        };
+        for command in [exe(), shifted] {
+            let left = lease(&command);
+            assert!(left <= 3000, "{shift}: {left} ms are left");
+        }
+        let fast = || {
+            let stats = host.vethpath("stats --json").ok().json();
+            stats["pairs"][0]["fast"]["tx"]["packets"].as_u64().expect("a number")
+        };
+        let ping = || host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.102").ok();
+        wait_for(SLACK, "nothing is fast", || {
+            let before = fast();
+            let _ = ping();
+            fast() > before
+        });
+        let agent = host.vethpath("stats --json").ok().json()["agent"]["pid"].to_string();
+        let _ = host.run(format!("kill -KILL {agent}")).ok();
+        wait_for(SLACK, "the lease does not end", || lease(&exe()) == 0);
+        let before = fast();
+        let _ = ping();
+        assert_eq!(fast(), before, "{shift}: without an agent it is a plain bridge");
+        let _ = host.vethpath("down three-hosts").ok();
+    }
+    host.finish();
+}
