@@ -18,7 +18,7 @@ pub fn after_killed_bench(directory: &Directory, topology: &Topology, hook: Hook
         return None;
     }
     match attach(directory, topology, hook) {
-        Ok(0) | Err(Error::State(state::Error::Busy(_))) => None,
+        Ok(0) | Err(Error::State(state::Error::Busy { .. })) => None,
         Ok(programs) => {
             info!("a bench was killed: {programs} programs are attached again");
             Some(Kind::BenchKilled { programs })

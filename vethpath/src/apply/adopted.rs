@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::Error;
+use super::{Error, observe::is_noted};
 use crate::{
-    kernel::{Netns, Result, Rtnl, netns, sysctl},
+    kernel::{Direct, Netns, Result, netns, sysctl},
     plan::{Plan, Step, is_ours},
-    state::{Directory, Facts},
-    topology::{LabName, Namespace, Place, Sysctl, Topology},
+    state::Facts,
+    topology::{LabName, NsName, Place, Sysctl},
 };
 
 /// Refuses what cannot be adopted, before anything is changed.
@@ -50,33 +50,26 @@ pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
 }
 
 /// Whether the namespace that has an adopted one's name is the one that was adopted. Its path may
-/// lead elsewhere by now, or nowhere: its inode was noted, and our name for it has kept it alive
+/// lead elsewhere by now, or nowhere: its identity was noted, and our name for it has kept it alive
 /// since. Without a journal, what the lab has made inside tells.
 ///
 /// # Errors
-/// The journal cannot be read, or the kernel refuses.
-pub(super) async fn is_the_labs(
-    namespace: &Namespace,
-    topology: &Topology,
-    there: &Netns,
-) -> std::result::Result<bool, Error> {
-    let noted = Facts::read(&Directory::of(&topology.lab))?.adopted;
-    Ok(noted.get(namespace.name.as_str()) == Some(&there.inode()?) || has_our_links(topology, there).await?)
+/// The kernel refuses.
+pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Facts, there: &Netns) -> Result<bool> {
+    if is_noted(&facts.adopted, name, there)? {
+        return Ok(true);
+    }
+    Ok(Direct::open(there)?.links(false)?.iter().any(|link| is_ours(link.alias.as_deref(), lab)))
 }
 
 /// Puts back what the lab has changed of an adopted namespace's settings, when all that is the lab's in it is gone:
 /// those of the lab's interfaces have gone with them.
 ///
 /// # Errors
-/// The journal cannot be read, or the kernel refuses.
-pub(super) fn put_back(place: &Place, there: &Netns, lab: &LabName) -> std::result::Result<(), Error> {
-    let was = Facts::read(&Directory::of(lab))?.was;
-    let was = was.into_iter().filter(|((of, _), _)| of == place);
-    let before: Vec<Sysctl> = was.map(|((_, key), value)| Sysctl { key, value }).collect();
-    Ok(sysctl::write_existing(there, &before)?)
-}
-
-async fn has_our_links(topology: &Topology, there: &Netns) -> Result<bool> {
-    let links = Rtnl::open(there)?.links().await?;
-    Ok(links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)))
+/// The kernel refuses.
+pub(super) fn put_back(place: &Place, there: &Netns, facts: &Facts) -> Result<()> {
+    let was = facts.was.iter().filter(|((of, _), _)| of == place);
+    let before: Vec<Sysctl> =
+        was.map(|((_, key), value)| Sysctl { key: key.clone(), value: value.clone() }).collect();
+    sysctl::write_existing(there, &before)
 }

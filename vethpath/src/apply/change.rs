@@ -14,7 +14,7 @@ use crate::{
     datapath::Pins,
     kernel::{self, Direct, grace::Expedited, netns, sysctl},
     plan::Step,
-    state::stop,
+    state::{Directory, Facts, stop},
     topology::{Namespace, Place},
 };
 
@@ -25,14 +25,14 @@ impl Executor<'_> {
         match step {
             Step::Unmasquerade(nat) => {
                 let netns = self.places.netns(&nat.place)?;
-                nat::remove(&netns, nat, self.lab).into_iter().next().map_or(Ok(()), Err)?;
+                nat::remove(&netns, nat, self.lab).left.into_iter().next().map_or(Ok(()), Err)?;
             }
             Step::DeleteNamespace(namespace) => {
                 if namespace.adopt.is_some() {
                     let place = Place::Namespace(namespace.name.clone());
                     // A name on which no namespace is mounted leads to nothing.
                     if let Ok(there) = self.places.netns(&place) {
-                        adopted::put_back(&place, &there, self.lab)?;
+                        adopted::put_back(&place, &there, &Facts::read(&Directory::of(self.lab))?)?;
                     }
                 }
                 self.delete_namespace(namespace)?;

@@ -1,5 +1,7 @@
 //! Removing what a lab has in its own namespaces, and these: many at once.
 
+use std::collections::BTreeSet;
+
 use super::{
     Error,
     observe::{self, Macs},
@@ -7,8 +9,8 @@ use super::{
 use crate::{
     kernel::{Direct, LinkFacts, Netns, Result, crew, netns},
     plan::is_ours,
-    state::{Directory, History, stop},
-    topology::{LabName, Namespace, Place},
+    state::{Directory, Facts, History, stop},
+    topology::{LabName, NsName, Place},
 };
 
 /// What tells a lab's links from others.
@@ -42,44 +44,75 @@ pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts)
 }
 
 /// Removes namespaces that the lab has made, with all of the lab's that is in them. What is not the
-/// lab's is left. Returns the faults.
-pub(super) fn namespaces(namespaces: &[&Namespace], ours: Ours<'_>) -> Vec<Error> {
-    let faults = crew::waiting(namespaces, |namespace| clear(namespace, ours));
-    faults.into_iter().flatten().map(Error::from).collect()
+/// lab's is left. Returns the faults, and what was left for being somebody else's.
+pub(super) fn namespaces(names: &[&NsName], ours: Ours<'_>, facts: &Facts) -> (Vec<Error>, Vec<String>) {
+    let (mut faults, mut notes) = (Vec::new(), Vec::new());
+    for (name, done) in names.iter().zip(crew::waiting(names, |name| clear(name, ours, facts))) {
+        match done {
+            Ok(Some(removed)) => faults.extend(removed.into_iter().map(Error::from)),
+            Ok(None) => notes.push(format!("namespace {name} is not of lab {}: it is not removed", ours.lab)),
+            Err(error) => faults.push(error.into()),
+        }
+    }
+    (faults, notes)
 }
 
-/// On a thread that ends in the namespace.
-fn clear(namespace: &Namespace, ours: Ours<'_>) -> Vec<crate::kernel::Error> {
-    let name = &namespace.name;
-    let work = || {
-        if !netns::exists(name) {
-            return Ok(Vec::new());
+/// On a thread that ends in the namespace. `None` if it is not the lab's.
+fn clear(name: &NsName, ours: Ours<'_>, facts: &Facts) -> Result<Option<Vec<crate::kernel::Error>>> {
+    if !netns::exists(name) {
+        return Ok(Some(Vec::new()));
+    }
+    if netns::is_left_over(name) {
+        // What only the user's file calls the lab's may be somebody else's.
+        if has_recorded(ours.lab, name) {
+            netns::unbind(name)?;
         }
-        if netns::is_left_over(name) {
-            // What only the user's file calls the lab's may be somebody else's.
-            if has_recorded(ours.lab, namespace) {
-                netns::unbind(name)?;
-            }
-            return Ok(Vec::new());
-        }
-        let direct = Direct::entering(&Netns::named(name)?)?;
-        let loopback = direct.links(false)?.into_iter().find(|link| link.name == "lo");
-        if !loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), ours.lab)) {
-            return Ok(Vec::new());
-        }
-        let place = Place::Namespace(name.clone());
-        let removed = remove(&direct, &place, |link| ours.has(&place, link));
-        stop::here_if_told();
-        let unbound = netns::unbind(name);
-        stop::here_if_told();
-        Ok(removed.err().into_iter().chain(unbound.err()).collect())
-    };
-    work().unwrap_or_else(|error| vec![error])
+        return Ok(Some(Vec::new()));
+    }
+    let there = Netns::named(name)?;
+    let direct = Direct::entering(&there)?;
+    let loopback = direct.links(false)?.into_iter().find(|link| link.name == "lo");
+    let is_marked = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), ours.lab));
+    // Root of the namespace may have taken the mark away.
+    let noted = facts.made.get(name.as_str());
+    if !is_marked
+        && !noted.map_or(Ok(false), |noted| Ok::<_, crate::kernel::Error>(noted.is(&there.id_here()?)))?
+    {
+        return Ok(None);
+    }
+    let place = Place::Namespace(name.clone());
+    let removed = remove(&direct, &place, |link| ours.has(&place, link));
+    stop::here_if_told();
+    let unbound = netns::unbind(name);
+    stop::here_if_told();
+    Ok(Some(removed.err().into_iter().chain(unbound.err()).collect()))
 }
 
 /// Whether the lab's journal has this namespace, as it does before it is made.
-pub(super) fn has_recorded(lab: &LabName, namespace: &Namespace) -> bool {
-    let Ok(Some(history)) = History::read(&Directory::of(lab)) else { return false };
-    let mut recorded = history.topologies().flat_map(|topology| &topology.namespaces);
-    recorded.any(|recorded| recorded.name == namespace.name)
+pub(super) fn has_recorded(lab: &LabName, name: &NsName) -> bool {
+    let records = History::salvage(&Directory::of(lab));
+    records.iter().flat_map(|record| &record.topology.namespaces).any(|recorded| &recorded.name == name)
+}
+
+/// Namespaces, beside those that are `known`, that carry the lab's mark: those that it has made, and those that it has
+/// adopted or has interfaces in.
+pub(super) fn marked(lab: &LabName, facts: &Facts, known: &BTreeSet<&NsName>) -> (Vec<NsName>, Vec<NsName>) {
+    let (mut made, mut adopted) = (Vec::new(), Vec::new());
+    for name in netns::names().into_iter().filter(|name| !known.contains(name) && !netns::is_left_over(name))
+    {
+        let found = Netns::named(&name).and_then(|there| {
+            let links = Direct::open(&there)?.links(false)?;
+            let mut ours = links.iter().filter(|link| is_ours(link.alias.as_deref(), lab)).peekable();
+            let has_any = ours.peek().is_some();
+            let is_made =
+                ours.any(|link| link.name == "lo") || observe::is_noted(&facts.made, &name, &there)?;
+            Ok((is_made, has_any || observe::is_noted(&facts.adopted, &name, &there)?))
+        });
+        match found {
+            Ok((true, _)) => made.push(name),
+            Ok((false, true)) => adopted.push(name),
+            _ => {}
+        }
+    }
+    (made, adopted)
 }

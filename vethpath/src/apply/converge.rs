@@ -116,7 +116,8 @@ pub(super) async fn converge(
     while put_back.look_everywhere(topology, plan, executor.places()).await? {
         status = agents::settled(directory, executor.agent.as_mut()).await?;
     }
-    executor.journal.settle(record)?;
+    // The bpffs that it is pinned in may have been mounted only now.
+    executor.journal.settle(&record.clone().here()?)?;
     Ok(Outcome { changes, put_back: put_back.ports(), status })
 }
 

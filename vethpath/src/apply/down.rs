@@ -1,25 +1,30 @@
 //! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
 
-use std::{collections::BTreeSet, fmt::Display};
+use std::{collections::BTreeSet, fmt::Display, pin::pin};
 
 use super::{
     Error, Places, adopted,
     clear::{self, Ours},
-    nat,
-    observe::{self, expected_macs, observe},
+    forwarding, nat,
+    observe::{expected_macs, observe},
     prepare,
     up::interrupted,
 };
 use crate::{
     datapath::{self, Pins},
-    kernel::{Direct, Netns, bpffs, files, grace::Expedited, netns},
+    kernel::{
+        Direct, LinkFacts, Netns, bpffs, files,
+        grace::Expedited,
+        home::{Home, Obstacle, Route},
+        netns,
+    },
     plan::Found,
     state::{
-        self, AgentLock, Directory, Facts, History, Journal, LabLock,
+        self, AgentLock, Directory, Facts, History, Journal, LabLock, Record,
         events::{Kind, Recorder},
         stop,
     },
-    topology::{LabName, Masquerade, Namespace, Place, Topology},
+    topology::{LabName, Masquerade, Namespace, NsName, Place, Topology},
 };
 
 /// How many namespaces are removed together, between which an interrupt is heard.
@@ -28,48 +33,133 @@ const TOGETHER: usize = 96;
 /// What could not be removed, and why.
 pub type Left = Vec<Error>;
 
+/// A lab that is to go, as far as it is known.
+pub(super) struct Doomed<'a> {
+    /// Its name.
+    pub(super) lab: &'a LabName,
+    /// What it is and was, oldest first.
+    pub(super) topologies: &'a [Topology],
+    /// Where it lived, if its record says so.
+    pub(super) home: Option<&'a Home>,
+    /// Whether its network namespace is there, which is then the one of the calling thread.
+    pub(super) has_netns: bool,
+    /// Whether its record is damaged, so that its marks have to tell what is there.
+    pub(super) by_marks: bool,
+}
+
+/// What has become of it.
+#[derive(Default)]
+pub(super) struct Removed {
+    /// What could not be removed, and why.
+    pub(super) left: Left,
+    /// What the user should know of.
+    pub(super) notes: Vec<String>,
+}
+
 /// Takes a lab down. `file` is the topology that the user gave, if any: it stands in for a journal
-/// that is lost.
+/// that is lost. `waiting` is told who is at work on the lab, if that is waited for. Returns what the user should know of.
 ///
 /// # Errors
-/// The lab is not up, somebody else is at work on it, or everything that could not be removed.
-pub async fn down(lab: &LabName, file: Option<&Topology>) -> Result<(), Left> {
+/// The lab is not up, somebody else is at work on it, it lives elsewhere, or everything that could not be removed.
+pub async fn down(
+    lab: &LabName,
+    file: Option<&Topology>,
+    waiting: fn(&state::Error),
+) -> Result<Vec<String>, Left> {
+    // Before anything is made: an interrupt that is not listened to would leave it.
+    let mut interrupt = pin!(interrupted());
     let directory = Directory::of(lab);
-    if !directory.exists() && file.is_none() {
+    let existed = directory.exists();
+    if !existed && file.is_none() {
         return Err(vec![Error::NoLab(lab.clone())]);
     }
-    let existed = directory.exists();
-    directory.create().map_err(|error| vec![error.into()])?;
-    let _lock = LabLock::take(&directory).map_err(|error| vec![error.into()])?;
-    let topologies: Vec<Topology> = match History::read(&directory) {
-        Ok(Some(history)) => history.topologies().cloned().collect(),
-        Err(error) if file.is_none() => return Err(vec![error.into()]),
-        Ok(None) | Err(_) => file.cloned().into_iter().collect(),
+    let _lock = tokio::select! {
+        biased;
+        () = &mut interrupt => return Err(vec![Error::Interrupted]),
+        lock = LabLock::wait(&directory, waiting) => lock.map_err(|error| vec![error.into()])?,
+    };
+    let known = match Known::of(&directory, file) {
+        Ok(known) => known,
+        Err(error) => {
+            // If it was made by this run.
+            directory.remove_empty();
+            return Err(vec![error]);
+        }
     };
     if existed {
         Recorder::of(&directory).record([Kind::LabDown]);
     }
-    let left = if let Some(topology) = topologies.last() {
-        let found = existed || anything_there(topology).await;
-        let left = tokio::select! {
-            // First, or work that does not wait would begin before anybody listens.
-            biased;
-            () = interrupted() => vec![Error::Stopped(still_there(&topologies).await)],
-            left = remove_lab(&topologies, &directory) => left,
-        };
-        if !found && left.is_empty() {
-            return Err(vec![Error::NoLab(lab.clone())]);
-        }
-        left
-    } else {
+    let Known { topologies, home, has_netns, damage } = &known;
+    if topologies.is_empty() && damage.is_none() {
         // Killed before the record was written: then nothing else had been done.
-        directory.remove().err().map(Error::from).into_iter().collect()
+        let left: Left = directory.remove().err().map(Error::from).into_iter().collect();
+        return if left.is_empty() { Ok(Vec::new()) } else { Err(left) };
+    }
+    let found = existed || anything_there(topologies).await;
+    let by_marks = damage.is_some();
+    let doomed = Doomed { lab, topologies, home: home.as_ref(), has_netns: *has_netns, by_marks };
+    let mut removed = tokio::select! {
+        // First, or work that does not wait would begin before anybody listens.
+        biased;
+        () = &mut interrupt => {
+            Removed { left: vec![Error::Stopped(still_there(topologies).await)], notes: Vec::new() }
+        }
+        removed = remove_lab(&doomed, &directory) => removed,
     };
-    if left.is_empty() { Ok(()) } else { Err(left) }
+    if !found && removed.left.is_empty() {
+        return Err(vec![Error::NoLab(lab.clone())]);
+    }
+    if let Some(damage) = damage {
+        removed
+            .notes
+            .insert(0, format!("{damage}: what carries the mark of lab {lab} is removed, by its mark"));
+    }
+    if removed.left.is_empty() { Ok(removed.notes) } else { Err(removed.left) }
+}
+
+/// What is known of a lab whose lock is held.
+struct Known {
+    topologies: Vec<Topology>,
+    home: Option<Home>,
+    has_netns: bool,
+    damage: Option<state::Error>,
+}
+
+impl Known {
+    fn of(directory: &Directory, file: Option<&Topology>) -> Result<Self, Error> {
+        let mut damage = None;
+        let mut records = Vec::new();
+        let mut topologies: Vec<Topology> = match History::read(directory) {
+            Ok(Some(history)) => {
+                let topologies = history.topologies().cloned().collect();
+                records.push(history.record);
+                topologies
+            }
+            Err(error @ state::Error::Journal { .. }) => {
+                damage = Some(error);
+                records = History::salvage(directory);
+                records.iter().map(|record| record.topology.clone()).collect()
+            }
+            Err(error) if file.is_none() => return Err(error.into()),
+            Ok(None) | Err(_) => Vec::new(),
+        };
+        if topologies.is_empty() || damage.is_some() {
+            topologies.extend(file.cloned());
+        }
+        let home = records.into_iter().rev().find_map(|record| record.home);
+        let route = Record::route(home.as_ref(), directory)?;
+        let obstacle = route.as_ref().and_then(|route| route.obstacle(true));
+        let is_gone = matches!(obstacle, None | Some(Obstacle::NetnsGone | Obstacle::MountsGone));
+        if !is_gone || route.as_ref().is_some_and(Route::leads_elsewhere) {
+            return Err(Error::Elsewhere { lab: directory.lab().clone(), obstacle });
+        }
+        Ok(Self { topologies, home, has_netns: route.is_none_or(|route| route.has_netns()), damage })
+    }
 }
 
 /// Whether a lab without a state folder has left anything.
-async fn anything_there(topology: &Topology) -> bool {
+async fn anything_there(topologies: &[Topology]) -> bool {
+    let Some(topology) = topologies.last() else { return false };
     let Ok(mut places) = Places::open() else { return false };
     let Ok(observed) = observe(topology, &[], None, &mut places).await else { return true };
     observed.links.values().any(|link| link.ours)
@@ -96,28 +186,45 @@ async fn still_there(topologies: &[Topology]) -> Vec<String> {
     namespaces.chain(links.map(|((_, name), _)| format!("interface {name}"))).collect()
 }
 
-/// Removes everything of a lab whose lock is held, of what it is and of what it was, and returns what
-/// could not be. Each step is in the journal before it is done, if that can be written.
-pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -> Left {
-    let mut left = Left::new();
-    let Some(topology) = topologies.last() else { return left };
+/// Removes everything of a lab whose lock is held, of what it is and of what it was. Each step is in the journal before
+/// it is done, if that can be written.
+pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Removed {
+    let &Doomed { lab, topologies, has_netns, by_marks, .. } = doomed;
+    let Removed { mut left, notes: mut said } = Removed::default();
     files::allow_many();
+    // Read before the journal is gone on with: a lost one is begun anew.
+    let facts = match Facts::read(directory) {
+        Ok(facts) => facts,
+        Err(error) => {
+            left.push(error.into());
+            Facts::default()
+        }
+    };
     let mut notes = Notes(Journal::go_on(directory, directory.journal().exists()).ok());
     notes.add(["end agent"]);
     left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
     notes.add(["give offloads back"]);
-    left.extend(give_offloads_back(directory, &topology.lab).await);
+    left.extend(give_offloads_back(&facts, lab).await);
     let all: Vec<&Topology> = topologies.iter().collect();
-    let ours = Ours { lab: &topology.lab, macs: &expected_macs(&all) };
+    let ours = Ours { lab, macs: &expected_macs(&all) };
     let soon =
         Expedited::for_ports(topologies.iter().map(|topology| topology.pairs.len()).max().unwrap_or(0));
     match Places::open() {
-        Ok(places) => {
-            left.extend(remove_links(&Place::Host, &places, ours, &mut notes).err());
+        Ok(places) if has_netns => {
+            match remove_links(&Place::Host, &places, ours, &mut notes) {
+                Ok(kept) => said.extend(kept),
+                Err(error) => left.push(error),
+            }
             // Nothing of this waits: whoever wants to interrupt gets a turn here.
             tokio::task::yield_now().await;
             notes.add(["remove nat"]);
-            left.extend(remove_nat(topologies, &places));
+            let nat = remove_nat(doomed, &places);
+            left.extend(nat.left);
+            said.extend(nat.notes);
+        }
+        Ok(_) => {
+            said.push(format!("the network namespace that lab {lab} lived in is gone, with what was in it"));
+            left.extend(doomed.home.and_then(|home| forwarding::forget(home.netns, &Place::Host, lab).err()));
         }
         Err(error) => left.push(error.into()),
     }
@@ -125,43 +232,54 @@ pub(super) async fn remove_lab(topologies: &[Topology], directory: &Directory) -
         namespaces(topologies).into_iter().partition(|namespace| namespace.adopt.is_some());
     let (first, then): (Vec<_>, Vec<_>) =
         made.into_iter().partition(|namespace| has_bridges(namespace, topologies));
-    for some in first.chunks(TOGETHER).chain(then.chunks(TOGETHER)) {
+    let mut names: Vec<Vec<&NsName>> = [first, then, adopted]
+        .into_iter()
+        .map(|namespaces| namespaces.into_iter().map(|namespace| &namespace.name).collect())
+        .collect();
+    let known = names.iter().flatten().copied().collect();
+    let marked = if by_marks { clear::marked(lab, &facts, &known) } else { Default::default() };
+    names[1].extend(&marked.0);
+    names[2].extend(&marked.1);
+    for some in names[0].chunks(TOGETHER).chain(names[1].chunks(TOGETHER)) {
         // And here.
         stop::here_if_told_to_wait("down").await;
         tokio::task::yield_now().await;
-        notes.add(some.iter().map(|namespace| format!("remove namespace {}", namespace.name)));
-        left.extend(clear::namespaces(some, ours));
+        notes.add(some.iter().map(|name| format!("remove namespace {name}")));
+        let (faults, kept) = clear::namespaces(some, ours, &facts);
+        left.extend(faults);
+        said.extend(kept);
     }
-    for namespace in adopted {
-        left.extend(match let_go(namespace, topologies, ours, &mut notes).await {
-            Ok(faults) => faults,
-            Err(fault) => vec![fault],
-        });
+    for name in &names[2] {
+        let gone = let_go(name, doomed, ours, &facts, &mut notes);
+        match gone {
+            Ok(removed) => {
+                left.extend(removed.left);
+                said.extend(removed.notes);
+            }
+            Err(fault) => left.push(fault),
+        }
     }
     // Only now: a link of a program goes sooner when its device has gone before.
     notes.add(["remove programs"]);
-    left.extend(bpffs::remove_directory(Pins::of(&topology.lab).directory()).err().map(Error::from));
+    left.extend(bpffs::remove_directory(Pins::of(lab).directory()).err().map(Error::from));
     drop(soon);
     notes.add(["remove state"]);
     left.extend(bpffs::retire().err().map(Error::from));
     if !left.is_empty() {
         // The journal stays, so that another `down` can go on.
-        return left;
+        return Removed { left, notes: said };
     }
     left.extend(retire_netns().err());
     // One that a killed `up` had started may have come up only now.
     left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
     left.extend(directory.remove().err().map(Error::from));
-    left
+    Removed { left, notes: said }
 }
 
 /// Takes XDP programs off, and gives inner ends the offloads that they had. Most of the inner ends go in a
 /// moment; one that somebody has taken over does not.
-async fn give_offloads_back(directory: &Directory, lab: &LabName) -> Vec<Error> {
-    let offloads = match Facts::read(directory) {
-        Ok(facts) => facts.offloads,
-        Err(error) => return vec![error.into()],
-    };
+async fn give_offloads_back(facts: &Facts, lab: &LabName) -> Vec<Error> {
+    let offloads = &facts.offloads;
     let mut faults = Vec::new();
     if !offloads.is_empty() {
         faults.extend(datapath::detach_all_xdp(&Pins::of(lab)).err().map(Error::from));
@@ -190,65 +308,96 @@ fn has_bridges(namespace: &Namespace, topologies: &[Topology]) -> bool {
     topologies.iter().flat_map(|topology| &topology.bridges).any(|bridge| bridge.place == place)
 }
 
-/// Removes the lab's links of a place.
-fn remove_links(place: &Place, places: &Places, ours: Ours<'_>, notes: &mut Notes) -> Result<(), Error> {
+/// Removes the lab's links of a place. Returns those that have the name of one and are somebody else's.
+fn remove_links(
+    place: &Place,
+    places: &Places,
+    ours: Ours<'_>,
+    notes: &mut Notes,
+) -> Result<Vec<String>, Error> {
     let direct = Direct::open(&places.netns(place)?)?;
-    let mut doomed = direct.links(false)?;
-    doomed.retain(|link| ours.has(place, link));
+    let (doomed, others): (Vec<_>, Vec<_>) =
+        direct.links(false)?.into_iter().partition(|link| ours.has(place, link));
     notes.add(doomed.iter().map(|link| format!("remove interface {place}:{}", link.name)));
     clear::remove(&direct, place, |link| ours.has(place, link))?;
-    Ok(())
+    let has_name = |link: &&LinkFacts| ours.macs.contains_key(&(place.clone(), link.name.clone()));
+    let told = |link: &LinkFacts| {
+        format!("interface {place}:{} is not of lab {}: it is not removed", link.name, ours.lab)
+    };
+    Ok(others.iter().filter(has_name).map(told).collect())
 }
 
 /// The table on the host; one in a namespace goes with it.
-fn remove_nat(topologies: &[Topology], places: &Places) -> Left {
-    let mut tables = topologies.iter().rev().flat_map(Masquerade::of);
-    let Some(nat) = tables.find(|nat| nat.place == Place::Host) else { return Left::new() };
+fn remove_nat(doomed: &Doomed<'_>, places: &Places) -> Removed {
+    let mut tables = doomed.topologies.iter().rev().flat_map(Masquerade::of);
+    let by_name = doomed.by_marks.then(|| Masquerade::unknown(doomed.lab, Place::Host));
+    let Some(nat) = tables.find(|nat| nat.place == Place::Host).or(by_name) else {
+        return Removed::default();
+    };
     match places.netns(&nat.place) {
-        Ok(netns) => nat::remove(&netns, &nat, &topologies[0].lab),
-        Err(error) => vec![error.into()],
+        Ok(netns) => nat::remove(&netns, &nat, doomed.lab),
+        Err(error) => Removed { left: vec![error.into()], notes: Vec::new() },
     }
 }
 
-/// An adopted namespace does not go away: what the lab has made in it has to. Returns what could not be
-/// removed.
+/// An adopted namespace does not go away: what the lab has made in it has to.
 ///
 /// # Errors
 /// It cannot be looked at.
-async fn let_go(
-    namespace: &Namespace,
-    topologies: &[Topology],
+fn let_go(
+    name: &NsName,
+    doomed: &Doomed<'_>,
     ours: Ours<'_>,
+    facts: &Facts,
     notes: &mut Notes,
-) -> Result<Left, Error> {
-    let mut left = Left::new();
-    let name = &namespace.name;
+) -> Result<Removed, Error> {
+    let mut removed = Removed::default();
+    let place = Place::Namespace(name.clone());
+    let namespaces = || doomed.topologies.iter().flat_map(|topology| &topology.namespaces);
+    let has_its_name = namespaces().any(|namespace| &namespace.name == name && namespace.has_its_name());
+    // The namespace may be there without the name, where nothing leads to it.
+    let forget = || {
+        let id = facts.adopted.get(name.as_str());
+        id.map_or(Ok(()), |id| forwarding::forget(*id, &place, ours.lab))
+    };
     if !netns::exists(name) {
-        return Ok(left);
+        forget()?;
+        return Ok(removed);
     }
     if netns::is_left_over(name) {
         // What only the user's file calls the lab's may be somebody else's.
-        if clear::has_recorded(ours.lab, namespace) && !namespace.has_its_name() {
+        if clear::has_recorded(ours.lab, name) && !has_its_name {
             notes.add([format!("remove namespace {name}")]);
             netns::unbind(name)?;
         }
-        return Ok(left);
+        forget()?;
+        return Ok(removed);
     }
     let there = Netns::named(name)?;
-    if !observe::is_the_labs(namespace, &topologies[0], &there).await? {
-        return Ok(left);
+    if !adopted::is_the_labs(name, ours.lab, facts, &there)? {
+        removed
+            .notes
+            .push(format!("namespace {name} is not the one that lab {} adopted: it is left", ours.lab));
+        forget()?;
+        return Ok(removed);
     }
-    let place = Place::Namespace(name.clone());
-    left.extend(remove_links(&place, &Places::open()?, ours, notes).err());
-    for nat in topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place) {
-        left.extend(nat::remove(&there, &nat, ours.lab));
+    match remove_links(&place, &Places::open()?, ours, notes) {
+        Ok(kept) => removed.notes.extend(kept),
+        Err(error) => removed.left.push(error),
     }
-    left.extend(adopted::put_back(&place, &there, ours.lab).err());
-    if !namespace.has_its_name() {
+    let by_name = doomed.by_marks.then(|| Masquerade::unknown(ours.lab, place.clone()));
+    let tables = doomed.topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place);
+    for nat in tables.chain(by_name) {
+        let nat = nat::remove(&there, &nat, ours.lab);
+        removed.left.extend(nat.left);
+        removed.notes.extend(nat.notes);
+    }
+    removed.left.extend(adopted::put_back(&place, &there, facts).err().map(Error::from));
+    if !has_its_name {
         notes.add([format!("remove namespace {name}")]);
-        left.extend(netns::unbind(name).err().map(Error::from));
+        removed.left.extend(netns::unbind(name).err().map(Error::from));
     }
-    Ok(left)
+    Ok(removed)
 }
 
 /// Unmounts `/run/netns` if we made it a mount and no other lab may rely on it.

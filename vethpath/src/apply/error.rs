@@ -3,7 +3,8 @@
 use thiserror::Error;
 
 use crate::{
-    datapath, kernel,
+    datapath,
+    kernel::{self, bpffs, home::Obstacle},
     plan::Collision,
     state,
     topology::{IfName, LabName, NsName, Place},
@@ -36,6 +37,19 @@ pub enum Error {
     /// No such lab.
     #[error("no lab `{0}` is up")]
     NoLab(LabName),
+    /// The lab lives in other namespaces than the command was called in.
+    #[error("lab `{lab}` cannot be reached from here: {}", describe(*.obstacle))]
+    Elsewhere {
+        /// The lab.
+        lab: LabName,
+        /// Why that matters; none where somebody else than a command has called this from elsewhere.
+        obstacle: Option<Obstacle>,
+    },
+    /// What is mounted here goes with the process, and the record would stay.
+    #[error(
+        "lab `{0}` would not outlive this command: what is mounted here is lost with it, as under `ip netns exec`"
+    )]
+    Transient(LabName),
     /// A setting of the file does not exist, or cannot have that value.
     #[error("{0}")]
     Setting(#[source] kernel::Error),
@@ -106,8 +120,10 @@ impl Error {
             | Self::Adopt { .. }
             | Self::Table { .. }
             | Self::Setting(_)
-            | Self::NoLab(_)
-            | Self::State(state::Error::Busy(_)) => true,
+            | Self::Elsewhere { .. }
+            | Self::Transient(_)
+            | Self::NoLab(_) => true,
+            Self::State(error) => error.is_request(),
             Self::NotUndone { cause, .. } => cause.is_request(),
             _ => false,
         }
@@ -158,6 +174,21 @@ impl Error {
                     .to_owned(),
             ),
             Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
+            Self::Elsewhere { lab, obstacle } => Some(match obstacle {
+                Some(Obstacle::NetnsGone | Obstacle::MountsGone) => {
+                    format!("`vethpath down {lab}` removes what is left of it; then bring it up again")
+                }
+                Some(Obstacle::HiddenPins) => {
+                    format!("`umount {}` uncovers it", bpffs::MOUNT_POINT)
+                }
+                _ => "call vethpath where the lab was brought up, or enter that with `nsenter -a -t PID` of a process there"
+                    .to_owned(),
+            }),
+            Self::Transient(_) => Some(
+                "`nsenter -t 1 -m vethpath up /path/to/the/file` brings it up in this network namespace, with mounts \
+                 that stay"
+                    .to_owned(),
+            ),
             Self::NoXdp(_) => Some(
                 "use Linux 6.3 or later, or write datapath = \"tc\", which is the faster one for sockets"
                     .to_owned(),
@@ -169,15 +200,28 @@ impl Error {
             ),
             Self::Kernel(error) => error.hint().map(str::to_owned),
             Self::Datapath(error) => error.hint().map(str::to_owned),
-            Self::State(state::Error::Busy(_)) => Some("wait until it is done".to_owned()),
-            Self::State(state::Error::Journal { .. }) => {
-                Some("use the vethpath that brought the lab up, or give `down` the lab's file".to_owned())
-            }
-            Self::State(_) | Self::Interrupted => None,
+            Self::State(error) => error.hint(),
+            Self::Interrupted => None,
             Self::Agent { .. } => Some("`vethpath doctor` shows what may be missing".to_owned()),
             Self::Stopped(_) => Some("`vethpath down` goes on".to_owned()),
             Self::NotUndone { .. } => Some("`vethpath down` tries again".to_owned()),
         }
+    }
+}
+
+/// Why a lab cannot be reached.
+fn describe(obstacle: Option<Obstacle>) -> &'static str {
+    match obstacle {
+        None => "it lives in other namespaces",
+        Some(Obstacle::Unreachable) => {
+            "it lives in other namespaces, and no process that can be seen from here is in them"
+        }
+        Some(Obstacle::Processes) => "it lives in another process namespace",
+        Some(Obstacle::HiddenPins) => {
+            "another bpffs is mounted over the one in which its programs are pinned"
+        }
+        Some(Obstacle::NetnsGone) => "the network namespace that it lived in is gone",
+        Some(Obstacle::MountsGone) => "the mount namespace that it lived in is gone",
     }
 }
 

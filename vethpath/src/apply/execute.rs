@@ -199,7 +199,7 @@ impl<'a> Executor<'a> {
                 netns::unbind(name)
             }
             [Made::Table(nat), ..] => match self.places.netns(&nat.place) {
-                Ok(netns) => return nat::remove(&netns, nat, self.lab),
+                Ok(netns) => return nat::remove(&netns, nat, self.lab).left,
                 Err(error) => Err(error),
             },
             [Made::Link(place, _), ..] => self.unmake_links(place, made),
@@ -220,7 +220,7 @@ impl<'a> Executor<'a> {
         let name = &namespace.name;
         let there = Netns::open(Path::new(path), name.as_str())?;
         self.places.add(name, there.clone());
-        self.journal.note_adopted(name, there.inode()?)?;
+        self.journal.note_adopted(name, there.id()?)?;
         if namespace.has_its_name() {
             return Ok(());
         }

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
 use crate::{
-    kernel::{Netns, Result, Rtnl, sysctl},
-    state::{Shared, SharedSysctls, stop},
+    kernel::{Netns, NetnsId, Result, Rtnl, sysctl},
+    state::{SharedSysctls, stop},
     topology::{LabName, Masquerade, Place, Sysctl, SysctlKey},
 };
 
@@ -26,10 +26,8 @@ pub(super) async fn switch_on(
     lab: &LabName,
 ) -> std::result::Result<(), Error> {
     let netns = rtnl.netns();
-    let mut shared = match shared(netns, wanted)? {
-        Some(of) => Some((SharedSysctls::take()?, of)),
-        None => None,
-    };
+    let mut memory =
+        if wanted.is_shared { Some(SharedSysctls::take(netns.id()?, &wanted.place)?) } else { None };
     let (mut before, mut on) = (Vec::new(), Vec::new());
     for switch in switches(wanted) {
         if sysctl::read(netns, &switch.key)? == "0" {
@@ -38,8 +36,8 @@ pub(super) async fn switch_on(
             on.extend(change.on);
         }
     }
-    if let Some((memory, of)) = &mut shared {
-        memory.remember(*of, lab, before)?;
+    if let Some(memory) = &mut memory {
+        memory.remember(lab, before)?;
         stop::here_if_told();
     }
     sysctl::write_existing(netns, &on)?;
@@ -48,14 +46,23 @@ pub(super) async fn switch_on(
 }
 
 /// Puts back what there was in a namespace that is not the lab's own, unless a lab other than `leaving` needs it.
+/// Returns what could not be, as nobody knows what it was.
 pub(super) fn put_back(
     netns: &Netns,
     wanted: &Masquerade,
     leaving: &LabName,
-) -> std::result::Result<(), Error> {
-    let Some(of) = shared(netns, wanted)? else { return Ok(()) };
-    let mut memory = SharedSysctls::take()?;
-    let before = memory.without(of, leaving);
+) -> std::result::Result<Option<String>, Error> {
+    if !wanted.is_shared {
+        return Ok(None);
+    }
+    let mut memory = SharedSysctls::take(netns.id()?, &wanted.place)?;
+    let lost = memory.lost().map(|file| {
+        format!(
+            "forwarding of {netns} stays as it is: {} cannot be read, which had what it was",
+            file.display()
+        )
+    });
+    let before = memory.without(leaving);
     let keys: Vec<_> = before.iter().map(|setting| setting.key.clone()).collect();
     // What somebody has set meanwhile of what only labs set stays.
     let is_ours = |(setting, now): &(&Sysctl, Option<String>)| {
@@ -67,15 +74,14 @@ pub(super) fn put_back(
     stop::here_if_told();
     memory.forget()?;
     stop::here_if_told();
-    Ok(())
+    Ok(lost)
 }
 
-fn shared(netns: &Netns, wanted: &Masquerade) -> Result<Option<Shared>> {
-    Ok(match &wanted.place {
-        Place::Host => Some(Shared::Host),
-        Place::Namespace(_) if wanted.is_shared => Some(Shared::Adopted(netns.inode()?)),
-        Place::Namespace(_) => None,
-    })
+/// Settings of a namespace that is gone, or that nothing leads to, are not put back.
+pub(super) fn forget(gone: NetnsId, place: &Place, leaving: &LabName) -> std::result::Result<(), Error> {
+    let mut memory = SharedSysctls::take(gone, place)?;
+    let _ = memory.without(leaving);
+    Ok(memory.forget()?)
 }
 
 /// What switches forwarding on, for each family.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::forwarding;
+use super::{down::Removed, forwarding};
 use crate::{
     kernel::{
         Error, Netns, Result, Rtnl, blocking,
@@ -29,11 +29,15 @@ pub async fn add(rtnl: &Rtnl, wanted: &Masquerade, lab: &LabName) -> std::result
     Ok(netfilter::add_masquerade(&socket, &wanted.table, &wanted.rules).map_err(refused)?)
 }
 
-/// Removes a lab's table, and puts forwarding back, also where the table stays. Returns what could not be done.
-pub fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> Vec<super::Error> {
-    let removed = remove_table(netns, wanted).map_err(super::Error::from);
-    let put_back = forwarding::put_back(netns, wanted, lab);
-    removed.err().into_iter().chain(put_back.err()).collect()
+/// Removes a lab's table, and puts forwarding back, also where the table stays.
+pub(super) fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> Removed {
+    let mut removed = Removed::default();
+    removed.left.extend(remove_table(netns, wanted).err().map(super::Error::from));
+    match forwarding::put_back(netns, wanted, lab) {
+        Ok(lost) => removed.notes.extend(lost),
+        Err(error) => removed.left.push(error),
+    }
+    removed
 }
 
 /// Removes a lab's table. One that is not there, or not ours, is left.

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Error, Places, adopted, nat, prepare, programs};
+use super::{Error, Places, nat, prepare, programs};
 use crate::{
     datapath::{self, Hook, Pins},
-    kernel::{LinkFacts, Netns, Result, RouteFacts, Rtnl, netns, sysctl},
+    kernel::{LinkFacts, Netns, NetnsId, Result, RouteFacts, netns, sysctl},
     plan::{Found, Master, Observed, ObservedLink, compares_dad, is_ours, owner, settings},
     state::{Directory, Facts},
-    topology::{
-        Datapath, IfName, LabName, Mac, Masquerade, Namespace, NsName, Place, Route, SysctlKey, Topology,
-    },
+    topology::{Datapath, IfName, LabName, Mac, Masquerade, NsName, Place, Route, SysctlKey, Topology},
 };
 
 /// The MACs with which a lab's links are made, or were, by place and name.
@@ -30,8 +28,11 @@ pub async fn observe(
     places: &mut Places,
 ) -> std::result::Result<Observed, Error> {
     let facts = Facts::read(&Directory::of(&topology.lab))?;
-    let mut observed =
-        Observed { sysctls_before: facts.was, switched: facts.offloads, ..Observed::default() };
+    let mut observed = Observed {
+        sysctls_before: facts.was.clone(),
+        switched: facts.offloads.clone(),
+        ..Observed::default()
+    };
     let all: Vec<&Topology> = former.iter().chain([topology]).collect();
     let begun = !former.is_empty();
     let macs = expected_macs(&all);
@@ -52,7 +53,7 @@ pub async fn observe(
         let place = Place::Namespace(name.clone());
         let is_former = former.iter().flat_map(|lab| &lab.namespaces).any(|former| &former.name == name);
         let has_its_name = || topology.namespaces.iter().any(|one| &one.name == name && one.has_its_name());
-        let found = find(name, (adopts, is_former), topology, places, &facts.adopted).await?;
+        let found = find(name, (adopts, is_former), topology, places, (&facts.adopted, &facts.made)).await?;
         // Of nobody, and about to be adopted: nothing is in the way.
         let found = found.filter(|(found, _)| *found != Found::Foreign(None) || !has_its_name());
         let Some((found, links)) = found else { continue };
@@ -127,7 +128,7 @@ async fn find(
     (adopts, is_former): (bool, bool),
     topology: &Topology,
     places: &mut Places,
-    adopted: &BTreeMap<String, u64>,
+    (adopted, made): (&BTreeMap<String, NetnsId>, &BTreeMap<String, NetnsId>),
 ) -> std::result::Result<Option<(Found, Vec<LinkFacts>)>, Error> {
     if !netns::exists(name) {
         return Ok(None);
@@ -141,11 +142,12 @@ async fn find(
     let rtnl = places.get(&Place::Namespace(name.clone()))?;
     let links = rtnl.links().await?;
     let loopback = links.iter().find(|link| link.name == "lo").and_then(|lo| lo.alias.as_deref());
-    let is_marked = is_ours(loopback, &topology.lab);
     let is_adopted = adopts
-        && (adopted.get(name.as_str()) == Some(&rtnl.netns().inode()?)
+        && (is_noted(adopted, name, rtnl.netns())?
             || links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)));
-    let found = if is_marked || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
+    // Root of the namespace may have taken the mark away.
+    let is_made = is_ours(loopback, &topology.lab) || is_noted(made, name, rtnl.netns())?;
+    let found = if is_made || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
     Ok(Some((found, links)))
 }
 
@@ -265,36 +267,23 @@ async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mu
     Ok(())
 }
 
-/// Whether the namespace that has the name is the lab's: one of ours is known by the mark on its loopback.
-///
-/// # Errors
-/// The journal cannot be read, or the kernel refuses.
-pub(super) async fn is_the_labs(
-    namespace: &Namespace,
-    topology: &Topology,
-    there: &Netns,
-) -> std::result::Result<bool, Error> {
-    if namespace.adopt.is_some() {
-        return adopted::is_the_labs(namespace, topology, there).await;
-    }
-    let loopback = Rtnl::open(there)?.link("lo").await?;
-    Ok(loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), &topology.lab)))
+/// Whether the journal has noted this very namespace under the name.
+pub(super) fn is_noted(noted: &BTreeMap<String, NetnsId>, name: &NsName, there: &Netns) -> Result<bool> {
+    let Some(noted) = noted.get(name.as_str()) else { return Ok(false) };
+    // Only of one that may be it the cookie is asked for, which takes a thread.
+    Ok(noted.inode == there.inode()? && noted.is(&there.id()?))
 }
 
-/// Whether a link is the lab's.
+/// Whether a link is the lab's. An alias that somebody has given it does not make it another's, if it is no lab's mark.
 pub(super) fn owned(
     link: &LinkFacts,
     expected: Option<&BTreeSet<[u8; 6]>>,
     lab: &LabName,
     begun: bool,
 ) -> bool {
-    match &link.alias {
-        Some(alias) => is_ours(Some(alias), lab),
-        None => {
-            let has_it = |macs: &BTreeSet<_>| link.mac.is_some_and(|mac| macs.contains(&mac));
-            begun && expected.is_some_and(has_it)
-        }
-    }
+    let alias = link.alias.as_deref();
+    let has_it = |macs: &BTreeSet<_>| link.mac.is_some_and(|mac| macs.contains(&mac));
+    is_ours(alias, lab) || begun && owner(alias).is_none() && expected.is_some_and(has_it)
 }
 
 /// The MACs with which our links are made.

@@ -7,17 +7,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     Error, Places, adopted, agent,
     converge::{Goal, converge},
-    down,
+    down::{self, Doomed},
     execute::Executor,
     nat, observe,
 };
 use crate::{
     agent::status::{self, Status},
     datapath::{Hook, Pins},
-    kernel::{self, files},
+    kernel::{self, files, home},
     plan::{Change, plan},
     state::{
-        AgentLock, Directory, History, Journal, LabLock, Record,
+        self, AgentLock, Directory, History, Journal, LabLock, Record,
         events::{Kind, Recorder},
     },
     topology::{Datapath, IfName, Topology},
@@ -30,6 +30,8 @@ pub struct Options {
     pub hook: Option<Hook>,
     /// Is told how many steps of how many are done.
     pub progress: Option<fn(usize, usize)>,
+    /// Is told who is at work on the lab, if that is waited for.
+    pub waiting: Option<fn(&state::Error)>,
 }
 
 /// What `up` has done.
@@ -50,15 +52,22 @@ pub struct Outcome {
 /// See [`Error`].
 pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
     files::allow_many();
+    // Before anything is made: an interrupt that is not listened to would leave it.
+    let mut interrupt = pin!(interrupted());
     let directory = Directory::of(&topology.lab);
-    directory.create()?;
-    let _lock = LabLock::take(&directory)?;
-    let mut places = Places::open()?;
-    let history = History::read(&directory)?;
-    let had_agent = AgentLock::holder(&directory)?.is_some();
+    let _lock = tokio::select! {
+        biased;
+        () = &mut interrupt => return Err(Error::Interrupted),
+        lock = LabLock::wait(&directory, options.waiting.unwrap_or(|_| ())) => lock?,
+    };
+    let begun = begin(&directory);
+    if begun.is_err() {
+        // If nobody has made anything of the lab yet.
+        directory.remove_empty();
+    }
+    let (history, mut places, had_agent) = begun?;
     // A run that was killed before it wrote its record leaves an empty folder.
     let fresh = history.is_none() && !Pins::of(&topology.lab).directory().exists();
-    let mut interrupt = pin!(interrupted());
     let prepared = tokio::select! {
         // First, or work that does not wait would begin before anybody listens.
         biased;
@@ -94,11 +103,32 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
             let before = history.map(|history| history.record);
             let before = match before {
                 _ if fresh => Before::Nothing,
-                Some(record) => Before::Lab { record, had_agent },
+                Some(record) => Before::Lab { record: Box::new(record), had_agent },
                 None => Before::Unknown,
             };
             Err(undo(cause, &mut executor, &goal, before, &directory).await)
         }
+    }
+}
+
+/// What the lab was, connections, and whether it had an agent. The lab's lock is held.
+fn begin(directory: &Directory) -> Result<(Option<History>, Places, bool), Error> {
+    let history = History::read(directory)?;
+    check_place(history.as_ref(), directory)?;
+    Ok((history, Places::open()?, AgentLock::holder(directory)?.is_some()))
+}
+
+/// Refuses to bring a lab up that lives elsewhere, or that nothing would keep here.
+fn check_place(history: Option<&History>, directory: &Directory) -> Result<(), Error> {
+    let Some(history) = history else {
+        let is_transient = home::is_transient(directory.path());
+        return if is_transient { Err(Error::Transient(directory.lab().clone())) } else { Ok(()) };
+    };
+    match Record::route(history.record.home.as_ref(), directory)? {
+        Some(route) if !route.is_here() || route.obstacle(true).is_some() => {
+            Err(Error::Elsewhere { lab: directory.lab().clone(), obstacle: route.obstacle(true) })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -108,8 +138,9 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
 /// See [`Error`].
 pub async fn preview(topology: &Topology) -> Result<Vec<Change>, Error> {
     let directory = Directory::of(&topology.lab);
-    let mut places = Places::open()?;
     let history = History::read(&directory)?;
+    check_place(history.as_ref(), &directory)?;
+    let mut places = Places::open()?;
     let goal = prepare(topology, Options::default(), history.as_ref(), &mut places).await?;
     let mut changes = goal.plan.changes();
     if goal.agent.is_none() {
@@ -138,7 +169,7 @@ async fn prepare(
     nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
     let agent = status::wait_for_answer(&Directory::of(&topology.lab)).await.ok();
-    Ok(Goal { plan, record: Record::new(topology, hook), former, agent })
+    Ok(Goal { plan, record: Record::new(topology, hook)?, former, agent })
 }
 
 /// Whether the journal says of the lab that it is this, and nothing else.
@@ -155,7 +186,7 @@ enum Before {
     /// This was, or was to be, the lab.
     Lab {
         /// What it was.
-        record: Record,
+        record: Box<Record>,
         /// Whether it had an agent, be it one that did not answer.
         had_agent: bool,
     },
@@ -175,13 +206,19 @@ async fn undo(
         match before {
             Before::Nothing => {
                 faults.extend(executor.end_agent(directory).await.err().map(|error| error.to_string()));
-                let topologies = [goal.record.topology.clone()];
-                let left = down::remove_lab(&topologies, directory).await;
-                faults.extend(left.iter().map(ToString::to_string));
+                let doomed = Doomed {
+                    lab: directory.lab(),
+                    topologies: std::slice::from_ref(&goal.record.topology),
+                    home: goal.record.home.as_ref(),
+                    has_netns: true,
+                    by_marks: false,
+                };
+                let removed = down::remove_lab(&doomed, directory).await;
+                faults.extend(removed.left.iter().map(ToString::to_string));
             }
             Before::Lab { record, .. } if record.topology != goal.record.topology => {
                 faults
-                    .extend(go_back(record, executor, directory).await.err().map(|error| error.to_string()));
+                    .extend(go_back(*record, executor, directory).await.err().map(|error| error.to_string()));
             }
             // It may have been ended to be replaced. Where none comes up, another would not either.
             Before::Lab { had_agent: true, .. } if !matches!(cause, Error::Agent { .. }) => {
@@ -224,15 +261,14 @@ async fn go_back(record: Record, executor: &mut Executor<'_>, directory: &Direct
     converge(&goal, directory, executor, None).await.map(|_| ())
 }
 
-/// Returns at the next SIGINT or SIGTERM.
-pub(super) async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// Listens from now on, and returns at the next SIGINT or SIGTERM.
+pub(super) fn interrupted() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return std::future::pending().await };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }

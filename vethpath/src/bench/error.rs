@@ -113,8 +113,7 @@ impl Error {
                 | Self::Spinning { .. }
                 | Self::OneCpu
                 | Self::Shape(_)
-                | Self::State(state::Error::Busy(_))
-        )
+        ) || matches!(self, Self::State(error) if error.is_request())
     }
 
     /// What may help.
@@ -132,14 +131,10 @@ impl Error {
             Self::Spinning { two: false } => "spinning needs a second CPU: measure with `--wait blocking`",
             Self::OneCpu => "measure with `--cores same`, or allow this process a second CPU (taskset)",
             Self::StillAttached(_) => "the next `vethpath up` of the lab's file attaches what is off",
-            Self::State(state::Error::Busy(_)) => "wait until it is done",
+            Self::State(error) => return error.hint(),
             Self::Kernel(error) => return error.hint().map(str::to_owned),
             Self::Datapath(error) => return error.hint().map(str::to_owned),
-            Self::Socket { .. }
-            | Self::Thread { .. }
-            | Self::Interrupted
-            | Self::Shape(_)
-            | Self::State(_) => return None,
+            Self::Socket { .. } | Self::Thread { .. } | Self::Interrupted | Self::Shape(_) => return None,
         };
         Some(hint.to_owned())
     }

@@ -55,7 +55,7 @@ use self::{choose::Chosen, cpus::Cpus, modes::Bench, schedule::Schedule};
 use crate::{
     datapath::LabPrograms,
     state::{
-        Directory, LabLock, Measuring, Record,
+        self, Directory, LabLock, Measuring, Record,
         events::{Kind, Recorder},
     },
     topology::NsName,
@@ -84,14 +84,19 @@ pub struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Locks the lab and chooses the two. What a killed run has left behind is put right.
+    /// Locks the lab and chooses the two. What a killed run has left behind is put right. `waiting` is told who is at
+    /// work on the lab, if that is waited for.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn of(record: &'a Record, request: &Request) -> Result<Self, Error> {
+    pub async fn of(
+        record: &'a Record,
+        request: &Request,
+        waiting: fn(&state::Error),
+    ) -> Result<Self, Error> {
         let cases = cases::cases(&request.wish, end::cpus().len())?;
         let directory = Directory::of(&record.topology.lab);
-        let lock = LabLock::take(&directory)?;
+        let lock = LabLock::wait(&directory, waiting).await?;
         mend(record, &directory).await?;
         let chosen = choose::choose(&record.topology, request.between.as_ref(), &directory)?;
         Ok(Self { record, directory, chosen, cases, _lock: lock })

@@ -1,8 +1,14 @@
 //! `vethpath down`.
 
-use super::{Exit, Failure, failure::runtime, labs, up::privileged};
+use std::{
+    io::{self, Write},
+    process::Command,
+};
+
+use super::{Exit, Failure, failure::runtime, labs, progress, up::privileged};
 use crate::{
     apply,
+    output::printable,
     topology::{LabName, Topology},
 };
 
@@ -11,25 +17,42 @@ pub fn run(lab: Option<&str>, all: bool) -> Result<Exit, Failure> {
     privileged()?;
     if !all {
         let (name, file) = labs::named(lab)?;
+        labs::go_to(&name, true)?;
         return one(&name, file.as_ref());
     }
     let mut worst = Exit::Done;
     for name in labs::names()? {
-        if let Err(failure) = one(&name, None) {
-            if failure.is_interruption() {
-                return Err(failure);
+        let done = if labs::is_elsewhere(&name) { apart(&name) } else { one(&name, None) };
+        match done {
+            Ok(Exit::Done) => {}
+            Ok(Exit::Interrupted) => return Ok(Exit::Interrupted),
+            Ok(_) => worst = Exit::System,
+            Err(failure) if failure.is_interruption() => return Err(failure),
+            Err(failure) => {
+                failure.report(&mut io::stderr().lock());
+                worst = Exit::System;
             }
-            failure.report(&mut std::io::stderr().lock());
-            worst = Exit::System;
         }
     }
     Ok(worst)
 }
 
+/// By a process of its own, which goes to where the lab lives and does not come back.
+fn apart(name: &LabName) -> Result<Exit, Failure> {
+    let refused = |error: io::Error| Failure::system(format!("cannot run vethpath down {name}: {error}"));
+    let status = Command::new("/proc/self/exe").args(["down", name.as_str()]).status().map_err(refused)?;
+    Ok(match status.code() {
+        Some(0) => Exit::Done,
+        Some(130) => Exit::Interrupted,
+        _ => Exit::System,
+    })
+}
+
 fn one(name: &LabName, file: Option<&Topology>) -> Result<Exit, Failure> {
-    let left = match runtime()?.block_on(apply::down(name, file)) {
-        Ok(()) => {
-            eprintln!("lab {name} is down");
+    let left = match runtime()?.block_on(apply::down(name, file, progress::waiting)) {
+        Ok(notes) => {
+            // Whoever does not want to hear it has the exit code.
+            let _ = tell(name, &notes, &mut io::stderr().lock());
             return Ok(Exit::Done);
         }
         Err(left) => left,
@@ -42,4 +65,9 @@ fn one(name: &LabName, file: Option<&Topology>) -> Result<Exit, Failure> {
                 .hint("everything else is removed; `vethpath down` tries again"))
         }
     }
+}
+
+fn tell(name: &LabName, notes: &[String], err: &mut dyn Write) -> io::Result<()> {
+    notes.iter().try_for_each(|note| writeln!(err, "warning: {}", printable(note)))?;
+    writeln!(err, "lab {name} is down")
 }

@@ -1,10 +1,17 @@
 //! `vethpath exec` and `vethpath shell`: a program in a namespace.
 
-use std::{env, ffi::OsString, os::unix::process::CommandExt, process::Command};
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write},
+    os::unix::process::CommandExt,
+    process::Command,
+};
 
 use super::{Exit, Failure, labs, up::privileged};
 use crate::{
     kernel::{Netns, netns},
+    output::printable,
     state::Record,
     topology::NsName,
 };
@@ -18,8 +25,8 @@ pub fn run(lab: Option<&str>, namespace: &str, command: &[OsString]) -> Result<E
     let error = Command::new(program).args(arguments).exec();
     let name = program.to_string_lossy();
     // As shells have it: 127 where there is no such program, 126 where it cannot be run.
-    eprintln!("error: cannot run {name}: {error}");
-    Ok(Exit::Of(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))
+    let _ = writeln!(io::stderr(), "error: cannot run {}: {error}", printable(&name));
+    Ok(Exit::Of(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }))
 }
 
 /// Replaces this process by the user's shell in a namespace of a lab, with a prompt that shows it.
@@ -45,6 +52,7 @@ pub fn shell(lab: Option<&str>, namespace: &str) -> Result<Exit, Failure> {
 fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     privileged()?;
     let record = with_namespace(lab, namespace)?;
+    labs::go_to(&record.topology.lab, false)?;
     let name: NsName = namespace.parse().map_err(|error| Failure::request(format!("{error}")))?;
     let netns = Netns::named(&name)?;
     netns.enter_for_good()?;
@@ -55,8 +63,9 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
 /// The lab that has the namespace.
 fn with_namespace(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     let records = match lab {
-        Some(_) => vec![labs::record(lab)?],
-        None => labs::all()?,
+        Some(_) => vec![labs::record_of(&labs::named(lab)?.0)?],
+        // One whose record is damaged hides no other.
+        None => labs::all()?.into_iter().filter_map(|(_, record)| record.ok()).collect(),
     };
     let has = |record: &Record| record.topology.namespaces.iter().any(|n| n.name.as_str() == namespace);
     let known: Vec<_> =

@@ -144,7 +144,9 @@ impl From<crate::datapath::Error> for Failure {
 
 impl From<crate::state::Error> for Failure {
     fn from(error: crate::state::Error) -> Self {
-        Self::system(error.to_string())
+        let message = error.to_string();
+        let failure = if error.is_request() { Self::request(message) } else { Self::system(message) };
+        Self { hint: error.hint(), ..failure }
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
 
 use super::Failure;
 use crate::{
-    state::{self, Directory, Record},
+    apply,
+    kernel::home::Obstacle,
+    state::{self, Directory, History, Record},
     topology::{LONGEST_FILE, LabName, Source, Topology, check},
 };
 
@@ -80,24 +82,59 @@ pub fn named(lab: Option<&str>) -> Result<(LabName, Option<Topology>), Failure> 
     Ok((name, None))
 }
 
-/// The record of the lab that the user means, which must be up.
+/// The record of the lab that the user means, which must be up. This process moves to where it lives.
 pub fn record(lab: Option<&str>) -> Result<Record, Failure> {
     let (name, _) = named(lab)?;
-    record_of(&name)
+    let record = record_of(&name)?;
+    go_to(&name, false)?;
+    Ok(record)
 }
 
 /// The record of a lab, which must be up.
 pub fn record_of(name: &LabName) -> Result<Record, Failure> {
-    Record::read(&Directory::of(name))?.ok_or_else(|| crate::apply::Error::NoLab(name.clone()).into())
+    Record::read(&Directory::of(name))?.ok_or_else(|| apply::Error::NoLab(name.clone()).into())
 }
 
-/// The records of all labs that are up.
-pub fn all() -> Result<Vec<Record>, Failure> {
-    let mut records = Vec::new();
-    for name in names()? {
-        records.extend(Record::read(&Directory::of(&name))?);
+/// A lab, and its record or why that cannot be read.
+pub type Found = (LabName, Result<Record, state::Error>);
+
+/// The records of all labs that are up, or why one cannot be read: that says nothing of the others.
+pub fn all() -> Result<Vec<Found>, Failure> {
+    let read = |name: LabName| {
+        let record = Record::read(&Directory::of(&name)).transpose()?;
+        Some((name, record))
+    };
+    Ok(names()?.into_iter().filter_map(read).collect())
+}
+
+/// Moves this process to where a lab lives, for good, if it is elsewhere. `changes` if it is to change the lab. A lab that
+/// is not up, or whose record is damaged, lives nowhere.
+pub fn go_to(lab: &LabName, changes: bool) -> Result<(), Failure> {
+    let directory = Directory::of(lab);
+    if !directory.exists() {
+        return Ok(());
     }
-    Ok(records)
+    let home = match Record::read_home(&directory) {
+        Ok(home) => home,
+        Err(state::Error::Journal { .. } | state::Error::Version { .. }) => {
+            History::salvage(&directory).into_iter().rev().find_map(|record| record.home)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let Some(route) = Record::route(home.as_ref(), &directory)? else { return Ok(()) };
+    match route.obstacle(changes) {
+        // `down` removes what is left of it, and everything else says how it stands.
+        None | Some(Obstacle::NetnsGone | Obstacle::MountsGone) if changes => Ok(route.follow()?),
+        None => Ok(route.follow()?),
+        obstacle => Err(apply::Error::Elsewhere { lab: lab.clone(), obstacle }.into()),
+    }
+}
+
+/// Whether a lab lives in other namespaces, as far as it can be told.
+pub fn is_elsewhere(lab: &LabName) -> bool {
+    let directory = Directory::of(lab);
+    let home = Record::read_home(&directory).ok().flatten();
+    matches!(Record::route(home.as_ref(), &directory), Ok(Some(route)) if !route.is_here())
 }
 
 /// The names of all labs that are up. Their state is root's: others cannot be told.

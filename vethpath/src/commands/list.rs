@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::{Exit, Failure, labs};
 use crate::{
     agent::status,
-    output::count,
-    state::{Directory, Record},
+    output::{count, printable},
+    state::{self, Directory, Record},
+    topology::LabName,
 };
 
 #[derive(Serialize)]
@@ -19,6 +20,9 @@ struct Line {
     pairs: usize,
     armed: usize,
     agent: bool,
+    /// Why nothing else can be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 impl Line {
@@ -34,13 +38,26 @@ impl Line {
             pairs: topology.pairs.len(),
             armed,
             agent: status.is_some(),
+            error: None,
         }
+    }
+
+    /// Of a lab whose record cannot be read.
+    fn unknown(lab: &LabName, error: &state::Error) -> Self {
+        let agent = status::ask(&Directory::of(lab).socket()).is_ok();
+        let error = Some(error.to_string());
+        Self { lab: lab.to_string(), namespaces: 0, bridges: 0, pairs: 0, armed: 0, agent, error }
     }
 }
 
 /// Lists the labs that are up.
 pub fn run(json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let lines: Vec<_> = labs::all()?.iter().map(Line::of).collect();
+    let labs = labs::all()?;
+    let line = |(lab, record): &labs::Found| match record {
+        Ok(record) => Line::of(record),
+        Err(error) => Line::unknown(lab, error),
+    };
+    let lines: Vec<_> = labs.iter().map(line).collect();
     print(&lines, json, out).map_err(Failure::output)?;
     Ok(Exit::Done)
 }
@@ -53,6 +70,10 @@ fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()>
     for line in lines {
         let agent = if line.agent { "agent alive" } else { "agent dead: plain bridge" };
         let Line { lab, armed, .. } = line;
+        if let Some(error) = &line.error {
+            writeln!(out, "{lab}: {}; `vethpath down {lab}` removes it", printable(error))?;
+            continue;
+        }
         let [namespaces, bridges, pairs] =
             [(line.namespaces, "namespace"), (line.bridges, "bridge"), (line.pairs, "pair")]
                 .map(|(number, noun)| count(number, noun));

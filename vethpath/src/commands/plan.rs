@@ -9,6 +9,7 @@ use crate::{apply, output::printable, plan::Change};
 pub fn run(file: &Path, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
+    labs::go_to(&topology.lab, true)?;
     let changes = runtime()?.block_on(apply::preview(&topology))?;
     print(topology.lab.as_str(), &changes, json, out).map_err(Failure::output)?;
     Ok(Exit::Done)

@@ -1,8 +1,13 @@
 //! A bar on the terminal while a large lab comes up. Nothing where standard error is no terminal.
 
-use std::sync::OnceLock;
+use std::{
+    io::{self, Write},
+    sync::OnceLock,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::state;
 
 /// A lab with fewer steps is up before anybody has read a word of a bar.
 const MANY: usize = 200;
@@ -23,6 +28,12 @@ pub fn show(done: usize, all: usize) {
     if done >= all {
         bar.finish_and_clear();
     }
+}
+
+/// Says who is at work on a lab, for which this command waits.
+pub fn waiting(busy: &state::Error) {
+    // Who does not want to hear it waits all the same.
+    let _ = writeln!(io::stderr(), "waiting: {busy}");
 }
 
 /// Takes the bar away, of work that has ended before its last step.

@@ -33,6 +33,7 @@ pub fn matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit
 /// Shows the account of a lab, once, or (`watch`) every so many seconds until interrupted.
 pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Write) -> Result<Exit, Failure> {
     let (lab, _) = labs::named(lab)?;
+    labs::go_to(&lab, false)?;
     if let Some(seconds) = watch {
         return runtime()?.block_on(follow(&lab, Duration::from_secs(seconds), out));
     }

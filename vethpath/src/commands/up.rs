@@ -24,14 +24,19 @@ pub(super) struct Changes<'a> {
 pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
+    labs::go_to(&topology.lab, true)?;
     // A closed stderr takes nothing away from the lab.
     if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
         let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
     }
-    let options = Options { hook: hook.map(Into::into), progress: Some(progress::show) };
+    let options = Options {
+        hook: hook.map(Into::into),
+        progress: Some(progress::show),
+        waiting: Some(progress::waiting),
+    };
     let done = runtime()?.block_on(apply::up(&topology, options));
     progress::clear();
-    let outcome = done?;
+    let outcome = done.map_err(|error| failure(file, error))?;
     if json {
         let changes = Changes { lab: topology.lab.as_str(), changes: &outcome.changes };
         serde_json::to_writer_pretty(&mut *out, &changes)
@@ -41,6 +46,20 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
     }
     let _ = tell(&topology, &outcome, &mut std::io::stderr().lock());
     Ok(Exit::Done)
+}
+
+/// With the command that works, where that depends on the file.
+fn failure(file: &Path, error: apply::Error) -> Failure {
+    let is_transient = matches!(error, apply::Error::Transient(_));
+    let failure = Failure::from(error);
+    match file.canonicalize() {
+        // Whoever changes the mount namespace changes the working folder.
+        Ok(file) if is_transient => failure.hint(format!(
+            "`nsenter -t 1 -m vethpath up {}` brings it up in this network namespace, with mounts that stay",
+            file.display()
+        )),
+        _ => failure,
+    }
 }
 
 /// What is wrong with this host's kernel, if anything is: before anything is changed.

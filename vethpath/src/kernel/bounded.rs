@@ -40,12 +40,21 @@ pub fn read_optional(path: &Path, folder: &Path, most: u64) -> io::Result<Option
 /// # Errors
 /// It cannot be read, is longer, or no UTF-8.
 pub fn read_from(file: &File, most: u64) -> io::Result<String> {
-    let mut text = String::new();
-    let length = file.take(most.saturating_add(1)).read_to_string(&mut text)?;
+    String::from_utf8(bytes_from(file, most)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
+/// The bytes of an open file of at most `most` bytes, from where it stands.
+///
+/// # Errors
+/// It cannot be read, or is longer.
+pub fn bytes_from(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let length = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if length as u64 > most {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {most} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 #[cfg(test)]

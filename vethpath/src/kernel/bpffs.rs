@@ -1,17 +1,23 @@
 //! The BPF file system, where programs, links and maps are pinned.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 use nix::{
     errno::Errno,
     mount::{MntFlags, MsFlags, mount, umount2},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
+    sys::{
+        stat::{major, minor},
+        statfs::{BPF_FS_MAGIC, statfs},
+    },
 };
 
 use super::{Error, Result, bounded, error::Context, private};
 
 /// What is mounted where, as this thread sees it.
 const MOUNTS: &str = "/proc/thread-self/mounts";
+
+/// The same with device numbers.
+const MOUNT_TABLE: &str = "/proc/thread-self/mountinfo";
 
 /// Where it is mounted.
 pub const MOUNT_POINT: &str = "/sys/fs/bpf";
@@ -29,6 +35,20 @@ const PRELOADED: [&str; 2] = ["maps.debug", "progs.debug"];
 #[must_use]
 pub fn is_mounted() -> bool {
     statfs(MOUNT_POINT).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// The device number of the bpffs at the mount point, which tells it from others; none if none is mounted.
+#[must_use]
+pub fn device() -> Option<u64> {
+    is_mounted().then(|| fs::metadata(MOUNT_POINT).map(|found| found.dev()).ok()).flatten()
+}
+
+/// Whether the bpffs of a device number is mounted anywhere in this mount namespace, be it under another mount.
+#[must_use]
+pub fn is_mounted_as(device: u64) -> bool {
+    let table = bounded::read(Path::new(MOUNT_TABLE), bounded::LIST).unwrap_or_default();
+    let number = format!("{}:{}", major(device), minor(device));
+    table.lines().any(|line| line.split(' ').nth(2) == Some(&number) && line.contains(" - bpf "))
 }
 
 /// Mounts bpffs where it is not.

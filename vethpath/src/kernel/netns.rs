@@ -22,7 +22,9 @@ use nix::{
     sys::statfs::{NSFS_MAGIC, statfs},
 };
 
-use super::{Error, Result, error::Context};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Result, cookie, error::Context};
 use crate::topology::{NsName, Place};
 
 /// Where `ip netns` keeps namespaces.
@@ -30,6 +32,33 @@ pub const DIRECTORY: &str = "/run/netns";
 
 /// What the namespace that we are in is called.
 pub(super) const HOST: &str = "host";
+
+/// What tells a network namespace from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetnsId {
+    /// Its inode in nsfs, which another one may get when it is gone.
+    pub inode: u64,
+    /// Its cookie, which no other one gets; none before Linux 5.14.
+    #[serde(default)]
+    pub cookie: Option<u64>,
+}
+
+impl NetnsId {
+    /// Whether both are of one namespace, as far as it can be told.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.inode == other.inode
+            && (self.cookie.is_none() || other.cookie.is_none() || self.cookie == other.cookie)
+    }
+}
+
+/// As it is in the journal.
+impl fmt::Display for NetnsId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.inode)?;
+        self.cookie.map_or(Ok(()), |cookie| write!(f, " {cookie}"))
+    }
+}
 
 /// An open network namespace. Cheap to clone; the namespace lives at least as long.
 #[derive(Clone, Debug)]
@@ -150,6 +179,22 @@ impl Netns {
         Ok(self.file.metadata().doing("look at namespace", self)?.ino())
     }
 
+    /// Its identity, which tells it from others for as long as the machine runs.
+    ///
+    /// # Errors
+    /// `setns` is refused.
+    pub fn id(&self) -> Result<NetnsId> {
+        Ok(NetnsId { inode: self.inode()?, cookie: self.run(cookie::of_this_thread)? })
+    }
+
+    /// The same on a thread that is in the namespace.
+    ///
+    /// # Errors
+    /// Never in practice: the file is open.
+    pub fn id_here(&self) -> Result<NetnsId> {
+        Ok(NetnsId { inode: self.inode()?, cookie: cookie::of_this_thread() })
+    }
+
     /// The descriptor, for netlink attributes.
     #[must_use]
     pub fn raw_fd(&self) -> i32 {
@@ -167,6 +212,13 @@ impl fmt::Display for Netns {
 #[must_use]
 pub fn path(name: &NsName) -> PathBuf {
     Path::new(DIRECTORY).join(name.as_str())
+}
+
+/// All names of namespaces.
+#[must_use]
+pub fn names() -> Vec<NsName> {
+    let entries = fs::read_dir(DIRECTORY).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Whether a namespace has this name (or a left-over file does).

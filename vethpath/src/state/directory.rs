@@ -125,6 +125,12 @@ impl Directory {
         Ok(())
     }
 
+    /// Removes the folder if nothing is in it, and then the one above likewise.
+    pub fn remove_empty(&self) {
+        // Fails, rightly, while there is something in them.
+        let _ = fs::remove_dir(&self.path).and_then(|()| fs::remove_dir(ROOT));
+    }
+
     /// Removes the folder and, when no lab is left, the one above.
     ///
     /// # Errors

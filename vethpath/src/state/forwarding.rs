@@ -2,7 +2,7 @@
 //! changed: those of the host, and of adopted namespaces.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -13,138 +13,122 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Directory, ROOT, Result};
 use crate::{
-    kernel::{bounded, private},
-    topology::{LabName, Sysctl},
+    kernel::{NetnsId, bounded, private},
+    topology::{LabName, Place, Sysctl},
 };
 
 /// The most bytes that are read of the file: more than the settings and labs of any host.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// Its name.
+/// Its name, of the network namespace whose settings they are. That of versions which knew one `host` has no number.
 const FILE: &str = ".host-sysctls";
 
-/// A namespace that labs share.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shared {
-    /// The host's.
-    Host,
-    /// An adopted one, by its inode: as long as a lab has adopted it, no other namespace gets that.
-    Adopted(u64),
-}
-
-/// The memory of these settings. Whoever has it is alone with it: nobody else reads or writes it, or the
-/// settings, at the same time. A kill loses nothing: it is written before a setting is changed, and removed
-/// after the last one is put back.
+/// The memory of the settings of one network namespace: a lab's host, or adopted by labs. Whoever has it is alone with
+/// all of them: nobody else reads or writes one, or the settings, at the same time. A kill loses nothing: it is written
+/// before a setting is changed, and removed after the last one is put back.
 pub struct SharedSysctls {
     memory: Memory,
+    file: PathBuf,
+    /// Whether there was a memory that cannot be read.
+    is_lost: bool,
     _lock: Flock<File>,
 }
 
 /// As it is in the file.
 #[derive(Default, Deserialize, Serialize)]
 struct Memory {
-    #[serde(flatten)]
-    host: Changed,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    adopted: BTreeMap<u64, Changed>,
-}
-
-/// The changed settings of one namespace.
-#[derive(Default, Deserialize, Serialize)]
-struct Changed {
     before: Vec<Sysctl>,
     users: BTreeSet<LabName>,
 }
 
 impl SharedSysctls {
-    /// Waits until nobody else is at it. The caller has the folder of a lab, or the lock would not last.
+    /// Waits until nobody else is at it. The caller has the folder of a lab, or the lock would not last. `place` is what
+    /// the lab calls the namespace. A memory that cannot be read is lost: no lab is kept from being brought up or taken
+    /// down by it.
     ///
     /// # Errors
-    /// The file system refuses, or the file is none of ours.
-    pub fn take() -> Result<Self> {
+    /// The file system refuses.
+    pub fn take(netns: NetnsId, place: &Place) -> Result<Self> {
         let root = Path::new(ROOT);
         let folder = File::open(root).doing("open", root)?;
         let lock = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into());
         let lock = lock.doing("lock", root)?;
-        let file = path();
-        let memory = match bounded::read(&file, MOST_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Memory::default(),
-            text => serde_json::from_str(&text.doing("read", &file)?)
-                .map_err(io::Error::from)
-                .doing("read", &file)?,
+        let file = file_of(root, netns, place)?;
+        let (memory, is_lost) = match bounded::read(&file, MOST_BYTES) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Memory::default(), false),
+            text => match text.ok().and_then(|text| serde_json::from_str(&text).ok()) {
+                Some(memory) => (memory, false),
+                None => (Memory::default(), true),
+            },
         };
-        Ok(Self { memory, _lock: lock })
+        Ok(Self { memory, file, is_lost, _lock: lock })
+    }
+
+    /// Where the memory is, if it was there and is lost: then nothing is put back.
+    #[must_use]
+    pub fn lost(&self) -> Option<&Path> {
+        self.is_lost.then_some(&self.file)
     }
 
     /// Remembers that a lab needs the settings, and what they were, unless that is known.
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn remember(&mut self, of: Shared, lab: &LabName, before: Vec<Sysctl>) -> Result<()> {
-        let changed = self.memory.of(of);
+    pub fn remember(&mut self, lab: &LabName, before: Vec<Sysctl>) -> Result<()> {
         for setting in before {
-            if !changed.before.iter().any(|known| known.key == setting.key) {
-                changed.before.push(setting);
+            if !self.memory.before.iter().any(|known| known.key == setting.key) {
+                self.memory.before.push(setting);
             }
         }
-        changed.users.insert(lab.clone());
+        self.memory.users.insert(lab.clone());
         self.write()
     }
 
     /// What to put back if this lab goes: all if no other needs it.
     #[must_use]
-    pub fn without(&mut self, of: Shared, lab: &LabName) -> &[Sysctl] {
-        let changed = self.memory.of(of);
+    pub fn without(&mut self, lab: &LabName) -> &[Sysctl] {
         // A lab whose folder was removed by hand needs nothing any more.
-        changed.users.retain(|user| user != lab && Directory::of(user).exists());
-        if changed.users.is_empty() { &changed.before } else { &[] }
+        self.memory.users.retain(|user| user != lab && Directory::of(user).exists());
+        if self.memory.users.is_empty() { &self.memory.before } else { &[] }
     }
 
     /// Forgets what [`SharedSysctls::without`] gave, when it is put back.
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn forget(mut self) -> Result<()> {
-        let is_done = |changed: &Changed| changed.users.is_empty();
-        if is_done(&self.memory.host) {
-            self.memory.host.before.clear();
-        }
-        self.memory.adopted.retain(|_, changed| !is_done(changed));
-        if !is_done(&self.memory.host) || !self.memory.adopted.is_empty() {
+    pub fn forget(self) -> Result<()> {
+        if !self.memory.users.is_empty() {
             return self.write();
         }
         // Of somebody who was killed while writing.
-        let _ = fs::remove_file(new_path());
-        match fs::remove_file(path()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", &path()),
+        let _ = fs::remove_file(self.new_path());
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", &self.file),
             _ => Ok(()),
         }
     }
 
     /// In the place of the old one at once: a kill leaves the one or the other.
     fn write(&self) -> Result<()> {
-        let (file, new) = (path(), new_path());
-        let text = serde_json::to_string(&self.memory).map_err(io::Error::from).doing("write", &file)?;
+        let (file, new) = (&self.file, self.new_path());
+        let text = serde_json::to_string(&self.memory).map_err(io::Error::from).doing("write", file)?;
         private::write(&new, text.as_bytes()).doing("write", &new)?;
-        fs::rename(&new, &file).doing("replace", &file)
+        fs::rename(&new, file).doing("replace", file)
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.file.with_added_extension("new")
     }
 }
 
-impl Memory {
-    fn of(&mut self, of: Shared) -> &mut Changed {
-        match of {
-            Shared::Host => &mut self.host,
-            Shared::Adopted(inode) => self.adopted.entry(inode).or_default(),
-        }
+/// The file about a namespace. That of a version which knew one `host` becomes the one of the host.
+fn file_of(root: &Path, netns: NetnsId, place: &Place) -> Result<PathBuf> {
+    let file = root.join(format!("{FILE}.{}", netns.cookie.unwrap_or(netns.inode)));
+    let former = root.join(FILE);
+    if *place == Place::Host && !file.exists() && former.exists() {
+        fs::rename(&former, &file).doing("rename", &former)?;
     }
-}
-
-fn new_path() -> PathBuf {
-    Path::new(ROOT).join(format!("{FILE}.new"))
-}
-
-fn path() -> PathBuf {
-    Path::new(ROOT).join(FILE)
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -152,14 +136,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_the_host_alone_is_read_as_before() {
-        let text = r#"{"before":[{"path":["net","ipv4","ip_forward"],"value":"0"}],"users":["a"]}"#;
-        let mut memory: Memory = serde_json::from_str(text).expect("a memory");
-        assert_eq!(memory.of(Shared::Host).before.len(), 1);
-        assert_eq!(serde_json::to_string(&memory).expect("JSON"), text);
-        memory.of(Shared::Adopted(7)).users.insert("b".parse().expect("a name"));
-        let again: Memory =
-            serde_json::from_str(&serde_json::to_string(&memory).expect("JSON")).expect("a memory");
-        assert_eq!(again.adopted[&7].users.len(), 1);
+    fn the_host_takes_over_the_file_of_versions_that_knew_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let former = r#"{"before":[{"path":["net","ipv4","ip_forward"],"value":"0"}],"users":["a"]}"#;
+        fs::write(root.path().join(FILE), former).unwrap();
+        let netns = |inode, cookie| NetnsId { inode, cookie };
+        let adopted = Place::Namespace("b".parse().unwrap());
+        let other = file_of(root.path(), netns(1, Some(7)), &adopted).unwrap();
+        assert!(other.ends_with(".host-sysctls.7") && !other.exists());
+        let file = file_of(root.path(), netns(2, None), &Place::Host).unwrap();
+        assert!(file.ends_with(".host-sysctls.2"));
+        let memory: Memory = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        assert_eq!((memory.before.len(), memory.users.len()), (1, 1));
+        assert_eq!(serde_json::to_string(&memory).unwrap(), former);
+        assert!(!root.path().join(FILE).exists());
     }
 }

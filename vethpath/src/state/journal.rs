@@ -11,12 +11,17 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
 };
 
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Directory, Error, Offloads, Result, offloads, stop};
+use super::{AgentLock, Context, Directory, Error, Offloads, Result, offloads, stop};
 use crate::{
     datapath::Hook,
-    kernel::{bounded, private},
+    kernel::{
+        self, NetnsId, bounded,
+        home::{Home, Route},
+        private,
+    },
     topology::{Datapath, IfName, NsName, Place, Sysctl, SysctlKey, Topology},
 };
 
@@ -32,6 +37,9 @@ const MOST_BYTES: u64 = 256 << 20;
 /// Begins the line about an adopted namespace.
 const ADOPTED: &str = "adopted";
 
+/// Begins the line about a namespace that the lab has made.
+const MADE: &str = "made";
+
 /// Begins the line about what a setting was before the lab changed it.
 const WAS: &str = "was";
 
@@ -43,6 +51,9 @@ pub struct Record {
     pub topology: Topology,
     /// How its programs are attached.
     pub hook: Hook,
+    /// Where it was brought up; none in records of versions that did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<Home>,
 }
 
 /// What a lab is, and what there may still be of what it was.
@@ -55,10 +66,56 @@ pub struct History {
 }
 
 impl Record {
-    /// The record of a lab that is to be.
-    #[must_use]
-    pub fn new(topology: Topology, hook: Hook) -> Self {
-        Self { version: VERSION, topology, hook }
+    /// The record of a lab that is to be, in the namespaces that the calling thread is in.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn new(topology: Topology, hook: Hook) -> kernel::Result<Self> {
+        Self { version: VERSION, topology, hook, home: None }.here()
+    }
+
+    /// The same of a lab that lives in the namespaces that the calling thread is in.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn here(self) -> kernel::Result<Self> {
+        Ok(Self { home: Some(Home::current()?), ..self })
+    }
+
+    /// The way from here to where the lab lives; none if nothing tells where that is. A record that does not say has
+    /// been brought up where its agent is.
+    ///
+    /// # Errors
+    /// The file system or `/proc` refuses.
+    pub fn route(home: Option<&Home>, directory: &Directory) -> Result<Option<Route>> {
+        let agent = AgentLock::process(directory)?.map(Pid::as_raw);
+        let found = match (home, agent) {
+            (Some(home), _) => home.clone(),
+            (None, Some(agent)) => match Home::of_process(agent) {
+                Ok(home) => home,
+                Err(_) => return Ok(None),
+            },
+            (None, None) => return Ok(None),
+        };
+        let route = found.route(agent);
+        route.map(Some).map_err(std::io::Error::other).doing("find the namespaces of", directory.path())
+    }
+
+    /// Where a lab lives, without the rest of its record; `None` if it has no journal, or the record does not say.
+    ///
+    /// # Errors
+    /// As [`History::read`].
+    pub fn read_home(directory: &Directory) -> Result<Option<Home>> {
+        /// The part of a record that is read.
+        #[derive(Deserialize)]
+        struct Part {
+            #[serde(default)]
+            home: Option<Home>,
+        }
+        let Some((number, line)) = record_lines(directory)?.pop() else { return Ok(None) };
+        let part = serde_json::from_slice::<Part>(&line);
+        let part = part.map_err(|error| BadRecord::Malformed(error.to_string()).at(number, directory))?;
+        Ok(part.home)
     }
 
     /// Reads the record of a lab; `None` if the lab has no journal.
@@ -69,52 +126,96 @@ impl Record {
         Ok(History::read(directory)?.map(|history| history.record))
     }
 
-    /// A record from a line of the journal, or what is wrong with it.
-    pub(crate) fn parse(line: &str) -> std::result::Result<Self, String> {
-        let record: Self = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        if record.version != VERSION {
-            return Err(format!("it is of version {}, and this vethpath writes {VERSION}", record.version));
+    /// A record from a line of the journal.
+    pub(crate) fn parse(line: &[u8]) -> std::result::Result<Self, BadRecord> {
+        /// What a record of any version has.
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
         }
-        Ok(record)
+        let record = serde_json::from_slice::<Self>(line);
+        match serde_json::from_slice(line) {
+            Ok(Versioned { version }) if version != VERSION => Err(BadRecord::Version(version)),
+            _ => record.map_err(|error| BadRecord::Malformed(error.to_string())),
+        }
+    }
+}
+
+/// Why a line of the journal is no record.
+#[derive(Debug)]
+pub(crate) enum BadRecord {
+    /// It is of this other version.
+    Version(u32),
+    /// It is none.
+    Malformed(String),
+}
+
+impl BadRecord {
+    fn at(self, line: usize, directory: &Directory) -> Error {
+        let path = directory.journal().display().to_string();
+        match self {
+            Self::Version(found) => Error::Version { path, found, ours: VERSION },
+            Self::Malformed(cause) => {
+                Error::Journal { lab: directory.lab().clone(), path, cause: format!("line {line}: {cause}") }
+            }
+        }
     }
 }
 
 impl History {
     /// Reads the records of a lab; `None` if the lab has no journal, or was killed while it wrote the
-    /// first: then nothing had been done.
+    /// first: then nothing had been done. A damaged line that is no record is passed over.
     ///
     /// # Errors
-    /// The journal cannot be read, or is of another version.
+    /// The journal cannot be read, has a damaged record, or is of another version.
     pub fn read(directory: &Directory) -> Result<Option<Self>> {
-        let path = directory.journal();
-        let Some(file) = open(directory)? else { return Ok(None) };
-        let broken = |cause: String| Error::Journal { path: path.display().to_string(), cause };
-        let mut reader = BufReader::new(file.take(MOST_BYTES));
         let mut records = Vec::new();
-        let mut line = String::new();
-        loop {
-            line.clear();
-            let length = reader.by_ref().take(MOST_RECORD).read_line(&mut line).doing("read", &path)? as u64;
-            if length == MOST_RECORD {
-                return Err(broken(format!("it has a line longer than {MOST_RECORD} bytes")));
-            }
-            if !line.ends_with('\n') {
-                break;
-            }
-            // The first line is a record; what begins otherwise further on is a step.
-            if records.is_empty() || line.starts_with('{') {
-                records.push(Record::parse(&line).map_err(broken)?);
-            }
+        for (number, line) in record_lines(directory)? {
+            records.push(Record::parse(&line).map_err(|bad| bad.at(number, directory))?);
         }
         let Some(record) = records.pop() else { return Ok(None) };
         let former = records.into_iter().map(|record| record.topology).collect();
         Ok(Some(Self { record, former }))
     }
 
+    /// The records of a damaged journal that can be read, oldest first.
+    #[must_use]
+    pub fn salvage(directory: &Directory) -> Vec<Record> {
+        let lines = record_lines(directory).unwrap_or_default();
+        lines.iter().filter_map(|(_, line)| Record::parse(line).ok()).collect()
+    }
+
     /// All topologies, oldest first.
     pub fn topologies(&self) -> impl Iterator<Item = &Topology> {
         self.former.iter().chain([&self.record.topology])
     }
+}
+
+/// The lines of a journal that should be records, with their numbers: the first, and those that begin as one.
+fn record_lines(directory: &Directory) -> Result<Vec<(usize, Vec<u8>)>> {
+    let path = directory.journal();
+    let Some(file) = open(directory)? else { return Ok(Vec::new()) };
+    let mut reader = BufReader::new(file.take(MOST_BYTES));
+    let mut records = Vec::new();
+    for number in 1.. {
+        let mut line = Vec::new();
+        let length = reader.by_ref().take(MOST_RECORD).read_until(b'\n', &mut line).doing("read", &path)?;
+        if length as u64 == MOST_RECORD {
+            let cause = format!("line {number} is longer than {MOST_RECORD} bytes");
+            return Err(Error::Journal {
+                lab: directory.lab().clone(),
+                path: path.display().to_string(),
+                cause,
+            });
+        }
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        if number == 1 || line.starts_with(b"{") {
+            records.push((number, line));
+        }
+    }
+    Ok(records)
 }
 
 /// The journal, open for reading, if only root can have written it.
@@ -181,8 +282,16 @@ impl Journal {
     ///
     /// # Errors
     /// The file system refuses; then it must not be adopted.
-    pub fn note_adopted(&mut self, name: &NsName, inode: u64) -> Result<()> {
-        self.line(&format!("{ADOPTED} {name} {inode}"))
+    pub fn note_adopted(&mut self, name: &NsName, id: NetnsId) -> Result<()> {
+        self.line(&format!("{ADOPTED} {name} {id}"))
+    }
+
+    /// Writes down which namespaces were made. One of which this is missing is known by its mark alone.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn note_made<'n>(&mut self, made: impl Iterator<Item = (&'n NsName, NetnsId)>) -> Result<()> {
+        self.note_all(made.map(|(name, id)| format!("{MADE} {name} {id}")))
     }
 
     /// Writes down what a setting is before it is changed for the first time.
@@ -201,8 +310,10 @@ impl Journal {
         let facts = Facts::read(&self.directory)?;
         let mut lines = text(&self.directory, record)? + "\n";
         for namespace in &record.topology.namespaces {
-            let inode = facts.adopted.get(namespace.name.as_str()).filter(|_| namespace.adopt.is_some());
-            lines.extend(inode.map(|inode| format!("{ADOPTED} {} {inode}\n", namespace.name)));
+            let (kind, known) =
+                if namespace.adopt.is_some() { (ADOPTED, &facts.adopted) } else { (MADE, &facts.made) };
+            let id = known.get(namespace.name.as_str());
+            lines.extend(id.map(|id| format!("{kind} {} {id}\n", namespace.name)));
         }
         let is_kept = |place: &Place| match place {
             Place::Host => true,
@@ -234,6 +345,7 @@ impl Journal {
 
 fn text(directory: &Directory, record: &Record) -> Result<String> {
     serde_json::to_string(record).map_err(|error| Error::Journal {
+        lab: directory.lab().clone(),
         path: directory.journal().display().to_string(),
         cause: error.to_string(),
     })
@@ -266,8 +378,10 @@ fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
 /// What a journal tells beside records and steps.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// By name, the inode of the namespace that was last adopted under it.
-    pub adopted: BTreeMap<String, u64>,
+    /// By name, the namespace that was last adopted under it.
+    pub adopted: BTreeMap<String, NetnsId>,
+    /// By name, the namespace that the lab has last made under it.
+    pub made: BTreeMap<String, NetnsId>,
     /// By place and setting, what it was before the lab changed it.
     pub was: BTreeMap<(Place, SysctlKey), String>,
     /// By inner end, offloads that are switched, each as it was before.
@@ -275,14 +389,15 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads the journal of a lab; there is nothing in one that is not there.
+    /// Reads the journal of a lab; there is nothing in one that is not there. A damaged line tells nothing.
     ///
     /// # Errors
     /// The journal is there and cannot be read.
     pub fn read(directory: &Directory) -> Result<Self> {
         let path = directory.journal();
         let Some(file) = open(directory)? else { return Ok(Self::default()) };
-        Ok(Self::parse(&bounded::read_from(&file, MOST_BYTES).doing("read", &path)?))
+        let bytes = bounded::bytes_from(&file, MOST_BYTES).doing("read", &path)?;
+        Ok(Self::parse(&String::from_utf8_lossy(&bytes)))
     }
 
     fn parse(journal: &str) -> Self {
@@ -290,9 +405,11 @@ impl Facts {
         for line in journal.lines() {
             let mut words = line.splitn(4, ' ');
             match (words.next(), words.next(), words.next(), words.next()) {
-                (Some(ADOPTED), Some(name), Some(inode), None) => {
+                (Some(kind @ (ADOPTED | MADE)), Some(name), Some(inode), cookie) => {
+                    let known = if kind == ADOPTED { &mut facts.adopted } else { &mut facts.made };
                     if let Ok(inode) = inode.parse() {
-                        let _ = facts.adopted.insert(name.to_owned(), inode);
+                        let id = NetnsId { inode, cookie: cookie.and_then(|cookie| cookie.parse().ok()) };
+                        let _ = known.insert(name.to_owned(), id);
                     }
                 }
                 (Some(WAS), Some(name), Some(path), Some(value)) => {
@@ -315,13 +432,16 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::{Source, read};
 
     #[test]
     fn the_last_adoption_under_a_name_counts() {
         let journal =
-            "{}\ncreate namespace a\nadopted a 1\nadopted ab 2\nadopted a 3\nadopted b x\ncreate pair a:e\n";
-        let adopted = Facts::parse(journal).adopted;
-        assert_eq!((adopted.get("a"), adopted.get("ab"), adopted.get("b")), (Some(&3), Some(&2), None));
+            "{}\ncreate namespace a\nadopted a 1\nadopted ab 2 77\nadopted a 3\nadopted b x\nmade c 4 5\n";
+        let Facts { adopted, made, .. } = Facts::parse(journal);
+        let id = |inode, cookie| Some(NetnsId { inode, cookie });
+        assert_eq!((adopted.get("a").copied(), adopted.get("ab").copied()), (id(3, None), id(2, Some(77))));
+        assert_eq!((adopted.get("b"), made.get("c").copied()), (None, id(4, Some(5))));
     }
 
     #[test]
@@ -333,6 +453,45 @@ mod tests {
             was.iter().map(|((place, key), value)| format!("{place} {key} {value}")).collect();
         let expected = ["host net.ipv4.conf.v/0.rp_filter 2", "a net.ipv4.tcp_rmem 4096\t131072 6291456"];
         assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn a_damaged_step_is_passed_over_and_a_damaged_record_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::stand_in(folder.path());
+        let topology = read(Source { path: "lab.toml", text: "[bridge.br0]\n" }, Some("lab")).unwrap();
+        let record = serde_json::to_string(&Record::new(topology, Hook::Tcx).unwrap()).unwrap();
+        let journal = |lines: &[&[u8]]| {
+            fs::write(directory.journal(), [lines.join(&b'\n'), b"\n".to_vec()].concat()).unwrap();
+            History::read(&directory)
+        };
+        let step = b"create bridge br0".as_slice();
+        assert!(journal(&[record.as_bytes(), step, b"x", b"\xff"]).unwrap().is_some());
+        assert_eq!(Facts::read(&directory).unwrap().adopted, BTreeMap::new());
+        for bad in [&[b"x\xff".as_slice(), record.as_bytes()][..], &[record.as_bytes(), b"{\xff"]] {
+            let error = journal(bad).unwrap_err();
+            assert!(matches!(&error, Error::Journal { .. }), "{error}");
+            assert!(error.hint().unwrap().contains("vethpath down lab"), "{error}");
+            assert_eq!(History::salvage(&directory).len(), 1);
+        }
+        let other = record.replace("\"version\":2", "\"version\":3");
+        assert!(matches!(journal(&[other.as_bytes()]), Err(Error::Version { found: 3, .. })));
+    }
+
+    /// The format before did not say where a lab lives.
+    #[test]
+    fn a_record_tells_where_the_lab_lives_if_it_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::stand_in(folder.path());
+        let topology = read(Source { path: "lab.toml", text: "[bridge.br0]\n" }, Some("lab")).unwrap();
+        let here = Record::new(topology, Hook::Tcx).unwrap();
+        for record in [Record { home: None, ..here.clone() }, here] {
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(text.contains("\"home\""), record.home.is_some(), "{text}");
+            fs::write(directory.journal(), text + "\n").unwrap();
+            assert_eq!(Record::read_home(&directory).unwrap(), record.home);
+            assert_eq!(Record::read(&directory).unwrap(), Some(record));
+        }
     }
 
     #[test]

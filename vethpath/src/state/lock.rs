@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Seek, Write},
+    io::{ErrorKind, Seek, Write},
     os::unix::fs::MetadataExt,
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -11,7 +12,10 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        stat::{major, minor},
+    },
     unistd::Pid,
 };
 
@@ -35,11 +39,42 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// which on a machine under great load takes long, and takes no signal there.
 const KILLED: Duration = Duration::from_secs(60);
 
+/// How long somebody who changes a lab is waited for.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// How long until that is said: one that was killed holds the lock for a moment more.
+const SILENCE: Duration = Duration::from_millis(200);
+
 /// The right to change a lab. Held on its folder, so that nothing is left behind.
 pub struct LabLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
 impl LabLock {
-    /// Takes the lock of a lab whose folder exists.
+    /// Takes the lock of a lab, whose folder is made if it is not there, as soon as nobody else has it: within ten
+    /// seconds. `waiting` is told once who has it.
+    ///
+    /// # Errors
+    /// Somebody else has it all the while ([`Error::Busy`]), or the file system refuses.
+    pub async fn wait(directory: &Directory, waiting: fn(&Error)) -> Result<Self> {
+        let began = Instant::now();
+        let mut is_told = false;
+        loop {
+            // A `down` that was waited for may have removed it.
+            directory.create()?;
+            match Self::take(directory) {
+                Err(busy @ Error::Busy { .. }) if began.elapsed() < WAIT => {
+                    if began.elapsed() >= SILENCE && !std::mem::replace(&mut is_told, true) {
+                        waiting(&busy);
+                    }
+                    tokio::time::sleep(INTERVAL).await;
+                }
+                Err(Error::Io { source, .. })
+                    if source.kind() == ErrorKind::NotFound && began.elapsed() < WAIT => {}
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Takes the lock of a lab whose folder exists, at once.
     ///
     /// # Errors
     /// Somebody else has it ([`Error::Busy`]), or the folder is not there.
@@ -49,7 +84,10 @@ impl LabLock {
             let inode = folder.metadata().doing("look at", directory.path())?.ino();
             let lock = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => lock,
-                Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Busy(directory.lab().clone())),
+                Err((folder, Errno::EWOULDBLOCK)) => {
+                    let by = holder_of(&folder).map_or(String::new(), |pid| format!(": {}", describe(pid)));
+                    return Err(Error::Busy { lab: directory.lab().clone(), by });
+                }
                 Err((_, errno)) => return Err(errno.into()).doing("lock", directory.path()),
             };
             // A `down` may have removed the folder, and an `up` made another, while we opened it.
@@ -109,15 +147,32 @@ impl AgentLock {
             match Flock::lock(open(directory)?, FlockArg::LockSharedNonblock) {
                 Ok(_released_at_once) => return Ok(None),
                 Err((mut file, Errno::EWOULDBLOCK)) => {
-                    let text = file.rewind().and_then(|()| bounded::read_from(&file, MOST_DIGITS));
-                    let pid = text.doing("read", &path)?.parse().ok().filter(|&pid: &i32| pid > 1);
-                    if pid.is_some() || Instant::now() >= deadline {
+                    // What somebody else has written there is no number.
+                    let text = file.rewind().and_then(|()| bounded::read_from(&file, MOST_DIGITS)).ok();
+                    let pid = text.and_then(|text| text.parse().ok()).filter(|&pid: &i32| pid > 1);
+                    if pid.is_some() {
                         return Ok(pid.map(Pid::from_raw));
+                    }
+                    if Instant::now() >= deadline {
+                        return Ok(holder_of(&file));
                     }
                     thread::sleep(INTERVAL);
                 }
                 Err((_, errno)) => return Err(errno.into()).doing("lock", &path),
             }
+        }
+    }
+
+    /// The same by its number in the process namespace that `/proc` shows, if it is seen there.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn process(directory: &Directory) -> Result<Option<Pid>> {
+        directory.check()?;
+        let path = directory.agent_lock();
+        match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            file => file.doing("open", &path).map(|file| holder_of(&file)),
         }
     }
 
@@ -142,6 +197,33 @@ impl AgentLock {
         }
         Err(std::io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))
             .doing("end the agent of", directory.path())
+    }
+}
+
+/// The process that has locked a file for itself alone, as far as `/proc/locks` shows it.
+fn holder_of(file: &File) -> Option<Pid> {
+    let found = file.metadata().ok()?;
+    let id = format!("{:02x}:{:02x}:{}", major(found.dev()), minor(found.dev()), found.ino());
+    let locks = bounded::read(Path::new("/proc/locks"), bounded::LIST).ok()?;
+    // `1: FLOCK  ADVISORY  WRITE 4242 00:1a:77 0 EOF`, and `->` for one that waits.
+    let holder = locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let is_it = words.next() == Some("FLOCK") && words.nth(1) == Some("WRITE");
+        let (pid, of) = (words.next()?.parse::<i32>().ok()?, words.next()?);
+        (is_it && of == id).then_some(pid)
+    });
+    holder.filter(|&pid| pid > 0).map(Pid::from_raw)
+}
+
+/// What a process is called by whoever started it.
+fn describe(pid: Pid) -> String {
+    let line = File::open(format!("/proc/{pid}/cmdline"))
+        .and_then(|file| bounded::bytes_from(&file, bounded::LIST))
+        .unwrap_or_default();
+    let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    match words.join(" ").trim() {
+        "" => format!("process {pid}"),
+        line => format!("process {pid} (`{line}`)"),
     }
 }
 
@@ -173,6 +255,20 @@ mod tests {
             });
             assert!(AgentLock::take(&directory).unwrap().is_some());
         });
+    }
+
+    #[test]
+    fn who_has_a_lock_is_told() {
+        let (_folder, directory) = folder();
+        let _lock = LabLock::take(&directory).unwrap();
+        let Err(Error::Busy { lab, by }) = LabLock::take(&directory) else { panic!("there is one") };
+        assert_eq!(lab.as_str(), "lab");
+        assert!(by.starts_with(&format!(": process {} (`", std::process::id())), "{by}");
+        let mut agent = Flock::lock(open(&directory).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
+        agent.write_all(b"\xff\n").unwrap();
+        let own = Pid::from_raw(i32::try_from(std::process::id()).unwrap());
+        assert_eq!(AgentLock::process(&directory).unwrap(), Some(own));
+        assert_eq!(AgentLock::holder(&directory).unwrap(), Some(own), "whatever is in the file");
     }
 
     #[test]

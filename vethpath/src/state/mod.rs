@@ -11,7 +11,7 @@ mod offloads;
 pub(crate) mod stop;
 
 pub use directory::{Directory, ROOT, labs, note_netns_mount, take_netns_mount};
-pub use forwarding::{Shared, SharedSysctls};
+pub use forwarding::SharedSysctls;
 pub use journal::{Facts, History, Journal, Record};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;
@@ -34,16 +34,56 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Another `up` or `down` is at it.
-    #[error("another vethpath is working on lab `{0}` right now")]
-    Busy(crate::topology::LabName),
-    /// The journal is not one, or of another version.
+    #[error("another vethpath is working on lab `{lab}`{by}")]
+    Busy {
+        /// The lab.
+        lab: crate::topology::LabName,
+        /// Who that is, as far as it can be told, behind a colon.
+        by: String,
+    },
+    /// The journal has no record that can be read.
     #[error("cannot read {path}: {cause}")]
     Journal {
+        /// The lab.
+        lab: crate::topology::LabName,
         /// The file.
         path: String,
         /// What is wrong with it.
         cause: String,
     },
+    /// The journal is of another version.
+    #[error("cannot read {path}: it is of version {found}, and this vethpath writes {ours}")]
+    Version {
+        /// The file.
+        path: String,
+        /// The journal's version.
+        found: u32,
+        /// This binary's.
+        ours: u32,
+    },
+}
+
+impl Error {
+    /// Whether the user's request is at fault, rather than the system.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        matches!(self, Self::Busy { .. })
+    }
+
+    /// What may help.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Busy { .. } => Some("wait until it is done".to_owned()),
+            Self::Journal { lab, .. } => Some(format!(
+                "`vethpath down {lab}` removes what carries the lab's mark; then bring the lab up again"
+            )),
+            Self::Version { .. } => {
+                Some("use the vethpath that brought the lab up, or give `down` the lab's file".to_owned())
+            }
+            Self::Io { .. } => None,
+        }
+    }
 }
 
 /// The result of everything in this layer.

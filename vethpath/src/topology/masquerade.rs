@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Bridge, IfName, Place, Topology};
+use super::{Bridge, IfName, LabName, Place, Topology};
 
 /// One subnet whose packets are masqueraded, unless they stay on its bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,13 +41,24 @@ impl Masquerade {
                 Some(table) => table.rules.extend(rules),
                 None => tables.push(Self {
                     place: bridge.place.clone(),
-                    table: format!("vethpath-{}", topology.lab),
+                    table: Self::table_of(&topology.lab),
                     rules: rules.collect(),
                     is_shared: !is_made(&bridge.place),
                 }),
             }
         }
         tables
+    }
+
+    /// The table that a lab whose file is not known may have in a place that is not its own.
+    #[must_use]
+    pub fn unknown(lab: &LabName, place: Place) -> Self {
+        Self { place, table: Self::table_of(lab), rules: Vec::new(), is_shared: true }
+    }
+
+    /// The name of a lab's tables.
+    fn table_of(lab: &LabName) -> String {
+        format!("vethpath-{lab}")
     }
 
     /// Whether any rule is about IPv4, and any about IPv6.

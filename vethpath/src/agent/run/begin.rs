@@ -19,7 +19,10 @@ impl Agent {
         let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
         // Only now: whoever changes a lab makes sure that nobody has the lock after it has written what the lab is to be.
         let journal = version(directory);
-        let Record { topology, hook, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
+        let Record { topology, hook, home, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
+        if home.is_some() && Record::route(home.as_ref(), directory)?.is_some_and(|route| !route.is_here()) {
+            return Err(Error::Elsewhere);
+        }
         let pins = Pins::of(&topology.lab);
         let mut domains = Vec::new();
         for (number, place) in topology.domains() {

@@ -15,6 +15,9 @@ pub enum Error {
     /// The lab's state folder or its pins were removed, or another lab of the name has taken them.
     #[error("the lab's state folder or its pins are not this agent's any more")]
     Replaced,
+    /// The agent was started in other namespaces than the lab's.
+    #[error("the lab lives in other namespaces")]
+    Elsewhere,
     /// The lab is not up.
     #[error("the lab is not up")]
     NoLab,

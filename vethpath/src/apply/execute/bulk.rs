@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Error, Executor, Made, TOGETHER};
 use crate::{
-    kernel::{Act, Direct, Netns, NewVeth, Result, VethEnd, crew, sysctl},
+    kernel::{Act, Direct, Netns, NetnsId, NewVeth, Result, VethEnd, crew, sysctl},
     plan::{Step, default_dad},
     state::stop,
     topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, altname, lab_mark, pair_mark},
@@ -108,10 +108,14 @@ impl Executor<'_> {
             .filter_map(|step| if let Step::Namespace(namespace) = step { Some(namespace) } else { None })
             .collect();
         let made = crew::working(&namespaces, |namespace| make(namespace, self.lab));
-        let mut outcome = Ok(());
+        let ids = namespaces.iter().zip(&made).filter_map(|(namespace, made)| {
+            let (_, id) = made.as_ref().ok()?;
+            Some((&namespace.name, *id))
+        });
+        let mut outcome = self.journal.note_made(ids).map_err(Error::from);
         for (namespace, made) in namespaces.iter().zip(made) {
             match made {
-                Ok(made) => {
+                Ok((made, _)) => {
                     self.made.push(Made::Namespace(namespace.name.clone()));
                     self.places.add(&namespace.name, made.clone());
                     let inherited = default_dad(namespace.dad);
@@ -235,10 +239,11 @@ impl Executor<'_> {
     }
 }
 
-/// Makes a namespace around the calling thread. The loopback is marked and up before the namespace has a
-/// name: whoever finds it by name finds whose it is.
-fn make(namespace: &Namespace, lab: &LabName) -> Result<Netns> {
+/// Makes a namespace around the calling thread, and returns it with its identity. The loopback is marked and up before
+/// the namespace has a name: whoever finds it by name finds whose it is.
+fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
     let made = Netns::create_around_thread(namespace.name.as_str())?;
+    let id = made.id_here()?;
     let mark = lab_mark(lab);
     Direct::entering(&made)?
         .act(&[Act::Mark { link: "lo", mark: &mark, altname: None }, Act::Up { link: "lo" }])?;
@@ -246,7 +251,7 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<Netns> {
     stop::here_if_told();
     made.bind(&namespace.name)?;
     stop::here_if_told();
-    Ok(made)
+    Ok((made, id))
 }
 
 /// What a step does, and where.

@@ -11,7 +11,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::page::Page;
-use super::{Exit, Failure, failure::runtime, labs, up::privileged};
+use super::{Exit, Failure, failure::runtime, labs, progress, up::privileged};
 use crate::{
     apply,
     bench::{self, Beside, Comparison, Cores, Own, Progress, Report, Request, Shape, Subject, Wish},
@@ -55,7 +55,12 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
         seed: arguments.seed,
     };
     match shape(arguments) {
-        None => on_lab(&labs::record(arguments.lab.lab.as_deref())?, &request, arguments.xdp).await,
+        None => {
+            let (lab, _) = labs::named(arguments.lab.lab.as_deref())?;
+            let record = labs::record_of(&lab)?;
+            labs::go_to(&lab, true)?;
+            on_lab(&record, &request, arguments.xdp).await
+        }
         Some(shape) => {
             let Own { topology, between } = Own::of(shape)?;
             let request = Request { between: Some(between), ..request };
@@ -66,7 +71,7 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
 
 /// Measures a lab that is up, with another one beside it where XDP is asked for.
 async fn on_lab(record: &Record, request: &Request, xdp: bool) -> Result<Report, Failure> {
-    let subject = Subject::of(record, request).await?;
+    let subject = Subject::of(record, request, progress::waiting).await?;
     let run = async |beside: Option<Beside<'_>>| {
         with_progress(async |progress| bench::run(&subject, beside, request, progress).await).await
     };
@@ -89,8 +94,8 @@ async fn with_lab<T>(
         Ok(record) => work(&record).await,
         Err(failure) => Err(failure),
     };
-    match apply::down(&topology.lab, Some(topology)).await {
-        Ok(()) => done,
+    match apply::down(&topology.lab, Some(topology), progress::waiting).await {
+        Ok(_) => done,
         Err(left) => {
             let left: Vec<_> = left.iter().map(ToString::to_string).collect();
             let hint = format!("`vethpath down {}` tries again", topology.lab);

@@ -1,0 +1,86 @@
+//! State files that somebody, or a disk, has damaged.
+
+use std::fs;
+
+use crate::harness::{Host, Lab};
+
+const OTHER: &str = "name = \"other\"\n[bridge.br0]\nnamespace = \"b\"\n[namespace.b]\n[namespace.h0.interface.eth0]\nlink = \"br0\"\n";
+
+fn two_labs(host: &Host) -> Lab<'_> {
+    let file = host.topology("other", OTHER);
+    let _ = host.vethpath(format!("up {file}")).ok();
+    host.lab("three-hosts").with("[bridge.docker0]\n", "[bridge.docker0]\nnat = true\n").up()
+}
+
+fn damage(host: &Host, file: &str, how: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    let path = host.path(file);
+    let bytes = fs::read(&path).expect("it is there");
+    fs::write(&path, how(bytes)).expect("it can be written");
+}
+
+const JOURNAL: &str = "/run/vethpath/three-hosts/journal";
+
+/// What is no record is not needed.
+#[test]
+fn a_line_of_garbage_is_passed_over() {
+    let host = Host::new();
+    let lab = two_labs(&host);
+    damage(&host, JOURNAL, |journal| [journal, b"x\n\xff\n".to_vec()].concat());
+    let _ = host.vethpath("list").ok().prints("three-hosts: 3 namespaces").prints("other: 2 namespaces");
+    let _ = host.vethpath("exec h0 -- true").ok();
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints("nothing to change");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok().says("nothing to change");
+    damage(&host, JOURNAL, |journal| [journal, b"x\n\xff\n".to_vec()].concat());
+    let _ = host.vethpath("down --all").ok();
+    lab.forget();
+    host.finish();
+}
+
+#[test]
+fn a_lab_without_a_record_hides_no_other_and_goes_by_its_marks() {
+    let host = Host::new();
+    for bad in [b"x\xff\n".as_slice(), b"{\"version\":2}\n", b"{\xff\n"] {
+        for all in [false, true] {
+            let lab = two_labs(&host);
+            damage(&host, JOURNAL, |_| bad.to_vec());
+            let listed = host.vethpath("list").ok().prints("other: 2 namespaces");
+            let _ = listed.prints("three-hosts: cannot read /run/vethpath/three-hosts/journal: line 1");
+            let json = host.vethpath("list --json").ok().json();
+            assert!(json[1]["error"].is_string() && json[0].get("error").is_none(), "{json:#}");
+            let _ = host.vethpath("exec h0 -- true").ok();
+            for command in
+                [format!("up {}", lab.file), format!("plan {}", lab.file), "show three-hosts".to_owned()]
+            {
+                let _ = host.vethpath(command).fails(2).says("hint: `vethpath down three-hosts`");
+            }
+            if all {
+                let _ = host.vethpath("down --all").ok().says("by its mark");
+            } else {
+                let _ = host.vethpath("down three-hosts").ok().says("by its mark");
+                let _ = host.vethpath("down other").ok();
+            }
+            lab.forget();
+            assert_eq!(host.changes(), None, "{}", String::from_utf8_lossy(bad));
+        }
+    }
+    host.finish();
+}
+
+#[test]
+fn other_files_of_state_keep_no_lab_from_going() {
+    let host = Host::new();
+    let lab = two_labs(&host);
+    damage(&host, "/run/vethpath/three-hosts/agent.lock", |_| b"\xff".to_vec());
+    let memory = fs::read_dir(host.path("/run/vethpath")).expect("labs are up").flatten();
+    let mut memory = memory.map(|entry| entry.file_name().into_string().expect("a plain name"));
+    let memory = memory.find(|name| name.starts_with(".host-sysctls")).expect("nat is on");
+    damage(&host, &format!("/run/vethpath/{memory}"), |_| b"\xff".to_vec());
+    let _ = host.vethpath("list").ok();
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    let _ = host.vethpath("down three-hosts").ok().says("stays as it is");
+    let _ = host.vethpath("down other").ok();
+    lab.forget();
+    // Nobody knows what that was.
+    let _ = host.run("sysctl -w net.ipv4.ip_forward=0").ok();
+    host.finish();
+}

@@ -1,0 +1,295 @@
+//! Commands that are called from other namespaces than the lab's.
+
+use serde_json::Value;
+
+use crate::harness::{Host, Lab, LabFile, PATIENCE, SLACK, wait_for};
+
+/// Ways to be elsewhere, in front of a command.
+const ELSEWHERE: [&str; 5] = [
+    "ip netns exec ns0",
+    "nsenter --net=/run/netns/ns0",
+    "unshare --net",
+    "unshare --mount",
+    "unshare --net --mount --propagation slave",
+];
+
+/// Where a lab's record is.
+const JOURNAL: &str = "/run/vethpath/three-hosts/journal";
+
+fn exe() -> String {
+    std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned())
+}
+
+/// A lab that changes the machine in every way that a lab can.
+fn with_nat(host: &Host) -> LabFile<'_> {
+    host.lab("three-hosts").with("[bridge.docker0]\n", "[bridge.docker0]\nnat = true\n")
+}
+
+#[test]
+fn down_from_elsewhere_removes_the_whole_lab() {
+    let host = Host::new();
+    let from_lab = format!("{} exec ns0 --", exe());
+    for elsewhere in ELSEWHERE.into_iter().chain([from_lab.as_str()]) {
+        for target in ["three-hosts", "--all"] {
+            let lab = with_nat(&host).up();
+            let _ =
+                host.run(format!("{elsewhere} {} down {target}", exe())).ok().says("lab three-hosts is down");
+            lab.forget();
+            host.is_as_it_was(elsewhere);
+        }
+    }
+    host.finish();
+}
+
+#[test]
+fn up_from_elsewhere_is_about_the_lab_that_is_there() {
+    let host = Host::new();
+    let lab = with_nat(&host).up();
+    let pid = lab.pid();
+    for elsewhere in ELSEWHERE {
+        for verb in ["plan", "up"] {
+            let done = host.run(format!("{elsewhere} {} {verb} {} --json", exe(), lab.file)).ok();
+            assert_eq!(done.json()["changes"], Value::Array(vec![]), "{elsewhere}: {done}");
+        }
+    }
+    assert_eq!(lab.pid(), pid);
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn what_only_reads_shows_the_lab_that_is_there() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let shown = host.vethpath("show --json").ok().json();
+    for elsewhere in ELSEWHERE {
+        let run = |command: &str| host.run(format!("{elsewhere} {} {command}", exe())).ok();
+        assert_eq!(run("show --json").json()["bridges"], shown["bridges"], "{elsewhere}");
+        let stats = run("stats --json").json();
+        assert_eq!(stats["pairs"][0]["state"], "armed", "{elsewhere}: {stats:#}");
+        assert!(
+            stats["agent"]["lease_left_ms"].as_u64().is_some_and(|left| left > 0),
+            "{elsewhere}: {stats:#}"
+        );
+        let _ = run("list").prints("3 of 3 pairs armed");
+        let _ = run("exec ns1 -- ip -4 addr").prints("172.17.0.102/16");
+    }
+    lab.down();
+    host.finish();
+}
+
+/// The mounts of `ip netns exec` go with its command, and the record would stay.
+#[test]
+fn a_lab_that_would_not_outlive_the_command_is_refused() {
+    let mut host = Host::new();
+    let _ = host.run("ip netns add pod").ok();
+    host.remember();
+    let file = with_nat(&host).write();
+    for elsewhere in ["ip netns exec pod", "unshare --mount", "unshare --net --mount"] {
+        for verb in ["plan", "up"] {
+            let done = host.run(format!("{elsewhere} {} {verb} {file}", exe()));
+            let _ = done.fails(1).says("would not outlive").says("hint: `nsenter -t 1 -m vethpath up");
+            assert_eq!(host.changes(), None, "{elsewhere} {verb}");
+        }
+    }
+    // What the hint says works, and every command reaches that lab.
+    let _ = host.run(format!("ip netns exec pod nsenter -t 1 -m {} up {file}", exe())).ok();
+    let _ = host.run("ip -n pod link show docker0").ok();
+    let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.102").ok();
+    let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.1").ok();
+    let _ = host.vethpath(format!("up {file}")).ok().says("nothing to change");
+    let _ = host.vethpath("down three-hosts").ok();
+    assert_eq!(host.changes(), None);
+    host.finish();
+}
+
+/// Labs with `nat` in two network namespaces: the forwarding of each is its own.
+#[test]
+fn forwarding_is_remembered_for_each_network_namespace() {
+    let host = Host::new();
+    let lab = with_nat(&host).up();
+    let _ = host.run("ip netns add pod").ok();
+    let forwarding = |where_: &str| host.run(format!("{where_} sysctl -n net.ipv4.ip_forward")).ok().stdout;
+    let other = "name = \"other\"\n[bridge.br0]\naddresses = [\"10.77.0.1/24\"]\nnat = true\n";
+    let file = host.topology("other", other);
+    let _ = host.run(format!("nsenter --net=/run/netns/pod {} up {file}", exe())).ok();
+    assert_eq!((forwarding("env"), forwarding("ip netns exec pod")), ("1\n".into(), "1\n".into()));
+    lab.down();
+    assert_eq!((forwarding("env"), forwarding("ip netns exec pod")), ("0\n".into(), "1\n".into()));
+    let _ = host.vethpath("down other").ok();
+    assert_eq!(forwarding("ip netns exec pod"), "0\n");
+    let _ = host.run("ip netns del pod").ok();
+    host.finish();
+}
+
+/// Nothing but the agent keeps the network namespace of `unshare --net`.
+#[test]
+fn a_lab_whose_network_namespace_is_gone_can_be_taken_down() {
+    let host = Host::new();
+    let file = with_nat(&host).write();
+    let _ = host.run(format!("unshare --net {} up {file}", exe())).ok();
+    let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.1").ok();
+    let agent = host.vethpath("stats --json").ok().json()["agent"]["pid"].to_string();
+    let _ = host.run(format!("kill -KILL {agent}")).ok();
+    host.ends(agent.parse().expect("a number"));
+    let _ = host
+        .vethpath(format!("up {file}"))
+        .fails(1)
+        .says("is gone")
+        .says("hint: `vethpath down three-hosts`");
+    let _ = host.vethpath("down three-hosts").ok().says("lived in is gone").says("lab three-hosts is down");
+    host.finish();
+}
+
+/// There the agent's number is another process's.
+#[test]
+fn from_another_process_namespace_nothing_is_changed() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let pid = lab.pid();
+    for elsewhere in ["unshare --pid --fork", "unshare --pid --fork --mount-proc"] {
+        for command in ["down three-hosts".to_owned(), format!("up {}", lab.file)] {
+            let done = host.run(format!("{elsewhere} {} {command}", exe())).fails(1);
+            let _ = done.says("cannot be reached from here").says("hint:");
+        }
+    }
+    assert_eq!(lab.pid(), pid);
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn a_bpffs_over_the_labs_is_no_reason_to_forget_its_pins() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ = host.run("mount -t bpf bpf /sys/fs/bpf").ok();
+    for command in ["down three-hosts".to_owned(), format!("up {}", lab.file)] {
+        let _ = host.vethpath(command).fails(1).says("hint: `umount /sys/fs/bpf`");
+    }
+    let _ = host.run("umount /sys/fs/bpf").ok();
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+/// Records of the format before have no `home`, nor do journals say which namespaces were made: the agent tells.
+#[test]
+fn a_lab_of_the_format_before_is_found_by_its_agent() {
+    let host = Host::new();
+    let lab = with_nat(&host).up();
+    make_old(&host);
+    let _ = host.vethpath("list").ok().prints("3 of 3 pairs armed");
+    let _ =
+        host.run(format!("unshare --net {} exec ns1 -- ip -4 addr", exe())).ok().prints("172.17.0.102/16");
+    let shown = host.run(format!("ip netns exec ns0 {} show --json", exe())).ok().json();
+    assert_eq!(shown["bridges"], host.vethpath("show --json").ok().json()["bridges"]);
+    // `up` takes it over, and the journal is of this format then.
+    let pid = lab.pid();
+    let _ = host.run(format!("unshare --net {} up {}", exe(), lab.file)).ok().says("nothing to change");
+    assert_eq!(lab.pid(), pid);
+    assert!(record(&host)["home"].is_object());
+    make_old(&host);
+    let _ = host.run(format!("ip netns exec ns0 {} down three-hosts", exe())).ok();
+    lab.forget();
+    assert_eq!(host.changes(), None);
+
+    // Without an agent the lab is where the command is called.
+    let lab: Lab<'_> = with_nat(&host).up();
+    make_old(&host);
+    let _ = host.run(format!("kill -KILL {}", lab.pid())).ok();
+    wait_for(SLACK, "the agent lives", || host.vethpath("list").ok().stdout.contains("agent dead"));
+    let _ = host.vethpath("exec ns1 -- true").ok();
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    make_old(&host);
+    lab.down();
+    host.finish();
+}
+
+fn record(host: &Host) -> Value {
+    let journal = std::fs::read_to_string(host.path(JOURNAL)).expect("the lab is up");
+    serde_json::from_str(journal.lines().last_record()).expect("a record is JSON")
+}
+
+/// Takes out of a journal what the format before did not have.
+fn make_old(host: &Host) {
+    let path = host.path(JOURNAL);
+    let journal = std::fs::read_to_string(&path).expect("the lab is up");
+    let lines = journal.lines().filter(|line| !line.starts_with("made ")).map(|line| {
+        let Ok(Value::Object(mut record)) = serde_json::from_str(line) else { return line.to_owned() };
+        let _ = record.remove("home").expect("it says where it lives");
+        Value::Object(record).to_string()
+    });
+    let text: String = lines.map(|line| line + "\n").collect();
+    std::fs::write(&path, text).expect("it can be written");
+}
+
+trait Records<'a> {
+    fn last_record(self) -> &'a str;
+}
+
+impl<'a, I: Iterator<Item = &'a str>> Records<'a> for I {
+    fn last_record(self) -> &'a str {
+        self.filter(|line| line.starts_with('{')).last().expect("there is one")
+    }
+}
+
+/// A name of a namespace that leads to somebody else's by now is somebody else's.
+#[test]
+fn what_was_marked_otherwise_goes_and_what_was_replaced_stays() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let port = lab.port("ns2:eth0");
+    for command in [
+        "ip -n ns0 link set lo alias x",
+        "ip -n ns0 link set eth0 alias y",
+        "ip -n ns1 link set lo alias vethpath:another",
+        &format!("ip link set {port} alias z"),
+        "ip link set docker0 alias mine",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    lab.down();
+    host.is_as_it_was("marked otherwise");
+
+    let lab = host.lab("three-hosts").up();
+    for command in
+        ["ip netns del ns0", "ip netns add ns0", "ip link del docker0", "ip link add docker0 type bridge"]
+    {
+        let _ = host.run(command).ok();
+    }
+    let down = host.vethpath("down three-hosts").ok();
+    let _ = down.says("namespace ns0 is not of lab three-hosts").says("interface host:docker0 is not of lab");
+    lab.forget();
+    assert_eq!(host.namespaces(), ["ns0"]);
+    for command in ["ip netns del ns0", "ip link del docker0"] {
+        let _ = host.run(command).ok();
+    }
+    host.finish();
+}
+
+/// Whoever is at work on a lab is waited for, and named.
+#[test]
+fn a_lab_that_somebody_works_on_is_waited_for() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    for command in [
+        format!("up {}", lab.file),
+        "bench --seconds 1 --work udp-rr --cores same".to_owned(),
+        "down".to_owned(),
+    ] {
+        let holder = host.spawn("flock --no-fork /run/vethpath/three-hosts sleep 1000");
+        wait_for(SLACK, "it has no lock", || holder.name() == "sleep");
+        let waits = host.spawn_vethpath(&*command);
+        wait_for(SLACK, "it does not wait", || {
+            let said = waits.output();
+            said.contains("waiting: another vethpath is working on lab `three-hosts`: process")
+                && said.contains("sleep 1000")
+        });
+        holder.kill();
+        let _ = waits.wait(PATIENCE).ok();
+    }
+    lab.forget();
+    host.finish();
+}

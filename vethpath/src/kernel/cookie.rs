@@ -1,0 +1,38 @@
+//! The cookie of a network namespace: a number that no other one has until the machine boots again.
+#![expect(unsafe_code, reason = "nix has no SO_NETNS_COOKIE")]
+
+use std::{
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+};
+
+use nix::{
+    libc,
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+
+/// `SO_NETNS_COOKIE` of asm-generic/socket.h, which libc lacks for some targets.
+const SO_NETNS_COOKIE: libc::c_int = 71;
+
+/// The cookie of the calling thread's network namespace; none before Linux 5.14.
+#[must_use]
+pub fn of_this_thread() -> Option<u64> {
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
+    get(&socket).ok()
+}
+
+fn get(socket: &OwnedFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
+    // SAFETY: the kernel writes `length` bytes at most, for which there is room, and any bytes are a number.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}

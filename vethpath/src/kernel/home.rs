@@ -1,0 +1,317 @@
+//! Where a lab lives: the network namespace that its file calls `host`, the mount namespace in which its
+//! namespaces have their names, and the bpffs in which its programs are pinned. Commands that are called from
+//! elsewhere go there first.
+
+use std::{
+    env, fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    unistd::chdir,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Netns, Result, bounded, bpffs,
+    error::Context,
+    netns::{self, NetnsId},
+};
+
+/// The namespaces of a process: of the calling thread, and of the machine's (or container's) first process.
+const HERE: &str = "/proc/thread-self";
+const MACHINE: &str = "/proc/1";
+
+/// The namespaces of a lab, by what the kernel tells them apart by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Home {
+    /// The network namespace.
+    pub netns: NetnsId,
+    /// The inode of the mount namespace.
+    pub mounts: u64,
+    /// The inode of the process namespace, in which the agent's number is one.
+    pub processes: u64,
+    /// The device number of the bpffs at its mount point; none if none was mounted.
+    pub bpffs: Option<u64>,
+}
+
+/// Whether something is here, or what leads there.
+#[derive(Debug)]
+pub enum Way<T> {
+    /// This process is in it.
+    Here,
+    /// It is to be entered by this.
+    Through(T),
+    /// Nothing that can be seen from here leads there.
+    Lost,
+}
+
+impl<T> Way<T> {
+    fn is_here(&self) -> bool {
+        matches!(self, Self::Here)
+    }
+
+    fn is_lost(&self) -> bool {
+        matches!(self, Self::Lost)
+    }
+}
+
+/// The way from here to where a lab lives.
+#[derive(Debug)]
+pub struct Route {
+    netns: Way<Netns>,
+    mounts: Way<fs::File>,
+    /// Whether numbers of processes mean the same here.
+    same_processes: bool,
+    /// Whether another bpffs is mounted over the lab's.
+    hidden_bpffs: bool,
+}
+
+/// Why a command cannot be run from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It would change the lab, and is called from another process namespace: it would end other processes.
+    Processes,
+    /// No process or name that can be seen from here is in the lab's namespaces.
+    Unreachable,
+    /// Another bpffs is mounted over the one in which the lab is pinned.
+    HiddenPins,
+    /// The lab's network namespace is gone.
+    NetnsGone,
+    /// The lab's mount namespace is gone.
+    MountsGone,
+}
+
+impl Home {
+    /// Where the calling thread is.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn current() -> Result<Self> {
+        Self::of(HERE)
+    }
+
+    /// Where a process is.
+    ///
+    /// # Errors
+    /// It is not there, or may not be looked at.
+    pub fn of_process(pid: i32) -> Result<Self> {
+        Ok(Self { bpffs: None, ..Self::of(&format!("/proc/{pid}"))? })
+    }
+
+    fn of(process: &str) -> Result<Self> {
+        let netns = Netns::open(&Path::new(process).join("ns/net"), netns::HOST)?;
+        Ok(Self {
+            netns: if process == HERE { netns.id_here()? } else { netns.id()? },
+            mounts: inode(process, "mnt").doing("look at mount namespace of", process)?,
+            processes: inode(process, "pid").doing("look at process namespace of", process)?,
+            bpffs: bpffs::device(),
+        })
+    }
+
+    /// The way there. `agent` is the number of a process that is likely to be there.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn route(&self, agent: Option<i32>) -> Result<Route> {
+        let here = Self::current()?;
+        let has_pins = self.bpffs.is_some() && self.bpffs == here.bpffs;
+        Ok(Route {
+            netns: if self.netns.is(&here.netns) { Way::Here } else { self.find_netns(agent) },
+            mounts: match self.mounts == here.mounts {
+                true => Way::Here,
+                false => match self.find_mounts(agent) {
+                    // Another that has the same mounts, as some containers do.
+                    Way::Lost if has_pins => Way::Here,
+                    way => way,
+                },
+            },
+            same_processes: self.processes == here.processes,
+            hidden_bpffs: self.mounts == here.mounts
+                && !has_pins
+                && self.bpffs.is_some_and(bpffs::is_mounted_as),
+        })
+    }
+
+    fn find_netns(&self, agent: Option<i32>) -> Way<Netns> {
+        let of_processes = processes(agent).map(|process| process.join("ns/net"));
+        let named = fs::read_dir(netns::DIRECTORY).into_iter().flatten().flatten().map(|entry| entry.path());
+        let has_inode =
+            |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.ino() == self.netns.inode);
+        let mut found = of_processes.chain(named).filter(has_inode);
+        let netns = found.find_map(|path| {
+            let netns = Netns::open(&path, netns::HOST).ok()?;
+            netns.id().is_ok_and(|id| id.is(&self.netns)).then_some(netns)
+        });
+        netns.map_or(Way::Lost, Way::Through)
+    }
+
+    fn find_mounts(&self, agent: Option<i32>) -> Way<fs::File> {
+        let mut paths = processes(agent).map(|process| process.join("ns/mnt"));
+        let file = paths.find_map(|path| {
+            let file = fs::File::open(path).ok()?;
+            file.metadata().is_ok_and(|found| found.ino() == self.mounts).then_some(file)
+        });
+        file.map_or(Way::Lost, Way::Through)
+    }
+}
+
+impl Route {
+    /// Whether there is nowhere to go.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.netns.is_here() && self.mounts.is_here()
+    }
+
+    /// Whether the calling thread is to be moved.
+    #[must_use]
+    pub fn leads_elsewhere(&self) -> bool {
+        matches!(self.netns, Way::Through(_)) || matches!(self.mounts, Way::Through(_))
+    }
+
+    /// Whether the network namespace is there.
+    #[must_use]
+    pub fn has_netns(&self) -> bool {
+        !self.netns.is_lost()
+    }
+
+    /// What keeps a command from being run; `changes` if it is one that changes the lab.
+    #[must_use]
+    pub fn obstacle(&self, changes: bool) -> Option<Obstacle> {
+        let lost = self.netns.is_lost() || self.mounts.is_lost();
+        match self {
+            _ if lost && !self.same_processes => Some(Obstacle::Unreachable),
+            _ if changes && !self.same_processes => Some(Obstacle::Processes),
+            _ if self.hidden_bpffs => Some(Obstacle::HiddenPins),
+            _ if self.netns.is_lost() => Some(Obstacle::NetnsGone),
+            _ if self.mounts.is_lost() => Some(Obstacle::MountsGone),
+            _ => None,
+        }
+    }
+
+    /// Moves the calling thread there for good, and what it starts from then on. It stays in the folder of the
+    /// same path, where there is one. What is lost is left out.
+    ///
+    /// # Errors
+    /// The kernel refuses: this process has no rights in the user namespace that owns them.
+    pub fn follow(self) -> Result<()> {
+        // By its descriptor, which is of the mounts that are left now.
+        if let Way::Through(netns) = &self.netns {
+            netns.enter_for_good()?;
+        }
+        if let Way::Through(mounts) = &self.mounts {
+            let folder = env::current_dir().ok();
+            // `setns` wants a root and a working folder that no other thread shares (mntns_install in fs/namespace.c).
+            unshare(CloneFlags::CLONE_FS).doing("leave the working folder of", "other threads")?;
+            setns(mounts, CloneFlags::CLONE_NEWNS).doing("enter", "the lab's mount namespace")?;
+            let _ = folder.map(|folder| chdir(&folder));
+        }
+        Ok(())
+    }
+}
+
+/// Whether mounts that are made here go with the calling process, while what is written below `state` stays: as under
+/// `ip netns exec`, whose mount namespace is a copy of which others see nothing.
+#[must_use]
+pub fn is_transient(state: &Path) -> bool {
+    let (Ok(here), Ok(machine)) = (inode(HERE, "mnt"), inode(MACHINE, "mnt")) else { return false };
+    if here == machine || !is_same_folder(state) {
+        return false;
+    }
+    let table = |process: &str| {
+        bounded::read(&Path::new(process).join("mountinfo"), bounded::LIST).unwrap_or_default()
+    };
+    let (ours, theirs) = (table(HERE), table(MACHINE));
+    let bpffs_stays =
+        bpffs::device().is_some_and(|device| device_of(&in_machine(bpffs::MOUNT_POINT)) == Some(device));
+    let is_lost = |point: &str| !reaches(&ours, &theirs, Path::new(point));
+    is_lost(netns::DIRECTORY) || !bpffs_stays && is_lost(bpffs::MOUNT_POINT)
+}
+
+/// Whether a folder, or the one in which it would be made, is the same one for the machine's first process.
+fn is_same_folder(path: &Path) -> bool {
+    let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let id = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
+    id(there).is_some_and(|here| id(&in_machine(there)) == Some(here))
+}
+
+fn in_machine(path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    Path::new(MACHINE).join("root").join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn device_of(path: &Path) -> Option<u64> {
+    fs::metadata(path).map(|found| found.dev()).ok()
+}
+
+/// Whether a mount that is made at `point` in one mount namespace shows up in another: the mount around it is in a
+/// peer group of which the other has a member (`shared:N` in `/proc/PID/mountinfo`).
+fn reaches(ours: &str, theirs: &str, point: &Path) -> bool {
+    let around = ours.lines().filter_map(|line| Some((mount_point(line)?, line)));
+    let around = around.filter(|(at, _)| point.starts_with(at)).max_by_key(|(at, _)| at.components().count());
+    let Some(group) = around.and_then(|(_, line)| peer_group(line)) else { return false };
+    theirs.lines().any(|line| peer_group(line) == Some(group))
+}
+
+fn mount_point(line: &str) -> Option<&Path> {
+    line.split(' ').nth(4).map(Path::new)
+}
+
+fn peer_group(line: &str) -> Option<&str> {
+    let mut fields = line.split(' ').skip(6).take_while(|field| *field != "-");
+    fields.find_map(|field| field.strip_prefix("shared:"))
+}
+
+/// All processes, the likely ones first.
+fn processes(agent: Option<i32>) -> impl Iterator<Item = PathBuf> {
+    let likely = agent.into_iter().chain([1]).map(|pid| PathBuf::from(format!("/proc/{pid}")));
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_number =
+        |entry: &fs::DirEntry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit());
+    likely.chain(all.filter(is_number).map(|entry| entry.path()))
+}
+
+fn inode(process: &str, namespace: &str) -> io::Result<u64> {
+    Ok(fs::metadata(Path::new(process).join("ns").join(namespace))?.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn here_is_here() {
+        let home = Home::current().unwrap();
+        let route = home.route(None).unwrap();
+        assert!(route.is_here() && route.obstacle(true).is_none(), "{route:?}");
+        let text = serde_json::to_string(&home).unwrap();
+        assert_eq!(serde_json::from_str::<Home>(&text).unwrap(), home);
+    }
+
+    #[test]
+    fn where_nobody_is_is_lost() {
+        let nowhere =
+            Home { mounts: 1, netns: NetnsId { inode: 1, cookie: None }, ..Home::current().unwrap() };
+        let nowhere = Home { bpffs: None, ..nowhere };
+        assert_eq!(nowhere.route(None).unwrap().obstacle(false), Some(Obstacle::NetnsGone));
+        let apart = Home { processes: 1, ..nowhere };
+        assert_eq!(apart.route(None).unwrap().obstacle(false), Some(Obstacle::Unreachable));
+    }
+
+    #[test]
+    fn a_mount_reaches_peers_and_nobody_else() {
+        let machine = "22 1 0:20 / / rw shared:1 - ext4 /dev/vda rw\n\
+                       30 22 0:25 / /run rw shared:7 - tmpfs tmpfs rw\n";
+        // What `ip netns exec` makes of that, and what it is when somebody shares a mount in it.
+        let slave = "52 1 0:20 / / rw master:1 - ext4 /dev/vda rw\n\
+                     60 52 0:25 / /run rw master:7 - tmpfs tmpfs rw\n";
+        let shared_again =
+            format!("{slave}61 60 0:25 /netns /run/netns rw shared:9 master:7 - tmpfs tmpfs rw\n");
+        let reaches = |ours: &str| reaches(ours, machine, Path::new("/run/netns"));
+        assert!(reaches(machine));
+        assert!(!reaches(slave) && !reaches(&shared_again) && !reaches(""));
+        assert!(reaches(&machine.replace("22 1 ", "80 1 ")));
+    }
+}
