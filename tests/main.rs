@@ -30,6 +30,7 @@ mod segments;
 mod settings;
 mod shapes;
 mod shorthand;
+mod surroundings;
 mod traffic;
 mod walkthrough;
 mod warnings;

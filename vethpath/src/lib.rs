@@ -3,6 +3,9 @@
 //! Data flows one way: file -> [`topology`] -> plan -> steps -> kernel, and kernel events ->
 //! agent -> maps. See `docs/architecture.md`.
 
+// They panic where nobody reads any more.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod agent;
 pub mod apply;
 pub mod bench;

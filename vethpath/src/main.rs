@@ -3,9 +3,21 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use vethpath::{cli::Cli, commands};
+use vethpath::{agent, cli::Cli, commands, kernel::stack};
 
 fn main() -> ExitCode {
+    if !stack::is_small() {
+        return run();
+    }
+    // Capabilities are a thread's, and this one lives as long as the agent: it gives them up, too. Where that is refused,
+    // the agent says so.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == "agent") {
+        let _ = agent::reduce_privileges();
+    }
+    stack::on_a_usual_one(run)
+}
+
+fn run() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => commands::run(cli),
         Err(error) => {

@@ -53,11 +53,15 @@ pub fn reduce() -> Result<(), PrivilegeError> {
 /// Takes everything else out of the bounding set. In a container without CAP_SETPCAP it stays, which
 /// matters little: the set is for programs that are started, and those gain nothing any more.
 fn bound(kept: &CapsHashSet) -> Result<(), CapsError> {
+    let bounding = caps::read(None, CapSet::Bounding)?;
+    if bounding.is_subset(kept) {
+        return Ok(());
+    }
     if !caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         warn!("the bounding set stays as it is: there is no CAP_SETPCAP to change it with");
         return Ok(());
     }
-    for capability in caps::read(None, CapSet::Bounding)?.difference(kept) {
+    for capability in bounding.difference(kept) {
         caps::drop(None, CapSet::Bounding, *capability)?;
     }
     Ok(())

@@ -1,6 +1,9 @@
 //! `vethpath validate`.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
 use serde::Serialize;
 
@@ -33,7 +36,9 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
     if arguments.expand {
         out.write_all(expand(&topology).as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
     }
-    eprintln!(
+    // Whoever does not want to hear it has the exit code.
+    let _ = writeln!(
+        io::stderr(),
         "{}: lab {} is valid: {}, {}, {}, {}, {}",
         file.display(),
         topology.lab,
@@ -57,7 +62,7 @@ fn json(file: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     };
     let told: Vec<Told<'_>> = faults.faults.iter().map(|fault| tell(fault, &text)).collect();
     serde_json::to_writer_pretty(&mut *out, &told)
-        .map_err(std::io::Error::from)
+        .map_err(io::Error::from)
         .and_then(|()| writeln!(out))
         .map_err(Failure::output)?;
     Ok(exit)

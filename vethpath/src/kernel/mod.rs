@@ -38,6 +38,7 @@ pub mod probe;
 mod routes;
 mod rtnl;
 mod sockets;
+pub mod stack;
 pub mod sysctl;
 pub mod traffic;
 pub mod watch;

@@ -30,9 +30,11 @@ pub fn here_if_told() {}
 /// for ever without one, as far as nobody interrupts.
 #[cfg(debug_assertions)]
 pub async fn here_if_told_to_wait(place: &str) {
+    use std::io::Write;
+
     const INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
     if std::env::var("VETHPATH_WAIT_AT").is_ok_and(|told| told.split(',').any(|at| at == place)) {
-        eprintln!("waiting at {place}");
+        let _ = writeln!(std::io::stderr(), "waiting at {place}");
         let file = std::env::var_os("VETHPATH_WAIT_FOR");
         while !file.as_ref().is_some_and(|file| std::path::Path::new(file).exists()) {
             tokio::time::sleep(INTERVAL).await;
