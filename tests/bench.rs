@@ -251,8 +251,10 @@ fn the_lab_is_locked_meanwhile() {
     let lab = host.lab("three-hosts").up();
     // It does not come to its end, however long the others take.
     let bench = stopped_while_off(&host, &lab);
-    for other in ["bench three-hosts --seconds 1", "down three-hosts", &format!("up {}", lab.file)] {
-        let _ = host.vethpath(other).fails(1).says("another vethpath is working on lab `three-hosts`");
+    // Each waits ten seconds for the lock.
+    let others = ["bench three-hosts --seconds 1", "down three-hosts", &format!("up {}", lab.file)];
+    for other in others.map(|other| host.spawn_vethpath(other)) {
+        let _ = other.wait(PATIENCE).fails(1).says("another vethpath is working on lab `three-hosts`");
     }
     bench.interrupt();
     bench.go_on();

@@ -16,10 +16,6 @@ const ELSEWHERE: [&str; 5] = [
 /// Where a lab's record is.
 const JOURNAL: &str = "/run/vethpath/three-hosts/journal";
 
-fn exe() -> String {
-    std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned())
-}
-
 /// A lab that changes the machine in every way that a lab can.
 fn with_nat(host: &Host) -> LabFile<'_> {
     host.lab("three-hosts").with("[bridge.docker0]\n", "[bridge.docker0]\nnat = true\n")
@@ -28,12 +24,14 @@ fn with_nat(host: &Host) -> LabFile<'_> {
 #[test]
 fn down_from_elsewhere_removes_the_whole_lab() {
     let host = Host::new();
-    let from_lab = format!("{} exec ns0 --", exe());
+    let from_lab = format!("{} exec ns0 --", host.exe());
     for elsewhere in ELSEWHERE.into_iter().chain([from_lab.as_str()]) {
         for target in ["three-hosts", "--all"] {
             let lab = with_nat(&host).up();
-            let _ =
-                host.run(format!("{elsewhere} {} down {target}", exe())).ok().says("lab three-hosts is down");
+            let _ = host
+                .run(format!("{elsewhere} {} down {target}", host.exe()))
+                .ok()
+                .says("lab three-hosts is down");
             lab.forget();
             host.is_as_it_was(elsewhere);
         }
@@ -48,7 +46,7 @@ fn up_from_elsewhere_is_about_the_lab_that_is_there() {
     let pid = lab.pid();
     for elsewhere in ELSEWHERE {
         for verb in ["plan", "up"] {
-            let done = host.run(format!("{elsewhere} {} {verb} {} --json", exe(), lab.file)).ok();
+            let done = host.run(format!("{elsewhere} {} {verb} {} --json", host.exe(), lab.file)).ok();
             assert_eq!(done.json()["changes"], Value::Array(vec![]), "{elsewhere}: {done}");
         }
     }
@@ -64,7 +62,7 @@ fn what_only_reads_shows_the_lab_that_is_there() {
     let lab = host.lab("three-hosts").up();
     let shown = host.vethpath("show --json").ok().json();
     for elsewhere in ELSEWHERE {
-        let run = |command: &str| host.run(format!("{elsewhere} {} {command}", exe())).ok();
+        let run = |command: &str| host.run(format!("{elsewhere} {} {command}", host.exe())).ok();
         assert_eq!(run("show --json").json()["bridges"], shown["bridges"], "{elsewhere}");
         let stats = run("stats --json").json();
         assert_eq!(stats["pairs"][0]["state"], "armed", "{elsewhere}: {stats:#}");
@@ -88,13 +86,13 @@ fn a_lab_that_would_not_outlive_the_command_is_refused() {
     let file = with_nat(&host).write();
     for elsewhere in ["ip netns exec pod", "unshare --mount", "unshare --net --mount"] {
         for verb in ["plan", "up"] {
-            let done = host.run(format!("{elsewhere} {} {verb} {file}", exe()));
+            let done = host.run(format!("{elsewhere} {} {verb} {file}", host.exe()));
             let _ = done.fails(1).says("would not outlive").says("hint: `nsenter -t 1 -m vethpath up");
             assert_eq!(host.changes(), None, "{elsewhere} {verb}");
         }
     }
     // What the hint says works, and every command reaches that lab.
-    let _ = host.run(format!("ip netns exec pod nsenter -t 1 -m {} up {file}", exe())).ok();
+    let _ = host.run(format!("ip netns exec pod nsenter -t 1 -m {} up {file}", host.exe())).ok();
     let _ = host.run("ip -n pod link show docker0").ok();
     let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.102").ok();
     let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.1").ok();
@@ -113,7 +111,7 @@ fn forwarding_is_remembered_for_each_network_namespace() {
     let forwarding = |where_: &str| host.run(format!("{where_} sysctl -n net.ipv4.ip_forward")).ok().stdout;
     let other = "name = \"other\"\n[bridge.br0]\naddresses = [\"10.77.0.1/24\"]\nnat = true\n";
     let file = host.topology("other", other);
-    let _ = host.run(format!("nsenter --net=/run/netns/pod {} up {file}", exe())).ok();
+    let _ = host.run(format!("nsenter --net=/run/netns/pod {} up {file}", host.exe())).ok();
     assert_eq!((forwarding("env"), forwarding("ip netns exec pod")), ("1\n".into(), "1\n".into()));
     lab.down();
     assert_eq!((forwarding("env"), forwarding("ip netns exec pod")), ("0\n".into(), "1\n".into()));
@@ -128,7 +126,7 @@ fn forwarding_is_remembered_for_each_network_namespace() {
 fn a_lab_whose_network_namespace_is_gone_can_be_taken_down() {
     let host = Host::new();
     let file = with_nat(&host).write();
-    let _ = host.run(format!("unshare --net {} up {file}", exe())).ok();
+    let _ = host.run(format!("unshare --net {} up {file}", host.exe())).ok();
     let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.1").ok();
     let agent = host.vethpath("stats --json").ok().json()["agent"]["pid"].to_string();
     let _ = host.run(format!("kill -KILL {agent}")).ok();
@@ -150,7 +148,7 @@ fn from_another_process_namespace_nothing_is_changed() {
     let pid = lab.pid();
     for elsewhere in ["unshare --pid --fork", "unshare --pid --fork --mount-proc"] {
         for command in ["down three-hosts".to_owned(), format!("up {}", lab.file)] {
-            let done = host.run(format!("{elsewhere} {} {command}", exe())).fails(1);
+            let done = host.run(format!("{elsewhere} {} {command}", host.exe())).fails(1);
             let _ = done.says("cannot be reached from here").says("hint:");
         }
     }
@@ -181,17 +179,19 @@ fn a_lab_of_the_format_before_is_found_by_its_agent() {
     let lab = with_nat(&host).up();
     make_old(&host);
     let _ = host.vethpath("list").ok().prints("3 of 3 pairs armed");
-    let _ =
-        host.run(format!("unshare --net {} exec ns1 -- ip -4 addr", exe())).ok().prints("172.17.0.102/16");
-    let shown = host.run(format!("ip netns exec ns0 {} show --json", exe())).ok().json();
+    let _ = host
+        .run(format!("unshare --net {} exec ns1 -- ip -4 addr", host.exe()))
+        .ok()
+        .prints("172.17.0.102/16");
+    let shown = host.run(format!("ip netns exec ns0 {} show --json", host.exe())).ok().json();
     assert_eq!(shown["bridges"], host.vethpath("show --json").ok().json()["bridges"]);
     // `up` takes it over, and the journal is of this format then.
     let pid = lab.pid();
-    let _ = host.run(format!("unshare --net {} up {}", exe(), lab.file)).ok().says("nothing to change");
+    let _ = host.run(format!("unshare --net {} up {}", host.exe(), lab.file)).ok().says("nothing to change");
     assert_eq!(lab.pid(), pid);
     assert!(record(&host)["home"].is_object());
     make_old(&host);
-    let _ = host.run(format!("ip netns exec ns0 {} down three-hosts", exe())).ok();
+    let _ = host.run(format!("ip netns exec ns0 {} down three-hosts", host.exe())).ok();
     lab.forget();
     assert_eq!(host.changes(), None);
 

@@ -4,14 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::harness::{Host, PATIENCE, SLACK, wait_for, wait_until};
 
-fn exe() -> String {
-    std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned())
-}
-
 /// Runs a command whose output goes into a pipe that nobody reads.
 fn unread(host: &Host, command: &str) -> crate::harness::Done {
     let script = "pipe(R, W); close R; open(STDOUT, '>&W'); open(STDERR, '>&W'); exec @ARGV";
-    let mut words: Vec<_> = ["perl", "-e", script, &exe()].map(str::to_owned).to_vec();
+    let mut words: Vec<_> = ["perl", "-e", script, &host.exe()].map(str::to_owned).to_vec();
     words.extend(command.split(' ').map(str::to_owned));
     host.run(words)
 }
@@ -38,7 +34,7 @@ fn who_reads_nothing_takes_nothing_away() {
 fn a_small_stack_is_enough() {
     let host = Host::new();
     let file = host.lab("three-hosts").write();
-    let run = |command: &str| host.run(["sh", "-c", &format!("ulimit -s 64; exec {} {command}", exe())]);
+    let run = |command: &str| host.run(["sh", "-c", &format!("ulimit -s 64; exec {} {command}", host.exe())]);
     for command in ["validate", "plan", "up", "up"] {
         let _ = run(&format!("{command} {file}")).ok();
     }
