@@ -119,6 +119,22 @@ fn an_adopted_namespace_forwards_until_the_last_lab_with_nat_goes() {
     host.finish();
 }
 
+/// There is nothing to put back in a namespace that its owner has removed.
+#[test]
+fn what_an_adopted_namespace_was_is_forgotten_with_it() {
+    let host = Host::new();
+    let _ = host.run("ip netns add theirs").ok();
+    let text = "[namespace.theirs]\nadopt = { path = \"/run/netns/theirs\" }\n\
+        [bridge.br0]\nnamespace = \"theirs\"\nnat = true\naddresses = [\"10.0.0.1/24\"]\n";
+    let up = lab(&host, text).up();
+    let _ = host.run("ip netns del theirs").ok();
+    up.down();
+    let left: Vec<_> =
+        std::fs::read_dir(host.path("/run/vethpath")).into_iter().flatten().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    host.finish();
+}
+
 /// What the kernel changes on the host with forwarding is put back as well.
 #[test]
 fn all_that_forwarding_changes_on_the_host_is_put_back() {
