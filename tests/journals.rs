@@ -84,3 +84,19 @@ fn other_files_of_state_keep_no_lab_from_going() {
     let _ = host.run("sysctl -w net.ipv4.ip_forward=0").ok();
     host.finish();
 }
+
+/// The name may be its owner's, and the only thing that keeps the namespace.
+#[test]
+fn an_adopted_namespace_of_a_lab_without_a_record_keeps_its_name() {
+    let mut host = Host::new();
+    let _ = host.run("ip netns add theirs").ok();
+    host.remember();
+    let text = "[namespace.theirs]\nadopt = { path = \"/run/netns/theirs\" }\n\
+        [bridge.br0]\nnamespace = \"theirs\"\nnat = true\naddresses = [\"10.0.0.1/24\"]\n";
+    host.lab("empty").named("damaged").and(text).up().forget();
+    damage(&host, "/run/vethpath/damaged/journal", |_| b"{\xff\n".to_vec());
+    let _ = host.vethpath("down damaged").ok().says("adopted namespace theirs keeps its name");
+    let forwarding = host.run("ip netns exec theirs sysctl -n net.ipv4.ip_forward").ok();
+    assert_eq!(forwarding.stdout, "0\n");
+    host.finish();
+}

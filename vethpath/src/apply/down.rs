@@ -353,8 +353,9 @@ fn let_go(
 ) -> Result<Removed, Error> {
     let mut removed = Removed::default();
     let place = Place::Namespace(name.clone());
-    let namespaces = || doomed.topologies.iter().flat_map(|topology| &topology.namespaces);
-    let has_its_name = namespaces().any(|namespace| &namespace.name == name && namespace.has_its_name());
+    let namespaces = doomed.topologies.iter().flat_map(|topology| &topology.namespaces);
+    let recorded: Vec<_> = namespaces.filter(|namespace| &namespace.name == name).collect();
+    let is_our_name = !recorded.is_empty() && !recorded.iter().any(|namespace| namespace.has_its_name());
     // The namespace may be there without the name, where nothing leads to it.
     let forget = || {
         let id = facts.adopted.get(name.as_str());
@@ -366,7 +367,7 @@ fn let_go(
     }
     if netns::is_left_over(name) {
         // What only the user's file calls the lab's may be somebody else's.
-        if clear::has_recorded(ours.lab, name) && !has_its_name {
+        if clear::has_recorded(ours.lab, name) && is_our_name {
             notes.add([format!("remove namespace {name}")]);
             netns::unbind(name)?;
         }
@@ -393,9 +394,14 @@ fn let_go(
         removed.notes.extend(nat.notes);
     }
     removed.left.extend(adopted::put_back(&place, &there, facts).err().map(Error::from));
-    if !has_its_name {
+    if is_our_name {
         notes.add([format!("remove namespace {name}")]);
         removed.left.extend(netns::unbind(name).err().map(Error::from));
+    } else if recorded.is_empty() {
+        // Removing the name that its owner has given it might be the end of it.
+        removed
+            .notes
+            .push(format!("adopted namespace {name} keeps its name: the record does not say whose it is"));
     }
     Ok(removed)
 }
