@@ -113,6 +113,20 @@ fn down_at_each_step() {
     assert!(last > host_count(), "`down` wrote {last} lines only");
 }
 
+/// Somebody changes the MAC of an inner end that a killed `up` may not have marked yet.
+#[test]
+fn a_mac_is_changed_after_each_step() {
+    let last = at_each_line(1, |host, line| {
+        let file = file(host, &hosts(0..2));
+        let killed = is_killed(host, line, &format!("up {file}"));
+        // There may be none yet.
+        let _ = host.run("ip -n h0 link set eth0 address 02:00:00:00:00:99");
+        ends_well(host, Then::Up, &file, line);
+        killed
+    });
+    assert!(last > 8, "`up` wrote {last} lines only");
+}
+
 /// With the host's forwarding, which is put back whenever `up` or `down` is killed.
 #[test]
 fn nat_at_each_step() {

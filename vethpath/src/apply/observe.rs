@@ -64,6 +64,9 @@ pub async fn observe(
         }
         observed.namespaces.insert(name.clone(), found);
     }
+    if begun {
+        own_other_ends(&all, &mut observed);
+    }
     for nat in Masquerade::of(topology) {
         let known = nat.place == Place::Host
             || matches!(&nat.place, Place::Namespace(name) if observed.namespaces.get(name) == Some(&Found::Ours));
@@ -286,25 +289,49 @@ pub(super) fn owned(
     is_ours(alias, lab) || begun && owner(alias).is_none() && expected.is_some_and(has_it)
 }
 
+/// The other end of a veth of ours is ours, unless it carries the mark of another lab: a run may have been killed
+/// before it could mark the end, whose MAC somebody has changed since.
+fn own_other_ends(all: &[&Topology], observed: &mut Observed) {
+    for [(place, name, _), (other_place, other_name, _)] in all.iter().flat_map(|topology| veths(topology)) {
+        let keys = [(place, name.to_string()), (other_place, other_name.to_string())];
+        let [Some(one), Some(other)] = [0, 1].map(|end| observed.links.get(&keys[end])) else { continue };
+        let is_one_veth = (one.peer, other.peer) == (Some(other.ifindex), Some(one.ifindex));
+        if is_one_veth && (one.ours || other.ours) {
+            for key in &keys {
+                if let Some(link) = observed.links.get_mut(key).filter(|link| link.owner.is_none()) {
+                    link.ours = true;
+                }
+            }
+        }
+    }
+}
+
+/// An end of a veth: where it is, its name and the MAC it is made with.
+type End<'a> = (Place, &'a IfName, Mac);
+
+/// The veths of a topology, each as its two ends.
+fn veths(topology: &Topology) -> impl Iterator<Item = [End<'_>; 2]> {
+    let pairs = topology.pairs.iter().map(|pair| {
+        let inside = Place::Namespace(pair.namespace.clone());
+        [(pair.place.clone(), &pair.port, pair.port_mac), (inside, &pair.inner.name, pair.inner.mac)]
+    });
+    let cables = topology.cables.iter().map(|cable| {
+        [&cable.a, &cable.b].map(|end| (end.place.clone(), &end.interface.name, end.interface.mac))
+    });
+    let trunks = topology
+        .trunks
+        .iter()
+        .map(|trunk| [&trunk.a, &trunk.b].map(|end| (end.place.clone(), &end.port, end.mac)));
+    pairs.chain(cables).chain(trunks)
+}
+
 /// The MACs with which our links are made.
 pub(super) fn expected_macs(all: &[&Topology]) -> Macs {
     let mut macs = Macs::new();
-    let mut expect = |place: Place, name: &IfName, mac: Mac| {
-        macs.entry((place, name.to_string())).or_default().insert(mac.bytes());
-    };
     for topology in all {
-        for bridge in &topology.bridges {
-            expect(bridge.place.clone(), &bridge.name, bridge.mac);
-        }
-        for pair in &topology.pairs {
-            expect(pair.place.clone(), &pair.port, pair.port_mac);
-            expect(Place::Namespace(pair.namespace.clone()), &pair.inner.name, pair.inner.mac);
-        }
-        for end in topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]) {
-            expect(end.place.clone(), &end.interface.name, end.interface.mac);
-        }
-        for end in topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]) {
-            expect(end.place.clone(), &end.port, end.mac);
+        let bridges = topology.bridges.iter().map(|bridge| (bridge.place.clone(), &bridge.name, bridge.mac));
+        for (place, name, mac) in bridges.chain(veths(topology).flatten()) {
+            macs.entry((place, name.to_string())).or_default().insert(mac.bytes());
         }
     }
     macs
