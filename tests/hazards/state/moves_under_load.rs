@@ -47,17 +47,21 @@ fn roam(lab: &Lab<'_>, first_word: FirstWord) {
             thread::sleep(PACE);
         }
         let of = |wire: &Wire| -> Vec<u64> { arrived(wire).into_iter().filter(|n| *n >= sent[0]).collect() };
-        let (mut at_peer, mut at_here) = (Vec::new(), Vec::new());
+        let (mut at_peer, mut at_here, mut at_there) = (Vec::new(), Vec::new(), Vec::new());
         wait_until(SLACK, || {
             at_peer.extend(of(&peer));
             at_here.extend(of(here));
+            at_there.extend(of(there));
             if at_here == sent && at_peer == sent {
                 Ok(())
             } else {
-                Err(format!("move {step}: sent {sent:?}, to it {at_here:?}, from it {at_peer:?}"))
+                Err(format!(
+                    "move {step}: sent {sent:?}, to it {at_here:?}, where it was {at_there:?}, from it {at_peer:?}"
+                ))
             }
         });
-        assert_eq!(of(there), Vec::<u64>::new(), "move {step}: where it was");
+        at_there.extend(of(there));
+        assert_eq!(at_there, Vec::<u64>::new(), "move {step}: where it was");
     }
 }
 

@@ -2,7 +2,10 @@
 
 mod young;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use log::warn;
 
@@ -161,8 +164,12 @@ impl Domain {
 
     fn note(&mut self, events: &[Event]) {
         self.news_for_maps |= !events.is_empty();
+        let now = Instant::now();
         for event in events {
             self.lost |= *event == Event::Lost;
+            if let Event::Learned(entry) = event {
+                self.refresher.learned((entry.bridge, entry.mac), now);
+            }
             self.look_needed |= self.facts.note(event);
         }
     }

@@ -35,18 +35,27 @@ pub struct Refresher {
 
 #[derive(Default)]
 struct State {
+    /// By us, or by a frame that the bridge has learned from.
     refreshed: Option<Instant>,
     /// Whether a frame was seen since.
     pending: bool,
 }
 
 impl Refresher {
+    /// Notes that the bridge has learned an entry, by a frame of the station: it is young. A station that moves again
+    /// and again is never refreshed in between, and so never drawn back to where it was while the kernel has the
+    /// refresh wait for the RTNL lock.
+    pub fn learned(&mut self, entry: Entry, now: Instant) {
+        self.entries.insert(entry, State { refreshed: Some(now), pending: false });
+    }
+
     /// Notes that a frame of the station would have crossed the bridge.
     pub fn saw(&mut self, entry: Entry) {
         self.entries.entry(entry).or_default().pending = true;
     }
 
-    /// The entries to refresh now, which count as refreshed from here on. Those that the bridges have
+    /// The entries to refresh now, which count as refreshed from here on. An entry of which it is not known when it was
+    /// learned is refreshed at once. Those that the bridges have
     /// forgotten are forgotten.
     pub fn due(&mut self, facts: &Facts, now: Instant) -> Vec<FdbEntry> {
         let mut due = Vec::new();
@@ -151,6 +160,11 @@ mod tests {
         refresher.saw((3, MAC));
         assert_eq!(refresher.due(&known, start + often / 2), [], "too soon");
         assert_eq!(refresher.due(&known, start + often), [entry(5)], "seen since the last time");
+        refresher.saw((3, MAC));
+        refresher.learned((3, MAC), start + ageing);
+        refresher.saw((3, MAC));
+        assert_eq!(refresher.due(&known, start + ageing + often / 2), [], "just learned");
+        assert_eq!(refresher.due(&known, start + ageing + often), [entry(5)], "learned, and seen since");
         refresher.saw((3, MAC));
         assert_eq!(refresher.due(&unknown, start + ageing), [], "the bridge has forgotten it");
         assert_eq!(refresher.due(&known, start + ageing), [], "and so have we");
