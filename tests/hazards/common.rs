@@ -128,6 +128,15 @@ pub(crate) fn figure(host: &Host, namespace: &str, link: &str, (way, what): (&st
     found[0]["stats64"][way][what].as_u64().unwrap_or_else(|| panic!("no {way} {what} in {found:#}"))
 }
 
+/// Whether frames from ns0 to ns1 are sent by ns1's port, and not past it.
+#[track_caller]
+pub(crate) fn goes_by_port(host: &Host, lab: &Lab<'_>) -> bool {
+    let port = lab.port("ns1:eth0");
+    let before = figure(host, "", &port, ("tx", "packets"));
+    lab.reaches("ns0", B);
+    figure(host, "", &port, ("tx", "packets")) - before >= 3
+}
+
 /// A frame that no host answers (EtherType 0x88b5, for experiments), with a number in it.
 pub(crate) fn numbered(to: [u8; 6], from: [u8; 6], number: u64) -> Vec<u8> {
     [&to[..], &from[..], &[0x88, 0xb5], &number.to_be_bytes()[..], &[0; 38]].concat()

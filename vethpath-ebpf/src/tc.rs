@@ -25,10 +25,13 @@ impl Buffer {
     /// releases); before, a frame would arrive as somebody else's.
     #[inline(always)]
     pub fn scrub(&self) {
-        // SAFETY: the context outlives this call, and mark and priority are writable for tc programs.
+        // SAFETY: the context outlives this call, and tc programs may write these fields.
         unsafe {
-            (*self.skb).mark = 0;
             (*self.skb).priority = 0;
+            // Each by itself: the verifier refuses one store to two fields.
+            (&raw mut (*self.skb).mark).write_volatile(0);
+            // The port has one transmit queue, or the frame would be redirected to it and not past it.
+            (&raw mut (*self.skb).queue_mapping).write_volatile(0);
             if !kernel_scrubs() && (*self.skb).pkt_type != PACKET_HOST {
                 bpf_skb_change_type(self.skb, PACKET_HOST);
             }

@@ -5,6 +5,7 @@ mod losses;
 mod moved;
 pub(super) mod offloads;
 mod packet_type;
+mod queues;
 mod same_namespace;
 mod scrubbed;
 mod targets;

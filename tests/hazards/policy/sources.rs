@@ -4,7 +4,7 @@
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 use nix::errno::Errno;
 
-use super::super::common::{A_SECOND, B, figure};
+use super::super::common::{A_SECOND, B, goes_by_port};
 use crate::harness::{Host, Lab, Refusal, SLACK, wait_for};
 
 /// A lab whose agent is refused netlink sockets of a protocol.
@@ -97,15 +97,9 @@ fn features_that_could_not_be_asked_for_are_asked_for_again() {
     let host = Host::new();
     let (lab, refusal) = lab_without(&host, NETLINK_GENERIC, Errno::EMFILE);
     lab.is_fast("ns0:eth0", B);
-    let port = lab.port("ns1:eth0");
-    let by_port = || {
-        let before = figure(&host, "", &port, ("tx", "packets"));
-        lab.reaches("ns0", B);
-        figure(&host, "", &port, ("tx", "packets")) - before >= 3
-    };
-    wait_for(A_SECOND, "frames go past the port", by_port);
+    wait_for(A_SECOND, "frames go past the port", || goes_by_port(&host, &lab));
     refusal.end();
-    wait_for(A_SECOND, "frames still go by the port", || !by_port());
+    wait_for(A_SECOND, "frames still go by the port", || !goes_by_port(&host, &lab));
     lab.down();
     drop(refusal);
     host.finish();

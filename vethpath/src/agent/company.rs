@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     kernel::{
-        self, Direct, LinkFacts, Netns, Source, features,
+        self, Direct, LinkFacts, Netns, Source, channels, features,
         generic::Family,
         netfilter::{
             BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, NetfilterError, OwnTable, PROC, THREAD_NET,
@@ -98,14 +98,15 @@ impl Company {
         facts.taps != taps || facts.rules != rules || facts.validated != validated || facts.unasked != unasked
     }
 
-    /// Looks which links have offloads switched off. The kernel tells of a change as of any other
-    /// change of a link.
+    /// Reads which links have offloads switched off, and which several transmit queues. The kernel reports a change
+    /// of either as any other change of a link.
     ///
     /// # Errors
-    /// They cannot be asked.
+    /// The kernel refuses.
     pub fn look_at_offloads(&mut self, facts: &mut Facts) -> kernel::Result<()> {
-        facts.reduced_offloads = None;
+        (facts.reduced_offloads, facts.multiqueue) = (None, None);
         facts.reduced_offloads = Some(self.ethtool.ask(offloads::reduced)?);
+        facts.multiqueue = Some(self.ethtool.ask(channels::multiqueue)?);
         Ok(())
     }
 

@@ -86,6 +86,9 @@ pub enum NotArmed {
     /// Of a trunk: frames are worked on there.
     #[error("offloads are switched off on the trunk")]
     Offloads,
+    /// Of a trunk: each frame is spread there.
+    #[error("the trunk has several transmit queues")]
+    Multiqueue,
     /// Of a trunk: a host may send GSO frames that are cut there.
     #[error("gso_max_size, gso_ipv4_max_size or gso_max_segs of the trunk is below that of an inner end")]
     GsoLimits,
@@ -157,7 +160,7 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
     if facts.losing.contains(&lab_port.counter) {
         return Err(NotArmed::Losing);
     }
-    let via_port = facts.has_reduced_offloads(port) || facts.cuts_frames(port);
+    let via_port = facts.has_reduced_offloads(port) || facts.is_multiqueue(port) || facts.cuts_frames(port);
     Ok(Eligible { port, inner, bridge, isolated, via_port, validated, xdp })
 }
 
@@ -205,6 +208,9 @@ pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a Facts) -> Result<[BridgeP
     let end = |port: &'a LinkFacts, bridge| {
         if facts.has_reduced_offloads(port) {
             return Err(NotArmed::Offloads);
+        }
+        if facts.is_multiqueue(port) {
+            return Err(NotArmed::Multiqueue);
         }
         if facts.cuts_frames(port) {
             return Err(NotArmed::GsoLimits);

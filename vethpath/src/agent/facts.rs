@@ -29,6 +29,8 @@ pub struct Facts {
     pub qdiscs: BTreeMap<u32, String>,
     /// Links with transmit offloads switched off, by ifindex; `None` if they could not be asked.
     pub reduced_offloads: Option<BTreeSet<u32>>,
+    /// Links with several transmit queues, by ifindex; `None` if they could not be asked.
+    pub multiqueue: Option<BTreeSet<u32>>,
     /// What may forbid the fast path and could not be asked, and why not.
     pub unasked: BTreeMap<Source, String>,
     /// Packet sockets that see all traffic of these links; 0 is every link.
@@ -92,6 +94,12 @@ impl Facts {
     #[must_use]
     pub fn has_reduced_offloads(&self, port: &LinkFacts) -> bool {
         self.reduced_offloads.as_ref().is_none_or(|links| links.contains(&port.ifindex))
+    }
+
+    /// Whether frames that leave by this port are spread over several transmit queues.
+    #[must_use]
+    pub fn is_multiqueue(&self, port: &LinkFacts) -> bool {
+        self.multiqueue.as_ref().is_none_or(|links| links.contains(&port.ifindex))
     }
 
     /// Whether some GSO frame of a host is too large for the limits of this port, and is cut there.

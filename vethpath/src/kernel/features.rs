@@ -79,16 +79,7 @@ pub(crate) fn parse(answer: &[u8]) -> Result<Features, ExchangeError> {
     for attribute in attributes(answer) {
         let attribute = attribute?;
         match attribute.kind() {
-            HEADER => {
-                for inner in nested(attribute.value()) {
-                    let inner = inner?;
-                    if inner.kind() == HEADER_IFINDEX
-                        && let Some(index) = inner.value().first_chunk::<4>()
-                    {
-                        features.ifindex = u32::from_ne_bytes(*index);
-                    }
-                }
-            }
+            HEADER => features.ifindex = device(&attribute)?,
             CHANGEABLE => features.changeable = names(&attribute)?,
             WANTED => features.wanted = names(&attribute)?,
             ACTIVE => features.active = names(&attribute)?,
@@ -96,6 +87,17 @@ pub(crate) fn parse(answer: &[u8]) -> Result<Features, ExchangeError> {
         }
     }
     Ok(features)
+}
+
+/// The ifindex in the header of an answer; 0 if it does not say.
+pub(super) fn device(header: &NlaBuffer<&[u8]>) -> Result<u32, ExchangeError> {
+    for inner in nested(header.value()) {
+        let inner = inner?;
+        if let (HEADER_IFINDEX, Some(index)) = (inner.kind(), inner.value().first_chunk()) {
+            return Ok(u32::from_ne_bytes(*index));
+        }
+    }
+    Ok(0)
 }
 
 /// The names of the bits that are set in a bit set.

@@ -8,6 +8,7 @@ pub mod announce;
 pub mod bounded;
 pub mod bpffs;
 mod bridges;
+pub mod channels;
 pub mod clock;
 pub mod cookie;
 pub mod crew;

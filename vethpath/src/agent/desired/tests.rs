@@ -62,6 +62,7 @@ fn facts() -> Facts {
         fdb: [entry(A, mac(A)), entry(B, mac(B))].into(),
         attached: BTreeSet::from(["vp5".to_owned(), "vp6".to_owned()]),
         reduced_offloads: Some(BTreeSet::new()),
+        multiqueue: Some(BTreeSet::new()),
         ..Facts::default()
     }
 }
@@ -268,6 +269,9 @@ fn frames_go_by_the_port_where_something_there_is_needed() {
     let mut reduced = facts();
     reduced.reduced_offloads = Some(BTreeSet::from([A]));
     assert!(!peer(&reduced));
+    let mut multiqueue = facts();
+    multiqueue.multiqueue = Some(BTreeSet::from([A]));
+    assert!(!peer(&multiqueue));
     let mut unknown = facts();
     unknown.reduced_offloads = None;
     assert!(!peer(&unknown));

@@ -77,6 +77,7 @@ fn verdict(port: &[u8], bridge: &[u8]) -> Result<bool, String> {
         attached: BTreeSet::from([port.name.clone()]),
         links: [(port.ifindex, port), (bridge.ifindex, bridge)].into(),
         reduced_offloads: Some(BTreeSet::new()),
+        multiqueue: Some(BTreeSet::new()),
         ..Facts::default()
     };
     eligible(&lab_port, &facts).map(|port| port.isolated).map_err(|reason| reason.to_string())

@@ -65,7 +65,11 @@ fn layout() -> Layout {
 
 /// Every bridge knows every host.
 fn facts() -> Facts {
-    let mut facts = Facts { reduced_offloads: Some(BTreeSet::new()), ..Facts::default() };
+    let mut facts = Facts {
+        reduced_offloads: Some(BTreeSet::new()),
+        multiqueue: Some(BTreeSet::new()),
+        ..Facts::default()
+    };
     for bridge in 1..=3 {
         let options = Some(vec![InfoBridge::VlanFiltering(false)]);
         facts.links.insert(bridge, LinkFacts { bridge: options, ..link(bridge, format!("br{bridge}")) });
@@ -200,7 +204,7 @@ fn limit(facts: &mut Facts, port: u32, size: u32) {
 #[test]
 fn whatever_is_not_just_forwarding_splits_the_segment() {
     type Change = fn(&mut Facts);
-    let changes: [(Change, NotArmed); 11] = [
+    let changes: [(Change, NotArmed); 12] = [
         (|f| set(f, 22, P::State(BridgePortState::Blocking)), NotArmed::NotForwarding("blocking".to_owned())),
         (|f| set(f, 21, P::Learning(false)), NotArmed::PortFlag("learning off")),
         (|f| f.links.get_mut(&21).unwrap().up = false, NotArmed::Down("the port")),
@@ -213,6 +217,7 @@ fn whatever_is_not_just_forwarding_splits_the_segment() {
         (|f| f.foreign.extend(["p21".to_owned()]), NotArmed::ForeignProgram),
         (|f| f.links.get_mut(&22).unwrap().xdp = XdpMode::Native, NotArmed::Xdp),
         (|f| f.reduced_offloads = Some([21].into()), NotArmed::Offloads),
+        (|f| f.multiqueue = Some([21].into()), NotArmed::Multiqueue),
         (|f| limit(f, 22, 8_000), NotArmed::GsoLimits),
         (|f| f.attached.retain(|port| port != "p22"), NotArmed::NotAttached),
     ];
