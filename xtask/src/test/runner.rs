@@ -38,6 +38,9 @@ use crate::{
 /// How often interrupts and time limits are looked at.
 const TICK: Duration = Duration::from_millis(200);
 
+/// Begins the name of a test's temporary folder: short, since sockets are in it.
+const SCRATCH: &str = "vethpath-";
+
 /// A binary of tests.
 pub(super) struct Binary(PathBuf);
 
@@ -101,12 +104,13 @@ impl Binary {
         command
     }
 
-    /// Runs one test to its end, with its output in a file.
+    /// Runs one test to its end, with its output in a file, and its temporary files in a folder that is removed then.
     fn run(&self, name: &str, plan: &Plan, log: &Path, running: &Running) -> io::Result<Outcome> {
         let file = File::create(log)?;
+        let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir()?;
         let mut command = self.command();
         command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
-        command.envs(plan.environment.iter().cloned());
+        command.envs(plan.environment.iter().cloned()).env("TMPDIR", scratch.path());
         command.stdout(file.try_clone()?).stderr(file).process_group(0);
         let begun = Instant::now();
         let mut child = command.spawn()?;
@@ -117,11 +121,12 @@ impl Binary {
         let killed = running.end(pid);
         let status = child.wait()?;
         let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
+        let left = fs::read_dir(&scratch)?.flatten().next();
         let failure = match killed {
             Some(reason) => Some(reason),
             None if !status.success() => Some(format!("it failed ({status})")),
             None if !text.contains("test result: ok. 1 passed;") => Some("it did not run".to_owned()),
-            None => None,
+            None => left.map(|entry| format!("it left {}", entry.path().display())),
         };
         Ok(Outcome { name: name.to_owned(), time: begun.elapsed(), failure })
     }
@@ -270,6 +275,7 @@ mod tests {
             bad) echo 'test result: FAILED. 0 passed; 1 failed'; exit 101 ;;
             nothing) echo 'test result: ok. 0 passed; 0 failed' ;;
             hangs) sleep 1000 ;;
+            litters) echo 'test result: ok. 1 passed; 0 failed'; touch \"$TMPDIR/litter\" ;;
             dies) kill -SEGV $$ ;;
         esac
     ";
@@ -306,9 +312,10 @@ mod tests {
 
     #[test]
     fn all_others_fail_and_say_how() {
-        let ended = outcomes(&["bad", "dies", "good", "hangs", "nothing"]);
+        let ended = outcomes(&["bad", "dies", "good", "hangs", "litters", "nothing"]);
         let why: Vec<_> = ended.iter().map(|(_, failure)| failure.as_deref().unwrap_or_default()).collect();
-        let [bad, dies, "", hangs, nothing] = why[..] else { panic!("{ended:?}") };
+        let [bad, dies, "", hangs, litters, nothing] = why[..] else { panic!("{ended:?}") };
+        assert!(litters.starts_with("it left ") && litters.ends_with("/litter"), "{ended:?}");
         assert!(bad.contains("exit status: 101") && dies.contains("signal"), "{ended:?}");
         assert_eq!((hangs, nothing), ("it took too long and was killed", "it did not run"));
     }
