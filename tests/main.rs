@@ -18,7 +18,6 @@ mod hazards;
 mod heals;
 mod journals;
 mod oracle;
-mod other_cpus;
 mod places;
 mod programs;
 mod raw_frames;

@@ -13,6 +13,7 @@ mod netfilter;
 mod protocols;
 mod random;
 mod sizes;
+mod slots;
 mod stations;
 mod time;
 mod verifier;

@@ -146,6 +146,16 @@ impl Bench {
         Table::of(&data(slots), others).expect("it can be mapped")
     }
 
+    /// Stations as senders.
+    pub(crate) fn sources(&self) -> Table<Source> {
+        self.table(names::SOURCE_SLOTS, names::SOURCES)
+    }
+
+    /// Stations as receivers.
+    pub(crate) fn stations(&self) -> Table<Station> {
+        self.table(names::STATION_SLOTS, names::STATIONS)
+    }
+
     /// Makes a port one from whose frames the bridge does not learn.
     pub(crate) fn deafen(&mut self, port: Port) {
         let ports = world::ports(|port| self.ifindexes[port as usize]);
@@ -220,16 +230,14 @@ impl Bench {
 
     /// What the bridge of `near` knows of a station.
     pub(crate) fn station(&self, near: Port, mac: Mac) -> Station {
-        let table: Table<Station> = self.table(names::STATION_SLOTS, names::STATIONS);
-        table.get(&StationKey::new(near.bridge(), mac.into())).expect("it is there")
+        self.stations().get(&StationKey::new(near.bridge(), mac.into())).expect("it is there")
     }
 
     /// Where the fast path saw frames of a station of `port` go.
     pub(crate) fn seen(&self, port: Port, station: u8) -> [Seen; 2] {
-        let table: Table<Source> = self.table(names::SOURCE_SLOTS, names::SOURCES);
         let domain = DOMAIN.try_into().expect("a small number");
         let key = SourceKey::new(self.ifindex(port), port.mac(station).into(), domain);
-        table.get(&key).expect("it is there").seen
+        self.sources().get(&key).expect("it is there").seen
     }
 
     /// Runs the program once.

@@ -3,8 +3,12 @@
 //! Each of the two maps of stations has a table of slots in front of it. A key has one slot; if another
 //! key lies there, its entry is in the hash map as before, and the slot says so ([`Slot::others`]).
 //! Slots are memory that user space has mapped:
-//! it publishes an entry by writing [`Slot::value`]'s generation last, and takes it back by setting
+//! it publishes an entry by storing [`Slot::value`]'s generation last (a store-release), and takes it back by setting
 //! that to [`NOT_THERE`], after which a grace period must pass before the slot is written again.
+//!
+//! A program loads the generation first. If that is not [`NOT_THERE`], key and value are those that it was published
+//! with, and stay so while the program runs. Before that, neither may be trusted: a slot that holds nothing still has
+//! the key that it had.
 
 use core::mem::offset_of;
 

@@ -1,6 +1,7 @@
 //! vethpath's eBPF programs. This file has the entry points only: one verdict, one action.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]
 #![expect(unsafe_code, reason = "helpers, map pointers and packet memory are raw here")]
 

@@ -2,6 +2,7 @@
 //! redirects to one constant place. No lab runs them.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]
 #![expect(unsafe_code, reason = "helpers, map pointers and packet memory are raw here")]
 

@@ -1,6 +1,6 @@
 //! Stations as senders and as receivers: in the slots of their keys, or else in the hash maps.
 
-use core::{hint::cold_path, ptr::NonNull};
+use core::{arch::asm, hint::cold_path, mem::offset_of, ptr::NonNull};
 
 use aya_ebpf::maps::{Array, HashMap};
 use vethpath_common::{Entry, MacWords, NOT_THERE, Reason, Slot, Source, Station, slot_in_table};
@@ -8,7 +8,7 @@ use vethpath_common::{Entry, MacWords, NOT_THERE, Reason, Slot, Source, Station,
 use crate::maps::{SOURCE_SLOTS, SOURCES, STATION_SLOTS, STATIONS, domain, slot_bits};
 
 /// Reads a field of an entry, once. Others write entries meanwhile: none of it is kept or read again behind
-/// the program's back, and the generation is read before what it speaks for.
+/// the program's back.
 macro_rules! field {
     ($entry:expr, $field:ident) => {
         // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
@@ -21,9 +21,7 @@ pub(crate) use field;
 #[inline(always)]
 pub fn source(ifindex: u32, mac: MacWords, generation: u32) -> Result<NonNull<Source>, Reason> {
     let key = Key::of_source(ifindex, mac);
-    if let Some(entry) = in_slot(&SOURCE_SLOTS, key)
-        && generation_of(entry) == generation
-    {
+    if let Some(entry) = in_slot(&SOURCE_SLOTS, key, generation) {
         return Ok(entry);
     }
     cold_path();
@@ -35,9 +33,7 @@ pub fn source(ifindex: u32, mac: MacWords, generation: u32) -> Result<NonNull<So
 #[inline(always)]
 pub fn station(bridge: u32, mac: MacWords, generation: u32) -> Result<NonNull<Station>, Reason> {
     let key = Key { place: u64::from(bridge), rest: mac.bits() };
-    if let Some(entry) = in_slot(&STATION_SLOTS, key)
-        && generation_of(entry) == generation
-    {
+    if let Some(entry) = in_slot(&STATION_SLOTS, key, generation) {
         return Ok(entry);
     }
     cold_path();
@@ -78,20 +74,54 @@ impl Key {
     }
 }
 
-/// What lies in the slot of a key, if it is that key's. It may have been taken back.
+/// What lies in the slot of a key, if it is that key's and of this generation.
 #[inline(always)]
-fn in_slot<V: Entry>(slots: &Array<Slot<V>>, key: Key) -> Option<NonNull<V>> {
-    of_key(slots.get_ptr_mut(slot_in_table(key.place, key.rest, slot_bits()))?, key)
+fn in_slot<V: Entry>(slots: &Array<Slot<V>>, key: Key, generation: u32) -> Option<NonNull<V>> {
+    let (found, slot) =
+        load_generation(slots.get_ptr_mut(slot_in_table(key.place, key.rest, slot_bits()))?);
+    if found == u64::from(generation) { of_key(slot, key) } else { None }
 }
 
+/// Loads the generation of a slot, and makes the slot's address depend on it: whatever is read through the
+/// address that this returns is read after the generation, on every CPU.
+///
+/// The generation comes first because a slot that holds nothing still has the key that it had, and may be given to
+/// another key at any time. While it has a generation, key and value cannot change until a grace period after that is
+/// cleared (see datapath/slots.rs), and so not while this program runs.
+///
+/// The dependency is `generation & 0`. LLVM does not see through `asm!`, so it keeps it. The verifier knows that the
+/// sum is the slot's address. JITs translate instruction by instruction (`build_insn` in
+/// arch/arm64/net/bpf_jit_comp.c), and CPUs order a load after the one that its address is computed from, whatever
+/// comes out (address dependency, tools/memory-model/Documentation/explanation.txt).
+#[inline(always)]
+fn load_generation<V: Entry>(slot: *mut Slot<V>) -> (u64, *mut Slot<V>) {
+    let (generation, dependent): (u64, *mut Slot<V>);
+    // SAFETY: one load, aligned and in the slot: array elements live as long as the map. The address stays what it is.
+    unsafe {
+        asm!(
+            "{generation} = *(u32 *)({slot} + {offset})",
+            "{zero} = {generation}",
+            "{zero} &= 0",
+            "{slot} += {zero}",
+            generation = out(reg) generation,
+            zero = out(reg) _,
+            slot = inout(reg) slot => dependent,
+            offset = const offset_of!(Slot<V>, value),
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    (generation, dependent)
+}
+
+/// The entry in a slot whose generation was loaded, if it is this key's.
 #[inline(always)]
 fn of_key<V: Entry>(slot: *mut Slot<V>, key: Key) -> Option<NonNull<V>> {
     // SAFETY: array elements live as long as the map, and the key begins a slot and is aligned as u64 (see
-    // `Slot`). It is not written while a program may look at it (see datapath/slots.rs).
+    // `Slot`). It is not written while a program may look at it (see `load_generation`).
     let (first, last) = unsafe { ((&raw const (*slot).key).cast::<u64>().read(), (*slot).key[2]) };
     let is_it = first == joined(key.place, key.rest & 0xffff_ffff) && u64::from(last) == key.rest >> 32;
-    // SAFETY: as above.
-    if is_it { NonNull::new(unsafe { &raw mut (*slot).value }) } else { None }
+    // SAFETY: as above; no slot is at address 0.
+    if is_it { Some(unsafe { NonNull::new_unchecked(&raw mut (*slot).value) }) } else { None }
 }
 
 /// Two words as one load has them.
@@ -118,9 +148,10 @@ fn station_anywhere(place: u64, rest: u64) -> Option<NonNull<Station>> {
 
 #[inline(always)]
 fn anywhere<V: Entry>(slots: &Array<Slot<V>>, others: &HashMap<V::Key, V>, key: Key) -> Option<NonNull<V>> {
-    let slot = slots.get_ptr_mut(slot_in_table(key.place, key.rest, slot_bits()))?;
-    if let Some(entry) = of_key(slot, key)
-        && generation_of(entry) != NOT_THERE
+    let (generation, slot) =
+        load_generation(slots.get_ptr_mut(slot_in_table(key.place, key.rest, slot_bits()))?);
+    if generation != u64::from(NOT_THERE)
+        && let Some(entry) = of_key(slot, key)
     {
         return Some(entry);
     }

@@ -8,29 +8,16 @@ use std::{
     num::NonZeroUsize,
     os::fd::AsFd,
     ptr::NonNull,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use vethpath_common::{Entry, NOT_THERE, Slot, UNCONFIRMED, slot_of};
 
-/// Whether programs may go by slots on this kind of CPU. They read the generation first and the rest
-/// after it, without a barrier: that is only right where loads are not reordered. Elsewhere everything
-/// is in the hash maps.
-const LOADS_ARE_IN_ORDER: bool = cfg!(target_arch = "x86_64");
-
-/// Makes this CPU one that reorders loads, for tests. In debug builds alone.
-const REORDER: &str = "VETHPATH_REORDERED_LOADS";
-
-fn loads_are_in_order() -> bool {
-    LOADS_ARE_IN_ORDER && !(cfg!(debug_assertions) && std::env::var_os(REORDER).is_some())
-}
-
 /// A table of slots, mapped into memory.
 pub struct Slots<V> {
     first: NonNull<Slot<V>>,
     bits: u32,
-    is_used: bool,
     values: PhantomData<V>,
 }
 
@@ -49,17 +36,20 @@ impl<V: Entry> Slots<V> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping, of which nobody else in this process knows.
         let memory = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, fd, 0) }?;
-        Ok(Self { first: memory.cast(), bits, is_used: loads_are_in_order(), values: PhantomData })
+        Ok(Self { first: memory.cast(), bits, values: PhantomData })
     }
 
     /// The entry of a key, if it has a slot.
     #[must_use]
     pub fn get(&self, key: &V::Key) -> Option<V> {
         let (words, slot) = self.slot(key);
+        if self.generation(slot) == NOT_THERE {
+            return None;
+        }
         // SAFETY: `slot` is in the mapping. Programs write into values, a word at a time: what is read may
         // be partly older than the rest.
         let found = unsafe { slot.read_volatile() };
-        (found.key == words && self.generation(slot) != NOT_THERE).then_some(found.value)
+        (found.key == words).then_some(found.value)
     }
 
     /// Puts an entry into the slot of its key; false if another lies there, or this key's own.
@@ -67,7 +57,7 @@ impl<V: Entry> Slots<V> {
     /// A slot that was taken back may only be written again after a grace period.
     pub fn put(&self, key: &V::Key, value: &V) -> bool {
         let (words, slot) = self.slot(key);
-        if !self.is_used || self.generation(slot) != NOT_THERE {
+        if self.generation(slot) != NOT_THERE {
             return false;
         }
         // SAFETY: `slot` is in the mapping; user space alone writes this field.
@@ -76,7 +66,7 @@ impl<V: Entry> Slots<V> {
         let generation = std::mem::replace(generation_of(&mut entry.value), NOT_THERE);
         // SAFETY: `slot` is in the mapping, and no program looks at it: its generation says so.
         unsafe { slot.write_volatile(entry) };
-        fence(Ordering::Release);
+        // A program that loads this generation reads the entry through an address that depends on it.
         self.atomic(slot).store(generation, Ordering::Release);
         true
     }
@@ -170,4 +160,66 @@ impl<V> Drop for Slots<V> {
 fn generation_of<V: Entry>(value: &mut V) -> &mut u32 {
     let (_, words, _) = bytemuck::pod_align_to_mut::<u8, u32>(bytemuck::bytes_of_mut(value));
     &mut words[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::fd::OwnedFd};
+
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use vethpath_common::{MacWords, Station, StationKey};
+
+    use super::*;
+
+    const BITS: u32 = 4;
+    const GENERATION: u32 = 7;
+
+    /// A table in memory that no kernel map is behind.
+    fn table() -> (Slots<Station>, OwnedFd) {
+        let memory = memfd_create("slots", MFdFlags::MFD_CLOEXEC).expect("memory");
+        let memory = File::from(memory);
+        memory.set_len((size_of::<Slot<Station>>() << BITS) as u64).expect("memory");
+        (Slots::map(&memory, BITS).expect("it can be mapped"), memory.into())
+    }
+
+    fn station(pair: u32) -> Station {
+        Station { generation: GENERATION, pair, ..Station::default() }
+    }
+
+    /// Two keys with the same slot.
+    fn rivals() -> (StationKey, StationKey) {
+        let key = |number| StationKey::new(1, MacWords::from([2, 0, 0, 0, 0, number]));
+        let slot = |key: &StationKey| slot_of(Station::words(key), BITS);
+        let first = key(0);
+        let second = (1..=u8::MAX).map(key).find(|other| slot(other) == slot(&first));
+        (first, second.expect("255 keys share 16 slots"))
+    }
+
+    #[test]
+    fn a_slot_is_one_keys_until_it_is_taken_back() {
+        let (slots, _memory) = table();
+        let (first, second) = rivals();
+        assert!(slots.put(&first, &station(1)));
+        assert!(!slots.put(&second, &station(2)) && !slots.put(&first, &station(3)));
+        assert_eq!((slots.get(&first), slots.get(&second)), (Some(station(1)), None));
+        assert!(!slots.take_back(&second) && slots.take_back(&first) && !slots.take_back(&first));
+        assert!(slots.put(&second, &station(2)));
+        assert_eq!((slots.get(&first), slots.get(&second)), (None, Some(station(2))));
+        assert_eq!(slots.iter().collect::<Vec<_>>(), [(second, station(2))]);
+        slots.clear();
+        assert_eq!((slots.get(&second), slots.iter().count()), (None, 0));
+    }
+
+    /// The key stays, and says nothing: programs and we look at the generation first.
+    #[test]
+    fn what_was_taken_back_is_not_there_though_its_key_is() {
+        let (slots, _memory) = table();
+        let (key, _) = rivals();
+        assert!(slots.put(&key, &station(1)) && slots.take_back(&key));
+        let (words, slot) = slots.slot(&key);
+        // SAFETY: `slot` is in the mapping.
+        let left = unsafe { slot.read_volatile() };
+        assert_eq!((left.key, left.value.generation, left.value.pair), (words, NOT_THERE, 1));
+        assert_eq!(slots.get(&key), None);
+    }
 }

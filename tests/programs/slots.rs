@@ -1,0 +1,143 @@
+//! Slots as programs read them: the generation first, and only then the key and the entry.
+
+use std::os::fd::AsFd;
+
+use vethpath::datapath::{OBJECT, Sizes, Slots};
+use vethpath_common::{Entry, Reason, Source, SourceKey, Station, StationKey, names, slot_of};
+
+use super::{
+    bench::{Bench, data},
+    case::TC_ACT_REDIRECT,
+    frames::Frame,
+    world::{DOMAIN, Mac, Port},
+};
+
+fn bits() -> u32 {
+    Sizes::of(Port::ALL.len(), 2).slot_bits
+}
+
+/// A MAC address whose key has the slot that the key of `mac` has.
+fn rival<V: Entry>(key: impl Fn(Mac) -> V::Key, mac: Mac) -> Mac {
+    let slot = |mac| slot_of(V::words(&key(mac)), bits());
+    let mut macs = (0..=u16::MAX).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        [0x02, 0xaa, 0, 0, high, low]
+    });
+    macs.find(|&other| slot(other) == slot(mac)).expect("there are few slots")
+}
+
+/// The keys that lie in slots, of a map of them.
+fn in_slots<V: Entry>(bench: &Bench, slots: &str) -> Vec<V::Key> {
+    let map = data(bench.object.map(slots).expect("it has this map"));
+    let slots = Slots::<V>::map(map.fd().as_fd(), bits()).expect("it can be mapped");
+    slots.iter().map(|(key, _)| key).collect()
+}
+
+/// Why a frame is left to the bridge, or nothing if it is not.
+fn refusal(bench: &mut Bench, frame: &Frame) -> Option<Reason> {
+    let ran = bench.run(frame);
+    let slow = &ran.counted[frame.port.pair() as usize].slow;
+    let reason = Reason::ALL.into_iter().find(|&reason| slow[reason as usize].frames == 1);
+    assert_eq!(reason.is_none(), ran.action == TC_ACT_REDIRECT, "{ran:?}");
+    reason
+}
+
+#[test]
+fn a_sender_is_not_known_by_what_another_has_put_into_its_slot() {
+    let mut bench = Bench::new();
+    let domain = DOMAIN.try_into().expect("a small number");
+    let key = |mac: Mac| SourceKey::new(bench.ifindex(Port::A), mac.into(), domain);
+    let a = Port::A.mac(1);
+    let other = rival::<Source>(key, a);
+    let (key, other_key) = (key(a), key(other));
+    let holds = |bench: &Bench, key| in_slots::<Source>(bench, names::SOURCE_SLOTS).contains(key);
+    let frames = [Frame::udp4(0), Frame::udp4(0).from(other)];
+    let refusals = |bench: &mut Bench| frames.each_ref().map(|frame| refusal(bench, frame));
+    let mut table = bench.sources();
+    let entry = table.get(&key).expect("it is known");
+    assert!(holds(&bench, &key));
+    assert_eq!(refusals(&mut bench), [None, Some(Reason::UnknownSource)]);
+
+    // Nothing runs meanwhile: no grace period is needed.
+    table.remove(&key).expect("it may be removed");
+    assert_eq!(refusals(&mut bench), [Some(Reason::UnknownSource); 2], "the slot still has its key");
+    table.insert(&other_key, &entry).expect("there is room");
+    assert!(holds(&bench, &other_key));
+    assert_eq!(refusals(&mut bench), [Some(Reason::UnknownSource), None]);
+    table.insert(&key, &entry).expect("there is room");
+    assert!(!holds(&bench, &key) && holds(&bench, &other_key));
+    assert_eq!(refusals(&mut bench), [None, None], "one is in the slot, and one in the hash map");
+    table.remove(&other_key).expect("it may be removed");
+    table.insert(&other_key, &Source { generation: entry.generation + 1, ..entry }).expect("there is room");
+    assert!(holds(&bench, &other_key));
+    assert_eq!(refusals(&mut bench), [None, Some(Reason::Stale)]);
+}
+
+#[test]
+fn a_receiver_is_not_known_by_what_another_has_put_into_its_slot() {
+    let mut bench = Bench::new();
+    let key = |mac: Mac| StationKey::new(Port::A.bridge(), mac.into());
+    let b = Port::B.mac(1);
+    let other = rival::<Station>(key, b);
+    let (key, other_key) = (key(b), key(other));
+    let holds = |bench: &Bench, key| in_slots::<Station>(bench, names::STATION_SLOTS).contains(key);
+    let frames = [Frame::udp4(0), Frame::udp4(0).to(other)];
+    let refusals = |bench: &mut Bench| frames.each_ref().map(|frame| refusal(bench, frame));
+    let mut table = bench.stations();
+    let entry = table.get(&key).expect("it is known");
+    assert!(holds(&bench, &key));
+    assert_eq!(refusals(&mut bench), [None, Some(Reason::UnknownDestination)]);
+
+    table.remove(&key).expect("it may be removed");
+    assert_eq!(refusals(&mut bench), [Some(Reason::UnknownDestination); 2], "the slot still has its key");
+    table.insert(&other_key, &entry).expect("there is room");
+    assert!(holds(&bench, &other_key));
+    assert_eq!(refusals(&mut bench), [Some(Reason::UnknownDestination), None]);
+    table.insert(&key, &entry).expect("there is room");
+    assert!(!holds(&bench, &key) && holds(&bench, &other_key));
+    assert_eq!(refusals(&mut bench), [None, None], "one is in the slot, and one in the hash map");
+    table.remove(&other_key).expect("it may be removed");
+    table.insert(&other_key, &Station { generation: entry.generation + 1, ..entry }).expect("there is room");
+    assert!(holds(&bench, &other_key));
+    assert_eq!(refusals(&mut bench), [None, Some(Reason::Stale)]);
+}
+
+/// An instruction: `struct bpf_insn` of `linux/bpf.h`, on a little-endian CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Instruction {
+    code: u8,
+    to: u8,
+    from: u8,
+    rest: [u8; 6],
+}
+
+impl Instruction {
+    fn new(code: u8, to: u8, from: u8) -> Self {
+        Self { code, to, from, rest: [0; 6] }
+    }
+
+    fn of(bytes: &[u8; 8]) -> Self {
+        let [code, registers, rest @ ..] = *bytes;
+        Self { code, to: registers & 15, from: registers >> 4, rest }
+    }
+}
+
+/// CPUs that reorder loads keep those in order whose address depends on the other's result. No test can show that on a
+/// CPU that does not reorder any; this one shows that the compiler has left the dependency in.
+#[test]
+fn the_address_of_an_entry_depends_on_its_generation() {
+    let instructions: Vec<_> = OBJECT.as_chunks().0.iter().map(Instruction::of).collect();
+    let depends = |&&[load, copy, cut, add]: &&[Instruction; 4]| {
+        let (generation, slot, zero) = (load.to, load.from, cut.to);
+        // generation = *(u32 *)(slot + 16); zero = generation; zero &= 0; slot += zero
+        let expected_load =
+            Instruction { rest: [16, 0, 0, 0, 0, 0], ..Instruction::new(0x61, generation, slot) };
+        load == expected_load
+            && copy == Instruction::new(0xbf, zero, generation)
+            && cut == Instruction::new(0x57, zero, 0)
+            && add == Instruction::new(0x0f, slot, zero)
+    };
+    let found = instructions.array_windows().filter(depends).count();
+    // Of senders and of receivers, of this generation and of any.
+    assert!(found >= 4, "{found}");
+}
