@@ -28,6 +28,7 @@ mod security;
 mod segments;
 mod settings;
 mod shapes;
+mod shared_slots;
 mod shorthand;
 mod surroundings;
 mod traffic;

@@ -233,6 +233,36 @@ impl Bench {
         self.stations().get(&StationKey::new(near.bridge(), mac.into())).expect("it is there")
     }
 
+    /// Has a station of `port` be away until then: as the receiver of frames that enter by its bridge, or as a sender.
+    pub(crate) fn set_away(&mut self, port: Port, station: u8, as_sender: bool, until: u64) {
+        let mac = port.mac(station).into();
+        if as_sender {
+            let domain = DOMAIN.try_into().expect("a small number");
+            let key = SourceKey::new(self.ifindex(port), mac, domain);
+            let source = self.sources().get(&key).expect("it is there");
+            let source = Source { away_until_ns: until, ..source };
+            self.settle(names::SOURCE_SLOTS, names::SOURCES, &[(key, source)]);
+        } else {
+            let key = StationKey::new(port.bridge(), mac);
+            let station = self.stations().get(&key).expect("it is there");
+            let station = Station { away_until_ns: until, ..station };
+            self.settle(names::STATION_SLOTS, names::STATIONS, &[(key, station)]);
+        }
+    }
+
+    /// Until when a station of `port` is away, as the receiver of frames that enter by its bridge, or as a sender.
+    pub(crate) fn away(&self, port: Port, station: u8, as_sender: bool) -> u64 {
+        let mac = port.mac(station).into();
+        let domain = DOMAIN.try_into().expect("a small number");
+        let until = if as_sender {
+            let source = self.sources().get(&SourceKey::new(self.ifindex(port), mac, domain));
+            source.map(|source| source.away_until_ns)
+        } else {
+            self.stations().get(&StationKey::new(port.bridge(), mac)).map(|station| station.away_until_ns)
+        };
+        until.expect("it is there")
+    }
+
     /// Where the fast path saw frames of a station of `port` go.
     pub(crate) fn seen(&self, port: Port, station: u8) -> [Seen; 2] {
         let domain = DOMAIN.try_into().expect("a small number");

@@ -1,6 +1,6 @@
 //! The lease, and what the program writes of a station: where its frames went in an epoch.
 
-use vethpath_common::{AWAY_NS, Config, Reason, Seen};
+use vethpath_common::{AWAY_NS, Config, Reason, Seen, UNCONFIRMED};
 
 use super::{
     bench::{Bench, now_ns},
@@ -129,6 +129,42 @@ fn a_station_seen_where_it_is_known_is_not_away() {
     }
     assert_eq!(bench.station(Port::A, Port::A.mac(1)).away_until_ns, 0);
     assert_eq!(bench.run(&Frame::udp4(0)).action, TC_ACT_REDIRECT);
+}
+
+/// What the agent announces is used as soon as it is confirmed, in a slot or in a hash map.
+#[test]
+fn an_entry_is_away_until_its_announcement_is_confirmed() {
+    for mut bench in [Bench::new(), Bench::hashed()] {
+        let mut is_fast = |until, as_sender, confirmed| {
+            bench.rest();
+            let port = if as_sender { Port::A } else { Port::B };
+            bench.set_away(port, 1, as_sender, until);
+            bench.config(Config { confirmed, ..Agent::Well.config(now_ns()) });
+            let ran = bench.run(&Frame::udp4(0));
+            let moved = ran.counted[Port::A.pair() as usize].slow[Reason::Moved as usize].frames == 1;
+            assert_ne!(moved, ran.action == TC_ACT_REDIRECT, "{ran:?}");
+            !moved
+        };
+        for as_sender in [false, true] {
+            let used = [0, 4, 5, 6, u32::MAX].map(|confirmed| is_fast(UNCONFIRMED | 5, as_sender, confirmed));
+            assert_eq!(used, [false, false, true, true, true], "as the sender: {as_sender}");
+            assert!(is_fast(0, as_sender, 0) && !is_fast(u64::MAX, as_sender, u32::MAX - 1));
+        }
+    }
+}
+
+/// A station that moves while it is announced: what is noted outlives the confirmation.
+#[test]
+fn a_note_takes_the_place_of_an_announcement() {
+    for mut bench in [Bench::new(), Bench::hashed()] {
+        for as_sender in [false, true] {
+            bench.set_away(Port::A, 1, as_sender, UNCONFIRMED | 5);
+        }
+        let before = now_ns();
+        assert_eq!(bench.run(&Frame::udp4(0).at(Port::Alone).from(Port::A.mac(1))).action, TC_ACT_UNSPEC);
+        let noted = (before + AWAY_NS..=now_ns() + AWAY_NS).contains(&bench.away(Port::A, 1, false));
+        assert!(noted && bench.away(Port::A, 1, true) == bench.away(Port::A, 1, false));
+    }
 }
 
 #[test]

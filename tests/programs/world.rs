@@ -236,6 +236,6 @@ impl Agent {
             Self::Gone => (GENERATION, now_ns.saturating_sub(20_000_000)),
             Self::Voiding => (GENERATION + 1, now_ns + HOUR_NS),
         };
-        Config { abi: ABI_VERSION, generation, lease_until_ns, epoch: EPOCH, zero: 0 }
+        Config { abi: ABI_VERSION, generation, lease_until_ns, epoch: EPOCH, confirmed: 0 }
     }
 }

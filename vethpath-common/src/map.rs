@@ -48,8 +48,8 @@ pub struct Config {
     /// The agent's own time, which it moves on each time it looks: what programs saw since the last
     /// look is noted under it ([`Seen`]).
     pub epoch: u32,
-    /// Always zero: there so that the value has no padding.
-    pub zero: u32,
+    /// Announcements up to this number are confirmed: see [`UNCONFIRMED`].
+    pub confirmed: u32,
 }
 
 /// A port: an ifindex in one of the lab's bridge namespaces.
@@ -170,9 +170,10 @@ pub struct Station {
 /// a lease: an agent that has not written the new port by then has no lease any more.
 pub const AWAY_NS: u64 = 4_000_000_000;
 
-/// Until when an entry is away that nobody has confirmed yet: the agent writes it so, and confirms it when
-/// it knows that no news of the station was on its way.
-pub const UNCONFIRMED: u64 = u64::MAX;
+/// The agent writes a new entry as away until this and the number of an announcement. It is confirmed, and no
+/// longer away, when [`Config::confirmed`] has come to that number, which is when the agent knows that no news of the
+/// station was on its way. What a program writes in its place meanwhile stands. No time is as late.
+pub const UNCONFIRMED: u64 = 1 << 63;
 
 /// One pair's traffic to another.
 #[repr(C)]
@@ -255,9 +256,10 @@ mod tests {
     /// The layout is an interface between two compilers and between versions: a change of it is a
     /// change of `ABI_VERSION`.
     #[test]
-    fn layout_of_abi_4() {
-        assert_eq!(crate::ABI_VERSION, 4);
+    fn layout_of_abi_5() {
+        assert_eq!(crate::ABI_VERSION, 5);
         assert_eq!((size_of::<Config>(), offset_of!(Config, epoch)), (24, 16));
+        assert_eq!(offset_of!(Config, confirmed), 20);
         assert_eq!(size_of::<PortKey>(), 8);
         assert_eq!((size_of::<PortRecord>(), offset_of!(PortRecord, bridge)), (12, 8));
         assert_eq!(size_of::<SourceKey>(), 12);

@@ -16,7 +16,7 @@ const SET_AT_LOAD: u32 = 1;
 
 /// See [`vethpath_common::names::CONFIG`].
 #[map]
-pub static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+pub static CONFIG: Array<Config> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// See [`vethpath_common::names::PORTS`].
 #[map]

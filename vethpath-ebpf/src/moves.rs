@@ -3,9 +3,10 @@
 use core::ptr::NonNull;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use vethpath_common::{AWAY_NS, MacWords, Source, Station};
+use vethpath_common::{AWAY_NS, MacWords, Source, Station, UNCONFIRMED};
 
 use crate::{
+    maps::CONFIG,
     packet::{Context, Frame},
     stations::{self, field},
 };
@@ -31,7 +32,8 @@ pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
     }
 }
 
-/// Whether one of the two was just seen on another port than that to which its entry leads. Most were never.
+/// Whether one of the two was just seen on another port than that to which its entry leads, or is not confirmed.
+/// Most were never, and are.
 #[inline(always)]
 pub fn is_one_away(source: NonNull<Source>, station: NonNull<Station>, mac: MacWords) -> bool {
     let noted = field!(source, away_until_ns) | field!(station, away_until_ns);
@@ -44,10 +46,15 @@ pub fn is_one_away(source: NonNull<Source>, station: NonNull<Station>, mac: MacW
 fn is_still_away(source: NonNull<Source>, station: NonNull<Station>, mac: MacWords) -> bool {
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if now < field!(source, away_until_ns) || now < field!(station, away_until_ns) {
+    let confirmed = CONFIG.get_ptr(0).map_or(0, |config| {
+        // SAFETY: array elements live as long as the map.
+        unsafe { (&raw const (*config).confirmed).read_volatile() }
+    });
+    let is_away = |until| until > if until < UNCONFIRMED { now } else { UNCONFIRMED | u64::from(confirmed) };
+    if is_away(field!(source, away_until_ns)) || is_away(field!(station, away_until_ns)) {
         return true;
     }
     field!(station, path) != 0
         && stations::any_source(field!(station, ifindex), mac)
-            .is_some_and(|home| now < field!(home, away_until_ns))
+            .is_some_and(|home| is_away(field!(home, away_until_ns)))
 }

@@ -110,8 +110,8 @@ impl Lab {
         assert!(settled, "both hosts are stations, and are checked if netfilter is called");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(AgentLock::end_holder(&directory)).unwrap();
-        let config = maps.config().unwrap();
-        maps.set_config(vethpath_common::Config { lease_until_ns: u64::MAX, ..config }).unwrap();
+        let config = maps.config();
+        maps.set_config(vethpath_common::Config { lease_until_ns: u64::MAX, ..config });
         let sources: BTreeMap<_, _> = maps.sources.iter().collect();
         let stations: BTreeMap<_, _> = maps.stations.iter().collect();
         let both: Vec<_> = ports.iter().collect();

@@ -65,11 +65,12 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut door).await;
     // Whoever has replaced it writes down events and maps now. The lease first: the events may have to wait.
-    let taken_back = if matches!(ended, Err(Error::Replaced)) { Ok(()) } else { agent.sync.lease(0) };
+    if !matches!(ended, Err(Error::Replaced)) {
+        agent.sync.lease(0);
+    }
     if agent.lock.is_current(directory) {
         agent.chronicle.end(&ended);
     }
-    taken_back?;
     ended
 }
 
@@ -176,7 +177,7 @@ impl Agent {
 
     /// Looks at everything, as if nothing were known. Entries are void until it is done.
     async fn look_anew(&mut self) -> Result<(), Error> {
-        self.sync.void()?;
+        self.sync.void();
         let mut lost = Vec::new();
         for domain in &mut self.domains {
             if domain.look_anew().await? {
@@ -269,7 +270,7 @@ impl Agent {
         let now = self.now_ns()?;
         let lease = u64::try_from(LEASE.as_nanos()).unwrap_or(u64::MAX);
         let held_until = self.sync.lease_until();
-        self.sync.lease(now.saturating_add(lease))?;
+        self.sync.lease(now.saturating_add(lease));
         if self.settled {
             self.chronicle.lease(held_until, Duration::from_nanos(now));
         }
@@ -347,16 +348,16 @@ impl Agent {
                 domain.look_again().await?;
             }
             let desired = self.sync.desired(self.domains.iter().map(Domain::known));
-            let desired = self.sync.confirm(desired);
+            let announced = self.sync.take_announced()?;
             self.write(desired)?;
+            self.sync.confirm(&announced);
         }
         Ok(())
     }
 
     fn write(&mut self, desired: Desired) -> Result<(), Error> {
         let receivers = desired.receivers.clone();
-        let now = self.now_ns()?;
-        self.sync.bring_to(desired, now)?;
+        self.sync.bring_to(desired)?;
         Ok(self.domains.iter_mut().try_for_each(|domain| domain.receive(&receivers))?)
     }
 }

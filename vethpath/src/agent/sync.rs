@@ -27,8 +27,23 @@ pub struct Sync {
     written: u32,
     /// Whether the maps had room for everything last time.
     fits: bool,
-    /// Stations, as receivers and as senders, that are written and not confirmed.
-    announced: (Vec<StationKey>, Vec<SourceKey>),
+    /// What is written and not confirmed.
+    announced: Announced,
+}
+
+/// Entries that were written as [unconfirmed](vethpath_common::UNCONFIRMED).
+pub struct Announced {
+    /// Under which number. Those before have smaller ones.
+    number: u32,
+    stations: Vec<StationKey>,
+    sources: Vec<SourceKey>,
+}
+
+impl Announced {
+    /// None yet.
+    fn under(number: u32) -> Self {
+        Self { number, stations: Vec::new(), sources: Vec::new() }
+    }
 }
 
 impl Sync {
@@ -41,7 +56,8 @@ impl Sync {
         let known: Vec<_> =
             maps.paths.iter().collect::<std::result::Result<_, _>>().map_err(|e| refused("read", &e))?;
         let paths = Paths::known(known, room);
-        let config = maps.config()?;
+        // Without entries, announcements may be counted from the beginning.
+        let config = Config { confirmed: 0, ..maps.config() };
         let mut sync = Self {
             config,
             written: paths.greatest(),
@@ -49,9 +65,9 @@ impl Sync {
             maps,
             current: Desired::default(),
             fits: true,
-            announced: Default::default(),
+            announced: Announced::under(1),
         };
-        sync.void()?;
+        sync.void();
         // Ports stay known, or what they pass until the first look would be counted under no pair.
         let ports = sync.maps.ports.iter().collect::<std::result::Result<_, _>>();
         sync.current.ports = ports.map_err(|error| refused("read", &error))?;
@@ -63,22 +79,16 @@ impl Sync {
     }
 
     /// Makes every entry void with one write.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn void(&mut self) -> Result<()> {
+    pub fn void(&mut self) {
         let next = self.config.generation.wrapping_add(1);
         self.config.generation = if next == NOT_THERE { next + 1 } else { next };
-        self.maps.set_config(self.config)
+        self.maps.set_config(self.config);
     }
 
     /// Sets the lease to run until `until_ns` of the [kernel's clock](crate::kernel::clock); 0 ends it.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn lease(&mut self, until_ns: u64) -> Result<()> {
+    pub fn lease(&mut self, until_ns: u64) {
         self.config.lease_until_ns = until_ns;
-        self.maps.set_config(self.config)
+        self.maps.set_config(self.config);
     }
 
     /// Begins another epoch with the next renewal of the lease. Whoever calls this more often than it
@@ -155,7 +165,7 @@ impl Sync {
     ///
     /// # Errors
     /// The kernel refuses for another reason than a full map.
-    pub fn bring_to(&mut self, mut desired: Desired, now_ns: u64) -> Result<()> {
+    pub fn bring_to(&mut self, mut desired: Desired) -> Result<()> {
         self.stamp(&mut desired);
         if desired == self.current {
             return Ok(());
@@ -173,15 +183,15 @@ impl Sync {
         self.written = self.paths.greatest();
         let Maps { ports, stations, sources, .. } = &mut self.maps;
         fits &= insert(|key, port| ports.insert(key, port, 0), &self.current.ports, &mut desired.ports)?;
-        let (receivers, senders) = &mut self.announced;
+        let announced = &mut self.announced;
         let announce = |key: &StationKey, station: &Station| {
-            receivers.push(*key);
-            stations.announce(key, station, now_ns)
+            announced.stations.push(*key);
+            stations.announce(key, station, announced.number)
         };
         fits &= insert(announce, &self.current.stations, &mut desired.stations)?;
         let announce = |key: &SourceKey, source: &Source| {
-            senders.push(*key);
-            sources.announce(key, source, now_ns)
+            announced.sources.push(*key);
+            sources.announce(key, source, announced.number)
         };
         fits &= insert(announce, &self.current.sources, &mut desired.sources)?;
         self.fits = fits;
@@ -190,25 +200,37 @@ impl Sync {
     }
 
     /// Whether there are entries that programs do not use yet. While they were written a station may have
-    /// moved, whose entry was not there for a program to note it: so they are written as away, then a
-    /// grace period passes, so that the bridge has learned and told of every frame that a program saw before, and
-    /// then those of which there are no news are confirmed.
+    /// moved, whose entry was not there for a program to note it: so they are written as unconfirmed, then a
+    /// grace period passes, so that the bridge has learned and told of every frame that a program saw before, then those
+    /// of which there are news are removed, and when no program uses these any more the others are confirmed.
     #[must_use]
     pub fn has_announced(&self) -> bool {
-        !self.announced.0.is_empty() || !self.announced.1.is_empty()
+        !self.announced.stations.is_empty() || !self.announced.sources.is_empty()
     }
 
-    /// Has programs use the entries that are still right. A grace period and a look at all events must have
-    /// come between the writing of them and `desired`.
-    pub fn confirm(&mut self, mut desired: Desired) -> Desired {
-        self.stamp(&mut desired);
-        let (receivers, senders) = std::mem::take(&mut self.announced);
-        let (stations, sources) = (&self.current.stations, &self.current.sources);
-        let right = receivers.iter().filter(|key| desired.stations.get(key) == stations.get(key));
-        right.for_each(|key| self.maps.stations.confirm(key));
-        let right = senders.iter().filter(|key| desired.sources.get(key) == sources.get(key));
-        right.for_each(|key| self.maps.sources.confirm(key));
-        desired
+    /// Takes what was announced until now, to [confirm](Sync::confirm) it. What is written from here on is announced
+    /// under the next number.
+    ///
+    /// # Errors
+    /// There have been four billion announcements: another agent begins anew.
+    pub fn take_announced(&mut self) -> Result<Announced> {
+        let next = self.announced.number.checked_add(1).ok_or_else(|| Error::Refused {
+            operation: "number",
+            object: "an announcement".to_owned(),
+            cause: "there is no greater number".to_owned(),
+        })?;
+        Ok(std::mem::replace(&mut self.announced, Announced::under(next)))
+    }
+
+    /// Has programs use entries that were announced. Since they were written, a grace period must have passed, then a look
+    /// been taken at all events, and then the maps been [brought](Sync::bring_to) to what that has shown, which removes
+    /// what is wrong by now and waits until no program uses it.
+    pub fn confirm(&mut self, announced: &Announced) {
+        let Announced { number, stations, sources } = announced;
+        self.config.confirmed = *number;
+        self.maps.set_config(self.config);
+        stations.iter().for_each(|key| self.maps.stations.confirm(key, *number));
+        sources.iter().for_each(|key| self.maps.sources.confirm(key, *number));
     }
 
     /// Makes entries those of this generation.

@@ -64,13 +64,21 @@ pub fn left_over(pins: &Pins) -> Result<Option<Pins>> {
     if !next.directory().exists() {
         return Ok(None);
     }
-    let is_whole = names::PINNED_MAPS.iter().all(|map| next.map(map).exists())
-        && Maps::open(&next)?.config()?.abi == ABI_VERSION;
+    let is_whole = names::PINNED_MAPS.iter().all(|map| next.map(map).exists()) && is_ours(&next)?;
     if is_whole {
         return Ok(Some(next));
     }
     bpffs::remove_directory(next.directory())?;
     Ok(None)
+}
+
+/// Whether a set was finished, by this version.
+fn is_ours(pins: &Pins) -> Result<bool> {
+    match Maps::open(pins) {
+        Ok(maps) => Ok(maps.config().abi == ABI_VERSION),
+        Err(Error::Abi { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes another set with maps of these sizes.

@@ -153,10 +153,10 @@ pub fn load(pins: &Pins, copies: &[Copies], loaded: &[Copies], sizes: Sizes) -> 
         }
     }
     let mut maps = Maps::open(pins)?;
-    match maps.config()? {
-        fresh @ Config { abi: 0, .. } => maps.set_config(Config { abi: ABI_VERSION, ..fresh })?,
-        Config { abi: ABI_VERSION, .. } => {}
-        Config { abi, .. } => return Err(Error::Abi { found: abi, ours: ABI_VERSION }),
+    let config = maps.config();
+    // Just made. An agent may write others meanwhile.
+    if config.abi == 0 {
+        maps.set_config(Config { abi: ABI_VERSION, ..config });
     }
     Ok(!whole)
 }

@@ -3,16 +3,19 @@
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use aya::maps::{Array, HashMap, IterableMap, Map, MapData};
-use vethpath_common::{Config, Path, PortKey, PortRecord, Source, Station, names};
+use vethpath_common::{ABI_VERSION, Config, Path, PortKey, PortRecord, Source, Station, names};
 
 use super::{
     Pins, Result, Table, batch,
-    error::{Context, OPEN_MAP},
+    error::{Context, Error, OPEN_MAP},
+    shared::Shared,
 };
 
 /// The maps that user space writes.
 pub struct Maps {
     config: Array<MapData, Config>,
+    /// The one element of that.
+    shared: Shared<Config>,
     /// Ports, for counting.
     pub ports: HashMap<MapData, PortKey, PortRecord>,
     /// Stations as senders.
@@ -27,11 +30,18 @@ impl Maps {
     /// Opens the pinned maps.
     ///
     /// # Errors
-    /// One is missing or of another shape.
+    /// One is missing or of another shape, or they are of another version.
     pub fn open(pins: &Pins) -> Result<Self> {
+        let config = Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?));
+        let config: Array<_, Config> = config.doing(OPEN_MAP, names::CONFIG)?;
+        // 0 is that of maps that were just made. Those of another version may be of any shape.
+        let Config { abi, .. } = config.get(&0, 0).doing("read map", names::CONFIG)?;
+        if abi != 0 && abi != ABI_VERSION {
+            return Err(Error::Abi { found: abi, ours: ABI_VERSION });
+        }
         Ok(Self {
-            config: Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?))
-                .doing(OPEN_MAP, names::CONFIG)?,
+            shared: Shared::map(config.map().fd(), 1).doing(OPEN_MAP, names::CONFIG)?,
+            config,
             ports: hash(pins, names::PORTS)?,
             sources: Table::open(pins, names::SOURCE_SLOTS, names::SOURCES)?,
             stations: Table::open(pins, names::STATION_SLOTS, names::STATIONS)?,
@@ -90,20 +100,14 @@ impl Maps {
     }
 
     /// Generation and lease as the programs see them now.
-    ///
-    /// # Errors
-    /// The kernel refuses the read.
-    pub fn config(&self) -> Result<Config> {
-        self.config.get(&0, 0).doing("read map", names::CONFIG)
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.shared.load()
     }
 
-    /// Sets generation and lease in one write. Programs read the fields one by one, so that a program
-    /// may see the new lease with the old generation for a moment; lower the lease first when that matters.
-    ///
-    /// # Errors
-    /// The kernel refuses the write.
-    pub fn set_config(&mut self, config: Config) -> Result<()> {
-        self.config.set(0, config, 0).doing("write map", names::CONFIG)
+    /// Sets generation and lease, each field in one store. A program may see the one and not yet the other.
+    pub fn set_config(&mut self, config: Config) {
+        self.shared.store(config);
     }
 }
 

@@ -12,6 +12,7 @@ mod maps;
 mod object;
 mod pins;
 mod query;
+mod shared;
 mod slots;
 mod table;
 mod xdp;

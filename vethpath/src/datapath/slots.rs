@@ -1,28 +1,21 @@
-//! Slots of stations, in memory that the kernel shares with us (`BPF_F_MMAPABLE`): an update by system
-//! call copies the whole value byte by byte, under the eyes of programs.
+//! Slots of stations, in memory that programs share with us.
 #![expect(unsafe_code, reason = "memory that programs read and write meanwhile")]
 
 use std::{
     io,
-    marker::PhantomData,
-    num::NonZeroUsize,
     os::fd::AsFd,
-    ptr::NonNull,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use vethpath_common::{Entry, NOT_THERE, Slot, UNCONFIRMED, slot_of};
+
+use super::shared::Shared;
 
 /// A table of slots, mapped into memory.
 pub struct Slots<V> {
-    first: NonNull<Slot<V>>,
+    memory: Shared<Slot<V>>,
     bits: u32,
-    values: PhantomData<V>,
 }
-
-// SAFETY: the memory is this process's until it is unmapped in `drop`, from whichever thread.
-unsafe impl<V: Send> Send for Slots<V> {}
 
 impl<V: Entry> Slots<V> {
     /// Maps a table of two to the power of `bits` slots.
@@ -31,12 +24,7 @@ impl<V: Entry> Slots<V> {
     /// The map is not one that can be mapped, or is smaller.
     pub fn map(fd: impl AsFd, bits: u32) -> io::Result<Self> {
         let () = V::ALIGNED;
-        let size = size_of::<Slot<V>>() << bits;
-        let size = NonZeroUsize::new(size).ok_or(io::ErrorKind::InvalidInput)?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping, of which nobody else in this process knows.
-        let memory = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, fd, 0) }?;
-        Ok(Self { first: memory.cast(), bits, values: PhantomData })
+        Ok(Self { memory: Shared::map(fd, 1 << bits)?, bits })
     }
 
     /// The entry of a key, if it has a slot.
@@ -85,9 +73,9 @@ impl<V: Entry> Slots<V> {
         is_there
     }
 
-    /// Confirms an entry that was put here unconfirmed. One that a program has seen elsewhere since then
-    /// stays away.
-    pub fn confirm(&self, key: &V::Key) {
+    /// Takes the mark off an entry that was announced under a number up to `confirmed`, so that programs need not ask
+    /// whether it is confirmed. One that a program has seen elsewhere since then stays away.
+    pub fn confirm(&self, key: &V::Key, confirmed: u32) {
         let (words, slot) = self.slot(key);
         // SAFETY: `slot` is in the mapping.
         let is_it = unsafe { (&raw const (*slot).key).read_volatile() } == words;
@@ -95,7 +83,10 @@ impl<V: Entry> Slots<V> {
             // SAFETY: as above; the field is a u64, aligned as `Entry::ALIGNED` says.
             let away =
                 unsafe { AtomicU64::from_ptr((&raw mut (*slot).value).byte_add(V::AWAY_UNTIL).cast()) };
-            let _ = away.compare_exchange(UNCONFIRMED, 0, Ordering::AcqRel, Ordering::Relaxed);
+            let mark = away.load(Ordering::Acquire);
+            if (UNCONFIRMED..=UNCONFIRMED | u64::from(confirmed)).contains(&mark) {
+                let _ = away.compare_exchange(mark, 0, Ordering::AcqRel, Ordering::Relaxed);
+            }
         }
     }
 
@@ -120,16 +111,11 @@ impl<V: Entry> Slots<V> {
 
     fn slot(&self, key: &V::Key) -> ([u32; 3], *mut Slot<V>) {
         let words = V::words(key);
-        (words, self.at(slot_of(words, self.bits) as usize))
+        (words, self.memory.at(slot_of(words, self.bits) as usize))
     }
 
     fn all(&self) -> impl Iterator<Item = *mut Slot<V>> {
-        (0..1_usize << self.bits).map(|index| self.at(index))
-    }
-
-    fn at(&self, index: usize) -> *mut Slot<V> {
-        // SAFETY: callers give an index below two to the power of `bits`, and so in the mapping.
-        unsafe { self.first.as_ptr().add(index) }
+        (0..1_usize << self.bits).map(|index| self.memory.at(index))
     }
 
     fn generation(&self, slot: *mut Slot<V>) -> u32 {
@@ -146,13 +132,6 @@ impl<V: Entry> Slots<V> {
         // SAFETY: `slot` is in the mapping, which lives as long as `self`; the value begins with its
         // generation, aligned as `Entry::ALIGNED` says.
         unsafe { AtomicU32::from_ptr((&raw mut (*slot).value).cast()) }
-    }
-}
-
-impl<V> Drop for Slots<V> {
-    fn drop(&mut self) {
-        // SAFETY: the mapping was made with this size, and nothing refers to it any more.
-        let _ = unsafe { munmap(self.first.cast(), size_of::<Slot<V>>() << self.bits) };
     }
 }
 
@@ -208,6 +187,28 @@ mod tests {
         assert_eq!(slots.iter().collect::<Vec<_>>(), [(second, station(2))]);
         slots.clear();
         assert_eq!((slots.get(&second), slots.iter().count()), (None, 0));
+    }
+
+    #[test]
+    fn a_confirmed_entry_loses_its_mark_and_no_other_does() {
+        let (slots, _memory) = table();
+        let (key, other) = rivals();
+        let until = |away_until_ns| Station { away_until_ns, ..station(1) };
+        for (away, left) in [
+            (UNCONFIRMED | 4, 0),
+            (UNCONFIRMED | 5, 0),
+            (UNCONFIRMED | 6, UNCONFIRMED | 6),
+            // What a program has written in its place.
+            (4_000_000_000, 4_000_000_000),
+            (0, 0),
+        ] {
+            assert!(slots.put(&key, &until(away)));
+            slots.confirm(&other, 5);
+            assert_eq!(slots.get(&key), Some(until(away)));
+            slots.confirm(&key, 5);
+            assert_eq!(slots.get(&key), Some(until(left)));
+            assert!(slots.take_back(&key));
+        }
     }
 
     /// The key stays, and says nothing: programs and we look at the generation first.

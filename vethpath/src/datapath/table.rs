@@ -6,7 +6,7 @@ use aya::{
     Pod,
     maps::{HashMap, IterableMap, MapData, MapError},
 };
-use vethpath_common::{AWAY_NS, Entry, UNCONFIRMED};
+use vethpath_common::{Entry, UNCONFIRMED};
 
 use super::{
     Pins, Result, batch,
@@ -58,24 +58,21 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
         if self.slots.put(key, value) { Ok(()) } else { self.insert_among_others(key, value) }
     }
 
-    /// Adds an entry as [`Table::insert`] does, for programs to use when it is [confirmed](Table::confirm).
-    /// One that has no slot they use [`AWAY_NS`] after `now_ns` (of the [kernel's clock](crate::kernel::clock)).
+    /// Adds an entry as [`Table::insert`] does, for programs to use when announcements of this number are
+    /// [confirmed](vethpath_common::Config::confirmed).
     ///
     /// # Errors
     /// As there.
-    pub fn announce(&mut self, key: &V::Key, value: &V, now_ns: u64) -> std::result::Result<(), MapError> {
+    pub fn announce(&mut self, key: &V::Key, value: &V, number: u32) -> std::result::Result<(), MapError> {
         let mut value = *value;
-        *value.away_until() = UNCONFIRMED;
-        if self.slots.put(key, &value) {
-            return Ok(());
-        }
-        *value.away_until() = now_ns.saturating_add(AWAY_NS);
-        self.insert_among_others(key, &value)
+        *value.away_until() = UNCONFIRMED | u64::from(number);
+        self.insert(key, &value)
     }
 
-    /// Has programs use an entry that was announced, if none has seen the station elsewhere since then.
-    pub fn confirm(&self, key: &V::Key) {
-        self.slots.confirm(key);
+    /// Spares programs the question whether an entry is confirmed, after announcements up to this number were. One
+    /// that has no slot keeps its mark: a system call that writes it would lose what a program writes meanwhile.
+    pub fn confirm(&self, key: &V::Key, confirmed: u32) {
+        self.slots.confirm(key, confirmed);
     }
 
     /// Adds an entry as [`Table::insert`] does, as if the key had no slot.

@@ -148,7 +148,7 @@ fn silence(error: &io::Error) -> &'static str {
 
 /// How long the programs may still go on, in milliseconds. 0 where there are no maps.
 fn lease_left(pins: &Pins) -> u64 {
-    let Ok(config) = Maps::open(pins).and_then(|maps| maps.config()) else { return 0 };
+    let Ok(config) = Maps::open(pins).map(|maps| maps.config()) else { return 0 };
     let Ok(now) = Clock::open().and_then(|clock| clock.now()) else { return 0 };
     let left = Duration::from_nanos(config.lease_until_ns).saturating_sub(now);
     u64::try_from(left.as_millis()).unwrap_or(u64::MAX)

@@ -31,7 +31,7 @@ impl Agent {
             domains.push(Domain::open(number, &place, &topology, &pins, hook, receivers)?);
         }
         let maps = Maps::open(&pins)?;
-        let found = maps.config()?;
+        let found = maps.config();
         // A `down` may have removed the folder meanwhile, and an `up` made another, with an agent whose maps these are by now,
         // and whose socket is there.
         let is_current = || if lock.is_current(directory) { Ok(()) } else { Err(Error::Replaced) };

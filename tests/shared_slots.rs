@@ -1,0 +1,75 @@
+//! Stations whose slot is another's: their entries are in the hash map, and are used as soon as those in slots.
+
+use aya::maps::{HashMap, Map, MapData};
+use vethpath_common::{Entry, Station, StationKey, UNCONFIRMED, names, slot_of};
+
+use crate::{
+    harness::{Host, Lab},
+    hazards::common::{A, A_SECOND, B, C, fast_lab, knows, mac, mac_bytes},
+};
+
+fn pinned(host: &Host, map: &str) -> MapData {
+    let path = host.path(&format!("/sys/fs/bpf/vethpath/three-hosts/{map}"));
+    MapData::from_pin(path).expect("it is pinned")
+}
+
+/// Stations that are in the hash map.
+fn hashed(host: &Host) -> Vec<(StationKey, Station)> {
+    let map: HashMap<_, StationKey, Station> =
+        HashMap::try_from(Map::HashMap(pinned(host, names::STATIONS))).expect("a hash map");
+    map.iter().filter_map(Result::ok).collect()
+}
+
+/// A MAC address whose key has the slot of that of a host, on its bridge.
+fn rival(host: &Host, lab: &Lab<'_>, namespace: &str) -> [u8; 6] {
+    let slots = pinned(host, names::STATION_SLOTS);
+    let bits = slots.info().expect("it tells").max_entries().ilog2();
+    let table = vethpath::datapath::Slots::<Station>::map(slots.fd(), bits).expect("it can be mapped");
+    let mac = mac_bytes(lab, namespace);
+    let mut words = table.iter().map(|(key, _)| Station::words(&key));
+    let words = words.find(|words| bytemuck::cast::<_, [u8; 12]>(*words)[4..10] == mac);
+    let words = words.expect("it is a station");
+    let key = |mac: [u8; 6]| Station::words(&StationKey::new(words[0], mac.into()));
+    let mut macs = (0..=u16::MAX).map(|number| {
+        let [high, low] = number.to_be_bytes();
+        [0x02, 0xaa, 0, 0, high, low]
+    });
+    macs.find(|&other| slot_of(key(other), bits) == slot_of(words, bits)).expect("there are few slots")
+}
+
+#[test]
+fn a_station_whose_slot_is_anothers_becomes_fast_and_moves() {
+    let host = Host::new();
+    let lab = fast_lab(&host);
+    let rival = rival(&host, &lab, "ns1");
+    let [a, b, c, d, e, f] = rival;
+    let rival_mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    let address = "addresses = [\"172.17.0.103/16\"]";
+    let file = host.lab("three-hosts").with(address, &format!("{address}\nmac = \"{rival_mac}\"")).write();
+    let _ = host.vethpath(format!("up {file}")).ok();
+    assert_eq!(mac(&lab, "ns2"), rival_mac);
+    lab.is_fast("ns0:eth0", C);
+    lab.is_fast("ns2:eth0", A);
+    let only = |entries: &[(StationKey, Station)]| match entries {
+        [(key, station)] => (*key, *station),
+        others => panic!("{others:?}"),
+    };
+    let (key, station) = only(&hashed(&host));
+    assert_eq!(bytemuck::bytes_of(&key)[4..10], rival);
+    // No time to wait for.
+    assert!(station.away_until_ns > UNCONFIRMED, "{station:?}");
+
+    // Its address is behind ns1's port for a while, where an administrator has put it.
+    let (home, elsewhere) = (lab.port("ns2:eth0"), lab.port("ns1:eth0"));
+    let _ = host.run(format!("bridge fdb replace {rival_mac} dev {elsewhere} master static sticky")).ok();
+    lab.loses_within(A_SECOND, "ns0", C);
+    lab.is_fast("ns0:eth0", B);
+    let _ = host.run(format!("bridge fdb del {rival_mac} dev {elsewhere} master")).ok();
+    lab.reaches_within(A_SECOND, "ns2", A);
+    assert!(knows(&host, &home, &rival_mac));
+    lab.is_fast("ns0:eth0", C);
+    assert_eq!(only(&hashed(&host)).0, key);
+    let _ = lab.accounts_balance();
+    lab.down();
+    host.finish();
+}
