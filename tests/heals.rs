@@ -102,3 +102,35 @@ fn a_bridge_with_a_larger_mtu_than_a_port() {
     lab.down();
     host.finish();
 }
+
+/// What `up`, `list` and `show` say is how the lab stands then, not how it stood while parts of it were missing.
+#[test]
+fn up_says_how_the_lab_stands_that_it_has_mended() {
+    let host = Host::new();
+    for (name, namespaces, pairs) in [("fabric", "fabric ns0 ns1", 2), ("three-hosts", "ns0 ns1 ns2", 3)] {
+        let lab = host.lab(name).up();
+        let at = if name == "fabric" { "ip -n fabric" } else { "ip" };
+        let first = namespaces.split(' ').next().expect("there are some");
+        let port = lab.port("ns0:eth0");
+        for (way, is_noticed) in [
+            (format!("for n in {namespaces}; do ip netns del $n; done"), false),
+            (format!("for n in {namespaces}; do ip netns del $n; done"), true),
+            (format!("ip netns del {first}"), true),
+            (format!("{at} link del {port}"), false),
+            (format!("kill -KILL $(cat /run/vethpath/{name}/agent.lock)"), false),
+        ] {
+            let _ = host.run(["sh", "-c", &way]).ok();
+            if is_noticed {
+                lab.says_of("ns0:eth0", "does not exist");
+            }
+            let armed = format!("{pairs} of {pairs} pairs armed");
+            let _ = host.vethpath(format!("up {}", lab.file)).ok().says(&format!("fast path: {armed}"));
+            let _ = host.vethpath("list").ok().prints(&format!("{armed}, agent alive"));
+            let shown = host.vethpath("show --json").ok().stdout;
+            assert_eq!(shown.matches("\"armed\"").count(), pairs, "{way}: {shown}");
+            lab.is_fast("ns0:eth0", if name == "fabric" { "10.2.0.11" } else { "172.17.0.102" });
+        }
+        lab.down();
+    }
+    host.finish();
+}

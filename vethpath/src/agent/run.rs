@@ -30,9 +30,9 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Pins, Receivers},
-    kernel::{self, clock::Clock, membarrier, memory, watch::Watch},
+    kernel::{self, clock::Clock, membarrier, memory, netns, watch::Watch},
     state::{AgentLock, Directory, Record, events::Kind},
-    topology::{Bridge, Topology},
+    topology::{Bridge, Place, Topology},
 };
 
 pub use error::Error;
@@ -146,7 +146,11 @@ impl Agent {
         }
         self.journal = journal;
         let Some(Record { topology, hook, .. }) = Record::read(&self.directory)? else { return Ok(()) };
-        if topology == self.topology {
+        let is_followed = |(number, place): &(u16, Place)| {
+            self.domains.iter().any(|one| one.is(*number, place) && !one.is_gone())
+        };
+        // A bridge namespace that somebody had deleted may be there again, made by `up`.
+        if topology == self.topology && topology.domains().iter().all(is_followed) {
             return Ok(());
         }
         let mut known = std::mem::take(&mut self.domains);
@@ -158,6 +162,8 @@ impl Agent {
                     domain.become_part_of(&topology, receivers);
                     domain
                 }
+                // What is not there has no port, and is opened when `up` has made it.
+                None if is_missing(&place) => continue,
                 None => {
                     datapath::forward_log(&self.pins, number.into())?;
                     let mut domain = Domain::open(number, &place, &topology, &self.pins, hook, receivers)?;
@@ -360,6 +366,11 @@ impl Agent {
         self.sync.bring_to(desired)?;
         Ok(self.domains.iter_mut().try_for_each(|domain| domain.receive(&receivers))?)
     }
+}
+
+/// Whether the namespace of a place is not there.
+fn is_missing(place: &Place) -> bool {
+    matches!(place, Place::Namespace(name) if !netns::exists(name) || netns::is_left_over(name))
 }
 
 /// What tells a journal that has been read from one that says more: it is appended to, or another file.
