@@ -17,6 +17,7 @@ mod harness_itself;
 mod hazards;
 mod heals;
 mod journals;
+mod large;
 mod oracle;
 mod places;
 mod programs;

@@ -78,6 +78,9 @@ pub enum Command {
     Plan {
         /// The topology file.
         file: PathBuf,
+        /// Print every change, however many there are. JSON has them all in any case.
+        #[arg(long)]
+        all: bool,
         #[command(flatten)]
         json: JsonArg,
     },

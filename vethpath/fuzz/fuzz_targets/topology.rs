@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(read(source, Some("lab")).as_ref(), Ok(&topology), "the same file is the same lab");
             let shown = check(source, Some("lab")).map(|checked| checked.warnings.render(source, false));
             assert!(shown.is_ok_and(|shown| !shown.contains(|c: char| c.is_control() && c != '\n')));
-            let written = expand(&topology);
+            let written = expand(&topology).to_string();
             if written.len() <= LONGEST_FILE {
                 let plain = Source { text: &written, ..source };
                 assert_eq!(read(plain, None).as_ref(), Ok(&topology), "written out, it is the same lab");

@@ -70,6 +70,6 @@ pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Facts, there: &N
 pub(super) fn put_back(place: &Place, there: &Netns, facts: &Facts) -> Result<()> {
     let was = facts.was.iter().filter(|((of, _), _)| of == place);
     let before: Vec<Sysctl> =
-        was.map(|((_, key), value)| Sysctl { key: key.clone(), value: value.clone() }).collect();
+        was.map(|((_, key), value)| Sysctl { key: key.clone(), value: value.as_str().into() }).collect();
     sysctl::write_existing(there, &before)
 }

@@ -12,7 +12,7 @@ use crate::{
     agent::{NotArmed, status::Status},
     datapath::{self, Counters, Pins},
     kernel::{bpffs, netns},
-    plan::{Change, Plan, Step},
+    plan::{Change, Changes, Plan, Step},
     state::{self, AgentLock, Directory, Record, stop},
     topology::Topology,
 };
@@ -64,7 +64,7 @@ pub(super) async fn converge(
     if netns::prepare_directory()? {
         state::note_netns_mount()?;
     }
-    let mut changes = plan.changes();
+    let mut changes = Changes::of(plan.clone());
     let has_agent = agent.is_some();
     if !has_agent {
         changes.push(Change::create("agent", &topology.lab));

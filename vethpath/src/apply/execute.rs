@@ -145,7 +145,7 @@ impl<'a> Executor<'a> {
         let keys: Vec<_> = settings.iter().map(|setting| setting.key.clone()).collect();
         for (key, before) in keys.iter().zip(sysctl::read_all(netns, &keys)?) {
             if let Some(value) = before.filter(|value| !value.contains('\n')) {
-                self.journal.note_was(place, &Sysctl { key: key.clone(), value })?;
+                self.journal.note_was(place, &Sysctl { key: key.clone(), value: value.into() })?;
             }
         }
         Ok(())

@@ -87,7 +87,7 @@ pub(super) fn forget(gone: NetnsId, place: &Place, leaving: &LabName) -> std::re
 /// What switches forwarding on, for each family.
 fn switches(wanted: &Masquerade) -> Vec<Sysctl> {
     let (v4, v6) = wanted.families();
-    let on = |key| Sysctl { key, value: "1".to_owned() };
+    let on = |key| Sysctl { key, value: "1".into() };
     let v4 = v4.then(|| on(SysctlKey::net(&["ipv4", "ip_forward"])));
     let v6 = v6.then(|| on(SysctlKey::of_interface("ipv6", "all", "forwarding")));
     v4.into_iter().chain(v6).collect()
@@ -114,14 +114,16 @@ impl Change {
         let mut keys = vec![SysctlKey::of_interface(family, "default", "forwarding")];
         keys.extend(names.values().map(|name| SysctlKey::of_interface(family, name, "forwarding")));
         let values = sysctl::read_all(netns, &keys)?;
-        let each =
-            keys.into_iter().zip(values).filter_map(|(key, value)| Some(Sysctl { key, value: value? }));
-        let mut before = vec![Sysctl { value: "0".to_owned(), ..switch.clone() }];
-        before.extend(each.filter(|setting| setting.value != "0"));
+        let each = keys
+            .into_iter()
+            .zip(values)
+            .filter_map(|(key, value)| Some(Sysctl { key, value: value?.into() }));
+        let mut before = vec![Sysctl { value: "0".into(), ..switch.clone() }];
+        before.extend(each.filter(|setting| &*setting.value != "0"));
         let mut on = Vec::new();
         if family == "ipv4" {
             let redirects = SysctlKey::of_interface(family, "all", "accept_redirects");
-            before.push(Sysctl { value: sysctl::read(netns, &redirects)?, key: redirects });
+            before.push(Sysctl { value: sysctl::read(netns, &redirects)?.into(), key: redirects });
         } else {
             let routes = rtnl.routes().await?;
             let advertised: BTreeSet<u32> =
@@ -130,8 +132,8 @@ impl Change {
             let keys: Vec<_> = names.map(|name| SysctlKey::of_interface(family, name, "accept_ra")).collect();
             for (key, value) in keys.iter().zip(sysctl::read_all(netns, &keys)?) {
                 if value.as_deref() == Some("1") {
-                    on.push(Sysctl { key: key.clone(), value: "2".to_owned() });
-                    before.push(Sysctl { key: key.clone(), value: "1".to_owned() });
+                    on.push(Sysctl { key: key.clone(), value: "2".into() });
+                    before.push(Sysctl { key: key.clone(), value: "1".into() });
                 }
             }
         }

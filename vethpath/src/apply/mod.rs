@@ -23,4 +23,4 @@ pub use down::{Left, down};
 pub use error::Error;
 pub use observe::observe;
 pub use places::Places;
-pub use up::{Options, Outcome, preview, up};
+pub use up::{Options, Outcome, Preview, preview, up};

@@ -15,7 +15,7 @@ use crate::{
     agent::status::{self, Status},
     datapath::{Hook, Pins},
     kernel::{self, files, home},
-    plan::{Change, plan},
+    plan::{Change, Changes, plan},
     state::{
         self, AgentLock, Directory, History, Journal, LabLock, Record,
         events::{Kind, Recorder},
@@ -38,7 +38,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Outcome {
     /// What was changed; nothing if all was as the file says.
-    pub changes: Vec<Change>,
+    pub changes: Changes,
     /// Ports that another program took off their bridges meanwhile, and that were put back.
     pub put_back: Vec<IfName>,
     /// What the agent says.
@@ -74,6 +74,10 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         () = &mut interrupt => Err(Error::Interrupted),
         prepared = prepare(topology, options, history.as_ref(), &mut places) => prepared,
     };
+    let prepared = prepared.and_then(|goal| match goal.record.check_size() {
+        Ok(()) => Ok(goal),
+        Err(error) => Err(error.into()),
+    });
     let goal = match prepared {
         Ok(goal) => goal,
         Err(error) if fresh => {
@@ -83,7 +87,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         Err(error) => return Err(error),
     };
     if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
-        return Ok(Outcome { changes: Vec::new(), put_back: Vec::new(), status });
+        return Ok(Outcome { changes: Changes::default(), put_back: Vec::new(), status });
     }
     let journal = Journal::open(&directory, &goal.record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);
@@ -132,21 +136,30 @@ fn check_place(history: Option<&History>, directory: &Directory) -> Result<(), E
     }
 }
 
+/// What [`up`] would change.
+#[derive(Debug)]
+pub struct Preview {
+    /// What it would change.
+    pub changes: Changes,
+    /// Why it would not.
+    pub refusal: Option<Error>,
+}
+
 /// What [`up`] would change, from what is there now. Changes nothing.
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn preview(topology: &Topology) -> Result<Vec<Change>, Error> {
+pub async fn preview(topology: &Topology) -> Result<Preview, Error> {
     let directory = Directory::of(&topology.lab);
     let history = History::read(&directory)?;
     check_place(history.as_ref(), &directory)?;
     let mut places = Places::open()?;
     let goal = prepare(topology, Options::default(), history.as_ref(), &mut places).await?;
-    let mut changes = goal.plan.changes();
+    let mut changes = Changes::of(goal.plan);
     if goal.agent.is_none() {
         changes.push(Change::create("agent", &topology.lab));
     }
-    Ok(changes)
+    Ok(Preview { changes, refusal: goal.record.check_size().err().map(Error::from) })
 }
 
 /// Everything that can be found wrong before anything is changed.

@@ -39,7 +39,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Up { file, hook, json } => up::run(&file, hook, json.json, out),
         Command::Down { lab, all } => down::run(lab.lab.as_deref(), all),
-        Command::Plan { file, json } => plan::run(&file, json.json, out),
+        Command::Plan { file, all, json } => plan::run(&file, all, json.json, out),
         Command::Validate(arguments) => validate::run(&arguments, out),
         Command::Schema => schema::run(out),
         Command::List { json } => list::run(json.json, out),

@@ -1,6 +1,9 @@
 //! `vethpath up`.
 
-use std::{io::Write, path::Path};
+use std::{
+    io::{BufWriter, Write},
+    path::Path,
+};
 
 use serde::Serialize;
 
@@ -10,14 +13,25 @@ use crate::{
     cli::HookArg,
     kernel::probe::{self, Check},
     output::count,
-    plan::Change,
+    plan::Changes,
     topology::{Datapath, Topology},
 };
 
+/// How many pairs that are not armed are named.
+const NAMED: usize = 100;
+
+/// What has changed, or would, for programs.
 #[derive(Serialize)]
-pub(super) struct Changes<'a> {
+pub(super) struct Report<'a> {
     pub(super) lab: &'a str,
-    pub(super) changes: &'a [Change],
+    pub(super) changes: &'a Changes,
+}
+
+impl Report<'_> {
+    pub(super) fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
+        serde_json::to_writer_pretty(&mut *out, self)?;
+        writeln!(out)
+    }
 }
 
 /// Brings a lab up and says how it stands.
@@ -38,11 +52,9 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
     progress::clear();
     let outcome = done.map_err(|error| failure(file, error))?;
     if json {
-        let changes = Changes { lab: topology.lab.as_str(), changes: &outcome.changes };
-        serde_json::to_writer_pretty(&mut *out, &changes)
-            .map_err(std::io::Error::from)
-            .map_err(Failure::output)?;
-        writeln!(out).map_err(Failure::output)?;
+        let report = Report { lab: topology.lab.as_str(), changes: &outcome.changes };
+        let mut out = BufWriter::new(out);
+        report.print(&mut out).and_then(|()| out.flush()).map_err(Failure::output)?;
     }
     let _ = tell(&topology, &outcome, &mut std::io::stderr().lock());
     Ok(Exit::Done)
@@ -94,10 +106,12 @@ fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io:
     if !status.ports.is_empty() {
         writeln!(err, "fast path: {armed} of {} armed", count(status.ports.len(), "pair"))?;
     }
-    for (pair, state) in &status.ports {
-        if let Some(reason) = state {
-            writeln!(err, "  {pair}: not armed: {reason}")?;
-        }
+    let unarmed = || status.ports.iter().filter_map(|(pair, state)| Some((pair, state.as_ref()?)));
+    for (pair, reason) in unarmed().take(NAMED) {
+        writeln!(err, "  {pair}: not armed: {reason}")?;
+    }
+    if let more @ 1.. = unarmed().count().saturating_sub(NAMED) {
+        writeln!(err, "  ... and {more} more; `vethpath show {lab}` has all")?;
     }
     for port in put_back {
         writeln!(err, "note: another program took {port} off its bridge meanwhile; it was put back")?;

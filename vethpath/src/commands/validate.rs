@@ -1,7 +1,7 @@
 //! `vethpath validate`.
 
 use std::{
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     path::Path,
 };
 
@@ -34,7 +34,8 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
     }
     let topology = labs::topology_with_warnings(file)?;
     if arguments.expand {
-        out.write_all(expand(&topology).as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)?;
+        let mut out = BufWriter::new(out);
+        write!(out, "{}", expand(&topology)).and_then(|()| out.flush()).map_err(Failure::output)?;
     }
     // Whoever does not want to hear it has the exit code.
     let _ = writeln!(

@@ -27,7 +27,7 @@ pub fn write_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     };
     for setting in settings {
         let Sysctl { key, value } = setting;
-        fs::write(file(key), value)
+        fs::write(file(key), value.as_bytes())
             .map_err(|source| (source, format!("{key} = {value} {}", place())))
             .map_err(|(source, object)| Error::new("set sysctl", object, source))?;
     }

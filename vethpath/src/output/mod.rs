@@ -16,6 +16,7 @@ mod table;
 
 pub use events::event;
 pub use json::{json, json_line};
+pub use number::grouped;
 pub use plural::count;
 pub use printable::printable;
 pub use show::show;

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use super::Plan;
 
 /// What becomes of a thing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// It is made.
@@ -101,6 +103,56 @@ impl fmt::Display for Change {
             (Some(text), None) | (None, Some(text)) => write!(f, ": {text}"),
             (None, None) => Ok(()),
         }
+    }
+}
+
+/// All changes of a run, in order. A list of them would be many times as large as the plan that they follow from.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    plan: Plan,
+    more: Vec<Change>,
+}
+
+impl Changes {
+    /// Those of a plan.
+    #[must_use]
+    pub fn of(plan: Plan) -> Self {
+        Self { plan, more: Vec::new() }
+    }
+
+    /// Adds one behind all others.
+    pub fn push(&mut self, change: Change) {
+        self.more.push(change);
+    }
+
+    /// Each.
+    pub fn iter(&self) -> impl Iterator<Item = Change> {
+        self.plan.changes().chain(self.more.iter().cloned())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+}
+
+impl Extend<Change> for Changes {
+    fn extend<T: IntoIterator<Item = Change>>(&mut self, changes: T) {
+        self.more.extend(changes);
+    }
+}
+
+/// One at a time.
+impl Serialize for Changes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
     }
 }
 

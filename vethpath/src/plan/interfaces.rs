@@ -135,7 +135,7 @@ impl Planner<'_> {
         let mut namespaces = self.topology.namespaces.iter();
         let here =
             namespaces.find(|namespace| matches!(place, Place::Namespace(name) if *name == namespace.name));
-        let mut routes = here.into_iter().flat_map(|namespace| &namespace.routes);
+        let mut routes = here.into_iter().flat_map(|namespace| namespace.routes.iter());
         subnet.addr().is_ipv4() && routes.any(|route| route.to == subnet)
     }
 

@@ -15,7 +15,7 @@ mod step;
 mod steps;
 mod sysctls;
 
-pub use change::{Action, Change};
+pub use change::{Action, Change, Changes};
 pub use collision::Collision;
 pub use observed::{Found, Master, Observed, ObservedLink, Way, is_ours, owner};
 pub use step::Step;

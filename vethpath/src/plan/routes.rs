@@ -1,5 +1,7 @@
 //! Routes by way of gateways.
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
 use super::{Master, Step, interfaces::addresses_of, steps::Planner};
@@ -12,6 +14,12 @@ impl Planner<'_> {
         let name = &namespace.name;
         let place = Place::Namespace(name.clone());
         let is_gone = self.standing.is_gone(&place);
+        let is_new = is_gone || !self.observed.namespaces.contains_key(name);
+        if is_new && !namespace.routes.is_empty() {
+            let (namespace, routes) = (name.clone(), Arc::clone(&namespace.routes));
+            self.plan.raise.push(Step::Routes { namespace, routes });
+            return;
+        }
         let there = self.observed.routes.get(name).filter(|_| !is_gone).map_or(&[][..], Vec::as_slice);
         let was = |route: &&Route| {
             let former = self.former.iter().flat_map(|former| &former.namespaces);
@@ -22,7 +30,7 @@ impl Planner<'_> {
         for route in surplus {
             self.plan.raise.push(Step::DeleteRoute { namespace: name.clone(), route: route.clone() });
         }
-        for route in &namespace.routes {
+        for route in namespace.routes.iter() {
             if there.contains(route) && !self.is_lost(&place, route) {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! One thing to do.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -205,6 +205,13 @@ pub enum Step {
         /// Which.
         route: Route,
     },
+    /// Add all routes of a namespace that has none of them.
+    Routes {
+        /// Where.
+        namespace: NsName,
+        /// Which.
+        routes: Arc<[Route]>,
+    },
     /// Add a route, or put it in the place of another.
     Route {
         /// Where.
@@ -217,7 +224,19 @@ pub enum Step {
 }
 
 impl Step {
-    /// What the step changes.
+    /// What the step changes, one by one.
+    pub fn changes(&self) -> impl Iterator<Item = Change> {
+        let (one, routes) = match self {
+            Self::Routes { namespace, routes } => (None, Some((namespace, routes))),
+            other => (Some(other.change()), None),
+        };
+        let routes = routes.into_iter().flat_map(|(namespace, routes)| {
+            routes.iter().map(move |route| Change::create("route", described(route, namespace)))
+        });
+        one.into_iter().chain(routes)
+    }
+
+    /// What the step changes, in one line.
     #[must_use]
     pub fn change(&self) -> Change {
         match self {
@@ -273,9 +292,7 @@ impl Step {
                 Change::of("interface", end(place, device)).values(Some("up"), "down")
             }
             Self::Masquerade(nat) => Change::create("nat", &nat.table),
-            Self::DeleteRoute { namespace, route } => {
-                Change::delete("route", format_args!("{} via {} in {namespace}", route.to, route.via))
-            }
+            Self::DeleteRoute { namespace, route } => Change::delete("route", described(route, namespace)),
             Self::Route { namespace, from: Some(from), route } => {
                 let change = Change::of("route", format_args!("{} in {namespace}", route.to));
                 match from {
@@ -284,10 +301,18 @@ impl Step {
                 }
             }
             Self::Route { namespace, from: None, route } => {
-                Change::create("route", format_args!("{} via {} in {namespace}", route.to, route.via))
+                Change::create("route", described(route, namespace))
             }
+            Self::Routes { namespace, routes } => match &routes[..] {
+                [route] => Change::create("route", described(route, namespace)),
+                routes => Change::create("routes", format_args!("{} in {namespace}", routes.len())),
+            },
         }
     }
+}
+
+fn described(route: &Route, namespace: &NsName) -> String {
+    format!("{} via {} in {namespace}", route.to, route.via)
 }
 
 fn offloads(found: &Offloads) -> Change {

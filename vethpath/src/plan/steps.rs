@@ -29,9 +29,8 @@ impl Plan {
     }
 
     /// What they change.
-    #[must_use]
-    pub fn changes(&self) -> Vec<Change> {
-        self.steps().map(Step::change).collect()
+    pub fn changes(&self) -> impl Iterator<Item = Change> {
+        self.steps().flat_map(Step::changes)
     }
 
     /// The pairs that it makes.

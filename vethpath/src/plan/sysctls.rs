@@ -32,7 +32,7 @@ impl Planner<'_> {
             }
             known.push(key.clone());
             if !is_same(there, before) {
-                let setting = Sysctl { key, value: before.clone() };
+                let setting = Sysctl { key, value: before.as_str().into() };
                 self.plan.make.push(Step::Sysctl { place, from: Some(there.clone()), setting });
             }
         }
@@ -97,7 +97,7 @@ pub fn settings(topology: &Topology, place: &Place, dad: bool) -> Vec<Sysctl> {
 #[must_use]
 pub fn default_dad(dad: bool) -> Sysctl {
     let key = SysctlKey::of_interface("ipv6", "default", "accept_dad");
-    Sysctl { key, value: u8::from(dad).to_string() }
+    Sysctl { key, value: u8::from(dad).to_string().into() }
 }
 
 fn bridges<'a>(topology: &'a Topology, place: &'a Place) -> impl Iterator<Item = &'a Bridge> {

@@ -82,6 +82,27 @@ impl Record {
         Ok(Self { home: Some(Home::current()?), ..self })
     }
 
+    /// Whether it can be written, and read again.
+    ///
+    /// # Errors
+    /// It is longer than what is read of a journal's line ([`Error::TooLarge`]).
+    pub fn check_size(&self) -> Result<()> {
+        /// Counts bytes down.
+        struct Room(u64);
+        impl Write for Room {
+            fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+                self.0 = self.0.checked_sub(bytes.len() as u64).ok_or(ErrorKind::FileTooLarge)?;
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        // With the end of its line.
+        let too_large = |_| Error::TooLarge { lab: self.topology.lab.clone(), most: MOST_RECORD };
+        serde_json::to_writer(Room(MOST_RECORD - 2), self).map_err(too_large)
+    }
+
     /// The way from here to where the lab lives; none if nothing tells where that is. A record that does not say has
     /// been brought up where its agent is.
     ///

@@ -51,6 +51,14 @@ pub enum Error {
         /// What is wrong with it.
         cause: String,
     },
+    /// The record would not fit into a journal.
+    #[error("lab `{lab}` is too large: its record would be longer than {most} bytes")]
+    TooLarge {
+        /// The lab.
+        lab: crate::topology::LabName,
+        /// How long it may be.
+        most: u64,
+    },
     /// The journal is of another version.
     #[error("cannot read {path}: it is of version {found}, and this vethpath writes {ours}")]
     Version {
@@ -67,7 +75,7 @@ impl Error {
     /// Whether the user's request is at fault, rather than the system.
     #[must_use]
     pub fn is_request(&self) -> bool {
-        matches!(self, Self::Busy { .. })
+        matches!(self, Self::Busy { .. } | Self::TooLarge { .. })
     }
 
     /// What may help.
@@ -75,6 +83,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Busy { .. } => Some("wait until it is done".to_owned()),
+            Self::TooLarge { .. } => {
+                Some("split the lab in two, or give its namespaces fewer routes and settings".to_owned())
+            }
             Self::Journal { lab, .. } => Some(format!(
                 "`vethpath down {lab}` removes what carries the lab's mark; then bring the lab up again"
             )),

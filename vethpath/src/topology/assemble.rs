@@ -1,5 +1,7 @@
 //! Holds the parts of a file against each other and makes them a [`Topology`].
 
+use std::sync::Arc;
+
 use super::{
     Bridge, Cable, CableEnd, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place, Topology,
     declared::{BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
@@ -33,7 +35,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     let bridges: Vec<Bridge> = declared.bridges.iter().map(|decl| maker.bridge(decl)).collect();
     let mut topology = Topology {
         dad: declared.dad,
-        namespaces: declared.namespaces.iter().map(|decl| maker.namespace(decl)).collect(),
+        namespaces: maker.namespaces(),
         // Links leave the host's interfaces out, so none is lost here.
         pairs: links
             .pairs
@@ -103,14 +105,33 @@ impl Maker<'_> {
         }
     }
 
-    fn namespace(&self, decl: &NamespaceDecl) -> Namespace {
-        Namespace {
-            name: decl.name.value.clone(),
-            adopt: decl.adopt.as_ref().map(|path| path.value.clone()),
-            routes: decl.routes.iter().map(|route| route.route.clone()).collect(),
-            sysctls: self.settings.of_place(&Place::Namespace(decl.name.value.clone())).to_vec(),
-            dad: self.declared.dad,
+    /// Lists that follow each other and are equal, as those of a group, are kept once.
+    fn namespaces(&self) -> Vec<Namespace> {
+        let mut made: Vec<Namespace> = Vec::with_capacity(self.declared.namespaces.len());
+        let mut before: Option<&NamespaceDecl> = None;
+        for decl in &self.declared.namespaces {
+            let routes = match (made.last(), before) {
+                (Some(last), Some(before)) if Arc::ptr_eq(&before.routes, &decl.routes) => {
+                    Arc::clone(&last.routes)
+                }
+                _ => decl.routes.iter().map(|route| route.route.clone()).collect(),
+            };
+            let settings = self.settings.of_place(&Place::Namespace(decl.name.value.clone()));
+            let sysctls = match made.last() {
+                Some(last) if *last.sysctls == *settings => Arc::clone(&last.sysctls),
+                _ => settings.into(),
+            };
+            let adopt = decl.adopt.as_ref().map(|path| path.value.clone());
+            made.push(Namespace {
+                name: decl.name.value.clone(),
+                adopt,
+                routes,
+                sysctls,
+                dad: self.declared.dad,
+            });
+            before = Some(decl);
         }
+        made
     }
 
     fn pair(&self, decl: &InterfaceDecl, bridge: &Bridge) -> Option<Pair> {

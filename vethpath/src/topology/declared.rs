@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     ops::Range,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -38,8 +39,9 @@ pub(super) struct BridgeDecl {
 pub(super) struct NamespaceDecl {
     pub(super) name: At<NsName>,
     pub(super) adopt: Option<At<String>>,
-    pub(super) routes: Vec<RouteDecl>,
-    pub(super) sysctls: Vec<At<Sysctl>>,
+    /// One list for all namespaces of a group, as are its settings.
+    pub(super) routes: Arc<[RouteDecl]>,
+    pub(super) sysctls: Arc<[At<Sysctl>]>,
 }
 
 /// A gateway or one of `routes`.

@@ -7,17 +7,25 @@ use super::{Bridge, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topolog
 /// The plain TOML of a lab, which reads as the same lab: one table for each bridge, namespace and
 /// interface. MAC addresses that are derived from names are left to be derived.
 #[must_use]
-pub fn expand(topology: &Topology) -> String {
-    let mut text = format!("name = {}\n", quoted(topology.lab.as_str()));
-    if topology.dad {
-        text += "dad = true\n";
-    }
-    // Writing to a string cannot fail.
-    let _ = write(topology, &mut text);
-    text
+pub fn expand(topology: &Topology) -> Expanded<'_> {
+    Expanded(topology)
 }
 
-fn write(topology: &Topology, out: &mut String) -> fmt::Result {
+/// A lab that is written out while it is printed: see [`expand()`].
+#[derive(Clone, Copy, Debug)]
+pub struct Expanded<'t>(&'t Topology);
+
+impl fmt::Display for Expanded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "name = {}", quoted(self.0.lab.as_str()))?;
+        if self.0.dad {
+            writeln!(f, "dad = true")?;
+        }
+        write(self.0, f)
+    }
+}
+
+fn write(topology: &Topology, out: &mut dyn Write) -> fmt::Result {
     for bridge in &topology.bridges {
         self::bridge(topology, bridge, out)?;
     }
@@ -40,7 +48,7 @@ fn write(topology: &Topology, out: &mut String) -> fmt::Result {
     Ok(())
 }
 
-fn bridge(topology: &Topology, bridge: &Bridge, out: &mut String) -> fmt::Result {
+fn bridge(topology: &Topology, bridge: &Bridge, out: &mut dyn Write) -> fmt::Result {
     let name = &bridge.name;
     writeln!(out, "\n[bridge.{}]", key(name.as_str()))?;
     if bridge.place != Place::Host {
@@ -69,7 +77,7 @@ fn bridge(topology: &Topology, bridge: &Bridge, out: &mut String) -> fmt::Result
     list(out, "trunks", trunks.map(|trunk| trunk.b.bridge.to_string()))
 }
 
-fn datapath(out: &mut String, datapath: Datapath) -> fmt::Result {
+fn datapath(out: &mut dyn Write, datapath: Datapath) -> fmt::Result {
     let name = match datapath {
         Datapath::Tc => "tc",
         Datapath::Xdp => "xdp",
@@ -78,14 +86,14 @@ fn datapath(out: &mut String, datapath: Datapath) -> fmt::Result {
     writeln!(out, "datapath = {}", quoted(name))
 }
 
-fn namespace(topology: &Topology, namespace: &Namespace, out: &mut String) -> fmt::Result {
+fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "\n[namespace.{}]", key(namespace.name.as_str()))?;
     if let Some(path) = &namespace.adopt {
         writeln!(out, "adopt = {{ path = {} }}", quoted(path))?;
     }
     if !namespace.routes.is_empty() {
         writeln!(out, "routes = [")?;
-        for route in &namespace.routes {
+        for route in namespace.routes.iter() {
             writeln!(out, "    {{ to = \"{}\", via = \"{}\" }},", route.to, route.via)?;
         }
         writeln!(out, "]")?;
@@ -98,10 +106,10 @@ fn namespace(topology: &Topology, namespace: &Namespace, out: &mut String) -> fm
 }
 
 /// The keys that say what IPv6 does on a device, where it is not what it would be without them.
-fn ipv6(topology: &Topology, place: &Place, ipv6: Ipv6, own: &[Sysctl], out: &mut String) -> fmt::Result {
+fn ipv6(topology: &Topology, place: &Place, ipv6: Ipv6, own: &[Sysctl], out: &mut dyn Write) -> fmt::Result {
     let namespace =
         topology.namespaces.iter().find(|one| matches!(place, Place::Namespace(name) if *name == one.name));
-    let of_namespace = namespace.map_or(&[][..], |namespace| &namespace.sysctls);
+    let of_namespace = namespace.map_or(&[][..], |namespace| &namespace.sysctls[..]);
     let usual = Ipv6::of((None, None), place, own, of_namespace, topology.dad);
     if let Some(dad) = ipv6.accept_dad.filter(|_| ipv6.accept_dad != usual.accept_dad) {
         writeln!(out, "dad = {}", dad != 0)?;
@@ -117,7 +125,7 @@ fn interface(
     place: &Place,
     interface: &Interface,
     link: &str,
-    out: &mut String,
+    out: &mut dyn Write,
 ) -> fmt::Result {
     let at = place;
     let (place, name) = (place.to_string(), interface.name.as_str());
@@ -136,13 +144,13 @@ fn interface(
     sysctls(out, &interface.sysctls)
 }
 
-fn list(out: &mut String, key: &str, items: impl Iterator<Item = String>) -> fmt::Result {
+fn list(out: &mut dyn Write, key: &str, items: impl Iterator<Item = String>) -> fmt::Result {
     let items: Vec<String> = items.map(|item| quoted(&item)).collect();
     if items.is_empty() { Ok(()) } else { writeln!(out, "{key} = [{}]", items.join(", ")) }
 }
 
 /// Settings with `/` between components, so that a dot in one stays a dot.
-fn sysctls<'a>(out: &mut String, settings: impl IntoIterator<Item = &'a Sysctl>) -> fmt::Result {
+fn sysctls<'a>(out: &mut dyn Write, settings: impl IntoIterator<Item = &'a Sysctl>) -> fmt::Result {
     let entry =
         |setting: &Sysctl| format!("{} = {}", quoted(&setting.key.path().join("/")), quoted(&setting.value));
     let entries: Vec<String> = settings.into_iter().map(entry).collect();

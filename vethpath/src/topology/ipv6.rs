@@ -64,7 +64,7 @@ impl Ipv6 {
     pub fn settings(self, device: &str) -> Vec<Sysctl> {
         let setting = |name: &str, value: u8| Sysctl {
             key: SysctlKey::of_interface("ipv6", device, name),
-            value: value.to_string(),
+            value: value.to_string().into(),
         };
         let dad = self.accept_dad.map(|value| setting("accept_dad", value));
         dad.into_iter().chain(self.accept_ra_setting(device)).collect()
@@ -75,7 +75,7 @@ impl Ipv6 {
     #[must_use]
     pub fn accept_ra_setting(self, device: &str) -> Option<Sysctl> {
         let key = SysctlKey::of_interface("ipv6", device, "accept_ra");
-        self.accept_ra.map(|accept| Sysctl { key, value: if accept { "2" } else { "0" }.to_owned() })
+        self.accept_ra.map(|accept| Sysctl { key, value: if accept { "2" } else { "0" }.into() })
     }
 }
 

@@ -42,7 +42,7 @@ mod unique;
 
 pub use bridge_options::BridgeOption;
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
-pub use expand::expand;
+pub use expand::{Expanded, expand};
 pub use fault::{Fault, Faults, Level};
 pub use ipv6::Ipv6;
 pub use limits::FILE as LONGEST_FILE;

@@ -1,6 +1,6 @@
 //! The validated lab: everything named, every link resolved, every default filled in.
 
-use std::{fmt, net::IpAddr, path::Path};
+use std::{fmt, net::IpAddr, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -55,10 +55,13 @@ pub struct Namespace {
     /// The namespace file of one that somebody else made (`/proc/4242/ns/net`). It is joined at
     /// `up` and left in peace at `down`.
     pub adopt: Option<String>,
-    /// Its routes; `gateway` is among them as a default route.
-    pub routes: Vec<Route>,
-    /// Settings under `/proc/sys/net` that are of no interface of the lab's, applied before these are made.
-    pub sysctls: Vec<Sysctl>,
+    /// Its routes; `gateway` is among them as a default route. The namespaces of a group share one list.
+    #[serde(with = "shared")]
+    pub routes: Arc<[Route]>,
+    /// Settings under `/proc/sys/net` that are of no interface of the lab's, applied before these are made. Shared
+    /// in the same way.
+    #[serde(with = "shared")]
+    pub sysctls: Arc<[Sysctl]>,
     /// Whether interfaces that are made in it check IPv6 addresses for duplicates, unless told otherwise.
     #[serde(default)]
     pub dad: bool,
@@ -76,7 +79,7 @@ impl Namespace {
 }
 
 /// A route by way of a gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Route {
     /// The destination; a prefix of length 0 is the default route.
     pub to: IpNet,
@@ -91,7 +94,40 @@ pub struct Sysctl {
     #[serde(rename = "path")]
     pub key: SysctlKey,
     /// What to write there.
-    pub value: String,
+    #[serde(with = "shared_text")]
+    pub value: Arc<str>,
+}
+
+/// A list that several hold is written out for each.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<T: Serialize, S: Serializer>(list: &Arc<[T]>, to: S) -> Result<S::Ok, S::Error> {
+        list[..].serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<[T]>, D::Error> {
+        Vec::deserialize(from).map(Into::into)
+    }
+}
+
+/// The same of a text.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Into::into)
+    }
 }
 
 /// Which programs ports get.

@@ -46,6 +46,7 @@ fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &
     }
     let name = key.with(name?);
     let place = Place::Namespace(name.value.clone());
+    let (routes, sysctls) = (routes.into(), sysctls.into());
     declared.namespaces.push(NamespaceDecl { name, adopt, routes, sysctls });
     Some(place)
 }

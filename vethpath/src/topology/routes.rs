@@ -133,7 +133,7 @@ fn check_namespace(
     let partial = declared.partial.contains(place)
         || interfaces.iter().any(|interface| !interface.addresses.whole)
         || bridges().any(|bridge| !bridge.addresses.whole);
-    for route in &namespace.routes {
+    for route in namespace.routes.iter() {
         let via = &route.via;
         let holds = |address: &&At<IpNet>| address.value.contains(&via.value);
         let up = interfaces.iter().filter(|interface| interface.up);

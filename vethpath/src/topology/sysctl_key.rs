@@ -1,6 +1,6 @@
 //! The name of a setting under `/proc/sys/net`, and what it is about.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::limits;
 /// The name of a setting of a network namespace: the components of its path below `/proc/sys`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
-pub struct SysctlKey(Vec<String>);
+pub struct SysctlKey(Arc<[String]>);
 
 /// What a setting is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl TryFrom<Vec<String>> for SysctlKey {
             return Err("is not a name that a setting can have");
         }
         match path.first() {
-            Some(first) if first == "net" && path.len() > 1 => Ok(Self(path)),
+            Some(first) if first == "net" && path.len() > 1 => Ok(Self(path.into())),
             _ => Err("is not a setting of a network namespace: those begin with `net.`"),
         }
     }
@@ -141,7 +141,7 @@ impl TryFrom<Vec<String>> for SysctlKey {
 
 impl From<SysctlKey> for Vec<String> {
     fn from(key: SysctlKey) -> Self {
-        key.0
+        key.0.to_vec()
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Vec<At<Sysctl>> {
             }
             Ok(name) => match seen.insert(name.clone(), key.span.clone()) {
                 Some(first) => set_twice(key.value, &key.span, &first, sink),
-                None => sysctls.push(key.with(Sysctl { key: name, value: text })),
+                None => sysctls.push(key.with(Sysctl { key: name, value: text.into() })),
             },
         }
     }
@@ -102,9 +102,9 @@ impl Settings {
         };
         let places: Vec<_> =
             declared.namespaces.iter().map(|n| Place::Namespace(n.name.value.clone())).collect();
-        let of_namespaces = places.iter().zip(&declared.namespaces).map(|(place, n)| (place, &n.sysctls));
+        let of_namespaces = places.iter().zip(&declared.namespaces).map(|(place, n)| (place, &n.sysctls[..]));
         let of_interfaces =
-            declared.interfaces.iter().map(|interface| (&interface.place, &interface.sysctls));
+            declared.interfaces.iter().map(|interface| (&interface.place, &interface.sysctls[..]));
         for (place, setting) in
             of_namespaces.chain(of_interfaces).flat_map(|(p, all)| all.iter().map(move |s| (p, s)))
         {

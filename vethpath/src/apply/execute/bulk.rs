@@ -29,7 +29,11 @@ impl Kind {
         match step {
             Step::Namespace(namespace) if namespace.adopt.is_none() => Self::Namespaces,
             Step::Pair(_) => Self::Pairs,
-            Step::Address { .. } | Step::Subnet { .. } | Step::Up { .. } | Step::Route { .. } => Self::Acts,
+            Step::Address { .. }
+            | Step::Subnet { .. }
+            | Step::Up { .. }
+            | Step::Route { .. }
+            | Step::Routes { .. } => Self::Acts,
             Step::DeleteLink { .. } => Self::Deletions,
             _ => Self::Alone,
         }
@@ -94,7 +98,7 @@ impl Executor<'_> {
         match step {
             _ if self.quiet.is_empty() => false,
             Step::Up { place, port: false, .. } => self.quiet.iter().any(|(quiet, _)| quiet == place),
-            Step::Route { namespace, .. } => {
+            Step::Route { namespace, .. } | Step::Routes { namespace, .. } => {
                 let is_here = |place: &Place| matches!(place, Place::Namespace(name) if name == namespace);
                 self.quiet.iter().any(|(place, _)| is_here(place))
             }
@@ -225,8 +229,8 @@ impl Executor<'_> {
     fn acts(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let mut by_place: BTreeMap<Place, Vec<Act<'_>>> = BTreeMap::new();
         for step in steps {
-            if let Some((place, act)) = act(step) {
-                by_place.entry(place).or_default().push(act);
+            if let Some((place, acts)) = acts(step) {
+                by_place.entry(place).or_default().extend(acts);
             }
         }
         let with_netns = |(place, acts)| self.places.netns(&place).map(|netns| (netns, acts));
@@ -255,8 +259,8 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
 }
 
 /// What a step does, and where.
-fn act(step: &Step) -> Option<(Place, Act<'_>)> {
-    Some(match step {
+fn acts(step: &Step) -> Option<(Place, Vec<Act<'_>>)> {
+    let (place, act) = match step {
         Step::Address { place, device, address, dad } => {
             (place.clone(), Act::Address { link: device, address: *address, dad: *dad })
         }
@@ -268,6 +272,11 @@ fn act(step: &Step) -> Option<(Place, Act<'_>)> {
         Step::Route { namespace, route, .. } => {
             (Place::Namespace(NsName::clone(namespace)), Act::Route(route))
         }
+        Step::Routes { namespace, routes } => {
+            let acts = routes.iter().map(Act::Route).collect();
+            return Some((Place::Namespace(NsName::clone(namespace)), acts));
+        }
         _ => return None,
-    })
+    };
+    Some((place, vec![act]))
 }

@@ -27,7 +27,7 @@ fn inside(name: &str) -> Place {
 
 fn told(topology: &Topology, former: &[Topology], observed: &Observed) -> Vec<String> {
     let plan = plan(topology, former, observed).unwrap_or_else(|collisions| panic!("{collisions:?}"));
-    plan.changes().iter().map(|change| format!("{} {change}", change.action.sign())).collect()
+    plan.changes().map(|change| format!("{} {change}", change.action.sign())).collect()
 }
 
 /// What a lab with the first file needs to become one with the second.

@@ -17,7 +17,7 @@ fn nobody(net: &Net<'_>, sink: &mut Sink) {
     let mut told: HashSet<(usize, IpAddr)> = HashSet::new();
     for namespace in &net.declared.namespaces {
         let place = Place::Namespace(namespace.name.value.clone());
-        for route in &namespace.routes {
+        for route in namespace.routes.iter() {
             let via = route.via.value;
             let Some((near, _)) = net.on_link(&place, via) else { continue };
             let is_told = || told.contains(&(near.segment, via));
@@ -92,7 +92,7 @@ fn routed(net: &Net<'_>) -> HashSet<(usize, IpAddr)> {
     let mut routed = HashSet::new();
     for namespace in &net.declared.namespaces {
         let place = Place::Namespace(namespace.name.value.clone());
-        for route in &namespace.routes {
+        for route in namespace.routes.iter() {
             if let Some((near, _)) = net.on_link(&place, route.via.value) {
                 let _ = routed.insert((near.segment, route.via.value));
             }

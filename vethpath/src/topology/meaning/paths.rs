@@ -28,7 +28,7 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
     for namespace in net.declared.namespaces.iter().filter(|namespace| namespace.adopt.is_none()) {
         let place = Place::Namespace(namespace.name.value.clone());
         let Some((&place, _)) = net.places.get_key_value(&place) else { continue };
-        for route in &namespace.routes {
+        for route in namespace.routes.iter() {
             let Some((near, source)) = net.on_link(place, route.via.value) else { continue };
             let via = net.owner(near.segment, route.via.value);
             // Hosts of one segment with one gateway are one case.
@@ -253,7 +253,7 @@ enum Hop {
 /// The longest prefix decides, among subnets of its own and routes.
 fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
     let own = net.on_link(place, to);
-    let routes = net.known(place).map_or(&[][..], |namespace| &namespace.routes);
+    let routes = net.known(place).map_or(&[][..], |namespace| &namespace.routes[..]);
     let fitting = routes.iter().filter(|route| route.route.to.contains(&to));
     match (own, fitting.max_by_key(|route| route.route.to.prefix_len())) {
         (Some((_, net)), Some(route)) if route.route.to.prefix_len() > net.prefix_len() => {

@@ -1,6 +1,6 @@
 //! `[group.NAME]`: many namespaces alike, each with one interface on a bridge.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -52,7 +52,7 @@ fn taken(declared: &Declared) -> HashSet<IpAddr> {
     let of_bridges = declared.bridges.iter().flat_map(|bridge| &bridge.addresses.items);
     let of_interfaces = declared.interfaces.iter().flat_map(|interface| &interface.addresses.items);
     let vias =
-        declared.namespaces.iter().flat_map(|namespace| &namespace.routes).map(|route| route.via.value);
+        declared.namespaces.iter().flat_map(|namespace| namespace.routes.iter()).map(|route| route.via.value);
     of_bridges.chain(of_interfaces).map(|at| at.value.addr()).chain(vias).collect()
 }
 
@@ -85,9 +85,9 @@ fn group(
         return None;
     }
     let mut made = namespaces(&what, &names, declared, sink)?;
+    let (routes, sysctls): (Arc<[_]>, Arc<[_]>) = (routes.into(), sysctls.into());
     for namespace in &mut made {
-        namespace.routes.clone_from(&routes);
-        namespace.sysctls.clone_from(&sysctls);
+        (namespace.routes, namespace.sysctls) = (Arc::clone(&routes), Arc::clone(&sysctls));
     }
     let vias = routes.iter().map(|route| route.via.value);
     let taken: HashSet<IpAddr> = taken.iter().copied().chain(vias).collect();

@@ -13,6 +13,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt::Display,
     ops::Range,
+    sync::Arc,
 };
 
 use super::{
@@ -95,8 +96,8 @@ fn namespaces(
     let namespace = |name: &At<NsName>| NamespaceDecl {
         name: name.clone(),
         adopt: None,
-        routes: Vec::new(),
-        sysctls: Vec::new(),
+        routes: Arc::default(),
+        sysctls: Arc::default(),
     };
     Some(names.iter().map(namespace).collect())
 }

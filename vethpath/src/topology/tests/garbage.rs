@@ -21,7 +21,7 @@ impl Random {
 fn survives(text: &str) {
     match parse(text) {
         Ok(lab) => {
-            let written = expand(&lab);
+            let written = expand(&lab).to_string();
             if written.len() <= LONGEST_FILE {
                 assert_eq!(parse(&written).as_ref(), Ok(&lab), "of\n{text}\nto\n{written}");
             }

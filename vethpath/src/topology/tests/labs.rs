@@ -115,7 +115,7 @@ fn routes_settings_and_adoption_are_resolved() {
     let routes: Vec<String> = a.routes.iter().map(|route| format!("{} {}", route.to, route.via)).collect();
     assert_eq!(routes, ["0.0.0.0/0 10.0.0.1", "::/0 fd00::1", "10.9.0.0/16 10.0.0.9"]);
     assert_eq!(lab.namespaces[2].adopt.as_deref(), Some("/proc/42/ns/net"));
-    let sysctl = |path: &[&str], value: &str| Sysctl { key: SysctlKey::net(path), value: value.to_owned() };
+    let sysctl = |path: &[&str], value: &str| Sysctl { key: SysctlKey::net(path), value: value.into() };
     let of_loopback = sysctl(&["ipv4", "conf", "lo", "x"], "1");
     assert_eq!(a.sysctls, [sysctl(&["ipv4", "ip_forward"], "1"), of_loopback]);
     assert_eq!(lab.pairs[0].inner.sysctls, [sysctl(&["ipv4", "conf", "e", "x"], "16")]);

@@ -33,7 +33,7 @@ impl Machine {
         let places = lab.namespaces.iter().map(|namespace| Place::Namespace(namespace.name.clone()));
         for place in places.chain([Place::Host]) {
             for setting in settings(lab, &place, true) {
-                self.observed.sysctls.insert((place.clone(), setting.key), setting.value);
+                self.observed.sysctls.insert((place.clone(), setting.key), setting.value.to_string());
             }
         }
         for bridge in &lab.bridges {
