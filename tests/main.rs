@@ -18,6 +18,7 @@ mod hazards;
 mod heals;
 mod journals;
 mod large;
+mod neighbours;
 mod oracle;
 mod places;
 mod programs;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, neighbours};
 use crate::kernel::probe::{Check, Status, checks};
 
 /// Looks at the host and prints what was found, as aligned text or as `{"checks": [..]}`. Returns
@@ -13,7 +13,8 @@ use crate::kernel::probe::{Check, Status, checks};
 /// # Errors
 /// Those of `out`.
 pub fn run(json: bool, out: &mut dyn Write) -> io::Result<bool> {
-    let report = Report { checks: checks() };
+    let mut report = Report { checks: checks() };
+    report.checks.extend(neighbours::checks());
     if json {
         print_json(&report, out)?
     } else {

@@ -9,6 +9,7 @@ mod exec;
 mod failure;
 mod labs;
 mod list;
+mod neighbours;
 mod plan;
 mod progress;
 mod schema;

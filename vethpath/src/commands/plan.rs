@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{Exit, Failure, failure::runtime, labs, up::Report, up::privileged};
+use super::{Exit, Failure, failure::runtime, labs, neighbours, up::Report, up::privileged};
 use crate::{
     apply::{self, Preview},
     output::{grouped, printable},
@@ -21,6 +21,8 @@ pub fn run(file: &Path, all: bool, json: bool, out: &mut dyn Write) -> Result<Ex
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
     labs::go_to(&topology.lab, true)?;
+    // A closed stderr takes nothing away from the plan.
+    let _ = neighbours::warn(&topology, &mut io::stderr().lock());
     let Preview { changes, refusal } = runtime()?.block_on(apply::preview(&topology))?;
     let most = if all { usize::MAX } else { SHOWN };
     let mut out = BufWriter::new(out);

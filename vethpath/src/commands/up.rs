@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Exit, Failure, failure::runtime, labs, progress};
+use super::{Exit, Failure, failure::runtime, labs, neighbours, progress};
 use crate::{
     apply::{self, Options, Outcome},
     cli::HookArg,
@@ -43,6 +43,7 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
     if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
         let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
     }
+    let _ = neighbours::warn(&topology, &mut std::io::stderr().lock());
     let options = Options {
         hook: hook.map(Into::into),
         progress: Some(progress::show),

@@ -25,6 +25,7 @@ mod meaning;
 mod model;
 mod names;
 mod namespaces;
+mod neighbours;
 mod numbers;
 mod parse;
 mod read;
@@ -53,6 +54,7 @@ pub use model::{
     TrunkEnd,
 };
 pub use names::{IfName, LabName, Mac, NameError, NsName};
+pub use neighbours::{Family, Neighbours};
 pub use schema::schema;
 pub use sysctl_key::{Scope, SysctlKey};
 
