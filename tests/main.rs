@@ -12,6 +12,7 @@ mod errors;
 mod events;
 mod examples;
 mod faults;
+mod formats;
 mod harness;
 mod harness_itself;
 mod hazards;

@@ -135,7 +135,7 @@ impl Known {
                 records.push(history.record);
                 topologies
             }
-            Err(error @ state::Error::Journal { .. }) => {
+            Err(error @ (state::Error::Journal { .. } | state::Error::Version { .. })) => {
                 damage = Some(error);
                 records = History::salvage(directory);
                 records.iter().map(|record| record.topology.clone()).collect()

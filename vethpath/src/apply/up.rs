@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     agent::status::{self, Status},
-    datapath::{Hook, Pins},
+    datapath::{self, Hook, Pins},
     kernel::{self, files, home},
     plan::{Change, Changes, plan},
     state::{
@@ -176,12 +176,18 @@ async fn prepare(
     let mut topology = topology.clone();
     topology.number(&former.iter().collect::<Vec<_>>());
     let hook = history.map(|history| history.record.hook);
+    datapath::check_version(&Pins::of(&topology.lab))?;
     let observed = observe(&topology, &former, hook, places).await?;
     let plan = plan(&topology, &former, &observed).map_err(Error::Collisions)?;
     adopted::check(&plan)?;
     nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
-    let agent = status::wait_for_answer(&Directory::of(&topology.lab)).await.ok();
+    // One of the version before may know less than the record that this version writes: it is replaced.
+    let is_former = history.is_some_and(|history| history.record.is_former());
+    let agent = match is_former {
+        true => None,
+        false => status::wait_for_answer(&Directory::of(&topology.lab)).await.ok(),
+    };
     Ok(Goal { plan, record: Record::new(topology, hook)?, former, agent })
 }
 

@@ -30,7 +30,9 @@ pub enum Error {
         port: String,
     },
     /// Pinned maps of another version of vethpath.
-    #[error("the lab's pinned maps are of ABI version {found}, and this vethpath speaks {ours}")]
+    #[error(
+        "another version of vethpath has brought the lab up: its maps are of ABI version {found}, not {ours}"
+    )]
     Abi {
         /// The maps' version.
         found: u32,
@@ -55,7 +57,7 @@ impl Error {
             ),
             // Of another shape, which a change of the version comes with.
             Self::Refused { .. } | Self::Abi { .. } => {
-                Some("take the lab down with the vethpath that brought it up, then bring it up again")
+                Some("take the lab down with `vethpath down`, then bring it up again")
             }
             Self::Kernel(error) => error.hint(),
         }

@@ -129,6 +129,21 @@ pub fn is_whole(pins: &Pins, copies: &[Copies]) -> bool {
     names::PINNED_MAPS.iter().all(|map| pins.map(map).exists()) && copies.iter().all(is_there)
 }
 
+/// Whether maps that are pinned already, if they are all there, can be taken over.
+///
+/// # Errors
+/// They are of another version of vethpath, or cannot be read.
+pub fn check_version(pins: &Pins) -> Result<()> {
+    if !is_whole(pins, &[]) {
+        return Ok(());
+    }
+    match Maps::open(pins)?.config()?.abi {
+        // Of a run that was killed before it wrote that.
+        0 | ABI_VERSION => Ok(()),
+        found => Err(Error::Abi { found, ours: ABI_VERSION }),
+    }
+}
+
 /// Loads the programs of each bridge namespace and pins all. Maps that are pinned already are taken over
 /// with what they hold, if none is missing, nor a program that was `loaded` before. Returns whether they
 /// were made anew.

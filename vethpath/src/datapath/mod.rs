@@ -23,7 +23,7 @@ pub use counters::{Counters, Matrix};
 pub use error::{Error, Result};
 pub use grow::{finish, has_room, larger, left_over, switch_over};
 pub use lab::LabPrograms;
-pub use load::{Copies, Sizes, is_whole, load, load_program, loader};
+pub use load::{Copies, Sizes, check_version, is_whole, load, load_program, loader};
 pub use log::forward_log;
 pub use maps::Maps;
 pub use object::OBJECT;

@@ -82,6 +82,12 @@ impl Record {
         Ok(Self { home: Some(Home::current()?), ..self })
     }
 
+    /// Whether the version before has written it. Then the lab's agent, if it lives, is of that version too.
+    #[must_use]
+    pub fn is_former(&self) -> bool {
+        self.home.is_none()
+    }
+
     /// Whether it can be written, and read again.
     ///
     /// # Errors
@@ -175,7 +181,9 @@ impl BadRecord {
     fn at(self, line: usize, directory: &Directory) -> Error {
         let path = directory.journal().display().to_string();
         match self {
-            Self::Version(found) => Error::Version { path, found, ours: VERSION },
+            Self::Version(found) => {
+                Error::Version { lab: directory.lab().clone(), path, found, ours: VERSION }
+            }
             Self::Malformed(cause) => {
                 Error::Journal { lab: directory.lab().clone(), path, cause: format!("line {line}: {cause}") }
             }

@@ -60,13 +60,18 @@ pub enum Error {
         most: u64,
     },
     /// The journal is of another version.
-    #[error("cannot read {path}: it is of version {found}, and this vethpath writes {ours}")]
+    #[error(
+        "cannot read {path}: {} version of vethpath has written it (format {found}, and this one reads {ours})",
+        if .found > .ours { "a newer" } else { "an older" }
+    )]
     Version {
+        /// The lab.
+        lab: crate::topology::LabName,
         /// The file.
         path: String,
         /// The journal's version.
         found: u32,
-        /// This binary's.
+        /// The one that this version reads and writes.
         ours: u32,
     },
 }
@@ -89,9 +94,9 @@ impl Error {
             Self::Journal { lab, .. } => Some(format!(
                 "`vethpath down {lab}` removes what carries the lab's mark; then bring the lab up again"
             )),
-            Self::Version { .. } => {
-                Some("use the vethpath that brought the lab up, or give `down` the lab's file".to_owned())
-            }
+            Self::Version { lab, .. } => Some(format!(
+                "`vethpath down {lab}` removes what carries the lab's mark; or use the version that brought it up"
+            )),
             Self::Io { .. } => None,
         }
     }
