@@ -81,6 +81,13 @@ pub(crate) struct Lab<'h> {
     is_up: bool,
 }
 
+impl<'h> Lab<'h> {
+    /// One that the test has brought up by itself.
+    pub(crate) fn that_is_up(host: &'h Host, name: &str, file: String) -> Self {
+        Self { host, name: name.to_owned(), file, is_up: true }
+    }
+}
+
 impl Lab<'_> {
     /// Runs a command in a namespace with `ip netns exec`.
     #[track_caller]

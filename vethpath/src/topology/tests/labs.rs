@@ -117,7 +117,7 @@ fn routes_settings_and_adoption_are_resolved() {
     assert_eq!(lab.namespaces[2].adopt.as_deref(), Some("/proc/42/ns/net"));
     let sysctl = |path: &[&str], value: &str| Sysctl { key: SysctlKey::net(path), value: value.into() };
     let of_loopback = sysctl(&["ipv4", "conf", "lo", "x"], "1");
-    assert_eq!(a.sysctls, [sysctl(&["ipv4", "ip_forward"], "1"), of_loopback]);
+    assert_eq!(a.sysctls[..], [sysctl(&["ipv4", "ip_forward"], "1"), of_loopback]);
     assert_eq!(lab.pairs[0].inner.sysctls, [sysctl(&["ipv4", "conf", "e", "x"], "16")]);
 }
 
@@ -131,7 +131,7 @@ fn a_setting_goes_with_what_it_is_about() {
          [namespace.b.interface.other]\nlink = 'br.0'\n[group.g]\ncount = 2\nbridge = 'br.0'\n\
          sysctls = { 'net.ipv6.conf.eth0.x' = 5 }\n",
     );
-    let values = |settings: &[Sysctl]| settings.iter().map(|one| one.value.clone()).collect::<Vec<_>>();
+    let values = |settings: &[Sysctl]| settings.iter().map(|one| one.value.to_string()).collect::<Vec<_>>();
     assert_eq!(values(&lab.bridges[0].sysctls), ["1"]);
     assert_eq!(values(&lab.cables[0].b.interface.sysctls), ["2"]);
     assert_eq!(values(&lab.namespaces[0].sysctls), ["3"]);

@@ -28,7 +28,7 @@ impl Machine {
             let (name, lo) = (namespace.name.clone(), ObservedLink { up: true, ..ObservedLink::default() });
             self.observed.namespaces.insert(name.clone(), Found::Ours);
             self.observed.links.insert((Place::Namespace(name.clone()), "lo".to_owned()), lo);
-            self.observed.routes.insert(name.clone(), namespace.routes.clone());
+            self.observed.routes.insert(name.clone(), namespace.routes.to_vec());
         }
         let places = lab.namespaces.iter().map(|namespace| Place::Namespace(namespace.name.clone()));
         for place in places.chain([Place::Host]) {
