@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use aya::maps::{Array, Map, MapData};
-use vethpath_common::Config;
+use vethpath_common::{ABI_VERSION, Config};
 
 use crate::harness::{Host, Lab};
 
@@ -116,7 +116,7 @@ fn maps_of_another_version_are_left_alone_until_the_lab_is_down() {
     for verb in ["plan", "up"] {
         let done = host.vethpath(format!("{verb} {}", lab.file)).fails(2);
         let _ = done
-            .says("its maps are of ABI version 153, not 4")
+            .says(&format!("its maps are of ABI version 153, not {ABI_VERSION}"))
             .says("hint: take the lab down with `vethpath down`");
     }
     let _ = host.vethpath("list").ok().prints("three-hosts: 3 namespaces");
