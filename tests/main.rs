@@ -18,6 +18,7 @@ mod harness_itself;
 mod hazards;
 mod heals;
 mod journals;
+mod kernels;
 mod large;
 mod neighbours;
 mod oracle;

@@ -5,14 +5,14 @@
 use std::collections::HashMap;
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NlasIterator,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NlasIterator,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
-    neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
+    link::{InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    neighbour::{NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState},
     route::{RouteAttribute, RouteHeader, RouteMessage},
 };
 use netlink_sys::{
@@ -142,6 +142,33 @@ impl Netlink {
         routes.into_iter().filter_map(line).collect()
     }
 
+    /// Switches MAC authentication bypass of a bridge's port, which iproute2 does since 6.2. Returns whether the port is
+    /// so: kernels that do not know the attribute ignore it.
+    #[track_caller]
+    pub(crate) fn set_mab(&self, port: &str, on: bool) -> bool {
+        let is_it = |link: &LinkMessage| {
+            let name = LinkAttribute::IfName(port.to_owned());
+            link.attributes.contains(&name)
+        };
+        let find = || self.links_by_index().into_values().find(is_it).expect("the port");
+        let mut message = LinkMessage::default();
+        message.header.index = find().header.index;
+        message.attributes = vec![LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Mab(on)])),
+        ])];
+        let payload = NetlinkPayload::from(RouteNetlinkMessage::NewLink(message));
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), payload);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.0.send(&bytes, 0).expect("the kernel takes requests");
+        let (answer, _) = self.0.recv_from_full().expect("the kernel answers");
+        assert_eq!(answer.get(HEADER..HEADER + 4), Some(&[0; 4][..]), "the kernel refuses: {answer:?}");
+        port_attributes(&find()).contains(&InfoBridgePort::Mab(on))
+    }
+
     fn dump(&self, question: RouteNetlinkMessage) -> Vec<RouteNetlinkMessage> {
         let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(question));
         message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
@@ -251,6 +278,19 @@ impl Link {
     }
 }
 
+/// What a bridge's port is set to.
+fn port_attributes(link: &LinkMessage) -> Vec<InfoBridgePort> {
+    let infos = link.attributes.iter().filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let ports = infos.flatten().filter_map(|info| match info {
+        LinkInfo::PortData(InfoPortData::BridgePort(port)) => Some(port.clone()),
+        _ => None,
+    });
+    ports.flatten().collect()
+}
+
 fn port_state(info: &LinkInfo) -> Option<String> {
     let LinkInfo::PortData(InfoPortData::BridgePort(port)) = info else { return None };
     port.iter().find_map(|attribute| match attribute {
@@ -260,6 +300,11 @@ fn port_state(info: &LinkInfo) -> Option<String> {
 }
 
 impl FdbEntry {
+    /// Whether the bridge has noted who speaks at a locked port, and lets nobody reach it: `NTF_EXT_LOCKED`.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.more.contains(&format!("{:?}", NeighbourAttribute::ExtFlags(NeighbourExtFlags::Locked)))
+    }
+
     fn new(message: &NeighbourMessage, links: &HashMap<u32, LinkMessage>) -> Self {
         let header = &message.header;
         let state = u16::from(header.state);

@@ -20,7 +20,7 @@ use rustix::{
     process::{PidfdFlags, pidfd_open},
 };
 
-use super::{Done, Inside, SLACK, wait_until};
+use super::{Done, Inside, SLACK, wait::on_this_machine, wait_until};
 
 /// What a thread collects from a pipe.
 #[derive(Clone, Default)]
@@ -104,6 +104,7 @@ impl Process {
     /// Waits for its end and for the end of its output; kills it and panics when `within` has passed.
     #[track_caller]
     pub(crate) fn wait(mut self, within: Duration) -> Done {
+        let within = on_this_machine(within);
         assert!(self.ends(within), "{self} did not end within {within:?}; so far:\n{}", self.output());
         let status = self.child.wait().unwrap_or_else(|e| panic!("cannot wait for {self}: {e}"));
         for pipe in [&self.stdout, &self.stderr] {

@@ -1,6 +1,7 @@
 //! Waiting for things: always by looking again, always with a deadline.
 
 use std::{
+    env,
     fmt::Debug,
     panic::{Location, resume_unwind},
     sync::atomic::{AtomicBool, Ordering::SeqCst},
@@ -14,11 +15,17 @@ const PACE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_mil
 /// What a loaded machine may add to any promise about time.
 pub(crate) const SLACK: Duration = Duration::from_secs(30);
 
+/// How long to wait on a machine that is slower than others, by as many times as `VETHPATH_SLOWNESS` says: emulated, say.
+pub(super) fn on_this_machine(time: Duration) -> Duration {
+    let factor = env::var("VETHPATH_SLOWNESS").ok().and_then(|text| text.parse().ok());
+    time.saturating_mul(factor.unwrap_or(1))
+}
+
 /// Looks until `look` is content, and returns what it found. Panics with its last complaint when
 /// `within` has passed.
 #[track_caller]
 pub(crate) fn wait_until<T>(within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let start = Instant::now();
+    let (start, within) = (Instant::now(), on_this_machine(within));
     loop {
         let late = start.elapsed() > within;
         match look() {

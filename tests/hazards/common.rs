@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Host, Lab, OneCpu, Process, SLACK, Wire, at_once, wait_for, wait_until};
+use crate::harness::{
+    Host, Lab, OneCpu, Process, SLACK, Wire, at_once, of_this_kernel, wait_for, wait_until,
+};
 
 pub(crate) const A: &str = "172.17.0.101";
 pub(crate) const B: &str = "172.17.0.102";
@@ -22,8 +24,10 @@ pub(crate) fn plain_lab(host: &Host) -> Lab<'_> {
     lab_by("bridge", host)
 }
 
-/// The datapaths that have a fast path.
-pub(crate) const FAST: [&str; 2] = ["tc", "xdp"];
+/// The datapaths that have a fast path on this kernel.
+pub(crate) fn fast_datapaths() -> Vec<&'static str> {
+    of_this_kernel(&["tc", "xdp"])
+}
 
 /// The lab by a datapath, whose traffic is fast if that has a fast path.
 pub(crate) fn lab_by<'h>(datapath: &str, host: &'h Host) -> Lab<'h> {
@@ -48,10 +52,10 @@ pub(crate) fn on_both(scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
     on(&["bridge", "tc"], scenario);
 }
 
-fn on(datapaths: &[&str], scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
-    let _ = at_once(datapaths, |datapath| {
+fn on(datapaths: &[&'static str], scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
+    let _ = at_once(of_this_kernel(datapaths), |datapath| {
         let host = Host::new();
-        let (lab, fast) = (lab_by(datapath, &host), *datapath != "bridge");
+        let (lab, fast) = (lab_by(datapath, &host), datapath != "bridge");
         if fast {
             lab.is_fast("ns2:eth0", B);
         }

@@ -2,15 +2,15 @@
 
 use etherparse::PacketBuilder;
 
-use super::super::common::{A, A_SECOND, B, FAST, figure, lab_by};
+use super::super::common::{A, A_SECOND, B, fast_datapaths, figure, lab_by};
 use crate::{
-    harness::{Host, SLACK, Stats, Wire, iperf, wait_for, wait_until},
+    harness::{Host, SLACK, Stats, Wire, iperf, of_this_kernel, wait_for, wait_until},
     traffic::nearly_all_is_fast,
 };
 
 #[test]
 fn a_bridge_family_rule_takes_effect() {
-    for datapath in FAST {
+    for datapath in fast_datapaths() {
         let host = Host::new();
         let lab = lab_by(datapath, &host);
         for command in [
@@ -33,7 +33,7 @@ fn a_bridge_family_rule_takes_effect() {
 
 #[test]
 fn a_netdev_rule_at_a_port_takes_effect() {
-    for datapath in FAST {
+    for datapath in fast_datapaths() {
         let host = Host::new();
         let lab = lab_by(datapath, &host);
         let port = lab.port("ns0:eth0");
@@ -53,7 +53,7 @@ fn a_netdev_rule_at_a_port_takes_effect() {
 /// With br_netfilter, iptables' FORWARD rules apply to bridged frames too.
 #[test]
 fn a_forward_rule_takes_effect_by_br_netfilter() {
-    for datapath in FAST {
+    for datapath in fast_datapaths() {
         let host = Host::new();
         let _ = host.run("sysctl net.bridge.bridge-nf-call-iptables").ok().prints("= 1");
         let lab = lab_by(datapath, &host);
@@ -77,7 +77,7 @@ fn a_forward_rule_takes_effect_by_br_netfilter() {
 /// same on a lab with a fast path and on a plain bridge.
 #[test]
 fn what_br_netfilter_checks_is_checked() {
-    for datapath in ["tc", "xdp", "bridge"] {
+    for datapath in of_this_kernel(&["tc", "xdp", "bridge"]) {
         let host = Host::new();
         let netfilter = |called: u8| {
             for family in ["iptables", "ip6tables"] {
@@ -197,7 +197,7 @@ fn mac(host: &Host, namespace: &str) -> [u8; 6] {
 /// Rules that come while a stream runs: it is cut within a second, though every frame of it was fast.
 #[test]
 fn rules_added_while_traffic_flows_take_effect_within_a_second() {
-    for datapath in FAST {
+    for datapath in fast_datapaths() {
         let host = Host::new();
         let lab = lab_by(datapath, &host);
         let ingress = format!("{{ type filter hook ingress device {} priority 0 ; }}", lab.port("ns0:eth0"));

@@ -1,11 +1,11 @@
 //! tcpdump on a port or on the bridge sees the traffic, both ways.
 
-use super::super::common::{A, A_SECOND, B, FAST, lab_by};
+use super::super::common::{A, A_SECOND, B, fast_datapaths, lab_by};
 use crate::harness::{Host, Lab, SLACK, wait_for, wait_until};
 
 #[test]
 fn tcpdump_on_a_port_sees_both_ways() {
-    for datapath in FAST {
+    for datapath in fast_datapaths() {
         sniffer(datapath, "ns0:eth0");
         sniffer(datapath, "ns1:eth0");
     }
@@ -34,7 +34,7 @@ fn sniffer(datapath: &str, pair: &str) {
 
 #[test]
 fn tcpdump_on_the_bridge_sees_both_ways() {
-    for datapath in FAST {
+    for datapath in fast_datapaths() {
         let host = Host::new();
         let lab = lab_by(datapath, &host);
         // tcpdump makes the bridge promiscuous: it then gets a copy of everything.
@@ -52,7 +52,7 @@ fn tcpdump_on_the_bridge_sees_both_ways() {
 /// A sniffer in a namespace has nothing to do with the bridge: the fast path stays, and it sees all.
 #[test]
 fn tcpdump_inside_a_namespace_sees_both_ways() {
-    for datapath in FAST {
+    for datapath in fast_datapaths() {
         let host = Host::new();
         let lab = lab_by(datapath, &host);
         let capture = lab.spawn("ns1", "tcpdump -l -n --immediate-mode -i eth0 icmp");

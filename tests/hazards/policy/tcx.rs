@@ -5,7 +5,7 @@ use std::time::Duration;
 use aya::programs::{SchedClassifier, TcAttachType, links::PinnedLink};
 
 use super::super::common::{A_SECOND, B, C, fast_lab, on_all, sink};
-use crate::harness::{Answer, At, Host, PATIENCE, TC_DROP, TC_NEXT, holds_for};
+use crate::harness::{Answer, At, Host, PATIENCE, TC_DROP, TC_NEXT, holds_for, requires};
 
 /// Ids of the programs at the ingress of a device, in their order.
 fn programs(host: &Host, device: &str) -> Vec<u32> {
@@ -16,6 +16,7 @@ fn programs(host: &Host, device: &str) -> Vec<u32> {
 
 #[test]
 fn somebodys_tcx_program_drops_what_it_would_drop_on_a_plain_bridge() {
+    requires("tcx");
     on_all(|host, lab, fast| {
         for (pair, at) in [("ns0:eth0", At::Ingress), ("ns1:eth0", At::Egress)] {
             let program = Answer::attach(&host.netns(), &lab.port(pair), at, TC_DROP);
@@ -33,6 +34,7 @@ fn somebodys_tcx_program_drops_what_it_would_drop_on_a_plain_bridge() {
 /// `up` puts ours back behind what came meanwhile, and takes nothing off.
 #[test]
 fn somebodys_tcx_program_keeps_its_place_when_ours_is_put_back() {
+    requires("tcx");
     let host = Host::new();
     let lab = fast_lab(&host);
     let port = lab.port("ns0:eth0");
@@ -67,6 +69,7 @@ fn somebodys_tcx_program_keeps_its_place_when_ours_is_put_back() {
 /// `down` takes ports away, and their programs with them; on other devices they stay.
 #[test]
 fn somebodys_tcx_program_on_another_device_survives_down() {
+    requires("tcx");
     let mut host = Host::new();
     sink(&mut host);
     let theirs = Answer::attach(&host.netns(), "sink0", At::Ingress, TC_NEXT);
@@ -83,6 +86,7 @@ fn somebodys_tcx_program_on_another_device_survives_down() {
 /// A program that comes off its port is there until the kernel has released its link: `up` waits for that.
 #[test]
 fn a_link_of_the_labs_own_that_is_not_released_yet_is_waited_for() {
+    requires("tcx");
     let host = Host::new();
     let lab = fast_lab(&host);
     let port = lab.port("ns0:eth0");
