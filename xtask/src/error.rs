@@ -4,6 +4,8 @@ use std::{io, path::PathBuf, process::ExitStatus};
 
 use thiserror::Error;
 
+use crate::test::KERNELS;
+
 /// Why a chore stopped.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
@@ -96,6 +98,9 @@ pub(crate) enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A guest with another kernel cannot be had, or says nothing more.
+    #[error("{0}")]
+    Guest(String),
     /// What was measured cannot be shown.
     #[error("cannot make figures: {0}")]
     Figures(String),
@@ -118,6 +123,9 @@ impl Error {
                 Some("put the folder it was installed to into PATH, before any other copy of it".to_owned())
             }
             Self::NeedsRoot { chore } => Some(format!("sudo -E env PATH=\"$PATH\" cargo xtask {chore}")),
+            Self::Stage { stage: KERNELS, .. } => {
+                Some("run one alone with `cargo xtask test --kernel NAME`".to_owned())
+            }
             Self::Stage { stage, .. } => Some(format!("run it alone with `cargo xtask test --only {stage}`")),
             Self::LeftBehind(_) => Some("`vethpath list` and `vethpath down LAB` remove labs".to_owned()),
             Self::Figures(_) => Some("`cargo xtask figures`, as root, measures anew".to_owned()),
@@ -128,6 +136,7 @@ impl Error {
             | Self::NoTestBinary
             | Self::NoStages
             | Self::System { .. }
+            | Self::Guest(_)
             | Self::File { .. }
             | Self::Interrupted => None,
         }

@@ -1,9 +1,8 @@
 //! `cargo xtask figures`: every figure in the documents, from one run, so that none is typed by hand.
 //!
 //! Data flow: `sources` are measured (`measure`) into `docs/figures.json`; `render` makes tables and charts
-//! of that file, and puts them between the marks in the documents (`blocks`).
+//! of that file, and puts them between the marks in the documents (`blocks.rs`).
 
-mod blocks;
 #[path = "../../vethpath/src/output/charts/mod.rs"]
 mod charts;
 mod frames;

@@ -1,5 +1,6 @@
 //! vethpath's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask figures`.
 
+mod blocks;
 mod demo;
 mod error;
 mod figures;
@@ -31,14 +32,18 @@ enum Task {
     Test(test::Args),
     /// Build vethpath and show its main job on a small lab of its own
     Demo,
+    /// Run tests in a guest, for `cargo xtask test --kernel`
+    #[command(hide = true)]
+    Guest(test::GuestArgs),
     /// Measure every figure in the documents anew, and write tables and charts
     Figures(figures::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup => setup::run(&Need::ALL),
+        Task::Setup => setup::run(&Need::USUAL),
         Task::Test(args) => test::run(&args),
+        Task::Guest(args) => test::run_guest(&args),
         Task::Demo => demo::run(),
         Task::Figures(args) => figures::run(&args),
     };

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: what a change must pass, in the order of what fails fastest.
 
 mod fuzz;
+mod kernels;
 mod leftovers;
 mod machine;
 mod runner;
@@ -16,9 +17,10 @@ use crate::{
     interrupt, setup,
     tools::{is_root, run as run_command, say},
 };
+pub(crate) use kernels::{GuestArgs, run_guest};
 use leftovers::Snapshot;
 use runner::Binary;
-pub(crate) use stage::{OTHER_CPU, Stage};
+pub(crate) use stage::{KERNELS, OTHER_CPU, Stage};
 use suite::Suite;
 use times::Times;
 
@@ -34,6 +36,9 @@ pub(crate) struct Args {
     /// Run only this stage; may be given more than once
     #[arg(long, value_enum, value_name = "STAGE")]
     only: Vec<Stage>,
+    /// Run integration tests on another kernel, in an emulated guest; may be given more than once
+    #[arg(long, value_name = "KERNEL", value_parser = kernels::names(), conflicts_with_all = ["quick", "long", "only"])]
+    kernel: Vec<String>,
     /// Arguments for the test binaries, such as a part of a test's name
     #[arg(last = true, value_name = "TEST ARGS")]
     test_args: Vec<String>,
@@ -50,6 +55,9 @@ impl Args {
 
     /// The stages that are asked for; all of the suite's if none is named.
     fn stages(&self) -> Vec<Stage> {
+        if !self.kernel.is_empty() {
+            return vec![Stage::Kernels];
+        }
         let stages = self.suite().stages().iter().copied();
         stages.filter(|stage| self.only.is_empty() || self.only.contains(stage)).collect()
     }
@@ -64,6 +72,9 @@ impl Args {
         }
         for stage in &self.only {
             words.extend(["--only", stage.name()]);
+        }
+        for kernel in &self.kernel {
+            words.extend(["--kernel", kernel]);
         }
         if !self.test_args.is_empty() {
             words.push("--");
@@ -83,7 +94,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::NeedsRoot { chore: args.line() });
     }
     let mut times = Times::default();
-    let needs: Vec<_> = stages.iter().flat_map(|stage| stage.needs()).copied().collect();
+    let mut needs: Vec<_> = stages.iter().flat_map(|stage| stage.needs()).copied().collect();
+    if stages.contains(&Stage::Kernels) {
+        needs.extend(kernels::named(&args.kernel).iter().flat_map(|kernel| kernel.needs()));
+    }
     times.stage("setup", || setup::run(&needs))?;
     // What is changed for the tests is put back after Ctrl-C, which ends them, too.
     interrupt::watch()?;
@@ -130,11 +144,12 @@ fn run_stage(stage: Stage, args: &Args, times: &mut Times) -> Result<(), Error> 
     }
     match stage {
         Stage::Integration => {
-            let binary = times.stage("build, part of integration", Binary::build)?;
+            let binary = times.stage("build, part of integration", || Binary::build(|_| {}))?;
             let plan = select::plan(&binary, args.suite(), &args.test_args)?;
             runner::run(&binary, &plan, &mut times.tests)
         }
         Stage::Fuzz => fuzz::run(args.suite()),
+        Stage::Kernels => kernels::run(&kernels::named(&args.kernel), &args.test_args),
         _ => Ok(()),
     }
 }
@@ -148,7 +163,8 @@ fn seconds(time: Duration) -> String {
 mod tests {
     use super::*;
 
-    const ALL: Args = Args { quick: false, long: false, only: Vec::new(), test_args: Vec::new() };
+    const ALL: Args =
+        Args { quick: false, long: false, only: Vec::new(), kernel: Vec::new(), test_args: Vec::new() };
 
     #[test]
     fn no_choice_is_all_stages_of_the_suite() {
@@ -157,6 +173,8 @@ mod tests {
         let some = Args { only: vec![Stage::Doc, Stage::Unit], ..ALL };
         assert_eq!(some.stages(), [Stage::Unit, Stage::Doc]);
         assert_eq!(Args { quick: true, only: vec![Stage::Fuzz], ..ALL }.stages(), []);
+        assert_eq!(Args { long: true, ..ALL }.stages().last(), Some(&Stage::Kernels));
+        assert_eq!(Args { kernel: vec!["6.1".to_owned()], ..ALL }.stages(), [Stage::Kernels]);
     }
 
     #[test]
@@ -166,5 +184,7 @@ mod tests {
         assert_eq!(args.line(), "test --only unit --only integration -- roaming");
         assert_eq!(ALL.line(), "test");
         assert_eq!(Args { long: true, ..ALL }.line(), "test --long");
+        let kernel = vec!["6.1".to_owned(), "arm64".to_owned()];
+        assert_eq!(Args { kernel, ..ALL }.line(), "test --kernel 6.1 --kernel arm64");
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use super::{Raw, blocks, frames, goals, parts, pictures, tables};
-use crate::{error::Error, tools::root};
+use super::{Raw, frames, goals, parts, pictures, tables};
+use crate::{blocks, error::Error, tools::root};
 
 /// The documents that have figures.
 const DOCUMENTS: [&str; 2] = ["README.md", "docs/performance.md"];
@@ -20,7 +20,7 @@ pub(super) fn all(raw: &Raw) -> Result<Vec<(String, String)>, Error> {
     for path in DOCUMENTS {
         let file = root().join(path);
         let text = fs::read_to_string(&file).map_err(|source| Error::File { path: file, source })?;
-        files.push((path.to_owned(), blocks::fill(&text, |name| block(raw, name))?));
+        files.push((path.to_owned(), blocks::fill(&text, "figures", |name| block(raw, name))?));
     }
     Ok(files)
 }

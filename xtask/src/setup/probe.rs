@@ -9,6 +9,8 @@ use crate::tools::{self, cargo, command, output};
 pub(super) enum Probe {
     /// A program of this name can be found.
     Program(&'static str),
+    /// This file is there.
+    File(&'static str),
     /// A program answers `--version` with exactly this one.
     Version(&'static str, &'static str),
     /// `cargo NAME --version` works. rustup leaves a proxy in PATH for components that are not
@@ -49,6 +51,7 @@ impl Probe {
     pub(super) fn find(self) -> Found {
         let present = match self {
             Self::Program(name) => tools::find(name).is_some(),
+            Self::File(path) => Path::new(path).is_file(),
             Self::Version(name, wanted) => {
                 let Some(file) = tools::find(name) else {
                     return Found::Nothing(format!("`{name}` is not in PATH"));
@@ -67,6 +70,7 @@ impl Probe {
     fn absence(self) -> String {
         match self {
             Self::Program(name) | Self::Version(name, _) => format!("`{name}` is not in PATH"),
+            Self::File(path) => format!("{path} is not there"),
             Self::Cargo(name) => format!("`cargo {name} --version` fails"),
             Self::Sysroot(file) => format!("the toolchain has no {file}"),
         }

@@ -17,6 +17,10 @@ pub(crate) enum Need {
     OtherCpu,
     /// Testing what was built.
     Judge,
+    /// Testing it on other kernels.
+    Guest,
+    /// Testing it on another CPU.
+    OtherGuest,
     /// Feeding it garbage.
     Fuzz,
     /// Showing it.
@@ -26,8 +30,8 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    /// All of them, but for emulators: hundreds of megabytes that the long suite alone needs.
+    pub(crate) const USUAL: [Self; 8] = [
         Self::Format,
         Self::Lint,
         Self::Build,
@@ -103,7 +107,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         name: "the standard library for aarch64",
         why: "to see that vethpath compiles for it",
-        needs: &[Need::OtherCpu],
+        needs: &[Need::OtherCpu, Need::OtherGuest],
         probe: Probe::Sysroot("lib/rustlib/aarch64-unknown-linux-gnu/lib"),
         install: Install::Target(OTHER_CPU),
     },
@@ -127,6 +131,28 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
     package("perl-base", "perl", "to ask the agent's socket as another user", &[Need::Judge]),
     package("iperf3", "iperf3", "to load a path with TCP", &[Need::Judge]),
     package("chromium", "chromium", "to draw the page of `bench`", &[Need::Judge]),
+    package("qemu-system-x86", "qemu-system-x86_64", "to boot other kernels", &[Need::Guest]),
+    package(
+        "qemu-system-arm",
+        "qemu-system-aarch64",
+        "to boot a kernel for another CPU",
+        &[Need::OtherGuest],
+    ),
+    package("cpio", "cpio", "to pack the root of a guest", &[Need::Guest, Need::OtherGuest]),
+    package("kmod", "depmod", "to index the modules of a guest", &[Need::Guest, Need::OtherGuest]),
+    package(
+        "gcc-aarch64-linux-gnu",
+        "aarch64-linux-gnu-gcc",
+        "to link programs for aarch64",
+        &[Need::OtherGuest],
+    ),
+    Requirement {
+        name: "libc6-dev-arm64-cross",
+        why: "to link programs for aarch64 with its C library",
+        needs: &[Need::OtherGuest],
+        probe: Probe::File("/usr/aarch64-linux-gnu/lib/crt1.o"),
+        install: Install::Package("libc6-dev-arm64-cross"),
+    },
     package("g++", "c++", "to build libFuzzer", &[Need::Fuzz]),
     package("gcc", "cc", "to hold `bench` against a ping-pong in C", &[Need::Figures]),
     package("sockperf", "sockperf", "to hold `bench` against it", &[Need::Figures]),
@@ -148,11 +174,12 @@ mod tests {
 
     #[test]
     fn every_need_is_served_and_every_requirement_is_needed() {
-        for need in Need::ALL.into_iter().filter(|&need| need != Need::Demo) {
+        let needs = Need::USUAL.into_iter().chain([Need::Guest, Need::OtherGuest]);
+        for need in needs.clone().filter(|&need| need != Need::Demo) {
             assert!(REQUIREMENTS.iter().any(|one| one.serves(&[need])), "{need:?}");
         }
         for one in REQUIREMENTS {
-            assert!(one.serves(&Need::ALL), "{}", one.name);
+            assert!(needs.clone().any(|need| one.serves(&[need])), "{}", one.name);
             assert!(one.why.starts_with("to "), "{}", one.name);
         }
     }

@@ -24,6 +24,8 @@ use nix::{
     unistd::Pid,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     machine::Settings,
     stage::{cargo_with, fixed},
@@ -56,27 +58,44 @@ pub(super) struct Plan {
     /// A test that runs longer than this is killed, and has failed.
     pub(super) limit: Duration,
     /// Environment variables for all of them.
-    pub(super) environment: Vec<(&'static str, String)>,
+    pub(super) environment: Vec<(String, String)>,
 }
 
 /// How a test ended.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Outcome {
     pub(super) name: String,
     pub(super) time: Duration,
     /// Why it failed, if it did.
     failure: Option<String>,
+    /// What it tests and this kernel does not have, by its own words.
+    lacks: Option<String>,
 }
 
+/// What a test says of itself that cannot hold on this kernel, in front of what is missing: see tests/harness/kernel.rs.
+const LACKS: &str = "this kernel lacks ";
+
 impl Binary {
-    /// Builds the integration tests.
-    pub(super) fn build() -> Result<Self, Error> {
+    /// Builds the integration tests, by a command that is changed before.
+    pub(super) fn build(change: impl FnOnce(&mut Command)) -> Result<Self, Error> {
         let mut command = cargo_with(&["test", "--package", "vethpath", "--test", "integration", "--no-run"]);
+        change(&mut command);
         run_command(&mut command)?;
         // Nothing is left to be built: this tells where it is.
         command.arg("--message-format=json").arg("--quiet");
         let messages = output(&mut command).unwrap_or_default();
         let path = messages.lines().find_map(executable).ok_or(Error::NoTestBinary)?;
         Ok(Self(path))
+    }
+
+    /// One that was built before.
+    pub(super) fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The names of its tests, those that `arguments` select.
@@ -90,7 +109,8 @@ impl Binary {
         Ok(names)
     }
 
-    fn names(&self, which: &[&str], arguments: &[String]) -> Result<Vec<String>, Error> {
+    /// The names of those that `which` and `arguments` select.
+    pub(super) fn names(&self, which: &[&str], arguments: &[String]) -> Result<Vec<String>, Error> {
         let mut command = self.command();
         command.args(["--list", "--format", "terse"]).args(which).args(arguments);
         let listed = output(&mut command).ok_or_else(|| Error::NoTests(arguments.join(" ")))?;
@@ -109,7 +129,7 @@ impl Binary {
         let file = File::create(log)?;
         let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir()?;
         let mut command = self.command();
-        command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+        command.args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"]);
         command.envs(plan.environment.iter().cloned()).env("TMPDIR", scratch.path());
         command.stdout(file.try_clone()?).stderr(file).process_group(0);
         let begun = Instant::now();
@@ -128,30 +148,37 @@ impl Binary {
             None if !text.contains("test result: ok. 1 passed;") => Some("it did not run".to_owned()),
             None => left.map(|entry| format!("it left {}", entry.path().display())),
         };
-        Ok(Outcome { name: name.to_owned(), time: begun.elapsed(), failure })
+        let lacks = failure.as_ref().and_then(|_| missing(&text));
+        Ok(Outcome { name: name.to_owned(), time: begun.elapsed(), failure, lacks })
     }
 }
 
 /// Runs the tests of a plan. All run, whatever becomes of one; an error names those that failed.
 pub(super) fn run(binary: &Binary, plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Error> {
-    let logs = target_dir().join("integration");
-    let _ = fs::remove_dir_all(&logs);
-    fs::create_dir_all(&logs).map_err(|source| Error::File { path: logs.clone(), source })?;
-    let settings = Settings::for_suite(plan.suite);
-    let mut report = |outcome: Outcome, log: &Path| {
+    run_each(binary, plan, |outcome, log| {
         outcome.show(log);
         outcomes.push(outcome);
-    };
-    run_some(binary, plan, (&plan.tests, plan.slots), &logs, &mut report);
-    drop(settings);
-    run_some(binary, plan, (&plan.alone, 1), &logs, &mut report);
-    if interrupt::seen() {
-        return Err(Error::Interrupted);
-    }
+    })?;
     let failed: Vec<_> =
         outcomes.iter().filter(|outcome| outcome.failure.is_some()).map(|one| one.name.clone()).collect();
     say(&format!("\n{} passed, {} failed", outcomes.len() - failed.len(), failed.len()));
     if failed.is_empty() { Ok(()) } else { Err(Error::TestsFailed(failed)) }
+}
+
+/// Runs the tests of a plan and reports each, with the file that has its output.
+pub(super) fn run_each(
+    binary: &Binary,
+    plan: &Plan,
+    mut report: impl FnMut(Outcome, &Path),
+) -> Result<(), Error> {
+    let logs = target_dir().join("integration");
+    let _ = fs::remove_dir_all(&logs);
+    fs::create_dir_all(&logs).map_err(|source| Error::File { path: logs.clone(), source })?;
+    let settings = Settings::for_suite(plan.suite);
+    run_some(binary, plan, (&plan.tests, plan.slots), &logs, &mut report);
+    drop(settings);
+    run_some(binary, plan, (&plan.alone, 1), &logs, &mut report);
+    if interrupt::seen() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// Runs some of them, so many at once, and reports each as it ends.
@@ -174,6 +201,7 @@ fn run_some(
                         name: name.clone(),
                         time: Duration::ZERO,
                         failure: Some(format!("it cannot be run: {error}")),
+                        lacks: None,
                     });
                     if sender.send((outcome, log)).is_err() {
                         return;
@@ -204,8 +232,23 @@ fn next<'t>(queue: &Mutex<VecDeque<&'t String>>) -> Option<&'t String> {
 }
 
 impl Outcome {
+    /// Whether it ran to its end and all held.
+    pub(super) fn passed(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// What it tests and this kernel does not have.
+    pub(super) fn lacks(&self) -> Option<&str> {
+        self.lacks.as_deref()
+    }
+
+    /// Whether it failed, and not for want of what it tests.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failure.is_some() && self.lacks.is_none()
+    }
+
     /// A line for a test that passed; the output, too, of one that failed.
-    fn show(&self, log: &Path) {
+    pub(super) fn show(&self, log: &Path) {
         let Some(failure) = &self.failure else {
             say(&format!("ok     {:6.1} s  {}", self.time.as_secs_f64(), self.name));
             return;
@@ -252,6 +295,11 @@ impl Running {
     fn tests(&self) -> std::sync::MutexGuard<'_, HashMap<Pid, Test>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a test's output says is missing.
+fn missing(output: &str) -> Option<String> {
+    output.lines().find_map(|line| line.strip_prefix(LACKS)).map(str::to_owned)
 }
 
 /// The path in cargo's message about an executable.
@@ -303,6 +351,13 @@ mod tests {
         fs::remove_dir_all(&folder).expect("our own folder");
         outcomes.sort_by(|one, other| one.name.cmp(&other.name));
         outcomes.into_iter().map(|one| (one.name, one.failure)).collect()
+    }
+
+    #[test]
+    fn what_a_test_lacks_is_in_its_output() {
+        let output = "thread 'a' panicked at tests/a.rs:1:1:\nthis kernel lacks XDP: no\nnote: run";
+        assert_eq!(missing(output).as_deref(), Some("XDP: no"));
+        assert_eq!(missing("it says that this kernel lacks XDP"), None);
     }
 
     #[test]

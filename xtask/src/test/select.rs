@@ -57,14 +57,18 @@ pub(super) fn plan(binary: &Binary, suite: Suite, arguments: &[String]) -> Resul
         return Err(Error::NoTests(arguments.join(" ")));
     }
     in_order(&mut tests);
-    let mut environment: Vec<_> =
-        suite.variables().iter().map(|&(name, value)| (name, value.to_owned())).collect();
-    environment.push((SEED, env::var(SEED).unwrap_or_else(|_| seed_of_commit())));
+    let variables = suite.variables().iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let environment: Vec<_> = variables.chain([seed()]).collect();
     let told: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let slots = PER_CPU * thread::available_parallelism().map_or(1, NonZero::get);
     say(&format!("{} tests, {slots} at a time, with {}", tests.len(), told.join(" ")));
     let (alone, tests) = tests.into_iter().partition(|name| ALONE.contains(&name.as_str()));
     Ok(Plan { suite, tests, slots, alone, limit: suite.limit(), environment })
+}
+
+/// The variable that seeds what is random.
+pub(super) fn seed() -> (String, String) {
+    (SEED.to_owned(), env::var(SEED).unwrap_or_else(|_| seed_of_commit()))
 }
 
 /// Another seed for each commit, and the same for all who test it.

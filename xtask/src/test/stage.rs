@@ -29,7 +29,12 @@ pub(crate) enum Stage {
     Doc,
     /// Short runs of the fuzzers
     Fuzz,
+    /// Integration tests on other kernels, in emulated guests
+    Kernels,
 }
+
+/// The name of the stage that `--kernel` runs.
+pub(crate) const KERNELS: &str = "kernels";
 
 /// All packages but the one that builds for another target.
 const HOST_SIDE: [&str; 3] = ["--workspace", "--exclude", "vethpath-ebpf"];
@@ -39,7 +44,7 @@ pub(crate) const OTHER_CPU: &str = "aarch64-unknown-linux-gnu";
 
 impl Stage {
     /// In the order they run: what fails fastest comes first.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const LONG: [Self; 9] = [
         Self::Fmt,
         Self::Clippy,
         Self::ClippyEbpf,
@@ -48,7 +53,10 @@ impl Stage {
         Self::Integration,
         Self::Doc,
         Self::Fuzz,
+        Self::Kernels,
     ];
+    /// Those that every change must pass.
+    pub(super) const ALL: [Self; 8] = *Self::LONG.first_chunk().expect("there are more");
     /// Those of `--quick`.
     pub(super) const QUICK: [Self; 4] = [Self::Fmt, Self::Clippy, Self::Unit, Self::Integration];
 
@@ -63,6 +71,7 @@ impl Stage {
             Self::Integration => "integration",
             Self::Doc => "doc",
             Self::Fuzz => "fuzz",
+            Self::Kernels => KERNELS,
         }
     }
 
@@ -77,6 +86,7 @@ impl Stage {
             Self::Integration => "tests on real labs, a process for each",
             Self::Doc => "the documentation",
             Self::Fuzz => "hostile files, messages and records",
+            Self::Kernels => "tests on real labs under other kernels",
         }
     }
 
@@ -89,10 +99,11 @@ impl Stage {
             Self::Unit => &[Need::Build],
             Self::Integration => &[Need::Build, Need::Judge],
             Self::Fuzz => &[Need::Build, Need::Fuzz],
+            Self::Kernels => &[Need::Build],
         }
     }
 
-    /// Its commands; `test_args` go to the test binaries. Integration tests have a runner of their own.
+    /// Its commands; `test_args` go to the test binaries. Integration tests have a runner of their own, and so have guests.
     pub(super) fn commands(self, test_args: &[String]) -> Vec<Command> {
         match self {
             Self::Fmt => vec![
@@ -107,7 +118,7 @@ impl Stage {
             Self::ClippyEbpf => vec![clippy_ebpf(&[]), clippy_ebpf(&["--features", "log"])],
             Self::Aarch64 => vec![cargo_with(&["check", "--package", "vethpath", "--target", OTHER_CPU])],
             Self::Unit => vec![unit(&["--lib", "--bins"], test_args), unit(&["--doc"], test_args)],
-            Self::Integration => Vec::new(),
+            Self::Integration | Self::Kernels => Vec::new(),
             Self::Doc => {
                 // For the other CPU: its stage has checked all dependencies with the features that this needs.
                 let mut command = cargo_with(&["doc", "--no-deps", "--target", OTHER_CPU]);
@@ -166,11 +177,11 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_command_line() {
-        for stage in Stage::ALL {
+        for stage in Stage::LONG {
             let value = stage.to_possible_value().expect("no stage is hidden");
             assert_eq!(value.get_name(), stage.name());
         }
-        assert_eq!(Stage::ALL.len(), Stage::value_variants().len());
+        assert_eq!(Stage::LONG.len(), Stage::value_variants().len());
     }
 
     #[test]

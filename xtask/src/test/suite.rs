@@ -20,7 +20,8 @@ impl Suite {
     pub(super) const fn stages(self) -> &'static [Stage] {
         match self {
             Self::Quick => &Stage::QUICK,
-            Self::Full | Self::Long => &Stage::ALL,
+            Self::Full => &Stage::ALL,
+            Self::Long => &Stage::LONG,
         }
     }
 

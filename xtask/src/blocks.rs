@@ -1,0 +1,45 @@
+//! Parts of documents between `<!-- SUBJECT:begin NAME -->` and `<!-- SUBJECT:end -->`, written by chores.
+
+use crate::error::Error;
+
+const MARK: &str = " -->\n";
+
+/// The text with each part of a subject replaced by what `render` gives for its name.
+pub(crate) fn fill(
+    text: &str,
+    subject: &str,
+    render: impl Fn(&str) -> Result<String, Error>,
+) -> Result<String, Error> {
+    let (begin, end) = (format!("<!-- {subject}:begin "), format!("<!-- {subject}:end -->"));
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(&begin) {
+        let open = || Error::Figures(format!("a mark `{subject}:begin` without its end"));
+        let (name, after) = after.split_once(MARK).ok_or_else(open)?;
+        let (_, after) = after.split_once(&end).ok_or_else(open)?;
+        filled.push_str(&format!("{before}{begin}{name}{MARK}{}\n{end}", render(name)?.trim_end()));
+        rest = after;
+    }
+    Ok(filled + rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_replaced_and_the_rest_is_left() {
+        let text = "a\n<!-- figures:begin x -->\nold\n<!-- figures:end -->\nb\n<!-- figures:begin y -->\n<!-- figures:end -->\n";
+        let filled = fill(text, "figures", |name| Ok(format!("new {name}\n"))).expect("marks");
+        let expected = "a\n<!-- figures:begin x -->\nnew x\n<!-- figures:end -->\nb\n<!-- figures:begin y -->\nnew y\n<!-- figures:end -->\n";
+        assert_eq!(filled, expected);
+        let other = fill(text, "kernels", |_| Ok("new".to_owned()));
+        assert_eq!(other.expect("marks"), text);
+        assert_eq!(fill(&filled, "figures", |name| Ok(format!("new {name}"))).expect("marks"), expected);
+    }
+
+    #[test]
+    fn a_mark_without_an_end_is_a_fault() {
+        assert!(fill("<!-- figures:begin x -->\nold", "figures", |_| Ok(String::new())).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! A guest that runs: QEMU, and what comes out of its console.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    Kernel,
+    guest::{Line, parse},
+};
+use crate::{
+    error::Error,
+    interrupt,
+    tools::{command, display, say},
+};
+
+/// How often interrupts are looked at.
+const TICK: Duration = Duration::from_millis(200);
+/// How many lines of the console are shown of a guest that failed.
+const SHOWN: usize = 40;
+/// How long powering off may take.
+const LAST: Duration = Duration::from_secs(60);
+
+/// A guest. It is killed when this is dropped, and when this program dies.
+pub(super) struct Console {
+    name: &'static str,
+    qemu: Child,
+    lines: mpsc::Receiver<String>,
+    /// All that the console said but lines of tests.
+    log: PathBuf,
+    file: File,
+    last: Vec<String>,
+}
+
+impl Console {
+    /// Boots a kernel.
+    pub(super) fn boot(kernel: &Kernel, image: &Path, initrd: &Path) -> Result<Self, Error> {
+        let log = kernel.folder().join("console");
+        let file = File::create(&log).map_err(|source| Error::File { path: log.clone(), source })?;
+        let machine = kernel.machine;
+        let mut qemu = command("setpriv");
+        qemu.args(["--pdeathsig", "KILL", machine.qemu]).args(machine.options);
+        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "4G", "-nic", "none", "-no-reboot"]);
+        qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
+        qemu.arg("-kernel").arg(image).arg("-initrd").arg(initrd).arg("-append");
+        qemu.arg(format!(
+            "console={} quiet rdinit=/init panic=-1 mitigations=off epoch={}",
+            machine.console,
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+        ));
+        say(&format!("$ {}", display(&qemu)));
+        // Ctrl-C is for us, who end it.
+        qemu.stdout(Stdio::piped()).process_group(0);
+        let failed = |source| Error::Start { command: machine.qemu.to_owned(), source };
+        let mut child = qemu.spawn().map_err(failed)?;
+        let (sender, lines) = mpsc::channel();
+        if let Some(output) = child.stdout.take() {
+            thread::spawn(move || {
+                let mut lines = BufReader::new(output).split(b'\n').map_while(Result::ok);
+                lines.try_for_each(|line| sender.send(String::from_utf8_lossy(&line).trim_end().to_owned()))
+            });
+        }
+        Ok(Self { name: kernel.name, qemu: child, lines, log, file, last: Vec::new() })
+    }
+
+    /// What the guest tells next, within a time.
+    pub(super) fn next(&mut self, within: Duration) -> Result<Line, Error> {
+        let begun = Instant::now();
+        loop {
+            if interrupt::seen() {
+                return Err(Error::Interrupted);
+            }
+            match self.lines.recv_timeout(TICK) {
+                Ok(text) => match parse(&text) {
+                    Some(line) => return Ok(line),
+                    None => self.note(text),
+                },
+                Err(RecvTimeoutError::Timeout) if begun.elapsed() < within => {}
+                Err(RecvTimeoutError::Timeout) => return Err(self.fault("is silent")),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.fault("ended before its tests")),
+            }
+        }
+    }
+
+    /// Waits until it has powered off.
+    pub(super) fn ends(mut self) -> Result<(), Error> {
+        let begun = Instant::now();
+        while begun.elapsed() < LAST && !interrupt::seen() {
+            match self.lines.recv_timeout(TICK) {
+                Ok(text) => self.note(text),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+        if interrupt::seen() { Err(Error::Interrupted) } else { Err(self.fault("does not power off")) }
+    }
+
+    fn note(&mut self, line: String) {
+        // The console is for people who look for a fault.
+        let _ = writeln!(self.file, "{line}");
+        if self.last.len() == SHOWN {
+            self.last.remove(0);
+        }
+        self.last.push(line);
+    }
+
+    fn fault(&self, what: &str) -> Error {
+        let (name, last, log) = (self.name, self.last.join("\n  "), self.log.display());
+        Error::Guest(format!("the guest with Linux {name} {what}; the last lines of {log}:\n  {last}"))
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
