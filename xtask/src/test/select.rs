@@ -16,6 +16,7 @@ const PER_CPU: usize = 4;
 
 /// What takes longest starts first, so that nothing long is left at the end.
 const LONGEST: &[&str] = &[
+    "large::",
     "hazards::state::ageing::",
     "faults::",
     "oracle::sees::",
