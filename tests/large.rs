@@ -1,6 +1,6 @@
 //! Files that stand for much more than they say.
 
-use crate::harness::Host;
+use crate::harness::{Host, sized};
 
 /// Hosts that share routes: to their gateway, and others by it.
 fn text(hosts: usize, routes: usize) -> String {
@@ -19,24 +19,28 @@ fn text(hosts: usize, routes: usize) -> String {
     text
 }
 
-/// Four million routes of a file of 40 kB.
+/// A million routes of a file of 40 kB. Four million in the long suite: a record of those would be too large.
 #[test]
 fn routes_that_many_share_are_kept_once_and_counted() {
     let host = Host::new();
-    let file = host.topology("shared", &text(4096, 1024));
+    let (hosts, routes, spaces) = sized((1024, "1,047,576", "24"), (4096, "4,193,304", "3,096"));
+    let file = host.topology("shared", &text(hosts, 1024));
     let exe = host.exe();
-    // Each route by itself took 2.3 GB.
+    // Each route by itself took more than 500 bytes.
     let bounded = |command: &str| host.run(["sh", "-c", &format!("ulimit -v 500000; {exe} {command}")]);
     let planned = bounded(&format!("plan {file}")).ok();
     assert!(planned.stdout.len() < 1 << 20, "{} bytes", planned.stdout.len());
-    let planned = planned.prints("+ ... and 4,193,304 more: create route").prints("; `--all` prints them");
-    let planned =
-        planned.prints("+ ... and 3,096 more: create namespace").says("warning: `up` refuses this file");
+    let planned = planned.prints(&format!("+ ... and {routes} more: create route"));
+    let planned = planned.prints("; `--all` prints them");
+    let planned = planned.prints(&format!("+ ... and {spaces} more: create namespace"));
     assert_eq!(planned.stdout.matches("+ create route ").count(), 1000);
     let counted = bounded(&format!("validate --expand {file} | grep -c ' via = '")).ok();
-    assert_eq!(counted.stdout, "4194304\n");
-    let refused = bounded(&format!("up {file}")).fails(1);
-    let _ = refused.says("lab `shared` is too large").says("hint: split the lab in two");
+    assert_eq!(counted.stdout, format!("{}\n", hosts * 1024));
+    if hosts == 4096 {
+        let _ = planned.says("warning: `up` refuses this file");
+        let refused = bounded(&format!("up {file}")).fails(1);
+        let _ = refused.says("lab `shared` is too large").says("hint: split the lab in two");
+    }
     assert_eq!(host.changes(), None);
     host.finish();
 }
