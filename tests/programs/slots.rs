@@ -2,7 +2,8 @@
 
 use std::os::fd::AsFd;
 
-use vethpath::datapath::{OBJECT, Sizes, Slots};
+use aya::Pod;
+use vethpath::datapath::{OBJECT, Sizes, Slots, Table};
 use vethpath_common::{Entry, Reason, Source, SourceKey, Station, StationKey, names, slot_of};
 
 use super::{
@@ -42,6 +43,38 @@ fn refusal(bench: &mut Bench, frame: &Frame) -> Option<Reason> {
     reason
 }
 
+/// Two keys of one slot, of which the first is known: either is known by what was put there for it, and by nothing that
+/// was put there for the other. `frames` come by one and by the other.
+#[track_caller]
+fn share_a_slot<V: Entry<Key: Pod> + Pod>(
+    bench: &mut Bench,
+    (mut table, slots): (Table<V>, &str),
+    [key, other]: [V::Key; 2],
+    frames: [Frame; 2],
+    unknown: Reason,
+    of_the_next_generation: impl Fn(V) -> V,
+) {
+    let holds = |bench: &Bench, key| in_slots::<V>(bench, slots).contains(key);
+    let refusals = |bench: &mut Bench| frames.each_ref().map(|frame| refusal(bench, frame));
+    let entry = table.get(&key).expect("it is known");
+    assert!(holds(bench, &key));
+    assert_eq!(refusals(bench), [None, Some(unknown)]);
+
+    // Nothing runs meanwhile: no grace period is needed.
+    table.remove(&key).expect("it may be removed");
+    assert_eq!(refusals(bench), [Some(unknown); 2], "the slot still has its key");
+    table.insert(&other, &entry).expect("there is room");
+    assert!(holds(bench, &other));
+    assert_eq!(refusals(bench), [Some(unknown), None]);
+    table.insert(&key, &entry).expect("there is room");
+    assert!(!holds(bench, &key) && holds(bench, &other));
+    assert_eq!(refusals(bench), [None, None], "one is in the slot, and one in the hash map");
+    table.remove(&other).expect("it may be removed");
+    table.insert(&other, &of_the_next_generation(entry)).expect("there is room");
+    assert!(holds(bench, &other));
+    assert_eq!(refusals(bench), [None, Some(Reason::Stale)]);
+}
+
 #[test]
 fn a_sender_is_not_known_by_what_another_has_put_into_its_slot() {
     let mut bench = Bench::new();
@@ -49,28 +82,12 @@ fn a_sender_is_not_known_by_what_another_has_put_into_its_slot() {
     let key = |mac: Mac| SourceKey::new(bench.ifindex(Port::A), mac.into(), domain);
     let a = Port::A.mac(1);
     let other = rival::<Source>(key, a);
-    let (key, other_key) = (key(a), key(other));
-    let holds = |bench: &Bench, key| in_slots::<Source>(bench, names::SOURCE_SLOTS).contains(key);
-    let frames = [Frame::udp4(0), Frame::udp4(0).from(other)];
-    let refusals = |bench: &mut Bench| frames.each_ref().map(|frame| refusal(bench, frame));
-    let mut table = bench.sources();
-    let entry = table.get(&key).expect("it is known");
-    assert!(holds(&bench, &key));
-    assert_eq!(refusals(&mut bench), [None, Some(Reason::UnknownSource)]);
-
-    // Nothing runs meanwhile: no grace period is needed.
-    table.remove(&key).expect("it may be removed");
-    assert_eq!(refusals(&mut bench), [Some(Reason::UnknownSource); 2], "the slot still has its key");
-    table.insert(&other_key, &entry).expect("there is room");
-    assert!(holds(&bench, &other_key));
-    assert_eq!(refusals(&mut bench), [Some(Reason::UnknownSource), None]);
-    table.insert(&key, &entry).expect("there is room");
-    assert!(!holds(&bench, &key) && holds(&bench, &other_key));
-    assert_eq!(refusals(&mut bench), [None, None], "one is in the slot, and one in the hash map");
-    table.remove(&other_key).expect("it may be removed");
-    table.insert(&other_key, &Source { generation: entry.generation + 1, ..entry }).expect("there is room");
-    assert!(holds(&bench, &other_key));
-    assert_eq!(refusals(&mut bench), [None, Some(Reason::Stale)]);
+    let (keys, frames) = ([key(a), key(other)], [Frame::udp4(0), Frame::udp4(0).from(other)]);
+    let table = (bench.sources(), names::SOURCE_SLOTS);
+    share_a_slot(&mut bench, table, keys, frames, Reason::UnknownSource, |entry| Source {
+        generation: entry.generation + 1,
+        ..entry
+    });
 }
 
 #[test]
@@ -79,27 +96,12 @@ fn a_receiver_is_not_known_by_what_another_has_put_into_its_slot() {
     let key = |mac: Mac| StationKey::new(Port::A.bridge(), mac.into());
     let b = Port::B.mac(1);
     let other = rival::<Station>(key, b);
-    let (key, other_key) = (key(b), key(other));
-    let holds = |bench: &Bench, key| in_slots::<Station>(bench, names::STATION_SLOTS).contains(key);
-    let frames = [Frame::udp4(0), Frame::udp4(0).to(other)];
-    let refusals = |bench: &mut Bench| frames.each_ref().map(|frame| refusal(bench, frame));
-    let mut table = bench.stations();
-    let entry = table.get(&key).expect("it is known");
-    assert!(holds(&bench, &key));
-    assert_eq!(refusals(&mut bench), [None, Some(Reason::UnknownDestination)]);
-
-    table.remove(&key).expect("it may be removed");
-    assert_eq!(refusals(&mut bench), [Some(Reason::UnknownDestination); 2], "the slot still has its key");
-    table.insert(&other_key, &entry).expect("there is room");
-    assert!(holds(&bench, &other_key));
-    assert_eq!(refusals(&mut bench), [Some(Reason::UnknownDestination), None]);
-    table.insert(&key, &entry).expect("there is room");
-    assert!(!holds(&bench, &key) && holds(&bench, &other_key));
-    assert_eq!(refusals(&mut bench), [None, None], "one is in the slot, and one in the hash map");
-    table.remove(&other_key).expect("it may be removed");
-    table.insert(&other_key, &Station { generation: entry.generation + 1, ..entry }).expect("there is room");
-    assert!(holds(&bench, &other_key));
-    assert_eq!(refusals(&mut bench), [None, Some(Reason::Stale)]);
+    let (keys, frames) = ([key(b), key(other)], [Frame::udp4(0), Frame::udp4(0).to(other)]);
+    let table = (bench.stations(), names::STATION_SLOTS);
+    share_a_slot(&mut bench, table, keys, frames, Reason::UnknownDestination, |entry| Station {
+        generation: entry.generation + 1,
+        ..entry
+    });
 }
 
 /// An instruction: `struct bpf_insn` of `linux/bpf.h`, on a little-endian CPU.
