@@ -140,7 +140,13 @@ impl Home {
         let named = fs::read_dir(netns::DIRECTORY).into_iter().flatten().flatten().map(|entry| entry.path());
         let has_inode =
             |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.ino() == self.netns.inode);
-        let mut found = of_processes.chain(named).filter(has_inode);
+        // The rest is for one that no process is in: it may be mounted elsewhere, or only open.
+        let mounted = std::iter::once_with(|| mounted(&format!("net:[{}]", self.netns.inode))).flatten();
+        let open = processes(None).flat_map(|process| {
+            let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+            files.map(|entry| entry.path())
+        });
+        let mut found = of_processes.chain(named).chain(mounted).chain(open).filter(has_inode);
         let netns = found.find_map(|path| {
             let netns = Netns::open(&path, netns::HOST).ok()?;
             netns.id().is_ok_and(|id| id.is(&self.netns)).then_some(netns)
@@ -160,6 +166,12 @@ impl Home {
 }
 
 impl Route {
+    /// To a lab of which nothing can be seen but that it has an agent.
+    #[must_use]
+    pub fn unreachable() -> Self {
+        Self { netns: Way::Lost, mounts: Way::Lost, same_processes: false, hidden_bpffs: false }
+    }
+
     /// Whether there is nowhere to go.
     #[must_use]
     pub fn is_here(&self) -> bool {
@@ -268,6 +280,20 @@ fn reaches(ours: &str, theirs: &str, point: &Path) -> bool {
     let around = around.filter(|(at, _)| point.starts_with(at)).max_by_key(|(at, _)| at.components().count());
     let Some(group) = around.and_then(|(_, line)| peer_group(line)) else { return false };
     theirs.lines().any(|line| peer_group(line) == Some(group))
+}
+
+/// Where a namespace, by the name that nsfs gives it, is mounted in this mount namespace.
+fn mounted(name: &str) -> Vec<PathBuf> {
+    let table = bounded::read(Path::new(HERE).join("mountinfo").as_path(), bounded::LIST).unwrap_or_default();
+    let lines = table.lines().filter(|line| line.split(' ').nth(3) == Some(name));
+    lines.filter_map(|line| mount_point(line).map(unescaped)).collect()
+}
+
+/// A path without the escapes of `/proc/PID/mountinfo`: space, tab, newline and backslash are there in octal.
+fn unescaped(path: &Path) -> PathBuf {
+    let escapes = [(r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", r"\")];
+    let path = path.to_string_lossy().into_owned();
+    escapes.iter().fold(path, |path, (escape, character)| path.replace(escape, character)).into()
 }
 
 fn mount_point(line: &str) -> Option<&Path> {
