@@ -183,7 +183,7 @@ impl AgentLock {
     /// The file system refuses, or the agent survives.
     pub async fn end_holder(directory: &Directory) -> Result<()> {
         for (signal, patience) in [(Signal::SIGTERM, PATIENCE), (Signal::SIGKILL, KILLED)] {
-            let Some(pid) = Self::holder(directory)? else { return Ok(()) };
+            let Some(pid) = Self::seen_holder(directory).await? else { return Ok(()) };
             // It may be gone in this moment; the lock will say.
             let _ = kill(pid, signal);
             let deadline = Instant::now() + patience;
@@ -198,6 +198,39 @@ impl AgentLock {
         Err(std::io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))
             .doing("end the agent of", directory.path())
     }
+
+    /// The process id of the lab's agent, if it lives, where that is shown to be the agent's: what is in the file may be
+    /// its number in another process namespace.
+    ///
+    /// # Errors
+    /// The file system refuses, or the agent is no process that can be seen from here.
+    async fn seen_holder(directory: &Directory) -> Result<Option<Pid>> {
+        let deadline = Instant::now() + MOMENT;
+        loop {
+            let Some(written) = Self::holder(directory)? else { return Ok(None) };
+            let shown = Self::process(directory)?;
+            let seen = [Some(written), shown]
+                .into_iter()
+                .flatten()
+                .find(|pid| has_open(*pid, &directory.agent_lock()));
+            if seen.is_some() || Instant::now() >= deadline {
+                let unseen = || std::io::Error::other("its process cannot be seen from here");
+                return seen.map(Some).ok_or_else(unseen).doing("end the agent of", directory.path());
+            }
+            // It may have ended since.
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+}
+
+/// Whether a process that signals can be sent to has a file open.
+fn has_open(pid: Pid, path: &Path) -> bool {
+    let is_own_proc =
+        fs::read_link("/proc/self").is_ok_and(|own| own == Path::new(&std::process::id().to_string()));
+    let Ok(wanted) = fs::metadata(path) else { return false };
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let mut files = files.filter_map(|entry| fs::metadata(entry.path()).ok());
+    is_own_proc && files.any(|file| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino()))
 }
 
 /// The process that has locked a file for itself alone, as far as `/proc/locks` shows it.
