@@ -66,6 +66,64 @@ fn a_lab_without_a_record_hides_no_other_and_goes_by_its_marks() {
     host.finish();
 }
 
+/// A full disk, or an editor, leaves a journal like that.
+#[test]
+fn a_lab_whose_record_is_lost_is_not_forgotten() {
+    let host = Host::new();
+    let empty: &[u8] = b"";
+    for lost in [Some(empty), Some(b"{\"version\":2"), None] {
+        let lose = || match lost {
+            Some(bytes) => damage(&host, JOURNAL, |_| bytes.to_vec()),
+            None => fs::remove_file(host.path(JOURNAL)).expect("it is there"),
+        };
+        let lab = two_labs(&host);
+        lose();
+        let _ =
+            host.vethpath("list").ok().prints("other: 2 namespaces").prints(
+                "three-hosts: cannot read /run/vethpath/three-hosts/journal: there is no record in it",
+            );
+        let _ = host.vethpath("exec h0 -- true").ok();
+        let _ = host.vethpath("show three-hosts").fails(2).says("hint: `vethpath down three-hosts`");
+        let _ = host.vethpath("down three-hosts").ok().says("by its mark").says("lab three-hosts is down");
+        let _ = host.vethpath("down other").ok();
+        lab.forget();
+        assert_eq!(host.changes(), None, "{lost:?}");
+
+        // The file tells what the lab is.
+        let lab = two_labs(&host);
+        lose();
+        let _ = host.vethpath(format!("up {}", lab.file)).ok().says("3 of 3 pairs armed");
+        lab.is_fast("ns0:eth0", "172.17.0.102");
+        let _ = host.vethpath("down --all").ok();
+        lab.forget();
+        assert_eq!(host.changes(), None, "{lost:?}");
+    }
+    // Its pins are left, and its marks.
+    let lab = two_labs(&host);
+    host.remove("/run/vethpath/three-hosts");
+    let _ = host.vethpath("down three-hosts").ok().says("by its mark").says("lab three-hosts is down");
+    let _ = host.vethpath("down other").ok();
+    lab.forget();
+    host.finish();
+}
+
+/// Whoever copies the state of a lab must not have `down` of the copy destroy the original.
+#[test]
+fn the_record_of_another_lab_is_none() {
+    let host = Host::new();
+    let lab = two_labs(&host);
+    let others = fs::read(host.path("/run/vethpath/other/journal")).expect("it is up");
+    damage(&host, JOURNAL, |_| others);
+    let _ = host.vethpath("list").ok().prints("line 1: it is the record of lab `other`");
+    let _ = host.vethpath(format!("up {}", lab.file)).fails(2).says("hint: `vethpath down three-hosts`");
+    let _ = host.vethpath("down three-hosts").ok().says("by its mark");
+    lab.forget();
+    let _ =
+        host.vethpath("list").ok().prints("other: 2 namespaces, 1 bridge, 1 of 1 pair armed, agent alive");
+    let _ = host.vethpath("down other").ok();
+    host.finish();
+}
+
 #[test]
 fn other_files_of_state_keep_no_lab_from_going() {
     let host = Host::new();

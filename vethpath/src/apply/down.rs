@@ -69,7 +69,7 @@ pub async fn down(
     // Before anything is made: an interrupt that is not listened to would leave it.
     let mut interrupt = pin!(interrupted());
     let directory = Directory::of(lab);
-    let existed = directory.exists();
+    let existed = directory.exists() || Pins::of(lab).directory().exists();
     if !existed && file.is_none() {
         return Err(vec![Error::NoLab(lab.clone())]);
     }
@@ -91,7 +91,7 @@ pub async fn down(
     }
     let Known { topologies, home, has_netns, damage } = &known;
     if topologies.is_empty() && damage.is_none() {
-        // Killed before the record was written: then nothing else had been done.
+        // Killed before the record was written: then nothing else had been done. Or when everything else was removed.
         let left: Left = directory.remove().err().map(Error::from).into_iter().collect();
         return if left.is_empty() { Ok(Vec::new()) } else { Err(left) };
     }
@@ -141,7 +141,12 @@ impl Known {
                 records.iter().map(|record| record.topology.clone()).collect()
             }
             Err(error) if file.is_none() => return Err(error.into()),
-            Ok(None) | Err(_) => Vec::new(),
+            Ok(None) => {
+                let is_lost = directory.has_traces() || Pins::of(directory.lab()).directory().exists();
+                damage = (is_lost && file.is_none()).then(|| state::Error::lost_record(directory));
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
         };
         if topologies.is_empty() || damage.is_some() {
             topologies.extend(file.cloned());

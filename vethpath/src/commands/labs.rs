@@ -92,7 +92,7 @@ pub fn record(lab: Option<&str>) -> Result<Record, Failure> {
 
 /// The record of a lab, which must be up.
 pub fn record_of(name: &LabName) -> Result<Record, Failure> {
-    Record::read(&Directory::of(name))?.ok_or_else(|| apply::Error::NoLab(name.clone()).into())
+    Record::of_lab(&Directory::of(name))?.ok_or_else(|| apply::Error::NoLab(name.clone()).into())
 }
 
 /// A lab, and its record or why that cannot be read.
@@ -101,7 +101,7 @@ pub type Found = (LabName, Result<Record, state::Error>);
 /// The records of all labs that are up, or why one cannot be read: that says nothing of the others.
 pub fn all() -> Result<Vec<Found>, Failure> {
     let read = |name: LabName| {
-        let record = Record::read(&Directory::of(&name)).transpose()?;
+        let record = Record::of_lab(&Directory::of(&name)).transpose()?;
         Some((name, record))
     };
     Ok(names()?.into_iter().filter_map(read).collect())

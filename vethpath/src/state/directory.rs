@@ -99,6 +99,14 @@ impl Directory {
         fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_dir())
     }
 
+    /// Whether there are files that are made when the lab's record has been written.
+    #[must_use]
+    pub fn has_traces(&self) -> bool {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let (journal, new_journal) = (self.journal(), self.new_journal());
+        entries.map(|entry| entry.path()).any(|path| path != journal && path != new_journal)
+    }
+
     /// Makes the folder, for root alone. A looser one is tightened, unless others may have put things
     /// into it.
     ///
@@ -137,6 +145,12 @@ impl Directory {
     /// The file system refuses. A folder that is not there is no error.
     pub fn remove(&self) -> Result<()> {
         self.check()?;
+        // The record goes last: whoever is killed here leaves a lab that is known, or an empty folder.
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            if entry.path() != self.journal() {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
         remove_all(&self.path).doing("remove", &self.path)?;
         // Fails, rightly, while there are other labs.
         let _ = fs::remove_dir(ROOT);

@@ -22,7 +22,7 @@ use crate::{
         home::{Home, Route},
         private,
     },
-    topology::{Datapath, IfName, NsName, Place, Sysctl, SysctlKey, Topology},
+    topology::{Datapath, IfName, LabName, NsName, Place, Sysctl, SysctlKey, Topology},
 };
 
 /// Version of the record below.
@@ -116,15 +116,14 @@ impl Record {
     /// The file system or `/proc` refuses.
     pub fn route(home: Option<&Home>, directory: &Directory) -> Result<Option<Route>> {
         let agent = AgentLock::process(directory)?.map(Pid::as_raw);
-        let found = match (home, agent) {
-            (Some(home), _) => home.clone(),
-            (None, Some(agent)) => match Home::of_process(agent) {
-                Ok(home) => home,
-                Err(_) => return Ok(None),
-            },
+        let home = match (home, agent) {
+            (Some(home), _) => Some(home.clone()),
+            (None, Some(agent)) => Home::of_process(agent).ok(),
+            // An agent without a number here is in a process namespace that cannot be seen.
+            (None, None) if AgentLock::holder(directory)?.is_some() => None,
             (None, None) => return Ok(None),
         };
-        let route = found.route(agent);
+        let route = home.map_or_else(|| Ok(Route::unreachable()), |home| home.route(agent));
         route.map(Some).map_err(std::io::Error::other).doing("find the namespaces of", directory.path())
     }
 
@@ -138,22 +137,49 @@ impl Record {
         struct Part {
             #[serde(default)]
             home: Option<Home>,
+            topology: Named,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            lab: LabName,
         }
         let Some((number, line)) = record_lines(directory)?.pop() else { return Ok(None) };
         let part = serde_json::from_slice::<Part>(&line);
         let part = part.map_err(|error| BadRecord::Malformed(error.to_string()).at(number, directory))?;
+        if &part.topology.lab != directory.lab() {
+            return Err(BadRecord::OtherLab(part.topology.lab).at(number, directory));
+        }
         Ok(part.home)
     }
 
-    /// Reads the record of a lab; `None` if the lab has no journal.
+    /// Reads the record of a lab; `None` if the lab has no journal, or one without a record.
     ///
     /// # Errors
-    /// The journal cannot be read, or is of another version.
+    /// The journal cannot be read, has a damaged record, or is of another version.
     pub fn read(directory: &Directory) -> Result<Option<Self>> {
         Ok(History::read(directory)?.map(|history| history.record))
     }
 
-    /// A record from a line of the journal.
+    /// Reads the record of a lab that may be up; `None` if it is not.
+    ///
+    /// # Errors
+    /// As [`Record::read`]; the record is lost ([`Error::Journal`]).
+    pub fn of_lab(directory: &Directory) -> Result<Option<Self>> {
+        match Self::read(directory)? {
+            None if directory.has_traces() => Err(Error::lost_record(directory)),
+            read => Ok(read),
+        }
+    }
+
+    /// A record from a line of the journal of a lab.
+    fn of_line(line: &[u8], directory: &Directory) -> std::result::Result<Self, BadRecord> {
+        match Self::parse(line)? {
+            other if &other.topology.lab != directory.lab() => Err(BadRecord::OtherLab(other.topology.lab)),
+            record => Ok(record),
+        }
+    }
+
+    /// A record from a line of a journal.
     pub(crate) fn parse(line: &[u8]) -> std::result::Result<Self, BadRecord> {
         /// What a record of any version has.
         #[derive(Deserialize)]
@@ -173,6 +199,8 @@ impl Record {
 pub(crate) enum BadRecord {
     /// It is of this other version.
     Version(u32),
+    /// It is of this other lab.
+    OtherLab(LabName),
     /// It is none.
     Malformed(String),
 }
@@ -180,14 +208,14 @@ pub(crate) enum BadRecord {
 impl BadRecord {
     fn at(self, line: usize, directory: &Directory) -> Error {
         let path = directory.journal().display().to_string();
-        match self {
+        let cause = match self {
             Self::Version(found) => {
-                Error::Version { lab: directory.lab().clone(), path, found, ours: VERSION }
+                return Error::Version { lab: directory.lab().clone(), path, found, ours: VERSION };
             }
-            Self::Malformed(cause) => {
-                Error::Journal { lab: directory.lab().clone(), path, cause: format!("line {line}: {cause}") }
-            }
-        }
+            Self::OtherLab(lab) => format!("it is the record of lab `{lab}`"),
+            Self::Malformed(cause) => cause,
+        };
+        Error::Journal { lab: directory.lab().clone(), path, cause: format!("line {line}: {cause}") }
     }
 }
 
@@ -200,7 +228,7 @@ impl History {
     pub fn read(directory: &Directory) -> Result<Option<Self>> {
         let mut records = Vec::new();
         for (number, line) in record_lines(directory)? {
-            records.push(Record::parse(&line).map_err(|bad| bad.at(number, directory))?);
+            records.push(Record::of_line(&line, directory).map_err(|bad| bad.at(number, directory))?);
         }
         let Some(record) = records.pop() else { return Ok(None) };
         let former = records.into_iter().map(|record| record.topology).collect();
@@ -211,7 +239,7 @@ impl History {
     #[must_use]
     pub fn salvage(directory: &Directory) -> Vec<Record> {
         let lines = record_lines(directory).unwrap_or_default();
-        lines.iter().filter_map(|(_, line)| Record::parse(line).ok()).collect()
+        lines.iter().filter_map(|(_, line)| Record::of_line(line, directory).ok()).collect()
     }
 
     /// All topologies, oldest first.
@@ -503,6 +531,10 @@ mod tests {
             assert!(error.hint().unwrap().contains("vethpath down lab"), "{error}");
             assert_eq!(History::salvage(&directory).len(), 1);
         }
+        let others = record.replace("\"lab\":\"lab\"", "\"lab\":\"another\"");
+        let error = journal(&[others.as_bytes()]).unwrap_err();
+        assert!(error.to_string().contains("line 1: it is the record of lab `another`"), "{error}");
+        assert!(Record::read_home(&directory).is_err() && History::salvage(&directory).is_empty());
         let other = record.replace("\"version\":2", "\"version\":3");
         assert!(matches!(journal(&[other.as_bytes()]), Err(Error::Version { found: 3, .. })));
     }

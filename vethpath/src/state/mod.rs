@@ -77,6 +77,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// The journal of a lab that has other files is empty, was cut short, or is not there.
+    #[must_use]
+    pub(crate) fn lost_record(directory: &Directory) -> Self {
+        let path = directory.journal().display().to_string();
+        Self::Journal { lab: directory.lab().clone(), path, cause: "there is no record in it".to_owned() }
+    }
+
     /// Whether the user's request is at fault, rather than the system.
     #[must_use]
     pub fn is_request(&self) -> bool {
