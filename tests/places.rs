@@ -158,6 +158,73 @@ fn from_another_process_namespace_nothing_is_changed() {
     host.finish();
 }
 
+/// A lab of which nothing tells where it lives, not even its record: the agent's number in its lock is no other's.
+#[test]
+fn from_another_process_namespace_no_other_process_is_ended() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let agent = lab.pid();
+    std::fs::write(host.path(JOURNAL), b"{\xff\n").expect("it can be written");
+    // Whoever has the agent's number there.
+    std::fs::write(host.path("/run/vethpath/three-hosts/agent.lock"), "2").expect("it can be written");
+    let script = format!("sleep 1000 & {} down three-hosts; code=$?; kill -0 $! && exit $code", host.exe());
+    // The second sees its own processes in /proc, and nobody else's.
+    for proc in ["", "mount -t proc proc /proc;"] {
+        let script = format!("{proc} {script}");
+        let done = host.run(["unshare", "--pid", "--mount", "--fork", "bash", "-c", &script]);
+        let _ = done.fails(1).says("cannot be reached from here").says("hint:");
+        assert!(host.lives(agent), "{proc}");
+    }
+    let _ = host.vethpath("down three-hosts").ok().says("by its mark");
+    lab.forget();
+    host.finish();
+}
+
+/// `bpf()` asks for rights that nobody has there, whoever owns the network namespace.
+#[test]
+fn from_a_user_namespace_nothing_is_changed() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let pid = lab.pid();
+    for elsewhere in ["unshare --user --map-root-user", "unshare --user --map-root-user --net"] {
+        for command in ["down three-hosts".to_owned(), "down --all".to_owned(), format!("up {}", lab.file)] {
+            let done = host.run(format!("{elsewhere} {} {command}", host.exe())).fails(2);
+            let _ =
+                done.says("this needs the initial user namespace").says("hint: run vethpath on the machine");
+        }
+    }
+    assert_eq!(lab.pid(), pid);
+    lab.is_fast("ns0:eth0", "172.17.0.102");
+    lab.down();
+    host.finish();
+}
+
+/// As an engine does whose containers have ended, and a program that opened it.
+#[test]
+fn a_network_namespace_that_is_only_mounted_or_open_is_found() {
+    let host = Host::new();
+    for holder in ["mount --bind /proc/PID/ns/net '/run/held here'", "exec 9</proc/PID/ns/net"] {
+        let file = with_nat(&host).write();
+        let _ = host.run(format!("unshare --net {} up {file}", host.exe())).ok();
+        let agent = host.vethpath("stats --json").ok().json()["agent"]["pid"].to_string();
+        let script = format!("touch '/run/held here'; {} && exec sleep 1000", holder.replace("PID", &agent));
+        let holds = host.spawn(["bash", "-c", &script]);
+        wait_for(SLACK, "it is not held", || holds.name() == "sleep");
+        if holder.starts_with("mount") {
+            holds.kill();
+        }
+        let _ = host.run(format!("kill -KILL {agent}")).ok();
+        host.ends(agent.parse().expect("a number"));
+        let _ = host.vethpath(format!("up {file}")).ok().says("3 of 3 pairs armed");
+        let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.1").ok();
+        let _ = host.vethpath("down three-hosts").ok();
+        holds.kill();
+        let _ = host.run(["umount", "/run/held here"]);
+        let _ = host.run(["rm", "/run/held here"]).ok();
+    }
+    host.finish();
+}
+
 #[test]
 fn a_bpffs_over_the_labs_is_no_reason_to_forget_its_pins() {
     let host = Host::new();

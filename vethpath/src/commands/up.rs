@@ -85,8 +85,7 @@ fn warn(check: &Check, err: &mut dyn Write) -> std::io::Result<()> {
 
 /// Refuses early, and says what is missing.
 pub(super) fn privileged() -> Result<(), Failure> {
-    probe::privileges()
-        .map_err(|missing| Failure::system(missing.to_string()).hint("run vethpath as root (sudo)"))
+    probe::privileges().map_err(|missing| Failure::system(missing.to_string()).hint(missing.hint()))
 }
 
 fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {

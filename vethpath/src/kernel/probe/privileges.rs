@@ -1,12 +1,11 @@
 //! The rights that a lab needs.
 
-use std::path::Path;
+use std::{fs, os::unix::fs::MetadataExt};
 
 use caps::{CapSet, Capability};
 use thiserror::Error;
 
 use super::Check;
-use crate::kernel::bounded;
 
 /// What each is needed for is in the advice.
 const NEEDED: [(Capability, &str); 4] = [
@@ -16,34 +15,58 @@ const NEEDED: [(Capability, &str); 4] = [
     (Capability::CAP_BPF, "to load programs and maps"),
 ];
 
-/// A capability that is not in the effective set of the calling thread.
+/// The inode of the initial user namespace (`USER_NS_INIT_INO` in include/uapi/linux/nsfs.h).
+const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
+
+/// The advice for other user namespaces.
+const OUTSIDE: &str = "run vethpath on the machine, or in a container without a user namespace of its own";
+
+/// What the calling thread lacks.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("this needs {capability} ({purpose}), which this process does not have")]
-pub struct MissingPrivilege {
-    /// Such as `CAP_NET_ADMIN`.
-    pub capability: String,
-    /// What it is needed for.
-    pub purpose: &'static str,
+pub enum MissingPrivilege {
+    /// A capability that is not in its effective set.
+    #[error("this needs {capability} ({purpose}), which this process does not have")]
+    Capability {
+        /// Such as `CAP_NET_ADMIN`.
+        capability: String,
+        /// What it is needed for.
+        purpose: &'static str,
+    },
+    /// It is in another user namespace than the initial one, in which `bpf()` asks for capabilities.
+    #[error(
+        "this needs the initial user namespace (to load programs and maps), and this process is in another"
+    )]
+    UserNamespace,
+}
+
+impl MissingPrivilege {
+    /// What helps.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Capability { .. } => "run vethpath as root (sudo)",
+            Self::UserNamespace => OUTSIDE,
+        }
+    }
 }
 
 /// Whether the calling thread may do what `up` does; asked before anything is changed.
 ///
 /// # Errors
-/// The first capability that is missing.
+/// The first that is missing.
 pub fn privileges() -> Result<(), MissingPrivilege> {
     for (capability, purpose) in NEEDED {
         if !has(capability) {
-            return Err(MissingPrivilege { capability: capability.to_string(), purpose });
+            return Err(MissingPrivilege::Capability { capability: capability.to_string(), purpose });
         }
     }
-    Ok(())
+    if is_initial(user_namespace()) { Ok(()) } else { Err(MissingPrivilege::UserNamespace) }
 }
 
 pub(super) fn checks() -> Vec<Check> {
     let mut checks: Vec<_> =
         NEEDED.into_iter().map(|(capability, purpose)| check(capability, purpose)).collect();
-    let map = bounded::read(Path::new("/proc/self/uid_map"), bounded::LIST);
-    checks.push(user_namespace(map.as_deref().unwrap_or_default()));
+    checks.push(check_user_namespace(user_namespace()));
     checks
 }
 
@@ -56,19 +79,22 @@ fn check(capability: Capability, purpose: &str) -> Check {
     }
 }
 
-/// `bpf()` asks for capabilities in the initial user namespace, which maps every user to itself.
-fn user_namespace(map: &str) -> Check {
+fn check_user_namespace(inode: Option<u64>) -> Check {
     const NAME: &str = "user namespace";
-    if map.split_whitespace().eq(["0", "0", "4294967295"]) {
+    if is_initial(inode) {
         Check::ok(NAME, "initial")
     } else {
-        Check::warning(
-            NAME,
-            "not the initial one",
-            "programs cannot be loaded from here unless a BPF token allows it: start the container without a user \
-             namespace, or run vethpath on the host",
-        )
+        Check::missing(NAME, "not the initial one", format!("programs cannot be loaded from here: {OUTSIDE}"))
     }
+}
+
+/// The inode of the user namespace of the calling thread; none on kernels without user namespaces.
+fn user_namespace() -> Option<u64> {
+    fs::metadata("/proc/thread-self/ns/user").map(|found| found.ino()).ok()
+}
+
+fn is_initial(inode: Option<u64>) -> bool {
+    inode.is_none_or(|inode| inode == INITIAL_USER_NAMESPACE)
 }
 
 fn has(capability: Capability) -> bool {
@@ -92,7 +118,6 @@ mod tests {
                     return;
                 }
                 let error = privileges().unwrap_err();
-                assert_eq!(error.capability, "CAP_SYS_ADMIN");
                 assert!(
                     error.to_string().contains("CAP_SYS_ADMIN") && error.to_string().lines().count() == 1,
                     "{error}"
@@ -105,9 +130,9 @@ mod tests {
     }
 
     #[test]
-    fn user_namespaces_are_known_by_their_map() {
-        assert_eq!(user_namespace("         0          0 4294967295\n").status, Status::Ok);
-        assert_eq!(user_namespace("         0     100000      65536\n").status, Status::Warning);
-        assert_eq!(user_namespace("").status, Status::Warning);
+    fn user_namespaces_are_known_by_their_inode() {
+        assert_eq!(check_user_namespace(Some(INITIAL_USER_NAMESPACE)).status, Status::Ok);
+        assert_eq!(check_user_namespace(Some(4_026_532_567)).status, Status::Missing);
+        assert_eq!(check_user_namespace(None).status, Status::Ok);
     }
 }
