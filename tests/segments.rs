@@ -96,7 +96,7 @@ fn a_trunk_that_does_more_than_forward_splits_the_segment() {
     lab.is_fast("ns0:eth0", FAR);
     let stats = lab.stats();
     let (port, far_port) = (stats.trunk("b1 - b2").port.clone(), stats.trunk("b1 - b2").far_port.clone());
-    let nft = "nft add table bridge t; nft add chain bridge t c { type filter hook forward priority 0\\; }; \
+    let nft = "nft add table bridge t; nft add chain bridge t c { type filter hook forward priority filter\\; }; \
                nft add rule bridge t c counter";
     let cases = [
         (

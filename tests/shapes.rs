@@ -42,7 +42,7 @@ fn a_bridge_in_a_namespace_of_its_own() {
     for (at, works) in [("", true), ("ip netns exec fabric ", false)] {
         for command in [
             "nft add table bridge g",
-            "nft add chain bridge g f { type filter hook forward priority 0 ; policy drop ; }",
+            "nft add chain bridge g f { type filter hook forward priority filter ; policy drop ; }",
         ] {
             let _ = host.run(format!("{at}{command}")).ok();
         }

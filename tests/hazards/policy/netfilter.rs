@@ -8,6 +8,8 @@ use crate::{
     traffic::nearly_all_is_fast,
 };
 
+/// A chain of priority 0 would not see IP packets where br_netfilter calls iptables: what follows its own hook goes on
+/// from a greater priority than that (`br_nf_hook_thresh` in net/bridge/br_netfilter_hooks.c, Linux 6.1).
 #[test]
 fn a_bridge_family_rule_takes_effect() {
     for datapath in fast_datapaths() {
@@ -15,7 +17,7 @@ fn a_bridge_family_rule_takes_effect() {
         let lab = lab_by(datapath, &host);
         for command in [
             "nft add table bridge guard",
-            "nft add chain bridge guard forward { type filter hook forward priority 0 ; }",
+            "nft add chain bridge guard forward { type filter hook forward priority filter ; }",
             "nft add rule bridge guard forward ip saddr 172.17.0.101 ip daddr 172.17.0.102 drop",
         ] {
             let _ = host.run(command).ok();
@@ -202,7 +204,7 @@ fn rules_added_while_traffic_flows_take_effect_within_a_second() {
         let lab = lab_by(datapath, &host);
         let ingress = format!("{{ type filter hook ingress device {} priority 0 ; }}", lab.port("ns0:eth0"));
         for (table, hook) in [
-            ("bridge", "{ type filter hook forward priority 0 ; }"),
+            ("bridge", "{ type filter hook forward priority filter ; }"),
             ("netdev", ingress.as_str()),
             ("ip", "{ type filter hook forward priority 0 ; }"),
         ] {

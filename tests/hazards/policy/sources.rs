@@ -22,7 +22,7 @@ fn without(protocol: isize, errno: Errno, scenario: impl FnOnce(&Host, &Lab<'_>,
 fn forbid(host: &Host) {
     for command in [
         "nft add table bridge guard",
-        "nft add chain bridge guard forward { type filter hook forward priority 0 ; }",
+        "nft add chain bridge guard forward { type filter hook forward priority filter ; }",
         "nft add rule bridge guard forward ip daddr 172.17.0.102 drop",
     ] {
         let _ = host.run(command).ok();
