@@ -49,8 +49,8 @@ pub(super) struct Binary(PathBuf);
 /// Which tests to run, and how.
 pub(super) struct Plan {
     pub(super) suite: Suite,
-    /// By name, in the order in which they start.
-    pub(super) tests: Vec<String>,
+    /// By name, in the order in which they start. Those of an inner list run one after the other.
+    pub(super) tests: Vec<Vec<String>>,
     /// How many run at once.
     pub(super) slots: usize,
     /// Run one after the other when all others have ended, with the settings that the machine has.
@@ -177,7 +177,8 @@ pub(super) fn run_each(
     let settings = Settings::for_suite(plan.suite);
     run_some(binary, plan, (&plan.tests, plan.slots), &logs, &mut report);
     drop(settings);
-    run_some(binary, plan, (&plan.alone, 1), &logs, &mut report);
+    let alone = [plan.alone.clone()];
+    run_some(binary, plan, (&alone, 1), &logs, &mut report);
     if interrupt::seen() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
@@ -185,26 +186,28 @@ pub(super) fn run_each(
 fn run_some(
     binary: &Binary,
     plan: &Plan,
-    (tests, slots): (&[String], usize),
+    (tests, slots): (&[Vec<String>], usize),
     logs: &Path,
     mut report: impl FnMut(Outcome, &Path),
 ) {
-    let queue: Mutex<VecDeque<&String>> = Mutex::new(tests.iter().collect());
+    let queue: Mutex<VecDeque<&[String]>> = Mutex::new(tests.iter().map(Vec::as_slice).collect());
     let (running, (sender, ended)) = (Running::default(), mpsc::channel());
     thread::scope(|scope| {
         for _ in 0..slots {
             let (sender, queue, running) = (sender.clone(), &queue, &running);
             scope.spawn(move || {
-                while let Some(name) = next(queue) {
-                    let log = logs.join(name.replace("::", "."));
-                    let outcome = binary.run(name, plan, &log, running).unwrap_or_else(|error| Outcome {
-                        name: name.clone(),
-                        time: Duration::ZERO,
-                        failure: Some(format!("it cannot be run: {error}")),
-                        lacks: None,
-                    });
-                    if sender.send((outcome, log)).is_err() {
-                        return;
+                while let Some(names) = next(queue) {
+                    for name in names.iter().take_while(|_| !interrupt::seen()) {
+                        let log = logs.join(name.replace("::", "."));
+                        let outcome = binary.run(name, plan, &log, running).unwrap_or_else(|error| Outcome {
+                            name: name.clone(),
+                            time: Duration::ZERO,
+                            failure: Some(format!("it cannot be run: {error}")),
+                            lacks: None,
+                        });
+                        if sender.send((outcome, log)).is_err() {
+                            return;
+                        }
                     }
                 }
             });
@@ -227,7 +230,7 @@ fn run_some(
     });
 }
 
-fn next<'t>(queue: &Mutex<VecDeque<&'t String>>) -> Option<&'t String> {
+fn next<'t>(queue: &Mutex<VecDeque<&'t [String]>>) -> Option<&'t [String]> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
 }
 
@@ -337,7 +340,7 @@ mod tests {
         let script = folder.join("tests");
         fs::write(&script, SCRIPT).expect("a file");
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it is ours");
-        let tests: Vec<_> = tests.iter().map(|&name| name.to_owned()).collect();
+        let tests: Vec<_> = tests.iter().map(|&name| vec![name.to_owned()]).collect();
         let plan = Plan {
             suite: Suite::Long,
             tests: tests.clone(),

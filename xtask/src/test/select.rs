@@ -35,6 +35,17 @@ const LONGEST: &[&str] = &[
     "bench::",
 ];
 
+/// These make and remove labs of a hundred hosts and more. Removing a bridge waits for all callbacks of RCU with the lock
+/// of all networking held (`br_multicast_dev_del` in net/bridge/br_multicast.c), and beside several such labs that takes
+/// minutes on a busy machine. They run one after the other.
+const LARGE: &[&str] = &[
+    "converge::killed::growth_at_each_step",
+    "converge::clsact::a_lab_outgrows_its_maps",
+    "converge::counts::a_lab_that_outgrows_its_maps_loses_no_count",
+    "converge::datapaths::a_lab_on_xdp_outgrows_its_maps",
+    "scale::a_lab_of_hundreds_of_hosts_comes_up_armed_and_goes_without_a_trace",
+];
+
 /// What looks at settings that are changed for the others, or is decided by how fast the machine is.
 const ALONE: &[&str] =
     &["scale::a_killed_up_leaves_grace_periods_as_they_were", "bench::broken::slowed_down_it_gains_nothing"];
@@ -64,7 +75,15 @@ pub(super) fn plan(binary: &Binary, suite: Suite, arguments: &[String]) -> Resul
     let slots = PER_CPU * thread::available_parallelism().map_or(1, NonZero::get);
     say(&format!("{} tests, {slots} at a time, with {}", tests.len(), told.join(" ")));
     let (alone, tests) = tests.into_iter().partition(|name| ALONE.contains(&name.as_str()));
-    Ok(Plan { suite, tests, slots, alone, limit: suite.limit(), environment })
+    Ok(Plan { suite, tests: in_groups(tests), slots, alone, limit: suite.limit(), environment })
+}
+
+/// Those that must not run beside each other together, first; each of the others by itself.
+pub(super) fn in_groups(tests: Vec<String>) -> Vec<Vec<String>> {
+    let (large, others): (Vec<_>, Vec<_>) =
+        tests.into_iter().partition(|name| LARGE.contains(&name.as_str()));
+    let large = (!large.is_empty()).then_some(large);
+    large.into_iter().chain(others.into_iter().map(|name| vec![name])).collect()
 }
 
 /// The variable that seeds what is random.
@@ -131,11 +150,19 @@ mod tests {
         assert_eq!(tests, ["hazards::state::ageing::a", "bench::long", "walkthrough::all", "commands::b"]);
     }
 
+    #[test]
+    fn large_labs_are_one_group_and_the_first() {
+        let tests = ["bench::long", LARGE[1], "walkthrough::all", LARGE[0]].map(str::to_owned).to_vec();
+        let groups = in_groups(tests);
+        assert_eq!(groups, [vec![LARGE[1], LARGE[0]], vec!["bench::long"], vec!["walkthrough::all"]]);
+        assert!(in_groups(Vec::new()).is_empty());
+    }
+
     /// A name that nobody bears any more would be run beside others, or late, without a word.
     #[test]
     fn tests_that_are_named_here_are_there() {
         let sources = sources(&root().join("tests"));
-        for name in LONGEST.iter().chain(ALONE).chain(QUICK) {
+        for name in LONGEST.iter().chain(LARGE).chain(ALONE).chain(QUICK) {
             let (module, test) = name.trim_end_matches(':').rsplit_once("::").unwrap_or((name, ""));
             let last = module.trim_end_matches(':').rsplit("::").next().expect("a module");
             assert!(sources.contains(&format!("mod {last};")), "{name}");

@@ -13,6 +13,7 @@ use crate::{
     error::Error,
     test::{
         runner::{self, Binary, Outcome, Plan},
+        select,
         suite::Suite,
     },
     tools::{command, output, say},
@@ -103,7 +104,7 @@ fn run_tests(path: &Path) -> Result<(), Error> {
     tell(&Line::Begin { release: release(), tests: tests.len() });
     let plan = Plan {
         suite: Suite::Full,
-        tests,
+        tests: select::in_groups(tests),
         slots: SLOTS,
         alone: Vec::new(),
         limit: LIMIT,
