@@ -118,6 +118,7 @@ fn the_record_of_another_lab_is_none() {
     let _ = host.vethpath(format!("up {}", lab.file)).fails(2).says("hint: `vethpath down three-hosts`");
     let _ = host.vethpath("down three-hosts").ok().says("by its mark");
     lab.forget();
+    assert_eq!(host.namespaces(), ["b", "h0"]);
     let _ =
         host.vethpath("list").ok().prints("other: 2 namespaces, 1 bridge, 1 of 1 pair armed, agent alive");
     let _ = host.vethpath("down other").ok();

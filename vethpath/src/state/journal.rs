@@ -132,19 +132,8 @@ impl Record {
     /// # Errors
     /// As [`History::read`].
     pub fn read_home(directory: &Directory) -> Result<Option<Home>> {
-        /// The part of a record that is read.
-        #[derive(Deserialize)]
-        struct Part {
-            #[serde(default)]
-            home: Option<Home>,
-            topology: Named,
-        }
-        #[derive(Deserialize)]
-        struct Named {
-            lab: LabName,
-        }
         let Some((number, line)) = record_lines(directory)?.pop() else { return Ok(None) };
-        let part = serde_json::from_slice::<Part>(&line);
+        let part = Part::parse(&line);
         let part = part.map_err(|error| BadRecord::Malformed(error.to_string()).at(number, directory))?;
         if &part.topology.lab != directory.lab() {
             return Err(BadRecord::OtherLab(part.topology.lab).at(number, directory));
@@ -191,6 +180,25 @@ impl Record {
             Ok(Versioned { version }) if version != VERSION => Err(BadRecord::Version(version)),
             _ => record.map_err(|error| BadRecord::Malformed(error.to_string())),
         }
+    }
+}
+
+/// What a record says of where the lab lives, and what it is called.
+#[derive(Deserialize)]
+struct Part {
+    #[serde(default)]
+    home: Option<Home>,
+    topology: Named,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    lab: LabName,
+}
+
+impl Part {
+    fn parse(line: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(line)
     }
 }
 
@@ -454,7 +462,14 @@ impl Facts {
         let path = directory.journal();
         let Some(file) = open(directory)? else { return Ok(Self::default()) };
         let bytes = bounded::bytes_from(&file, MOST_BYTES).doing("read", &path)?;
-        Ok(Self::parse(&String::from_utf8_lossy(&bytes)))
+        let journal = String::from_utf8_lossy(&bytes);
+        // What the journal of another lab says is of that one.
+        let is_others =
+            |line: &str| Part::parse(line.as_bytes()).is_ok_and(|part| &part.topology.lab != directory.lab());
+        if journal.lines().filter(|line| line.starts_with('{')).any(is_others) {
+            return Ok(Self::default());
+        }
+        Ok(Self::parse(&journal))
     }
 
     fn parse(journal: &str) -> Self {
@@ -535,6 +550,8 @@ mod tests {
         let error = journal(&[others.as_bytes()]).unwrap_err();
         assert!(error.to_string().contains("line 1: it is the record of lab `another`"), "{error}");
         assert!(Record::read_home(&directory).is_err() && History::salvage(&directory).is_empty());
+        journal(&[others.as_bytes(), b"made h0 4026532500 7"]).unwrap_err();
+        assert!(Facts::read(&directory).unwrap().made.is_empty(), "the other lab has made it");
         let other = record.replace("\"version\":2", "\"version\":3");
         assert!(matches!(journal(&[other.as_bytes()]), Err(Error::Version { found: 3, .. })));
     }
