@@ -1,9 +1,9 @@
 //! Holds the parts of a file against each other and makes them a [`Topology`].
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Bridge, Cable, CableEnd, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place, Topology,
+    Bridge, Cable, CableEnd, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place, Scope, Topology,
     declared::{BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
     derived_mac,
     fault::Sink,
@@ -27,6 +27,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     // Faults from here on are of what was read and leads somewhere: what it means can be told.
     let is_resolved = sink.is_fine();
     check_mtus(declared, &links, sink);
+    check_settings(declared, sink);
     routes::check(declared, sink);
     unique::check_declared(declared, sink);
     unique::check_ports(&declared.bridges, &links, &joints, sink);
@@ -72,6 +73,33 @@ fn check_mtus(declared: &Declared, links: &Links, sink: &mut Sink) {
             let (near, far) = (&declared.interfaces[*n], &declared.interfaces[*far]);
             check(near, far.mtu.as_ref());
             check(far, near.mtu.as_ref());
+        }
+    }
+}
+
+/// Settings that the rest of the file is at odds with.
+fn check_settings(declared: &Declared, sink: &mut Sink) {
+    let of_namespaces: HashMap<_, _> =
+        declared.namespaces.iter().map(|namespace| (&namespace.name.value, &namespace.sysctls)).collect();
+    let of = |place: &Place| match place {
+        Place::Namespace(name) => of_namespaces.get(name).map_or(&[][..], |sysctls| sysctls),
+        Place::Host => &[],
+    };
+    for interface in &declared.interfaces {
+        for sysctl in interface.sysctls.iter().chain(of(&interface.place)) {
+            interfaces::check_ipv6(interface, sysctl, sink);
+        }
+    }
+    for bridge in declared.bridges.iter().filter(|bridge| bridge.nat) {
+        for sysctl in of(&bridge.place.value) {
+            let key = &sysctl.value.key;
+            let is_forwarding =
+                key.scope() == Scope::All && key.name() == "forwarding" || key.name() == "ip_forward";
+            if is_forwarding && &*sysctl.value.value == "0" {
+                let message =
+                    format!("`{key}` = 0 switches off what `nat` of bridge `{}` needs", bridge.name.value);
+                sink.add(&sysctl.span, message, "leave it out, or leave `nat` out");
+            }
         }
     }
 }

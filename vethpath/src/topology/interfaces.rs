@@ -64,6 +64,26 @@ pub(super) fn read(
     })
 }
 
+/// A setting of IPv6 is none where an interface has no IPv6, nor does one keep addresses that switches it off.
+pub(super) fn check_ipv6(interface: &InterfaceDecl, sysctl: &At<Sysctl>, sink: &mut Sink) {
+    let (key, name) = (&sysctl.value.key, interface.name.value.as_str());
+    let is_its = key.scope() == Scope::Interface(name);
+    if key.family() != "ipv6" || !is_its && key.scope() != Scope::All {
+        return;
+    }
+    let address = interface.addresses.items.iter().find(|address| address.value.addr().is_ipv6());
+    if let (Some(address), "disable_ipv6", "1") = (address, key.name(), &*sysctl.value.value) {
+        let message = format!("`{key}` switches off IPv6, of which `{name}` has addresses");
+        let hint = "leave the setting out, or leave the IPv6 addresses out";
+        sink.add(&sysctl.span, message, hint).also(&address.span, "an IPv6 address");
+    }
+    if let Some(mtu) = interface.mtu.as_ref().filter(|mtu| is_its && mtu.value < limits::MTU_V6) {
+        let message = format!("there is no `{key}` where the MTU is too small for IPv6");
+        let hint = format!("write an mtu of at least {}, or leave the setting out", limits::MTU_V6);
+        sink.add(&sysctl.span, message, hint).also(&mtu.span, "the MTU");
+    }
+}
+
 /// IPv6 leaves an interface whose MTU is below its least, and its addresses with it.
 pub(super) fn check_mtu(mtu: Option<&At<u32>>, addresses: &[At<IpNet>], sink: &mut Sink) {
     let Some(mtu) = mtu.filter(|mtu| mtu.value < limits::MTU_V6) else { return };

@@ -28,7 +28,7 @@ pub(super) const PORTS: usize = 1023;
 /// MTUs in bytes: from the least that IPv4 allows (RFC 791) to the most that veth takes.
 pub(super) const MTU: RangeInclusive<u32> = 68..=65535;
 /// The least MTU that IPv6 allows, in bytes (RFC 8200).
-pub(super) const MTU_V6: u32 = 1280;
+pub const MTU_V6: u32 = 1280;
 /// FDB ageing times in seconds.
 pub(super) const AGEING_TIME: RangeInclusive<u32> = 0..=1_000_000;
 /// Process ids (PID_MAX_LIMIT).

@@ -46,7 +46,7 @@ pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name,
 pub use expand::{Expanded, expand};
 pub use fault::{Fault, Faults, Level};
 pub use ipv6::Ipv6;
-pub use limits::FILE as LONGEST_FILE;
+pub use limits::{FILE as LONGEST_FILE, MTU_V6};
 pub use locate::key_path;
 pub use masquerade::{Masquerade, MasqueradeRule};
 pub use model::{

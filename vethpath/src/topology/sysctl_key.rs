@@ -132,6 +132,14 @@ impl TryFrom<Vec<String>> for SysctlKey {
         if !path.iter().all(is_name) {
             return Err("is not a name that a setting can have");
         }
+        let at = |n: usize| path.get(n).map_or("", String::as_str);
+        if matches!((at(1), at(2)), ("ipv4" | "ipv6", "conf" | "neigh") | ("mpls", "conf")) && path.len() != 5
+        {
+            return Err(
+                "names no setting of one interface, as `net.ipv4.conf.eth0.rp_filter` does: a dot in the name of an \
+                        interface is written as `/`",
+            );
+        }
         match path.first() {
             Some(first) if first == "net" && path.len() > 1 => Ok(Self(path.into())),
             _ => Err("is not a setting of a network namespace: those begin with `net.`"),
