@@ -1,7 +1,7 @@
 //! MTUs.
 
 use super::{Step, steps::Planner};
-use crate::topology::{Bridge, Place, Topology, Trunk};
+use crate::topology::{Bridge, MTU_V6, Pair, Place, Sysctl, Topology, Trunk};
 
 /// What a veth or a bridge has that nobody gave one (`ETH_DATA_LEN`), in bytes.
 const DEFAULT: u32 = 1500;
@@ -12,9 +12,42 @@ impl Planner<'_> {
         let Some(link) = self.standing.link(place, device) else { return };
         let mtu = wanted.unwrap_or(DEFAULT);
         if link.mtu != mtu {
+            self.renew_ipv6(place, device, link.mtu, mtu);
             let (place, device) = (place.clone(), device.to_owned());
             self.plan.make.push(Step::Mtu { place, device, from: link.mtu, mtu });
         }
+    }
+
+    /// Below the least MTU of IPv6 a device has none, and at that MTU it has it anew, with the settings of any device
+    /// (`addrconf_notify` in net/ipv6/addrconf.c): those of the file are written once more.
+    fn renew_ipv6(&mut self, place: &Place, device: &str, from: u32, to: u32) {
+        if from >= MTU_V6 || to < MTU_V6 {
+            return;
+        }
+        let settings = self.device_settings(place, device);
+        if !settings.is_empty() {
+            self.plan.raise.push(Step::Sysctls { place: place.clone(), settings });
+        }
+    }
+
+    /// The settings that a device of the lab is made with.
+    fn device_settings(&self, place: &Place, device: &str) -> Vec<Sysctl> {
+        let topology = self.topology;
+        let inner = topology
+            .pairs
+            .iter()
+            .filter(|pair| matches!(place, Place::Namespace(name) if name == &pair.namespace));
+        let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+        let ends = ends.filter(|end| &end.place == place).map(|end| &end.interface);
+        let mut interfaces = inner.map(|pair| &pair.inner).chain(ends);
+        if let Some(interface) = interfaces.find(|interface| interface.name.as_str() == device) {
+            return [interface.ipv6.settings(device), interface.sysctls.clone()].concat();
+        }
+        let mut bridges = topology.bridges.iter().filter(|bridge| &bridge.place == place);
+        if let Some(bridge) = bridges.find(|bridge| bridge.name.as_str() == device) {
+            return [bridge.ipv6.settings(device), bridge.sysctls.clone()].concat();
+        }
+        Pair::port_settings(place, device)
     }
 
     /// The kernel lowers a bridge's MTU to the least of its ports' until somebody sets it
@@ -22,6 +55,10 @@ impl Planner<'_> {
     pub(super) fn bridge_mtu(&mut self, bridge: &Bridge) {
         let Some(there) = self.standing.link(&bridge.place, bridge.name.as_str()) else { return };
         let least = self.least_port_mtu(bridge);
+        // The kernel raises it as ports are raised.
+        if let Some(mtu) = bridge.mtu.or(least) {
+            self.renew_ipv6(&bridge.place, bridge.name.as_str(), there.mtu, mtu);
+        }
         let mtu = match (bridge.mtu, least) {
             (_, Some(least)) if there.mtu == least => return,
             (Some(mtu), _) | (None, Some(mtu)) => mtu,

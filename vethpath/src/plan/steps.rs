@@ -131,8 +131,8 @@ impl Planner<'_> {
                 self.plan.make.push(Step::Namespace(namespace.clone()));
             }
             Some(Found::Ours) => {
-                // An adopted one's loopback is its maker's affair.
-                if namespace.adopt.is_none() && !self.observed.link(&place, "lo").is_some_and(|lo| lo.up) {
+                // An adopted one's loopback is its maker's affair, and one that was renamed that of root in there.
+                if namespace.adopt.is_none() && self.observed.link(&place, "lo").is_some_and(|lo| !lo.up) {
                     let place = place.clone();
                     self.plan.raise.push(Step::Up { place, device: "lo".to_owned(), port: false });
                 }
