@@ -71,6 +71,30 @@ impl Answer {
     }
 }
 
+/// A program on a netfilter hook, until this is dropped.
+pub(crate) struct NetfilterAnswer {
+    _link: OwnedFd,
+    _program: OwnedFd,
+}
+
+impl NetfilterAnswer {
+    /// Attaches a program that answers `answer` (`NF_DROP` is 0) where IPv4 is forwarded in `netns`.
+    #[track_caller]
+    pub(crate) fn forward(netns: &Netns, answer: i32) -> io::Result<Self> {
+        /// `BPF_PROG_TYPE_NETFILTER`, `BPF_NETFILTER`, `NFPROTO_IPV4` and `NF_INET_FORWARD`.
+        const NUMBERS: (u32, u32, u32, u32) = (32, 45, 2, 2);
+        let (kind, hook, family, point) = NUMBERS;
+        let program = load(kind, hook, answer)?;
+        let link = netns.run(|| {
+            bpf(
+                LINK_CREATE,
+                &attributes(&[program.as_raw_fd().cast_unsigned(), 0, hook, 0, family, point, 0, 0]),
+            )
+        });
+        Ok(Self { _link: link.expect("the namespace can be entered")?, _program: program })
+    }
+}
+
 /// `r0 = answer; exit`.
 fn load(kind: u32, hook: u32, answer: i32) -> io::Result<OwnedFd> {
     let code = [u64::from(answer.cast_unsigned()) << 32 | 0xb7, 0x95];
@@ -89,7 +113,7 @@ fn load(kind: u32, hook: u32, answer: i32) -> io::Result<OwnedFd> {
     let mut words = [0; 18];
     words[..6].copy_from_slice(&[kind, 2, code_low, code_high, license_low, license_high]);
     // `expected_attach_type` follows log, flags, name and ifindex. tc programs leave it at 0.
-    words[17] = if kind == 6 { hook } else { 0 };
+    words[17] = if kind == 3 { 0 } else { hook };
     // `BPF_F_XDP_HAS_FRAGS`: it takes frames in several buffers.
     words[11] = if kind == 6 { 1 << 5 } else { 0 };
     bpf(PROG_LOAD, &attributes(&words))

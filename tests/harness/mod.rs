@@ -19,7 +19,7 @@ mod stream;
 mod wait;
 mod wire;
 
-pub(crate) use answer::{Answer, At, TC_DROP, TC_NEXT, XDP_DROP, XDP_PASS};
+pub(crate) use answer::{Answer, At, NetfilterAnswer, TC_DROP, TC_NEXT, XDP_DROP, XDP_PASS};
 pub(crate) use args::Args;
 pub(crate) use done::Done;
 pub(crate) use host::{Host, PATIENCE};

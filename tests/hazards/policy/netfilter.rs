@@ -2,9 +2,11 @@
 
 use etherparse::PacketBuilder;
 
-use super::super::common::{A, A_SECOND, B, fast_datapaths, figure, lab_by};
+use super::super::common::{A, A_SECOND, B, fast_datapaths, figure, lab_by, on_all};
 use crate::{
-    harness::{Host, SLACK, Stats, Wire, iperf, of_this_kernel, wait_for, wait_until},
+    harness::{
+        Host, NetfilterAnswer, SLACK, Stats, Wire, iperf, lacks, of_this_kernel, wait_for, wait_until,
+    },
     traffic::nearly_all_is_fast,
 };
 
@@ -31,6 +33,25 @@ fn a_bridge_family_rule_takes_effect() {
         lab.down();
         host.finish();
     }
+}
+
+#[test]
+fn a_bpf_program_on_a_netfilter_hook_takes_effect() {
+    on_all(|host, lab, is_fast| {
+        // A kernel without br_netfilter has no such setting, and no bridge that calls a hook of IPv4.
+        let calls = host.run("sysctl -q -w net.bridge.bridge-nf-call-iptables=1").succeeded();
+        if is_fast && calls {
+            lab.is_fast("ns0:eth0", B);
+        }
+        let program = NetfilterAnswer::forward(&host.netns(), 0);
+        let program =
+            program.unwrap_or_else(|error| lacks(&format!("BPF programs for netfilter hooks: {error}")));
+        if calls {
+            lab.loses_within(A_SECOND, "ns0", B);
+        }
+        drop(program);
+        lab.reaches_within(A_SECOND, "ns0", B);
+    });
 }
 
 #[test]

@@ -21,6 +21,7 @@ use super::{
     layout::Layout,
 };
 use crate::{
+    datapath,
     kernel::{
         self, Direct, LinkFacts, Netns, Source, channels, features,
         generic::Family,
@@ -46,6 +47,8 @@ pub struct Company {
 struct Rules {
     hooks: Vec<Hook>,
     legacy: Vec<LegacyTable>,
+    /// Whether BPF programs may be among the rules of IPv4 and IPv6, in any namespace.
+    has_programs: bool,
     calls: BridgeCalls,
 }
 
@@ -160,7 +163,7 @@ impl Company {
             Ok::<_, NetfilterError>((calls, legacy))
         });
         let (calls, legacy) = files??;
-        Ok(Rules { hooks, legacy, calls })
+        Ok(Rules { hooks, legacy, has_programs: datapath::has_netfilter_programs()?, calls })
     }
 }
 
@@ -169,7 +172,9 @@ impl Rules {
     fn first_for(&self, port: &str, bridge: Option<&LinkFacts>) -> Option<String> {
         let calls = with_bridge(self.calls, bridge);
         let hook = self.hooks.iter().find(|hook| hook.sees(port, calls)).map(ToString::to_string);
-        hook.or_else(|| self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string))
+        let legacy = || self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string);
+        let is_called = self.has_programs && (calls.iptables || calls.ip6tables);
+        hook.or_else(legacy).or_else(|| is_called.then(|| "a BPF program for netfilter hooks".to_owned()))
     }
 
     /// For which IP packets the bridge calls netfilter, which then checks them even without rules
@@ -207,7 +212,8 @@ mod tests {
         let bridge = |options| LinkFacts { bridge: options, ..LinkFacts::default() };
         let none = BridgeCalls::default();
         let validate = |calls, options| {
-            Rules { hooks: Vec::new(), legacy: Vec::new(), calls }.validate(Some(&bridge(options)))
+            let (hooks, legacy) = (Vec::new(), Vec::new());
+            Rules { hooks, legacy, has_programs: false, calls }.validate(Some(&bridge(options)))
         };
         let (v4, v6) = (flags::VALIDATE_IPV4, flags::VALIDATE_IPV6);
         assert_eq!(validate(none, Some(Vec::new())), 0);
