@@ -164,7 +164,38 @@ const RTM_GETLINK: u16 = 18;
 /// Reads one link's message.
 pub(super) fn parse(payload: &[u8]) -> std::result::Result<LinkFacts, ExchangeError> {
     let malformed = || ExchangeError::Malformed("a link cannot be read");
-    LinkMessage::parse(payload).map(LinkFacts::parse).map_err(|_| malformed())
+    let message = LinkMessage::parse(payload).or_else(|_| LinkMessage::parse(&in_ascii(payload)));
+    message.map(LinkFacts::parse).map_err(|_| malformed())
+}
+
+/// A link's message with question marks for what is not ASCII in its names and its alias. The kernel takes any bytes but
+/// `/`, `:` and spaces in a name (`dev_valid_name` in net/core/dev.c), and any in an alias.
+fn in_ascii(payload: &[u8]) -> Vec<u8> {
+    // `struct ifinfomsg`, `struct nlattr`, its flags, and attributes of linux/if_link.h.
+    const HEADER: usize = 16;
+    const ATTRIBUTE: usize = 4;
+    const FLAGS: u16 = 0xc000;
+    const TEXTS: [u16; 4] = [3, 20, 38, 53];
+    const PROP_LIST: u16 = 52;
+    fn clean(mut rest: &mut [u8]) {
+        while let Some((header, _)) = rest.split_first_chunk::<ATTRIBUTE>() {
+            let [length, kind] = [0, 2].map(|at| u16::from_ne_bytes([header[at], header[at + 1]]));
+            let length = usize::from(length).clamp(ATTRIBUTE, rest.len());
+            let (attribute, more) = rest.split_at_mut(length.next_multiple_of(ATTRIBUTE).min(rest.len()));
+            let value = &mut attribute[ATTRIBUTE..length];
+            match kind & !FLAGS {
+                PROP_LIST => clean(value),
+                kind if TEXTS.contains(&kind) => {
+                    value.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
+                }
+                _ => {}
+            }
+            rest = more;
+        }
+    }
+    let mut cleaned = payload.to_vec();
+    cleaned.get_mut(HEADER..).map(clean);
+    cleaned
 }
 
 /// Reads of one link's message what counting asks for, which takes a tenth of the time.

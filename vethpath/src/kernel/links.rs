@@ -80,6 +80,8 @@ pub struct LinkFacts {
     pub mac: Option<[u8; 6]>,
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// The loopback, whatever it is called.
+    pub loopback: bool,
     /// Administratively up.
     pub up: bool,
     /// Up, and so is the other end.
@@ -120,6 +122,7 @@ impl LinkFacts {
         let flags = message.header.flags;
         let mut facts = Self {
             ifindex: message.header.index,
+            loopback: flags.contains(LinkFlags::Loopback),
             up: flags.contains(LinkFlags::Up),
             running: flags.contains(LinkFlags::LowerUp) && flags.contains(LinkFlags::Up),
             ..Self::default()

@@ -119,10 +119,7 @@ async fn interfaces(seen: &Seen, expected: &[&IfName], all: bool) -> Result<Vec<
     }
     let others = |link: &&LinkFacts| {
         let on_a_bridge = link.port.is_some() || link.bridge.is_some();
-        link.up
-            && link.name != "lo"
-            && !on_a_bridge
-            && !expected.iter().any(|name| name.as_str() == link.name)
+        link.up && !link.loopback && !on_a_bridge && !expected.iter().any(|name| name.as_str() == link.name)
     };
     for link in seen.links.iter().filter(others).filter(|_| all) {
         interfaces.push(seen.interface(link).await?);
