@@ -196,7 +196,10 @@ impl Looker {
             Hook::Clsact => {
                 attached.clear();
                 for (name, ifindex) in with_clsact {
-                    let (ingress, egress) = self.rtnl.clsact_filters(*ifindex).await?;
+                    let (ingress, mut egress) = self.rtnl.clsact_filters(*ifindex).await?;
+                    // An `ingress` qdisc, which has none, answers with those of ingress (`ingress_tcf_block` in
+                    // net/sched/sch_ingress.c).
+                    egress.retain(|filter| !ingress.contains(filter));
                     let is_ours = |one: &&FilterFacts| datapath::is_our_filter(one.priority, one.handle);
                     let ours = ingress.iter().filter(is_ours).count();
                     if ours > 0 {

@@ -219,7 +219,7 @@ impl Agent {
 
     /// Once a second, and when asked to look.
     async fn tick(&mut self) -> Result<(), Error> {
-        if !self.lock.is_current(&self.directory) || !self.sync.maps().are_current(&self.pins) {
+        if !self.lock.is_current(&self.directory) || !self.sync.maps().are_current(&self.pins)? {
             return Err(Error::Replaced);
         }
         self.sync.next_epoch();

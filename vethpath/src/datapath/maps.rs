@@ -51,11 +51,16 @@ impl Maps {
 
     /// Whether these are still the maps that are pinned: the pins may have been removed by hand, and
     /// others made.
-    #[must_use]
-    pub fn are_current(&self, pins: &Pins) -> bool {
-        let id = |data: &MapData| data.info().map(|info| info.id()).ok();
-        let pinned = MapData::from_pin(pins.map(names::CONFIG)).ok();
-        pinned.and_then(|pinned| id(&pinned)).is_some_and(|pinned| Some(pinned) == id(self.config.map()))
+    ///
+    /// # Errors
+    /// The kernel refuses to tell, for want of descriptors, say.
+    pub fn are_current(&self, pins: &Pins) -> Result<bool> {
+        let path = pins.map(names::CONFIG);
+        if !path.try_exists().is_ok_and(|exists| exists) {
+            return Ok(false);
+        }
+        let id = |data: &MapData| data.info().map(|info| info.id()).doing(OPEN_MAP, names::CONFIG);
+        Ok(id(&MapData::from_pin(path).doing(OPEN_MAP, names::CONFIG)?)? == id(self.config.map())?)
     }
 
     /// Makes a port known, not armed, so that its frames are counted under its pair from the first one

@@ -27,7 +27,8 @@ pub fn write_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     };
     for setting in settings {
         let Sysctl { key, value } = setting;
-        fs::write(file(key), value.as_bytes())
+        // With the line's end: an empty value would not be written at all.
+        fs::write(file(key), format!("{value}\n"))
             .map_err(|source| (source, format!("{key} = {value} {}", place())))
             .map_err(|(source, object)| Error::new("set sysctl", object, source))?;
     }
