@@ -127,5 +127,16 @@ fn a_machine_keeps_its_advertised_route_when_a_lab_forwards() {
     lab.down();
     assert_eq!(came_with_it(&host, "up0"), (true, true));
     assert_eq!(value("up0"), "1");
+    // Nor does one interface that forwards take it away, nor one of a machine that has taken enough of them.
+    let cable = "[namespace.n.interface.eth0]\nlink = \"host:v0\"\n[namespace.host.interface.v0]\nlink = \"n:eth0\"\n\
+        sysctls = { \"net.ipv6.conf.v0.forwarding\" = 1 }\n";
+    for (accept_ra, text) in [("1", cable), ("0", cable), ("0", text)] {
+        let _ = host.run(format!("sysctl -q -w net.ipv6.conf.up0.accept_ra={accept_ra}")).ok();
+        let lab = host.lab("empty").named("nat6").and(text).up();
+        assert_eq!((came_with_it(&host, "up0").1, value("up0").as_str()), (true, accept_ra), "{text}");
+        lab.down();
+        assert_eq!((came_with_it(&host, "up0").1, value("up0").as_str()), (true, accept_ra), "{text}");
+    }
+    let _ = host.run("sysctl -q -w net.ipv6.conf.up0.accept_ra=1").ok();
     host.finish();
 }

@@ -159,3 +159,83 @@ fn an_adopted_namespace_of_a_lab_without_a_record_keeps_its_name() {
     assert_eq!(forwarding.stdout, "0\n");
     host.finish();
 }
+
+/// What a file alone calls the lab's may be somebody else's.
+#[test]
+fn down_of_a_file_touches_nothing_without_a_mark() {
+    let mut host = Host::new();
+    let _ = host.run("ip link add br9 address 02:00:00:00:00:99 type bridge").ok();
+    host.remember();
+    let text = "[bridge.br9]\nmac = \"02:00:00:00:00:99\"\n[namespace.q.interface.eth0]\nlink = \"br9\"\n";
+    let file = host.lab("empty").named("x").and(text).write();
+    let _ = host.vethpath(format!("down {file}")).fails(1).says("no lab `x` is up");
+    assert_eq!(host.changes(), None);
+    // Nor where another lab of the name had only a namespace that is marked.
+    let _ = host.run("ip netns add q").ok();
+    let _ = host.run("ip -n q link set lo alias vethpath:x").ok();
+    let _ = host.vethpath(format!("down {file}")).ok().says("interface host:br9 is not of lab x");
+    assert_eq!(host.changes(), None);
+    host.finish();
+}
+
+/// Root of a namespace may mark it as it likes.
+#[test]
+fn a_mark_from_within_gives_a_namespace_to_no_other_lab() {
+    let host = Host::new();
+    let lab = two_labs(&host);
+    damage(&host, "/run/vethpath/other/journal", |_| b"x\n".to_vec());
+    let _ = host.run("ip netns exec ns0 ip link set lo alias vethpath:other").ok();
+    let _ = host
+        .vethpath("down other")
+        .ok()
+        .says("namespace ns0 carries the mark of lab other, and is another lab's");
+    let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.102").ok();
+    lab.down();
+    host.finish();
+}
+
+/// Whatever is in the place of the journal, `list` names the way that works.
+#[test]
+fn a_journal_that_is_no_file_keeps_no_lab_from_going() {
+    let host = Host::new();
+    for replace in ["mkdir", "ln -s /run/nowhere", "mkfifo"] {
+        let lab = two_labs(&host);
+        let _ = host.run(format!("rm {JOURNAL}")).ok();
+        let _ = host.run(format!("{replace} {JOURNAL}")).ok();
+        let _ =
+            host.vethpath("list").ok().prints("three-hosts: cannot read /run/vethpath/three-hosts/journal");
+        let _ = host.vethpath("down three-hosts").ok().says("by its mark");
+        let _ = host.vethpath("down other").ok();
+        lab.forget();
+        assert_eq!(host.changes(), None, "{replace}");
+    }
+    host.finish();
+}
+
+#[test]
+fn labs_whose_state_is_gone_are_listed_and_go_with_all() {
+    let host = Host::new();
+    let lab = two_labs(&host);
+    let _ = host.run("rm -r /run/vethpath").ok();
+    let list = host.vethpath("list").ok().prints("three-hosts: cannot read").prints("other: cannot read");
+    let _ =
+        list.prints("there is no record in it; `vethpath down other` removes what carries the lab's mark");
+    let _ = host.vethpath("exec ns0 -- true").fails(2).says("there is no record in it");
+    let _ = host.vethpath("down --all").ok().says("lab other is down").says("lab three-hosts is down");
+    lab.forget();
+    // Somebody has to remember what forwarding was.
+    let _ = host.run("sysctl -q -w net.ipv4.ip_forward=0").ok();
+    host.finish();
+}
+
+/// A killed `up` leaves an empty folder, which is no lab.
+#[test]
+fn an_empty_folder_is_no_lab() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ = host.run("mkdir -m 700 /run/vethpath/junk").ok();
+    let _ = host.vethpath("show").ok().prints("lab three-hosts");
+    let _ = host.vethpath("down junk").ok();
+    lab.down();
+    host.finish();
+}

@@ -21,6 +21,7 @@ mod journals;
 mod kernels;
 mod large;
 mod neighbours;
+mod odd_names;
 mod oracle;
 mod places;
 mod programs;

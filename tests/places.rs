@@ -360,3 +360,84 @@ fn a_lab_that_somebody_works_on_is_waited_for() {
     lab.forget();
     host.finish();
 }
+
+/// The program has the mounts, and the folder, of whoever calls it.
+#[test]
+fn exec_leaves_its_program_where_it_was_called() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let exec = format!("{} exec ns0 -- sh -c 'pwd; ls; ip -br link show eth0'", host.exe());
+    let script =
+        format!("mkdir -p /run/mnt && mount -t tmpfs t /run/mnt && cd /run/mnt && touch mine && {exec}");
+    let done = host.run(["unshare", "--mount", "sh", "-c", &script]).ok();
+    let _ = done.prints("/run/mnt\nmine\n").prints("eth0@");
+    lab.down();
+    let _ = host.run("rmdir /run/mnt").ok();
+    host.finish();
+}
+
+#[test]
+fn exec_enters_no_namespace_that_another_has_made() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let _ = host.run("ip netns del ns0").ok();
+    let _ = host.run("ip netns add ns0").ok();
+    let _ =
+        host.vethpath("exec ns0 -- true").fails(1).says("is not of lab `three-hosts` any more").says("hint:");
+    let _ = host.vethpath("exec ns1 -- true").ok();
+    let _ = host.run("ip netns del ns0").ok();
+    lab.down();
+    host.finish();
+}
+
+/// Neither its record nor an agent tells where it lives: its links do.
+#[test]
+fn a_lab_of_which_nothing_tells_where_it_lives_is_found_by_its_links() {
+    let host = Host::new();
+    for damage in [false, true] {
+        let lab = with_nat(&host).up();
+        let agent = lab.pid();
+        if damage {
+            std::fs::write(host.path(JOURNAL), b"x\xff\n").expect("it can be written");
+        } else {
+            make_old(&host);
+        }
+        let _ = host.run(format!("kill -KILL {agent}")).ok();
+        host.ends(agent);
+        let _ = host.run(format!("ip netns exec ns0 {} down three-hosts", host.exe())).ok();
+        lab.forget();
+        host.is_as_it_was(if damage { "damaged" } else { "old" });
+    }
+    host.finish();
+}
+
+/// Nobody waits for ever.
+#[test]
+fn locks_that_others_hold_are_given_up() {
+    let host = Host::new();
+    let lab = with_nat(&host).up();
+    let holder = host.spawn("flock --no-fork /run/vethpath sleep 1000");
+    wait_for(SLACK, "it has no lock", || holder.name() == "sleep");
+    let _ = host
+        .vethpath("down three-hosts")
+        .fails(1)
+        .says("another vethpath is working on lab `three-hosts`: process");
+    drop(holder);
+    lab.down();
+    host.finish();
+}
+
+/// Its agent ends with that, and no process is left that could be another by its number.
+#[test]
+fn a_lab_outlives_the_process_namespace_that_it_was_brought_up_in() {
+    let host = Host::new();
+    let file = with_nat(&host).write();
+    for command in ["down three-hosts", "down --all"] {
+        let _ = host.run(format!("unshare --pid --fork {} up {file}", host.exe())).ok();
+        let _ = host.vethpath("list").ok().prints("agent dead");
+        let _ = host.vethpath(format!("up {file}")).ok().says("3 of 3 pairs armed");
+        let _ = host.vethpath(command).ok();
+        host.is_as_it_was(command);
+    }
+    host.finish();
+}

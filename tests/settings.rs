@@ -221,3 +221,45 @@ fn duplicate_address_detection_is_where_the_file_has_it() {
     up.down();
     host.finish();
 }
+
+/// The kernel's own words for nothing.
+#[test]
+fn an_empty_value_is_a_value() {
+    let host = Host::new();
+    let text =
+        |value: &str| format!("[namespace.h.sysctls]\n\"net.ipv4.ip_local_reserved_ports\" = \"{value}\"\n");
+    let up = lab(&host, &text("8080")).up();
+    is(&host, "ip netns exec h", "net.ipv4.ip_local_reserved_ports", "8080");
+    for without in ["[namespace.h]\n".to_owned(), text("")] {
+        let file = lab(&host, &without).write();
+        let _ = host.vethpath(format!("up {file}")).ok();
+        is(&host, "ip netns exec h", "net.ipv4.ip_local_reserved_ports", "");
+        let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+        let file = lab(&host, &text("8080")).write();
+        let _ = host.vethpath(format!("up {file}")).ok();
+    }
+    up.down();
+    host.finish();
+}
+
+/// Below 1280 bytes an interface has no IPv6, and above it has it anew.
+#[test]
+fn settings_are_written_again_where_ipv6_comes_back() {
+    let host = Host::new();
+    let text = |mtu: u32| {
+        format!(
+            "[bridge.br0]\n[namespace.e.interface.eth0]\nlink = \"br0\"\nmtu = {mtu}\n\
+             [namespace.e.interface.eth2]\nlink = \"host:v0\"\nmtu = {mtu}\n\
+             [namespace.host.interface.v0]\nlink = \"e:eth2\"\n"
+        )
+    };
+    let up = lab(&host, &text(1000)).up();
+    let file = lab(&host, &text(1400)).write();
+    let _ = host.vethpath(format!("up {file}")).ok();
+    for device in ["br0", "v0"] {
+        is(&host, "env", &format!("net.ipv6.conf.{device}.accept_ra"), "0");
+    }
+    let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+    up.down();
+    host.finish();
+}

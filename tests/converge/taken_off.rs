@@ -51,3 +51,17 @@ fn a_port_that_is_taken_off_again_is_an_error_that_says_so() {
     let _ = host.run("rm /run/go /run/begun").ok();
     host.finish();
 }
+
+#[test]
+fn a_bridge_that_is_removed_meanwhile_is_named() {
+    let host = Host::new();
+    let file = host.lab("empty").named("changing").and(&hosts(0..3)).write();
+    let up = up(&host, &file);
+    let _ = host.run("ip link del br0").ok();
+    let _ = host.run("touch /run/go").ok();
+    let _ =
+        up.wait(PATIENCE).fails(2).says("another program has removed or renamed br0 in host while `up` ran");
+    assert_eq!(host.namespaces(), [""; 0], "what had been done is undone");
+    let _ = host.run("rm /run/go").ok();
+    host.finish();
+}

@@ -3,9 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use vethpath::{agent, cli::Cli, commands, kernel::stack};
+use vethpath::{
+    agent,
+    cli::Cli,
+    commands,
+    kernel::{signals, stack},
+};
 
 fn main() -> ExitCode {
+    // Threads that are started later inherit the mask.
+    signals::reset();
     if !stack::is_small() {
         return run();
     }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::{Error, observe::is_noted};
 use crate::{
-    kernel::{Direct, Netns, Result, netns, sysctl},
+    kernel::{Direct, Netns, NetnsId, Result, netns, sysctl},
     plan::{Plan, Step, is_ours},
-    state::Facts,
+    state::{Directory, Facts, Record},
     topology::{LabName, NsName, Place, Sysctl},
 };
 
@@ -15,6 +15,7 @@ use crate::{
 /// # Errors
 /// There is no such namespace, or it is the one that we are in.
 pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
+    let mut seen: Vec<(NetnsId, &NsName)> = Vec::new();
     for step in &plan.make {
         let Step::Namespace(namespace) = step else { continue };
         let Some(path) = &namespace.adopt else { continue };
@@ -45,6 +46,11 @@ pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
         if there.inode()? == Netns::current()?.inode()? {
             return Err(refused("it is the host's own namespace"));
         }
+        let id = there.id()?;
+        if let Some((_, other)) = seen.iter().find(|(known, _)| known.is(&id)) {
+            return Err(refused(&format!("it is the one that is adopted as `{other}`")));
+        }
+        seen.push((id, &namespace.name));
     }
     Ok(())
 }
@@ -60,6 +66,19 @@ pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Facts, there: &N
         return Ok(true);
     }
     Ok(Direct::open(there)?.links(false)?.iter().any(|link| is_ours(link.alias.as_deref(), lab)))
+}
+
+/// Whether the namespace that has a name of a lab's is still the lab's. Of one that was brought up by a version which did
+/// not note what it made, it is taken for the lab's.
+///
+/// # Errors
+/// The journal cannot be read, or the kernel refuses.
+pub fn has_namespace(record: &Record, name: &NsName, there: &Netns) -> std::result::Result<bool, Error> {
+    let facts = Facts::read(&Directory::of(&record.topology.lab))?;
+    let is_known = [&facts.made, &facts.adopted].iter().any(|noted| noted.contains_key(name.as_str()));
+    Ok(!is_known
+        || is_noted(&facts.made, name, there)?
+        || is_the_labs(name, &record.topology.lab, &facts, there)?)
 }
 
 /// Puts back what the lab has changed of an adopted namespace's settings, when all that is the lab's in it is gone:

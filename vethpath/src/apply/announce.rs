@@ -63,6 +63,7 @@ impl News<'_> {
 }
 
 fn news(plan: &Plan) -> BTreeMap<&Place, News<'_>> {
+    let made = made(plan);
     let mut news: BTreeMap<&Place, News<'_>> = BTreeMap::new();
     for step in plan.steps() {
         match step {
@@ -73,8 +74,32 @@ fn news(plan: &Plan) -> BTreeMap<&Place, News<'_>> {
             Step::Address { place, device, address, dad } if !dad || address.addr().is_ipv4() => {
                 news.entry(place).or_default().addresses.insert((device, address.addr()));
             }
+            // Neighbours may know what it had before it was taken down.
+            Step::Up { place, device, port: false } if !made.contains(&(place.clone(), device.as_str())) => {
+                news.entry(place).or_default().macs.insert(device);
+            }
             _ => {}
         }
     }
     news
+}
+
+/// The interfaces that a plan makes, of which no neighbour knows anything.
+fn made(plan: &Plan) -> BTreeSet<(Place, &str)> {
+    let mut made = BTreeSet::new();
+    for step in plan.steps() {
+        match step {
+            Step::Pair(pair) => {
+                made.insert((Place::Namespace(pair.namespace.clone()), pair.inner.name.as_str()));
+            }
+            Step::Cable(cable) => {
+                made.extend([&cable.a, &cable.b].map(|end| (end.place.clone(), end.interface.name.as_str())))
+            }
+            Step::Bridge(bridge) => {
+                made.insert((bridge.place.clone(), bridge.name.as_str()));
+            }
+            _ => {}
+        }
+    }
+    made
 }

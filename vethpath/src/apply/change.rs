@@ -8,7 +8,7 @@ use std::{
 use super::{
     Error, adopted, clear,
     execute::{Executor, index_of},
-    nat,
+    forwarding, nat,
 };
 use crate::{
     datapath::Pins,
@@ -25,7 +25,7 @@ impl Executor<'_> {
         match step {
             Step::Unmasquerade(nat) => {
                 let netns = self.places.netns(&nat.place)?;
-                nat::remove(&netns, nat, self.lab).left.into_iter().next().map_or(Ok(()), Err)?;
+                nat::remove(&netns, nat, self.lab).await.left.into_iter().next().map_or(Ok(()), Err)?;
             }
             Step::DeleteNamespace(namespace) => {
                 if namespace.adopt.is_some() {
@@ -45,8 +45,9 @@ impl Executor<'_> {
                 self.places.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
             }
             Step::Sysctl { place, setting, .. } => {
-                let netns = self.places.netns(place)?;
-                self.set(place, &netns, std::slice::from_ref(setting))?;
+                let (rtnl, settings) = (self.places.get(place)?, std::slice::from_ref(setting));
+                let set = || self.set(place, rtnl.netns(), settings);
+                forwarding::keep_routers(&rtnl, settings, set).await?;
             }
             other => self.set_link(other).await?,
         }

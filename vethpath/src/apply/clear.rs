@@ -9,7 +9,7 @@ use super::{
 use crate::{
     kernel::{Direct, LinkFacts, Netns, Result, crew, netns},
     plan::is_ours,
-    state::{Directory, Facts, History, stop},
+    state::{self, Directory, Facts, History, stop},
     topology::{LabName, NsName, Place},
 };
 
@@ -20,6 +20,8 @@ pub(super) struct Ours<'a> {
     pub(super) lab: &'a LabName,
     /// The MACs with which its links are made, or were.
     pub(super) macs: &'a Macs,
+    /// Whether a record says so, and not the user's file alone: only then a link without a mark may be the lab's.
+    pub(super) is_recorded: bool,
 }
 
 impl Ours<'_> {
@@ -27,7 +29,16 @@ impl Ours<'_> {
     /// marked.
     pub(super) fn has(&self, place: &Place, link: &LinkFacts) -> bool {
         let expected = self.macs.get(&(place.clone(), link.name.clone()));
-        link.name != "lo" && observe::owned(link, expected, self.lab, true)
+        !link.loopback && observe::owned(link, expected, self.lab, self.is_recorded)
+    }
+
+    /// Whether a link that is not the lab's has the name of one, or its MAC under another name.
+    pub(super) fn resembles(&self, place: &Place, link: &LinkFacts) -> bool {
+        let has_mac = |((at, _), macs): (&(Place, String), &BTreeSet<[u8; 6]>)| {
+            at == place && link.mac.is_some_and(|mac| macs.contains(&mac))
+        };
+        self.macs.contains_key(&(place.clone(), link.name.clone()))
+            || self.is_recorded && self.macs.iter().any(has_mac)
     }
 }
 
@@ -71,7 +82,7 @@ fn clear(name: &NsName, ours: Ours<'_>, facts: &Facts) -> Result<Option<Vec<crat
     }
     let there = Netns::named(name)?;
     let direct = Direct::entering(&there)?;
-    let loopback = direct.links(false)?.into_iter().find(|link| link.name == "lo");
+    let loopback = direct.links(false)?.into_iter().find(|link| link.loopback);
     let is_marked = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), ours.lab));
     // Root of the namespace may have taken the mark away.
     let noted = facts.made.get(name.as_str());
@@ -94,25 +105,40 @@ pub(super) fn has_recorded(lab: &LabName, name: &NsName) -> bool {
     records.iter().flat_map(|record| &record.topology.namespaces).any(|recorded| &recorded.name == name)
 }
 
-/// Namespaces, beside those that are `known`, that carry the lab's mark: those that it has made, and those that it has
-/// adopted or has interfaces in.
-pub(super) fn marked(lab: &LabName, facts: &Facts, known: &BTreeSet<&NsName>) -> (Vec<NsName>, Vec<NsName>) {
-    let (mut made, mut adopted) = (Vec::new(), Vec::new());
+/// Namespaces that carry a lab's mark.
+#[derive(Default)]
+pub(super) struct Marked {
+    /// Those that it has made.
+    pub(super) made: Vec<NsName>,
+    /// Those that it has adopted, or has interfaces in.
+    pub(super) adopted: Vec<NsName>,
+    /// Those that another lab has made, by its record: root of such a namespace has set the mark.
+    pub(super) others: Vec<NsName>,
+}
+
+/// Namespaces, beside those that are `known`, that carry the lab's mark.
+pub(super) fn marked(lab: &LabName, facts: &Facts, known: &BTreeSet<&NsName>) -> Marked {
+    let mut marked = Marked::default();
+    let others = state::labs().unwrap_or_default().into_iter().filter(|other| other != lab);
+    let others: Vec<_> = others.filter_map(|other| Facts::read(&Directory::of(&other)).ok()).collect();
     for name in netns::names().into_iter().filter(|name| !known.contains(name) && !netns::is_left_over(name))
     {
         let found = Netns::named(&name).and_then(|there| {
             let links = Direct::open(&there)?.links(false)?;
             let mut ours = links.iter().filter(|link| is_ours(link.alias.as_deref(), lab)).peekable();
             let has_any = ours.peek().is_some();
-            let is_made =
-                ours.any(|link| link.name == "lo") || observe::is_noted(&facts.made, &name, &there)?;
-            Ok((is_made, has_any || observe::is_noted(&facts.adopted, &name, &there)?))
+            let is_made = ours.any(|link| link.loopback) || observe::is_noted(&facts.made, &name, &there)?;
+            let is_others = others
+                .iter()
+                .any(|other| observe::is_noted(&other.made, &name, &there).is_ok_and(|is_noted| is_noted));
+            Ok((is_made, has_any || observe::is_noted(&facts.adopted, &name, &there)?, is_others))
         });
         match found {
-            Ok((true, _)) => made.push(name),
-            Ok((false, true)) => adopted.push(name),
+            Ok((true, _, true)) => marked.others.push(name),
+            Ok((true, ..)) => marked.made.push(name),
+            Ok((false, true, _)) => marked.adopted.push(name),
             _ => {}
         }
     }
-    (made, adopted)
+    marked
 }

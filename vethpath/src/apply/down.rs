@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt::Display, pin::pin};
 
 use super::{
     Error, Places, adopted,
-    clear::{self, Ours},
+    clear::{self, Marked, Ours},
     forwarding, nat,
     observe::{expected_macs, observe},
     prepare,
@@ -45,6 +45,8 @@ pub(super) struct Doomed<'a> {
     pub(super) has_netns: bool,
     /// Whether its record is damaged, so that its marks have to tell what is there.
     pub(super) by_marks: bool,
+    /// Whether a record says of these topologies that they are the lab's, and not the user's file alone.
+    pub(super) is_recorded: bool,
 }
 
 /// What has become of it.
@@ -89,15 +91,24 @@ pub async fn down(
     if existed {
         Recorder::of(&directory).record([Kind::LabDown]);
     }
-    let Known { topologies, home, has_netns, damage } = &known;
+    let Known { topologies, home, has_netns, damage, is_recorded } = &known;
     if topologies.is_empty() && damage.is_none() {
         // Killed before the record was written: then nothing else had been done. Or when everything else was removed.
         let left: Left = directory.remove().err().map(Error::from).into_iter().collect();
         return if left.is_empty() { Ok(Vec::new()) } else { Err(left) };
     }
-    let found = existed || anything_there(topologies).await;
-    let by_marks = damage.is_some();
-    let doomed = Doomed { lab, topologies, home: home.as_ref(), has_netns: *has_netns, by_marks };
+    if !existed && !anything_there(topologies).await {
+        directory.remove_empty();
+        return Err(vec![Error::NoLab(lab.clone())]);
+    }
+    let doomed = Doomed {
+        lab,
+        topologies,
+        home: home.as_ref(),
+        has_netns: *has_netns,
+        by_marks: damage.is_some(),
+        is_recorded: *is_recorded,
+    };
     let mut removed = tokio::select! {
         // First, or work that does not wait would begin before anybody listens.
         biased;
@@ -106,9 +117,6 @@ pub async fn down(
         }
         removed = remove_lab(&doomed, &directory) => removed,
     };
-    if !found && removed.left.is_empty() {
-        return Err(vec![Error::NoLab(lab.clone())]);
-    }
     if let Some(damage) = damage {
         removed
             .notes
@@ -123,6 +131,7 @@ struct Known {
     home: Option<Home>,
     has_netns: bool,
     damage: Option<state::Error>,
+    is_recorded: bool,
 }
 
 impl Known {
@@ -142,8 +151,7 @@ impl Known {
             }
             Err(error) if file.is_none() => return Err(error.into()),
             Ok(None) => {
-                let is_lost = directory.has_traces() || Pins::of(directory.lab()).directory().exists();
-                damage = (is_lost && file.is_none()).then(|| state::Error::lost_record(directory));
+                damage = directory.has_traces().then(|| state::Error::lost_record(directory));
                 Vec::new()
             }
             Err(_) => Vec::new(),
@@ -151,6 +159,7 @@ impl Known {
         if topologies.is_empty() || damage.is_some() {
             topologies.extend(file.cloned());
         }
+        let is_recorded = !records.is_empty();
         let home = records.into_iter().rev().find_map(|record| record.home);
         let route = Record::route(home.as_ref(), directory)?;
         let obstacle = route.as_ref().and_then(|route| route.obstacle(true));
@@ -158,7 +167,8 @@ impl Known {
         if !is_gone || route.as_ref().is_some_and(Route::leads_elsewhere) {
             return Err(Error::Elsewhere { lab: directory.lab().clone(), obstacle });
         }
-        Ok(Self { topologies, home, has_netns: route.is_none_or(|route| route.has_netns()), damage })
+        let has_netns = route.is_none_or(|route| route.has_netns());
+        Ok(Self { topologies, home, has_netns, damage, is_recorded })
     }
 }
 
@@ -200,6 +210,8 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
     // Read before the journal is gone on with: a lost one is begun anew.
     let facts = match Facts::read(directory) {
         Ok(facts) => facts,
+        // It is damaged, and said to be so.
+        Err(state::Error::Journal { .. }) => Facts::default(),
         Err(error) => {
             left.push(error.into());
             Facts::default()
@@ -211,7 +223,7 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
     notes.add(["give offloads back"]);
     left.extend(give_offloads_back(&facts, lab).await);
     let all: Vec<&Topology> = topologies.iter().collect();
-    let ours = Ours { lab, macs: &expected_macs(&all) };
+    let ours = Ours { lab, macs: &expected_macs(&all), is_recorded: doomed.is_recorded };
     let soon =
         Expedited::for_ports(topologies.iter().map(|topology| topology.pairs.len()).max().unwrap_or(0));
     match Places::open() {
@@ -223,13 +235,15 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
             // Nothing of this waits: whoever wants to interrupt gets a turn here.
             tokio::task::yield_now().await;
             notes.add(["remove nat"]);
-            let nat = remove_nat(doomed, &places);
+            let nat = remove_nat(doomed, &places).await;
             left.extend(nat.left);
             said.extend(nat.notes);
         }
         Ok(_) => {
             said.push(format!("the network namespace that lab {lab} lived in is gone, with what was in it"));
-            left.extend(doomed.home.and_then(|home| forwarding::forget(home.netns, &Place::Host, lab).err()));
+            if let Some(home) = doomed.home {
+                left.extend(forwarding::forget(home.netns, &Place::Host, lab).await.err());
+            }
         }
         Err(error) => left.push(error.into()),
     }
@@ -242,9 +256,12 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
         .map(|namespaces| namespaces.into_iter().map(|namespace| &namespace.name).collect())
         .collect();
     let known = names.iter().flatten().copied().collect();
-    let marked = if by_marks { clear::marked(lab, &facts, &known) } else { Default::default() };
-    names[1].extend(&marked.0);
-    names[2].extend(&marked.1);
+    let marked = if by_marks { clear::marked(lab, &facts, &known) } else { Marked::default() };
+    names[1].extend(&marked.made);
+    names[2].extend(&marked.adopted);
+    said.extend(marked.others.iter().map(|name| {
+        format!("namespace {name} carries the mark of lab {lab}, and is another lab's by its record: it is not removed")
+    }));
     for some in names[0].chunks(TOGETHER).chain(names[1].chunks(TOGETHER)) {
         // And here.
         stop::here_if_told_to_wait("down").await;
@@ -255,7 +272,7 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
         said.extend(kept);
     }
     for name in &names[2] {
-        let gone = let_go(name, doomed, ours, &facts, &mut notes);
+        let gone = let_go(name, doomed, ours, &facts, &mut notes).await;
         match gone {
             Ok(removed) => {
                 left.extend(removed.left);
@@ -325,22 +342,21 @@ fn remove_links(
         direct.links(false)?.into_iter().partition(|link| ours.has(place, link));
     notes.add(doomed.iter().map(|link| format!("remove interface {place}:{}", link.name)));
     clear::remove(&direct, place, |link| ours.has(place, link))?;
-    let has_name = |link: &&LinkFacts| ours.macs.contains_key(&(place.clone(), link.name.clone()));
     let told = |link: &LinkFacts| {
         format!("interface {place}:{} is not of lab {}: it is not removed", link.name, ours.lab)
     };
-    Ok(others.iter().filter(has_name).map(told).collect())
+    Ok(others.iter().filter(|link| ours.resembles(place, link)).map(told).collect())
 }
 
 /// The table on the host; one in a namespace goes with it.
-fn remove_nat(doomed: &Doomed<'_>, places: &Places) -> Removed {
+async fn remove_nat(doomed: &Doomed<'_>, places: &Places) -> Removed {
     let mut tables = doomed.topologies.iter().rev().flat_map(Masquerade::of);
     let by_name = doomed.by_marks.then(|| Masquerade::unknown(doomed.lab, Place::Host));
     let Some(nat) = tables.find(|nat| nat.place == Place::Host).or(by_name) else {
         return Removed::default();
     };
     match places.netns(&nat.place) {
-        Ok(netns) => nat::remove(&netns, &nat, doomed.lab),
+        Ok(netns) => nat::remove(&netns, &nat, doomed.lab).await,
         Err(error) => Removed { left: vec![error.into()], notes: Vec::new() },
     }
 }
@@ -349,7 +365,7 @@ fn remove_nat(doomed: &Doomed<'_>, places: &Places) -> Removed {
 ///
 /// # Errors
 /// It cannot be looked at.
-fn let_go(
+async fn let_go(
     name: &NsName,
     doomed: &Doomed<'_>,
     ours: Ours<'_>,
@@ -362,12 +378,12 @@ fn let_go(
     let recorded: Vec<_> = namespaces.filter(|namespace| &namespace.name == name).collect();
     let is_our_name = !recorded.is_empty() && !recorded.iter().any(|namespace| namespace.has_its_name());
     // The namespace may be there without the name, where nothing leads to it.
-    let forget = || {
-        let id = facts.adopted.get(name.as_str());
-        id.map_or(Ok(()), |id| forwarding::forget(*id, &place, ours.lab))
+    let forget = async || match facts.adopted.get(name.as_str()) {
+        Some(id) => forwarding::forget(*id, &place, ours.lab).await,
+        None => Ok(()),
     };
     if !netns::exists(name) {
-        forget()?;
+        forget().await?;
         return Ok(removed);
     }
     if netns::is_left_over(name) {
@@ -376,7 +392,7 @@ fn let_go(
             notes.add([format!("remove namespace {name}")]);
             netns::unbind(name)?;
         }
-        forget()?;
+        forget().await?;
         return Ok(removed);
     }
     let there = Netns::named(name)?;
@@ -384,7 +400,7 @@ fn let_go(
         removed
             .notes
             .push(format!("namespace {name} is not the one that lab {} adopted: it is left", ours.lab));
-        forget()?;
+        forget().await?;
         return Ok(removed);
     }
     match remove_links(&place, &Places::open()?, ours, notes) {
@@ -394,7 +410,7 @@ fn let_go(
     let by_name = doomed.by_marks.then(|| Masquerade::unknown(ours.lab, place.clone()));
     let tables = doomed.topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place);
     for nat in tables.chain(by_name) {
-        let nat = nat::remove(&there, &nat, ours.lab);
+        let nat = nat::remove(&there, &nat, ours.lab).await;
         removed.left.extend(nat.left);
         removed.notes.extend(nat.notes);
     }

@@ -45,6 +45,9 @@ pub enum Error {
         /// Why that matters; none where somebody else than a command has called this from elsewhere.
         obstacle: Option<Obstacle>,
     },
+    /// The lab went down while this waited for its lock, elsewhere than where the command was called.
+    #[error("lab `{0}` went down while this waited for it")]
+    WentDown(LabName),
     /// What is mounted here goes with the process, and the record would stay.
     #[error(
         "lab `{0}` would not outlive this command: what is mounted here is lost with it, as under `ip netns exec`"
@@ -67,6 +70,14 @@ pub enum Error {
         /// Where it belongs.
         bridge: IfName,
         /// In which namespace both are.
+        place: Place,
+    },
+    /// A port or a bridge is gone that was there a moment ago.
+    #[error("another program has removed or renamed {device} in {place} while `up` ran")]
+    Removed {
+        /// The port or the bridge.
+        device: IfName,
+        /// In which namespace it was.
         place: Place,
     },
     /// The kernel refused.
@@ -122,6 +133,7 @@ impl Error {
             | Self::Setting(_)
             | Self::Elsewhere { .. }
             | Self::Transient(_)
+            | Self::WentDown(_)
             | Self::NoLab(_) => true,
             Self::State(error) => error.is_request(),
             Self::NotUndone { cause, .. } => cause.is_request(),
@@ -181,9 +193,15 @@ impl Error {
                 Some(Obstacle::HiddenPins) => {
                     format!("`umount {}` uncovers it", bpffs::MOUNT_POINT)
                 }
+                Some(Obstacle::Unreachable) => format!(
+                    "call vethpath where the lab was brought up, or enter that with `nsenter -a -t PID` of a process \
+                     there; where nothing of it can be left, as after a restart of the container, \
+                     `rm -r /run/vethpath/{lab}` forgets it"
+                ),
                 _ => "call vethpath where the lab was brought up, or enter that with `nsenter -a -t PID` of a process there"
                     .to_owned(),
             }),
+            Self::WentDown(_) => Some("call it again: it brings the lab up where it is called".to_owned()),
             Self::Transient(_) => Some(
                 "`nsenter -t 1 -m vethpath up /path/to/the/file` brings it up in this network namespace, with mounts \
                  that stay"
@@ -198,6 +216,7 @@ impl Error {
                  `[Match] Name=vp*` and `[Link] Unmanaged=yes`, NetworkManager by `nmcli device set PORT managed no`"
                     .to_owned(),
             ),
+            Self::Removed { .. } => Some("find out which program that is; then call `vethpath up` again".to_owned()),
             Self::Kernel(error) => error.hint().map(str::to_owned),
             Self::Datapath(error) => error.hint().map(str::to_owned),
             Self::State(error) => error.hint(),

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::process::Child;
 
-use super::{Error, Places, clear, nat, prepare};
+use super::{Error, Places, clear, forwarding, nat, prepare};
 use crate::{
     kernel::{Direct, Netns, Result, Rtnl, VethEnd, grace::Expedited, netns, sysctl, xdp},
     plan::{Change, Step},
@@ -79,8 +79,9 @@ impl<'a> Executor<'a> {
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
             Step::Sysctls { place, settings } => {
-                let netns = self.places.netns(place)?;
-                self.set(place, &netns, settings)?;
+                let rtnl = self.places.get(place)?;
+                let set = || self.set(place, rtnl.netns(), settings);
+                forwarding::keep_routers(&rtnl, settings, set).await?;
             }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
@@ -160,7 +161,7 @@ impl<'a> Executor<'a> {
                 self.made.iter().rev().take(TOGETHER).take_while(|other| other.goes_with(&made)).count();
             let rest = self.made.len() - count.max(1);
             let doomed = self.made.split_off(rest);
-            faults.extend(self.unmake(&doomed));
+            faults.extend(self.unmake(&doomed).await);
             // Nothing above waits: whoever wants to interrupt gets a turn here.
             stop::here_if_told_to_wait("undo").await;
             tokio::task::yield_now().await;
@@ -191,7 +192,7 @@ impl<'a> Executor<'a> {
     }
 
     /// Unmakes one thing, or links of one place.
-    fn unmake(&mut self, made: &[Made]) -> Vec<Error> {
+    async fn unmake(&mut self, made: &[Made]) -> Vec<Error> {
         let done = match made {
             [Made::Namespace(name), ..] => {
                 self.places.forget(name);
@@ -199,7 +200,7 @@ impl<'a> Executor<'a> {
                 netns::unbind(name)
             }
             [Made::Table(nat), ..] => match self.places.netns(&nat.place) {
-                Ok(netns) => return nat::remove(&netns, nat, self.lab).left,
+                Ok(netns) => return nat::remove(&netns, nat, self.lab).await.left,
                 Err(error) => Err(error),
             },
             [Made::Link(place, _), ..] => self.unmake_links(place, made),

@@ -26,8 +26,11 @@ pub(super) async fn switch_on(
     lab: &LabName,
 ) -> std::result::Result<(), Error> {
     let netns = rtnl.netns();
-    let mut memory =
-        if wanted.is_shared { Some(SharedSysctls::take(netns.id()?, &wanted.place)?) } else { None };
+    let mut memory = if wanted.is_shared {
+        Some(SharedSysctls::take(netns.id()?, &wanted.place, lab).await?)
+    } else {
+        None
+    };
     let (mut before, mut on) = (Vec::new(), Vec::new());
     for switch in switches(wanted) {
         if sysctl::read(netns, &switch.key)? == "0" {
@@ -45,9 +48,49 @@ pub(super) async fn switch_on(
     Ok(())
 }
 
+/// Writes settings of IPv6 that switch forwarding of single interfaces on, as [`Change`] does that of all: the kernel
+/// removes the default routes of router advertisements then, too, of whichever interface (`addrconf_fixup_forwarding`).
+pub(super) async fn keep_routers(
+    rtnl: &Rtnl,
+    settings: &[Sysctl],
+    write: impl FnOnce() -> std::result::Result<(), Error>,
+) -> std::result::Result<(), Error> {
+    let switches_on = |setting: &Sysctl| {
+        setting.key.family() == "ipv6" && setting.key.name() == "forwarding" && &*setting.value != "0"
+    };
+    if !settings.iter().any(switches_on) {
+        return write();
+    }
+    let before = accepting(rtnl).await?;
+    sysctl::write_existing(rtnl.netns(), &routing(&before))?;
+    let written = write();
+    // They do not forward themselves, and go on as they were.
+    sysctl::write_existing(rtnl.netns(), &before)?;
+    written
+}
+
+/// What `accept_ra` is of the interfaces that have a default route of a router advertisement, where it is not 2 anyway.
+async fn accepting(rtnl: &Rtnl) -> Result<Vec<Sysctl>> {
+    let routes = rtnl.routes().await?;
+    let advertised: BTreeSet<u32> =
+        routes.iter().filter(|route| route.is_advertised).filter_map(|route| route.ifindex).collect();
+    let links = rtnl.links().await?;
+    let names = links.iter().filter(|link| advertised.contains(&link.ifindex)).map(|link| &link.name);
+    let keys: Vec<_> = names.map(|name| SysctlKey::of_interface("ipv6", name, "accept_ra")).collect();
+    let values = sysctl::read_all(rtnl.netns(), &keys)?;
+    let known = keys.into_iter().zip(values);
+    let known = known.filter_map(|(key, value)| Some(Sysctl { key, value: value?.into() }));
+    Ok(known.filter(|setting| &*setting.value != "2").collect())
+}
+
+/// The same settings as routers have them.
+fn routing(settings: &[Sysctl]) -> Vec<Sysctl> {
+    settings.iter().map(|setting| Sysctl { key: setting.key.clone(), value: "2".into() }).collect()
+}
+
 /// Puts back what there was in a namespace that is not the lab's own, unless a lab other than `leaving` needs it.
 /// Returns what could not be, as nobody knows what it was.
-pub(super) fn put_back(
+pub(super) async fn put_back(
     netns: &Netns,
     wanted: &Masquerade,
     leaving: &LabName,
@@ -55,7 +98,7 @@ pub(super) fn put_back(
     if !wanted.is_shared {
         return Ok(None);
     }
-    let mut memory = SharedSysctls::take(netns.id()?, &wanted.place)?;
+    let mut memory = SharedSysctls::take(netns.id()?, &wanted.place, leaving).await?;
     let lost = memory.lost().map(|file| {
         format!(
             "forwarding of {netns} stays as it is: {} cannot be read, which had what it was",
@@ -78,8 +121,12 @@ pub(super) fn put_back(
 }
 
 /// Settings of a namespace that is gone, or that nothing leads to, are not put back.
-pub(super) fn forget(gone: NetnsId, place: &Place, leaving: &LabName) -> std::result::Result<(), Error> {
-    let mut memory = SharedSysctls::take(gone, place)?;
+pub(super) async fn forget(
+    gone: NetnsId,
+    place: &Place,
+    leaving: &LabName,
+) -> std::result::Result<(), Error> {
+    let mut memory = SharedSysctls::take(gone, place, leaving).await?;
     let _ = memory.without(leaving);
     Ok(memory.forget()?)
 }
@@ -104,7 +151,7 @@ impl Change {
     /// The switch sets `forwarding` of all interfaces and of those to come (`inet_forward_change`,
     /// `addrconf_fixup_forwarding`). That of IPv4 also sets whether redirects are taken. That of IPv6 removes the
     /// default routes that came with router advertisements, but for interfaces whose `accept_ra` is 2
-    /// (`rt6_purge_dflt_routers`); of the others no router advertisement is taken from then on
+    /// (`rt6_purge_dflt_routers`), as it is meanwhile; of the others no router advertisement is taken from then on
     /// (`ipv6_accept_ra`), and what came with earlier ones expires.
     async fn of(rtnl: &Rtnl, switch: &Sysctl) -> Result<Self> {
         let netns = rtnl.netns();
@@ -120,24 +167,18 @@ impl Change {
             .filter_map(|(key, value)| Some(Sysctl { key, value: value?.into() }));
         let mut before = vec![Sysctl { value: "0".into(), ..switch.clone() }];
         before.extend(each.filter(|setting| &*setting.value != "0"));
-        let mut on = Vec::new();
+        let (mut on, mut after) = (Vec::new(), Vec::new());
         if family == "ipv4" {
             let redirects = SysctlKey::of_interface(family, "all", "accept_redirects");
             before.push(Sysctl { value: sysctl::read(netns, &redirects)?.into(), key: redirects });
         } else {
-            let routes = rtnl.routes().await?;
-            let advertised: BTreeSet<u32> =
-                routes.iter().filter(|route| route.is_advertised).filter_map(|route| route.ifindex).collect();
-            let names = advertised.iter().filter_map(|index| names.get(index));
-            let keys: Vec<_> = names.map(|name| SysctlKey::of_interface(family, name, "accept_ra")).collect();
-            for (key, value) in keys.iter().zip(sysctl::read_all(netns, &keys)?) {
-                if value.as_deref() == Some("1") {
-                    on.push(Sysctl { key: key.clone(), value: "2".into() });
-                    before.push(Sysctl { key: key.clone(), value: "1".into() });
-                }
-            }
+            let accepting = accepting(rtnl).await?;
+            on.extend(routing(&accepting));
+            before.extend(accepting.iter().filter(|setting| &*setting.value == "1").cloned());
+            after.extend(accepting.into_iter().filter(|setting| &*setting.value != "1"));
         }
         on.push(switch.clone());
+        on.extend(after);
         Ok(Self { on, before })
     }
 }

@@ -44,9 +44,11 @@ impl PutBack {
         let ports = pairs.chain(ends.map(|end| (&end.place, &end.port, &end.bridge)));
         let mut any = false;
         for (_, port, bridge) in ports.filter(|(at, ..)| *at == place) {
-            let (Some(link), Some(on)) = (links.get(port.as_str()), links.get(bridge.as_str())) else {
-                continue;
+            let there = |device: &IfName| {
+                let gone = || Error::Removed { device: device.clone(), place: place.clone() };
+                links.get(device.as_str()).copied().ok_or_else(gone)
             };
+            let (link, on) = (there(port)?, there(bridge)?);
             if link.controller == Some(on.ifindex) {
                 continue;
             }

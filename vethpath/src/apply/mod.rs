@@ -19,6 +19,7 @@ mod prepare;
 mod programs;
 mod up;
 
+pub use adopted::has_namespace;
 pub use down::{Left, down};
 pub use error::Error;
 pub use observe::observe;

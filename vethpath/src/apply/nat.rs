@@ -30,21 +30,25 @@ pub async fn add(rtnl: &Rtnl, wanted: &Masquerade, lab: &LabName) -> std::result
 }
 
 /// Removes a lab's table, and puts forwarding back, also where the table stays.
-pub(super) fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> Removed {
+pub(super) async fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> Removed {
     let mut removed = Removed::default();
-    removed.left.extend(remove_table(netns, wanted).err().map(super::Error::from));
-    match forwarding::put_back(netns, wanted, lab) {
+    match remove_table(netns, wanted) {
+        Ok(note) => removed.notes.extend(note),
+        Err(error) => removed.left.push(error.into()),
+    }
+    match forwarding::put_back(netns, wanted, lab).await {
         Ok(lost) => removed.notes.extend(lost),
         Err(error) => removed.left.push(error),
     }
     removed
 }
 
-/// Removes a lab's table. One that is not there, or not ours, is left.
-fn remove_table(netns: &Netns, wanted: &Masquerade) -> Result<()> {
+/// Removes a lab's table. One that is not ours is left, and named.
+fn remove_table(netns: &Netns, wanted: &Masquerade) -> Result<Option<String>> {
     let socket = blocking(netns, NETLINK_NETFILTER)?;
     match netfilter::remove_table(&socket, Family::Inet, &wanted.table) {
-        Ok(()) | Err(NetfilterError::NotOurs { .. } | NetfilterError::NoNfTables { .. }) => Ok(()),
+        Ok(()) | Err(NetfilterError::NoNfTables { .. }) => Ok(None),
+        Err(error @ NetfilterError::NotOurs { .. }) => Ok(Some(format!("{error}: it is not removed"))),
         Err(error) => Err(refused(error)),
     }
 }

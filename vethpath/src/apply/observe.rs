@@ -106,7 +106,7 @@ async fn look(
     for link in links {
         let key = (place.clone(), link.name.clone());
         let seen = ObservedLink {
-            ours: owned(&link, macs.get(&key), &topology.lab, begun),
+            ours: !link.loopback && owned(&link, macs.get(&key), &topology.lab, begun),
             marked: is_ours(link.alias.as_deref(), &topology.lab),
             owner: owner(link.alias.as_deref()),
             ifindex: link.ifindex,
@@ -144,7 +144,7 @@ async fn find(
     }
     let rtnl = places.get(&Place::Namespace(name.clone()))?;
     let links = rtnl.links().await?;
-    let loopback = links.iter().find(|link| link.name == "lo").and_then(|lo| lo.alias.as_deref());
+    let loopback = links.iter().find(|link| link.loopback).and_then(|lo| lo.alias.as_deref());
     let is_adopted = adopts
         && (is_noted(adopted, name, rtnl.netns())?
             || links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)));

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 
+use futures_util::future::select_all;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
@@ -32,6 +33,8 @@ pub struct Options {
     pub progress: Option<fn(usize, usize)>,
     /// Is told who is at work on the lab, if that is waited for.
     pub waiting: Option<fn(&state::Error)>,
+    /// Whether the calling thread was moved to where the lab lives: it is not to be made there anew.
+    pub is_moved: bool,
 }
 
 /// What `up` has done.
@@ -60,7 +63,10 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         () = &mut interrupt => return Err(Error::Interrupted),
         lock = LabLock::wait(&directory, options.waiting.unwrap_or(|_| ())) => lock?,
     };
-    let begun = begin(&directory);
+    let begun = begin(&directory).and_then(|begun| match &begun {
+        (None, ..) if options.is_moved => Err(Error::WentDown(topology.lab.clone())),
+        _ => Ok(begun),
+    });
     if begun.is_err() {
         // If nobody has made anything of the lab yet.
         directory.remove_empty();
@@ -231,6 +237,7 @@ async fn undo(
                     home: goal.record.home.as_ref(),
                     has_netns: true,
                     by_marks: false,
+                    is_recorded: true,
                 };
                 let removed = down::remove_lab(&doomed, directory).await;
                 faults.extend(removed.left.iter().map(ToString::to_string));
@@ -280,14 +287,15 @@ async fn go_back(record: Record, executor: &mut Executor<'_>, directory: &Direct
     converge(&goal, directory, executor, None).await.map(|_| ())
 }
 
-/// Listens from now on, and returns at the next SIGINT or SIGTERM.
+/// Listens from now on, and returns at the next SIGINT, SIGTERM or SIGHUP, which a closed terminal sends.
 pub(super) fn interrupted() -> impl Future<Output = ()> {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let signals: Vec<_> = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
     async move {
-        let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return std::future::pending().await };
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+        if signals.is_empty() {
+            return std::future::pending().await;
         }
+        let each = signals.into_iter().map(|mut signal| Box::pin(async move { signal.recv().await }));
+        let _ = select_all(each).await;
     }
 }

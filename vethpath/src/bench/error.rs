@@ -13,6 +13,9 @@ use crate::{
 /// A failed `bench`. The lab's programs are attached again unless it says otherwise.
 #[derive(Debug, Error)]
 pub enum Error {
+    /// The lab went down meanwhile.
+    #[error("no lab `{0}` is up")]
+    NoLab(LabName),
     /// Nothing in the lab to measure between.
     #[error("lab `{0}` has no two namespaces with addresses of one subnet on one bridge")]
     NoPairs(LabName),
@@ -107,7 +110,8 @@ impl Error {
     pub fn is_request(&self) -> bool {
         matches!(
             self,
-            Self::NoPairs(_)
+            Self::NoLab(_)
+                | Self::NoPairs(_)
                 | Self::NoNamespace { .. }
                 | Self::NotNeighbours(..)
                 | Self::Spinning { .. }
@@ -120,6 +124,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::NoLab(_) => "`vethpath list` shows the labs that are up",
             Self::NoPairs(_) => "`bench` compares paths between two namespaces on a bridge",
             Self::NoNamespace { lab, .. } => {
                 return Some(format!("`vethpath show {lab}` lists the lab's namespaces"));

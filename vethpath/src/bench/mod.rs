@@ -58,7 +58,7 @@ use crate::{
         self, Directory, LabLock, Measuring, Record,
         events::{Kind, Recorder},
     },
-    topology::NsName,
+    topology::{LabName, NsName},
 };
 
 /// What the user wants measured.
@@ -75,29 +75,30 @@ pub struct Request {
 }
 
 /// A lab that is locked, and the two in it that are to be measured.
-pub struct Subject<'a> {
-    record: &'a Record,
+pub struct Subject {
+    record: Record,
     directory: Directory,
     chosen: Chosen,
     cases: Vec<Spec>,
     _lock: LabLock,
 }
 
-impl<'a> Subject<'a> {
+impl Subject {
     /// Locks the lab and chooses the two. What a killed run has left behind is put right. `waiting` is told who is at
     /// work on the lab, if that is waited for.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn of(
-        record: &'a Record,
-        request: &Request,
-        waiting: fn(&state::Error),
-    ) -> Result<Self, Error> {
+    pub async fn of(lab: &LabName, request: &Request, waiting: fn(&state::Error)) -> Result<Self, Error> {
         let cases = cases::cases(&request.wish, end::cpus().len())?;
-        let directory = Directory::of(&record.topology.lab);
+        let directory = Directory::of(lab);
         let lock = LabLock::wait(&directory, waiting).await?;
-        mend(record, &directory).await?;
+        // Only now: whoever was waited for may have changed the lab, or taken it down.
+        let Some(record) = Record::read(&directory)? else {
+            directory.remove_empty();
+            return Err(Error::NoLab(lab.clone()));
+        };
+        mend(&record, &directory).await?;
         let chosen = choose::choose(&record.topology, request.between.as_ref(), &directory)?;
         Ok(Self { record, directory, chosen, cases, _lock: lock })
     }
@@ -117,7 +118,7 @@ impl<'a> Subject<'a> {
 /// # Errors
 /// See [`Error`].
 pub async fn run(
-    subject: &Subject<'_>,
+    subject: &Subject,
     beside: Option<Beside<'_>>,
     request: &Request,
     progress: &mut dyn FnMut(Progress),
@@ -132,7 +133,7 @@ pub async fn run(
         () = interrupted() => return Err(Error::Interrupted),
         bench = Bench::prepare(subject, beside) => bench?,
     };
-    let measuring = Measuring::begin(directory)?;
+    let measuring = Measuring::begin(directory).await?;
     events.record([Kind::BenchStarted]);
     let modes = bench.modes();
     let schedule = Schedule::fit(request.time, modes.len(), cases.len());

@@ -85,7 +85,7 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// A namespace is gone, the kernel refuses, or nobody answers.
-    pub async fn prepare(subject: &'a Subject<'_>, beside: Option<Beside<'_>>) -> Result<Self, Error> {
+    pub async fn prepare(subject: &'a Subject, beside: Option<Beside<'_>>) -> Result<Self, Error> {
         let Subject { record, directory, chosen, cases, .. } = subject;
         let mut bench = Self {
             programs: Programs::of(record, directory.clone())?,

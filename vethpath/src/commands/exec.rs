@@ -6,11 +6,13 @@ use std::{
     io::{self, Write},
     os::unix::process::CommandExt,
     process::Command,
+    thread,
 };
 
 use super::{Exit, Failure, labs, up::privileged};
 use crate::{
-    kernel::{Netns, netns},
+    apply,
+    kernel::{Netns, netns, signals},
     output::printable,
     state::Record,
     topology::NsName,
@@ -52,26 +54,52 @@ pub fn shell(lab: Option<&str>, namespace: &str) -> Result<Exit, Failure> {
 fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     privileged()?;
     let record = with_namespace(lab, namespace)?;
-    labs::go_to(&record.topology.lab, false)?;
     let name: NsName = namespace.parse().map_err(|error| Failure::request(format!("{error}")))?;
-    let netns = Netns::named(&name)?;
+    // On a thread of its own, which may go to the lab's mounts: the program is to have those of its caller.
+    let find = || {
+        labs::go_to(&record.topology.lab, false)?;
+        let netns = Netns::named(&name)?;
+        if apply::has_namespace(&record, &name, &netns)? {
+            return Ok(netns);
+        }
+        let lab = &record.topology.lab;
+        Err(Failure::request(format!(
+            "namespace `{name}` is not of lab `{lab}` any more: it was made by another"
+        ))
+        .hint(format!("`vethpath down {lab}` leaves it; `vethpath up FILE` needs the name")))
+    };
+    let found = thread::scope(|scope| scope.spawn(find).join());
+    let netns = found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     netns.enter_for_good()?;
-    netns::show_in_sysfs(&name)?;
+    signals::unignore();
+    for warning in netns::show_in_sysfs(&name)? {
+        let _ = writeln!(io::stderr(), "warning: {}", printable(&warning.to_string()));
+    }
     Ok(record)
 }
 
 /// The lab that has the namespace.
 fn with_namespace(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
-    let records = match lab {
-        Some(_) => vec![labs::record_of(&labs::named(lab)?.0)?],
+    let (records, mut damaged) = match lab {
+        Some(_) => (vec![labs::record_of(&labs::named(lab)?.0)?], Vec::new()),
         // One whose record is damaged hides no other.
-        None => labs::all()?.into_iter().filter_map(|(_, record)| record.ok()).collect(),
+        None => {
+            let (mut records, mut damaged) = (Vec::new(), Vec::new());
+            for (_, record) in labs::all()? {
+                match record {
+                    Ok(record) => records.push(record),
+                    Err(error) => damaged.push(error),
+                }
+            }
+            (records, damaged)
+        }
     };
     let has = |record: &Record| record.topology.namespaces.iter().any(|n| n.name.as_str() == namespace);
     let known: Vec<_> =
         records.iter().flat_map(|r| &r.topology.namespaces).map(|n| n.name.to_string()).collect();
     match records.into_iter().find(has) {
         Some(record) => Ok(record),
+        None if known.is_empty() && !damaged.is_empty() => Err(damaged.swap_remove(0).into()),
         None if known.is_empty() => {
             Err(Failure::request("no lab is up").hint("`vethpath up FILE` brings one up"))
         }

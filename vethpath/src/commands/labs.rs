@@ -10,7 +10,7 @@ use std::{
 use super::Failure;
 use crate::{
     apply,
-    kernel::home::Obstacle,
+    kernel::home::{Home, Obstacle},
     state::{self, Directory, History, Record},
     topology::{LONGEST_FILE, LabName, Source, Topology, check},
 };
@@ -107,39 +107,44 @@ pub fn all() -> Result<Vec<Found>, Failure> {
     Ok(names()?.into_iter().filter_map(read).collect())
 }
 
-/// Moves this process to where a lab lives, for good, if it is elsewhere. `changes` if it is to change the lab. A lab that
-/// is not up, or whose record is damaged, lives nowhere.
-pub fn go_to(lab: &LabName, changes: bool) -> Result<(), Failure> {
+/// Moves this thread to where a lab lives, for good, if it is elsewhere; returns whether it is. `changes` if it is to
+/// change the lab. A lab that is not up lives nowhere.
+pub fn go_to(lab: &LabName, changes: bool) -> Result<bool, Failure> {
     let directory = Directory::of(lab);
     if !directory.exists() {
-        return Ok(());
+        return Ok(false);
     }
-    let home = match Record::read_home(&directory) {
-        Ok(home) => home,
-        Err(state::Error::Journal { .. } | state::Error::Version { .. }) => {
-            History::salvage(&directory).into_iter().rev().find_map(|record| record.home)
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let Some(route) = Record::route(home.as_ref(), &directory)? else { return Ok(()) };
+    let Some(route) = Record::route(home(&directory)?.as_ref(), &directory)? else { return Ok(false) };
+    let is_moved = route.leads_elsewhere();
     match route.obstacle(changes) {
+        None => route.follow()?,
         // `down` removes what is left of it, and everything else says how it stands.
-        None | Some(Obstacle::NetnsGone | Obstacle::MountsGone) if changes => Ok(route.follow()?),
-        None => Ok(route.follow()?),
-        obstacle => Err(apply::Error::Elsewhere { lab: lab.clone(), obstacle }.into()),
+        Some(Obstacle::NetnsGone | Obstacle::MountsGone) if changes => route.follow()?,
+        obstacle => return Err(apply::Error::Elsewhere { lab: lab.clone(), obstacle }.into()),
+    }
+    Ok(is_moved)
+}
+
+/// Where a lab lives, as far as a record says so that can be read.
+fn home(directory: &Directory) -> Result<Option<Home>, state::Error> {
+    match Record::read_home(directory) {
+        Err(state::Error::Journal { .. } | state::Error::Version { .. }) => {
+            Ok(History::salvage(directory).into_iter().rev().find_map(|record| record.home))
+        }
+        home => home,
     }
 }
 
 /// Whether a lab lives in other namespaces, as far as it can be told.
 pub fn is_elsewhere(lab: &LabName) -> bool {
     let directory = Directory::of(lab);
-    let home = Record::read_home(&directory).ok().flatten();
+    let home = home(&directory).ok().flatten();
     matches!(Record::route(home.as_ref(), &directory), Ok(Some(route)) if !route.is_here())
 }
 
 /// The names of all labs that are up. Their state is root's: others cannot be told.
 pub fn names() -> Result<Vec<LabName>, Failure> {
-    state::labs().map_err(|error| Failure::from(error).hint("run vethpath as root"))
+    state::known_labs().map_err(|error| Failure::from(error).hint("run vethpath as root"))
 }
 
 fn only_one() -> Result<LabName, Failure> {

@@ -23,6 +23,9 @@ struct Line {
     /// Why nothing else can be told.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What may help then.
+    #[serde(skip)]
+    hint: Option<String>,
 }
 
 impl Line {
@@ -39,14 +42,15 @@ impl Line {
             armed,
             agent: status.is_some(),
             error: None,
+            hint: None,
         }
     }
 
     /// Of a lab whose record cannot be read.
     fn unknown(lab: &LabName, error: &state::Error) -> Self {
         let agent = status::ask(&Directory::of(lab).socket()).is_ok();
-        let error = Some(error.to_string());
-        Self { lab: lab.to_string(), namespaces: 0, bridges: 0, pairs: 0, armed: 0, agent, error }
+        let (error, hint) = (Some(error.to_string()), error.hint());
+        Self { lab: lab.to_string(), namespaces: 0, bridges: 0, pairs: 0, armed: 0, agent, error, hint }
     }
 }
 
@@ -71,7 +75,8 @@ fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()>
         let agent = if line.agent { "agent alive" } else { "agent dead: plain bridge" };
         let Line { lab, armed, .. } = line;
         if let Some(error) = &line.error {
-            writeln!(out, "{lab}: {}; `vethpath down {lab}` removes it", printable(error))?;
+            let hint = line.hint.as_deref().map_or(String::new(), |hint| format!("; {hint}"));
+            writeln!(out, "{lab}: {}{hint}", printable(error))?;
             continue;
         }
         let [namespaces, bridges, pairs] =

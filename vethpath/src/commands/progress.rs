@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::state;
+use crate::{output::printable, state};
 
 /// A lab with fewer steps is up before anybody has read a word of a bar.
 const MANY: usize = 200;
@@ -33,7 +33,7 @@ pub fn show(done: usize, all: usize) {
 /// Says who is at work on a lab, for which this command waits.
 pub fn waiting(busy: &state::Error) {
     // Who does not want to hear it waits all the same.
-    let _ = writeln!(io::stderr(), "waiting: {busy}");
+    let _ = writeln!(io::stderr(), "waiting: {}", printable(&busy.to_string()));
 }
 
 /// Takes the bar away, of work that has ended before its last step.

@@ -38,7 +38,7 @@ impl Report<'_> {
 pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
-    labs::go_to(&topology.lab, true)?;
+    let is_moved = labs::go_to(&topology.lab, true)?;
     // A closed stderr takes nothing away from the lab.
     if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
         let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
@@ -48,6 +48,7 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
         hook: hook.map(Into::into),
         progress: Some(progress::show),
         waiting: Some(progress::waiting),
+        is_moved,
     };
     let done = runtime()?.block_on(apply::up(&topology, options));
     progress::clear();

@@ -3,6 +3,7 @@
 //! elsewhere go there first.
 
 use std::{
+    collections::BTreeSet,
     env, fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -15,8 +16,9 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Netns, Result, bounded, bpffs,
+    Direct, LinkFacts, Netns, Result, bounded, bpffs,
     error::Context,
+    mount_namespace,
     netns::{self, NetnsId},
 };
 
@@ -24,13 +26,19 @@ use super::{
 const HERE: &str = "/proc/thread-self";
 const MACHINE: &str = "/proc/1";
 
+/// The inode of the process namespace in which all processes are seen (`PID_NS_INIT_INO` in include/uapi/linux/nsfs.h).
+const INITIAL_PROCESSES: u64 = 0xEFFF_FFFC;
+
 /// The namespaces of a lab, by what the kernel tells them apart by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
     /// The network namespace.
     pub netns: NetnsId,
-    /// The inode of the mount namespace.
+    /// The inode of the mount namespace, which another one may get when it is gone.
     pub mounts: u64,
+    /// Its identifier, which no other one gets; none before Linux 6.11.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mounts_id: Option<u64>,
     /// The inode of the process namespace, in which the agent's number is one.
     pub processes: u64,
     /// The device number of the bpffs at its mount point; none if none was mounted.
@@ -65,6 +73,8 @@ pub struct Route {
     mounts: Way<fs::File>,
     /// Whether numbers of processes mean the same here.
     same_processes: bool,
+    /// Whether a process of the lab would be seen from here.
+    sees_all_processes: bool,
     /// Whether another bpffs is mounted over the lab's.
     hidden_bpffs: bool,
 }
@@ -106,9 +116,34 @@ impl Home {
         Ok(Self {
             netns: if process == HERE { netns.id_here()? } else { netns.id()? },
             mounts: inode(process, "mnt").doing("look at mount namespace of", process)?,
+            mounts_id: mount_namespace::id(&Path::new(process).join("ns/mnt")),
             processes: inode(process, "pid").doing("look at process namespace of", process)?,
             bpffs: bpffs::device(),
         })
+    }
+
+    /// Where a lab seems to live of which nothing tells: the first place that has a link which `is_of_lab` knows, and
+    /// whose loopback it does not know, as it knows those of namespaces that the lab has made. Here first, then where
+    /// the first process of the machine is, then where others are. None if there is no such place.
+    ///
+    /// # Errors
+    /// `/proc` is not there.
+    pub fn guess(is_of_lab: impl Fn(&LinkFacts) -> bool) -> Result<Option<Self>> {
+        let first = [HERE, MACHINE].map(PathBuf::from).into_iter();
+        let mut seen = BTreeSet::new();
+        for process in first.chain(processes(None)) {
+            let path = process.join("ns/net");
+            if !fs::metadata(&path).is_ok_and(|found| seen.insert(found.ino())) {
+                continue;
+            }
+            let links = Netns::open(&path, netns::HOST).and_then(|netns| Direct::open(&netns)?.links(false));
+            let links = links.unwrap_or_default();
+            let (loopback, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| link.loopback);
+            if others.into_iter().any(&is_of_lab) && !loopback.into_iter().any(&is_of_lab) {
+                return Self::of(&process.to_string_lossy()).map(|home| Some(Self { bpffs: None, ..home }));
+            }
+        }
+        Ok(None)
     }
 
     /// The way there. `agent` is the number of a process that is likely to be there.
@@ -118,9 +153,10 @@ impl Home {
     pub fn route(&self, agent: Option<i32>) -> Result<Route> {
         let here = Self::current()?;
         let has_pins = self.bpffs.is_some() && self.bpffs == here.bpffs;
+        let has_mounts = self.is_in_mounts_of(&here);
         Ok(Route {
             netns: if self.netns.is(&here.netns) { Way::Here } else { self.find_netns(agent) },
-            mounts: match self.mounts == here.mounts {
+            mounts: match has_mounts {
                 true => Way::Here,
                 false => match self.find_mounts(agent) {
                     // Another that has the same mounts, as some containers do.
@@ -129,9 +165,8 @@ impl Home {
                 },
             },
             same_processes: self.processes == here.processes,
-            hidden_bpffs: self.mounts == here.mounts
-                && !has_pins
-                && self.bpffs.is_some_and(bpffs::is_mounted_as),
+            sees_all_processes: self.processes == here.processes || here.processes == INITIAL_PROCESSES,
+            hidden_bpffs: has_mounts && !has_pins && self.bpffs.is_some_and(bpffs::is_mounted_as),
         })
     }
 
@@ -154,12 +189,20 @@ impl Home {
         netns.map_or(Way::Lost, Way::Through)
     }
 
+    /// Whether both are in one mount namespace, as far as it can be told.
+    fn is_in_mounts_of(&self, other: &Self) -> bool {
+        self.mounts == other.mounts
+            && (self.mounts_id.is_none() || other.mounts_id.is_none() || self.mounts_id == other.mounts_id)
+    }
+
     /// Inodes are reused, and whoever makes a user namespace may have mounts with any programs in them. So the mount
     /// namespaces of strangers are not asked.
     fn find_mounts(&self, agent: Option<i32>) -> Way<fs::File> {
         let file = trusted(agent).map(|process| process.join("ns/mnt")).find_map(|path| {
-            let file = fs::File::open(path).ok()?;
-            file.metadata().is_ok_and(|found| found.ino() == self.mounts).then_some(file)
+            let file = fs::File::open(&path).ok()?;
+            let is_it = file.metadata().is_ok_and(|found| found.ino() == self.mounts);
+            let id = mount_namespace::id(&path);
+            (is_it && (self.mounts_id.is_none() || id.is_none() || self.mounts_id == id)).then_some(file)
         });
         file.map_or(Way::Lost, Way::Through)
     }
@@ -169,7 +212,19 @@ impl Route {
     /// To a lab of which nothing can be seen but that it has an agent.
     #[must_use]
     pub fn unreachable() -> Self {
-        Self { netns: Way::Lost, mounts: Way::Lost, same_processes: false, hidden_bpffs: false }
+        Self {
+            netns: Way::Lost,
+            mounts: Way::Lost,
+            same_processes: false,
+            sees_all_processes: false,
+            hidden_bpffs: false,
+        }
+    }
+
+    /// The same to a lab without an agent: no process of it is to be signalled, so that their numbers do not matter.
+    #[must_use]
+    pub fn without_agent(self) -> Self {
+        Self { same_processes: true, ..self }
     }
 
     /// Whether there is nowhere to go.
@@ -184,6 +239,12 @@ impl Route {
         matches!(self.netns, Way::Through(_)) || matches!(self.mounts, Way::Through(_))
     }
 
+    /// Whether the calling thread is in the network namespace.
+    #[must_use]
+    pub fn has_netns_here(&self) -> bool {
+        self.netns.is_here()
+    }
+
     /// Whether the network namespace is there.
     #[must_use]
     pub fn has_netns(&self) -> bool {
@@ -195,7 +256,7 @@ impl Route {
     pub fn obstacle(&self, changes: bool) -> Option<Obstacle> {
         let lost = self.netns.is_lost() || self.mounts.is_lost();
         match self {
-            _ if lost && !self.same_processes => Some(Obstacle::Unreachable),
+            _ if lost && !self.sees_all_processes => Some(Obstacle::Unreachable),
             _ if changes && !self.same_processes => Some(Obstacle::Processes),
             _ if self.hidden_bpffs => Some(Obstacle::HiddenPins),
             _ if self.netns.is_lost() => Some(Obstacle::NetnsGone),

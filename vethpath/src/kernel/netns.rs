@@ -253,11 +253,12 @@ pub fn unbind(name: &NsName) -> Result<()> {
 
 /// Gives the process, which is in the namespace, a view of the file system that fits it, as
 /// `ip netns exec` does: `/sys` shows the namespace's devices, and files of `/etc/netns/NAME` stand
-/// in for those of `/etc`. Other processes see nothing of it.
+/// in for those of `/etc`. Other processes see nothing of it. Returns which files do not, having no counterpart in `/etc`,
+/// say.
 ///
 /// # Errors
-/// A mount is refused.
-pub fn show_in_sysfs(name: &NsName) -> Result<()> {
+/// A mount of `/sys` is refused.
+pub fn show_in_sysfs(name: &NsName) -> Result<Vec<Error>> {
     unshare(CloneFlags::CLONE_NEWNS).doing("leave the mount namespace for", name)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
         .doing("make private", "/")?;
@@ -266,12 +267,14 @@ pub fn show_in_sysfs(name: &NsName) -> Result<()> {
     mount(Some(name.as_str()), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)
         .doing("mount", "/sys")?;
     let own = Path::new("/etc/netns").join(name.as_str());
+    let mut refused = Vec::new();
     for entry in fs::read_dir(&own).into_iter().flatten().flatten() {
         let target = Path::new("/etc").join(entry.file_name());
-        mount(Some(&entry.path()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-            .doing("bind", target.display())?;
+        let bound = mount(Some(&entry.path()), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+        let files = format!("{} to {}", entry.path().display(), target.display());
+        refused.extend(bound.doing("bind", files).err());
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// Makes `/run/netns` what `ip netns add` makes it: a shared mount of its own, so that new
@@ -301,7 +304,11 @@ pub fn prepare_directory() -> Result<bool> {
 /// The mount is there, empty, and cannot be taken away.
 pub fn retire_directory() -> Result<()> {
     if fs::read_dir(DIRECTORY).is_ok_and(|mut entries| entries.next().is_none()) {
-        umount2(DIRECTORY, MntFlags::MNT_DETACH).doing("unmount", DIRECTORY)?;
+        match umount2(DIRECTORY, MntFlags::MNT_DETACH) {
+            // Somebody has unmounted it.
+            Ok(()) | Err(nix::Error::EINVAL) => {}
+            Err(errno) => return Err(Error::new("unmount", DIRECTORY, errno.into())),
+        }
         // Others may use the folder below; it stays if it is not empty.
         let _ = fs::remove_dir(DIRECTORY);
     }

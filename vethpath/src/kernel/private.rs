@@ -69,6 +69,13 @@ pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Whether [`open`] has failed for finding something else than a regular file.
+#[must_use]
+pub fn is_no_file(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory)
+        || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
+}
+
 /// Writes a file for this user alone.
 ///
 /// # Errors

@@ -8,7 +8,11 @@ use std::{
 };
 
 use super::{Context, Result};
-use crate::{kernel::private, topology::LabName};
+use crate::{
+    datapath::Pins,
+    kernel::{bpffs, private},
+    topology::LabName,
+};
 
 /// The folder of all labs' state.
 pub const ROOT: &str = "/run/vethpath";
@@ -99,9 +103,12 @@ impl Directory {
         fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_dir())
     }
 
-    /// Whether there are files that are made when the lab's record has been written.
+    /// Whether there are files, or pins, that are made when the lab's record has been written.
     #[must_use]
     pub fn has_traces(&self) -> bool {
+        if Pins::of(&self.lab).directory().exists() {
+            return true;
+        }
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let (journal, new_journal) = (self.journal(), self.new_journal());
         entries.map(|entry| entry.path()).any(|path| path != journal && path != new_journal)
@@ -198,6 +205,23 @@ pub fn labs() -> Result<Vec<LabName>> {
     }
     labs.sort();
     Ok(labs)
+}
+
+/// The labs that have state, or pins whose state is lost, sorted by name. A folder in which nothing is, as a killed `up`
+/// leaves one, is no lab.
+///
+/// # Errors
+/// The folder is there and cannot be read.
+pub fn known_labs() -> Result<Vec<LabName>> {
+    let is_lab =
+        |directory: &Directory| directory.has_traces() || directory.journal().symlink_metadata().is_ok();
+    let mut known = labs()?;
+    known.retain(|lab| is_lab(&Directory::of(lab)));
+    let pinned = fs::read_dir(bpffs::DIRECTORY).into_iter().flatten().flatten();
+    known.extend(pinned.filter_map(|entry| entry.file_name().to_str()?.parse::<LabName>().ok()));
+    known.sort();
+    known.dedup();
+    Ok(known)
 }
 
 /// Remembers that `/run/netns` was made a mount by us.

@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Directory, ROOT, Result};
+use super::{Context, Directory, ROOT, Record, Result, lock};
 use crate::{
     kernel::{NetnsId, bounded, private},
     topology::{LabName, Place, Sysctl},
@@ -42,18 +42,17 @@ struct Memory {
 }
 
 impl SharedSysctls {
-    /// Waits until nobody else is at it. The caller has the folder of a lab, or the lock would not last. `place` is what
-    /// the lab calls the namespace. A memory that cannot be read is lost: no lab is kept from being brought up or taken
-    /// down by it.
+    /// Waits until nobody else is at it, ten seconds at most. The caller has the folder of a lab, or the lock would not
+    /// last. `place` is what the lab calls the namespace. A memory that cannot be read is lost: no lab is kept from being
+    /// brought up or taken down by it.
     ///
     /// # Errors
-    /// The file system refuses.
-    pub fn take(netns: NetnsId, place: &Place) -> Result<Self> {
+    /// Somebody else is at it all the while, or the file system refuses.
+    pub async fn take(netns: NetnsId, place: &Place, lab: &LabName) -> Result<Self> {
         let root = Path::new(ROOT);
         let folder = File::open(root).doing("open", root)?;
-        let lock = Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into());
-        let lock = lock.doing("lock", root)?;
-        let file = file_of(root, netns, place)?;
+        let lock = lock::wait_for(folder, lab, root).await?;
+        let file = file_of(root, netns, place, |user| lives_in(user, netns))?;
         let (memory, is_lost) = match bounded::read(&file, MOST_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Memory::default(), false),
             text => match text.ok().and_then(|text| serde_json::from_str(&text).ok()) {
@@ -121,14 +120,34 @@ impl SharedSysctls {
     }
 }
 
-/// The file about a namespace. That of a version which knew one `host` becomes the one of the host.
-fn file_of(root: &Path, netns: NetnsId, place: &Place) -> Result<PathBuf> {
+/// The file about a namespace. That of a version which knew one `host` becomes the one of the host in which its users
+/// live.
+fn file_of(
+    root: &Path,
+    netns: NetnsId,
+    place: &Place,
+    lives_there: impl Fn(&LabName) -> bool,
+) -> Result<PathBuf> {
     let file = root.join(format!("{FILE}.{}", netns.cookie.unwrap_or(netns.inode)));
     let former = root.join(FILE);
     if *place == Place::Host && !file.exists() && former.exists() {
-        fs::rename(&former, &file).doing("rename", &former)?;
+        let memory = bounded::read(&former, MOST_BYTES).ok();
+        let memory = memory.and_then(|text| serde_json::from_str::<Memory>(&text).ok());
+        if memory.is_none_or(|memory| memory.users.iter().any(lives_there)) {
+            fs::rename(&former, &file).doing("rename", &former)?;
+        }
     }
     Ok(file)
+}
+
+/// Whether a lab lives in this network namespace. The process that asks is in it.
+fn lives_in(lab: &LabName, netns: NetnsId) -> bool {
+    let directory = Directory::of(lab);
+    match Record::read_home(&directory) {
+        Ok(Some(home)) => home.netns.is(&netns),
+        _ => Record::route(None, &directory)
+            .is_ok_and(|route| route.is_none_or(|route| route.has_netns_here())),
+    }
 }
 
 #[cfg(test)]
@@ -142,9 +161,11 @@ mod tests {
         fs::write(root.path().join(FILE), former).unwrap();
         let netns = |inode, cookie| NetnsId { inode, cookie };
         let adopted = Place::Namespace("b".parse().unwrap());
-        let other = file_of(root.path(), netns(1, Some(7)), &adopted).unwrap();
+        let other = file_of(root.path(), netns(1, Some(7)), &adopted, |_| true).unwrap();
         assert!(other.ends_with(".host-sysctls.7") && !other.exists());
-        let file = file_of(root.path(), netns(2, None), &Place::Host).unwrap();
+        let elsewhere = file_of(root.path(), netns(3, None), &Place::Host, |_| false).unwrap();
+        assert!(!elsewhere.exists() && root.path().join(FILE).exists(), "it is of another host");
+        let file = file_of(root.path(), netns(2, None), &Place::Host, |lab| lab.as_str() == "a").unwrap();
         assert!(file.ends_with(".host-sysctls.2"));
         let memory: Memory = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
         assert_eq!((memory.before.len(), memory.users.len()), (1, 1));

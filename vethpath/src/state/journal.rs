@@ -18,10 +18,11 @@ use super::{AgentLock, Context, Directory, Error, Offloads, Result, offloads, st
 use crate::{
     datapath::Hook,
     kernel::{
-        self, NetnsId, bounded,
+        self, LinkFacts, NetnsId,
         home::{Home, Route},
         private,
     },
+    plan::is_ours,
     topology::{Datapath, IfName, LabName, NsName, Place, Sysctl, SysctlKey, Topology},
 };
 
@@ -110,21 +111,26 @@ impl Record {
     }
 
     /// The way from here to where the lab lives; none if nothing tells where that is. A record that does not say has
-    /// been brought up where its agent is.
+    /// been brought up where its agent is; without an agent, the lab is where links carry its mark.
     ///
     /// # Errors
     /// The file system or `/proc` refuses.
     pub fn route(home: Option<&Home>, directory: &Directory) -> Result<Option<Route>> {
-        let agent = AgentLock::process(directory)?.map(Pid::as_raw);
-        let home = match (home, agent) {
-            (Some(home), _) => Some(home.clone()),
-            (None, Some(agent)) => Home::of_process(agent).ok(),
+        let (agent, has_agent) = (AgentLock::process(directory)?, AgentLock::holder(directory)?.is_some());
+        let agent = agent.map(Pid::as_raw);
+        let is_of_lab = |link: &LinkFacts| is_ours(link.alias.as_deref(), directory.lab());
+        let find = || match (home, agent) {
+            (Some(home), _) => home.route(agent).map(Some),
+            (None, Some(agent)) => Home::of_process(agent)
+                .map_or_else(|_| Ok(Route::unreachable()), |home| home.route(Some(agent)))
+                .map(Some),
             // An agent without a number here is in a process namespace that cannot be seen.
-            (None, None) if AgentLock::holder(directory)?.is_some() => None,
-            (None, None) => return Ok(None),
+            (None, None) if has_agent => Ok(Some(Route::unreachable())),
+            (None, None) => Home::guess(is_of_lab)?.map(|home| home.route(None)).transpose(),
         };
-        let route = home.map_or_else(|| Ok(Route::unreachable()), |home| home.route(agent));
-        route.map(Some).map_err(std::io::Error::other).doing("find the namespaces of", directory.path())
+        let route =
+            find().map_err(std::io::Error::other).doing("find the namespaces of", directory.path())?;
+        Ok(if has_agent { route } else { route.map(Route::without_agent) })
     }
 
     /// Where a lab lives, without the rest of its record; `None` if it has no journal, or the record does not say.
@@ -289,6 +295,12 @@ fn open(directory: &Directory) -> Result<Option<File>> {
     let path = directory.journal();
     match private::open(OpenOptions::new().read(true), &path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        // A folder, a symbolic link, a FIFO: whatever was in the journal is not there.
+        Err(error) if private::is_no_file(&error) => Err(Error::Journal {
+            lab: directory.lab().clone(),
+            path: path.display().to_string(),
+            cause: error.to_string(),
+        }),
         other => other.doing("open", &path).map(Some),
     }
 }
@@ -454,14 +466,16 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads the journal of a lab; there is nothing in one that is not there. A damaged line tells nothing.
+    /// Reads the journal of a lab; there is nothing in one that is not there. A damaged line tells nothing, nor does
+    /// what is behind the most bytes that a journal has.
     ///
     /// # Errors
     /// The journal is there and cannot be read.
     pub fn read(directory: &Directory) -> Result<Self> {
         let path = directory.journal();
         let Some(file) = open(directory)? else { return Ok(Self::default()) };
-        let bytes = bounded::bytes_from(&file, MOST_BYTES).doing("read", &path)?;
+        let mut bytes = Vec::new();
+        let _ = file.take(MOST_BYTES).read_to_end(&mut bytes).doing("read", &path)?;
         let journal = String::from_utf8_lossy(&bytes);
         // What the journal of another lab says is of that one.
         let is_others =

@@ -20,7 +20,10 @@ use nix::{
 };
 
 use super::{Context, Directory, Error, Result};
-use crate::kernel::{bounded, private};
+use crate::{
+    kernel::{bounded, private},
+    topology::LabName,
+};
 
 /// More than the digits of any process id.
 const MOST_DIGITS: u64 = 32;
@@ -84,10 +87,7 @@ impl LabLock {
             let inode = folder.metadata().doing("look at", directory.path())?.ino();
             let lock = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => lock,
-                Err((folder, Errno::EWOULDBLOCK)) => {
-                    let by = holder_of(&folder).map_or(String::new(), |pid| format!(": {}", describe(pid)));
-                    return Err(Error::Busy { lab: directory.lab().clone(), by });
-                }
+                Err((folder, Errno::EWOULDBLOCK)) => return Err(Error::busy(directory.lab(), &folder)),
                 Err((_, errno)) => return Err(errno.into()).doing("lock", directory.path()),
             };
             // A `down` may have removed the folder, and an `up` made another, while we opened it.
@@ -95,6 +95,31 @@ impl LabLock {
                 return Ok(Self(lock));
             }
         }
+    }
+}
+
+/// Takes a lock for which others are waited for, within ten seconds.
+///
+/// # Errors
+/// Somebody else has it all the while ([`Error::Busy`]), or the file system refuses.
+pub(super) async fn wait_for(mut file: File, lab: &LabName, path: &Path) -> Result<Flock<File>> {
+    let deadline = Instant::now() + WAIT;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file,
+            Err((file, Errno::EWOULDBLOCK)) => return Err(Error::busy(lab, &file)),
+            Err((_, errno)) => return Err(errno.into()).doing("lock", path),
+        };
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+impl Error {
+    /// Somebody has locked a file that is needed for this lab.
+    fn busy(lab: &LabName, file: &File) -> Self {
+        let by = holder_of(file).map_or(String::new(), |pid| format!(": {}", describe(pid)));
+        Self::Busy { lab: lab.clone(), by }
     }
 }
 
@@ -127,9 +152,12 @@ impl AgentLock {
     /// Whether the lock is still the one that others would find: its file may have been removed by hand.
     #[must_use]
     pub fn is_current(&self, directory: &Directory) -> bool {
-        let held = self.0.metadata().map(|held| (held.dev(), held.ino()));
-        let there = fs::metadata(directory.agent_lock()).map(|there| (there.dev(), there.ino()));
-        matches!((held, there), (Ok(held), Ok(there)) if held == there)
+        let id = |found: fs::Metadata| (found.dev(), found.ino());
+        match (self.0.metadata().map(id), fs::metadata(directory.agent_lock()).map(id)) {
+            (Ok(held), Ok(there)) => held == there,
+            (_, Err(error)) => error.kind() != ErrorKind::NotFound,
+            (Err(_), _) => true,
+        }
     }
 
     /// The process id of the lab's agent, if it lives (be it stopped or hanging).
@@ -138,10 +166,11 @@ impl AgentLock {
     /// The file system refuses.
     pub fn holder(directory: &Directory) -> Result<Option<Pid>> {
         directory.check()?;
-        if !directory.agent_lock().exists() {
+        let path = directory.agent_lock();
+        // No process can have locked anything else.
+        if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
             return Ok(None);
         }
-        let path = directory.agent_lock();
         let deadline = Instant::now() + MOMENT;
         loop {
             match Flock::lock(open(directory)?, FlockArg::LockSharedNonblock) {
@@ -170,8 +199,8 @@ impl AgentLock {
     pub fn process(directory: &Directory) -> Result<Option<Pid>> {
         directory.check()?;
         let path = directory.agent_lock();
-        match File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        match private::open(OpenOptions::new().read(true), &path) {
+            Err(error) if error.kind() == ErrorKind::NotFound || private::is_no_file(&error) => Ok(None),
             file => file.doing("open", &path).map(|file| holder_of(&file)),
         }
     }

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
-    os::unix::fs::OpenOptionsExt,
 };
 
 use nix::{
@@ -11,7 +10,8 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use super::{Context, Directory, Result};
+use super::{Context, Directory, Result, lock};
+use crate::kernel::private;
 
 /// What the file holds while programs may be off. Otherwise it is empty.
 const OFF: &[u8] = b"programs may be off\n";
@@ -25,14 +25,13 @@ impl Measuring {
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn begin(directory: &Directory) -> Result<Self> {
+    pub async fn begin(directory: &Directory) -> Result<Self> {
         let path = directory.bench_lock();
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(&path).doing("open", &path)?;
+        options.read(true).write(true).create(true).truncate(false);
+        let file = private::open(&mut options, &path).doing("open", &path)?;
         // Whoever asks holds it for a moment.
-        let lock = Flock::lock(file, FlockArg::LockExclusive);
-        let mut lock = lock.map_err(|(_, errno)| errno.into()).doing("lock", &path)?;
+        let mut lock = lock::wait_for(file, directory.lab(), &path).await?;
         lock.set_len(0).and_then(|()| lock.write_all(OFF)).doing("write", &path)?;
         Ok(Self(lock))
     }

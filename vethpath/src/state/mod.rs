@@ -10,7 +10,7 @@ mod measuring;
 mod offloads;
 pub(crate) mod stop;
 
-pub use directory::{Directory, ROOT, labs, note_netns_mount, take_netns_mount};
+pub use directory::{Directory, ROOT, known_labs, labs, note_netns_mount, take_netns_mount};
 pub use forwarding::SharedSysctls;
 pub use journal::{Facts, History, Journal, Record};
 pub use lock::{AgentLock, LabLock};

@@ -21,7 +21,7 @@ use crate::{
         json,
     },
     state::Record,
-    topology::{NameError, NsName, Topology},
+    topology::{LabName, NameError, NsName, Topology},
 };
 
 /// Measures, prints what was found, and writes it as a page.
@@ -57,21 +57,22 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
     match shape(arguments) {
         None => {
             let (lab, _) = labs::named(arguments.lab.lab.as_deref())?;
-            let record = labs::record_of(&lab)?;
+            let _ = labs::record_of(&lab)?;
             labs::go_to(&lab, true)?;
-            on_lab(&record, &request, arguments.xdp).await
+            on_lab(&lab, &request, arguments.xdp).await
         }
         Some(shape) => {
             let Own { topology, between } = Own::of(shape)?;
             let request = Request { between: Some(between), ..request };
-            with_lab(&topology, async |record| on_lab(record, &request, arguments.xdp).await).await
+            with_lab(&topology, async |record| on_lab(&record.topology.lab, &request, arguments.xdp).await)
+                .await
         }
     }
 }
 
 /// Measures a lab that is up, with another one beside it where XDP is asked for.
-async fn on_lab(record: &Record, request: &Request, xdp: bool) -> Result<Report, Failure> {
-    let subject = Subject::of(record, request, progress::waiting).await?;
+async fn on_lab(lab: &LabName, request: &Request, xdp: bool) -> Result<Report, Failure> {
+    let subject = Subject::of(lab, request, progress::waiting).await?;
     let run = async |beside: Option<Beside<'_>>| {
         with_progress(async |progress| bench::run(&subject, beside, request, progress).await).await
     };

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
 
 use tempfile::{Builder, NamedTempFile};
@@ -28,7 +28,8 @@ impl Page {
             Ok(found) if !found.is_file() => return Err(refused("it is there and not a file")),
             // A link stays, and leads to the new page.
             Ok(_) => fs::canonicalize(path).map_err(|error| refused(&error.to_string()))?,
-            Err(_) => path.to_owned(),
+            // The process may move to the mounts of a lab that lives elsewhere.
+            Err(_) => path::absolute(path).map_err(|error| refused(&error.to_string()))?,
         };
         if path.file_name().is_none() {
             return Err(refused("it names no file"));

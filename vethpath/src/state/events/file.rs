@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -13,6 +13,8 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
+
+use crate::kernel::private;
 
 /// How long the file may become, in bytes, before it is put aside. There is one older file at most.
 pub(super) const MOST_BYTES: u64 = 1 << 20;
@@ -75,7 +77,7 @@ impl EventFile {
 
     fn lock(&self, patience: Duration) -> io::Result<Flock<File>> {
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).append(true).create(true).mode(0o600).open(&self.current)?;
+        let mut file = private::open(options.read(true).append(true).create(true), &self.current)?;
         let deadline = Instant::now() + patience;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
