@@ -115,6 +115,14 @@ impl FromStr for SysctlKey {
         } else {
             text.split('.').map(|component| component.replace('/', ".")).collect()
         };
+        let at = |n: usize| path.get(n).map_or("", String::as_str);
+        if matches!((at(1), at(2)), ("ipv4" | "ipv6", "conf" | "neigh") | ("mpls", "conf")) && path.len() != 5
+        {
+            return Err(
+                "names no setting of one interface, as `net.ipv4.conf.eth0.rp_filter` does: a dot in the name of an \
+                        interface is written as `/`",
+            );
+        }
         path.try_into()
     }
 }
@@ -131,14 +139,6 @@ impl TryFrom<Vec<String>> for SysctlKey {
         };
         if !path.iter().all(is_name) {
             return Err("is not a name that a setting can have");
-        }
-        let at = |n: usize| path.get(n).map_or("", String::as_str);
-        if matches!((at(1), at(2)), ("ipv4" | "ipv6", "conf" | "neigh") | ("mpls", "conf")) && path.len() != 5
-        {
-            return Err(
-                "names no setting of one interface, as `net.ipv4.conf.eth0.rp_filter` does: a dot in the name of an \
-                        interface is written as `/`",
-            );
         }
         match path.first() {
             Some(first) if first == "net" && path.len() > 1 => Ok(Self(path.into())),
@@ -178,6 +178,9 @@ mod tests {
             "net.x.",
             "net.//.x",
             "net.a\0b",
+            // The usual slip, and what is no setting.
+            "net.ipv4.conf.eth0.100.rp_filter",
+            "net.ipv6.neigh.eth0",
         ] {
             assert!(bad.parse::<SysctlKey>().is_err(), "{bad:?} was accepted");
         }
@@ -193,8 +196,6 @@ mod tests {
             ("net.ipv4.conf.all.forwarding", Scope::All),
             ("net.ipv6.neigh.default.gc_thresh3", Scope::Default),
             ("net.ipv4.ip_forward", Scope::Namespace),
-            ("net.ipv4.conf.eth0", Scope::Namespace),
-            ("net.ipv4.conf.eth0.x.y", Scope::Namespace),
             ("net.core.conf.eth0.x", Scope::Namespace),
             ("net.core.somaxconn", Scope::Namespace),
             ("net.ipv4.route.eth0.x", Scope::Namespace),

@@ -24,6 +24,9 @@ impl Page {
             let failure = Failure::request(format!("cannot write `{}`: {why}", path.display()));
             failure.hint("give --html a file in a folder that is there and may be written to")
         };
+        if path.file_name().is_none() {
+            return Err(refused("it names no file"));
+        }
         let path = match fs::metadata(path) {
             Ok(found) if !found.is_file() => return Err(refused("it is there and not a file")),
             // A link stays, and leads to the new page.
@@ -31,9 +34,6 @@ impl Page {
             // The process may move to the mounts of a lab that lives elsewhere.
             Err(_) => path::absolute(path).map_err(|error| refused(&error.to_string()))?,
         };
-        if path.file_name().is_none() {
-            return Err(refused("it names no file"));
-        }
         let page = Self { path };
         page.beside().map_err(|error| refused(&error.to_string()))?;
         Ok(page)

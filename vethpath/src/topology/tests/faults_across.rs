@@ -76,6 +76,27 @@ fn settings_and_adoption() {
             "ip_forward",
         ),
         (
+            "[namespace.n]\nsysctls = { 'net.ipv4.conf.eth0.100.rp_filter' = 1 }\n",
+            "2:13 `net.ipv4.conf.eth0.100.rp_filter` names no setting of one interface, as `net.ipv4.conf.eth0.rp_filter` \
+             does: a dot in the name of an interface is written as `/`",
+            "ip_forward",
+        ),
+        (
+            "[namespace.n.interface.e]\nlink = 'host:h'\naddresses = ['fd00::2/64']\nsysctls = { 'net.ipv6.conf.e.disable_ipv6' = 1 }\n",
+            "4:13 `net.ipv6.conf.e.disable_ipv6` switches off IPv6, of which `e` has addresses",
+            "leave",
+        ),
+        (
+            "[namespace.n.interface.e]\nlink = 'host:h'\nmtu = 1000\nsysctls = { 'net.ipv6.conf.e.accept_ra' = 0 }\n",
+            "4:13 there is no `net.ipv6.conf.e.accept_ra` where the MTU is too small for IPv6",
+            "1280",
+        ),
+        (
+            "[bridge.b]\nnamespace = 'n'\naddresses = ['10.0.0.1/24']\nnat = true\n[namespace.n.sysctls]\n'net.ipv4.ip_forward' = 0\n",
+            "6:1 `net.ipv4.ip_forward` = 0 switches off what `nat` of bridge `b` needs",
+            "leave",
+        ),
+        (
             "[namespace.n]\nsysctls = { 'net.../x' = 1 }\n",
             "2:13 `net.../x` has an empty, `.` or `..` component",
             "ip_forward",
@@ -127,7 +148,7 @@ fn settings_and_adoption() {
         ("neigh", "net.ipv4.neigh.default.gc_thresh1"),
         ("forwarding", "net.ipv6.conf.all.forwarding"),
         ("ip_forward", "net.ipv4.ip_forward"),
-        ("v", "net.ipv4.conf.v"),
+        ("v", "net.ipv4.route.v"),
     ] {
         for (file, whose) in [
             (
