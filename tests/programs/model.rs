@@ -86,14 +86,9 @@ fn is_right(ethertype: u16, packet: &[u8]) -> bool {
     match ethertype {
         0x0800 => {
             let sum: usize = (0..10).map(|n| word(2 * n)).sum();
-            let is_fragment = word(6) & 0x3fff != 0;
-            packet.len() >= 20
-                && packet[0] == 0x45
-                && !is_fragment
-                && word(2) == packet.len()
-                && sum.is_multiple_of(0xffff)
+            packet.len() >= 20 && packet[0] == 0x45 && word(2) == packet.len() && sum.is_multiple_of(0xffff)
         }
-        0x86dd => packet.len() > 40 && packet[0] >> 4 == 6 && packet[6] != 44 && word(4) == packet.len() - 40,
+        0x86dd => packet.len() > 40 && packet[0] >> 4 == 6 && word(4) == packet.len() - 40,
         0x8864 => false,
         _ => true,
     }

@@ -1,7 +1,6 @@
 //! What br_netfilter asks of an IP packet before it shows it to any rule: what is not so is dropped,
 //! or trimmed of what lies behind its end (`br_validate_ipv4` in net/bridge/br_netfilter_hooks.c,
-//! `br_validate_ipv6` in net/bridge/br_netfilter_ipv6.c). Fragments are put together there where connections are tracked
-//! (net/ipv4/netfilter/nf_defrag_ipv4.c), for which a rule of the namespace's own input is reason enough.
+//! `br_validate_ipv6` in net/bridge/br_netfilter_ipv6.c).
 
 use vethpath_common::Reason;
 
@@ -11,11 +10,6 @@ use crate::packet::{Context, ETH_LEN, Frame};
 const IP: usize = ETH_LEN as usize;
 /// Bytes of IPv6's header.
 const IPV6_LEN: u32 = 40;
-
-/// More fragments, and the offset, in the word of IPv4's header that has both.
-const FRAGMENT: u32 = 0x3fff;
-/// IPv6's next header in front of a fragment.
-const FRAGMENT_HEADER: u8 = 44;
 
 /// Refuses an IP packet that br_netfilter might not let through as it is.
 #[inline(never)]
@@ -34,16 +28,13 @@ pub fn validate<C: Context>(context: C, ethertype: u16) -> Result<(), Reason> {
 /// Options are the bridge's: it parses them too.
 #[inline(always)]
 fn ipv4(header: &[u8; 20], packet_len: u32) -> bool {
-    let is_fragment = word16(header[6], header[7]) & FRAGMENT != 0;
-    header[0] == 0x45 && !is_fragment && word16(header[2], header[3]) == told(packet_len) && sums_up(header)
+    header[0] == 0x45 && word16(header[2], header[3]) == told(packet_len) && sums_up(header)
 }
 
 /// Extension headers were looked for before.
 #[inline(always)]
-fn ipv6(header: &[u8; 8], packet_len: u32) -> bool {
-    header[0] >> 4 == 6
-        && header[6] != FRAGMENT_HEADER
-        && word16(header[4], header[5]) == told(packet_len.wrapping_sub(IPV6_LEN))
+fn ipv6(header: &[u8; 6], packet_len: u32) -> bool {
+    header[0] >> 4 == 6 && word16(header[4], header[5]) == told(packet_len.wrapping_sub(IPV6_LEN))
 }
 
 /// What a header of 16 bits says of a length: nothing of a GSO frame of more than 64 KiB (`iph_totlen` in
