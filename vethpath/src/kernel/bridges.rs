@@ -59,12 +59,17 @@ impl LinkFacts {
     /// The options of a bridge, as far as the kernel tells of them; none where it is no bridge.
     #[must_use]
     pub fn bridge_options(&self) -> Vec<BridgeOption> {
+        // While the topology changes the kernel has another ageing time, and reports that (`__br_set_topology_change` in
+        // net/bridge/br_stp.c).
+        let attributes = || self.bridge.iter().flatten();
+        let is_changing = attributes().any(|info| matches!(info, InfoBridge::TopologyChange(1..)));
         let option = |info: &InfoBridge| match info {
+            InfoBridge::AgeingTime(_) if is_changing => None,
             InfoBridge::StpState(state) => Some(BridgeOption::Stp(*state != BridgeStpState::Disabled)),
             InfoBridge::AgeingTime(ticks) => Some(BridgeOption::AgeingTime(ticks / CLOCK_TICKS)),
             InfoBridge::VlanFiltering(on) => Some(BridgeOption::VlanFiltering(*on)),
             _ => None,
         };
-        self.bridge.iter().flatten().filter_map(option).collect()
+        attributes().filter_map(option).collect()
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::{Change, Collision, Found, Observed, Step, links::Standing};
 use crate::topology::{
-    Bridge, Cable, Masquerade, Namespace, Pair, Place, Topology, Trunk, altname, lab_mark, pair_mark,
-    trunk_altname, trunk_mark,
+    Bridge, BridgeOption, Cable, Masquerade, Namespace, Pair, Place, Topology, Trunk, altname, lab_mark,
+    pair_mark, trunk_altname, trunk_mark,
 };
 
 /// Ordered steps in four parts. Programs are attached before interfaces come up, so that no frame is sent
@@ -30,7 +30,8 @@ impl Plan {
 
     /// What they change.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
-        self.steps().flat_map(Step::changes)
+        let is_again = |step: &&Step| matches!(step, Step::BridgeOption { from, to, .. } if from == to);
+        self.steps().filter(move |step| !is_again(step)).flat_map(Step::changes)
     }
 
     /// The pairs that it makes.
@@ -155,10 +156,19 @@ impl Planner<'_> {
                 self.new_sysctls(place, &bridge.sysctls);
             }
             Some(there) => {
+                // Where spanning tree is switched off while the topology changes, its ageing time would stay.
+                let stp_ends = !bridge.stp && there.options.contains(&BridgeOption::Stp(true));
                 let changes = bridge.options().into_iter().filter_map(|to| {
-                    let from = *there.options.iter().find(|from| from.key() == to.key() && **from != to)?;
+                    let is_ageing = matches!(to, BridgeOption::AgeingTime(_));
+                    let from = there.options.iter().find(|from| from.key() == to.key()).copied();
+                    let from = from.or((stp_ends && is_ageing).then_some(to))?;
                     let (place, bridge) = (place.clone(), bridge.name.clone());
-                    Some(Step::BridgeOption { place, bridge, from, to })
+                    (from != to || stp_ends && is_ageing).then_some(Step::BridgeOption {
+                        place,
+                        bridge,
+                        from,
+                        to,
+                    })
                 });
                 self.plan.make.extend(changes);
                 let settings = [bridge.ipv6.settings(name), bridge.sysctls.clone()].concat();
