@@ -168,7 +168,7 @@ fn from_another_process_namespace_no_other_process_is_ended() {
     // Whoever has the agent's number there.
     std::fs::write(host.path("/run/vethpath/three-hosts/agent.lock"), "2").expect("it can be written");
     let script = format!("sleep 1000 & {} down three-hosts; code=$?; kill -0 $! && exit $code", host.exe());
-    // The second sees its own processes in /proc, and nobody else's.
+    // With the second, /proc shows the processes of the new process namespace only.
     for proc in ["", "mount -t proc proc /proc;"] {
         let script = format!("{proc} {script}");
         let done = host.run(["unshare", "--pid", "--mount", "--fork", "bash", "-c", &script]);
@@ -390,7 +390,7 @@ fn exec_enters_no_namespace_that_another_has_made() {
     host.finish();
 }
 
-/// Neither its record nor an agent tells where it lives: its links do.
+/// Without a usable record and without an agent, the links with the lab's mark identify its network namespace.
 #[test]
 fn a_lab_of_which_nothing_tells_where_it_lives_is_found_by_its_links() {
     let host = Host::new();
@@ -411,7 +411,7 @@ fn a_lab_of_which_nothing_tells_where_it_lives_is_found_by_its_links() {
     host.finish();
 }
 
-/// Nobody waits for ever.
+/// Waiting for a lock times out.
 #[test]
 fn locks_that_others_hold_are_given_up() {
     let host = Host::new();

@@ -242,7 +242,7 @@ fn an_empty_value_is_a_value() {
     host.finish();
 }
 
-/// Below 1280 bytes an interface has no IPv6, and above it has it anew.
+/// The kernel destroys an interface's IPv6 state below an MTU of 1280 bytes, and creates it with defaults at 1280.
 #[test]
 fn settings_are_written_again_where_ipv6_comes_back() {
     let host = Host::new();

@@ -8,7 +8,6 @@ use super::{
     forwarding, nat,
     observe::{expected_macs, observe},
     prepare,
-    up::interrupted,
 };
 use crate::{
     datapath::{self, Pins},
@@ -17,6 +16,7 @@ use crate::{
         grace::Expedited,
         home::{Home, Obstacle, Route},
         netns,
+        signals::interrupted,
     },
     plan::Found,
     state::{

@@ -2,9 +2,6 @@
 
 use std::pin::pin;
 
-use futures_util::future::select_all;
-use tokio::signal::unix::{SignalKind, signal};
-
 use super::{
     Error, Places, adopted, agent,
     converge::{Goal, converge},
@@ -15,7 +12,7 @@ use super::{
 use crate::{
     agent::status::{self, Status},
     datapath::{self, Hook, Pins},
-    kernel::{self, files, home},
+    kernel::{self, files, home, signals::interrupted},
     plan::{Change, Changes, plan},
     state::{
         self, AgentLock, Directory, History, Journal, LabLock, Record,
@@ -285,17 +282,4 @@ async fn go_back(record: Record, executor: &mut Executor<'_>, directory: &Direct
     let agent = status::wait_for_answer(directory).await.ok();
     let goal = Goal { plan, record, former, agent };
     converge(&goal, directory, executor, None).await.map(|_| ())
-}
-
-/// Listens from now on, and returns at the next SIGINT, SIGTERM or SIGHUP, which a closed terminal sends.
-pub(super) fn interrupted() -> impl Future<Output = ()> {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let signals: Vec<_> = kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect();
-    async move {
-        if signals.is_empty() {
-            return std::future::pending().await;
-        }
-        let each = signals.into_iter().map(|mut signal| Box::pin(async move { signal.recv().await }));
-        let _ = select_all(each).await;
-    }
 }

@@ -49,11 +49,10 @@ pub use warnings::Warning;
 pub use work::{Better, Cores, Spec, Unit, Wait, Work};
 pub use xdp::Beside;
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use self::{choose::Chosen, cpus::Cpus, modes::Bench, schedule::Schedule};
 use crate::{
     datapath::LabPrograms,
+    kernel::signals::interrupted,
     state::{
         self, Directory, LabLock, Measuring, Record,
         events::{Kind, Recorder},
@@ -169,20 +168,4 @@ async fn mend(record: &Record, directory: &Directory) -> Result<(), Error> {
         let _ = programs::look(directory).await;
     }
     Ok(())
-}
-
-/// Returns at the next signal that would otherwise end the process and leave the programs off.
-async fn interrupted() {
-    let next = |kind| async move {
-        match signal(kind) {
-            Ok(mut signals) => signals.recv().await,
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = next(SignalKind::interrupt()) => {}
-        _ = next(SignalKind::terminate()) => {}
-        // The terminal was closed.
-        _ = next(SignalKind::hangup()) => {}
-    }
 }

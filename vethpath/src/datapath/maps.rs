@@ -53,7 +53,7 @@ impl Maps {
     /// others made.
     ///
     /// # Errors
-    /// The kernel refuses to tell, for want of descriptors, say.
+    /// The kernel refuses to open the pin, with EMFILE for example.
     pub fn are_current(&self, pins: &Pins) -> Result<bool> {
         let path = pins.map(names::CONFIG);
         if !path.try_exists().is_ok_and(|exists| exists) {

@@ -116,7 +116,10 @@ impl Home {
         Ok(Self {
             netns: if process == HERE { netns.id_here()? } else { netns.id()? },
             mounts: inode(process, "mnt").doing("look at mount namespace of", process)?,
-            mounts_id: mount_namespace::id(&Path::new(process).join("ns/mnt")),
+            mounts_id: fs::File::open(Path::new(process).join("ns/mnt"))
+                .ok()
+                .as_ref()
+                .and_then(mount_namespace::id),
             processes: inode(process, "pid").doing("look at process namespace of", process)?,
             bpffs: bpffs::device(),
         })
@@ -153,7 +156,7 @@ impl Home {
     pub fn route(&self, agent: Option<i32>) -> Result<Route> {
         let here = Self::current()?;
         let has_pins = self.bpffs.is_some() && self.bpffs == here.bpffs;
-        let has_mounts = self.is_in_mounts_of(&here);
+        let has_mounts = self.is_in_mounts(here.mounts, here.mounts_id);
         Ok(Route {
             netns: if self.netns.is(&here.netns) { Way::Here } else { self.find_netns(agent) },
             mounts: match has_mounts {
@@ -189,20 +192,18 @@ impl Home {
         netns.map_or(Way::Lost, Way::Through)
     }
 
-    /// Whether both are in one mount namespace, as far as it can be told.
-    fn is_in_mounts_of(&self, other: &Self) -> bool {
-        self.mounts == other.mounts
-            && (self.mounts_id.is_none() || other.mounts_id.is_none() || self.mounts_id == other.mounts_id)
+    /// Whether the lab is in this mount namespace, as far as its inode and its identifier tell.
+    fn is_in_mounts(&self, inode: u64, id: Option<u64>) -> bool {
+        self.mounts == inode && (self.mounts_id.is_none() || id.is_none() || self.mounts_id == id)
     }
 
     /// Inodes are reused, and whoever makes a user namespace may have mounts with any programs in them. So the mount
     /// namespaces of strangers are not asked.
     fn find_mounts(&self, agent: Option<i32>) -> Way<fs::File> {
         let file = trusted(agent).map(|process| process.join("ns/mnt")).find_map(|path| {
-            let file = fs::File::open(&path).ok()?;
-            let is_it = file.metadata().is_ok_and(|found| found.ino() == self.mounts);
-            let id = mount_namespace::id(&path);
-            (is_it && (self.mounts_id.is_none() || id.is_none() || self.mounts_id == id)).then_some(file)
+            let file = fs::File::open(path).ok()?;
+            let inode = file.metadata().ok()?.ino();
+            self.is_in_mounts(inode, mount_namespace::id(&file)).then_some(file)
         });
         file.map_or(Way::Lost, Way::Through)
     }

@@ -1,17 +1,17 @@
 //! The identifier of a mount namespace: a number that no other one has until the machine boots again.
 #![expect(unsafe_code, reason = "nix has no NS_GET_MNTNS_ID")]
 
-use std::{fs::File, os::fd::AsRawFd, path::Path};
+use std::{fs::File, os::fd::AsRawFd};
 
 mod request {
     // `NS_GET_MNTNS_ID` of include/uapi/linux/nsfs.h.
     nix::ioctl_read!(mntns_id, 0xb7, 0x5, u64);
 }
 
-/// The identifier of the mount namespace behind a file in nsfs; none before Linux 6.11.
+/// The identifier of the mount namespace behind an open file of nsfs; none before Linux 6.11.
 #[must_use]
-pub fn id(path: &Path) -> Option<u64> {
-    let (file, mut id) = (File::open(path).ok()?, 0);
+pub fn id(file: &File) -> Option<u64> {
+    let mut id = 0;
     // SAFETY: the kernel writes 64 bits, for which there is room, and any bits are a number.
     unsafe { request::mntns_id(file.as_raw_fd(), &raw mut id) }.ok().map(|_| id)
 }

@@ -1,7 +1,9 @@
-//! What this process inherits of signals from whoever starts it.
+//! Signals: what this process inherits of them from whoever starts it, and waiting for those that end it.
 #![expect(unsafe_code, reason = "nix calls a change of a disposition unsafe, which concerns handlers")]
 
+use futures_util::future::select_all;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use tokio::signal::unix::{self, SignalKind};
 
 /// Has signals do what they usually do: none is blocked, and children can be waited for (SIGCHLD is not ignored). What a
 /// program ignores on purpose (SIGHUP under nohup) stays ignored. A limit on the length of files is an error of what is
@@ -21,5 +23,18 @@ pub fn unignore() {
     // SAFETY: no handler is installed.
     unsafe {
         let _ = signal(Signal::SIGXFSZ, SigHandler::SigDfl);
+    }
+}
+
+/// Listens from now on, and returns at the next SIGINT, SIGTERM or SIGHUP, which a closed terminal sends.
+pub fn interrupted() -> impl Future<Output = ()> {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let signals: Vec<_> = kinds.into_iter().filter_map(|kind| unix::signal(kind).ok()).collect();
+    async move {
+        if signals.is_empty() {
+            return std::future::pending().await;
+        }
+        let each = signals.into_iter().map(|mut signal| Box::pin(async move { signal.recv().await }));
+        let _ = select_all(each).await;
     }
 }

@@ -221,15 +221,15 @@ pub(crate) enum BadRecord {
 
 impl BadRecord {
     fn at(self, line: usize, directory: &Directory) -> Error {
-        let path = directory.journal().display().to_string();
         let cause = match self {
             Self::Version(found) => {
+                let path = directory.journal().display().to_string();
                 return Error::Version { lab: directory.lab().clone(), path, found, ours: VERSION };
             }
             Self::OtherLab(lab) => format!("it is the record of lab `{lab}`"),
             Self::Malformed(cause) => cause,
         };
-        Error::Journal { lab: directory.lab().clone(), path, cause: format!("line {line}: {cause}") }
+        Error::journal(directory, format!("line {line}: {cause}"))
     }
 }
 
@@ -273,11 +273,7 @@ fn record_lines(directory: &Directory) -> Result<Vec<(usize, Vec<u8>)>> {
         let length = reader.by_ref().take(MOST_RECORD).read_until(b'\n', &mut line).doing("read", &path)?;
         if length as u64 == MOST_RECORD {
             let cause = format!("line {number} is longer than {MOST_RECORD} bytes");
-            return Err(Error::Journal {
-                lab: directory.lab().clone(),
-                path: path.display().to_string(),
-                cause,
-            });
+            return Err(Error::journal(directory, cause));
         }
         if !line.ends_with(b"\n") {
             break;
@@ -296,11 +292,7 @@ fn open(directory: &Directory) -> Result<Option<File>> {
     match private::open(OpenOptions::new().read(true), &path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         // A folder, a symbolic link, a FIFO: whatever was in the journal is not there.
-        Err(error) if private::is_no_file(&error) => Err(Error::Journal {
-            lab: directory.lab().clone(),
-            path: path.display().to_string(),
-            cause: error.to_string(),
-        }),
+        Err(error) if private::is_no_file(&error) => Err(Error::journal(directory, error.to_string())),
         other => other.doing("open", &path).map(Some),
     }
 }
@@ -421,11 +413,7 @@ impl Journal {
 }
 
 fn text(directory: &Directory, record: &Record) -> Result<String> {
-    serde_json::to_string(record).map_err(|error| Error::Journal {
-        lab: directory.lab().clone(),
-        path: directory.journal().display().to_string(),
-        cause: error.to_string(),
-    })
+    serde_json::to_string(record).map_err(|error| Error::journal(directory, error.to_string()))
 }
 
 fn was_line(place: &Place, key: &SysctlKey, value: &str) -> String {

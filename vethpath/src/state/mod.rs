@@ -77,11 +77,16 @@ pub enum Error {
 }
 
 impl Error {
-    /// The journal of a lab that has other files is empty, was cut short, or is not there.
+    /// The journal of a lab cannot be read, for this reason.
+    fn journal(directory: &Directory, cause: impl Into<String>) -> Self {
+        let path = directory.journal().display().to_string();
+        Self::Journal { lab: directory.lab().clone(), path, cause: cause.into() }
+    }
+
+    /// The journal of a lab that has other files is empty, was truncated, or is missing.
     #[must_use]
     pub(crate) fn lost_record(directory: &Directory) -> Self {
-        let path = directory.journal().display().to_string();
-        Self::Journal { lab: directory.lab().clone(), path, cause: "there is no record in it".to_owned() }
+        Self::journal(directory, "there is no record in it")
     }
 
     /// Whether the user's request is at fault, rather than the system.
