@@ -42,6 +42,11 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
     if is_checked && !is_right(ethertype, payload) {
         return None;
     }
+    // docs/limitations.md: fragments that connection tracking would reassemble are left to it
+    let is_tracked = frame.port.flags() & vethpath_common::flags::DEFRAGMENT != 0;
+    if is_checked && is_tracked && is_fragment(ethertype, payload) {
+        return None;
+    }
     // "it fits the receiver's MTU (GSO frames by their segment size)"
     let size = match frame.gso_size {
         0 => payload.len(),
@@ -91,6 +96,14 @@ fn is_right(ethertype: u16, packet: &[u8]) -> bool {
         0x86dd => packet.len() > 40 && packet[0] >> 4 == 6 && word(4) == packet.len() - 40,
         0x8864 => false,
         _ => true,
+    }
+}
+
+fn is_fragment(ethertype: u16, packet: &[u8]) -> bool {
+    match ethertype {
+        0x0800 => packet.get(6..8).is_some_and(|field| field[0] & 0x3f != 0 || field[1] != 0),
+        0x86dd => packet.get(6) == Some(&44),
+        _ => false,
     }
 }
 

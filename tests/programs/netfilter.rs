@@ -106,12 +106,27 @@ fn right() -> Vec<(&'static str, Frame)> {
 
 fn others() -> Vec<Case> {
     let checked = || Frame::udp4(64).at(Port::Checked);
+    let tracked = |frame: Frame| frame.at(Port::Tracked);
+    let fragment4 = |flags, offset| Frame::ip4(17, &[0; 64]).with(6, flags).with(7, offset).summed();
+    let fragment6 = || Frame::ip6(44, &[17, 0, 0, 1, 0, 0, 0, 9, 0, 0]);
     vec![
         // The flag is the sender's: both are on one bridge.
         case(
             "wrong, and to where it is checked",
             Frame::udp4(64).word(CHECK, 0).to(Port::Checked.mac(1)),
             Verdict::Peer(Port::Checked),
+        ),
+        pass("a fragment where connections are tracked", Reason::Unchecked, tracked(fragment4(0x20, 0))),
+        pass("its last one", Reason::Unchecked, tracked(fragment4(0, 16))),
+        fast("what must not be fragmented", tracked(fragment4(0x40, 0))),
+        pass("a fragment of IPv6", Reason::Unchecked, tracked(fragment6())),
+        fast("TCP of IPv6", tracked(Frame::tcp6(64))),
+        fast("a fragment where nothing is tracked", fragment6().at(Port::Checked)),
+        // The flag is the sender's, as above.
+        case(
+            "a fragment to where connections are tracked",
+            fragment6().to(Port::Tracked.mac(1)),
+            Verdict::Peer(Port::Tracked),
         ),
         pass("PPPoE", Reason::Unchecked, Frame::raw(0x8864, &[0; 46]).at(Port::Checked)),
         pass(

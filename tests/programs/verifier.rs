@@ -10,7 +10,7 @@ const KERNEL: &str = "6.18.";
 
 /// Instructions that the verifier walked, as measured on Linux 6.18. The kernel's limit is a
 /// million; ours is that nobody adds to it without seeing this line change.
-const VERIFIED_INSTRUCTIONS: u32 = 9_228;
+const VERIFIED_INSTRUCTIONS: u32 = 9_432;
 
 /// Other kernels' verifiers prune differently: a quarter more is well.
 const SLACK: u32 = VERIFIED_INSTRUCTIONS / 4;

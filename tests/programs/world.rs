@@ -40,6 +40,8 @@ pub(crate) enum Port {
     /// It does for IPv4 alone, and for IPv6 alone.
     Checked4,
     Checked6,
+    /// Its bridge calls netfilter, which tracks connections.
+    Tracked,
     /// On another bridge of the segment, behind a trunk.
     Far,
     /// There too, where that bridge calls netfilter.
@@ -49,7 +51,7 @@ pub(crate) enum Port {
 }
 
 impl Port {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::A,
         Self::B,
         Self::Alone,
@@ -61,13 +63,14 @@ impl Port {
         Self::Checked,
         Self::Checked4,
         Self::Checked6,
+        Self::Tracked,
         Self::Far,
         Self::FarChecked,
         Self::Roomy,
     ];
 
     /// Those with stations.
-    pub(crate) const ARMED: [Self; 12] = [
+    pub(crate) const ARMED: [Self; 13] = [
         Self::A,
         Self::B,
         Self::Alone,
@@ -77,6 +80,7 @@ impl Port {
         Self::Checked,
         Self::Checked4,
         Self::Checked6,
+        Self::Tracked,
         Self::Far,
         Self::FarChecked,
         Self::Roomy,
@@ -143,6 +147,7 @@ impl Port {
             Self::Checked | Self::FarChecked => flags::VALIDATE,
             Self::Checked4 => flags::VALIDATE_IPV4,
             Self::Checked6 => flags::VALIDATE_IPV6,
+            Self::Tracked => flags::VALIDATE | flags::DEFRAGMENT,
             Self::Roomy => flags::ROOMY,
             _ => 0,
         }
@@ -175,7 +180,7 @@ pub(crate) fn sources(ifindex: impl Fn(Port) -> u32) -> Vec<(SourceKey, Source)>
     let mut add = |port: Port, mac: Mac, domain: u32, generation| {
         let domain = domain.try_into().expect("a small number");
         let key = SourceKey::new(ifindex(port), mac.into(), domain);
-        let flags = port.flags() & (flags::ISOLATED | flags::VALIDATE);
+        let flags = port.flags() & (flags::ISOLATED | flags::VALIDATE | flags::DEFRAGMENT);
         let (bridge, pair, reach) = (port.bridge(), port.pair(), port.reach(mac[5]));
         entries.push((key, Source { generation, bridge, pair, flags, reach, ..Source::default() }));
     };

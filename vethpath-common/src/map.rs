@@ -33,6 +33,9 @@ pub mod flags {
     pub const VALIDATE_IPV6: u32 = 1 << 7;
     /// Both.
     pub const VALIDATE: u32 = VALIDATE_IPV4 | VALIDATE_IPV6;
+    /// Connection tracking may reassemble the packets that [`VALIDATE`] is about (`nf_defrag_ipv4`,
+    /// `nf_defrag_ipv6`): the fast path takes no fragment of these. Never set without one of the two.
+    pub const DEFRAGMENT: u32 = 1 << 8;
 }
 
 /// What every program checks before anything else. One write of it disarms a whole lab.
@@ -100,7 +103,7 @@ pub struct Source {
     pub bridge: u32,
     /// Index of the sender's pair in the counter map.
     pub pair: u32,
-    /// [`flags::ISOLATED`], [`flags::VALIDATE`], [`flags::WHOLE`].
+    /// [`flags::ISOLATED`], [`flags::VALIDATE`], [`flags::DEFRAGMENT`], [`flags::WHOLE`].
     pub flags: u32,
     /// The bridges of the segment that know where the sender is, one bit each. A frame that would
     /// cross another goes to the bridges, which learn.
@@ -150,7 +153,7 @@ pub struct Station {
     pub pair: u32,
     /// Least MTU on the way, in bytes of layer 3.
     pub mtu: u32,
-    /// [`flags::ISOLATED`], [`flags::VIA_PORT`], [`flags::VALIDATE`], [`flags::ROOMY`].
+    /// [`flags::ISOLATED`], [`flags::VIA_PORT`], [`flags::VALIDATE`], [`flags::DEFRAGMENT`], [`flags::ROOMY`].
     pub flags: u32,
     /// The trunks on the way ([`Path`]); 0 if there is none.
     pub path: u32,

@@ -47,7 +47,7 @@ reasons! {
     Isolated = "isolated", "Both ports are isolated.";
     TooBig = "too-big", "The frame does not fit the receiver's MTU.";
     Gso = "gso", "A GSO frame whose segment size cannot be told.";
-    Unchecked = "netfilter-check", "br_netfilter would check this packet and drop or trim it.";
+    Unchecked = "netfilter-check", "br_netfilter would drop, trim or reassemble this packet.";
 }
 
 #[cfg(test)]

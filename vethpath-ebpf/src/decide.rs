@@ -98,9 +98,9 @@ pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -
         return Err(Reason::Unlearned);
     }
     let packets = fitting(context, ethernet.ethertype, station)?;
-    let checks = (field!(source, flags) | field!(station, flags)) & flags::VALIDATE;
-    if checks != 0 && checks & checks_of(ethernet.ethertype) != 0 {
-        validate(context, ethernet.ethertype)?;
+    let flags = field!(source, flags) | field!(station, flags);
+    if flags & flags::VALIDATE != 0 && flags & checks_of(ethernet.ethertype) != 0 {
+        validate(context, ethernet.ethertype, flags & flags::DEFRAGMENT != 0)?;
     }
     note(source, field!(station, bridges), config.epoch);
     Ok(Way { source, station, packets })

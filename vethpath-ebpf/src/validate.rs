@@ -10,14 +10,23 @@ use crate::packet::{Context, ETH_LEN, Frame};
 const IP: usize = ETH_LEN as usize;
 /// Bytes of IPv6's header.
 const IPV6_LEN: u32 = 40;
+/// The next header of a fragment of IPv6 (RFC 8200, section 4.5).
+const IPV6_FRAGMENT: u8 = 44;
 
-/// Refuses an IP packet that br_netfilter might not let through as it is.
+/// Refuses an IP packet that br_netfilter might not let through as it is. `defragments`: connection tracking
+/// reassembles fragments (`nf_ct_defrag_user` in include/net/netfilter/br_netfilter.h).
 #[inline(never)]
-pub fn validate<C: Context>(context: C, ethertype: u16) -> Result<(), Reason> {
+pub fn validate<C: Context>(context: C, ethertype: u16, defragments: bool) -> Result<(), Reason> {
     let frame = &Frame::new(context);
     let is_right = match ethertype {
-        0x0800 => ipv4(&frame.read(IP)?, packet_len(frame)),
-        0x86dd => ipv6(&frame.read(IP)?, packet_len(frame)),
+        0x0800 => {
+            let header = frame.read(IP)?;
+            ipv4(&header, packet_len(frame)) && !(defragments && is_ipv4_fragment(&header))
+        }
+        0x86dd => {
+            let header = frame.read(IP)?;
+            ipv6(&header, packet_len(frame)) && !(defragments && header[6] == IPV6_FRAGMENT)
+        }
         // With `bridge-nf-filter-pppoe-tagged`, it looks at the IP packet inside.
         0x8864 => false,
         _ => true,
@@ -31,9 +40,15 @@ fn ipv4(header: &[u8; 20], packet_len: u32) -> bool {
     header[0] == 0x45 && word16(header[2], header[3]) == told(packet_len) && sums_up(header)
 }
 
+/// Whether "more fragments" or an offset is set (`ip_is_fragment` in include/net/ip.h).
+#[inline(always)]
+fn is_ipv4_fragment(header: &[u8; 20]) -> bool {
+    word16(header[6], header[7]) & 0x3fff != 0
+}
+
 /// Extension headers were looked for before.
 #[inline(always)]
-fn ipv6(header: &[u8; 6], packet_len: u32) -> bool {
+fn ipv6(header: &[u8; 7], packet_len: u32) -> bool {
     header[0] >> 4 == 6 && word16(header[4], header[5]) == told(packet_len.wrapping_sub(IPV6_LEN))
 }
 

@@ -158,6 +158,52 @@ fn what_br_netfilter_checks_is_checked() {
     }
 }
 
+/// Connection tracking reassembles what a bridge shows it, also where its only rule is one that no bridged frame
+/// passes: a fragment whose others never come goes no further.
+#[test]
+fn fragments_are_reassembled_where_connections_are_tracked() {
+    on_all(|host, lab, is_fast| {
+        let called = host.run("sysctl -q -w net.bridge.bridge-nf-call-iptables=1").succeeded();
+        let wires = [lab.wire("ns0:eth0"), lab.wire("ns1:eth0")];
+        let frames = TestFrames::between(mac(host, "ns0"), mac(host, "ns1"));
+        let fragment_arrives = || {
+            wires[0].send(&frames.fragment);
+            wires[0].send(&frames.right);
+            // One is not faster than the other by so much.
+            let came = frames.arrival(&wires[1]);
+            let has_come = came == frames.fragment;
+            if has_come {
+                assert_eq!(frames.arrival(&wires[1]), frames.right);
+            }
+            has_come
+        };
+        assert!(fragment_arrives(), "nothing tracks connections here");
+        for command in [
+            "nft add table ip guard",
+            "nft add chain ip guard input { type filter hook input priority 0 ; }",
+            "nft add rule ip guard input ct state established accept",
+        ] {
+            let _ = host.run(command).ok();
+        }
+        if called {
+            wait_until(A_SECOND, || {
+                if fragment_arrives() { Err("a lone fragment arrives".to_owned()) } else { Ok(()) }
+            });
+        }
+        let _ = lab.run("ns0", "ping -c 2 -i 0.1 -s 4000 172.17.0.102").ok();
+        if is_fast {
+            lab.is_fast("ns0:eth0", B);
+        }
+        let _ = host.run("nft delete table ip guard").ok();
+        wait_until(
+            A_SECOND,
+            || {
+                if fragment_arrives() { Ok(()) } else { Err("a fragment is kept".to_owned()) }
+            },
+        );
+    });
+}
+
 /// UDP packets between two hosts, each with 4 bytes of data.
 struct TestFrames {
     from: [u8; 6],
@@ -165,7 +211,9 @@ struct TestFrames {
     right: Vec<u8>,
     /// The same with a wrong checksum in the IPv4 header.
     wrong: Vec<u8>,
-    /// The same with as many zeros behind it as Ethernet wants.
+    /// The right one as the first of several fragments.
+    fragment: Vec<u8>,
+    /// The right one with as many zeros behind it as Ethernet wants.
     padded4: Vec<u8>,
     /// Of IPv6, with zeros behind it.
     padded6: Vec<u8>,
@@ -188,7 +236,13 @@ impl TestFrames {
         let (mut wrong, mut padded4) = (right.clone(), right.clone());
         wrong[14 + 10] ^= 1;
         padded4.resize(60, 0);
-        Self { from, right, wrong, padded4, padded6 }
+        let mut fragment = right.clone();
+        (fragment[14 + 6], fragment[14 + 10], fragment[14 + 11]) = (0x20, 0, 0);
+        let sum: u32 =
+            fragment[14..34].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1])).sum();
+        let check = !((sum & 0xffff) + (sum >> 16));
+        fragment[14 + 10..14 + 12].copy_from_slice(&check.to_be_bytes()[2..]);
+        Self { from, right, wrong, fragment, padded4, padded6 }
     }
 
     /// Waits for the next of these that comes.

@@ -18,7 +18,7 @@ use vethpath_common::flags;
 
 use super::{
     facts::{self, Facts},
-    layout::Layout,
+    layout::{LabBridge, Layout},
 };
 use crate::{
     datapath,
@@ -49,6 +49,8 @@ struct Rules {
     legacy: Vec<LegacyTable>,
     /// Whether BPF programs may be among the rules of IPv4 and IPv6, in any namespace.
     has_programs: bool,
+    /// Whether a lab masquerades here.
+    masquerades: bool,
     calls: BridgeCalls,
 }
 
@@ -70,7 +72,7 @@ impl Company {
 
     /// Looks, and notes what was found for each port. `own` are the tables that labs have there.
     pub fn look(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) {
-        let (taps, found) = (self.taps(), self.rules(own));
+        let (taps, found) = (self.taps(), self.rules(layout, own, facts));
         facts.taps = facts.answer(facts::Source::PacketSockets, taps).unwrap_or_default();
         let rules = facts.answer(facts::Source::Rules, found);
         facts.rules.clear();
@@ -79,7 +81,7 @@ impl Company {
             let bridge = facts.link(bridge);
             let (reason, validated) = match &rules {
                 Some(rules) => (rules.first_for(port.as_str(), bridge), rules.validate(bridge)),
-                None => (None, flags::VALIDATE),
+                None => (None, flags::VALIDATE | flags::DEFRAGMENT),
             };
             if let Some(reason) = reason {
                 facts.rules.insert(port.to_string(), reason);
@@ -150,7 +152,7 @@ impl Company {
         Ok(taps.into_iter().map(|tap| tap.ifindex).collect())
     }
 
-    fn rules(&mut self, own: &[Masquerade]) -> Result<Rules, Failure> {
+    fn rules(&mut self, layout: &Layout, own: &[Masquerade], facts: &Facts) -> Result<Rules, Failure> {
         let own: Vec<_> = own.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
         let hooks = match self.netfilter.socket()? {
             Some(socket) => rules(socket, &own)?,
@@ -163,7 +165,10 @@ impl Company {
             Ok::<_, NetfilterError>((calls, legacy))
         });
         let (calls, legacy) = files??;
-        Ok(Rules { hooks, legacy, has_programs: datapath::has_netfilter_programs()?, calls })
+        let calls_netfilter = |bridge: &LabBridge| with_bridge(calls, facts.link(&bridge.name)).any_ip();
+        // The list of all programs of the machine costs more than all else here.
+        let has_programs = layout.bridges.iter().any(calls_netfilter) && datapath::has_netfilter_programs()?;
+        Ok(Rules { hooks, legacy, has_programs, masquerades: !own.is_empty(), calls })
     }
 }
 
@@ -173,19 +178,28 @@ impl Rules {
         let calls = with_bridge(self.calls, bridge);
         let hook = self.hooks.iter().find(|hook| hook.sees(port, calls)).map(ToString::to_string);
         let legacy = || self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string);
-        let is_called = self.has_programs && (calls.iptables || calls.ip6tables);
+        let is_called = self.has_programs && calls.any_ip();
         hook.or_else(legacy).or_else(|| is_called.then(|| "a BPF program for netfilter hooks".to_owned()))
     }
 
     /// For which IP packets the bridge calls netfilter, which then checks them even without rules
-    /// (`br_validate_ipv4` and `br_validate_ipv6`). A bridge whose options are not known does for all.
+    /// (`br_validate_ipv4` and `br_validate_ipv6`), and whether that may reassemble fragments. A bridge whose options are
+    /// not known does all of it.
     fn validate(&self, bridge: Option<&LinkFacts>) -> u32 {
         if bridge.is_none_or(|bridge| bridge.bridge.is_none()) {
-            return flags::VALIDATE;
+            return flags::VALIDATE | flags::DEFRAGMENT;
         }
         let calls = with_bridge(self.calls, bridge);
         let flag = |is_set, flag| if is_set { flag } else { 0 };
-        flag(calls.iptables, flags::VALIDATE_IPV4) | flag(calls.ip6tables, flags::VALIDATE_IPV6)
+        flag(calls.iptables, flags::VALIDATE_IPV4)
+            | flag(calls.ip6tables, flags::VALIDATE_IPV6)
+            | flag(calls.any_ip() && self.may_track_connections(), flags::DEFRAGMENT)
+    }
+
+    /// Whether the namespace may track connections, and so reassemble fragments. Any rule of it may want that, also one
+    /// that no bridged frame passes (`nf_ct_netns_get` in net/netfilter/nf_conntrack_proto.c).
+    fn may_track_connections(&self) -> bool {
+        self.masquerades || !self.hooks.is_empty() || !self.legacy.is_empty()
     }
 }
 
@@ -211,10 +225,11 @@ mod tests {
     fn a_bridge_checks_the_packets_for_which_anything_calls_netfilter() {
         let bridge = |options| LinkFacts { bridge: options, ..LinkFacts::default() };
         let none = BridgeCalls::default();
-        let validate = |calls, options| {
+        let rules = |calls, masquerades| {
             let (hooks, legacy) = (Vec::new(), Vec::new());
-            Rules { hooks, legacy, has_programs: false, calls }.validate(Some(&bridge(options)))
+            Rules { hooks, legacy, has_programs: false, masquerades, calls }
         };
+        let validate = |calls, options| rules(calls, false).validate(Some(&bridge(options)));
         let (v4, v6) = (flags::VALIDATE_IPV4, flags::VALIDATE_IPV6);
         assert_eq!(validate(none, Some(Vec::new())), 0);
         assert_eq!(validate(none, Some(vec![InfoBridge::NfCallIpTables(false)])), 0);
@@ -225,6 +240,9 @@ mod tests {
         assert_eq!(validate(both, Some(vec![InfoBridge::NfCallIp6Tables(true)])), v4 | v6);
         let arp = BridgeCalls { arptables: true, ..none };
         assert_eq!(validate(arp, Some(vec![InfoBridge::NfCallArpTables(true)])), 0, "ARP is never fast");
-        assert_eq!(validate(none, None), v4 | v6, "options that could not be read");
+        let fragments = flags::DEFRAGMENT;
+        assert_eq!(validate(none, None), v4 | v6 | fragments, "options that could not be read");
+        assert_eq!(rules(arp, true).validate(Some(&bridge(Some(Vec::new())))), 0, "nothing calls it");
+        assert_eq!(rules(both, true).validate(Some(&bridge(Some(Vec::new())))), v4 | fragments);
     }
 }

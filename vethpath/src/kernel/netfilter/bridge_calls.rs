@@ -24,6 +24,14 @@ pub struct BridgeCalls {
     pub arptables: bool,
 }
 
+impl BridgeCalls {
+    /// Whether IP packets of either version pass the hooks.
+    #[must_use]
+    pub fn any_ip(self) -> bool {
+        self.iptables || self.ip6tables
+    }
+}
+
 /// Reads the three `bridge-nf-call-*` settings in `folder`, which is [`BRIDGE_SYSCTLS`] but in
 /// tests. Call it on a thread that is in the bridge's namespace.
 ///
