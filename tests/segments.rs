@@ -105,7 +105,10 @@ fn a_trunk_that_does_more_than_forward_splits_the_segment() {
             "qdisc pfifo",
         ),
         (
-            format!("tc qdisc add dev {far_port} clsact"),
+            format!(
+                "tc qdisc add dev {far_port} clsact; tc filter add dev {far_port} egress \
+                 protocol ip u32 match ip dst 192.0.2.1 flowid 1:1"
+            ),
             format!("tc qdisc del dev {far_port} clsact"),
             "foreign",
         ),

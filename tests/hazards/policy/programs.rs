@@ -57,6 +57,10 @@ fn somebodys_filter_at_the_ingress_of_a_port() {
     sink(&mut host);
     let lab = fast_lab(&host);
     let port = lab.port("ns0:eth0");
+    // The qdisc alone does nothing to frames.
+    let _ = host.run(format!("tc qdisc add dev {port} clsact")).ok();
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(lab.state("ns0:eth0"), "armed");
     filter(&host, &port, "ingress", "mirred egress mirror dev sink0");
     let mirrored = || {
         let link = host.json("ip -s -j link show dev sink1");

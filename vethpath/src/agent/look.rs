@@ -190,25 +190,22 @@ impl Looker {
             datapath::attached_by_index(self.rtnl.netns(), &self.pins, domain, &ports)?;
         let [mut attached, mut foreign] =
             [ours, foreign].map(|names| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
-        let with_clsact = ports.iter().filter(|(_, ifindex)| clsact.contains(ifindex));
-        match self.hook {
-            Hook::Tcx => foreign.extend(with_clsact.map(|(name, _)| name.to_string())),
-            Hook::Clsact => {
-                attached.clear();
-                for (name, ifindex) in with_clsact {
-                    let (ingress, mut egress) = self.rtnl.clsact_filters(*ifindex).await?;
-                    // An `ingress` qdisc, which has none, answers with those of ingress (`ingress_tcf_block` in
-                    // net/sched/sch_ingress.c).
-                    egress.retain(|filter| !ingress.contains(filter));
-                    let is_ours = |one: &&FilterFacts| datapath::is_our_filter(one.priority, one.handle);
-                    let ours = ingress.iter().filter(is_ours).count();
-                    if ours > 0 {
-                        attached.insert(name.to_string());
-                    }
-                    if ingress.len() + egress.len() > ours {
-                        foreign.insert(name.to_string());
-                    }
-                }
+        if self.hook == Hook::Clsact {
+            attached.clear();
+        }
+        for (name, ifindex) in ports.iter().filter(|(_, ifindex)| clsact.contains(ifindex)) {
+            let (ingress, mut egress) = self.rtnl.clsact_filters(*ifindex).await?;
+            // An `ingress` qdisc, which has no egress hook, answers with the filters of ingress
+            // (`ingress_tcf_block` in net/sched/sch_ingress.c).
+            egress.retain(|filter| !ingress.contains(filter));
+            let is_ours = |one: &FilterFacts| {
+                self.hook == Hook::Clsact && datapath::is_our_classifier(one.priority, one.handle)
+            };
+            if ingress.iter().any(|one| is_ours(one) && one.handle != 0) {
+                attached.insert(name.to_string());
+            }
+            if !egress.is_empty() || !ingress.iter().all(is_ours) {
+                foreign.insert(name.to_string());
             }
         }
         Ok((attached, foreign))

@@ -260,6 +260,12 @@ fn has_foreign(ours: u32, ingress: Option<&[u32]>, egress: Option<&[u32]>) -> bo
     ingress.is_none_or(|ids| ids.iter().any(|&id| id != ours)) || egress.is_none_or(|ids| !ids.is_empty())
 }
 
+/// Whether a filter at ingress under clsact is ours, or the classifier instance that ours belongs to.
+#[must_use]
+pub fn is_our_classifier(priority: u16, handle: u32) -> bool {
+    is_our_filter(priority, handle) || priority == CLSACT.priority && handle == 0
+}
+
 /// Whether a filter at ingress under clsact is ours, by its priority and handle.
 #[must_use]
 pub fn is_our_filter(priority: u16, handle: u32) -> bool {
@@ -309,6 +315,8 @@ mod tests {
     fn our_filter_is_known_by_priority_and_handle() {
         assert!(is_our_filter(0x7670, 1));
         assert!(is_our_filter(0x7670, 2), "in a qdisc of somebody else");
-        assert!(!is_our_filter(0x7670, 3) && !is_our_filter(1, 1));
+        assert!(!is_our_filter(0x7670, 3) && !is_our_filter(1, 1) && !is_our_filter(0x7670, 0));
+        assert!(is_our_classifier(0x7670, 0) && is_our_classifier(0x7670, 1));
+        assert!(!is_our_classifier(1, 0) && !is_our_classifier(0x7670, 3));
     }
 }

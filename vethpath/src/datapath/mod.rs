@@ -18,7 +18,9 @@ mod slots;
 mod table;
 mod xdp;
 
-pub use attach::{Attached, Hook, attach, attached, attached_by_index, detach, is_our_filter};
+pub use attach::{
+    Attached, Hook, attach, attached, attached_by_index, detach, is_our_classifier, is_our_filter,
+};
 pub use batch::per_cpu;
 pub use counters::{Counters, Matrix};
 pub use error::{Error, Result};

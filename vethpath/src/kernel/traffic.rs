@@ -30,21 +30,21 @@ pub struct QdiscFacts {
     pub kind: String,
 }
 
-/// A tc filter.
+/// A tc filter, or the classifier instance that all filters of a priority and protocol belong to. The kernel lists each
+/// instance once by itself (`tcf_chain_dump` in net/sched/cls_api.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterFacts {
     /// Its priority: lower ones run first.
     pub priority: u16,
-    /// Its number at that priority.
+    /// Its number at that priority; 0 is the instance.
     pub handle: u32,
 }
 
 impl FilterFacts {
-    /// `None` for a chain's head. `tcm_info` is `TC_H_MAKE(priority << 16, protocol)`.
-    fn parse(message: &TcMessage) -> Option<Self> {
-        let handle = u32::from(message.header.handle);
-        let priority = u16::try_from(message.header.info >> 16).ok()?;
-        (handle != 0).then_some(Self { priority, handle })
+    /// `tcm_info` is `TC_H_MAKE(priority << 16, protocol)`.
+    fn parse(message: &TcMessage) -> Self {
+        let priority = u16::try_from(message.header.info >> 16).unwrap_or(u16::MAX);
+        Self { priority, handle: message.header.handle.into() }
     }
 }
 
@@ -87,7 +87,7 @@ fn filters(
     let malformed = |_| ExchangeError::Malformed("a filter cannot be read");
     let parse = |answer: &Vec<u8>| TcMessage::parse(&answer[..]).map_err(malformed);
     let messages: Vec<_> = answers.iter().map(parse).collect::<std::result::Result<_, _>>()?;
-    Ok(messages.iter().filter_map(FilterFacts::parse).collect())
+    Ok(messages.iter().map(FilterFacts::parse).collect())
 }
 
 /// A `struct tcmsg`.
@@ -146,8 +146,7 @@ impl Rtnl {
             dump::all(handle.get().ingress().execute()).await.doing("list filters of", self.netns())?;
         let egress: Vec<TcMessage> =
             dump::all(handle.get().egress().execute()).await.doing("list filters of", self.netns())?;
-        // Each filter is listed once as itself and once as its chain's head, which has no handle.
-        let facts = |messages: Vec<TcMessage>| messages.iter().filter_map(FilterFacts::parse).collect();
+        let facts = |messages: Vec<TcMessage>| messages.iter().map(FilterFacts::parse).collect();
         Ok((facts(ingress), facts(egress)))
     }
 }
