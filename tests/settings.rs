@@ -242,6 +242,58 @@ fn an_empty_value_is_a_value() {
     host.finish();
 }
 
+/// `nat` switches forwarding on for all interfaces, and an interface takes its MTU for IPv6 when it comes up.
+#[test]
+fn settings_that_the_kernel_writes_itself_are_written_after_it() {
+    let host = Host::new();
+    let text = |settings: &str, nat: bool| {
+        format!(
+            "[bridge.br0]\nnamespace = \"r\"\naddresses = [\"10.7.0.1/24\"]\nnat = {nat}\n\
+             [namespace.r.interface.eth0]\nlink = \"h:eth0\"\n{settings}\
+             [namespace.h.interface.eth0]\nlink = \"r:eth0\"\n"
+        )
+    };
+    let with = |mtu: u32, forwarding: u8, nat| {
+        let settings = format!(
+            "sysctls = {{ \"net.ipv6.conf.eth0.mtu\" = {mtu}, \"net.ipv4.conf.eth0.forwarding\" = {forwarding} }}\n"
+        );
+        lab(&host, &text(&settings, nat)).write()
+    };
+    let enter = "ip netns exec r";
+    let is_so = |file: &str, mtu: u32, forwarding: u8| {
+        is(&host, enter, "net.ipv6.conf.eth0.mtu", &mtu.to_string());
+        is(&host, enter, "net.ipv4.conf.eth0.forwarding", &forwarding.to_string());
+        let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+    };
+    // At first, with a change of the file, and where another step of a later run writes them.
+    for (mtu, forwarding, nat) in [(1400, 0, true), (1300, 1, true), (1300, 0, false), (1300, 0, true)] {
+        let file = with(mtu, forwarding, nat);
+        let _ = host.vethpath(format!("up {file}")).ok();
+        is_so(&file, mtu, forwarding);
+    }
+    let _ = host.run(format!("{enter} ip link set eth0 down")).ok();
+    let file = with(1300, 0, true);
+    let _ = host.vethpath(format!("up {file}")).ok();
+    is_so(&file, 1300, 0);
+    let _ = host.vethpath("down settings").ok();
+    host.finish();
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_an_error_in_a_lab_that_is_up_too() {
+    let host = Host::new();
+    let text = "[namespace.h]\nsysctls = { \"net.ipv4.vethpath_has_none\" = 1 }\n";
+    let bad = lab(&host, text).write();
+    let _ = host.vethpath(format!("up {bad}")).fails(1).says("net.ipv4.vethpath_has_none");
+    let up = lab(&host, "[namespace.h]\n").up();
+    let bad = lab(&host, text).write();
+    let _ = host.vethpath(format!("up {bad}")).fails(1).says("net.ipv4.vethpath_has_none");
+    let file = lab(&host, "[namespace.h]\n").write();
+    let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+    up.down();
+    host.finish();
+}
+
 /// The kernel destroys an interface's IPv6 state below an MTU of 1280 bytes, and creates it with defaults at 1280.
 #[test]
 fn settings_are_written_again_where_ipv6_comes_back() {

@@ -94,6 +94,8 @@ pub(super) async fn converge(
     }
     programs::let_go(record, &detached, executor).await?;
     executor.run_all(&plan.raise, &mut progress).await?;
+    executor.ask_for_links(&plan.last).await?;
+    executor.run_all(&plan.last, &mut progress).await?;
     changes.extend(programs::renew(topology, executor).await?);
     stop::here_if_told_to_wait("introduce").await;
     let mut put_back = PutBack::default();

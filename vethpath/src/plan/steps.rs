@@ -8,7 +8,7 @@ use crate::topology::{
     pair_mark, trunk_altname, trunk_mark,
 };
 
-/// Ordered steps in four parts. Programs are attached before interfaces come up, so that no frame is sent
+/// Ordered steps in five parts. Programs are attached before interfaces come up, so that no frame is sent
 /// that nobody counts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
@@ -20,17 +20,23 @@ pub struct Plan {
     pub programs: Vec<Step>,
     /// Gives interfaces addresses, brings them up, adds routes.
     pub raise: Vec<Step>,
+    /// Writes settings that the kernel has written in between.
+    pub last: Vec<Step>,
 }
 
 impl Plan {
     /// All steps in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.clear.iter().chain(&self.make).chain(&self.programs).chain(&self.raise)
+        self.clear.iter().chain(&self.make).chain(&self.programs).chain(&self.raise).chain(&self.last)
     }
 
     /// What they change.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
-        let is_again = |step: &&Step| matches!(step, Step::BridgeOption { from, to, .. } if from == to);
+        let is_again = |step: &&Step| match step {
+            Step::BridgeOption { from, to, .. } => from == to,
+            Step::Sysctl { from, setting, .. } => from.as_deref() == Some(&*setting.value),
+            _ => false,
+        };
         self.steps().filter(move |step| !is_again(step)).flat_map(Step::changes)
     }
 
@@ -84,6 +90,7 @@ pub fn plan(topology: &Topology, former: &[Topology], observed: &Observed) -> Re
             planner.plan.raise.push(Step::Masquerade(nat));
         }
     }
+    planner.overruled_sysctls();
     if planner.collisions.is_empty() { Ok(planner.plan) } else { Err(planner.collisions) }
 }
 

@@ -12,13 +12,19 @@ impl Planner<'_> {
         let mut changed: Vec<&SysctlKey> = Vec::new();
         for setting in &wanted {
             let there = self.observed.sysctls.get(&(place.clone(), setting.key.clone()));
-            // One that cannot be read, such as `net.ipv4.route.flush`, is an act rather than a state.
-            let is_other = there.is_some_and(|there| !is_same(there, &setting.value));
+            // One that cannot be read is an act rather than a state, such as `net.ipv4.route.flush`, or does not
+            // exist, as `up` will find. It is written once.
+            let is_other = match there {
+                Some(there) => !is_same(there, &setting.value),
+                None => {
+                    declares(self.topology, place, &setting.key)
+                        && !self.former.iter().any(|former| declares(former, place, &setting.key))
+                }
+            };
             let is_reset = there.is_some() && changed.iter().any(|key| key.sets(&setting.key));
             if (is_other || is_reset) && self.is_there(place, &setting.key) {
                 changed.push(&setting.key);
-                let (place, from, setting) = (place.clone(), there.cloned(), setting.clone());
-                self.plan.make.push(Step::Sysctl { place, from, setting });
+                self.sysctl(place, there, setting.clone());
             }
         }
         let mut known: Vec<SysctlKey> = wanted.into_iter().map(|wanted| wanted.key).collect();
@@ -32,17 +38,53 @@ impl Planner<'_> {
             }
             known.push(key.clone());
             if !is_same(there, before) {
-                let setting = Sysctl { key, value: before.as_str().into() };
-                self.plan.make.push(Step::Sysctl { place, from: Some(there.clone()), setting });
+                self.sysctl(&place, Some(there), Sysctl { key, value: before.as_str().into() });
             }
         }
     }
 
+    fn sysctl(&mut self, place: &Place, from: Option<&String>, setting: Sysctl) {
+        let part = if setting.key.is_overruled() { &mut self.plan.last } else { &mut self.plan.make };
+        part.push(Step::Sysctl { place: place.clone(), from: from.cloned(), setting });
+    }
+
     /// The settings of an interface or bridge that is made.
     pub(super) fn new_sysctls(&mut self, place: &Place, settings: &[Sysctl]) {
-        if !settings.is_empty() {
-            let (place, settings) = (place.clone(), settings.to_vec());
-            self.plan.make.push(Step::Sysctls { place, settings });
+        let (last, first): (Vec<_>, Vec<_>) =
+            settings.iter().cloned().partition(|setting| setting.key.is_overruled());
+        for (part, settings) in [(&mut self.plan.make, first), (&mut self.plan.last, last)] {
+            if !settings.is_empty() {
+                part.push(Step::Sysctls { place: place.clone(), settings });
+            }
+        }
+    }
+
+    /// Settings that are as they should be, and will not be when the steps before have been run.
+    pub(super) fn overruled_sysctls(&mut self) {
+        let dad = compares_dad(self.former.iter().chain([self.topology]));
+        for ((place, key), there) in &self.observed.sysctls {
+            let Scope::Interface(name) = key.scope() else { continue };
+            let is_written_by = |step: &Step| match step {
+                Step::Masquerade(nat) => key.name() == "forwarding" && &nat.place == place,
+                Step::Sysctl { place: of, setting, .. } => setting.key.sets(key) && of == place,
+                Step::Up { place: of, device, .. } | Step::Mtu { place: of, device, .. } => {
+                    key.name() == "mtu" && device == name && of == place
+                }
+                _ => false,
+            };
+            let is_written_here = |step: &Step| matches!(step, Step::Sysctl { place: of, setting, .. } if setting.key == *key && of == place);
+            if !key.is_overruled()
+                || !self.is_there(place, key)
+                || !self.plan.steps().any(is_written_by)
+                || self.plan.steps().any(is_written_here)
+            {
+                continue;
+            }
+            let mut wanted = settings(self.topology, place, dad).into_iter();
+            if let Some(setting) = wanted.find(|wanted| wanted.key == *key && is_same(there, &wanted.value)) {
+                let (place, from) = (place.clone(), Some(there.clone()));
+                self.plan.last.push(Step::Sysctl { place, from, setting });
+            }
         }
     }
 
@@ -91,6 +133,17 @@ pub fn settings(topology: &Topology, place: &Place, dad: bool) -> Vec<Sysctl> {
         device(interface.name.as_str(), interface.ipv6, &interface.sysctls);
     }
     all
+}
+
+/// Whether a file has a setting, as the reader has it.
+fn declares(topology: &Topology, place: &Place, key: &SysctlKey) -> bool {
+    let is_here = |name: &NsName| matches!(place, Place::Namespace(here) if here == name);
+    let namespaces = topology.namespaces.iter().filter(|namespace| is_here(&namespace.name));
+    let mut own = namespaces
+        .flat_map(|namespace| namespace.sysctls.iter())
+        .chain(bridges(topology, place).flat_map(|bridge| &bridge.sysctls))
+        .chain(interfaces(topology, place).flat_map(|interface| &interface.sysctls));
+    own.any(|setting| setting.key == *key)
 }
 
 /// What a namespace that the lab makes gives the interfaces that are made in it.

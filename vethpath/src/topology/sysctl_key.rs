@@ -73,6 +73,14 @@ impl SysctlKey {
         }
     }
 
+    /// Whether the kernel may write a setting of an interface by itself, when that comes up (`addrconf_notify` in
+    /// net/ipv6/addrconf.c) or when forwarding is switched on for the namespace: it has to be written after that.
+    #[must_use]
+    pub fn is_overruled(&self) -> bool {
+        matches!(self.scope(), Scope::Interface(_))
+            && matches!((self.family(), self.name()), ("ipv6", "mtu") | (_, "forwarding"))
+    }
+
     /// Whether writing `self` sets `other` too: `conf/all` and `ip_forward` set what interfaces have
     /// (`inet_forward_change`, `addrconf_fixup_forwarding`, `addrconf_disable_ipv6`).
     #[must_use]
@@ -214,6 +222,20 @@ mod tests {
         assert!(!sets("net.ipv4.conf.all.rp_filter", "net.ipv4.conf.eth0.rp_filter"));
         assert!(!sets("net.ipv4.conf.eth0.forwarding", "net.ipv4.conf.eth1.forwarding"));
         assert!(!sets("net.ipv4.ip_forward", "net.ipv4.ip_forward"));
+    }
+
+    #[test]
+    fn what_the_kernel_writes_itself_is_known() {
+        for overruled in
+            ["net.ipv6.conf.eth0.mtu", "net.ipv4.conf.eth0.forwarding", "net.ipv6.conf.e.forwarding"]
+        {
+            assert!(key(overruled).is_overruled(), "{overruled}");
+        }
+        for kept in
+            ["net.ipv6.conf.default.mtu", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.eth0.accept_ra"]
+        {
+            assert!(!key(kept).is_overruled(), "{kept}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     kernel::{Act, Direct, Netns, NetnsId, NewVeth, Result, VethEnd, crew, sysctl},
     plan::{Step, default_dad},
     state::stop,
-    topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, altname, lab_mark, pair_mark},
+    topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, Scope, altname, lab_mark, pair_mark},
 };
 
 /// What can be run together.
@@ -81,6 +81,24 @@ impl Executor<'_> {
         }
         if !last.is_empty() {
             self.ask_for_carriers().await?;
+        }
+        Ok(())
+    }
+
+    /// An interface takes its MTU for IPv6 when the kernel has told all that it has a carrier: see
+    /// [`Executor::ask_for_carriers`]. Those that these steps are about are asked for.
+    pub(in crate::apply) async fn ask_for_links(&mut self, steps: &[Step]) -> Result<()> {
+        for step in steps {
+            let (place, settings) = match step {
+                Step::Sysctl { place, setting, .. } => (place, std::slice::from_ref(setting)),
+                Step::Sysctls { place, settings } => (place, &settings[..]),
+                _ => continue,
+            };
+            for setting in settings {
+                if let Scope::Interface(name) = setting.key.scope() {
+                    let _ = self.places.get(place)?.link(name).await?;
+                }
+            }
         }
         Ok(())
     }

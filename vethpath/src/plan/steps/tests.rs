@@ -232,11 +232,23 @@ fn a_setting_that_is_reset_with_another_is_set_again() {
     let lab = lab(&text);
     let mut observed = Machine::with(&lab);
     observed.sysctls.insert((inside("ns0"), SysctlKey::net(&["ipv4", "ip_forward"])), "0".to_owned());
-    let expected = [
-        "~ change sysctl ns0: net.ipv4.ip_forward 0 -> 1",
-        "~ change sysctl ns0: net.ipv4.conf.eth0.forwarding 0 -> 0",
-    ];
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
+    let former = std::slice::from_ref(&lab);
+    assert_eq!(told(&lab, former, &observed), ["~ change sysctl ns0: net.ipv4.ip_forward 0 -> 1"]);
+    let plan = plan(&lab, former, &observed).expect("nothing collides");
+    let [Step::Sysctl { setting, .. }] = &plan.last[..] else { panic!("{plan:?}") };
+    assert_eq!(setting.key.to_string(), "net.ipv4.conf.eth0.forwarding");
+}
+
+/// What cannot be read may not exist: `up` is to find out, once.
+#[test]
+fn a_setting_that_cannot_be_read_is_written_when_it_is_new() {
+    let with = ONE_HOST
+        .replace("[namespace.ns0]\n", "[namespace.ns0]\nsysctls = { \"net.ipv4.route.flush\" = 1 }\n");
+    let (before, after) = (lab(ONE_HOST), lab(&with));
+    let observed = Machine::with(&before);
+    let expected = ["~ change sysctl ns0: net.ipv4.route.flush -> 1"];
+    assert_eq!(told(&after, std::slice::from_ref(&before), &observed), expected);
+    assert_eq!(told(&after, std::slice::from_ref(&after), &observed), [""; 0]);
 }
 
 /// A bond gives its members its MAC and MTU and brings them up; whoever made it moves the addresses to it.
