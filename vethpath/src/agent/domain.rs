@@ -118,8 +118,7 @@ impl Domain {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         let Place::Namespace(name) = &self.place else { return false };
-        let held = self.looker.rtnl.netns().inode().ok();
-        Netns::named(name).and_then(|now| now.inode()).ok() != held
+        !self.looker.rtnl.netns().has_name(name)
     }
 
     /// Waits until something has happened and takes it in, or until nothing where something that was taken in

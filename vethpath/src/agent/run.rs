@@ -96,6 +96,8 @@ struct Agent {
     brought: Option<(usize, u32)>,
     /// Whether that was since memory was last given back.
     has_worked: bool,
+    /// What failed last, until a tick has succeeded.
+    failure: Option<String>,
 }
 
 impl Agent {
@@ -108,34 +110,67 @@ impl Agent {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.look_anew().await?;
         loop {
-            tokio::select! {
+            // After a failure nothing but a tick brings the maps up to date.
+            let is_sound = self.failure.is_none();
+            let done = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                _ = tick.tick() => self.tick().await?,
+                _ = tick.tick() => self.tick().await,
                 // Somebody has changed what tells nothing by itself, the lab among it: see status::look.
-                _ = hangup.recv() => {
-                    self.become_what_the_journal_says().await?;
-                    self.tick().await?;
-                }
-                domain = something_happens(&mut self.domains, rest_until) => {
+                _ = hangup.recv() => match self.become_what_the_journal_says().await {
+                    Ok(()) => self.tick().await,
+                    Err(error) => Err(error),
+                },
+                domain = something_happens(&mut self.domains, rest_until), if is_sound => {
                     let began = Instant::now();
-                    self.follow(domain?).await?;
+                    let done = match domain {
+                        Ok(domain) => self.follow(domain).await,
+                        Err(error) => Err(error.into()),
+                    };
                     // A storm of events is taken in with half of a CPU at most; what comes meanwhile
                     // waits in the kernel's buffer and is taken in at once.
                     rest_until = Instant::now() + began.elapsed();
+                    done
                 }
-                () = loaded(&mut self.modules) => {
+                () = loaded(&mut self.modules), if is_sound => {
                     self.domains.iter_mut().for_each(Domain::look_at_company);
-                    self.bring_maps(Confirm::Now).await?;
+                    self.bring_maps(Confirm::Now).await
                 }
                 // Last: clients, however many, must not keep events waiting.
                 client = door.client() => {
                     let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
                     drop(tokio::spawn(client.answer(status)));
+                    Ok(())
                 }
+            };
+            match done {
+                Ok(()) => {}
+                Err(Error::Replaced) => return Err(Error::Replaced),
+                Err(error) => self.fail(&error),
             }
         }
+    }
+
+    /// Makes every entry void until a tick succeeds again: a lack of descriptors or memory passes.
+    fn fail(&mut self, error: &Error) {
+        self.sync.void();
+        // It is read again: what was read may have been taken in by half.
+        self.journal = None;
+        let error = error.to_string();
+        if self.failure.as_ref() != Some(&error) {
+            warn!("{error}; retrying each second");
+            self.chronicle.tell([Kind::AgentRetries { error: error.clone() }]);
+        }
+        self.failure = Some(error);
+    }
+
+    /// Begins again with empty maps after a failure.
+    async fn recover(&mut self) -> Result<(), Error> {
+        self.sync.start_over()?;
+        self.brought = None;
+        self.become_what_the_journal_says().await?;
+        self.look_anew().await
     }
 
     /// Takes in what the lab has become. What stays of it keeps its entries, its numbers and its lease.
@@ -223,6 +258,9 @@ impl Agent {
             return Err(Error::Replaced);
         }
         self.sync.next_epoch();
+        if self.failure.is_some() {
+            self.recover().await?;
+        }
         self.stay().await?;
         let gone: Vec<_> = self.domains.extract_if(.., |domain| domain.is_gone()).collect();
         self.chronicle.tell(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
@@ -261,6 +299,9 @@ impl Agent {
             memory::give_back();
         }
         self.looks = self.looks.wrapping_add(1);
+        if self.failure.take().is_some() {
+            info!("the agent goes on");
+        }
         Ok(())
     }
 

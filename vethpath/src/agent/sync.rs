@@ -67,15 +67,26 @@ impl Sync {
             fits: true,
             announced: Announced::under(1),
         };
-        sync.void();
+        sync.start_over()?;
+        Ok(sync)
+    }
+
+    /// Makes every station void and removes it, whatever was thought to be in the maps.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn start_over(&mut self) -> Result<()> {
+        self.void();
         // Ports stay known, or what they pass until the first look would be counted under no pair.
-        let ports = sync.maps.ports.iter().collect::<std::result::Result<_, _>>();
-        sync.current.ports = ports.map_err(|error| refused("read", &error))?;
-        sync.maps.sources.clear().map_err(|error| refused("clear", &error))?;
-        sync.maps.stations.clear().map_err(|error| refused("clear", &error))?;
+        let ports = self.maps.ports.iter().collect::<std::result::Result<_, _>>();
+        let ports = ports.map_err(|error| refused("read", &error))?;
+        self.current = Desired { ports, ..Desired::default() };
+        self.announced = Announced::under(self.announced.number);
+        self.maps.sources.clear().map_err(|error| refused("clear", &error))?;
+        self.maps.stations.clear().map_err(|error| refused("clear", &error))?;
         // What is inserted next must not reuse an element that a program still looks at.
         membarrier::grace_period();
-        Ok(sync)
+        Ok(())
     }
 
     /// Makes every entry void with one write.

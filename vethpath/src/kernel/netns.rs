@@ -179,6 +179,16 @@ impl Netns {
         Ok(self.file.metadata().doing("look at namespace", self)?.ino())
     }
 
+    /// Whether a name in `/run/netns` is that of this namespace, as far as it can be told. Opens no file.
+    #[must_use]
+    pub fn has_name(&self, name: &NsName) -> bool {
+        match (fs::metadata(path(name)), self.file.metadata()) {
+            (Ok(named), Ok(held)) => (named.dev(), named.ino()) == (held.dev(), held.ino()),
+            (Err(error), _) => error.kind() != io::ErrorKind::NotFound,
+            (_, Err(_)) => true,
+        }
+    }
+
     /// Its identity, which tells it from others for as long as the machine runs.
     ///
     /// # Errors

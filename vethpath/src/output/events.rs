@@ -52,6 +52,9 @@ fn told(kind: &Kind) -> (String, String) {
             };
             (agent(), format!("ended (pid {pid}): {why}"))
         }
+        Kind::AgentRetries { error } => {
+            (agent(), format!("failed: {error}; all frames are slow, retrying each second"))
+        }
         Kind::LeaseExpired { for_ms } => {
             let for_ms = seconds(*for_ms);
             (agent(), format!("the lease had run out for {for_ms}: it was stopped or starved"))
@@ -121,6 +124,10 @@ mod tests {
             (
                 Kind::AgentEnded { pid: 7, how: How::Failed, error: Some("no".into()) },
                 "agent  ended (pid 7): failed: no",
+            ),
+            (
+                Kind::AgentRetries { error: "no".into() },
+                "agent  failed: no; all frames are slow, retrying each second",
             ),
             (
                 Kind::LeaseExpired { for_ms: 1234 },

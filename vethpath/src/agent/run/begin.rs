@@ -57,6 +57,7 @@ impl Agent {
             looks: 0,
             brought: None,
             has_worked: true,
+            failure: None,
         };
         Ok((door, agent))
     }

@@ -15,9 +15,12 @@ impl Agent {
     /// How the lab stands, as far as the agent knows.
     pub(super) fn status(&self) -> Status {
         let current = self.sync.current();
-        let state = |counter: u32| current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort));
-        let trunk_state =
-            |number: u16| current.trunk_states.get(&number).cloned().unwrap_or(Some(NotArmed::NoPort));
+        let failed = |state| self.failure.clone().map_or(state, |error| Some(NotArmed::Unasked(error)));
+        let state =
+            |counter: u32| failed(current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort)));
+        let trunk_state = |number: u16| {
+            failed(current.trunk_states.get(&number).cloned().unwrap_or(Some(NotArmed::NoPort)))
+        };
         let pairs = || layout::counted_pairs(&self.topology);
         // What the file leaves down stays down.
         let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));

@@ -69,6 +69,11 @@ pub enum Kind {
         /// What made it fail.
         error: Option<String>,
     },
+    /// The agent has failed: every entry is void until it succeeds. It tries again each second.
+    AgentRetries {
+        /// What failed.
+        error: String,
+    },
     /// The agent has come too late to renew the lease: it was stopped or starved, and every frame was
     /// slow.
     LeaseExpired {
