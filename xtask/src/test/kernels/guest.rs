@@ -65,9 +65,9 @@ pub(super) enum Line {
 
 /// What a line of the console tells; `None` if it is the kernel's or another program's.
 pub(super) fn parse(line: &str) -> Option<Line> {
-    // The kernel may be in the middle of a line.
+    // Messages of the kernel may be before and behind it in a line.
     let (_, json) = line.split_once(MARK)?;
-    serde_json::from_str(json).ok()
+    serde_json::Deserializer::from_str(json).into_iter().next()?.ok()
 }
 
 fn tell(line: &Line) {
@@ -162,6 +162,8 @@ mod tests {
         assert!(matches!(parse(&text), Some(Line::Error(error)) if error == "a\nb"));
         assert!(parse("[    1.0] Run /init as init process").is_none());
         assert!(parse(&format!("{MARK}{{")).is_none());
+        let end = format!("{MARK}{{\"End\":{{\"complaints\":[]}}}}[  422.4] sysrq: Power Off");
+        assert!(matches!(parse(&end), Some(Line::End { .. })));
     }
 
     #[test]
