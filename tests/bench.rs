@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Host, Lab, PATIENCE, Process, wait_for, wait_until};
+use crate::harness::{Host, Lab, Process, TIMEOUT, wait_for, wait_until};
 
 #[test]
 fn json_is_complete_and_the_lab_is_armed_again() {
@@ -100,7 +100,7 @@ fn interrupted_it_puts_the_programs_back() {
         let bench = stopped_while_off(&host, &lab);
         signal(&bench);
         bench.go_on();
-        let _ = bench.wait(PATIENCE).fails(130).says("interrupted");
+        let _ = bench.wait(TIMEOUT).fails(130).says("interrupted");
         assert_eq!(armed(&host), 3);
         lab.down();
         host.finish();
@@ -142,13 +142,13 @@ fn killed_the_agent_puts_the_programs_back() {
     let lab = host.lab("three-hosts").up();
     let bench = stopped_while_off(&host, &lab);
     bench.kill();
-    let _ = bench.wait(PATIENCE);
+    let _ = bench.wait(TIMEOUT);
     let mended = "its bench was killed: 3 programs put back by the agent";
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let events = host.vethpath("events").ok();
         if events.stdout.contains(mended) { Ok(()) } else { Err(events.to_string()) }
     });
-    wait_for(PATIENCE, "the lab is armed again", || armed(&host) == 3);
+    wait_for(TIMEOUT, "the lab is armed again", || armed(&host) == 3);
     lab.reaches("ns0", "172.17.0.102");
     // Once, and not again for the next one, which ends as it should.
     let _ = host.vethpath("bench --work udp-rr --cores same --seconds 1").ok();
@@ -166,7 +166,7 @@ fn killed_with_its_agent_the_next_up_puts_the_programs_back() {
     let _ = host.run(format!("kill -9 {agent}")).ok();
     let bench = stopped_while_off(&host, &lab);
     bench.kill();
-    let _ = bench.wait(PATIENCE);
+    let _ = bench.wait(TIMEOUT);
     lab.reaches("ns0", "172.17.0.102");
     let _ = host.vethpath(format!("up {}", lab.file)).ok().says("3 of 3 pairs armed");
     assert_eq!(armed(&host), 3);
@@ -180,9 +180,9 @@ fn killed_the_next_bench_has_a_fast_path_again() {
     let lab = host.lab("three-hosts").up();
     let bench = stopped_while_off(&host, &lab);
     bench.kill();
-    let _ = bench.wait(PATIENCE);
+    let _ = bench.wait(TIMEOUT);
     // Whoever is first, this or the agent, which has the lab's lock meanwhile.
-    let report = wait_until(PATIENCE, || {
+    let report = wait_until(TIMEOUT, || {
         let done = host.vethpath("bench --work udp-rr --cores same --seconds 1 --json");
         if done.stderr.contains("another vethpath is working on lab `three-hosts`") {
             return Err(done.fails(1).to_string());
@@ -220,9 +220,9 @@ fn a_lab_of_its_own_is_gone_when_it_is_interrupted() {
         let labs = std::fs::read_dir(&labs).into_iter().flatten().flatten();
         labs.map(|lab| lab.path().join("bench.lock")).any(|lock| lock.exists())
     };
-    wait_for(PATIENCE, "it measures", measuring);
+    wait_for(TIMEOUT, "it measures", measuring);
     bench.interrupt();
-    let _ = bench.wait(PATIENCE).fails(130).says("interrupted");
+    let _ = bench.wait(TIMEOUT).fails(130).says("interrupted");
     assert_eq!(host.vethpath("list --json").ok().json(), serde_json::json!([]));
     host.finish();
 }
@@ -234,7 +234,7 @@ fn a_fast_path_that_is_broken_gains_nothing() {
     // A packet socket on the port makes it step aside: every frame takes the bridge.
     let tap = host.spawn("tcpdump --immediate-mode -n -i any -w /dev/null");
     // By the word of an agent: one that is late with its answer has none armed, too.
-    wait_for(PATIENCE, "the pairs step aside", || {
+    wait_for(TIMEOUT, "the pairs step aside", || {
         let labs = host.vethpath("list --json").ok().json();
         labs[0]["agent"] == true && labs[0]["armed"] == 0
     });
@@ -254,11 +254,11 @@ fn the_lab_is_locked_meanwhile() {
     // Each waits ten seconds for the lock.
     let others = ["bench three-hosts --seconds 1", "down three-hosts", &format!("up {}", lab.file)];
     for other in others.map(|other| host.spawn_vethpath(other)) {
-        let _ = other.wait(PATIENCE).fails(1).says("another vethpath is working on lab `three-hosts`");
+        let _ = other.wait(TIMEOUT).fails(1).says("another vethpath is working on lab `three-hosts`");
     }
     bench.interrupt();
     bench.go_on();
-    let _ = bench.wait(PATIENCE).fails(130);
+    let _ = bench.wait(TIMEOUT).fails(130);
     lab.down();
     host.finish();
 }
@@ -318,7 +318,7 @@ fn stop_while_off(host: &Host, lab: &Lab<'_>, bench: &Process) {
         let pins = std::fs::read_dir(&pins).expect("the lab is up").flatten();
         pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("link_")).count() == 0
     };
-    wait_for(PATIENCE, "the programs stay attached", || {
+    wait_for(TIMEOUT, "the programs stay attached", || {
         if !are_off() {
             return false;
         }

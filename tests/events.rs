@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::harness::{Host, PATIENCE, Process, SLACK, wait_until};
+use crate::harness::{Host, Process, SLACK, TIMEOUT, wait_until};
 
 /// What `vethpath events --json` prints, each line parsed, in order of time.
 #[track_caller]
@@ -27,7 +27,7 @@ fn events(host: &Host, more: &str) -> Vec<Value> {
 /// Waits until an event is as `is` says.
 #[track_caller]
 fn wait_for_event(host: &Host, is: impl Fn(&Value) -> bool) -> Value {
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let events = events(host, "");
         let found = events.iter().rev().find(|event| is(event)).cloned();
         found.ok_or_else(|| format!("no such event in {events:#?}"))
@@ -37,7 +37,7 @@ fn wait_for_event(host: &Host, is: impl Fn(&Value) -> bool) -> Value {
 /// Waits until the last event of ns0's pair is that it is armed, or not, for this reason.
 #[track_caller]
 fn wait_for_state(host: &Host, reason: Option<&str>) -> Value {
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let events = events(host, "--pair ns0:eth0");
         let last = events.last().cloned().ok_or("no event of it")?;
         let is = match reason {
@@ -51,7 +51,7 @@ fn wait_for_state(host: &Host, reason: Option<&str>) -> Value {
 /// Waits until `printed` of a follower is as `is` says.
 #[track_caller]
 fn wait_for_output(follower: &Process, is: impl Fn(&str) -> bool) {
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let printed = follower.output();
         if is(&printed) { Ok(()) } else { Err(format!("so far: {printed}")) }
     });
@@ -141,7 +141,7 @@ fn an_agent_that_was_stopped_tells_for_how_long_the_lease_had_run_out() {
     let pid = lab.pid();
     let _ = host.run(format!("kill -STOP {pid}")).ok();
     // It does not answer: two seconds each time. The lease is of three.
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let agent = host.vethpath("stats three-hosts --json").ok().json();
         if agent["agent"]["lease_left_ms"] == 0 { Ok(()) } else { Err(format!("{agent:#}")) }
     });

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Host, Lab, LabFile, PATIENCE, SLACK, wait_for};
+use crate::harness::{Host, Lab, LabFile, SLACK, TIMEOUT, wait_for};
 
 /// Ways to be elsewhere, in front of a command.
 const ELSEWHERE: [&str; 5] = [
@@ -355,7 +355,7 @@ fn a_lab_that_somebody_works_on_is_waited_for() {
                 && said.contains("sleep 1000")
         });
         holder.kill();
-        let _ = waits.wait(PATIENCE).ok();
+        let _ = waits.wait(TIMEOUT).ok();
     }
     lab.forget();
     host.finish();

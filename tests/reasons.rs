@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Host, PATIENCE, SLACK, wait_for, wait_until};
+use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until};
 
 /// Whatever a port is, both `stats` and `show` say why it is not armed, to people and to programs.
 #[test]
@@ -27,7 +27,7 @@ link = \"ns2:eth1\"
     let _ = host.run(format!("bridge link set dev {port} learning off")).ok();
     wait_for(SLACK, "the trunk is not armed", || trunks()[0]["state"] == trunk);
     // An agent that came too late to answer one of them would be all that it says.
-    let [stats, show] = wait_until(PATIENCE, || {
+    let [stats, show] = wait_until(TIMEOUT, || {
         let both = ["stats --json", "show --json"].map(|command| host.vethpath(command).ok());
         match both.iter().find(|told| told.stdout.contains("does not answer")) {
             Some(silent) => Err(silent.to_string()),
@@ -50,7 +50,7 @@ link = \"ns2:eth1\"
     for (command, words) in
         [("stats", "hairpin"), ("stats", "learning off"), ("show", "hairpin"), ("show", "not of")]
     {
-        wait_until(PATIENCE, || {
+        wait_until(TIMEOUT, || {
             let told = host.vethpath(command).ok();
             if told.stdout.contains(words) { Ok(()) } else { Err(format!("{words:?}: {told}")) }
         });

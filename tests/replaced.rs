@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Host, Lab, PATIENCE, Process, SLACK, wait_for};
+use crate::harness::{Host, Lab, Process, SLACK, TIMEOUT, wait_for};
 
 fn pid(lab: &Lab<'_>) -> i32 {
     lab.stats().agent.pid.expect("the agent is there")
@@ -40,7 +40,7 @@ fn an_interrupted_up_leaves_no_lab_without_its_agent() {
     let up = waiting(&host, "no-agent", &format!("up {}", lab.file));
     assert_eq!(agents(&host), "0");
     up.interrupt();
-    let _ = up.wait(PATIENCE).fails(130).says("interrupted; what had been done is undone");
+    let _ = up.wait(TIMEOUT).fails(130).says("interrupted; what had been done is undone");
     assert_eq!(agents(&host), "1");
     lab.is_fast("ns0:eth0", "172.17.0.102");
     lab.down();
@@ -70,7 +70,7 @@ fn an_agent_that_was_slow_to_begin_is_in_nobodys_way() {
         drop(first);
         let (second, done) = late("down three-hosts");
         let _ = done.ok();
-        let _ = second.wait(PATIENCE);
+        let _ = second.wait(TIMEOUT);
         lab.forget();
         assert_eq!(host.changes(), None, "{pause}");
     }
@@ -82,6 +82,6 @@ fn an_agent_that_was_slow_to_begin_is_in_nobodys_way() {
 fn waiting(host: &Host, place: &str, command: &str) -> Process {
     let exe = host.exe();
     let process = host.spawn(format!("env VETHPATH_WAIT_AT={place} {exe} {command}"));
-    wait_for(PATIENCE, "it does not get there", || process.output().contains(&format!("waiting at {place}")));
+    wait_for(TIMEOUT, "it does not get there", || process.output().contains(&format!("waiting at {place}")));
     process
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Host, PATIENCE, SLACK, wait_for, wait_until};
+use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until};
 
 const NS1: &str = "172.17.0.102";
 
@@ -209,7 +209,7 @@ fn stats(host: &Host) -> Value {
 /// The same once the agent answers.
 #[track_caller]
 fn heard(host: &Host) -> Value {
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let stats = stats(host);
         if stats["agent"]["alive"] == true { Ok(stats) } else { Err("the agent does not answer".to_owned()) }
     })

@@ -5,7 +5,7 @@ mod stations;
 use std::time::Duration;
 
 use crate::{
-    harness::{Done, Host, LabFile, PATIENCE, SLACK, iperf, received, wait_for, wait_until},
+    harness::{Done, Host, LabFile, SLACK, TIMEOUT, iperf, received, wait_for, wait_until},
     hazards::common::listening,
 };
 
@@ -145,7 +145,7 @@ fn a_trunk_that_does_more_than_forward_splits_the_segment() {
     let tcpdump = listening(tcpdump);
     wait_for(SOON, "the packet socket is not seen", || state() == "a packet socket on the port");
     lab.reaches("ns0", FAR);
-    let seen = tcpdump.wait(PATIENCE).ok();
+    let seen = tcpdump.wait(TIMEOUT).ok();
     assert_eq!(seen.stdout.matches("ICMP echo request").count(), 3, "{seen}");
     wait_for(SOON, "the trunk is not armed again", || state() == "armed");
     // Down is down.
@@ -318,14 +318,14 @@ fn trunks_that_cannot_be_crossed_say_why() {
         .up();
     lab.reaches_within(SLACK, "ns0", FAR);
     let is_said_of = |trunk: &str, state: &str| {
-        wait_until(PATIENCE, || {
+        wait_until(TIMEOUT, || {
             let now = lab.stats().trunk(trunk).state.clone();
             if now == state { Ok(()) } else { Err(format!("{trunk} is {now:?}")) }
         });
     };
     is_said_of("b1 - b2", "armed");
     is_said_of("b2 - b3", "the trunk joins two namespaces");
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let shown = host.vethpath("show --json").ok().json();
         let ports = shown["bridges"]
             .as_array()
@@ -339,7 +339,7 @@ fn trunks_that_cannot_be_crossed_say_why() {
     lab.down();
     let lab = chain(&host, 3, "").with("[bridge.b2]\n", "[bridge.b2]\ndatapath = \"bridge\"\n").up();
     lab.reaches_within(SLACK, "ns0", FAR);
-    wait_for(PATIENCE, "a plain bridge is in between", || {
+    wait_for(TIMEOUT, "a plain bridge is in between", || {
         lab.stats().trunks.iter().all(|trunk| trunk.state == "datapath is \"bridge\"")
     });
     lab.down();

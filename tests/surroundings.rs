@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::harness::{Host, PATIENCE, SLACK, wait_for, wait_until};
+use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until};
 
 /// Runs a command whose output goes into a pipe that nobody reads.
 fn unread(host: &Host, command: &str) -> crate::harness::Done {
@@ -63,9 +63,9 @@ fn an_interrupt_of_the_first_moment_leaves_nothing() {
     for _ in 0..10 {
         let up = host.spawn_vethpath(format!("up {file}"));
         let folder = host.path("/run/vethpath");
-        wait_for(PATIENCE, "it makes no folder", || folder.exists());
+        wait_for(TIMEOUT, "it makes no folder", || folder.exists());
         up.interrupt();
-        let done = up.wait(PATIENCE);
+        let done = up.wait(TIMEOUT);
         if done.succeeded() {
             let _ = host.vethpath("down three-hosts").ok();
         } else {

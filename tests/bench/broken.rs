@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{armed, stop_while_off, stopped_while_off, warns_of};
-use crate::harness::{Done, Host, Lab, PATIENCE, wait_for, wait_until};
+use crate::harness::{Done, Host, Lab, TIMEOUT, wait_for, wait_until};
 
 /// So many take longer than all that the fast path saves, many times.
 const FILTERS: usize = 4000;
@@ -42,7 +42,7 @@ fn disarmed_by_a_queue_it_claims_nothing() {
     let measured = stopped_while_off(&host, &lab);
     let _ = host.run(format!("tc qdisc add dev {port} root tbf rate 2mbit burst 2kb latency 50ms")).ok();
     measured.go_on();
-    let done = measured.wait(PATIENCE).fails(2).says("ns1:eth0 was armed before and is not any more: qdisc");
+    let done = measured.wait(TIMEOUT).fails(2).says("ns1:eth0 was armed before and is not any more: qdisc");
     assert_eq!(done.stdout, "");
     assert_eq!(host.json(format!("tc -j qdisc show dev {port} root"))[0]["kind"], "tbf");
     let _ = host.run(format!("tc qdisc del dev {port} root")).ok();
@@ -58,9 +58,9 @@ fn disarmed_in_the_middle_it_claims_nothing() {
     let lab = host.lab("three-hosts").up();
     let measured = stopped_while_off(&host, &lab);
     let tap = host.spawn("tcpdump --immediate-mode -n -i any -w /dev/null");
-    wait_for(PATIENCE, "tcpdump does not start", || tap.output().contains("listening on"));
+    wait_for(TIMEOUT, "tcpdump does not start", || tap.output().contains("listening on"));
     measured.go_on();
-    let done = measured.wait(PATIENCE).fails(2).says("was armed before and is not any more: ");
+    let done = measured.wait(TIMEOUT).fails(2).says("was armed before and is not any more: ");
     assert_eq!(done.stdout, "");
     drop(tap);
     is_as_before(&host, &lab);
@@ -77,7 +77,7 @@ fn without_its_agent_it_claims_nothing() {
     let measured = stopped_while_off(&host, &lab);
     let _ = host.run(format!("kill -9 {agent}")).ok();
     measured.go_on();
-    let done = measured.wait(PATIENCE).fails(2).says("the agent does not answer");
+    let done = measured.wait(TIMEOUT).fails(2).says("the agent does not answer");
     assert_eq!(done.stdout, "");
     let _ = host.vethpath(format!("up {}", lab.file)).ok().says("3 of 3 pairs armed");
     is_as_before(&host, &lab);
@@ -117,7 +117,7 @@ fn what_did_not_go_by_xdp_is_not_said_to() {
 /// there must not be more than of what was measured then. Whoever is too slow for that does it again.
 #[track_caller]
 fn broken_early(host: &Host, lab: &Lab<'_>, command: &str, breaks: impl Fn()) -> Done {
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let measured = host.spawn_vethpath(command);
         stop_while_off(host, lab, &measured);
         // It was written when the first round began.
@@ -126,7 +126,7 @@ fn broken_early(host: &Host, lab: &Lab<'_>, command: &str, breaks: impl Fn()) ->
         breaks();
         let late = begun.elapsed().unwrap_or_default();
         measured.go_on();
-        let done = measured.wait(PATIENCE);
+        let done = measured.wait(TIMEOUT);
         if late < Duration::from_secs(3) {
             return Ok(done);
         }
@@ -136,6 +136,6 @@ fn broken_early(host: &Host, lab: &Lab<'_>, command: &str, breaks: impl Fn()) ->
 
 /// The lab has its fast path again.
 fn is_as_before(host: &Host, lab: &Lab<'_>) {
-    wait_for(PATIENCE, "the lab is armed again", || armed(host) == 3);
+    wait_for(TIMEOUT, "the lab is armed again", || armed(host) == 3);
     lab.is_fast("ns0:eth0", "172.17.0.102");
 }

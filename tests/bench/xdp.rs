@@ -1,7 +1,7 @@
 //! `bench --xdp`: the same way on XDP, in a lab that lies beside the measured one and is gone afterwards.
 
 use super::{armed, warns_of};
-use crate::harness::{Host, PATIENCE, wait_for};
+use crate::harness::{Host, TIMEOUT, wait_for};
 
 #[test]
 fn xdp_is_measured_beside_the_lab_and_the_lab_is_left_alone() {
@@ -73,8 +73,8 @@ fn the_lab_beside_is_gone_when_it_is_interrupted() {
     assert_eq!(host.vethpath("list --json").ok().json().as_array().map(Vec::len), Some(2));
     bench.interrupt();
     bench.go_on();
-    let _ = bench.wait(PATIENCE).fails(130).says("interrupted");
-    wait_for(PATIENCE, "the lab is armed again", || armed(&host) == 3);
+    let _ = bench.wait(TIMEOUT).fails(130).says("interrupted");
+    wait_for(TIMEOUT, "the lab is armed again", || armed(&host) == 3);
     assert_eq!(host.namespaces(), namespaces);
     lab.down();
     host.finish();

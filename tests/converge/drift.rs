@@ -1,7 +1,7 @@
 //! What somebody changed by hand, `plan` tells and `up` mends.
 
 use super::labs::{address, becomes, hosts, up};
-use crate::harness::{Host, PATIENCE, SLACK, wait_for, wait_until, when_still};
+use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until, when_still};
 
 #[test]
 fn drift_is_told_and_mended() {
@@ -179,7 +179,7 @@ fn what_was_removed_is_made_again() {
         let _ = host.run(&*command).ok();
         if command.starts_with("ip netns") {
             // The namespace goes in its own time, and takes its end of the pair along.
-            wait_for(PATIENCE, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
+            wait_for(TIMEOUT, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
         }
         let changes = becomes(&host, &hosts(0..3));
         assert!(changes.contains(&"+ create pair h1:eth0".to_owned()), "{command}: {changes:#?}");

@@ -1,7 +1,7 @@
 //! The host's forwarding, which labs with `nat` share, and their tables.
 
 use super::labs::up;
-use crate::harness::{Host, Lab, PATIENCE};
+use crate::harness::{Host, Lab, TIMEOUT};
 
 /// A bridge with `nat` on the host, of another subnet for each lab.
 fn nat(number: usize) -> String {
@@ -37,7 +37,7 @@ fn two_that_go_at_once_put_it_back() {
         lab(&host, 2).forget();
         let both = [1, 2].map(|number| host.spawn_vethpath(format!("down lab{number}")));
         for down in both {
-            let _ = down.wait(PATIENCE).ok();
+            let _ = down.wait(TIMEOUT).ok();
         }
         host.is_as_it_was("both are down");
     }

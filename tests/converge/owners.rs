@@ -1,7 +1,7 @@
 //! Whose is whose: labs beside each other, files with other names, and what is nobody's.
 
 use super::labs::{address, becomes, hosts, is_as_its_file_says, up};
-use crate::harness::{Host, PATIENCE, wait_for};
+use crate::harness::{Host, TIMEOUT, wait_for};
 
 /// A lab without `name` has its file's. Renamed, it is another lab, which wants what the first has.
 #[test]
@@ -42,7 +42,7 @@ fn two_up_at_once_of_a_lab_that_changes() {
         })
         .collect();
     let both: Vec<_> = files.iter().map(|file| host.spawn_vethpath(format!("up {file}"))).collect();
-    let both: Vec<_> = both.into_iter().map(|up| up.wait(PATIENCE)).collect();
+    let both: Vec<_> = both.into_iter().map(|up| up.wait(TIMEOUT)).collect();
     assert!(both.iter().any(|done| done.succeeded()), "{}\n{}", both[0], both[1]);
     for done in both.iter().filter(|done| !done.succeeded()) {
         assert!(done.code() == Some(1) && done.stderr.contains("another vethpath is working on"), "{done}");
@@ -109,7 +109,7 @@ fn a_namespace_that_was_unmounted_is_made_again() {
         let port = lab.port(&format!("{name}:eth0"));
         let _ = host.run(format!("umount /run/netns/{name}")).ok();
         // The namespace goes in its own time, and takes its end of the pair along.
-        wait_for(PATIENCE, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
+        wait_for(TIMEOUT, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
     };
     unmount("h1");
     let inode = || host.run("stat -c %i /run/netns/h1").ok().stdout;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::labs::{address, hosts, identity, is_as_its_file_says, up};
-use crate::harness::{Host, PATIENCE, Process, SLACK, wait_for};
+use crate::harness::{Host, Process, SLACK, TIMEOUT, wait_for};
 
 #[test]
 fn a_change_that_fails_goes_back() {
@@ -34,7 +34,7 @@ fn an_interrupted_change_goes_back() {
         wait_for(SLACK, "`up` does not start", || host.namespaces().len() != 3);
         std::thread::sleep(Duration::from_millis(pause));
         change.interrupt();
-        let done = change.wait(PATIENCE);
+        let done = change.wait(TIMEOUT);
         match done.code() {
             Some(130) => is_as_its_file_says(&host, &first),
             Some(0) => {
@@ -60,7 +60,7 @@ fn waiting(host: &Host, places: &str, command: &str) -> Process {
 
 #[track_caller]
 fn is_waiting(process: &Process, place: &str) {
-    wait_for(PATIENCE, "it does not get there", || process.output().contains(&format!("waiting at {place}")));
+    wait_for(TIMEOUT, "it does not get there", || process.output().contains(&format!("waiting at {place}")));
 }
 
 /// Also where a run that was killed early has left the lab's folder, with nothing in it.
@@ -75,7 +75,7 @@ fn an_interrupted_first_up_leaves_nothing() {
         let up = waiting(&host, "agent", &format!("up {file}"));
         assert_eq!(host.namespaces().len(), 3);
         up.interrupt();
-        let _ = up.wait(PATIENCE).fails(130).says("interrupted; what had been done is undone");
+        let _ = up.wait(TIMEOUT).fails(130).says("interrupted; what had been done is undone");
         host.is_as_it_was(&format!("the folder was there: {is_there}"));
     }
     host.finish();
@@ -94,7 +94,7 @@ fn a_second_interrupt_stops_and_says_so() {
     change.interrupt();
     is_waiting(&change, "undo");
     change.interrupt();
-    let done = change.wait(PATIENCE).fails(130).says("interrupted again, with this left: ");
+    let done = change.wait(TIMEOUT).fails(130).says("interrupted again, with this left: ");
     let _ = done.says("namespace h10").says("hint: `vethpath down` tries again");
     let _ = host.vethpath(format!("up {first}")).ok();
     is_as_its_file_says(&host, &first);
@@ -113,7 +113,7 @@ fn an_interrupted_down_says_what_is_left_and_goes_on() {
     let before = others();
     let down = waiting(&host, "down", "down --all");
     down.interrupt();
-    let done = down.wait(PATIENCE).fails(130).says("interrupted, with this left: namespace h0");
+    let done = down.wait(TIMEOUT).fails(130).says("interrupted, with this left: namespace h0");
     let _ = done.says("and 25 more").says("hint: `vethpath down` goes on");
     assert_eq!(others(), before);
     let _ = host.vethpath("down --all").ok();

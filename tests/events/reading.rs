@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{events, wait_for_output, wait_for_state, without_leases};
-use crate::harness::{Host, PATIENCE, SLACK, wait_until};
+use crate::harness::{Host, SLACK, TIMEOUT, wait_until};
 
 #[test]
 fn following_tells_at_once_and_ends_with_the_lab() {
@@ -37,7 +37,7 @@ fn following_tells_at_once_and_ends_with_the_lab() {
     let start = Instant::now();
     lab.down();
     let took = start.elapsed();
-    let [text, json, pair] = followers.map(|follower| follower.wait(PATIENCE).ok());
+    let [text, json, pair] = followers.map(|follower| follower.wait(TIMEOUT).ok());
     for done in [&text, &json, &pair] {
         assert_eq!(done.stderr, "lab three-hosts is down\n", "{done}");
     }
@@ -58,7 +58,7 @@ fn following_ends_well_when_interrupted() {
     let follower = host.spawn_vethpath("events -f");
     wait_for_output(&follower, |printed| printed.contains("lab  up"));
     follower.interrupt();
-    let _ = follower.wait(PATIENCE).ok();
+    let _ = follower.wait(TIMEOUT).ok();
     lab.down();
     host.finish();
 }
@@ -72,7 +72,7 @@ fn following_ends_when_the_folder_is_removed_by_hand() {
     let follower = host.spawn_vethpath("events -f");
     wait_for_output(&follower, |printed| printed.contains("lab  up"));
     host.remove("/run/vethpath/three-hosts");
-    let _ = follower.wait(PATIENCE).ok().says("lab three-hosts is down");
+    let _ = follower.wait(TIMEOUT).ok().says("lab three-hosts is down");
     drop(standing);
     let _ = host.vethpath(format!("down {}", lab.file)).ok();
     lab.forget();
@@ -87,7 +87,7 @@ fn since_leaves_out_what_is_older() {
     let lab = host.lab("three-hosts").up();
     let told = |more| without_leases(events(&host, more)).len();
     assert_eq!(told("--since 2h"), told(""));
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let recent = events(&host, "--since 1s");
         if recent.is_empty() { Ok(()) } else { Err(format!("{recent:#?}")) }
     });
@@ -111,14 +111,14 @@ fn what_is_not_there_is_the_users_fault() {
         wait_for_output(&closed, |printed| printed.contains("started"));
         // A follower notices with the next event that nobody reads any more. `head` may take its time.
         let port = lab.port("ns0:eth0");
-        wait_until(PATIENCE, || {
+        wait_until(TIMEOUT, || {
             for (way, reason) in [("down", Some("the port is down")), ("up", None)] {
                 let _ = host.run(format!("ip link set {port} {way}")).ok();
                 let _ = wait_for_state(&host, reason);
             }
             if closed.has_ended() { Ok(()) } else { Err(format!("it goes on: {more}")) }
         });
-        let closed = closed.wait(PATIENCE).ok();
+        let closed = closed.wait(TIMEOUT).ok();
         assert_eq!((closed.stdout.lines().count(), closed.stderr.as_str()), (1, ""), "{closed}");
     }
     lab.down();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Host, Lab, PATIENCE, Stats, Stream, Until, Way, seed, sized, wait_until},
+    harness::{Host, Lab, Stats, Stream, TIMEOUT, Until, Way, seed, sized, wait_until},
     programs::Random,
 };
 
@@ -68,7 +68,7 @@ fn kill_for(host: &Host, lab: &Lab<'_>, seed: u64) -> u32 {
         let start = Instant::now();
         let mut kills = 0;
         while start.elapsed() < sized(TIME.0, TIME.1) && !watcher.is_finished() {
-            let pid = wait_until(PATIENCE, || lab.stats().agent.pid.ok_or("no agent".to_owned()));
+            let pid = wait_until(TIMEOUT, || lab.stats().agent.pid.ok_or("no agent".to_owned()));
             thread::sleep(Duration::from_millis(random.next() % 1500));
             let _ = host.run(format!("kill -KILL {pid}")).ok();
             kills += 1;

@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, path::Path};
 
 use aya::programs::{SchedClassifier, TcAttachType};
 
-use crate::harness::{Host, Lab, PATIENCE, SLACK, sized, wait_until};
+use crate::harness::{Host, Lab, SLACK, TIMEOUT, sized, wait_until};
 
 const EVENTS: (usize, usize) = (20_000, 100_000);
 const REARMS: (usize, usize) = (150, 1000);
@@ -105,7 +105,7 @@ fn exercise(host: &Host, lab: &Lab<'_>) {
             let batch: String =
                 ports.iter().map(|(_, port)| format!("link set dev {port} learning {switch}\n")).collect();
             let _ = host.feed("bridge -batch -", &batch).ok();
-            wait_until(PATIENCE, || {
+            wait_until(TIMEOUT, || {
                 let events = events(host, lab);
                 let last = |pair: &str| events.lines().rfind(|line| line.contains(pair));
                 let is_told =

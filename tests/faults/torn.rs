@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    harness::{Host, PATIENCE, seed, sized, wait_until},
+    harness::{Host, TIMEOUT, seed, sized, wait_until},
     programs::Random,
 };
 
@@ -33,7 +33,7 @@ fn up_and_down_killed_at_random_moments_leave_nothing_that_down_cannot_remove() 
             let process = host.spawn_vethpath(verb);
             thread::sleep(Duration::from_millis(random.next() % LONGEST));
             process.kill();
-            let _ = process.wait(PATIENCE);
+            let _ = process.wait(TIMEOUT);
         }
         if random.next().is_multiple_of(2) {
             let up = host.vethpath_after_a_kill(&format!("up {file}"));
@@ -43,7 +43,7 @@ fn up_and_down_killed_at_random_moments_leave_nothing_that_down_cannot_remove() 
         let down = host.vethpath_after_a_kill("down three-hosts");
         // Exit status 1: there was no lab to take down.
         assert!(matches!(down.code(), Some(0 | 1)), "seed {seed:#x}, round {rounds}: {down}");
-        wait_until(PATIENCE, || {
+        wait_until(TIMEOUT, || {
             let left = host.changes();
             left.map_or(Ok(()), |left| Err(format!("seed {seed:#x}, round {rounds}: {left}\nafter {down}")))
         });

@@ -17,7 +17,7 @@ use super::{
 };
 
 /// No command may take longer, if the test does not say so.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A private machine: network, mounts and processes of its own, `lo` up, no bpffs, nothing else. So
 /// tests run side by side, and each may call its bridge `docker0`. When the test is over, it shows
@@ -37,7 +37,7 @@ impl Host {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir()
             .expect("a folder for topology files");
-        let mut host = Self { inside: Inside::new(), folder, at_first: None, patience: PATIENCE };
+        let mut host = Self { inside: Inside::new(), folder, at_first: None, patience: TIMEOUT };
         host.remember();
         host
     }
@@ -72,13 +72,13 @@ impl Host {
     /// Runs a command to its end: `host.run("ip -n ns0 link")`.
     #[track_caller]
     pub(crate) fn run(&self, args: impl Args) -> Done {
-        self.spawn(args).wait(PATIENCE)
+        self.spawn(args).wait(TIMEOUT)
     }
 
     /// Runs a command with something to read.
     #[track_caller]
     pub(crate) fn feed(&self, args: impl Args, input: &str) -> Done {
-        Process::start(&self.inside, args.words(), input).wait(PATIENCE)
+        Process::start(&self.inside, args.words(), input).wait(TIMEOUT)
     }
 
     /// Starts a command, which is killed when the returned guard is dropped.
@@ -90,7 +90,7 @@ impl Host {
     /// Runs `vethpath` to its end: `host.vethpath("down three-hosts")`.
     #[track_caller]
     pub(crate) fn vethpath(&self, args: impl Args) -> Done {
-        self.spawn_vethpath(args).wait(PATIENCE)
+        self.spawn_vethpath(args).wait(TIMEOUT)
     }
 
     /// Runs it as soon as nobody else is at the lab: a child that a killed `vethpath` was just starting

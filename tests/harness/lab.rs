@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use vethpath::{kernel::Netns, topology::port_name};
 
 use super::{
-    Args, Done, Host, PATIENCE, Process, Refusal, SLACK, Stats, Wire, accounts_balance, wait_until,
+    Args, Done, Host, Process, Refusal, SLACK, Stats, TIMEOUT, Wire, accounts_balance, wait_until,
     with_a_lease,
 };
 
@@ -68,7 +68,7 @@ impl<'h> LabFile<'h> {
     pub(crate) fn up_without(self, protocol: i32, errno: Errno) -> (Lab<'h>, Refusal) {
         let file = self.write();
         let (up, refusal) = self.host.spawn_vethpath_without(format!("up {file}"), protocol, errno);
-        let _ = up.wait(PATIENCE).ok();
+        let _ = up.wait(TIMEOUT).ok();
         (Lab { host: self.host, name: self.name, file, is_up: true }, refusal)
     }
 }
@@ -111,7 +111,7 @@ impl Lab<'_> {
     /// What keeps a pair from the fast path, or `armed`.
     #[track_caller]
     pub(crate) fn state(&self, pair: &str) -> String {
-        wait_until(PATIENCE, || match self.stats().pair(pair).state.clone() {
+        wait_until(TIMEOUT, || match self.stats().pair(pair).state.clone() {
             // On a loaded machine it may be a while until it does.
             silent if silent == "the agent does not answer" => Err(silent),
             state => Ok(state),
@@ -122,7 +122,7 @@ impl Lab<'_> {
     #[track_caller]
     pub(crate) fn says_of(&self, pair: &str, state: &str) {
         // A namespace is gone when the kernel comes to it, behind all others that went before.
-        wait_until(PATIENCE, || {
+        wait_until(TIMEOUT, || {
             let now = self.state(pair);
             if now.contains(state) { Ok(()) } else { Err(format!("{pair} is {now:?}, not {state:?}")) }
         });
@@ -175,7 +175,7 @@ impl Lab<'_> {
     /// The same, with an agent that answers: on a loaded machine it may be a while until it does.
     #[track_caller]
     pub(crate) fn heard(&self) -> Stats {
-        wait_until(PATIENCE, || {
+        wait_until(TIMEOUT, || {
             let stats = self.stats();
             if stats.agent.alive { Ok(stats) } else { Err("the agent does not answer".to_owned()) }
         })

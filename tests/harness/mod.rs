@@ -22,7 +22,7 @@ mod wire;
 pub(crate) use answer::{Answer, At, NetfilterAnswer, TC_DROP, TC_NEXT, XDP_DROP, XDP_PASS};
 pub(crate) use args::Args;
 pub(crate) use done::Done;
-pub(crate) use host::{Host, PATIENCE};
+pub(crate) use host::{Host, TIMEOUT};
 use inside::Inside;
 use inventory::Inventory;
 pub(crate) use iperf::{Iperf, iperf, received};

@@ -26,7 +26,7 @@ use nix::sys::{
 use vethpath::kernel::Netns;
 
 /// The kernel answers at once.
-const PATIENCE: TimeVal = TimeVal::new(30, 0);
+const TIMEOUT: TimeVal = TimeVal::new(30, 0);
 
 /// Bytes of a `struct nlmsghdr`.
 const HEADER: usize = 16;
@@ -73,7 +73,7 @@ impl Netlink {
 
     fn open(netns: &Netns, protocol: isize) -> Self {
         let socket = netns.run(|| Socket::new(protocol)).expect("it can be entered").expect("a socket");
-        setsockopt(&socket, ReceiveTimeout, &PATIENCE).expect("it takes a time-out");
+        setsockopt(&socket, ReceiveTimeout, &TIMEOUT).expect("it takes a time-out");
         Self(socket)
     }
 

@@ -16,9 +16,9 @@ use nix::{
     },
     unistd::Pid,
 };
-use vethpath::agent::status::{Status, ask};
+use vethpath::agent::status::{Status, query};
 
-use crate::harness::{Host, PATIENCE, wait_for, wait_until};
+use crate::harness::{Host, TIMEOUT, wait_for, wait_until};
 
 /// How often it is asked.
 const PACE: Duration = Duration::from_millis(1);
@@ -86,7 +86,7 @@ impl Agent {
             Fate::Back => Signal::SIGCONT,
         });
         if matches!(fate, Fate::Ended | Fate::Stopped) {
-            wait_for(PATIENCE, "the lease holds on", || !lease_holds());
+            wait_for(TIMEOUT, "the lease holds on", || !lease_holds());
         }
     }
 
@@ -102,7 +102,7 @@ impl Agent {
         let _ = kill(pid, Signal::SIGSTOP);
         let start = Instant::now();
         while !rests(pid) {
-            assert!(start.elapsed() < PATIENCE, "the agent does not stop");
+            assert!(start.elapsed() < TIMEOUT, "the agent does not stop");
             thread::yield_now();
         }
         let done = work();
@@ -127,7 +127,7 @@ impl Agent {
 
     #[track_caller]
     fn ask(&self) -> Status {
-        wait_until(PATIENCE, || ask(&self.socket).map_err(|error| format!("the agent: {error}")))
+        wait_until(TIMEOUT, || query(&self.socket).map_err(|error| format!("the agent: {error}")))
     }
 
     #[track_caller]
@@ -139,7 +139,7 @@ impl Agent {
             }
             thread::sleep(PACE);
         }
-        wait_until(PATIENCE, || if done(&self.ask()) { Ok(()) } else { Err(complaint.to_owned()) });
+        wait_until(TIMEOUT, || if done(&self.ask()) { Ok(()) } else { Err(complaint.to_owned()) });
     }
 
     /// Whether a socket with subscriptions (`Groups`) holds bytes (`Rmem`).

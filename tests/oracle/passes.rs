@@ -8,7 +8,7 @@ use std::{process::Command, thread, time::Instant};
 
 use vethpath::kernel::Netns;
 
-use crate::harness::{PATIENCE, SLACK, Wire, wait_for};
+use crate::harness::{SLACK, TIMEOUT, Wire, wait_for};
 
 /// A veth pair apart from both worlds.
 pub(crate) struct Passes {
@@ -49,7 +49,7 @@ impl Passes {
             self.out.send(&frame);
             // It is there already, unless the kernel has left its softirqs to a thread.
             while self.back.next().is_none() {
-                assert!(start.elapsed() < PATIENCE, "a frame of our own does not come out");
+                assert!(start.elapsed() < TIMEOUT, "a frame of our own does not come out");
                 thread::yield_now();
             }
         }

@@ -19,7 +19,7 @@ use crate::harness::OneCpu;
 
 /// What takes longer to become equal is different. Frames have arrived when this begins, and commands
 /// have ended; it is for what the kernel does in its own time.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// The same for links, with which the kernel may take longer on a loaded machine.
 const FOR_LINKS: Duration = Duration::from_secs(30);
 /// Where differences are expected, and one too many does not matter.
@@ -69,7 +69,7 @@ impl Run {
             way,
             worlds,
             sabotage: None,
-            patience: PATIENCE,
+            patience: TIMEOUT,
             passes: Passes::new(),
             number: 0,
             tally: Tally::default(),
@@ -90,7 +90,7 @@ impl Run {
 
     /// Waits as long as without sabotage: for what is to make no difference.
     pub(crate) fn patiently(&mut self) {
-        self.patience = PATIENCE;
+        self.patience = TIMEOUT;
     }
 
     pub(crate) fn names(&self) -> &Names {

@@ -131,7 +131,7 @@ impl Bench {
             table.remove(key).expect("it may be removed");
             match self.kept {
                 Kept::AtTheirPlaces => table.insert(key, value).expect("there is room"),
-                Kept::Hashed | Kept::Crowded => table.insert_among_others(key, value).expect("there is room"),
+                Kept::Hashed | Kept::Crowded => table.insert_overflow(key, value).expect("there is room"),
             }
         }
     }
@@ -160,7 +160,7 @@ impl Bench {
     pub(crate) fn deafen(&mut self, port: Port) {
         let ports = world::ports(|port| self.ifindexes[port as usize]);
         let (key, record) = ports[port as usize];
-        self.fill(names::PORTS, &[(key, PortRecord { flags: record.flags | flags::DEAF, ..record })]);
+        self.fill(names::PORTS, &[(key, PortRecord { flags: record.flags | flags::NO_LEARNING, ..record })]);
     }
 
     fn fill<K: Pod, V: Pod>(&mut self, map: &str, entries: &[(K, V)]) {

@@ -148,7 +148,7 @@ impl Port {
             Self::Checked4 => flags::VALIDATE_IPV4,
             Self::Checked6 => flags::VALIDATE_IPV6,
             Self::Tracked => flags::VALIDATE | flags::DEFRAGMENT,
-            Self::Roomy => flags::ROOMY,
+            Self::Roomy => flags::MTU_ANY,
             _ => 0,
         }
     }
@@ -199,7 +199,7 @@ pub(crate) fn stations(ifindex: impl Fn(Port) -> u32) -> Vec<(StationKey, Statio
         // Each bridge is that of some port.
         for near in [Port::A, Port::Elsewhere, Port::Far].into_iter().filter(|&p| p.is_joined_with(port)) {
             let checks = if near.bridge() == port.bridge() { 0 } else { flags::VALIDATE };
-            let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT | flags::ROOMY | checks);
+            let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT | flags::MTU_ANY | checks);
             let (pair, mtu, path) = (port.pair(), port.mtu(), near.path_to(port));
             let (bridges, far) = (near.bit() | port.bit(), near.bridge() != port.bridge());
             let ifindex = ifindex(port);

@@ -22,13 +22,13 @@ pub mod flags {
     pub const VALIDATE_IPV4: u32 = 1 << 3;
     /// No inner end of the place has a larger MTU than the least on the way to this
     /// [`Station`](super::Station): whatever a sender's stack makes of a GSO frame fits.
-    pub const ROOMY: u32 = 1 << 4;
+    pub const MTU_ANY: u32 = 1 << 4;
     /// The bridge learns from no frame that comes in by the port ([`PortRecord`](super::PortRecord)
     /// only): it drops them all, or is told not to learn there.
-    pub const DEAF: u32 = 1 << 5;
+    pub const NO_LEARNING: u32 = 1 << 5;
     /// What the sender's stack gives to its inner end is whole: checksums and VLAN tags are in the frame,
     /// where the XDP program can see them and a redirect keeps them ([`Source`](super::Source) only).
-    pub const WHOLE: u32 = 1 << 6;
+    pub const NO_OFFLOAD: u32 = 1 << 6;
     /// The same as [`VALIDATE_IPV4`] of IPv6 (`bridge-nf-call-ip6tables`).
     pub const VALIDATE_IPV6: u32 = 1 << 7;
     /// Both.

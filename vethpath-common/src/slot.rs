@@ -27,7 +27,7 @@ pub struct Slot<V> {
     pub key: [u32; 3],
     /// 0 if no other key whose slot this is has its entry in the hash map. Set before there is one, and never
     /// taken back while there may be one: a program that finds 0 here need not look there.
-    pub others: u32,
+    pub overflow: u32,
     /// The entry. It begins with its generation.
     pub value: V,
 }

@@ -84,7 +84,7 @@ pub fn slow<C: Context>(context: C, reason: Reason, sender: Option<NonNull<Sourc
         other => other,
     };
     add_slow(context, port.pair, reason);
-    if port.flags & flags::DEAF == 0 {
+    if port.flags & flags::NO_LEARNING == 0 {
         moves::note(&Frame::new(context), port.bridge);
     }
     reason

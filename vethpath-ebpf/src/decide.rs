@@ -229,7 +229,7 @@ fn segments_fit<C: Context>(context: C, ethertype: u16, mtu: u32, flags: u32) ->
     let size = match headers(&Frame::new(context), ethertype) {
         Ok(headers) => headers.saturating_add(payload),
         // A tunnel, say. Its small frames are fast: so are its large ones, or they would overtake.
-        Err(Reason::Gso) if flags & flags::ROOMY != 0 => payload,
+        Err(Reason::Gso) if flags & flags::MTU_ANY != 0 => payload,
         Err(reason) => return Err(reason),
     };
     if size <= mtu { Ok(()) } else { Err(Reason::TooBig) }

@@ -156,7 +156,7 @@ fn anywhere<V: Entry>(slots: &Array<Slot<V>>, others: &HashMap<V::Key, V>, key: 
         return Some(entry);
     }
     // SAFETY: array elements live as long as the map.
-    if unsafe { (&raw const (*slot).others).read_volatile() } == 0 {
+    if unsafe { (&raw const (*slot).overflow).read_volatile() } == 0 {
         return None;
     }
     NonNull::new(others.get_ptr_mut(V::key(key.words()))?)

@@ -75,7 +75,7 @@ impl Context for Raw {
 #[inline(always)]
 pub fn take(frame: Raw) -> u32 {
     let Ok(way) = decide::fast_path(frame, &mut None) else { return XDP_PASS };
-    if field!(way.source, flags) & flags::WHOLE == 0 {
+    if field!(way.source, flags) & flags::NO_OFFLOAD == 0 {
         return XDP_PASS;
     }
     match XDP_PORTS.redirect(field!(way.station, ifindex), XDP_PASS.into()) {

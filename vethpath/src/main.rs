@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "agent") {
         let _ = agent::reduce_privileges();
     }
-    stack::on_a_usual_one(run)
+    stack::run_on_default_stack(run)
 }
 
 fn run() -> ExitCode {

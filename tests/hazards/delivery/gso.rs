@@ -41,7 +41,7 @@ fn longest_above(lab: &Lab<'_>, most: u64, work: impl FnOnce()) -> u64 {
 #[track_caller]
 fn agent_looks(host: &Host, lab: &Lab<'_>) {
     let socket = host.path(&format!("/run/vethpath/{}/agent.sock", lab.name));
-    let looks = || status::ask(&socket).map(|status| status.looks).unwrap_or_default();
+    let looks = || status::query(&socket).map(|status| status.looks).unwrap_or_default();
     for _ in 0..2 {
         let before = looks();
         let _ = host.run(format!("kill -HUP {}", lab.pid())).ok();

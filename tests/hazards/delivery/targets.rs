@@ -1,7 +1,7 @@
 //! Receivers that go down, away or elsewhere.
 
 use super::super::common::{A_SECOND, B, C, on_all};
-use crate::harness::{Host, PATIENCE};
+use crate::harness::{Host, TIMEOUT};
 
 #[test]
 fn down_and_up_again() {
@@ -35,7 +35,7 @@ fn a_namespace_is_deleted_by_hand() {
     lab.is_fast("ns0:eth0", B);
     let _ = host.run("ip netns del ns1").ok();
     // It is gone when the kernel comes to it, behind all others that went before.
-    lab.loses_within(PATIENCE, "ns0", B);
+    lab.loses_within(TIMEOUT, "ns0", B);
     lab.is_fast("ns0:eth0", "172.17.0.103");
     let _ = host.vethpath("show three-hosts").ok();
     lab.down();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Host, Iperf, Lab, PATIENCE, SLACK, Stats, holds_for, wait_for, wait_until};
+use crate::harness::{Host, Iperf, Lab, SLACK, Stats, TIMEOUT, holds_for, wait_for, wait_until};
 
 const NS1: &str = "172.17.0.102";
 
@@ -122,7 +122,7 @@ fn the_agent_survives_the_death_of_its_session() {
     let exe = host.public_exe();
     let _ = host.run(["script", "-qec", &format!("{exe} up {file}"), "/dev/null"]).ok();
     let answers = || {
-        wait_until(PATIENCE, || {
+        wait_until(TIMEOUT, || {
             let agent = host.vethpath("stats three-hosts --json").ok().json()["agent"].clone();
             let pid = agent["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
             pid.ok_or_else(|| format!("the agent does not answer: {agent}"))
@@ -170,7 +170,7 @@ fn goes_on(stream: Iperf) {
 
 #[track_caller]
 fn is_armed(lab: &Lab<'_>) {
-    wait_until(PATIENCE, || {
+    wait_until(TIMEOUT, || {
         let stats = lab.stats();
         let armed = stats.pairs.iter().all(|p| p.state == "armed") && stats.agent.alive;
         if armed { Ok(()) } else { Err(format!("not armed: {stats:#?}")) }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use crate::harness::{Host, PATIENCE, Process, SLACK, wait_for, wait_until};
+use crate::harness::{Host, Process, SLACK, TIMEOUT, wait_for, wait_until};
 
 const HOSTS: usize = 8;
 
@@ -90,9 +90,9 @@ fn sigkill_of_down_then_down() {
         let file = many_hosts(&host);
         let _ = host.vethpath(format!("up {file}")).ok();
         let down = host.spawn_vethpath("down many");
-        wait_for(PATIENCE, "`down` does not start", || host.namespaces().len() <= namespaces);
+        wait_for(TIMEOUT, "`down` does not start", || host.namespaces().len() <= namespaces);
         down.kill();
-        let _ = down.wait(PATIENCE);
+        let _ = down.wait(TIMEOUT);
         let again = host.vethpath_after_a_kill("down many");
         assert!(matches!(again.code(), Some(0 | 1)), "{again}");
         host.finish();
@@ -114,7 +114,7 @@ fn interrupt(host: &Host, file: &str, moment: Moment, signal: fn(&Process)) -> O
         }
     }
     signal(&up);
-    up.wait(PATIENCE).code()
+    up.wait(TIMEOUT).code()
 }
 
 /// A lab that takes a while.

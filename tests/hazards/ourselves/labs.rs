@@ -64,7 +64,7 @@ fn two_up_at_once() {
     let host = Host::new();
     let file = host.lab("three-hosts").write();
     let (one, two) = (host.spawn_vethpath(format!("up {file}")), host.spawn_vethpath(format!("up {file}")));
-    let both = [one, two].map(|up| up.wait(crate::harness::PATIENCE));
+    let both = [one, two].map(|up| up.wait(crate::harness::TIMEOUT));
     assert!(both.iter().any(Done::succeeded), "{}\n{}", both[0], both[1]);
     for done in both.iter().filter(|d| !d.succeeded()) {
         refused(done, "three-hosts");

@@ -1,7 +1,7 @@
 //! MTUs that differ between ports, or change: what gets through is what a plain bridge lets through.
 
 use super::super::common::{A_SECOND, B, fast_lab, plain_lab};
-use crate::harness::{Host, Lab, PATIENCE, wait_for, wait_until};
+use crate::harness::{Host, Lab, TIMEOUT, wait_for, wait_until};
 
 #[test]
 fn an_inner_end_gets_a_smaller_mtu() {
@@ -37,7 +37,7 @@ const SIZES: [u32; 5] = [1200, 1400, 1472, 1600, 3900];
 /// Which packets from ns0 to ns1 get through, of these sizes, sent at once.
 fn through(lab: &Lab<'_>, wait: f32) -> [bool; 5] {
     let pings = SIZES.map(|size| lab.spawn("ns0", format!("ping -n -q -c 1 -W {wait} -M do -s {size} {B}")));
-    pings.map(|ping| ping.wait(PATIENCE).succeeded())
+    pings.map(|ping| ping.wait(TIMEOUT).succeeded())
 }
 
 #[test]

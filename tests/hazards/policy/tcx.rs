@@ -5,7 +5,7 @@ use std::time::Duration;
 use aya::programs::{SchedClassifier, TcAttachType, links::PinnedLink};
 
 use super::super::common::{A_SECOND, B, C, fast_lab, on_all, sink};
-use crate::harness::{Answer, At, Host, PATIENCE, TC_DROP, TC_NEXT, holds_for, requires};
+use crate::harness::{Answer, At, Host, TC_DROP, TC_NEXT, TIMEOUT, holds_for, requires};
 
 /// Ids of the programs at the ingress of a device, in their order.
 fn programs(host: &Host, device: &str) -> Vec<u32> {
@@ -96,7 +96,7 @@ fn a_link_of_the_labs_own_that_is_not_released_yet_is_waited_for() {
     let mut up = host.spawn_vethpath(format!("up {}", lab.file));
     holds_for(Duration::from_millis(700), "`up` does not wait", || !up.has_ended());
     drop(link);
-    let _ = up.wait(PATIENCE).ok();
+    let _ = up.wait(TIMEOUT).ok();
     assert!(pin.exists());
     lab.says_of("ns0:eth0", "armed");
     lab.is_fast("ns0:eth0", B);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::common::{A, B, C, knows, mac, on_all};
-use crate::harness::{Host, PATIENCE, SLACK, holds_for, wait_for, wait_until};
+use crate::harness::{Host, SLACK, TIMEOUT, holds_for, wait_for, wait_until};
 
 #[test]
 fn who_talks_by_the_fast_path_does_not_age_and_who_is_silent_does() {
@@ -40,7 +40,7 @@ fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
             heard("02:00:00:00:99:99")
         });
         let _ = host.run("ip link set docker0 type bridge ageing_time 1000").ok();
-        wait_for(PATIENCE, "the bridge remembers who is silent", || {
+        wait_for(TIMEOUT, "the bridge remembers who is silent", || {
             !knows(host, &lab.port("ns2:eth0"), &silent)
         });
         for namespace in ["ns0", "ns1"] {

@@ -144,8 +144,8 @@ impl Lab {
                 self.remove_stations();
                 self.add_others();
                 let Self { maps, sources, stations, .. } = self;
-                sources.iter().for_each(|(key, one)| maps.sources.insert_among_others(key, one).unwrap());
-                stations.iter().for_each(|(key, one)| maps.stations.insert_among_others(key, one).unwrap());
+                sources.iter().for_each(|(key, one)| maps.sources.insert_overflow(key, one).unwrap());
+                stations.iter().for_each(|(key, one)| maps.stations.insert_overflow(key, one).unwrap());
             }
             _ => {}
         }

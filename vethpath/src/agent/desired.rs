@@ -8,10 +8,10 @@ use vethpath_common::{NO_PAIR, PortKey, PortRecord, Source, SourceKey, Station, 
 use super::{
     NotArmed,
     eligible::Eligible,
-    facts::Facts,
     layout::{LabPort, Layout},
+    netns_state::NetnsState,
     paths::Paths,
-    segments::{Segments, Way},
+    segments::{SegmentPath, Segments},
 };
 use crate::kernel::{LinkFacts, PortAttribute, XdpMode};
 
@@ -36,7 +36,7 @@ pub struct Desired {
 
 impl Desired {
     /// Adds one bridge namespace. `paths` gives ways across trunks their numbers.
-    pub fn add(&mut self, layout: &Layout, facts: &Facts, paths: &mut Paths) {
+    pub fn add(&mut self, layout: &Layout, facts: &NetnsState, paths: &mut Paths) {
         let segments = Segments::new(layout, facts);
         for lab_port in &layout.ports {
             self.add_port(layout, &segments, facts.link(&lab_port.port), lab_port.counter);
@@ -52,7 +52,7 @@ impl Desired {
             if entry.mac[0] & 1 != 0 {
                 continue;
             }
-            if let Some(way) = segments.way(entry.bridge, entry.mac) {
+            if let Some(way) = segments.path(entry.bridge, entry.mac) {
                 match paths.number(&way.crossings) {
                     Some(path) => self.add_station(bridge.number, entry.mac, &way, path, largest_mtu),
                     None => self.unnumbered += 1,
@@ -75,8 +75,8 @@ impl Desired {
         let Some(link) = port else { return };
         let bridge = link.controller.and_then(|controller| segments.bridge(controller));
         let key = PortKey { ifindex: link.ifindex, domain: layout.domain.into() };
-        let flags =
-            flag(segments.armed.contains_key(&link.ifindex), flags::ARMED) | flag(is_deaf(link), flags::DEAF);
+        let flags = flag(segments.armed.contains_key(&link.ifindex), flags::ARMED)
+            | flag(is_deaf(link), flags::NO_LEARNING);
         self.ports.insert(key, PortRecord { pair, flags, bridge: bridge.map_or(0, |bridge| bridge.number) });
     }
 
@@ -89,12 +89,12 @@ impl Desired {
         mac: [u8; 6],
         reach: u64,
     ) {
-        let flags = flag(port.isolated, flags::ISOLATED) | port.validated | flag(port.xdp, flags::WHOLE);
+        let flags = flag(port.isolated, flags::ISOLATED) | port.validated | flag(port.xdp, flags::NO_OFFLOAD);
         let source = Source { bridge, pair: lab_port.counter, flags, reach, ..Source::default() };
         self.sources.insert(SourceKey::new(port.port.ifindex, mac.into(), domain), source);
     }
 
-    fn add_station(&mut self, bridge: u32, mac: [u8; 6], way: &Way<'_>, path: u32, largest_mtu: u32) {
+    fn add_station(&mut self, bridge: u32, mac: [u8; 6], way: &SegmentPath<'_>, path: u32, largest_mtu: u32) {
         let (lab_port, port) = way.to;
         let station = Station {
             generation: 0,
@@ -104,7 +104,7 @@ impl Desired {
             flags: flag(way.isolated, flags::ISOLATED)
                 | flag(via_port(port, mac), flags::VIA_PORT)
                 | way.validated
-                | flag(way.mtu >= largest_mtu, flags::ROOMY),
+                | flag(way.mtu >= largest_mtu, flags::MTU_ANY),
             path,
             bridges: way.bridges,
             exit: way.exit,
@@ -139,7 +139,7 @@ fn via_port(port: &Eligible<'_>, mac: [u8; 6]) -> bool {
     port.via_port
         || port.inner.mac != Some(mac)
         || port.inner.xdp == XdpMode::Native
-        || Facts::shares_namespace(port.port)
+        || NetnsState::shares_namespace(port.port)
 }
 
 #[cfg(test)]

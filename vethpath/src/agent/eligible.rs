@@ -4,8 +4,8 @@ use netlink_packet_route::link::{BridgePortState, BridgeStpState, InfoBridge};
 use thiserror::Error;
 
 use super::{
-    facts::Facts,
     layout::{LabPort, LabTrunk},
+    netns_state::NetnsState,
 };
 use crate::{
     kernel::{LinkFacts, PortAttribute, XdpMode},
@@ -76,7 +76,7 @@ pub enum NotArmed {
     Rule(String),
     /// Something that may forbid it could not be asked.
     #[error("{0}")]
-    Unasked(String),
+    Unreadable(String),
     /// Of a trunk: a redirect cannot lead from one to the other.
     #[error("the trunk joins two namespaces")]
     TwoNamespaces,
@@ -106,7 +106,7 @@ pub enum NotArmed {
     XdpMissed,
     /// Of such a port: frames come to its program without their checksum or tag.
     #[error("transmit offloads of the inner end are on, which XDP cannot keep, or it was moved")]
-    NotWhole,
+    TxOffloads,
     /// Frames were redirected and did not come out.
     #[error("redirected frames do not arrive; tried again within 30 s")]
     Losing,
@@ -140,7 +140,7 @@ pub struct Eligible<'a> {
 }
 
 /// The port as the fast path may use it, or why it may not.
-pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>, NotArmed> {
+pub fn eligible<'a>(lab_port: &LabPort, facts: &'a NetnsState) -> Result<Eligible<'a>, NotArmed> {
     if !lab_port.wanted {
         return Err(NotArmed::NotWanted);
     }
@@ -165,7 +165,7 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a Facts) -> Result<Eligible<'a>
 }
 
 /// Whether XDP works at a port and its inner end, both ways: as it was asked for, it is that or nothing.
-fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
+fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &NetnsState) -> Result<(), NotArmed> {
     if !facts.xdp_attached.contains(&port.name) {
         return Err(NotArmed::XdpNotAttached);
     }
@@ -177,7 +177,7 @@ fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &Facts) -> Result<(), 
         (false, _) => Err(NotArmed::XdpTakesNone),
         (true, false) => Err(NotArmed::XdpMissed),
         (true, true) if ready.whole => Ok(()),
-        (true, true) => Err(NotArmed::NotWhole),
+        (true, true) => Err(NotArmed::TxOffloads),
     }
 }
 
@@ -195,14 +195,14 @@ pub struct BridgePort<'a> {
 }
 
 /// The ends of a trunk that frames may cross in a redirect past it, or why they may not.
-pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a Facts) -> Result<[BridgePort<'a>; 2], NotArmed> {
+pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a NetnsState) -> Result<[BridgePort<'a>; 2], NotArmed> {
     if let Some(reason) = &trunk.barred {
         return Err(reason.clone());
     }
     let [a, b] = &trunk.ends[..] else { return Err(NotArmed::TwoNamespaces) };
     let find = |end: &crate::topology::TrunkEnd| facts.link(&end.port).ok_or(NotArmed::NoPort);
     let (a_port, b_port) = (find(a)?, find(b)?);
-    if a_port.peer != Some(b_port.ifindex) || !Facts::shares_namespace(a_port) {
+    if a_port.peer != Some(b_port.ifindex) || !NetnsState::shares_namespace(a_port) {
         return Err(NotArmed::NoPort);
     }
     let end = |port: &'a LinkFacts, bridge| {
@@ -226,7 +226,11 @@ pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a Facts) -> Result<[BridgeP
     Ok([end(a_port, &a.bridge)?, end(b_port, &b.bridge)?])
 }
 
-fn on_bridge<'a>(port: &'a LinkFacts, bridge: &IfName, facts: &Facts) -> Result<BridgePort<'a>, NotArmed> {
+fn on_bridge<'a>(
+    port: &'a LinkFacts,
+    bridge: &IfName,
+    facts: &NetnsState,
+) -> Result<BridgePort<'a>, NotArmed> {
     let bridge = facts.link(bridge).filter(|bridge| port.controller == Some(bridge.ifindex));
     let bridge = bridge.ok_or(NotArmed::OffBridge)?;
     for (link, what) in [(port, "the port"), (bridge, "the bridge")] {
@@ -236,7 +240,7 @@ fn on_bridge<'a>(port: &'a LinkFacts, bridge: &IfName, facts: &Facts) -> Result<
     }
     bridge_allows(bridge)?;
     let isolated = port_allows(port)?;
-    company_allows(port, facts)?;
+    interference_allows(port, facts)?;
     let validated = facts.validated.get(&port.name).copied().unwrap_or_default();
     Ok(BridgePort { port, bridge: bridge.ifindex, isolated, validated })
 }
@@ -308,9 +312,9 @@ fn port_allows(port: &LinkFacts) -> Result<bool, NotArmed> {
 }
 
 /// Who else wants the port's frames. What is not known of them may be anything.
-fn company_allows(port: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
-    if let Some(error) = facts.unasked.values().next() {
-        return Err(NotArmed::Unasked(error.clone()));
+fn interference_allows(port: &LinkFacts, facts: &NetnsState) -> Result<(), NotArmed> {
+    if let Some(error) = facts.unreadable.values().next() {
+        return Err(NotArmed::Unreadable(error.clone()));
     }
     if let Some(kind) = facts.qdiscs.get(&port.ifindex) {
         return Err(NotArmed::Qdisc(kind.clone()));
@@ -318,7 +322,7 @@ fn company_allows(port: &LinkFacts, facts: &Facts) -> Result<(), NotArmed> {
     if facts.foreign.contains(&port.name) {
         return Err(NotArmed::ForeignProgram);
     }
-    if facts.taps.contains(&port.ifindex) || facts.taps.contains(&0) {
+    if facts.packet_sockets.contains(&port.ifindex) || facts.packet_sockets.contains(&0) {
         return Err(NotArmed::PacketSocket);
     }
     match facts.rules.get(&port.name) {

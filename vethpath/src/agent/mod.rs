@@ -3,26 +3,26 @@
 //! Data flow: kernel events and looks (`facts`) -> what the maps should hold (`desired`, pure)
 //! -> the maps (`sync`). What changes is told (`changes`, pure; `chronicle`). The lease (`run`) ends it all when this process does.
 
-mod changes;
-mod chronicle;
-mod company;
+mod bench_recovery;
+mod bridge_netns;
 mod desired;
-mod domain;
+mod diff;
 mod eligible;
-mod facts;
+mod event_log;
+mod interference;
 mod layout;
-mod links;
-mod look;
-mod losses;
-mod mend;
+mod link_table;
+mod loss_detector;
+mod map_sync;
+mod netns_state;
 mod paths;
 mod privileges;
+mod reader;
 mod refresh;
 mod run;
 mod segments;
 mod socket;
 pub mod status;
-mod sync;
 
 pub use eligible::NotArmed;
 pub use layout::{counted_pairs, largest_segment, numbered_trunks};

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::facts::Facts;
+use super::netns_state::NetnsState;
 use crate::kernel::{FdbEntry, watch::Event};
 use netlink_packet_route::link::InfoBridge;
 
@@ -42,14 +42,14 @@ struct State {
 }
 
 impl Refresher {
-    /// Notes that the bridge has learned an entry, by a frame of the station: it is young. A station that moves again
+    /// Records that the bridge has learned an entry, by a frame of the station: it is young. A station that moves again
     /// and again is never refreshed in between, and so never drawn back to where it was while the kernel has the
     /// refresh wait for the RTNL lock.
     pub fn learned(&mut self, entry: Entry, now: Instant) {
         self.entries.insert(entry, State { refreshed: Some(now), pending: false });
     }
 
-    /// Notes that a frame of the station would have crossed the bridge.
+    /// Records that a frame of the station would have crossed the bridge.
     pub fn saw(&mut self, entry: Entry) {
         self.entries.entry(entry).or_default().pending = true;
     }
@@ -57,7 +57,7 @@ impl Refresher {
     /// The entries to refresh now, which count as refreshed from here on. An entry of which it is not known when it was
     /// learned is refreshed at once. Those that the bridges have
     /// forgotten are forgotten.
-    pub fn due(&mut self, facts: &Facts, now: Instant) -> Vec<FdbEntry> {
+    pub fn due(&mut self, facts: &NetnsState, now: Instant) -> Vec<FdbEntry> {
         let mut due = Vec::new();
         self.entries.retain(|(bridge, mac), state| {
             let Some(entry) = facts.fdb.get(&(*bridge, *mac, 0)) else { return false };
@@ -122,7 +122,7 @@ fn is_same(one: &FdbEntry, other: &FdbEntry) -> bool {
 }
 
 /// How often entries of a bridge are refreshed.
-fn interval(facts: &Facts, bridge: u32) -> Duration {
+fn interval(facts: &NetnsState, bridge: u32) -> Duration {
     let attributes = facts.links.get(&bridge).and_then(|link| link.bridge.as_ref());
     let ticks = attributes.into_iter().flatten().filter_map(|attribute| match attribute {
         InfoBridge::AgeingTime(ticks) | InfoBridge::ForwardDelay(ticks) => Some(u64::from(*ticks)),
@@ -146,9 +146,9 @@ mod tests {
     #[test]
     fn only_stations_that_were_seen_are_refreshed() {
         let (often, ageing) = (LONGEST, Duration::from_secs(300));
-        let facts = |entries: &[FdbEntry]| Facts {
+        let facts = |entries: &[FdbEntry]| NetnsState {
             fdb: entries.iter().map(|e| ((e.bridge, e.mac, e.vlan), *e)).collect(),
-            ..Facts::default()
+            ..NetnsState::default()
         };
         let (known, unknown) = (facts(&[entry(5)]), facts(&[]));
         let mut refresher = Refresher::default();
@@ -174,7 +174,7 @@ mod tests {
     fn entries_are_younger_than_any_time_that_a_bridge_may_soon_forget_after() {
         let every = |attributes: &[InfoBridge]| {
             let link = LinkFacts { bridge: Some(attributes.to_vec()), ..LinkFacts::default() };
-            interval(&Facts { links: [(3, link)].into(), ..Facts::default() }, 3)
+            interval(&NetnsState { links: [(3, link)].into(), ..NetnsState::default() }, 3)
         };
         let usual = [InfoBridge::AgeingTime(30_000), InfoBridge::ForwardDelay(1500)];
         assert_eq!(every(&usual), LONGEST);

@@ -9,14 +9,14 @@ use std::collections::BTreeMap;
 use super::{
     NotArmed,
     eligible::{Eligible, eligible, eligible_trunk},
-    facts::Facts,
     layout::{LabBridge, LabPort, LabTrunk, Layout},
+    netns_state::NetnsState,
 };
 use crate::kernel::FdbEntry;
 
 /// What is armed in one bridge namespace.
 pub struct Segments<'a> {
-    facts: &'a Facts,
+    facts: &'a NetnsState,
     /// Armed ports with inner ends, by ifindex.
     pub armed: BTreeMap<u32, (&'a LabPort, Eligible<'a>)>,
     /// Why each port is not armed, by counter; `None` for one that is.
@@ -52,7 +52,7 @@ struct Hop {
 
 /// The way from a bridge to a station.
 #[derive(Clone, Debug)]
-pub struct Way<'a> {
+pub struct SegmentPath<'a> {
     /// The port behind which the station is.
     pub to: &'a (&'a LabPort, Eligible<'a>),
     /// The trunks on the way.
@@ -72,7 +72,7 @@ pub struct Way<'a> {
 impl<'a> Segments<'a> {
     /// Judges every port and trunk.
     #[must_use]
-    pub fn new(layout: &'a Layout, facts: &'a Facts) -> Self {
+    pub fn new(layout: &'a Layout, facts: &'a NetnsState) -> Self {
         let bridge = |bridge: &'a LabBridge| Some((facts.link(&bridge.name)?.ifindex, bridge));
         let mut segments = Self {
             facts,
@@ -156,7 +156,7 @@ impl<'a> Segments<'a> {
 
     /// The way that a frame to `mac` takes from `bridge`, if it may take it in one redirect.
     #[must_use]
-    pub fn way(&'a self, bridge: u32, mac: [u8; 6]) -> Option<Way<'a>> {
+    pub fn path(&'a self, bridge: u32, mac: [u8; 6]) -> Option<SegmentPath<'a>> {
         let (mut at, mut bridges) = (bridge, self.bit(bridge)?);
         let (mut crossings, mut mtu) = (Vec::new(), u32::MAX);
         let (mut first, mut validated) = (None, 0);
@@ -174,7 +174,7 @@ impl<'a> Segments<'a> {
             if let Some(to) = to {
                 let (_, port) = to;
                 mtu = mtu.min(port.port.mtu).min(port.inner.mtu);
-                return Some(Way { to, crossings, bridges, mtu, exit, isolated, validated });
+                return Some(SegmentPath { to, crossings, bridges, mtu, exit, isolated, validated });
             }
             let hop = hop?;
             let bit = self.bit(hop.far_bridge)?;

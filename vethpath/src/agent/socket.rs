@@ -17,20 +17,20 @@ use tokio::{
 };
 
 /// How long a client may take to read its answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Clients that are answered at once. More of them wait in the kernel's queue, which is bounded too
 /// (`net.core.somaxconn`), so that they cost no descriptors here.
 const MOST_CLIENTS: usize = 16;
 
 /// The least time between two complaints in the log, and after a connection that could not be taken.
-const PAUSE: Duration = Duration::from_secs(1);
+const WARN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where clients come in.
-pub struct Door {
+pub struct Listener {
     listener: UnixListener,
     seats: Arc<Semaphore>,
-    complained: Option<Instant>,
+    warned: Option<Instant>,
 }
 
 /// A client that is root, and has not been answered.
@@ -39,7 +39,7 @@ pub struct Client {
     seat: OwnedSemaphorePermit,
 }
 
-impl Door {
+impl Listener {
     /// Listens at `path`, for root alone. A socket that an earlier agent left there is replaced.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Door {
         }
         let listener = UnixListener::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, seats: Arc::new(Semaphore::new(MOST_CLIENTS)), complained: None })
+        Ok(Self { listener, seats: Arc::new(Semaphore::new(MOST_CLIENTS)), warned: None })
     }
 
     /// The next client that may be answered; others are turned away, whatever the socket's mode.
@@ -64,19 +64,19 @@ impl Door {
             };
             match self.listener.accept().await {
                 Ok((stream, _)) if is_root(&stream) => return Client { stream, seat },
-                Ok(_) => self.complain("refused a client that is not root"),
+                Ok(_) => self.warn_rate_limited("refused a client that is not root"),
                 Err(error) => {
-                    self.complain(&format!("cannot take a client: {error}"));
-                    sleep(PAUSE).await;
+                    self.warn_rate_limited(&format!("cannot take a client: {error}"));
+                    sleep(WARN_INTERVAL).await;
                 }
             }
         }
     }
 
     /// Others must not be able to fill the log.
-    fn complain(&mut self, about: &str) {
-        if self.complained.is_none_or(|last| last.elapsed() >= PAUSE) {
-            self.complained = Some(Instant::now());
+    fn warn_rate_limited(&mut self, about: &str) {
+        if self.warned.is_none_or(|last| last.elapsed() >= WARN_INTERVAL) {
+            self.warned = Some(Instant::now());
             warn!("{about}");
         }
     }
@@ -91,7 +91,7 @@ fn is_root(stream: &UnixStream) -> bool {
 impl Client {
     /// Gives the client its answer, or gives up on it.
     pub async fn answer(mut self, status: Vec<u8>) {
-        match timeout(PATIENCE, self.stream.write_all(&status)).await {
+        match timeout(WRITE_TIMEOUT, self.stream.write_all(&status)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!("a client did not take its answer: {error}"),
             Err(_) => warn!("a client did not read its answer"),
@@ -114,7 +114,7 @@ mod tests {
     async fn clients_beyond_the_seats_wait_and_are_answered_in_turn() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.sock");
-        let mut door = Door::open(&path).unwrap();
+        let mut door = Listener::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let mut idle: Vec<_> = (0..=MOST_CLIENTS).map(|_| net::UnixStream::connect(&path).unwrap()).collect();
         for _ in 0..MOST_CLIENTS {

@@ -26,11 +26,11 @@ use crate::{
 };
 
 /// How long an agent may take to answer who only wants to tell what it says (it may be stopped, or hang).
-const PATIENCE: Duration = Duration::from_secs(2);
+const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long one that lives may take to answer before it counts as dead: it may wait for the lock that all of
 /// networking shares, and so would one that takes its place.
-const GREAT_PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often it is asked whether it has looked, or listens.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -89,9 +89,9 @@ pub struct Status {
 ///
 /// # Errors
 /// Nobody listens there, or no whole answer comes in two seconds.
-pub fn ask(socket: &Path) -> io::Result<Status> {
+pub fn query(socket: &Path) -> io::Result<Status> {
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(SILENCE_LIMIT))?;
     let mut answer = String::new();
     stream.take(MOST_BYTES).read_to_string(&mut answer)?;
     serde_json::from_str(&answer).map_err(io::Error::other)
@@ -101,8 +101,8 @@ pub fn ask(socket: &Path) -> io::Result<Status> {
 ///
 /// # Errors
 /// There is no agent, it is stopped, or no whole answer comes.
-pub async fn wait_for_answer(directory: &Directory) -> io::Result<Status> {
-    answer_until(directory, Instant::now() + GREAT_PATIENCE).await
+pub async fn wait_for_status(directory: &Directory) -> io::Result<Status> {
+    status_until(directory, Instant::now() + TIMEOUT).await
 }
 
 /// The same until `deadline`. Whether it lives is looked at each time that it was silent for two seconds; one that does
@@ -110,16 +110,16 @@ pub async fn wait_for_answer(directory: &Directory) -> io::Result<Status> {
 ///
 /// # Errors
 /// There is no agent, it is stopped, or no whole answer that can be read comes until then.
-pub async fn answer_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
+pub async fn status_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
     let began = Instant::now();
     loop {
-        let error = match hear(directory, deadline).await {
+        let error = match read_status(directory, deadline).await {
             Ok(status) => return Ok(status),
             Err(error) => error,
         };
         let has_no_ears = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
         let is_hopeless =
-            error.kind() == io::ErrorKind::InvalidData || has_no_ears && began.elapsed() > PATIENCE;
+            error.kind() == io::ErrorKind::InvalidData || has_no_ears && began.elapsed() > SILENCE_LIMIT;
         if is_hopeless || Instant::now() >= deadline || !may_answer(directory) {
             return Err(error);
         }
@@ -129,7 +129,7 @@ pub async fn answer_until(directory: &Directory, deadline: Instant) -> io::Resul
 }
 
 /// One connection's answer. It is kept while the agent is silent: a new one each time would fill its queue.
-async fn hear(directory: &Directory, deadline: Instant) -> io::Result<Status> {
+async fn read_status(directory: &Directory, deadline: Instant) -> io::Result<Status> {
     let mut answer = Vec::new();
     let stream = tokio::net::UnixStream::connect(directory.socket()).await?;
     let mut stream = stream.take(MOST_BYTES);
@@ -137,7 +137,7 @@ async fn hear(directory: &Directory, deadline: Instant) -> io::Result<Status> {
         let mut whole = pin!(stream.read_to_end(&mut answer));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match timeout(PATIENCE.min(left), &mut whole).await {
+            match timeout(SILENCE_LIMIT.min(left), &mut whole).await {
                 Ok(read) => {
                     let _ = read?;
                     break;
@@ -161,7 +161,8 @@ fn may_answer(directory: &Directory) -> bool {
 
 /// Whether a process was stopped, by SIGSTOP or by a debugger.
 fn is_stopped(pid: Pid) -> bool {
-    let stat = bounded::read(Path::new(&format!("/proc/{pid}/stat")), bounded::VALUE).unwrap_or_default();
+    let stat =
+        bounded::read_bounded(Path::new(&format!("/proc/{pid}/stat")), bounded::VALUE).unwrap_or_default();
     // A name may have anything in it, a parenthesis too.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
@@ -171,21 +172,21 @@ fn is_stopped(pid: Pid) -> bool {
 ///
 /// # Errors
 /// There is no agent, it is stopped, or it does not look within a minute.
-pub async fn look(directory: &Directory) -> io::Result<Status> {
-    look_until(directory, Instant::now() + GREAT_PATIENCE).await
+pub async fn trigger_resync(directory: &Directory) -> io::Result<Status> {
+    trigger_resync_until(directory, Instant::now() + TIMEOUT).await
 }
 
 /// The same until `deadline`.
 ///
 /// # Errors
 /// There is no agent, it is stopped, or it does not look until then.
-pub async fn look_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
-    let before = answer_until(directory, deadline).await?.looks;
+pub async fn trigger_resync_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
+    let before = status_until(directory, deadline).await?.looks;
     // The lock is what tells that the process is the agent.
     let agent = AgentLock::holder(directory).map_err(io::Error::other)?;
     kill(agent.ok_or(io::ErrorKind::NotFound)?, Signal::SIGHUP)?;
     while Instant::now() < deadline {
-        let status = answer_until(directory, deadline).await?;
+        let status = status_until(directory, deadline).await?;
         // It answers between looks: one that is new has begun after the first answer.
         if status.looks != before {
             return Ok(status);
@@ -227,12 +228,12 @@ mod tests {
             let (mut client, _) = listener.accept().unwrap();
             let (head, tail) = text.split_at(10);
             client.write_all(head.as_bytes()).unwrap();
-            thread::sleep(PATIENCE * 5 / 4);
+            thread::sleep(SILENCE_LIMIT * 5 / 4);
             // Who has given up is not there.
             let _ = client.write_all(tail.as_bytes());
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let answer = runtime.block_on(wait_for_answer(&directory));
+        let answer = runtime.block_on(wait_for_status(&directory));
         slow.join().unwrap();
         drop(lock);
         answer
@@ -254,7 +255,7 @@ mod tests {
         let pid = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
         assert!(!is_stopped(pid));
         kill(pid, Signal::SIGSTOP).unwrap();
-        let deadline = Instant::now() + GREAT_PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while !is_stopped(pid) && Instant::now() < deadline {
             thread::sleep(INTERVAL);
         }

@@ -6,7 +6,7 @@ use super::{Error, observe::is_noted};
 use crate::{
     kernel::{Direct, Netns, NetnsId, Result, netns, sysctl},
     plan::{Plan, Step, is_ours},
-    state::{Directory, Facts, Record},
+    state::{Directory, Record, Saved},
     topology::{LabName, NsName, Place, Sysctl},
 };
 
@@ -61,7 +61,7 @@ pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Facts, there: &Netns) -> Result<bool> {
+pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Saved, there: &Netns) -> Result<bool> {
     if is_noted(&facts.adopted, name, there)? {
         return Ok(true);
     }
@@ -74,7 +74,7 @@ pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Facts, there: &N
 /// # Errors
 /// The journal cannot be read, or the kernel refuses.
 pub fn has_namespace(record: &Record, name: &NsName, there: &Netns) -> std::result::Result<bool, Error> {
-    let facts = Facts::read(&Directory::of(&record.topology.lab))?;
+    let facts = Saved::read(&Directory::of(&record.topology.lab))?;
     let is_known = [&facts.made, &facts.adopted].iter().any(|noted| noted.contains_key(name.as_str()));
     Ok(!is_known
         || is_noted(&facts.made, name, there)?
@@ -86,7 +86,7 @@ pub fn has_namespace(record: &Record, name: &NsName, there: &Netns) -> std::resu
 ///
 /// # Errors
 /// The kernel refuses.
-pub(super) fn put_back(place: &Place, there: &Netns, facts: &Facts) -> Result<()> {
+pub(super) fn put_back(place: &Place, there: &Netns, facts: &Saved) -> Result<()> {
     let was = facts.was.iter().filter(|((of, _), _)| of == place);
     let before: Vec<Sysctl> =
         was.map(|((_, key), value)| Sysctl { key: key.clone(), value: value.as_str().into() }).collect();

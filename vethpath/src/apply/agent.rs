@@ -21,7 +21,7 @@ use crate::{
 
 /// How long a lab may take to settle: ports coming up, the agent reading them. It is moments, but where the machine
 /// is under great load and all wait for one lock in the kernel.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long trunks and ports without a fast path may take until they forward, where somebody may keep them from it.
 const FORWARDING: Duration = Duration::from_secs(10);
@@ -39,8 +39,8 @@ const LAST_BYTES: u64 = 4096;
 pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
     let failed = |cause: io::Error| Error::Agent { lab: directory.lab().clone(), cause: cause.to_string() };
     let mut options = OpenOptions::new();
-    let log = private::open(options.create(true).append(true), &directory.log()).map_err(failed)?;
-    inherited::keep_from_children();
+    let log = private::open_private(options.create(true).append(true), &directory.log()).map_err(failed)?;
+    inherited::close_inherited_on_exec();
     Command::new("/proc/self/exe")
         .args(["agent", directory.lab().as_str()])
         .current_dir("/")
@@ -55,10 +55,10 @@ pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
 ///
 /// # Errors
 /// It does not answer, or does not take it over in the time that a lab may take to settle.
-pub async fn follow(directory: &Directory, topology: &Topology) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn reload(directory: &Directory, topology: &Topology) -> io::Result<()> {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
-        let status = status::look_until(directory, deadline).await?;
+        let status = status::trigger_resync_until(directory, deadline).await?;
         let pairs = topology.pairs.iter().map(Pair::name);
         let trunks = topology.trunks.iter().map(Trunk::name);
         if pairs.collect::<BTreeSet<_>>().iter().eq(status.ports.keys())
@@ -76,14 +76,14 @@ pub async fn follow(directory: &Directory, topology: &Topology) -> io::Result<()
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn keep(directory: &Directory) -> Result<(), Error> {
+pub async fn ensure(directory: &Directory) -> Result<(), Error> {
     // One that was told to end does so before it looks.
-    if status::look(directory).await.is_ok() {
+    if status::trigger_resync(directory).await.is_ok() {
         return Ok(());
     }
     AgentLock::end_holder(directory).await?;
     let mut child = start(directory)?;
-    settled(directory, Some(&mut child)).await.map(|_| ())
+    wait_until_settled(directory, Some(&mut child)).await.map(|_| ())
 }
 
 /// Waits until the agent has looked at the whole lab and no port is just coming up. `child` is the one that was
@@ -91,12 +91,12 @@ pub async fn keep(directory: &Directory) -> Result<(), Error> {
 ///
 /// # Errors
 /// It ends and no other is there, or says nothing in the time that a lab may take to settle.
-pub async fn settled(
+pub async fn wait_until_settled(
     directory: &Directory,
     mut child: Option<&mut tokio::process::Child>,
 ) -> Result<Status, Error> {
     let began = Instant::now();
-    let deadline = began + PATIENCE;
+    let deadline = began + TIMEOUT;
     let mut last = None;
     while Instant::now() < deadline {
         if let Some(started) = &mut child
@@ -105,12 +105,12 @@ pub async fn settled(
             // One that a killed `up` had started may have been slow to begin. It reads what the lab is only once it
             // has the lock, which nobody had when ours was started: so it is as good.
             if AgentLock::holder(directory)?.is_none() {
-                let cause = format!("it ended with {exit}{}", last_words(directory));
+                let cause = format!("it ended with {exit}{}", log_tail(directory));
                 return Err(Error::Agent { lab: directory.lab().clone(), cause });
             }
             child = None;
         }
-        if let Ok(status) = status::answer_until(directory, deadline).await {
+        if let Ok(status) = status::status_until(directory, deadline).await {
             let is_up = !status.coming_up || began.elapsed() > FORWARDING;
             if status.settled && status.steady && is_up {
                 return Ok(status);
@@ -122,11 +122,11 @@ pub async fn settled(
     // Ports that stay down, or that spanning tree holds back, are a state like another.
     last.filter(|status| status.settled).ok_or_else(|| Error::Agent {
         lab: directory.lab().clone(),
-        cause: format!("it has not settled within {} s{}", PATIENCE.as_secs(), last_words(directory)),
+        cause: format!("it has not settled within {} s{}", TIMEOUT.as_secs(), log_tail(directory)),
     })
 }
 
-fn last_words(directory: &Directory) -> String {
+fn log_tail(directory: &Directory) -> String {
     let log = end_of(&directory.log()).unwrap_or_default();
     let lines: Vec<_> = log.lines().collect();
     let last = lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n  ");

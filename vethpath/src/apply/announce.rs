@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Places;
+use super::NetnsCache;
 use crate::{
     kernel::{
         LinkFacts, Result,
@@ -16,7 +16,7 @@ use crate::{
 
 /// What of the interfaces of a place neighbours do not know.
 #[derive(Default)]
-struct News<'p> {
+struct Announcements<'p> {
     /// Interfaces with another MAC: all their addresses are news.
     macs: BTreeSet<&'p str>,
     /// Addresses, by interface.
@@ -25,7 +25,7 @@ struct News<'p> {
 
 /// Announces the addresses that the plan has added, and those of interfaces whose MAC it has changed. Bridges forward
 /// to their ports by now.
-pub(super) async fn announce(plan: &Plan, places: &mut Places) -> Result<()> {
+pub(super) async fn announce(plan: &Plan, places: &mut NetnsCache) -> Result<()> {
     for (place, news) in news(plan) {
         let rtnl = places.get(place)?;
         let links: BTreeMap<u32, LinkFacts> = rtnl
@@ -56,15 +56,15 @@ pub(super) async fn announce(plan: &Plan, places: &mut Places) -> Result<()> {
     Ok(())
 }
 
-impl News<'_> {
+impl Announcements<'_> {
     fn is_about(&self, device: &str) -> bool {
         self.addresses.iter().any(|(of, _)| *of == device)
     }
 }
 
-fn news(plan: &Plan) -> BTreeMap<&Place, News<'_>> {
+fn news(plan: &Plan) -> BTreeMap<&Place, Announcements<'_>> {
     let made = made(plan);
-    let mut news: BTreeMap<&Place, News<'_>> = BTreeMap::new();
+    let mut news: BTreeMap<&Place, Announcements<'_>> = BTreeMap::new();
     for step in plan.steps() {
         match step {
             Step::Mac { place, device, .. } => {

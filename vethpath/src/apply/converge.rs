@@ -3,10 +3,10 @@
 use super::{
     Error, Outcome, agent as agents,
     announce::announce,
+    bridge_mtu,
     execute::Executor,
-    hold,
-    introduce::{PutBack, introduce},
     programs,
+    seed_fdb::{PutBack, seed_fdb},
 };
 use crate::{
     agent::{NotArmed, status::Status},
@@ -73,10 +73,10 @@ pub(super) async fn converge(
     forget_counts(plan, topology)?;
     executor.run_all(&plan.make, &mut progress).await?;
     if !plan.clear.is_empty() || !plan.make.is_empty() {
-        hold::bridge_mtus(topology, executor).await?;
+        bridge_mtu::bridge_mtus(topology, executor).await?;
     }
     executor.journal.note("attach programs")?;
-    let anew = programs::bring(record, former, executor).await?;
+    let anew = programs::ensure(record, former, executor).await?;
     let mut detached = Vec::new();
     for step in &plan.programs {
         executor.journal.note(&step.change().to_string())?;
@@ -86,25 +86,25 @@ pub(super) async fn converge(
                 detached.push((place, port));
             }
             Step::DetachXdp { place, port } => programs::detach_xdp(record, place, port, executor).await?,
-            Step::Restore(found) => executor.restore(found).await?,
+            Step::Restore(found) => executor.restore_xdp(found).await?,
             // Done above, with those of what is new.
             _ => {}
         }
         progress(1);
     }
-    programs::let_go(record, &detached, executor).await?;
+    programs::release(record, &detached, executor).await?;
     executor.run_all(&plan.raise, &mut progress).await?;
     executor.ask_for_links(&plan.last).await?;
     executor.run_all(&plan.last, &mut progress).await?;
-    changes.extend(programs::renew(topology, executor).await?);
+    changes.extend(programs::refresh_xdp_features(topology, executor).await?);
     stop::here_if_told_to_wait("introduce").await;
     let mut put_back = PutBack::default();
-    introduce(topology, plan, executor.places(), &mut put_back).await?;
+    seed_fdb(topology, plan, executor.namespaces(), &mut put_back).await?;
     // Nobody knows anybody in a lab that was not there.
     if !former.is_empty() {
-        announce(plan, executor.places()).await?;
+        announce(plan, executor.namespaces()).await?;
     }
-    let takes_over = !anew && has_agent && agents::follow(directory, topology).await.is_ok();
+    let takes_over = !anew && has_agent && agents::reload(directory, topology).await.is_ok();
     if !takes_over {
         // It may be stopped, or hang: then it must not come back to life beside a new one. With maps made
         // anew, one that lives still writes to the old ones.
@@ -114,9 +114,9 @@ pub(super) async fn converge(
         executor.agent = Some(agents::start(directory)?);
     }
     stop::here_if_told_to_wait("agent").await;
-    let mut status = agents::settled(directory, executor.agent.as_mut()).await?;
-    while put_back.look_everywhere(topology, plan, executor.places()).await? {
-        status = agents::settled(directory, executor.agent.as_mut()).await?;
+    let mut status = agents::wait_until_settled(directory, executor.agent.as_mut()).await?;
+    while put_back.check_all(topology, plan, executor.namespaces()).await? {
+        status = agents::wait_until_settled(directory, executor.agent.as_mut()).await?;
     }
     // The bpffs that it is pinned in may have been mounted only now.
     executor.journal.settle(&record.clone().here()?)?;

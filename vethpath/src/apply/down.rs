@@ -3,24 +3,24 @@
 use std::{collections::BTreeSet, fmt::Display, pin::pin};
 
 use super::{
-    Error, Places, adopted,
-    clear::{self, Marked, Ours},
+    Error, NetnsCache, adopted,
+    cleanup::{self, Marked, Ours},
     forwarding, nat,
     observe::{expected_macs, observe},
-    prepare,
+    xdp_offloads,
 };
 use crate::{
     datapath::{self, Pins},
     kernel::{
         Direct, LinkFacts, Netns, bpffs, files,
-        grace::Expedited,
-        home::{Home, Obstacle, Route},
+        home::{Home, HomeAccess, Obstacle},
         netns,
+        rcu::Expedited,
         signals::interrupted,
     },
     plan::Found,
     state::{
-        self, AgentLock, Directory, Facts, History, Journal, LabLock, Record,
+        self, AgentLock, Directory, History, Journal, LabLock, Record, Saved,
         events::{Kind, Recorder},
         stop,
     },
@@ -55,7 +55,7 @@ pub(super) struct Removed {
     /// What could not be removed, and why.
     pub(super) left: Left,
     /// What the user should know of.
-    pub(super) notes: Vec<String>,
+    pub(super) messages: Vec<String>,
 }
 
 /// Takes a lab down. `file` is the topology that the user gave, if any: it stands in for a journal
@@ -113,16 +113,16 @@ pub async fn down(
         // First, or work that does not wait would begin before anybody listens.
         biased;
         () = &mut interrupt => {
-            Removed { left: vec![Error::Stopped(still_there(topologies).await)], notes: Vec::new() }
+            Removed { left: vec![Error::Stopped(still_there(topologies).await)], messages: Vec::new() }
         }
         removed = remove_lab(&doomed, &directory) => removed,
     };
     if let Some(damage) = damage {
         removed
-            .notes
+            .messages
             .insert(0, format!("{damage}: what carries the mark of lab {lab} is removed, by its mark"));
     }
-    if removed.left.is_empty() { Ok(removed.notes) } else { Err(removed.left) }
+    if removed.left.is_empty() { Ok(removed.messages) } else { Err(removed.left) }
 }
 
 /// What is known of a lab whose lock is held.
@@ -164,7 +164,7 @@ impl Known {
         let route = Record::route(home.as_ref(), directory)?;
         let obstacle = route.as_ref().and_then(|route| route.obstacle(true));
         let is_gone = matches!(obstacle, None | Some(Obstacle::NetnsGone | Obstacle::MountsGone));
-        if !is_gone || route.as_ref().is_some_and(Route::leads_elsewhere) {
+        if !is_gone || route.as_ref().is_some_and(HomeAccess::leads_elsewhere) {
             return Err(Error::Elsewhere { lab: directory.lab().clone(), obstacle });
         }
         let has_netns = route.is_none_or(|route| route.has_netns());
@@ -175,7 +175,7 @@ impl Known {
 /// Whether a lab without a state folder has left anything.
 async fn anything_there(topologies: &[Topology]) -> bool {
     let Some(topology) = topologies.last() else { return false };
-    let Ok(mut places) = Places::open() else { return false };
+    let Ok(mut places) = NetnsCache::open() else { return false };
     let Ok(observed) = observe(topology, &[], None, &mut places).await else { return true };
     observed.links.values().any(|link| link.ours)
         || observed.namespaces.values().any(|found| *found == Found::Ours)
@@ -183,9 +183,9 @@ async fn anything_there(topologies: &[Topology]) -> bool {
 }
 
 /// The journal, if it can be written: what is removed goes whether or not it is noted.
-struct Notes(Option<Journal>);
+struct OptionalJournal(Option<Journal>);
 
-impl Notes {
+impl OptionalJournal {
     fn add(&mut self, steps: impl IntoIterator<Item = impl Display>) {
         let _ = self.0.as_mut().map(|journal| journal.note_all(steps.into_iter()));
     }
@@ -193,7 +193,7 @@ impl Notes {
 
 /// What of a lab is there, as far as it can be told.
 async fn still_there(topologies: &[Topology]) -> Vec<String> {
-    let (Some(topology), Ok(mut places)) = (topologies.last(), Places::open()) else { return Vec::new() };
+    let (Some(topology), Ok(mut places)) = (topologies.last(), NetnsCache::open()) else { return Vec::new() };
     let Ok(observed) = observe(topology, topologies, None, &mut places).await else { return Vec::new() };
     let namespaces = observed.namespaces.iter().filter(|(_, found)| **found == Found::Ours);
     let links = observed.links.iter().filter(|((place, _), link)| *place == Place::Host && link.ours);
@@ -205,42 +205,43 @@ async fn still_there(topologies: &[Topology]) -> Vec<String> {
 /// it is done, if that can be written.
 pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Removed {
     let &Doomed { lab, topologies, has_netns, by_marks, .. } = doomed;
-    let Removed { mut left, notes: mut said } = Removed::default();
-    files::allow_many();
+    let Removed { mut left, mut messages } = Removed::default();
+    files::raise_descriptor_limit();
     // Read before the journal is gone on with: a lost one is begun anew.
-    let facts = match Facts::read(directory) {
-        Ok(facts) => facts,
+    let saved = match Saved::read(directory) {
+        Ok(saved) => saved,
         // It is damaged, and said to be so.
-        Err(state::Error::Journal { .. }) => Facts::default(),
+        Err(state::Error::Journal { .. }) => Saved::default(),
         Err(error) => {
             left.push(error.into());
-            Facts::default()
+            Saved::default()
         }
     };
-    let mut notes = Notes(Journal::go_on(directory, directory.journal().exists()).ok());
-    notes.add(["end agent"]);
+    let mut journal = OptionalJournal(Journal::go_on(directory, directory.journal().exists()).ok());
+    journal.add(["end agent"]);
     left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
-    notes.add(["give offloads back"]);
-    left.extend(give_offloads_back(&facts, lab).await);
+    journal.add(["give offloads back"]);
+    left.extend(restore_offloads(&saved, lab).await);
     let all: Vec<&Topology> = topologies.iter().collect();
     let ours = Ours { lab, macs: &expected_macs(&all), is_recorded: doomed.is_recorded };
     let soon =
         Expedited::for_ports(topologies.iter().map(|topology| topology.pairs.len()).max().unwrap_or(0));
-    match Places::open() {
+    match NetnsCache::open() {
         Ok(places) if has_netns => {
-            match remove_links(&Place::Host, &places, ours, &mut notes) {
-                Ok(kept) => said.extend(kept),
+            match remove_links(&Place::Host, &places, ours, &mut journal) {
+                Ok(kept) => messages.extend(kept),
                 Err(error) => left.push(error),
             }
             // Nothing of this waits: whoever wants to interrupt gets a turn here.
             tokio::task::yield_now().await;
-            notes.add(["remove nat"]);
+            journal.add(["remove nat"]);
             let nat = remove_nat(doomed, &places).await;
             left.extend(nat.left);
-            said.extend(nat.notes);
+            messages.extend(nat.messages);
         }
         Ok(_) => {
-            said.push(format!("the network namespace that lab {lab} lived in is gone, with what was in it"));
+            messages
+                .push(format!("the network namespace that lab {lab} lived in is gone, with what was in it"));
             if let Some(home) = doomed.home {
                 left.extend(forwarding::forget(home.netns, &Place::Host, lab).await.err());
             }
@@ -256,58 +257,58 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
         .map(|namespaces| namespaces.into_iter().map(|namespace| &namespace.name).collect())
         .collect();
     let known = names.iter().flatten().copied().collect();
-    let marked = if by_marks { clear::marked(lab, &facts, &known) } else { Marked::default() };
+    let marked = if by_marks { cleanup::marked(lab, &saved, &known) } else { Marked::default() };
     names[1].extend(&marked.made);
     names[2].extend(&marked.adopted);
-    said.extend(marked.others.iter().map(|name| {
+    messages.extend(marked.others.iter().map(|name| {
         format!("namespace {name} carries the mark of lab {lab}, and is another lab's by its record: it is not removed")
     }));
     for some in names[0].chunks(TOGETHER).chain(names[1].chunks(TOGETHER)) {
         // And here.
         stop::here_if_told_to_wait("down").await;
         tokio::task::yield_now().await;
-        notes.add(some.iter().map(|name| format!("remove namespace {name}")));
-        let (faults, kept) = clear::namespaces(some, ours, &facts);
+        journal.add(some.iter().map(|name| format!("remove namespace {name}")));
+        let (faults, kept) = cleanup::namespaces(some, ours, &saved);
         left.extend(faults);
-        said.extend(kept);
+        messages.extend(kept);
     }
     for name in &names[2] {
-        let gone = let_go(name, doomed, ours, &facts, &mut notes).await;
+        let gone = release(name, doomed, ours, &saved, &mut journal).await;
         match gone {
             Ok(removed) => {
                 left.extend(removed.left);
-                said.extend(removed.notes);
+                messages.extend(removed.messages);
             }
             Err(fault) => left.push(fault),
         }
     }
     // Only now: a link of a program goes sooner when its device has gone before.
-    notes.add(["remove programs"]);
+    journal.add(["remove programs"]);
     left.extend(bpffs::remove_directory(Pins::of(lab).directory()).err().map(Error::from));
     drop(soon);
-    notes.add(["remove state"]);
+    journal.add(["remove state"]);
     left.extend(bpffs::retire().err().map(Error::from));
     if !left.is_empty() {
         // The journal stays, so that another `down` can go on.
-        return Removed { left, notes: said };
+        return Removed { left, messages };
     }
     left.extend(retire_netns().err());
     // One that a killed `up` had started may have come up only now.
     left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
     left.extend(directory.remove().err().map(Error::from));
-    Removed { left, notes: said }
+    Removed { left, messages }
 }
 
 /// Takes XDP programs off, and gives inner ends the offloads that they had. Most of the inner ends go in a
 /// moment; one that somebody has taken over does not.
-async fn give_offloads_back(facts: &Facts, lab: &LabName) -> Vec<Error> {
-    let offloads = &facts.offloads;
+async fn restore_offloads(saved: &Saved, lab: &LabName) -> Vec<Error> {
+    let offloads = &saved.offloads;
     let mut faults = Vec::new();
     if !offloads.is_empty() {
         faults.extend(datapath::detach_all_xdp(&Pins::of(lab)).err().map(Error::from));
     }
     for found in offloads.values() {
-        faults.extend(prepare::restore(found, lab).await.err().map(Error::from));
+        faults.extend(xdp_offloads::restore(found, lab).await.err().map(Error::from));
     }
     faults
 }
@@ -333,15 +334,15 @@ fn has_bridges(namespace: &Namespace, topologies: &[Topology]) -> bool {
 /// Removes the lab's links of a place. Returns those that have the name of one and are somebody else's.
 fn remove_links(
     place: &Place,
-    places: &Places,
+    places: &NetnsCache,
     ours: Ours<'_>,
-    notes: &mut Notes,
+    journal: &mut OptionalJournal,
 ) -> Result<Vec<String>, Error> {
     let direct = Direct::open(&places.netns(place)?)?;
     let (doomed, others): (Vec<_>, Vec<_>) =
         direct.links(false)?.into_iter().partition(|link| ours.has(place, link));
-    notes.add(doomed.iter().map(|link| format!("remove interface {place}:{}", link.name)));
-    clear::remove(&direct, place, |link| ours.has(place, link))?;
+    journal.add(doomed.iter().map(|link| format!("remove interface {place}:{}", link.name)));
+    cleanup::remove(&direct, place, |link| ours.has(place, link))?;
     let told = |link: &LinkFacts| {
         format!("interface {place}:{} is not of lab {}: it is not removed", link.name, ours.lab)
     };
@@ -349,7 +350,7 @@ fn remove_links(
 }
 
 /// The table on the host; one in a namespace goes with it.
-async fn remove_nat(doomed: &Doomed<'_>, places: &Places) -> Removed {
+async fn remove_nat(doomed: &Doomed<'_>, places: &NetnsCache) -> Removed {
     let mut tables = doomed.topologies.iter().rev().flat_map(Masquerade::of);
     let by_name = doomed.by_marks.then(|| Masquerade::unknown(doomed.lab, Place::Host));
     let Some(nat) = tables.find(|nat| nat.place == Place::Host).or(by_name) else {
@@ -357,7 +358,7 @@ async fn remove_nat(doomed: &Doomed<'_>, places: &Places) -> Removed {
     };
     match places.netns(&nat.place) {
         Ok(netns) => nat::remove(&netns, &nat, doomed.lab).await,
-        Err(error) => Removed { left: vec![error.into()], notes: Vec::new() },
+        Err(error) => Removed { left: vec![error.into()], messages: Vec::new() },
     }
 }
 
@@ -365,12 +366,12 @@ async fn remove_nat(doomed: &Doomed<'_>, places: &Places) -> Removed {
 ///
 /// # Errors
 /// It cannot be looked at.
-async fn let_go(
+async fn release(
     name: &NsName,
     doomed: &Doomed<'_>,
     ours: Ours<'_>,
-    facts: &Facts,
-    notes: &mut Notes,
+    saved: &Saved,
+    journal: &mut OptionalJournal,
 ) -> Result<Removed, Error> {
     let mut removed = Removed::default();
     let place = Place::Namespace(name.clone());
@@ -378,7 +379,7 @@ async fn let_go(
     let recorded: Vec<_> = namespaces.filter(|namespace| &namespace.name == name).collect();
     let is_our_name = !recorded.is_empty() && !recorded.iter().any(|namespace| namespace.has_its_name());
     // The namespace may be there without the name, where nothing leads to it.
-    let forget = async || match facts.adopted.get(name.as_str()) {
+    let forget = async || match saved.adopted.get(name.as_str()) {
         Some(id) => forwarding::forget(*id, &place, ours.lab).await,
         None => Ok(()),
     };
@@ -388,23 +389,23 @@ async fn let_go(
     }
     if netns::is_left_over(name) {
         // What only the user's file calls the lab's may be somebody else's.
-        if clear::has_recorded(ours.lab, name) && is_our_name {
-            notes.add([format!("remove namespace {name}")]);
+        if cleanup::has_recorded(ours.lab, name) && is_our_name {
+            journal.add([format!("remove namespace {name}")]);
             netns::unbind(name)?;
         }
         forget().await?;
         return Ok(removed);
     }
     let there = Netns::named(name)?;
-    if !adopted::is_the_labs(name, ours.lab, facts, &there)? {
+    if !adopted::is_the_labs(name, ours.lab, saved, &there)? {
         removed
-            .notes
+            .messages
             .push(format!("namespace {name} is not the one that lab {} adopted: it is left", ours.lab));
         forget().await?;
         return Ok(removed);
     }
-    match remove_links(&place, &Places::open()?, ours, notes) {
-        Ok(kept) => removed.notes.extend(kept),
+    match remove_links(&place, &NetnsCache::open()?, ours, journal) {
+        Ok(kept) => removed.messages.extend(kept),
         Err(error) => removed.left.push(error),
     }
     let by_name = doomed.by_marks.then(|| Masquerade::unknown(ours.lab, place.clone()));
@@ -412,16 +413,16 @@ async fn let_go(
     for nat in tables.chain(by_name) {
         let nat = nat::remove(&there, &nat, ours.lab).await;
         removed.left.extend(nat.left);
-        removed.notes.extend(nat.notes);
+        removed.messages.extend(nat.messages);
     }
-    removed.left.extend(adopted::put_back(&place, &there, facts).err().map(Error::from));
+    removed.left.extend(adopted::put_back(&place, &there, saved).err().map(Error::from));
     if is_our_name {
-        notes.add([format!("remove namespace {name}")]);
+        journal.add([format!("remove namespace {name}")]);
         removed.left.extend(netns::unbind(name).err().map(Error::from));
     } else if recorded.is_empty() {
         // Removing the name that its owner has given it might be the end of it.
         removed
-            .notes
+            .messages
             .push(format!("adopted namespace {name} keeps its name: the record does not say whose it is"));
     }
     Ok(removed)

@@ -9,9 +9,9 @@ use std::{
 
 use tokio::process::Child;
 
-use super::{Error, Places, clear, forwarding, nat, prepare};
+use super::{Error, NetnsCache, cleanup, forwarding, nat, xdp_offloads};
 use crate::{
-    kernel::{Direct, Netns, Result, Rtnl, VethEnd, grace::Expedited, netns, sysctl, xdp},
+    kernel::{Direct, Netns, Result, Rtnl, VethEnd, netns, rcu::Expedited, sysctl, xdp},
     plan::{Change, Step},
     state::{AgentLock, Directory, Journal, Offloads, stop},
     topology::{
@@ -41,7 +41,7 @@ impl Made {
 /// Runs steps for one lab.
 pub struct Executor<'a> {
     pub(super) lab: &'a LabName,
-    pub(super) places: &'a mut Places,
+    pub(super) namespaces: &'a mut NetnsCache,
     pub(super) journal: Journal,
     /// The agent that this run has started.
     pub(super) agent: Option<Child>,
@@ -54,10 +54,10 @@ pub struct Executor<'a> {
 
 impl<'a> Executor<'a> {
     /// Nothing is done yet.
-    pub fn new(lab: &'a LabName, places: &'a mut Places, journal: Journal) -> Self {
+    pub fn new(lab: &'a LabName, places: &'a mut NetnsCache, journal: Journal) -> Self {
         Self {
             lab,
-            places,
+            namespaces: places,
             journal,
             agent: None,
             made: Vec::new(),
@@ -67,8 +67,8 @@ impl<'a> Executor<'a> {
     }
 
     /// The connections.
-    pub fn places(&mut self) -> &mut Places {
-        self.places
+    pub fn namespaces(&mut self) -> &mut NetnsCache {
+        self.namespaces
     }
 
     /// Runs one step by itself. It is in the journal.
@@ -79,13 +79,13 @@ impl<'a> Executor<'a> {
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
             Step::Sysctls { place, settings } => {
-                let rtnl = self.places.get(place)?;
+                let rtnl = self.namespaces.get(place)?;
                 let set = || self.set(place, rtnl.netns(), settings);
                 forwarding::keep_routers(&rtnl, settings, set).await?;
             }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
-                nat::add(&self.places.get(&nat.place)?, nat, self.lab).await?;
+                nat::add(&self.namespaces.get(&nat.place)?, nat, self.lab).await?;
             }
             // Of what is there already.
             _ => self.change(step).await?,
@@ -95,14 +95,18 @@ impl<'a> Executor<'a> {
 
     /// Makes an inner end ready for XDP. What it had is in the journal before that is done, and tells what
     /// to put back: when its port does not want XDP any more, or the lab is taken down.
-    pub(super) fn prepare(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<(), Error> {
+    pub(super) fn set_up_xdp(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<(), Error> {
         self.journal.note(&found.to_string())?;
-        Ok(prepare::switch(found, inside)?)
+        Ok(xdp_offloads::switch(found, inside)?)
     }
 
     /// Switches GRO of an inner end off and on again. A run that ends between the two has said in the journal
     /// that it was on.
-    pub(super) fn renew(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<Change, Error> {
+    pub(super) fn toggle_gro(
+        &mut self,
+        found: &Offloads,
+        inside: &Netns,
+    ) -> std::result::Result<Change, Error> {
         self.journal.note(&found.to_string())?;
         xdp::renew(inside, found.ifindex)?;
         let name = format_args!("{}:{}", found.namespace, found.interface);
@@ -110,8 +114,8 @@ impl<'a> Executor<'a> {
     }
 
     /// Puts back what an inner end had.
-    pub(super) async fn restore(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
-        prepare::restore(found, self.lab).await?;
+    pub(super) async fn restore_xdp(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
+        xdp_offloads::restore(found, self.lab).await?;
         Ok(self.journal.note(&found.restored())?)
     }
 
@@ -195,11 +199,11 @@ impl<'a> Executor<'a> {
     async fn unmake(&mut self, made: &[Made]) -> Vec<Error> {
         let done = match made {
             [Made::Namespace(name), ..] => {
-                self.places.forget(name);
+                self.namespaces.forget(name);
                 self.inherits_dad.remove(name);
                 netns::unbind(name)
             }
-            [Made::Table(nat), ..] => match self.places.netns(&nat.place) {
+            [Made::Table(nat), ..] => match self.namespaces.netns(&nat.place) {
                 Ok(netns) => return nat::remove(&netns, nat, self.lab).await.left,
                 Err(error) => Err(error),
             },
@@ -211,16 +215,16 @@ impl<'a> Executor<'a> {
 
     fn unmake_links(&mut self, place: &Place, made: &[Made]) -> Result<()> {
         let _soon = Expedited::for_ports(made.len());
-        let direct = Direct::open(&self.places.netns(place)?)?;
+        let direct = Direct::open(&self.namespaces.netns(place)?)?;
         let is_it = |link: &str, made: &Made| matches!(made, Made::Link(_, name) if name.as_str() == link);
-        clear::remove(&direct, place, |link| made.iter().any(|made| is_it(&link.name, made)))
+        cleanup::remove(&direct, place, |link| made.iter().any(|made| is_it(&link.name, made)))
     }
 
     fn adopted(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
         let Some(path) = &namespace.adopt else { return Ok(()) };
         let name = &namespace.name;
         let there = Netns::open(Path::new(path), name.as_str())?;
-        self.places.add(name, there.clone());
+        self.namespaces.add(name, there.clone());
         self.journal.note_adopted(name, there.id()?)?;
         if namespace.has_its_name() {
             return Ok(());
@@ -232,7 +236,7 @@ impl<'a> Executor<'a> {
     }
 
     async fn bridge(&mut self, bridge: &Bridge) -> std::result::Result<(), Error> {
-        let rtnl = self.places.get(&bridge.place)?;
+        let rtnl = self.namespaces.get(&bridge.place)?;
         self.made.push(Made::Link(bridge.place.clone(), bridge.name.clone()));
         rtnl.create_bridge(bridge).await?;
         let ifindex = rtnl.expect_link(&bridge.name).await?.ifindex;
@@ -243,7 +247,7 @@ impl<'a> Executor<'a> {
     }
 
     async fn cable(&mut self, cable: &Cable) -> std::result::Result<(), Error> {
-        let (here, there) = (self.places.get(&cable.a.place)?, self.places.get(&cable.b.place)?);
+        let (here, there) = (self.namespaces.get(&cable.a.place)?, self.namespaces.get(&cable.b.place)?);
         let end = |end: &crate::topology::CableEnd| (end.interface.name.clone(), end.interface.mac);
         let ((a, a_mac), (b, b_mac)) = (end(&cable.a), end(&cable.b));
         self.made.push(Made::Link(cable.a.place.clone(), a.clone()));
@@ -261,7 +265,7 @@ impl<'a> Executor<'a> {
     }
 
     async fn trunk(&mut self, trunk: &Trunk, mtu: Option<u32>) -> Result<()> {
-        let (here, there) = (self.places.get(&trunk.a.place)?, self.places.get(&trunk.b.place)?);
+        let (here, there) = (self.namespaces.get(&trunk.a.place)?, self.namespaces.get(&trunk.b.place)?);
         let (a, b) = (&trunk.a, &trunk.b);
         self.made.push(Made::Link(a.place.clone(), a.port.clone()));
         let bridge = here.expect_link(&a.bridge).await?.ifindex;

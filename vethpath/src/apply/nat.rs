@@ -33,11 +33,11 @@ pub async fn add(rtnl: &Rtnl, wanted: &Masquerade, lab: &LabName) -> std::result
 pub(super) async fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> Removed {
     let mut removed = Removed::default();
     match remove_table(netns, wanted) {
-        Ok(note) => removed.notes.extend(note),
+        Ok(note) => removed.messages.extend(note),
         Err(error) => removed.left.push(error.into()),
     }
     match forwarding::put_back(netns, wanted, lab).await {
-        Ok(lost) => removed.notes.extend(lost),
+        Ok(lost) => removed.messages.extend(lost),
         Err(error) => removed.left.push(error),
     }
     removed

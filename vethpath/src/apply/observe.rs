@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Error, Places, nat, prepare, programs};
+use super::{Error, NetnsCache, nat, programs, xdp_offloads};
 use crate::{
     datapath::{self, Hook, Pins},
     kernel::{LinkFacts, Netns, NetnsId, Result, RouteFacts, netns, sysctl},
     plan::{Found, Master, Observed, ObservedLink, compares_dad, is_ours, owner, settings},
-    state::{Directory, Facts},
+    state::{Directory, Saved},
     topology::{Datapath, IfName, LabName, Mac, Masquerade, NsName, Place, Route, SysctlKey, Topology},
 };
 
@@ -25,9 +25,9 @@ pub async fn observe(
     topology: &Topology,
     former: &[Topology],
     hook: Option<Hook>,
-    places: &mut Places,
+    places: &mut NetnsCache,
 ) -> std::result::Result<Observed, Error> {
-    let facts = Facts::read(&Directory::of(&topology.lab))?;
+    let facts = Saved::read(&Directory::of(&topology.lab))?;
     let mut observed = Observed {
         sysctls_before: facts.was.clone(),
         switched: facts.offloads.clone(),
@@ -82,14 +82,14 @@ pub async fn observe(
     Ok(observed)
 }
 
-/// Notes the links of a place and their addresses.
+/// Records the links of a place and their addresses.
 async fn look(
     place: &Place,
     links: Vec<LinkFacts>,
     observed: &mut Observed,
     macs: &Macs,
     (topology, begun): (&Topology, bool),
-    places: &mut Places,
+    places: &mut NetnsCache,
 ) -> Result<()> {
     let names: HashMap<u32, String> = links.iter().map(|link| (link.ifindex, link.name.clone())).collect();
     let kinds: HashMap<u32, Option<String>> =
@@ -130,7 +130,7 @@ async fn find(
     name: &NsName,
     (adopts, is_former): (bool, bool),
     topology: &Topology,
-    places: &mut Places,
+    places: &mut NetnsCache,
     (adopted, made): (&BTreeMap<String, NetnsId>, &BTreeMap<String, NetnsId>),
 ) -> std::result::Result<Option<(Found, Vec<LinkFacts>)>, Error> {
     if !netns::exists(name) {
@@ -155,7 +155,7 @@ async fn find(
 }
 
 /// Reads the routes of a place whose links are known. On the host, those to subnets alone are of interest.
-async fn read_routes(place: &Place, observed: &mut Observed, places: &mut Places) -> Result<()> {
+async fn read_routes(place: &Place, observed: &mut Observed, places: &mut NetnsCache) -> Result<()> {
     let routes = places.get(place)?.routes().await?;
     let links = observed.links.range((place.clone(), String::new())..).take_while(|((at, _), _)| at == place);
     let names: HashMap<u32, String> = links.map(|((_, name), link)| (link.ifindex, name.clone())).collect();
@@ -193,7 +193,7 @@ fn read_sysctls(
     place: &Place,
     all: &[&Topology],
     observed: &mut Observed,
-    places: &mut Places,
+    places: &mut NetnsCache,
 ) -> Result<()> {
     let dad = compares_dad(all.iter().copied());
     let wanted: BTreeSet<SysctlKey> =
@@ -216,7 +216,7 @@ async fn running(
     topology: &Topology,
     observed: &Observed,
     hook: Hook,
-    places: &mut Places,
+    places: &mut NetnsCache,
 ) -> Result<BTreeSet<(Place, String)>> {
     let pins = Pins::of(&topology.lab);
     let mut programs = BTreeSet::new();
@@ -257,12 +257,12 @@ fn running_xdp(
 }
 
 /// Reads the offloads of inner ends that the file wants XDP for.
-async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mut Places) -> Result<()> {
+async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mut NetnsCache) -> Result<()> {
     let pairs = topology.pairs.iter().filter(|pair| pair.datapath == Datapath::Xdp);
-    for (namespace, pairs) in prepare::by_namespace(pairs) {
+    for (namespace, pairs) in xdp_offloads::by_namespace(pairs) {
         if observed.namespaces.get(namespace) == Some(&Found::Ours) {
             let inside = places.get(&Place::Namespace(namespace.clone()))?;
-            let unready = prepare::unready(&pairs, &inside).await?.into_iter();
+            let unready = xdp_offloads::unready(&pairs, &inside).await?.into_iter();
             let keyed = unready.map(|found| ((found.namespace.clone(), found.interface.clone()), found));
             observed.unready.extend(keyed);
         }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use vethpath_common::PortKey;
 
-use super::{Error, execute::Executor, prepare};
+use super::{Error, execute::Executor, xdp_offloads};
 use crate::{
     agent::{counted_pairs, largest_segment},
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
-    kernel::{LinkFacts, Result, Rtnl, grace::Expedited, xdp},
+    kernel::{LinkFacts, Result, Rtnl, rcu::Expedited, xdp},
     plan::Change,
     state::Record,
     topology::{IfName, Pair, Place, Topology},
@@ -16,7 +16,7 @@ use crate::{
 
 /// How long the kernel may take to let go of a link, and how often it is asked meanwhile. Its work queue waits for the
 /// lock of all of networking: it is moments, but on a machine under great load.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// The programs of a lab's bridge namespaces. One without bridges has a copy too: its agent is like any other.
@@ -31,7 +31,7 @@ pub(super) fn copies(topology: &Topology) -> Vec<Copies> {
 
 /// Loads the programs and attaches them to the ports that want them. Returns whether the maps are others
 /// than before: then the agent has to be another too.
-pub(super) async fn bring(
+pub(super) async fn ensure(
     record: &Record,
     former: &[Topology],
     executor: &mut Executor<'_>,
@@ -52,7 +52,7 @@ pub(super) async fn bring(
     let mut maps = Maps::open(&pins)?;
     let mut found = Vec::new();
     for (domain, place) in topology.domains() {
-        let rtnl = executor.places().get(&place)?;
+        let rtnl = executor.namespaces().get(&place)?;
         let links = rtnl.links().await?;
         found.push((domain, place, rtnl, links));
     }
@@ -63,12 +63,12 @@ pub(super) async fn bring(
     maps.keep_ports(&keys.collect())?;
     for (domain, place, rtnl, links) in &found {
         let ports: Vec<_> = topology.ports_with_programs(place).collect();
-        introduce_ports(topology, place, *domain, links, &mut maps)?;
+        register_ports(topology, place, *domain, links, &mut maps)?;
         // Those that have it already are left alone.
         let new = ports.iter().filter(|port| !pins.link(port).exists()).count();
         let _soon = Expedited::for_ports(new);
         let _ = datapath::attach(rtnl.netns(), &pins, (*domain).into(), record.hook, &ports)?;
-        prepare_inner_ends(topology.xdp_pairs(place), executor).await?;
+        set_up_xdp_ends(topology.xdp_pairs(place), executor).await?;
         let ports: Vec<_> = topology.xdp_pairs(place).map(|pair| &pair.port).collect();
         let _ = datapath::attach_xdp(rtnl.netns(), &pins, (*domain).into(), links, &ports)?;
     }
@@ -76,14 +76,14 @@ pub(super) async fn bring(
 }
 
 /// Makes inner ends ready for XDP, before frames can come and go that way.
-async fn prepare_inner_ends(
+async fn set_up_xdp_ends(
     pairs: impl Iterator<Item = &Pair>,
     executor: &mut Executor<'_>,
 ) -> std::result::Result<(), Error> {
-    for (namespace, pairs) in prepare::by_namespace(pairs) {
-        let inside = executor.places().get(&Place::Namespace(namespace.clone()))?;
-        for found in prepare::unready(&pairs, &inside).await? {
-            executor.prepare(&found, inside.netns())?;
+    for (namespace, pairs) in xdp_offloads::by_namespace(pairs) {
+        let inside = executor.namespaces().get(&Place::Namespace(namespace.clone()))?;
+        for found in xdp_offloads::unready(&pairs, &inside).await? {
+            executor.set_up_xdp(&found, inside.netns())?;
         }
     }
     Ok(())
@@ -91,7 +91,7 @@ async fn prepare_inner_ends(
 
 /// Has the driver say of ports what they take, where it has missed that inner ends were made ready: GRO was
 /// switched on while they were down (see kernel/xdp.rs).
-pub(super) async fn renew(
+pub(super) async fn refresh_xdp_features(
     topology: &Topology,
     executor: &mut Executor<'_>,
 ) -> std::result::Result<Vec<Change>, Error> {
@@ -101,16 +101,16 @@ pub(super) async fn renew(
         if pairs.is_empty() {
             continue;
         }
-        let here = executor.places().get(&place)?;
+        let here = executor.namespaces().get(&place)?;
         let (takers, links) = (xdp::takers_in(here.netns())?, here.links().await?);
         let is_missed = |pair: &&Pair| {
             let port = links.iter().find(|link| link.name == pair.port.as_str());
             port.is_some_and(|port| port.up && !takers.contains(&port.ifindex))
         };
-        for (namespace, pairs) in prepare::by_namespace(pairs.into_iter().filter(is_missed)) {
-            let inside = executor.places().get(&Place::Namespace(namespace.clone()))?;
-            for found in prepare::missed(&pairs, &inside).await? {
-                changes.push(executor.renew(&found, inside.netns())?);
+        for (namespace, pairs) in xdp_offloads::by_namespace(pairs.into_iter().filter(is_missed)) {
+            let inside = executor.namespaces().get(&Place::Namespace(namespace.clone()))?;
+            for found in xdp_offloads::missed(&pairs, &inside).await? {
+                changes.push(executor.toggle_gro(&found, inside.netns())?);
             }
         }
     }
@@ -124,13 +124,13 @@ pub(super) fn detach(
     port: &IfName,
     executor: &mut Executor<'_>,
 ) -> std::result::Result<(), Error> {
-    let rtnl = executor.places().get(place)?;
+    let rtnl = executor.namespaces().get(place)?;
     Ok(datapath::detach(rtnl.netns(), &Pins::of(&record.topology.lab), record.hook, &[port])?)
 }
 
 /// Returns when the kernel has let go of the programs that were taken off these ports, all of which it does at
 /// once: a link without a pin ends in a work queue. (A filter is gone at once.)
-pub(super) async fn let_go(
+pub(super) async fn release(
     record: &Record,
     detached: &[(&Place, &IfName)],
     executor: &mut Executor<'_>,
@@ -140,13 +140,13 @@ pub(super) async fn let_go(
     }
     let pins = Pins::of(&record.topology.lab);
     // Each may take a grace period of its own, one after the other.
-    let deadline = Instant::now() + PATIENCE.max(INTERVAL * 10 * u32::try_from(detached.len()).unwrap_or(1));
+    let deadline = Instant::now() + TIMEOUT.max(INTERVAL * 10 * u32::try_from(detached.len()).unwrap_or(1));
     for (domain, place) in record.topology.domains() {
         let here: Vec<_> = detached.iter().filter(|(at, _)| **at == place).map(|(_, port)| *port).collect();
         if here.is_empty() {
             continue;
         }
-        let rtnl = executor.places().get(&place)?;
+        let rtnl = executor.namespaces().get(&place)?;
         while let Some(port) = running(&rtnl, &[], &pins, domain, record.hook, &here).await?.first() {
             if Instant::now() > deadline {
                 return Err(still_runs("take the program off", port));
@@ -175,10 +175,10 @@ pub(super) async fn detach_xdp(
     let Some((domain, _)) = topology.domains().into_iter().find(|(_, one)| one == place) else {
         return Ok(());
     };
-    let rtnl = executor.places().get(place)?;
+    let rtnl = executor.namespaces().get(place)?;
     datapath::detach_xdp(&pins, port)?;
     let Some(ours) = datapath::xdp_id(&pins, domain.into())? else { return Ok(()) };
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while let Some(link) = rtnl.link(port.as_str()).await? {
         if link.xdp_program != Some(ours) {
             if let Some(mut receivers) = Receivers::open(&pins, domain.into())? {
@@ -214,9 +214,9 @@ async fn grow(
     let mut maps = Maps::open(&next)?;
     for (domain, place) in topology.domains() {
         executor.journal.note(&format!("give ports in {place} larger maps"))?;
-        let rtnl = executor.places().get(&place)?;
+        let rtnl = executor.namespaces().get(&place)?;
         let links = rtnl.links().await?;
-        introduce_ports(topology, &place, domain, &links, &mut maps)?;
+        register_ports(topology, &place, domain, &links, &mut maps)?;
         let is_there = |port: &&IfName| links.iter().any(|link| link.name == port.as_str());
         let ports: Vec<&IfName> = topology.ports(&place).filter(is_there).collect();
         let mut ours = running(&rtnl, &links, pins, domain, record.hook, &ports).await?;
@@ -269,7 +269,7 @@ pub(super) async fn running(
 }
 
 /// Makes the ports of a place known to its program before it is attached.
-fn introduce_ports(
+fn register_ports(
     topology: &Topology,
     place: &Place,
     domain: u16,
@@ -281,7 +281,7 @@ fn introduce_ports(
     for (counter, pair) in counted_pairs(topology).filter(|(_, pair)| &pair.place == place) {
         if let Some(&ifindex) = links.get(pair.port.as_str()) {
             let bridge = topology.bridge_number(place, &pair.bridge);
-            maps.introduce(PortKey { ifindex, domain: domain.into() }, counter, bridge)?;
+            maps.register_port(PortKey { ifindex, domain: domain.into() }, counter, bridge)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use super::{
-    Error, Places, adopted, agent,
+    Error, NetnsCache, adopted, agent,
     converge::{Goal, converge},
     down::{self, Doomed},
     execute::Executor,
@@ -51,7 +51,7 @@ pub struct Outcome {
 /// # Errors
 /// See [`Error`].
 pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
-    files::allow_many();
+    files::raise_descriptor_limit();
     // Before anything is made: an interrupt that is not listened to would leave it.
     let mut interrupt = pin!(interrupted());
     let directory = Directory::of(&topology.lab);
@@ -75,7 +75,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         // First, or work that does not wait would begin before anybody listens.
         biased;
         () = &mut interrupt => Err(Error::Interrupted),
-        prepared = prepare(topology, options, history.as_ref(), &mut places) => prepared,
+        prepared = load(topology, options, history.as_ref(), &mut places) => prepared,
     };
     let prepared = prepared.and_then(|goal| match goal.record.check_size() {
         Ok(()) => Ok(goal),
@@ -109,9 +109,9 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         Err(cause) => {
             let before = history.map(|history| history.record);
             let before = match before {
-                _ if fresh => Before::Nothing,
-                Some(record) => Before::Lab { record: Box::new(record), had_agent },
-                None => Before::Unknown,
+                _ if fresh => Previous::Nothing,
+                Some(record) => Previous::Lab { record: Box::new(record), had_agent },
+                None => Previous::Unknown,
             };
             Err(undo(cause, &mut executor, &goal, before, &directory).await)
         }
@@ -119,10 +119,10 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
 }
 
 /// What the lab was, connections, and whether it had an agent. The lab's lock is held.
-fn begin(directory: &Directory) -> Result<(Option<History>, Places, bool), Error> {
+fn begin(directory: &Directory) -> Result<(Option<History>, NetnsCache, bool), Error> {
     let history = History::read(directory)?;
     check_place(history.as_ref(), directory)?;
-    Ok((history, Places::open()?, AgentLock::holder(directory)?.is_some()))
+    Ok((history, NetnsCache::open()?, AgentLock::holder(directory)?.is_some()))
 }
 
 /// Refuses to bring a lab up that lives elsewhere, or that nothing would keep here.
@@ -156,8 +156,8 @@ pub async fn preview(topology: &Topology) -> Result<Preview, Error> {
     let directory = Directory::of(&topology.lab);
     let history = History::read(&directory)?;
     check_place(history.as_ref(), &directory)?;
-    let mut places = Places::open()?;
-    let goal = prepare(topology, Options::default(), history.as_ref(), &mut places).await?;
+    let mut places = NetnsCache::open()?;
+    let goal = load(topology, Options::default(), history.as_ref(), &mut places).await?;
     let mut changes = Changes::of(goal.plan);
     if goal.agent.is_none() {
         changes.push(Change::create("agent", &topology.lab));
@@ -166,11 +166,11 @@ pub async fn preview(topology: &Topology) -> Result<Preview, Error> {
 }
 
 /// Everything that can be found wrong before anything is changed.
-async fn prepare(
+async fn load(
     topology: &Topology,
     options: Options,
     history: Option<&History>,
-    places: &mut Places,
+    places: &mut NetnsCache,
 ) -> Result<Goal, Error> {
     if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
         kernel::xdp::is_known().map_err(Error::NoXdp)?;
@@ -189,7 +189,7 @@ async fn prepare(
     let is_former = history.is_some_and(|history| history.record.is_former());
     let agent = match is_former {
         true => None,
-        false => status::wait_for_answer(&Directory::of(&topology.lab)).await.ok(),
+        false => status::wait_for_status(&Directory::of(&topology.lab)).await.ok(),
     };
     Ok(Goal { plan, record: Record::new(topology, hook)?, former, agent })
 }
@@ -200,7 +200,7 @@ fn is_settled(history: Option<&History>, record: &Record) -> bool {
 }
 
 /// What a run that failed goes back to.
-enum Before {
+enum Previous {
     /// There was no lab.
     Nothing,
     /// There was something of which the journal is lost.
@@ -219,14 +219,14 @@ async fn undo(
     cause: Error,
     executor: &mut Executor<'_>,
     goal: &Goal,
-    before: Before,
+    before: Previous,
     directory: &Directory,
 ) -> Error {
-    let fresh = matches!(before, Before::Nothing);
+    let fresh = matches!(before, Previous::Nothing);
     let work = async {
         let mut faults: Vec<String> = executor.undo().await.iter().map(ToString::to_string).collect();
         match before {
-            Before::Nothing => {
+            Previous::Nothing => {
                 faults.extend(executor.end_agent(directory).await.err().map(|error| error.to_string()));
                 let doomed = Doomed {
                     lab: directory.lab(),
@@ -239,15 +239,16 @@ async fn undo(
                 let removed = down::remove_lab(&doomed, directory).await;
                 faults.extend(removed.left.iter().map(ToString::to_string));
             }
-            Before::Lab { record, .. } if record.topology != goal.record.topology => {
-                faults
-                    .extend(go_back(*record, executor, directory).await.err().map(|error| error.to_string()));
+            Previous::Lab { record, .. } if record.topology != goal.record.topology => {
+                faults.extend(
+                    roll_back(*record, executor, directory).await.err().map(|error| error.to_string()),
+                );
             }
             // It may have been ended to be replaced. Where none comes up, another would not either.
-            Before::Lab { had_agent: true, .. } if !matches!(cause, Error::Agent { .. }) => {
-                faults.extend(agent::keep(directory).await.err().map(|error| error.to_string()));
+            Previous::Lab { had_agent: true, .. } if !matches!(cause, Error::Agent { .. }) => {
+                faults.extend(agent::ensure(directory).await.err().map(|error| error.to_string()));
             }
-            Before::Lab { .. } | Before::Unknown => {}
+            Previous::Lab { .. } | Previous::Unknown => {}
         }
         faults
     };
@@ -272,14 +273,14 @@ async fn undo(
 }
 
 /// Makes the lab what it was, as another `up` with its former file would.
-async fn go_back(record: Record, executor: &mut Executor<'_>, directory: &Directory) -> Result<(), Error> {
+async fn roll_back(record: Record, executor: &mut Executor<'_>, directory: &Directory) -> Result<(), Error> {
     executor.end_agent(directory).await?;
     executor.journal = Journal::open(directory, &record)?;
     let history = History::read(directory)?;
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
-    let observed = observe(&record.topology, &former, Some(record.hook), executor.places).await?;
+    let observed = observe(&record.topology, &former, Some(record.hook), executor.namespaces).await?;
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
-    let agent = status::wait_for_answer(directory).await.ok();
+    let agent = status::wait_for_status(directory).await.ok();
     let goal = Goal { plan, record, former, agent };
     converge(&goal, directory, executor, None).await.map(|_| ())
 }

@@ -64,7 +64,7 @@ pub fn choose(
     directory: &Directory,
 ) -> Result<Chosen, Error> {
     // An agent that does not answer is a state like another: then nothing is armed.
-    from_status(topology, between, status::ask(&directory.socket()).ok().as_ref())
+    from_status(topology, between, status::query(&directory.socket()).ok().as_ref())
 }
 
 fn from_status(

@@ -85,7 +85,7 @@ fn own() -> Duration {
 }
 
 fn read(cpus: &BTreeSet<usize>) -> Option<Ticks> {
-    let text = bounded::read(Path::new(FILE), bounded::LIST).ok()?;
+    let text = bounded::read_bounded(Path::new(FILE), bounded::LIST).ok()?;
     let mut sum = Ticks::default();
     for &cpu in cpus {
         let Ticks { all, used, stolen } = parse(&text, cpu)?;

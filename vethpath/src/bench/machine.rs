@@ -101,7 +101,7 @@ fn command() -> String {
 }
 
 fn file(path: &str) -> Option<String> {
-    bounded::read(Path::new(path), bounded::LIST).ok()
+    bounded::read_bounded(Path::new(path), bounded::LIST).ok()
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl Measured {
         Ok(Self { sent, received, ..measured })
     }
 
-    /// Notes that one has come back. What belongs to the warm-up does not `count`.
+    /// Records that one has come back. What belongs to the warm-up does not `count`.
     pub fn record(&mut self, taken: Duration, counts: bool) {
         self.received += 1;
         if let Some(histogram) = self.histogram.as_mut().filter(|_| counts) {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long programs may take to be off, or pairs to be armed and nothing to change any more.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ARM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether they are.
 const INTERVAL: Duration = Duration::from_millis(2);
@@ -46,7 +46,7 @@ impl Programs {
     /// What the agent says of each pair now; nothing where it does not answer.
     #[must_use]
     pub fn states(&self) -> BTreeMap<String, Option<String>> {
-        status::ask(&self.directory.socket()).map(|status| status.ports).unwrap_or_default()
+        status::query(&self.directory.socket()).map(|status| status.ports).unwrap_or_default()
     }
 
     /// Takes them off, and returns when the kernel and the agent have done with them.
@@ -60,7 +60,7 @@ impl Programs {
         self.are_on = false;
         self.programs.detach()?;
         // The kernel lets go of an unpinned link in its own time.
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ARM_TIMEOUT;
         while self.programs.any_is_on().await? {
             if Instant::now() > deadline {
                 return Err(Error::StillAttached(self.directory.lab().clone()));
@@ -101,7 +101,7 @@ impl Programs {
     /// Returns those of `pairs` that are not armed in time, with what the agent says of them.
     async fn attach_and_arm(&mut self, pairs: &[String]) -> Result<BTreeMap<String, String>, Error> {
         self.put_back()?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + ARM_TIMEOUT;
         loop {
             let status = look(&self.directory).await;
             let unarmed = unarmed(pairs, status.as_ref());
@@ -132,7 +132,7 @@ impl Drop for Programs {
 /// What the agent says when it has taken in what was done just now; nothing where it does not answer. Each look has
 /// its own time, or the last would have none.
 pub(super) async fn look(directory: &Directory) -> Option<Status> {
-    status::look_until(directory, Instant::now() + PATIENCE).await.ok()
+    status::trigger_resync_until(directory, Instant::now() + ARM_TIMEOUT).await.ok()
 }
 
 fn unarmed(pairs: &[String], status: Option<&Status>) -> BTreeMap<String, String> {

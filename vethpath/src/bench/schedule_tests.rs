@@ -7,7 +7,7 @@ const ONE: [Spec; 1] = [Spec::UDP];
 /// What a slice takes by the mock's clock.
 const TAKEN: Duration = Duration::from_millis(100);
 
-/// Notes what it is asked for, and finds fault with slices by number.
+/// Records what it is asked for, and finds fault with slices by number.
 #[derive(Default)]
 struct Mock {
     begun: usize,

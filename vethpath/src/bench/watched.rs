@@ -74,7 +74,7 @@ impl Watched {
     #[must_use]
     pub fn states(&self) -> String {
         let states: BTreeMap<String, Option<String>> =
-            status::ask(&self.directory.socket()).map(|status| status.ports).unwrap_or_default();
+            status::query(&self.directory.socket()).map(|status| status.ports).unwrap_or_default();
         let say = |side: &Side| {
             let pair = side.pair.name();
             match states.get(&pair) {

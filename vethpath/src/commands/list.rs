@@ -31,7 +31,7 @@ struct Line {
 impl Line {
     fn of(record: &Record) -> Self {
         let topology = &record.topology;
-        let status = status::ask(&Directory::of(&topology.lab).socket()).ok();
+        let status = status::query(&Directory::of(&topology.lab).socket()).ok();
         let armed =
             status.as_ref().map_or(0, |status| status.ports.values().filter(|state| state.is_none()).count());
         Self {
@@ -48,7 +48,7 @@ impl Line {
 
     /// Of a lab whose record cannot be read.
     fn unknown(lab: &LabName, error: &state::Error) -> Self {
-        let agent = status::ask(&Directory::of(lab).socket()).is_ok();
+        let agent = status::query(&Directory::of(lab).socket()).is_ok();
         let (error, hint) = (Some(error.to_string()), error.hint());
         Self { lab: lab.to_string(), namespaces: 0, bridges: 0, pairs: 0, armed: 0, agent, error, hint }
     }

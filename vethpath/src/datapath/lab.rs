@@ -2,7 +2,7 @@
 
 use super::{Hook, Pins, Result, attach, attach_xdp, attached, detach, xdp_id};
 use crate::{
-    kernel::{self, Netns, Rtnl, grace::Expedited},
+    kernel::{self, Netns, Rtnl, rcu::Expedited},
     topology::{IfName, Topology},
 };
 

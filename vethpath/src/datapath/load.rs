@@ -218,11 +218,11 @@ pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
 /// # Errors
 /// The kernel refuses the program, or signals arrive all the time.
 pub fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), ProgramError> {
-    insist(|| program.load())
+    retry_on_eagain(|| program.load())
 }
 
 /// The same for a program of any kind, which `load` gives to the kernel.
-pub(super) fn insist(
+pub(super) fn retry_on_eagain(
     mut load: impl FnMut() -> std::result::Result<(), ProgramError>,
 ) -> std::result::Result<(), ProgramError> {
     let mut tries = TRIES;

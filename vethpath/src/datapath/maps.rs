@@ -68,7 +68,7 @@ impl Maps {
     ///
     /// # Errors
     /// The kernel refuses the write.
-    pub fn introduce(&mut self, key: PortKey, pair: u32, bridge: u32) -> Result<()> {
+    pub fn register_port(&mut self, key: PortKey, pair: u32, bridge: u32) -> Result<()> {
         match self.ports.get(&key, 0) {
             Ok(record) if (record.pair, record.bridge) == (pair, bridge) => Ok(()),
             _ => {
@@ -82,7 +82,7 @@ impl Maps {
     ///
     /// # Errors
     /// The kernel refuses the write.
-    pub fn forget_port(&mut self, key: &PortKey) -> Result<()> {
+    pub fn unregister_port(&mut self, key: &PortKey) -> Result<()> {
         batch::remove(self.ports.map().fd().as_fd(), key).doing("write map", names::PORTS)
     }
 
@@ -93,7 +93,7 @@ impl Maps {
     pub fn keep_ports(&mut self, kept: &BTreeSet<PortKey>) -> Result<()> {
         let known: std::result::Result<Vec<PortKey>, _> = self.ports.keys().collect();
         let known = known.doing("read map", names::PORTS)?;
-        known.iter().filter(|key| !kept.contains(key)).try_for_each(|key| self.forget_port(key))
+        known.iter().filter(|key| !kept.contains(key)).try_for_each(|key| self.unregister_port(key))
     }
 
     /// How many ways across trunks there is room for, number 0 among them.

@@ -49,8 +49,8 @@ impl<V: Entry> Slots<V> {
             return false;
         }
         // SAFETY: `slot` is in the mapping; user space alone writes this field.
-        let others = unsafe { (&raw const (*slot).others).read_volatile() };
-        let mut entry = Slot { key: words, others, value: *value };
+        let others = unsafe { (&raw const (*slot).overflow).read_volatile() };
+        let mut entry = Slot { key: words, overflow: others, value: *value };
         let generation = std::mem::replace(generation_of(&mut entry.value), NOT_THERE);
         // SAFETY: `slot` is in the mapping, and no program looks at it: its generation says so.
         unsafe { slot.write_volatile(entry) };
@@ -60,12 +60,12 @@ impl<V: Entry> Slots<V> {
     }
 
     /// Has programs that do not find a key in its slot look in the hash map. To be called before it is there.
-    pub fn refer_to_others(&self, key: &V::Key) {
+    pub fn mark_overflow(&self, key: &V::Key) {
         self.others(self.slot(key).1).store(1, Ordering::Release);
     }
 
     /// Takes an entry back; false if the key has no slot. Programs may use it until a grace period is over.
-    pub fn take_back(&self, key: &V::Key) -> bool {
+    pub fn remove(&self, key: &V::Key) -> bool {
         let is_there = self.get(key).is_some();
         if is_there {
             self.atomic(self.slot(key).1).store(NOT_THERE, Ordering::Release);
@@ -96,7 +96,7 @@ impl<V: Entry> Slots<V> {
     }
 
     /// Has no program look in the hash map any more. To be called when nothing is there.
-    pub fn refer_to_none(&self) {
+    pub fn clear_overflow(&self) {
         self.all().for_each(|slot| self.others(slot).store(0, Ordering::Release));
     }
 
@@ -124,7 +124,7 @@ impl<V: Entry> Slots<V> {
 
     fn others(&self, slot: *mut Slot<V>) -> &AtomicU32 {
         // SAFETY: `slot` is in the mapping, which lives as long as `self`, and the field is an aligned u32.
-        unsafe { AtomicU32::from_ptr(&raw mut (*slot).others) }
+        unsafe { AtomicU32::from_ptr(&raw mut (*slot).overflow) }
     }
 
     /// The generation of a slot: the first word of its value.
@@ -181,7 +181,7 @@ mod tests {
         assert!(slots.put(&first, &station(1)));
         assert!(!slots.put(&second, &station(2)) && !slots.put(&first, &station(3)));
         assert_eq!((slots.get(&first), slots.get(&second)), (Some(station(1)), None));
-        assert!(!slots.take_back(&second) && slots.take_back(&first) && !slots.take_back(&first));
+        assert!(!slots.remove(&second) && slots.remove(&first) && !slots.remove(&first));
         assert!(slots.put(&second, &station(2)));
         assert_eq!((slots.get(&first), slots.get(&second)), (None, Some(station(2))));
         assert_eq!(slots.iter().collect::<Vec<_>>(), [(second, station(2))]);
@@ -207,7 +207,7 @@ mod tests {
             assert_eq!(slots.get(&key), Some(until(away)));
             slots.confirm(&key, 5);
             assert_eq!(slots.get(&key), Some(until(left)));
-            assert!(slots.take_back(&key));
+            assert!(slots.remove(&key));
         }
     }
 
@@ -216,7 +216,7 @@ mod tests {
     fn what_was_taken_back_is_not_there_though_its_key_is() {
         let (slots, _memory) = table();
         let (key, _) = rivals();
-        assert!(slots.put(&key, &station(1)) && slots.take_back(&key));
+        assert!(slots.put(&key, &station(1)) && slots.remove(&key));
         let (words, slot) = slots.slot(&key);
         // SAFETY: `slot` is in the mapping.
         let left = unsafe { slot.read_volatile() };

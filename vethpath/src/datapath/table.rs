@@ -18,7 +18,7 @@ use super::{
 /// A map from the keys of `V` to `V`.
 pub struct Table<V: Entry<Key: Pod> + Pod, M = MapData> {
     slots: Slots<V>,
-    others: HashMap<M, V::Key, V>,
+    overflow: HashMap<M, V::Key, V>,
 }
 
 impl<V: Entry<Key: Pod> + Pod> Table<V> {
@@ -40,13 +40,13 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     pub fn of(slots: &MapData, others: HashMap<M, V::Key, V>) -> std::io::Result<Self> {
         let count = slots.info().map_err(std::io::Error::other)?.max_entries();
         let bits = count.checked_ilog2().filter(|&bits| bits > 0).ok_or(std::io::ErrorKind::InvalidInput)?;
-        Ok(Self { slots: Slots::map(slots.fd().as_fd(), bits)?, others })
+        Ok(Self { slots: Slots::map(slots.fd().as_fd(), bits)?, overflow: others })
     }
 
     /// The entry of a key.
     #[must_use]
     pub fn get(&self, key: &V::Key) -> Option<V> {
-        self.slots.get(key).or_else(|| self.others.get(key, 0).ok())
+        self.slots.get(key).or_else(|| self.overflow.get(key, 0).ok())
     }
 
     /// Adds an entry for a key that has none. If it had one, a grace period must have passed since that
@@ -55,7 +55,7 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     /// # Errors
     /// There is no room (`E2BIG`), or the kernel refuses.
     pub fn insert(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
-        if self.slots.put(key, value) { Ok(()) } else { self.insert_among_others(key, value) }
+        if self.slots.put(key, value) { Ok(()) } else { self.insert_overflow(key, value) }
     }
 
     /// Adds an entry as [`Table::insert`] does, for programs to use when announcements of this number are
@@ -79,9 +79,9 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     ///
     /// # Errors
     /// As there.
-    pub fn insert_among_others(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
-        self.slots.refer_to_others(key);
-        self.others.insert(key, value, 0)
+    pub fn insert_overflow(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
+        self.slots.mark_overflow(key);
+        self.overflow.insert(key, value, 0)
     }
 
     /// Removes the entry of a key, if it has one. Programs may use it until a grace period is over.
@@ -89,10 +89,10 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     /// # Errors
     /// The kernel refuses.
     pub fn remove(&mut self, key: &V::Key) -> std::result::Result<(), MapError> {
-        if self.slots.take_back(key) {
+        if self.slots.remove(key) {
             return Ok(());
         }
-        Ok(batch::remove(self.others.map().fd().as_fd(), key)?)
+        Ok(batch::remove(self.overflow.map().fd().as_fd(), key)?)
     }
 
     /// Removes all entries, as [`Table::remove`] does.
@@ -101,14 +101,14 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     /// The kernel refuses.
     pub fn clear(&mut self) -> std::result::Result<(), MapError> {
         self.slots.clear();
-        let keys: Vec<V::Key> = self.others.keys().collect::<std::result::Result<_, _>>()?;
+        let keys: Vec<V::Key> = self.overflow.keys().collect::<std::result::Result<_, _>>()?;
         keys.iter().try_for_each(|key| self.remove(key))?;
-        self.slots.refer_to_none();
+        self.slots.clear_overflow();
         Ok(())
     }
 
     /// All entries. One that goes away meanwhile may end the list.
     pub fn iter(&self) -> impl Iterator<Item = (V::Key, V)> {
-        self.slots.iter().chain(self.others.iter().filter_map(std::result::Result::ok))
+        self.slots.iter().chain(self.overflow.iter().filter_map(std::result::Result::ok))
     }
 }

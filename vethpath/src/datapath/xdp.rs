@@ -21,7 +21,7 @@ use super::{
     Error, OBJECT, Pins, Result, Sizes,
     attach::{RELEASE, retry_while},
     error::{Context, OPEN_MAP},
-    load::{insist, loader, pinning},
+    load::{loader, pinning, retry_on_eagain},
     maps::data,
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How long a program that is not known to be a lab's may be in the way: it is most likely there to stay.
-const LEAST_PATIENCE: Duration = Duration::from_secs(2);
+const MIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Loads the XDP program of `domain`, on the pinned maps of the lab, which are of these sizes, and pins it.
 pub(super) fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
@@ -46,7 +46,7 @@ pub(super) fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     };
     let program = object.program_mut(names::PORT_XDP).ok_or_else(missing)?;
     let program: &mut Xdp = program.try_into().doing("use", names::PORT_XDP)?;
-    insist(|| program.load()).doing("load program", names::PORT_XDP)?;
+    retry_on_eagain(|| program.load()).doing("load program", names::PORT_XDP)?;
     program.pin(pins.xdp_program(domain)).doing("pin program", names::PORT_XDP)
 }
 
@@ -78,7 +78,7 @@ pub fn attach_xdp(
             // A pin that is there belongs to a port of this name that is gone.
             let _ = fs::remove_file(pins.xdp_link(port));
             let former = link.and_then(|link| link.xdp_program);
-            let patience = if former.is_some_and(is_a_labs) { RELEASE } else { LEAST_PATIENCE };
+            let patience = if former.is_some_and(is_a_labs) { RELEASE } else { MIN_TIMEOUT };
             // A link that was unpinned a moment ago is still released, and its program with it.
             let attach = || program.attach(port.as_str(), XdpMode::Driver);
             let link = match retry_while(nix::libc::EBUSY, patience, attach) {
@@ -186,7 +186,7 @@ impl Receivers {
         let map = Map::DevMapHash(data(&path)?);
         let map = DevMapHash::try_from(map).doing(OPEN_MAP, names::XDP_PORTS)?;
         let mut receivers = Self { map, current: BTreeSet::new() };
-        let _ = receivers.look()?;
+        let _ = receivers.has_changed()?;
         Ok(Some(receivers))
     }
 
@@ -195,7 +195,7 @@ impl Receivers {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn look(&mut self) -> Result<bool> {
+    pub fn has_changed(&mut self) -> Result<bool> {
         let now =
             self.map.keys().collect::<std::result::Result<_, _>>().doing("read map", names::XDP_PORTS)?;
         let before = std::mem::replace(&mut self.current, now);

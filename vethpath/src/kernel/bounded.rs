@@ -19,7 +19,7 @@ pub const LIST: u64 = 16 << 20;
 ///
 /// # Errors
 /// It cannot be read, is longer, or no UTF-8.
-pub fn read(path: &Path, most: u64) -> io::Result<String> {
+pub fn read_bounded(path: &Path, most: u64) -> io::Result<String> {
     read_from(&OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?, most)
 }
 
@@ -29,7 +29,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<String> {
 /// # Errors
 /// As [`read`]; and neither the file nor the folder is there.
 pub fn read_optional(path: &Path, folder: &Path, most: u64) -> io::Result<Option<String>> {
-    match read(path, most) {
+    match read_bounded(path, most) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => Ok(None),
         other => other.map(Some),
     }
@@ -40,7 +40,7 @@ pub fn read_optional(path: &Path, folder: &Path, most: u64) -> io::Result<Option
 /// # Errors
 /// It cannot be read, is longer, or no UTF-8.
 pub fn read_from(file: &File, most: u64) -> io::Result<String> {
-    String::from_utf8(bytes_from(file, most)?)
+    String::from_utf8(read_bytes_from(file, most)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
@@ -48,7 +48,7 @@ pub fn read_from(file: &File, most: u64) -> io::Result<String> {
 ///
 /// # Errors
 /// It cannot be read, or is longer.
-pub fn bytes_from(file: &File, most: u64) -> io::Result<Vec<u8>> {
+pub fn read_bytes_from(file: &File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let length = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if length as u64 > most {
@@ -66,10 +66,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, "12345").unwrap();
-        assert_eq!(read(&path, 5).unwrap(), "12345");
-        assert_eq!(read(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-        assert_eq!(read(Path::new("/dev/zero"), 4096).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(read_bounded(&path, 5).unwrap(), "12345");
+        assert_eq!(read_bounded(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(
+            read_bounded(Path::new("/dev/zero"), 4096).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
         std::fs::write(&path, b"\xff").unwrap();
-        assert_eq!(read(&path, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read_bounded(&path, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     Error, ExchangeError, LinkFacts, Netns, Result,
     error::Context,
     exchange,
-    many::RawLink,
+    link_batch::RawLink,
     pipeline::{self, Answer},
     sockets,
 };
@@ -252,7 +252,7 @@ pub(super) fn to_io(error: ExchangeError) -> std::io::Error {
 mod tests {
     use super::*;
     use crate::{
-        kernel::{VethEnd, many::NewVeth, sandbox::in_new_namespace},
+        kernel::{VethEnd, link_batch::NewVeth, sandbox::in_new_namespace},
         topology::IfName,
     };
 

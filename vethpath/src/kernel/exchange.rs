@@ -25,7 +25,7 @@ use thiserror::Error;
 /// How long the kernel may take for one datagram. It answers in the same system call, so anything
 /// near this is a socket that was not blocking or not the kernel's. The whole answer has no time-out: that
 /// would also count the time in which this process does not run.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Datagrams in a row with nothing of the answer in them: more than a socket's buffer holds.
 pub(super) const MOST_STRAYS: usize = 4096;
 /// Larger than any datagram the kernel makes for a dump (32 KiB) or an acknowledgement.
@@ -157,7 +157,7 @@ pub(crate) fn transact(
     ours: impl Fn(u32) -> bool,
     last: u32,
 ) -> Result<(Vec<Vec<u8>>, bool), ExchangeError> {
-    be_patient(socket, PATIENCE)?;
+    set_timeouts(socket, TIMEOUT)?;
     socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map_err(ExchangeError::Send)?;
 
     let (mut answers, mut size, mut consistent, mut strays) = (Vec::new(), 0, true, 0);
@@ -197,7 +197,7 @@ pub(crate) fn transact(
 }
 
 /// Bounds how long an answer is waited for. Whole seconds.
-pub(super) fn be_patient(socket: &Socket, patience: Duration) -> Result<(), ExchangeError> {
+pub(super) fn set_timeouts(socket: &Socket, patience: Duration) -> Result<(), ExchangeError> {
     let patience = TimeVal::new(patience.as_secs().cast_signed(), 0);
     setsockopt(socket, ReceiveTimeout, &patience).map_err(|errno| ExchangeError::Receive(errno.into()))
 }

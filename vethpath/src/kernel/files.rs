@@ -5,7 +5,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 /// Lets this process have as many files open as the system allows it: a lab of a thousand hosts needs
 /// more than the usual 1024, which is a bound for programs that use `select`. Where it is
 /// refused, large labs fail and say so.
-pub fn allow_many() {
+pub fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {

@@ -47,7 +47,7 @@ pub struct Home {
 
 /// Whether something is here, or what leads there.
 #[derive(Debug)]
-pub enum Way<T> {
+pub enum Access<T> {
     /// This process is in it.
     Here,
     /// It is to be entered by this.
@@ -56,7 +56,7 @@ pub enum Way<T> {
     Lost,
 }
 
-impl<T> Way<T> {
+impl<T> Access<T> {
     fn is_here(&self) -> bool {
         matches!(self, Self::Here)
     }
@@ -68,9 +68,9 @@ impl<T> Way<T> {
 
 /// The way from here to where a lab lives.
 #[derive(Debug)]
-pub struct Route {
-    netns: Way<Netns>,
-    mounts: Way<fs::File>,
+pub struct HomeAccess {
+    netns: Access<Netns>,
+    mounts: Access<fs::File>,
     /// Whether numbers of processes mean the same here.
     same_processes: bool,
     /// Whether a process of the lab would be seen from here.
@@ -153,17 +153,17 @@ impl Home {
     ///
     /// # Errors
     /// `/proc` is not there.
-    pub fn route(&self, agent: Option<i32>) -> Result<Route> {
+    pub fn route(&self, agent: Option<i32>) -> Result<HomeAccess> {
         let here = Self::current()?;
         let has_pins = self.bpffs.is_some() && self.bpffs == here.bpffs;
         let has_mounts = self.is_in_mounts(here.mounts, here.mounts_id);
-        Ok(Route {
-            netns: if self.netns.is(&here.netns) { Way::Here } else { self.find_netns(agent) },
+        Ok(HomeAccess {
+            netns: if self.netns.is(&here.netns) { Access::Here } else { self.find_netns(agent) },
             mounts: match has_mounts {
-                true => Way::Here,
+                true => Access::Here,
                 false => match self.find_mounts(agent) {
                     // Another that has the same mounts, as some containers do.
-                    Way::Lost if has_pins => Way::Here,
+                    Access::Lost if has_pins => Access::Here,
                     way => way,
                 },
             },
@@ -173,7 +173,7 @@ impl Home {
         })
     }
 
-    fn find_netns(&self, agent: Option<i32>) -> Way<Netns> {
+    fn find_netns(&self, agent: Option<i32>) -> Access<Netns> {
         let of_processes = processes(agent).map(|process| process.join("ns/net"));
         let named = fs::read_dir(netns::DIRECTORY).into_iter().flatten().flatten().map(|entry| entry.path());
         let has_inode =
@@ -189,7 +189,7 @@ impl Home {
             let netns = Netns::open(&path, netns::HOST).ok()?;
             netns.id().is_ok_and(|id| id.is(&self.netns)).then_some(netns)
         });
-        netns.map_or(Way::Lost, Way::Through)
+        netns.map_or(Access::Lost, Access::Through)
     }
 
     /// Whether the lab is in this mount namespace, as far as its inode and its identifier tell.
@@ -199,23 +199,23 @@ impl Home {
 
     /// Inodes are reused, and whoever makes a user namespace may have mounts with any programs in them. So the mount
     /// namespaces of strangers are not asked.
-    fn find_mounts(&self, agent: Option<i32>) -> Way<fs::File> {
+    fn find_mounts(&self, agent: Option<i32>) -> Access<fs::File> {
         let file = trusted(agent).map(|process| process.join("ns/mnt")).find_map(|path| {
             let file = fs::File::open(path).ok()?;
             let inode = file.metadata().ok()?.ino();
             self.is_in_mounts(inode, mount_namespace::id(&file)).then_some(file)
         });
-        file.map_or(Way::Lost, Way::Through)
+        file.map_or(Access::Lost, Access::Through)
     }
 }
 
-impl Route {
+impl HomeAccess {
     /// To a lab of which nothing can be seen but that it has an agent.
     #[must_use]
     pub fn unreachable() -> Self {
         Self {
-            netns: Way::Lost,
-            mounts: Way::Lost,
+            netns: Access::Lost,
+            mounts: Access::Lost,
             same_processes: false,
             sees_all_processes: false,
             hidden_bpffs: false,
@@ -237,7 +237,7 @@ impl Route {
     /// Whether the calling thread is to be moved.
     #[must_use]
     pub fn leads_elsewhere(&self) -> bool {
-        matches!(self.netns, Way::Through(_)) || matches!(self.mounts, Way::Through(_))
+        matches!(self.netns, Access::Through(_)) || matches!(self.mounts, Access::Through(_))
     }
 
     /// Whether the calling thread is in the network namespace.
@@ -273,10 +273,10 @@ impl Route {
     /// The kernel refuses: this process has no rights in the user namespace that owns them.
     pub fn follow(self) -> Result<()> {
         // By its descriptor, which is of the mounts that are left now.
-        if let Way::Through(netns) = &self.netns {
+        if let Access::Through(netns) = &self.netns {
             netns.enter_for_good()?;
         }
-        if let Way::Through(mounts) = &self.mounts {
+        if let Access::Through(mounts) = &self.mounts {
             let folder = env::current_dir().ok();
             // `setns` wants a root and a working folder that no other thread shares (mntns_install in fs/namespace.c).
             unshare(CloneFlags::CLONE_FS).doing("leave the working folder of", "other threads")?;
@@ -310,7 +310,7 @@ pub fn is_transient(state: &Path) -> bool {
         return false;
     }
     let table = |process: &str| {
-        bounded::read(&Path::new(process).join("mountinfo"), bounded::LIST).unwrap_or_default()
+        bounded::read_bounded(&Path::new(process).join("mountinfo"), bounded::LIST).unwrap_or_default()
     };
     let (ours, theirs) = (table(HERE), table(MACHINE));
     let bpffs_stays =
@@ -346,7 +346,8 @@ fn reaches(ours: &str, theirs: &str, point: &Path) -> bool {
 
 /// Where a namespace, by the name that nsfs gives it, is mounted in this mount namespace.
 fn mounted(name: &str) -> Vec<PathBuf> {
-    let table = bounded::read(Path::new(HERE).join("mountinfo").as_path(), bounded::LIST).unwrap_or_default();
+    let table =
+        bounded::read_bounded(Path::new(HERE).join("mountinfo").as_path(), bounded::LIST).unwrap_or_default();
     let lines = table.lines().filter(|line| line.split(' ').nth(3) == Some(name));
     lines.filter_map(|line| mount_point(line).map(unescaped)).collect()
 }

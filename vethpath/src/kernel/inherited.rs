@@ -5,7 +5,7 @@ use nix::libc;
 
 /// Keeps descriptors that this process was given, but for the standard three, from those that it starts: one that
 /// lives on would hold somebody's lock, or the end of their pipe, for good. On kernels before 5.11 it does not.
-pub fn keep_from_children() {
+pub fn close_inherited_on_exec() {
     // SAFETY: it closes nothing, but marks descriptors to be closed in what is executed from now on, as all
     // that are opened here are marked anyway.
     unsafe {

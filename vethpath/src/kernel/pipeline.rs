@@ -17,7 +17,7 @@ use super::exchange::{self, DATAGRAM, ExchangeError, MOST_STRAYS};
 const TOGETHER: usize = 32;
 
 /// How long the kernel may take to deliver a datagram of what it has answered within the call that asked.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What one request came to: the payload of its answer, empty for an acknowledgement.
 pub(super) type Answer = Result<Vec<u8>, ExchangeError>;
@@ -40,7 +40,7 @@ fn run<'m>(
     socket: &Socket,
     requests: impl Iterator<Item = (&'m RouteNetlinkMessage, u16)>,
 ) -> Result<Vec<Answer>, ExchangeError> {
-    exchange::be_patient(socket, PATIENCE)?;
+    exchange::set_timeouts(socket, TIMEOUT)?;
     let mut requests = requests.peekable();
     let mut answers = Vec::new();
     let mut payload = Vec::new();

@@ -22,10 +22,10 @@ const OTHERS_WRITE: u32 = 0o022;
 /// # Errors
 /// The file system refuses; or what is there is a symbolic link, no folder, somebody else's, or
 /// writable by others.
-pub fn make_folder(path: &Path) -> io::Result<()> {
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER).create(path) {
         Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_folder(path)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private_folder(path)?,
         Err(error) => return Err(error),
     }
     let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -36,7 +36,7 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// It is not there, a symbolic link, no folder, somebody else's, or writable by others.
-pub fn check_folder(path: &Path) -> io::Result<()> {
+pub fn check_private_folder(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     let bad = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     if found.is_symlink() {
@@ -60,7 +60,7 @@ pub fn check_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The file system refuses, or it is a symbolic link or no regular file.
-pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let file = options.mode(FILE).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
@@ -71,7 +71,7 @@ pub fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
 
 /// Whether [`open`] has failed for finding something else than a regular file.
 #[must_use]
-pub fn is_no_file(error: &io::Error) -> bool {
+pub fn is_not_a_file(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory)
         || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
 }
@@ -80,8 +80,8 @@ pub fn is_no_file(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// As [`open`].
-pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    open(OpenOptions::new().write(true).create(true).truncate(true), path)?.write_all(bytes)
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    open_private(OpenOptions::new().write(true).create(true).truncate(true), path)?.write_all(bytes)
 }
 
 /// By descriptor: nobody can have put another file under the name meanwhile.
@@ -110,10 +110,10 @@ mod tests {
     fn folders_are_made_or_tightened() {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("lab");
-        make_folder(&path).unwrap();
+        make_private_folder(&path).unwrap();
         assert_eq!(mode(&path), 0o700);
         with_mode(&path, 0o755);
-        make_folder(&path).unwrap();
+        make_private_folder(&path).unwrap();
         assert_eq!(mode(&path), 0o700);
     }
 
@@ -122,7 +122,7 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let path = base.path().join("lab");
         let refused = |word: &str| {
-            let error = make_folder(&path).unwrap_err().to_string();
+            let error = make_private_folder(&path).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         };
         symlink("/tmp", &path).unwrap();
@@ -149,9 +149,9 @@ mod tests {
         fs::write(&file, "before").unwrap();
         with_mode(&file, 0o644);
         symlink(&file, &link).unwrap();
-        assert!(write(&link, b"planted").is_err());
+        assert!(write_private(&link, b"planted").is_err());
         assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("before", 0o644));
-        write(&file, b"after").unwrap();
+        write_private(&file, b"after").unwrap();
         assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("after", 0o600));
     }
 }

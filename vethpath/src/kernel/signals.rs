@@ -32,7 +32,7 @@ pub fn unignore() {
 
 /// Whether this process ignores a signal, by the mask in `/proc/self/status`.
 fn is_ignored(signal: Signal) -> bool {
-    let status = bounded::read(Path::new("/proc/self/status"), bounded::LIST).unwrap_or_default();
+    let status = bounded::read_bounded(Path::new("/proc/self/status"), bounded::LIST).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & 1 << (signal as i32 - 1) != 0)

@@ -17,7 +17,7 @@ pub fn is_small() -> bool {
 }
 
 /// Runs `work` on a thread, whose stack no limit is about.
-pub fn on_a_usual_one<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+pub fn run_on_default_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let usual = usize::try_from(USUAL).unwrap_or(usize::MAX);
     thread::scope(|scope| match thread::Builder::new().stack_size(usual).spawn_scoped(scope, work) {
         Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),

@@ -58,7 +58,7 @@ impl Watch {
     ///
     /// # Errors
     /// No socket can be had there.
-    pub fn everywhere(netns: &Netns) -> Result<Self> {
+    pub fn peers(netns: &Netns) -> Result<Self> {
         let socket = sockets::route(netns, &[LINK])?;
         socket.socket_ref().set_listen_all_namespaces(true).doing("listen beyond namespace", netns)?;
         Ok(Self { socket, netns: netns.clone(), read: parse })

@@ -25,7 +25,7 @@ pub enum Found {
 
 /// How a route leads to its destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum NextHop {
     /// By way of a gateway.
     Gateway(IpAddr),
     /// Another, such as `dev eth0` or `blackhole`.
@@ -115,7 +115,7 @@ impl Observed {
 
     /// What leads to a route's destination in a namespace, if that is not its gateway.
     #[must_use]
-    pub fn route_elsewhere(&self, namespace: &NsName, route: &Route) -> Option<Way> {
+    pub fn route_elsewhere(&self, namespace: &NsName, route: &Route) -> Option<NextHop> {
         let same = |other: &&Route| {
             other.to == route.to && other.via != route.via && other.via.is_ipv4() == route.via.is_ipv4()
         };
@@ -123,8 +123,8 @@ impl Observed {
         let others = self.other_routes.get(namespace).map_or(&[][..], Vec::as_slice);
         let other = || others.iter().find(|(to, _)| *to == route.to);
         gateway
-            .map(|route| Way::Gateway(route.via))
-            .or_else(|| other().map(|(_, way)| Way::Other(way.clone())))
+            .map(|route| NextHop::Gateway(route.via))
+            .or_else(|| other().map(|(_, way)| NextHop::Other(way.clone())))
     }
 }
 

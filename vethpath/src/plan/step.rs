@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{Change, Way};
+use super::{Change, NextHop};
 use crate::{
     state::Offloads,
     topology::{
@@ -217,7 +217,7 @@ pub enum Step {
         /// Where.
         namespace: NsName,
         /// What it replaces.
-        from: Option<Way>,
+        from: Option<NextHop>,
         /// Which.
         route: Route,
     },
@@ -296,8 +296,8 @@ impl Step {
             Self::Route { namespace, from: Some(from), route } => {
                 let change = Change::of("route", format_args!("{} in {namespace}", route.to));
                 match from {
-                    Way::Gateway(from) => change.property("via").values(Some(from), route.via),
-                    Way::Other(from) => change.values(Some(from), format_args!("via {}", route.via)),
+                    NextHop::Gateway(from) => change.property("via").values(Some(from), route.via),
+                    NextHop::Other(from) => change.values(Some(from), format_args!("via {}", route.via)),
                 }
             }
             Self::Route { namespace, from: None, route } => {

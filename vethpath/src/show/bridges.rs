@@ -89,7 +89,7 @@ fn ports(
     ports
 }
 
-/// Notes which ports do not take what XDP programs at their inner ends send back. `ports` begin with those of pairs.
+/// Records which ports do not take what XDP programs at their inner ends send back. `ports` begin with those of pairs.
 fn note_xdp(topology: &Topology, bridge: &topology::Bridge, everywhere: &Everywhere, ports: &mut [Port]) {
     let mode = |place: &Place, name: &IfName| {
         everywhere.get(place).and_then(|seen| seen.link(name)).map_or(XdpMode::None, |link| link.xdp)

@@ -9,7 +9,7 @@ use super::{
     bridges::{bridges, trunks},
 };
 use crate::{
-    apply::Places,
+    apply::NetnsCache,
     kernel::{LinkFacts, Result, Rtnl},
     stats::{AgentView, place_exists},
     topology::{CableEnd, IfName, NsName, Place, Topology},
@@ -55,7 +55,7 @@ pub(super) type Everywhere = BTreeMap<Place, Seen>;
 /// The kernel refuses what root may ask.
 pub async fn observe(topology: &Topology) -> Result<Lab> {
     let view = AgentView::of(&topology.lab);
-    let mut places = Places::open()?;
+    let mut places = NetnsCache::open()?;
     let mut everywhere = Everywhere::new();
     let named = topology.namespaces.iter().map(|namespace| Place::Namespace(namespace.name.clone()));
     for place in named.chain([Place::Host]).filter(place_exists) {

@@ -21,7 +21,7 @@ pub const ROOT: &str = "/run/vethpath";
 const NETNS_MOUNT: &str = ".mounted-run-netns";
 
 /// How long others may go on to put files into a folder that is removed.
-const PATIENCE: Duration = Duration::from_secs(3);
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One lab's folder. It may not exist.
 #[derive(Clone, Debug)]
@@ -121,7 +121,7 @@ impl Directory {
     /// The file system refuses, or what is there is no folder that was root's alone.
     pub fn create(&self) -> Result<()> {
         for path in [Path::new(ROOT), &self.path] {
-            private::make_folder(path).doing("make", path)?;
+            private::make_private_folder(path).doing("make", path)?;
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Directory {
     /// Others can have.
     pub(super) fn check(&self) -> Result<()> {
         for path in [Path::new(ROOT), &self.path] {
-            match private::check_folder(path) {
+            match private::check_private_folder(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 checked => checked.doing("trust", path)?,
             }
@@ -168,7 +168,7 @@ impl Directory {
 /// Removes a folder with all that is in it, as often as somebody puts more into it meanwhile: an agent that a killed
 /// `up` has started may make its files only now. It ends when it finds that they are gone.
 fn remove_all(path: &Path) -> io::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + REMOVE_TIMEOUT;
     loop {
         let error = match fs::remove_dir_all(path) {
             Err(error) => error,
@@ -230,7 +230,7 @@ pub fn known_labs() -> Result<Vec<LabName>> {
 /// The file system refuses.
 pub fn note_netns_mount() -> Result<()> {
     let marker = Path::new(ROOT).join(NETNS_MOUNT);
-    private::write(&marker, b"").doing("write", &marker)
+    private::write_private(&marker, b"").doing("write", &marker)
 }
 
 /// Forgets it, and returns whether it was so.

@@ -19,7 +19,7 @@ use crate::{
     datapath::Hook,
     kernel::{
         self, LinkFacts, NetnsId,
-        home::{Home, Route},
+        home::{Home, HomeAccess},
         private,
     },
     plan::is_ours,
@@ -115,22 +115,22 @@ impl Record {
     ///
     /// # Errors
     /// The file system or `/proc` refuses.
-    pub fn route(home: Option<&Home>, directory: &Directory) -> Result<Option<Route>> {
+    pub fn route(home: Option<&Home>, directory: &Directory) -> Result<Option<HomeAccess>> {
         let (agent, has_agent) = (AgentLock::process(directory)?, AgentLock::holder(directory)?.is_some());
         let agent = agent.map(Pid::as_raw);
         let is_of_lab = |link: &LinkFacts| is_ours(link.alias.as_deref(), directory.lab());
         let find = || match (home, agent) {
             (Some(home), _) => home.route(agent).map(Some),
             (None, Some(agent)) => Home::of_process(agent)
-                .map_or_else(|_| Ok(Route::unreachable()), |home| home.route(Some(agent)))
+                .map_or_else(|_| Ok(HomeAccess::unreachable()), |home| home.route(Some(agent)))
                 .map(Some),
             // An agent without a number here is in a process namespace that cannot be seen.
-            (None, None) if has_agent => Ok(Some(Route::unreachable())),
+            (None, None) if has_agent => Ok(Some(HomeAccess::unreachable())),
             (None, None) => Home::guess(is_of_lab)?.map(|home| home.route(None)).transpose(),
         };
         let route =
             find().map_err(std::io::Error::other).doing("find the namespaces of", directory.path())?;
-        Ok(if has_agent { route } else { route.map(Route::without_agent) })
+        Ok(if has_agent { route } else { route.map(HomeAccess::without_agent) })
     }
 
     /// Where a lab lives, without the rest of its record; `None` if it has no journal, or the record does not say.
@@ -289,10 +289,10 @@ fn record_lines(directory: &Directory) -> Result<Vec<(usize, Vec<u8>)>> {
 fn open(directory: &Directory) -> Result<Option<File>> {
     directory.check()?;
     let path = directory.journal();
-    match private::open(OpenOptions::new().read(true), &path) {
+    match private::open_private(OpenOptions::new().read(true), &path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         // A folder, a symbolic link, a FIFO: whatever was in the journal is not there.
-        Err(error) if private::is_no_file(&error) => Err(Error::journal(directory, error.to_string())),
+        Err(error) if private::is_not_a_file(&error) => Err(Error::journal(directory, error.to_string())),
         other => other.doing("open", &path).map(Some),
     }
 }
@@ -325,7 +325,7 @@ impl Journal {
         let path = directory.journal();
         let mut options = OpenOptions::new();
         options.create(true).read(true).append(is_started).write(true).truncate(!is_started);
-        let mut file = private::open(&mut options, &path).doing("open", &path)?;
+        let mut file = private::open_private(&mut options, &path).doing("open", &path)?;
         cut_torn_line(&mut file).doing("mend", &path)?;
         Ok(Self { file, directory: directory.clone() })
     }
@@ -376,7 +376,7 @@ impl Journal {
     /// # Errors
     /// The file system refuses; then the old journal stays.
     pub fn settle(&mut self, record: &Record) -> Result<()> {
-        let facts = Facts::read(&self.directory)?;
+        let facts = Saved::read(&self.directory)?;
         let mut lines = text(&self.directory, record)? + "\n";
         for namespace in &record.topology.namespaces {
             let (kind, known) =
@@ -396,10 +396,10 @@ impl Journal {
             lines.extend(offloads.map(|offloads| format!("{offloads}\n")));
         }
         let (path, new) = (self.directory.journal(), self.directory.new_journal());
-        private::write(&new, lines.as_bytes()).doing("write", &new)?;
+        private::write_private(&new, lines.as_bytes()).doing("write", &new)?;
         stop::here_if_told();
         fs::rename(&new, &path).doing("replace", &path)?;
-        self.file = private::open(OpenOptions::new().append(true), &path).doing("open", &path)?;
+        self.file = private::open_private(OpenOptions::new().append(true), &path).doing("open", &path)?;
         stop::here_if_told();
         Ok(())
     }
@@ -442,7 +442,7 @@ fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
 
 /// What a journal tells beside records and steps.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct Saved {
     /// By name, the namespace that was last adopted under it.
     pub adopted: BTreeMap<String, NetnsId>,
     /// By name, the namespace that the lab has last made under it.
@@ -453,7 +453,7 @@ pub struct Facts {
     pub offloads: BTreeMap<(NsName, IfName), Offloads>,
 }
 
-impl Facts {
+impl Saved {
     /// Reads the journal of a lab; there is nothing in one that is not there. A damaged line tells nothing, nor does
     /// what is behind the most bytes that a journal has.
     ///
@@ -512,7 +512,7 @@ mod tests {
     fn the_last_adoption_under_a_name_counts() {
         let journal =
             "{}\ncreate namespace a\nadopted a 1\nadopted ab 2 77\nadopted a 3\nadopted b x\nmade c 4 5\n";
-        let Facts { adopted, made, .. } = Facts::parse(journal);
+        let Saved { adopted, made, .. } = Saved::parse(journal);
         let id = |inode, cookie| Some(NetnsId { inode, cookie });
         assert_eq!((adopted.get("a").copied(), adopted.get("ab").copied()), (id(3, None), id(2, Some(77))));
         assert_eq!((adopted.get("b"), made.get("c").copied()), (None, id(4, Some(5))));
@@ -522,7 +522,7 @@ mod tests {
     fn the_first_value_of_a_setting_is_what_it_was() {
         let journal = "was a net/ipv4/tcp_rmem 4096\t131072 6291456\nwas a net/ipv4/tcp_rmem 1 2 3\n\
             was host net/ipv4/conf/v.0/rp_filter 2\nwas a ../../etc/x 1\n";
-        let was = Facts::parse(journal).was;
+        let was = Saved::parse(journal).was;
         let values: Vec<_> =
             was.iter().map(|((place, key), value)| format!("{place} {key} {value}")).collect();
         let expected = ["host net.ipv4.conf.v/0.rp_filter 2", "a net.ipv4.tcp_rmem 4096\t131072 6291456"];
@@ -541,7 +541,7 @@ mod tests {
         };
         let step = b"create bridge br0".as_slice();
         assert!(journal(&[record.as_bytes(), step, b"x", b"\xff"]).unwrap().is_some());
-        assert_eq!(Facts::read(&directory).unwrap().adopted, BTreeMap::new());
+        assert_eq!(Saved::read(&directory).unwrap().adopted, BTreeMap::new());
         for bad in [&[b"x\xff".as_slice(), record.as_bytes()][..], &[record.as_bytes(), b"{\xff"]] {
             let error = journal(bad).unwrap_err();
             assert!(matches!(&error, Error::Journal { .. }), "{error}");
@@ -553,7 +553,7 @@ mod tests {
         assert!(error.to_string().contains("line 1: it is the record of lab `another`"), "{error}");
         assert!(Record::read_home(&directory).is_err() && History::salvage(&directory).is_empty());
         journal(&[others.as_bytes(), b"made h0 4026532500 7"]).unwrap_err();
-        assert!(Facts::read(&directory).unwrap().made.is_empty(), "the other lab has made it");
+        assert!(Saved::read(&directory).unwrap().made.is_empty(), "the other lab has made it");
         let other = record.replace("\"version\":2", "\"version\":3");
         assert!(matches!(journal(&[other.as_bytes()]), Err(Error::Version { found: 3, .. })));
     }

@@ -36,11 +36,11 @@ const MOMENT: Duration = Duration::from_secs(1);
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// How long a stopping agent may take before it is killed.
-const PATIENCE: Duration = Duration::from_secs(3);
+const TERM_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a killed one may take to be gone: it may wait in the kernel for a lock that all of networking shares,
 /// which on a machine under great load takes long, and takes no signal there.
-const KILLED: Duration = Duration::from_secs(60);
+const KILL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long somebody who changes a lab is waited for.
 const WAIT: Duration = Duration::from_secs(10);
@@ -199,8 +199,8 @@ impl AgentLock {
     pub fn process(directory: &Directory) -> Result<Option<Pid>> {
         directory.check()?;
         let path = directory.agent_lock();
-        match private::open(OpenOptions::new().read(true), &path) {
-            Err(error) if error.kind() == ErrorKind::NotFound || private::is_no_file(&error) => Ok(None),
+        match private::open_private(OpenOptions::new().read(true), &path) {
+            Err(error) if error.kind() == ErrorKind::NotFound || private::is_not_a_file(&error) => Ok(None),
             file => file.doing("open", &path).map(|file| holder_of(&file)),
         }
     }
@@ -211,7 +211,7 @@ impl AgentLock {
     /// # Errors
     /// The file system refuses, or the agent survives.
     pub async fn end_holder(directory: &Directory) -> Result<()> {
-        for (signal, patience) in [(Signal::SIGTERM, PATIENCE), (Signal::SIGKILL, KILLED)] {
+        for (signal, patience) in [(Signal::SIGTERM, TERM_TIMEOUT), (Signal::SIGKILL, KILL_TIMEOUT)] {
             let Some(pid) = Self::seen_holder(directory).await? else { return Ok(()) };
             // It may be gone in this moment; the lock will say.
             let _ = kill(pid, signal);
@@ -266,7 +266,7 @@ fn has_open(pid: Pid, path: &Path) -> bool {
 fn holder_of(file: &File) -> Option<Pid> {
     let found = file.metadata().ok()?;
     let id = format!("{:02x}:{:02x}:{}", major(found.dev()), minor(found.dev()), found.ino());
-    let locks = bounded::read(Path::new("/proc/locks"), bounded::LIST).ok()?;
+    let locks = bounded::read_bounded(Path::new("/proc/locks"), bounded::LIST).ok()?;
     // `1: FLOCK  ADVISORY  WRITE 4242 00:1a:77 0 EOF`, and `->` for one that waits.
     let holder = locks.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip(1);
@@ -280,7 +280,7 @@ fn holder_of(file: &File) -> Option<Pid> {
 /// What a process is called by whoever started it.
 fn describe(pid: Pid) -> String {
     let line = File::open(format!("/proc/{pid}/cmdline"))
-        .and_then(|file| bounded::bytes_from(&file, bounded::LIST))
+        .and_then(|file| bounded::read_bytes_from(&file, bounded::LIST))
         .unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     match words.join(" ").trim() {
@@ -293,7 +293,7 @@ fn open(directory: &Directory) -> Result<File> {
     let path = directory.agent_lock();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    private::open(&mut options, &path).doing("open", &path)
+    private::open_private(&mut options, &path).doing("open", &path)
 }
 
 #[cfg(test)]

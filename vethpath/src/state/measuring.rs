@@ -29,7 +29,7 @@ impl Measuring {
         let path = directory.bench_lock();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = private::open(&mut options, &path).doing("open", &path)?;
+        let file = private::open_private(&mut options, &path).doing("open", &path)?;
         // Whoever asks holds it for a moment.
         let mut lock = lock::wait_for(file, directory.lab(), &path).await?;
         lock.set_len(0).and_then(|()| lock.write_all(OFF)).doing("write", &path)?;

@@ -12,7 +12,7 @@ pub(crate) mod stop;
 
 pub use directory::{Directory, ROOT, known_labs, labs, note_netns_mount, take_netns_mount};
 pub use forwarding::SharedSysctls;
-pub use journal::{Facts, History, Journal, Record};
+pub use journal::{History, Journal, Record, Saved};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;
 pub use measuring::Measuring;

@@ -94,7 +94,7 @@ impl AgentView {
     #[must_use]
     pub fn of(lab: &LabName) -> Self {
         let lease_left_ms = lease_left(&Pins::of(lab));
-        match status::ask(&Directory::of(lab).socket()) {
+        match status::query(&Directory::of(lab).socket()) {
             Ok(status::Status { pid, lease_ms, ports, trunks, ends, capabilities, .. }) => Self {
                 agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms, capabilities },
                 answer: Ok(Answer { pairs: ports, trunks, ends }),

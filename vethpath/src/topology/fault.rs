@@ -86,7 +86,7 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Notes a fault that leaves no lab.
+    /// Records a fault that leaves no lab.
     pub(super) fn add(
         &mut self,
         span: &Range<usize>,
@@ -96,7 +96,7 @@ impl Sink {
         self.note(Level::Error, span, message.as_ref(), hint.as_ref())
     }
 
-    /// Notes what may not be meant, in a lab that can be.
+    /// Records what may not be meant, in a lab that can be.
     pub(super) fn warn(
         &mut self,
         span: &Range<usize>,
@@ -124,7 +124,7 @@ impl Sink {
         self.faults.iter().all(|fault| fault.level == Level::Warning)
     }
 
-    /// Notes that a part of the file was left out for being too much.
+    /// Records that a part of the file was left out for being too much.
     pub(super) fn cut(&mut self) {
         self.cut = true;
     }

@@ -181,7 +181,7 @@ impl<'t> Table<'t> {
     }
 }
 
-/// Notes that `value` is not what `key` wants.
+/// Records that `value` is not what `key` wants.
 pub(super) fn mismatch<T>(
     key: &str,
     wanted: &str,

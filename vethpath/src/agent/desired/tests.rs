@@ -7,7 +7,7 @@ use netlink_packet_route::link::{BridgePortState, InfoBridge};
 
 use super::*;
 use crate::{
-    agent::{facts::Source, layout::LabBridge},
+    agent::{layout::LabBridge, netns_state::Blocker},
     kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute as P, xdp::Ready},
 };
 
@@ -53,28 +53,28 @@ fn layout() -> Layout {
 }
 
 /// All is well: both ports are armed, and each has its host as a station.
-fn facts() -> Facts {
+fn facts() -> NetnsState {
     let bridge = LinkFacts { bridge: Some(vec![InfoBridge::VlanFiltering(false)]), ..link(BRIDGE, "br0") };
     let inner = |port: u32| LinkFacts { mac: Some(mac(port)), ..link(2, "eth0") };
-    Facts {
+    NetnsState {
         links: [(BRIDGE, bridge), (A, port(A)), (B, port(B))].into(),
         inner: [(A, inner(A)), (B, inner(B))].into(),
         fdb: [entry(A, mac(A)), entry(B, mac(B))].into(),
         attached: BTreeSet::from(["vp5".to_owned(), "vp6".to_owned()]),
         reduced_offloads: Some(BTreeSet::new()),
         multiqueue: Some(BTreeSet::new()),
-        ..Facts::default()
+        ..NetnsState::default()
     }
 }
 
-fn desired(facts: &Facts) -> Desired {
+fn desired(facts: &NetnsState) -> Desired {
     let mut desired = Desired::default();
     desired.add(&layout(), facts, &mut Paths::known([], 1));
     desired
 }
 
 /// The facts after a change of port A.
-fn with_a(change: impl FnOnce(&mut LinkFacts)) -> Facts {
+fn with_a(change: impl FnOnce(&mut LinkFacts)) -> NetnsState {
     let mut facts = facts();
     change(facts.links.get_mut(&A).expect("port A"));
     facts
@@ -92,7 +92,7 @@ fn hosts_on_armed_ports_are_stations() {
     let source = desired.sources[&SourceKey::new(A, mac(A).into(), 0)];
     assert_eq!((source.bridge, source.pair, source.flags, source.reach), (1, 1, 0, 1));
     let station = desired.stations[&StationKey::new(1, mac(B).into())];
-    assert_eq!((station.ifindex, station.pair, station.mtu, station.flags), (B, 2, 1500, flags::ROOMY));
+    assert_eq!((station.ifindex, station.pair, station.mtu, station.flags), (B, 2, 1500, flags::MTU_ANY));
     assert_eq!((desired.sources.len(), desired.stations.len()), (2, 2));
 }
 
@@ -132,7 +132,7 @@ fn a_port_from_which_the_bridge_does_not_learn_is_deaf() {
     for attribute in
         [P::State(State::Blocking), P::State(State::Listening), P::State(State::Disabled), P::Learning(false)]
     {
-        assert_eq!(flags(attribute.clone()), flags::DEAF, "{attribute:?}");
+        assert_eq!(flags(attribute.clone()), flags::NO_LEARNING, "{attribute:?}");
     }
     assert_eq!(flags(P::State(State::Learning)), 0);
     assert_eq!(flags(P::State(State::Forwarding)), flags::ARMED);
@@ -187,7 +187,7 @@ fn a_bridge_that_does_more_than_forward_disarms_all_its_ports() {
 
 #[test]
 fn company_disarms_the_port_it_is_on() {
-    type Case = (fn(&mut Facts), NotArmed);
+    type Case = (fn(&mut NetnsState), NotArmed);
     let cases: [Case; 6] = [
         (
             |facts| {
@@ -209,7 +209,7 @@ fn company_disarms_the_port_it_is_on() {
         ),
         (
             |facts| {
-                facts.taps.insert(A);
+                facts.packet_sockets.insert(A);
             },
             NotArmed::PacketSocket,
         ),
@@ -232,30 +232,31 @@ fn company_disarms_the_port_it_is_on() {
         assert_eq!(desired(&facts).states, [(1, Some(reason)), (2, None)].into());
     }
     let mut facts = facts();
-    facts.taps.insert(0);
+    facts.packet_sockets.insert(0);
     assert!(desired(&facts).states.values().all(Option::is_some), "a capture on every interface");
 }
 
 #[test]
 fn what_cannot_be_asked_disarms_every_port() {
-    for source in [Source::Programs, Source::Qdiscs, Source::PacketSockets, Source::Rules] {
+    for source in [Blocker::Programs, Blocker::Qdiscs, Blocker::PacketSockets, Blocker::Rules] {
         let mut facts = facts();
-        assert_eq!(facts.answer::<(), _>(source, Err("no descriptors")), None);
-        let reason = Some(NotArmed::Unasked("no descriptors".to_owned()));
+        assert_eq!(facts.record_answer::<(), _>(source, Err("no descriptors")), None);
+        let reason = Some(NotArmed::Unreadable("no descriptors".to_owned()));
         assert_eq!(desired(&facts).states, [(1, reason.clone()), (2, reason)].into());
-        assert_eq!(facts.answer::<_, String>(source, Ok(())), Some(()));
+        assert_eq!(facts.record_answer::<_, String>(source, Ok(())), Some(()));
         assert_eq!(desired(&facts).states, [(1, None), (2, None)].into());
     }
 }
 
 #[test]
 fn frames_go_by_the_port_where_something_there_is_needed() {
-    let peer = |facts: &Facts| flags_of(&desired(facts), mac(A)) & flags::VIA_PORT == 0;
+    let peer = |facts: &NetnsState| flags_of(&desired(facts), mac(A)) & flags::VIA_PORT == 0;
     assert!(peer(&facts()));
     assert!(!peer(&with_a(|port| port.peer_netns = None)), "both ends in one namespace");
     let large = GsoLimits { size: 196_608, ipv4_size: 65_536, segments: 65_535 };
     let usual = GsoLimits { size: 65_536, ..large };
-    let with_limits = |largest, of_port| Facts { largest_gso: largest, ..with_a(|port| port.gso = of_port) };
+    let with_limits =
+        |largest, of_port| NetnsState { largest_gso: largest, ..with_a(|port| port.gso = of_port) };
     assert!(peer(&with_limits(usual, usual)) && peer(&with_limits(usual, large)));
     for less in [
         GsoLimits { size: 8000, ..usual },
@@ -299,7 +300,7 @@ fn a_way_that_takes_what_every_sender_makes_is_roomy() {
     facts.inner.get_mut(&A).expect("inner end").mtu = 1400;
     let desired = desired(&facts);
     assert_eq!(flags_of(&desired, mac(A)), 0, "B may send more than A takes");
-    assert_eq!(flags_of(&desired, mac(B)), flags::ROOMY);
+    assert_eq!(flags_of(&desired, mac(B)), flags::MTU_ANY);
 }
 
 #[test]
@@ -318,7 +319,7 @@ fn what_netfilter_would_check_is_told_of_the_sender() {
 }
 
 /// The same two hosts, of which A wants XDP, and has all that it takes.
-fn with_xdp_at_a() -> (Layout, Facts) {
+fn with_xdp_at_a() -> (Layout, NetnsState) {
     let (mut layout, mut facts) = (layout(), facts());
     layout.ports[0].xdp = Some("ns0".parse().expect("a name"));
     facts.xdp_attached.insert("vp5".to_owned());
@@ -335,12 +336,12 @@ fn a_port_that_is_ready_for_xdp_sends_and_receives_by_it() {
     assert_eq!(desired.states, [(1, None), (2, None)].into());
     assert_eq!(desired.receivers, BTreeSet::from([(0, A)]), "B would take frames, and does not want them");
     let flags_of_source = |port| desired.sources[&SourceKey::new(port, mac(port).into(), 0)].flags;
-    assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::WHOLE, 0));
+    assert_eq!((flags_of_source(A), flags_of_source(B)), (flags::NO_OFFLOAD, 0));
 }
 
 #[test]
 fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
-    let reason = |change: fn(&mut Facts)| {
+    let reason = |change: fn(&mut NetnsState)| {
         let (layout, mut facts) = with_xdp_at_a();
         change(&mut facts);
         let mut desired = Desired::default();
@@ -350,12 +351,12 @@ fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
     };
     assert_eq!(reason(|facts| facts.xdp_attached.clear()), Some(NotArmed::XdpNotAttached));
     assert_eq!(reason(|facts| facts.xdp_takers.clear()), Some(NotArmed::XdpMissed));
-    let stale = |facts: &mut Facts| facts.ready = [(A, Ready { gro: false, whole: true })].into();
+    let stale = |facts: &mut NetnsState| facts.ready = [(A, Ready { gro: false, whole: true })].into();
     assert_eq!(reason(stale), Some(NotArmed::XdpTakesNone));
     assert_eq!(reason(|facts| facts.ready.clear()), Some(NotArmed::XdpTakesNone));
-    let in_parts = |facts: &mut Facts| facts.ready = [(A, Ready { gro: true, whole: false })].into();
-    assert_eq!(reason(in_parts), Some(NotArmed::NotWhole));
-    let without_tc = |facts: &mut Facts| {
+    let in_parts = |facts: &mut NetnsState| facts.ready = [(A, Ready { gro: true, whole: false })].into();
+    assert_eq!(reason(in_parts), Some(NotArmed::TxOffloads));
+    let without_tc = |facts: &mut NetnsState| {
         let _ = facts.attached.remove("vp5");
     };
     assert_eq!(reason(without_tc), Some(NotArmed::NotAttached), "tc has what XDP leaves");

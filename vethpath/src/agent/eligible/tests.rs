@@ -72,13 +72,13 @@ fn verdict(port: &[u8], bridge: &[u8]) -> Result<bool, String> {
         wanted: true,
         xdp: None,
     };
-    let facts = Facts {
+    let facts = NetnsState {
         inner: [(port.ifindex, LinkFacts { up: true, ..LinkFacts::default() })].into(),
         attached: BTreeSet::from([port.name.clone()]),
         links: [(port.ifindex, port), (bridge.ifindex, bridge)].into(),
         reduced_offloads: Some(BTreeSet::new()),
         multiqueue: Some(BTreeSet::new()),
-        ..Facts::default()
+        ..NetnsState::default()
     };
     eligible(&lab_port, &facts).map(|port| port.isolated).map_err(|reason| reason.to_string())
 }

@@ -4,7 +4,10 @@ use log::warn;
 
 use super::{Agent, Error, version};
 use crate::{
-    agent::{chronicle::Chronicle, domain::Domain, losses::Losses, socket::Door, sync::Sync},
+    agent::{
+        bridge_netns::BridgeNetns, event_log::EventLog, loss_detector::LossDetector, map_sync::MapSync,
+        socket::Listener,
+    },
     datapath::{self, Counters, Maps, Pins, Receivers},
     kernel::{clock::Clock, watch::Watch},
     state::{AgentLock, Directory, Record},
@@ -12,7 +15,7 @@ use crate::{
 
 impl Agent {
     /// Where clients come to the agent of a lab, and the agent, which knows nothing of the lab yet.
-    pub(super) fn begin(directory: &Directory) -> Result<(Door, Self), Error> {
+    pub(super) fn begin(directory: &Directory) -> Result<(Listener, Self), Error> {
         if Record::read(directory)?.is_none() {
             return Err(Error::NoLab);
         }
@@ -28,7 +31,7 @@ impl Agent {
         for (number, place) in topology.domains() {
             datapath::forward_log(&pins, number.into())?;
             let receivers = Receivers::open(&pins, number.into())?;
-            domains.push(Domain::open(number, &place, &topology, &pins, hook, receivers)?);
+            domains.push(BridgeNetns::open(number, &place, &topology, &pins, hook, receivers)?);
         }
         let maps = Maps::open(&pins)?;
         let found = maps.config();
@@ -36,16 +39,16 @@ impl Agent {
         // and whose socket is there.
         let is_current = || if lock.is_current(directory) { Ok(()) } else { Err(Error::Replaced) };
         is_current()?;
-        let (counters, sync) = (Counters::open(&pins)?, Sync::take_over(maps)?);
+        let (counters, sync) = (Counters::open(&pins)?, MapSync::take_over(maps)?);
         is_current()?;
-        let door = Door::open(&directory.socket())?;
+        let door = Listener::open(&directory.socket())?;
         let agent = Self {
-            domains,
+            namespaces: domains,
             clock: Clock::open()?,
             counters,
-            sync,
-            losses: Losses::default(),
-            chronicle: Chronicle::begin(directory, found),
+            maps: sync,
+            loss_detector: LossDetector::default(),
+            event_log: EventLog::begin(directory, found),
             modules: Watch::modules().inspect_err(|error| warn!("{error}")).ok(),
             lock,
             directory: directory.clone(),
@@ -55,7 +58,7 @@ impl Agent {
             hook,
             settled: false,
             looks: 0,
-            brought: None,
+            reconciled: None,
             has_worked: true,
             failure: None,
         };

@@ -3,9 +3,9 @@
 use super::{Agent, LEASE};
 use crate::{
     agent::{
-        NotArmed,
-        facts::Facts,
-        layout, privileges,
+        NotArmed, layout,
+        netns_state::NetnsState,
+        privileges,
         status::{Ends, Status},
     },
     topology::{IfName, Pair, Place},
@@ -14,8 +14,8 @@ use crate::{
 impl Agent {
     /// How the lab stands, as far as the agent knows.
     pub(super) fn status(&self) -> Status {
-        let current = self.sync.current();
-        let failed = |state| self.failure.clone().map_or(state, |error| Some(NotArmed::Unasked(error)));
+        let current = self.maps.current();
+        let failed = |state| self.failure.clone().map_or(state, |error| Some(NotArmed::Unreadable(error)));
         let state =
             |counter: u32| failed(current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort)));
         let trunk_state = |number: u16| {
@@ -28,11 +28,11 @@ impl Agent {
             pid: std::process::id(),
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
             capabilities: privileges::in_effect(),
-            generation: self.sync.generation(),
+            generation: self.maps.generation(),
             stations: current.stations.len(),
             settled: self.settled,
             looks: self.looks,
-            steady: !self.sync.has_announced()
+            steady: !self.maps.has_announced()
                 && !quick().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
             coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
             ports: pairs()
@@ -64,9 +64,9 @@ impl Agent {
     }
 
     /// What is known of the namespace of a bridge.
-    fn facts(&self, place: &Place, bridge: &IfName) -> Option<&Facts> {
+    fn facts(&self, place: &Place, bridge: &IfName) -> Option<&NetnsState> {
         let number = self.topology.bridge(place, bridge)?.domain;
-        self.domains.iter().find(|domain| domain.is(number, place)).map(|domain| domain.known().1)
+        self.namespaces.iter().find(|domain| domain.is(number, place)).map(|domain| domain.known().1)
     }
 
     fn ends(&self, pair: &Pair) -> Option<Ends> {

@@ -64,11 +64,11 @@ fn layout() -> Layout {
 }
 
 /// Every bridge knows every host.
-fn facts() -> Facts {
-    let mut facts = Facts {
+fn facts() -> NetnsState {
+    let mut facts = NetnsState {
         reduced_offloads: Some(BTreeSet::new()),
         multiqueue: Some(BTreeSet::new()),
-        ..Facts::default()
+        ..NetnsState::default()
     };
     for bridge in 1..=3 {
         let options = Some(vec![InfoBridge::VlanFiltering(false)]);
@@ -97,23 +97,23 @@ fn facts() -> Facts {
     facts
 }
 
-fn learn(facts: &mut Facts, bridge: u32, host: u32, port: u32) {
+fn learn(facts: &mut NetnsState, bridge: u32, host: u32, port: u32) {
     let entry = FdbEntry { bridge, port, mac: mac(host), vlan: 0, ages: true, trusted: true };
     facts.fdb.insert((bridge, mac(host), 0), entry);
 }
 
-fn set(facts: &mut Facts, port: u32, flag: P) {
+fn set(facts: &mut NetnsState, port: u32, flag: P) {
     facts.links.get_mut(&port).expect("it is there").port.as_mut().expect("a port").push(flag);
 }
 
 /// Trunks, bridges and MTU of the way from a bridge to a host.
-fn way(facts: &Facts, bridge: u32, host: u32) -> Option<(Vec<u16>, u64, u32)> {
+fn way(facts: &NetnsState, bridge: u32, host: u32) -> Option<(Vec<u16>, u64, u32)> {
     let layout = layout();
     let segments = Segments::new(&layout, facts);
-    segments.way(bridge, mac(host)).map(|way| (way.crossings.clone(), way.bridges, way.mtu))
+    segments.path(bridge, mac(host)).map(|way| (way.crossings.clone(), way.bridges, way.mtu))
 }
 
-fn reach(facts: &Facts, bridge: u32, host: u32) -> u64 {
+fn reach(facts: &NetnsState, bridge: u32, host: u32) -> u64 {
     Segments::new(&layout(), facts).reach(bridge, mac(host))
 }
 
@@ -175,7 +175,7 @@ fn isolated_ports_on_the_way_are_honoured() {
     assert_eq!(way(&facts, 1, 12), None, "the last port too");
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
-    let first = |bridge, host| segments.way(bridge, mac(host)).map(|way| way.isolated);
+    let first = |bridge, host| segments.path(bridge, mac(host)).map(|way| way.isolated);
     assert_eq!(first(2, 13), Some(true), "the program compares it with the sender's port");
     assert_eq!(first(3, 12), None, "out of bridge 3, in by 32, out by 12");
 }
@@ -186,14 +186,14 @@ fn netfilter_on_a_bridge_behind_the_first_is_told() {
     facts.validated.insert("p22".to_owned(), flags::VALIDATE_IPV6);
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
-    let validated = |bridge, host| segments.way(bridge, mac(host)).map(|way| way.validated);
+    let validated = |bridge, host| segments.path(bridge, mac(host)).map(|way| way.validated);
     assert_eq!(validated(1, 12), Some(flags::VALIDATE_IPV6));
     assert_eq!(validated(2, 13), Some(0), "of the first bridge the sender's port tells");
     assert_eq!(validated(3, 12), Some(0), "that enters by the other port");
 }
 
 /// Hosts send GSO frames of up to 64 KiB, and one port takes less.
-fn limit(facts: &mut Facts, port: u32, size: u32) {
+fn limit(facts: &mut NetnsState, port: u32, size: u32) {
     facts.largest_gso.size = 65_536;
     for ifindex in facts.links.keys().copied().collect::<Vec<_>>() {
         let size = if ifindex == port { size } else { 65_536 };
@@ -203,13 +203,13 @@ fn limit(facts: &mut Facts, port: u32, size: u32) {
 
 #[test]
 fn whatever_is_not_just_forwarding_splits_the_segment() {
-    type Change = fn(&mut Facts);
+    type Change = fn(&mut NetnsState);
     let changes: [(Change, NotArmed); 12] = [
         (|f| set(f, 22, P::State(BridgePortState::Blocking)), NotArmed::NotForwarding("blocking".to_owned())),
         (|f| set(f, 21, P::Learning(false)), NotArmed::PortFlag("learning off")),
         (|f| f.links.get_mut(&21).unwrap().up = false, NotArmed::Down("the port")),
         (|f| drop(f.qdiscs.insert(22, "tbf".to_owned())), NotArmed::Qdisc("tbf".to_owned())),
-        (|f| f.taps.extend([21]), NotArmed::PacketSocket),
+        (|f| f.packet_sockets.extend([21]), NotArmed::PacketSocket),
         (
             |f| drop(f.rules.insert("p22".to_owned(), "a rule".to_owned())),
             NotArmed::Rule("a rule".to_owned()),
@@ -246,9 +246,9 @@ fn trunks_that_form_a_loop_are_not_crossed() {
     facts.links.insert(42, LinkFacts { peer: Some(41), ..port(42, 2) });
     let segments = Segments::new(&layout, &facts);
     assert!(segments.trunk_states.values().all(|state| *state == Some(NotArmed::Loop)));
-    assert!(segments.way(1, mac(13)).is_none());
+    assert!(segments.path(1, mac(13)).is_none());
     set(&mut facts, 42, P::State(BridgePortState::Blocking));
     let segments = Segments::new(&layout, &facts);
     assert_eq!(segments.trunk_states[&0], None, "spanning tree has opened it");
-    assert!(segments.way(1, mac(13)).is_some());
+    assert!(segments.path(1, mac(13)).is_some());
 }

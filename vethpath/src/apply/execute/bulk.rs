@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{Error, Executor, Made, TOGETHER};
 use crate::{
-    kernel::{Act, Direct, Netns, NetnsId, NewVeth, Result, VethEnd, crew, sysctl},
+    kernel::{Direct, LinkChange, Netns, NetnsId, NewVeth, Result, VethEnd, pool, sysctl},
     plan::{Step, default_dad},
     state::stop,
     topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, Scope, altname, lab_mark, pair_mark},
@@ -17,7 +17,7 @@ enum Kind {
     Namespaces,
     Pairs,
     /// Changes of what is there.
-    Acts,
+    LinkChanges,
     /// Removals of links.
     Deletions,
     /// By itself.
@@ -33,7 +33,7 @@ impl Kind {
             | Step::Subnet { .. }
             | Step::Up { .. }
             | Step::Route { .. }
-            | Step::Routes { .. } => Self::Acts,
+            | Step::Routes { .. } => Self::LinkChanges,
             Step::DeleteLink { .. } => Self::Deletions,
             _ => Self::Alone,
         }
@@ -67,10 +67,10 @@ impl Executor<'_> {
                 let (now, later) = rest.split_at(count);
                 self.journal.note_all(now.iter().map(|step| step.change()))?;
                 match kind {
-                    Kind::Namespaces => self.namespaces(now)?,
-                    Kind::Pairs => self.pairs(now)?,
-                    Kind::Acts => self.acts(now)?,
-                    Kind::Deletions => self.delete(now)?,
+                    Kind::Namespaces => self.make_namespaces(now)?,
+                    Kind::Pairs => self.make_pairs(now)?,
+                    Kind::LinkChanges => self.change_links(now)?,
+                    Kind::Deletions => self.delete_links(now)?,
                     Kind::Alone => self.alone(first).await?,
                 }
                 progress(count);
@@ -96,7 +96,7 @@ impl Executor<'_> {
             };
             for setting in settings {
                 if let Scope::Interface(name) = setting.key.scope() {
-                    let _ = self.places.get(place)?.link(name).await?;
+                    let _ = self.namespaces.get(place)?.link(name).await?;
                 }
             }
         }
@@ -107,7 +107,7 @@ impl Executor<'_> {
     /// when somebody asks for it (`linkwatch_sync_dev` in `rtnl_getlink`, net/core/rtnetlink.c).
     async fn ask_for_carriers(&mut self) -> Result<()> {
         for (place, bridge) in std::mem::take(&mut self.quiet) {
-            let _ = self.places.get(&place)?.link(&bridge).await?;
+            let _ = self.namespaces.get(&place)?.link(&bridge).await?;
         }
         Ok(())
     }
@@ -124,12 +124,12 @@ impl Executor<'_> {
         }
     }
 
-    fn namespaces(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+    fn make_namespaces(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let namespaces: Vec<&Namespace> = steps
             .iter()
             .filter_map(|step| if let Step::Namespace(namespace) = step { Some(namespace) } else { None })
             .collect();
-        let made = crew::working(&namespaces, |namespace| make(namespace, self.lab));
+        let made = pool::cpu_bound(&namespaces, |namespace| make(namespace, self.lab));
         let ids = namespaces.iter().zip(&made).filter_map(|(namespace, made)| {
             let (_, id) = made.as_ref().ok()?;
             Some((&namespace.name, *id))
@@ -139,7 +139,7 @@ impl Executor<'_> {
             match made {
                 Ok((made, _)) => {
                     self.made.push(Made::Namespace(namespace.name.clone()));
-                    self.places.add(&namespace.name, made.clone());
+                    self.namespaces.add(&namespace.name, made.clone());
                     let inherited = default_dad(namespace.dad);
                     // A setting of the file may give them another.
                     if !namespace.sysctls.iter().any(|setting| setting.key == inherited.key) {
@@ -157,7 +157,7 @@ impl Executor<'_> {
         outcome
     }
 
-    fn pairs(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+    fn make_pairs(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let mut by_place: BTreeMap<&Place, Vec<&Pair>> = BTreeMap::new();
         for step in steps {
             if let Step::Pair(pair) = step {
@@ -165,14 +165,14 @@ impl Executor<'_> {
             }
         }
         for (place, pairs) in by_place {
-            self.pairs_of(place, &pairs)?;
+            self.make_pairs_at(place, &pairs)?;
         }
         Ok(())
     }
 
-    fn pairs_of(&mut self, place: &Place, pairs: &[&Pair]) -> std::result::Result<(), Error> {
-        let outside = Direct::open(&self.places.netns(place)?)?;
-        let inside = |pair: &&Pair| self.places.netns(&Place::Namespace(pair.namespace.clone()));
+    fn make_pairs_at(&mut self, place: &Place, pairs: &[&Pair]) -> std::result::Result<(), Error> {
+        let outside = Direct::open(&self.namespaces.netns(place)?)?;
+        let inside = |pair: &&Pair| self.namespaces.netns(&Place::Namespace(pair.namespace.clone()));
         let inside: Vec<Netns> = pairs.iter().map(inside).collect::<Result<_>>()?;
         let names: Vec<_> = pairs.iter().map(|pair| pair.bridge.as_str()).collect();
         let mut bridges = BTreeMap::new();
@@ -202,9 +202,9 @@ impl Executor<'_> {
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
-        let acts: Vec<_> = made
+        let changes: Vec<_> = made
             .iter()
-            .map(|(pair, _, (mark, altname), _)| Act::Mark {
+            .map(|(pair, _, (mark, altname), _)| LinkChange::Mark {
                 link: pair.port.as_str(),
                 mark,
                 altname: Some(altname),
@@ -214,13 +214,13 @@ impl Executor<'_> {
         // Settings come before the mark: what has none gets both from the next run.
         let ports = made.iter().flat_map(|(pair, ..)| Pair::port_settings(place, pair.port.as_str()));
         sysctl::write_existing(outside.netns(), &ports.collect::<Vec<_>>())?;
-        outside.act(&acts)?;
-        crew::working(&made, |(pair, netns, (mark, _), ipv6)| {
+        outside.change_links(&changes)?;
+        pool::cpu_bound(&made, |(pair, netns, (mark, _), ipv6)| {
             stop::here_if_told();
             let link = pair.inner.name.as_str();
             let direct = Direct::entering(netns)?;
             sysctl::write_existing_here(netns, &ipv6.settings(link))?;
-            direct.act(&[Act::Mark { link, mark, altname: None }])
+            direct.change_links(&[LinkChange::Mark { link, mark, altname: None }])
         })
         .into_iter()
         .collect::<Result<()>>()?;
@@ -244,18 +244,18 @@ impl Executor<'_> {
     }
 
     /// In each place in their order, in all places at once.
-    fn acts(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
-        let mut by_place: BTreeMap<Place, Vec<Act<'_>>> = BTreeMap::new();
+    fn change_links(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+        let mut by_place: BTreeMap<Place, Vec<LinkChange<'_>>> = BTreeMap::new();
         for step in steps {
-            if let Some((place, acts)) = acts(step) {
-                by_place.entry(place).or_default().extend(acts);
+            if let Some((place, changes)) = link_changes(step) {
+                by_place.entry(place).or_default().extend(changes);
             }
         }
-        let with_netns = |(place, acts)| self.places.netns(&place).map(|netns| (netns, acts));
+        let with_netns = |(place, changes)| self.namespaces.netns(&place).map(|netns| (netns, changes));
         let work: Vec<(Netns, Vec<_>)> = by_place.into_iter().map(with_netns).collect::<Result<_>>()?;
-        let done = crew::working(&work, |(netns, acts)| {
+        let done = pool::cpu_bound(&work, |(netns, changes)| {
             stop::here_if_told();
-            Direct::entering(netns)?.act(acts)
+            Direct::entering(netns)?.change_links(changes)
         });
         Ok(done.into_iter().collect::<Result<()>>()?)
     }
@@ -267,8 +267,10 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
     let made = Netns::create_around_thread(namespace.name.as_str())?;
     let id = made.id_here()?;
     let mark = lab_mark(lab);
-    Direct::entering(&made)?
-        .act(&[Act::Mark { link: "lo", mark: &mark, altname: None }, Act::Up { link: "lo" }])?;
+    Direct::entering(&made)?.change_links(&[
+        LinkChange::Mark { link: "lo", mark: &mark, altname: None },
+        LinkChange::Up { link: "lo" },
+    ])?;
     sysctl::write_existing_here(&made, &[default_dad(namespace.dad)])?;
     stop::here_if_told();
     made.bind(&namespace.name)?;
@@ -277,22 +279,22 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
 }
 
 /// What a step does, and where.
-fn acts(step: &Step) -> Option<(Place, Vec<Act<'_>>)> {
+fn link_changes(step: &Step) -> Option<(Place, Vec<LinkChange<'_>>)> {
     let (place, act) = match step {
         Step::Address { place, device, address, dad } => {
-            (place.clone(), Act::Address { link: device, address: *address, dad: *dad })
+            (place.clone(), LinkChange::Address { link: device, address: *address, dad: *dad })
         }
-        Step::Up { place, device, port: true } => (place.clone(), Act::PortUp { link: device }),
-        Step::Up { place, device, port: false } => (place.clone(), Act::Up { link: device }),
+        Step::Up { place, device, port: true } => (place.clone(), LinkChange::PortUp { link: device }),
+        Step::Up { place, device, port: false } => (place.clone(), LinkChange::Up { link: device }),
         Step::Subnet { place, device, address } => {
-            (place.clone(), Act::Subnet { link: device, address: *address })
+            (place.clone(), LinkChange::Subnet { link: device, address: *address })
         }
         Step::Route { namespace, route, .. } => {
-            (Place::Namespace(NsName::clone(namespace)), Act::Route(route))
+            (Place::Namespace(NsName::clone(namespace)), LinkChange::Route(route))
         }
         Step::Routes { namespace, routes } => {
-            let acts = routes.iter().map(Act::Route).collect();
-            return Some((Place::Namespace(NsName::clone(namespace)), acts));
+            let changes = routes.iter().map(LinkChange::Route).collect();
+            return Some((Place::Namespace(NsName::clone(namespace)), changes));
         }
         _ => return None,
     };

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Measured, Timing, Wait, Window,
-    socket::{LONG_PATIENCE, PATIENCE, is_nothing_yet},
+    socket::{CONNECT_TIMEOUT, READ_TIMEOUT, is_nothing_yet},
     tcp_rr, udp_rr,
 };
 
@@ -210,7 +210,7 @@ impl Asker {
         answerer: Option<SocketAddr>,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
-        ours.set_read_timeout(Some(PATIENCE))?;
+        ours.set_read_timeout(Some(READ_TIMEOUT))?;
         let process =
             Peer::new(Role::Ask, size, wait, answerer).start(socket, OwnedFd::from(theirs).into())?;
         Ok(Self { _process: process, control: Mutex::new(BufReader::new(ours)) })
@@ -222,7 +222,7 @@ impl Asker {
         say(control.get_ref(), &timing)?;
         let mut line = Vec::new();
         // Its own patience ends first, unless somebody has stopped it.
-        let deadline = Instant::now() + timing.warm_up + timing.measure + 2 * LONG_PATIENCE;
+        let deadline = Instant::now() + timing.warm_up + timing.measure + 2 * CONNECT_TIMEOUT;
         loop {
             match control.read_until(b'\n', &mut line) {
                 Ok(_) if line.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),

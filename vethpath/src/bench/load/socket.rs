@@ -22,10 +22,10 @@ use super::{Error, Wait};
 use crate::bench::end::End;
 
 /// How long an answer may take. On one core it takes some microseconds.
-pub(super) const PATIENCE: Duration = Duration::from_millis(200);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long a connection may take, or may be stuck: longer than the first retransmissions of TCP.
-pub(super) const LONG_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A spinning end looks at the clock at every so many attempts.
 const SPINS: u32 = 64;
@@ -37,7 +37,7 @@ pub const CONGESTION_CONTROL: &str = "cubic";
 /// A UDP socket at an address, at a port that is free.
 pub(super) fn udp(address: IpAddr, wait: Wait) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(address, 0))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(READ_TIMEOUT))?;
     socket.set_nonblocking(wait == Wait::Spinning)?;
     Ok(socket)
 }
@@ -71,7 +71,7 @@ pub(super) fn listener(address: IpAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(SocketAddr::new(address, 0))?;
     // Those that are accepted inherit it.
     with_cubic(&listener)?;
-    setsockopt(&listener, ReceiveTimeout, &timeval(PATIENCE))?;
+    setsockopt(&listener, ReceiveTimeout, &timeval(READ_TIMEOUT))?;
     Ok(listener)
 }
 
@@ -97,8 +97,8 @@ pub(super) async fn tcp_pair(
         let both = (connected?, accepted?);
         for stream in [&both.0, &both.1] {
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(READ_TIMEOUT))?;
+            stream.set_write_timeout(Some(READ_TIMEOUT))?;
             stream.set_nonblocking(wait == Wait::Spinning)?;
         }
         Ok(both)
@@ -107,7 +107,7 @@ pub(super) async fn tcp_pair(
 }
 
 fn accept(listening: &TcpListener) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + LONG_PATIENCE;
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
     loop {
         match listening.accept() {
             Err(error) if is_nothing_yet(&error) && Instant::now() < deadline => {}
@@ -124,7 +124,7 @@ fn with_cubic(socket: impl AsFd) -> nix::Result<()> {
 pub(super) fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    limit(&socket, LONG_PATIENCE)?;
+    limit(&socket, CONNECT_TIMEOUT)?;
     with_cubic(&socket)?;
     nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
@@ -158,7 +158,8 @@ pub(super) fn persist<T>(wait: Wait, mut operation: impl FnMut() -> io::Result<T
             Err(error) if is_nothing_yet(&error) && wait == Wait::Blocking => return Ok(None),
             Err(error) if is_nothing_yet(&error) => {
                 spins = spins.wrapping_add(1);
-                if spins.is_multiple_of(SPINS) && began.get_or_insert_with(Instant::now).elapsed() > PATIENCE
+                if spins.is_multiple_of(SPINS)
+                    && began.get_or_insert_with(Instant::now).elapsed() > READ_TIMEOUT
                 {
                     return Ok(None);
                 }
@@ -209,7 +210,7 @@ pub(super) fn read_exact(
 /// # Errors
 /// A connection has been stuck for long.
 pub(super) fn be_patient(stuck: &mut Option<Instant>) -> io::Result<()> {
-    if stuck.get_or_insert_with(Instant::now).elapsed() > LONG_PATIENCE {
+    if stuck.get_or_insert_with(Instant::now).elapsed() > CONNECT_TIMEOUT {
         return Err(ErrorKind::TimedOut.into());
     }
     Ok(())

@@ -17,7 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
 use super::{
     Arrived, End, Error, Load, Measured, Timing, Wait, Window,
-    socket::{LONG_PATIENCE, persist, udp_pair},
+    socket::{CONNECT_TIMEOUT, persist, udp_pair},
 };
 
 /// Bytes of the receiver's buffer: for some thousands of datagrams, while the receiver does not run.
@@ -113,7 +113,7 @@ impl Load for UdpRate {
             }
         }
         // It may be lost like any other.
-        let deadline = Instant::now() + LONG_PATIENCE;
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
         while !self.seen.load(Ordering::Acquire) && Instant::now() < deadline && !stop.load(Ordering::Relaxed)
         {
             self.send(LAST, &mut datagram)?;

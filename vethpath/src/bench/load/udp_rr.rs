@@ -13,7 +13,7 @@ use super::{
     End, Error, Measured, Wait, Window,
     peer::sleep,
     round_trips::RoundTrips,
-    socket::{PATIENCE, persist, udp_sockets},
+    socket::{READ_TIMEOUT, persist, udp_sockets},
 };
 
 /// Two processes, each with a socket. What anybody else sends them is none of theirs, as if they were connected.
@@ -78,7 +78,7 @@ impl Asking {
                     return Ok(true);
                 }
                 // The answer to one that was given up, or somebody else's, who must not keep us here.
-                Some(_) if others.get_or_insert_with(Instant::now).elapsed() <= PATIENCE => {}
+                Some(_) if others.get_or_insert_with(Instant::now).elapsed() <= READ_TIMEOUT => {}
                 _ => return Ok(false),
             }
         }

@@ -15,7 +15,7 @@ const HINT: &str = "`vethpath bench --json > FILE` writes one";
 /// Reads it.
 pub fn read(path: &Path) -> Result<Report, Failure> {
     let shown = path.display();
-    let text = bounded::read(path, bounded::LIST)
+    let text = bounded::read_bounded(path, bounded::LIST)
         .map_err(|error| Failure::request(format!("cannot read `{shown}`: {error}")).hint(HINT))?;
     parse(&text)
         .map_err(|why| Failure::request(format!("cannot compare with `{shown}`: {}", why.0)).hint(why.1))

@@ -60,7 +60,7 @@ fn forwarding(sysctls: &Path) -> Check {
 }
 
 fn read(sysctls: &Path, name: &str) -> io::Result<Option<String>> {
-    match bounded::read(&sysctls.join(name.replace('.', "/")), bounded::VALUE) {
+    match bounded::read_bounded(&sysctls.join(name.replace('.', "/")), bounded::VALUE) {
         Ok(content) => Ok(Some(content.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -29,7 +29,7 @@ pub(super) fn stable() -> Option<Version> {
 }
 
 fn read(path: &str) -> Option<String> {
-    let text = bounded::read(Path::new(path), bounded::VALUE).ok()?;
+    let text = bounded::read_bounded(Path::new(path), bounded::VALUE).ok()?;
     Some(text.trim().to_owned())
 }
 

@@ -24,7 +24,7 @@ use netlink_packet_route::{
 
 use super::Check;
 use crate::{
-    kernel::{Act, Direct, Netns, NewVeth, VethEnd, direct::Request},
+    kernel::{Direct, LinkChange, Netns, NewVeth, VethEnd, direct::Request},
     topology::{IfName, Mac},
 };
 
@@ -35,7 +35,7 @@ const PROGRAM: &str = "redirect_constant";
 const TARGET: &str = "TARGET";
 
 /// How long two frames may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 const UDP_PORT: u16 = 9;
 /// The sender; where frames go to that are for another MAC than the port's; and to the port's.
 const SENDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -95,13 +95,13 @@ fn redirected_frame_is_for_the_host() -> Result<bool> {
     ];
     direct.create_veths(&pairs)?.into_iter().collect::<crate::kernel::Result<()>>()?;
     let target = direct.index("to")?;
-    direct.act(&[Act::Up { link: "from" }, Act::Up { link: "to" }])?;
+    direct.change_links(&[LinkChange::Up { link: "from" }, LinkChange::Up { link: "to" }])?;
     for (netns, addresses) in [(&sender, &[SENDER][..]), (&receiver, &[OTHER, HOST])] {
         let inside = Direct::open(netns)?;
-        inside.act(&[Act::Up { link: "eth0" }])?;
+        inside.change_links(&[LinkChange::Up { link: "eth0" }])?;
         for &address in addresses {
             let address = ipnet::Ipv4Net::new(address, 24)?.into();
-            inside.act(&[Act::Address { link: "eth0", address, dad: false }])?;
+            inside.change_links(&[LinkChange::Address { link: "eth0", address, dad: false }])?;
         }
     }
     let inside = Direct::open(&sender)?;
@@ -118,7 +118,7 @@ fn redirected_frame_is_for_the_host() -> Result<bool> {
     let _ = program.attach_with_options("from", TcAttachType::Ingress, TcAttachOptions::Netlink(options))?;
 
     let receiver = receiver.run(|| UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, UDP_PORT)))??;
-    receiver.set_read_timeout(Some(PATIENCE))?;
+    receiver.set_read_timeout(Some(TIMEOUT))?;
     let sender = sender.run(|| UdpSocket::bind(SocketAddrV4::new(SENDER, UDP_PORT)))??;
     for to in [OTHER, HOST] {
         let sent = sender.send_to(&to.octets(), SocketAddrV4::new(to, UDP_PORT))?;

@@ -77,7 +77,7 @@ impl EventFile {
 
     fn lock(&self, patience: Duration) -> io::Result<Flock<File>> {
         let mut options = OpenOptions::new();
-        let mut file = private::open(options.read(true).append(true).create(true), &self.current)?;
+        let mut file = private::open_private(options.read(true).append(true).create(true), &self.current)?;
         let deadline = Instant::now() + patience;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -11,7 +11,7 @@ use crate::{state::Directory, topology::LabName};
 const MOST_WAITING: usize = 1000;
 
 /// How long somebody else who writes is waited for by one that writes once, and has no next time.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The same for one that has other work, which must not wait, and a next time.
 const HASTE: Duration = Duration::from_millis(20);
@@ -34,7 +34,7 @@ impl Recorder {
 
     fn in_folder(lab: &LabName, folder: &Path) -> Self {
         Self {
-            patience: PATIENCE,
+            patience: LOCK_TIMEOUT,
             lab: lab.clone(),
             file: EventFile::in_folder(folder),
             waiting: VecDeque::new(),
@@ -50,7 +50,7 @@ impl Recorder {
 
     /// For the last words of such a one.
     pub fn take_time(&mut self) {
-        self.patience = PATIENCE;
+        self.patience = LOCK_TIMEOUT;
     }
 
     /// Writes down what has just happened. What cannot be written is kept, with its time, and tried
@@ -263,7 +263,7 @@ mod tests {
         let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
         let began = Instant::now();
         recorder.record([up(2)]);
-        assert!(began.elapsed() < PATIENCE, "it was kept for {:?}", began.elapsed());
+        assert!(began.elapsed() < LOCK_TIMEOUT, "it was kept for {:?}", began.elapsed());
         drop(held);
         recorder.record([up(3)]);
         assert_eq!(numbers(Reader::in_folder(folder.path()).read().unwrap()), [1, 2, 3]);

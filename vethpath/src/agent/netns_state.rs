@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use netlink_packet_route::link::BridgePortState;
 
-use super::links::Links;
+use super::link_table::LinkTable;
 use crate::{
     kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute, watch::Event, xdp::Ready},
     topology::IfName,
@@ -12,9 +12,9 @@ use crate::{
 
 /// Everything known of one bridge namespace.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct NetnsState {
     /// Its links, by ifindex.
-    pub links: Links,
+    pub links: LinkTable,
     /// The inner ends, by the ifindex of their ports.
     pub inner: BTreeMap<u32, LinkFacts>,
     /// The greatest limits on GSO frames of any inner end: none that comes from one is larger.
@@ -32,9 +32,9 @@ pub struct Facts {
     /// Links with several transmit queues, by ifindex; `None` if they could not be asked.
     pub multiqueue: Option<BTreeSet<u32>>,
     /// What may forbid the fast path and could not be asked, and why not.
-    pub unasked: BTreeMap<Source, String>,
+    pub unreadable: BTreeMap<Blocker, String>,
     /// Packet sockets that see all traffic of these links; 0 is every link.
-    pub taps: BTreeSet<u32>,
+    pub packet_sockets: BTreeSet<u32>,
     /// By port name: a netfilter rule that its frames would pass.
     pub rules: BTreeMap<String, String>,
     /// By port name: for which packets its bridge calls netfilter, rules or not, as flags of
@@ -52,7 +52,7 @@ pub struct Facts {
 
 /// Something that may forbid the fast path. While it cannot be asked, no port is armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Source {
+pub enum Blocker {
     /// Programs and filters at the ports' hooks.
     Programs,
     /// Qdiscs of the links.
@@ -63,16 +63,20 @@ pub enum Source {
     Rules,
 }
 
-impl Facts {
+impl NetnsState {
     /// What a source has answered, or nothing where it could not be asked, which is noted.
-    pub fn answer<T, E: std::fmt::Display>(&mut self, source: Source, asked: Result<T, E>) -> Option<T> {
+    pub fn record_answer<T, E: std::fmt::Display>(
+        &mut self,
+        source: Blocker,
+        asked: Result<T, E>,
+    ) -> Option<T> {
         match asked {
             Ok(answer) => {
-                self.unasked.remove(&source);
+                self.unreadable.remove(&source);
                 Some(answer)
             }
             Err(error) => {
-                self.unasked.insert(source, error.to_string());
+                self.unreadable.insert(source, error.to_string());
                 None
             }
         }
@@ -118,7 +122,7 @@ impl Facts {
     }
 
     /// Takes in an event. Returns whether links must be looked at again.
-    pub fn note(&mut self, event: &Event) -> bool {
+    pub fn apply_event(&mut self, event: &Event) -> bool {
         match event {
             Event::Learned(entry) => {
                 self.fdb.insert((entry.bridge, entry.mac, entry.vlan), *entry);
@@ -158,9 +162,9 @@ mod tests {
                 port: Some(vec![PortAttribute::State(state)]),
                 ..link(1, &port, port_up)
             };
-            let facts = Facts {
+            let facts = NetnsState {
                 links: [(1, on_bridge), (2, link(2, &bridge, bridge_up))].into(),
-                ..Facts::default()
+                ..NetnsState::default()
             };
             facts.is_coming_up(&port, &bridge)
         };
@@ -171,6 +175,6 @@ mod tests {
         assert!(coming_up(false, true, Some(2), State::Disabled));
         assert!(coming_up(true, false, Some(2), State::Disabled));
         assert!(!coming_up(true, true, None, State::Disabled), "somebody has taken it off");
-        assert!(!Facts::default().is_coming_up(&port, &bridge), "it is gone");
+        assert!(!NetnsState::default().is_coming_up(&port, &bridge), "it is gone");
     }
 }

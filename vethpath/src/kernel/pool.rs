@@ -16,13 +16,13 @@ const WORKING: usize = 4;
 
 /// Runs `work` on each item, on as many threads as there are CPUs (4 at most). They are threads of
 /// their own, which `work` may move into namespaces. The results are in the order of the items.
-pub fn working<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn cpu_bound<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     run(items, cpus.clamp(1, WORKING), work)
 }
 
 /// The same for work that mostly waits: on 16 threads.
-pub fn waiting<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn io_bound<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     run(items, WAITING, work)
 }
 
@@ -58,9 +58,9 @@ mod tests {
     #[test]
     fn results_are_in_the_order_of_the_items() {
         let items: Vec<u64> = (0..1000).collect();
-        let doubled = |items: &[u64]| waiting(items, |item| item * 2);
+        let doubled = |items: &[u64]| io_bound(items, |item| item * 2);
         assert_eq!(doubled(&items), items.iter().map(|item| item * 2).collect::<Vec<_>>());
         assert!(doubled(&[]).is_empty());
-        assert_eq!(working(&items, |item| *item), items);
+        assert_eq!(cpu_bound(&items, |item| *item), items);
     }
 }

@@ -7,9 +7,9 @@ use super::{
     observe::{self, Macs},
 };
 use crate::{
-    kernel::{Direct, LinkFacts, Netns, Result, crew, netns},
+    kernel::{Direct, LinkFacts, Netns, Result, netns, pool},
     plan::is_ours,
-    state::{self, Directory, Facts, History, stop},
+    state::{self, Directory, History, Saved, stop},
     topology::{LabName, NsName, Place},
 };
 
@@ -56,9 +56,9 @@ pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts)
 
 /// Removes namespaces that the lab has made, with all of the lab's that is in them. What is not the
 /// lab's is left. Returns the faults, and what was left for being somebody else's.
-pub(super) fn namespaces(names: &[&NsName], ours: Ours<'_>, facts: &Facts) -> (Vec<Error>, Vec<String>) {
+pub(super) fn namespaces(names: &[&NsName], ours: Ours<'_>, facts: &Saved) -> (Vec<Error>, Vec<String>) {
     let (mut faults, mut notes) = (Vec::new(), Vec::new());
-    for (name, done) in names.iter().zip(crew::waiting(names, |name| clear(name, ours, facts))) {
+    for (name, done) in names.iter().zip(pool::io_bound(names, |name| clear(name, ours, facts))) {
         match done {
             Ok(Some(removed)) => faults.extend(removed.into_iter().map(Error::from)),
             Ok(None) => notes.push(format!("namespace {name} is not of lab {}: it is not removed", ours.lab)),
@@ -69,7 +69,7 @@ pub(super) fn namespaces(names: &[&NsName], ours: Ours<'_>, facts: &Facts) -> (V
 }
 
 /// On a thread that ends in the namespace. `None` if it is not the lab's.
-fn clear(name: &NsName, ours: Ours<'_>, facts: &Facts) -> Result<Option<Vec<crate::kernel::Error>>> {
+fn clear(name: &NsName, ours: Ours<'_>, facts: &Saved) -> Result<Option<Vec<crate::kernel::Error>>> {
     if !netns::exists(name) {
         return Ok(Some(Vec::new()));
     }
@@ -117,10 +117,10 @@ pub(super) struct Marked {
 }
 
 /// Namespaces, beside those that are `known`, that carry the lab's mark.
-pub(super) fn marked(lab: &LabName, facts: &Facts, known: &BTreeSet<&NsName>) -> Marked {
+pub(super) fn marked(lab: &LabName, facts: &Saved, known: &BTreeSet<&NsName>) -> Marked {
     let mut marked = Marked::default();
     let others = state::labs().unwrap_or_default().into_iter().filter(|other| other != lab);
-    let others: Vec<_> = others.filter_map(|other| Facts::read(&Directory::of(&other)).ok()).collect();
+    let others: Vec<_> = others.filter_map(|other| Saved::read(&Directory::of(&other)).ok()).collect();
     for name in netns::names().into_iter().filter(|name| !known.contains(name) && !netns::is_left_over(name))
     {
         let found = Netns::named(&name).and_then(|there| {

@@ -8,7 +8,7 @@ use crate::{
     topology::Topology,
 };
 
-use super::{Error, domain::Domain};
+use super::{Error, bridge_netns::BridgeNetns};
 
 /// Attaches the lab's programs if a `bench` was killed while they may have been off. Somebody who is at
 /// work on the lab is left alone: then the next look mends it, if they do not.
@@ -33,7 +33,11 @@ pub fn after_killed_bench(directory: &Directory, topology: &Topology, hook: Hook
 /// Attaches filters that somebody has removed, with their `clsact` qdisc or without. (A tcx program goes when its link is
 /// detached, which nobody does by mistake.) Somebody who is at work on the lab is left alone.
 #[must_use]
-pub fn removed_filters(directory: &Directory, topology: &Topology, domains: &mut [Domain]) -> Option<Kind> {
+pub fn reattach_filters(
+    directory: &Directory,
+    topology: &Topology,
+    domains: &mut [BridgeNetns],
+) -> Option<Kind> {
     if domains.iter().all(|domain| domain.removed_filters(topology).is_empty()) {
         return None;
     }

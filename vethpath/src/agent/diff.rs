@@ -17,7 +17,7 @@ enum Member {
 
 /// How a lab stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Snapshot {
     /// Why each is not armed; `None` for one that is. Empty before the first look.
     states: BTreeMap<Member, Option<NotArmed>>,
     /// Bridges that are not there, by namespace and name.
@@ -26,7 +26,7 @@ pub struct Standing {
     full: bool,
 }
 
-impl Standing {
+impl Snapshot {
     /// How the lab stands with these maps. A pair that nothing is known of has no port: its namespace
     /// was let go.
     #[must_use]
@@ -41,7 +41,7 @@ impl Standing {
 
     /// Takes out what differs from `told` because programs were taken off or put back. Returns whether
     /// there is any of that.
-    pub fn leave_out_programs(&mut self, told: &Self) -> bool {
+    pub fn mask_programs(&mut self, told: &Self) -> bool {
         let off = |state: &Option<NotArmed>| *state == Some(NotArmed::NotAttached);
         let mut any = false;
         for (member, now) in &mut self.states {
@@ -59,7 +59,7 @@ impl Standing {
 
 /// What has happened between two looks, causes before their effects on pairs.
 #[must_use]
-pub fn changes(topology: &Topology, before: &Standing, now: &Standing) -> Vec<Kind> {
+pub fn diff(topology: &Topology, before: &Snapshot, now: &Snapshot) -> Vec<Kind> {
     let gone = now.missing.difference(&before.missing).cloned();
     let back = before.missing.difference(&now.missing).cloned();
     let mut changes: Vec<Kind> =
@@ -72,7 +72,7 @@ pub fn changes(topology: &Topology, before: &Standing, now: &Standing) -> Vec<Ki
     }
     let change = |member| {
         let (was, is) = (before.states.get(&member), now.states.get(&member));
-        is.filter(|_| was != is).map(|is| (was.map(words), is))
+        is.filter(|_| was != is).map(|is| (was.map(state_text), is))
     };
     for (number, trunk) in numbered_trunks(topology) {
         changes.extend(change(Member::Trunk(number)).map(|(before, is)| of_trunk(trunk, before, is)));
@@ -84,7 +84,7 @@ pub fn changes(topology: &Topology, before: &Standing, now: &Standing) -> Vec<Ki
 }
 
 /// A state as `stats` has it.
-fn words(state: &Option<NotArmed>) -> String {
+fn state_text(state: &Option<NotArmed>) -> String {
     state.as_ref().map_or("armed".to_owned(), ToString::to_string)
 }
 
@@ -115,27 +115,27 @@ mod tests {
         read(Source { path: "lab.toml", text }, Some("lab")).unwrap()
     }
 
-    fn standing(states: &[(u32, Option<NotArmed>)], missing: &[&str], fits: bool) -> Standing {
+    fn standing(states: &[(u32, Option<NotArmed>)], missing: &[&str], fits: bool) -> Snapshot {
         let maps = Desired { states: states.iter().cloned().collect(), ..Desired::default() };
         let missing = missing.iter().map(|bridge| ("host".to_owned(), (*bridge).to_owned())).collect();
-        Standing::new(&topology(), &maps, missing, fits)
+        Snapshot::new(&topology(), &maps, missing, fits)
     }
 
     /// Each change as `pair: what was -> what is`, or its kind.
-    fn told(before: &Standing, now: &Standing) -> Vec<String> {
+    fn told(before: &Snapshot, now: &Snapshot) -> Vec<String> {
         let tell = |kind: Kind| match kind {
             Kind::PairArmed { pair, before, .. } => format!("{pair}: {before:?} -> armed"),
             Kind::PairNotArmed { pair, reason, before, .. } => format!("{pair}: {before:?} -> {reason}"),
             other => format!("{other:?}"),
         };
-        changes(&topology(), before, now).into_iter().map(tell).collect()
+        diff(&topology(), before, now).into_iter().map(tell).collect()
     }
 
     #[test]
     fn the_first_look_tells_of_every_pair_and_the_next_of_none() {
         let now = standing(&[(1, None), (2, Some(NotArmed::NotAttached))], &[], true);
         let expected = ["ns0:eth0: None -> armed", "ns1:eth0: None -> the program is not attached"];
-        assert_eq!(told(&Standing::default(), &now), expected);
+        assert_eq!(told(&Snapshot::default(), &now), expected);
         assert_eq!(told(&now, &now), [""; 0]);
     }
 
@@ -172,12 +172,12 @@ mod tests {
         let off = || Some(NotArmed::NotAttached);
         let armed = standing(&[(1, None), (2, None)], &[], true);
         let mut now = standing(&[(1, off()), (2, Some(NotArmed::OffBridge))], &[], true);
-        assert!(now.leave_out_programs(&armed));
+        assert!(now.mask_programs(&armed));
         assert_eq!(told(&armed, &now), ["ns1:eth0: Some(\"armed\") -> the port is not on its bridge"]);
-        assert!(!now.clone().leave_out_programs(&now));
+        assert!(!now.clone().mask_programs(&now));
         let mut back = armed.clone();
-        assert!(back.leave_out_programs(&standing(&[(1, off()), (2, None)], &[], true)));
-        assert!(!armed.clone().leave_out_programs(&Standing::default()), "the first look is told");
+        assert!(back.mask_programs(&standing(&[(1, off()), (2, None)], &[], true)));
+        assert!(!armed.clone().mask_programs(&Snapshot::default()), "the first look is told");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct NewVeth<'a> {
 
 /// A change of one namespace.
 #[derive(Clone, Copy, Debug)]
-pub enum Act<'a> {
+pub enum LinkChange<'a> {
     /// Mark a link as ours, and give it another name to be found by.
     Mark {
         /// Its name.
@@ -148,11 +148,11 @@ impl Direct {
     ///
     /// # Errors
     /// The first thing that the kernel refuses; those behind it may have been done.
-    pub fn act(&self, acts: &[Act<'_>]) -> Result<()> {
+    pub fn change_links(&self, acts: &[LinkChange<'_>]) -> Result<()> {
         let named: Vec<&str> = acts
             .iter()
             .filter_map(|act| match act {
-                Act::Address { link, .. } | Act::Subnet { link, .. } => Some(*link),
+                LinkChange::Address { link, .. } | LinkChange::Subnet { link, .. } => Some(*link),
                 _ => None,
             })
             .collect();
@@ -173,7 +173,7 @@ impl Direct {
 
     fn requests(
         &self,
-        act: &Act<'_>,
+        act: &LinkChange<'_>,
         indexes: &mut impl Iterator<Item = Option<u32>>,
         requests: &mut Vec<Request>,
     ) -> Result<()> {
@@ -182,7 +182,7 @@ impl Direct {
         };
         let place = self.netns();
         match *act {
-            Act::Mark { link, mark, altname } => {
+            LinkChange::Mark { link, mark, altname } => {
                 let marked = LinkUnspec::new_with_name(link).alias(mark).build();
                 add(Message::SetLink(marked), 0, "mark link", mark.to_owned());
                 if let Some(altname) = altname {
@@ -191,17 +191,17 @@ impl Direct {
                     add(Message::NewLinkProp(named), NEW | APPEND, "name link", altname.to_owned());
                 }
             }
-            Act::Up { link } => {
+            LinkChange::Up { link } => {
                 let up = LinkUnspec::new_with_name(link).up().build();
                 add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
             }
-            Act::PortUp { link } => {
+            LinkChange::PortUp { link } => {
                 let quietened = LinkUnspec::new_with_name(link).append_extra_attribute(quiet()).build();
                 add(Message::SetLink(quietened), 0, QUIETEN, format!("{place}:{link}"));
                 let up = LinkUnspec::new_with_name(link).up().build();
                 add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
             }
-            Act::Address { link, address, dad } => {
+            LinkChange::Address { link, address, dad } => {
                 let index = indexes.next().flatten().ok_or_else(|| missing(link))?;
                 add(
                     Message::NewAddress(address_message(index, address, dad)),
@@ -210,13 +210,13 @@ impl Direct {
                     address.to_string(),
                 );
             }
-            Act::Subnet { link, address } => {
+            LinkChange::Subnet { link, address } => {
                 let index = indexes.next().flatten().ok_or_else(|| missing(link))?;
                 let message = Message::NewRoute(routes::subnet_message(index, address)?);
                 // Another interface may be in the same subnet.
                 add(message, NLM_F_CREATE | APPEND, "add route", routes::subnet_name(address));
             }
-            Act::Route(route) => {
+            LinkChange::Route(route) => {
                 add(Message::NewRoute(routes::message(route)?), PUT, "add route", routes::name(route));
             }
         }

@@ -11,14 +11,14 @@ use vethpath_common::{
     Config, Entry, NOT_THERE, PortKey, PortRecord, Source, SourceKey, Station, StationKey,
 };
 
-use super::{desired::Desired, facts::Facts, layout::Layout, paths::Paths};
+use super::{desired::Desired, layout::Layout, netns_state::NetnsState, paths::Paths};
 use crate::{
     datapath::{Error, Maps, Result, Table},
     kernel::membarrier,
 };
 
 /// The maps, and what is in them.
-pub struct Sync {
+pub struct MapSync {
     maps: Maps,
     current: Desired,
     config: Config,
@@ -46,7 +46,7 @@ impl Announced {
     }
 }
 
-impl Sync {
+impl MapSync {
     /// Takes the maps over. Every station in them is void from here on, and removed.
     ///
     /// # Errors
@@ -166,7 +166,7 @@ impl Sync {
 
     /// What the maps should hold of these namespaces.
     #[must_use]
-    pub fn desired<'a>(&mut self, domains: impl Iterator<Item = (&'a Layout, &'a Facts)>) -> Desired {
+    pub fn desired<'a>(&mut self, domains: impl Iterator<Item = (&'a Layout, &'a NetnsState)>) -> Desired {
         let mut desired = Desired::default();
         domains.for_each(|(layout, facts)| desired.add(layout, facts, &mut self.paths));
         desired
@@ -176,7 +176,7 @@ impl Sync {
     ///
     /// # Errors
     /// The kernel refuses for another reason than a full map.
-    pub fn bring_to(&mut self, mut desired: Desired) -> Result<()> {
+    pub fn apply(&mut self, mut desired: Desired) -> Result<()> {
         self.stamp(&mut desired);
         if desired == self.current {
             return Ok(());
@@ -278,7 +278,7 @@ fn replace_ports(
     let mut replaced = 0;
     for (key, record) in current {
         match desired.get(key) {
-            None => maps.forget_port(key)?,
+            None => maps.unregister_port(key)?,
             Some(other) if other != record => {
                 maps.ports.insert(key, other, 0).map_err(|error| refused("write", &error))?
             }

@@ -16,7 +16,7 @@ pub(super) async fn bridge_mtus(topology: &Topology, executor: &mut Executor<'_>
     let mut listed: BTreeMap<&Place, Vec<LinkFacts>> = BTreeMap::new();
     for (bridge, mtu) in topology.bridges.iter().filter_map(|bridge| Some((bridge, bridge.mtu?))) {
         let Bridge { place, name, .. } = bridge;
-        let rtnl = executor.places().get(place)?;
+        let rtnl = executor.namespaces().get(place)?;
         let links = match listed.entry(place) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => entry.insert(rtnl.links().await?),

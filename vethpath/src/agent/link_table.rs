@@ -9,12 +9,12 @@ use crate::kernel::LinkFacts;
 
 /// Links by ifindex, as a [`BTreeMap`] to those who read.
 #[derive(Clone, Debug, Default)]
-pub struct Links {
+pub struct LinkTable {
     by_index: BTreeMap<u32, LinkFacts>,
     indexes: HashMap<String, u32>,
 }
 
-impl Links {
+impl LinkTable {
     /// The link of this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&LinkFacts> {
@@ -44,7 +44,7 @@ impl Links {
     }
 }
 
-impl Deref for Links {
+impl Deref for LinkTable {
     type Target = BTreeMap<u32, LinkFacts>;
 
     fn deref(&self) -> &Self::Target {
@@ -52,7 +52,7 @@ impl Deref for Links {
     }
 }
 
-impl FromIterator<LinkFacts> for Links {
+impl FromIterator<LinkFacts> for LinkTable {
     fn from_iter<I: IntoIterator<Item = LinkFacts>>(links: I) -> Self {
         let mut all = Self::default();
         links.into_iter().for_each(|link| all.insert(link.ifindex, link));
@@ -60,7 +60,7 @@ impl FromIterator<LinkFacts> for Links {
     }
 }
 
-impl<const N: usize> From<[(u32, LinkFacts); N]> for Links {
+impl<const N: usize> From<[(u32, LinkFacts); N]> for LinkTable {
     fn from(links: [(u32, LinkFacts); N]) -> Self {
         let mut all = Self::default();
         links.into_iter().for_each(|(ifindex, link)| all.insert(ifindex, link));
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_link_is_found_by_the_name_that_it_has_now() {
-        let mut links: Links = [link(1, "lo"), link(2, "a")].into_iter().collect();
+        let mut links: LinkTable = [link(1, "lo"), link(2, "a")].into_iter().collect();
         assert_eq!(links.named("a").map(|link| link.ifindex), Some(2));
         links.insert(2, link(2, "b"));
         assert!(links.named("a").is_none() && links.named("b").is_some());

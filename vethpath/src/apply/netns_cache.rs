@@ -8,14 +8,14 @@ use crate::{
 };
 
 /// The host and the lab's namespaces.
-pub struct Places {
+pub struct NetnsCache {
     host: Rtnl,
     namespaces: HashMap<NsName, Rtnl>,
     /// Namespaces that were made a moment ago.
     made: HashMap<NsName, Netns>,
 }
 
-impl Places {
+impl NetnsCache {
     /// Connects to the host's namespace. Must be called in a tokio runtime.
     ///
     /// # Errors

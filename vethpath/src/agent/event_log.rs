@@ -7,7 +7,7 @@ use vethpath_common::Config;
 
 use super::{
     Error,
-    changes::{Standing, changes},
+    diff::{Snapshot, diff},
 };
 use crate::{
     state::{
@@ -18,15 +18,15 @@ use crate::{
 };
 
 /// The events of one agent.
-pub struct Chronicle {
+pub struct EventLog {
     recorder: Recorder,
     directory: Directory,
     /// What was told last.
-    standing: Standing,
-    storms: Storms,
+    last: Snapshot,
+    overruns: RateLimit,
 }
 
-impl Chronicle {
+impl EventLog {
     /// Of an agent that has found the maps with `found` in them.
     #[must_use]
     pub fn begin(directory: &Directory, found: Config) -> Self {
@@ -35,13 +35,13 @@ impl Chronicle {
         Self {
             recorder,
             directory: directory.clone(),
-            standing: Standing::default(),
-            storms: Storms::default(),
+            last: Snapshot::default(),
+            overruns: RateLimit::default(),
         }
     }
 
     /// The agent ends.
-    pub fn end(&mut self, ended: &Result<(), Error>) {
+    pub fn agent_ended(&mut self, ended: &Result<(), Error>) {
         let how = if ended.is_ok() { How::Terminated } else { How::Failed };
         self.recorder.take_time();
         let error = ended.as_ref().err().map(ToString::to_string);
@@ -50,37 +50,37 @@ impl Chronicle {
 
     /// How the lab stands now. While it is measured, the programs' coming and going is not told:
     /// hundreds of times it would push out all that was before. What is left of it is told after.
-    pub fn note(&mut self, topology: &Topology, mut now: Standing) {
-        if now == self.standing {
+    pub fn record_snapshot(&mut self, topology: &Topology, mut now: Snapshot) {
+        if now == self.last {
             return;
         }
         let all = now.clone();
-        if now.leave_out_programs(&self.standing) && !Measuring::is_on(&self.directory) {
+        if now.mask_programs(&self.last) && !Measuring::is_on(&self.directory) {
             now = all;
         }
-        self.recorder.record(changes(topology, &self.standing, &now));
-        self.standing = now;
+        self.recorder.record(diff(topology, &self.last, &now));
+        self.last = now;
     }
 
     /// What is no state that lasts.
-    pub fn tell(&mut self, kinds: impl IntoIterator<Item = Kind>) {
+    pub fn record(&mut self, kinds: impl IntoIterator<Item = Kind>) {
         self.recorder.record(kinds);
     }
 
     /// The lease was renewed at `now`; before that it held until `until`.
-    pub fn lease(&mut self, until: Duration, now: Duration) {
+    pub fn lease_renewed(&mut self, until: Duration, now: Duration) {
         self.recorder.record(expired(until, now));
     }
 
     /// Netlink events of a namespace were lost.
-    pub fn lost(&mut self, namespace: String, generation: u32) {
-        self.recorder.record(self.storms.lost(namespace, generation));
+    pub fn overrun(&mut self, namespace: String, generation: u32) {
+        self.recorder.record(self.overruns.lost(namespace, generation));
     }
 
     /// Once a second: the rest of a storm, and what could not be written before. The agent's log is
     /// kept short here too.
     pub fn tick(&mut self) {
-        self.recorder.record(self.storms.rest());
+        self.recorder.record(self.overruns.flush());
         if let Err(error) = state::keep_short(&self.directory) {
             warn!("cannot put the log aside: {error}");
         }
@@ -90,16 +90,16 @@ impl Chronicle {
 /// Losses of netlink events since the last tick: how many times and the last generation, by namespace.
 /// The first is told at once, the rest together.
 #[derive(Default)]
-struct Storms(BTreeMap<String, (u32, u32)>);
+struct RateLimit(BTreeMap<String, (u32, u32)>);
 
-impl Storms {
+impl RateLimit {
     fn lost(&mut self, namespace: String, generation: u32) -> Option<Kind> {
         let (times, last) = self.0.entry(namespace.clone()).or_default();
         (*times, *last) = (*times + 1, generation);
         (*times == 1).then_some(Kind::NetlinkLost { namespace, generation, times: 1 })
     }
 
-    fn rest(&mut self) -> impl Iterator<Item = Kind> + use<> {
+    fn flush(&mut self) -> impl Iterator<Item = Kind> + use<> {
         let rest = std::mem::take(&mut self.0).into_iter().filter(|(_, (times, _))| *times > 1);
         rest.map(|(namespace, (times, generation))| Kind::NetlinkLost {
             namespace,
@@ -148,11 +148,11 @@ mod tests {
     #[test]
     fn a_storm_is_told_at_once_and_then_once_a_tick() {
         let told = |generation, times| Kind::NetlinkLost { namespace: "host".into(), generation, times };
-        let mut storms = Storms::default();
+        let mut storms = RateLimit::default();
         assert_eq!(storms.lost("host".into(), 5), Some(told(5, 1)));
         assert_eq!((storms.lost("host".into(), 6), storms.lost("host".into(), 7)), (None, None));
-        assert_eq!(storms.rest().collect::<Vec<_>>(), [told(7, 2)]);
+        assert_eq!(storms.flush().collect::<Vec<_>>(), [told(7, 2)]);
         assert_eq!(storms.lost("host".into(), 8), Some(told(8, 1)), "the next one is new");
-        assert_eq!(storms.rest().count(), 0);
+        assert_eq!(storms.flush().count(), 0);
     }
 }

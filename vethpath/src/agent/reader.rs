@@ -8,8 +8,8 @@ use std::{
 use log::warn;
 
 use super::{
-    facts::{Facts, Source},
     layout::{LabPort, Layout},
+    netns_state::{Blocker, NetnsState},
 };
 use crate::{
     datapath::{self, Attached, Hook, Pins},
@@ -21,7 +21,7 @@ use crate::{
 const NO_QUEUE: &str = "noqueue";
 
 /// What is needed to look.
-pub struct Looker {
+pub struct Reader {
     /// What the lab has in the bridge namespace.
     pub layout: Layout,
     /// Requests to the kernel about it.
@@ -40,7 +40,7 @@ pub struct Looker {
     clsact: BTreeSet<u32>,
 }
 
-impl Looker {
+impl Reader {
     /// Opens what is needed to look at the namespace of `place`, which is `domain` in the map keys.
     ///
     /// # Errors
@@ -71,26 +71,26 @@ impl Looker {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn links(&mut self, facts: &mut Facts, busy: impl Fn(u32) -> bool) -> Result<bool> {
-        let own = self.own_links(facts)?;
-        let busy_ends = self.inner_ends(facts, true, &busy)?;
-        let other_ends = self.inner_ends(facts, false, |pair| !busy(pair))?;
+    pub async fn read_links(&mut self, facts: &mut NetnsState, busy: impl Fn(u32) -> bool) -> Result<bool> {
+        let own = self.read_own_links(facts)?;
+        let busy_ends = self.read_inner_ends(facts, true, &busy)?;
+        let other_ends = self.read_inner_ends(facts, false, |pair| !busy(pair))?;
         facts.largest_gso =
             facts.inner.values().map(|inner| inner.gso).fold(GsoLimits::default(), GsoLimits::max);
-        let of = |facts: &Facts| {
-            let Facts { qdiscs, attached, foreign, xdp_attached, unasked, .. } = facts;
+        let of = |facts: &NetnsState| {
+            let NetnsState { qdiscs, attached, foreign, xdp_attached, unreadable: unasked, .. } = facts;
             (qdiscs.clone(), attached.clone(), foreign.clone(), xdp_attached.clone(), unasked.clone())
         };
         let before = of(facts);
-        self.clsact = self.qdiscs(facts).await;
-        self.look_for_xdp(facts);
-        self.attachments(facts).await;
+        self.clsact = self.read_qdiscs(facts).await;
+        self.read_xdp_programs(facts);
+        self.read_programs(facts).await;
         Ok(own || busy_ends || other_ends || before != of(facts))
     }
 
     /// Reads the links of the namespace. What the kernel says of most of them is what it said before, and need not
     /// be read to the end. Returns whether anything is news.
-    fn own_links(&mut self, facts: &mut Facts) -> Result<bool> {
+    fn read_own_links(&mut self, facts: &mut NetnsState) -> Result<bool> {
         let links = self.direct.raw_links()?;
         let present: BTreeSet<u32> = links.iter().map(RawLink::ifindex).collect();
         let gone: Vec<u32> =
@@ -113,13 +113,13 @@ impl Looker {
     }
 
     /// Reads the inner ends of the pairs that are `wanted`. Returns whether anything is news.
-    fn inner_ends(
+    fn read_inner_ends(
         &mut self,
-        facts: &mut Facts,
+        facts: &mut NetnsState,
         counting: bool,
         wanted: impl Fn(u32) -> bool,
     ) -> Result<bool> {
-        let Facts { links, inner, .. } = facts;
+        let NetnsState { links, inner, .. } = facts;
         let port = |port: &LabPort| links.named(port.port.as_str());
         let ports = self.layout.ports.iter().filter(|port| wanted(port.counter));
         let ports: Vec<&LinkFacts> = ports.filter_map(port).collect();
@@ -150,14 +150,14 @@ impl Looker {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn fdb(&self, facts: &mut Facts) -> Result<()> {
+    pub async fn read_fdb(&self, facts: &mut NetnsState) -> Result<()> {
         let entries = self.rtnl.fdb().await?;
         facts.fdb = entries.into_iter().map(|entry| ((entry.bridge, entry.mac, entry.vlan), entry)).collect();
         Ok(())
     }
 
-    /// Notes which ports run our XDP program in the driver.
-    fn look_for_xdp(&self, facts: &mut Facts) {
+    /// Records which ports run our XDP program in the driver.
+    fn read_xdp_programs(&self, facts: &mut NetnsState) {
         facts.xdp_attached.clear();
         if !self.layout.has_xdp() {
             return;
@@ -171,16 +171,16 @@ impl Looker {
         facts.xdp_attached = facts.links.values().filter(runs_ours).map(|link| link.name.clone()).collect();
     }
 
-    /// Notes which ports run our program, and which others'.
-    async fn attachments(&self, facts: &mut Facts) {
+    /// Records which ports run our program, and which others'.
+    async fn read_programs(&self, facts: &mut NetnsState) {
         let found = self.programs_on_ports(facts).await;
-        (facts.attached, facts.foreign) = facts.answer(Source::Programs, found).unwrap_or_default();
+        (facts.attached, facts.foreign) = facts.record_answer(Blocker::Programs, found).unwrap_or_default();
     }
 
     /// Names of the ports that run our program, and of those that run others'.
     async fn programs_on_ports(
         &self,
-        facts: &Facts,
+        facts: &NetnsState,
     ) -> datapath::Result<(BTreeSet<String>, BTreeSet<String>)> {
         let clsact = &self.clsact;
         let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
@@ -211,12 +211,12 @@ impl Looker {
         Ok((attached, foreign))
     }
 
-    /// Notes qdiscs that queue, and returns the links with a `clsact` or `ingress` one.
-    async fn qdiscs(&self, facts: &mut Facts) -> BTreeSet<u32> {
+    /// Records qdiscs that queue, and returns the links with a `clsact` or `ingress` one.
+    async fn read_qdiscs(&self, facts: &mut NetnsState) -> BTreeSet<u32> {
         let mut hooks = BTreeSet::new();
         facts.qdiscs.clear();
         let asked = self.rtnl.qdiscs().await;
-        for qdisc in facts.answer(Source::Qdiscs, asked).unwrap_or_default() {
+        for qdisc in facts.record_answer(Blocker::Qdiscs, asked).unwrap_or_default() {
             match qdisc.kind.as_str() {
                 NO_QUEUE => {}
                 "clsact" | "ingress" => {

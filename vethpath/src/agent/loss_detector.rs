@@ -14,7 +14,7 @@ pub const REST: Duration = Duration::from_secs(30);
 
 /// Counters of one pair at one look, in the order in which they are read.
 #[derive(Clone, Copy, Debug)]
-pub struct Look {
+pub struct Sample {
     /// ifindex of the inner end.
     pub inner: u32,
     /// Frames redirected to the pair, read before the inner end.
@@ -27,17 +27,17 @@ pub struct Look {
 
 /// The history of one lab's pairs.
 #[derive(Default)]
-pub struct Losses {
+pub struct LossDetector {
     pairs: BTreeMap<u32, Pair>,
 }
 
 struct Pair {
-    last: Look,
+    last: Sample,
     strikes: u32,
     resting_since: Option<Instant>,
 }
 
-impl Losses {
+impl LossDetector {
     /// Whether a pair has to be looked at: it has redirected frames (`before` of them in all) since the
     /// last look, or is suspected. Of one that was not looked at for a while, frames that came by the
     /// bridge meanwhile count as arrived: at most one look is wasted by that.
@@ -59,7 +59,7 @@ impl Losses {
     /// Frames redirected after the last look's `after` and before this one's `before` have surely
     /// reached the inner end between its two readings, however long a look takes. Losing fewer than
     /// half of them is what a receiver under too much load does on a plain bridge too.
-    pub fn note(&mut self, pair: u32, look: Look, now: Instant) -> bool {
+    pub fn update(&mut self, pair: u32, look: Sample, now: Instant) -> bool {
         let fresh = Pair { last: look, strikes: 0, resting_since: None };
         let history = self.pairs.entry(pair).or_insert(fresh);
         if history.last.inner != look.inner {
@@ -87,28 +87,28 @@ impl Losses {
 mod tests {
     use super::*;
 
-    fn look(before: u64, received: u64, after: u64) -> Look {
-        Look { inner: 7, before, received, after }
+    fn look(before: u64, received: u64, after: u64) -> Sample {
+        Sample { inner: 7, before, received, after }
     }
 
     #[test]
     fn frames_under_way_are_no_loss() {
-        let (mut losses, now) = (Losses::default(), Instant::now());
+        let (mut losses, now) = (LossDetector::default(), Instant::now());
         // A million frames a second, and a look that takes longer or shorter each time.
         for (at, delay) in
             [(0, 9_000), (1_000_000, 5_000), (2_000_000, 3_000), (3_000_000, 1_000), (4_000_000, 10)]
         {
-            assert!(!losses.note(1, look(at, at + delay, at + 2 * delay), now));
+            assert!(!losses.update(1, look(at, at + delay, at + 2 * delay), now));
         }
     }
 
     #[test]
     fn a_lasting_loss_rests_the_pair_for_a_while() {
-        let (mut losses, start) = (Losses::default(), Instant::now());
+        let (mut losses, start) = (LossDetector::default(), Instant::now());
         let mut at = 0;
-        let mut lose = |losses: &mut Losses, now| {
+        let mut lose = |losses: &mut LossDetector, now| {
             at += 100;
-            losses.note(1, look(at, 0, at), now)
+            losses.update(1, look(at, 0, at), now)
         };
         assert!(!lose(&mut losses, start), "what was before is not our affair");
         assert!(!lose(&mut losses, start));
@@ -120,20 +120,20 @@ mod tests {
 
     #[test]
     fn a_passing_or_partial_loss_does_not_count() {
-        let (mut losses, now) = (Losses::default(), Instant::now());
+        let (mut losses, now) = (LossDetector::default(), Instant::now());
         for (at, received) in
             [(0, 0), (100, 0), (200, 0), (300, 300), (400, 300), (500, 350), (600, 400), (700, 450)]
         {
-            assert!(!losses.note(1, look(at, received, at), now), "{at}");
+            assert!(!losses.update(1, look(at, received, at), now), "{at}");
         }
     }
 
     #[test]
     fn another_inner_end_starts_anew() {
-        let (mut losses, now) = (Losses::default(), Instant::now());
+        let (mut losses, now) = (LossDetector::default(), Instant::now());
         for at in [0, 100, 200] {
-            assert!(!losses.note(1, look(at, 0, at), now));
+            assert!(!losses.update(1, look(at, 0, at), now));
         }
-        assert!(!losses.note(1, Look { inner: 8, ..look(300, 0, 300) }, now));
+        assert!(!losses.update(1, Sample { inner: 8, ..look(300, 0, 300) }, now));
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use netlink_packet_route::link::BridgePortState;
 
-use super::{Error, Places};
+use super::{Error, NetnsCache};
 use crate::{
     kernel::{Direct, LinkFacts, PortAttribute, Result, Rtnl, watch::Watch},
     plan::{Plan, Step},
@@ -31,7 +31,7 @@ impl PutBack {
     ///
     /// # Errors
     /// One was taken off again, or the kernel refuses.
-    async fn look(
+    async fn check(
         &mut self,
         topology: &Topology,
         place: &Place,
@@ -66,19 +66,19 @@ impl PutBack {
     ///
     /// # Errors
     /// As above.
-    pub(super) async fn look_everywhere(
+    pub(super) async fn check_all(
         &mut self,
         topology: &Topology,
         plan: &Plan,
-        places: &mut Places,
+        places: &mut NetnsCache,
     ) -> std::result::Result<bool, Error> {
         let mut any = false;
         for (_, place) in topology.domains() {
             let rtnl = places.get(&place)?;
-            any |= self.look(topology, &place, &rtnl, &rtnl.links().await?).await?;
+            any |= self.check(topology, &place, &rtnl, &rtnl.links().await?).await?;
         }
         if any {
-            introduce(topology, plan, places, self).await?;
+            seed_fdb(topology, plan, places, self).await?;
         }
         Ok(any)
     }
@@ -96,13 +96,13 @@ impl PutBack {
 /// Waits until bridges forward to the ports that the plan has brought up, and tells them the MACs that we
 /// assigned, as if each host had sent a frame. Spanning tree takes its own time and is not waited for.
 /// Others are left alone: they may have moved since.
-pub(super) async fn introduce(
+pub(super) async fn seed_fdb(
     topology: &Topology,
     plan: &Plan,
-    places: &mut Places,
+    places: &mut NetnsCache,
     put_back: &mut PutBack,
 ) -> std::result::Result<(), Error> {
-    let news = News::of(plan);
+    let news = NewPorts::of(plan);
     let deadline = Instant::now() + FORWARDING;
     for (_, place) in topology.domains() {
         let quick = |pair: &&Pair| {
@@ -120,7 +120,7 @@ pub(super) async fn introduce(
         let mut tries = TRIES;
         loop {
             let links = rtnl.links().await?;
-            if put_back.look(topology, &place, &rtnl, &links).await? {
+            if put_back.check(topology, &place, &rtnl, &links).await? {
                 continue;
             }
             let forwards = |link: &&LinkFacts| {
@@ -155,9 +155,9 @@ fn learn(direct: &Direct, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
 }
 
 /// What in a plan makes a bridge forget a host, or not know it yet.
-struct News(BTreeSet<(Place, String)>);
+struct NewPorts(BTreeSet<(Place, String)>);
 
-impl News {
+impl NewPorts {
     fn of(plan: &Plan) -> Self {
         let of_step = |step: &Step| match step {
             Step::Enslave { place, device, .. }

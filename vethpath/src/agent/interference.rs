@@ -17,8 +17,8 @@ use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 use vethpath_common::flags;
 
 use super::{
-    facts::{self, Facts},
     layout::{LabBridge, Layout},
+    netns_state::{self, NetnsState},
 };
 use crate::{
     datapath,
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Looks at one bridge namespace.
-pub struct Company {
+pub struct Interference {
     netns: Netns,
     diagnosis: Source,
     netfilter: Source,
@@ -57,7 +57,7 @@ struct Rules {
 /// A failed question; what it was and why it failed is all that is told of it.
 type Failure = Box<dyn std::error::Error>;
 
-impl Company {
+impl Interference {
     /// Looks at nothing yet.
     #[must_use]
     pub fn new(netns: &Netns) -> Self {
@@ -71,16 +71,17 @@ impl Company {
     }
 
     /// Looks, and notes what was found for each port. `own` are the tables that labs have there.
-    pub fn look(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) {
-        let (taps, found) = (self.taps(), self.rules(layout, own, facts));
-        facts.taps = facts.answer(facts::Source::PacketSockets, taps).unwrap_or_default();
-        let rules = facts.answer(facts::Source::Rules, found);
+    pub fn scan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) {
+        let (taps, found) = (self.packet_sockets(), self.rules(layout, own, facts));
+        facts.packet_sockets =
+            facts.record_answer(netns_state::Blocker::PacketSockets, taps).unwrap_or_default();
+        let rules = facts.record_answer(netns_state::Blocker::Rules, found);
         facts.rules.clear();
         facts.validated.clear();
         for (port, bridge) in layout.all_ports() {
             let bridge = facts.link(bridge);
             let (reason, validated) = match &rules {
-                Some(rules) => (rules.first_for(port.as_str(), bridge), rules.validate(bridge)),
+                Some(rules) => (rules.first_blocker(port.as_str(), bridge), rules.checks(bridge)),
                 None => (None, flags::VALIDATE | flags::DEFRAGMENT),
             };
             if let Some(reason) = reason {
@@ -93,14 +94,18 @@ impl Company {
     }
 
     /// The same; returns whether anything is news.
-    pub fn look_once_more(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut Facts) -> bool {
-        let of = |facts: &mut Facts| {
-            let (taps, rules, validated) = (&mut facts.taps, &mut facts.rules, &mut facts.validated);
-            (std::mem::take(taps), std::mem::take(rules), std::mem::take(validated), facts.unasked.clone())
+    pub fn rescan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) -> bool {
+        let of = |facts: &mut NetnsState| {
+            let (taps, rules, validated) =
+                (&mut facts.packet_sockets, &mut facts.rules, &mut facts.validated);
+            (std::mem::take(taps), std::mem::take(rules), std::mem::take(validated), facts.unreadable.clone())
         };
         let (taps, rules, validated, unasked) = of(facts);
-        self.look(layout, own, facts);
-        facts.taps != taps || facts.rules != rules || facts.validated != validated || facts.unasked != unasked
+        self.scan(layout, own, facts);
+        facts.packet_sockets != taps
+            || facts.rules != rules
+            || facts.validated != validated
+            || facts.unreadable != unasked
     }
 
     /// Reads which links have offloads switched off, and which several transmit queues. The kernel reports a change
@@ -108,7 +113,7 @@ impl Company {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn look_at_offloads(&mut self, facts: &mut Facts) -> kernel::Result<()> {
+    pub fn read_offloads(&mut self, facts: &mut NetnsState) -> kernel::Result<()> {
         (facts.reduced_offloads, facts.multiqueue) = (None, None);
         facts.reduced_offloads = Some(self.ethtool.ask(offloads::reduced)?);
         facts.multiqueue = Some(self.ethtool.ask(channels::multiqueue)?);
@@ -121,7 +126,7 @@ impl Company {
     ///
     /// # Errors
     /// The ports cannot be asked.
-    pub fn look_at_xdp(&mut self, layout: &Layout, here: &Direct, facts: &mut Facts) -> kernel::Result<()> {
+    pub fn read_xdp(&mut self, layout: &Layout, here: &Direct, facts: &mut NetnsState) -> kernel::Result<()> {
         (facts.xdp_takers, facts.ready) = Default::default();
         let wanted = || layout.ports.iter().filter_map(|port| Some((port, port.xdp.as_ref()?)));
         if wanted().next().is_none() {
@@ -146,13 +151,13 @@ impl Company {
         Ok(())
     }
 
-    fn taps(&mut self) -> Result<BTreeSet<u32>, Failure> {
+    fn packet_sockets(&mut self) -> Result<BTreeSet<u32>, Failure> {
         let (netns, socket) = (&self.netns, self.diagnosis.socket()?);
         let taps = netns.run(|| packet_sockets::taps(socket, Path::new(THREAD_NET)))??;
         Ok(taps.into_iter().map(|tap| tap.ifindex).collect())
     }
 
-    fn rules(&mut self, layout: &Layout, own: &[Masquerade], facts: &Facts) -> Result<Rules, Failure> {
+    fn rules(&mut self, layout: &Layout, own: &[Masquerade], facts: &NetnsState) -> Result<Rules, Failure> {
         let own: Vec<_> = own.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
         let hooks = match self.netfilter.socket()? {
             Some(socket) => rules(socket, &own)?,
@@ -174,7 +179,7 @@ impl Company {
 
 impl Rules {
     /// The first rule that a frame bridged from or to the port would pass.
-    fn first_for(&self, port: &str, bridge: Option<&LinkFacts>) -> Option<String> {
+    fn first_blocker(&self, port: &str, bridge: Option<&LinkFacts>) -> Option<String> {
         let calls = with_bridge(self.calls, bridge);
         let hook = self.hooks.iter().find(|hook| hook.sees(port, calls)).map(ToString::to_string);
         let legacy = || self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string);
@@ -185,7 +190,7 @@ impl Rules {
     /// For which IP packets the bridge calls netfilter, which then checks them even without rules
     /// (`br_validate_ipv4` and `br_validate_ipv6`), and whether that may reassemble fragments. A bridge whose options are
     /// not known does all of it.
-    fn validate(&self, bridge: Option<&LinkFacts>) -> u32 {
+    fn checks(&self, bridge: Option<&LinkFacts>) -> u32 {
         if bridge.is_none_or(|bridge| bridge.bridge.is_none()) {
             return flags::VALIDATE | flags::DEFRAGMENT;
         }
@@ -229,7 +234,7 @@ mod tests {
             let (hooks, legacy) = (Vec::new(), Vec::new());
             Rules { hooks, legacy, has_programs: false, masquerades, calls }
         };
-        let validate = |calls, options| rules(calls, false).validate(Some(&bridge(options)));
+        let validate = |calls, options| rules(calls, false).checks(Some(&bridge(options)));
         let (v4, v6) = (flags::VALIDATE_IPV4, flags::VALIDATE_IPV6);
         assert_eq!(validate(none, Some(Vec::new())), 0);
         assert_eq!(validate(none, Some(vec![InfoBridge::NfCallIpTables(false)])), 0);
@@ -242,7 +247,7 @@ mod tests {
         assert_eq!(validate(arp, Some(vec![InfoBridge::NfCallArpTables(true)])), 0, "ARP is never fast");
         let fragments = flags::DEFRAGMENT;
         assert_eq!(validate(none, None), v4 | v6 | fragments, "options that could not be read");
-        assert_eq!(rules(arp, true).validate(Some(&bridge(Some(Vec::new())))), 0, "nothing calls it");
-        assert_eq!(rules(both, true).validate(Some(&bridge(Some(Vec::new())))), v4 | fragments);
+        assert_eq!(rules(arp, true).checks(Some(&bridge(Some(Vec::new())))), 0, "nothing calls it");
+        assert_eq!(rules(both, true).checks(Some(&bridge(Some(Vec::new())))), v4 | fragments);
     }
 }

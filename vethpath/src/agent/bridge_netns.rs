@@ -10,10 +10,10 @@ use std::{
 use log::warn;
 
 use super::{
-    company::Company,
-    facts::{Facts, Source},
+    interference::Interference,
     layout::{LabPort, Layout},
-    look::Looker,
+    netns_state::{Blocker, NetnsState},
+    reader::Reader,
     refresh::Refresher,
 };
 use crate::{
@@ -27,37 +27,37 @@ use crate::{
 };
 
 /// A bridge namespace.
-pub struct Domain {
+pub struct BridgeNetns {
     place: Place,
-    looker: Looker,
-    company: Company,
+    reader: Reader,
+    interference: Interference,
     /// The lab's pairs here, by their ports.
     pairs: BTreeMap<String, String>,
     /// What has happened and is not told yet.
-    news: Vec<Kind>,
+    events: Vec<Kind>,
     /// The tables that labs have here for `nat`.
     own_tables: Vec<Masquerade>,
     /// Events of the namespace itself.
-    here: Watch,
+    events_here: Watch,
     /// Events of the namespaces at the other ends of its veths.
-    beyond: Watch,
+    events_of_peers: Watch,
     /// Changes of nftables, where they can be watched.
-    rules: Option<Watch>,
+    rule_events: Option<Watch>,
     /// Ports that the XDP program may redirect to, where there is one.
     receivers: Option<Receivers>,
-    facts: Facts,
+    state: NetnsState,
     refresher: Refresher,
-    look_needed: bool,
-    lost: bool,
+    resync_needed: bool,
+    overrun: bool,
     /// Whether features of devices could not be asked for when they were last looked at.
-    devices_unasked: bool,
+    devices_unreadable: bool,
     /// Whether the facts may have changed since somebody asked.
-    news_for_maps: bool,
+    changed: bool,
     /// Whether anything happened while the FDB was read, so that entries may be missing.
-    fdb_doubtful: bool,
+    fdb_incomplete: bool,
 }
 
-impl Domain {
+impl BridgeNetns {
     /// Opens the namespace of `place`.
     ///
     /// # Errors
@@ -73,52 +73,52 @@ impl Domain {
         let netns = Netns::of(place)?;
         Ok(Self {
             place: place.clone(),
-            here: Watch::bridges(&netns)?,
-            beyond: Watch::everywhere(&netns)?,
-            rules: None,
+            events_here: Watch::bridges(&netns)?,
+            events_of_peers: Watch::peers(&netns)?,
+            rule_events: None,
             pairs: pairs(topology, place),
-            news: Vec::new(),
-            company: Company::new(&netns),
+            events: Vec::new(),
+            interference: Interference::new(&netns),
             own_tables: own_tables(topology, place),
-            looker: Looker::open(&netns, number, place, topology, pins, hook)?,
+            reader: Reader::open(&netns, number, place, topology, pins, hook)?,
             receivers,
-            facts: Facts::default(),
+            state: NetnsState::default(),
             refresher: Refresher::default(),
-            look_needed: true,
-            lost: false,
-            devices_unasked: false,
-            news_for_maps: true,
-            fdb_doubtful: false,
+            resync_needed: true,
+            overrun: false,
+            devices_unreadable: false,
+            changed: true,
+            fdb_incomplete: false,
         })
     }
 
     /// Whether it is the namespace of `place`, by this number.
     #[must_use]
     pub fn is(&self, number: u16, place: &Place) -> bool {
-        self.looker.layout.domain == number && &self.place == place
+        self.reader.layout.domain == number && &self.place == place
     }
 
     /// Goes on as a part of what the lab has become. What is known stays known; links are looked at again.
-    pub fn become_part_of(&mut self, topology: &Topology, receivers: Option<Receivers>) {
+    pub fn reload(&mut self, topology: &Topology, receivers: Option<Receivers>) {
         self.receivers = receivers;
         self.pairs = pairs(topology, &self.place);
         self.own_tables = own_tables(topology, &self.place);
-        self.looker.layout = Layout::of(topology, self.looker.layout.domain, &self.place);
-        self.facts.losing.retain(|pair| self.looker.layout.ports.iter().any(|port| port.counter == *pair));
-        (self.look_needed, self.news_for_maps) = (true, true);
+        self.reader.layout = Layout::of(topology, self.reader.layout.domain, &self.place);
+        self.state.losing.retain(|pair| self.reader.layout.ports.iter().any(|port| port.counter == *pair));
+        (self.resync_needed, self.changed) = (true, true);
     }
 
     /// What people call it.
     #[must_use]
     pub fn name(&self) -> String {
-        self.looker.rtnl.netns().to_string()
+        self.reader.rtnl.netns().to_string()
     }
 
     /// Whether the namespace has lost its name: then it is to be let go, or it would live on with us.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         let Place::Namespace(name) = &self.place else { return false };
-        !self.looker.rtnl.netns().has_name(name)
+        !self.reader.rtnl.netns().has_name(name)
     }
 
     /// Waits until something has happened and takes it in, or until nothing where something that was taken in
@@ -127,49 +127,49 @@ impl Domain {
     /// # Errors
     /// A socket fails.
     pub async fn wait(&mut self) -> Result<()> {
-        if self.lost || self.look_needed || self.news_for_maps {
+        if self.overrun || self.resync_needed || self.changed {
             return Ok(());
         }
         tokio::select! {
-            events = self.here.next() => {
+            events = self.events_here.next() => {
                 let events = events?;
-                self.note(&events);
+                self.apply_events(&events);
             }
-            events = self.beyond.next() => {
+            events = self.events_of_peers.next() => {
                 events?;
-                self.look_needed = true;
+                self.resync_needed = true;
             }
-            events = next_of(&mut self.rules) => {
+            events = next_of(&mut self.rule_events) => {
                 events?;
-                self.look_at_company();
+                self.rescan_interference();
             }
         }
         Ok(())
     }
 
     /// Looks at once at what else is looked at each second: it may have changed.
-    pub fn look_at_company(&mut self) {
-        self.news_for_maps = true;
+    pub fn rescan_interference(&mut self) {
+        self.changed = true;
         self.watch_rules();
-        self.company.look(&self.looker.layout, &self.own_tables, &mut self.facts);
+        self.interference.scan(&self.reader.layout, &self.own_tables, &mut self.state);
     }
 
     /// Watches nftables, if the kernel has it by now. What changes until then is seen within a second.
     fn watch_rules(&mut self) {
-        if self.rules.is_none() {
-            self.rules = Watch::rules(self.looker.rtnl.netns()).ok();
+        if self.rule_events.is_none() {
+            self.rule_events = Watch::rules(self.reader.rtnl.netns()).ok();
         }
     }
 
-    fn note(&mut self, events: &[Event]) {
-        self.news_for_maps |= !events.is_empty();
+    fn apply_events(&mut self, events: &[Event]) {
+        self.changed |= !events.is_empty();
         let now = Instant::now();
         for event in events {
-            self.lost |= *event == Event::Lost;
+            self.overrun |= *event == Event::Lost;
             if let Event::Learned(entry) = event {
                 self.refresher.learned((entry.bridge, entry.mac), now);
             }
-            self.look_needed |= self.facts.note(event);
+            self.resync_needed |= self.state.apply_event(event);
         }
     }
 
@@ -177,16 +177,16 @@ impl Domain {
     ///
     /// # Errors
     /// A socket fails.
-    pub fn take_in(&mut self) -> Result<()> {
-        let events = self.here.drain()?;
-        self.note(&events);
+    pub fn drain_events(&mut self) -> Result<()> {
+        let events = self.events_here.drain()?;
+        self.apply_events(&events);
         Ok(())
     }
 
     /// Whether events were lost since the last [`Domain::look_anew`].
     #[must_use]
-    pub fn has_lost_events(&self) -> bool {
-        self.lost
+    pub fn has_overrun(&self) -> bool {
+        self.overrun
     }
 
     /// Forgets everything and looks. Events that arrive meanwhile are older than what is seen, or
@@ -195,20 +195,20 @@ impl Domain {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn look_anew(&mut self) -> Result<bool> {
-        self.news_for_maps = true;
+    pub async fn full_resync(&mut self) -> Result<bool> {
+        self.changed = true;
         let mut have_lost = false;
         loop {
-            have_lost |= std::mem::take(&mut self.lost);
-            self.look_needed = false;
-            self.beyond.drain()?;
+            have_lost |= std::mem::take(&mut self.overrun);
+            self.resync_needed = false;
+            self.events_of_peers.drain()?;
             self.read_fdb().await?;
-            let _ = self.looker.links(&mut self.facts, |_| false).await?;
-            self.look_at_devices();
-            self.look_at_company();
-            let events = self.here.drain()?;
-            self.note(&events);
-            if !self.lost {
+            let _ = self.reader.read_links(&mut self.state, |_| false).await?;
+            self.resync_devices();
+            self.rescan_interference();
+            let events = self.events_here.drain()?;
+            self.apply_events(&events);
+            if !self.overrun {
                 return Ok(have_lost);
             }
         }
@@ -216,49 +216,49 @@ impl Domain {
 
     /// Whether an event has asked for a look at links and what is attached to them.
     #[must_use]
-    pub fn wants_a_look(&self) -> bool {
-        self.look_needed
+    pub fn needs_resync(&self) -> bool {
+        self.resync_needed
     }
 
     /// Looks at links and what is attached to them, if an event asked for it. Returns whether it did.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn look_again(&mut self) -> Result<bool> {
-        if !std::mem::take(&mut self.look_needed) {
+    pub async fn resync_links(&mut self) -> Result<bool> {
+        if !std::mem::take(&mut self.resync_needed) {
             return Ok(false);
         }
-        self.news_for_maps = true;
-        let _ = self.looker.links(&mut self.facts, |_| false).await?;
-        self.look_at_devices();
+        self.changed = true;
+        let _ = self.reader.read_links(&mut self.state, |_| false).await?;
+        self.resync_devices();
         Ok(true)
     }
 
     /// What the kernel tells of with a link's other changes, and not in them.
-    fn look_at_devices(&mut self) {
-        let offloads = self.company.look_at_offloads(&mut self.facts);
-        let xdp = self.company.look_at_xdp(&self.looker.layout, &self.looker.direct, &mut self.facts);
+    fn resync_devices(&mut self) {
+        let offloads = self.interference.read_offloads(&mut self.state);
+        let xdp = self.interference.read_xdp(&self.reader.layout, &self.reader.direct, &mut self.state);
         let failed = offloads.and(xdp);
-        if let (Err(error), false) = (&failed, self.devices_unasked) {
+        if let (Err(error), false) = (&failed, self.devices_unreadable) {
             warn!("{error}");
         }
-        self.devices_unasked = failed.is_err();
+        self.devices_unreadable = failed.is_err();
     }
 
     /// Has the XDP program redirect to these ports, of all domains, as far as they are here.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn receive(&mut self, ports: &BTreeSet<(u16, u32)>) -> datapath::Result<()> {
+    pub fn set_receivers(&mut self, ports: &BTreeSet<(u16, u32)>) -> datapath::Result<()> {
         let Some(receivers) = &mut self.receivers else { return Ok(()) };
-        let here = self.looker.layout.domain;
+        let here = self.reader.layout.domain;
         let ports = ports.iter().filter(|(domain, _)| *domain == here).map(|&(_, ifindex)| ifindex).collect();
-        receivers.set(self.looker.rtnl.netns(), &ports)
+        receivers.set(self.reader.rtnl.netns(), &ports)
     }
 
     /// Whether the map of receivers is not as it was left.
     fn receivers_have_changed(&mut self) -> bool {
-        let changed = self.receivers.as_mut().map(Receivers::look);
+        let changed = self.receivers.as_mut().map(Receivers::has_changed);
         changed.is_some_and(|changed| changed.inspect_err(|error| warn!("{error}")).unwrap_or(true))
     }
 
@@ -267,13 +267,13 @@ impl Domain {
     /// meanwhile makes it skip another, of which no event will ever tell. So a reading during which
     /// anything happened is done once more, a second later.
     async fn read_fdb(&mut self) -> Result<()> {
-        let before = self.here.drain()?;
-        self.note(&before);
-        self.looker.fdb(&mut self.facts).await?;
-        let meanwhile = self.here.drain()?;
-        self.note(&meanwhile);
-        self.fdb_doubtful = !meanwhile.is_empty();
-        self.news_for_maps = true;
+        let before = self.events_here.drain()?;
+        self.apply_events(&before);
+        self.reader.read_fdb(&mut self.state).await?;
+        let meanwhile = self.events_here.drain()?;
+        self.apply_events(&meanwhile);
+        self.fdb_incomplete = !meanwhile.is_empty();
+        self.changed = true;
         Ok(())
     }
 
@@ -284,31 +284,30 @@ impl Domain {
     /// # Errors
     /// The kernel refuses.
     pub async fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<()> {
-        self.take_in()?;
-        if self.fdb_doubtful {
+        self.drain_events()?;
+        if self.fdb_incomplete {
             self.read_fdb().await?;
         }
-        let look_needed = std::mem::take(&mut self.look_needed);
-        self.news_for_maps |= self.looker.links(&mut self.facts, busy).await? || look_needed;
-        if look_needed || self.devices_unasked {
-            self.news_for_maps = true;
-            self.look_at_devices();
+        let look_needed = std::mem::take(&mut self.resync_needed);
+        self.changed |= self.reader.read_links(&mut self.state, busy).await? || look_needed;
+        if look_needed || self.devices_unreadable {
+            self.changed = true;
+            self.resync_devices();
         }
-        self.news_for_maps |= self.receivers_have_changed();
+        self.changed |= self.receivers_have_changed();
         self.watch_rules();
-        self.news_for_maps |=
-            self.company.look_once_more(&self.looker.layout, &self.own_tables, &mut self.facts);
+        self.changed |= self.interference.rescan(&self.reader.layout, &self.own_tables, &mut self.state);
         Ok(())
     }
 
     /// The ports that are to have our filter, are there, and do not have it.
     #[must_use]
     pub fn removed_filters(&self, topology: &Topology) -> Vec<IfName> {
-        if self.looker.hook != Hook::Clsact || self.facts.unasked.contains_key(&Source::Programs) {
+        if self.reader.hook != Hook::Clsact || self.state.unreadable.contains_key(&Blocker::Programs) {
             return Vec::new();
         }
         let is_removed =
-            |port: &&IfName| self.facts.link(port).is_some() && !self.facts.attached.contains(port.as_str());
+            |port: &&IfName| self.state.link(port).is_some() && !self.state.attached.contains(port.as_str());
         topology.ports_with_programs(&self.place).filter(is_removed).cloned().collect()
     }
 
@@ -317,56 +316,55 @@ impl Domain {
     /// # Errors
     /// The kernel refuses a port; those before it have theirs.
     pub fn put_filters_back(&mut self, topology: &Topology) -> datapath::Result<Vec<IfName>> {
-        self.look_needed = true;
-        let (ports, domain) = (self.removed_filters(topology), self.looker.layout.domain.into());
+        self.resync_needed = true;
+        let (ports, domain) = (self.removed_filters(topology), self.reader.layout.domain.into());
         let ports: Vec<_> = ports.iter().collect();
-        datapath::attach(self.looker.rtnl.netns(), &self.looker.pins, domain, self.looker.hook, &ports)
+        datapath::attach(self.reader.rtnl.netns(), &self.reader.pins, domain, self.reader.hook, &ports)
     }
 
     /// Whether the facts may have changed since this was last asked.
     #[must_use]
-    pub fn take_news_for_maps(&mut self) -> bool {
-        std::mem::take(&mut self.news_for_maps)
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// By counter of the pair: ifindex of the inner end, and frames that it received.
     #[must_use]
     pub fn inner_ends(&self) -> Vec<(u32, u32, u64)> {
         let received = |port: &LabPort| {
-            let inner = self.facts.inner.get(&self.facts.link(&port.port)?.ifindex)?;
+            let inner = self.state.inner.get(&self.state.link(&port.port)?.ifindex)?;
             // What was counted as dropped is no riddle.
             Some((port.counter, inner.ifindex, inner.received.0.saturating_add(inner.dropped)))
         };
-        self.looker.layout.ports.iter().filter_map(received).collect()
+        self.reader.layout.ports.iter().filter_map(received).collect()
     }
 
-    /// Notes whether a pair loses redirected frames.
+    /// Records whether a pair loses redirected frames.
     pub fn set_losing(&mut self, pair: u32, losing: bool) {
-        self.news_for_maps |=
-            if losing { self.facts.losing.insert(pair) } else { self.facts.losing.remove(&pair) };
+        self.changed |= if losing { self.state.losing.insert(pair) } else { self.state.losing.remove(&pair) };
     }
 
     /// What the lab has here, and what is known of it.
     #[must_use]
-    pub fn known(&self) -> (&Layout, &Facts) {
-        (&self.looker.layout, &self.facts)
+    pub fn known(&self) -> (&Layout, &NetnsState) {
+        (&self.reader.layout, &self.state)
     }
 
     /// Whether a bridge of the lab is there.
     #[must_use]
     pub fn has(&self, bridge: &Bridge) -> bool {
-        bridge.place == self.place && self.facts.link(&bridge.name).is_some()
+        bridge.place == self.place && self.state.link(&bridge.name).is_some()
     }
 
     /// What has happened and was not told yet, apart from what can be seen from the lab's standing.
     #[must_use]
-    pub fn take_news(&mut self) -> Vec<Kind> {
-        std::mem::take(&mut self.news)
+    pub fn take_events(&mut self) -> Vec<Kind> {
+        std::mem::take(&mut self.events)
     }
 
     /// The pair that a port is of, or its device name, or its ifindex where it is gone.
-    fn behind(&self, port: u32) -> String {
-        let Some(link) = self.facts.links.get(&port) else { return format!("port {port}") };
+    fn port_label(&self, port: u32) -> String {
+        let Some(link) = self.state.links.get(&port) else { return format!("port {port}") };
         self.pairs.get(&link.name).unwrap_or(&link.name).clone()
     }
 }
