@@ -305,5 +305,4 @@ fn bridge_nf(chosen: &Chosen, machine: &Machine) -> Option<Warning> {
 }
 
 #[cfg(test)]
-#[path = "warnings_tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 //! Data flow: `sources` are measured (`measure`) into `docs/figures.json`; `render` makes tables and charts
 //! of that file, and puts them between the marks in the documents (`blocks.rs`).
 
-#[path = "../../vethpath/src/output/charts/mod.rs"]
+#[path = "../../../vethpath/src/output/charts/mod.rs"]
 mod charts;
 mod frames;
 mod goals;

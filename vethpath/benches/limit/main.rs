@@ -14,18 +14,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
 
-#[path = "limit/copies.rs"]
 mod copies;
-#[path = "limit/lab.rs"]
 mod lab;
-#[path = "limit/pingpong.rs"]
 mod pingpong;
-#[path = "limit/said.rs"]
 mod said;
 #[expect(dead_code, unused_imports, reason = "bench uses more of it, and tests it")]
-#[path = "../src/bench/statistics.rs"]
+#[path = "../../src/bench/statistics.rs"]
 mod statistics;
-#[path = "limit/way.rs"]
 mod way;
 
 use std::{collections::BTreeMap, time::Duration};

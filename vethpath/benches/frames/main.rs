@@ -7,21 +7,16 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
 #![expect(unsafe_code, reason = "BPF_PROG_TEST_RUN with live frames is more than aya offers")]
 
-#[path = "frames/live.rs"]
 mod live;
-#[path = "frames/machine.rs"]
 mod machine;
-#[path = "frames/private.rs"]
 mod private;
-#[path = "frames/rounds.rs"]
 mod rounds;
 #[expect(dead_code, reason = "the tests use more of it")]
-#[path = "../../tests/raw_frames/socket.rs"]
+#[path = "../../../tests/raw_frames/socket.rs"]
 mod socket;
-#[path = "frames/sockets.rs"]
 mod sockets;
 #[expect(dead_code, reason = "the tests use more of it")]
-#[path = "../../tests/raw_frames/users.rs"]
+#[path = "../../../tests/raw_frames/users.rs"]
 mod users;
 
 use std::process::ExitCode;

@@ -102,5 +102,4 @@ fn new_rule(table: &str, rule: &MasqueradeRule) -> Step {
 }
 
 #[cfg(test)]
-#[path = "masquerade_tests.rs"]
 mod tests;

@@ -238,5 +238,4 @@ fn device(value: &[u8]) -> String {
 }
 
 #[cfg(test)]
-#[path = "inspect_tests.rs"]
 mod tests;

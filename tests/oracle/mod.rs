@@ -25,8 +25,8 @@ use trial::try_steps;
 
 use crate::harness::{at_once, seed};
 
-const ONE_BRIDGE: &str = include_str!("topologies/oracle.toml");
-const THREE_BRIDGES: &str = include_str!("topologies/oracle-trunk.toml");
+const ONE_BRIDGE: &str = include_str!("../topologies/oracle.toml");
+const THREE_BRIDGES: &str = include_str!("../topologies/oracle-trunk.toml");
 
 /// What accelerates the one world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

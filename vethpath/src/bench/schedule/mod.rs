@@ -208,5 +208,4 @@ impl Rounds {
 }
 
 #[cfg(test)]
-#[path = "schedule_tests.rs"]
 mod tests;
