@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    kernel::bounded,
+    kernel::files,
     state::{AgentLock, Directory},
     topology::Place,
 };
@@ -161,8 +161,7 @@ fn may_answer(directory: &Directory) -> bool {
 
 /// Whether a process was stopped, by SIGSTOP or by a debugger.
 fn is_stopped(pid: Pid) -> bool {
-    let stat =
-        bounded::read_bounded(Path::new(&format!("/proc/{pid}/stat")), bounded::VALUE).unwrap_or_default();
+    let stat = files::read_bounded(Path::new(&format!("/proc/{pid}/stat")), files::VALUE).unwrap_or_default();
     // A name may have anything in it, a parenthesis too.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }

@@ -14,7 +14,7 @@ use tokio::process::Command;
 use super::Error;
 use crate::{
     agent::status::{self, Status},
-    kernel::{inherited, private},
+    kernel::{files, process},
     state::{AgentLock, Directory},
     topology::{Pair, Topology, Trunk},
 };
@@ -39,8 +39,8 @@ const LAST_BYTES: u64 = 4096;
 pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
     let failed = |cause: io::Error| Error::Agent { lab: directory.lab().clone(), cause: cause.to_string() };
     let mut options = OpenOptions::new();
-    let log = private::open_private(options.create(true).append(true), &directory.log()).map_err(failed)?;
-    inherited::close_inherited_on_exec();
+    let log = files::open_private(options.create(true).append(true), &directory.log()).map_err(failed)?;
+    process::close_inherited_on_exec();
     Command::new("/proc/self/exe")
         .args(["agent", directory.lab().as_str()])
         .current_dir("/")

@@ -12,9 +12,9 @@ use super::{
 use crate::{
     datapath::{self, Pins},
     kernel::{
-        Direct, LinkFacts, Netns, bpffs, files,
+        Direct, LinkFacts, Netns, bpffs,
         home::{Home, HomeAccess, Obstacle},
-        netns,
+        netns, process,
         rcu::Expedited,
         signals::interrupted,
     },
@@ -206,7 +206,7 @@ async fn still_there(topologies: &[Topology]) -> Vec<String> {
 pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Removed {
     let &Doomed { lab, topologies, has_netns, by_marks, .. } = doomed;
     let Removed { mut left, mut messages } = Removed::default();
-    files::raise_descriptor_limit();
+    process::raise_descriptor_limit();
     // Read before the journal is gone on with: a lost one is begun anew.
     let saved = match Saved::read(directory) {
         Ok(saved) => saved,

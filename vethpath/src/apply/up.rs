@@ -12,7 +12,7 @@ use super::{
 use crate::{
     agent::status::{self, Status},
     datapath::{self, Hook, Pins},
-    kernel::{self, files, home, signals::interrupted},
+    kernel::{self, home, process, signals::interrupted},
     plan::{Change, Changes, plan},
     state::{
         self, AgentLock, Directory, History, Journal, LabLock, Record,
@@ -51,7 +51,7 @@ pub struct Outcome {
 /// # Errors
 /// See [`Error`].
 pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
-    files::raise_descriptor_limit();
+    process::raise_descriptor_limit();
     // Before anything is made: an interrupt that is not listened to would leave it.
     let mut interrupt = pin!(interrupted());
     let directory = Directory::of(&topology.lab);

@@ -7,7 +7,7 @@ use nix::sys::{
     time::TimeValLike,
 };
 
-use crate::kernel::bounded;
+use crate::kernel::files;
 
 /// Where the kernel tells it.
 const FILE: &str = "/proc/stat";
@@ -85,7 +85,7 @@ fn own() -> Duration {
 }
 
 fn read(cpus: &BTreeSet<usize>) -> Option<Ticks> {
-    let text = bounded::read_bounded(Path::new(FILE), bounded::LIST).ok()?;
+    let text = files::read_bounded(Path::new(FILE), files::LIST).ok()?;
     let mut sum = Ticks::default();
     for &cpu in cpus {
         let Ticks { all, used, stolen } = parse(&text, cpu)?;

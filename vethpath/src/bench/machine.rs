@@ -9,7 +9,7 @@ use super::choose::Chosen;
 use crate::{
     datapath::Hook,
     kernel::{
-        Netns, bounded,
+        Netns, files,
         netfilter::{BRIDGE_SYSCTLS, BridgeCalls, bridge_nf_call},
         sysctl,
     },
@@ -101,7 +101,7 @@ fn command() -> String {
 }
 
 fn file(path: &str) -> Option<String> {
-    bounded::read_bounded(Path::new(path), bounded::LIST).ok()
+    files::read_bounded(Path::new(path), files::LIST).ok()
 }
 
 #[cfg(test)]

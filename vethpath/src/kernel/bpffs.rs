@@ -11,7 +11,7 @@ use nix::{
     },
 };
 
-use super::{Error, Result, bounded, error::Context, private};
+use super::{Error, Result, error::Context, files};
 
 /// What is mounted where, as this thread sees it.
 const MOUNTS: &str = "/proc/thread-self/mounts";
@@ -46,7 +46,7 @@ pub fn device() -> Option<u64> {
 /// Whether the bpffs of a device number is mounted anywhere in this mount namespace, be it under another mount.
 #[must_use]
 pub fn is_mounted_as(device: u64) -> bool {
-    let table = bounded::read_bounded(Path::new(MOUNT_TABLE), bounded::LIST).unwrap_or_default();
+    let table = files::read_bounded(Path::new(MOUNT_TABLE), files::LIST).unwrap_or_default();
     let number = format!("{}:{}", major(device), minor(device));
     table.lines().any(|line| line.split(' ').nth(2) == Some(&number) && line.contains(" - bpf "))
 }
@@ -71,7 +71,7 @@ pub fn prepare() -> Result<()> {
 pub fn make_directory(lab: &Path) -> Result<()> {
     let folders = lab.ancestors().take_while(|path| path.starts_with(DIRECTORY));
     for path in folders.collect::<Vec<_>>().into_iter().rev() {
-        private::make_private_folder(path).doing("make", path.display())?;
+        files::make_private_folder(path).doing("make", path.display())?;
     }
     Ok(())
 }
@@ -121,7 +121,7 @@ fn is_unused() -> bool {
 
 /// Whether the last mount at the mount point carries our mark.
 fn is_ours() -> Result<bool> {
-    let mounts = bounded::read_bounded(Path::new(MOUNTS), bounded::LIST).doing("read", MOUNTS)?;
+    let mounts = files::read_bounded(Path::new(MOUNTS), files::LIST).doing("read", MOUNTS)?;
     let mut at_point = mounts.lines().filter(|line| line.split(' ').nth(1) == Some(MOUNT_POINT));
     Ok(at_point.next_back().is_some_and(|line| line.split(' ').next() == Some(OUR_DEVICE)))
 }

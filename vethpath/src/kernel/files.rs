@@ -1,14 +1,220 @@
-//! How many files a process may have open.
+//! Files: read up to a limit, and created for this user (root) alone whatever the umask.
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
 
-/// Lets this process have as many files open as the system allows it: a lab of a thousand hosts needs
-/// more than the usual 1024, which is a bound for programs that use `select`. Where it is
-/// refused, large labs fail and say so.
-pub fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+use nix::{libc, unistd::geteuid};
+
+/// More bytes than a file of one value has.
+pub const VALUE: u64 = 4096;
+
+/// More bytes than the longest list under /proc that is read here.
+pub const LIST: u64 = 16 << 20;
+
+/// The text of a file of at most `most` bytes. Never waits for a writer.
+///
+/// # Errors
+/// It cannot be read, is longer, or no UTF-8.
+pub fn read_bounded(path: &Path, most: u64) -> io::Result<String> {
+    read_from(&OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?, most)
+}
+
+/// The same of a file that the kernel may not have; `None` then. The `folder` is where it would be, or another that is
+/// there whenever such files are: without it, nothing is known.
+///
+/// # Errors
+/// As [`read`]; and neither the file nor the folder is there.
+pub fn read_optional(path: &Path, folder: &Path, most: u64) -> io::Result<Option<String>> {
+    match read_bounded(path, most) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The text of an open file of at most `most` bytes, from where it stands.
+///
+/// # Errors
+/// It cannot be read, is longer, or no UTF-8.
+pub fn read_from(file: &File, most: u64) -> io::Result<String> {
+    String::from_utf8(read_bytes_from(file, most)?)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
+}
+
+/// The bytes of an open file of at most `most` bytes, from where it stands.
+///
+/// # Errors
+/// It cannot be read, or is longer.
+pub fn read_bytes_from(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let length = file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if length as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {most} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Mode of folders and of files.
+const FOLDER: u32 = 0o700;
+const FILE: u32 = 0o600;
+
+/// Write permission of group and others.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Makes a folder for this user alone. One that is there already is tightened, unless somebody else
+/// may have put things into it. Its parent must be safe from others, as `/run` is.
+///
+/// # Errors
+/// The file system refuses; or what is there is a symbolic link, no folder, somebody else's, or
+/// writable by others.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(FOLDER).create(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private_folder(path)?,
+        Err(error) => return Err(error),
+    }
+    let flags = libc::O_DIRECTORY | libc::O_NOFOLLOW;
+    set_mode(&OpenOptions::new().read(true).custom_flags(flags).open(path)?, FOLDER)
+}
+
+/// Whether what is in a folder can be trusted: it is this user's or root's, and others cannot write to it.
+///
+/// # Errors
+/// It is not there, a symbolic link, no folder, somebody else's, or writable by others.
+pub fn check_private_folder(path: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    let bad = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+    if found.is_symlink() {
+        return bad("it is a symbolic link, which is not followed; remove it".to_owned());
+    }
+    if !found.is_dir() {
+        return bad("it is there and no folder; remove it".to_owned());
+    }
+    if found.uid() != 0 && found.uid() != geteuid().as_raw() {
+        return bad(format!("it belongs to user {}; remove it or chown it", found.uid()));
+    }
+    if found.mode() & OTHERS_WRITE != 0 {
+        let mode = found.mode() & 0o7777;
+        return bad(format!("others may write to it (mode {mode:04o}); look what is in it, then chmod 0700"));
+    }
+    Ok(())
+}
+
+/// Opens a file as `options` say, for this user alone where it is made, and tightened where it is
+/// there. A symbolic link is not followed, and nothing is waited for.
+///
+/// # Errors
+/// The file system refuses, or it is a symbolic link or no regular file.
+pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.mode(FILE).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    set_mode(&file, FILE)?;
+    Ok(file)
+}
+
+/// Whether [`open`] has failed for finding something else than a regular file.
+#[must_use]
+pub fn is_not_a_file(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory)
+        || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
+}
+
+/// Writes a file for this user alone.
+///
+/// # Errors
+/// As [`open`].
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    open_private(OpenOptions::new().write(true).create(true).truncate(true), path)?.write_all(bytes)
+}
+
+/// By descriptor: nobody can have put another file under the name meanwhile.
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    if file.metadata()?.mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "12345").unwrap();
+        assert_eq!(read_bounded(&path, 5).unwrap(), "12345");
+        assert_eq!(read_bounded(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(
+            read_bounded(Path::new("/dev/zero"), 4096).unwrap_err().kind(),
+            io::ErrorKind::FileTooLarge
+        );
+        fs::write(&path, b"\xff").unwrap();
+        assert_eq!(read_bounded(&path, 5).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn with_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn folders_are_made_or_tightened() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("lab");
+        make_private_folder(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+        with_mode(&path, 0o755);
+        make_private_folder(&path).unwrap();
+        assert_eq!(mode(&path), 0o700);
+    }
+
+    #[test]
+    fn what_others_may_have_made_is_refused_and_untouched() {
+        let base = tempfile::tempdir().unwrap();
+        let path = base.path().join("lab");
+        let refused = |word: &str| {
+            let error = make_private_folder(&path).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        };
+        symlink("/tmp", &path).unwrap();
+        refused("symbolic link");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "x").unwrap();
+        refused("no folder");
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        with_mode(&path, 0o777);
+        refused("mode 0777");
+        assert_eq!(mode(&path), 0o777);
+        if geteuid().is_root() {
+            with_mode(&path, 0o700);
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            refused("user 65534");
+        }
+    }
+
+    #[test]
+    fn files_are_tightened_and_links_not_followed() {
+        let base = tempfile::tempdir().unwrap();
+        let (file, link) = (base.path().join("file"), base.path().join("link"));
+        fs::write(&file, "before").unwrap();
+        with_mode(&file, 0o644);
+        symlink(&file, &link).unwrap();
+        assert!(write_private(&link, b"planted").is_err());
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("before", 0o644));
+        write_private(&file, b"after").unwrap();
+        assert_eq!((fs::read_to_string(&file).unwrap().as_str(), mode(&file)), ("after", 0o600));
     }
 }

@@ -16,9 +16,9 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Direct, LinkFacts, Netns, Result, bounded, bpffs,
+    Direct, LinkFacts, Netns, Result, bpffs,
     error::Context,
-    mount_namespace,
+    files, mount_namespace,
     netns::{self, NetnsId},
 };
 
@@ -310,7 +310,7 @@ pub fn is_transient(state: &Path) -> bool {
         return false;
     }
     let table = |process: &str| {
-        bounded::read_bounded(&Path::new(process).join("mountinfo"), bounded::LIST).unwrap_or_default()
+        files::read_bounded(&Path::new(process).join("mountinfo"), files::LIST).unwrap_or_default()
     };
     let (ours, theirs) = (table(HERE), table(MACHINE));
     let bpffs_stays =
@@ -347,7 +347,7 @@ fn reaches(ours: &str, theirs: &str, point: &Path) -> bool {
 /// Where a namespace, by the name that nsfs gives it, is mounted in this mount namespace.
 fn mounted(name: &str) -> Vec<PathBuf> {
     let table =
-        bounded::read_bounded(Path::new(HERE).join("mountinfo").as_path(), bounded::LIST).unwrap_or_default();
+        files::read_bounded(Path::new(HERE).join("mountinfo").as_path(), files::LIST).unwrap_or_default();
     let lines = table.lines().filter(|line| line.split(' ').nth(3) == Some(name));
     lines.filter_map(|line| mount_point(line).map(unescaped)).collect()
 }

@@ -11,8 +11,8 @@ use nix::libc;
 use thiserror::Error;
 
 use super::{
-    bounded,
     exchange::{self, ExchangeError},
+    files,
 };
 
 /// Why the packet sockets of a namespace are not known. Any of them may then be a tap.
@@ -76,7 +76,7 @@ pub fn taps(socket: Option<&Socket>, net: &Path) -> Result<Vec<Tap>, PacketSocke
 /// The taps in the file of packet sockets (`packet_seq_show` in net/packet/af_packet.c): behind a line of titles, the
 /// fourth word of each line is the protocol in hexadecimal and the fifth the interface.
 fn listed(net: &Path) -> io::Result<Vec<Tap>> {
-    let content = bounded::read_optional(&net.join(FILE), net, bounded::LIST)?.unwrap_or_default();
+    let content = files::read_optional(&net.join(FILE), net, files::LIST)?.unwrap_or_default();
     let tap = |line: &str| {
         let mut words = line.split_whitespace().skip(3);
         let protocol = u16::from_str_radix(words.next()?, 16).ok()?;

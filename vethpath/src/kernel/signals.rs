@@ -7,7 +7,7 @@ use futures_util::future::select_all;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use tokio::signal::unix::{self, SignalKind};
 
-use super::bounded;
+use super::files;
 
 /// Has signals do what they usually do: none is blocked, and children can be waited for (SIGCHLD is not ignored). What a
 /// program ignores on purpose (SIGHUP under nohup) stays ignored. A limit on the length of files is an error of what is
@@ -32,7 +32,7 @@ pub fn unignore() {
 
 /// Whether this process ignores a signal, by the mask in `/proc/self/status`.
 fn is_ignored(signal: Signal) -> bool {
-    let status = bounded::read_bounded(Path::new("/proc/self/status"), bounded::LIST).unwrap_or_default();
+    let status = files::read_bounded(Path::new("/proc/self/status"), files::LIST).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
     mask.is_some_and(|mask| mask & 1 << (signal as i32 - 1) != 0)

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use super::{Error, Netns, Result, bounded, error::Context, netns::HOST};
+use super::{Error, Netns, Result, error::Context, files, netns::HOST};
 use crate::topology::{Sysctl, SysctlKey};
 
 /// Writes settings in `netns`, in order.
@@ -64,7 +64,7 @@ pub fn write_existing_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
 /// It does not exist.
 pub fn read(netns: &Netns, key: &SysctlKey) -> Result<String> {
     netns.run(|| {
-        let text = bounded::read_bounded(&file(key), bounded::LIST).doing("read sysctl", key)?;
+        let text = files::read_bounded(&file(key), files::LIST).doing("read sysctl", key)?;
         Ok(text.trim_end().to_owned())
     })?
 }
@@ -77,7 +77,7 @@ pub fn read_all(netns: &Netns, keys: &[SysctlKey]) -> Result<Vec<Option<String>>
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let read = |key: &SysctlKey| bounded::read_bounded(&file(key), bounded::LIST).ok();
+    let read = |key: &SysctlKey| files::read_bounded(&file(key), files::LIST).ok();
     netns.run(|| keys.iter().map(|key| read(key).map(|text| text.trim_end().to_owned())).collect())
 }
 

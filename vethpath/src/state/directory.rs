@@ -10,7 +10,7 @@ use std::{
 use super::{Context, Result};
 use crate::{
     datapath::Pins,
-    kernel::{bpffs, private},
+    kernel::{bpffs, files},
     topology::LabName,
 };
 
@@ -121,7 +121,7 @@ impl Directory {
     /// The file system refuses, or what is there is no folder that was root's alone.
     pub fn create(&self) -> Result<()> {
         for path in [Path::new(ROOT), &self.path] {
-            private::make_private_folder(path).doing("make", path)?;
+            files::make_private_folder(path).doing("make", path)?;
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl Directory {
     /// Others can have.
     pub(super) fn check(&self) -> Result<()> {
         for path in [Path::new(ROOT), &self.path] {
-            match private::check_private_folder(path) {
+            match files::check_private_folder(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 checked => checked.doing("trust", path)?,
             }
@@ -230,7 +230,7 @@ pub fn known_labs() -> Result<Vec<LabName>> {
 /// The file system refuses.
 pub fn note_netns_mount() -> Result<()> {
     let marker = Path::new(ROOT).join(NETNS_MOUNT);
-    private::write_private(&marker, b"").doing("write", &marker)
+    files::write_private(&marker, b"").doing("write", &marker)
 }
 
 /// Forgets it, and returns whether it was so.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, Directory, ROOT, Record, Result, lock};
 use crate::{
-    kernel::{NetnsId, bounded, private},
+    kernel::{NetnsId, files},
     topology::{LabName, Place, Sysctl},
 };
 
@@ -53,7 +53,7 @@ impl SharedSysctls {
         let folder = File::open(root).doing("open", root)?;
         let lock = lock::wait_for(folder, lab, root).await?;
         let file = file_of(root, netns, place, |user| lives_in(user, netns))?;
-        let (memory, is_lost) = match bounded::read_bounded(&file, MOST_BYTES) {
+        let (memory, is_lost) = match files::read_bounded(&file, MOST_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Memory::default(), false),
             text => match text.ok().and_then(|text| serde_json::from_str(&text).ok()) {
                 Some(memory) => (memory, false),
@@ -111,7 +111,7 @@ impl SharedSysctls {
     fn write(&self) -> Result<()> {
         let (file, new) = (&self.file, self.new_path());
         let text = serde_json::to_string(&self.memory).map_err(io::Error::from).doing("write", file)?;
-        private::write_private(&new, text.as_bytes()).doing("write", &new)?;
+        files::write_private(&new, text.as_bytes()).doing("write", &new)?;
         fs::rename(&new, file).doing("replace", file)
     }
 
@@ -131,7 +131,7 @@ fn file_of(
     let file = root.join(format!("{FILE}.{}", netns.cookie.unwrap_or(netns.inode)));
     let former = root.join(FILE);
     if *place == Place::Host && !file.exists() && former.exists() {
-        let memory = bounded::read_bounded(&former, MOST_BYTES).ok();
+        let memory = files::read_bounded(&former, MOST_BYTES).ok();
         let memory = memory.and_then(|text| serde_json::from_str::<Memory>(&text).ok());
         if memory.is_none_or(|memory| memory.users.iter().any(lives_there)) {
             fs::rename(&former, &file).doing("rename", &former)?;

@@ -18,9 +18,8 @@ use super::{AgentLock, Context, Directory, Error, Offloads, Result, offloads, st
 use crate::{
     datapath::Hook,
     kernel::{
-        self, LinkFacts, NetnsId,
+        self, LinkFacts, NetnsId, files,
         home::{Home, HomeAccess},
-        private,
     },
     plan::is_ours,
     topology::{Datapath, IfName, LabName, NsName, Place, Sysctl, SysctlKey, Topology},
@@ -289,10 +288,10 @@ fn record_lines(directory: &Directory) -> Result<Vec<(usize, Vec<u8>)>> {
 fn open(directory: &Directory) -> Result<Option<File>> {
     directory.check()?;
     let path = directory.journal();
-    match private::open_private(OpenOptions::new().read(true), &path) {
+    match files::open_private(OpenOptions::new().read(true), &path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         // A folder, a symbolic link, a FIFO: whatever was in the journal is not there.
-        Err(error) if private::is_not_a_file(&error) => Err(Error::journal(directory, error.to_string())),
+        Err(error) if files::is_not_a_file(&error) => Err(Error::journal(directory, error.to_string())),
         other => other.doing("open", &path).map(Some),
     }
 }
@@ -325,7 +324,7 @@ impl Journal {
         let path = directory.journal();
         let mut options = OpenOptions::new();
         options.create(true).read(true).append(is_started).write(true).truncate(!is_started);
-        let mut file = private::open_private(&mut options, &path).doing("open", &path)?;
+        let mut file = files::open_private(&mut options, &path).doing("open", &path)?;
         cut_torn_line(&mut file).doing("mend", &path)?;
         Ok(Self { file, directory: directory.clone() })
     }
@@ -396,10 +395,10 @@ impl Journal {
             lines.extend(offloads.map(|offloads| format!("{offloads}\n")));
         }
         let (path, new) = (self.directory.journal(), self.directory.new_journal());
-        private::write_private(&new, lines.as_bytes()).doing("write", &new)?;
+        files::write_private(&new, lines.as_bytes()).doing("write", &new)?;
         stop::here_if_told();
         fs::rename(&new, &path).doing("replace", &path)?;
-        self.file = private::open_private(OpenOptions::new().append(true), &path).doing("open", &path)?;
+        self.file = files::open_private(OpenOptions::new().append(true), &path).doing("open", &path)?;
         stop::here_if_told();
         Ok(())
     }

@@ -20,10 +20,7 @@ use nix::{
 };
 
 use super::{Context, Directory, Error, Result};
-use crate::{
-    kernel::{bounded, private},
-    topology::LabName,
-};
+use crate::{kernel::files, topology::LabName};
 
 /// More than the digits of any process id.
 const MOST_DIGITS: u64 = 32;
@@ -177,7 +174,7 @@ impl AgentLock {
                 Ok(_released_at_once) => return Ok(None),
                 Err((mut file, Errno::EWOULDBLOCK)) => {
                     // What somebody else has written there is no number.
-                    let text = file.rewind().and_then(|()| bounded::read_from(&file, MOST_DIGITS)).ok();
+                    let text = file.rewind().and_then(|()| files::read_from(&file, MOST_DIGITS)).ok();
                     let pid = text.and_then(|text| text.parse().ok()).filter(|&pid: &i32| pid > 1);
                     if pid.is_some() {
                         return Ok(pid.map(Pid::from_raw));
@@ -199,8 +196,8 @@ impl AgentLock {
     pub fn process(directory: &Directory) -> Result<Option<Pid>> {
         directory.check()?;
         let path = directory.agent_lock();
-        match private::open_private(OpenOptions::new().read(true), &path) {
-            Err(error) if error.kind() == ErrorKind::NotFound || private::is_not_a_file(&error) => Ok(None),
+        match files::open_private(OpenOptions::new().read(true), &path) {
+            Err(error) if error.kind() == ErrorKind::NotFound || files::is_not_a_file(&error) => Ok(None),
             file => file.doing("open", &path).map(|file| holder_of(&file)),
         }
     }
@@ -266,7 +263,7 @@ fn has_open(pid: Pid, path: &Path) -> bool {
 fn holder_of(file: &File) -> Option<Pid> {
     let found = file.metadata().ok()?;
     let id = format!("{:02x}:{:02x}:{}", major(found.dev()), minor(found.dev()), found.ino());
-    let locks = bounded::read_bounded(Path::new("/proc/locks"), bounded::LIST).ok()?;
+    let locks = files::read_bounded(Path::new("/proc/locks"), files::LIST).ok()?;
     // `1: FLOCK  ADVISORY  WRITE 4242 00:1a:77 0 EOF`, and `->` for one that waits.
     let holder = locks.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip(1);
@@ -280,7 +277,7 @@ fn holder_of(file: &File) -> Option<Pid> {
 /// What a process is called by whoever started it.
 fn describe(pid: Pid) -> String {
     let line = File::open(format!("/proc/{pid}/cmdline"))
-        .and_then(|file| bounded::read_bytes_from(&file, bounded::LIST))
+        .and_then(|file| files::read_bytes_from(&file, files::LIST))
         .unwrap_or_default();
     let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     match words.join(" ").trim() {
@@ -293,7 +290,7 @@ fn open(directory: &Directory) -> Result<File> {
     let path = directory.agent_lock();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    private::open_private(&mut options, &path).doing("open", &path)
+    files::open_private(&mut options, &path).doing("open", &path)
 }
 
 #[cfg(test)]

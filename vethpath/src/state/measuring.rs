@@ -11,7 +11,7 @@ use nix::{
 };
 
 use super::{Context, Directory, Result, lock};
-use crate::kernel::private;
+use crate::kernel::files;
 
 /// What the file holds while programs may be off. Otherwise it is empty.
 const OFF: &[u8] = b"programs may be off\n";
@@ -29,7 +29,7 @@ impl Measuring {
         let path = directory.bench_lock();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = private::open_private(&mut options, &path).doing("open", &path)?;
+        let file = files::open_private(&mut options, &path).doing("open", &path)?;
         // Whoever asks holds it for a moment.
         let mut lock = lock::wait_for(file, directory.lab(), &path).await?;
         lock.set_len(0).and_then(|()| lock.write_all(OFF)).doing("write", &path)?;

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Pins, Receivers},
-    kernel::{self, clock::Clock, membarrier, memory, netns, watch::Watch},
+    kernel::{self, clock::Clock, membarrier, netns, process, watch::Watch},
     state::{AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Place, Topology},
 };
@@ -302,7 +302,7 @@ impl Agent {
         }
         self.event_log.tick();
         if std::mem::take(&mut self.has_worked) {
-            memory::trim_heap();
+            process::trim_heap();
         }
         self.looks = self.looks.wrapping_add(1);
         if self.failure.take().is_some() {

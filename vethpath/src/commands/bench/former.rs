@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::Failure;
 use crate::{
     bench::{Report, VERSION},
-    kernel::bounded,
+    kernel::files,
 };
 
 const HINT: &str = "`vethpath bench --json > FILE` writes one";
@@ -15,7 +15,7 @@ const HINT: &str = "`vethpath bench --json > FILE` writes one";
 /// Reads it.
 pub fn read(path: &Path) -> Result<Report, Failure> {
     let shown = path.display();
-    let text = bounded::read_bounded(path, bounded::LIST)
+    let text = files::read_bounded(path, files::LIST)
         .map_err(|error| Failure::request(format!("cannot read `{shown}`: {error}")).hint(HINT))?;
     parse(&text)
         .map_err(|why| Failure::request(format!("cannot compare with `{shown}`: {}", why.0)).hint(why.1))

@@ -5,7 +5,7 @@
 use std::{io, path::Path};
 
 use super::{NetfilterError, Result};
-use crate::kernel::bounded;
+use crate::kernel::files;
 
 /// The settings of the calling *thread's* network namespace; there only with br_netfilter loaded.
 pub const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
@@ -43,7 +43,7 @@ pub fn bridge_nf_call(folder: &Path) -> Result<BridgeCalls> {
     let is_on = |name: &str| {
         let path = folder.join(name);
         let failed = |source| NetfilterError::File { path: path.display().to_string(), source };
-        let Some(content) = bounded::read_optional(&path, around, bounded::VALUE).map_err(failed)? else {
+        let Some(content) = files::read_optional(&path, around, files::VALUE).map_err(failed)? else {
             return Ok(false);
         };
         match content.trim().parse::<i32>() {

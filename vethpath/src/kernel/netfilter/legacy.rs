@@ -6,7 +6,7 @@
 use std::{fmt, path::Path};
 
 use super::{BridgeCalls, Family, NetfilterError, Result};
-use crate::kernel::bounded;
+use crate::kernel::files;
 
 /// The network files of the calling *thread's* namespace (`/proc/net` is the process's).
 pub const THREAD_NET: &str = "/proc/thread-self/net";
@@ -83,7 +83,7 @@ pub fn ebtables(proc: &Path) -> Result<Vec<LegacyTable>> {
 }
 
 fn read(path: &Path, folder: &Path) -> Result<String> {
-    let content = bounded::read_optional(path, folder, bounded::LIST);
+    let content = files::read_optional(path, folder, files::LIST);
     let failed = |source| NetfilterError::File { path: path.display().to_string(), source };
     Ok(content.map_err(failed)?.unwrap_or_default())
 }

@@ -5,7 +5,7 @@ use std::{io, path::Path};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::Check;
-use crate::kernel::bounded;
+use crate::kernel::files;
 
 const BPFFS: &str = "/sys/fs/bpf";
 const FORWARDING: &str = "net.ipv4.ip_forward";
@@ -60,7 +60,7 @@ fn forwarding(sysctls: &Path) -> Check {
 }
 
 fn read(sysctls: &Path, name: &str) -> io::Result<Option<String>> {
-    match bounded::read_bounded(&sysctls.join(name.replace('.', "/")), bounded::VALUE) {
+    match files::read_bounded(&sysctls.join(name.replace('.', "/")), files::VALUE) {
         Ok(content) => Ok(Some(content.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Check;
-use crate::kernel::bounded;
+use crate::kernel::files;
 
 const NAME: &str = "kernel";
 
@@ -29,7 +29,7 @@ pub(super) fn stable() -> Option<Version> {
 }
 
 fn read(path: &str) -> Option<String> {
-    let text = bounded::read_bounded(Path::new(path), bounded::VALUE).ok()?;
+    let text = files::read_bounded(Path::new(path), files::VALUE).ok()?;
     Some(text.trim().to_owned())
 }
 

@@ -14,7 +14,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use crate::kernel::private;
+use crate::kernel::files;
 
 /// How long the file may become, in bytes, before it is put aside. There is one older file at most.
 pub(super) const MOST_BYTES: u64 = 1 << 20;
@@ -77,7 +77,7 @@ impl EventFile {
 
     fn lock(&self, patience: Duration) -> io::Result<Flock<File>> {
         let mut options = OpenOptions::new();
-        let mut file = private::open_private(options.read(true).append(true).create(true), &self.current)?;
+        let mut file = files::open_private(options.read(true).append(true).create(true), &self.current)?;
         let deadline = Instant::now() + patience;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
