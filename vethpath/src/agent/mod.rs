@@ -18,7 +18,6 @@ mod netns_state;
 mod paths;
 mod privileges;
 mod reader;
-mod refresh;
 mod run;
 mod segments;
 mod socket;

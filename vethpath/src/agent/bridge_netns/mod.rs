@@ -1,6 +1,6 @@
 //! One bridge namespace as the agent follows it: events in, facts kept, FDB entries refreshed.
 
-mod young;
+mod fdb_refresh;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,12 +9,13 @@ use std::{
 
 use log::warn;
 
+use fdb_refresh::Refresher;
+
 use super::{
     interference::Interference,
     layout::{LabPort, Layout},
     netns_state::{Blocker, NetnsState},
     reader::Reader,
-    refresh::Refresher,
 };
 use crate::{
     datapath::{self, Hook, Pins, Receivers},

@@ -1,9 +1,5 @@
 //! The agent's life: look, follow, renew the lease each second, answer, end.
 
-mod begin;
-mod error;
-mod tell;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
@@ -13,6 +9,7 @@ use std::{
 
 use futures_util::future::select_all;
 use log::{info, warn};
+use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -23,20 +20,22 @@ use super::{
     bridge_netns::BridgeNetns,
     desired::Desired,
     diff::Snapshot,
+    eligible::NotArmed,
     event_log::EventLog,
+    layout,
     loss_detector::{LossDetector, Sample},
     map_sync::MapSync,
-    privileges,
+    netns_state::NetnsState,
+    privileges::{self, PrivilegeError},
     socket::Listener,
+    status::{Ends, Status},
 };
 use crate::{
-    datapath::{self, Counters, Hook, Pins, Receivers},
+    datapath::{self, Counters, Hook, Maps, Pins, Receivers},
     kernel::{self, clock::Clock, membarrier, netns, process, watch::Watch},
-    state::{AgentLock, Directory, Record, events::Kind},
-    topology::{Bridge, Place, Topology},
+    state::{self, AgentLock, Directory, Record, events::Kind},
+    topology::{Bridge, IfName, Pair, Place, Topology},
 };
-
-pub use error::Error;
 
 /// How long the programs may go on without a word from the agent.
 pub const LEASE: Duration = Duration::from_secs(3);
@@ -50,6 +49,38 @@ const CONFIRM_ROUNDS: usize = 4;
 /// How many entries are kept young between two looks at what has happened: some milliseconds.
 const REFRESH_BATCH: usize = 64;
 
+/// Why an agent ends in failure. The lease then runs out, and the bridge goes on.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The lab has an agent.
+    #[error("the lab has an agent already")]
+    Another,
+    /// The lab's state folder or its pins were removed, or another lab of the name has taken them.
+    #[error("the lab's state folder or its pins are not this agent's any more")]
+    Replaced,
+    /// The agent was started in other namespaces than the lab's.
+    #[error("the lab lives in other namespaces")]
+    Elsewhere,
+    /// The lab is not up.
+    #[error("the lab is not up")]
+    NoLab,
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// A program or map was refused.
+    #[error(transparent)]
+    Datapath(#[from] datapath::Error),
+    /// The state folder was refused.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// Privileges could not be given up.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    /// The socket, a signal or a clock was refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
 /// When programs may use what is written, which takes a grace period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Confirm {
@@ -62,7 +93,7 @@ enum Confirm {
 /// # Errors
 /// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
-    let (mut door, mut agent) = Agent::begin(directory)?;
+    let (mut door, mut agent) = Agent::open(directory)?;
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut door).await;
     // Whoever has replaced it writes down events and maps now. The lease first: the events may have to wait.
@@ -102,6 +133,57 @@ struct Agent {
 }
 
 impl Agent {
+    /// Where clients come to the agent of a lab, and the agent, which knows nothing of the lab yet.
+    fn open(directory: &Directory) -> Result<(Listener, Self), Error> {
+        if Record::read(directory)?.is_none() {
+            return Err(Error::NoLab);
+        }
+        let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
+        // Only now: whoever changes a lab makes sure that nobody has the lock after it has written what the lab is to be.
+        let journal = version(directory);
+        let Record { topology, hook, home, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
+        if home.is_some() && Record::route(home.as_ref(), directory)?.is_some_and(|route| !route.is_here()) {
+            return Err(Error::Elsewhere);
+        }
+        let pins = Pins::of(&topology.lab);
+        let mut domains = Vec::new();
+        for (number, place) in topology.domains() {
+            datapath::forward_log(&pins, number.into())?;
+            let receivers = Receivers::open(&pins, number.into())?;
+            domains.push(BridgeNetns::open(number, &place, &topology, &pins, hook, receivers)?);
+        }
+        let maps = Maps::open(&pins)?;
+        let found = maps.config();
+        // A `down` may have removed the folder meanwhile, and an `up` made another, with an agent whose maps these are by now,
+        // and whose socket is there.
+        let is_current = || if lock.is_current(directory) { Ok(()) } else { Err(Error::Replaced) };
+        is_current()?;
+        let (counters, sync) = (Counters::open(&pins)?, MapSync::take_over(maps)?);
+        is_current()?;
+        let door = Listener::open(&directory.socket())?;
+        let agent = Self {
+            namespaces: domains,
+            clock: Clock::open()?,
+            counters,
+            maps: sync,
+            loss_detector: LossDetector::default(),
+            event_log: EventLog::begin(directory, found),
+            modules: Watch::modules().inspect_err(|error| warn!("{error}")).ok(),
+            lock,
+            directory: directory.clone(),
+            pins,
+            topology,
+            journal,
+            hook,
+            settled: false,
+            looks: 0,
+            reconciled: None,
+            has_worked: true,
+            failure: None,
+        };
+        Ok((door, agent))
+    }
+
     async fn live(&mut self, door: &mut Listener) -> Result<(), Error> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -412,6 +494,74 @@ impl Agent {
         let receivers = desired.receivers.clone();
         self.maps.apply(desired)?;
         Ok(self.namespaces.iter_mut().try_for_each(|domain| domain.set_receivers(&receivers))?)
+    }
+
+    /// How the lab stands, as far as the agent knows.
+    fn status(&self) -> Status {
+        let current = self.maps.current();
+        let failed = |state| self.failure.clone().map_or(state, |error| Some(NotArmed::Unreadable(error)));
+        let state =
+            |counter: u32| failed(current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort)));
+        let trunk_state = |number: u16| {
+            failed(current.trunk_states.get(&number).cloned().unwrap_or(Some(NotArmed::NoPort)))
+        };
+        let pairs = || layout::counted_pairs(&self.topology);
+        // What the file leaves down stays down.
+        let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
+        Status {
+            pid: std::process::id(),
+            lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
+            capabilities: privileges::in_effect(),
+            generation: self.maps.generation(),
+            stations: current.stations.len(),
+            settled: self.settled,
+            looks: self.looks,
+            steady: !self.maps.has_announced()
+                && !quick().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
+            coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
+            ports: pairs()
+                .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
+                .collect(),
+            ends: pairs().filter_map(|(_, pair)| Some((pair.name(), self.ends(pair)?))).collect(),
+            trunks: layout::numbered_trunks(&self.topology)
+                .map(|(number, trunk)| (trunk.name(), trunk_state(number).map(|r| r.to_string())))
+                .collect(),
+        }
+    }
+
+    /// Whether ports of a bridge forward as soon as they are up. Spanning tree takes half a minute, and may never have
+    /// one forward.
+    fn is_quick(&self, place: &Place, bridge: &IfName) -> bool {
+        self.topology.bridge(place, bridge).is_some_and(|bridge| !bridge.stp)
+    }
+
+    /// Whether one of these ports of pairs, or one of the trunks' on quick bridges, is about to forward. Its state
+    /// tells that only where the fast path wants it.
+    fn is_coming_up<'a>(&'a self, pairs: impl Iterator<Item = (&'a Place, &'a IfName, &'a IfName)>) -> bool {
+        let ends = self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
+        let trunks = ends
+            .map(|end| (&end.place, &end.bridge, &end.port))
+            .filter(|(place, bridge, _)| self.is_quick(place, bridge));
+        pairs.chain(trunks).any(|(place, bridge, port)| {
+            self.facts(place, bridge).is_some_and(|facts| facts.is_coming_up(port, bridge))
+        })
+    }
+
+    /// What is known of the namespace of a bridge.
+    fn facts(&self, place: &Place, bridge: &IfName) -> Option<&NetnsState> {
+        let number = self.topology.bridge(place, bridge)?.domain;
+        self.namespaces.iter().find(|domain| domain.is(number, place)).map(|domain| domain.known().1)
+    }
+
+    fn ends(&self, pair: &Pair) -> Option<Ends> {
+        let facts = self.facts(&pair.place, &pair.bridge)?;
+        let port = facts.link(&pair.port)?;
+        Some(Ends {
+            place: pair.place.clone(),
+            port: port.ifindex,
+            inner: port.peer?,
+            netns: port.peer_netns,
+        })
     }
 }
 
