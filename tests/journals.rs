@@ -173,7 +173,7 @@ fn down_of_a_file_touches_nothing_without_a_mark() {
     // Nor where another lab of the name had only a namespace that is marked.
     let _ = host.run("ip netns add q").ok();
     let _ = host.run("ip -n q link set lo alias vethpath:x").ok();
-    let _ = host.vethpath(format!("down {file}")).ok().says("interface host:br9 is not of lab x");
+    let _ = host.vethpath(format!("down {file}")).ok().says("interface host:br9 does not belong to lab x");
     assert_eq!(host.changes(), None);
     host.finish();
 }

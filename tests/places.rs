@@ -327,7 +327,9 @@ fn what_was_marked_otherwise_goes_and_what_was_replaced_stays() {
         let _ = host.run(command).ok();
     }
     let down = host.vethpath("down three-hosts").ok();
-    let _ = down.says("namespace ns0 is not of lab three-hosts").says("interface host:docker0 is not of lab");
+    let _ = down
+        .says("namespace ns0 does not belong to lab three-hosts")
+        .says("interface host:docker0 does not belong");
     lab.forget();
     assert_eq!(host.namespaces(), ["ns0"]);
     for command in ["ip netns del ns0", "ip link del docker0"] {
@@ -382,8 +384,11 @@ fn exec_enters_no_namespace_that_another_has_made() {
     let lab = host.lab("three-hosts").up();
     let _ = host.run("ip netns del ns0").ok();
     let _ = host.run("ip netns add ns0").ok();
-    let _ =
-        host.vethpath("exec ns0 -- true").fails(1).says("is not of lab `three-hosts` any more").says("hint:");
+    let _ = host
+        .vethpath("exec ns0 -- true")
+        .fails(1)
+        .says("no longer belongs to lab `three-hosts`")
+        .says("hint:");
     let _ = host.vethpath("exec ns1 -- true").ok();
     let _ = host.run("ip netns del ns0").ok();
     lab.down();

@@ -93,7 +93,7 @@ fn a_folder_that_others_could_have_filled_is_refused_and_untouched() {
         (STATE, "mkdir -m 0777 {}", "others may write to it (mode 0777)"),
         (STATE, "mkdir -m 0700 {} && chown 65534 {}", "it belongs to user 65534"),
         (STATE, "mkdir -m 0777 /run/planted && ln -s /run/planted {}", "it is a symbolic link"),
-        (STATE, "touch {}", "it is there and no folder"),
+        (STATE, "touch {}", "it exists and is not a directory"),
         (
             "/run/vethpath/three-hosts",
             "mkdir -m 0700 /run/vethpath && ln -s /run {}",

@@ -158,7 +158,7 @@ fn what_cannot_be_adopted_is_refused() {
     for (adopt, named) in [
         ("{ pid = 4194303 }", "/proc/4194303/ns/net as namespace `ns2`: no such process"),
         ("{ path = \"/run/netns/nosuch\" }", "/run/netns/nosuch as namespace `ns2`: no such file"),
-        ("{ path = \"/etc/passwd\" }", "/etc/passwd as namespace `ns2`: it is no namespace"),
+        ("{ path = \"/etc/passwd\" }", "/etc/passwd as namespace `ns2`: it is not a namespace"),
         ("{ path = \"/proc/1/ns/mnt\" }", "it is not a network namespace"),
         ("{ pid = 1 }", "it is the host's own namespace"),
     ] {

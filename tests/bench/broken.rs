@@ -104,7 +104,7 @@ fn what_did_not_go_by_xdp_is_not_said_to() {
         let report = done.json();
         assert!(warns_of(&report, "not-fast") || warns_of(&report, "not-xdp"), "{done}");
     } else {
-        let done = done.fails(2).says("no round was as it should be");
+        let done = done.fails(2).says("no valid round");
         assert_eq!(done.stdout, "");
     }
     assert_eq!(host.namespaces(), before);

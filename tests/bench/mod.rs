@@ -143,7 +143,7 @@ fn killed_the_agent_puts_the_programs_back() {
     let bench = stopped_while_off(&host, &lab);
     bench.kill();
     let _ = bench.wait(TIMEOUT);
-    let mended = "its bench was killed: 3 programs put back by the agent";
+    let mended = "bench was killed; 3 programs reattached by the agent";
     wait_until(TIMEOUT, || {
         let events = host.vethpath("events").ok();
         if events.stdout.contains(mended) { Ok(()) } else { Err(events.to_string()) }

@@ -53,7 +53,7 @@ fn a_table_of_somebody_else_is_found_first() {
     let with = host.lab("empty").named("changing").and(&nat(7)).write();
     for verb in ["plan", "up"] {
         let done = host.vethpath(format!("{verb} {with}")).fails(1);
-        let done = done.says("nft table inet vethpath-changing exists already in host");
+        let done = done.says("nft table inet vethpath-changing already exists in host");
         let _ = done.says("hint: remove it (`nft delete table inet vethpath-changing`)");
         assert_eq!(host.changes(), None);
     }
@@ -61,7 +61,7 @@ fn a_table_of_somebody_else_is_found_first() {
     let journal = || std::fs::read(host.path("/run/vethpath/changing/journal")).expect("it is up");
     let before = journal();
     let with = host.lab("empty").named("changing").and(&nat(7)).write();
-    let _ = host.vethpath(format!("up {with}")).fails(1).says("exists already in host");
+    let _ = host.vethpath(format!("up {with}")).fails(1).says("already exists in host");
     assert_eq!(journal(), before);
     lab.down();
     host.finish();

@@ -11,7 +11,7 @@ fn a_renamed_file_is_another_lab_and_that_is_said() {
     let renamed = host.lab("empty").named("renamed").and(&hosts(0..2)).write();
     for verb in ["plan", "up"] {
         let done = host.vethpath(format!("{verb} {renamed}")).fails(1);
-        let done = done.says("namespace `h0` exists already and is lab `changing`'s");
+        let done = done.says("namespace `h0` already exists and is lab `changing`'s");
         let _ = done
             .says("hint: lab `changing` is up")
             .says("name = \"changing\"")
@@ -64,8 +64,8 @@ fn a_change_that_collides_changes_nothing() {
     let file = host.lab("empty").named("changing").and(&(hosts([0, 2]) + "[bridge.br1]\n")).write();
     let done = host.vethpath(format!("up {file}")).fails(1);
     let _ = done
-        .says("namespace `h2` exists already")
-        .says("interface `br1` exists already in host")
+        .says("namespace `h2` already exists")
+        .says("interface `br1` already exists in host")
         .says("hint:");
     let file = host.lab("empty").named("changing").and(&hosts(0..2)).write();
     is_as_its_file_says(&host, &file);
@@ -85,7 +85,7 @@ fn a_file_that_is_no_namespace_is_somebody_elses() {
     let refused = |host: &Host| {
         for verb in ["plan", "up"] {
             let done = host.vethpath(format!("{verb} {file}")).fails(1);
-            let _ = done.says("namespace `h2` exists already and is not this lab's");
+            let _ = done.says("namespace `h2` already exists and is not this lab's");
         }
         assert!(host.path("/run/netns/h2").exists());
     };

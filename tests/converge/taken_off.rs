@@ -27,7 +27,7 @@ fn a_port_that_was_taken_off_once_is_put_back() {
     let _ = host.run(format!("ip link set {port} nomaster")).ok();
     let _ = host.run("touch /run/go").ok();
     let done = up.wait(TIMEOUT).ok().says("3 of 3 pairs armed");
-    let _ = done.says(&format!("another program took {port} off its bridge meanwhile; it was put back"));
+    let _ = done.says(&format!("another program took {port} off its bridge meanwhile; reattached"));
     let _ = host.run("rm /run/go").ok();
     let _ = host.run(format!("ip netns exec h0 ping -n -q -c 3 -l 3 -W 5 {}", address(1))).ok();
     let _ = host.vethpath("down changing").ok();

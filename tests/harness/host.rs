@@ -99,7 +99,7 @@ impl Host {
     pub(crate) fn vethpath_after_a_kill(&self, args: &str) -> Done {
         wait_until(SLACK, || {
             let done = self.vethpath(args);
-            if done.stderr.contains("wait until it is done") { Err(done.to_string()) } else { Ok(done) }
+            if done.stderr.contains("wait until it has finished") { Err(done.to_string()) } else { Ok(done) }
         })
     }
 

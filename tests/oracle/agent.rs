@@ -28,7 +28,7 @@ const PACE: Duration = Duration::from_millis(1);
 pub(crate) enum Fate {
     /// It is killed, and `vethpath up` starts another.
     Replaced,
-    /// It is told to end.
+    /// It is terminated.
     Ended,
     /// It is stopped, and its lease runs out.
     Stopped,

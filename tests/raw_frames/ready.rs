@@ -99,7 +99,7 @@ fn what_is_switched_while_an_inner_end_is_down_is_not_missed() {
             while_down("on");
             // A kernel that misses nothing has nothing to mend.
             wait_until(SLACK, || match lab.state("ns1:eth0") {
-                state if state == "armed" || state.contains("has missed") => Ok(()),
+                state if state == "armed" || state.contains("stale XDP") => Ok(()),
                 state => Err(state),
             });
         } else {

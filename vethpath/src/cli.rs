@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "vethpath", version, about, max_term_width = 100)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -22,7 +22,7 @@ pub struct Cli {
 /// Which lab a command is about.
 #[derive(Args, Clone, Debug)]
 pub struct LabArg {
-    /// A lab's name, or its file. With one lab up it may be left out.
+    /// Name or file of the lab; may be omitted while one lab is up.
     #[arg(value_name = "LAB")]
     pub lab: Option<String>,
 }
@@ -53,20 +53,20 @@ impl From<HookArg> for Hook {
     }
 }
 
-/// The verbs.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Bring a lab up, or make one that is up what its file says now.
+    /// Bring a lab up, or change a running lab to match its file.
     Up {
         /// The topology file.
         file: PathBuf,
-        /// How to attach the programs [default: the best that the kernel has].
+        /// How to attach programs [default: tcx where the kernel has it].
         #[arg(long, value_enum)]
         hook: Option<HookArg>,
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Take a lab down. Removes only what carries the lab's mark.
+    /// Take a lab down. Removes only what the lab created.
     Down {
         #[command(flatten)]
         lab: LabArg,
@@ -74,17 +74,17 @@ pub enum Command {
         #[arg(long, conflicts_with = "lab")]
         all: bool,
     },
-    /// Show what `up` would create, change and delete, from what is there now.
+    /// Show what `up` would create, change and delete.
     Plan {
         /// The topology file.
         file: PathBuf,
-        /// Print every change, however many there are. JSON has them all in any case.
+        /// Print every change without a limit, as JSON always does.
         #[arg(long)]
         all: bool,
         #[command(flatten)]
         json: JsonArg,
     },
-    /// Check a topology file: all faults at once, and what may not be meant.
+    /// Validate a topology file; report all errors and warnings.
     Validate(ValidateArgs),
     /// Print the JSON Schema of topology files, for editors.
     Schema,
@@ -102,7 +102,7 @@ pub enum Command {
     },
     /// Run a command in a namespace.
     Exec {
-        /// The lab, where a namespace of this name is in more than one.
+        /// The lab, if several labs have a namespace of this name.
         #[arg(long)]
         lab: Option<String>,
         /// The namespace.
@@ -113,42 +113,42 @@ pub enum Command {
     },
     /// Open a shell in a namespace.
     Shell {
-        /// The lab, where a namespace of this name is in more than one.
+        /// The lab, if several labs have a namespace of this name.
         #[arg(long)]
         lab: Option<String>,
         /// The namespace.
         namespace: String,
     },
-    /// Show what each pair has sent and received, fast and slow, and why slow.
+    /// Show packets of each pair by path, with the reasons for slow ones.
     Stats {
         #[command(flatten)]
         lab: LabArg,
         #[command(flatten)]
         json: JsonArg,
-        /// Show again every so many seconds, until interrupted.
+        /// Repeat every so many seconds, with rates, until interrupted.
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", conflicts_with = "json",
               value_parser = clap::value_parser!(u64).range(1..=3600))]
         watch: Option<u64>,
-        /// Show who sent how much to whom by the fast path.
+        /// Show a matrix of fast packets by sender and receiver.
         #[arg(long, conflicts_with = "watch")]
         matrix: bool,
     },
-    /// Show what has happened to a lab: each change of state, with its time.
+    /// Show the events of a lab: each change of its state.
     Events(EventsArgs),
-    /// Compare cable, plain bridge and fast path, measured in turns.
+    /// Compare cable, plain bridge and fast path in interleaved rounds.
     Bench(BenchArgs),
-    /// Show what this host has for vethpath, and what to do where it lacks something.
+    /// Check this machine for what vethpath needs.
     Doctor {
         #[command(flatten)]
         json: JsonArg,
     },
-    /// The lab's own process; `up` starts it.
+    /// The agent of a lab; `up` starts it.
     #[command(hide = true)]
     Agent {
         /// The lab.
         lab: String,
     },
-    /// An end of round trips; `bench` starts it, with a socket as standard input.
+    /// One end of a workload; `bench` starts it with a socket as standard input.
     #[command(hide = true)]
     BenchEnd(Peer),
     /// Print completions for a shell.
@@ -165,7 +165,7 @@ pub enum Command {
 pub struct ValidateArgs {
     /// The topology file.
     pub file: PathBuf,
-    /// Print the same lab with every group, mesh and chain written out.
+    /// Print the lab with every group, mesh and chain expanded.
     #[arg(long, conflicts_with = "json")]
     pub expand: bool,
     #[command(flatten)]
@@ -177,13 +177,13 @@ pub struct ValidateArgs {
 pub struct EventsArgs {
     #[command(flatten)]
     pub lab: LabArg,
-    /// Go on with each event as it comes, until interrupted or until the lab is down.
+    /// Print new events until interrupted or until the lab is down.
     #[arg(long, short)]
     pub follow: bool,
     /// Only events of this pair, such as `ns0:eth0`.
     #[arg(long, value_name = "PAIR")]
     pub pair: Option<String>,
-    /// Only events that are not older than this, such as `10m` or `1h30m`.
+    /// Only events newer than this, such as `10m` or `1h30m`.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub since: Option<Duration>,
     /// Print a line of JSON for each event.
@@ -200,9 +200,9 @@ fn duration(text: &str) -> Result<Duration, jiff::Error> {
 pub enum CoresArg {
     /// Both ends on one CPU.
     Same,
-    /// Each end on its own CPU.
+    /// Each end on a CPU of its own.
     Cross,
-    /// One after the other.
+    /// Both, in turn.
     Both,
 }
 
@@ -214,48 +214,48 @@ pub enum CoresArg {
 pub struct BenchArgs {
     #[command(flatten)]
     pub lab: LabArg,
-    /// The namespace that asks [default: the first with an armed pair].
+    /// Client namespace [default: the first with an armed pair].
     #[arg(long, value_name = "NAMESPACE", requires = "to")]
     pub from: Option<String>,
-    /// The namespace that answers [default: the second on the same bridge].
+    /// Server namespace [default: the second on the same bridge].
     #[arg(long, value_name = "NAMESPACE", requires = "from")]
     pub to: Option<String>,
-    /// Measure a lab of its own: this many bridges in a row, with a host at either end.
+    /// Measure a temporary lab: this many bridges in a row, with a host at either end.
     #[arg(long, value_name = "BRIDGES", conflicts_with_all = ["lab", "from", "hosts"],
           value_parser = clap::value_parser!(u64).range(Shape::CHAIN))]
     pub chain: Option<u64>,
-    /// Measure a lab of its own: one bridge with this many hosts, from the first to the last.
+    /// Measure a temporary lab: one bridge with this many hosts, from the first to the last.
     #[arg(long, value_name = "HOSTS", conflicts_with_all = ["lab", "from"],
           value_parser = clap::value_parser!(u64).range(Shape::HOSTS))]
     pub hosts: Option<u64>,
-    /// Measure XDP too, in a lab of its own that has as many bridges between the two.
+    /// Measure XDP too, in a temporary lab with the same number of bridges.
     #[arg(long)]
     pub xdp: bool,
-    /// What to measure, the answer's first.
+    /// Workloads; the first one gives the headline figure.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub work: Vec<Work>,
-    /// Measure everything that there is, in every way that makes sense.
+    /// Measure every workload in every sensible variant.
     #[arg(long, conflicts_with = "work")]
     pub all: bool,
     /// Bytes of a message, datagram or write, 1 to 65536 [default: 64; 65536 for streams].
     #[arg(long, value_name = "BYTES", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub size: Vec<u32>,
-    /// How the ends wait for each other [default: blocking].
+    /// How the ends wait for data [default: blocking].
     #[arg(long, value_enum, value_delimiter = ',')]
     pub wait: Vec<Wait>,
-    /// Where the two ends run [default: both, but streams and rates across CPUs].
+    /// CPUs of the two ends [default: both; streams and rates across CPUs].
     #[arg(long, value_enum)]
     pub cores: Option<CoresArg>,
-    /// How long to measure at most, in seconds. It ends before that once the intervals are narrow.
+    /// Time limit in seconds; ends earlier once the confidence intervals are narrow.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
-    /// Take turns in an order that depends on this number alone.
+    /// Seed of the order of rounds.
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
-    /// Write a page with charts of everything as well. It needs no network to be read.
+    /// Write an HTML report with charts; it loads nothing from the network.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Say what has changed since a former run, of which this is the JSON.
+    /// Compare with the JSON of an earlier run.
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
     #[command(flatten)]

@@ -43,7 +43,7 @@ fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {
     // Three looks, a second apart.
     wait_until(Duration::from_secs(5) + SLACK, || {
         let state = lab.state("ns1:eth0");
-        if state.contains("do not arrive") {
+        if state.contains("being dropped") {
             return Ok(());
         }
         break_it();

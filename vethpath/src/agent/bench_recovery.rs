@@ -24,7 +24,7 @@ pub fn after_killed_bench(directory: &Directory, topology: &Topology, hook: Hook
             Some(Kind::BenchKilled { programs })
         }
         Err(error) => {
-            warn!("cannot attach what a killed bench has taken off: {error}");
+            warn!("cannot reattach programs after a killed bench: {error}");
             None
         }
     }
@@ -46,13 +46,13 @@ pub fn reattach_filters(
     for domain in domains {
         match domain.put_filters_back(topology) {
             Ok(news) => ports.extend(news.iter().map(ToString::to_string)),
-            Err(error) => warn!("cannot put a program back: {error}"),
+            Err(error) => warn!("cannot reattach a program: {error}"),
         }
     }
     if ports.is_empty() {
         return None;
     }
-    info!("somebody had taken the program off {}: put back", ports.join(", "));
+    info!("program detached from {} by another process; reattached", ports.join(", "));
     Some(Kind::ProgramsPutBack { ports })
 }
 

@@ -82,7 +82,7 @@ impl EventLog {
     pub fn tick(&mut self) {
         self.recorder.record(self.overruns.flush());
         if let Err(error) = state::keep_short(&self.directory) {
-            warn!("cannot put the log aside: {error}");
+            warn!("cannot rotate the log: {error}");
         }
     }
 }

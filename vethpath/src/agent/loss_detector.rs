@@ -1,4 +1,4 @@
-//! Noticing that redirected frames do not arrive: a redirect fails after the program has returned,
+//! Noticing that redirected frames are being dropped: a redirect fails after the program has returned,
 //! without a word, so what was redirected is compared with what the inner end received.
 
 use std::{

@@ -228,7 +228,7 @@ impl MapSync {
         let next = self.announced.number.checked_add(1).ok_or_else(|| Error::Refused {
             operation: "number",
             object: "an announcement".to_owned(),
-            cause: "there is no greater number".to_owned(),
+            cause: "the number is exhausted".to_owned(),
         })?;
         Ok(std::mem::replace(&mut self.announced, Announced::under(next)))
     }

@@ -46,7 +46,7 @@ pub struct NetnsState {
     pub xdp_takers: BTreeSet<u32>,
     /// By the ifindex of a port that wants XDP: what its inner end is ready for.
     pub ready: BTreeMap<u32, Ready>,
-    /// Counters of pairs whose redirected frames do not arrive.
+    /// Counters of pairs whose redirected frames are being dropped.
     pub losing: BTreeSet<u32>,
 }
 

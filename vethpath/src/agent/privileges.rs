@@ -24,10 +24,10 @@ const KEPT: [Capability; 3] = [
 #[derive(Debug, Error)]
 pub enum PrivilegeError {
     /// A set of capabilities could not be changed.
-    #[error("cannot give up capabilities: {0}")]
+    #[error("cannot drop capabilities: {0}")]
     Capabilities(#[from] CapsError),
     /// `prctl(PR_SET_NO_NEW_PRIVS)` is refused.
-    #[error("cannot rule out new privileges: {0}")]
+    #[error("cannot set no_new_privs: {0}")]
     NoNewPrivileges(#[from] Errno),
 }
 
@@ -58,7 +58,7 @@ fn bound(kept: &CapsHashSet) -> Result<(), CapsError> {
         return Ok(());
     }
     if !caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
-        warn!("the bounding set stays as it is: there is no CAP_SETPCAP to change it with");
+        warn!("the bounding set is unchanged: CAP_SETPCAP is missing");
         return Ok(());
     }
     for capability in bounding.difference(kept) {

@@ -56,7 +56,7 @@ pub enum Error {
     #[error("the lab has an agent already")]
     Another,
     /// The lab's state folder or its pins were removed, or another lab of the name has taken them.
-    #[error("the lab's state folder or its pins are not this agent's any more")]
+    #[error("the lab's state folder or pins belong to another agent")]
     Replaced,
     /// The agent was started in other namespaces than the lab's.
     #[error("the lab lives in other namespaces")]
@@ -88,7 +88,7 @@ enum Confirm {
     Later,
 }
 
-/// Runs the agent of a lab until it is told to end (SIGTERM, SIGINT) or fails.
+/// Runs the agent of a lab until it is terminated (SIGTERM, SIGINT) or fails.
 ///
 /// # Errors
 /// See [`enum@Error`].

@@ -66,7 +66,7 @@ impl Listener {
                 Ok((stream, _)) if is_root(&stream) => return Client { stream, seat },
                 Ok(_) => self.warn_rate_limited("refused a client that is not root"),
                 Err(error) => {
-                    self.warn_rate_limited(&format!("cannot take a client: {error}"));
+                    self.warn_rate_limited(&format!("cannot accept a client: {error}"));
                     sleep(WARN_INTERVAL).await;
                 }
             }
@@ -93,8 +93,8 @@ impl Client {
     pub async fn answer(mut self, status: Vec<u8>) {
         match timeout(WRITE_TIMEOUT, self.stream.write_all(&status)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!("a client did not take its answer: {error}"),
-            Err(_) => warn!("a client did not read its answer"),
+            Ok(Err(error)) => warn!("cannot send the status to a client: {error}"),
+            Err(_) => warn!("a client did not read the status in time"),
         }
         drop(self.seat);
     }

@@ -34,7 +34,7 @@ pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
                 }));
             }
             Err(error) if error.is_forbidden() => return Err(error.into()),
-            Err(_) => return Err(refused("it is no namespace")),
+            Err(_) => return Err(refused("it is not a namespace")),
         };
         match there.run(|| ()) {
             Err(error) if error.is_invalid() => return Err(refused("it is not a network namespace")),

@@ -77,7 +77,7 @@ pub async fn reload(directory: &Directory, topology: &Topology) -> io::Result<()
 /// # Errors
 /// See [`Error`].
 pub async fn ensure(directory: &Directory) -> Result<(), Error> {
-    // One that was told to end does so before it looks.
+    // One that was terminated does so before it looks.
     if status::trigger_resync(directory).await.is_ok() {
         return Ok(());
     }
@@ -122,7 +122,7 @@ pub async fn wait_until_settled(
     // Ports that stay down, or that spanning tree holds back, are a state like another.
     last.filter(|status| status.settled).ok_or_else(|| Error::Agent {
         lab: directory.lab().clone(),
-        cause: format!("it has not settled within {} s{}", TIMEOUT.as_secs(), log_tail(directory)),
+        cause: format!("not settled within {} s{}", TIMEOUT.as_secs(), log_tail(directory)),
     })
 }
 

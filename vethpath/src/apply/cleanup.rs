@@ -61,7 +61,9 @@ pub(super) fn namespaces(names: &[&NsName], ours: Ours<'_>, facts: &Saved) -> (V
     for (name, done) in names.iter().zip(pool::io_bound(names, |name| clear(name, ours, facts))) {
         match done {
             Ok(Some(removed)) => faults.extend(removed.into_iter().map(Error::from)),
-            Ok(None) => notes.push(format!("namespace {name} is not of lab {}: it is not removed", ours.lab)),
+            Ok(None) => {
+                notes.push(format!("namespace {name} does not belong to lab {}; not removed", ours.lab))
+            }
             Err(error) => faults.push(error.into()),
         }
     }

@@ -261,7 +261,7 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
     names[1].extend(&marked.made);
     names[2].extend(&marked.adopted);
     messages.extend(marked.others.iter().map(|name| {
-        format!("namespace {name} carries the mark of lab {lab}, and is another lab's by its record: it is not removed")
+        format!("namespace {name} carries the mark of lab {lab}, and belongs to another lab by its record; not removed")
     }));
     for some in names[0].chunks(TOGETHER).chain(names[1].chunks(TOGETHER)) {
         // And here.
@@ -344,7 +344,7 @@ fn remove_links(
     journal.add(doomed.iter().map(|link| format!("remove interface {place}:{}", link.name)));
     cleanup::remove(&direct, place, |link| ours.has(place, link))?;
     let told = |link: &LinkFacts| {
-        format!("interface {place}:{} is not of lab {}: it is not removed", link.name, ours.lab)
+        format!("interface {place}:{} does not belong to lab {}; not removed", link.name, ours.lab)
     };
     Ok(others.iter().filter(|link| ours.resembles(place, link)).map(told).collect())
 }
@@ -400,7 +400,7 @@ async fn release(
     if !adopted::is_the_labs(name, ours.lab, saved, &there)? {
         removed
             .messages
-            .push(format!("namespace {name} is not the one that lab {} adopted: it is left", ours.lab));
+            .push(format!("namespace {name} is not the one that lab {} adopted; not removed", ours.lab));
         forget().await?;
         return Ok(removed);
     }
@@ -423,7 +423,7 @@ async fn release(
         // Removing the name that its owner has given it might be the end of it.
         removed
             .messages
-            .push(format!("adopted namespace {name} keeps its name: the record does not say whose it is"));
+            .push(format!("adopted namespace {name} keeps its name: the record does not say who owns it"));
     }
     Ok(removed)
 }

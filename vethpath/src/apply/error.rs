@@ -27,7 +27,7 @@ pub enum Error {
         cause: String,
     },
     /// Somebody has a table of the name that the lab's must have.
-    #[error("nft table inet {table} exists already in {place} and is not vethpath's")]
+    #[error("nft table inet {table} already exists in {place} and is not vethpath's")]
     Table {
         /// Its name.
         table: String,
@@ -46,11 +46,11 @@ pub enum Error {
         obstacle: Option<Obstacle>,
     },
     /// The lab went down while this waited for its lock, elsewhere than where the command was called.
-    #[error("lab `{0}` went down while this waited for it")]
+    #[error("lab `{0}` was taken down while this command waited for its lock")]
     WentDown(LabName),
     /// What is mounted here goes with the process, and the record would stay.
     #[error(
-        "lab `{0}` would not outlive this command: what is mounted here is lost with it, as under `ip netns exec`"
+        "lab `{0}` would not outlive this command: its mounts are lost with this mount namespace, as under `ip netns exec`"
     )]
     Transient(LabName),
     /// A setting of the file does not exist, or cannot have that value.
@@ -104,7 +104,7 @@ pub enum Error {
     #[error("interrupted, with {}", still_there(.0))]
     Stopped(Vec<String>),
     /// Something went wrong and could not be undone wholly.
-    #[error("{cause}\nand what had been done could not all be undone: {left}")]
+    #[error("{cause}\nthe rollback is incomplete: {left}")]
     NotUndone {
         /// The first fault.
         cause: Box<Error>,
@@ -198,10 +198,10 @@ impl Error {
                      there; where nothing of it can be left, as after a restart of the container, \
                      `rm -r /run/vethpath/{lab}` forgets it"
                 ),
-                _ => "call vethpath where the lab was brought up, or enter that with `nsenter -a -t PID` of a process there"
+                _ => "run vethpath where the lab was brought up, or enter it with `nsenter -a -t PID` of a process there"
                     .to_owned(),
             }),
-            Self::WentDown(_) => Some("call it again: it brings the lab up where it is called".to_owned()),
+            Self::WentDown(_) => Some("run it again: it brings the lab up in the namespaces of its caller".to_owned()),
             Self::Transient(_) => Some(
                 "`nsenter -t 1 -m vethpath up /path/to/the/file` brings it up in this network namespace, with mounts \
                  that stay"
@@ -233,9 +233,9 @@ fn describe(obstacle: Option<Obstacle>) -> &'static str {
     match obstacle {
         None => "it lives in other namespaces",
         Some(Obstacle::Unreachable) => {
-            "it lives in other namespaces, and no process that can be seen from here is in them"
+            "it lives in other namespaces, and no process in them is visible from here"
         }
-        Some(Obstacle::Processes) => "it lives in another process namespace",
+        Some(Obstacle::Processes) => "it lives in another PID namespace",
         Some(Obstacle::HiddenPins) => {
             "another bpffs is mounted over the one in which its programs are pinned"
         }

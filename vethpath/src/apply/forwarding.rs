@@ -101,7 +101,7 @@ pub(super) async fn put_back(
     let mut memory = SharedSysctls::take(netns.id()?, &wanted.place, leaving).await?;
     let lost = memory.lost().map(|file| {
         format!(
-            "forwarding of {netns} stays as it is: {} cannot be read, which had what it was",
+            "forwarding of {netns} stays as it is: {} cannot be read, which holds the former value",
             file.display()
         )
     });

@@ -158,7 +158,7 @@ pub(super) async fn release(
 }
 
 fn still_runs(operation: &'static str, port: &IfName) -> Error {
-    let cause = "the kernel still runs it: somebody else holds its link".to_owned();
+    let cause = "the kernel still runs it: another process holds its link".to_owned();
     datapath::Error::Refused { operation, object: port.to_string(), cause }.into()
 }
 

@@ -88,7 +88,7 @@ pub enum Error {
     #[error("the programs of lab `{0}` are still attached after they were detached")]
     StillAttached(LabName),
     /// No round is left to tell anything from.
-    #[error("no round was as it should be: {0}")]
+    #[error("no valid round: {0}")]
     NoRound(String),
     /// SIGINT, SIGTERM or SIGHUP.
     #[error("interrupted")]

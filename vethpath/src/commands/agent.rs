@@ -9,7 +9,7 @@ use nix::sys::stat::{Mode, umask};
 use super::{Exit, Failure, failure::runtime};
 use crate::{agent, output::printable, state::Directory, topology::NameError};
 
-/// Runs the agent of a lab until it is told to end.
+/// Runs the agent of a lab until it is terminated.
 pub fn run(lab: &str) -> Result<Exit, Failure> {
     let lab = lab.parse().map_err(|error: NameError| Failure::request(error.to_string()))?;
     // A session of its own: closing the terminal that `up` ran in does not end the agent. Fails

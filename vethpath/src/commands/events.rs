@@ -48,7 +48,7 @@ pub fn run(arguments: &EventsArgs, out: &mut dyn Write) -> Result<Exit, Failure>
 }
 
 async fn follow(lab: &LabName, choice: &Choice, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let refused = |error| Failure::system(format!("cannot wait for an interrupt: {error}"));
+    let refused = |error| Failure::system(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
     let mut follower = Follower::of(&Directory::of(lab)).map_err(|error| match error.kind() {
         // It went down just now.

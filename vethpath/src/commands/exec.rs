@@ -64,7 +64,7 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
         }
         let lab = &record.topology.lab;
         Err(Failure::request(format!(
-            "namespace `{name}` is not of lab `{lab}` any more: it was made by another"
+            "namespace `{name}` no longer belongs to lab `{lab}`: another process created it"
         ))
         .hint(format!("`vethpath down {lab}` leaves it; `vethpath up FILE` needs the name")))
     };

@@ -50,7 +50,7 @@ pub fn text(file: &Path) -> Result<String, Failure> {
     let path = file.display();
     let unreadable = |error: io::Error| {
         Failure::request(format!("cannot read {path}: {error}"))
-            .hint("give the path of a topology file (see `examples/`)")
+            .hint("pass the path of a topology file (see `examples/`)")
     };
     let open =
         OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY).open(file);
@@ -78,7 +78,7 @@ pub fn named(lab: Option<&str>) -> Result<(LabName, Option<Topology>), Failure> 
     }
     let name = text
         .parse()
-        .map_err(|error| Failure::request(format!("{error}")).hint("give a lab's name or its file"))?;
+        .map_err(|error| Failure::request(format!("{error}")).hint("pass the name or the file of a lab"))?;
     Ok((name, None))
 }
 

@@ -56,7 +56,7 @@ fn account(lab: &LabName) -> Result<Stats, Failure> {
 
 /// Ends well when it is interrupted, and with the word that the lab is not up when it went down.
 async fn follow(lab: &LabName, period: Duration, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let refused = |error| Failure::system(format!("cannot wait for an interrupt: {error}"));
+    let refused = |error| Failure::system(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
     let mut tick = interval(period);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

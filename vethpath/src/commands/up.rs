@@ -115,7 +115,7 @@ fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io:
         writeln!(err, "  ... and {more} more; `vethpath show {lab}` has all")?;
     }
     for port in put_back {
-        writeln!(err, "note: another program took {port} off its bridge meanwhile; it was put back")?;
+        writeln!(err, "note: another program took {port} off its bridge meanwhile; reattached")?;
     }
     Ok(())
 }

@@ -67,7 +67,7 @@ pub fn attach(netns: &Netns, pins: &Pins, domain: u32, hook: Hook, ports: &[&IfN
     netns.run(|| {
         let mut program =
             SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
-        let ours = program.info().doing("look at", "the port program")?.id();
+        let ours = program.info().doing("inspect", "the port program")?.id();
         let mut news = Vec::new();
         for &port in ports {
             let attached = match hook {
@@ -239,7 +239,7 @@ pub fn attached_by_index(
     netns.run(|| {
         let program =
             SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
-        let ours = program.info().doing("look at", "the port program")?.id();
+        let ours = program.info().doing("inspect", "the port program")?.id();
         let mut attached = Attached::default();
         for &(port, ifindex) in ports {
             let at = |hook| programs(ifindex, hook).ok();

@@ -178,7 +178,7 @@ fn is_current(pins: &Pins, program: &Path) -> Result<bool> {
     let config = data(&pins.map(names::CONFIG))?.info().doing("look up map", names::CONFIG)?.id();
     let maps = ProgramInfo::from_pin(program)
         .and_then(|program| program.map_ids())
-        .doing("look at", program.display())?;
+        .doing("inspect", program.display())?;
     // A kernel that does not tell is older than larger maps.
     let is_current = maps.is_none_or(|maps| maps.contains(&config));
     if !is_current {

@@ -18,7 +18,7 @@ pub fn forward_log(pins: &Pins, domain: u32) -> Result<()> {
     }
     let program =
         SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
-    let id = program.info().doing("look at", "the port program")?.id();
+    let id = program.info().doing("inspect", "the port program")?.id();
     let logger = EbpfLogger::init_from_id(id).doing("read the log of", "the port program")?;
     #[expect(
         deprecated,

@@ -164,7 +164,7 @@ fn open(pins: &Pins, domain: u32) -> Result<Xdp> {
 }
 
 fn id(program: &Xdp) -> Result<u32> {
-    Ok(program.info().doing("look at", "the XDP program")?.id())
+    Ok(program.info().doing("inspect", "the XDP program")?.id())
 }
 
 /// The ports of one bridge namespace that the XDP program may redirect to.

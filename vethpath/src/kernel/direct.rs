@@ -143,10 +143,10 @@ impl Direct {
     pub fn number_of(&self, other: &Netns) -> Result<Option<i32>> {
         let mut question = NsidMessage::default();
         question.attributes.push(NsidAttribute::Fd(other.raw_fd().cast_unsigned()));
-        let failed = |error| Error::new("look up the number of namespace", other.to_string(), to_io(error));
+        let failed = |error| Error::new("look up the id of namespace", other.to_string(), to_io(error));
         let answer = self.ask(&[Message::GetNsId(question)])?.into_iter().next();
         let Some(payload) = answer.transpose().map_err(failed)? else { return Ok(None) };
-        let malformed = |_| failed(ExchangeError::Malformed("a namespace's number cannot be read"));
+        let malformed = |_| failed(ExchangeError::Malformed("a namespace id cannot be parsed"));
         let told = NsidMessage::parse(&payload).map_err(malformed)?;
         Ok(told.attributes.iter().find_map(|attribute| match attribute {
             NsidAttribute::Id(id @ 0..) => Some(*id),
@@ -163,7 +163,7 @@ const RTM_GETLINK: u16 = 18;
 
 /// Reads one link's message.
 pub(super) fn parse(payload: &[u8]) -> std::result::Result<LinkFacts, ExchangeError> {
-    let malformed = || ExchangeError::Malformed("a link cannot be read");
+    let malformed = || ExchangeError::Malformed("a link cannot be parsed");
     let message = LinkMessage::parse(payload).or_else(|_| LinkMessage::parse(&in_ascii(payload)));
     message.map(LinkFacts::parse).map_err(|_| malformed())
 }
@@ -206,7 +206,7 @@ pub(super) fn parse_counters(payload: &[u8]) -> std::result::Result<LinkFacts, E
     const LINK: u16 = 5;
     const STATS64: u16 = 23;
     const LINK_NETNSID: u16 = 37;
-    let malformed = || ExchangeError::Malformed("a link cannot be read");
+    let malformed = || ExchangeError::Malformed("a link cannot be parsed");
     let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
     let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
     let mut link = LinkFacts { ifindex: word(header, 4).unwrap_or_default(), ..LinkFacts::default() };

@@ -23,7 +23,7 @@ async fn up_to<T>(most: usize, list: impl Stream<Item = Result<T, rtnetlink::Err
     let mut messages = Vec::new();
     while let Some(message) = list.try_next().await.map_err(to_io)? {
         if messages.len() == most {
-            return Err(io::Error::other(format!("the list is longer than {most} entries")));
+            return Err(io::Error::other(format!("the dump is longer than {most} entries")));
         }
         messages.push(message);
     }

@@ -43,22 +43,22 @@ const HEADER: usize = 16;
 #[derive(Debug, Error)]
 pub enum ExchangeError {
     /// `sendto` failed.
-    #[error("cannot send the request: {0}")]
+    #[error("cannot send the netlink request: {0}")]
     Send(#[source] io::Error),
     /// `recvfrom` failed; `WouldBlock` is an answer that did not come in time.
-    #[error("cannot receive the answer: {0}")]
+    #[error("cannot receive the netlink reply: {0}")]
     Receive(#[source] io::Error),
     /// The kernel answered with an errno.
     #[error("{0}")]
     Refused(#[source] io::Error),
     /// The answer does not keep to the protocol.
-    #[error("the kernel's answer is malformed: {0}")]
+    #[error("malformed netlink reply: {0}")]
     Malformed(&'static str),
     /// More answers than we are ready to hold.
-    #[error("the kernel's answer is larger than {MOST_MESSAGES} messages or {MOST_BYTES} bytes")]
+    #[error("netlink reply is larger than {MOST_MESSAGES} messages or {MOST_BYTES} bytes")]
     TooLarge,
     /// The list kept changing while it was read.
-    #[error("the kernel's list changed {MOST_DUMPS} times while it was read")]
+    #[error("netlink dump interrupted {MOST_DUMPS} times (NLM_F_DUMP_INTR)")]
     Restless,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'
         }
         let Ok(header) = NetlinkBuffer::new_checked(rest) else {
             rest = &[];
-            return Some(Err(ExchangeError::Malformed("a message is cut off")));
+            return Some(Err(ExchangeError::Malformed("a message is truncated")));
         };
         let length = header.length() as usize;
         let message = Message {
@@ -191,7 +191,7 @@ pub(crate) fn transact(
             }
         }
         if strays == MOST_STRAYS {
-            return Err(ExchangeError::Malformed("nothing of it is among what came"));
+            return Err(ExchangeError::Malformed("no message has the sequence number of the request"));
         }
     }
 }
@@ -223,7 +223,7 @@ pub(super) fn refusal(message: &Message<'_>) -> Result<(), ExchangeError> {
     match message.payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) {
         // Kernels may end a dump without a code.
         None if message.kind == NLMSG_DONE => Ok(()),
-        None => Err(ExchangeError::Malformed("an acknowledgement is cut off")),
+        None => Err(ExchangeError::Malformed("an acknowledgement is truncated")),
         Some(code) if code < 0 => {
             Err(ExchangeError::Refused(io::Error::from_raw_os_error(code.checked_neg().unwrap_or(i32::MAX))))
         }

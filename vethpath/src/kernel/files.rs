@@ -88,17 +88,17 @@ pub fn check_private_folder(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     let bad = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     if found.is_symlink() {
-        return bad("it is a symbolic link, which is not followed; remove it".to_owned());
+        return bad("it is a symbolic link, and links are not followed; remove it".to_owned());
     }
     if !found.is_dir() {
-        return bad("it is there and no folder; remove it".to_owned());
+        return bad("it exists and is not a directory; remove it".to_owned());
     }
     if found.uid() != 0 && found.uid() != geteuid().as_raw() {
         return bad(format!("it belongs to user {}; remove it or chown it", found.uid()));
     }
     if found.mode() & OTHERS_WRITE != 0 {
         let mode = found.mode() & 0o7777;
-        return bad(format!("others may write to it (mode {mode:04o}); look what is in it, then chmod 0700"));
+        return bad(format!("others may write to it (mode {mode:04o}); check its contents, then chmod 0700"));
     }
     Ok(())
 }
@@ -192,7 +192,7 @@ mod tests {
         refused("symbolic link");
         fs::remove_file(&path).unwrap();
         fs::write(&path, "x").unwrap();
-        refused("no folder");
+        refused("not a directory");
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
         with_mode(&path, 0o777);

@@ -85,5 +85,5 @@ pub(super) fn attributes(answer: &[u8]) -> impl Iterator<Item = Result<NlaBuffer
 
 /// The attributes in the value of another.
 pub(super) fn nested(bytes: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, ExchangeError>> {
-    NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is cut off")))
+    NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is truncated")))
 }

@@ -115,12 +115,12 @@ impl Home {
         let netns = Netns::open(&Path::new(process).join("ns/net"), netns::HOST)?;
         Ok(Self {
             netns: if process == HERE { netns.id_here()? } else { netns.id()? },
-            mounts: inode(process, "mnt").doing("look at mount namespace of", process)?,
+            mounts: inode(process, "mnt").doing("inspect mount namespace of", process)?,
             mounts_id: fs::File::open(Path::new(process).join("ns/mnt"))
                 .ok()
                 .as_ref()
                 .and_then(mount_namespace::id),
-            processes: inode(process, "pid").doing("look at process namespace of", process)?,
+            processes: inode(process, "pid").doing("inspect process namespace of", process)?,
             bpffs: bpffs::device(),
         })
     }

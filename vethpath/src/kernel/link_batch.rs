@@ -320,7 +320,7 @@ impl Direct {
             None => Ok(None),
             Some(Ok(payload)) => Ok(Some(RawLink(payload))),
             Some(Err(error)) => {
-                let error = Error::new("look up the other end of", name, to_io(error));
+                let error = Error::new("look up the peer of", name, to_io(error));
                 if error.is_missing() || error.is_invalid() { Ok(None) } else { Err(error) }
             }
         };

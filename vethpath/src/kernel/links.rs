@@ -380,7 +380,7 @@ impl Rtnl {
             }
             request.message_mut().attributes.push(LinkAttribute::IfNetnsId(id));
         }
-        match request.execute().try_next().await.doing("look up the other end of", &end.name) {
+        match request.execute().try_next().await.doing("look up the peer of", &end.name) {
             Ok(message) => Ok(message.map(LinkFacts::parse)),
             Err(error) if error.is_missing() || error.is_invalid() => Ok(None),
             Err(error) => Err(error),

@@ -47,7 +47,7 @@ fn parse(answer: &[u8]) -> std::result::Result<Option<NeighbourTable>, ExchangeE
     const CONFIG: u16 = 5;
     /// Of `ndtc_entries` in `struct ndt_config`.
     const ENTRIES: usize = 4;
-    let malformed = || ExchangeError::Malformed("a neighbour table cannot be read");
+    let malformed = || ExchangeError::Malformed("a neighbour table cannot be parsed");
     let (header, attributes) = answer.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
     let family = match i32::from(header[0]) {
         nix::libc::AF_INET => Family::Ipv4,

@@ -103,9 +103,9 @@ impl Netns {
         // The path may be the user's, and lead to a FIFO.
         let file = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
         let file = file.doing("open namespace", label)?;
-        let kind = nix::sys::statfs::fstatfs(&file).doing("look at namespace", label)?.filesystem_type();
+        let kind = nix::sys::statfs::fstatfs(&file).doing("inspect namespace", label)?.filesystem_type();
         if kind != NSFS_MAGIC {
-            let source = io::Error::other("the file is no namespace");
+            let source = io::Error::other("the file is not a namespace");
             return Err(Error::new("open namespace", path.display().to_string(), source));
         }
         Ok(Self { file: Arc::new(file), label: label.into() })
@@ -176,7 +176,7 @@ impl Netns {
     /// # Errors
     /// Never in practice: the file is open.
     pub fn inode(&self) -> Result<u64> {
-        Ok(self.file.metadata().doing("look at namespace", self)?.ino())
+        Ok(self.file.metadata().doing("inspect namespace", self)?.ino())
     }
 
     /// Whether a name in `/run/netns` is that of this namespace, as far as it can be told. Opens no file.

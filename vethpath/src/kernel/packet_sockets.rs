@@ -82,7 +82,7 @@ fn listed(net: &Path) -> io::Result<Vec<Tap>> {
         let protocol = u16::from_str_radix(words.next()?, 16).ok()?;
         Some(Tap { ifindex: words.next()?.parse().ok()?, protocol })
     };
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a line is not as it should be");
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a line cannot be parsed");
     let mut taps = Vec::new();
     for line in content.lines().skip(1) {
         taps.push(tap(line).ok_or_else(malformed)?);
@@ -106,14 +106,14 @@ pub(crate) fn parse(answer: &[u8]) -> Result<Option<Tap>, ExchangeError> {
     const PACKET_DIAG_INFO: u16 = 0;
     let (message, rest) = answer
         .split_first_chunk::<MESSAGE>()
-        .ok_or(ExchangeError::Malformed("a packet socket is cut off"))?;
+        .ok_or(ExchangeError::Malformed("a packet socket is truncated"))?;
     let protocol = u16::from_ne_bytes([message[2], message[3]]);
     if protocol != EVERY_PROTOCOL {
         return Ok(None);
     }
     let mut ifindex = 0;
     for attribute in NlasIterator::new(rest) {
-        let attribute = attribute.map_err(|_| ExchangeError::Malformed("an attribute is cut off"))?;
+        let attribute = attribute.map_err(|_| ExchangeError::Malformed("an attribute is truncated"))?;
         if attribute.kind() == PACKET_DIAG_INFO
             && let Some(index) = attribute.value().first_chunk::<4>()
         {

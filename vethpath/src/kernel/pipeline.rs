@@ -90,7 +90,7 @@ fn collect(
             strays = 0;
         }
         if strays == MOST_STRAYS {
-            return Err(ExchangeError::Malformed("nothing of it is among what came"));
+            return Err(ExchangeError::Malformed("no message has the sequence number of the request"));
         }
     }
     answers.extend(found.into_iter().flatten());

@@ -21,6 +21,6 @@ pub fn run_on_default_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let usual = usize::try_from(USUAL).unwrap_or(usize::MAX);
     thread::scope(|scope| match thread::Builder::new().stack_size(usual).spawn_scoped(scope, work) {
         Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        Err(error) => panic!("no thread can be had: {error}"),
+        Err(error) => panic!("cannot create a thread: {error}"),
     })
 }

@@ -84,7 +84,7 @@ fn filters(
     parent: u32,
 ) -> std::result::Result<Vec<FilterFacts>, ExchangeError> {
     let answers = exchange::dump(socket, GET_FILTER, &header(ifindex, 0, parent))?;
-    let malformed = |_| ExchangeError::Malformed("a filter cannot be read");
+    let malformed = |_| ExchangeError::Malformed("a filter cannot be parsed");
     let parse = |answer: &Vec<u8>| TcMessage::parse(&answer[..]).map_err(malformed);
     let messages: Vec<_> = answers.iter().map(parse).collect::<std::result::Result<_, _>>()?;
     Ok(messages.iter().map(FilterFacts::parse).collect())

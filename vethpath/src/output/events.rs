@@ -26,27 +26,28 @@ fn told(kind: &Kind) -> (String, String) {
         Kind::LabUp { changes } => (lab(), format!("up: {}", super::count(*changes, "change"))),
         Kind::LabDown => (lab(), "going down".to_owned()),
         Kind::BenchStarted => {
-            (lab(), "being measured: programs are taken off and put back, in turns".to_owned())
+            (lab(), "bench started: programs are detached and reattached in turns".to_owned())
         }
-        Kind::BenchEnded => (lab(), "measured: programs are back".to_owned()),
+        Kind::BenchEnded => (lab(), "bench ended: programs are attached".to_owned()),
         Kind::BenchKilled { programs } => {
             let what = super::count(*programs, "program");
-            (lab(), format!("its bench was killed: {what} put back by the agent"))
+            (lab(), format!("bench was killed; {what} reattached by the agent"))
         }
-        Kind::ProgramsPutBack { ports } => {
-            (lab(), format!("somebody had taken the program off {}: put back by the agent", ports.join(", ")))
-        }
+        Kind::ProgramsPutBack { ports } => (
+            lab(),
+            format!("program detached from {} by another process; reattached by the agent", ports.join(", ")),
+        ),
         Kind::AgentStarted { pid, former } => {
             let before = match former {
                 Former::None => "",
-                Former::Ended => "; it takes over from one that had ended",
-                Former::Died => "; it takes over from one that was killed",
+                Former::Ended => "; takes over from an agent that ended",
+                Former::Died => "; takes over from an agent that was killed",
             };
             (agent(), format!("started (pid {pid}){before}"))
         }
         Kind::AgentEnded { pid, how, error } => {
             let why = match (how, error) {
-                (How::Terminated, _) => "told to end".to_owned(),
+                (How::Terminated, _) => "terminated".to_owned(),
                 (How::Failed, Some(error)) => format!("failed: {error}"),
                 (How::Failed, None) => "failed".to_owned(),
             };
@@ -57,7 +58,7 @@ fn told(kind: &Kind) -> (String, String) {
         }
         Kind::LeaseExpired { for_ms } => {
             let for_ms = seconds(*for_ms);
-            (agent(), format!("the lease had run out for {for_ms}: it was stopped or starved"))
+            (agent(), format!("lease expired for {for_ms} (agent stopped or starved of CPU)"))
         }
         Kind::PairArmed { pair, .. } => (pair.clone(), "armed".to_owned()),
         Kind::PairNotArmed { pair, reason, .. } => (pair.clone(), format!("not armed: {reason}")),
@@ -67,16 +68,16 @@ fn told(kind: &Kind) -> (String, String) {
             (format!("{namespace}:{bridge}"), "bridge is gone".to_owned())
         }
         Kind::BridgeBack { bridge, namespace } => {
-            (format!("{namespace}:{bridge}"), "bridge is there again".to_owned())
+            (format!("{namespace}:{bridge}"), "bridge is back".to_owned())
         }
         Kind::NamespaceGone { namespace } => (namespace.clone(), "namespace is gone".to_owned()),
         Kind::NetlinkLost { namespace, generation, times } => {
-            let times = if *times == 1 { String::new() } else { format!(" {times} more times") };
-            let anew = format!("everything was looked at anew (generation {generation})");
-            (namespace.clone(), format!("netlink events were lost{times}: {anew}"))
+            let times = if *times == 1 { String::new() } else { format!(" x{times}") };
+            let resync = format!("full resync (generation {generation})");
+            (namespace.clone(), format!("netlink overrun (ENOBUFS){times}; {resync}"))
         }
-        Kind::MapFull => (lab(), "a map is full: some stations stay on the slow path".to_owned()),
-        Kind::MapHasRoom => (lab(), "all stations fit into the maps again".to_owned()),
+        Kind::MapFull => (lab(), "map full: some stations stay on the slow path".to_owned()),
+        Kind::MapHasRoom => (lab(), "maps have room again: all stations fit".to_owned()),
         Kind::StationMoved { mac, from, to } => {
             (to.clone(), format!("station {mac} moved here from {from} while it was refreshed"))
         }
@@ -111,15 +112,15 @@ mod tests {
             (Kind::LabUp { changes: 1 }, "lab  up: 1 change"),
             (
                 Kind::ProgramsPutBack { ports: vec!["vp0".into(), "vp1".into()] },
-                "lab  somebody had taken the program off vp0, vp1: put back by the agent",
+                "lab  program detached from vp0, vp1 by another process; reattached by the agent",
             ),
             (
                 Kind::AgentStarted { pid: 7, former: Former::Died },
-                "agent  started (pid 7); it takes over from one that was killed",
+                "agent  started (pid 7); takes over from an agent that was killed",
             ),
             (
                 Kind::AgentEnded { pid: 7, how: How::Terminated, error: None },
-                "agent  ended (pid 7): told to end",
+                "agent  ended (pid 7): terminated",
             ),
             (
                 Kind::AgentEnded { pid: 7, how: How::Failed, error: Some("no".into()) },
@@ -131,12 +132,12 @@ mod tests {
             ),
             (
                 Kind::LeaseExpired { for_ms: 1234 },
-                "agent  the lease had run out for 1.2 s: it was stopped or starved",
+                "agent  lease expired for 1.2 s (agent stopped or starved of CPU)",
             ),
             (Kind::BridgeGone { bridge: "br0".into(), namespace: namespace() }, "fabric:br0  bridge is gone"),
             (
                 Kind::NetlinkLost { namespace: namespace(), generation: 9, times: 4 },
-                "fabric  netlink events were lost 4 more times: everything was looked at anew (generation 9)",
+                "fabric  netlink overrun (ENOBUFS) x4; full resync (generation 9)",
             ),
         ];
         for (kind, tail) in tails {

@@ -8,7 +8,7 @@ use crate::topology::{LabName, NsName, Place};
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Collision {
     /// A namespace.
-    #[error("namespace `{name}` exists already and is {}", of_whom(.owner.as_ref()))]
+    #[error("namespace `{name}` already exists and is {}", of_whom(.owner.as_ref()))]
     Namespace {
         /// Its name.
         name: NsName,
@@ -16,7 +16,7 @@ pub enum Collision {
         owner: Option<LabName>,
     },
     /// A link.
-    #[error("interface `{name}` exists already in {place} and is {}", of_whom(.owner.as_ref()))]
+    #[error("interface `{name}` already exists in {place} and is {}", of_whom(.owner.as_ref()))]
     Link {
         /// Where.
         place: Place,
@@ -27,7 +27,7 @@ pub enum Collision {
     },
     /// A link with a name that no file has: that of a port.
     #[error(
-        "interface `{name}` exists already in {place} and is not this lab's; the port of {of} needs that name"
+        "interface `{name}` already exists in {place} and is not this lab's; the port of {of} needs that name"
     )]
     Port {
         /// Where.

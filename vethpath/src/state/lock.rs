@@ -81,7 +81,7 @@ impl LabLock {
     pub fn take(directory: &Directory) -> Result<Self> {
         loop {
             let folder = File::open(directory.path()).doing("open", directory.path())?;
-            let inode = folder.metadata().doing("look at", directory.path())?.ino();
+            let inode = folder.metadata().doing("inspect", directory.path())?.ino();
             let lock = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => lock,
                 Err((folder, Errno::EWOULDBLOCK)) => return Err(Error::busy(directory.lab(), &folder)),
@@ -240,7 +240,7 @@ impl AgentLock {
                 .flatten()
                 .find(|pid| has_open(*pid, &directory.agent_lock()));
             if seen.is_some() || Instant::now() >= deadline {
-                let unseen = || std::io::Error::other("its process cannot be seen from here");
+                let unseen = || std::io::Error::other("its process is not visible from here");
                 return seen.map(Some).ok_or_else(unseen).doing("end the agent of", directory.path());
             }
             // It may have ended since.

@@ -99,7 +99,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Busy { .. } => Some("wait until it is done".to_owned()),
+            Self::Busy { .. } => Some("wait until it has finished".to_owned()),
             Self::TooLarge { .. } => {
                 Some("split the lab in two, or give its namespaces fewer routes and settings".to_owned())
             }

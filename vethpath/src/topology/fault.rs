@@ -185,7 +185,7 @@ impl Sink {
             let count = seen.get_mut(&(fault.span.start, fault.span.end));
             if let Some(more @ 1..) = count.and_then(|count| std::mem::take(count).checked_sub(limits::ALIKE))
             {
-                fault.hint.push_str(&format!(" (and {more} more faults of these words)"));
+                fault.hint.push_str(&format!(" (and {more} more faults with this message)"));
             }
         }
         Faults { faults: kept }

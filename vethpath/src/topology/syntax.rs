@@ -46,7 +46,7 @@ pub(super) fn parse<'t>(text: &'t str, sink: &mut Sink) -> Parsed<'t> {
         if runs_on(text, &line, span, message) {
             let before = parsed.broken.last().map_or(0, |before| before.end);
             if before == 0 || !text[before..line.start].trim().is_empty() {
-                let message = "not TOML: what is before this line is not closed";
+                let message = "TOML syntax error: unclosed array or inline table above this line";
                 sink.add(span, message, "close the array with `]`, the inline table with `}`");
             }
             parsed.broken.push(line.start..text.len());

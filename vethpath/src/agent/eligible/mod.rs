@@ -102,13 +102,15 @@ pub enum NotArmed {
     #[error("the port takes no XDP frames: generic-receive-offload of the inner end is off")]
     XdpTakesNone,
     /// Of such a port: it would take them, and the driver says that it does not, so nobody can redirect there.
-    #[error("the kernel has missed that the inner end takes XDP frames: `vethpath up` helps")]
+    #[error(
+        "stale XDP feature flag on the port (GRO was toggled while the peer was down); run `vethpath up`"
+    )]
     XdpMissed,
     /// Of such a port: frames come to its program without their checksum or tag.
     #[error("transmit offloads of the inner end are on, which XDP cannot keep, or it was moved")]
     TxOffloads,
     /// Frames were redirected and did not come out.
-    #[error("redirected frames do not arrive; tried again within 30 s")]
+    #[error("redirected frames are being dropped; retrying within 30 s")]
     Losing,
 }
 

@@ -301,7 +301,7 @@ mod tests {
             other.send(&[ANSWER, 7]).unwrap();
             let mut room = [0; 2];
             assert_eq!((other.recv(&mut room).unwrap(), room), (2, [ANSWER, 7]));
-            // It is not told to end: this thread is no more.
+            // It is not terminated: this thread is no more.
             std::mem::forget(answerer);
             (pid, other)
         });

@@ -110,7 +110,7 @@ pub enum Warning {
     #[error("{}: the plain bridge cannot be told from a cable, so nothing is known of its overhead", .0.name())]
     NoOverhead(Spec),
     /// Slow frames in a slice of the fast path.
-    #[error("a round was put aside: {slow} frames took the bridge and {fast} the fast path ({pairs})")]
+    #[error("round discarded: {slow} frames took the bridge and {fast} the fast path ({pairs})")]
     NotFast {
         /// Frames by the fast path.
         fast: u64,
@@ -121,7 +121,7 @@ pub enum Warning {
     },
     /// Frames in a slice of XDP that the tc programs took.
     #[error(
-        "a round was put aside: {fast} frames took the fast path on XDP, and XDP redirected {redirected} alone"
+        "round discarded: {fast} frames took the fast path on XDP, and XDP redirected {redirected} alone"
     )]
     NotXdp {
         /// Frames by the fast path.
@@ -138,13 +138,13 @@ pub enum Warning {
     #[error("the fast path of {0} is XDP in this lab")]
     FastIsXdp(String),
     /// Fast frames in a slice of the plain bridge.
-    #[error("a round was put aside: {fast} frames took the fast path while its programs were to be off")]
+    #[error("round discarded: {fast} frames took the fast path while its programs were to be off")]
     NotPlain {
         /// Frames by the fast path.
         fast: u64,
     },
     /// No round trip at all in a slice.
-    #[error("a round was put aside: nothing came over the {mode} in time ({})", .case.name())]
+    #[error("round discarded: nothing came over the {mode} in time ({})", .case.name())]
     Empty {
         /// The path.
         mode: &'static str,

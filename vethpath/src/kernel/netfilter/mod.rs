@@ -46,7 +46,7 @@ pub enum NetfilterError {
         source: ExchangeError,
     },
     /// There is a table of that name without our mark.
-    #[error("{object} is there already and was not made by vethpath")]
+    #[error("{object} already exists and was not created by vethpath")]
     NotOurs {
         /// Family and name.
         object: String,
@@ -106,7 +106,7 @@ const fn header(family: Family) -> [u8; HEADER] {
 
 /// The attributes of a message or of a nest. A malformed rest is an error, never a panic.
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = std::result::Result<NlaBuffer<&[u8]>, ExchangeError>> {
-    NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is cut off")))
+    NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is truncated")))
 }
 
 /// An integer in network byte order.

@@ -35,7 +35,7 @@ fn syntax() {
         ),
         (
             "[bridge.b]\ntrunks = [\"c\"\nmtu = 1\n[x]\n",
-            "3:1 not TOML: what is before this line is not closed",
+            "3:1 TOML syntax error: unclosed array or inline table above this line",
             "`]`",
         ),
         (

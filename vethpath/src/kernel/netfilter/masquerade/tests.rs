@@ -87,7 +87,7 @@ fn a_table_of_somebody_else_stays() {
         nft("add table inet vethpath-lab { comment \"mine\"; }");
         let socket = socket();
         let error = add_masquerade(&socket, "vethpath-lab", &[]).unwrap_err().to_string();
-        assert_eq!(error, "nft table inet vethpath-lab is there already and was not made by vethpath");
+        assert_eq!(error, "nft table inet vethpath-lab already exists and was not created by vethpath");
         assert!(remove_table(&socket, Family::Inet, "vethpath-lab").is_err());
         assert_eq!(ruleset().len(), 1);
     });
