@@ -12,7 +12,7 @@ use crate::{
     agent::{NotArmed, status::Status},
     datapath::{self, Counters, Pins},
     kernel::{bpffs, netns},
-    plan::{Change, Changes, Plan, Step},
+    plan::{Change, Changes, Plan, ProgramStep},
     state::{self, AgentLock, Directory, Record, stop},
     topology::Topology,
 };
@@ -36,7 +36,7 @@ impl Goal {
             &Pins::of(&self.record.topology.lab),
             &programs::copies(&self.record.topology),
         );
-        let status = self.agent.clone().filter(|_| whole && self.plan.steps().next().is_none());
+        let status = self.agent.clone().filter(|_| whole && self.plan.is_empty());
         let missed = NotArmed::XdpMissed.to_string();
         let is_missed = |status: &Status| status.ports.values().flatten().any(|reason| *reason == missed);
         status.filter(|status| status.settled && status.steady && !is_missed(status))
@@ -54,7 +54,7 @@ pub(super) async fn converge(
     progress: Option<fn(usize, usize)>,
 ) -> Result<Outcome, Error> {
     let Goal { plan, record, former, agent } = goal;
-    let (mut done, all) = (0, plan.steps().count());
+    let (mut done, all) = (0, plan.len());
     let mut progress = |more: usize| {
         done += more;
         progress.into_iter().for_each(|tell| tell(done, all));
@@ -81,14 +81,16 @@ pub(super) async fn converge(
     for step in &plan.programs {
         executor.journal.note(&step.change().to_string())?;
         match step {
-            Step::Detach { place, port } => {
+            ProgramStep::Detach { place, port } => {
                 programs::detach(record, place, port, executor)?;
                 detached.push((place, port));
             }
-            Step::DetachXdp { place, port } => programs::detach_xdp(record, place, port, executor).await?,
-            Step::Restore(found) => executor.restore_xdp(found).await?,
-            // Done above, with those of what is new.
-            _ => {}
+            ProgramStep::DetachXdp { place, port } => {
+                programs::detach_xdp(record, place, port, executor).await?
+            }
+            ProgramStep::RestoreOffloads(found) => executor.restore_xdp(found).await?,
+            // Done by `programs::ensure`, together with those of new ports.
+            ProgramStep::Attach { .. } | ProgramStep::SetUpXdp(_) | ProgramStep::AttachXdp { .. } => {}
         }
         progress(1);
     }

@@ -4,7 +4,6 @@ mod adopted;
 mod agent;
 mod announce;
 mod bridge_mtu;
-mod change;
 mod cleanup;
 mod converge;
 mod down;

@@ -18,6 +18,6 @@ mod sysctls;
 pub use change::{Action, Change, Changes};
 pub use collision::Collision;
 pub use observed::{Found, Master, NextHop, Observed, ObservedLink, is_ours, owner};
-pub use step::Step;
+pub use step::{ProgramStep, Step};
 pub use steps::{Plan, plan};
 pub use sysctls::{compares_dad, default_dad, settings};

@@ -1,6 +1,6 @@
 //! Which ports that are there run the programs, and whether their inner ends are ready for XDP.
 
-use super::{Step, steps::Planner};
+use super::{ProgramStep, steps::Planner};
 use crate::topology::{Datapath, Pair, Place};
 
 impl Planner<'_> {
@@ -15,8 +15,8 @@ impl Planner<'_> {
                 let is_on = self.observed.programs.contains(&(place.clone(), port.to_string()));
                 let (place, port, wanted) = (place.clone(), port.clone(), wanted.contains(&port));
                 match (wanted, is_on) {
-                    (true, false) => self.plan.programs.push(Step::Attach { place, port }),
-                    (false, true) => self.plan.programs.push(Step::Detach { place, port }),
+                    (true, false) => self.plan.programs.push(ProgramStep::Attach { place, port }),
+                    (false, true) => self.plan.programs.push(ProgramStep::Detach { place, port }),
                     _ => {}
                 }
             }
@@ -36,17 +36,17 @@ impl Planner<'_> {
         let is_on = self.observed.xdp_programs.contains(&(place.clone(), port.to_string()));
         let steps = &mut self.plan.programs;
         if wanted {
-            steps.extend(self.observed.unready.get(&key).cloned().map(Step::Prepare));
+            steps.extend(self.observed.unready.get(&key).cloned().map(ProgramStep::SetUpXdp));
         }
         match (wanted, is_on) {
-            (true, false) => steps.push(Step::AttachXdp { place, port }),
-            (false, true) => steps.push(Step::DetachXdp { place, port }),
+            (true, false) => steps.push(ProgramStep::AttachXdp { place, port }),
+            (false, true) => steps.push(ProgramStep::DetachXdp { place, port }),
             _ => {}
         }
         if !wanted {
             // What has the name now may be another device.
             let found = self.observed.switched.get(&key).filter(|found| found.ifindex == inner.ifindex);
-            steps.extend(found.cloned().map(Step::Restore));
+            steps.extend(found.cloned().map(ProgramStep::RestoreOffloads));
         }
     }
 }

@@ -119,38 +119,6 @@ pub enum Step {
         /// What it becomes.
         setting: Sysctl,
     },
-    /// Attach the program to a port that is there.
-    Attach {
-        /// Where.
-        place: Place,
-        /// Which.
-        port: IfName,
-    },
-    /// Take the program off a port.
-    Detach {
-        /// Where.
-        place: Place,
-        /// Which.
-        port: IfName,
-    },
-    /// Make an inner end that is there ready for XDP, which has these offloads now.
-    Prepare(Offloads),
-    /// Attach the XDP program to a port that is there.
-    AttachXdp {
-        /// Where.
-        place: Place,
-        /// Which.
-        port: IfName,
-    },
-    /// Take the XDP program off a port.
-    DetachXdp {
-        /// Where.
-        place: Place,
-        /// Which.
-        port: IfName,
-    },
-    /// Put back the offloads that an inner end had before it was made ready for XDP.
-    Restore(Offloads),
     /// Take an address off an interface.
     DeleteAddress {
         /// Where.
@@ -224,6 +192,16 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it writes a value that is there, because another step changes it.
+    #[must_use]
+    pub fn is_repeated(&self) -> bool {
+        match self {
+            Self::BridgeOption { from, to, .. } => from == to,
+            Self::Sysctl { from, setting, .. } => from.as_deref() == Some(&*setting.value),
+            _ => false,
+        }
+    }
+
     /// What the step changes, one by one.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
         let (one, routes) = match self {
@@ -270,12 +248,6 @@ impl Step {
                 let change = Change::of("sysctl", place).property(&setting.key);
                 change.values(from.as_ref(), &setting.value)
             }
-            Self::Attach { place, port } => Change::create("program", end(place, port)),
-            Self::Detach { place, port } => Change::delete("program", end(place, port)),
-            Self::Prepare(found) => offloads(found).values(None::<&str>, found.told(true)),
-            Self::AttachXdp { place, port } => Change::create("xdp-program", end(place, port)),
-            Self::DetachXdp { place, port } => Change::delete("xdp-program", end(place, port)),
-            Self::Restore(found) => offloads(found).values(None::<&str>, found.told(false)),
             Self::DeleteAddress { place, device, address } => {
                 Change::delete("address", format_args!("{address} on {}", end(place, device)))
             }
@@ -307,6 +279,58 @@ impl Step {
                 [route] => Change::create("route", described(route, namespace)),
                 routes => Change::create("routes", format_args!("{} in {namespace}", routes.len())),
             },
+        }
+    }
+}
+
+/// A change of the programs of a port that is there, or of the offloads of its inner end.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProgramStep {
+    /// Attach the program to a port that is there.
+    Attach {
+        /// Where.
+        place: Place,
+        /// Which.
+        port: IfName,
+    },
+    /// Take the program off a port.
+    Detach {
+        /// Where.
+        place: Place,
+        /// Which.
+        port: IfName,
+    },
+    /// Make an inner end that is there ready for XDP, which has these offloads now.
+    SetUpXdp(Offloads),
+    /// Attach the XDP program to a port that is there.
+    AttachXdp {
+        /// Where.
+        place: Place,
+        /// Which.
+        port: IfName,
+    },
+    /// Take the XDP program off a port.
+    DetachXdp {
+        /// Where.
+        place: Place,
+        /// Which.
+        port: IfName,
+    },
+    /// Put back the offloads that an inner end had before it was made ready for XDP.
+    RestoreOffloads(Offloads),
+}
+
+impl ProgramStep {
+    /// What it changes, in one line.
+    #[must_use]
+    pub fn change(&self) -> Change {
+        match self {
+            Self::Attach { place, port } => Change::create("program", end(place, port)),
+            Self::Detach { place, port } => Change::delete("program", end(place, port)),
+            Self::SetUpXdp(found) => offloads(found).values(None::<&str>, found.told(true)),
+            Self::AttachXdp { place, port } => Change::create("xdp-program", end(place, port)),
+            Self::DetachXdp { place, port } => Change::delete("xdp-program", end(place, port)),
+            Self::RestoreOffloads(found) => offloads(found).values(None::<&str>, found.told(false)),
         }
     }
 }

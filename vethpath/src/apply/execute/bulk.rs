@@ -1,11 +1,16 @@
 //! Running steps of a kind together: a lab has a thousand of each, and apart they take several times
 //! as long.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use super::{Error, Executor, Made, TOGETHER};
 use crate::{
-    kernel::{Direct, LinkChange, Netns, NetnsId, NewVeth, Result, VethEnd, pool, sysctl},
+    apply::cleanup,
+    datapath::Pins,
+    kernel::{Direct, LinkChange, Netns, NetnsId, NewVeth, Result, VethEnd, pool, rcu::Expedited, sysctl},
     plan::{Step, default_dad},
     state::stop,
     topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, Scope, altname, lab_mark, pair_mark},
@@ -35,7 +40,23 @@ impl Kind {
             | Step::Route { .. }
             | Step::Routes { .. } => Self::LinkChanges,
             Step::DeleteLink { .. } => Self::Deletions,
-            _ => Self::Alone,
+            Step::Namespace(_)
+            | Step::Bridge(_)
+            | Step::Cable(_)
+            | Step::Trunk { .. }
+            | Step::Mark { .. }
+            | Step::Enslave { .. }
+            | Step::Mac { .. }
+            | Step::Mtu { .. }
+            | Step::BridgeOption { .. }
+            | Step::Sysctls { .. }
+            | Step::Sysctl { .. }
+            | Step::DeleteAddress { .. }
+            | Step::DeleteRoute { .. }
+            | Step::Down { .. }
+            | Step::Masquerade(_)
+            | Step::Unmasquerade(_)
+            | Step::DeleteNamespace(_) => Self::Alone,
         }
     }
 }
@@ -71,7 +92,7 @@ impl Executor<'_> {
                     Kind::Pairs => self.make_pairs(now)?,
                     Kind::LinkChanges => self.change_links(now)?,
                     Kind::Deletions => self.delete_links(now)?,
-                    Kind::Alone => self.alone(first).await?,
+                    Kind::Alone => self.run_one(first).await?,
                 }
                 progress(count);
                 // Nothing above waits: whoever wants to interrupt gets a turn here.
@@ -112,6 +133,27 @@ impl Executor<'_> {
         Ok(())
     }
 
+    /// Removes links, those of a place together. One that is gone with its other end is no fault.
+    pub(super) fn delete_links(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+        let mut by_place: BTreeMap<&Place, BTreeSet<&str>> = BTreeMap::new();
+        for step in steps {
+            if let Step::DeleteLink { place, device, .. } = step {
+                by_place.entry(place).or_default().insert(device);
+            }
+        }
+        for (place, devices) in by_place {
+            let _soon = Expedited::for_ports(devices.len());
+            let direct = Direct::open(&self.namespaces.netns(place)?)?;
+            cleanup::remove(&direct, place, |link| devices.contains(link.name.as_str()))?;
+            stop::here_if_told();
+            for port in devices.iter().filter_map(|device| device.parse().ok()) {
+                // The program has gone with the port; its pin, if there is one, stands for nothing.
+                let _ = fs::remove_file(Pins::of(self.lab).link(&port));
+            }
+        }
+        Ok(())
+    }
+
     fn is_held(&self, step: &Step) -> bool {
         match step {
             _ if self.quiet.is_empty() => false,
@@ -124,7 +166,7 @@ impl Executor<'_> {
         }
     }
 
-    fn make_namespaces(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+    pub(super) fn make_namespaces(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let namespaces: Vec<&Namespace> = steps
             .iter()
             .filter_map(|step| if let Step::Namespace(namespace) = step { Some(namespace) } else { None })
@@ -157,7 +199,7 @@ impl Executor<'_> {
         outcome
     }
 
-    fn make_pairs(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+    pub(super) fn make_pairs(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let mut by_place: BTreeMap<&Place, Vec<&Pair>> = BTreeMap::new();
         for step in steps {
             if let Step::Pair(pair) = step {
@@ -244,7 +286,7 @@ impl Executor<'_> {
     }
 
     /// In each place in their order, in all places at once.
-    fn change_links(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+    pub(super) fn change_links(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let mut by_place: BTreeMap<Place, Vec<LinkChange<'_>>> = BTreeMap::new();
         for step in steps {
             if let Some((place, changes)) = link_changes(step) {

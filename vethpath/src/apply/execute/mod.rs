@@ -9,11 +9,11 @@ use std::{
 
 use tokio::process::Child;
 
-use super::{Error, NetnsCache, cleanup, forwarding, nat, xdp_offloads};
+use super::{Error, NetnsCache, adopted, cleanup, forwarding, nat, xdp_offloads};
 use crate::{
     kernel::{Direct, Netns, Result, Rtnl, VethEnd, netns, rcu::Expedited, sysctl, xdp},
     plan::{Change, Step},
-    state::{AgentLock, Directory, Journal, Offloads, stop},
+    state::{AgentLock, Directory, Journal, Offloads, Saved, stop},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, lab_mark,
         pair_mark, trunk_altname, trunk_mark,
@@ -71,10 +71,19 @@ impl<'a> Executor<'a> {
         self.namespaces
     }
 
-    /// Runs one step by itself. It is in the journal.
-    async fn alone(&mut self, step: &Step) -> std::result::Result<(), Error> {
+    /// Runs one step, which is in the journal. Nothing that changes or removes what was there is undone by itself: see
+    /// [`up`](super::up).
+    async fn run_one(&mut self, step: &Step) -> std::result::Result<(), Error> {
         match step {
-            Step::Namespace(namespace) => self.adopted(namespace)?,
+            Step::Namespace(namespace) if namespace.adopt.is_some() => self.adopted(namespace)?,
+            Step::Namespace(_) => self.make_namespaces(&[step])?,
+            Step::Pair(_) => self.make_pairs(&[step])?,
+            Step::Address { .. }
+            | Step::Subnet { .. }
+            | Step::Up { .. }
+            | Step::Route { .. }
+            | Step::Routes { .. } => self.change_links(&[step])?,
+            Step::DeleteLink { .. } => self.delete_links(&[step])?,
             Step::Bridge(bridge) => self.bridge(bridge).await?,
             Step::Cable(cable) => self.cable(cable).await?,
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
@@ -87,10 +96,71 @@ impl<'a> Executor<'a> {
                 self.made.push(Made::Table(nat.clone()));
                 nat::add(&self.namespaces.get(&nat.place)?, nat, self.lab).await?;
             }
-            // Of what is there already.
-            _ => self.change(step).await?,
+            Step::Unmasquerade(nat) => {
+                let netns = self.namespaces.netns(&nat.place)?;
+                nat::remove(&netns, nat, self.lab).await.left.into_iter().next().map_or(Ok(()), Err)?;
+            }
+            Step::DeleteNamespace(namespace) => {
+                if namespace.adopt.is_some() {
+                    let place = Place::Namespace(namespace.name.clone());
+                    // A name on which no namespace is mounted leads to nothing.
+                    if let Ok(there) = self.namespaces.netns(&place) {
+                        adopted::put_back(&place, &there, &Saved::read(&Directory::of(self.lab))?)?;
+                    }
+                }
+                self.delete_namespace(namespace)?;
+            }
+            Step::DeleteAddress { place, device, address } => {
+                let rtnl = self.namespaces.get(place)?;
+                rtnl.delete_address(index_of(&rtnl, device).await?, *address).await?;
+            }
+            Step::DeleteRoute { namespace, route } => {
+                self.namespaces.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
+            }
+            Step::Sysctl { place, setting, .. } => {
+                let (rtnl, settings) = (self.namespaces.get(place)?, std::slice::from_ref(setting));
+                let set = || self.set(place, rtnl.netns(), settings);
+                forwarding::keep_routers(&rtnl, settings, set).await?;
+            }
+            Step::Mark { place, device, mark, altname, settings } => {
+                let rtnl = self.namespaces.get(place)?;
+                sysctl::write_existing(rtnl.netns(), settings)?;
+                match rtnl.mark(index_of(&rtnl, device).await?, mark, altname.as_deref()).await {
+                    // The alternative name exists, and the mark is set.
+                    Err(error) if error.is_present() => {}
+                    other => other?,
+                }
+            }
+            Step::Enslave { place, device, bridge, .. } => {
+                let rtnl = self.namespaces.get(place)?;
+                let bridge = rtnl.expect_link(bridge).await?.ifindex;
+                rtnl.enslave(index_of(&rtnl, device).await?, bridge, format_args!("{place}:{device}"))
+                    .await?;
+            }
+            Step::Mac { place, device, mac, .. } => {
+                let rtnl = self.namespaces.get(place)?;
+                rtnl.set_mac(index_of(&rtnl, device).await?, *mac, format_args!("{place}:{device}")).await?;
+            }
+            Step::Mtu { place, device, mtu, .. } => {
+                let rtnl = self.namespaces.get(place)?;
+                rtnl.set_mtu(index_of(&rtnl, device).await?, *mtu, format_args!("{place}:{device}")).await?;
+            }
+            Step::BridgeOption { place, bridge, to, .. } => {
+                let rtnl = self.namespaces.get(place)?;
+                rtnl.set_bridge_option(rtnl.expect_link(bridge).await?.ifindex, *to, bridge).await?;
+            }
+            Step::Down { place, device } => {
+                let rtnl = self.namespaces.get(place)?;
+                rtnl.set_down(index_of(&rtnl, device).await?, format_args!("{place}:{device}")).await?;
+            }
         }
         Ok(())
+    }
+
+    /// All that is the lab's in it has been removed by now.
+    fn delete_namespace(&mut self, namespace: &Namespace) -> Result<()> {
+        self.namespaces.forget(&namespace.name);
+        if namespace.has_its_name() { Ok(()) } else { netns::unbind(&namespace.name) }
     }
 
     /// Makes an inner end ready for XDP. What it had is in the journal before that is done, and tells what

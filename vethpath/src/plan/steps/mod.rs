@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Change, Collision, Found, Observed, Step, links::Standing};
+use super::{Change, Collision, Found, Observed, ProgramStep, Step, links::Standing};
 use crate::topology::{
     Bridge, BridgeOption, Cable, Masquerade, Namespace, Pair, Place, Topology, Trunk, altname, lab_mark,
     pair_mark, trunk_altname, trunk_mark,
@@ -17,7 +17,7 @@ pub struct Plan {
     /// Makes things, and gives those that are there what they lack.
     pub make: Vec<Step>,
     /// Attaches programs to ports that are there, and takes them off. Those of new pairs go without saying.
-    pub programs: Vec<Step>,
+    pub programs: Vec<ProgramStep>,
     /// Gives interfaces addresses, brings them up, adds routes.
     pub raise: Vec<Step>,
     /// Writes settings that the kernel has written in between.
@@ -25,19 +25,32 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// All steps in order.
+    /// All steps in order, but those about programs.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.clear.iter().chain(&self.make).chain(&self.programs).chain(&self.raise).chain(&self.last)
+        self.clear.iter().chain(&self.make).chain(&self.raise).chain(&self.last)
     }
 
-    /// What they change.
+    /// The number of steps.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.steps().count() + self.programs.len()
+    }
+
+    /// Whether nothing is to be done.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the steps change, in order.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
-        let is_again = |step: &&Step| match step {
-            Step::BridgeOption { from, to, .. } => from == to,
-            Step::Sysctl { from, setting, .. } => from.as_deref() == Some(&*setting.value),
-            _ => false,
+        let of = |steps: [_; 2]| {
+            let steps = steps.into_iter().flatten();
+            steps.filter(|step: &&Step| !step.is_repeated()).flat_map(Step::changes)
         };
-        self.steps().filter(move |step| !is_again(step)).flat_map(Step::changes)
+        of([&self.clear, &self.make])
+            .chain(self.programs.iter().map(ProgramStep::change))
+            .chain(of([&self.raise, &self.last]))
     }
 
     /// The pairs that it makes.
