@@ -56,10 +56,8 @@ impl MapSync {
         let known: Vec<_> =
             maps.paths.iter().collect::<std::result::Result<_, _>>().map_err(|e| refused("read", &e))?;
         let paths = Paths::known(known, room);
-        // Without entries, announcements may be counted from the beginning.
-        let config = Config { confirmed: 0, ..maps.config() };
         let mut sync = Self {
-            config,
+            config: maps.config(),
             written: paths.greatest(),
             paths,
             maps,
@@ -81,11 +79,14 @@ impl MapSync {
         let ports = self.maps.ports.iter().collect::<std::result::Result<_, _>>();
         let ports = ports.map_err(|error| refused("read", &error))?;
         self.current = Desired { ports, ..Desired::default() };
-        self.announced = Announced::under(self.announced.number);
         self.maps.sources.clear().map_err(|error| refused("clear", &error))?;
         self.maps.stations.clear().map_err(|error| refused("clear", &error))?;
         // What is inserted next must not reuse an element that a program still looks at.
         membarrier::grace_period();
+        // Without entries, announcements are counted from the beginning.
+        self.announced = Announced::under(1);
+        self.config.confirmed = 0;
+        self.maps.set_config(self.config);
         Ok(())
     }
 
