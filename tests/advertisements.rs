@@ -1,4 +1,4 @@
-//! IPv6 router advertisements: who takes them, and what forwarding does to what came with them.
+//! IPv6 router advertisements: which interfaces accept them, and what forwarding does to their addresses and routes.
 
 use std::net::Ipv6Addr;
 
@@ -7,7 +7,7 @@ use vethpath::kernel::Netns;
 
 use crate::harness::{Host, SLACK, Wire, wait_for};
 
-/// A router advertisement that gives a default route for half an hour and addresses of a prefix, to all nodes.
+/// A router advertisement to all nodes, with a default route for half an hour and a prefix for addresses.
 fn advertisement(prefix: &str) -> Vec<u8> {
     const ROUTER_ADVERTISEMENT: u8 = 134;
     let from: Ipv6Addr = "fe80::bad".parse().expect("an address");
@@ -16,7 +16,7 @@ fn advertisement(prefix: &str) -> Vec<u8> {
     let (half_an_hour, hours) = (1800_u16.to_be_bytes(), 7200_u32.to_be_bytes());
     let header = [64, 0, half_an_hour[0], half_an_hour[1]];
     let timers = [0; 8];
-    // On the link, and for addresses of one's own.
+    // Flags: on-link, and autonomous address configuration.
     let information = [&[3, 4, 64, 0xc0][..], &hours, &hours, &[0; 4], &prefix.octets()].concat();
     let body = [&timers[..], &information].concat();
     let ether = PacketBuilder::ethernet2([2, 0, 0, 0, 0xb, 0xad], [0x33, 0x33, 0, 0, 0, 1]);
@@ -27,14 +27,14 @@ fn advertisement(prefix: &str) -> Vec<u8> {
     frame
 }
 
-/// How often an interface of the host has seen what a counter counts.
+/// The value of an IPv6 counter of one of the host's interfaces.
 fn count(host: &Host, interface: &str, counter: &str) -> u64 {
     let text = host.run(format!("cat /proc/net/dev_snmp6/{interface}")).ok().stdout;
     let line = text.lines().find(|line| line.starts_with(counter));
     line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or_default()
 }
 
-/// Sends one from a namespace, and waits until the kernel has seen it on the host.
+/// Sends an advertisement from a namespace, and waits until the host has counted it.
 #[track_caller]
 fn advertise(host: &Host, (namespace, interface): (&str, &str), prefix: &str, seen_on: &str) {
     let netns = Netns::open(&host.path(&format!("/run/netns/{namespace}")), namespace).expect("it is there");
@@ -52,7 +52,7 @@ fn came_with_it(host: &Host, interface: &str) -> (bool, bool) {
     (addresses.contains("dynamic"), routes.contains("proto ra"))
 }
 
-/// By a bridge with an address, by one without, by a cable, and by a port that somebody takes off its bridge.
+/// Sent through a bridge with an address, one without, a cable, and a port that was taken off its bridge.
 #[test]
 fn nobody_in_a_lab_gives_the_machine_an_address_or_a_route() {
     let host = Host::new();
@@ -69,7 +69,7 @@ fn nobody_in_a_lab_gives_the_machine_an_address_or_a_route() {
     let _ = host.run(format!("ip link set {port} nomaster")).ok();
     advertise(&host, ("evil", "eth0"), "2001:db8:9::", &port);
     assert_eq!(came_with_it(&host, &port), (false, false));
-    // One of which somebody has switched it on is switched off again by `up`.
+    // `accept_ra` that was switched on by hand is switched off again by `up`.
     let _ = host.run("sysctl -w net.ipv6.conf.br1.accept_ra=1").ok();
     let _ = host.vethpath(format!("up {}", lab.file)).ok();
     advertise(&host, ("evil", "eth1"), "2001:db8:1::", "br1");
@@ -77,7 +77,7 @@ fn nobody_in_a_lab_gives_the_machine_an_address_or_a_route() {
     for (_, to) in ways {
         assert_eq!(count(&host, to, "Icmp6OutRouterSolicits"), 0, "{to} solicits");
     }
-    // Where the file says so, it is taken, also where the host forwards.
+    // Where the file sets `accept_ra`, advertisements are accepted, also on a host that forwards.
     let bridges = bridges.replace("[bridge.br1]\n", "[bridge.br1]\naccept_ra = true\n");
     let file = host.lab("empty").named("evil").and(&bridges).and(namespace).and("accept_ra = true\n").write();
     let _ = host.vethpath(format!("up {file}")).ok();
@@ -91,7 +91,7 @@ fn nobody_in_a_lab_gives_the_machine_an_address_or_a_route() {
     host.finish();
 }
 
-/// The machine has its address and its default route from a router's advertisement, and gets more of these while the
+/// The machine has its address and its default route from a router advertisement, and receives more of them while the
 /// lab is up.
 #[test]
 fn a_machine_keeps_its_advertised_route_when_a_lab_forwards() {
@@ -127,7 +127,7 @@ fn a_machine_keeps_its_advertised_route_when_a_lab_forwards() {
     lab.down();
     assert_eq!(came_with_it(&host, "up0"), (true, true));
     assert_eq!(value("up0"), "1");
-    // Nor does one interface that forwards take it away, nor one of a machine that has taken enough of them.
+    // A single forwarding interface does not remove the route either, nor does a lab after `accept_ra` was set to 0.
     let cable = "[namespace.n.interface.eth0]\nlink = \"host:v0\"\n[namespace.host.interface.v0]\nlink = \"n:eth0\"\n\
         sysctls = { \"net.ipv6.conf.v0.forwarding\" = 1 }\n";
     for (accept_ra, text) in [("1", cable), ("0", cable), ("0", text)] {

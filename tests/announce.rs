@@ -1,10 +1,10 @@
-//! What neighbours learn of a MAC that `up` changes, and of an address that it adds.
+//! What neighbours learn about a MAC that `up` changes, and about an address that it adds.
 
 use std::time::Duration;
 
 use crate::harness::{Host, Lab, SLACK, wait_for, wait_until};
 
-/// Long before a neighbour would find out by itself: it asks after 5 s, and gives up after some 30 s.
+/// Long before a neighbour would find out by itself: it probes after 5 s, and gives up after some 30 s.
 const SOON: Duration = Duration::from_secs(3);
 
 const MACS: [&str; 2] = ["02:00:00:00:00:0a", "02:00:00:00:00:0b"];
@@ -21,7 +21,7 @@ fn knows(lab: &Lab<'_>, namespace: &str, address: &str, mac: &str) {
     });
 }
 
-/// Whether tcpdump, of whatever version, shows that anybody has asked for the first host's address from there.
+/// Whether tcpdump, in any version, shows a gratuitous ARP request for the first host's address.
 fn announced(dump: &str) -> bool {
     let asks_for_itself =
         |line: &str| line.contains("who-has 10.0.0.10 ") && line.contains("tell 10.0.0.10,");
@@ -31,7 +31,7 @@ fn announced(dump: &str) -> bool {
 #[test]
 fn a_changed_mac_and_a_moved_address_are_announced_at_once() {
     let host = Host::new();
-    // It listens before there is anything to hear: nothing is announced when a lab is brought up.
+    // The capture starts before any traffic: nothing is announced when a lab is brought up.
     let server = host.spawn("tcpdump -l -n --immediate-mode -i any arp");
     wait_for(SLACK, "tcpdump does not start", || server.output().contains("listening on"));
     let file = |mac: &str, addresses: [&str; 2]| {
@@ -65,7 +65,7 @@ fn a_changed_mac_and_a_moved_address_are_announced_at_once() {
     lab.reaches("ns0", "10.0.0.11");
     assert!(announced(&server.output()), "{}", server.output());
 
-    // Its addresses go to the other host, which is there already.
+    // The addresses move to the other host, which exists already.
     lab.reaches("r", "10.0.0.10");
     lab.reaches("r", "fd00::10");
     let all = "[\"10.0.0.11/24\", \"fd00::11/64\", \"10.0.0.10/24\", \"fd00::10/64\"]";

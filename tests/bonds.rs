@@ -1,8 +1,9 @@
-//! A bond that somebody makes of interfaces in a namespace.
+//! A bond that a user makes of interfaces in a namespace.
 
 use crate::harness::Host;
 
-/// The plan is tested without a kernel, too: `what_a_bond_has_changed_of_its_member_is_no_drift`. The bond gives both members one MAC. With their own again, the one that is not active could not take over.
+/// A bond gives both members one MAC. With their own, the backup member could not take over. The plan is also tested
+/// without a kernel: `what_a_bond_has_changed_of_its_member_is_no_drift`.
 #[test]
 #[ignore = "needs a kernel with bonding"]
 fn up_leaves_the_members_of_a_bond_to_it() {

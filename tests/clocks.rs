@@ -1,12 +1,12 @@
-//! Labs of a time namespace, in which every monotonic clock of user space is shifted.
+//! Labs that are started in a time namespace, in which the monotonic clocks of user space are shifted.
 
 use crate::harness::{Host, SLACK, wait_for};
 
-/// A lease of another clock would hold for a day, or would be over before it begins.
+/// A lease of another clock would hold for a day, or would have expired before it begins.
 #[test]
 fn the_lease_is_of_the_clock_that_programs_read() {
     let host = Host::new();
-    // No clock can be before the machine's start.
+    // A clock cannot be set to before boot.
     let back = (booted_for() / 2).min(100);
     for shift in ["86400".to_owned(), format!("-{back}")] {
         let file = host.lab("three-hosts").write();
@@ -41,7 +41,7 @@ fn the_lease_is_of_the_clock_that_programs_read() {
     host.finish();
 }
 
-/// How many seconds ago the machine was started.
+/// How many seconds ago the machine was booted.
 fn booted_for() -> u64 {
     let uptime = std::fs::read_to_string("/proc/uptime").expect("it is there");
     uptime.split('.').next().and_then(|seconds| seconds.parse().ok()).expect("a number")

@@ -30,7 +30,7 @@ fn exec_says_what_it_cannot_do() {
     host.finish();
 }
 
-/// One does not `exec` into a namespace that no lab made.
+/// `exec` refuses a namespace that no lab made.
 #[test]
 fn exec_is_for_the_labs_own_namespaces() {
     let mut host = Host::new();

@@ -1,4 +1,4 @@
-//! What goes wrong is said clearly, with the right exit code, before anything is changed.
+//! Errors are reported clearly, with the right exit code, before anything is changed.
 
 use crate::harness::{Host, SLACK, wait_for};
 
@@ -74,7 +74,7 @@ fn somebodys_bpffs_stays() {
     host.finish();
 }
 
-/// What we mounted and somebody else uses by now is not ours to unmount.
+/// A bpffs that we mounted and that another program uses now is not unmounted.
 #[test]
 fn bpffs_that_somebody_uses_meanwhile_stays() {
     let host = Host::new();

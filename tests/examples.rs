@@ -6,10 +6,10 @@ use vethpath::topology::{Source, Topology, read};
 
 use crate::harness::{Host, SLACK, at_once, wait_for};
 
-/// What groups of thousands come to here: nothing depends on how many there are, and `scale` has the large ones.
+/// The size here of groups that have thousands: nothing depends on the number, and `scale` tests large groups.
 const COUNT: u32 = 20;
 
-/// Hosts, on which examples come up one after the other.
+/// Number of hosts, on each of which examples are brought up one after the other.
 const LANES: usize = 4;
 
 /// A block of a document, or a file of `examples/`.
@@ -73,7 +73,7 @@ fn comes_up(host: &mut Host, n: usize, example: &Example) {
     let done = host.vethpath(format!("up {file}"));
     let filters = topology.bridges.iter().any(|bridge| bridge.vlan_filtering);
     if filters && !host.run("ip link add probe type bridge vlan_filtering 1").succeeded() {
-        // As the documentation of limits has it: a kernel without VLAN filtering says so.
+        // As documented under limits: a kernel without VLAN filtering is reported.
         let _ = done.fails(2).says("hint:");
     } else {
         assert!(done.succeeded(), "{}: {done}\n{text}", example.title);
@@ -92,7 +92,7 @@ fn comes_up(host: &mut Host, n: usize, example: &Example) {
     }
 }
 
-/// The same with groups of a few.
+/// The same text with small groups.
 fn smaller(text: &str) -> String {
     let line =
         |line: &str| match line.strip_prefix("count = ").and_then(|count| count.trim().parse::<u32>().ok()) {
@@ -110,7 +110,7 @@ fn make_adopted(host: &Host, topology: &Topology) -> Vec<String> {
             let _ = host.run(format!("ip netns add {name}")).ok();
             removals.push(format!("ip netns del {name}"));
         } else if let Some(pid) = path.strip_prefix("/proc/").and_then(|path| path.strip_suffix("/ns/net")) {
-            // The next process of the machine gets the number behind this one.
+            // The next process inside gets the pid after `ns_last_pid`.
             let pid: u32 = pid.parse().expect("a number");
             let script = format!(
                 "echo {} > /proc/sys/kernel/ns_last_pid; unshare -n sleep infinity >&- 2>&- & echo $!",

@@ -1,4 +1,4 @@
-//! The harness, tested with plain `ip`: a test that cannot fail shows nothing.
+//! Tests of the harness, with plain `ip`: a test that cannot fail proves nothing.
 
 use std::{
     fs,
@@ -77,7 +77,7 @@ fn leftovers_are_found() {
 fn a_daemon_that_stays_is_found_and_killed() {
     let host = Host::new();
     let _ = host.run(["sh", "-c", "setsid sleep 4321 >/dev/null 2>&1 </dev/null & echo $!"]).ok();
-    // It is a shell first, and then `setsid`.
+    // Its name is that of the shell first, and then `setsid`.
     wait_for(SLACK, "a process more", || host.changes().is_some_and(|changes| changes.contains("sleep")));
     let outside = outside_pid(&["sleep", "4321"]).expect("it runs");
     assert!(
@@ -126,7 +126,7 @@ fn exit_codes_output_and_input_come_through() {
     assert_eq!(host.run(format!("cat {file}")).ok().stdout, "name = \"some\"");
 }
 
-/// The `/proc` folder, as seen from outside, of the process with this command line.
+/// The `/proc` folder, seen from outside, of the process with this command line.
 fn outside_pid(command: &[&str]) -> Option<PathBuf> {
     let processes = fs::read_dir("/proc").expect("readable").flatten();
     let words = |line: String| line.split_terminator('\0').eq(command.iter().copied());

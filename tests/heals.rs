@@ -1,4 +1,4 @@
-//! What somebody took apart in a lab that is up, `up` puts together again.
+//! `up` repairs what was changed by hand in a lab that is up.
 
 use crate::harness::{Host, Lab};
 
@@ -16,7 +16,7 @@ fn heals(host: &Host, lab: &Lab<'_>, changes: &[&str]) {
     let _ = host.vethpath(format!("up {}", lab.file)).ok().says(NOTHING);
 }
 
-/// An agent that does not answer would have to be replaced.
+/// Waits for the agent first: one that does not reply would have to be replaced.
 #[track_caller]
 fn nothing_to_change(host: &Host, lab: &Lab<'_>) {
     let _ = lab.heard();
@@ -92,7 +92,7 @@ fn an_mtu_that_was_changed_and_a_loopback_that_is_down() {
     host.finish();
 }
 
-/// The kernel lowers a bridge's MTU to the least of its ports: that is nothing to heal.
+/// The kernel lowers a bridge's MTU to the smallest of its ports: there is nothing to repair.
 #[test]
 fn a_bridge_with_a_larger_mtu_than_a_port() {
     let host = Host::new();
@@ -103,7 +103,7 @@ fn a_bridge_with_a_larger_mtu_than_a_port() {
     host.finish();
 }
 
-/// What `up`, `list` and `show` say is how the lab stands then, not how it stood while parts of it were missing.
+/// `up`, `list` and `show` report the state of the repaired lab, not the state while parts of it were missing.
 #[test]
 fn up_says_how_the_lab_stands_that_it_has_mended() {
     let host = Host::new();

@@ -1,4 +1,4 @@
-//! State files that somebody, or a disk, has damaged.
+//! State files that are damaged, lost or replaced.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn damage(host: &Host, file: &str, how: impl FnOnce(Vec<u8>) -> Vec<u8>) {
 
 const JOURNAL: &str = "/run/vethpath/three-hosts/journal";
 
-/// What is no record is not needed.
+/// A line of the journal that is not a record is ignored.
 #[test]
 fn a_line_of_garbage_is_passed_over() {
     let host = Host::new();
@@ -66,7 +66,7 @@ fn a_lab_without_a_record_hides_no_other_and_goes_by_its_marks() {
     host.finish();
 }
 
-/// A full disk, or an editor, leaves a journal like that.
+/// A full disk or an editor may leave an empty, truncated or missing journal.
 #[test]
 fn a_lab_whose_record_is_lost_is_not_forgotten() {
     let host = Host::new();
@@ -89,7 +89,7 @@ fn a_lab_whose_record_is_lost_is_not_forgotten() {
         lab.forget();
         assert_eq!(host.changes(), None, "{lost:?}");
 
-        // The file tells what the lab is.
+        // `up` reads the lab's definition from the topology file.
         let lab = two_labs(&host);
         lose();
         let _ = host.vethpath(format!("up {}", lab.file)).ok().says("3 of 3 pairs armed");
@@ -98,7 +98,7 @@ fn a_lab_whose_record_is_lost_is_not_forgotten() {
         lab.forget();
         assert_eq!(host.changes(), None, "{lost:?}");
     }
-    // Its pins are left, and its marks.
+    // Without the state folder, the pins and the marks remain.
     let lab = two_labs(&host);
     host.remove("/run/vethpath/three-hosts");
     let _ = host.vethpath("down three-hosts").ok().says("by its mark").says("lab three-hosts is down");
@@ -107,7 +107,7 @@ fn a_lab_whose_record_is_lost_is_not_forgotten() {
     host.finish();
 }
 
-/// Whoever copies the state of a lab must not have `down` of the copy destroy the original.
+/// With a journal that was copied from another lab, `down` must not destroy that lab.
 #[test]
 fn the_record_of_another_lab_is_none() {
     let host = Host::new();
@@ -139,12 +139,12 @@ fn other_files_of_state_keep_no_lab_from_going() {
     let _ = host.vethpath("down three-hosts").ok().says("stays as it is");
     let _ = host.vethpath("down other").ok();
     lab.forget();
-    // Nobody knows what that was.
+    // The saved value is lost, so `down` cannot restore the setting.
     let _ = host.run("sysctl -w net.ipv4.ip_forward=0").ok();
     host.finish();
 }
 
-/// The name may be its owner's, and the only thing that keeps the namespace.
+/// The name may belong to the namespace's owner, and be the only reference that keeps the namespace.
 #[test]
 fn an_adopted_namespace_of_a_lab_without_a_record_keeps_its_name() {
     let mut host = Host::new();
@@ -160,7 +160,7 @@ fn an_adopted_namespace_of_a_lab_without_a_record_keeps_its_name() {
     host.finish();
 }
 
-/// What a file alone calls the lab's may be somebody else's.
+/// An object that only the topology file attributes to the lab may belong to another user.
 #[test]
 fn down_of_a_file_touches_nothing_without_a_mark() {
     let mut host = Host::new();
@@ -170,7 +170,7 @@ fn down_of_a_file_touches_nothing_without_a_mark() {
     let file = host.lab("empty").named("x").and(text).write();
     let _ = host.vethpath(format!("down {file}")).fails(1).says("no lab `x` is up");
     assert_eq!(host.changes(), None);
-    // Nor where another lab of the name had only a namespace that is marked.
+    // The same holds if another lab of that name had only a marked namespace.
     let _ = host.run("ip netns add q").ok();
     let _ = host.run("ip -n q link set lo alias vethpath:x").ok();
     let _ = host.vethpath(format!("down {file}")).ok().says("interface host:br9 does not belong to lab x");
@@ -178,7 +178,7 @@ fn down_of_a_file_touches_nothing_without_a_mark() {
     host.finish();
 }
 
-/// Root of a namespace may mark it as it likes.
+/// Root in a namespace can set any mark on it.
 #[test]
 fn a_mark_from_within_gives_a_namespace_to_no_other_lab() {
     let host = Host::new();
@@ -194,7 +194,7 @@ fn a_mark_from_within_gives_a_namespace_to_no_other_lab() {
     host.finish();
 }
 
-/// Whatever is in the place of the journal, `list` names the way that works.
+/// Whatever has replaced the journal, `list` reports it and `down` works.
 #[test]
 fn a_journal_that_is_no_file_keeps_no_lab_from_going() {
     let host = Host::new();
@@ -223,12 +223,12 @@ fn labs_whose_state_is_gone_are_listed_and_go_with_all() {
     let _ = host.vethpath("exec ns0 -- true").fails(2).says("there is no record in it");
     let _ = host.vethpath("down --all").ok().says("lab other is down").says("lab three-hosts is down");
     lab.forget();
-    // Somebody has to remember what forwarding was.
+    // The saved value of the setting is lost with the state.
     let _ = host.run("sysctl -q -w net.ipv4.ip_forward=0").ok();
     host.finish();
 }
 
-/// A killed `up` leaves an empty folder, which is no lab.
+/// A killed `up` leaves an empty folder, which is not a lab.
 #[test]
 fn an_empty_folder_is_no_lab() {
     let host = Host::new();

@@ -1,5 +1,5 @@
-//! What Debian's kernels have as modules and others lack: what it makes of frames is the same on a plain bridge and on
-//! each fast path. `cargo xtask test --kernel` runs these in guests.
+//! Features that Debian's kernels have as modules and others lack. They treat frames the same on a plain bridge and on
+//! each fast path. `cargo xtask test --kernel` runs these tests in guests.
 
 use crate::{
     harness::{Lab, Netlink, SLACK, lacks, wait_for, wait_until},
@@ -31,7 +31,7 @@ fn a_bridge_that_filters_vlans_keeps_them_apart() {
     });
 }
 
-/// Tagged frames are left to the bridge, and untagged ones of the same hosts stay fast.
+/// The bridge forwards tagged frames. Untagged frames of the same hosts stay fast.
 #[ignore = "needs a kernel with VLAN devices"]
 #[test]
 fn vlan_devices_of_hosts_reach_each_other() {
@@ -94,7 +94,7 @@ fn an_interface_in_a_vrf_is_reached_there() {
         }
         lab.reaches_within(A_SECOND, "ns0", B);
         let _ = lab.run("ns1", format!("ping -n -q -c 3 -l 3 -W 5 -I red {A}")).ok();
-        // The main table leads nowhere any more.
+        // The main table has no route any more.
         let _ = lab.run("ns1", format!("ip route get {A}")).fails(2);
         if fast {
             lab.is_fast("ns0:eth0", B);
@@ -120,7 +120,7 @@ fn a_flower_filter_at_the_egress_of_a_port_drops() {
     });
 }
 
-/// With MAC authentication bypass, a locked port has the bridge note who speaks and let nobody in.
+/// With MAC authentication bypass, a locked port adds a locked FDB entry for the source and drops the frame.
 #[ignore = "needs a kernel with MAC authentication bypass"]
 #[test]
 fn a_locked_port_with_mab_notes_who_speaks() {
@@ -141,7 +141,7 @@ fn a_locked_port_with_mab_notes_who_speaks() {
             let _ = lab.pings("ns1", A);
             is_locked()
         });
-        // Whom an administrator lets in is in.
+        // A static entry unlocks the station.
         let _ = host.run(format!("bridge fdb replace {mac} dev {port} master static")).ok();
         assert!(!is_locked());
         lab.reaches_within(A_SECOND, "ns1", A);

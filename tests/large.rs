@@ -1,8 +1,8 @@
-//! Files that stand for much more than they say.
+//! Small topology files that expand to large labs.
 
 use crate::harness::{Host, sized};
 
-/// Hosts that share routes: to their gateway, and others by it.
+/// Hosts that share routes: the default route and others, all via the gateway.
 fn text(hosts: usize, routes: usize) -> String {
     let bridges = hosts.div_ceil(1000);
     let names: Vec<_> = (0..bridges).map(|n| format!("\"br{n}\"")).collect();
@@ -19,14 +19,14 @@ fn text(hosts: usize, routes: usize) -> String {
     text
 }
 
-/// A million routes of a file of 40 kB. Four million in the long suite: a record of those would be too large.
+/// A file of 40 kB expands to a million routes. In the long suite it is four million, too many for a record.
 #[test]
 fn routes_that_many_share_are_kept_once_and_counted() {
     let host = Host::new();
     let (hosts, routes, spaces) = sized((1024, "1,047,576", "24"), (4096, "4,193,304", "3,096"));
     let file = host.topology("shared", &text(hosts, 1024));
     let exe = host.exe();
-    // Each route by itself took more than 500 bytes.
+    // Stored one by one, each route took more than 500 bytes.
     let bounded = |command: &str| host.run(["sh", "-c", &format!("ulimit -v 500000; {exe} {command}")]);
     let planned = bounded(&format!("plan {file}")).ok();
     assert!(planned.stdout.len() < 1 << 20, "{} bytes", planned.stdout.len());
@@ -63,7 +63,7 @@ fn programs_and_whoever_asks_get_every_change() {
     host.finish();
 }
 
-/// They are added together where a namespace is made, and one by one where it is there.
+/// Routes are added together in a new namespace, and one by one in an existing one.
 #[test]
 fn routes_of_a_group_come_and_go() {
     let host = Host::new();

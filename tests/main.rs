@@ -1,5 +1,5 @@
-//! Integration tests: the `vethpath` binary from outside, judged by `ip`, `bridge`, `ping` and the
-//! kernel's own counters. Each test has a machine of its own ([`harness::Host`]) and needs root.
+//! Integration tests: they run the `vethpath` binary and check the result with `ip`, `bridge`, `ping` and the kernel's
+//! counters. Each test has a private [`harness::Host`] and needs root.
 
 mod advertisements;
 mod announce;

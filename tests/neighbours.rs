@@ -2,7 +2,7 @@
 
 use crate::harness::Host;
 
-/// A lab of hosts with a gateway on the machine, shared out over bridges.
+/// A lab of hosts that are distributed over bridges, with their gateway on the machine.
 fn text(hosts: usize) -> String {
     let bridges = hosts.div_ceil(1000);
     let names: Vec<_> = (0..bridges).map(|n| format!("\"br{n}\"")).collect();

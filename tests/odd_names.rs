@@ -1,8 +1,8 @@
-//! Names and aliases that are no text, and a loopback that is called otherwise: the kernel takes nearly any bytes.
+//! Names and aliases that are not UTF-8, and a renamed loopback device. The kernel accepts nearly any bytes.
 
 use crate::harness::Host;
 
-/// Commands of the host, and of root in a namespace.
+/// Commands that run on the host, or as root in a namespace.
 const ODD: [&str; 7] = [
     "ip link add $'n\\xff' type veth peer name q0",
     "ip -n ns0 link set lo alias $'x\\xff'",

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::harness::{Host, Lab, LabFile, SLACK, TIMEOUT, wait_for};
 
-/// Ways to be elsewhere, in front of a command.
+/// Command prefixes that change to other namespaces.
 const ELSEWHERE: [&str; 5] = [
     "ip netns exec ns0",
     "nsenter --net=/run/netns/ns0",
@@ -16,7 +16,7 @@ const ELSEWHERE: [&str; 5] = [
 /// Where a lab's record is.
 const JOURNAL: &str = "/run/vethpath/three-hosts/journal";
 
-/// A lab that changes the machine in every way that a lab can.
+/// A lab that makes every kind of change to the machine.
 fn with_nat(host: &Host) -> LabFile<'_> {
     host.lab("three-hosts").with("[bridge.docker0]\n", "[bridge.docker0]\nnat = true\n")
 }
@@ -77,7 +77,7 @@ fn what_only_reads_shows_the_lab_that_is_there() {
     host.finish();
 }
 
-/// The mounts of `ip netns exec` go with its command, and the record would stay.
+/// The mounts of `ip netns exec` end with its command, but the record would stay.
 #[test]
 fn a_lab_that_would_not_outlive_the_command_is_refused() {
     let mut host = Host::new();
@@ -91,7 +91,7 @@ fn a_lab_that_would_not_outlive_the_command_is_refused() {
             assert_eq!(host.changes(), None, "{elsewhere} {verb}");
         }
     }
-    // What the hint says works, and every command reaches that lab.
+    // The command of the hint works, and every command reaches that lab.
     let _ = host.run(format!("ip netns exec pod nsenter -t 1 -m {} up {file}", host.exe())).ok();
     let _ = host.run("ip -n pod link show docker0").ok();
     let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.102").ok();
@@ -102,7 +102,7 @@ fn a_lab_that_would_not_outlive_the_command_is_refused() {
     host.finish();
 }
 
-/// Labs with `nat` in two network namespaces: the forwarding of each is its own.
+/// Two labs with `nat` in two network namespaces, each with its own forwarding setting.
 #[test]
 fn forwarding_is_remembered_for_each_network_namespace() {
     let host = Host::new();
@@ -121,7 +121,7 @@ fn forwarding_is_remembered_for_each_network_namespace() {
     host.finish();
 }
 
-/// Nothing but the agent keeps the network namespace of `unshare --net`.
+/// Only the agent keeps the network namespace of `unshare --net`.
 #[test]
 fn a_lab_whose_network_namespace_is_gone_can_be_taken_down() {
     let host = Host::new();
@@ -140,7 +140,7 @@ fn a_lab_whose_network_namespace_is_gone_can_be_taken_down() {
     host.finish();
 }
 
-/// There the agent's number is another process's.
+/// In another PID namespace, the agent's pid is that of another process.
 #[test]
 fn from_another_process_namespace_nothing_is_changed() {
     let host = Host::new();
@@ -158,17 +158,17 @@ fn from_another_process_namespace_nothing_is_changed() {
     host.finish();
 }
 
-/// A lab of which nothing tells where it lives, not even its record: the agent's number in its lock is no other's.
+/// Not even the record states the lab's namespaces. The pid in the lock must not be taken for another process.
 #[test]
 fn from_another_process_namespace_no_other_process_is_ended() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let agent = lab.pid();
     std::fs::write(host.path(JOURNAL), b"{\xff\n").expect("it can be written");
-    // Whoever has the agent's number there.
+    // A pid that another process has there.
     std::fs::write(host.path("/run/vethpath/three-hosts/agent.lock"), "2").expect("it can be written");
     let script = format!("sleep 1000 & {} down three-hosts; code=$?; kill -0 $! && exit $code", host.exe());
-    // With the second, /proc shows the processes of the new process namespace only.
+    // With the second, /proc shows only the processes of the new PID namespace.
     for proc in ["", "mount -t proc proc /proc;"] {
         let script = format!("{proc} {script}");
         let done = host.run(["unshare", "--pid", "--mount", "--fork", "bash", "-c", &script]);
@@ -180,7 +180,7 @@ fn from_another_process_namespace_no_other_process_is_ended() {
     host.finish();
 }
 
-/// `bpf()` asks for rights that nobody has there, whoever owns the network namespace.
+/// `bpf()` needs capabilities that no process has there, whoever owns the network namespace.
 #[test]
 fn from_a_user_namespace_nothing_is_changed() {
     let host = Host::new();
@@ -199,7 +199,7 @@ fn from_a_user_namespace_nothing_is_changed() {
     host.finish();
 }
 
-/// As an engine does whose containers have ended, and a program that opened it.
+/// A container engine whose containers have ended keeps a mount; another program may keep a descriptor.
 #[test]
 fn a_network_namespace_that_is_only_mounted_or_open_is_found() {
     let host = Host::new();
@@ -239,7 +239,8 @@ fn a_bpffs_over_the_labs_is_no_reason_to_forget_its_pins() {
     host.finish();
 }
 
-/// Records of the format before have no `home`, nor do journals say which namespaces were made: the agent tells.
+/// Records of the previous format have no `home`, and its journals do not list the namespaces made. The agent shows
+/// where the lab is.
 #[test]
 fn a_lab_of_the_format_before_is_found_by_its_agent() {
     let host = Host::new();
@@ -252,7 +253,7 @@ fn a_lab_of_the_format_before_is_found_by_its_agent() {
         .prints("172.17.0.102/16");
     let shown = host.run(format!("ip netns exec ns0 {} show --json", host.exe())).ok().json();
     assert_eq!(shown["bridges"], host.vethpath("show --json").ok().json()["bridges"]);
-    // `up` takes it over with an agent of its own, and the journal is of this format then.
+    // `up` takes the lab over with a new agent, and writes the journal in the current format.
     let pid = lab.pid();
     let _ = host.run(format!("unshare --net {} up {}", host.exe(), lab.file)).ok().says("3 of 3 pairs armed");
     assert_ne!(lab.pid(), pid);
@@ -262,7 +263,7 @@ fn a_lab_of_the_format_before_is_found_by_its_agent() {
     lab.forget();
     assert_eq!(host.changes(), None);
 
-    // Without an agent the lab is where the command is called.
+    // Without an agent, the links with the lab's mark show where the lab is.
     let lab: Lab<'_> = with_nat(&host).up();
     make_old(&host);
     let _ = host.run(format!("kill -KILL {}", lab.pid())).ok();
@@ -279,7 +280,7 @@ fn record(host: &Host) -> Value {
     serde_json::from_str(journal.lines().last_record()).expect("a record is JSON")
 }
 
-/// Takes out of a journal what the format before did not have.
+/// Removes from a journal what the previous format did not have.
 fn make_old(host: &Host) {
     let path = host.path(JOURNAL);
     let journal = std::fs::read_to_string(&path).expect("the lab is up");
@@ -302,7 +303,7 @@ impl<'a, I: Iterator<Item = &'a str>> Records<'a> for I {
     }
 }
 
-/// A name of a namespace that leads to somebody else's by now is somebody else's.
+/// A namespace name that now refers to another namespace is no longer the lab's.
 #[test]
 fn what_was_marked_otherwise_goes_and_what_was_replaced_stays() {
     let host = Host::new();
@@ -338,7 +339,7 @@ fn what_was_marked_otherwise_goes_and_what_was_replaced_stays() {
     host.finish();
 }
 
-/// Whoever is at work on a lab is waited for, and named.
+/// A command waits for another one that works on the lab, and names its process.
 #[test]
 fn a_lab_that_somebody_works_on_is_waited_for() {
     let host = Host::new();
@@ -363,7 +364,7 @@ fn a_lab_that_somebody_works_on_is_waited_for() {
     host.finish();
 }
 
-/// The program has the mounts, and the folder, of whoever calls it.
+/// The program has the mounts and the working directory of the caller.
 #[test]
 fn exec_leaves_its_program_where_it_was_called() {
     let host = Host::new();
@@ -432,7 +433,7 @@ fn locks_that_others_hold_are_given_up() {
     host.finish();
 }
 
-/// Its agent ends with that, and no process is left that could be another by its number.
+/// Its agent ends with the PID namespace, and no process is left that its pid could be confused with.
 #[test]
 fn a_lab_outlives_the_process_namespace_that_it_was_brought_up_in() {
     let host = Host::new();

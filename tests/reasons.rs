@@ -1,10 +1,10 @@
-//! Why a port is not armed: `stats` and `show` say the same of each, to people and to programs.
+//! The reason why a port is not armed: `stats` and `show` report the same, as text and as JSON.
 
 use serde_json::Value;
 
 use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until};
 
-/// Whatever a port is, both `stats` and `show` say why it is not armed, to people and to programs.
+/// For every kind of port, both `stats` and `show` report why it is not armed, as text and as JSON.
 #[test]
 fn each_port_that_is_not_armed_says_why() {
     let host = Host::new();
@@ -26,7 +26,7 @@ link = \"ns2:eth1\"
     let port = trunks()[0]["port"].as_str().expect("a port").to_owned();
     let _ = host.run(format!("bridge link set dev {port} learning off")).ok();
     wait_for(SLACK, "the trunk is not armed", || trunks()[0]["state"] == trunk);
-    // An agent that came too late to answer one of them would be all that it says.
+    // If the agent answers one of them too late, that is all it reports.
     let [stats, show] = wait_until(TIMEOUT, || {
         let both = ["stats --json", "show --json"].map(|command| host.vethpath(command).ok());
         match both.iter().find(|told| told.stdout.contains("does not answer")) {

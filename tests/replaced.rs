@@ -1,4 +1,4 @@
-//! Agents that are replaced: by an `up` that is interrupted, beside one that was slow to begin, or because they hang.
+//! Agents that are replaced: by an `up` that is interrupted, beside one that started late, or because they hang.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ fn pid(lab: &Lab<'_>) -> i32 {
     lab.stats().agent.pid.expect("the agent is there")
 }
 
-/// How many agents there are, in the lab's own process namespace.
+/// The number of agents in the lab's PID namespace.
 fn agents(host: &Host) -> String {
     host.run("pgrep -c -f agent.three-hosts").stdout.trim().to_owned()
 }
 
-/// It says nothing until somebody has it go on: nobody waits for that.
+/// It does not answer until it is continued. `plan` and `up` must not wait for that.
 #[test]
 fn a_stopped_agent_is_replaced_soon() {
     let host = Host::new();
@@ -31,7 +31,7 @@ fn a_stopped_agent_is_replaced_soon() {
     host.finish();
 }
 
-/// The lab is what it was, but for the agent that was ended to be replaced.
+/// Only the agent has been ended, to be replaced. The lab gets an agent again.
 #[test]
 fn an_interrupted_up_leaves_no_lab_without_its_agent() {
     let host = Host::new();
@@ -47,7 +47,7 @@ fn an_interrupted_up_leaves_no_lab_without_its_agent() {
     host.finish();
 }
 
-/// What a killed `up` has started may begin at any moment of the next `up` or `down`.
+/// An agent that a killed `up` has started may begin at any moment of the next `up` or `down`.
 #[test]
 fn an_agent_that_was_slow_to_begin_is_in_nobodys_way() {
     let host = Host::new();
@@ -77,7 +77,7 @@ fn an_agent_that_was_slow_to_begin_is_in_nobodys_way() {
     host.finish();
 }
 
-/// Starts a `vethpath` that waits at a place of its work, and returns it when it does. A debug build does.
+/// Starts a `vethpath` that waits at `place`, and returns it when it does. Only a debug build waits.
 #[track_caller]
 fn waiting(host: &Host, place: &str, command: &str) -> Process {
     let exe = host.exe();

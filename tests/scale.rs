@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::harness::{Host, Stats, sized, wait_until, with_a_lease};
 
-/// A large lab may take this long where tests share the machine, in a build that is not optimised.
+/// Timeout for a large lab where tests share the machine, in a build that is not optimised.
 const LONG: Duration = Duration::from_secs(300);
 
-/// How many hosts.
+/// The number of hosts.
 fn hosts() -> usize {
     sized(200, 1000)
 }
@@ -106,7 +106,7 @@ fn a_namespace_that_somebody_holds_open_keeps_nothing_of_the_lab() {
     host.finish();
 }
 
-/// A bridge that `up` makes comes up last, but not later than routes by way of it.
+/// `up` sets a new bridge up last, but before it adds routes via that bridge.
 #[test]
 fn a_namespace_has_a_route_by_way_of_its_own_new_bridge() {
     let host = Host::new();
@@ -136,7 +136,7 @@ fn a_killed_up_leaves_grace_periods_as_they_were() {
         up.kill();
         let _ = up.wait(LONG);
         let _ = host.spawn_vethpath("down killed").wait(LONG);
-        // Other labs on this machine throw it too, for a moment.
+        // Other labs on this machine set the switch too, for a moment.
         wait_until(LONG, || match switch().trim() {
             "0" => Ok(()),
             other => Err(format!("the switch is at {other}")),

@@ -1,5 +1,4 @@
-//! Who may do what: the agent has few privileges, state and pins are root's alone, and its socket
-//! answers root.
+//! Privileges: the agent has few, state and pins are accessible to root only, and its socket answers only root.
 
 use std::{
     fs, io,
@@ -19,7 +18,7 @@ const KEPT: u64 = 1 << 12 | 1 << 11 | 1 << 21;
 const STATE: &str = "/run/vethpath";
 const PINS: &str = "/sys/fs/bpf/vethpath";
 
-/// Somebody else.
+/// Command prefix for another user, without capabilities.
 const NOBODY: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all";
 
 #[test]
@@ -42,7 +41,7 @@ fn the_agent_keeps_three_capabilities_and_can_gain_none() {
             assert_eq!(mask(set), 0, "{set}");
         }
         assert_eq!(field("NoNewPrivs"), "1");
-        // It says so itself, to whoever asks and in its log.
+        // The agent reports them in its status and in its log.
         let names = ["CAP_NET_ADMIN", "CAP_NET_BROADCAST", "CAP_SYS_ADMIN"];
         assert_eq!(stats["agent"]["capabilities"], json!(names));
         let log = fs::read_to_string(host.path("/run/vethpath/three-hosts/agent.log")).expect("its log");
@@ -56,7 +55,7 @@ fn the_agent_keeps_three_capabilities_and_can_gain_none() {
 fn state_and_pins_are_roots_alone_whatever_the_umask() {
     for umask in ["0000", "0022", "0077", "0777"] {
         let host = Host::new();
-        // NAT changes a sysctl of the host. With that, and after a second agent, all files are there.
+        // NAT changes a sysctl of the host. With that, and after a second agent, all files exist.
         let file = host.lab("three-hosts").with("[bridge.docker0]", "[bridge.docker0]\nnat = true").write();
         let exe = host.public_exe();
         let up = format!("umask {umask}; exec {exe} up {file}");
@@ -76,7 +75,7 @@ fn a_looser_folder_is_tightened() {
     let _ = host.run(format!("mkdir -p {lab}")).ok();
     let _ = host.run(format!("chmod 0755 {STATE} {lab}")).ok();
     let lab = host.lab("three-hosts").up();
-    // And what somebody has loosened since.
+    // Modes that were loosened later are tightened too.
     let _ = host.run(format!("chmod -R a+rX {STATE} {PINS}")).ok();
     let _ = host.run(format!("kill -KILL {}", heard(&host)["agent"]["pid"])).ok();
     let _ = host.vethpath(format!("up {}", lab.file)).ok();
@@ -115,7 +114,7 @@ fn a_folder_that_others_could_have_filled_is_refused_and_untouched() {
     }
 }
 
-/// A file that was planted while the folder was open to others is not written through.
+/// A symbolic link that was planted while others could write to the folder is not followed.
 #[test]
 fn planted_links_are_not_followed() {
     for name in ["journal", "agent.log", "agent.lock"] {
@@ -142,7 +141,7 @@ fn the_socket_answers_root_alone() {
     let ask = |who: &str| host.run(words(who, &socket));
     assert!(ask("").ok().stdout.contains("\"generation\""));
     let _ = ask(NOBODY).fails(1);
-    // The mode is one guard; who connects is asked all the same.
+    // The agent also checks the credentials of the peer.
     let _ = host.run(format!("chmod 0777 {STATE} {STATE}/three-hosts {socket}")).ok();
     assert_eq!(ask(NOBODY).ok().stdout, "");
     assert!(ask("").ok().stdout.contains("\"generation\""));
@@ -151,7 +150,7 @@ fn the_socket_answers_root_alone() {
     host.finish();
 }
 
-/// Neither those who may not ask nor those who ask and do not listen keep the agent from its work.
+/// Clients that connect and do not read do not keep the agent from its work.
 #[test]
 fn thousands_of_idle_clients_harm_nothing() {
     let host = Host::new();
@@ -160,7 +159,7 @@ fn thousands_of_idle_clients_harm_nothing() {
     let socket = host.path(&format!("{STATE}/three-hosts/agent.sock"));
     let descriptors = || host.run(format!("ls /proc/{pid}/fd")).ok().stdout.lines().count();
     let before = descriptors();
-    // Non-blocking: a queue that is full is part of the plan.
+    // Connects that fail are skipped: the test may fill the queue.
     let idle: Vec<UnixStream> = (0..5000).filter_map(|_| connect(&socket).ok()).collect();
     assert!(idle.len() >= 1000, "{} connected", idle.len());
     wait_until(SLACK, || match descriptors() {
@@ -177,7 +176,7 @@ fn thousands_of_idle_clients_harm_nothing() {
     host.finish();
 }
 
-/// The names of foreign devices and rules are shown, and move no cursor.
+/// Names of foreign devices are shown without control characters.
 #[test]
 fn control_characters_of_others_do_not_reach_the_terminal() {
     let host = Host::new();
@@ -195,7 +194,7 @@ fn control_characters_of_others_do_not_reach_the_terminal() {
     }
     let _ = host.run(["ip", "link", "del", evil]).ok();
     lab.down();
-    // A topology file is somebody's text too.
+    // A topology file is not trusted either.
     let file = host.topology("evil", "name = \"\u{1b}[31m\"\n\u{9b}x = 1\n[bridge.\"\u{1b}c\"]\n");
     let said = host.vethpath(format!("validate {file}")).fails(1).stderr.replace('\n', "");
     assert!(!said.contains(char::is_control), "{said:?}");
@@ -219,7 +218,7 @@ fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).mode() & 0o7777
 }
 
-/// Everything in and above the lab's folders.
+/// Checks owner and mode of everything in and above the lab's folders.
 #[track_caller]
 fn are_roots_alone(host: &Host, about: &str) {
     let mut seen = Vec::new();
@@ -237,7 +236,7 @@ fn are_roots_alone(host: &Host, about: &str) {
             seen.push(path);
         }
     }
-    // The memory of the host's settings has the number of its network namespace behind its name.
+    // The name of the file with the host's saved settings ends with the number of its network namespace.
     let there = |name: &str| {
         let is_it = |found: &str| found == name || found.starts_with(&format!("{name}."));
         seen.iter().any(|path: &PathBuf| path.file_name().and_then(|found| found.to_str()).is_some_and(is_it))
@@ -247,7 +246,7 @@ fn are_roots_alone(host: &Host, about: &str) {
     }
 }
 
-/// Asks a socket as somebody and prints the answer; 1 if it may not even connect.
+/// A command that connects to a socket as a user and prints the answer. It exits with 1 if it cannot connect.
 fn words(who: &str, socket: &str) -> Vec<String> {
     let script = "my $s = IO::Socket::UNIX->new($ARGV[0]) or exit 1; alarm 10; print <$s>";
     let mut words: Vec<_> = who.split_whitespace().map(str::to_owned).collect();
@@ -261,7 +260,7 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     Ok(stream)
 }
 
-/// Somebody may hold a lock while they bring a lab up, as scripts do: it is theirs to let go.
+/// A script may hold a lock while it brings a lab up. The agent must not keep that lock.
 #[test]
 fn the_agent_holds_nothing_of_whoever_started_it() {
     let host = Host::new();

@@ -1,4 +1,4 @@
-//! Settings under `/proc/sys/net`: what a file may set, where it is set, and what is put back.
+//! Settings under `/proc/sys/net`: what a file may set, where it is set, and what is restored.
 
 use std::fmt::Write as _;
 
@@ -70,7 +70,7 @@ fn settings_of_an_interface_are_of_no_other_thing() {
         }
     }
     let _ = host.vethpath(format!("plan {}", up.file)).ok().prints("nothing to change");
-    // What was set on the host by hand is drift, and what the file does not say any more becomes what it was.
+    // A manual change on the host is drift. A setting that the file no longer has is restored.
     let _ = host.run("sysctl -w net.ipv4.conf.core.rp_filter=0").ok();
     let _ = host.vethpath(format!("up {}", up.file)).ok();
     is(&host, "", "net.ipv4.conf.core.rp_filter", "2");
@@ -83,7 +83,7 @@ fn settings_of_an_interface_are_of_no_other_thing() {
     host.finish();
 }
 
-/// Two labs masquerade in one adopted namespace, in which forwarding was on for one interface alone.
+/// Two labs masquerade in one adopted namespace, in which forwarding was on for one interface only.
 #[test]
 fn an_adopted_namespace_forwards_until_the_last_lab_with_nat_goes() {
     let mut host = Host::new();
@@ -108,7 +108,7 @@ fn an_adopted_namespace_forwards_until_the_last_lab_with_nat_goes() {
     one.down();
     is(&host, theirs, "net.ipv4.ip_forward", "1");
     is(&host, theirs, "net.ipv6.conf.all.forwarding", "1");
-    // Without `nat` it is put back, too.
+    // Without `nat` it is restored, too.
     let plain = file(2).with("nat = true\n", "").write();
     let _ = host.vethpath(format!("up {plain}")).ok();
     is(&host, theirs, "net.ipv4.ip_forward", "0");
@@ -119,7 +119,7 @@ fn an_adopted_namespace_forwards_until_the_last_lab_with_nat_goes() {
     host.finish();
 }
 
-/// There is nothing to put back in a namespace that its owner has removed.
+/// There is nothing to restore in a namespace that its owner has removed.
 #[test]
 fn what_an_adopted_namespace_was_is_forgotten_with_it() {
     let host = Host::new();
@@ -135,7 +135,7 @@ fn what_an_adopted_namespace_was_is_forgotten_with_it() {
     host.finish();
 }
 
-/// What the kernel changes on the host with forwarding is put back as well.
+/// Settings that the kernel changes on the host together with forwarding are restored as well.
 #[test]
 fn all_that_forwarding_changes_on_the_host_is_put_back() {
     let mut host = Host::new();
@@ -155,7 +155,7 @@ fn all_that_forwarding_changes_on_the_host_is_put_back() {
     host.finish();
 }
 
-/// In a namespace's own table, in a group's, and for a bridge, which has none: at first, in a lab that is up, and
+/// In a namespace's own table, in a group's, and for a bridge, which has none: in a new lab, in one that is up, and
 /// after `down`.
 #[test]
 fn a_setting_of_an_interface_may_stand_with_its_namespace() {
@@ -184,7 +184,7 @@ fn a_setting_of_an_interface_may_stand_with_its_namespace() {
     host.finish();
 }
 
-/// The kernel tells which addresses it does not look for duplicates of.
+/// The kernel lists addresses without duplicate address detection as `nodad`.
 #[test]
 fn duplicate_address_detection_is_where_the_file_has_it() {
     let host = Host::new();
@@ -222,7 +222,7 @@ fn duplicate_address_detection_is_where_the_file_has_it() {
     host.finish();
 }
 
-/// The kernel's own words for nothing.
+/// The kernel shows an empty list as an empty value.
 #[test]
 fn an_empty_value_is_a_value() {
     let host = Host::new();
@@ -242,7 +242,7 @@ fn an_empty_value_is_a_value() {
     host.finish();
 }
 
-/// `nat` switches forwarding on for all interfaces, and an interface takes its MTU for IPv6 when it comes up.
+/// `nat` switches forwarding on for all interfaces, and an interface gets its IPv6 MTU when it comes up.
 #[test]
 fn settings_that_the_kernel_writes_itself_are_written_after_it() {
     let host = Host::new();
@@ -265,7 +265,7 @@ fn settings_that_the_kernel_writes_itself_are_written_after_it() {
         is(&host, enter, "net.ipv4.conf.eth0.forwarding", &forwarding.to_string());
         let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
     };
-    // At first, with a change of the file, and where another step of a later run writes them.
+    // In a new lab, with a change of the file, and where another step of a later run writes them.
     for (mtu, forwarding, nat) in [(1400, 0, true), (1300, 1, true), (1300, 0, false), (1300, 0, true)] {
         let file = with(mtu, forwarding, nat);
         let _ = host.vethpath(format!("up {file}")).ok();

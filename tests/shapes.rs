@@ -1,4 +1,4 @@
-//! Labs of other shapes: cables, a bridge in a namespace, trunks, NAT, VLANs, two labs.
+//! Labs of other shapes: cables, a bridge in a namespace, NAT, VLAN filtering, adopted namespaces.
 
 use crate::harness::{Host, SLACK, iperf, received, wait_for};
 
@@ -30,7 +30,7 @@ fn a_bridge_in_a_namespace_of_its_own() {
     lab.reaches("ns0", "10.2.0.11");
     lab.reaches("ns1", "10.2.0.1");
     lab.reaches("fabric", "10.2.0.10");
-    // Nothing of it shows on the host.
+    // None of its links is on the host.
     assert_eq!(host.run("ip -br link").ok().stdout.lines().count(), 1);
     let ports = host.json("ip -n fabric -j link show master br0");
     assert_eq!(ports.as_array().map(Vec::len), Some(2), "{ports:#}");
@@ -38,7 +38,7 @@ fn a_bridge_in_a_namespace_of_its_own() {
     assert!(received(&iperf(&lab, "ns0", ("ns1", "10.2.0.11"), "--time 1")) > 1_000_000);
     let _ = lab.accounts_balance();
 
-    // The host's rules are not the fabric's; its own are.
+    // The host's rules do not apply to the fabric; its own do.
     for (at, works) in [("", true), ("ip netns exec fabric ", false)] {
         for command in [
             "nft add table bridge g",
@@ -88,8 +88,8 @@ fn nat_lets_hosts_out_and_is_undone() {
     host.finish();
 }
 
-/// Where the kernel has no VLAN filtering, that is said, and nothing is left; where it has, the
-/// ports take the slow path, and the network works.
+/// If the kernel has no VLAN filtering, `up` reports that and leaves nothing. If it has, the ports take the slow path,
+/// and the network works.
 #[test]
 fn vlan_filtering() {
     let host = Host::new();
@@ -113,14 +113,14 @@ fn vlan_filtering() {
 
 const ADOPTING: &str = "[namespace.ns2]\nadopt = ";
 
-/// Where its pid leads by then does not matter: nothing of the lab stays, and the namespace does.
+/// `down` removes the lab and leaves the namespace, whatever its pid refers to by then.
 #[test]
 fn a_namespace_whose_process_is_gone_or_moved_is_left() {
     for moved in [false, true] {
         let mut host = Host::new();
         let _ = host.run("ip netns add theirs").ok();
         let _ = host.run("ip netns add elsewhere").ok();
-        // The namespace is kept by its own name; the guest's pid is what is adopted.
+        // Its own name keeps the namespace. The lab adopts it by the guest's pid.
         let script = "echo $$; read line; exec nsenter --net=/run/netns/elsewhere sleep infinity";
         let fifo = host.topology("go", "");
         let _ = host.run(format!("rm {fifo}")).ok();
@@ -146,7 +146,7 @@ fn a_namespace_whose_process_is_gone_or_moved_is_left() {
         assert_eq!(host.namespaces(), ["elsewhere", "theirs"]);
         assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
         drop(guest);
-        // The `cat` that it read from goes in its own time.
+        // The `cat` that it read from may end later.
         host.remember_when_still();
         host.finish();
     }
@@ -177,7 +177,7 @@ fn a_namespace_of_somebody_else_is_joined_and_left() {
     let mut host = Host::new();
     let _ = host.run("ip netns add theirs").ok();
     let guest = host.spawn("ip netns exec theirs sleep infinity");
-    // It is `ip` first.
+    // The process is `ip` until it executes `sleep`.
     wait_for(SLACK, "the guest does not start", || guest.name() == "sleep");
     host.remember();
     let lab = host.lab("three-hosts");
@@ -187,7 +187,7 @@ fn a_namespace_of_somebody_else_is_joined_and_left() {
     lab.down();
     assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
     host.is_as_it_was("the lab is down");
-    // Its machine cannot end before we have seen it end.
+    // The host cannot end before the guest's end has been seen.
     drop(guest);
     host.remember();
     host.finish();

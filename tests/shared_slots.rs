@@ -1,4 +1,4 @@
-//! Stations whose slot is another's: their entries are in the hash map, and are used as soon as those in slots.
+//! Stations whose slot another one holds: their entries are in the hash map, and are used as soon as those in slots.
 
 use aya::maps::{HashMap, Map, MapData};
 use vethpath_common::{Entry, Station, StationKey, UNCONFIRMED, names, slot_of};
@@ -20,7 +20,7 @@ fn hashed(host: &Host) -> Vec<(StationKey, Station)> {
     map.iter().filter_map(Result::ok).collect()
 }
 
-/// A MAC address whose key has the slot of that of a host, on its bridge.
+/// A MAC address whose key has the same slot as a host's, on the same bridge.
 fn rival(host: &Host, lab: &Lab<'_>, namespace: &str) -> [u8; 6] {
     let slots = pinned(host, names::STATION_SLOTS);
     let bits = slots.info().expect("it tells").max_entries().ilog2();
@@ -56,10 +56,10 @@ fn a_station_whose_slot_is_anothers_becomes_fast_and_moves() {
     };
     let (key, station) = only(&hashed(&host));
     assert_eq!(bytemuck::bytes_of(&key)[4..10], rival);
-    // No time to wait for.
+    // It waits for a confirmation, not for a time.
     assert!(station.away_until_ns > UNCONFIRMED, "{station:?}");
 
-    // Its address is behind ns1's port for a while, where an administrator has put it.
+    // A static entry moves its address to ns1's port for a while.
     let (home, elsewhere) = (lab.port("ns2:eth0"), lab.port("ns1:eth0"));
     let _ = host.run(format!("bridge fdb replace {rival_mac} dev {elsewhere} master static sticky")).ok();
     lab.loses_within(A_SECOND, "ns0", C);

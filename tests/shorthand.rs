@@ -1,4 +1,4 @@
-//! Groups, meshes and chains, brought up.
+//! Labs with groups, meshes and chains.
 
 use crate::harness::Host;
 
@@ -24,7 +24,7 @@ fn a_group_and_a_mesh() {
     for to in ["10.0.0.1", "10.0.0.3", "10.0.0.11"] {
         lab.reaches("h0", to);
     }
-    // Each end of each of the six cables, in both families.
+    // Each of the six cables, in both families.
     for (from, to) in [
         ("r0", 1),
         ("r0", 3),
@@ -65,7 +65,7 @@ fn plan_shows_what_a_shorthand_stands_for_and_what_growth_adds() {
     let grown = plan(&GROUP_AND_MESH.replace("count = 10", "count = 11"));
     assert!(first.iter().all(|line| grown.contains(line)), "{grown:#?}");
     let more: Vec<_> = grown.iter().filter(|line| !first.contains(line)).collect();
-    // A port has a name of its own.
+    // A port's name does not contain that of its host.
     let is_new = |line: &str| line.contains("h10") || line.contains(" interface host:vp");
     assert!(!more.is_empty() && more.iter().all(|line| is_new(line)), "{more:#?}");
     host.finish();

@@ -1,10 +1,10 @@
-//! What a command is given by whoever starts it: streams that nobody reads, a small stack, an early signal.
+//! What a command gets from its caller: output that nothing reads, a small stack, an early signal.
 
 use std::collections::BTreeSet;
 
 use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until};
 
-/// Runs a command whose output goes into a pipe that nobody reads.
+/// Runs a command whose output goes into a pipe without a reader.
 fn unread(host: &Host, command: &str) -> crate::harness::Done {
     let script = "pipe(R, W); close R; open(STDOUT, '>&W'); open(STDERR, '>&W'); exec @ARGV";
     let mut words: Vec<_> = ["perl", "-e", script, &host.exe()].map(str::to_owned).to_vec();
@@ -40,7 +40,7 @@ fn a_small_stack_is_enough() {
     }
     let _ = run("list").ok().prints("3 of 3 pairs armed, agent alive");
     let _ = run("show").ok();
-    // No thread of the agent has kept what it must not have.
+    // No thread of the agent has kept a capability that it must not have.
     let agent = run("stats --json").ok().json()["agent"]["pid"].to_string();
     let rights = host.run(["sh", "-c", &format!("cat /proc/{agent}/task/*/status")]).ok().stdout;
     let rights: BTreeSet<_> = rights.lines().filter(|line| line.starts_with("CapPrm:")).collect();
@@ -49,13 +49,13 @@ fn a_small_stack_is_enough() {
     let kept = u64::from_str_radix(kept.expect("a number"), 16).expect("in hexadecimal");
     assert!(kept.count_ones() <= 3, "{kept:x}");
     let _ = run("doctor");
-    // The user's program has the user's limit.
+    // The user's program gets the user's limit.
     let _ = run("exec ns0 -- sh -c 'ulimit -s'").ok().prints("64");
     let _ = run("down").ok();
     host.finish();
 }
 
-/// As soon as there is a trace of it, `up` takes it away when it is interrupted.
+/// An interrupted `up` removes everything that it has made, from the first moment on.
 #[test]
 fn an_interrupt_of_the_first_moment_leaves_nothing() {
     let host = Host::new();

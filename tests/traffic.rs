@@ -1,4 +1,4 @@
-//! Traffic over the fast path: that it is fast, whole, and counted to the last frame.
+//! Traffic over the fast path is fast, complete, and counted to the last frame.
 
 use crate::harness::{Host, Iperf, Lab, Pair, SLACK, Stats, iperf, received, wait_until};
 
@@ -38,7 +38,7 @@ fn udp_is_fast_and_whole() {
             let report = iperf(&lab, "ns0", NS1, &format!("--udp --time 1 {options}"));
             let sum = &report["end"]["sum"];
             let (packets, lost) = (sum["packets"].as_u64(), sum["lost_packets"].as_u64());
-            // What a full socket lost has come to it; a broken path loses all.
+            // Datagrams that a full socket drops have arrived. A broken path loses all.
             let full = overflown() - earlier;
             let is_whole = |(p, l): (u64, u64)| p > 10 && l.saturating_sub(full) < p / 2;
             assert!(
@@ -68,13 +68,13 @@ fn more_than_a_frame_fits() {
     host.finish();
 }
 
-/// Duplicate address detection would keep an address from use for a second and more.
+/// Duplicate address detection would delay an address by a second or more.
 #[test]
 fn ipv6_addresses_work_at_once() {
     let host = Host::new();
     let lab = host.lab("two-families").up();
-    // All are tentative until the kernel has taken in that their link is up, which it does in its own time. Where it
-    // then asks for duplicates, it sends something.
+    // All are tentative until the kernel has processed that their link is up, which is asynchronous. If it then checks
+    // for duplicates, it sends solicitations.
     for namespace in ["ns0", "ns1"] {
         wait_until(SLACK, || {
             let tentative = lab.run(namespace, "ip -6 -o addr show tentative").ok().stdout;
@@ -102,7 +102,7 @@ fn what_the_bridge_itself_gets_is_counted_too() {
     lab.reaches("ns0", "10.0.0.1");
     lab.reaches("ns0", "fd00::1");
     let _ = host.run("ping -n -q -c 3 -l 3 -W 5 -s 9000 10.0.0.10").ok();
-    // Nobody there: broadcast, and frames the port never passes on.
+    // No host has this address: there are only ARP broadcasts.
     let _ = lab.run("ns1", "ping -n -q -c 1 -W 1 10.0.0.77").fails(1);
     let stats = lab.accounts_balance();
     assert!(stats.pair("ns0:eth0").slow("unknown-destination") >= 3, "{stats:#?}");
@@ -128,7 +128,7 @@ fn counters_only_grow_under_load() {
     host.finish();
 }
 
-/// A plain bridge, asked for: nothing is fast, all else is the same.
+/// A plain bridge on request: no frame is fast, and everything else is the same.
 #[test]
 fn a_plain_bridge_on_request() {
     let host = Host::new();
@@ -142,7 +142,7 @@ fn a_plain_bridge_on_request() {
     host.finish();
 }
 
-/// Datagrams that came to a socket that was full.
+/// Datagrams that were dropped at a full socket.
 #[track_caller]
 fn overflown(lab: &Lab<'_>, namespace: &str) -> u64 {
     let snmp = lab.run(namespace, "cat /proc/net/snmp").ok().stdout;
@@ -152,7 +152,7 @@ fn overflown(lab: &Lab<'_>, namespace: &str) -> u64 {
     figure.and_then(|figure| figure.parse().ok()).unwrap_or_else(|| panic!("no figure: {snmp}"))
 }
 
-/// Shows that nearly all of what `work` sends between ns0 and ns1 is fast.
+/// Asserts that nearly all that `work` sends between ns0 and ns1 is fast.
 #[track_caller]
 pub(crate) fn nearly_all_is_fast(lab: &Lab<'_>, work: impl Fn()) {
     let (before, after) = lab.with_a_lease(|| {
@@ -163,8 +163,8 @@ pub(crate) fn nearly_all_is_fast(lab: &Lab<'_>, work: impl Fn()) {
     nearly_all_fast(&before, &after);
 }
 
-/// At least 99 of 100 packets that either end sent were fast, without those that find neighbours and groups, which
-/// never are.
+/// Asserts that at least 99 of 100 packets that either end sent were fast. Neighbour discovery and group frames do not
+/// count: they are never fast.
 #[track_caller]
 fn nearly_all_fast(before: &Stats, after: &Stats) {
     for name in ["ns0:eth0", "ns1:eth0"] {
@@ -179,7 +179,7 @@ fn nearly_all_fast(before: &Stats, after: &Stats) {
     }
 }
 
-/// No end saw a wrong checksum, and no interface an error.
+/// Asserts that no end counted a wrong checksum, and no interface an error.
 #[track_caller]
 fn nothing_broken(host: &Host, lab: &Lab<'_>) {
     for (namespace, _) in [NS0, NS1] {

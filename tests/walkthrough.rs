@@ -79,7 +79,7 @@ fn a_ports_names_lead_back_to_its_namespace() {
                 .is_some_and(|m| m.contains(namespace) && m.contains(interface) && m.contains("three-hosts"))
         };
         assert!(marks.iter().all(leads_back) && marks.len() > 1, "{link:#}");
-        // The alternative name is a name: other tools take it.
+        // Other tools accept the alternative name.
         let name = marks[0].as_str().expect("an alternative name");
         assert_eq!(host.json(format!("ip -j link show dev {name}"))[0]["ifname"], pair.port.as_str());
         assert_eq!(pair.bridge, "docker0");
@@ -92,7 +92,7 @@ fn a_ports_names_lead_back_to_its_namespace() {
 fn show_list_stats_and_plan() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    // By name, by file, and with one lab up by nothing.
+    // By name, by file, and without an argument while one lab is up.
     for which in ["three-hosts", lab.file.as_str(), ""] {
         let _ = host.vethpath(format!("show {which}")).ok().prints("ns0").prints("docker0");
         let _ = host.vethpath(format!("stats {which}")).ok().prints("ns0:eth0");
@@ -135,7 +135,7 @@ fn up_twice_changes_nothing() {
     let links = || {
         wait_until(SLACK, || {
             let links = all_links(&host, &lab);
-            // The kernel brings links up in its own time.
+            // The kernel updates link state asynchronously.
             if links.contains("state DOWN") || links.contains("state LOWERLAYERDOWN") {
                 Err(links)
             } else {

@@ -1,8 +1,8 @@
-//! What `validate` warns of is what the kernel does.
+//! The warnings of `validate` match what the kernel does.
 
 use crate::harness::Host;
 
-/// A namespace `n` with two devices in 10.0.0.0/24 and fd00::/64, in many ways.
+/// A namespace `n` with two devices in 10.0.0.0/24 and fd00::/64, in many combinations.
 #[test]
 fn of_two_devices_in_one_subnet_the_named_one_has_the_route() {
     let host = Host::new();

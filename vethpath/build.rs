@@ -1,15 +1,15 @@
-//! Builds the eBPF programs with the toolchain in use and leaves the objects in `OUT_DIR`, where
-//! `datapath/object.rs` and others embed them.
+//! Builds the eBPF programs with the current toolchain. The objects go to `OUT_DIR`, where `datapath/object.rs` and
+//! others embed them.
 
 use std::{env, fs, path::Path};
 
 use aya_build::{Package, Toolchain, build_ebpf};
 
 fn main() -> aya_build::Result<()> {
-    // Cargo shows every line of the child build as a warning: let it say only what is wrong.
+    // Cargo shows every line of the child build as a warning, so the child prints errors only.
     //
-    // Building core for the BPF target is an unstable feature of cargo; this lets a stable toolchain
-    // use it, for this one child build. Nightly is then not needed.
+    // Building core for the BPF target is an unstable feature of cargo. RUSTC_BOOTSTRAP enables it on a stable
+    // toolchain, for this child build only, so that nightly is not needed.
     //
     // SAFETY: a build script is single-threaded here.
     #[expect(unsafe_code, reason = "set_var is unsafe; nothing else runs yet")]
@@ -18,7 +18,7 @@ fn main() -> aya_build::Result<()> {
         env::set_var("CARGO_TERM_QUIET", "true");
     }
     if env::var_os("CARGO_FEATURE_FUZZING").is_some() {
-        // The fuzzers load no programs: they are built in a third less time without them.
+        // The fuzzers load no programs. Without them the build takes a third less time.
         let folder = env::var("OUT_DIR")?;
         for object in ["vethpath-ebpf", "vethpath-constant"] {
             fs::write(Path::new(&folder).join(object), [])?;

@@ -1,28 +1,28 @@
-//! A fast path that is broken on purpose while it is measured: no gain is claimed, and the lab is afterwards
-//! as it was before.
+//! A fast path that is broken on purpose while it is measured: no gain is claimed, and the lab is restored
+//! afterwards.
 
 use std::time::Duration;
 
 use super::{armed, stop_while_off, stopped_while_off, warns_of};
 use crate::harness::{Done, Host, Lab, TIMEOUT, wait_for, wait_until};
 
-/// So many take longer than all that the fast path saves, many times.
+/// This many filters take many times as long as everything that the fast path saves.
 const FILTERS: usize = 4000;
 
-/// Thousands of filters where frames begin slow the bridge and the fast path alike. By the programs' counters the
-/// frames are fast all the same.
+/// Thousands of filters at the sender slow the bridge and the fast path alike. The programs' counters still count the
+/// frames as fast.
 #[test]
 fn slowed_down_it_gains_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    // From the first round on: how many are slow must not depend on when this comes.
+    // Added before the first round, so that all rounds are slow.
     let filter = "filter add dev eth0 egress protocol ip prio 1 u32 match u32 0x12345678 0xffffffff at 0\n";
     let batch = "qdisc add dev eth0 clsact\n".to_owned() + &filter.repeat(FILTERS);
     let _ = host.feed("ip netns exec ns0 tc -batch -", &batch).ok();
     let report = host.vethpath("bench --work udp-rr --cores same --seconds 3 --json").ok().json();
     let removed = &report["overhead_removed"];
     let [value, low, high] = ["value", "low", "high"].map(|part| removed[part].as_f64().unwrap_or_default());
-    // All 0 where it is null.
+    // All 0 if it is null.
     assert!(value < 0.25 || (low <= 0.0 && high >= 0.0), "{removed:#}");
     let ratio = report["cases"][0]["fast_to_bridge"]["value"].as_f64().expect("a number");
     assert!(ratio > 0.8, "{:#}", report["cases"][0]["fast_to_bridge"]);
@@ -33,7 +33,7 @@ fn slowed_down_it_gains_nothing() {
     host.finish();
 }
 
-/// Ports step aside for a queue of somebody's.
+/// A port is disarmed while another program has a qdisc on it.
 #[test]
 fn disarmed_by_a_queue_it_claims_nothing() {
     let host = Host::new();
@@ -51,7 +51,7 @@ fn disarmed_by_a_queue_it_claims_nothing() {
     host.finish();
 }
 
-/// All ports step aside for a packet socket, and it stays.
+/// All ports are disarmed by a packet socket, which stays open.
 #[test]
 fn disarmed_in_the_middle_it_claims_nothing() {
     let host = Host::new();
@@ -68,7 +68,7 @@ fn disarmed_in_the_middle_it_claims_nothing() {
     host.finish();
 }
 
-/// The programs are on, and nobody renews their lease.
+/// The programs are attached, but their lease is not renewed.
 #[test]
 fn without_its_agent_it_claims_nothing() {
     let host = Host::new();
@@ -85,7 +85,7 @@ fn without_its_agent_it_claims_nothing() {
     host.finish();
 }
 
-/// In the lab that lies beside, senders leave their checksums to the device: XDP cannot take their frames.
+/// In the lab beside it, senders leave their checksums to the device, and XDP cannot forward their frames.
 #[test]
 fn what_did_not_go_by_xdp_is_not_said_to() {
     let host = Host::new();
@@ -100,7 +100,7 @@ fn what_did_not_go_by_xdp_is_not_said_to() {
         }
     });
     if done.succeeded() {
-        // Of the rounds before that.
+        // The report is about the rounds before that.
         let report = done.json();
         assert!(warns_of(&report, "not-fast") || warns_of(&report, "not-xdp"), "{done}");
     } else {
@@ -113,14 +113,14 @@ fn what_did_not_go_by_xdp_is_not_said_to() {
     host.finish();
 }
 
-/// Measures, and breaks something meanwhile, before half of the six seconds are over: of what was measured before,
-/// there must not be more than of what was measured then. Whoever is too slow for that does it again.
+/// Runs a bench of six seconds and breaks something within the first three, so that at most half of the rounds are
+/// unaffected. Retries if it was too late.
 #[track_caller]
 fn broken_early(host: &Host, lab: &Lab<'_>, command: &str, breaks: impl Fn()) -> Done {
     wait_until(TIMEOUT, || {
         let measured = host.spawn_vethpath(command);
         stop_while_off(host, lab, &measured);
-        // It was written when the first round began.
+        // The lock is written when the first round begins.
         let lock = std::fs::metadata(host.path(&format!("/run/vethpath/{}/bench.lock", lab.name)));
         let begun = lock.and_then(|lock| lock.modified()).expect("it measures");
         breaks();
@@ -134,7 +134,7 @@ fn broken_early(host: &Host, lab: &Lab<'_>, command: &str, breaks: impl Fn()) ->
     })
 }
 
-/// The lab has its fast path again.
+/// Checks that the lab has its fast path again.
 fn is_as_before(host: &Host, lab: &Lab<'_>) {
     wait_for(TIMEOUT, "the lab is armed again", || armed(host) == 3);
     lab.is_fast("ns0:eth0", "172.17.0.102");

@@ -1,11 +1,11 @@
-//! `bench` held against iperf3 and ping.
+//! `bench` compared with iperf3 and ping.
 
 use serde_json::Value;
 
 use crate::harness::{Host, Lab, iperf};
 
-/// The best that each has found so far, all on one CPU: the machine may be busy with others while one of them runs,
-/// and then they take another turn.
+/// Compares the best figures of each tool so far, all on one CPU. Other load on the machine may disturb one of them:
+/// then both run again.
 #[test]
 fn iperf3_and_ping_find_what_bench_finds() {
     let host = Host::new();
@@ -22,15 +22,15 @@ fn iperf3_and_ping_find_what_bench_finds() {
     host.finish();
 }
 
-/// Turns that are more than enough on any machine, however busy.
+/// Enough turns for any machine, however busy.
 const TURNS: usize = 20;
 
 /// The best figures, ours first.
 #[derive(Debug)]
 struct Best {
-    /// Bits a second, in a slice and in as short a time by iperf3.
+    /// Bits a second: of a slice, and of an iperf3 interval of the same length.
     stream: (f64, f64),
-    /// Microseconds: the median of a slice, and what a round trip of ping's flood takes.
+    /// Microseconds: the median of a slice, and a round trip of a flood ping.
     trip: (f64, f64),
 }
 
@@ -41,7 +41,7 @@ impl Best {
         let cpu = &report["cases"][0]["placement"]["from_cpu"];
         let pinned = format!("--time 1 --interval 0.1 --congestion cubic --affinity {cpu},{cpu}");
         let iperf = iperf(lab, "ns0", ("ns1", "172.17.0.102"), &pinned);
-        // It sends as soon as the answer is there.
+        // A flood ping sends as soon as the reply is there.
         let ping = lab.run("ns0", format!("taskset -c {cpu} ping -f -q -c 1000 172.17.0.102")).ok().stdout;
         let (_, gap) = ping.split_once("ipg/ewma ").unwrap_or_else(|| panic!("{ping}"));
         let gap = gap.split('/').next().and_then(|gap| gap.parse::<f64>().ok()).expect("milliseconds");
@@ -57,7 +57,7 @@ impl Best {
         self.trip = (ours.into_iter().fold(self.trip.0, f64::min), self.trip.1.min(1000.0 * gap));
     }
 
-    /// The kernel answers ping where we wake somebody up, so that its round trips are shorter.
+    /// Round trips of ping are shorter: the kernel itself replies, while `bench` has to wake a process.
     fn agree(&self) -> bool {
         (0.3..3.0).contains(&(self.stream.0 / self.stream.1))
             && (0.3..6.0).contains(&(self.trip.0 / self.trip.1))

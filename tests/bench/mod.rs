@@ -1,5 +1,5 @@
-//! `bench`: what it prints, and that the lab is afterwards as it was. No figure is judged here: they
-//! depend on the machine.
+//! `bench`: what it prints, and that the lab is restored afterwards. Figures are not checked: they depend on the
+//! machine.
 
 mod broken;
 mod judges;
@@ -33,7 +33,7 @@ fn json_is_complete_and_the_lab_is_armed_again() {
         }
         assert!(distribution["n"].as_u64().is_some_and(|n| n > 0), "{mode}: {report:#}");
     }
-    // Null where noise hides the bridge's overhead, and then with a warning.
+    // Null where noise hides the bridge's overhead, and then there is a warning.
     let removed = &report["overhead_removed"];
     if removed.is_null() {
         assert!(warns_of(&report, "no-overhead"), "{report:#}");
@@ -107,7 +107,7 @@ fn interrupted_it_puts_the_programs_back() {
     }
 }
 
-/// The kernel's own counters are the judge: everything that is claimed has crossed the interfaces.
+/// Checked against the kernel's counters: everything that is claimed has crossed the interfaces.
 #[test]
 fn what_is_claimed_was_carried() {
     let host = Host::new();
@@ -150,7 +150,7 @@ fn killed_the_agent_puts_the_programs_back() {
     });
     wait_for(TIMEOUT, "the lab is armed again", || armed(&host) == 3);
     lab.reaches("ns0", "172.17.0.102");
-    // Once, and not again for the next one, which ends as it should.
+    // Once only: the next bench ends normally.
     let _ = host.vethpath("bench --work udp-rr --cores same --seconds 1").ok();
     let events = host.vethpath("events").ok();
     assert_eq!(events.stdout.matches("was killed").count(), 1, "{events}");
@@ -181,7 +181,7 @@ fn killed_the_next_bench_has_a_fast_path_again() {
     let bench = stopped_while_off(&host, &lab);
     bench.kill();
     let _ = bench.wait(TIMEOUT);
-    // Whoever is first, this or the agent, which has the lab's lock meanwhile.
+    // Either this bench or the agent puts the programs back. The agent holds the lab's lock while it does.
     let report = wait_until(TIMEOUT, || {
         let done = host.vethpath("bench --work udp-rr --cores same --seconds 1 --json");
         if done.stderr.contains("another vethpath is working on lab `three-hosts`") {
@@ -231,9 +231,9 @@ fn a_lab_of_its_own_is_gone_when_it_is_interrupted() {
 fn a_fast_path_that_is_broken_gains_nothing() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    // A packet socket on the port makes it step aside: every frame takes the bridge.
+    // A packet socket on the port disarms it: every frame takes the bridge.
     let tap = host.spawn("tcpdump --immediate-mode -n -i any -w /dev/null");
-    // By the word of an agent: one that is late with its answer has none armed, too.
+    // The agent must have replied: without its reply, the number of armed pairs is 0 too.
     wait_for(TIMEOUT, "the pairs step aside", || {
         let labs = host.vethpath("list --json").ok().json();
         labs[0]["agent"] == true && labs[0]["armed"] == 0
@@ -249,7 +249,7 @@ fn a_fast_path_that_is_broken_gains_nothing() {
 fn the_lab_is_locked_meanwhile() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    // It does not come to its end, however long the others take.
+    // The stopped bench does not end, however long the others take.
     let bench = stopped_while_off(&host, &lab);
     // Each waits ten seconds for the lock.
     let others = ["bench three-hosts --seconds 1", "down three-hosts", &format!("up {}", lab.file)];
@@ -301,7 +301,7 @@ fn a_host_that_does_not_answer_is_named() {
     host.finish();
 }
 
-/// Starts a long run and stops it while the programs are off.
+/// Starts a long run and stops it while the programs are detached.
 #[track_caller]
 fn stopped_while_off(host: &Host, lab: &Lab<'_>) -> Process {
     let bench = host.spawn_vethpath(format!("bench {} --seconds 60", lab.name));
@@ -309,8 +309,8 @@ fn stopped_while_off(host: &Host, lab: &Lab<'_>) -> Process {
     bench
 }
 
-/// Stops a run while the programs are off: it is for a fraction of a second that they are, and whoever looks may
-/// come too late to do anything then.
+/// Stops a run while the programs are detached. They are detached for a fraction of a second only, which a test that
+/// polls could miss.
 #[track_caller]
 fn stop_while_off(host: &Host, lab: &Lab<'_>, bench: &Process) {
     let pins = host.path(&format!("/sys/fs/bpf/vethpath/{}", lab.name));

@@ -1,4 +1,4 @@
-//! The page of `bench --html` in a browser that has no network: everything is drawn, at any width.
+//! The page of `bench --html` in a browser without a network: everything is drawn, at any width.
 
 use std::path::Path;
 
@@ -6,28 +6,28 @@ use serde::Deserialize;
 
 use crate::harness::Host;
 
-/// Measures what was drawn, and writes that to the end of the page.
+/// A script that measures what was drawn, and appends the result to the page.
 const JUDGE: &str = include_str!("judge.js");
 
-/// A telephone on its side, and a screen; in pixels.
+/// Widths of a phone on its side and of a screen, in pixels.
 const WIDTHS: [u32; 2] = [500, 1400];
 
-/// What the judge saw.
+/// What the script has measured.
 #[derive(Debug, Deserialize)]
 struct Judged {
-    /// Files that the page had loaded.
+    /// Number of files that the page has loaded.
     loaded: usize,
-    /// How far it is wider than the window, in pixels; a scroll bar less.
+    /// Pixels by which the page is wider than the window, less a scroll bar.
     over: f64,
     charts: Vec<Chart>,
 }
 
-/// A chart.
+/// One chart.
 #[derive(Debug, Deserialize)]
 struct Chart {
     width: f64,
     height: f64,
-    /// Lines, bars and areas that can be seen.
+    /// Number of visible lines, bars and areas.
     drawn: usize,
     words: usize,
     /// Words that are cut off.
@@ -45,7 +45,7 @@ fn a_browser_draws_every_chart_whole_and_loads_nothing() {
     lab.down();
     let text = std::fs::read_to_string(&page).expect("the page");
     let charts = text.matches("<svg").count();
-    // Bars, distribution, histogram and rounds of round trips; bars and rounds of a rate. Overhead is left out
+    // Bars, distribution, histogram and rounds for round trips; bars and rounds for a rate. Overhead is left out
     // where noise hides it.
     assert!([6, 7].contains(&charts), "{charts}");
     let (body, rest) = text.split_once("</body>").expect("the end of the body");

@@ -1,4 +1,4 @@
-//! `bench --xdp`: the same way on XDP, in a lab that lies beside the measured one and is gone afterwards.
+//! `bench --xdp`: measures the same path on XDP, in a second lab that is removed afterwards.
 
 use super::{armed, warns_of};
 use crate::harness::{Host, TIMEOUT, wait_for};
@@ -44,7 +44,7 @@ fn labs_of_its_own_have_xdp_beside_them_too() {
     host.finish();
 }
 
-/// Over IPv6, with large frames, where the lab has no fast path.
+/// Over IPv6, with large frames, where the measured lab has no fast path.
 #[test]
 fn the_lab_beside_has_the_addresses_and_frames_of_the_measured_one() {
     let host = Host::new();
@@ -90,7 +90,7 @@ fn a_lab_that_is_on_xdp_is_said_to_be() {
     host.finish();
 }
 
-/// The devices where the bridge is.
+/// The links of the bridge's namespace.
 fn links(host: &Host) -> String {
     host.run("ip -o link").ok().stdout
 }

@@ -1,11 +1,11 @@
-//! What a changed file changes, and what not.
+//! What a changed file changes, and what it does not.
 
 use std::time::Duration;
 
 use super::labs::{address, becomes, host as one, hosts, identity, up};
 use crate::harness::{Host, Iperf, SLACK, Stream, received, wait_for, wait_until};
 
-/// Two hosts talk all the while, and the lab around them becomes many others.
+/// Two hosts exchange a stream while the lab around them changes many times.
 #[test]
 fn others_come_go_and_change_and_a_stream_loses_nothing() {
     let host = Host::new();
@@ -39,7 +39,7 @@ fn others_come_go_and_change_and_a_stream_loses_nothing() {
     host.finish();
 }
 
-/// One file after the other, and what `ip` and `bridge` say then.
+/// Changes one key after the other, and checks what `ip` and `bridge` print.
 #[test]
 fn each_key_can_change() {
     let host = Host::new();
@@ -65,7 +65,7 @@ fn each_key_can_change() {
     let _ = becomes(&host, &hosts(0..2));
     assert_eq!((bridge()["mtu"].clone(), eth0(&host)["mtu"].clone()), (1500.into(), 1500.into()));
 
-    // The kernel has lowered it to that of a port, and raises it again when the port goes.
+    // The kernel has lowered the MTU to that of a port, and raises it again when the port is removed.
     let beside = |key: &str| hosts(0..2) + &format!("[bridge.br1]\n{key}\n[bridge.br2]\nmtu = 1400\n");
     let _ = becomes(&host, &beside("trunks = [\"br2\"]"));
     let br1 = || host.json("ip -j link show br1")[0]["mtu"].clone();
@@ -159,7 +159,7 @@ fn a_host_moves_to_another_bridge_and_a_bridge_to_another_namespace() {
     host.finish();
 }
 
-/// A TCP connection that was there before is there after.
+/// An established TCP connection survives changes.
 #[test]
 fn a_tcp_connection_survives() {
     let host = Host::new();
@@ -174,7 +174,7 @@ fn a_tcp_connection_survives() {
     host.finish();
 }
 
-/// A new agent is not needed: the one that is there goes on, and nothing falls back to the bridge.
+/// The running agent manages the changed lab: it is not restarted, and nothing falls back to the bridge.
 #[test]
 fn the_agent_takes_over_what_the_lab_becomes() {
     let host = Host::new();

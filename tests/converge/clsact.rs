@@ -1,4 +1,4 @@
-//! All that `up` changes, it changes where programs sit on clsact too.
+//! Every change that `up` makes also works where programs are attached on clsact.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn filters(host: &Host, port: &str) -> String {
     host.run(format!("tc filter show dev {port} ingress")).ok().stdout
 }
 
-/// A host's port runs our program, and as a filter; with XDP, that as well.
+/// Checks a host's port: it has our program as a filter unless the datapath is bridge, and an XDP program on XDP.
 #[track_caller]
 fn runs(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str) {
     let port = lab.port(&format!("h{number}:eth0"));
@@ -49,8 +49,8 @@ fn hosts_and_datapaths_change_beside_a_stream_that_loses_nothing() {
     host.finish();
 }
 
-/// A filter that somebody removed, with its qdisc or without, is there again by itself, and that is told. One of somebody
-/// else's stays, and is named.
+/// A filter that was removed, with or without its qdisc, is attached again without `up`, and that is reported. A
+/// filter of another program stays, and is reported.
 #[test]
 fn what_others_do_to_filters_is_told_and_mended() {
     let host = Host::new();
@@ -81,7 +81,7 @@ fn what_others_do_to_filters_is_told_and_mended() {
     host.finish();
 }
 
-/// The qdisc goes with the filter, if it came with it and nobody uses it.
+/// The qdisc is removed with the filter if it was created with it and has no other user.
 #[test]
 fn a_port_that_leaves_the_fast_path_has_the_qdisc_that_it_had_before() {
     let host = Host::new();

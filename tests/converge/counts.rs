@@ -1,4 +1,4 @@
-//! What was counted stays, whatever a lab becomes.
+//! Counters are kept through all changes of a lab.
 
 use super::labs::{address, becomes, host as one, hosts, quiet, up};
 use crate::harness::Host;
@@ -10,7 +10,7 @@ fn pairs_that_stay_keep_their_counts_and_new_ones_begin_at_nothing() {
     lab.is_fast("h0:eth0", &address(3));
     lab.is_fast("h1:eth0", &address(2));
     let before = lab.stats();
-    // Others have their places in the file, and h1 is gone.
+    // The others have other positions in the file, and h1 is removed.
     let _ = becomes(&host, &hosts([5, 3, 2, 0]));
     let after = lab.stats();
     for name in ["h0:eth0", "h2:eth0", "h3:eth0"] {
@@ -39,7 +39,7 @@ fn a_lab_that_outgrows_its_maps_loses_no_count() {
     let before = lab.accounts_balance();
     let (first, second) = (hosts(0..70), hosts(0..150));
     for text in [&first, &second] {
-        // All the while one host sends, so that some of it is counted in either set.
+        // One host sends all the while, so that packets are counted in either set of maps.
         let ping = lab.spawn("h0", format!("ping -n -q -i 0.002 {}", address(2)));
         let _ = becomes(&host, text);
         drop(ping);
@@ -71,7 +71,7 @@ fn trunks_keep_their_counts() {
     lab.is_fast("h0:eth0", &address(1));
     let before = lab.stats().trunk("b0 - b1").fast.tx.packets;
     assert!(before > 0);
-    // Another trunk before it in the file, many ways more than the maps had room for.
+    // Another trunk comes before it in the file, and there are many more paths than the maps had room for.
     let first = "[bridge.a0]\ntrunks = [\"a1\"]\n[bridge.a1]\n".to_owned();
     let _ = becomes(&host, &(first + &chain(6, "")));
     let stats = lab.stats();

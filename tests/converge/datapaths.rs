@@ -1,4 +1,4 @@
-//! The datapath of a running lab changes, and nobody else notices.
+//! The datapath of a running lab changes, and other hosts are not affected.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,25 +9,25 @@ use crate::{
     raw_frames::driver_count,
 };
 
-/// `ethtool -k` of the inner end of a host, without what cannot be switched.
+/// `ethtool -k` of a host's inner end, without fixed features.
 pub(super) fn offloads(host: &Host, number: usize) -> BTreeMap<String, String> {
     let text = host.run(format!("ip netns exec h{number} ethtool -k eth0")).ok().stdout;
     let switchable = text.lines().filter(|line| !line.contains("[fixed]"));
     switchable.filter_map(|line| line.trim().split_once(": ")).map(|(a, b)| (a.into(), b.into())).collect()
 }
 
-/// A host, with this datapath of its own.
+/// A host with its own datapath.
 fn with(number: usize, datapath: &str) -> String {
     one(number, "br0") + &format!("datapath = \"{datapath}\"\n")
 }
 
-/// The lab of some hosts, whose bridge has this datapath.
+/// A lab of these hosts, whose bridge has this datapath.
 fn all(numbers: impl IntoIterator<Item = usize>, datapath: &str) -> String {
     hosts(numbers).replace("[bridge.br0]\n", &format!("[bridge.br0]\ndatapath = \"{datapath}\"\n"))
 }
 
-/// A host's port runs the programs of its datapath, no others, and its inner end is ready for them or has
-/// what it had before.
+/// Checks that a host's port runs the programs of its datapath and no others. Its inner end has the offloads that XDP
+/// needs, or else those that it had before.
 #[track_caller]
 fn runs(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str, before: &BTreeMap<String, String>) {
     let port = lab.port(&format!("h{number}:eth0"));
@@ -48,7 +48,7 @@ fn runs(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str, before: &BTre
     assert_eq!(kept, datapath == "xdp", "{port} on {datapath}");
 }
 
-/// Two hosts of this datapath talk while those of two others change, which then send raw frames.
+/// Two hosts of this datapath exchange a stream while two others change theirs and send raw frames.
 fn change_beside(theirs: &str) {
     let host = Host::new();
     let text = |datapath: &str| {
@@ -104,7 +104,7 @@ fn hosts_change_their_datapath_and_a_stream_by_xdp_loses_nothing() {
     change_beside("xdp");
 }
 
-/// From one to the next, also with hosts that come and go meanwhile.
+/// From each datapath to the next, also while hosts are added and removed.
 #[test]
 fn a_bridge_changes_its_datapath() {
     let host = Host::new();
@@ -130,7 +130,7 @@ fn a_bridge_changes_its_datapath() {
     host.finish();
 }
 
-/// Of programs and offloads, `plan` tells what somebody has changed, and `up` mends it.
+/// `plan` reports programs and offloads that were changed by hand, and `up` restores them.
 #[test]
 fn drift_of_xdp_is_told_and_mended() {
     let host = Host::new();
@@ -156,7 +156,7 @@ fn drift_of_xdp_is_told_and_mended() {
     host.finish();
 }
 
-/// A program of somebody else's is in the way at the last port: those before it become what they were.
+/// Another program is attached to the last port: the ports before it are restored.
 #[test]
 fn a_change_to_xdp_that_fails_goes_back() {
     let host = Host::new();
@@ -178,7 +178,7 @@ fn a_change_to_xdp_that_fails_goes_back() {
     host.finish();
 }
 
-/// With larger maps there is another XDP program, which takes the place of the first.
+/// Larger maps need another XDP program, which replaces the first.
 #[test]
 fn a_lab_on_xdp_outgrows_its_maps() {
     let host = Host::new();
@@ -208,7 +208,7 @@ fn a_lab_on_xdp_outgrows_its_maps() {
     };
     assert!(redirected() >= 3);
     lab.accounts_balance().not_less_than(&now);
-    // Nobody wants XDP while the maps grow once more, and then somebody does again.
+    // No host uses XDP while the maps grow once more. Then some use it again.
     let _ = becomes(&host, &text(0..150, "tc"));
     let _ = becomes(&host, &text(0..3, "xdp"));
     lab.says_of("h0:eth0", "armed");

@@ -1,4 +1,4 @@
-//! What somebody changed by hand, `plan` tells and `up` mends.
+//! `plan` reports what was changed by hand, and `up` restores it.
 
 use super::labs::{address, becomes, hosts, up};
 use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until, when_still};
@@ -62,12 +62,12 @@ fn drift_is_told_and_mended() {
     host.finish();
 }
 
-/// All routes of `h0`, and of the host, as `ip` has them.
+/// All routes of `h0` and of the host, as `ip` prints them.
 fn routes(host: &Host, family: &str) -> String {
     ["-n h0", ""].map(|place| host.run(format!("ip {family} {place} route")).ok().stdout).concat()
 }
 
-/// The kernel takes no gateway whose subnet it has no route to.
+/// The kernel refuses a gateway to whose subnet there is no route.
 #[test]
 fn all_routes_that_were_flushed_come_again() {
     let host = Host::new();
@@ -92,7 +92,7 @@ fn drift_of_ipv6_is_told_and_mended() {
         .replace("\"10.9.1.0/16\"", "\"10.9.1.0/16\", \"fd09::2/64\"")
         .replace("\"10.9.1.1/16\"", "\"10.9.1.1/16\", \"fd09::3/64\"");
     let lab = up(&host, &text);
-    // Those of link-local addresses come when the kernel has taken in that the link is up.
+    // Routes of link-local addresses appear once the kernel has processed that the link is up.
     let before = when_still(|| routes(&host, "-6"));
     let (subnet, default) =
         ("+ create route fd09::/64 dev eth0 in h0", "+ create route ::/0 via fd09::1 in h0");
@@ -149,7 +149,7 @@ fn all_that_was_removed_is_made_again() {
         let _ = host.run(&*command).ok();
         let changes = becomes(&host, &text);
         assert!(changes.contains(&expected.to_owned()), "{command}: {changes:#?}");
-        // Until the kernel has taken in that a link is up, it sends nothing there.
+        // The kernel sends nothing on a link until it has processed that the link is up.
         wait_until(SLACK, || {
             let links =
                 ["", "-n h0 ", "-n h1 "].map(|at| host.run(format!("ip {at}-br link")).ok().stdout).concat();
@@ -164,8 +164,8 @@ fn all_that_was_removed_is_made_again() {
     host.finish();
 }
 
-/// Pairs and namespaces that somebody removed are made again, and what has another end than ours is not taken
-/// for it.
+/// Pairs and namespaces that were removed are created again. A port whose peer is not the pair's inner end does not
+/// count as the pair.
 #[test]
 fn what_was_removed_is_made_again() {
     let host = Host::new();
@@ -178,7 +178,7 @@ fn what_was_removed_is_made_again() {
     ] {
         let _ = host.run(&*command).ok();
         if command.starts_with("ip netns") {
-            // The namespace goes in its own time, and takes its end of the pair along.
+            // The kernel removes the namespace, and its end of the pair, asynchronously.
             wait_for(TIMEOUT, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
         }
         let changes = becomes(&host, &hosts(0..3));

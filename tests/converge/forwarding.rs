@@ -1,9 +1,9 @@
-//! The host's forwarding, which labs with `nat` share, and their tables.
+//! The host's forwarding, which labs with `nat` share, and the labs' nft tables.
 
 use super::labs::up;
 use crate::harness::{Host, Lab, TIMEOUT};
 
-/// A bridge with `nat` on the host, of another subnet for each lab.
+/// A bridge with `nat` on the host, in a subnet of its lab.
 fn nat(number: usize) -> String {
     format!("[bridge.br{number}]\nnat = true\naddresses = [\"10.{number}.0.1/24\"]\n")
 }
@@ -28,7 +28,7 @@ fn the_last_lab_puts_it_back() {
     host.finish();
 }
 
-/// Neither may take the other for one that needs it still.
+/// Neither may count the other as a lab that still needs forwarding.
 #[test]
 fn two_that_go_at_once_put_it_back() {
     let host = Host::new();
@@ -44,7 +44,7 @@ fn two_that_go_at_once_put_it_back() {
     host.finish();
 }
 
-/// A table of the lab's name is found before anything is changed, with a lab that is up and without.
+/// An existing table of the lab's name is found before anything is changed, whether the lab is up or not.
 #[test]
 fn a_table_of_somebody_else_is_found_first() {
     let mut host = Host::new();

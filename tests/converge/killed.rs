@@ -1,28 +1,28 @@
-//! Killed after each line of the journal, and within steps that are done together: `up` and `down` both end
-//! in the right state.
+//! `up` and `down` are killed after each line of the journal, and within steps that are done together. Both end in
+//! the right state.
 //!
-//! A debug build kills itself where `VETHPATH_STOP_AFTER` says, and a test of another build is of no use.
+//! A debug build kills itself where `VETHPATH_STOP_AFTER` says. These tests need a debug build.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::labs::{address, host as one, hosts};
 use crate::harness::{Host, at_once, sized};
 
-/// Hosts of the lab that is killed at each step: each kind of step, and each transition from one to the next, is in a
-/// lab of four.
+/// Hosts of the lab that is killed at each step. A lab of four has each kind of step and each transition from one to
+/// the next.
 fn host_count() -> usize {
     sized(4, 20)
 }
 
-/// What ends in the right state after a kill.
+/// The command that has to end in the right state after a kill.
 #[derive(Clone, Copy, Debug)]
 enum Then {
     Down,
     Up,
 }
 
-/// Runs `vethpath` and kills it after this many lines of the journal and parts of steps. Returns whether it
-/// was: there may be fewer.
+/// Runs `vethpath` and kills it after this many lines of the journal and parts of steps. Returns whether it was
+/// killed: there may be fewer.
 #[track_caller]
 fn is_killed(host: &Host, line: usize, command: &str) -> bool {
     let exe = host.exe();
@@ -32,12 +32,12 @@ fn is_killed(host: &Host, line: usize, command: &str) -> bool {
     !done.succeeded()
 }
 
-/// All is gone, or all is there, and then goes.
+/// Checks that the lab is gone, or that it is complete and can be removed.
 #[track_caller]
 fn ends_well(host: &Host, then: Then, file: &str, line: usize) {
     match then {
         Then::Down => {
-            // Before the first line there is no lab, and after the last none any more.
+            // Before the first line there is no lab yet, and after the last there is none any more.
             let down = host.vethpath("down changing");
             assert!(matches!(down.code(), Some(0 | 1)), "line {line}: {down}");
         }
@@ -52,16 +52,16 @@ fn ends_well(host: &Host, then: Then, file: &str, line: usize) {
     host.is_as_it_was(&format!("line {line}, then {then:?}"));
 }
 
-/// Which of the two after this line: each at every line only where there is time for it.
+/// The commands to run after a kill at this line: one of the two, or both in the long suite.
 fn thens(line: usize) -> Vec<Then> {
     let one = if line.is_multiple_of(2) { Then::Down } else { Then::Up };
     sized(vec![one], vec![Then::Down, Then::Up])
 }
 
-/// Lines at the same time, each on a host of its own: most of this is waiting for the kernel.
+/// Lines that are tested in parallel, each on its own host: most of the time is spent waiting for the kernel.
 const LANES: usize = 3;
 
-/// Does something at each line from `first` on, until it says that nothing was killed any more. Returns at which line.
+/// Calls `work` for each line from `first` on, until it returns that nothing was killed. Returns that line.
 #[track_caller]
 fn at_each_line(first: usize, work: impl Fn(&Host, usize) -> bool + Sync) -> usize {
     let (next, end) = (AtomicUsize::new(first), AtomicUsize::new(usize::MAX));
@@ -113,13 +113,13 @@ fn down_at_each_step() {
     assert!(last > host_count(), "`down` wrote {last} lines only");
 }
 
-/// Somebody changes the MAC of an inner end that a killed `up` may not have marked yet.
+/// Changes the MAC of an inner end that a killed `up` may not have marked yet.
 #[test]
 fn a_mac_is_changed_after_each_step() {
     let last = at_each_line(1, |host, line| {
         let file = file(host, &hosts(0..2));
         let killed = is_killed(host, line, &format!("up {file}"));
-        // There may be none yet.
+        // The interface may not exist yet.
         let _ = host.run("ip -n h0 link set eth0 address 02:00:00:00:00:99");
         ends_well(host, Then::Up, &file, line);
         killed
@@ -127,7 +127,7 @@ fn a_mac_is_changed_after_each_step() {
     assert!(last > 8, "`up` wrote {last} lines only");
 }
 
-/// With the host's forwarding, which is put back whenever `up` or `down` is killed.
+/// With the host's forwarding, which is restored whenever `up` or `down` is killed.
 #[test]
 fn nat_at_each_step() {
     let last = at_each_line(1, |host, line| {
@@ -142,7 +142,7 @@ fn nat_at_each_step() {
     assert!(last > 6, "{last} lines only");
 }
 
-/// A lab that becomes another, with something of everything: then the other, the first again, or none.
+/// A lab with something of everything becomes another. Then the other is applied, or the first again, or `down`.
 #[test]
 fn a_change_at_each_step() {
     let first = "[bridge.br1]\nnat = true\naddresses = [\"10.7.0.1/24\"]\ntrunks = [\"br0\"]\n".to_owned()
@@ -165,7 +165,7 @@ fn a_change_at_each_step() {
     assert!(last > 20, "`up` wrote {last} lines only");
 }
 
-/// To XDP and back: programs come and go, and inner ends are made ready and put back.
+/// To XDP and back: programs are attached and detached, and offloads of inner ends are set and restored.
 #[test]
 fn a_change_of_the_datapath_at_each_step() {
     let with = |host: &Host, datapath: &str| {
@@ -181,7 +181,7 @@ fn a_change_of_the_datapath_at_each_step() {
             let _ = host.vethpath(format!("up {}", with(host, from))).ok();
             let killed = is_killed(host, line, &format!("up {}", with(host, to)));
             if line % 3 == 1 {
-                // Whatever was done by then, what is left of it knows what the inner ends had.
+                // Whatever was done by then, the journal still has the offloads that the inner ends had.
                 let _ = host.vethpath(format!("up {}", with(host, "tc"))).ok();
                 assert_eq!(offloads(), as_made, "{from} to {to}, line {line}");
             }
@@ -196,10 +196,10 @@ fn a_change_of_the_datapath_at_each_step() {
     }
 }
 
-/// Larger maps are made and taken, and the old ones put aside: whatever was counted before is counted after.
+/// Larger maps are created and used, and the old ones retired: what was counted before is still counted after.
 #[test]
 fn growth_at_each_step() {
-    // Ways across this many bridges are more than the maps of a small lab have room for.
+    // The paths across this many bridges are more than the maps of a small lab have room for.
     const BRIDGES: usize = 10;
     let ends = (one(0, "b0") + &one(1, "b1")).replace("gateway = \"10.9.0.1\"\n", "");
     let chain = |bridges: usize| {
@@ -208,7 +208,7 @@ fn growth_at_each_step() {
         (0..bridges).map(|n| format!("[bridge.b{n}]\n{}", trunk(n))).collect::<String>() + &ends
     };
     let (small, large) = (chain(2), chain(BRIDGES));
-    // From where the programs are attached on: what is before is as for any other change.
+    // Begins where the programs are attached: the steps before are those of any other change.
     let attach = 1 + 2 * (BRIDGES - 2) + 1;
     let last = at_each_line(attach, |host, line| {
         let lab = super::labs::up(host, &small);

@@ -1,4 +1,4 @@
-//! Files of labs that change, and what of them must not.
+//! Files of labs that change, and checks of what must not change.
 
 use std::fmt::Write;
 
@@ -13,7 +13,7 @@ pub(super) fn hosts(numbers: impl IntoIterator<Item = usize>) -> String {
     text
 }
 
-/// One of them, on another bridge perhaps.
+/// One of these hosts, on any bridge.
 pub(super) fn host(number: usize, bridge: &str) -> String {
     let address = address(number);
     let mut text = String::new();
@@ -26,8 +26,8 @@ pub(super) fn host(number: usize, bridge: &str) -> String {
     text
 }
 
-/// The same hosts without IPv6, of which many of them send something to all others all the time: their counters
-/// would never be still.
+/// The same hosts without IPv6. With IPv6, many hosts send to all others all the time, and their counters would never
+/// be still.
 pub(super) fn quiet(text: &str) -> String {
     let sysctls =
         "sysctls = { \"net.ipv6.conf.all.disable_ipv6\" = 1, \"net.ipv6.conf.default.disable_ipv6\" = 1 }";
@@ -45,8 +45,8 @@ pub(super) fn up<'h>(host: &'h Host, text: &str) -> Lab<'h> {
     host.lab("empty").named("changing").and(text).up()
 }
 
-/// `plan`, and then `up`, with another text: the one names what the other does, and then there is
-/// nothing to do. Returns the changes.
+/// Runs `plan` and then `up` with another text: both name the same changes, and then there is nothing to do. Returns
+/// the changes.
 #[track_caller]
 pub(super) fn becomes(host: &Host, text: &str) -> Vec<String> {
     let file = host.lab("empty").named("changing").and(text).write();
@@ -66,22 +66,22 @@ pub(super) fn becomes(host: &Host, text: &str) -> Vec<String> {
     changes
 }
 
-/// There is nothing to do.
+/// Checks that there is nothing to do.
 #[track_caller]
 pub(super) fn is_as_its_file_says(host: &Host, file: &str) {
     let _ = host.vethpath(format!("plan {file}")).ok().prints("lab changing is up: nothing to change");
     let _ = host.vethpath(format!("up {file}")).ok().says("lab changing is up: nothing to change");
 }
 
-/// What a namespace is, and what is in it, but for counters and what ages: it must not change when
-/// others do.
+/// The identity and the contents of a namespace, without counters and lifetimes. They must not change when other
+/// namespaces do.
 #[track_caller]
 pub(super) fn identity(host: &Host, namespace: &str) -> String {
     let say = |command: String| host.run(command).ok().stdout;
     wait_until(SLACK, || {
         let links = say(format!("ip -n {namespace} -o link"));
         let addresses = say(format!("ip -n {namespace} -o addr"));
-        // The kernel brings a link up and makes its addresses in its own time.
+        // The kernel brings a link up and adds its addresses asynchronously.
         let is_done = links.lines().all(|link| link.contains("state UP") || link.contains(" lo: "))
             && addresses.lines().any(|address| address.contains("fe80::"))
             && !addresses.contains("tentative");

@@ -1,4 +1,4 @@
-//! `up` makes a lab what its file says, whatever it was, and touches nothing else.
+//! `up` makes a lab what its file says, whatever its state was, and touches nothing else.
 
 mod changes;
 mod clsact;

@@ -1,9 +1,9 @@
-//! Whose is whose: labs beside each other, files with other names, and what is nobody's.
+//! Ownership: labs beside each other, files with other names, and objects that no lab owns.
 
 use super::labs::{address, becomes, hosts, is_as_its_file_says, up};
 use crate::harness::{Host, TIMEOUT, wait_for};
 
-/// A lab without `name` has its file's. Renamed, it is another lab, which wants what the first has.
+/// A lab without `name` is named after its file. A renamed file is another lab, which wants what the first has.
 #[test]
 fn a_renamed_file_is_another_lab_and_that_is_said() {
     let host = Host::new();
@@ -18,7 +18,7 @@ fn a_renamed_file_is_another_lab_and_that_is_said() {
             .says("vethpath down changing");
     }
     let _ = host.vethpath("down renamed").fails(1).says("no lab `renamed` is up");
-    // With the name in it, the file may be called what it likes.
+    // With the name in it, the file itself may have any name.
     let text = "name = \"changing\"\n".to_owned() + &hosts(0..3);
     let renamed = host.lab("empty").named("renamed").and(&text).write();
     let _ = host.vethpath(format!("up {renamed}")).ok();
@@ -27,8 +27,8 @@ fn a_renamed_file_is_another_lab_and_that_is_said() {
     host.finish();
 }
 
-/// Two `up` of different files for one lab, at once: one is refused or comes second, and the lab is one of the
-/// two in the end.
+/// Two `up` of different files for one lab run at once. One is refused or runs second, and in the end the lab is one
+/// of the two.
 #[test]
 fn two_up_at_once_of_a_lab_that_changes() {
     let host = Host::new();
@@ -53,7 +53,7 @@ fn two_up_at_once_of_a_lab_that_changes() {
     host.finish();
 }
 
-/// A change that collides with somebody's is refused as a whole, and the lab is what it was.
+/// A change that collides with objects of others is refused as a whole, and the lab stays as it was.
 #[test]
 fn a_change_that_collides_changes_nothing() {
     let mut host = Host::new();
@@ -73,8 +73,8 @@ fn a_change_that_collides_changes_nothing() {
     host.finish();
 }
 
-/// A file in `/run/netns` on which no namespace is mounted may be anybody's: what only the user's file calls the
-/// lab's is not touched.
+/// A file in `/run/netns` on which no namespace is mounted may belong to anyone. If only the user's file names it, it
+/// is not touched.
 #[test]
 fn a_file_that_is_no_namespace_is_somebody_elses() {
     let mut host = Host::new();
@@ -100,7 +100,7 @@ fn a_file_that_is_no_namespace_is_somebody_elses() {
     host.finish();
 }
 
-/// What the lab itself has left is removed by `up`, and by no `plan`.
+/// What the lab itself has left is removed by `up`, but not by `plan`.
 #[test]
 fn a_namespace_that_was_unmounted_is_made_again() {
     let host = Host::new();
@@ -108,7 +108,7 @@ fn a_namespace_that_was_unmounted_is_made_again() {
     let unmount = |name: &str| {
         let port = lab.port(&format!("{name}:eth0"));
         let _ = host.run(format!("umount /run/netns/{name}")).ok();
-        // The namespace goes in its own time, and takes its end of the pair along.
+        // The kernel removes the namespace, and its end of the pair, asynchronously.
         wait_for(TIMEOUT, "the port stays", || !host.run(format!("ip link show {port}")).succeeded());
     };
     unmount("h1");
@@ -119,7 +119,7 @@ fn a_namespace_that_was_unmounted_is_made_again() {
     assert_eq!(inode(), before);
     let _ = becomes(&host, &hosts(0..2));
     lab.reaches("h0", &address(1));
-    // And without it, what is left goes.
+    // If the file no longer has the namespace, what is left of it is removed.
     unmount("h1");
     assert!(becomes(&host, &hosts(0..1)).contains(&"- delete namespace h1".to_owned()));
     assert!(!host.path("/run/netns/h1").exists());

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::labs::{hosts, up};
 use crate::harness::{Host, SLACK, wait_for, when_still};
 
-/// `ip monitor` hears of every change in all of the lab's namespaces.
+/// `ip monitor` prints every change in all of the lab's namespaces.
 #[test]
 fn nothing_to_do_is_no_change_of_anything() {
     let host = Host::new();
@@ -14,9 +14,9 @@ fn nothing_to_do_is_no_change_of_anything() {
         std::fs::metadata(host.path(path)).and_then(|file| file.modified()).expect("it is there")
     };
     let journal = at("/run/vethpath/changing/journal");
-    // Each namespace has a number on the host, as the other end of a port there.
+    // Each namespace has an nsid on the host, because it has the peer of a port there.
     let monitor = host.spawn("ip monitor all-nsid link address route rule netconf nsid");
-    // A first event of the first, the last and the host shows that it listens to all.
+    // Events from the first namespace, the last and the host show that the monitor listens to all.
     let places = ["ip", "ip -n h0", "ip -n h99"];
     for (number, ip) in places.iter().enumerate() {
         let _ = host.run(format!("{ip} link add probe{number} type bridge")).ok();
@@ -39,7 +39,7 @@ fn nothing_to_do_is_no_change_of_anything() {
         };
         (0..places.len()).all(gone)
     });
-    // It may have more to say of that.
+    // The monitor may print more about that.
     let heard = when_still(|| monitor.output());
     let start = Instant::now();
     let _ = host.vethpath(format!("up {}", lab.file)).ok().says("nothing to change");

@@ -1,5 +1,5 @@
-//! Random labs that become each other, with kills at random points: there is never a state that `up` or
-//! `down` cannot go on from, and never anything touched that is not the lab's.
+//! Random labs become each other, with kills at random points. `up` and `down` can go on from every state, and
+//! nothing is touched that is not the lab's.
 
 use std::{
     fmt::Write,
@@ -10,7 +10,7 @@ use fastrand::Rng;
 
 use crate::harness::{Done, Host, seed, sized};
 
-/// How long it goes on, and in the long suite.
+/// How long the test runs, and how long in the long suite.
 const TIME: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(900));
 
 #[test]
@@ -24,7 +24,7 @@ fn labs_that_become_each_other() {
     session.ends();
 }
 
-/// One machine, one lab, and all that was done to it.
+/// One machine, one lab, and a record of all that was done to it.
 struct Session {
     host: Host,
     foreign: String,
@@ -55,7 +55,7 @@ impl Session {
         Self { host, foreign, told: String::new() }
     }
 
-    /// What is somebody else's, in every detail that does not count or age.
+    /// All details of the objects of others, but for counters, timers and addresses that are still tentative.
     fn foreign(host: &Host) -> String {
         [
             "ip -d -o link show theirs0",
@@ -104,7 +104,7 @@ impl Session {
     fn down(&mut self) {
         let down = self.run("down random", None);
         self.expect(matches!(down.code(), Some(0 | 1)), &down);
-        // Processes go in their own time.
+        // Processes take a while to exit.
         crate::harness::wait_until(crate::harness::SLACK, || {
             self.host.changes().map_or(Ok(()), |changes| Err(format!("{changes}\n{}", self.told)))
         });
@@ -116,7 +116,7 @@ impl Session {
         self.host.finish();
     }
 
-    /// Something is changed by hand, if it is there.
+    /// Changes something by hand, if it exists.
     fn drift(&mut self, rng: &mut Rng) {
         let n = rng.u8(0..6);
         let command = match rng.u8(0..11) {
@@ -155,13 +155,13 @@ impl Session {
     }
 }
 
-/// Timers of a bridge count down in `ip -d`.
+/// Removes the values of bridge timers, which count down in `ip -d`.
 fn without_figures_of_timers(text: &str) -> String {
     let is_figure = |word: &&str| word.contains('.') && word.parse::<f64>().is_ok();
     text.split(' ').filter(|word| !is_figure(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// A file that is right, of up to three bridges and six hosts, and perhaps a group, a mesh and a chain.
+/// A valid file of up to three bridges and six hosts, and perhaps a group, a mesh and a chain.
 fn topology(rng: &mut Rng) -> String {
     let bridges = rng.usize(1..=3);
     let mut text = String::new();
@@ -229,7 +229,7 @@ fn topology(rng: &mut Rng) -> String {
     text
 }
 
-/// A group, a mesh and a chain, each perhaps, and larger or smaller each time.
+/// Perhaps a group, a mesh and a chain, each of a random size.
 fn shorthand(rng: &mut Rng, text: &mut String) {
     let mut maybe = |chance: u8, of: &dyn Fn(u8) -> String| {
         if rng.u8(0..chance) == 0 {

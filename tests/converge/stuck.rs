@@ -1,4 +1,4 @@
-//! `down` where things do not go: it takes away all the rest, and tells of each.
+//! `down` where things cannot be removed: it removes all the rest, and reports each failure.
 
 use super::labs::{hosts, up};
 use crate::harness::Host;
@@ -7,7 +7,7 @@ use crate::harness::Host;
 fn down_goes_on_after_faults_and_tells_all() {
     let host = Host::new();
     up(&host, &hosts(0..6)).forget();
-    // A file with a mount below ours cannot be removed, nor can a folder with a mount in it.
+    // A file with another mount besides ours cannot be removed, nor can a folder with a mount in it.
     let pins = "/sys/fs/bpf/vethpath/changing/theirs";
     for command in [
         "mount --bind /run/netns/h1 /run/netns/h1",

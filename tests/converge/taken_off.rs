@@ -1,4 +1,4 @@
-//! Another program takes a port off its bridge while `up` runs, as a network manager may do that matches every interface.
+//! Another program, such as a network manager that matches every interface, takes a port off its bridge during `up`.
 
 use super::labs::{address, hosts};
 use crate::harness::{Host, Process, SLACK, TIMEOUT, wait_for};
@@ -9,7 +9,7 @@ fn port_of(host: &Host, bridge: &str) -> String {
     ports[0]["ifname"].as_str().expect("the bridge has a port").to_owned()
 }
 
-/// `up`, which waits before it tells bridges of the hosts until there is `/run/go`. A debug build does.
+/// Runs `up`, which waits until `/run/go` exists before it adds FDB entries of hosts. Only a debug build waits.
 #[track_caller]
 fn up(host: &Host, file: &str) -> Process {
     let exe = std::env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned());

@@ -1,4 +1,4 @@
-//! A change that fails, or is interrupted, goes back to what the lab was.
+//! A change that fails or is interrupted is rolled back.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ fn a_change_that_fails_goes_back() {
     let host = Host::new();
     let lab = up(&host, &hosts(0..3));
     let before = identity(&host, "h0");
-    // The last of its steps is refused: the setting does not exist.
+    // The last of its steps is refused: the sysctl does not exist.
     let bad = hosts([0, 1, 4, 5]).replace("ageing", "") + "sysctls = { \"net.ipv4.conf.eth0.nosuch\" = 1 }\n";
     let file = host.lab("empty").named("changing").and(&bad).write();
     let _ = host.vethpath(format!("up {file}")).fails(1).says("cannot set sysctl").says("nosuch");
@@ -49,7 +49,7 @@ fn an_interrupted_change_goes_back() {
     host.finish();
 }
 
-/// Starts a `vethpath` that waits at places of its work, and returns it at the first. A debug build does.
+/// Starts a `vethpath` that waits at these places, and returns it when it is at the first. Only a debug build waits.
 #[track_caller]
 fn waiting(host: &Host, places: &str, command: &str) -> Process {
     let exe = host.exe();
@@ -63,7 +63,7 @@ fn is_waiting(process: &Process, place: &str) {
     wait_for(TIMEOUT, "it does not get there", || process.output().contains(&format!("waiting at {place}")));
 }
 
-/// Also where a run that was killed early has left the lab's folder, with nothing in it.
+/// Also where an earlier run that was killed has left an empty folder of the lab.
 #[test]
 fn an_interrupted_first_up_leaves_nothing() {
     let host = Host::new();
@@ -81,7 +81,7 @@ fn an_interrupted_first_up_leaves_nothing() {
     host.finish();
 }
 
-/// The second Ctrl-C stops at once, says what is left, and `up` or `down` go on from there.
+/// The second Ctrl-C stops at once and reports what is left. `up` or `down` can go on from there.
 #[test]
 fn a_second_interrupt_stops_and_says_so() {
     let host = Host::new();
@@ -89,7 +89,7 @@ fn a_second_interrupt_stops_and_says_so() {
     let first = host.lab("empty").named("changing").and(&hosts(0..3)).write();
     let text = "name = \"changing\"\n".to_owned() + &hosts(10..60);
     let file = host.lab("empty").named("other").and(&text).write();
-    // It ends by itself at neither place, however late this is to interrupt.
+    // It leaves neither place by itself, however late the interrupt is sent.
     let change = waiting(&host, "agent,undo", &format!("up {file}"));
     change.interrupt();
     is_waiting(&change, "undo");
@@ -107,7 +107,7 @@ fn a_second_interrupt_stops_and_says_so() {
 fn an_interrupted_down_says_what_is_left_and_goes_on() {
     let host = Host::new();
     up(&host, &hosts(0..30)).forget();
-    // The other lab of `--all` is not begun.
+    // `down --all` does not start with the other lab.
     host.lab("fabric").with("namespace.ns", "namespace.f").up().forget();
     let others = || host.namespaces().iter().filter(|name| name.starts_with('f')).count();
     let before = others();

@@ -1,4 +1,4 @@
-//! `vethpath events`: what happened to a lab is told, with its time, once.
+//! `vethpath events`: each event of a lab is reported once, with its time.
 
 mod reading;
 
@@ -24,7 +24,7 @@ fn events(host: &Host, more: &str) -> Vec<Value> {
     events
 }
 
-/// Waits until an event is as `is` says.
+/// Waits for an event for which `is` holds.
 #[track_caller]
 fn wait_for_event(host: &Host, is: impl Fn(&Value) -> bool) -> Value {
     wait_until(TIMEOUT, || {
@@ -34,7 +34,7 @@ fn wait_for_event(host: &Host, is: impl Fn(&Value) -> bool) -> Value {
     })
 }
 
-/// Waits until the last event of ns0's pair is that it is armed, or not, for this reason.
+/// Waits until the last event of ns0's pair is that it is armed, or that it is not armed for this reason.
 #[track_caller]
 fn wait_for_state(host: &Host, reason: Option<&str>) -> Value {
     wait_until(TIMEOUT, || {
@@ -48,7 +48,7 @@ fn wait_for_state(host: &Host, reason: Option<&str>) -> Value {
     })
 }
 
-/// Waits until `printed` of a follower is as `is` says.
+/// Waits until `is` holds for the output of a follower.
 #[track_caller]
 fn wait_for_output(follower: &Process, is: impl Fn(&str) -> bool) {
     wait_until(TIMEOUT, || {
@@ -57,7 +57,7 @@ fn wait_for_output(follower: &Process, is: impl Fn(&str) -> bool) {
     });
 }
 
-/// The same without word of leases that ran out: on a loaded machine that happens at any time.
+/// The same events without expired leases: on a loaded machine a lease may expire at any time.
 fn without_leases(mut events: Vec<Value>) -> Vec<Value> {
     events.retain(|event| event["kind"] != "lease-expired");
     events
@@ -111,7 +111,7 @@ fn up_and_the_agents_life_are_told() {
     let up = wait_for_event(&host, |event| event["kind"] == "lab-up");
     assert!(up["changes"].as_u64().is_some_and(|changes| changes > 0), "{up}");
 
-    // Killed, it can tell nothing; the next one does.
+    // A killed agent cannot report its end: the next one does.
     for (signal, former) in [("KILL", "died"), ("TERM", "ended")] {
         let before = lab.pid();
         let _ = host.run(format!("kill -{signal} {before}")).ok();
@@ -140,7 +140,7 @@ fn an_agent_that_was_stopped_tells_for_how_long_the_lease_had_run_out() {
     let lab = host.lab("three-hosts").up();
     let pid = lab.pid();
     let _ = host.run(format!("kill -STOP {pid}")).ok();
-    // It does not answer: two seconds each time. The lease is of three.
+    // The stopped agent does not reply. Each call times out after two seconds, and the lease lasts three.
     wait_until(TIMEOUT, || {
         let agent = host.vethpath("stats three-hosts --json").ok().json();
         if agent["agent"]["lease_left_ms"] == 0 { Ok(()) } else { Err(format!("{agent:#}")) }
@@ -180,7 +180,7 @@ fn a_namespace_with_a_bridge_that_is_deleted() {
     host.finish();
 }
 
-/// The agent is stopped while more happens than its socket can hold.
+/// The agent is stopped while more events occur than its socket can hold.
 #[test]
 fn netlink_events_that_were_lost_are_told() {
     let host = Host::new();
@@ -192,7 +192,7 @@ fn netlink_events_that_were_lost_are_told() {
         let word = if round % 2 == 0 { "add" } else { "del" };
         batch += &format!("fdb {word} 02:aa:aa:aa:aa:aa dev {} master static\n", "PORT");
     }
-    // `stats` would wait for the agent, which is stopped; `bridge` knows the ports as well.
+    // `stats` would wait for the agent, which is stopped. `bridge` lists the ports too.
     let port = host.json("bridge -j link")[0]["ifname"].as_str().expect("a port").to_owned();
     let _ = host.feed("bridge -batch -", &batch.replace("PORT", &port)).ok();
     let _ = host.run(format!("kill -CONT {pid}")).ok();
@@ -214,7 +214,7 @@ fn bench_is_told() {
     host.finish();
 }
 
-/// While somebody measures, programs come and go untold; what a killed `bench` leaves is told.
+/// While the bench lock is held, program changes are not reported. What a killed `bench` leaves is reported.
 #[test]
 fn programs_that_stay_off_are_told() {
     let host = Host::new();
@@ -263,7 +263,7 @@ fn events_are_roots_alone_and_a_broken_line_hides_no_other() {
     host.finish();
 }
 
-/// Whatever becomes of the file, the fast path goes on.
+/// Whatever happens to the file, the fast path goes on.
 #[test]
 fn a_file_that_cannot_be_written_stops_nothing() {
     let host = Host::new();
@@ -279,7 +279,7 @@ fn a_file_that_cannot_be_written_stops_nothing() {
     let _ = host.run(format!("ip link set {port} up")).ok();
     lab.is_fast("ns0:eth0", "172.17.0.102");
     let _ = host.run("rmdir /run/vethpath/three-hosts/events.jsonl").ok();
-    // What could not be written then is written now.
+    // Events that could not be written then are written now.
     let told = wait_for_event(&host, |event| event["reason"] == "the port is down");
     assert_eq!(told["before"], "armed");
     lab.down();

@@ -1,4 +1,4 @@
-//! Reading events as they come, some of them, and where there are none.
+//! Reading events as they occur, reading some of them, and reading where there are none.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ fn following_tells_at_once_and_ends_with_the_lab() {
             wait_for_output(follower, last);
         }
     }
-    // A new agent, and a file that was put aside: nothing is lost, nothing is told twice.
+    // A new agent and a rotated file: no event is lost, and none is printed twice.
     let first = lab.pid();
     let _ = host.run(format!("kill -KILL {first}")).ok();
     let rotate = "cd /run/vethpath/three-hosts && mv events.jsonl events.old.jsonl";
@@ -44,7 +44,7 @@ fn following_tells_at_once_and_ends_with_the_lab() {
     let (head, tail) = json.stdout.split_at(kept.len().min(json.stdout.len()));
     assert_eq!(head, kept, "what was there is told first, once");
     assert!(tail.contains("\"lab-down\""), "{json}");
-    // One that does not end in three seconds is killed, and tells nothing.
+    // An agent that does not end within three seconds is killed, and reports nothing.
     assert!(tail.contains("\"agent-ended\"") || took > Duration::from_secs(3), "{json}");
     assert_eq!(text.stdout.lines().count(), json.stdout.lines().count());
     assert!(pair.stdout.lines().all(|line| line.contains("  ns0:eth0  ")), "{pair}");
@@ -63,7 +63,7 @@ fn following_ends_well_when_interrupted() {
     host.finish();
 }
 
-/// The folder's end is noticed even while somebody stands in it.
+/// The folder's removal is noticed even while a process has it as its working directory.
 #[test]
 fn following_ends_when_the_folder_is_removed_by_hand() {
     let host = Host::new();
@@ -109,7 +109,7 @@ fn what_is_not_there_is_the_users_fault() {
         let script = format!("set -o pipefail; {exe} events {more} | head -1");
         let mut closed = host.spawn(["bash", "-c", &script]);
         wait_for_output(&closed, |printed| printed.contains("started"));
-        // A follower notices with the next event that nobody reads any more. `head` may take its time.
+        // A follower notices a closed pipe at the next event. `head` may take a while to exit.
         let port = lab.port("ns0:eth0");
         wait_until(TIMEOUT, || {
             for (way, reason) in [("down", Some("the port is down")), ("up", None)] {

@@ -1,5 +1,5 @@
-//! The agent is killed again and again under a stream both ways: nothing is lost or doubled, and the counts
-//! go on where they were.
+//! The agent is killed again and again during a stream in both directions: no frame is lost or duplicated, and the
+//! counters go on where they were.
 
 use std::{
     thread,
@@ -14,7 +14,7 @@ use crate::{
 const A: (&str, &str) = ("ns0", "172.17.0.101");
 const B: (&str, &str) = ("ns1", "172.17.0.102");
 const TIME: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(600));
-/// Far below what the sockets and the backlog hold, whatever else this machine does.
+/// Far below the capacity of the sockets and the backlog, whatever the load of this machine.
 const PACE: Duration = Duration::from_millis(2);
 
 #[test]
@@ -50,8 +50,8 @@ fn an_agent_killed_at_random_moments_loses_no_frame_and_no_count() {
     beside.finish();
 }
 
-/// Kills the agent and brings it back until the time is over, while somebody else looks at the counters
-/// all the time. Returns how often.
+/// Kills the agent and starts it again until the time is over, while another thread reads the counters. Returns how
+/// often.
 fn kill_for(host: &Host, lab: &Lab<'_>, seed: u64) -> u32 {
     let mut random = Random(seed);
     let until = Until::default();
@@ -72,7 +72,7 @@ fn kill_for(host: &Host, lab: &Lab<'_>, seed: u64) -> u32 {
             thread::sleep(Duration::from_millis(random.next() % 1500));
             let _ = host.run(format!("kill -KILL {pid}")).ok();
             kills += 1;
-            // Sometimes at once, sometimes when the lease has run out.
+            // Sometimes at once, sometimes after the lease has expired.
             thread::sleep(Duration::from_millis(random.next() % 4500));
             let _ = host.vethpath(format!("up {}", lab.file)).ok();
         }
@@ -82,8 +82,8 @@ fn kill_for(host: &Host, lab: &Lab<'_>, seed: u64) -> u32 {
     })
 }
 
-/// Panics where a counter is less than it was. (What nobody saw is told too high while frames are under
-/// way: see docs/stats.md.)
+/// Panics where a counter has decreased. (`unseen` is reported too high while frames are in flight: see
+/// docs/stats.md.)
 #[track_caller]
 fn grown(then: &Stats, now: &Stats) {
     let without_unseen = |stats: &Stats| {
@@ -96,7 +96,7 @@ fn grown(then: &Stats, now: &Stats) {
     without_unseen(now).not_less_than(&without_unseen(then));
 }
 
-/// What the stream sent is in the counts of who sent it and of who received it.
+/// Checks that the stream's datagrams are in the counters of their sender and of their receiver.
 #[track_caller]
 fn sent_is_counted(before: &Stats, end: &Stats, ways: [Way; 2]) {
     for (name, out, back) in [("ns0:eth0", ways[0], ways[1]), ("ns1:eth0", ways[1], ways[0])] {

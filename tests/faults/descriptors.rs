@@ -1,4 +1,4 @@
-//! An agent that gets no descriptors: it lets nothing pass by the bridges, and goes on when it gets some.
+//! An agent that gets no descriptors: frames take the bridge, and the fast path resumes when it gets some.
 
 use crate::{
     harness::{Host, SLACK, wait_until},

@@ -1,5 +1,5 @@
-//! The agent's memory and descriptors after tens of thousands of FDB events and hundreds of re-arms: what they
-//! were after as many before.
+//! The agent's memory and descriptors after tens of thousands of FDB events and hundreds of re-arms are what they
+//! were after half as many.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -9,10 +9,10 @@ use crate::harness::{Host, Lab, SLACK, TIMEOUT, sized, wait_until};
 
 const EVENTS: (usize, usize) = (20_000, 100_000);
 const REARMS: (usize, usize) = (150, 1000);
-/// Addresses that come and go.
+/// Addresses that are added and deleted.
 const ADDRESSES: usize = 1000;
-/// What an allocator may keep more after the second half, in KiB: fragments, not leaks. A leak of 16 bytes
-/// an event would be more in the long suite, and one of 40 bytes in the short one.
+/// What an allocator may hold in addition after the second half, in KiB: fragments, not leaks. A leak of 16 bytes an
+/// event would exceed it in the long suite, and one of 40 bytes in the short one.
 const GROWTH: u64 = 768;
 
 #[test]
@@ -24,7 +24,7 @@ fn memory_and_descriptors_of_the_agent_are_flat() {
     let before = Holdings::at_rest(&host, &lab);
     exercise(&host, &lab);
     let after = wait_until(SLACK, || {
-        // Memory may not be given back yet, and a client that has just been answered may still be there.
+        // Memory may not be freed yet, and the connection of the last client may still be open.
         let now = Holdings::of(&host, &lab);
         let is_flat = now.is_like(&before) && now.memory <= before.memory + GROWTH;
         if is_flat { Ok(now) } else { Err(format!("{before:#?}\nlater {now:#?}")) }
@@ -35,8 +35,8 @@ fn memory_and_descriptors_of_the_agent_are_flat() {
     host.finish();
 }
 
-/// What the agent holds, and what the kernel holds for the lab. A BPF object lives by a descriptor, a pin
-/// or an attachment, and by nothing else.
+/// What the agent holds, and what the kernel holds for the lab. Only a descriptor, a pin or an attachment keeps a BPF
+/// object alive.
 #[derive(Clone, Debug)]
 struct Holdings {
     /// Resident set, in KiB.
@@ -48,7 +48,7 @@ struct Holdings {
 }
 
 impl Holdings {
-    /// What two looks in a row find: a single one may come upon something that the agent is at just then.
+    /// What two reads in a row agree on: a single one may catch the agent at work.
     fn at_rest(host: &Host, lab: &Lab<'_>) -> Self {
         let mut last = Self::of(host, lab);
         wait_until(SLACK, || {
@@ -70,7 +70,7 @@ impl Holdings {
         let memory = resident.trim().trim_end_matches(" kB").trim().parse().expect("a number");
         let entries = fs::read_dir(proc.join("fd")).expect("it runs").flatten();
         let kind = |path: &Path| fs::read_link(path).unwrap_or_default().display().to_string();
-        // `socket:[123]` and its like: the number is another for another socket, and ours keep theirs.
+        // `socket:[123]` and the like: another socket has another number, and the agent's sockets keep theirs.
         let mut descriptors: Vec<_> = entries.map(|entry| kind(&entry.path())).collect();
         descriptors.sort();
         let found = host.run("find /sys/fs/bpf/vethpath -type f").ok().stdout;
@@ -116,7 +116,7 @@ fn exercise(host: &Host, lab: &Lab<'_>) {
     }
 }
 
-/// The lab's events as they lie there: asking the agent thousands of times would be another test.
+/// The lab's events, read from the files: thousands of requests to the agent would be another test.
 fn events(host: &Host, lab: &Lab<'_>) -> String {
     let file = |name: &str| host.path(&format!("/run/vethpath/{}/{name}", lab.name));
     let old = fs::read_to_string(file("events.old.jsonl")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Faults on purpose, at random moments: whatever dies, the network goes on, and nothing is left.
+//! Deliberate faults at random moments: whichever process dies, the network goes on, and nothing is left.
 
 mod agent_killed;
 mod descriptors;

@@ -11,7 +11,7 @@ use crate::{
 };
 
 const TIME: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
-/// Longer than either takes, as a rule.
+/// Milliseconds: longer than either usually takes.
 const LONGEST: u64 = 250;
 
 #[test]
@@ -23,7 +23,7 @@ fn up_and_down_killed_at_random_moments_leave_nothing_that_down_cannot_remove() 
     let start = Instant::now();
     let mut rounds = 0;
     while start.elapsed() < sized(TIME.0, TIME.1) {
-        // One to three of them die; then one is let be.
+        // One to three of them are killed. Then one may finish.
         for _ in 0..=random.next() % 3 {
             let verb = if random.next().is_multiple_of(3) {
                 "down three-hosts".to_owned()

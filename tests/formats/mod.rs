@@ -1,4 +1,4 @@
-//! Labs that another version of vethpath has brought up: what each format was is in `formats/`.
+//! Labs that another version of vethpath has brought up. `formats/` has files of each format.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use vethpath_common::{ABI_VERSION, Config};
 
 use crate::harness::{Host, Lab};
 
-/// A file of the format before.
+/// A file of the previous format.
 fn data(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/formats/2").join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -15,8 +15,8 @@ fn data(name: &str) -> String {
 
 const JOURNAL: &str = "/run/vethpath/former/journal";
 
-/// A lab with the record that the version before has written of it, and the memory of the machine's settings. Devices,
-/// marks and pins are what they were then.
+/// A lab with the journal that the previous version wrote, and its record of the machine's settings. Devices, marks
+/// and pins are as they were then.
 fn former(host: &Host) -> Lab<'_> {
     let file = host.topology("former", &data("lab.toml"));
     let _ = host.vethpath(format!("up {file}")).ok();
@@ -46,7 +46,7 @@ fn a_lab_of_the_format_before_can_be_used_and_taken_down() {
     lab.down();
     host.is_as_it_was("down");
 
-    // Without the agent there is nothing that tells where it lives.
+    // Without the agent, nothing records in which namespaces the lab was brought up.
     let lab = former(&host);
     let agent = lab.pid();
     let _ = host.run(format!("kill -KILL {agent}")).ok();
@@ -65,7 +65,7 @@ fn up_takes_over_a_lab_of_the_format_before() {
     let before = ports(&host);
     let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints("+ create agent former");
     let _ = host.vethpath(format!("up {}", lab.file)).ok().says("fast path: 3 of 4 pairs armed");
-    // Its agent may not know all that is in a record of this version.
+    // The old agent may not know everything that a journal of this version has.
     assert_ne!(lab.pid(), agent);
     assert_eq!(ports(&host), before, "what was there stays");
     assert!(fs::read_to_string(host.path(JOURNAL)).expect("it is up").contains("\"home\""));
@@ -75,7 +75,7 @@ fn up_takes_over_a_lab_of_the_format_before() {
     host.finish();
 }
 
-/// Nobody knows what is in a record of a newer version, or of one before the last.
+/// The contents of a record of a newer version, or of one before the last, are unknown.
 #[test]
 fn a_lab_of_another_format_is_named_and_goes_by_its_marks() {
     let host = Host::new();

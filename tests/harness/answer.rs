@@ -1,5 +1,5 @@
-//! The smallest BPF programs there are: each gives the same answer to every frame. They stand for
-//! programs that other people attach to the devices of a lab.
+//! Minimal BPF programs: each returns the same verdict for every frame. They stand for programs that others attach to
+//! the devices of a lab.
 
 use std::{
     io,
@@ -15,16 +15,16 @@ use super::{SLACK, wait_until};
 const PROG_LOAD: u32 = 5;
 const LINK_CREATE: u32 = 28;
 
-/// Where a program can be, as `(program type, attach type, flags)` of linux/bpf.h.
+/// Attach points of a program, as `(program type, attach type, flags)` of linux/bpf.h.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum At {
     /// XDP in the driver.
     NativeXdp,
     /// XDP in the stack.
     GenericXdp,
-    /// tcx, behind whatever is there.
+    /// tcx ingress, behind the programs that are attached already.
     Ingress,
-    /// tcx, behind whatever is there.
+    /// tcx egress, behind the programs that are attached already.
     Egress,
 }
 
@@ -46,14 +46,14 @@ pub(crate) const XDP_PASS: i32 = 2;
 pub(crate) const TC_DROP: i32 = 2;
 pub(crate) const TC_NEXT: i32 = -1;
 
-/// A program on an interface, until this is dropped.
+/// A program that is attached to an interface until this is dropped.
 pub(crate) struct Answer {
     _link: OwnedFd,
     _program: OwnedFd,
 }
 
 impl Answer {
-    /// Attaches a program that answers `answer` to an interface of `netns`.
+    /// Attaches a program that returns `answer` to an interface of `netns`.
     #[track_caller]
     pub(crate) fn attach(netns: &Netns, interface: &str, at: At, answer: i32) -> Self {
         let attach = || -> io::Result<Self> {
@@ -63,7 +63,7 @@ impl Answer {
             let link = bpf(LINK_CREATE, &attributes(&words))?;
             Ok(Self { _link: link, _program: program })
         };
-        // A program that was there a moment ago goes in the kernel's own time.
+        // The kernel detaches an earlier program asynchronously.
         wait_until(SLACK, || {
             let attached = netns.run(attach).expect("the namespace can be entered");
             attached.map_err(|error| format!("a program on {interface}: {error}"))
@@ -71,14 +71,14 @@ impl Answer {
     }
 }
 
-/// A program on a netfilter hook, until this is dropped.
+/// A program that is attached to a netfilter hook until this is dropped.
 pub(crate) struct NetfilterAnswer {
     _link: OwnedFd,
     _program: OwnedFd,
 }
 
 impl NetfilterAnswer {
-    /// Attaches a program that answers `answer` (`NF_DROP` is 0) where IPv4 is forwarded in `netns`.
+    /// Attaches a program that returns `answer` (`NF_DROP` is 0) to the IPv4 forward hook of `netns`.
     #[track_caller]
     pub(crate) fn forward(netns: &Netns, answer: i32) -> io::Result<Self> {
         /// `BPF_PROG_TYPE_NETFILTER`, `BPF_NETFILTER`, `NFPROTO_IPV4` and `NF_INET_FORWARD`.
@@ -114,7 +114,7 @@ fn load(kind: u32, hook: u32, answer: i32) -> io::Result<OwnedFd> {
     words[..6].copy_from_slice(&[kind, 2, code_low, code_high, license_low, license_high]);
     // `expected_attach_type` follows log, flags, name and ifindex. tc programs leave it at 0.
     words[17] = if kind == 3 { 0 } else { hook };
-    // `BPF_F_XDP_HAS_FRAGS`: it takes frames in several buffers.
+    // `BPF_F_XDP_HAS_FRAGS`: the program accepts frames in several buffers.
     words[11] = if kind == 6 { 1 << 5 } else { 0 };
     bpf(PROG_LOAD, &attributes(&words))
 }
@@ -128,10 +128,10 @@ fn attributes(words: &[u32]) -> [u32; 32] {
 
 fn bpf(command: u32, attributes: &[u32; 32]) -> io::Result<OwnedFd> {
     let size = size_of_val(attributes);
-    // SAFETY: the attributes are as long as is said, and what they point to outlives the call.
+    // SAFETY: `size` is the length of the attributes, and what they point to outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size) };
     let fd = Errno::result(fd)?;
     let fd = i32::try_from(fd).expect("descriptors are small");
-    // SAFETY: it was just made, and nobody else knows of it.
+    // SAFETY: the descriptor is new, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,13 +1,12 @@
-//! What can stand where a command line is wanted.
+//! Types that can be passed as a command line.
 
 /// A command and its arguments.
 pub(crate) trait Args {
-    /// The words of it.
+    /// Its words.
     fn words(self) -> Vec<String>;
 }
 
-/// Split at white space, for command lines as one would type them. There is no quoting: arguments
-/// with spaces want an array.
+/// Split at white space, as a command line without quoting: arguments with spaces need an array.
 impl Args for &str {
     fn words(self) -> Vec<String> {
         self.split_whitespace().map(str::to_owned).collect()

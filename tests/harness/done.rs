@@ -1,4 +1,4 @@
-//! A command that has ended, and what one expects of it.
+//! A command that has ended, and checks of its result.
 
 use std::{fmt, process::ExitStatus};
 
@@ -44,21 +44,21 @@ impl Done {
         self
     }
 
-    /// Expects this text in what it told the user.
+    /// Expects this text in its standard error.
     #[track_caller]
     pub(crate) fn says(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "{text:?} is not in the standard error of {self}");
         self
     }
 
-    /// Expects this text in its data.
+    /// Expects this text in its standard output.
     #[track_caller]
     pub(crate) fn prints(self, text: &str) -> Self {
         assert!(self.stdout.contains(text), "{text:?} is not in the standard output of {self}");
         self
     }
 
-    /// Its data as JSON.
+    /// Its standard output as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self}"))

@@ -16,17 +16,17 @@ use super::{
     Args, Done, Inside, Inventory, LabFile, Process, Refusal, SLACK, wait_for, wait_until, when_still,
 };
 
-/// No command may take longer, if the test does not say so.
+/// No command may take longer, unless the test says so.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A private machine: network, mounts and processes of its own, `lo` up, no bpffs, nothing else. So
-/// tests run side by side, and each may call its bridge `docker0`. When the test is over, it shows
-/// that nothing is left of what the test made, then everything inside is killed.
+/// A private machine: its own network, mounts and processes, with `lo` up, no bpffs and nothing else. So tests run in
+/// parallel, and each may call its bridge `docker0`. When the test is over, it checks that nothing is left of what
+/// the test made. Then it kills everything inside.
 pub(crate) struct Host {
     inside: Inside,
     folder: TempDir,
     at_first: Option<Inventory>,
-    /// How long the final look may take.
+    /// How long the final check may take.
     patience: Duration,
 }
 
@@ -42,18 +42,18 @@ impl Host {
         host
     }
 
-    /// Declares what there is now to be what must be there at the end.
+    /// Declares the present state to be what must be there at the end.
     pub(crate) fn remember(&mut self) {
         self.at_first = Some(Inventory::of(self));
     }
 
-    /// The same, when nothing comes or goes any more by itself.
+    /// The same, once nothing changes any more by itself.
     #[track_caller]
     pub(crate) fn remember_when_still(&mut self) {
         self.at_first = Some(when_still(|| Inventory::of(self)));
     }
 
-    /// What is not as it was at the start (or the last [`Host::remember`]); of rules, tables alone are looked at.
+    /// What differs from the start (or the last [`Host::remember`]). Of nftables, only table names are compared.
     pub(crate) fn changes(&self) -> Option<String> {
         Inventory::in_short(self).since(self.at_first.as_ref()?)
     }
@@ -63,7 +63,7 @@ impl Host {
         Inventory::of(self).since(self.at_first.as_ref()?)
     }
 
-    /// Shows that all is as it was. Processes and namespaces go in their own time.
+    /// Checks that everything is as it was. Processes and namespaces take a while to disappear.
     #[track_caller]
     pub(crate) fn is_as_it_was(&self, when: &str) {
         wait_until(SLACK, || self.changes().map_or(Ok(()), |changes| Err(format!("{when}: {changes}"))));
@@ -75,7 +75,7 @@ impl Host {
         self.spawn(args).wait(TIMEOUT)
     }
 
-    /// Runs a command with something to read.
+    /// Runs a command with this standard input.
     #[track_caller]
     pub(crate) fn feed(&self, args: impl Args, input: &str) -> Done {
         Process::start(&self.inside, args.words(), input).wait(TIMEOUT)
@@ -93,8 +93,7 @@ impl Host {
         self.spawn_vethpath(args).wait(TIMEOUT)
     }
 
-    /// Runs it as soon as nobody else is at the lab: a child that a killed `vethpath` was just starting
-    /// holds the lab's lock for a moment more.
+    /// Runs it once the lab's lock is free: a child that a killed `vethpath` was just starting holds it for a moment.
     #[track_caller]
     pub(crate) fn vethpath_after_a_kill(&self, args: &str) -> Done {
         wait_until(SLACK, || {
@@ -111,7 +110,7 @@ impl Host {
         self.spawn(words)
     }
 
-    /// Starts `vethpath`, to which and to whose children the kernel refuses netlink sockets of a protocol.
+    /// Starts `vethpath`. The kernel refuses netlink sockets of a protocol to it and its children.
     #[track_caller]
     pub(super) fn spawn_vethpath_without(
         &self,
@@ -127,13 +126,13 @@ impl Host {
         (process, refusal.expect("it is stopped at the first such socket, if it asks for any"))
     }
 
-    /// The data of a command that must succeed and prints JSON: `host.json("ip -j link")`.
+    /// Runs a command that must succeed, and returns the JSON that it prints: `host.json("ip -j link")`.
     #[track_caller]
     pub(crate) fn json(&self, args: impl Args) -> Value {
         self.run(args).ok().json()
     }
 
-    /// Whether a process inside is there. (Nobody leaves zombies here.)
+    /// Whether a process inside exists. (There are no zombies here.)
     pub(crate) fn lives(&self, pid: i32) -> bool {
         self.path(&format!("/proc/{pid}")).exists()
     }
@@ -144,18 +143,18 @@ impl Host {
         wait_for(SLACK, "it lives", || !self.lives(pid));
     }
 
-    /// Removes a folder inside, in which somebody may be making files all the while.
+    /// Removes a folder inside, in which another process may be creating files meanwhile.
     #[track_caller]
     pub(crate) fn remove(&self, folder: &str) {
         wait_for(SLACK, "files come again", || self.run(["rm", "-rf", folder]).succeeded());
     }
 
-    /// How `path` inside is reached from outside.
+    /// The path outside of `path` inside.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.inside.path(path)
     }
 
-    /// Its own network namespace.
+    /// The host's own network namespace.
     pub(crate) fn netns(&self) -> Netns {
         Netns::open(&self.path("/proc/1/ns/net"), "host").expect("its first process lives")
     }
@@ -175,7 +174,7 @@ impl Host {
         LabFile::new(self, name, text)
     }
 
-    /// The binary under test: this build's, or `VETHPATH_BIN`, as an installed package.
+    /// The binary under test: this build's, or `VETHPATH_BIN`, such as an installed package's.
     pub(crate) fn exe(&self) -> String {
         env::var("VETHPATH_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_vethpath").to_owned())
     }
@@ -189,7 +188,7 @@ impl Host {
         path.to_str().expect("the folder has a plain name").to_owned()
     }
 
-    /// A copy of `vethpath` that anybody may run.
+    /// A copy of `vethpath` that every user may run.
     pub(crate) fn public_exe(&self) -> String {
         let path = self.folder.path().join("vethpath");
         let done = process::Command::new("install").args(["-m", "755", &self.exe()]).arg(&path).output();
@@ -198,10 +197,10 @@ impl Host {
         path.to_str().expect("the folder has a plain name").to_owned()
     }
 
-    /// Shows that nothing is left, and ends. Dropping does the same; this reads better.
+    /// Checks that nothing is left, and ends. Dropping does the same; this reads better.
     pub(crate) fn finish(self) {}
 
-    /// The same where something is left for sure.
+    /// The same with another timeout, for tests that leave something on purpose.
     pub(crate) fn finish_within(mut self, patience: Duration) {
         self.patience = patience;
     }
@@ -210,7 +209,7 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if !thread::panicking() {
-            // Processes and namespaces go in their own time.
+            // Processes and namespaces take a while to disappear.
             wait_until(self.patience, || {
                 self.all_changes().map_or(Ok(()), |left| Err(format!("the host is not as it was:\n{left}")))
             });

@@ -1,7 +1,7 @@
-//! A thread in network, mount and PID namespaces of its own, that starts processes there.
+//! A thread in its own network, mount and PID namespaces, which starts processes there.
 //!
-//! `unshare` works on the calling thread alone, so the rest of the test stays where it is, and no
-//! `pre_exec` is needed: whatever this thread starts is inside.
+//! `unshare` affects the calling thread alone, so the rest of the test stays in its namespaces. No `pre_exec` is
+//! needed: every process that this thread starts is inside.
 
 use std::{
     fs,
@@ -17,14 +17,14 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-/// What the first process does. It dies with the thread that started it, even when the test is
-/// killed, and everything inside dies with it. As it ignores SIGCHLD, orphans leave no zombies.
+/// The command of the first process. It dies with the thread that started it, even when the test is killed, and
+/// everything inside dies with it. It ignores SIGCHLD, so orphans leave no zombies.
 const INIT: &str = "mount -t proc proc /proc && ip link set lo up && echo ready &&
     exec env --ignore-signal=CHLD sleep infinity";
 
 type Reply = mpsc::Sender<io::Result<Child>>;
 
-/// The namespaces, as long as this lives.
+/// The namespaces, which exist as long as this.
 pub(crate) struct Inside {
     init: Child,
     jobs: Option<mpsc::Sender<(Command, Reply)>>,
@@ -39,7 +39,7 @@ impl Inside {
         let thread = thread::spawn(move || {
             started.send(enter().and_then(|()| init().spawn())).expect("the test waits for this");
             for (mut command, reply) in inbox {
-                // A test that panicked meanwhile does not listen any more.
+                // A test that has panicked meanwhile no longer receives.
                 let _ = reply.send(command.spawn());
             }
         });
@@ -61,7 +61,7 @@ impl Inside {
         answer.recv().expect("the thread answers every job")
     }
 
-    /// How `path` inside is reached from outside.
+    /// The path outside of `path` inside.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.init.id()))
     }
@@ -69,7 +69,7 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        // Init's death is the death of everything inside; wait() returns when all are gone.
+        // When init dies, everything inside dies. wait() returns when all processes are gone.
         let _ = self.init.kill();
         let _ = self.init.wait();
         self.jobs = None;
@@ -83,7 +83,7 @@ impl Drop for Inside {
 fn enter() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    // Mounts that a new one would merely hide are still listed: away with them.
+    // Mounts that a new one would merely hide are still listed, so they are unmounted.
     for point in mount_points_below(&["/run", "/sys"])?.iter().rev() {
         umount2(point.as_str(), MntFlags::MNT_DETACH)?;
     }

@@ -1,4 +1,4 @@
-//! What there is on a host, so that a test can show that nothing is left and nothing was touched.
+//! The state of a host, so that a test can check that nothing is left and nothing was touched.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -7,19 +7,19 @@ use super::{
     netlink::{Netlink, nf_tables},
 };
 
-/// What there is on a host: subject -> text, comparable.
+/// The state of a host as comparable text, by subject.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Inventory(BTreeMap<&'static str, String>);
 
 impl Inventory {
-    /// All of it. Rules are listed by `nft`.
+    /// The complete state. Rules are listed by `nft`.
     pub(crate) fn of(host: &Host) -> Self {
         let mut inventory = Self::in_short(host);
         inventory.0.insert("nftables", host.run("nft list ruleset").ok().stdout);
         inventory
     }
 
-    /// Without a process: of nf_tables, the names of tables alone.
+    /// The state without starting a process: of nf_tables, only the names of tables.
     pub(crate) fn in_short(host: &Host) -> Self {
         let netns = host.netns();
         let netlink = Netlink::route(&netns);
@@ -38,7 +38,7 @@ impl Inventory {
         ]))
     }
 
-    /// What differs from an earlier one, for people. What only one of them has is left out.
+    /// The differences to an earlier one, for people. What only one of them has is left out.
     pub(crate) fn since(&self, earlier: &Self) -> Option<String> {
         let changed = |(subject, now): (&&str, &String)| {
             let then = earlier.0.get(subject)?;
@@ -58,7 +58,7 @@ fn forwarding() -> String {
     switch("ipv4/ip_forward") + &switch("ipv6/conf/all/forwarding")
 }
 
-/// Mount points and what is on them, but for `/run/netns` on itself, which iproute2 leaves too.
+/// Mount points and their filesystems, but for `/run/netns` on itself, which iproute2 leaves too.
 fn mounts(table: &str) -> String {
     let line = |l: &str| {
         let (left, right) = l.split_once(" - ")?;
@@ -87,7 +87,7 @@ fn files(folder: &Path) -> String {
     found.join("\n")
 }
 
-/// Names of all processes inside but the first.
+/// Pids and names of all processes inside but the first.
 fn processes(host: &Host) -> String {
     let name = |pid: String| {
         let number: u32 = pid.parse().ok()?;

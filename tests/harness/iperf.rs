@@ -13,7 +13,7 @@ pub(crate) struct Iperf {
 }
 
 impl Iperf {
-    /// Starts a server in `to` and a client in `from`, with more options as one types them.
+    /// Starts a server in `to` and a client in `from`, with more command-line options.
     #[track_caller]
     pub(crate) fn start(lab: &Lab<'_>, from: &str, (to, address): (&str, &str), options: &str) -> Self {
         let server = lab.spawn(to, "iperf3 --server --one-off --forceflush");
@@ -40,7 +40,7 @@ pub(crate) fn iperf(lab: &Lab<'_>, from: &str, to: (&str, &str), options: &str) 
     Iperf::start(lab, from, to, options).report()
 }
 
-/// Bytes that arrived, of a TCP report.
+/// Bytes that arrived, from a TCP report.
 #[track_caller]
 pub(crate) fn received(report: &Value) -> u64 {
     report["end"]["sum_received"]["bytes"].as_u64().unwrap_or_else(|| panic!("no TCP report: {report}"))

@@ -10,7 +10,7 @@ use super::{
     with_a_lease,
 };
 
-/// A topology file to be: `host.lab("three-hosts").with(..).up()`.
+/// A topology file that is being prepared: `host.lab("three-hosts").with(..).up()`.
 pub(crate) struct LabFile<'h> {
     host: &'h Host,
     name: String,
@@ -22,7 +22,7 @@ impl<'h> LabFile<'h> {
         Self { host, name: name.to_owned(), text }
     }
 
-    /// The same with another text somewhere, everywhere it occurs.
+    /// Replaces a text everywhere.
     #[track_caller]
     pub(crate) fn with(mut self, text: &str, other: &str) -> Self {
         assert!(self.text.contains(text), "{text:?} is not in {}", self.name);
@@ -30,13 +30,13 @@ impl<'h> LabFile<'h> {
         self
     }
 
-    /// The same with more at its end.
+    /// Appends a text.
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.text += more;
         self
     }
 
-    /// The same under another name.
+    /// Sets another name.
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
@@ -63,7 +63,7 @@ impl<'h> LabFile<'h> {
 }
 
 impl<'h> LabFile<'h> {
-    /// Writes the file and brings the lab up, without netlink sockets of a protocol for the agent: see [`Refusal`].
+    /// Writes the file and brings the lab up. The agent is refused netlink sockets of a protocol: see [`Refusal`].
     #[track_caller]
     pub(crate) fn up_without(self, protocol: i32, errno: Errno) -> (Lab<'h>, Refusal) {
         let file = self.write();
@@ -73,7 +73,7 @@ impl<'h> LabFile<'h> {
     }
 }
 
-/// A lab that is up, and goes down when this is dropped.
+/// A lab that is up, and is taken down when this is dropped.
 pub(crate) struct Lab<'h> {
     host: &'h Host,
     pub(crate) name: String,
@@ -82,7 +82,7 @@ pub(crate) struct Lab<'h> {
 }
 
 impl<'h> Lab<'h> {
-    /// One that the test has brought up by itself.
+    /// A lab that the test itself has brought up.
     pub(crate) fn that_is_up(host: &'h Host, name: &str, file: String) -> Self {
         Self { host, name: name.to_owned(), file, is_up: true }
     }
@@ -101,27 +101,27 @@ impl Lab<'_> {
         self.host.spawn(netns_exec(namespace, args))
     }
 
-    /// A namespace, which lives at least as long as what is returned.
+    /// A namespace, which lives at least as long as the returned value.
     #[track_caller]
     pub(crate) fn netns(&self, namespace: &str) -> Netns {
         let netns = Netns::open(&self.host.path(&format!("/run/netns/{namespace}")), namespace);
         netns.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// What keeps a pair from the fast path, or `armed`.
+    /// The reason why a pair is not on the fast path, or `armed`.
     #[track_caller]
     pub(crate) fn state(&self, pair: &str) -> String {
         wait_until(TIMEOUT, || match self.stats().pair(pair).state.clone() {
-            // On a loaded machine it may be a while until it does.
+            // On a loaded machine the reply may take a while.
             silent if silent == "the agent does not answer" => Err(silent),
             state => Ok(state),
         })
     }
 
-    /// Waits until `stats` says this of a pair.
+    /// Waits until `stats` reports this state of a pair.
     #[track_caller]
     pub(crate) fn says_of(&self, pair: &str, state: &str) {
-        // A namespace is gone when the kernel comes to it, behind all others that went before.
+        // The kernel removes namespaces asynchronously, one after the other.
         wait_until(TIMEOUT, || {
             let now = self.state(pair);
             if now.contains(state) { Ok(()) } else { Err(format!("{pair} is {now:?}, not {state:?}")) }
@@ -136,20 +136,20 @@ impl Lab<'_> {
         wire.unwrap_or_else(|error| panic!("a packet socket on {inner_end}: {error}"))
     }
 
-    /// Whether one ping is answered soon. A round trip takes a tenth of a millisecond: who must be reached is asked
-    /// by [`Lab::reaches`].
+    /// Whether one ping gets a reply within 0.3 s; a round trip takes a tenth of a millisecond. Use [`Lab::reaches`]
+    /// for what must be reachable.
     pub(crate) fn pings(&self, namespace: &str, to: &str) -> bool {
         self.run(namespace, format!("ping -n -q -c 1 -W 0.3 {to}")).succeeded()
     }
 
-    /// Expects three of three pings to be answered. All are sent before an answer is read: `ping` would
-    /// not wait for the last ones once it has had one.
+    /// Expects replies to three of three pings. All are sent before a reply is read: after one reply, `ping` would
+    /// not wait for the last ones.
     #[track_caller]
     pub(crate) fn reaches(&self, namespace: &str, to: &str) {
         let _ = self.run(namespace, format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().prints(" 0% packet loss");
     }
 
-    /// Waits until pings are answered.
+    /// Waits until a ping gets a reply.
     #[track_caller]
     pub(crate) fn reaches_within(&self, within: Duration, namespace: &str, to: &str) {
         wait_until(within, || {
@@ -157,7 +157,7 @@ impl Lab<'_> {
         });
     }
 
-    /// Waits until pings are not answered any more.
+    /// Waits until a ping gets no reply any more.
     #[track_caller]
     pub(crate) fn loses_within(&self, within: Duration, namespace: &str, to: &str) {
         wait_until(within, || {
@@ -172,7 +172,7 @@ impl Lab<'_> {
         serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("stats: {e}: {done}"))
     }
 
-    /// The same, with an agent that answers: on a loaded machine it may be a while until it does.
+    /// The same from an agent that replies, which may take a while on a loaded machine.
     #[track_caller]
     pub(crate) fn heard(&self) -> Stats {
         wait_until(TIMEOUT, || {
@@ -181,7 +181,7 @@ impl Lab<'_> {
         })
     }
 
-    /// The agent's process.
+    /// The agent's pid.
     #[track_caller]
     pub(crate) fn pid(&self) -> i32 {
         self.heard().agent.pid.expect("who answers has a number")
@@ -194,7 +194,7 @@ impl Lab<'_> {
         port_name(&self.name.parse().expect("a lab's name"), namespace, interface).to_string()
     }
 
-    /// Waits until these pairs' traffic takes the fast path, pinging to see it.
+    /// Waits until this pair's traffic takes the fast path. Pings are the traffic.
     #[track_caller]
     pub(crate) fn is_fast(&self, pair: &str, to: &str) {
         let namespace = pair.split(':').next().expect("a pair has a namespace");
@@ -208,13 +208,13 @@ impl Lab<'_> {
         });
     }
 
-    /// Does a part of a test whose packets are to be fast: [`with_a_lease`].
+    /// Runs a part of a test whose packets must be fast: [`with_a_lease`].
     #[track_caller]
     pub(crate) fn with_a_lease<T>(&self, part: impl FnMut() -> T) -> T {
         with_a_lease(|| self.stats(), part)
     }
 
-    /// Shows that vethpath's books are the kernel's.
+    /// Checks that vethpath's counters equal the kernel's.
     #[track_caller]
     pub(crate) fn accounts_balance(&self) -> Stats {
         accounts_balance(self.host, || self.stats())
@@ -223,7 +223,7 @@ impl Lab<'_> {
     /// `vethpath down`. Dropping does the same; this reads better.
     pub(crate) fn down(self) {}
 
-    /// Leaves the lab to the test.
+    /// Leaves it to the test to take the lab down.
     pub(crate) fn forget(mut self) {
         self.is_up = false;
     }

@@ -1,4 +1,4 @@
-//! What the tests are written with: a private [`Host`] for each, and a [`Lab`] on it.
+//! The test harness: a private [`Host`] for each test, and a [`Lab`] on it.
 
 mod answer;
 mod args;

@@ -1,6 +1,6 @@
-//! What the kernel has, over netlink: a dump costs a hundredth of a process of `ip`.
+//! The kernel's state over netlink: a dump costs a hundredth of an `ip` process.
 //!
-//! This is for what is asked for over and over; each script of tests is also judged by `ip`, `bridge` and `nft`.
+//! This is for state that is read over and over. Each script of tests is also checked with `ip`, `bridge` and `nft`.
 
 use std::collections::HashMap;
 
@@ -25,16 +25,16 @@ use nix::sys::{
 };
 use vethpath::kernel::Netns;
 
-/// The kernel answers at once.
+/// Receive timeout. The kernel replies at once.
 const TIMEOUT: TimeVal = TimeVal::new(30, 0);
 
 /// Bytes of a `struct nlmsghdr`.
 const HEADER: usize = 16;
 
-/// A socket in a namespace.
+/// A netlink socket in a namespace.
 pub(crate) struct Netlink(Socket);
 
-/// A link, as far as tests compare them.
+/// A link, with the attributes that tests compare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) name: String,
@@ -50,23 +50,23 @@ pub(crate) struct Link {
     pub(crate) port_state: Option<String>,
 }
 
-/// An entry of a forwarding database, in the words of `bridge fdb`.
+/// An FDB entry, with the fields of `bridge fdb`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FdbEntry {
     pub(crate) mac: Vec<u8>,
     pub(crate) device: String,
     pub(crate) master: Option<String>,
-    /// `NUD_PERMANENT` and `NUD_NOARP` of `linux/neighbour.h`; whether an entry is stale is left out.
+    /// `NUD_PERMANENT` and `NUD_NOARP` of `linux/neighbour.h`. Whether an entry is stale is left out.
     pub(crate) state: u16,
     /// `NTF_*`.
     pub(crate) flags: u8,
-    /// `NTF_EXT_*`, and whatever the kernel says besides.
+    /// `NTF_EXT_*`, and all other attributes.
     pub(crate) more: Vec<String>,
     pub(crate) vlan: Option<u16>,
 }
 
 impl Netlink {
-    /// A socket for links, addresses, routes and forwarding databases of `netns`.
+    /// A socket for links, addresses, routes and FDBs of `netns`.
     pub(crate) fn route(netns: &Netns) -> Self {
         Self::open(netns, NETLINK_ROUTE)
     }
@@ -95,7 +95,7 @@ impl Netlink {
         all
     }
 
-    /// The forwarding databases of all bridges, in order.
+    /// The FDBs of all bridges, sorted.
     pub(crate) fn fdb(&self) -> Vec<FdbEntry> {
         let mut question = NeighbourMessage::default();
         question.header.family = AddressFamily::Bridge;
@@ -142,8 +142,8 @@ impl Netlink {
         routes.into_iter().filter_map(line).collect()
     }
 
-    /// Switches MAC authentication bypass of a bridge's port, which iproute2 does since 6.2. Returns whether the port is
-    /// so: kernels that do not know the attribute ignore it.
+    /// Sets MAC authentication bypass of a bridge port, which iproute2 supports since 6.2. Returns whether it is set:
+    /// kernels that do not know the attribute ignore it.
     #[track_caller]
     pub(crate) fn set_mab(&self, port: &str, on: bool) -> bool {
         let is_it = |link: &LinkMessage| {
@@ -175,7 +175,7 @@ impl Netlink {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        // Changed while it was read (`NLM_F_DUMP_INTR`): a new one is asked for.
+        // If the state changed during the dump (`NLM_F_DUMP_INTR`), the dump is repeated.
         loop {
             let answers = self.exchange(&bytes);
             if answers.iter().all(|answer| answer.flags & NLM_F_DUMP_INTR == 0) {
@@ -191,7 +191,7 @@ impl Netlink {
         }
     }
 
-    /// Sends a request for a dump; returns the messages of it, without the one that ends it.
+    /// Sends a dump request. Returns the messages of the dump, without the one that ends it.
     fn exchange(&self, request: &[u8]) -> Vec<Answer> {
         self.0.send(request, 0).expect("the kernel takes requests");
         let mut answers = Vec::new();
@@ -213,7 +213,7 @@ impl Netlink {
     }
 }
 
-/// A message of the kernel, from its header on.
+/// A message from the kernel, beginning with its header.
 struct Answer {
     flags: u16,
     bytes: Vec<u8>,
@@ -225,7 +225,7 @@ pub(crate) fn nf_tables(netns: &Netns) -> Vec<String> {
     const GET_TABLE: u16 = 10 << 8 | 1;
     const NAME: u16 = 1;
     let netlink = Netlink::open(netns, NETLINK_NETFILTER);
-    // A `struct nfgenmsg` that asks for all families follows the header.
+    // A `struct nfgenmsg` for all families follows the header.
     let mut request = [0; HEADER + 4];
     request[..4].copy_from_slice(&20_u32.to_ne_bytes());
     request[4..6].copy_from_slice(&GET_TABLE.to_ne_bytes());
@@ -278,7 +278,7 @@ impl Link {
     }
 }
 
-/// What a bridge's port is set to.
+/// The attributes of a bridge port.
 fn port_attributes(link: &LinkMessage) -> Vec<InfoBridgePort> {
     let infos = link.attributes.iter().filter_map(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => Some(infos),
@@ -300,7 +300,7 @@ fn port_state(info: &LinkInfo) -> Option<String> {
 }
 
 impl FdbEntry {
-    /// Whether the bridge has noted who speaks at a locked port, and lets nobody reach it: `NTF_EXT_LOCKED`.
+    /// Whether this is a sender that was seen on a locked port, to which no frames are forwarded: `NTF_EXT_LOCKED`.
     pub(crate) fn is_locked(&self) -> bool {
         self.more.contains(&format!("{:?}", NeighbourAttribute::ExtFlags(NeighbourExtFlags::Locked)))
     }
@@ -322,7 +322,7 @@ impl FdbEntry {
                 NeighbourAttribute::LinkLayerAddress(mac) => entry.mac.clone_from(mac),
                 NeighbourAttribute::Controller(index) => entry.master = Some(name(*index, links)),
                 NeighbourAttribute::Vlan(vlan) => entry.vlan = Some(*vlan),
-                // Ages.
+                // Changes with time.
                 NeighbourAttribute::CacheInfo(_) => {}
                 other => entry.more.push(format!("{other:?}")),
             }

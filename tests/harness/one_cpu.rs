@@ -1,12 +1,12 @@
-//! A thread that stays where it is, so that what it sends stays in order.
+//! A thread that stays on its CPU, so that its frames stay in order.
 
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity},
     unistd::Pid,
 };
 
-/// The calling thread stays on the CPU where it is, as long as this lives. Each CPU has a backlog of frames
-/// of its own: those that are sent from two of them may overtake each other.
+/// Pins the calling thread to its present CPU until this is dropped. Each CPU has its own backlog: frames that are
+/// sent from two CPUs may overtake each other.
 pub(crate) struct OneCpu(CpuSet);
 
 impl OneCpu {

@@ -1,4 +1,4 @@
-//! A process inside a host: its output, its end, its deadline.
+//! A process inside a host: its output, its exit, its timeout.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use rustix::{
 
 use super::{Done, Inside, SLACK, wait::on_this_machine, wait_until};
 
-/// What a thread collects from a pipe.
+/// What a thread has read from a pipe.
 #[derive(Clone, Default)]
 struct Collected(Arc<(Mutex<Bytes>, Condvar)>);
 
@@ -55,7 +55,7 @@ impl Collected {
         String::from_utf8_lossy(&self.lock().so_far).into_owned()
     }
 
-    /// Whether the pipe is at its end before `within` has passed.
+    /// Whether the pipe ends within `within`.
     fn ends(&self, within: Duration) -> bool {
         let waited = self.0.1.wait_timeout_while(self.lock(), within, |bytes| !bytes.is_all);
         waited.expect("no holder panics").0.is_all
@@ -77,7 +77,7 @@ impl Process {
         Self::start_with(inside, words, input, |_| {})
     }
 
-    /// The same, of a command that is changed before it is started.
+    /// The same for a command that is changed before it is started.
     #[track_caller]
     pub(super) fn start_with(
         inside: &Inside,
@@ -93,7 +93,7 @@ impl Process {
         change(&mut command);
         let mut child = inside.spawn(command).unwrap_or_else(|e| panic!("cannot start {words:?}: {e}"));
         if let Some(mut stdin) = child.stdin.take() {
-            // Who does not read its input says so by its exit status.
+            // A process that does not read its input reports that by its exit status.
             let _ = stdin.write_all(input.as_bytes());
         }
         let stdout = Collected::from(child.stdout.take().expect("it is piped"));
@@ -101,7 +101,7 @@ impl Process {
         Self { words, child, stdout, stderr }
     }
 
-    /// Waits for its end and for the end of its output; kills it and panics when `within` has passed.
+    /// Waits for its exit and for the end of its output. Kills it and panics after `within`.
     #[track_caller]
     pub(crate) fn wait(mut self, within: Duration) -> Done {
         let within = on_this_machine(within);
@@ -113,7 +113,7 @@ impl Process {
         Done::new(self.words.clone(), status, self.stdout.text(), self.stderr.text())
     }
 
-    /// Whether it ends before `within` has passed.
+    /// Whether it exits within `within`.
     fn ends(&mut self, within: Duration) -> bool {
         if self.has_ended() {
             return true;
@@ -121,7 +121,7 @@ impl Process {
         let pid = rustix::process::Pid::from_child(&self.child);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("it has not been waited for");
         let within = Timespec::try_from(within).expect("not for years");
-        // One that has ended is readable for good.
+        // The pidfd of a process that has ended stays readable.
         let ended = retry_on_intr(|| poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&within)));
         ended.expect("a pidfd can be polled") > 0
     }
@@ -148,7 +148,7 @@ impl Process {
         let _ = kill(self.pid(), Signal::SIGKILL);
     }
 
-    /// Stops this process, and returns when it does nothing any more. Nothing else is stopped.
+    /// Stops this process alone, and returns when all its threads are stopped.
     #[track_caller]
     pub(crate) fn stop(&self) {
         // It may have ended already.
@@ -169,12 +169,12 @@ impl Process {
         });
     }
 
-    /// Has it go on after a [`Process::stop`].
+    /// Continues it after a [`Process::stop`].
     pub(crate) fn go_on(&self) {
         let _ = kill(self.pid(), Signal::SIGCONT);
     }
 
-    /// What it is called by now: what starts something else in its place is that later.
+    /// Its present name, which changes when it executes another program.
     pub(crate) fn name(&self) -> String {
         fs::read_to_string(format!("/proc/{}/comm", self.pid())).unwrap_or_default().trim().to_owned()
     }
@@ -183,7 +183,7 @@ impl Process {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    /// What it wrote so far, errors last.
+    /// Its output so far, standard error last.
     pub(crate) fn output(&self) -> String {
         self.stdout.text() + &self.stderr.text()
     }

@@ -1,5 +1,5 @@
-//! Netlink sockets that a kernel refuses to a command and what it starts: answered in its place by
-//! `SECCOMP_RET_USER_NOTIF`, for as long as the test wants.
+//! Refuses netlink sockets to a command and to what it starts. `SECCOMP_RET_USER_NOTIF` replies in the kernel's
+//! place, for as long as the test wants.
 #![expect(unsafe_code, reason = "seccomp has no safe interface; the structures are the kernel's")]
 #![expect(clippy::cast_possible_truncation, reason = "numbers of calls, constants and descriptors are small")]
 
@@ -23,7 +23,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-/// Where the command has the listener of its filter, until it executes something else.
+/// The listener of the command's filter, until the command executes another program.
 const LISTENER: RawFd = 200;
 
 /// `SECCOMP_IOCTL_NOTIF_RECV` and `SECCOMP_IOCTL_NOTIF_SEND` of linux/seccomp.h.
@@ -38,13 +38,13 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// What a command does before it is executed, so that its sockets of `protocol` can be refused.
+    /// Prepares a command before it is executed, so that its sockets of `protocol` can be refused.
     pub(super) fn prepare(command: &mut Command, protocol: i32) {
-        // SAFETY: it makes system calls, and allocates nothing.
+        // SAFETY: the closure makes system calls, and allocates nothing.
         unsafe { command.pre_exec(move || install(protocol)) };
     }
 
-    /// Refuses them to the process `pid`, which was started so, and to all that it starts.
+    /// Refuses them to the process `pid`, which was prepared so, and to all that it starts.
     pub(super) fn of(pid: u32, errno: Errno) -> io::Result<Self> {
         let listener = take_listener(pid)?;
         let (errno, is_over) = (Arc::new(AtomicI32::new(errno as i32)), Arc::new(AtomicBool::new(false)));
@@ -60,7 +60,7 @@ impl Refusal {
         Ok(Self { errno, is_over, thread: Some(thread) })
     }
 
-    /// From now on the kernel answers.
+    /// From now on the kernel handles the calls.
     pub(crate) fn end(&self) {
         self.errno.store(0, SeqCst);
     }
@@ -75,13 +75,13 @@ impl Drop for Refusal {
     }
 }
 
-/// A filter on the calling process, and its listener as descriptor [`LISTENER`].
+/// Installs a filter on the calling process, with its listener as descriptor [`LISTENER`].
 fn install(protocol: i32) -> io::Result<()> {
     /// Of linux/bpf_common.h: load a word of the call, jump if it is equal, return.
     const LOAD: u16 = 0x20;
     const EQUAL: u16 = 0x15;
     const RETURN: u16 = 0x06;
-    /// Where `struct seccomp_data` has the low word of an argument.
+    /// Offset of an argument's low word in `struct seccomp_data`.
     const fn argument(number: u32) -> u32 {
         16 + 8 * number + if cfg!(target_endian = "big") { 4 } else { 0 }
     }
@@ -97,7 +97,7 @@ fn install(protocol: i32) -> io::Result<()> {
         step(RETURN, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-    // SAFETY: the program is as long as is said, and outlives the call.
+    // SAFETY: `len` is the length of the program, which outlives the call.
     let listener = unsafe {
         libc::syscall(
             libc::SYS_seccomp,
@@ -107,16 +107,16 @@ fn install(protocol: i32) -> io::Result<()> {
         )
     };
     Errno::result(listener)?;
-    // SAFETY: it takes two descriptors; nobody has the second one.
+    // SAFETY: it takes two descriptors, and nothing uses the second one.
     Errno::result(unsafe { libc::dup2(listener as RawFd, LISTENER) })?;
     Ok(())
 }
 
-/// The listener of a process that has it as [`LISTENER`].
+/// Copies the listener of a process that has it as [`LISTENER`].
 fn take_listener(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: integers only.
     let process = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: it was just made, and nobody else knows of it.
+    // SAFETY: the descriptor is new, and nothing else owns it.
     let process = unsafe { OwnedFd::from_raw_fd(process as RawFd) };
     // SAFETY: integers only.
     let listener = unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), LISTENER, 0) };
@@ -124,18 +124,18 @@ fn take_listener(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(Errno::result(listener)? as RawFd) })
 }
 
-/// Answers one call: with an errno, or, if that is 0, by having the kernel do it.
+/// Replies to one call: with an errno, or, if that is 0, by having the kernel run it.
 fn answer(listener: &OwnedFd, errno: i32) {
-    // SAFETY: all of it may be zero bytes.
+    // SAFETY: both structures may be zero bytes.
     let (mut call, mut response): (libc::seccomp_notif, libc::seccomp_notif_resp) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    // SAFETY: the kernel writes a call to where there is room for one.
+    // SAFETY: the kernel writes a call to memory that has room for one.
     if unsafe { libc::ioctl(listener.as_raw_fd(), RECEIVE, &raw mut call) } != 0 {
         return;
     }
     response.id = call.id;
     response.error = -errno;
     response.flags = if errno == 0 { libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32 } else { 0 };
-    // Who asked may be gone by now. SAFETY: the kernel reads a response.
+    // The caller may be gone by now. SAFETY: the kernel reads a response.
     let _ = unsafe { libc::ioctl(listener.as_raw_fd(), SEND, &raw mut response) };
 }

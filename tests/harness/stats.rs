@@ -1,4 +1,4 @@
-//! `vethpath stats --json`, and the kernel's own counters to judge it by.
+//! `vethpath stats --json`, and the kernel's own counters to compare it with.
 
 use std::{collections::BTreeMap, fs};
 
@@ -7,7 +7,7 @@ use vethpath::kernel::Netns;
 
 use super::{Host, SLACK, wait_until};
 
-/// What vethpath counted of one direction.
+/// vethpath's counters of one direction.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct Count {
     /// Socket buffers, as the kernel counts them.
@@ -35,12 +35,12 @@ pub(crate) struct Pair {
     pub(crate) slow_frames: BTreeMap<String, u64>,
     pub(crate) state: String,
     pub(crate) datapath: String,
-    /// Where the datapath is XDP.
+    /// Only where the datapath is XDP.
     #[serde(default)]
     pub(crate) dropped: Option<Dropped>,
 }
 
-/// What a pair lost by XDP.
+/// A pair's losses on XDP.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct Dropped {
     pub(crate) tx: u64,
@@ -48,12 +48,12 @@ pub(crate) struct Dropped {
 }
 
 impl Pair {
-    /// Packets of one reason.
+    /// Packets that were slow for one reason.
     pub(crate) fn slow(&self, reason: &str) -> u64 {
         self.slow.get(reason).copied().unwrap_or_default()
     }
 
-    /// What is wrong with its books, whatever the kernel says: every packet has exactly one fate.
+    /// What is inconsistent in its counters by themselves: every packet is counted exactly once.
     fn imbalance(&self) -> Option<String> {
         let Self { name, tx, rx, fast, slow, slow_frames, .. } = self;
         let packets = fast.tx.packets + slow.values().sum::<u64>();
@@ -86,7 +86,7 @@ pub(crate) struct Stats {
     pub(crate) trunks: Vec<Trunk>,
 }
 
-/// What crossed a trunk.
+/// The traffic across a trunk.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Trunk {
     pub(crate) name: String,
@@ -113,17 +113,17 @@ impl Stats {
         trunk.unwrap_or_else(|| panic!("no trunk {name} in {self:#?}"))
     }
 
-    /// All packets that namespaces sent by the fast path.
+    /// All packets that namespaces sent on the fast path.
     pub(crate) fn fast(&self) -> u64 {
         self.pairs.iter().map(|p| p.fast.tx.packets).sum()
     }
 
-    /// Packets that were slow because the agent was late, to renew its lease or to read the bridges' state anew.
+    /// Packets that were slow because the agent was late to renew its lease or to resync the bridges' state.
     fn slow_by_the_agent(&self) -> u64 {
         self.pairs.iter().map(|pair| pair.slow("lease") + pair.slow("stale")).sum()
     }
 
-    /// Panics where a counter is less than it was.
+    /// Panics where a counter has decreased.
     #[track_caller]
     pub(crate) fn not_less_than(&self, earlier: &Self) {
         for then in &earlier.pairs {
@@ -137,8 +137,8 @@ impl Stats {
     }
 }
 
-/// Does a part of a test, from its first frame to its last, and again where packets were slow meanwhile because the
-/// agent was late: on a loaded machine its lease may run out, and that is another test's matter.
+/// Runs a part of a test, from its first frame to its last. Repeats it if packets were slow because the agent was
+/// late: on a loaded machine its lease may expire, which other tests are about.
 #[track_caller]
 pub(crate) fn with_a_lease<T>(mut stats: impl FnMut() -> Stats, mut part: impl FnMut() -> T) -> T {
     wait_until(SLACK, || {
@@ -154,8 +154,8 @@ pub(crate) fn with_a_lease<T>(mut stats: impl FnMut() -> Stats, mut part: impl F
 /// veth counts a socket buffer that an XDP program gets without its Ethernet header (`veth_xdp_rcv`).
 const ETH_LEN: u64 = 14;
 
-/// Waits for a quiet moment and shows that for every pair, what vethpath accounts for is what the
-/// kernel counted at the inner end: every frame, both ways, every byte sent.
+/// Waits until traffic is quiet, and checks for every pair that vethpath's counters equal the kernel's at the inner
+/// end: every frame in both directions, and every byte sent.
 #[track_caller]
 pub(crate) fn accounts_balance(host: &Host, mut stats: impl FnMut() -> Stats) -> Stats {
     wait_until(std::time::Duration::from_secs(20) + SLACK, || {
@@ -179,11 +179,11 @@ pub(crate) fn accounts_balance(host: &Host, mut stats: impl FnMut() -> Stats) ->
     })
 }
 
-/// Frames sent and received and bytes sent by `namespace:interface`, as the kernel has it.
+/// Frames sent and received and bytes sent by `namespace:interface`, as counted by the kernel.
 #[track_caller]
 fn inner_counters(host: &Host, pair: &str) -> [u64; 3] {
     let (namespace, interface) = pair.split_once(':').expect("a pair is named namespace:interface");
-    // Without a process for each: of many pairs, something would be sent meanwhile.
+    // Without a process for each pair: with many pairs, frames would be sent meanwhile.
     let netns = Netns::open(&host.path(&format!("/run/netns/{namespace}")), namespace);
     let netns = netns.unwrap_or_else(|error| panic!("{error}"));
     let all = netns.run(|| fs::read_to_string("/proc/thread-self/net/dev")).expect("it can be entered");
@@ -191,6 +191,6 @@ fn inner_counters(host: &Host, pair: &str) -> [u64; 3] {
     let figures = all.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'));
     let figures = figures.unwrap_or_else(|| panic!("no {interface} in {namespace}: {all}"));
     let figures: Vec<u64> = figures.split_whitespace().map(|text| text.parse().expect("a counter")).collect();
-    // Bytes and packets received are first, and those sent are behind six more of the former.
+    // Received bytes and packets come first. Sent ones come after six more fields of reception.
     [figures[9], figures[1], figures[8]]
 }

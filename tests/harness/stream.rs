@@ -1,5 +1,5 @@
-//! A UDP stream both ways between two hosts of a lab, each datagram with its number: what is lost,
-//! doubled or overtaken is known exactly. It is paced, so that no socket buffer overflows.
+//! A UDP stream in both directions between two hosts of a lab, with numbered datagrams: losses, duplicates and
+//! reordering are counted exactly. It is paced, so that no socket buffer overflows.
 
 use std::{
     io,
@@ -18,28 +18,28 @@ use super::{Lab, SLACK, wait_until};
 
 const PORT: u16 = 7007;
 
-/// How long a receiver goes on after the last datagram.
+/// How long a receiver waits after the last datagram.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// What became of one way of a stream.
+/// The result of one direction of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Way {
     pub(crate) sent: u64,
     pub(crate) received: u64,
-    /// Datagrams that came more than once.
+    /// Datagrams that arrived more than once.
     pub(crate) doubled: u64,
-    /// Datagrams that came after a later one.
+    /// Datagrams that arrived after a later one.
     pub(crate) overtaken: u64,
 }
 
 impl Way {
-    /// Datagrams that never came.
+    /// Datagrams that never arrived.
     pub(crate) fn lost(&self) -> u64 {
         self.sent + self.doubled - self.received
     }
 }
 
-/// A stream under way. It ends with this.
+/// A running stream. It ends when this is dropped.
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
     silence: Arc<AtomicBool>,
@@ -47,14 +47,14 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Starts to send a datagram each `pace` from either host to the other, which must be able to
-    /// reach each other. A host is `(namespace, address)`.
+    /// Sends a datagram each `pace` from either host to the other, which must be able to reach each other. A host is
+    /// `(namespace, address)`.
     #[track_caller]
     pub(crate) fn start(lab: &Lab<'_>, a: (&str, &str), b: (&str, &str), pace: Duration) -> Self {
         let mut stream = Self { stop: Arc::default(), silence: Arc::default(), ways: Vec::new() };
         let sockets = [a, b].map(|(namespace, address)| {
             let address: SocketAddr = (address.parse::<std::net::IpAddr>().expect("an address"), PORT).into();
-            // The port of one that was there a moment ago is free in the kernel's own time.
+            // The kernel releases the port of an earlier socket asynchronously.
             let bound = wait_until(SLACK, || {
                 let bound = lab.netns(namespace).run(|| socket(address)).expect("it can be entered");
                 bound.map_err(|error| format!("a socket in {namespace}: {error}"))
@@ -72,7 +72,7 @@ impl Stream {
         stream
     }
 
-    /// Ends it, and tells of both ways.
+    /// Ends the stream and returns the results of both directions.
     pub(crate) fn end(mut self) -> [Way; 2] {
         self.stop.store(true, SeqCst);
         let (senders, receivers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ways).into_iter().unzip();
@@ -97,7 +97,7 @@ fn socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sends numbers until told to stop; returns how many. Who comes late does not catch up.
+/// Sends numbers until stopped, and returns how many. A late sender does not catch up.
 fn send(socket: &UdpSocket, to: SocketAddr, pace: Duration, stop: &AtomicBool) -> u64 {
     let mut number = 0_u64;
     let mut next = Instant::now();
@@ -112,12 +112,12 @@ fn send(socket: &UdpSocket, to: SocketAddr, pace: Duration, stop: &AtomicBool) -
     number
 }
 
-/// Receives until told to stop, and nothing more comes.
+/// Receives until stopped and nothing more arrives.
 fn receive(socket: &UdpSocket, silence: &AtomicBool) -> Way {
     let (mut way, mut seen, mut highest) = (Way::default(), Vec::new(), None);
     let mut bytes = [0; 8];
     loop {
-        // Told so before it began to wait: then it has waited for the whole time since.
+        // Read before the wait: if it is set, the whole wait came after it.
         let silent = silence.load(SeqCst);
         match socket.recv(&mut bytes) {
             Ok(_) => {
@@ -129,7 +129,7 @@ fn receive(socket: &UdpSocket, silence: &AtomicBool) -> Way {
                 highest = highest.max(Some(number));
             }
             Err(error) if silent && error.kind() == io::ErrorKind::WouldBlock => return way,
-            // Refusals that came back as errors, and time-outs.
+            // Errors from refused datagrams, and timeouts.
             Err(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Waiting for things: always by looking again, always with a deadline.
+//! Waiting for conditions: always by polling, always with a timeout.
 
 use std::{
     env,
@@ -9,20 +9,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often a condition is looked at, at most and at least.
+/// The shortest and the longest poll interval.
 const PACE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
-/// What a loaded machine may add to any promise about time.
+/// What a loaded machine may add to any promised time.
 pub(crate) const SLACK: Duration = Duration::from_secs(30);
 
-/// How long to wait on a machine that is slower than others, by as many times as `VETHPATH_SLOWNESS` says: emulated, say.
+/// The timeout on this machine: `VETHPATH_SLOWNESS` times as long on one that is slower, such as an emulated one.
 pub(super) fn on_this_machine(time: Duration) -> Duration {
     let factor = env::var("VETHPATH_SLOWNESS").ok().and_then(|text| text.parse().ok());
     time.saturating_mul(factor.unwrap_or(1))
 }
 
-/// Looks until `look` is content, and returns what it found. Panics with its last complaint when
-/// `within` has passed.
+/// Polls `look` until it succeeds, and returns its result. Panics with its last error when `within` has passed.
 #[track_caller]
 pub(crate) fn wait_until<T>(within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
     let (start, within) = (Instant::now(), on_this_machine(within));
@@ -31,19 +30,19 @@ pub(crate) fn wait_until<T>(within: Duration, mut look: impl FnMut() -> Result<T
         match look() {
             Ok(found) => return found,
             Err(complaint) if late => panic!("not within {within:?}: {complaint}"),
-            // What is soon is seen soon, and what takes long does not keep a CPU busy.
+            // Fast conditions are seen soon, and slow ones do not keep a CPU busy.
             Err(_) => thread::sleep((start.elapsed() / 10).clamp(PACE.0, PACE.1)),
         }
     }
 }
 
-/// Looks until `condition` holds. `what` completes the sentence "not within 5s: ...".
+/// Polls until `condition` holds. `what` completes the sentence "not within 5s: ...".
 #[track_caller]
 pub(crate) fn wait_for(within: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     wait_until(within, || if condition() { Ok(()) } else { Err(what.to_owned()) });
 }
 
-/// Looks until there is the same to be seen for a second, and returns it.
+/// Polls until the result has been the same for a second, and returns it.
 #[track_caller]
 pub(crate) fn when_still<T: PartialEq>(mut look: impl FnMut() -> T) -> T {
     let (mut last, mut since) = (look(), Instant::now());
@@ -59,7 +58,7 @@ pub(crate) fn when_still<T: PartialEq>(mut look: impl FnMut() -> T) -> T {
     })
 }
 
-/// Looks for the whole of `time`, and panics as soon as `condition` does not hold.
+/// Polls for the whole of `time`, and panics as soon as `condition` does not hold.
 pub(crate) fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let place = Location::caller();
     let start = Instant::now();
@@ -69,7 +68,7 @@ pub(crate) fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() 
     }
 }
 
-/// Does the same for each of `items` at the same time, each on a thread that a panic names after its item.
+/// Runs `work` for all `items` in parallel, each on a thread that has the item as its name in a panic.
 pub(crate) fn at_once<T: Debug + Send, R: Send>(
     items: impl IntoIterator<Item = T>,
     work: impl Fn(T) -> R + Sync,
@@ -87,7 +86,7 @@ pub(crate) fn at_once<T: Debug + Send, R: Send>(
     })
 }
 
-/// What other threads of the test go on until: it is over when this is dropped, be it by a panic.
+/// Lets other threads of the test run until the guard of `end_here` is dropped, be it by a panic.
 #[derive(Default)]
 pub(crate) struct Until(AtomicBool);
 

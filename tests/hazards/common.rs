@@ -1,4 +1,4 @@
-//! What the rows share: hosts and their addresses, a lab that is fast, a plain one beside it.
+//! Shared by the tests of all rows: hosts and their addresses, a lab with a fast path, a plain lab.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::harness::{
 pub(crate) const A: &str = "172.17.0.101";
 pub(crate) const B: &str = "172.17.0.102";
 pub(crate) const C: &str = "172.17.0.103";
-/// What `vethpath` promises, and what a loaded machine may add.
+/// The second that `vethpath` promises, and what a loaded machine may add.
 pub(crate) const A_SECOND: Duration = Duration::from_secs(1).saturating_add(SLACK);
 
-/// A lab whose traffic between ns0 and ns1 is fast, both ways.
+/// A lab whose traffic between ns0 and ns1 is fast in both directions.
 pub(crate) fn fast_lab(host: &Host) -> Lab<'_> {
     lab_by("tc", host)
 }
@@ -29,7 +29,7 @@ pub(crate) fn fast_datapaths() -> Vec<&'static str> {
     of_this_kernel(&["tc", "xdp"])
 }
 
-/// The lab by a datapath, whose traffic is fast if that has a fast path.
+/// The lab on a datapath. Its traffic is fast if the datapath has a fast path.
 pub(crate) fn lab_by<'h>(datapath: &str, host: &'h Host) -> Lab<'h> {
     let lab = host.lab("three-hosts").with("\"tc\"", &format!("\"{datapath}\"")).up();
     if datapath == "bridge" {
@@ -41,13 +41,13 @@ pub(crate) fn lab_by<'h>(datapath: &str, host: &'h Host) -> Lab<'h> {
     lab
 }
 
-/// Runs a scenario on a plain bridge and on each fast path at the same time, which it must leave as it was. The
-/// scenario is told whether its lab is a fast one.
+/// Runs a scenario on a plain bridge and on each fast path in parallel. It must leave the lab as it was. Its last
+/// argument is whether the lab is a fast one.
 pub(crate) fn on_all(scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
     on(&["bridge", "tc", "xdp"], scenario);
 }
 
-/// The same without XDP: for what it leaves to the bridge, or does otherwise.
+/// The same without XDP: for what XDP leaves to the bridge, or does differently.
 pub(crate) fn on_both(scenario: impl Fn(&Host, &Lab<'_>, bool) + Sync) {
     on(&["bridge", "tc"], scenario);
 }
@@ -89,12 +89,12 @@ pub(crate) fn mac_bytes(lab: &Lab<'_>, namespace: &str) -> [u8; 6] {
     bytes.try_into().expect("six")
 }
 
-/// Whether the bridge has a MAC behind a port.
+/// Whether the bridge has an FDB entry for a MAC behind a port.
 pub(crate) fn knows(host: &Host, port: &str, mac: &str) -> bool {
     host.run(format!("bridge fdb show brport {port}")).ok().stdout.lines().any(|l| l.starts_with(mac))
 }
 
-/// A tcpdump in a namespace that has begun to listen.
+/// A tcpdump in a namespace, which is listening already.
 #[track_caller]
 pub(crate) fn capture(lab: &Lab<'_>, namespace: &str, interface: &str, filter: &str) -> Process {
     listening(lab.spawn(namespace, format!("tcpdump -l -n -e -vv --immediate-mode -i {interface} {filter}")))
@@ -107,7 +107,7 @@ pub(crate) fn listening(capture: Process) -> Process {
     capture
 }
 
-/// Somebody's own veth pair to throw frames at.
+/// A veth pair of the user's, as a target for frames.
 pub(crate) fn sink(host: &mut Host) {
     for command in [
         "ip link add sink0 type veth peer name sink1",
@@ -124,7 +124,7 @@ pub(crate) fn sink(host: &mut Host) {
     host.remember();
 }
 
-/// A figure of `ip -s link`, such as `("rx", "packets")`, in a namespace or (`""`) on the host.
+/// A counter of `ip -s link`, such as `("rx", "packets")`, in a namespace or (`""`) on the host.
 #[track_caller]
 pub(crate) fn figure(host: &Host, namespace: &str, link: &str, (way, what): (&str, &str)) -> u64 {
     let place = if namespace.is_empty() { String::new() } else { format!("-n {namespace} ") };
@@ -132,7 +132,7 @@ pub(crate) fn figure(host: &Host, namespace: &str, link: &str, (way, what): (&st
     found[0]["stats64"][way][what].as_u64().unwrap_or_else(|| panic!("no {way} {what} in {found:#}"))
 }
 
-/// Whether frames from ns0 to ns1 are sent by ns1's port, and not past it.
+/// Whether frames from ns0 to ns1 are sent through ns1's port, and not past it.
 #[track_caller]
 pub(crate) fn goes_by_port(host: &Host, lab: &Lab<'_>) -> bool {
     let port = lab.port("ns1:eth0");
@@ -141,18 +141,18 @@ pub(crate) fn goes_by_port(host: &Host, lab: &Lab<'_>) -> bool {
     figure(host, "", &port, ("tx", "packets")) - before >= 3
 }
 
-/// A frame that no host answers (EtherType 0x88b5, for experiments), with a number in it.
+/// A frame that no host replies to (EtherType 0x88b5, for experiments), with a number in it.
 pub(crate) fn numbered(to: [u8; 6], from: [u8; 6], number: u64) -> Vec<u8> {
     [&to[..], &from[..], &[0x88, 0xb5], &number.to_be_bytes()[..], &[0; 38]].concat()
 }
 
-/// The number of a [`numbered`] frame to or from this address.
+/// The number of a [`numbered`] frame.
 pub(crate) fn number_of(frame: &[u8]) -> Option<u64> {
     let number = frame.get(14..22)?.try_into().ok()?;
     (frame[12..14] == [0x88, 0xb5]).then(|| u64::from_be_bytes(number))
 }
 
-/// Waits until this numbered frame comes; returns its type, such as `PACKET_HOST`.
+/// Waits until this numbered frame arrives. Returns its type, such as `PACKET_HOST`.
 #[track_caller]
 pub(crate) fn arrives(wire: &Wire, number: u64) -> u8 {
     wait_until(SLACK, || {
@@ -165,15 +165,15 @@ pub(crate) fn arrives(wire: &Wire, number: u64) -> u8 {
     })
 }
 
-/// The numbers of all numbered frames that have come.
+/// The numbers of all numbered frames that have arrived.
 pub(crate) fn arrived(wire: &Wire) -> Vec<u64> {
     std::iter::from_fn(|| wire.next()).filter_map(|(_, frame)| number_of(&frame)).collect()
 }
 
 pub(crate) const BROADCAST: [u8; 6] = [0xff; 6];
 
-/// Sends a frame and tells which of `wires` got it. A broadcast behind it shows that it has had its time:
-/// both are numbered, `number` and one more.
+/// Sends a frame and returns which of `wires` got it. A broadcast behind it shows that it has had time to arrive.
+/// They are numbered `number` and `number + 1`.
 #[track_caller]
 pub(crate) fn who_gets(from: &Wire, frame: &[u8], number: u64, wires: &[&Wire]) -> Vec<bool> {
     let mut source: [u8; 6] = frame[6..12].try_into().expect("six bytes");
@@ -206,13 +206,13 @@ pub(crate) fn with_number(mut frame: Vec<u8>, number: u64) -> Vec<u8> {
     frame
 }
 
-/// Waits until frames of ns0, whose addresses are `[its own, the other's]`, find the other at `there`, by
-/// the fast path or not.
+/// Waits until frames from ns0 arrive at `there`, on the fast path or not. `[a, b]` are the addresses of ns0 and of
+/// the other host.
 #[track_caller]
 pub(crate) fn is_found(lab: &Lab<'_>, from: &Wire, there: &Wire, [a, b]: [[u8; 6]; 2], fast: bool) {
     let mut number = 0;
     wait_until(A_SECOND, || {
-        // It speaks, so that the bridge knows it. (On its way down it was forgotten.)
+        // It sends first, so that the bridge learns it. (Its entry was deleted when it went down.)
         there.send(&numbered(BROADCAST, b, 0));
         let before = lab.stats().pair("ns0:eth0").fast.tx.frames;
         number += 1;

@@ -1,5 +1,5 @@
-//! Every row of the list of hazards: what breaks when a bridge is bypassed, and what we do about it. The
-//! table in `docs/equivalence.md` leads from each row to its tests here.
+//! Every row of the list of hazards: what breaks when a bridge is bypassed, and how vethpath handles it. The table in
+//! `docs/equivalence.md` leads from each row to its tests here.
 
 pub(crate) mod common;
 mod delivery;

@@ -1,5 +1,5 @@
-//! The table in `docs/equivalence.md` cannot rot: the tests that it names are there, and every file of
-//! tests here has a place in it.
+//! Checks the table in `docs/equivalence.md`: the tests that it names exist, and every file of tests here has a place
+//! in it.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What stands between backticks and has the form of a test's name.
+/// Words between backticks that have the form of a test's name.
 fn names(text: &str) -> Vec<String> {
     let is_name = |word: &&str| {
         let plain = |part: &str| {
@@ -42,7 +42,7 @@ fn file_of(root: &Path, module: &str) -> Option<String> {
     fs::read_to_string(path.with_extension("rs")).or_else(|_| fs::read_to_string(path.join("mod.rs"))).ok()
 }
 
-/// Whether a function of this name stands right below a `#[test]`.
+/// Whether a function of this name is right below a `#[test]`.
 fn has(file: &str, test: &str) -> bool {
     let lines: Vec<_> = file.lines().map(str::trim).collect();
     lines.windows(2).any(|pair| pair[0] == "#[test]" && pair[1].starts_with(&format!("fn {test}(")))

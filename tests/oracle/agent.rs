@@ -1,4 +1,4 @@
-//! The agent of the accelerated world: waiting until it has taken in what was done.
+//! The agent of the accelerated world, and waiting until it has processed all changes.
 
 use std::{
     fmt, fs,
@@ -20,35 +20,35 @@ use vethpath::agent::status::{Status, query};
 
 use crate::harness::{Host, TIMEOUT, wait_for, wait_until};
 
-/// How often it is asked.
+/// Poll interval.
 const PACE: Duration = Duration::from_millis(1);
 
-/// What becomes of an agent.
+/// What happens to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     /// It is killed, and `vethpath up` starts another.
     Replaced,
-    /// It is terminated.
+    /// It gets SIGTERM.
     Ended,
-    /// It is stopped, and its lease runs out.
+    /// It is stopped, and its lease expires.
     Stopped,
-    /// It goes on, or `vethpath up` starts another.
+    /// It continues, or `vethpath up` starts another.
     Back,
 }
 
-/// The agent of a lab, whoever it is just now.
+/// The current agent of a lab.
 pub(crate) struct Agent {
-    /// Whether it is there and runs.
+    /// Whether it is alive and not stopped.
     is_well: AtomicBool,
     socket: PathBuf,
-    /// `/proc/net/netlink` where the agent listens.
+    /// `/proc/net/netlink` of the agent's network namespace.
     netlink: PathBuf,
-    /// A socket there that is not its own.
+    /// The port ID of a socket there that is not the agent's.
     other: String,
 }
 
 impl Agent {
-    /// `other` is the number of a socket where it listens that is not its own.
+    /// `other` is the port ID of a netlink socket in the agent's network namespace that is not the agent's.
     pub(crate) fn of(host: &Host, lab: &str, other: u32) -> Self {
         let socket = host.path(&format!("/run/vethpath/{lab}/agent.sock"));
         Self {
@@ -59,10 +59,10 @@ impl Agent {
         }
     }
 
-    /// Waits until it has acted on everything that has happened so far.
+    /// Waits until the agent has processed every change so far.
     ///
-    /// Events lie in its sockets as soon as a command that causes them has ended; it reads them and
-    /// acts on them before it answers or looks again. What has no events is seen by the look after.
+    /// When a command has ended, its events are in the agent's sockets. The agent processes them before it answers or
+    /// scans again. The scan after SIGHUP finds changes without events.
     #[track_caller]
     pub(crate) fn settle(&self) {
         if !self.is_well.load(Relaxed) {
@@ -74,8 +74,7 @@ impl Agent {
         self.until("it does not look", |status| status.looks != before);
     }
 
-    /// Ends or stops it, and waits until nothing goes by its word any more. `lease_holds` looks at
-    /// the maps.
+    /// Signals the agent. If it ends or stops, waits until the lease has expired. `lease_holds` reads the maps.
     #[track_caller]
     pub(crate) fn meets(&self, fate: Fate, lease_holds: impl Fn() -> bool) {
         self.is_well.store(fate == Fate::Back, Relaxed);
@@ -90,12 +89,12 @@ impl Agent {
         }
     }
 
-    /// It is there again.
+    /// Records that the agent runs again.
     pub(crate) fn is_back(&self) {
         self.is_well.store(true, Relaxed);
     }
 
-    /// Does something that the agent must not do anything beside: it is one alone that writes the maps.
+    /// Runs `work` while the agent is stopped, since the maps allow one writer only.
     #[track_caller]
     pub(crate) fn while_it_rests<T>(&self, work: impl FnOnce() -> T) -> T {
         let Some(pid) = self.pid().filter(|_| self.is_well.load(Relaxed)) else { return work() };
@@ -110,17 +109,17 @@ impl Agent {
         done
     }
 
-    /// Sends a signal, if it is there.
+    /// Sends a signal to the agent, if there is one.
     fn signal(&self, signal: Signal) {
         if let Some(pid) = self.pid() {
             let _ = kill(pid, signal);
         }
     }
 
-    /// The process, as our namespace has it, if it is there.
+    /// The agent's pid in our PID namespace, if there is an agent.
     fn pid(&self) -> Option<Pid> {
         let peer = UnixStream::connect(&self.socket).ok()?;
-        // The kernel translates the number.
+        // The kernel translates the pid to our namespace.
         let credentials = getsockopt(&peer, PeerCredentials).ok()?;
         Some(Pid::from_raw(credentials.pid()))
     }
@@ -132,7 +131,7 @@ impl Agent {
 
     #[track_caller]
     fn until(&self, complaint: &str, mut done: impl FnMut(&Status) -> bool) {
-        // The pace of the other tests would be most of the time that a script takes.
+        // The poll interval of the other tests would be most of a script's run time.
         for _ in 0..50 {
             if done(&self.ask()) {
                 return;
@@ -142,7 +141,7 @@ impl Agent {
         wait_until(TIMEOUT, || if done(&self.ask()) { Ok(()) } else { Err(complaint.to_owned()) });
     }
 
-    /// Whether a socket with subscriptions (`Groups`) holds bytes (`Rmem`).
+    /// Whether a socket with multicast groups (`Groups`) holds unread bytes (`Rmem`).
     fn has_unread_events(&self) -> bool {
         let table = fs::read_to_string(&self.netlink).expect("every kernel has it");
         table.lines().skip(1).any(|line| {

@@ -11,22 +11,22 @@ use crate::harness::Offload;
 /// A frame that a host sends.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
-    /// Who sends it, whatever it says itself.
+    /// The sending host, whatever the source address.
     pub(crate) by: usize,
     pub(crate) from: Address,
     pub(crate) to: Address,
     pub(crate) payload: Payload,
-    /// Only this many bytes of it.
+    /// Truncates the frame to this many bytes.
     pub(crate) cut: Option<usize>,
-    /// Another byte at some place behind the Ethernet header, if it is that long.
+    /// Replaces a byte at an offset behind the Ethernet header, if the frame is that long.
     pub(crate) twist: Option<(usize, u8)>,
 }
 
-/// Frames that are long enough end with a number, so that one that comes late or twice is found.
+/// Frames of this length or more end with a number, which shows late and duplicate frames.
 const NUMBERED: usize = 60;
 
 impl Frame {
-    /// A frame as it should be.
+    /// A valid frame from the host's own address.
     pub(crate) fn new(by: usize, to: Address, payload: Payload) -> Self {
         Self { by, from: Address::Host(by), to, payload, cut: None, twist: None }
     }
@@ -46,7 +46,7 @@ impl Frame {
         self
     }
 
-    /// As it is sent: all bytes, and what the kernel is to know of them.
+    /// The bytes to send, and the offload metadata for the kernel.
     pub(crate) fn bytes(&self, names: &Names, number: u32) -> (Vec<u8>, Offload) {
         let (mut bytes, offload) = self.payload.bytes();
         bytes[..6].copy_from_slice(&names.mac(self.to));

@@ -1,4 +1,4 @@
-//! Scripts that nobody thought of.
+//! Random scripts.
 
 use proptest::{
     collection::vec,
@@ -18,21 +18,21 @@ use super::{
     step::Step,
 };
 
-/// The most steps of a script.
+/// The maximum number of steps of a script.
 pub(crate) const LONGEST: usize = 40;
 
-/// States of a port that stay. A port that is listening or learning goes on by itself: the timer for
-/// that runs 15 s from the time it came up, with or without spanning tree (`br_make_forwarding` and
-/// `br_forward_delay_timer_expired` in net/bridge), and the two worlds' timers differ by milliseconds.
+/// Port states that do not change by themselves. A listening or learning port changes state when a timer expires 15 s
+/// after it came up, with or without spanning tree, and the two worlds' timers differ by milliseconds
+/// (`br_make_forwarding` and `br_forward_delay_timer_expired` in net/bridge).
 pub(crate) const STATES: [u8; 3] = [3, 0, 4];
 
-/// Scripts for a lab with this many hosts, and ports, of which the first are the hosts'.
+/// Scripts for a lab with this many hosts and ports. The first ports are the hosts'.
 pub(crate) fn scripts(hosts: usize, ports: usize, longest: usize) -> impl Strategy<Value = Vec<Step>> {
     let opening = weighted(0.3, opening(hosts)).prop_map(Option::unwrap_or_default);
     (opening, vec(step(hosts, ports), 1..=longest)).prop_map(|(opening, steps)| [opening, steps].concat())
 }
 
-/// What takes two steps to matter, and would hardly ever be met by chance.
+/// Two steps that matter only together, which chance would hardly ever combine.
 fn opening(hosts: usize) -> impl Strategy<Value = Vec<Step>> {
     let isolated = |port| Operation::Flag { port, flag: "isolated", on: true }.into();
     let speaks = |end, number| {
@@ -45,7 +45,7 @@ fn opening(hosts: usize) -> impl Strategy<Value = Vec<Step>> {
     ]
 }
 
-/// Some hosts are busier than others, so that things come together.
+/// Prefers the first two hosts, so that steps interact.
 fn host(hosts: usize) -> impl Strategy<Value = usize> + Clone {
     prop_oneof![2 => 0..2_usize, 1 => 0..hosts]
 }
@@ -54,7 +54,7 @@ fn step(hosts: usize, ports: usize) -> impl Strategy<Value = Step> {
     prop_oneof![
         600 => frame(hosts).prop_map(Step::Frame),
         100 => operation(hosts, ports).prop_map(Step::Operation),
-        // These take long.
+        // These are slow.
         1 => select(vec![Fate::Replaced, Fate::Ended, Fate::Back]).prop_map(Step::Agent),
     ]
 }
@@ -73,7 +73,7 @@ fn frame(hosts: usize) -> impl Strategy<Value = Frame> {
     )
 }
 
-/// Who a frame says it is from, if it does not say the truth.
+/// A false source address.
 fn sender(hosts: usize) -> impl Strategy<Value = Address> {
     prop_oneof![
         8 => station(hosts),
@@ -100,7 +100,7 @@ fn station(hosts: usize) -> impl Strategy<Value = Address> {
     ]
 }
 
-/// Around what a frame may hold: nothing much, the MTU, what a bridge allows for a tag, more.
+/// Payload sizes: small, up to the MTU, up to the MTU plus the tag that a bridge allows, and larger.
 fn size() -> BoxedStrategy<usize> {
     prop_oneof![9 => 0..200_usize, 2 => 1400..1472_usize, 1 => 1453..1477_usize, 1 => 1900..1972_usize]
         .boxed()
@@ -196,7 +196,7 @@ fn link(hosts: usize, ports: usize) -> impl Strategy<Value = Link> {
 
 fn option() -> impl Strategy<Value = Operation> {
     let on_off = |option| (Just(option), 0..=1_u32).boxed();
-    // What ages within a script is a matter of time, which is not compared: see docs/equivalence.md.
+    // No ageing time ends within a script: ageing depends on time, which is not compared (see docs/equivalence.md).
     prop_oneof![
         (Just("ageing_time"), select(vec![12_000, 30_000, 60_000])),
         (Just("group_fwd_mask"), select(vec![0, 0x4000, 0xfff8])),

@@ -1,4 +1,4 @@
-//! The accelerated lab's pinned maps, from outside.
+//! The accelerated lab's pinned maps, accessed from outside the lab.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,18 +18,18 @@ use vethpath_common::{
 use super::{names::Names, world::World};
 use crate::programs::bench::now_ns;
 
-/// What the programs count.
+/// The programs' counters.
 pub(crate) struct Counters {
     cells: PerCpuArray<MapData, Count>,
-    /// Those of the lab's pairs.
+    /// The cells of the lab's pairs.
     used: Vec<u32>,
-    /// The lab's ports, and where they are.
+    /// The lab's ports, and their network namespace.
     ports: Vec<IfName>,
     here: Netns,
 }
 
 impl Counters {
-    /// Of a lab of so many pairs, whose numbers begin with 1. A small lab's pairs have cells, all of them.
+    /// Opens the counters of a small lab, in which any two pairs have a cell. Pairs are numbered from 1.
     pub(crate) fn of(world: &World, names: &Names) -> Self {
         let pairs = names.ends.len();
         let cells = Map::PerCpuArray(pinned(&world.pin(names::CELLS)));
@@ -41,14 +41,14 @@ impl Counters {
         Self { cells, used, ports, here: world.here().clone() }
     }
 
-    /// Frames that were redirected to ports by XDP so far, as the driver counts them: the cells are of both programs.
+    /// Frames that XDP has redirected to ports, from the driver's counters: the cells count both programs' frames.
     pub(crate) fn by_xdp(&self) -> u64 {
         let ports: Vec<_> = self.ports.iter().collect();
         let counted = driver::counters(&self.here, &ports).expect("they can be read");
         counted.iter().flatten().filter(|(name, _)| name.ends_with("_xdp_xmit")).map(|(_, count)| count).sum()
     }
 
-    /// Frames that took the fast path so far.
+    /// Frames that have taken the fast path.
     pub(crate) fn fast(&self) -> u64 {
         let frames = |cell| {
             let cpus = self.cells.get(cell, 0).expect("it is there");
@@ -58,12 +58,12 @@ impl Counters {
     }
 }
 
-/// All that the programs go by.
+/// All entries that the programs read.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Books {
-    /// Entries of another generation are void.
+    /// Entries of another generation are stale.
     pub(crate) generation: u32,
-    /// Whether the programs go by any of this.
+    /// Whether the programs use the entries at all.
     pub(crate) lease_holds: bool,
     pub(crate) ports: BTreeMap<PortKey, PortRecord>,
     pub(crate) sources: BTreeMap<SourceKey, Source>,
@@ -81,23 +81,23 @@ impl Books {
             sources: sources(world).iter().collect(),
             stations: stations(world).iter().collect(),
         };
-        // The programs write it all the time; this is "never".
+        // The programs write these fields all the time. Zero is "never".
         books.sources.values_mut().for_each(|source| {
             (source.seen, source.away_until_ns) = Default::default();
         });
-        // Nor does what is made of this wait for anybody to confirm it.
+        // Entries that are written from this copy need no confirmation either.
         books.stations.values_mut().for_each(|station| station.away_until_ns = 0);
         books
     }
 
-    /// Writes what is other than in `before`, which is what the maps hold.
+    /// Writes the entries that differ from `before`, which is what the maps hold.
     pub(crate) fn replace(&self, before: &Self, world: &World) {
         write(&mut sources(world), &before.sources, &self.sources);
         write(&mut stations(world), &before.stations, &self.stations);
     }
 
-    /// Writes what was in `before`, where `spoiled` has something else and it is still there: the
-    /// agent may have written something new meanwhile.
+    /// Restores the entries of `before` that `spoiled` changed, if the maps still hold the spoiled ones: the agent may
+    /// have written new ones meanwhile.
     pub(crate) fn put_back(before: &Self, spoiled: &Self, world: &World) {
         let now = Self::of(world);
         let sources = back(&before.sources, &spoiled.sources, &now.sources);
@@ -127,7 +127,7 @@ fn table<V: Entry<Key: Pod> + Pod>(world: &World, slots: &str, others: &str) -> 
 }
 
 fn read<K: Pod + Ord, V: Pod>(map: &HashMap<MapData, K, V>) -> BTreeMap<K, V> {
-    // An entry that goes away meanwhile may end the list: the agent rests while this is read.
+    // An entry that is removed meanwhile may end the dump, so the agent is stopped during it.
     map.iter().filter_map(Result::ok).collect()
 }
 
@@ -137,9 +137,9 @@ fn write<V: Entry<Key: Pod> + Pod + PartialEq>(
     after: &BTreeMap<V::Key, V>,
 ) {
     let old = before.iter().filter(|(key, value)| after.get(key) != Some(value));
-    // The agent may have removed it just now.
+    // The agent may have removed it meanwhile.
     old.for_each(|(key, _)| table.remove(key).expect("it may be removed"));
-    // No grace period: no frame is under way, so no program runs.
+    // Needs no grace period: no frame is in flight, so no program runs.
     for (key, value) in after.iter().filter(|(key, value)| before.get(key) != Some(value)) {
         table.insert(key, value).expect("there is room");
     }

@@ -1,6 +1,6 @@
-//! The differential oracle: whatever is done, an accelerated lab cannot be told from a plain one.
+//! The differential oracle: compares an accelerated lab with a plain one.
 //!
-//! The same script of frames and operations is taken in both; see docs/equivalence.md.
+//! Both run the same script of frames and operations; see docs/equivalence.md.
 
 mod agent;
 mod frame;
@@ -28,22 +28,22 @@ use crate::harness::{at_once, seed};
 const ONE_BRIDGE: &str = include_str!("../topologies/oracle.toml");
 const THREE_BRIDGES: &str = include_str!("../topologies/oracle-trunk.toml");
 
-/// What accelerates the one world.
+/// The datapath of the accelerated world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     Tc,
     /// With GRO at the inner ends, as `up` leaves them.
     Xdp,
-    /// With a program of the hosts' own at the inner ends, which passes everything, and without GRO: so
-    /// that packets which belong together come one by one, as they do in the plain world.
+    /// With a user program at the inner ends, which passes everything, and without GRO. Packets of a flow then
+    /// arrive one by one, as in the plain world.
     XdpToPrograms,
 }
 
-/// So much of what arrives must have taken the fast path, or nothing was shown.
+/// With a smaller share of fast frames among those that arrive, a run is void.
 const LEAST_FAST_PERCENT: u64 = 10;
-/// Steps of a test, and those of the long suite.
+/// Steps of a test, in the short and in the long suite.
 const STEPS: (u64, u64) = (800, 17_000);
-/// Runs of a test, at the same time: most of a step is waiting for the kernel.
+/// Parallel runs of a test: most of a step is waiting for the kernel.
 const LANES: u64 = 2;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Who is who in a topology: what the steps of a script say in short, and the kernel wants in full.
+//! Names of a topology: the short forms that scripts use, and the full names and addresses that the kernel needs.
 
 use std::fmt;
 
@@ -21,22 +21,22 @@ pub(crate) struct Port {
     mac: Mac,
     /// The bridge that it is on.
     pub(crate) bridge: String,
-    /// What it has at the start, and the other end of its pair too.
+    /// Its initial MTU, which the other end of its pair has too.
     pub(crate) mtu: u32,
 }
 
-/// The names in both worlds: they are derived from the lab's name, and so the same.
+/// The names in both worlds. They are derived from the lab's name, and so are the same.
 pub(crate) struct Names {
     pub(crate) ends: Vec<End>,
-    /// Those of the hosts, in their order, and then those of the trunks, two each.
+    /// The hosts' ports in the hosts' order, then two ports for each trunk.
     pub(crate) ports: Vec<Port>,
     bridges: Vec<(String, Mac)>,
-    /// Trunks in a row: what a frame crosses at most.
+    /// The number of trunks, which are in a row: a frame crosses at most this many.
     pub(crate) trunks: usize,
 }
 
 impl Names {
-    /// Those of a topology whose bridges live on the host.
+    /// Reads a topology whose bridges are on the host.
     pub(crate) fn of(text: &str) -> Self {
         let source = Source { path: "oracle.toml", text };
         let topology: Topology = read(source, Some("oracle")).expect("the file is right");
@@ -67,12 +67,12 @@ impl Names {
         }
     }
 
-    /// The bridges' names and addresses at the start.
+    /// The bridges' names and initial addresses.
     pub(crate) fn bridges(&self) -> impl Iterator<Item = (&str, Mac)> {
         self.bridges.iter().map(|(name, mac)| (name.as_str(), *mac))
     }
 
-    /// The first bridge, on which the operations on bridges work.
+    /// The first bridge, which operations on bridges apply to.
     pub(crate) fn bridge(&self) -> &str {
         &self.bridges[0].0
     }
@@ -98,14 +98,14 @@ impl Names {
     }
 }
 
-/// A MAC address, by whose it is.
+/// A MAC address, by its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     /// A host's own.
     Host(usize),
-    /// One of others behind a host: a bridge, virtual machines.
+    /// That of another station behind a host, such as a virtual machine on a bridge there.
     Behind(usize, u8),
-    /// Nobody's, at first.
+    /// One that initially has no owner.
     Nobody(u8),
     /// The bridge's own.
     Bridge,
@@ -113,9 +113,9 @@ pub(crate) enum Address {
     Port(usize),
     Zero,
     Broadcast,
-    /// A group of IPv4's.
+    /// An IPv4 multicast group.
     Group4,
-    /// A group of IPv6's.
+    /// An IPv6 multicast group.
     Group6,
     /// 01:80:c2:00:00:xx.
     Control(u8),
@@ -138,7 +138,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// As `ip` and `bridge` want it.
+/// Formats an address for `ip` and `bridge`.
 pub(crate) fn written(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

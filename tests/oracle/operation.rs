@@ -1,15 +1,15 @@
-//! What somebody does to a lab by hand, as command lines.
+//! Manual changes of a lab, as command lines.
 
 use std::fmt;
 
 use super::names::{Address, Names, written};
 
-/// Something that is done to both labs alike.
+/// A change that is made to both labs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// `bridge fdb <verb> <mac> dev <port> master <kind>`.
     Entry { verb: &'static str, mac: Address, port: usize, kind: &'static str },
-    /// Forgets what was learned: everywhere, or behind one port.
+    /// Flushes learned entries, of the bridge or of one port.
     Flush(Option<usize>),
     /// `bridge link set dev <port> <flag> on|off`.
     Flag { port: usize, flag: &'static str, on: bool },
@@ -27,11 +27,11 @@ pub(crate) enum Operation {
     Promiscuous { link: Link, on: bool },
     /// `ip link set <bridge> type bridge <option> <value>`.
     Option { option: &'static str, value: u32 },
-    /// A queue at a port, long enough.
+    /// A qdisc on a port, with a queue that is long enough.
     Queue { port: usize, on: bool },
-    /// A tc filter that drops what is for a MAC.
+    /// A tc filter that drops frames for a MAC address.
     Filter { port: usize, ingress: bool, mac: Address },
-    /// An nftables rule that drops what is for a MAC: of the bridge, or of one port.
+    /// An nftables rule that drops frames for a MAC address, on the bridge or on one port.
     Rule { port: Option<usize>, mac: Address },
 }
 
@@ -43,10 +43,10 @@ pub(crate) enum Link {
     Bridge,
 }
 
-/// A command line, and where it is run.
+/// A command line, and where it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
-    /// In this host, or where the bridges are.
+    /// The host to run it in; `None` is the bridges' namespace.
     pub(crate) inside: Option<usize>,
     pub(crate) words: String,
 }
@@ -57,7 +57,7 @@ impl Command {
     }
 }
 
-/// Bridge options, and what they are at the start.
+/// Bridge options and their initial values.
 const OPTIONS: [(&str, u32); 6] = [
     ("ageing_time", 30_000),
     ("group_fwd_mask", 0),
@@ -68,7 +68,7 @@ const OPTIONS: [(&str, u32); 6] = [
 ];
 
 impl Operation {
-    /// What does it.
+    /// The commands of the operation.
     pub(crate) fn commands(&self, names: &Names) -> Vec<Command> {
         let here = |words| vec![Command::here(words)];
         let mac = |mac| written(names.mac(mac));
@@ -108,7 +108,7 @@ impl Operation {
         }
     }
 
-    /// What makes it undone, whatever else was done to the same thing.
+    /// The commands that restore the initial state, whatever else has changed the same object.
     pub(crate) fn undone(&self, names: &Names) -> Vec<Command> {
         let operation = match *self {
             Self::Entry { mac, port, .. } => Self::Entry { verb: "del", mac, port, kind: "" },
@@ -136,7 +136,7 @@ impl Operation {
         operation.commands(names)
     }
 
-    /// Links first: a port that is off its bridge has no flags to set.
+    /// The order of undoing. Links come first: a port that is off its bridge has no flags to set.
     pub(crate) fn order(&self) -> u8 {
         match self {
             Self::OnBridge { .. } => 0,
@@ -145,7 +145,7 @@ impl Operation {
         }
     }
 
-    /// Whether it changes links in a way that takes the kernel a moment (`linkwatch_event` in
+    /// Whether it changes link state, which the kernel updates asynchronously (`linkwatch_event` in
     /// net/core/link_watch.c).
     pub(crate) fn moves_links(&self) -> bool {
         matches!(self, Self::OnBridge { .. } | Self::Up { .. })
@@ -180,7 +180,7 @@ fn set(names: &Names, link: Link, what: &str) -> Vec<Command> {
     vec![Command { inside, words: format!("ip link set {name} {what}") }]
 }
 
-/// Whether a port has this flag from the start.
+/// Whether a port has this flag initially.
 pub(crate) fn at_first(flag: &str) -> bool {
     matches!(flag, "learning" | "flood" | "mcast_flood" | "bcast_flood")
 }
@@ -192,7 +192,7 @@ fn on_off(on: bool) -> &'static str {
 fn filter(port: &str, ingress: bool, mac: [u8; 6]) -> Vec<Command> {
     let way = if ingress { "ingress" } else { "egress" };
     let [_, _, c, d, e, f] = mac;
-    // Before the network header: the last four bytes of the destination.
+    // Relative to the network header: the last four bytes of the destination.
     let matching = format!("u32 match u32 0x{c:02x}{d:02x}{e:02x}{f:02x} 0xffffffff at -12");
     ["qdisc replace dev PORT clsact".to_owned(), format!("filter add dev PORT {way} {matching} action drop")]
         .map(|words| Command::here(format!("tc {}", words.replace("PORT", port))))

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::harness::Arrival;
 
-/// Between two looks.
+/// Poll interval.
 const PACE: Duration = Duration::from_millis(5);
 
 /// A plain world and an accelerated one, of the same topology.
@@ -27,7 +27,7 @@ pub(crate) struct Pair {
     way: Way,
 }
 
-/// What came to a host.
+/// A frame that arrived at a host.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Came(usize, Arrival);
 
@@ -43,7 +43,7 @@ impl Pair {
         [&self.plain, &self.accelerated]
     }
 
-    /// Does something in both at once. That it fails in one alone is a difference.
+    /// Runs `work` in both at once. A failure in only one of them is a difference.
     pub(crate) fn both<E: Send + Debug>(
         &self,
         work: impl Fn(&World) -> Result<(), E> + Sync,
@@ -60,17 +60,17 @@ impl Pair {
         same("FDBs", patience, || self.at_once(World::fdb)).map(drop)
     }
 
-    /// Compares their FDBs as `bridge` sees them.
+    /// Compares their FDBs as `bridge` shows them.
     pub(crate) fn same_fdbs_by_bridge(&self, patience: Duration) -> Result<(), String> {
         same("FDBs by `bridge`", patience, || self.at_once(World::fdb_by_bridge)).map(drop)
     }
 
-    /// Compares their links, which may take the kernel a moment.
+    /// Compares their links, which the kernel may still be updating.
     pub(crate) fn same_links(&self, patience: Duration) -> Result<(), String> {
         self.same_links_by(World::links, patience)
     }
 
-    /// Compares their links as `ip` sees them.
+    /// Compares their links as `ip` shows them.
     pub(crate) fn same_links_by_ip(&self, patience: Duration) -> Result<(), String> {
         self.same_links_by(World::links_by_ip, patience)
     }
@@ -83,7 +83,7 @@ impl Pair {
         let start = Instant::now();
         loop {
             let links = same("links", patience, || self.at_once(&links_of))?;
-            // They are the same, too, while neither kernel has come to what was done.
+            // The links are also equal while the kernel has processed the change in neither world.
             if !links.iter().any(|link| link.ends_with(AT_ODDS)) || start.elapsed() > patience {
                 return Ok(());
             }
@@ -91,7 +91,7 @@ impl Pair {
         }
     }
 
-    /// Compares what has come since the last time. Tells whether anything has.
+    /// Compares the frames that have arrived since the last call. Returns whether there were any.
     pub(crate) fn same_arrivals(&self, patience: Duration) -> Result<bool, String> {
         let mut came: [Vec<Came>; 2] = Default::default();
         let all = same("frames", patience, || {
@@ -115,7 +115,7 @@ impl Pair {
     }
 }
 
-/// Looks until both look the same, and returns what that is.
+/// Polls until both are the same, and returns their content.
 fn same<T: PartialEq + Display>(
     what: &str,
     patience: Duration,
@@ -134,7 +134,7 @@ fn same<T: PartialEq + Display>(
     }
 }
 
-/// What is in one alone.
+/// The items that only one of them has.
 fn differences<T: PartialEq + Display>(plain: &[T], accelerated: &[T]) -> String {
     let only = |name: &str, these: &[T], those: &[T]| -> String {
         let count = |all: &[T], one: &T| all.iter().filter(|other| *other == one).count();
@@ -144,8 +144,8 @@ fn differences<T: PartialEq + Display>(plain: &[T], accelerated: &[T]) -> String
     only("plain", plain, accelerated) + &only("accelerated", accelerated, plain)
 }
 
-/// A bridge that calls netfilter makes fragments of an IPv6 packet that does not fit, and numbers them
-/// at random (`br_ip6_fragment`, `ipv6_select_ident`): two plain bridges differ there too.
+/// Zeroes the ID of IPv6 fragments. A bridge that calls netfilter fragments an IPv6 packet that does not fit, with a
+/// random ID, so two plain bridges differ too (`br_ip6_fragment`, `ipv6_select_ident`).
 fn without_fragment_id(mut arrival: Arrival) -> Arrival {
     const FRAGMENT: u8 = 44;
     if arrival.bytes.get(12..14) == Some(&[0x86, 0xdd]) && arrival.bytes.get(20) == Some(&FRAGMENT) {
@@ -154,8 +154,8 @@ fn without_fragment_id(mut arrival: Arrival) -> Arrival {
     arrival
 }
 
-/// A frame without word of whether its checksum is verified already: GRO does that before a packet socket
-/// gets the frame, and a receiver without GRO later. (Whether it is yet to be made stays.)
+/// Clears the flags of a verified checksum: GRO verifies it before a packet socket gets the frame, and a receiver
+/// without GRO does so later. The flag of a checksum that is not computed yet stays.
 fn unverified(mut arrival: Arrival) -> Arrival {
     /// `TP_STATUS_CSUM_VALID` and `VIRTIO_NET_HDR_F_DATA_VALID`.
     const VALID: (u32, u8) = (1 << 7, 2);

@@ -1,8 +1,8 @@
-//! Knowing that nothing is under way any more.
+//! Waits until no frame is in flight.
 //!
-//! A frame that is sent waits in the backlog of the sending CPU, once for each veth pair it crosses,
-//! and each backlog is first in, first out (`enqueue_to_backlog` in net/core/dev.c). So a frame of
-//! our own, sent by the same CPU on a pair of its own, comes out behind everything that was there.
+//! A frame is queued in the backlog of the sending CPU once for each veth pair that it crosses. Each backlog is a FIFO
+//! (`enqueue_to_backlog` in net/core/dev.c). A probe that the same CPU sends on a separate pair therefore arrives after
+//! all frames that were queued before.
 
 use std::{process::Command, thread, time::Instant};
 
@@ -10,7 +10,7 @@ use vethpath::kernel::Netns;
 
 use crate::harness::{SLACK, TIMEOUT, Wire, wait_for};
 
-/// A veth pair apart from both worlds.
+/// A veth pair outside both worlds.
 pub(crate) struct Passes {
     out: Wire,
     back: Wire,
@@ -29,7 +29,7 @@ impl Passes {
                 let done = done.expect("ip is installed");
                 assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
             }
-            // Before the kernel has taken in that there is a carrier, frames are dropped.
+            // The kernel drops frames until it has processed the carrier.
             let is_up = |name| {
                 let shown = Command::new("ip").args(["-o", "link", "show", "dev", name]).output();
                 String::from_utf8_lossy(&shown.expect("ip is installed").stdout).contains("state UP")
@@ -41,13 +41,13 @@ impl Passes {
         Self { out, back }
     }
 
-    /// Waits until all that the calling thread has sent, on one CPU, has crossed this many pairs.
+    /// Waits until all frames that the calling thread has sent, on one CPU, have crossed this many pairs.
     pub(crate) fn wait(&self, pairs: usize) {
         let frame = [&[0xff; 12], &[0x88, 0xb5][..], &[0; 46]].concat();
         let start = Instant::now();
         for _ in 0..pairs {
             self.out.send(&frame);
-            // It is there already, unless the kernel has left its softirqs to a thread.
+            // It has arrived already, unless the kernel has deferred softirqs to a thread.
             while self.back.next().is_none() {
                 assert!(start.elapsed() < TIMEOUT, "a frame of our own does not come out");
                 thread::yield_now();

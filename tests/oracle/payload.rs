@@ -1,4 +1,4 @@
-//! What is in a frame: everything that a bridge or the fast path might take for something special.
+//! Frame payloads: everything that a bridge or the fast path might treat specially.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ pub(crate) enum Payload {
     Tcp6(usize),
     /// Any protocol in IPv4.
     Inside4(u8),
-    /// Any header behind that of IPv6.
+    /// Any next header in IPv6.
     Inside6(u8),
     /// IPv4 with options.
     Options4,
@@ -27,21 +27,21 @@ pub(crate) enum Payload {
         six: bool,
         part: Part,
     },
-    /// ARP: request (1), reply (2), and whether it is about the sender itself.
+    /// ARP: request (1) or reply (2), and whether its target is the sender itself.
     Arp {
         operation: u8,
         gratuitous: bool,
     },
-    /// With a tag in the header, or two.
+    /// One VLAN tag in the header, or two.
     Tagged,
     DoubleTagged,
-    /// A packet whose checksum the receiver may make.
+    /// A packet with a partial checksum, which the receiver may complete.
     Unsummed {
         six: bool,
         tcp: bool,
         data: usize,
     },
-    /// Segments yet to be made: how much payload each, and how many.
+    /// A GSO packet: the payload of each segment, and the number of segments.
     Segments {
         six: bool,
         tcp: bool,
@@ -61,7 +61,7 @@ pub(crate) enum Part {
 const NEEDS_CHECKSUM: u8 = 1;
 
 impl Payload {
-    /// A frame of this, from and to nobody.
+    /// A frame with this payload; the caller sets the addresses.
     pub(super) fn bytes(&self) -> (Vec<u8>, Offload) {
         let none = Offload::default();
         let raw = match *self {
@@ -108,7 +108,7 @@ impl Part {
     }
 }
 
-/// Four bytes of "no operation" behind the header, which says so.
+/// Four bytes of options behind the header, and a header length that includes them.
 fn options4() -> Raw {
     let mut frame = Raw::udp4(64);
     frame.bytes.splice(34..34, [1, 1, 1, 0]);

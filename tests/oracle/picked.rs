@@ -1,4 +1,4 @@
-//! Frames and scripts that somebody thought of.
+//! Hand-written frames and scripts.
 
 use super::{
     ONE_BRIDGE, THREE_BRIDGES, Way,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::harness::at_once;
 
-/// Where there are three bridges: one on the first, two on the last.
+/// With three bridges, one is on the first bridge and two are on the last.
 const HOSTS: [usize; 3] = [0, 1, 4];
 
 #[test]
@@ -51,7 +51,7 @@ fn every_end_of_a_packet() {
     on_both(&steps);
 }
 
-/// What a header may say that is not so: every byte of it, some values.
+/// Sets every byte of a header to some values.
 #[test]
 fn every_byte_of_a_header() {
     let payloads = [Payload::Udp4(40), Payload::Tcp6(40), Payload::Icmp6(128)];
@@ -94,7 +94,7 @@ fn every_sender() {
     on_both(&steps);
 }
 
-/// Failover: others take over addresses, again and again, with and without a word.
+/// Failover: an address moves to another host again and again.
 #[test]
 fn a_station_moves() {
     let mut steps = Vec::new();
@@ -118,7 +118,7 @@ fn a_station_moves() {
     on_both(&steps);
 }
 
-/// Each state of a port, each flag on and off, with frames both ways before and after.
+/// Each flag of a port on and off, and each port state, with frames in both directions after each change.
 #[test]
 fn every_flag_of_a_port() {
     const FLAGS: [&str; 13] = [
@@ -187,7 +187,7 @@ fn links_and_bridges_change() {
     on_both(&steps);
 }
 
-/// Its lease runs out, it comes back, it is killed and replaced: nobody notices.
+/// The agent's lease expires, and the agent continues, is killed and is replaced, without a difference.
 #[test]
 fn an_agent_comes_and_goes() {
     let mut steps = both_ways();
@@ -203,7 +203,7 @@ fn an_agent_comes_and_goes() {
     on_both(&steps);
 }
 
-/// All that is special to a bridge or to the fast path, and what comes close.
+/// All payloads that a bridge or the fast path treats specially, and similar ones.
 fn kinds() -> Vec<Payload> {
     let mut kinds = vec![
         Payload::Udp4(100),
@@ -260,7 +260,7 @@ fn receivers() -> Vec<Address> {
     receivers
 }
 
-/// From each of [`HOSTS`] to each receiver. Those behind hosts have spoken before.
+/// Frames from each of [`HOSTS`] to each receiver. Stations behind hosts send a frame first.
 fn frames(payloads: &[Payload], receivers: &[Address]) -> Vec<Step> {
     let speaks = |end| Frame::new(end, Address::Broadcast, Payload::Udp4(20)).from(Address::Behind(end, 1));
     let mut steps: Vec<Step> = [0, 1].map(|end| speaks(end).into()).into();
@@ -272,7 +272,7 @@ fn frames(payloads: &[Payload], receivers: &[Address]) -> Vec<Step> {
     steps
 }
 
-/// A few frames between two hosts, to others, and to all.
+/// A few frames between two hosts, to other receivers, and broadcast.
 fn both_ways() -> Vec<Step> {
     let mut steps = Vec::new();
     for (by, other) in [(0, 1), (1, 0), (1, 1)] {
@@ -296,7 +296,7 @@ fn both_ways() -> Vec<Step> {
     steps
 }
 
-/// A packet in segments: GRO puts together again what its sender's stack has made of it.
+/// Whether it is a GSO packet: the sender's stack segments it, and GRO merges the segments again.
 fn is_in_segments(step: &Step) -> bool {
     matches!(step, Step::Frame(Frame { payload: Payload::Segments { .. }, .. }))
 }
@@ -309,7 +309,7 @@ const WORLDS: [(&str, bool, Way); 5] = [
     (THREE_BRIDGES, true, Way::XdpToPrograms),
 ];
 
-/// Takes the steps in all worlds there are, at the same time.
+/// Runs the steps in all worlds in parallel.
 #[track_caller]
 fn on_both(steps: &[Step]) {
     let _ = at_once(WORLDS, |world| take(steps, world));
@@ -317,7 +317,7 @@ fn on_both(steps: &[Step]) {
 
 fn take(steps: &[Step], (topology, netfilter, way): (&str, bool, Way)) {
     let mut run = Run::by(way, topology, netfilter);
-    // Bridges that have not learned who is where are never skipped.
+    // The fast path skips no bridge that has not learned the stations.
     let speaks = |end| Frame::new(end, Address::Broadcast, Payload::Udp4(20)).into();
     let steps: Vec<_> =
         steps.iter().filter(|step| way != Way::Xdp || !is_in_segments(step)).cloned().collect();

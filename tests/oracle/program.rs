@@ -1,4 +1,4 @@
-//! A wrong program, before all others at a port: it sends everything out of another one.
+//! A wrong program, attached before all others at a port: it redirects all frames to another port.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ const LINK_CREATE: libc::c_long = 28;
 const CLASSIFIER: u32 = 3;
 /// `BPF_TCX_INGRESS`.
 const INGRESS: u32 = 46;
-/// `BPF_F_BEFORE`: with nothing said of what, before all.
+/// `BPF_F_BEFORE`: without a relative program, before all others.
 const BEFORE: u32 = 1 << 3;
 
 /// The program, attached while the frames of a script are sent.
@@ -27,7 +27,7 @@ pub(crate) struct WrongProgram {
 }
 
 impl WrongProgram {
-    /// At port `from`, to port `to`.
+    /// A program for port `from` that redirects to port `to`.
     pub(crate) fn between(from: &str, to: &str) -> Self {
         Self { ports: [from.to_owned(), to.to_owned()], link: None }
     }
@@ -73,18 +73,18 @@ fn attach(program: &OwnedFd, ifindex: u32) -> io::Result<OwnedFd> {
     bpf(LINK_CREATE, &request)
 }
 
-/// Two neighbours in `union bpf_attr`.
+/// Two adjacent fields of `union bpf_attr`.
 fn two(first: u32, second: u32) -> u64 {
     let ([a, b, c, d], [e, f, g, h]) = (first.to_ne_bytes(), second.to_ne_bytes());
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
 fn bpf(command: libc::c_long, request: &[u64; 16]) -> io::Result<OwnedFd> {
-    // SAFETY: the request is as long as is said, and what it points to outlives the call.
+    // SAFETY: the request has the size that is passed, and all memory that it points to outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, request.as_ptr(), size_of_val(request)) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was just made, and nobody else knows of it.
+    // SAFETY: the kernel has just created the descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("a descriptor")) })
 }

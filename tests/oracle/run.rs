@@ -1,4 +1,4 @@
-//! Both worlds side by side, through one script after another.
+//! Runs one script after another in both worlds.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use super::{
 };
 use crate::harness::OneCpu;
 
-/// What takes longer to become equal is different. Frames have arrived when this begins, and commands
-/// have ended; it is for what the kernel does in its own time.
+/// Worlds that do not become equal within this time differ. Frames have arrived and commands have ended when it begins,
+/// so it covers only asynchronous work of the kernel.
 const TIMEOUT: Duration = Duration::from_secs(3);
-/// The same for links, with which the kernel may take longer on a loaded machine.
+/// The same for links, which the kernel may update later on a loaded machine.
 const FOR_LINKS: Duration = Duration::from_secs(30);
-/// Where differences are expected, and one too many does not matter.
+/// The same where differences are expected, and a false one does no harm.
 const HASTE: Duration = Duration::from_millis(40);
 
-/// What a run has come to.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     /// Steps taken.
     pub(crate) steps: u64,
-    /// Frames that came out somewhere.
+    /// Frames that arrived at a host.
     pub(crate) arrived: u64,
     /// Of these, those that took the fast path in the accelerated world.
     pub(crate) fast: u64,
@@ -53,12 +53,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// With worlds of this topology, whose bridges call netfilter or do not.
+    /// Makes worlds of this topology, whose bridges call netfilter or do not.
     pub(crate) fn of(text: &str, netfilter: bool) -> Self {
         Self::by(Way::Tc, text, netfilter)
     }
 
-    /// The same, accelerated in this way.
+    /// The same, with this datapath.
     pub(crate) fn by(way: Way, text: &str, netfilter: bool) -> Self {
         let names = Names::of(text);
         let worlds = Some(Pair::new(text, netfilter, way, &names));
@@ -76,19 +76,19 @@ impl Run {
         }
     }
 
-    /// From here on, with something wrong in the accelerated world.
+    /// Sabotages the accelerated world from here on.
     pub(crate) fn sabotage(&mut self, sabotage: impl Sabotage + 'static) {
         self.restore();
         self.sabotage = Some(Box::new(sabotage));
         self.patience = HASTE;
     }
 
-    /// Whether something is wrong on purpose.
+    /// Whether the accelerated world is sabotaged.
     pub(crate) fn is_sabotaged(&self) -> bool {
         self.sabotage.is_some()
     }
 
-    /// Waits as long as without sabotage: for what is to make no difference.
+    /// Uses the full timeout, for sabotage that must make no difference.
     pub(crate) fn patiently(&mut self) {
         self.patience = TIMEOUT;
     }
@@ -97,8 +97,8 @@ impl Run {
         &self.names
     }
 
-    /// Takes all steps of a script from the start state; fails at the first difference. In haste, what is
-    /// merely slow looks like one: then it must show twice.
+    /// Runs a script from the initial state, and fails at the first difference. With the short timeout, a delay
+    /// looks like a difference, so the difference must then occur twice.
     pub(crate) fn take(&mut self, script: &[Step]) -> Result<(), String> {
         match self.take_once(script) {
             Err(_) if self.patience == HASTE => self.take_once(script),
@@ -114,14 +114,14 @@ impl Run {
         let taken = self.start().and_then(|()| self.follow(script));
         let undone = self.undo(script);
         self.tally.by_xdp += self.worlds().counters.by_xdp().saturating_sub(before);
-        // What is made shorter must begin like any other script, whatever the difference has left.
+        // A script that is shrunk must begin from the initial state, whatever the difference has left.
         if undone.is_err() || (taken.is_err() && self.sabotage.is_none()) {
             self.worlds = None;
         }
         taken
     }
 
-    /// Whether what was fast was so in the way that this is about.
+    /// Whether the fast frames took the datapath under test.
     pub(crate) fn is_by_its_way(&self) -> bool {
         let Tally { fast, by_xdp, .. } = self.tally;
         if self.way == Way::Tc { by_xdp == 0 } else { by_xdp * 2 >= fast }
@@ -131,7 +131,7 @@ impl Run {
         self.worlds.as_ref().expect("there are worlds while a script is taken")
     }
 
-    /// Makes the bridges know all hosts, as `up` does.
+    /// Adds FDB entries for all hosts, as `up` does.
     fn start(&mut self) -> Result<(), String> {
         let (mut flush, mut know) = (String::new(), String::new());
         for (bridge, _) in self.names.bridges() {
@@ -163,7 +163,7 @@ impl Run {
         self.worlds().same_links_by_ip(FOR_LINKS)
     }
 
-    /// Sends a frame in both worlds, and compares what comes.
+    /// Sends a frame in both worlds, and compares what arrives.
     fn frame(&mut self, frame: &Frame) -> Result<(), String> {
         self.number = self.number.wrapping_add(1);
         let (bytes, offload) = frame.bytes(&self.names, self.number);
@@ -172,7 +172,7 @@ impl Run {
         let sent = {
             let _stay = OneCpu::stay();
             let sent = pair.worlds().map(|world| world.send(frame.by, &bytes, offload));
-            // To the port, to the next bridge, to the host; and one more to be safe.
+            // To the port, across each trunk, to the host; and one more to be safe.
             self.passes.wait(self.names.trunks + 3);
             sent
         };
@@ -191,11 +191,11 @@ impl Run {
         Ok(())
     }
 
-    /// Does something in both worlds, and waits until it is done.
+    /// Runs an operation in both worlds, and waits until it is complete.
     fn operation(&mut self, operation: &Operation) -> Result<(), String> {
         self.restore();
         for command in operation.commands(&self.names) {
-            // One that fails in both is no difference.
+            // A failure in both is no difference.
             self.worlds().both(|world| world.run(&command))?;
         }
         if operation.moves_links() {
@@ -205,7 +205,7 @@ impl Run {
         self.worlds().same_fdbs(self.patience)
     }
 
-    /// Does something to the agent. `up` puts right what it finds changed, and so is run in both.
+    /// Signals the agent. `up` repairs what it finds changed, and so runs in both worlds.
     fn agent(&mut self, fate: Fate) -> Result<(), String> {
         self.restore();
         let accelerated = &self.worlds().accelerated;
@@ -219,7 +219,7 @@ impl Run {
         self.worlds().same_fdbs(self.patience)
     }
 
-    /// Back to the start state, but for what was learned.
+    /// Restores the initial state, except for learned entries.
     fn undo(&mut self, script: &[Step]) -> Result<(), String> {
         if script.iter().any(|step| matches!(step, Step::Agent(_))) {
             self.agent(Fate::Back)?;
@@ -251,7 +251,7 @@ impl Run {
         Ok(())
     }
 
-    /// Waits until both worlds have taken in what was done.
+    /// Waits until both worlds have processed all changes.
     fn settle(&mut self) {
         self.restore();
         let pair = self.worlds.as_ref().expect("there are worlds while a script is taken");
@@ -261,7 +261,7 @@ impl Run {
         }
     }
 
-    /// Takes sabotage back, so that the agent finds what it left.
+    /// Reverts the sabotage, so that the agent finds the entries that it wrote.
     fn restore(&mut self) {
         if let (Some(sabotage), Some(pair)) = (&mut self.sabotage, &self.worlds) {
             pair.accelerated.while_the_agent_rests(|| sabotage.restore(&pair.accelerated));

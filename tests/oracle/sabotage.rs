@@ -1,4 +1,4 @@
-//! Rules made wrong on purpose, behind the agent's back: whoever cannot see these sees nothing.
+//! Rules that are made wrong on purpose, unknown to the agent. An oracle that misses these finds nothing.
 
 use std::collections::BTreeSet;
 
@@ -6,23 +6,23 @@ use vethpath_common::{Source, SourceKey, Station, StationKey, flags};
 
 use super::{maps::Books, names::Mac, world::World};
 
-/// Something wrong in the accelerated world.
+/// A fault in the accelerated world.
 pub(crate) trait Sabotage {
-    /// Makes it wrong; the agent has just put everything right.
+    /// Injects the fault. The agent has just corrected everything.
     fn spoil(&mut self, world: &World);
-    /// Puts back what the agent left.
+    /// Restores what the agent wrote.
     fn restore(&mut self, world: &World);
 }
 
-/// Changes what the agent has written, given what it wrote first of all.
+/// Changes what the agent has written. The second argument is what it wrote first.
 pub(crate) type Rule = fn(&mut Books, &Books);
 
-/// Entries that no agent would write: what one that knew a rule less would have.
+/// Entries as an agent that lacks one rule would write them.
 pub(crate) struct WrongEntries {
     rule: Rule,
-    /// What the agent wrote first of all, when every port was armed.
+    /// What the agent wrote first, when every port was armed.
     first: Option<Books>,
-    /// What the agent left, and what was made of it.
+    /// What the agent wrote, and the changed copy.
     changed: Option<(Books, Books)>,
 }
 
@@ -38,7 +38,7 @@ impl Sabotage for WrongEntries {
         let first = self.first.get_or_insert_with(|| before.clone());
         let mut spoiled = before.clone();
         (self.rule)(&mut spoiled, first);
-        // What was kept from earlier would be void.
+        // Entries of an earlier generation would be stale.
         spoiled.sources.values_mut().for_each(|source| source.generation = before.generation);
         spoiled.stations.values_mut().for_each(|station| station.generation = before.generation);
         spoiled.replace(&before, world);
@@ -52,7 +52,7 @@ impl Sabotage for WrongEntries {
     }
 }
 
-/// Isolated ports talk to each other.
+/// Isolated ports reach each other.
 pub(crate) fn isolation_is_ignored(books: &mut Books, _: &Books) {
     books.sources.values_mut().for_each(|source| source.flags &= !flags::ISOLATED);
     books.stations.values_mut().for_each(|station| station.flags &= !flags::ISOLATED);
@@ -64,12 +64,12 @@ pub(crate) fn sources_are_not_checked(books: &mut Books, first: &Books) {
     stations.into_iter().for_each(|mac| everywhere(books, first, mac));
 }
 
-/// Who was never seen may send: nobody learns who it is.
+/// Unknown sources may send by the fast path, so no bridge learns them.
 pub(crate) fn strangers_are_known(books: &mut Books, first: &Books) {
     (0..5).for_each(|host| everywhere(books, first, [2, 0, 0, 0xbe, host, 1]));
 }
 
-/// `mac` may send by every port that is armed.
+/// `mac` may send by every armed port.
 fn everywhere(books: &mut Books, first: &Books, mac: Mac) {
     let armed = armed(books);
     for (key, source) in first.sources.iter().filter(|(key, _)| armed.contains(&ifindex(key))) {
@@ -78,7 +78,7 @@ fn everywhere(books: &mut Books, first: &Books, mac: Mac) {
     }
 }
 
-/// Whatever becomes of a port, it stays armed.
+/// A port stays armed whatever happens to it.
 pub(crate) fn ports_stay_armed(books: &mut Books, first: &Books) {
     for (key, source) in &first.sources {
         books.sources.entry(*key).or_insert(*source);
@@ -88,7 +88,7 @@ pub(crate) fn ports_stay_armed(books: &mut Books, first: &Books) {
     }
 }
 
-/// What the bridge has forgotten stays known, at ports that are armed.
+/// Entries that the bridge has removed stay, at armed ports.
 pub(crate) fn nothing_is_forgotten(books: &mut Books, first: &Books) {
     let armed = armed(books);
     let mut kept = first.clone();
@@ -97,14 +97,14 @@ pub(crate) fn nothing_is_forgotten(books: &mut Books, first: &Books) {
     ports_stay_armed(books, &kept);
 }
 
-/// Every station is thought to be behind the port of the next one.
+/// Every station's entry leads to the port of the next one.
 pub(crate) fn stations_are_elsewhere(books: &mut Books, _: &Books) {
     let stations: Vec<Station> = books.stations.values().copied().collect();
     let next = stations.iter().cycle().skip(1);
     books.stations.values_mut().zip(next).for_each(|(station, next)| *station = *next);
 }
 
-/// Everything goes straight into the namespace, also what is for others behind the host.
+/// All frames are redirected to the peer, including those for stations behind the host.
 pub(crate) fn all_is_for_the_host_itself(books: &mut Books, _: &Books) {
     books.stations.values_mut().for_each(|station| station.flags &= !flags::VIA_PORT);
 }
@@ -114,12 +114,12 @@ pub(crate) fn sizes_are_not_checked(books: &mut Books, _: &Books) {
     books.stations.values_mut().for_each(|station| station.mtu = u32::MAX);
 }
 
-/// What br_netfilter would drop is delivered.
+/// Frames that br_netfilter would drop are delivered.
 pub(crate) fn netfilter_is_ignored(books: &mut Books, _: &Books) {
     books.sources.values_mut().for_each(|source| source.flags &= !flags::VALIDATE);
 }
 
-/// What is for the bridge goes to a host.
+/// Frames for the bridge go to a host.
 pub(crate) fn the_bridge_is_a_station(books: &mut Books, _: &Books) {
     let first = books.stations.iter().next().map(|(key, station)| (bridge(key), *station));
     if let Some((bridge, station)) = first {
@@ -127,17 +127,17 @@ pub(crate) fn the_bridge_is_a_station(books: &mut Books, _: &Books) {
     }
 }
 
-/// Frames cross bridges that have not learned where their sender is, and do not learn it so.
+/// Frames skip bridges that have not learned their source, which then never learn it.
 pub(crate) fn bridges_need_not_learn(books: &mut Books, _: &Books) {
     books.sources.values_mut().for_each(|source| source.reach = u64::MAX);
 }
 
-/// What must not be seen: a detour by the port is slower, and nothing else.
+/// Must not be found: delivery by the port is only slower.
 pub(crate) fn all_goes_by_the_port(books: &mut Books, _: &Books) {
     books.stations.values_mut().for_each(|station| station.flags |= flags::VIA_PORT);
 }
 
-/// The ports that take part in the fast path.
+/// The armed ports.
 fn armed(books: &Books) -> BTreeSet<u32> {
     let armed = books.ports.iter().filter(|(_, record)| record.flags & flags::ARMED != 0);
     armed.map(|(key, _)| key.ifindex).collect()

@@ -1,4 +1,4 @@
-//! The oracle sees what is wrong: one rule is made wrong at a time, and a short script shows it.
+//! The oracle finds faults: one rule is made wrong at a time, and a short script shows it.
 
 use super::{
     ONE_BRIDGE, THREE_BRIDGES,
@@ -10,9 +10,9 @@ use super::{
 };
 use crate::harness::at_once;
 
-/// Steps within which it is to be seen. Most is seen in a hundredth of them.
+/// Steps within which a fault must be found. Most are found in a hundredth of them.
 const STEPS: u64 = 20_000;
-/// Steps of a script that a person can take in.
+/// Steps of a script that a person can follow.
 const SHORT: usize = 8;
 const SEED: u64 = 7;
 
@@ -57,7 +57,7 @@ fn a_wrong_program() {
     assert!(found.script.len() <= SHORT, "{found}");
 }
 
-/// What is only slower is not seen: the oracle does not cry wolf.
+/// A slower path is no difference: the oracle raises no false alarm.
 #[test]
 fn a_detour_is_no_difference() {
     let mut run = Run::of(ONE_BRIDGE, false);
@@ -67,7 +67,7 @@ fn a_detour_is_no_difference() {
     assert!(tally.fast > 50, "{tally:?}");
 }
 
-/// Makes each rule wrong in a lab of its own, at the same time.
+/// Makes each rule wrong in a lab of its own, in parallel.
 #[track_caller]
 fn each_is_seen(rules: &[(&str, Rule)]) {
     let _ = at_once(rules, |&(what, rule)| sees(&mut Run::of(ONE_BRIDGE, false), what, rule));

@@ -9,9 +9,9 @@ use super::{agent::Fate, frame::Frame, operation::Operation};
 pub(crate) enum Step {
     /// A host sends a frame.
     Frame(Frame),
-    /// Somebody changes something.
+    /// A manual change.
     Operation(Operation),
-    /// The agent of the accelerated world dies, or the like.
+    /// The agent of the accelerated world is signalled or replaced.
     Agent(Fate),
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// A script as it is read: a step a line.
+/// Formats a script, one step per line.
 pub(crate) fn script(steps: &[Step]) -> String {
     steps.iter().enumerate().map(|(number, step)| format!("{:3}  {step}\n", number + 1)).collect()
 }

@@ -1,4 +1,4 @@
-//! Many scripts, until one shows a difference, which is then made as short as it can be.
+//! Runs scripts until one shows a difference, and then shrinks that one.
 
 use std::{cell::RefCell, env};
 
@@ -18,23 +18,23 @@ pub(crate) struct Found {
     seed: u64,
 }
 
-/// How many steps, if `VETHPATH_ORACLE_STEPS` does not say.
+/// The number of steps: `VETHPATH_ORACLE_STEPS`, or else that of the suite.
 pub(crate) fn steps((short, long): (u64, u64)) -> u64 {
     const VARIABLE: &str = "VETHPATH_ORACLE_STEPS";
     let Ok(text) = env::var(VARIABLE) else { return sized(short, long) };
     text.parse().unwrap_or_else(|_| panic!("{VARIABLE} is a number, not {text:?}"))
 }
 
-/// Takes scripts of `seed` until this many steps are taken, or one shows a difference.
+/// Runs scripts of `seed` until this many steps have run or one shows a difference.
 pub(crate) fn try_steps(run: &mut Run, steps: u64, seed: u64) -> Result<Tally, Found> {
-    // What is made wrong on purpose shows within a few steps, and a short script is soon made shorter.
+    // Sabotage shows within a few steps, and a short script shrinks fast.
     let (longest, shrinks) = if run.is_sabotaged() { (12, 60) } else { (LONGEST, 400) };
     let strategy = scripts(run.names().ends.len(), run.names().ports.len(), longest);
     run.tally = Tally::default();
     let run = RefCell::new(run);
     let enough = |run: &Run| run.tally.steps >= steps;
     let config = Config {
-        // The shortest script has one step: there are enough cases for sure.
+        // The shortest script has one step, so this many cases always suffice.
         cases: u32::try_from(steps).expect("fewer than 2^32"),
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,

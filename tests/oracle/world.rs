@@ -1,4 +1,4 @@
-//! One of the two labs, and everything that the test does to it or sees of it.
+//! One of the two labs: everything that the test changes or reads there.
 
 use std::{
     io::{self, ErrorKind, Write as _},
@@ -13,39 +13,39 @@ use vethpath::kernel::Netns;
 use super::{Way, agent::Agent, names::Names, operation::Command};
 use crate::harness::{Answer, Arrival, At, Host, Link, Netlink, Offload, Wire, XDP_PASS};
 
-/// What both labs are called.
+/// The name of both labs.
 const LAB: &str = "oracle";
-/// What a bridge would say by itself, at times of its own choice: IPv6's discovery, and that it snoops
-/// (`br_multicast_join_snoopers`).
+/// Settings that stop the frames that a bridge sends on its own timers: IPv6 discovery, and the reports of a snooping
+/// bridge (`br_multicast_join_snoopers`).
 const SILENT: [&str; 3] = [
     "net.ipv6.conf.all.disable_ipv6=1",
     "net.ipv6.conf.default.disable_ipv6=1",
     "net.ipv4.igmp_link_local_mcast_reports=0",
 ];
-/// What is said of a link whose state the kernel has yet to bring up to date.
+/// The mark of a link whose state the kernel has not updated yet.
 pub(crate) const AT_ODDS: &str = " for the moment";
-/// What a sender's stack is to make itself.
+/// The offloads that are switched off, so that the sender's stack does the work.
 const WHOLE: &str = "tx off tso off txvlan off tx-vlan-stag-hw-insert off";
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
 const NEIGHBOUR: u32 = 3;
 
-/// A lab on a machine of its own.
+/// A lab on a [`Host`] of its own.
 pub(crate) struct World {
     ends: Vec<(Netns, Wire)>,
     here: Netns,
-    /// Asked for FDBs and links at each step.
+    /// Dumps FDBs and links at each step.
     netlink: Netlink,
-    /// Tells of changes in the FDB.
+    /// Receives events of the FDB.
     changes: Socket,
     agent: Option<Agent>,
-    /// Programs of the hosts' own.
+    /// User programs at the inner ends.
     programs: Vec<Answer>,
     file: String,
     host: Host,
 }
 
 impl World {
-    /// Brings up the lab of this file, on bridges that call netfilter or do not.
+    /// Brings up the lab of this file, with bridges that call netfilter or do not.
     pub(crate) fn new(text: &str, way: Way, accelerated: bool, netfilter: bool, names: &Names) -> Self {
         let host = Host::new();
         let calls = u8::from(netfilter);
@@ -74,7 +74,7 @@ impl World {
         let mut programs = Vec::new();
         for end in &names.ends {
             let _ = match (way, accelerated) {
-                // A sender that leaves nothing to its device, as the other world's do.
+                // These senders leave nothing to their device, as in the other world.
                 (Way::Xdp | Way::XdpToPrograms, false) => host.run(format!("{} {WHOLE}", ethtool(end))).ok(),
                 (Way::XdpToPrograms, true) => {
                     let path = host.path(&format!("/run/netns/{}", end.namespace));
@@ -98,17 +98,17 @@ impl World {
         }
     }
 
-    /// Where its bridges are.
+    /// The bridges' network namespace.
     pub(crate) fn here(&self) -> &Netns {
         &self.here
     }
 
-    /// Sends a frame; tells what the kernel says of it.
+    /// Sends a frame, and returns the kernel's result.
     pub(crate) fn send(&self, by: usize, frame: &[u8], offload: Offload) -> nix::Result<()> {
         self.ends[by].1.try_send(frame, offload)
     }
 
-    /// What has come, by host.
+    /// The frames that have arrived, by host.
     pub(crate) fn arrivals(&self) -> Vec<(usize, Arrival)> {
         let of = |(end, (_, wire)): (usize, &(Netns, Wire))| {
             std::iter::from_fn(|| wire.arrival()).map(|arrival| (end, arrival)).collect::<Vec<_>>()
@@ -116,7 +116,7 @@ impl World {
         self.ends.iter().enumerate().flat_map(of).collect()
     }
 
-    /// Runs a command, and tells whether it succeeded.
+    /// Runs a command, and returns its stderr if it fails.
     pub(crate) fn run(&self, command: &Command) -> Result<(), String> {
         let output = self.output(command);
         match output.status.success() {
@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// Runs a batch of `ip` or `bridge`, where the bridges are.
+    /// Runs a batch of `ip` or `bridge` in the bridges' namespace.
     pub(crate) fn batch(&self, program: &str, lines: &str) -> Result<(), String> {
         let run = || -> io::Result<process::Output> {
             let mut command = process::Command::new(program);
@@ -150,10 +150,10 @@ impl World {
         netns.run(run).expect("it can be entered").unwrap_or_else(|error| panic!("{program}: {error}"))
     }
 
-    /// Whether the FDB has changed since this was last asked.
+    /// Whether the FDB has changed since the last call.
     pub(crate) fn has_learned(&self) -> bool {
         let mut learned = false;
-        // An error is a change too: more of them than fit.
+        // Any other error means a change too: an overrun (ENOBUFS).
         let more =
             || self.changes.recv_from_full().err().map(|error| error.kind()) != Some(ErrorKind::WouldBlock);
         while more() {
@@ -162,7 +162,7 @@ impl World {
         learned
     }
 
-    /// Waits until the agent, if there is one, has taken everything in.
+    /// Waits until the agent, if there is one, has processed all changes.
     #[track_caller]
     pub(crate) fn settle(&self) {
         let _ = self.has_learned();
@@ -171,16 +171,16 @@ impl World {
         }
     }
 
-    /// The FDBs: address, port, and what is said of it that has nothing to do with time.
+    /// The FDBs: address, port, and the attributes that do not depend on time.
     pub(crate) fn fdb(&self) -> Vec<String> {
         self.netlink.fdb().iter().map(|entry| format!("{entry:02x?}")).collect()
     }
 
-    /// The same as `bridge` sees it.
+    /// The same as `bridge` shows it.
     pub(crate) fn fdb_by_bridge(&self) -> Vec<String> {
         let entry = |entry: &Value| {
             let text = |key: &str| entry[key].as_str().unwrap_or_default().to_owned();
-            // Whether an entry is older than the ageing time, though still there, is time.
+            // Whether an entry that still exists is older than the ageing time depends on time.
             let state = text("state").replace("stale", "");
             let (vlan, flags) = (&entry["vlan"], &entry["flags"]);
             format!(
@@ -196,7 +196,7 @@ impl World {
         entries
     }
 
-    /// The links: what state each is in.
+    /// The links and their state.
     pub(crate) fn links(&self) -> Vec<String> {
         let line = |link: &Link| {
             let at_odds = is_at_odds(&link.operstate, link.has_carrier);
@@ -205,7 +205,7 @@ impl World {
         self.netlink.links().iter().map(line).collect()
     }
 
-    /// The same as `ip` sees it.
+    /// The same as `ip` shows it.
     pub(crate) fn links_by_ip(&self) -> Vec<String> {
         let link = |link: &Value| {
             let text = |key: &str| link[key].as_str().unwrap_or_default().to_owned();
@@ -234,25 +234,25 @@ impl World {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
-    /// Does something where the bridges are.
+    /// Runs `work` in the bridges' namespace.
     pub(crate) fn at_the_bridges<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.here.run(work).expect("it can be entered")
     }
 
-    /// `vethpath up`, once more.
+    /// Runs `vethpath up` again.
     pub(crate) fn up(&self) -> Result<(), String> {
         let done = self.host.vethpath(format!("up {}", self.file));
         if done.succeeded() { Ok(()) } else { Err(done.to_string()) }
     }
 
-    /// Does something to the agent, if there is one in this world.
+    /// Calls `what` with the agent, if this world has one.
     pub(crate) fn to_agent(&self, what: impl FnOnce(&Agent)) {
         if let Some(agent) = &self.agent {
             what(agent);
         }
     }
 
-    /// Does something to the maps, which the agent leaves alone meanwhile.
+    /// Runs `work` while the agent is stopped and writes no maps.
     pub(crate) fn while_the_agent_rests<T>(&self, work: impl FnOnce() -> T) -> T {
         match &self.agent {
             Some(agent) => agent.while_it_rests(work),
@@ -260,7 +260,7 @@ impl World {
         }
     }
 
-    /// How a file inside is reached from outside.
+    /// The path of a pinned map, as seen from outside the lab's host.
     pub(crate) fn pin(&self, name: &str) -> PathBuf {
         self.host.path(&format!("/sys/fs/bpf/vethpath/{LAB}/{name}"))
     }
@@ -276,8 +276,8 @@ impl Drop for World {
     }
 }
 
-/// Whether the kernel has yet to come to what a carrier means: it notes that at once, and what comes of it later
-/// (`linkwatch_event`).
+/// Whether the operational state does not match the carrier yet: the kernel sets the carrier at once, and the state
+/// later (`linkwatch_event`).
 fn is_at_odds(operstate: &str, has_carrier: bool) -> bool {
     match operstate.to_ascii_uppercase().as_str() {
         "UP" => !has_carrier,
@@ -290,7 +290,7 @@ fn ethtool(end: &super::names::End) -> String {
     format!("ip netns exec {} ethtool -K {}", end.namespace, end.interface)
 }
 
-/// A socket that is told of changes of FDBs, where the calling thread is, and its number there.
+/// A socket that receives FDB events in the calling thread's namespace, and its port ID.
 fn changes() -> (Socket, u32) {
     let mut socket = Socket::new(NETLINK_ROUTE).expect("a socket");
     let address = socket.bind_auto().expect("any address");

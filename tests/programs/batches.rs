@@ -1,4 +1,4 @@
-//! Counters are read in batches: nothing is left out, nothing is read twice.
+//! Counters are read in batches, each element exactly once.
 
 use std::{collections::BTreeMap, fmt::Debug, io::ErrorKind, os::fd::AsFd};
 
@@ -13,10 +13,10 @@ use vethpath_common::{Count, MatrixKey, names};
 use super::{bench::data, world::DOMAIN};
 use crate::harness::{SLACK, wait_for};
 
-/// As many pairs as make the matrix several times as long as a batch.
+/// With this many pairs, the matrix is several times as long as a batch.
 const PAIRS: u32 = 128;
 
-/// What a CPU counted in a cell, as no other has it.
+/// A count that is unique to a cell and a CPU.
 fn counted(index: u32, cpu: usize) -> Count {
     Count { frames: index.into(), packets: cpu as u64, bytes: 1 }
 }

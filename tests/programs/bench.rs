@@ -27,17 +27,17 @@ use super::{
     world::{self, Agent, DOMAIN, Mac, Port},
 };
 
-/// More than there are pairs.
+/// The width of the matrix: more than there are pairs.
 const WIDTH: u32 = 16;
 
-/// Where stations are, and what pairs send each other is counted.
+/// Where entries of stations and counts between pairs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     /// In slots and cells, as in most labs.
     AtTheirPlaces,
-    /// In hash maps, as where there are too many.
+    /// In hash maps, as in labs with too many of them.
     Hashed,
-    /// The same, and the matrix has room for one cell.
+    /// In hash maps, and the matrix has room for one cell.
     Crowded,
 }
 
@@ -59,17 +59,17 @@ pub(crate) struct Ran {
     pub(crate) bytes: Vec<u8>,
     /// What it added to the counters of each pair.
     pub(crate) counted: Vec<PairCounters>,
-    /// Frames that it added to each way across trunks.
+    /// Frames that it added to each path across trunks.
     pub(crate) crossed: Vec<u64>,
 }
 
 impl Bench {
-    /// Makes the ports and fills the maps; the agent is well. `peers` is where the inner ends go.
+    /// Makes the ports and fills the maps, with a valid lease.
     pub(crate) fn new() -> Self {
         Self::with_inner_ends(|_| String::new())
     }
 
-    /// The same, with more words for the inner end in `ip link add ... peer ...`.
+    /// The same, with further arguments for the inner end in `ip link add ... peer ...`.
     pub(crate) fn with_inner_ends(words: impl Fn(Port) -> String + Sync) -> Self {
         Self::with(words, Kept::AtTheirPlaces)
     }
@@ -100,7 +100,7 @@ impl Bench {
             })
         });
         let sizes = Sizes::of(Port::ALL.len(), 2);
-        // Few cells, which are all read for each frame.
+        // Few cells, since all are read for each frame.
         let width = if kept == Kept::AtTheirPlaces { WIDTH } else { 0 };
         let matrix = if kept == Kept::Crowded { 1 } else { sizes.matrix };
         let mut object =
@@ -116,7 +116,7 @@ impl Bench {
         bench
     }
 
-    /// Has every station where it was at first: what programs noted is forgotten.
+    /// Resets every station to its initial entry, without what programs have written.
     pub(crate) fn rest(&mut self) {
         let ifindex = |port: Port| self.ifindexes[port as usize];
         let (sources, stations) = (world::sources(ifindex), world::stations(ifindex));
@@ -127,7 +127,7 @@ impl Bench {
     fn settle<V: Entry<Key: Pod> + Pod>(&self, slots: &str, others: &str, entries: &[(V::Key, V)]) {
         let mut table = self.table(slots, others);
         for (key, value) in entries {
-            // Nothing runs meanwhile.
+            // No program runs meanwhile.
             table.remove(key).expect("it may be removed");
             match self.kept {
                 Kept::AtTheirPlaces => table.insert(key, value).expect("there is room"),
@@ -156,7 +156,7 @@ impl Bench {
         self.table(names::STATION_SLOTS, names::STATIONS)
     }
 
-    /// Makes a port one from whose frames the bridge does not learn.
+    /// Marks a port as one that the bridge does not learn on.
     pub(crate) fn deafen(&mut self, port: Port) {
         let ports = world::ports(|port| self.ifindexes[port as usize]);
         let (key, record) = ports[port as usize];
@@ -187,7 +187,7 @@ impl Bench {
         self.ifindexes[port as usize]
     }
 
-    /// Counters of all pairs, that of no pair first.
+    /// Counters of all pairs. The first is that of no pair.
     pub(crate) fn counters(&self) -> Vec<PairCounters> {
         let mut counters = self.apart();
         let cells = self.elements::<u32>(names::CELLS).into_iter();
@@ -220,7 +220,7 @@ impl Bench {
         per_cpu(map.fd().as_fd(), nr_cpus().expect("some")).expect("readable")
     }
 
-    /// Frames by each way across trunks, that of none first.
+    /// Frames by path across trunks. The first count is that of no path.
     fn crossings(&self) -> Vec<u64> {
         let map = self.object.map(names::CROSSINGS).expect("it has this map");
         let map: PerCpuArray<&MapData, Count> = map.try_into().expect("per CPU");
@@ -228,12 +228,12 @@ impl Bench {
         (0..3).map(sum).collect()
     }
 
-    /// What the bridge of `near` knows of a station.
+    /// The entry of a station for the bridge of `near`.
     pub(crate) fn station(&self, near: Port, mac: Mac) -> Station {
         self.stations().get(&StationKey::new(near.bridge(), mac.into())).expect("it is there")
     }
 
-    /// Has a station of `port` be away until then: as the receiver of frames that enter by its bridge, or as a sender.
+    /// Sets until when a station of `port` is away, as the receiver of frames that enter by its bridge, or as a sender.
     pub(crate) fn set_away(&mut self, port: Port, station: u8, as_sender: bool, until: u64) {
         let mac = port.mac(station).into();
         if as_sender {
@@ -263,7 +263,7 @@ impl Bench {
         until.expect("it is there")
     }
 
-    /// Where the fast path saw frames of a station of `port` go.
+    /// The bridges that fast frames of a station of `port` have crossed, by epoch.
     pub(crate) fn seen(&self, port: Port, station: u8) -> [Seen; 2] {
         let domain = DOMAIN.try_into().expect("a small number");
         let key = SourceKey::new(self.ifindex(port), port.mac(station).into(), domain);
@@ -276,7 +276,7 @@ impl Bench {
         netns.run(|| self.run_here(frame)).expect("it is there")
     }
 
-    /// Runs the program on each frame, as if it were the first.
+    /// Runs the program on each frame, with the stations reset before it.
     pub(crate) fn run_each(&mut self, frames: &[Frame]) -> Vec<Ran> {
         let netns = self.netns.clone();
         let run = |frame| {
@@ -325,20 +325,20 @@ pub(crate) fn program(object: &mut Ebpf) -> &mut SchedClassifier {
     object.program_mut(names::PORT_INGRESS).expect("it is there").try_into().expect("it is for tc")
 }
 
-/// Runs `ip` where the calling thread is.
+/// Runs `ip` in the calling thread's namespace.
 pub(crate) fn ip(words: &str) {
     let output = std::process::Command::new("ip").args(words.split_whitespace()).output();
     let output = output.expect("ip is installed");
     assert!(output.status.success(), "ip {words}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// `CLOCK_MONOTONIC`, coarse as the program's.
+/// `CLOCK_MONOTONIC`, as coarse as the program's clock.
 pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("every Linux has it");
     std::time::Duration::from(now).as_nanos().try_into().expect("less than 500 years")
 }
 
-/// Two counters apart: they are made of u64 only.
+/// The difference of two counters, which consist of u64 only.
 fn minus(now: &PairCounters, then: &PairCounters) -> PairCounters {
     let (now, then): (&[u64], &[u64]) =
         (bytemuck::cast_slice(std::slice::from_ref(now)), bytemuck::cast_slice(std::slice::from_ref(then)));

@@ -1,4 +1,4 @@
-//! One row of a table: a frame, and exactly what is to become of it.
+//! One row of a table: a frame, and exactly what is expected.
 
 use vethpath_common::{Count, PairCounters, Reason};
 
@@ -9,19 +9,19 @@ use super::{
     world::{Agent, Port},
 };
 
-/// `TC_ACT_UNSPEC`: on to the next program, and to the bridge.
+/// `TC_ACT_UNSPEC`: passed to the next program, and to the bridge.
 pub(crate) const TC_ACT_UNSPEC: i32 = -1;
 /// `TC_ACT_REDIRECT`.
 pub(crate) const TC_ACT_REDIRECT: i32 = 7;
 
-/// What is to become of a frame.
+/// The expected verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Straight into the namespace behind this port.
+    /// Redirected to the peer of this port.
     Peer(Port),
-    /// Out of this port.
+    /// Redirected to this port.
     Via(Port),
-    /// To the bridge.
+    /// Passed to the bridge.
     Pass(Reason),
 }
 
@@ -33,17 +33,17 @@ pub(crate) struct Case {
     pub(crate) verdict: Verdict,
 }
 
-/// A frame while the agent is well.
+/// A frame while the lease holds.
 pub(crate) fn case(what: &'static str, frame: Frame, verdict: Verdict) -> Case {
     Case { what, agent: Agent::Well, frame, verdict }
 }
 
-/// A frame that is for B.
+/// A frame that is redirected to the peer of B.
 pub(crate) fn fast(what: &'static str, frame: Frame) -> Case {
     case(what, frame, Verdict::Peer(Port::B))
 }
 
-/// A frame that is for the bridge.
+/// A frame that is passed to the bridge.
 pub(crate) fn pass(what: &'static str, reason: Reason, frame: Frame) -> Case {
     case(what, frame, Verdict::Pass(reason))
 }
@@ -54,7 +54,7 @@ impl Case {
         self
     }
 
-    /// Runs it. Says everything that is wrong about it.
+    /// Runs the case, and returns all mismatches.
     fn faults(&self, bench: &mut Bench) -> Vec<String> {
         bench.rest();
         bench.agent(self.agent);
@@ -80,7 +80,7 @@ impl Case {
         faults
     }
 
-    /// Frames by each way across trunks, that of none first.
+    /// Expected frames by path across trunks. The first count is that of no path.
     fn crossed(&self) -> [u64; 3] {
         let mut crossed = [0; 3];
         if let Verdict::Peer(to) | Verdict::Via(to) = self.verdict
@@ -91,7 +91,7 @@ impl Case {
         crossed
     }
 
-    /// What is to be counted, of all pairs.
+    /// The expected counters of all pairs.
     fn counts(&self, ran: &Ran) -> Vec<PairCounters> {
         let mut pairs = vec![PairCounters::default(); ran.counted.len()];
         let packets = u64::from(self.frame.gso_segs.max(1));
@@ -108,7 +108,7 @@ impl Case {
     }
 }
 
-/// What is not zero, in words.
+/// The counters that are not zero, as text.
 fn told(pairs: &[PairCounters]) -> Vec<String> {
     let mut words = Vec::new();
     for (pair, counters) in pairs.iter().enumerate() {
@@ -123,7 +123,7 @@ fn told(pairs: &[PairCounters]) -> Vec<String> {
     words
 }
 
-/// Runs a table, and shows all that is wrong.
+/// Runs a table, and shows all mismatches.
 #[track_caller]
 pub(crate) fn check(cases: &[Case]) {
     let mut benches = [Bench::new(), Bench::hashed()];

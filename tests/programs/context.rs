@@ -1,5 +1,5 @@
-//! `struct __sk_buff` of `linux/bpf.h` as bytes: what `BPF_PROG_TEST_RUN` lets one say of a frame
-//! (`convert___skb_to_skb` in net/bpf/test_run.c), and what it tells afterwards.
+//! `struct __sk_buff` of `linux/bpf.h` as bytes: the fields of a frame that `BPF_PROG_TEST_RUN` accepts, and those that
+//! it returns (`convert___skb_to_skb` in net/bpf/test_run.c).
 
 use super::frames::Frame;
 
@@ -11,9 +11,9 @@ const IFINDEX: usize = 40;
 const GSO_SEGS: usize = 164;
 const GSO_SIZE: usize = 176;
 
-/// What every frame is marked with, to see whether the program scrubs it.
+/// The mark of every frame, which shows whether the program scrubs it.
 pub(crate) const MARKED: u32 = 0x6d;
-/// As [`MARKED`].
+/// The priority of every frame, as [`MARKED`].
 pub(crate) const PRIORITISED: u32 = 7;
 
 pub(crate) fn of(frame: &Frame, ifindex: u32) -> [u8; SIZE] {

@@ -1,5 +1,4 @@
-//! Frames to try the program with. Those of A are from A's first station to B's first, if nothing
-//! else is said.
+//! Frames to test the program with. By default they enter at port A, from A's first station to B's first.
 
 use etherparse::{PacketBuilder, TcpOptionElement, VlanId};
 
@@ -27,7 +26,7 @@ impl Frame {
         Self { port: Port::A, bytes, gso_size: 0, gso_segs: 0 }.from(Port::A.mac(1)).to(Port::B.mac(1))
     }
 
-    /// Just these bytes.
+    /// A frame of exactly these bytes.
     pub(crate) fn bytes(port: Port, bytes: Vec<u8>) -> Self {
         Self { port, bytes, gso_size: 0, gso_segs: 0 }
     }
@@ -72,7 +71,7 @@ impl Frame {
     /// Any header after that of IPv6.
     pub(crate) fn ip6(next: u8, payload: &[u8]) -> Self {
         let builder = PacketBuilder::ethernet2([0; 6], [0; 6]).ipv6(V6.0, V6.1, 255);
-        // etherparse would want a known extension header as a whole: it is told "none" first.
+        // etherparse requires a known extension header to be complete, so the header is "none" first.
         Self::new(written(|to| builder.write(to, 59.into(), payload))).with(6, next)
     }
 
@@ -107,7 +106,7 @@ impl Frame {
         self
     }
 
-    /// Whether `BPF_PROG_TEST_RUN` takes it: not IP without the whole of its first header
+    /// Whether `BPF_PROG_TEST_RUN` accepts it: it refuses IP without a complete first header
     /// (`bpf_prog_test_run_skb` in net/bpf/test_run.c).
     pub(crate) fn can_be_tried(&self) -> bool {
         match [self.bytes[12], self.bytes[13]] {
@@ -127,7 +126,7 @@ impl Frame {
         self
     }
 
-    /// From the first station of a port, there.
+    /// Moves it to a port, with that port's first station as the source.
     pub(crate) fn at(mut self, port: Port) -> Self {
         self.port = port;
         self.from(port.mac(1))
@@ -151,7 +150,7 @@ impl Frame {
         self
     }
 
-    /// Makes the checksum of an IPv4 header right, by the length that the header claims.
+    /// Sets the checksum of an IPv4 header, over the length that the header claims.
     pub(crate) fn summed(self) -> Self {
         let length = usize::from(self.bytes[14] & 0x0f) * 4;
         let frame = self.word(10, 0);
@@ -165,14 +164,14 @@ impl Frame {
         self
     }
 
-    /// Grown by zeros, or cut.
+    /// Pads with zeros or truncates to this length.
     pub(crate) fn sized(mut self, length: usize) -> Self {
         self.bytes.resize(length, 0);
         self
     }
 }
 
-/// As Linux sends them: 10 bytes, and padding.
+/// TCP timestamps as Linux sends them: 10 bytes, and padding.
 const TIMESTAMPS: [TcpOptionElement; 3] =
     [TcpOptionElement::Noop, TcpOptionElement::Noop, TcpOptionElement::Timestamp(1, 2)];
 

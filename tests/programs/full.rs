@@ -1,4 +1,4 @@
-//! A traffic matrix that has no room: what is sent is counted all the same, by pair.
+//! A traffic matrix without room: frames are still counted, by pair.
 
 use vethpath_common::{Count, MatrixKey, names};
 

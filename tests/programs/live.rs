@@ -1,5 +1,5 @@
-//! The program on real ports: where a frame comes out, and frames that `BPF_PROG_TEST_RUN` cannot
-//! make (with a tag beside the packet, cut short, longer than a page).
+//! The program on real ports: where a frame arrives, and frames that `BPF_PROG_TEST_RUN` cannot make (with a tag in the
+//! metadata, truncated, longer than a page).
 
 use std::process;
 
@@ -31,7 +31,7 @@ impl Live {
         netns
             .run(|| {
                 for port in Port::ALL {
-                    // Fails where the kernel has tcx and needs none.
+                    // May fail on a kernel with tcx, which needs no clsact.
                     let _ = qdisc_add_clsact(&port.name());
                     let program = program(&mut bench.object);
                     program.attach(&port.name(), TcAttachType::Ingress).expect("it attaches");
@@ -39,7 +39,7 @@ impl Live {
             })
             .expect("it is there");
         let wires = inside.run(|| Port::ALL.map(wire).into()).expect("it is there");
-        // Until the kernel has taken in that a link is up, it sends nothing there.
+        // The kernel sends nothing on a link until it has processed that the link is up.
         for (netns, name) in [(&netns, "port"), (&inside, "inner")] {
             wait_until(SLACK, || {
                 let links = netns.run(links).expect("it is there");
@@ -59,7 +59,7 @@ impl Live {
         self.wire(frame.port).send(&frame.bytes);
     }
 
-    /// Sends one frame, and waits until it is counted at its pair, and there alone, for this reason.
+    /// Sends one frame, and waits until it is counted for this reason, at its own pair only.
     #[track_caller]
     fn is_passed(&self, frame: &Frame, reason: Reason, bytes: usize) {
         let before = self.bench.counters();
@@ -80,7 +80,7 @@ impl Live {
     }
 }
 
-/// All links of the namespace that this thread is in.
+/// All links of the calling thread's namespace.
 fn links() -> String {
     let output = process::Command::new("ip").args(["-br", "link"]).output().expect("ip is installed");
     String::from_utf8(output.stdout).expect("plain names")
@@ -90,7 +90,7 @@ fn links() -> String {
 fn wire(port: Port) -> Wire {
     let name = format!("inner{}", port as u32);
     let [a, b, c, d, e, f] = port.mac(1);
-    // No address, and so no word of its own.
+    // Without an address, the interface sends nothing by itself.
     ip(&format!("link set {name} addrgenmode none"));
     ip(&format!("link set {name} address {a:x}:{b:x}:{c:x}:{d:x}:{e:x}:{f:x} up"));
     Wire::on(&name).expect("a packet socket")
@@ -108,7 +108,7 @@ fn a_frame_comes_out_at_its_receiver_and_nowhere_else() {
             assert_eq!(live.wire(port).next(), None, "sent to {to:?}, and {port:?} had it");
         }
     }
-    // Nobody is behind the ports but the program: what it passes comes out nowhere.
+    // There is no bridge behind the ports: frames that the program passes arrive nowhere.
     live.is_passed(&Frame::udp4(100).to(Port::A.mac(2)), Reason::SamePort, 142);
     assert!(Port::ALL.into_iter().all(|port| live.wire(port).next().is_none()));
 }
@@ -117,7 +117,7 @@ fn a_frame_comes_out_at_its_receiver_and_nowhere_else() {
 fn a_tag_is_beside_the_packet() {
     let live = Live::new();
     for frame in [Frame::tagged(), Frame::double_tagged(), Frame::tagged().with(0, 0).with(1, 0)] {
-        // The kernel has taken the outer tag out (skb_vlan_untag), before any program.
+        // The kernel has removed the outer tag before any program runs (skb_vlan_untag).
         live.is_passed(&frame, Reason::Tagged, frame.bytes.len() - 4);
     }
 }

@@ -1,5 +1,5 @@
-//! The port program alone, under `BPF_PROG_TEST_RUN`: for each frame the exact verdict, and exactly
-//! what is counted. Frames this kernel call cannot make are sent for real, in `live`.
+//! The port program alone, under `BPF_PROG_TEST_RUN`: the exact verdict and counters of each frame. Frames that this
+//! call cannot make are sent on real ports, in `live`.
 
 mod batches;
 pub(crate) mod bench;
@@ -47,7 +47,7 @@ fn netfilter_checks() {
 fn every_reason_has_a_case() {
     let tables = [stations::cases(), protocols::cases(), sizes::cases(), netfilter::cases()];
     let cases: Vec<_> = tables.into_iter().flatten().collect();
-    // A station that moves takes two frames: see time.rs.
+    // A station that moves needs two frames: see time.rs.
     for reason in Reason::ALL.into_iter().filter(|&reason| reason != Reason::Moved) {
         let met = cases.iter().any(|case| case.verdict == Verdict::Pass(reason));
         assert!(met, "no frame is passed because of {reason:?}");

@@ -1,11 +1,11 @@
-//! The first point of the datapath's contract once more, from its words and not from the program.
+//! The first point of the datapath's contract again, implemented from its text and not from the program.
 
 use super::{
     frames::Frame,
     world::{KNOWN, Port},
 };
 
-/// Where the fast path may bring a frame while the agent is well; `None` where it must not.
+/// The port that the fast path may deliver a frame to while the lease holds; `None` if it must not.
 pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
     let (header, payload) = frame.bytes.split_at_checked(14)?;
     let (dst, src, ethertype) = (&header[..6], &header[6..12], u16::from_be_bytes([header[12], header[13]]));
@@ -17,7 +17,7 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
     station_of(src).filter(|&port| port == frame.port)?;
     // "the destination is a station on another eligible port of the same segment"
     let to = station_of(dst).filter(|&port| port != frame.port && port.is_joined_with(frame.port))?;
-    // docs/architecture.md: a bridge on the way that does not know the sender is to learn it
+    // docs/architecture.md: a bridge on the path that does not know the source must learn it
     if to.bit() & !frame.port.reach(src[5]) != 0 {
         return None;
     }
@@ -31,7 +31,7 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
         0x86dd => is_neighbour_discovery(payload),
         _ => false,
     };
-    // docs/limitations.md: what br_netfilter would drop or trim is left to it
+    // docs/limitations.md: packets that br_netfilter would drop or trim are left to it
     let checks = match ethertype {
         0x0800 => vethpath_common::flags::VALIDATE_IPV4,
         0x86dd => vethpath_common::flags::VALIDATE_IPV6,
@@ -52,7 +52,7 @@ pub(crate) fn receiver(frame: &Frame) -> Option<Port> {
         0 => payload.len(),
         size => match headers(ethertype, payload) {
             Some(headers) => headers + size as usize,
-            // docs/architecture.md: what no sender's stack can make too large
+            // docs/architecture.md: no sender's stack can make it too large
             None if to == Port::Roomy => size as usize,
             None => return None,
         },
@@ -64,8 +64,8 @@ fn station_of(mac: &[u8]) -> Option<Port> {
     Port::ARMED.into_iter().find(|port| KNOWN.into_iter().any(|number| port.mac(number) == mac))
 }
 
-/// Whether an IPv6 packet has neighbour discovery behind any headers. In a fragment it is none: no
-/// node would accept it (RFC 6980).
+/// Whether an IPv6 packet has neighbour discovery behind any headers. A fragment does not count: no node accepts
+/// neighbour discovery in one (RFC 6980).
 fn is_neighbour_discovery(packet: &[u8]) -> bool {
     let walk = || {
         let (mut header, mut at) = (*packet.get(6)?, 40);
@@ -84,7 +84,7 @@ fn is_neighbour_discovery(packet: &[u8]) -> bool {
     walk().is_some_and(|kind| (133..=137).contains(&kind))
 }
 
-/// Whether an IP packet is as its header says, and the header is none that the bridge must parse.
+/// Whether an IP packet matches its header, and the header has nothing else that the bridge must parse.
 fn is_right(ethertype: u16, packet: &[u8]) -> bool {
     let word =
         |at: usize| packet.get(at..at + 2).map_or(0, |word| usize::from(word[0]) << 8 | usize::from(word[1]));
@@ -107,7 +107,7 @@ fn is_fragment(ethertype: u16, packet: &[u8]) -> bool {
     }
 }
 
-/// What each segment repeats; `None` where that cannot be told.
+/// The length of the headers that each segment repeats; `None` if it is unknown.
 fn headers(ethertype: u16, packet: &[u8]) -> Option<usize> {
     let words = |nibble: u8| (nibble >= 5).then_some(usize::from(nibble) * 4);
     let (network, protocol) = match ethertype {

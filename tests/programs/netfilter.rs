@@ -1,4 +1,4 @@
-//! What br_netfilter drops or trims, from a port whose bridge calls it and from one whose does not.
+//! Frames that br_netfilter drops or trims, from a port whose bridge calls it and from one whose bridge does not.
 
 use vethpath_common::Reason;
 
@@ -23,7 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
     wrong.chain(apart).chain(right).chain(others()).collect()
 }
 
-/// Words of the headers: IPv4's length and checksum, IPv6's length of what follows.
+/// Offsets of words in the headers: IPv4's length and checksum, IPv6's payload length.
 const TOT_LEN: usize = 2;
 const CHECK: usize = 10;
 const PAYLOAD_LEN: usize = 4;
@@ -110,7 +110,7 @@ fn others() -> Vec<Case> {
     let fragment4 = |flags, offset| Frame::ip4(17, &[0; 64]).with(6, flags).with(7, offset).summed();
     let fragment6 = || Frame::ip6(44, &[17, 0, 0, 1, 0, 0, 0, 9, 0, 0]);
     vec![
-        // The flag is the sender's: both are on one bridge.
+        // The sender's flag applies: both are on one bridge.
         case(
             "wrong, and to where it is checked",
             Frame::udp4(64).word(CHECK, 0).to(Port::Checked.mac(1)),
@@ -122,7 +122,7 @@ fn others() -> Vec<Case> {
         pass("a fragment of IPv6", Reason::Unchecked, tracked(fragment6())),
         fast("TCP of IPv6", tracked(Frame::tcp6(64))),
         fast("a fragment where nothing is tracked", fragment6().at(Port::Checked)),
-        // The flag is the sender's, as above.
+        // The sender's flag applies, as above.
         case(
             "a fragment to where connections are tracked",
             fragment6().to(Port::Tracked.mac(1)),

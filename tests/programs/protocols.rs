@@ -1,4 +1,4 @@
-//! What a frame is: the bridge's own business, or anybody's.
+//! Protocols that only the bridge handles, and those that the fast path may carry.
 
 use vethpath_common::Reason;
 

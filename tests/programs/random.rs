@@ -1,4 +1,4 @@
-//! Frames that nobody thought of, held against the [`model`]. The seeds are fixed.
+//! Random frames, compared with the [`model`]. The seeds are fixed.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::harness::sized;
 
-/// The longest frame that `BPF_PROG_TEST_RUN` takes before Linux 6.19: a page, less the room around.
+/// The longest frame that `BPF_PROG_TEST_RUN` accepts before Linux 6.19: a page, less headroom and tailroom.
 pub(crate) const LONGEST: usize = 3700;
 
-/// What the program may leave to the bridge though the contract would let it through.
+/// Reasons for which the program may leave a frame to the bridge although the contract allows it on the fast path.
 const CAUTION: [Reason; 5] = [Reason::Control, Reason::Arp, Reason::Options, Reason::Gso, Reason::Short];
 
 /// splitmix64.
@@ -82,14 +82,14 @@ fn mutants_are_as_the_model_says() {
         (0..sized(10_000, 100_000)).map(|_| mutant(&mut random)).filter(Frame::can_be_tried).collect();
     assert!(frames.len() > sized(6_000, 60_000), "{}", frames.len());
     let seen = as_the_model_says(&frames);
-    // It is no property if nothing is taken, or a reason never comes.
+    // The test is void if no frame is fast, or if a reason never occurs.
     assert!(seen["fast"] > frames.len() / 10, "{seen:?}");
     for reason in Reason::ALL.into_iter().filter(|reason| ![Reason::Lease, Reason::Moved].contains(reason)) {
         assert!(seen.contains_key(reason.name()), "{reason:?} does not come: {seen:?}");
     }
 }
 
-/// Runs them, and returns how many went which way.
+/// Runs the frames, and returns the number of fast ones and of slow ones by reason.
 #[track_caller]
 fn as_the_model_says(frames: &[Frame]) -> BTreeMap<&'static str, usize> {
     let mut seen = BTreeMap::new();
@@ -125,7 +125,7 @@ struct Told {
     slow: Option<(u32, Reason)>,
 }
 
-/// Shows that the frame was counted once at most in each way.
+/// Asserts that each kind of counter has counted the frame at most once.
 fn told(ran: &Ran) -> Told {
     let mut told = Told { from: None, to: None, slow: None };
     for (pair, counters) in (0..).zip(&ran.counted) {
@@ -150,7 +150,7 @@ const ETHERTYPES: [u16; 17] = [
     0x05ff, 0x0600, 0x88b5, 0x8864,
 ];
 
-/// A frame as a host might send it, with something wrong, perhaps.
+/// A frame as a host might send it, possibly with errors.
 fn mutant(random: &mut Random) -> Frame {
     let data = if random.one_in(4) { 1400 + random.below(120) } else { random.below(1600) };
     let mut frame = match random.below(9) {
@@ -160,7 +160,7 @@ fn mutant(random: &mut Random) -> Frame {
         3 => Frame::tcp6(data),
         4 => Frame::icmp6(random.of(&[128, 132, 133, 134, 135, 136, 137, 138])),
         5 => {
-            // Extension headers one unit long, in any order, and what may follow.
+            // Extension headers of one unit, in any order, and the start of ICMPv6.
             let mut chain = Vec::new();
             for _ in 0..=random.below(3) {
                 chain.extend([random.of(&NEXT), random.of(&[0, 0, 1]), 135, 0, 0, 0, 0, 0]);
@@ -177,7 +177,7 @@ fn mutant(random: &mut Random) -> Frame {
     if random.one_in(6) {
         frame = frame.from(mac(random));
     } else if random.one_in(8) {
-        // One that bridges further on have not learned.
+        // One that the other bridges have not learned.
         let second = frame.port.mac(2);
         frame = frame.from(second);
     }
@@ -196,7 +196,7 @@ fn mutant(random: &mut Random) -> Frame {
     frame
 }
 
-/// What may stand in IPv6's "next header".
+/// Values for the IPv6 "next header" field.
 const NEXT: [u8; 9] = [0, 6, 17, 43, 44, 51, 58, 58, 60];
 
 fn mac(random: &mut Random) -> Mac {

@@ -1,4 +1,4 @@
-//! What fits: whole frames, and GSO frames by their segments.
+//! Frames that fit the MTU: whole frames, and GSO frames by their segments.
 
 use vethpath_common::Reason;
 
@@ -33,7 +33,7 @@ fn whole() -> Vec<Case> {
     ]
 }
 
-/// 2.5 segments at exactly the MTU, and one byte over, by the headers that each repeats.
+/// GSO frames with segments of exactly the MTU and of one byte more, by the headers that each segment repeats.
 fn segments() -> Vec<Case> {
     let kinds = [
         ("TCP in IPv4 with options: fits", "TCP in IPv4 with options: over", Frame::tcp4(3000), 20 + 32),
@@ -43,7 +43,7 @@ fn segments() -> Vec<Case> {
         ("TCP with all options: fits", "TCP with all options: over", Frame::tcp4(3000).with(32, 0xf0), 80),
         ("UDP in IPv4: fits", "UDP in IPv4: over", Frame::udp4(3000), 28),
         ("UDP in IPv6: fits", "UDP in IPv6: over", Frame::udp6(3000), 48),
-        // A header of 24 bytes; UDP begins later, and is as long.
+        // An IPv4 header of 24 bytes: UDP begins later, with the same length.
         ("IPv4 with options: fits", "IPv4 with options: over", Frame::udp4(3000).with(0, 0x46), 32),
     ];
     let rows = |(fits, over, frame, headers): (_, _, Frame, u32)| {
@@ -62,7 +62,7 @@ fn segments() -> Vec<Case> {
     cases
 }
 
-/// GSO frames of which it cannot be told what a segment repeats.
+/// GSO frames whose repeated headers are unknown.
 fn untold() -> Vec<Case> {
     let row = |what, frame: Frame| pass(what, Reason::Gso, frame.gso(100, 3));
     vec![

@@ -1,4 +1,4 @@
-//! Slots as programs read them: the generation first, and only then the key and the entry.
+//! Slots as programs read them: first the generation, then the key and the entry.
 
 use std::os::fd::AsFd;
 
@@ -17,7 +17,7 @@ fn bits() -> u32 {
     Sizes::of(Port::ALL.len(), 2).slot_bits
 }
 
-/// A MAC address whose key has the slot that the key of `mac` has.
+/// A MAC address whose key has the same slot as the key of `mac`.
 fn rival<V: Entry>(key: impl Fn(Mac) -> V::Key, mac: Mac) -> Mac {
     let slot = |mac| slot_of(V::words(&key(mac)), bits());
     let mut macs = (0..=u16::MAX).map(|number| {
@@ -27,14 +27,14 @@ fn rival<V: Entry>(key: impl Fn(Mac) -> V::Key, mac: Mac) -> Mac {
     macs.find(|&other| slot(other) == slot(mac)).expect("there are few slots")
 }
 
-/// The keys that lie in slots, of a map of them.
+/// The keys in the slots of a map.
 fn in_slots<V: Entry>(bench: &Bench, slots: &str) -> Vec<V::Key> {
     let map = data(bench.object.map(slots).expect("it has this map"));
     let slots = Slots::<V>::map(map.fd().as_fd(), bits()).expect("it can be mapped");
     slots.iter().map(|(key, _)| key).collect()
 }
 
-/// Why a frame is left to the bridge, or nothing if it is not.
+/// The reason for which a frame is passed to the bridge; `None` if it is not.
 fn refusal(bench: &mut Bench, frame: &Frame) -> Option<Reason> {
     let ran = bench.run(frame);
     let slow = &ran.counted[frame.port.pair() as usize].slow;
@@ -43,8 +43,8 @@ fn refusal(bench: &mut Bench, frame: &Frame) -> Option<Reason> {
     reason
 }
 
-/// Two keys of one slot, of which the first is known: either is known by what was put there for it, and by nothing that
-/// was put there for the other. `frames` come by one and by the other.
+/// Two keys of one slot, of which the first is known. Each key must match its own entry only, and never the entry of
+/// the other. `frames` are one for each key.
 #[track_caller]
 fn share_a_slot<V: Entry<Key: Pod> + Pod>(
     bench: &mut Bench,
@@ -60,7 +60,7 @@ fn share_a_slot<V: Entry<Key: Pod> + Pod>(
     assert!(holds(bench, &key));
     assert_eq!(refusals(bench), [None, Some(unknown)]);
 
-    // Nothing runs meanwhile: no grace period is needed.
+    // No program runs meanwhile: no grace period is needed.
     table.remove(&key).expect("it may be removed");
     assert_eq!(refusals(bench), [Some(unknown); 2], "the slot still has its key");
     table.insert(&other, &entry).expect("there is room");
@@ -124,8 +124,8 @@ impl Instruction {
     }
 }
 
-/// CPUs that reorder loads keep those in order whose address depends on the other's result. No test can show that on a
-/// CPU that does not reorder any; this one shows that the compiler has left the dependency in.
+/// CPUs that reorder loads keep the order of two loads if the address of one depends on the result of the other. A CPU
+/// that reorders no loads cannot test that, so this test shows that the compiler has kept the dependency.
 #[test]
 fn the_address_of_an_entry_depends_on_its_generation() {
     let instructions: Vec<_> = OBJECT.as_chunks().0.iter().map(Instruction::of).collect();
@@ -140,6 +140,6 @@ fn the_address_of_an_entry_depends_on_its_generation() {
             && add == Instruction::new(0x0f, slot, zero)
     };
     let found = instructions.array_windows().filter(depends).count();
-    // Of senders and of receivers, of this generation and of any.
+    // For senders and receivers, with this generation and with any.
     assert!(found >= 4, "{found}");
 }

@@ -1,4 +1,4 @@
-//! Who sends to whom, and whether that is still known to be so.
+//! Senders and receivers, and whether their entries are valid.
 
 use vethpath_common::Reason;
 

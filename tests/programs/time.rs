@@ -1,4 +1,4 @@
-//! The lease, and what the program writes of a station: where its frames went in an epoch.
+//! The lease, and what the program writes to a station's entry: where its frames went in an epoch.
 
 use vethpath_common::{AWAY_NS, Config, Reason, Seen, UNCONFIRMED};
 
@@ -66,8 +66,8 @@ fn what_the_bridge_gets_is_not_noted_for_it_sees_that_itself() {
     assert_eq!(bench.seen(Port::A, STALE), NOTHING);
 }
 
-/// The bridge learns from a station's first frame on another port, whatever frame that is, and before
-/// anybody can tell us: from then on frames to and from the old port are its own.
+/// The bridge learns from a station's first frame of any kind on another port, before the agent can know. From then on,
+/// frames to and from the old port are left to the bridge.
 #[test]
 fn a_station_seen_on_another_port_is_left_to_the_bridge() {
     let to_a = || Frame::udp4(0).at(Port::B).from(Port::B.mac(1)).to(Port::A.mac(1));
@@ -93,24 +93,24 @@ fn a_station_seen_on_another_port_is_left_to_the_bridge() {
                 .map(|(frame, port)| told(&mut bench, &frame, port));
             let near = if frame.port == Port::Far { Port::Far } else { Port::A };
             let until = bench.station(near, Port::A.mac(1)).away_until_ns;
-            // Whoever was slow may have run some of them after it.
+            // A slow test may have run some of them after that time.
             if until != 0 && now_ns() >= until {
                 return Err("it was too slow".to_owned());
             }
             Ok((bench, before, ran, until))
         });
         let far = frame.port == Port::Far;
-        // Seen on another bridge: that which A is on still leads to A, as on plain bridges. The way to it from the
-        // other bridge is one of the bridges' in any case.
+        // Seen on another bridge: A's own bridge still leads to A, as on plain bridges. The path to A from the other
+        // bridge is left to the bridges in any case.
         let to_a = if far { (TC_ACT_REDIRECT, 0) } else { (TC_ACT_UNSPEC, 1) };
         assert_eq!(ran, [(TC_ACT_UNSPEC, 1), to_a, (TC_ACT_UNSPEC, 1)], "{frame:?}");
         assert!((before + AWAY_NS..=now_ns() + AWAY_NS).contains(&until), "{before} {until}");
-        // Nobody else is concerned.
+        // Other stations are not affected.
         assert_eq!(bench.run(&Frame::udp4(0).from(Port::A.mac(2))).action, TC_ACT_REDIRECT);
     }
 }
 
-/// A blocked trunk hands back what was flooded over another.
+/// A blocked trunk receives frames that were flooded over another.
 #[test]
 fn a_station_seen_where_the_bridge_does_not_learn_is_not_away() {
     let mut bench = Bench::new();
@@ -131,7 +131,7 @@ fn a_station_seen_where_it_is_known_is_not_away() {
     assert_eq!(bench.run(&Frame::udp4(0)).action, TC_ACT_REDIRECT);
 }
 
-/// What the agent announces is used as soon as it is confirmed, in a slot or in a hash map.
+/// An announced entry is used as soon as it is confirmed, in a slot or in a hash map.
 #[test]
 fn an_entry_is_away_until_its_announcement_is_confirmed() {
     for mut bench in [Bench::new(), Bench::hashed()] {
@@ -153,7 +153,7 @@ fn an_entry_is_away_until_its_announcement_is_confirmed() {
     }
 }
 
-/// A station that moves while it is announced: what is noted outlives the confirmation.
+/// A station moves while its entry is announced: the time that the program writes outlives the confirmation.
 #[test]
 fn a_note_takes_the_place_of_an_announcement() {
     for mut bench in [Bench::new(), Bench::hashed()] {

@@ -1,18 +1,18 @@
-//! What the verifier says of the program.
+//! The verifier's figures for the program.
 
 use vethpath::datapath::OBJECT;
 use vethpath_common::names;
 
 use super::bench::{Bench, program};
 
-/// The kernel that the record is of.
+/// The kernel of the recorded figure.
 const KERNEL: &str = "6.18.";
 
-/// Instructions that the verifier walked, as measured on Linux 6.18. The kernel's limit is a
-/// million; ours is that nobody adds to it without seeing this line change.
+/// Instructions that the verifier processed on Linux 6.18. The kernel's limit is a million. This one makes every
+/// increase visible as a change of this line.
 const VERIFIED_INSTRUCTIONS: u32 = 9_432;
 
-/// Other kernels' verifiers prune differently: a quarter more is well.
+/// Other kernels' verifiers prune differently, so a quarter more is allowed.
 const SLACK: u32 = VERIFIED_INSTRUCTIONS / 4;
 
 #[test]

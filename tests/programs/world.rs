@@ -1,4 +1,4 @@
-//! What the maps hold while a program is tested: ports, each with its stations.
+//! The content of the maps while a program is tested: ports, each with its stations.
 
 use vethpath_common::{
     ABI_VERSION, Config, PortKey, PortRecord, Source, SourceKey, Station, StationKey, flags,
@@ -17,7 +17,7 @@ const TRUNK: u32 = 0x7fff_ffff;
 pub(crate) const MTU: u32 = 1500;
 pub(crate) const SMALL_MTU: u32 = 1280;
 
-/// A port, by what it is there for.
+/// A port, by its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Port {
     /// The usual sender.
@@ -27,24 +27,24 @@ pub(crate) enum Port {
     /// Two isolated ports.
     Alone,
     Lonely,
-    /// Delivery is by way of the port. Its MTU is [`SMALL_MTU`].
+    /// Frames are delivered by the port. Its MTU is [`SMALL_MTU`].
     Via,
     /// In another segment.
     Elsewhere,
-    /// Has a record, and is not armed.
+    /// Has a record, but is not armed.
     Unarmed,
-    /// Has no record, but one in [`OTHER_DOMAIN`].
+    /// Has a record only in [`OTHER_DOMAIN`].
     Unrecorded,
     /// Its bridge calls netfilter.
     Checked,
-    /// It does for IPv4 alone, and for IPv6 alone.
+    /// Its bridge calls netfilter for IPv4 only, or for IPv6 only.
     Checked4,
     Checked6,
     /// Its bridge calls netfilter, which tracks connections.
     Tracked,
     /// On another bridge of the segment, behind a trunk.
     Far,
-    /// There too, where that bridge calls netfilter.
+    /// On the same bridge as `Far`, and that bridge calls netfilter.
     FarChecked,
     /// No sender has a larger MTU.
     Roomy,
@@ -69,7 +69,7 @@ impl Port {
         Self::Roomy,
     ];
 
-    /// Those with stations.
+    /// The ports with stations.
     pub(crate) const ARMED: [Self; 13] = [
         Self::A,
         Self::B,
@@ -99,7 +99,7 @@ impl Port {
         }
     }
 
-    /// Its `number`th station. Only 1 and 2 are known, and good.
+    /// Its `number`th station. Only 1 and 2 are known and valid.
     pub(crate) fn mac(self, number: u8) -> Mac {
         [0x02, 0, 0, 0, self as u8, number]
     }
@@ -122,12 +122,12 @@ impl Port {
         if self.bridge() == 7 { 0b10 } else { 0b01 }
     }
 
-    /// The bridges that know its `number`th station. Beyond the trunk that is only the first.
+    /// The bridges that know its `number`th station. Bridges beyond the trunk know only the first station.
     pub(crate) fn reach(self, number: u8) -> u64 {
         if self != Self::Elsewhere && number == 1 { 0b11 } else { self.bit() }
     }
 
-    /// The number of the way to `other`'s bridge.
+    /// The number of the path to `other`'s bridge.
     pub(crate) fn path_to(self, other: Self) -> u32 {
         match (self.bridge(), other.bridge()) {
             (5, 7) => 1,
@@ -154,9 +154,9 @@ impl Port {
     }
 }
 
-/// Stations that both [`Port::ARMED`] has, as senders and receivers.
+/// The stations of each of [`Port::ARMED`], as senders and as receivers.
 pub(crate) const KNOWN: [u8; 2] = [1, 2];
-/// A station whose entries are of the generation before.
+/// A station whose entries are of the previous generation.
 pub(crate) const STALE: u8 = 9;
 /// A station in the other domain, with the same ifindex.
 pub(crate) const FOREIGN: u8 = 8;
@@ -196,7 +196,7 @@ pub(crate) fn sources(ifindex: impl Fn(Port) -> u32) -> Vec<(SourceKey, Source)>
 pub(crate) fn stations(ifindex: impl Fn(Port) -> u32) -> Vec<(StationKey, Station)> {
     let mut entries = Vec::new();
     let mut add = |port: Port, mac: Mac, generation| {
-        // Each bridge is that of some port.
+        // A port of each bridge.
         for near in [Port::A, Port::Elsewhere, Port::Far].into_iter().filter(|&p| p.is_joined_with(port)) {
             let checks = if near.bridge() == port.bridge() { 0 } else { flags::VALIDATE };
             let flags = port.flags() & (flags::ISOLATED | flags::VIA_PORT | flags::MTU_ANY | checks);
@@ -217,21 +217,21 @@ pub(crate) fn stations(ifindex: impl Fn(Port) -> u32) -> Vec<(StationKey, Statio
     entries
 }
 
-/// How the agent is.
+/// The state of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Agent {
     /// The lease holds.
     Well,
     /// It has not armed the lab yet.
     NotYet,
-    /// The lease ran out a moment ago.
+    /// The lease expired a moment ago.
     Gone,
-    /// It has just made every entry void.
+    /// It has just invalidated every entry.
     Voiding,
 }
 
 impl Agent {
-    /// What it has written, at `now_ns` of `CLOCK_MONOTONIC`.
+    /// The configuration that it has written at `now_ns` of `CLOCK_MONOTONIC`.
     pub(crate) fn config(self, now_ns: u64) -> Config {
         const HOUR_NS: u64 = 3_600_000_000_000;
         let (generation, lease_until_ns) = match self {

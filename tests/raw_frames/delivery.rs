@@ -1,4 +1,4 @@
-//! Frames find their receivers by XDP, beside tc and beside the plain bridge.
+//! Delivery by XDP, alone and beside tc and the plain bridge.
 
 use std::time::Duration;
 
@@ -27,15 +27,15 @@ fn sockets_reach_each_other_by_xdp() {
         assert_eq!(pair.datapath, "xdp");
         (redirected() - before.0, pair.fast.rx.frames - before.1)
     });
-    // All of it was XDP's doing: none was left to the tc program.
+    // XDP redirected all frames, and left none to the tc program.
     assert_eq!(redirected, fast);
     assert!(fast > 1000, "{fast}");
     lab.down();
     host.finish();
 }
 
-/// What XDP leaves to the bridge, or to the tc program, GRO puts together on its way there: it is no other
-/// frame than those that were sent.
+/// GRO merges frames that XDP leaves to the bridge or to the tc program. They are counted as the frames that were sent,
+/// and not again.
 #[test]
 fn what_gro_puts_together_at_a_port_is_counted_once() {
     let host = Host::new();
@@ -87,7 +87,7 @@ fn raw_frames_are_what_they_were() {
     host.finish();
 }
 
-/// Each of three hosts has another datapath; they sit on one bridge, and on three in a row.
+/// Hosts of all three datapaths, on one bridge and on three in a row.
 #[test]
 fn ports_of_all_datapaths_reach_each_other() {
     for on in ["docker0", "br2"] {
@@ -128,7 +128,7 @@ fn ports_of_all_datapaths_reach_each_other() {
     }
 }
 
-/// Jumbo frames take several buffers; what does not fit is the bridge's to drop.
+/// Jumbo frames use several buffers. The bridge drops frames that do not fit.
 #[test]
 fn large_frames_and_those_that_do_not_fit() {
     let host = Host::new();
@@ -153,7 +153,7 @@ fn large_frames_and_those_that_do_not_fit() {
     });
     assert!(refused >= 3, "{refused}");
     assert_eq!(lab.stats().pair("ns0:eth0").dropped.map(|dropped| dropped.tx), Some(0));
-    // Long enough for several looks of the agent. That it is late with an answer is no news.
+    // Long enough for several scans of the agent. A late answer does not matter.
     holds_for(Duration::from_secs(3), "the pair is disarmed", || {
         ["armed", "the agent does not answer"].contains(&&*lab.state("ns0:eth0"))
     });

@@ -1,5 +1,4 @@
-//! `datapath = "xdp"`: what the file asks for, how inner ends are made ready, and programs and sockets of
-//! the lab's users at them.
+//! `datapath = "xdp"`: delivery, how inner ends are made ready, and users' programs and sockets there.
 
 mod delivery;
 mod programs;
@@ -15,7 +14,7 @@ fn xdp_lab(host: &Host) -> Lab<'_> {
     host.lab("three-hosts").with("\"tc\"", "\"xdp\"").up()
 }
 
-/// What `ethtool -S` says of a device where the bridges are: the sum of figures whose names end so.
+/// The sum of the `ethtool -S` counters of a device in the bridges' namespace whose names end with `end`.
 #[track_caller]
 pub(crate) fn driver_count(host: &Host, device: &str, end: &str) -> u64 {
     let figures = host.run(format!("ethtool -S {device}")).ok().stdout;

@@ -1,8 +1,8 @@
-//! Programs of the lab's users at the inner ends work, whichever way frames come and go.
+//! Users' programs at the inner ends work with every datapath.
 //!
-//! What they transmit (`XDP_TX`), the port must take: veth drops what it has no NAPI for, and leaves lying
-//! what it has no XDP program for (`veth_xdp_xmit`, `veth_xdp_flush`). By XDP there is one; by tc and on a
-//! plain bridge the user puts one there, which may do no more than pass.
+//! The port must receive what they transmit (`XDP_TX`). veth drops the frames if the port has no NAPI, and leaves them
+//! in the ring if it has no XDP program (`veth_xdp_xmit`, `veth_xdp_flush`). With XDP there is one. With tc and on a
+//! plain bridge the user attaches one, which may just pass.
 
 use std::{
     thread,
@@ -22,14 +22,14 @@ use crate::{
 };
 
 const DATAPATHS: [&str; 3] = ["bridge", "tc", "xdp"];
-/// As many frames as must come from one AF_XDP socket to another.
+/// Frames that one AF_XDP socket must receive from another.
 const MANY: u64 = 20_000;
-/// As many of them may be under way when more are sent.
+/// The most frames in flight when more are sent.
 const WINDOW: u64 = 128;
-/// A frame that has not come for so long does not come.
+/// Frames in flight are lost if none arrives for this long.
 const STILL: Duration = Duration::from_secs(5);
 
-/// The lab of three hosts by any datapath, whose ports take what programs transmit while the programs live.
+/// The lab of three hosts with a datapath. Its ports receive what programs transmit while the returned ones exist.
 fn lab<'h>(host: &'h Host, datapath: &str) -> (Lab<'h>, Vec<Answer>) {
     let lab = host.lab("three-hosts").with("\"tc\"", &format!("\"{datapath}\"")).up();
     lab.reaches("ns0", B);
@@ -46,7 +46,7 @@ fn lab<'h>(host: &'h Host, datapath: &str) -> (Lab<'h>, Vec<Answer>) {
     (lab, programs)
 }
 
-/// What it sends back is from itself, and found by who asked.
+/// Its answers have its own address as the source, and reach the host that asked.
 #[test]
 fn a_program_that_transmits_back() {
     for datapath in DATAPATHS {
@@ -71,7 +71,7 @@ fn a_program_that_transmits_back() {
             assert!(fast >= 3, "{datapath}: its answers are fast");
         }
         drop(ports);
-        // Without a program at the port they are lost, by XDP there is ours; `show` says so.
+        // Without a program at the port the answers are lost, and `show` has a note. With XDP there is ours.
         let shown = || host.vethpath(format!("show {} --json", lab.name)).ok().json()["bridges"][0].clone();
         let port = lab.port("ns1:eth0");
         let note = shown()["ports"].as_array().and_then(|ports| {
@@ -85,7 +85,7 @@ fn a_program_that_transmits_back() {
     }
 }
 
-/// A host that hands on what it gets, by the interface it came in by, to a third.
+/// A host that forwards what it receives to a third, by the interface on which it arrived.
 #[test]
 fn a_program_that_redirects() {
     for datapath in DATAPATHS {
@@ -95,7 +95,7 @@ fn a_program_that_redirects() {
         let ifindex =
             lab.netns("ns1").run(|| nix::net::if_::if_nametoindex("eth0")).expect("entered").expect("there");
         let user = User::forwarding(&lab.netns("ns1"), "eth0", "forward", Onward { ifindex, to, from });
-        // For ns1 by its address, and for ns2 in the end, which takes it by its IP address.
+        // Addressed to ns1 by MAC, and to ns2 by IP, which accepts the frame in the end.
         let _ =
             lab.run("ns0", format!("ip neigh replace {C} lladdr {} dev eth0 nud permanent", mac(from))).ok();
         lab.reaches_within(SLACK, "ns0", C);
@@ -120,7 +120,7 @@ fn a_program_that_redirects() {
     }
 }
 
-/// A router of XDP programs: what comes in by one of its interfaces leaves by the other, to another bridge.
+/// A router of XDP programs: frames arrive by one of its interfaces and leave by the other, to another bridge.
 #[test]
 fn programs_that_redirect_from_one_interface_to_another() {
     const FAR: &str = "172.17.0.104";
@@ -143,7 +143,7 @@ fn programs_that_redirect_from_one_interface_to_another() {
                 .run(namespace, format!("ip neigh replace {to} lladdr {router} dev eth0 nud permanent"))
                 .ok();
         }
-        // Their bridges know them, and the router's sides.
+        // The bridges learn the hosts and the router's interfaces.
         let wires = ["ns0:eth0", "ns1:eth0", "ns1:eth1", "ns3:eth0"].map(|end| (end, lab.wire(end)));
         for ((_, wire), from) in wires.iter().zip([&near[0], &near[1], &far[1], &far[0]]) {
             wire.send(&numbered([0xff; 6], bytes(from), 1));
@@ -191,8 +191,8 @@ fn mac(bytes: [u8; 6]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// AF_XDP from ns0 to ns1 and back, one by one and as fast as they can: frames are what they were, and as good as all
-/// come, by the way that the file says.
+/// AF_XDP from ns0 to ns1 and back, one by one and at full rate: frames are unchanged, nearly all arrive, and they take
+/// the datapath of the file.
 #[test]
 fn af_xdp_sockets_send_and_receive() {
     for datapath in DATAPATHS {
@@ -207,7 +207,7 @@ fn af_xdp_sockets_send_and_receive() {
         });
         let macs = ["ns0", "ns1"].map(|namespace| mac_bytes(&lab, namespace));
         let [(_one, mut a), (_other, mut b)] = ends;
-        // One by one, both ways.
+        // One by one, in both directions.
         let armed = |pair: &str| datapath == "bridge" || lab.state(pair) == "armed";
         wait_until(SLACK, || {
             if armed("ns0:eth0") && armed("ns1:eth0") { Ok(()) } else { Err("not armed".to_owned()) }
@@ -216,7 +216,7 @@ fn af_xdp_sockets_send_and_receive() {
             crosses(&mut a, &mut b, &numbered(macs[1], macs[0], number));
             crosses(&mut b, &mut a, &numbered(macs[0], macs[1], number));
         }
-        // At rate: what is lost on the way is lost where a ring is full, and is counted there.
+        // At full rate: frames are lost only where a ring is full, and are counted there.
         let pairs = ["ns0:eth0", "ns1:eth0"];
         for turn in 0..2 {
             let (from, to) = if turn == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
@@ -243,13 +243,13 @@ fn af_xdp_sockets_send_and_receive() {
     }
 }
 
-/// Sends a frame again and again for a second, and until many have come. Returns how often, and how many came.
-/// No more are under way than the rings of a receiver hold that does not get a turn.
+/// Sends a frame repeatedly for a second, and until `MANY` have arrived. Returns the numbers sent and received.
+/// Keeps no more in flight than the rings of a receiver hold that is not scheduled.
 #[track_caller]
 fn at_rate(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) -> (u64, u64) {
     let came = |to: &mut RawSocket| to.receive().iter().filter(|came| came[..] == *frame).count() as u64;
     let (begun, mut sent, mut arrived, mut lost) = (Instant::now(), 0_u64, 0, 0);
-    // What has not come by then is lost.
+    // Frames that have not arrived by `STILL` after this are lost.
     let mut last = Instant::now();
     loop {
         let is_still = last.elapsed() > STILL;
@@ -270,7 +270,7 @@ fn at_rate(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) -> (u64, u64)
     }
 }
 
-/// Sends one frame, and waits for it as it was sent.
+/// Sends one frame, and waits until it arrives unchanged.
 #[track_caller]
 fn crosses(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) {
     let begun = Instant::now();
@@ -278,7 +278,7 @@ fn crosses(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) {
         assert!(begun.elapsed() < SLACK, "it cannot be sent");
     }
     loop {
-        // Others, such as IPv6's discovery, come too.
+        // Others, such as IPv6 discovery, arrive too.
         if to.receive().iter().any(|came| came == frame) {
             return;
         }

@@ -1,4 +1,4 @@
-//! Inner ends are ready while a port is armed for XDP: what makes them unready is noticed and said.
+//! Inner ends are ready while a port is armed for XDP. The agent detects and reports what makes them unready.
 
 use super::xdp_lab;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// `ethtool -k` of an inner end, without what cannot be switched.
+/// `ethtool -k` of an inner end, without fixed features.
 fn features(lab: &Lab<'_>, namespace: &str) -> Vec<String> {
     let text = lab.run(namespace, "ethtool -k eth0").ok().stdout;
     text.lines().map(str::trim).filter(|line| !line.contains("[fixed]")).map(str::to_owned).collect()
@@ -36,7 +36,7 @@ fn what_an_inner_end_had_is_in_the_journal() {
     };
     let all = "rx-gro=off tx-checksum-ip-generic=on tx-checksum-sctp=on tx-vlan-hw-insert=on tx-vlan-stag-hw-insert=on";
     assert!(line("ns1").is_some_and(|line| line.ends_with(all)), "{}", journal());
-    // What is as it should be is not done again.
+    // Settings that are correct are not made again.
     let before = journal();
     let again = host.vethpath(format!("up {} --json", lab.file)).ok().json();
     assert_eq!(again["changes"].as_array().map(Vec::len), Some(0), "{again:#}");
@@ -54,7 +54,7 @@ fn an_inner_end_that_cannot_receive_is_no_receiver_any_more() {
     lab.says_of("ns1:eth0", "the port takes no XDP frames: generic-receive-offload of the inner end is off");
     lab.reaches("ns0", B);
     transfer(&lab);
-    // A program of its own is as good.
+    // A program at the inner end makes it ready as well.
     let program = Answer::attach(&lab.netns("ns1"), "eth0", At::NativeXdp, XDP_PASS);
     lab.says_of("ns1:eth0", "armed");
     lab.is_fast("ns0:eth0", B);
@@ -71,7 +71,7 @@ fn an_inner_end_that_cannot_receive_is_no_receiver_any_more() {
     host.finish();
 }
 
-/// The driver says of a port what was so before its inner end was down: that it takes frames, or that it does not.
+/// The driver's XDP feature flag of a port is stale after the inner end was down, in either direction.
 #[test]
 fn what_is_switched_while_an_inner_end_is_down_is_not_missed() {
     let host = Host::new();
@@ -88,7 +88,7 @@ fn what_is_switched_while_an_inner_end_is_down_is_not_missed() {
     lab.says_of("ns1:eth0", "the port takes no XDP frames");
     lab.reaches_within(SLACK, "ns0", B);
     transfer(&lab);
-    // What is true is noticed again.
+    // A later switch is detected again.
     ns1("ethtool -K eth0 gro on");
     lab.says_of("ns1:eth0", "armed");
     lab.is_fast("ns0:eth0", B);
@@ -97,7 +97,7 @@ fn what_is_switched_while_an_inner_end_is_down_is_not_missed() {
         ns1("ethtool -K eth0 gro off");
         if by_hand {
             while_down("on");
-            // A kernel that misses nothing has nothing to mend.
+            // With a kernel whose flag is right, there is nothing to repair.
             wait_until(SLACK, || match lab.state("ns1:eth0") {
                 state if state == "armed" || state.contains("stale XDP") => Ok(()),
                 state => Err(state),
@@ -138,7 +138,7 @@ fn a_sender_that_leaves_checksums_to_its_device_takes_the_bridge() {
     host.finish();
 }
 
-/// XDP wants a receive queue at a port for each queue that its inner end sends by.
+/// XDP needs a receive queue at a port for each transmit queue of its inner end.
 #[test]
 fn queues_that_do_not_fit_are_told() {
     let host = Host::new();
@@ -153,7 +153,7 @@ fn queues_that_do_not_fit_are_told() {
     let _ = lab.run("ns1", "ethtool -L eth0 tx 1").ok();
     let _ = host.vethpath(format!("up {file}")).ok();
     lab.is_fast("ns0:eth0", B);
-    // From then on the kernel keeps it so; and receive queues may be as many as there can be.
+    // From then on the kernel refuses more transmit queues. Any number of receive queues is allowed.
     assert!(!lab.run("ns1", "ethtool -L eth0 tx 2").succeeded());
     let _ = lab.run("ns1", "ethtool -L eth0 rx 2").ok();
     lab.is_fast("ns0:eth0", B);
@@ -164,7 +164,7 @@ fn queues_that_do_not_fit_are_told() {
     host.finish();
 }
 
-/// There is one XDP program on a device: who comes first stays, and the other is told.
+/// A device has one XDP program: the first one stays, and the second one gets an error.
 #[test]
 fn a_port_has_one_xdp_program() {
     let host = Host::new();

@@ -1,5 +1,4 @@
-//! A ring that is full drops frames, as a backlog does: they are counted and shown, and no reason to
-//! disarm the pair.
+//! A full ring drops frames, as a backlog does. The drops are counted and shown, and do not disarm the pair.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use crate::{
     hazards::common::{B, mac_bytes, numbered},
 };
 
-/// Every frame that was redirected to an inner end has come to it, or is counted as dropped there.
+/// Every frame that was redirected to an inner end has arrived there, or is counted as dropped.
 #[test]
 fn what_a_full_ring_drops_is_counted() {
     let host = Host::new();
@@ -34,16 +33,16 @@ fn what_a_full_ring_drops_is_counted() {
         let now = lab.stats();
         let redirected = since(&|stats| stats.pair("ns0:eth0").fast.tx.frames, &now);
         let (came, lost) = (user.taken() - taken, since(&dropped, &now));
-        // What was dropped was not received.
+        // Dropped frames are not received.
         let received = since(&|stats| stats.pair("ns1:eth0").rx.frames, &now);
         let fast = since(&|stats| stats.pair("ns1:eth0").fast.rx.frames, &now);
-        // What the bridge brings may come between two looks.
+        // Frames from the bridge may arrive between two reads.
         if received.abs_diff(came) > 100 || fast > received || fast + lost < redirected {
             return Err(format!(
                 "{received} received, {fast} fast, and {came} came; {lost} of {redirected} lost"
             ));
         }
-        // Those that the bridge brings meanwhile are not redirected.
+        // Frames that the bridge delivers meanwhile are not redirected.
         if came + lost >= redirected && came + lost <= redirected + 100 && redirected > 10_000 {
             return Ok(());
         }
@@ -51,7 +50,7 @@ fn what_a_full_ring_drops_is_counted() {
     });
     let port = lab.port("ns1:eth0");
     let refused = host.json(format!("ip -s -j link show dev {port}"))[0]["stats64"]["tx"]["dropped"].as_u64();
-    // Which has those of a full ring, too.
+    // This includes the drops of a full ring.
     assert!(refused >= Some(driver_count(&host, &port, "_xdp_xmit_errors")), "{refused:?}");
     assert_eq!(refused, Some(dropped(&lab.stats())));
     let _ = lab.accounts_balance();

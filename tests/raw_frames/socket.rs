@@ -12,13 +12,13 @@ use xdp::{
     umem::UmemCfgBuilder,
 };
 
-/// Frames that are sent or received at once: as many as the kernel sends in one call (`TX_BATCH_SIZE` in
-/// net/xdp/xsk.c), so that none wait for another.
+/// Frames that are sent or received at once: as many as the kernel sends in one call, so that none waits for another
+/// (`TX_BATCH_SIZE` in net/xdp/xsk.c).
 const BATCH: usize = 32;
 
 /// A socket on the first queue of an interface.
 pub(crate) struct RawSocket {
-    // Before the memory: it is gone first.
+    // Declared before the memory, so that it is dropped first.
     socket: XdpSocket,
     rings: WakableRings,
     batch: HeapSlab,
@@ -26,7 +26,7 @@ pub(crate) struct RawSocket {
 }
 
 impl RawSocket {
-    /// On the interface of this name in `netns`.
+    /// Opens a socket on the interface of this name in `netns`.
     #[track_caller]
     pub(crate) fn on(netns: &Netns, interface: &str) -> Self {
         let made = netns.run(|| {
@@ -39,52 +39,51 @@ impl RawSocket {
         let config = RingConfigBuilder::default().build().expect("a configuration");
         let (mut rings, mut flags) = builder.build_wakable_rings(&umem, config).expect("rings");
         flags.force_copy();
-        // SAFETY: the memory is dropped behind the socket.
+        // SAFETY: the memory outlives the socket: the socket's field is dropped first.
         unsafe { rings.fill_ring.enqueue(&mut umem, 1024, false) }.expect("there is room");
         let socket = builder.bind(NicIndex::new(nic), 0, flags).expect("it can be bound");
         Self { socket, rings, batch: HeapSlab::with_capacity(BATCH), umem }
     }
 
-    /// Sends a frame as often as the rings take it now, up to `most` times. Returns how often.
+    /// Sends a frame as often as the rings accept it now, up to `most` times. Returns how often.
     pub(crate) fn send(&mut self, frame: &[u8], most: usize) -> usize {
         let _ = self.rings.completion_ring.dequeue(&mut self.umem, 2 * BATCH);
         for _ in self.batch.len()..most.min(BATCH) {
-            // SAFETY: the memory is dropped behind the socket.
+            // SAFETY: the memory outlives the socket: the socket's field is dropped first.
             let Some(mut packet) = (unsafe { self.umem.alloc() }) else { break };
             packet.append(frame).expect("it fits");
             assert!(self.batch.push_front(packet).is_none(), "there is room");
         }
         let ring = self.rings.tx_ring.as_mut().expect("asked for");
-        // SAFETY: the memory is dropped behind the socket.
         let before = self.batch.len();
-        // SAFETY: the memory is dropped behind the socket.
+        // SAFETY: the memory outlives the socket: the socket's field is dropped first.
         match unsafe { ring.send(&mut self.batch, true) } {
             Ok(_) => {}
-            // The ring of the other end was full: what is queued goes out with the next call.
+            // The ring of the other end was full: the next call sends what is queued.
             Err(error) if is_busy(&error) => {}
             Err(error) => panic!("sending: {error}"),
         }
         before - self.batch.len()
     }
 
-    /// The frames that have come.
+    /// The frames that have arrived.
     pub(crate) fn receive(&mut self) -> Vec<Vec<u8>> {
         let mut came = HeapSlab::with_capacity(BATCH);
         let ring = self.rings.rx_ring.as_mut().expect("asked for");
-        // SAFETY: the frames are given back below.
+        // SAFETY: the packets are returned to the memory below, while it exists.
         let count = unsafe { ring.recv(&self.umem, &mut came) };
         let mut frames = Vec::new();
         while let Some(packet) = came.pop_back() {
             frames.push(packet.to_vec());
             self.umem.free_packet(packet);
         }
-        // SAFETY: the memory is dropped behind the socket.
+        // SAFETY: the memory outlives the socket: the socket's field is dropped first.
         unsafe { self.rings.fill_ring.enqueue(&mut self.umem, count, true) }.expect("there is room");
         frames
     }
 }
 
-/// Whether the kernel says that it could not send all that is queued yet.
+/// Whether the error means that the kernel could not send all queued frames yet.
 fn is_busy(error: &std::io::Error) -> bool {
     [nix::libc::EAGAIN, nix::libc::EBUSY, nix::libc::ENOBUFS].map(Some).contains(&error.raw_os_error())
 }

@@ -1,4 +1,4 @@
-//! Programs of a lab's users, attached in the driver (vethpath-ebpf/src/raw.rs).
+//! Users' programs, attached in driver mode (vethpath-ebpf/src/raw.rs).
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -29,7 +29,7 @@ impl User {
         Self::forwarding(netns, interface, name, Onward::default())
     }
 
-    /// The same, told where to send frames.
+    /// The same, with the destination of frames.
     #[track_caller]
     pub(crate) fn forwarding(netns: &Netns, interface: &str, name: &str, onward: Onward) -> Self {
         let address =
@@ -47,15 +47,15 @@ impl User {
         Self { object }
     }
 
-    /// Frames that it took so far.
+    /// Frames that it has received.
     pub(crate) fn taken(&self) -> u64 {
         let map: PerCpuArray<&MapData, u64> =
             self.object.map("TAKEN").expect("it is there").try_into().expect("per CPU");
         map.get(&0, 0).expect("it has one element").iter().sum()
     }
 
-    /// Millions of frames a second that `sink` took since this was last asked, from the first of them to one of
-    /// the last.
+    /// Millions of frames a second that `sink` has received since the last call, measured from the first of them to
+    /// one of the last.
     pub(crate) fn rate(&mut self) -> f64 {
         let map = self.object.map_mut("STAMPS").expect("it is there");
         let mut map: Array<&mut MapData, [u64; 2]> = map.try_into().expect("an array");
@@ -64,7 +64,7 @@ impl User {
         (last[1] - first[1]) as f64 * 1e3 / (last[0] - first[0]).max(1) as f64
     }
 
-    /// Has it give frames of a queue to a socket.
+    /// Makes it pass the frames of a queue to a socket.
     pub(crate) fn give_to(&mut self, queue: u32, socket: &impl std::os::fd::AsRawFd) {
         let mut map: XskMap<&mut MapData> =
             self.object.map_mut("SOCKETS").expect("it is there").try_into().expect("of sockets");

@@ -1,4 +1,4 @@
-//! Several bridges joined by trunks: one redirect crosses them all, and nobody can tell.
+//! Several bridges joined by trunks: one redirect crosses them all, without a visible difference.
 
 mod stations;
 
@@ -9,7 +9,7 @@ use crate::{
     hazards::common::listening,
 };
 
-/// How long a change may take to be noticed.
+/// The time within which a change must be detected.
 const SOON: Duration = Duration::from_secs(10).saturating_add(SLACK);
 
 /// `bridges` bridges in a row, b1 to bN, each with `options`; ns0 on the first and ns1 on the last.
@@ -62,8 +62,8 @@ fn eight_bridges_are_crossed_in_one_redirect_and_counted() {
     for (trunk, (tx, rx)) in after.trunks.iter().zip(at_first) {
         assert_eq!((trunk.fast.tx.packets - tx, trunk.fast.rx.packets - rx), (sent, answered), "{trunk:#?}");
     }
-    // Whatever crossed them, fast or not, is counted once: by the programs or by the kernel. Between
-    // looking at the one and at the other a host may look for its neighbours.
+    // Every frame that crossed them is counted once, by the programs or by the kernel. Between the two reads, a host
+    // may send neighbour discovery.
     wait_until(Duration::from_secs(20) + SLACK, || {
         let stats = lab.stats();
         for trunk in &stats.trunks {
@@ -87,8 +87,7 @@ fn eight_bridges_are_crossed_in_one_redirect_and_counted() {
     host.finish();
 }
 
-/// Whatever happens to a trunk, frames arrive, or not, as on plain bridges, and the segment is split
-/// while it lasts.
+/// Whatever happens to a trunk, frames arrive, or not, as on plain bridges. The segment is split meanwhile.
 #[test]
 fn a_trunk_that_does_more_than_forward_splits_the_segment() {
     let host = Host::new();
@@ -141,14 +140,14 @@ fn a_trunk_that_does_more_than_forward_splits_the_segment() {
     }
     // tcpdump on a trunk sees what crosses it.
     let tcpdump = host.spawn(format!("timeout 120 tcpdump -n -l -c 6 -i {far_port} icmp"));
-    // Its socket is there before its filter is.
+    // tcpdump opens its socket before it sets the filter.
     let tcpdump = listening(tcpdump);
     wait_for(SOON, "the packet socket is not seen", || state() == "a packet socket on the port");
     lab.reaches("ns0", FAR);
     let seen = tcpdump.wait(TIMEOUT).ok();
     assert_eq!(seen.stdout.matches("ICMP echo request").count(), 3, "{seen}");
     wait_for(SOON, "the trunk is not armed again", || state() == "armed");
-    // Down is down.
+    // A trunk that is down drops frames.
     let _ = host.run(format!("ip link set {port} down")).ok();
     lab.loses_within(SOON, "ns0", FAR);
     let _ = host.run(format!("ip link set {port} up")).ok();
@@ -162,7 +161,7 @@ fn shell(host: &Host, command: &str) -> Done {
     host.run(["sh", "-c", command])
 }
 
-/// In by one isolated port and out by another: bridges do not forward that.
+/// Bridges do not forward from one isolated port to another.
 #[test]
 fn isolated_ports_on_the_way_are_honoured() {
     for datapath in ["tc", "bridge"] {
@@ -188,7 +187,7 @@ fn isolated_ports_on_the_way_are_honoured() {
         lab.loses_within(SOON, "ns0", FAR);
         isolate(&ends[1], "off");
         arrives();
-        // The sender's own port, and that by which its frames leave the bridge.
+        // The sender's own port, and the port by which its frames leave the bridge.
         isolate(&first, "on");
         arrives();
         isolate(&stats.trunk("b1 - b2").port, "on");
@@ -200,7 +199,7 @@ fn isolated_ports_on_the_way_are_honoured() {
     }
 }
 
-/// The least MTU on the way decides.
+/// The smallest MTU on the path applies.
 #[test]
 fn a_trunk_with_a_smaller_mtu_drops_what_does_not_fit() {
     for datapath in ["tc", "bridge"] {
@@ -226,8 +225,8 @@ fn a_trunk_with_a_smaller_mtu_drops_what_does_not_fit() {
     }
 }
 
-/// A ring of three bridges: spanning tree opens it, frames are fast across the tree, and when a trunk
-/// of the tree goes down the other way is taken.
+/// A ring of three bridges: spanning tree blocks one trunk, frames are fast across the tree, and they take the other
+/// path when a trunk of the tree goes down.
 #[test]
 fn spanning_tree_decides_which_trunks_are_crossed() {
     let host = Host::new();
@@ -254,7 +253,7 @@ addresses = [\"10.5.0.12/24\"]
     let long = Duration::from_secs(90);
     let lab = host.lab("empty").and(ring).named("ring").up();
     for bridge in ["b1", "b2", "b3"] {
-        // The least that 802.1D allows.
+        // The smallest values that 802.1D allows.
         let _ = host
             .run(format!("ip link set {bridge} type bridge hello_time 100 max_age 600 forward_delay 400"))
             .ok();
@@ -276,7 +275,7 @@ addresses = [\"10.5.0.12/24\"]
     };
     let armed = || states().into_iter().filter(|(.., state)| state == "armed").collect::<Vec<_>>();
     wait_for(long, "one trunk is blocked and two are armed", || armed().len() == 2);
-    // What is flooded comes back by the blocked trunk: nobody has moved.
+    // Flooded frames come back by the blocked trunk: no station has moved.
     everybody();
     let moved = || all.map(|(pair, _)| lab.stats().pair(pair).slow("moved"));
     let before = moved();
@@ -299,7 +298,7 @@ addresses = [\"10.5.0.12/24\"]
         }
     });
     everybody();
-    // Hosts get hellos too, of which one would come between any two looks on a slow machine.
+    // Hosts get hellos too. On a slow machine, one would arrive between any two reads.
     for bridge in ["b1", "b2", "b3"] {
         let _ = host.run(format!("ip link set {bridge} type bridge max_age 4000 hello_time 1000")).ok();
     }
@@ -308,7 +307,7 @@ addresses = [\"10.5.0.12/24\"]
     host.finish();
 }
 
-/// What joins bridges of two namespaces, or a plain bridge, is crossed by the bridges.
+/// Frames cross a trunk between two namespaces or to a plain bridge on the slow path.
 #[test]
 fn trunks_that_cannot_be_crossed_say_why() {
     let host = Host::new();

@@ -1,11 +1,11 @@
-//! What the bridges on the way know of who sends past them.
+//! The FDB entries for senders on bridges that the fast path skips.
 
 use std::time::Duration;
 
 use super::{FAR, SOON, chain, mac};
 use crate::harness::{Host, Lab, holds_for, wait_for};
 
-/// The ports behind which the bridges know an address.
+/// The ports of the bridges' entries for an address.
 fn known(host: &Host, mac: &str) -> Vec<String> {
     let entries = host.json("bridge -j fdb show");
     let entries = entries.as_array().expect("a list").iter();
@@ -13,7 +13,7 @@ fn known(host: &Host, mac: &str) -> Vec<String> {
     entries.map(|entry| entry["ifname"].as_str().expect("a port").to_owned()).collect()
 }
 
-/// Address resolution would show the bridges a frame now and then.
+/// Adds permanent neighbours: address resolution would show the bridges a frame now and then.
 fn resolve_for_good(lab: &Lab<'_>) {
     for (namespace, other) in [("ns0", 1), ("ns1", 0)] {
         let command =
@@ -22,7 +22,7 @@ fn resolve_for_good(lab: &Lab<'_>) {
     }
 }
 
-/// A bridge whose frames are taken past it must not forget who sends them; who is silent it does.
+/// A bridge that the fast path skips must keep the entries of active senders, and age out those of silent ones.
 #[test]
 fn stations_age_on_no_bridge_on_the_way_while_they_talk() {
     let host = Host::new();
@@ -42,8 +42,8 @@ fn stations_age_on_no_bridge_on_the_way_while_they_talk() {
     host.finish();
 }
 
-/// A sender that a bridge on the way has forgotten is shown to it by the next frame, as on a plain
-/// bridge, and is fast again.
+/// If a bridge on the path has lost a sender's entry, it learns it from the next frame, as on plain bridges. The sender
+/// is then fast again.
 #[test]
 fn a_bridge_that_has_forgotten_a_sender_learns_it_again() {
     let host = Host::new();
@@ -52,8 +52,8 @@ fn a_bridge_that_has_forgotten_a_sender_learns_it_again() {
     resolve_for_good(&lab);
     let port =
         known(&host, &mac(0)).into_iter().find(|port| port_is_on(&host, port, "b2")).expect("it is known");
-    // By then the agent may have heard of it, and be at the sender's entry: it is taken out and written
-    // anew, and is not confirmed at first. Or its lease has run out. So any reason will do.
+    // The agent may already be replacing the sender's entry after the event, and the new one is not confirmed at first.
+    // Or its lease has expired. So any reason is accepted.
     let slow = || lab.stats().pair("ns0:eth0").slow.values().sum::<u64>();
     let before = slow();
     let _ = host.run(format!("bridge fdb del {} dev {port} master", mac(0))).ok();

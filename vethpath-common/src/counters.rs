@@ -1,10 +1,10 @@
-//! What the programs count, per pair and CPU.
+//! The counters of the programs, per pair and CPU.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::Reason;
 
-/// A number of frames, told three ways.
+/// A number of frames: as socket buffers, as packets and in bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Count {
@@ -40,12 +40,12 @@ impl Count {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PairCounters {
-    /// Sent by the namespace and taken by the fast path while the traffic matrix had no room: what it
-    /// has in it is not in here.
+    /// Sent by the namespace and forwarded by the fast path while the traffic matrix was full. Frames that the matrix
+    /// counts are not included.
     pub fast_tx: Count,
-    /// Delivered to the namespace by the fast path while the traffic matrix had no room.
+    /// Delivered to the namespace by the fast path while the traffic matrix was full.
     pub fast_rx: Count,
-    /// Sent by the namespace and left to the bridge, by [`Reason`].
+    /// Sent by the namespace and passed to the bridge, by [`Reason`].
     pub slow: [Count; Reason::COUNT],
 }
 

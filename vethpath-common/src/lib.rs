@@ -1,7 +1,7 @@
-//! The whole contract between vethpath's eBPF programs and its user space.
+//! The ABI between vethpath's eBPF programs and its user space.
 //!
-//! Everything that crosses the kernel line is here and nothing else: map keys and values,
-//! reasons, counters, the names of maps and programs, and the version of all that.
+//! It consists of map keys and values, reasons, counters, the names of maps and programs, and its version. Nothing else
+//! crosses the boundary between kernel and user space.
 #![no_std]
 
 mod counters;
@@ -23,5 +23,5 @@ pub use slot::{Entry, NOT_THERE, Slot, slot_in_table, slot_of};
 /// Version of everything in this crate. Pinned maps of another version are never adopted.
 pub const ABI_VERSION: u32 = 5;
 
-/// Index in the counter map that counts frames of ports no pair is known for.
+/// Index in the counter map for frames of ports that belong to no known pair.
 pub const NO_PAIR: u32 = 0;

@@ -1,28 +1,28 @@
-//! A MAC address as programs read and write it.
+//! A MAC address as two words.
 
-/// The six bytes of a MAC address as two words, in the order of memory, in one register.
+/// The six bytes of a MAC address as two words in memory order, held in one register.
 ///
-/// The kernel hashes keys word by word. A key that a program has written byte by byte is not yet
-/// one in the CPU's store buffer when it is read so: each word then costs the time of a full store.
+/// The kernel hashes keys word by word. If a program writes a key byte by byte, the CPU cannot forward these stores to
+/// the word loads: each load then waits for the stores to complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MacWords(u64);
 
 impl MacWords {
-    /// Of the first four bytes and the last two.
+    /// Makes an address of its first four bytes and its last two.
     #[inline(always)]
     #[must_use]
     pub fn new(head: u32, tail: u16) -> Self {
         Self(head as u64 | (tail as u64) << 32)
     }
 
-    /// Of what [`MacWords::bits`] gives: 48 bits.
+    /// Makes an address of the 48 bits that [`MacWords::bits`] returns.
     #[inline(always)]
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The first four bytes in the low half, and the last two above them.
+    /// All 48 bits: the first four bytes in the low 32 bits, the last two bytes above them.
     #[inline(always)]
     #[must_use]
     pub fn bits(self) -> u64 {
@@ -37,14 +37,14 @@ impl MacWords {
         self.0 as u32
     }
 
-    /// The last two, as a number of 16 bits.
+    /// The last two bytes, as a 16-bit number.
     #[inline(always)]
     #[must_use]
     pub fn tail(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// Whether one of the two is a group address.
+    /// Whether at least one of the two is a group address.
     #[inline(always)]
     #[must_use]
     pub fn is_one_group(self, other: Self) -> bool {

@@ -8,48 +8,48 @@ use crate::MacWords;
 
 /// Bits of [`Source::flags`], [`Station::flags`] and [`PortRecord::flags`].
 pub mod flags {
-    /// The port is isolated (`bridge link set isolated on`): no frame passes to another isolated one.
-    /// In a [`Station`](super::Station), of the port by which frames to it leave the sender's bridge.
+    /// The port is isolated (`bridge link set isolated on`): no frame from it is forwarded to another isolated port.
+    /// In a [`Station`](super::Station), the flag of the port by which frames to it leave the sender's bridge.
     pub const ISOLATED: u32 = 1;
-    /// Deliver by `bpf_redirect` to the port instead of `bpf_redirect_peer` to the inner end: the
-    /// destination MAC is not the inner end's own, or something on the way there wants the frame.
+    /// Deliver by `bpf_redirect` to the port instead of `bpf_redirect_peer` to the inner end: the destination MAC is
+    /// not the inner end's own, or another consumer on the path to it needs the frame.
     pub const VIA_PORT: u32 = 1 << 1;
     /// The port takes part in the fast path ([`PortRecord`](super::PortRecord) only).
     pub const ARMED: u32 = 1 << 2;
-    /// A bridge calls netfilter for IPv4 (`bridge-nf-call-iptables` and its kin), and so drops or trims
-    /// packets whose header is not right: the fast path takes none that it would drop or trim. In a
-    /// [`Source`](super::Source) the sender's bridge, in a [`Station`](super::Station) one behind it.
+    /// A bridge calls netfilter for IPv4 (`bridge-nf-call-iptables` and similar settings), and so drops or trims
+    /// packets with an invalid header. The fast path does not forward packets that it would drop or trim. In a
+    /// [`Source`](super::Source) this is the sender's bridge, in a [`Station`](super::Station) a bridge behind it.
     pub const VALIDATE_IPV4: u32 = 1 << 3;
-    /// No inner end of the place has a larger MTU than the least on the way to this
-    /// [`Station`](super::Station): whatever a sender's stack makes of a GSO frame fits.
+    /// The path MTU to this [`Station`](super::Station) is at least the MTU of every inner end of the bridge namespace:
+    /// every segment that a sender's stack makes of a GSO frame fits.
     pub const MTU_ANY: u32 = 1 << 4;
-    /// The bridge learns from no frame that comes in by the port ([`PortRecord`](super::PortRecord)
-    /// only): it drops them all, or is told not to learn there.
+    /// The bridge learns from no frame that it receives on the port ([`PortRecord`](super::PortRecord) only): it drops
+    /// them all, or learning is off.
     pub const NO_LEARNING: u32 = 1 << 5;
-    /// What the sender's stack gives to its inner end is whole: checksums and VLAN tags are in the frame,
-    /// where the XDP program can see them and a redirect keeps them ([`Source`](super::Source) only).
+    /// The sender's inner end offloads no checksum or VLAN tag: both are in the frame, where the XDP program sees them
+    /// and a redirect keeps them ([`Source`](super::Source) only).
     pub const NO_OFFLOAD: u32 = 1 << 6;
-    /// The same as [`VALIDATE_IPV4`] of IPv6 (`bridge-nf-call-ip6tables`).
+    /// The same as [`VALIDATE_IPV4`] for IPv6 (`bridge-nf-call-ip6tables`).
     pub const VALIDATE_IPV6: u32 = 1 << 7;
-    /// Both.
+    /// [`VALIDATE_IPV4`] and [`VALIDATE_IPV6`].
     pub const VALIDATE: u32 = VALIDATE_IPV4 | VALIDATE_IPV6;
-    /// Connection tracking may reassemble the packets that [`VALIDATE`] is about (`nf_defrag_ipv4`,
-    /// `nf_defrag_ipv6`): the fast path takes no fragment of these. Never set without one of the two.
+    /// Connection tracking may reassemble the packets that [`VALIDATE`] applies to (`nf_defrag_ipv4`,
+    /// `nf_defrag_ipv6`): the fast path forwards no fragment of these. Never set without one of the two flags.
     pub const DEFRAGMENT: u32 = 1 << 8;
 }
 
-/// What every program checks before anything else. One write of it disarms a whole lab.
+/// The configuration that every program checks first. One write to it disarms a whole lab.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Config {
-    /// [`ABI_VERSION`](crate::ABI_VERSION) of whoever made the map.
+    /// [`ABI_VERSION`](crate::ABI_VERSION) of the process that created the map.
     pub abi: u32,
     /// Entries of any other generation are void.
     pub generation: u32,
-    /// The kernel's `CLOCK_MONOTONIC` (of no time namespace) in nanoseconds; later than this, every frame goes to the bridge.
+    /// End of the lease, in nanoseconds of the kernel's `CLOCK_MONOTONIC` (of no time namespace). From then on every
+    /// frame goes to the bridge.
     pub lease_until_ns: u64,
-    /// The agent's own time, which it moves on each time it looks: what programs saw since the last
-    /// look is noted under it ([`Seen`]).
+    /// The agent increments it at each poll. Programs record under it which bridges frames crossed ([`Seen`]).
     pub epoch: u32,
     /// Announcements up to this number are confirmed: see [`UNCONFIRMED`].
     pub confirmed: u32,
@@ -61,19 +61,19 @@ pub struct Config {
 pub struct PortKey {
     /// The port's ifindex.
     pub ifindex: u32,
-    /// The bridge namespace, as the program's `DOMAIN` constant has it.
+    /// Number of the bridge namespace, as in the program's `DOMAIN` constant.
     pub domain: u32,
 }
 
-/// What a program must know of a port to count a frame that it does not take.
+/// What a program needs to count a frame that it passes to the bridge.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct PortRecord {
     /// Index of the pair in the counter map.
     pub pair: u32,
-    /// [`flags::ARMED`], [`flags::DEAF`].
+    /// [`flags::ARMED`], [`flags::NO_LEARNING`].
     pub flags: u32,
-    /// The port's bridge: where what it sends is a station.
+    /// The port's bridge, where the source addresses of its frames are stations.
     pub bridge: u32,
 }
 
@@ -93,37 +93,37 @@ impl SourceKey {
     }
 }
 
-/// What the fast path needs of the sender.
+/// What the fast path needs to know about the sender.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Source {
     /// Must equal [`Config::generation`].
     pub generation: u32,
-    /// The port's bridge: what the sender's frames are looked up in.
+    /// The port's bridge, where destinations of the sender's frames are looked up.
     pub bridge: u32,
     /// Index of the sender's pair in the counter map.
     pub pair: u32,
-    /// [`flags::ISOLATED`], [`flags::VALIDATE`], [`flags::DEFRAGMENT`], [`flags::WHOLE`].
+    /// [`flags::ISOLATED`], [`flags::VALIDATE`], [`flags::DEFRAGMENT`], [`flags::NO_OFFLOAD`].
     pub flags: u32,
-    /// The bridges of the segment that know where the sender is, one bit each. A frame that would
-    /// cross another goes to the bridges, which learn.
+    /// The bridges of the segment with an FDB entry for the sender, one bit each. A frame that would cross another goes
+    /// to the bridges, which learn from it.
     pub reach: u64,
-    /// Until then the sender was just seen on another port: see [`Station::away_until_ns`].
+    /// Until this time the sender is away, seen on another port: see [`Station::away_until_ns`].
     pub away_until_ns: u64,
-    /// Where its fast frames went, in this epoch or the last: by the low bit of the epoch. Written by
-    /// the program, read by the agent to keep the bridges' FDB entries young.
+    /// The bridges that its fast frames crossed in this epoch and the last, indexed by its low bit. Written by the
+    /// program, read by the agent to refresh FDB entries.
     pub seen: [Seen; 2],
 }
 
-/// Where the fast frames of a station went in one epoch.
+/// The bridges that the fast frames of a station crossed in one epoch.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Seen {
-    /// The bridges that they crossed, or would have: one bit each.
+    /// The bridges on their path, one bit each.
     pub bridges: u64,
-    /// When: [`Config::epoch`].
+    /// The epoch: [`Config::epoch`].
     pub epoch: u32,
-    /// Always zero: there so that the value has no padding.
+    /// Always zero: avoids padding.
     pub zero: u32,
 }
 
@@ -141,7 +141,7 @@ impl StationKey {
     }
 }
 
-/// Where the fast path delivers, and what fits there.
+/// Where the fast path delivers frames to a station, and the path MTU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Station {
@@ -151,45 +151,45 @@ pub struct Station {
     pub ifindex: u32,
     /// Index of the receiver's pair in the counter map.
     pub pair: u32,
-    /// Least MTU on the way, in bytes of layer 3.
+    /// Smallest MTU on the path, in bytes of layer 3.
     pub mtu: u32,
-    /// [`flags::ISOLATED`], [`flags::VIA_PORT`], [`flags::VALIDATE`], [`flags::DEFRAGMENT`], [`flags::ROOMY`].
+    /// [`flags::ISOLATED`], [`flags::VIA_PORT`], [`flags::VALIDATE`], [`flags::DEFRAGMENT`], [`flags::MTU_ANY`].
     pub flags: u32,
-    /// The trunks on the way ([`Path`]); 0 if there is none.
+    /// Number of the [`Path`] over trunks; 0 if no trunk is crossed.
     pub path: u32,
-    /// The bridges on the way, from the sender's to the receiver's, one bit each.
+    /// The bridges on the path, from the sender's to the receiver's, one bit each.
     pub bridges: u64,
     /// The port by which frames to it leave the sender's bridge: its own, or a trunk's.
     pub exit: u32,
-    /// Always zero: there so that the value has no padding.
+    /// Always zero: avoids padding.
     pub zero: u32,
-    /// Until this time by the kernel's `CLOCK_MONOTONIC`, in nanoseconds, the station was just seen on another port of the
-    /// bridge, which has learned that by the same frame: before the agent can tell, frames to it are the
-    /// bridge's. Written by the program when it sees the station there ([`AWAY_NS`] from then).
+    /// Until this time (nanoseconds of the kernel's `CLOCK_MONOTONIC`) frames to the station are passed to the bridge.
+    /// The program sets it to [`AWAY_NS`] from now when it sees the station on another port of the bridge. The bridge
+    /// learns the new port from the same frame, before the agent can update this entry.
     pub away_until_ns: u64,
 }
 
-/// How long a station that was seen on another port is left to the bridge, in nanoseconds. More than
-/// a lease: an agent that has not written the new port by then has no lease any more.
+/// How long frames of a station that was seen on another port are passed to the bridge, in nanoseconds. Longer than a
+/// lease: an agent that has not written the new port by then has lost its lease.
 pub const AWAY_NS: u64 = 4_000_000_000;
 
-/// The agent writes a new entry as away until this and the number of an announcement. It is confirmed, and no
-/// longer away, when [`Config::confirmed`] has come to that number, which is when the agent knows that no news of the
-/// station was on its way. What a program writes in its place meanwhile stands. No time is as late.
+/// Marks a new entry as unconfirmed: the agent sets `away_until_ns` to this bit and the number of an announcement. The
+/// entry is away until [`Config::confirmed`] reaches that number, which is when the agent knows that no event about the
+/// station was pending. A time that a program writes in its place stays. No time has this bit.
 pub const UNCONFIRMED: u64 = 1 << 63;
 
-/// One pair's traffic to another.
+/// Key for the traffic from one pair to another.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct MatrixKey {
     /// Index of the sender's pair in the counter map.
     pub from: u32,
-    /// Index of the receiver's.
+    /// Index of the receiver's pair.
     pub to: u32,
 }
 
 impl MatrixKey {
-    /// The index of its cell in an array for the pairs below `width`; none if one of them is not.
+    /// The index of its cell in an array for pairs below `width`; `None` if one of the pairs is not.
     #[inline(always)]
     #[must_use]
     pub fn cell(self, width: u32) -> Option<u32> {
@@ -203,21 +203,21 @@ impl MatrixKey {
     }
 }
 
-/// The most bridges of a segment: each has a bit in [`Station::bridges`].
+/// Largest number of bridges in a segment: each has a bit in [`Station::bridges`].
 pub const MOST_BRIDGES: usize = 64;
 
-/// The trunks on a way from one bridge to another. Never changed once it is written, so that the
-/// frames counted under it stay those that crossed these trunks.
+/// The trunks on a path from one bridge to another. Never changed once written: the frames counted under it always are
+/// those that crossed these trunks.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Path {
-    /// Twice the number of the trunk, and one more if it is crossed from its second end; behind the
-    /// last there is [`Path::END`].
+    /// Twice the number of each trunk, plus one if it is crossed from its second end. Elements after the last trunk are
+    /// [`Path::END`].
     pub crossings: [u16; MOST_BRIDGES],
 }
 
 impl Path {
-    /// What fills [`Path::crossings`] up.
+    /// Value of unused elements of [`Path::crossings`].
     pub const END: u16 = u16::MAX;
 }
 
@@ -256,8 +256,7 @@ mod tests {
 
     use super::*;
 
-    /// The layout is an interface between two compilers and between versions: a change of it is a
-    /// change of `ABI_VERSION`.
+    /// The layout is an interface between two compilers and between versions: a change of it needs a new `ABI_VERSION`.
     #[test]
     fn layout_of_abi_5() {
         assert_eq!(crate::ABI_VERSION, 5);

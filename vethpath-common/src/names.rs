@@ -4,24 +4,24 @@
 pub const CONFIG: &str = "CONFIG";
 /// Hash from [`PortKey`](crate::PortKey) to [`PortRecord`](crate::PortRecord).
 pub const PORTS: &str = "PORTS";
-/// Hash from [`SourceKey`](crate::SourceKey) to [`Source`](crate::Source): those that have no slot.
+/// Hash from [`SourceKey`](crate::SourceKey) to [`Source`](crate::Source), for keys without a slot.
 pub const SOURCES: &str = "SOURCES";
 /// Array of [`Slot`](crate::Slot)s of [`Source`](crate::Source)s.
 pub const SOURCE_SLOTS: &str = "SOURCE_SLOTS";
-/// Hash from [`StationKey`](crate::StationKey) to [`Station`](crate::Station): those that have no slot.
+/// Hash from [`StationKey`](crate::StationKey) to [`Station`](crate::Station), for keys without a slot.
 pub const STATIONS: &str = "STATIONS";
 /// Array of [`Slot`](crate::Slot)s of [`Station`](crate::Station)s.
 pub const STATION_SLOTS: &str = "STATION_SLOTS";
 /// Per-CPU array of [`PairCounters`](crate::PairCounters), indexed by pair.
 pub const COUNTERS: &str = "COUNTERS";
-/// Per-CPU hash from [`MatrixKey`](crate::MatrixKey) to [`Count`](crate::Count): what the fast path
-/// took from one pair to another, where [`CELLS`] has no cell for them.
+/// Per-CPU hash from [`MatrixKey`](crate::MatrixKey) to [`Count`](crate::Count): the frames that the fast path
+/// forwarded from one pair to another, for pairs without a cell in [`CELLS`].
 pub const MATRIX: &str = "MATRIX";
 /// Per-CPU array of [`Count`](crate::Count), indexed by [`MatrixKey::cell`](crate::MatrixKey::cell).
 pub const CELLS: &str = "CELLS";
 /// Hash from the number of a path to the [`Path`](crate::Path).
 pub const PATHS: &str = "PATHS";
-/// Per-CPU array of [`Count`](crate::Count), indexed by path: what the fast path took along it.
+/// Per-CPU array of [`Count`](crate::Count), indexed by path: the frames that the fast path forwarded along it.
 pub const CROSSINGS: &str = "CROSSINGS";
 
 /// All maps that are pinned, shared between the programs of a lab and read by its agent.
@@ -39,26 +39,26 @@ pub const PINNED_MAPS: [&str; 11] = [
     CROSSINGS,
 ];
 
-/// Hash from ifindex to the port that can take a frame by XDP (`BPF_MAP_TYPE_DEVMAP_HASH`). Each copy of
-/// the programs has its own: ifindexes are unique in one namespace only.
+/// Hash from ifindex to the ports that can receive redirected XDP frames (`BPF_MAP_TYPE_DEVMAP_HASH`). Each copy of the
+/// programs has its own map: ifindexes are unique in one namespace only.
 pub const XDP_PORTS: &str = "XDP_PORTS";
 
 /// The tc program at the ingress of every port.
 pub const PORT_INGRESS: &str = "port_ingress";
 
-/// The XDP program of ports whose datapath is XDP, which runs before that.
+/// The XDP program of ports whose datapath is XDP. It runs before [`PORT_INGRESS`].
 pub const PORT_XDP: &str = "port_xdp";
 
-/// Load-time constant: which bridge namespace of the lab a program serves (ifindexes are unique
-/// in one namespace only).
+/// Load-time constant: the number of the bridge namespace that a program serves (ifindexes are unique in one namespace
+/// only).
 pub const DOMAIN: &str = "DOMAIN";
 
-/// Load-time constant: [`SOURCE_SLOTS`] and [`STATION_SLOTS`] have two to this power of slots each.
+/// Load-time constant: [`SOURCE_SLOTS`] and [`STATION_SLOTS`] each have two to this power of slots.
 pub const SLOT_BITS: &str = "SLOT_BITS";
 
-/// Load-time constant: not 0 where `bpf_redirect_peer` makes a frame one for the host, as a veth crossing
-/// does (`skb_scrub_packet`), so that the program need not.
+/// Load-time constant: not 0 if `bpf_redirect_peer` scrubs the packet as a veth crossing does (`skb_scrub_packet`), so
+/// that the program need not set the packet type.
 pub const SCRUBS: &str = "SCRUBS";
 
-/// Load-time constant: [`CELLS`] counts what pairs below this number send each other.
+/// Load-time constant: [`CELLS`] counts the traffic between pairs below this number.
 pub const WIDTH: &str = "WIDTH";

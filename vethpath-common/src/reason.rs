@@ -1,8 +1,8 @@
-//! Why a frame was left to the bridge.
+//! Why a frame was passed to the bridge.
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $meaning:literal;)*) => {
-        /// Why the fast path left a frame to the bridge. Each has its own counter.
+        /// Why the fast path passed a frame to the bridge. Each reason has its own counter.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u32)]
         pub enum Reason { $(#[doc = $meaning] $variant),* }
@@ -10,7 +10,7 @@ macro_rules! reasons {
         impl Reason {
             /// All reasons, in the order of their counters.
             pub const ALL: [Self; { [$(Self::$variant),*].len() }] = [$(Self::$variant),*];
-            /// How many there are.
+            /// Number of reasons.
             pub const COUNT: usize = Self::ALL.len();
 
             /// The name used in `stats`: lower case, words joined by hyphens.
@@ -19,7 +19,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => $name),* }
             }
 
-            /// One sentence for people.
+            /// A description in one sentence.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => $meaning),* }

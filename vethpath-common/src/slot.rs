@@ -1,14 +1,14 @@
-//! Entries at places that their keys tell: found without the cost of the kernel's hash maps.
+//! Tables of slots, indexed by a hash of the key: cheaper to read than the kernel's hash maps.
 //!
-//! Each of the two maps of stations has a table of slots in front of it. A key has one slot; if another
-//! key lies there, its entry is in the hash map as before, and the slot says so ([`Slot::others`]).
-//! Slots are memory that user space has mapped:
-//! it publishes an entry by storing [`Slot::value`]'s generation last (a store-release), and takes it back by setting
-//! that to [`NOT_THERE`], after which a grace period must pass before the slot is written again.
+//! Each of the two station maps has a table of slots in front of it. A key has one slot. If another key occupies it,
+//! the entry is in the hash map, and the slot says so ([`Slot::overflow`]).
+//! User space maps the slots into its memory. It publishes an entry by storing the generation of [`Slot::value`] last
+//! (a store-release). It removes an entry by setting the generation to [`NOT_THERE`]. A grace period must pass before
+//! it writes the slot again.
 //!
-//! A program loads the generation first. If that is not [`NOT_THERE`], key and value are those that it was published
-//! with, and stay so while the program runs. Before that, neither may be trusted: a slot that holds nothing still has
-//! the key that it had.
+//! A program loads the generation first. If it is not [`NOT_THERE`], key and value are those that were published with
+//! it, and do not change while the program runs. Until then neither may be trusted: an empty slot still has its former
+//! key.
 
 use core::mem::offset_of;
 
@@ -16,7 +16,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{Source, SourceKey, Station, StationKey};
 
-/// The generation of a slot that holds nothing. No valid entry has it.
+/// The generation of an empty slot. No valid entry has it.
 pub const NOT_THERE: u32 = 0;
 
 /// An entry and the key that it belongs to.
@@ -25,8 +25,8 @@ pub const NOT_THERE: u32 = 0;
 pub struct Slot<V> {
     /// The key's words.
     pub key: [u32; 3],
-    /// 0 if no other key whose slot this is has its entry in the hash map. Set before there is one, and never
-    /// taken back while there may be one: a program that finds 0 here need not look there.
+    /// 0 if no entry of another key with this slot is in the hash map. Set before such an entry is inserted, and not
+    /// cleared while there may be one: a program that reads 0 need not search the hash map.
     pub overflow: u32,
     /// The entry. It begins with its generation.
     pub value: V,
@@ -39,15 +39,15 @@ unsafe impl<V: Entry> Zeroable for Slot<V> {}
 #[expect(unsafe_code, reason = "bytemuck cannot derive this for a generic type")]
 unsafe impl<V: Entry> Pod for Slot<V> {}
 
-/// What lies in slots.
+/// The value of a slot.
 pub trait Entry: Pod {
-    /// What it is found by.
+    /// The type of its key.
     type Key: Pod + Ord;
 
-    /// Where it has the time until which the station is away.
+    /// Byte offset of `away_until_ns`.
     const AWAY_UNTIL: usize;
 
-    /// That time.
+    /// The field `away_until_ns`.
     fn away_until(&mut self) -> &mut u64;
 
     /// The key as words. Keys are twelve bytes.
@@ -56,7 +56,7 @@ pub trait Entry: Pod {
     /// The key of these words.
     fn key(words: [u32; 3]) -> Self::Key;
 
-    /// Has the compiler check that a slot has no padding.
+    /// Checks at compile time that a slot has no padding.
     const ALIGNED: () = assert!(size_of::<Self>().is_multiple_of(8) && align_of::<Self>() == 8);
 }
 
@@ -100,17 +100,17 @@ impl Entry for Station {
     }
 }
 
-/// The slot of a key in a table of two to the power of `bits` of them. `bits` is 1 to 32.
+/// The slot of a key in a table of two to the power of `bits` slots. `bits` is 1 to 32.
 ///
-/// Multiplicative hashing: what tells keys of a lab apart are a few low bits of each word, and the upper
-/// bits of the product depend on all of them.
+/// Multiplicative hashing: the keys of a lab differ in a few low bits of each word, and the upper bits of the product
+/// depend on all of these.
 #[inline(always)]
 #[must_use]
 pub fn slot_of([place, head, tail]: [u32; 3], bits: u32) -> u32 {
     slot_in_table(u64::from(place), u64::from(head) | u64::from(tail) << 32, bits)
 }
 
-/// The same of a key's first word, and of the two others in one.
+/// The same for a key's first word, and its other two words joined in `rest`.
 #[inline(always)]
 #[must_use]
 pub fn slot_in_table(place: u64, rest: u64, bits: u32) -> u32 {
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// MACs as vethpath and as people choose them, on a few bridges.
+    /// MACs as vethpath and as users choose them, on a few bridges.
     fn keys() -> impl Iterator<Item = StationKey> {
         let counted = (0..300_u16).map(|number| {
             let [high, low] = number.to_be_bytes();
@@ -147,7 +147,7 @@ mod tests {
         let all = keys().collect::<BTreeSet<_>>().len();
         let slots: BTreeSet<_> = keys().map(|key| slot_of(Station::words(&key), 13)).collect();
         assert_eq!(all, 1995);
-        // By chance it would be 89 %.
+        // A random choice of slots would give 89 %.
         assert!(slots.len() * 100 > all * 85, "{} of {all}", slots.len());
         assert!(slots.iter().all(|&slot| slot < 1 << 13));
     }

@@ -1,5 +1,5 @@
-//! The limits of the mechanism, for measuring: a program that redirects every frame to one constant
-//! place, and one that leaves every frame to what comes next. No lab runs them.
+//! Baselines for benchmarks: a program that redirects every frame to one constant port, and one that passes every frame
+//! on. No lab runs them.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]

@@ -1,5 +1,5 @@
-//! Counting: per-CPU, so without atomics (both programs run in softirqs, and one of these is not preempted by
-//! another on its CPU).
+//! Per-CPU counters, without atomics: both programs run in softirqs, and a softirq is not preempted by another on the
+//! same CPU.
 
 use core::ptr::NonNull;
 
@@ -14,7 +14,7 @@ use crate::{
     stations::field,
 };
 
-/// Counts a frame that the fast path takes from a station to another.
+/// Counts a frame that the fast path forwards from one station to another.
 #[inline(always)]
 pub fn fast<C: Context>(context: C, way: &Way) {
     let (packets, bytes) = (way.packets, u64::from(context.len()));
@@ -37,12 +37,12 @@ pub fn fast<C: Context>(context: C, way: &Way) {
     }
 }
 
-/// Counts in the matrix what has no cell at a place of its own. An element is made if there is room.
+/// Counts a frame between pairs without a cell, in the hash map. Inserts an element if there is room.
 #[inline(never)]
 fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
     let mut count = MATRIX.get_ptr_mut(key);
     if count.is_none() {
-        // Another CPU may be doing the same: whoever comes second finds it there.
+        // If another CPU is first, this fails and the element is there.
         let _ = MATRIX.insert(key, Count { frames: 0, packets: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
         count = MATRIX.get_ptr_mut(key);
     }
@@ -53,7 +53,7 @@ fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
     }
 }
 
-/// Counts where there is always room, when the matrix has none.
+/// Counts by pair, where there is always room: used when the matrix is full.
 #[inline(always)]
 fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
     if let Some(counters) = of(from) {
@@ -64,11 +64,10 @@ fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
     }
 }
 
-/// Counts a frame that is left to the bridge, and gives the reason it was counted under: on a port
-/// that is not armed no source is known, and the port is why.
+/// Counts a frame that is passed to the bridge, and returns the reason that it was counted under: on a port that is not
+/// armed no source is known, and the reason is [`Reason::Port`].
 ///
-/// A `sender` that is known to be a station on this very port is the pair to count, and has not moved:
-/// nothing of the port need be looked up.
+/// A known `sender` is a station on this port: its pair is counted, and it has not moved, so the port is not looked up.
 #[inline(never)]
 pub fn slow<C: Context>(context: C, reason: Reason, sender: Option<NonNull<Source>>) -> Reason {
     if let Some(source) = sender {
@@ -76,7 +75,7 @@ pub fn slow<C: Context>(context: C, reason: Reason, sender: Option<NonNull<Sourc
         return reason;
     }
     let key = PortKey { ifindex: context.ifindex(), domain: domain() };
-    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+    // SAFETY: entries are only freed after a grace period (see agent/map_sync.rs).
     let port =
         unsafe { PORTS.get(key) }.copied().unwrap_or(PortRecord { pair: NO_PAIR, flags: 0, bridge: 0 });
     let reason = match reason {

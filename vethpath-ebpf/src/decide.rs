@@ -1,8 +1,8 @@
-//! What becomes of a frame: the datapath's contract, in the order of its cost.
+//! Decides what happens to a frame. The checks are in the order of their cost.
 //!
-//! Programs have four registers that survive a call, so the usual case is written to keep four things, and to
-//! read what else it wants again; what is unusual is looked into by functions of its own. A program's code and
-//! branches are cold whenever a frame comes: the fewer, the better (see docs/performance.md).
+//! BPF has four registers that survive a call, so the common path keeps four values and reads all others again; rare
+//! cases are in functions of their own. A program's code and branches are cold when a frame arrives: the fewer, the
+//! better (see docs/performance.md).
 
 use core::{hint::cold_path, ptr::NonNull};
 
@@ -26,35 +26,35 @@ const IPV4: u16 = 0x0800;
 
 /// What to do with a frame.
 pub enum Verdict {
-    /// Into the namespace behind this port, at once.
+    /// Redirect into the namespace behind this port (`bpf_redirect_peer`).
     ToPeer {
         /// The port.
         ifindex: u32,
     },
-    /// Out of this port, so that what is attached there runs.
+    /// Redirect out of this port, so that what is attached there runs.
     ToPort {
         /// The port.
         ifindex: u32,
     },
-    /// To the bridge.
+    /// Pass it to the bridge.
     Pass {
-        /// What it was counted under.
+        /// The reason that it was counted under.
         #[cfg_attr(not(feature = "log"), expect(dead_code, reason = "told only in a build that logs"))]
         reason: Reason,
     },
 }
 
-/// Both ends of a frame's way.
+/// The entries of both ends of a frame's path.
 pub struct Way {
     /// The sender.
     pub source: NonNull<Source>,
     /// The receiver.
     pub station: NonNull<Station>,
-    /// How many packets the frame is on a wire.
+    /// Number of packets that the frame is on a wire.
     pub packets: u64,
 }
 
-/// Decides and counts. Whatever is not certain goes to the bridge.
+/// Decides and counts. A frame that fails any check is passed to the bridge.
 #[inline(always)]
 pub fn decide<C: Context>(context: C) -> Verdict {
     let mut sender = None;
@@ -77,8 +77,8 @@ pub fn decide<C: Context>(context: C) -> Verdict {
     }
 }
 
-/// What is known of both ends of a frame's way, if it takes the fast path. `sender` is set as soon as it is
-/// known to be a station on this very port.
+/// The entries of both ends of a frame's path, if it takes the fast path. `sender` is set as soon as the source is
+/// known to be a station on this port.
 #[inline(always)]
 pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -> Result<Way, Reason> {
     let (config, ethernet) = plain(context)?;
@@ -106,7 +106,7 @@ pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -
     Ok(Way { source, station, packets })
 }
 
-/// The header of a frame of a kind that a bridge would only forward, while the lease holds.
+/// The configuration and the Ethernet header, if the lease holds and a bridge would only forward a frame of this kind.
 #[inline(always)]
 pub fn plain<C: Context>(context: C) -> Result<(&'static Config, Ethernet), Reason> {
     let config = CONFIG.get(0).ok_or(Reason::Lease)?;
@@ -123,16 +123,16 @@ pub fn plain<C: Context>(context: C) -> Result<(&'static Config, Ethernet), Reas
     }
     if ethernet.dst.is_one_group(ethernet.src) {
         cold_path();
-        // br_handle_frame drops what a group address sends, whatever the maps say.
+        // br_handle_frame drops frames with a group address as source, whatever the maps contain.
         return Err(if ethernet.dst.is_group() { Reason::Group } else { Reason::UnknownSource });
     }
     Ok((config, ethernet))
 }
 
-/// Refuses what the bridge, or a snooping feature of it, wants to see for itself.
+/// Refuses protocols that the bridge, or one of its snooping features, must process itself.
 #[inline(never)]
 fn known_protocol<C: Context>(context: C, ethertype: u16) -> Result<(), Reason> {
-    // ARP and RARP, most of which are broadcast: told apart from other broadcasts.
+    // ARP and RARP, most of which are broadcast: counted apart from other broadcasts.
     if matches!(ethertype, 0x0806 | 0x8035) {
         return Err(Reason::Arp);
     }
@@ -145,15 +145,15 @@ fn known_protocol<C: Context>(context: C, ethertype: u16) -> Result<(), Reason> 
         0..=0x05ff => Err(Reason::Control),
         // 802.1Q, 802.1ad and the tags before it.
         0x8100 | 0x88a8 | 0x9100 | 0x9200 | 0x9300 => Err(Reason::Tagged),
-        // Pause, slow protocols (LACP), LLDP, EAPOL, MRP, CFM, MACsec: br_handle_frame takes some.
+        // Pause, slow protocols (LACP), LLDP, EAPOL, MRP, CFM, MACsec: br_handle_frame consumes some.
         0x8808 | 0x8809 | 0x88cc | 0x888e | 0x88e3 | 0x8902 | 0x88e5 => Err(Reason::Control),
         0x86dd => ipv6(&frame),
         _ => Ok(()),
     }
 }
 
-/// IPv6: neighbour discovery (ICMPv6 types 133 to 137, RFC 4861) is the bridge's; headers that
-/// could hide it are too.
+/// IPv6: neighbour discovery (ICMPv6 types 133 to 137, RFC 4861) is passed to the bridge. So are extension headers that
+/// could hide it.
 #[inline(always)]
 fn ipv6<C: Context>(frame: &Frame<C>) -> Result<(), Reason> {
     const NEXT_HEADER: usize = ETH_LEN as usize + 6;
@@ -170,12 +170,12 @@ fn ipv6<C: Context>(frame: &Frame<C>) -> Result<(), Reason> {
     }
 }
 
-/// Whether an IPv6 frame with a hop-by-hop header is one of more than 64 KiB as the kernel makes them: that header has
-/// its length and nothing else, and TCP is behind it (`struct hop_jumbo_hdr` in include/net/ipv6.h). Of those only GSO
-/// frames fit into an MTU.
+/// Whether an IPv6 frame with a hop-by-hop header is a jumbogram of more than 64 KiB as the kernel makes them: that
+/// header has the packet's length and no other option, and TCP follows (`struct hop_jumbo_hdr` in include/net/ipv6.h).
+/// Only GSO frames of that size fit into an MTU.
 #[inline(always)]
 fn is_jumbo<C: Context>(frame: &Frame<C>) -> bool {
-    /// TCP follows; no more than 8 bytes; a jumbo payload option of four bytes.
+    /// TCP follows; the header has 8 bytes; a jumbo payload option of four bytes.
     const OPTION: u64 = 0x0600_c204;
     let headers = ETH_LEN + 40;
     let (Ok(payload), Ok(option)) =
@@ -187,7 +187,7 @@ fn is_jumbo<C: Context>(frame: &Frame<C>) -> bool {
     option ^ (OPTION << 32 | len) | u64::from(u16::from_ne_bytes(payload)) == 0 && len > 0xffff
 }
 
-/// What of [`flags::VALIDATE`] is about packets of a kind. Others than IP may have either inside.
+/// The flags of [`flags::VALIDATE`] that apply to an EtherType. Packets other than IP may have either inside.
 #[inline(always)]
 fn checks_of(ethertype: u16) -> u32 {
     match ethertype {
@@ -197,12 +197,12 @@ fn checks_of(ethertype: u16) -> u32 {
     }
 }
 
-/// Notes which bridges a frame of the sender's would have crossed. Most frames of an epoch find that
-/// noted already, and dirty no cache line.
+/// Records the bridges on the frame's path in the sender's entry. Most frames of an epoch find them recorded already,
+/// and dirty no cache line.
 #[inline(always)]
 fn note(entry: NonNull<Source>, bridges: u64, epoch: u32) {
-    // SAFETY: entries are only freed after a grace period (see agent/sync.rs). Two CPUs may race: a
-    // bit that is lost comes with the next frame.
+    // SAFETY: entries are only freed after a grace period (see agent/map_sync.rs). Two CPUs may race: the next frame
+    // sets a bit that is lost.
     let seen = unsafe { &mut (*entry.as_ptr()).seen[(epoch & 1) as usize] };
     if seen.epoch != epoch {
         (seen.epoch, seen.bridges) = (epoch, bridges);
@@ -211,7 +211,7 @@ fn note(entry: NonNull<Source>, bridges: u64, epoch: u32) {
     }
 }
 
-/// How many packets the frame is, if it fits into the least MTU on the way.
+/// The number of packets in the frame, if it fits the smallest MTU on the path.
 #[inline(always)]
 fn fitting<C: Context>(context: C, ethertype: u16, station: NonNull<Station>) -> Result<u64, Reason> {
     if context.gso_size() == 0 {
@@ -222,13 +222,13 @@ fn fitting<C: Context>(context: C, ethertype: u16, station: NonNull<Station>) ->
     Ok(context.packets())
 }
 
-/// Whether each segment of a GSO frame fits into the least MTU on the way.
+/// Whether each segment of a GSO frame fits the smallest MTU on the path.
 #[inline(never)]
 fn segments_fit<C: Context>(context: C, ethertype: u16, mtu: u32, flags: u32) -> Result<(), Reason> {
     let payload = context.gso_size();
     let size = match headers(&Frame::new(context), ethertype) {
         Ok(headers) => headers.saturating_add(payload),
-        // A tunnel, say. Its small frames are fast: so are its large ones, or they would overtake.
+        // A tunnel, for example. Its small frames are fast, so its large ones must be too, or frames are reordered.
         Err(Reason::Gso) if flags & flags::MTU_ANY != 0 => payload,
         Err(reason) => return Err(reason),
     };
@@ -242,7 +242,7 @@ fn headers<C: Context>(frame: &Frame<C>, ethertype: u16) -> Result<u32, Reason> 
     let (ip, protocol) = match ethertype {
         0x0800 => (u32::from(frame.read::<u8>(IP)? & 15) * 4, frame.read::<u8>(IP + 9)?),
         0x86dd => match frame.read::<u8>(IP + 6)? {
-            // A jumbogram of TCP, or it would not have come here; its option is in none of its segments
+            // A jumbogram of TCP: others do not get here. Its segments do not have the jumbo option
             // (`ipv6_hopopt_jumbo_remove` in include/net/ipv6.h).
             0 => return Ok(40 + u32::from(frame.read::<u8>(IP + 40 + JUMBO_LEN + 12)? >> 4) * 4),
             protocol => (40, protocol),
@@ -250,13 +250,13 @@ fn headers<C: Context>(frame: &Frame<C>, ethertype: u16) -> Result<u32, Reason> 
         _ => return Err(Reason::Gso),
     };
     let transport = match protocol {
-        // The high half of byte 12 is TCP's header length in words.
+        // The high four bits of byte 12 are TCP's header length in words.
         6 => u32::from(frame.read::<u8>(IP + ip as usize + 12)? >> 4) * 4,
         17 => 8,
         _ => return Err(Reason::Gso),
     };
-    // Shorter than there are: this is not what it says. (Asked here, behind the reads: asked before,
-    // LLVM writes the bounds check of the second read in a way that the verifier does not follow.)
+    // Too short for the protocol. (Checked after the reads: before, LLVM emits the bounds check of the second read in a
+    // form that the verifier does not follow.)
     if ip < 20 || (protocol == 6 && transport < 20) {
         return Err(Reason::Gso);
     }

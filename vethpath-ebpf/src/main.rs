@@ -1,4 +1,4 @@
-//! vethpath's eBPF programs. This file has the entry points only: one verdict, one action.
+//! vethpath's eBPF programs. This file has only the entry points: one verdict, one action.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -26,10 +26,10 @@ use decide::Verdict;
 #[cfg(feature = "log")]
 use packet::Context;
 
-/// Ingress of a port: a frame that the namespace behind it has sent.
+/// Ingress of a port: a frame that was sent by the namespace behind it.
 ///
-/// What is not taken goes on to the next program and then to the bridge (`TC_ACT_UNSPEC` is
-/// `TCX_NEXT` on tcx), so that a program of somebody else after this one still runs.
+/// A frame that the fast path does not take goes to the next program and then to the bridge (`TC_ACT_UNSPEC` is
+/// `TCX_NEXT` on tcx), so that other programs after this one still run.
 #[classifier]
 pub fn port_ingress(ctx: TcContext) -> i32 {
     let buffer = tc::Buffer::new(&ctx);
@@ -48,8 +48,8 @@ pub fn port_ingress(ctx: TcContext) -> i32 {
     }
 }
 
-/// Ingress of a port whose datapath is XDP, before anything else there. What is not taken comes to
-/// [`port_ingress`], as a socket buffer.
+/// Ingress of a port whose datapath is XDP; runs before everything else there. A frame that it passes reaches
+/// [`port_ingress`] as a socket buffer.
 #[xdp(frags)]
 pub fn port_xdp(ctx: XdpContext) -> u32 {
     xdp::take(xdp::Raw::new(&ctx))
@@ -70,7 +70,7 @@ fn log<C: Context>(ctx: &TcContext, buffer: C, verdict: &Verdict) {
     }
 }
 
-/// The helpers' result is the action; it fits (`TC_ACT_REDIRECT` or `TC_ACT_SHOT`).
+/// The helpers return the action. It fits (`TC_ACT_REDIRECT` or `TC_ACT_SHOT`).
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "tc actions are small integers")]
 fn redirect(action: core::ffi::c_long) -> i32 {

@@ -1,4 +1,4 @@
-//! The maps of a lab, and the constant that user space sets when it loads a program.
+//! The maps of a lab, and the constants that user space sets when it loads a program.
 
 use aya_ebpf::{
     Global,
@@ -11,7 +11,7 @@ use vethpath_common::{
     StationKey,
 };
 
-/// Sizes are set by user space before the maps are made.
+/// Placeholder: user space sets the sizes before it creates the maps.
 const SET_AT_LOAD: u32 = 1;
 
 /// See [`vethpath_common::names::CONFIG`].
@@ -42,7 +42,7 @@ pub static STATIONS: HashMap<StationKey, Station> = HashMap::with_max_entries(SE
 #[map]
 pub static COUNTERS: PerCpuArray<PairCounters> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
 
-/// See [`vethpath_common::names::MATRIX`]. Programs add to it, as far as it has room.
+/// See [`vethpath_common::names::MATRIX`]. Programs insert elements while it has room.
 #[map]
 pub static MATRIX: PerCpuHashMap<MatrixKey, Count> =
     PerCpuHashMap::with_max_entries(SET_AT_LOAD, BPF_F_NO_PREALLOC);
@@ -51,7 +51,7 @@ pub static MATRIX: PerCpuHashMap<MatrixKey, Count> =
 #[map]
 pub static CELLS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
 
-/// See [`vethpath_common::names::PATHS`]. For user space alone: it is here to be made with the others.
+/// See [`vethpath_common::names::PATHS`]. Used by user space only; declared here so that it is created with the others.
 #[map]
 pub static PATHS: HashMap<u32, Path> = HashMap::with_max_entries(SET_AT_LOAD, BPF_F_NO_PREALLOC);
 
@@ -79,13 +79,13 @@ static WIDTH: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SCRUBS: Global<u32> = Global::new(0);
 
-/// Whether the kernel makes a frame that it redirects to a peer one for the host.
+/// Whether `bpf_redirect_peer` scrubs the packet (see [`vethpath_common::names::SCRUBS`]).
 #[inline(always)]
 pub fn kernel_scrubs() -> bool {
     SCRUBS.load() != 0
 }
 
-/// Two to the power of this is how many slots a table has.
+/// A table has two to this power of slots.
 #[inline(always)]
 pub fn slot_bits() -> u32 {
     SLOT_BITS.load()

@@ -1,4 +1,4 @@
-//! Stations that move: the bridge learns from the first frame on another port, and so do we.
+//! Stations that move: the bridge learns from the first frame on another port, and so do the programs.
 
 use core::ptr::NonNull;
 
@@ -11,14 +11,14 @@ use crate::{
     stations::{self, field},
 };
 
-/// Looks whether a frame that the bridge gets comes from a station that is known on another port. The
-/// bridge learns from it before the agent hears of that: frames to and from the old port are its own
-/// until the agent has written the new one.
+/// Checks whether a frame that is passed to the bridge is from a station that is known on another port. The bridge
+/// learns from it before the agent gets the event: frames to and from the old port go to the bridge until the agent has
+/// written the new one, or for [`AWAY_NS`].
 #[inline(always)]
 pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
     let Ok(ethernet) = frame.ethernet() else { return };
     let Some(mut entry) = stations::any_station(bridge, ethernet.src) else { return };
-    // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+    // SAFETY: entries are only freed after a grace period (see agent/map_sync.rs).
     let station = unsafe { entry.as_mut() };
     if station.exit == frame.context.ifindex() {
         return;
@@ -32,16 +32,15 @@ pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
     }
 }
 
-/// Whether one of the two was just seen on another port than that to which its entry leads, or is not confirmed.
-/// Most were never, and are.
+/// Whether one of the two was recently seen on a port other than that of its entry, or is not confirmed. Both are rare.
 #[inline(always)]
 pub fn is_one_away(source: NonNull<Source>, station: NonNull<Station>, mac: MacWords) -> bool {
     let noted = field!(source, away_until_ns) | field!(station, away_until_ns);
     (noted | u64::from(field!(station, path))) != 0 && is_still_away(source, station, mac)
 }
 
-/// The same with the time. The receiver may have been seen by a bridge on the way, for which the sender's
-/// bridge has it behind the same trunk as before. Each of them has noted that where the station was at home.
+/// The same with the time. The receiver may have been seen by a bridge on the path, while the sender's bridge still has
+/// it behind the same trunk. That is marked in its source entry at its former port.
 #[inline(never)]
 fn is_still_away(source: NonNull<Source>, station: NonNull<Station>, mac: MacWords) -> bool {
     // SAFETY: a helper without arguments.

@@ -1,4 +1,4 @@
-//! What every object file of programs must have.
+//! The items that every BPF object file must have.
 
 #[cfg(not(test))]
 #[panic_handler]
@@ -6,7 +6,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// Tells the kernel that helpers for GPL-compatible programs may be called.
+/// Declares a GPL-compatible license, so that the kernel allows helpers that need one.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,4 +1,4 @@
-//! The one bounds-checked reader of packet memory, for both kinds of program.
+//! The only bounds-checked reader of packet memory, for both kinds of program.
 
 use core::mem::size_of;
 
@@ -7,7 +7,7 @@ use vethpath_common::{MacWords, Reason};
 /// Bytes of an Ethernet header without a tag (`ETH_HLEN`).
 pub const ETH_LEN: u32 = 14;
 
-/// An Ethernet header, in words that keys are made of without another load.
+/// An Ethernet header, as words from which keys are built without another load.
 #[derive(Clone, Copy)]
 pub struct Ethernet {
     /// Destination.
@@ -18,26 +18,26 @@ pub struct Ethernet {
     pub ethertype: u16,
 }
 
-/// What a kind of program is told of a frame beside its bytes.
+/// The metadata of a frame that a program's context has.
 pub trait Context: Copy {
-    /// Where the linear part begins and ends.
+    /// Start and end of the linear part.
     fn bounds(&self) -> (usize, usize);
     /// Length in bytes, Ethernet header included; of a GSO frame, all of it.
     fn len(&self) -> u32;
     /// Payload bytes per segment of a GSO frame, or 0.
     fn gso_size(&self) -> u32;
-    /// How many packets it is on a wire.
+    /// Number of packets on a wire.
     fn packets(&self) -> u64;
-    /// Whether a VLAN tag is kept beside the packet, not in it.
+    /// Whether a VLAN tag is in the metadata, not in the packet.
     fn tag_beside(&self) -> bool;
-    /// ifindex of the port it came in by.
+    /// ifindex of the port that received it.
     fn ifindex(&self) -> u32;
 }
 
 /// A frame at the ingress of a port.
 #[derive(Clone, Copy)]
 pub struct Frame<C> {
-    /// What is told of it.
+    /// Its metadata.
     pub context: C,
     data: usize,
     end: usize,
@@ -53,8 +53,8 @@ impl<C: Context> Frame<C> {
 
     /// Copies a `T` from `offset` bytes behind the start of the frame.
     ///
-    /// `T` is made of bytes: any value is valid and any address aligned. What is not in the linear
-    /// part of the socket buffer cannot be read and is [`Reason::Short`].
+    /// `T` consists of bytes: any value is valid and any address is aligned. Bytes outside the linear part of the
+    /// socket buffer cannot be read: [`Reason::Short`].
     #[inline(always)]
     pub fn read<T: Copy>(&self, offset: usize) -> Result<T, Reason> {
         const { assert!(align_of::<T>() == 1) };
@@ -69,16 +69,16 @@ impl<C: Context> Frame<C> {
 
     /// The Ethernet header.
     ///
-    /// The stack lets headers begin two bytes behind a multiple of four (`NET_IP_ALIGN`), and the
-    /// verifier holds programs to that where the CPU cares: every load here is aligned then.
+    /// The stack aligns headers to two bytes behind a multiple of four (`NET_IP_ALIGN`). Where the CPU needs alignment
+    /// the verifier enforces it: every load here is aligned then.
     #[inline(always)]
     pub fn ethernet(&self) -> Result<Ethernet, Reason> {
         let start = self.data;
         if start + ETH_LEN as usize > self.end {
             return Err(Reason::Short);
         }
-        // SAFETY: the verifier checks that the 14 bytes lie between data and data_end, as just
-        // compared, and that the loads are aligned as the CPU wants them.
+        // SAFETY: the verifier checks that the 14 bytes lie between data and data_end, as just compared, and that the
+        // loads are aligned as the CPU needs them.
         let (to_head, to_tail, from_head, from_tail, ethertype) = unsafe {
             (
                 *(start as *const u16),
@@ -96,7 +96,7 @@ impl<C: Context> Frame<C> {
     }
 }
 
-/// Six bytes that were loaded as two and four.
+/// Joins six bytes that were loaded as two and four.
 #[inline(always)]
 fn joined(first: u16, rest: u32) -> MacWords {
     if cfg!(target_endian = "little") {

@@ -1,5 +1,5 @@
-//! The port program cut short, for measuring: each of these does as much of it as its name says, and then
-//! redirects to one constant place. No lab runs them.
+//! Prefixes of the port program, for benchmarks: each runs it up to the step in its name, and then redirects to one
+//! constant port. No lab runs them.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
@@ -29,13 +29,13 @@ use vethpath_common::Reason;
 #[unsafe(no_mangle)]
 static TARGET: Global<u32> = Global::new(0);
 
-/// The lease and the header.
+/// Up to the lease and the header.
 #[classifier]
 pub fn part_header(ctx: TcContext) -> i32 {
     redirect(decide::plain(tc::Buffer::new(&ctx)).map(drop))
 }
 
-/// And the sender.
+/// Up to the sender's entry.
 #[classifier]
 pub fn part_sender(ctx: TcContext) -> i32 {
     let buffer = tc::Buffer::new(&ctx);
@@ -44,7 +44,7 @@ pub fn part_sender(ctx: TcContext) -> i32 {
     }))
 }
 
-/// And the receiver.
+/// Up to the receiver's entry.
 #[classifier]
 pub fn part_receiver(ctx: TcContext) -> i32 {
     let buffer = tc::Buffer::new(&ctx);
@@ -54,7 +54,7 @@ pub fn part_receiver(ctx: TcContext) -> i32 {
     }))
 }
 
-/// And whether the one may send that to the other.
+/// Up to the decision to forward.
 #[classifier]
 pub fn part_decision(ctx: TcContext) -> i32 {
     redirect(decide::fast_path(tc::Buffer::new(&ctx), &mut None).map(drop))

@@ -1,5 +1,4 @@
-//! XDP programs as users of a lab have them at their inner ends, for tests and for measuring. No lab
-//! runs them by itself.
+//! XDP programs such as users attach to inner ends, for tests and benchmarks. No lab attaches them by itself.
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]
@@ -16,12 +15,12 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 
-/// Frames that a program here took.
+/// Number of frames that a program here took.
 #[map]
 static TAKEN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// When `sink` took a frame, in nanoseconds of `CLOCK_MONOTONIC`, and which: the first one since user space
-/// has written 0 there, and one of the last.
+/// Time (nanoseconds of `CLOCK_MONOTONIC`) and number of two frames that `sink` took: the first since user space wrote
+/// 0 there, and one of the last.
 #[map]
 static STAMPS: Array<[u64; 2]> = Array::with_max_entries(2, 0);
 
@@ -29,7 +28,7 @@ static STAMPS: Array<[u64; 2]> = Array::with_max_entries(2, 0);
 #[map]
 static SOCKETS: XskMap = XskMap::with_max_entries(16, 0);
 
-/// Where `forward` sends frames out, and their new addresses: six bytes, the first the lowest.
+/// The interface by which `forward` sends frames, and their new addresses: six bytes, the first in the lowest bits.
 #[unsafe(no_mangle)]
 static OUT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -37,7 +36,7 @@ static TO: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static FROM: Global<u64> = Global::new(0);
 
-/// Takes every frame and counts it, and notes the time of every 64th.
+/// Drops and counts every frame, and records the time of every 64th.
 #[xdp(frags)]
 pub fn sink(_: XdpContext) -> u32 {
     let number = taken();
@@ -62,7 +61,7 @@ pub fn pass(_: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Sends every frame back as it is. With live frames of `BPF_PROG_TEST_RUN`: a generator.
+/// Sends every frame back unchanged. With the live frames of `BPF_PROG_TEST_RUN` it is a generator.
 #[xdp(frags)]
 pub fn transmit(_: XdpContext) -> u32 {
     XDP_TX
@@ -83,7 +82,7 @@ pub fn answer(mut ctx: XdpContext) -> u32 {
     for at in 0..4 {
         frame.swap(26 + at, 30 + at);
     }
-    // From request (8) to reply (0): the checksum's first word is that much more.
+    // From request (8) to reply (0): the checksum grows by 0x0800.
     frame[34] = 0;
     let sum = u32::from(u16::from_be_bytes([frame[36], frame[37]])) + 0x0800;
     let sum = (sum & 0xffff) + (sum >> 16);
@@ -92,8 +91,8 @@ pub fn answer(mut ctx: XdpContext) -> u32 {
     XDP_TX
 }
 
-/// Sends IPv4 frames to a single host out of another interface, to another host; passes those to groups,
-/// such as what a bridge reports of the groups that it is in.
+/// Sends unicast IPv4 frames out of another interface, to another host. Passes group frames, such as a bridge's own
+/// membership reports, and other protocols.
 #[xdp(frags)]
 #[expect(clippy::cast_possible_truncation, reason = "actions are small integers")]
 pub fn forward(mut ctx: XdpContext) -> u32 {
@@ -111,7 +110,7 @@ pub fn forward(mut ctx: XdpContext) -> u32 {
     unsafe { bpf_redirect(OUT.load(), 0) as u32 }
 }
 
-/// Gives every frame to the AF_XDP socket of its queue.
+/// Redirects every frame to the AF_XDP socket of its queue.
 #[xdp(frags)]
 pub fn to_socket(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel hands the program a valid context, which outlives it.
@@ -119,7 +118,7 @@ pub fn to_socket(ctx: XdpContext) -> u32 {
     SOCKETS.redirect(queue, XDP_PASS.into()).unwrap_or(XDP_PASS)
 }
 
-/// Counts a frame, and returns how many that makes on this CPU.
+/// Counts a frame, and returns the number counted on this CPU.
 #[inline(always)]
 fn taken() -> u64 {
     let Some(count) = TAKEN.get_ptr_mut(0) else { return 0 };
@@ -137,7 +136,7 @@ fn bytes<const N: usize>(ctx: &mut XdpContext) -> Option<&mut [u8; N]> {
     if data + N > end {
         return None;
     }
-    // SAFETY: the verifier checks that the bytes lie between data and data_end, as just compared; nobody
-    // else has the frame while the program runs.
+    // SAFETY: the verifier checks that the bytes lie between data and data_end, as just compared. Nothing else accesses
+    // the frame while the program runs.
     Some(unsafe { &mut *(data as *mut [u8; N]) })
 }

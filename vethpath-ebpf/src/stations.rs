@@ -1,4 +1,4 @@
-//! Stations as senders and as receivers: in the slots of their keys, or else in the hash maps.
+//! Lookup of stations as senders and as receivers: in the slot of the key first, then in the hash map.
 
 use core::{arch::asm, hint::cold_path, mem::offset_of, ptr::NonNull};
 
@@ -7,17 +7,17 @@ use vethpath_common::{Entry, MacWords, NOT_THERE, Reason, Slot, Source, Station,
 
 use crate::maps::{SOURCE_SLOTS, SOURCES, STATION_SLOTS, STATIONS, domain, slot_bits};
 
-/// Reads a field of an entry, once. Others write entries meanwhile: none of it is kept or read again behind
-/// the program's back.
+/// Reads a field of an entry exactly once (volatile). User space and other CPUs write entries concurrently, so the
+/// compiler must not cache a value or repeat a read.
 macro_rules! field {
     ($entry:expr, $field:ident) => {
-        // SAFETY: entries are only freed after a grace period (see agent/sync.rs).
+        // SAFETY: entries are only freed after a grace period (see agent/map_sync.rs).
         unsafe { (&raw const (*$entry.as_ptr()).$field).read_volatile() }
     };
 }
 pub(crate) use field;
 
-/// A MAC address as a sender behind the port `ifindex`, if it is one of this generation.
+/// The entry of a sender behind the port `ifindex`, if it is of this generation.
 #[inline(always)]
 pub fn source(ifindex: u32, mac: MacWords, generation: u32) -> Result<NonNull<Source>, Reason> {
     let key = Key::of_source(ifindex, mac);
@@ -29,7 +29,7 @@ pub fn source(ifindex: u32, mac: MacWords, generation: u32) -> Result<NonNull<So
     if generation_of(entry) == generation { Ok(entry) } else { Err(Reason::Stale) }
 }
 
-/// A MAC address as a receiver of what enters by `bridge`, if it is one of this generation.
+/// The entry of a receiver for frames that enter by `bridge`, if it is of this generation.
 #[inline(always)]
 pub fn station(bridge: u32, mac: MacWords, generation: u32) -> Result<NonNull<Station>, Reason> {
     let key = Key { place: u64::from(bridge), rest: mac.bits() };
@@ -41,20 +41,20 @@ pub fn station(bridge: u32, mac: MacWords, generation: u32) -> Result<NonNull<St
     if generation_of(entry) == generation { Ok(entry) } else { Err(Reason::Stale) }
 }
 
-/// The sender of whatever generation.
+/// The entry of a sender, of any generation.
 #[inline(always)]
 pub fn any_source(ifindex: u32, mac: MacWords) -> Option<NonNull<Source>> {
     let key = Key::of_source(ifindex, mac);
     source_anywhere(key.place, key.rest)
 }
 
-/// The receiver of whatever generation.
+/// The entry of a receiver, of any generation.
 #[inline(always)]
 pub fn any_station(bridge: u32, mac: MacWords) -> Option<NonNull<Station>> {
     station_anywhere(u64::from(bridge), mac.bits())
 }
 
-/// The three words of a key: the first, and the others in one.
+/// The three words of a key: the first, and the other two joined.
 #[derive(Clone, Copy)]
 struct Key {
     place: u64,
@@ -74,7 +74,7 @@ impl Key {
     }
 }
 
-/// What lies in the slot of a key, if it is that key's and of this generation.
+/// The entry in the slot of a key, if it is of that key and of this generation.
 #[inline(always)]
 fn in_slot<V: Entry>(slots: &Array<Slot<V>>, key: Key, generation: u32) -> Option<NonNull<V>> {
     let (found, slot) =
@@ -82,21 +82,21 @@ fn in_slot<V: Entry>(slots: &Array<Slot<V>>, key: Key, generation: u32) -> Optio
     if found == u64::from(generation) { of_key(slot, key) } else { None }
 }
 
-/// Loads the generation of a slot, and makes the slot's address depend on it: whatever is read through the
-/// address that this returns is read after the generation, on every CPU.
+/// Loads the generation of a slot, and makes the slot's address depend on it: reads through the returned address come
+/// after the read of the generation, on every CPU.
 ///
-/// The generation comes first because a slot that holds nothing still has the key that it had, and may be given to
-/// another key at any time. While it has a generation, key and value cannot change until a grace period after that is
-/// cleared (see datapath/slots.rs), and so not while this program runs.
+/// The generation is read first because an empty slot still has its former key, and may be given to another key at any
+/// time. While a generation is set, key and value cannot change until a grace period after it is cleared (see
+/// datapath/slots.rs), and so not while this program runs.
 ///
 /// The dependency is `generation & 0`. LLVM does not see through `asm!`, so it keeps it. The verifier knows that the
 /// sum is the slot's address. JITs translate instruction by instruction (`build_insn` in
-/// arch/arm64/net/bpf_jit_comp.c), and CPUs order a load after the one that its address is computed from, whatever
-/// comes out (address dependency, tools/memory-model/Documentation/explanation.txt).
+/// arch/arm64/net/bpf_jit_comp.c). CPUs order a load after the load that its address is computed from, whatever the
+/// value is (address dependency, tools/memory-model/Documentation/explanation.txt).
 #[inline(always)]
 fn load_generation<V: Entry>(slot: *mut Slot<V>) -> (u64, *mut Slot<V>) {
     let (generation, dependent): (u64, *mut Slot<V>);
-    // SAFETY: one load, aligned and in the slot: array elements live as long as the map. The address stays what it is.
+    // SAFETY: one load, aligned and in the slot: array elements live as long as the map. The address does not change.
     unsafe {
         asm!(
             "{generation} = *(u32 *)({slot} + {offset})",
@@ -116,15 +116,15 @@ fn load_generation<V: Entry>(slot: *mut Slot<V>) -> (u64, *mut Slot<V>) {
 /// The entry in a slot whose generation was loaded, if it is this key's.
 #[inline(always)]
 fn of_key<V: Entry>(slot: *mut Slot<V>, key: Key) -> Option<NonNull<V>> {
-    // SAFETY: array elements live as long as the map, and the key begins a slot and is aligned as u64 (see
-    // `Slot`). It is not written while a program may look at it (see `load_generation`).
+    // SAFETY: array elements live as long as the map. The key is at the start of a slot and is aligned as u64 (see
+    // `Slot`). It is not written while a program may read it (see `load_generation`).
     let (first, last) = unsafe { ((&raw const (*slot).key).cast::<u64>().read(), (*slot).key[2]) };
     let is_it = first == joined(key.place, key.rest & 0xffff_ffff) && u64::from(last) == key.rest >> 32;
     // SAFETY: as above; no slot is at address 0.
     if is_it { Some(unsafe { NonNull::new_unchecked(&raw mut (*slot).value) }) } else { None }
 }
 
-/// Two words as one load has them.
+/// Two consecutive words as one load returns them.
 #[inline(always)]
 fn joined(first: u64, second: u64) -> u64 {
     if cfg!(target_endian = "little") { first | second << 32 } else { first << 32 | second }
@@ -132,7 +132,7 @@ fn joined(first: u64, second: u64) -> u64 {
 
 #[inline(always)]
 fn generation_of<V: Entry>(entry: NonNull<V>) -> u32 {
-    // SAFETY: entries are only freed after a grace period (see agent/sync.rs), and begin with their generation.
+    // SAFETY: entries are only freed after a grace period (see agent/map_sync.rs), and begin with their generation.
     unsafe { entry.as_ptr().cast::<u32>().read_volatile() }
 }
 

@@ -1,4 +1,4 @@
-//! Frames as tc programs have them: socket buffers.
+//! The context of tc programs: socket buffers.
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_change_type, programs::TcContext};
 
@@ -20,17 +20,17 @@ impl Buffer {
         Self { skb: ctx.skb.skb }
     }
 
-    /// Makes the frame what it would be behind a second veth crossing: for this host, unmarked.
-    /// `skb_scrub_packet` does it in `bpf_redirect_peer` since Linux 6.15 (and some stable
-    /// releases); before, a frame would arrive as somebody else's.
+    /// Sets the metadata that a second veth crossing would leave: for this host, without a mark. `bpf_redirect_peer`
+    /// calls `skb_scrub_packet` for that since Linux 6.15 (and some stable releases). Before, a frame would arrive with
+    /// a packet type for another host.
     #[inline(always)]
     pub fn scrub(&self) {
         // SAFETY: the context outlives this call, and tc programs may write these fields.
         unsafe {
             (*self.skb).priority = 0;
-            // Each by itself: the verifier refuses one store to two fields.
+            // One store each: the verifier refuses one store to two fields.
             (&raw mut (*self.skb).mark).write_volatile(0);
-            // The port has one transmit queue, or the frame would be redirected to it and not past it.
+            // The port has one transmit queue; with several, frames are redirected to the port and not to its peer.
             (&raw mut (*self.skb).queue_mapping).write_volatile(0);
             if !kernel_scrubs() && (*self.skb).pkt_type != PACKET_HOST {
                 bpf_skb_change_type(self.skb, PACKET_HOST);
@@ -70,8 +70,8 @@ impl Context for Buffer {
         }
     }
 
-    /// By its protocol, which is 0 where there is none: the kernel gives that with one load, and makes
-    /// `vlan_present` a 0 or 1 by a branch. (Before Linux 6.2 it may stay behind when a tag is taken away.)
+    /// Reads the tag's protocol, which is 0 without a tag: the kernel returns it with one load, but computes
+    /// `vlan_present` with a branch. (Before Linux 6.2 the protocol may remain after the tag was removed.)
     #[inline(always)]
     fn tag_beside(&self) -> bool {
         self.skb().vlan_proto != 0

@@ -1,7 +1,7 @@
-//! Frames as XDP programs have them: memory, without a socket buffer.
+//! The context of XDP programs: packet memory without a socket buffer.
 //!
-//! At a port, such a frame comes from the inner end of its pair: from its sockets, by way of a socket
-//! buffer of which nothing is seen here but the bytes, or from an XDP program or socket there.
+//! At a port, a frame comes from the inner end of its pair. It was sent by a socket there, as a socket buffer of which
+//! only the bytes are visible here, or by an XDP program or AF_XDP socket there.
 
 use aya_ebpf::{
     bindings::{xdp_action::XDP_PASS, xdp_action::XDP_REDIRECT, xdp_md},
@@ -33,7 +33,7 @@ impl Context for Raw {
         (ctx.data(), ctx.data_end())
     }
 
-    /// With the fragments behind the linear part.
+    /// Includes the fragments behind the linear part.
     #[inline(always)]
     fn len(&self) -> u32 {
         // SAFETY: the kernel hands the program a valid context, which outlives it. The length of a frame
@@ -44,8 +44,8 @@ impl Context for Raw {
         }
     }
 
-    /// None has segments: a port with an XDP program takes TSO from its inner end (`veth_fix_features`
-    /// in drivers/net/veth.c), so that the sender's stack makes them.
+    /// Always 0: a port with an XDP program disables TSO on its inner end (`veth_fix_features` in drivers/net/veth.c),
+    /// so that the sender's stack makes the segments.
     #[inline(always)]
     fn gso_size(&self) -> u32 {
         0
@@ -56,7 +56,7 @@ impl Context for Raw {
         1
     }
 
-    /// A tag beside the packet cannot be seen here; senders that are [`flags::WHOLE`] leave none there.
+    /// A tag in the metadata is not visible here; senders with [`flags::NO_OFFLOAD`] leave none there.
     #[inline(always)]
     fn tag_beside(&self) -> bool {
         false
@@ -69,9 +69,9 @@ impl Context for Raw {
     }
 }
 
-/// Takes a frame that may take the fast path, if its sender keeps nothing of it elsewhere and its receiver
-/// is one of [`XDP_PORTS`]; the action is the answer. Everything else goes on to the tc program of the
-/// same port, which decides anew and counts: so it is counted once, whoever takes it.
+/// Redirects a frame if it may take the fast path, its sender has [`flags::NO_OFFLOAD`], and its receiver is in
+/// [`XDP_PORTS`]. Returns the XDP action. Every other frame goes on to the tc program of the same port, which decides
+/// again and counts it. So each frame is counted once.
 #[inline(always)]
 pub fn take(frame: Raw) -> u32 {
     let Ok(way) = decide::fast_path(frame, &mut None) else { return XDP_PASS };

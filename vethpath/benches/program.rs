@@ -1,6 +1,6 @@
-//! What the port program costs a frame by itself, in nanoseconds, beside a program that redirects to a
-//! constant: `BPF_PROG_TEST_RUN` in a loop, the cases interleaved, the least of many rounds (whatever
-//! disturbs a round makes it longer).
+//! The cost of the port program per frame, in nanoseconds, compared with a program that redirects to a constant.
+//! `BPF_PROG_TEST_RUN` runs each in a loop, the cases interleaved. The minimum of many rounds counts, since a
+//! disturbance only makes a round longer.
 //!
 //! As root: `cargo bench --bench program`
 
@@ -28,7 +28,7 @@ use world::Port;
 
 static CONSTANT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-constant"));
 
-/// How often each case is run, and how many times in a row.
+/// Rounds per case, and runs per round.
 const ROUNDS: usize = 300;
 const IN_A_ROW: u32 = 5_000;
 
@@ -74,7 +74,7 @@ fn constant(target: u32) -> Ebpf {
     object
 }
 
-/// The mean of one round.
+/// The mean run time of one round.
 fn once(program: &SchedClassifier, frame: &Frame, context: &[u8]) -> Duration {
     let options = TestRunOptions {
         data_in: Some(&frame.bytes),

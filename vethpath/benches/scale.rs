@@ -1,6 +1,6 @@
-//! What a lab costs against the number of its hosts, beside the same network by a shell script of `ip`
-//! commands as people write them: up, down, an `up` with nothing to do, `stats --json`, and what the
-//! agent takes while nothing happens. In a private machine of its own, one after the other, in one run.
+//! The cost of a lab by the number of its hosts, compared with a typical shell script of `ip` commands for the same
+//! network: up, down, an `up` without changes, `stats --json`, and the idle agent's CPU time and memory. All run in
+//! sequence, in private namespaces.
 //!
 //! As root: `cargo bench --bench scale` (`-- 10 100` for other numbers of hosts than 10, 100 and 1000).
 
@@ -20,14 +20,14 @@ mod private;
 
 const VETHPATH: &str = env!("CARGO_BIN_EXE_vethpath");
 
-/// A bridge tells of each port once more when its forward delay of 15 s is over
-/// (`br_forward_delay_timer_expired` in net/bridge/br_stp_timer.c), which is no idle agent's moment.
+/// A bridge notifies the state of each port again when its forward delay of 15 s expires
+/// (`br_forward_delay_timer_expired` in net/bridge/br_stp_timer.c). The agent is not idle before.
 const FORWARD_DELAY: Duration = Duration::from_secs(20);
 
-/// How long the agent is watched while nothing happens.
+/// How long the idle agent is measured.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// What a kernel counts processor time in, each second (USER_HZ).
+/// Clock ticks per second (USER_HZ).
 const TICKS: f64 = 100.0;
 
 fn main() -> ExitCode {
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     for hosts in hosts {
         measure(hosts);
     }
-    // What a lab of a thousand hosts may cost on two CPUs.
+    // Limits for a lab of 1000 hosts on two CPUs.
     println!("| at most, at 1000 | | 1.50 ms | | 0.70 ms | | 20.0 ms | 1.00 % | 20.0 MB |");
     ExitCode::SUCCESS
 }
@@ -83,7 +83,7 @@ fn measure(hosts: usize) {
     );
 }
 
-/// What goes away goes in its own time, and is not to disturb what is measured next.
+/// The kernel removes devices asynchronously, which must not disturb the next measurement.
 fn settle() {
     thread::sleep(Duration::from_secs(5));
 }
@@ -96,7 +96,7 @@ fn timed(program: &str, arguments: &[&str]) -> Duration {
     took
 }
 
-/// Percent of one CPU that the agent takes, and its resident memory in MB.
+/// The agent's CPU usage in percent of one CPU, and its resident memory in MB.
 fn idle() -> (f64, f64) {
     let pid = fs::read_to_string("/run/vethpath/scale/agent.lock").unwrap();
     let ticks = || {
@@ -151,7 +151,7 @@ fn script(hosts: usize) -> String {
     text
 }
 
-/// Done when nothing of it is left, as `vethpath down` is.
+/// Ends when nothing of it is left, like `vethpath down`.
 fn script_down(hosts: usize) -> String {
     let mut text = String::new();
     for number in 0..hosts {

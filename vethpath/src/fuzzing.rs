@@ -1,4 +1,4 @@
-//! The decoders of what comes from outside, as the fuzzers in `vethpath/fuzz` call them.
+//! Decoders of external input, as the fuzzers in `vethpath/fuzz` call them.
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -9,7 +9,7 @@ use crate::{
     state::Record,
 };
 
-/// A datagram of route netlink, as events and as what is made of links.
+/// Parses a route netlink datagram, as events and as link facts.
 pub fn events(datagram: &[u8]) {
     let mut events = Vec::new();
     watch::parse(datagram, &mut events);
@@ -19,11 +19,11 @@ pub fn events(datagram: &[u8]) {
     }
 }
 
-/// The payload of an answer, as each of our own decoders takes it. None of what they make may steer
-/// a terminal.
+/// Parses the payload of a reply with each of vethpath's own decoders. Their text must contain no control characters,
+/// which could steer a terminal.
 ///
 /// # Panics
-/// Text has control characters in it.
+/// Text contains control characters.
 pub fn answers(payload: &[u8]) {
     let _ = packet_sockets::parse(payload);
     let _ = features::parse(payload);
@@ -36,10 +36,10 @@ pub fn answers(payload: &[u8]) {
     }
 }
 
-/// A line of a journal, and an agent's answer. What can be read can be written and read again.
+/// Parses a journal line, and an agent's reply. What parses must serialize. A record must parse again as the same.
 ///
 /// # Panics
-/// It cannot.
+/// Serializing or parsing again fails.
 pub fn records(bytes: &[u8]) {
     if let Ok(record) = Record::parse(bytes) {
         let again = serde_json::to_vec(&record).ok().and_then(|line| Record::parse(&line).ok());

@@ -3,7 +3,7 @@
 //! Data flows one way: file -> [`topology`] -> plan -> steps -> kernel, and kernel events ->
 //! agent -> maps. See `docs/architecture.md`.
 
-// They panic where nobody reads any more.
+// `println!` and `eprintln!` panic when the reader has closed the pipe.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod agent;

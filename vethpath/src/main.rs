@@ -16,8 +16,8 @@ fn main() -> ExitCode {
     if !stack::is_small() {
         return run();
     }
-    // Capabilities are a thread's, and this one lives as long as the agent: it gives them up, too. Where that is refused,
-    // the agent says so.
+    // Capabilities are per thread. This thread lives as long as the agent, so it drops its own as well. The agent
+    // reports it if that is refused.
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "agent") {
         let _ = agent::reduce_privileges();
     }
@@ -28,7 +28,7 @@ fn run() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => commands::run(cli),
         Err(error) => {
-            // `--help` and `--version` are no fault; a wrong command line is the user's: 1, not clap's 2.
+            // `--help` and `--version` succeed. A wrong command line is a user error: exit code 1, not clap's 2.
             let _ = error.print();
             if error.use_stderr() { ExitCode::from(1) } else { ExitCode::SUCCESS }
         }

@@ -1,10 +1,10 @@
-//! Parts of documents between `<!-- SUBJECT:begin NAME -->` and `<!-- SUBJECT:end -->`, written by chores.
+//! Generated blocks of documents, between `<!-- SUBJECT:begin NAME -->` and `<!-- SUBJECT:end -->`.
 
 use crate::error::Error;
 
 const MARK: &str = " -->\n";
 
-/// The text with each part of a subject replaced by what `render` gives for its name.
+/// Replaces each block of a subject with what `render` returns for its name.
 pub(crate) fn fill(
     text: &str,
     subject: &str,

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the main job on a small lab, with the program as users get it.
+//! `cargo xtask demo`: the main features on a small lab, with a build like users'.
 
 use std::{
     os::unix::process::CommandExt as _,
@@ -17,7 +17,7 @@ use crate::{
 const FILE: &str = "examples/demo.toml";
 const LAB: &str = "vethpath-demo";
 
-/// What is shown: a heading, and what `vethpath` is told. The lab's end follows in any case.
+/// The steps: a heading and the arguments of `vethpath`. Taking the lab down follows in any case.
 const STEPS: &[(&str, &[&str])] = &[
     ("Bring up three namespaces on one bridge", &["up", FILE]),
     ("Look at the lab", &["show", LAB]),
@@ -33,7 +33,7 @@ const STEPS: &[(&str, &[&str])] = &[
 ];
 const END: (&str, &[&str]) = ("Take the lab down", &["down", LAB]);
 
-/// Shows the demo.
+/// Runs the demo.
 pub(crate) fn run() -> Result<(), Error> {
     if !is_root() {
         return Err(Error::NeedsRoot { chore: "demo".to_owned() });
@@ -48,7 +48,7 @@ pub(crate) fn run() -> Result<(), Error> {
     Ok(())
 }
 
-/// Builds the program and returns its file.
+/// Builds the program and returns its path.
 fn build() -> Result<PathBuf, Error> {
     heading(0, "Build vethpath");
     let target = target_dir();
@@ -58,7 +58,7 @@ fn build() -> Result<PathBuf, Error> {
     Ok(target.join("demo/vethpath"))
 }
 
-/// Takes the steps, until one fails or somebody interrupts.
+/// Runs the steps until one fails or a signal arrives.
 fn show(vethpath: &Path) -> Result<(), Error> {
     for (index, (about, args)) in STEPS.iter().enumerate() {
         heading(index + 1, about);
@@ -81,12 +81,12 @@ fn end(vethpath: &Path) -> Result<(), Error> {
     tools::run(shielded(command(vethpath).args(args)))
 }
 
-/// In a process group of its own, where a second Ctrl-C does not reach it.
+/// Sets a process group of its own, which a second Ctrl-C does not reach.
 fn shielded(command: &mut Command) -> &mut Command {
     command.process_group(0)
 }
 
-/// Announces a step.
+/// Prints the heading of a step.
 fn heading(step: usize, about: &str) {
     say(&format!("\n== {step}/{} {about}", STEPS.len() + 1));
 }

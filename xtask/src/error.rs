@@ -1,4 +1,4 @@
-//! What can go wrong in a chore, what to do about it, and the exit code it gives.
+//! The errors of a chore, with hints and exit codes.
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
@@ -14,15 +14,15 @@ pub(crate) enum Error {
     Start {
         /// The command line.
         command: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A program ran and failed; it has said why itself.
+    /// A program failed and has printed the reason.
     #[error("`{command}` failed ({status})")]
     Failed {
         /// The command line.
         command: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
     },
     /// A requirement could not be installed.
@@ -34,7 +34,7 @@ pub(crate) enum Error {
         #[source]
         source: Box<Error>,
     },
-    /// This machine lacks something, and we must not or cannot install it.
+    /// A requirement is missing, and xtask must not or cannot install it.
     #[error("this machine lacks {names}, and {obstacle}")]
     Lacking {
         /// What is missing.
@@ -44,7 +44,7 @@ pub(crate) enum Error {
         /// How to install it by hand.
         hint: String,
     },
-    /// The installation went through, and yet the probe does not find the thing.
+    /// The installation succeeded, but the probe does not find the requirement.
     #[error("{name} was installed, but {found}")]
     NotFound {
         /// What was installed.
@@ -52,7 +52,7 @@ pub(crate) enum Error {
         /// What the probe found instead.
         found: String,
     },
-    /// The chore changes the network of this machine.
+    /// The chore needs root, since it changes the network of this machine.
     #[error("`cargo xtask {chore}` needs root: it makes network namespaces and loads eBPF programs")]
     NeedsRoot {
         /// The chore and its arguments.
@@ -70,24 +70,24 @@ pub(crate) enum Error {
     /// Integration tests failed; their output has been shown.
     #[error("failed: {}", .0.join(", "))]
     TestsFailed(Vec<String>),
-    /// No integration test has such a name.
+    /// No integration test matches.
     #[error("no integration test is selected by `{0}`")]
     NoTests(String),
-    /// Cargo does not say where it has put the integration tests.
+    /// Cargo's output does not name the test binary.
     #[error("cargo names no binary of the integration tests")]
     NoTestBinary,
-    /// The suite has none of the stages that were named.
+    /// The suite has none of the selected stages.
     #[error("this suite has no such stage")]
     NoStages,
-    /// The tests passed but did not clean up.
+    /// The tests passed but left resources behind.
     #[error("the tests left things behind: {}", .0.join(", "))]
     LeftBehind(Vec<String>),
     /// A system call failed.
     #[error("cannot {operation}")]
     System {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// What the kernel said.
+        /// The errno.
         source: nix::Error,
     },
     /// A file cannot be read or written.
@@ -95,22 +95,22 @@ pub(crate) enum Error {
     File {
         /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A guest with another kernel cannot be had, or says nothing more.
+    /// A guest could not be prepared, failed, or timed out.
     #[error("{0}")]
     Guest(String),
-    /// What was measured cannot be shown.
+    /// The figures are missing or invalid.
     #[error("cannot make figures: {0}")]
     Figures(String),
-    /// Ctrl-C, or a request to end.
+    /// SIGINT, SIGTERM or SIGHUP.
     #[error("interrupted")]
     Interrupted,
 }
 
 impl Error {
-    /// What the user can do about it.
+    /// The hint for the user.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Install { .. } => Some(
@@ -142,7 +142,7 @@ impl Error {
         }
     }
 
-    /// 1: the checked code or the request is at fault; 2: the machine is; 130: interrupted.
+    /// 1: the checked code or the request is wrong; 2: the machine is; 130: interrupted.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Failed { .. }

@@ -1,7 +1,7 @@
-//! Ctrl-C and polite requests to end: noted here, obeyed once everything is as it was.
+//! Defers SIGINT, SIGTERM and SIGHUP until temporary state has been restored.
 //!
-//! A handler, not `SIG_IGN`: an ignored signal stays ignored across `exec`, and then the programs
-//! we start would not hear it either.
+//! It installs a handler instead of `SIG_IGN`: an ignored signal stays ignored across `exec`, so child processes would
+//! ignore it too.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,16 +11,16 @@ use crate::error::Error;
 
 static SEEN: AtomicBool = AtomicBool::new(false);
 
-/// Whether anybody asked us to end.
+/// Whether such a signal has arrived.
 pub(crate) fn seen() -> bool {
     SEEN.load(Ordering::Relaxed)
 }
 
-/// From now on, such signals are noted and do not end this process.
+/// Installs the handler. From then on these signals do not end this process.
 pub(crate) fn watch() -> Result<(), Error> {
     let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler stores to an atomic and does nothing else, which is allowed at any point.
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
         unsafe { sigaction(signal, &action) }
             .map_err(|source| Error::System { operation: "watch for Ctrl-C", source })?;
     }

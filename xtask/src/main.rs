@@ -1,4 +1,4 @@
-//! vethpath's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask figures`.
+//! The project's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask figures`.
 
 mod blocks;
 mod demo;
@@ -23,19 +23,19 @@ struct Cli {
     task: Task,
 }
 
-/// One chore.
+/// The chores.
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Install what building, testing, the demo and the figures need and this machine lacks
+    /// Install missing requirements of building, testing, the demo and the figures
     Setup,
-    /// Run everything a change must pass: format, lints, all tests, documentation
+    /// Run all checks for a change: format, lints, all tests, documentation
     Test(test::Args),
-    /// Build vethpath and show its main job on a small lab of its own
+    /// Build vethpath and show its main features on a small lab
     Demo,
     /// Run tests in a guest, for `cargo xtask test --kernel`
     #[command(hide = true)]
     Guest(test::GuestArgs),
-    /// Measure every figure in the documents anew, and write tables and charts
+    /// Measure every figure in the documents, and write tables and charts
     Figures(figures::Args),
 }
 
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what went wrong and what to do about it.
+/// Prints an error with its causes and hint.
 fn report(error: &Error) -> ExitCode {
     eprintln!("error: {error}");
     let mut cause = std::error::Error::source(error);

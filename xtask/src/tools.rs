@@ -17,7 +17,7 @@ pub(crate) fn root() -> PathBuf {
     own.parent().map_or(own.clone(), Path::to_path_buf)
 }
 
-/// Where cargo puts what it builds, as an absolute path.
+/// Cargo's target folder, as an absolute path.
 pub(crate) fn target_dir() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => std::path::absolute(&dir).unwrap_or_else(|_| PathBuf::from(dir)),
@@ -25,7 +25,7 @@ pub(crate) fn target_dir() -> PathBuf {
     }
 }
 
-/// Whether this process is root's.
+/// Whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()
 }
@@ -36,15 +36,15 @@ fn cargo_bin() -> Option<PathBuf> {
     home.or_else(|| env::home_dir().map(|home| home.join(".cargo"))).map(|home| home.join("bin"))
 }
 
-/// PATH, and what it may lack: cargo run by its full path goes without `~/.cargo/bin`, and users
-/// other than root often go without the `sbin` folders.
+/// PATH with folders that it may lack. If cargo is run by its full path, PATH may lack `~/.cargo/bin`; PATH of users
+/// other than root often lacks the `sbin` folders.
 fn search_path() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let more = [PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
     completed(env::split_paths(&path).collect(), cargo_bin().into_iter().chain(more))
 }
 
-/// `path` with those of `more` at its end that it does not have.
+/// Appends those of `more` that `path` does not have.
 fn completed(mut path: Vec<PathBuf>, more: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     for dir in more {
         if !path.contains(&dir) {
@@ -54,13 +54,13 @@ fn completed(mut path: Vec<PathBuf>, more: impl IntoIterator<Item = PathBuf>) ->
     path
 }
 
-/// The file that `program` runs, if there is one.
+/// The file of `program`, if it is in the search path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     search_path().into_iter().map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
-/// A command in the workspace's folder, without input, with everything on its PATH, and without
-/// the variables by which cargo described this crate (build scripts would take them for theirs).
+/// A command in the workspace's folder, with an empty standard input and the full search path. Cargo's variables about
+/// this crate are removed, since build scripts would use them.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root()).stdin(Stdio::null());
@@ -85,32 +85,32 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The command line as a person would type it.
+/// The command line as a user would type it.
 pub(crate) fn display(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args()).map(OsStr::to_string_lossy);
     words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
 }
 
-/// A word as a shell wants it.
+/// A word quoted for the shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
 }
 
-/// Prints a line. Unlike `println!` it does not mind that nobody reads any more (`| head`, a closed
-/// terminal): the demo must still take its lab down.
+/// Prints a line. Unlike `println!` it ignores write errors (`| head`, a closed terminal): the demo must still take its
+/// lab down.
 pub(crate) fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").ok();
 }
 
-/// Shows the command line and runs it.
+/// Prints the command line and runs it.
 pub(crate) fn run(command: &mut Command) -> Result<(), Error> {
     say(&format!("$ {}", display(command)));
     wait(command)
 }
 
-/// Runs a command with this chore's output and waits for its end.
+/// Runs a command with inherited output and waits for it.
 pub(crate) fn wait(command: &mut Command) -> Result<(), Error> {
     match command.spawn().and_then(|mut child| child.wait()) {
         Ok(status) if status.success() => Ok(()),
@@ -119,7 +119,7 @@ pub(crate) fn wait(command: &mut Command) -> Result<(), Error> {
     }
 }
 
-/// What a command prints when it succeeds; nothing when it fails or is not there.
+/// The standard output of a command; `None` if it fails or does not exist.
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())

@@ -1,4 +1,4 @@
-//! A frame as a packet socket gets it: its bytes, and what the kernel knows beside them.
+//! A frame as a packet socket receives it: its bytes, and the kernel's metadata.
 
 use std::{
     fmt,
@@ -7,38 +7,38 @@ use std::{
 
 use nix::libc;
 
-/// The longest frame there is (a GSO frame), and the header in front of it.
+/// The longest possible frame (a GSO frame), and the header in front of it.
 const LONGEST: usize = (64 << 10) + 256;
 
-/// A frame that came in. Two that are equal cannot be told apart by their receiver.
+/// A received frame. Its receiver cannot tell two equal ones apart.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Arrival {
-    /// What it is to the receiver: `PACKET_HOST`, `PACKET_OTHERHOST`...
+    /// The packet type: `PACKET_HOST`, `PACKET_OTHERHOST`...
     pub(crate) kind: u8,
-    /// All of it, from its Ethernet header.
+    /// The whole frame, from its Ethernet header on.
     pub(crate) bytes: Vec<u8>,
     /// The VLAN tag beside the packet: protocol and TCI.
     pub(crate) tag: Option<(u16, u16)>,
-    /// `TP_STATUS_*` of `linux/if_packet.h`: what is known of the checksum, above all.
+    /// `TP_STATUS_*` of `linux/if_packet.h`: above all the state of the checksum.
     pub(crate) status: u32,
-    /// Checksums and segments yet to be made.
+    /// Checksums and segments that are still to be made.
     pub(crate) offload: Offload,
 }
 
 /// `struct virtio_net_hdr` of `linux/virtio_net.h`, in the machine's byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Offload {
-    /// 1: the checksum is to be made (`VIRTIO_NET_HDR_F_NEEDS_CSUM`); 2: it is good.
+    /// 1: the checksum is still to be computed (`VIRTIO_NET_HDR_F_NEEDS_CSUM`); 2: it is valid.
     pub(crate) flags: u8,
     /// 1, 4, 5: segments of TCP over IPv4, of TCP over IPv6, of UDP (`VIRTIO_NET_HDR_GSO_*`).
     pub(crate) gso: u8,
-    /// Bytes of headers.
+    /// Bytes of the headers.
     pub(crate) headers: u16,
     /// Bytes of payload in a segment.
     pub(crate) segment: u16,
-    /// Where the checksum begins to count.
+    /// Where the checksum's range begins.
     pub(crate) start: u16,
-    /// Where it is to be, from there.
+    /// Offset of the checksum from there.
     pub(crate) offset: u16,
 }
 
@@ -84,7 +84,7 @@ impl fmt::Debug for Arrival {
     }
 }
 
-/// What the kernel has next, sent or received; `None` when there is nothing.
+/// The next frame of the socket, sent or received; `None` if there is none.
 pub(super) fn receive(socket: &OwnedFd, offloads: bool) -> Option<Arrival> {
     let mut bytes = vec![0; LONGEST];
     // Aligned as a `cmsghdr` is, and room for one with a `tpacket_auxdata`.
@@ -100,7 +100,7 @@ pub(super) fn receive(socket: &OwnedFd, offloads: bool) -> Option<Arrival> {
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control);
-    // SAFETY: address, buffer and control data are as long as is said, and outlive the call.
+    // SAFETY: address, buffer and control data have the given lengths, and outlive the call.
     let read = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     bytes.truncate(usize::try_from(read).ok()?);
     let offload = match offloads {
@@ -111,7 +111,7 @@ pub(super) fn receive(socket: &OwnedFd, offloads: bool) -> Option<Arrival> {
         false => Offload::default(),
     };
     let mut arrival = Arrival { kind: from.sll_pkttype, bytes, tag: None, status: 0, offload };
-    // SAFETY: the kernel has filled in the message, which points to what is still there.
+    // SAFETY: the kernel has filled in the message, and what it points to still exists.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_ref() };
     if let Some(header) = header
         && (header.cmsg_level, header.cmsg_type) == (libc::SOL_PACKET, libc::PACKET_AUXDATA)

@@ -1,4 +1,4 @@
-//! A packet socket: sends frames as they are given, and sees frames as they come.
+//! A packet socket: sends and receives raw frames.
 
 mod arrival;
 
@@ -13,20 +13,20 @@ use nix::{errno::Errno, libc, net::if_::if_nametoindex, unistd};
 /// A packet socket on an interface.
 pub(crate) struct Wire {
     socket: OwnedFd,
-    /// Whether an [`Offload`] stands in front of every frame, both ways.
+    /// Whether an [`Offload`] precedes every frame, in both directions.
     offloads: bool,
 }
 
 impl Wire {
-    /// On the interface of this name, where the calling thread is.
+    /// Opens one on the interface of this name, in the calling thread's namespace.
     pub(crate) fn on(interface: &str) -> io::Result<Self> {
         let ifindex = if_nametoindex(interface)?;
         let all = u16::try_from(libc::ETH_P_ALL).expect("it is 3").to_be();
         let flags = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: takes integers only.
+        // SAFETY: the arguments are integers.
         let fd = unsafe { libc::socket(libc::AF_PACKET, flags, all.into()) };
         Errno::result(fd)?;
-        // SAFETY: it was just made, and nobody else knows of it.
+        // SAFETY: the descriptor is new, and nothing else owns it.
         let socket = unsafe { OwnedFd::from_raw_fd(fd) };
         // SAFETY: plain integers, of which zero is valid.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -34,13 +34,13 @@ impl Wire {
         address.sll_protocol = all;
         address.sll_ifindex = ifindex.cast_signed();
         let length = u32::try_from(size_of_val(&address)).expect("it is 20");
-        // SAFETY: the address is as long as is said.
+        // SAFETY: `length` is the length of the address.
         let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) };
         Errno::result(done)?;
         Ok(Self { socket, offloads: false })
     }
 
-    /// The same, and it tells all that a receiver can know of a frame: see [`Arrival`].
+    /// The same, with all metadata that a receiver can have of a frame: see [`Arrival`].
     pub(crate) fn telling_all(mut self) -> io::Result<Self> {
         self.set(libc::PACKET_AUXDATA)?;
         self.set(libc::PACKET_VNET_HDR)?;
@@ -51,19 +51,19 @@ impl Wire {
     fn set(&self, option: i32) -> io::Result<()> {
         let on = 1_i32;
         let fd = self.socket.as_raw_fd();
-        // SAFETY: the value is an integer, as long as is said.
+        // SAFETY: the value is an integer, whose length is given.
         let done = unsafe { libc::setsockopt(fd, libc::SOL_PACKET, option, (&raw const on).cast(), 4) };
         Errno::result(done)?;
         Ok(())
     }
 
-    /// Sends a frame, all of which is given.
+    /// Sends a complete frame.
     #[track_caller]
     pub(crate) fn send(&self, frame: &[u8]) {
         assert_eq!(self.try_send(frame, Offload::default()), Ok(()), "{frame:?}");
     }
 
-    /// Sends a frame of which the receiver may have to make the checksum, or the segments.
+    /// Sends a frame for which the receiver may have to compute the checksum or the segments.
     pub(crate) fn try_send(&self, frame: &[u8], offload: Offload) -> nix::Result<()> {
         let header = if self.offloads { &offload.bytes()[..] } else { &[] };
         let sent = unistd::write(&self.socket, &[header, frame].concat())?;
@@ -71,12 +71,12 @@ impl Wire {
         Ok(())
     }
 
-    /// The next frame that came in, and its type, such as `PACKET_HOST`; not what was sent here.
+    /// The next received frame and its type, such as `PACKET_HOST`. Frames that were sent here are skipped.
     pub(crate) fn next(&self) -> Option<(u8, Vec<u8>)> {
         self.arrival().map(|arrival| (arrival.kind, arrival.bytes))
     }
 
-    /// The next frame that came in, with all that is known of it; not what was sent here.
+    /// The next received frame with all its metadata. Frames that were sent here are skipped.
     pub(crate) fn arrival(&self) -> Option<Arrival> {
         loop {
             let arrival = arrival::receive(&self.socket, self.offloads)?;

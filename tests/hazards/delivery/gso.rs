@@ -1,5 +1,5 @@
-//! GSO frames that are too large for a port are cut there, and those of more than 64 KiB that are not cross it whole
-//! (`gso_features_check` in net/core/dev.c).
+//! GSO frames that are too large for a port are segmented there. Those of more than 64 KiB that are not segmented
+//! cross it whole (`gso_features_check` in net/core/dev.c).
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage};
 use netlink_packet_route::{
@@ -18,8 +18,8 @@ use crate::harness::{Host, Iperf, Lab, SLACK, wait_for, wait_until};
 /// A frame of several segments, but not of many.
 const FEW: u64 = 8_000;
 
-/// The longest frame of more than `most` bytes that arrives at ns1 while something is done; 0 if none does. A ping
-/// behind all of them shows that they have been seen.
+/// The longest frame of more than `most` bytes that arrives at ns1 during `work`; 0 if there is none. A ping behind
+/// all of them shows that they have been seen.
 fn longest_above(lab: &Lab<'_>, most: u64, work: impl FnOnce()) -> u64 {
     let filter = format!("greater {} or icmp", most + 1);
     let capture = format!("tcpdump -l -n -e -s 96 --immediate-mode -Q in -i eth0 {filter}");
@@ -37,7 +37,7 @@ fn longest_above(lab: &Lab<'_>, most: u64, work: impl FnOnce()) -> u64 {
         .unwrap_or_default()
 }
 
-/// Has the agent look twice: it may be looking already. (Each tenth look used to be at everything.)
+/// Has the agent check twice, since a check may be running. (Every tenth check used to be a full one.)
 #[track_caller]
 fn agent_looks(host: &Host, lab: &Lab<'_>) {
     let socket = host.path(&format!("/run/vethpath/{}/agent.sock", lab.name));
@@ -49,14 +49,14 @@ fn agent_looks(host: &Host, lab: &Lab<'_>) {
     }
 }
 
-/// No frame that arrives at ns1 while bytes are transferred is longer.
+/// Checks that no frame that arrives at ns1 during a transfer is longer.
 #[track_caller]
 fn is_at_most(lab: &Lab<'_>, most: u64) {
     let longest = longest_above(lab, most, || transfer(lab));
     assert_eq!(longest, 0, "a frame of so many bytes arrives at ns1");
 }
 
-/// Waits until there is such a frame: TCP begins with short ones.
+/// Waits until there is a longer frame: TCP begins with short ones.
 #[track_caller]
 fn is_more_than(lab: &Lab<'_>, least: u64) {
     wait_until(SLACK, || match longest_above(lab, least, || transfer(lab)) {
@@ -65,7 +65,7 @@ fn is_more_than(lab: &Lab<'_>, least: u64) {
     });
 }
 
-/// Sets both limits of a device on the size of GSO frames: `ip` does not know that of IPv4 before iproute2 6.3.
+/// Sets both GSO size limits of a device. `ip` does not support the one of IPv4 before iproute2 6.3.
 #[track_caller]
 fn limit(netns: &Netns, device: &str, size: u32) {
     let mut link = LinkMessage::default();
@@ -88,7 +88,7 @@ fn limit(netns: &Netns, device: &str, size: u32) {
     assert_eq!(answer[16..20], [0; 4], "the limit of {device} is refused");
 }
 
-/// The kernel tells nobody of a changed limit.
+/// The kernel sends no event for a changed limit.
 #[test]
 fn frames_are_cut_as_a_port_wants_them() {
     on_both(|host, lab, fast| {
@@ -108,7 +108,7 @@ fn frames_are_cut_as_a_port_wants_them() {
     });
 }
 
-/// The same of a trunk, which then is crossed by the bridges.
+/// The same for a trunk, which is then crossed through the bridges.
 #[test]
 fn frames_are_cut_as_a_trunk_wants_them() {
     for datapath in ["bridge", "tc"] {
@@ -143,8 +143,8 @@ fn frames_are_cut_as_a_trunk_wants_them() {
     }
 }
 
-/// BIG TCP: frames of more than 64 KiB (of IPv6, with the kernel's own hop-by-hop option) are cut by a port that does
-/// not take them, and cross one that does as they are, by the fast path as all others of their flow.
+/// BIG TCP: frames of more than 64 KiB (for IPv6, with the kernel's own hop-by-hop option) are segmented by a port
+/// that does not accept them. They cross one that does unchanged, on the fast path like all others of their flow.
 #[test]
 fn frames_of_more_than_64_kib_go_the_way_of_their_flow() {
     const LARGE: u32 = 196_608;
@@ -154,7 +154,7 @@ fn frames_of_more_than_64_kib_go_the_way_of_their_flow() {
             let _ = lab.run(namespace, format!("ip addr add {address}/64 dev eth0 nodad")).ok();
             limit(&lab.netns(namespace), "eth0", LARGE);
         }
-        // BBR makes no frames of more than 64 KiB (`bbr_tso_segs_goal`).
+        // BBR builds no frames of more than 64 KiB (`bbr_tso_segs_goal`).
         let larger = |to: &str| {
             longest_above(lab, 65_536, || {
                 drop(Iperf::start(lab, "ns0", ("ns1", to), "--bytes 60M --congestion cubic").report());

@@ -1,5 +1,5 @@
-//! A redirect that fails after the program has returned says nothing: what was redirected is compared with
-//! what arrives, and a lasting difference takes the pair off the fast path, until it works again.
+//! A redirect that fails after the program has returned is not reported. Redirected frames are compared with those
+//! that arrive. A lasting difference takes the pair off the fast path, until it works again.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::harness::{Host, SLACK, wait_until};
 fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {
     let host = Host::new();
     let lab = fast_lab(&host);
-    // A fault that nobody tells the agent of: the entry leads to a device that is no veth.
+    // A fault without an event for the agent: the entry leads to a device that is no veth.
     let lo = 1;
     let pinned = |name| {
         let path = host.path(&format!("/sys/fs/bpf/vethpath/three-hosts/{name}"));
@@ -27,9 +27,9 @@ fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {
     let is_b = |key: &StationKey| bytemuck::bytes_of(key)[4..10] == b;
     let key = table.iter().map(|(key, _)| key).find(is_b).expect("ns1 is a station");
     let mut break_it = || {
-        // An agent that had reason to look anew has mended it meanwhile, or has taken it out.
+        // If the agent had reason to resync, it has repaired or removed the entry meanwhile.
         if let Some(station) = table.get(&key) {
-            // At once, without a grace period: it is wrong anyway.
+            // Without a grace period: the entry is wrong anyway.
             table.remove(&key).expect("it may be removed");
             table.insert(&key, &Station { ifindex: lo, ..station }).expect("there is room");
         }
@@ -40,7 +40,7 @@ fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {
         break_it();
         if lab.pings("ns0", B) { Err("ns0 still reaches ns1".to_owned()) } else { Ok(()) }
     });
-    // Three looks, a second apart.
+    // Three checks, a second apart.
     wait_until(Duration::from_secs(5) + SLACK, || {
         let state = lab.state("ns1:eth0");
         if state.contains("being dropped") {
@@ -49,7 +49,7 @@ fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {
         break_it();
         Err(state)
     });
-    // The agent may have taken it out just while it was broken anew.
+    // The agent may have removed the entry just while it was broken again.
     if table.get(&key).is_some_and(|station| station.ifindex == lo) {
         table.remove(&key).expect("it may be removed");
     }
@@ -58,7 +58,7 @@ fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {
     let counted = lab.stats();
     let (sent, slow) = (counted.pair("ns1:eth0").fast.rx.frames, counted.pair("ns0:eth0").slow.clone());
     assert!(sent > 0 && slow.values().sum::<u64>() > 0, "{counted:#?}");
-    // After its rest it is tried again, with an entry that is right.
+    // After its pause it is tried again, with a correct entry.
     wait_until(Duration::from_secs(60) + SLACK, || {
         let state = lab.state("ns1:eth0");
         if state == "armed" { Ok(()) } else { Err(state) }

@@ -1,4 +1,4 @@
-//! Delivery.
+//! Hazards of delivery to the receiver.
 
 mod gso;
 mod losses;

@@ -1,5 +1,5 @@
-//! Receivers that are elsewhere all of a sudden: moved to another namespace, their ifindex somebody else's,
-//! their namespace deleted under load.
+//! Receivers that are suddenly elsewhere: moved to another namespace, their ifindex reused, their namespace deleted
+//! under load.
 
 use std::{thread, time::Duration};
 
@@ -26,7 +26,7 @@ fn an_inner_end_moved_to_another_namespace_takes_its_frames_along() {
     });
 }
 
-/// The port goes, and something else gets its number at once: nothing that was for ns1 comes there.
+/// The port is deleted, and another device gets its ifindex at once: no frame for ns1 arrives there.
 #[test]
 fn a_reused_ifindex_gets_nothing_that_was_for_another() {
     let host = Host::new();
@@ -88,7 +88,7 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
                     from.send(&numbered(b, a, u64::MAX));
                     from.send(&numbered(c, a, number));
                     sent.push(number);
-                    // Read as they come, or the socket's buffer would overflow.
+                    // Read as they arrive, or the socket's buffer would overflow.
                     came.extend(arrived(&bystander));
                     thread::sleep(Duration::from_micros(500));
                 }
@@ -99,10 +99,10 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
             lab.says_of("ns1:eth0", "does not exist");
             drop(end);
             let (sent, mut came) = sender.join().expect("it sends");
-            // Whoever else gets frames goes on getting each, once and in order.
+            // Every other receiver still gets each frame, once and in order.
             wait_until(A_SECOND, || {
                 came.extend(arrived(&bystander));
-                // Those to ns1 are flooded once its port is gone.
+                // Frames to ns1 are flooded once its port is gone.
                 came.retain(|number| *number != u64::MAX);
                 if came == sent { Ok(()) } else { Err(format!("{} of {} came", came.len(), sent.len())) }
             });
@@ -115,7 +115,7 @@ fn a_namespace_deleted_under_load_takes_nothing_with_it() {
     }
 }
 
-/// The inner end down: frames to it are lost, as on a plain bridge, and those to others are not.
+/// With the inner end down, frames to it are lost, as on a plain bridge. Frames to others are not.
 #[test]
 fn an_inner_end_down_and_up_again() {
     on_all(|_, lab, fast| {

@@ -12,7 +12,7 @@ use crate::{
     programs::Random,
 };
 
-/// A bridge makes the checksum where the port it sends by cannot offload it.
+/// A bridge computes the checksum where the egress port cannot offload it.
 #[test]
 fn offloads_switched_off_on_a_port_are_honoured() {
     let host = Host::new();
@@ -32,7 +32,7 @@ fn offloads_switched_off_on_a_port_are_honoured() {
     host.finish();
 }
 
-/// Offloads switched off in turn, at either end and at either port.
+/// Offloads that are switched off in turn, at either inner end and at either port.
 const OFF: [(&str, &str, &str); 8] = [
     ("ns0", "eth0", "tx off"),
     ("ns0", "eth0", "tso off gso off"),
@@ -44,7 +44,7 @@ const OFF: [(&str, &str, &str); 8] = [
     ("", "ns0:eth0", "rx off tx off"),
 ];
 
-/// TCP both ways, with each offload off in turn, and with all at once: every byte arrives as it was sent.
+/// TCP in both directions, with each offload off in turn, and then with all off: every byte arrives as it was sent.
 #[test]
 fn tcp_is_whole_whatever_is_left_to_the_devices() {
     on_all(|host, lab, fast| {

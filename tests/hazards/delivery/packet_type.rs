@@ -1,5 +1,5 @@
-//! `bpf_redirect_peer` makes every frame one for this host: so only frames whose destination is the inner
-//! end's own MAC go that way. A macvlan or a bridge behind the inner end sees what it sees on a plain bridge.
+//! `bpf_redirect_peer` delivers every frame as `PACKET_HOST`. So only frames to the inner end's own MAC take it. A
+//! macvlan or a bridge behind the inner end sees what it sees on a plain bridge.
 
 use nix::libc;
 
@@ -13,7 +13,7 @@ fn only_frames_to_the_inner_ends_own_mac_are_for_this_host() {
     on_all(|_, lab, fast| {
         let [a, b] = ["ns0:eth0", "ns1:eth0"].map(|end| lab.wire(end));
         let (mac_a, mac_b) = (mac_bytes(lab, "ns0"), mac_bytes(lab, "ns1"));
-        // Somebody behind ns1 speaks, and is a station from then on.
+        // A host behind ns1 sends, and is a station from then on.
         b.send(&numbered(BROADCAST, BEHIND, 1));
         let _ = arrives(&a, 1);
         let mut number = 10;

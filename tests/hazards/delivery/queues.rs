@@ -1,10 +1,10 @@
-//! Transmit queues: the one that a frame leaves a port by is the one that it has at the inner end (`netdev_pick_tx` in
+//! Transmit queues: a frame leaves a port by the queue that it has at the inner end (`netdev_pick_tx` in
 //! net/core/dev.c, `veth_xmit` in drivers/net/veth.c).
 
 use super::super::common::{A_SECOND, B, fast_lab, goes_by_port, on_both};
 use crate::harness::{Host, Lab, wait_for};
 
-/// Has ns1 lose all frames whose queue mapping (`SKF_AD_QUEUE`) is not 0, or all others.
+/// Has ns1 drop all frames whose queue mapping (`SKF_AD_QUEUE`) is not 0, or all others.
 fn lose(lab: &Lab<'_>, (not_zero, others): (u8, u8)) {
     let bytecode = format!("4,32 0 0 4294963224,21 {others} {not_zero} 0,6 0 0 4294967295,6 0 0 0");
     let filter = format!("bpf bytecode '{bytecode}' action mirred egress redirect dev lo");
@@ -15,7 +15,7 @@ fn lose(lab: &Lab<'_>, (not_zero, others): (u8, u8)) {
     }
 }
 
-/// The sender's choice of a queue ends at its port: the bridge chooses anew, here among one.
+/// The sender's choice of a queue ends at its port: the bridge chooses again, here among one.
 #[test]
 fn the_queue_of_the_sender_is_not_the_receivers() {
     on_both(|_, lab, fast| {

@@ -1,5 +1,5 @@
-//! An inner end in the same namespace as its port, by the file or by somebody's hand: `bpf_redirect_peer`
-//! would drop there.
+//! An inner end in the same namespace as its port, by the file or moved there by hand. `bpf_redirect_peer` would drop
+//! frames there.
 
 use super::super::common::{A, A_SECOND, B, arrived, is_found, mac_bytes, numbered, on_both};
 use crate::harness::{Host, OneCpu, Wire, wait_until};
@@ -34,7 +34,7 @@ fn an_inner_end_moved_into_its_ports_namespace_gets_its_frames() {
         let moved =
             host.netns().run(|| Wire::on("eth0")).expect("it can be entered").expect("a packet socket");
         is_found(lab, &from, &moved, [a, b], fast);
-        // All of a hundred, none twice.
+        // All of a hundred frames arrive, none twice.
         let sent: Vec<u64> = (1000..1100).collect();
         let stay = OneCpu::stay();
         sent.iter().for_each(|n| from.send(&numbered(b, a, *n)));
@@ -45,7 +45,7 @@ fn an_inner_end_moved_into_its_ports_namespace_gets_its_frames() {
             if came == sent { Ok(()) } else { Err(format!("{came:?}")) }
         });
         drop(moved);
-        // Home again.
+        // Moved back.
         let _ = host.run("ip link set eth0 netns ns1").ok();
         for command in ["ip link set eth0 up", "ip addr replace 172.17.0.102/16 dev eth0"] {
             let _ = lab.run("ns1", command).ok();

@@ -1,5 +1,5 @@
-//! Mark and priority that a sender sets do not cross into the receiver's namespace, whichever way its
-//! frames go; nor does the sender's time.
+//! Mark and priority that a sender sets do not cross into the receiver's namespace, whichever path frames take.
+//! Neither does the sender's transmit time.
 
 use std::{
     io::IoSlice,
@@ -20,7 +20,7 @@ use nix::{
 use super::super::common::{A_SECOND, B, on_all};
 use crate::harness::{Answer, At, Lab, SLACK, XDP_PASS, wait_until};
 
-/// What ns1 counts of packets to port 9: all; marked; of a priority; of neither.
+/// ns1's counters of packets to port 9: all; with a mark; with a priority; with neither.
 fn counted(lab: &Lab<'_>) -> [u64; 4] {
     let rules = lab.run("ns1", "nft -j list chain inet judge in").ok().json();
     let rules = rules["nftables"].as_array().expect("a list");
@@ -67,7 +67,7 @@ fn mark_and_priority_stay_in_the_senders_namespace() {
             lab.stats().pair("ns0:eth0").fast.tx.frames - fast_before
         };
         wait_until(A_SECOND, || if send(lab) >= 5 || !fast { Ok(()) } else { Err("slow".to_owned()) });
-        // The other way of the fast path, out of the port.
+        // The other delivery of the fast path: out of the port.
         let program = Answer::attach(&lab.netns("ns1"), "eth0", At::NativeXdp, XDP_PASS);
         wait_until(A_SECOND, || if send(lab) >= 5 || !fast { Ok(()) } else { Err("slow".to_owned()) });
         drop(program);
@@ -76,7 +76,7 @@ fn mark_and_priority_stay_in_the_senders_namespace() {
     });
 }
 
-/// A frame that its sender wants sent in an hour arrives now, and says so.
+/// A frame that its sender schedules for an hour later arrives now, with the present time as its timestamp.
 #[test]
 fn the_senders_time_stays_in_the_senders_namespace() {
     const HOUR: Duration = Duration::from_secs(3600);
@@ -90,7 +90,7 @@ fn the_senders_time_stays_in_the_senders_namespace() {
         setsockopt(&sender, TxTime, &clock).expect("root may");
         setsockopt(&receiver, ReceiveTimestampns, &true).expect("anybody may");
         receiver.set_read_timeout(Some(SLACK)).expect("not zero");
-        // Again until it goes the way that this is about: whichever way, the stamp is to be right.
+        // Repeated until the frame takes the path under test. On either path the timestamp must be right.
         wait_until(A_SECOND, || {
             let before = lab.stats().pair("ns0:eth0").fast.tx.frames;
             let in_an_hour = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).expect("it runs")) + HOUR;

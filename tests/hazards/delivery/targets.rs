@@ -1,4 +1,4 @@
-//! Receivers that go down, away or elsewhere.
+//! Receivers that go down, disappear or move.
 
 use super::super::common::{A_SECOND, B, C, on_all};
 use crate::harness::{Host, TIMEOUT};
@@ -27,14 +27,14 @@ fn no_longer_a_port() {
     });
 }
 
-/// A receiver that goes away takes nothing with it.
+/// A receiver that disappears affects no other.
 #[test]
 fn a_namespace_is_deleted_by_hand() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     lab.is_fast("ns0:eth0", B);
     let _ = host.run("ip netns del ns1").ok();
-    // It is gone when the kernel comes to it, behind all others that went before.
+    // The kernel removes namespaces asynchronously, one after the other.
     lab.loses_within(TIMEOUT, "ns0", B);
     lab.is_fast("ns0:eth0", "172.17.0.103");
     let _ = host.vethpath("show three-hosts").ok();

@@ -1,5 +1,5 @@
-//! An inner end with an XDP program of its own: it sees every frame, from within a second of being there
-//! until it is gone.
+//! An inner end with its own XDP program: the program sees every frame, from at most a second after it is attached
+//! until it is detached.
 
 use super::super::common::{A_SECOND, B, C, on_all};
 use crate::harness::{Answer, At, XDP_DROP, XDP_PASS};
@@ -20,7 +20,7 @@ fn sees_the_frames(at: At) {
         for _ in 0..2 {
             let dropping = Answer::attach(&netns, "eth0", at, XDP_DROP);
             lab.loses_within(A_SECOND, "ns0", B);
-            // Not one frame goes past it from then on.
+            // From then on not one frame bypasses it.
             for _ in 0..3 {
                 assert!(!lab.pings("ns0", B), "{at:?}");
             }
@@ -28,7 +28,7 @@ fn sees_the_frames(at: At) {
             drop(dropping);
             lab.reaches_within(A_SECOND, "ns0", B);
         }
-        // One that lets everything through is no reason for the slow path.
+        // A program that passes everything is no reason for the slow path.
         let passing = Answer::attach(&netns, "eth0", at, XDP_PASS);
         lab.reaches_within(A_SECOND, "ns0", B);
         if fast {
@@ -41,7 +41,7 @@ fn sees_the_frames(at: At) {
     });
 }
 
-/// A program on the sender's inner end is not on the way of what it sends.
+/// A program on the sender's inner end is not on the path of the frames that it sends.
 #[test]
 fn an_xdp_program_on_a_sender_changes_nothing_for_what_it_sends() {
     on_all(|_, lab, fast| {

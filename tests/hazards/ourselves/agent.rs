@@ -1,4 +1,4 @@
-//! The agent's life and death: the network goes on, the counts stay, `up` puts it right.
+//! The end and restart of the agent: the network goes on, counters are kept, and `up` restores the fast path.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn terminated_the_network_goes_on() {
     without_agent("TERM", false);
 }
 
-/// Ends the agent under a TCP stream, sees the bridge take over, and brings the agent back.
+/// Ends the agent during a TCP stream, checks that the bridge takes over, and starts the agent again.
 fn without_agent(signal: &str, expect_lease: bool) {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
@@ -30,12 +30,12 @@ fn without_agent(signal: &str, expect_lease: bool) {
     wait_for(SLACK, "the stream is not fast", || lab.stats().fast() > armed.fast() + 1000);
     let _ = host.run(format!("kill -{signal} {first_pid}")).ok();
     lab.reaches("ns2", NS1);
-    // Told to end, it may be a while until it hears of it.
+    // After SIGTERM, the agent may take a while to exit.
     host.ends(first_pid);
     let orphaned = stands_still(&lab, &armed);
     assert!(!orphaned.agent.alive, "{:#?}", orphaned.agent);
     if expect_lease {
-        // New frames were made since, and this is why they were slow.
+        // New frames have been sent since, and are counted as slow for this reason.
         let slow = orphaned.pair("ns0:eth0").slow("lease");
         wait_for(SLACK, "no frame is slow for want of a lease", || {
             lab.reaches("ns0", NS1);
@@ -135,7 +135,7 @@ fn the_agent_survives_the_death_of_its_session() {
     host.finish();
 }
 
-/// Waits until pings are answered and none of them is fast, and makes sure that it stays so.
+/// Waits until pings get replies and none of them is fast. Checks that it stays so.
 #[track_caller]
 fn stands_still(lab: &Lab<'_>, armed: &Stats) -> Stats {
     let promise = Duration::from_millis(armed.agent.lease_ms) + Duration::from_secs(1);
@@ -155,12 +155,12 @@ fn stands_still(lab: &Lab<'_>, armed: &Stats) -> Stats {
     stats
 }
 
-/// Every second of the stream carried something.
+/// Checks that every second of the stream transferred data.
 #[track_caller]
 fn goes_on(stream: Iperf) {
     let report = stream.report();
     let intervals = report["intervals"].as_array().expect("one a second");
-    // A client that came late catches up by intervals of no length.
+    // A client that was late catches up with intervals of almost no length.
     let moved = |i: &Value| {
         let sum = &i["sum"];
         sum["bytes"].as_u64().is_some_and(|b| b > 0) || sum["seconds"].as_f64().is_some_and(|s| s < 0.5)
@@ -177,7 +177,7 @@ fn is_armed(lab: &Lab<'_>) {
     });
 }
 
-/// Pins that somebody has removed are made anew, and not by an agent that still holds the old maps.
+/// Pins that were removed are created again, and not by an agent that still holds the old maps.
 #[test]
 fn pins_removed_by_hand_are_made_anew() {
     let host = Host::new();
@@ -191,7 +191,7 @@ fn pins_removed_by_hand_are_made_anew() {
     host.finish();
 }
 
-/// An agent whose state folder is gone cannot be found any more: it ends by itself.
+/// An agent whose state folder was removed cannot be found any more: it exits by itself.
 #[test]
 fn a_state_folder_removed_by_hand_leaves_no_agent() {
     let host = Host::new();

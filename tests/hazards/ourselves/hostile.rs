@@ -37,7 +37,7 @@ fn broken_toml_is_told_with_its_place() {
     host.finish();
 }
 
-/// Nothing is waited for, and nothing is read without end.
+/// Such files neither block `vethpath` nor are read without end.
 #[test]
 fn what_is_no_topology_file_is_refused_at_once() {
     let host = Host::new();
@@ -56,7 +56,7 @@ fn what_is_no_topology_file_is_refused_at_once() {
     host.finish();
 }
 
-/// Names that would lead elsewhere, or mean something to a shell; numbers beyond any lab.
+/// Names that would lead to other paths or that a shell would interpret, and numbers beyond any lab.
 #[test]
 fn hostile_names_and_counts_are_refused_with_their_line_and_nothing_is_done() {
     let host = Host::new();

@@ -1,4 +1,4 @@
-//! `up` interrupted half-way: the next `down` or `up` finishes the job.
+//! `up` is interrupted half-way: the next `down` or `up` completes the work.
 
 use std::{fmt::Write, time::Duration};
 
@@ -6,7 +6,7 @@ use crate::harness::{Host, Process, SLACK, TIMEOUT, wait_for, wait_until};
 
 const HOSTS: usize = 8;
 
-/// When the signal is sent: once this much is there.
+/// When the signal is sent: once this much exists.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     AtOnce,
@@ -29,7 +29,7 @@ const MOMENTS: [Moment; 8] = [
 #[test]
 fn sigint_then_down() {
     let mut undone = 0;
-    // All moments once, and again if each came too early or too late.
+    // All moments once, and again if every signal came too early or too late.
     for (turn, moment) in MOMENTS.into_iter().cycle().enumerate().take(5 * MOMENTS.len()) {
         if turn >= MOMENTS.len() && undone > 0 {
             break;
@@ -37,14 +37,14 @@ fn sigint_then_down() {
         let host = Host::new();
         let file = many_hosts(&host);
         let up = interrupt(&host, &file, moment, Process::interrupt);
-        // None: it had not started to listen, and a shell makes 130 of that.
+        // None: the signal came before its handler was installed. A shell reports that as 130.
         assert!(matches!(up, Some(0 | 130) | None), "{moment:?}: `up` ended with {up:?}");
         if up == Some(130) {
-            // An agent may still be on its way out.
+            // An agent may still be exiting.
             wait_until(SLACK, || host.changes().map_or(Ok(()), |left| Err(format!("{moment:?}: {left}"))));
             undone += 1;
         }
-        // Interrupted, it has cleaned up by itself; complete, it is a lab.
+        // An interrupted `up` has cleaned up by itself. A complete one has made a lab.
         let down = host.vethpath("down many");
         let expected: &[i32] = if up == Some(0) { &[0] } else { &[0, 1] };
         assert!(down.code().is_some_and(|code| expected.contains(&code)), "{moment:?}, {up:?}: {down}");
@@ -117,7 +117,7 @@ fn interrupt(host: &Host, file: &str, moment: Moment, signal: fn(&Process)) -> O
     up.wait(TIMEOUT).code()
 }
 
-/// A lab that takes a while.
+/// A lab that takes a while to bring up.
 fn many_hosts(host: &Host) -> String {
     let mut text = "[bridge.br0]\naddresses = [\"10.8.0.1/24\"]\n".to_owned();
     for n in 0..HOSTS {

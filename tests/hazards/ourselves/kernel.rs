@@ -1,8 +1,8 @@
-//! A kernel that lacks something: what there is is found out by trying, never from the version.
+//! A kernel that lacks something: features are found by probing, never from the version.
 
 use crate::harness::{Host, wait_for};
 
-/// The version that programs are told is 2.6 here; the kernel is what it is.
+/// Programs see 2.6 as the version here. The kernel itself is the same.
 #[test]
 fn a_version_that_is_too_old_keeps_nobody_from_anything() {
     let host = Host::new();
@@ -28,7 +28,7 @@ fn a_version_that_is_too_old_keeps_nobody_from_anything() {
     host.finish();
 }
 
-/// Without tcx, or asked for by hand, programs are attached under clsact: the same lab.
+/// Without tcx, or on request, programs are attached under clsact: the lab is the same.
 #[test]
 fn the_next_best_mechanism_makes_the_same_lab() {
     let host = Host::new();
@@ -47,7 +47,7 @@ fn the_next_best_mechanism_makes_the_same_lab() {
     host.finish();
 }
 
-/// Each thing that a kernel may lack has a check, and what is missing has advice.
+/// Each feature that a kernel may lack has a check, and each missing one has advice.
 #[test]
 fn doctor_says_what_is_missing_and_what_that_means() {
     let host = Host::new();

@@ -8,7 +8,7 @@ fn what_is_in_the_way_is_named_and_untouched() {
         ("ns1", &["ip netns add ns1"][..]),
         ("docker0", &["ip link add docker0 type bridge"]),
         ("docker0", &["ip link add docker0 type veth peer name other0"]),
-        // Somebody's own mark does not make it ours.
+        // A mark that another program has set does not make it ours.
         ("docker0", &["ip link add docker0 type bridge", "ip link set docker0 alias vethpath:another"]),
     ] {
         let mut host = Host::new();
@@ -19,13 +19,13 @@ fn what_is_in_the_way_is_named_and_untouched() {
         let file = host.lab("three-hosts").write();
         refused(&host.vethpath(format!("up {file}")), name);
         assert_eq!(host.changes(), None, "{commands:?}");
-        // Nor does `down` take away what `up` found.
+        // `down` does not remove what `up` found either.
         let _ = host.vethpath("down three-hosts").fails(1);
         host.finish();
     }
 }
 
-/// No file has the name of a port: "rename it" would lead nowhere.
+/// No file contains the name of a port, so the hint must not be to rename it.
 #[test]
 fn a_taken_port_name_says_whose_port_it_is() {
     let mut host = Host::new();
@@ -58,7 +58,7 @@ fn a_second_lab_with_the_same_names_is_refused() {
     host.finish();
 }
 
-/// Two `up` of one file at once: one makes the lab, the other waits or says why not.
+/// Two `up` of one file at once: one makes the lab, the other waits or reports why it does not.
 #[test]
 fn two_up_at_once() {
     let host = Host::new();
@@ -76,7 +76,7 @@ fn two_up_at_once() {
     host.finish();
 }
 
-/// Refused, as the user's fault or the system's, and the thing is named.
+/// Checks that a command was refused, as the user's or the system's fault, and that it names the object.
 #[track_caller]
 fn refused(done: &Done, name: &str) {
     assert!(matches!(done.code(), Some(1 | 2)) && done.stderr.contains(name), "{done}");
@@ -92,7 +92,7 @@ fn two_labs_side_by_side() {
     other.is_fast("h0:eth0", "10.2.0.11");
     let listed = host.vethpath("list").ok().stdout;
     assert!(listed.contains("three-hosts") && listed.contains("fabric"), "{listed}");
-    // With two, which one is meant has to be said.
+    // With two labs, the command has to name one.
     let _ = host.vethpath("stats").fails(1).says("three-hosts").says("fabric");
     one.down();
     other.is_fast("h0:eth0", "10.2.0.11");
@@ -124,7 +124,7 @@ fn what_is_not_ours_is_untouched() {
         host.run("ip -o link show br-other").ok().stdout.contains("state UP")
     });
     host.remember();
-    // What it learned comes and goes; what was set stays.
+    // Learned entries come and go. Configured ones stay.
     let fdb = || host.run("bridge fdb show br br-other state permanent").ok().stdout;
     let fdb_before = fdb();
 

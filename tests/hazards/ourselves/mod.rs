@@ -1,4 +1,4 @@
-//! Ourselves.
+//! Hazards that vethpath itself brings.
 
 mod agent;
 mod hostile;

@@ -1,4 +1,4 @@
-//! A lab user without rights.
+//! A user without privileges.
 
 use crate::harness::Host;
 
@@ -16,11 +16,11 @@ fn without_rights_nothing_is_changed() {
         "{done}"
     );
     assert_eq!(host.changes(), None);
-    // What needs no rights works without.
+    // Commands that need no privileges work without.
     let _ = host.run(format!("{nobody} {exe} validate {file}")).ok();
     let _ = host.run(format!("{nobody} {exe} --help")).ok();
 
-    // Nor can a lab be taken down or read without rights.
+    // A lab cannot be taken down or read without privileges either.
     let lab = host.lab("three-hosts").up();
     let _ = host.run(format!("{nobody} {exe} down three-hosts")).fails(2);
     let _ = host.run(format!("{nobody} ls /run/vethpath/three-hosts")).fails(2);

@@ -1,4 +1,4 @@
-//! The kernel's counters of a receiving port do not see fast frames; ours do, and together they add up.
+//! The kernel's counters of a receiving port do not include fast frames. Ours do, and together they add up.
 
 use super::super::common::{A, B, C, fast_lab, figure};
 use crate::harness::{Host, SLACK, iperf, wait_until};
@@ -26,7 +26,7 @@ fn counters_of_the_receiving_port_and_ours_add_up_to_what_was_sent() {
         }
         Ok(())
     });
-    // What was sent is what others received: nothing between counts twice.
+    // What was sent is what others received: nothing in between counts twice.
     let stats = lab.accounts_balance();
     let total = |way: fn(&crate::harness::Pair) -> u64| stats.pairs.iter().map(way).sum::<u64>();
     assert_eq!(total(|pair| pair.fast.tx.frames), total(|pair| pair.fast.rx.frames));
@@ -58,7 +58,7 @@ fn an_inner_end_is_counted_wherever_and_whatever_it_is_now() {
     is_counted("ns2", "other");
     let _ = host.run("ip -n ns2 link set other netns ns1 name eth0").ok();
     is_counted("ns1", "eth0");
-    // With nobody who knows where it is.
+    // While no agent tracks where it is.
     let pid = lab.pid();
     let _ = host.run(format!("kill -STOP {pid}")).ok();
     is_counted("ns1", "eth0");

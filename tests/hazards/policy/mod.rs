@@ -1,4 +1,4 @@
-//! Policy attached to the devices.
+//! Hazards of policy that is attached to the devices.
 
 mod counters;
 mod mtu;

@@ -1,4 +1,4 @@
-//! MTUs that differ between ports, or change: what gets through is what a plain bridge lets through.
+//! MTUs that differ between ports, or change: packets get through if they do on a plain bridge.
 
 use super::super::common::{A_SECOND, B, fast_lab, plain_lab};
 use crate::harness::{Host, Lab, TIMEOUT, wait_for, wait_until};
@@ -21,7 +21,7 @@ fn an_inner_end_gets_a_smaller_mtu() {
     host.finish();
 }
 
-/// Where the MTU is changed: a namespace (or the host), and what is there.
+/// Where the MTU is changed: a namespace (or the host), and the link there.
 const CHANGES: [(&str, &str, u32); 7] = [
     ("ns1", "eth0", 1300),
     ("ns1", "eth0", 4000),
@@ -34,7 +34,7 @@ const CHANGES: [(&str, &str, u32); 7] = [
 
 const SIZES: [u32; 5] = [1200, 1400, 1472, 1600, 3900];
 
-/// Which packets from ns0 to ns1 get through, of these sizes, sent at once.
+/// Which packets from ns0 to ns1 get through, of these sizes, all sent at once.
 fn through(lab: &Lab<'_>, wait: f32) -> [bool; 5] {
     let pings = SIZES.map(|size| lab.spawn("ns0", format!("ping -n -q -c 1 -W {wait} -M do -s {size} {B}")));
     pings.map(|ping| ping.wait(TIMEOUT).succeeded())
@@ -54,7 +54,7 @@ fn mtus_that_differ_or_change_let_through_what_a_plain_bridge_does() {
             let place = if namespace.is_empty() { String::new() } else { format!("-n {namespace} ") };
             let _ = host.run(format!("ip {place}link set {link} mtu {mtu}")).ok();
         }
-        // The plain bridge has taken it in. An answer that a loaded machine keeps back is waited for.
+        // The plain bridge has applied the change. Replies that a loaded machine delays are waited for.
         let expected = through(&plain, 1.0);
         wait_until(A_SECOND, || {
             let now = through(&fast, 0.3);

@@ -1,4 +1,4 @@
-//! Rules of netfilter, and br_netfilter without any: what they do to bridged frames they do here too.
+//! Netfilter rules, and br_netfilter without any: their effect on fast frames is that on bridged frames.
 
 use etherparse::PacketBuilder;
 
@@ -10,8 +10,8 @@ use crate::{
     traffic::nearly_all_is_fast,
 };
 
-/// A chain of priority 0 would not see IP packets where br_netfilter calls iptables: what follows its own hook goes on
-/// from a greater priority than that (`br_nf_hook_thresh` in net/bridge/br_netfilter_hooks.c, Linux 6.1).
+/// A chain of priority 0 would miss IP packets where br_netfilter calls iptables: hooks after its own continue at a
+/// greater priority (`br_nf_hook_thresh` in net/bridge/br_netfilter_hooks.c, Linux 6.1).
 #[test]
 fn a_bridge_family_rule_takes_effect() {
     for datapath in fast_datapaths() {
@@ -38,7 +38,7 @@ fn a_bridge_family_rule_takes_effect() {
 #[test]
 fn a_bpf_program_on_a_netfilter_hook_takes_effect() {
     on_all(|host, lab, is_fast| {
-        // A kernel without br_netfilter has no such setting, and no bridge that calls a hook of IPv4.
+        // A kernel without br_netfilter has no such setting, and its bridges call no IPv4 hook.
         let calls = host.run("sysctl -q -w net.bridge.bridge-nf-call-iptables=1").succeeded();
         if is_fast && calls {
             lab.is_fast("ns0:eth0", B);
@@ -96,8 +96,8 @@ fn a_forward_rule_takes_effect_by_br_netfilter() {
     }
 }
 
-/// With br_netfilter a bridge checks IP packets even where no rule is: what a host sees of it is the
-/// same on a lab with a fast path and on a plain bridge.
+/// With br_netfilter a bridge checks IP packets even where there is no rule. What a host sees of that is the same
+/// with a fast path as on a plain bridge.
 #[test]
 fn what_br_netfilter_checks_is_checked() {
     for datapath in of_this_kernel(&["tc", "xdp", "bridge"]) {
@@ -121,7 +121,7 @@ fn what_br_netfilter_checks_is_checked() {
         let frames = TestFrames::between(mac(&host, "ns0"), mac(&host, "ns1"));
         let (before, after) = lab.with_a_lease(|| {
             let before = lab.stats();
-            // Dropped; trimmed, both; as it was.
+            // The wrong one is dropped, both padded ones are trimmed, and the right one is unchanged.
             wires[0].send(&frames.wrong);
             for (sent, comes) in [(&frames.padded4, 46), (&frames.padded6, 66), (&frames.right, 46)] {
                 wires[0].send(sent);
@@ -134,7 +134,7 @@ fn what_br_netfilter_checks_is_checked() {
             let slow = |stats: &Stats| stats.pair("ns0:eth0").slow("netfilter-check");
             assert_eq!(slow(&after) - slow(&before), 3, "the last one was fast");
         }
-        // And not where it is not called: then all comes as it is.
+        // Where br_netfilter is not called, all frames arrive unchanged.
         netfilter(0);
         let padded_comes_as = |length: usize| {
             wait_until(A_SECOND, || {
@@ -149,7 +149,7 @@ fn what_br_netfilter_checks_is_checked() {
             let came = frames.arrival(&wires[1]);
             assert_eq!(came, *sent, "{datapath}");
         }
-        // A bridge may call it by itself.
+        // A single bridge may enable the calls.
         let _ = host.run("ip link set docker0 type bridge nf_call_iptables 1").ok();
         padded_comes_as(46);
         drop(wires);
@@ -158,8 +158,8 @@ fn what_br_netfilter_checks_is_checked() {
     }
 }
 
-/// Connection tracking reassembles what a bridge shows it, also where its only rule is one that no bridged frame
-/// passes: a fragment whose others never come goes no further.
+/// Connection tracking reassembles fragments that cross a bridge, even if its only rule is one that no bridged frame
+/// passes. A fragment whose others never arrive goes no further.
 #[test]
 fn fragments_are_reassembled_where_connections_are_tracked() {
     on_all(|host, lab, is_fast| {
@@ -169,7 +169,7 @@ fn fragments_are_reassembled_where_connections_are_tracked() {
         let fragment_arrives = || {
             wires[0].send(&frames.fragment);
             wires[0].send(&frames.right);
-            // One is not faster than the other by so much.
+            // The paths do not differ so much in speed that one frame overtakes the other.
             let came = frames.arrival(&wires[1]);
             let has_come = came == frames.fragment;
             if has_come {
@@ -207,15 +207,15 @@ fn fragments_are_reassembled_where_connections_are_tracked() {
 /// UDP packets between two hosts, each with 4 bytes of data.
 struct TestFrames {
     from: [u8; 6],
-    /// Of IPv4, as it should be.
+    /// IPv4, valid.
     right: Vec<u8>,
     /// The same with a wrong checksum in the IPv4 header.
     wrong: Vec<u8>,
-    /// The right one as the first of several fragments.
+    /// The valid one as the first of several fragments.
     fragment: Vec<u8>,
-    /// The right one with as many zeros behind it as Ethernet wants.
+    /// The valid one with zeros behind it, up to the minimum length of Ethernet.
     padded4: Vec<u8>,
-    /// Of IPv6, with zeros behind it.
+    /// IPv6, with zeros behind it.
     padded6: Vec<u8>,
 }
 
@@ -245,13 +245,13 @@ impl TestFrames {
         Self { from, right, wrong, fragment, padded4, padded6 }
     }
 
-    /// Waits for the next of these that comes.
+    /// Waits for the next of these frames.
     #[track_caller]
     fn arrival(&self, wire: &Wire) -> Vec<u8> {
         wait_until(SLACK, || self.next(wire).ok_or("nothing came".to_owned()))
     }
 
-    /// The next of these that has come, among what else there is.
+    /// The next of these frames that has arrived. Others are skipped.
     fn next(&self, wire: &Wire) -> Option<Vec<u8>> {
         let ports = [Self::PORTS.0.to_be_bytes(), Self::PORTS.1.to_be_bytes()].concat();
         loop {
@@ -271,7 +271,7 @@ fn mac(host: &Host, namespace: &str) -> [u8; 6] {
     bytes.try_into().expect("six")
 }
 
-/// Rules that come while a stream runs: it is cut within a second, though every frame of it was fast.
+/// Rules that are added during a stream: it is cut within a second, although all its frames were fast.
 #[test]
 fn rules_added_while_traffic_flows_take_effect_within_a_second() {
     for datapath in fast_datapaths() {
@@ -304,7 +304,7 @@ fn rules_added_while_traffic_flows_take_effect_within_a_second() {
                 let (sent, before) = (departures(), arrivals());
                 wait_for(SLACK, "the stream stands still", || departures() >= sent + 100);
                 let more = arrivals() - before;
-                // A hundred and more would have come; address resolution may go on.
+                // Without the rule a hundred and more would arrive. Address resolution may go on.
                 if more < 20 { Ok(()) } else { Err(format!("{more} frames of the stream came past {table}")) }
             });
             let _ = host.run(format!("nft delete table {table} guard")).ok();

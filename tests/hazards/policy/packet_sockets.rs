@@ -1,4 +1,4 @@
-//! tcpdump on a port or on the bridge sees the traffic, both ways.
+//! tcpdump on a port or on the bridge sees the traffic in both directions.
 
 use super::super::common::{A, A_SECOND, B, fast_datapaths, lab_by};
 use crate::harness::{Host, Lab, SLACK, wait_for, wait_until};
@@ -19,7 +19,7 @@ fn sniffer(datapath: &str, pair: &str) {
     wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
     lab.says_of(pair, "a packet socket");
     sees_both_ways(&lab, || capture.output());
-    // And it goes on to see them, not the first ones alone.
+    // It also sees later frames, not only the first ones.
     let count = || capture.output().matches("ICMP echo").count();
     let before = count();
     lab.reaches("ns0", B);
@@ -37,7 +37,7 @@ fn tcpdump_on_the_bridge_sees_both_ways() {
     for datapath in fast_datapaths() {
         let host = Host::new();
         let lab = lab_by(datapath, &host);
-        // tcpdump makes the bridge promiscuous: it then gets a copy of everything.
+        // tcpdump makes the bridge promiscuous: it then gets a copy of every frame.
         let capture = host.spawn("tcpdump -l -n --immediate-mode -i docker0 icmp");
         wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
         sees_both_ways(&lab, || capture.output());
@@ -49,7 +49,7 @@ fn tcpdump_on_the_bridge_sees_both_ways() {
     }
 }
 
-/// A sniffer in a namespace has nothing to do with the bridge: the fast path stays, and it sees all.
+/// A sniffer in a namespace does not concern the bridge: the fast path stays, and the sniffer sees all frames.
 #[test]
 fn tcpdump_inside_a_namespace_sees_both_ways() {
     for datapath in fast_datapaths() {

@@ -1,4 +1,4 @@
-//! tc and tcx programs and qdiscs of other people on the ports keep working.
+//! tc and tcx programs and qdiscs that others have added to ports keep working.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn a_shaper_shapes() {
         if passed >= 3 { Ok(()) } else { Err(format!("{passed} of 3 pings went through the shaper")) }
     });
     let report = iperf(&lab, "ns0", ("ns1", B), "--time 2");
-    // 8 Mbit/s for two seconds are 2 MB; a fast path around it would carry gigabytes.
+    // 8 Mbit/s for two seconds are 2 MB. A fast path around the shaper would carry gigabytes.
     assert!(received(&report) < 8_000_000, "{:#}", report["end"]);
     let qdiscs = host.json(format!("tc -j qdisc show dev {port} root"));
     assert_eq!(qdiscs[0]["kind"], "tbf");
@@ -40,7 +40,7 @@ fn somebodys_filter_at_the_egress_of_a_port() {
     let lab = fast_lab(&host);
     let port = lab.port("ns1:eth0");
     filter(&host, &port, "egress", "mirred egress redirect dev sink0");
-    // Redirected away: ns1 does not get them.
+    // They are redirected: ns1 does not receive them.
     lab.loses_within(A_SECOND, "ns0", B);
     lab.reaches("ns0", "172.17.0.103");
     let _ = host.run(format!("tc filter show dev {port} egress")).ok().prints("mirred");
@@ -79,15 +79,15 @@ fn somebodys_filter_at_the_ingress_of_a_port() {
     host.finish();
 }
 
-/// Somebody's filter on what goes to ns1.
+/// Another program's filter for frames to ns1.
 fn filter(host: &Host, port: &str, way: &str, action: &str) {
     let _ = host.run(format!("tc qdisc replace dev {port} clsact")).ok();
     let matching = "protocol ip u32 match ip dst 172.17.0.102/32";
     let _ = host.run(format!("tc filter add dev {port} {way} {matching} action {action}")).ok();
 }
 
-/// Under clsact our filter is known by its priority and handle: a single filter of somebody else at
-/// ingress is not taken for it.
+/// Under clsact our filter is identified by its priority and handle. A single ingress filter of another program is
+/// not taken for it.
 #[test]
 fn a_clsact_filter_of_somebody_else_is_not_ours() {
     let host = Host::new();
@@ -108,7 +108,7 @@ fn a_clsact_filter_of_somebody_else_is_not_ours() {
     wait_for(SLACK, "somebody else's filter is not seen", || {
         lab_stats().1.is_some_and(|state| state != "armed")
     });
-    // It stays so when the agent has looked once more.
+    // It stays so after the agent's next check.
     std::thread::sleep(Duration::from_secs(2));
     assert_ne!(lab_stats().1.as_deref(), Some("armed"));
     let _ = host.vethpath("down").ok();

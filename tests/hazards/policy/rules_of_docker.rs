@@ -1,10 +1,10 @@
-//! On a host with docker, its FORWARD rules apply to every bridge of the host namespace: that is said, with
-//! the way out, and the way out leads out.
+//! On a host with docker, its FORWARD rules apply to every bridge of the host namespace. That is reported with a
+//! workaround, and the workaround works.
 
 use super::super::common::{A_SECOND, B};
 use crate::harness::Host;
 
-/// As docker sets it up: what is forwarded is dropped unless somebody let it.
+/// As docker sets it up: forwarded packets are dropped unless a rule accepts them.
 const DOCKER: [&str; 3] = [
     "nft add table ip filter",
     "nft add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }",
@@ -24,7 +24,7 @@ fn dockers_rules_are_obeyed_and_the_way_out_is_told() {
     lab.says_of("ns0:eth0", "FORWARD");
     assert_eq!(lab.stats().fast(), 0);
     let _ = host.vethpath("doctor").prints("namespace = \"fabric\"");
-    // What they drop is dropped.
+    // What docker's rules drop is dropped.
     let _ = host.run("nft flush chain ip filter FORWARD").ok();
     lab.loses_within(A_SECOND, "ns0", B);
     let _ = host.run(DOCKER[2]).ok();

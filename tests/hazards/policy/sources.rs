@@ -1,5 +1,5 @@
-//! What may forbid the fast path and cannot be asked: a subsystem that the kernel does not have yet forbids nothing,
-//! until it comes; any other refusal may hide anything.
+//! Kernel state that may forbid the fast path and cannot be read. A subsystem that is not loaded forbids nothing
+//! until it is loaded. Any other error may hide anything.
 
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 use nix::errno::Errno;
@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::super::common::{A_SECOND, B, goes_by_port};
 use crate::harness::{Host, Lab, Refusal, SLACK, wait_for};
 
-/// A scenario in a lab whose agent is refused netlink sockets of a protocol, until the scenario ends that.
+/// Runs a scenario in a lab whose agent is refused netlink sockets of a protocol, until the scenario ends that.
 fn without(protocol: isize, errno: Errno, scenario: impl FnOnce(&Host, &Lab<'_>, &Refusal)) {
     let host = Host::new();
     let protocol = i32::try_from(protocol).expect("it is small");
@@ -18,7 +18,7 @@ fn without(protocol: isize, errno: Errno, scenario: impl FnOnce(&Host, &Lab<'_>,
     host.finish();
 }
 
-/// Has a rule of the bridge family drop what goes to ns1.
+/// Adds a rule of the bridge family that drops frames to ns1.
 fn forbid(host: &Host) {
     for command in [
         "nft add table bridge guard",
@@ -29,7 +29,7 @@ fn forbid(host: &Host) {
     }
 }
 
-/// ns0 is not armed, and says why; it is when the rule is gone.
+/// Checks that ns0 is not armed and reports why, and that it is armed when the rule is gone.
 #[track_caller]
 fn obeys_the_rule_until_it_is_gone(host: &Host, lab: &Lab<'_>) {
     lab.says_of("ns0:eth0", "nft table bridge guard, chain forward");
@@ -41,7 +41,7 @@ fn obeys_the_rule_until_it_is_gone(host: &Host, lab: &Lab<'_>) {
 fn rules_that_come_with_their_subsystem_take_effect() {
     without(NETLINK_NETFILTER, Errno::EPROTONOSUPPORT, |host, lab, refusal| {
         lab.is_fast("ns0:eth0", B);
-        // Where there are rules, the subsystem is there.
+        // Where there are rules, the subsystem is loaded.
         refusal.end();
         forbid(host);
         lab.loses_within(A_SECOND, "ns0", B);
@@ -62,7 +62,7 @@ fn rules_that_cannot_be_asked_for_may_forbid_anything() {
     });
 }
 
-/// Packet sockets are listed under /proc too, where the kernel has them and no `sock_diag`.
+/// Packet sockets are also listed under /proc, where the kernel has them and no `sock_diag`.
 #[test]
 fn packet_sockets_are_found_without_sock_diag() {
     without(NETLINK_SOCK_DIAG, Errno::EPROTONOSUPPORT, |host, lab, _| {
@@ -88,8 +88,8 @@ fn packet_sockets_that_cannot_be_asked_for_may_be_anywhere() {
     });
 }
 
-/// Without the features of devices frames are delivered by their ports, which make checksums and segments where that is
-/// to be done; with them, straight into the namespace.
+/// Without the features of devices, frames are delivered through their ports, which compute checksums and segments
+/// where needed. With them, frames go straight into the namespace.
 #[test]
 fn features_that_could_not_be_asked_for_are_asked_for_again() {
     without(NETLINK_GENERIC, Errno::EMFILE, |host, lab, refusal| {

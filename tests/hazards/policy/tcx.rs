@@ -1,4 +1,4 @@
-//! tcx programs of other people: they see every frame, keep their place, and are never detached.
+//! tcx programs of others: they see every frame, keep their position, and are never detached.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use aya::programs::{SchedClassifier, TcAttachType, links::PinnedLink};
 use super::super::common::{A_SECOND, B, C, fast_lab, on_all, sink};
 use crate::harness::{Answer, At, Host, TC_DROP, TC_NEXT, TIMEOUT, holds_for, requires};
 
-/// Ids of the programs at the ingress of a device, in their order.
+/// Ids of the programs at the ingress of a device, in order.
 fn programs(host: &Host, device: &str) -> Vec<u32> {
     let asked = host.netns().run(|| SchedClassifier::query_tcx(device, TcAttachType::Ingress));
     let (_, found) = asked.expect("it can be entered").expect("the kernel has tcx");
@@ -31,7 +31,7 @@ fn somebodys_tcx_program_drops_what_it_would_drop_on_a_plain_bridge() {
     });
 }
 
-/// `up` puts ours back behind what came meanwhile, and takes nothing off.
+/// `up` attaches our program again behind those that were added meanwhile, and detaches none.
 #[test]
 fn somebodys_tcx_program_keeps_its_place_when_ours_is_put_back() {
     requires("tcx");
@@ -43,7 +43,7 @@ fn somebodys_tcx_program_keeps_its_place_when_ours_is_put_back() {
     let theirs = Answer::attach(&host.netns(), &port, At::Ingress, TC_NEXT);
     let both = order();
     assert_eq!((both.len(), both[0]), (2, ours), "{both:?}");
-    // Somebody takes ours off; `up` heals it.
+    // Our program is detached by hand, and `up` attaches it again.
     let _ =
         host.run(["sh", "-c", &format!("rm $(find /sys/fs/bpf/vethpath/three-hosts -name '*{port}*')")]).ok();
     lab.says_of("ns0:eth0", "the program is not attached");
@@ -52,7 +52,7 @@ fn somebodys_tcx_program_keeps_its_place_when_ours_is_put_back() {
     assert_eq!(order(), [both[1], ours], "theirs came first");
     lab.says_of("ns0:eth0", "a foreign tc program on the port");
     lab.reaches("ns0", B);
-    // What theirs drops stays dropped, before ours and behind it.
+    // What the other program drops stays dropped, before ours and behind it.
     drop(theirs);
     let dropping = Answer::attach(&host.netns(), &port, At::Ingress, TC_DROP);
     lab.loses_within(A_SECOND, "ns0", B);
@@ -66,7 +66,7 @@ fn somebodys_tcx_program_keeps_its_place_when_ours_is_put_back() {
     host.finish();
 }
 
-/// `down` takes ports away, and their programs with them; on other devices they stay.
+/// `down` removes ports, and their programs with them. On other devices programs stay.
 #[test]
 fn somebodys_tcx_program_on_another_device_survives_down() {
     requires("tcx");
@@ -83,7 +83,7 @@ fn somebodys_tcx_program_on_another_device_survives_down() {
     host.finish();
 }
 
-/// A program that comes off its port is there until the kernel has released its link: `up` waits for that.
+/// A detached program stays on its port until the kernel has released its link: `up` waits for that.
 #[test]
 fn a_link_of_the_labs_own_that_is_not_released_yet_is_waited_for() {
     requires("tcx");

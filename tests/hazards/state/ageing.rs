@@ -1,4 +1,4 @@
-//! FDB entries age: the bridge forgets who is silent, and remembers who talks, on either path.
+//! FDB entries age: the bridge forgets silent hosts and keeps those that send, on either path.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ fn who_talks_by_a_plain_bridge_does_not_age_and_who_is_silent_does() {
     who_talks_does_not_age("\"bridge\"");
 }
 
-/// Who talks has a young entry at every moment: the bridge forgets at once what is older than a shorter
-/// ageing time, and would flood.
+/// The entry of a host that sends is refreshed all the time. When the ageing time is shortened, the bridge at once
+/// deletes entries that are older, and would flood.
 #[test]
 fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
     on_all(|host, lab, fast| {
@@ -31,7 +31,7 @@ fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
         std::thread::sleep(Duration::from_secs(12));
         assert_eq!(lab.stats().fast() > before + 50, fast, "that was to be fast traffic, or not");
         let monitor = host.spawn("bridge monitor fdb");
-        // The last line that a fresh monitor shows is of an entry that is made for it.
+        // The monitor is ready when it prints the events of an entry that is added for this.
         let heard = |what: &str| monitor.output().contains(what);
         wait_for(SLACK, "the monitor does not start", || {
             let port = lab.port("ns2:eth0");
@@ -52,7 +52,7 @@ fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
     });
 }
 
-/// An address that sends stays in the bridge's table; one that is silent goes.
+/// An address that sends stays in the FDB. A silent one is deleted.
 fn who_talks_does_not_age(datapath: &str) {
     let fast = datapath == "\"tc\"";
     let host = Host::new();
@@ -64,7 +64,7 @@ fn who_talks_does_not_age(datapath: &str) {
     if fast {
         lab.is_fast("ns0:eth0", "10.4.0.11");
     }
-    // Address resolution would show the bridge a frame now and then.
+    // With address resolution, the bridge would see a frame now and then.
     for (namespace, other) in [("ns0", 1), ("ns1", 0)] {
         let (_, mac) = &places[other];
         let command = format!("ip neigh replace 10.4.0.1{other} lladdr {mac} dev eth0 nud permanent");

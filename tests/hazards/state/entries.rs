@@ -1,4 +1,4 @@
-//! FDB entries that somebody deletes, flushes, or makes static, sticky or local.
+//! FDB entries that are deleted, flushed, or made static, sticky or local by hand.
 
 use super::super::common::{A, A_SECOND, B, BROADCAST, C, knows, mac, mac_bytes, numbered, on_all, who_gets};
 use crate::harness::{wait_for, wait_until};
@@ -23,8 +23,8 @@ fn a_sticky_entry_elsewhere_is_obeyed() {
     on_all(|host, lab, _| {
         let (a, c) = (mac(lab, "ns1"), lab.port("ns2:eth0"));
         let home = lab.port("ns1:eth0");
-        // Somebody pins ns1 behind ns2's port: what is sent to it goes there, and is lost. (An entry
-        // that is not sticky would move home with the first frame from there.)
+        // ns1 is pinned behind ns2's port: frames to it go there and are lost. (An entry that is not sticky would
+        // move back with the first frame from ns1's port.)
         let _ = host.run(format!("bridge fdb replace {a} dev {c} master static sticky")).ok();
         lab.loses_within(A_SECOND, "ns0", B);
         let _ = host.run(format!("bridge fdb del {a} dev {c} master")).ok();
@@ -33,7 +33,7 @@ fn a_sticky_entry_elsewhere_is_obeyed() {
     });
 }
 
-/// A frame to an address whose entry is gone is flooded, as the bridge does: ours goes with it.
+/// A frame to an address whose entry was deleted is flooded by the bridge: our station is removed with the entry.
 #[test]
 fn a_deleted_entry_is_no_station_any_more() {
     on_all(|host, lab, _| {
@@ -41,7 +41,7 @@ fn a_deleted_entry_is_no_station_any_more() {
         let [from, aside] = ["ns0:eth0", "ns2:eth0"].map(|end| lab.wire(end));
         let mut number = 0;
         wait_until(A_SECOND, || {
-            // It may have spoken meanwhile, and be known again.
+            // It may have sent meanwhile, and be learned again.
             let _ = host.run(format!("bridge fdb del {b} dev {port} master"));
             number += 2;
             let frame = numbered(mac_bytes(lab, "ns1"), mac_bytes(lab, "ns0"), number);
@@ -51,7 +51,7 @@ fn a_deleted_entry_is_no_station_any_more() {
     });
 }
 
-/// What is sent to a local address is for the bridge itself.
+/// Frames to a local address are for the bridge itself.
 #[test]
 fn a_local_entry_is_obeyed() {
     on_all(|host, lab, _| {
@@ -65,7 +65,7 @@ fn a_local_entry_is_obeyed() {
     });
 }
 
-/// A static entry at the port where the host is changes nothing, and never ages.
+/// A static entry at the host's own port changes nothing, and never ages.
 #[test]
 fn a_static_entry_at_home_is_a_station() {
     on_all(|host, lab, fast| {
@@ -75,7 +75,7 @@ fn a_static_entry_at_home_is_a_station() {
         if fast {
             lab.is_fast("ns0:eth0", B);
         }
-        // It is not unlearned when another port claims it: it stays where it was put, unless it moves.
+        // The station is not removed when another port sends with its address: the sticky entry does not move.
         let _ = host.run(format!("bridge fdb replace {b} dev {port} master static sticky")).ok();
         let [from, claimant] = ["ns0:eth0", "ns2:eth0"].map(|end| lab.wire(end));
         claimant.send(&numbered(BROADCAST, mac_bytes(lab, "ns1"), 0));

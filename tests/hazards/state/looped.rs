@@ -1,11 +1,11 @@
-//! Two bridges joined by two trunks: a loop that spanning tree opens, and closes elsewhere when it must.
+//! Two bridges joined by two trunks: spanning tree blocks one, and unblocks it when the other fails.
 
 use std::time::Duration;
 
 use super::super::common::{A_SECOND, figure};
 use crate::harness::{Host, wait_until};
 
-/// Bridges that speak spanning tree, with the shortest delays that there are.
+/// Bridges with spanning tree. The test sets the shortest delays that there are.
 const LAB: [(&str, &str); 2] = [
     ("[bridge.middle]\ntrunks = [\"right\"]", "[bridge.middle]\nstp = true"),
     ("[bridge.left]\n", "[bridge.left]\nstp = true\n"),
@@ -64,7 +64,7 @@ fn two_trunks_between_two_bridges_make_no_storm() {
         let forwards = opened.iter().any(|(name, is)| name == pair && is == "forwarding");
         assert!(forwards || state != "armed", "{pair} is {state}");
     }
-    // A broadcast in a loop goes round for ever: tens of thousands a second. Hellos are two.
+    // A broadcast in a loop circulates forever: tens of thousands of frames a second. Hellos are only two.
     let crossed =
         || figure(&host, "", "second0", ("rx", "packets")) + figure(&host, "", "second1", ("rx", "packets"));
     let before = crossed();
@@ -90,7 +90,7 @@ fn two_trunks_between_two_bridges_make_no_storm() {
     let _ = host.run(format!("ip link set {cut} down")).ok();
     lab.reaches_within(Duration::from_secs(60), "ns0", "10.3.0.11");
     lab.reaches_within(A_SECOND, "ns2", "10.3.0.10");
-    // Hosts get hellos too, of which one would come between any two looks on a slow machine.
+    // Hosts get hellos too. On a slow machine, one would arrive between any two reads of the counters.
     for bridge in ["left", "middle"] {
         let _ = host.run(format!("ip link set {bridge} type bridge max_age 4000 hello_time 1000")).ok();
     }

@@ -1,11 +1,11 @@
-//! Netlink events that the agent loses (`ENOBUFS`): it notices, voids everything, looks anew, arms again.
+//! Overruns of the agent's netlink socket (`ENOBUFS`): it voids everything, does a full resync, and arms again.
 
 use std::{fmt::Write, thread};
 
 use super::super::common::{A, A_SECOND, B, C, fast_lab, knows, mac};
 use crate::harness::{Host, SLACK, sized, wait_for, wait_until};
 
-/// FDB events: as many as fill the agent's buffer several times.
+/// FDB events: enough to fill the agent's buffer several times.
 const ROUNDS: usize = 30;
 const ADDRESSES: u32 = 1000;
 
@@ -18,9 +18,9 @@ fn events_lost_in_a_storm_are_noticed_and_everything_is_looked_at_anew() {
     let _ = host.run(format!("kill -STOP {agent}")).ok();
 
     storm(&host, &elsewhere);
-    // After the storm, where no event of it can be heard: ns1's address is pinned behind ns2's port.
+    // After the burst, when its event cannot be received: ns1's address is pinned behind ns2's port.
     let _ = host.run(format!("bridge fdb replace {b} dev {elsewhere} master static sticky")).ok();
-    // Meanwhile the lease runs out, and the bridge does as it is told.
+    // Meanwhile the lease expires, and the bridge follows the new entry.
     lab.loses_within(A_SECOND + std::time::Duration::from_secs(3), "ns0", B);
     lab.reaches("ns0", C);
 
@@ -43,8 +43,8 @@ fn events_lost_in_a_storm_are_noticed_and_everything_is_looked_at_anew() {
     host.finish();
 }
 
-/// The kernel's list skips entries when others are removed while it is read: hosts that were skipped are
-/// found again, though no event tells of them.
+/// The kernel's dump skips entries when others are deleted during the dump. Hosts that were skipped are found again,
+/// although no event reports them.
 #[test]
 fn hosts_that_were_skipped_in_a_storm_are_found_again() {
     let host = Host::new();
@@ -56,7 +56,7 @@ fn hosts_that_were_skipped_in_a_storm_are_found_again() {
         let lease = || lab.stats().pair("ns0:eth0").slow("lease");
         let before = lease();
         wait_for(SLACK, "the lease does not run out", || lab.pings("ns0", B) && lease() > before);
-        // A long list, whose head goes away while the agent reads it; not so much that events are lost.
+        // A long dump, whose head is deleted while the agent reads it. There are too few events for an overrun.
         let _ = host.feed("bridge -batch -", &batch("add", &port, 8000)).ok();
         thread::scope(|scope| {
             scope.spawn(|| host.feed("bridge -batch -", &last_first(&batch("del", &port, 8000))).ok());
@@ -70,18 +70,18 @@ fn hosts_that_were_skipped_in_a_storm_are_found_again() {
     host.finish();
 }
 
-/// Addresses come and go behind a port.
+/// Adds and deletes addresses behind a port, enough for an overrun.
 fn storm(host: &Host, port: &str) {
     let both = batch("add", port, ADDRESSES) + &batch("del", port, ADDRESSES);
     let _ = host.feed("bridge -batch -", &both.repeat(ROUNDS)).ok();
 }
 
-/// The latest entries are at the head of the kernel's list.
+/// Reverses the commands: the latest entries are at the head of the kernel's list.
 fn last_first(batch: &str) -> String {
     batch.lines().rev().flat_map(|line| [line, "\n"]).collect()
 }
 
-/// What makes `bridge` add addresses behind a port, or delete them.
+/// Commands with which `bridge` adds addresses behind a port, or deletes them.
 fn batch(verb: &str, port: &str, addresses: u32) -> String {
     let mut batch = String::new();
     for address in 0..addresses {

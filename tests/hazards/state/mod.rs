@@ -1,4 +1,4 @@
-//! State that the bridge keeps.
+//! Hazards of the state that the bridge keeps.
 
 mod ageing;
 mod bridge_itself;

@@ -6,7 +6,7 @@ use crate::harness::{Host, Lab};
 const VIP_MAC: &str = "02:00:00:00:99:99";
 const VIP: &str = "172.17.0.150";
 
-/// A service address with a MAC of its own fails over, as VRRP has it.
+/// A service address with its own MAC fails over, as with VRRP.
 #[test]
 fn a_mac_moves_to_another_port() {
     let host = Host::new();
@@ -18,7 +18,7 @@ fn a_mac_moves_to_another_port() {
         lab.reaches_within(A_SECOND, "ns0", VIP);
         let _ = lab.run(home, "ip link del vip").ok();
         take_vip(&lab, next);
-        // Its first frame tells the bridge where it is now.
+        // With its first frame the bridge learns where it is now.
         let _ = lab.run(next, format!("ping -n -q -c 1 -W 5 -I vip {A}")).ok();
         lab.reaches("ns0", VIP);
         let port = lab.port(&format!("{next}:eth0"));
@@ -37,7 +37,7 @@ fn take_vip(lab: &Lab<'_>, namespace: &str) {
         format!("ip addr add {VIP}/32 dev vip"),
         "ip link set vip up".to_owned(),
         format!("ip route add {A}/32 dev vip src {VIP} metric 10"),
-        // The service answers for its own address alone.
+        // The service replies for its own address alone.
         "sysctl -q -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2".to_owned(),
     ] {
         let _ = lab.run(namespace, command).ok();

@@ -1,5 +1,5 @@
-//! A MAC that moves while a stream runs to it and from it: from its first frame at the new place on,
-//! nothing goes to the old one, on the fast path as on a plain bridge.
+//! A MAC that moves while a stream runs to it and from it. From its first frame at the new place on, no frame goes to
+//! the old one, on the fast path as on a plain bridge.
 
 use std::{thread, time::Duration};
 
@@ -8,26 +8,26 @@ use crate::harness::{Host, Lab, LabFile, OneCpu, SLACK, Wire, wait_for, wait_unt
 
 const ROAMING: [u8; 6] = [0x02, 0, 0, 0, 0x99, 0x01];
 const MOVES: u64 = 40;
-/// Frames each way between two moves, and the time between two of them.
+/// Frames in each direction between two moves, and the time between two frames.
 const FRAMES: u64 = 25;
 const PACE: Duration = Duration::from_millis(2);
 
-/// How the station says that it has moved.
+/// The first frame of a station that has moved.
 #[derive(Clone, Copy)]
 enum FirstWord {
     /// A frame to its peer.
     Unicast,
-    /// One to everybody, as ARP announcements are.
+    /// A broadcast, as ARP announcements are.
     Broadcast,
 }
 
-/// The address is at ns1 and ns2 in turn, and speaks first wherever it comes.
+/// The address is at ns1 and ns2 in turn, and sends first after each move.
 fn roam(lab: &Lab<'_>, first_word: FirstWord) {
     let [peer, one, two] = ["ns0:eth0", "ns1:eth0", "ns2:eth0"].map(|end| lab.wire(end));
     let a = mac_bytes(lab, "ns0");
     let mut numbers = 0..;
     let mut next = || numbers.next().expect("there are enough");
-    // So that a slow frame of ns0's is never needed to show where it is.
+    // The bridge learns ns0 first, so that no later frame of ns0 has to be slow for that.
     let _stay = OneCpu::stay();
     peer.send(&numbered([0xff; 6], a, next()));
     for step in 0..MOVES {
@@ -67,13 +67,12 @@ fn roam(lab: &Lab<'_>, first_word: FirstWord) {
 
 #[track_caller]
 fn follows(topology: impl Fn(&Host) -> LabFile<'_>) {
-    // Frames are slow until the agent has written, and confirmed, where the station is now.
+    // Frames are slow until the agent has written and confirmed where the station is now.
     for (datapath, least) in [("tc", MOVES * FRAMES / 8), ("bridge", 0)] {
         let host = Host::new();
         let lab = topology(&host).with("datapath = \"tc\"", &format!("datapath = \"{datapath}\"")).up();
         for first_word in [FirstWord::Unicast, FirstWord::Broadcast] {
-            // It lasts for two or three seconds, for the whole of which the agent of a loaded machine may
-            // come too late.
+            // A run takes two or three seconds, and on a loaded machine the agent may be late for all of it.
             wait_until(SLACK, || {
                 let before = lab.stats().fast();
                 roam(&lab, first_word);
@@ -91,7 +90,7 @@ fn a_stream_both_ways_follows_a_mac_that_moves_and_is_whole() {
     follows(|host| host.lab("ageing").with("ageing_time = 10\n", ""));
 }
 
-/// The station moves to another bridge: each bridge on its frames' way learns, and only those.
+/// The station moves to another bridge: each bridge on the path of its frames learns that, and no other.
 #[test]
 fn a_stream_follows_a_mac_that_moves_across_a_trunk() {
     const CHAIN: &str = "

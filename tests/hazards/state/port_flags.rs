@@ -1,5 +1,5 @@
-//! What a bridge's ports can be told: flags we honour leave a port on the fast path, others take it off,
-//! with the reason, and what comes of it is what a plain bridge makes of it.
+//! Flags of bridge ports: flags that are honoured leave a port on the fast path. Others disarm it, with the reason.
+//! The result is that of a plain bridge.
 
 use super::super::common::{
     A, A_SECOND, B, BROADCAST, C, arrived, arrives, capture, fast_lab, knows, mac, mac_bytes, numbered,
@@ -33,7 +33,7 @@ fn learning_off() {
         let _ = host.run(format!("bridge fdb del {mac} dev {port} master"));
         lab.reaches("ns0", B);
         lab.reaches("ns1", C);
-        // A bridge that may not learn does not know, and floods.
+        // A bridge that may not learn has no entry, and floods.
         assert!(!knows(host, &port, &mac));
         set(host, &port, "learning on");
         lab.reaches("ns1", A);
@@ -48,7 +48,7 @@ fn hairpin_on() {
     on_all(|host, lab, _| {
         let port = lab.port("ns0:eth0");
         set(host, &port, "hairpin on");
-        // What ns0 broadcasts comes back to it.
+        // Broadcasts of ns0 come back to it.
         let own = format!("inbound and arp and ether src {}", mac(lab, "ns0"));
         let capture = capture(lab, "ns0", "eth0", &own);
         wait_until(A_SECOND, || {
@@ -70,7 +70,7 @@ fn locked_on() {
         let _ = host.run(format!("bridge fdb del {mac} dev {port} master"));
         lab.loses_within(A_SECOND, "ns1", A);
         lab.loses_within(A_SECOND, "ns0", B);
-        // Whom an administrator lets in is in.
+        // A host with a static entry is let in.
         let _ = host.run(format!("bridge fdb replace {mac} dev {port} master static")).ok();
         lab.reaches_within(A_SECOND, "ns1", A);
         set(host, &port, "locked off");
@@ -78,7 +78,7 @@ fn locked_on() {
     });
 }
 
-/// What we do not honour, and what `stats` says of it. Each is set on ns1's port.
+/// Flags that are not honoured, and what `stats` reports. Each is set on ns1's port.
 const NOT_HONOURED: [(&str, &str, &str); 7] = [
     ("learning off", "learning on", "port flag learning off"),
     ("hairpin on", "hairpin off", "port flag hairpin"),
@@ -107,7 +107,7 @@ fn flags_that_are_not_honoured_take_a_port_off_the_fast_path_and_say_so() {
     host.finish();
 }
 
-/// Flags that concern frames which are slow anyway: the port stays armed, and they are obeyed.
+/// Flags about frames that are slow anyway: the port stays armed, and the flags take effect.
 #[test]
 fn flood_flags_off() {
     on_all(|host, lab, fast| {
@@ -122,7 +122,7 @@ fn flood_flags_off() {
                 number += 2;
                 let stay = OneCpu::stay();
                 from.send(&numbered(to, a, number));
-                // It is flooded to all at once. A frame to ns1 shows that the first one has had its time.
+                // It is flooded to all ports at once. A frame to ns1 shows that the first one has had time to arrive.
                 let _ = arrives(&at_c, number);
                 from.send(&numbered(mac_bytes(lab, "ns1"), a, number + 1));
                 drop(stay);
@@ -139,7 +139,7 @@ fn flood_flags_off() {
     });
 }
 
-/// With a backup port, what was for a port without carrier goes out of the other.
+/// With a backup port, frames for a port without carrier leave by the other.
 #[test]
 fn backup_port() {
     on_all(|host, lab, fast| {

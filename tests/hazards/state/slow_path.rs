@@ -1,5 +1,5 @@
-//! What the bridge must see: broadcast, multicast, unknown unicast, ARP, neighbour discovery, control
-//! frames, tagged frames, and what is for the bridge itself. Slow, and delivered as a plain bridge does.
+//! What the bridge must see: broadcast, multicast, unknown unicast, ARP, neighbour discovery, control frames, tagged
+//! frames, and frames to the bridge itself. They are slow, and delivered as on a plain bridge.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::harness::{Host, Lab, wait_until};
 
 const UNKNOWN: [u8; 6] = [0x02, 0, 0, 0, 0xee, 0xee];
 
-/// What is sent from ns0, and the reason it is slow.
+/// Frames that ns0 sends, and the reason why each is slow.
 fn frames(lab: &Lab<'_>, bridge: [u8; 6], port: [u8; 6]) -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let (a, b) = (mac_bytes(lab, "ns0"), mac_bytes(lab, "ns1"));
     let raw = |to: [u8; 6], ethertype: u16| [&to[..], &a, &ethertype.to_be_bytes(), &[0; 50]].concat();
@@ -69,7 +69,7 @@ fn frames(lab: &Lab<'_>, bridge: [u8; 6], port: [u8; 6]) -> Vec<(&'static str, &
     ]
 }
 
-/// Who of ns1 and ns2 gets what, and how many frames of ns0 were slow for which reason.
+/// Which of ns1 and ns2 get each frame. With a fast path, each frame must be counted as slow for its reason.
 fn run(fast: bool) -> Vec<(&'static str, Vec<bool>)> {
     let host = Host::new();
     let lab = if fast { fast_lab(&host) } else { plain_lab(&host) };
@@ -86,10 +86,10 @@ fn run(fast: bool) -> Vec<(&'static str, Vec<bool>)> {
     let mut number = 0;
     for (what, reason, frame) in frames(&lab, bridge, port) {
         let counted = |counts: &BTreeMap<String, u64>| counts.get(reason).copied().unwrap_or_default();
-        // The broadcast behind it is one of a group too.
+        // The broadcast behind it counts as `group` too.
         let least = 1 + u64::from(reason == "group");
         let mut got = None;
-        // It is sent again where the agent came too late to renew its lease: that is a reason too.
+        // Sent again if the agent was late to renew its lease: frames are then slow for that reason.
         wait_until(A_SECOND, || {
             number += 2;
             let before: BTreeMap<_, _> = slow();

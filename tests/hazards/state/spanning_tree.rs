@@ -9,8 +9,8 @@ use crate::harness::{Host, wait_until};
 fn not_forwarding() {
     on_all(|host, lab, _| {
         let port = lab.port("ns1:eth0");
-        // A port that was made forwarding has a timer, which makes it so again if it is learning when that runs out
-        // (`br_make_forwarding`, `br_forward_delay_timer_expired` in net/bridge): here it ends at once.
+        // A port that was made forwarding has a timer. When it expires, a learning port is made forwarding again
+        // (`br_make_forwarding`, `br_forward_delay_timer_expired` in net/bridge). Here it expires at once.
         for (delay, state) in [("0", Some("state blocking")), ("1500", None)] {
             let _ = host.run(format!("ip link set docker0 type bridge forward_delay {delay}")).ok();
             state.into_iter().for_each(|state| set(host, &port, state));
@@ -32,7 +32,7 @@ fn not_forwarding() {
 fn spanning_tree_decides_when_a_port_forwards() {
     let host = Host::new();
     let lab = host.lab("three-hosts").with("datapath = \"tc\"", "stp = true").up();
-    // After a change of topology, entries live for twice this: 8 s, which is long enough to be fast.
+    // After a topology change, entries live for twice this: 8 s, which is long enough to be fast.
     let _ = host.run("ip link set docker0 type bridge forward_delay 400").ok();
     let port = lab.port("ns0:eth0");
     let forwards = || host.json(format!("bridge -j link show dev {port}"))[0]["state"] == "forwarding";

@@ -1,4 +1,4 @@
-//! A private machine, and labs on it.
+//! Labs in private namespaces.
 
 use std::{
     fs,
@@ -15,26 +15,26 @@ use nix::{
 use serde_json::Value;
 use vethpath::kernel::Netns;
 
-/// What is compared; the first is what the others are held against.
+/// The datapaths to compare; the first is the reference.
 pub(crate) const DATAPATHS: [&str; 3] = ["bridge", "tc", "xdp"];
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The machine that this process is alone on. It stays on one CPU, as do its agents.
+/// The private namespaces. This process and its agents are pinned to one CPU.
 pub(crate) struct Machine;
 
-/// A lab of two hosts, a bridge or more apart.
+/// A lab of two hosts, one or more bridges apart.
 pub(crate) struct Lab {
     pub(crate) name: String,
     pub(crate) datapath: &'static str,
     pub(crate) a: Netns,
     pub(crate) b: Netns,
     pub(crate) macs: [[u8; 6]; 2],
-    /// The addresses of both.
+    /// The addresses of both hosts.
     pub(crate) addresses: [String; 2],
-    /// The ports of both.
+    /// The ports of both hosts.
     pub(crate) ports: [String; 2],
-    /// The place of the bridges.
+    /// The namespace of the bridges.
     pub(crate) here: Netns,
 }
 
@@ -46,7 +46,7 @@ impl Machine {
         Self
     }
 
-    /// Whether bridges call netfilter for IP packets, as is the kernel's default where it has br_netfilter.
+    /// Sets whether bridges call netfilter for IP packets, which is the default with br_netfilter.
     pub(crate) fn netfilter(&self, calls: bool) {
         for table in ["iptables", "ip6tables", "arptables"] {
             let path = format!("/proc/sys/net/bridge/bridge-nf-call-{table}");
@@ -67,7 +67,7 @@ impl Machine {
         }
         let addresses = [1, 2].map(|host| format!("10.{number}.{bridges}.{host}"));
         for (end, bridge, address) in [("a", 0, &addresses[0]), ("b", bridges - 1, &addresses[1])] {
-            // With BBR, the default of some hosts, TCP would be paced. Any namespace may have reno.
+            // BBR, the default of some hosts, would pace TCP. Any namespace may use reno.
             text += &format!(
                 "[namespace.{datapath}-{end}]\nsysctls = {{ \"net.ipv4.tcp_congestion_control\" = \"reno\" }}\n\
                  [namespace.{datapath}-{end}.interface.eth0]\nlink = \"{datapath}-{bridge}\"\n\
@@ -94,9 +94,9 @@ impl Machine {
     }
 }
 
-/// Waits until all pairs are armed that are to be, and the agents have seen all there is to see.
+/// Waits until all expected pairs are armed and the agents have detected all changes.
 pub(crate) fn settle(labs: &[Lab]) {
-    // They look for programs once a second.
+    // The agents poll for programs once a second.
     thread::sleep(Duration::from_millis(1500));
     let begun = Instant::now();
     for lab in labs.iter().filter(|lab| lab.datapath != "bridge") {
@@ -110,12 +110,12 @@ pub(crate) fn settle(labs: &[Lab]) {
 }
 
 impl Lab {
-    /// Frames of the first host that took the fast path.
+    /// Frames from the first host that took the fast path.
     pub(crate) fn fast(&self) -> u64 {
         stats(&self.name)["pairs"][0]["fast"]["tx"]["frames"].as_u64().unwrap()
     }
 
-    /// The least UDP frame from the first host to the second: 64 bytes on a wire, with its check sequence.
+    /// The shortest UDP frame from the first host to the second: 64 bytes on the wire, including the FCS.
     pub(crate) fn frame(&self) -> Vec<u8> {
         let mut frame = [&self.macs[1][..], &self.macs[0][..], &[0x08, 0]].concat();
         let ip = [0x45, 0, 0, 46, 0, 0, 0x40, 0, 64, 17, 0, 0];

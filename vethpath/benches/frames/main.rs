@@ -1,8 +1,8 @@
-//! How many frames a second cross one bridge, and eight in a row, by each datapath; and what sockets get of
-//! each. All paths are measured in one run, in turns, on one CPU; the median of the rounds counts.
+//! Frames per second through one bridge and through eight in a row, and socket throughput and latency, by datapath. All
+//! paths are measured in one run, interleaved, on one CPU. The median of the rounds counts.
 //!
-//! As root: `cargo bench --bench frames`. It makes its labs on a private machine, which ends with it. Prints
-//! Markdown rows; what is put aside is said on standard error as well.
+//! As root: `cargo bench --bench frames`. The labs are in private namespaces, which end with the benchmark. It prints
+//! Markdown rows; discarded rounds are also reported on standard error.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
 #![expect(unsafe_code, reason = "BPF_PROG_TEST_RUN with live frames is more than aya offers")]
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
             table.rows(bridges, netfilter, "live frames, Mpps", &labs, live::rate);
         }
         live::end(&labs);
-        // With netfilter from here on, as it was left.
+        // From here on bridges call netfilter.
         let mut rows = |what: &str, measure: fn(&Lab) -> Result<f64, Short>| {
             table.rows(bridges, true, what, &labs, measure);
         };

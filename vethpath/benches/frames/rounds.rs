@@ -1,31 +1,31 @@
-//! Rounds, and the table of their figures. A round measures every lab once. One in which too little arrived
-//! anywhere is put aside as a whole, so that ratios are of figures that were taken one after the other.
+//! Rounds, and the table of their figures. A round measures every lab once. If too few frames arrive in one lab, the
+//! whole round is discarded: a ratio needs figures that were measured in sequence.
 
 use std::process::ExitCode;
 
 use crate::machine::{self, DATAPATHS, Lab};
 
-/// How many rounds a figure is of.
+/// Valid rounds per figure.
 const ROUNDS: usize = 11;
-/// How many are taken for that at most.
+/// Attempts at most.
 const TRIES: usize = 2 * ROUNDS;
-/// With fewer there is no figure.
+/// With fewer valid rounds there is no figure.
 const ENOUGH: usize = ROUNDS / 2 + 1;
 
-/// Too little arrived: where, and how much.
+/// Too few frames arrived: where, and how many.
 pub(crate) struct Short(pub(crate) String);
 
-/// What is printed, row by row.
+/// The table, printed row by row.
 pub(crate) struct Table {
-    /// The figures that could not be had.
+    /// Figures without enough rounds.
     missing: Vec<String>,
 }
 
-/// Good rounds.
+/// Rounds of one figure.
 struct Rounds {
-    /// A figure of each lab.
+    /// The valid ones, with a figure of each lab.
     good: Vec<[f64; DATAPATHS.len()]>,
-    /// How many were put aside.
+    /// How many were discarded.
     aside: usize,
 }
 
@@ -69,7 +69,7 @@ impl Table {
         }
     }
 
-    /// Says what is missing, if something is.
+    /// Reports missing figures.
     pub(crate) fn end(self) -> ExitCode {
         for figure in &self.missing {
             eprintln!("too few rounds in which enough arrived: {figure}");
@@ -95,7 +95,7 @@ impl Rounds {
     }
 }
 
-/// Measures every lab once; each begins a round in its turn.
+/// Measures every lab once. The first lab rotates from round to round.
 fn round(
     number: usize,
     labs: &[Lab; DATAPATHS.len()],

@@ -16,7 +16,7 @@ use crate::{
     users::User,
 };
 
-/// How long a figure is measured.
+/// The duration of a measurement.
 const SLICE: Duration = Duration::from_millis(100);
 /// Round trips.
 const TRIPS: usize = 5_000;
@@ -25,7 +25,7 @@ thread_local! {
     static RAW: RefCell<HashMap<String, (User, RawSocket)>> = RefCell::default();
 }
 
-/// Millions of frames a second from an AF_XDP socket of the first host to a program at the second.
+/// Frames per second from an AF_XDP socket of the first host to a program at the second, in millions.
 pub(crate) fn af_xdp(lab: &Lab) -> Result<f64, Short> {
     RAW.with_borrow_mut(|all| {
         let (sink, socket) = all.get_mut(&lab.name).unwrap();
@@ -42,7 +42,7 @@ pub(crate) fn af_xdp(lab: &Lab) -> Result<f64, Short> {
     })
 }
 
-/// Makes labs ready for AF_XDP.
+/// Prepares labs for AF_XDP.
 pub(crate) fn begin(labs: &[Lab]) {
     for lab in labs {
         let standing = (User::attach(&lab.b, "eth0", "sink"), RawSocket::on(&lab.a, "eth0"));
@@ -51,14 +51,14 @@ pub(crate) fn begin(labs: &[Lab]) {
     machine::settle(labs);
 }
 
-/// Takes everything off the labs again.
+/// Detaches everything from the labs.
 pub(crate) fn end(labs: &[Lab]) {
     RAW.with_borrow_mut(HashMap::clear);
     machine::settle(labs);
 }
 
-/// Microseconds of a UDP round trip of 64 bytes between sockets that are not connected, as those of `bench` are not,
-/// both hosts on this CPU: the median.
+/// The median UDP round trip of 64 bytes, in microseconds, with both hosts on this CPU. The sockets are unconnected,
+/// like those of `bench`.
 pub(crate) fn round_trip(lab: &Lab) -> Result<f64, Short> {
     let [a, b] = &lab.addresses;
     let socket = |netns: &vethpath::kernel::Netns, address: &String| {
@@ -78,19 +78,19 @@ pub(crate) fn round_trip(lab: &Lab) -> Result<f64, Short> {
     for _ in 0..TRIPS {
         let begun = Instant::now();
         let _ = one.send_to(&bytes, to).unwrap();
-        // The other end gives up by itself.
+        // The echo thread ends on its own timeout.
         let lost = |error| Short(format!("{}: a datagram did not come back: {error}", lab.name));
         let _ = one.recv_from(&mut bytes).map_err(lost)?;
         trips.push(begun.elapsed().as_secs_f64() * 1e6);
     }
-    // Of another length: the end.
+    // Another length ends the echo thread.
     let _ = one.send_to(&[0], to);
     echo.join().unwrap();
     trips.sort_by(f64::total_cmp);
     Ok(trips[TRIPS / 2])
 }
 
-/// Gbit/s of one TCP connection, both hosts on this CPU.
+/// The throughput of one TCP connection in Gbit/s, with both hosts on this CPU.
 #[expect(clippy::unnecessary_wraps, reason = "TCP loses nothing; others do")]
 pub(crate) fn bulk(lab: &Lab) -> Result<f64, Short> {
     let listener = lab.b.run(|| TcpListener::bind((lab.addresses[1].as_str(), 0))).unwrap().unwrap();

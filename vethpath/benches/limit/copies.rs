@@ -1,6 +1,6 @@
-//! Copies of the programs, each at another place in memory. What a program costs beside the stack's code
-//! depends on that: branches at addresses whose lower bits are those of the stack's own branches are predicted
-//! as these are (see docs/performance.md). So ways are compared over several places.
+//! Copies of the programs at different addresses. The cost of a program within the stack depends on its address: a
+//! branch with the same lower address bits as a branch of the stack shares its prediction (see docs/performance.md). So
+//! paths are compared over several addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,10 +28,10 @@ use super::way::{CONSTANT, PARTS, PASS};
 static CONSTANT_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-constant"));
 static PARTS_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-parts"));
 
-/// How many of each program.
+/// Copies of each program.
 pub(crate) const COPIES: usize = 6;
 
-/// The bridge namespace in the maps.
+/// The bridge namespace's number in the maps.
 pub(crate) const DOMAIN: u16 = 0;
 
 /// A program for each of the two ports.
@@ -81,7 +81,7 @@ fn one(program: &'static str, port: &IfName, other: &IfName, pins: &Pins, sizes:
     One { port: port.clone(), program, object, address }
 }
 
-/// What the lab's maps were made with.
+/// The sizes of the lab's maps.
 fn sizes(pins: &Pins) -> Sizes {
     let entries = |map| {
         let map = MapData::from_pin(pins.map(map)).unwrap();
@@ -98,9 +98,9 @@ fn classifier<'a>(object: &'a mut Ebpf, program: &str) -> &'a mut SchedClassifie
     object.program_mut(program).unwrap().try_into().unwrap()
 }
 
-/// Where programs of this name lie.
+/// The addresses of programs with this name.
 fn addresses(program: &str) -> BTreeSet<String> {
-    // The kernel keeps 15 bytes of a name.
+    // The kernel truncates names to 15 bytes.
     let end = format!("_{}\t[bpf]", &program[..program.len().min(15)]);
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap();
     let ours = symbols.lines().filter(|line| line.ends_with(&end));
@@ -108,12 +108,12 @@ fn addresses(program: &str) -> BTreeSet<String> {
 }
 
 impl Copy {
-    /// Attaches it to both ports; it is off when the links are dropped.
+    /// Attaches it to both ports. Dropping the links detaches it.
     pub(crate) fn attach(&mut self) -> Vec<FdLink> {
         self.0.iter_mut().map(One::attach).collect()
     }
 
-    /// How long its programs have run so far, and how often, while somebody had the kernel count that.
+    /// Total run time and run count of its programs, from the time that statistics were enabled.
     pub(crate) fn runs(&mut self) -> (Duration, u64) {
         let infos = self.0.iter_mut().map(|one| classifier(&mut one.object, one.program).info().unwrap());
         infos.fold((Duration::ZERO, 0), |(time, count), info| {
@@ -121,7 +121,7 @@ impl Copy {
         })
     }
 
-    /// Where its code is.
+    /// The addresses of its code.
     pub(crate) fn addresses(&self) -> String {
         self.0.iter().map(|one| one.address.as_str()).collect::<Vec<_>>().join(" ")
     }

@@ -1,4 +1,4 @@
-//! The lab, and the ways that its frames can be made to take.
+//! The lab, and the paths that its frames can take.
 
 use std::{collections::BTreeMap, env, fs, process::Command, thread, time::Duration};
 
@@ -33,14 +33,14 @@ eth0 = { link = "br0", addresses = ["10.77.0.2/24"] }
 eth1 = { addresses = ["10.77.1.2/24"], link = "a:eth1" }
 "#;
 
-/// Set where the benchmark has a machine of its own.
+/// Set in the private namespaces.
 const MOVED: &str = "VETHPATH_LIMIT_MOVED";
 
-/// Stations beside the two that talk.
+/// Stations besides the two that communicate.
 const MANY: u32 = 10_000;
 
-/// Runs this benchmark once more on a machine of its own (network, mounts, processes), which ends with
-/// it. Returns false where that has been done.
+/// Runs this benchmark again in private network, mount and pid namespaces, which end with it. Returns false in the
+/// private namespaces.
 pub(crate) fn must_move() -> bool {
     if env::var_os(MOVED).is_some() {
         return false;
@@ -77,7 +77,7 @@ pub(crate) struct Lab {
     fabric: Netns,
     maps: Maps,
     counters: Counters,
-    /// What the agent had written.
+    /// The entries that the agent had written.
     sources: BTreeMap<SourceKey, Source>,
     stations: BTreeMap<StationKey, Station>,
     programs: BTreeMap<&'static str, Vec<Copy>>,
@@ -85,8 +85,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Brings it up, ends its agent, and holds the lease from then on. No port has a program. Bridges call
-    /// netfilter, or they do not.
+    /// Brings the lab up, ends its agent, and holds the lease from then on. No port has a program. `netfilter` sets
+    /// whether bridges call netfilter.
     pub(crate) fn up(netfilter: bool) -> Self {
         let file = "/run/limit.toml";
         fs::write(file, TOPOLOGY).unwrap();
@@ -102,7 +102,7 @@ impl Lab {
             maps.sources.iter().count() == 2
                 && maps.sources.iter().all(|(_, source)| (source.flags & flags::VALIDATE != 0) == netfilter)
         };
-        // The agent looks once a second what bridges call netfilter for.
+        // The agent polls the bridge-nf-call sysctls once a second.
         let settled = (0..100).any(|_| {
             thread::sleep(Duration::from_millis(100));
             is_settled(&maps)
@@ -117,7 +117,7 @@ impl Lab {
         let both: Vec<_> = ports.iter().collect();
         assert_eq!((ports.len(), stations.len()), (2, 2), "both hosts are stations");
         datapath::detach(&fabric, &pins, Hook::Tcx, &both).unwrap();
-        // The kernel lets go of an unpinned link in its own time.
+        // The kernel releases an unpinned link asynchronously.
         while !datapath::attached(&fabric, &pins, 0, &both).unwrap().ours.is_empty() {
             thread::sleep(Duration::from_millis(1));
         }
@@ -126,14 +126,14 @@ impl Lab {
         Self { fabric, maps, counters, sources, stations, programs, links: Vec::new() }
     }
 
-    /// Frames that took the fast path so far.
+    /// Frames that have taken the fast path.
     pub(crate) fn fast_frames(&self) -> u64 {
         self.counters.matrix().unwrap().cells().map(|(_, count)| count.frames).sum()
     }
 
-    /// Has frames take this way, by this copy of the program if there is one. It is told by its addresses.
+    /// Selects a path, with this copy of its program if it has one. Returns the addresses of the copy.
     pub(crate) fn take(&mut self, way: Way, copy: usize) -> String {
-        // No program is attached: none looks at what is written here.
+        // No program is attached, so none reads the maps meanwhile.
         match way {
             Way::Slow => self.remove_stations(),
             Way::SlowOfUnknown => self.remove_sources(),
@@ -157,14 +157,14 @@ impl Lab {
         copy.addresses()
     }
 
-    /// How long that copy of the program has run so far, and how often.
+    /// Total run time and run count of that copy of the program.
     pub(crate) fn runs(&mut self, way: Way, copy: usize) -> (Duration, u64) {
         self.programs.get_mut(way.program().unwrap()).unwrap()[copy % COPIES].runs()
     }
 
     /// Undoes [`Lab::take`].
     pub(crate) fn leave(&mut self, way: Way) {
-        // Waits for a grace period.
+        // This waits for a grace period.
         self.links.clear();
         match way {
             Way::Slow | Way::SlowOfUnknown | Way::Unchecked => self.rewrite(u32::MAX),
@@ -178,7 +178,7 @@ impl Lab {
     }
 }
 
-/// The two that talk, and the others, in the maps.
+/// The map entries of the two hosts, and of the others.
 impl Lab {
     fn remove_sources(&mut self) {
         self.sources.keys().for_each(|key| self.maps.sources.remove(key).unwrap());
@@ -188,7 +188,7 @@ impl Lab {
         self.stations.keys().for_each(|key| self.maps.stations.remove(key).unwrap());
     }
 
-    /// Writes the two anew, with these flags of those that they had.
+    /// Rewrites the entries of the two hosts. Of their flags, those in `kept` remain.
     fn rewrite(&mut self, kept: u32) {
         self.remove_sources();
         self.remove_stations();
@@ -202,8 +202,8 @@ impl Lab {
         }
     }
 
-    /// Adds [`MANY`] stations of which no frame ever tells, as senders and as receivers. They fill the slots
-    /// that are free; the rest are in the hash maps.
+    /// Adds [`MANY`] sources and stations that no frame refers to. They fill the free slots; the rest go to the hash
+    /// maps.
     fn add_others(&mut self) {
         let source = *self.sources.values().next().unwrap();
         let station = *self.stations.values().next().unwrap();
@@ -220,7 +220,7 @@ impl Lab {
         }
     }
 
-    /// Their keys, as if all were behind one port.
+    /// Their keys, all behind one port.
     fn others(&self) -> impl Iterator<Item = (SourceKey, StationKey)> + use<> {
         let (source, station) = (self.sources.values().next(), self.stations.values().next());
         let (bridge, port) = (source.unwrap().bridge, station.unwrap().ifindex);
@@ -239,15 +239,15 @@ impl Drop for Lab {
     }
 }
 
-/// Has bridges call netfilter for a family of protocols, as on a host with docker, or not.
+/// Sets whether bridges call netfilter for a protocol family, as on a host with docker.
 fn call(family: &str, netfilter: bool) {
     let written =
         fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{family}"), if netfilter { "1" } else { "0" });
-    // Where there is no such file nothing is called.
+    // Without the file netfilter is never called.
     assert!(written.is_ok() || !netfilter, "this kernel's bridges cannot call netfilter");
 }
 
-/// The ports of the bridge of the namespace that the thread is in.
+/// The ports of the bridge in the calling thread's namespace.
 fn ports() -> Vec<IfName> {
     let output = Command::new("ip").args(["-br", "link", "show", "master", "br0"]).output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();

@@ -1,14 +1,14 @@
-//! Whole round trips by every way there is between two hosts of one bridge, to tell what the mechanism
-//! allows from what the program costs: a cable, the plain bridge, the bridge with programs that leave
-//! the frame to it, a program that redirects to a constant, programs that do a part of what the port program
-//! does and then the same, the fast path, and that with 10,000 stations.
+//! Round trips over every path between two hosts of one bridge, to separate the cost of the mechanism from that of the
+//! program: a cable, the plain bridge, the bridge after programs that pass the frame, a program that redirects to a
+//! constant, programs that do a part of the port program's work first, the fast path, and the fast path with 10,000
+//! stations.
 //!
-//! Messages of 64 bytes by UDP or TCP, both ends on one CPU, slices in random order, with new sockets in each
-//! round. The agent is ended and this holds the lease, so that nobody but this touches programs and maps. Each
-//! program is there several times, at several addresses, in turns.
+//! Messages of 64 bytes by UDP or TCP, both ends on one CPU, slices in random order, new sockets in each round. The
+//! agent is ended and this process holds the lease, so that no other process changes programs and maps. Each program is
+//! loaded several times, at different addresses, which take turns.
 //!
-//! With `nf` bridges call netfilter. With `stats` the kernel counts how long each run of a program takes
-//! (`BPF_ENABLE_STATS`), and that is printed; its own look at the clock makes round trips longer.
+//! With `nf` bridges call netfilter. With `stats` the kernel measures each run of a program (`BPF_ENABLE_STATS`), and
+//! those times are printed; reading the clock for it makes round trips longer.
 //!
 //! As root: `cargo bench --bench limit [-- SECONDS] [tcp] [nf] [stats]`
 
@@ -31,7 +31,7 @@ use pingpong::{PingPong, Protocol};
 use said::Slices;
 use way::Way;
 
-/// The length of one slice, of which a tenth is warm-up.
+/// The length of one slice. A tenth of it is warm-up.
 const SLICE: Duration = Duration::from_millis(60);
 
 fn main() {
@@ -54,7 +54,7 @@ fn main() {
     let rounds =
         usize::try_from(Duration::from_secs(seconds).as_millis() / round.as_millis()).unwrap().max(1);
     for number in 0..rounds {
-        // Where sockets are in memory makes them faster or slower for as long as they are there.
+        // The memory addresses of sockets change their speed while they exist.
         let by_bridge = PingPong::between(lab::BRIDGED, protocol);
         let by_cable = PingPong::between(lab::CABLED, protocol);
         fastrand::shuffle(&mut ways);
@@ -69,7 +69,7 @@ fn main() {
             };
             lab.leave(way);
             let fast = lab.fast_frames() - before;
-            // Neighbours ask each other now and then whether they are still there.
+            // Neighbour probes may add a few frames.
             assert_eq!(fast > 100, way.is_fast(), "{way:?}: {fast} frames took the fast path");
             slices.entry(way).or_default().push(figure);
             if way == Way::Fast {
@@ -86,7 +86,7 @@ fn main() {
     }
 }
 
-/// How long a run of the way's program takes, in nanoseconds: the mean of a slice.
+/// The mean run time of the path's program in a slice, in nanoseconds.
 fn a_run(lab: &mut Lab, way: Way, number: usize, exchange: &PingPong) -> f64 {
     let (time, count) = lab.runs(way, number);
     exchange.slice(SLICE);

@@ -1,4 +1,4 @@
-//! Two threads, each in its namespace and on the same CPU for good, that send a datagram to and fro.
+//! Two threads that exchange messages, each in its namespace and both on one CPU.
 
 use std::{
     fs,
@@ -19,17 +19,17 @@ use super::{lab, statistics::median};
 
 const SIZE: usize = 64;
 
-/// Ends the end that answers.
+/// Ends the answering thread.
 const END: [u8; SIZE] = [0xff; SIZE];
 
-/// A pair of sockets. They are closed when it is dropped, on a way that works.
+/// A pair of sockets. Dropping it closes them; the path must work then.
 pub(crate) struct PingPong {
     slices: Option<Sender<Duration>>,
     medians: Receiver<f64>,
     ends: Vec<JoinHandle<()>>,
 }
 
-/// What the two ends talk over.
+/// The protocol of the messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Udp,
@@ -37,7 +37,7 @@ pub(crate) enum Protocol {
 }
 
 impl PingPong {
-    /// Between these addresses of the namespaces `a` and `b`.
+    /// Opens sockets at these addresses in the namespaces `a` and `b`.
     pub(crate) fn between([a, b]: [&'static str; 2], protocol: Protocol) -> Self {
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 7007);
         let (ask, answer) = (address(a), address(b));
@@ -85,7 +85,7 @@ impl PingPong {
 impl Drop for PingPong {
     fn drop(&mut self) {
         self.slices = None;
-        // Nobody ends the one if the other has failed.
+        // If one end has failed, the other does not end.
         if !thread::panicking() {
             self.ends.drain(..).for_each(|end| end.join().unwrap());
         }
@@ -98,7 +98,7 @@ trait Ends {
     fn take(&mut self, message: &mut [u8; SIZE]) -> io::Result<()>;
 }
 
-/// A UDP socket that is not connected, as those of `vethpath bench` are not, and where its datagrams go.
+/// An unconnected UDP socket, as in `vethpath bench`, and its destination.
 struct Datagrams {
     socket: UdpSocket,
     to: SocketAddr,
@@ -122,8 +122,8 @@ impl Ends for TcpStream {
     }
 }
 
-/// Has the thread be in a namespace and on the last CPU for good. TCP begins with reno there, which any namespace may
-/// have: what begins with BBR is paced to its end.
+/// Moves the thread to a namespace and pins it to the last CPU. TCP uses reno there, which any namespace may use: a
+/// connection that starts with BBR stays paced until it is closed.
 fn settle(namespace: &str) {
     Netns::named(&lab::name(namespace)).unwrap().enter_for_good().unwrap();
     fs::write("/proc/sys/net/ipv4/tcp_congestion_control", "reno").unwrap();
@@ -144,7 +144,7 @@ fn stream(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// Sends until somebody answers, and takes all answers.
+/// Sends until an answer arrives, then drains the remaining answers.
 fn met(mut datagrams: Datagrams) -> Datagrams {
     datagrams.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut datagram = [0; SIZE];
@@ -159,7 +159,8 @@ fn met(mut datagrams: Datagrams) -> Datagrams {
     datagrams
 }
 
-/// The median of a slice's round trips. One in which the machine was away all the time is taken once more.
+/// The median of a slice's round trips. A slice without a round trip, because the thread was not scheduled, is
+/// repeated.
 fn slice(socket: &mut dyn Ends, time: Duration) -> f64 {
     loop {
         if let Some(median) = median(round_trips(socket, time)) {

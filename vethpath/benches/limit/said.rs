@@ -1,4 +1,4 @@
-//! What is printed of the slices, by way.
+//! Prints the results by path.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,10 +8,10 @@ use super::{
     way::Way,
 };
 
-/// What was measured, by way and round.
+/// The figures by path, one per round.
 pub(crate) type Slices = BTreeMap<Way, Vec<f64>>;
 
-/// What is compared with what, and what it says.
+/// The ratios to print, with their names.
 const RATIOS: [(&str, Way, Way); 10] = [
     ("fast over constant", Way::Fast, Way::Constant),
     ("fast over cable", Way::Fast, Way::Cable),
@@ -25,11 +25,11 @@ const RATIOS: [(&str, Way, Way); 10] = [
     ("fast with 10,000 stations, in hash maps, over with few", Way::FastAmongOthers, Way::Fast),
 ];
 
-/// What remains of the bridge's cost, by way.
+/// The removed overheads to print, with their names.
 const REMOVED: [(&str, Way); 2] =
     [("overhead removed, fast path", Way::Fast), ("overhead removed, constant", Way::Constant)];
 
-/// Round trips, and how the ways compare.
+/// Prints round trips and the ratios of the paths.
 pub(crate) fn round_trips(protocol: Protocol, slice: Duration, slices: &Slices) {
     println!(
         "{protocol:?}, {} rounds of {} ms a way; microseconds, median of the slices' medians",
@@ -50,7 +50,7 @@ pub(crate) fn round_trips(protocol: Protocol, slice: Duration, slices: &Slices) 
     }
 }
 
-/// How long each run of the program took.
+/// Prints the run times of the programs.
 pub(crate) fn runs(slice: Duration, slices: &Slices) {
     let rounds = slices[&Way::Fast].len();
     println!(
@@ -62,7 +62,7 @@ pub(crate) fn runs(slice: Duration, slices: &Slices) {
     }
 }
 
-/// By where the programs were.
+/// Prints the fast path's round trips by the programs' addresses.
 pub(crate) fn places(places: &BTreeMap<String, Vec<f64>>) {
     println!("fast path, by where the kernel has put the programs of the two ports");
     for (place, slices) in places {

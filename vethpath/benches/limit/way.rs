@@ -1,8 +1,8 @@
-//! The ways that frames can be made to take.
+//! The paths that frames can take.
 
 use vethpath_common::names;
 
-/// A way of frames from `a` to `b` and back.
+/// A path of frames from `a` to `b` and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     Cable,
@@ -39,7 +39,7 @@ impl Way {
         Self::FastAmongOthers,
     ];
 
-    /// Those that there are where bridges call netfilter, and where they do not.
+    /// The paths that exist with and without netfilter.
     pub(crate) fn all(netfilter: bool) -> Vec<Self> {
         Self::ALL.into_iter().filter(|&way| netfilter || way != Self::Unchecked).collect()
     }
@@ -67,7 +67,7 @@ impl Way {
         matches!(self, Self::Unchecked | Self::Fast | Self::FastOfMany | Self::FastAmongOthers)
     }
 
-    /// The program at both ports.
+    /// The program that is attached to both ports.
     pub(crate) fn program(self) -> Option<&'static str> {
         Some(match self {
             Self::Cable | Self::Bridge => return None,
@@ -85,8 +85,8 @@ impl Way {
 /// The program that redirects every frame.
 pub(crate) const CONSTANT: &str = "redirect_constant";
 
-/// The one that leaves every frame to the bridge.
+/// The program that passes every frame to the bridge.
 pub(crate) const PASS: &str = "pass_constant";
 
-/// Those that do a part of what the port program does, and then redirect every frame.
+/// Programs that do a part of the port program's work, and then redirect every frame.
 pub(crate) const PARTS: [&str; 4] = ["part_header", "part_sender", "part_receiver", "part_decision"];

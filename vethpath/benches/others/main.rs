@@ -1,11 +1,11 @@
-//! Medians of `vethpath bench` beside those of two programs that share nothing with it: a ping-pong in C, and
-//! sockperf. The same labs, in turns, over the fast path and over a plain bridge.
+//! Compares medians of `vethpath bench` with those of two independent programs: a ping-pong in C, and sockperf. They
+//! use the same labs in turns, over the fast path and over a plain bridge.
 //!
-//! The ping-pong comes first, last and between: where it finds on one CPU that the machine itself became faster or
-//! slower meanwhile, the round is put aside, and said so.
+//! The ping-pong runs first, in the middle and last. If its results on one CPU show that the machine's speed has
+//! changed, the round is discarded and reported.
 //!
-//! As root: `cargo bench --bench others -- ROUNDS`. It needs `cc` and `sockperf`, and makes its labs on a private
-//! machine (network, mounts). With one CPU nothing is measured across CPUs.
+//! As root: `cargo bench --bench others -- ROUNDS`. It needs `cc` and `sockperf`, and runs in private network and mount
+//! namespaces. With one CPU it measures nothing across CPUs.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
 
@@ -26,34 +26,34 @@ use serde_json::Value;
 const PATHS: [(&str, &str, u8); 2] = [("fast", "tc", 1), ("bridge", "bridge", 2)];
 const WORK: [&str; 2] = ["udp", "tcp"];
 
-/// For how long a program measures, in seconds. `bench` and sockperf measure for no less than one; across CPUs, where
-/// each round trip is of another length, all measure for longer.
+/// Measuring time of each program, in seconds. The minimum of `bench` and sockperf is one. Across CPUs round trips vary
+/// more, so all measure longer.
 const BENCH_SECONDS: [&str; 2] = ["1", "3"];
 const C_SECONDS: [&str; 2] = ["0.15", "1"];
 const SOCKPERF_SECONDS: &str = "1";
 
-/// By how much the ping-pongs of a round may differ on one CPU: the greatest by the least.
+/// The limit for the ratio of the longest to the shortest ping-pong of a round, on one CPU.
 const STEADY: f64 = 1.04;
 
-/// For each round that counts, so many may be put aside.
+/// Attempts per valid round.
 const ATTEMPTS: usize = 6;
 
-/// The time that sockperf's servers have to come up, all at once.
+/// Start-up time of all sockperf servers.
 const READY: Duration = Duration::from_secs(1);
 
-/// What two hosts do: over which path, by which protocol, on which CPUs.
+/// The path, protocol and CPUs of a measurement.
 struct Case {
     path: &'static str,
     number: u8,
     work: &'static str,
     cores: &'static str,
     cpus: [usize; 2],
-    /// sockperf's. That of the C program is the next.
+    /// The port of sockperf. The C program uses the next one.
     port: u16,
 }
 
-/// Microseconds of a round trip in one round, by `bench`, by the C program (the median of its turns) and, on one CPU,
-/// by sockperf: it takes more than three seconds to measure half a second.
+/// Microseconds per round trip in one round: by `bench`, by the C program (the median of its turns) and, on one CPU, by
+/// sockperf, which takes more than three seconds to measure half a second.
 struct Figures {
     bench: f64,
     by_c: f64,
@@ -75,7 +75,7 @@ fn main() {
     let servers: Vec<_> = cases.iter().flat_map(|case| case.servers(pingpong)).collect();
     thread::sleep(READY);
     let (mut found, mut aside) = ((0..cases.len()).map(|_| Vec::new()).collect::<Vec<_>>(), 0);
-    // Round by round, so that what happens for a while meets all cases.
+    // Interleaved, so that a temporary disturbance affects all cases.
     for attempt in 0..ATTEMPTS * rounds {
         for (case, found) in cases.iter().zip(&mut found) {
             if found.len() < rounds {
@@ -97,7 +97,7 @@ fn main() {
     }
 }
 
-/// A line for each case. Ratios are medians of the rounds' ratios, with the least and the greatest.
+/// Prints a line for each case. Ratios are medians of the rounds' ratios, with minimum and maximum.
 fn print(cases: &[Case], found: &[Vec<Figures>], aside: usize) {
     let rounds = found[0].len();
     println!(
@@ -120,14 +120,14 @@ fn print(cases: &[Case], found: &[Vec<Figures>], aside: usize) {
     }
 }
 
-/// The median, the least and the greatest.
+/// The median, minimum and maximum.
 fn spread(all: Vec<f64>) -> String {
     let least = all.iter().copied().fold(f64::INFINITY, f64::min);
     let greatest = all.iter().copied().fold(0.0, f64::max);
     format!("{:.3} ({least:.3} to {greatest:.3})", median(all))
 }
 
-/// All, on the CPUs that `bench` takes.
+/// All cases, on the CPUs that `bench` uses.
 fn cases() -> Vec<Case> {
     let cpus = thread::available_parallelism().unwrap().get();
     let placements = [("same", [cpus - 1; 2]), ("cross", [cpus - 1, cpus.saturating_sub(2)])];
@@ -145,7 +145,7 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// Those that answer, for as long as they are kept.
+    /// The servers, which run until they are dropped.
     fn servers(&self, pingpong: &str) -> [Server; 2] {
         let (to, port, next) = (self.address(2), self.port.to_string(), (self.port + 1).to_string());
         let mut by_c = self.inside(1);
@@ -155,7 +155,7 @@ impl Case {
         [Server::start(&mut by_c), Server::start(&mut sockperf)]
     }
 
-    /// What each finds, one after the other. `None` where the machine changed meanwhile.
+    /// Runs each program in sequence. `None` if the machine's speed has changed meanwhile.
     fn round(&self, pingpong: &str) -> Option<Figures> {
         let on_one = self.cores == "same";
         let mut by_c = vec![self.by_c(pingpong)];
@@ -173,7 +173,7 @@ impl Case {
         let words =
             ["bench", self.path, "--work", &work, "--cores", self.cores, "--seconds", seconds, "--json"];
         let report: Value = serde_json::from_str(&printed(vethpath().args(words))).unwrap();
-        // What its first line tells.
+        // The figure in the first line of its output.
         let rounds = report["cases"][0]["latency"][self.path]["round_p50_us"].as_array().unwrap();
         median(rounds.iter().filter_map(Value::as_f64).collect())
     }
@@ -203,7 +203,7 @@ impl Case {
         format!("10.88.{}.{host}", self.number)
     }
 
-    /// A command at one of the two ends, on its CPU.
+    /// A command in the namespace and on the CPU of one end.
     fn inside(&self, end: usize) -> Command {
         let mut command = Command::new("ip");
         let namespace = format!("{}-{}", self.path, ["a", "b"][end]);
@@ -212,7 +212,7 @@ impl Case {
     }
 }
 
-/// A program that answers for as long as this is kept.
+/// A server process, which runs until this is dropped.
 struct Server(Child);
 
 impl Server {
@@ -228,8 +228,8 @@ impl Drop for Server {
     }
 }
 
-/// TCP begins with reno in it where nobody says, which any namespace may have: sockperf cannot be told, and what begins
-/// with BBR is paced to its end.
+/// The namespaces default to reno, which any namespace may use. sockperf cannot set it, and a connection that starts
+/// with BBR stays paced until it is closed.
 fn lab(path: &str, datapath: &str, number: u8) -> String {
     let mut text = format!("name = \"{path}\"\n[bridge.{path}0]\ndatapath = \"{datapath}\"\n");
     for (end, host) in [("a", 1), ("b", 2)] {
@@ -242,7 +242,7 @@ fn lab(path: &str, datapath: &str, number: u8) -> String {
     text
 }
 
-/// Namespaces of our own, as long as the process lives. Its bridges call no netfilter.
+/// Private namespaces, which end with the process. Bridges in them do not call netfilter.
 fn private() {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces (it needs root)");
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -250,7 +250,7 @@ fn private() {
     for (kind, point) in [("sysfs", "/sys"), ("tmpfs", "/run")] {
         mount(Some(kind), point, Some(kind), MsFlags::empty(), None::<&str>).unwrap();
     }
-    // Not there without br_netfilter.
+    // The file does not exist without br_netfilter.
     let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
 }
 
@@ -264,7 +264,7 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-/// The middle one, or the middle of the two that are.
+/// The middle value, or the mean of the two middle ones.
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     let last = figures.len() - 1;

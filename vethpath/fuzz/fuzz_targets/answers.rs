@@ -1,4 +1,4 @@
-//! Answers of the kernel that vethpath decodes itself: sock_diag, nf_tables, ethtool.
+//! Kernel replies that vethpath decodes itself: sock_diag, nf_tables, ethtool.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

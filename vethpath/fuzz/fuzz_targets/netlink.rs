@@ -1,4 +1,4 @@
-//! Route netlink messages, through the parser that reads events, links and FDB entries.
+//! Route netlink messages, for the parser of events, links and FDB entries.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use vethpath::fuzzing;
 const KINDS: [u16; 7] = [16, 17, 28, 29, 36, 44, 20];
 
 fuzz_target!(|bytes: &[u8]| {
-    // As it is, and behind a header that says the truth about the length.
+    // The raw input, and the input as payload behind a header with the correct length.
     fuzzing::events(bytes);
     if let Some((kind, payload)) = bytes.split_first() {
         fuzzing::events(&message(KINDS[usize::from(*kind) % KINDS.len()], payload));

@@ -1,4 +1,4 @@
-//! What vethpath reads of its own: the journal's first line, and the agent's answer.
+//! vethpath's own data: the first line of the journal, and the agent's reply.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

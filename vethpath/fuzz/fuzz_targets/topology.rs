@@ -1,4 +1,4 @@
-//! Topology files: any bytes are a topology or faults that can be shown, never a panic.
+//! Topology files: any bytes give a topology or printable errors, never a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     let source = Source { path: "lab.toml", text };
     match read(source, Some("lab")) {
         Ok(topology) => {
-            // As the journal keeps it.
+            // In the journal's format.
             let kept = serde_json::to_string(&topology).expect("a topology can be kept");
             let again: Topology = serde_json::from_str(&kept).expect("what was kept can be read");
             assert_eq!(again, topology);

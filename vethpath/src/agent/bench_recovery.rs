@@ -1,4 +1,4 @@
-//! Putting programs back that a killed `bench`, or somebody else, has taken off.
+//! Attaches programs again that a killed `bench`, or another process, has detached.
 
 use log::{info, warn};
 
@@ -10,8 +10,8 @@ use crate::{
 
 use super::{Error, bridge_netns::BridgeNetns};
 
-/// Attaches the lab's programs if a `bench` was killed while they may have been off. Somebody who is at
-/// work on the lab is left alone: then the next look mends it, if they do not.
+/// Attaches the lab's programs if a `bench` was killed while they may have been detached. If another command holds
+/// the lab's lock, nothing is done: the next tick repairs it, unless that command does.
 #[must_use]
 pub fn after_killed_bench(directory: &Directory, topology: &Topology, hook: Hook) -> Option<Kind> {
     if !Measuring::was_killed(directory) {
@@ -30,8 +30,8 @@ pub fn after_killed_bench(directory: &Directory, topology: &Topology, hook: Hook
     }
 }
 
-/// Attaches filters that somebody has removed, with their `clsact` qdisc or without. (A tcx program goes when its link is
-/// detached, which nobody does by mistake.) Somebody who is at work on the lab is left alone.
+/// Attaches filters again that were removed, with or without their `clsact` qdisc. If another command holds the lab's
+/// lock, nothing is done. (A tcx program is detached only with its link, which does not happen by mistake.)
 #[must_use]
 pub fn reattach_filters(
     directory: &Directory,
@@ -58,7 +58,7 @@ pub fn reattach_filters(
 
 fn attach(directory: &Directory, topology: &Topology, hook: Hook) -> Result<usize, Error> {
     let _lock = LabLock::take(directory)?;
-    // Whoever had the lock may have mended it.
+    // The former holder of the lock may have attached them.
     if !Measuring::was_killed(directory) {
         return Ok(0);
     }

@@ -1,4 +1,4 @@
-//! What of a lab's standing is told when it changes, and what is told of it. Pure.
+//! The events that follow from two snapshots of a lab. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,27 +8,26 @@ use crate::{
     topology::{Pair, Topology, Trunk},
 };
 
-/// What is armed or not, by its number.
+/// A pair or trunk, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Member {
     Pair(u32),
     Trunk(u16),
 }
 
-/// How a lab stands.
+/// A snapshot of the lab's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Why each is not armed; `None` for one that is. Empty before the first look.
+    /// Why each is not armed; `None` for one that is. Empty before the first resync.
     states: BTreeMap<Member, Option<NotArmed>>,
-    /// Bridges that are not there, by namespace and name.
+    /// Bridges that do not exist, by namespace and name.
     missing: BTreeSet<(String, String)>,
     /// Whether there is a station that does not fit into a map.
     full: bool,
 }
 
 impl Snapshot {
-    /// How the lab stands with these maps. A pair that nothing is known of has no port: its namespace
-    /// was let go.
+    /// The snapshot for these maps. A pair without a state has no port: its namespace was released.
     #[must_use]
     pub fn new(topology: &Topology, maps: &Desired, missing: BTreeSet<(String, String)>, fits: bool) -> Self {
         let known = |state: Option<&Option<NotArmed>>| state.cloned().unwrap_or(Some(NotArmed::NoPort));
@@ -39,8 +38,7 @@ impl Snapshot {
         Self { states: pairs.chain(trunks).collect(), missing, full: !fits }
     }
 
-    /// Takes out what differs from `told` because programs were taken off or put back. Returns whether
-    /// there is any of that.
+    /// Undoes changes since `told` that come from programs attached or detached. Returns whether there were any.
     pub fn mask_programs(&mut self, told: &Self) -> bool {
         let off = |state: &Option<NotArmed>| *state == Some(NotArmed::NotAttached);
         let mut any = false;
@@ -57,7 +55,7 @@ impl Snapshot {
     }
 }
 
-/// What has happened between two looks, causes before their effects on pairs.
+/// The events between two snapshots, causes before their effects on pairs.
 #[must_use]
 pub fn diff(topology: &Topology, before: &Snapshot, now: &Snapshot) -> Vec<Kind> {
     let gone = now.missing.difference(&before.missing).cloned();
@@ -83,7 +81,7 @@ pub fn diff(topology: &Topology, before: &Snapshot, now: &Snapshot) -> Vec<Kind>
     changes
 }
 
-/// A state as `stats` has it.
+/// A state as `stats` shows it.
 fn state_text(state: &Option<NotArmed>) -> String {
     state.as_ref().map_or("armed".to_owned(), ToString::to_string)
 }
@@ -121,7 +119,7 @@ mod tests {
         Snapshot::new(&topology(), &maps, missing, fits)
     }
 
-    /// Each change as `pair: what was -> what is`, or its kind.
+    /// Each change as `pair: before -> now`, or its kind.
     fn told(before: &Snapshot, now: &Snapshot) -> Vec<String> {
         let tell = |kind: Kind| match kind {
             Kind::PairArmed { pair, before, .. } => format!("{pair}: {before:?} -> armed"),

@@ -1,4 +1,4 @@
-//! What the agent writes down: each change of the lab's state, as it notices it.
+//! The agent's part of the event log: each change of the lab's state, when the agent detects it.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,17 +17,17 @@ use crate::{
     topology::Topology,
 };
 
-/// The events of one agent.
+/// The event log of one agent.
 pub struct EventLog {
     recorder: Recorder,
     directory: Directory,
-    /// What was told last.
+    /// The snapshot that was logged last.
     last: Snapshot,
     overruns: RateLimit,
 }
 
 impl EventLog {
-    /// Of an agent that has found the maps with `found` in them.
+    /// Starts the log of an agent that found `found` in the maps.
     #[must_use]
     pub fn begin(directory: &Directory, found: Config) -> Self {
         let mut recorder = Recorder::of(directory).in_haste();
@@ -40,7 +40,7 @@ impl EventLog {
         }
     }
 
-    /// The agent ends.
+    /// Logs the exit of the agent.
     pub fn agent_ended(&mut self, ended: &Result<(), Error>) {
         let how = if ended.is_ok() { How::Terminated } else { How::Failed };
         self.recorder.take_time();
@@ -48,8 +48,8 @@ impl EventLog {
         self.recorder.record([Kind::AgentEnded { pid: std::process::id(), how, error }]);
     }
 
-    /// How the lab stands now. While it is measured, the programs' coming and going is not told:
-    /// hundreds of times it would push out all that was before. What is left of it is told after.
+    /// Logs changes since the last snapshot. While `bench` measures the lab, programs attached and detached are left
+    /// out: hundreds of events would push out all earlier ones. Changes that remain are logged afterwards.
     pub fn record_snapshot(&mut self, topology: &Topology, mut now: Snapshot) {
         if now == self.last {
             return;
@@ -62,23 +62,23 @@ impl EventLog {
         self.last = now;
     }
 
-    /// What is no state that lasts.
+    /// Logs events that are not part of a snapshot.
     pub fn record(&mut self, kinds: impl IntoIterator<Item = Kind>) {
         self.recorder.record(kinds);
     }
 
-    /// The lease was renewed at `now`; before that it held until `until`.
+    /// Logs an expired lease. It was renewed at `now`, and held until `until` before that.
     pub fn lease_renewed(&mut self, until: Duration, now: Duration) {
         self.recorder.record(expired(until, now));
     }
 
-    /// Netlink events of a namespace were lost.
+    /// Logs an overrun: netlink events of a namespace were lost.
     pub fn overrun(&mut self, namespace: String, generation: u32) {
         self.recorder.record(self.overruns.lost(namespace, generation));
     }
 
-    /// Once a second: the rest of a storm, and what could not be written before. The agent's log is
-    /// kept short here too.
+    /// Called once a second: logs the rest of a burst of overruns, retries what could not be written, and rotates the
+    /// agent's log.
     pub fn tick(&mut self) {
         self.recorder.record(self.overruns.flush());
         if let Err(error) = state::keep_short(&self.directory) {
@@ -87,8 +87,8 @@ impl EventLog {
     }
 }
 
-/// Losses of netlink events since the last tick: how many times and the last generation, by namespace.
-/// The first is told at once, the rest together.
+/// Overruns since the last tick, by namespace: their number, and the last generation. The first is logged at once,
+/// the rest together.
 #[derive(Default)]
 struct RateLimit(BTreeMap<String, (u32, u32)>);
 
@@ -115,8 +115,8 @@ fn expired(until: Duration, now: Duration) -> Option<Kind> {
     (!late.is_zero()).then_some(Kind::LeaseExpired { for_ms })
 }
 
-/// What became of the agent that has left maps like this. Each makes a generation of its own when it
-/// begins, and takes the lease back when it ends.
+/// What became of the agent that left the maps like this. Each agent starts a generation of its own, and ends its
+/// lease on exit.
 fn former(found: Config) -> Former {
     match found {
         Config { generation: 0, .. } => Former::None,

@@ -1,9 +1,9 @@
-//! Who else wants the frames of a bridge namespace: packet sockets, and netfilter rules.
+//! Other consumers of a bridge namespace's frames: packet sockets and netfilter rules.
 //!
-//! Neither has events that can be relied on for all of it, so both are looked at each second, and
-//! nftables at once when it says that it has changed. A netlink family that the kernel does not have yet has nothing in
-//! it, and is asked for again each second and when a module is loaded. What refuses to answer for any other reason
-//! may forbid anything ([`Facts::unasked`]).
+//! Neither has reliable events for all changes. So both are scanned each second, and nftables also at each of its
+//! events. A netlink family that the kernel does not have yet contains nothing; opening it is retried each second,
+//! and when a module is loaded. While a query fails for any other reason, no port is armed
+//! ([`NetnsState::unreadable`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,7 +34,7 @@ use crate::{
     topology::Masquerade,
 };
 
-/// Looks at one bridge namespace.
+/// Scans one bridge namespace.
 pub struct Interference {
     netns: Netns,
     diagnosis: Source,
@@ -43,7 +43,7 @@ pub struct Interference {
     netdev: Family,
 }
 
-/// The rules of a namespace that are not our own.
+/// The netfilter rules of a namespace that are not our own.
 struct Rules {
     hooks: Vec<Hook>,
     legacy: Vec<LegacyTable>,
@@ -54,11 +54,11 @@ struct Rules {
     calls: BridgeCalls,
 }
 
-/// A failed question; what it was and why it failed is all that is told of it.
+/// A failed query. Only its message is used.
 type Failure = Box<dyn std::error::Error>;
 
 impl Interference {
-    /// Looks at nothing yet.
+    /// Scans nothing yet.
     #[must_use]
     pub fn new(netns: &Netns) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl Interference {
         }
     }
 
-    /// Looks, and notes what was found for each port. `own` are the tables that labs have there.
+    /// Scans the namespace, and records the result for each port. `own` are the lab's tables there.
     pub fn scan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) {
         let (taps, found) = (self.packet_sockets(), self.rules(layout, own, facts));
         facts.packet_sockets =
@@ -93,7 +93,7 @@ impl Interference {
         }
     }
 
-    /// The same; returns whether anything is news.
+    /// The same; returns whether anything changed.
     pub fn rescan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) -> bool {
         let of = |facts: &mut NetnsState| {
             let (taps, rules, validated) =
@@ -108,8 +108,8 @@ impl Interference {
             || facts.unreadable != unasked
     }
 
-    /// Reads which links have offloads switched off, and which several transmit queues. The kernel reports a change
-    /// of either as any other change of a link.
+    /// Reads which links have transmit offloads switched off, and which have several transmit queues. The kernel
+    /// reports a change of either like any other change of a link.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -120,12 +120,12 @@ impl Interference {
         Ok(())
     }
 
-    /// Looks which ports take XDP frames, and what their inner ends are ready for, where the lab wants that. The
-    /// kernel tells of a change as of any other change of a link. What cannot be asked is not so.
-    /// `here` is where the ports are.
+    /// Reads which ports take XDP frames, and whether their inner ends are ready for XDP, if the lab wants it. The
+    /// kernel reports a change like any other change of a link. An inner end that cannot be read is not ready. `here`
+    /// is the namespace of the ports.
     ///
     /// # Errors
-    /// The ports cannot be asked.
+    /// The ports cannot be read.
     pub fn read_xdp(&mut self, layout: &Layout, here: &Direct, facts: &mut NetnsState) -> kernel::Result<()> {
         (facts.xdp_takers, facts.ready) = Default::default();
         let wanted = || layout.ports.iter().filter_map(|port| Some((port, port.xdp.as_ref()?)));
@@ -136,13 +136,13 @@ impl Interference {
         let mut ready = BTreeMap::new();
         for (port, namespace) in wanted() {
             let (number, inner_ends) = ready.entry(namespace).or_insert_with(|| {
-                // It is entered and left: nothing here may keep it alive.
+                // The namespace is entered and left again, so that nothing here keeps it alive.
                 let asked = Netns::named(namespace)
                     .and_then(|netns| Ok((here.number_of(&netns)?, xdp::ready(&netns)?)));
                 asked.inspect_err(|error| warn!("{error}")).unwrap_or_default()
             });
             let Some(port) = facts.link(&port.port) else { continue };
-            // Somebody may have moved the inner end, and another of its ifindex may be where it was.
+            // The inner end may have been moved, and another link may have its ifindex in that namespace.
             let inner = port.peer.filter(|_| port.peer_netns == *number);
             if let Some(is_ready) = inner.and_then(|inner| inner_ends.get(&inner)) {
                 facts.ready.insert(port.ifindex, *is_ready);
@@ -171,7 +171,7 @@ impl Interference {
         });
         let (calls, legacy) = files??;
         let calls_netfilter = |bridge: &LabBridge| with_bridge(calls, facts.link(&bridge.name)).any_ip();
-        // The list of all programs of the machine costs more than all else here.
+        // A dump of all programs of the machine costs more than everything else here.
         let has_programs = layout.bridges.iter().any(calls_netfilter) && datapath::has_netfilter_programs()?;
         Ok(Rules { hooks, legacy, has_programs, masquerades: !own.is_empty(), calls })
     }
@@ -187,9 +187,9 @@ impl Rules {
         hook.or_else(legacy).or_else(|| is_called.then(|| "a BPF program for netfilter hooks".to_owned()))
     }
 
-    /// For which IP packets the bridge calls netfilter, which then checks them even without rules
-    /// (`br_validate_ipv4` and `br_validate_ipv6`), and whether that may reassemble fragments. A bridge whose options are
-    /// not known does all of it.
+    /// For which IP packets the bridge calls netfilter, and whether that may reassemble fragments. Netfilter then
+    /// checks the packets even without rules (`br_validate_ipv4` and `br_validate_ipv6`). A bridge with unknown
+    /// options does all of that.
     fn checks(&self, bridge: Option<&LinkFacts>) -> u32 {
         if bridge.is_none_or(|bridge| bridge.bridge.is_none()) {
             return flags::VALIDATE | flags::DEFRAGMENT;
@@ -201,15 +201,15 @@ impl Rules {
             | flag(calls.any_ip() && self.may_track_connections(), flags::DEFRAGMENT)
     }
 
-    /// Whether the namespace may track connections, and so reassemble fragments. Any rule of it may want that, also one
-    /// that no bridged frame passes (`nf_ct_netns_get` in net/netfilter/nf_conntrack_proto.c).
+    /// Whether the namespace may track connections, and so reassemble fragments. Any of its rules may require that,
+    /// even one that no bridged frame passes (`nf_ct_netns_get` in net/netfilter/nf_conntrack_proto.c).
     fn may_track_connections(&self) -> bool {
         self.masquerades || !self.hooks.is_empty() || !self.legacy.is_empty()
     }
 }
 
-/// A bridge may call netfilter by an option of its own (`nf_call_iptables`), whatever the namespace
-/// says (`brnf_call_iptables` and the checks beside it in net/bridge/br_netfilter_hooks.c).
+/// Adds the bridge's own options (`nf_call_iptables`). They apply whatever the namespace's sysctls are
+/// (`brnf_call_iptables` and the checks beside it in net/bridge/br_netfilter_hooks.c).
 fn with_bridge(mut calls: BridgeCalls, bridge: Option<&LinkFacts>) -> BridgeCalls {
     for attribute in bridge.and_then(|bridge| bridge.bridge.as_ref()).into_iter().flatten() {
         match attribute {

@@ -7,7 +7,7 @@ use std::{
 
 use crate::kernel::LinkFacts;
 
-/// Links by ifindex, as a [`BTreeMap`] to those who read.
+/// Links by ifindex. Readers use it as a [`BTreeMap`].
 #[derive(Clone, Debug, Default)]
 pub struct LinkTable {
     by_index: BTreeMap<u32, LinkFacts>,
@@ -21,14 +21,14 @@ impl LinkTable {
         self.by_index.get(self.indexes.get(name)?)
     }
 
-    /// Adds a link, in place of one with its ifindex.
+    /// Adds a link. Replaces one with its ifindex.
     pub fn insert(&mut self, ifindex: u32, link: LinkFacts) {
         self.remove(ifindex);
         self.indexes.insert(link.name.clone(), ifindex);
         self.by_index.insert(ifindex, link);
     }
 
-    /// Takes a link out.
+    /// Removes a link.
     pub fn remove(&mut self, ifindex: u32) {
         if let Some(link) = self.by_index.remove(&ifindex)
             && self.indexes.get(&link.name) == Some(&ifindex)

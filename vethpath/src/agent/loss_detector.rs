@@ -1,18 +1,18 @@
-//! Noticing that redirected frames are being dropped: a redirect fails after the program has returned,
-//! without a word, so what was redirected is compared with what the inner end received.
+//! Detects redirected frames that do not arrive. A redirect fails after the program has returned, and reports no
+//! error. So the number of redirected frames is compared with what the inner end received.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// How many looks in a row must show a loss before a pair is disarmed.
+/// Consecutive samples that must show a loss before a pair is disarmed.
 const STRIKES: u32 = 3;
 
 /// How long a losing pair is disarmed before it is tried again.
 pub const REST: Duration = Duration::from_secs(30);
 
-/// Counters of one pair at one look, in the order in which they are read.
+/// Counters of one pair in one sample, in the order in which they are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// ifindex of the inner end.
@@ -25,7 +25,7 @@ pub struct Sample {
     pub after: u64,
 }
 
-/// The history of one lab's pairs.
+/// The loss history of one lab's pairs.
 #[derive(Default)]
 pub struct LossDetector {
     pairs: BTreeMap<u32, Pair>,
@@ -38,9 +38,9 @@ struct Pair {
 }
 
 impl LossDetector {
-    /// Whether a pair has to be looked at: it has redirected frames (`before` of them in all) since the
-    /// last look, or is suspected. Of one that was not looked at for a while, frames that came by the
-    /// bridge meanwhile count as arrived: at most one look is wasted by that.
+    /// Whether a pair must be sampled: it has redirected frames since the last sample (`before` is their total), or
+    /// is suspected. If it was not sampled for a while, frames that came by the bridge meanwhile count as arrived.
+    /// That invalidates one sample at most.
     #[must_use]
     pub fn is_busy(&self, pair: u32, before: u64) -> bool {
         self.pairs.get(&pair).is_none_or(|history| {
@@ -48,17 +48,17 @@ impl LossDetector {
         })
     }
 
-    /// Whether no pair that was looked at is suspected.
+    /// Whether no sampled pair is suspected.
     #[must_use]
     pub fn are_none(&self) -> bool {
         self.pairs.values().all(|history| history.strikes == 0 && history.resting_since.is_none())
     }
 
-    /// Takes in a look at a pair. Returns whether the pair is to rest.
+    /// Adds a sample of a pair. Returns whether the pair is to be disarmed.
     ///
-    /// Frames redirected after the last look's `after` and before this one's `before` have surely
-    /// reached the inner end between its two readings, however long a look takes. Losing fewer than
-    /// half of them is what a receiver under too much load does on a plain bridge too.
+    /// Frames redirected after the last sample's `after` and before this one's `before` have reached the inner end
+    /// between its two readings, however long a sample takes. A loss of less than half of them does not count: an
+    /// overloaded receiver drops that much on a plain bridge too.
     pub fn update(&mut self, pair: u32, look: Sample, now: Instant) -> bool {
         let fresh = Pair { last: look, strikes: 0, resting_since: None };
         let history = self.pairs.entry(pair).or_insert(fresh);
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn frames_under_way_are_no_loss() {
         let (mut losses, now) = (LossDetector::default(), Instant::now());
-        // A million frames a second, and a look that takes longer or shorter each time.
+        // A million frames a second, and a sample that takes longer or shorter each time.
         for (at, delay) in
             [(0, 9_000), (1_000_000, 5_000), (2_000_000, 3_000), (3_000_000, 1_000), (4_000_000, 10)]
         {

@@ -1,8 +1,8 @@
-//! Bringing the maps to what they should hold.
+//! Applies the desired state to the maps.
 //!
-//! Deletions come first, then a grace period, then insertions. A hash map reuses a deleted (or
-//! replaced) element at once for any other key, so without the grace period a program that was
-//! preempted between lookup and read could take one station's entry for another's.
+//! Deletions come first, then a grace period, then insertions. A hash map reuses a deleted or replaced element at
+//! once for any other key. Without the grace period, a program that was preempted between lookup and read could use
+//! another station's entry.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,37 +17,37 @@ use crate::{
     kernel::membarrier,
 };
 
-/// The maps, and what is in them.
+/// The maps and their contents.
 pub struct MapSync {
     maps: Maps,
     current: Desired,
     config: Config,
     paths: Paths,
-    /// The greatest number of a way that is in its map.
+    /// The greatest path number that is in the map.
     written: u32,
-    /// Whether the maps had room for everything last time.
+    /// Whether everything fitted into the maps at the last update.
     fits: bool,
-    /// What is written and not confirmed.
+    /// Entries that are written and not confirmed.
     announced: Announced,
 }
 
 /// Entries that were written as [unconfirmed](vethpath_common::UNCONFIRMED).
 pub struct Announced {
-    /// Under which number. Those before have smaller ones.
+    /// The number of the announcement. Earlier ones have smaller numbers.
     number: u32,
     stations: Vec<StationKey>,
     sources: Vec<SourceKey>,
 }
 
 impl Announced {
-    /// None yet.
+    /// No entries yet.
     fn under(number: u32) -> Self {
         Self { number, stations: Vec::new(), sources: Vec::new() }
     }
 }
 
 impl MapSync {
-    /// Takes the maps over. Every station in them is void from here on, and removed.
+    /// Takes the maps over. Voids and removes every station in them.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -69,19 +69,19 @@ impl MapSync {
         Ok(sync)
     }
 
-    /// Makes every station void and removes it, whatever was thought to be in the maps.
+    /// Voids and removes every station, whatever the maps hold.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn start_over(&mut self) -> Result<()> {
         self.void();
-        // Ports stay known, or what they pass until the first look would be counted under no pair.
+        // Ports stay known: otherwise frames before the next resync would be counted under no pair.
         let ports = self.maps.ports.iter().collect::<std::result::Result<_, _>>();
         let ports = ports.map_err(|error| refused("read", &error))?;
         self.current = Desired { ports, ..Desired::default() };
         self.maps.sources.clear().map_err(|error| refused("clear", &error))?;
         self.maps.stations.clear().map_err(|error| refused("clear", &error))?;
-        // What is inserted next must not reuse an element that a program still looks at.
+        // The next insertion must not reuse an element that a program still reads.
         membarrier::grace_period();
         // Without entries, announcements are counted from the beginning.
         self.announced = Announced::under(1);
@@ -90,7 +90,7 @@ impl MapSync {
         Ok(())
     }
 
-    /// Makes every entry void with one write.
+    /// Voids every entry with one write.
     pub fn void(&mut self) {
         let next = self.config.generation.wrapping_add(1);
         self.config.generation = if next == NOT_THERE { next + 1 } else { next };
@@ -103,14 +103,14 @@ impl MapSync {
         self.maps.set_config(self.config);
     }
 
-    /// Begins another epoch with the next renewal of the lease. Whoever calls this more often than it
-    /// looks at [`Sync::seen`] loses what was seen.
+    /// Starts another epoch with the next renewal of the lease. Must not be called more often than [`Self::seen`] is
+    /// read: an epoch that is skipped is lost.
     pub fn next_epoch(&mut self) {
         self.config.epoch = self.config.epoch.wrapping_add(1);
     }
 
-    /// Where the fast frames of a station went in the epoch before this one, one bit for each bridge;
-    /// 0 if it sent none, or is none.
+    /// The bridges that a station's fast frames passed by in the previous epoch, one bit each; 0 if it sent none, or
+    /// is no station.
     #[must_use]
     pub fn seen(&self, key: &SourceKey) -> u64 {
         let last = self.config.epoch.wrapping_sub(1);
@@ -119,7 +119,7 @@ impl MapSync {
         if seen.epoch == last { seen.bridges } else { 0 }
     }
 
-    /// Whether a station has sent fast frames in the epoch before this one.
+    /// Whether any station sent fast frames in the previous epoch.
     #[must_use]
     pub fn has_seen_frames(&self) -> bool {
         let last = self.config.epoch.wrapping_sub(1);
@@ -129,19 +129,19 @@ impl MapSync {
         self.current.sources.keys().any(is_of_last)
     }
 
-    /// Whether the lease has run out at `now_ns` of the [kernel's clock](crate::kernel::clock).
+    /// Whether the lease has expired at `now_ns` of the [kernel's clock](crate::kernel::clock).
     #[must_use]
     pub fn lease_has_run_out(&self, now_ns: u64) -> bool {
         self.config.lease_until_ns <= now_ns
     }
 
-    /// Entries of this generation are valid.
+    /// The current generation. Entries of any other are void.
     #[must_use]
     pub fn generation(&self) -> u32 {
         self.config.generation
     }
 
-    /// Until when the lease holds, by the [kernel's clock](crate::kernel::clock).
+    /// The lease deadline, by the [kernel's clock](crate::kernel::clock).
     #[must_use]
     pub fn lease_until(&self) -> Duration {
         Duration::from_nanos(self.config.lease_until_ns)
@@ -165,7 +165,7 @@ impl MapSync {
         &self.maps
     }
 
-    /// What the maps should hold of these namespaces.
+    /// What the maps should hold for these namespaces.
     #[must_use]
     pub fn desired<'a>(&mut self, domains: impl Iterator<Item = (&'a Layout, &'a NetnsState)>) -> Desired {
         let mut desired = Desired::default();
@@ -173,7 +173,7 @@ impl MapSync {
         desired
     }
 
-    /// Brings the maps to `desired`. An entry that does not fit stays out, which is the slow path.
+    /// Applies `desired` to the maps. An entry that does not fit is left out: its station takes the slow path.
     ///
     /// # Errors
     /// The kernel refuses for another reason than a full map.
@@ -211,20 +211,19 @@ impl MapSync {
         Ok(())
     }
 
-    /// Whether there are entries that programs do not use yet. While they were written a station may have
-    /// moved, whose entry was not there for a program to note it: so they are written as unconfirmed, then a
-    /// grace period passes, so that the bridge has learned and told of every frame that a program saw before, then those
-    /// of which there are news are removed, and when no program uses these any more the others are confirmed.
+    /// Whether there are entries that programs do not use yet. A station may move while its entry is being written,
+    /// and no program can then mark it as away. So entries are written as unconfirmed. After a grace period, the
+    /// bridge has learned from every frame that a program saw before, and sent its events. Entries that these show to
+    /// be wrong are removed. When no program uses those any more, the others are confirmed.
     #[must_use]
     pub fn has_announced(&self) -> bool {
         !self.announced.stations.is_empty() || !self.announced.sources.is_empty()
     }
 
-    /// Takes what was announced until now, to [confirm](Sync::confirm) it. What is written from here on is announced
-    /// under the next number.
+    /// Takes the entries announced so far, for [`Self::confirm`]. Later entries are announced under the next number.
     ///
     /// # Errors
-    /// There have been four billion announcements: another agent begins anew.
+    /// There have been four billion announcements. A new agent starts from the beginning.
     pub fn take_announced(&mut self) -> Result<Announced> {
         let next = self.announced.number.checked_add(1).ok_or_else(|| Error::Refused {
             operation: "number",
@@ -234,9 +233,9 @@ impl MapSync {
         Ok(std::mem::replace(&mut self.announced, Announced::under(next)))
     }
 
-    /// Has programs use entries that were announced. Since they were written, a grace period must have passed, then a look
-    /// been taken at all events, and then the maps been [brought](Sync::bring_to) to what that has shown, which removes
-    /// what is wrong by now and waits until no program uses it.
+    /// Confirms announced entries, so that programs use them. Since they were written, a grace period must have
+    /// passed, then all events must have been processed, and then the maps [updated](Self::apply) accordingly. The
+    /// update removes wrong entries and waits until no program uses them.
     pub fn confirm(&mut self, announced: &Announced) {
         let Announced { number, stations, sources } = announced;
         self.config.confirmed = *number;
@@ -245,7 +244,7 @@ impl MapSync {
         sources.iter().for_each(|key| self.maps.sources.confirm(key, *number));
     }
 
-    /// Makes entries those of this generation.
+    /// Sets the current generation in all entries.
     fn stamp(&self, desired: &mut Desired) {
         let generation = self.config.generation;
         desired.sources.values_mut().for_each(|source| source.generation = generation);
@@ -253,7 +252,7 @@ impl MapSync {
     }
 }
 
-/// Removes what is no more, or is another value now. Returns how many.
+/// Removes entries that are gone or have changed. Returns how many.
 fn remove<V: Entry<Key: Pod> + Pod + PartialEq>(
     table: &mut Table<V>,
     current: &BTreeMap<V::Key, V>,
@@ -269,8 +268,8 @@ fn remove<V: Entry<Key: Pod> + Pod + PartialEq>(
     Ok(removed)
 }
 
-/// Removes ports that are no more, and changes in place those that changed: a port that stays is known
-/// at every moment, or its frames would be counted under no pair. Returns how many.
+/// Removes ports that are gone, and replaces changed ones in place: a port that stays must be known at every moment,
+/// or its frames would be counted under no pair. Returns how many.
 fn replace_ports(
     maps: &mut Maps,
     current: &BTreeMap<PortKey, PortRecord>,
@@ -290,8 +289,8 @@ fn replace_ports(
     Ok(replaced)
 }
 
-/// Inserts what is new, or is another value now. What does not fit any more is taken out of `desired`,
-/// so that it is tried again. Returns whether all fitted.
+/// Inserts entries that are new or have changed. Entries that do not fit are removed from `desired`, so that they are
+/// retried. Returns whether all fitted.
 fn insert<K: Copy + Ord, V: PartialEq>(
     mut write: impl FnMut(&K, &V) -> std::result::Result<(), MapError>,
     current: &BTreeMap<K, V>,

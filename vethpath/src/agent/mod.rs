@@ -1,7 +1,7 @@
-//! The per-lab process that keeps stations and eligibility true, and holds the lease.
+//! The per-lab process that keeps the maps equal to the kernel's state, and holds the lease.
 //!
-//! Data flow: kernel events and looks (`facts`) -> what the maps should hold (`desired`, pure)
-//! -> the maps (`sync`). What changes is told (`changes`, pure; `chronicle`). The lease (`run`) ends it all when this process does.
+//! Data flow: kernel events and dumps (`netns_state`) -> what the maps should hold (`desired`, pure) -> the maps
+//! (`map_sync`). Changes are logged (`diff`, pure; `event_log`). Without the agent (`run`), the lease expires.
 
 mod bench_recovery;
 mod bridge_netns;

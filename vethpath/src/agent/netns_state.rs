@@ -1,4 +1,4 @@
-//! What the agent knows of one bridge namespace. Plain data: no I/O.
+//! The agent's knowledge of one bridge namespace. Plain data: no I/O.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,40 +17,40 @@ pub struct NetnsState {
     pub links: LinkTable,
     /// The inner ends, by the ifindex of their ports.
     pub inner: BTreeMap<u32, LinkFacts>,
-    /// The greatest limits on GSO frames of any inner end: none that comes from one is larger.
+    /// The greatest GSO limits of any inner end: no frame from one exceeds them.
     pub largest_gso: GsoLimits,
     /// FDB entries, by bridge, address and VLAN.
     pub fdb: HashMap<(u32, [u8; 6], u16), FdbEntry>,
     /// Names of ports that run our program.
     pub attached: BTreeSet<String>,
-    /// Names of ports on which somebody else's programs or filters are.
+    /// Names of ports with programs or filters that are not ours.
     pub foreign: BTreeSet<String>,
-    /// Qdiscs other than the default on links, by ifindex.
+    /// Qdiscs of links other than the default, by ifindex.
     pub qdiscs: BTreeMap<u32, String>,
-    /// Links with transmit offloads switched off, by ifindex; `None` if they could not be asked.
+    /// Links with transmit offloads switched off, by ifindex; `None` if they could not be read.
     pub reduced_offloads: Option<BTreeSet<u32>>,
-    /// Links with several transmit queues, by ifindex; `None` if they could not be asked.
+    /// Links with several transmit queues, by ifindex; `None` if they could not be read.
     pub multiqueue: Option<BTreeSet<u32>>,
-    /// What may forbid the fast path and could not be asked, and why not.
+    /// What may forbid the fast path and could not be read, with the error.
     pub unreadable: BTreeMap<Blocker, String>,
-    /// Packet sockets that see all traffic of these links; 0 is every link.
+    /// Links of which packet sockets see all traffic; 0 is every link.
     pub packet_sockets: BTreeSet<u32>,
     /// By port name: a netfilter rule that its frames would pass.
     pub rules: BTreeMap<String, String>,
-    /// By port name: for which packets its bridge calls netfilter, rules or not, as flags of
+    /// By port name: for which packets its bridge calls netfilter, with or without rules, as flags of
     /// [`VALIDATE`](vethpath_common::flags::VALIDATE).
     pub validated: BTreeMap<String, u32>,
     /// Names of ports that run our XDP program, in the driver.
     pub xdp_attached: BTreeSet<String>,
-    /// Links that take frames which are redirected to them by XDP, by ifindex.
+    /// Links that take frames redirected to them by XDP, by ifindex.
     pub xdp_takers: BTreeSet<u32>,
-    /// By the ifindex of a port that wants XDP: what its inner end is ready for.
+    /// By the ifindex of a port that wants XDP: whether its inner end is ready.
     pub ready: BTreeMap<u32, Ready>,
     /// Counters of pairs whose redirected frames are being dropped.
     pub losing: BTreeSet<u32>,
 }
 
-/// Something that may forbid the fast path. While it cannot be asked, no port is armed.
+/// Something that may forbid the fast path. While it cannot be read, no port is armed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Blocker {
     /// Programs and filters at the ports' hooks.
@@ -64,7 +64,7 @@ pub enum Blocker {
 }
 
 impl NetnsState {
-    /// What a source has answered, or nothing where it could not be asked, which is noted.
+    /// The reply of a source; `None` if the query failed, which is recorded.
     pub fn record_answer<T, E: std::fmt::Display>(
         &mut self,
         source: Blocker,
@@ -94,7 +94,7 @@ impl NetnsState {
         port.peer_netns.is_none()
     }
 
-    /// Whether frames that leave by this port may need their checksum or their segments made there.
+    /// Whether frames that leave by this port may get their checksum or their segments there.
     #[must_use]
     pub fn has_reduced_offloads(&self, port: &LinkFacts) -> bool {
         self.reduced_offloads.as_ref().is_none_or(|links| links.contains(&port.ifindex))
@@ -106,13 +106,13 @@ impl NetnsState {
         self.multiqueue.as_ref().is_none_or(|links| links.contains(&port.ifindex))
     }
 
-    /// Whether some GSO frame of a host is too large for the limits of this port, and is cut there.
+    /// Whether a GSO frame of some host exceeds the limits of this port, and is segmented there.
     #[must_use]
     pub fn cuts_frames(&self, port: &LinkFacts) -> bool {
         !port.gso.admit(self.largest_gso)
     }
 
-    /// Whether a port is on its bridge and does not forward yet, as all do at first.
+    /// Whether a port is on its bridge and does not forward yet. Each port is like that at first.
     #[must_use]
     pub fn is_coming_up(&self, port: &IfName, bridge: &IfName) -> bool {
         let (Some(port), Some(bridge)) = (self.link(port), self.link(bridge)) else { return false };
@@ -121,7 +121,7 @@ impl NetnsState {
         port.controller == Some(bridge.ifindex) && !(port.up && bridge.up && forwards)
     }
 
-    /// Takes in an event. Returns whether links must be looked at again.
+    /// Applies an event. Returns whether links must be read again.
     pub fn apply_event(&mut self, event: &Event) -> bool {
         match event {
             Event::Learned(entry) => {

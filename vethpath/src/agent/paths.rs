@@ -1,11 +1,11 @@
-//! Numbers for the ways across trunks. A number, once given, means the same trunks for as long as the
-//! lab is up: what was counted under it stays true when spanning tree chooses other ways.
+//! Numbers for paths across trunks. A number stands for the same trunks as long as the lab is up: counts under it
+//! stay true when spanning tree chooses other paths.
 
 use std::collections::BTreeMap;
 
 use vethpath_common::{MOST_BRIDGES, Path};
 
-/// The ways that have numbers.
+/// The paths that have numbers.
 #[derive(Clone, Debug)]
 pub struct Paths {
     numbers: BTreeMap<Vec<u16>, u32>,
@@ -16,8 +16,8 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Those that an earlier agent gave, in a map of `room` entries. It may have been killed before it
-    /// wrote all of them.
+    /// Paths that an earlier agent numbered, in a map of `room` entries. That agent may have been killed before it
+    /// had written all of them.
     #[must_use]
     pub fn known(paths: impl IntoIterator<Item = (u32, Path)>, room: u32) -> Self {
         let crossings = |path: Path| path.crossings.into_iter().take_while(|&one| one != Path::END).collect();
@@ -26,7 +26,7 @@ impl Paths {
         Self { greatest: numbers.values().copied().max().unwrap_or_default(), numbers, end: room }
     }
 
-    /// The number of a way, which is 0 if it crosses nothing. `None` if there is no room for another.
+    /// The number of a path; 0 if it crosses no trunk. `None` if there is no room for another.
     pub fn number(&mut self, crossings: &[u16]) -> Option<u32> {
         if crossings.is_empty() {
             return Some(0);
@@ -43,7 +43,7 @@ impl Paths {
         Some(next)
     }
 
-    /// Those numbered above `written`, as the map has them.
+    /// Paths with numbers above `written`, in the format of the map.
     pub fn beyond(&self, written: u32) -> impl Iterator<Item = (u32, Path)> {
         self.numbers.iter().filter(move |(_, number)| **number > written).map(|(crossings, &number)| {
             let mut path = Path { crossings: [Path::END; MOST_BRIDGES] };
@@ -52,7 +52,7 @@ impl Paths {
         })
     }
 
-    /// The greatest number that was given.
+    /// The greatest number that was assigned.
     #[must_use]
     pub fn greatest(&self) -> u32 {
         self.greatest

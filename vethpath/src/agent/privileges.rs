@@ -1,17 +1,16 @@
-//! What the agent may still do once it runs: little more than root without any capability.
+//! The agent's privileges while it runs: little more than those of root without capabilities.
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 use log::warn;
 use nix::{errno::Errno, sys::prctl};
 use thiserror::Error;
 
-/// What the agent keeps. Each was found by leaving it out: without it the lab is not armed, or the
-/// agent ends.
+/// Capabilities that the agent keeps. Each was found by leaving it out: without it the lab is not armed, or the agent
+/// exits.
 const KEPT: [Capability; 3] = [
-    // `setns` into the namespaces of bridges, once a second, for files of /proc that show the
-    // namespace of the reader and for questions about programs, and into those of inner ends whose ports
-    // want XDP, for their offloads; `BPF_PROG_GET_FD_BY_ID`, to tell our
-    // program on a port from somebody else's. It includes what CAP_BPF would give: writing maps.
+    // `setns` once a second: into the namespaces of bridges, for /proc files that show the reader's namespace and for
+    // program queries; into those of inner ends whose ports want XDP, for their offloads. `BPF_PROG_GET_FD_BY_ID`, to
+    // distinguish our program on a port from others. It includes what CAP_BPF would permit: writing maps.
     Capability::CAP_SYS_ADMIN,
     // FDB entries, packet sockets and nftables rules; links of another namespace by its id
     // (`IFLA_TARGET_NETNSID`); a receive buffer past `net.core.rmem_max`; `BPF_PROG_QUERY`.
@@ -20,7 +19,7 @@ const KEPT: [Capability; 3] = [
     Capability::CAP_NET_BROADCAST,
 ];
 
-/// Why privileges could not be given up. The agent then does not run.
+/// Why privileges could not be dropped. The agent then does not run.
 #[derive(Debug, Error)]
 pub enum PrivilegeError {
     /// A set of capabilities could not be changed.
@@ -31,27 +30,26 @@ pub enum PrivilegeError {
     NoNewPrivileges(#[from] Errno),
 }
 
-/// Gives up all that is not in the list above, for good: from every set, and so that no program
-/// started from here could gain it again. Threads that start later inherit this; it must be called
-/// while there is one.
+/// Drops all capabilities that are not in `KEPT`, for good: from every set, and so that no program started from here
+/// can gain them again. Threads that start later inherit this, so it must be called while there is only one.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn reduce() -> Result<(), PrivilegeError> {
     let kept: CapsHashSet = KEPT.into_iter().collect();
-    // While CAP_SETPCAP is still there.
+    // Before CAP_SETPCAP is dropped.
     bound(&kept)?;
     caps::clear(None, CapSet::Ambient)?;
     caps::clear(None, CapSet::Inheritable)?;
-    // What was not had is not asked for: the operation that needs it says what is missing.
+    // A missing capability is not requested: the operation that needs it reports that.
     let permitted = caps::read(None, CapSet::Permitted)?.intersection(&kept).copied().collect();
     caps::set(None, CapSet::Effective, &permitted)?;
     caps::set(None, CapSet::Permitted, &permitted)?;
     Ok(prctl::set_no_new_privs()?)
 }
 
-/// Takes everything else out of the bounding set. In a container without CAP_SETPCAP it stays, which
-/// matters little: the set is for programs that are started, and those gain nothing any more.
+/// Removes everything else from the bounding set. In a container without CAP_SETPCAP it stays. That matters little:
+/// it applies to executed programs, and `no_new_privs` keeps those from gaining any privilege.
 fn bound(kept: &CapsHashSet) -> Result<(), CapsError> {
     let bounding = caps::read(None, CapSet::Bounding)?;
     if bounding.is_subset(kept) {
@@ -82,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_is_given_up_is_gone_from_every_set() {
-        // On a thread of its own: capabilities are a thread's.
+        // In its own thread: capabilities are per thread.
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 if !caps::has_cap(None, CapSet::Permitted, Capability::CAP_SETPCAP).unwrap() {
@@ -99,7 +97,7 @@ mod tests {
                 assert!(set(CapSet::Inheritable).is_empty() && set(CapSet::Ambient).is_empty());
                 assert_eq!(in_effect().len(), set(CapSet::Effective).len());
                 assert!(prctl::get_no_new_privs().unwrap());
-                // A second time there is nothing left to give up, and no right to.
+                // The second time there is nothing left to drop, and no right to.
                 reduce().unwrap();
                 assert!(caps::raise(None, CapSet::Effective, Capability::CAP_CHOWN).is_err());
             });

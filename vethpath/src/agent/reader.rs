@@ -1,4 +1,4 @@
-//! Looking at a bridge namespace: everything the kernel does not tell by itself, or at once.
+//! Reads the state of a bridge namespace: what events do not report, or report too late.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,34 +17,34 @@ use crate::{
     topology::{IfName, Place, Topology},
 };
 
-/// The default of virtual devices: no queueing.
+/// The default qdisc of virtual devices, which does not queue.
 const NO_QUEUE: &str = "noqueue";
 
-/// What is needed to look.
+/// Sockets and caches for reading a bridge namespace.
 pub struct Reader {
-    /// What the lab has in the bridge namespace.
+    /// The lab's layout in the bridge namespace.
     pub layout: Layout,
-    /// Requests to the kernel about it.
+    /// Netlink requests to it.
     pub rtnl: Rtnl,
     /// The lab's pins.
     pub pins: Pins,
     /// How programs are attached.
     pub hook: Hook,
-    /// The same, many at once.
+    /// Netlink requests in bulk.
     pub direct: Direct,
-    /// By the ifindex of a port: what the kernel last said of its inner end, hashed.
+    /// By the ifindex of a port: hash of the kernel's last reply about its inner end.
     told: HashMap<u32, u64>,
-    /// By ifindex: what the kernel last said of a link of the namespace, hashed.
+    /// By ifindex: hash of the kernel's last reply about a link of the namespace.
     told_of_links: HashMap<u32, u64>,
     /// Links with a `clsact` or `ingress` qdisc.
     clsact: BTreeSet<u32>,
 }
 
 impl Reader {
-    /// Opens what is needed to look at the namespace of `place`, which is `domain` in the map keys.
+    /// Opens sockets in the namespace of `place`, which is `domain` in the map keys.
     ///
     /// # Errors
-    /// No socket can be had in it.
+    /// No socket can be opened in it.
     pub fn open(
         netns: &Netns,
         domain: u16,
@@ -65,9 +65,9 @@ impl Reader {
         })
     }
 
-    /// Reads links, the inner ends behind the lab's ports (and what those of pairs that are `busy` count), qdiscs, and
-    /// what is attached to the ports. There are no events of some changes, such as of limits on GSO frames (`do_setlink` in
-    /// net/core/rtnetlink.c) and of programs that are attached by a link. Returns whether anything is news.
+    /// Reads links, the inner ends of the lab's ports (with counters for pairs that are `busy`), qdiscs, and the
+    /// programs on the ports. The kernel sends no event for some changes, such as those of GSO limits (`do_setlink`
+    /// in net/core/rtnetlink.c) and of programs attached by a link. Returns whether anything changed.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -88,8 +88,8 @@ impl Reader {
         Ok(own || busy_ends || other_ends || before != of(facts))
     }
 
-    /// Reads the links of the namespace. What the kernel says of most of them is what it said before, and need not
-    /// be read to the end. Returns whether anything is news.
+    /// Reads the links of the namespace. A reply that is equal to the last one is not parsed. Returns whether
+    /// anything changed.
     fn read_own_links(&mut self, facts: &mut NetnsState) -> Result<bool> {
         let links = self.direct.raw_links()?;
         let present: BTreeSet<u32> = links.iter().map(RawLink::ifindex).collect();
@@ -112,7 +112,7 @@ impl Reader {
         Ok(news)
     }
 
-    /// Reads the inner ends of the pairs that are `wanted`. Returns whether anything is news.
+    /// Reads the inner ends of the pairs that are `wanted`. Returns whether anything changed.
     fn read_inner_ends(
         &mut self,
         facts: &mut NetnsState,
@@ -140,13 +140,13 @@ impl Reader {
                 news = true;
             }
         }
-        // What was said of a port that is gone would be believed of the next with its ifindex.
+        // Otherwise the state of a removed port would be used for the next one with its ifindex.
         inner.retain(|ifindex, _| links.contains_key(ifindex));
         self.told.retain(|ifindex, _| links.contains_key(ifindex));
         Ok(news)
     }
 
-    /// Reads the FDB.
+    /// Dumps the FDB.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -171,13 +171,13 @@ impl Reader {
         facts.xdp_attached = facts.links.values().filter(runs_ours).map(|link| link.name.clone()).collect();
     }
 
-    /// Records which ports run our program, and which others'.
+    /// Records which ports run our program, and which run others.
     async fn read_programs(&self, facts: &mut NetnsState) {
         let found = self.programs_on_ports(facts).await;
         (facts.attached, facts.foreign) = facts.record_answer(Blocker::Programs, found).unwrap_or_default();
     }
 
-    /// Names of the ports that run our program, and of those that run others'.
+    /// Names of the ports that run our program, and of those with other programs or filters.
     async fn programs_on_ports(
         &self,
         facts: &NetnsState,
@@ -195,7 +195,7 @@ impl Reader {
         }
         for (name, ifindex) in ports.iter().filter(|(_, ifindex)| clsact.contains(ifindex)) {
             let (ingress, mut egress) = self.rtnl.clsact_filters(*ifindex).await?;
-            // An `ingress` qdisc, which has no egress hook, answers with the filters of ingress
+            // An `ingress` qdisc has no egress hook. It replies to a dump of egress with the filters of ingress
             // (`ingress_tcf_block` in net/sched/sch_ingress.c).
             egress.retain(|filter| !ingress.contains(filter));
             let is_ours = |one: &FilterFacts| {
@@ -211,7 +211,7 @@ impl Reader {
         Ok((attached, foreign))
     }
 
-    /// Records qdiscs that queue, and returns the links with a `clsact` or `ingress` one.
+    /// Records qdiscs that queue. Returns the links with a `clsact` or `ingress` qdisc.
     async fn read_qdiscs(&self, facts: &mut NetnsState) -> BTreeSet<u32> {
         let mut hooks = BTreeSet::new();
         facts.qdiscs.clear();

@@ -1,4 +1,4 @@
-//! The agent's life: look, follow, renew the lease each second, answer, end.
+//! The agent's main loop: full resync, events, lease and poll each second, status replies, exit.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -37,25 +37,25 @@ use crate::{
     topology::{Bridge, IfName, Pair, Place, Topology},
 };
 
-/// How long the programs may go on without a word from the agent.
+/// How long programs use the fast path after the agent's last renewal of the lease.
 pub const LEASE: Duration = Duration::from_secs(3);
 
-/// How often the lease is renewed, and everything looked at that tells nothing by itself.
+/// Period of the lease renewal, and of polling what the kernel sends no events for.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often what was just written is looked at once more for news, where there always are some.
+/// Upper bound of rounds in which entries are confirmed while events keep changing them.
 const CONFIRM_ROUNDS: usize = 4;
 
-/// How many entries are kept young between two looks at what has happened: some milliseconds.
+/// FDB entries that are refreshed before events are processed again: some milliseconds.
 const REFRESH_BATCH: usize = 64;
 
-/// Why an agent ends in failure. The lease then runs out, and the bridge goes on.
+/// Why the agent exits, or what it retries each second. All frames take the slow path meanwhile.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The lab has an agent.
+    /// The lab already has an agent.
     #[error("the lab has an agent already")]
     Another,
-    /// The lab's state folder or its pins were removed, or another lab of the name has taken them.
+    /// The lab's state folder or pins were removed, or belong to another lab of the same name by now.
     #[error("the lab's state folder or pins belong to another agent")]
     Replaced,
     /// The agent was started in other namespaces than the lab's.
@@ -73,7 +73,7 @@ pub enum Error {
     /// The state folder was refused.
     #[error(transparent)]
     State(#[from] state::Error),
-    /// Privileges could not be given up.
+    /// Privileges could not be dropped.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
     /// The socket, a signal or a clock was refused.
@@ -81,14 +81,14 @@ pub enum Error {
     Io(#[from] io::Error),
 }
 
-/// When programs may use what is written, which takes a grace period.
+/// Whether entries are confirmed for programs at once, which takes a grace period, or by a later call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Confirm {
     Now,
     Later,
 }
 
-/// Runs the agent of a lab until it is terminated (SIGTERM, SIGINT) or fails.
+/// Runs the agent of a lab until SIGTERM, SIGINT or a fatal error.
 ///
 /// # Errors
 /// See [`enum@Error`].
@@ -96,7 +96,7 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
     let (mut door, mut agent) = Agent::open(directory)?;
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut door).await;
-    // Whoever has replaced it writes down events and maps now. The lease first: the events may have to wait.
+    // If it was replaced, maps and event log are another agent's. The lease is ended first, as the log may be locked.
     if !matches!(ended, Err(Error::Replaced)) {
         agent.maps.lease(0);
     }
@@ -111,7 +111,7 @@ struct Agent {
     directory: Directory,
     pins: Pins,
     topology: Topology,
-    /// The version of the journal in which that is.
+    /// The version of the journal that `topology` was read from.
     journal: Option<(u64, u64)>,
     hook: Hook,
     namespaces: Vec<BridgeNetns>,
@@ -120,26 +120,26 @@ struct Agent {
     counters: Counters,
     loss_detector: LossDetector,
     event_log: EventLog,
-    /// Modules of the kernel being loaded, where that can be watched.
+    /// Events of kernel modules being loaded; `None` if they cannot be watched.
     modules: Option<Watch>,
     settled: bool,
     looks: u64,
-    /// With how many domains, and which generation, the maps were last brought to what they should hold.
+    /// Number of bridge namespaces, and generation, at the last reconcile.
     reconciled: Option<(usize, u32)>,
-    /// Whether that was since memory was last given back.
+    /// Whether maps were reconciled since the heap was last trimmed.
     has_worked: bool,
-    /// What failed last, until a tick has succeeded.
+    /// The last error, until a tick has succeeded.
     failure: Option<String>,
 }
 
 impl Agent {
-    /// Where clients come to the agent of a lab, and the agent, which knows nothing of the lab yet.
+    /// Opens the listener for clients, and the agent, which has not read the kernel's state yet.
     fn open(directory: &Directory) -> Result<(Listener, Self), Error> {
         if Record::read(directory)?.is_none() {
             return Err(Error::NoLab);
         }
         let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
-        // Only now: whoever changes a lab makes sure that nobody has the lock after it has written what the lab is to be.
+        // Read under the lock: a command writes a changed record first, then checks for an agent that has the lock.
         let journal = version(directory);
         let Record { topology, hook, home, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
         if home.is_some() && Record::route(home.as_ref(), directory)?.is_some_and(|route| !route.is_here()) {
@@ -154,8 +154,7 @@ impl Agent {
         }
         let maps = Maps::open(&pins)?;
         let found = maps.config();
-        // A `down` may have removed the folder meanwhile, and an `up` made another, with an agent whose maps these are by now,
-        // and whose socket is there.
+        // A `down` may have removed the folder, and an `up` made it again. Maps and socket are then another agent's.
         let is_current = || if lock.is_current(directory) { Ok(()) } else { Err(Error::Replaced) };
         is_current()?;
         let (counters, sync) = (Counters::open(&pins)?, MapSync::take_over(maps)?);
@@ -193,14 +192,14 @@ impl Agent {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.full_resync().await?;
         loop {
-            // After a failure nothing but a tick brings the maps up to date.
+            // After a failure, only a tick updates the maps.
             let is_sound = self.failure.is_none();
             let done = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 _ = tick.tick() => self.tick().await,
-                // Somebody has changed what tells nothing by itself, the lab among it: see status::look.
+                // A change without an event, or of the lab itself (see `status::trigger_resync`).
                 _ = hangup.recv() => match self.reload().await {
                     Ok(()) => self.tick().await,
                     Err(error) => Err(error),
@@ -211,8 +210,8 @@ impl Agent {
                         Ok(domain) => self.process_events(domain).await,
                         Err(error) => Err(error.into()),
                     };
-                    // A storm of events is taken in with half of a CPU at most; what comes meanwhile
-                    // waits in the kernel's buffer and is taken in at once.
+                    // A burst of events takes half of a CPU at most. Events that arrive meanwhile wait in the
+                    // kernel's buffer, and are then processed at once.
                     rest_until = Instant::now() + began.elapsed();
                     done
                 }
@@ -220,7 +219,7 @@ impl Agent {
                     self.namespaces.iter_mut().for_each(BridgeNetns::rescan_interference);
                     self.reconcile(Confirm::Now).await
                 }
-                // Last: clients, however many, must not keep events waiting.
+                // Last: clients, however many, must not delay events.
                 client = door.client() => {
                     let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
                     drop(tokio::spawn(client.answer(status)));
@@ -235,10 +234,10 @@ impl Agent {
         }
     }
 
-    /// Makes every entry void until a tick succeeds again: a lack of descriptors or memory passes.
+    /// Voids every entry until a tick succeeds again: a lack of descriptors or memory is temporary.
     fn fail(&mut self, error: &Error) {
         self.maps.void();
-        // It is read again: what was read may have been taken in by half.
+        // The record is read again: a failed reload may have applied only a part of it.
         self.journal = None;
         let error = error.to_string();
         if self.failure.as_ref() != Some(&error) {
@@ -248,7 +247,7 @@ impl Agent {
         self.failure = Some(error);
     }
 
-    /// Begins again with empty maps after a failure.
+    /// Starts over with empty maps after a failure.
     async fn recover(&mut self) -> Result<(), Error> {
         self.maps.start_over()?;
         self.reconciled = None;
@@ -256,7 +255,7 @@ impl Agent {
         self.full_resync().await
     }
 
-    /// Takes in what the lab has become. What stays of it keeps its entries, its numbers and its lease.
+    /// Applies a changed record. What stays of the lab keeps its entries, its numbers and its lease.
     async fn reload(&mut self) -> Result<(), Error> {
         let journal = version(&self.directory);
         if self.journal == journal {
@@ -267,7 +266,7 @@ impl Agent {
         let is_followed = |(number, place): &(u16, Place)| {
             self.namespaces.iter().any(|one| one.is(*number, place) && !one.is_gone())
         };
-        // A bridge namespace that somebody had deleted may be there again, made by `up`.
+        // `up` may have made a deleted bridge namespace again.
         if topology == self.topology && topology.domains().iter().all(is_followed) {
             return Ok(());
         }
@@ -280,7 +279,7 @@ impl Agent {
                     domain.reload(&topology, receivers);
                     domain
                 }
-                // What is not there has no port, and is opened when `up` has made it.
+                // A missing namespace has no port. It is opened when `up` has made it.
                 None if is_missing(&place) => continue,
                 None => {
                     datapath::forward_log(&self.pins, number.into())?;
@@ -294,13 +293,13 @@ impl Agent {
         }
         self.topology = topology;
         self.reconciled = None;
-        // The bits of what was seen may stand for other bridges now.
+        // The bits in `seen` may stand for other bridges now.
         self.maps.next_epoch();
         info!("the lab has changed: {} pairs now", self.topology.pairs.len());
         Ok(())
     }
 
-    /// Looks at everything, as if nothing were known. Entries are void until it is done.
+    /// Reads everything from scratch. Entries are void meanwhile.
     async fn full_resync(&mut self) -> Result<(), Error> {
         self.maps.void();
         let mut lost = Vec::new();
@@ -316,7 +315,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Takes in what has happened in one bridge namespace.
+    /// Processes the events of one bridge namespace.
     async fn process_events(&mut self, number: usize) -> Result<(), Error> {
         if !self.lock.is_current(&self.directory) {
             return Err(Error::Replaced);
@@ -325,8 +324,8 @@ impl Agent {
         if domain.has_overrun() {
             return self.full_resync().await;
         }
-        // What is already known to be gone or moved leaves the maps before anything else is asked; what is
-        // new waits for its grace period until the links are known.
+        // Entries known to be gone or moved leave the maps before the links are read. New entries wait for their
+        // grace period until the links are known.
         if domain.needs_resync() {
             self.reconcile(Confirm::Later).await?;
         }
@@ -336,7 +335,7 @@ impl Agent {
         self.reconcile(Confirm::Now).await
     }
 
-    /// Once a second, and when asked to look.
+    /// Runs once a second, and at SIGHUP.
     async fn tick(&mut self) -> Result<(), Error> {
         if !self.lock.is_current(&self.directory) || !self.maps.maps().are_current(&self.pins)? {
             return Err(Error::Replaced);
@@ -349,8 +348,8 @@ impl Agent {
         let gone: Vec<_> = self.namespaces.extract_if(.., |domain| domain.is_gone()).collect();
         self.event_log.record(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
         self.event_log.record(bench_recovery::after_killed_bench(&self.directory, &self.topology, self.hook));
-        // Read before and after the inner ends' own counters, so that what is under way is no loss. It takes
-        // longer than all else, and where nobody sent anything it says what it said.
+        // Read before and after the counters of the inner ends, so that frames in flight are no loss. This is the
+        // slowest step. It is skipped if no station has sent fast frames and no pair is suspected.
         let all_quiet = self.loss_detector.are_none() && !self.maps.has_seen_frames();
         let redirected = if all_quiet { BTreeMap::new() } else { self.redirected()? };
         let busy: BTreeSet<u32> = redirected
@@ -393,7 +392,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Has the lease go on. If it has run out we were stopped or starved: what the maps say is as old as that.
+    /// Renews the lease. If it has expired, the agent was stopped or starved, and the maps are as old as that.
     async fn hold_lease(&mut self) -> Result<(), Error> {
         if self.maps.lease_has_run_out(self.now_ns()?) {
             return self.full_resync().await;
@@ -412,12 +411,12 @@ impl Agent {
         Ok(())
     }
 
-    /// The time by which programs read the lease, in nanoseconds.
+    /// The time of the clock by which programs check the lease, in nanoseconds.
     fn now_ns(&self) -> Result<u64, Error> {
         Ok(u64::try_from(self.clock.now()?.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Frames that the fast path took to each pair.
+    /// Frames that the fast path has redirected to each pair.
     fn redirected(&self) -> Result<BTreeMap<u32, u64>, Error> {
         let pairs =
             || self.namespaces.iter().flat_map(|domain| &domain.known().0.ports).map(|port| port.counter);
@@ -466,8 +465,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Has programs use what was written, but for that of which there are news meanwhile. In a storm of
-    /// events the last of them wait for the next time.
+    /// Confirms what was announced, except entries that events have made wrong meanwhile. In a burst of events, the
+    /// last entries wait for the next call.
     async fn confirm(&mut self) -> Result<(), Error> {
         for _ in 0..CONFIRM_ROUNDS {
             if !self.maps.has_announced() {
@@ -478,7 +477,7 @@ impl Agent {
             if self.namespaces.iter().any(BridgeNetns::has_overrun) {
                 break;
             }
-            // A port that has stopped forwarding meanwhile, say: only a look tells.
+            // A port may have stopped forwarding meanwhile, for example: only reading the links shows it.
             for domain in &mut self.namespaces {
                 domain.resync_links().await?;
             }
@@ -496,7 +495,7 @@ impl Agent {
         Ok(self.namespaces.iter_mut().try_for_each(|domain| domain.set_receivers(&receivers))?)
     }
 
-    /// How the lab stands, as far as the agent knows.
+    /// The lab's status, as far as the agent knows.
     fn status(&self) -> Status {
         let current = self.maps.current();
         let failed = |state| self.failure.clone().map_or(state, |error| Some(NotArmed::Unreadable(error)));
@@ -506,7 +505,7 @@ impl Agent {
             failed(current.trunk_states.get(&number).cloned().unwrap_or(Some(NotArmed::NoPort)))
         };
         let pairs = || layout::counted_pairs(&self.topology);
-        // What the file leaves down stays down.
+        // An interface that the file sets down stays down.
         let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
         Status {
             pid: std::process::id(),
@@ -529,14 +528,14 @@ impl Agent {
         }
     }
 
-    /// Whether ports of a bridge forward as soon as they are up. Spanning tree takes half a minute, and may never have
-    /// one forward.
+    /// Whether ports of a bridge forward as soon as they are up. Spanning tree takes half a minute, and may keep a
+    /// port from forwarding.
     fn is_quick(&self, place: &Place, bridge: &IfName) -> bool {
         self.topology.bridge(place, bridge).is_some_and(|bridge| !bridge.stp)
     }
 
-    /// Whether one of these ports of pairs, or one of the trunks' on quick bridges, is about to forward. Its state
-    /// tells that only where the fast path wants it.
+    /// Whether one of these ports, or a trunk's port on a bridge without spanning tree, is about to forward. The
+    /// armed state shows that only for ports that the file wants on the fast path.
     fn is_coming_up<'a>(&'a self, pairs: impl Iterator<Item = (&'a Place, &'a IfName, &'a IfName)>) -> bool {
         let ends = self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
         let trunks = ends
@@ -547,7 +546,7 @@ impl Agent {
         })
     }
 
-    /// What is known of the namespace of a bridge.
+    /// The known state of a bridge's namespace.
     fn facts(&self, place: &Place, bridge: &IfName) -> Option<&NetnsState> {
         let number = self.topology.bridge(place, bridge)?.domain;
         self.namespaces.iter().find(|domain| domain.is(number, place)).map(|domain| domain.known().1)
@@ -565,17 +564,17 @@ impl Agent {
     }
 }
 
-/// Whether the namespace of a place is not there.
+/// Whether the namespace of a place does not exist, or is a left-over file.
 fn is_missing(place: &Place) -> bool {
     matches!(place, Place::Namespace(name) if !netns::exists(name) || netns::is_left_over(name))
 }
 
-/// What tells a journal that has been read from one that says more: it is appended to, or another file.
+/// Inode and length of the journal. It changes when the journal is appended to or replaced.
 fn version(directory: &Directory) -> Option<(u64, u64)> {
     fs::metadata(directory.journal()).ok().map(|journal| (journal.ino(), journal.len()))
 }
 
-/// Waits until a module of the kernel is loaded, of which there may be news any number of times.
+/// Waits until a kernel module is loaded; forever, if that cannot be watched.
 async fn module_loaded(modules: &mut Option<Watch>) {
     while let Some(watch) = modules {
         match watch.next().await {
@@ -590,7 +589,7 @@ async fn module_loaded(modules: &mut Option<Watch>) {
     std::future::pending().await
 }
 
-/// Waits until something has happened in a bridge namespace, takes it in, and tells which.
+/// Waits for events in any bridge namespace, applies them, and returns the index of that namespace.
 async fn next_event(domains: &mut [BridgeNetns], not_before: Instant) -> Result<usize, kernel::Error> {
     tokio::time::sleep_until(not_before.into()).await;
     if domains.is_empty() {

@@ -1,4 +1,4 @@
-//! The agent's socket: whoever connects, and is root, is told the status. Nothing is read from it.
+//! The agent's socket: a client that connects, and is root, receives the status. Nothing is read from it.
 
 use std::{
     fs, io,
@@ -16,34 +16,34 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-/// How long a client may take to read its answer.
+/// Timeout for sending a reply to a client.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Clients that are answered at once. More of them wait in the kernel's queue, which is bounded too
+/// Clients that are served at once. More of them wait in the kernel's queue, which is bounded too
 /// (`net.core.somaxconn`), so that they cost no descriptors here.
 const MOST_CLIENTS: usize = 16;
 
-/// The least time between two complaints in the log, and after a connection that could not be taken.
+/// Least interval between two warnings, and pause after a failed accept.
 const WARN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where clients come in.
+/// The listening socket.
 pub struct Listener {
     listener: UnixListener,
     seats: Arc<Semaphore>,
     warned: Option<Instant>,
 }
 
-/// A client that is root, and has not been answered.
+/// A client that is root, and has no reply yet.
 pub struct Client {
     stream: UnixStream,
     seat: OwnedSemaphorePermit,
 }
 
 impl Listener {
-    /// Listens at `path`, for root alone. A socket that an earlier agent left there is replaced.
+    /// Listens at `path`, for root alone. Replaces a socket that an earlier agent left there.
     ///
     /// # Errors
-    /// The folder is not there, or the socket cannot be made.
+    /// The folder does not exist, or the socket cannot be created.
     pub fn open(path: &Path) -> io::Result<Self> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -54,12 +54,12 @@ impl Listener {
         Ok(Self { listener, seats: Arc::new(Semaphore::new(MOST_CLIENTS)), warned: None })
     }
 
-    /// The next client that may be answered; others are turned away, whatever the socket's mode.
-    /// Dropping the future loses nobody.
+    /// The next client that may have a reply. Others are refused, whatever the socket's mode. Dropping the future
+    /// loses no client.
     pub async fn client(&mut self) -> Client {
         loop {
             let Ok(seat) = Arc::clone(&self.seats).acquire_owned().await else {
-                // Nobody closes the semaphore.
+                // The semaphore is never closed.
                 return std::future::pending().await;
             };
             match self.listener.accept().await {
@@ -73,7 +73,7 @@ impl Listener {
         }
     }
 
-    /// Others must not be able to fill the log.
+    /// Clients must not be able to fill the log.
     fn warn_rate_limited(&mut self, about: &str) {
         if self.warned.is_none_or(|last| last.elapsed() >= WARN_INTERVAL) {
             self.warned = Some(Instant::now());
@@ -82,14 +82,14 @@ impl Listener {
     }
 }
 
-/// By what the kernel noted when the client connected (SO_PEERCRED).
+/// By the credentials that the kernel recorded when the client connected (SO_PEERCRED).
 fn is_root(stream: &UnixStream) -> bool {
     let own = nix::unistd::Uid::effective().as_raw();
     stream.peer_cred().is_ok_and(|peer| peer.uid() == own || peer.uid() == 0)
 }
 
 impl Client {
-    /// Gives the client its answer, or gives up on it.
+    /// Sends the client its reply, within a timeout.
     pub async fn answer(mut self, status: Vec<u8>) {
         match timeout(WRITE_TIMEOUT, self.stream.write_all(&status)).await {
             Ok(Ok(())) => {}
@@ -106,10 +106,10 @@ mod tests {
 
     use super::*;
 
-    /// An answer that no socket's buffer holds: the client must read for it to be given.
+    /// A reply that no socket's buffer holds: it is sent only if the client reads.
     const LONG: usize = 8 << 20;
 
-    // The clock goes on only when all wait for it: or whoever is slow here would free seats.
+    // The clock advances only while all tasks wait. Otherwise a slow test would free seats.
     #[tokio::test(start_paused = true)]
     async fn clients_beyond_the_seats_wait_and_are_answered_in_turn() {
         let folder = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ mod tests {
             drop(tokio::spawn(door.client().await.answer(vec![b'x'; LONG])));
         }
         assert!(timeout(Duration::from_millis(1), door.client()).await.is_err(), "a seat too many");
-        // They do not read, so their seats become free after a while; whoever waited is then let in.
+        // They do not read, so their seats become free after the timeout. The next client is then served.
         door.client().await.answer(b"hello".to_vec()).await;
         let mut text = String::new();
         let _ = idle.pop().unwrap().read_to_string(&mut text).unwrap();

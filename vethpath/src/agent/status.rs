@@ -1,4 +1,4 @@
-//! What an agent says of itself, and how it is asked.
+//! The agent's status, and the client side of its socket.
 
 use std::{
     collections::BTreeMap,
@@ -25,14 +25,13 @@ use crate::{
     topology::Place,
 };
 
-/// How long an agent may take to answer who only wants to tell what it says (it may be stopped, or hang).
+/// Timeout of a caller that only shows the status: the agent may be stopped, or hang.
 const SILENCE_LIMIT: Duration = Duration::from_secs(2);
 
-/// How long one that lives may take to answer before it counts as dead: it may wait for the lock that all of
-/// networking shares, and so would one that takes its place.
+/// Timeout of a live agent before it counts as dead: it may wait for the RTNL lock, and so would one in its place.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often it is asked whether it has looked, or listens.
+/// Interval at which a client polls whether the agent listens, or has completed a scan.
 const INTERVAL: Duration = Duration::from_millis(2);
 
 /// More than the status of a lab with 4,096 pairs.
@@ -41,54 +40,54 @@ const MOST_BYTES: u64 = 4 << 20;
 /// Where the ends of a pair are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
-    /// Where the bridge is: the numbers below mean nothing elsewhere.
+    /// Where the bridge is. The numbers below have no meaning elsewhere.
     pub place: Place,
     /// The port's ifindex, in the bridge's namespace.
     pub port: u32,
-    /// The inner end's, in its own.
+    /// The ifindex of the inner end, in its own namespace.
     pub inner: u32,
-    /// The number that the inner end's namespace has in the bridge's; none if it is the same.
+    /// The id of the inner end's namespace in the bridge's; `None` if it is the same namespace.
     pub netns: Option<i32>,
 }
 
-/// The agent's own account of the lab.
+/// The lab's status, as its agent reports it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
-    /// Its process id.
+    /// Its pid.
     pub pid: u32,
     /// The lease it renews each second, in milliseconds.
     pub lease_ms: u64,
-    /// The capabilities that it has.
+    /// Its effective capabilities.
     #[serde(default)]
     pub capabilities: Vec<String>,
     /// The current generation.
     pub generation: u32,
-    /// How many stations the fast path knows.
+    /// Number of stations that the fast path knows.
     pub stations: usize,
-    /// Whether it has looked at the whole lab at least once.
+    /// Whether it has completed a full resync.
     pub settled: bool,
-    /// How many times it has looked at everything that tells nothing by itself.
+    /// Number of completed polls of what the kernel sends no events for.
     #[serde(default)]
     pub looks: u64,
-    /// Whether nothing is likely to change by itself within moments: no port is just coming up, and programs use
-    /// everything that is written.
+    /// Whether no change is expected within moments: no port is coming up, and programs use everything that is
+    /// written.
     pub steady: bool,
-    /// Whether a port is on its bridge and does not forward yet: about to, or kept from it by somebody.
+    /// Whether a port is on its bridge and does not forward yet: it is about to, or is kept from it.
     pub coming_up: bool,
-    /// By pair (`ns0:eth0`): why it is not armed, or nothing if it is.
+    /// By pair (`ns0:eth0`): why it is not armed; `None` if it is.
     pub ports: BTreeMap<String, Option<String>>,
-    /// By pair, as far as they are there: where they were when the agent heard of them last.
+    /// By pair, as far as they exist: where its ends were when the agent last read them.
     #[serde(default)]
     pub ends: BTreeMap<String, Ends>,
-    /// The same by trunk (`br0 - br1`).
+    /// Like `ports`, by trunk (`br0 - br1`).
     #[serde(default)]
     pub trunks: BTreeMap<String, Option<String>>,
 }
 
-/// Asks the agent that listens on `socket`.
+/// Queries the agent that listens on `socket`.
 ///
 /// # Errors
-/// Nobody listens there, or no whole answer comes in two seconds.
+/// No process listens there, or no complete reply arrives before a read times out after two seconds.
 pub fn query(socket: &Path) -> io::Result<Status> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(SILENCE_LIMIT))?;
@@ -97,19 +96,19 @@ pub fn query(socket: &Path) -> io::Result<Status> {
     serde_json::from_str(&answer).map_err(io::Error::other)
 }
 
-/// Asks the lab's agent for whoever acts on what it says: one that lives has a minute to answer.
+/// Queries the lab's agent, for a caller that acts on the status: a live agent has a minute to reply.
 ///
 /// # Errors
-/// There is no agent, it is stopped, or no whole answer comes.
+/// There is no agent, it is stopped, or no complete reply arrives.
 pub async fn wait_for_status(directory: &Directory) -> io::Result<Status> {
     status_until(directory, Instant::now() + TIMEOUT).await
 }
 
-/// The same until `deadline`. Whether it lives is looked at each time that it was silent for two seconds; one that does
-/// not listen has as long to begin.
+/// The same until `deadline`. Each two seconds without a reply, it is checked that the agent is alive. An agent that
+/// does not listen has as long to begin.
 ///
 /// # Errors
-/// There is no agent, it is stopped, or no whole answer that can be read comes until then.
+/// There is no agent, it is stopped, or no complete reply that can be parsed arrives until then.
 pub async fn status_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
     let began = Instant::now();
     loop {
@@ -123,12 +122,12 @@ pub async fn status_until(directory: &Directory, deadline: Instant) -> io::Resul
         if is_hopeless || Instant::now() >= deadline || !may_answer(directory) {
             return Err(error);
         }
-        // It lives and does not listen, or went on without an answer: it has only begun, or is about to end.
+        // It lives and does not listen, or closed the connection early: it has only begun, or is about to exit.
         sleep(INTERVAL).await;
     }
 }
 
-/// One connection's answer. It is kept while the agent is silent: a new one each time would fill its queue.
+/// One connection's reply. The connection is kept while the agent is silent: new ones would fill its queue.
 async fn read_status(directory: &Directory, deadline: Instant) -> io::Result<Status> {
     let mut answer = Vec::new();
     let stream = tokio::net::UnixStream::connect(directory.socket()).await?;
@@ -148,13 +147,13 @@ async fn read_status(directory: &Directory, deadline: Instant) -> io::Result<Sta
         }
     }
     serde_json::from_slice(&answer).map_err(|error| {
-        // One that is cut short was given up by the agent; another vethpath's agent says something else.
+        // A reply that is cut short was given up by the agent. Another format is another vethpath's.
         let kind = if error.is_eof() { io::ErrorKind::UnexpectedEof } else { io::ErrorKind::InvalidData };
         io::Error::new(kind, error)
     })
 }
 
-/// Whether there is an agent that will answer, as far as can be told: one that was stopped will not.
+/// Whether there is an agent that can reply. One that was stopped cannot.
 fn may_answer(directory: &Directory) -> bool {
     AgentLock::holder(directory).is_ok_and(|agent| agent.is_some_and(|pid| !is_stopped(pid)))
 }
@@ -162,15 +161,15 @@ fn may_answer(directory: &Directory) -> bool {
 /// Whether a process was stopped, by SIGSTOP or by a debugger.
 fn is_stopped(pid: Pid) -> bool {
     let stat = files::read_bounded(Path::new(&format!("/proc/{pid}/stat")), files::VALUE).unwrap_or_default();
-    // A name may have anything in it, a parenthesis too.
+    // A process name may contain anything, even a parenthesis.
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }
 
-/// Has the lab's agent look at everything at once, rather than within its second, and returns what
-/// it says after. For whoever has attached or detached programs: the kernel tells nobody.
+/// Has the lab's agent scan everything now rather than within a second, and returns the status afterwards. For
+/// callers that have attached or detached programs: the kernel sends no event.
 ///
 /// # Errors
-/// There is no agent, it is stopped, or it does not look within a minute.
+/// There is no agent, it is stopped, or it completes no scan within a minute.
 pub async fn trigger_resync(directory: &Directory) -> io::Result<Status> {
     trigger_resync_until(directory, Instant::now() + TIMEOUT).await
 }
@@ -178,15 +177,15 @@ pub async fn trigger_resync(directory: &Directory) -> io::Result<Status> {
 /// The same until `deadline`.
 ///
 /// # Errors
-/// There is no agent, it is stopped, or it does not look until then.
+/// There is no agent, it is stopped, or it completes no scan until then.
 pub async fn trigger_resync_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
     let before = status_until(directory, deadline).await?.looks;
-    // The lock is what tells that the process is the agent.
+    // Only the lock shows that the process is the agent.
     let agent = AgentLock::holder(directory).map_err(io::Error::other)?;
     kill(agent.ok_or(io::ErrorKind::NotFound)?, Signal::SIGHUP)?;
     while Instant::now() < deadline {
         let status = status_until(directory, deadline).await?;
-        // It answers between looks: one that is new has begun after the first answer.
+        // It replies between scans: a scan that is counted now began after the first reply.
         if status.looks != before {
             return Ok(status);
         }
@@ -201,8 +200,8 @@ mod tests {
 
     use super::*;
 
-    /// Asks one that takes longer than the patience of those who only want to tell what it says. `lives`: whether it
-    /// has the lock.
+    /// Queries an agent that is slower than the timeout of callers that only show the status. `lives`: whether it
+    /// holds the lock.
     fn ask_a_slow_one(lives: bool) -> io::Result<Status> {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::stand_in(folder.path());
@@ -228,7 +227,7 @@ mod tests {
             let (head, tail) = text.split_at(10);
             client.write_all(head.as_bytes()).unwrap();
             thread::sleep(SILENCE_LIMIT * 5 / 4);
-            // Who has given up is not there.
+            // A client that has given up is gone.
             let _ = client.write_all(tail.as_bytes());
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,4 +1,4 @@
-//! Adopted namespaces: whether one can be, and whether a name is of one that was.
+//! Checks of adopted namespaces: whether one can be adopted, and whether a name refers to one that was.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::{
     topology::{LabName, NsName, Place, Sysctl},
 };
 
-/// Refuses what cannot be adopted, before anything is changed.
+/// Fails if a namespace of the plan cannot be adopted, before anything is changed.
 ///
 /// # Errors
-/// There is no such namespace, or it is the one that we are in.
+/// There is no such namespace, or it is the caller's.
 pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
     let mut seen: Vec<(NetnsId, &NsName)> = Vec::new();
     for step in &plan.make {
@@ -55,12 +55,12 @@ pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
     Ok(())
 }
 
-/// Whether the namespace that has an adopted one's name is the one that was adopted. Its path may
-/// lead elsewhere by now, or nowhere: its identity was noted, and our name for it has kept it alive
-/// since. Without a journal, what the lab has made inside tells.
+/// Whether a name refers to the namespace that the lab adopted. Its path may lead elsewhere or nowhere by now. But the
+/// journal has its identity, and the lab's name has kept it alive. Without a journal, links with the lab's mark
+/// identify it.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A kernel request fails.
 pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Saved, there: &Netns) -> Result<bool> {
     if is_noted(&facts.adopted, name, there)? {
         return Ok(true);
@@ -68,11 +68,11 @@ pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Saved, there: &N
     Ok(Direct::open(there)?.links(false)?.iter().any(|link| is_ours(link.alias.as_deref(), lab)))
 }
 
-/// Whether the namespace that has a name of a lab's is still the lab's. Of one that was brought up by a version which did
-/// not note what it made, it is taken for the lab's.
+/// Whether a name still refers to the lab's namespace. If the journal has no identity for that name, as with a lab of
+/// an older version, it is assumed to.
 ///
 /// # Errors
-/// The journal cannot be read, or the kernel refuses.
+/// The journal cannot be read, or a kernel request fails.
 pub fn has_namespace(record: &Record, name: &NsName, there: &Netns) -> std::result::Result<bool, Error> {
     let facts = Saved::read(&Directory::of(&record.topology.lab))?;
     let is_known = [&facts.made, &facts.adopted].iter().any(|noted| noted.contains_key(name.as_str()));
@@ -81,11 +81,11 @@ pub fn has_namespace(record: &Record, name: &NsName, there: &Netns) -> std::resu
         || is_the_labs(name, &record.topology.lab, &facts, there)?)
 }
 
-/// Puts back what the lab has changed of an adopted namespace's settings, when all that is the lab's in it is gone:
-/// those of the lab's interfaces have gone with them.
+/// Restores settings of an adopted namespace that the lab changed, after the lab's objects in it are gone. Settings of
+/// the lab's interfaces went with them.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A kernel request fails.
 pub(super) fn put_back(place: &Place, there: &Netns, facts: &Saved) -> Result<()> {
     let was = facts.was.iter().filter(|((of, _), _)| of == place);
     let before: Vec<Sysctl> =

@@ -1,4 +1,4 @@
-//! Starting a lab's agent and waiting until it has armed the lab.
+//! Starts a lab's agent and waits until it has armed the lab.
 
 use std::{
     collections::BTreeSet,
@@ -19,23 +19,23 @@ use crate::{
     topology::{Pair, Topology, Trunk},
 };
 
-/// How long a lab may take to settle: ports coming up, the agent reading them. It is moments, but where the machine
-/// is under great load and all wait for one lock in the kernel.
+/// How long a lab may take to settle: ports come up, and the agent reads them. It takes long only under great load,
+/// while all wait for the RTNL lock.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long trunks and ports without a fast path may take until they forward, where somebody may keep them from it.
+/// How long to wait until trunks and ports without a fast path forward. Another program may keep them from it.
 const FORWARDING: Duration = Duration::from_secs(10);
 
-/// How often the agent is asked meanwhile.
+/// The polling interval for the agent's status.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// How much of the agent's log is shown when it fails, in lines.
+/// How many lines of the agent's log are shown when it fails.
 const LAST_WORDS: usize = 5;
 
-/// And in bytes: the log of a lab that has been up for months is long.
+/// The same in bytes: the log of a lab that has been up for months is long.
 const LAST_BYTES: u64 = 4096;
 
-/// Starts the agent as a process of its own, which outlives us.
+/// Starts the agent as a process that outlives this one.
 pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
     let failed = |cause: io::Error| Error::Agent { lab: directory.lab().clone(), cause: cause.to_string() };
     let mut options = OpenOptions::new();
@@ -51,10 +51,10 @@ pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
         .map_err(failed)
 }
 
-/// Has an agent that lives take over what the lab has become.
+/// Makes a live agent reload the lab's record.
 ///
 /// # Errors
-/// It does not answer, or does not take it over in the time that a lab may take to settle.
+/// It does not answer, or does not reload the record before the timeout for settling.
 pub async fn reload(directory: &Directory, topology: &Topology) -> io::Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -72,12 +72,12 @@ pub async fn reload(directory: &Directory, topology: &Topology) -> io::Result<()
     }
 }
 
-/// Has a lab that had an agent have one again.
+/// Starts an agent for a lab that had one, unless one answers.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn ensure(directory: &Directory) -> Result<(), Error> {
-    // One that was terminated does so before it looks.
+    // An agent that received SIGTERM exits before it resyncs.
     if status::trigger_resync(directory).await.is_ok() {
         return Ok(());
     }
@@ -86,11 +86,11 @@ pub async fn ensure(directory: &Directory) -> Result<(), Error> {
     wait_until_settled(directory, Some(&mut child)).await.map(|_| ())
 }
 
-/// Waits until the agent has looked at the whole lab and no port is just coming up. `child` is the one that was
-/// started, if any was.
+/// Waits until the agent has read the whole lab and no port is coming up. `child` is the agent that was started, if
+/// any.
 ///
 /// # Errors
-/// It ends and no other is there, or says nothing in the time that a lab may take to settle.
+/// It exits and there is no other, or it is not settled before the timeout.
 pub async fn wait_until_settled(
     directory: &Directory,
     mut child: Option<&mut tokio::process::Child>,
@@ -102,8 +102,8 @@ pub async fn wait_until_settled(
         if let Some(started) = &mut child
             && let Ok(Some(exit)) = started.try_wait()
         {
-            // One that a killed `up` had started may have been slow to begin. It reads what the lab is only once it
-            // has the lock, which nobody had when ours was started: so it is as good.
+            // An agent that a killed `up` started late may have the lock. It reads the record only after it took the
+            // lock, which was free when ours was started. So it is as good.
             if AgentLock::holder(directory)?.is_none() {
                 let cause = format!("it ended with {exit}{}", log_tail(directory));
                 return Err(Error::Agent { lab: directory.lab().clone(), cause });
@@ -119,7 +119,7 @@ pub async fn wait_until_settled(
         }
         tokio::time::sleep(INTERVAL).await;
     }
-    // Ports that stay down, or that spanning tree holds back, are a state like another.
+    // Ports that stay down, or that spanning tree blocks, are a valid state.
     last.filter(|status| status.settled).ok_or_else(|| Error::Agent {
         lab: directory.lab().clone(),
         cause: format!("not settled within {} s{}", TIMEOUT.as_secs(), log_tail(directory)),
@@ -133,7 +133,7 @@ fn log_tail(directory: &Directory) -> String {
     if last.is_empty() { last } else { format!("; its last words:\n  {last}") }
 }
 
-/// The last lines of a file, whole ones as far as they fit.
+/// The complete last lines of a file, up to `LAST_BYTES`.
 fn end_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
     let start = file.metadata()?.len().saturating_sub(LAST_BYTES);

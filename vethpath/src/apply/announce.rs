@@ -1,5 +1,5 @@
-//! Announcing what a run has changed of who has which address: neighbours would go on with what they knew until they
-//! notice that nobody answers, which takes half a minute.
+//! Announces changed MACs and addresses. Otherwise neighbours use stale entries until they find them unreachable, which
+//! takes half a minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,17 +14,17 @@ use crate::{
     topology::{Mac, Place, SysctlKey},
 };
 
-/// What of the interfaces of a place neighbours do not know.
+/// What to announce in one place.
 #[derive(Default)]
 struct Announcements<'p> {
-    /// Interfaces with another MAC: all their addresses are news.
+    /// Interfaces whose MAC changed: all their addresses are announced.
     macs: BTreeSet<&'p str>,
-    /// Addresses, by interface.
+    /// Single addresses, with their interface.
     addresses: BTreeSet<(&'p str, std::net::IpAddr)>,
 }
 
-/// Announces the addresses that the plan has added, and those of interfaces whose MAC it has changed. Bridges forward
-/// to their ports by now.
+/// Announces the addresses that the plan has added, and those of interfaces whose MAC it has changed. Must run once
+/// bridges forward to their ports.
 pub(super) async fn announce(plan: &Plan, places: &mut NetnsCache) -> Result<()> {
     for (place, news) in news(plan) {
         let rtnl = places.get(place)?;
@@ -70,11 +70,11 @@ fn news(plan: &Plan) -> BTreeMap<&Place, Announcements<'_>> {
             Step::Mac { place, device, .. } => {
                 news.entry(place).or_default().macs.insert(device);
             }
-            // One that is looked for duplicates of cannot be used yet, nor be announced.
+            // An address that undergoes DAD cannot be used or announced yet.
             Step::Address { place, device, address, dad } if !dad || address.addr().is_ipv4() => {
                 news.entry(place).or_default().addresses.insert((device, address.addr()));
             }
-            // Neighbours may know what it had before it was taken down.
+            // Neighbours may have stale entries from before it was taken down.
             Step::Up { place, device, port: false } if !made.contains(&(place.clone(), device.as_str())) => {
                 news.entry(place).or_default().macs.insert(device);
             }
@@ -84,7 +84,7 @@ fn news(plan: &Plan) -> BTreeMap<&Place, Announcements<'_>> {
     news
 }
 
-/// The interfaces that a plan makes, of which no neighbour knows anything.
+/// The interfaces that a plan creates, of which no neighbour has an entry.
 fn made(plan: &Plan) -> BTreeSet<(Place, &str)> {
     let mut made = BTreeSet::new();
     for step in plan.steps() {

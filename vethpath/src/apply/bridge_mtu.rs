@@ -1,4 +1,4 @@
-//! What the kernel changes by itself, of what the file states.
+//! Sets MTUs of bridges again after the kernel has adjusted them.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -8,10 +8,10 @@ use crate::{
     topology::{Bridge, Place, Topology},
 };
 
-/// Gives bridges the MTU that the file states, where the kernel has taken it back. It makes a bridge's MTU the
-/// least of its ports' whenever one comes or goes, until somebody has set it to another than it has
-/// (`br_mtu_auto_adjust` in net/bridge/br_if.c); nothing tells whether somebody has. As low as the least
-/// of the ports is as it should be.
+/// Sets bridges to the MTU of the file where the kernel has changed it. Whenever a port is added or removed, the kernel
+/// sets a bridge's MTU to the least of its ports', unless a different one was set explicitly before
+/// (`br_mtu_auto_adjust` in net/bridge/br_if.c). Whether that is so cannot be read. An MTU equal to the least of the
+/// ports is accepted.
 pub(super) async fn bridge_mtus(topology: &Topology, executor: &mut Executor<'_>) -> Result<(), Error> {
     let mut listed: BTreeMap<&Place, Vec<LinkFacts>> = BTreeMap::new();
     for (bridge, mtu) in topology.bridges.iter().filter_map(|bridge| Some((bridge, bridge.mtu?))) {

@@ -1,4 +1,4 @@
-//! Removing what a lab has in its own namespaces, and these: many at once.
+//! Removes a lab's namespaces and its objects in them, many in parallel.
 
 use std::collections::BTreeSet;
 
@@ -13,26 +13,27 @@ use crate::{
     topology::{LabName, NsName, Place},
 };
 
-/// What tells a lab's links from others.
+/// Identifies a lab's links.
 #[derive(Clone, Copy)]
 pub(super) struct Ours<'a> {
     /// The lab.
     pub(super) lab: &'a LabName,
-    /// The MACs with which its links are made, or were.
+    /// The MACs with which its links are, or were, created.
     pub(super) macs: &'a Macs,
-    /// Whether a record says so, and not the user's file alone: only then a link without a mark may be the lab's.
+    /// Whether these are from a record, not only from the user's file. Only then a link without a mark may be the
+    /// lab's.
     pub(super) is_recorded: bool,
 }
 
 impl Ours<'_> {
-    /// Whether a link of a place is the lab's: it carries its mark, or is its by name and MAC and was never
-    /// marked.
+    /// Whether a link of a place is the lab's: it carries the lab's mark, or it has the name and MAC of one and no
+    /// mark.
     pub(super) fn has(&self, place: &Place, link: &LinkFacts) -> bool {
         let expected = self.macs.get(&(place.clone(), link.name.clone()));
         !link.loopback && observe::owned(link, expected, self.lab, self.is_recorded)
     }
 
-    /// Whether a link that is not the lab's has the name of one, or its MAC under another name.
+    /// Whether a link that is not the lab's has the name of one, or its MAC with another name.
     pub(super) fn resembles(&self, place: &Place, link: &LinkFacts) -> bool {
         let has_mac = |((at, _), macs): (&(Place, String), &BTreeSet<[u8; 6]>)| {
             at == place && link.mac.is_some_and(|mac| macs.contains(&mac))
@@ -42,8 +43,8 @@ impl Ours<'_> {
     }
 }
 
-/// Removes the links of a place that `doomed` accepts, all at once. One that is gone with its other end is
-/// no fault.
+/// Removes the links of a place that `doomed` accepts, in one batch. A veth end that went with its other end is no
+/// error.
 pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts) -> bool) -> Result<()> {
     let left = direct.delete(doomed)?;
     if left.is_empty() {
@@ -54,8 +55,8 @@ pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts)
     Err(crate::kernel::Error::new("remove link", names.join(", "), std::io::Error::other(still)))
 }
 
-/// Removes namespaces that the lab has made, with all of the lab's that is in them. What is not the
-/// lab's is left. Returns the faults, and what was left for being somebody else's.
+/// Removes namespaces that the lab has created, with the lab's objects in them. A namespace that is not the lab's is
+/// left. Returns errors, and messages about namespaces that were left.
 pub(super) fn namespaces(names: &[&NsName], ours: Ours<'_>, facts: &Saved) -> (Vec<Error>, Vec<String>) {
     let (mut faults, mut notes) = (Vec::new(), Vec::new());
     for (name, done) in names.iter().zip(pool::io_bound(names, |name| clear(name, ours, facts))) {
@@ -70,13 +71,13 @@ pub(super) fn namespaces(names: &[&NsName], ours: Ours<'_>, facts: &Saved) -> (V
     (faults, notes)
 }
 
-/// On a thread that ends in the namespace. `None` if it is not the lab's.
+/// Leaves the calling thread in the namespace. `None` if it is not the lab's.
 fn clear(name: &NsName, ours: Ours<'_>, facts: &Saved) -> Result<Option<Vec<crate::kernel::Error>>> {
     if !netns::exists(name) {
         return Ok(Some(Vec::new()));
     }
     if netns::is_left_over(name) {
-        // What only the user's file calls the lab's may be somebody else's.
+        // A name that is only in the user's file may not be the lab's.
         if has_recorded(ours.lab, name) {
             netns::unbind(name)?;
         }
@@ -86,7 +87,7 @@ fn clear(name: &NsName, ours: Ours<'_>, facts: &Saved) -> Result<Option<Vec<crat
     let direct = Direct::entering(&there)?;
     let loopback = direct.links(false)?.into_iter().find(|link| link.loopback);
     let is_marked = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), ours.lab));
-    // Root of the namespace may have taken the mark away.
+    // Root of the namespace may have removed the mark.
     let noted = facts.made.get(name.as_str());
     if !is_marked
         && !noted.map_or(Ok(false), |noted| Ok::<_, crate::kernel::Error>(noted.is(&there.id_here()?)))?
@@ -101,7 +102,7 @@ fn clear(name: &NsName, ours: Ours<'_>, facts: &Saved) -> Result<Option<Vec<crat
     Ok(Some(removed.err().into_iter().chain(unbound.err()).collect()))
 }
 
-/// Whether the lab's journal has this namespace, as it does before it is made.
+/// Whether the lab's record has this namespace. The record is written before the namespace is created.
 pub(super) fn has_recorded(lab: &LabName, name: &NsName) -> bool {
     let records = History::salvage(&Directory::of(lab));
     records.iter().flat_map(|record| &record.topology.namespaces).any(|recorded| &recorded.name == name)
@@ -110,15 +111,15 @@ pub(super) fn has_recorded(lab: &LabName, name: &NsName) -> bool {
 /// Namespaces that carry a lab's mark.
 #[derive(Default)]
 pub(super) struct Marked {
-    /// Those that it has made.
+    /// Those that it has created.
     pub(super) made: Vec<NsName>,
     /// Those that it has adopted, or has interfaces in.
     pub(super) adopted: Vec<NsName>,
-    /// Those that another lab has made, by its record: root of such a namespace has set the mark.
+    /// Those that another lab has created by its record; root of such a namespace has set the mark.
     pub(super) others: Vec<NsName>,
 }
 
-/// Namespaces, beside those that are `known`, that carry the lab's mark.
+/// Finds namespaces with the lab's mark, except those that are `known`.
 pub(super) fn marked(lab: &LabName, facts: &Saved, known: &BTreeSet<&NsName>) -> Marked {
     let mut marked = Marked::default();
     let others = state::labs().unwrap_or_default().into_iter().filter(|other| other != lab);

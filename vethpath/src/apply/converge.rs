@@ -1,4 +1,4 @@
-//! Running a plan: steps, programs, agent; and then the journal says that the lab is this and nothing else.
+//! Runs a plan: steps, programs, agent. The journal then has only the new record.
 
 use super::{
     Error, Outcome, agent as agents,
@@ -17,20 +17,20 @@ use crate::{
     topology::Topology,
 };
 
-/// What a lab is to be, and the way there.
+/// The wanted state of a lab, and the plan for it.
 pub(super) struct Goal {
-    /// The way.
+    /// The plan.
     pub(super) plan: Plan,
-    /// What it is to be.
+    /// The record of the wanted state.
     pub(super) record: Record,
-    /// What it was, oldest first.
+    /// The former topologies, oldest first.
     pub(super) former: Vec<Topology>,
-    /// What its agent says, if it has one that answers.
+    /// The status of its agent, if it has one that answers.
     pub(super) agent: Option<Status>,
 }
 
 impl Goal {
-    /// What the agent says, if nothing at all has to be done.
+    /// The agent's status, if nothing at all has to be done.
     pub(super) fn is_reached(&self) -> Option<Status> {
         let whole = datapath::is_whole(
             &Pins::of(&self.record.topology.lab),
@@ -43,10 +43,10 @@ impl Goal {
     }
 }
 
-/// Does it. `progress` is told how many steps of how many are done.
+/// Runs the plan. `progress` is called with the numbers of completed and of all steps.
 ///
 /// # Errors
-/// See [`Error`]. What had been done by then is the caller's to undo.
+/// See [`Error`]. The caller must undo what had been done.
 pub(super) async fn converge(
     goal: &Goal,
     directory: &Directory,
@@ -102,14 +102,14 @@ pub(super) async fn converge(
     stop::here_if_told_to_wait("introduce").await;
     let mut put_back = PutBack::default();
     seed_fdb(topology, plan, executor.namespaces(), &mut put_back).await?;
-    // Nobody knows anybody in a lab that was not there.
+    // Hosts of a new lab have no neighbour entries.
     if !former.is_empty() {
         announce(plan, executor.namespaces()).await?;
     }
     let takes_over = !anew && has_agent && agents::reload(directory, topology).await.is_ok();
     if !takes_over {
-        // It may be stopped, or hang: then it must not come back to life beside a new one. With maps made
-        // anew, one that lives still writes to the old ones.
+        // A stopped or hanging agent must not resume beside a new one. After new maps were made, a live agent still
+        // writes to the old ones.
         executor.journal.note("start agent")?;
         AgentLock::end_holder(directory).await?;
         stop::here_if_told_to_wait("no-agent").await;
@@ -120,17 +120,17 @@ pub(super) async fn converge(
     while put_back.check_all(topology, plan, executor.namespaces()).await? {
         status = agents::wait_until_settled(directory, executor.agent.as_mut()).await?;
     }
-    // The bpffs that it is pinned in may have been mounted only now.
+    // The home is read again: this run may have mounted the bpffs.
     executor.journal.settle(&record.clone().here()?)?;
     Ok(Outcome { changes, put_back: put_back.ports(), status })
 }
 
-/// A pair that is made anew begins to count anew, as its interfaces do; and its number may have been that
-/// of another pair.
+/// Clears the counters of new pairs. A recreated pair counts from zero, as its interfaces do, and its number may have
+/// been another pair's.
 fn forget_counts(plan: &Plan, topology: &Topology) -> Result<(), Error> {
     let pins = Pins::of(&topology.lab);
     let pairs = plan.new_pairs().map(|pair| pair.number).collect();
-    // What is left of a set of which some is gone, as after a kill, is about to be made anew.
+    // An incomplete set of maps, as after a kill, is recreated later in this run.
     if datapath::is_whole(&pins, &[]) {
         Counters::open(&pins)?.forget(&pairs)?;
     }

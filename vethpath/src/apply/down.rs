@@ -1,4 +1,4 @@
-//! Taking a lab down. Never stops at the first fault; touches nothing that is not marked as the lab's.
+//! Takes a lab down. Continues after errors. Touches only what is marked as the lab's.
 
 use std::{collections::BTreeSet, fmt::Display, pin::pin};
 
@@ -27,48 +27,49 @@ use crate::{
     topology::{LabName, Masquerade, Namespace, NsName, Place, Topology},
 };
 
-/// How many namespaces are removed together, between which an interrupt is heard.
+/// How many namespaces are removed in a batch. Interrupts are handled between batches.
 const TOGETHER: usize = 96;
 
-/// What could not be removed, and why.
+/// The errors of what could not be removed.
 pub type Left = Vec<Error>;
 
-/// A lab that is to go, as far as it is known.
+/// A lab that is to be removed, as far as it is known.
 pub(super) struct Doomed<'a> {
     /// Its name.
     pub(super) lab: &'a LabName,
-    /// What it is and was, oldest first.
+    /// Its present and former topologies, oldest first.
     pub(super) topologies: &'a [Topology],
-    /// Where it lived, if its record says so.
+    /// Its home, if its record has one.
     pub(super) home: Option<&'a Home>,
-    /// Whether its network namespace is there, which is then the one of the calling thread.
+    /// Whether its network namespace exists. The calling thread is then in it.
     pub(super) has_netns: bool,
-    /// Whether its record is damaged, so that its marks have to tell what is there.
+    /// Whether its record is damaged, so that its objects are identified by marks.
     pub(super) by_marks: bool,
-    /// Whether a record says of these topologies that they are the lab's, and not the user's file alone.
+    /// Whether the topologies are from a record, not only from the user's file.
     pub(super) is_recorded: bool,
 }
 
-/// What has become of it.
+/// The result of a removal.
 #[derive(Default)]
 pub(super) struct Removed {
-    /// What could not be removed, and why.
+    /// The errors of what could not be removed.
     pub(super) left: Left,
-    /// What the user should know of.
+    /// Messages for the user.
     pub(super) messages: Vec<String>,
 }
 
-/// Takes a lab down. `file` is the topology that the user gave, if any: it stands in for a journal
-/// that is lost. `waiting` is told who is at work on the lab, if that is waited for. Returns what the user should know of.
+/// Takes a lab down. `file` is the user's topology, if any, and replaces a lost journal. `waiting` is called with the
+/// error that names the lock's holder, if the lab's lock is waited for. Returns messages for the user.
 ///
 /// # Errors
-/// The lab is not up, somebody else is at work on it, it lives elsewhere, or everything that could not be removed.
+/// The lab is not up, another process holds its lock, it lives elsewhere, or the errors of all that could not be
+/// removed.
 pub async fn down(
     lab: &LabName,
     file: Option<&Topology>,
     waiting: fn(&state::Error),
 ) -> Result<Vec<String>, Left> {
-    // Before anything is made: an interrupt that is not listened to would leave it.
+    // Handlers are installed before anything is made: an unhandled interrupt would leave it.
     let mut interrupt = pin!(interrupted());
     let directory = Directory::of(lab);
     let existed = directory.exists() || Pins::of(lab).directory().exists();
@@ -83,7 +84,7 @@ pub async fn down(
     let known = match Known::of(&directory, file) {
         Ok(known) => known,
         Err(error) => {
-            // If it was made by this run.
+            // Only if this run has made it.
             directory.remove_empty();
             return Err(vec![error]);
         }
@@ -93,7 +94,7 @@ pub async fn down(
     }
     let Known { topologies, home, has_netns, damage, is_recorded } = &known;
     if topologies.is_empty() && damage.is_none() {
-        // Killed before the record was written: then nothing else had been done. Or when everything else was removed.
+        // A run was killed before it wrote the record, having done nothing else, or after it had removed all else.
         let left: Left = directory.remove().err().map(Error::from).into_iter().collect();
         return if left.is_empty() { Ok(Vec::new()) } else { Err(left) };
     }
@@ -110,7 +111,7 @@ pub async fn down(
         is_recorded: *is_recorded,
     };
     let mut removed = tokio::select! {
-        // First, or work that does not wait would begin before anybody listens.
+        // Polled first: work that does not await would otherwise run before a pending interrupt is seen.
         biased;
         () = &mut interrupt => {
             Removed { left: vec![Error::Stopped(still_there(topologies).await)], messages: Vec::new() }
@@ -125,7 +126,7 @@ pub async fn down(
     if removed.left.is_empty() { Ok(removed.messages) } else { Err(removed.left) }
 }
 
-/// What is known of a lab whose lock is held.
+/// What is known of a lab, read under its lock.
 struct Known {
     topologies: Vec<Topology>,
     home: Option<Home>,
@@ -172,7 +173,7 @@ impl Known {
     }
 }
 
-/// Whether a lab without a state folder has left anything.
+/// Whether a lab without a state folder has left any objects.
 async fn anything_there(topologies: &[Topology]) -> bool {
     let Some(topology) = topologies.last() else { return false };
     let Ok(mut places) = NetnsCache::open() else { return false };
@@ -182,7 +183,7 @@ async fn anything_there(topologies: &[Topology]) -> bool {
         || Pins::of(&topology.lab).directory().exists()
 }
 
-/// The journal, if it can be written: what is removed goes whether or not it is noted.
+/// The journal, if it can be written. Removal continues without it.
 struct OptionalJournal(Option<Journal>);
 
 impl OptionalJournal {
@@ -191,7 +192,7 @@ impl OptionalJournal {
     }
 }
 
-/// What of a lab is there, as far as it can be told.
+/// Lists the lab's remaining objects, as far as they can be found.
 async fn still_there(topologies: &[Topology]) -> Vec<String> {
     let (Some(topology), Ok(mut places)) = (topologies.last(), NetnsCache::open()) else { return Vec::new() };
     let Ok(observed) = observe(topology, topologies, None, &mut places).await else { return Vec::new() };
@@ -201,16 +202,16 @@ async fn still_there(topologies: &[Topology]) -> Vec<String> {
     namespaces.chain(links.map(|((_, name), _)| format!("interface {name}"))).collect()
 }
 
-/// Removes everything of a lab whose lock is held, of what it is and of what it was. Each step is in the journal before
-/// it is done, if that can be written.
+/// Removes all objects of the present and former topologies of a lab whose lock is held. Writes each step to the
+/// journal before it is done, if possible.
 pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Removed {
     let &Doomed { lab, topologies, has_netns, by_marks, .. } = doomed;
     let Removed { mut left, mut messages } = Removed::default();
     process::raise_descriptor_limit();
-    // Read before the journal is gone on with: a lost one is begun anew.
+    // Read before the journal is continued: a lost one is started from scratch.
     let saved = match Saved::read(directory) {
         Ok(saved) => saved,
-        // It is damaged, and said to be so.
+        // It is damaged, which is reported elsewhere.
         Err(state::Error::Journal { .. }) => Saved::default(),
         Err(error) => {
             left.push(error.into());
@@ -232,7 +233,7 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
                 Ok(kept) => messages.extend(kept),
                 Err(error) => left.push(error),
             }
-            // Nothing of this waits: whoever wants to interrupt gets a turn here.
+            // The calls above do not await. Yield, so that an interrupt can be handled.
             tokio::task::yield_now().await;
             journal.add(["remove nat"]);
             let nat = remove_nat(doomed, &places).await;
@@ -264,7 +265,7 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
         format!("namespace {name} carries the mark of lab {lab}, and belongs to another lab by its record; not removed")
     }));
     for some in names[0].chunks(TOGETHER).chain(names[1].chunks(TOGETHER)) {
-        // And here.
+        // Yield here too.
         stop::here_if_told_to_wait("down").await;
         tokio::task::yield_now().await;
         journal.add(some.iter().map(|name| format!("remove namespace {name}")));
@@ -282,25 +283,25 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
             Err(fault) => left.push(fault),
         }
     }
-    // Only now: a link of a program goes sooner when its device has gone before.
+    // Done last: a program's link is released sooner after its device is gone.
     journal.add(["remove programs"]);
     left.extend(bpffs::remove_directory(Pins::of(lab).directory()).err().map(Error::from));
     drop(soon);
     journal.add(["remove state"]);
     left.extend(bpffs::retire().err().map(Error::from));
     if !left.is_empty() {
-        // The journal stays, so that another `down` can go on.
+        // The journal stays, so that another `down` can continue.
         return Removed { left, messages };
     }
     left.extend(retire_netns().err());
-    // One that a killed `up` had started may have come up only now.
+    // An agent that a killed `up` started may have taken its lock only now.
     left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
     left.extend(directory.remove().err().map(Error::from));
     Removed { left, messages }
 }
 
-/// Takes XDP programs off, and gives inner ends the offloads that they had. Most of the inner ends go in a
-/// moment; one that somebody has taken over does not.
+/// Detaches XDP programs and restores the offloads of inner ends. Most inner ends are removed soon after, but not one
+/// that another user has taken over.
 async fn restore_offloads(saved: &Saved, lab: &LabName) -> Vec<Error> {
     let offloads = &saved.offloads;
     let mut faults = Vec::new();
@@ -313,7 +314,7 @@ async fn restore_offloads(saved: &Saved, lab: &LabName) -> Vec<Error> {
     faults
 }
 
-/// All namespaces that the lab has or had, each as often as it was different.
+/// All present and former namespaces of the lab. A name occurs once for each different `adopt`.
 fn namespaces(topologies: &[Topology]) -> Vec<&Namespace> {
     let mut all: Vec<&Namespace> = Vec::new();
     let mut known = BTreeSet::new();
@@ -325,13 +326,13 @@ fn namespaces(topologies: &[Topology]) -> Vec<&Namespace> {
     all
 }
 
-/// Whether a namespace has, or had, bridges: then the ends of most of the others' links are there.
+/// Whether a namespace has, or had, bridges. It then has the other ends of most links in other namespaces.
 fn has_bridges(namespace: &Namespace, topologies: &[Topology]) -> bool {
     let place = Place::Namespace(namespace.name.clone());
     topologies.iter().flat_map(|topology| &topology.bridges).any(|bridge| bridge.place == place)
 }
 
-/// Removes the lab's links of a place. Returns those that have the name of one and are somebody else's.
+/// Removes the lab's links of a place. Returns messages about other links with the name or MAC of one.
 fn remove_links(
     place: &Place,
     places: &NetnsCache,
@@ -349,7 +350,7 @@ fn remove_links(
     Ok(others.iter().filter(|link| ours.resembles(place, link)).map(told).collect())
 }
 
-/// The table on the host; one in a namespace goes with it.
+/// Removes the table on the host. A table in a namespace goes with the namespace.
 async fn remove_nat(doomed: &Doomed<'_>, places: &NetnsCache) -> Removed {
     let mut tables = doomed.topologies.iter().rev().flat_map(Masquerade::of);
     let by_name = doomed.by_marks.then(|| Masquerade::unknown(doomed.lab, Place::Host));
@@ -362,10 +363,10 @@ async fn remove_nat(doomed: &Doomed<'_>, places: &NetnsCache) -> Removed {
     }
 }
 
-/// An adopted namespace does not go away: what the lab has made in it has to.
+/// Removes the lab's objects from an adopted namespace, which stays.
 ///
 /// # Errors
-/// It cannot be looked at.
+/// The namespace cannot be read.
 async fn release(
     name: &NsName,
     doomed: &Doomed<'_>,
@@ -378,7 +379,7 @@ async fn release(
     let namespaces = doomed.topologies.iter().flat_map(|topology| &topology.namespaces);
     let recorded: Vec<_> = namespaces.filter(|namespace| &namespace.name == name).collect();
     let is_our_name = !recorded.is_empty() && !recorded.iter().any(|namespace| namespace.has_its_name());
-    // The namespace may be there without the name, where nothing leads to it.
+    // The namespace may exist without the name, where it cannot be reached.
     let forget = async || match saved.adopted.get(name.as_str()) {
         Some(id) => forwarding::forget(*id, &place, ours.lab).await,
         None => Ok(()),
@@ -388,7 +389,7 @@ async fn release(
         return Ok(removed);
     }
     if netns::is_left_over(name) {
-        // What only the user's file calls the lab's may be somebody else's.
+        // A name that is only in the user's file may not be the lab's.
         if cleanup::has_recorded(ours.lab, name) && is_our_name {
             journal.add([format!("remove namespace {name}")]);
             netns::unbind(name)?;
@@ -420,7 +421,7 @@ async fn release(
         journal.add([format!("remove namespace {name}")]);
         removed.left.extend(netns::unbind(name).err().map(Error::from));
     } else if recorded.is_empty() {
-        // Removing the name that its owner has given it might be the end of it.
+        // The namespace might end if its owner's name for it were removed.
         removed
             .messages
             .push(format!("adopted namespace {name} keeps its name: the record does not say who owns it"));
@@ -428,7 +429,7 @@ async fn release(
     Ok(removed)
 }
 
-/// Unmounts `/run/netns` if we made it a mount and no other lab may rely on it.
+/// Unmounts `/run/netns` if vethpath made it a mount and no other lab may rely on it.
 fn retire_netns() -> Result<(), Error> {
     let alone = state::labs()?.len() <= 1;
     if alone && state::take_netns_mount() {

@@ -1,4 +1,4 @@
-//! Why a lab could not be brought up or taken down.
+//! The errors of `up` and `down`.
 
 use thiserror::Error;
 
@@ -10,10 +10,10 @@ use crate::{
     topology::{IfName, LabName, NsName, Place},
 };
 
-/// A failed `up` or `down`. What the run had done is undone unless it says otherwise.
+/// An error of `up` or `down`. What the run had done is undone unless the variant says otherwise.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// Names are taken.
+    /// Names are used by objects that are not the lab's.
     #[error("{}", list(.0))]
     Collisions(Vec<Collision>),
     /// A namespace cannot be adopted.
@@ -21,20 +21,20 @@ pub enum Error {
     Adopt {
         /// Its name in the lab.
         namespace: NsName,
-        /// What the file says.
+        /// The path in the file.
         path: String,
-        /// What is wrong with that.
+        /// The cause.
         cause: String,
     },
-    /// Somebody has a table of the name that the lab's must have.
+    /// A table that is not vethpath's has the name of the lab's.
     #[error("nft table inet {table} already exists in {place} and is not vethpath's")]
     Table {
         /// Its name.
         table: String,
-        /// Where.
+        /// Its place.
         place: Place,
     },
-    /// No such lab.
+    /// There is no such lab.
     #[error("no lab `{0}` is up")]
     NoLab(LabName),
     /// The lab lives in other namespaces than the command was called in.
@@ -42,13 +42,13 @@ pub enum Error {
     Elsewhere {
         /// The lab.
         lab: LabName,
-        /// Why that matters; none where somebody else than a command has called this from elsewhere.
+        /// What prevents access; `None` if nothing does, but the caller did not enter the lab's namespaces.
         obstacle: Option<Obstacle>,
     },
-    /// The lab went down while this waited for its lock, elsewhere than where the command was called.
+    /// The lab went down while the command waited for its lock, and lived elsewhere than where the command was called.
     #[error("lab `{0}` was taken down while this command waited for its lock")]
     WentDown(LabName),
-    /// What is mounted here goes with the process, and the record would stay.
+    /// The mounts made here would vanish with the process while the record stays.
     #[error(
         "lab `{0}` would not outlive this command: its mounts are lost with this mount namespace, as under `ip netns exec`"
     )]
@@ -56,10 +56,10 @@ pub enum Error {
     /// A setting of the file does not exist, or cannot have that value.
     #[error("{0}")]
     Setting(#[source] kernel::Error),
-    /// The kernel has no XDP that can be relied on.
+    /// The kernel has no reliable XDP.
     #[error("the file asks for XDP, and this kernel does not tell which devices take XDP frames: {0}")]
     NoXdp(#[source] kernel::ExchangeError),
-    /// A port was put back on its bridge, and is off it again.
+    /// A port was enslaved again, and is off its bridge again.
     #[error(
         "another program takes port {port} off bridge {bridge} in {place}: it was put back once while `up` ran, and \
          is off again"
@@ -67,26 +67,26 @@ pub enum Error {
     TakenOff {
         /// The port.
         port: IfName,
-        /// Where it belongs.
+        /// The bridge that it belongs to.
         bridge: IfName,
-        /// In which namespace both are.
+        /// The place of both.
         place: Place,
     },
-    /// A port or a bridge is gone that was there a moment ago.
+    /// A port or bridge vanished while `up` ran.
     #[error("another program has removed or renamed {device} in {place} while `up` ran")]
     Removed {
         /// The port or the bridge.
         device: IfName,
-        /// In which namespace it was.
+        /// Its place.
         place: Place,
     },
-    /// The kernel refused.
+    /// A kernel request failed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// A program, link or map was refused.
+    /// An operation on a program, link or map failed.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
-    /// The state folder was refused.
+    /// An operation on the state folder failed.
     #[error(transparent)]
     State(#[from] state::Error),
     /// The agent did not come up.
@@ -94,27 +94,27 @@ pub enum Error {
     Agent {
         /// The lab.
         lab: LabName,
-        /// What it said.
+        /// The cause.
         cause: String,
     },
-    /// SIGINT or SIGTERM; all is undone.
+    /// SIGINT, SIGTERM or SIGHUP arrived; everything is undone.
     #[error("interrupted")]
     Interrupted,
-    /// SIGINT or SIGTERM during `down`, with this left.
+    /// SIGINT, SIGTERM or SIGHUP arrived during `down`, with this left.
     #[error("interrupted, with {}", still_there(.0))]
     Stopped(Vec<String>),
-    /// Something went wrong and could not be undone wholly.
+    /// The run failed and could not be undone completely.
     #[error("{cause}\nthe rollback is incomplete: {left}")]
     NotUndone {
-        /// The first fault.
+        /// The first error.
         cause: Box<Error>,
-        /// The faults of undoing.
+        /// The errors of the undo.
         left: String,
     },
 }
 
 impl Error {
-    /// What writing a setting of the file has come to.
+    /// Converts the error of writing a setting of the file.
     pub(super) fn of_setting(error: kernel::Error) -> Self {
         if error.is_missing() || error.is_invalid() || error.is_forbidden() {
             Self::Setting(error)
@@ -123,7 +123,7 @@ impl Error {
         }
     }
 
-    /// Whether the user's request is at fault, rather than the system.
+    /// Whether the request caused the error, not the system.
     #[must_use]
     pub fn is_request(&self) -> bool {
         match self {
@@ -141,7 +141,7 @@ impl Error {
         }
     }
 
-    /// Whether the user has interrupted it, whatever came of that.
+    /// Whether the user interrupted the command, whatever the undo returned.
     #[must_use]
     pub fn is_interruption(&self) -> bool {
         match self {
@@ -151,7 +151,7 @@ impl Error {
         }
     }
 
-    /// What may help.
+    /// A hint for the user.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -244,7 +244,7 @@ fn describe(obstacle: Option<Obstacle>) -> &'static str {
     }
 }
 
-/// The first of what is left, and how much there is.
+/// The first remaining objects, and the number of others.
 fn still_there(left: &[String]) -> String {
     const SHOWN: usize = 5;
     match left.len().saturating_sub(SHOWN) {

@@ -1,7 +1,7 @@
-//! Switching forwarding on in a namespace, and putting back all that this changes.
+//! Enables forwarding in a namespace, and restores all that this changes.
 //!
-//! Forwarding in a lab's own namespace is the lab's affair. On the host, and in adopted namespaces, it is switched on
-//! if it is off, what there was is remembered, and it is put back when the last lab with `nat` there goes.
+//! In a namespace that the lab has created, nothing is restored. On the host and in adopted namespaces, forwarding is
+//! enabled if it is off. The former values are saved, and restored when the last lab with `nat` there goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ pub(super) fn is_on(netns: &Netns, wanted: &Masquerade) -> Result<bool> {
     Ok(values.into_iter().all(|value| value.is_some_and(|value| value != "0")))
 }
 
-/// Switches it on.
+/// Enables forwarding for the families of a table.
 pub(super) async fn switch_on(
     rtnl: &Rtnl,
     wanted: &Masquerade,
@@ -48,8 +48,9 @@ pub(super) async fn switch_on(
     Ok(())
 }
 
-/// Writes settings of IPv6 that switch forwarding of single interfaces on, as [`Change`] does that of all: the kernel
-/// removes the default routes of router advertisements then, too, of whichever interface (`addrconf_fixup_forwarding`).
+/// Runs `write` for settings of single interfaces. Where they enable IPv6 forwarding, keeps default routes from router
+/// advertisements, which the kernel would remove on every interface (`addrconf_fixup_forwarding`). [`Change`] does so
+/// for the switch of all interfaces.
 pub(super) async fn keep_routers(
     rtnl: &Rtnl,
     settings: &[Sysctl],
@@ -64,12 +65,12 @@ pub(super) async fn keep_routers(
     let before = accepting(rtnl).await?;
     sysctl::write_existing(rtnl.netns(), &routing(&before))?;
     let written = write();
-    // They do not forward themselves, and go on as they were.
+    // These interfaces do not forward themselves, so `accept_ra` is restored.
     sysctl::write_existing(rtnl.netns(), &before)?;
     written
 }
 
-/// What `accept_ra` is of the interfaces that have a default route of a router advertisement, where it is not 2 anyway.
+/// The `accept_ra` of interfaces with a default route from a router advertisement, where it is not 2.
 async fn accepting(rtnl: &Rtnl) -> Result<Vec<Sysctl>> {
     let routes = rtnl.routes().await?;
     let advertised: BTreeSet<u32> =
@@ -83,13 +84,13 @@ async fn accepting(rtnl: &Rtnl) -> Result<Vec<Sysctl>> {
     Ok(known.filter(|setting| &*setting.value != "2").collect())
 }
 
-/// The same settings as routers have them.
+/// The same settings with the value 2, as for routers.
 fn routing(settings: &[Sysctl]) -> Vec<Sysctl> {
     settings.iter().map(|setting| Sysctl { key: setting.key.clone(), value: "2".into() }).collect()
 }
 
-/// Puts back what there was in a namespace that is not the lab's own, unless a lab other than `leaving` needs it.
-/// Returns what could not be, as nobody knows what it was.
+/// Restores the settings of a shared namespace, unless a lab other than `leaving` needs them. Returns a message if the
+/// saved values are lost.
 pub(super) async fn put_back(
     netns: &Netns,
     wanted: &Masquerade,
@@ -107,7 +108,7 @@ pub(super) async fn put_back(
     });
     let before = memory.without(leaving);
     let keys: Vec<_> = before.iter().map(|setting| setting.key.clone()).collect();
-    // What somebody has set meanwhile of what only labs set stays.
+    // Only labs set `accept_ra` to 2. Where it has another value, the user has set it meanwhile, and it stays.
     let is_ours = |(setting, now): &(&Sysctl, Option<String>)| {
         setting.key.name() != "accept_ra" || now.as_deref() == Some("2")
     };
@@ -120,7 +121,7 @@ pub(super) async fn put_back(
     Ok(lost)
 }
 
-/// Settings of a namespace that is gone, or that nothing leads to, are not put back.
+/// Discards the saved settings of a namespace that is gone or cannot be reached.
 pub(super) async fn forget(
     gone: NetnsId,
     place: &Place,
@@ -131,7 +132,7 @@ pub(super) async fn forget(
     Ok(memory.forget()?)
 }
 
-/// What switches forwarding on, for each family.
+/// The settings that enable forwarding, for each family.
 fn switches(wanted: &Masquerade) -> Vec<Sysctl> {
     let (v4, v6) = wanted.families();
     let on = |key| Sysctl { key, value: "1".into() };
@@ -140,19 +141,19 @@ fn switches(wanted: &Masquerade) -> Vec<Sysctl> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// What is written to switch one family on, and all that changes with it, as it is, in the order in which it is put
-/// back.
+/// The settings to write for one family (`on`), and the present values of all that they change, in the order of
+/// restoring (`before`).
 struct Change {
     on: Vec<Sysctl>,
     before: Vec<Sysctl>,
 }
 
 impl Change {
-    /// The switch sets `forwarding` of all interfaces and of those to come (`inet_forward_change`,
-    /// `addrconf_fixup_forwarding`). That of IPv4 also sets whether redirects are taken. That of IPv6 removes the
-    /// default routes that came with router advertisements, but for interfaces whose `accept_ra` is 2
-    /// (`rt6_purge_dflt_routers`), as it is meanwhile; of the others no router advertisement is taken from then on
-    /// (`ipv6_accept_ra`), and what came with earlier ones expires.
+    /// The switch sets `forwarding` of all present and future interfaces (`inet_forward_change`,
+    /// `addrconf_fixup_forwarding`). The IPv4 switch also sets `accept_redirects`. The IPv6 switch removes default
+    /// routes from router advertisements, except on interfaces with `accept_ra` 2 (`rt6_purge_dflt_routers`), which is
+    /// therefore set before it. With another value, router advertisements are ignored from then on (`ipv6_accept_ra`),
+    /// and what came with earlier ones expires.
     async fn of(rtnl: &Rtnl, switch: &Sysctl) -> Result<Self> {
         let netns = rtnl.netns();
         let family = switch.key.family();

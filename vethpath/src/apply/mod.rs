@@ -1,4 +1,4 @@
-//! Doing what a plan says: steps, journal, undo in reverse; and taking a lab down.
+//! Runs plans: steps, journal, undo in reverse order. Also takes labs down.
 
 mod adopted;
 mod agent;

@@ -15,21 +15,21 @@ use crate::{
     topology::{LabName, Masquerade, Place, Topology},
 };
 
-/// Whether the table is there, exactly as it should be, and forwarding is on.
+/// Whether the table exists exactly as wanted, and forwarding is on.
 pub fn is_there(netns: &Netns, wanted: &Masquerade) -> Result<bool> {
     let socket = blocking(netns, NETLINK_NETFILTER)?;
     let table = OwnTable { name: &wanted.table, rules: &wanted.rules };
     Ok(netfilter::is_exactly(&socket, table).map_err(refused)? && forwarding::is_on(netns, wanted)?)
 }
 
-/// Adds a lab's table and switches forwarding on.
+/// Adds a lab's table, and enables forwarding.
 pub async fn add(rtnl: &Rtnl, wanted: &Masquerade, lab: &LabName) -> std::result::Result<(), super::Error> {
     forwarding::switch_on(rtnl, wanted, lab).await?;
     let socket = blocking(rtnl.netns(), NETLINK_NETFILTER)?;
     Ok(netfilter::add_masquerade(&socket, &wanted.table, &wanted.rules).map_err(refused)?)
 }
 
-/// Removes a lab's table, and puts forwarding back, also where the table stays.
+/// Removes a lab's table, and restores forwarding even if that fails.
 pub(super) async fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) -> Removed {
     let mut removed = Removed::default();
     match remove_table(netns, wanted) {
@@ -43,7 +43,7 @@ pub(super) async fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) ->
     removed
 }
 
-/// Removes a lab's table. One that is not ours is left, and named.
+/// Removes a lab's table. A table that is not the lab's is left and reported.
 fn remove_table(netns: &Netns, wanted: &Masquerade) -> Result<Option<String>> {
     let socket = blocking(netns, NETLINK_NETFILTER)?;
     match netfilter::remove_table(&socket, Family::Inet, &wanted.table) {
@@ -53,7 +53,7 @@ fn remove_table(netns: &Netns, wanted: &Masquerade) -> Result<Option<String>> {
     }
 }
 
-/// Refuses tables of somebody else under the names that a plan is to make.
+/// Fails if a table that the plan would create exists and is not vethpath's.
 pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(), super::Error> {
     for nat in plan.steps().filter_map(|step| if let Step::Masquerade(nat) = step { Some(nat) } else { None })
     {
@@ -64,7 +64,7 @@ pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(),
                 match adopt.and_then(|one| one.adopt.as_deref()) {
                     Some(path) => Netns::open(Path::new(path), name.as_str())?,
                     None if netns::exists(name) && !netns::is_left_over(name) => Netns::named(name)?,
-                    // One that is about to be made has no tables.
+                    // A namespace that is about to be created has no tables.
                     None => continue,
                 }
             }

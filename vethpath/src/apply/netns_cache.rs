@@ -1,4 +1,4 @@
-//! Connections to the places of a lab, opened when first asked for.
+//! Connections to the places of a lab, opened on first use.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{
 pub struct NetnsCache {
     host: Rtnl,
     namespaces: HashMap<NsName, Rtnl>,
-    /// Namespaces that were made a moment ago.
+    /// Namespaces without a connection that were just created or adopted.
     made: HashMap<NsName, Netns>,
 }
 
@@ -19,7 +19,7 @@ impl NetnsCache {
     /// Connects to the host's namespace. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// No socket can be had.
+    /// No socket can be opened.
     pub fn open() -> Result<Self> {
         Ok(Self { host: Rtnl::open(&Netns::current()?)?, namespaces: HashMap::new(), made: HashMap::new() })
     }
@@ -27,7 +27,7 @@ impl NetnsCache {
     /// The connection to a place.
     ///
     /// # Errors
-    /// The namespace is not there, or no socket can be had in it.
+    /// The namespace does not exist, or no socket can be opened in it.
     pub fn get(&mut self, place: &Place) -> Result<Rtnl> {
         let Place::Namespace(name) = place else { return Ok(self.host.clone()) };
         if let Some(open) = self.namespaces.get(name) {
@@ -38,7 +38,7 @@ impl NetnsCache {
         Ok(opened)
     }
 
-    /// Lets go of a namespace whose name is taken away.
+    /// Releases a namespace whose name is removed.
     pub fn forget(&mut self, name: &NsName) {
         let _ = self.namespaces.remove(name);
         let _ = self.made.remove(name);
@@ -47,7 +47,7 @@ impl NetnsCache {
     /// The namespace itself.
     ///
     /// # Errors
-    /// It is not there.
+    /// It does not exist.
     pub fn netns(&self, place: &Place) -> Result<Netns> {
         let Place::Namespace(name) = place else { return Ok(self.host.netns().clone()) };
         match (self.namespaces.get(name), self.made.get(name)) {
@@ -57,7 +57,7 @@ impl NetnsCache {
         }
     }
 
-    /// Uses `netns` for a namespace that was made a moment ago.
+    /// Uses `netns` for a namespace that was just created or adopted.
     pub fn add(&mut self, name: &NsName, netns: Netns) {
         self.namespaces.remove(name);
         self.made.insert(name.clone(), netns);

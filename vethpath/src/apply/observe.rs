@@ -1,4 +1,4 @@
-//! Seeing what is there of a lab.
+//! Reads the present state of a lab.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,16 +11,16 @@ use crate::{
     topology::{Datapath, IfName, LabName, Mac, Masquerade, NsName, Place, Route, SysctlKey, Topology},
 };
 
-/// The MACs with which a lab's links are made, or were, by place and name.
+/// The MACs with which a lab's links are, or were, created, by place and name.
 pub(super) type Macs = HashMap<(Place, String), BTreeSet<[u8; 6]>>;
 
-/// Looks at everything that has a name of the lab's, now or in what it was (`former`).
+/// Reads everything that has a name of the lab, present or former (`former`).
 ///
-/// If there is a former topology, the lab has a journal: then a link without any mark that has the name
-/// *and* the derived MAC of one of ours is ours, made by a run that was killed before it could mark it.
+/// If there is a former topology, the lab has a journal. A link without any mark is then the lab's if it has the name
+/// *and* the derived MAC of one: a killed run created it and could not mark it.
 ///
 /// # Errors
-/// The kernel refuses, or the journal cannot be read.
+/// A kernel request fails, or the journal cannot be read.
 pub async fn observe(
     topology: &Topology,
     former: &[Topology],
@@ -54,7 +54,7 @@ pub async fn observe(
         let is_former = former.iter().flat_map(|lab| &lab.namespaces).any(|former| &former.name == name);
         let has_its_name = || topology.namespaces.iter().any(|one| &one.name == name && one.has_its_name());
         let found = find(name, (adopts, is_former), topology, places, (&facts.adopted, &facts.made)).await?;
-        // Of nobody, and about to be adopted: nothing is in the way.
+        // A namespace without a mark that is about to be adopted under its own name is no collision.
         let found = found.filter(|(found, _)| *found != Found::Foreign(None) || !has_its_name());
         let Some((found, links)) = found else { continue };
         if found == Found::Ours {
@@ -125,7 +125,7 @@ async fn look(
     Ok(())
 }
 
-/// What has a namespace's name in `/run/netns`, and its links.
+/// Finds what has a namespace's name in `/run/netns`, and reads its links.
 async fn find(
     name: &NsName,
     (adopts, is_former): (bool, bool),
@@ -137,8 +137,8 @@ async fn find(
         return Ok(None);
     }
     if netns::is_left_over(name) {
-        // Ours if a run of ours was killed between making the file and mounting on it: it had written down before
-        // that the lab has a namespace of that name.
+        // A run may have been killed between creating the file and mounting on it. It is the lab's if a former record
+        // has a namespace of that name.
         let found = if is_former { Found::LeftOver } else { Found::Foreign(None) };
         return Ok(Some((found, Vec::new())));
     }
@@ -148,13 +148,13 @@ async fn find(
     let is_adopted = adopts
         && (is_noted(adopted, name, rtnl.netns())?
             || links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)));
-    // Root of the namespace may have taken the mark away.
+    // Root of the namespace may have removed the mark.
     let is_made = is_ours(loopback, &topology.lab) || is_noted(made, name, rtnl.netns())?;
     let found = if is_made || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
     Ok(Some((found, links)))
 }
 
-/// Reads the routes of a place whose links are known. On the host, those to subnets alone are of interest.
+/// Reads the routes of a place whose links were read. On the host, only connected routes.
 async fn read_routes(place: &Place, observed: &mut Observed, places: &mut NetnsCache) -> Result<()> {
     let routes = places.get(place)?.routes().await?;
     let links = observed.links.range((place.clone(), String::new())..).take_while(|((at, _), _)| at == place);
@@ -188,7 +188,7 @@ fn has_subnets_on_the_host(topology: &Topology) -> bool {
     ends.chain(bridges).any(|(place, addresses)| *place == Place::Host && !addresses.is_empty())
 }
 
-/// Reads the settings of a place that the file has, or had.
+/// Reads the settings of a place that a present or former topology has.
 fn read_sysctls(
     place: &Place,
     all: &[&Topology],
@@ -211,7 +211,7 @@ fn read_sysctls(
     Ok(())
 }
 
-/// Which ports of the lab run its program.
+/// The ports that run the lab's program.
 async fn running(
     topology: &Topology,
     observed: &Observed,
@@ -229,14 +229,14 @@ async fn running(
         let rtnl = places.get(&place)?;
         let links = if hook == Hook::Tcx { Vec::new() } else { rtnl.links().await? };
         let found = programs::running(&rtnl, &links, &pins, domain, hook, &ports).await?;
-        // A tcx program whose link has no pin goes as soon as the kernel has released that.
+        // A tcx program without a pinned link is about to be released by the kernel.
         let stays = |port: &&IfName| hook == Hook::Clsact || pins.link(port).exists();
         programs.extend(found.iter().filter(stays).map(|port| (place.clone(), port.to_string())));
     }
     Ok(programs)
 }
 
-/// Which ports of the lab run its XDP program, by a link of ours.
+/// The ports that run the lab's XDP program with a pinned link.
 fn running_xdp(
     topology: &Topology,
     observed: &Observed,
@@ -256,7 +256,7 @@ fn running_xdp(
     Ok(programs)
 }
 
-/// Reads the offloads of inner ends that the file wants XDP for.
+/// Reads the offloads of inner ends for which the file wants XDP.
 async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mut NetnsCache) -> Result<()> {
     let pairs = topology.pairs.iter().filter(|pair| pair.datapath == Datapath::Xdp);
     for (namespace, pairs) in xdp_offloads::by_namespace(pairs) {
@@ -273,11 +273,11 @@ async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mu
 /// Whether the journal has noted this very namespace under the name.
 pub(super) fn is_noted(noted: &BTreeMap<String, NetnsId>, name: &NsName, there: &Netns) -> Result<bool> {
     let Some(noted) = noted.get(name.as_str()) else { return Ok(false) };
-    // Only of one that may be it the cookie is asked for, which takes a thread.
+    // Reading the cookie takes a thread, so the inode is compared first.
     Ok(noted.inode == there.inode()? && noted.is(&there.id()?))
 }
 
-/// Whether a link is the lab's. An alias that somebody has given it does not make it another's, if it is no lab's mark.
+/// Whether a link is the lab's. An alias that is no lab's mark, set by the user, is ignored.
 pub(super) fn owned(
     link: &LinkFacts,
     expected: Option<&BTreeSet<[u8; 6]>>,
@@ -289,8 +289,8 @@ pub(super) fn owned(
     is_ours(alias, lab) || begun && owner(alias).is_none() && expected.is_some_and(has_it)
 }
 
-/// The other end of a veth of ours is ours, unless it carries the mark of another lab: a run may have been killed
-/// before it could mark the end, whose MAC somebody has changed since.
+/// Treats the other end of a lab's veth as the lab's, unless it carries another lab's mark. A run may have been killed
+/// before it marked that end, whose MAC the user has changed since.
 fn own_other_ends(all: &[&Topology], observed: &mut Observed) {
     for [(place, name, _), (other_place, other_name, _)] in all.iter().flat_map(|topology| veths(topology)) {
         let keys = [(place, name.to_string()), (other_place, other_name.to_string())];
@@ -306,7 +306,7 @@ fn own_other_ends(all: &[&Topology], observed: &mut Observed) {
     }
 }
 
-/// An end of a veth: where it is, its name and the MAC it is made with.
+/// An end of a veth: its place, its name and the MAC with which it is created.
 type End<'a> = (Place, &'a IfName, Mac);
 
 /// The veths of a topology, each as its two ends.
@@ -325,7 +325,7 @@ fn veths(topology: &Topology) -> impl Iterator<Item = [End<'_>; 2]> {
     pairs.chain(cables).chain(trunks)
 }
 
-/// The MACs with which our links are made.
+/// The MACs with which the lab's links are created.
 pub(super) fn expected_macs(all: &[&Topology]) -> Macs {
     let mut macs = Macs::new();
     for topology in all {

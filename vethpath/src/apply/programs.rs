@@ -1,4 +1,4 @@
-//! The programs of a lab's ports, and room in their maps.
+//! The programs of a lab's ports, and the sizes of their maps.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,13 @@ use crate::{
     topology::{IfName, Pair, Place, Topology},
 };
 
-/// How long the kernel may take to let go of a link, and how often it is asked meanwhile. Its work queue waits for the
-/// lock of all of networking: it is moments, but on a machine under great load.
+/// How long the kernel may take to release a link, and the polling interval. Its work queue waits for the RTNL lock,
+/// which takes long only under great load.
 const TIMEOUT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// The programs of a lab's bridge namespaces. One without bridges has a copy too: its agent is like any other.
+/// The copies of the programs, one for each bridge namespace. A lab without bridges has one too: its agent is no
+/// special case.
 pub(super) fn copies(topology: &Topology) -> Vec<Copies> {
     let copies = |(domain, place): &(u16, Place)| Copies {
         domain: (*domain).into(),
@@ -29,8 +30,8 @@ pub(super) fn copies(topology: &Topology) -> Vec<Copies> {
     if copies.is_empty() { vec![Copies { domain: 0, xdp: false }] } else { copies }
 }
 
-/// Loads the programs and attaches them to the ports that want them. Returns whether the maps are others
-/// than before: then the agent has to be another too.
+/// Loads the programs and attaches them to the ports that want them. Returns whether there are new maps, which need a
+/// new agent.
 pub(super) async fn ensure(
     record: &Record,
     former: &[Topology],
@@ -38,7 +39,7 @@ pub(super) async fn ensure(
 ) -> std::result::Result<bool, Error> {
     let topology = &record.topology;
     let pins = Pins::of(&topology.lab);
-    // What the lab was, when it was last known to be whole.
+    // The topology when the lab was last complete.
     let loaded = copies(former.first().unwrap_or(topology));
     let (ports, bridges) = needed(topology);
     let left = datapath::left_over(&pins)?;
@@ -59,12 +60,12 @@ pub(super) async fn ensure(
     let keys = found.iter().flat_map(|(domain, _, _, links)| {
         links.iter().map(|link| PortKey { ifindex: link.ifindex, domain: (*domain).into() })
     });
-    // No agent knows of ports that a run has introduced and then undone: they would take the room of others.
+    // Ports that a run registered and then undid are known to no agent, and would fill the map.
     maps.keep_ports(&keys.collect())?;
     for (domain, place, rtnl, links) in &found {
         let ports: Vec<_> = topology.ports_with_programs(place).collect();
         register_ports(topology, place, *domain, links, &mut maps)?;
-        // Those that have it already are left alone.
+        // Ports with a pin have the program already.
         let new = ports.iter().filter(|port| !pins.link(port).exists()).count();
         let _soon = Expedited::for_ports(new);
         let _ = datapath::attach(rtnl.netns(), &pins, (*domain).into(), record.hook, &ports)?;
@@ -75,7 +76,7 @@ pub(super) async fn ensure(
     Ok(anew)
 }
 
-/// Makes inner ends ready for XDP, before frames can come and go that way.
+/// Prepares inner ends for XDP before programs are attached.
 async fn set_up_xdp_ends(
     pairs: impl Iterator<Item = &Pair>,
     executor: &mut Executor<'_>,
@@ -89,8 +90,8 @@ async fn set_up_xdp_ends(
     Ok(())
 }
 
-/// Has the driver say of ports what they take, where it has missed that inner ends were made ready: GRO was
-/// switched on while they were down (see kernel/xdp.rs).
+/// Makes the driver update stale XDP feature flags of ports, by toggling GRO of their inner ends. The flags are stale
+/// if GRO was enabled while the inner end was down (see kernel/xdp.rs).
 pub(super) async fn refresh_xdp_features(
     topology: &Topology,
     executor: &mut Executor<'_>,
@@ -117,7 +118,7 @@ pub(super) async fn refresh_xdp_features(
     Ok(changes)
 }
 
-/// Takes the program off a port. The kernel lets go of it in its own time: see [`let_go`].
+/// Detaches the program from a port. The kernel releases it later: see [`release`].
 pub(super) fn detach(
     record: &Record,
     place: &Place,
@@ -128,8 +129,8 @@ pub(super) fn detach(
     Ok(datapath::detach(rtnl.netns(), &Pins::of(&record.topology.lab), record.hook, &[port])?)
 }
 
-/// Returns when the kernel has let go of the programs that were taken off these ports, all of which it does at
-/// once: a link without a pin ends in a work queue. (A filter is gone at once.)
+/// Waits until the kernel has released the detached programs of these ports. A link without a pin is released by a work
+/// queue, and all wait together. A filter is removed at once.
 pub(super) async fn release(
     record: &Record,
     detached: &[(&Place, &IfName)],
@@ -139,7 +140,7 @@ pub(super) async fn release(
         return Ok(());
     }
     let pins = Pins::of(&record.topology.lab);
-    // Each may take a grace period of its own, one after the other.
+    // Each may take its own grace period, one after the other.
     let deadline = Instant::now() + TIMEOUT.max(INTERVAL * 10 * u32::try_from(detached.len()).unwrap_or(1));
     for (domain, place) in record.topology.domains() {
         let here: Vec<_> = detached.iter().filter(|(at, _)| **at == place).map(|(_, port)| *port).collect();
@@ -162,8 +163,8 @@ fn still_runs(operation: &'static str, port: &IfName) -> Error {
     datapath::Error::Refused { operation, object: port.to_string(), cause }.into()
 }
 
-/// Takes the XDP program off a port, and returns when none runs there and none redirects there: then its inner
-/// end may become what it was.
+/// Detaches the XDP program from a port. Returns when it no longer runs there and no program redirects to the port, so
+/// that the inner end can be restored.
 pub(super) async fn detach_xdp(
     record: &Record,
     place: &Place,
@@ -187,7 +188,7 @@ pub(super) async fn detach_xdp(
             break;
         }
         if Instant::now() > deadline {
-            // Its inner end must not get its offloads back while the program takes frames as they are.
+            // The offloads must not be restored while the program receives frames.
             return Err(still_runs("take the XDP program off", port));
         }
         tokio::time::sleep(INTERVAL).await;
@@ -195,14 +196,15 @@ pub(super) async fn detach_xdp(
     Ok(())
 }
 
-/// How many ports and numbers of pairs there must be room for, and bridges of one segment.
+/// The number of ports or the highest pair number, whichever is larger, and the number of bridges in the largest
+/// segment.
 fn needed(topology: &Topology) -> (usize, usize) {
     let highest = topology.pairs.iter().map(|pair| pair.number).max().unwrap_or_default();
     let ports = topology.pairs.len() + 2 * topology.trunks.len();
     (ports.max(usize::try_from(highest).unwrap_or(usize::MAX)), largest_segment(topology))
 }
 
-/// Gives the lab larger maps.
+/// Replaces the lab's maps by larger ones.
 async fn grow(
     record: &Record,
     pins: &Pins,
@@ -241,7 +243,7 @@ async fn grow(
     datapath::finish(pins, &mut |step| Ok::<_, Error>(journal.note(step)?))
 }
 
-/// Which of some ports run the program that is pinned there.
+/// Those of `ports` that run the pinned program.
 pub(super) async fn running(
     rtnl: &Rtnl,
     links: &[LinkFacts],
@@ -268,7 +270,7 @@ pub(super) async fn running(
     Ok(running)
 }
 
-/// Makes the ports of a place known to its program before it is attached.
+/// Registers the ports of a place in the maps, before the program is attached.
 fn register_ports(
     topology: &Topology,
     place: &Place,

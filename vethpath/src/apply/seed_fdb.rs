@@ -1,4 +1,4 @@
-//! Telling bridges where the hosts are.
+//! Adds the MACs of hosts to the FDBs of bridges.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,23 +14,23 @@ use crate::{
     topology::{IfName, Pair, Place, Topology},
 };
 
-/// How long ports may take until the bridge forwards to them. It is moments, but where the machine is under great load:
-/// the kernel has a work queue for it.
+/// How long ports may take until their bridge forwards to them. A work queue of the kernel does that; it takes long
+/// only under great load.
 const FORWARDING: Duration = Duration::from_secs(30);
 
-/// How often a bridge may refuse a station of a port that was on it a moment ago.
+/// How often adding FDB entries is tried when a port has just left its bridge.
 const TRIES: u32 = 3;
 
-/// Ports that another program took off their bridges while `up` ran, as a network manager may do that matches every
-/// interface. Each is put back once.
+/// Ports that another program released from their bridges while `up` ran, such as a network manager that matches every
+/// interface. Each is enslaved again once.
 #[derive(Default)]
 pub(super) struct PutBack(BTreeSet<(Place, IfName)>);
 
 impl PutBack {
-    /// Puts back the lab's ports of a place that are on no bridge, or on another. Returns whether there were any.
+    /// Enslaves the lab's ports of a place that are on no bridge or on another one. Returns whether there were any.
     ///
     /// # Errors
-    /// One was taken off again, or the kernel refuses.
+    /// A port was released a second time, a device is missing, or a kernel request fails.
     async fn check(
         &mut self,
         topology: &Topology,
@@ -62,7 +62,7 @@ impl PutBack {
         Ok(any)
     }
 
-    /// The same in all places, and tells the bridges the hosts behind those ports.
+    /// The same in all places. Also adds the FDB entries of these ports.
     ///
     /// # Errors
     /// As above.
@@ -93,9 +93,9 @@ impl PutBack {
     }
 }
 
-/// Waits until bridges forward to the ports that the plan has brought up, and tells them the MACs that we
-/// assigned, as if each host had sent a frame. Spanning tree takes its own time and is not waited for.
-/// Others are left alone: they may have moved since.
+/// Waits until bridges forward to the ports that the plan has brought up, and adds the assigned MACs to their FDBs, as
+/// if each host had sent a frame. Does not wait for spanning tree. Ports that the plan does not change are left alone:
+/// their hosts may have moved.
 pub(super) async fn seed_fdb(
     topology: &Topology,
     plan: &Plan,
@@ -131,13 +131,13 @@ pub(super) async fn seed_fdb(
                 links.iter().filter(forwards).map(|link| link.name.as_str()).collect();
             let left = deadline.saturating_duration_since(Instant::now());
             if !left.is_zero() && !pairs.iter().all(|pair| forwarding.contains(pair.port.as_str())) {
-                // Whatever happens, or the deadline: look again.
+                // Read again after any event, or at the deadline.
                 let _ = tokio::time::timeout(left, watch.next()).await;
                 continue;
             }
             tries -= 1;
             match learn(&Direct::open(rtnl.netns())?, &pairs, &links) {
-                // It has left its bridge since it was looked at.
+                // A port has left its bridge since it was read.
                 Err(error) if error.is_unsupported() && tries > 0 => {}
                 done => break done?,
             }
@@ -146,7 +146,7 @@ pub(super) async fn seed_fdb(
     Ok(())
 }
 
-/// Tells the bridges of ports the MACs behind them. A port that is gone has none.
+/// Adds the FDB entries of ports. A port that is gone is skipped.
 fn learn(direct: &Direct, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
     let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
     let station = |pair: &&Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
@@ -154,7 +154,7 @@ fn learn(direct: &Direct, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
     direct.learn(&stations)?.into_iter().collect()
 }
 
-/// What in a plan makes a bridge forget a host, or not know it yet.
+/// Interfaces of a plan whose steps make a bridge lack a host's FDB entry.
 struct NewPorts(BTreeSet<(Place, String)>);
 
 impl NewPorts {

@@ -1,4 +1,4 @@
-//! Bringing a lab up, and making one that is up what its file says.
+//! Brings a lab up, or changes one that is up to match its file.
 
 use std::pin::pin;
 
@@ -21,38 +21,39 @@ use crate::{
     topology::{Datapath, IfName, Topology},
 };
 
-/// Choices of the user.
+/// Options of the user.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// How programs are attached; `None` is the best that the kernel has. A lab that is up keeps its own.
+    /// How programs are attached; `None` selects the best hook of the kernel. A lab that is up keeps its hook.
     pub hook: Option<Hook>,
-    /// Is told how many steps of how many are done.
+    /// Called with the numbers of completed and of all steps.
     pub progress: Option<fn(usize, usize)>,
-    /// Is told who is at work on the lab, if that is waited for.
+    /// Called with the error that names the lock's holder, if the lab's lock is waited for.
     pub waiting: Option<fn(&state::Error)>,
-    /// Whether the calling thread was moved to where the lab lives: it is not to be made there anew.
+    /// Whether the calling thread was moved into the lab's namespaces. A lab that went down meanwhile is not created
+    /// there.
     pub is_moved: bool,
 }
 
-/// What `up` has done.
+/// The result of `up`.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What was changed; nothing if all was as the file says.
+    /// The changes; none if the lab matched the file.
     pub changes: Changes,
-    /// Ports that another program took off their bridges meanwhile, and that were put back.
+    /// Ports that another program released from their bridges meanwhile, and that were enslaved again.
     pub put_back: Vec<IfName>,
-    /// What the agent says.
+    /// The agent's status.
     pub status: Status,
 }
 
-/// Brings a lab up, or makes one that is up what the topology says. A failure, or Ctrl-C, goes back to
-/// what the lab was; a second Ctrl-C stops that.
+/// Brings a lab up, or changes it to match the topology. A failure or Ctrl-C restores the former state. A second Ctrl-C
+/// stops that.
 ///
 /// # Errors
 /// See [`Error`].
 pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
     process::raise_descriptor_limit();
-    // Before anything is made: an interrupt that is not listened to would leave it.
+    // Handlers are installed before anything is made: an unhandled interrupt would leave it.
     let mut interrupt = pin!(interrupted());
     let directory = Directory::of(&topology.lab);
     let _lock = tokio::select! {
@@ -65,14 +66,14 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         _ => Ok(begun),
     });
     if begun.is_err() {
-        // If nobody has made anything of the lab yet.
+        // Only if nothing of the lab exists yet.
         directory.remove_empty();
     }
     let (history, mut places, had_agent) = begun?;
     // A run that was killed before it wrote its record leaves an empty folder.
     let fresh = history.is_none() && !Pins::of(&topology.lab).directory().exists();
     let prepared = tokio::select! {
-        // First, or work that does not wait would begin before anybody listens.
+        // Polled first: work that does not await would otherwise run before a pending interrupt is seen.
         biased;
         () = &mut interrupt => Err(Error::Interrupted),
         prepared = load(topology, options, history.as_ref(), &mut places) => prepared,
@@ -118,14 +119,14 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
     }
 }
 
-/// What the lab was, connections, and whether it had an agent. The lab's lock is held.
+/// Reads the lab's history, opens connections, and checks for an agent. The caller holds the lab's lock.
 fn begin(directory: &Directory) -> Result<(Option<History>, NetnsCache, bool), Error> {
     let history = History::read(directory)?;
     check_place(history.as_ref(), directory)?;
     Ok((history, NetnsCache::open()?, AgentLock::holder(directory)?.is_some()))
 }
 
-/// Refuses to bring a lab up that lives elsewhere, or that nothing would keep here.
+/// Fails if the lab lives in other namespaces, or if its mounts here would not last.
 fn check_place(history: Option<&History>, directory: &Directory) -> Result<(), Error> {
     let Some(history) = history else {
         let is_transient = home::is_transient(directory.path());
@@ -139,16 +140,16 @@ fn check_place(history: Option<&History>, directory: &Directory) -> Result<(), E
     }
 }
 
-/// What [`up`] would change.
+/// The result of [`preview`].
 #[derive(Debug)]
 pub struct Preview {
-    /// What it would change.
+    /// The changes that [`up`] would make.
     pub changes: Changes,
-    /// Why it would not.
+    /// The error with which it would fail.
     pub refusal: Option<Error>,
 }
 
-/// What [`up`] would change, from what is there now. Changes nothing.
+/// Computes what [`up`] would change in the present state. Changes nothing.
 ///
 /// # Errors
 /// See [`Error`].
@@ -165,7 +166,7 @@ pub async fn preview(topology: &Topology) -> Result<Preview, Error> {
     Ok(Preview { changes, refusal: goal.record.check_size().err().map(Error::from) })
 }
 
-/// Everything that can be found wrong before anything is changed.
+/// Reads the state, plans, and makes all checks that are possible before anything is changed.
 async fn load(
     topology: &Topology,
     options: Options,
@@ -185,7 +186,7 @@ async fn load(
     adopted::check(&plan)?;
     nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
-    // One of the version before may know less than the record that this version writes: it is replaced.
+    // An agent of the former version may not understand the new record, so it is replaced.
     let is_former = history.is_some_and(|history| history.record.is_former());
     let agent = match is_former {
         true => None,
@@ -194,27 +195,27 @@ async fn load(
     Ok(Goal { plan, record: Record::new(topology, hook)?, former, agent })
 }
 
-/// Whether the journal says of the lab that it is this, and nothing else.
+/// Whether the journal has this record and no other.
 fn is_settled(history: Option<&History>, record: &Record) -> bool {
     history.is_some_and(|history| history.former.is_empty() && &history.record == record)
 }
 
-/// What a run that failed goes back to.
+/// The state that a failed run restores.
 enum Previous {
     /// There was no lab.
     Nothing,
-    /// There was something of which the journal is lost.
+    /// There was something, but its journal is lost.
     Unknown,
-    /// This was, or was to be, the lab.
+    /// The lab was, or was becoming, this.
     Lab {
-        /// What it was.
+        /// Its record.
         record: Box<Record>,
-        /// Whether it had an agent, be it one that did not answer.
+        /// Whether it had an agent, even one that did not answer.
         had_agent: bool,
     },
 }
 
-/// Undoes a failed run: first what it has made, last first, then what it has changed.
+/// Undoes a failed run: first removes what it has made in reverse order, then reverts its changes.
 async fn undo(
     cause: Error,
     executor: &mut Executor<'_>,
@@ -244,7 +245,7 @@ async fn undo(
                     roll_back(*record, executor, directory).await.err().map(|error| error.to_string()),
                 );
             }
-            // It may have been ended to be replaced. Where none comes up, another would not either.
+            // It may have been ended to be replaced. If the failure is that none came up, another would not either.
             Previous::Lab { had_agent: true, .. } if !matches!(cause, Error::Agent { .. }) => {
                 faults.extend(agent::ensure(directory).await.err().map(|error| error.to_string()));
             }
@@ -272,7 +273,7 @@ async fn undo(
     }
 }
 
-/// Makes the lab what it was, as another `up` with its former file would.
+/// Restores the lab as another `up` with its former file would.
 async fn roll_back(record: Record, executor: &mut Executor<'_>, directory: &Directory) -> Result<(), Error> {
     executor.end_agent(directory).await?;
     executor.journal = Journal::open(directory, &record)?;

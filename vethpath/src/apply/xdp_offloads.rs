@@ -1,4 +1,4 @@
-//! Making the inner ends of XDP ports ready to send and receive, and putting back what they had.
+//! Prepares the inner ends of XDP ports to send and receive, and restores their offloads.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use crate::{
     topology::{LabName, NsName, Pair},
 };
 
-/// What is to be switched at the inner ends of `pairs` in one namespace, each as it is now. Those that are
-/// ready, or not there, are left out.
+/// The offloads to switch at the inner ends of `pairs` in one namespace, with their present state. Inner ends that are
+/// ready or missing are left out.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A kernel request fails.
 pub async fn unready(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
     if pairs.is_empty() {
         return Ok(Vec::new());
@@ -29,10 +29,10 @@ pub async fn unready(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
     Ok(pairs.iter().filter_map(of_pair).collect())
 }
 
-/// Inner ends of `pairs` in one namespace that are up with GRO on, each as it is now. Those not there are left out.
+/// Inner ends of `pairs` in one namespace that are up with GRO on, with that state. Missing ones are left out.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A kernel request fails.
 pub async fn missed(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
     let (ready, links) = (xdp::ready(inside.netns())?, inside.links().await?);
     let of_pair = |pair: &&Pair| {
@@ -43,20 +43,20 @@ pub async fn missed(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
     Ok(pairs.iter().filter_map(of_pair).collect())
 }
 
-/// Switches what was found.
+/// Inverts the features that were found.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A kernel request fails.
 pub fn switch(found: &Offloads, inside: &Netns) -> Result<()> {
     let wanted: Vec<_> = found.features.iter().map(|(name, on)| (name.clone(), !on)).collect();
     xdp::switch(inside, found.ifindex, &wanted)
 }
 
-/// Puts back what was found. An inner end that is gone needs nothing, and another device in its place is
-/// not ours to touch.
+/// Restores the features that were found. Does nothing if the inner end is gone, or if the device of that name is
+/// another one or not the lab's.
 ///
 /// # Errors
-/// The kernel refuses.
+/// A kernel request fails.
 pub async fn restore(found: &Offloads, lab: &LabName) -> Result<()> {
     if !netns::exists(&found.namespace) || netns::is_left_over(&found.namespace) {
         return Ok(());
@@ -73,7 +73,7 @@ pub async fn restore(found: &Offloads, lab: &LabName) -> Result<()> {
     }
 }
 
-/// Pairs by the namespaces of their inner ends.
+/// Groups pairs by the namespaces of their inner ends.
 #[must_use]
 pub fn by_namespace<'a>(pairs: impl Iterator<Item = &'a Pair>) -> BTreeMap<&'a NsName, Vec<&'a Pair>> {
     let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! The floor: a veth pair between two namespaces that nobody else has, and that end with us.
+//! The baseline: one veth pair between two private namespaces, both removed at the end of the run.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,15 +10,16 @@ use crate::{
     topology::{IfName, Mac},
 };
 
-/// Locally administered. Nobody else is there to have the same.
+/// Locally administered. They cannot collide: the namespaces contain no other device.
 const MACS: [[u8; 6]; 2] = [[0x02, 0x76, 0x70, 0, 0, 1], [0x02, 0x76, 0x70, 0, 0, 2]];
 
-/// The addresses that documentation uses (RFC 5737, RFC 3849): on this cable they mean nothing else.
+/// Documentation addresses (RFC 5737, RFC 3849). They cannot conflict with another address here.
 const IPV4: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
 const IPV6: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2)];
 
-/// Lays a cable of the address family of `like`, and of an MTU in bytes. Its namespaces have no names and go away with their threads.
+/// Creates the veth pair with addresses of the family of `like` and the given MTU in bytes. Its namespaces have no
+/// names; the kernel removes them when their threads end.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -41,7 +42,7 @@ pub async fn lay(like: IpAddr, mtu: Option<u32>) -> Result<Site, Error> {
 
 fn addresses(like: IpAddr) -> [IpNet; 2] {
     let net = |address: IpAddr, length| {
-        // Both lengths are right for their families.
+        // Both prefix lengths are valid for their families.
         IpNet::new(address, length).unwrap_or_else(|_| address.into())
     };
     match like {

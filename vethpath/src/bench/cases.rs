@@ -1,4 +1,4 @@
-//! Which cases are measured, from what was asked for. Pure.
+//! Selects the cases to measure from the request. Pure.
 
 use super::{
     Error,
@@ -6,15 +6,15 @@ use super::{
     work::{Cores, Spec, Wait, Work},
 };
 
-/// Bytes of a write to a stream, where nobody says.
+/// Bytes of a write to a stream, unless the user sets a size.
 const STREAM: usize = 64 << 10;
 
-/// What the user says of the cases; an empty list says nothing.
+/// The user's selection of cases. An empty list means the default.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
     /// Kinds of work.
     pub work: Vec<Work>,
-    /// All kinds, in all ways.
+    /// All kinds of work, in all combinations.
     pub all: bool,
     /// Bytes of a message, datagram or write.
     pub sizes: Vec<usize>,
@@ -25,7 +25,7 @@ pub struct Wish {
 }
 
 impl Spec {
-    /// The same with a size that the work can have.
+    /// The same case with the size clamped to what the work supports.
     #[must_use]
     pub fn possible(self) -> Self {
         let size = match self.work {
@@ -38,10 +38,10 @@ impl Spec {
     }
 }
 
-/// The cases that are wished for, on so many CPUs, the one that the answer is of first.
+/// Returns the selected cases for a host with this many CPUs. The first one is the headline result.
 ///
 /// # Errors
-/// They make no sense, all of them.
+/// None of the requested combinations is possible.
 pub fn cases(wish: &Wish, cpus: usize) -> Result<Vec<Spec>, Error> {
     if cpus < 2 && !wish.cores.is_empty() && !wish.cores.contains(&Cores::Same) {
         return Err(Error::OneCpu);
@@ -76,7 +76,7 @@ fn works(wish: &Wish) -> Vec<Work> {
     }
 }
 
-/// Where nobody says: a sender that fills a core leaves nothing of it to the receiver.
+/// The default placement. A sender that saturates a CPU must not share it with the receiver.
 fn usual(work: Work, two: bool) -> &'static [Cores] {
     match work {
         Work::TcpStream | Work::UdpRate if two => &[Cores::Cross],
@@ -84,8 +84,8 @@ fn usual(work: Work, two: bool) -> &'static [Cores] {
     }
 }
 
-/// Round trips alone are measured spinning, and across CPUs alone: of two that spin on one CPU each
-/// waits for the other's time slice, which is thousands of times longer than the path.
+/// Spinning is measured only for round trips across CPUs. Two processes that spin on one CPU each wait for the other's
+/// time slice, which is thousands of times longer than the path.
 fn waits(wish: &Wish, work: Work, cores: Cores) -> Vec<Wait> {
     let wanted: &[Wait] = match &wish.waits[..] {
         [] if wish.all => &[Wait::Blocking, Wait::Spinning],

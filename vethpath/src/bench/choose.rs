@@ -1,4 +1,4 @@
-//! Which two pairs are measured.
+//! Selects the two pairs to measure.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -12,7 +12,7 @@ use crate::{
     topology::{NsName, Pair, Topology},
 };
 
-/// What the state of a pair is when nobody tells.
+/// The state of a pair if the agent does not answer.
 const NO_AGENT: &str = "the agent does not answer";
 
 /// One of the two pairs.
@@ -22,48 +22,48 @@ pub struct Side {
     pub pair: Pair,
     /// Its index in the counter map.
     pub counter: u32,
-    /// The address that is used.
+    /// The address that is measured.
     pub address: IpAddr,
-    /// Why it is not armed, if it is not.
+    /// Why the pair is not armed; `None` if it is.
     pub not_armed: Option<String>,
 }
 
-/// The two that are measured: ports of one bridge, with addresses in one subnet.
+/// The two pairs to measure: ports of one segment, with addresses in one subnet.
 #[derive(Clone, Debug)]
 pub struct Chosen {
-    /// Who asks.
+    /// The client side.
     pub from: Side,
-    /// Who answers.
+    /// The server side.
     pub to: Side,
-    /// How many bridges are between them.
+    /// How many bridges a frame crosses between them.
     pub bridges: usize,
 }
 
 impl Chosen {
-    /// Whether there is a fast path between the two.
+    /// Whether the fast path is available between the two.
     #[must_use]
     pub fn is_armed(&self) -> bool {
         self.sides().iter().all(|side| side.not_armed.is_none())
     }
 
-    /// Both.
+    /// Both sides.
     #[must_use]
     pub fn sides(&self) -> [&Side; 2] {
         [&self.from, &self.to]
     }
 }
 
-/// Chooses what the user asked for, or the first two armed pairs on one bridge; where no two are
-/// armed, the first two.
+/// Selects the pairs that the user asked for, or the first two armed pairs of one segment. If no two are armed, it
+/// selects the first two.
 ///
 /// # Errors
-/// There is nothing to choose, or not what was asked for.
+/// There are no such pairs, or the requested ones do not match.
 pub fn choose(
     topology: &Topology,
     between: Option<&(NsName, NsName)>,
     directory: &Directory,
 ) -> Result<Chosen, Error> {
-    // An agent that does not answer is a state like another: then nothing is armed.
+    // If the agent does not answer, all pairs count as not armed.
     from_status(topology, between, status::query(&directory.socket()).ok().as_ref())
 }
 
@@ -115,7 +115,7 @@ fn side(counter: u32, pair: &Pair, address: IpAddr, status: Option<&Status>) -> 
     Side { pair: pair.clone(), counter, address, not_armed }
 }
 
-/// How many bridges are between two pairs of one segment, by the shortest way.
+/// How many bridges are between two pairs of one segment, by the shortest path.
 fn bridges_between(topology: &Topology, from: &Pair, to: &Pair) -> usize {
     let position = |place, bridge| topology.bridge_position(place, bridge);
     let trunks = topology.trunks.iter().filter_map(|trunk| {
@@ -124,7 +124,7 @@ fn bridges_between(topology: &Topology, from: &Pair, to: &Pair) -> usize {
     let trunks: Vec<_> = trunks.flat_map(|(a, b)| [(a, b), (b, a)]).collect();
     let goal = position(&to.place, &to.bridge);
     let mut reached: BTreeSet<_> = position(&from.place, &from.bridge).into_iter().collect();
-    // With each step one bridge farther, and at most through all.
+    // Each iteration extends the search by one bridge.
     for bridges in 1..=topology.bridges.len() {
         if goal.is_some_and(|goal| reached.contains(&goal)) {
             return bridges;
@@ -135,7 +135,7 @@ fn bridges_between(topology: &Topology, from: &Pair, to: &Pair) -> usize {
     1
 }
 
-/// The first addresses of the two that need no router between them.
+/// The first two addresses that reach each other without a router.
 fn addresses(from: &Pair, to: &Pair) -> Option<(IpAddr, IpAddr)> {
     from.inner.addresses.iter().find_map(|a| {
         let b = to.inner.addresses.iter().find(|b| a.contains(&b.addr()) && b.contains(&a.addr()))?;

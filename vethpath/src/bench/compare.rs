@@ -1,4 +1,4 @@
-//! Two runs beside each other: what has changed, as far as it can be told from noise. Pure.
+//! Compares two runs: which changes exceed the noise. Pure.
 
 use serde::Serialize;
 
@@ -11,75 +11,75 @@ use super::{
     work::{Better, Spec},
 };
 
-/// A run beside a former one.
+/// A run compared with a previous one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// When the former one was measured, as RFC 3339 has it.
+    /// When the previous run was measured (RFC 3339).
     pub then: String,
-    /// What was not the same, and may be why figures are not.
+    /// Differences of the environment, which may explain changed figures.
     pub differences: Vec<Difference>,
-    /// Each case that both have.
+    /// Each case that both runs have.
     pub cases: Vec<Compared>,
-    /// Cases of the former run that this one lacks.
+    /// Cases that only the previous run has.
     pub only_then: Vec<Spec>,
-    /// Cases of this run that the former one lacks.
+    /// Cases that only this run has.
     pub only_now: Vec<Spec>,
 }
 
-/// Something that was not the same.
+/// A difference of the environment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// What.
+    /// The property.
     pub what: &'static str,
-    /// What it was.
+    /// Its value in the previous run.
     pub then: String,
-    /// What it is.
+    /// Its value in this run.
     pub now: String,
 }
 
-/// One case, then and now.
+/// One case in both runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Compared {
-    /// Which.
+    /// The case.
     #[serde(flatten)]
     pub spec: Spec,
     /// The figure of each path.
     pub paths: PerMode<Change>,
-    /// Of the ratio of the fast path to the plain bridge.
+    /// The ratio of the fast path to the plain bridge.
     pub fast_to_bridge: Option<Change>,
-    /// Of the part of the bridge's overhead that is removed.
+    /// The part of the bridge's overhead that is removed.
     pub overhead_removed: Option<Change>,
 }
 
-/// One figure, then and now.
+/// One figure in both runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Change {
-    /// What it was.
+    /// The previous value.
     pub then: Interval,
-    /// What it is.
+    /// The current value.
     pub now: Interval,
-    /// Now as a part of then; `None` of nothing.
+    /// Current value divided by the previous one; `None` if the previous one is 0.
     pub ratio: Option<f64>,
-    /// What can be said.
+    /// The result of the comparison.
     pub verdict: Verdict,
 }
 
-/// What two intervals tell.
+/// Result of comparing two intervals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// They overlap: no change that could be told from noise.
+    /// The intervals overlap: no significant change.
     NoChange,
-    /// They do not, for the better.
+    /// They do not overlap, and the new one is better.
     Better,
-    /// They do not, for the worse.
+    /// They do not overlap, and the new one is worse.
     Worse,
-    /// They do not, and the cable has changed likewise, which is nothing but the machine.
+    /// They do not overlap, but the cable has changed in the same direction: the machine's speed has changed.
     Machine,
 }
 
 impl Comparison {
-    /// Of a former run and one of now.
+    /// Compares a previous run with the current one.
     #[must_use]
     pub fn of(then: &Report, now: &Report) -> Self {
         let lacks = |one: &Report, other: &Report| {
@@ -109,7 +109,7 @@ impl Compared {
             let change = pair(then.interval(mode), now.interval(mode), better)?;
             let as_the_cable = pair(then.to_cable(mode), now.to_cable(mode), better)
                 .is_some_and(|change| change.verdict == Verdict::NoChange);
-            // A cable that is not known to have changed explains nothing, however unsure it is.
+            // A cable without a significant change explains nothing, however wide its interval is.
             let is_machine = change.verdict != Verdict::NoChange && change.verdict == cable && as_the_cable;
             Some((mode, if is_machine { Change { verdict: Verdict::Machine, ..change } } else { change }))
         });
@@ -137,7 +137,7 @@ impl Change {
 }
 
 impl Verdict {
-    /// For people.
+    /// The text for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -159,7 +159,7 @@ fn differences(then: &Report, now: &Report) -> Vec<Difference> {
             cpu, cpus, governor, kernel, hook, bridge_nf_call, congestion_control, vethpath, ..
         } = &report.machine;
         let Report { lab, from, to, .. } = report;
-        // A lab of its own has another name each time, and its namespaces have that before theirs.
+        // A generated lab has a new name in each run, and its namespaces have that name as a prefix.
         let own = own::is_name(lab);
         let place = |name: &String| if own { name.replacen(lab, "host", 1) } else { name.clone() };
         let text = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".to_owned());

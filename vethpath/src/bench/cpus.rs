@@ -1,4 +1,4 @@
-//! What the measured CPUs did besides being measured, from `/proc/stat` (see proc_stat(5)).
+//! Other load on the measured CPUs, from `/proc/stat` (see proc_stat(5)).
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
@@ -9,19 +9,19 @@ use nix::sys::{
 
 use crate::kernel::files;
 
-/// Where the kernel tells it.
+/// The source of the counters.
 const FILE: &str = "/proc/stat";
 
 /// Fields of a CPU's line, after its name: user, nice, system, idle, iowait, irq, softirq, steal.
 const FIELDS: usize = 8;
 
-/// Those that threads of somebody have used.
+/// The leading fields that count as used by threads: user, nice, system.
 const USED: usize = 3;
 
-/// Ticks of `/proc/stat` in a second (USER_HZ).
+/// Ticks of `/proc/stat` per second (USER_HZ).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What was so when measuring began.
+/// The counters when measuring began.
 #[derive(Clone, Debug)]
 pub struct Cpus {
     cpus: BTreeSet<usize>,
@@ -29,12 +29,12 @@ pub struct Cpus {
     own: Duration,
 }
 
-/// Parts of the CPUs' time, in percent.
+/// Shares of the CPUs' time, in percent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Use {
-    /// What the hypervisor gave to others.
+    /// Time that the hypervisor gave to other guests.
     pub stolen: f64,
-    /// What other processes used.
+    /// Time that other processes used.
     pub by_others: f64,
 }
 
@@ -47,13 +47,13 @@ struct Ticks {
 }
 
 impl Cpus {
-    /// Begins to look at `cpus`.
+    /// Starts to measure `cpus`.
     #[must_use]
     pub fn start(cpus: BTreeSet<usize>) -> Self {
         Self { before: read(&cpus), cpus, own: own() }
     }
 
-    /// What was so since; nothing where the kernel does not tell.
+    /// The usage since the start; 0 if `/proc/stat` cannot be read.
     #[must_use]
     pub fn used(&self) -> Use {
         let (Some(before), Some(now)) = (self.before, read(&self.cpus)) else { return Use::default() };
@@ -69,12 +69,13 @@ fn used(before: Ticks, now: Ticks, own: Duration) -> Use {
     }
     let stolen = now.stolen.saturating_sub(before.stolen) as f64;
     let used = now.used.saturating_sub(before.used) as f64;
-    // What of ours ran on other CPUs hides as much of the others: this is a floor.
+    // Our own time on other CPUs is subtracted too, so the result is a lower bound.
     let by_others = (used - own.as_secs_f64() * TICKS_PER_SECOND).max(0.0);
     Use { stolen: 100.0 * stolen / all, by_others: 100.0 * by_others / all }
 }
 
-/// What this process has used, all threads together, and its children that have ended: those between which round trips are.
+/// CPU time of this process (all threads) and of its children that have ended. The latter include the peer processes of
+/// round trips.
 fn own() -> Duration {
     let of = |who| {
         let usage = getrusage(who).ok()?;

@@ -1,4 +1,4 @@
-//! The times of round trips, in figures. Pure.
+//! Statistics of round-trip times. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 use super::statistics::{median, rounded};
 
-/// Bits of a time that its bucket keeps: times of one bucket are within 0.8 % of each other.
+/// Significant bits of a time that define its bucket: times of one bucket are within 0.8 % of each other.
 const KEPT_BITS: u32 = 8;
 
-/// Round trip times of one mode, in microseconds.
+/// Round-trip times of one mode, in microseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
     /// Median.
     pub p50_us: f64,
-    /// Nine in ten were not longer.
+    /// 90th percentile.
     pub p90_us: f64,
-    /// 99 in 100 were not longer.
+    /// 99th percentile.
     pub p99_us: f64,
-    /// 999 in 1000 were not longer.
+    /// 99.9th percentile.
     pub p99_9_us: f64,
     /// The shortest.
     pub min_us: f64,
@@ -29,19 +29,18 @@ pub struct Distribution {
     pub mean_us: f64,
     /// How many were measured.
     pub n: u64,
-    /// Datagrams that had no answer, and were asked again.
+    /// Datagrams without an answer, which were sent again.
     pub lost: u64,
     /// The median of each round, in the order of the rounds.
     pub round_p50_us: Vec<f64>,
-    /// How many there were of which time, in ascending order; each time stands for those within
-    /// 0.4 % of it. Sums up to `n`.
+    /// The histogram as (time, count), by ascending time. Each time stands for those within 0.4 % of it. The counts sum
+    /// up to `n`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub histogram: Vec<(f64, u64)>,
 }
 
 impl Distribution {
-    /// Of a histogram in nanoseconds, the median of each of its rounds in microseconds, and how many
-    /// datagrams were lost.
+    /// From a histogram in nanoseconds, the median of each round in microseconds, and the number of lost datagrams.
     #[must_use]
     pub fn of(all: &Histogram<u64>, round_p50_us: Vec<f64>, lost: u64) -> Self {
         let at = |quantile| microseconds(all.value_at_quantile(quantile));
@@ -60,14 +59,13 @@ impl Distribution {
         }
     }
 
-    /// The median of the rounds' medians: where one round is unlike the others, it moves this less than it does the
-    /// median of all round trips.
+    /// The median of the rounds' medians. An outlier round moves it less than it moves the median of all round trips.
     #[must_use]
     pub fn middle(&self) -> f64 {
         median(self.round_p50_us.clone()).map_or(self.p50_us, rounded)
     }
 
-    /// Without what only pictures need.
+    /// Without the histogram, which only charts need.
     #[must_use]
     pub fn brief(&self) -> Self {
         Self { histogram: Vec::new(), round_p50_us: self.round_p50_us.clone(), ..*self }
@@ -88,7 +86,7 @@ fn buckets(all: &Histogram<u64>) -> Vec<(f64, u64)> {
     buckets.into_iter().map(|(nanoseconds, count)| (microseconds(nanoseconds), count)).collect()
 }
 
-/// The middle of the bucket that holds a number of nanoseconds.
+/// The middle of the bucket that contains a number of nanoseconds.
 fn bucket(nanoseconds: u64) -> u64 {
     let dropped = (u64::BITS - nanoseconds.leading_zeros()).saturating_sub(KEPT_BITS);
     let low = (nanoseconds >> dropped) << dropped;

@@ -1,4 +1,4 @@
-//! One end of a measured path: a thread that is in a namespace and on one CPU for good.
+//! One end of a measured path: a thread that stays in one namespace and on one CPU.
 
 use std::{sync::mpsc, thread};
 
@@ -11,22 +11,22 @@ use tokio::sync::oneshot;
 use super::Error;
 use crate::kernel::Netns;
 
-/// The calling thread, where a process id is wanted.
+/// A pid of 0 means the calling thread.
 const THIS_THREAD: Pid = Pid::from_raw(0);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that does jobs, one after the other, until this is dropped and the last one is done.
+/// A thread that runs jobs in order. It ends when this is dropped and the last job is done.
 pub struct End {
     jobs: mpsc::Sender<Job>,
     namespace: String,
 }
 
 impl End {
-    /// Starts a thread in `netns`, on `cpu` alone.
+    /// Starts a thread in `netns`, pinned to `cpu`.
     ///
     /// # Errors
-    /// There is no such thread to be had.
+    /// The thread cannot be started, enter the namespace or be pinned.
     pub fn start(netns: &Netns, cpu: usize) -> Result<Self, Error> {
         let namespace = netns.to_string();
         let failed = |cause: String| Error::Thread { namespace: namespace.clone(), cause };
@@ -37,7 +37,7 @@ impl End {
             let entered = netns.enter_for_good().map_err(|e| e.to_string());
             let entered = entered.and_then(|()| pin(cpu).map_err(|e| format!("CPU {cpu}: {e}")));
             let fine = entered.is_ok();
-            // Whoever started us waits for this.
+            // `start` waits for this.
             let _ = ready.send(entered);
             if fine {
                 inbox.into_iter().for_each(|job| job());
@@ -48,16 +48,16 @@ impl End {
         Ok(Self { jobs, namespace })
     }
 
-    /// Gives the thread a job, at once; the future is its result.
+    /// Queues a job for the thread. The future resolves to its result.
     pub fn run<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(
         &self,
         job: F,
     ) -> impl Future<Output = Result<T, Error>> + use<T, F> {
         let (done, result) = oneshot::channel();
         let namespace = self.namespace.clone();
-        // A thread that has died drops the job, which the future then tells.
+        // If the thread has died, the job is dropped and the future returns an error.
         let _ = self.jobs.send(Box::new(move || {
-            // Nobody may want the result any more.
+            // The receiver may have been dropped.
             let _ = done.send(job());
         }));
         async move { result.await.map_err(|gone| Error::Thread { namespace, cause: gone.to_string() }) }
@@ -70,7 +70,7 @@ fn pin(cpu: usize) -> nix::Result<()> {
     sched_setaffinity(THIS_THREAD, &set)
 }
 
-/// The CPUs that this process may use.
+/// The CPUs in this process's affinity mask.
 #[must_use]
 pub fn cpus() -> Vec<usize> {
     let set = sched_getaffinity(THIS_THREAD).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Why nothing could be measured.
+//! Errors of `bench`.
 
 use std::io;
 
@@ -10,102 +10,102 @@ use crate::{
     topology::{LabName, NsName},
 };
 
-/// A failed `bench`. The lab's programs are attached again unless it says otherwise.
+/// A failed `bench`. The lab's programs have been attached again unless the variant states otherwise.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The lab went down meanwhile.
+    /// The lab does not exist, or was removed in the meantime.
     #[error("no lab `{0}` is up")]
     NoLab(LabName),
-    /// Nothing in the lab to measure between.
+    /// The lab has no two namespaces to measure between.
     #[error("lab `{0}` has no two namespaces with addresses of one subnet on one bridge")]
     NoPairs(LabName),
-    /// `--from` or `--to` names none of the lab's.
+    /// `--from` or `--to` is not a namespace of the lab.
     #[error("lab `{lab}` has no namespace `{namespace}`")]
     NoNamespace {
         /// The lab.
         lab: LabName,
-        /// What was asked for.
+        /// The requested name.
         namespace: NsName,
     },
-    /// The two are not on one bridge, or not in one subnet.
+    /// The two namespaces are not in one segment, or not in one subnet.
     #[error("`{0}` and `{1}` have no addresses of one subnet on one bridge, or on bridges that trunks join")]
     NotNeighbours(NsName, NsName),
-    /// Two ends that spin on one CPU, or connections and streams that spin.
+    /// Spinning was requested for ends on one CPU, or for connections or streams.
     #[error("{}", spinning(*.two))]
     Spinning {
-        /// Whether there are two CPUs.
+        /// Whether there are at least two CPUs.
         two: bool,
     },
-    /// A lab that cannot be thought up.
+    /// No lab can be generated in this shape.
     #[error("there is no lab of the shape {0:?}")]
     Shape(Shape),
     /// `--cores cross` with one CPU.
     #[error("there is one CPU only, so nothing can be measured across CPUs")]
     OneCpu,
-    /// Round trips get lost, and not just a few.
+    /// Too many round trips were lost.
     #[error("{to} does not answer {from}: {lost} of {asked} round trips were lost over the {path}")]
     Lost {
-        /// Who asked, with its address.
+        /// The client, with its address.
         from: String,
-        /// Who should have answered, with its address.
+        /// The server, with its address.
         to: String,
-        /// Those without an answer.
+        /// Round trips without an answer.
         lost: u64,
-        /// All of them.
+        /// All round trips.
         asked: u64,
-        /// The cable, the plain bridge or the fast path.
+        /// The cable, the plain bridge, the fast path or XDP.
         path: &'static str,
     },
-    /// A socket was refused.
+    /// A socket operation failed.
     #[error("cannot {operation} between {from} and {to}: {source}")]
     Socket {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// Who asks, with its address.
+        /// The client, with its address.
         from: String,
-        /// Who answers, with its address.
+        /// The server, with its address.
         to: String,
         /// The errno.
         source: io::Error,
     },
-    /// A measuring thread could not be had, or has died.
+    /// A measuring thread could not be started, or has died.
     #[error("cannot run a thread in namespace {namespace}: {cause}")]
     Thread {
-        /// Where.
+        /// Its namespace.
         namespace: String,
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// The agent does not arm a pair whose program is attached.
+    /// A pair is not armed though its program is attached.
     #[error("{pair} was armed before and is not any more: {state}")]
     NotArmed {
         /// The pair.
         pair: String,
-        /// What the agent says.
+        /// The agent's reason.
         state: String,
     },
-    /// A port keeps its program.
+    /// A port still has its program after the detach.
     #[error("the programs of lab `{0}` are still attached after they were detached")]
     StillAttached(LabName),
-    /// No round is left to tell anything from.
+    /// No valid round is left.
     #[error("no valid round: {0}")]
     NoRound(String),
     /// SIGINT, SIGTERM or SIGHUP.
     #[error("interrupted")]
     Interrupted,
-    /// The kernel refused.
+    /// A kernel operation failed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// A program, link or map was refused.
+    /// An operation on a program, link or map failed.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
-    /// Another vethpath is at work on the lab, or its state folder was refused.
+    /// Another vethpath process holds the lab's lock, or the state folder cannot be used.
     #[error(transparent)]
     State(#[from] state::Error),
 }
 
 impl Error {
-    /// Whether the user's request is at fault, rather than the system.
+    /// Whether the error is in the user's request rather than in the system.
     #[must_use]
     pub fn is_request(&self) -> bool {
         matches!(
@@ -120,7 +120,7 @@ impl Error {
         ) || matches!(self, Self::State(error) if error.is_request())
     }
 
-    /// What may help.
+    /// The hint for the user.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

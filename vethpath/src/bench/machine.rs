@@ -1,4 +1,4 @@
-//! The facts of a machine that figures depend on.
+//! Properties of the machine that affect the figures.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -16,14 +16,14 @@ use crate::{
     topology::SysctlKey,
 };
 
-/// Where figures were measured, and how they were asked for. What cannot be read is left out.
+/// The machine, and the command line of the run. Unreadable properties are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The model of the CPU.
     pub cpu: Option<String>,
-    /// CPUs that the process may use.
+    /// CPUs in the process's affinity mask.
     pub cpus: usize,
-    /// What governs the frequency of the measured CPU; `None` where nothing does, as in virtual machines.
+    /// The cpufreq governor of the measured CPU; `None` if there is none, as in virtual machines.
     pub governor: Option<String>,
     /// The kernel's release.
     pub kernel: Option<String>,
@@ -31,18 +31,18 @@ pub struct Machine {
     pub hook: Option<Hook>,
     /// `bridge-nf-call-iptables`, `-ip6tables` and `-arptables` in the namespace of the bridge.
     pub bridge_nf_call: BTreeMap<String, bool>,
-    /// The TCP congestion control of the namespaces. Streams are measured with cubic all the same.
+    /// The TCP congestion control of the namespaces. Streams are measured with cubic regardless.
     pub congestion_control: Option<String>,
     /// The version of vethpath.
     pub vethpath: String,
-    /// When measuring began, UTC, as RFC 3339 has it.
+    /// When measuring began, in UTC (RFC 3339).
     pub date: String,
     /// The command line.
     pub command: String,
 }
 
 impl Machine {
-    /// Asks the machine. `cpu` is the one that is measured.
+    /// Reads the properties. `cpu` is the measured CPU.
     #[must_use]
     pub fn look(chosen: &Chosen, hook: Hook, cpu: usize) -> Self {
         let now = Timestamp::now();
@@ -61,21 +61,21 @@ impl Machine {
     }
 }
 
-/// What governs the frequency of a CPU.
+/// The cpufreq governor of a CPU.
 #[must_use]
 pub fn governor(cpu: usize) -> Option<String> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
     file(&path).map(|text| text.trim().to_owned())
 }
 
-/// What netfilter is called for in the namespace of the bridge.
+/// Which netfilter hooks bridges call in the bridge's namespace.
 #[must_use]
 pub fn bridge_calls(chosen: &Chosen) -> Option<BridgeCalls> {
     let netns = Netns::of(&chosen.from.pair.place);
     netns.ok()?.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS))).ok()?.ok()
 }
 
-/// The congestion control of new sockets in the namespace that asks.
+/// The default TCP congestion control in the client's namespace.
 #[must_use]
 pub fn congestion_control(chosen: &Chosen) -> Option<String> {
     let netns = Netns::named(&chosen.from.pair.namespace).ok()?;
@@ -94,7 +94,7 @@ fn cpu_model(cpuinfo: &str) -> Option<String> {
 
 fn command() -> String {
     let words = std::env::args().enumerate().map(|(index, word)| {
-        // The path of the binary is nobody's business.
+        // The path of the binary is private.
         if index == 0 { "vethpath".to_owned() } else { word }
     });
     words.collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! What a slice has measured.
+//! The result of one slice.
 
 use std::{fmt, io, time::Duration};
 
@@ -6,11 +6,11 @@ use hdrhistogram::Histogram;
 
 use super::{distribution::median_us, work::Work};
 
-/// Round trips that may be lost in one slice, and one of so many besides.
+/// A slice may lose this many round trips, plus one in `ONE_IN`.
 const MAY_BE_LOST: u64 = 5;
 const ONE_IN: u64 = 1000;
 
-/// Longest round trip that the histogram tells apart, in nanoseconds.
+/// The histogram's upper limit, in nanoseconds.
 const LONGEST: u64 = 1_000_000_000;
 
 /// Significant decimal digits of the histogram: 0.1 %.
@@ -19,38 +19,38 @@ const DIGITS: u8 = 3;
 /// Round trips, connections, bytes or datagrams of one slice.
 #[derive(Clone)]
 pub struct Measured {
-    /// Round trips in nanoseconds, where they are what is measured.
+    /// Round-trip times in nanoseconds, if round trips are measured.
     pub histogram: Option<Histogram<u64>>,
-    /// What was sent, in the warm-up too.
+    /// How many were sent, including the warm-up.
     pub sent: u64,
-    /// What of it has arrived; of round trips, what has come back.
+    /// How many of them arrived; for round trips, how many returned.
     pub received: u64,
-    /// What of it counts: not the warm-up.
+    /// How many of those count, without the warm-up.
     pub within: u64,
-    /// How long that took.
+    /// The duration of the measurement.
     pub window: Duration,
 }
 
 impl Measured {
-    /// Of round trips.
+    /// An empty result of round trips.
     ///
     /// # Errors
-    /// Never: there is such a histogram.
+    /// Never: the bounds of the histogram are valid.
     pub fn round_trips() -> io::Result<Self> {
         let histogram = Histogram::new_with_max(LONGEST, DIGITS).map_err(io::Error::other)?;
         Ok(Self { histogram: Some(histogram), ..Self::counted() })
     }
 
-    /// Of what is counted only.
+    /// An empty result of counters only.
     #[must_use]
     pub fn counted() -> Self {
         Self { histogram: None, sent: 0, received: 0, within: 0, window: Duration::ZERO }
     }
 
-    /// Of round trips that another process has measured: how many took how many nanoseconds.
+    /// Round trips that another process has measured: how many took how many nanoseconds.
     ///
     /// # Errors
-    /// Never: there is such a histogram, which saturates.
+    /// Never: the bounds of the histogram are valid, and it saturates.
     pub fn told(sent: u64, received: u64, nanoseconds: &[(u64, u64)]) -> io::Result<Self> {
         let mut measured = Self::round_trips()?;
         for &(taken, count) in nanoseconds {
@@ -62,7 +62,7 @@ impl Measured {
         Ok(Self { sent, received, ..measured })
     }
 
-    /// Records that one has come back. What belongs to the warm-up does not `count`.
+    /// Records a round trip. One of the warm-up does not `count`.
     pub fn record(&mut self, taken: Duration, counts: bool) {
         self.received += 1;
         if let Some(histogram) = self.histogram.as_mut().filter(|_| counts) {
@@ -71,8 +71,8 @@ impl Measured {
         }
     }
 
-    /// With what only the other end knows: what has arrived, what of it counts, and how long that took beyond the
-    /// end of what was sent.
+    /// Adds what only the receiver knows: how many arrived, how many of them count, and how long after the sender's end
+    /// the last one arrived.
     #[must_use]
     pub fn with(mut self, received: u64, within: u64, late: Duration) -> Self {
         self.received += received;
@@ -81,19 +81,19 @@ impl Measured {
         self
     }
 
-    /// What did not arrive.
+    /// How many did not arrive.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.sent.saturating_sub(self.received)
     }
 
-    /// Whether many round trips were lost. Of datagrams one way many may.
+    /// Whether too many round trips were lost. Loss of one-way datagrams is not limited.
     #[must_use]
     pub fn has_lost_round_trips(&self) -> bool {
         self.histogram.is_some() && self.lost() > MAY_BE_LOST + self.sent / ONE_IN
     }
 
-    /// Whether there is nothing to tell.
+    /// Whether nothing was measured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.within == 0
@@ -114,7 +114,7 @@ impl Measured {
 
 impl fmt::Debug for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Thousands of buckets tell nobody anything.
+        // The buckets number thousands: only the median is printed.
         let p50_us = self.histogram.as_ref().map(median_us);
         let Self { sent, received, within, window, .. } = self;
         write!(f, "Measured {{ p50_us: {p50_us:?}, sent: {sent}, received: {received}, ")?;

@@ -1,9 +1,9 @@
-//! Measuring what goes over a cable, the plain bridge and the fast path, and by XDP, in turns.
+//! Compares a cable, the plain bridge, the fast path and XDP, in interleaved slices.
 //!
-//! Data flow: `choose` two ends and `cases` what they do (both pure) -> rounds of slices in random order
-//! (`schedule`) that `modes` prepares and checks by the programs' counters, and `load` measures with a
-//! thread or a process in each namespace -> a `tally` of each case with `statistics` (both
-//! pure) -> [`Report`], which `output` renders.
+//! Data flow: `choose` selects two ends and `cases` their work (both pure). `schedule` runs rounds of slices in random
+//! order. `modes` sets up each path and verifies it by the programs' counters. `load` measures with a thread or a
+//! process in each namespace. `tally` sums up each case with `statistics` (both pure) into a [`Report`], which `output`
+//! renders.
 
 mod cable;
 mod cases;
@@ -63,17 +63,17 @@ use crate::{
 /// What the user wants measured.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// The namespaces that ask and answer; `None` chooses them.
+    /// The client and server namespaces; `None` selects them.
     pub between: Option<(NsName, NsName)>,
     /// Which cases.
     pub wish: Wish,
-    /// How long to measure at most, with what is between slices.
+    /// The time limit, including the time between slices.
     pub time: Duration,
-    /// Of the random order; `None` draws one.
+    /// Seed of the random order; `None` draws one.
     pub seed: Option<u64>,
 }
 
-/// A lab that is locked, and the two in it that are to be measured.
+/// A locked lab, and the two pairs to measure.
 pub struct Subject {
     record: Record,
     directory: Directory,
@@ -83,8 +83,8 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Locks the lab and chooses the two. What a killed run has left behind is put right. `waiting` is told who is at
-    /// work on the lab, if that is waited for.
+    /// Locks the lab and selects the pairs. Restores what a killed run has left behind. While another process
+    /// holds the lock, `waiting` gets the error that names it.
     ///
     /// # Errors
     /// See [`Error`].
@@ -92,7 +92,7 @@ impl Subject {
         let cases = cases::cases(&request.wish, end::cpus().len())?;
         let directory = Directory::of(lab);
         let lock = LabLock::wait(&directory, waiting).await?;
-        // Only now: whoever was waited for may have changed the lab, or taken it down.
+        // The previous lock holder may have changed the lab or removed it.
         let Some(record) = Record::read(&directory)? else {
             directory.remove_empty();
             return Err(Error::NoLab(lab.clone()));
@@ -102,17 +102,17 @@ impl Subject {
         Ok(Self { record, directory, chosen, cases, _lock: lock })
     }
 
-    /// The lab in which the same way is on XDP.
+    /// The generated lab with the same path on XDP.
     ///
     /// # Errors
-    /// There are too many bridges on the way.
+    /// There are more bridges on the path than a chain may have.
     pub fn on_xdp(&self) -> Result<Own, Error> {
         Own::on_xdp(&self.chosen)
     }
 }
 
-/// Measures, and what lies `beside` too. The lab's programs are attached again whatever happens; after
-/// SIGKILL the lab's agent does it.
+/// Measures the lab and, if given, the lab `beside` it. The lab's programs are attached again in all cases; after
+/// SIGKILL the lab's agent attaches them.
 ///
 /// # Errors
 /// See [`Error`].
@@ -143,7 +143,7 @@ pub async fn run(
         () = interrupted() => Err(Error::Interrupted),
         rounds = schedule::run(&mut bench, schedule, &modes, cases, &mut rng, progress) => rounds,
     };
-    // Nobody sends anything while they are put back.
+    // No traffic is sent while the programs are attached again.
     bench.close();
     let restored = bench.programs.restore().await;
     events.record([Kind::BenchEnded]);
@@ -160,7 +160,7 @@ pub async fn run(
     Ok(summary::report(&record.topology.lab, chosen, &rounds, machine, warnings))
 }
 
-/// Puts back what a killed run has taken off, if the agent has not yet.
+/// Restores what a killed run has detached, unless the agent has already done so.
 async fn mend(record: &Record, directory: &Directory) -> Result<(), Error> {
     if Measuring::was_killed(directory) {
         LabPrograms::of(&record.topology, record.hook)?.attach()?;

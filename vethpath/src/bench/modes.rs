@@ -1,4 +1,4 @@
-//! The paths that are compared: how each is prepared, and how it is shown that frames took it.
+//! The paths that are compared: how each is set up, and how it is verified that frames took it.
 
 use std::{
     collections::BTreeMap,
@@ -24,18 +24,18 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// A veth pair and nothing else: the floor.
+    /// A veth pair and nothing else: the baseline.
     Cable,
     /// The lab's own bridge with the programs detached.
     Bridge,
     /// The same with the programs attached and both pairs armed.
     Fast,
-    /// The same way on XDP, in a lab of the bench's own.
+    /// The same path on XDP, in a generated lab.
     Xdp,
 }
 
 impl Mode {
-    /// For people.
+    /// The text for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -47,7 +47,7 @@ impl Mode {
     }
 }
 
-/// Everything that slices are measured with.
+/// All that is needed to measure slices.
 pub struct Bench<'a> {
     /// The lab's programs.
     pub programs: Programs,
@@ -55,14 +55,14 @@ pub struct Bench<'a> {
     watched: Watched,
     xdp: Option<OnXdp>,
     cases: &'a [Spec],
-    /// For each place that a mode is measured at, a worker of each case.
+    /// For each measured site, a worker for each case.
     workers: BTreeMap<Place, Vec<Worker>>,
-    /// Whether a round has used the workers.
+    /// Whether a round has already used the workers.
     are_used: bool,
     began: Instant,
 }
 
-/// Where slices are measured.
+/// A site of measurement.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Cable,
@@ -81,10 +81,10 @@ impl Place {
 }
 
 impl<'a> Bench<'a> {
-    /// Opens sockets in the lab, lays a cable and does the same there, and in the lab on XDP if there is one.
+    /// Opens sockets in the lab, on a new cable and, if there is one, in the lab on XDP.
     ///
     /// # Errors
-    /// A namespace is gone, the kernel refuses, or nobody answers.
+    /// A namespace is gone, a kernel operation fails, or no answer arrives.
     pub async fn prepare(subject: &'a Subject, beside: Option<Beside<'_>>) -> Result<Self, Error> {
         let Subject { record, directory, chosen, cases, .. } = subject;
         let mut bench = Self {
@@ -102,7 +102,7 @@ impl<'a> Bench<'a> {
         Ok(bench)
     }
 
-    /// What can be compared: without armed pairs there is no fast path.
+    /// The paths that can be measured. Without armed pairs there is no fast path.
     #[must_use]
     pub fn modes(&self) -> Vec<Mode> {
         let mut modes = vec![Mode::Cable, Mode::Bridge];
@@ -111,18 +111,18 @@ impl<'a> Bench<'a> {
         modes
     }
 
-    /// Closes all sockets. Nothing is measured any more.
+    /// Closes all sockets.
     pub fn close(&mut self) {
         self.workers.clear();
     }
 
-    /// Opens all workers, in place of those that were there.
+    /// Opens all workers and replaces the previous ones.
     async fn open(&mut self) -> Result<(), Error> {
         self.workers.clear();
         let from = &self.chosen.from;
         let cable = cable::lay(from.address, from.pair.inner.mtu).await?;
         let xdp = self.xdp.as_ref().map(|xdp| Ok::<_, Error>((Mode::Xdp, xdp.site()?)));
-        // What lies between the two in the lab may be the bridge or the fast path: the slow one is named.
+        // In the lab, frames may take the bridge or the fast path. Errors name the bridge.
         let sites = [(Mode::Cable, cable), (Mode::Bridge, Site::of(self.chosen)?)];
         for (mode, mut site) in sites.into_iter().chain(xdp.transpose()?) {
             let mut workers = Vec::new();

@@ -1,16 +1,16 @@
-//! Labs that are made only to be measured.
+//! Labs that are generated for a measurement.
 
 use std::{fmt::Write, ops::RangeInclusive};
 
 use super::{Error, choose::Chosen};
 use crate::topology::{NsName, Source, Topology, read};
 
-/// What such a lab is like.
+/// The shape of such a lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// So many bridges in a row, joined by trunks, and a host at either end.
+    /// This many bridges in a row, joined by trunks, with a host at each end.
     Chain(usize),
-    /// One bridge with so many hosts, of which the first asks and the last answers.
+    /// One bridge with this many hosts. The first is the client, the last the server.
     Hosts(usize),
 }
 
@@ -18,7 +18,7 @@ impl Shape {
     /// How many bridges a chain may have.
     pub const CHAIN: RangeInclusive<u64> = 1..=vethpath_common::MOST_BRIDGES as u64;
 
-    /// How many hosts a bridge may have: its ports (BR_MAX_PORTS, less the one that is not given out).
+    /// How many hosts a bridge may have: its ports (BR_MAX_PORTS, less the port number that is never assigned).
     pub const HOSTS: RangeInclusive<u64> = 2..=1023;
 
     const fn bridges(self) -> usize {
@@ -36,29 +36,29 @@ impl Shape {
     }
 }
 
-/// How the names of such labs begin, and how many digits follow.
+/// Prefix of the lab names, and the number of hexadecimal digits after it.
 const PREFIX: &str = "bench-";
 const DIGITS: usize = 8;
 
-/// Whether a lab with this name is one of them.
+/// Whether this is the name of a generated lab.
 #[must_use]
 pub fn is_name(lab: &str) -> bool {
     let number = lab.strip_prefix(PREFIX);
     number.is_some_and(|digits| digits.len() == DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A lab of a shape, and the two that are measured.
+/// A generated lab, and the two hosts to measure.
 #[derive(Clone, Debug)]
 pub struct Own {
     /// The lab.
     pub topology: Topology,
-    /// The first host, and the last.
+    /// The first host and the last.
     pub between: (NsName, NsName),
 }
 
 impl Own {
-    /// Thinks it up, with a name that no other lab has. The bridges are in a namespace of the lab, where no
-    /// rules of the host are and no other bridge has their names.
+    /// Generates it with a random name. The bridges are in a namespace of the lab, without the host's netfilter rules
+    /// and without name conflicts.
     ///
     /// # Errors
     /// Never, for shapes within the limits.
@@ -66,8 +66,8 @@ impl Own {
         Self::with(shape, &Ports { datapath: "tc", mtu: None, ipv6: false })
     }
 
-    /// The way between two that are measured once more, on XDP: as many bridges in a row, with the same MTU
-    /// and addresses of the same family. Other hosts are left out, since a frame on this way meets none.
+    /// The path between two measured pairs, again on XDP: the same number of bridges in a row, the same MTU and the
+    /// same address family. Other hosts are left out, since no frame on this path reaches them.
     ///
     /// # Errors
     /// There are more bridges between the two than a chain may have.
@@ -79,7 +79,7 @@ impl Own {
     }
 
     fn with(shape: Shape, ports: &Ports) -> Result<Self, Error> {
-        // Names of namespaces are the host's, so the lab's name is in them.
+        // Namespace names are global to the host, so they contain the lab's name.
         let name = format!("{PREFIX}{:0DIGITS$x}", fastrand::u32(..));
         let text = text(shape, &name, ports);
         let source = Source { path: &name, text: &text };
@@ -91,12 +91,12 @@ impl Own {
     }
 }
 
-/// What the hosts' ports are like.
+/// Properties of the hosts' ports.
 struct Ports {
     datapath: &'static str,
-    /// In bytes; `None` is the kernel's.
+    /// In bytes; `None` is the kernel's default.
     mtu: Option<u32>,
-    /// Whether their addresses are of IPv6.
+    /// Whether their addresses are IPv6.
     ipv6: bool,
 }
 
@@ -108,7 +108,7 @@ fn text(shape: Shape, name: &str, ports: &Ports) -> String {
     for bridge in 0..bridges {
         let trunks =
             if bridge + 1 < bridges { format!("trunks = [\"br{}\"]\n", bridge + 1) } else { String::new() };
-        // A String takes everything.
+        // Writing to a String cannot fail.
         let _ = write!(
             text,
             "[bridge.br{bridge}]\nnamespace = \"{name}-bridges\"\ndatapath = \"{datapath}\"\n{mtu}{trunks}"

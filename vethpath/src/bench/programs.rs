@@ -1,4 +1,4 @@
-//! The lab's programs, taken off and put back. Whatever happens, dropping this puts them back.
+//! Detaches the lab's programs and attaches them again. Dropping this always attaches them.
 
 use std::{
     collections::BTreeMap,
@@ -12,29 +12,29 @@ use crate::{
     state::{Directory, Record},
 };
 
-/// How long programs may take to be off, or pairs to be armed and nothing to change any more.
+/// Timeout for programs to be detached, and for pairs to be armed and the agent to be steady.
 const ARM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether they are.
+/// The poll interval.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// What becomes of a pair that nothing is known of.
+/// The state of a pair if the agent does not answer.
 const NO_AGENT: &str = "the agent does not answer";
 
 /// All programs of a lab whose lock is held.
 pub struct Programs {
     directory: Directory,
     programs: LabPrograms,
-    /// Pairs that were armed at first, and are to be so in the end.
+    /// Pairs that were armed at the start, and must be again at the end.
     armed: Vec<String>,
     are_on: bool,
 }
 
 impl Programs {
-    /// Finds them. They are taken to be attached, as they are in a lab that is up.
+    /// Opens the lab's programs and assumes them attached, as they are in a lab that is up.
     ///
     /// # Errors
-    /// A bridge namespace is not there.
+    /// A bridge namespace does not exist.
     pub fn of(record: &Record, directory: Directory) -> Result<Self, Error> {
         let programs = LabPrograms::of(&record.topology, record.hook)?;
         let mut programs = Self { directory, programs, armed: Vec::new(), are_on: true };
@@ -43,23 +43,23 @@ impl Programs {
         Ok(programs)
     }
 
-    /// What the agent says of each pair now; nothing where it does not answer.
+    /// The agent's state of each pair; empty if it does not answer.
     #[must_use]
     pub fn states(&self) -> BTreeMap<String, Option<String>> {
         status::query(&self.directory.socket()).map(|status| status.ports).unwrap_or_default()
     }
 
-    /// Takes them off, and returns when the kernel and the agent have done with them.
+    /// Detaches them, and returns when the kernel has removed them and the agent has resynced.
     ///
     /// # Errors
-    /// The kernel refuses, or a program stays on.
+    /// A kernel operation fails, or a program stays attached.
     pub async fn detach(&mut self) -> Result<(), Error> {
         if !self.are_on {
             return Ok(());
         }
         self.are_on = false;
         self.programs.detach()?;
-        // The kernel lets go of an unpinned link in its own time.
+        // The kernel releases an unpinned link asynchronously.
         let deadline = Instant::now() + ARM_TIMEOUT;
         while self.programs.any_is_on().await? {
             if Instant::now() > deadline {
@@ -71,10 +71,10 @@ impl Programs {
         Ok(())
     }
 
-    /// Puts them back, and returns when the agent has armed both pairs that are measured.
+    /// Attaches them, and returns when the agent has armed both measured pairs.
     ///
     /// # Errors
-    /// The kernel refuses, or a pair stays unarmed.
+    /// A kernel operation fails, or a pair stays unarmed.
     pub async fn attach(&mut self, chosen: &Chosen) -> Result<(), Error> {
         if self.are_on {
             return Ok(());
@@ -86,10 +86,10 @@ impl Programs {
         }
     }
 
-    /// Puts them back for good, and returns what was armed before and now is not, and why.
+    /// Attaches them for good. Returns the pairs that were armed before and no longer are, with the reasons.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// A kernel operation fails.
     pub async fn restore(&mut self) -> Result<BTreeMap<String, String>, Error> {
         if self.are_on {
             return Ok(BTreeMap::new());
@@ -98,7 +98,7 @@ impl Programs {
         self.attach_and_arm(&names).await
     }
 
-    /// Returns those of `pairs` that are not armed in time, with what the agent says of them.
+    /// Returns those of `pairs` that are not armed within the timeout, with the agent's reasons.
     async fn attach_and_arm(&mut self, pairs: &[String]) -> Result<BTreeMap<String, String>, Error> {
         self.put_back()?;
         let deadline = Instant::now() + ARM_TIMEOUT;
@@ -123,14 +123,14 @@ impl Programs {
 impl Drop for Programs {
     fn drop(&mut self) {
         if !self.are_on {
-            // Only after a panic or a failed `restore`: there is nobody left to tell.
+            // Reached only after a panic or a failed `restore`: the error cannot be returned any more.
             let _ = self.put_back();
         }
     }
 }
 
-/// What the agent says when it has taken in what was done just now; nothing where it does not answer. Each look has
-/// its own time, or the last would have none.
+/// The agent's status after a resync that includes the changes made so far; `None` if it does not answer. Each resync
+/// has its own timeout, or the last one would have no time left.
 pub(super) async fn look(directory: &Directory) -> Option<Status> {
     status::trigger_resync_until(directory, Instant::now() + ARM_TIMEOUT).await.ok()
 }

@@ -1,4 +1,4 @@
-//! What was found: the model of `bench --json`, written and read. See `docs/performance.md`.
+//! The model of `bench --json`, serialized and deserialized. See `docs/performance.md`.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use super::{
     work::{Better, Cores, Spec, Unit, Wait, Work},
 };
 
-/// The version of this model. It grows when something is taken away or means something else: in version 1 UDP round
-/// trips were between connected sockets, and packet rates by the time of the sender alone.
+/// The version of this model. It increases when a field is removed or changes its meaning. In version 1 UDP round trips
+/// used connected sockets, and packet rates used the sender's time only.
 pub const VERSION: u32 = 3;
 
 /// One figure for each mode that was measured.
@@ -23,18 +23,18 @@ pub const VERSION: u32 = 3;
 pub struct PerMode<T>(BTreeMap<Mode, T>);
 
 impl<T> PerMode<T> {
-    /// The figure of a mode. A pair that is not armed has none of the fast path.
+    /// The figure of a mode. A pair that is not armed has none for the fast path.
     #[must_use]
     pub fn get(&self, mode: Mode) -> Option<&T> {
         self.0.get(&mode)
     }
 
-    /// All, slowest hardware first: cable, bridge, fast, XDP.
+    /// All figures, in the order cable, bridge, fast, XDP.
     pub fn iter(&self) -> impl Iterator<Item = (Mode, &T)> {
         self.0.iter().map(|(&mode, figure)| (mode, figure))
     }
 
-    /// The same with other figures.
+    /// The figures converted by a function.
     #[must_use]
     pub fn map<U>(&self, figure: impl Fn(&T) -> U) -> PerMode<U> {
         self.iter().map(|(mode, of)| (mode, figure(of))).collect()
@@ -47,50 +47,50 @@ impl<T> FromIterator<(Mode, T)> for PerMode<T> {
     }
 }
 
-/// What a run has found.
+/// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// [`VERSION`], when it was written.
+    /// [`VERSION`] of the program that wrote it.
     pub version: u32,
     /// The lab.
     pub lab: String,
-    /// The namespace that asked.
+    /// The client namespace.
     pub from: String,
-    /// The one that answered.
+    /// The server namespace.
     pub to: String,
     /// How many bridges a frame crosses between the two.
     pub bridges: usize,
     /// How many rounds there were; a case may have fewer.
     pub rounds: usize,
-    /// Why there were no more.
+    /// Why measuring ended.
     pub ended: Ended,
-    /// What makes the figures less than they seem.
+    /// Caveats about the figures.
     pub warnings: Vec<Caveat>,
-    /// Where it was measured, and how it was asked for.
+    /// The machine, and the command line.
     pub machine: Machine,
-    /// Round trips of UDP datagrams with 64 bytes, blocking, both ends on one CPU: one of the cases,
-    /// without its histograms. `None` if it was not asked for.
+    /// UDP round trips of 64 bytes, blocking, both ends on one CPU: one of the cases, without its histograms. `None` if
+    /// it was not requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp_rr: Option<PerMode<Distribution>>,
     /// The same over TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp_rr: Option<PerMode<Distribution>>,
-    /// Of the first case: the part of the bridge's overhead over a cable that the fast path removes;
-    /// `None` where it cannot be told.
+    /// For the first case: the part of the bridge's overhead over a cable that the fast path removes. `None` if it
+    /// cannot be determined.
     pub overhead_removed: Option<Interval>,
-    /// Everything that was measured, the case that the answer is of first.
+    /// All measured cases. The first one is the headline result.
     pub cases: Vec<Case>,
 }
 
-/// Why there were no more rounds.
+/// Why measuring ended.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
-    /// Why.
+    /// The reason.
     pub why: Why,
-    /// How wide the interval was by then, if there was one: of `overhead_removed` for latencies, of
-    /// fast/bridge for rates.
+    /// The width of the interval at the end, if there was one: of `overhead_removed` for latencies, of fast/bridge for
+    /// rates.
     pub width: Option<f64>,
-    /// How wide it might be.
+    /// The target width.
     pub wanted: f64,
 }
 
@@ -98,16 +98,16 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    /// The interval was narrow enough.
+    /// The interval reached the target width.
     Narrow,
-    /// The time was over.
+    /// The time limit was reached.
     Time,
 }
 
 /// One kind of work, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
-    /// What was done.
+    /// The kind of work.
     pub work: Work,
     /// Bytes of a message, datagram or write.
     pub size: usize,
@@ -115,44 +115,44 @@ pub struct Case {
     pub wait: Wait,
     /// Where they ran.
     pub placement: Placement,
-    /// What the figures are in.
+    /// The unit of the figures.
     pub unit: Unit,
-    /// Which of two is the better one.
+    /// Which of two figures is better.
     pub better: Better,
-    /// How many rounds the figures are of.
+    /// How many rounds the figures are from.
     pub rounds: usize,
-    /// Why there were no more.
+    /// Why measuring ended.
     pub ended: Ended,
     /// The figures: `latency` or `rate`.
     #[serde(flatten)]
     pub results: Results,
-    /// The fast path's figure as a part of the bridge's: the median of the rounds' ratios.
+    /// The fast path's figure divided by the bridge's: the median of the rounds' ratios.
     pub fast_to_bridge: Option<Interval>,
-    /// The fast path's figure as a part of the cable's.
+    /// The fast path's figure divided by the cable's.
     pub fast_to_cable: Option<Interval>,
-    /// The part of the bridge's overhead over a cable that the fast path removes, of the time that
-    /// each round trip, connection, bit or datagram takes. `None` where it cannot be told.
+    /// The part of the bridge's overhead over a cable that the fast path removes, of the time per round trip,
+    /// connection, bit or datagram. `None` if it cannot be determined.
     pub overhead_removed: Option<Interval>,
-    /// The figure of XDP as a part of the bridge's, where it was measured.
+    /// The figure of XDP divided by the bridge's, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xdp_to_bridge: Option<Interval>,
-    /// The figure of XDP as a part of the cable's.
+    /// The figure of XDP divided by the cable's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xdp_to_cable: Option<Interval>,
-    /// As `overhead_removed`, by XDP.
+    /// Like `overhead_removed`, for XDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xdp_overhead_removed: Option<Interval>,
 }
 
 impl Case {
-    /// What it is, without the CPUs.
+    /// The case without the CPU numbers.
     #[must_use]
     pub fn spec(&self) -> Spec {
         Spec { work: self.work, size: self.size, wait: self.wait, cores: self.placement.cores }
     }
 
-    /// The figure of each mode in the case's unit: the median of the rounds' medians, or of their rates. Ratios
-    /// are of rounds too.
+    /// The figure of each mode in the case's unit: the median of the rounds' medians, or of their rates. Ratios are
+    /// computed per round too.
     #[must_use]
     pub fn figures(&self) -> PerMode<f64> {
         match &self.results {
@@ -161,7 +161,7 @@ impl Case {
         }
     }
 
-    /// The figure of a mode, with the interval that its rounds tell.
+    /// The figure of a mode, with the interval from its rounds.
     #[must_use]
     pub fn interval(&self, mode: Mode) -> Option<Interval> {
         let value = *self.figures().get(mode)?;
@@ -170,14 +170,14 @@ impl Case {
         Some(Interval { value, low: low.min(value), high: high.max(value) })
     }
 
-    /// The figure of a mode as a part of the cable's.
+    /// The figure of a mode divided by the cable's.
     #[must_use]
     pub fn to_cable(&self, mode: Mode) -> Option<Interval> {
         let rounds = self.by_round();
         statistics::ratio(rounds.get(mode)?, rounds.get(Mode::Cable)?)
     }
 
-    /// The fast path's figure as a part of the plain bridge's, in each round.
+    /// The fast path's figure divided by the plain bridge's, for each round.
     #[must_use]
     pub fn ratios(&self) -> Vec<f64> {
         let rounds = self.by_round();
@@ -187,7 +187,7 @@ impl Case {
         fast.iter().zip(*bridge).map(|(fast, bridge)| fast / bridge).filter(|r| r.is_finite()).collect()
     }
 
-    /// The figure of each round.
+    /// The figures of each round.
     #[must_use]
     pub fn by_round(&self) -> PerMode<&[f64]> {
         match &self.results {
@@ -202,11 +202,11 @@ impl Case {
 /// The CPUs of the two ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// Whether they are one.
+    /// Whether they share one CPU.
     pub cores: Cores,
-    /// Of the end that asks or sends.
+    /// The CPU of the client or sender.
     pub from_cpu: usize,
-    /// Of the other one.
+    /// The CPU of the other end.
     pub to_cpu: usize,
 }
 
@@ -214,35 +214,35 @@ pub struct Placement {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Results {
-    /// Times of round trips.
+    /// Round-trip times.
     Latency(PerMode<Distribution>),
-    /// So much in a second.
+    /// Rates per second.
     Rate(PerMode<Rate>),
 }
 
-/// How much was done in a second.
+/// A rate per second.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rate {
     /// The median of the rounds.
     pub median: f64,
-    /// Each round, in order.
+    /// Each round's rate, in order.
     pub rounds: Vec<f64>,
-    /// Connections, bytes or datagrams sent, warm-ups included.
+    /// Connections, bytes or datagrams sent, including warm-ups.
     pub sent: u64,
-    /// Those of them that arrived.
+    /// How many of them arrived.
     pub received: u64,
-    /// The part of them that did not arrive, from 0 to 1.
+    /// The fraction that did not arrive, from 0 to 1.
     pub loss: f64,
 }
 
-/// A [`Warning`] as it is written.
+/// The serialized form of a [`Warning`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caveat {
-    /// For programs.
+    /// Machine-readable kind.
     pub kind: String,
-    /// What is so.
+    /// The message.
     pub message: String,
-    /// What to do about it.
+    /// The advice.
     pub advice: String,
 }
 

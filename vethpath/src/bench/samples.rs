@@ -1,4 +1,4 @@
-//! A fixed report, for the tests of whoever renders it.
+//! A fixed report for the tests of the renderers.
 
 use super::{
     Case, Caveat, Cores, Distribution, Ended, Interval, Machine, Mode, Placement, Rate, Report, Results,
@@ -71,7 +71,7 @@ pub(crate) fn report() -> Report {
     }
 }
 
-/// The same with XDP.
+/// The same report with XDP.
 pub(crate) fn with_xdp() -> Report {
     let mut report = report();
     let case = &mut report.cases[0];

@@ -1,4 +1,4 @@
-//! Two places between which a path leads, with threads in both.
+//! The two ends of a path, with threads in both.
 
 use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::kernel::Netns;
 
-/// The two places, for whoever reads an error.
+/// The two ends, for error messages.
 #[derive(Clone, Debug)]
 pub struct Names {
     from: String,
@@ -19,26 +19,26 @@ pub struct Names {
 }
 
 impl Names {
-    /// A socket was refused.
+    /// The error for a failed socket operation.
     pub fn failed(&self, operation: &'static str, source: io::Error) -> Error {
         Error::Socket { operation, from: self.from.clone(), to: self.to.clone(), source }
     }
 
-    /// Too much is lost.
+    /// The error for too many lost round trips.
     pub fn lost(&self, lost: u64, asked: u64, path: &'static str) -> Error {
         Error::Lost { from: self.from.clone(), to: self.to.clone(), lost, asked, path }
     }
 }
 
-/// Two places, each a namespace and an address in it.
+/// The two ends, each a namespace and an address in it.
 pub struct Site {
     places: [(Netns, IpAddr); 2],
-    /// Threads by place and CPU.
+    /// Threads by end and CPU.
     ends: BTreeMap<(usize, usize), Arc<End>>,
 }
 
 impl Site {
-    /// Of the two that are measured in a lab.
+    /// The two ends in a lab.
     ///
     /// # Errors
     /// A namespace is gone.
@@ -47,7 +47,7 @@ impl Site {
         Ok(Self::new([place(&chosen.from)?, place(&chosen.to)?]))
     }
 
-    /// Of the place that asks and the one that answers.
+    /// From the client's end and the server's.
     #[must_use]
     pub fn new(places: [(Netns, IpAddr); 2]) -> Self {
         Self { places, ends: BTreeMap::new() }
@@ -56,7 +56,7 @@ impl Site {
     /// The threads that a case runs on.
     ///
     /// # Errors
-    /// They cannot be had.
+    /// They cannot be started.
     pub fn ends(&mut self, cores: Cores) -> Result<(Arc<End>, Arc<End>), Error> {
         let Placement { from_cpu, to_cpu, .. } = placement(cores);
         Ok((self.end(0, from_cpu)?, self.end(1, to_cpu)?))
@@ -85,8 +85,8 @@ impl Site {
     }
 }
 
-/// The CPUs of both ends: the last that we may use, since devices tend to interrupt the first, and for
-/// the other end, where it runs elsewhere, the one before.
+/// The CPUs of both ends. The client's is the last allowed one, since devices tend to interrupt the first. Across CPUs,
+/// the server's is the one before it.
 #[must_use]
 pub fn placement(cores: Cores) -> Placement {
     let cpus = end::cpus();

@@ -1,17 +1,17 @@
-//! From the figures of rounds to what they tell, and how surely. Pure.
+//! Statistics of rounds, with confidence intervals. Pure.
 
 use serde::{Deserialize, Serialize};
 
-/// How often the rounds are drawn anew for the interval.
+/// Bootstrap resamples per interval.
 const RESAMPLES: usize = 1000;
 
-/// The interval leaves out one resample in so many at each side: 95 %.
+/// One in this many resamples is cut off at each end: 95 %.
 const TAIL: usize = 40;
 
-/// Resamples are drawn alike each time, so that the same rounds give the same interval.
+/// A fixed seed, so that the same rounds give the same interval.
 const SEED: u64 = 0x7665_7468;
 
-/// A figure, and the 95 % interval that it is likely to be in.
+/// A figure with its 95 % confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// The figure.
@@ -22,11 +22,10 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The part of the bridge's overhead over a cable that the fast path removes:
-/// `(bridge - fast) / (bridge - cable)`, from the medians of each round. Above and below the line is
-/// the median of the rounds' differences, so that what slows a whole round down cancels out. The
-/// interval is by bootstrap: rounds are drawn with replacement, all modes of a round together.
-/// `None` where the bridge cannot be told from a cable.
+/// The part of the bridge's overhead over a cable that the fast path removes: `(bridge - fast) / (bridge - cable)`,
+/// from the medians of each round. Numerator and denominator are medians of the rounds' differences, so that a slowdown
+/// of a whole round cancels out. The interval is by bootstrap: rounds are drawn with replacement, all modes of a round
+/// together. `None` if the bridge is not slower than a cable.
 #[must_use]
 pub fn overhead_removed(cable: &[f64], bridge: &[f64], fast: &[f64]) -> Option<Interval> {
     let rounds = cable.len().min(bridge.len()).min(fast.len());
@@ -39,7 +38,7 @@ pub fn overhead_removed(cable: &[f64], bridge: &[f64], fast: &[f64]) -> Option<I
     interval(rounds, removed)
 }
 
-/// The median of what one mode's figure is of another's, round by round. `None` without rounds.
+/// The median of the rounds' ratios of one mode's figure to another's. `None` without rounds.
 #[must_use]
 pub fn ratio(of: &[f64], to: &[f64]) -> Option<Interval> {
     interval(of.len().min(to.len()), |drawn| {
@@ -48,21 +47,21 @@ pub fn ratio(of: &[f64], to: &[f64]) -> Option<Interval> {
     })
 }
 
-/// The median of figures, one for each round. `None` without rounds.
+/// The median of the rounds' figures. `None` without rounds.
 #[must_use]
 pub fn middle(rounds: &[f64]) -> Option<Interval> {
     interval(rounds.len(), |drawn| median(drawn.iter().map(|&round| rounds[round]).collect()))
 }
 
-/// What `figure` is of all rounds, and between which bounds it is of 95 % of the draws of as many,
-/// with replacement.
+/// Returns `figure` of all rounds, and the interval that contains it in 95 % of the resamples (of the same size, with
+/// replacement).
 fn interval(rounds: usize, figure: impl Fn(&[usize]) -> Option<f64>) -> Option<Interval> {
     let value = figure(&(0..rounds).collect::<Vec<_>>())?;
     let mut rng = fastrand::Rng::with_seed(SEED);
     let mut draw = || (0..rounds).map(|_| rng.usize(..rounds)).collect::<Vec<_>>();
     let mut resamples: Vec<f64> = (0..RESAMPLES).filter_map(|_| figure(&draw())).collect();
-    // Draws without a figure, as of a bridge like a cable, may be anything, and so are beyond both ends. More of
-    // them than are left out: the interval has no end.
+    // A resample without a figure (such as a bridge as fast as a cable) could be anything, so it counts beyond both
+    // ends. If there are more of them than are cut off, the interval is unbounded.
     let beyond = RESAMPLES - resamples.len();
     let tail = (RESAMPLES / TAIL).checked_sub(beyond)?;
     resamples.sort_by(f64::total_cmp);
@@ -78,7 +77,7 @@ pub fn quartiles(mut values: Vec<f64>) -> Option<(f64, f64)> {
     Some((values[last / 4], values[last - last / 4]))
 }
 
-/// The middle one, or the middle of the two that are.
+/// The middle value, or the mean of the two middle ones.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -87,7 +86,7 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     if values.len() % 2 == 1 { Some(upper) } else { Some(f64::midpoint(values[middle - 1], upper)) }
 }
 
-/// To three decimals: the histogram has no more.
+/// Rounded to three decimals, the histogram's precision.
 #[must_use]
 pub fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
@@ -137,7 +136,7 @@ mod tests {
 
     #[test]
     fn draws_without_a_figure_are_beyond_both_ends() {
-        // The figure of all rounds first; then of each draw its number.
+        // The first call is for all rounds. Each draw then returns its number.
         let with = |without: usize| {
             let calls = Cell::new(0);
             interval(1, |_| match calls.replace(calls.get() + 1) {
@@ -148,7 +147,7 @@ mod tests {
         };
         let at = |low, high| Some(Interval { value: 500.0, low, high });
         assert_eq!(with(0), at(26.0, 975.0));
-        // Of 21 to 1000, five are left out at each side.
+        // Of 21 to 1000, five are cut off at each end.
         assert_eq!(with(20), at(26.0, 995.0));
         assert_eq!(with(25), at(26.0, 1000.0));
         assert_eq!(with(26), None);

@@ -1,4 +1,4 @@
-//! From rounds to a report. Pure.
+//! Builds the report from the rounds. Pure.
 
 use super::{
     choose::{Chosen, Side},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::topology::LabName;
 
-/// Sums up.
+/// Builds the report.
 #[must_use]
 pub fn report(
     lab: &LabName,
@@ -46,7 +46,7 @@ pub fn report(
     }
 }
 
-/// All warnings, those of rounds that were put aside once for each kind.
+/// All warnings. Those about discarded rounds are merged per kind.
 fn caveats(warnings: &[Warning]) -> Vec<Caveat> {
     let mut told: Vec<(Caveat, usize)> = Vec::new();
     for warning in warnings {
@@ -64,7 +64,7 @@ fn caveats(warnings: &[Warning]) -> Vec<Caveat> {
     told.into_iter().map(say).collect()
 }
 
-/// Of a report without cases.
+/// For a report without cases.
 const NEVER: Ended = Ended { why: Why::Time, width: None, wanted: 0.0 };
 
 fn case(tally: &Tally) -> Case {
@@ -88,10 +88,10 @@ fn case(tally: &Tally) -> Case {
     }
 }
 
-/// Intervals so many times wider than wanted are worth a word.
+/// A warning is added if an interval is this many times wider than its target.
 const FAR_TOO_WIDE: f64 = 4.0;
 
-/// What is not sure of a case: of a rate only how it compares with the bridge's is asked for.
+/// The warning about an uncertain case, if any. For a rate only the ratio to the bridge matters.
 fn doubt(case: &Case) -> Option<Warning> {
     if case.work.is_latency() && case.overhead_removed.is_none() {
         return Some(Warning::NoOverhead(case.spec()));

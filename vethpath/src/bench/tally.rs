@@ -1,4 +1,4 @@
-//! What has come of a case so far. Pure.
+//! Accumulates the results of a case. Pure.
 
 use std::collections::BTreeMap;
 
@@ -12,25 +12,25 @@ use super::{
     work::{Better, Spec},
 };
 
-/// How wide an interval of the overhead removed may be.
+/// Target width of the interval of the overhead removed.
 const NARROW_OVERHEAD: f64 = 0.05;
 
-/// How wide an interval of fast path to bridge may be, for rates.
+/// Target width of the interval of fast path to bridge, for rates.
 const NARROW_RATIO: f64 = 0.03;
 
-/// A case and what was measured of it.
+/// A case and its results.
 #[derive(Clone, Debug)]
 pub struct Tally {
     /// The case.
     pub spec: Spec,
-    /// Good rounds.
+    /// Valid rounds.
     pub rounds: usize,
-    /// Why there are no more, once there are none.
+    /// Why measuring ended; `None` until then.
     pub ended: Option<Ended>,
     modes: BTreeMap<Mode, Sum>,
 }
 
-/// Of one mode.
+/// The sums of one mode.
 #[derive(Clone, Debug, Default)]
 struct Sum {
     histogram: Option<Histogram<u64>>,
@@ -41,13 +41,13 @@ struct Sum {
 }
 
 impl Tally {
-    /// Of a case of which nothing is measured yet.
+    /// An empty tally.
     #[must_use]
     pub fn new(spec: Spec) -> Self {
         Self { spec, rounds: 0, ended: None, modes: BTreeMap::new() }
     }
 
-    /// Adds a round in which every slice has a figure.
+    /// Adds a round. Every slice must have a figure.
     pub fn add(&mut self, slices: impl Iterator<Item = (Mode, Measured)>) {
         self.rounds += 1;
         for (mode, measured) in slices {
@@ -57,7 +57,7 @@ impl Tally {
             sum.received += measured.received;
             match (&mut sum.histogram, measured.histogram) {
                 (Some(all), Some(more)) => {
-                    // They are made alike, so nothing can be out of range.
+                    // They have the same bounds, so this cannot fail.
                     let _ = all.add(more);
                 }
                 (all @ None, more) => *all = more,
@@ -72,14 +72,13 @@ impl Tally {
         self.modes.get(&mode).map(|sum| &sum.figures[..]).unwrap_or_default()
     }
 
-    /// A mode's figure as a part of another's.
+    /// A mode's figure divided by another's.
     #[must_use]
     pub fn ratio(&self, of: Mode, to: Mode) -> Option<Interval> {
         ratio(self.figures(of), self.figures(to))
     }
 
-    /// The part of the bridge's overhead that is removed by a mode: of the time that each round trip,
-    /// connection, bit or datagram takes.
+    /// The part of the bridge's overhead that a mode removes, of the time per round trip, connection, bit or datagram.
     #[must_use]
     pub fn overhead_removed(&self, by: Mode) -> Option<Interval> {
         let times = |mode| -> Vec<f64> {
@@ -92,7 +91,7 @@ impl Tally {
         overhead_removed(&times(Mode::Cable), &times(Mode::Bridge), &times(by))
     }
 
-    /// How wide the interval is by which it is decided whether to go on.
+    /// The width of the interval that decides whether to continue.
     #[must_use]
     pub fn width(&self) -> Option<f64> {
         let interval = if self.spec.work.is_latency() {
@@ -103,13 +102,13 @@ impl Tally {
         interval.map(|interval| interval.high - interval.low)
     }
 
-    /// How wide it may be.
+    /// Its target width.
     #[must_use]
     pub fn wanted(&self) -> f64 {
         if self.spec.work.is_latency() { NARROW_OVERHEAD } else { NARROW_RATIO }
     }
 
-    /// Ends the case if its interval is narrow.
+    /// Ends the case if its interval has reached the target width.
     pub fn end_if_narrow(&mut self) {
         let (width, wanted) = (self.width(), self.wanted());
         if width.is_some_and(|width| width <= wanted) {
@@ -117,7 +116,7 @@ impl Tally {
         }
     }
 
-    /// The figures for the report.
+    /// The results for the report.
     #[must_use]
     pub fn results(&self) -> Results {
         if self.spec.work.is_latency() {

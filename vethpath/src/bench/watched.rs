@@ -1,4 +1,4 @@
-//! The two pairs that are measured, by the counters of their lab's programs: which path their frames took.
+//! The two measured pairs, by the counters of the lab's programs: which path their frames took.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use crate::{
     state::Directory,
 };
 
-/// Of frames that were to be fast, one in so many may be slow: ARP, above all.
+/// Of the frames on the fast path, one in this many may be slow, mainly ARP.
 const ONE_SLOW_IN: u64 = 100;
 
-/// So many may in any case: a short slice has few frames.
+/// This many slow frames are always allowed: a short slice has few frames.
 const SOME_SLOW: u64 = 4;
 
 /// Two pairs of a lab that is up.
@@ -27,10 +27,10 @@ pub struct Watched {
     directory: Directory,
 }
 
-/// What the programs have counted of the two pairs so far.
+/// The programs' counters of the two pairs.
 pub struct Counted([PairCounters; 2]);
 
-/// Frames that the two namespaces have sent, by path.
+/// Frames sent by the two namespaces, by path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// By the fast path.
@@ -49,20 +49,20 @@ impl Watched {
         Ok(Self { chosen, counters, directory })
     }
 
-    /// What is counted up to now.
+    /// Reads the counters.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// A kernel operation fails.
     pub fn counted(&self) -> Result<Counted, Error> {
         let [from, to] = self.chosen.sides();
         let matrix = self.counters.matrix()?;
         Ok(Counted([self.counters.of(from.counter, &matrix)?, self.counters.of(to.counter, &matrix)?]))
     }
 
-    /// What was sent since.
+    /// The frames sent since `before`.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// A kernel operation fails.
     pub fn since(&self, before: &Counted) -> Result<Sent, Error> {
         let after = self.counted()?;
         let both = before.0.iter().zip(&after.0).map(|(before, after)| Sent::between(before, after));
@@ -70,7 +70,7 @@ impl Watched {
             .fold(Sent::default(), |sum, one| Sent { fast: sum.fast + one.fast, slow: sum.slow + one.slow }))
     }
 
-    /// What the agent says of the two pairs now.
+    /// The agent's state of the two pairs.
     #[must_use]
     pub fn states(&self) -> String {
         let states: BTreeMap<String, Option<String>> =
@@ -96,14 +96,14 @@ impl Sent {
         }
     }
 
-    /// Whether nearly all of at least `expected` frames were fast.
+    /// Whether nearly all frames were fast, and at least nearly `expected` of them.
     #[must_use]
     pub fn is_fast(self, expected: u64) -> bool {
         self.fast >= nearly(expected) && self.fast >= nearly(self.fast + self.slow)
     }
 }
 
-/// As many as nearly all of so many are.
+/// The lowest number that counts as nearly all of `all`.
 #[must_use]
 pub fn nearly(all: u64) -> u64 {
     all - (all / ONE_SLOW_IN).max(SOME_SLOW.min(all / 2))

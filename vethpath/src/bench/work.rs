@@ -1,4 +1,4 @@
-//! What is measured: kinds of work, and how and where the two ends do it.
+//! The kinds of work, and how and where the two ends do it.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -11,21 +11,21 @@ pub enum Work {
     UdpRr,
     /// A message over an open TCP connection there and back.
     TcpRr,
-    /// TCP connections opened, greeted and closed, one after the other.
+    /// TCP connections in sequence: opened, one byte received, closed.
     TcpConnect,
-    /// Bytes over one TCP connection, as many as will go.
+    /// Bytes over one TCP connection at the highest rate.
     TcpStream,
-    /// Datagrams one way, as many as one core can send.
+    /// Datagrams one way, at the highest rate of one core.
     UdpRate,
 }
 
-/// How an end waits for the other.
+/// How an end waits for data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Wait {
-    /// It sleeps until it is woken up.
+    /// Sleeps until it is woken up.
     Blocking,
-    /// It asks again and again.
+    /// Polls a non-blocking socket.
     Spinning,
 }
 
@@ -35,25 +35,25 @@ pub enum Wait {
 pub enum Cores {
     /// Both on one CPU.
     Same,
-    /// Each on its own.
+    /// Each on its own CPU.
     Cross,
 }
 
-/// What a figure is in.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
     /// Microseconds.
     #[serde(rename = "us")]
     Microseconds,
-    /// So many in a second.
+    /// Per second.
     #[serde(rename = "1/s")]
     PerSecond,
-    /// Bits in a second.
+    /// Bits per second.
     #[serde(rename = "bit/s")]
     BitsPerSecond,
 }
 
-/// Which of two figures is the better one.
+/// Which of two figures is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
@@ -67,7 +67,7 @@ impl Work {
     /// All kinds.
     pub const ALL: [Self; 5] = [Self::UdpRr, Self::TcpRr, Self::TcpConnect, Self::TcpStream, Self::UdpRate];
 
-    /// For people.
+    /// The text for people.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl Work {
         }
     }
 
-    /// What its figure is in.
+    /// The unit of its figure.
     #[must_use]
     pub const fn unit(self) -> Unit {
         match self {
@@ -89,7 +89,7 @@ impl Work {
         }
     }
 
-    /// Which of two figures is the better one.
+    /// Which of two figures is better.
     #[must_use]
     pub const fn better(self) -> Better {
         match self.unit() {
@@ -105,12 +105,12 @@ impl Work {
     }
 }
 
-/// One case: a kind of work with all that it takes.
+/// One case: a kind of work with its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Spec {
-    /// What is done.
+    /// The kind of work.
     pub work: Work,
-    /// Bytes of a message, datagram or write; 1 for connections, which are greeted with a byte.
+    /// Bytes of a message, datagram or write; 1 for connections, which carry one byte.
     pub size: usize,
     /// How the ends wait.
     pub wait: Wait,
@@ -119,7 +119,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The case that the answer in one line is of.
+    /// The headline case.
     pub const UDP: Self = Self { work: Work::UdpRr, size: 64, wait: Wait::Blocking, cores: Cores::Same };
 
     /// The same over TCP.

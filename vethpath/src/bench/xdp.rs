@@ -1,4 +1,4 @@
-//! The same way on XDP, in a lab of the bench's own that lies beside the measured one as the cable does.
+//! The same path on XDP, in a generated lab beside the measured one.
 
 use super::{
     Error, Mode, Warning,
@@ -15,29 +15,29 @@ use crate::{
     topology::{IfName, NsName},
 };
 
-/// A lab on XDP, and the two that are measured in it.
+/// A lab on XDP, and the two hosts to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Beside<'a> {
     /// The lab, which is up.
     pub record: &'a Record,
-    /// Who asks and who answers.
+    /// The client and the server.
     pub between: &'a (NsName, NsName),
 }
 
-/// The lab, locked.
+/// The locked lab.
 pub struct OnXdp {
     _lock: LabLock,
     chosen: Chosen,
     watched: Watched,
-    /// Where its bridges are.
+    /// Reads links in the bridges' namespace.
     bridges: Rtnl,
 }
 
 impl OnXdp {
-    /// Opens it.
+    /// Locks and opens it.
     ///
     /// # Errors
-    /// A namespace is gone, the kernel refuses, or the two are not armed.
+    /// A namespace is gone, a kernel operation fails, or the two pairs are not armed.
     pub fn open(beside: Beside<'_>) -> Result<Self, Error> {
         let Beside { record, between } = beside;
         let directory = Directory::of(&record.topology.lab);
@@ -53,7 +53,7 @@ impl OnXdp {
         Ok(Self { _lock: lock, chosen, watched, bridges: Rtnl::open(&netns)? })
     }
 
-    /// The two places.
+    /// The two ends.
     ///
     /// # Errors
     /// A namespace is gone.
@@ -61,10 +61,10 @@ impl OnXdp {
         Site::of(&self.chosen)
     }
 
-    /// Measures, and finds fault with frames that did not go by XDP.
+    /// Measures a slice and reports a fault if frames did not take XDP.
     ///
     /// # Errors
-    /// Those of the worker, or the kernel refuses.
+    /// Those of the worker, or a kernel operation fails.
     pub async fn slice(&self, worker: &Worker, timing: Timing) -> Result<Slice, Error> {
         let (before, ports) = (self.watched.counted()?, self.sent_by_ports().await?);
         let measured = worker.slice(timing, Mode::Xdp.name()).await?;
@@ -80,8 +80,8 @@ impl OnXdp {
         Ok(Slice { measured, fault })
     }
 
-    /// Frames that the two ports have sent to their inner ends. `veth_get_stats64` counts those that XDP has
-    /// redirected to a port; `bpf_redirect_peer`, which the tc programs use here, leaves the port out.
+    /// Frames that the two ports have sent to their inner ends. `veth_get_stats64` counts frames that XDP redirected to
+    /// a port. `bpf_redirect_peer`, which the tc programs use here, bypasses the port.
     async fn sent_by_ports(&self) -> Result<u64, Error> {
         let mut sent = 0;
         for side in self.chosen.sides() {
@@ -92,7 +92,7 @@ impl OnXdp {
     }
 }
 
-/// Whether nearly all frames that the programs took were redirected by XDP, or lost where a ring was full.
+/// Whether XDP redirected nearly all frames that the programs took. Frames lost at a full ring are included.
 fn is_by_xdp(redirected: u64, fast: u64, measured: &Measured) -> bool {
     redirected + measured.lost() >= nearly(fast)
 }

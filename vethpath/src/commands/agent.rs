@@ -1,4 +1,4 @@
-//! `vethpath agent`: the lab's own process.
+//! `vethpath agent`: the lab's agent process.
 
 use std::io::{self, Write};
 
@@ -12,14 +12,14 @@ use crate::{agent, output::printable, state::Directory, topology::NameError};
 /// Runs the agent of a lab until it is terminated.
 pub fn run(lab: &str) -> Result<Exit, Failure> {
     let lab = lab.parse().map_err(|error: NameError| Failure::request(error.to_string()))?;
-    // A session of its own: closing the terminal that `up` ran in does not end the agent. Fails
-    // where it is the leader of one already.
+    // A new session, so that closing the terminal of `up` does not end the agent. Fails if the process is a session
+    // leader already.
     let _ = nix::unistd::setsid();
-    // Whatever it makes is root's alone from the first moment on.
+    // Everything that it creates is accessible to root only.
     let _ = umask(Mode::from_bits_truncate(0o077));
     let level = if cfg!(feature = "ebpf-log") { log::LevelFilter::Debug } else { log::LevelFilter::Info };
     env_logger::Builder::new().filter_level(level).parse_default_env().format(line).init();
-    // Before the runtime: capabilities are a thread's, and threads inherit them.
+    // Before the runtime, since capabilities belong to a thread and are inherited by the threads that it creates.
     let done = match agent::reduce_privileges() {
         Ok(()) => runtime()?.block_on(agent::run(&Directory::of(&lab))),
         Err(error) => Err(error.into()),
@@ -33,7 +33,7 @@ pub fn run(lab: &str) -> Result<Exit, Failure> {
     }
 }
 
-/// A line of the log, which people will read on a terminal.
+/// Formats a line of the log. It is escaped for a terminal.
 fn line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let (at, level, target) = (out.timestamp(), record.level(), record.target());
     let message = record.args().to_string();

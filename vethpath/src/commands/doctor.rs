@@ -1,4 +1,4 @@
-//! `vethpath doctor`: what this host offers, what is in the way, and what to do about it.
+//! `vethpath doctor`: checks the host for what vethpath needs, with hints.
 
 use std::io::{self, Write};
 
@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::{Exit, Failure, neighbours};
 use crate::kernel::probe::{Check, Status, checks};
 
-/// Looks at the host and prints what was found, as aligned text or as `{"checks": [..]}`. Returns
-/// whether a lab can be brought up: nothing is missing, though there may be warnings.
+/// Runs the checks and prints the results, as aligned text or as `{"checks": [..]}`. Returns whether a lab can be
+/// brought up. Only missing features prevent this, and warnings do not.
 ///
 /// # Errors
 /// Those of `out`.
@@ -23,7 +23,7 @@ pub fn run(json: bool, out: &mut dyn Write) -> io::Result<bool> {
     Ok(report.checks.iter().all(|check| check.status != Status::Missing))
 }
 
-/// The exit code that goes with what was found.
+/// The exit code of the result.
 pub fn verdict(fine: bool) -> Result<Exit, Failure> {
     Ok(if fine { Exit::Done } else { Exit::System })
 }
@@ -38,7 +38,7 @@ fn print_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-/// One line a check, and its advice below it.
+/// Prints a line for each check, with its advice below.
 fn print_text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let width = report.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     for check in &report.checks {

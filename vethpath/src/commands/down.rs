@@ -12,7 +12,7 @@ use crate::{
     topology::{LabName, Topology},
 };
 
-/// Takes one lab down, or all. An interrupt stops it at the lab that it is at.
+/// Takes down one lab, or all. An interrupt stops it at the current lab.
 pub fn run(lab: Option<&str>, all: bool) -> Result<Exit, Failure> {
     privileged()?;
     if !all {
@@ -37,7 +37,7 @@ pub fn run(lab: Option<&str>, all: bool) -> Result<Exit, Failure> {
     Ok(worst)
 }
 
-/// By a process of its own, which goes to where the lab lives and does not come back.
+/// Takes a lab down in a child process, which enters the lab's namespaces for good.
 fn apart(name: &LabName) -> Result<Exit, Failure> {
     let refused = |error: io::Error| Failure::system(format!("cannot run vethpath down {name}: {error}"));
     let status = Command::new("/proc/self/exe").args(["down", name.as_str()]).status().map_err(refused)?;
@@ -51,7 +51,7 @@ fn apart(name: &LabName) -> Result<Exit, Failure> {
 fn one(name: &LabName, file: Option<&Topology>) -> Result<Exit, Failure> {
     let left = match runtime()?.block_on(apply::down(name, file, progress::waiting)) {
         Ok(notes) => {
-            // Whoever does not want to hear it has the exit code.
+            // A closed stderr is ignored: the exit code reports the result.
             let _ = tell(name, &notes, &mut io::stderr().lock());
             return Ok(Exit::Done);
         }

@@ -24,7 +24,7 @@ struct Choice {
     json: bool,
 }
 
-/// Prints what has happened, and (`follow`) what happens until interrupted or until the lab is down.
+/// Prints past events. With `follow`, also prints new ones until interrupted or until the lab is down.
 pub fn run(arguments: &EventsArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::record(arguments.lab.lab.as_deref())?.topology;
     if let Some(pair) = &arguments.pair
@@ -35,7 +35,7 @@ pub fn run(arguments: &EventsArgs, out: &mut dyn Write) -> Result<Exit, Failure>
     }
     let choice = Choice {
         pair: arguments.pair.clone(),
-        // What is older than time itself leaves nothing out.
+        // A time before the earliest timestamp excludes nothing.
         since: arguments.since.and_then(|ago| Timestamp::now().checked_sub(ago).ok()).map(Time::from),
         json: arguments.json,
     };
@@ -51,7 +51,7 @@ async fn follow(lab: &LabName, choice: &Choice, out: &mut dyn Write) -> Result<E
     let refused = |error| Failure::system(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
     let mut follower = Follower::of(&Directory::of(lab)).map_err(|error| match error.kind() {
-        // It went down just now.
+        // The lab went down in the meantime.
         io::ErrorKind::NotFound => apply::Error::NoLab(lab.clone()).into(),
         _ => unreadable(error),
     })?;
@@ -62,7 +62,7 @@ async fn follow(lab: &LabName, choice: &Choice, out: &mut dyn Write) -> Result<E
             events = follower.next() => events.map_err(unreadable)?,
         };
         let Some(events) = events else {
-            // Whoever does not want to hear it has its exit code.
+            // A closed stderr is ignored: the exit code reports the result.
             let _ = writeln!(io::stderr(), "lab {lab} is down");
             return Ok(Exit::Done);
         };
@@ -76,7 +76,7 @@ impl Choice {
         recent && self.pair.as_ref().is_none_or(|pair| event.kind.pairs().contains(&pair.as_str()))
     }
 
-    /// In one write: whoever reads has all of it at once.
+    /// Prints with one write, so that a reader gets all events at once.
     fn print(&self, events: &[Event], out: &mut dyn Write) -> io::Result<()> {
         let mut text = Vec::new();
         for event in events.iter().filter(|event| self.wants(event)) {

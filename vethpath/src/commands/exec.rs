@@ -1,4 +1,4 @@
-//! `vethpath exec` and `vethpath shell`: a program in a namespace.
+//! `vethpath exec` and `vethpath shell`: run a program in a namespace.
 
 use std::{
     env,
@@ -18,7 +18,7 @@ use crate::{
     topology::NsName,
 };
 
-/// Replaces this process by `command` in a namespace of a lab.
+/// Replaces this process with `command` in a namespace of a lab.
 pub fn run(lab: Option<&str>, namespace: &str, command: &[OsString]) -> Result<Exit, Failure> {
     enter(lab, namespace)?;
     let Some((program, arguments)) = command.split_first() else {
@@ -26,12 +26,12 @@ pub fn run(lab: Option<&str>, namespace: &str, command: &[OsString]) -> Result<E
     };
     let error = Command::new(program).args(arguments).exec();
     let name = program.to_string_lossy();
-    // As shells have it: 127 where there is no such program, 126 where it cannot be run.
+    // The exit codes of a shell: 127 if the program does not exist, 126 if it cannot be executed.
     let _ = writeln!(io::stderr(), "error: cannot run {}: {error}", printable(&name));
     Ok(Exit::Of(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }))
 }
 
-/// Replaces this process by the user's shell in a namespace of a lab, with a prompt that shows it.
+/// Replaces this process with the user's shell in a namespace of a lab. The prompt shows lab and namespace.
 pub fn shell(lab: Option<&str>, namespace: &str) -> Result<Exit, Failure> {
     let record = enter(lab, namespace)?;
     let shell = env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into());
@@ -39,7 +39,7 @@ pub fn shell(lab: Option<&str>, namespace: &str) -> Result<Exit, Failure> {
     let mut command = Command::new(&shell);
     let bash = shell.to_string_lossy().ends_with("bash");
     if bash {
-        // bash reads its own prompt from a file; PROMPT_COMMAND runs after that, once.
+        // bash sets its prompt from a startup file. PROMPT_COMMAND runs after that, once.
         let set = format!("PS1='{prompt}\\w \\$ '; unset PROMPT_COMMAND");
         command.env("PROMPT_COMMAND", set);
     } else {
@@ -55,7 +55,7 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     privileged()?;
     let record = with_namespace(lab, namespace)?;
     let name: NsName = namespace.parse().map_err(|error| Failure::request(format!("{error}")))?;
-    // On a thread of its own, which may go to the lab's mounts: the program is to have those of its caller.
+    // In a separate thread, which may enter the lab's mount namespace. The program keeps the caller's mounts.
     let find = || {
         labs::go_to(&record.topology.lab, false)?;
         let netns = Netns::named(&name)?;
@@ -82,7 +82,7 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
 fn with_namespace(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     let (records, mut damaged) = match lab {
         Some(_) => (vec![labs::record_of(&labs::named(lab)?.0)?], Vec::new()),
-        // One whose record is damaged hides no other.
+        // A damaged record does not hide other labs.
         None => {
             let (mut records, mut damaged) = (Vec::new(), Vec::new());
             for (_, record) in labs::all()? {

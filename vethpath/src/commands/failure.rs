@@ -1,4 +1,4 @@
-//! How a command ends: exit codes, and the words on stderr.
+//! Results of commands: exit codes, and messages on stderr.
 
 use std::{
     io::{self, Write},
@@ -7,10 +7,10 @@ use std::{
 
 use crate::output::printable;
 
-/// Exit codes, as the README lists them.
+/// Exit codes, as documented in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All is done.
+    /// Success.
     Done,
     /// The user's file or request is wrong.
     Request,
@@ -18,7 +18,7 @@ pub enum Exit {
     System,
     /// SIGINT.
     Interrupted,
-    /// The code of a program that was run for the user.
+    /// The exit code of a program that was run for the user.
     Of(u8),
 }
 
@@ -34,7 +34,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What is said when a command cannot do what it was asked.
+/// The message, hint and exit code of a failed command.
 #[derive(Debug)]
 pub struct Failure {
     exit: Exit,
@@ -48,7 +48,7 @@ impl Failure {
         Self { exit: Exit::Request, message: message.into(), hint: None }
     }
 
-    /// The system refused.
+    /// The system refused a request.
     pub fn system(message: impl Into<String>) -> Self {
         Self { exit: Exit::System, message: message.into(), hint: None }
     }
@@ -69,12 +69,12 @@ impl Failure {
         self.exit == Exit::Interrupted
     }
 
-    /// Something that is already rendered, such as the faults of a file.
+    /// A message that is already rendered, such as the faults of a file.
     pub fn rendered(message: impl Into<String>) -> Self {
         Self { exit: Exit::Request, message: message.into(), hint: None }
     }
 
-    /// stdout cannot be written. A reader that has gone away (`vethpath list | head -1`) is no fault.
+    /// stdout cannot be written. A closed pipe (`vethpath list | head -1`) is not an error.
     #[must_use]
     pub fn output(error: io::Error) -> Self {
         match error.kind() {
@@ -83,16 +83,16 @@ impl Failure {
         }
     }
 
-    /// With a way out.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Says it, and gives the exit code.
+    /// Prints the message and returns the exit code.
     pub fn report(&self, err: &mut dyn Write) -> ExitCode {
-        // Nothing can be done about a closed stderr; the exit code still tells.
+        // A closed stderr is ignored: the exit code still reports the failure.
         let _ = self.write(err);
         self.exit.into()
     }
@@ -150,7 +150,7 @@ impl From<crate::state::Error> for Failure {
     }
 }
 
-/// The one runtime: a single thread does, and netlink sockets are its only work.
+/// The tokio runtime. A single thread is enough, since it only serves netlink sockets.
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

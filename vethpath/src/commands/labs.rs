@@ -1,4 +1,4 @@
-//! Which lab a command is about: by name, by file, or the only one that is up.
+//! Finds the lab of a command: by name, by file, or the only one that is up.
 
 use std::{
     fs::OpenOptions,
@@ -20,7 +20,7 @@ pub fn topology(file: &Path) -> Result<Topology, Failure> {
     checked(file, false)
 }
 
-/// The same, and says on stderr what of it may not be meant.
+/// Reads and checks a topology file, and prints warnings to stderr.
 pub fn topology_with_warnings(file: &Path) -> Result<Topology, Failure> {
     checked(file, true)
 }
@@ -33,19 +33,18 @@ fn checked(file: &Path, warn: bool) -> Result<Topology, Failure> {
     let checked = check(source, stem(file).as_deref())
         .map_err(|faults| Failure::rendered(faults.render(source, color)))?;
     if warn && !checked.warnings.faults.is_empty() {
-        // A closed stderr takes nothing away from the lab.
+        // A closed stderr does not affect the lab.
         let _ = writeln!(io::stderr().lock(), "{}", checked.warnings.render(source, color));
     }
     Ok(checked.topology)
 }
 
-/// What a lab is called whose file does not say.
+/// The default name of a lab whose file has none.
 pub fn stem(file: &Path) -> Option<String> {
     file.file_stem().map(|stem| stem.to_string_lossy().into_owned())
 }
 
-/// The text of a file that may turn out to be anything: never waits for a writer, never reads on
-/// and on.
+/// Reads a file of unknown type. Never blocks on a FIFO or device, and never reads more than the limit.
 pub fn text(file: &Path) -> Result<String, Failure> {
     let path = file.display();
     let unreadable = |error: io::Error| {
@@ -68,7 +67,7 @@ pub fn text(file: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error)))
 }
 
-/// The lab that the user means, and its topology if a file was given.
+/// The lab that the user specified, and its topology if a file was given.
 pub fn named(lab: Option<&str>) -> Result<(LabName, Option<Topology>), Failure> {
     let Some(text) = lab else { return Ok((only_one()?, None)) };
     let looks_like_file = text.contains('/') || text.ends_with(".toml");
@@ -82,7 +81,7 @@ pub fn named(lab: Option<&str>) -> Result<(LabName, Option<Topology>), Failure> 
     Ok((name, None))
 }
 
-/// The record of the lab that the user means, which must be up. This process moves to where it lives.
+/// The record of the lab that the user specified, which must be up. Moves this process to the lab's namespaces.
 pub fn record(lab: Option<&str>) -> Result<Record, Failure> {
     let (name, _) = named(lab)?;
     let record = record_of(&name)?;
@@ -98,7 +97,7 @@ pub fn record_of(name: &LabName) -> Result<Record, Failure> {
 /// A lab, and its record or why that cannot be read.
 pub type Found = (LabName, Result<Record, state::Error>);
 
-/// The records of all labs that are up, or why one cannot be read: that says nothing of the others.
+/// The records of all labs that are up. A record that cannot be read does not affect the others.
 pub fn all() -> Result<Vec<Found>, Failure> {
     let read = |name: LabName| {
         let record = Record::of_lab(&Directory::of(&name)).transpose()?;
@@ -107,8 +106,8 @@ pub fn all() -> Result<Vec<Found>, Failure> {
     Ok(names()?.into_iter().filter_map(read).collect())
 }
 
-/// Moves this thread to where a lab lives, for good, if it is elsewhere; returns whether it is. `changes` if it is to
-/// change the lab. A lab that is not up lives nowhere.
+/// Moves this thread to the namespaces of a lab for good, if the lab is elsewhere. Returns whether it did.
+/// `changes` states that the lab will be changed. For a lab that is not up nothing is done.
 pub fn go_to(lab: &LabName, changes: bool) -> Result<bool, Failure> {
     let directory = Directory::of(lab);
     if !directory.exists() {
@@ -118,14 +117,14 @@ pub fn go_to(lab: &LabName, changes: bool) -> Result<bool, Failure> {
     let is_moved = route.leads_elsewhere();
     match route.obstacle(changes) {
         None => route.follow()?,
-        // `down` removes what is left of it, and everything else says how it stands.
+        // `down` removes what is left of the lab, and other commands report its state.
         Some(Obstacle::NetnsGone | Obstacle::MountsGone) if changes => route.follow()?,
         obstacle => return Err(apply::Error::Elsewhere { lab: lab.clone(), obstacle }.into()),
     }
     Ok(is_moved)
 }
 
-/// Where a lab lives, as far as a record says so that can be read.
+/// The namespaces of a lab, from its record or the newest readable one.
 fn home(directory: &Directory) -> Result<Option<Home>, state::Error> {
     match Record::read_home(directory) {
         Err(state::Error::Journal { .. } | state::Error::Version { .. }) => {
@@ -135,14 +134,14 @@ fn home(directory: &Directory) -> Result<Option<Home>, state::Error> {
     }
 }
 
-/// Whether a lab lives in other namespaces, as far as it can be told.
+/// Whether a lab is in other namespaces, as far as that can be determined.
 pub fn is_elsewhere(lab: &LabName) -> bool {
     let directory = Directory::of(lab);
     let home = home(&directory).ok().flatten();
     matches!(Record::route(home.as_ref(), &directory), Ok(Some(route)) if !route.is_here())
 }
 
-/// The names of all labs that are up. Their state is root's: others cannot be told.
+/// The names of all labs that are up. Only root can read their state.
 pub fn names() -> Result<Vec<LabName>, Failure> {
     state::known_labs().map_err(|error| Failure::from(error).hint("run vethpath as root"))
 }

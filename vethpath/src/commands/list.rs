@@ -20,10 +20,10 @@ struct Line {
     pairs: usize,
     armed: usize,
     agent: bool,
-    /// Why nothing else can be told.
+    /// Why nothing else is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// What may help then.
+    /// A hint for that case.
     #[serde(skip)]
     hint: Option<String>,
 }
@@ -46,7 +46,7 @@ impl Line {
         }
     }
 
-    /// Of a lab whose record cannot be read.
+    /// The line of a lab whose record cannot be read.
     fn unknown(lab: &LabName, error: &state::Error) -> Self {
         let agent = status::query(&Directory::of(lab).socket()).is_ok();
         let (error, hint) = (Some(error.to_string()), error.hint());

@@ -1,4 +1,4 @@
-//! One file per verb: from arguments to an exit code.
+//! One file for each command: from arguments to an exit code.
 
 mod agent;
 mod bench;
@@ -29,12 +29,12 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::cli::{Cli, Command};
 
-/// Runs one command line.
+/// Runs a command line.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let out = &mut io::stdout().lock();
     if !matches!(cli.command, Command::Exec { .. } | Command::Shell { .. }) {
-        // What is made does not depend on the caller's; programs that run for the user do.
+        // Files of vethpath do not depend on the caller's umask. Programs that run for the user keep it.
         let _ = umask(Mode::from_bits_truncate(0o022));
     }
     let done = match cli.command {
@@ -71,7 +71,7 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-/// Renders whole, then writes: clap's renderers panic where they cannot write.
+/// Renders to memory before writing, since clap's renderers panic if a write fails.
 fn rendered(
     out: &mut dyn Write,
     render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,

@@ -1,4 +1,4 @@
-//! Whether the kernel's neighbour tables have room for a lab.
+//! Checks that the kernel's neighbour tables are large enough for a lab.
 
 use std::io::{self, Write};
 
@@ -11,11 +11,11 @@ use crate::{
     topology::{Family, LabName, Neighbours, Topology},
 };
 
-/// What a table would have to hold.
+/// The entries that a table would need.
 struct Demand {
     table: NeighbourTable,
     lab: Neighbours,
-    /// What the other labs that are up need.
+    /// The entries that other labs that are up need.
     others: usize,
 }
 
@@ -28,15 +28,15 @@ impl Demand {
         usize::try_from(self.table.limit).is_ok_and(|limit| self.entries() <= limit)
     }
 
-    /// With room for hosts that talk to each other.
+    /// The hint, with extra room for hosts that talk to each other.
     fn advice(&self) -> String {
         let enough = (2 * self.entries()).next_power_of_two();
         format!("`sysctl -w {}={enough}` in the machine's first network namespace", self.table.family.limit())
     }
 }
 
-/// Warns, before anything is made, of a table that is too small for a lab and those that are up. Where it cannot be
-/// told, nothing is said.
+/// Warns of a neighbour table that is too small for this lab and those that are up, before anything is changed.
+/// Does nothing if the tables cannot be read.
 pub fn warn(topology: &Topology, err: &mut dyn Write) -> io::Result<()> {
     let Ok(tables) = Netns::current().and_then(|here| neighbour_tables(&here)) else { return Ok(()) };
     for table in tables {
@@ -71,13 +71,13 @@ fn warn_of(lab: &LabName, demand: &Demand, err: &mut dyn Write) -> io::Result<()
     )
 }
 
-/// What the labs that are up need of a table.
+/// The entries of a table that the other labs need.
 fn of_others(lab: &LabName, family: Family) -> usize {
     let others = labs::all().unwrap_or_default().into_iter().filter(|(name, _)| name != lab);
     others.filter_map(|(_, record)| Some(Neighbours::of(&record.ok()?.topology, family).entries)).sum()
 }
 
-/// The tables, and what the labs that are up need of them.
+/// The checks of `doctor`: the tables, and the entries that the labs that are up need.
 pub fn checks() -> Vec<Check> {
     let tables = Netns::current().and_then(|here| neighbour_tables(&here));
     let labs = labs::all().unwrap_or_default();

@@ -13,15 +13,15 @@ use crate::{
     plan::Changes,
 };
 
-/// How many changes of one kind are printed, unless all are asked for.
+/// The number of changes of one kind that are printed, unless all are requested.
 const SHOWN: usize = 1000;
 
-/// Shows what `up` would do.
+/// Prints what `up` would do.
 pub fn run(file: &Path, all: bool, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
     labs::go_to(&topology.lab, true)?;
-    // A closed stderr takes nothing away from the plan.
+    // A closed stderr does not affect the plan.
     let _ = neighbours::warn(&topology, &mut io::stderr().lock());
     let Preview { changes, refusal } = runtime()?.block_on(apply::preview(&topology))?;
     let most = if all { usize::MAX } else { SHOWN };
@@ -37,7 +37,7 @@ pub fn run(file: &Path, all: bool, json: bool, out: &mut dyn Write) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// One line a change: of each action and kind the first `most`, and at the end how many more there are.
+/// Prints a line for each change. After the first `most` of each action and kind, the rest are only counted.
 fn print(lab: &str, changes: &Changes, most: usize, out: &mut dyn Write) -> io::Result<()> {
     if changes.is_empty() {
         return writeln!(out, "lab {lab} is up: nothing to change");

@@ -1,4 +1,4 @@
-//! A bar on the terminal while a large lab comes up. Nothing where standard error is no terminal.
+//! A progress bar while a large lab comes up. Nothing is shown if standard error is not a terminal.
 
 use std::{
     io::{self, Write},
@@ -9,12 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{output::printable, state};
 
-/// A lab with fewer steps is up before anybody has read a word of a bar.
+/// A lab with fewer steps is up before a progress bar would be of use.
 const MANY: usize = 200;
 
 static BAR: OnceLock<ProgressBar> = OnceLock::new();
 
-/// Shows how many of the steps are done, and takes the bar away after the last one.
+/// Shows how many steps are done, and removes the bar after the last one.
 pub fn show(done: usize, all: usize) {
     if all < MANY {
         return;
@@ -30,13 +30,13 @@ pub fn show(done: usize, all: usize) {
     }
 }
 
-/// Says who is at work on a lab, for which this command waits.
+/// Reports which process is working on a lab, while this command waits for it.
 pub fn waiting(busy: &state::Error) {
-    // Who does not want to hear it waits all the same.
+    // A closed stderr does not affect the wait.
     let _ = writeln!(io::stderr(), "waiting: {}", printable(&busy.to_string()));
 }
 
-/// Takes the bar away, of work that has ended before its last step.
+/// Removes the bar if the work ended before its last step.
 pub fn clear() {
     if let Some(bar) = BAR.get() {
         bar.finish_and_clear();

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{Exit, Failure, failure::runtime, labs};
 use crate::{output, show};
 
-/// Shows a lab as it stands.
+/// Prints the current state of a lab.
 pub fn run(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let record = labs::record(lab)?;
     let shown = runtime()?.block_on(show::observe(&record.topology))?;

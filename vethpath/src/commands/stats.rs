@@ -19,10 +19,10 @@ use crate::{
     topology::LabName,
 };
 
-/// To the top left corner, and nothing below.
+/// Moves the cursor to the top left corner and erases the screen below it.
 const CLEAR: &[u8] = b"\x1b[H\x1b[J";
 
-/// Shows the traffic matrix of a lab.
+/// Prints the traffic matrix of a lab.
 pub fn matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let flows = stats::matrix(&labs::record(lab)?.topology)?;
     let printed = if json { output::json(&flows, out) } else { output::matrix(&flows, out) };
@@ -30,7 +30,7 @@ pub fn matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit
     Ok(Exit::Done)
 }
 
-/// Shows the account of a lab, once, or (`watch`) every so many seconds until interrupted.
+/// Prints the account of a lab once. With `watch`, repeats at that interval in seconds until interrupted.
 pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Write) -> Result<Exit, Failure> {
     let (lab, _) = labs::named(lab)?;
     labs::go_to(&lab, false)?;
@@ -43,8 +43,8 @@ pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Writ
     Ok(Exit::Done)
 }
 
-/// The account of a lab, which must be up. Its agent is asked while its record is read: in a large lab both
-/// take their time.
+/// The account of a lab, which must be up. The agent is queried while the record is read, since both take long in a
+/// large lab.
 fn account(lab: &LabName) -> Result<Stats, Failure> {
     thread::scope(|scope| {
         let view = scope.spawn(|| AgentView::of(lab));
@@ -54,7 +54,7 @@ fn account(lab: &LabName) -> Result<Stats, Failure> {
     })
 }
 
-/// Ends well when it is interrupted, and with the word that the lab is not up when it went down.
+/// Repeats the account. An interrupt ends it with success. If the lab goes down, the error is that it is not up.
 async fn follow(lab: &LabName, period: Duration, out: &mut dyn Write) -> Result<Exit, Failure> {
     let refused = |error| Failure::system(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
@@ -79,7 +79,7 @@ async fn follow(lab: &LabName, period: Duration, out: &mut dyn Write) -> Result<
     }
 }
 
-/// In one write, so that a terminal shows no half of it.
+/// Prints with one write, so that a terminal does not show a partial table.
 fn print(
     account: &Stats,
     growth: &output::Growth,

@@ -17,10 +17,10 @@ use crate::{
     topology::{Datapath, Topology},
 };
 
-/// How many pairs that are not armed are named.
+/// The number of pairs that are listed if they are not armed.
 const NAMED: usize = 100;
 
-/// What has changed, or would, for programs.
+/// The changes that were or would be made, for JSON output.
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     pub(super) lab: &'a str,
@@ -34,12 +34,12 @@ impl Report<'_> {
     }
 }
 
-/// Brings a lab up and says how it stands.
+/// Brings a lab up and reports its state.
 pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
     let is_moved = labs::go_to(&topology.lab, true)?;
-    // A closed stderr takes nothing away from the lab.
+    // A closed stderr does not affect the lab.
     if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
         let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
     }
@@ -62,12 +62,12 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
     Ok(Exit::Done)
 }
 
-/// With the command that works, where that depends on the file.
+/// Adds the command that would work as a hint, if it depends on the file.
 fn failure(file: &Path, error: apply::Error) -> Failure {
     let is_transient = matches!(error, apply::Error::Transient(_));
     let failure = Failure::from(error);
     match file.canonicalize() {
-        // Whoever changes the mount namespace changes the working folder.
+        // Absolute, since a change of the mount namespace changes the working directory.
         Ok(file) if is_transient => failure.hint(format!(
             "`nsenter -t 1 -m vethpath up {}` brings it up in this network namespace, with mounts that stay",
             file.display()
@@ -76,7 +76,7 @@ fn failure(file: &Path, error: apply::Error) -> Failure {
     }
 }
 
-/// What is wrong with this host's kernel, if anything is: before anything is changed.
+/// Prints a check's warning about this host's kernel, if there is one, before anything is changed.
 fn warn(check: &Check, err: &mut dyn Write) -> std::io::Result<()> {
     if let Some(advice) = &check.advice {
         writeln!(err, "warning: {}: {}\nhint: {advice}", check.name, check.found)?;
@@ -84,7 +84,7 @@ fn warn(check: &Check, err: &mut dyn Write) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Refuses early, and says what is missing.
+/// Fails early if privileges are missing, and reports which.
 pub(super) fn privileged() -> Result<(), Failure> {
     probe::privileges().map_err(|missing| Failure::system(missing.to_string()).hint(missing.hint()))
 }

@@ -14,19 +14,19 @@ use crate::{
     topology::{Fault, Faults, Level, Source, check, expand, key_path},
 };
 
-/// A fault, as programs read it.
+/// A fault as JSON.
 #[derive(Serialize)]
 struct Told<'a> {
     level: Level,
     message: &'a str,
-    /// Both from 1; columns in characters.
+    /// Line and column, counted from 1. Columns are in characters.
     line: usize,
     column: usize,
     key: Option<String>,
     hint: &'a str,
 }
 
-/// Checks a file and says what it declares.
+/// Checks a file and prints a summary of what it declares.
 pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let file = &arguments.file;
     if arguments.json.json {
@@ -37,7 +37,7 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
         let mut out = BufWriter::new(out);
         write!(out, "{}", expand(&topology)).and_then(|()| out.flush()).map_err(Failure::output)?;
     }
-    // Whoever does not want to hear it has the exit code.
+    // A closed stderr is ignored: the exit code reports the result.
     let _ = writeln!(
         io::stderr(),
         "{}: lab {} is valid: {}, {}, {}, {}, {}",
@@ -52,7 +52,7 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-/// All there is to say of a file, as a list that may be empty.
+/// Prints all faults and warnings of a file as a list, which may be empty.
 fn json(file: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     let path = file.display().to_string();
     let text = labs::text(file)?;

@@ -1,4 +1,4 @@
-//! Attaching the port program to ports, and seeing who else is there.
+//! Attaching the port program to ports, and finding other programs there.
 
 use std::{
     fs, io, thread,
@@ -20,18 +20,18 @@ use crate::{
     topology::IfName,
 };
 
-/// Which hook of the kernel runs the port program.
+/// The kernel hook of the port program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
-    /// tcx (Linux 6.6 and later): a link that is pinned and outlives us.
+    /// tcx (Linux 6.6 and later): a pinned link, which outlives this process.
     Tcx,
     /// A filter of a `clsact` qdisc.
     Clsact,
 }
 
 impl Hook {
-    /// As people and JSON call it.
+    /// Its name for users and in JSON.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,26 +40,26 @@ impl Hook {
         }
     }
 
-    /// The best that this kernel has, found by asking it (not by its version).
+    /// The best hook of this kernel, found by a query, not by the kernel version.
     #[must_use]
     pub fn best() -> Self {
         if SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok() { Self::Tcx } else { Self::Clsact }
     }
 }
 
-/// Priority and handle of our filter under clsact: by them it is found again. The handle tells whether the qdisc came
-/// with it, and goes with it.
+/// Priority and handle that identify our filter under clsact. This handle means that the qdisc was added with the
+/// filter, and is removed with it.
 pub(super) const CLSACT: NlOptions =
     NlOptions { priority: 0x7670, handle: TcHandle::new(0, 1), classid: None };
 
-/// The handle in a qdisc that was there already.
+/// The handle of our filter in a qdisc that existed before.
 const GUEST: TcHandle = TcHandle::new(0, 2);
 
-/// Attaches the pinned program of `domain` at the ingress of `ports` in `netns`, after whatever is
-/// there. Ports that have it already are left alone. Returns the ports that were news.
+/// Attaches the pinned program of `domain` at the ingress of `ports` in `netns`, after any existing programs. Ports
+/// that already have it are skipped. Returns the newly attached ports.
 ///
 /// # Errors
-/// The program is not pinned, or the kernel refuses a port; those before it stay attached.
+/// The program is not pinned, or the kernel refuses a port. The ports before it stay attached.
 pub fn attach(netns: &Netns, pins: &Pins, domain: u32, hook: Hook, ports: &[&IfName]) -> Result<Vec<IfName>> {
     if ports.is_empty() {
         return Ok(Vec::new());
@@ -87,9 +87,9 @@ fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &IfNa
     if programs(ifindex, TcAttachType::Ingress)?.contains(&ours) && pins.link(port).exists() {
         return Ok(false);
     }
-    // A pin that is there belongs to a port of this name that is gone.
+    // An existing pin is stale: it belongs to a removed port of this name.
     let _ = fs::remove_file(pins.link(port));
-    // `EEXIST`: this very program is attached by a link that nobody holds any more.
+    // EEXIST: this program is still attached by a link that the kernel has yet to release.
     let attach = || {
         let options = TcAttachOptions::TcxOrder(LinkOrder::last());
         program.attach_with_options(port.as_str(), TcAttachType::Ingress, options)
@@ -101,14 +101,14 @@ fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &IfNa
     Ok(true)
 }
 
-/// How long the kernel may take to release a link that was unpinned, or whose holder was killed: it does so in a work
-/// queue (`bpf_link_put` in kernel/bpf/syscall.c), which waits for the RTNL lock: moments, but for a loaded machine.
+/// Timeout for the kernel to release a link that was unpinned or whose holder was killed. It does so in a work queue
+/// (`bpf_link_put` in kernel/bpf/syscall.c), which waits for the RTNL lock. That takes long only on a loaded machine.
 pub(super) const RELEASE: Duration = Duration::from_secs(10);
 
-/// How often an attachment that is refused is retried.
+/// Retry interval of an attach.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// Attaches, and retries while the kernel answers with `refusal` and `limit` has not passed.
+/// Attaches, and retries while the errno is `refusal`, up to the timeout `limit`.
 pub(super) fn retry_while<T>(
     refusal: i32,
     limit: Duration,
@@ -129,18 +129,18 @@ fn attach_clsact(program: &mut SchedClassifier, port: &IfName) -> Result<bool> {
     if our_filter(port)?.is_some() {
         return Ok(false);
     }
-    // Fails where the qdisc is there, which is fine; otherwise attaching says what is wrong.
+    // Fails if the qdisc exists, which is fine. After any other error, the attach below fails too.
     let handle = if qdisc_add_clsact(port.as_str()).is_ok() { CLSACT.handle } else { GUEST };
     let options = TcAttachOptions::Netlink(NlOptions { handle, ..CLSACT });
     let link = program
         .attach_with_options(port.as_str(), TcAttachType::Ingress, options)
         .doing("attach to", port)?;
-    // The link would detach on drop; the filter is to stay until the port goes or `detach` is called.
+    // The link would detach on drop. The filter must stay until the port is removed or `detach` is called.
     std::mem::forget(program.take_link(link).doing("keep filter of", port)?);
     Ok(true)
 }
 
-/// The handle of our filter at the ingress of a port under clsact, on a thread that is in its namespace.
+/// The handle of our filter at the ingress of a port under clsact. Must be called on a thread in the port's namespace.
 pub(super) fn our_filter(port: &IfName) -> Result<Option<TcHandle>> {
     let ifindex = if_nametoindex(port.as_str()).doing("find", port)?;
     let filters = traffic::ingress_filters(ifindex)?;
@@ -148,7 +148,7 @@ pub(super) fn our_filter(port: &IfName) -> Result<Option<TcHandle>> {
     Ok(ours.map(|filter| if filter.handle == u32::from(GUEST) { GUEST } else { CLSACT.handle }))
 }
 
-/// Takes our filter off a port, and the qdisc that came with it, unless somebody uses that by now.
+/// Removes our filter from a port, and the qdisc if it was added with the filter and is unused.
 fn detach_clsact(port: &IfName) -> io::Result<()> {
     let Ok(ifindex) = if_nametoindex(port.as_str()) else { return Ok(()) };
     let Some(handle) = our_filter(port).map_err(io::Error::other)? else { return Ok(()) };
@@ -163,12 +163,12 @@ fn detach_clsact(port: &IfName) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the kernel said `EINVAL`, as `BPF_PROG_QUERY` does of a hook that it does not have.
+/// Whether the errno is `EINVAL`, which `BPF_PROG_QUERY` returns for an unknown hook.
 fn lacks_tcx(error: &(dyn std::error::Error + 'static)) -> bool {
     errno(error) == Some(nix::libc::EINVAL)
 }
 
-/// What the kernel said, somewhere in the chain of causes.
+/// The first errno in the chain of causes.
 fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -180,8 +180,8 @@ fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     None
 }
 
-/// Takes our programs off `ports`, the XDP program too, which become plain bridge ports. Loaded programs
-/// and maps stay.
+/// Detaches our programs, including the XDP program, from `ports`, which become plain bridge ports. Loaded programs and
+/// maps stay.
 ///
 /// # Errors
 /// A link's pin, or a filter, cannot be removed.
@@ -205,28 +205,28 @@ pub fn detach(netns: &Netns, pins: &Pins, hook: Hook, ports: &[&IfName]) -> Resu
     })?
 }
 
-/// Which of some ports run which tcx programs.
+/// Ports by the tcx programs that they run.
 #[derive(Clone, Debug, Default)]
 pub struct Attached {
-    /// Those at whose ingress our program is.
+    /// Ports with our program at ingress.
     pub ours: Vec<IfName>,
-    /// Those that run others, at either hook, or could not be asked.
+    /// Ports with other programs at either hook, and those whose query failed.
     pub foreign: Vec<IfName>,
 }
 
-/// Asks which of `ports` run our program, and which run others. None do where the kernel has no tcx.
+/// Queries which of `ports` run our program, and which run others. Without tcx in the kernel, none do.
 ///
 /// # Errors
-/// The program is not pinned. A port that cannot be asked counts as one with foreign programs.
+/// The program is not pinned. A port whose query fails counts as one with foreign programs.
 pub fn attached(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Attached> {
-    // No interface has index 0: it cannot be asked.
+    // Index 0 is no interface, so its query fails.
     let indexed = |&port: &&'_ IfName| (port.clone(), if_nametoindex(port.as_str()).unwrap_or_default());
     let ports: Vec<_> = netns.run(|| ports.iter().map(indexed).collect())?;
     let ports: Vec<_> = ports.iter().map(|(port, ifindex)| (port, *ifindex)).collect();
     attached_by_index(netns, pins, domain, &ports)
 }
 
-/// The same for ports whose ifindexes are known.
+/// As [`attached`], for ports with known ifindexes.
 ///
 /// # Errors
 /// As [`attached`].
@@ -255,7 +255,7 @@ pub fn attached_by_index(
     })?
 }
 
-/// Whether others than `ours` run; `None` is a hook that could not be asked.
+/// Whether programs other than `ours` run. `None` is a hook whose query failed, and counts as yes.
 fn has_foreign(ours: u32, ingress: Option<&[u32]>, egress: Option<&[u32]>) -> bool {
     ingress.is_none_or(|ids| ids.iter().any(|&id| id != ours)) || egress.is_none_or(|ids| !ids.is_empty())
 }
@@ -272,11 +272,11 @@ pub fn is_our_filter(priority: u16, handle: u32) -> bool {
     priority == CLSACT.priority && [CLSACT.handle, GUEST].map(u32::from).contains(&handle)
 }
 
-/// Ids of tcx programs at one hook of a device, in order. Empty where the kernel has no tcx.
+/// Ids of the tcx programs at one hook of a device, in order. Empty if the kernel has no tcx.
 fn programs(ifindex: u32, hook: TcAttachType) -> Result<Vec<u32>> {
     const LOOPBACK: u32 = 1;
     match query::tcx(ifindex, hook) {
-        // A kernel without tcx says so of every device; any other refusal tells nothing.
+        // A kernel without tcx returns EINVAL for every device. After any other error, the programs are unknown.
         Err(error) if lacks_tcx(&error) => match query::tcx(LOOPBACK, hook) {
             Err(error) if lacks_tcx(&error) => Ok(Vec::new()),
             _ => Err(error).doing("list programs of interface", ifindex),

@@ -1,5 +1,5 @@
-//! Reading a whole per-CPU map in few system calls (`BPF_MAP_LOOKUP_BATCH`): aya reads an element at a
-//! time, which takes two. And removing elements without taking the map for a typed one.
+//! Reading a whole per-CPU map in few system calls (`BPF_MAP_LOOKUP_BATCH`), where aya takes two per element. Also
+//! removes elements of an untyped map.
 #![expect(unsafe_code, reason = "aya has no batch operations")]
 
 use std::{
@@ -13,17 +13,17 @@ use nix::libc::{SYS_bpf, syscall};
 /// `BPF_MAP_LOOKUP_BATCH` of `linux/bpf.h`.
 const LOOKUP_BATCH: i32 = 24;
 
-/// How many bytes of values are asked for at first: what stays in a core's cache while it is read. A bucket
-/// of a hash map that holds more elements than are asked for makes the kernel say so.
+/// Initial size of the value buffer, in bytes, which fits the cache of a core. If a bucket of a hash map holds more
+/// elements than the buffer, the kernel returns ENOSPC and the buffer grows.
 const AT_FIRST: usize = 128 << 10;
 
-/// How many elements are asked for at least.
+/// Minimum number of elements per system call.
 const LEAST: usize = 64;
 
 /// `BPF_MAP_DELETE_ELEM` of `linux/bpf.h`.
 const DELETE_ELEMENT: i32 = 3;
 
-/// The part of `union bpf_attr` about one element, as far as a deletion needs it.
+/// The part of `union bpf_attr` for one element, as far as a deletion needs it.
 #[repr(C)]
 struct ElementAttributes {
     map_fd: u32,
@@ -45,15 +45,15 @@ struct Attributes {
     flags: u64,
 }
 
-/// Removes an element of a hash map. One that is not there is no error.
+/// Removes an element of a hash map. A missing element is not an error.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     let attributes =
         ElementAttributes { map_fd: map.as_raw_fd().cast_unsigned(), zero: 0, key: key as *const K as u64 };
-    // SAFETY: the key is as long as the map's keys are, and any bytes are a `Pod`; the attributes are as
-    // long as is said.
+    // SAFETY: the kernel only reads the key, a `Pod` of the map's key size, and the attributes, whose size is
+    // passed. Both outlive the call.
     let result = unsafe { syscall(SYS_bpf, DELETE_ELEMENT, &raw const attributes, size_of_val(&attributes)) };
     match (result < 0).then(io::Error::last_os_error) {
         Some(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -61,21 +61,21 @@ pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     }
 }
 
-/// All elements of the per-CPU hash or array `map`: each key with its values, one for each of `cpus`.
-/// Elements that come while it reads may be missing.
+/// All elements of the per-CPU hash or array `map`: each key with its values, one for each of `cpus`. Elements that
+/// are added during the read may be missing.
 ///
 /// # Errors
-/// The kernel refuses (it is older than 5.6, or than 5.13 and the map an array).
+/// The kernel refuses, for example before 5.6 for a hash and before 5.13 for an array.
 pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<Vec<(K, Vec<V>)>> {
     let mut elements = Vec::new();
     each(map, cpus, |key, values: &[V]| elements.push((key, values.to_vec())))?;
     Ok(elements)
 }
 
-/// The same, given to `take` one by one.
+/// As [`per_cpu`], but calls `take` for each element.
 ///
 /// # Errors
-/// As [`per_cpu`]. Some elements may have been given by then.
+/// As [`per_cpu`]. `take` may have been called for some elements.
 pub fn each<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     cpus: usize,
@@ -84,7 +84,7 @@ pub fn each<K: Pod, V: Pod>(
     const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
     let mut room = (AT_FIRST / (cpus * size_of::<V>()).max(1)).max(LEAST);
     let (mut keys, mut values) = (Vec::<K>::new(), Vec::<V>::new());
-    // Where the kernel left off: a number of a bucket, or an index.
+    // Position of the kernel in the map: the number of a bucket, or an index.
     let (mut from, mut to) = (0_u32, 0_u32);
     let mut is_first = true;
     loop {
@@ -101,8 +101,8 @@ pub fn each<K: Pod, V: Pod>(
             map_fd: map.as_raw_fd().cast_unsigned(),
             ..Attributes::default()
         };
-        // SAFETY: the buffers have room for `room` keys and as many values for each possible CPU,
-        // which is what the kernel writes at most; the attributes are as long as is said.
+        // SAFETY: the kernel writes at most `room` keys, and as many values for each possible CPU. The buffers have
+        // room for that. The attributes have the size that is passed.
         let result = unsafe { syscall(SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
         let error = (result < 0).then(io::Error::last_os_error);
         let is_last = match error.as_ref().and_then(io::Error::raw_os_error) {
@@ -115,7 +115,7 @@ pub fn each<K: Pod, V: Pod>(
             Some(_) => return Err(error.unwrap_or_else(|| io::ErrorKind::Other.into())),
         };
         let count = room.min(attributes.count as usize);
-        // SAFETY: the kernel has written this many, and any bytes are a `Pod`.
+        // SAFETY: the kernel has written this many elements, and any bytes are a valid `Pod`.
         unsafe {
             keys.set_len(count);
             values.set_len(count * cpus);

@@ -1,4 +1,4 @@
-//! What the programs count: by pair, from pair to pair, and by trunk.
+//! Counters of the programs: by pair, from pair to pair, and by trunk.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,7 @@ use super::{
     maps::{data, hash},
 };
 
-/// The counters of a lab: those that its programs write, and of each set of maps that it has outgrown.
+/// The counters of a lab: the current set of maps, and each set that the lab has outgrown.
 pub struct Counters {
     sets: Vec<Set>,
     cpus: usize,
@@ -32,13 +32,13 @@ struct Set {
     crossings: PerCpuArray<MapData, Count>,
 }
 
-/// What the fast path took from each pair to each other, and the sums of that.
+/// What the fast path forwarded from each pair to each other, with sums by pair.
 #[derive(Clone, Debug, Default)]
 pub struct Matrix {
     cells: BTreeMap<MatrixKey, Count>,
     sent: BTreeMap<u32, Count>,
     received: BTreeMap<u32, Count>,
-    /// Whether there is no room for another: what has none is counted by pair alone.
+    /// Whether the map is full. Traffic without an entry is counted by pair only.
     is_full: bool,
 }
 
@@ -54,7 +54,7 @@ impl Set {
         })
     }
 
-    /// What tells it from others: a map may be pinned more than once.
+    /// Identity of the set. A map may be pinned more than once.
     fn id(&self) -> Result<u32> {
         Ok(self.pairs.map().info().doing("look up map", names::COUNTERS)?.id())
     }
@@ -64,7 +64,7 @@ impl Counters {
     /// Opens the pinned maps.
     ///
     /// # Errors
-    /// One is missing or of another shape.
+    /// A map of the current set is missing or has another shape.
     pub fn open(pins: &Pins) -> Result<Self> {
         let unknown = |(what, error): (&str, std::io::Error)| Error::Refused {
             operation: "count",
@@ -74,7 +74,7 @@ impl Counters {
         let mut sets = vec![Set::open(pins)?];
         let mut ids = vec![sets[0].id()?];
         for other in pins.all().iter().skip(1) {
-            // One that is about to be moved, or was not made wholly, is missed once and there again.
+            // A set that is being moved or is incomplete is left out now, and found at a later call.
             let Ok(set) = Set::open(other) else { continue };
             let id = set.id()?;
             if !ids.contains(&id) {
@@ -114,8 +114,8 @@ impl Counters {
         Ok(Matrix { is_full, ..sums.into_iter().collect() })
     }
 
-    /// Frames that the fast path took to each of these pairs, in their order: those in `matrix`, and what had
-    /// no room there.
+    /// Frames that the fast path forwarded to each of these pairs, in their order: those in `matrix`, and those that
+    /// had no room there.
     ///
     /// # Errors
     /// The kernel refuses the read.
@@ -127,8 +127,7 @@ impl Counters {
         Ok(counters.iter().map(|counters| counters.fast_rx.frames).collect())
     }
 
-    /// The counters of a pair, summed over CPUs; what it has in `matrix` is added to them. One that is
-    /// to come has none.
+    /// The counters of a pair, summed over CPUs, including its counts in `matrix`. Zero for a number beyond the maps.
     ///
     /// # Errors
     /// The kernel refuses the read.
@@ -141,7 +140,7 @@ impl Counters {
         Ok(with_matrix(counters, pair, matrix))
     }
 
-    /// The same of many pairs, in their order.
+    /// As [`Counters::of`], for many pairs, in their order.
     ///
     /// # Errors
     /// As [`Counters::of`].
@@ -155,7 +154,7 @@ impl Counters {
                 }
             };
             if batch::each(set.pairs.map().fd().as_fd(), self.cpus, add).is_err() {
-                // A kernel older than 5.13 reads such a map one by one.
+                // Kernels before 5.13 have no batch lookup for per-CPU arrays.
                 return pairs.map(|pair| self.of(pair, matrix)).collect();
             }
         }
@@ -163,7 +162,7 @@ impl Counters {
         Ok(pairs.map(of).collect())
     }
 
-    /// Forgets what was counted under the numbers of pairs that are not there: others get them.
+    /// Resets the counters of unused pair numbers, since new pairs will get them.
     ///
     /// # Errors
     /// The kernel refuses a write.
@@ -192,7 +191,7 @@ impl Counters {
         Ok(())
     }
 
-    /// What the fast path took across trunks, by crossing (see [`Path::crossings`]).
+    /// What the fast path forwarded across trunks, by crossing (see [`Path::crossings`]).
     ///
     /// # Errors
     /// The kernel refuses the read.
@@ -212,7 +211,7 @@ impl Counters {
     }
 }
 
-/// The counters of a pair, with what it has in `matrix`.
+/// Adds the counts of a pair in `matrix` to its counters.
 fn with_matrix(mut counters: PairCounters, pair: u32, matrix: &Matrix) -> PairCounters {
     counters.fast_tx = counters.fast_tx.plus(matrix.sent.get(&pair).copied().unwrap_or_default());
     counters.fast_rx = counters.fast_rx.plus(matrix.received(pair));
@@ -232,12 +231,12 @@ impl FromIterator<(MatrixKey, Count)> for Matrix {
 }
 
 impl Matrix {
-    /// Its cells, by sender and receiver. One that nothing was counted in may be missing.
+    /// Its cells, by sender and receiver. Cells without counts may be missing.
     pub fn cells(&self) -> impl Iterator<Item = (MatrixKey, Count)> {
         self.cells.iter().map(|(key, count)| (*key, *count))
     }
 
-    /// What a pair was sent.
+    /// What the fast path forwarded to a pair.
     #[must_use]
     pub fn received(&self, pair: u32) -> Count {
         self.received.get(&pair).copied().unwrap_or_default()

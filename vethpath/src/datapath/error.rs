@@ -1,13 +1,13 @@
-//! What can go wrong with programs, links and maps.
+//! Errors of programs, links and maps.
 
 use std::fmt;
 
 use thiserror::Error;
 
-/// The result of everything in this layer.
+/// Result type of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What is done where maps of another version show by their shape.
+/// The operation that fails if a map of another version has another shape.
 pub(super) const OPEN_MAP: &str = "open map";
 
 /// A refused operation on a program, link or map.
@@ -16,14 +16,14 @@ pub enum Error {
     /// The kernel, or aya, refused.
     #[error("cannot {operation} {object}: {cause}")]
     Refused {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On what.
+        /// Its object.
         object: String,
-        /// aya's account of it, with the verifier's log where there is one.
+        /// The text of aya's error, with the verifier log if there is one.
         cause: String,
     },
-    /// `veth_xdp_set` in drivers/net/veth.c wants a receive queue for each queue of the other end.
+    /// The port has fewer receive queues than its inner end has transmit queues (`veth_xdp_set` in drivers/net/veth.c).
     #[error("cannot attach XDP to {port}: its inner end has more transmit queues than it has receive queues")]
     Queues {
         /// The port.
@@ -45,7 +45,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What may help, where that is known.
+    /// A hint for the user, if there is one.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -55,7 +55,7 @@ impl Error {
             Self::Queues { .. } => Some(
                 "`ethtool -L` shows and changes how many: `tx 1` at the inner end, or a larger `rx` at the port",
             ),
-            // Of another shape, which a change of the version comes with.
+            // Maps of another shape are of another version.
             Self::Refused { .. } | Self::Abi { .. } => {
                 Some("take the lab down with `vethpath down`, then bring it up again")
             }
@@ -64,16 +64,16 @@ impl Error {
     }
 }
 
-/// Gives an error of aya its operation and object.
+/// Adds the operation and its object to an error of aya.
 pub(super) trait Context<T> {
-    /// Names what was tried, on what.
+    /// Adds the operation and its object.
     fn doing(self, operation: &'static str, object: impl fmt::Display) -> Result<T>;
 }
 
 impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
     fn doing(self, operation: &'static str, object: impl fmt::Display) -> Result<T> {
         self.map_err(|error| {
-            // aya's errors keep the cause, and the verifier's log, in their sources.
+            // aya's errors have the cause and the verifier log in their sources.
             let mut cause = error.to_string();
             let mut source = error.source();
             while let Some(inner) = source {

@@ -1,12 +1,11 @@
 //! Larger maps for a lab that has outgrown its own, without losing a count.
 //!
-//! Maps cannot grow, so there is another set of them, with programs of its own. Each port's program is
-//! replaced in one step by the new set's; a frame is counted in the one or in the other. What the
-//! old set has counted stays where it is, and [`Counters`](super::Counters) adds up all sets.
+//! Maps cannot grow, so another set of maps is created, with programs of its own. Each port's program is replaced
+//! atomically by that of the new set, and a frame is counted in one set or the other. The counts of the old set stay
+//! there, and [`Counters`](super::Counters) sums all sets.
 //!
-//! A kill at any point leaves pins from which the next run goes on: `next` is complete before any port
-//! uses it, the old counters have a second pin before the first is taken, and `moving` is what all ports
-//! use by then.
+//! After a kill at any point, the next run continues from the pins. `next` is complete before any port uses it. The old
+//! counters get a second pin before the first is replaced. By the time `moving` exists, all ports use it.
 
 use std::{fs, io, path::Path};
 
@@ -35,10 +34,10 @@ use crate::{
 /// The maps that hold counts.
 const COUNTING: [&str; 5] = [names::PATHS, names::CROSSINGS, names::MATRIX, names::CELLS, names::COUNTERS];
 
-/// Whether the lab's maps are as large as `least` says.
+/// Whether the lab's maps have at least the sizes of `least`.
 ///
 /// # Errors
-/// The kernel refuses to tell.
+/// The kernel refuses to open or to describe a map.
 pub fn has_room(pins: &Pins, least: Sizes) -> Result<bool> {
     for (map, least) in [
         (names::PORTS, least.ports),
@@ -54,7 +53,7 @@ pub fn has_room(pins: &Pins, least: Sizes) -> Result<bool> {
     Ok(true)
 }
 
-/// The set that a killed run has left, if ports may use it already. What is no whole set is removed.
+/// The complete set left by a killed run, which ports may already use. An incomplete set is removed.
 ///
 /// # Errors
 /// bpffs refuses.
@@ -72,7 +71,7 @@ pub fn left_over(pins: &Pins) -> Result<Option<Pins>> {
     Ok(None)
 }
 
-/// Whether a set was finished, by this version.
+/// Whether a set was completed, by this version.
 fn is_ours(pins: &Pins) -> Result<bool> {
     match Maps::open(pins) {
         Ok(maps) => Ok(maps.config().abi == ABI_VERSION),
@@ -81,21 +80,21 @@ fn is_ours(pins: &Pins) -> Result<bool> {
     }
 }
 
-/// Makes another set with maps of these sizes.
+/// Creates another set with maps of these sizes.
 ///
 /// # Errors
 /// The kernel refuses a program or map.
 pub fn larger(pins: &Pins, copies: &[Copies], sizes: Sizes) -> Result<Pins> {
     let next = pins.next();
-    // Ports may use a set that is there already, for a file that wanted fewer programs: it stays.
+    // An existing set stays, even if it was made for a file with fewer programs: ports may already use it.
     let _ = load(&next, copies, &[], sizes)?;
     Ok(next)
 }
 
-/// Gives ports that run the program of `pins` that of `next`. One that runs none is left.
+/// Replaces the program of `pins` by that of `next` on each port. A port without our program is skipped.
 ///
 /// # Errors
-/// The kernel refuses a port; those before it have the new one.
+/// The kernel refuses a port. The ports before it have the new program.
 pub fn switch_over(
     netns: &Netns,
     pins: &Pins,
@@ -128,14 +127,14 @@ pub fn switch_over(
                 }
             };
             let link = program.attach_to_link(link).doing("replace the program of", port)?;
-            // A filter would be removed on drop; a pinned link stays either way.
+            // A filter would be removed on drop. A pinned link stays either way.
             std::mem::forget(program.take_link(link).doing("keep link of", port)?);
         }
         Ok(())
     })?
 }
 
-/// Puts the other set in the place of the lab's, whose counts stay. Each step is told before it is done.
+/// Replaces the lab's set by the other one, and keeps its counters. `tell` is called before each step.
 ///
 /// # Errors
 /// bpffs refuses, or `tell` fails.
@@ -159,7 +158,7 @@ pub fn finish<E: From<Error>>(
     finish_moving(pins, tell)
 }
 
-/// Moves every pin of a set that all ports use to where the lab's are.
+/// Moves every pin of the `moving` set, which all ports use, to the lab's folder.
 fn finish_moving<E: From<Error>>(
     pins: &Pins,
     tell: &mut impl FnMut(&str) -> std::result::Result<(), E>,

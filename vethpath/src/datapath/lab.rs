@@ -1,4 +1,4 @@
-//! The port programs of a whole lab, on and off.
+//! Attaching and detaching all port programs of a lab.
 
 use super::{Hook, Pins, Result, attach, attach_xdp, attached, detach, xdp_id};
 use crate::{
@@ -11,11 +11,11 @@ struct Domain {
     number: u32,
     rtnl: Rtnl,
     ports: Vec<IfName>,
-    /// Of these, those that have the XDP program too.
+    /// Those of `ports` that also have the XDP program.
     xdp: Vec<IfName>,
 }
 
-/// All port programs of a lab. They stay loaded, whether they are on or off.
+/// All port programs of a lab. They stay loaded, whether they are attached or not.
 pub struct LabPrograms {
     pins: Pins,
     hook: Hook,
@@ -23,10 +23,10 @@ pub struct LabPrograms {
 }
 
 impl LabPrograms {
-    /// Finds where they are. Must be called in a tokio runtime.
+    /// Finds the ports with programs. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// A bridge namespace is not there.
+    /// A bridge namespace does not exist.
     pub fn of(topology: &Topology, hook: Hook) -> kernel::Result<Self> {
         let mut domains = Vec::new();
         for (number, place) in topology.domains() {
@@ -38,10 +38,10 @@ impl LabPrograms {
         Ok(Self { pins: Pins::of(&topology.lab), hook, domains })
     }
 
-    /// Attaches those that are off. Returns the port of each that was.
+    /// Attaches the programs that are detached. Returns their ports.
     ///
     /// # Errors
-    /// The kernel refuses a port; those before it stay attached.
+    /// The kernel refuses a port. The ports before it stay attached.
     pub fn attach(&self) -> Result<Vec<IfName>> {
         let mut news = Vec::new();
         let _soon = self.expedited();
@@ -54,10 +54,10 @@ impl LabPrograms {
         Ok(news)
     }
 
-    /// Takes them off.
+    /// Detaches all programs.
     ///
     /// # Errors
-    /// The kernel refuses a port; those before it are off.
+    /// The kernel refuses a port. The ports before it are detached.
     pub fn detach(&self) -> Result<()> {
         let _soon = self.expedited();
         for Domain { rtnl, ports, .. } in &self.domains {
@@ -66,12 +66,12 @@ impl LabPrograms {
         Ok(())
     }
 
-    /// Each of them waits for a grace period.
+    /// Each attach and detach waits for a grace period.
     fn expedited(&self) -> Option<Expedited> {
         Expedited::for_ports(self.domains.iter().map(|domain| domain.ports.len()).sum())
     }
 
-    /// Whether the kernel still runs one. Filters of clsact go at once.
+    /// Whether the kernel still runs one of the programs. clsact filters are removed synchronously and not checked.
     ///
     /// # Errors
     /// The programs are not pinned.

@@ -1,4 +1,4 @@
-//! Loading the programs of a lab and making, or taking over, its maps.
+//! Loading the programs of a lab, and creating or reusing its maps.
 
 use std::{fs, path::Path, sync::LazyLock};
 
@@ -16,48 +16,48 @@ use super::{
 };
 use crate::kernel::{bpffs, probe::peer_redirect_scrubs};
 
-/// How often a program is given to the verifier.
+/// Maximum number of attempts to load a program.
 const TRIES: u32 = 10;
 
-/// How many entries a lab's maps hold. Fixed when they are made.
+/// Capacities of a lab's maps, which are fixed at creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
     /// Ports, and pairs with counters.
     pub ports: u32,
     /// Stations as senders.
     pub sources: u32,
-    /// Stations as receivers: on each bridge those of its whole segment.
+    /// Stations as receivers. Each bridge has those of its whole segment.
     pub stations: u32,
-    /// Two to this power of slots for stations, as senders and as receivers each.
+    /// Binary logarithm of the number of slots for stations, for senders and receivers each.
     pub slot_bits: u32,
-    /// Pairs that send to each other.
+    /// Combinations of a sending and a receiving pair.
     pub matrix: u32,
-    /// Pairs below this number are counted in cells of their own, and not in `matrix`.
+    /// Traffic between pairs below this number is counted in cells of its own, not in `matrix`.
     pub width: u32,
-    /// Ways across trunks.
+    /// Paths across trunks.
     pub paths: u32,
 }
 
 impl Sizes {
-    /// Stations that fit into even the smallest lab, for hosts that appear behind its ports.
+    /// Minimum number of stations, even in the smallest lab, for hosts that appear behind its ports.
     const SOURCES: u32 = 16_384;
-    /// With more the map would take more than 150 MB.
+    /// With more, the map would take more than 150 MB.
     const MOST_STATIONS: u32 = 1 << 20;
-    /// Cells are made when they are needed: this many take 20 MB and 6 MB for each CPU.
+    /// Entries are allocated on demand. This many take 20 MB, and 6 MB for each CPU.
     const MOST_CELLS: u32 = 1 << 18;
-    /// A quarter of the slots is used where each port has one station: two keys seldom want the same.
+    /// With one station per port, a quarter of the slots is used, so that two keys seldom collide.
     const SLOTS_A_STATION: u32 = 4;
-    /// They take 150 kB in the smallest lab, and 9 MB here.
+    /// Bounds on the number of slots, which take 150 kB and 9 MB.
     const SLOTS: std::ops::RangeInclusive<u32> = 1 << 10..=1 << 16;
-    /// Cells of as many pairs with each other take 400 kB for each CPU, and are read in 2 ms.
+    /// The cells of this many pairs with each other take 400 kB for each CPU, and are read in 2 ms.
     const MOST_WIDTH: u32 = 128;
-    /// Room for the first trunks of a lab that gets them later.
+    /// Room for the first trunks that are added later.
     const LEAST_PATHS: u32 = 64;
-    /// With more their counters would take more than 1.5 MB for each CPU.
+    /// With more, their counters would take more than 1.5 MB for each CPU.
     const MOST_PATHS: u32 = 1 << 16;
 
-    /// The sizes that do for as many, without room for more. What does not fit into the matrix is counted
-    /// all the same.
+    /// The smallest sufficient sizes, without room for more. Traffic that does not fit into the matrix is still
+    /// counted.
     #[must_use]
     pub fn least(ports: usize, bridges: usize) -> Self {
         let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX / 16);
@@ -73,7 +73,7 @@ impl Sizes {
         }
     }
 
-    /// What maps that are pinned already have. Programs of the same set must go by the same.
+    /// The sizes of the pinned maps. All programs of a set must use the same sizes.
     fn pinned(pins: &Pins) -> Result<Self> {
         let entries = |map: &str| -> Result<u32> {
             Ok(data(&pins.map(map))?.info().doing("look up map", map)?.max_entries())
@@ -89,7 +89,7 @@ impl Sizes {
         })
     }
 
-    /// Room for `ports` ports and as many again, on as many as `bridges` bridges in one segment.
+    /// Room for twice as many ports as `ports`, with up to `bridges` bridges in a segment.
     #[must_use]
     pub fn of(ports: usize, bridges: usize) -> Self {
         let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX / 16);
@@ -105,22 +105,22 @@ impl Sizes {
             width: ports.min(Self::MOST_WIDTH),
             stations: ports.saturating_mul(bridges).clamp(sources, Self::MOST_STATIONS.max(sources)),
             matrix: ports.saturating_mul(ports).min(Self::MOST_CELLS),
-            // The trees that spanning tree may choose have other ways.
+            // Room for the paths of other trees, which spanning tree may choose.
             paths: ways.saturating_mul(4).saturating_add(1).clamp(Self::LEAST_PATHS, Self::MOST_PATHS),
         }
     }
 }
 
-/// Which programs a bridge namespace has.
+/// The programs of a bridge namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copies {
     /// Its number in the maps.
     pub domain: u32,
-    /// Whether the XDP program is among them.
+    /// Whether it has the XDP program.
     pub xdp: bool,
 }
 
-/// Whether nothing of what is pinned for a lab is missing.
+/// Whether all maps of a lab and these programs are pinned.
 #[must_use]
 pub fn is_whole(pins: &Pins, copies: &[Copies]) -> bool {
     let is_there = |one: &Copies| {
@@ -129,7 +129,7 @@ pub fn is_whole(pins: &Pins, copies: &[Copies]) -> bool {
     names::PINNED_MAPS.iter().all(|map| pins.map(map).exists()) && copies.iter().all(is_there)
 }
 
-/// Whether maps that are pinned already, if they are all there, can be taken over.
+/// Checks that the pinned maps, if they are complete, can be reused.
 ///
 /// # Errors
 /// They are of another version of vethpath, or cannot be read.
@@ -137,17 +137,15 @@ pub fn check_version(pins: &Pins) -> Result<()> {
     if is_whole(pins, &[]) { Maps::open(pins).map(drop) } else { Ok(()) }
 }
 
-/// Loads the programs of each bridge namespace and pins all. Maps that are pinned already are taken over
-/// with what they hold, if none is missing, nor a program that was `loaded` before. Returns whether they
-/// were made anew.
+/// Loads the programs of each bridge namespace, and pins programs and maps. Pinned maps are reused with their contents,
+/// unless a map or one of the programs `loaded` before is missing. Returns whether the maps are new.
 ///
 /// # Errors
-/// The kernel refuses a program or map (XDP's, if it is older than 5.18), or the pinned maps are of another
-/// version.
+/// The kernel refuses a program or map (that of XDP before Linux 5.18), or the pinned maps are of another version.
 pub fn load(pins: &Pins, copies: &[Copies], loaded: &[Copies], sizes: Sizes) -> Result<bool> {
     let whole = is_whole(pins, loaded);
     if !whole {
-        // Parts of what was pinned would not fit with what is made now.
+        // The remaining pins would not match the new maps.
         bpffs::remove_directory(pins.directory())?;
     }
     bpffs::make_directory(pins.directory())?;
@@ -162,15 +160,15 @@ pub fn load(pins: &Pins, copies: &[Copies], loaded: &[Copies], sizes: Sizes) -> 
     }
     let mut maps = Maps::open(pins)?;
     let config = maps.config();
-    // Just made. An agent may write others meanwhile.
+    // The maps are new. An agent may be writing maps that are not.
     if config.abi == 0 {
         maps.set_config(Config { abi: ABI_VERSION, ..config });
     }
     Ok(!whole)
 }
 
-/// Whether a program is pinned there that works on the lab's maps. One that the lab did not want when it got
-/// larger maps works on those before: it is unpinned.
+/// Whether a program is pinned there that uses the lab's maps. A program that was not part of the lab when it got
+/// larger maps uses the former maps, and is unpinned.
 fn is_current(pins: &Pins, program: &Path) -> Result<bool> {
     if !program.exists() {
         return Ok(false);
@@ -179,7 +177,7 @@ fn is_current(pins: &Pins, program: &Path) -> Result<bool> {
     let maps = ProgramInfo::from_pin(program)
         .and_then(|program| program.map_ids())
         .doing("inspect", program.display())?;
-    // A kernel that does not tell is older than larger maps.
+    // A kernel that does not report map ids is too old for larger maps.
     let is_current = maps.is_none_or(|maps| maps.contains(&config));
     if !is_current {
         fs::remove_file(program).doing("unpin", program.display())?;
@@ -187,7 +185,7 @@ fn is_current(pins: &Pins, program: &Path) -> Result<bool> {
     Ok(is_current)
 }
 
-/// A loader of one copy of the programs, for the bridge namespace `domain`, that pins nothing.
+/// A loader for one copy of the programs, for the bridge namespace `domain`. It pins nothing.
 #[must_use]
 pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
     static SCRUBS: LazyLock<u32> = LazyLock::new(|| u32::from(peer_redirect_scrubs()));
@@ -212,8 +210,8 @@ pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
     loader
 }
 
-/// Loads a program. The verifier gives up with `EAGAIN` when a signal arrives (`do_check` in
-/// kernel/bpf/verifier.c), whatever signal that is: then it is asked again.
+/// Loads a program. Retries on `EAGAIN`, with which the verifier aborts when any signal is pending (`do_check` in
+/// kernel/bpf/verifier.c).
 ///
 /// # Errors
 /// The kernel refuses the program, or signals arrive all the time.
@@ -221,7 +219,7 @@ pub fn load_program(program: &mut SchedClassifier) -> std::result::Result<(), Pr
     retry_on_eagain(|| program.load())
 }
 
-/// The same for a program of any kind, which `load` gives to the kernel.
+/// As [`load_program`], for a program of any type, which `load` loads.
 pub(super) fn retry_on_eagain(
     mut load: impl FnMut() -> std::result::Result<(), ProgramError>,
 ) -> std::result::Result<(), ProgramError> {
@@ -236,7 +234,7 @@ pub(super) fn retry_on_eagain(
     }
 }
 
-/// Has the maps of a lab pinned, or taken from their pins.
+/// Makes the loader reuse the pinned maps of a lab, or pin new ones.
 pub(super) fn pinning(loader: &mut EbpfLoader<'_>, pins: &Pins) {
     for map in names::PINNED_MAPS {
         loader.map_pin_path(map, pins.map(map));

@@ -1,4 +1,4 @@
-//! What the programs log, in a build with the feature `ebpf-log`.
+//! The log of the programs, in a build with the feature `ebpf-log`.
 
 use aya::programs::SchedClassifier;
 use aya_log::EbpfLogger;
@@ -7,8 +7,8 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Pins, Result, error::Context};
 
-/// Passes the log of the port program of `domain` on to this process's log, for as long as the tokio
-/// runtime lives. Programs without logging have nothing to pass on.
+/// Forwards the log of the port program of `domain` to this process's log, for the lifetime of the tokio runtime. Does
+/// nothing in a build without logging.
 ///
 /// # Errors
 /// The program is not pinned.

@@ -14,15 +14,15 @@ use super::{
 /// The maps that user space writes.
 pub struct Maps {
     config: Array<MapData, Config>,
-    /// The one element of that.
+    /// The only element of `config`, mapped into memory.
     shared: Shared<Config>,
-    /// Ports, for counting.
+    /// Ports, for the counters.
     pub ports: HashMap<MapData, PortKey, PortRecord>,
     /// Stations as senders.
     pub sources: Table<Source>,
     /// Stations as receivers.
     pub stations: Table<Station>,
-    /// Ways across trunks.
+    /// Paths across trunks.
     pub paths: HashMap<MapData, u32, Path>,
 }
 
@@ -30,11 +30,11 @@ impl Maps {
     /// Opens the pinned maps.
     ///
     /// # Errors
-    /// One is missing or of another shape, or they are of another version.
+    /// A map is missing or has another shape, or the maps are of another version.
     pub fn open(pins: &Pins) -> Result<Self> {
         let config = Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?));
         let config: Array<_, Config> = config.doing(OPEN_MAP, names::CONFIG)?;
-        // 0 is that of maps that were just made. Those of another version may be of any shape.
+        // New maps have version 0. Maps of another version may have any shape.
         let Config { abi, .. } = config.get(&0, 0).doing("read map", names::CONFIG)?;
         if abi != 0 && abi != ABI_VERSION {
             return Err(Error::Abi { found: abi, ours: ABI_VERSION });
@@ -49,8 +49,7 @@ impl Maps {
         })
     }
 
-    /// Whether these are still the maps that are pinned: the pins may have been removed by hand, and
-    /// others made.
+    /// Whether the pins still refer to these maps. A user may have removed the pins and created others.
     ///
     /// # Errors
     /// The kernel refuses to open the pin, with EMFILE for example.
@@ -63,8 +62,8 @@ impl Maps {
         Ok(id(&MapData::from_pin(path).doing(OPEN_MAP, names::CONFIG)?)? == id(self.config.map())?)
     }
 
-    /// Makes a port known, not armed, so that its frames are counted under its pair from the first one
-    /// on. A port that is known already is left as it is.
+    /// Registers a port, not armed, so that its frames are counted under its pair from the first one on. A port that is
+    /// already registered with this pair and bridge is left unchanged.
     ///
     /// # Errors
     /// The kernel refuses the write.
@@ -78,7 +77,7 @@ impl Maps {
         }
     }
 
-    /// Makes a port unknown. One that is not known is no error.
+    /// Unregisters a port. A port that is not registered is not an error.
     ///
     /// # Errors
     /// The kernel refuses the write.
@@ -86,7 +85,7 @@ impl Maps {
         batch::remove(self.ports.map().fd().as_fd(), key).doing("write map", names::PORTS)
     }
 
-    /// Makes all ports unknown but these.
+    /// Unregisters all ports except these.
     ///
     /// # Errors
     /// The kernel refuses a read or a write.
@@ -96,21 +95,21 @@ impl Maps {
         known.iter().filter(|key| !kept.contains(key)).try_for_each(|key| self.unregister_port(key))
     }
 
-    /// How many ways across trunks there is room for, number 0 among them.
+    /// Capacity for paths across trunks, including number 0.
     ///
     /// # Errors
-    /// The kernel refuses to tell.
+    /// The kernel refuses the request.
     pub fn room_for_paths(&self) -> Result<u32> {
         Ok(self.paths.map().info().doing("look up map", names::PATHS)?.max_entries())
     }
 
-    /// Generation and lease as the programs see them now.
+    /// The current configuration, such as generation and lease, as programs see it.
     #[must_use]
     pub fn config(&self) -> Config {
         self.shared.load()
     }
 
-    /// Sets generation and lease, each field in one store. A program may see the one and not yet the other.
+    /// Sets the configuration, each field in one store. A program may see one field change before another.
     pub fn set_config(&mut self, config: Config) {
         self.shared.store(config);
     }

@@ -1,4 +1,4 @@
-//! The programs and maps of a lab: loading, attaching, pinning, reading.
+//! The programs and maps of a lab: loading, attaching, pinning and reading.
 
 mod attach;
 mod batch;

@@ -1,4 +1,4 @@
-//! BPF programs on netfilter hooks, which no ruleset shows.
+//! BPF programs on netfilter hooks. No ruleset shows them.
 
 use std::io::ErrorKind;
 
@@ -7,11 +7,11 @@ use aya_obj::generated::bpf_prog_type;
 
 use super::{Result, error::Context};
 
-/// Whether a program for netfilter hooks (`BPF_PROG_TYPE_NETFILTER`, Linux 6.4) is loaded on the machine: in which
-/// namespace it is attached, and where, is told by nfnetlink_hook alone, which few kernels have.
+/// Whether a program for netfilter hooks (`BPF_PROG_TYPE_NETFILTER`, Linux 6.4) is loaded on the machine. Its namespace
+/// and hook are unknown: only nfnetlink_hook reports them, which few kernels have.
 ///
 /// # Errors
-/// The kernel refuses the list of programs.
+/// The kernel refuses to list programs.
 pub fn has_netfilter_programs() -> Result<bool> {
     for program in loaded_programs() {
         match program {
@@ -19,7 +19,7 @@ pub fn has_netfilter_programs() -> Result<bool> {
                 return Ok(true);
             }
             Ok(_) => {}
-            // It was unloaded meanwhile.
+            // The program was unloaded meanwhile.
             Err(ProgramError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).doing("list", "BPF programs"),
         }

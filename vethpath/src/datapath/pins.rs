@@ -1,4 +1,4 @@
-//! Where a lab's programs, links and maps are pinned.
+//! The pins of a lab's programs, links and maps.
 
 use std::{
     fs,
@@ -12,10 +12,10 @@ use crate::{
     topology::{IfName, LabName},
 };
 
-/// Begins the name of a folder of counters.
+/// Prefix of the name of a folder of former counters.
 const FORMER: &str = "former-";
 
-/// Begins the name of the link of an XDP program.
+/// Prefix of the name of an XDP program's link.
 const XDP_LINK: &str = "xdp_";
 
 /// A lab's folder in bpffs.
@@ -37,7 +37,7 @@ impl Pins {
         &self.directory
     }
 
-    /// Whether the lab's maps are there.
+    /// Whether the lab's maps are pinned.
     #[must_use]
     pub fn exist(&self) -> bool {
         self.map(names::COUNTERS).exists()
@@ -49,25 +49,25 @@ impl Pins {
         self.directory.join(name)
     }
 
-    /// Another set of programs and maps, which no port uses before it is whole.
+    /// Another set of programs and maps. No port uses it before it is complete.
     #[must_use]
     pub(super) fn next(&self) -> Self {
         self.below("next")
     }
 
-    /// That set while it takes the place of this one.
+    /// That set while it replaces this one.
     #[must_use]
     pub(super) fn moving(&self) -> Self {
         self.below("moving")
     }
 
-    /// The counters of a set that was in this place before, by the id of one of its maps.
+    /// The counters of a former set, identified by the id of one of its maps.
     #[must_use]
     pub(super) fn former(&self, id: u32) -> Self {
         self.below(&format!("{FORMER}{id}"))
     }
 
-    /// All sets in which the lab's frames are, or were, counted; this one first.
+    /// All sets in which the lab's frames are or were counted. This one is first.
     #[must_use]
     pub(super) fn all(&self) -> Vec<Self> {
         let mut sets = vec![self.clone(), self.next(), self.moving()];
@@ -89,13 +89,13 @@ impl Pins {
         self.directory.join(format!("{}_{domain}", names::PORT_INGRESS))
     }
 
-    /// The copy of the XDP program that serves a bridge namespace, where a port there wants it.
+    /// The copy of the XDP program that serves a bridge namespace. Pinned only if a port there uses it.
     #[must_use]
     pub fn xdp_program(&self, domain: u32) -> PathBuf {
         self.directory.join(format!("{}_{domain}", names::PORT_XDP))
     }
 
-    /// Where that program redirects to.
+    /// The map of ports that this program redirects to.
     #[must_use]
     pub fn xdp_ports(&self, domain: u32) -> PathBuf {
         self.directory.join(format!("{}_{domain}", names::XDP_PORTS))
@@ -107,7 +107,7 @@ impl Pins {
         self.directory.join(format!("{XDP_LINK}{port}"))
     }
 
-    /// Those that there are, of all ports.
+    /// The pinned XDP links of all ports.
     pub(super) fn xdp_links(&self) -> impl Iterator<Item = PathBuf> {
         let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         entries.map(|entry| entry.path()).filter(|pin| {
@@ -115,7 +115,7 @@ impl Pins {
         })
     }
 
-    /// The link of a port's program (tcx only: clsact has no links).
+    /// The link of a port's program. Only with tcx, since clsact has no links.
     #[must_use]
     pub fn link(&self, port: &IfName) -> PathBuf {
         self.directory.join(format!("link_{port}"))

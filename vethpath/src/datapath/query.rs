@@ -1,5 +1,5 @@
-//! Asking which programs are at a tcx hook (`BPF_PROG_QUERY`), in one system call: aya looks each
-//! program up as well, which takes three more.
+//! Lists the programs at a tcx hook in one system call (`BPF_PROG_QUERY`). aya also looks up each program, which takes
+//! three more.
 #![expect(unsafe_code, reason = "aya asks for more than is needed, a thousand times a second")]
 
 use std::io;
@@ -14,7 +14,7 @@ const PROG_QUERY: i32 = 16;
 const INGRESS: u32 = 46;
 const EGRESS: u32 = 47;
 
-/// `BPF_MPROG_MAX` of `linux/bpf_mprog.h`: a hook has no more.
+/// Maximum number of programs at a hook (`BPF_MPROG_MAX` of `linux/bpf_mprog.h`).
 const MOST: usize = 64;
 
 /// The `query` part of `union bpf_attr`.
@@ -34,7 +34,7 @@ struct Attributes {
     revision: u64,
 }
 
-/// The ids of the programs at a hook of an interface of the calling thread's namespace, in their order.
+/// The ids of the programs at a hook of an interface in the calling thread's namespace, in order.
 ///
 /// # Errors
 /// The interface is gone, or the kernel has no tcx (`EINVAL`).
@@ -47,12 +47,12 @@ pub fn tcx(ifindex: u32, hook: TcAttachType) -> io::Result<Vec<u32>> {
         count: u32::try_from(MOST).unwrap_or_default(),
         ..Attributes::default()
     };
-    // SAFETY: the kernel writes `count` ids at most to where there is room for as many; the attributes
-    // are as long as is said.
+    // SAFETY: the kernel writes at most `count` ids to `ids`, which has room for that many. The attributes have the
+    // size that is passed.
     let result = unsafe { syscall(SYS_bpf, PROG_QUERY, &raw mut attributes, size_of::<Attributes>()) };
     if result < 0 {
         let error = io::Error::last_os_error();
-        // Nothing was ever there.
+        // No program was ever attached here.
         return if error.raw_os_error() == Some(ENOENT) { Ok(Vec::new()) } else { Err(error) };
     }
     Ok(ids[..MOST.min(attributes.count as usize)].to_vec())

@@ -1,5 +1,5 @@
-//! Memory of arrays that the kernel shares with us (`BPF_F_MMAPABLE`): an update by system call copies the whole
-//! value byte by byte, under the eyes of programs.
+//! Arrays mapped into memory (`BPF_F_MMAPABLE`). An update by system call would copy the whole value byte by byte while
+//! programs read it.
 #![expect(unsafe_code, reason = "memory that programs read and write meanwhile")]
 
 use std::{
@@ -19,44 +19,44 @@ pub(super) struct Shared<T> {
     count: usize,
 }
 
-// SAFETY: the memory is this process's until it is unmapped in `drop`, from whichever thread.
+// SAFETY: the mapping belongs to the process, not to a thread, and stays valid until `drop` unmaps it.
 unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Shared<T> {
-    /// Maps as many elements, whose size is a multiple of eight bytes as it is in the kernel.
+    /// Maps `count` elements, whose size is a multiple of eight bytes, as in the kernel.
     ///
     /// # Errors
-    /// The map is not one that can be mapped, or is smaller.
+    /// The BPF map cannot be mapped into memory, or is smaller.
     pub(super) fn map(fd: impl AsFd, count: usize) -> io::Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
         let size = size_of::<T>().checked_mul(count).and_then(NonZeroUsize::new);
         let size = size.ok_or(io::ErrorKind::InvalidInput)?;
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping, of which nobody else in this process knows.
+        // SAFETY: this creates a new mapping, and aliases no other memory of this process.
         let memory = unsafe { mmap(None, size, protection, MapFlags::MAP_SHARED, fd, 0) }?;
         Ok(Self { first: memory.cast(), count })
     }
 
-    /// Where an element is. It is there as long as `self`.
+    /// Pointer to an element. It is valid as long as `self`.
     ///
     /// # Panics
-    /// There are fewer elements.
+    /// `index` is out of range.
     pub(super) fn at(&self, index: usize) -> *mut T {
         assert!(index < self.count, "{index} of {}", self.count);
-        // SAFETY: so it is in the mapping.
+        // SAFETY: by the assertion, the element is in the mapping.
         unsafe { self.first.as_ptr().add(index) }
     }
 }
 
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made with this size, and nothing refers to it any more.
+        // SAFETY: the mapping was created with this size, and no reference to it is left.
         let _ = unsafe { munmap(self.first.cast(), size_of::<T>() * self.count) };
     }
 }
 
 impl Shared<Config> {
-    /// Each field as it is now.
+    /// Loads each field atomically.
     pub(super) fn load(&self) -> Config {
         let load = |field: *mut u32| {
             // SAFETY: the field is in the mapping, and aligned.
@@ -76,7 +76,7 @@ impl Shared<Config> {
         }
     }
 
-    /// Writes each field in one store. Programs need no order among them (docs/architecture.md, Memory ordering).
+    /// Stores each field atomically. Programs need no order among the fields (docs/architecture.md, Memory ordering).
     pub(super) fn store(&self, config: Config) {
         let Config { abi, generation, lease_until_ns, epoch, confirmed } = config;
         let store = |field: *mut u32, value| {

@@ -1,4 +1,4 @@
-//! Slots of stations, in memory that programs share with us.
+//! Slots of stations, in memory shared with the programs.
 #![expect(unsafe_code, reason = "memory that programs read and write meanwhile")]
 
 use std::{
@@ -18,10 +18,10 @@ pub struct Slots<V> {
 }
 
 impl<V: Entry> Slots<V> {
-    /// Maps a table of two to the power of `bits` slots.
+    /// Maps a table of 2^`bits` slots.
     ///
     /// # Errors
-    /// The map is not one that can be mapped, or is smaller.
+    /// The BPF map cannot be mapped into memory, or is smaller.
     pub fn map(fd: impl AsFd, bits: u32) -> io::Result<Self> {
         let () = V::ALIGNED;
         Ok(Self { memory: Shared::map(fd, 1 << bits)?, bits })
@@ -34,37 +34,38 @@ impl<V: Entry> Slots<V> {
         if self.generation(slot) == NOT_THERE {
             return None;
         }
-        // SAFETY: `slot` is in the mapping. Programs write into values, a word at a time: what is read may
-        // be partly older than the rest.
+        // SAFETY: `slot` is in the mapping. Programs write values concurrently, one word at a time: parts of the
+        // result may be older than others.
         let found = unsafe { slot.read_volatile() };
         (found.key == words).then_some(found.value)
     }
 
-    /// Puts an entry into the slot of its key; false if another lies there, or this key's own.
+    /// Puts an entry into the slot of its key. Returns false if the slot is taken, by another key or by this one.
     ///
-    /// A slot that was taken back may only be written again after a grace period.
+    /// A removed entry's slot may be written again only after a grace period.
     pub fn put(&self, key: &V::Key, value: &V) -> bool {
         let (words, slot) = self.slot(key);
         if self.generation(slot) != NOT_THERE {
             return false;
         }
-        // SAFETY: `slot` is in the mapping; user space alone writes this field.
+        // SAFETY: `slot` is in the mapping, and only user space writes this field.
         let others = unsafe { (&raw const (*slot).overflow).read_volatile() };
         let mut entry = Slot { key: words, overflow: others, value: *value };
         let generation = std::mem::replace(generation_of(&mut entry.value), NOT_THERE);
-        // SAFETY: `slot` is in the mapping, and no program looks at it: its generation says so.
+        // SAFETY: `slot` is in the mapping, and no program accesses it while its generation is `NOT_THERE`.
         unsafe { slot.write_volatile(entry) };
         // A program that loads this generation reads the entry through an address that depends on it.
         self.atomic(slot).store(generation, Ordering::Release);
         true
     }
 
-    /// Has programs that do not find a key in its slot look in the hash map. To be called before it is there.
+    /// Makes programs look in the hash map if a key is not in its slot. Must be called before the key is inserted
+    /// there.
     pub fn mark_overflow(&self, key: &V::Key) {
         self.others(self.slot(key).1).store(1, Ordering::Release);
     }
 
-    /// Takes an entry back; false if the key has no slot. Programs may use it until a grace period is over.
+    /// Removes an entry. Returns false if the key has no slot. Programs may use the entry until a grace period is over.
     pub fn remove(&self, key: &V::Key) -> bool {
         let is_there = self.get(key).is_some();
         if is_there {
@@ -73,14 +74,14 @@ impl<V: Entry> Slots<V> {
         is_there
     }
 
-    /// Takes the mark off an entry that was announced under a number up to `confirmed`, so that programs need not ask
-    /// whether it is confirmed. One that a program has seen elsewhere since then stays away.
+    /// Clears the mark of an entry that was announced under a number up to `confirmed`, so that programs need not check
+    /// whether it is confirmed. An entry that a program has since seen elsewhere is left unchanged.
     pub fn confirm(&self, key: &V::Key, confirmed: u32) {
         let (words, slot) = self.slot(key);
         // SAFETY: `slot` is in the mapping.
         let is_it = unsafe { (&raw const (*slot).key).read_volatile() } == words;
         if is_it {
-            // SAFETY: as above; the field is a u64, aligned as `Entry::ALIGNED` says.
+            // SAFETY: as above. The field is a u64, and aligned (`Entry::ALIGNED`).
             let away =
                 unsafe { AtomicU64::from_ptr((&raw mut (*slot).value).byte_add(V::AWAY_UNTIL).cast()) };
             let mark = away.load(Ordering::Acquire);
@@ -90,12 +91,12 @@ impl<V: Entry> Slots<V> {
         }
     }
 
-    /// Takes everything back.
+    /// Removes all entries.
     pub fn clear(&self) {
         self.all().for_each(|slot| self.atomic(slot).store(NOT_THERE, Ordering::Release));
     }
 
-    /// Has no program look in the hash map any more. To be called when nothing is there.
+    /// Makes no program look in the hash map any more. Must be called only while the hash map is empty.
     pub fn clear_overflow(&self) {
         self.all().for_each(|slot| self.others(slot).store(0, Ordering::Release));
     }
@@ -123,19 +124,19 @@ impl<V: Entry> Slots<V> {
     }
 
     fn others(&self, slot: *mut Slot<V>) -> &AtomicU32 {
-        // SAFETY: `slot` is in the mapping, which lives as long as `self`, and the field is an aligned u32.
+        // SAFETY: `slot` is in the mapping, which lives as long as `self`. The field is an aligned u32.
         unsafe { AtomicU32::from_ptr(&raw mut (*slot).overflow) }
     }
 
     /// The generation of a slot: the first word of its value.
     fn atomic(&self, slot: *mut Slot<V>) -> &AtomicU32 {
-        // SAFETY: `slot` is in the mapping, which lives as long as `self`; the value begins with its
-        // generation, aligned as `Entry::ALIGNED` says.
+        // SAFETY: `slot` is in the mapping, which lives as long as `self`. The value begins with its generation, which
+        // is aligned (`Entry::ALIGNED`).
         unsafe { AtomicU32::from_ptr((&raw mut (*slot).value).cast()) }
     }
 }
 
-/// The first word of an entry.
+/// The generation of an entry: its first word.
 fn generation_of<V: Entry>(value: &mut V) -> &mut u32 {
     let (_, words, _) = bytemuck::pod_align_to_mut::<u8, u32>(bytemuck::bytes_of_mut(value));
     &mut words[0]
@@ -153,7 +154,7 @@ mod tests {
     const BITS: u32 = 4;
     const GENERATION: u32 = 7;
 
-    /// A table in memory that no kernel map is behind.
+    /// A table in memory without a kernel map.
     fn table() -> (Slots<Station>, OwnedFd) {
         let memory = memfd_create("slots", MFdFlags::MFD_CLOEXEC).expect("memory");
         let memory = File::from(memory);
@@ -198,7 +199,7 @@ mod tests {
             (UNCONFIRMED | 4, 0),
             (UNCONFIRMED | 5, 0),
             (UNCONFIRMED | 6, UNCONFIRMED | 6),
-            // What a program has written in its place.
+            // Written by a program in place of the mark.
             (4_000_000_000, 4_000_000_000),
             (0, 0),
         ] {
@@ -211,7 +212,7 @@ mod tests {
         }
     }
 
-    /// The key stays, and says nothing: programs and we look at the generation first.
+    /// The key stays and is ignored, since programs and user space check the generation first.
     #[test]
     fn what_was_taken_back_is_not_there_though_its_key_is() {
         let (slots, _memory) = table();

@@ -1,4 +1,4 @@
-//! One of the two maps of stations: slots in front, and a hash map for what has none.
+//! A table of stations, as senders or as receivers: an array of slots, and a hash map for keys without a slot.
 
 use std::{borrow::BorrowMut, os::fd::AsFd};
 
@@ -25,7 +25,7 @@ impl<V: Entry<Key: Pod> + Pod> Table<V> {
     /// Opens the pinned maps of these names.
     ///
     /// # Errors
-    /// One is missing or of another shape.
+    /// A map is missing or has another shape.
     pub fn open(pins: &Pins, slots: &str, others: &str) -> Result<Self> {
         let others = hash(pins, others)?;
         Self::of(&data(&pins.map(slots))?, others).doing("map", slots)
@@ -33,7 +33,7 @@ impl<V: Entry<Key: Pod> + Pod> Table<V> {
 }
 
 impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
-    /// Of an array of slots, and a hash map for what has no slot there.
+    /// A table of an array of slots, and a hash map for keys without a slot.
     ///
     /// # Errors
     /// The array cannot be mapped.
@@ -49,42 +49,42 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
         self.slots.get(key).or_else(|| self.overflow.get(key, 0).ok())
     }
 
-    /// Adds an entry for a key that has none. If it had one, a grace period must have passed since that
-    /// was removed.
+    /// Adds an entry for a key that has none. If it had one, a grace period must have passed since its removal.
     ///
     /// # Errors
-    /// There is no room (`E2BIG`), or the kernel refuses.
+    /// The hash map is full (`E2BIG`), or the kernel refuses.
     pub fn insert(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
         if self.slots.put(key, value) { Ok(()) } else { self.insert_overflow(key, value) }
     }
 
-    /// Adds an entry as [`Table::insert`] does, for programs to use when announcements of this number are
+    /// As [`Table::insert`], but programs use the entry only when announcements of this number are
     /// [confirmed](vethpath_common::Config::confirmed).
     ///
     /// # Errors
-    /// As there.
+    /// As [`Table::insert`].
     pub fn announce(&mut self, key: &V::Key, value: &V, number: u32) -> std::result::Result<(), MapError> {
         let mut value = *value;
         *value.away_until() = UNCONFIRMED | u64::from(number);
         self.insert(key, &value)
     }
 
-    /// Spares programs the question whether an entry is confirmed, after announcements up to this number were. One
-    /// that has no slot keeps its mark: a system call that writes it would lose what a program writes meanwhile.
+    /// Clears the mark of an entry whose announcement number is at most `confirmed`, so that programs need not check
+    /// whether it is confirmed. An entry in the hash map keeps its mark, since an update by system call could overwrite
+    /// a concurrent write by a program.
     pub fn confirm(&self, key: &V::Key, confirmed: u32) {
         self.slots.confirm(key, confirmed);
     }
 
-    /// Adds an entry as [`Table::insert`] does, as if the key had no slot.
+    /// As [`Table::insert`], but always into the hash map.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Table::insert`].
     pub fn insert_overflow(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
         self.slots.mark_overflow(key);
         self.overflow.insert(key, value, 0)
     }
 
-    /// Removes the entry of a key, if it has one. Programs may use it until a grace period is over.
+    /// Removes the entry of a key, if it has one. Programs may use the entry until a grace period is over.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -107,7 +107,7 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
         Ok(())
     }
 
-    /// All entries. One that goes away meanwhile may end the list.
+    /// All entries. An entry that is removed during the iteration may end it early.
     pub fn iter(&self) -> impl Iterator<Item = (V::Key, V)> {
         self.slots.iter().chain(self.overflow.iter().filter_map(std::result::Result::ok))
     }

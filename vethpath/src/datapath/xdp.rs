@@ -1,4 +1,4 @@
-//! The XDP program: loading, attaching in the driver, and the ports that it may redirect to.
+//! The XDP program: loading, attaching in driver mode, and the ports that it may redirect to.
 
 use std::{collections::BTreeSet, fs, io, time::Duration};
 
@@ -29,10 +29,10 @@ use crate::{
     topology::IfName,
 };
 
-/// How long a program that is not known to be a lab's may be in the way: it is most likely there to stay.
+/// Timeout while the port has an XDP program that is not known to be a lab's. It will most likely stay.
 const MIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Loads the XDP program of `domain`, on the pinned maps of the lab, which are of these sizes, and pins it.
+/// Loads and pins the XDP program of `domain`. It uses the pinned maps of the lab, which have these sizes.
 pub(super) fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     let mut loader = loader(&domain, &sizes);
     pinning(&mut loader, pins);
@@ -50,12 +50,12 @@ pub(super) fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     program.pin(pins.xdp_program(domain)).doing("pin program", names::PORT_XDP)
 }
 
-/// Attaches the pinned XDP program of `domain` to `ports` in `netns`, in the driver and nowhere else. `links`
-/// are the namespace's; ports that have the program already are left alone. Returns those that were news.
+/// Attaches the pinned XDP program of `domain` to `ports` in `netns`, in driver mode only. `links` are the links of
+/// the namespace. Ports that already have the program are skipped. Returns the newly attached ports.
 ///
 /// # Errors
-/// The program is not pinned, or the kernel refuses a port: it has another XDP program (`EBUSY`), say. Those
-/// before it stay attached.
+/// The program is not pinned, or the kernel refuses a port, for example because it has another XDP program
+/// (`EBUSY`). The ports before it stay attached.
 pub fn attach_xdp(
     netns: &Netns,
     pins: &Pins,
@@ -75,11 +75,11 @@ pub fn attach_xdp(
             if link.is_some_and(|link| link.xdp_program == Some(ours)) && pins.xdp_link(port).exists() {
                 continue;
             }
-            // A pin that is there belongs to a port of this name that is gone.
+            // An existing pin is stale: it belongs to a removed port of this name.
             let _ = fs::remove_file(pins.xdp_link(port));
             let former = link.and_then(|link| link.xdp_program);
             let patience = if former.is_some_and(is_a_labs) { RELEASE } else { MIN_TIMEOUT };
-            // A link that was unpinned a moment ago is still released, and its program with it.
+            // The kernel may still be releasing a link, and its program, that was unpinned a moment ago.
             let attach = || program.attach(port.as_str(), XdpMode::Driver);
             let link = match retry_while(nix::libc::EBUSY, patience, attach) {
                 Err(error) if is_of_queues(&error) => return Err(Error::Queues { port: port.to_string() }),
@@ -94,23 +94,23 @@ pub fn attach_xdp(
     })?
 }
 
-/// Whether the program of this id is one that labs have, by its name.
+/// Whether the program of this id is a lab's, by its name.
 fn is_a_labs(id: u32) -> bool {
     let mut programs = loaded_programs().filter_map(std::result::Result::ok);
     programs.any(|program| program.id() == id && program.name_as_str() == Some(names::PORT_XDP))
 }
 
-/// Nothing else on the way to the driver says that there is no space.
+/// Whether the driver refuses the number of queues. Nothing else on this path returns ENOSPC.
 fn is_of_queues(error: &ProgramError) -> bool {
     let ProgramError::SyscallError(error) = error else { return false };
     error.io_error.raw_os_error() == Some(nix::libc::ENOSPC)
 }
 
-/// Gives ports that run the XDP program of `pins` that of `next`, in one step each. One without a link of ours
-/// is left; where `next` has no XDP program, nobody wants it any more, and it comes off.
+/// Replaces the XDP program of `pins` by that of `next`, atomically for each port. A port without our link is skipped.
+/// If `next` has no XDP program, it is not wanted any more and is detached.
 ///
 /// # Errors
-/// The kernel refuses a port; those before it have the new one.
+/// The kernel refuses a port. The ports before it have the new program.
 pub fn switch_over_xdp(pins: &Pins, next: &Pins, domain: u32, ports: &[&IfName]) -> Result<()> {
     if !next.xdp_program(domain).exists() {
         return ports.iter().try_for_each(|port| detach_xdp(pins, port));
@@ -124,7 +124,7 @@ pub fn switch_over_xdp(pins: &Pins, next: &Pins, domain: u32, ports: &[&IfName])
     Ok(())
 }
 
-/// Takes the XDP program off a port, if it is there. The kernel lets go of it in its own time.
+/// Detaches the XDP program from a port, if it is attached. The kernel releases it asynchronously.
 ///
 /// # Errors
 /// The link's pin cannot be removed.
@@ -135,10 +135,10 @@ pub fn detach_xdp(pins: &Pins, port: &IfName) -> Result<()> {
     }
 }
 
-/// The same with all ports.
+/// Detaches the XDP programs from all ports.
 ///
 /// # Errors
-/// Those of the pins that can be removed are.
+/// A pin cannot be removed. All others are removed.
 pub fn detach_all_xdp(pins: &Pins) -> Result<()> {
     let mut all = Ok(());
     for pin in pins.xdp_links() {
@@ -147,10 +147,10 @@ pub fn detach_all_xdp(pins: &Pins) -> Result<()> {
     all
 }
 
-/// The kernel's id of the XDP program of `domain`; `None` if there is none.
+/// The kernel's id of the XDP program of `domain`. `None` if it is not pinned.
 ///
 /// # Errors
-/// The kernel refuses to tell.
+/// The kernel refuses to open or to describe the program.
 pub fn xdp_id(pins: &Pins, domain: u32) -> Result<Option<u32>> {
     if !pins.xdp_program(domain).exists() {
         return Ok(None);
@@ -174,10 +174,10 @@ pub struct Receivers {
 }
 
 impl Receivers {
-    /// Opens the map of `domain` with what is in it; `None` if there is none.
+    /// Opens the map of `domain` and reads its contents. `None` if it is not pinned.
     ///
     /// # Errors
-    /// It is of another shape, or the kernel refuses.
+    /// The map has another shape, or the kernel refuses.
     pub fn open(pins: &Pins, domain: u32) -> Result<Option<Self>> {
         let path = pins.xdp_ports(domain);
         if !path.exists() {
@@ -190,8 +190,8 @@ impl Receivers {
         Ok(Some(receivers))
     }
 
-    /// Reads the map again: the kernel removes a port with its device, and `up` one that it takes XDP off. Returns
-    /// whether it is not as it was left.
+    /// Reads the map again, and returns whether it has changed. The kernel removes a port with its device, and `up`
+    /// removes a port that it detaches XDP from.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -202,13 +202,13 @@ impl Receivers {
         Ok(before != self.current)
     }
 
-    /// Takes a port out, before its inner end can receive no more. Returns when no program still redirects to it.
+    /// Removes a port, before its inner end stops receiving. Returns when no program redirects to it any more.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn remove(&mut self, port: u32) -> Result<()> {
         match self.map.remove(port) {
-            // Nobody has put it in, or the kernel has removed it, with the device.
+            // It was never inserted, or the kernel has removed it with the device.
             Err(error) if is_missing(&error) => return Ok(()),
             other => other.doing("write map", names::XDP_PORTS)?,
         }
@@ -217,7 +217,7 @@ impl Receivers {
         Ok(())
     }
 
-    /// Brings the map to `ports`, ifindexes in `netns`. One that is gone meanwhile stays out.
+    /// Sets the contents of the map to `ports`, ifindexes in `netns`. A port that no longer exists is left out.
     ///
     /// # Errors
     /// The namespace cannot be entered, or the kernel refuses for another reason.
@@ -227,19 +227,19 @@ impl Receivers {
         }
         for &port in self.current.difference(ports) {
             match self.map.remove(port) {
-                // The kernel has removed it, with the device; or somebody who takes XDP off the port.
+                // The kernel has removed it with the device, or another process that detaches XDP.
                 Err(error) if is_missing(&error) => {}
                 other => other.doing("write map", names::XDP_PORTS)?,
             }
         }
-        // The kernel looks for devices where the caller is (`dev_map_hash_update_elem`).
+        // The kernel looks up devices in the namespace of the caller (`dev_map_hash_update_elem`).
         let inserted = netns.run(|| {
             let new = ports.difference(&self.current).copied();
             let mut put = BTreeSet::new();
             for port in new {
                 match self.map.insert(port, port, None, 0) {
                     Ok(()) => drop(put.insert(port)),
-                    // The device is gone, or is no veth any more.
+                    // The device is gone, or is not a veth any more.
                     Err(error) if is_no_device(&error) => {}
                     Err(error) => return Err(error).doing("write map", names::XDP_PORTS),
                 }
@@ -251,7 +251,7 @@ impl Receivers {
     }
 }
 
-/// `dev_get_by_index` and `__dev_map_alloc_node` in kernel/bpf/devmap.c find no device.
+/// Whether the kernel found no device (`dev_get_by_index` and `__dev_map_alloc_node` in kernel/bpf/devmap.c).
 fn is_no_device(error: &XdpMapError) -> bool {
     let XdpMapError::MapError(MapError::SyscallError(error)) = error else { return false };
     matches!(error.io_error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::ENODEV))

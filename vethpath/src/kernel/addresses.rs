@@ -9,8 +9,8 @@ use netlink_packet_route::{
 use super::{Result, Rtnl, dump, error::Context};
 
 impl Rtnl {
-    /// Adds an address. IPv6 ones are usable at once: no duplicate address detection
-    /// (`IFA_F_NODAD`), since the lab knows its addresses. One that is there already is no error.
+    /// Adds an address. IPv6 addresses are usable at once: duplicate address detection is off (`IFA_F_NODAD`), since
+    /// the lab knows its addresses. An address that exists already is no error.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -25,8 +25,8 @@ impl Rtnl {
         }
     }
 
-    /// Removes an address. One that is not there is no error. IPv4 addresses of the same subnet that
-    /// came after it may go too (`promote_secondaries`).
+    /// Removes an address. An address that does not exist is no error. IPv4 addresses of the same subnet that were
+    /// added after it may be removed too (`promote_secondaries`).
     ///
     /// # Errors
     /// The kernel refuses.
@@ -44,7 +44,7 @@ impl Rtnl {
         }
     }
 
-    /// All addresses in the namespace, with the ifindex each is on.
+    /// All addresses in the namespace, each with the ifindex of its interface.
     ///
     /// # Errors
     /// The kernel refuses the dump.
@@ -56,7 +56,7 @@ impl Rtnl {
             let of = |wanted: fn(&AddressAttribute) -> Option<std::net::IpAddr>| {
                 message.attributes.iter().find_map(wanted)
             };
-            // IFA_LOCAL is the interface's own; on point-to-point links IFA_ADDRESS is the peer's.
+            // IFA_LOCAL is the interface's own address. On point-to-point links IFA_ADDRESS is the peer's.
             let local = of(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
             let address = of(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
             let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;

@@ -1,11 +1,11 @@
-//! Telling neighbours which MAC has an address: gratuitous ARP and unsolicited neighbour advertisements.
+//! Announces the MAC of an address to neighbours: gratuitous ARP and unsolicited neighbour advertisements.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Netns, Result, frames::Sender};
 use crate::topology::Mac;
 
-/// An address and where it is.
+/// An address and the interface that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Announcement {
     /// The interface.
@@ -14,16 +14,16 @@ pub struct Announcement {
     pub mac: Mac,
     /// The address.
     pub address: IpAddr,
-    /// Whether the namespace forwards IPv6 that comes in there: neighbours remove a router that says it is none
-    /// (`ndisc_router_discovery`, `rt6_clean_tohost`).
+    /// Whether the namespace forwards IPv6 from that interface: neighbours remove a router that advertises no router
+    /// flag (`ndisc_router_discovery`, `rt6_clean_tohost`).
     pub is_router: bool,
 }
 
-/// Sends each announcement once, from within `netns`, as the kernel does with `arp_notify` and `ndisc_notify`. What an
-/// interface does not take is lost: its neighbours then find out in their own time.
+/// Sends each announcement once, from within `netns`, as the kernel does with `arp_notify` and `ndisc_notify`. Those
+/// that an interface refuses are lost: neighbours then update their entries by timeout.
 ///
 /// # Errors
-/// The namespace cannot be entered, or no packet socket can be had there.
+/// The namespace cannot be entered, or a packet socket cannot be opened there.
 pub fn announce(netns: &Netns, announcements: &[Announcement]) -> Result<()> {
     if announcements.is_empty() {
         return Ok(());
@@ -44,7 +44,7 @@ fn frame(announcement: &Announcement) -> Vec<u8> {
     }
 }
 
-/// An ARP announcement of RFC 5227, 2.3: a request for the sender's own address, to all.
+/// An ARP announcement of RFC 5227, 2.3: a broadcast request for the sender's own address.
 fn gratuitous_arp(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
     const ETHERNET_IPV4_REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
     let mac = mac.bytes();
@@ -53,7 +53,7 @@ fn gratuitous_arp(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
     [&ether[..], &[8, 6], &ETHERNET_IPV4_REQUEST, &mac, &address, &nobody, &address].concat()
 }
 
-/// An unsolicited neighbour advertisement of RFC 4861, 7.2.6: to all nodes, and overriding what they know.
+/// An unsolicited neighbour advertisement of RFC 4861, 7.2.6: to all nodes, with the override flag.
 fn neighbour_advertisement(mac: Mac, address: Ipv6Addr, is_router: bool) -> Vec<u8> {
     const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
     const ICMPV6: u8 = 58;

@@ -1,4 +1,4 @@
-//! Making bridges.
+//! Creates bridges and sets their options.
 
 use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo};
 use rtnetlink::{LinkBridge, LinkUnspec};
@@ -6,16 +6,16 @@ use rtnetlink::{LinkBridge, LinkUnspec};
 use super::{LinkFacts, Result, Rtnl, error::Context};
 use crate::topology::{Bridge, BridgeOption};
 
-/// `IFLA_BR_AGEING_TIME` is in `clock_t`, of which user space sees 100 a second (USER_HZ).
+/// `IFLA_BR_AGEING_TIME` is in `clock_t`, of which user space counts 100 a second (USER_HZ).
 const CLOCK_TICKS: u32 = 100;
 
 impl Rtnl {
-    /// Makes a bridge, down, with everything the file says of it but its addresses.
+    /// Creates a bridge, down, with all options from the file but its addresses.
     ///
     /// # Errors
     /// The name is taken, or the kernel lacks a feature (`EOPNOTSUPP`).
     pub async fn create_bridge(&self, bridge: &Bridge) -> Result<()> {
-        // The builder would have it come up at once.
+        // The builder would bring it up.
         let mut message = LinkBridge::new(bridge.name.as_str()).down().address(bridge.mac.bytes().to_vec());
         if bridge.stp {
             message = message.stp_state(BridgeStpState::KernelStp);
@@ -32,7 +32,7 @@ impl Rtnl {
         self.handle.link().add(message.build()).execute().await.doing("make bridge", &bridge.name)
     }
 
-    /// Sets an option of a bridge that is there, and leaves all others.
+    /// Sets one option of an existing bridge, and leaves all others.
     ///
     /// # Errors
     /// The bridge is gone, or the kernel lacks the feature (`EOPNOTSUPP`).
@@ -56,10 +56,10 @@ impl Rtnl {
 }
 
 impl LinkFacts {
-    /// The options of a bridge, as far as the kernel tells of them; none where it is no bridge.
+    /// The options of a bridge that the kernel reports; empty if it is no bridge.
     #[must_use]
     pub fn bridge_options(&self) -> Vec<BridgeOption> {
-        // While the topology changes the kernel has another ageing time, and reports that (`__br_set_topology_change` in
+        // During a topology change the kernel uses and reports another ageing time (`__br_set_topology_change` in
         // net/bridge/br_stp.c).
         let attributes = || self.bridge.iter().flatten();
         let is_changing = attributes().any(|info| matches!(info, InfoBridge::TopologyChange(1..)));

@@ -1,8 +1,8 @@
-//! Which devices have several transmit queues (`ethtool -L`).
+//! Devices with several transmit queues (`ethtool -L`).
 //!
-//! The queue that a frame is sent from is the one that it is received in at the other end of a veth, if that has as many
-//! (`veth_xmit` in drivers/net/veth.c). With several, XPS or a hash picks one for each frame (`netdev_pick_tx` in
-//! net/core/dev.c).
+//! A frame is received in the queue at the other end of a veth that it was sent from, if that end has as many queues
+//! (`veth_xmit` in drivers/net/veth.c). With several queues, XPS or a hash selects one for each frame (`netdev_pick_tx`
+//! in net/core/dev.c).
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ const COMBINED_COUNT: u16 = 9;
 /// number of [`features::FAMILY`](super::features::FAMILY).
 ///
 /// # Errors
-/// The kernel refuses, or its answer cannot be read.
+/// The kernel refuses, or its reply cannot be parsed.
 pub fn multiqueue(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, ExchangeError> {
     let payload = Attributes::default().nested(HEADER, &Attributes::default()).behind(&[GET, 1, 0, 0]);
     let mut found = BTreeSet::new();
@@ -37,7 +37,7 @@ pub fn multiqueue(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, Exchang
     Ok(found)
 }
 
-/// The device of one answer, and how many transmit queues it uses.
+/// The ifindex in one reply, and the number of transmit queues in use.
 pub(crate) fn parse(answer: &[u8]) -> Result<(u32, u32), ExchangeError> {
     let (mut ifindex, mut queues) = (0, 0_u32);
     for attribute in attributes(answer) {

@@ -1,6 +1,6 @@
-//! The clock by which programs compare times: the kernel's own `CLOCK_MONOTONIC`. A process in a time namespace is
-//! shown a shifted one, whichever monotonic clock it asks for (`timens_add_monotonic` in linux/time_namespace.h), and
-//! what it knows of the shift (`/proc/PID/timens_offsets`) is of its children's time namespace. So a program is asked.
+//! The clock that BPF programs read: the kernel's own `CLOCK_MONOTONIC`. A process in a time namespace reads a shifted
+//! clock, from every monotonic clock (`timens_add_monotonic` in linux/time_namespace.h). The offsets that it can read
+//! (`/proc/PID/timens_offsets`) are those of its children's time namespace. So a BPF program reads the clock.
 #![expect(
     unsafe_code,
     reason = "loading and running a program of a few instructions takes aya the whole of BTF"
@@ -25,10 +25,10 @@ const SCHED_CLS: u32 = 3;
 const KTIME_GET_NS: i32 = 5;
 const SKB_STORE_BYTES: i32 = 9;
 
-/// How often the program is given to the verifier, which gives up when a signal arrives.
+/// Most attempts to load the program: the verifier gives up (`EAGAIN`) when a signal arrives.
 const TRIES: u32 = 10;
 
-/// A frame without a payload is refused since Linux 6.1 (`convert___skb_to_skb`).
+/// Length of the frame: one without a payload is refused since Linux 6.1 (`convert___skb_to_skb`).
 const FRAME: u32 = 64;
 
 /// `struct bpf_insn`.
@@ -41,7 +41,7 @@ struct Instruction {
     immediate: i32,
 }
 
-/// How many instructions the program has.
+/// Number of instructions of the program.
 const COUNT: u32 = 11;
 
 /// Writes the time to the first eight bytes of the frame.
@@ -92,12 +92,12 @@ struct Run {
     duration: u32,
 }
 
-/// The kernel's monotonic clock, whatever time namespace this process is in.
+/// The kernel's monotonic clock, independent of the time namespace of this process.
 #[derive(Debug)]
 pub struct Clock(OwnedFd);
 
 impl Clock {
-    /// Loads the program that tells the time. It goes with the clock.
+    /// Loads the program that reads the time. It is freed with the clock.
     ///
     /// # Errors
     /// The kernel refuses the program: `CAP_BPF` (or `CAP_SYS_ADMIN`) and `CAP_NET_ADMIN` are needed.
@@ -105,7 +105,7 @@ impl Clock {
         load().map(Self).doing("load program", "vethpath_clock")
     }
 
-    /// The time since the machine booted, without the time that it was suspended.
+    /// The time since boot, without suspend.
     ///
     /// # Errors
     /// The kernel refuses to run the program.
@@ -126,8 +126,8 @@ impl Clock {
             repeat: 1,
             duration: 0,
         };
-        // SAFETY: the kernel reads and writes as many bytes as is said, of buffers that are as long and outlive
-        // the call.
+        // SAFETY: the kernel reads and writes the number of bytes stated, in buffers of that length which outlive the
+        // call.
         unsafe { bpf(PROG_TEST_RUN, &mut run)? };
         if run.result != 0 {
             return Err(io::Error::from_raw_os_error(run.result.cast_signed().wrapping_neg()));
@@ -156,21 +156,21 @@ fn load() -> io::Result<OwnedFd> {
     let mut tries = TRIES;
     loop {
         tries -= 1;
-        // SAFETY: instructions and licence are as long as is said, and live as long as the process.
+        // SAFETY: instructions and licence have the length stated, and live as long as the process.
         match unsafe { bpf(PROG_LOAD, &mut load) } {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries > 0 => {}
-            // SAFETY: the kernel has just given this process a descriptor that nobody else knows.
+            // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
             other => return other.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
         }
     }
 }
 
-/// The system call, which marks the descriptor that it may return to be closed on exec.
+/// The bpf(2) system call. A descriptor that it returns is close-on-exec.
 ///
 /// # Safety
-/// `attributes` is of the kind that `command` wants, and its pointers are good.
+/// `attributes` is the structure that `command` expects, and its pointers are valid.
 unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: as the caller promises; the attributes are as long as is said.
+    // SAFETY: as the caller promises; the attributes have the size that is passed.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { i32::try_from(result).map_err(io::Error::other) }
 }
@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::kernel::probe::privileges;
 
-    /// Tests run in no time namespace, where it is the same clock as user space has.
+    /// Tests run in the initial time namespace, where user space reads the same clock.
     #[test]
     fn it_is_the_clock_that_programs_read() {
         if privileges().is_err() {

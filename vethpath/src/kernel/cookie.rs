@@ -1,4 +1,4 @@
-//! The cookie of a network namespace: a number that no other one has until the machine boots again.
+//! The cookie of a network namespace: a number that no other namespace gets until the next boot.
 #![expect(unsafe_code, reason = "nix has no SO_NETNS_COOKIE")]
 
 use std::{
@@ -14,7 +14,7 @@ use nix::{
 /// `SO_NETNS_COOKIE` of asm-generic/socket.h, which libc lacks for some targets.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// The cookie of the calling thread's network namespace; none before Linux 5.14.
+/// The cookie of the calling thread's network namespace; `None` before Linux 5.14.
 #[must_use]
 pub fn of_this_thread() -> Option<u64> {
     let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
@@ -24,7 +24,7 @@ pub fn of_this_thread() -> Option<u64> {
 fn get(socket: &OwnedFd) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
-    // SAFETY: the kernel writes `length` bytes at most, for which there is room, and any bytes are a number.
+    // SAFETY: the kernel writes at most `length` bytes, which is the size of `cookie`; any bytes are a valid number.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),

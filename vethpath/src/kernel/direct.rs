@@ -19,13 +19,13 @@ use super::{
     sockets,
 };
 
-/// What makes a request fail where there is such an object already.
+/// Flags of a request that fails if the object exists.
 pub(super) const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
-/// What makes a request take the place of such an object.
+/// Flags of a request that replaces an existing object.
 pub(super) const PUT: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
-/// One change to ask for, and how its refusal is told.
+/// One change to request, with operation and object for its error.
 pub(super) struct Request {
     pub(super) message: Message,
     pub(super) flags: u16,
@@ -33,7 +33,7 @@ pub(super) struct Request {
     pub(super) object: String,
 }
 
-/// Requests in bulk. Answers come before a call returns.
+/// Requests in bulk. A call returns after its replies have been received.
 pub struct Direct {
     socket: Socket,
     netns: Netns,
@@ -43,16 +43,15 @@ impl Direct {
     /// Connects to `netns`.
     ///
     /// # Errors
-    /// No socket can be had there.
+    /// A socket cannot be opened there.
     pub fn open(netns: &Netns) -> Result<Self> {
         netns.run(|| Self::here(netns))?
     }
 
-    /// Moves the calling thread into `netns` for good, and connects to it. For threads of a
-    /// [crew](super::crew).
+    /// Moves the calling thread into `netns` for good, and connects to it. For threads of a [pool](super::pool).
     ///
     /// # Errors
-    /// The namespace cannot be entered, or no socket can be had there.
+    /// The namespace cannot be entered, or a socket cannot be opened there.
     pub fn entering(netns: &Netns) -> Result<Self> {
         netns.enter_for_good()?;
         Self::here(netns)
@@ -63,9 +62,9 @@ impl Direct {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind(&SocketAddr::new(0, 0))?;
-            // Messages that other processes address to us are refused to them.
+            // The kernel refuses messages from other processes to a connected socket.
             socket.connect(&SocketAddr::new(0, 0))?;
-            // Answers to requests that are sent together wait in it. Where this is refused the usual will do.
+            // It holds the replies to requests that are sent together. If refused, the default is enough.
             let _ = sockets::force_receive_buffer(&socket);
             Ok::<_, std::io::Error>(socket)
         };
@@ -73,13 +72,13 @@ impl Direct {
         Ok(Self { socket, netns: netns.clone() })
     }
 
-    /// The namespace it is about.
+    /// The namespace that it is connected to.
     #[must_use]
     pub fn netns(&self) -> &Netns {
         &self.netns
     }
 
-    /// Asks for changes, which are made in this order; what each came to.
+    /// Requests changes, which the kernel makes in this order. Returns the result of each.
     pub(super) fn change(&self, requests: Vec<Request>) -> Result<Vec<Result<()>>> {
         let (messages, names): (Vec<_>, Vec<_>) = requests
             .into_iter()
@@ -92,7 +91,7 @@ impl Direct {
         Ok(answers.into_iter().zip(names).map(told).collect())
     }
 
-    /// Asks for links; the bytes of each one's message, or why there is none.
+    /// Requests links. Returns the bytes of each link's message, or the error.
     pub(super) fn ask(
         &self,
         questions: &[Message],
@@ -100,19 +99,19 @@ impl Direct {
         pipeline::ask(&self.socket, questions).map_err(|error| self.broken(error))
     }
 
-    /// All links of the namespace. Without `counting`, what they count is left out, and zero.
+    /// All links of the namespace. Without `counting`, the counters are left out, and are zero.
     ///
     /// # Errors
-    /// The kernel refuses the list.
+    /// The kernel refuses the dump.
     pub fn links(&self, counting: bool) -> Result<Vec<LinkFacts>> {
         let failed = |error| Error::new("list links of", self.netns.to_string(), to_io(error));
         self.list(counting)?.iter().map(|answer| parse(answer).map_err(failed)).collect()
     }
 
-    /// The same without counters, as the kernel's messages, to be read by [`RawLink::read`] only if they are news.
+    /// The same without counters, unparsed: only messages that have changed need [`RawLink::read`].
     ///
     /// # Errors
-    /// The kernel refuses the list.
+    /// The kernel refuses the dump.
     pub fn raw_links(&self) -> Result<Vec<RawLink>> {
         Ok(self.list(false)?.into_iter().map(RawLink).collect())
     }
@@ -126,20 +125,19 @@ impl Direct {
         exchange::dump(&self.socket, RTM_GETLINK, &payload).map_err(failed)
     }
 
-    /// The same, as far as counting asks: ifindex, name, where the other end is, and what is counted.
+    /// The same with only what counting needs: ifindex, name, the other end, and counters.
     ///
     /// # Errors
-    /// The kernel refuses the list.
+    /// The kernel refuses the dump.
     pub fn counters(&self, counting: bool) -> Result<Vec<LinkFacts>> {
         let failed = |error| Error::new("list links of", self.netns.to_string(), to_io(error));
         self.list(counting)?.iter().map(|answer| parse_counters(answer).map_err(failed)).collect()
     }
 
-    /// The number that another namespace has here: that of links' other ends, [`LinkFacts::peer_netns`]. `None`
-    /// if it has none.
+    /// The netns id that another namespace has here, as in [`LinkFacts::peer_netns`]. `None` if it has none.
     ///
     /// # Errors
-    /// The kernel refuses to tell.
+    /// The kernel refuses the request.
     pub fn number_of(&self, other: &Netns) -> Result<Option<i32>> {
         let mut question = NsidMessage::default();
         question.attributes.push(NsidAttribute::Fd(other.raw_fd().cast_unsigned()));
@@ -161,14 +159,14 @@ impl Direct {
 
 const RTM_GETLINK: u16 = 18;
 
-/// Reads one link's message.
+/// Parses one link's message.
 pub(super) fn parse(payload: &[u8]) -> std::result::Result<LinkFacts, ExchangeError> {
     let malformed = || ExchangeError::Malformed("a link cannot be parsed");
     let message = LinkMessage::parse(payload).or_else(|_| LinkMessage::parse(&in_ascii(payload)));
     message.map(LinkFacts::parse).map_err(|_| malformed())
 }
 
-/// A link's message with question marks for what is not ASCII in its names and its alias. The kernel takes any bytes but
+/// A link's message with `?` for each byte that is not ASCII in its names and its alias. The kernel takes any bytes but
 /// `/`, `:` and spaces in a name (`dev_valid_name` in net/core/dev.c), and any in an alias.
 fn in_ascii(payload: &[u8]) -> Vec<u8> {
     // `struct ifinfomsg`, `struct nlattr`, its flags, and attributes of linux/if_link.h.
@@ -198,7 +196,7 @@ fn in_ascii(payload: &[u8]) -> Vec<u8> {
     cleaned
 }
 
-/// Reads of one link's message what counting asks for, which takes a tenth of the time.
+/// Parses only what counting needs of one link's message, which takes a tenth of the time.
 pub(super) fn parse_counters(payload: &[u8]) -> std::result::Result<LinkFacts, ExchangeError> {
     // `struct ifinfomsg` with its ifindex, `struct rtnl_link_stats64`, and attributes of linux/if_link.h.
     const HEADER: usize = 16;
@@ -231,14 +229,14 @@ pub(super) fn parse_counters(payload: &[u8]) -> std::result::Result<LinkFacts, E
     Ok(link)
 }
 
-/// Keeps the kernel from adding up what a link counts, which takes it longest of all.
+/// Asks the kernel to skip the counters of a link, which take longest to sum up.
 pub(super) fn leave_out_counters(question: &mut LinkMessage, counting: bool) {
     if !counting {
         question.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     }
 }
 
-/// Keeps the errno.
+/// Converts to an I/O error that keeps the errno.
 pub(super) fn to_io(error: ExchangeError) -> std::io::Error {
     match error {
         ExchangeError::Refused(source) | ExchangeError::Send(source) | ExchangeError::Receive(source) => {

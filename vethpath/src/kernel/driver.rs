@@ -1,7 +1,7 @@
-//! What a driver counts beside the kernel's counters of links (`ethtool -S`).
+//! A driver's own counters, beside the kernel's counters of links (`ethtool -S`).
 //!
-//! The ethtool family of generic netlink has no message for it, so this is the ioctl of before
-//! (`ethtool_get_strings` and `ethtool_get_stats` in net/ethtool/ioctl.c).
+//! The ethtool family of generic netlink has no message for them, so this uses the older ioctl (`ethtool_get_strings`
+//! and `ethtool_get_stats` in net/ethtool/ioctl.c).
 #![expect(unsafe_code, reason = "the ioctl takes a pointer to a pointer")]
 
 use std::{
@@ -27,21 +27,21 @@ const STATISTICS: u32 = 1;
 /// Bytes of a name.
 const NAME: usize = 32;
 
-/// Room for so many counters. A veth has at most 4096 queues each way (`rtnl_create_link` in
-/// net/core/rtnetlink.c), with nine counters in all for one of each.
+/// Room for this many counters. A veth has at most 4096 queues each way (`rtnl_create_link` in net/core/rtnetlink.c),
+/// with nine counters in all for one of each.
 const ROOM: usize = 1 << 16;
 
-/// Counters of a veth, by name, as the driver tells them.
+/// Counters of a veth, by name, as the driver reports them.
 pub type Counters = Vec<(String, u64)>;
 
-/// The driver's counters of devices in `netns`, in their order; of one that is not there, none.
+/// The driver's counters of devices in `netns`, in the order of `devices`; empty for a device that does not exist.
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses for another reason.
 pub fn counters(netns: &Netns, devices: &[&IfName]) -> Result<Vec<Counters>> {
     let all = || {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-        // Of words, so that 64-bit values are aligned.
+        // Words, so that 64-bit values are aligned.
         let mut buffer = vec![0_u64; ROOM];
         devices.iter().map(|device| of_device(&socket, device, &mut buffer)).collect::<io::Result<Vec<_>>>()
     };
@@ -56,14 +56,14 @@ fn of_device(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> io::Resul
 }
 
 fn read(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<Counters> {
-    // `struct ethtool_sset_info`: command, a reserved word, a mask of sets, and how many each has.
+    // `struct ethtool_sset_info`: command, a reserved word, a mask of sets, and the number of strings in each.
     buffer[..3].copy_from_slice(&[u64::from(GET_COUNTS), 1 << STATISTICS, 0]);
     ask(socket, device, buffer)?;
     let count = words(buffer[2])[0] as usize;
     if buffer[1] == 0 || count > ROOM * size_of::<u64>() / NAME - 1 {
         return Ok(Counters::new());
     }
-    // `struct ethtool_gstrings`: command, set, how many; the names follow at once.
+    // `struct ethtool_gstrings`: command, set, number of names; the names follow directly.
     buffer[..2].copy_from_slice(&[pair(GET_NAMES, STATISTICS), 0]);
     ask(socket, device, buffer)?;
     let told = (words(buffer[1])[0] as usize).min(count);
@@ -73,31 +73,31 @@ fn read(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<Co
         String::from_utf8_lossy(&chunk[..end]).into_owned()
     };
     let names: Vec<String> = bytes[12..].chunks_exact(NAME).take(told).map(name).collect();
-    // `struct ethtool_stats`: command, how many; the values follow.
+    // `struct ethtool_stats`: command, number of values; the values follow.
     buffer[0] = pair(GET_VALUES, u32::try_from(names.len()).unwrap_or(u32::MAX));
     ask(socket, device, buffer)?;
     Ok(names.into_iter().zip(buffer[1..].iter().copied()).collect())
 }
 
-/// Hands the kernel a command, and takes its answer.
+/// Passes a command to the kernel, which writes the reply to the buffer.
 fn ask(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<()> {
-    // SAFETY: all of it may be zero bytes.
+    // SAFETY: zero bytes are a valid value of all fields.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(device.as_str().bytes()) {
         *to = libc::c_char::from_ne_bytes([from]);
     }
     request.ifr_ifru.ifru_data = buffer.as_mut_ptr().cast();
-    // SAFETY: the kernel reads a command from the buffer, and writes its answer there, which for a device
-    // of ours is never longer than the buffer: see `ROOM`. The request outlives the call.
+    // SAFETY: the kernel reads a command from the buffer, and writes its reply there. For a veth the reply is never
+    // longer than the buffer: see `ROOM`. The request outlives the call.
     Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) }).map(drop)
 }
 
-/// Two words that follow each other in memory.
+/// Two consecutive words in memory.
 fn pair(first: u32, second: u32) -> u64 {
     bytemuck::cast([first, second])
 }
 
-/// The words in memory that one is made of.
+/// The two words of a 64-bit value in memory order.
 fn words(both: u64) -> [u32; 2] {
     bytemuck::cast(both)
 }

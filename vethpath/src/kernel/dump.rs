@@ -1,4 +1,4 @@
-//! The kernel's lists, as far as we are ready to hold them.
+//! Netlink dumps, bounded in size.
 
 use std::io;
 
@@ -6,14 +6,13 @@ use futures_util::{Stream, TryStreamExt};
 
 use super::error::to_io;
 
-/// Messages taken from one list. A bridge learns as many stations as its hosts make up, unless told
-/// otherwise (`fdb_max_learned`).
+/// Most messages of one dump. A bridge learns as many stations as its hosts invent, unless `fdb_max_learned` limits it.
 const MOST: usize = 1 << 20;
 
-/// All messages of a list.
+/// All messages of a dump.
 ///
 /// # Errors
-/// The kernel refuses, or the list is too long.
+/// The kernel refuses, or the dump is too long.
 pub(super) async fn all<T>(list: impl Stream<Item = Result<T, rtnetlink::Error>>) -> io::Result<Vec<T>> {
     up_to(MOST, list).await
 }

@@ -1,11 +1,11 @@
-//! What the kernel refused.
+//! Errors of the kernel.
 
 use std::{fmt, io};
 
-/// The result of everything in this layer.
+/// The result of every operation in this layer.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A refused operation: what was tried, on what, and the errno.
+/// A failed operation: what was tried, on which object, and the errno.
 #[derive(Debug)]
 pub struct Error {
     operation: &'static str,
@@ -14,43 +14,43 @@ pub struct Error {
 }
 
 impl Error {
-    /// A refusal of `operation` on `object`.
+    /// A failure of `operation` on `object`.
     pub fn new(operation: &'static str, object: impl Into<String>, source: io::Error) -> Self {
         Self { operation, object: object.into(), source }
     }
 
-    /// What was tried.
+    /// The operation that was tried.
     #[must_use]
     pub(super) fn operation(&self) -> &'static str {
         self.operation
     }
 
-    /// Whether the kernel said that the object is not there.
+    /// Whether the kernel reported that the object does not exist.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         const GONE: [i32; 3] = [nix::libc::ENODEV, nix::libc::ENOENT, nix::libc::ESRCH];
         self.source.raw_os_error().is_some_and(|errno| GONE.contains(&errno))
     }
 
-    /// Whether the kernel said that we may not.
+    /// Whether the kernel denied permission.
     #[must_use]
     pub fn is_forbidden(&self) -> bool {
         self.source.kind() == io::ErrorKind::PermissionDenied
     }
 
-    /// Whether the kernel said that the object is there already.
+    /// Whether the kernel reported that the object exists already.
     #[must_use]
     pub fn is_present(&self) -> bool {
         self.source.raw_os_error() == Some(nix::libc::EEXIST)
     }
 
-    /// Whether the kernel said that there is no such address.
+    /// Whether the kernel reported that there is no such address.
     #[must_use]
     pub fn is_unassigned(&self) -> bool {
         self.source.raw_os_error() == Some(nix::libc::EADDRNOTAVAIL)
     }
 
-    /// Whether the kernel said `EINVAL`, as it does for a netns id that is no more.
+    /// Whether the kernel returned `EINVAL`, as it does for a netns id that no longer exists.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         self.source.raw_os_error() == Some(nix::libc::EINVAL)
@@ -63,14 +63,14 @@ impl Error {
         self.source.raw_os_error().is_some_and(|errno| LACKING.contains(&errno))
     }
 
-    /// Whether the kernel has no such socket family (`netlink_create` in net/netlink/af_netlink.c). A module may
-    /// bring it later.
+    /// Whether the kernel has no such socket family (`netlink_create` in net/netlink/af_netlink.c). A module may add it
+    /// later.
     #[must_use]
     pub fn lacks_protocol(&self) -> bool {
         self.source.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT)
     }
 
-    /// What may help, where that is known.
+    /// A hint, where one is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self.source.raw_os_error()? {
@@ -99,9 +99,9 @@ impl std::error::Error for Error {
     }
 }
 
-/// Gives an I/O or netlink error its operation and object.
+/// Adds operation and object to an I/O or netlink error.
 pub(crate) trait Context<T> {
-    /// Names what was tried, on what.
+    /// Adds what was tried, and on which object.
     fn doing(self, operation: &'static str, object: impl fmt::Display) -> Result<T>;
 }
 
@@ -123,7 +123,7 @@ impl<T> Context<T> for std::result::Result<T, rtnetlink::Error> {
     }
 }
 
-/// What the kernel said, as an errno where it is one.
+/// The kernel's error, as an errno if it is one.
 pub(super) fn to_io(error: rtnetlink::Error) -> io::Error {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.to_io(),

@@ -1,4 +1,4 @@
-//! One request and its answers on a blocking netlink socket, with every input bounded.
+//! One request and its replies on a blocking netlink socket. Every input is bounded.
 //!
 //! Mirrors `netlink_rcv_skb`, `netlink_dump` and `netlink_ack` (net/netlink/af_netlink.c).
 
@@ -22,42 +22,42 @@ use nix::{
 };
 use thiserror::Error;
 
-/// How long the kernel may take for one datagram. It answers in the same system call, so anything
-/// near this is a socket that was not blocking or not the kernel's. The whole answer has no time-out: that
-/// would also count the time in which this process does not run.
+/// Timeout for one datagram. The kernel replies within the system call of the request, so a timeout means that the
+/// socket was not blocking or not the kernel's. The whole dump has no timeout: that would include the time in which
+/// this process is not scheduled.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Datagrams in a row with nothing of the answer in them: more than a socket's buffer holds.
+/// Most consecutive datagrams without any part of the reply: more than a socket's buffer holds.
 pub(super) const MOST_STRAYS: usize = 4096;
-/// Larger than any datagram the kernel makes for a dump (32 KiB) or an acknowledgement.
+/// Larger than any datagram of the kernel for a dump (32 KiB) or an ack.
 pub(super) const DATAGRAM: usize = 64 * 1024;
-/// Messages taken from one dump.
+/// Most messages of one dump.
 const MOST_MESSAGES: usize = 65_536;
-/// Bytes taken from one dump.
+/// Most bytes of one dump.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
-/// Dumps that changed under way and are begun anew.
+/// Most attempts at a dump that is interrupted by changes (`NLM_F_DUMP_INTR`).
 const MOST_DUMPS: usize = 8;
 
 const HEADER: usize = 16;
 
-/// Why a netlink request has no answer.
+/// Why a netlink request failed.
 #[derive(Debug, Error)]
 pub enum ExchangeError {
     /// `sendto` failed.
     #[error("cannot send the netlink request: {0}")]
     Send(#[source] io::Error),
-    /// `recvfrom` failed; `WouldBlock` is an answer that did not come in time.
+    /// `recvfrom` failed; `WouldBlock` is a timeout.
     #[error("cannot receive the netlink reply: {0}")]
     Receive(#[source] io::Error),
-    /// The kernel answered with an errno.
+    /// The kernel replied with an errno.
     #[error("{0}")]
     Refused(#[source] io::Error),
-    /// The answer does not keep to the protocol.
+    /// The reply violates the protocol.
     #[error("malformed netlink reply: {0}")]
     Malformed(&'static str),
-    /// More answers than we are ready to hold.
+    /// The reply is larger than the limits.
     #[error("netlink reply is larger than {MOST_MESSAGES} messages or {MOST_BYTES} bytes")]
     TooLarge,
-    /// The list kept changing while it was read.
+    /// The dump was interrupted by changes each time.
     #[error("netlink dump interrupted {MOST_DUMPS} times (NLM_F_DUMP_INTR)")]
     Restless,
 }
@@ -118,13 +118,13 @@ pub(crate) fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> V
     bytes
 }
 
-/// A sequence number that no request of this process has had lately, and never 0 (events have 0).
+/// A sequence number that no recent request of this process has had. Never 0, which events have.
 pub(crate) fn sequence() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed).max(1)
 }
 
-/// Sends one request and returns the payloads that came before its acknowledgement.
+/// Sends one request and returns the payloads that came before its ack.
 pub(crate) fn request(
     socket: &Socket,
     kind: u16,
@@ -136,7 +136,7 @@ pub(crate) fn request(
         .map(|(answers, _)| answers)
 }
 
-/// Asks for a list and returns the payloads of one consistent reading of it.
+/// Requests a dump and returns the payloads of one consistent dump.
 pub(crate) fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
     for _ in 0..MOST_DUMPS {
         let sequence = sequence();
@@ -149,8 +149,8 @@ pub(crate) fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> Result<Vec<Vec
     Err(ExchangeError::Restless)
 }
 
-/// Sends `bytes` and receives until the message numbered `last` is acknowledged, the dump is done
-/// or the kernel refuses. Answers whose number is not `ours` are left-overs and are ignored.
+/// Sends `bytes` and receives until the message numbered `last` is acknowledged, the dump is done or the kernel returns
+/// an error. Replies whose number is not `ours` are stale and are ignored.
 pub(crate) fn transact(
     socket: &Socket,
     bytes: &[u8],
@@ -196,13 +196,13 @@ pub(crate) fn transact(
     }
 }
 
-/// Bounds how long an answer is waited for. Whole seconds.
+/// Sets the receive timeout, in whole seconds.
 pub(super) fn set_timeouts(socket: &Socket, patience: Duration) -> Result<(), ExchangeError> {
     let patience = TimeVal::new(patience.as_secs().cast_signed(), 0);
     setsockopt(socket, ReceiveTimeout, &patience).map_err(|errno| ExchangeError::Receive(errno.into()))
 }
 
-/// One datagram of the kernel's; those of other processes (port number not 0) are dropped.
+/// Receives one datagram of the kernel; those of other processes (port number not 0) are dropped.
 pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), ExchangeError> {
     loop {
         buffer.clear();
@@ -218,10 +218,10 @@ pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), Excha
     }
 }
 
-/// The errno at the start of an error message or at the end of a dump; 0 is an acknowledgement.
+/// The errno at the start of an error message or at the end of a dump; 0 is an ack.
 pub(super) fn refusal(message: &Message<'_>) -> Result<(), ExchangeError> {
     match message.payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) {
-        // Kernels may end a dump without a code.
+        // Some kernels end a dump without an errno.
         None if message.kind == NLMSG_DONE => Ok(()),
         None => Err(ExchangeError::Malformed("an acknowledgement is truncated")),
         Some(code) if code < 0 => {
@@ -231,7 +231,7 @@ pub(super) fn refusal(message: &Message<'_>) -> Result<(), ExchangeError> {
     }
 }
 
-/// Attributes in the order they are added. Integers go in network byte order, as nfnetlink has them.
+/// Attributes in the order they are added. Integers are in network byte order, as in nfnetlink.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attributes(Vec<u8>);
 

@@ -17,12 +17,12 @@ pub struct FdbEntry {
     pub port: u32,
     /// The address.
     pub mac: [u8; 6],
-    /// The VLAN it is of; 0 for none.
+    /// Its VLAN; 0 for none.
     pub vlan: u16,
-    /// Whether the bridge forgets it when it sees no frame from it for the ageing time.
+    /// Whether the bridge removes it when it receives no frame from that address for the ageing time.
     pub ages: bool,
-    /// Whether the bridge forwards frames to that address by that port, and nothing else is to be
-    /// known of it: not an address of the bridge or a port itself, not locked, no unknown flag.
+    /// Whether the bridge forwards frames to that address by that port, and nothing else applies: not an address of the
+    /// bridge or of a port itself, not locked, no unknown flag.
     pub trusted: bool,
 }
 
@@ -70,12 +70,12 @@ impl Rtnl {
         Ok(messages.iter().filter_map(FdbEntry::parse).collect())
     }
 
-    /// Tells a bridge that `mac` was seen behind `port` just now, as if a frame had come in there
-    /// (`NTF_USE`: `br_fdb_update` in net/bridge/br_fdb.c). An entry that is there grows young; one
-    /// that is not is learned; a port that does not learn ignores it.
+    /// Refreshes the FDB entry of `mac` on `port`, as if a frame had just been received there (`NTF_USE`:
+    /// `br_fdb_update` in net/bridge/br_fdb.c). A missing entry is learned; a port that does not learn ignores the
+    /// request.
     ///
     /// # Errors
-    /// The port is gone, or no port any more.
+    /// The port is gone, or no longer a bridge port.
     pub async fn learn(&self, port: u32, mac: Mac) -> Result<()> {
         self.handle
             .neighbours()
@@ -88,8 +88,8 @@ impl Rtnl {
             .doing("refresh station", mac)
     }
 
-    /// Has a bridge forget `mac` behind `port` (`br_fdb_delete` in net/bridge/br_fdb.c). One that is not there, or
-    /// behind another port, stays as it is.
+    /// Deletes the FDB entry of `mac` on `port` (`br_fdb_delete` in net/bridge/br_fdb.c). An entry on another port is
+    /// not deleted.
     ///
     /// # Errors
     /// There is no such entry, or the port is gone.

@@ -1,4 +1,4 @@
-//! Features of devices, which `ethtool -K` switches: reading them, and switching some.
+//! Features of devices (`ethtool -K`): reads them, and switches some.
 
 use std::collections::BTreeSet;
 
@@ -23,21 +23,21 @@ const WANTED: u16 = 3;
 const ACTIVE: u16 = 4;
 const HEADER_IFINDEX: u16 = 1;
 
-/// Of a bit set: that it is a plain list, its bits; of these, one; of a bit: its name, its value.
+/// Attributes of a bit set: that it has no mask, and its bits; of the bits: one bit; of a bit: its name and its value.
 const NO_MASK: u16 = 1;
 const BITS: u16 = 3;
 const BIT: u16 = 1;
 const BIT_NAME: u16 = 2;
 const BIT_VALUE: u16 = 3;
 
-/// The features of a device, by the names that `ethtool -k` has.
+/// The features of a device, by the names that `ethtool -k` shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Features {
-    /// Which device; 0 if the answer does not say.
+    /// The ifindex of the device; 0 if the reply does not have it.
     pub ifindex: u32,
     /// Those that can be switched.
     pub changeable: BTreeSet<String>,
-    /// Those that somebody wants on.
+    /// Those that are requested to be on.
     pub wanted: BTreeSet<String>,
     /// Those that are on.
     pub active: BTreeSet<String>,
@@ -46,13 +46,13 @@ pub struct Features {
 /// The features of all devices in the socket's namespace. `family` is the number of [`FAMILY`].
 ///
 /// # Errors
-/// The kernel refuses, or its answer cannot be read.
+/// The kernel refuses, or its reply cannot be parsed.
 pub fn all(socket: &Socket, family: u16) -> Result<Vec<Features>, ExchangeError> {
     let payload = Attributes::default().nested(HEADER, &Attributes::default()).behind(&[GET, 1, 0, 0]);
     dump(socket, family, &payload)?.iter().map(|answer| parse(answer)).collect()
 }
 
-/// Switches features of a device. One that depends on others may stay as it is.
+/// Switches features of a device. A feature that depends on others may stay as it is.
 ///
 /// # Errors
 /// The kernel refuses: there is no such device or feature.
@@ -73,7 +73,7 @@ pub fn switch(
     request(socket, family, 0, &payload.behind(&[SET, 1, 0, 0])).map(drop)
 }
 
-/// The device of one answer.
+/// The features in one reply.
 pub(crate) fn parse(answer: &[u8]) -> Result<Features, ExchangeError> {
     let mut features = Features::default();
     for attribute in attributes(answer) {
@@ -89,7 +89,7 @@ pub(crate) fn parse(answer: &[u8]) -> Result<Features, ExchangeError> {
     Ok(features)
 }
 
-/// The ifindex in the header of an answer; 0 if it does not say.
+/// The ifindex in the header of a reply; 0 if it has none.
 pub(super) fn device(header: &NlaBuffer<&[u8]>) -> Result<u32, ExchangeError> {
     for inner in nested(header.value()) {
         let inner = inner?;

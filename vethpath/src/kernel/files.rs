@@ -1,4 +1,4 @@
-//! Files: read up to a limit, and created for this user (root) alone whatever the umask.
+//! Files: read up to a limit, and created for this user (root) only, whatever the umask.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
@@ -15,19 +15,19 @@ pub const VALUE: u64 = 4096;
 /// More bytes than the longest list under /proc that is read here.
 pub const LIST: u64 = 16 << 20;
 
-/// The text of a file of at most `most` bytes. Never waits for a writer.
+/// The text of a file of at most `most` bytes. Does not block on a FIFO without a writer.
 ///
 /// # Errors
-/// It cannot be read, is longer, or no UTF-8.
+/// The file cannot be read, is longer, or is not UTF-8.
 pub fn read_bounded(path: &Path, most: u64) -> io::Result<String> {
     read_from(&OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?, most)
 }
 
-/// The same of a file that the kernel may not have; `None` then. The `folder` is where it would be, or another that is
-/// there whenever such files are: without it, nothing is known.
+/// The same for a file that not every kernel has; `None` if missing. `folder` is its folder, or another that exists
+/// whenever such files can: without it, nothing is known.
 ///
 /// # Errors
-/// As [`read`]; and neither the file nor the folder is there.
+/// As [`read_bounded`]; or neither the file nor the folder exists.
 pub fn read_optional(path: &Path, folder: &Path, most: u64) -> io::Result<Option<String>> {
     match read_bounded(path, most) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && folder.is_dir() => Ok(None),
@@ -35,16 +35,16 @@ pub fn read_optional(path: &Path, folder: &Path, most: u64) -> io::Result<Option
     }
 }
 
-/// The text of an open file of at most `most` bytes, from where it stands.
+/// The text of an open file of at most `most` bytes, from its current offset.
 ///
 /// # Errors
-/// It cannot be read, is longer, or no UTF-8.
+/// The file cannot be read, is longer, or is not UTF-8.
 pub fn read_from(file: &File, most: u64) -> io::Result<String> {
     String::from_utf8(read_bytes_from(file, most)?)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()))
 }
 
-/// The bytes of an open file of at most `most` bytes, from where it stands.
+/// The bytes of an open file of at most `most` bytes, from its current offset.
 ///
 /// # Errors
 /// It cannot be read, or is longer.
@@ -64,12 +64,11 @@ const FILE: u32 = 0o600;
 /// Write permission of group and others.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Makes a folder for this user alone. One that is there already is tightened, unless somebody else
-/// may have put things into it. Its parent must be safe from others, as `/run` is.
+/// Creates a folder for this user only. An existing folder gets mode 0700, unless another user may have written to it.
+/// Its parent must not be writable by others, as `/run` is not.
 ///
 /// # Errors
-/// The file system refuses; or what is there is a symbolic link, no folder, somebody else's, or
-/// writable by others.
+/// The file system refuses; or what exists there is a symbolic link, no folder, another user's, or writable by others.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER).create(path) {
         Ok(()) => {}
@@ -80,10 +79,10 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
     set_mode(&OpenOptions::new().read(true).custom_flags(flags).open(path)?, FOLDER)
 }
 
-/// Whether what is in a folder can be trusted: it is this user's or root's, and others cannot write to it.
+/// Checks that the contents of a folder can be trusted: this user or root owns it, and others cannot write to it.
 ///
 /// # Errors
-/// It is not there, a symbolic link, no folder, somebody else's, or writable by others.
+/// It does not exist, or is a symbolic link, no folder, another user's, or writable by others.
 pub fn check_private_folder(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     let bad = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
@@ -103,8 +102,8 @@ pub fn check_private_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file as `options` say, for this user alone where it is made, and tightened where it is
-/// there. A symbolic link is not followed, and nothing is waited for.
+/// Opens a file with `options`. A new file is created with mode 0600, and an existing one gets it. Symbolic links are
+/// not followed, and the call does not block.
 ///
 /// # Errors
 /// The file system refuses, or it is a symbolic link or no regular file.
@@ -117,22 +116,22 @@ pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> 
     Ok(file)
 }
 
-/// Whether [`open`] has failed for finding something else than a regular file.
+/// Whether [`open_private`] failed because it found something other than a regular file.
 #[must_use]
 pub fn is_not_a_file(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::IsADirectory)
         || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO))
 }
 
-/// Writes a file for this user alone.
+/// Writes a file for this user only.
 ///
 /// # Errors
-/// As [`open`].
+/// As [`open_private`].
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     open_private(OpenOptions::new().write(true).create(true).truncate(true), path)?.write_all(bytes)
 }
 
-/// By descriptor: nobody can have put another file under the name meanwhile.
+/// By descriptor: the file cannot be replaced under its name meanwhile.
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     if file.metadata()?.mode() & 0o7777 == mode {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Sending frames by an interface as they are.
+//! Sends raw Ethernet frames by an interface.
 #![expect(unsafe_code, reason = "nix makes the address of an interface from the kernel's structure only")]
 
 use std::{
@@ -39,7 +39,7 @@ impl Sender {
 
 /// `struct sockaddr_ll`; the protocol is read from the frame (`packet_parse_headers` in net/packet/af_packet.c).
 fn address(ifindex: u32) -> nix::Result<LinkAddr> {
-    // SAFETY: all of its fields are integers, for which zeroes are values.
+    // SAFETY: all of its fields are integers, for which zero is a valid value.
     let mut raw: libc::sockaddr_ll = unsafe { mem::zeroed() };
     raw.sll_family = u16::try_from(libc::AF_PACKET).map_err(|_| Errno::EAFNOSUPPORT)?;
     raw.sll_ifindex = i32::try_from(ifindex).map_err(|_| Errno::ENODEV)?;

@@ -1,4 +1,4 @@
-//! Generic netlink: families by their names, and the attributes of their answers.
+//! Generic netlink: looks up families by name, and reads the attributes of their replies.
 
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
@@ -9,7 +9,7 @@ use super::{
     exchange::{Attributes, ExchangeError, request},
 };
 
-/// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY` and two attributes of it (linux/genetlink.h).
+/// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY` and two of its attributes (linux/genetlink.h).
 const CONTROL: u16 = 0x10;
 const GET_FAMILY: u8 = 3;
 const FAMILY_ID: u16 = 1;
@@ -18,7 +18,7 @@ const FAMILY_NAME: u16 = 2;
 /// `struct genlmsghdr`.
 const HEADER: usize = 4;
 
-/// A family and a socket to ask it by, both looked up at the first use. Where that fails, each further use tries again.
+/// A family and a socket for it, both looked up at the first use. If that fails, the next use retries.
 pub struct Family {
     source: Source,
     name: &'static str,
@@ -32,7 +32,7 @@ impl Family {
         Self { source: Source::new(netns, NETLINK_GENERIC), name, number: None }
     }
 
-    /// What `question` makes of the socket and the number.
+    /// Calls `question` with the socket and the family's number, and returns its result.
     ///
     /// # Errors
     /// The kernel has no such family, or refuses.
@@ -65,7 +65,7 @@ pub fn family(socket: &Socket, name: &str) -> Result<u16, ExchangeError> {
     Err(ExchangeError::Malformed("a generic netlink family without a number"))
 }
 
-/// The number of the family that an answer is about.
+/// The family number in a reply.
 pub(crate) fn number_of(answer: &[u8]) -> Result<Option<u16>, ExchangeError> {
     for attribute in attributes(answer) {
         let attribute = attribute?;
@@ -78,7 +78,7 @@ pub(crate) fn number_of(answer: &[u8]) -> Result<Option<u16>, ExchangeError> {
     Ok(None)
 }
 
-/// The attributes of an answer, behind its header.
+/// The attributes of a reply, behind its header.
 pub(super) fn attributes(answer: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, ExchangeError>> {
     nested(answer.get(HEADER..).unwrap_or_default())
 }

@@ -1,6 +1,5 @@
-//! Where a lab lives: the network namespace that its file calls `host`, the mount namespace in which its
-//! namespaces have their names, and the bpffs in which its programs are pinned. Commands that are called from
-//! elsewhere go there first.
+//! The home of a lab: the network namespace that its file calls `host`, the mount namespace that has the names of its
+//! namespaces, and the bpffs with its pins. Commands that are called elsewhere enter it first.
 
 use std::{
     collections::BTreeSet,
@@ -22,37 +21,38 @@ use super::{
     netns::{self, NetnsId},
 };
 
-/// The namespaces of a process: of the calling thread, and of the machine's (or container's) first process.
+/// The folders of the calling thread, and of the machine's (or container's) first process.
 const HERE: &str = "/proc/thread-self";
 const MACHINE: &str = "/proc/1";
 
-/// The inode of the process namespace in which all processes are seen (`PID_NS_INIT_INO` in include/uapi/linux/nsfs.h).
+/// The inode of the initial PID namespace, in which all processes are visible (`PID_NS_INIT_INO` in
+/// include/uapi/linux/nsfs.h).
 const INITIAL_PROCESSES: u64 = 0xEFFF_FFFC;
 
-/// The namespaces of a lab, by what the kernel tells them apart by.
+/// The namespaces of a lab, by the numbers that identify them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
     /// The network namespace.
     pub netns: NetnsId,
-    /// The inode of the mount namespace, which another one may get when it is gone.
+    /// The inode of the mount namespace. It may be reused when the namespace is gone.
     pub mounts: u64,
-    /// Its identifier, which no other one gets; none before Linux 6.11.
+    /// Its identifier, which is not reused; `None` before Linux 6.11.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounts_id: Option<u64>,
-    /// The inode of the process namespace, in which the agent's number is one.
+    /// The inode of the PID namespace that the agent's pid belongs to.
     pub processes: u64,
-    /// The device number of the bpffs at its mount point; none if none was mounted.
+    /// The device number of the bpffs at its mount point; `None` if none was mounted.
     pub bpffs: Option<u64>,
 }
 
-/// Whether something is here, or what leads there.
+/// Whether this process is in a namespace, or how to enter it.
 #[derive(Debug)]
 pub enum Access<T> {
     /// This process is in it.
     Here,
-    /// It is to be entered by this.
+    /// It can be entered through this.
     Through(T),
-    /// Nothing that can be seen from here leads there.
+    /// It was not found from here.
     Lost,
 }
 
@@ -66,25 +66,25 @@ impl<T> Access<T> {
     }
 }
 
-/// The way from here to where a lab lives.
+/// How to get from the namespaces of this process to those of a lab.
 #[derive(Debug)]
 pub struct HomeAccess {
     netns: Access<Netns>,
     mounts: Access<fs::File>,
-    /// Whether numbers of processes mean the same here.
+    /// Whether pids mean the same here.
     same_processes: bool,
-    /// Whether a process of the lab would be seen from here.
+    /// Whether the lab's processes are visible from here.
     sees_all_processes: bool,
     /// Whether another bpffs is mounted over the lab's.
     hidden_bpffs: bool,
 }
 
-/// Why a command cannot be run from here.
+/// Why a command cannot run from here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// It would change the lab, and is called from another process namespace: it would end other processes.
+    /// It would change the lab, and is called from another PID namespace: it would signal other processes.
     Processes,
-    /// No process or name that can be seen from here is in the lab's namespaces.
+    /// No process or name that is visible from here is in the lab's namespaces.
     Unreachable,
     /// Another bpffs is mounted over the one in which the lab is pinned.
     HiddenPins,
@@ -95,18 +95,18 @@ pub enum Obstacle {
 }
 
 impl Home {
-    /// Where the calling thread is.
+    /// The namespaces of the calling thread.
     ///
     /// # Errors
-    /// `/proc` is not there.
+    /// `/proc` is not mounted.
     pub fn current() -> Result<Self> {
         Self::of(HERE)
     }
 
-    /// Where a process is.
+    /// The namespaces of a process.
     ///
     /// # Errors
-    /// It is not there, or may not be looked at.
+    /// The process does not exist, or its namespaces may not be read.
     pub fn of_process(pid: i32) -> Result<Self> {
         Ok(Self { bpffs: None, ..Self::of(&format!("/proc/{pid}"))? })
     }
@@ -125,12 +125,12 @@ impl Home {
         })
     }
 
-    /// Where a lab seems to live of which nothing tells: the first place that has a link which `is_of_lab` knows, and
-    /// whose loopback it does not know, as it knows those of namespaces that the lab has made. Here first, then where
-    /// the first process of the machine is, then where others are. None if there is no such place.
+    /// Guesses the home of a lab that is not recorded: that of the first process whose network namespace has a link
+    /// that `is_of_lab` accepts, but no such loopback, which namespaces that the lab created have. Tries the calling
+    /// thread, then the machine's first process, then all others. `None` if there is none.
     ///
     /// # Errors
-    /// `/proc` is not there.
+    /// `/proc` is not mounted.
     pub fn guess(is_of_lab: impl Fn(&LinkFacts) -> bool) -> Result<Option<Self>> {
         let first = [HERE, MACHINE].map(PathBuf::from).into_iter();
         let mut seen = BTreeSet::new();
@@ -149,10 +149,10 @@ impl Home {
         Ok(None)
     }
 
-    /// The way there. `agent` is the number of a process that is likely to be there.
+    /// How to get there. `agent` is the pid of a process that is likely to be there.
     ///
     /// # Errors
-    /// `/proc` is not there.
+    /// `/proc` is not mounted.
     pub fn route(&self, agent: Option<i32>) -> Result<HomeAccess> {
         let here = Self::current()?;
         let has_pins = self.bpffs.is_some() && self.bpffs == here.bpffs;
@@ -162,7 +162,7 @@ impl Home {
             mounts: match has_mounts {
                 true => Access::Here,
                 false => match self.find_mounts(agent) {
-                    // Another that has the same mounts, as some containers do.
+                    // Another mount namespace with the same mounts, as some containers have.
                     Access::Lost if has_pins => Access::Here,
                     way => way,
                 },
@@ -178,7 +178,7 @@ impl Home {
         let named = fs::read_dir(netns::DIRECTORY).into_iter().flatten().flatten().map(|entry| entry.path());
         let has_inode =
             |path: &PathBuf| fs::metadata(path).is_ok_and(|found| found.ino() == self.netns.inode);
-        // The rest is for one that no process is in: it may be mounted elsewhere, or only open.
+        // The rest is for a namespace without processes: it may be mounted elsewhere, or only be held open.
         let mounted = std::iter::once_with(|| mounted(&format!("net:[{}]", self.netns.inode))).flatten();
         let open = processes(None).flat_map(|process| {
             let files = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
@@ -192,13 +192,13 @@ impl Home {
         netns.map_or(Access::Lost, Access::Through)
     }
 
-    /// Whether the lab is in this mount namespace, as far as its inode and its identifier tell.
+    /// Whether this is the lab's mount namespace, by its inode and, where known, its identifier.
     fn is_in_mounts(&self, inode: u64, id: Option<u64>) -> bool {
         self.mounts == inode && (self.mounts_id.is_none() || id.is_none() || self.mounts_id == id)
     }
 
-    /// Inodes are reused, and whoever makes a user namespace may have mounts with any programs in them. So the mount
-    /// namespaces of strangers are not asked.
+    /// Checks only mount namespaces of trusted processes: inodes are reused, and any user who creates a user namespace
+    /// may have mounts with any programs in them.
     fn find_mounts(&self, agent: Option<i32>) -> Access<fs::File> {
         let file = trusted(agent).map(|process| process.join("ns/mnt")).find_map(|path| {
             let file = fs::File::open(path).ok()?;
@@ -210,7 +210,7 @@ impl Home {
 }
 
 impl HomeAccess {
-    /// To a lab of which nothing can be seen but that it has an agent.
+    /// For a lab of which only is known that it has an agent.
     #[must_use]
     pub fn unreachable() -> Self {
         Self {
@@ -222,37 +222,37 @@ impl HomeAccess {
         }
     }
 
-    /// The same to a lab without an agent: no process of it is to be signalled, so that their numbers do not matter.
+    /// The same for a lab without an agent: none of its processes is signalled, so pids do not matter.
     #[must_use]
     pub fn without_agent(self) -> Self {
         Self { same_processes: true, ..self }
     }
 
-    /// Whether there is nowhere to go.
+    /// Whether the calling thread is in both namespaces already.
     #[must_use]
     pub fn is_here(&self) -> bool {
         self.netns.is_here() && self.mounts.is_here()
     }
 
-    /// Whether the calling thread is to be moved.
+    /// Whether the calling thread has to enter another namespace.
     #[must_use]
     pub fn leads_elsewhere(&self) -> bool {
         matches!(self.netns, Access::Through(_)) || matches!(self.mounts, Access::Through(_))
     }
 
-    /// Whether the calling thread is in the network namespace.
+    /// Whether the calling thread is in the lab's network namespace.
     #[must_use]
     pub fn has_netns_here(&self) -> bool {
         self.netns.is_here()
     }
 
-    /// Whether the network namespace is there.
+    /// Whether the lab's network namespace was found.
     #[must_use]
     pub fn has_netns(&self) -> bool {
         !self.netns.is_lost()
     }
 
-    /// What keeps a command from being run; `changes` if it is one that changes the lab.
+    /// Why a command cannot run; `changes` if it changes the lab.
     #[must_use]
     pub fn obstacle(&self, changes: bool) -> Option<Obstacle> {
         let lost = self.netns.is_lost() || self.mounts.is_lost();
@@ -266,19 +266,19 @@ impl HomeAccess {
         }
     }
 
-    /// Moves the calling thread there for good, and what it starts from then on. It stays in the folder of the
-    /// same path, where there is one. What is lost is left out.
+    /// Moves the calling thread and its later children there for good. The working folder becomes that of the same
+    /// path, if it exists. A namespace that is lost is skipped.
     ///
     /// # Errors
     /// The kernel refuses: this process has no rights in the user namespace that owns them.
     pub fn follow(self) -> Result<()> {
-        // By its descriptor, which is of the mounts that are left now.
+        // Entered by descriptor, which was opened in the mount namespace that is left next.
         if let Access::Through(netns) = &self.netns {
             netns.enter_for_good()?;
         }
         if let Access::Through(mounts) = &self.mounts {
             let folder = env::current_dir().ok();
-            // `setns` wants a root and a working folder that no other thread shares (mntns_install in fs/namespace.c).
+            // `setns` needs a root and a working folder that no other thread shares (mntns_install in fs/namespace.c).
             unshare(CloneFlags::CLONE_FS).doing("leave the working folder of", "other threads")?;
             setns(mounts, CloneFlags::CLONE_NEWNS).doing("enter", "the lab's mount namespace")?;
             let _ = folder.map(|folder| chdir(&folder));
@@ -287,12 +287,12 @@ impl HomeAccess {
     }
 }
 
-/// Processes that run with the rights of whoever calls us: the one that holds the lab's agent lock, the first of the
-/// machine, and those that have started this one.
+/// Processes that run with the privileges of our caller: the one that holds the lab's agent lock, the first of the
+/// machine, and the ancestors of this process.
 fn trusted(agent: Option<i32>) -> impl Iterator<Item = PathBuf> {
     let parent = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // Behind the name, which may have anything in it: state and parent.
+        // After the name, which may contain anything: state and parent.
         let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
         (parent > 0).then_some(parent)
     };
@@ -301,8 +301,8 @@ fn trusted(agent: Option<i32>) -> impl Iterator<Item = PathBuf> {
     pids.map(|pid| Path::new("/proc").join(pid.to_string()))
 }
 
-/// Whether mounts that are made here go with the calling process, while what is written below `state` stays: as under
-/// `ip netns exec`, whose mount namespace is a copy of which others see nothing.
+/// Whether mounts that are made here end with the calling process, while files below `state` stay.
+/// So it is under `ip netns exec`: other namespaces do not see the mounts of its mount namespace.
 #[must_use]
 pub fn is_transient(state: &Path) -> bool {
     let (Ok(here), Ok(machine)) = (inode(HERE, "mnt"), inode(MACHINE, "mnt")) else { return false };
@@ -319,7 +319,7 @@ pub fn is_transient(state: &Path) -> bool {
     is_lost(netns::DIRECTORY) || !bpffs_stays && is_lost(bpffs::MOUNT_POINT)
 }
 
-/// Whether a folder, or the one in which it would be made, is the same one for the machine's first process.
+/// Whether a folder, or its nearest parent that exists, is the same for the machine's first process.
 fn is_same_folder(path: &Path) -> bool {
     let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let id = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino())).ok();
@@ -335,8 +335,8 @@ fn device_of(path: &Path) -> Option<u64> {
     fs::metadata(path).map(|found| found.dev()).ok()
 }
 
-/// Whether a mount that is made at `point` in one mount namespace shows up in another: the mount around it is in a
-/// peer group of which the other has a member (`shared:N` in `/proc/PID/mountinfo`).
+/// Whether a mount that is made at `point` in one mount namespace propagates to another: the mount around it is in a
+/// peer group that has a member in the other (`shared:N` in `/proc/PID/mountinfo`).
 fn reaches(ours: &str, theirs: &str, point: &Path) -> bool {
     let around = ours.lines().filter_map(|line| Some((mount_point(line)?, line)));
     let around = around.filter(|(at, _)| point.starts_with(at)).max_by_key(|(at, _)| at.components().count());
@@ -344,7 +344,7 @@ fn reaches(ours: &str, theirs: &str, point: &Path) -> bool {
     theirs.lines().any(|line| peer_group(line) == Some(group))
 }
 
-/// Where a namespace, by the name that nsfs gives it, is mounted in this mount namespace.
+/// Where a namespace is mounted in this mount namespace, by its name in nsfs.
 fn mounted(name: &str) -> Vec<PathBuf> {
     let table =
         files::read_bounded(Path::new(HERE).join("mountinfo").as_path(), files::LIST).unwrap_or_default();
@@ -352,7 +352,7 @@ fn mounted(name: &str) -> Vec<PathBuf> {
     lines.filter_map(|line| mount_point(line).map(unescaped)).collect()
 }
 
-/// A path without the escapes of `/proc/PID/mountinfo`: space, tab, newline and backslash are there in octal.
+/// A path without the escapes of `/proc/PID/mountinfo`: space, tab, newline and backslash are in octal there.
 fn unescaped(path: &Path) -> PathBuf {
     let escapes = [(r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", r"\")];
     let path = path.to_string_lossy().into_owned();
@@ -368,7 +368,7 @@ fn peer_group(line: &str) -> Option<&str> {
     fields.find_map(|field| field.strip_prefix("shared:"))
 }
 
-/// All processes, the likely ones first.
+/// All processes, the agent and the machine's first process before others.
 fn processes(agent: Option<i32>) -> impl Iterator<Item = PathBuf> {
     let likely = agent.into_iter().chain([1]).map(|pid| PathBuf::from(format!("/proc/{pid}")));
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -410,7 +410,7 @@ mod tests {
     fn a_mount_reaches_peers_and_nobody_else() {
         let machine = "22 1 0:20 / / rw shared:1 - ext4 /dev/vda rw\n\
                        30 22 0:25 / /run rw shared:7 - tmpfs tmpfs rw\n";
-        // What `ip netns exec` makes of that, and what it is when somebody shares a mount in it.
+        // The same under `ip netns exec`, without and with a shared mount in it.
         let slave = "52 1 0:20 / / rw master:1 - ext4 /dev/vda rw\n\
                      60 52 0:25 / /run rw master:7 - tmpfs tmpfs rw\n";
         let shared_again =

@@ -1,4 +1,4 @@
-//! What is done to many links at once.
+//! Operations on many links at once.
 
 use std::collections::HashSet;
 
@@ -22,32 +22,32 @@ use super::{
 };
 use crate::topology::{Mac, Route};
 
-/// `NLM_F_APPEND` of linux/netlink.h: alternative names, or routes, are added to those that are there.
+/// `NLM_F_APPEND` of linux/netlink.h: adds alternative names or routes to the existing ones.
 const APPEND: u16 = 0x800;
 
-/// A veth pair that is to be made.
+/// A veth pair to create.
 #[derive(Clone, Copy, Debug)]
 pub struct NewVeth<'a> {
     /// The end here.
     pub end: VethEnd<'a>,
     /// The other end.
     pub peer: VethEnd<'a>,
-    /// Where the other end is to be.
+    /// The namespace of the other end.
     pub peer_netns: &'a Netns,
-    /// Of both, in bytes; `None` is the kernel's 1500.
+    /// MTU of both ends, in bytes; `None` is the kernel's 1500.
     pub mtu: Option<u32>,
 }
 
-/// A change of one namespace.
+/// A change in one namespace.
 #[derive(Clone, Copy, Debug)]
 pub enum LinkChange<'a> {
-    /// Mark a link as ours, and give it another name to be found by.
+    /// Mark a link as ours, and add an alternative name.
     Mark {
         /// Its name.
         link: &'a str,
         /// The mark.
         mark: &'a str,
-        /// The other name.
+        /// The alternative name.
         altname: Option<&'a str>,
     },
     /// Bring a link up.
@@ -62,11 +62,11 @@ pub enum LinkChange<'a> {
     },
     /// Add an address.
     Address {
-        /// Of which link, by name.
+        /// Its link, by name.
         link: &'a str,
         /// The address and its subnet.
         address: IpNet,
-        /// Whether the kernel looks for duplicates of an IPv6 one before it can be used.
+        /// Whether the kernel runs duplicate address detection for an IPv6 address before it can be used.
         dad: bool,
     },
     /// Add the route to the subnet that an address of a link is in.
@@ -76,12 +76,12 @@ pub enum LinkChange<'a> {
         /// The address and its subnet.
         address: IpNet,
     },
-    /// Add a route, in place of whatever leads to the same destination.
+    /// Add a route, in place of an existing one to the same destination.
     Route(&'a Route),
 }
 
 impl Direct {
-    /// The ifindexes of links by name, in the order of `names`; `None` for one that is not there.
+    /// The ifindexes of links by name, in the order of `names`; `None` for one that does not exist.
     ///
     /// # Errors
     /// The kernel refuses for another reason.
@@ -108,12 +108,12 @@ impl Direct {
     /// The ifindex of the link of this name.
     ///
     /// # Errors
-    /// It is not there, or the kernel refuses.
+    /// It does not exist, or the kernel refuses.
     pub fn index(&self, name: &str) -> Result<u32> {
         self.indexes(&[name])?.into_iter().next().flatten().ok_or_else(|| missing(name))
     }
 
-    /// Makes veth pairs; what each came to. See [`Rtnl::create_veth`](super::Rtnl::create_veth).
+    /// Creates veth pairs. Returns the result of each. See [`Rtnl::create_veth`](super::Rtnl::create_veth).
     ///
     /// # Errors
     /// The socket fails.
@@ -128,10 +128,10 @@ impl Direct {
         self.change(pairs.iter().map(request).collect())
     }
 
-    /// Gives the namespace a number in itself, a low one. Where links are read through it by its number for another
-    /// namespace, the kernel gives it one anyway, and looks for it among all numbers at each link
-    /// (`rtnl_fill_link_netnsid` in net/core/rtnetlink.c, `__peernet2id` in net/core/net_namespace.c): it is to be
-    /// found before those of a thousand hosts.
+    /// Gives the namespace a low netns id in itself. When another namespace's links are read through it by netns id,
+    /// the kernel allocates this id anyway, and searches all ids for it at each link (`rtnl_fill_link_netnsid` in
+    /// net/core/rtnetlink.c, `__peernet2id` in net/core/net_namespace.c). A low id is found before those of a thousand
+    /// hosts.
     fn number_itself(&self) -> Result<()> {
         const ANY: i32 = -1;
         let mut message = NsidMessage::default();
@@ -140,14 +140,14 @@ impl Direct {
         let object = self.netns().to_string();
         let request =
             Request { message: Message::NewNsId(message), flags: 0, operation: "number namespace", object };
-        // It may have one, and does without.
+        // An error is ignored: it may have an id already.
         self.change(vec![request]).map(drop)
     }
 
-    /// Does all of it, in this order. What is so already is no fault.
+    /// Makes all changes, in this order. A change that is in place already is no error.
     ///
     /// # Errors
-    /// The first thing that the kernel refuses; those behind it may have been done.
+    /// The first error of the kernel; changes after that one may have been made.
     pub fn change_links(&self, acts: &[LinkChange<'_>]) -> Result<()> {
         let named: Vec<&str> = acts
             .iter()
@@ -162,7 +162,7 @@ impl Direct {
         for act in acts {
             self.requests(act, &mut indexes, &mut requests)?;
         }
-        // A kernel without IPv6 has nothing to quieten.
+        // A kernel without IPv6 assigns no link-local addresses.
         let fine =
             |error: &Error| error.is_present() || (error.operation() == QUIETEN && error.is_unsupported());
         self.change(requests)?.into_iter().try_for_each(|done| match done {
@@ -223,10 +223,10 @@ impl Direct {
         Ok(())
     }
 
-    /// Tells bridges that MACs were seen behind ports just now: see [`Rtnl::learn`](super::Rtnl::learn).
+    /// Refreshes FDB entries of MACs on ports: see [`Rtnl::learn`](super::Rtnl::learn). Returns the result of each.
     ///
     /// # Errors
-    /// The socket fails. A port that is gone is none.
+    /// The socket fails. A port that is gone only fails its own entry.
     pub fn learn(&self, stations: &[(u32, Mac)]) -> Result<Vec<Result<()>>> {
         let request = |&(port, mac): &(u32, Mac)| {
             let mut message = NeighbourMessage::default();
@@ -245,10 +245,9 @@ impl Direct {
         self.change(stations.iter().map(request).collect())
     }
 
-    /// Removes links that `ours` accepts, all at once: each removal by itself waits until the kernel has
-    /// no reader of it left (`netdev_run_todo` in net/core/dev.c), all together wait once. They are made
-    /// a group for that, with a number that no other link of the namespace has. Links that are gone
-    /// already are no fault. Returns those that are still there.
+    /// Removes the links that `ours` accepts, as a group. Removing one link waits until the kernel has no reader of it
+    /// left (`netdev_run_todo` in net/core/dev.c); removing a group waits once. No other link of the namespace has the
+    /// group's number. Links that are gone already are no error. Returns the links that still exist.
     ///
     /// # Errors
     /// The links cannot be listed.
@@ -265,7 +264,7 @@ impl Direct {
                 .find(|group| !taken.contains(group));
             self.delete_as_group(&found, group.unwrap_or(u32::MAX))?;
         }
-        // Alone, or not taken with the others: one by one.
+        // A single link, or those that are left of the group.
         let left = if found.len() > 1 { doomed(self.links(false)?) } else { found };
         if left.is_empty() {
             return Ok(left);
@@ -294,13 +293,12 @@ impl Direct {
             operation: "remove links of",
             object: self.netns().to_string(),
         });
-        // Whatever did not work shows in what is left.
+        // Failures show in the links that are left.
         self.change(requests).map(drop)
     }
 
-    /// The other ends of veths, wherever they are, in the order of `ends`: see
-    /// [`Rtnl::peer_of`](super::Rtnl::peer_of). As the kernel's messages, to be read by
-    /// [`RawLink::read`] only if they are news.
+    /// The other ends of veths, in any namespace, in the order of `ends`: see [`Rtnl::peer_of`](super::Rtnl::peer_of).
+    /// Returned as unparsed messages: [`RawLink::read`] is only needed for those that have changed.
     ///
     /// # Errors
     /// The socket fails.
@@ -334,7 +332,7 @@ fn missing(link: &str) -> Error {
 
 const QUIETEN: &str = "quieten port";
 
-/// A link, as the kernel tells of it.
+/// The kernel's message about a link.
 pub struct RawLink(pub(super) Vec<u8>);
 
 impl RawLink {
@@ -344,30 +342,30 @@ impl RawLink {
         self.0.get(4..8).and_then(|word| word.try_into().ok()).map(u32::from_ne_bytes).unwrap_or_default()
     }
 
-    /// What the kernel says, to be compared.
+    /// The bytes of the message, for comparison.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// What it counts: see [`Direct::counters`].
+    /// The counters of the link: see [`Direct::counters`].
     ///
     /// # Errors
-    /// It is no link's message.
+    /// The message cannot be parsed.
     pub fn counters(&self) -> Result<LinkFacts> {
         parse_counters(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
     }
 
-    /// What that means.
+    /// Parses the message.
     ///
     /// # Errors
-    /// It is no link's message.
+    /// The message cannot be parsed.
     pub fn read(&self) -> Result<LinkFacts> {
         parse(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
     }
 }
 
-/// Asks for the other end of a veth; `None` where there is none, or its namespace has no id here.
+/// The request for the other end of a veth; `None` if it has none, or its namespace has no id here.
 fn question(end: &LinkFacts, counting: bool) -> Option<LinkMessage> {
     let mut question = LinkUnspec::new_with_index(end.peer?).build();
     match end.peer_netns {
@@ -384,7 +382,7 @@ fn grouped(mut message: LinkMessage, group: u32) -> LinkMessage {
     message
 }
 
-/// Without `dad` IPv6 ones are usable at once: see [`Rtnl::add_address`](super::Rtnl::add_address).
+/// Without `dad`, IPv6 addresses are usable at once: see [`Rtnl::add_address`](super::Rtnl::add_address).
 fn address_message(index: u32, address: IpNet, dad: bool) -> netlink_packet_route::address::AddressMessage {
     let length = address.prefix_len();
     match address {

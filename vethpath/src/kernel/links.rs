@@ -1,4 +1,4 @@
-//! Links: making veth pairs, changing and removing links, and reading what they are.
+//! Links: creates veth pairs, changes and removes links, and reads their attributes.
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::link::{
@@ -12,11 +12,11 @@ use crate::topology::{IfName, Mac};
 
 pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
 
-/// How large a GSO frame may be that a device sends as a whole: a larger one is cut into its segments first
-/// (`gso_features_check` in net/core/dev.c). A limit that the kernel does not have is 0 for all devices.
+/// Limits on GSO frames that a device sends unsegmented. Larger frames are segmented first (`gso_features_check` in
+/// net/core/dev.c). A limit that the kernel does not have is 0 for all devices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GsoLimits {
-    /// `gso_max_size`, in bytes; that of IPv4 too before Linux 6.3.
+    /// `gso_max_size`, in bytes; applies to IPv4 too before Linux 6.3.
     pub size: u32,
     /// `gso_ipv4_max_size`, in bytes.
     pub ipv4_size: u32,
@@ -25,13 +25,13 @@ pub struct GsoLimits {
 }
 
 impl GsoLimits {
-    /// Whether no frame of a device with the `other` limits is cut here.
+    /// Whether no frame of a device with the `other` limits is segmented here.
     #[must_use]
     pub fn admit(self, other: Self) -> bool {
         self.max(other) == self
     }
 
-    /// The greater of each limit.
+    /// The maximum of each limit.
     #[must_use]
     pub fn max(self, other: Self) -> Self {
         Self {
@@ -42,7 +42,7 @@ impl GsoLimits {
     }
 }
 
-/// One end of a veth pair that is to be made.
+/// One end of a veth pair to create.
 #[derive(Clone, Copy, Debug)]
 pub struct VethEnd<'a> {
     /// The device's name.
@@ -53,19 +53,19 @@ pub struct VethEnd<'a> {
     pub bridge: Option<u32>,
 }
 
-/// How an XDP program sits on a device.
+/// The mode of the XDP program on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpMode {
-    /// None there.
+    /// No program.
     #[default]
     None,
-    /// In the driver: `bpf_redirect_peer` goes past it.
+    /// In the driver: `bpf_redirect_peer` bypasses it.
     Native,
-    /// In the stack: it sees every frame, however delivered.
+    /// In the stack: it sees every frame, however it is delivered.
     Generic,
 }
 
-/// What a link is, as far as anything here asks.
+/// The attributes of a link that vethpath uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LinkFacts {
     /// Its index in its namespace.
@@ -80,15 +80,15 @@ pub struct LinkFacts {
     pub mac: Option<[u8; 6]>,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// The loopback, whatever it is called.
+    /// Whether it is the loopback device, whatever its name.
     pub loopback: bool,
-    /// Administratively up.
+    /// Whether it is administratively up.
     pub up: bool,
-    /// Up, and so is the other end.
+    /// Whether both it and the other end are up.
     pub running: bool,
-    /// The group that it is in; 0 is where all are at first.
+    /// Its group; 0 is the default.
     pub group: u32,
-    /// How many users want it promiscuous.
+    /// Number of users that request promiscuous mode.
     pub promiscuity: u32,
     /// The bridge or other device it belongs to.
     pub controller: Option<u32>,
@@ -100,11 +100,11 @@ pub struct LinkFacts {
     pub gso: GsoLimits,
     /// Its XDP program.
     pub xdp: XdpMode,
-    /// That program's id, if there is one alone.
+    /// The program's id, if there is only one program.
     pub xdp_program: Option<u32>,
-    /// Received frames that found no room, or no receiver that takes them.
+    /// Received frames that were dropped for lack of room or of a receiver.
     pub dropped: u64,
-    /// Sent frames for which the other end had no room.
+    /// Sent frames that were dropped since the other end had no room.
     pub refused: u64,
     /// Bridge port attributes, where it is a port; `None` where they could not be read.
     pub port: Option<Vec<PortAttribute>>,
@@ -117,7 +117,7 @@ pub struct LinkFacts {
 }
 
 impl LinkFacts {
-    /// What a message of the kernel says.
+    /// Parses a message of the kernel.
     pub(crate) fn parse(message: LinkMessage) -> Self {
         let flags = message.header.flags;
         let mut facts = Self {
@@ -180,7 +180,7 @@ impl LinkFacts {
     }
 }
 
-/// Whether an attribute of a bridge changes by itself all the time.
+/// Whether an attribute of a bridge changes continuously by itself.
 fn is_timer(attribute: &InfoBridge) -> bool {
     matches!(
         attribute,
@@ -192,7 +192,7 @@ fn is_timer(attribute: &InfoBridge) -> bool {
     )
 }
 
-/// The same of a port.
+/// The same for a port.
 fn is_port_timer(attribute: &PortAttribute) -> bool {
     matches!(
         attribute,
@@ -200,7 +200,7 @@ fn is_port_timer(attribute: &PortAttribute) -> bool {
     )
 }
 
-/// Native unless the kernel says plainly that it is generic or absent.
+/// Native unless the kernel reports generic mode or no program.
 fn xdp_mode(attributes: &[LinkXdp]) -> XdpMode {
     let attached =
         attributes.iter().find_map(|a| if let LinkXdp::Attached(mode) = a { Some(*mode) } else { None });
@@ -211,7 +211,7 @@ fn xdp_mode(attributes: &[LinkXdp]) -> XdpMode {
     }
 }
 
-/// What makes a veth pair: see [`Rtnl::create_veth`].
+/// The request that creates a veth pair: see [`Rtnl::create_veth`].
 pub(super) fn veth_message(
     end: VethEnd<'_>,
     peer: VethEnd<'_>,
@@ -235,7 +235,7 @@ pub(super) fn veth_message(
     message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message.build()))).build()
 }
 
-/// What keeps a port from getting an IPv6 link-local address.
+/// The attribute that keeps a port from getting an IPv6 link-local address.
 pub(super) fn quiet() -> LinkAttribute {
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
         In6AddrGenMode::None,
@@ -243,11 +243,11 @@ pub(super) fn quiet() -> LinkAttribute {
 }
 
 impl Rtnl {
-    /// Makes a veth pair in one request: `end` here, `peer` in `peer_netns`, both named, with their
-    /// MACs and MTU (bytes; `None` is the kernel's 1500), both down.
+    /// Creates a veth pair in one request: `end` here, `peer` in `peer_netns`, both with their names, MACs and MTU
+    /// (bytes; `None` is the kernel's 1500), both down.
     ///
     /// # Errors
-    /// A name is taken, or the kernel refuses; then neither end is there.
+    /// A name is taken, or the kernel refuses; then neither end exists.
     pub async fn create_veth(
         &self,
         end: VethEnd<'_>,
@@ -264,7 +264,7 @@ impl Rtnl {
             .doing("make veth pair", format_args!("{} - {}", end.name, peer.name))
     }
 
-    /// Marks a link as ours, and gives it an alternative name that people can find it by.
+    /// Marks a link as ours, and adds an alternative name for users.
     ///
     /// # Errors
     /// The link is gone, or the alternative name is taken.
@@ -296,7 +296,7 @@ impl Rtnl {
             .doing("bring up", name)
     }
 
-    /// Takes a link down. Its routes, and most of its IPv6 addresses, go with that.
+    /// Sets a link down. The kernel then removes its routes, and most of its IPv6 addresses.
     ///
     /// # Errors
     /// The link is gone, or the kernel refuses.
@@ -305,7 +305,7 @@ impl Rtnl {
         self.handle.link().set(message).execute().await.doing("take down", name)
     }
 
-    /// Gives a link its MAC. A veth and a bridge stay up meanwhile (`IFF_LIVE_ADDR_CHANGE`).
+    /// Sets the MAC of a link. A veth and a bridge stay up meanwhile (`IFF_LIVE_ADDR_CHANGE`).
     ///
     /// # Errors
     /// The link is gone, or the kernel refuses.
@@ -314,7 +314,7 @@ impl Rtnl {
         self.handle.link().set(message).execute().await.doing("set the MAC of", name)
     }
 
-    /// Gives a link its MTU, in bytes.
+    /// Sets the MTU of a link, in bytes.
     ///
     /// # Errors
     /// The link is gone, or cannot have that MTU.
@@ -323,7 +323,7 @@ impl Rtnl {
         self.handle.link().set(message).execute().await.doing("set the MTU of", name)
     }
 
-    /// Makes a link the port of a bridge.
+    /// Makes a link a port of a bridge.
     ///
     /// # Errors
     /// The link or the bridge is gone, or the bridge is full.
@@ -353,10 +353,10 @@ impl Rtnl {
         Ok(messages.into_iter().map(LinkFacts::parse).collect())
     }
 
-    /// The link of this name (or alternative name), if it is there.
+    /// The link of this name (or alternative name), if it exists.
     ///
     /// # Errors
-    /// The kernel refuses for another reason than that it is not there.
+    /// The kernel refuses for another reason than that it does not exist.
     pub async fn link(&self, name: &str) -> Result<Option<LinkFacts>> {
         let found = self.handle.link().get().match_name(name).execute().try_next().await;
         match found.doing("look up link", name) {
@@ -366,8 +366,8 @@ impl Rtnl {
         }
     }
 
-    /// The other end of a veth, wherever it is: asked for from here by netns id
-    /// (`IFLA_TARGET_NETNSID`), so that nothing holds on to its namespace. `None` if it is gone.
+    /// The other end of a veth, in any namespace. It is requested from here by netns id (`IFLA_TARGET_NETNSID`), so
+    /// that no reference to its namespace is held. `None` if it is gone.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -387,10 +387,10 @@ impl Rtnl {
         }
     }
 
-    /// The link of this name, which must be there.
+    /// The link of this name, which must exist.
     ///
     /// # Errors
-    /// It is not, or the kernel refuses.
+    /// It does not exist, or the kernel refuses.
     pub async fn expect_link(&self, name: &IfName) -> Result<LinkFacts> {
         let missing = || {
             Error::new("find link", name.to_string(), std::io::Error::from_raw_os_error(nix::libc::ENODEV))

@@ -1,7 +1,7 @@
-//! The only layer that speaks netlink, enters namespaces, and writes sysctls and mounts.
-//! One function or method per intent; every error names operation, object and errno.
+//! The only layer that uses netlink, enters namespaces, and writes sysctls and mounts. One function or method per
+//! purpose. Every error has operation, object and errno.
 //!
-//! A netlink socket stays in the network namespace where it was made, whichever thread uses it later.
+//! A netlink socket stays in the network namespace where it was opened, whichever thread uses it later.
 
 mod addresses;
 pub mod announce;

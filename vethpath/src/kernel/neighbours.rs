@@ -13,18 +13,18 @@ use crate::topology::Family;
 /// A neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NeighbourTable {
-    /// Of which family.
+    /// Its address family.
     pub family: Family,
-    /// Its entries now, permanent ones among them.
+    /// Number of entries, including permanent ones.
     pub entries: u32,
-    /// How many entries other than permanent ones it may have (`gc_thresh3`).
+    /// Limit on entries that are not permanent (`gc_thresh3`).
     pub limit: u32,
 }
 
-/// The tables, asked for in any namespace: only the machine's first one shows the settings.
+/// The tables, read in any namespace: only the machine's initial namespace has the sysctls.
 ///
 /// # Errors
-/// The kernel refuses the list.
+/// The kernel refuses the dump.
 pub fn neighbour_tables(netns: &Netns) -> Result<Vec<NeighbourTable>> {
     // `RTM_GETNEIGHTBL`, and `struct ndtmsg` of linux/neighbour.h.
     const LIST: u16 = 66;
@@ -41,11 +41,12 @@ pub fn neighbour_tables(netns: &Netns) -> Result<Vec<NeighbourTable>> {
 
 const HEADER: usize = 4;
 
-/// One message; none of a table's settings for one device (`neightbl_fill_param_info`), or of another family.
+/// Parses one message; `None` if it has a table's settings for one device (`neightbl_fill_param_info`), or is of
+/// another family.
 fn parse(answer: &[u8]) -> std::result::Result<Option<NeighbourTable>, ExchangeError> {
     const THRESH3: u16 = 4;
     const CONFIG: u16 = 5;
-    /// Of `ndtc_entries` in `struct ndt_config`.
+    /// Offset of `ndtc_entries` in `struct ndt_config`.
     const ENTRIES: usize = 4;
     let malformed = || ExchangeError::Malformed("a neighbour table cannot be parsed");
     let (header, attributes) = answer.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
@@ -79,7 +80,7 @@ mod tests {
         let tables = neighbour_tables(&Netns::current().unwrap()).unwrap();
         let setting = |family: Family| {
             let path = format!("/proc/sys/{}", family.limit().replace('.', "/"));
-            // Only the machine's first namespace shows it.
+            // Only the machine's initial namespace has it.
             std::fs::read_to_string(path).ok().map(|text| text.trim().parse::<u32>().unwrap())
         };
         assert!(tables.iter().any(|table| table.family == Family::Ipv4), "{tables:?}");

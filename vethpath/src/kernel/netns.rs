@@ -1,7 +1,7 @@
-//! Network namespaces: making, finding, removing them, and running code inside one.
+//! Network namespaces: creating, finding and removing them, and running code inside one.
 //!
-//! Nothing here changes the namespace of the calling thread: code runs on a thread of its own,
-//! which ends with it.
+//! Code runs inside a namespace on a thread of its own. The calling thread changes its namespace only in
+//! [`Netns::create_around_thread`] and [`Netns::enter_for_good`].
 
 use std::{
     fmt, fs,
@@ -30,21 +30,21 @@ use crate::topology::{NsName, Place};
 /// Where `ip netns` keeps namespaces.
 pub const DIRECTORY: &str = "/run/netns";
 
-/// What the namespace that we are in is called.
+/// Label of the namespace that this process runs in.
 pub(super) const HOST: &str = "host";
 
-/// What tells a network namespace from others.
+/// Identity of a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetnsId {
-    /// Its inode in nsfs, which another one may get when it is gone.
+    /// Its inode in nsfs, which may be reused after the namespace is gone.
     pub inode: u64,
-    /// Its cookie, which no other one gets; none before Linux 5.14.
+    /// Its cookie, which is never reused. `None` before Linux 5.14.
     #[serde(default)]
     pub cookie: Option<u64>,
 }
 
 impl NetnsId {
-    /// Whether both are of one namespace, as far as it can be told.
+    /// Whether both identify the same namespace. Cookies are compared only if both are known.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.inode == other.inode
@@ -52,7 +52,7 @@ impl NetnsId {
     }
 }
 
-/// As it is in the journal.
+/// The format of the journal.
 impl fmt::Display for NetnsId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.inode)?;
@@ -68,10 +68,10 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// The namespace this thread is in.
+    /// The namespace of the calling thread.
     ///
     /// # Errors
-    /// `/proc` is not there.
+    /// `/proc` is not mounted.
     pub fn current() -> Result<Self> {
         Self::open("/proc/thread-self/ns/net".as_ref(), HOST)
     }
@@ -79,7 +79,7 @@ impl Netns {
     /// The namespace of a place.
     ///
     /// # Errors
-    /// It is not there.
+    /// It does not exist.
     pub fn of(place: &Place) -> Result<Self> {
         match place {
             Place::Host => Self::current(),
@@ -90,17 +90,17 @@ impl Netns {
     /// The namespace that `ip netns` knows by this name.
     ///
     /// # Errors
-    /// It is not there, or the file is none.
+    /// The file does not exist, or is not a namespace.
     pub fn named(name: &NsName) -> Result<Self> {
         Self::open(&path(name), name.as_str())
     }
 
-    /// The namespace behind any path, such as `/proc/4242/ns/net`.
+    /// The namespace of a path such as `/proc/4242/ns/net`.
     ///
     /// # Errors
-    /// It is not there, or the file is none.
+    /// The file does not exist, or is not a namespace.
     pub fn open(path: &Path, label: &str) -> Result<Self> {
-        // The path may be the user's, and lead to a FIFO.
+        // The path may be user input. Without O_NONBLOCK, opening a FIFO would block.
         let file = fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
         let file = file.doing("open namespace", label)?;
         let kind = nix::sys::statfs::fstatfs(&file).doing("inspect namespace", label)?.filesystem_type();
@@ -111,7 +111,7 @@ impl Netns {
         Ok(Self { file: Arc::new(file), label: label.into() })
     }
 
-    /// A new namespace that has no name yet. It goes away with the last [`Netns`] of it.
+    /// A new namespace without a name. It is destroyed with its last [`Netns`].
     ///
     /// # Errors
     /// `unshare` is refused.
@@ -122,7 +122,7 @@ impl Netns {
         })
     }
 
-    /// Moves the calling thread into a new namespace for good, and returns that: for threads of a
+    /// Moves the calling thread into a new namespace for good, and returns that namespace. For threads of a
     /// [crew](super::crew).
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Netns {
     /// Gives the namespace a name in `/run/netns`, as `ip netns attach` does.
     ///
     /// # Errors
-    /// The name is taken (`EEXIST`), or the mount is refused; then no file is left.
+    /// The name is taken (`EEXIST`), or the mount is refused. No file is left behind.
     pub fn bind(&self, name: &NsName) -> Result<()> {
         let target = path(name);
         fs::OpenOptions::new().write(true).create_new(true).open(&target).doing("name namespace", name)?;
@@ -145,7 +145,7 @@ impl Netns {
         mount(Some(&source), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .doing("bind namespace", name)
             .inspect_err(|_| {
-                // The file was made a moment ago by this function.
+                // This function created the file.
                 let _ = fs::remove_file(&target);
             })
     }
@@ -153,7 +153,7 @@ impl Netns {
     /// Runs `work` inside the namespace, on a thread of its own.
     ///
     /// # Errors
-    /// `setns` is refused. What `work` returns is its own affair.
+    /// `setns` is refused. Errors of `work` are part of its return value.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         on_own_thread(|| {
             setns(&*self.file, CloneFlags::CLONE_NEWNET)?;
@@ -162,8 +162,7 @@ impl Netns {
         .doing("enter namespace", self)
     }
 
-    /// Moves the calling thread into the namespace for good. For `exec`, just before the program
-    /// is replaced, and for threads that never leave.
+    /// Moves the calling thread into the namespace for good, for `exec` and for threads that never leave.
     ///
     /// # Errors
     /// `setns` is refused.
@@ -171,7 +170,7 @@ impl Netns {
         setns(&*self.file, CloneFlags::CLONE_NEWNET).doing("enter namespace", self)
     }
 
-    /// What tells namespaces apart: their inode in nsfs.
+    /// Its inode in nsfs.
     ///
     /// # Errors
     /// Never in practice: the file is open.
@@ -179,7 +178,8 @@ impl Netns {
         Ok(self.file.metadata().doing("inspect namespace", self)?.ino())
     }
 
-    /// Whether a name in `/run/netns` is that of this namespace, as far as it can be told. Opens no file.
+    /// Whether a name in `/run/netns` refers to this namespace. An errno other than `ENOENT` counts as yes. Opens no
+    /// file.
     #[must_use]
     pub fn has_name(&self, name: &NsName) -> bool {
         match (fs::metadata(path(name)), self.file.metadata()) {
@@ -189,7 +189,7 @@ impl Netns {
         }
     }
 
-    /// Its identity, which tells it from others for as long as the machine runs.
+    /// Its identity. With a cookie, it is unique until the machine reboots.
     ///
     /// # Errors
     /// `setns` is refused.
@@ -197,7 +197,7 @@ impl Netns {
         Ok(NetnsId { inode: self.inode()?, cookie: self.run(cookie::of_this_thread)? })
     }
 
-    /// The same on a thread that is in the namespace.
+    /// As [`Self::id`], for a thread that is in the namespace.
     ///
     /// # Errors
     /// Never in practice: the file is open.
@@ -231,22 +231,22 @@ pub fn names() -> Vec<NsName> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Whether a namespace has this name (or a left-over file does).
+/// Whether this name is taken, by a namespace or by a left-over file.
 #[must_use]
 pub fn exists(name: &NsName) -> bool {
     fs::symlink_metadata(path(name)).is_ok()
 }
 
-/// Whether the name is a file on which no namespace is mounted: what a kill in [`Netns::bind`] leaves.
+/// Whether the name is a file without a namespace mounted on it, as left by a kill during [`Netns::bind`].
 #[must_use]
 pub fn is_left_over(name: &NsName) -> bool {
     exists(name) && statfs(&path(name)).is_ok_and(|fs| fs.filesystem_type() != NSFS_MAGIC)
 }
 
-/// Takes a name away. The namespace itself goes when nothing uses it any more.
+/// Removes a name. The namespace is destroyed when its last user is gone.
 ///
 /// # Errors
-/// The file cannot be unmounted or removed. A name that is not there is no error.
+/// The file cannot be unmounted or removed. A missing name is not an error.
 pub fn unbind(name: &NsName) -> Result<()> {
     let file = path(name);
     match umount2(&file, MntFlags::MNT_DETACH) {
@@ -261,10 +261,10 @@ pub fn unbind(name: &NsName) -> Result<()> {
     }
 }
 
-/// Gives the process, which is in the namespace, a view of the file system that fits it, as
-/// `ip netns exec` does: `/sys` shows the namespace's devices, and files of `/etc/netns/NAME` stand
-/// in for those of `/etc`. Other processes see nothing of it. Returns which files do not, having no counterpart in `/etc`,
-/// say.
+/// Gives this process, which is already in the namespace, a mount namespace like that of `ip netns exec`: `/sys`
+/// shows the devices of the namespace, and files of `/etc/netns/NAME` are bound over those of `/etc`. Other
+/// processes are not affected. Returns an error for each file that could not be bound, for example because `/etc`
+/// has no file of that name.
 ///
 /// # Errors
 /// A mount of `/sys` is refused.
@@ -272,7 +272,7 @@ pub fn show_in_sysfs(name: &NsName) -> Result<Vec<Error>> {
     unshare(CloneFlags::CLONE_NEWNS).doing("leave the mount namespace for", name)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_SLAVE | MsFlags::MS_REC, None::<&str>)
         .doing("make private", "/")?;
-    // Where there is none, a lab does without; bpffs and cgroups below it are hidden, as by ip netns.
+    // It is no error if /sys is not mounted. bpffs and cgroups below it are hidden, as with `ip netns exec`.
     let _ = umount2("/sys", MntFlags::MNT_DETACH);
     mount(Some(name.as_str()), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)
         .doing("mount", "/sys")?;
@@ -287,8 +287,8 @@ pub fn show_in_sysfs(name: &NsName) -> Result<Vec<Error>> {
     Ok(refused)
 }
 
-/// Makes `/run/netns` what `ip netns add` makes it: a shared mount of its own, so that new
-/// namespaces show up in other mount namespaces. Returns whether that was news.
+/// Makes `/run/netns` a shared mount of its own, as `ip netns add` does, so that new namespaces show up in other
+/// mount namespaces. Returns whether it was not a mount before.
 ///
 /// # Errors
 /// The folder or the mount is refused.
@@ -311,21 +311,21 @@ pub fn prepare_directory() -> Result<bool> {
 /// Undoes [`prepare_directory`] if no namespace is left in it.
 ///
 /// # Errors
-/// The mount is there, empty, and cannot be taken away.
+/// The mount is empty and cannot be unmounted.
 pub fn retire_directory() -> Result<()> {
     if fs::read_dir(DIRECTORY).is_ok_and(|mut entries| entries.next().is_none()) {
         match umount2(DIRECTORY, MntFlags::MNT_DETACH) {
-            // Somebody has unmounted it.
+            // EINVAL: it is not mounted any more.
             Ok(()) | Err(nix::Error::EINVAL) => {}
             Err(errno) => return Err(Error::new("unmount", DIRECTORY, errno.into())),
         }
-        // Others may use the folder below; it stays if it is not empty.
+        // The folder below the mount stays if it is not empty.
         let _ = fs::remove_dir(DIRECTORY);
     }
     Ok(())
 }
 
-/// Runs `work` on a thread that ends with it. A panic of `work` is passed on.
+/// Runs `work` on a temporary thread. A panic of `work` is propagated.
 fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let builder = thread::Builder::new().name("netns".to_owned());

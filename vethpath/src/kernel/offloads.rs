@@ -1,7 +1,7 @@
-//! Which devices have transmit offloads switched off (`ethtool -K PORT tx off`).
+//! Devices whose transmit offloads are switched off (`ethtool -K PORT tx off`).
 //!
-//! A frame that the bridge sends out of such a port gets its checksum, or its segments, from
-//! `validate_xmit_skb` (net/core/dev.c). One that is redirected past the port does not.
+//! A frame that the bridge sends out of such a port is checksummed or segmented by `validate_xmit_skb`
+//! (net/core/dev.c). A frame that is redirected past the port is not.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use super::{
     features::{self, Features},
 };
 
-/// The one transmit feature that is off unless somebody wants it, and changes no frame.
+/// The one transmit feature that is off by default. It changes no frame.
 const OFF_BY_DEFAULT: &str = "tx-nocache-copy";
 
-/// The ifindexes, in the socket's namespace, of devices whose transmit offloads are not all on that
-/// could be. `family` is the number of [`features::FAMILY`].
+/// The ifindexes of devices in the socket's namespace on which a changeable transmit offload is off. `family` is
+/// the number of [`features::FAMILY`].
 ///
 /// # Errors
-/// The kernel refuses, or its answer cannot be read.
+/// The kernel refuses the request, or its reply is malformed.
 pub fn reduced(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, ExchangeError> {
     let devices = features::all(socket, family)?;
     Ok(devices.iter().filter(|device| are_reduced(device)).map(|device| device.ifindex).collect())

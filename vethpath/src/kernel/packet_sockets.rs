@@ -1,7 +1,6 @@
-//! Packet sockets that would see frames which cross a bridge: tcpdump and its like.
+//! Packet sockets that see frames which cross a bridge, such as those of tcpdump.
 //!
-//! Mirrors net/packet/diag.c and include/uapi/linux/packet_diag.h. Opening and closing a packet
-//! socket makes no event: whoever wants to know looks again.
+//! Mirrors net/packet/diag.c and include/uapi/linux/packet_diag.h. Packet sockets cause no events and must be polled.
 
 use std::{io, path::Path};
 
@@ -15,10 +14,10 @@ use super::{
     files,
 };
 
-/// Why the packet sockets of a namespace are not known. Any of them may then be a tap.
+/// Why the packet sockets of a namespace are unknown. Taps must then be assumed.
 #[derive(Debug, Error)]
 pub enum PacketSocketError {
-    /// The kernel refused, or its answer could not be read.
+    /// The kernel refused the dump, or its reply was malformed.
     #[error("cannot list the packet sockets of the namespace: {0}")]
     List(#[source] ExchangeError),
     /// The file that lists them could not be read.
@@ -26,10 +25,10 @@ pub enum PacketSocketError {
     File(#[source] io::Error),
 }
 
-/// In the network files of a namespace.
+/// Name of the file in `/proc/net`.
 const FILE: &str = "packet";
 
-/// A packet socket that is shown whole traffic.
+/// A packet socket for ETH_P_ALL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tap {
     /// The interface it is bound to; 0 is every interface of the namespace.
@@ -41,18 +40,19 @@ pub struct Tap {
 /// `ETH_P_ALL`.
 const EVERY_PROTOCOL: u16 = 3;
 
-/// The taps in a namespace, which is that of the calling thread and of `socket`, a blocking NETLINK_SOCK_DIAG socket;
-/// sorted, each once. A kernel without `packet_diag` or without that protocol lists the same sockets in `net`, its
-/// network files; where the list is not among them, there are no packet sockets.
+/// The taps in a namespace, sorted and without duplicates. The calling thread and `socket`, a blocking
+/// NETLINK_SOCK_DIAG socket, must be in that namespace. A kernel without `packet_diag` or without that protocol
+/// lists the same sockets in the file `packet` of `net`, the namespace's `/proc/net`. If that file is missing,
+/// there are no packet sockets.
 ///
-/// Only sockets for ETH_P_ALL are taps. A port's rx_handler takes a frame before sockets for one
-/// protocol get it (`__netif_receive_skb_core`, net/core/dev.c), and frames that are sent are shown
-/// to ETH_P_ALL alone (`dev_queue_xmit_nit`). Measured on Linux 6.18, five pings across a bridge:
-/// sockets for ETH_P_ALL on the ports saw 10 frames and on every interface 20; sockets for
-/// ETH_P_IP and ETH_P_802_2 on a port, on every interface and on the bridge saw none.
+/// Only sockets for ETH_P_ALL are taps. The rx_handler of a port consumes a frame before sockets for a single
+/// protocol receive it (`__netif_receive_skb_core`, net/core/dev.c). Transmitted frames are delivered to ETH_P_ALL
+/// sockets only (`dev_queue_xmit_nit`). Measured on Linux 6.18 with five pings across a bridge: sockets for
+/// ETH_P_ALL saw 10 frames on the ports and 20 on every interface. Sockets for ETH_P_IP and ETH_P_802_2 saw none
+/// on a port, on every interface and on the bridge.
 ///
 /// # Errors
-/// What the kernel said. The caller must then take it that there are taps everywhere.
+/// The dump or the file cannot be read. The caller must then assume a tap on every interface.
 pub fn taps(socket: Option<&Socket>, net: &Path) -> Result<Vec<Tap>, PacketSocketError> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
     let answers = socket.map(|socket| exchange::dump(socket, SOCK_DIAG_BY_FAMILY, &request()));
@@ -73,8 +73,8 @@ pub fn taps(socket: Option<&Socket>, net: &Path) -> Result<Vec<Tap>, PacketSocke
     Ok(taps)
 }
 
-/// The taps in the file of packet sockets (`packet_seq_show` in net/packet/af_packet.c): behind a line of titles, the
-/// fourth word of each line is the protocol in hexadecimal and the fifth the interface.
+/// The taps in the file of packet sockets. After a header line, the fourth field of each line is the protocol in
+/// hexadecimal and the fifth is the ifindex (`packet_seq_show` in net/packet/af_packet.c).
 fn listed(net: &Path) -> io::Result<Vec<Tap>> {
     let content = files::read_optional(&net.join(FILE), net, files::LIST)?.unwrap_or_default();
     let tap = |line: &str| {
@@ -100,7 +100,7 @@ fn request() -> [u8; 20] {
     request
 }
 
-/// `struct packet_diag_msg` and its attributes. A tap whose interface is not told is one everywhere.
+/// `struct packet_diag_msg` and its attributes. A tap without PACKET_DIAG_INFO counts as one on every interface.
 pub(crate) fn parse(answer: &[u8]) -> Result<Option<Tap>, ExchangeError> {
     const MESSAGE: usize = 16;
     const PACKET_DIAG_INFO: u16 = 0;
@@ -138,7 +138,7 @@ mod tests {
 
     const LOOPBACK: u32 = 1;
 
-    /// By both ways.
+    /// The taps, if netlink and the file agree.
     fn now() -> Vec<Tap> {
         let net = Path::new("/proc/thread-self/net");
         let told = taps(Some(&Socket::new(NETLINK_SOCK_DIAG).unwrap()), net).unwrap();
@@ -158,7 +158,7 @@ mod tests {
     fn becomes(expected: &[Tap]) {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            // Of the clock first: what is there by the deadline is seen, however late this is to look.
+            // The clock is read first, so that a state reached by the deadline is seen even if this thread runs late.
             let is_late = Instant::now() > deadline;
             let now = now();
             if now == expected {
@@ -217,13 +217,13 @@ mod tests {
 
     #[test]
     fn answers_may_be_garbage() {
-        // As Linux 6.18 answers: tcpdump on interface 7.
+        // Reply of Linux 6.18: tcpdump on interface 7.
         let mut answer = vec![17, 3, 3, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
         answer.extend([28, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         answer.extend([0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!(parse(&answer).unwrap(), Some(tap(7)));
         for cut in 0..answer.len() {
-            // With the attributes left out it is a tap on every interface; with one cut off, an error.
+            // Without attributes it is a tap on every interface. A truncated attribute is an error.
             assert_eq!(parse(&answer[..cut]).ok(), (cut == 16).then_some(Some(tap(0))), "cut at {cut}");
         }
         for at in 0..answer.len() {

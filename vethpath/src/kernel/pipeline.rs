@@ -1,8 +1,8 @@
-//! Many requests in one system call.
+//! Many netlink requests in one system call.
 //!
-//! The kernel works the messages of one datagram off in their order, each by itself, and goes on after
-//! one that it refuses (`netlink_rcv_skb` in net/netlink/af_netlink.c). So requests that do not need each
-//! other's answers can be sent together.
+//! The kernel processes the messages of a datagram in order, and continues after one that it refuses
+//! (`netlink_rcv_skb` in net/netlink/af_netlink.c). Requests that do not depend on each other's replies can
+//! therefore be sent together.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -12,17 +12,17 @@ use netlink_sys::{Socket, SocketAddr};
 
 use super::exchange::{self, DATAGRAM, ExchangeError, MOST_STRAYS};
 
-/// How many requests are sent together: their answers fit the receive buffer of a socket, each of them
-/// being an acknowledgement or one link.
+/// How many requests are sent together. Each reply is an ack or one link, so that all replies fit the receive
+/// buffer of the socket.
 const TOGETHER: usize = 32;
 
-/// How long the kernel may take to deliver a datagram of what it has answered within the call that asked.
+/// Timeout per datagram. The kernel queues its replies during the system call that sends the requests.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What one request came to: the payload of its answer, empty for an acknowledgement.
+/// Result of one request: the payload of its reply, which is empty for an ack.
 pub(super) type Answer = Result<Vec<u8>, ExchangeError>;
 
-/// Sends requests that change something. Each is acknowledged or refused; in their order.
+/// Sends requests that change something, each with `NLM_F_ACK`. The results are in the order of the requests.
 pub(super) fn change(
     socket: &Socket,
     requests: &[(RouteNetlinkMessage, u16)],
@@ -31,7 +31,7 @@ pub(super) fn change(
     run(socket, flagged)
 }
 
-/// Sends questions that have one message for an answer.
+/// Sends requests whose reply is a single message.
 pub(super) fn ask(socket: &Socket, questions: &[RouteNetlinkMessage]) -> Result<Vec<Answer>, ExchangeError> {
     run(socket, questions.iter().map(|message| (message, 0)))
 }
@@ -61,7 +61,7 @@ fn run<'m>(
     Ok(answers)
 }
 
-/// Receives until each of `numbers` is answered, and appends the answers in the order of their requests.
+/// Receives until each sequence number in `numbers` has a reply, and appends the replies in request order.
 fn collect(
     socket: &Socket,
     numbers: &HashMap<u32, usize>,
@@ -75,7 +75,7 @@ fn collect(
         strays += 1;
         for message in exchange::messages(&buffer) {
             let message = message?;
-            // Whatever else comes is left over from a request that was given up.
+            // Any other message is a late reply to a request that timed out.
             let Some(position) = numbers.get(&message.sequence) else { continue };
             let Some(slot @ None) = found.get_mut(*position) else { continue };
             *slot = Some(if message.kind == NLMSG_ERROR {

@@ -1,27 +1,27 @@
 //! Work on many namespaces at once.
 //!
-//! Much of what the kernel does for a namespace waits without holding what others need, and the rest
-//! has as many CPUs as there are.
+//! Much of the kernel's work for a namespace sleeps without a lock that other namespaces need. The rest is bound by
+//! the number of CPUs.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
 
-/// How many threads wait for the kernel at once.
+/// Threads for work that mostly waits for the kernel.
 const WAITING: usize = 16;
 
-/// How many threads work at once, at most.
+/// Maximum number of threads for CPU-bound work.
 const WORKING: usize = 4;
 
-/// Runs `work` on each item, on as many threads as there are CPUs (4 at most). They are threads of
-/// their own, which `work` may move into namespaces. The results are in the order of the items.
+/// Runs `work` on each item, on as many threads as there are CPUs (4 at most). The threads are temporary, so that
+/// `work` may move them into namespaces. The results are in the order of the items.
 pub fn cpu_bound<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     run(items, cpus.clamp(1, WORKING), work)
 }
 
-/// The same for work that mostly waits: on 16 threads.
+/// As [`cpu_bound`], but on 16 threads, for work that mostly waits.
 pub fn io_bound<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     run(items, WAITING, work)
 }

@@ -6,9 +6,8 @@ use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
 };
 
-/// Lets this process have as many files open as the system allows it: a lab of a thousand hosts needs
-/// more than the usual 1024, which is a bound for programs that use `select`. Where it is
-/// refused, large labs fail and say so.
+/// Raises the soft limit of open files to the hard limit. A lab of a thousand hosts needs more than the usual 1024,
+/// which is a bound for programs that use `select`. An error is ignored: large labs then fail with `EMFILE`.
 pub fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
@@ -17,20 +16,20 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// Keeps descriptors that this process was given, but for the standard three, from those that it starts: one that
-/// lives on would hold somebody's lock, or the end of their pipe, for good. On kernels before 5.11 it does not.
+/// Sets close-on-exec on inherited descriptors, except the standard three. Otherwise a long-lived child would keep
+/// a lock or a pipe end of the caller open. Has no effect on kernels before 5.11.
 pub fn close_inherited_on_exec() {
-    // SAFETY: it closes nothing, but marks descriptors to be closed in what is executed from now on, as all
-    // that are opened here are marked anyway.
+    // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing. It sets close-on-exec, which all descriptors that this process
+    // opens have anyway.
     unsafe {
         libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed());
     }
 }
 
-/// Gives the kernel the memory that this process has used and does not need any more: what a look at
-/// everything takes is several times what is kept of it, and lies between that.
+/// Returns freed heap memory to the kernel. A full resync allocates several times what is kept of it, and the
+/// freed blocks lie between those that are kept.
 pub fn trim_heap() {
-    // SAFETY: it takes no pointer, and locks the allocator itself (malloc_trim(3)).
+    // SAFETY: malloc_trim takes no pointer and is thread-safe (malloc_trim(3)).
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);

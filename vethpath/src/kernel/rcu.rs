@@ -1,10 +1,9 @@
-//! Grace periods of RCU that come soon, while many programs are attached or many links removed.
+//! Expedited RCU grace periods while many programs are attached or many links are removed.
 //!
-//! Attaching a tcx program, and removing a device that has one, waits for a grace period and holds the
-//! lock of all of networking meanwhile (`tcx_entry_sync` in kernel/bpf/tcx.c): some 10 ms for each port,
-//! during which nobody else on the machine can change an interface either. The kernel has a switch to
-//! bring grace periods about at once, `/sys/kernel/rcu_expedited`. It is thrown for the moment in which
-//! many ports are worked on, and put back by a process of its own, whatever becomes of this one.
+//! Attaching a tcx program, and removing a device that has one, waits for a grace period with the RTNL lock held
+//! (`tcx_entry_sync` in kernel/bpf/tcx.c). That takes some 10 ms per port, during which no other process on the
+//! machine can change an interface. `/sys/kernel/rcu_expedited` makes the kernel expedite grace periods. It is set
+//! only while many ports are processed. A child process restores it, even if this process is killed.
 #![expect(unsafe_code, reason = "a process that outlives a kill of this one has to be forked")]
 
 use std::{
@@ -19,32 +18,32 @@ use nix::{
     unistd::{ForkResult, Pid, fork, pipe2, read},
 };
 
-/// The switch.
+/// Makes the kernel expedite all grace periods.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";
 
-/// The same for the child, which must not allocate.
+/// [`SWITCH`] for the child, which must not allocate.
 const SWITCH_C: &std::ffi::CStr = c"/sys/kernel/rcu_expedited";
 
-/// An administrator wants no expedited grace periods, whatever the switch says.
+/// Set by an administrator who wants no expedited grace periods. It overrides the switch.
 const NORMAL: &str = "/sys/kernel/rcu_normal";
 
-/// CPUs that are to be left alone: an expedited grace period interrupts those that do not idle.
+/// Isolated and nohz_full CPUs. An expedited grace period interrupts every CPU that is not idle.
 const LEFT_ALONE: [&str; 2] = ["/sys/devices/system/cpu/isolated", "/sys/devices/system/cpu/nohz_full"];
 
-/// Below this number of ports it is not worth touching what is the whole machine's.
+/// Below this number of ports, the machine-wide setting is not touched.
 const MANY: usize = 8;
 
-/// Grace periods come soon as long as this lives.
+/// Grace periods are expedited until this is dropped.
 pub struct Expedited {
-    /// The guardian puts the switch back when nobody holds the other end any more.
+    /// Write end of a pipe. The guardian restores the switch when it is closed.
     life: Option<OwnedFd>,
     guardian: Pid,
 }
 
 impl Expedited {
-    /// Makes grace periods come soon, if `ports` are many; `None` where they are few, where it is so
-    /// already, where an administrator has made arrangements of their own, or where it cannot be done:
-    /// then everything takes longer.
+    /// Expedites grace periods if there are at least 8 `ports`. Returns `None` if there are fewer, if grace periods
+    /// are expedited already, if `rcu_normal` is set, if CPUs are isolated, or if setting the switch fails. The work
+    /// on the ports then takes longer.
     #[must_use]
     pub fn for_ports(ports: usize) -> Option<Self> {
         (ports >= MANY && is_off(SWITCH) && is_off(NORMAL) && LEFT_ALONE.iter().all(|file| is_empty(file)))
@@ -56,13 +55,13 @@ impl Expedited {
         let (end, life) = pipe2(OFlag::O_CLOEXEC).ok()?;
         let (ready, word) = pipe2(OFlag::O_CLOEXEC).ok()?;
         let (end_fd, word_fd) = (end.as_raw_fd(), word.as_raw_fd());
-        // SAFETY: the child calls nothing but `guard`, which makes system calls only and never returns.
+        // SAFETY: the child only calls `guard`, which makes nothing but system calls and never returns.
         match unsafe { fork() }.ok()? {
             ForkResult::Child => guard(end_fd, word_fd),
             ForkResult::Parent { child } => {
                 drop((end, word));
                 let this = Self { life: Some(life), guardian: child };
-                // Only a guardian that has let go of our files, such as locks, may take over.
+                // The guardian must first have closed its copies of our descriptors, such as those of locks.
                 let is_ready = read(&ready, &mut [0]).is_ok_and(|length| length == 1);
                 (is_ready && fs::write(SWITCH, "1").is_ok()).then_some(this)
             }
@@ -73,18 +72,18 @@ impl Expedited {
 impl Drop for Expedited {
     fn drop(&mut self) {
         self.life = None;
-        // Not before the switch is back.
+        // Waits until the switch is restored.
         let _ = waitpid(self.guardian, None);
     }
 }
 
-/// The child's life: lets go of everything but `end`, says so, waits until the parent is done or dead,
-/// and puts the switch back.
+/// Runs in the child. Closes all descriptors but `end` and `word`, reports that by a byte to `word`, waits for end of
+/// file on `end` (the parent is done or dead), and restores the switch.
 fn guard(end: i32, word: i32) -> ! {
     let mut byte = [0_u8];
-    // SAFETY: system calls with numbers, a constant string and a buffer of one byte, which outlives them.
+    // SAFETY: system calls with integers, a constant string and a one-byte buffer, which outlives the calls.
     unsafe {
-        // Interrupts of the terminal are the parent's.
+        // SIGINT of the terminal is for the parent only.
         libc::setsid();
         let (first, last) = (end.min(word), end.max(word));
         if first > 0 {
@@ -96,7 +95,7 @@ fn guard(end: i32, word: i32) -> ! {
         libc::close_range(last.unsigned_abs() + 1, u32::MAX, 0);
         libc::write(word, byte.as_ptr().cast(), 1);
         libc::close(word);
-        // Ends at the end of the file; a signal does not count.
+        // Returns 0 at end of file. An error such as EINTR is retried.
         while libc::read(end, byte.as_mut_ptr().cast(), 1) < 0 {}
         let switch = libc::open(SWITCH_C.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         libc::write(switch, b"0".as_ptr().cast(), 1);
@@ -108,7 +107,7 @@ fn is_off(file: &str) -> bool {
     fs::read_to_string(file).is_ok_and(|text| text.trim() == "0")
 }
 
-/// A kernel that leaves no CPUs alone has an empty file, or a word for none, or no file.
+/// Without isolated CPUs the file is empty, contains `(null)`, or does not exist.
 fn is_empty(file: &str) -> bool {
     fs::read_to_string(file).map_or(true, |text| matches!(text.trim(), "" | "(null)"))
 }

@@ -12,33 +12,33 @@ use rtnetlink::RouteMessageBuilder;
 use super::{Error, Result, Rtnl, dump, error::Context};
 use crate::topology::Route;
 
-/// Metrics of linux/ipv6_route.h: of a route that has none of its own (`IP6_RT_PRIO_USER`), and of one to an
-/// interface's subnet (`IP6_RT_PRIO_ADDRCONF`). IPv4's are 0.
+/// Default metric of an IPv6 route (`IP6_RT_PRIO_USER`), and that of a route to an interface's subnet
+/// (`IP6_RT_PRIO_ADDRCONF`), both of linux/ipv6_route.h. Those of IPv4 are 0.
 const IPV6_METRIC: u32 = 1024;
 const IPV6_SUBNET_METRIC: u32 = 256;
 
-/// A route that is there.
+/// A route of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteFacts {
-    /// Where it leads.
+    /// Destination prefix.
     pub to: IpNet,
-    /// The gateway, where it goes by way of one.
+    /// The gateway, if it has exactly one of its own address family.
     pub via: Option<IpAddr>,
-    /// The interface, where it goes by one alone.
+    /// The interface, if it has exactly one.
     pub ifindex: Option<u32>,
-    /// `None` where packets are sent on, or what becomes of them: `blackhole`, `unreachable`.
+    /// `None` for a plain unicast route. Otherwise what happens to packets, such as `blackhole` or `unreachable`.
     pub fate: Option<String>,
-    /// Whether it is in the place that [`Act::Route`](super::Act::Route) takes: of the main table, and without a
-    /// metric of its own.
+    /// Whether it is in the place that [`Act::Route`](super::Act::Route) uses: the main table, with the default metric.
     pub is_in_place: bool,
-    /// Whether it is of the main table.
+    /// Whether it is in the main table.
     pub is_main: bool,
-    /// Whether it came with a router advertisement: one by a router, or one to a prefix for a time.
+    /// Whether it came with a router advertisement: a route through the router, or a prefix route with a lifetime.
     pub is_advertised: bool,
 }
 
 impl RouteFacts {
-    /// Whether it leads to the subnet of an interface, and by no gateway. A VRF has its own table.
+    /// Whether it is the route to an interface's subnet, without a gateway. It may be in any table, since a VRF has
+    /// its own.
     #[must_use]
     pub fn is_of_subnet(&self) -> bool {
         self.via.is_none() && self.ifindex.is_some() && self.fate.is_none()
@@ -46,7 +46,7 @@ impl RouteFacts {
 }
 
 impl Rtnl {
-    /// The routes of all tables, but for those to the namespace itself and to all on a link.
+    /// The routes of all tables, except local, broadcast, anycast and multicast routes.
     ///
     /// # Errors
     /// The kernel refuses the dump.
@@ -63,7 +63,7 @@ impl Rtnl {
         Ok(routes)
     }
 
-    /// Removes a route. One that is not there is no error.
+    /// Removes a route. A missing route is not an error.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -75,12 +75,12 @@ impl Rtnl {
     }
 }
 
-/// What a route is called.
+/// Name of a route in errors.
 pub(super) fn name(route: &Route) -> String {
     format!("to {} via {}", route.to, route.via)
 }
 
-/// What adds a route, or removes it.
+/// The message that adds or removes a route.
 pub(super) fn message(route: &Route) -> Result<RouteMessage> {
     let built = RouteMessageBuilder::<IpAddr>::new()
         .destination_prefix(route.to.addr(), route.to.prefix_len())
@@ -90,7 +90,7 @@ pub(super) fn message(route: &Route) -> Result<RouteMessage> {
     Ok(built.build())
 }
 
-/// What adds the route to the subnet of an address, as the kernel adds it with the address
+/// The message that adds the route to the subnet of an address, as the kernel adds it together with the address
 /// (`fib_add_ifaddr` in net/ipv4/fib_frontend.c, `addrconf_prefix_route` in net/ipv6/addrconf.c).
 pub(super) fn subnet_message(ifindex: u32, address: IpNet) -> Result<RouteMessage> {
     let built = RouteMessageBuilder::<IpAddr>::new()
@@ -110,12 +110,12 @@ pub(super) fn subnet_message(ifindex: u32, address: IpNet) -> Result<RouteMessag
     Ok(message)
 }
 
-/// What such a route is called.
+/// Name of a subnet route in errors.
 pub(super) fn subnet_name(address: IpNet) -> String {
     format!("to {}", address.trunc())
 }
 
-/// `None` where the route leads to the namespace itself, or to all on a link.
+/// `None` for local, broadcast, anycast and multicast routes.
 fn parse(message: &RouteMessage) -> Option<RouteFacts> {
     let ip = |address: &RouteAddress| match address {
         RouteAddress::Inet(ip) => Some(IpAddr::from(*ip)),
@@ -123,7 +123,7 @@ fn parse(message: &RouteMessage) -> Option<RouteFacts> {
         _ => None,
     };
     let (mut via, mut to, mut ifindex, mut metric) = (None, None, None, 0);
-    // Of several gateways, or one of the other family.
+    // A multipath route, or a gateway of the other address family.
     let mut is_otherwise = false;
     let mut expires = false;
     for attribute in &message.attributes {

@@ -12,17 +12,17 @@ pub struct Rtnl {
 }
 
 impl Rtnl {
-    /// Connects to `netns`. Must be called in a tokio runtime, where the connection then runs.
+    /// Connects to `netns`. Must be called in a tokio runtime, which then runs the connection.
     ///
     /// # Errors
-    /// No socket can be had there.
+    /// No socket can be opened there.
     pub fn open(netns: &Netns) -> Result<Self> {
         let (connection, handle, _) = rtnetlink::from_socket(sockets::route(netns, &[])?);
         tokio::spawn(connection);
         Ok(Self { handle, netns: netns.clone() })
     }
 
-    /// The namespace it is about.
+    /// The namespace it is connected to.
     #[must_use]
     pub fn netns(&self) -> &Netns {
         &self.netns

@@ -1,11 +1,11 @@
-//! For tests: a network namespace that lives as long as one thread.
+//! For tests: a network namespace for the lifetime of one thread.
 
 use std::process::{Command, Stdio};
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs `test` on a thread of its own in a new, empty network namespace. Commands it starts are in
-/// that namespace too. Without the right to make one the test is skipped, loudly; under CI it fails.
+/// Runs `test` on a thread of its own in a new, empty network namespace. Commands that it starts are in that
+/// namespace too. Without the privilege to create one, the test is skipped with a message; under CI it fails.
 pub(crate) fn in_new_namespace(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| match unshare(CloneFlags::CLONE_NEWNET) {
@@ -33,12 +33,12 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     text(&output.stdout)
 }
 
-/// `nft` as the independent judge: runs one command line of its language.
+/// Runs one command of the `nft` language, as an independent check.
 pub(crate) fn nft(command: &str) -> String {
     run("nft", &["-j", command])
 }
 
-/// Whether a command of which this kernel or tool may know nothing succeeds.
+/// Whether a command succeeds that this kernel or tool may not support.
 pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
 }

@@ -1,4 +1,4 @@
-//! Signals: what this process inherits of them from whoever starts it, and waiting for those that end it.
+//! Signals: the state inherited from the parent process, and waiting for those that end this process.
 #![expect(unsafe_code, reason = "nix calls a change of a disposition unsafe, which concerns handlers")]
 
 use std::path::Path;
@@ -9,11 +9,11 @@ use tokio::signal::unix::{self, SignalKind};
 
 use super::files;
 
-/// Has signals do what they usually do: none is blocked, and children can be waited for (SIGCHLD is not ignored). What a
-/// program ignores on purpose (SIGHUP under nohup) stays ignored. A limit on the length of files is an error of what is
-/// written (SIGXFSZ is ignored, EFBIG comes).
+/// Resets inherited signal state. All signals are unblocked. SIGCHLD gets its default disposition, so that children
+/// can be waited for. Signals that the parent ignores on purpose (SIGHUP under nohup) stay ignored. SIGXFSZ is ignored,
+/// so that a write past the file size limit fails with EFBIG.
 pub fn reset() {
-    // Both fail for signals that there are not.
+    // These calls fail only for invalid signals.
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
     // SAFETY: no handler is installed.
     unsafe {
@@ -22,7 +22,7 @@ pub fn reset() {
     }
 }
 
-/// Gives back what [`reset`] ignores, for a program that is executed in the place of this one.
+/// Restores what [`reset`] ignores, before `exec` of another program.
 pub fn unignore() {
     // SAFETY: no handler is installed.
     unsafe {
@@ -38,9 +38,9 @@ fn is_ignored(signal: Signal) -> bool {
     mask.is_some_and(|mask| mask & 1 << (signal as i32 - 1) != 0)
 }
 
-/// Listens from now on, and returns at the next SIGINT, SIGTERM or SIGHUP, which a closed terminal sends.
+/// Installs the handlers now. The future is ready at the next SIGINT, SIGTERM or SIGHUP (sent by a closed terminal).
 pub fn interrupted() -> impl Future<Output = ()> {
-    // nohup(1) ignores it, and a handler would undo that.
+    // nohup(1) ignores SIGHUP, and a handler would undo that.
     let hangup = (!is_ignored(Signal::SIGHUP)).then(SignalKind::hangup);
     let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
     let signals: Vec<_> = kinds.filter_map(|kind| unix::signal(kind).ok()).collect();

@@ -14,7 +14,7 @@ use super::{
     netfilter,
 };
 
-/// Receive buffer asked for, in bytes: room for the events of a whole lab coming up at once.
+/// Requested receive buffer, in bytes. It holds the events of a whole lab coming up at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Opens a blocking socket of `protocol` in `netns`.
@@ -25,7 +25,7 @@ pub fn blocking(netns: &Netns, protocol: isize) -> Result<Socket> {
     netns.run(|| Socket::new(protocol))?.doing("open a netlink socket in namespace", netns)
 }
 
-/// A blocking netlink socket that is opened at its first use. Where that fails, each further use tries again.
+/// A blocking netlink socket that is opened at its first use. If that fails, each further use retries.
 pub struct Source {
     netns: Netns,
     protocol: isize,
@@ -33,16 +33,16 @@ pub struct Source {
 }
 
 impl Source {
-    /// A socket of `protocol` in `netns`, not opened yet.
+    /// A socket of `protocol` in `netns`, which is not opened yet.
     #[must_use]
     pub fn new(netns: &Netns, protocol: isize) -> Self {
         Self { netns: netns.clone(), protocol, socket: None }
     }
 
-    /// The socket; `None` while the kernel has no such protocol.
+    /// The socket, or `None` while the kernel lacks the protocol.
     ///
     /// # Errors
-    /// Any other refusal. It tells nothing about what could have been asked.
+    /// Any other refusal. The state that would have been requested is then unknown.
     pub fn socket(&mut self) -> Result<Option<&Socket>> {
         if self.socket.is_none() {
             match blocking(&self.netns, self.protocol) {
@@ -55,15 +55,15 @@ impl Source {
     }
 }
 
-/// Opens a route socket in `netns` that is a member of `groups` (0: of none).
+/// Opens a route socket in `netns` that is a member of the multicast `groups`.
 ///
-/// The socket stays in the namespace in which it was made, whoever uses it later (netlink(7)).
+/// The socket stays in the namespace in which it was opened, whatever thread uses it later (netlink(7)).
 /// Must be called in a tokio runtime.
 pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
     let mut socket = blocking(netns, NETLINK_ROUTE)?;
     let open = |socket: &mut Socket| {
         socket.bind(&SocketAddr::new(0, 0))?;
-        // To the kernel: messages that other processes address to us are refused to them
+        // Connected to the kernel, so that unicast messages from other processes are refused
         // (`netlink_getsockbyportid` in net/netlink/af_netlink.c).
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
@@ -80,8 +80,7 @@ pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
     Ok(in_runtime(socket))
 }
 
-/// Opens a netfilter socket in `netns` that is told of changes of nftables. Must be called in a
-/// tokio runtime.
+/// Opens a netfilter socket in `netns` that receives nftables events. Must be called in a tokio runtime.
 pub(super) fn rules(netns: &Netns) -> Result<TokioSocket> {
     let mut socket = blocking(netns, NETLINK_NETFILTER)?;
     let refused = |error: netfilter::NetfilterError| std::io::Error::other(error.to_string());
@@ -91,7 +90,7 @@ pub(super) fn rules(netns: &Netns) -> Result<TokioSocket> {
 
 /// Opens a socket that receives the uevents of `netns`. Must be called in a tokio runtime.
 pub(super) fn uevents(netns: &Netns) -> Result<TokioSocket> {
-    /// The group of the kernel's own messages; udev has another.
+    /// Multicast group of the kernel's own messages. udev uses another.
     const KERNEL: u32 = 1;
     let mut socket = blocking(netns, NETLINK_KOBJECT_UEVENT)?;
     socket.bind(&SocketAddr::new(0, KERNEL)).doing("receive the uevents of namespace", netns)?;
@@ -100,11 +99,11 @@ pub(super) fn uevents(netns: &Netns) -> Result<TokioSocket> {
 
 fn in_runtime(socket: Socket) -> TokioSocket {
     let fd = socket.into_raw_fd();
-    // SAFETY: the descriptor was just released by its owner and is given to exactly one new owner.
+    // SAFETY: `into_raw_fd` released ownership of the descriptor, and exactly one new owner takes it.
     unsafe { TokioSocket::from_raw_fd(fd) }
 }
 
-/// Past `net.core.rmem_max`, as CAP_NET_ADMIN allows.
+/// Sets the receive buffer, beyond `net.core.rmem_max` if needed, which CAP_NET_ADMIN permits.
 pub(super) fn force_receive_buffer(socket: &Socket) -> std::io::Result<()> {
     // SAFETY: the socket outlives the borrow.
     let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };

@@ -1,4 +1,4 @@
-//! Settings under `/proc/sys/net`, which show the namespace of the thread that opens them.
+//! Settings under `/proc/sys/net`. They belong to the namespace of the thread that opens them.
 
 use std::{fs, path::PathBuf};
 
@@ -8,7 +8,7 @@ use crate::topology::{Sysctl, SysctlKey};
 /// Writes settings in `netns`, in order.
 ///
 /// # Errors
-/// One does not exist or refuses its value; those before it are written.
+/// A setting does not exist or refuses its value. Those before it are written.
 pub fn write(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
@@ -16,7 +16,7 @@ pub fn write(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     netns.run(|| write_here(netns, settings))?
 }
 
-/// The same on a thread that is in `netns`.
+/// As [`write()`], for a thread that is in `netns`.
 ///
 /// # Errors
 /// As [`write()`].
@@ -27,7 +27,7 @@ pub fn write_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     };
     for setting in settings {
         let Sysctl { key, value } = setting;
-        // With the line's end: an empty value would not be written at all.
+        // With a newline, since an empty value would not be written at all.
         fs::write(file(key), format!("{value}\n"))
             .map_err(|source| (source, format!("{key} = {value} {}", place())))
             .map_err(|(source, object)| Error::new("set sysctl", object, source))?;
@@ -35,11 +35,11 @@ pub fn write_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     Ok(())
 }
 
-/// Writes settings in `netns`, in order, and leaves out those that are not there: of interfaces that are gone, or of
-/// a family that the kernel does not have.
+/// Writes settings in `netns`, in order. Skips those that do not exist, because the interface is gone or the kernel
+/// lacks the address family.
 ///
 /// # Errors
-/// One refuses its value; those before it are written.
+/// A setting refuses its value. Those before it are written.
 pub fn write_existing(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     if settings.is_empty() {
         return Ok(());
@@ -47,7 +47,7 @@ pub fn write_existing(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     netns.run(|| write_existing_here(netns, settings))?
 }
 
-/// The same on a thread that is in `netns`.
+/// As [`write_existing()`], for a thread that is in `netns`.
 ///
 /// # Errors
 /// As [`write_existing()`].
@@ -58,7 +58,7 @@ pub fn write_existing_here(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
     })
 }
 
-/// Reads a setting in `netns`, without the line's end.
+/// Reads a setting in `netns`, without the trailing newline.
 ///
 /// # Errors
 /// It does not exist.
@@ -69,7 +69,7 @@ pub fn read(netns: &Netns, key: &SysctlKey) -> Result<String> {
     })?
 }
 
-/// Reads settings in `netns`, in their order; `None` for one that cannot be read.
+/// Reads settings in `netns`, in order. `None` for one that cannot be read.
 ///
 /// # Errors
 /// The namespace cannot be entered.

@@ -1,4 +1,4 @@
-//! Queueing disciplines and tc filters: what is on a port.
+//! Queueing disciplines and tc filters of a port.
 
 use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::tc::{TcAttribute, TcMessage};
@@ -26,17 +26,17 @@ const HEADER: usize = 20;
 pub struct QdiscFacts {
     /// The device it is on.
     pub ifindex: u32,
-    /// Its kind, such as `tbf` or `clsact`; empty if the kernel did not say.
+    /// Its kind, such as `tbf` or `clsact`. Empty if the kernel did not report one.
     pub kind: String,
 }
 
-/// A tc filter, or the classifier instance that all filters of a priority and protocol belong to. The kernel lists each
-/// instance once by itself (`tcf_chain_dump` in net/sched/cls_api.c).
+/// A tc filter, or the classifier instance that all filters of a priority and protocol belong to. A dump contains
+/// each instance once, as an entry of its own (`tcf_chain_dump` in net/sched/cls_api.c).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilterFacts {
-    /// Its priority: lower ones run first.
+    /// Its priority. Lower ones run first.
     pub priority: u16,
-    /// Its number at that priority; 0 is the instance.
+    /// Its handle at that priority. 0 is the instance.
     pub handle: u32,
 }
 
@@ -48,7 +48,7 @@ impl FilterFacts {
     }
 }
 
-/// The filters at the ingress hook of a link, which is in the calling thread's namespace.
+/// The filters at the ingress hook of a link in the calling thread's namespace.
 ///
 /// # Errors
 /// The kernel refuses the dump. A link without such a hook has no filters.
@@ -57,8 +57,7 @@ pub fn ingress_filters(ifindex: u32) -> Result<Vec<FilterFacts>> {
     filters(&socket, ifindex, INGRESS).map_err(to_io).doing("list filters of interface", ifindex)
 }
 
-/// Removes the `clsact` qdisc of a link, which is in the calling thread's namespace, if it has no filter, and shares
-/// none with another link.
+/// Removes the `clsact` qdisc of a link in the calling thread's namespace, if it has no filters and no shared block.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -99,7 +98,7 @@ fn header(ifindex: u32, handle: u32, parent: u32) -> [u8; HEADER] {
     header
 }
 
-/// Whether an answer is about a `clsact` qdisc of the link whose filters are its own.
+/// Whether a reply describes a `clsact` qdisc of the link, without a shared block.
 fn is_unshared_clsact(answer: &[u8], ifindex: u32) -> bool {
     const KIND: u16 = 1;
     const INGRESS_BLOCK: u16 = 13;

@@ -11,29 +11,29 @@ const LINK: u32 = 1;
 const NEIGHBOUR: u32 = 3;
 const TRAFFIC: u32 = 4;
 
-/// Datagrams handled at a time, so that a storm of events cannot starve everything else: more than the kernel's
-/// buffer holds, so that all that was told before is among them.
+/// Maximum number of datagrams per read, so that a burst of events cannot starve other work. The receive buffer holds
+/// fewer, so that a read returns every event that was sent before it.
 const BATCH: usize = 16_384;
 
-/// Something happened.
+/// An event of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A bridge learned, moved or changed an entry.
+    /// A bridge learned, moved or changed an FDB entry.
     Learned(FdbEntry),
-    /// A bridge forgot an entry.
+    /// A bridge removed an FDB entry.
     Forgot(FdbEntry),
-    /// A link was made or changed, or something on it was.
+    /// A link, or something on it, was added or changed.
     Changed,
-    /// A link went away.
+    /// A link was removed.
     Gone {
         /// Its ifindex.
         ifindex: u32,
     },
-    /// Events were lost (`ENOBUFS`) or could not be read: only a fresh look tells the state.
+    /// Overrun (`ENOBUFS`), or an event was malformed. The state must be read again.
     Lost,
 }
 
-/// A subscription. Unread events stay in the kernel's buffer, which is the bound on memory here.
+/// A subscription to events. Unread events stay in the kernel's buffer, which bounds the memory.
 pub struct Watch {
     socket: TokioSocket,
     netns: Netns,
@@ -41,10 +41,10 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches everything about a namespace with bridges in it.
+    /// Watches links, FDB entries and traffic control of a namespace.
     ///
     /// # Errors
-    /// No socket can be had there.
+    /// No socket can be opened there.
     pub fn bridges(netns: &Netns) -> Result<Self> {
         Ok(Self {
             socket: sockets::route(netns, &[LINK, NEIGHBOUR, TRAFFIC])?,
@@ -53,21 +53,21 @@ impl Watch {
         })
     }
 
-    /// Watches the links of every namespace that `netns` has a netns id for, as it has for those of
-    /// its veths' other ends. Tells *that* something changed; ifindexes are ambiguous here.
+    /// Watches the links of every namespace that `netns` has a netns id for, such as those of its veths' peers. An
+    /// event only states *that* something changed, since ifindexes are ambiguous here.
     ///
     /// # Errors
-    /// No socket can be had there.
+    /// No socket can be opened there.
     pub fn peers(netns: &Netns) -> Result<Self> {
         let socket = sockets::route(netns, &[LINK])?;
         socket.socket_ref().set_listen_all_namespaces(true).doing("listen beyond namespace", netns)?;
         Ok(Self { socket, netns: netns.clone(), read: parse })
     }
 
-    /// Watches the nftables rules of a namespace: [`Event::Changed`] is all it tells.
+    /// Watches the nftables rules of a namespace. The only events are [`Event::Changed`] and [`Event::Lost`].
     ///
     /// # Errors
-    /// No socket can be had there: the kernel has no nfnetlink.
+    /// No socket can be opened there, for example because the kernel has no nfnetlink.
     pub fn rules(netns: &Netns) -> Result<Self> {
         let read = |datagram: &[u8], events: &mut Vec<Event>| {
             if netfilter::is_change(datagram) {
@@ -77,12 +77,12 @@ impl Watch {
         Ok(Self { socket: sockets::rules(netns)?, netns: netns.clone(), read })
     }
 
-    /// Watches kernel modules being loaded: [`Event::Changed`] is all it tells. The kernel tells every namespace of
-    /// the initial user namespace of them, and each namespace of its own devices besides
-    /// (`kobject_uevent_net_broadcast` in lib/kobject_uevent.c): one without devices receives nothing else.
+    /// Watches the loading of kernel modules. The only events are [`Event::Changed`] and [`Event::Lost`]. The kernel
+    /// sends module uevents to every namespace of the initial user namespace, and device uevents to that of the device
+    /// (`kobject_uevent_net_broadcast` in lib/kobject_uevent.c). The socket is in a new namespace, without devices.
     ///
     /// # Errors
-    /// No namespace or no socket can be had.
+    /// No namespace can be created or no socket opened.
     pub fn modules() -> Result<Self> {
         let netns = Netns::create("module events")?;
         let read = |datagram: &[u8], events: &mut Vec<Event>| {
@@ -93,7 +93,7 @@ impl Watch {
         Ok(Self { socket: sockets::uevents(&netns)?, netns, read })
     }
 
-    /// Waits for events and returns those that are there.
+    /// Waits for an event, and returns all pending events.
     ///
     /// # Errors
     /// The socket fails.
@@ -107,7 +107,7 @@ impl Watch {
         Ok(events)
     }
 
-    /// Returns the events that are there, without waiting.
+    /// Returns the pending events without waiting.
     ///
     /// # Errors
     /// The socket fails.
@@ -128,8 +128,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Only the kernel has port number 0; whoever has CAP_NET_ADMIN in the namespace can send to its
-    /// groups too.
+    /// Drops datagrams that are not from the kernel, which has port number 0. A process with CAP_NET_ADMIN in the
+    /// namespace can send to the groups too.
     fn take(&self, datagram: &[u8], sender: &SocketAddr, events: &mut Vec<Event>) {
         if sender.port_number() == 0 {
             (self.read)(datagram, events);
@@ -145,7 +145,7 @@ impl Watch {
     }
 }
 
-/// Reads the messages of one datagram. What cannot be read counts as lost.
+/// Parses the messages of one datagram. A malformed message counts as [`Event::Lost`].
 pub(crate) fn parse(mut datagram: &[u8], events: &mut Vec<Event>) {
     while !datagram.is_empty() {
         let Ok(message) = NetlinkMessage::<Message>::deserialize(datagram) else {
@@ -197,7 +197,7 @@ mod tests {
                 assert!(is_told("add@/module/nfnetlink\0ACTION=add\0SUBSYSTEM=module\0"));
                 assert!(!is_told("remove@/module/nfnetlink\0ACTION=remove\0"));
                 assert!(!is_told("add@/devices/virtual/net/va\0ACTION=add\0"));
-                // Something else that every namespace is told of (`kobject_synth_uevent`).
+                // Another uevent that is sent to every namespace (`kobject_synth_uevent`).
                 std::fs::write("/sys/devices/system/cpu/cpu0/uevent", "change").unwrap();
                 assert_eq!(watch.next().await.unwrap(), [], "it is received, and is no module");
             });

@@ -1,11 +1,11 @@
-//! What XDP needs of devices: ports that take redirected frames, and inner ends that receive them and send
-//! frames that are whole.
+//! What XDP needs of devices: ports that accept redirected frames, and inner ends that receive them and send
+//! complete frames.
 //!
-//! Mirrors drivers/net/veth.c. A frame that is redirected to a port is put into a ring of its inner end,
-//! which there is while the inner end has GRO on or an XDP program (`veth_xdp_xmit`); the driver says so
-//! in the port's XDP features (`veth_set_xdp_features`, since Linux 6.3). It does not say so anew where GRO was
-//! switched while the inner end was down: what it says must be true, and what is true it must say
-//! ("veth: fix peer NETDEV_XDP_ACT_NDO_XMIT after GRO is toggled while down").
+//! Mirrors drivers/net/veth.c. A frame that is redirected to a port is put into a ring of its inner end. The ring
+//! exists while the inner end has GRO on or an XDP program (`veth_xdp_xmit`). The driver reports it in the XDP
+//! features of the port (`veth_set_xdp_features`, since Linux 6.3). That feature flag becomes stale if GRO is
+//! switched while the inner end is down ("veth: fix peer NETDEV_XDP_ACT_NDO_XMIT after GRO is toggled while down").
+//! Both must therefore hold: GRO on the inner end, and the flag on the port.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,15 +26,15 @@ const DEVICE_GET: u8 = 1;
 const IFINDEX: u16 = 1;
 const XDP_FEATURES: u16 = 3;
 
-/// `NETDEV_XDP_ACT_NDO_XMIT` and `NETDEV_XDP_ACT_NDO_XMIT_SG`: takes redirected frames, in several buffers
-/// too.
+/// `NETDEV_XDP_ACT_NDO_XMIT` and `NETDEV_XDP_ACT_NDO_XMIT_SG`: the device accepts redirected frames, also those in
+/// several buffers.
 const TAKES_FRAMES: u64 = 1 << 2 | 1 << 6;
 
-/// For which the driver takes redirected frames in.
+/// The feature with which the driver accepts redirected frames.
 pub const GRO: &str = "rx-gro";
 
-/// What an inner end must have on and off. With its checksum offload a sender leaves the checksum to be
-/// made later, and with its VLAN offload the tag beside the frame: an XDP program sees neither, and a
+/// Features that an inner end must have on or off. With checksum offload, a sender leaves the checksum to be
+/// computed later. With VLAN offload, the tag is in metadata beside the frame. An XDP program sees neither, and a
 /// redirect keeps neither.
 const NEEDED: [(&str, bool); 5] = [
     (GRO, true),
@@ -44,22 +44,22 @@ const NEEDED: [(&str, bool); 5] = [
     ("tx-vlan-stag-hw-insert", false),
 ];
 
-/// Whether the kernel tells the XDP features of devices, without which nobody knows which ports take frames.
-/// Kernels that do have a veth driver without the faults of those before: a redirect used memory that was
-/// freed already ("veth: Fix use after free in XDP_REDIRECT"), AF_XDP sockets got descriptors that were stale.
+/// Checks that the kernel reports the XDP features of devices. Without them it is unknown which ports accept
+/// redirected frames. Kernels that report them also lack two bugs of earlier veth drivers: a redirect used freed
+/// memory ("veth: Fix use after free in XDP_REDIRECT"), and AF_XDP sockets got stale descriptors.
 ///
 /// # Errors
-/// It does not, or it cannot be asked.
+/// The kernel does not report them, or the request fails.
 pub fn is_known() -> std::result::Result<(), ExchangeError> {
     let socket = Socket::new(NETLINK_GENERIC).map_err(ExchangeError::Send)?;
     generic::family(&socket, FAMILY).map(drop)
 }
 
-/// The ifindexes, in the socket's namespace, of devices that take redirected frames. `family` is the
-/// number of [`FAMILY`].
+/// The ifindexes of devices in the socket's namespace that accept redirected frames. `family` is the number of
+/// [`FAMILY`].
 ///
 /// # Errors
-/// The kernel refuses, or its answer cannot be read.
+/// The kernel refuses the dump, or its reply is malformed.
 pub fn takers(socket: &Socket, family: u16) -> std::result::Result<BTreeSet<u32>, ExchangeError> {
     let payload = Attributes::default().behind(&[DEVICE_GET, 1, 0, 0]);
     let mut takers = BTreeSet::new();
@@ -69,7 +69,7 @@ pub fn takers(socket: &Socket, family: u16) -> std::result::Result<BTreeSet<u32>
     Ok(takers)
 }
 
-/// The device of one answer, if it takes redirected frames.
+/// The device of one reply, if it accepts redirected frames.
 pub(crate) fn taker(answer: &[u8]) -> std::result::Result<Option<u32>, ExchangeError> {
     let (mut ifindex, mut features) = (None, 0);
     for attribute in attributes(answer) {
@@ -85,7 +85,7 @@ pub(crate) fn taker(answer: &[u8]) -> std::result::Result<Option<u32>, ExchangeE
     Ok(ifindex.filter(|_| features & TAKES_FRAMES == TAKES_FRAMES))
 }
 
-/// The same of devices in `netns`.
+/// As [`takers`], for devices in `netns`.
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
@@ -98,9 +98,9 @@ pub fn takers_in(netns: &Netns) -> Result<BTreeSet<u32>> {
 /// What an inner end is ready for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
-    /// It has GRO on: while it is up, the driver takes in what is redirected to it.
+    /// It has GRO on, so that the driver accepts frames redirected to it while it is up.
     pub gro: bool,
-    /// What it sends is whole.
+    /// Checksum and VLAN offload are off, so that its frames are complete.
     pub whole: bool,
 }
 
@@ -117,7 +117,7 @@ pub fn ready(netns: &Netns) -> Result<BTreeMap<u32, Ready>> {
     Ok(devices.iter().map(|device| (device.ifindex, ready(device))).collect())
 }
 
-/// Switches GRO of the inner end `ifindex` off and on again, so that the driver says what its port takes.
+/// Switches GRO of the inner end `ifindex` off and on again, so that the driver updates the feature flag of its port.
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
@@ -125,8 +125,8 @@ pub fn renew(netns: &Netns, ifindex: u32) -> Result<()> {
     [false, true].iter().try_for_each(|on| switch(netns, ifindex, &[(GRO.to_owned(), *on)]))
 }
 
-/// By ifindex, what is to be switched at inner ends in a namespace so that XDP reaches them, each as it is
-/// now. Devices that are ready are left out.
+/// By ifindex, the features of inner ends in a namespace that must be switched for XDP, each with its current value.
+/// Devices that are ready are left out.
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
@@ -206,7 +206,7 @@ mod tests {
             switch(&here, inner, &before).unwrap();
             assert_eq!(unready(), Some(before));
             assert!(!takers(&socket, family).unwrap().contains(&port));
-            // What is switched while it is down, the driver may not notice.
+            // The driver may not notice a switch while the device is down.
             for on in ["off", "on"] {
                 let _ = run("ip", &["link", "set", "inner", "down"]);
                 let _ = run("ethtool", &["-K", "inner", "gro", on]);

@@ -1,8 +1,8 @@
-//! The line that says how a lab and its agent are.
+//! The line that states a lab's name and its agent's status.
 
 use crate::{output::number::seconds, stats::Agent, topology::LabName};
 
-/// One line, with a newline at its end.
+/// One line, with a trailing newline.
 pub fn headline(lab: &LabName, agent: &Agent) -> String {
     let Agent { alive, pid, lease_ms, lease_left_ms, .. } = agent;
     let told = match (alive, pid, lease_left_ms) {

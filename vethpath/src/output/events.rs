@@ -1,11 +1,11 @@
-//! An event as a line for people.
+//! An event as a line of text.
 
 use std::io::{self, Write};
 
 use super::{number::seconds, printable};
 use crate::state::events::{Event, Former, How, Kind};
 
-/// Prints the time, whom it is about, and what happened: always one line.
+/// Prints the time, the subject and the event, always in one line.
 ///
 /// # Errors
 /// Those of `out`.
@@ -14,7 +14,7 @@ pub fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}  {}  {}", event.time, plain(&subject), plain(&what))
 }
 
-/// Names of devices and rules are up to whoever made them: an event stays one line, and harmless.
+/// Names of devices and rules may come from other programs. They are escaped, so that an event stays one line.
 fn plain(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }

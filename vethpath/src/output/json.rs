@@ -1,21 +1,21 @@
-//! JSON for programs.
+//! JSON output.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Prints a value as JSON that people can read too, with a newline at its end.
+/// Prints a value as indented JSON, with a trailing newline.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
-    // In one write: standard output passes each line on by itself, and a lab's account has thousands.
+    // One write: standard output is line buffered, and a lab's account has thousands of lines.
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
     out.write_all(&text)
 }
 
-/// Prints a value as JSON on a line of its own, for streams of values.
+/// Prints a value as JSON on one line, for streams of values.
 ///
 /// # Errors
 /// Those of `out`.

@@ -1,4 +1,4 @@
-//! Rendering: tables and JSON. Printers take a writer.
+//! Rendering of tables and JSON. Printers take a writer.
 
 mod agent;
 pub mod bench;

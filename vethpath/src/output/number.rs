@@ -1,4 +1,4 @@
-//! Numbers for people.
+//! Formatting of numbers.
 
 /// A whole number with thousands separators: `1,234,567`.
 pub fn grouped(number: u64) -> String {
@@ -13,12 +13,12 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// A rate to three digits: `0`, `7.25`, `873`, `12.3k`, `4.56M`.
+/// A rate with three digits: `0`, `7.25`, `873`, `12.3k`, `4.56M`.
 pub fn short(number: f64) -> String {
     const UNITS: [&str; 5] = ["", "k", "M", "G", "T"];
     let mut number = number;
     let mut unit = 0;
-    // What would be rounded up to 1000 is 1.00 of the next unit.
+    // A number that would be rounded up to 1000 is 1.00 of the next unit.
     while number >= 999.5 && unit + 1 < UNITS.len() {
         number /= 1000.0;
         unit += 1;
@@ -32,7 +32,7 @@ pub fn short(number: f64) -> String {
     format!("{number:.places$}{}", UNITS[unit])
 }
 
-/// A part of a whole in percent, rounded down so that 100 means all of it; `-` of nothing.
+/// A part of a whole in percent, rounded down so that 100 means all of it. `-` if the whole is 0.
 pub fn percent(part: u64, whole: u64) -> String {
     match (u128::from(part) * 1000).checked_div(whole.into()) {
         None => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! Numbers of things.
+//! Counts with nouns.
 
 /// `1 bridge`, `2 bridges`. For nouns whose plural is regular.
 #[must_use]

@@ -1,9 +1,9 @@
-//! Text that others have chosen, such as the names of their interfaces, made fit for a terminal.
+//! Escapes text of other origin, such as interface names, for a terminal.
 
 use std::borrow::Cow;
 
-/// The text with characters escaped that would move a cursor, change colours or reorder what is
-/// around them: all control characters but the end of a line, and those that set a text's direction.
+/// Escapes characters that would move the cursor, change colours or reorder the surrounding text: all control
+/// characters except newline, and those that set the text direction.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_harmful) {

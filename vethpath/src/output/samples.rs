@@ -57,7 +57,7 @@ pub(crate) fn stats() -> Stats {
     }
 }
 
-/// A lab with something amiss in every corner.
+/// A lab with a problem in every part.
 pub(crate) fn lab() -> Lab {
     let interface = |name: &str, peer: Option<&str>, mac: &str, state, addresses: &[&str]| Interface {
         name: name.to_owned(),

@@ -1,4 +1,4 @@
-//! A lab as it stands, as tables.
+//! The current state of a lab as tables.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use crate::{
     stats::State,
 };
 
-/// Prints how the lab is, then its namespaces, bridges, ports, cables and trunks, as far as it has any.
+/// Prints the agent's status, then the namespaces, bridges, ports, cables and trunks that the lab has.
 ///
 /// # Errors
 /// Those of `out`.
@@ -118,7 +118,7 @@ fn trunks(lab: &Lab) -> Option<String> {
     table(&columns, rows.collect())
 }
 
-/// Name, MAC, MTU, state, addresses.
+/// The cells for name, MAC, MTU, state and addresses.
 fn cells(interface: &Interface) -> [String; 5] {
     let dash = || "-".to_owned();
     let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();

@@ -12,14 +12,14 @@ use super::{
 };
 use crate::stats::{Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
 
-/// How many reasons of the slow path are named. The rest is summed up.
+/// The number of slow path reasons that are listed. The others are summed up.
 const REASONS: usize = 3;
 
-/// How fast each pair's counters grow, by the pair's name.
+/// The rates of each pair's counters, by the pair's name.
 pub type Growth = BTreeMap<String, Rates>;
 
-/// Prints how the lab is, then a line for each pair. With `growth` the rates stand beside the
-/// totals, and the ports, for want of room, do not.
+/// Prints the agent's status, then a line for each pair. With `growth`, rates are printed next to the totals, and
+/// the ports are left out for lack of room.
 ///
 /// # Errors
 /// Those of `out`.
@@ -38,7 +38,7 @@ pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io:
     if stats.trunks.is_empty() { Ok(()) } else { write!(out, "\n{}", trunks(&stats.trunks)) }
 }
 
-/// A line for each pair that lost frames by XDP.
+/// A line for each pair whose frames XDP dropped.
 fn dropped(pairs: &[Pair]) -> String {
     let line = |pair: &Pair| {
         let Dropped { tx, rx } = pair.dropped.filter(|dropped| *dropped != Dropped::default())?;
@@ -75,7 +75,7 @@ fn trunks(trunks: &[Trunk]) -> String {
     render(&columns, trunks.iter().map(row).collect())
 }
 
-/// Prints who sent how much to whom by the fast path.
+/// Prints the traffic matrix of the fast path.
 ///
 /// # Errors
 /// Those of `out`.
@@ -153,10 +153,10 @@ fn totals_and_rates(pairs: &[Pair], growth: &Growth) -> String {
     render(&columns, pairs.iter().map(row).collect())
 }
 
-/// The reasons with most packets, most first.
+/// The reasons with the most packets, in descending order.
 fn slow(traffic: &Traffic) -> String {
     let mut reasons: Vec<_> = traffic.slow.iter().map(|(reason, packets)| (*packets, *reason)).collect();
-    // Stable: equals stay in the order of their names.
+    // The sort is stable, so equal counts stay in the order of their names.
     reasons.sort_by_key(|(packets, _)| std::cmp::Reverse(*packets));
     let rest: u64 = reasons.iter().skip(REASONS).map(|(packets, _)| packets).sum();
     let mut parts: Vec<_> = reasons

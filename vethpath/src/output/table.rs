@@ -1,25 +1,25 @@
-//! The one style of tables: no lines, columns two blanks apart, headings in capitals.
+//! The common style of tables: no lines, two blanks between columns, headings in capitals.
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets::NOTHING};
 
-/// Columns that a table may take. Cells of columns that may wrap are broken to keep to it.
+/// The maximum width of a table in characters. Cells of wrapping columns are broken to fit.
 pub const WIDTH: u16 = 100;
 
 /// A column.
 #[derive(Clone, Copy, Debug)]
 pub enum Column {
-    /// Text, never broken.
+    /// Text that is not wrapped.
     Text(&'static str),
-    /// A number, at the right.
+    /// A number, right-aligned.
     Number(&'static str),
-    /// Text that may be broken into lines of at least this width.
+    /// Text that may be wrapped into lines of at least this width.
     Wrapped(&'static str, u16),
 }
 
-/// Joins words of one cell that stay on one line. A blank by the time the table is text.
+/// Joins words of one cell that must stay on one line. It is printed as a blank.
 pub const GLUE: char = '\u{a0}';
 
-/// A table as text, a newline at its end.
+/// Renders a table as text, with a trailing newline.
 pub fn render(columns: &[Column], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);

@@ -1,4 +1,4 @@
-//! What a step changes, as told to people and programs.
+//! The changes that a step makes, for output as text and JSON.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use serde::{Serialize, Serializer};
 
 use super::Plan;
 
-/// What becomes of a thing.
+/// What happens to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// It is made.
+    /// It is created.
     Create,
-    /// It is there, and something of it becomes another.
+    /// It exists, and a property of it changes.
     Change,
-    /// It is removed.
+    /// It is deleted.
     Delete,
 }
 
 impl Action {
-    /// Its sign in a diff.
+    /// Its sign in a diff: `+`, `~` or `-`.
     #[must_use]
     pub fn sign(self) -> char {
         match self {
@@ -40,49 +40,49 @@ impl fmt::Display for Action {
     }
 }
 
-/// A change.
+/// A change of one object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// What becomes of it.
+    /// Whether it is created, changed or deleted.
     pub action: Action,
-    /// What kind of thing.
+    /// The kind of object, such as `bridge`.
     pub kind: &'static str,
-    /// Which one.
+    /// The object's name.
     pub name: String,
-    /// What of it, where it has several properties that could change.
+    /// The property that changes, where the kind has several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub property: Option<String>,
-    /// What that is now.
+    /// The present value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// What it is to become.
+    /// The new value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
 }
 
 impl Change {
-    /// Something is made.
+    /// The creation of an object.
     pub fn create(kind: &'static str, name: impl fmt::Display) -> Self {
         Self { action: Action::Create, kind, name: name.to_string(), property: None, from: None, to: None }
     }
 
-    /// Something is removed.
+    /// The deletion of an object.
     pub fn delete(kind: &'static str, name: impl fmt::Display) -> Self {
         Self { action: Action::Delete, ..Self::create(kind, name) }
     }
 
-    /// Something of a thing becomes another.
+    /// A change of an existing object.
     pub fn of(kind: &'static str, name: impl fmt::Display) -> Self {
         Self { action: Action::Change, ..Self::create(kind, name) }
     }
 
-    /// The same with what of it changes.
+    /// Sets the property that changes.
     #[must_use]
     pub fn property(self, property: impl fmt::Display) -> Self {
         Self { property: Some(property.to_string()), ..self }
     }
 
-    /// The same with what it is now, if that is known, and what it will be.
+    /// Sets the present value, if it is known, and the new one.
     #[must_use]
     pub fn values(self, from: Option<impl fmt::Display>, to: impl fmt::Display) -> Self {
         Self { from: from.map(|from| from.to_string()), to: Some(to.to_string()), ..self }
@@ -106,7 +106,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// All changes of a run, in order. A list of them would be many times as large as the plan that they follow from.
+/// All changes of a run, in order. They are derived from the plan on demand: a list would be many times as large.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     plan: Plan,
@@ -114,29 +114,29 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Those of a plan.
+    /// The changes of a plan.
     #[must_use]
     pub fn of(plan: Plan) -> Self {
         Self { plan, more: Vec::new() }
     }
 
-    /// Adds one behind all others.
+    /// Appends a change.
     pub fn push(&mut self, change: Change) {
         self.more.push(change);
     }
 
-    /// Each.
+    /// Iterates over the changes.
     pub fn iter(&self) -> impl Iterator<Item = Change> {
         self.plan.changes().chain(self.more.iter().cloned())
     }
 
-    /// How many there are.
+    /// The number of changes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
-    /// Whether there are none.
+    /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.iter().next().is_none()
@@ -149,7 +149,7 @@ impl Extend<Change> for Changes {
     }
 }
 
-/// One at a time.
+/// A sequence, serialized one change at a time.
 impl Serialize for Changes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())

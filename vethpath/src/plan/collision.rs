@@ -1,10 +1,10 @@
-//! Names that somebody else has taken.
+//! Names that are in use by objects that are not the lab's.
 
 use thiserror::Error;
 
 use crate::topology::{LabName, NsName, Place};
 
-/// Something that is not ours has a name that the lab wants.
+/// An object that is not the lab's has a name that the lab needs.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Collision {
     /// A namespace.
@@ -12,25 +12,25 @@ pub enum Collision {
     Namespace {
         /// Its name.
         name: NsName,
-        /// The lab that has made it, if one has.
+        /// The lab that it belongs to, if any.
         owner: Option<LabName>,
     },
     /// A link.
     #[error("interface `{name}` already exists in {place} and is {}", of_whom(.owner.as_ref()))]
     Link {
-        /// Where.
+        /// Its place.
         place: Place,
         /// Its name.
         name: String,
-        /// The lab that has made it, if one has.
+        /// The lab that it belongs to, if any.
         owner: Option<LabName>,
     },
-    /// A link with a name that no file has: that of a port.
+    /// A link with the derived name of a port, which is not in the file.
     #[error(
         "interface `{name}` already exists in {place} and is not this lab's; the port of {of} needs that name"
     )]
     Port {
-        /// Where.
+        /// Its place.
         place: Place,
         /// Its name.
         name: String,
@@ -40,13 +40,13 @@ pub enum Collision {
 }
 
 impl Collision {
-    /// Whether the file has the name, and can have another.
+    /// Whether the name is in the file and can be changed there.
     #[must_use]
     pub fn is_in_the_file(&self) -> bool {
         !matches!(self, Self::Port { .. })
     }
 
-    /// The other lab that has the name.
+    /// The other lab that uses the name.
     #[must_use]
     pub fn owner(&self) -> Option<&LabName> {
         match self {

@@ -1,4 +1,4 @@
-//! What an interface or a port is to have.
+//! Compares interfaces and ports with the topology.
 
 use ipnet::IpNet;
 
@@ -12,8 +12,8 @@ impl Planner<'_> {
         let member = self.standing.link(place, name).filter(|link| link.master == Master::Bond);
         let dad = !interface.ipv6.skips_dad();
         if let Some(member) = member {
-            // A bond gives its members its MAC and MTU, brings them up, and has the addresses
-            // (`bond_enslave` in drivers/net/bonding/bond_main.c): none of that is drift.
+            // A bond sets MAC and MTU of its members, brings them up, and has their addresses (`bond_enslave` in
+            // drivers/net/bonding/bond_main.c). None of that is drift.
             let is_left = |address: &&IpNet| {
                 let of_former = |former| addresses_of(former, place, name).contains(address);
                 member.addresses.contains(address) || !self.former.iter().any(of_former)
@@ -39,7 +39,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A link that a killed run made and had no time to mark, or that lost its mark.
+    /// Marks a link that lost its mark, or that a killed run created and did not mark.
     pub(super) fn mark(
         &mut self,
         place: &Place,
@@ -53,8 +53,8 @@ impl Planner<'_> {
         }
     }
 
-    /// A port that is there and not on its bridge: somebody took it off, or the bridge was deleted, or
-    /// the file has it on another.
+    /// Enslaves an existing port that is not on its bridge: it was released, the bridge was deleted, or the file names
+    /// another bridge.
     pub(super) fn enslave(&mut self, place: &Place, port: &IfName, bridge: &IfName) {
         let Some(there) = self.standing.link(place, port.as_str()) else { return };
         let bridge_stays = self.standing.link(place, bridge.as_str()).is_some();
@@ -77,7 +77,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Addresses that an earlier topology had go; those that somebody else has added stay.
+    /// Adds missing addresses and removes those of an earlier topology. Addresses that the user added stay.
     pub(super) fn addresses(&mut self, place: &Place, device: &str, wanted: &[IpNet], dad: bool) {
         let there = self.standing.link(place, device).map_or(&[][..], |link| &link.addresses);
         let was = |address: &&IpNet| {
@@ -93,7 +93,7 @@ impl Planner<'_> {
         if !surplus.is_empty() {
             self.disturb(place, device);
         }
-        // With the first IPv4 address of a subnet the kernel removes the others (`__inet_del_ifa`).
+        // Deleting the primary IPv4 address of a subnet also deletes the secondary ones (`__inet_del_ifa`).
         let goes_too = |address: &IpNet| {
             address.addr().is_ipv4() && surplus.iter().any(|gone| gone.trunc() == address.trunc())
         };
@@ -103,13 +103,14 @@ impl Planner<'_> {
         }
     }
 
-    /// The routes to subnets that somebody removed. The kernel makes them as an address comes, or the interface.
+    /// Adds connected routes that were removed. The kernel adds them itself with an address, or when the interface
+    /// comes up.
     pub(super) fn subnets(&mut self, place: &Place, device: &str, wanted: &[IpNet]) {
         let Some(link) = self.standing.link(place, device).filter(|link| link.up) else { return };
         let mut known: Vec<IpNet> = Vec::new();
         for subnet in wanted.iter().filter(|address| address.prefix_len() < address.max_prefix_len()) {
             let subnet = subnet.trunc();
-            // The first of the subnet's addresses is the one that packets are from.
+            // The first of the subnet's addresses is the source address of packets.
             let first = link.addresses.iter().find(|there| there.trunc() == subnet);
             let is_there = self.observed.subnets.contains(&(place.clone(), device.to_owned(), subnet));
             let Some(&address) = first.filter(|_| !is_there && !known.contains(&subnet)) else { continue };
@@ -121,7 +122,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether addresses of an IPv4 subnet are taken off, and those that stay are added anew.
+    /// Whether the addresses of an IPv4 subnet are deleted, so that those that stay are added again.
     fn comes_again(&self, place: &Place, device: &str, subnet: IpNet) -> bool {
         let is_about = |step: &Step| {
             matches!(step, Step::DeleteAddress { place: at, device: of, address }
@@ -130,7 +131,7 @@ impl Planner<'_> {
         subnet.addr().is_ipv4() && self.plan.raise.iter().any(is_about)
     }
 
-    /// Whether the file has a route in the place of the one to an IPv4 subnet.
+    /// Whether the file has its own route to an IPv4 subnet, instead of the connected one.
     fn has_route(&self, place: &Place, subnet: IpNet) -> bool {
         let mut namespaces = self.topology.namespaces.iter();
         let here =

@@ -1,4 +1,4 @@
-//! Which links of the lab stay as they are, and which go.
+//! Decides which links of the lab are kept and which are removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,18 @@ use crate::topology::{IfName, Namespace, Place, Topology};
 
 type Key = (Place, String);
 
-/// What stays of what is there.
+/// The observed links and namespaces, and which of them are kept.
 pub(super) struct Standing<'a> {
     observed: &'a Observed,
-    /// Namespaces of ours that are removed, be it to be made anew.
+    /// Namespaces of the lab that are removed, including those that are then recreated.
     gone: Vec<&'a Namespace>,
     gone_places: BTreeSet<Place>,
-    /// Links of ours that are what the topology wants of that name.
+    /// Links of the lab that are of the wanted kind, with the wanted peer.
     kept: BTreeSet<Key>,
 }
 
 impl<'a> Standing<'a> {
-    /// Holds what is there against the topology, and what the lab was.
+    /// Compares the observed state with the topology and the former ones.
     pub(super) fn of(topology: &Topology, former: &'a [Topology], observed: &'a Observed) -> Self {
         let mut gone: BTreeMap<&str, &Namespace> = BTreeMap::new();
         for namespace in former.iter().flat_map(|former| &former.namespaces) {
@@ -58,7 +58,7 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// Keeps both ends of a veth, if they are each other's.
+    /// Keeps both ends of a veth if they are each other's peer.
     fn keep_veth(&mut self, ends: [Key; 2]) {
         if let [Some(a), Some(b)] = [self.ours(&ends[0]), self.ours(&ends[1])]
             && (a.peer, b.peer) == (Some(b.ifindex), Some(a.ifindex))
@@ -67,19 +67,19 @@ impl<'a> Standing<'a> {
         }
     }
 
-    /// A link of ours in a namespace that stays.
+    /// A link of the lab in a namespace that is kept.
     fn ours(&self, key: &Key) -> Option<&'a ObservedLink> {
         let link = self.observed.links.get(key)?;
         (link.ours && !self.gone_places.contains(&key.0)).then_some(link)
     }
 
-    /// The link of this name, if it stays.
+    /// The link of this name, if it is kept.
     pub(super) fn link(&self, place: &Place, name: &str) -> Option<&'a ObservedLink> {
         let key = (place.clone(), name.to_owned());
         self.kept.contains(&key).then(|| self.observed.links.get(&key)).flatten()
     }
 
-    /// Whether the namespace of this place is removed, be it to be made anew.
+    /// Whether the namespace of this place is removed, even if it is then recreated.
     pub(super) fn is_gone(&self, place: &Place) -> bool {
         self.gone_places.contains(place)
     }
@@ -89,7 +89,7 @@ impl<'a> Standing<'a> {
         self.gone.iter().copied()
     }
 
-    /// The removal of every link of ours that does not stay, once for both ends of a veth.
+    /// The steps that remove every link of the lab that is not kept. A veth is removed by one of its ends.
     pub(super) fn deletions(&self, topology: &Topology, former: &[Topology]) -> Vec<Step> {
         let names = names(former.iter().chain([topology]));
         let mut told: BTreeSet<&(&str, String)> = BTreeSet::new();
@@ -109,7 +109,7 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// What the links of topologies are called.
+/// The kinds and names of the links of topologies, for output.
 fn names<'a>(topologies: impl Iterator<Item = &'a Topology>) -> BTreeMap<Key, (&'static str, String)> {
     let mut names = BTreeMap::new();
     for topology in topologies {

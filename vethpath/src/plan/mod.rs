@@ -1,7 +1,7 @@
-//! From a [`Topology`](crate::topology::Topology) and what is there to ordered steps. Pure: no I/O.
+//! Computes ordered steps from a [`Topology`](crate::topology::Topology) and the observed state. Pure: no I/O.
 //!
-//! What is wanted is held against what is there, not against what was done last. What the lab was before
-//! is asked for one thing alone: what of the things that are there it has made and is not wanted any more.
+//! The wanted state is compared with the present state, not with what was done last. Former topologies only tell which
+//! of the existing objects the lab created and no longer wants.
 
 mod change;
 mod collision;

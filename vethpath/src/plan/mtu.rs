@@ -3,11 +3,11 @@
 use super::{Step, steps::Planner};
 use crate::topology::{Bridge, MTU_V6, Pair, Place, Sysctl, Topology, Trunk};
 
-/// What a veth or a bridge has that nobody gave one (`ETH_DATA_LEN`), in bytes.
+/// The default MTU of a veth or a bridge in bytes (`ETH_DATA_LEN`).
 const DEFAULT: u32 = 1500;
 
 impl Planner<'_> {
-    /// What is made gets its MTU as it is made; what is there may have another one.
+    /// Compares an existing interface's MTU. New interfaces are created with theirs.
     pub(super) fn mtu(&mut self, place: &Place, device: &str, wanted: Option<u32>) {
         let Some(link) = self.standing.link(place, device) else { return };
         let mtu = wanted.unwrap_or(DEFAULT);
@@ -18,8 +18,9 @@ impl Planner<'_> {
         }
     }
 
-    /// Below the least MTU of IPv6 a device has none, and at that MTU it has it anew, with the settings of any device
-    /// (`addrconf_notify` in net/ipv6/addrconf.c): those of the file are written once more.
+    /// IPv6 is removed from a device whose MTU is below the IPv6 minimum. Once the MTU reaches it, the device gets IPv6
+    /// back with default settings (`addrconf_notify` in net/ipv6/addrconf.c). So the settings of the file are written
+    /// again.
     fn renew_ipv6(&mut self, place: &Place, device: &str, from: u32, to: u32) {
         if from >= MTU_V6 || to < MTU_V6 {
             return;
@@ -30,7 +31,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The settings that a device of the lab is made with.
+    /// The settings with which a device of the lab is created.
     fn device_settings(&self, place: &Place, device: &str) -> Vec<Sysctl> {
         let topology = self.topology;
         let inner = topology
@@ -50,12 +51,12 @@ impl Planner<'_> {
         Pair::port_settings(place, device)
     }
 
-    /// The kernel lowers a bridge's MTU to the least of its ports' until somebody sets it
-    /// (`br_mtu_auto_adjust` in net/bridge/br_if.c): that is right, whether or not the file states one.
+    /// The kernel sets a bridge's MTU to the least of its ports' until it is set explicitly (`br_mtu_auto_adjust` in
+    /// net/bridge/br_if.c). That value is accepted, even if the file states another.
     pub(super) fn bridge_mtu(&mut self, bridge: &Bridge) {
         let Some(there) = self.standing.link(&bridge.place, bridge.name.as_str()) else { return };
         let least = self.least_port_mtu(bridge);
-        // The kernel raises it as ports are raised.
+        // The kernel raises the bridge's MTU together with its ports'.
         if let Some(mtu) = bridge.mtu.or(least) {
             self.renew_ipv6(&bridge.place, bridge.name.as_str(), there.mtu, mtu);
         }
@@ -70,7 +71,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The least MTU that a bridge's ports will have, those of others among them.
+    /// The least MTU that a bridge's ports will have, including ports that are not the lab's.
     fn least_port_mtu(&self, bridge: &Bridge) -> Option<u32> {
         let pairs = self.topology.pairs.iter().filter(|pair| pair.place == bridge.place);
         let pairs = pairs.filter(|pair| pair.bridge == bridge.name).map(|pair| pair.inner.mtu);
@@ -87,7 +88,7 @@ impl Planner<'_> {
 }
 
 impl Trunk {
-    /// The smaller MTU of its bridges, in bytes; `None` is the kernel's.
+    /// The smaller MTU of its bridges, in bytes; `None` is the kernel's default.
     #[must_use]
     pub fn mtu(&self, topology: &Topology) -> Option<u32> {
         [&self.a, &self.b].iter().filter_map(|end| topology.bridge(&end.place, &end.bridge)?.mtu).min()

@@ -1,4 +1,4 @@
-//! What is there before anything is done.
+//! The state that was found before any step is run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,92 +17,92 @@ use crate::{
 pub enum Found {
     /// A namespace of this lab.
     Ours,
-    /// A namespace of somebody else; of this other lab, if it is one's.
+    /// A namespace that is not the lab's; with the other lab that it belongs to, if any.
     Foreign(Option<LabName>),
-    /// A file of this lab's on which no namespace is mounted.
+    /// A file of this lab on which no namespace is mounted.
     LeftOver,
 }
 
-/// How a route leads to its destination.
+/// The next hop of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NextHop {
-    /// By way of a gateway.
+    /// A gateway.
     Gateway(IpAddr),
-    /// Another, such as `dev eth0` or `blackhole`.
+    /// Anything else, such as `dev eth0` or `blackhole`.
     Other(String),
 }
 
-/// The kind of device that a link is a port or member of.
+/// The kind of a link's master device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Master {
-    /// It is of none.
+    /// It has no master.
     #[default]
     None,
-    /// A bridge, which leaves what a port has alone.
+    /// A bridge. It does not change MAC, MTU or addresses of a port.
     Bridge,
-    /// A VRF, which has the routes of its members in a table of its own.
+    /// A VRF. It has the routes of its members in its own table.
     Vrf,
-    /// A bond or a like device: it sets MAC, MTU and state of its members, and has their addresses and routes.
+    /// A bond or a similar device. It sets MAC, MTU and state of its members, and has their addresses and routes.
     Bond,
 }
 
-/// A link that is there.
+/// A link that was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedLink {
-    /// Whether it carries this lab's mark, or is one of ours that was not marked yet.
+    /// Whether it is the lab's: it carries the lab's mark, or was created by the lab and not marked yet.
     pub ours: bool,
-    /// Whether it carries that mark.
+    /// Whether it carries this lab's mark.
     pub marked: bool,
     /// The lab whose mark it carries.
     pub owner: Option<LabName>,
-    /// Its index in its namespace.
+    /// Its ifindex.
     pub ifindex: u32,
-    /// The index of its other end, where it is a veth, in that one's namespace.
+    /// The ifindex of a veth's other end, in that end's namespace.
     pub peer: Option<u32>,
     /// Its MAC.
     pub mac: Option<[u8; 6]>,
-    /// Administratively up.
+    /// Whether it is administratively up.
     pub up: bool,
     /// Name of the bridge that it is a port of.
     pub bridge: Option<String>,
-    /// What it is a port or member of.
+    /// The kind of its master.
     pub master: Master,
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
-    /// Its options; none where it is no bridge.
+    /// Its bridge options; empty if it is no bridge.
     pub options: Vec<BridgeOption>,
     /// The kernel's id of the XDP program on it.
     pub xdp_program: Option<u32>,
 }
 
-/// What is there, as far as a lab's names are concerned.
+/// The state that was found for all names that the lab uses or used.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// Names in `/run/netns` that the lab wants, or had.
+    /// Names in `/run/netns` that the lab wants or had.
     pub namespaces: BTreeMap<NsName, Found>,
     /// Links of the host and of the lab's namespaces, by place and name.
     pub links: BTreeMap<(Place, String), ObservedLink>,
-    /// Places whose masquerade table is as it should be.
+    /// Places whose masquerade table is as wanted.
     pub masquerading: BTreeSet<Place>,
-    /// Routes by way of gateways, of the lab's namespaces.
+    /// Routes via gateways in the lab's namespaces.
     pub routes: BTreeMap<NsName, Vec<Route>>,
-    /// Other routes in the place that one by way of a gateway would take: destination, and where it leads.
+    /// Other routes that a route via a gateway would replace: destination and next hop.
     pub other_routes: BTreeMap<NsName, Vec<(IpNet, String)>>,
-    /// Routes to the subnets of interfaces: where, by which, and to what.
+    /// Connected routes: place, device and subnet.
     pub subnets: BTreeSet<(Place, String, IpNet)>,
-    /// Settings that the file has, as they are; without those that cannot be read.
+    /// Present values of the settings in the file, without those that cannot be read.
     pub sysctls: BTreeMap<(Place, SysctlKey), String>,
-    /// What settings were before the lab changed them.
+    /// Values of settings before the lab changed them.
     pub sysctls_before: BTreeMap<(Place, SysctlKey), String>,
     /// Ports that run the lab's program.
     pub programs: BTreeSet<(Place, String)>,
     /// Ports that run the lab's XDP program.
     pub xdp_programs: BTreeSet<(Place, String)>,
-    /// Inner ends that the file wants XDP for and that are not ready, with the offloads that they have.
+    /// Inner ends that the file wants XDP for and that are not prepared, with their present offloads.
     pub unready: BTreeMap<(NsName, IfName), Offloads>,
-    /// Inner ends that were made ready, with the offloads that they had before.
+    /// Inner ends that were prepared for XDP, with their offloads from before.
     pub switched: BTreeMap<(NsName, IfName), Offloads>,
 }
 
@@ -113,7 +113,7 @@ impl Observed {
         self.links.get(&(place.clone(), name.to_owned()))
     }
 
-    /// What leads to a route's destination in a namespace, if that is not its gateway.
+    /// The next hop of a route's destination in a namespace, if it differs from the route's gateway.
     #[must_use]
     pub fn route_elsewhere(&self, namespace: &NsName, route: &Route) -> Option<NextHop> {
         let same = |other: &&Route| {
@@ -128,14 +128,14 @@ impl Observed {
     }
 }
 
-/// The lab that an alias says a link, or the namespace it is the loopback of, is of.
+/// The lab named by an alias, which marks a link, or a namespace if the link is its loopback.
 #[must_use]
 pub fn owner(alias: Option<&str>) -> Option<LabName> {
     let name = alias?.split(' ').next()?.rsplit(':').next()?.parse().ok()?;
     is_ours(alias, &name).then_some(name)
 }
 
-/// Whether an alias says that a link, or the namespace it is the loopback of, is this lab's.
+/// Whether an alias marks a link, or the namespace of a loopback, as this lab's.
 #[must_use]
 pub fn is_ours(alias: Option<&str>, lab: &LabName) -> bool {
     let mark = lab_mark(lab);

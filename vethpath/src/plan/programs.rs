@@ -1,10 +1,10 @@
-//! Which ports that are there run the programs, and whether their inner ends are ready for XDP.
+//! Compares programs on existing ports, and the XDP setup of their inner ends, with the topology.
 
 use super::{ProgramStep, steps::Planner};
 use crate::topology::{Datapath, Pair, Place};
 
 impl Planner<'_> {
-    /// Compares each port that stays with what its datapath wants.
+    /// Plans to attach or detach the programs of each port that is kept.
     pub(super) fn programs(&mut self) {
         for (_, place) in self.topology.domains() {
             let wanted: Vec<_> = self.topology.ports_with_programs(&place).collect();
@@ -26,7 +26,7 @@ impl Planner<'_> {
         }
     }
 
-    /// An inner end is made ready before the program comes, and gets back what it had when that is off.
+    /// Prepares an inner end before the XDP program is attached, and restores its offloads after it is detached.
     fn xdp(&mut self, pair: &Pair) {
         let inside = Place::Namespace(pair.namespace.clone());
         let Some(inner) = self.standing.link(&inside, pair.inner.name.as_str()) else { return };
@@ -44,7 +44,7 @@ impl Planner<'_> {
             _ => {}
         }
         if !wanted {
-            // What has the name now may be another device.
+            // Another device may have that name by now.
             let found = self.observed.switched.get(&key).filter(|found| found.ifindex == inner.ifindex);
             steps.extend(found.cloned().map(ProgramStep::RestoreOffloads));
         }

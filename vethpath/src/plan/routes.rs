@@ -1,4 +1,4 @@
-//! Routes by way of gateways.
+//! Routes via gateways.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::{Master, Step, interfaces::addresses_of, steps::Planner};
 use crate::topology::{Namespace, Place, Route};
 
 impl Planner<'_> {
-    /// Routes that an earlier topology had go; those that somebody else has added stay, but for one to
-    /// the same destination, of which there can be one.
+    /// Adds missing routes and removes those of an earlier topology. Routes that the user added stay, except one to the
+    /// destination of a wanted route, since there can be only one.
     pub(super) fn routes(&mut self, namespace: &Namespace) {
         let name = &namespace.name;
         let place = Place::Namespace(name.clone());
@@ -42,7 +42,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether a route leads by an interface of which a VRF or a bond has the routes now.
+    /// Whether a route's interface is a member of a VRF or a bond, which then has the routes.
     fn is_of_master(&self, place: &Place, route: &Route) -> bool {
         let links = self.observed.links.range((place.clone(), String::new())..);
         let mut here = links.take_while(|((at, _), _)| at == place);
@@ -52,7 +52,7 @@ impl Planner<'_> {
         })
     }
 
-    /// Whether the kernel removes a route with what is done to the interface that it leads to.
+    /// Whether a step of this plan makes the kernel remove a route.
     fn is_lost(&self, place: &Place, route: &Route) -> bool {
         let leads_to = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&route.via));
         self.disturbed.iter().filter(|(at, _)| at == place).any(|(_, device)| {

@@ -1,4 +1,4 @@
-//! One thing to do.
+//! The steps of a plan.
 
 use std::{fmt, sync::Arc};
 
@@ -13,186 +13,186 @@ use crate::{
     },
 };
 
-/// One thing to do.
+/// One operation of a plan.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Remove a masquerade table.
     Unmasquerade(Masquerade),
-    /// Remove a link, and the other end of it with it.
+    /// Remove a link. A veth's other end goes with it.
     DeleteLink {
-        /// Where.
+        /// The place.
         place: Place,
-        /// Its device name.
+        /// The device name.
         device: String,
-        /// What it is in the lab: `pair`, `bridge`, ...
+        /// Its kind in the lab: `pair`, `bridge`, ...
         kind: &'static str,
-        /// What people call it: `ns0:eth0`.
+        /// Its name in output: `ns0:eth0`.
         name: String,
     },
-    /// Take the name of a namespace away, and with it all that is in it. An adopted one lives on.
+    /// Remove a namespace and what is in it. An adopted namespace only loses its name.
     DeleteNamespace(Namespace),
-    /// Make a namespace, with `lo` up and its settings.
+    /// Create a namespace with its settings and with `lo` up.
     Namespace(Namespace),
-    /// Make a bridge.
+    /// Create a bridge.
     Bridge(Bridge),
-    /// Make a pair, its port on its bridge.
+    /// Create a pair, with its port on its bridge.
     Pair(Pair),
-    /// Make a cable.
+    /// Create a cable.
     Cable(Cable),
-    /// Make a trunk.
+    /// Create a trunk.
     Trunk {
-        /// Which.
+        /// The trunk.
         trunk: Trunk,
-        /// The smaller MTU of its bridges, in bytes; `None` is the kernel's.
+        /// The smaller MTU of its bridges, in bytes; `None` is the kernel's default.
         mtu: Option<u32>,
     },
-    /// Mark a link of ours that has no mark.
+    /// Mark a link of the lab that has no mark.
     Mark {
-        /// Where.
+        /// The place.
         place: Place,
-        /// Which.
+        /// The device name.
         device: String,
         /// The mark.
         mark: String,
         /// Its alternative name, if it has one.
         altname: Option<String>,
-        /// Settings that it may not have got either.
+        /// Settings that may not have been applied either.
         settings: Vec<Sysctl>,
     },
-    /// Put a port that is there on its bridge.
+    /// Enslave an existing port to its bridge.
     Enslave {
-        /// Where.
+        /// The place.
         place: Place,
         /// The port.
         device: String,
-        /// The bridge that it is on.
+        /// Its present bridge.
         from: Option<String>,
         /// The bridge.
         bridge: IfName,
     },
-    /// Give an interface that is there its MAC.
+    /// Set the MAC of an existing interface.
     Mac {
-        /// Where.
+        /// The place.
         place: Place,
-        /// Which.
+        /// The device name.
         device: String,
-        /// What it has.
+        /// The present MAC.
         from: Option<[u8; 6]>,
-        /// What it gets.
+        /// The new MAC.
         mac: Mac,
     },
-    /// Give an interface that is there its MTU.
+    /// Set the MTU of an existing interface.
     Mtu {
-        /// Where.
+        /// The place.
         place: Place,
-        /// Which.
+        /// The device name.
         device: String,
-        /// What it has, in bytes.
+        /// The present MTU in bytes.
         from: u32,
-        /// In bytes.
+        /// The new MTU in bytes.
         mtu: u32,
     },
-    /// Set an option of a bridge that is there.
+    /// Set an option of an existing bridge.
     BridgeOption {
-        /// Where.
+        /// The place.
         place: Place,
-        /// Which.
+        /// The bridge.
         bridge: IfName,
-        /// What it is.
+        /// The present value.
         from: BridgeOption,
-        /// What it becomes.
+        /// The new value.
         to: BridgeOption,
     },
-    /// Apply settings of an interface or bridge that is made.
+    /// Apply the settings of a new interface or bridge.
     Sysctls {
-        /// Where.
+        /// The place.
         place: Place,
-        /// What.
+        /// The settings.
         settings: Vec<Sysctl>,
     },
-    /// Change a setting of what is there.
+    /// Change a setting of an existing object.
     Sysctl {
-        /// Where.
+        /// The place.
         place: Place,
-        /// What it is; `None` if it cannot be read.
+        /// The present value; `None` if it cannot be read.
         from: Option<String>,
-        /// What it becomes.
+        /// The new value.
         setting: Sysctl,
     },
-    /// Take an address off an interface.
+    /// Delete an address from an interface.
     DeleteAddress {
-        /// Where.
+        /// The place.
         place: Place,
-        /// On which interface.
+        /// The interface.
         device: String,
         /// The address and its subnet.
         address: IpNet,
     },
-    /// Give an interface an address.
+    /// Add an address to an interface.
     Address {
-        /// Where.
+        /// The place.
         place: Place,
-        /// On which interface.
+        /// The interface.
         device: String,
         /// The address and its subnet.
         address: IpNet,
-        /// Whether the kernel looks for duplicates of it first.
+        /// Whether the kernel performs DAD for it.
         dad: bool,
     },
-    /// Add the route to the subnet of an address that an interface has and somebody removed it from.
+    /// Add the connected route of an address again, which was removed from the interface.
     Subnet {
-        /// Where.
+        /// The place.
         place: Place,
-        /// By which interface.
+        /// The interface.
         device: String,
         /// The address and its subnet.
         address: IpNet,
     },
     /// Bring an interface up.
     Up {
-        /// Where.
+        /// The place.
         place: Place,
-        /// Which.
+        /// The device name.
         device: String,
         /// Whether it is a bridge port.
         port: bool,
     },
     /// Take an interface down.
     Down {
-        /// Where.
+        /// The place.
         place: Place,
-        /// Which.
+        /// The device name.
         device: String,
     },
-    /// Masquerade what leaves.
+    /// Add a masquerade table.
     Masquerade(Masquerade),
     /// Remove a route.
     DeleteRoute {
-        /// Where.
+        /// The namespace.
         namespace: NsName,
-        /// Which.
+        /// The route.
         route: Route,
     },
-    /// Add all routes of a namespace that has none of them.
+    /// Add all routes of a namespace that has none.
     Routes {
-        /// Where.
+        /// The namespace.
         namespace: NsName,
-        /// Which.
+        /// The routes.
         routes: Arc<[Route]>,
     },
-    /// Add a route, or put it in the place of another.
+    /// Add a route, or replace one to the same destination.
     Route {
-        /// Where.
+        /// The namespace.
         namespace: NsName,
-        /// What it replaces.
+        /// The next hop that it replaces.
         from: Option<NextHop>,
-        /// Which.
+        /// The route.
         route: Route,
     },
 }
 
 impl Step {
-    /// Whether it writes a value that is there, because another step changes it.
+    /// Whether it writes the present value again, because another step overwrites it.
     #[must_use]
     pub fn is_repeated(&self) -> bool {
         match self {
@@ -202,7 +202,7 @@ impl Step {
         }
     }
 
-    /// What the step changes, one by one.
+    /// The changes that the step makes, one by one.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
         let (one, routes) = match self {
             Self::Routes { namespace, routes } => (None, Some((namespace, routes))),
@@ -214,7 +214,7 @@ impl Step {
         one.into_iter().chain(routes)
     }
 
-    /// What the step changes, in one line.
+    /// The change that the step makes, in one line.
     #[must_use]
     pub fn change(&self) -> Change {
         match self {
@@ -283,40 +283,40 @@ impl Step {
     }
 }
 
-/// A change of the programs of a port that is there, or of the offloads of its inner end.
+/// A change of the programs of an existing port, or of the offloads of its inner end.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProgramStep {
-    /// Attach the program to a port that is there.
+    /// Attach the program to an existing port.
     Attach {
         /// Where.
         place: Place,
         /// Which.
         port: IfName,
     },
-    /// Take the program off a port.
+    /// Detach the program from a port.
     Detach {
         /// Where.
         place: Place,
         /// Which.
         port: IfName,
     },
-    /// Make an inner end that is there ready for XDP, which has these offloads now.
+    /// Prepare an existing inner end for XDP. It has these offloads now.
     SetUpXdp(Offloads),
-    /// Attach the XDP program to a port that is there.
+    /// Attach the XDP program to an existing port.
     AttachXdp {
         /// Where.
         place: Place,
         /// Which.
         port: IfName,
     },
-    /// Take the XDP program off a port.
+    /// Detach the XDP program from a port.
     DetachXdp {
         /// Where.
         place: Place,
         /// Which.
         port: IfName,
     },
-    /// Put back the offloads that an inner end had before it was made ready for XDP.
+    /// Restore the offloads that an inner end had before it was prepared for XDP.
     RestoreOffloads(Offloads),
 }
 
@@ -343,7 +343,7 @@ fn offloads(found: &Offloads) -> Change {
     Change::of("offloads", format_args!("{}:{}", found.namespace, found.interface))
 }
 
-/// An interface as people write it: `ns0:eth0`.
+/// An interface in output: `ns0:eth0`.
 pub(super) fn end(place: &Place, device: impl fmt::Display) -> String {
     format!("{place}:{device}")
 }

@@ -4,16 +4,16 @@ use super::{Step, steps::Planner};
 use crate::topology::{Bridge, Interface, Ipv6, NsName, Place, Scope, Sysctl, SysctlKey, Topology};
 
 impl Planner<'_> {
-    /// The settings of a place that stays, and of the interfaces and bridges in it that stay. What an earlier
-    /// topology had set and the file does not mention any more becomes what it was before.
+    /// Compares the settings of a place that is kept, and of its interfaces and bridges that are kept. A setting that
+    /// an earlier topology set and the file no longer has is restored.
     pub(super) fn sysctls(&mut self, place: &Place) {
         let dad = compares_dad(self.former.iter().chain([self.topology]));
         let wanted = settings(self.topology, place, dad);
         let mut changed: Vec<&SysctlKey> = Vec::new();
         for setting in &wanted {
             let there = self.observed.sysctls.get(&(place.clone(), setting.key.clone()));
-            // One that cannot be read is an act rather than a state, such as `net.ipv4.route.flush`, or does not
-            // exist, as `up` will find. It is written once.
+            // A setting that cannot be read is a trigger, such as `net.ipv4.route.flush`, or does not exist, which `up`
+            // reports. It is written once.
             let is_other = match there {
                 Some(there) => !is_same(there, &setting.value),
                 None => {
@@ -48,7 +48,7 @@ impl Planner<'_> {
         part.push(Step::Sysctl { place: place.clone(), from: from.cloned(), setting });
     }
 
-    /// The settings of an interface or bridge that is made.
+    /// Plans the settings of a new interface or bridge.
     pub(super) fn new_sysctls(&mut self, place: &Place, settings: &[Sysctl]) {
         let (last, first): (Vec<_>, Vec<_>) =
             settings.iter().cloned().partition(|setting| setting.key.is_overruled());
@@ -59,7 +59,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Settings that are as they should be, and will not be when the steps before have been run.
+    /// Plans to write settings again that are right now and that earlier steps of this plan will change.
     pub(super) fn overruled_sysctls(&mut self) {
         let dad = compares_dad(self.former.iter().chain([self.topology]));
         for ((place, key), there) in &self.observed.sysctls {
@@ -88,8 +88,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether a setting is not one of an interface that is made in this run, which gets its own then, or of
-    /// somebody else's that has the name now.
+    /// Whether a setting can be compared. It cannot if its interface is created in this run, which sets it then, or if
+    /// its interface is not the lab's.
     fn is_there(&self, place: &Place, key: &SysctlKey) -> bool {
         match key.scope() {
             Scope::Interface("lo") => true,
@@ -99,12 +99,13 @@ impl Planner<'_> {
     }
 }
 
-/// Whether duplicate address detection is among what is compared: it is off where no topology has it on.
+/// Whether `accept_dad` settings are compared. They are not where no topology enables DAD.
 pub fn compares_dad<'a>(mut topologies: impl Iterator<Item = &'a Topology>) -> bool {
     topologies.any(Topology::detects_duplicates)
 }
 
-/// The settings of a place that a plan compares: those of its namespace, then those of interfaces and bridges in it.
+/// The settings of a place that a plan compares: first those of its namespace, then those of its bridges and
+/// interfaces.
 #[must_use]
 pub fn settings(topology: &Topology, place: &Place, dad: bool) -> Vec<Sysctl> {
     let mut all = Vec::new();
@@ -135,7 +136,7 @@ pub fn settings(topology: &Topology, place: &Place, dad: bool) -> Vec<Sysctl> {
     all
 }
 
-/// Whether a file has a setting, as the reader has it.
+/// Whether a file sets this key explicitly.
 fn declares(topology: &Topology, place: &Place, key: &SysctlKey) -> bool {
     let is_here = |name: &NsName| matches!(place, Place::Namespace(here) if here == name);
     let namespaces = topology.namespaces.iter().filter(|namespace| is_here(&namespace.name));
@@ -146,7 +147,7 @@ fn declares(topology: &Topology, place: &Place, key: &SysctlKey) -> bool {
     own.any(|setting| setting.key == *key)
 }
 
-/// What a namespace that the lab makes gives the interfaces that are made in it.
+/// The `accept_dad` that new interfaces inherit in a namespace that the lab creates.
 #[must_use]
 pub fn default_dad(dad: bool) -> Sysctl {
     let key = SysctlKey::of_interface("ipv6", "default", "accept_dad");
@@ -164,7 +165,7 @@ fn interfaces<'a>(topology: &'a Topology, place: &'a Place) -> impl Iterator<Ite
     pairs.chain(ends.filter(move |end| &end.place == place).map(|end| &end.interface))
 }
 
-/// The kernel puts tabs between the numbers of a list, whatever was written.
+/// Compares values without regard to white space: the kernel separates numbers by tabs.
 fn is_same(there: &str, wanted: &str) -> bool {
     there.split_whitespace().eq(wanted.split_whitespace())
 }

@@ -1,4 +1,4 @@
-//! Bridges, their ports, and the trunks between them.
+//! The bridges of a lab, their ports, and the trunks between them.
 
 use netlink_packet_route::link::BridgePortState;
 
@@ -89,7 +89,7 @@ fn ports(
     ports
 }
 
-/// Records which ports do not take what XDP programs at their inner ends send back. `ports` begin with those of pairs.
+/// Notes ports that do not receive what XDP programs at inner ends transmit. `ports` starts with those of pairs.
 fn note_xdp(topology: &Topology, bridge: &topology::Bridge, everywhere: &Everywhere, ports: &mut [Port]) {
     let mode = |place: &Place, name: &IfName| {
         everywhere.get(place).and_then(|seen| seen.link(name)).map_or(XdpMode::None, |link| link.xdp)
@@ -103,7 +103,7 @@ fn note_xdp(topology: &Topology, bridge: &topology::Bridge, everywhere: &Everywh
     }
 }
 
-/// The state of a port that is on this bridge, in the words of `bridge link`.
+/// The state of a port on this bridge, in the terms of `bridge link`. `None` if it is not on the bridge.
 fn on_bridge(port: &LinkFacts, bridge: Option<&LinkFacts>) -> Option<&'static str> {
     if port.controller? != bridge?.ifindex {
         return None;

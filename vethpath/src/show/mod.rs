@@ -1,4 +1,4 @@
-//! A lab as it stands in the kernel, next to what its file says: data first, rendering in `output`.
+//! The current state of a lab in the kernel, next to its topology. It is rendered in `output`.
 
 mod bridges;
 mod model;

@@ -1,4 +1,4 @@
-//! What `show` tells, as `show --json` prints it.
+//! The data of `show`, as `show --json` prints it.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub struct Lab {
     pub lab: LabName,
     /// Its agent.
     pub agent: Agent,
-    /// Its namespaces in the file's order, and `host` last, where a cable ends there.
+    /// Its namespaces in the file's order. `host` comes last, if a cable ends there.
     pub namespaces: Vec<Namespace>,
     /// Its bridges, in the file's order.
     pub bridges: Vec<Bridge>,
@@ -31,13 +31,13 @@ pub struct Lab {
 /// A namespace.
 #[derive(Clone, Debug, Serialize)]
 pub struct Namespace {
-    /// Its name; `host` is the one that vethpath runs in.
+    /// Its name. `host` is the namespace that vethpath runs in.
     pub name: String,
-    /// Whether it is there.
+    /// Whether it exists.
     pub present: bool,
-    /// The file of one that somebody else made.
+    /// The file of an adopted namespace.
     pub adopted: Option<String>,
-    /// What the file puts there, and what else is up there; bridges and their ports are not among them.
+    /// The interfaces of the file, and others that are up. Bridges and their ports are not among them.
     pub interfaces: Vec<Interface>,
 }
 
@@ -46,9 +46,9 @@ pub struct Namespace {
 pub struct Interface {
     /// Its device name.
     pub name: String,
-    /// The other end of a veth, or the device below a VLAN or the like; in whichever namespace.
+    /// The other end of a veth, or the lower device of a VLAN or similar, in any namespace.
     pub peer: Option<String>,
-    /// Down, up, or not there.
+    /// Up, down, or missing.
     pub state: LinkState,
     /// Its MAC.
     pub mac: Option<String>,
@@ -59,7 +59,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// An interface that is there.
+    /// An interface that exists.
     #[must_use]
     pub fn of(link: &LinkFacts, peer: Option<String>, addresses: Vec<IpNet>) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl Interface {
         }
     }
 
-    /// An interface that the file has and the kernel has not.
+    /// An interface of the file that does not exist in the kernel.
     #[must_use]
     pub fn missing(name: &str) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Interface {
         }
     }
 
-    /// Its name as `ip` shows it: `eth0@vp0123456789`.
+    /// Its name as `ip` prints it: `eth0@vp0123456789`.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.peer {
@@ -95,22 +95,22 @@ impl Interface {
     }
 }
 
-/// How a link is, from best to worst.
+/// The state of a link, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LinkState {
-    /// Up, and so is what it leads to.
+    /// Up, with carrier.
     Up,
-    /// Up, but its other end is down or (a bridge) it has no port that is up.
+    /// Up, but its other end is down, or (for a bridge) no port is up.
     NoCarrier,
     /// Down.
     Down,
-    /// Not there.
+    /// It does not exist.
     Missing,
 }
 
 impl LinkState {
-    /// The state of a link, if it is there.
+    /// The state of a link. `None` means that it does not exist.
     #[must_use]
     pub fn of(link: Option<&LinkFacts>) -> Self {
         match link {
@@ -136,12 +136,12 @@ impl fmt::Display for LinkState {
 /// A bridge.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bridge {
-    /// Where it is: a namespace, or `host`.
+    /// Its namespace, or `host`.
     pub namespace: String,
     /// The bridge itself.
     #[serde(flatten)]
     pub interface: Interface,
-    /// The lab's ports in the file's order, then those of others.
+    /// The lab's ports in the file's order, followed by other ports.
     pub ports: Vec<Port>,
 }
 
@@ -150,33 +150,33 @@ pub struct Bridge {
 pub struct Port {
     /// Its device name.
     pub name: String,
-    /// Where it leads.
+    /// The other end.
     pub leads_to: Leads,
-    /// Down, up, or not there.
+    /// Up, down, or missing.
     pub link: LinkState,
-    /// Its state on the bridge, as `bridge link` shows it: `forwarding`, `blocking`; nothing if it is
-    /// not on the bridge.
+    /// Its state on the bridge, as `bridge link` prints it: `forwarding`, `blocking`. `None` if it is not on the
+    /// bridge.
     pub bridge_state: Option<&'static str>,
-    /// Whether its pair is armed, or why it is not, or why it cannot be.
+    /// Whether its pair or trunk is armed, or why not.
     pub state: State,
-    /// What somebody at its inner end has to know.
+    /// A note for a user with programs at its inner end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'static str>,
 }
 
-/// Of a port without an XDP program, whose inner end has one in the driver: without NAPI, or asleep, the port leaves
-/// what that transmits lying (`veth_xdp_xmit`, `veth_xdp_flush` in drivers/net/veth.c).
+/// The note for a port without an XDP program, whose inner end has a native one. Without NAPI, or with NAPI idle,
+/// the port does not process what that program transmits (`veth_xdp_xmit`, `veth_xdp_flush` in drivers/net/veth.c).
 pub const TAKES_NO_XDP_TX: &str =
     "what the XDP program of its inner end sends back needs one here, or datapath = \"xdp\"";
 
-/// Where a port leads. In JSON, as in print: `ns0:eth0`, `trunk to br1`, `not of the lab`.
+/// The other end of a port. Serialized as printed: `ns0:eth0`, `trunk to br1`, `not of the lab`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leads {
-    /// To the inner end of a pair.
+    /// The inner end of a pair.
     Pair(String),
-    /// To another bridge.
+    /// Another bridge.
     Trunk(String),
-    /// The lab knows nothing of it.
+    /// The port is not of the lab.
     Elsewhere,
 }
 
@@ -201,7 +201,7 @@ impl Serialize for Leads {
 pub struct Cable {
     /// The end that was declared first: `ns0:eth0`.
     pub a: String,
-    /// The other.
+    /// The other end.
     pub b: String,
     /// The worse of its ends' states.
     pub state: LinkState,

@@ -1,4 +1,4 @@
-//! Looking at a lab.
+//! Reads the current state of a lab.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::{
     topology::{CableEnd, IfName, NsName, Place, Topology},
 };
 
-/// What is in one place.
+/// The links and addresses in one namespace.
 pub(super) struct Seen {
     rtnl: Rtnl,
     /// Its links.
@@ -38,7 +38,7 @@ impl Seen {
         self.links.iter().find(|link| link.name == name.as_str())
     }
 
-    /// A link as it is shown.
+    /// A link in the form that `show` prints.
     pub(super) async fn interface(&self, link: &LinkFacts) -> Result<Interface> {
         let peer = self.rtnl.peer_of(link).await?.map(|peer| peer.name);
         let addresses = self.addresses.get(&link.ifindex).cloned().unwrap_or_default();
@@ -46,13 +46,13 @@ impl Seen {
     }
 }
 
-/// The places of a lab that are there.
+/// The namespaces of a lab that exist.
 pub(super) type Everywhere = BTreeMap<Place, Seen>;
 
-/// Looks at a lab. What is not there is shown as missing. Must be called in a tokio runtime.
+/// Reads the current state of a lab. What does not exist is reported as missing. Must be called in a tokio runtime.
 ///
 /// # Errors
-/// The kernel refuses what root may ask.
+/// The kernel refuses a request that root may make.
 pub async fn observe(topology: &Topology) -> Result<Lab> {
     let view = AgentView::of(&topology.lab);
     let mut places = NetnsCache::open()?;
@@ -81,7 +81,7 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
         let shown = match everywhere.get(&place) {
             None => absent(&namespace.name, adopted, &expected),
             Some(seen) => {
-                // In a namespace of somebody else, what is theirs is not the lab's to show.
+                // Other interfaces of an adopted namespace do not belong to the lab and are not shown.
                 let interfaces = interfaces(seen, &expected, adopted.is_none()).await?;
                 Namespace { name: namespace.name.to_string(), present: true, adopted, interfaces }
             }
@@ -108,7 +108,7 @@ fn absent(name: &NsName, adopted: Option<String>, expected: &[&IfName]) -> Names
     Namespace { name: name.to_string(), present: false, adopted, interfaces }
 }
 
-/// The expected interfaces, there or not, and, if `all`, others that are up, in the kernel's order.
+/// The expected interfaces, existing or missing. If `all`, others that are up follow, in the kernel's order.
 async fn interfaces(seen: &Seen, expected: &[&IfName], all: bool) -> Result<Vec<Interface>> {
     let mut interfaces = Vec::new();
     for name in expected {
@@ -127,7 +127,7 @@ async fn interfaces(seen: &Seen, expected: &[&IfName], all: bool) -> Result<Vec<
     Ok(interfaces)
 }
 
-/// The interfaces that the file puts into a place.
+/// The interfaces that the file declares in a place.
 fn expected_in<'a>(topology: &'a Topology, place: &Place) -> Vec<&'a IfName> {
     let pairs = topology
         .pairs

@@ -1,4 +1,4 @@
-//! Where a lab's state is.
+//! The paths of a lab's state.
 
 use std::{
     fs, io,
@@ -14,16 +14,16 @@ use crate::{
     topology::LabName,
 };
 
-/// The folder of all labs' state.
+/// The folder with the state of all labs.
 pub const ROOT: &str = "/run/vethpath";
 
-/// The marker that `/run/netns` was made a mount by us, and may be unmade when no lab is left.
+/// The marker file: vethpath made `/run/netns` a mount and may undo that after the last lab.
 const NETNS_MOUNT: &str = ".mounted-run-netns";
 
-/// How long others may go on to put files into a folder that is removed.
+/// How long a folder's removal is retried while other processes create files in it.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// One lab's folder. It may not exist.
+/// The folder of one lab. It may not exist.
 #[derive(Clone, Debug)]
 pub struct Directory {
     lab: LabName,
@@ -37,7 +37,7 @@ impl Directory {
         Self { lab: lab.clone(), path: Path::new(ROOT).join(lab.as_str()) }
     }
 
-    /// One that stands in for a lab's.
+    /// A stand-in for a lab's folder, for tests.
     #[cfg(test)]
     pub(crate) fn stand_in(path: &Path) -> Self {
         Self { lab: "lab".parse().unwrap(), path: path.to_owned() }
@@ -55,55 +55,55 @@ impl Directory {
         &self.path
     }
 
-    /// What was done, step by step, and for which topology.
+    /// The journal.
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.path.join("journal")
     }
 
-    /// The journal that is to take the other's place.
+    /// The new journal, before it replaces the other.
     #[must_use]
     pub fn new_journal(&self) -> PathBuf {
         self.path.join("journal.new")
     }
 
-    /// Where the agent listens.
+    /// The agent's socket.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.path.join("agent.sock")
     }
 
-    /// What the agent says of itself. What happens to the lab is in its [events](super::events).
+    /// The agent's log. What happens to the lab is in its [events](super::events).
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.path.join("agent.log")
     }
 
-    /// What it wrote before that.
+    /// The agent's rotated log.
     #[must_use]
     pub fn old_log(&self) -> PathBuf {
         self.path.join("agent.old.log")
     }
 
-    /// Held by the agent as long as it lives; its process id is in it.
+    /// The agent's lock file. It contains the agent's pid.
     #[must_use]
     pub fn agent_lock(&self) -> PathBuf {
         self.path.join("agent.lock")
     }
 
-    /// Held by a `bench` as long as it measures.
+    /// The lock file that a `bench` holds while it measures.
     #[must_use]
     pub fn bench_lock(&self) -> PathBuf {
         self.path.join("bench.lock")
     }
 
-    /// Whether the lab is up, half up or half down.
+    /// Whether the folder exists: the lab is up, or partly up.
     #[must_use]
     pub fn exists(&self) -> bool {
         fs::symlink_metadata(&self.path).is_ok_and(|found| found.is_dir())
     }
 
-    /// Whether there are files, or pins, that are made when the lab's record has been written.
+    /// Whether there are files or pins that are only made after the lab's record was written.
     #[must_use]
     pub fn has_traces(&self) -> bool {
         if Pins::of(&self.lab).directory().exists() {
@@ -114,11 +114,10 @@ impl Directory {
         entries.map(|entry| entry.path()).any(|path| path != journal && path != new_journal)
     }
 
-    /// Makes the folder, for root alone. A looser one is tightened, unless others may have put things
-    /// into it.
+    /// Makes the folder with mode 0700. An existing one gets that mode, unless another user may have written to it.
     ///
     /// # Errors
-    /// The file system refuses, or what is there is no folder that was root's alone.
+    /// A file operation fails, or the existing folder is not trusted.
     pub fn create(&self) -> Result<()> {
         for path in [Path::new(ROOT), &self.path] {
             files::make_private_folder(path).doing("make", path)?;
@@ -126,10 +125,10 @@ impl Directory {
         Ok(())
     }
 
-    /// Whether what is in the folder can be believed: only root can have written it.
+    /// Checks that only root can have written to the folder.
     ///
     /// # Errors
-    /// Others can have.
+    /// Another user can have written to it.
     pub(super) fn check(&self) -> Result<()> {
         for path in [Path::new(ROOT), &self.path] {
             match files::check_private_folder(path) {
@@ -140,33 +139,33 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes the folder if nothing is in it, and then the one above likewise.
+    /// Removes the folder if it is empty, then its parent likewise.
     pub fn remove_empty(&self) {
-        // Fails, rightly, while there is something in them.
+        // Fails as intended while something is in them.
         let _ = fs::remove_dir(&self.path).and_then(|()| fs::remove_dir(ROOT));
     }
 
-    /// Removes the folder and, when no lab is left, the one above.
+    /// Removes the folder and, after the last lab, its parent.
     ///
     /// # Errors
-    /// The file system refuses. A folder that is not there is no error.
+    /// A file operation fails. A missing folder is no error.
     pub fn remove(&self) -> Result<()> {
         self.check()?;
-        // The record goes last: whoever is killed here leaves a lab that is known, or an empty folder.
+        // The journal is removed last: a kill before that leaves a known lab, or an empty folder.
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             if entry.path() != self.journal() {
                 let _ = fs::remove_file(entry.path());
             }
         }
         remove_all(&self.path).doing("remove", &self.path)?;
-        // Fails, rightly, while there are other labs.
+        // Fails as intended while there are other labs.
         let _ = fs::remove_dir(ROOT);
         Ok(())
     }
 }
 
-/// Removes a folder with all that is in it, as often as somebody puts more into it meanwhile: an agent that a killed
-/// `up` has started may make its files only now. It ends when it finds that they are gone.
+/// Removes a folder with its contents. Retries while files are added: an agent that a killed `up` started may create
+/// its files only now. That agent exits when it finds them gone.
 fn remove_all(path: &Path) -> io::Result<()> {
     let deadline = Instant::now() + REMOVE_TIMEOUT;
     loop {
@@ -177,7 +176,7 @@ fn remove_all(path: &Path) -> io::Result<()> {
         let is_there = fs::symlink_metadata(path).is_ok();
         match error.kind() {
             io::ErrorKind::NotFound if !is_there => return Ok(()),
-            // Something has come, or gone, while we were at it.
+            // An entry was added or removed meanwhile.
             io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(1));
             }
@@ -186,10 +185,10 @@ fn remove_all(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The labs that have state, sorted by name.
+/// The labs that have a folder, sorted by name.
 ///
 /// # Errors
-/// The folder is there and cannot be read.
+/// The folder exists and cannot be read.
 pub fn labs() -> Result<Vec<LabName>> {
     let root = Path::new(ROOT);
     let entries = match fs::read_dir(root) {
@@ -207,11 +206,11 @@ pub fn labs() -> Result<Vec<LabName>> {
     Ok(labs)
 }
 
-/// The labs that have state, or pins whose state is lost, sorted by name. A folder in which nothing is, as a killed `up`
-/// leaves one, is no lab.
+/// The labs that have state, or pins without state, sorted by name. An empty folder, as a killed `up` leaves, is no
+/// lab.
 ///
 /// # Errors
-/// The folder is there and cannot be read.
+/// The folder exists and cannot be read.
 pub fn known_labs() -> Result<Vec<LabName>> {
     let is_lab =
         |directory: &Directory| directory.has_traces() || directory.journal().symlink_metadata().is_ok();
@@ -224,16 +223,16 @@ pub fn known_labs() -> Result<Vec<LabName>> {
     Ok(known)
 }
 
-/// Remembers that `/run/netns` was made a mount by us.
+/// Records that vethpath made `/run/netns` a mount.
 ///
 /// # Errors
-/// The file system refuses.
+/// A file operation fails.
 pub fn note_netns_mount() -> Result<()> {
     let marker = Path::new(ROOT).join(NETNS_MOUNT);
     files::write_private(&marker, b"").doing("write", &marker)
 }
 
-/// Forgets it, and returns whether it was so.
+/// Removes that marker, and returns whether it existed.
 #[must_use]
 pub fn take_netns_mount() -> bool {
     fs::remove_file(Path::new(ROOT).join(NETNS_MOUNT)).is_ok()
@@ -251,7 +250,7 @@ mod tests {
             fs::create_dir(&path).unwrap();
             (0..50).for_each(|number| fs::write(path.join(format!("there {number}")), "").unwrap());
             thread::scope(|scope| {
-                // As long as there is a folder to put them into.
+                // Until the folder is gone.
                 scope.spawn(|| {
                     let mut names = (0..2_000).map(|number| path.join(format!("late {number}")));
                     names.all(|name| fs::write(name, "").is_ok());

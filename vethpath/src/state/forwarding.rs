@@ -1,5 +1,5 @@
-//! What settings of namespaces that are not a lab's own were before labs changed them, and which labs need them
-//! changed: those of the host, and of adopted namespaces.
+//! Former values of settings in namespaces that labs share (the host and adopted namespaces), and the labs that need
+//! them changed.
 
 use std::{
     collections::BTreeSet,
@@ -17,24 +17,25 @@ use crate::{
     topology::{LabName, Place, Sysctl},
 };
 
-/// The most bytes that are read of the file: more than the settings and labs of any host.
+/// The size limit of the file in bytes: more than the settings and labs of any host need.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// Its name, of the network namespace whose settings they are. That of versions which knew one `host` has no number.
+/// The file's name, followed by the cookie (or inode) of the network namespace. Versions that supported only one `host`
+/// added no number.
 const FILE: &str = ".host-sysctls";
 
-/// The memory of the settings of one network namespace: a lab's host, or adopted by labs. Whoever has it is alone with
-/// all of them: nobody else reads or writes one, or the settings, at the same time. A kill loses nothing: it is written
-/// before a setting is changed, and removed after the last one is put back.
+/// The saved settings of one network namespace: a lab's host, or adopted by labs. The holder has the lock for the files
+/// and settings of all namespaces. A kill loses nothing: the file is written before a setting is changed, and removed
+/// after the last one is restored.
 pub struct SharedSysctls {
     memory: Memory,
     file: PathBuf,
-    /// Whether there was a memory that cannot be read.
+    /// Whether the file exists and cannot be read.
     is_lost: bool,
     _lock: Flock<File>,
 }
 
-/// As it is in the file.
+/// The contents of the file.
 #[derive(Default, Deserialize, Serialize)]
 struct Memory {
     before: Vec<Sysctl>,
@@ -42,12 +43,12 @@ struct Memory {
 }
 
 impl SharedSysctls {
-    /// Waits until nobody else is at it, ten seconds at most. The caller has the folder of a lab, or the lock would not
-    /// last. `place` is what the lab calls the namespace. A memory that cannot be read is lost: no lab is kept from being
-    /// brought up or taken down by it.
+    /// Takes the lock, with a timeout of ten seconds. The caller must hold the folder of a lab, or the locked folder
+    /// may be removed. `place` is the lab's name of the namespace. A file that cannot be read is treated as lost, so
+    /// that labs can still be brought up and taken down.
     ///
     /// # Errors
-    /// Somebody else is at it all the while, or the file system refuses.
+    /// Another process holds the lock until the timeout, or a file operation fails.
     pub async fn take(netns: NetnsId, place: &Place, lab: &LabName) -> Result<Self> {
         let root = Path::new(ROOT);
         let folder = File::open(root).doing("open", root)?;
@@ -63,16 +64,16 @@ impl SharedSysctls {
         Ok(Self { memory, file, is_lost, _lock: lock })
     }
 
-    /// Where the memory is, if it was there and is lost: then nothing is put back.
+    /// The path of the file, if it is lost. Nothing is restored then.
     #[must_use]
     pub fn lost(&self) -> Option<&Path> {
         self.is_lost.then_some(&self.file)
     }
 
-    /// Remembers that a lab needs the settings, and what they were, unless that is known.
+    /// Saves that a lab needs the settings, and their values unless they are saved already.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file operation fails.
     pub fn remember(&mut self, lab: &LabName, before: Vec<Sysctl>) -> Result<()> {
         for setting in before {
             if !self.memory.before.iter().any(|known| known.key == setting.key) {
@@ -83,23 +84,23 @@ impl SharedSysctls {
         self.write()
     }
 
-    /// What to put back if this lab goes: all if no other needs it.
+    /// The settings to restore when this lab goes: all, if no other lab needs them.
     #[must_use]
     pub fn without(&mut self, lab: &LabName) -> &[Sysctl] {
-        // A lab whose folder was removed by hand needs nothing any more.
+        // A lab whose folder the user removed needs nothing.
         self.memory.users.retain(|user| user != lab && Directory::of(user).exists());
         if self.memory.users.is_empty() { &self.memory.before } else { &[] }
     }
 
-    /// Forgets what [`SharedSysctls::without`] gave, when it is put back.
+    /// Removes the values that [`SharedSysctls::without`] returned, after they were restored.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file operation fails.
     pub fn forget(self) -> Result<()> {
         if !self.memory.users.is_empty() {
             return self.write();
         }
-        // Of somebody who was killed while writing.
+        // Left by a process that was killed while writing.
         let _ = fs::remove_file(self.new_path());
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", &self.file),
@@ -107,7 +108,7 @@ impl SharedSysctls {
         }
     }
 
-    /// In the place of the old one at once: a kill leaves the one or the other.
+    /// Replaces the file atomically: a kill leaves the old or the new one.
     fn write(&self) -> Result<()> {
         let (file, new) = (&self.file, self.new_path());
         let text = serde_json::to_string(&self.memory).map_err(io::Error::from).doing("write", file)?;
@@ -120,8 +121,8 @@ impl SharedSysctls {
     }
 }
 
-/// The file about a namespace. That of a version which knew one `host` becomes the one of the host in which its users
-/// live.
+/// The file of a namespace. A file of a version that supported only one `host` is renamed to that of the host in which
+/// its users live.
 fn file_of(
     root: &Path,
     netns: NetnsId,
@@ -140,7 +141,7 @@ fn file_of(
     Ok(file)
 }
 
-/// Whether a lab lives in this network namespace. The process that asks is in it.
+/// Whether a lab lives in this network namespace, which is that of the calling process.
 fn lives_in(lab: &LabName, netns: NetnsId) -> bool {
     let directory = Directory::of(lab);
     match Record::read_home(&directory) {

@@ -1,8 +1,8 @@
-//! The journal: first the record of what the lab is, then each step before it is done.
+//! The journal: first the lab's record, then each step before it is done.
 //!
-//! A lab that is to become another gets the record of that before anything is changed: until all is
-//! done the journal has both, and what there may be follows from either. When all is done it is
-//! written anew, with the last record alone.
+//! Before a lab is changed, the record of its new state is appended. Until the change is complete the journal has both
+//! records, and every existing object follows from one of them. Then the journal is rewritten with the last record
+//! alone.
 
 use std::{
     collections::BTreeMap,
@@ -25,25 +25,25 @@ use crate::{
     topology::{Datapath, IfName, LabName, NsName, Place, Sysctl, SysctlKey, Topology},
 };
 
-/// Version of the record below.
+/// The format version of [`Record`].
 const VERSION: u32 = 2;
 
-/// The most bytes of a record: many times what the longest topology file becomes.
+/// The size limit of a record in bytes, many times what the longest topology file needs.
 const MOST_RECORD: u64 = 64 << 20;
 
-/// The most bytes of a journal: room for the steps of many thousand runs.
+/// The size limit of a journal in bytes: room for the steps of many thousand runs.
 const MOST_BYTES: u64 = 256 << 20;
 
-/// Begins the line about an adopted namespace.
+/// The keyword of a line about an adopted namespace.
 const ADOPTED: &str = "adopted";
 
-/// Begins the line about a namespace that the lab has made.
+/// The keyword of a line about a namespace that the lab has made.
 const MADE: &str = "made";
 
-/// Begins the line about what a setting was before the lab changed it.
+/// The keyword of a line with the value of a setting before the lab changed it.
 const WAS: &str = "was";
 
-/// What a lab is. Every name in the kernel follows from it.
+/// The description of a lab. Every name in the kernel follows from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     version: u32,
@@ -51,49 +51,49 @@ pub struct Record {
     pub topology: Topology,
     /// How its programs are attached.
     pub hook: Hook,
-    /// Where it was brought up; none in records of versions that did not say.
+    /// Where it was brought up; `None` in records of former versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Home>,
 }
 
-/// What a lab is, and what there may still be of what it was.
+/// The record of a lab, and the former topologies of which objects may be left.
 #[derive(Clone, Debug)]
 pub struct History {
-    /// What it is, or is to become.
+    /// The present record, or that of the state being brought up.
     pub record: Record,
-    /// What it was while there may be something left of that, oldest first.
+    /// The topologies of which objects may be left, oldest first.
     pub former: Vec<Topology>,
 }
 
 impl Record {
-    /// The record of a lab that is to be, in the namespaces that the calling thread is in.
+    /// The record of a new lab in the calling thread's namespaces.
     ///
     /// # Errors
-    /// `/proc` is not there.
+    /// `/proc` is not mounted.
     pub fn new(topology: Topology, hook: Hook) -> kernel::Result<Self> {
         Self { version: VERSION, topology, hook, home: None }.here()
     }
 
-    /// The same of a lab that lives in the namespaces that the calling thread is in.
+    /// The same record for a lab in the calling thread's namespaces.
     ///
     /// # Errors
-    /// `/proc` is not there.
+    /// `/proc` is not mounted.
     pub fn here(self) -> kernel::Result<Self> {
         Ok(Self { home: Some(Home::current()?), ..self })
     }
 
-    /// Whether the version before has written it. Then the lab's agent, if it lives, is of that version too.
+    /// Whether the former version of vethpath wrote it. A live agent of the lab is of that version too.
     #[must_use]
     pub fn is_former(&self) -> bool {
         self.home.is_none()
     }
 
-    /// Whether it can be written, and read again.
+    /// Checks that it can be written and read again.
     ///
     /// # Errors
-    /// It is longer than what is read of a journal's line ([`Error::TooLarge`]).
+    /// It is longer than the limit for a line of a journal ([`Error::TooLarge`]).
     pub fn check_size(&self) -> Result<()> {
-        /// Counts bytes down.
+        /// A writer that counts down its remaining bytes.
         struct Room(u64);
         impl Write for Room {
             fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -104,16 +104,16 @@ impl Record {
                 Ok(())
             }
         }
-        // With the end of its line.
+        // Leaves room for the newline.
         let too_large = |_| Error::TooLarge { lab: self.topology.lab.clone(), most: MOST_RECORD };
         serde_json::to_writer(Room(MOST_RECORD - 2), self).map_err(too_large)
     }
 
-    /// The way from here to where the lab lives; none if nothing tells where that is. A record that does not say has
-    /// been brought up where its agent is; without an agent, the lab is where links carry its mark.
+    /// How to reach the namespaces of the lab; `None` if nothing shows where they are. For a record without a home,
+    /// these are the agent's namespaces or, without an agent, those where links carry the lab's mark.
     ///
     /// # Errors
-    /// The file system or `/proc` refuses.
+    /// A file operation fails, also on `/proc`.
     pub fn route(home: Option<&Home>, directory: &Directory) -> Result<Option<HomeAccess>> {
         let (agent, has_agent) = (AgentLock::process(directory)?, AgentLock::holder(directory)?.is_some());
         let agent = agent.map(Pid::as_raw);
@@ -123,7 +123,7 @@ impl Record {
             (None, Some(agent)) => Home::of_process(agent)
                 .map_or_else(|_| Ok(HomeAccess::unreachable()), |home| home.route(Some(agent)))
                 .map(Some),
-            // An agent without a number here is in a process namespace that cannot be seen.
+            // An agent without a pid here is in a PID namespace that is not visible.
             (None, None) if has_agent => Ok(Some(HomeAccess::unreachable())),
             (None, None) => Home::guess(is_of_lab)?.map(|home| home.route(None)).transpose(),
         };
@@ -132,7 +132,7 @@ impl Record {
         Ok(if has_agent { route } else { route.map(HomeAccess::without_agent) })
     }
 
-    /// Where a lab lives, without the rest of its record; `None` if it has no journal, or the record does not say.
+    /// Reads only the home from a lab's record; `None` if there is no journal, or the record has no home.
     ///
     /// # Errors
     /// As [`History::read`].
@@ -146,10 +146,10 @@ impl Record {
         Ok(part.home)
     }
 
-    /// Reads the record of a lab; `None` if the lab has no journal, or one without a record.
+    /// Reads the record of a lab; `None` if there is no journal, or no record in it.
     ///
     /// # Errors
-    /// The journal cannot be read, has a damaged record, or is of another version.
+    /// The journal cannot be read, has a damaged record, or has another version.
     pub fn read(directory: &Directory) -> Result<Option<Self>> {
         Ok(History::read(directory)?.map(|history| history.record))
     }
@@ -157,7 +157,7 @@ impl Record {
     /// Reads the record of a lab that may be up; `None` if it is not.
     ///
     /// # Errors
-    /// As [`Record::read`]; the record is lost ([`Error::Journal`]).
+    /// As [`Record::read`], or the record is lost ([`Error::Journal`]).
     pub fn of_lab(directory: &Directory) -> Result<Option<Self>> {
         match Self::read(directory)? {
             None if directory.has_traces() => Err(Error::lost_record(directory)),
@@ -165,7 +165,7 @@ impl Record {
         }
     }
 
-    /// A record from a line of the journal of a lab.
+    /// Parses a record from a line of a lab's journal.
     fn of_line(line: &[u8], directory: &Directory) -> std::result::Result<Self, BadRecord> {
         match Self::parse(line)? {
             other if &other.topology.lab != directory.lab() => Err(BadRecord::OtherLab(other.topology.lab)),
@@ -173,9 +173,9 @@ impl Record {
         }
     }
 
-    /// A record from a line of a journal.
+    /// Parses a record from a line of any journal.
     pub(crate) fn parse(line: &[u8]) -> std::result::Result<Self, BadRecord> {
-        /// What a record of any version has.
+        /// The field that records of all versions have.
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
@@ -188,7 +188,7 @@ impl Record {
     }
 }
 
-/// What a record says of where the lab lives, and what it is called.
+/// The part of a record with the lab's home and name.
 #[derive(Deserialize)]
 struct Part {
     #[serde(default)]
@@ -207,14 +207,14 @@ impl Part {
     }
 }
 
-/// Why a line of the journal is no record.
+/// Why a line of the journal is not a record of this lab.
 #[derive(Debug)]
 pub(crate) enum BadRecord {
-    /// It is of this other version.
+    /// It has this other version.
     Version(u32),
-    /// It is of this other lab.
+    /// It belongs to this other lab.
     OtherLab(LabName),
-    /// It is none.
+    /// It cannot be parsed.
     Malformed(String),
 }
 
@@ -233,11 +233,11 @@ impl BadRecord {
 }
 
 impl History {
-    /// Reads the records of a lab; `None` if the lab has no journal, or was killed while it wrote the
-    /// first: then nothing had been done. A damaged line that is no record is passed over.
+    /// Reads the records of a lab; `None` if there is no journal, or if the first record was not written completely.
+    /// Nothing had been done then. A damaged line that is not a record is skipped.
     ///
     /// # Errors
-    /// The journal cannot be read, has a damaged record, or is of another version.
+    /// The journal cannot be read, has a damaged record, or has another version.
     pub fn read(directory: &Directory) -> Result<Option<Self>> {
         let mut records = Vec::new();
         for (number, line) in record_lines(directory)? {
@@ -248,7 +248,7 @@ impl History {
         Ok(Some(Self { record, former }))
     }
 
-    /// The records of a damaged journal that can be read, oldest first.
+    /// The readable records of a damaged journal, oldest first.
     #[must_use]
     pub fn salvage(directory: &Directory) -> Vec<Record> {
         let lines = record_lines(directory).unwrap_or_default();
@@ -261,7 +261,7 @@ impl History {
     }
 }
 
-/// The lines of a journal that should be records, with their numbers: the first, and those that begin as one.
+/// The lines of a journal that should be records, with their numbers: the first line, and those that begin with `{`.
 fn record_lines(directory: &Directory) -> Result<Vec<(usize, Vec<u8>)>> {
     let path = directory.journal();
     let Some(file) = open(directory)? else { return Ok(Vec::new()) };
@@ -284,13 +284,13 @@ fn record_lines(directory: &Directory) -> Result<Vec<(usize, Vec<u8>)>> {
     Ok(records)
 }
 
-/// The journal, open for reading, if only root can have written it.
+/// Opens the journal for reading, if only root can have written it.
 fn open(directory: &Directory) -> Result<Option<File>> {
     directory.check()?;
     let path = directory.journal();
     match files::open_private(OpenOptions::new().read(true), &path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        // A folder, a symbolic link, a FIFO: whatever was in the journal is not there.
+        // A folder, a symbolic link or a FIFO is in its place: the journal is lost.
         Err(error) if files::is_not_a_file(&error) => Err(Error::journal(directory, error.to_string())),
         other => other.doing("open", &path).map(Some),
     }
@@ -303,10 +303,10 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the journal of a lab; or goes on with one, in which `record` is then the last.
+    /// Starts or continues the journal of a lab, with `record` as its last record.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file operation fails.
     pub fn open(directory: &Directory, record: &Record) -> Result<Self> {
         let history = History::read(directory)?;
         let mut journal = Self::go_on(directory, history.is_some())?;
@@ -316,10 +316,10 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Goes on with the journal of a lab that is to be taken down; starts one if it is lost.
+    /// Continues the journal of a lab that is to be taken down, or starts one if it is lost.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file operation fails.
     pub fn go_on(directory: &Directory, is_started: bool) -> Result<Self> {
         let path = directory.journal();
         let mut options = OpenOptions::new();
@@ -329,15 +329,15 @@ impl Journal {
         Ok(Self { file, directory: directory.clone() })
     }
 
-    /// Writes down a step, before it is done.
+    /// Writes a step, before it is done.
     ///
     /// # Errors
-    /// The file system refuses; then the step must not be done.
+    /// A file operation fails. The step must not be done then.
     pub fn note(&mut self, step: &str) -> Result<()> {
         self.line(step)
     }
 
-    /// Writes down steps that are done together, before they are.
+    /// Writes several steps at once, before they are done.
     ///
     /// # Errors
     /// As [`Journal::note`].
@@ -346,34 +346,34 @@ impl Journal {
         if lines.is_empty() { Ok(()) } else { self.line(&lines.join("\n")) }
     }
 
-    /// Writes down which namespace is to be adopted under a name.
+    /// Writes which namespace is adopted under a name.
     ///
     /// # Errors
-    /// The file system refuses; then it must not be adopted.
+    /// A file operation fails. The namespace must not be adopted then.
     pub fn note_adopted(&mut self, name: &NsName, id: NetnsId) -> Result<()> {
         self.line(&format!("{ADOPTED} {name} {id}"))
     }
 
-    /// Writes down which namespaces were made. One of which this is missing is known by its mark alone.
+    /// Writes which namespaces were made. A namespace without such a line is recognised by its mark alone.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file operation fails.
     pub fn note_made<'n>(&mut self, made: impl Iterator<Item = (&'n NsName, NetnsId)>) -> Result<()> {
         self.note_all(made.map(|(name, id)| format!("{MADE} {name} {id}")))
     }
 
-    /// Writes down what a setting is before it is changed for the first time.
+    /// Writes the value of a setting before its first change.
     ///
     /// # Errors
-    /// The file system refuses; then it must not be changed.
+    /// A file operation fails. The setting must not be changed then.
     pub fn note_was(&mut self, place: &Place, setting: &Sysctl) -> Result<()> {
         self.line(&was_line(place, &setting.key, &setting.value))
     }
 
-    /// Writes the journal anew: the lab is what `record` says, and nothing is left of what it was.
+    /// Rewrites the journal: `record` describes the lab, and nothing is left of its former state.
     ///
     /// # Errors
-    /// The file system refuses; then the old journal stays.
+    /// A file operation fails. The old journal stays then.
     pub fn settle(&mut self, record: &Record) -> Result<()> {
         let facts = Saved::read(&self.directory)?;
         let mut lines = text(&self.directory, record)? + "\n";
@@ -403,7 +403,7 @@ impl Journal {
         Ok(())
     }
 
-    /// One line, or some, in one write: a kill leaves them whole, or without their end, which is then cut off.
+    /// Appends lines in one write. A kill leaves them complete, or an incomplete last one that is cut off later.
     fn line(&mut self, text: &str) -> Result<()> {
         self.file.write_all(format!("{text}\n").as_bytes()).doing("write", &self.directory.journal())?;
         stop::here_if_told();
@@ -419,11 +419,11 @@ fn was_line(place: &Place, key: &SysctlKey, value: &str) -> String {
     format!("{WAS} {place} {} {value}", key.path().join("/"))
 }
 
-/// Cuts off a last line that has no end: whatever it was about was not begun.
+/// Cuts off an incomplete last line. Its step was not begun.
 fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     let length = file.seek(SeekFrom::End(0))?;
-    // A whole journal ends with a newline: only a torn one is read.
+    // A complete journal ends with a newline. Only an incomplete one is read.
     if length == 0 {
         return Ok(());
     }
@@ -439,32 +439,32 @@ fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What a journal tells beside records and steps.
+/// The contents of a journal other than records and steps.
 #[derive(Clone, Debug, Default)]
 pub struct Saved {
-    /// By name, the namespace that was last adopted under it.
+    /// The namespace that was last adopted under each name.
     pub adopted: BTreeMap<String, NetnsId>,
-    /// By name, the namespace that the lab has last made under it.
+    /// The namespace that the lab last made under each name.
     pub made: BTreeMap<String, NetnsId>,
-    /// By place and setting, what it was before the lab changed it.
+    /// The value of each setting before the lab changed it.
     pub was: BTreeMap<(Place, SysctlKey), String>,
-    /// By inner end, offloads that are switched, each as it was before.
+    /// The switched offloads of each inner end, with their values from before.
     pub offloads: BTreeMap<(NsName, IfName), Offloads>,
 }
 
 impl Saved {
-    /// Reads the journal of a lab; there is nothing in one that is not there. A damaged line tells nothing, nor does
-    /// what is behind the most bytes that a journal has.
+    /// Reads the journal of a lab. A missing journal is empty. Damaged lines and everything beyond `MOST_BYTES` are
+    /// skipped.
     ///
     /// # Errors
-    /// The journal is there and cannot be read.
+    /// The journal exists and cannot be read.
     pub fn read(directory: &Directory) -> Result<Self> {
         let path = directory.journal();
         let Some(file) = open(directory)? else { return Ok(Self::default()) };
         let mut bytes = Vec::new();
         let _ = file.take(MOST_BYTES).read_to_end(&mut bytes).doing("read", &path)?;
         let journal = String::from_utf8_lossy(&bytes);
-        // What the journal of another lab says is of that one.
+        // Lines in a journal of another lab are about that lab.
         let is_others =
             |line: &str| Part::parse(line.as_bytes()).is_ok_and(|part| &part.topology.lab != directory.lab());
         if journal.lines().filter(|line| line.starts_with('{')).any(is_others) {
@@ -491,7 +491,7 @@ impl Saved {
                         name => name.parse().ok().map(Place::Namespace),
                     };
                     if let (Some(place), Ok(key)) = (place, path.parse()) {
-                        // The first time counts: later it was the lab that had set it.
+                        // The first value counts: the lab itself set the later ones.
                         let _ = facts.was.entry((place, key)).or_insert_with(|| value.to_owned());
                     }
                 }
@@ -557,7 +557,7 @@ mod tests {
         assert!(matches!(journal(&[other.as_bytes()]), Err(Error::Version { found: 3, .. })));
     }
 
-    /// The format before did not say where a lab lives.
+    /// The former format had no home.
     #[test]
     fn a_record_tells_where_the_lab_lives_if_it_says_so() {
         let folder = tempfile::tempdir().unwrap();

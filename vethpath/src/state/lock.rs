@@ -1,4 +1,4 @@
-//! Locks: one `up` or `down` at a time for a lab, and one agent.
+//! Locks: one process that changes a lab, and one agent for each lab.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -22,43 +22,43 @@ use nix::{
 use super::{Context, Directory, Error, Result};
 use crate::{kernel::files, topology::LabName};
 
-/// More than the digits of any process id.
+/// An upper bound for the digits of a pid.
 const MOST_DIGITS: u64 = 32;
 
-/// How long a lock may be held by somebody who only looks whether an agent has it, or have no process id in it yet:
-/// a moment, but for one who is not let run.
+/// How long to retry while another process probes the lock, or while its holder has not written a pid yet. Both are
+/// short, unless that process is not scheduled.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// How often it is looked at meanwhile.
+/// The interval between two attempts.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long a stopping agent may take before it is killed.
+/// How long an agent may take to exit after SIGTERM.
 const TERM_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a killed one may take to be gone: it may wait in the kernel for a lock that all of networking shares,
-/// which on a machine under great load takes long, and takes no signal there.
+/// How long an agent may take to exit after SIGKILL. It may be blocked in the kernel on the RTNL lock, where it takes
+/// no signal. Under great load that takes long.
 const KILL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long somebody who changes a lab is waited for.
+/// The timeout for a lock that another process holds.
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How long until that is said: one that was killed holds the lock for a moment more.
+/// How long to wait before the holder is reported: a killed process holds its lock a little longer.
 const SILENCE: Duration = Duration::from_millis(200);
 
-/// The right to change a lab. Held on its folder, so that nothing is left behind.
+/// The right to change a lab. A lock on its folder, so that no lock file is left behind.
 pub struct LabLock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
 impl LabLock {
-    /// Takes the lock of a lab, whose folder is made if it is not there, as soon as nobody else has it: within ten
-    /// seconds. `waiting` is told once who has it.
+    /// Takes the lock of a lab, with a timeout of ten seconds. Makes the lab's folder if it is missing. `waiting` is
+    /// called once with the error that names the holder.
     ///
     /// # Errors
-    /// Somebody else has it all the while ([`Error::Busy`]), or the file system refuses.
+    /// Another process holds it until the timeout ([`Error::Busy`]), or a file operation fails.
     pub async fn wait(directory: &Directory, waiting: fn(&Error)) -> Result<Self> {
         let began = Instant::now();
         let mut is_told = false;
         loop {
-            // A `down` that was waited for may have removed it.
+            // A `down` that held the lock may have removed it.
             directory.create()?;
             match Self::take(directory) {
                 Err(busy @ Error::Busy { .. }) if began.elapsed() < WAIT => {
@@ -74,10 +74,10 @@ impl LabLock {
         }
     }
 
-    /// Takes the lock of a lab whose folder exists, at once.
+    /// Takes the lock of a lab whose folder exists, without waiting.
     ///
     /// # Errors
-    /// Somebody else has it ([`Error::Busy`]), or the folder is not there.
+    /// Another process holds it ([`Error::Busy`]), or the folder does not exist.
     pub fn take(directory: &Directory) -> Result<Self> {
         loop {
             let folder = File::open(directory.path()).doing("open", directory.path())?;
@@ -87,7 +87,7 @@ impl LabLock {
                 Err((folder, Errno::EWOULDBLOCK)) => return Err(Error::busy(directory.lab(), &folder)),
                 Err((_, errno)) => return Err(errno.into()).doing("lock", directory.path()),
             };
-            // A `down` may have removed the folder, and an `up` made another, while we opened it.
+            // A `down` may have removed the folder, and an `up` may have made another, before it was locked.
             if fs::metadata(directory.path()).is_ok_and(|now| now.ino() == inode) {
                 return Ok(Self(lock));
             }
@@ -95,10 +95,10 @@ impl LabLock {
     }
 }
 
-/// Takes a lock for which others are waited for, within ten seconds.
+/// Locks a file, with a timeout of ten seconds.
 ///
 /// # Errors
-/// Somebody else has it all the while ([`Error::Busy`]), or the file system refuses.
+/// Another process holds the lock until the timeout ([`Error::Busy`]), or a file operation fails.
 pub(super) async fn wait_for(mut file: File, lab: &LabName, path: &Path) -> Result<Flock<File>> {
     let deadline = Instant::now() + WAIT;
     loop {
@@ -113,7 +113,7 @@ pub(super) async fn wait_for(mut file: File, lab: &LabName, path: &Path) -> Resu
 }
 
 impl Error {
-    /// Somebody has locked a file that is needed for this lab.
+    /// Another process has locked a file that is needed for this lab.
     fn busy(lab: &LabName, file: &File) -> Self {
         let by = holder_of(file).map_or(String::new(), |pid| format!(": {}", describe(pid)));
         Self::Busy { lab: lab.clone(), by }
@@ -124,10 +124,10 @@ impl Error {
 pub struct AgentLock(Flock<File>);
 
 impl AgentLock {
-    /// Becomes the lab's agent; `None` if there is one.
+    /// Takes the agent's lock; `None` if another agent holds it.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file operation fails.
     pub fn take(directory: &Directory) -> Result<Option<Self>> {
         let path = directory.agent_lock();
         let deadline = Instant::now() + MOMENT;
@@ -146,7 +146,7 @@ impl AgentLock {
         }
     }
 
-    /// Whether the lock is still the one that others would find: its file may have been removed by hand.
+    /// Whether the locked file is still the one at its path. The user may have removed it.
     #[must_use]
     pub fn is_current(&self, directory: &Directory) -> bool {
         let id = |found: fs::Metadata| (found.dev(), found.ino());
@@ -157,14 +157,14 @@ impl AgentLock {
         }
     }
 
-    /// The process id of the lab's agent, if it lives (be it stopped or hanging).
+    /// The pid of the lab's agent, as the agent wrote it, if it is alive; it may be stopped or hang.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file operation fails.
     pub fn holder(directory: &Directory) -> Result<Option<Pid>> {
         directory.check()?;
         let path = directory.agent_lock();
-        // No process can have locked anything else.
+        // A process can only have locked a regular file.
         if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
             return Ok(None);
         }
@@ -173,7 +173,7 @@ impl AgentLock {
             match Flock::lock(open(directory)?, FlockArg::LockSharedNonblock) {
                 Ok(_released_at_once) => return Ok(None),
                 Err((mut file, Errno::EWOULDBLOCK)) => {
-                    // What somebody else has written there is no number.
+                    // The file may contain other text than a pid.
                     let text = file.rewind().and_then(|()| files::read_from(&file, MOST_DIGITS)).ok();
                     let pid = text.and_then(|text| text.parse().ok()).filter(|&pid: &i32| pid > 1);
                     if pid.is_some() {
@@ -189,10 +189,10 @@ impl AgentLock {
         }
     }
 
-    /// The same by its number in the process namespace that `/proc` shows, if it is seen there.
+    /// The agent's pid in the PID namespace of `/proc`, if it is visible there.
     ///
     /// # Errors
-    /// The file system refuses.
+    /// A file operation fails.
     pub fn process(directory: &Directory) -> Result<Option<Pid>> {
         directory.check()?;
         let path = directory.agent_lock();
@@ -202,22 +202,22 @@ impl AgentLock {
         }
     }
 
-    /// Ends the lab's agent and waits until it is gone: SIGTERM first, SIGKILL where that is not
-    /// enough. The lock is what tells that the process id is still the agent's.
+    /// Ends the lab's agent with SIGTERM, then SIGKILL, and waits until it has exited. The held lock shows that the pid
+    /// is still the agent's.
     ///
     /// # Errors
-    /// The file system refuses, or the agent survives.
+    /// A file operation fails, or the agent does not exit.
     pub async fn end_holder(directory: &Directory) -> Result<()> {
         for (signal, patience) in [(Signal::SIGTERM, TERM_TIMEOUT), (Signal::SIGKILL, KILL_TIMEOUT)] {
             let Some(pid) = Self::seen_holder(directory).await? else { return Ok(()) };
-            // It may be gone in this moment; the lock will say.
+            // The agent may have exited. Its lock is checked below.
             let _ = kill(pid, signal);
             let deadline = Instant::now() + patience;
             while Instant::now() < deadline {
                 if Self::holder(directory)?.is_none() {
                     return Ok(());
                 }
-                // An interrupt is heard meanwhile.
+                // This await lets an interrupt be handled.
                 tokio::time::sleep(INTERVAL).await;
             }
         }
@@ -225,11 +225,11 @@ impl AgentLock {
             .doing("end the agent of", directory.path())
     }
 
-    /// The process id of the lab's agent, if it lives, where that is shown to be the agent's: what is in the file may be
-    /// its number in another process namespace.
+    /// The agent's pid, if it is alive. The process is verified to have the lock file open: the pid in the file may be
+    /// of another PID namespace.
     ///
     /// # Errors
-    /// The file system refuses, or the agent is no process that can be seen from here.
+    /// A file operation fails, or the agent's process is not visible from here.
     async fn seen_holder(directory: &Directory) -> Result<Option<Pid>> {
         let deadline = Instant::now() + MOMENT;
         loop {
@@ -243,13 +243,13 @@ impl AgentLock {
                 let unseen = || std::io::Error::other("its process is not visible from here");
                 return seen.map(Some).ok_or_else(unseen).doing("end the agent of", directory.path());
             }
-            // It may have ended since.
+            // The agent may have exited meanwhile.
             tokio::time::sleep(INTERVAL).await;
         }
     }
 }
 
-/// Whether a process that signals can be sent to has a file open.
+/// Whether a process has a file open. False if `/proc` shows another PID namespace than the one for kill(2).
 fn has_open(pid: Pid, path: &Path) -> bool {
     let is_own_proc =
         fs::read_link("/proc/self").is_ok_and(|own| own == Path::new(&std::process::id().to_string()));
@@ -259,12 +259,12 @@ fn has_open(pid: Pid, path: &Path) -> bool {
     is_own_proc && files.any(|file| (file.dev(), file.ino()) == (wanted.dev(), wanted.ino()))
 }
 
-/// The process that has locked a file for itself alone, as far as `/proc/locks` shows it.
+/// The process that holds an exclusive lock on a file, if `/proc/locks` shows it.
 fn holder_of(file: &File) -> Option<Pid> {
     let found = file.metadata().ok()?;
     let id = format!("{:02x}:{:02x}:{}", major(found.dev()), minor(found.dev()), found.ino());
     let locks = files::read_bounded(Path::new("/proc/locks"), files::LIST).ok()?;
-    // `1: FLOCK  ADVISORY  WRITE 4242 00:1a:77 0 EOF`, and `->` for one that waits.
+    // `1: FLOCK  ADVISORY  WRITE 4242 00:1a:77 0 EOF`; a waiting process has `->`.
     let holder = locks.lines().find_map(|line| {
         let mut words = line.split_whitespace().skip(1);
         let is_it = words.next() == Some("FLOCK") && words.nth(1) == Some("WRITE");
@@ -274,7 +274,7 @@ fn holder_of(file: &File) -> Option<Pid> {
     holder.filter(|&pid| pid > 0).map(Pid::from_raw)
 }
 
-/// What a process is called by whoever started it.
+/// Describes a process by its pid and command line.
 fn describe(pid: Pid) -> String {
     let line = File::open(format!("/proc/{pid}/cmdline"))
         .and_then(|file| files::read_bytes_from(&file, files::LIST))

@@ -1,17 +1,16 @@
-//! The agent's log: what it says of itself, kept short.
+//! The agent's log and its rotation.
 
 use std::{fs, io, path::Path};
 
 use super::Directory;
 
-/// How long the log may become, in bytes, before it is put aside. There is one older log at most.
+/// The size in bytes at which the log is rotated. One older log is kept.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Puts the log aside when it has become too long. For the agent, whose standard error it is: the file
-/// stays the same one, and is emptied.
+/// Rotates the log when it is too long. The agent's standard error stays the same file, which is copied and truncated.
 ///
 /// # Errors
-/// The file system refuses.
+/// A file operation fails.
 pub fn keep_short(directory: &Directory) -> io::Result<()> {
     put_aside(&directory.log(), &directory.old_log())
 }
@@ -21,7 +20,7 @@ fn put_aside(log: &Path, old: &Path) -> io::Result<()> {
         Ok(there) if there.len() > MOST_BYTES => {}
         _ => return Ok(()),
     }
-    // The copy has the same rights, and a disk without room for it is no reason to go on.
+    // The copy has the same mode. If it fails for lack of space, the log is truncated all the same.
     let copied = fs::copy(log, old).map(drop);
     fs::OpenOptions::new().write(true).open(log)?.set_len(0)?;
     copied

@@ -1,4 +1,4 @@
-//! A lab's folder under `/run/vethpath`: journal, locks, socket, events and log. Root's alone.
+//! A lab's folder under `/run/vethpath`, for root only: journal, locks, socket, events and log.
 
 mod directory;
 pub mod events;
@@ -20,46 +20,46 @@ pub use offloads::Offloads;
 
 use thiserror::Error;
 
-/// What can go wrong with state files.
+/// Errors of state files.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The file system refuses.
+    /// A file operation failed.
     #[error("cannot {operation} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         operation: &'static str,
-        /// On what.
+        /// The file.
         path: String,
         /// The errno.
         source: std::io::Error,
     },
-    /// Another `up` or `down` is at it.
+    /// Another process holds a lock that the lab's command needs.
     #[error("another vethpath is working on lab `{lab}`{by}")]
     Busy {
         /// The lab.
         lab: crate::topology::LabName,
-        /// Who that is, as far as it can be told, behind a colon.
+        /// A colon and that process, if it is known.
         by: String,
     },
-    /// The journal has no record that can be read.
+    /// The journal has no readable record.
     #[error("cannot read {path}: {cause}")]
     Journal {
         /// The lab.
         lab: crate::topology::LabName,
         /// The file.
         path: String,
-        /// What is wrong with it.
+        /// The cause.
         cause: String,
     },
-    /// The record would not fit into a journal.
+    /// The record does not fit into a journal.
     #[error("lab `{lab}` is too large: its record would be longer than {most} bytes")]
     TooLarge {
         /// The lab.
         lab: crate::topology::LabName,
-        /// How long it may be.
+        /// The limit in bytes.
         most: u64,
     },
-    /// The journal is of another version.
+    /// The journal has another format version.
     #[error(
         "cannot read {path}: {} version of vethpath has written it (format {found}, and this one reads {ours})",
         if .found > .ours { "a newer" } else { "an older" }
@@ -71,31 +71,31 @@ pub enum Error {
         path: String,
         /// The journal's version.
         found: u32,
-        /// The one that this version reads and writes.
+        /// The version that this program reads and writes.
         ours: u32,
     },
 }
 
 impl Error {
-    /// The journal of a lab cannot be read, for this reason.
+    /// The journal of a lab cannot be read.
     fn journal(directory: &Directory, cause: impl Into<String>) -> Self {
         let path = directory.journal().display().to_string();
         Self::Journal { lab: directory.lab().clone(), path, cause: cause.into() }
     }
 
-    /// The journal of a lab that has other files is empty, was truncated, or is missing.
+    /// The journal of a lab is empty, truncated or missing, though the lab has other files.
     #[must_use]
     pub(crate) fn lost_record(directory: &Directory) -> Self {
         Self::journal(directory, "there is no record in it")
     }
 
-    /// Whether the user's request is at fault, rather than the system.
+    /// Whether the request caused the error, not the system.
     #[must_use]
     pub fn is_request(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::TooLarge { .. })
     }
 
-    /// What may help.
+    /// A hint for the user.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -114,10 +114,10 @@ impl Error {
     }
 }
 
-/// The result of everything in this layer.
+/// The result type of this module.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Gives an I/O error its operation and path.
+/// Adds operation and path to an I/O error.
 trait Context<T> {
     fn doing(self, operation: &'static str, path: &std::path::Path) -> Result<T>;
 }

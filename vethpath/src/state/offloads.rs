@@ -1,42 +1,42 @@
-//! What the inner ends of XDP ports had before we switched offloads of theirs, as the journal has it.
+//! The offloads that inner ends of XDP ports had before they were switched, as lines of the journal.
 
 use std::{collections::BTreeMap, fmt};
 
 use crate::topology::{IfName, NsName, Pair};
 
-/// Begin the lines about features that were switched, and about those that were put back.
+/// The keywords of lines about features that were switched, and about restored ones.
 const FOUND: &str = "found";
 const RESTORED: &str = "restored";
 
-/// Features of one inner end, each as it was found.
+/// Features of one inner end with their original state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offloads {
     /// Its namespace.
     pub namespace: NsName,
     /// Its name.
     pub interface: IfName,
-    /// Its ifindex there: another device of the name is another inner end.
+    /// Its ifindex. Another device of that name is another inner end.
     pub ifindex: u32,
-    /// Names as `ethtool -k` has them, and whether each was on.
+    /// Feature names of `ethtool -k`, and whether each was on.
     pub features: Vec<(String, bool)>,
 }
 
 impl Offloads {
-    /// What was found at the inner end of a pair.
+    /// The state of a pair's inner end.
     #[must_use]
     pub fn at(pair: &Pair, ifindex: u32, features: Vec<(String, bool)>) -> Self {
         let (namespace, interface) = (pair.namespace.clone(), pair.inner.name.clone());
         Self { namespace, interface, ifindex, features }
     }
 
-    /// These features with what they become when they are switched, or else put back.
+    /// The features with their values after they are switched or, if not `switched`, restored.
     #[must_use]
     pub fn told(&self, switched: bool) -> String {
         let told = |(name, on): &(String, bool)| format!("{name} {}", word(*on != switched));
         self.features.iter().map(told).collect::<Vec<_>>().join(", ")
     }
 
-    /// The line that says that it was put back.
+    /// The journal line for its restoration.
     #[must_use]
     pub fn restored(&self) -> String {
         format!("{RESTORED} {} {} {}", self.namespace, self.interface, self.ifindex)
@@ -57,7 +57,7 @@ impl Offloads {
     }
 }
 
-/// The line of the journal.
+/// The journal line.
 impl fmt::Display for Offloads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{FOUND} {} {} {}", self.namespace, self.interface, self.ifindex)?;
@@ -68,8 +68,8 @@ impl fmt::Display for Offloads {
     }
 }
 
-/// What is switched now, by inner end. What was found first counts: later runs may have found what we, or
-/// somebody since, had switched.
+/// The features that are switched now, by inner end. The first state found is kept: later runs may have found values
+/// that the lab or the user set.
 pub(super) fn all(journal: &str) -> BTreeMap<(NsName, IfName), Offloads> {
     let mut all: BTreeMap<(NsName, IfName), Offloads> = BTreeMap::new();
     for line in journal.lines() {

@@ -1,8 +1,7 @@
-//! Dying at a given line of the journal, or within steps that are done together, for tests of what a kill
-//! leaves; and waiting for a signal at a given place, for tests of interrupts. In debug builds alone.
+//! Test hooks, in debug builds only: the process kills itself at a given line of the journal or within a batch of
+//! steps, or waits for a signal at a given place.
 
-/// Kills this process, as `kill -9` would, if `VETHPATH_STOP_AFTER` is the number of times that this
-/// has been called.
+/// Kills this process with SIGKILL if `VETHPATH_STOP_AFTER` is the number of calls of this function so far.
 #[cfg(debug_assertions)]
 pub fn here_if_told() {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -22,12 +21,12 @@ pub fn here_if_told() {
     }
 }
 
-/// Does nothing: nobody kills a release build this way.
+/// Does nothing in release builds.
 #[cfg(not(debug_assertions))]
 pub fn here_if_told() {}
 
-/// Says so and waits, if this place is in the list `VETHPATH_WAIT_AT`: until there is the file `VETHPATH_WAIT_FOR`, or
-/// for ever without one, as far as nobody interrupts.
+/// Prints a message and waits if `place` is in the list `VETHPATH_WAIT_AT`, until the file `VETHPATH_WAIT_FOR` exists.
+/// Without that variable, only an interrupt ends it.
 #[cfg(debug_assertions)]
 pub async fn here_if_told_to_wait(place: &str) {
     use std::io::Write;
@@ -42,7 +41,7 @@ pub async fn here_if_told_to_wait(place: &str) {
     }
 }
 
-/// Waits for nothing.
+/// Returns at once in release builds.
 #[cfg(not(debug_assertions))]
 pub fn here_if_told_to_wait(_place: &str) -> std::future::Ready<()> {
     std::future::ready(())

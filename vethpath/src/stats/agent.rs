@@ -1,4 +1,4 @@
-//! How a lab's agent is, and what it says of each pair.
+//! The status of a lab's agent, and the states of pairs and trunks that it reports.
 
 use std::{collections::BTreeMap, fmt, io, time::Duration};
 
@@ -15,39 +15,39 @@ use crate::{
     topology::{Datapath, LabName, Pair, Trunk},
 };
 
-/// A lab's agent, seen from outside.
+/// The status of a lab's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Agent {
     /// Whether it answers.
     pub alive: bool,
     /// Its process id, if it answers.
     pub pid: Option<u32>,
-    /// The lease that it renews each second, in milliseconds; 0 if it does not answer.
+    /// The lease, in milliseconds, which it renews each second. 0 if it does not answer.
     pub lease_ms: u64,
-    /// How long the lease still holds, in milliseconds: the fast path outlives its agent by this.
+    /// The remaining time of the lease, in milliseconds. The fast path continues that long without its agent.
     pub lease_left_ms: u64,
-    /// The capabilities that it has; none if it does not answer.
+    /// Its capabilities. Empty if it does not answer.
     pub capabilities: Vec<String>,
 }
 
 impl Agent {
-    /// One that does not answer.
+    /// An agent that does not answer.
     fn silent(lease_left_ms: u64) -> Self {
         Self { alive: false, pid: None, lease_ms: 0, lease_left_ms, capabilities: Vec::new() }
     }
 }
 
-/// Whether a port takes part in the fast path. In JSON, as in print: `armed`, or why it is not.
+/// Whether a port takes part in the fast path. Serialized as printed: `armed`, or the reason why not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It does.
+    /// It takes part.
     Armed,
-    /// It does not, for this reason.
+    /// It does not take part, for this reason.
     NotArmed(String),
 }
 
 impl State {
-    /// Of a port that somebody else has put on a bridge of the lab.
+    /// The state of a port that is not the lab's, on a bridge of the lab.
     #[must_use]
     pub fn of_stranger() -> Self {
         Self::NotArmed("it is not of the lab".to_owned())
@@ -69,10 +69,10 @@ impl Serialize for State {
     }
 }
 
-/// Why each pair or trunk is not armed, or nothing if it is, by name.
+/// The reason why a pair or trunk is not armed, by name. `None` if it is armed.
 type States = BTreeMap<String, Option<String>>;
 
-/// What an agent says.
+/// An agent's reply.
 #[derive(Clone, Debug, Default)]
 struct Answer {
     pairs: States,
@@ -80,17 +80,17 @@ struct Answer {
     ends: BTreeMap<String, Ends>,
 }
 
-/// An agent's answer, or why there is none.
+/// An agent's status and reply.
 #[derive(Clone, Debug)]
 pub struct AgentView {
-    /// How it is.
+    /// Its status.
     pub agent: Agent,
-    /// What it says of pairs and trunks, or why it says nothing.
+    /// Its reply, or why there is none.
     answer: Result<Answer, &'static str>,
 }
 
 impl AgentView {
-    /// Asks the agent of a lab. One that is stopped or hangs takes two seconds to be found so.
+    /// Queries the agent of a lab. The timeout is two seconds if it is stopped or hangs.
     #[must_use]
     pub fn of(lab: &LabName) -> Self {
         let lease_left_ms = lease_left(&Pins::of(lab));
@@ -103,24 +103,24 @@ impl AgentView {
         }
     }
 
-    /// What is known of a pair's part in the fast path.
+    /// A pair's state on the fast path.
     #[must_use]
     pub fn state(&self, pair: &Pair) -> State {
         if pair.datapath == Datapath::Bridge {
-            // So whether or not there is an agent.
+            // With or without an agent.
             return State::NotArmed(NotArmed::NotWanted.to_string());
         }
         self.look_up(&pair.name(), |answer| &answer.pairs, "the agent does not know the pair")
     }
 
-    /// The same of a trunk.
+    /// A trunk's state on the fast path.
     #[must_use]
     pub fn trunk_state(&self, trunk: &Trunk) -> State {
         self.look_up(&trunk.name(), |answer| &answer.trunks, "the agent does not know the trunk")
     }
 
-    /// Where the ends of a pair were when the agent heard of them last. Nothing if it then had its bridge
-    /// elsewhere: while the lab becomes another one, the agent still follows what it was.
+    /// The ends of a pair as the agent last saw them. `None` if the pair's bridge was in another namespace then:
+    /// during an update of the lab the agent still follows the former topology.
     #[must_use]
     pub fn ends(&self, pair: &Pair) -> Option<&Ends> {
         self.answer.as_ref().ok()?.ends.get(&pair.name()).filter(|ends| ends.place == pair.place)
@@ -138,7 +138,7 @@ impl AgentView {
     }
 }
 
-/// Why nobody answered.
+/// Why the agent did not answer.
 fn silence(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "the agent is not running",
@@ -146,7 +146,7 @@ fn silence(error: &io::Error) -> &'static str {
     }
 }
 
-/// How long the programs may still go on, in milliseconds. 0 where there are no maps.
+/// The remaining time of the programs' lease, in milliseconds. 0 if there are no maps.
 fn lease_left(pins: &Pins) -> u64 {
     let Ok(config) = Maps::open(pins).map(|maps| maps.config()) else { return 0 };
     let Ok(now) = Clock::open().and_then(|clock| clock.now()) else { return 0 };
@@ -156,7 +156,7 @@ fn lease_left(pins: &Pins) -> u64 {
 
 #[cfg(test)]
 impl AgentView {
-    /// Of a living agent that knows these ends, by pair.
+    /// The view of a running agent that knows these ends, by pair.
     pub(super) fn knowing(ends: BTreeMap<String, Ends>) -> Self {
         Self {
             agent: Agent { alive: true, ..Agent::silent(0) },

@@ -1,4 +1,4 @@
-//! Reading what an account is made of.
+//! Reads the counters that an account is made of.
 
 use std::collections::BTreeMap;
 
@@ -17,27 +17,27 @@ use crate::{
     topology::{Datapath, Topology},
 };
 
-/// How often the programs' counters are read again while frames under way keep arriving in them.
+/// The maximum number of reads of the programs' counters, while frames in transit are still being counted.
 const MOST_LOOKS: usize = 5;
 
-/// Why there is no account.
+/// Why an account could not be read.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The kernel refused.
+    /// A request to the kernel failed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// A map was refused.
+    /// A map could not be opened or read.
     #[error(transparent)]
     Datapath(#[from] datapath::Error),
 }
 
-/// Makes the account of a lab, whose agent has just been asked. Works with what is left of it: without an
-/// agent, without maps, and where ports or whole namespaces are gone.
+/// Reads the account of a lab, whose agent has just been queried. Works for a partial lab: without an agent,
+/// without maps, and without some ports or namespaces.
 ///
 /// # Errors
-/// The kernel refuses what root may ask, or the pinned maps are of another version.
+/// The kernel refuses a request that root may make, or the pinned maps are of another version.
 pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats, Error> {
-    // Before the programs' counters: see `account`.
+    // Must be read before the programs' counters: see `account`.
     let Counted { inner, ports, trunks } = counted(topology, &view)?;
     let pins = Pins::of(&topology.lab);
     let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
@@ -76,9 +76,9 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats, Error> {
     Ok(Stats { lab: topology.lab.clone(), pairs, trunks, agent: view.agent })
 }
 
-/// What was lost by XDP. Frames of the namespace for which the port's ring had no room are counted at the inner
-/// end; those that could not be redirected, or not be taken in, at the port (`veth_xdp_rcv` in
-/// drivers/net/veth.c), as are those on the other way: see [`lost`].
+/// Frames that XDP lost. A frame from the namespace is counted at the inner end if the port's ring was full, and at
+/// the port if it could not be redirected or received (`veth_xdp_rcv` in drivers/net/veth.c). Frames to the
+/// namespace are counted at the port: see [`lost`].
 fn dropped(inner: Option<&LinkFacts>, port: &AtPort) -> Dropped {
     let Lost { redirected, refused } = lost(port);
     Dropped {
@@ -87,9 +87,9 @@ fn dropped(inner: Option<&LinkFacts>, port: &AtPort) -> Dropped {
     }
 }
 
-/// What was lost on the way to an inner end: redirected while its ring was full, counted by the driver
-/// (`veth_xdp_xmit`); redirected while there was none (`veth_ndo_xdp_xmit`), or from the bridge (`veth_xmit`), counted
-/// as any device does, together with the former (`veth_get_stats64`).
+/// Frames lost on the way to an inner end. Those redirected while its ring was full are counted by the driver
+/// (`veth_xdp_xmit`). Those redirected while there was no ring (`veth_ndo_xdp_xmit`), or from the bridge
+/// (`veth_xmit`), are counted as drops of the device, together with the former (`veth_get_stats64`).
 fn lost(port: &AtPort) -> Lost {
     let redirected = port.sum("_xdp_xmit_errors");
     Lost { redirected, refused: port.refused.saturating_sub(redirected) }
@@ -97,9 +97,9 @@ fn lost(port: &AtPort) -> Lost {
 
 /// The programs' counters of the lab's pairs, in their order.
 ///
-/// The kernel counts a frame when it is sent, and the program some microseconds later: a frame in
-/// between looks as if no program saw it. An RCU grace period gives each CPU the time to bring what
-/// it has under way to the programs, so wait for one, and more as long as that helps.
+/// The kernel counts a frame when it is sent, and the program some microseconds later. A frame in between is
+/// counted as unseen. During an RCU grace period each CPU passes its frames in transit to the programs. So wait for
+/// one, and repeat as long as the number of unseen frames decreases.
 fn counters(
     topology: &Topology,
     maps: &Counters,
@@ -131,7 +131,7 @@ fn counters(
     Ok(counters)
 }
 
-/// How many frames the kernel counted and no program saw.
+/// The number of frames that the kernel counted and no program did.
 fn unseen(inner: &[Option<LinkFacts>], counters: &[PairCounters]) -> u64 {
     let of = |(inner, counters): (&Option<LinkFacts>, &PairCounters)| {
         inner.as_ref().map_or(0, |link| link.sent.0.saturating_sub(seen(counters).frames))

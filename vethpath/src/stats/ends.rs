@@ -1,4 +1,4 @@
-//! What the kernel counts at the ends of pairs and trunks.
+//! The kernel's counters at the ends of pairs and trunks.
 
 use std::collections::HashMap;
 
@@ -8,37 +8,37 @@ use crate::{
     topology::{Datapath, Pair, Place, Topology},
 };
 
-/// How many inner ends are read before what the kernel said of them is let go: memory for a thousand answers would
-/// take longer to get than to fill.
+/// The number of inner ends that are read before the replies are freed. Allocating memory for a thousand replies
+/// takes longer than filling it.
 const TOGETHER: usize = 128;
 
-/// What the kernel counts, in the order of the lab's pairs and trunks; `None` where an end is gone.
+/// The kernel's counters, in the order of the lab's pairs and trunks. `None` if an end is gone.
 pub(super) struct Counted {
     /// At the inner ends of pairs.
     pub(super) inner: Vec<Option<LinkFacts>>,
-    /// At their ports, of those with XDP.
+    /// At the ports of pairs with XDP. Empty for others.
     pub(super) ports: Vec<AtPort>,
     /// At the first ends of trunks.
     pub(super) trunks: Vec<Option<LinkFacts>>,
 }
 
-/// What is counted at a port with XDP.
+/// The counters of a port with XDP.
 #[derive(Clone, Default)]
 pub(super) struct AtPort {
-    /// By the driver.
+    /// The driver's counters.
     driver: driver::Counters,
-    /// Frames that the port was to send and could not.
+    /// Frames that the port failed to transmit.
     pub(super) refused: u64,
 }
 
 impl AtPort {
-    /// The sum of the driver's counters whose names end so.
+    /// The sum of the driver's counters whose names have this suffix.
     pub(super) fn sum(&self, end: &str) -> u64 {
         self.driver.iter().filter(|(name, _)| name.ends_with(end)).map(|(_, count)| count).sum()
     }
 }
 
-/// Reads it. Inner ends are read from outside, so that no namespace but those of bridges is entered.
+/// Reads the counters. Inner ends are read from outside, so that only the bridges' namespaces are entered.
 pub(super) fn counted(topology: &Topology, view: &AgentView) -> kernel::Result<Counted> {
     let mut counted = Counted {
         inner: vec![None; topology.pairs.len()],
@@ -95,9 +95,9 @@ fn count_at(
     Ok(())
 }
 
-/// Reads the inner ends where the agent knows them to be. That spares the list of ports, for which the kernel
-/// looks each namespace's number up among all of them (`peernet2id` in net/core/net_namespace.c). An end that is
-/// not there any more is left out: its port has gone with it, and what is there now leads to another port.
+/// Reads the inner ends where the agent saw them last. This avoids a dump of the ports, for which the kernel
+/// searches each namespace's id among all ids (`peernet2id` in net/core/net_namespace.c). An end that is gone is
+/// left out: its port was removed with it, and a device with its ifindex has another port as peer.
 fn as_the_agent_knows(
     direct: &Direct,
     view: &AgentView,
@@ -113,15 +113,15 @@ fn as_the_agent_knows(
             ..LinkFacts::default()
         })
     };
-    // Ifindexes are alike everywhere: the way back must lead here. Where the namespace has no number yet, the
-    // kernel gives it one as it tells of the first end, and the next account finds it.
+    // Ifindexes are only unique within a namespace, so the end's peer must be the port in this namespace. If the
+    // namespace has no id yet, the kernel assigns one when it reports the first end, and the next account finds it.
     let here = direct.number_of(direct.netns())?;
     for pairs in pairs.chunks_mut(TOGETHER) {
         let ports: Vec<LinkFacts> = pairs.iter().map(|(pair, _)| port(pair).unwrap_or_default()).collect();
         let inner = direct.peers(ports.iter(), true)?;
         for (((pair, end), port), inner) in pairs.iter_mut().zip(&ports).zip(inner) {
             let inner = inner.map(|inner| inner.counters()).transpose()?;
-            // What it says of the way back: no number where both ends are in one namespace.
+            // The expected namespace id of the end's peer. There is none if both ends are in one namespace.
             let back = port.peer_netns.map_or(Some(None), |_| here.map(Some));
             let leads_back = |i: &LinkFacts| i.peer == Some(port.ifindex) && Some(i.peer_netns) == back;
             **end = inner.filter(|i| leads_back(i) && i.name == pair.inner.name.as_str());
@@ -130,7 +130,7 @@ fn as_the_agent_knows(
     Ok(())
 }
 
-/// Whether a place is there to be looked at.
+/// Whether a place exists and can be read.
 pub(crate) fn place_exists(place: &Place) -> bool {
     match place {
         Place::Host => true,
@@ -147,7 +147,7 @@ mod tests {
         topology::{Source, read},
     };
 
-    /// Two pairs whose ends are all in one namespace, and the ifindexes of their ports and inner ends.
+    /// Two pairs whose ends are all in one namespace, with the ifindexes of their ports and inner ends.
     fn lab() -> (Topology, [Ends; 2]) {
         let text = "[bridge.br0]\n[namespace.ns0.interface.eth0]\nlink = \"br0\"\n\
                     [namespace.ns1.interface.eth1]\nlink = \"br0\"\n";
@@ -171,12 +171,12 @@ mod tests {
         run("ip", &["link", "add", port, "type", "veth", "peer", "name", inner]);
     }
 
-    /// For `ip`.
+    /// The namespace's path for `ip`.
     fn path(netns: &Netns) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), netns.raw_fd())
     }
 
-    /// The ifindexes of what is counted for an agent that knows these ends.
+    /// The ifindexes of the inner ends that are found if the agent knows these ends.
     fn found(topology: &Topology, known: &[&Ends]) -> Vec<Option<u32>> {
         let known = topology.pairs.iter().map(Pair::name).zip(known.iter().copied().cloned()).collect();
         let counted = counted(topology, &AgentView::knowing(known)).unwrap();
@@ -206,7 +206,7 @@ mod tests {
             run("ip", &["link", "del", topology.pairs[1].port.as_str()]);
             let (one, two) = (&one, &two);
             assert_eq!(found(&topology, &[one, two]), [Some(one.inner), None]);
-            // In the place of the former inner end: one that leads to another port.
+            // In place of the former inner end: one that is the peer of another port.
             let inner = two.inner.to_string();
             run("ip", &["link", "add", "other", "type", "veth", "peer", "name", "eth1", "index", &inner]);
             assert_eq!(found(&topology, &[one, two]), [Some(one.inner), None]);
@@ -224,8 +224,8 @@ mod tests {
             let (one, two) = (&one, &two);
             let [there, far] = ["there", "far"].map(|name| Netns::create(name).unwrap());
             run("ip", &["link", "del", topology.pairs[1].port.as_str()]);
-            // What the agent knew of the second pair is true of another one, to the last number: of the same
-            // name and ifindexes, but its other end is not here.
+            // What the agent knew of the second pair matches another device in name, ifindex and peer ifindex, but
+            // that device's peer is not in this namespace.
             let (inner, port, far) = (two.inner.to_string(), two.port.to_string(), path(&far));
             let alike = ["link", "add", "eth1", "index", &inner, "type", "veth"];
             let alike = [&alike[..], &["peer", "name", "p", "index", &port, "netns", &far]].concat();
@@ -243,7 +243,7 @@ mod tests {
     fn what_the_agent_knew_of_a_bridge_elsewhere_is_not_looked_for_here() {
         in_new_namespace(|| {
             let (topology, [one, two]) = lab();
-            // The pair's bridge was in a namespace, where these numbers were its ends. Here they are another's.
+            // The pair's bridge was in another namespace with these ifindexes. Here they are another pair's.
             run("ip", &["link", "set", topology.pairs[1].port.as_str(), "name", "another"]);
             assert_eq!(found(&topology, &[&one, &two]), [Some(one.inner), Some(two.inner)]);
             let elsewhere = Ends { place: Place::Namespace("fabric".parse().unwrap()), ..two };

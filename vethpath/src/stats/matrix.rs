@@ -1,4 +1,4 @@
-//! Who sent how much to whom by the fast path.
+//! The traffic matrix: how much each pair sent to each other one by the fast path.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::{
     topology::Topology,
 };
 
-/// What one pair sent to another.
+/// Traffic from one pair to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Flow {
     /// The sender: `ns0:eth0`.
     pub from: String,
     /// The receiver.
     pub to: String,
-    /// How much.
+    /// The amount.
     #[serde(flatten)]
     pub count: Count,
 }
@@ -30,11 +30,11 @@ pub struct Flows {
     pub lab: String,
     /// Its cells, in the file's order of senders and then receivers.
     pub matrix: Vec<Flow>,
-    /// What the fast path took when the matrix had no room for another cell.
+    /// Fast path traffic that was not recorded in the matrix because it was full.
     pub left_out: Count,
 }
 
-/// Reads the traffic matrix of a lab. It is empty where there are no maps.
+/// Reads the traffic matrix of a lab. It is empty if there are no maps.
 ///
 /// # Errors
 /// The pinned maps are of another version, or the kernel refuses the read.
@@ -52,7 +52,7 @@ pub fn matrix(topology: &Topology) -> Result<Flows, Error> {
             flows.matrix.push(Flow { from: from.clone(), to: to.clone(), count: count.into() });
         }
     }
-    // With an empty matrix, what is left is what was counted apart.
+    // With an empty matrix, only traffic that was counted outside of the matrix remains.
     for (counter, _) in counted_pairs(topology) {
         flows.left_out = flows.left_out.plus(counters.of(counter, &Matrix::default())?.fast_tx.into());
     }

@@ -1,8 +1,8 @@
-//! What each pair has sent and received: data first, rendering in `output`.
+//! The traffic account of each pair. This module has the data, and `output` renders it.
 //!
-//! Three sources, read in this order: the agent's socket, the kernel's counters of the inner ends,
-//! the programs' counters ([`collect`]). The arithmetic that makes one account of them is in
-//! [`account`], and told with an example in `docs/stats.md`.
+//! There are three sources, read in this order: the agent's socket, the kernel's counters of the inner ends, and
+//! the programs' counters ([`collect`]). [`account`] combines them into one account. `docs/stats.md` explains it
+//! with an example.
 
 mod account;
 mod agent;

@@ -12,10 +12,10 @@ use crate::topology::{Datapath, IfName, LabName};
 pub struct Count {
     /// Socket buffers, as the kernel's interface counters count them: a GSO frame is one.
     pub frames: u64,
-    /// Packets on a wire: a GSO frame counts as its segments where a program of ours saw it.
+    /// Packets on the wire. A GSO frame counts as its segments if a program saw it.
     pub packets: u64,
-    /// Bytes of the socket buffers, Ethernet header included. The headers that each segment of a
-    /// GSO frame would repeat on a wire are not in it, as they are not in the kernel's counters.
+    /// Bytes of the socket buffers, with the Ethernet header. The headers that each segment of a GSO frame would
+    /// repeat on a wire are not included, as in the kernel's counters.
     pub bytes: u64,
 }
 
@@ -32,7 +32,7 @@ impl Count {
 }
 
 impl Count {
-    /// The same, and no more of anything than another has.
+    /// This count, with each value limited to that of `other`.
     #[must_use]
     pub(super) fn at_most(self, other: Self) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl From<vethpath_common::Count> for Count {
     }
 }
 
-/// Both directions, as the namespace sees them.
+/// Both directions, from the namespace's side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ways {
     /// Sent by the namespace.
@@ -59,58 +59,58 @@ pub struct Ways {
     pub rx: Count,
 }
 
-/// What one pair carried. `tx.packets` is `fast.tx.packets` and the sum of `slow`, always; the same
-/// holds for frames with `slow_frames`.
+/// The traffic of one pair. `tx.packets` always equals `fast.tx.packets` plus the sum of `slow`. The same holds for
+/// frames with `slow_frames`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
     /// Sent by the namespace.
     pub tx: Count,
     /// Received by the namespace.
     pub rx: Count,
-    /// Of these, what took the fast path.
+    /// The part that took the fast path.
     pub fast: Ways,
-    /// Packets that the namespace sent and the bridge got, by reason; reasons without any are left out.
+    /// Packets that the namespace sent by the bridge, by reason. Reasons without packets are left out.
     pub slow: BTreeMap<&'static str, u64>,
     /// The same in frames.
     pub slow_frames: BTreeMap<&'static str, u64>,
 }
 
-/// Frames of a pair that XDP lost, as the driver counts them (`veth_get_stats64` in drivers/net/veth.c).
+/// Frames of a pair that XDP dropped, as the driver counts them (`veth_get_stats64` in drivers/net/veth.c).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// Sent by the namespace, and the port's ring was full; or refused at a redirect: the receiver was gone, down,
-    /// or had too small an MTU.
+    /// Sent by the namespace while the port's ring was full, or failed at a redirect because the receiver was gone,
+    /// down, or had too small an MTU.
     pub tx: u64,
-    /// On their way to the namespace, redirected or not, and its inner end had no room for them, as its ring was full,
-    /// or took none in, as it was not ready.
+    /// To the namespace, redirected or not, and dropped because its inner end's ring was full or the inner end was
+    /// not ready.
     pub rx: u64,
 }
 
 /// One pair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pair {
-    /// What people call it: `ns0:eth0`.
+    /// The name in messages: `ns0:eth0`.
     pub name: String,
     /// The port's device name.
     pub port: IfName,
     /// The bridge.
     pub bridge: IfName,
-    /// Which programs the file wants on the port.
+    /// The programs that the file requests for the port.
     pub datapath: Datapath,
-    /// What it carried.
+    /// Its traffic.
     #[serde(flatten)]
     pub traffic: Traffic,
-    /// What it lost, where its datapath is XDP.
+    /// Its drops, if its datapath is XDP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<Dropped>,
     /// Whether it takes part in the fast path.
     pub state: State,
 }
 
-/// What crossed a trunk, as its first end sees it: `tx` is what left by `port`.
+/// The traffic of a trunk, from its first end's side: `tx` left by `port`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trunk {
-    /// What people call it: `br0 - br1`.
+    /// The name in messages: `br0 - br1`.
     pub name: String,
     /// The port at its first end.
     pub port: IfName,
@@ -120,10 +120,10 @@ pub struct Trunk {
     pub far_port: IfName,
     /// The bridge there.
     pub far_bridge: IfName,
-    /// What crossed it: the kernel's counters of its first end, and what the fast path took past it.
+    /// Its traffic: the kernel's counters of its first end, plus what the fast path took past it.
     #[serde(flatten)]
     pub ways: Ways,
-    /// Of these, what the fast path took past it in one redirect.
+    /// The part that the fast path took past it in one redirect.
     pub fast: Ways,
     /// Whether frames may take the fast path past it.
     pub state: State,

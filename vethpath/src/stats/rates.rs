@@ -1,4 +1,4 @@
-//! How fast an account grows. Pure.
+//! Rates between two accounts. Pure.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,8 +17,8 @@ pub struct Rates {
     pub rx_bytes: f64,
 }
 
-/// The rates of the pairs between two accounts that are `elapsed` apart, by the pair's name. A
-/// counter that went back, because its interface was made anew, has the rate 0.
+/// The rates of the pairs between two accounts that are `elapsed` apart, by the pair's name. A counter that
+/// decreased, because its interface was created again, has the rate 0.
 #[must_use]
 pub fn rates(before: &Stats, after: &Stats, elapsed: Duration) -> BTreeMap<String, Rates> {
     let seconds = elapsed.as_secs_f64();

@@ -1,4 +1,4 @@
-//! Addresses with their prefix lengths: which ones an interface can have.
+//! Addresses with prefix length, and the checks for use on an interface.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> List<IpNet> {
     list
 }
 
-/// A destination: the address of a subnet, without host bits.
+/// Parses a route destination: a subnet without host bits.
 pub(super) fn destination(text: &At<&str>, sink: &mut Sink) -> Option<At<IpNet>> {
     let subnet = match subnet(text.value) {
         Ok(subnet) => subnet,
@@ -43,7 +43,7 @@ pub(super) fn destination(text: &At<&str>, sink: &mut Sink) -> Option<At<IpNet>>
     Some(text.with(subnet))
 }
 
-/// The message and the hint of an address that cannot be used.
+/// The message and the hint for an address that cannot be used.
 type Refusal = (String, String);
 
 fn subnet(text: &str) -> Result<IpNet, Refusal> {
@@ -66,7 +66,7 @@ fn subnet(text: &str) -> Result<IpNet, Refusal> {
     Err((format!("`{text}` is not an IP address"), hint))
 }
 
-/// An address that an interface can have.
+/// Parses an address that an interface can have.
 fn host(text: &str) -> Result<IpNet, Refusal> {
     let net = subnet(text)?;
     let address = net.addr();
@@ -78,7 +78,7 @@ fn host(text: &str) -> Result<IpNet, Refusal> {
         let message = format!("`{text}` puts every address there is on one link");
         return Err((message, format!("write \"{address}/{usual}\"")));
     }
-    // A subnet of one or two addresses has no address of its own (RFC 3021, RFC 6164).
+    // A /31 or /32 (IPv6: /127 or /128) has no network or broadcast address (RFC 3021, RFC 6164).
     if net.max_prefix_len() - net.prefix_len() < 2 {
         return Ok(net);
     }
@@ -97,13 +97,13 @@ fn host(text: &str) -> Result<IpNet, Refusal> {
     Ok(net)
 }
 
-/// Whether the address is neither the IPv4 subnet's own nor its broadcast address.
+/// False for the network and the broadcast address of an IPv4 subnet.
 pub(super) fn is_host(subnet: &IpNet, address: IpAddr) -> bool {
     let small = subnet.max_prefix_len() - subnet.prefix_len() < 2;
     address.is_ipv6() || small || (address != subnet.network() && address != subnet.broadcast())
 }
 
-/// Whether an interface can have this address; if not, what it is and what to do.
+/// Checks that an interface can have this address. The error is what the address is, and a hint.
 pub(super) fn assignable(address: IpAddr) -> Result<(), Refusal> {
     let what = if address.is_unspecified() {
         "the unspecified address"

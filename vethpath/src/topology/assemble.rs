@@ -1,4 +1,4 @@
-//! Holds the parts of a file against each other and makes them a [`Topology`].
+//! Cross-checks the parts of a file and builds the [`Topology`].
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
     trunks, unique,
 };
 
-/// The lab of a file; one with holes if the sink got a fault.
+/// Builds the lab of a file. The result is incomplete if the sink got a fault.
 pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> Topology {
     let index = Index::new(declared);
     for bridge in &declared.bridges {
@@ -24,7 +24,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     }
     let links = links::resolve(&index, sink);
     let joints = trunks::resolve(&index, sink);
-    // Faults from here on are of what was read and leads somewhere: what it means can be told.
+    // Warnings are only given for a file that was read completely and whose links resolve.
     let is_resolved = sink.is_fine();
     check_mtus(declared, &links, sink);
     check_settings(declared, sink);
@@ -37,7 +37,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     let mut topology = Topology {
         dad: declared.dad,
         namespaces: maker.namespaces(),
-        // Links leave the host's interfaces out, so none is lost here.
+        // `links.pairs` has no interfaces of the host, so no pair is lost here.
         pairs: links
             .pairs
             .iter()
@@ -57,8 +57,8 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     topology
 }
 
-/// An interface that says no MTU gets that of its bridge or of its cable's other end, which may
-/// be too small for its IPv6 addresses.
+/// An interface without `mtu` gets that of its bridge or of its cable's other end. This may be too small for its
+/// IPv6 addresses.
 fn check_mtus(declared: &Declared, links: &Links, sink: &mut Sink) {
     let mut check = |near: &InterfaceDecl, theirs: Option<&At<u32>>| {
         if near.mtu.is_none() {
@@ -77,7 +77,7 @@ fn check_mtus(declared: &Declared, links: &Links, sink: &mut Sink) {
     }
 }
 
-/// Settings that the rest of the file is at odds with.
+/// Reports settings that contradict the rest of the file.
 fn check_settings(declared: &Declared, sink: &mut Sink) {
     let of_namespaces: HashMap<_, _> =
         declared.namespaces.iter().map(|namespace| (&namespace.name.value, &namespace.sysctls)).collect();
@@ -104,7 +104,7 @@ fn check_settings(declared: &Declared, sink: &mut Sink) {
     }
 }
 
-/// Makes the parts of a lab.
+/// Builds the parts of a lab.
 struct Maker<'d> {
     lab: &'d LabName,
     declared: &'d Declared,
@@ -133,7 +133,7 @@ impl Maker<'_> {
         }
     }
 
-    /// Lists that follow each other and are equal, as those of a group, are kept once.
+    /// Consecutive namespaces with equal lists, as in a group, share one copy.
     fn namespaces(&self) -> Vec<Namespace> {
         let mut made: Vec<Namespace> = Vec::with_capacity(self.declared.namespaces.len());
         let mut before: Option<&NamespaceDecl> = None;
@@ -196,7 +196,7 @@ impl Maker<'_> {
         }
     }
 
-    /// An interface as declared; `theirs` is the MTU of what it is linked to.
+    /// An interface as declared. `theirs` is the MTU of its bridge or of the cable's other end.
     fn interface(&self, decl: &InterfaceDecl, theirs: Option<u32>) -> Interface {
         let name = &decl.name.value;
         let bare = self.bare(&decl.place, name, theirs);
@@ -210,7 +210,7 @@ impl Maker<'_> {
         }
     }
 
-    /// An interface of which nothing is said but its name.
+    /// An interface of which only the name is declared.
     fn bare(&self, place: &Place, name: &IfName, mtu: Option<u32>) -> Interface {
         Interface {
             name: name.clone(),

@@ -1,4 +1,4 @@
-//! The options of a bridge that can change while it is there.
+//! The bridge options that can be changed at run time.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ const DEFAULT_AGEING_TIME: u32 = 300;
 pub enum BridgeOption {
     /// Spanning tree.
     Stp(bool),
-    /// FDB ageing time in seconds; what is left of the last second does not count.
+    /// FDB ageing time in whole seconds. A fraction of a second is ignored.
     AgeingTime(u32),
     /// VLAN filtering.
     VlanFiltering(bool),
@@ -41,7 +41,7 @@ impl fmt::Display for BridgeOption {
 }
 
 impl Bridge {
-    /// What the file says of its options, those that it leaves to the kernel among them.
+    /// The options that the bridge must have. Those absent from the file have the kernel's default.
     #[must_use]
     pub fn options(&self) -> [BridgeOption; 3] {
         [

@@ -25,7 +25,7 @@ fn bridge(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<BridgeDe
     with_settings(key, name, table, sink)
 }
 
-/// A bridge as its table has it, or the first of a chain as the chain's has it.
+/// The bridge of a `[bridge.NAME]` table, or the first bridge of a `[chain.NAME]` table.
 pub(super) fn with_settings(
     key: &At<&str>,
     name: Option<IfName>,
@@ -34,7 +34,7 @@ pub(super) fn with_settings(
 ) -> Option<BridgeDecl> {
     let place = match table.text("namespace", sink) {
         Some(text) => parse::place(text.value, &text.span, sink).map(|place| text.with(place)),
-        // What is no string is a fault already, and no place.
+        // A value that is not a string was reported by `text`. It is not the host.
         None => table.get("namespace").is_none().then(|| key.with(Place::Host)),
     };
     let addresses = addresses::read(table, sink);
@@ -58,7 +58,7 @@ pub(super) fn with_settings(
         accept_ra: table.boolean("accept_ra", sink),
         trunks: trunks.items.iter().map(|trunk| trunk.with(trunk.value.to_owned())).collect(),
         addresses,
-        // A bad name leaves nothing to hold on to; a bad place is replaced, so that links hold.
+        // A bridge without a valid name is left out. An invalid namespace becomes the host, so that links resolve.
         name: key.with(name?),
         place: place.unwrap_or_else(|| key.with(Place::Host)),
     };

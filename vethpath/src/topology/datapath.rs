@@ -1,4 +1,4 @@
-//! Reads `datapath`, which a bridge has for its ports and an interface for its own.
+//! Reads `datapath` of a bridge (for its ports) or of an interface (for its own port).
 
 use super::{
     Datapath,
@@ -6,7 +6,7 @@ use super::{
     read::{At, Table},
 };
 
-/// The datapath, if one is written. What is none is a fault, and counts as `"tc"`.
+/// The datapath, if the key is present. An unknown value is a fault and counts as `"tc"`.
 pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Option<At<Datapath>> {
     let written = table.text("datapath", sink)?;
     let datapath = match written.value {

@@ -1,4 +1,4 @@
-//! What the file says, before its parts are held against each other.
+//! The parsed file, before its parts are cross-checked.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -34,12 +34,12 @@ pub(super) struct BridgeDecl {
     pub(super) trunks: Vec<At<String>>,
 }
 
-/// A `[namespace.NAME]`, its interfaces apart. The host is not among them.
+/// A `[namespace.NAME]` without its interfaces. The host is not among them.
 #[derive(Debug)]
 pub(super) struct NamespaceDecl {
     pub(super) name: At<NsName>,
     pub(super) adopt: Option<At<String>>,
-    /// One list for all namespaces of a group, as are its settings.
+    /// One list for all namespaces of a group. The same holds for `sysctls`.
     pub(super) routes: Arc<[RouteDecl]>,
     pub(super) sysctls: Arc<[At<Sysctl>]>,
 }
@@ -48,7 +48,7 @@ pub(super) struct NamespaceDecl {
 #[derive(Clone, Debug)]
 pub(super) struct RouteDecl {
     pub(super) route: Route,
-    /// Where its destination is written; the gateway's own place for a default route.
+    /// Where its destination is written. For a default route, where the gateway is written.
     pub(super) span: Range<usize>,
     /// Where its gateway is written.
     pub(super) via: At<IpAddr>,
@@ -59,7 +59,7 @@ pub(super) struct RouteDecl {
 pub(super) struct InterfaceDecl {
     pub(super) place: Place,
     pub(super) name: At<IfName>,
-    /// `None` where what is written is a fault already.
+    /// `None` if the key is missing or invalid. The fault is already reported.
     pub(super) link: Option<At<Link>>,
     pub(super) addresses: List<IpNet>,
     pub(super) mac: Option<At<Mac>>,
@@ -68,21 +68,21 @@ pub(super) struct InterfaceDecl {
     pub(super) up: bool,
     pub(super) dad: Option<At<bool>>,
     pub(super) accept_ra: Option<At<bool>>,
-    /// The bridge's, if none is written.
+    /// `None` means that of the bridge.
     pub(super) datapath: Option<Datapath>,
 }
 
 impl InterfaceDecl {
-    /// What people call it: `ns0:eth0`.
+    /// The name in messages: `ns0:eth0`.
     pub(super) fn title(&self) -> String {
         format!("{}:{}", self.place, self.name.value)
     }
 }
 
-/// A group whose namespaces are shared out over bridges.
+/// A group whose namespaces are distributed over several bridges.
 #[derive(Debug)]
 pub(super) struct Spread {
-    /// Where the bridges are named.
+    /// Where the bridges are written.
     pub(super) span: Range<usize>,
     /// The group.
     pub(super) group: String,
@@ -90,7 +90,7 @@ pub(super) struct Spread {
     pub(super) bridges: Vec<String>,
 }
 
-/// All of a file that could be read.
+/// Everything in a file that could be read.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
     /// The lab's own `dad`.
@@ -100,9 +100,9 @@ pub(super) struct Declared {
     pub(super) interfaces: Vec<InterfaceDecl>,
     /// Groups on more than one bridge.
     pub(super) spreads: Vec<Spread>,
-    /// Bridges that were left out for a bad name; what refers to them is no fault of its own.
+    /// Bridges that were left out for an invalid name. A reference to one is not reported again.
     pub(super) unusable: HashSet<String>,
-    /// Places where something was left out, so that "there is none" cannot be said.
+    /// Namespaces in which an interface was left out. A missing interface is not reported there.
     pub(super) partial: HashSet<Place>,
 }
 
@@ -128,13 +128,13 @@ impl<'d> Index<'d> {
         self.interfaces.get(&(place, name)).copied()
     }
 
-    /// The bridge of this name in this place.
+    /// The bridge of this name in this namespace.
     pub(super) fn bridge_at(&self, place: &Place, name: &IfName) -> Option<&'d BridgeDecl> {
         let bridge = &self.declared.bridges[*self.bridges.get(name.as_str())?];
         (&bridge.place.value == place).then_some(bridge)
     }
 
-    /// Whether the place is the host or declared; a fault if not.
+    /// Whether the place is the host or a declared namespace. Reports a fault if not.
     pub(super) fn check_place(&self, place: &Place, span: &Range<usize>, sink: &mut Sink) -> bool {
         let Place::Namespace(name) = place else { return true };
         if self.namespaces.contains(name) {
@@ -149,7 +149,7 @@ impl<'d> Index<'d> {
         false
     }
 
-    /// The bridge that a link or trunk names; a fault if there is none.
+    /// The bridge that a link or trunk names. Reports a fault if there is none.
     pub(super) fn bridge(&self, name: &At<String>, sink: &mut Sink) -> Option<usize> {
         let text = name.value.as_str();
         if let Some(&bridge) = self.bridges.get(text) {

@@ -1,4 +1,4 @@
-//! What is derived from names: stable MACs, short port names, the marks that say "ours".
+//! Values derived from names: stable MACs, short port names, ownership marks.
 
 use std::hash::Hasher;
 
@@ -6,7 +6,7 @@ use siphasher::sip::SipHasher13;
 
 use super::{IfName, LabName, Mac};
 
-/// Domain separation of the hashes below. Changing any changes every lab's addresses.
+/// Domain separation of the hashes below. A change of any of them changes the addresses of every lab.
 #[derive(Clone, Copy)]
 enum Purpose {
     Mac = 1,
@@ -24,7 +24,7 @@ fn hash(purpose: Purpose, parts: &[&str]) -> u64 {
     hasher.finish()
 }
 
-/// A locally administered unicast address made of 46 bits of the hash.
+/// A locally administered unicast address from 46 bits of the hash.
 fn mac(hash: u64) -> Mac {
     let [mut first, b, c, d, e, f, _, _] = hash.to_le_bytes();
     first = (first & !1) | 2;
@@ -34,7 +34,7 @@ fn mac(hash: u64) -> Mac {
     }
 }
 
-/// The MAC of an interface or bridge that the file gives none: the same at every `up`.
+/// The MAC of an interface or bridge without `mac`. It is the same at every `up`.
 #[must_use]
 pub fn derived_mac(lab: &LabName, place: &str, interface: &str) -> Mac {
     mac(hash(Purpose::Mac, &[lab.as_str(), place, interface]))
@@ -46,7 +46,7 @@ pub fn port_mac(lab: &LabName, place: &str, interface: &str) -> Mac {
     mac(hash(Purpose::PortMac, &[lab.as_str(), place, interface]))
 }
 
-/// The device name of that port: `vp` and ten letters or digits, 50 bits of hash.
+/// The device name of that port: `vp` and ten letters or digits (50 bits of hash).
 #[must_use]
 pub fn port_name(lab: &LabName, place: &str, interface: &str) -> IfName {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -62,8 +62,8 @@ pub fn port_name(lab: &LabName, place: &str, interface: &str) -> IfName {
     }
 }
 
-/// The port's alternative name, by which `ip link show` finds it: `three-hosts.ns0.eth0`.
-/// At most 97 bytes of the kernel's 127 (ALTIFNAMSIZ).
+/// The port's alternative name (`ip link show three-hosts.ns0.eth0`). It has at most 97 bytes. The kernel's limit
+/// is 127 (ALTIFNAMSIZ).
 #[must_use]
 pub fn altname(lab: &LabName, place: &str, interface: &str) -> String {
     format!("{lab}.{place}.{interface}")
@@ -75,13 +75,13 @@ pub fn lab_mark(lab: &LabName) -> String {
     format!("vethpath:{lab}")
 }
 
-/// The ownership mark of a veth end, and whom it serves: `vethpath:three-hosts ns0:eth0`.
+/// The ownership mark of a veth end, with the interface that it belongs to: `vethpath:three-hosts ns0:eth0`.
 #[must_use]
 pub fn pair_mark(lab: &LabName, place: &str, interface: &str) -> String {
     format!("{} {place}:{interface}", lab_mark(lab))
 }
 
-/// The alternative name of a trunk's port. The `+` is in no namespace's name.
+/// The alternative name of a trunk's port. No namespace name contains `+`, so it cannot equal an `altname`.
 #[must_use]
 pub fn trunk_altname(lab: &LabName, from: &IfName, to: &IfName) -> String {
     format!("{lab}.{from}+{to}")
@@ -108,7 +108,7 @@ mod tests {
         assert_eq!(inner.bytes()[0] & 3, 2);
         assert_ne!(inner, derived_mac(&lab(), "ns0", "eth1"));
         assert_ne!(inner, port_mac(&lab(), "ns0", "eth0"));
-        // Parts are length-prefixed: moving a letter from one to the next is another name.
+        // Parts are length-prefixed: moving a letter from one part to the next changes the hash.
         assert_ne!(derived_mac(&lab(), "ns", "0eth0"), derived_mac(&lab(), "ns0", "eth0"));
     }
 

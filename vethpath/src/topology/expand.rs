@@ -1,17 +1,17 @@
-//! A lab as the file that says everything: no shorthand, no default of this version's left to guess.
+//! Prints a lab as a file with every value explicit: no shorthand, no defaults that depend on the version.
 
 use std::fmt::{self, Write};
 
 use super::{Bridge, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topology, derived_mac};
 
-/// The plain TOML of a lab, which reads as the same lab: one table for each bridge, namespace and
-/// interface. MAC addresses that are derived from names are left to be derived.
+/// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
+/// addresses that are derived from names are left out.
 #[must_use]
 pub fn expand(topology: &Topology) -> Expanded<'_> {
     Expanded(topology)
 }
 
-/// A lab that is written out while it is printed: see [`expand()`].
+/// A lab that is formatted when it is displayed: see [`expand()`].
 #[derive(Clone, Copy, Debug)]
 pub struct Expanded<'t>(&'t Topology);
 
@@ -98,14 +98,14 @@ fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) ->
         }
         writeln!(out, "]")?;
     }
-    // A bridge has no table for its settings.
+    // A bridge has no key for its settings, so they are written in its namespace.
     let is_here =
         |bridge: &&Bridge| matches!(&bridge.place, Place::Namespace(name) if *name == namespace.name);
     let of_bridges = topology.bridges.iter().filter(is_here).flat_map(|bridge| &bridge.sysctls);
     sysctls(out, namespace.sysctls.iter().chain(of_bridges))
 }
 
-/// The keys that say what IPv6 does on a device, where it is not what it would be without them.
+/// Writes `dad` and `accept_ra` where they differ from the values that a device has without these keys.
 fn ipv6(topology: &Topology, place: &Place, ipv6: Ipv6, own: &[Sysctl], out: &mut dyn Write) -> fmt::Result {
     let namespace =
         topology.namespaces.iter().find(|one| matches!(place, Place::Namespace(name) if *name == one.name));
@@ -149,7 +149,7 @@ fn list(out: &mut dyn Write, key: &str, items: impl Iterator<Item = String>) -> 
     if items.is_empty() { Ok(()) } else { writeln!(out, "{key} = [{}]", items.join(", ")) }
 }
 
-/// Settings with `/` between components, so that a dot in one stays a dot.
+/// Settings with `/` between components, so that a dot within a component is kept.
 fn sysctls<'a>(out: &mut dyn Write, settings: impl IntoIterator<Item = &'a Sysctl>) -> fmt::Result {
     let entry =
         |setting: &Sysctl| format!("{} = {}", quoted(&setting.key.path().join("/")), quoted(&setting.value));
@@ -160,13 +160,13 @@ fn sysctls<'a>(out: &mut dyn Write, settings: impl IntoIterator<Item = &'a Sysct
     writeln!(out, "sysctls = {{ {} }}", entries.join(", "))
 }
 
-/// A key of a header: names with a dot are quoted.
+/// A key of a table header. A name with a dot is quoted.
 fn key(name: &str) -> String {
     if name.contains('.') { quoted(name) } else { name.to_owned() }
 }
 
-/// A basic string. Names, addresses and settings have no control character but the tab, and of the
-/// rest TOML escapes what JSON escapes.
+/// A basic string. Names, addresses and settings have no control character except the tab. TOML escapes the other
+/// characters in the same way as JSON.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -1,4 +1,4 @@
-//! What is wrong with a file, and where. Collected, never thrown: a file's faults come all at once.
+//! Faults of a file with their positions. They are collected, so that all faults of a file are reported at once.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,47 +10,47 @@ use serde::Serialize;
 
 use super::{keys, limits};
 
-/// How bad it is.
+/// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// There is no lab with this in its file.
+    /// The file is rejected.
     Error,
-    /// There is, and it may not do what was meant.
+    /// The lab is valid, but may not do what was intended.
     Warning,
 }
 
-/// One thing that is wrong with a file.
+/// One fault of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// How bad it is.
+    /// The severity.
     pub level: Level,
-    /// Bytes of the file that it is about.
+    /// The bytes of the file that it is about.
     pub span: Range<usize>,
     /// What is wrong.
     pub message: String,
-    /// A few words under the span.
+    /// A short text under the span.
     pub label: Option<String>,
-    /// Another place that has to do with it ("first used here").
+    /// A second, related position with its label ("first used here").
     pub also: Option<(Range<usize>, String)>,
     /// What to do about it.
     pub hint: String,
 }
 
 impl Fault {
-    /// Puts a few words under the span.
+    /// Sets the short text under the span.
     pub(super) fn label(&mut self, label: impl AsRef<str>) -> &mut Self {
         self.label = Some(clean(label.as_ref()));
         self
     }
 
-    /// Points at a second place.
+    /// Adds a second position.
     pub(super) fn also(&mut self, span: &Range<usize>, label: impl AsRef<str>) -> &mut Self {
         self.also = Some((span.clone(), clean(label.as_ref())));
         self
     }
 
-    /// Line and column of its start in the file's text, in characters, both counted from 1.
+    /// Line and column of its start in the file's text, in characters. Both count from 1.
     #[must_use]
     pub fn position(&self, text: &str) -> (usize, usize) {
         let before = &text[..text.floor_char_boundary(self.span.start)];
@@ -59,7 +59,7 @@ impl Fault {
     }
 }
 
-/// Everything that is wrong with a file, in the file's order. Empty only as a lab's warnings.
+/// All faults of a file, in the file's order. Only the warnings of a valid lab may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// The faults.
@@ -78,7 +78,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Where the parts of validation put the faults they find.
+/// Collects the faults that the parts of validation find.
 #[derive(Debug, Default)]
 pub(super) struct Sink {
     faults: Vec<Fault>,
@@ -86,7 +86,7 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Records a fault that leaves no lab.
+    /// Records an error: the file has no valid lab.
     pub(super) fn add(
         &mut self,
         span: &Range<usize>,
@@ -96,7 +96,7 @@ impl Sink {
         self.note(Level::Error, span, message.as_ref(), hint.as_ref())
     }
 
-    /// Records what may not be meant, in a lab that can be.
+    /// Records a warning: the lab is valid, but may not be what was intended.
     pub(super) fn warn(
         &mut self,
         span: &Range<usize>,
@@ -119,12 +119,12 @@ impl Sink {
         &mut self.faults[last]
     }
 
-    /// Whether there was nothing so far that leaves no lab.
+    /// Whether no error was recorded so far.
     pub(super) fn is_fine(&self) -> bool {
         self.faults.iter().all(|fault| fault.level == Level::Warning)
     }
 
-    /// Records that a part of the file was left out for being too much.
+    /// Records that a part of the file was left out because it exceeds a limit.
     pub(super) fn cut(&mut self) {
         self.cut = true;
     }
@@ -134,13 +134,13 @@ impl Sink {
         self.cut
     }
 
-    /// Whether there are more faults than anybody will read.
+    /// Whether there are more faults than are shown.
     pub(super) fn is_crowded(&self) -> bool {
         self.faults.len() > limits::SHOWN
     }
 
-    /// The candidate that was most likely meant; not looked for where nobody will read of it,
-    /// since a large file has names enough to make that slow.
+    /// The candidate that was most likely meant. Returns `None` once there are more faults than are shown, since
+    /// the search is slow in a large file.
     pub(super) fn closest<'a>(
         &self,
         word: &str,
@@ -149,7 +149,7 @@ impl Sink {
         if self.is_crowded() { None } else { keys::closest(word, candidates) }
     }
 
-    /// Drops warnings about words that are wrong anyway, and all of them where they would hide an error.
+    /// Drops warnings whose span also has an error. Drops all warnings if there are more faults than are shown.
     pub(super) fn put_errors_first(&mut self) {
         let is_crowded = self.is_crowded();
         let is_error = |fault: &&Fault| fault.level == Level::Error;
@@ -158,18 +158,18 @@ impl Sink {
         self.retain(|fault| is_error(&fault) || !(is_crowded || wrong.contains(&fault.span)));
     }
 
-    /// Drops the faults that `keep` refuses.
+    /// Drops the faults for which `keep` returns false.
     pub(super) fn retain(&mut self, keep: impl FnMut(&Fault) -> bool) {
         self.faults.retain(keep);
     }
 
-    /// Takes over another sink's faults.
+    /// Moves another sink's faults into this one.
     pub(super) fn append(&mut self, mut other: Self) {
         self.faults.append(&mut other.faults);
     }
 
-    /// The faults, sorted by position. What one line of the file stands for may all be wrong in one
-    /// way: a few of those that are about the same words are kept, and the rest are counted.
+    /// The faults, sorted by position. One line of shorthand can cause the same fault many times: of the faults
+    /// with the same span only the first few are kept, and the rest are counted.
     pub(super) fn into_faults(mut self) -> Faults {
         self.faults.sort_by_key(|fault| (fault.span.start, fault.span.end));
         let mut seen: HashMap<(usize, usize), usize> = HashMap::new();
@@ -192,7 +192,7 @@ impl Sink {
     }
 }
 
-/// One line that a terminal shows as it is: file contents are quoted in messages.
+/// Text as one printable line. Messages quote file contents, which must not control the terminal.
 pub(super) fn clean(text: &str) -> String {
     let mut line = String::with_capacity(text.len().min(limits::MESSAGE));
     for (n, character) in text.chars().enumerate() {

@@ -64,7 +64,7 @@ pub(super) fn read(
     })
 }
 
-/// A setting of IPv6 is none where an interface has no IPv6, nor does one keep addresses that switches it off.
+/// Reports IPv6 settings of an interface with too small an MTU, and `disable_ipv6` of one with IPv6 addresses.
 pub(super) fn check_ipv6(interface: &InterfaceDecl, sysctl: &At<Sysctl>, sink: &mut Sink) {
     let (key, name) = (&sysctl.value.key, interface.name.value.as_str());
     let is_its = key.scope() == Scope::Interface(name);
@@ -84,7 +84,7 @@ pub(super) fn check_ipv6(interface: &InterfaceDecl, sysctl: &At<Sysctl>, sink: &
     }
 }
 
-/// IPv6 leaves an interface whose MTU is below its least, and its addresses with it.
+/// The kernel removes IPv6 and its addresses from an interface whose MTU is below the IPv6 minimum.
 pub(super) fn check_mtu(mtu: Option<&At<u32>>, addresses: &[At<IpNet>], sink: &mut Sink) {
     let Some(mtu) = mtu.filter(|mtu| mtu.value < limits::MTU_V6) else { return };
     if let Some(address) = addresses.iter().find(|address| address.value.addr().is_ipv6()) {

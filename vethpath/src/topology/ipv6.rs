@@ -1,17 +1,17 @@
-//! What IPv6 does by itself on a device: duplicate address detection and router advertisements.
+//! IPv6 autoconfiguration of a device: duplicate address detection and router advertisements.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Pair, Place, Scope, Sysctl, SysctlKey, Topology};
 
-/// What IPv6 does by itself on an interface or a bridge.
+/// IPv6 autoconfiguration of an interface or a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ipv6 {
-    /// `accept_dad`: 0 is no duplicate address detection (RFC 4862, 5.4). `None` leaves it to what the settings of
-    /// the file say.
+    /// `accept_dad`: 0 disables duplicate address detection (RFC 4862, 5.4). `None` leaves it to the settings of
+    /// the file.
     pub accept_dad: Option<u8>,
-    /// Whether it takes router advertisements, and solicits them. `None` leaves it to the kernel, which takes them
-    /// where the namespace does not forward.
+    /// Whether it accepts router advertisements, and solicits them. `None` is the kernel's default: accepted unless
+    /// the namespace forwards.
     pub accept_ra: Option<bool>,
 }
 
@@ -22,8 +22,8 @@ impl Default for Ipv6 {
 }
 
 impl Ipv6 {
-    /// What comes of the keys of a device, of its settings, of those of its namespace, and of the lab's `dad`. The
-    /// first that says something has it.
+    /// The result of the device's keys, its settings, its namespace's settings and the lab's `dad`. The first of
+    /// them that has a value applies.
     pub(super) fn of(
         (dad, accept_ra): (Option<bool>, Option<bool>),
         place: &Place,
@@ -40,26 +40,26 @@ impl Ipv6 {
         let accept_dad = match dad {
             _ if is_said("accept_dad") => None,
             Some(dad) => Some(u8::from(dad)),
-            // With it, the kernel detects whatever the interface's own says.
+            // If `conf/all` is not 0, the kernel does DAD whatever the interface's own value is.
             None if here(Scope::All).is_some_and(|value| value != Some(0)) => None,
             None => here(Scope::Default).unwrap_or(Some(u8::from(lab))),
         };
         let accept_ra = match accept_ra {
             _ if is_said("accept_ra") => None,
-            // Nobody in a lab is to give the machine an address or a route.
+            // No router in a lab may give the host an address or a route.
             None if *place == Place::Host => Some(false),
             said => said,
         };
         Self { accept_dad, accept_ra }
     }
 
-    /// Whether addresses are usable as soon as they are there.
+    /// Whether addresses are usable immediately (no tentative state).
     #[must_use]
     pub fn skips_dad(self) -> bool {
         self.accept_dad == Some(0)
     }
 
-    /// The settings of a device that say so.
+    /// The settings of a device for these values.
     #[must_use]
     pub fn settings(self, device: &str) -> Vec<Sysctl> {
         let setting = |name: &str, value: u8| Sysctl {
@@ -70,7 +70,7 @@ impl Ipv6 {
         dad.into_iter().chain(self.accept_ra_setting(device)).collect()
     }
 
-    /// The setting of a device that says whether it takes router advertisements: 2 is also where the namespace
+    /// The `accept_ra` setting of a device. The value 2 accepts router advertisements even if the namespace
     /// forwards (`ipv6_accept_ra` of net/ipv6.h).
     #[must_use]
     pub fn accept_ra_setting(self, device: &str) -> Option<Sysctl> {
@@ -80,8 +80,8 @@ impl Ipv6 {
 }
 
 impl Pair {
-    /// The settings of a port, or of a trunk's end: it has none but on the machine, where somebody may take it off its
-    /// bridge.
+    /// The settings of a port or of a trunk's end. Only one on the host has any, since it could be removed from its
+    /// bridge there.
     #[must_use]
     pub fn port_settings(place: &Place, port: &str) -> Vec<Sysctl> {
         let on_host = Ipv6 { accept_dad: None, accept_ra: (*place == Place::Host).then_some(false) };
@@ -90,7 +90,7 @@ impl Pair {
 }
 
 impl Topology {
-    /// Whether anything of it has duplicate address detection.
+    /// Whether any part of it does duplicate address detection.
     #[must_use]
     pub fn detects_duplicates(&self) -> bool {
         let interfaces = self.pairs.iter().map(|pair| pair.inner.ipv6);
@@ -100,7 +100,7 @@ impl Topology {
     }
 }
 
-/// Whether a setting is this one, of any interface or of all.
+/// Whether a setting has this name under `net/ipv6/conf`, for any interface, `all` or `default`.
 pub(super) fn is_of_ipv6(key: &SysctlKey, name: &str) -> bool {
     key.family() == "ipv6" && key.path().get(2).is_some_and(|table| table == "conf") && key.name() == name
 }

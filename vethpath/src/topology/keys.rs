@@ -1,4 +1,4 @@
-//! The words of the file: which keys there are, what one looks like, and which was meant.
+//! The keys of the file, an example of each, and suggestions for misspelt ones.
 
 /// Keys of the file itself.
 pub(super) const FILE: &[&str] = &["name", "dad", "bridge", "namespace", "group", "mesh", "chain"];
@@ -57,7 +57,7 @@ pub(super) const CHAIN: &[&str] = &[
     "datapath",
 ];
 
-/// What a key looks like when it is right. Some words are keys of several things.
+/// An example of a key in its context. Some keys occur in several tables.
 pub(super) fn example_in(what: &str, key: &str) -> &'static str {
     match (what, key) {
         (_, "namespace") if what != "the file" => r#"namespace = "fabric""#,
@@ -69,7 +69,7 @@ pub(super) fn example_in(what: &str, key: &str) -> &'static str {
     }
 }
 
-/// What a key looks like when it is right, where it has one meaning, or in the file's headers.
+/// An example of a key that has one meaning, or of a table header.
 pub(super) fn example(key: &str) -> &'static str {
     match key {
         "group" => "[group.h]",
@@ -109,7 +109,7 @@ pub(super) fn example(key: &str) -> &'static str {
     }
 }
 
-/// The candidate that `word` is most likely a slip for.
+/// The candidate that `word` is most likely a misspelling of.
 pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 64;
     if word.len() > LONGEST {
@@ -128,7 +128,7 @@ pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// `a`, `b` and `c`, each in backquotes.
+/// The words as "`a`, `b` and `c`".
 pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
     match words.split_last() {

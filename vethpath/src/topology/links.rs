@@ -1,4 +1,4 @@
-//! Where every interface leads: to a bridge, or by a cable to another interface.
+//! Resolves what every interface is linked to: a bridge, or by a cable another interface.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -10,12 +10,12 @@ use super::{
     read::At,
 };
 
-/// The links of a file. Numbers are positions among its interfaces and bridges.
+/// The links of a file. Numbers are indices of its interfaces and bridges.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    /// Interface and its bridge.
+    /// An interface and its bridge.
     pub(super) pairs: Vec<(usize, usize)>,
-    /// Interface and what the cable's other end is.
+    /// An interface and the other end of its cable.
     pub(super) cables: Vec<(usize, Far)>,
 }
 
@@ -24,14 +24,14 @@ pub(super) struct Links {
 pub(super) enum Far {
     /// An interface of the file.
     Declared(usize),
-    /// One that only the cable's first end speaks of.
+    /// One that only the cable's first end names.
     Bare(At<(Place, IfName)>),
 }
 
-/// Follows every link.
+/// Resolves every link.
 pub(super) fn resolve(index: &Index<'_>, sink: &mut Sink) -> Links {
     let mut links = Links::default();
-    // Undeclared ends, and who has them.
+    // Undeclared ends, and the interfaces that name them.
     let mut bare: HashMap<(&Place, &IfName), (usize, Range<usize>)> = HashMap::new();
     for (n, near) in index.declared.interfaces.iter().enumerate() {
         let Some(link) = &near.link else { continue };
@@ -84,7 +84,7 @@ fn to_bridge(near: &InterfaceDecl, link: &At<String>, index: &Index<'_>, sink: &
     None
 }
 
-/// Faults a cable that would end in a bridge.
+/// Reports a fault if the cable's other end is a bridge.
 fn is_bridge(place: &Place, name: &IfName, span: &Range<usize>, index: &Index<'_>, sink: &mut Sink) -> bool {
     let Some(bridge) = index.bridge_at(place, name) else { return false };
     sink.add(
@@ -96,8 +96,7 @@ fn is_bridge(place: &Place, name: &IfName, span: &Range<usize>, index: &Index<'_
     true
 }
 
-/// Whether two declared ends speak of the same cable. `second` of the two to be looked at notes
-/// what both are to blame for, so that it is noted once.
+/// Whether two declared ends describe the same cable. A fault of both ends is only reported at the `second` one.
 fn agree(
     near: &InterfaceDecl,
     span: &Range<usize>,

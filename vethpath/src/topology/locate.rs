@@ -1,12 +1,12 @@
-//! Which key a place in a file belongs to.
+//! Finds the key at a position of a file.
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-/// The dotted path of the key at a byte of the text, such as `namespace.ns0.interface.eth0.link`. `None` where
-/// no key is, as in a line that is not TOML.
+/// The dotted path of the key at a byte offset, such as `namespace.ns0.interface.eth0.link`. `None` if there is no
+/// key, as in a line that is not TOML.
 #[must_use]
 pub fn key_path(text: &str, at: usize) -> Option<String> {
     let (document, _) = DeTable::parse_recoverable(text);
@@ -37,12 +37,12 @@ fn quoted(key: &str) -> String {
     }
 }
 
-/// The path from a table down, last part first.
+/// The path below a table, last part first.
 fn in_table(table: &DeTable<'_>, at: usize) -> Option<Vec<Part>> {
     let here = |key: &Spanned<_>| key.span().contains(&at);
     for (key, value) in table {
         let part = || Part::Key(key.get_ref().to_string());
-        // A table may be spread over the file: what it spans does not say what it has.
+        // A table may be spread over the file, so its span does not show which keys it contains.
         if let Some(mut path) = in_value(value, at) {
             path.push(part());
             return Some(path);

@@ -1,10 +1,10 @@
-//! What `nat = true` on a bridge comes to.
+//! The masquerading rules of `nat = true` on a bridge.
 
 use ipnet::IpNet;
 
 use super::{Bridge, IfName, LabName, Place, Topology};
 
-/// One subnet whose packets are masqueraded, unless they stay on its bridge.
+/// A subnet whose packets are masqueraded when they leave its bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasqueradeRule {
     /// Source addresses; host bits are ignored.
@@ -13,21 +13,21 @@ pub struct MasqueradeRule {
     pub bridge: IfName,
 }
 
-/// The table of a lab in one place.
+/// A lab's nftables table in one network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Masquerade {
-    /// Where.
+    /// Its network namespace.
     pub place: Place,
     /// The table's name.
     pub table: String,
     /// A rule for each subnet of each bridge with `nat`.
     pub rules: Vec<MasqueradeRule>,
-    /// Whether the place is not the lab's own: the host, or an adopted namespace.
+    /// Whether the lab did not create the namespace: the host, or an adopted namespace.
     pub is_shared: bool,
 }
 
 impl Masquerade {
-    /// The tables that a topology wants, at most one in each place.
+    /// The tables that a topology needs, at most one in each namespace.
     #[must_use]
     pub fn of(topology: &Topology) -> Vec<Self> {
         let mut tables: Vec<Self> = Vec::new();
@@ -50,7 +50,7 @@ impl Masquerade {
         tables
     }
 
-    /// The table that a lab whose file is not known may have in a place that is not its own.
+    /// The table that a lab may have in a shared namespace, for a lab whose topology is not known.
     #[must_use]
     pub fn unknown(lab: &LabName, place: Place) -> Self {
         Self { place, table: Self::table_of(lab), rules: Vec::new(), is_shared: true }
@@ -61,7 +61,7 @@ impl Masquerade {
         format!("vethpath-{lab}")
     }
 
-    /// Whether any rule is about IPv4, and any about IPv6.
+    /// Whether there are IPv4 rules, and whether there are IPv6 rules.
     #[must_use]
     pub fn families(&self) -> (bool, bool) {
         let any = |wanted: fn(&IpNet) -> bool| self.rules.iter().any(|rule| wanted(&rule.subnet));
@@ -71,7 +71,7 @@ impl Masquerade {
 
 fn rules(bridge: &Bridge) -> impl Iterator<Item = MasqueradeRule> {
     let rule = |address: &IpNet| MasqueradeRule { subnet: address.trunc(), bridge: bridge.name.clone() };
-    // A link-local subnet never leaves its link.
+    // Packets of a link-local subnet never leave its link.
     let routable =
         |address: &&IpNet| !matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());
     bridge.addresses.iter().filter(routable).map(rule)

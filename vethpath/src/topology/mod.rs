@@ -1,9 +1,9 @@
-//! From a file to a [`Topology`] that cannot be wrong. Pure: no I/O, no kernel.
+//! Parses and validates a file into a [`Topology`]. Pure: no I/O, no kernel.
 //!
-//! [`read()`] goes from text to tables (`syntax`), from tables to what the file says (`bridges`,
-//! `namespaces`, `interfaces`; `shorthand` where one table stands for many), and from that to a lab
-//! whose parts agree (`assemble`). Every part notes what is wrong and goes on, so that all
-//! [`Faults`] come at once. Of a lab without faults `meaning` tells what may not be meant.
+//! [`read()`] works in stages. `syntax` parses the text into TOML tables. `bridges`, `namespaces`, `interfaces` and
+//! `shorthand` (one table for many parts) parse the tables. `assemble` cross-checks the parts and builds the lab.
+//! Every stage records its faults and continues, so that all [`Faults`] are reported at once. For a lab without
+//! faults `meaning` adds warnings.
 
 mod addresses;
 mod assemble;
@@ -61,36 +61,36 @@ pub use sysctl_key::{Scope, SysctlKey};
 /// A topology file: its text, and its path for messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// The path as the user wrote it. Nothing is opened.
+    /// The path as the user wrote it. It is not opened.
     pub path: &'a str,
-    /// What is in the file.
+    /// The file's contents.
     pub text: &'a str,
 }
 
-/// A lab, and what its writer may want to know of it.
+/// A valid lab with its warnings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
     /// The lab.
     pub topology: Topology,
-    /// Warnings, in the file's order; there may be none.
+    /// Warnings, in the file's order. May be empty.
     pub warnings: Faults,
 }
 
-/// Reads a topology file, whatever there is to warn of.
+/// Reads a topology file. Warnings are dropped.
 ///
-/// `default_name` is the lab's name where the file has no `name`: the file's stem.
+/// `default_name` (the file's stem) is the lab's name if the file has no `name`.
 ///
 /// # Errors
-/// Everything that is wrong with the file, in its order. Never an empty list.
+/// All faults of the file, in its order. Never an empty list.
 pub fn read(source: Source<'_>, default_name: Option<&str>) -> Result<Topology, Faults> {
     check(source, default_name).map(|checked| checked.topology)
 }
 
-/// Reads a topology file, as [`read()`] does, and says what of it may not be meant.
+/// Reads a topology file as [`read()`] does, and returns warnings too.
 ///
 /// # Errors
-/// Everything that is wrong with the file, in its order, and warnings between where the file could be read and
-/// its links lead somewhere. Never an empty list.
+/// All faults of the file, in its order. Warnings are among them if the file could be read completely and its links
+/// resolve. Never an empty list.
 pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, Faults> {
     let mut sink = fault::Sink::default();
     if source.text.len() > limits::FILE {
@@ -100,7 +100,7 @@ pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, 
         return Err(sink.into_faults());
     }
     let parsed = syntax::parse(source.text, &mut sink);
-    // What follows is only told of where the text could be read.
+    // These faults are only reported at positions where the text could be parsed.
     let mut told = fault::Sink::default();
     let topology = lab(&parsed, default_name, &mut told);
     told.retain(|fault| !parsed.is_guess(fault.span.start));
@@ -131,10 +131,10 @@ fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault
     }
     shorthand::read(&file, &mut declared, sink);
     if sink.is_cut() {
-        // "There is no bridge br0" would be said of one that could not be read, or was left out.
+        // Otherwise a bridge that could not be read or was left out would be reported as missing.
         return None;
     }
-    // Names are derived from the lab's; any will do to look for further faults.
+    // MACs and port names are derived from the lab's name. A placeholder is enough to find further faults.
     let name = name.or_else(|| "unnamed".parse().ok())?;
     Some(assemble::topology(name, &declared, sink))
 }

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{IfName, Ipv6, LabName, Mac, NsName, SysctlKey};
 
-/// A whole lab. Only validation makes one, so its parts agree with each other.
+/// A whole lab. Only validation creates one, so its parts are consistent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     /// The lab's name.
     pub lab: LabName,
-    /// Whether IPv6 addresses are checked for duplicates where nothing else is said.
+    /// Whether IPv6 duplicate address detection is the default.
     #[serde(default)]
     pub dad: bool,
     /// Declared namespaces, in the file's order. The host is not among them.
@@ -25,11 +25,11 @@ pub struct Topology {
     pub cables: Vec<Cable>,
     /// veth pairs between two bridges.
     pub trunks: Vec<Trunk>,
-    /// The number of the next trunk: none is given twice as long as the lab is up.
+    /// The number of the next trunk. A number is not reused while the lab is up.
     pub next_trunk: u16,
 }
 
-/// Where something lives.
+/// The namespace that something is in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Place {
     /// The namespace vethpath was started in.
@@ -52,24 +52,24 @@ impl fmt::Display for Place {
 pub struct Namespace {
     /// Its name in `/run/netns`.
     pub name: NsName,
-    /// The namespace file of one that somebody else made (`/proc/4242/ns/net`). It is joined at
-    /// `up` and left in peace at `down`.
+    /// The file of an adopted namespace (`/proc/4242/ns/net`), which another program created. `up` enters it.
+    /// `down` does not delete it.
     pub adopt: Option<String>,
-    /// Its routes; `gateway` is among them as a default route. The namespaces of a group share one list.
+    /// Its routes. `gateway` is one of them, as a default route. The namespaces of a group share one list.
     #[serde(with = "shared")]
     pub routes: Arc<[Route]>,
-    /// Settings under `/proc/sys/net` that are of no interface of the lab's, applied before these are made. Shared
-    /// in the same way.
+    /// Settings under `/proc/sys/net` that do not belong to an interface of the lab. They are applied before the
+    /// interfaces are created. The namespaces of a group share one list.
     #[serde(with = "shared")]
     pub sysctls: Arc<[Sysctl]>,
-    /// Whether interfaces that are made in it check IPv6 addresses for duplicates, unless told otherwise.
+    /// Whether IPv6 duplicate address detection is the default of interfaces that are created in it.
     #[serde(default)]
     pub dad: bool,
 }
 
 impl Namespace {
-    /// Whether it is adopted by the file in `/run/netns` that gives it its name, as `ip netns add` makes it: then
-    /// the name is not the lab's either.
+    /// Whether it is adopted by the file of its own name in `/run/netns`, as `ip netns add` creates it. In that
+    /// case the name does not belong to the lab either.
     #[must_use]
     pub fn has_its_name(&self) -> bool {
         let Some(path) = &self.adopt else { return false };
@@ -78,7 +78,7 @@ impl Namespace {
     }
 }
 
-/// A route by way of a gateway.
+/// A route by a gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Route {
     /// The destination; a prefix of length 0 is the default route.
@@ -98,7 +98,7 @@ pub struct Sysctl {
     pub value: Arc<str>,
 }
 
-/// A list that several hold is written out for each.
+/// Serializes a shared list as a copy for each holder.
 mod shared {
     use std::sync::Arc;
 
@@ -115,7 +115,7 @@ mod shared {
     }
 }
 
-/// The same of a text.
+/// The same for a shared string.
 mod shared_text {
     use std::sync::Arc;
 
@@ -130,13 +130,13 @@ mod shared_text {
     }
 }
 
-/// Which programs ports get.
+/// The programs that are attached to ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Datapath {
     /// tc ingress and `bpf_redirect_peer`.
     Tc,
-    /// XDP at the port, and the tc program behind it.
+    /// XDP at the port, and the tc program for frames that XDP passes.
     Xdp,
     /// None: a plain bridge.
     Bridge,
@@ -151,28 +151,28 @@ pub struct Bridge {
     pub place: Place,
     /// Its number in the maps: unique in the lab, and not 0.
     pub number: u32,
-    /// The number of its namespace in the maps: all bridges there have the same.
+    /// The number of its namespace in the maps. All bridges of a namespace have the same.
     pub domain: u16,
-    /// Its own addresses: the gateway of its hosts.
+    /// Its own addresses, by which it is the gateway of its hosts.
     pub addresses: Vec<IpNet>,
     /// Its own MAC.
     pub mac: Mac,
-    /// Its MTU in bytes; `None` leaves it to the kernel (the least of its ports').
+    /// Its MTU in bytes. `None` is the kernel's default: the smallest of its ports'.
     pub mtu: Option<u32>,
-    /// Masquerade what its subnets send out of its namespace.
+    /// Masquerades packets from its subnets that leave its namespace.
     pub nat: bool,
     /// Spanning tree.
     pub stp: bool,
-    /// FDB ageing time in seconds; `None` is the kernel's 300.
+    /// FDB ageing time in seconds. `None` is the kernel's default of 300.
     pub ageing_time: Option<u32>,
     /// VLAN filtering. Its ports then stay on the slow path.
     pub vlan_filtering: bool,
-    /// Which programs its ports get, if their interfaces do not say otherwise.
+    /// The programs of its ports, unless an interface has its own `datapath`.
     pub datapath: Datapath,
-    /// Settings of it that its namespace states.
+    /// Settings of the bridge device that are written in its namespace's table.
     #[serde(default)]
     pub sysctls: Vec<Sysctl>,
-    /// What IPv6 does on it by itself.
+    /// IPv6 autoconfiguration.
     #[serde(default)]
     pub ipv6: Ipv6,
 }
@@ -182,9 +182,9 @@ pub struct Bridge {
 pub struct Interface {
     /// The device's name.
     pub name: IfName,
-    /// Its MAC: the file's, or derived from lab, namespace and name.
+    /// Its MAC: from the file, or derived from lab, namespace and name.
     pub mac: Mac,
-    /// Its MTU in bytes; the other end gets the same. `None` is the kernel's 1500.
+    /// Its MTU in bytes. The other end gets the same. `None` is the kernel's default of 1500.
     pub mtu: Option<u32>,
     /// Its addresses.
     pub addresses: Vec<IpNet>,
@@ -192,7 +192,7 @@ pub struct Interface {
     pub sysctls: Vec<Sysctl>,
     /// Whether it is brought up.
     pub up: bool,
-    /// What IPv6 does on it by itself.
+    /// IPv6 autoconfiguration.
     #[serde(default)]
     pub ipv6: Ipv6,
 }
@@ -208,35 +208,35 @@ pub struct Pair {
     pub inner: Interface,
     /// The bridge.
     pub bridge: IfName,
-    /// The bridge's namespace, where the port is too.
+    /// The bridge's namespace. The port is there too.
     pub place: Place,
     /// The port's device name: short, derived, unique on the host.
     pub port: IfName,
     /// The port's own MAC, derived.
     pub port_mac: Mac,
-    /// Which programs this port gets: its interface's choice, or the bridge's.
+    /// The programs of this port, from the interface's or the bridge's `datapath`.
     pub datapath: Datapath,
 }
 
 impl Pair {
-    /// What people call it: `ns0:eth0`.
+    /// The name in messages: `ns0:eth0`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}:{}", self.namespace, self.inner.name)
     }
 }
 
-/// A veth pair between two namespaces, no bridge.
+/// A veth pair between two namespaces, without a bridge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cable {
     /// The end that was declared first.
     pub a: CableEnd,
-    /// The other.
+    /// The other end.
     pub b: CableEnd,
 }
 
 impl Cable {
-    /// What people call it: `ns0:eth0 - ns1:eth0`.
+    /// The name in messages: `ns0:eth0 - ns1:eth0`.
     #[must_use]
     pub fn name(&self) -> String {
         let end = |end: &CableEnd| format!("{}:{}", end.place, end.interface.name);
@@ -247,25 +247,25 @@ impl Cable {
 /// One end of a cable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CableEnd {
-    /// Where it is.
+    /// Its namespace.
     pub place: Place,
     /// The interface.
     pub interface: Interface,
 }
 
-/// A veth pair whose both ends are ports of two different bridges.
+/// A veth pair whose ends are ports of two different bridges.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trunk {
     /// Its number in the maps: unique in the lab.
     pub number: u16,
     /// The end on the bridge that declares the trunk.
     pub a: TrunkEnd,
-    /// The other.
+    /// The other end.
     pub b: TrunkEnd,
 }
 
 impl Trunk {
-    /// What people call it: `br0 - br1`.
+    /// The name in messages: `br0 - br1`.
     #[must_use]
     pub fn name(&self) -> String {
         format!("{} - {}", self.a.bridge, self.b.bridge)
@@ -286,7 +286,7 @@ pub struct TrunkEnd {
 }
 
 impl Topology {
-    /// The bridge of this name in this place.
+    /// The bridge of this name in this namespace.
     #[must_use]
     pub fn bridge(&self, place: &Place, name: &IfName) -> Option<&Bridge> {
         self.bridges.get(self.bridge_position(place, name)?)
@@ -298,13 +298,13 @@ impl Topology {
         self.bridges.iter().position(|b| &b.place == place && &b.name == name)
     }
 
-    /// The number of a bridge in the maps: unique in the lab; 0 is no bridge's.
+    /// The number of a bridge in the maps. Unique in the lab. 0 if there is no such bridge.
     #[must_use]
     pub fn bridge_number(&self, place: &Place, name: &IfName) -> u32 {
         self.bridge(place, name).map(|bridge| bridge.number).unwrap_or_default()
     }
 
-    /// For each bridge the position of the first one that trunks, within its namespace, join it with.
+    /// For each bridge, the index of the first bridge of its segment. Only trunks within a namespace count.
     #[must_use]
     pub fn segments(&self) -> Vec<usize> {
         let position = |end: &TrunkEnd| self.bridge_position(&end.place, &end.bridge);
@@ -323,12 +323,12 @@ impl Topology {
         self.bridge(&end.place, &end.bridge).is_some_and(|bridge| bridge.datapath != Datapath::Bridge)
     }
 
-    /// The pairs with ports in a place that get an XDP program too.
+    /// The pairs with ports in a place that also get an XDP program.
     pub fn xdp_pairs<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a Pair> {
         self.pairs.iter().filter(move |pair| &pair.place == place && pair.datapath == Datapath::Xdp)
     }
 
-    /// The ports in a place: those with inner ends and those of trunks.
+    /// The ports in a place: those of pairs and those of trunks.
     pub fn ports<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a IfName> {
         let pairs = self.pairs.iter().filter(move |pair| &pair.place == place);
         let ends = self.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
@@ -336,8 +336,7 @@ impl Topology {
         pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))
     }
 
-    /// The ports in a place that get programs: those with inner ends and those of trunks, whose
-    /// datapath is not the plain bridge.
+    /// The ports in a place that get programs: those of pairs and trunks whose datapath is not the plain bridge.
     pub fn ports_with_programs<'a>(&'a self, place: &'a Place) -> impl Iterator<Item = &'a IfName> {
         let pairs = self.pairs.iter().filter(move |p| &p.place == place && p.datapath != Datapath::Bridge);
         let wants = move |end: &&TrunkEnd| &end.place == place && self.wants_programs(end);
@@ -345,8 +344,7 @@ impl Topology {
         pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))
     }
 
-    /// The namespaces that hold bridges, each once with its number in the maps, in the order of their
-    /// bridges.
+    /// The namespaces that have bridges, each once with its number in the maps, in the order of their bridges.
     #[must_use]
     pub fn domains(&self) -> Vec<(u16, Place)> {
         let mut domains: Vec<(u16, Place)> = Vec::new();

@@ -1,4 +1,4 @@
-//! Names and addresses that are valid by construction.
+//! Names and MAC addresses that are valid by construction.
 
 use std::{fmt, str::FromStr};
 
@@ -8,16 +8,16 @@ use thiserror::Error;
 /// Why a name or address cannot be used.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NameError {
-    /// Nothing there.
+    /// Empty.
     #[error("{what} cannot be empty")]
     Empty {
-        /// What was to be named, with its article.
+        /// The kind of name, with its article.
         what: &'static str,
     },
-    /// Longer than the kernel, or we, take.
+    /// Longer than the kernel or vethpath accepts.
     #[error("`{text}` is {length} bytes long, and {what} has at most {most}")]
     TooLong {
-        /// What was to be named, with its article.
+        /// The kind of name, with its article.
         what: &'static str,
         /// The name.
         text: String,
@@ -29,11 +29,11 @@ pub enum NameError {
     /// A character that breaks a path, a command line or another tool's parser.
     #[error("`{text}` has {character:?} in it, and {what} is made of letters, digits, `-`, `_`{dot}")]
     Character {
-        /// What was to be named, with its article.
+        /// The kind of name, with its article.
         what: &'static str,
         /// The name.
         text: String,
-        /// The first offender.
+        /// The first invalid character.
         character: char,
         /// "and `.`" where a dot is allowed.
         dot: &'static str,
@@ -41,17 +41,17 @@ pub enum NameError {
     /// `.`, `..`, or a leading `-` or `.`.
     #[error("{what} cannot start with `{first}`: `{text}`")]
     Start {
-        /// What was to be named, with its article.
+        /// The kind of name, with its article.
         what: &'static str,
         /// The name.
         text: String,
         /// Its first character.
         first: char,
     },
-    /// A word with a meaning of its own.
+    /// A reserved word.
     #[error("`{text}` has a meaning of its own and cannot be {what}")]
     Reserved {
-        /// What was to be named, with its article.
+        /// The kind of name, with its article.
         what: &'static str,
         /// The name.
         text: String,
@@ -64,7 +64,7 @@ pub enum NameError {
     MacUse(Mac, &'static str),
 }
 
-/// Checks the rules that all names share and returns the name.
+/// Checks the rules that all names share, and returns the name.
 fn checked(what: &'static str, text: &str, most: usize, dots: bool) -> Result<String, NameError> {
     let owned = || text.to_owned();
     let Some(first) = text.chars().next() else { return Err(NameError::Empty { what }) };
@@ -90,10 +90,10 @@ macro_rules! name_type {
         pub struct $name(String);
 
         impl $name {
-            /// The longest, in bytes.
+            /// The maximum length in bytes.
             pub const MOST: usize = $most;
 
-            /// The name as it is written.
+            /// The name as written.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -135,7 +135,7 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// The name of a lab. Becomes a folder in bpffs, where dots are not allowed.
+    /// The name of a lab. It becomes a directory name in bpffs, where dots are not allowed.
     LabName, "a lab name", 32, false, []
 );
 name_type!(
@@ -143,7 +143,7 @@ name_type!(
     NsName, "a namespace name", 48, true, ["host"]
 );
 name_type!(
-    /// The name of a network interface: at most 15 bytes (IFNAMSIZ less the final zero).
+    /// The name of a network interface: at most 15 bytes (IFNAMSIZ less the terminating NUL).
     IfName, "an interface name", 15, true, ["all", "default", "lo"]
 );
 
@@ -153,7 +153,7 @@ name_type!(
 pub struct Mac([u8; 6]);
 
 impl Mac {
-    /// An interface's address.
+    /// Creates the address of an interface.
     ///
     /// # Errors
     /// A group address or all zeroes ([`NameError::MacUse`]).
@@ -168,7 +168,7 @@ impl Mac {
         Ok(mac)
     }
 
-    /// The six bytes, first on the wire first.
+    /// The six bytes in wire order.
     #[must_use]
     pub const fn bytes(self) -> [u8; 6] {
         self.0

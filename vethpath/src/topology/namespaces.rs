@@ -29,7 +29,7 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
             }
         }
     }
-    // A namespace may be spread over the file.
+    // The tables of a namespace may be spread over the file.
     declared.interfaces.sort_by_key(|interface| interface.name.span.start);
 }
 
@@ -51,7 +51,7 @@ fn namespace(key: &At<&str>, table: &Table<'_>, declared: &mut Declared, sink: &
     Some(place)
 }
 
-/// The host is not ours: only the ends of cables go there.
+/// The host is not part of the lab: it may only have cable ends.
 fn host(table: &Table<'_>, sink: &mut Sink) {
     for (key, _) in table.entries() {
         if keys::HOST.contains(&key.value) {
@@ -66,7 +66,7 @@ fn host(table: &Table<'_>, sink: &mut Sink) {
     }
 }
 
-/// `{ pid = N }` or `{ path = "/..." }`, as a path.
+/// The path of `{ pid = N }` or `{ path = "/..." }`.
 fn adopt(table: &Table<'_>, sink: &mut Sink) -> Option<At<String>> {
     let span = table.get("adopt")?.span();
     let adopt = table.table("adopt", "`adopt`", sink)?;

@@ -1,7 +1,7 @@
-//! How many entries of the kernel's neighbour tables a lab needs.
+//! Estimates the number of neighbour table entries that a lab needs.
 //!
-//! The kernel has one table for each family, for all network namespaces together (`arp_tbl`, `nd_tbl`), and one limit of
-//! its entries, `gc_thresh3` (`neigh_alloc` in net/core/neighbour.c). Entries in use are not evicted.
+//! The kernel has one table for each family, for all network namespaces (`arp_tbl`, `nd_tbl`). It limits the number
+//! of entries to `gc_thresh3` (`neigh_alloc` in net/core/neighbour.c). Entries in use are not evicted.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use super::{Place, Route, Topology};
 
-/// A family with a neighbour table.
+/// An address family with a neighbour table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// ARP.
@@ -24,10 +24,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both.
+    /// Both families.
     pub const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
 
-    /// The setting of the limit.
+    /// The sysctl of the limit.
     #[must_use]
     pub fn limit(self) -> &'static str {
         match self {
@@ -50,13 +50,13 @@ impl fmt::Display for Family {
     }
 }
 
-/// What a lab needs of one table while each of its hosts talks to its gateways, or to one neighbour where it has none.
-/// Each two hosts that talk to each other need two more.
+/// The entries of one table that a lab needs if each host talks to its gateways, or to one neighbour if it has
+/// none. Each further pair of hosts that talk to each other needs two more.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Neighbours {
-    /// Entries, of all namespaces together.
+    /// Entries in all namespaces together.
     pub entries: usize,
-    /// The device with most neighbours, as people call it, and how many those are.
+    /// The device with the most neighbours: its name and their number.
     pub most: Option<(String, usize)>,
 }
 
@@ -78,7 +78,7 @@ impl Device<'_> {
 }
 
 impl Neighbours {
-    /// What a lab needs.
+    /// Estimates the need of a lab.
     #[must_use]
     pub fn of(topology: &Topology, family: Family) -> Self {
         let places: HashMap<&str, Place> = topology
@@ -97,7 +97,7 @@ impl Neighbours {
                 *members.entry(net.trunc()).or_default() += 1;
             }
         }
-        // What each device talks to.
+        // The neighbours of each device.
         let mut talks: Vec<BTreeSet<IpAddr>> = vec![BTreeSet::new(); devices.len()];
         let mut before: Option<(&Arc<[Route]>, BTreeSet<IpAddr>)> = None;
         for namespace in &topology.namespaces {

@@ -1,5 +1,5 @@
-//! The numbers by which the maps know the parts of a lab. They are for life: what stays when a lab
-//! becomes another keeps its number, and with it what was counted.
+//! The numbers of a lab's parts in the BPF maps. A part that stays in the lab across an update keeps its number,
+//! and with it its counters.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,9 @@ type BridgeName<'a> = (&'a Place, &'a IfName);
 type TrunkName<'a> = (BridgeName<'a>, BridgeName<'a>);
 
 impl Topology {
-    /// Gives every part its number. What an `earlier` topology of the same lab has, by the same name,
-    /// keeps its own (the last one's counts); what is new gets the least that none of them has. A
-    /// trunk gets one that no trunk ever had: those gone by are still in what the programs counted.
+    /// Numbers every part. A part that an `earlier` topology of the same lab has by the same name keeps its number
+    /// (the last one's). A new part gets the lowest number that none of them uses. A new trunk gets a number that
+    /// no trunk had before, since the programs' counters still contain those of removed trunks.
     pub fn number(&mut self, earlier: &[&Self]) {
         let pairs = known(earlier.iter().flat_map(|lab| &lab.pairs), |pair| (pair_name(pair), pair.number));
         let bridges = || earlier.iter().flat_map(|lab| &lab.bridges);
@@ -39,7 +39,7 @@ impl Topology {
     }
 }
 
-/// What has a number; of the topologies that have it, the last one's counts.
+/// The known numbers by name. Later topologies override earlier ones.
 fn known<'a, T: 'a, K: Ord, N>(
     parts: impl Iterator<Item = &'a T>,
     of: impl Fn(&'a T) -> (K, N),
@@ -47,14 +47,14 @@ fn known<'a, T: 'a, K: Ord, N>(
     parts.map(of).collect()
 }
 
-/// The numbers of `names`, in their order, from `first` on.
+/// The numbers of `names` in their order. New numbers start at `first`.
 fn numbers<K: Ord>(first: u32, names: impl Iterator<Item = K>, known: &BTreeMap<K, u32>) -> Vec<u32> {
     let taken: BTreeSet<u32> = known.values().copied().collect();
     let mut free = (first..).filter(|number| !taken.contains(number));
     names.map(|name| known.get(&name).copied().or_else(|| free.next()).unwrap_or_default()).collect()
 }
 
-/// The same for places, of which several bridges have one.
+/// The same for places. All bridges in a place share its number.
 fn numbers_of_places<'a>(places: impl Iterator<Item = &'a Place>, known: &BTreeMap<&Place, u16>) -> Vec<u16> {
     let taken: BTreeSet<u16> = known.values().copied().collect();
     let mut free = (0..).filter(|number| !taken.contains(number));
@@ -117,7 +117,7 @@ mod tests {
         let first = lab(&[("a", "br0"), ("b", "br0"), ("c", "br0")]);
         let mut second = lab(&[("new", "br0"), ("c", "br0"), ("a", "br0")]);
         second.number(&[&first]);
-        // While the first may still be there, its numbers are taken.
+        // The first lab may still be present, so its numbers are in use.
         assert_eq!(pairs(&second), expect(&[("new", 4), ("c", 3), ("a", 1)]));
         let mut third = lab(&[("x", "br0"), ("new", "br0")]);
         third.number(&[&second]);

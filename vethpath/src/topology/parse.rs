@@ -1,10 +1,10 @@
-//! Strings of the file as names and addresses, with a hint for each way to get one wrong.
+//! Parses strings of the file into names and addresses, with a hint for each kind of mistake.
 
 use std::{net::IpAddr, ops::Range, str::FromStr};
 
 use super::{IfName, LabName, Mac, NameError, NsName, Place, fault::Sink, keys, read::At};
 
-/// What to do about a bad name or MAC.
+/// The hint for an invalid name or MAC.
 pub(super) fn name_hint(error: &NameError) -> String {
     match error {
         NameError::Empty { .. } => String::from("give it a name of letters and digits"),
@@ -28,7 +28,7 @@ pub(super) fn name_hint(error: &NameError) -> String {
     }
 }
 
-/// Parses a name or MAC, noting why it is none.
+/// Parses a name or MAC. Records a fault if it is invalid.
 pub(super) fn named<T: FromStr<Err = NameError>>(
     text: &str,
     span: &Range<usize>,
@@ -43,7 +43,7 @@ pub(super) fn named<T: FromStr<Err = NameError>>(
     }
 }
 
-/// A namespace of the lab, or the host's.
+/// Parses a namespace of the lab, or `host`.
 pub(super) fn place(text: &str, span: &Range<usize>, sink: &mut Sink) -> Option<Place> {
     if text == "host" {
         return Some(Place::Host);
@@ -51,7 +51,7 @@ pub(super) fn place(text: &str, span: &Range<usize>, sink: &mut Sink) -> Option<
     named::<NsName>(text, span, sink).map(Place::Namespace)
 }
 
-/// The lab's name: the file's, or the file's stem.
+/// The lab's name: `name` of the file, or the file's stem.
 pub(super) fn lab_name(written: Option<At<&str>>, stem: Option<&str>, sink: &mut Sink) -> Option<LabName> {
     if let Some(name) = written {
         return named(name.value, &name.span, sink);
@@ -77,12 +77,12 @@ pub(super) fn mac(written: Option<At<&str>>, sink: &mut Sink) -> Option<At<Mac>>
     named(written.value, &written.span, sink).map(|mac| written.with(mac))
 }
 
-/// Where a `link` leads.
+/// The target of a `link`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// To a bridge, not yet known to exist.
+    /// A bridge, not yet known to exist.
     Bridge(String),
-    /// To an interface: a cable.
+    /// The other end of a cable.
     Interface(Place, IfName),
 }
 
@@ -96,7 +96,7 @@ pub(super) fn link(written: &At<&str>, sink: &mut Sink) -> Option<At<Link>> {
     Some(written.with(Link::Interface(place?, interface?)))
 }
 
-/// A gateway's address.
+/// Parses a gateway's address.
 pub(super) fn gateway(written: &At<&str>, key: &str, sink: &mut Sink) -> Option<At<IpAddr>> {
     let text = written.value;
     let Ok(address) = text.parse::<IpAddr>() else {
@@ -113,7 +113,7 @@ pub(super) fn gateway(written: &At<&str>, key: &str, sink: &mut Sink) -> Option<
         sink.add(&written.span, format!("`{address}` cannot be a gateway: it is {what}"), hint);
         return None;
     }
-    // The kernel wants such a route to name its device, and a route of the file names none.
+    // The kernel requires a device for such a route, and a route of the file has none.
     if let IpAddr::V6(v6) = address
         && v6.is_unicast_link_local()
     {

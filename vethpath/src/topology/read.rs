@@ -1,4 +1,4 @@
-//! Typed reading of TOML tables. Each getter notes what is wrong and returns what is right.
+//! Typed access to TOML tables. Each getter records faults and returns valid values.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -9,7 +9,7 @@ use toml::{
 
 use super::{fault::Sink, keys};
 
-/// A value and where the file has it.
+/// A value and its position in the file.
 #[derive(Clone, Debug)]
 pub(super) struct At<T> {
     pub(super) value: T,
@@ -46,7 +46,7 @@ impl<'t> Table<'t> {
         Self { what, table }
     }
 
-    /// Faults every key that is not among `known`.
+    /// Records a fault for every key that is not in `known`.
     pub(super) fn only(&self, known: &[&'static str], sink: &mut Sink) {
         for (key, _) in self.entries() {
             if known.contains(&key.value) {
@@ -95,7 +95,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// An integer in a range; `unit` with a leading space or empty.
+    /// An integer in a range. `unit` is empty or starts with a space.
     pub(super) fn number(
         &self,
         key: &str,
@@ -118,7 +118,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    /// An array of strings, empty when the key is absent.
+    /// An array of strings. Empty if the key is absent.
     pub(super) fn texts(&self, key: &str, most: usize, sink: &mut Sink) -> List<&'t str> {
         let mut list = List { items: Vec::new(), whole: true };
         let Some(value) = self.get(key) else { return list };
@@ -181,7 +181,7 @@ impl<'t> Table<'t> {
     }
 }
 
-/// Records that `value` is not what `key` wants.
+/// Records that `value` has the wrong type for `key`.
 pub(super) fn mismatch<T>(
     key: &str,
     wanted: &str,
@@ -207,7 +207,7 @@ pub(super) fn expected(key: &str, wanted: &str, value: &Spanned<DeValue<'_>>) ->
     format!("`{key}`: expected {wanted}, found {found}")
 }
 
-/// Cuts a list at its limit; the first beyond it is the fault.
+/// Truncates a list at its limit. The first item beyond the limit is the fault.
 pub(super) fn bounded<T>(
     items: &mut Vec<T>,
     key: &str,

@@ -1,4 +1,4 @@
-//! Faults as text, each under the line of the file that it is about.
+//! Renders faults as text, each with the line of the file that it is about.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -7,7 +7,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use super::{Fault, Faults, Source, fault::clean, limits};
 
 impl Faults {
-    /// The faults as `rustc` shows its own, with a `hint` under each; ends in a newline.
+    /// The faults in the format of `rustc`, with a `hint` under each. Ends in a newline.
     #[must_use]
     pub fn render(&self, source: Source<'_>, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
@@ -48,20 +48,20 @@ impl Fault {
     }
 }
 
-/// The renderer shows ASCII control characters and does not print them. Those of ISO 8859, by which
-/// some terminals are steered too, become a dot; spans stay true, as that has two bytes like them.
+/// The renderer replaces ASCII control characters. The C1 control characters of ISO 8859, which some terminals
+/// interpret too, are replaced by a middle dot here. Both have two bytes in UTF-8, so spans stay valid.
 fn harmless(text: &str) -> Cow<'_, str> {
     let steers = |c: char| matches!(c, '\u{80}'..='\u{9f}');
     if text.contains(steers) { Cow::Owned(text.replace(steers, "\u{b7}")) } else { Cow::Borrowed(text) }
 }
 
-/// The lines a fault is about. The renderer reads all the text it is given, so a fault at the end
-/// of a long file would cost as much as the file.
+/// The lines that a fault is about. The renderer scans all the text that it is given, so without this a fault would
+/// cost time proportional to the file's length.
 struct Part<'a> {
     text: &'a str,
-    /// Number of the first line, from 1.
+    /// Number of the first line, counted from 1.
     line: usize,
-    /// Byte of the file at which `text` starts.
+    /// Byte offset of `text` in the file.
     offset: usize,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Part<'a> {
         Self { text: &text[offset..end], line: text[..offset].matches('\n').count() + 1, offset }
     }
 
-    /// A span of the file as one of this part, kept inside it and on character boundaries.
+    /// Converts a span of the file to one of this part, clamped to the part and to character boundaries.
     fn span(&self, span: &Range<usize>) -> Range<usize> {
         let start = self.text.floor_char_boundary(span.start.saturating_sub(self.offset));
         let end = self.text.ceil_char_boundary(span.end.saturating_sub(self.offset));

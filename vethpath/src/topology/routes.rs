@@ -1,4 +1,4 @@
-//! Gateways and routes: reading them, and whether what they go by can be reached.
+//! Gateways and routes: parsing, and the check that gateways are reachable.
 
 use std::{collections::HashMap, net::IpAddr, ops::Range};
 
@@ -32,7 +32,7 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Vec<RouteDecl> {
     routes
 }
 
-/// The destination of a gateway's route.
+/// The default route's destination, in the address family of its gateway.
 pub(super) fn default_by_way_of(via: IpAddr) -> IpNet {
     match via {
         IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
@@ -108,7 +108,7 @@ fn route(table: &Table<'_>, span: &Range<usize>, sink: &mut Sink) -> Option<Rout
     Some(RouteDecl { route: Route { to: to.value, via: via.value }, span: to.span, via })
 }
 
-/// Faults every gateway that no interface of its namespace reaches.
+/// Reports every gateway that is not in a subnet of its namespace.
 pub(super) fn check(declared: &Declared, sink: &mut Sink) {
     let mut interfaces: HashMap<&Place, Vec<&InterfaceDecl>> = HashMap::new();
     for interface in &declared.interfaces {
@@ -172,7 +172,7 @@ fn check_namespace(
     }
 }
 
-/// A gateway that could have been meant: the address of a bridge that the namespace is linked to.
+/// The hint for an unreachable gateway: the address of a bridge that the namespace is linked to, if there is one.
 fn reachable(via: IpAddr, interfaces: &[&InterfaceDecl], declared: &Declared) -> String {
     for interface in interfaces {
         let Some(At { value: Link::Bridge(linked), .. }) = &interface.link else { continue };

@@ -1,7 +1,7 @@
-//! The topology file as a JSON Schema, by which editors complete and check while one writes.
+//! The JSON Schema of the topology file, for completion and checks in editors.
 //!
-//! Draft 7, which TOML language servers (taplo, Even Better TOML) know best. It says what keys there
-//! are and what types they take; what parts of a file say of each other `vethpath validate` knows.
+//! It is draft 7, which TOML language servers (taplo, Even Better TOML) support best. It describes keys and their
+//! types. Relations between parts of a file are checked by `vethpath validate`.
 
 use serde_json::{Map, Value, json};
 
@@ -38,7 +38,7 @@ const LENGTH: &str = "^[0-9A-Fa-f.:]+/[0-9]{1,3}$";
 const ADDRESS: &str = "^[0-9A-Fa-f.:]+$";
 const DESTINATION: &str = "^(default|[0-9A-Fa-f.:]+/[0-9]{1,3})$";
 
-/// Keys of a bridge that a chain has too.
+/// Keys that a bridge and a chain have in common.
 fn of_bridges() -> Vec<(&'static str, Value)> {
     vec![
         (
@@ -138,7 +138,7 @@ fn interfaces() -> Value {
     named("Interfaces, by name.", INTERFACE, required(interface, &["link"]))
 }
 
-/// The datapath, with what else is said of it.
+/// The schema of `datapath`, with further attributes.
 fn datapath(more: Value) -> Value {
     let mut datapath = json!({
         "description": "tc: the fast path, eBPF programs at the ports. xdp: another before them, in the driver. \

@@ -1,4 +1,4 @@
-//! Text to TOML tables, and the syntax faults on the way.
+//! Parses text into TOML tables and reports syntax faults.
 
 use std::ops::Range;
 
@@ -6,27 +6,27 @@ use toml::{Spanned, de::DeTable};
 
 use super::fault::Sink;
 
-/// What could be read, and the lines where it could not.
+/// The parsed document, and the lines that could not be parsed.
 pub(super) struct Parsed<'t> {
     pub(super) document: Spanned<DeTable<'t>>,
-    /// Lines whose content is a guess.
+    /// Lines whose content is a guess of the parser.
     broken: Vec<Range<usize>>,
 }
 
 impl Parsed<'_> {
-    /// Whether a fault that starts at this byte may come from a guess of the parser.
+    /// Whether a fault at this byte may result from a guess of the parser.
     pub(super) fn is_guess(&self, at: usize) -> bool {
         let next = self.broken.partition_point(|line| line.start <= at);
         next > 0 && at <= self.broken[next - 1].end
     }
 
-    /// Whether every line could be read.
+    /// Whether every line could be parsed.
     pub(super) fn is_whole(&self) -> bool {
         self.broken.is_empty()
     }
 }
 
-/// Parses all of the text, going on after each fault.
+/// Parses the whole text. Continues after each fault.
 pub(super) fn parse<'t>(text: &'t str, sink: &mut Sink) -> Parsed<'t> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut errors: Vec<(Range<usize>, &str)> =
@@ -34,7 +34,7 @@ pub(super) fn parse<'t>(text: &'t str, sink: &mut Sink) -> Parsed<'t> {
     errors.sort_by_key(|(span, _)| span.start);
     let mut parsed = Parsed { document, broken: Vec::new() };
     for (span, message) in &errors {
-        // A line that is wrong in one way is soon wrong in several.
+        // One mistake in a line often causes further errors in it.
         if parsed.is_guess(span.start) {
             continue;
         }
@@ -62,8 +62,8 @@ pub(super) fn parse<'t>(text: &'t str, sink: &mut Sink) -> Parsed<'t> {
     parsed
 }
 
-/// Whether this line was read as part of an array or inline table that began before it. All that
-/// follows is then a guess.
+/// Whether this line was parsed as part of an array or inline table that began on an earlier line. In that case the
+/// rest of the file is a guess.
 fn runs_on(text: &str, line: &Range<usize>, span: &Range<usize>, message: &str) -> bool {
     message.starts_with("missing comma between")
         && text[line.start..text.floor_char_boundary(span.start)].trim().is_empty()
@@ -87,7 +87,7 @@ fn hint(message: &str) -> &'static str {
     }
 }
 
-/// A value that is no value: nothing at all, a string without its quotes, a number misspelt.
+/// Reports an invalid value: an empty one, a string without quotes, or a malformed number.
 fn scalar(text: &str, span: &Range<usize>, message: &str, sink: &mut Sink) {
     const ENDS: &[char] = &[' ', '\t', '\r', '\n', ',', '=', '#', '[', ']', '{', '}', '"', '\''];
     let at = text.floor_char_boundary(span.start);
@@ -120,8 +120,8 @@ fn duplicate(text: &str, span: &Range<usize>, sink: &mut Sink) {
     };
 }
 
-/// The earlier line that says the same: the same header, or the same key since the last header.
-/// (The parser knows, and does not tell.)
+/// The first occurrence of a duplicate: the same header, or the same key since the last header. The parser does not
+/// report it.
 fn first_place(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
     let second = line(text, span.start);
     let whole = text.get(second.clone())?.trim();
@@ -149,7 +149,7 @@ fn first_place(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
     None
 }
 
-/// The line around a byte, without its newline.
+/// The line that contains a byte, without its newline.
 fn line(text: &str, at: usize) -> Range<usize> {
     let at = text.floor_char_boundary(at);
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);

@@ -1,4 +1,4 @@
-//! The name of a setting under `/proc/sys/net`, and what it is about.
+//! The name of a setting under `/proc/sys/net`, and its scope.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -11,21 +11,21 @@ use super::limits;
 #[serde(try_from = "Vec<String>", into = "Vec<String>")]
 pub struct SysctlKey(Arc<[String]>);
 
-/// What a setting is about.
+/// What a setting applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope<'k> {
     /// The whole namespace.
     Namespace,
     /// All interfaces of one family in the namespace.
     All,
-    /// Interfaces that will be made in the namespace.
+    /// Interfaces that are created in the namespace later.
     Default,
     /// One interface.
     Interface(&'k str),
 }
 
 impl SysctlKey {
-    /// A setting below `/proc/sys/net`, of literal components and names of interfaces.
+    /// A setting below `/proc/sys/net`, from literal components and names of interfaces.
     #[must_use]
     pub fn net(components: &[&str]) -> Self {
         Self(["net"].iter().chain(components).map(|&component| component.to_owned()).collect())
@@ -37,7 +37,7 @@ impl SysctlKey {
         Self::net(&[family, "conf", interface, name])
     }
 
-    /// The components below `/proc/sys`; the first is `net`, and none is `.`, `..` or empty.
+    /// The components below `/proc/sys`. The first is `net`, and none is `.`, `..` or empty.
     #[must_use]
     pub fn path(&self) -> &[String] {
         &self.0
@@ -55,9 +55,9 @@ impl SysctlKey {
         self.0.last().map_or("", String::as_str)
     }
 
-    /// What it is about. Settings of interfaces stand in `conf` and `neigh` of a family
-    /// (`devinet_sysctl_register`, `neigh_sysctl_register`, `mpls_dev_sysctl_register`), each in one folder, whose
-    /// name is the interface's: no other component can be one.
+    /// What it applies to. Settings of interfaces are in `conf` and `neigh` of a family (`devinet_sysctl_register`,
+    /// `neigh_sysctl_register`, `mpls_dev_sysctl_register`), in one directory for each interface. No other
+    /// component can be an interface's name.
     #[must_use]
     pub fn scope(&self) -> Scope<'_> {
         let [_, family, table, interface, _] = &self.0[..] else { return Scope::Namespace };
@@ -73,15 +73,15 @@ impl SysctlKey {
         }
     }
 
-    /// Whether the kernel may write a setting of an interface by itself, when that comes up (`addrconf_notify` in
-    /// net/ipv6/addrconf.c) or when forwarding is switched on for the namespace: it has to be written after that.
+    /// Whether the kernel may overwrite a setting of an interface when the interface comes up (`addrconf_notify` in
+    /// net/ipv6/addrconf.c) or when forwarding is enabled for the namespace. It has to be written after that.
     #[must_use]
     pub fn is_overruled(&self) -> bool {
         matches!(self.scope(), Scope::Interface(_))
             && matches!((self.family(), self.name()), ("ipv6", "mtu") | (_, "forwarding"))
     }
 
-    /// Whether writing `self` sets `other` too: `conf/all` and `ip_forward` set what interfaces have
+    /// Whether writing `self` also sets `other`: `conf/all` and `ip_forward` set the values of interfaces
     /// (`inet_forward_change`, `addrconf_fixup_forwarding`, `addrconf_disable_ipv6`).
     #[must_use]
     pub fn sets(&self, other: &Self) -> bool {
@@ -101,7 +101,7 @@ impl SysctlKey {
 }
 
 impl fmt::Display for SysctlKey {
-    /// As sysctl(8) writes it: `net.ipv4.conf.eth0/100.rp_filter`.
+    /// In the format of sysctl(8): `net.ipv4.conf.eth0/100.rp_filter`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, component) in self.0.iter().enumerate() {
             let dot = if n == 0 { "" } else { "." };
@@ -114,8 +114,8 @@ impl fmt::Display for SysctlKey {
 impl FromStr for SysctlKey {
     type Err = &'static str;
 
-    /// As sysctl(8) does it: whichever of `.` and `/` comes first separates, and the other one stands
-    /// for a dot inside a component: `net.ipv4.conf.eth0/100.rp_filter`.
+    /// Parses as sysctl(8) does. Whichever of `.` and `/` comes first is the separator. The other one stands for a
+    /// dot inside a component: `net.ipv4.conf.eth0/100.rp_filter`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let slashes = text.chars().find(|c| matches!(c, '.' | '/')) == Some('/');
         let path: Vec<String> = if slashes {
@@ -186,7 +186,7 @@ mod tests {
             "net.x.",
             "net.//.x",
             "net.a\0b",
-            // The usual slip, and what is no setting.
+            // A common mistake, and a name that is not a setting.
             "net.ipv4.conf.eth0.100.rp_filter",
             "net.ipv6.neigh.eth0",
         ] {

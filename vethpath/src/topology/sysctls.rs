@@ -1,4 +1,4 @@
-//! Settings under `/proc/sys/net`: reading them, and finding what each is about.
+//! Settings under `/proc/sys/net`: parsing, and sorting by scope.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,7 +25,7 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Vec<At<Sysctl>> {
     for (key, value) in settings.entries() {
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
-            // `Display` keeps a radix, which the kernel does not read.
+            // `Display` keeps the radix prefix, which the kernel does not parse.
             DeValue::Integer(written) => match i64::from_str_radix(written.as_str(), written.radix()) {
                 Ok(number) => number.to_string(),
                 Err(_) => {
@@ -80,7 +80,7 @@ fn checked_value(text: &str) -> Result<(), (String, &'static str)> {
     Ok(())
 }
 
-/// The settings of a file, by what they are about: one of an interface can only be written when that is made.
+/// The settings of a file by scope. A setting of an interface can only be written once the interface exists.
 #[derive(Default)]
 pub(super) struct Settings {
     namespaces: HashMap<Place, Vec<Sysctl>>,
@@ -88,13 +88,13 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Sorts the settings of all tables of a file. Faults those of interfaces that are not in the file, and what two
-    /// tables say differently.
+    /// Sorts the settings of all tables of a file. Reports those of interfaces that are not in the file, and
+    /// conflicts between two tables.
     pub(super) fn of(declared: &Declared, links: &Links, sink: &mut Sink) -> Self {
         let mut sorted = Self::default();
         let mut seen: HashMap<(&Place, &SysctlKey), &At<Sysctl>> = HashMap::new();
         let devices = devices(declared, links);
-        // Of the host and of adopted namespaces it is a fault already.
+        // For the host and adopted namespaces such settings were reported before.
         let is_whole = |place: &Place| {
             let mut made = declared.namespaces.iter().filter(|namespace| namespace.adopt.is_none());
             let is_made = made.any(|one| matches!(place, Place::Namespace(name) if *name == one.name.value));
@@ -118,7 +118,7 @@ impl Settings {
                 None => drop(seen.insert((place, key), setting)),
             }
             match key.scope() {
-                // The kernel makes the loopback with the namespace.
+                // The kernel creates `lo` with the namespace.
                 Scope::Interface(name) if name != "lo" => {
                     if devices.contains(&(place, name)) {
                         let own = sorted.devices.entry((place.clone(), name.to_owned())).or_default();
@@ -156,12 +156,12 @@ impl Settings {
         sorted
     }
 
-    /// Those of a namespace itself, or of no interface of the lab's.
+    /// Settings of the namespace itself, or of interfaces that are not the lab's.
     pub(super) fn of_place(&self, place: &Place) -> &[Sysctl] {
         self.namespaces.get(place).map_or(&[], Vec::as_slice)
     }
 
-    /// Those of an interface or bridge.
+    /// Settings of an interface or bridge.
     pub(super) fn of_device(&self, place: &Place, name: &str) -> &[Sysctl] {
         if self.devices.is_empty() {
             return &[];
@@ -170,7 +170,7 @@ impl Settings {
     }
 }
 
-/// The interfaces and bridges of a file, and the ends of cables that it only names.
+/// The interfaces and bridges of a file, and undeclared cable ends.
 fn devices<'d>(declared: &'d Declared, links: &'d Links) -> HashSet<(&'d Place, &'d str)> {
     let bridges = declared.bridges.iter().map(|bridge| (&bridge.place.value, bridge.name.value.as_str()));
     let interfaces = declared.interfaces.iter().map(|one| (&one.place, one.name.value.as_str()));

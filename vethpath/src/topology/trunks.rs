@@ -4,10 +4,10 @@ use std::{collections::HashMap, ops::Range};
 
 use super::{Bridge, LabName, Trunk, TrunkEnd, declared::Index, fault::Sink, port_mac, port_name, read::At};
 
-/// A trunk: the bridges it joins, by position, and where it is declared first.
+/// A trunk: the indices of its bridges, and where it is declared first.
 pub(super) type Joint = At<(usize, usize)>;
 
-/// Follows every trunk. One that is declared at both ends is one trunk.
+/// Resolves every trunk. One that is declared at both ends is one trunk.
 pub(super) fn resolve(index: &Index<'_>, sink: &mut Sink) -> Vec<Joint> {
     let bridges = &index.declared.bridges;
     let mut joints: Vec<Joint> = Vec::new();
@@ -34,8 +34,8 @@ pub(super) fn resolve(index: &Index<'_>, sink: &mut Sink) -> Vec<Joint> {
     joints
 }
 
-/// A loop of bridges of which none runs the spanning tree protocol multiplies every broadcast for
-/// ever. One that does is enough: the others forward its BPDUs (`br_handle_frame`, BR_NO_STP).
+/// Reports loops without STP, in which broadcast frames circulate for ever. One bridge with STP per loop is enough,
+/// since the others forward its BPDUs (`br_handle_frame`, BR_NO_STP).
 fn check_loops(index: &Index<'_>, joints: &[Joint], sink: &mut Sink) {
     let bridges = &index.declared.bridges;
     let mut group: Vec<usize> = (0..bridges.len()).collect();
@@ -59,8 +59,8 @@ fn check_loops(index: &Index<'_>, joints: &[Joint], sink: &mut Sink) {
     }
 }
 
-/// The trunk of a joint. A trunk has no namespace of its own: "trunk " in front keeps its names
-/// apart from those of an interface, since no namespace has a space in its name.
+/// Builds a trunk. It has no namespace, so its names are derived with the prefix "trunk ". They cannot collide with
+/// those of an interface, since a namespace name has no space.
 pub(super) fn build(lab: &LabName, joint: &Joint, bridges: &[Bridge]) -> Trunk {
     let end = |near: &Bridge, far: &Bridge| {
         let place = format!("trunk {}", near.name);

@@ -1,5 +1,4 @@
-//! What there can be only one of: addresses, MACs, device names, adopted namespaces. And what
-//! there can be only so many of: ports.
+//! Checks what must be unique (addresses, MACs, device names, adopted namespaces) and the number of ports.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +18,7 @@ use super::{
     trunks::Joint,
 };
 
-/// Remembers where a thing was seen first.
+/// Records where each key was seen first.
 struct Firsts<K>(HashMap<K, Range<usize>>);
 
 impl<K: Hash + Eq> Firsts<K> {
@@ -27,7 +26,7 @@ impl<K: Hash + Eq> Firsts<K> {
         Self(HashMap::new())
     }
 
-    /// Faults the second place of a thing. Places come in the file's order or not at all sorted.
+    /// Reports the second position of a key. Positions need not come in the file's order.
     fn see(
         &mut self,
         key: K,
@@ -50,7 +49,7 @@ impl<K: Hash + Eq> Firsts<K> {
     }
 }
 
-/// Faults what the file itself has twice.
+/// Reports duplicates that are written in the file.
 pub(super) fn check_declared(declared: &Declared, sink: &mut Sink) {
     addresses(declared, sink);
     let mut adopted = Firsts::new();
@@ -63,7 +62,7 @@ pub(super) fn check_declared(declared: &Declared, sink: &mut Sink) {
     }
 }
 
-/// A link-local address is unique on its link only.
+/// A link-local address is only unique on its link.
 fn addresses(declared: &Declared, sink: &mut Sink) {
     let mut seen = Firsts::new();
     let scope = |address: IpAddr, link: &str| match address {
@@ -91,7 +90,7 @@ fn addresses(declared: &Declared, sink: &mut Sink) {
     }
 }
 
-/// Faults what is there twice once every default is filled in: MACs and device names.
+/// Reports duplicates among MACs and device names once all defaults are filled in.
 pub(super) fn check_built(
     topology: &Topology,
     declared: &Declared,
@@ -138,7 +137,7 @@ pub(super) fn check_built(
     }
 }
 
-/// MACs: unique in the lab, whether written or derived.
+/// MACs are unique in the lab, whether written or derived.
 struct Macs<'t> {
     seen: Firsts<Mac>,
     derived: HashSet<(&'t Place, &'t IfName)>,
@@ -153,7 +152,7 @@ impl<'t> Macs<'t> {
         name: &Range<usize>,
         sink: &mut Sink,
     ) {
-        // Two devices of one name have one derived MAC: the name is the fault.
+        // Two devices of the same name have the same derived MAC. Only the name is reported.
         if written.is_some() || self.derived.insert(device) {
             self.see_port(mac, written.as_ref().map_or(name, |at| &at.span), sink);
         }
@@ -166,7 +165,7 @@ impl<'t> Macs<'t> {
     }
 }
 
-/// Device names: unique in their namespace, and ports in the whole lab.
+/// Device names are unique in their namespace. Port names are unique in the whole lab.
 struct Devices<'t> {
     seen: Firsts<(&'t Place, &'t IfName)>,
     ports: Firsts<&'t IfName>,
@@ -192,7 +191,7 @@ impl<'t> Devices<'t> {
     }
 }
 
-/// Faults bridges with more ports than Linux gives one.
+/// Reports bridges with more ports than the kernel allows.
 pub(super) fn check_ports(bridges: &[BridgeDecl], links: &Links, joints: &[Joint], sink: &mut Sink) {
     let mut ports = vec![0_usize; bridges.len()];
     let of_pairs = links.pairs.iter().map(|&(_, bridge)| bridge);
@@ -219,7 +218,7 @@ mod tests {
 
     #[test]
     fn ports_of_one_name_are_a_fault() {
-        // 50 bits of hash do not collide for the asking, so the names are made up.
+        // 50 bits of hash are too many to find a collision, so the names are made up.
         let (host, fabric) = (Place::Host, "fabric".parse().map(Place::Namespace).expect("a name"));
         let port: IfName = "vpabcdefghij".parse().expect("a name");
         let mut devices = Devices { seen: Firsts::new(), ports: Firsts::new() };

@@ -1,11 +1,11 @@
-//! The datapaths beside each other, from the rows that `cargo bench --bench frames` printed.
+//! Compares the datapaths, from the rows of `cargo bench --bench frames`.
 
 use std::fmt::Write as _;
 
 use super::{Raw, report::printed};
 use crate::error::Error;
 
-/// What is printed of a datapath: one figure, on one lab.
+/// A printed row: one figure of a datapath in one lab.
 #[derive(Debug)]
 struct Row<'a> {
     bridges: &'a str,
@@ -17,18 +17,18 @@ struct Row<'a> {
     /// Quartiles.
     low: f64,
     high: f64,
-    /// The median as a multiple of the plain bridge's.
+    /// The median divided by the plain bridge's.
     times: f64,
-    /// The least multiple in any round.
+    /// The lowest ratio of any round.
     least: f64,
-    /// Rounds that were put aside.
+    /// Discarded rounds.
     aside: u64,
 }
 
 const LIVE: &str = "live frames, Mpps";
 const TCP: &str = "TCP, Gbit/s";
 
-/// The figures of the table, in its order: as they are printed, and as they are called.
+/// The figures of the table, in order: the benchmark's name and the document's.
 const FIGURES: [(&str, &str); 4] = [
     (LIVE, "frames without sockets, Mpps"),
     ("AF_XDP, Mpps", "AF_XDP, Mpps"),
@@ -36,7 +36,7 @@ const FIGURES: [(&str, &str); 4] = [
     (TCP, TCP),
 ];
 
-/// A line for each figure and number of bridges; with netfilter, and without it in brackets.
+/// A line for each figure and number of bridges. The value without netfilter is in parentheses.
 pub(super) fn table(raw: &Raw) -> Result<String, Error> {
     let rows = rows(raw)?;
     let mut text = "| | plain bridge | `\"tc\"` | `\"xdp\"` |\n|---|---|---|---|\n".to_owned();
@@ -55,7 +55,7 @@ pub(super) fn table(raw: &Raw) -> Result<String, Error> {
     Ok(text)
 }
 
-/// What they say of XDP, and how far they can be trusted.
+/// The summary of XDP, with the spread of the rounds.
 pub(super) fn words(raw: &Raw) -> Result<String, Error> {
     let rows = rows(raw)?;
     let live = |bridges, netfilter, datapath| find(&rows, bridges, netfilter, LIVE, datapath);
@@ -68,7 +68,7 @@ pub(super) fn words(raw: &Raw) -> Result<String, Error> {
         let widths = all.map(|row| (row.high - row.median).max(row.median - row.low) / row.median);
         (widths.fold(0.0, f64::max) * 100.0).ceil()
     };
-    // All datapaths of a figure have the same rounds.
+    // All datapaths of a figure share their rounds.
     let aside: u64 = rows.iter().filter(|row| row.datapath == "bridge").map(|row| row.aside).sum();
     Ok(format!(
         "With `bridge-nf-call-iptables` at 1, this kernel's default, XDP carries {} times the frames of the plain \
@@ -115,7 +115,7 @@ fn find<'r, 'a>(
 }
 
 fn rows(raw: &Raw) -> Result<Vec<Row<'_>>, Error> {
-    // Behind the heading.
+    // After the table's heading.
     printed(raw, "frames")?.lines().skip(2).map(row).collect()
 }
 
@@ -147,7 +147,7 @@ mod tests {
 
     use super::*;
 
-    /// As it is printed: a figure of 2, 4 and 40, which netfilter halves on the plain bridge.
+    /// Sample output: figures of 2, 4 and 40. Netfilter halves the plain bridge's.
     fn text() -> String {
         let mut text = "| bridges | ... |\n|---|---|\n".to_owned();
         for bridges in ["1", "8"] {

@@ -1,4 +1,4 @@
-//! What vethpath is to reach, and what it reached.
+//! The performance goals, and the measured values.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::Error;
 
-/// What a figure is to be.
+/// The goal of a figure.
 #[derive(Clone, Copy)]
 enum Goal {
     AtLeast(f64),
@@ -17,7 +17,7 @@ enum Goal {
 
 use Goal::{AtLeast, AtMost};
 
-/// Goals, what was reached, and how near the goal a program comes that only redirects.
+/// A table of goals and measured values. It also shows what a program reaches that only redirects.
 pub(super) fn table(raw: &Raw) -> Result<String, Error> {
     let limit = |name| parts::interval(raw, "limit", name);
     let with_netfilter = |name| parts::interval(raw, "limit-netfilter", name);

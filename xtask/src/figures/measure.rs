@@ -1,4 +1,4 @@
-//! Measuring one source.
+//! Measures one source.
 
 use std::{fmt::Write as _, fs, process::Stdio};
 
@@ -10,15 +10,15 @@ use crate::{
     tools::{self, cargo, command, display, say, target_dir},
 };
 
-/// In network, mounts and processes of its own, which end with it: what the host has there meets nobody.
-/// `$1` is vethpath, `$2` the lab's file, `$3` what netfilter is told, and the rest what to measure.
+/// Runs in private network, mount and pid namespaces, unaffected by the host's configuration. `$1` is vethpath, `$2`
+/// the lab's file, `$3` the value of bridge-nf-call-iptables, and the rest are arguments of `bench`.
 const SCRIPT: &str = "mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up || exit
 switch=/proc/sys/net/bridge/bridge-nf-call-iptables
 if [ -e $switch ]; then echo $3 > $switch || exit; fi
 vethpath=$1; \"$vethpath\" up \"$2\" >&2 || exit; shift 3
 exec \"$vethpath\" bench figures --from a --to b --json \"$@\"";
 
-/// Measures, or for a tenth of the time.
+/// Measures a source. With `quick`, for a tenth of the time.
 pub(super) fn measure(source: &Source, quick: bool) -> Result<Value, Error> {
     let time = |seconds: u64| if quick { seconds.div_ceil(10) } else { seconds };
     match source.how {
@@ -62,7 +62,7 @@ pub(super) fn measure(source: &Source, quick: bool) -> Result<Value, Error> {
     }
 }
 
-/// What a command prints; what it says besides is shown.
+/// The standard output of a command. Its standard error is inherited.
 fn printed(command: &mut std::process::Command) -> Result<String, Error> {
     let output = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
     let output = output.and_then(std::process::Child::wait_with_output);
@@ -73,11 +73,11 @@ fn printed(command: &mut std::process::Command) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Bridges in a row where the switch for netfilter is, and a host at either end.
+/// A topology of bridges in a row, with a host at each end. The bridges are in the namespace of the netfilter sysctl.
 fn topology(bridges: usize) -> String {
     let mut text = "name = \"figures\"\n".to_owned();
     for bridge in 0..bridges {
-        // A String takes everything.
+        // Writing to a String cannot fail.
         let _ = writeln!(text, "[bridge.br{bridge}]");
         if bridge + 1 < bridges {
             let _ = writeln!(text, "trunks = [\"br{}\"]", bridge + 1);

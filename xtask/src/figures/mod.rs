@@ -1,7 +1,7 @@
-//! `cargo xtask figures`: every figure in the documents, from one run, so that none is typed by hand.
+//! `cargo xtask figures`: generates every figure in the documents, so that none is typed by hand.
 //!
-//! Data flow: `sources` are measured (`measure`) into `docs/figures.json`; `render` makes tables and charts
-//! of that file, and puts them between the marks in the documents (`blocks.rs`).
+//! Data flow: `measure` measures the `sources` into `docs/figures.json`. `render` makes tables and charts from that
+//! file, and inserts them into the documents (`blocks.rs`).
 
 #[path = "../../../vethpath/src/output/charts/mod.rs"]
 mod charts;
@@ -31,23 +31,23 @@ use crate::{
     tools::{is_root, root, say},
 };
 
-/// What was measured, by the name of its source: a report, or the text that a benchmark printed. Beside them, under
-/// [`origin::KEY`], when and of what.
+/// The results by source: a report, or the text that a benchmark printed. [`origin::KEY`] holds when and of which
+/// commit each was measured.
 type Raw = BTreeMap<String, Value>;
 
-/// Where that is kept.
+/// The file of the results.
 const RAW: &str = "docs/figures.json";
 
-/// What to do.
+/// Arguments of the chore.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Render what was measured before, and measure nothing
+    /// Render earlier results without measuring
     #[arg(long, value_name = "FILE", conflicts_with_all = ["only", "quick"])]
     from: Option<PathBuf>,
-    /// Measure only this source, and keep what there is of the others; may be given more than once
+    /// Measure only this source and keep the results of the others; may be given more than once
     #[arg(long, value_name = "SOURCE", value_parser = sources::names())]
     only: Vec<String>,
-    /// Measure for a tenth of the time: to try it out, not to commit
+    /// Measure for a tenth of the time: for a trial, not to commit
     #[arg(long)]
     quick: bool,
 }
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
                 return Err(Error::NeedsRoot { chore: "figures".to_owned() });
             }
             setup::run(&[Need::Build, Need::Demo, Need::Figures])?;
-            // Until all are measured anew, others of a former run are there, and said to be.
+            // Results of an earlier run stay until they are replaced. Differing commits are reported.
             let mut raw = if args.only.is_empty() { read(&file).unwrap_or_default() } else { read(&file)? };
             raw.retain(|name, _| name == origin::KEY || sources::names().contains(&name.as_str()));
             let origin = Origin::now();
@@ -70,10 +70,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
                 say(&format!("\n== {}", source.name));
                 raw.insert(source.name.to_owned(), measure::measure(source, args.quick)?);
                 origin.keep(&mut raw, source.name)?;
-                // What fails later takes nothing of this away.
+                // Written at once, so that a later failure does not lose it.
                 write(&file, &text(&raw))?;
             }
-            // As it will be read by whoever renders it again.
+            // Read back, as a later `--from` would.
             read(&file)?
         }
     };
@@ -91,7 +91,7 @@ fn wanted(name: &str, only: &[String]) -> bool {
     only.is_empty() || only.iter().any(|one| one == name)
 }
 
-/// A line for each source.
+/// Serializes the results, one source per line.
 fn text(raw: &Raw) -> String {
     let lines: Vec<_> =
         raw.iter().map(|(name, value)| format!("{}: {value}", Value::from(name.as_str()))).collect();
@@ -113,7 +113,7 @@ fn write(file: &Path, text: &str) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    /// A figure that was typed by hand, or measured and not rendered, is found here.
+    /// Detects a figure that was typed by hand, or measured but not rendered.
     #[test]
     fn the_documents_are_what_the_figures_give() {
         let raw = read(&root().join(RAW)).expect("the figures");

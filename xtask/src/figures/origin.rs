@@ -1,4 +1,4 @@
-//! When each source was measured, and of which version of vethpath.
+//! When each source was measured, and with which version of vethpath.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use crate::{
     tools::{command, output},
 };
 
-/// Under which name that is kept beside the sources.
+/// The key of the origins in the results.
 pub(super) const KEY: &str = "measured";
 
-/// Of one source. What is not known is left out.
+/// The origin of one source. Unknown fields are left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Origin {
     /// The day, UTC.
@@ -25,23 +25,23 @@ pub(super) struct Origin {
     commit: Option<String>,
 }
 
-/// Of all sources.
+/// The origins of all sources.
 #[derive(Debug)]
 pub(super) struct Origins(BTreeMap<String, Origin>);
 
 impl Origin {
-    /// Of what is measured now.
+    /// The origin of a measurement made now.
     pub(super) fn now() -> Self {
         let line = |command: &mut std::process::Command| output(command).map(|text| text.trim().to_owned());
         Self {
             date: line(command("date").args(["-u", "+%F"])),
-            // One for the whole workspace.
+            // All packages of the workspace have one version.
             vethpath: Some(env!("CARGO_PKG_VERSION").to_owned()),
             commit: line(command("git").args(["rev-parse", "--short", "HEAD"])),
         }
     }
 
-    /// Keeps it beside the source.
+    /// Stores it with the results.
     pub(super) fn keep(&self, raw: &mut Raw, source: &str) -> Result<(), Error> {
         let mut all = Origins::of(raw)?.0;
         all.insert(source.to_owned(), self.clone());
@@ -52,7 +52,7 @@ impl Origin {
 }
 
 impl Origins {
-    /// Of everything that was measured. Reports tell their date and version themselves.
+    /// The origins of all results. Reports contain their own date and version.
     pub(super) fn of(raw: &Raw) -> Result<Self, Error> {
         let kept = raw.get(KEY).cloned().map(serde_json::from_value).transpose();
         let mut all: BTreeMap<String, Origin> =
@@ -69,7 +69,7 @@ impl Origins {
         Ok(Self(all))
     }
 
-    /// The first day and the last: `on 2026-11-21`, `from 2026-11-21 to 2026-11-23`.
+    /// The range of days: `on 2026-11-21`, `from 2026-11-21 to 2026-11-23`.
     pub(super) fn days(&self) -> String {
         let days = || self.0.values().filter_map(|origin| origin.date.as_deref());
         match (days().min(), days().max()) {
@@ -79,13 +79,13 @@ impl Origins {
         }
     }
 
-    /// The one commit that all are of, if it is known.
+    /// The commit of all sources, if it is known and the same for all.
     pub(super) fn commit(&self) -> Option<&str> {
         let first = self.0.values().next()?.commit.as_deref()?;
         self.0.values().all(|origin| origin.commit.as_deref() == Some(first)).then_some(first)
     }
 
-    /// What readers are told where sources are of different commits.
+    /// A note for readers if the sources are from different commits.
     pub(super) fn unlike(&self) -> Option<String> {
         let mut by_commit: BTreeMap<Option<&str>, Vec<&str>> = BTreeMap::new();
         for (source, origin) in &self.0 {

@@ -1,5 +1,5 @@
-//! What each part of the port program adds to a round trip, by UDP, by UDP where bridges call netfilter, and by
-//! TCP: from what the benchmark `limit` printed.
+//! What each part of the port program adds to a round trip by UDP, by UDP with netfilter called, and by TCP. The input
+//! is the output of the benchmark `limit`.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ const UDP: &str = SOURCES[0];
 const CABLE: &str = "cable";
 const BRIDGE: &str = "plain bridge, no program attached";
 
-/// Each does what the one before does, and more.
+/// Each part includes the work of the previous one.
 const PARTS: [&str; 7] = [
     CABLE,
     "redirect to a constant",
@@ -27,7 +27,7 @@ const PARTS: [&str; 7] = [
     "fast path: that and counting, to where the entry says",
 ];
 
-/// What is compared.
+/// The ratios in the table.
 const RATIOS: [&str; 7] = [
     "fast over constant",
     "fast over cable",
@@ -38,7 +38,7 @@ const RATIOS: [&str; 7] = [
     "overhead removed, constant",
 ];
 
-/// A table of all.
+/// The table of all parts and ratios.
 pub(super) fn table(raw: &Raw) -> Result<String, Error> {
     let mut text =
         "| way | UDP | adds | UDP, netfilter called | adds | TCP | adds |\n|---|---|---|---|---|---|---|\n"
@@ -64,8 +64,8 @@ pub(super) fn table(raw: &Raw) -> Result<String, Error> {
     Ok(text)
 }
 
-/// What of a redirect is the hook, and what netfilter's checks take. By the ratios of rounds, which what slows a
-/// whole round down does not change.
+/// The hook's share of a redirect, and the cost of the netfilter checks. Computed from ratios of rounds, which a
+/// slowdown of a whole round does not change.
 pub(super) fn words(raw: &Raw) -> Result<String, Error> {
     let more = |ratio, than| Ok::<_, Error>((interval(raw, UDP, ratio)?.value - 1.0) * time(raw, UDP, than)?);
     let redirect = more("constant over cable", CABLE)?;
@@ -80,7 +80,7 @@ pub(super) fn words(raw: &Raw) -> Result<String, Error> {
     ))
 }
 
-/// A figure of a run with its interval.
+/// A figure with its interval.
 pub(super) fn interval(raw: &Raw, source: &str, name: &str) -> Result<Interval, Error> {
     let said = said(raw, source, name)?;
     let numbers = said.split([' ', '(', ')']).filter_map(|word| word.parse().ok()).collect::<Vec<f64>>();
@@ -95,7 +95,7 @@ fn time(raw: &Raw, source: &str, part: &str) -> Result<f64, Error> {
     time.map_err(|_| Error::Figures(format!("{source}: no number for {part}")))
 }
 
-/// What was printed before a name.
+/// The text printed before a name.
 fn said<'r>(raw: &'r Raw, source: &str, name: &str) -> Result<&'r str, Error> {
     let mut lines = printed(raw, source)?.lines().filter_map(|line| line.trim().split_once("  "));
     let said = lines.find(|(_, what)| *what == name).map(|(said, _)| said);

@@ -1,4 +1,4 @@
-//! Charts as files.
+//! Charts as SVG files.
 
 use super::{
     Raw,
@@ -10,7 +10,7 @@ use crate::error::Error;
 
 const INKS: [Ink; 3] = [Ink::Cable, Ink::Bridge, Ink::Fast];
 
-/// Medians of the paths through one bridge and through eight.
+/// Median round trips through one bridge and through eight.
 pub(super) fn paths(raw: &Raw) -> Result<String, Error> {
     let (one, eight) = (first(raw, "one-bridge")?, first(raw, "eight-bridges")?);
     let bar = |name: &str, ink, value: Option<f64>| {
@@ -44,17 +44,17 @@ pub(super) fn overhead(raw: &Raw) -> Result<String, Error> {
     alone(svg, "Overhead removed, with 95 % intervals")
 }
 
-/// How round trips through one bridge are spread: what part took no longer than a time.
+/// The cumulative distribution of round trips through one bridge.
 pub(super) fn cdf(raw: &Raw) -> Result<String, Error> {
     alone(spread(raw, cumulative)?, "UDP round trips through one bridge that took no longer")
 }
 
-/// The same: how many took how long.
+/// The same as a histogram.
 pub(super) fn histogram(raw: &Raw) -> Result<String, Error> {
     alone(spread(raw, density)?, "UDP round trips through one bridge that took so long")
 }
 
-/// The ratio of the fast path to the bridge, round by round.
+/// The ratio of the fast path to the bridge, by round.
 pub(super) fn ratios(raw: &Raw) -> Result<String, Error> {
     let case = first(raw, "one-bridge")?;
     let (fast, bridge) = (case.by_round("fast"), case.by_round("bridge"));
@@ -63,7 +63,7 @@ pub(super) fn ratios(raw: &Raw) -> Result<String, Error> {
     alone(rounds(&ratios, band, 1.0), "Fast path as a part of the plain bridge, in each round")
 }
 
-/// A chart, or why there is none.
+/// A chart, or the error.
 type Drawn = Result<String, charts::Error>;
 
 fn spread(raw: &Raw, draw: fn(&[Series<'_>], &str) -> Drawn) -> Result<Drawn, Error> {
@@ -74,7 +74,7 @@ fn spread(raw: &Raw, draw: fn(&[Series<'_>], &str) -> Drawn) -> Result<Drawn, Er
     Ok(draw(&series.collect::<Vec<_>>(), "microseconds"))
 }
 
-/// A chart that is a file by itself: with a title, and colours for readers who prefer black.
+/// A standalone SVG: with a title, and colours for dark mode.
 fn alone(svg: Drawn, title: &str) -> Result<String, Error> {
     let svg = svg.map_err(|error: charts::Error| Error::Figures(error.to_string()))?;
     let (tag, rest) = svg.split_once('>').unwrap_or((&svg, ""));

@@ -1,14 +1,14 @@
-//! Documents and charts from what was measured. Pure, but for reading the documents.
+//! Renders documents and charts from the results. Pure, except that it reads the documents.
 
 use std::fs;
 
 use super::{Raw, frames, goals, parts, pictures, tables};
 use crate::{blocks, error::Error, tools::root};
 
-/// The documents that have figures.
+/// The documents with figures.
 const DOCUMENTS: [&str; 2] = ["README.md", "docs/performance.md"];
 
-/// Every file that has figures: its path, and what is to be in it.
+/// Every file with figures, with its new content.
 pub(super) fn all(raw: &Raw) -> Result<Vec<(String, String)>, Error> {
     let mut files = vec![
         ("docs/img/paths.svg".to_owned(), pictures::paths(raw)?),
@@ -25,7 +25,7 @@ pub(super) fn all(raw: &Raw) -> Result<Vec<(String, String)>, Error> {
     Ok(files)
 }
 
-/// A part of a document, by its name.
+/// Renders a block by name.
 fn block(raw: &Raw, name: &str) -> Result<String, Error> {
     match name {
         "answer" => tables::answer(raw),

@@ -1,4 +1,4 @@
-//! What of `vethpath bench --json` is shown in the documents.
+//! The part of `vethpath bench --json` that the documents show.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Raw;
 use crate::error::Error;
 
-/// The paths, as the report and as people call them.
+/// The paths: the report's name and the document's.
 pub(super) const PATHS: [(&str, &str); 3] =
     [("cable", "cable"), ("bridge", "plain bridge"), ("fast", "fast path")];
 
@@ -17,7 +17,7 @@ pub(super) struct Report {
     pub(super) cases: Vec<Case>,
 }
 
-/// Where it was measured.
+/// The measured machine.
 #[derive(Debug, Deserialize)]
 pub(super) struct Machine {
     pub(super) cpu: Option<String>,
@@ -47,7 +47,7 @@ pub(super) struct Interval {
 }
 
 impl Case {
-    /// The median of the rounds of a path, as `bench` says it in its first line: ratios are of rounds too.
+    /// The median of the rounds of a path, like the first line of `bench`. Ratios are computed per round too.
     pub(super) fn figure(&self, path: &str) -> Option<f64> {
         median(self.by_round(path))
             .or_else(|| self.rate.as_ref().and_then(|rate| rate[path]["median"].as_f64()))
@@ -59,14 +59,14 @@ impl Case {
         rounds.and_then(|rounds| serde_json::from_value(rounds).ok()).unwrap_or_default()
     }
 
-    /// How many round trips took how long, on a path.
+    /// The round-trip times of a path, as (microseconds, count).
     pub(super) fn histogram(&self, path: &str) -> Vec<(f64, u64)> {
         let histogram = self.latency.as_ref().map(|latency| latency[path]["histogram"].clone());
         histogram.and_then(|histogram| serde_json::from_value(histogram).ok()).unwrap_or_default()
     }
 }
 
-/// The middle one, or the middle of the two that are.
+/// The middle value, or the mean of the two middle ones.
 fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let last = figures.len().checked_sub(1)?;

@@ -1,6 +1,6 @@
-//! Where figures come from. A new benchmark is a line here, and a block in `render`.
+//! The sources of figures. A new benchmark needs a line here and a block in `render`.
 
-/// Something that is measured.
+/// A measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Source {
     /// Its name in `docs/figures.json`.
@@ -9,27 +9,27 @@ pub(super) struct Source {
     pub(super) how: How,
 }
 
-/// How something is measured.
+/// How a source is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum How {
-    /// `vethpath bench --json` on a lab with so many bridges in a row.
+    /// `vethpath bench --json` in a lab with this many bridges in a row.
     Bench {
-        /// How many.
+        /// The number of bridges.
         bridges: usize,
-        /// `bridge-nf-call-iptables` where they are.
+        /// `bridge-nf-call-iptables` in the bridges' namespace.
         netfilter: bool,
-        /// What is measured.
+        /// The arguments that select the work.
         work: &'static str,
-        /// For how long.
+        /// The time limit.
         seconds: u64,
     },
-    /// What `cargo bench` prints of one benchmark.
+    /// The output of one `cargo bench` benchmark.
     Cargo {
         /// Its name.
         bench: &'static str,
-        /// Seconds or rounds, where it takes them.
+        /// Seconds or rounds, if the benchmark takes them.
         most: Option<u64>,
-        /// What else it is told.
+        /// Other arguments.
         words: &'static str,
     },
 }
@@ -66,7 +66,7 @@ pub(super) const ALL: [Source; 13] = [
     printed("scale", None),
 ];
 
-/// For the command line.
+/// The names, for the command line.
 pub(super) fn names() -> Vec<&'static str> {
     ALL.iter().map(|source| source.name).collect()
 }

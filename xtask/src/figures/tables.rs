@@ -17,7 +17,7 @@ pub(super) const LABS: [(&str, &str, &str); 4] = [
     ("eight-bridges-netfilter", "8", "1"),
 ];
 
-/// The answer, for the README.
+/// The headline result, for the README.
 pub(super) fn answer(raw: &Raw) -> Result<String, Error> {
     let mut text = "| UDP round trip, median | cable | plain bridge | fast path | overhead removed |\n|---|---|---|---|---|\n".to_owned();
     for (source, what) in [("one-bridge", "through one bridge"), ("eight-bridges", "through eight bridges")] {
@@ -28,7 +28,7 @@ pub(super) fn answer(raw: &Raw) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Where and when.
+/// The machine and the dates.
 pub(super) fn machine(raw: &Raw) -> Result<String, Error> {
     let machine = report(raw, "one-bridge")?.machine;
     let unknown = || "unknown".to_owned();
@@ -40,7 +40,7 @@ pub(super) fn machine(raw: &Raw) -> Result<String, Error> {
     Ok(format!("Measured {days}: {cpu}, {cpus} CPUs, Linux {kernel}{commit}.{unlike}"))
 }
 
-/// Round trips through few and many bridges.
+/// Round trips by number of bridges.
 pub(super) fn bridges(raw: &Raw) -> Result<String, Error> {
     let mut text = "| bridges | `bridge-nf-call-iptables` | cable | plain bridge | fast path | fast / cable | overhead removed | 95 % interval | rounds |\n|---|---|---|---|---|---|---|---|---|\n".to_owned();
     for (source, bridges, netfilter) in LABS {
@@ -58,7 +58,7 @@ pub(super) fn bridges(raw: &Raw) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Everything that `bench` measures, on one bridge.
+/// All kinds of work of `bench`, on one bridge.
 pub(super) fn work(raw: &Raw) -> Result<String, Error> {
     let mut text = "| `--work` | cable | plain bridge | fast path | XDP | fast / bridge | 95 % interval | rounds |\n|---|---|---|---|---|---|---|---|\n".to_owned();
     for case in report(raw, "work")?.cases {
@@ -71,7 +71,7 @@ pub(super) fn work(raw: &Raw) -> Result<String, Error> {
     Ok(text)
 }
 
-/// What the program costs each of what a benchmark tells apart.
+/// The program's cost for each case of a benchmark.
 pub(super) fn costs(raw: &Raw, source: &str, of: &str) -> Result<String, Error> {
     let mut text = format!("| {of} | ns |\n|---|---|\n");
     for (nanoseconds, what) in nanoseconds(raw, source)? {
@@ -80,7 +80,7 @@ pub(super) fn costs(raw: &Raw, source: &str, of: &str) -> Result<String, Error> 
     Ok(text)
 }
 
-/// What part of a round trip that is.
+/// The program's share of a round trip.
 pub(super) fn share(raw: &Raw) -> Result<String, Error> {
     let costs = nanoseconds(raw, "program")?;
     let fast = costs.iter().find(|(_, what)| *what == "fast").map(|(nanoseconds, _)| *nanoseconds);
@@ -94,7 +94,7 @@ pub(super) fn share(raw: &Raw) -> Result<String, Error> {
     ))
 }
 
-/// What a bridge costs of a large frame of a TCP stream.
+/// The bridge's cost for a large frame of a TCP stream.
 pub(super) fn stream(raw: &Raw) -> Result<String, Error> {
     let rate = report(raw, "work")?.cases.into_iter().find(|case| case.work == "tcp_stream");
     let rate = rate.and_then(|case| case.figure("fast"));
@@ -112,7 +112,7 @@ pub(super) fn stream(raw: &Raw) -> Result<String, Error> {
     ))
 }
 
-/// What a benchmark printed, as it is.
+/// The text that a benchmark printed, as a code block.
 pub(super) fn verbatim(raw: &Raw, source: &str) -> Result<String, Error> {
     Ok(format!("```text\n{}\n```", printed(raw, source)?.trim_end()))
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: installs what this machine lacks, and says so before it does.
+//! `cargo xtask setup`: reports and installs missing requirements.
 
 mod probe;
 mod requirements;
@@ -13,7 +13,7 @@ pub(crate) use requirements::Need;
 use requirements::{Install, REQUIREMENTS, Requirement};
 use steps::{Host, Step};
 
-/// Makes everything that `needs` ask for available, or says what to do by hand.
+/// Installs all requirements of `needs`, or returns instructions to do it by hand.
 pub(crate) fn run(needs: &[Need]) -> Result<(), Error> {
     let wanted: Vec<_> = REQUIREMENTS.iter().filter(|one| one.serves(needs)).collect();
     let missing: Vec<_> = wanted.iter().copied().filter(|one| !one.probe.find().is_present()).collect();
@@ -37,7 +37,7 @@ pub(crate) fn run(needs: &[Need]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Announces a step and takes it.
+/// Prints a step and runs it.
 fn perform(step: &Step<'_>) -> Result<(), Error> {
     let line = step.words.join(" ");
     match step.serves.as_slice() {
@@ -52,7 +52,7 @@ fn perform(step: &Step<'_>) -> Result<(), Error> {
     }
     let [program, args @ ..] = step.words.as_slice() else { return Ok(()) };
     let mut install = if *program == "cargo" { tools::cargo() } else { command(program) };
-    // A set-up must never wait for an answer, and `cargo install` must not fill our target folder.
+    // The installation must not prompt, and `cargo install` must not use our target folder.
     install.args(args).env("DEBIAN_FRONTEND", "noninteractive").env_remove("CARGO_TARGET_DIR");
     match wait(&mut install) {
         Err(error) if step.may_fail => {
@@ -63,7 +63,7 @@ fn perform(step: &Step<'_>) -> Result<(), Error> {
     }
 }
 
-/// The names of requirements, in a list for people.
+/// The names of requirements, comma-separated.
 fn names(requirements: &[&Requirement]) -> String {
     requirements.iter().map(|one| one.name).collect::<Vec<_>>().join(", ")
 }

@@ -1,43 +1,43 @@
-//! Tells whether a requirement is there.
+//! Checks whether a requirement is installed.
 
 use std::path::Path;
 
 use crate::tools::{self, cargo, command, output};
 
-/// How to tell whether a requirement is there.
+/// How to check whether a requirement is installed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Probe {
-    /// A program of this name can be found.
+    /// A program of this name is in the search path.
     Program(&'static str),
-    /// This file is there.
+    /// This file exists.
     File(&'static str),
-    /// A program answers `--version` with exactly this one.
+    /// A program prints exactly this version for `--version`.
     Version(&'static str, &'static str),
-    /// `cargo NAME --version` works. rustup leaves a proxy in PATH for components that are not
-    /// installed, so that finding the program proves nothing.
+    /// `cargo NAME --version` works. Finding the program is not enough: rustup puts a proxy in PATH for components that
+    /// are not installed.
     Cargo(&'static str),
-    /// The toolchain's folder has this file or folder.
+    /// The toolchain's sysroot has this file or folder.
     Sysroot(&'static str),
 }
 
-/// What a probe found.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// What was asked for.
+    /// The requirement is installed.
     Present,
-    /// Something else under the same name.
+    /// Another version is installed.
     Other(String),
-    /// Nothing.
+    /// It is not installed.
     Nothing(String),
 }
 
 impl Found {
-    /// Whether there is nothing left to do.
+    /// Whether the requirement is installed.
     pub(super) fn is_present(&self) -> bool {
         *self == Self::Present
     }
 
-    /// What is wrong, for people.
+    /// The problem, for people.
     pub(super) fn shortfall(self) -> Option<String> {
         match self {
             Self::Present => None,
@@ -47,7 +47,7 @@ impl Found {
 }
 
 impl Probe {
-    /// Looks.
+    /// Runs the probe.
     pub(super) fn find(self) -> Found {
         let present = match self {
             Self::Program(name) => tools::find(name).is_some(),
@@ -66,7 +66,7 @@ impl Probe {
         if present { Found::Present } else { Found::Nothing(self.absence()) }
     }
 
-    /// What it means that nothing was found.
+    /// The message if nothing was found.
     fn absence(self) -> String {
         match self {
             Self::Program(name) | Self::Version(name, _) => format!("`{name}` is not in PATH"),
@@ -77,7 +77,7 @@ impl Probe {
     }
 }
 
-/// Holds the version of `file` against the one wanted.
+/// Compares the version of `file` with the required one.
 fn compare(file: &Path, version: Option<&str>, wanted: &str) -> Found {
     match version {
         Some(version) if version == wanted => Found::Present,

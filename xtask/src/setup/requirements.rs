@@ -1,10 +1,9 @@
-//! Everything that building, testing, the demo and the figures need: what, why, how it is found, how
-//! it is installed.
+//! The requirements of building, testing, the demo and the figures: what, why, how to detect and how to install.
 
 use super::probe::Probe;
 use crate::test::OTHER_CPU;
 
-/// What a requirement is needed for.
+/// The purpose of a requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Checking the format.
@@ -15,22 +14,22 @@ pub(crate) enum Need {
     Build,
     /// Compiling for another CPU.
     OtherCpu,
-    /// Testing what was built.
+    /// Testing the build.
     Judge,
     /// Testing it on other kernels.
     Guest,
     /// Testing it on another CPU.
     OtherGuest,
-    /// Feeding it garbage.
+    /// Fuzzing.
     Fuzz,
-    /// Showing it.
+    /// The demo.
     Demo,
-    /// Measuring what the documents say.
+    /// Measuring the documents' figures.
     Figures,
 }
 
 impl Need {
-    /// All of them, but for emulators: hundreds of megabytes that the long suite alone needs.
+    /// All except the emulators, which take hundreds of megabytes and which only the long suite needs.
     pub(crate) const USUAL: [Self; 8] = [
         Self::Format,
         Self::Lint,
@@ -56,32 +55,32 @@ pub(super) enum Install {
     Package(&'static str),
 }
 
-/// One thing that must be there.
+/// One requirement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Requirement {
-    /// What people call it.
+    /// Its name for people.
     pub(super) name: &'static str,
     /// Completes "needed ...".
     pub(super) why: &'static str,
-    /// Who needs it.
+    /// Its purposes.
     pub(super) needs: &'static [Need],
-    /// How to tell whether it is there.
+    /// How to detect it.
     pub(super) probe: Probe,
-    /// How to get it.
+    /// How to install it.
     pub(super) install: Install,
 }
 
 impl Requirement {
-    /// Whether any of `needs` asks for it.
+    /// Whether it serves any of `needs`.
     pub(super) fn serves(&self, needs: &[Need]) -> bool {
         self.needs.iter().any(|need| needs.contains(need))
     }
 }
 
-/// The version that links with the LLVM inside the Rust toolchain; later ones want a system LLVM.
+/// The version that uses the Rust toolchain's LLVM; later ones need a system LLVM.
 const BPF_LINKER: &str = "0.10.4";
 
-/// The list.
+/// All requirements.
 pub(super) const REQUIREMENTS: &[Requirement] = &[
     Requirement {
         name: "rustfmt",
@@ -158,7 +157,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
     package("sockperf", "sockperf", "to hold `bench` against it", &[Need::Figures]),
 ];
 
-/// A Debian package that is known by a program of it.
+/// A Debian package, detected by one of its programs.
 const fn package(
     name: &'static str,
     program: &'static str,

@@ -1,5 +1,4 @@
-//! The fuzzers of `vethpath/fuzz`: built for libFuzzer without nightly or cargo-fuzz, each run for
-//! a bounded time.
+//! The fuzzers of `vethpath/fuzz`: built for libFuzzer without nightly or cargo-fuzz, each with a time limit.
 
 use std::{
     fs,
@@ -16,7 +15,7 @@ use crate::{
     tools::{cargo, run as run_command, target_dir},
 };
 
-/// Each fuzzer, and the folders that its first inputs come from.
+/// Each fuzzer, with the folders of its seed inputs.
 const TARGETS: [(&str, &[&str]); 4] = [
     ("topology", &["tests/topologies", "examples"]),
     ("netlink", &["vethpath/fuzz/seeds/netlink"]),
@@ -24,12 +23,10 @@ const TARGETS: [(&str, &[&str]); 4] = [
     ("records", &["vethpath/fuzz/seeds/records"]),
 ];
 
-/// The same start everywhere; inputs no longer than matters; nothing slow or large is let pass. What
-/// is found new is not told, only what is wrong.
+/// A fixed seed; limits for the input's length, the time of an input and memory; only failures are printed.
 const LIMITS: [&str; 5] = ["-seed=1", "-max_len=8192", "-timeout=10", "-rss_limit_mb=1024", "-verbosity=0"];
 
-/// What cargo-fuzz gives the compiler, less the sanitizer, which would need nightly. Safe Rust has no
-/// use for it.
+/// The compiler flags of cargo-fuzz without the sanitizer, which needs nightly and which safe Rust does not need.
 const FLAGS: [&str; 8] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -41,15 +38,15 @@ const FLAGS: [&str; 8] = [
     "--cfg=fuzzing",
 ];
 
-/// A workspace of its own.
+/// The fuzzers are a separate workspace.
 pub(super) const MANIFEST: &str = "vethpath/fuzz/Cargo.toml";
 
-/// The command that builds all.
+/// The command that builds all fuzzers.
 pub(super) fn build() -> Vec<Command> {
     vec![instrumented(&["build", "--bins", "--locked"])]
 }
 
-/// Runs each, two at a time.
+/// Runs the fuzzers, two at a time.
 pub(super) fn run(suite: Suite) -> Result<(), Error> {
     for pair in TARGETS.chunks(2) {
         let runs: Vec<_> = pair.iter().map(|(name, seeds)| fuzzer(name, seeds, suite.fuzz())).collect();
@@ -63,8 +60,8 @@ pub(super) fn run(suite: Suite) -> Result<(), Error> {
     Ok(())
 }
 
-/// cargo with the fuzzers' flags and a target folder of their own. A target that is named keeps the
-/// flags from build scripts.
+/// cargo with the fuzzers' flags and a separate target folder. With an explicit target, cargo does not apply the flags
+/// to build scripts.
 fn instrumented(args: &[&str]) -> Command {
     let mut command = cargo();
     command.args(args).args(["--release", "--quiet", "--manifest-path", MANIFEST]);
@@ -73,7 +70,7 @@ fn instrumented(args: &[&str]) -> Command {
     command
 }
 
-/// libFuzzer writes to the first folder it is given: one that is made anew, outside the work tree.
+/// libFuzzer writes new inputs to the first folder: a new, empty one outside the work tree.
 fn fuzzer(name: &str, seeds: &[&str], time: Duration) -> Result<Command, Error> {
     let found = folder().join("found").join(name);
     let _ = fs::remove_dir_all(&found);
@@ -84,12 +81,12 @@ fn fuzzer(name: &str, seeds: &[&str], time: Duration) -> Result<Command, Error> 
     Ok(run)
 }
 
-/// Where an input goes that a fuzzer crashed on.
+/// Where libFuzzer writes an input that crashes.
 fn artifacts(found: &Path) -> String {
     format!("-artifact_prefix={}-", found.display())
 }
 
-/// All that this stage makes.
+/// The folder of this stage's output.
 fn folder() -> PathBuf {
     target_dir().join("fuzz")
 }

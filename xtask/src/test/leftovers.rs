@@ -1,20 +1,20 @@
-//! What the tests may not leave on the machine: namespaces, pins, state and devices of labs.
+//! Detects resources that tests left behind: namespaces, pins, state and devices of labs.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-/// The folders in which a lab appears: those of `ip netns`, of its pins and of its state.
+/// The folders with resources of labs: `ip netns`, pins and state.
 const FOLDERS: [&str; 3] = ["/run/netns", "/sys/fs/bpf/vethpath", "/run/vethpath"];
 /// The devices of the host.
 const DEVICES: &str = "/sys/class/net";
-/// How a device's alias starts if it belongs to a lab.
+/// The prefix of a device's alias if it belongs to a lab.
 const MARK: &str = "vethpath:";
 
-/// What was there at one moment.
+/// The resources at one time.
 #[derive(Debug)]
 pub(super) struct Snapshot(BTreeSet<String>);
 
 impl Snapshot {
-    /// Looks at the machine. A folder that is not there or not to be read counts as empty.
+    /// Reads the resources. A missing or unreadable folder counts as empty.
     pub(super) fn take() -> Self {
         let mut found = BTreeSet::new();
         for folder in FOLDERS {
@@ -24,7 +24,7 @@ impl Snapshot {
         Self(found)
     }
 
-    /// What is here and was not there before, in order.
+    /// The resources that were not there before, sorted.
     pub(super) fn added_since(&self, before: &Self) -> Vec<String> {
         self.0.difference(&before.0).cloned().collect()
     }
@@ -36,7 +36,7 @@ fn entries(folder: &Path) -> Vec<String> {
     entries.flatten().map(|entry| entry.path().display().to_string()).collect()
 }
 
-/// Whether a device carries a lab's mark.
+/// Whether a device's alias has the labs' prefix.
 fn is_ours(device: &Path) -> bool {
     fs::read_to_string(device.join("ifalias")).is_ok_and(|alias| alias.starts_with(MARK))
 }

@@ -1,20 +1,20 @@
-//! Settings of the machine while integration tests run: what all network namespaces share.
+//! Machine-wide settings for integration tests, which all network namespaces share.
 
 use std::fs;
 
 use super::suite::Suite;
 
-/// The most frames that wait for a CPU. Frames that cross a veth wait in a queue of the CPU (`netif_rx` in
-/// net/core/dev.c): a test that sends as fast as it can has the kernel drop another's, and that other one counts its
-/// losses. Several tests that flood have room in this many.
+/// The limit of each CPU's backlog. Frames over a veth wait in it (`netif_rx` in net/core/dev.c). A test that floods it
+/// would make the kernel drop frames of other tests, some of which count losses. This limit suffices for several
+/// floods.
 const BACKLOG: (&str, &str) = ("/proc/sys/net/core/netdev_max_backlog", "100000");
 
-/// Grace periods of RCU come at once. The kernel waits for one while it attaches a program to a port, or removes a
-/// device, and holds the lock of all networking meanwhile (`tcx_entry_sync` in kernel/bpf/tcx.c): tests would wait for
-/// each other more than for anything else. The long suite is without it.
+/// Expedites RCU grace periods. The kernel waits for one while it attaches a program to a port or removes a device, and
+/// holds RTNL meanwhile (`tcx_entry_sync` in kernel/bpf/tcx.c). Otherwise tests would mostly wait for each other. The
+/// long suite runs without it.
 const EXPEDITED: (&str, &str) = ("/sys/kernel/rcu_expedited", "1");
 
-/// Settings that are changed while this lives, and then put back.
+/// Changed settings. Dropping this restores them.
 pub(super) struct Settings(Vec<Setting>);
 
 struct Setting {
@@ -23,7 +23,7 @@ struct Setting {
 }
 
 impl Settings {
-    /// Changes what `suite` needs. What cannot be changed stays as it is.
+    /// Changes the settings for `suite`. A setting that cannot be changed is left as it is.
     pub(super) fn for_suite(suite: Suite) -> Self {
         let expedited = (suite != Suite::Long).then_some(EXPEDITED);
         Self([BACKLOG].into_iter().chain(expedited).filter_map(Setting::change).collect())

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: what a change must pass, in the order of what fails fastest.
+//! `cargo xtask test`: the checks for a change, the fastest to fail first.
 
 mod fuzz;
 mod kernels;
@@ -24,13 +24,13 @@ pub(crate) use stage::{KERNELS, OTHER_CPU, Stage};
 use suite::Suite;
 use times::Times;
 
-/// What to test.
+/// Arguments of the chore.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// In 90 seconds: format, lints, unit tests, the programs alone, one test for each hazard
+    /// Run the quick suite (90 s): format, lints, unit tests, the programs, one test per hazard
     #[arg(long, conflicts_with = "long")]
     quick: bool,
-    /// For hours: all of it, large kill matrices, 100,000 steps of the oracle, an hour of fuzzing
+    /// Run the long suite (hours): all stages, large kill matrices, 100,000 oracle steps, an hour of fuzzing
     #[arg(long)]
     long: bool,
     /// Run only this stage; may be given more than once
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     /// Run integration tests on another kernel, in an emulated guest; may be given more than once
     #[arg(long, value_name = "KERNEL", value_parser = kernels::names(), conflicts_with_all = ["quick", "long", "only"])]
     kernel: Vec<String>,
-    /// Arguments for the test binaries, such as a part of a test's name
+    /// Arguments for the test binaries, such as part of a test's name
     #[arg(last = true, value_name = "TEST ARGS")]
     test_args: Vec<String>,
 }
@@ -53,7 +53,7 @@ impl Args {
         }
     }
 
-    /// The stages that are asked for; all of the suite's if none is named.
+    /// The selected stages, by default all of the suite.
     fn stages(&self) -> Vec<Stage> {
         if !self.kernel.is_empty() {
             return vec![Stage::Kernels];
@@ -62,7 +62,7 @@ impl Args {
         stages.filter(|stage| self.only.is_empty() || self.only.contains(stage)).collect()
     }
 
-    /// This request, to be repeated as root.
+    /// The command line of this request, for the hint to run it as root.
     fn line(&self) -> String {
         let mut words = vec!["test"];
         match self.suite() {
@@ -99,7 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         needs.extend(kernels::named(&args.kernel).iter().flat_map(|kernel| kernel.needs()));
     }
     times.stage("setup", || setup::run(&needs))?;
-    // What is changed for the tests is put back after Ctrl-C, which ends them, too.
+    // Ctrl-C ends the tests, but changed settings are restored.
     interrupt::watch()?;
     let before = Snapshot::take();
     let result = run_stages(args, &stages, &mut times);
@@ -122,7 +122,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     }
 }
 
-/// Runs each stage under its heading.
+/// Runs each stage and prints its heading.
 fn run_stages(args: &Args, stages: &[Stage], times: &mut Times) -> Result<(), Error> {
     for (index, &stage) in stages.iter().enumerate() {
         say(&format!("\n== {}/{} {}: {}", index + 1, stages.len(), stage.name(), stage.about()));

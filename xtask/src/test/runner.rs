@@ -1,7 +1,7 @@
-//! Runs each integration test in a process of its own, several at a time.
+//! Runs each integration test in a separate process, several at a time.
 //!
-//! No test can inherit another's descriptors, threads, signal mask or ports. A test that takes too long is killed, and
-//! so is everything that it started: its namespaces end with the process that made them.
+//! No test can inherit another's descriptors, threads, signal mask or ports. A test that exceeds the time limit is
+//! killed with all its child processes; its namespaces end with them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -37,68 +37,68 @@ use crate::{
     tools::{command, output, root, run as run_command, say, target_dir},
 };
 
-/// How often interrupts and time limits are looked at.
+/// The poll interval for interrupts and time limits.
 const TICK: Duration = Duration::from_millis(200);
 
-/// Begins the name of a test's temporary folder: short, since sockets are in it.
+/// The name prefix of a test's temporary folder. It is short, since socket paths include it.
 const SCRATCH: &str = "vethpath-";
 
-/// A binary of tests.
+/// A test binary.
 pub(super) struct Binary(PathBuf);
 
-/// Which tests to run, and how.
+/// The tests to run, with options.
 pub(super) struct Plan {
     pub(super) suite: Suite,
-    /// By name, in the order in which they start. Those of an inner list run one after the other.
+    /// By name, in starting order. Tests of an inner list run in sequence.
     pub(super) tests: Vec<Vec<String>>,
-    /// How many run at once.
+    /// How many tests run in parallel.
     pub(super) slots: usize,
-    /// Run one after the other when all others have ended, with the settings that the machine has.
+    /// Run in sequence after all others have ended, with the machine's original settings.
     pub(super) alone: Vec<String>,
-    /// A test that runs longer than this is killed, and has failed.
+    /// A test that runs longer than this is killed and fails.
     pub(super) limit: Duration,
-    /// Environment variables for all of them.
+    /// Environment variables for all tests.
     pub(super) environment: Vec<(String, String)>,
 }
 
-/// How a test ended.
+/// The result of a test.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Outcome {
     pub(super) name: String,
     pub(super) time: Duration,
     /// Why it failed, if it did.
     failure: Option<String>,
-    /// What it tests and this kernel does not have, by its own words.
+    /// The kernel feature that the test needs and this kernel lacks, from its output.
     lacks: Option<String>,
 }
 
-/// What a test says of itself that cannot hold on this kernel, in front of what is missing: see tests/harness/kernel.rs.
+/// The prefix of the message that a test prints if this kernel lacks a feature: see tests/harness/kernel.rs.
 const LACKS: &str = "this kernel lacks ";
 
 impl Binary {
-    /// Builds the integration tests, by a command that is changed before.
+    /// Builds the integration tests. `change` adjusts the command.
     pub(super) fn build(change: impl FnOnce(&mut Command)) -> Result<Self, Error> {
         let mut command = cargo_with(&["test", "--package", "vethpath", "--test", "integration", "--no-run"]);
         change(&mut command);
         run_command(&mut command)?;
-        // Nothing is left to be built: this tells where it is.
+        // A second run builds nothing and prints the path.
         command.arg("--message-format=json").arg("--quiet");
         let messages = output(&mut command).unwrap_or_default();
         let path = messages.lines().find_map(executable).ok_or(Error::NoTestBinary)?;
         Ok(Self(path))
     }
 
-    /// One that was built before.
+    /// A binary that was built before.
     pub(super) fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The names of its tests, those that `arguments` select.
+    /// The names of the tests that match `arguments`, without the ignored ones.
     pub(super) fn list(&self, arguments: &[String]) -> Result<Vec<String>, Error> {
         let ignored = self.names(&["--ignored"], arguments)?;
         let mut names = self.names(&[], arguments)?;
@@ -109,7 +109,7 @@ impl Binary {
         Ok(names)
     }
 
-    /// The names of those that `which` and `arguments` select.
+    /// The names of the tests that match `which` and `arguments`.
     pub(super) fn names(&self, which: &[&str], arguments: &[String]) -> Result<Vec<String>, Error> {
         let mut command = self.command();
         command.args(["--list", "--format", "terse"]).args(which).args(arguments);
@@ -117,14 +117,14 @@ impl Binary {
         Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 
-    /// The binary, in the folder in which cargo would start it.
+    /// A command for the binary, in the working directory that cargo would use.
     fn command(&self) -> Command {
         let mut command = fixed(command(&self.0));
         command.current_dir(root().join("vethpath"));
         command
     }
 
-    /// Runs one test to its end, with its output in a file, and its temporary files in a folder that is removed then.
+    /// Runs one test. Its output goes to a file. Its temporary folder is removed at the end.
     fn run(&self, name: &str, plan: &Plan, log: &Path, running: &Running) -> io::Result<Outcome> {
         let file = File::create(log)?;
         let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir()?;
@@ -136,7 +136,7 @@ impl Binary {
         let mut child = command.spawn()?;
         let pid = Pid::from_raw(child.id().cast_signed());
         running.begin(pid, name);
-        // It stays a zombie, and its process ID in use, until nobody can signal it any more.
+        // WNOWAIT leaves a zombie, so the pid is not reused before the test is removed from `running`.
         while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
         let killed = running.end(pid);
         let status = child.wait()?;
@@ -153,7 +153,7 @@ impl Binary {
     }
 }
 
-/// Runs the tests of a plan. All run, whatever becomes of one; an error names those that failed.
+/// Runs all tests of a plan, even if some fail. The error names the failed ones.
 pub(super) fn run(binary: &Binary, plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Error> {
     run_each(binary, plan, |outcome, log| {
         outcome.show(log);
@@ -165,7 +165,7 @@ pub(super) fn run(binary: &Binary, plan: &Plan, outcomes: &mut Vec<Outcome>) -> 
     if failed.is_empty() { Ok(()) } else { Err(Error::TestsFailed(failed)) }
 }
 
-/// Runs the tests of a plan and reports each, with the file that has its output.
+/// Runs the tests of a plan and reports each with its log file.
 pub(super) fn run_each(
     binary: &Binary,
     plan: &Plan,
@@ -182,7 +182,7 @@ pub(super) fn run_each(
     if interrupt::seen() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
-/// Runs some of them, so many at once, and reports each as it ends.
+/// Runs tests, `slots` in parallel, and reports each result.
 fn run_some(
     binary: &Binary,
     plan: &Plan,
@@ -235,22 +235,22 @@ fn next<'t>(queue: &Mutex<VecDeque<&'t [String]>>) -> Option<&'t [String]> {
 }
 
 impl Outcome {
-    /// Whether it ran to its end and all held.
+    /// Whether it passed.
     pub(super) fn passed(&self) -> bool {
         self.failure.is_none()
     }
 
-    /// What it tests and this kernel does not have.
+    /// The feature that it needs and this kernel lacks.
     pub(super) fn lacks(&self) -> Option<&str> {
         self.lacks.as_deref()
     }
 
-    /// Whether it failed, and not for want of what it tests.
+    /// Whether it failed although the kernel has all that it needs.
     pub(super) fn has_failed(&self) -> bool {
         self.failure.is_some() && self.lacks.is_none()
     }
 
-    /// A line for a test that passed; the output, too, of one that failed.
+    /// Prints a line for a passed test, and also the output of a failed one.
     pub(super) fn show(&self, log: &Path) {
         let Some(failure) = &self.failure else {
             say(&format!("ok     {:6.1} s  {}", self.time.as_secs_f64(), self.name));
@@ -263,7 +263,7 @@ impl Outcome {
     }
 }
 
-/// The tests that run now: each is the leader of a process group.
+/// The running tests. Each leads a process group.
 #[derive(Default)]
 struct Running(Mutex<HashMap<Pid, Test>>);
 
@@ -279,7 +279,7 @@ impl Running {
         self.tests().insert(pid, test);
     }
 
-    /// From here on nobody signals it. Returns why it was killed, if it was.
+    /// Removes a test, which is not signalled after this. Returns why it was killed, if it was.
     fn end(&self, pid: Pid) -> Option<String> {
         self.tests().remove(&pid)?.killed
     }
@@ -300,7 +300,7 @@ impl Running {
     }
 }
 
-/// What a test's output says is missing.
+/// The missing feature, from a test's output.
 fn missing(output: &str) -> Option<String> {
     output.lines().find_map(|line| line.strip_prefix(LACKS)).map(str::to_owned)
 }
@@ -318,7 +318,7 @@ mod tests {
 
     use super::*;
 
-    /// Stands for a binary of tests; it is called with `--exact NAME`.
+    /// A fake test binary, called with `--exact NAME`.
     const SCRIPT: &str = "#!/bin/sh
         echo \"output of $2\"
         case $2 in
@@ -331,7 +331,7 @@ mod tests {
         esac
     ";
 
-    /// How each of these tests ends: its name and why it failed.
+    /// Runs tests and returns each name with its failure.
     fn outcomes(tests: &[&str]) -> Vec<(String, Option<String>)> {
         let mut name = format!("xtask-runner-{}", std::process::id());
         let _ = write!(name, "-{:?}", thread::current().id());

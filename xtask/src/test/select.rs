@@ -1,4 +1,4 @@
-//! Which integration tests a suite runs, and in which order.
+//! Selects and orders the integration tests of a suite.
 
 use std::{env, fs, num::NonZero, thread};
 
@@ -11,10 +11,10 @@ use crate::{
     tools::{command, output, root, say},
 };
 
-/// How many tests run at once on each CPU: most of a test is waiting for the kernel.
+/// Parallel tests per CPU. Tests mostly wait for the kernel.
 const PER_CPU: usize = 4;
 
-/// What takes longest starts first, so that nothing long is left at the end.
+/// The longest tests start first, so that none runs alone at the end.
 const LONGEST: &[&str] = &[
     "large::",
     "hazards::state::ageing::",
@@ -35,9 +35,9 @@ const LONGEST: &[&str] = &[
     "bench::",
 ];
 
-/// These make and remove labs of a hundred hosts and more. Removing a bridge waits for all callbacks of RCU with the lock
-/// of all networking held (`br_multicast_dev_del` in net/bridge/br_multicast.c), and beside several such labs that takes
-/// minutes on a busy machine. They run one after the other.
+/// These create and remove labs of 100 hosts or more. Removing a bridge waits for all RCU callbacks with RTNL held
+/// (`br_multicast_dev_del` in net/bridge/br_multicast.c). With several such labs in parallel this takes minutes on a
+/// busy machine, so they run in sequence.
 const LARGE: &[&str] = &[
     "converge::killed::growth_at_each_step",
     "converge::clsact::a_lab_outgrows_its_maps",
@@ -46,7 +46,7 @@ const LARGE: &[&str] = &[
     "scale::a_lab_of_hundreds_of_hosts_comes_up_armed_and_goes_without_a_trace",
 ];
 
-/// What looks at settings that are changed for the others, is decided by how fast the machine is, or keeps all labs of the
+/// Tests that check settings which the runner changes, that depend on the machine's speed, or that keep all labs of the
 /// machine off the fast path.
 const ALONE: &[&str] = &[
     "scale::a_killed_up_leaves_grace_periods_as_they_were",
@@ -54,13 +54,13 @@ const ALONE: &[&str] = &[
     "hazards::policy::netfilter::a_bpf_program_on_a_netfilter_hook_takes_effect",
 ];
 
-/// In the quick suite, besides the first test of each row of the table of hazards.
+/// Tests of the quick suite, besides the first test of each row in the table of hazards.
 const QUICK: &[&str] = &["programs::", "harness_itself::", "hazards::table::"];
 
-/// Seeds what is random, if it is set.
+/// The variable that seeds random tests.
 const SEED: &str = "VETHPATH_SEED";
 
-/// The tests of `suite` that `arguments` select.
+/// The tests of `suite` that match `arguments`.
 pub(super) fn plan(binary: &Binary, suite: Suite, arguments: &[String]) -> Result<Plan, Error> {
     let mut tests = binary.list(arguments)?;
     if suite == Suite::Quick {
@@ -82,7 +82,7 @@ pub(super) fn plan(binary: &Binary, suite: Suite, arguments: &[String]) -> Resul
     Ok(Plan { suite, tests: in_groups(tests), slots, alone, limit: suite.limit(), environment })
 }
 
-/// Those that must not run beside each other together, first; each of the others by itself.
+/// The large tests as the first group, and each other test as a group of its own.
 pub(super) fn in_groups(tests: Vec<String>) -> Vec<Vec<String>> {
     let (large, others): (Vec<_>, Vec<_>) =
         tests.into_iter().partition(|name| LARGE.contains(&name.as_str()));
@@ -90,12 +90,12 @@ pub(super) fn in_groups(tests: Vec<String>) -> Vec<Vec<String>> {
     large.into_iter().chain(others.into_iter().map(|name| vec![name])).collect()
 }
 
-/// The variable that seeds what is random.
+/// The seed variable with its value.
 pub(super) fn seed() -> (String, String) {
     (SEED.to_owned(), env::var(SEED).unwrap_or_else(|_| seed_of_commit()))
 }
 
-/// Another seed for each commit, and the same for all who test it.
+/// A seed derived from the commit, so that all machines use the same one.
 fn seed_of_commit() -> String {
     let commit = output(command("git").args(["rev-parse", "HEAD"])).unwrap_or_default();
     let digits = commit.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok());
@@ -115,7 +115,7 @@ fn is_quick(name: &str, firsts: &[String]) -> bool {
         })
 }
 
-/// The first test that each row of the table in docs/equivalence.md names.
+/// The first test named in each row of the table in docs/equivalence.md.
 fn first_of_each_row(document: &str) -> Vec<String> {
     let table = document.split_once("## Row by row").map_or("", |(_, table)| table);
     let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| hazard"));
@@ -162,7 +162,7 @@ mod tests {
         assert!(in_groups(Vec::new()).is_empty());
     }
 
-    /// A name that nobody bears any more would be run beside others, or late, without a word.
+    /// A stale name would silently lose its place or its isolation.
     #[test]
     fn tests_that_are_named_here_are_there() {
         let sources = sources(&root().join("tests"));

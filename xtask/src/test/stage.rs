@@ -10,7 +10,7 @@ use crate::{
     tools::{cargo, target_dir},
 };
 
-/// One stage.
+/// The stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Stage {
     /// Format of the code
@@ -19,7 +19,7 @@ pub(crate) enum Stage {
     Clippy,
     /// Lints of the eBPF programs
     ClippyEbpf,
-    /// Compiles for another CPU
+    /// Compilation for another CPU
     Aarch64,
     /// Tests that need no rights
     Unit,
@@ -33,17 +33,17 @@ pub(crate) enum Stage {
     Kernels,
 }
 
-/// The name of the stage that `--kernel` runs.
+/// The name of the stage behind `--kernel`.
 pub(crate) const KERNELS: &str = "kernels";
 
-/// All packages but the one that builds for another target.
+/// All packages except the one for the BPF target.
 const HOST_SIDE: [&str; 3] = ["--workspace", "--exclude", "vethpath-ebpf"];
 
-/// The other CPU that labs are known to run on, as rustup and cargo name it.
+/// The other supported CPU, as rustup and cargo name it.
 pub(crate) const OTHER_CPU: &str = "aarch64-unknown-linux-gnu";
 
 impl Stage {
-    /// In the order they run: what fails fastest comes first.
+    /// In order of execution: the fastest to fail first.
     pub(super) const LONG: [Self; 9] = [
         Self::Fmt,
         Self::Clippy,
@@ -55,12 +55,12 @@ impl Stage {
         Self::Fuzz,
         Self::Kernels,
     ];
-    /// Those that every change must pass.
+    /// The stages for every change.
     pub(super) const ALL: [Self; 8] = *Self::LONG.first_chunk().expect("there are more");
-    /// Those of `--quick`.
+    /// The stages of `--quick`.
     pub(super) const QUICK: [Self; 4] = [Self::Fmt, Self::Clippy, Self::Unit, Self::Integration];
 
-    /// The name that `--only` takes.
+    /// The value of `--only`.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Fmt => "fmt",
@@ -75,7 +75,7 @@ impl Stage {
         }
     }
 
-    /// What it checks, for its heading.
+    /// The text of its heading.
     pub(super) const fn about(self) -> &'static str {
         match self {
             Self::Fmt => "the format of the code",
@@ -90,7 +90,7 @@ impl Stage {
         }
     }
 
-    /// What must be installed for it.
+    /// Its requirements.
     pub(super) const fn needs(self) -> &'static [Need] {
         match self {
             Self::Fmt => &[Need::Format],
@@ -103,7 +103,7 @@ impl Stage {
         }
     }
 
-    /// Its commands; `test_args` go to the test binaries. Integration tests have a runner of their own, and so have guests.
+    /// Its commands. `test_args` go to the test binaries. Integration tests and guests have runners of their own.
     pub(super) fn commands(self, test_args: &[String]) -> Vec<Command> {
         match self {
             Self::Fmt => vec![
@@ -120,7 +120,8 @@ impl Stage {
             Self::Unit => vec![unit(&["--lib", "--bins"], test_args), unit(&["--doc"], test_args)],
             Self::Integration | Self::Kernels => Vec::new(),
             Self::Doc => {
-                // For the other CPU: its stage has checked all dependencies with the features that this needs.
+                // The target is the other CPU's: its stage has already checked the dependencies with the needed
+                // features.
                 let mut command = cargo_with(&["doc", "--no-deps", "--target", OTHER_CPU]);
                 command.args(HOST_SIDE).env("RUSTDOCFLAGS", "-D warnings");
                 vec![command]
@@ -130,20 +131,20 @@ impl Stage {
     }
 }
 
-/// cargo in surroundings that are the same everywhere.
+/// cargo with a fixed environment.
 pub(super) fn cargo_with(args: &[&str]) -> Command {
     let mut command = fixed(cargo());
     command.args(args);
     command
 }
 
-/// A command with the same locale and time zone everywhere: the tests read what other tools print.
+/// A command with a fixed locale and time zone, since tests parse the output of tools.
 pub(super) fn fixed(mut command: Command) -> Command {
     command.env("LC_ALL", "C.UTF-8").env("TZ", "UTC").env("PAGER", "cat").env("RUST_BACKTRACE", "1");
     command
 }
 
-/// The tests of the host side that `kinds` selects.
+/// The host-side tests of these `kinds`.
 fn unit(kinds: &[&str], test_args: &[String]) -> Command {
     let mut command = cargo_with(&["test"]);
     command.args(HOST_SIDE).args(kinds);
@@ -153,9 +154,8 @@ fn unit(kinds: &[&str], test_args: &[String]) -> Command {
     command
 }
 
-/// Lints the programs as `vethpath/build.rs` builds them: for their target, with a `core` of their
-/// own, which stable Rust allows under `RUSTC_BOOTSTRAP`. A target folder apart keeps these flags
-/// from invalidating everything else that was built.
+/// Lints the programs as `vethpath/build.rs` builds them: for the BPF target, with `build-std`, which `RUSTC_BOOTSTRAP`
+/// enables on stable Rust. The separate target folder keeps these flags from invalidating other builds.
 fn clippy_ebpf(features: &[&str]) -> Command {
     let mut command = cargo_with(&["clippy", "--package", "vethpath-ebpf", "--release"]);
     command.args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"]);
@@ -164,7 +164,7 @@ fn clippy_ebpf(features: &[&str]) -> Command {
     command
 }
 
-/// The flag by which `aya-ebpf` learns whose registers it reads.
+/// The flag that sets the register layout for `aya-ebpf`.
 fn target_arch(host: &str) -> String {
     let arch = if host.starts_with("riscv64") { "riscv64" } else { host };
     format!("--cfg=bpf_target_arch=\"{arch}\"")

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::stage::Stage;
 
-/// How much is tested.
+/// The extent of testing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Suite {
-    /// While one works.
+    /// For use during development.
     Quick,
-    /// Everything that a change must pass.
+    /// For every change.
     Full,
-    /// Before a release, and after a change of the agent or of the programs.
+    /// For releases, and for changes of the agent or of the programs.
     Long,
 }
 
@@ -25,7 +25,7 @@ impl Suite {
         }
     }
 
-    /// How long one integration test may take. The longest of the full suite takes a third of this on a quiet machine.
+    /// The time limit of an integration test. The longest one of the full suite takes a third of it on a quiet machine.
     pub(super) const fn limit(self) -> Duration {
         match self {
             Self::Quick | Self::Full => Duration::from_secs(300),
@@ -33,7 +33,7 @@ impl Suite {
         }
     }
 
-    /// How long each fuzzer runs.
+    /// The time limit of each fuzzer.
     pub(super) const fn fuzz(self) -> Duration {
         match self {
             Self::Quick | Self::Full => Duration::from_secs(10),
@@ -41,7 +41,7 @@ impl Suite {
         }
     }
 
-    /// What tests are told that take as many steps, or as much time, as one likes.
+    /// Environment variables for tests with a configurable number of steps or duration.
     pub(super) const fn variables(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Quick | Self::Full => &[],

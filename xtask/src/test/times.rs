@@ -1,14 +1,14 @@
-//! Where the time went.
+//! The time table of a run.
 
 use std::time::{Duration, Instant};
 
 use super::{runner::Outcome, seconds};
 use crate::tools::say;
 
-/// How many tests are shown.
+/// How many tests are listed.
 const SLOWEST: usize = 20;
 
-/// What each stage and each integration test took.
+/// The duration of each stage and integration test.
 pub(super) struct Times {
     begun: Instant,
     stages: Vec<(&'static str, Duration)>,
@@ -22,7 +22,7 @@ impl Default for Times {
 }
 
 impl Times {
-    /// Does something and notes how long it took.
+    /// Runs a stage and records its duration.
     pub(super) fn stage<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
         let done = work();
@@ -34,7 +34,7 @@ impl Times {
         self.stages.push((name, time));
     }
 
-    /// Since the start.
+    /// The time since the start.
     pub(super) fn total(&self) -> Duration {
         self.begun.elapsed()
     }

@@ -1,12 +1,11 @@
-//! Keeping the bridge's entries young for stations whose frames it no longer sees.
+//! Refreshes FDB entries of stations whose frames the bridge no longer sees.
 //!
-//! A station whose frames the fast path takes is refreshed through netlink, on each bridge that they
-//! would have crossed, every few seconds; a silent one never is, so it ages out as on a plain bridge.
+//! A station whose frames take the fast path is refreshed through netlink every few seconds, on each bridge that they
+//! would have crossed. A silent station is not refreshed, so it ages out as on a plain bridge.
 //!
-//! Four times in an ageing time would do, if that time stayed the same. But somebody may make it shorter,
-//! and a topology change of spanning tree makes it `forward_delay` for a while (`hold_time` in
-//! net/bridge/br_fdb.c): what is older than the new time is forgotten at once. On a plain bridge the
-//! entry of a station that talks is never that old.
+//! Four times per ageing time would do if that time were constant. But a user may shorten it, and an STP topology
+//! change makes it `forward_delay` for a while (`hold_time` in net/bridge/br_fdb.c): entries older than the new time
+//! expire at once. On a plain bridge, the entry of a station that sends is never that old.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,14 +26,14 @@ use crate::{
 /// `IFLA_BR_AGEING_TIME` counts in hundredths of a second (USER_HZ).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// The longest that the entry of a station that talks stays as it is. With a second until the agent looks,
-/// and another until it has looked everywhere, less than the shortest ageing time that a fast path has.
+/// Longest refresh interval of a station that sends. With a second until the next tick, and another until the tick
+/// has handled every namespace, it is below the shortest ageing time that the fast path accepts.
 const LONGEST: Duration = Duration::from_secs(3);
 
 /// A bridge, by ifindex, and an address in its FDB.
 type Entry = (u32, [u8; 6]);
 
-/// What was refreshed when.
+/// When entries were refreshed.
 #[derive(Default)]
 pub struct Refresher {
     entries: HashMap<Entry, State>,
@@ -42,16 +41,16 @@ pub struct Refresher {
 
 #[derive(Default)]
 struct State {
-    /// By us, or by a frame that the bridge has learned from.
+    /// By the agent, or by a frame that the bridge has learned from.
     refreshed: Option<Instant>,
     /// Whether a frame was seen since.
     pending: bool,
 }
 
 impl Refresher {
-    /// Records that the bridge has learned an entry, by a frame of the station: it is young. A station that moves again
-    /// and again is never refreshed in between, and so never drawn back to where it was while the kernel has the
-    /// refresh wait for the RTNL lock.
+    /// Records that the bridge has learned an entry from a frame, which refreshes it. So a station that keeps moving
+    /// is never refreshed in between. Otherwise a refresh that waits for the RTNL lock could move it back to its
+    /// former port.
     pub fn learned(&mut self, entry: Entry, now: Instant) {
         self.entries.insert(entry, State { refreshed: Some(now), pending: false });
     }
@@ -61,9 +60,8 @@ impl Refresher {
         self.entries.entry(entry).or_default().pending = true;
     }
 
-    /// The entries to refresh now, which count as refreshed from here on. An entry of which it is not known when it was
-    /// learned is refreshed at once. Those that the bridges have
-    /// forgotten are forgotten.
+    /// Returns the entries to refresh now, and counts them as refreshed. An entry with unknown learning time is
+    /// refreshed at once. Entries that the bridges have forgotten are dropped.
     pub fn due(&mut self, facts: &NetnsState, now: Instant) -> Vec<FdbEntry> {
         let mut due = Vec::new();
         self.entries.retain(|(bridge, mac), state| {
@@ -79,11 +77,11 @@ impl Refresher {
     }
 }
 
-/// Where a station has moved in the very moment in which it was refreshed at its old port.
+/// Where a station has moved while it was refreshed at its old port.
 ///
-/// `meanwhile` are the bridge's events from just before the refresh was sent until it was acknowledged.
-/// If they tell "moved to B" and then "moved to A", where A is the port of the refresh, the second move
-/// is the refresh's own doing: the station is at B.
+/// `meanwhile` are the bridge's events from just before the refresh was sent until it was acknowledged. If they
+/// report "moved to B" and then "moved to A", where A is the port of the refresh, the refresh caused the second move:
+/// the station is at B.
 #[must_use]
 pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEntry> {
     let mut moves = meanwhile.iter().filter_map(|event| match event {
@@ -102,9 +100,9 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
     away.filter(|_| pulled_back)
 }
 
-/// Whether the bridge forgot an entry in the very moment in which it was refreshed, so that the refresh has made
-/// it anew: "forgot", and then "learned" at the port of the refresh. The station's own frames come by the fast
-/// path in that moment, and tell the bridge nothing.
+/// Whether the bridge forgot an entry just before it was refreshed, so that the refresh has created it again:
+/// "forgot", and then "learned" at the port of the refresh. The station's own frames take the fast path at that time,
+/// and the bridge learns nothing from them.
 #[must_use]
 pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
     let is_it = |entry: &FdbEntry| is_same(entry, &refreshed);
@@ -113,7 +111,7 @@ pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
     for event in meanwhile {
         match event {
             Event::Forgot(entry) if is_it(entry) => (forgotten, revived) = (true, false),
-            // What somebody adds by hand does not age.
+            // An entry that a user adds does not age.
             Event::Learned(entry) if is_it(entry) => {
                 revived = forgotten && entry.port == refreshed.port && entry.ages;
             }
@@ -140,7 +138,7 @@ fn interval(facts: &NetnsState, bridge: u32) -> Duration {
 }
 
 impl BridgeNetns {
-    /// The bridge's entries that are to be kept young for stations that the fast path saw.
+    /// The entries to refresh for stations that the fast path saw.
     #[must_use]
     pub fn due(&mut self, sync: &MapSync) -> Vec<FdbEntry> {
         let now = Instant::now();
@@ -167,10 +165,10 @@ impl BridgeNetns {
         self.refresher.due(&self.state, now)
     }
 
-    /// Keeps entries young. Returns whether anything has happened meanwhile that the maps should follow.
+    /// Refreshes entries. Returns whether events arrived meanwhile that the maps must follow.
     ///
     /// # Errors
-    /// A watch fails. A refresh that the kernel refuses is left to age: the port is gone.
+    /// A watch fails. An entry whose refresh the kernel refuses is left to age: its port is gone.
     pub async fn refresh(&mut self, due: &[FdbEntry]) -> Result<bool> {
         let mut happened = false;
         for entry in due {
@@ -180,7 +178,7 @@ impl BridgeNetns {
     }
 
     async fn refresh_one(&mut self, entry: FdbEntry) -> Result<bool> {
-        // A station that has moved must not be pulled back: take in what is already known.
+        // Pending events come first: a station that has moved must not be moved back.
         let mut events = self.events_here.drain()?;
         self.apply_events(&events);
         let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(!events.is_empty()) };

@@ -1,4 +1,4 @@
-//! One bridge namespace as the agent follows it: events in, facts kept, FDB entries refreshed.
+//! One bridge namespace: its events, its known state, and the refresh of its FDB entries.
 
 mod fdb_refresh;
 
@@ -32,29 +32,29 @@ pub struct BridgeNetns {
     place: Place,
     reader: Reader,
     interference: Interference,
-    /// The lab's pairs here, by their ports.
+    /// The lab's pairs here, by the names of their ports.
     pairs: BTreeMap<String, String>,
-    /// What has happened and is not told yet.
+    /// Events that are not logged yet.
     events: Vec<Kind>,
-    /// The tables that labs have here for `nat`.
+    /// The lab's tables here for `nat`.
     own_tables: Vec<Masquerade>,
     /// Events of the namespace itself.
     events_here: Watch,
     /// Events of the namespaces at the other ends of its veths.
     events_of_peers: Watch,
-    /// Changes of nftables, where they can be watched.
+    /// Events of nftables; `None` if they cannot be watched.
     rule_events: Option<Watch>,
-    /// Ports that the XDP program may redirect to, where there is one.
+    /// Ports that the XDP program may redirect to; `None` without such a program.
     receivers: Option<Receivers>,
     state: NetnsState,
     refresher: Refresher,
     resync_needed: bool,
     overrun: bool,
-    /// Whether features of devices could not be asked for when they were last looked at.
+    /// Whether the last attempt to read device features failed.
     devices_unreadable: bool,
-    /// Whether the facts may have changed since somebody asked.
+    /// Whether the state may have changed since the last [`Self::take_changed`].
     changed: bool,
-    /// Whether anything happened while the FDB was read, so that entries may be missing.
+    /// Whether events arrived while the FDB was dumped, so that entries may be missing.
     fdb_incomplete: bool,
 }
 
@@ -62,7 +62,7 @@ impl BridgeNetns {
     /// Opens the namespace of `place`.
     ///
     /// # Errors
-    /// It is not there, or no sockets can be had in it.
+    /// It does not exist, or no socket can be opened in it.
     pub fn open(
         number: u16,
         place: &Place,
@@ -93,13 +93,13 @@ impl BridgeNetns {
         })
     }
 
-    /// Whether it is the namespace of `place`, by this number.
+    /// Whether this is the namespace of `place` with this number.
     #[must_use]
     pub fn is(&self, number: u16, place: &Place) -> bool {
         self.reader.layout.domain == number && &self.place == place
     }
 
-    /// Goes on as a part of what the lab has become. What is known stays known; links are looked at again.
+    /// Applies a changed topology. Known state stays; links are read again.
     pub fn reload(&mut self, topology: &Topology, receivers: Option<Receivers>) {
         self.receivers = receivers;
         self.pairs = pairs(topology, &self.place);
@@ -109,21 +109,21 @@ impl BridgeNetns {
         (self.resync_needed, self.changed) = (true, true);
     }
 
-    /// What people call it.
+    /// The name of the namespace in events.
     #[must_use]
     pub fn name(&self) -> String {
         self.reader.rtnl.netns().to_string()
     }
 
-    /// Whether the namespace has lost its name: then it is to be let go, or it would live on with us.
+    /// Whether the namespace has lost its name. Then it must be released: the agent's sockets would keep it alive.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         let Place::Namespace(name) = &self.place else { return false };
         !self.reader.rtnl.netns().has_name(name)
     }
 
-    /// Waits until something has happened and takes it in, or until nothing where something that was taken in
-    /// meanwhile ([`Domain::take_in`], [`Domain::look_anew`]) is not followed yet. Dropping the future loses nothing.
+    /// Waits for events and applies them. Returns at once if something processed elsewhere ([`Self::drain_events`],
+    /// [`Self::full_resync`]) needs a resync or reconcile. Dropping the future loses nothing.
     ///
     /// # Errors
     /// A socket fails.
@@ -148,14 +148,14 @@ impl BridgeNetns {
         Ok(())
     }
 
-    /// Looks at once at what else is looked at each second: it may have changed.
+    /// Scans for interference now rather than at the next poll.
     pub fn rescan_interference(&mut self) {
         self.changed = true;
         self.watch_rules();
         self.interference.scan(&self.reader.layout, &self.own_tables, &mut self.state);
     }
 
-    /// Watches nftables, if the kernel has it by now. What changes until then is seen within a second.
+    /// Watches nftables once the kernel has it. Until then, changes are seen within a second.
     fn watch_rules(&mut self) {
         if self.rule_events.is_none() {
             self.rule_events = Watch::rules(self.reader.rtnl.netns()).ok();
@@ -174,7 +174,7 @@ impl BridgeNetns {
         }
     }
 
-    /// Takes in what has been told until now.
+    /// Applies pending events.
     ///
     /// # Errors
     /// A socket fails.
@@ -184,15 +184,14 @@ impl BridgeNetns {
         Ok(())
     }
 
-    /// Whether events were lost since the last [`Domain::look_anew`].
+    /// Whether events were lost (overrun) since the last [`Self::full_resync`].
     #[must_use]
     pub fn has_overrun(&self) -> bool {
         self.overrun
     }
 
-    /// Forgets everything and looks. Events that arrive meanwhile are older than what is seen, or
-    /// tell it again: they are taken in before anybody acts on the facts. Returns whether any were lost
-    /// since the last time.
+    /// Reads everything from scratch. Events that arrive meanwhile are older than the state that is read, or repeat
+    /// it: they are applied before the state is used. Returns whether events were lost since the last full resync.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -215,13 +214,13 @@ impl BridgeNetns {
         }
     }
 
-    /// Whether an event has asked for a look at links and what is attached to them.
+    /// Whether an event requires links, and what is attached to them, to be read again.
     #[must_use]
     pub fn needs_resync(&self) -> bool {
         self.resync_needed
     }
 
-    /// Looks at links and what is attached to them, if an event asked for it. Returns whether it did.
+    /// Reads links, and what is attached to them, if an event requires it. Returns whether it did.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -235,7 +234,7 @@ impl BridgeNetns {
         Ok(true)
     }
 
-    /// What the kernel tells of with a link's other changes, and not in them.
+    /// Reads what the kernel reports by a link event that does not contain it: offloads, queues, XDP features.
     fn resync_devices(&mut self) {
         let offloads = self.interference.read_offloads(&mut self.state);
         let xdp = self.interference.read_xdp(&self.reader.layout, &self.reader.direct, &mut self.state);
@@ -246,7 +245,7 @@ impl BridgeNetns {
         self.devices_unreadable = failed.is_err();
     }
 
-    /// Has the XDP program redirect to these ports, of all domains, as far as they are here.
+    /// Sets the ports here that the XDP program may redirect to. `ports` are those of all domains.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -257,16 +256,15 @@ impl BridgeNetns {
         receivers.set(self.reader.rtnl.netns(), &ports)
     }
 
-    /// Whether the map of receivers is not as it was left.
+    /// Whether the map of receivers has changed since it was last written or read.
     fn receivers_have_changed(&mut self) -> bool {
         let changed = self.receivers.as_mut().map(Receivers::has_changed);
         changed.is_some_and(|changed| changed.inspect_err(|error| warn!("{error}")).unwrap_or(true))
     }
 
-    /// Reads the FDB, and takes in what has happened before and meanwhile. The kernel goes on with a
-    /// dump where it was by counting (`br_fdb_dump` in net/bridge/br_fdb.c): an entry that is removed
-    /// meanwhile makes it skip another, of which no event will ever tell. So a reading during which
-    /// anything happened is done once more, a second later.
+    /// Dumps the FDB, and applies the events before and during the dump. The kernel resumes a dump by counting
+    /// entries (`br_fdb_dump` in net/bridge/br_fdb.c): if an entry is removed meanwhile, the dump skips another one,
+    /// for which no event follows. So a dump during which events arrived is repeated a second later.
     async fn read_fdb(&mut self) -> Result<()> {
         let before = self.events_here.drain()?;
         self.apply_events(&before);
@@ -278,9 +276,9 @@ impl BridgeNetns {
         Ok(())
     }
 
-    /// Takes in what has been told until now, and looks at what tells nothing by itself: limits of links, programs,
-    /// packet sockets, rules, what inner ends of pairs that are `busy` count; and at the FDB once more, if
-    /// entries may have been skipped.
+    /// Applies pending events, and polls what the kernel sends no events for: limits of links, programs, packet
+    /// sockets, rules, counters of the inner ends of `busy` pairs. Dumps the FDB again if entries may have been
+    /// skipped.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -301,7 +299,7 @@ impl BridgeNetns {
         Ok(())
     }
 
-    /// The ports that are to have our filter, are there, and do not have it.
+    /// The ports that should have our filter, exist, and do not have it.
     #[must_use]
     pub fn removed_filters(&self, topology: &Topology) -> Vec<IfName> {
         if self.reader.hook != Hook::Clsact || self.state.unreadable.contains_key(&Blocker::Programs) {
@@ -312,10 +310,10 @@ impl BridgeNetns {
         topology.ports_with_programs(&self.place).filter(is_removed).cloned().collect()
     }
 
-    /// Attaches those filters. Returns the ports that had none.
+    /// Attaches those filters again. Returns the ports that had none.
     ///
     /// # Errors
-    /// The kernel refuses a port; those before it have theirs.
+    /// The kernel refuses a port. Ports before it have their filters.
     pub fn put_filters_back(&mut self, topology: &Topology) -> datapath::Result<Vec<IfName>> {
         self.resync_needed = true;
         let (ports, domain) = (self.removed_filters(topology), self.reader.layout.domain.into());
@@ -323,18 +321,18 @@ impl BridgeNetns {
         datapath::attach(self.reader.rtnl.netns(), &self.reader.pins, domain, self.reader.hook, &ports)
     }
 
-    /// Whether the facts may have changed since this was last asked.
+    /// Whether the state may have changed since the last call.
     #[must_use]
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// By counter of the pair: ifindex of the inner end, and frames that it received.
+    /// For each pair: its counter, the ifindex of its inner end, and the frames that it received.
     #[must_use]
     pub fn inner_ends(&self) -> Vec<(u32, u32, u64)> {
         let received = |port: &LabPort| {
             let inner = self.state.inner.get(&self.state.link(&port.port)?.ifindex)?;
-            // What was counted as dropped is no riddle.
+            // Frames that were counted as dropped are accounted for.
             Some((port.counter, inner.ifindex, inner.received.0.saturating_add(inner.dropped)))
         };
         self.reader.layout.ports.iter().filter_map(received).collect()
@@ -345,32 +343,32 @@ impl BridgeNetns {
         self.changed |= if losing { self.state.losing.insert(pair) } else { self.state.losing.remove(&pair) };
     }
 
-    /// What the lab has here, and what is known of it.
+    /// The lab's layout here, and the known state.
     #[must_use]
     pub fn known(&self) -> (&Layout, &NetnsState) {
         (&self.reader.layout, &self.state)
     }
 
-    /// Whether a bridge of the lab is there.
+    /// Whether a bridge of the lab exists here.
     #[must_use]
     pub fn has(&self, bridge: &Bridge) -> bool {
         bridge.place == self.place && self.state.link(&bridge.name).is_some()
     }
 
-    /// What has happened and was not told yet, apart from what can be seen from the lab's standing.
+    /// Takes the events that are not logged yet, apart from changes that the lab's snapshot shows.
     #[must_use]
     pub fn take_events(&mut self) -> Vec<Kind> {
         std::mem::take(&mut self.events)
     }
 
-    /// The pair that a port is of, or its device name, or its ifindex where it is gone.
+    /// The pair of a port, or the port's device name, or its ifindex if it is gone.
     fn port_label(&self, port: u32) -> String {
         let Some(link) = self.state.links.get(&port) else { return format!("port {port}") };
         self.pairs.get(&link.name).unwrap_or(&link.name).clone()
     }
 }
 
-/// The lab's pairs in a place, by their ports.
+/// The lab's pairs in a place, by the names of their ports.
 fn pairs(topology: &Topology, place: &Place) -> BTreeMap<String, String> {
     let here = topology.pairs.iter().filter(|pair| &pair.place == place);
     here.map(|pair| (pair.port.to_string(), pair.name())).collect()
@@ -381,7 +379,7 @@ fn own_tables(topology: &Topology, place: &Place) -> Vec<Masquerade> {
     Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect()
 }
 
-/// The next events of a watch that may not be there.
+/// The next events of a watch; waits forever without one.
 async fn next_of(watch: &mut Option<Watch>) -> Result<Vec<Event>> {
     match watch {
         Some(watch) => watch.next().await,

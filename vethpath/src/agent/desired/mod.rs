@@ -1,4 +1,4 @@
-//! What the maps should hold, given what is known. Pure.
+//! What the maps should hold, computed from the known state. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,14 +28,14 @@ pub struct Desired {
     pub receivers: BTreeSet<(u16, u32)>,
     /// Why each port is not armed, by counter; `None` for one that is.
     pub states: BTreeMap<u32, Option<NotArmed>>,
-    /// The same of trunks, by number.
+    /// The same for trunks, by number.
     pub trunk_states: BTreeMap<u16, Option<NotArmed>>,
-    /// Stations that are left out because their way across trunks has no number.
+    /// Stations that are left out because their path across trunks has no number.
     pub unnumbered: usize,
 }
 
 impl Desired {
-    /// Adds one bridge namespace. `paths` gives ways across trunks their numbers.
+    /// Adds one bridge namespace. `paths` numbers the paths across trunks.
     pub fn add(&mut self, layout: &Layout, facts: &NetnsState, paths: &mut Paths) {
         let segments = Segments::new(layout, facts);
         for lab_port in &layout.ports {
@@ -69,8 +69,8 @@ impl Desired {
         self.trunk_states.extend(segments.trunk_states);
     }
 
-    /// Adds a port for what it sends and is not taken. Whatever bridge somebody has put it on is the one
-    /// that learns from it.
+    /// Adds a port, for counting frames that the fast path does not take. Its bridge is the one that it is on, even
+    /// if the file has another: that bridge learns from its frames.
     fn add_port(&mut self, layout: &Layout, segments: &Segments<'_>, port: Option<&LinkFacts>, pair: u32) {
         let Some(link) = port else { return };
         let bridge = link.controller.and_then(|controller| segments.bridge(controller));
@@ -115,8 +115,8 @@ impl Desired {
     }
 }
 
-/// Whether a bridge learns from nothing that comes in by a port (`br_handle_frame_finish` in
-/// net/bridge/br_input.c). Where that is not known, it may learn.
+/// Whether a bridge does not learn from frames of a port (`br_handle_frame_finish` in net/bridge/br_input.c). If that
+/// is unknown, it may learn.
 fn is_deaf(port: &LinkFacts) -> bool {
     use BridgePortState as State;
     port.port.iter().flatten().any(|attribute| {
@@ -132,9 +132,9 @@ fn flag(is_set: bool, flag: u32) -> u32 {
     if is_set { flag } else { 0 }
 }
 
-/// Whether a frame to `mac` must go out of the port rather than straight into the namespace:
-/// `bpf_redirect_peer` makes every frame one for this host, goes past a native XDP program, and
-/// drops within one namespace (`skb_do_redirect` in net/core/filter.c).
+/// Whether a frame to `mac` must be sent at the port rather than redirected into the namespace: `bpf_redirect_peer`
+/// makes every frame one for this host, bypasses a native XDP program, and drops within one namespace
+/// (`skb_do_redirect` in net/core/filter.c).
 fn via_port(port: &Eligible<'_>, mac: [u8; 6]) -> bool {
     port.via_port
         || port.inner.mac != Some(mac)

@@ -52,7 +52,7 @@ fn layout() -> Layout {
     Layout { domain: 0, ports: vec![port(A, 1), port(B, 2)], bridges: vec![bridge], trunks: Vec::new() }
 }
 
-/// All is well: both ports are armed, and each has its host as a station.
+/// Both ports are armed, and each has its host as a station.
 fn facts() -> NetnsState {
     let bridge = LinkFacts { bridge: Some(vec![InfoBridge::VlanFiltering(false)]), ..link(BRIDGE, "br0") };
     let inner = |port: u32| LinkFacts { mac: Some(mac(port)), ..link(2, "eth0") };
@@ -73,7 +73,7 @@ fn desired(facts: &NetnsState) -> Desired {
     desired
 }
 
-/// The facts after a change of port A.
+/// The state after a change of port A.
 fn with_a(change: impl FnOnce(&mut LinkFacts)) -> NetnsState {
     let mut facts = facts();
     change(facts.links.get_mut(&A).expect("port A"));
@@ -121,7 +121,7 @@ fn a_port_that_is_not_armed_neither_sends_nor_receives() {
     assert_eq!(desired.ports[&PortKey { ifindex: A, domain: 0 }].flags, 0, "its frames are still counted");
 }
 
-/// A blocked trunk hands back what was flooded over another: nobody has moved there.
+/// A blocked trunk returns frames that were flooded over another one: no station has moved there.
 #[test]
 fn a_port_from_which_the_bridge_does_not_learn_is_deaf() {
     use BridgePortState as State;
@@ -318,7 +318,7 @@ fn what_netfilter_would_check_is_told_of_the_sender() {
     assert_eq!(flags, flags::ISOLATED | flags::VALIDATE_IPV4);
 }
 
-/// The same two hosts, of which A wants XDP, and has all that it takes.
+/// The same two hosts. A wants XDP, and is ready for it.
 fn with_xdp_at_a() -> (Layout, NetnsState) {
     let (mut layout, mut facts) = (layout(), facts());
     layout.ports[0].xdp = Some("ns0".parse().expect("a name"));

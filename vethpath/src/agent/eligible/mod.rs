@@ -1,4 +1,4 @@
-//! Whether a port takes part in the fast path. Fails closed: what is unknown is a reason not to.
+//! Whether a port is eligible for the fast path. Fails closed: anything unknown is a reason against it.
 
 use netlink_packet_route::link::{BridgePortState, BridgeStpState, InfoBridge};
 use thiserror::Error;
@@ -12,43 +12,43 @@ use crate::{
     topology::IfName,
 };
 
-/// The shortest ageing time that fast hosts do not outlive by mistake: twice the lease, in hundredths
+/// The shortest ageing time within which entries of fast hosts are surely refreshed: twice the lease, in hundredths
 /// of a second as `IFLA_BR_AGEING_TIME` has it.
 const LEAST_AGEING: u32 = 600;
 
-/// Boolean options of a bridge (`enum br_boolopt_id` in linux/if_bridge.h) that do nothing to known unicast:
-/// no learning from link-local frames, multicast snooping by VLAN, word of failed MDB offloads. Multiple
+/// Boolean options of a bridge (`enum br_boolopt_id` in linux/if_bridge.h) that do not affect known unicast: no
+/// learning from link-local frames, multicast snooping by VLAN, notification of failed MDB offloads. Multiple
 /// spanning trees are not among them.
 const HARMLESS_OPTIONS: u32 = 1 << 0 | 1 << 1 | 1 << 3;
 
 /// Why a port is not armed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotArmed {
-    /// The topology says so.
+    /// The topology disables the fast path.
     #[error("datapath is \"bridge\"")]
     NotWanted,
-    /// It was removed.
+    /// The port was removed.
     #[error("the port does not exist")]
     NoPort,
-    /// Its inner end was removed, or its namespace was.
+    /// The inner end was removed, or its namespace was.
     #[error("the inner end does not exist")]
     NoInnerEnd,
-    /// Somebody took our program off.
+    /// Our program was detached.
     #[error("the program is not attached")]
     NotAttached,
     /// The port, its inner end or its bridge is down.
     #[error("{0} is down")]
     Down(&'static str),
-    /// It was moved to another bridge, or off any.
+    /// The port was moved to another bridge, or off any.
     #[error("the port is not on its bridge")]
     OffBridge,
-    /// Spanning tree, or somebody by hand.
+    /// The port's state, set by spanning tree or by the user.
     #[error("the port is {0}")]
     NotForwarding(String),
     /// A port flag that the fast path does not honour.
     #[error("port flag {0}")]
     PortFlag(&'static str),
-    /// Kernel and vethpath are of different age.
+    /// The kernel has an attribute that this vethpath does not know.
     #[error("unknown {of} attribute {number}")]
     Unknown {
         /// "port" or "bridge".
@@ -62,54 +62,54 @@ pub enum NotArmed {
     /// A capture on the bridge, or `promisc on`.
     #[error("the bridge is promiscuous")]
     Promiscuous,
-    /// Shaping or the like.
+    /// A qdisc that queues, such as for shaping.
     #[error("qdisc {0} on the port")]
     Qdisc(String),
     /// A tc or tcx program that is not ours.
     #[error("a foreign tc program on the port")]
     ForeignProgram,
-    /// tcpdump or the like.
+    /// A packet socket, such as tcpdump's.
     #[error("a packet socket on the port")]
     PacketSocket,
-    /// Netfilter.
+    /// A netfilter rule.
     #[error("{0}")]
     Rule(String),
-    /// Something that may forbid it could not be asked.
+    /// Something that may forbid the fast path could not be read.
     #[error("{0}")]
     Unreadable(String),
-    /// Of a trunk: a redirect cannot lead from one to the other.
+    /// Of a trunk: a redirect cannot lead from one namespace to the other.
     #[error("the trunk joins two namespaces")]
     TwoNamespaces,
-    /// Of a trunk: spanning tree has not yet, or nothing has, opened a loop.
+    /// Of a trunk: spanning tree has not opened a loop yet, or nothing opens it.
     #[error("the trunks form a loop")]
     Loop,
-    /// Of a trunk: frames are worked on there.
+    /// Of a trunk: frames get their checksum or segments there.
     #[error("offloads are switched off on the trunk")]
     Offloads,
-    /// Of a trunk: each frame is spread there.
+    /// Of a trunk: frames are spread over several queues there.
     #[error("the trunk has several transmit queues")]
     Multiqueue,
-    /// Of a trunk: a host may send GSO frames that are cut there.
+    /// Of a trunk: a host may send GSO frames that are segmented there.
     #[error("gso_max_size, gso_ipv4_max_size or gso_max_segs of the trunk is below that of an inner end")]
     GsoLimits,
-    /// Of a trunk: it sees the frames that cross it.
+    /// Of a trunk: the XDP program sees the frames that cross it.
     #[error("an XDP program on the trunk")]
     Xdp,
-    /// Of a port whose datapath is XDP: its program is not there, or not in the driver.
+    /// Of a port whose datapath is XDP: the XDP program is not attached, or not in the driver.
     #[error("the XDP program is not attached")]
     XdpNotAttached,
     /// Of such a port: `veth_xdp_xmit` would drop what is redirected to it.
     #[error("the port takes no XDP frames: generic-receive-offload of the inner end is off")]
     XdpTakesNone,
-    /// Of such a port: it would take them, and the driver says that it does not, so nobody can redirect there.
+    /// Of such a port: it takes frames, but the driver's XDP feature flag is stale, so no program can redirect there.
     #[error(
         "stale XDP feature flag on the port (GRO was toggled while the peer was down); run `vethpath up`"
     )]
     XdpMissed,
-    /// Of such a port: frames come to its program without their checksum or tag.
+    /// Of such a port: frames reach its program without their checksum or tag.
     #[error("transmit offloads of the inner end are on, which XDP cannot keep, or it was moved")]
     TxOffloads,
-    /// Frames were redirected and did not come out.
+    /// Redirected frames do not arrive.
     #[error("redirected frames are being dropped; retrying within 30 s")]
     Losing,
 }
@@ -133,11 +133,11 @@ pub struct Eligible<'a> {
     pub bridge: u32,
     /// Isolated from other isolated ports.
     pub isolated: bool,
-    /// Frames must leave by the port, which may have to make checksums or segments.
+    /// Frames must leave by the port, which may have to make checksums or segments, or choose a queue.
     pub via_port: bool,
-    /// What it sends is checked by netfilter.
+    /// For which packets its bridge calls netfilter, as flags.
     pub validated: u32,
-    /// Frames may come and go by XDP.
+    /// Frames may be sent and received by XDP.
     pub xdp: bool,
 }
 
@@ -166,13 +166,13 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a NetnsState) -> Result<Eligibl
     Ok(Eligible { port, inner, bridge, isolated, via_port, validated, xdp })
 }
 
-/// Whether XDP works at a port and its inner end, both ways: as it was asked for, it is that or nothing.
+/// Whether XDP works at a port and its inner end, in both directions. Without that, the port is not armed at all.
 fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &NetnsState) -> Result<(), NotArmed> {
     if !facts.xdp_attached.contains(&port.name) {
         return Err(NotArmed::XdpNotAttached);
     }
     let ready = facts.ready.get(&port.ifindex).copied().unwrap_or_default();
-    // The driver's word for it outlives what it stands for: see kernel/xdp.rs.
+    // The driver's feature flag may be stale: see kernel/xdp.rs.
     let (takes, says_so) =
         (ready.gro || inner.xdp == XdpMode::Native, facts.xdp_takers.contains(&port.ifindex));
     match (takes, says_so) {
@@ -192,11 +192,11 @@ pub struct BridgePort<'a> {
     pub bridge: u32,
     /// Isolated from other isolated ports.
     pub isolated: bool,
-    /// What its bridge forwards is checked by netfilter.
+    /// For which packets its bridge calls netfilter, as flags.
     pub validated: u32,
 }
 
-/// The ends of a trunk that frames may cross in a redirect past it, or why they may not.
+/// The ends of a trunk past which frames may be redirected, or why they may not.
 pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a NetnsState) -> Result<[BridgePort<'a>; 2], NotArmed> {
     if let Some(reason) = &trunk.barred {
         return Err(reason.clone());
@@ -247,7 +247,7 @@ fn on_bridge<'a>(
     Ok(BridgePort { port, bridge: bridge.ifindex, isolated, validated })
 }
 
-/// Mirrors what `br_handle_frame_finish` and `br_forward` ask of a bridge for known unicast.
+/// Mirrors what `br_handle_frame_finish` and `br_forward` check of a bridge for known unicast.
 fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
     let attributes = bridge.bridge.as_ref().ok_or(NotArmed::BridgeOption("that could not be read"))?;
     if bridge.promiscuity != 0 {
@@ -256,12 +256,12 @@ fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
     for attribute in attributes {
         match attribute {
             InfoBridge::VlanFiltering(true) => return Err(NotArmed::BridgeOption("vlan_filtering")),
-            // Entries are refreshed once a second, and not while an agent is dead and its lease holds.
+            // Refreshes are due once a second at most, and none happens while an agent is dead and its lease holds.
             InfoBridge::AgeingTime(..LEAST_AGEING) => {
                 return Err(NotArmed::BridgeOption("ageing_time below 6 s"));
             }
-            // A refresh makes an entry one "added by user", which the kernel counts no more
-            // (`br_fdb_update` in net/bridge/br_fdb.c): others could be learned beyond the limit.
+            // A refreshed entry becomes "added by user", which the kernel no longer counts (`br_fdb_update` in
+            // net/bridge/br_fdb.c): others could be learned beyond the limit.
             InfoBridge::FdbMaxLearned(1..) => return Err(NotArmed::BridgeOption("fdb_max_learned")),
             InfoBridge::StpState(BridgeStpState::Other(_)) => {
                 return Err(NotArmed::BridgeOption("stp_state"));
@@ -278,8 +278,8 @@ fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
     Ok(())
 }
 
-/// Mirrors `br_handle_frame`, `should_deliver` and the flags of `linux/if_bridge.h`. Returns whether
-/// the port is isolated.
+/// Mirrors `br_handle_frame`, `should_deliver` and the port flags of `linux/if_bridge.h`. Returns whether the port is
+/// isolated.
 fn port_allows(port: &LinkFacts) -> Result<bool, NotArmed> {
     use PortAttribute as P;
     let attributes = port.port.as_ref().ok_or(NotArmed::PortFlag("that could not be read"))?;
@@ -313,7 +313,7 @@ fn port_allows(port: &LinkFacts) -> Result<bool, NotArmed> {
     if forwarding { Ok(isolated) } else { Err(NotArmed::NotForwarding("in an unknown state".to_owned())) }
 }
 
-/// Who else wants the port's frames. What is not known of them may be anything.
+/// Interference on the port. What could not be read may forbid anything.
 fn interference_allows(port: &LinkFacts, facts: &NetnsState) -> Result<(), NotArmed> {
     if let Some(error) = facts.unreadable.values().next() {
         return Err(NotArmed::Unreadable(error.clone()));

@@ -1,7 +1,7 @@
-//! Verdicts on messages as a kernel sends them, byte by byte, through the parser that the agent uses: for
-//! flags that not every kernel can be made to set, and for attributes that nobody has heard of.
+//! Tests with kernel messages, byte by byte, through the agent's own parser: for flags that not every kernel can set,
+//! and for unknown attributes.
 //!
-//! `recorded/` has the answers of Linux 6.18 to RTM_GETLINK for a port of a bridge and for the bridge.
+//! `recorded/` has the replies of Linux 6.18 to RTM_GETLINK for a port of a bridge and for the bridge.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ const BRIDGE_OPTIONS: [u16; 2] = [18, 2];
 /// `struct nlmsghdr` and `struct ifinfomsg`.
 const HEADERS: usize = 32;
 
-/// The message with the attribute at `path` as `value`, whether it was there or not.
+/// The message with the attribute at `path` set to `value`, whether it was present or not.
 fn with(message: &[u8], path: &[u16], value: &[u8]) -> Vec<u8> {
     let mut changed = message[..HEADERS].to_vec();
     changed.extend(edit(&message[HEADERS..], path, value));
@@ -62,7 +62,7 @@ fn parsed(message: &[u8]) -> LinkFacts {
     }
 }
 
-/// What becomes of the recorded port on the recorded bridge: `Ok(isolated)`, or why not.
+/// The result for the recorded port on the recorded bridge: `Ok(isolated)`, or why not.
 fn verdict(port: &[u8], bridge: &[u8]) -> Result<bool, String> {
     let (port, bridge) = (parsed(port), parsed(bridge));
     let lab_port = LabPort {
@@ -94,7 +94,7 @@ fn with_option(number: u16, value: &[u8]) -> Result<bool, String> {
 #[test]
 fn a_port_as_a_kernel_tells_of_it_is_eligible() {
     assert_eq!(verdict(PORT, BRIDGE), Ok(false));
-    // Nothing is changed by telling the same in other words.
+    // Setting the recorded values again changes nothing.
     assert_eq!(with_flag(1, &[3]), Ok(false), "forwarding");
     assert_eq!(with_option(7, &[0]), Ok(false), "no VLAN filtering");
 }
@@ -166,7 +166,7 @@ fn a_bridge_with_an_option_that_is_not_honoured_is_a_reason() {
     assert_eq!(verdict(PORT, &promiscuous), Err("the bridge is promiscuous".to_owned()));
 }
 
-/// A port of something that is no bridge, or of a kernel that tells nothing of ports.
+/// A port of a device that is no bridge, or of a kernel that reports no port attributes.
 #[test]
 fn a_port_of_which_nothing_is_told_is_refused() {
     let mut bare = PORT[..HEADERS].to_vec();

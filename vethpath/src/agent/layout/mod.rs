@@ -1,4 +1,4 @@
-//! The parts of a lab in one bridge namespace, as the file has them. Plain data: no I/O.
+//! The parts of a lab in one bridge namespace, as the file declares them. Plain data: no I/O.
 
 use super::NotArmed;
 use crate::topology::{Datapath, IfName, NsName, Pair, Place, Topology, Trunk, TrunkEnd};
@@ -38,9 +38,9 @@ pub struct LabBridge {
     pub number: u32,
     /// Its device name.
     pub name: IfName,
-    /// The bridges that trunks join it with, eligible or not, have the same number here.
+    /// The same number for all bridges that trunks join, eligible or not.
     pub segment: usize,
-    /// Which of the segment's bridges it is: less than `MOST_BRIDGES`, as no file has more bridges.
+    /// The bridge's number in its segment: less than `MOST_BRIDGES`, as no file has more bridges.
     pub bit: usize,
 }
 
@@ -51,11 +51,11 @@ pub struct LabTrunk {
     pub number: u16,
     /// Its ports here, in the order of its ends.
     pub ends: Vec<TrunkEnd>,
-    /// Why no frame may ever cross it but by the bridges.
+    /// Why frames must never be redirected past it; `None` if they may.
     pub barred: Option<NotArmed>,
 }
 
-/// The pairs of a topology with the counter that each has. Counter 0 is nobody's.
+/// The pairs of a topology with the counter that each has. Counter 0 belongs to no pair.
 pub fn counted_pairs(topology: &Topology) -> impl Iterator<Item = (u32, &Pair)> {
     topology.pairs.iter().map(|pair| (pair.number, pair))
 }
@@ -108,7 +108,7 @@ impl Layout {
     }
 }
 
-/// Whether frames may cross a trunk in one redirect, as far as the file goes.
+/// Why the file rules out redirects past a trunk; `None` if it does not.
 fn barred(topology: &Topology, trunk: &Trunk) -> Option<NotArmed> {
     let ends = [&trunk.a, &trunk.b];
     if trunk.a.place != trunk.b.place {

@@ -1,8 +1,8 @@
-//! The bridges that eligible trunks join, and the ways frames take across them. Pure.
+//! Segments: the bridges that eligible trunks join, and the paths of frames across them. Pure.
 //!
-//! A frame's way is what the bridges' own FDBs say: at each bridge, the port behind which the
-//! destination is known. The eligible trunks of a segment form a tree, so that there is one way at most
-//! from a bridge to another, and the bridges on it tell which.
+//! A path follows the bridges' FDBs: on each bridge, it leaves by the port behind which the destination is known. The
+//! eligible trunks of a segment form a tree. So there is at most one path from a bridge to another, and its bridges
+//! identify it.
 
 use std::collections::BTreeMap;
 
@@ -21,15 +21,15 @@ pub struct Segments<'a> {
     pub armed: BTreeMap<u32, (&'a LabPort, Eligible<'a>)>,
     /// Why each port is not armed, by counter; `None` for one that is.
     pub states: BTreeMap<u32, Option<NotArmed>>,
-    /// The same of trunks, by number.
+    /// The same for trunks, by number.
     pub trunk_states: BTreeMap<u16, Option<NotArmed>>,
-    /// Crossings, by the ifindex of the port at which they leave a bridge.
+    /// Hops across trunks, by the ifindex of the port at which a frame leaves a bridge.
     hops: BTreeMap<u32, Hop>,
-    /// The lab's bridges that are there, by ifindex.
+    /// The lab's bridges that exist, by ifindex.
     bridges: BTreeMap<u32, &'a LabBridge>,
 }
 
-/// The way across a trunk from one of its ends.
+/// The hop across a trunk from one of its ends.
 #[derive(Clone, Copy, Debug)]
 struct Hop {
     /// As in `Path::crossings`.
@@ -46,31 +46,31 @@ struct Hop {
     enters_isolated: bool,
     /// For which packets the next bridge calls netfilter, as flags.
     validated: u32,
-    /// Least MTU of its ends.
+    /// The lesser MTU of the trunk's ends.
     mtu: u32,
 }
 
-/// The way from a bridge to a station.
+/// The path from a bridge to a station.
 #[derive(Clone, Debug)]
 pub struct SegmentPath<'a> {
     /// The port behind which the station is.
     pub to: &'a (&'a LabPort, Eligible<'a>),
-    /// The trunks on the way.
+    /// The trunks on the path, as in `Path::crossings`.
     pub crossings: Vec<u16>,
-    /// The bridges on the way, one bit each.
+    /// The bridges on the path, one bit each.
     pub bridges: u64,
-    /// Least MTU on the way, the receiver's inner end included.
+    /// Least MTU on the path, the receiver's inner end included.
     pub mtu: u32,
-    /// The port at which it leaves its first bridge.
+    /// The port at which the path leaves its first bridge.
     pub exit: u32,
     /// Whether that port is isolated.
     pub isolated: bool,
-    /// For which packets a bridge on the way but the first calls netfilter, as flags.
+    /// For which packets a bridge after the first calls netfilter, as flags.
     pub validated: u32,
 }
 
 impl<'a> Segments<'a> {
-    /// Judges every port and trunk.
+    /// Evaluates every port and trunk.
     #[must_use]
     pub fn new(layout: &'a Layout, facts: &'a NetnsState) -> Self {
         let bridge = |bridge: &'a LabBridge| Some((facts.link(&bridge.name)?.ifindex, bridge));
@@ -120,8 +120,8 @@ impl<'a> Segments<'a> {
         }
     }
 
-    /// Where eligible trunks close a loop, which spanning tree is about to open, which way a frame
-    /// takes cannot be told: none of that loop's segment may be crossed.
+    /// Bars trunks where eligible ones form a loop that spanning tree is about to open. The path of a frame cannot be
+    /// determined there, so no trunk of that segment may be crossed.
     fn bar_loops(&mut self) {
         let mut first: BTreeMap<u32, u32> = self.bridges.keys().map(|&bridge| (bridge, bridge)).collect();
         let mut looped = Vec::new();
@@ -154,7 +154,7 @@ impl<'a> Segments<'a> {
         self.facts.fdb.get(&(bridge, mac, 0)).filter(|entry| entry.trusted)
     }
 
-    /// The way that a frame to `mac` takes from `bridge`, if it may take it in one redirect.
+    /// The path of a frame from `bridge` to `mac`, if one redirect may take it there.
     #[must_use]
     pub fn path(&'a self, bridge: u32, mac: [u8; 6]) -> Option<SegmentPath<'a>> {
         let (mut at, mut bridges) = (bridge, self.bit(bridge)?);
@@ -166,7 +166,7 @@ impl<'a> Segments<'a> {
             let hop = self.hops.get(&port).filter(|hop| hop.bridge == at);
             let to = self.armed.get(&port).filter(|(_, to)| to.bridge == at);
             let leaves_isolated = hop.map(|hop| hop.leaves_isolated).or(to.map(|(_, to)| to.isolated))?;
-            // should_deliver of the bridges behind the first; of the first, the program asks.
+            // `should_deliver` of each bridge after the first. For the first, the program checks isolation.
             if entered_isolated && leaves_isolated {
                 return None;
             }
@@ -188,8 +188,8 @@ impl<'a> Segments<'a> {
         }
     }
 
-    /// The bridges that know where `mac` is, from `bridge` on, one bit each: to each of them a frame of
-    /// its is no news.
+    /// The bridges, from `bridge` on, that know `mac` behind the right port, one bit each. A frame from `mac` changes
+    /// nothing in their FDBs.
     #[must_use]
     pub fn reach(&self, bridge: u32, mac: [u8; 6]) -> u64 {
         let mut reach = self.bit(bridge).unwrap_or_default();

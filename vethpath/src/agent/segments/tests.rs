@@ -1,4 +1,4 @@
-//! Ways across a chain of three bridges: a - br1 - br2 - br3 - c, and b on br2.
+//! Paths across a chain of three bridges: a - br1 - br2 - br3 - c, and b on br2.
 
 use std::collections::BTreeSet;
 
@@ -106,7 +106,7 @@ fn set(facts: &mut NetnsState, port: u32, flag: P) {
     facts.links.get_mut(&port).expect("it is there").port.as_mut().expect("a port").push(flag);
 }
 
-/// Trunks, bridges and MTU of the way from a bridge to a host.
+/// Trunks, bridges and MTU of the path from a bridge to a host.
 fn way(facts: &NetnsState, bridge: u32, host: u32) -> Option<(Vec<u16>, u64, u32)> {
     let layout = layout();
     let segments = Segments::new(&layout, facts);
@@ -143,12 +143,12 @@ fn a_bridge_that_does_not_know_the_station_ends_the_way() {
 #[test]
 fn a_station_that_a_bridge_knows_elsewhere_is_not_on_the_way() {
     let mut facts = facts();
-    // Host 11 has moved to bridge 3, and bridge 1 does not know it yet.
+    // Host 11 has moved to bridge 3, and bridge 1 has not learned that yet.
     learn(&mut facts, 3, 11, 13);
     learn(&mut facts, 2, 11, 32);
     assert_eq!(way(&facts, 3, 11).map(|(crossings, ..)| crossings), Some(vec![]));
     assert_eq!(reach(&facts, 1, 11), 0b001, "its old port sends to nobody beyond");
-    // Two bridges that point at each other.
+    // Two bridges whose entries point at each other.
     learn(&mut facts, 3, 11, 33);
     assert_eq!(way(&facts, 2, 11), None);
 }

@@ -1,5 +1,4 @@
-//! Running steps of a kind together: a lab has a thousand of each, and apart they take several times
-//! as long.
+//! Runs steps of one kind in batches. A lab has a thousand of each kind, which take several times as long one by one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,16 +15,16 @@ use crate::{
     topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, Scope, altname, lab_mark, pair_mark},
 };
 
-/// What can be run together.
+/// Kinds of steps that can be run together.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Namespaces,
     Pairs,
-    /// Changes of what is there.
+    /// Changes of existing links.
     LinkChanges,
     /// Removals of links.
     Deletions,
-    /// By itself.
+    /// Steps that are run one by one.
     Alone,
 }
 
@@ -62,17 +61,16 @@ impl Kind {
 }
 
 impl Executor<'_> {
-    /// Runs steps in their order; those of one kind that follow each other together. Each is in the
-    /// journal before it is begun, and on the list of what to undo as soon as it is done. `progress` is
-    /// told how many are done.
+    /// Runs steps in order, and adjacent steps of one kind together. Each is in the journal before it is begun, and in
+    /// the list for undo by the time it is done. `progress` is called with the number of steps completed.
     ///
-    /// A bridge that this run has made comes up last: every host says a few words to all when its
-    /// interface comes up, and a bridge that is up floods them to all that came up before. Routes of its
-    /// namespace may go by way of it, and come after it; so do its namespace's other interfaces, of which the
-    /// first that is up has the route to a subnet that several are in.
+    /// A bridge that this run has created comes up last. Each host sends MLD, DAD and ND multicast when its link comes
+    /// up, and a bridge that is up floods it to all ports that came up before. Routes of its namespace may go via the
+    /// bridge, so they follow it. So do other interfaces of its namespace: where several are in one subnet, the first
+    /// that is up has the connected route.
     ///
     /// # Errors
-    /// The first fault. Steps behind it may have been done.
+    /// The first error. Later steps may have been done.
     pub async fn run_all(
         &mut self,
         steps: &[Step],
@@ -95,7 +93,7 @@ impl Executor<'_> {
                     Kind::Alone => self.run_one(first).await?,
                 }
                 progress(count);
-                // Nothing above waits: whoever wants to interrupt gets a turn here.
+                // The calls above may not await. Yield, so that an interrupt can be handled.
                 tokio::task::yield_now().await;
                 rest = later;
             }
@@ -106,8 +104,8 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// An interface takes its MTU for IPv6 when the kernel has told all that it has a carrier: see
-    /// [`Executor::ask_for_carriers`]. Those that these steps are about are asked for.
+    /// Reads the interfaces of these steps. An interface gets its IPv6 MTU once the kernel has sent its carrier event:
+    /// see [`Executor::ask_for_carriers`].
     pub(in crate::apply) async fn ask_for_links(&mut self, steps: &[Step]) -> Result<()> {
         for step in steps {
             let (place, settings) = match step {
@@ -124,8 +122,9 @@ impl Executor<'_> {
         Ok(())
     }
 
-    /// A bridge has no IPv6 before the kernel has told all that it has a carrier, which is within a second, or
-    /// when somebody asks for it (`linkwatch_sync_dev` in `rtnl_getlink`, net/core/rtnetlink.c).
+    /// Reads the bridges that were brought up. A bridge has no IPv6 until the kernel has sent its carrier event. The
+    /// kernel does that within a second, or when the link is read (`linkwatch_sync_dev` in `rtnl_getlink`,
+    /// net/core/rtnetlink.c).
     async fn ask_for_carriers(&mut self) -> Result<()> {
         for (place, bridge) in std::mem::take(&mut self.quiet) {
             let _ = self.namespaces.get(&place)?.link(&bridge).await?;
@@ -183,12 +182,12 @@ impl Executor<'_> {
                     self.made.push(Made::Namespace(namespace.name.clone()));
                     self.namespaces.add(&namespace.name, made.clone());
                     let inherited = default_dad(namespace.dad);
-                    // A setting of the file may give them another.
+                    // The file may set another value.
                     if !namespace.sysctls.iter().any(|setting| setting.key == inherited.key) {
                         self.inherits_dad.insert(namespace.name.clone(), u8::from(namespace.dad));
                     }
                     if outcome.is_ok() {
-                        // What they were is written down first, by one hand.
+                        // One thread writes the present values to the journal first.
                         let place = Place::Namespace(namespace.name.clone());
                         outcome = self.set(&place, &made, &namespace.sysctls);
                     }
@@ -253,7 +252,7 @@ impl Executor<'_> {
             })
             .collect();
         stop::here_if_told();
-        // Settings come before the mark: what has none gets both from the next run.
+        // Settings are written before the mark: a link without a mark gets both from the next run.
         let ports = made.iter().flat_map(|(pair, ..)| Pair::port_settings(place, pair.port.as_str()));
         sysctl::write_existing(outside.netns(), &ports.collect::<Vec<_>>())?;
         outside.change_links(&changes)?;
@@ -273,7 +272,7 @@ impl Executor<'_> {
         Ok(outcome?)
     }
 
-    /// What an inner end does not have from its namespace, but for what is noted before it is changed.
+    /// The IPv6 settings that an inner end does not inherit, without those that are noted before they are changed.
     fn ipv6_to_set(&self, pair: &Pair) -> Ipv6 {
         let inherited = self.inherits_dad.get(&pair.namespace).copied();
         let accept_dad = pair.inner.ipv6.accept_dad.filter(|dad| inherited != Some(*dad));
@@ -285,7 +284,7 @@ impl Executor<'_> {
         (pair_mark(self.lab, namespace, interface), altname(self.lab, namespace, interface))
     }
 
-    /// In each place in their order, in all places at once.
+    /// Runs steps in order within each place, and all places in parallel.
     pub(super) fn change_links(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
         let mut by_place: BTreeMap<Place, Vec<LinkChange<'_>>> = BTreeMap::new();
         for step in steps {
@@ -303,8 +302,8 @@ impl Executor<'_> {
     }
 }
 
-/// Makes a namespace around the calling thread, and returns it with its identity. The loopback is marked and up before
-/// the namespace has a name: whoever finds it by name finds whose it is.
+/// Creates a namespace by unsharing the calling thread, and returns it with its identity. The loopback is marked and up
+/// before the namespace has a name, so that a named namespace always has its mark.
 fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
     let made = Netns::create_around_thread(namespace.name.as_str())?;
     let id = made.id_here()?;
@@ -320,7 +319,7 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
     Ok((made, id))
 }
 
-/// What a step does, and where.
+/// The link changes of a step, and their place.
 fn link_changes(step: &Step) -> Option<(Place, Vec<LinkChange<'_>>)> {
     let (place, act) = match step {
         Step::Address { place, device, address, dad } => {

@@ -1,4 +1,4 @@
-//! Running steps, and undoing those of a run that failed.
+//! Runs steps, and undoes those of a failed run.
 
 mod bulk;
 
@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// How many steps are run together, between which an interrupt is heard.
+/// How many steps are run in a batch. Interrupts are handled between batches.
 const TOGETHER: usize = 96;
 
-/// What a step has made, and how it is unmade.
+/// An object that a step has created, for undo.
 #[derive(Clone, Debug)]
 enum Made {
     Namespace(NsName),
@@ -32,7 +32,7 @@ enum Made {
 }
 
 impl Made {
-    /// Whether it can be unmade together with another.
+    /// Whether it can be removed together with another.
     fn goes_with(&self, other: &Self) -> bool {
         matches!((self, other), (Self::Link(here, _), Self::Link(there, _)) if here == there)
     }
@@ -46,14 +46,14 @@ pub struct Executor<'a> {
     /// The agent that this run has started.
     pub(super) agent: Option<Child>,
     made: Vec<Made>,
-    /// Bridges that this run has made, and not brought up yet.
+    /// Bridges that this run has created and not brought up yet.
     quiet: BTreeSet<(Place, String)>,
-    /// Namespaces that this run has made, and the `accept_dad` of interfaces that are made there.
+    /// The `accept_dad` that interfaces inherit in namespaces that this run has created.
     inherits_dad: BTreeMap<NsName, u8>,
 }
 
 impl<'a> Executor<'a> {
-    /// Nothing is done yet.
+    /// Creates an executor. Runs nothing yet.
     pub fn new(lab: &'a LabName, places: &'a mut NetnsCache, journal: Journal) -> Self {
         Self {
             lab,
@@ -66,12 +66,12 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// The connections.
+    /// The connections to the lab's namespaces.
     pub fn namespaces(&mut self) -> &mut NetnsCache {
         self.namespaces
     }
 
-    /// Runs one step, which is in the journal. Nothing that changes or removes what was there is undone by itself: see
+    /// Runs a single step, which is in the journal already. Changes and removals are not undone by [`Executor::undo`]: see
     /// [`up`](super::up).
     async fn run_one(&mut self, step: &Step) -> std::result::Result<(), Error> {
         match step {
@@ -157,21 +157,20 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// All that is the lab's in it has been removed by now.
+    /// Everything of the lab in it has been removed before.
     fn delete_namespace(&mut self, namespace: &Namespace) -> Result<()> {
         self.namespaces.forget(&namespace.name);
         if namespace.has_its_name() { Ok(()) } else { netns::unbind(&namespace.name) }
     }
 
-    /// Makes an inner end ready for XDP. What it had is in the journal before that is done, and tells what
-    /// to put back: when its port does not want XDP any more, or the lab is taken down.
+    /// Prepares an inner end for XDP. Its offloads are written to the journal first. They are restored when its port no
+    /// longer wants XDP, or when the lab is taken down.
     pub(super) fn set_up_xdp(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<(), Error> {
         self.journal.note(&found.to_string())?;
         Ok(xdp_offloads::switch(found, inside)?)
     }
 
-    /// Switches GRO of an inner end off and on again. A run that ends between the two has said in the journal
-    /// that it was on.
+    /// Toggles GRO of an inner end off and on. If the run ends in between, the journal says that GRO was on.
     pub(super) fn toggle_gro(
         &mut self,
         found: &Offloads,
@@ -183,13 +182,13 @@ impl<'a> Executor<'a> {
         Ok(Change::of("offloads", name).values(None::<&str>, found.told(false)))
     }
 
-    /// Puts back what an inner end had.
+    /// Restores the offloads of an inner end.
     pub(super) async fn restore_xdp(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
         xdp_offloads::restore(found, self.lab).await?;
         Ok(self.journal.note(&found.restored())?)
     }
 
-    /// Writes settings of a place, and down before that what they were.
+    /// Writes settings of a place, after their present values are in the journal.
     pub(super) fn set(
         &mut self,
         place: &Place,
@@ -200,7 +199,7 @@ impl<'a> Executor<'a> {
         sysctl::write(netns, settings).map_err(Error::of_setting)
     }
 
-    /// The same for settings of IPv6, which a kernel may not have.
+    /// The same for settings of IPv6, which the kernel may lack.
     fn set_ipv6(
         &mut self,
         place: &Place,
@@ -226,8 +225,8 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    /// Unmakes what was made, last first; links of a place that follow each other together. Goes on after
-    /// a fault; returns all of them.
+    /// Removes what was created, in reverse order. Adjacent links of one place are removed together. Continues after
+    /// errors, and returns them all.
     pub async fn undo(&mut self) -> Vec<Error> {
         let mut faults = Vec::new();
         while let Some(made) = self.made.last().cloned() {
@@ -236,26 +235,26 @@ impl<'a> Executor<'a> {
             let rest = self.made.len() - count.max(1);
             let doomed = self.made.split_off(rest);
             faults.extend(self.unmake(&doomed).await);
-            // Nothing above waits: whoever wants to interrupt gets a turn here.
+            // The calls above may not await. Yield, so that an interrupt can be handled.
             stop::here_if_told_to_wait("undo").await;
             tokio::task::yield_now().await;
         }
         faults
     }
 
-    /// Ends the agent that this run has started, which may not have its lock yet: then nobody else would find it.
+    /// Ends the agent that this run has started. It may not have its lock yet, so no other process could find it.
     ///
     /// # Errors
-    /// The file system refuses, or the agent survives.
+    /// A file operation fails, or the agent does not exit.
     pub async fn end_agent(&mut self, directory: &Directory) -> std::result::Result<(), Error> {
         let Some(mut child) = self.agent.take() else { return Ok(()) };
         let ended = AgentLock::end_holder(directory).await;
-        // It may be gone by then.
+        // It may have exited already.
         let _ = child.kill().await;
         Ok(ended?)
     }
 
-    /// What [`Executor::undo`] has not come to.
+    /// The objects that [`Executor::undo`] has not removed yet.
     pub fn left(&self) -> Vec<String> {
         let left = |made: &Made| match made {
             Made::Namespace(name) => format!("namespace {name}"),
@@ -265,7 +264,7 @@ impl<'a> Executor<'a> {
         self.made.iter().map(left).collect()
     }
 
-    /// Unmakes one thing, or links of one place.
+    /// Removes one object, or links of one place.
     async fn unmake(&mut self, made: &[Made]) -> Vec<Error> {
         let done = match made {
             [Made::Namespace(name), ..] => {

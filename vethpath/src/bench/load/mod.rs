@@ -1,4 +1,4 @@
-//! The kinds of work, each as two halves that two threads do, or two processes.
+//! The kinds of work. Each has two halves, run by two threads or two processes.
 
 mod peer;
 mod round_trips;
@@ -31,53 +31,53 @@ use super::{
 /// The longest payload of a UDP datagram over IPv4 (RFC 768, RFC 791).
 pub const LONGEST_DATAGRAM: usize = 65_507;
 
-/// The shortest datagram that can carry a number.
+/// The shortest datagram that holds a sequence number.
 pub const SHORTEST_NUMBERED: usize = 8;
 
-/// How long the two may take to find each other: links coming up, ARP, neighbour discovery.
+/// Timeout for the first exchange: links come up, ARP, neighbour discovery.
 const ACQUAINTANCE: Duration = Duration::from_secs(5);
 
-/// When a slice is measured.
+/// The time window of a slice.
 #[derive(Clone, Copy, Debug)]
 struct Window {
-    /// What comes before is warm-up.
+    /// The end of the warm-up.
     warm: Instant,
     end: Instant,
 }
 
 impl Window {
-    /// Begins now: where it is measured, for on a busy CPU a thread may take longer than a slice to run.
+    /// The window starts on the measuring thread: on a busy CPU a thread may be scheduled later than a slice takes.
     fn begin(timing: Timing) -> Self {
         let warm = Instant::now() + timing.warm_up;
         Self { warm, end: warm + timing.measure }
     }
 }
 
-/// Two halves that share sockets. A slice does both at once, each on its thread.
+/// Two halves that share sockets. In a slice both run at once, each on its thread.
 trait Load: Send + Sync {
-    /// Before each slice, while neither half is at work.
+    /// Called before each slice, while both halves are idle.
     fn begin(&self) {}
 
-    /// The half that asks or sends: from now on, for as long as `timing` says or until `stop` is set. It tells the
-    /// other half when it is done.
+    /// The client or sender half. It runs for the time of `timing` or until `stop` is set, and then signals the other
+    /// half.
     fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured>;
 
-    /// The other half: until it is told, or hears nothing for a while and `stop` is set. Returns how much
-    /// arrived, where only this half knows. Where another process answers there is nothing to do.
+    /// The other half. It runs until it is signalled, or until nothing arrives and `stop` is set. Returns how much
+    /// arrived, if only this half knows. It does nothing if another process answers.
     fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived>;
 
-    /// The least frames that both ends sent for what was measured.
+    /// The minimum number of frames that both ends sent for the measured work.
     fn fewest_frames(&self, measured: &Measured) -> u64;
 }
 
-/// What a receiver has counted.
+/// A receiver's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Arrived {
-    /// In all.
+    /// Total.
     all: u64,
-    /// In the window.
+    /// Within the window.
     within: u64,
-    /// How long after the window's end the last of them came, where that is known.
+    /// How long after the end of the window the last one arrived, if known.
     late: Duration,
 }
 
@@ -90,10 +90,10 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Opens its sockets. `path` is the path's name, for the error.
+    /// Opens the sockets of a case. `path` is the path's name, for errors.
     ///
     /// # Errors
-    /// A thread or a socket is refused, or nobody answers.
+    /// A thread or a socket fails, or no answer arrives.
     pub async fn open(spec: Spec, site: &mut Site, path: &'static str) -> Result<Self, Error> {
         let Spec { work, size, wait, cores } = spec;
         let (asker, answerer) = site.ends(cores)?;
@@ -117,7 +117,7 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Returns as soon as something has got through. `path` is what it takes, for the error.
+    /// Repeats short slices until one succeeds. `path` is the path's name, for errors.
     async fn meet(&self, path: &'static str) -> Result<(), Error> {
         let once = Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) };
         let deadline = Instant::now() + ACQUAINTANCE;
@@ -134,10 +134,10 @@ impl Worker {
         }
     }
 
-    /// Measures for a while. `path` is what the frames take, for the error.
+    /// Measures a slice. `path` is the path's name, for errors.
     ///
     /// # Errors
-    /// Many round trips fail, or a socket does.
+    /// Too many round trips are lost, or a socket fails.
     pub async fn slice(&self, timing: Timing, path: &'static str) -> Result<Measured, Error> {
         let stop = Stop::default();
         self.load.begin();
@@ -155,14 +155,14 @@ impl Worker {
         Ok(measured)
     }
 
-    /// The least frames that both ends sent for what was measured.
+    /// The minimum number of frames that both ends sent for the measured work.
     #[must_use]
     pub fn fewest_frames(&self, measured: &Measured) -> u64 {
         self.load.fewest_frames(measured)
     }
 }
 
-/// Ends the threads' work when it is dropped, as it is when a slice is given up.
+/// Stops the threads' work when dropped, also when the future of a slice is dropped.
 #[derive(Default)]
 struct Stop(Arc<AtomicBool>);
 
@@ -185,10 +185,10 @@ mod tests {
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(5), measure: Duration::from_millis(20) };
 
-    /// More slices than pass without a figure on any machine, however busy.
+    /// More slices than can fail in a row on any machine, however busy.
     const MOST: usize = 100;
 
-    /// Three slices that have a figure, on the loopback device, both ends in this namespace.
+    /// Runs until three slices have a figure. Both ends are in this namespace and use the loopback device.
     async fn slices(spec: Spec) -> Option<Vec<Measured>> {
         let here = Netns::current().unwrap();
         let address = [127, 0, 0, 1].into();

@@ -1,8 +1,8 @@
-//! The two ends of round trips: processes of their own, as servers and their clients are.
+//! The two ends of round trips. Each is a process of its own, like servers and their clients.
 //!
-//! Two threads of one process share their memory: on one CPU they follow each other without a switch of page tables,
-//! and a round trip of 64 bytes takes 0.5 us less than it does between two programs. And each system call of a process
-//! with several threads counts who uses the file (`fdget`), of which the two have four.
+//! Two threads of one process switch on one CPU without a change of page tables, and a round trip of 64 bytes takes
+//! 0.5 us less than between two processes. Each system call of a multi-threaded process also takes a reference to the
+//! file (`fdget`); a round trip has four system calls.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -33,36 +33,36 @@ use super::{
     tcp_rr, udp_rr,
 };
 
-/// What an end does.
+/// The role of an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Role {
-    /// Asks, a slice at a time, and tells how long it took.
+    /// Sends requests, one slice at a time, and reports the times.
     Ask,
-    /// Answers.
+    /// Answers requests.
     Answer,
 }
 
-/// What a process is to do, with the socket that is its standard input.
+/// Arguments of a peer process. Its socket is its standard input.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Peer {
-    /// Whether to ask or to answer.
+    /// Whether to send requests or to answer them
     #[arg(long, value_enum)]
     role: Role,
-    /// Bytes of a message or datagram.
+    /// Bytes of a message or datagram
     #[arg(long)]
     size: usize,
-    /// How to wait while a slice lasts.
+    /// How to wait during a slice
     #[arg(long, value_enum)]
     wait: Wait,
-    /// The other end of datagrams; without it the socket is one of TCP.
+    /// Address of the other end, for UDP; without it the socket is TCP
     #[arg(long)]
     other: Option<SocketAddr>,
-    /// The process that wants it, with which this one ends.
+    /// The parent process; this process ends with it
     #[arg(long)]
     parent: i32,
 }
 
-/// What an asker tells of a slice.
+/// The report of a slice.
 #[derive(Serialize, Deserialize)]
 enum Told {
     Measured { sent: u64, received: u64, nanoseconds: Vec<(u64, u64)> },
@@ -71,7 +71,7 @@ enum Told {
 
 impl Peer {
     pub(super) fn new(role: Role, size: usize, wait: Wait, other: Option<SocketAddr>) -> Self {
-        // Not above the kernel's PID_MAX_LIMIT of 2^22.
+        // Below the kernel's PID_MAX_LIMIT of 2^22.
         Self { role, size, wait, other, parent: std::process::id().cast_signed() }
     }
 
@@ -90,15 +90,15 @@ impl Peer {
         words
     }
 
-    /// Does it until the other end goes away, or whoever wants to know. This process ends then, and with its parent. An
-    /// asker is told of slices on its standard error, and tells of them there.
+    /// Runs until the other end or the control socket is closed, or the parent ends. The asking role reads the timing
+    /// of slices from its standard error, a socket, and writes its reports there.
     ///
     /// # Errors
-    /// Standard input is no such socket, or one that is broken.
+    /// Standard input is not such a socket, or the socket fails.
     pub fn run(self) -> io::Result<()> {
         set_pdeathsig(Signal::SIGKILL)?;
         if getppid() != Pid::from_raw(self.parent) {
-            // It ended before we could ask to be told.
+            // The parent ended before PR_SET_PDEATHSIG was set.
             return Err(io::Error::other("whoever started it has ended"));
         }
         if self.size == 0 {
@@ -120,11 +120,11 @@ impl Peer {
         }
     }
 
-    /// Starts a process that does it. It has the namespaces and the CPU of the calling thread, and ends with it.
+    /// Starts the process. It inherits the calling thread's namespaces and CPU affinity, and ends with that thread.
     fn start(self, socket: impl Into<OwnedFd>, control: Stdio) -> io::Result<Process> {
         let mut command = Command::new("/proc/self/exe");
         self.told_to(&mut command);
-        // A group of its own: Ctrl-C is for whoever measures, who ends this one.
+        // In its own process group: only the parent handles Ctrl-C, and it ends this process.
         command.process_group(0).stdin(Stdio::from(socket.into()));
         command.stdout(Stdio::null()).stderr(control).spawn().map(Process)
     }
@@ -135,7 +135,7 @@ impl Peer {
     }
 }
 
-/// Measures each slice that is asked for.
+/// Measures each requested slice.
 fn tell(mut ask: impl FnMut(Window) -> io::Result<Measured>) -> io::Result<()> {
     let control = UnixStream::from(io::stderr().as_fd().try_clone_to_owned()?);
     for line in BufReader::new(&control).lines() {
@@ -159,7 +159,7 @@ fn say(mut control: &UnixStream, what: &impl Serialize) -> io::Result<()> {
     control.write_all(&line)
 }
 
-/// Until there is something to read: nobody spins between slices, on a CPU that others may be measured on.
+/// Blocks until the socket is readable. Between slices an end must not spin on a CPU that others are measured on.
 pub(super) fn sleep(socket: impl AsFd) -> io::Result<()> {
     match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
@@ -167,7 +167,7 @@ pub(super) fn sleep(socket: impl AsFd) -> io::Result<()> {
     }
 }
 
-/// It is ended when this is dropped.
+/// Killed when dropped.
 struct Process(Child);
 
 impl Drop for Process {
@@ -177,13 +177,13 @@ impl Drop for Process {
     }
 }
 
-/// A process that answers for as long as this is kept.
+/// An answering process, which runs until this is dropped.
 pub(super) struct Answerer {
     _process: Process,
 }
 
 impl Answerer {
-    /// `asker` where the socket is one of datagrams.
+    /// `asker` is set for UDP.
     pub(super) fn start(
         socket: impl Into<OwnedFd>,
         size: usize,
@@ -195,14 +195,14 @@ impl Answerer {
     }
 }
 
-/// A process that asks for as long as this is kept.
+/// An asking process, which runs until this is dropped.
 pub(super) struct Asker {
     _process: Process,
     control: Mutex<BufReader<UnixStream>>,
 }
 
 impl Asker {
-    /// `answerer` where the socket is one of datagrams.
+    /// `answerer` is set for UDP.
     pub(super) fn start(
         socket: impl Into<OwnedFd>,
         size: usize,
@@ -216,12 +216,12 @@ impl Asker {
         Ok(Self { _process: process, control: Mutex::new(BufReader::new(ours)) })
     }
 
-    /// Has it measure a slice. What it measures is of no use once `stop` is set.
+    /// Runs a slice in the process. The result is invalid once `stop` is set.
     pub(super) fn slice(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         say(control.get_ref(), &timing)?;
         let mut line = Vec::new();
-        // Its own patience ends first, unless somebody has stopped it.
+        // The process's own timeout expires first, unless it is stopped (SIGSTOP).
         let deadline = Instant::now() + timing.warm_up + timing.measure + 2 * CONNECT_TIMEOUT;
         loop {
             match control.read_until(b'\n', &mut line) {
@@ -234,7 +234,7 @@ impl Asker {
                 Err(error) => return Err(error),
             }
         }
-        // What is no answer is what it says of its end.
+        // A line that is not a report is the process's error message.
         let words = || io::Error::other(String::from_utf8_lossy(&line).trim_end().to_owned());
         match serde_json::from_slice(&line).map_err(|_| words())? {
             Told::Measured { sent, received, nanoseconds } => Measured::told(sent, received, &nanoseconds),
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use crate::bench::load::tcp_rr::ANSWER;
 
-    /// Where a test's process finds what it is told.
+    /// The environment variable with a test process's arguments.
     const WORDS: &str = "VETHPATH_BENCH_END";
 
     #[derive(clap::Parser)]
@@ -260,7 +260,7 @@ mod tests {
     }
 
     impl Peer {
-        /// Tests have no command line of ours: the process is this program again, as the one test below.
+        /// The test binary has no such command line. The process is this binary again, with the test below.
         pub(super) fn told_to(self, command: &mut Command) {
             let this = concat!(module_path!(), "::in_a_process_of_its_own");
             let (_, this) = this.split_once("::").expect("a path in a crate");
@@ -273,7 +273,7 @@ mod tests {
         line.peer
     }
 
-    /// Does what it is told, and nothing where it is told nothing.
+    /// Does nothing without the environment variable.
     #[test]
     fn in_a_process_of_its_own() {
         let Ok(words) = std::env::var(WORDS) else { return };
@@ -297,11 +297,11 @@ mod tests {
         let pid = thread::spawn(move || {
             let answerer = Answerer::start(one, 2, Wait::Blocking, None).unwrap();
             let pid = Pid::from_raw(answerer._process.0.id().cast_signed());
-            // By then it has asked to be told.
+            // An answer proves that PR_SET_PDEATHSIG is set.
             other.send(&[ANSWER, 7]).unwrap();
             let mut room = [0; 2];
             assert_eq!((other.recv(&mut room).unwrap(), room), (2, [ANSWER, 7]));
-            // It is not terminated: this thread is no more.
+            // `drop` must not kill it: the end of this thread must.
             std::mem::forget(answerer);
             (pid, other)
         });

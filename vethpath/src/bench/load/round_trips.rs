@@ -1,4 +1,4 @@
-//! Round trips of any protocol: a process that asks, and one that answers.
+//! Round trips of any protocol: an asking process and an answering one.
 
 use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::atomic::AtomicBool};
 
@@ -14,8 +14,7 @@ pub(super) struct RoundTrips {
 }
 
 impl RoundTrips {
-    /// Starts them, each at its end with its socket. `addresses` are the asker's and the answerer's, where the sockets
-    /// are of datagrams.
+    /// Starts them, each at its end with its socket. For UDP, `addresses` are the asker's and the answerer's.
     pub(super) async fn start(
         (asks, answers): (&End, &End),
         (asking, answering): (impl Into<OwnedFd> + Send + 'static, impl Into<OwnedFd> + Send + 'static),
@@ -35,7 +34,7 @@ impl Load for RoundTrips {
         self.asker.slice(timing, stop)
     }
 
-    /// The other process does.
+    /// The answering process does the work.
     fn answer(&self, _: &AtomicBool) -> io::Result<Arrived> {
         Ok(Arrived::default())
     }

@@ -1,4 +1,4 @@
-//! Sockets: opening them, and waiting at them in one of two ways.
+//! Opens sockets, and waits on them by blocking or spinning.
 
 use std::{
     ffi::OsString,
@@ -21,20 +21,20 @@ use nix::sys::{
 use super::{Error, Wait};
 use crate::bench::end::End;
 
-/// How long an answer may take. On one core it takes some microseconds.
+/// Timeout of an answer, which takes some microseconds on one core.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long a connection may take, or may be stuck: longer than the first retransmissions of TCP.
+/// Timeout for establishing a connection and for a stalled one. It is longer than the first TCP retransmissions.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A spinning end looks at the clock at every so many attempts.
+/// A spinning end reads the clock once per this many attempts.
 const SPINS: u32 = 64;
 
-/// What every machine has (`net/ipv4/tcp_cubic.c`), and what does not pace as BBR does. A socket has it before it
-/// is connected: one that has begun with BBR is paced to its end (`sk_pacing_status` in `net/ipv4/tcp_bbr.c`).
+/// Cubic is always available (`net/ipv4/tcp_cubic.c`) and does not pace, unlike BBR. It is set before the socket
+/// connects: a socket that starts with BBR stays paced until it is closed (`sk_pacing_status` in `net/ipv4/tcp_bbr.c`).
 pub const CONGESTION_CONTROL: &str = "cubic";
 
-/// A UDP socket at an address, at a port that is free.
+/// A UDP socket bound to an address and a free port.
 pub(super) fn udp(address: IpAddr, wait: Wait) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(address, 0))?;
     socket.set_read_timeout(Some(READ_TIMEOUT))?;
@@ -66,10 +66,10 @@ pub(super) async fn udp_pair(
     Ok(udp_sockets(ends, addresses, wait).await?.and_then(connected))
 }
 
-/// A TCP socket that listens at an address. Whoever accepts waits as long as for a datagram.
+/// A listening TCP socket. `accept` has the same timeout as a read.
 pub(super) fn listener(address: IpAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(SocketAddr::new(address, 0))?;
-    // Those that are accepted inherit it.
+    // Accepted sockets inherit it.
     with_cubic(&listener)?;
     setsockopt(&listener, ReceiveTimeout, &timeval(READ_TIMEOUT))?;
     Ok(listener)
@@ -93,7 +93,7 @@ pub(super) async fn tcp_pair(
     let connected = asks.run(move || dial(from, target)).await?;
     let accepted = accepted.await?;
     let both = || {
-        // Who does not get through says why; the other end has only waited.
+        // The connecting end has the cause of a failure; the accepting end has only timed out.
         let both = (connected?, accepted?);
         for stream in [&both.0, &both.1] {
             stream.set_nodelay(true)?;
@@ -120,7 +120,7 @@ fn with_cubic(socket: impl AsFd) -> nix::Result<()> {
     setsockopt(&socket, TcpCongestion, &OsString::from(CONGESTION_CONTROL))
 }
 
-/// Connects with cubic, within a time.
+/// Connects with cubic, within a timeout.
 pub(super) fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -128,7 +128,7 @@ pub(super) fn dial(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     with_cubic(&socket)?;
     nix::sys::socket::bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0)))?;
     match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
-        // What the timeout of a socket says of a connection: it is still on its way.
+        // `connect` returns EINPROGRESS when the socket's send timeout expires.
         Err(nix::errno::Errno::EINPROGRESS) => Err(ErrorKind::TimedOut.into()),
         Err(errno) => Err(errno.into()),
         Ok(()) => Ok(socket.into()),
@@ -141,13 +141,12 @@ fn limit(socket: impl AsFd, time: Duration) -> nix::Result<()> {
 }
 
 fn timeval(time: Duration) -> TimeVal {
-    // Milliseconds of seconds.
+    // From microseconds.
     let microseconds = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
     TimeVal::new(microseconds / 1_000_000, microseconds % 1_000_000)
 }
 
-/// Does `operation` until it succeeds: a blocking socket waits in it, a spinning one is asked again and
-/// again. `None` if nothing comes of it in time.
+/// Repeats `operation` until it succeeds. A blocking socket waits in it; a spinning one is polled. `None` on timeout.
 pub(super) fn persist<T>(wait: Wait, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<Option<T>> {
     let mut spins = 0_u32;
     let mut began = None;
@@ -170,7 +169,7 @@ pub(super) fn persist<T>(wait: Wait, mut operation: impl FnMut() -> io::Result<T
     }
 }
 
-/// Writes all of it. False if `stop` was set meanwhile.
+/// Writes all bytes. Returns false if `stop` was set in the meantime.
 pub(super) fn write_all(
     stream: &TcpStream,
     mut bytes: &[u8],
@@ -188,7 +187,7 @@ pub(super) fn write_all(
     Ok(true)
 }
 
-/// Reads as much as there is room. False if `stop` was set meanwhile.
+/// Fills the buffer. Returns false if `stop` was set in the meantime.
 pub(super) fn read_exact(
     stream: &TcpStream,
     mut room: &mut [u8],
@@ -208,7 +207,7 @@ pub(super) fn read_exact(
 }
 
 /// # Errors
-/// A connection has been stuck for long.
+/// The connection has been stalled for too long.
 pub(super) fn be_patient(stuck: &mut Option<Instant>) -> io::Result<()> {
     if stuck.get_or_insert_with(Instant::now).elapsed() > CONNECT_TIMEOUT {
         return Err(ErrorKind::TimedOut.into());
@@ -229,7 +228,7 @@ mod tests {
     use super::*;
     use crate::kernel::{Netns, Rtnl};
 
-    /// Where another one is usual, both ends begin with cubic, and not only once they are connected.
+    /// Both ends use cubic before they connect, if the namespace's default is another.
     #[tokio::test]
     async fn connections_begin_with_cubic_whatever_is_usual() {
         let Ok(netns) = Netns::create("one with reno") else { return eprintln!("SKIPPED: it needs root") };

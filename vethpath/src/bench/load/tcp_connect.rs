@@ -1,7 +1,7 @@
-//! TCP connections, one after the other: opened, greeted with a byte, closed.
+//! TCP connections in sequence: opened, one byte sent by the server, closed.
 //!
-//! The greeting keeps the two in step, so that no queue of half-open connections runs over. Whoever has
-//! opened a connection resets it (SO_LINGER of 0 s): in TIME_WAIT the ports would be used up in seconds.
+//! The byte synchronizes the two ends, so that the queue of half-open connections cannot overflow. The client resets
+//! each connection (SO_LINGER of 0 s): in TIME_WAIT the ports would run out within seconds.
 
 use std::{
     io::{self, Read, Write},
@@ -20,19 +20,19 @@ use super::{
     socket::{dial, listener, persist},
 };
 
-/// SYN, its answer, the acknowledgement with it, the greeting and the reset.
+/// SYN, SYN-ACK, ACK, the byte and the RST.
 const FRAMES: u64 = 5;
 
-/// Who listens, and who calls.
+/// The listening socket, and both addresses of a connection.
 pub(super) struct TcpConnect {
     listening: TcpListener,
     from: IpAddr,
     to: SocketAddr,
-    /// Which connection is the last of the slice, counted from 1; none before it is over.
+    /// Number of the slice's last connection, counted from 1. It is `NONE` until the slice ends.
     last: AtomicU64,
 }
 
-/// No connection has this number.
+/// Not a valid connection number.
 const NONE: u64 = u64::MAX;
 
 impl TcpConnect {
@@ -70,9 +70,9 @@ impl Load for TcpConnect {
             }
             if begin >= window.end || stop.load(Ordering::Relaxed) {
                 measured.window = since.map(|since| begin - since).unwrap_or_default();
-                // By number: whoever answers may not have looked yet since it greeted the one before.
+                // It is a number and not a flag: the server may not have read `last` since the previous connection.
                 self.last.store(measured.sent + 1, Ordering::Release);
-                // Who has been told to stop may be gone already.
+                // If `stop` is set, the server may be gone already.
                 self.connect()
                     .or_else(|error| if stop.load(Ordering::Relaxed) { Ok(()) } else { Err(error) })?;
                 return Ok(measured);
@@ -89,7 +89,7 @@ impl Load for TcpConnect {
         loop {
             match persist(Wait::Blocking, || self.listening.accept())? {
                 Some((mut stream, _)) => {
-                    // The caller may be gone already.
+                    // The client may be gone already.
                     let _ = stream.write(&[0]);
                     greeted += 1;
                     if greeted >= self.last.load(Ordering::Acquire) {
@@ -115,7 +115,7 @@ mod tests {
 
     const SLICE: Timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) };
 
-    /// Whoever answers does so until the last, whenever it looks which that is.
+    /// The server accepts until the last connection, whenever it reads which one that is.
     #[test]
     fn every_slice_ends_with_its_last_connection() {
         let listening = listener(Ipv4Addr::LOCALHOST.into()).unwrap();

@@ -1,4 +1,4 @@
-//! Round trips over an open TCP connection: a message there, and the same back.
+//! Round trips over an open TCP connection: a message and its echo.
 
 use std::{
     io::{self, ErrorKind},
@@ -14,14 +14,14 @@ use super::{
     socket::{read_exact, tcp_pair, write_all},
 };
 
-/// The first byte of a message that wants an answer, and of the one that ends a slice.
+/// First byte of a message that wants an answer, and of the one that ends a slice.
 pub(super) const ANSWER: u8 = 0;
 const DONE: u8 = 1;
 
-/// Nobody stops a process of its own but by ending it.
+/// Never set: a process is ended by a signal.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// Two processes, each with an end of the connection.
+/// Starts two processes, each with an end of the connection.
 pub(super) async fn open(
     ends: (&End, &End),
     addresses: (IpAddr, IpAddr),
@@ -29,7 +29,7 @@ pub(super) async fn open(
     wait: Wait,
 ) -> Result<io::Result<RoundTrips>, Error> {
     let pair = tcp_pair(ends, addresses, wait).await?.and_then(|(asking, answering)| {
-        // As of datagrams.
+        // As for UDP: a timeout costs a timer per wait.
         answering.set_read_timeout(None)?;
         Ok((asking, answering))
     });
@@ -39,7 +39,7 @@ pub(super) async fn open(
     }
 }
 
-/// The end that asks, in its process.
+/// The asking end, in its process.
 pub(super) struct Asking {
     pub(super) stream: TcpStream,
     pub(super) size: usize,
@@ -67,7 +67,7 @@ impl Asking {
     }
 }
 
-/// The end that answers, in its process, until the connection is closed.
+/// The answering end, in its process. It runs until the connection is closed.
 pub(super) fn answer(stream: &TcpStream, size: usize, wait: Wait) -> io::Result<()> {
     let mut room = vec![0; size];
     loop {

@@ -1,4 +1,4 @@
-//! Bytes over one TCP connection, as many as will go.
+//! Bytes over one TCP connection at the highest rate.
 
 use std::{
     io::{self, ErrorKind, Read},
@@ -12,20 +12,20 @@ use super::{
     socket::{be_patient, persist, tcp_pair, write_all},
 };
 
-/// Bytes that are read at a time at most.
+/// Bytes per read at most.
 const ROOM: usize = 256 << 10;
 
-/// What is not known yet.
+/// A counter that is not set yet.
 const UNKNOWN: u64 = u64::MAX;
 
-/// The ends of the connection, and what the sender tells the receiver of the slice.
+/// The ends of the connection, and the byte counters that the sender passes to the receiver.
 pub(super) struct TcpStreaming {
     sending: TcpStream,
     receiving: TcpStream,
     size: usize,
-    /// Bytes sent before the measuring began.
+    /// Bytes sent before the window began.
     warm_up: AtomicU64,
-    /// Bytes sent before it ended.
+    /// Bytes sent before the window ended.
     measured: AtomicU64,
     /// All bytes of the slice.
     all: AtomicU64,
@@ -77,11 +77,11 @@ impl Load for TcpStreaming {
             measured.sent += chunk.len() as u64;
         }
         self.measured.store(measured.sent, Ordering::Release);
-        // One byte more than was told wakes the receiver up to be told.
+        // One byte more wakes the receiver, which then reads `all`.
         measured.sent += 1;
         self.all.store(measured.sent, Ordering::Release);
         let _ = write_all(&self.sending, &[0], Wait::Blocking, stop)?;
-        // What is under way when the window begins and when it ends is about as much.
+        // About the same amount is in flight at the start of the window and at its end.
         measured.window = since.map(|(since, _)| since.elapsed()).unwrap_or_default();
         Ok(measured)
     }
@@ -94,8 +94,7 @@ impl Load for TcpStreaming {
             match persist(Wait::Blocking, || (&self.receiving).read(&mut room))? {
                 Some(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Some(read) => all += read as u64,
-                // Once the sender has told how much it was, everything is waited for: the rest would
-                // be taken for the next slice's.
+                // Once `all` is set, everything must be read: the rest would count for the next slice.
                 None if stop.load(Ordering::Relaxed) && self.all.load(Ordering::Acquire) == UNKNOWN => break,
                 None => be_patient(&mut stuck)?,
             }
@@ -106,7 +105,7 @@ impl Load for TcpStreaming {
     }
 
     fn fewest_frames(&self, _: &Measured) -> u64 {
-        // Segments may be of any size.
+        // Segments may have any size.
         1
     }
 }

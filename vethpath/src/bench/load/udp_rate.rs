@@ -1,6 +1,6 @@
-//! Datagrams one way, as many as one core can send. Each has a number, so that those that get lost
-//! are counted. The receiver's buffer may hold about all of a short slice: the time that counts is that until the
-//! receiver has read the last, and not that until it was sent.
+//! One-way datagrams at the highest rate of one core. Each has a number, so that losses are counted. The receive buffer
+//! may hold most of a short slice. So the time counts until the receiver has read the last datagram, not until it was
+//! sent.
 
 use std::{
     io,
@@ -20,28 +20,28 @@ use super::{
     socket::{CONNECT_TIMEOUT, persist, udp_pair},
 };
 
-/// Bytes of the receiver's buffer: for some thousands of datagrams, while the receiver does not run.
+/// Receive buffer in bytes: for some thousands of datagrams, while the receiver is not scheduled.
 const BUFFER: usize = 8 << 20;
 
-/// The number of the datagram after the last.
+/// Number of the datagram that ends a slice.
 const LAST: u64 = u64::MAX;
 
-/// What is not known yet.
+/// A number that is not set yet.
 const UNKNOWN: u64 = u64::MAX - 1;
 
-/// The sender looks at the clock at every so many datagrams.
+/// The sender reads the clock once per this many datagrams.
 const BATCH: u64 = 16;
 
-/// The ends, connected to each other, and what the sender tells the receiver of the slice.
+/// The ends, connected to each other, and the state that the sender passes to the receiver.
 pub(super) struct UdpRate {
     sending: UdpSocket,
     receiving: UdpSocket,
     size: usize,
-    /// The first number that is measured.
+    /// The first number after the warm-up.
     first: AtomicU64,
-    /// When the last one was sent.
+    /// When the last datagram was sent.
     sent: Mutex<Option<Instant>>,
-    /// Whether the receiver has seen the last.
+    /// Whether the receiver has received the end of the slice.
     seen: AtomicBool,
 }
 
@@ -67,7 +67,7 @@ impl UdpRate {
         *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
 
-    /// How long ago the last one was sent.
+    /// Time since the last datagram was sent.
     fn since_sent(&self) -> Duration {
         let sent = *self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         sent.map(|at| at.elapsed()).unwrap_or_default()
@@ -76,7 +76,7 @@ impl UdpRate {
     fn send(&self, number: u64, datagram: &mut [u8]) -> io::Result<()> {
         let number = number.to_le_bytes();
         datagram[..number.len()].copy_from_slice(&number);
-        // One that the kernel has no room for is lost like another.
+        // A datagram that the kernel drops (ENOBUFS) counts as lost.
         match persist(Wait::Blocking, || self.sending.send(datagram)) {
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => Ok(()),
             other => other.map(|_| ()),
@@ -112,7 +112,7 @@ impl Load for UdpRate {
                 measured.sent += 1;
             }
         }
-        // It may be lost like any other.
+        // The end datagram may be lost too.
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         while !self.seen.load(Ordering::Acquire) && Instant::now() < deadline && !stop.load(Ordering::Relaxed)
         {
@@ -130,9 +130,9 @@ impl Load for UdpRate {
                 Some(_) => {
                     let number = datagram.first_chunk().map_or(LAST, |number| u64::from_le_bytes(*number));
                     if number == LAST {
-                        // The last of the slice before may have been sent more than once.
+                        // A duplicate end datagram of the previous slice is skipped.
                         if arrived.all > 0 {
-                            // It was behind all others.
+                            // It arrived after all others.
                             arrived.late = self.since_sent();
                             self.seen.store(true, Ordering::Release);
                             return Ok(arrived);
@@ -161,7 +161,7 @@ mod tests {
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(1), measure: Duration::from_millis(5) };
 
-    /// The receiver begins when all is sent: nothing of it has arrived by then.
+    /// The receiver starts after everything was sent, so nothing has arrived before.
     #[test]
     fn what_waits_in_a_buffer_has_not_arrived() {
         let [sending, receiving] = [(); 2].map(|()| udp(Ipv4Addr::LOCALHOST.into(), Wait::Blocking).unwrap());

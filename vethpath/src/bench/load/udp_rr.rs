@@ -1,7 +1,7 @@
-//! UDP round trips: one asks, the other sends it back.
+//! UDP round trips: a request and its echo.
 //!
-//! Their sockets are not connected, as those of most servers and of sockperf are not: the kernel finds the
-//! route for each datagram anew, for 0.2 us or so.
+//! The sockets are unconnected, like those of most servers and of sockperf. The kernel looks up the route for each
+//! datagram, which takes about 0.2 us.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use super::{
     socket::{READ_TIMEOUT, persist, udp_sockets},
 };
 
-/// Two processes, each with a socket. What anybody else sends them is none of theirs, as if they were connected.
+/// Starts two processes, each with a socket. Datagrams from other senders are ignored, as on a connected socket.
 pub(super) async fn open(
     ends: (&End, &End),
     addresses: (IpAddr, IpAddr),
@@ -24,7 +24,7 @@ pub(super) async fn open(
     wait: Wait,
 ) -> Result<io::Result<RoundTrips>, Error> {
     let sockets = udp_sockets(ends, addresses, wait).await?.and_then(|(asking, answering)| {
-        // It need not look up from time to time, which takes a timer for each datagram.
+        // Without a read timeout, which costs a timer per datagram.
         answering.set_read_timeout(None)?;
         let addresses = (asking.local_addr()?, answering.local_addr()?);
         Ok(((asking, answering), addresses))
@@ -35,10 +35,10 @@ pub(super) async fn open(
     }
 }
 
-/// The end that asks, in its process.
+/// The asking end, in its process.
 pub(super) struct Asking {
     pub(super) socket: UdpSocket,
-    /// Where the answerer is.
+    /// The answerer's address.
     pub(super) to: SocketAddr,
     pub(super) size: usize,
     pub(super) wait: Wait,
@@ -51,7 +51,7 @@ impl Asking {
         loop {
             let begin = Instant::now();
             if begin >= window.end || measured.has_lost_round_trips() {
-                // To the answerer, that it is over. If this is lost too, it hears nothing for a while.
+                // Ends the slice at the answerer. If this datagram is lost, the answerer times out.
                 let _ = self.socket.send_to(&[], self.to);
                 return Ok(measured);
             }
@@ -62,9 +62,9 @@ impl Asking {
         }
     }
 
-    /// One datagram there and back. False if it was lost.
+    /// One round trip. Returns false if it was lost.
     fn round_trip(&self, number: u64, datagram: &mut [u8], room: &mut [u8]) -> io::Result<bool> {
-        // As much of it as a short datagram has room for tells it from those just before.
+        // The sequence number, truncated in a short datagram, identifies recent requests.
         let number = number.to_le_bytes();
         let told = number.len().min(datagram.len());
         datagram[..told].copy_from_slice(&number[..told]);
@@ -77,7 +77,7 @@ impl Asking {
                 {
                     return Ok(true);
                 }
-                // The answer to one that was given up, or somebody else's, who must not keep us here.
+                // A late answer, or a datagram of another sender. The latter must not extend the timeout.
                 Some(_) if others.get_or_insert_with(Instant::now).elapsed() <= READ_TIMEOUT => {}
                 _ => return Ok(false),
             }
@@ -85,12 +85,12 @@ impl Asking {
     }
 }
 
-/// The end that answers, in its process, until that is ended.
+/// The answering end, in its process. It runs until the process is killed.
 pub(super) fn answer(socket: &UdpSocket, asker: SocketAddr, size: usize, wait: Wait) -> io::Result<()> {
     let mut room = vec![0; size];
     loop {
         sleep(socket)?;
-        // Until it is told that the slice is over. Who spins does so no longer than until it hears nothing for a while.
+        // Until the end of the slice. A spinning end also stops on a timeout.
         while let Some((length, from)) = persist(wait, || socket.recv_from(&mut room))? {
             match length {
                 _ if from != asker => {}
@@ -119,7 +119,7 @@ mod tests {
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(5), measure: Duration::from_millis(20) };
 
-    /// Slices that must be whole, and how many there may be in all: a busy machine is too late for some answers.
+    /// How many slices without loss are required, and the maximum of slices: on a busy machine some answers are late.
     const WHOLE: usize = 10;
     const MOST: usize = 1000;
 
@@ -127,7 +127,7 @@ mod tests {
         udp(address, Wait::Blocking).unwrap()
     }
 
-    /// One that asks here, and a process that answers.
+    /// An asker in this process, and an answering process.
     fn between(asking: UdpSocket, answering: UdpSocket, size: usize, wait: Wait) -> (Asking, Answerer) {
         let (from, to) = (asking.local_addr().unwrap(), answering.local_addr().unwrap());
         let answerer = Answerer::start(answering, size, wait, Some(from)).unwrap();
@@ -138,7 +138,7 @@ mod tests {
         between(anybody(address), anybody(address), size, Wait::Blocking)
     }
 
-    /// One slice after the other: each wakes up who slept since the one before.
+    /// Runs slices in sequence. Each wakes the answerer, which sleeps between slices.
     fn assert_nothing_is_lost((asking, _): &mut (Asking, Answerer)) {
         let slices = (0..MOST).map(|_| asking.ask(Window::begin(SLICE)).unwrap());
         let whole = slices.filter(|measured| measured.lost() == 0 && !measured.is_empty());
@@ -152,13 +152,13 @@ mod tests {
         {
             let [asking, answering] = [(); 2].map(|()| udp(Ipv4Addr::LOCALHOST.into(), wait).unwrap());
             let (from, to) = (asking.local_addr().unwrap(), answering.local_addr().unwrap());
-            // Left over from a slice before: no answer to anything.
+            // A datagram of an earlier slice is not an answer.
             answering.send_to(&vec![7; size], from).unwrap();
-            // What looks like the answer to the first question, from somebody else.
+            // A datagram like the first answer, from another sender.
             let mut answer = vec![0; size];
             answer[0] = 1;
             anybody(from.ip()).send_to(&answer, from).unwrap();
-            // And the word that it was over.
+            // An end of slice.
             asking.send_to(&[], to).unwrap();
             assert_nothing_is_lost(&mut between(asking, answering, size, wait));
         }
@@ -175,7 +175,7 @@ mod tests {
         let (from, to) = (both.0.socket.local_addr().unwrap(), both.0.to);
         let other = anybody(to.ip());
         let ended = AtomicBool::new(false);
-        // Not for ever, or a failure would not be told.
+        // With a deadline, or a failure would hang the test.
         let deadline = Instant::now() + Duration::from_secs(30);
         let talk = || {
             while !ended.load(Ordering::Relaxed) && Instant::now() < deadline {
@@ -201,7 +201,7 @@ mod tests {
         let to = silent.local_addr().unwrap();
         let mut asking = Asking { socket, to, size: 64, wait: Wait::Blocking };
         let long = Timing { measure: Duration::from_secs(600), ..SLICE };
-        // What it says is no answer.
+        // This datagram is not an answer.
         silent.send_to(&[7; 64], asking.socket.local_addr().unwrap()).unwrap();
         let measured = asking.ask(Window::begin(long)).unwrap();
         assert!(measured.has_lost_round_trips() && measured.is_empty(), "{measured:?}");

@@ -1,6 +1,6 @@
-//! What is measured when: rounds in which each mode is set up once and every case has a slice, in
-//! random order, so that whatever changes on the machine meanwhile meets all modes alike. A case whose
-//! interval is narrow enough is done; the time limit ends them all.
+//! The schedule: in each round every mode is set up once and every case has a slice, in random order. A change of the
+//! machine's speed then affects all modes alike. A case ends when its interval is narrow enough; the time limit ends
+//! all.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,55 +14,55 @@ use super::{
     work::Spec,
 };
 
-/// A slice of the only case, warm-up included, where there is time enough. Short, so that the slices of
-/// a round meet the same machine. Beside compilers on both CPUs, runs of 10 s had 95 % intervals 0.1 to
-/// 0.2 wide with slices of 50 ms, 0.2 to 1.1 with 100 ms, 0.3 to 2 with 200 ms, and with 500 ms every
-/// second run could not tell any. What is between modes took 3 s more with 100 ms, 6 to 8 s with 50 ms.
+/// Length of a slice of a single case, including the warm-up, if time allows. It is short so that the machine's speed
+/// is the same for all slices of a round. With compilers on both CPUs, runs of 10 s had 95 % intervals 0.1 to 0.2 wide
+/// with slices of 50 ms, 0.2 to 1.1 with 100 ms, 0.3 to 2 with 200 ms. With 500 ms every second run had no result. The
+/// time between modes took 3 s more with 100 ms, and 6 to 8 s with 50 ms.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// A slice of one of several cases, which share what is between modes.
+/// Length of a slice if there are several cases, which share the time between modes.
 const SHORT_SLICE: Duration = Duration::from_millis(50);
 
 /// The shortest slice: some hundred round trips.
 const SHORTEST: Duration = Duration::from_millis(2);
 
-/// Rounds for which slices are made shorter.
+/// Slices are shortened until this many rounds fit.
 const ROUNDS: u32 = 8;
 
-/// The part of a slice that is not measured: caches, ARP, and the frequency of the CPU settle.
+/// One part in this many of a slice is warm-up: caches, ARP and the CPU frequency settle.
 const WARM_UP: u32 = 10;
 
-/// An interval of fewer rounds is not believed, however narrow it is. Of three runs that ended after 20, within
-/// half of their time, two fast/bridge in 36 pairs of intervals did not overlap; with 40 all did.
+/// An interval of fewer rounds does not end a case. Three runs that ended after 20, within half of their time, had 2 of
+/// 36 pairs of fast/bridge intervals that did not overlap; with 40 all did.
 pub const FEWEST: usize = 40;
 
-/// Rounds that are added beyond the time, where a case has no good one yet: on a busy machine a slice may
-/// pass without a figure.
+/// Rounds that may follow after the time limit if a case has no valid round yet. On a busy machine a slice may have no
+/// figure.
 const MORE: usize = 30;
 
-/// It is looked at every so many rounds whether an interval is narrow. It takes some milliseconds.
+/// The interval is computed once per this many rounds, since that takes some milliseconds.
 const EVERY: usize = 5;
 
 /// The times of one slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
-    /// What does not count.
+    /// The warm-up, which does not count.
     pub warm_up: Duration,
-    /// What does.
+    /// The measurement.
     pub measure: Duration,
 }
 
-/// How long all rounds may take, of which slices.
+/// The time limit, and the times of each slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// All rounds together, with what is between slices. A good round of each case is waited for longer.
+    /// Limit of all rounds, including the time between slices. It is exceeded until each case has a valid round.
     pub limit: Duration,
-    /// Of every slice.
+    /// The times of each slice.
     pub timing: Timing,
 }
 
 impl Schedule {
-    /// Slices of which some rounds of `modes` and `cases` fit into `limit`.
+    /// Sets the slice length so that some rounds of `modes` and `cases` fit into `limit`.
     #[must_use]
     pub fn fit(limit: Duration, modes: usize, cases: usize) -> Self {
         let in_a_round = u32::try_from(modes.saturating_mul(cases)).unwrap_or(u32::MAX).max(1);
@@ -73,12 +73,12 @@ impl Schedule {
     }
 }
 
-/// What came of one slice.
+/// The result of one slice.
 #[derive(Clone, Debug)]
 pub struct Slice {
     /// What was measured.
     pub measured: Measured,
-    /// Why it does not tell anything of the mode, if it does not.
+    /// Why the slice is invalid, if it is.
     pub fault: Option<Warning>,
 }
 
@@ -87,24 +87,24 @@ pub trait Executor {
     /// The time since measuring began.
     fn elapsed(&self) -> Duration;
 
-    /// Makes anew what one round is measured with. Where a socket and a veth happen to be in memory makes
-    /// them faster or slower by some percent for as long as they are there: with the same ones in all rounds
-    /// the cable of one run was 5 % slower than that of the next, and no interval of rounds told so.
+    /// Replaces what a round is measured with. The memory addresses of a socket and a veth change their speed by some
+    /// percent while they exist. With the same ones in all rounds, the cable of one run was 5 % slower than that of the
+    /// next, and no interval showed it.
     async fn begin_round(&mut self) -> Result<(), Error>;
 
-    /// Makes sure that everything is as `mode` says.
+    /// Sets up a mode.
     async fn enter(&mut self, mode: Mode) -> Result<(), Error>;
 
-    /// Measures a case, by its number, in the mode that was entered.
+    /// Measures a case, by its index, in the mode that was entered.
     async fn slice(&mut self, mode: Mode, case: usize, timing: Timing) -> Result<Slice, Error>;
 }
 
-/// What is about to be measured, for whoever waits.
+/// The slice that comes next, for the progress display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// From 1.
+    /// The round, from 1.
     pub round: usize,
-    /// How long it will take at most.
+    /// The time left at most.
     pub left: Duration,
     /// The mode of the slice.
     pub mode: Mode,
@@ -112,21 +112,21 @@ pub struct Progress {
     pub case: Spec,
 }
 
-/// Everything that was measured.
+/// The result of all rounds.
 #[derive(Clone, Debug, Default)]
 pub struct Rounds {
-    /// What came of each case.
+    /// The results of each case.
     pub tallies: Vec<Tally>,
-    /// How many rounds there were, those put aside included.
+    /// How many rounds there were, including discarded ones.
     pub rounds: usize,
-    /// Why slices were put aside, with the others of their case and round: one for each.
+    /// Faults for which a case's slices of a round were discarded, one per case and round.
     pub faults: Vec<Warning>,
 }
 
-/// Measures until every case is done, or the time is over.
+/// Measures until every case has ended or the time limit is reached.
 ///
 /// # Errors
-/// Those of the executor, or a case had no good round.
+/// Those of the executor, or a case has no valid round.
 pub async fn run(
     executor: &mut impl Executor,
     schedule: Schedule,
@@ -167,14 +167,14 @@ pub async fn run(
 }
 
 impl Rounds {
-    /// Whether another round like those before would not fit in.
+    /// Whether another round of average length would exceed the limit.
     fn is_time_over(&self, spent: Duration, limit: Duration) -> bool {
         let round = spent.checked_div(u32::try_from(self.rounds).unwrap_or(u32::MAX)).unwrap_or_default();
         let wanting = self.tallies.iter().any(|tally| tally.rounds == 0);
         spent + round > limit && !(wanting && self.rounds < MORE) && self.rounds > 0
     }
 
-    /// Takes in a case's slices of one round, unless there is a fault with one.
+    /// Adds a case's slices of one round, or discards them all if one has a fault.
     fn take_in(&mut self, case: usize, slices: BTreeMap<Mode, Slice>) {
         let tally = &mut self.tallies[case];
         let fault = slices.iter().find_map(|(mode, slice)| {

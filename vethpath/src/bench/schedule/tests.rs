@@ -4,10 +4,10 @@ use crate::bench::work::{Cores, Work};
 const ALL: [Mode; 3] = [Mode::Cable, Mode::Bridge, Mode::Fast];
 const ONE: [Spec; 1] = [Spec::UDP];
 
-/// What a slice takes by the mock's clock.
+/// The duration of a slice on the mock's clock.
 const TAKEN: Duration = Duration::from_millis(100);
 
-/// Records what it is asked for, and finds fault with slices by number.
+/// Records the calls. Slices fail by number.
 #[derive(Default)]
 struct Mock {
     begun: usize,
@@ -16,7 +16,7 @@ struct Mock {
     faulty: Vec<usize>,
     empty: Vec<usize>,
     fails_at: Option<usize>,
-    /// By case: how much a figure varies from round to round, in nanoseconds.
+    /// By case: the variation of the figure from round to round, in nanoseconds.
     noise: Vec<u64>,
 }
 
@@ -60,7 +60,7 @@ impl Executor for Mock {
     }
 }
 
-/// As many rounds of one case as are given, unless it is done before.
+/// Runs this many rounds, unless the cases end earlier.
 async fn run_all(mock: &mut Mock, cases: &[Spec], rounds: usize) -> (Result<Rounds, Error>, Vec<Progress>) {
     let slices = u32::try_from(rounds * ALL.len() * cases.len()).unwrap();
     let schedule =

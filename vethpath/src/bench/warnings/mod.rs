@@ -1,4 +1,4 @@
-//! What makes figures less than they seem, each with advice.
+//! Reasons to distrust the figures, each with advice.
 
 use thiserror::Error;
 
@@ -14,54 +14,54 @@ use super::{
 };
 use crate::topology::Datapath;
 
-/// Fewer rounds than this make an interval that means little.
+/// Intervals of fewer rounds are unreliable.
 const FEW: usize = 5;
 
-/// Stolen time, in percent, that is worth a word.
+/// Threshold for stolen time, in percent.
 const MUCH_STOLEN: f64 = 1.0;
 
-/// Quartiles of the cable's medians that are so much apart, as a part of the lower, are worth a word.
+/// Threshold for the distance of the quartiles of the cable's medians, as a fraction of the lower one.
 const RESTLESS: f64 = 0.1;
 
-/// Time of the measured CPUs that others used, in percent, that is worth a word. The agent alone takes
-/// some: it looks at the lab anew each time that programs come or go.
+/// Threshold for the time of the measured CPUs that other processes used, in percent. The agent uses some: it resyncs
+/// each time programs are attached or detached.
 const MUCH_BY_OTHERS: f64 = 15.0;
 
-/// How many times slower than usual the first round is, to be worth a word.
+/// Threshold for the first round, as a multiple of the median.
 const SLOW: f64 = 1.5;
 
-/// The governor that changes nothing.
+/// The governor that keeps the frequency fixed.
 const STEADY: &str = "performance";
 
-/// Something that the reader of the figures should know.
+/// A caveat about the figures.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum Warning {
-    /// The plain bridge is slower for it.
+    /// Netfilter makes the plain bridge slower.
     #[error("bridge-nf-call-{0} is on where bridge {1} is: netfilter is part of what the plain bridge costs")]
     BridgeNf(&'static str, String),
-    /// Everything else runs on the measured CPU too.
+    /// All other processes share the measured CPU.
     #[error("there is one CPU only: agent and bench run on the CPU that is measured")]
     OneCpu,
-    /// No fast path to measure.
+    /// A pair is not armed, so there is no fast path to measure.
     #[error("{pair} is not armed, so there is no fast path to measure: {reason}")]
     NotArmed {
         /// The pair.
         pair: String,
-        /// What the agent says.
+        /// The agent's reason.
         reason: String,
     },
-    /// The hypervisor interfered.
+    /// The hypervisor took CPU time.
     #[error("the hypervisor took {0:.1} % of the measured CPU's time for others")]
     Steal(f64),
-    /// A line of log for each frame.
+    /// The programs log each slow frame.
     #[error(
         "this vethpath is built with the feature ebpf-log: its programs write a line for each slow frame"
     )]
     DebugLog,
-    /// Without optimisation.
+    /// Built without optimisation.
     #[error("this vethpath is a debug build: its own work is part of every round trip")]
     DebugBuild,
-    /// The floor itself was not the same all the time.
+    /// The baseline varied.
     #[error(
         "the machine was not quiet: in a quarter of the rounds the cable took {low:.1} us or less, in another {high:.1} us or more"
     )]
@@ -71,55 +71,55 @@ pub enum Warning {
         /// The third.
         high: f64,
     },
-    /// The clock of the CPU is not steady.
+    /// The CPU frequency may vary.
     #[error("the frequency of the measured CPU is governed by `{0}`: figures change with it")]
     Governor(String),
-    /// Streams are not measured with the host's own congestion control.
+    /// TCP streams do not use the host's default congestion control.
     #[error("TCP streams were measured with {CONGESTION_CONTROL}, and not with `{0}` as is usual here")]
     CongestionControl(String),
-    /// Others had work for the measured CPUs.
+    /// Other processes used the measured CPUs.
     #[error("other processes took {0:.0} % of the measured CPUs' time")]
     Neighbour(f64),
-    /// The first round was unlike all others.
+    /// The first round was an outlier.
     #[error("the first round was slow: {first:.1} us over the cable, where {usual:.1} us is usual")]
     SlowFirst {
-        /// Its figure, in microseconds.
+        /// Its median, in microseconds.
         first: f64,
         /// The median of all, in microseconds.
         usual: f64,
     },
-    /// Few rounds.
+    /// There were too few rounds.
     #[error("too few rounds of {} ({rounds}): the interval means little", .case.name())]
     FewRounds {
         /// How many.
         rounds: usize,
-        /// Of what.
+        /// The case.
         case: Spec,
     },
-    /// The time was over too early.
+    /// The time limit was reached before the interval was narrow enough.
     #[error("the interval of {} is still {width:.2} wide, and not {wanted:.2}", .case.name())]
     StillWide {
-        /// Of what.
+        /// The case.
         case: Spec,
-        /// From its low to its high end.
+        /// The width of the interval.
         width: f64,
-        /// What ends a case before the time is over.
+        /// The target width.
         wanted: f64,
     },
     /// The bridge is as fast as the cable, or noise is larger than the difference.
     #[error("{}: the plain bridge cannot be told from a cable, so nothing is known of its overhead", .0.name())]
     NoOverhead(Spec),
-    /// Slow frames in a slice of the fast path.
+    /// A slice of the fast path had slow frames.
     #[error("round discarded: {slow} frames took the bridge and {fast} the fast path ({pairs})")]
     NotFast {
         /// Frames by the fast path.
         fast: u64,
         /// Frames by the bridge.
         slow: u64,
-        /// What the agent says of the pairs.
+        /// The agent's state of the pairs.
         pairs: String,
     },
-    /// Frames in a slice of XDP that the tc programs took.
+    /// A slice of XDP had frames that the tc programs took.
     #[error(
         "round discarded: {fast} frames took the fast path on XDP, and XDP redirected {redirected} alone"
     )]
@@ -129,40 +129,40 @@ pub enum Warning {
         /// Frames that the ports have sent.
         redirected: u64,
     },
-    /// What XDP is for was not measured.
+    /// XDP was measured with sockets, not with frames that stay in XDP.
     #[error(
         "XDP was measured with sockets, which pay for it: their frames are copied and their checksums made"
     )]
     SocketsOnXdp,
-    /// The lab's own fast path is not the tc programs'.
+    /// The lab's own fast path is XDP, not tc.
     #[error("the fast path of {0} is XDP in this lab")]
     FastIsXdp(String),
-    /// Fast frames in a slice of the plain bridge.
+    /// A slice of the plain bridge had fast frames.
     #[error("round discarded: {fast} frames took the fast path while its programs were to be off")]
     NotPlain {
         /// Frames by the fast path.
         fast: u64,
     },
-    /// No round trip at all in a slice.
+    /// A slice had no result.
     #[error("round discarded: nothing came over the {mode} in time ({})", .case.name())]
     Empty {
         /// The path.
         mode: &'static str,
-        /// What was measured.
+        /// The case.
         case: Spec,
     },
-    /// The lab is not as it was.
+    /// The lab's state has changed.
     #[error("{pair} was armed before and is not any more: {reason}")]
     NotArmedAgain {
         /// The pair.
         pair: String,
-        /// What the agent says.
+        /// The agent's reason.
         reason: String,
     },
 }
 
 impl Warning {
-    /// What to do about it.
+    /// The advice.
     #[must_use]
     pub const fn advice(&self) -> &'static str {
         match self {
@@ -197,7 +197,7 @@ impl Warning {
         }
     }
 
-    /// Whether it is of one round, which was put aside.
+    /// Whether the warning is about a single round, which was discarded.
     #[must_use]
     pub const fn is_of_a_round(&self) -> bool {
         matches!(
@@ -206,7 +206,7 @@ impl Warning {
         )
     }
 
-    /// For programs.
+    /// Machine-readable name.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -235,7 +235,7 @@ impl Warning {
     }
 }
 
-/// What is so before anything is measured.
+/// Warnings that are known before measuring.
 #[must_use]
 pub fn of_host(chosen: &Chosen, cases: &[Spec], machine: &Machine) -> Vec<Warning> {
     let mut warnings = Vec::new();
@@ -265,7 +265,7 @@ pub fn of_host(chosen: &Chosen, cases: &[Spec], machine: &Machine) -> Vec<Warnin
     warnings
 }
 
-/// What came to light while it was measured.
+/// Warnings about the measured rounds.
 #[must_use]
 pub fn of_run(chosen: &Chosen, rounds: &Rounds, used: Use) -> Vec<Warning> {
     let mut warnings = rounds.faults.clone();
@@ -299,7 +299,7 @@ fn slow_first(figures: &[f64]) -> Option<Warning> {
 
 fn bridge_nf(chosen: &Chosen, machine: &Machine) -> Option<Warning> {
     let name = if chosen.from.address.is_ipv4() { "iptables" } else { "ip6tables" };
-    // What cannot be read is nothing to warn of.
+    // An unreadable sysctl gives no warning.
     let is_on = machine.bridge_nf_call.get(name).copied().unwrap_or_default();
     is_on.then(|| Warning::BridgeNf(name, chosen.from.pair.bridge.to_string()))
 }

@@ -1,4 +1,4 @@
-//! Each warning, met and not met.
+//! Each warning, with and without its cause.
 
 use std::iter;
 
@@ -15,14 +15,14 @@ fn chosen() -> Chosen {
     Chosen { from, to, bridges: 1 }
 }
 
-/// A machine that there is nothing to say of.
+/// A machine without warnings.
 fn machine() -> Machine {
     let calls = ["iptables", "ip6tables", "arptables"].map(|name| (name.to_owned(), false));
     let congestion_control = Some(CONGESTION_CONTROL.to_owned());
     Machine { cpus: 2, bridge_nf_call: calls.into(), congestion_control, ..Machine::default() }
 }
 
-/// A change of what is quiet, and the kinds of warnings that it brings.
+/// A change to the quiet state, and the kinds of warnings it causes.
 type Row = (fn(&mut Chosen, &mut Machine), &'static [&'static str]);
 
 fn turn_on(machine: &mut Machine, name: &str) {
@@ -47,7 +47,7 @@ fn what_distorts_is_told_before_and_nothing_else() {
         (|_, machine| machine.governor = Some("powersave".into()), &["cpu-frequency"]),
         (|_, machine| machine.governor = Some(STEADY.into()), &[]),
         (|_, machine| turn_on(machine, "iptables"), &["bridge-nf-call"]),
-        // The other family's.
+        // The address family is not the pairs'.
         (|_, machine| turn_on(machine, "ip6tables"), &[]),
         (|_, machine| machine.bridge_nf_call.clear(), &[]),
         (|_, machine| machine.congestion_control = Some("bbr".into()), &["congestion-control"]),
@@ -63,7 +63,7 @@ fn what_distorts_is_told_before_and_nothing_else() {
     assert_eq!(kinds(&of_host(&chosen(), &[Spec::UDP], &bbr)), [""; 0], "it is of streams");
 }
 
-/// Rounds in which the cable took so many microseconds.
+/// Rounds with these cable medians, in microseconds.
 fn rounds(cable: &[u64]) -> Rounds {
     let mut tally = Tally::new(Spec::UDP);
     for &us in cable {

@@ -1,4 +1,4 @@
-//! A former run, from the file that its `--json` went to.
+//! Reads a former run from the file with its `--json` output.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{
 
 const HINT: &str = "`vethpath bench --json > FILE` writes one";
 
-/// Reads it.
+/// Reads the report of a former run.
 pub fn read(path: &Path) -> Result<Report, Failure> {
     let shown = path.display();
     let text = files::read_bounded(path, files::LIST)
@@ -21,7 +21,7 @@ pub fn read(path: &Path) -> Result<Report, Failure> {
         .map_err(|why| Failure::request(format!("cannot compare with `{shown}`: {}", why.0)).hint(why.1))
 }
 
-/// What is wrong, and what to do about it.
+/// The error and a hint.
 #[derive(Debug, PartialEq, Eq)]
 struct Why(String, &'static str);
 

@@ -24,16 +24,16 @@ use crate::{
     topology::{LabName, NameError, NsName, Topology},
 };
 
-/// Measures, prints what was found, and writes it as a page.
+/// Measures, prints the results, and writes the page if requested.
 pub fn run(arguments: &BenchArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     privileged()?;
-    // What cannot be read or written is said before minutes are spent.
+    // Reports files that cannot be read or written before the measurement, which takes minutes.
     let former = arguments.compare.as_deref().map(former::read).transpose()?;
     let page = arguments.html.as_deref().map(Page::at).transpose()?;
     let report = runtime()?.block_on(measure(arguments))?;
     let comparison = former.map(|former| Comparison::of(&former, &report));
     let document = Document { report: &report, compare: comparison.as_ref() };
-    // First what goes into a file: a reader of stdout that is gone takes nothing away from it.
+    // Files are written first, so that a closed stdout does not affect them.
     let written = page.map_or(Ok(()), |page| page.write(document));
     let printed = if arguments.json.json { json(&document, out) } else { text(document, out) };
     printed.map_err(Failure::output)?;
@@ -70,7 +70,7 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
     }
 }
 
-/// Measures a lab that is up, with another one beside it where XDP is asked for.
+/// Measures a lab that is up. With `xdp`, a second lab is measured next to it.
 async fn on_lab(lab: &LabName, request: &Request, xdp: bool) -> Result<Report, Failure> {
     let subject = Subject::of(lab, request, progress::waiting).await?;
     let run = async |beside: Option<Beside<'_>>| {
@@ -83,12 +83,12 @@ async fn on_lab(lab: &LabName, request: &Request, xdp: bool) -> Result<Report, F
     with_lab(&topology, async |record| run(Some(Beside { record, between: &between })).await).await
 }
 
-/// Brings a lab up, does something with it and takes it down, whatever happens meanwhile.
+/// Brings a lab up, runs `work` and takes the lab down, also if `work` fails.
 async fn with_lab<T>(
     topology: &Topology,
     work: impl AsyncFnOnce(&Record) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    // From now on a closed terminal ends nothing half done.
+    // Handle SIGHUP from now on, so that a closed terminal does not end the process halfway.
     let _hangup = signal(SignalKind::hangup()).map_err(|error| Failure::system(error.to_string()))?;
     let _ = apply::up(topology, apply::Options::default()).await?;
     let done = match labs::record_of(&topology.lab) {
@@ -105,17 +105,17 @@ async fn with_lab<T>(
     }
 }
 
-/// How often it is said where nobody watches, as in the log of a CI.
+/// The interval of progress lines without a terminal, as in the log of a CI.
 const NOW_AND_THEN: Duration = Duration::from_secs(5);
 
-/// Shows on a terminal what is going on, and says it elsewhere: at once, and then now and then.
+/// Shows the progress on a terminal. Without one, prints a line at once and then every `NOW_AND_THEN`.
 async fn with_progress(
     run: impl AsyncFnOnce(&mut dyn FnMut(Progress)) -> Result<Report, bench::Error>,
 ) -> Result<Report, Failure> {
     let terminal = io::stderr().is_terminal();
     let mut said: Option<Instant> = None;
     let mut progress = |progress: Progress| {
-        // Whoever is gone takes nothing away from the figures.
+        // A closed stderr does not affect the figures.
         if terminal {
             let _ = output::progress(progress, &mut io::stderr().lock());
         } else if said.is_none_or(|said| said.elapsed() >= NOW_AND_THEN) {

@@ -1,4 +1,4 @@
-//! The file that a page goes to: whole or not at all.
+//! The file for a page. It is replaced as a whole.
 
 use std::{
     fs,
@@ -11,14 +11,14 @@ use tempfile::{Builder, NamedTempFile};
 
 use super::{Document, Failure, output};
 
-/// Where a page goes.
+/// The path of a page.
 #[derive(Debug)]
 pub struct Page {
     path: PathBuf,
 }
 
 impl Page {
-    /// At a path, if a file can be written there.
+    /// Checks that a file can be written to the path.
     pub fn at(path: &Path) -> Result<Self, Failure> {
         let refused = |why: &str| {
             let failure = Failure::request(format!("cannot write `{}`: {why}", path.display()));
@@ -29,9 +29,9 @@ impl Page {
         }
         let path = match fs::metadata(path) {
             Ok(found) if !found.is_file() => return Err(refused("it is there and not a file")),
-            // A link stays, and leads to the new page.
+            // A symlink is kept. Its target is replaced.
             Ok(_) => fs::canonicalize(path).map_err(|error| refused(&error.to_string()))?,
-            // The process may move to the mounts of a lab that lives elsewhere.
+            // The process may enter the mount namespace of a lab later.
             Err(_) => path::absolute(path).map_err(|error| refused(&error.to_string()))?,
         };
         let page = Self { path };
@@ -39,7 +39,7 @@ impl Page {
         Ok(page)
     }
 
-    /// Writes a report there, in place of whatever was.
+    /// Writes a report, replacing an existing file.
     pub fn write(self, document: Document<'_>) -> Result<(), Failure> {
         let html = output::html(document.report, document.compare)
             .map_err(|error| Failure::system(error.to_string()))?;
@@ -57,10 +57,10 @@ impl Page {
         Ok(())
     }
 
-    /// A new file in the same folder, gone again unless it is given the page's name.
+    /// A temporary file in the same folder. It is deleted unless it is renamed to the page.
     fn beside(&self) -> io::Result<NamedTempFile> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // Readable by all: it holds no secret, and who measures as root reads it as somebody else.
+        // Readable by all: it has no secrets, and a user who measures as root may read it as another user.
         let mode = fs::Permissions::from_mode(0o644);
         let mut file = Builder::new();
         file.prefix(".vethpath-")

@@ -1,4 +1,4 @@
-//! Whether br_netfilter hands bridged frames to the IP and ARP hooks.
+//! Whether br_netfilter passes bridged frames to the IP and ARP hooks.
 //!
 //! Mirrors `brnf_table` and `br_nf_pre_routing` (net/bridge/br_netfilter_hooks.c).
 
@@ -7,13 +7,13 @@ use std::{io, path::Path};
 use super::{NetfilterError, Result};
 use crate::kernel::files;
 
-/// The settings of the calling *thread's* network namespace; there only with br_netfilter loaded.
+/// The settings of the calling *thread's* network namespace. They exist only while br_netfilter is loaded.
 pub const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
 
-/// Which hooks a bridged frame passes besides the bridge's own.
+/// Which hooks a bridged frame passes besides those of the bridge family.
 ///
-/// The settings are per namespace (per host before Linux 5.3). A bridge can also ask for the calls
-/// by itself (IFLA_BR_NF_CALL_IPTABLES and so on): whoever knows the bridge's attributes adds them.
+/// The settings are per namespace (per machine before Linux 5.3). A bridge can also enable the calls by its own
+/// attributes (IFLA_BR_NF_CALL_IPTABLES and so on), which the caller must add.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BridgeCalls {
     /// IPv4 packets pass the IPv4 hooks.
@@ -32,12 +32,12 @@ impl BridgeCalls {
     }
 }
 
-/// Reads the three `bridge-nf-call-*` settings in `folder`, which is [`BRIDGE_SYSCTLS`] but in
-/// tests. Call it on a thread that is in the bridge's namespace.
+/// Reads the three `bridge-nf-call-*` settings in `folder`, which is [`BRIDGE_SYSCTLS`] except in tests. Must be
+/// called on a thread that is in the bridge's namespace.
 ///
 /// # Errors
-/// A file that is there and cannot be read, or is not a number. No file means no module: off, if the folder or the one
-/// around it is there.
+/// A file exists and cannot be read or is not a number, or neither the folder nor its parent exists. Otherwise a
+/// missing file means that the module is not loaded, so the setting is off.
 pub fn bridge_nf_call(folder: &Path) -> Result<BridgeCalls> {
     let around = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
     let is_on = |name: &str| {

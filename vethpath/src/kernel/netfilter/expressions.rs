@@ -1,7 +1,7 @@
-//! The expressions of a masquerade rule, as bytes and back.
+//! Encoding and decoding of the expressions of a masquerade rule.
 //!
-//! Mirrors `nft_meta.c`, `nft_payload.c`, `nft_bitwise.c`, `nft_cmp.c` and `nft_masq.c`
-//! (net/netfilter); `nft --debug=netlink list ruleset` shows the same.
+//! Mirrors `nft_meta.c`, `nft_payload.c`, `nft_bitwise.c`, `nft_cmp.c` and `nft_masq.c` (net/netfilter).
+//! `nft --debug=netlink list ruleset` shows the same expressions.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_DATA_VALUE: u16 = 1;
 
-/// The 16-byte register every expression here works in.
+/// The 16-byte register that every expression here uses.
 const NFT_REG_1: u32 = 1;
 const NFT_CMP_EQ: u32 = 0;
 const NFT_CMP_NEQ: u32 = 1;
@@ -24,7 +24,7 @@ const NFT_META_NFPROTO: u32 = 15;
 const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const IFNAMSIZ: usize = 16;
 
-/// More than any rule of ours has; a longer one is somebody else's.
+/// More than any rule of ours has. A longer rule is not ours.
 const MOST_EXPRESSIONS: usize = 16;
 
 /// `meta nfproto IP ip saddr SUBNET oifname != BRIDGE masquerade`, for `NFTA_RULE_EXPRESSIONS`.
@@ -49,11 +49,11 @@ pub(super) fn masquerade(rule: &MasqueradeRule) -> Attributes {
     expression(list, "masq", &Attributes::default())
 }
 
-/// What an expression is, whatever order and flags its attributes came with.
+/// Name and attributes of an expression, independent of the order and the flags of the attributes.
 type Expression = (String, BTreeMap<u16, Vec<u8>>);
 
-/// The list in a form that can be compared, or `None` if it is not well formed or has something in
-/// it that no rule of ours has.
+/// The list in a form that can be compared. `None` if it is malformed, or contains something that no rule of ours
+/// contains.
 pub(super) fn canonical(list: &[u8]) -> Option<Vec<Expression>> {
     let mut expressions = Vec::new();
     for element in attributes(list) {

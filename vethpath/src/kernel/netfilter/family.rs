@@ -1,4 +1,4 @@
-//! The protocol families that netfilter hooks are in.
+//! The protocol families of netfilter hooks.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Family {
     Bridge,
     /// IPv6.
     Ip6,
-    /// One we have not heard of.
+    /// An unknown family.
     Other(u8),
 }
 
@@ -39,7 +39,7 @@ impl Family {
         }
     }
 
-    /// The family with the kernel's number.
+    /// The family of a kernel number.
     #[must_use]
     pub const fn from_number(number: u8) -> Self {
         match number {

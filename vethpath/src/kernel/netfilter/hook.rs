@@ -1,10 +1,10 @@
-//! A chain that others have hooked into the way of frames.
+//! A base chain of nf_tables that frames may pass.
 
 use std::fmt;
 
 use super::{BridgeCalls, Family};
 
-/// Where in its family a base chain is called.
+/// The hook of a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HookPoint {
     /// Before the routing or forwarding decision.
@@ -17,16 +17,16 @@ pub enum HookPoint {
     Output,
     /// After the routing or forwarding decision.
     Postrouting,
-    /// As a device receives.
+    /// On receive by a device.
     Ingress,
-    /// As a device sends.
+    /// On transmit by a device.
     Egress,
-    /// One we have not heard of.
+    /// An unknown hook.
     Other(u32),
 }
 
 impl HookPoint {
-    /// The hook with the kernel's number (`NF_INET_*`, `NF_ARP_*`, `NF_NETDEV_*`, `NF_BR_*`).
+    /// The hook of a kernel number (`NF_INET_*`, `NF_ARP_*`, `NF_NETDEV_*`, `NF_BR_*`).
     #[must_use]
     pub const fn from_number(family: Family, number: u32) -> Self {
         match (family, number) {
@@ -57,7 +57,7 @@ impl fmt::Display for HookPoint {
     }
 }
 
-/// A base chain of nf_tables that does something to what passes it.
+/// A base chain of nf_tables that may affect frames.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hook {
     /// The table's family.
@@ -66,25 +66,25 @@ pub struct Hook {
     pub table: String,
     /// The chain's name.
     pub chain: String,
-    /// Where it is called.
+    /// Its hook.
     pub hook: HookPoint,
-    /// The devices it is bound to; a name that ends in `*` stands for all that begin so, and `*`
-    /// alone for every device. Empty where hooks have no devices.
+    /// The devices it is bound to. A name that ends in `*` is a prefix, and `*` alone is every device. Empty for hooks
+    /// without devices.
     pub devices: Vec<String>,
 }
 
 impl Hook {
-    /// Whether a frame that is bridged from or to the port `device` passes the chain, in the
-    /// namespace where the chain is. What is unknown counts as yes.
+    /// Whether a frame that is bridged from or to the port `device`, in the namespace of the chain, passes the chain.
+    /// Unknown families and hooks count as yes.
     ///
-    /// The fast path never takes ARP, and never takes what is for or from the host itself, so
-    /// chains that see nothing else are no reason to leave it.
+    /// The fast path never forwards ARP, nor frames to or from the host itself. Chains for these do not count.
     #[must_use]
     pub fn sees(&self, device: &str, calls: BridgeCalls) -> bool {
         if self.hook == HookPoint::Ingress || self.hook == HookPoint::Egress || !self.devices.is_empty() {
             return self.is_on(device);
         }
-        // `br_nf_pre_routing`, `br_nf_forward` and `br_nf_post_routing` call these three.
+        // Prerouting, forward and postrouting are called for bridged frames (`br_nf_pre_routing`, `br_nf_forward`,
+        // `br_nf_post_routing`).
         let bridged = !matches!(self.hook, HookPoint::Input | HookPoint::Output);
         match self.family {
             Family::Ip => bridged && calls.iptables,
@@ -95,7 +95,7 @@ impl Hook {
         }
     }
 
-    /// Whether the chain is bound to `device`, by name or by the beginning of it.
+    /// Whether the chain is bound to `device`, by name or by prefix.
     fn is_on(&self, device: &str) -> bool {
         self.devices.is_empty()
             || self.devices.iter().any(|name| match name.strip_suffix('*') {
@@ -159,7 +159,7 @@ mod tests {
         assert!(!on(&["v0"]).sees("v01", OFF));
         assert!(on(&["v*"]).sees("v01", OFF));
         assert!(on(&["*"]).sees("v01", OFF));
-        // Bound to no device, or to some that we could not read.
+        // The devices could not be read.
         assert!(on(&[]).sees("v0", OFF));
         assert!(!hook(Family::Inet, HookPoint::Ingress, &["v0"]).sees("v1", IP));
     }

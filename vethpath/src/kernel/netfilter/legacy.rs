@@ -1,29 +1,29 @@
-//! Tables of the older x_tables: iptables-legacy, arptables-legacy and ebtables-legacy.
+//! Tables of x_tables: iptables-legacy, arptables-legacy and ebtables-legacy.
 //!
-//! Mirrors `xt_proto_init` (net/netfilter/x_tables.c). There are no events for changes to these:
-//! whoever wants to know of them looks again.
+//! Mirrors `xt_proto_init` (net/netfilter/x_tables.c). There are no events for changes to these tables, so they must
+//! be polled.
 
 use std::{fmt, path::Path};
 
 use super::{BridgeCalls, Family, NetfilterError, Result};
 use crate::kernel::files;
 
-/// The network files of the calling *thread's* namespace (`/proc/net` is the process's).
+/// The network files of the calling *thread's* namespace (`/proc/net` is that of the process).
 pub const THREAD_NET: &str = "/proc/thread-self/net";
 /// Where the kernel lists its modules.
 pub const PROC: &str = "/proc";
 
-/// A table of x_tables that is in force in a namespace, be there rules in it or not.
+/// A table of x_tables that is registered in a namespace, with or without rules.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LegacyTable {
     /// [`Family::Ip`], [`Family::Ip6`], [`Family::Arp`] or [`Family::Bridge`].
     pub family: Family,
-    /// Such as `filter` and `nat`.
+    /// Its name, such as `filter` or `nat`.
     pub name: String,
 }
 
 impl LegacyTable {
-    /// Whether a bridged frame of the kind the fast path takes passes the table. ARP is none.
+    /// Whether a bridged frame that the fast path may forward passes the table. The fast path never forwards ARP.
     #[must_use]
     pub const fn sees(&self, calls: BridgeCalls) -> bool {
         match self.family {
@@ -47,11 +47,11 @@ impl fmt::Display for LegacyTable {
     }
 }
 
-/// The tables of iptables, ip6tables and arptables listed in `net`, which is [`THREAD_NET`] but in
-/// tests. A table is there once a tool has looked at it, so this says more than it must.
+/// The tables of iptables, ip6tables and arptables listed in `net`, which is [`THREAD_NET`] except in tests. A tool
+/// that lists a table creates it, so that the result may contain unused tables.
 ///
 /// # Errors
-/// A file that is there and cannot be read, or no `net`. No file means no x_tables.
+/// A file exists and cannot be read, or `net` does not exist. A missing file means no x_tables.
 pub fn legacy_tables(net: &Path) -> Result<Vec<LegacyTable>> {
     let files = [
         (Family::Ip, "ip_tables_names"),
@@ -66,15 +66,14 @@ pub fn legacy_tables(net: &Path) -> Result<Vec<LegacyTable>> {
     Ok(tables)
 }
 
-/// The tables of ebtables-legacy whose modules are loaded, by `proc`, which is [`PROC`] but in tests.
+/// The tables of ebtables-legacy whose modules are loaded, read from `proc`, which is [`PROC`] except in tests.
 ///
-/// ebtables lists its tables nowhere, and asking for one (EBT_SO_GET_INFO) makes it: so a module
-/// that is loaded counts as in force in every namespace. `ebtables` of today is nftables and needs
-/// none of these modules.
+/// ebtables does not list its tables, and a request for one (EBT_SO_GET_INFO) creates it. A loaded module therefore
+/// counts as a table in every namespace. Current `ebtables` uses nftables and needs none of these modules.
 ///
 /// # Errors
-/// A list that is there and cannot be read. None means a kernel without modules, if the rest of `proc` is there:
-/// it may be mounted with `subset=pid`.
+/// The list of modules exists and cannot be read. A missing list means a kernel without modules, but only if
+/// `sys/kernel` is in `proc`, which may be mounted with `subset=pid`.
 pub fn ebtables(proc: &Path) -> Result<Vec<LegacyTable>> {
     let content = read(&proc.join("modules"), &proc.join("sys/kernel"))?;
     let loaded = content.lines().filter_map(|line| line.split(' ').next()?.strip_prefix("ebtable_"));

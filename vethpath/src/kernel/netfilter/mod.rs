@@ -1,8 +1,7 @@
-//! Netfilter: the masquerade rules we add, and what others have put in the way of bridged frames.
+//! Netfilter: the masquerade rules that vethpath adds, and the chains and tables that bridged frames pass.
 //!
-//! Mirrors net/netfilter/nf_tables_api.c and include/uapi/linux/netfilter/nf_tables.h. Sockets are
-//! blocking NETLINK_NETFILTER sockets; one that is [subscribed](subscribe) to events is not used
-//! for requests.
+//! Mirrors net/netfilter/nf_tables_api.c and include/uapi/linux/netfilter/nf_tables.h. Sockets are blocking
+//! NETLINK_NETFILTER sockets. One that is [subscribed](subscribe) to events is not used for requests.
 
 mod bridge_calls;
 mod expressions;
@@ -32,20 +31,20 @@ pub use watch::{is_change, subscribe};
 use super::exchange::{self, ExchangeError};
 use crate::topology::MasqueradeRule;
 
-/// Why a netfilter operation was not done.
+/// Why a netfilter operation failed.
 #[derive(Debug, Error)]
 pub enum NetfilterError {
-    /// The kernel refused, or its answer could not be read.
+    /// The kernel refused the request, or its reply was malformed.
     #[error("cannot {operation} {object}: {source}")]
     Netlink {
-        /// What was to be done.
+        /// The operation.
         operation: &'static str,
-        /// To what.
+        /// Its object.
         object: String,
-        /// Why not.
+        /// The cause.
         source: ExchangeError,
     },
-    /// There is a table of that name without our mark.
+    /// A table of that name exists without our mark.
     #[error("{object} already exists and was not created by vethpath")]
     NotOurs {
         /// Family and name.
@@ -54,12 +53,12 @@ pub enum NetfilterError {
     /// The kernel has no nf_tables.
     #[error("cannot {operation} {object}: this kernel has no nf_tables (CONFIG_NF_TABLES)")]
     NoNfTables {
-        /// What was to be done.
+        /// The operation.
         operation: &'static str,
-        /// To what.
+        /// Its object.
         object: String,
     },
-    /// A name or a count that nf_tables cannot take.
+    /// A name or a number of rules that is not supported.
     #[error("cannot add {object}: {reason}")]
     Invalid {
         /// Family and name.
@@ -72,7 +71,7 @@ pub enum NetfilterError {
     File {
         /// The file.
         path: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -94,7 +93,7 @@ mod kind {
     pub(super) const GET_GENERATION: u16 = NFNL_SUBSYS_NFTABLES | 16;
 }
 
-/// `NFT_NAME_MAXLEN` counts the final zero.
+/// `NFT_NAME_MAXLEN` without the terminating zero.
 const LONGEST_NAME: usize = 255;
 /// `struct nfgenmsg`.
 const HEADER: usize = 4;
@@ -104,7 +103,7 @@ const fn header(family: Family) -> [u8; HEADER] {
     [family.number(), 0, 0, 0]
 }
 
-/// The attributes of a message or of a nest. A malformed rest is an error, never a panic.
+/// The attributes of a message or of a nest. Malformed data is an error, never a panic.
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = std::result::Result<NlaBuffer<&[u8]>, ExchangeError>> {
     NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is truncated")))
 }
@@ -117,16 +116,16 @@ fn number(bytes: &[u8]) -> std::result::Result<u32, ExchangeError> {
         .map_err(|_| ExchangeError::Malformed("an attribute that is not 32 bits long"))
 }
 
-/// A string up to its final zero; what is not UTF-8 is replaced.
+/// A string up to its terminating zero. Invalid UTF-8 is replaced.
 fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// Everything here that decodes an answer, for the fuzzers; returns what people would read of it.
+/// Runs every decoder of replies, for the fuzzers. Returns the text that a user would see.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn decode(answer: &[u8]) -> Vec<String> {
-    /// As in the recorded rule.
+    /// The table of the recorded rule.
     const TABLE: &str = "v";
     let _ = (table::parse(answer), number_of_generation(&[answer.to_vec()]));
     let list = inspect::expressions_of(answer, TABLE).ok().flatten();
@@ -138,17 +137,17 @@ pub(crate) fn decode(answer: &[u8]) -> Vec<String> {
 /// Whether the kernel has nf_tables.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel refuses the request.
 pub fn is_supported(socket: &Socket) -> std::result::Result<bool, ExchangeError> {
     generation(socket).map(|generation| generation.is_some())
 }
 
-/// The number of the ruleset's present generation, or `None` on a kernel without nf_tables.
+/// The current generation of the ruleset, or `None` on a kernel without nf_tables.
 fn generation(socket: &Socket) -> std::result::Result<Option<u32>, ExchangeError> {
     let answers = match exchange::request(socket, kind::GET_GENERATION, 0, &header(Family::Unspecified)) {
         Ok(answers) => answers,
-        // `nfnetlink_rcv_msg` says EINVAL for a subsystem it does not have; this request has nothing
-        // else in it that could be wrong.
+        // The kernel lacks the subsystem (EINVAL of `nfnetlink_rcv_msg`). Nothing else in this request can be
+        // invalid.
         Err(error) if matches!(error.errno(), Some(libc::EINVAL | libc::EOPNOTSUPP)) => return Ok(None),
         Err(error) => return Err(error),
     };

@@ -1,4 +1,4 @@
-//! Finding and removing a table of ours, and batches that see no other change in between.
+//! Finding and removing our tables, and batches that fail if the ruleset has changed since it was read.
 
 use netlink_packet_core::NLM_F_ACK;
 use netlink_sys::Socket;
@@ -11,13 +11,13 @@ pub(super) const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_HANDLE: u16 = 4;
 const NFTA_TABLE_USERDATA: u16 = 6;
 
-/// How often a batch is made anew because the ruleset changed between our look and our change.
+/// Maximum number of attempts at a batch that fails because the ruleset changed since it was read.
 const MOST_ATTEMPTS: usize = 8;
 
-/// What `nft list ruleset` shows as the table's comment: our mark on what is ours.
+/// The comment that marks our tables. `nft list ruleset` shows it.
 const MARK: &str = "made by vethpath";
 
-/// The mark as libnftnl keeps a comment: type (`NFTNL_UDATA_TABLE_COMMENT`), length, string.
+/// The mark, encoded like a comment of libnftnl: type (`NFTNL_UDATA_TABLE_COMMENT`), length, string.
 pub(super) fn mark() -> Vec<u8> {
     let mut bytes = vec![0, u8::try_from(MARK.len() + 1).unwrap_or(u8::MAX)];
     bytes.extend(MARK.as_bytes());
@@ -25,25 +25,25 @@ pub(super) fn mark() -> Vec<u8> {
     bytes
 }
 
-/// A table as messages name it to people.
+/// Name of a table in messages to the user.
 pub(super) fn describe(family: Family, table: &str) -> String {
     format!("nft table {family} {}", table.escape_debug())
 }
 
-/// Deletes a table that carries our mark, with all that is in it. No such table is success.
+/// Deletes a table that carries our mark, with its contents. A missing table is not an error.
 ///
 /// # Errors
-/// [`NetfilterError::NotOurs`] for a table without our mark; else what the kernel said.
+/// [`NetfilterError::NotOurs`] for a table without our mark, or the kernel refuses.
 pub fn remove_table(socket: &Socket, family: Family, table: &str) -> Result<()> {
     change("delete", socket, family, table, |existing| {
         existing.map(|handle| vec![deletion(family, handle)]).unwrap_or_default()
     })
 }
 
-/// Whether there is a table of this name that does not carry our mark.
+/// Whether a table of this name exists without our mark.
 ///
 /// # Errors
-/// What the kernel said. A kernel without nf_tables has no tables, which is no error.
+/// The kernel refuses a request. A kernel without nf_tables has no tables, which is not an error.
 pub fn is_foreign(socket: &Socket, family: Family, table: &str) -> Result<bool> {
     let failed =
         |source| NetfilterError::Netlink { operation: "look for", object: describe(family, table), source };
@@ -60,14 +60,14 @@ pub(super) struct Step {
     pub(super) payload: Vec<u8>,
 }
 
-/// Deletes by handle: never a table that took the name since.
+/// Deletes by handle, never another table that has taken the name since.
 pub(super) fn deletion(family: Family, handle: [u8; 8]) -> Step {
     let payload = Attributes::default().bytes(NFTA_TABLE_HANDLE, &handle).behind(&header(family));
     Step { kind: kind::DELETE_TABLE, flags: 0, payload }
 }
 
-/// Looks for our table and applies the steps that `plan` makes of its handle, all or none. The batch
-/// names the generation that was looked at, so the kernel refuses it if anybody came in between.
+/// Reads the handle of our table and applies the steps that `plan` returns for it, all or none. The batch names the
+/// generation that was read, so that the kernel refuses it if the ruleset has changed since.
 pub(super) fn change(
     operation: &'static str,
     socket: &Socket,
@@ -99,7 +99,7 @@ pub(super) fn change(
         }
         outcome = batch(socket, generation, &steps);
         match &outcome {
-            // `nfnetlink_rcv_batch`: the generation is not the present one any more.
+            // The generation is stale (`nfnetlink_rcv_batch`).
             Err(error) if error.errno() == Some(ERESTART) => {}
             _ => break,
         }
@@ -107,10 +107,10 @@ pub(super) fn change(
     outcome.map_err(failed)
 }
 
-/// Not meant for user space, but this is what a batch of an old generation gets; libc has no name for it.
+/// The errno for a batch with a stale generation. It is internal to the kernel, and libc does not define it.
 const ERESTART: i32 = 85;
 
-/// What is there under a table's name.
+/// A table that exists under the requested name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     handle: [u8; 8],
@@ -151,7 +151,7 @@ fn batch(socket: &Socket, generation: u32, steps: &[Step]) -> std::result::Resul
     for (index, step) in steps.iter().enumerate() {
         let number = exchange::sequence();
         numbers.push(number);
-        // Errors are always reported; one acknowledgement, the last, tells that all were applied.
+        // Errors are always reported. The ack of the last step means that all were applied.
         let flags = step.flags | if index + 1 == steps.len() { NLM_F_ACK } else { 0 };
         bytes.extend(exchange::message(step.kind, flags, number, &step.payload));
     }

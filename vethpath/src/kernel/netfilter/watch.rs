@@ -1,4 +1,4 @@
-//! Being told that the ruleset of a namespace has changed.
+//! Events for changes of a namespace's ruleset.
 //!
 //! Mirrors `nf_tables_commit`, which ends with `nf_tables_gen_notify` (net/netfilter/nf_tables_api.c).
 
@@ -9,25 +9,25 @@ use crate::kernel::exchange::{ExchangeError, messages};
 
 const NFNLGRP_NFTABLES: u32 = 7;
 
-/// From now on the socket gets a message for every change to nftables in its namespace. It must be
-/// new and is for this alone; to receive ENOBUFS from it means that changes were missed.
+/// Subscribes the socket to an event for every change of nftables in its namespace. The socket must be new, and is
+/// used for nothing else. ENOBUFS on receive means that events were lost.
 ///
 /// # Errors
-/// What the kernel said to the bind or to the membership.
+/// The kernel refuses the bind or the membership.
 pub fn subscribe(socket: &mut Socket) -> Result<()> {
     let failed = |error| NetfilterError::Netlink {
         operation: "subscribe to",
         object: "the nft events of the namespace".to_owned(),
         source: ExchangeError::Refused(error),
     };
-    // Without an address of its own it would miss changes the kernel makes by itself, such as the
-    // end of a chain with its device: those events leave out the port number 0.
+    // An unbound socket would miss changes that the kernel makes by itself, such as the removal of a chain with its
+    // device. Those events exclude the port number 0.
     socket.bind_auto().map_err(failed)?;
     socket.add_membership(NFNLGRP_NFTABLES).map_err(failed)
 }
 
-/// Whether a datagram from a [subscribed](subscribe) socket tells of a changed ruleset. What cannot
-/// be read counts as a change.
+/// Whether a datagram from a [subscribed](subscribe) socket reports a changed ruleset. A malformed datagram counts as
+/// a change.
 #[must_use]
 pub fn is_change(datagram: &[u8]) -> bool {
     const TRACE: u16 = kind::NFNL_SUBSYS_NFTABLES | 17;
@@ -59,12 +59,12 @@ mod tests {
         assert!(!is_change(&[]));
     }
 
-    /// Reads until a change comes, and then all that is there.
+    /// Waits for a change, then drains the socket.
     fn changed(socket: &Socket) -> bool {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut seen = false;
         loop {
-            // Of the clock first: what came by the deadline is read, however late this is.
+            // The clock is read first, so that events received by the deadline count even if this thread runs late.
             let is_late = Instant::now() > deadline;
             let mut buffer = Vec::with_capacity(65_536);
             match socket.recv_from(&mut buffer, libc::MSG_DONTWAIT) {

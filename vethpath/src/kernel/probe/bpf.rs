@@ -1,4 +1,4 @@
-//! Whether the kernel takes our programs.
+//! Whether the kernel supports our programs.
 
 use std::{fs, io::Read as _};
 
@@ -12,9 +12,9 @@ use super::Check;
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// The kernel's description of its own types, by which programs are relocated.
+/// Whether the kernel has BTF, with which programs are relocated.
 pub(super) fn btf() -> Check {
-    // `struct btf_header` begins with this number in the kernel's byte order.
+    // `struct btf_header` begins with this magic number in the kernel's byte order.
     const MAGIC: [u8; 2] = 0xeb9f_u16.to_ne_bytes();
     let mut start = [0; 2];
     match fs::File::open(BTF).and_then(|mut file| file.read_exact(&mut start)) {
@@ -35,7 +35,7 @@ pub(super) fn checks() -> Vec<Check> {
     ]
 }
 
-/// Asks for the tcx programs of `lo`, of which every namespace has one (`tcx_prog_query`).
+/// Queries the tcx programs of `lo`, which every namespace has (`tcx_prog_query`).
 fn tcx() -> Check {
     match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
         Ok(_) => Check::ok("tcx", "supported"),
@@ -69,7 +69,7 @@ fn errno(error: &ProgramError) -> Option<i32> {
     }
 }
 
-/// The system's words, which name the errno, rather than the library's.
+/// The text of the system error, which names the errno, not that of the library.
 fn reason(error: &ProgramError) -> String {
     match error {
         ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
@@ -92,7 +92,7 @@ mod tests {
             eprintln!("SKIPPED: not root");
             return;
         }
-        // A kprobe's helper: known to the kernel, refused to this type of program.
+        // A helper for kprobes: the kernel has it, and refuses it to this program type.
         let foreign = helper("probe_read", BpfHelper::BPF_FUNC_override_return, "4.16");
         assert_eq!((foreign.status, foreign.found.as_str()), (Status::Missing, "not supported"));
         let known = helper("redirect", BpfHelper::BPF_FUNC_redirect, "4.4");

@@ -1,4 +1,4 @@
-//! Settings of the host that a lab depends on.
+//! Settings of the machine that a lab depends on.
 
 use std::{io, path::Path};
 
@@ -16,7 +16,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![bpffs(Path::new(BPFFS)), jit(sysctls), forwarding(sysctls)]
 }
 
-/// Whether a BPF file system is mounted where pins go.
+/// Whether bpffs is mounted at the path for pins.
 fn bpffs(path: &Path) -> Check {
     match statfs(path) {
         Ok(found) if found.filesystem_type() == BPF_FS_MAGIC => Check::ok("bpffs", BPFFS),
@@ -29,7 +29,7 @@ fn bpffs(path: &Path) -> Check {
     }
 }
 
-/// The compiler for programs. Network namespaces other than the first do not show the setting.
+/// Whether the BPF JIT is on. The setting is shown in the initial network namespace only.
 fn jit(sysctls: &Path) -> Check {
     match read(sysctls, JIT) {
         Ok(Some(value)) if value == "0" => Check::warning(

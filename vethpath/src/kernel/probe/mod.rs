@@ -1,7 +1,7 @@
-//! What this host offers and what is in the way, found out by trying.
+//! Checks of this machine for features and obstacles.
 //!
-//! A version says little: distributions carry features back. Where something can be tried without
-//! touching the host it is tried, in a network namespace that nobody else sees.
+//! Distributions backport features, so a kernel version proves little. What can be tried without changing the
+//! machine is tried, in a private network namespace.
 
 mod bpf;
 mod host;
@@ -16,11 +16,11 @@ pub use privileges::{MissingPrivilege, privileges};
 pub use scrub::peer_redirect_scrubs;
 use serde::Serialize;
 
-/// What a check came to.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// As it should be.
+    /// No problem.
     Ok,
     /// A lab works, but something is slower, missing or measured wrong.
     Warning,
@@ -28,16 +28,16 @@ pub enum Status {
     Missing,
 }
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked.
     pub name: String,
-    /// What that means for a lab.
+    /// Its consequence for a lab.
     pub status: Status,
     /// What was found.
     pub found: String,
-    /// What to do about it, or what to know.
+    /// What the user should do or know.
     pub advice: Option<String>,
 }
 
@@ -56,9 +56,9 @@ impl Check {
     }
 }
 
-/// Looks at everything a lab needs. Nothing is changed, but modules may be loaded as `up` would.
+/// Checks everything that a lab needs. Nothing is changed, but modules may be loaded, as by `up`.
 ///
-/// Settings are those of the calling thread's network namespace, where the labs' host side would be.
+/// Settings are read in the calling thread's network namespace, which is that of a lab's host side.
 #[must_use]
 pub fn checks() -> Vec<Check> {
     let mut checks = vec![release::check()];
@@ -73,7 +73,7 @@ pub fn checks() -> Vec<Check> {
     checks
 }
 
-/// Whether a lab with `datapath = "xdp"` can be relied on: one of the [`checks`].
+/// Whether `datapath = "xdp"` is usable. It is one of the [`checks`].
 #[must_use]
 pub fn xdp() -> Check {
     xdp::check()

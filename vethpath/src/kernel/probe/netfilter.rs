@@ -1,4 +1,4 @@
-//! Rules of others that bridged frames pass in this namespace.
+//! Foreign rules that bridged frames pass in this namespace.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::kernel::{
 
 const CALLS: &str = "net.bridge.bridge-nf-call-*";
 const RULES: &str = "rules on bridges";
-/// Chains that are named; the rest are counted.
+/// Maximum number of chains that are named. The rest is counted.
 const MOST_NAMED: usize = 4;
 const ELSEWHERE: &str =
     "give the bridge a namespace of its own (`namespace = \"fabric\"`), where no such rule is";
@@ -38,8 +38,7 @@ pub(super) fn checks() -> Vec<Check> {
     vec![calls, rules]
 }
 
-/// br_netfilter slows every bridged frame down, rules or not, and so makes a bridge look worse in
-/// `bench` than it is.
+/// br_netfilter slows down every bridged frame, even without rules. `bench` then underrates the bridge.
 fn of(calls: BridgeCalls) -> Check {
     let all = [("iptables", calls.iptables), ("ip6tables", calls.ip6tables), ("arptables", calls.arptables)];
     let on: Vec<_> = all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
@@ -70,13 +69,13 @@ fn judge(names: &[String]) -> Check {
     )
 }
 
-/// What every bridged frame of the namespace passes; chains of single devices are not among it.
+/// The chains and tables that every bridged frame of the namespace passes. Chains of single devices are left out.
 fn found_rules(calls: BridgeCalls) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     let no_device = "";
     let mut source = Source::new(&Netns::current()?, NETLINK_NETFILTER);
     let hooks = source.socket()?.map(|socket| rules(socket, &[])).transpose()?.unwrap_or_default();
     let hooks = hooks.into_iter().filter(|hook| hook.sees(no_device, calls));
-    // The tables of labs that are up bear this name.
+    // Tables of running labs have this prefix.
     let mut names: Vec<_> =
         hooks.filter(|hook| !hook.table.starts_with("vethpath-")).map(|hook| hook.to_string()).collect();
     let tables = legacy_tables(Path::new(THREAD_NET))?.into_iter().chain(ebtables(Path::new(PROC))?);

@@ -1,4 +1,4 @@
-//! The rights that a lab needs.
+//! The privileges that a lab needs.
 
 use std::{fs, os::unix::fs::MetadataExt};
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::Check;
 
-/// What each is needed for is in the advice.
+/// Needed capabilities, each with its purpose for the advice.
 const NEEDED: [(Capability, &str); 4] = [
     (Capability::CAP_NET_ADMIN, "to make interfaces and attach programs to them"),
     (Capability::CAP_NET_BROADCAST, "to hear of links in other namespaces"),
@@ -18,21 +18,21 @@ const NEEDED: [(Capability, &str); 4] = [
 /// The inode of the initial user namespace (`USER_NS_INIT_INO` in include/uapi/linux/nsfs.h).
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 
-/// The advice for other user namespaces.
+/// The advice in another user namespace.
 const OUTSIDE: &str = "run vethpath on the machine, or in a container without a user namespace of its own";
 
-/// What the calling thread lacks.
+/// A privilege that the calling thread lacks.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum MissingPrivilege {
     /// A capability that is not in its effective set.
     #[error("this needs {capability} ({purpose}), which this process does not have")]
     Capability {
-        /// Such as `CAP_NET_ADMIN`.
+        /// Its name, such as `CAP_NET_ADMIN`.
         capability: String,
         /// What it is needed for.
         purpose: &'static str,
     },
-    /// It is in another user namespace than the initial one, in which `bpf()` asks for capabilities.
+    /// The thread is not in the initial user namespace, in which `bpf()` requires the capabilities.
     #[error(
         "this needs the initial user namespace (to load programs and maps), and this process is in another"
     )]
@@ -40,7 +40,7 @@ pub enum MissingPrivilege {
 }
 
 impl MissingPrivilege {
-    /// What helps.
+    /// A hint for the user.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         match self {
@@ -50,10 +50,10 @@ impl MissingPrivilege {
     }
 }
 
-/// Whether the calling thread may do what `up` does; asked before anything is changed.
+/// Checks that the calling thread has the privileges of `up`, before anything is changed.
 ///
 /// # Errors
-/// The first that is missing.
+/// The first missing privilege.
 pub fn privileges() -> Result<(), MissingPrivilege> {
     for (capability, purpose) in NEEDED {
         if !has(capability) {
@@ -88,7 +88,7 @@ fn check_user_namespace(inode: Option<u64>) -> Check {
     }
 }
 
-/// The inode of the user namespace of the calling thread; none on kernels without user namespaces.
+/// The inode of the calling thread's user namespace. `None` on kernels without user namespaces.
 fn user_namespace() -> Option<u64> {
     fs::metadata("/proc/thread-self/ns/user").map(|found| found.ino()).ok()
 }

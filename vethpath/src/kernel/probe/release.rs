@@ -1,4 +1,4 @@
-//! The kernel's release, and the stable version that it is built from.
+//! The kernel's release, and the stable version it is based on.
 
 use std::path::Path;
 
@@ -18,12 +18,12 @@ pub(super) fn check() -> Check {
     }
 }
 
-/// `uname -r` and `uname -v`, and what Ubuntu says besides.
+/// `uname -r`, `uname -v`, and Ubuntu's signature.
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 const VERSION: &str = "/proc/sys/kernel/version";
 const SIGNATURE: &str = "/proc/version_signature";
 
-/// The stable version of the running kernel; `None` where nothing tells it.
+/// The stable version of the running kernel. `None` if it is unknown.
 pub(super) fn stable() -> Option<Version> {
     of(&read(RELEASE)?, &read(VERSION).unwrap_or_default(), &read(SIGNATURE).unwrap_or_default())
 }
@@ -33,7 +33,7 @@ fn read(path: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// The release, and the stable version where that is not how it begins.
+/// The release, followed by the stable version if the release does not begin with it.
 fn told(release: &str, stable: Option<Version>) -> String {
     match stable {
         Some(stable @ (major, minor, patch)) if version(release) != Some(stable) => {
@@ -43,9 +43,9 @@ fn told(release: &str, stable: Option<Version>) -> String {
     }
 }
 
-/// The stable version by a kernel's release, version and signature. Debian's releases keep the patch at 0 and their
-/// versions end in the package's number (`#1 SMP ... Debian 6.1.177-1 (2026-..)`); the last word of Ubuntu's signature
-/// is the stable version. A package of another branch than the release is not about the kernel.
+/// The stable version, from a kernel's release, version and signature. Releases of Debian keep the patch at 0, and
+/// their version ends in the package version (`#1 SMP ... Debian 6.1.177-1 (2026-..)`). The last word of Ubuntu's
+/// signature is the stable version. A version of another branch than the release is ignored.
 fn of(release: &str, kernel_version: &str, signature: &str) -> Option<Version> {
     let released = version(release)?;
     let words = kernel_version.split_whitespace().chain(signature.split_whitespace().next_back());
@@ -53,7 +53,7 @@ fn of(release: &str, kernel_version: &str, signature: &str) -> Option<Version> {
     words.filter_map(version).filter(same_branch).chain([released]).max()
 }
 
-/// What a text begins with; it may go on with anything, and without a patch it is 0.
+/// The version at the beginning of a text. Anything may follow. A missing patch is 0.
 fn version(text: &str) -> Option<Version> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let mut parts = text[..end].split('.').filter(|part| !part.is_empty()).map(|part| part.parse().ok());

@@ -1,4 +1,4 @@
-//! What is tried in a network namespace of its own, which ends with its thread.
+//! Checks in a temporary network namespace, which ends with its thread.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ fn link(kind: &str) -> Check {
     }
 }
 
-/// RTM_NEWLINK with a kind and nothing else (`rtnl_newlink`, net/core/rtnetlink.c).
+/// RTM_NEWLINK with only a kind (`rtnl_newlink`, net/core/rtnetlink.c).
 fn make_link(socket: &Socket, kind: &str) -> Result<(), ExchangeError> {
     const RTM_NEWLINK: u16 = 16;
     const IFLA_LINKINFO: u16 = 18;
@@ -76,7 +76,7 @@ fn nf_tables() -> Check {
     }
 }
 
-/// By `packet_diag`, or by the file that every kernel with packet sockets has.
+/// Checks that packet sockets can be listed, by `packet_diag` or by the file of every kernel with packet sockets.
 fn packet_diag() -> Check {
     const NAME: &str = "packet_diag";
     let advice = "a tcpdump cannot be noticed, so no frame takes the fast path: mount /proc";

@@ -1,5 +1,5 @@
-//! Whether `bpf_redirect_peer` makes a frame one for the host that gets it, and so drops what the sender's host knew of
-//! it ("bpf: Scrub packet on bpf_redirect_peer", Linux 6.15 and stable branches): found out by redirecting one.
+//! Whether `bpf_redirect_peer` scrubs a frame: sets its packet type for the receiving host and drops state of the
+//! sender's host ("bpf: Scrub packet on bpf_redirect_peer", Linux 6.15 and stable branches). Tried with a frame.
 
 use std::{
     io,
@@ -34,17 +34,17 @@ static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpat
 const PROGRAM: &str = "redirect_constant";
 const TARGET: &str = "TARGET";
 
-/// How long two frames may take to arrive.
+/// Timeout for the arrival of a frame.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const UDP_PORT: u16 = 9;
-/// The sender; where frames go to that are for another MAC than the port's; and to the port's.
+/// The sender, the destination of frames to another MAC than the port's, and that of frames to the port's MAC.
 const SENDER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const OTHER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Whether frames are scrubbed here. Where that cannot be found out, they may not be.
+/// Whether frames are scrubbed on this kernel. `false` if that is unknown.
 #[must_use]
 pub fn peer_redirect_scrubs() -> bool {
     found().as_ref().is_ok_and(|scrubs| *scrubs)
@@ -67,7 +67,7 @@ pub(super) fn check() -> Check {
     }
 }
 
-/// Tried once, on a thread whose namespaces end with it.
+/// Runs the probe once, on a thread whose namespaces end with it.
 fn found() -> &'static std::result::Result<bool, String> {
     static FOUND: OnceLock<std::result::Result<bool, String>> = OnceLock::new();
     FOUND.get_or_init(|| {
@@ -78,8 +78,8 @@ fn found() -> &'static std::result::Result<bool, String> {
     })
 }
 
-/// Sends two datagrams by way of a port whose program redirects everything, the first with a destination MAC that is
-/// not the port's. The receiver's IP layer drops it, unless it was made one for the host.
+/// Sends two datagrams through a port whose program redirects everything. The destination MAC of the first is not the
+/// port's. The receiver's IP layer drops it, unless the redirect has scrubbed it.
 fn redirected_frame_is_for_the_host() -> Result<bool> {
     let here = Netns::create_around_thread("ports")?;
     let (sender, receiver) = (Netns::create("sender")?, Netns::create("receiver")?);
@@ -113,7 +113,7 @@ fn redirected_frame_is_for_the_host() -> Result<bool> {
     let program: &mut SchedClassifier = object.program_mut(PROGRAM).ok_or("no program")?.try_into()?;
     program.load()?;
     qdisc_add_clsact("from")?;
-    // Kernels without tcx are those of which it is not known.
+    // clsact, since the answer is also needed on kernels without tcx.
     let options = NlOptions { priority: 1, handle: TcHandle::new(0, 1), classid: None };
     let _ = program.attach_with_options("from", TcAttachType::Ingress, TcAttachOptions::Netlink(options))?;
 
@@ -161,7 +161,7 @@ mod tests {
         in_new_namespace(|| {
             let before = run("ip", &["-o", "link"]);
             let scrubs = found().clone().unwrap();
-            // Branches that have it, by their number; another may have it besides.
+            // These versions scrub. Others may too.
             let has_it = release::stable().is_some_and(|version| version >= (6, 15, 0));
             assert!(scrubs || !has_it);
             assert_eq!(check().status == Status::Ok, scrubs);

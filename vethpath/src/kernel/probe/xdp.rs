@@ -1,4 +1,4 @@
-//! Whether `datapath = "xdp"` can be relied on.
+//! Whether `datapath = "xdp"` is usable on this kernel.
 
 use super::{
     Check,
@@ -8,8 +8,8 @@ use crate::kernel::xdp;
 
 const NAME: &str = "XDP";
 
-/// Asks the kernel whether it tells XDP features; and its stable version for faults that cannot be tried: they hang the
-/// kernel, or spoil its memory.
+/// Checks that the kernel reports XDP features. Known bugs are checked by the stable version, not by trying, since they
+/// hang the kernel or corrupt its memory.
 pub(super) fn check() -> Check {
     if let Err(error) = xdp::is_known() {
         let advice = "labs with datapath = \"xdp\" are refused; Linux 6.3 and later tell which devices take XDP frames";
@@ -18,7 +18,7 @@ pub(super) fn check() -> Check {
     of(release::stable())
 }
 
-/// What is to be known of a release that is told; distributions may have a fix under a lower number.
+/// Lists the known bugs of a version. Distributions may have a fix under a lower version.
 fn of(version: Option<Version>) -> Check {
     let has = |fault: &&Fault| version.is_some_and(fault.is_in);
     let told: Vec<_> = FAULTS.iter().filter(has).map(|fault| fault.told).collect();
@@ -29,16 +29,16 @@ fn of(version: Option<Version>) -> Check {
     Check::warning(NAME, "supported, with known faults in veth", advice)
 }
 
-/// A fault of veth that was mended.
+/// A fixed bug of veth.
 struct Fault {
-    /// What may happen.
+    /// Its effect and the versions with the fix, for the user.
     told: &'static str,
-    /// Whether a release that has XDP features has it: since when, until when, and until when in the branches that
-    /// lived then.
+    /// Whether a version that reports XDP features has the bug. Considers the version that introduced it, the one that
+    /// fixed it, and the fixes in the stable branches.
     is_in: fn(Version) -> bool,
 }
 
-/// That the driver misses what is switched while a device is down is not among them: see kernel/xdp.rs.
+/// Known bugs. The stale feature flag after a switch while the device is down is handled elsewhere (kernel/xdp.rs).
 const FAULTS: [Fault; 4] = [
     // "net: veth: clear GRO when clearing XDP even when down" (CVE-2024-26803).
     Fault {

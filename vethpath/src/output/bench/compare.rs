@@ -1,4 +1,4 @@
-//! A run beside a former one, for people.
+//! The comparison with a former run, as text.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::bench::{Change, Compared, Comparison, Interval, Mode, Spec};
 
-/// Prints what has changed.
+/// Prints the comparison.
 ///
 /// # Errors
 /// Those of `out`.
@@ -29,7 +29,7 @@ pub fn compare(comparison: &Comparison, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "\n{CAUTION}")
 }
 
-/// What readers should keep in mind.
+/// A note for readers of the comparison.
 pub(super) const CAUTION: &str = "Figures of a path are of two runs, between which the machine may have \
      changed; ratios and overhead removed are each of one run.";
 
@@ -50,7 +50,7 @@ fn row(name: &str, change: &Change, say: impl Fn(f64) -> String) -> [String; 5] 
     [name.to_owned(), interval(change.then), interval(change.now), ratio, change.verdict.name().to_owned()]
 }
 
-/// A figure with as many digits as differences between runs need.
+/// A figure with enough digits to show differences between runs.
 fn say(spec: &Spec, value: f64) -> String {
     if spec.work.is_latency() { format!("{value:.2}") } else { figure(spec.work.unit(), value) }
 }

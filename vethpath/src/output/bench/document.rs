@@ -1,16 +1,16 @@
-//! The model of `bench --json`: the report, and where asked for how it compares.
+//! The data of `bench --json`: the report, and the comparison if requested.
 
 use serde::Serialize;
 
 use crate::bench::{Comparison, Report};
 
-/// Everything that a run gives.
+/// All results of a run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Document<'a> {
     /// What was measured.
     #[serde(flatten)]
     pub report: &'a Report,
-    /// How that compares with a former run.
+    /// The comparison with a former run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compare: Option<&'a Comparison>,
 }

@@ -1,4 +1,4 @@
-//! What `bench` gives out: text, JSON, a page, and how it compares with a former run.
+//! Output of `bench`: text, JSON, a page, and the comparison with a former run.
 
 mod compare;
 mod document;

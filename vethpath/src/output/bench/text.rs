@@ -1,4 +1,4 @@
-//! What `bench` prints for people.
+//! The text output of `bench`.
 
 use std::io::{self, Write};
 
@@ -11,10 +11,10 @@ use crate::bench::{
     Case, Distribution, Ended, Interval, Mode, PerMode, Progress, Rate, Report, Results, Unit, Why,
 };
 
-/// Erases the rest of a terminal's line.
+/// Erases the rest of the terminal's line.
 const ERASE: &str = "\x1b[K";
 
-/// Prints a report for people: the answer first, then a table of each case.
+/// Prints a report as text: the answer first, then a table for each case.
 ///
 /// # Errors
 /// Those of `out`.
@@ -44,7 +44,7 @@ pub fn warnings(report: &Report, err: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Overwrites the line on a terminal with what is going on.
+/// Overwrites the terminal's line with the progress.
 ///
 /// # Errors
 /// Those of `err`.
@@ -55,7 +55,7 @@ pub fn progress(progress: Progress, err: &mut dyn Write) -> io::Result<()> {
     err.flush()
 }
 
-/// Says in a line of its own what is going on, where nothing can be overwritten.
+/// Prints the progress as a line of its own, if there is no terminal.
 ///
 /// # Errors
 /// Those of `err`.
@@ -65,7 +65,7 @@ pub fn progress_line(progress: Progress, err: &mut dyn Write) -> io::Result<()> 
     writeln!(err, "measuring, round {round}, at most {left} s left: {}, {}", mode.name(), case.name())
 }
 
-/// Clears the line on a terminal.
+/// Clears the terminal's line.
 ///
 /// # Errors
 /// Those of `err`.
@@ -74,7 +74,7 @@ pub fn no_progress(err: &mut dyn Write) -> io::Result<()> {
     err.flush()
 }
 
-/// The one line that is the answer.
+/// The answer in one line.
 pub(super) fn answer(report: &Report) -> String {
     let Some(case) = report.cases.first() else { return "nothing was measured".to_owned() };
     let figures = case.figures();
@@ -102,7 +102,7 @@ pub(super) fn figure(unit: Unit, value: f64) -> String {
     }
 }
 
-/// How the modes of a case compare, how many rounds tell so, and why there were no more.
+/// The comparison of a case's modes, the number of rounds, and why the measurement ended.
 pub(super) fn comparison(case: &Case) -> String {
     let mut parts = Vec::new();
     for (names, to_bridge, to_cable, removed) in [
@@ -142,7 +142,7 @@ pub(super) fn comparison(case: &Case) -> String {
 fn removed(overhead: Option<Interval>) -> String {
     match overhead {
         Some(Interval { value, low, high }) => {
-            // By the same rounding as in the table: 0.815 is not 0.81 there and 82 % here.
+            // Rounded as in the table, so that 0.815 is not 0.81 there and 82 % here.
             let value = format!("{value:.2}").parse().unwrap_or(value);
             let percent = 100.0 * value;
             format!("{percent:.0} % of the bridge's overhead removed, 95 % interval {low:.2} to {high:.2}")

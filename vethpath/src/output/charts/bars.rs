@@ -1,4 +1,4 @@
-//! Bars from zero, one for each path, with how sure each is and what each round gave.
+//! Bars from zero, one for each path, with its interval and the figures of its rounds.
 
 use plotters::style::text_anchor::HPos;
 
@@ -11,7 +11,7 @@ use super::{
 /// A bar.
 #[derive(Clone, Debug)]
 pub struct Bar {
-    /// At its left.
+    /// Its label on the left.
     pub name: String,
     /// Its colour.
     pub ink: Ink,
@@ -19,24 +19,24 @@ pub struct Bar {
     pub value: f64,
     /// Its 95 % interval.
     pub interval: Option<(f64, f64)>,
-    /// Figures that it is the middle of, drawn as dots.
+    /// The figures of its rounds, drawn as dots.
     pub dots: Vec<f64>,
-    /// The figure in words.
+    /// The figure as text.
     pub words: String,
 }
 
 const THICK: u32 = 84;
 const TOP: u32 = 8;
 
-/// Bars. `unit` says what the axis is in, and `say` gives a figure of it in words.
+/// Draws the bars. `unit` is the unit of the axis, and `say` formats a figure in it.
 ///
 /// # Errors
-/// Never, but for faults of the drawing crate.
+/// Only errors of the drawing crate.
 pub fn bars(bars: &[Bar], unit: &str, say: impl Fn(f64) -> String) -> Result<String> {
     let sure = |bar: &Bar| bar.interval.map_or(bar.value, |(_, high)| high.max(bar.value));
     let longest = bars.iter().map(sure).fold(0.0, f64::max);
     let longest = if longest > 0.0 { longest } else { 1.0 };
-    // Rounds that went wrong do not squeeze the bars: they are drawn at the edge.
+    // Outlying rounds do not compress the bars. They are drawn at the edge.
     let dots = bars.iter().flat_map(|bar| &bar.dots).copied().fold(longest, f64::max);
     let edge = 1.03 * dots.min(1.2 * longest);
     let count = u32::try_from(bars.len()).unwrap_or(0);
@@ -55,7 +55,7 @@ pub fn bars(bars: &[Bar], unit: &str, say: impl Fn(f64) -> String) -> Result<Str
             let middle = f64::from(u32::try_from(from_below).unwrap_or(0)) + 0.5;
             frame.area([(0.0, middle - 0.32), (bar.value, middle + 0.32)], bar.ink, 0.8)?;
             for (index, &dot) in bar.dots.iter().enumerate() {
-                // Dots of like rounds beside each other, in the order of the rounds.
+                // Spread the dots of similar rounds, in the order of the rounds.
                 let spread = [-0.2, 0.06, -0.07, 0.19][index % 4];
                 frame.dot((dot.min(edge), middle + spread), 4, Ink::Text, 0.35)?;
             }

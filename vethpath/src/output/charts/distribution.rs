@@ -1,4 +1,4 @@
-//! How times are spread: the part that took no longer (a CDF), and how many took how long.
+//! Distributions of times: cumulative (CDF), and as a histogram.
 
 use super::{
     frame::{Layout, Result, chart},
@@ -13,31 +13,31 @@ pub struct Series<'a> {
     pub name: &'a str,
     /// Its colour.
     pub ink: Ink,
-    /// Times, ascending and above zero, and how many there were of each.
+    /// Times, ascending and above zero, with the number of each.
     pub histogram: &'a [(f64, u64)],
 }
 
-/// Columns of a histogram, over its whole width.
+/// Columns of a histogram over its whole width.
 const COLUMNS: u32 = 90;
 
-/// Times of a histogram stand for those that are nearer than this part of them.
+/// A time in a histogram stands for all times within this fraction of it.
 const NEAR: f64 = 0.004;
 
-/// The part of all that is shown of the slowest path: the rest would take most of the width.
+/// The fraction of the slowest path's times that is shown. The rest would take most of the width.
 const SHOWN: f64 = 0.99;
 
-/// The part of all below which nothing is shown.
+/// The quantile below which nothing is shown.
 const SHORTEST: f64 = 0.001;
 
 const HEIGHT: u32 = 520;
 const TOP: u32 = 60;
 const LEFT: u32 = 110;
 
-/// The part of round trips that took no longer than a time, over the logarithm of the time, up to the
-/// slowest path's p99.
+/// The fraction of round trips that took no longer than a time, over the logarithm of the time, up to the slowest
+/// path's p99.
 ///
 /// # Errors
-/// Never, but for faults of the drawing crate.
+/// Only errors of the drawing crate.
 pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
     let (low, high) = reach(series);
     let layout = Layout {
@@ -69,10 +69,10 @@ pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
     })
 }
 
-/// How many round trips took how long, over the logarithm of the time, up to the slowest path's p99.
+/// The histogram of round trip times, over the logarithm of the time, up to the slowest path's p99.
 ///
 /// # Errors
-/// Never, but for faults of the drawing crate.
+/// Only errors of the drawing crate.
 pub fn density(series: &[Series<'_>], unit: &str) -> Result<String> {
     let (low, high) = reach(series);
     let (from, to) = (low.log10(), high.log10());
@@ -105,8 +105,8 @@ pub fn density(series: &[Series<'_>], unit: &str) -> Result<String> {
     })
 }
 
-/// The part of all that is in each column. What is left of the first is in it. A time stands for those near it:
-/// it is spread over them, since columns may be as narrow.
+/// The fraction of all times in each column. The first column includes times to the left of it. Each time is spread
+/// over the range that it stands for, since columns may be as narrow as that.
 fn columns(histogram: &[(f64, u64)], from: f64, step: f64) -> Vec<f64> {
     let all = total(histogram);
     let column = |time: f64| ((time.log10() - from) / step).max(0.0);
@@ -131,7 +131,7 @@ fn times(frame: &super::frame::Frame<'_>, (low, high): (f64, f64), unit: &str) -
     frame.x_axis(marks.iter().map(|&mark| (mark.log10(), ticks::plain(mark, step))).collect(), unit)
 }
 
-/// From a little below the first thousandth of any to a little above the p99 of all.
+/// From a little below the lowest 0.1 % quantile to a little above the highest p99.
 fn reach(series: &[Series<'_>]) -> (f64, f64) {
     let low = series.iter().filter_map(|one| quantile(one.histogram, SHORTEST));
     let high = series.iter().filter_map(|one| quantile(one.histogram, SHOWN));
@@ -139,7 +139,7 @@ fn reach(series: &[Series<'_>]) -> (f64, f64) {
     if low > 0.0 && low < f64::MAX { (low * 0.95, (high * 1.02).max(low * 1.1)) } else { (1.0, 10.0) }
 }
 
-/// The time that a part of all do not exceed.
+/// The time that this fraction of all times does not exceed.
 fn quantile(histogram: &[(f64, u64)], part: f64) -> Option<f64> {
     let wanted = part * total(histogram);
     let mut so_far = 0.0;
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn narrow_columns_between_times_are_not_empty() {
-        // As far from each other as they may be: 0.8 %.
+        // The maximum distance of adjacent times: 0.8 %.
         let times: Vec<_> = (0..40).map(|n| (5.0 * 1.0078_f64.powi(n), 100)).collect();
         let columns = columns(&times, 0.7, 0.0021);
         assert!(columns[1..60].iter().all(|part| *part > 0.005), "{columns:?}");

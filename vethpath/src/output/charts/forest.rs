@@ -1,4 +1,4 @@
-//! Figures with their intervals, one below the other, on one axis.
+//! Figures with their intervals, one below another, on one axis.
 
 use plotters::style::text_anchor::HPos;
 
@@ -11,13 +11,13 @@ use super::{
 /// One figure.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Above it.
+    /// The label above it.
     pub name: String,
     /// The figure.
     pub value: f64,
     /// Its 95 % interval.
     pub interval: (f64, f64),
-    /// The figure in words.
+    /// The figure as text.
     pub words: String,
     /// Its colour.
     pub ink: Ink,
@@ -26,31 +26,31 @@ pub struct Row {
 const THICK: u32 = 96;
 const TOP: u32 = 8;
 
-/// Units at either side.
+/// Units of margin on either side.
 const SIDE: u32 = 36;
 
-/// Units that a letter of a figure in words takes at most, and between the words and the interval.
+/// Maximum width of a letter of a figure's text, and the gap between text and interval, in units.
 const LETTER: i32 = 16;
 const GAP: i32 = 18;
 
-/// Units that the words of an end may take, to one side of it or the other.
+/// Maximum width of the text of an end, on either side of it, in units.
 const END: i32 = 160;
 
-/// Units that a figure in words takes at most.
+/// Maximum width of a figure's text, in units.
 fn width(row: &Row) -> i32 {
     i32::try_from(row.words.chars().count()).map_or(i32::MAX, |letters| letters.saturating_mul(LETTER))
 }
 
-/// Figures from `low` to `high` or as far as they reach. `ends` say what these two are.
+/// Draws figures on an axis from `low` to `high`, or as far as they reach. `ends` are the labels of these two.
 ///
 /// # Errors
-/// Never, but for faults of the drawing crate.
+/// Only errors of the drawing crate.
 pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Result<String> {
     let least = rows.iter().map(|row| row.interval.0).fold(low, f64::min);
     let most = rows.iter().map(|row| row.interval.1).fold(high, f64::max);
     let room = 0.04 * (most - least);
     let count = u32::try_from(rows.len()).unwrap_or(0);
-    // Words stand beside their interval, or all in a column where one has no room there.
+    // A text is placed beside its interval. If one of them has no room there, all are placed in a column.
     let across = |x: f64| f64::from(WIDTH - 2 * SIDE) * (x - least + room) / (most - least + 2.0 * room);
     let has_room = |row: &Row| {
         let words = f64::from(GAP + width(row));
@@ -69,7 +69,7 @@ pub fn forest(rows: &[Row], (low, high): (f64, f64), ends: (&str, &str)) -> Resu
         let marks = ticks::linear(least, most, 6.0);
         let step = marks.windows(2).map(|pair| pair[1] - pair[0]).fold(1.0, f64::min);
         frame.x_axis(marks.iter().map(|&mark| (mark, ticks::plain(mark, step))).collect(), "")?;
-        // Outwards where there is room, so that they do not meet where the two are near each other.
+        // Outwards if there is room, so that the two labels do not overlap when they are close.
         let across = |x| frame.at(x, 0.0).0;
         let low_side = if across(low) - across(least) > END { HPos::Right } else { HPos::Left };
         let high_side = if across(most) - across(high) > END { HPos::Left } else { HPos::Right };

@@ -1,4 +1,4 @@
-//! What all charts have: a plane with marks and words around it.
+//! Common parts of all charts: a plane with axes and labels.
 
 use plotters::{
     coord::{Shift, types::RangedCoordf64},
@@ -9,10 +9,10 @@ use thiserror::Error;
 
 use super::ink::Ink;
 
-/// Units that a chart is wide. Pages scale it.
+/// The width of a chart in units. Pages scale it.
 pub(super) const WIDTH: u32 = 1000;
 
-/// Of text, in units: readable where the chart is as wide as a phone.
+/// The text size in units. It is readable when the chart is as wide as a phone.
 const TEXT: f64 = 27.0;
 
 /// A chart could not be drawn.
@@ -31,23 +31,23 @@ pub(super) type Result<T> = std::result::Result<T, Error>;
 type Root<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Plane<'a> = DrawingArea<SVGBackend<'a>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
-/// A plane from `x` to `y`, and units left free around it.
+/// A plane of the ranges `x` and `y`, and the margins around it in units.
 pub(super) struct Layout {
     /// From the left to the right edge.
     pub(super) x: (f64, f64),
     /// From the lower to the upper edge.
     pub(super) y: (f64, f64),
-    /// Of the whole chart.
+    /// The height of the whole chart.
     pub(super) height: u32,
-    /// For names at the left.
+    /// The left margin, for names.
     pub(super) left: u32,
-    /// For figures at the right.
+    /// The right margin, for figures.
     pub(super) right: u32,
-    /// At the top.
+    /// The top margin.
     pub(super) top: u32,
 }
 
-/// Space below the plane, for marks and their unit.
+/// The bottom margin, for tick labels and their unit.
 pub(super) const BOTTOM: u32 = 84;
 
 /// A plane to draw on.
@@ -57,7 +57,7 @@ pub(super) struct Frame<'a> {
     layout: Layout,
 }
 
-/// Draws a chart: SVG as text.
+/// Draws a chart and returns it as SVG text.
 pub(super) fn chart(layout: Layout, draw: impl FnOnce(&Frame<'_>) -> Result<()>) -> Result<String> {
     let mut svg = String::new();
     {
@@ -82,12 +82,12 @@ fn edge(units: u32) -> i32 {
 }
 
 impl Frame<'_> {
-    /// Where a point is, in units.
+    /// The position of a point, in units.
     pub(super) fn at(&self, x: f64, y: f64) -> (i32, i32) {
         self.plane.map_coordinate(&(x, y))
     }
 
-    /// Words, with the point at `side` of them.
+    /// Draws text at a point. `side` is the side of the text where the point is.
     pub(super) fn words(&self, words: &str, at: (i32, i32), side: HPos, ink: Ink, bold: bool) -> Result<()> {
         let style = if bold { FontStyle::Bold } else { FontStyle::Normal };
         let font = FontDesc::new(FontFamily::SansSerif, TEXT, style);
@@ -121,7 +121,7 @@ impl Frame<'_> {
         Ok(self.plane.draw(&Circle::new(at, radius, ink.colour().mix(opacity).filled()))?)
     }
 
-    /// An interval at a height, with its ends marked.
+    /// Draws an interval at a height, with marks at its ends.
     pub(super) fn interval(&self, (low, high): (f64, f64), y: f64, half: f64, ink: Ink) -> Result<()> {
         self.line(vec![(low, y), (high, y)], ink, 3)?;
         for end in [low, high] {
@@ -130,7 +130,7 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// Marks of the horizontal axis, each with its words, and what they are in.
+    /// Draws the ticks of the horizontal axis with their labels, and the unit.
     pub(super) fn x_axis(&self, marks: Vec<(f64, String)>, unit: &str) -> Result<()> {
         let (low, high) = self.layout.y;
         for (x, words) in marks {
@@ -142,7 +142,7 @@ impl Frame<'_> {
         self.words(unit, (right, down + 60), HPos::Right, Ink::Faint, false)
     }
 
-    /// Marks of the vertical axis.
+    /// Draws the ticks of the vertical axis with their labels.
     pub(super) fn y_axis(&self, marks: Vec<(f64, String)>) -> Result<()> {
         let (left, right) = self.layout.x;
         for (y, words) in marks {
@@ -153,7 +153,7 @@ impl Frame<'_> {
         Ok(())
     }
 
-    /// The names of what is drawn, each in its colour, in a row above the plane.
+    /// Draws the legend, a row of names with their colours above the plane.
     pub(super) fn legend(&self, names: &[(&str, Ink)]) -> Result<()> {
         let (mut across, top) = self.at(self.layout.x.0, self.layout.y.1);
         for (name, ink) in names {

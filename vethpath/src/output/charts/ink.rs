@@ -1,8 +1,8 @@
-//! Colours, on white and on black.
+//! Colours, for white and for black backgrounds.
 
 use plotters::style::RGBColor;
 
-/// What something is drawn with. The paths' colours are told apart by colour-blind people too.
+/// The colour of an element. The paths' colours can be distinguished by colour-blind readers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ink {
     /// The cable.
@@ -13,11 +13,11 @@ pub enum Ink {
     Fast,
     /// The fast path by XDP.
     Xdp,
-    /// Words and figures.
+    /// Text and figures.
     Text,
-    /// Less important words.
+    /// Less important text.
     Faint,
-    /// Lines behind everything.
+    /// Grid lines in the background.
     Grid,
 }
 
@@ -25,7 +25,7 @@ impl Ink {
     const ALL: [Self; 7] =
         [Self::Cable, Self::Bridge, Self::Fast, Self::Xdp, Self::Text, Self::Faint, Self::Grid];
 
-    /// On white, and on black.
+    /// The colours for a white and for a black background.
     const fn shades(self) -> (u32, u32) {
         match self {
             Self::Cable => (0x6E_77_81, 0x9D_A7_B3),
@@ -38,14 +38,14 @@ impl Ink {
         }
     }
 
-    /// As charts are drawn: on white.
+    /// The colour in a chart, for a white background.
     pub(super) const fn colour(self) -> RGBColor {
         let [_, red, green, blue] = self.shades().0.to_be_bytes();
         RGBColor(red, green, blue)
     }
 }
 
-/// Rules that give every chart the colours for black where the reader prefers that.
+/// CSS rules that switch every chart to the colours for black if the reader prefers a dark scheme.
 #[must_use]
 pub fn dark_mode() -> String {
     let rule = |ink: Ink| {

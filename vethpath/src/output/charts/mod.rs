@@ -1,5 +1,5 @@
-//! Charts as SVG, for the page of `bench` and for the figures in the documents. Pure, and of nothing else
-//! of this crate, so that `cargo xtask figures` draws with the same hand.
+//! Charts as SVG, for the page of `bench` and for the figures in the documents. Pure, and independent of the rest
+//! of this crate, so that `cargo xtask figures` can use the same code.
 
 mod bars;
 mod distribution;

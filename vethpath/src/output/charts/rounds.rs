@@ -8,7 +8,7 @@ use super::{
     ticks,
 };
 
-/// A median of rounds.
+/// The median of the rounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Band {
     /// The median.
@@ -17,12 +17,12 @@ pub struct Band {
     pub interval: (f64, f64),
 }
 
-/// Dots, one for each round, around their median. `even` is the ratio at which there is no difference.
+/// Draws a dot for each round around their median. `even` is the ratio without a difference.
 ///
 /// # Errors
-/// Never, but for faults of the drawing crate.
+/// Only errors of the drawing crate.
 pub fn rounds(ratios: &[f64], band: Option<Band>, even: f64) -> Result<String> {
-    // One round that went wrong does not flatten all others: it is drawn at the edge.
+    // Outlying rounds do not compress the chart. They are drawn at the edge.
     let mut sorted = ratios.to_vec();
     sorted.sort_by(f64::total_cmp);
     let at = |part: usize| sorted.get(sorted.len().saturating_sub(1) * part / 100).copied().unwrap_or(even);

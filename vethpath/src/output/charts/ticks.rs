@@ -1,6 +1,6 @@
-//! Where an axis has its marks.
+//! The positions of an axis's ticks.
 
-/// Round numbers from `low` to `high`, about so many.
+/// Round numbers from `low` to `high`, approximately `about` of them.
 pub(super) fn linear(low: f64, high: f64, about: f64) -> Vec<f64> {
     let wanted = (high - low) / about;
     if !(wanted.is_finite() && wanted > 0.0) {
@@ -14,7 +14,7 @@ pub(super) fn linear(low: f64, high: f64, about: f64) -> Vec<f64> {
     (0..1000).map(tick).take_while(|&tick| tick <= high + step * 1e-9).collect()
 }
 
-/// Round numbers from `low` to `high` on a logarithmic axis, both above zero: fewer, the wider it is.
+/// Round numbers from `low` to `high` (above zero) on a logarithmic axis. A wider range has fewer per decade.
 pub(super) fn logarithmic(low: f64, high: f64) -> Vec<f64> {
     let decades = (high / low).log10();
     let steps: &[f64] = match decades {
@@ -28,7 +28,7 @@ pub(super) fn logarithmic(low: f64, high: f64) -> Vec<f64> {
     all.filter(|tick| (low..=high).contains(tick)).collect()
 }
 
-/// A number with the digits that a step of `step` needs.
+/// A number with the digits that ticks at intervals of `step` need.
 pub(super) fn plain(value: f64, step: f64) -> String {
     let places = [1.0, 0.1, 0.01].iter().position(|&place| step >= place * 0.999).unwrap_or(3);
     format!("{value:.places$}")

@@ -1,4 +1,4 @@
-//! The steps that make a lab what its file says, in their order.
+//! Computes the ordered steps that turn the present state into the wanted one.
 
 use std::collections::BTreeSet;
 
@@ -8,19 +8,18 @@ use crate::topology::{
     pair_mark, trunk_altname, trunk_mark,
 };
 
-/// Ordered steps in five parts. Programs are attached before interfaces come up, so that no frame is sent
-/// that nobody counts.
+/// Ordered steps in five parts. Programs are attached before interfaces come up, so that every frame is counted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// Removes what is not wanted any more.
+    /// Removes what is no longer wanted.
     pub clear: Vec<Step>,
-    /// Makes things, and gives those that are there what they lack.
+    /// Creates objects, and changes existing ones.
     pub make: Vec<Step>,
-    /// Attaches programs to ports that are there, and takes them off. Those of new pairs go without saying.
+    /// Attaches programs to existing ports and detaches them. Programs of new pairs need no step.
     pub programs: Vec<ProgramStep>,
-    /// Gives interfaces addresses, brings them up, adds routes.
+    /// Adds addresses, brings interfaces up, adds routes.
     pub raise: Vec<Step>,
-    /// Writes settings that the kernel has written in between.
+    /// Writes settings that the kernel changes during the steps before.
     pub last: Vec<Step>,
 }
 
@@ -42,7 +41,7 @@ impl Plan {
         self.len() == 0
     }
 
-    /// What the steps change, in order.
+    /// The changes that the steps make.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
         let of = |steps: [_; 2]| {
             let steps = steps.into_iter().flatten();
@@ -53,17 +52,17 @@ impl Plan {
             .chain(of([&self.raise, &self.last]))
     }
 
-    /// The pairs that it makes.
+    /// The pairs that the plan creates.
     pub fn new_pairs(&self) -> impl Iterator<Item = &Pair> {
         self.make.iter().filter_map(|step| if let Step::Pair(pair) = step { Some(pair) } else { None })
     }
 }
 
-/// What must be done so that all is as the topology says. What is there and right is left alone.
-/// `former` is what the lab was, as far as anything of it may be left, oldest first.
+/// Computes the steps that make the lab match the topology. What already matches is left alone. `former` has the
+/// topologies of the lab of which anything may be left, oldest first.
 ///
 /// # Errors
-/// All the names that somebody else has taken.
+/// All names that are in use by objects that are not the lab's.
 pub fn plan(topology: &Topology, former: &[Topology], observed: &Observed) -> Result<Plan, Vec<Collision>> {
     let mut planner = Planner {
         topology,
@@ -114,7 +113,7 @@ pub(super) struct Planner<'a> {
     pub(super) standing: Standing<'a>,
     pub(super) plan: Plan,
     pub(super) collisions: Vec<Collision>,
-    /// Interfaces whose routes the kernel removes with what is done to them.
+    /// Interfaces whose routes the kernel removes because of a step.
     pub(super) disturbed: BTreeSet<(Place, String)>,
 }
 
@@ -152,7 +151,7 @@ impl Planner<'_> {
                 self.plan.make.push(Step::Namespace(namespace.clone()));
             }
             Some(Found::Ours) => {
-                // An adopted one's loopback is its maker's affair, and one that was renamed that of root in there.
+                // The loopback of an adopted namespace is left to its owner, and a renamed one to root in there.
                 if namespace.adopt.is_none() && self.observed.link(&place, "lo").is_some_and(|lo| !lo.up) {
                     let place = place.clone();
                     self.plan.raise.push(Step::Up { place, device: "lo".to_owned(), port: false });
@@ -162,7 +161,7 @@ impl Planner<'_> {
             Some(Found::Foreign(owner)) => self
                 .collisions
                 .push(Collision::Namespace { name: namespace.name.clone(), owner: owner.clone() }),
-            // Of ours by what the lab was, and so gone.
+            // The former topologies have it, so it is in `gone`.
             Some(Found::LeftOver) => {}
         }
     }
@@ -176,7 +175,7 @@ impl Planner<'_> {
                 self.new_sysctls(place, &bridge.sysctls);
             }
             Some(there) => {
-                // Where spanning tree is switched off while the topology changes, its ageing time would stay.
+                // If spanning tree is disabled during a topology change, the bridge would keep the short ageing time.
                 let stp_ends = !bridge.stp && there.options.contains(&BridgeOption::Stp(true));
                 let changes = bridge.options().into_iter().filter_map(|to| {
                     let is_ageing = matches!(to, BridgeOption::AgeingTime(_));
@@ -275,7 +274,8 @@ impl Planner<'_> {
         }
     }
 
-    /// Somebody else's having a name is a collision. `port_of` is whose port has it, where no file has it.
+    /// Reports a collision if the name belongs to a link that is not the lab's. `port_of` names the pair or trunk whose
+    /// port needs the name, if the name is not in the file.
     fn refuse_foreign(&mut self, place: &Place, name: &str, port_of: Option<&str>) {
         let Some(link) = self.observed.link(place, name) else { return };
         if link.ours || self.standing.is_gone(place) {

@@ -1,4 +1,4 @@
-//! An event: plain data, and its form as JSON.
+//! An event and its JSON form.
 
 use std::{fmt, str::FromStr};
 
@@ -7,75 +7,74 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::topology::LabName;
 
-/// Something that happened to a lab.
+/// An event of a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When it was noticed.
+    /// The time at which it was detected.
     pub time: Time,
-    /// To which lab.
+    /// The lab.
     pub lab: LabName,
-    /// What.
+    /// What happened.
     #[serde(flatten)]
     pub kind: Kind,
 }
 
 impl Event {
-    /// An event of this moment.
+    /// An event with the present time.
     #[must_use]
     pub fn now(lab: &LabName, kind: Kind) -> Self {
         Self { time: Time::now(), lab: lab.clone(), kind }
     }
 }
 
-/// What happened. `docs/events.md` tells of each when it comes.
+/// The kinds of events. `docs/events.md` describes when each is written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Kind {
-    /// `up` has brought the lab up, or has mended it.
+    /// `up` has brought the lab up or changed it.
     LabUp {
-        /// How much it changed.
+        /// The number of changes.
         changes: usize,
     },
     /// `down` begins.
     LabDown,
-    /// `bench` begins: from now on it takes the programs off and puts them back, in turns.
+    /// `bench` begins to detach and attach the programs in turns.
     BenchStarted,
-    /// `bench` has put the programs back.
+    /// `bench` has ended. The programs are attached.
     BenchEnded,
-    /// A `bench` was killed while programs were off. The agent has put them back.
+    /// A `bench` was killed while programs were detached. The agent has attached them again.
     BenchKilled {
-        /// How many were off.
+        /// How many were detached.
         programs: usize,
     },
-    /// Somebody had taken the programs off these ports, with their `clsact` qdisc or without. The agent has put them
-    /// back.
+    /// Another process had detached the programs of these ports, with or without their `clsact` qdisc. The agent has
+    /// attached them again.
     ProgramsPutBack {
         /// The ports.
         ports: Vec<String>,
     },
-    /// The lab has an agent.
+    /// An agent has started.
     AgentStarted {
         /// Its process id.
         pid: u32,
-        /// What became of the one before it, whose maps and counts it takes over.
+        /// How the former agent ended, whose maps and counts it takes over.
         former: Former,
     },
-    /// The lab has no agent any more.
+    /// The agent has ended.
     AgentEnded {
         /// Its process id.
         pid: u32,
         /// Why it ended.
         how: How,
-        /// What made it fail.
+        /// The error with which it failed.
         error: Option<String>,
     },
-    /// The agent has failed: every entry is void until it succeeds. It tries again each second.
+    /// An operation of the agent failed. All entries are void until a retry succeeds. It retries each second.
     AgentRetries {
-        /// What failed.
+        /// The error.
         error: String,
     },
-    /// The agent has come too late to renew the lease: it was stopped or starved, and every frame was
-    /// slow.
+    /// The agent renewed the lease too late, since it was stopped or starved. Every frame took the slow path.
     LeaseExpired {
         /// For how long, in milliseconds.
         for_ms: u64,
@@ -86,10 +85,10 @@ pub enum Kind {
         pair: String,
         /// Its port.
         port: String,
-        /// Its state until now, in the words of `stats`; nothing if the agent has just started.
+        /// Its former state, as `stats` prints it; `None` if the agent has just started.
         before: Option<String>,
     },
-    /// A pair does not take part in the fast path, or not any more, or for another reason than before.
+    /// A pair does not take part in the fast path, or the reason for that has changed.
     PairNotArmed {
         /// Its name: `ns0:eth0`.
         pair: String,
@@ -97,72 +96,70 @@ pub enum Kind {
         port: String,
         /// Why.
         reason: String,
-        /// Its state until now, in the words of `stats`; nothing if the agent has just started.
+        /// Its former state, as `stats` prints it; `None` if the agent has just started.
         before: Option<String>,
     },
     /// Frames may cross a trunk by the fast path.
     TrunkArmed {
         /// Its name: `br0 - br1`.
         trunk: String,
-        /// Its state until now, in the words of `stats`; nothing if the agent has just started.
+        /// Its former state, as `stats` prints it; `None` if the agent has just started.
         before: Option<String>,
     },
-    /// Frames cross a trunk by the bridges alone.
+    /// Frames cross a trunk only through the bridges.
     TrunkNotArmed {
         /// Its name: `br0 - br1`.
         trunk: String,
         /// Why.
         reason: String,
-        /// Its state until now, in the words of `stats`; nothing if the agent has just started.
+        /// Its former state, as `stats` prints it; `None` if the agent has just started.
         before: Option<String>,
     },
-    /// A bridge of the lab is not there.
+    /// A bridge of the lab is missing.
     BridgeGone {
         /// Its name.
         bridge: String,
         /// Where it was: a namespace, or `host`.
         namespace: String,
     },
-    /// It is there again.
+    /// A missing bridge exists again.
     BridgeBack {
         /// Its name.
         bridge: String,
         /// Where it is: a namespace, or `host`.
         namespace: String,
     },
-    /// A namespace with bridges has lost its name. The agent lets it go.
+    /// A namespace with bridges has lost its name. The agent releases it.
     NamespaceGone {
         /// The namespace.
         namespace: String,
     },
-    /// The kernel told more than the agent could take in: every entry was made void, and everything
-    /// looked at anew.
+    /// A netlink socket was overrun (ENOBUFS). All entries were made void, and a full resync was done.
     NetlinkLost {
         /// The namespace that the lost events were about.
         namespace: String,
-        /// Entries of this generation are valid since.
+        /// The generation of valid entries since then.
         generation: u32,
-        /// How many times since it was last told; a storm is told once a second.
+        /// How often this happened since the last such event; a burst is reported once a second.
         times: u32,
     },
-    /// A map is full: some stations stay on the slow path.
+    /// A map is full. Some stations stay on the slow path.
     MapFull,
     /// All stations fit again.
     MapHasRoom,
-    /// A station moved in the very moment in which the agent refreshed the bridge's entry for it. The
-    /// agent has told the bridge where it is.
+    /// A station moved while the agent refreshed the bridge's entry for it. The agent has corrected the entry.
     StationMoved {
         /// Its MAC.
         mac: String,
-        /// The pair it was behind.
+        /// The pair that it was behind.
         from: String,
-        /// The port it is behind now: a pair's name, or the device.
+        /// The port that it is behind now: a pair's name, or the device.
         to: String,
     },
 }
 
 impl Kind {
-    /// The pairs that it is about.
+    /// The pairs that the event is about.
     #[must_use]
     pub fn pairs(&self) -> Vec<&str> {
         match self {
@@ -173,13 +170,13 @@ impl Kind {
     }
 }
 
-/// The agent before this one.
+/// How the former agent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Former {
-    /// There was none.
+    /// There was no former agent.
     None,
-    /// It ended in order.
+    /// It exited normally.
     Ended,
     /// It was killed.
     Died,
@@ -189,18 +186,18 @@ pub enum Former {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum How {
-    /// It was told to, as `down` does (SIGTERM, SIGINT).
+    /// It received SIGTERM or SIGINT, as `down` sends.
     Terminated,
-    /// Something was refused that it cannot do without.
+    /// An operation that it depends on failed.
     Failed,
 }
 
-/// A moment: microseconds of UTC.
+/// A time in UTC, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(Timestamp);
 
 impl Time {
-    /// This moment.
+    /// The present time.
     #[must_use]
     pub fn now() -> Self {
         Self::from(Timestamp::now())
@@ -209,7 +206,7 @@ impl Time {
 
 impl From<Timestamp> for Time {
     fn from(time: Timestamp) -> Self {
-        // What is printed is what is compared.
+        // Rounded, so that the printed time compares equal.
         let round = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
         Self(time.round(round).unwrap_or(time))
     }

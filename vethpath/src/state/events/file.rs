@@ -1,4 +1,4 @@
-//! The file of events: whole lines, one write each, and never more than its bound.
+//! The event log: complete lines, one write each, and a size limit.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,16 +16,16 @@ use nix::{
 
 use crate::kernel::files;
 
-/// How long the file may become, in bytes, before it is put aside. There is one older file at most.
+/// The size in bytes at which the file is rotated. One older file is kept.
 pub(super) const MOST_BYTES: u64 = 1 << 20;
 
-/// More than a line has. Kept free, so that the bound holds with the next line too.
+/// An upper bound for a line. It is kept free, so that the next line does not exceed the limit.
 const ROOM: u64 = 16 << 10;
 
-/// How often somebody else who writes is looked at.
+/// The interval between two attempts to take the lock.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// Where a lab's events are.
+/// The files of a lab's events.
 #[derive(Clone, Debug)]
 pub(super) struct EventFile {
     pub(super) current: PathBuf,
@@ -33,22 +33,22 @@ pub(super) struct EventFile {
 }
 
 impl EventFile {
-    /// The files in a lab's folder.
+    /// The files in the folder of a lab.
     pub(super) fn in_folder(folder: &Path) -> Self {
         Self { current: folder.join("events.jsonl"), old: folder.join("events.old.jsonl") }
     }
 
-    /// Appends a line, which is made when nobody else can write: so lines are in the order of their
-    /// times. `make` is to leave the newline out.
+    /// Appends a line, which is made under the lock: so lines are in the order of their times. `make` must leave out
+    /// the newline.
     ///
-    /// Somebody else who writes is waited for as long as `patience`. A write takes a few microseconds: it is longer
-    /// only where the machine lets others run in the middle of it.
+    /// Waits for another writer as long as `patience`. A write takes a few microseconds, or longer if the writer is
+    /// preempted.
     ///
-    /// Nobody writes to a file that has been put aside: whoever writes holds its lock, and has seen
-    /// that it is still the current one.
+    /// No process writes to a rotated file: each writer holds its lock, and has checked that it is still the current
+    /// one.
     ///
     /// # Errors
-    /// The file system refuses, or somebody holds the lock for too long. Then nothing was written.
+    /// A file operation fails, or another process holds the lock for too long. Nothing was written then.
     pub(super) fn append(&self, patience: Duration, make: impl FnOnce() -> String) -> io::Result<()> {
         loop {
             let file = self.lock(patience)?;
@@ -61,7 +61,7 @@ impl EventFile {
                 fs::rename(&self.current, &self.old)?;
                 continue;
             }
-            // Whoever wrote last may have been killed in the middle.
+            // The last writer may have been killed within a line.
             let mut last = *b"\n";
             if length > 0 {
                 file.read_exact_at(&mut last, length - 1)?;
@@ -69,7 +69,7 @@ impl EventFile {
             let begin = if last == *b"\n" { "" } else { "\n" };
             let line = format!("{begin}{}\n", make());
             return (&*file).write_all(line.as_bytes()).inspect_err(|_| {
-                // No room, most likely: what of it was written is no line.
+                // Most likely the file system is full. Remove the partial line.
                 let _ = file.set_len(length);
             });
         }
@@ -93,7 +93,7 @@ impl EventFile {
     }
 }
 
-/// Whether two looks were at one file.
+/// Whether two results of stat(2) are of the same file.
 pub(super) fn same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }

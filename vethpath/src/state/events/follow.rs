@@ -1,4 +1,4 @@
-//! Waiting for events: inotify tells when there is something to read.
+//! Follows events: inotify reports when there is something to read.
 
 use std::{
     fs, io,
@@ -22,7 +22,7 @@ use crate::state::{Directory, ROOT};
 pub struct Follower {
     reader: Reader,
     directory: Directory,
-    /// Device and inode of the lab's folder: another lab may have its name some day.
+    /// Device and inode of the lab's folder. A later lab may have the same name.
     folder: (u64, u64),
     bell: AsyncFd<Bell>,
 }
@@ -36,16 +36,16 @@ impl AsRawFd for Bell {
 }
 
 impl Follower {
-    /// Begins with the oldest event that is kept. Must be called in a tokio runtime.
+    /// Starts with the oldest event that is kept. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// The lab has no folder, or the kernel has no inotify to spare.
+    /// The lab has no folder, or the limit of inotify instances or watches is reached.
     pub fn of(directory: &Directory) -> io::Result<Self> {
         use AddWatchFlags as On;
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let written = On::IN_MODIFY | On::IN_CREATE | On::IN_MOVED_TO | On::IN_DELETE_SELF | On::IN_ONLYDIR;
         let _ = inotify.add_watch(directory.path(), written)?;
-        // The folder's own end is told only when nobody holds it open any more.
+        // `IN_DELETE_SELF` comes only after the last process has closed the folder. So its parent is watched too.
         let removed = On::IN_DELETE | On::IN_MOVED_FROM | On::IN_DELETE_SELF | On::IN_ONLYDIR;
         let _ = inotify.add_watch(Path::new(ROOT), removed)?;
         #[expect(
@@ -61,14 +61,13 @@ impl Follower {
         })
     }
 
-    /// Waits for events; `None` when the lab is down and all were told. Dropping the future loses
-    /// nothing.
+    /// Waits for events; `None` when the lab is down and all events were returned. Cancel safe.
     ///
     /// # Errors
     /// The files cannot be read.
     pub async fn next(&mut self) -> io::Result<Option<Vec<Event>>> {
         loop {
-            // Looked at first: what is written before the folder goes is read after this.
+            // Checked first, so that everything written before the folder is removed is read after this.
             let there = identity(self.directory.path()).is_ok_and(|now| now == self.folder);
             let events = if there { self.reader.read()? } else { self.reader.read_last()? };
             if !events.is_empty() {

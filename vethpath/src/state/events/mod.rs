@@ -1,8 +1,8 @@
-//! What has happened to a lab: each change of its state, with its time.
+//! The event log of a lab: each change of its state, with its time.
 //!
-//! One line of JSON for each event in `events.jsonl`. At 1 MiB the file becomes `events.old.jsonl`, in
-//! the place of the one before, so that a port that flaps for a week does not fill `/run`. The agent
-//! writes nearly all of it; `up`, `down` and `bench` write what they do themselves.
+//! Each event is one line of JSON in `events.jsonl`. At 1 MiB the file is rotated to `events.old.jsonl`, replacing the
+//! one before, so that a flapping port does not fill `/run`. The agent writes most events; `up`, `down` and `bench`
+//! write their own.
 
 mod event;
 mod file;

@@ -1,4 +1,4 @@
-//! Reading events, from the oldest that is kept, on and on, through every change of the file.
+//! Reads events, from the oldest that is kept, across rotations of the file.
 
 use std::{
     fs::{self, File},
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::state::Directory;
 
-/// Reads a lab's events, each once.
+/// Reads each of a lab's events once.
 pub struct Reader {
     files: EventFile,
     /// The file that is being read.
     open: Option<File>,
-    /// What was read of a line that does not end yet.
+    /// The part of a line whose end was not read yet.
     half: Vec<u8>,
     /// The inode of the file that was read before.
     before: Option<u64>,
@@ -35,14 +35,14 @@ impl Reader {
         Self { files: EventFile::in_folder(folder), open: None, half: Vec::new(), before: None }
     }
 
-    /// Everything that was written since the last call. A line that is no event is passed over.
+    /// Returns all events since the last call. A line that is no event is skipped.
     ///
     /// # Errors
-    /// A file is there and cannot be read.
+    /// A file exists and cannot be read.
     pub fn read(&mut self) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         loop {
-            // Looked for first: a file that has a successor is written no more, so that its rest is all.
+            // Opened first: the file before it is no longer written, so it can be read to its end.
             let next = self.next_file()?;
             self.rest(&mut events)?;
             let Some(next) = next else { return Ok(events) };
@@ -51,20 +51,20 @@ impl Reader {
         }
     }
 
-    /// What is left in the file that is being read, if the folder is not the lab's any more.
+    /// Reads the rest of the open file after the lab's folder was removed.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The file cannot be read.
     pub(super) fn read_last(&mut self) -> io::Result<Vec<Event>> {
         let mut events = Vec::new();
         self.rest(&mut events)?;
         Ok(events)
     }
 
-    /// The file that comes after the one that is being read, if that one is not the last.
+    /// The file after the one that is being read; `None` if that is the last.
     fn next_file(&self) -> io::Result<Option<File>> {
         let Some(current) = open(&self.files.current)? else {
-            // Put aside by somebody who was killed before there was a new one, or not there at all.
+            // There is no file, or a process was killed between rotating it and creating the new one.
             return if self.open.is_none() { open(&self.files.old) } else { Ok(None) };
         };
         let now = current.metadata()?;
@@ -72,8 +72,8 @@ impl Reader {
         if reading.as_ref().is_some_and(|reading| same(reading, &now)) {
             return Ok(None);
         }
-        // The older file comes first, unless it was read. `current` was opened before this look, so it
-        // follows what is the older one now, or is that itself if it was put aside meanwhile.
+        // The older file comes first, unless it was read. `current` was opened before it, so it is that file's
+        // successor, or the same file if it was rotated in between.
         let was_read = |old: &fs::Metadata| {
             same(old, &now)
                 || self.before == Some(old.ino())

@@ -1,4 +1,4 @@
-//! Writing events down. Whatever the file system says, whoever records goes on.
+//! Writes events. An error of the file system does not stop the caller.
 
 use std::{collections::VecDeque, io, path::Path, time::Duration};
 
@@ -7,13 +7,13 @@ use log::warn;
 use super::{Event, Kind, file::EventFile};
 use crate::{state::Directory, topology::LabName};
 
-/// How many events wait for better times when they cannot be written. The oldest are given up first.
+/// How many events are kept while they cannot be written. The oldest are dropped first.
 const MOST_WAITING: usize = 1000;
 
-/// How long somebody else who writes is waited for by one that writes once, and has no next time.
+/// The lock timeout of a process that writes once and cannot retry later.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The same for one that has other work, which must not wait, and a next time.
+/// The lock timeout of a process that must not block and retries later.
 const HASTE: Duration = Duration::from_millis(20);
 
 /// Writes a lab's events.
@@ -26,7 +26,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// The recorder of a lab, of one that writes once: who is in the way is waited for.
+    /// The recorder of a process that writes once. It waits for another writer.
     #[must_use]
     pub fn of(directory: &Directory) -> Self {
         Self::in_folder(directory.lab(), directory.path())
@@ -41,26 +41,26 @@ impl Recorder {
         }
     }
 
-    /// For one that calls this again and again, and must not be kept: what cannot be written in a moment is written the
-    /// next time.
+    /// A recorder with the short timeout, for a process that records repeatedly and must not block. Events that cannot
+    /// be written are retried the next time.
     #[must_use]
     pub fn in_haste(self) -> Self {
         Self { patience: HASTE, ..self }
     }
 
-    /// For the last words of such a one.
+    /// Sets the long timeout again, for the last events of such a process.
     pub fn take_time(&mut self) {
         self.patience = LOCK_TIMEOUT;
     }
 
-    /// Writes down what has just happened. What cannot be written is kept, with its time, and tried
-    /// again with the next one; so calling this with nothing is of use too.
+    /// Writes events of this moment. Those that cannot be written are kept with their time, and retried in the next
+    /// call, even if that call has no new ones.
     pub fn record(&mut self, kinds: impl IntoIterator<Item = Kind>) {
         let had_trouble = !self.waiting.is_empty();
         let mut trouble = self.catch_up().err();
         for kind in kinds {
             if trouble.is_none() {
-                // Its time is taken when nobody else can write.
+                // Its time is taken under the lock.
                 trouble =
                     self.file.append(self.patience, || line(&Event::now(&self.lab, kind.clone()))).err();
             }
@@ -85,7 +85,7 @@ impl Recorder {
 }
 
 fn line(event: &Event) -> String {
-    // Strings and numbers only: there is nothing in it that JSON could not hold.
+    // It has only strings and numbers, which JSON can represent.
     serde_json::to_string(event).unwrap_or_default()
 }
 

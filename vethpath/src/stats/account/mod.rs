@@ -1,49 +1,49 @@
-//! The arithmetic of a pair's account. Pure.
+//! Computes a pair's account from the kernel's and the programs' counters. Pure.
 //!
-//! The kernel counts frames at the inner end, whoever carries them. The programs count frames and
-//! packets (a GSO frame is one frame and as many packets as it has segments), but only what passes
-//! the port while they are attached and know the port. One account of both:
+//! The kernel counts frames at the inner end on either path. The programs count frames and packets: a GSO frame is
+//! one frame and as many packets as it has segments. They only count frames that pass the port while they are
+//! attached and know the port. The account combines both:
 //!
-//! | figure | is |
+//! | figure | value |
 //! |---|---|
-//! | `tx.frames` | the kernel's, or what the programs saw, whichever is more |
-//! | `tx.packets` | `tx.frames`, and the further segments of the GSO frames that the programs saw |
-//! | `slow` | the programs' counts by reason, and under [`UNSEEN`] what no program saw |
-//! | `rx.frames` | the kernel's, or what the fast path delivered without what was dropped on the way, whichever is more |
-//! | `rx.packets` | `rx.frames`, and the further segments of the fast path's GSO frames |
-//! | bytes | the kernel's, or the programs', whichever is more |
+//! | `tx.frames` | the larger of the kernel's and the programs' count |
+//! | `tx.packets` | `tx.frames`, plus the additional segments of GSO frames that the programs counted |
+//! | `slow` | the programs' counts by reason, and [`UNSEEN`] for frames that no program counted |
+//! | `rx.frames` | the larger of the kernel's count and the fast path's count less drops |
+//! | `rx.packets` | `rx.frames`, plus the additional segments of the fast path's GSO frames |
+//! | bytes | the larger of the kernel's and the programs' count |
 //!
-//! The kernel's counters are read before the programs', so that a frame under way between the two
-//! reads makes the programs' count the greater one, and never looks lost.
+//! The kernel's counters are read before the programs'. A frame in transit between the two reads makes the
+//! programs' count the larger one, and is never taken for lost.
 
 use vethpath_common::{PairCounters, Reason};
 
 use super::{Count, Traffic, Ways};
 use crate::kernel::LinkFacts;
 
-/// The reason in `slow` for frames that the kernel counted at the inner end and no program saw: sent
-/// before the program was attached or knew the port, while it was off, or dropped before the port.
+/// The reason in `slow` for frames that the kernel counted at the inner end and no program counted: sent before the
+/// program was attached or knew the port, sent while it was detached, or dropped before the port.
 pub const UNSEEN: &str = "unseen";
 
-/// What the programs saw a pair send, fast and slow.
+/// The frames from a pair that the programs counted, on the fast and the slow path.
 #[must_use]
 pub fn seen(counters: &PairCounters) -> vethpath_common::Count {
     counters.slow.iter().fold(counters.fast_tx, |sum, count| sum.plus(*count))
 }
 
-/// Frames that were lost on the way to a pair, as the port's driver counts them.
+/// Frames to a pair that were lost, from the counters of the port's driver and device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Redirected, and the inner end's ring had no room.
+    /// Redirected while the inner end's ring was full.
     pub redirected: u64,
-    /// Redirected or brought by the bridge, and the inner end took nothing in, or had no room.
+    /// Redirected or forwarded by the bridge while the inner end was not ready or its ring was full.
     pub refused: u64,
 }
 
-/// The programs' counts of a pair that sends by XDP. Its stack makes a frame of each packet; what XDP leaves to the
-/// bridge, GRO may put together at the port, before the other program counts it as one. Such frames are counted
-/// apart again, as far as the kernel has counted more `sent` than the programs: what the pair sent
-/// before it was on XDP may have been one frame of several packets.
+/// The programs' counts of a pair that sends by XDP. Its stack sends one frame for each packet. GRO at the port may
+/// merge frames that XDP passed to the bridge, before the tc program counts them as one. Such frames are counted
+/// separately again, as far as the kernel `sent` more frames than the programs counted. The rest may be GSO frames
+/// from before the pair was on XDP.
 #[must_use]
 pub fn apart(mut counters: PairCounters, sent: u64) -> PairCounters {
     let mut missing = sent.saturating_sub(seen(&counters).frames);
@@ -55,8 +55,8 @@ pub fn apart(mut counters: PairCounters, sent: u64) -> PairCounters {
     counters
 }
 
-/// What a program redirected to a pair, without what was `lost` on the way to it. Of its bytes, which nobody counts,
-/// as many as of all.
+/// The frames redirected to a pair, less those `lost` on the way. Bytes of lost frames are not counted anywhere, so
+/// they are estimated by the average frame length.
 fn without(redirected: vethpath_common::Count, lost: u64) -> vethpath_common::Count {
     let lost = lost.min(redirected.frames);
     let frames = redirected.frames - lost;
@@ -68,18 +68,18 @@ fn without(redirected: vethpath_common::Count, lost: u64) -> vethpath_common::Co
     }
 }
 
-/// One account of a pair from the kernel's counters of its inner end (`None` where that is gone: its
-/// counters went with it), the programs', and what was lost on the way to it.
+/// The account of a pair from the kernel's counters of its inner end, the programs' counters and the frames lost on
+/// the way to it. `inner` is `None` if the inner end is gone, and its counters with it.
 ///
-/// A GSO frame that the namespace received by the slow path counts as one packet: no program of ours
-/// is where it arrives.
+/// A GSO frame that the namespace received by the slow path counts as one packet, since no program runs where it
+/// arrives.
 #[must_use]
 pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters, lost: Lost) -> Traffic {
     let (sent, received) = inner.map_or(((0, 0), (0, 0)), |link| (link.sent, link.received));
     let seen = seen(counters);
     let tx = joined(sent, seen);
     let came = without(counters.fast_rx, lost.redirected);
-    // Some of what was refused may have been redirected too: it surely came to no more than the kernel says.
+    // Refused frames may have been redirected ones too. `at_most` below limits the fast path's count to the total.
     let rx = joined(received, without(came, lost.refused));
     let mut traffic = Traffic {
         tx,
@@ -101,11 +101,10 @@ pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters, lost: Lost) -
     traffic
 }
 
-/// The kernel's count (frames, bytes) with what the programs know better. Its frames are never fewer
-/// than the programs'.
+/// Combines the kernel's count (frames, bytes) with the programs'. The larger value of each is used.
 fn joined((frames, bytes): (u64, u64), programs: vethpath_common::Count) -> Count {
     let frames = frames.max(programs.frames);
-    // A program counts at least one packet a frame.
+    // A program counts at least one packet for each frame.
     let further_segments = programs.packets.saturating_sub(programs.frames);
     Count { frames, packets: frames.saturating_add(further_segments), bytes: bytes.max(programs.bytes) }
 }

@@ -67,7 +67,7 @@ fn a_gso_frame_on_the_slow_path_is_its_segments_too() {
     assert!(!traffic.slow.contains_key(UNSEEN));
 }
 
-/// One by the bridge (its segments are not known), two by the fast path with 40 segments each.
+/// One frame by the bridge, whose segments are unknown, and two by the fast path with 40 segments each.
 #[test]
 fn received_gso_frames_are_their_segments_where_the_fast_path_delivered_them() {
     let programs = counters(Programs::default(), programs(2, 80, 100_000), &[]);
@@ -76,7 +76,7 @@ fn received_gso_frames_are_their_segments_where_the_fast_path_delivered_them() {
     assert_eq!(traffic.rx, Count { frames: 3, packets: 81, bytes: 150_000 });
 }
 
-/// The kernel was read first; then the program took two more frames, one of them with 3 segments.
+/// The kernel's counters were read first. The program counted two more frames since, one of them with 3 segments.
 #[test]
 fn frames_under_way_are_never_lost() {
     let programs = counters(programs(12, 14, 1_300), programs(7, 7, 700), &[]);
@@ -95,8 +95,8 @@ fn without_programs_all_is_unseen() {
     assert_eq!(traffic.rx, Count { frames: 6, packets: 6, bytes: 600 });
 }
 
-/// Ten were redirected, of 100 bytes each: two were dropped as the ring was full, and three at an inner end that was not
-/// ready, or came from the bridge. The kernel counts what is left.
+/// Ten frames of 100 bytes were redirected. Two were dropped because the ring was full. Three were dropped because
+/// the inner end was not ready, or came from the bridge. The kernel counts the rest.
 #[test]
 fn what_was_dropped_on_the_way_was_not_received() {
     let programs = counters(Programs::default(), programs(10, 10, 1_000), &[]);
@@ -105,17 +105,17 @@ fn what_was_dropped_on_the_way_was_not_received() {
     balances(&traffic);
     assert_eq!(traffic.rx, Count { frames: 5, packets: 5, bytes: 500 });
     assert_eq!(traffic.fast.rx, traffic.rx);
-    // What was refused was the bridge's.
+    // The refused frames came from the bridge.
     let traffic = account(Some(&inner((0, 0), (8, 800))), &programs, lost);
     balances(&traffic);
     assert_eq!(traffic.fast.rx, Count { frames: 8, packets: 8, bytes: 800 });
-    // As many as were redirected, and more.
+    // All redirected frames were dropped.
     let traffic = account(None, &programs, Lost { redirected: 12, refused: 1 });
     balances(&traffic);
     assert_eq!(traffic.rx, Count::default());
 }
 
-/// Its counters are gone with it; what the programs counted is not.
+/// The kernel's counters are gone with the inner end. The programs' counters remain.
 #[test]
 fn without_an_inner_end_the_programs_counts_stand() {
     let programs =
@@ -138,7 +138,7 @@ fn each_reason_has_its_own_line() {
     assert!(!Reason::ALL.iter().any(|reason| reason.name() == UNSEEN), "the name is ours");
 }
 
-/// Seven packets that the bridge got as two frames, and three that the other program redirected as one.
+/// Seven packets that reached the bridge as two frames, and three that the tc program redirected as one.
 #[test]
 fn what_gro_put_together_behind_xdp_is_counted_apart() {
     let programs = || {
@@ -154,11 +154,11 @@ fn what_gro_put_together_behind_xdp_is_counted_apart() {
     assert_eq!((traffic.tx.frames, traffic.tx.packets), (15, 15));
     assert_eq!((traffic.fast.tx.frames, traffic.fast.tx.packets), (7, 7));
     assert_eq!(traffic.slow, BTreeMap::from([("unknown-destination", 7), ("arp", 1)]), "nothing is unseen");
-    // More was sent before any program saw it.
+    // More frames were sent before any program saw them.
     let traffic = account(Some(&inner((20, 30_000), (0, 0))), &sent(20), NONE);
     balances(&traffic);
     assert_eq!((traffic.tx.frames, traffic.slow[UNSEEN]), (20, 5));
-    // They were frames of several packets where they were sent, before the pair was on XDP.
+    // These were GSO frames when they were sent, before the pair was on XDP.
     assert_eq!(sent(8), programs());
     balances(&account(Some(&inner((10, 20_000), (0, 0))), &sent(10), NONE));
 }

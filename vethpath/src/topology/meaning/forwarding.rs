@@ -1,9 +1,9 @@
-//! Whether a namespace forwards.
+//! Whether a namespace forwards packets.
 
 use super::net::{Net, Station, is_link_local};
 use crate::topology::{Place, Sysctl};
 
-/// Whether what comes in at `ingress` and is for somebody else goes on, as far as the file says.
+/// Whether packets that arrive at `ingress` for another host are forwarded, as far as the file determines it.
 pub(super) fn forwards(net: &Net<'_>, ingress: &Station<'_>, is_v4: bool) -> bool {
     let place = ingress.place;
     let Some(namespace) = net.known(place) else { return true };
@@ -12,8 +12,8 @@ pub(super) fn forwards(net: &Net<'_>, ingress: &Station<'_>, is_v4: bool) -> boo
     settings.any(|setting| lets_on(&setting.value, ingress.name.as_str(), is_v4)) || by_nat(net, place, is_v4)
 }
 
-/// IPv4 asks the device where a packet came in (`IN_DEV_FORWARD`), IPv6 the namespace, and lately
-/// the device too (`force_forwarding`).
+/// IPv4 checks the ingress device (`IN_DEV_FORWARD`). IPv6 checks the namespace, and since recently the device too
+/// (`force_forwarding`).
 fn lets_on(setting: &Sysctl, ingress: &str, is_v4: bool) -> bool {
     let path: Vec<&str> = setting.key.path().iter().map(String::as_str).collect();
     let about_it = |device: &str| [ingress, "all", "default"].contains(&device);
@@ -27,7 +27,7 @@ fn lets_on(setting: &Sysctl, ingress: &str, is_v4: bool) -> bool {
     is_it && setting.value.trim() != "0"
 }
 
-/// A bridge with `nat` has forwarding switched on in its namespace, for the families of its subnets.
+/// `nat` on a bridge enables forwarding in its namespace, for the address families of its subnets.
 fn by_nat(net: &Net<'_>, place: &Place, is_v4: bool) -> bool {
     let bridges = net.declared.bridges.iter().filter(|bridge| bridge.nat && &bridge.place.value == place);
     bridges

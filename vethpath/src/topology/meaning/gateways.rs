@@ -1,4 +1,4 @@
-//! Gateways that nobody has, and hosts outside their bridge's subnet.
+//! Gateway addresses that no host has, and hosts outside their bridge's subnet.
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -12,7 +12,7 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
     outside(net, sink);
 }
 
-/// A gateway is in a subnet of its namespace, or the file is refused. Here: whether anybody is it.
+/// Warns of gateways that no device has. That a gateway is in a subnet of its namespace is checked before.
 fn nobody(net: &Net<'_>, sink: &mut Sink) {
     let mut told: HashSet<(usize, IpAddr)> = HashSet::new();
     for namespace in &net.declared.namespaces {
@@ -32,8 +32,8 @@ fn nobody(net: &Net<'_>, sink: &mut Sink) {
     }
 }
 
-/// Whether on a segment there may be addresses that the file does not know: those of an adopted
-/// namespace, or of an interface that somebody else sets up.
+/// Whether a segment may have addresses that are not in the file: those of an adopted namespace, or of an interface
+/// that is configured by other means.
 fn has_strangers(net: &Net<'_>, segment: usize) -> bool {
     net.segments[segment].iter().map(|&n| &net.stations[n]).any(|station| {
         let is_adopted = matches!(station.place, Place::Namespace(_)) && net.known(station.place).is_none();
@@ -41,8 +41,8 @@ fn has_strangers(net: &Net<'_>, segment: usize) -> bool {
     })
 }
 
-/// Hosts that their bridge cannot be a gateway for. More than one subnet on a segment is fine where
-/// routes lead into it, and where VLANs keep them apart.
+/// Warns of hosts outside the subnets of their bridge, which cannot be their gateway. Several subnets on one
+/// segment are accepted if routes lead into them, or if VLANs separate them.
 fn outside(net: &Net<'_>, sink: &mut Sink) {
     let routed = routed(net);
     for (segment, stations) in net.segments.iter().enumerate() {
@@ -87,7 +87,7 @@ fn outside(net: &Net<'_>, sink: &mut Sink) {
     }
 }
 
-/// Gateways, each with the segment that it is on.
+/// Gateways, each with its segment.
 fn routed(net: &Net<'_>) -> HashSet<(usize, IpAddr)> {
     let mut routed = HashSet::new();
     for namespace in &net.declared.namespaces {
@@ -101,7 +101,7 @@ fn routed(net: &Net<'_>) -> HashSet<(usize, IpAddr)> {
     routed
 }
 
-/// Addresses of one family by which a station is in a subnet with others.
+/// A station's addresses of one family that are not link-local and whose subnet has other addresses.
 fn of_family<'s>(station: &'s Station<'_>, is_v4: bool) -> impl Iterator<Item = &'s At<IpNet>> {
     station.addresses.iter().filter(move |at| {
         at.value.addr().is_ipv4() == is_v4 && !is_link_local(at.value.addr()) && !is_alone(at.value)

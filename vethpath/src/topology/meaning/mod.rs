@@ -1,6 +1,5 @@
-//! What a lab may not mean to be: traps, and things that cannot work. Only warnings:
-//! each of these may be on purpose, and what is on the host, in adopted namespaces or set up by hand is not
-//! in the file.
+//! Warnings about a valid lab: likely mistakes, and things that cannot work. They are not errors, since each may be
+//! intended. The host, adopted namespaces and manual configuration are not in the file.
 
 mod forwarding;
 mod gateways;
@@ -11,7 +10,7 @@ mod subnets;
 
 use super::{declared::Declared, fault::Sink, links::Links, trunks::Joint};
 
-/// Looks at a lab of which all could be read, and whose links lead somewhere.
+/// Checks a lab that was read completely and whose links resolve.
 pub(super) fn warn(declared: &Declared, links: &Links, joints: &[Joint], sink: &mut Sink) {
     let net = net::Net::new(declared, links, joints);
     subnets::warn(&net, sink);
@@ -21,7 +20,7 @@ pub(super) fn warn(declared: &Declared, links: &Links, joints: &[Joint], sink: &
     spreads(&net, sink);
 }
 
-/// A group on bridges that no trunk joins is two groups.
+/// Warns of a group on bridges that no trunk joins: its members cannot reach each other.
 fn spreads(net: &net::Net<'_>, sink: &mut Sink) {
     for spread in &net.declared.spreads {
         let segment = |name: &String| {

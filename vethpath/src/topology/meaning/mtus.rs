@@ -1,15 +1,15 @@
-//! Frames that somebody may send and that do not fit on the way: bridges drop them, and tell nobody
-//! (`is_skb_forwardable` in net/core/dev.c).
+//! Frames that a host may send and that are too large for another device on the segment. A bridge drops them
+//! silently (`is_skb_forwardable` in net/core/dev.c).
 
 use super::net::{Net, Station};
 use crate::topology::{fault::Sink, trunks::Joint};
 
-/// What Ethernet devices have without being told, in bytes.
+/// The default MTU of Ethernet devices, in bytes.
 const USUAL: u32 = 1500;
 
 pub(super) fn warn(net: &Net<'_>, joints: &[Joint], sink: &mut Sink) {
     for stations in &net.segments {
-        // A cable has one MTU: its ends agree, or the file is refused.
+        // The two ends of a cable have the same MTU, or the file is rejected.
         let on_bridges = || stations.iter().map(|&n| &net.stations[n]).filter(|s| s.bridge.is_some());
         let Some(least) = on_bridges().min_by_key(|station| mtu(net, station)) else { continue };
         let Some(most) =
@@ -42,7 +42,7 @@ fn between_hosts(net: &Net<'_>, most: &Station<'_>, least: &Station<'_>, sink: &
     sink.warn(&span, message, hint).also(other, "the other");
 }
 
-/// A trunk has the smaller MTU of its bridges, whatever the hosts on them have.
+/// A trunk has the smaller `mtu` of its two bridges, regardless of the hosts on them.
 fn trunks(net: &Net<'_>, most: &Station<'_>, joints: &[Joint], sink: &mut Sink) {
     let large = mtu(net, most);
     let bridges = &net.declared.bridges;

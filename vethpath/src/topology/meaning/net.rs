@@ -1,4 +1,4 @@
-//! Who is on which segment, with which addresses.
+//! The stations of each segment, and their addresses.
 
 use std::{collections::HashMap, net::IpAddr, ops::Range};
 
@@ -16,29 +16,29 @@ use crate::topology::{
 pub(super) struct Station<'d> {
     pub(super) place: &'d Place,
     pub(super) name: &'d IfName,
-    /// Where it is declared, or the cable's other end if it is not.
+    /// Where it is declared. For an undeclared cable end, where the other end names it.
     pub(super) span: &'d Range<usize>,
     pub(super) addresses: &'d [At<IpNet>],
     pub(super) segment: usize,
     /// Its bridge, if it is on one.
     pub(super) bridge: Option<usize>,
-    /// What it is, if it is no bridge and declared.
+    /// Its declaration. `None` for a bridge or an undeclared cable end.
     pub(super) interface: Option<&'d InterfaceDecl>,
     pub(super) is_bridge: bool,
     pub(super) up: bool,
 }
 
 impl Station<'_> {
-    /// What people call it: `ns0:eth0`.
+    /// The name in messages: `ns0:eth0`.
     pub(super) fn title(&self) -> String {
         format!("{}:{}", self.place, self.name)
     }
 }
 
-/// A lab as its frames see it. Trunks between namespaces join segments too.
+/// The layer 2 view of a lab. Trunks between namespaces join segments too.
 pub(super) struct Net<'d> {
     pub(super) declared: &'d Declared,
-    /// In the order in which `up` raises them: bridges, pairs, cables.
+    /// In the order in which `up` brings them up: bridges, pairs, cables.
     pub(super) stations: Vec<Station<'d>>,
     /// Stations of each segment.
     pub(super) segments: Vec<Vec<usize>>,
@@ -103,25 +103,25 @@ impl<'d> Net<'d> {
         Self { declared, stations, segments, segment_of_bridge, places, namespaces, owners }
     }
 
-    /// Who has an address on a segment, of those that are up.
+    /// The station that has an address on a segment. Only stations that are up count.
     pub(super) fn owner(&self, segment: usize, address: IpAddr) -> Option<&Station<'d>> {
         self.owners.get(&(segment, address)).map(|&n| &self.stations[n])
     }
 
-    /// The stations of a place that are up, in the order in which they came up.
+    /// The stations of a place that are up, in the order in which they were brought up.
     pub(super) fn own(&self, place: &Place) -> impl Iterator<Item = &Station<'d>> {
         let own = self.places.get(place).map_or(&[][..], Vec::as_slice);
         own.iter().map(|&n| &self.stations[n]).filter(|station| station.up)
     }
 
-    /// The namespace of a place, unless more than the file says may be in it.
+    /// The namespace of a place. `None` for the host and adopted namespaces, which are not in the file completely.
     pub(super) fn known(&self, place: &Place) -> Option<&'d NamespaceDecl> {
         let Place::Namespace(name) = place else { return None };
         self.namespaces.get(name.as_str()).copied().filter(|namespace| namespace.adopt.is_none())
     }
 
-    /// By which station a place reaches an address on a subnet of its own: the longest prefix, and of two of one
-    /// length the route that was there first.
+    /// The station by which a place reaches an address on a connected subnet. The longest prefix is used. Of two
+    /// prefixes of equal length the route that was added first is used.
     pub(super) fn on_link(&self, place: &Place, address: IpAddr) -> Option<(&Station<'d>, IpNet)> {
         let mut best: Option<(&Station<'d>, IpNet)> = None;
         for station in self.own(place) {
@@ -149,7 +149,7 @@ fn station(interface: &InterfaceDecl, segment: usize) -> Station<'_> {
     }
 }
 
-/// For each bridge the first of those that trunks join it with.
+/// For each bridge, the first bridge of the segment that trunks join it to.
 fn joined(bridges: usize, joints: &[Joint]) -> Vec<usize> {
     let mut segments: Vec<usize> = (0..bridges).collect();
     for joint in joints {
@@ -160,12 +160,12 @@ fn joined(bridges: usize, joints: &[Joint]) -> Vec<usize> {
     segments
 }
 
-/// A link-local subnet is on every link.
+/// Whether an address is IPv6 link-local. That subnet is on every link.
 pub(super) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
-/// Whether an address is alone in its subnet: it leads to nobody.
+/// Whether the subnet has only this address, so that no other host is in it.
 pub(super) fn is_alone(net: IpNet) -> bool {
     net.prefix_len() == net.max_prefix_len()
 }

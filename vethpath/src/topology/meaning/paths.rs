@@ -1,6 +1,6 @@
-//! Holes in the routing between namespaces: a router on the way that does not forward, one that
-//! knows no way on, and hosts that cannot answer. A way that leads over the host, an adopted
-//! namespace or an address that nobody has is not judged.
+//! Holes in the routing between namespaces: a router that does not forward, a router without a route, and hosts
+//! without a route back. A path over the host, an adopted namespace or an address that no device has is not
+//! checked.
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -31,7 +31,7 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
         for route in namespace.routes.iter() {
             let Some((near, source)) = net.on_link(place, route.via.value) else { continue };
             let via = net.owner(near.segment, route.via.value);
-            // Hosts of one segment with one gateway are one case.
+            // Hosts of one segment with the same gateway are checked once.
             if via.is_some_and(|via| net.known(via.place).is_some())
                 && seen.insert((near.segment, route.route.to, route.route.via))
             {
@@ -42,7 +42,7 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
     }
 }
 
-/// A subnet on a segment, and one who is there.
+/// A subnet on a segment, with one host in it.
 struct Subnet<'n, 'd> {
     net: IpNet,
     segment: usize,
@@ -50,7 +50,7 @@ struct Subnet<'n, 'd> {
     address: IpAddr,
 }
 
-/// The subnets of the lab, each once.
+/// The subnets of the lab, without duplicates.
 fn subnets<'n, 'd>(net: &'n Net<'d>) -> Vec<Subnet<'n, 'd>> {
     let mut seen = HashSet::new();
     let mut subnets = Vec::new();
@@ -65,7 +65,7 @@ fn subnets<'n, 'd>(net: &'n Net<'d>) -> Vec<Subnet<'n, 'd>> {
     subnets
 }
 
-/// A route of a namespace, and the address and segment that what it sends comes from.
+/// A route of a namespace, and the source address and segment of packets that use it.
 struct Case<'n> {
     from: &'n NamespaceDecl,
     place: &'n Place,
@@ -74,26 +74,26 @@ struct Case<'n> {
     source: IpNet,
 }
 
-/// Where a packet ends.
+/// How a packet's path ends.
 enum End<'n, 'd> {
-    /// On the segment it was for, having come in at these.
+    /// On the destination segment. Lists the ingress station of each router on the path.
     There(Vec<&'n Station<'d>>),
-    /// At a namespace that has no route for it.
+    /// At a namespace without a route to the destination.
     Lost(&'n Place),
-    /// Nobody can say.
+    /// Not determined by the file.
     Unknown,
 }
 
 struct Look<'n, 'd> {
     net: &'n Net<'d>,
-    /// Steps that may still be taken: a very large lab is looked at in part.
+    /// The remaining number of hops. A very large lab is only checked in part.
     left: usize,
-    /// What was said of whom.
+    /// The warnings already given.
     told: HashSet<String>,
 }
 
 impl<'n, 'd> Look<'n, 'd> {
-    /// Follows a route to a subnet of the lab, if it leads there, and back.
+    /// Follows a route to a subnet of the lab, if it leads there, and the path back.
     fn case(&mut self, case: &Case<'n>, to: &Subnet<'n, 'd>, sink: &mut Sink) {
         let is_by_it = case.route.route.to.contains(&to.address)
             && to.host.place != case.place
@@ -108,7 +108,7 @@ impl<'n, 'd> Look<'n, 'd> {
                     self.answers(case, to, &routers, sink);
                 }
             }
-            // A default route does not claim that everything is behind it.
+            // A default route does not imply that every subnet is reachable by it.
             End::Lost(at) if at != case.place && case.route.route.to.prefix_len() > 0 => {
                 if self.told.insert(format!("lost {at} {}", to.net)) {
                     let (from, via) = (&case.from.name.value, case.route.via.value);
@@ -122,7 +122,7 @@ impl<'n, 'd> Look<'n, 'd> {
         }
     }
 
-    /// Whether every router on the way goes on with what is not its own.
+    /// Warns of routers on the path that do not forward. Returns whether all do.
     fn all_forward(
         &mut self,
         case: &Case<'_>,
@@ -152,7 +152,7 @@ impl<'n, 'd> Look<'n, 'd> {
         all
     }
 
-    /// Whether a router on the way puts its own address in place of the sender's.
+    /// Whether a router on the path masquerades the source address.
     fn masquerades(&self, case: &Case<'_>, routers: &[&'n Station<'d>]) -> bool {
         let nats = |router: &Place| {
             let bridges = self.net.declared.bridges.iter().filter(move |b| b.nat && &b.place.value == router);
@@ -163,7 +163,7 @@ impl<'n, 'd> Look<'n, 'd> {
         routers.iter().any(|ingress| nats(ingress.place))
     }
 
-    /// Warns of those in a subnet whose answers do not come back.
+    /// Warns of hosts in a subnet that have no route back to the source.
     fn answers(
         &mut self,
         case: &Case<'_>,
@@ -213,7 +213,7 @@ impl<'n, 'd> Look<'n, 'd> {
         sink.warn(&case.route.via.span, message, hint).also(host.span, "cannot answer");
     }
 
-    /// Goes from router to router, whether they forward or not.
+    /// Follows the path hop by hop, whether or not the routers forward.
     fn walk(&mut self, from: &'n Place, to: IpAddr, segment: usize) -> End<'n, 'd> {
         let net = self.net;
         let (mut place, mut routers) = (from, Vec::new());
@@ -240,17 +240,17 @@ impl<'n, 'd> Look<'n, 'd> {
     }
 }
 
-/// What a namespace does with a packet.
+/// The routing decision of a namespace.
 enum Hop {
-    /// Sends it to its receiver on this segment.
+    /// The destination is on this connected segment.
     Here(usize),
-    /// Sends it to this gateway.
+    /// By this gateway.
     Via(IpAddr),
-    /// Has no route for it.
+    /// No route.
     Nowhere,
 }
 
-/// The longest prefix decides, among subnets of its own and routes.
+/// The longest prefix of connected subnets and routes. A connected subnet is preferred to a route of equal length.
 fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
     let own = net.on_link(place, to);
     let routes = net.known(place).map_or(&[][..], |namespace| &namespace.routes[..]);

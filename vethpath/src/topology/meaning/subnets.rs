@@ -1,4 +1,4 @@
-//! Two devices of one namespace in one subnet.
+//! Two devices of one namespace in the same subnet.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,9 @@ use ipnet::IpNet;
 use super::net::{Net, is_alone, is_link_local};
 use crate::topology::{fault::Sink, read::At};
 
-/// The connected route of an address is there when its device comes up, after those of the same
-/// subnet (`fib_add_ifaddr` in net/ipv4/fib_frontend.c appends, `fib6_add_rt2node` in
-/// net/ipv6/ip6_fib.c puts behind those of its metric), and the first one is taken: that of the
-/// device that `up` raises first.
+/// The kernel adds the connected route of an address when its device comes up, after existing routes to the same
+/// subnet (`fib_add_ifaddr` in net/ipv4/fib_frontend.c appends; `fib6_add_rt2node` in net/ipv6/ip6_fib.c inserts
+/// after those of the same metric). The first route is used: that of the device that `up` brings up first.
 pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
     for stations in net.places.values() {
         let mut first: HashMap<IpNet, (usize, &At<IpNet>)> = HashMap::new();

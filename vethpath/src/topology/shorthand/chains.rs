@@ -53,7 +53,7 @@ fn chain(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink
     let bridge = |(n, name): (usize, &At<IfName>)| BridgeDecl {
         name: name.clone(),
         trunks: next(n).into_iter().collect(),
-        // One gateway is enough for a segment: the first bridge has the addresses.
+        // Only the first bridge has the addresses. One gateway is enough for a segment.
         addresses: if n == 0 { first.addresses.clone() } else { List { items: Vec::new(), whole: true } },
         nat: n == 0 && first.nat,
         mac: None,

@@ -1,4 +1,4 @@
-//! `[group.NAME]`: many namespaces alike, each with one interface on a bridge.
+//! `[group.NAME]`: many similar namespaces, each with one interface on a bridge.
 
 use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
@@ -19,7 +19,7 @@ use super::{
     room,
 };
 
-/// What one group stands for.
+/// The parts that one group expands to.
 struct Group {
     namespaces: Vec<NamespaceDecl>,
     interfaces: Vec<InterfaceDecl>,
@@ -32,7 +32,7 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     let taken = if tables.is_empty() { HashSet::new() } else { taken(declared) };
     for (key, table) in tables {
         if sink.is_cut() && sink.is_crowded() {
-            // Nobody will read more of it.
+            // Further faults would not be shown.
             break;
         }
         match group(&key, &table, declared, &taken, sink) {
@@ -46,8 +46,8 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     }
 }
 
-/// Addresses that are written out. Those of other groups are not among them: a group that grows
-/// into another's addresses is told so, and does not move them.
+/// Addresses that are written in the file. Those of other groups are not among them: if a growing group runs into
+/// another group's addresses, this is a fault, and the other group's addresses do not move.
 fn taken(declared: &Declared) -> HashSet<IpAddr> {
     let of_bridges = declared.bridges.iter().flat_map(|bridge| &bridge.addresses.items);
     let of_interfaces = declared.interfaces.iter().flat_map(|interface| &interface.addresses.items);
@@ -103,7 +103,7 @@ fn group(
     let host = |(n, namespace): (usize, &NamespaceDecl)| InterfaceDecl {
         place: Place::Namespace(namespace.name.value.clone()),
         name: key.with(interface.clone()),
-        // In turns, so that who is where does not depend on how many there are.
+        // Round robin, so that a namespace's bridge does not depend on `count`.
         link: bridges
             .get(n % bridges.len().max(1))
             .map(|bridge| bridge.with(Link::Bridge(bridge.value.clone()))),
@@ -140,7 +140,7 @@ fn interface_name(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<
     }
 }
 
-/// The bridges of a group that exist. Each that does not is told of here, once.
+/// The bridges of a group that exist. A missing one is reported here, once.
 fn bridges(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink) -> Vec<At<String>> {
     let ways: Vec<&str> =
         ["bridge", "bridges", "chain"].into_iter().filter(|way| table.get(way).is_some()).collect();
@@ -176,12 +176,12 @@ fn bridges(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Si
         return named;
     }
     let index = Index::new(declared);
-    // One that is missing may be of a chain that could not be made.
+    // If the file was cut, a missing bridge may belong to a chain that could not be expanded.
     named.retain(|name| sink.is_cut() || index.bridge(name, sink).is_some());
     named
 }
 
-/// The bridges of a chain: they have its name with a number behind, and its place in the file.
+/// The bridges of a chain: their names are the chain's name and a number, and their spans are the chain's.
 fn of_chain(chain: &At<&str>, declared: &Declared, sink: &mut Sink) -> Vec<At<String>> {
     let number_of = |name: &str| name.strip_prefix(chain.value)?.parse::<usize>().ok();
     let first = declared.bridges.iter().find(|bridge| number_of(bridge.name.value.as_str()) == Some(0));
@@ -197,7 +197,7 @@ fn of_chain(chain: &At<&str>, declared: &Declared, sink: &mut Sink) -> Vec<At<St
     bridges
 }
 
-/// The address of the group's bridge is the gateway of the hosts in its subnet, if they have none.
+/// Adds the address of the group's bridge as the gateway of hosts in its subnet, unless they have one.
 fn derive_gateways(
     routes: &mut Vec<RouteDecl>,
     subnets: &[At<IpNet>],
@@ -224,7 +224,7 @@ fn derive_gateways(
     }
 }
 
-/// The addresses under `first`, each in a subnet of the group.
+/// The addresses of `first`, each in a subnet of the group.
 fn firsts(table: &Table<'_>, subnets: &[At<IpNet>], sink: &mut Sink) -> Vec<IpAddr> {
     let mut firsts: Vec<IpAddr> = Vec::new();
     for text in pool::one_or_two(table, "first", sink) {

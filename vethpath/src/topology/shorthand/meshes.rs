@@ -1,4 +1,4 @@
-//! `[mesh.NAME]`: a cable between each two of its members.
+//! `[mesh.NAME]`: a cable between every two of its members.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ use super::{
 pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     for (key, table) in file.tables("mesh", "a mesh", limits::NAMESPACES, sink) {
         if sink.is_cut() && sink.is_crowded() {
-            // Nobody will read more of it.
+            // Further faults would not be shown.
             break;
         }
         match mesh(&key, &table, declared, sink) {
@@ -48,7 +48,7 @@ fn mesh(
     if !room(&what, &key.span, 2 * cables, declared, sink) {
         return None;
     }
-    // An interface has the name of the mesh, and the number of the member to which it leads.
+    // An interface's name is the mesh's name and the number of the member at the other end.
     let names: Vec<At<IfName>> = names(key, u32::try_from(members.len()).ok()?, sink)?;
     let written: HashSet<(&Place, &IfName)> =
         declared.interfaces.iter().map(|interface| (&interface.place, &interface.name.value)).collect();
@@ -67,7 +67,7 @@ fn mesh(
         }
     }
     let mut made_interfaces = Vec::with_capacity(2 * cables);
-    // Cables of one more member come after those of all before it, which so keep their addresses.
+    // The cables of an additional member come last, so that all others keep their addresses.
     let pairs = (1..members.len()).flat_map(|high| (0..high).map(move |low| [low, high]));
     for (n, ends) in pairs.enumerate() {
         for (side, [near, far]) in [ends, [ends[1], ends[0]]].into_iter().enumerate() {
@@ -93,7 +93,7 @@ fn mesh(
     Some((made, made_interfaces))
 }
 
-/// The members: declared ones, or as many as `count` says, which are made.
+/// The members: those listed, or `count` namespaces that are created.
 fn members(
     key: &At<&str>,
     table: &Table<'_>,
@@ -125,7 +125,7 @@ fn members(
     let mut seen: Vec<At<Place>> = Vec::new();
     for text in &listed.items {
         let place = parse::place(text.value, &text.span, sink)?;
-        // One that is missing may be of a group that could not be made.
+        // If the file was cut, a missing member may belong to a group that could not be expanded.
         if sink.is_cut() || !index.check_place(&place, &text.span, sink) {
             return None;
         }

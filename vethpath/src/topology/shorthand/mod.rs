@@ -1,8 +1,8 @@
-//! Tables that stand for many: `[group.NAME]`, `[mesh.NAME]`, `[chain.NAME]`. What they stand for is
-//! put beside what is written out, and no later part of validation knows the difference.
+//! Tables that expand to many parts: `[group.NAME]`, `[mesh.NAME]`, `[chain.NAME]`. The results are added to the
+//! declared parts, and later stages of validation do not distinguish them.
 //!
-//! Everything made has a number as the end of its name, and nothing that has a lower number depends
-//! on how many there are: a group that grows leaves its first namespaces as they are.
+//! The name of every generated part ends in a number. A part does not depend on how many follow it: when a group
+//! grows, its existing namespaces do not change.
 
 mod chains;
 mod groups;
@@ -24,19 +24,19 @@ use super::{
     read::{At, Table},
 };
 
-/// Reads every shorthand of the file and puts what it stands for among what is declared.
+/// Expands every shorthand of the file into declared parts.
 pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     chains::read(file, declared, sink);
     groups::read(file, declared, sink);
     meshes::read(file, declared, sink);
-    // In the file's order; what one table stands for stays together and in order.
+    // Sort in the file's order. The sort is stable, so the parts of one table stay in order.
     declared.bridges.sort_by_key(|bridge| bridge.name.span.start);
     declared.namespaces.sort_by_key(|namespace| namespace.name.span.start);
     declared.interfaces.sort_by_key(|interface| interface.name.span.start);
     crowded(declared, sink);
 }
 
-/// A namespace has no more interfaces by meshes than it could have written out.
+/// Reports namespaces that have more interfaces than the limit once meshes are expanded.
 fn crowded(declared: &Declared, sink: &mut Sink) {
     let mut counts: HashMap<&Place, usize> = HashMap::new();
     for interface in &declared.interfaces {
@@ -51,8 +51,7 @@ fn crowded(declared: &Declared, sink: &mut Sink) {
     }
 }
 
-/// Names of what a shorthand makes: its own with a number behind. `None` with a fault if the longest
-/// is no name.
+/// Names of generated parts: the shorthand's name and a number. `None` with a fault if the longest one is invalid.
 fn names<T>(key: &At<&str>, count: u32, sink: &mut Sink) -> Option<Vec<At<T>>>
 where
     T: std::str::FromStr<Err = super::NameError>,
@@ -62,7 +61,7 @@ where
     (0..count).map(|n| name(n).parse().ok().map(|name| key.with(name))).collect()
 }
 
-/// Names of namespaces that a shorthand makes, if the lab has room for so many.
+/// Names of generated namespaces. A fault if the lab would exceed the limit.
 fn namespace_names(
     what: impl Display,
     key: &At<&str>,
@@ -79,8 +78,8 @@ fn namespace_names(
     cut(&key.span, message, "split the lab in two, or lower the count", None, sink)
 }
 
-/// Namespaces that a shorthand makes, without routes. Those that exist already are faults, and cut
-/// the file: what refers to them could mean either.
+/// Generated namespaces, without routes. If one exists already, this is a fault and cuts the file, since references
+/// to it are ambiguous.
 fn namespaces(
     what: impl Display,
     names: &[At<NsName>],
@@ -102,7 +101,7 @@ fn namespaces(
     Some(names.iter().map(namespace).collect())
 }
 
-/// Whether the file has room for so many more interfaces that no line of it names.
+/// Whether that many more interfaces are within the limit. Reports a fault if not.
 fn room(what: impl Display, span: &Range<usize>, more: usize, declared: &Declared, sink: &mut Sink) -> bool {
     if declared.interfaces.len() + more <= limits::EXPANDED {
         return true;
@@ -113,7 +112,7 @@ fn room(what: impl Display, span: &Range<usize>, more: usize, declared: &Declare
     false
 }
 
-/// Faults a shorthand that stands for nothing then, so that no more can be said of what refers to it.
+/// Records a fault of a shorthand and marks the file as cut, so that references to its parts are not reported.
 fn cut<T>(
     span: &Range<usize>,
     message: impl AsRef<str>,

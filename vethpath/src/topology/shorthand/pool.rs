@@ -1,4 +1,4 @@
-//! Addresses out of a subnet, in order.
+//! Assigns addresses of a subnet in order.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,7 @@ use super::super::{
     read::{At, Table, expected},
 };
 
-/// The subnets under `subnet`: at most one of each family.
+/// The subnets of the key `subnet`: at most one of each family.
 pub(super) fn subnets(table: &Table<'_>, sink: &mut Sink) -> Vec<At<IpNet>> {
     let mut subnets: Vec<At<IpNet>> = Vec::new();
     for text in one_or_two(table, "subnet", sink) {
@@ -34,7 +34,7 @@ pub(super) fn subnets(table: &Table<'_>, sink: &mut Sink) -> Vec<At<IpNet>> {
     subnets
 }
 
-/// The strings under a key that takes one, or an array with one for each family.
+/// The strings of a key that takes one string, or an array with one for each family.
 pub(super) fn one_or_two<'t>(table: &Table<'t>, key: &str, sink: &mut Sink) -> Vec<At<&'t str>> {
     use toml::de::DeValue;
     let Some(value) = table.get(key) else { return Vec::new() };
@@ -53,8 +53,7 @@ pub(super) fn is_same_family(one: IpAddr, other: IpAddr) -> bool {
     one.is_ipv4() == other.is_ipv4()
 }
 
-/// The first `count` addresses of hosts in a subnet that nobody has, from `first` on. Fewer where the
-/// subnet has no more.
+/// The first `count` unused host addresses of a subnet, starting at `first`. Fewer if the subnet is exhausted.
 pub(super) fn hosts(
     subnet: IpNet,
     first: Option<IpAddr>,
@@ -63,11 +62,11 @@ pub(super) fn hosts(
 ) -> Vec<IpNet> {
     let (lowest, highest) = (number(subnet.network()), number(subnet.broadcast()));
     let small = subnet.max_prefix_len() - subnet.prefix_len() < 2;
-    // IPv6 has no broadcast address; the first one is that of the subnet's routers.
+    // IPv6 has no broadcast address. Its lowest address is the subnet-router anycast address.
     let start = if small { lowest } else { lowest + 1 };
     let end = if small || subnet.addr().is_ipv6() { highest } else { highest - 1 };
     let address = |number: u128| match subnet {
-        // The low 32 bits are all there is of an IPv4 address.
+        // An IPv4 address has only 32 bits.
         IpNet::V4(_) => u32::try_from(number).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))).ok(),
         IpNet::V6(_) => Some(IpAddr::V6(Ipv6Addr::from_bits(number))),
     };
@@ -81,8 +80,8 @@ pub(super) fn hosts(
         .collect()
 }
 
-/// The two addresses of cable number `n` in a pool that is cut into subnets of two addresses
-/// (RFC 3021, RFC 6164).
+/// The two addresses of cable number `n` in a pool that is divided into subnets of two addresses (RFC 3021,
+/// RFC 6164).
 pub(super) fn cable(pool: IpNet, n: usize) -> Option<[IpNet; 2]> {
     let length = pool.max_prefix_len() - 1;
     let low = number(pool.network()).checked_add(u128::try_from(n).ok()?.checked_mul(2)?)?;
@@ -108,7 +107,7 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// What is said of a subnet that is too small.
+/// Reports that a subnet is too small.
 pub(super) fn too_small(subnet: &At<IpNet>, room: usize, what: &str, wanted: usize, sink: &mut Sink) {
     let message = format!("{} has room for {room} {what}, and {wanted} are wanted", subnet.value);
     sink.add(&subnet.span, message, "write a larger subnet, that is a shorter prefix").label("too small");

@@ -1,4 +1,4 @@
-//! One file for each kind of fault: what is said, where, and the hint.
+//! One file for each kind of fault: its message, position and hint.
 
 use super::{super::Source, super::read, bad, show};
 
@@ -16,7 +16,7 @@ pub(super) fn check(rows: &[(&str, &str, &str)]) {
     }
 }
 
-/// Like [`check`], under the header of an interface on bridge `br0` (lines 1 and 2).
+/// Like [`check`], below the header of an interface on bridge `br0` (lines 1 and 2).
 pub(super) fn check_interface(rows: &[(&str, &str, &str)]) {
     for (text, fault, hint) in rows {
         let text = format!("[bridge.br0]\n[namespace.ns0.interface.eth0]\n{text}");

@@ -1,4 +1,4 @@
-//! Faults of routes, settings and of what the whole lab can have once, as rows like those of `faults`.
+//! Faults of routes, of settings and of uniqueness in the whole lab, as rows like those of `faults`.
 
 use super::faults::{check, check_interface};
 
@@ -136,7 +136,7 @@ fn settings_and_adoption() {
             "only settings of e itself",
         ),
     ]);
-    // None of these names makes a setting of the whole namespace one of the interface's.
+    // With none of these names, a setting of the whole namespace is taken for one of the interface.
     for (name, key) in [
         ("net", "net.ipv4.ip_forward"),
         ("ipv4", "net.ipv4.ip_forward"),

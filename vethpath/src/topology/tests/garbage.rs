@@ -1,11 +1,11 @@
-//! No text makes the reader panic, or takes it long.
+//! No input makes the parser panic or take long.
 
 use super::{
     super::{LONGEST_FILE, expand},
     bad, parse, samples, show,
 };
 
-/// xorshift64*: the same numbers in every run.
+/// xorshift64*, with the same sequence in every run.
 struct Random(u64);
 
 impl Random {
@@ -17,7 +17,7 @@ impl Random {
     }
 }
 
-/// Reads and renders, and does not ask what comes of it; a lab can be written out.
+/// Reads and renders, and ignores the result. A valid lab is also expanded.
 fn survives(text: &str) {
     match parse(text) {
         Ok(lab) => {

@@ -1,4 +1,4 @@
-//! Files that are right, and what is made of them.
+//! Valid files, and the labs that they parse to.
 
 use super::{
     super::{Datapath, Ipv6, Place, Source, Sysctl, SysctlKey, derived_mac, port_name, read},
@@ -121,7 +121,7 @@ fn routes_settings_and_adoption_are_resolved() {
     assert_eq!(lab.pairs[0].inner.sysctls, [sysctl(&["ipv4", "conf", "e", "x"], "16")]);
 }
 
-/// It is applied when what it is about is there, wherever the file has it.
+/// A setting is applied once its device exists, wherever the file has it.
 #[test]
 fn a_setting_goes_with_what_it_is_about() {
     let lab = good(

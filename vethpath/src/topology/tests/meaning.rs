@@ -1,8 +1,8 @@
-//! Warnings of traps, and labs that are fine as they are.
+//! Warnings of likely mistakes, and labs without warnings.
 
 use super::{super::Level, samples, warnings};
 
-/// What the warnings of a lab say, without their places.
+/// The warnings of a lab, without their positions.
 fn told(text: &str) -> Vec<String> {
     let message = |told: String| told.split_once(' ').map(|(_, message)| message.to_owned());
     warnings(text).into_iter().filter_map(message).collect()
@@ -16,7 +16,7 @@ fn the_files_of_the_examples_and_tests_have_no_warnings() {
         (path.display().to_string(), std::fs::read_to_string(&path).expect("a topology"))
     });
     let examples = samples().into_iter().filter(|(name, _)| !name.contains("docs/"));
-    // One host of the oracle sends frames that do not fit the others, to see what becomes of them.
+    // One host of the oracle lab sends oversized frames on purpose.
     for (name, text) in tested.chain(examples).filter(|(name, _)| !name.ends_with("/oracle.toml")) {
         assert_eq!(warnings(&text), Vec::<String>::new(), "{name}");
     }
@@ -50,7 +50,7 @@ fn of_two_devices_in_one_subnet_the_one_that_comes_up_first_wins() {
     let wins = |text: &str| -> Vec<String> {
         told(text).iter().filter_map(|told| Some(told.split_once("goes by ")?.1.to_owned())).collect()
     };
-    // Bridges before pairs, pairs before cables, whatever the order of the file.
+    // Bridges come before pairs, and pairs before cables, whatever the file's order.
     let cable_and_pair = "[namespace.n.interface.c]\nlink = 'm:c'\naddresses = ['10.0.0.2/24']\n[namespace.m]\n\
                           [namespace.n.interface.p]\nlink = 'b'\naddresses = ['10.0.0.3/24']\n[bridge.b]\n";
     assert_eq!(wins(cable_and_pair), ["`n:p`"]);
@@ -61,7 +61,7 @@ fn of_two_devices_in_one_subnet_the_one_that_comes_up_first_wins() {
         wins(&cable_and_pair.replace("link = 'b'\n", "link = 'b'\nup = false\n")),
         Vec::<String>::new()
     );
-    // A longer prefix is a choice, link-local subnets are on every link, a /32 is nobody's neighbour.
+    // A longer prefix is deliberate, link-local subnets are on every link, and a /32 has no neighbours.
     for other in ["10.0.0.3/25", "10.0.1.2/24"] {
         assert_eq!(wins(&cable_and_pair.replace("10.0.0.3/24", other)), Vec::<String>::new());
     }
@@ -74,18 +74,18 @@ fn a_gateway_that_nobody_has() {
     let text = "[bridge.b]\n[namespace.n]\ngateway = '10.0.0.9'\n[namespace.n.interface.e]\nlink = 'b'\naddresses = ['10.0.0.2/24']\n";
     let message = "nobody where `n:e` leads has the gateway's address 10.0.0.9";
     assert_eq!(warnings(text), [format!("3:11 {message}")]);
-    // Somebody may have it: set up by hand, or by who made an adopted namespace.
+    // The address may exist by manual configuration, or in an adopted namespace.
     for stranger in ["", "addresses = ['10.0.0.3/24']\n[namespace.m]\nadopt = { pid = 1 }\n"] {
         let with = format!("{text}[namespace.m.interface.e]\nlink = 'b'\n{stranger}");
         assert_eq!(told(&with), Vec::<String>::new());
     }
     let known = format!("{text}[namespace.m.interface.e]\nlink = 'b'\naddresses = ['10.0.0.3/24']\n");
     assert_eq!(told(&known), [message]);
-    // Many of one group have one gateway.
+    // Several hosts of one group have the same gateway.
     let group =
         "[bridge.b]\n[group.g]\ncount = 9\nbridge = 'b'\nsubnet = '10.0.0.0/24'\ngateway = '10.0.0.200'\n";
     assert_eq!(told(group).len(), 1);
-    // The bare end of a cable is set up by somebody.
+    // The undeclared end of a cable is configured by other means.
     let bare = "[namespace.n]\ngateway = '10.0.0.9'\n[namespace.n.interface.e]\nlink = 'host:v'\naddresses = ['10.0.0.2/24']\n";
     assert_eq!(told(bare), Vec::<String>::new());
 }
@@ -103,7 +103,7 @@ fn a_host_outside_of_its_bridges_subnet() {
     for fine in ["'10.0.0.5/24'", "'fd00::5/64'", "'10.0.1.5/24', '10.0.0.5/24'", "'10.9.9.9/32'", ""] {
         assert_eq!(warnings(&with(fine, "")), Vec::<String>::new(), "{fine}");
     }
-    // VLANs may keep two subnets apart, and a router may lead into a second one.
+    // VLANs may separate two subnets, and a router may lead into a second one.
     assert_eq!(warnings(&with("'10.0.1.5/24'", "vlan_filtering = true")), Vec::<String>::new());
     let routed = with("'10.0.1.5/24'", "")
         + "[namespace.r.interface.e]\nlink = 'b'\naddresses = ['10.0.1.1/24']\n[namespace.n]\ngateway = '10.0.1.1'\n";
@@ -129,7 +129,7 @@ fn mtus_that_do_not_fit() {
     let trunk = "[bridge.b]\ntrunks = ['c']\nmtu = 9000\n[bridge.c]\n\
                  [namespace.n.interface.e]\nlink = 'b'\n[namespace.m.interface.e]\nlink = 'c'\nmtu = 9000\n";
     let lost = "takes 1500: what is larger is lost";
-    // The trunk has the smaller one of what its bridges say, and one says nothing.
+    // The trunk has the smaller `mtu` of its bridges, and one of them has none.
     assert_eq!(warnings(trunk), Vec::<String>::new());
     let silent =
         trunk.replacen("mtu = 9000\n", "", 1).replacen("link = 'b'\n", "link = 'b'\nmtu = 9000\n", 1);
@@ -151,7 +151,7 @@ fn a_group_on_bridges_that_are_not_joined() {
     assert_eq!(warnings(&text.replacen("[bridge.b]", "trunks = ['b']\n[bridge.b]", 1)), Vec::<String>::new());
 }
 
-/// Faults of what the parts are to each other hide no warning; one that could not be read does.
+/// A file whose links resolve has warnings next to its faults. One that could not be read completely has none.
 #[test]
 fn warnings_come_with_the_faults() {
     let text = "[bridge.br0]\n[namespace.a.interface.eth0]\nlink = \"br0\"\naddresses = [\"10.0.0.1/24\"]\n\

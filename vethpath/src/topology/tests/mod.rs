@@ -1,4 +1,4 @@
-//! Whole files in, labs or faults out.
+//! Whole files as input, labs or faults as output.
 
 mod faults;
 mod faults_across;
@@ -17,7 +17,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::{Checked, Faults, Source, Topology, check, read};
 
-/// The file's text as `topo.toml`, with `lab` to fall back on for a name.
+/// Parses the text as `topo.toml`, with `lab` as the default name.
 fn parse(text: &str) -> Result<Topology, Faults> {
     read(Source { path: "topo.toml", text }, Some("lab"))
 }
@@ -76,7 +76,7 @@ fn samples() -> Vec<(String, String)> {
     samples
 }
 
-/// The CPU time of the calling thread: what a test takes, however busy the machine is.
+/// The CPU time of the calling thread. It does not depend on the load of the machine.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("every kernel has it").into()
 }

@@ -2,7 +2,7 @@
 
 use super::warnings;
 
-/// a - (br0) - router - (br1) - b; `forward` is the router's, `of_b` is b's way back.
+/// a - (br0) - router - (br1) - b. `forward` is the router's setting, `of_b` is b's route back.
 fn two_subnets(forward: &str, of_b: &str) -> String {
     format!(
         "[bridge.br0]\n[bridge.br1]\n[namespace.a]\ngateway = '10.0.0.254'\n[namespace.a.interface.e]\nlink = 'br0'\naddresses = ['10.0.0.2/24']\n\
@@ -20,7 +20,7 @@ const SILENT: [&str; 0] = [];
 #[test]
 fn a_router_that_does_not_forward() {
     let message = "4:11 `a` sends 10.1.0.0/24 by way of `router`, which does not forward IPv4";
-    // It is said once, though b is as badly off.
+    // Reported once, though b has the same problem.
     assert_eq!(warnings(&two_subnets("", BACK)), [message]);
     for forwards in [
         FORWARD,
@@ -42,7 +42,7 @@ fn a_host_without_a_way_back() {
     assert_eq!(warnings(&two_subnets(FORWARD, "")), [message]);
     let more = two_subnets(FORWARD, "") + "[group.c]\ncount = 5\nbridge = 'br1'\nsubnet = '10.1.0.0/24'\n";
     assert_eq!(warnings(&more), [format!("{message}, nor have 5 more there")]);
-    // A route of its own is as good as a gateway; a router that masquerades needs none.
+    // A route is as good as a gateway. A router that masquerades needs neither.
     let route = "routes = [{ to = '10.0.0.0/16', via = '10.1.0.254' }]";
     assert_eq!(warnings(&two_subnets(FORWARD, route)), SILENT);
     let nat = two_subnets("", "").replace(

@@ -1,8 +1,8 @@
-//! docs/topology.md says all that the reader knows.
+//! docs/topology.md documents every key of the parser.
 
 use super::super::keys;
 
-/// The page under a heading, up to the next one of its depth or less.
+/// The text under a heading, up to the next one of the same or a higher level.
 fn section(page: &str, heading: &str) -> String {
     let depth = heading.chars().take_while(|&c| c == '#').count();
     let is_end = |line: &&str| {
@@ -19,7 +19,7 @@ fn section(page: &str, heading: &str) -> String {
     std::iter::once(first).chain(body).collect::<Vec<_>>().join("\n")
 }
 
-/// A row has a key, a type and a default at least.
+/// A row has at least a key, a type and a default.
 #[track_caller]
 fn assert_no_cell_is_empty(row: &str) {
     let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();

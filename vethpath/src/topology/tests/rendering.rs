@@ -1,4 +1,4 @@
-//! What the user reads.
+//! The rendered output.
 
 use super::{super::Source, bad, parse, show};
 

@@ -1,4 +1,4 @@
-//! The JSON Schema, held against files that are right and files that are not.
+//! Checks the JSON Schema with valid and invalid files.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use super::{
     samples,
 };
 
-/// A file as a language server sees it.
+/// A file as a language server passes it to the schema.
 fn json(text: &str) -> Value {
     let document = DeTable::parse(text).expect("TOML");
     table(document.get_ref())
@@ -34,7 +34,7 @@ fn value(toml: &DeValue<'_>) -> Value {
     }
 }
 
-/// Each part of the schema that describes a table, with the keys of the reader.
+/// Each part of the schema that describes a table, with the parser's keys.
 fn tables(schema: &Value) -> Vec<(&'static [&'static str], &Value)> {
     let at = |path: &str| schema.pointer(path).unwrap_or_else(|| panic!("{path}"));
     let interface = "/properties/namespace/additionalProperties/properties/interface/additionalProperties";

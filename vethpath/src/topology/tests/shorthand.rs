@@ -1,4 +1,4 @@
-//! Tables that stand for many, and the same lab written out.
+//! Shorthand tables, compared with the same lab written out.
 
 use std::collections::HashSet;
 
@@ -28,7 +28,7 @@ fn a_group_is_namespaces_with_an_interface_each() {
     assert_eq!(names, ["s", "h0", "h1", "h2"]);
     let pairs: Vec<String> =
         lab.pairs[1..].iter().map(|p| format!("{} {:?}", p.name(), p.inner.addresses)).collect();
-    // 10.0.0.1 is the bridge's and 10.0.0.3 is written out; IPv6 has its own order.
+    // 10.0.0.1 is the bridge's address and 10.0.0.3 is written in the file. IPv6 addresses are assigned separately.
     assert_eq!(
         pairs,
         [

@@ -1,22 +1,21 @@
-//! From what is missing to the commands that install it. Pure: [`Host`] says all that matters
-//! about the machine.
+//! Plans the commands that install what is missing. Pure: [`Host`] holds all relevant properties of the machine.
 
 use super::{Install, Requirement};
 use crate::{error::Error, tools};
 
-/// What this machine lets us do.
+/// What can be installed on this machine.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Host {
     /// rustup manages the toolchain.
     pub(super) rustup: bool,
-    /// It is Debian, or one that takes after it.
+    /// The machine has apt: Debian or a derivative.
     pub(super) apt: bool,
-    /// We are root.
+    /// The process runs as root.
     pub(super) root: bool,
 }
 
 impl Host {
-    /// The machine we run on.
+    /// Detects the properties of this machine.
     pub(super) fn this() -> Self {
         Self {
             rustup: tools::find("rustup").is_some(),
@@ -33,20 +32,20 @@ pub(super) struct Step<'a> {
     pub(super) serves: Vec<&'a Requirement>,
     /// The command line.
     pub(super) words: Vec<&'static str>,
-    /// Whether the rest is worth trying when it fails.
+    /// Whether to continue if it fails.
     pub(super) may_fail: bool,
 }
 
-/// What to run, and what must be left to the user once that has run.
+/// The steps, and the error for what the user must install.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
-    /// In this order.
+    /// In order of execution.
     pub(super) steps: Vec<Step<'a>>,
-    /// What the machine does not let us install.
+    /// What cannot be installed here.
     pub(super) refusal: Option<Error>,
 }
 
-/// Waits for another apt-get (a fresh machine often runs one) instead of failing.
+/// Waits up to 300 s for another apt-get, which a fresh machine often runs.
 const APT_INSTALL: [&str; 6] =
     ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends"];
 
@@ -80,7 +79,7 @@ pub(super) fn plan<'a>(missing: &[&'a Requirement], host: Host) -> Plan<'a> {
     }
     match (host.apt, host.root) {
         (true, true) => {
-            // One broken third-party source must not stop us: the packages may be there all the same.
+            // A broken third-party source must not end the setup: the packages may still be available.
             plan.push(Vec::new(), &["apt-get", "update"], true);
             plan.push(packages, &APT_INSTALL, false);
         }
@@ -99,7 +98,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The second halves, joined.
+/// The names, joined.
 fn list(what: &[(&Requirement, &'static str)], between: &str) -> String {
     what.iter().map(|&(_, name)| name).collect::<Vec<_>>().join(between)
 }

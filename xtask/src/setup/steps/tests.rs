@@ -1,4 +1,4 @@
-//! What is installed how, on which machine.
+//! Installation plans by machine.
 
 use super::{
     super::requirements::{Need, REQUIREMENTS},

@@ -1,4 +1,4 @@
-//! A guest that runs: QEMU, and what comes out of its console.
+//! A running guest: QEMU and its console.
 
 use std::{
     fs::File,
@@ -21,19 +21,19 @@ use crate::{
     tools::{command, display, say},
 };
 
-/// How often interrupts are looked at.
+/// The poll interval for interrupts.
 const TICK: Duration = Duration::from_millis(200);
-/// How many lines of the console are shown of a guest that failed.
+/// How many console lines are shown if the guest fails.
 const SHOWN: usize = 40;
-/// How long powering off may take.
+/// Timeout for the power-off.
 const LAST: Duration = Duration::from_secs(60);
 
-/// A guest. It is killed when this is dropped, and when this program dies.
+/// A guest. QEMU is killed when this is dropped, and when this process dies.
 pub(super) struct Console {
     name: &'static str,
     qemu: Child,
     lines: mpsc::Receiver<String>,
-    /// All that the console said but lines of tests.
+    /// The log of the console, without the test results.
     log: PathBuf,
     file: File,
     last: Vec<String>,
@@ -56,7 +56,7 @@ impl Console {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
         ));
         say(&format!("$ {}", display(&qemu)));
-        // Ctrl-C is for us, who end it.
+        // In its own process group: Ctrl-C is handled here, and this process ends QEMU.
         qemu.stdout(Stdio::piped()).process_group(0);
         let failed = |source| Error::Start { command: machine.qemu.to_owned(), source };
         let mut child = qemu.spawn().map_err(failed)?;
@@ -70,7 +70,7 @@ impl Console {
         Ok(Self { name: kernel.name, qemu: child, lines, log, file, last: Vec::new() })
     }
 
-    /// What the guest tells next, within a time.
+    /// The next message of the guest, with a timeout.
     pub(super) fn next(&mut self, within: Duration) -> Result<Line, Error> {
         let begun = Instant::now();
         loop {
@@ -89,7 +89,7 @@ impl Console {
         }
     }
 
-    /// Waits until it has powered off.
+    /// Waits until the guest has powered off.
     pub(super) fn ends(mut self) -> Result<(), Error> {
         let begun = Instant::now();
         while begun.elapsed() < LAST && !interrupt::seen() {
@@ -103,7 +103,7 @@ impl Console {
     }
 
     fn note(&mut self, line: String) {
-        // The console is for people who look for a fault.
+        // The log is for debugging only.
         let _ = writeln!(self.file, "{line}");
         if self.last.len() == SHOWN {
             self.last.remove(0);
@@ -119,7 +119,7 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        // It may have ended already.
+        // QEMU may have ended already.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }

@@ -1,4 +1,4 @@
-//! Inside a guest: runs the tests and tells of each in a line of the console. Also the form of these lines.
+//! Runs the tests inside a guest and reports each as a line on the console. Also defines the format of these lines.
 
 use std::{
     fs,
@@ -19,53 +19,53 @@ use crate::{
     tools::{command, output, say},
 };
 
-/// Where this program is in a guest, and what it is asked for.
+/// Paths in the guest: this program, and the request.
 pub(super) const XTASK: &str = "/xtask";
 pub(super) const REQUEST: &str = "/request.json";
 
-/// How a line begins that is not the kernel's.
+/// The prefix of the report lines.
 const MARK: &str = "xtask-guest ";
-/// What is kept of the output of a test that failed, from its end.
+/// How many bytes of a failed test's output are kept, from its end.
 const OUTPUT: usize = 40_000;
-/// What a kernel says when something is wrong with it.
+/// Messages of the kernel that indicate a fault.
 const COMPLAINTS: [&str; 7] =
     ["WARNING:", "BUG:", "Oops", "stall", "blocked for more than", "unregister_netdevice", "refcount"];
 
-/// What to do in a guest.
+/// Arguments of the hidden command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What the machine outside has asked for
+    /// The file with the request of the machine outside
     #[arg(default_value = REQUEST)]
     request: PathBuf,
 }
 
-/// What is asked of a guest.
+/// The request to a guest.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     /// One of [`ALL`].
     pub(super) kernel: String,
     pub(super) binary: PathBuf,
-    /// Which tests, if not those of the kernel.
+    /// Filters that replace the kernel's own list of tests.
     pub(super) arguments: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
 }
 
-/// What a guest tells.
+/// A message of a guest.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Line {
-    /// Tests begin.
+    /// The tests start.
     Begin { release: String, tests: usize },
-    /// A test has ended; with its output if it did not pass.
+    /// A test has ended. `log` has its output if it failed.
     Test { outcome: Outcome, log: String },
-    /// Nothing can be run.
+    /// The tests cannot be run.
     Error(String),
     /// All tests have ended.
     End { complaints: Vec<String> },
 }
 
-/// What a line of the console tells; `None` if it is the kernel's or another program's.
+/// Parses a console line; `None` if it is not a message of ours.
 pub(super) fn parse(line: &str) -> Option<Line> {
-    // Messages of the kernel may be before and behind it in a line.
+    // Kernel messages may precede and follow it in a line.
     let (_, json) = line.split_once(MARK)?;
     serde_json::Deserializer::from_str(json).into_iter().next()?.ok()
 }
@@ -76,7 +76,7 @@ fn tell(line: &Line) {
     let _ = std::io::stdout().flush();
 }
 
-/// Runs the tests that were asked for.
+/// Runs the requested tests.
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let done = run_tests(&args.request);
     match &done {
@@ -116,7 +116,7 @@ fn run_tests(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// The tests for a kernel. Those that the usual kernel cannot run are all for this one.
+/// The tests for a kernel. Those that the host's kernel cannot run are included for all native kernels.
 fn selected(kernel: &Kernel, names: &[String], ignored: &[String]) -> Vec<String> {
     let begins = |name: &String, with: &str| name.starts_with(with);
     let is_for = |name: &&String| kernel.tests.iter().any(|with| begins(name, with));
@@ -126,7 +126,7 @@ fn selected(kernel: &Kernel, names: &[String], ignored: &[String]) -> Vec<String
     names.iter().filter(wanted).filter(|name| !is_skipped(name)).cloned().collect()
 }
 
-/// The end of a file.
+/// The last `OUTPUT` bytes of a file, as text.
 fn end_of(log: &Path) -> String {
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let from = text.len().saturating_sub(OUTPUT);
@@ -145,7 +145,7 @@ fn release() -> String {
     format!("{} (Debian {})", read("osrelease"), version.split(' ').next().unwrap_or_default())
 }
 
-/// Lines of the kernel's log that speak of a fault in it.
+/// Lines of the kernel log that indicate a fault.
 fn complaints(log: &str) -> Vec<String> {
     let is_one = |line: &&str| COMPLAINTS.iter().any(|word| line.contains(word));
     log.lines().filter(is_one).take(20).map(str::to_owned).collect()

@@ -1,4 +1,4 @@
-//! What was run on which kernel, of which version of vethpath: kept in docs/kernels.json, shown in docs/kernels.md.
+//! The record of test runs by kernel and version of vethpath: stored in docs/kernels.json, shown in docs/kernels.md.
 
 use std::{collections::BTreeMap, fs};
 
@@ -14,7 +14,7 @@ use crate::{
 const RECORDS: &str = "docs/kernels.json";
 const DOCUMENT: &str = "docs/kernels.md";
 
-/// One run on one kernel.
+/// A run on one kernel.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Record {
     /// The day, UTC.
@@ -22,15 +22,15 @@ pub(super) struct Record {
     vethpath: String,
     commit: String,
     release: String,
-    /// By the beginning of the tests' names.
+    /// By group: a prefix of the tests' names.
     tests: BTreeMap<String, Counts>,
     /// Tests that failed.
     failed: Vec<String>,
-    /// Tests of what the kernel does not have, and what that is.
+    /// Tests of features that the kernel lacks, with the feature.
     lacking: BTreeMap<String, String>,
 }
 
-/// How tests ended.
+/// The number of tests by result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Counts {
     passed: usize,
@@ -42,11 +42,11 @@ struct Counts {
 type Records = BTreeMap<String, Record>;
 
 impl Record {
-    /// Of a run that has just ended.
+    /// From the results of a run.
     pub(super) fn of(kernel: &Kernel, results: &Results, commit: Option<String>) -> Self {
         let mut record = Self {
             date: output(command("date").args(["-u", "+%F"])).unwrap_or_default().trim().to_owned(),
-            // One for the whole workspace.
+            // All packages of the workspace have one version.
             vethpath: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit.unwrap_or_else(|| "unknown".to_owned()),
             release: results.release.clone(),
@@ -70,7 +70,7 @@ impl Record {
         record
     }
 
-    /// Keeps it in place of the last one of this kernel, and writes the document.
+    /// Replaces this kernel's record and writes the document.
     pub(super) fn keep(self, kernel: &Kernel) -> Result<(), Error> {
         let mut records = read()?;
         records.insert(kernel.name.to_owned(), self);
@@ -89,7 +89,7 @@ impl Record {
     }
 }
 
-/// Under which beginning of names a test is counted.
+/// The group of a test: a prefix of its name.
 fn group(kernel: &Kernel, test: &str) -> String {
     let begins = kernel.tests.iter().find(|begins| test.starts_with(**begins)).copied();
     let group = begins.or_else(|| test.split("::").next()).unwrap_or(test);
@@ -125,7 +125,7 @@ fn document(records: &Records) -> Result<String, Error> {
     })
 }
 
-/// In the order in which they are run.
+/// The records in running order.
 fn in_order(records: &Records) -> impl Iterator<Item = (&'static Kernel, &Record)> {
     ALL.iter().filter_map(|kernel| Some((kernel, records.get(kernel.name)?)))
 }
@@ -174,7 +174,7 @@ fn cell(counts: &Counts) -> String {
     cell
 }
 
-/// Tests that did not pass, with what is missing.
+/// Tests that failed, and features that kernels lack.
 fn lacking(records: &Records) -> String {
     let mut list = String::new();
     for (kernel, record) in in_order(records) {
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(lacking(&Records::new()), "None.\n");
     }
 
-    /// A figure that was typed by hand is found here.
+    /// Detects a figure that was typed by hand.
     #[test]
     fn the_document_is_what_the_records_give() {
         let there = fs::read_to_string(root().join(DOCUMENT)).expect("the document");

@@ -1,8 +1,8 @@
 //! Integration tests on other kernels: Debian's kernel packages, booted under QEMU without KVM.
 //!
-//! A guest has neither disk nor network. Its root is an initramfs of Debian packages (`root`), to which the test binary,
-//! `vethpath`, this program and the sources are added. In it, this program runs the tests (`guest`) and writes a line
-//! for each to the console, which is read here (`console`). `matrix` keeps the results in docs/kernels.md.
+//! A guest has neither disk nor network. Its root is an initramfs of Debian packages (`root`) with the test binary,
+//! `vethpath`, this program and the sources. In it, this program runs the tests (`guest`) and prints a line for each to
+//! the console, which `console` reads. `matrix` stores the results in docs/kernels.md.
 
 mod console;
 mod guest;
@@ -38,14 +38,14 @@ pub(crate) use guest::{Args as GuestArgs, run as run_guest};
 /// A kernel to test on.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Kernel {
-    /// What `--kernel` takes.
+    /// The value of `--kernel`.
     name: &'static str,
     /// The Debian package that depends on the newest image of this series.
     package: &'static str,
     machine: &'static Machine,
-    /// Beginnings of the names of tests. Those that are ignored elsewhere belong to them.
+    /// Prefixes of the tests' names. Tests that are ignored elsewhere are included.
     tests: &'static [&'static str],
-    /// Those of them that are not run, and why.
+    /// Prefixes of tests that are not run, with the reasons.
     skipped: &'static [(&'static str, &'static str)],
 }
 
@@ -56,9 +56,9 @@ struct Machine {
     architecture: &'static str,
     qemu: &'static str,
     options: &'static [&'static str],
-    /// The kernel's name of the console that QEMU has on its standard output.
+    /// The kernel's name of the console that QEMU connects to its standard output.
     console: &'static str,
-    /// For which target, by which linker, if not this machine's.
+    /// Target and linker, if they differ from this machine's.
     cross: Option<(&'static str, &'static str)>,
     strip: &'static str,
 }
@@ -75,21 +75,21 @@ const X86: Machine = Machine {
 const ARM: Machine = Machine {
     architecture: "arm64",
     qemu: "qemu-system-aarch64",
-    // QARMA, the architected algorithm of pointer authentication, takes most of the time where it is emulated.
+    // QARMA, the architected algorithm of pointer authentication, is very slow in emulation.
     options: &["-M", "virt", "-cpu", "max,pauth-impdef=on"],
     console: "ttyAMA0",
     cross: Some((OTHER_CPU, "aarch64-linux-gnu-gcc")),
     strip: "aarch64-linux-gnu-strip",
 };
 
-/// What other kernels are tested for: what depends on the kernel, and what the usual one lacks.
+/// Tests for other kernels: those that depend on the kernel, and those that this machine's kernel cannot run.
 const OTHER_KERNEL: &[&str] =
     &["walkthrough::", "hazards::", "traffic::", "segments::", "kernels::", "bonds::"];
-/// What other CPUs are tested for.
+/// Tests for other CPUs.
 const OTHER_CPU_TESTS: &[&str] =
     &["walkthrough::", "programs::stations::", "segments::stations::", "hazards::state::moves"];
 
-/// Why a test has no place in a guest.
+/// Why a test is not run in a guest.
 const SPEED: &str = "it is decided by how fast the machine is";
 
 const ALL: [Kernel; 3] = [
@@ -116,31 +116,31 @@ const ALL: [Kernel; 3] = [
     },
 ];
 
-/// Stands for all of them.
+/// The value of `--kernel` for all kernels.
 const EVERY: &str = "all";
 
-/// How many tests run at once in a guest, which has two CPUs.
+/// Parallel tests in a guest, which has two CPUs.
 const SLOTS: usize = 2;
-/// How long a test may take there: emulated CPUs are some ten times slower.
+/// The time limit of a test in a guest: emulated CPUs are about ten times slower.
 const LIMIT: Duration = Duration::from_secs(1800);
-/// What tests are told, whose waiting has an end: tests/harness/wait.rs.
+/// The variable that scales the tests' timeouts: tests/harness/wait.rs.
 const SLOWNESS: (&str, &str) = ("VETHPATH_SLOWNESS", "5");
-/// How long nothing may be heard of a guest, beyond what a test may take.
+/// Timeout of a silent guest, beyond the time limit of a test.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// What `--kernel` takes.
+/// The values of `--kernel`.
 pub(super) fn names() -> Vec<&'static str> {
     ALL.iter().map(|kernel| kernel.name).chain([EVERY]).collect()
 }
 
-/// The kernels of these names, each once; all if none is named.
+/// The kernels of these names, without duplicates; all if the list is empty.
 pub(super) fn named(names: &[String]) -> Vec<&'static Kernel> {
     let every = names.is_empty() || names.iter().any(|name| name == EVERY);
     ALL.iter().filter(|kernel| every || names.iter().any(|name| name == kernel.name)).collect()
 }
 
 impl Kernel {
-    /// What must be installed to run it.
+    /// The requirements of its tests.
     pub(super) fn needs(&self) -> &'static [Need] {
         match self.machine.cross {
             None => &[Need::Build, Need::Guest],
@@ -153,12 +153,12 @@ impl Kernel {
     }
 }
 
-/// Everything that is made for guests.
+/// The folder of all guests.
 fn folder() -> PathBuf {
     target_dir().join("guests")
 }
 
-/// Runs the tests on each of `kernels`. All run, whatever becomes of one; an error names the tests that failed.
+/// Runs the tests on each of `kernels`, even if some fail. The error names the failed tests.
 pub(super) fn run(kernels: &[&'static Kernel], arguments: &[String]) -> Result<(), Error> {
     if env::consts::ARCH != "x86_64" {
         return Err(Error::Guest("guests are emulated on x86-64 machines alone".to_owned()));
@@ -170,7 +170,7 @@ pub(super) fn run(kernels: &[&'static Kernel], arguments: &[String]) -> Result<(
     if alone.try_lock().is_err() {
         return Err(Error::Guest(format!("another run holds {}/lock: wait until it ends", folder.display())));
     }
-    // What is written of one kernel is no change of what is tested on the next.
+    // Read first: writing a kernel's record must not mark the commit as dirty for the next one.
     let commit = commit();
     let mut failed = Vec::new();
     for kernel in kernels {
@@ -198,18 +198,18 @@ pub(super) fn run(kernels: &[&'static Kernel], arguments: &[String]) -> Result<(
     if failed.is_empty() { Ok(()) } else { Err(Error::TestsFailed(failed)) }
 }
 
-/// What a guest told.
+/// The results of a guest.
 #[derive(Default)]
 struct Results {
     /// `uname -r`, and Debian's version in `uname -v`.
     release: String,
     outcomes: Vec<Outcome>,
-    /// Warnings of the kernel.
+    /// Warnings in the kernel log.
     complaints: Vec<String>,
 }
 
 impl Results {
-    /// How many passed, lack what they test, and failed.
+    /// How many passed, lack a feature, and failed.
     fn counts(&self) -> (usize, usize, usize) {
         let lacking = self.outcomes.iter().filter(|outcome| outcome.lacks().is_some()).count();
         let failed = self.outcomes.iter().filter(|outcome| outcome.has_failed()).count();
@@ -217,9 +217,9 @@ impl Results {
     }
 }
 
-/// Builds, boots, and listens until the guest powers off.
+/// Builds, boots, and collects results until the guest powers off.
 fn run_one(kernel: &'static Kernel, arguments: &[String]) -> Result<Results, Error> {
-    // Without network it ends here, before anything is built.
+    // First, so that a missing network fails before the build.
     root::prepare(kernel)?;
     let built = Built::build(kernel)?;
     let request = Request {
@@ -234,7 +234,7 @@ fn run_one(kernel: &'static Kernel, arguments: &[String]) -> Result<Results, Err
     fs::create_dir_all(&logs).map_err(|source| Error::File { path: logs.clone(), source })?;
     let mut console = Console::boot(kernel, &root::kernel_image(kernel), &initrd)?;
     let mut results = Results::default();
-    // A guest that ends without a word has crashed.
+    // A guest whose console closes early has crashed.
     loop {
         match console.next(LIMIT + SILENCE)? {
             Line::Begin { release, tests } => {
@@ -260,7 +260,7 @@ fn run_one(kernel: &'static Kernel, arguments: &[String]) -> Result<Results, Err
     console.ends().map(|()| results)
 }
 
-/// What runs in a guest.
+/// The programs for a guest.
 struct Built {
     tests: PathBuf,
     vethpath: PathBuf,
@@ -286,7 +286,7 @@ impl Built {
         Ok(Self { vethpath: profile.join("vethpath"), tests, xtask, strip })
     }
 
-    /// Each with its place in the guest.
+    /// Each file with its path in the guest and its `strip`.
     fn files(&self) -> [(&Path, &Path, &'static str); 3] {
         [
             (&self.tests, &self.tests, self.strip),
@@ -296,7 +296,7 @@ impl Built {
     }
 }
 
-/// Has cargo build for the guest's CPU.
+/// Makes cargo build for the guest's CPU.
 fn for_machine(command: &mut Command, cross: Option<(&'static str, &'static str)>) {
     if let Some((target, linker)) = cross {
         let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
@@ -304,13 +304,13 @@ fn for_machine(command: &mut Command, cross: Option<(&'static str, &'static str)
     }
 }
 
-/// The commit that is tested, and whether more than it is.
+/// The tested commit, with `+` if the work tree has changes.
 fn commit() -> Option<String> {
     let described = output(command("git").args(["describe", "--always", "--dirty=+", "--exclude=*"]))?;
     Some(described.trim().to_owned())
 }
 
-/// The sources that tests read, as paths in the repository.
+/// The sources that tests read, relative to the repository.
 const SOURCES: [&str; 6] = ["README.md", "docs", "examples", "tests", "vethpath/src", "vethpath/Cargo.toml"];
 
 #[cfg(test)]

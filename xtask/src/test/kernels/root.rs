@@ -1,5 +1,5 @@
-//! The root of a guest: an initramfs in three parts. Debian's tools and a kernel's modules are kept below
-//! `target/guests`; what was built, and the sources that tests read, are packed for each run.
+//! The root of a guest: an initramfs in three parts. Debian's tools and a kernel's modules are cached in
+//! `target/guests`. The built programs and the sources that tests read are packed for each run.
 
 use std::{
     fs::{self, File},
@@ -14,7 +14,8 @@ use crate::{
     tools::{command, output, run as run_command, say, wait},
 };
 
-/// What tests run. apt adds what these depend on; `usr-is-merged` keeps it from Perl's whole library.
+/// The packages that tests use; apt adds their dependencies. `usr-is-merged` prevents apt from adding Perl's whole
+/// library.
 const TOOLS: [&str; 22] = [
     "bash",
     "coreutils",
@@ -40,12 +41,12 @@ const TOOLS: [&str; 22] = [
     "util-linux",
 ];
 
-/// The modules that are kept: those below these folders of `kernel/`, and each driver that is a file in `drivers/net`.
+/// The module folders to keep in `kernel/`, `drivers/` and `drivers/net/`. Modules directly in these are kept too.
 const MODULES: [&str; 5] = ["arch", "crypto", "drivers", "lib", "net"];
 const DRIVERS: [&str; 1] = ["net"];
 const NET_DRIVERS: [&str; 2] = ["bonding", "vxlan"];
 
-/// Who the tools expect to be known.
+/// The users that the tools require.
 const USERS: &str = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n\
                      tcpdump:x:100:100::/nonexistent:/usr/sbin/nologin\n";
 const GROUPS: &str = "root:x:0:\nnogroup:x:65534:\ntcpdump:x:100:\n";
@@ -56,18 +57,18 @@ const INIT: &str = include_str!("init.sh");
 const IMAGE: &str = "vmlinuz";
 const ARCHIVE: &str = "root.cpio";
 
-/// A kernel's image; it is there once its [`initrd`] has been made.
+/// The path of a kernel's image. It exists after [`initrd`] has succeeded.
 pub(super) fn kernel_image(kernel: &Kernel) -> PathBuf {
     kernel.folder().join(IMAGE)
 }
 
-/// Makes what is kept, if it is not there.
+/// Creates the cached parts if they do not exist.
 pub(super) fn prepare(kernel: &Kernel) -> Result<(), Error> {
     tools(kernel.machine.architecture)?;
     modules(kernel).map(drop)
 }
 
-/// Makes the initramfs. `files` are binaries, with their places in the guest and the `strip` for them.
+/// Builds the initramfs. `files` are binaries, with their paths in the guest and their `strip` programs.
 pub(super) fn initrd(
     kernel: &Kernel,
     files: &[(&Path, &Path, &str)],
@@ -80,7 +81,7 @@ pub(super) fn initrd(
     let initrd = kernel.folder().join("initrd");
     let failed = |source| Error::File { path: initrd.clone(), source };
     let mut whole = File::create(&initrd).map_err(failed)?;
-    // The kernel unpacks one archive after the other, on top of each other.
+    // The kernel unpacks concatenated archives in sequence into one root.
     for part in [tools, modules, run] {
         File::open(part).and_then(|mut part| io::copy(&mut part, &mut whole)).map_err(failed)?;
     }
@@ -118,7 +119,7 @@ fn tools(architecture: &str) -> Result<PathBuf, Error> {
     Ok(folder.join(ARCHIVE))
 }
 
-/// The archive of a kernel's modules; its image is beside it.
+/// The archive of a kernel's modules; the image is in the same folder.
 fn modules(kernel: &Kernel) -> Result<PathBuf, Error> {
     let (folder, architecture) = (kernel.folder(), kernel.machine.architecture);
     let recipe = format!("modules 1: {} {MODULES:?} {DRIVERS:?} {NET_DRIVERS:?}\n", kernel.package);
@@ -157,13 +158,13 @@ fn modules(kernel: &Kernel) -> Result<PathBuf, Error> {
     Ok(folder.join(ARCHIVE))
 }
 
-/// The package that the newest image of a series is in, by what `apt-cache depends` prints.
+/// The package with the newest image of a series, from the output of `apt-cache depends`.
 fn image_package(depends: &str) -> Option<&str> {
     let packages = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     packages.into_iter().find(|package| package.starts_with("linux-image-"))
 }
 
-/// Packs what is of this run alone.
+/// Packs the files of this run.
 fn pack_run(
     tree: &Path,
     files: &[(&Path, &Path, &str)],
@@ -188,7 +189,7 @@ fn pack_run(
     remove(tree)
 }
 
-/// Makes `files` in a folder unless they are there, made so, and whole.
+/// Creates `files` in a folder, unless they exist with this recipe and valid checksums.
 fn kept(
     folder: &Path,
     recipe: &str,
@@ -206,16 +207,16 @@ fn kept(
     work()?;
     let computed = output(command("sha256sum").args(files).current_dir(folder)).unwrap_or_default();
     write(&sums, &computed)?;
-    // What was not finished has none.
+    // Written last, so that an interrupted run leaves no recipe.
     write(&made, recipe)
 }
 
-/// Where apt keeps lists and packages of an architecture, apart from those of this machine.
+/// apt's state for an architecture, separate from this machine's.
 fn state(architecture: &str) -> PathBuf {
     folder().join(format!("apt-{architecture}"))
 }
 
-/// apt for an architecture, with this machine's sources and as if nothing were installed.
+/// apt for an architecture, with this machine's sources and an empty list of installed packages.
 fn apt(program: &str, architecture: &str) -> Command {
     let state = state(architecture);
     let mut command = command(program);
@@ -233,7 +234,7 @@ fn apt(program: &str, architecture: &str) -> Command {
     command
 }
 
-/// Fetches the lists of packages.
+/// Updates the package lists.
 fn update(architecture: &str) -> Result<(), Error> {
     for path in ["lists/partial", "cache/archives/partial"] {
         make(&state(architecture).join(path))?;
@@ -245,20 +246,20 @@ fn update(architecture: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Unpacks a package's files without what is for people.
+/// Unpacks a package's files, without documentation and translations.
 fn unpack(package: &Path, tree: &Path) -> Result<(), Error> {
     const SCRIPT: &str = "dpkg-deb --fsys-tarfile \"$0\" | tar --extract --directory \"$1\" --keep-directory-symlink \
                           --exclude './usr/share/doc/*' --exclude './usr/share/man/*' --exclude './usr/share/locale/*'";
     wait(command("sh").args(["-e", "-c", SCRIPT]).arg(package).arg(tree))
 }
 
-/// Packs a tree as an initramfs, everything root's.
+/// Packs a tree as an initramfs, owned by root.
 fn pack(tree: &Path, archive: &Path) -> Result<(), Error> {
     const SCRIPT: &str = "find . -print0 | cpio --quiet --null --create --format=newc --owner=0:0 > \"$0\"";
     wait(command("sh").args(["-e", "-c", SCRIPT]).arg(archive).current_dir(tree))
 }
 
-/// Removes the folders in a folder that are not of these names.
+/// Removes the folders in `folder` that are not in `names`.
 fn keep_only(folder: &Path, names: &[&str]) -> Result<(), Error> {
     for path in entries(folder)? {
         if path.is_dir() && !names.contains(&named(&path)) {
@@ -272,7 +273,7 @@ fn named(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
-/// A path as one below another root.
+/// A path relative to the root.
 fn relative(path: &Path) -> &Path {
     path.strip_prefix("/").unwrap_or(path)
 }
@@ -297,7 +298,7 @@ fn link(to: &str, path: &Path) -> Result<(), Error> {
     std::os::unix::fs::symlink(to, path).map_err(|source| Error::File { path: path.to_owned(), source })
 }
 
-/// Removes a file, or a folder with all that is in it.
+/// Removes a file or a folder recursively.
 fn remove(path: &Path) -> Result<(), Error> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {

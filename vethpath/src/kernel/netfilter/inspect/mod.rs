@@ -1,4 +1,4 @@
-//! Which base chains of a namespace do something to what passes them.
+//! The base chains of a namespace that may affect frames.
 //!
 //! Mirrors `nf_tables_fill_chain_info` and `nft_dump_basechain_hook` (net/netfilter/nf_tables_api.c).
 
@@ -21,7 +21,7 @@ const NFTA_RULE_EXPRESSIONS: u16 = 4;
 
 type Exchange<T> = std::result::Result<T, ExchangeError>;
 
-/// A table as [`add_masquerade`](super::add_masquerade) made it.
+/// A table created by [`add_masquerade`](super::add_masquerade).
 #[derive(Clone, Copy, Debug)]
 pub struct OwnTable<'a> {
     /// Its name.
@@ -30,12 +30,11 @@ pub struct OwnTable<'a> {
     pub rules: &'a [MasqueradeRule],
 }
 
-/// The chains in the socket's namespace that have rules or drop by policy, in the order of the
-/// kernel's list. Tables that are exactly one of `ours` are left out; one that somebody has added
-/// to is not. [`Hook::sees`] tells which of the chains a bridged frame passes.
+/// The base chains in the socket's namespace that have rules or drop by policy, in dump order. Tables that equal one
+/// of `ours` are left out, unless they have been modified. [`Hook::sees`] states which chains a bridged frame passes.
 ///
 /// # Errors
-/// What the kernel said. A kernel without nf_tables has no chains, which is no error.
+/// The kernel refuses a request. A kernel without nf_tables has no chains, which is not an error.
 pub fn rules(socket: &Socket, ours: &[OwnTable<'_>]) -> Result<Vec<Hook>> {
     let failed = |source| {
         let object = "the nft chains of the namespace".to_owned();
@@ -55,11 +54,11 @@ pub fn rules(socket: &Socket, ours: &[OwnTable<'_>]) -> Result<Vec<Hook>> {
     Ok(chains.iter().filter(|chain| !own(chain)).filter_map(Chain::hook).collect())
 }
 
-/// Whether the table is there and as [`add_masquerade`](super::add_masquerade) makes it: one chain,
-/// and these rules in this order.
+/// Whether the table exists and is unmodified since [`add_masquerade`](super::add_masquerade): one chain, with these
+/// rules in this order.
 ///
 /// # Errors
-/// What the kernel said.
+/// The kernel refuses a request.
 pub fn is_exactly(socket: &Socket, table: OwnTable<'_>) -> Result<bool> {
     let failed =
         |source| NetfilterError::Netlink { operation: "read", object: describe(FAMILY, table.name), source };
@@ -105,7 +104,7 @@ pub(super) fn expressions_of(answer: &[u8], table: &str) -> Exchange<Option<Vec<
     for attribute in attributes(answer.get(HEADER..).unwrap_or_default()) {
         let attribute = attribute?;
         match attribute.kind() {
-            // Kernels before 4.8 do not filter.
+            // Kernels before 4.8 do not filter the dump.
             NFTA_RULE_TABLE if text(attribute.value()) != table => {
                 return Err(ExchangeError::Malformed("a rule of another table"));
             }
@@ -128,11 +127,11 @@ pub(super) struct Chain {
     name: String,
     /// `filter`, `nat`, `route`.
     kind: String,
-    /// Only base chains have one.
+    /// Only base chains have a policy.
     policy: Option<u32>,
-    /// Rules in the chain and jumps to it.
+    /// Number of rules in the chain and jumps to it.
     uses: Option<u32>,
-    /// What makes it a base chain.
+    /// The hook. Only base chains have one.
     base: Option<Base>,
 }
 
@@ -172,11 +171,11 @@ impl Chain {
         Ok(chain)
     }
 
-    /// The chain as a hook, unless it lets everything pass untouched.
+    /// The chain as a hook. `None` if it is not a base chain, or has no rules and accepts by policy.
     ///
-    /// NFTA_CHAIN_USE counts the rules in a chain and the jumps to it, and nothing can jump to a base
-    /// chain. So it tells whether there are rules without a dump of them all, of which hosts with
-    /// many containers have tens of thousands. The kernel itself relies on it when it frees a chain.
+    /// NFTA_CHAIN_USE counts the rules in a chain and the jumps to it, and nothing can jump to a base chain. It is
+    /// therefore 0 if and only if there are no rules. A dump of all rules is avoided, since hosts with many containers
+    /// have tens of thousands. The kernel itself relies on this count when it frees a chain.
     pub(super) fn hook(&self) -> Option<Hook> {
         let base = self.base.as_ref()?;
         if self.uses == Some(0) && self.policy == Some(ACCEPT) {
@@ -204,7 +203,7 @@ impl Base {
             match attribute.kind() {
                 NFTA_HOOK_HOOKNUM => point = Some(number(attribute.value())?),
                 NFTA_HOOK_PRIORITY => priority = Some(number(attribute.value())?),
-                // With one device both of these are there.
+                // With a single device, both attributes are present.
                 NFTA_HOOK_DEV => drop(devices.insert(device(attribute.value()))),
                 NFTA_HOOK_DEVS => {
                     for name in attributes(attribute.value()) {
@@ -212,7 +211,7 @@ impl Base {
                         devices.insert(device_name(name.kind(), name.value()));
                     }
                 }
-                // Perhaps another way to name devices.
+                // An unknown attribute may name devices.
                 _ => drop(devices.insert("*".to_owned())),
             }
         }
@@ -232,7 +231,7 @@ fn device_name(kind: u16, value: &[u8]) -> String {
     }
 }
 
-/// Linux 6.16 gives the beginning of names as a string without its final zero.
+/// Linux 6.16 encodes a name prefix as a string without a terminating zero.
 fn device(value: &[u8]) -> String {
     if value.contains(&0) { text(value) } else { text(value) + "*" }
 }

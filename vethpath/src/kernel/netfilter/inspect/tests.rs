@@ -1,4 +1,4 @@
-//! What `inspect` finds, against rulesets that `nft` made and against broken bytes.
+//! Tests of `inspect` with rulesets created by `nft` and with malformed bytes.
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
@@ -103,7 +103,7 @@ fn our_own_table_is_left_out_only_while_it_is_as_we_made_it() {
         }
         nft("add rule inet vethpath-lab postrouting counter");
         assert!(kept(table));
-        // As many rules as ours, but not ours.
+        // The number of rules is ours, the rules are not.
         add_masquerade(&socket, table.name, &own[..2]).unwrap();
         nft("add rule inet vethpath-lab postrouting ip saddr 10.0.1.1 oifname != br1 masquerade");
         assert!(kept(table));
@@ -132,7 +132,7 @@ fn a_chain_waits_for_a_device_that_has_gone() {
         nft("add chain netdev t c { type filter hook ingress device v0 priority 0; }");
         nft("add rule netdev t c drop");
         run("ip", &["link", "del", "v0"]);
-        // Before Linux 6.16 the chain goes with its device.
+        // Before Linux 6.16, the chain is deleted with its device.
         let hooks = rules(&socket(), &[]).unwrap();
         assert!(hooks.iter().all(|hook| hook.sees("v0", BridgeCalls::default())), "{hooks:?}");
         eprintln!("left: {hooks:?}");
@@ -154,7 +154,7 @@ fn a_chain_on_the_beginning_of_names_is_found_with_it() {
     });
 }
 
-/// A chain as Linux 6.18 dumps it, with two devices.
+/// A chain with two devices, as dumped by Linux 6.18.
 fn recorded() -> Vec<u8> {
     let names = Attributes::default().text(1, "v0").text(1, "v1");
     let hook = Attributes::default().number(1, 1).number(2, 0).nested(4, &names);
@@ -199,7 +199,7 @@ fn what_is_not_known_counts() {
     assert_eq!(base(none().text(9, "eth"), none()), ["*"]);
     assert_eq!(base(none().text(1, "v0"), none().number(9, 1)), ["*", "v0"]);
     assert!(Base::parse(none().number(1, 0).as_bytes()).is_err());
-    // No count of rules, or no policy: it may do anything.
+    // Without a number of rules or a policy, the chain may do anything.
     let chain = Chain::parse(&recorded()).unwrap();
     let accepting = Chain { uses: Some(0), ..chain };
     assert_eq!(accepting.hook(), None);

@@ -1,4 +1,4 @@
-//! `nat = true`: what leaves the host for a bridge's subnet gets the host's address.
+//! `nat = true`: packets from a bridge's subnet that leave through another interface get the host's address.
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_sys::Socket;
@@ -11,7 +11,7 @@ use crate::{kernel::exchange::Attributes, topology::MasqueradeRule};
 
 /// The family of our tables: one for both IP versions.
 pub(super) const FAMILY: Family = Family::Inet;
-/// The one chain of our tables.
+/// The only chain of our tables.
 pub(super) const CHAIN: &str = "postrouting";
 /// The chain's type.
 pub(super) const CHAIN_TYPE: &str = "nat";
@@ -22,12 +22,12 @@ pub(super) const PRIORITY: u32 = 100;
 /// `NF_ACCEPT`.
 pub(super) const ACCEPT: u32 = 1;
 
-/// A batch is one datagram, and this many rules of 500 bytes fit the default send buffer (208 KiB).
+/// A batch is one datagram. This many rules of 500 bytes fit the default send buffer (208 KiB).
 const MOST_RULES: usize = 256;
 
-/// Makes table `inet TABLE` with exactly these rules, in place of a table of ours with that name.
+/// Creates the table `inet TABLE` with exactly these rules. Replaces a table of ours of that name.
 ///
-/// The table is what this text makes, one rule per subnet, and it outlives the process:
+/// The table equals this ruleset, with one rule per subnet. It outlives the process.
 /// ```text
 /// table inet TABLE {
 ///     comment "made by vethpath"
@@ -37,10 +37,10 @@ const MOST_RULES: usize = 256;
 ///     }
 /// }
 /// ```
-/// It is one transaction: either all of it is in force or nothing changed.
+/// This is one transaction: all of it is applied or nothing.
 ///
 /// # Errors
-/// [`NetfilterError::NotOurs`] if a table of that name lacks our mark; else what the kernel said.
+/// [`NetfilterError::NotOurs`] if a table of that name lacks our mark. More than 256 rules, or the kernel refuses.
 pub fn add_masquerade(socket: &Socket, table: &str, rules: &[MasqueradeRule]) -> Result<()> {
     if rules.len() > MOST_RULES {
         let object = describe(FAMILY, table);

@@ -1,4 +1,4 @@
-//! What `nft` and real packets make of the rules.
+//! Tests of the rules with `nft` and with real packets.
 
 use std::process::{Child, Command};
 
@@ -40,7 +40,7 @@ fn nft_reads_what_we_wrote() {
         ];
         add_masquerade(&socket(), "vethpath-lab", &rules(&list)).unwrap();
         let found = ruleset();
-        // nft 1.0.6 leaves a table's comment out of its JSON.
+        // The JSON output of nft 1.0.6 lacks the table's comment.
         let listing = run("nft", &["list", "table", "inet", "vethpath-lab"]);
         assert!(listing.contains("comment \"made by vethpath\"") && !listing.contains("flags"), "{listing}");
         let chain = &found[1]["chain"];
@@ -144,14 +144,14 @@ fn without_the_right_the_errno_says_so() {
     });
 }
 
-/// A host behind a veth pair: a namespace that a process of its own keeps.
+/// A host behind a veth pair: a namespace that a child process keeps alive.
 struct Host(Child);
 
 impl Host {
-    /// Its end is `e`, the other end `port`.
+    /// The inner end is `e`, the other end `port`.
     fn new(port: &str, address: &str) -> Self {
         let host = Self(Command::new("unshare").args(["-n", "sleep", "60"]).spawn().unwrap());
-        // Until it has its namespace, the process is in ours.
+        // The child is in our namespace until its `unshare` returns.
         let namespace = |task: &str| std::fs::read_link(format!("/proc/{task}/ns/net")).unwrap();
         while namespace(&host.pid()) == namespace("thread-self") {
             std::thread::yield_now();
@@ -204,14 +204,14 @@ fn packets_that_leave_are_masqueraded_and_bridged_ones_are_not() {
         add_masquerade(&socket(), "t", &rules).unwrap();
         assert!(inside.pings("192.0.2.2"));
 
-        // With br_netfilter, bridged packets pass the chain too: the bridge is their `oifname`, so
-        // a table of ours changes nothing about them. That is why `inspect` may leave it out.
+        // With br_netfilter, bridged packets pass the chain too. Their `oifname` is the bridge, so that our table does
+        // not change them. `inspect` may therefore leave it out.
         let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "1");
         neighbour.run(&["nft", "add table ip t"]);
         neighbour.run(&["nft", "add chain ip t c { type filter hook input priority 0; policy drop; }"]);
         neighbour.run(&["nft", "add rule ip t c ip saddr 10.0.0.2 accept"]);
         assert!(inside.pings("10.0.0.3"));
-        // Another bridge's name in the rule, and they are masqueraded: the judge does judge.
+        // With another bridge's name in the rule they are masqueraded, so the check is effective.
         let wrong = [MasqueradeRule { bridge: "br1".parse().unwrap(), ..rules[0].clone() }];
         add_masquerade(&socket(), "t", &wrong).unwrap();
         let called = std::fs::exists("/proc/sys/net/bridge").unwrap();

@@ -1,4 +1,4 @@
-//! One case of the page: bars, distributions, rounds, and the figures as a table.
+//! One case on the page: bars, distributions, rounds, and a table of the figures.
 
 use maud::{Markup, html};
 
@@ -61,7 +61,7 @@ fn paths(case: &Case) -> Result<String, Error> {
     bars(&all, unit, short)
 }
 
-/// A figure with as many digits as the table has.
+/// A figure with as many digits as in the table.
 fn exact(unit: Unit, value: f64) -> String {
     if unit == Unit::Microseconds { format!("{value:.2} us") } else { say(unit, value) }
 }

@@ -1,10 +1,10 @@
-//! Where it was measured, how, and how to do it again.
+//! The last section: machine, method and command of the measurement.
 
 use maud::{Markup, html};
 
 use crate::bench::{Mode, Report, Why};
 
-/// The last section of the page.
+/// Renders the last section of the page.
 pub(super) fn facts(report: &Report) -> Markup {
     let machine = &report.machine;
     let unknown = || "unknown".to_owned();

@@ -1,4 +1,4 @@
-//! `bench --html`: one page with everything, that needs no network.
+//! `bench --html`: one page with all results, which needs no network.
 
 mod case;
 mod facts;
@@ -18,10 +18,10 @@ use crate::bench::{Comparison, Interval, Mode, Report};
 
 const STYLE: &str = include_str!("style.css");
 
-/// The page, whole.
+/// Renders the page.
 ///
 /// # Errors
-/// A chart cannot be drawn, which never was seen.
+/// A chart cannot be drawn. This is not expected.
 pub fn html(report: &Report, comparison: Option<&Comparison>) -> Result<String, Error> {
     let Report { lab, from, to, bridges, warnings, .. } = report;
     let cases = report.cases.iter().enumerate().map(|(number, one)| case(number, one));
@@ -62,7 +62,7 @@ pub fn html(report: &Report, comparison: Option<&Comparison>) -> Result<String, 
     Ok(page.into_string())
 }
 
-/// How much of the bridge's overhead is removed, of all cases on one axis.
+/// The removed part of the bridge's overhead, for all cases on one axis.
 fn overhead(report: &Report) -> Result<Markup, Error> {
     let row = |name: String, removed: Interval, mode: Mode| {
         let words = format!("{:.2} ({:.2} to {:.2})", removed.value, removed.low, removed.high);
@@ -89,7 +89,7 @@ fn overhead(report: &Report) -> Result<Markup, Error> {
     })
 }
 
-/// A chart with its words for those who cannot see it.
+/// A chart with an alternative text.
 fn figure(about: &str, svg: &str) -> Markup {
     html! { figure role="img" aria-label=(about) { (PreEscaped(svg)) } }
 }
@@ -116,7 +116,7 @@ fn compared(comparison: &Comparison) -> Markup {
     }
 }
 
-/// What a path is drawn with.
+/// The colour of a path.
 const fn ink(mode: Mode) -> Ink {
     match mode {
         Mode::Cable => Ink::Cable,

@@ -1,11 +1,11 @@
-//! The page of a fixed report, read as a browser would.
+//! Parses the page of a fixed report as XML.
 
 use roxmltree::{Document, Node};
 
 use super::*;
 use crate::bench::{Caveat, samples};
 
-/// The body, which is XML too: it has no element without an end.
+/// The body. It is valid XML, since every element has an end tag.
 fn body(page: &str) -> &str {
     let (start, end) = (page.find("<body>").expect("a body"), page.find("</body>").expect("its end"));
     &page[start..end + "</body>".len()]
@@ -124,7 +124,7 @@ fn a_page_of_nothing_is_a_page() {
     assert!(words(page.root()).contains("nothing was measured"));
 }
 
-/// Where the words of an interval are in their chart of 1000 units, and on which side of that point.
+/// The position of an interval's label in its chart of 1000 units, and on which side of that point it is.
 fn words_of(interval: (f64, f64)) -> (f64, String) {
     let words = "0.80 (these)".to_owned();
     let row = Row { name: "a case".to_owned(), value: 0.8, interval, words, ink: Ink::Fast };

@@ -1,11 +1,11 @@
-//! What there is where a lab is what its file says, made without a kernel.
+//! The observed state of a lab that matches its file, built without a kernel.
 
 use crate::{
     plan::{Found, Observed, ObservedLink, settings},
     topology::{Interface, Mac, Masquerade, Place, Topology},
 };
 
-/// A machine on which a lab is exactly what its file says.
+/// Builds the state of a machine on which a lab matches its file.
 pub(super) struct Machine {
     observed: Observed,
     next: u32,

@@ -1,4 +1,4 @@
-//! Plans from what is there to what a file says.
+//! Plans from observed states to files.
 
 mod machine;
 
@@ -30,7 +30,7 @@ fn told(topology: &Topology, former: &[Topology], observed: &Observed) -> Vec<St
     plan.changes().map(|change| format!("{} {change}", change.action.sign())).collect()
 }
 
-/// What a lab with the first file needs to become one with the second.
+/// The changes that turn a lab with the first file into one with the second.
 fn between(before: &str, after: &str) -> Vec<String> {
     let before = lab(before);
     told(&lab(after), std::slice::from_ref(&before), &Machine::with(&before))
@@ -142,8 +142,7 @@ fn another_gateway_takes_the_place_of_the_first() {
     assert_eq!(between(ONE_HOST, &none), ["- delete route 0.0.0.0/0 via 10.0.0.1 in ns0"]);
 }
 
-/// The kernel removes the routes of an interface with its last address, and the addresses of a subnet with
-/// the first.
+/// The kernel removes an interface's routes with its last address, and a subnet's addresses with the first.
 #[test]
 fn what_goes_with_an_address_comes_again() {
     let after = ONE_HOST.replace("10.0.0.2/24", "10.0.0.4/24");
@@ -183,7 +182,7 @@ fn settings_change_and_become_what_they_were() {
     assert_eq!(between(&with(0), &with(1)), ["~ change sysctl ns0: net.ipv4.ip_forward 0 -> 1"]);
     let before = lab(&with(1));
     let mut observed = Machine::with(&before);
-    // Not known what it was: it stays.
+    // Its former value is unknown, so it stays.
     assert_eq!(told(&lab(ONE_HOST), std::slice::from_ref(&before), &observed), [""; 0]);
     observed.sysctls_before.insert((inside("ns0"), SysctlKey::net(&["ipv4", "ip_forward"])), "0".to_owned());
     let expected = ["~ change sysctl ns0: net.ipv4.ip_forward 1 -> 0"];
@@ -222,7 +221,7 @@ fn duplicate_address_detection_changes_in_a_lab_that_is_up() {
     assert_eq!(between(&dad, &dad), [""; 0]);
 }
 
-/// `ip_forward` sets what each interface has.
+/// `ip_forward` sets `forwarding` of each interface.
 #[test]
 fn a_setting_that_is_reset_with_another_is_set_again() {
     let text = ONE_HOST.replace(
@@ -239,7 +238,7 @@ fn a_setting_that_is_reset_with_another_is_set_again() {
     assert_eq!(setting.key.to_string(), "net.ipv4.conf.eth0.forwarding");
 }
 
-/// What cannot be read may not exist: `up` is to find out, once.
+/// A setting that cannot be read may not exist. `up` writes it once to find out.
 #[test]
 fn a_setting_that_cannot_be_read_is_written_when_it_is_new() {
     let with = ONE_HOST
@@ -251,7 +250,7 @@ fn a_setting_that_cannot_be_read_is_written_when_it_is_new() {
     assert_eq!(told(&after, std::slice::from_ref(&after), &observed), [""; 0]);
 }
 
-/// A bond gives its members its MAC and MTU and brings them up; whoever made it moves the addresses to it.
+/// A bond sets MAC and MTU of its members and brings them up. The bond's creator moves the addresses to it.
 #[test]
 fn what_a_bond_has_changed_of_its_member_is_no_drift() {
     let text = ONE_HOST.to_owned();
@@ -276,7 +275,7 @@ fn what_a_bond_has_changed_of_its_member_is_no_drift() {
     assert_eq!(member(|_| (), &more), ["+ create address 10.7.0.1/24 on ns0:eth0"]);
 }
 
-/// A VRF has the routes in its own table: the gateway could not be reached in the main one.
+/// A VRF has the routes in its own table. The gateway could not be reached from the main table.
 #[test]
 fn the_routes_of_a_vrf_are_not_missing() {
     let before = lab(ONE_HOST);
@@ -288,7 +287,7 @@ fn the_routes_of_a_vrf_are_not_missing() {
     assert_eq!(told(&before, std::slice::from_ref(&before), &observed), [expected]);
 }
 
-/// The name is somebody else's: nothing of the lab's can take it.
+/// The name belongs to the namespace's owner, so the lab cannot use it.
 #[test]
 fn a_name_that_was_adopted_with_its_namespace_is_not_free() {
     let adopting =
@@ -347,8 +346,7 @@ fn drift_is_mended() {
     assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
 }
 
-/// The kernel makes it with an address, and with an interface that comes up: it is only told where it comes by
-/// neither.
+/// The kernel adds it with an address, or when the interface comes up. A step is needed only if neither happens.
 #[test]
 fn the_route_to_a_subnet_comes_before_those_by_way_of_it() {
     let lab = lab(ONE_HOST);
@@ -398,7 +396,7 @@ fn a_bridge_that_was_deleted_gets_its_ports_again() {
     );
 }
 
-/// A port whose other end somebody has taken elsewhere is of no use.
+/// A port whose other end was moved elsewhere is useless.
 #[test]
 fn half_a_pair_is_made_anew() {
     let changes = drifted(|links, _| {
