@@ -32,7 +32,8 @@ use crate::{
 };
 
 /// The maps that hold counts.
-const COUNTING: [&str; 5] = [names::PATHS, names::CROSSINGS, names::MATRIX, names::CELLS, names::COUNTERS];
+const COUNTING: [&str; 5] =
+    [names::PATHS, names::PATH_COUNTERS, names::MATRIX_OVERFLOW, names::PAIR_MATRIX, names::COUNTERS];
 
 /// Whether the lab's maps have at least the sizes of `least`.
 ///
