@@ -1,9 +1,9 @@
 //! FDB entries age: the bridge forgets silent hosts and keeps those that send, on either path.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use super::super::common::{A, B, C, knows, mac, on_all};
-use crate::harness::{Host, SLACK, TIMEOUT, holds_for, wait_for, wait_until};
+use crate::harness::{Host, Lab, SLACK, TIMEOUT, holds_for, wait_for, wait_until};
 
 #[test]
 fn who_talks_by_the_fast_path_does_not_age_and_who_is_silent_does() {
@@ -50,6 +50,53 @@ fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
         drop((talk, monitor));
         lab.reaches("ns0", C);
     });
+}
+
+/// The FDB is flushed after the agent has decided to refresh an entry. The entry of a host that has sent a slow frame
+/// since then stays, and the one that only the refresh has created goes.
+#[test]
+fn a_refresh_creates_no_entry_and_deletes_none_that_the_bridge_has_learned() {
+    for talks in [true, false] {
+        let host = Host::new();
+        let file = host.lab("three-hosts").write();
+        let wait = "VETHPATH_WAIT_AT=refresh VETHPATH_WAIT_FOR=/run/go";
+        let _ = host.run(format!("env {wait} {} up {file}", host.exe())).ok();
+        let lab = Lab::that_is_up(&host, "three-hosts", file);
+        let hosts =
+            ["ns0", "ns1"].map(|namespace| (lab.port(&format!("{namespace}:eth0")), mac(&lab, namespace)));
+        let log = host.path("/run/vethpath/three-hosts/agent.log");
+        wait_for(TIMEOUT, "the agent refreshes nothing", || {
+            lab.reaches("ns0", B);
+            fs::read_to_string(&log).is_ok_and(|log| log.contains("waiting at refresh"))
+        });
+        for (port, mac) in &hosts {
+            let _ = host.run(format!("bridge fdb del {mac} dev {port} master")).ok();
+        }
+        let wires = ["ns0:eth0", "ns1:eth0"].map(|inner_end| lab.wire(inner_end));
+        if talks {
+            for (wire, (_, mac)) in wires.iter().zip(&hosts) {
+                wire.send(&broadcast(mac));
+            }
+        }
+        let known = || hosts.iter().filter(|(port, mac)| knows(&host, port, mac)).count();
+        let expected = if talks { 2 } else { 0 };
+        assert_eq!(known(), expected);
+        let _ = host.run("touch /run/go").ok();
+        // An agent that answers is done with the refresh.
+        let _ = lab.heard();
+        assert_eq!(known(), expected, "talks: {talks}");
+        drop(wires);
+        lab.is_fast("ns0:eth0", B);
+        let _ = host.run("rm /run/go").ok();
+        lab.down();
+        host.finish();
+    }
+}
+
+/// A frame of no known protocol to all.
+fn broadcast(mac: &str) -> Vec<u8> {
+    let mac = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("a byte"));
+    [0xff; 6].into_iter().chain(mac).chain([0x88, 0xb5]).chain([0; 46]).collect()
 }
 
 /// An address that sends stays in the FDB. A silent one is deleted.

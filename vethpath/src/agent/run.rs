@@ -375,7 +375,7 @@ impl Agent {
         for number in 0..self.namespaces.len() {
             let due = self.namespaces[number].due(&self.maps);
             for some in due.chunks(REFRESH_BATCH) {
-                if self.namespaces[number].refresh(some).await? {
+                if self.namespaces[number].refresh(some, &self.counters).await? {
                     self.process_events(number).await?;
                     self.hold_lease().await?;
                 }

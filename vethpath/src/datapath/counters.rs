@@ -143,6 +143,15 @@ impl Counters {
         Ok(with_matrix(counters, pair, matrix))
     }
 
+    /// Frames of a pair that were passed to the bridge, for any reason.
+    ///
+    /// # Errors
+    /// The kernel refuses the read.
+    pub fn slow_frames(&self, pair: u32) -> Result<u64> {
+        let slow = self.of(pair, &Matrix::default())?.slow;
+        Ok(slow.iter().fold(0, |frames, count| frames.wrapping_add(count.frames)))
+    }
+
     /// As [`Counters::of`], for many pairs, in their order.
     ///
     /// # Errors

@@ -18,8 +18,9 @@ use vethpath_common::{MOST_BRIDGES, SourceKey};
 use super::BridgeNetns;
 use crate::{
     agent::{layout::LabBridge, map_sync::MapSync, netns_state::NetnsState},
+    datapath::Counters,
     kernel::{FdbEntry, Result, watch::Event},
-    state::events::Kind,
+    state::{events::Kind, stop},
     topology::Mac,
 };
 
@@ -100,9 +101,8 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
     away.filter(|_| pulled_back)
 }
 
-/// Whether the bridge forgot an entry just before it was refreshed, so that the refresh has created it again:
-/// "forgot", and then "learned" at the port of the refresh. The station's own frames take the fast path at that time,
-/// and the bridge learns nothing from them.
+/// Whether the bridge forgot an entry just before it was refreshed, so that the refresh may have created it again:
+/// "forgot", and then "learned" at the port of the refresh. A slow frame of the station has the same events.
 #[must_use]
 pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
     let is_it = |entry: &FdbEntry| is_same(entry, &refreshed);
@@ -138,6 +138,14 @@ fn interval(facts: &NetnsState, bridge: u32) -> Duration {
 }
 
 impl BridgeNetns {
+    /// The number of the pair behind which a station is, on any bridge of the lab.
+    fn pair_of(&self, mac: [u8; 6]) -> Option<u32> {
+        let bridges = self.reader.layout.bridges.iter().filter_map(|bridge| self.state.link(&bridge.name));
+        let mut ports =
+            bridges.filter_map(|bridge| Some(self.state.fdb.get(&(bridge.ifindex, mac, 0))?.port));
+        ports.find_map(|port| self.pairs.get(&self.state.links.get(&port)?.name).map(|(number, _)| *number))
+    }
+
     /// The entries to refresh for stations that the fast path saw.
     #[must_use]
     pub fn due(&mut self, sync: &MapSync) -> Vec<FdbEntry> {
@@ -165,24 +173,30 @@ impl BridgeNetns {
         self.refresher.due(&self.state, now)
     }
 
-    /// Refreshes entries. Returns whether events arrived meanwhile that the maps must follow.
+    /// Refreshes entries. Returns whether events arrived meanwhile that the maps must follow. `counters` show whether
+    /// a station has sent slow frames, from which the bridge learns.
     ///
     /// # Errors
     /// A watch fails. An entry whose refresh the kernel refuses is left to age: its port is gone.
-    pub async fn refresh(&mut self, due: &[FdbEntry]) -> Result<bool> {
+    pub async fn refresh(&mut self, due: &[FdbEntry], counters: &Counters) -> Result<bool> {
         let mut happened = false;
         for entry in due {
-            happened |= self.refresh_one(*entry).await?;
+            happened |= self.refresh_one(*entry, counters).await?;
         }
         Ok(happened)
     }
 
-    async fn refresh_one(&mut self, entry: FdbEntry) -> Result<bool> {
+    async fn refresh_one(&mut self, entry: FdbEntry, counters: &Counters) -> Result<bool> {
+        let pair = self.pair_of(entry.mac);
+        // Unknown is no reason to delete an entry.
+        let slow_frames = || pair.and_then(|pair| counters.slow_frames(pair).ok());
+        let before = slow_frames();
         // Pending events come first: a station that has moved must not be moved back.
         let mut events = self.events_here.drain()?;
         self.apply_events(&events);
         let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(!events.is_empty()) };
         if self.state.fdb.get(&(entry.bridge, entry.mac, entry.vlan)) == Some(&entry) {
+            stop::here_if_told_to_wait("refresh").await;
             let _ = self.reader.rtnl.learn(entry.port, mac).await;
             let meanwhile = self.events_here.drain()?;
             self.apply_events(&meanwhile);
@@ -190,8 +204,11 @@ impl BridgeNetns {
                 let (from, to) = (self.port_label(entry.port), self.port_label(moved.port));
                 self.events.push(Kind::StationMoved { mac: mac.to_string(), from, to });
                 let _ = self.reader.rtnl.learn(moved.port, mac).await;
-            } else if revived_meanwhile(&meanwhile, entry) {
+            } else if revived_meanwhile(&meanwhile, entry) && before.is_some() && slow_frames() == before {
                 let _ = self.reader.rtnl.forget(entry.port, mac).await;
+                if slow_frames() != before {
+                    let _ = self.reader.rtnl.learn(entry.port, mac).await;
+                }
             }
             events.extend(meanwhile);
         }

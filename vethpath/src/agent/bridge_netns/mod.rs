@@ -13,7 +13,7 @@ use fdb_refresh::Refresher;
 
 use super::{
     interference::Interference,
-    layout::{LabPort, Layout},
+    layout::{LabPort, Layout, counted_pairs},
     netns_state::{Blocker, NetnsState},
     reader::Reader,
 };
@@ -32,8 +32,8 @@ pub struct BridgeNetns {
     place: Place,
     reader: Reader,
     interference: Interference,
-    /// The lab's pairs here, by the names of their ports.
-    pairs: BTreeMap<String, String>,
+    /// Number and name of each of the lab's pairs here, by the name of its port.
+    pairs: BTreeMap<String, (u32, String)>,
     /// Events that are not logged yet.
     events: Vec<Kind>,
     /// The lab's tables here for `nat`.
@@ -364,14 +364,14 @@ impl BridgeNetns {
     /// The pair of a port, or the port's device name, or its ifindex if it is gone.
     fn port_label(&self, port: u32) -> String {
         let Some(link) = self.state.links.get(&port) else { return format!("port {port}") };
-        self.pairs.get(&link.name).unwrap_or(&link.name).clone()
+        self.pairs.get(&link.name).map_or(&link.name, |(_, pair)| pair).clone()
     }
 }
 
-/// The lab's pairs in a place, by the names of their ports.
-fn pairs(topology: &Topology, place: &Place) -> BTreeMap<String, String> {
-    let here = topology.pairs.iter().filter(|pair| &pair.place == place);
-    here.map(|pair| (pair.port.to_string(), pair.name())).collect()
+/// Number and name of each of the lab's pairs in a place, by the name of its port.
+fn pairs(topology: &Topology, place: &Place) -> BTreeMap<String, (u32, String)> {
+    let here = counted_pairs(topology).filter(|(_, pair)| &pair.place == place);
+    here.map(|(number, pair)| (pair.port.to_string(), (number, pair.name()))).collect()
 }
 
 /// The tables of a lab in a place.
