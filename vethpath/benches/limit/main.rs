@@ -18,9 +18,6 @@ mod copies;
 mod lab;
 mod pingpong;
 mod said;
-#[expect(dead_code, unused_imports, reason = "bench uses more of it, and tests it")]
-#[path = "../../src/bench/statistics.rs"]
-mod statistics;
 mod way;
 
 use std::{collections::BTreeMap, time::Duration};

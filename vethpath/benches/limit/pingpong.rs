@@ -14,8 +14,9 @@ use nix::{
     unistd::Pid,
 };
 use vethpath::kernel::Netns;
+use vethpath_figures::statistics::median;
 
-use super::{lab, statistics::median};
+use super::lab;
 
 const SIZE: usize = 64;
 

@@ -2,11 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{
-    pingpong::Protocol,
-    statistics::{Interval, median, overhead_removed, ratio},
-    way::Way,
-};
+use vethpath_figures::statistics::{Interval, median, overhead_removed, ratio};
+
+use super::{pingpong::Protocol, way::Way};
 
 /// The figures by path, one per round.
 pub(crate) type Slices = BTreeMap<Way, Vec<f64>>;

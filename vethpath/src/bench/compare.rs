@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use vethpath_figures::statistics::{Interval, rounded};
+
 use super::{
     machine::Machine,
     modes::Mode,
     own,
     report::{Case, PerMode, Report},
-    statistics::{Interval, rounded},
     work::{Better, Spec},
 };
 

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-
-use super::statistics::{median, rounded};
+use vethpath_figures::statistics::{median, rounded};
 
 /// Significant bits of a time that define its bucket: times of one bucket are within 0.8 % of each other.
 const KEPT_BITS: u32 = 8;

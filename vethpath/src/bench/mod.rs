@@ -2,7 +2,7 @@
 //!
 //! Data flow: `choose` selects two ends and `cases` their work (both pure). `schedule` runs rounds of slices in random
 //! order. `modes` sets up each path and verifies it by the programs' counters. `load` measures with a thread or a
-//! process in each namespace. `tally` sums up each case with `statistics` (both pure) into a [`Report`], which `output`
+//! process in each namespace. `tally` sums up each case with `vethpath_figures` (both pure) into a [`Report`], which `output`
 //! renders.
 
 mod cable;
@@ -24,7 +24,6 @@ mod report;
 pub(crate) mod samples;
 mod schedule;
 mod site;
-mod statistics;
 mod summary;
 mod tally;
 mod warnings;
@@ -44,7 +43,7 @@ pub use modes::Mode;
 pub use own::{Own, Shape};
 pub use report::{Case, Caveat, Ended, PerMode, Placement, Rate, Report, Results, VERSION, Why};
 pub use schedule::Progress;
-pub use statistics::Interval;
+pub use vethpath_figures::statistics::Interval;
 pub use warnings::Warning;
 pub use work::{Better, Cores, Spec, Unit, Wait, Work};
 pub use xdp::Beside;

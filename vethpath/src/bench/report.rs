@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use vethpath_figures::statistics::{self, Interval};
+
 use super::{
     distribution::Distribution,
     machine::Machine,
     modes::Mode,
-    statistics::{self, Interval},
     warnings::Warning,
     work::{Better, Cores, Spec, Unit, Wait, Work},
 };

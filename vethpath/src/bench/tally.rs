@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use vethpath_figures::statistics::{median, overhead_removed, ratio};
+
 use super::{
     Distribution, Interval, Mode,
     measured::Measured,
     report::{Ended, PerMode, Rate, Results, Why},
-    statistics::{median, overhead_removed, ratio},
     work::{Better, Spec},
 };
 

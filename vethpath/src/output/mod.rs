@@ -2,7 +2,6 @@
 
 mod agent;
 pub mod bench;
-pub(crate) mod charts;
 mod events;
 mod json;
 mod number;

@@ -3,8 +3,6 @@
 //! Data flow: `measure` measures the `sources` into `docs/figures.json`. `render` makes tables and charts from that
 //! file, and inserts them into the documents (`blocks.rs`).
 
-#[path = "../../../vethpath/src/output/charts/mod.rs"]
-mod charts;
 mod frames;
 mod goals;
 mod measure;

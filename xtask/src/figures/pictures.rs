@@ -1,8 +1,11 @@
 //! Charts as SVG files.
 
+use vethpath_figures::charts::{
+    self, Band, Bar, Ink, Row, Series, bars, cumulative, dark_mode, density, forest, rounds,
+};
+
 use super::{
     Raw,
-    charts::{self, Band, Bar, Ink, Row, Series, bars, cumulative, dark_mode, density, forest, rounds},
     report::{PATHS, first},
     tables::LABS,
 };

@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use vethpath_figures::statistics::{median, quartiles};
+
 use super::{
     Mode,
     choose::Chosen,
@@ -9,7 +11,6 @@ use super::{
     load::CONGESTION_CONTROL,
     machine::Machine,
     schedule::Rounds,
-    statistics::{median, quartiles},
     work::{Spec, Work},
 };
 use crate::topology::Datapath;

@@ -4,13 +4,11 @@ mod case;
 mod facts;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
+use vethpath_figures::charts::{self, Error, Ink, Row, dark_mode, forest};
 
 use self::{case::case, facts::facts};
 use super::{
-    super::{
-        charts::{self, Error, Ink, Row, dark_mode, forest},
-        count,
-    },
+    super::count,
     compare::{CAUTION, rows},
     text::answer,
 };

@@ -1,5 +1,4 @@
-//! Charts as SVG, for the page of `bench` and for the figures in the documents. Pure, and independent of the rest
-//! of this crate, so that `cargo xtask figures` can use the same code.
+//! Charts as SVG. Pure.
 
 mod bars;
 mod distribution;
