@@ -4,21 +4,32 @@
 use core::ptr::NonNull;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use vethpath_common::{Count, MatrixKey, NO_PAIR, PairCounters, PortKey, PortRecord, Reason, Source, flags};
+use vethpath_common::{
+    Count, MatrixKey, NO_PAIR, PairCounters, PortKey, PortRecord, Reason, Source, Station, flags,
+};
 
 use crate::{
-    decide::Way,
     maps::{COUNTERS, MATRIX_OVERFLOW, PAIR_MATRIX, PATH_COUNTERS, PORTS, domain, width},
     moves,
     packet::{Context, Frame},
     stations::field,
 };
 
+/// The entries of both ends of a frame's path.
+pub struct Delivery {
+    /// The sender.
+    pub source: NonNull<Source>,
+    /// The receiver.
+    pub station: NonNull<Station>,
+    /// Number of packets that the frame is on a wire.
+    pub packets: u64,
+}
+
 /// Counts a frame that the fast path forwards from one station to another.
 #[inline(always)]
-pub fn fast<C: Context>(context: C, way: &Way) {
-    let (packets, bytes) = (way.packets, u64::from(context.len()));
-    let key = MatrixKey { from: field!(way.source, pair), to: field!(way.station, pair) };
+pub fn fast<C: Context>(context: C, delivery: &Delivery) {
+    let (packets, bytes) = (delivery.packets, u64::from(context.len()));
+    let key = MatrixKey { from: field!(delivery.source, pair), to: field!(delivery.station, pair) };
     match key.cell(width()) {
         Some(index) => {
             if let Some(count) = PAIR_MATRIX.get_ptr_mut(index) {
@@ -28,7 +39,7 @@ pub fn fast<C: Context>(context: C, way: &Way) {
         }
         None => among_others(key, packets, bytes),
     }
-    let path = field!(way.station, path);
+    let path = field!(delivery.station, path);
     if path != 0
         && let Some(count) = PATH_COUNTERS.get_ptr_mut(path)
     {

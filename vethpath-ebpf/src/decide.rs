@@ -10,7 +10,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use vethpath_common::{Config, Reason, Source, Station, flags};
 
 use crate::{
-    count,
+    count::{self, Delivery},
     maps::CONFIG,
     moves,
     packet::{Context, ETH_LEN, Ethernet, Frame},
@@ -44,25 +44,15 @@ pub enum Verdict {
     },
 }
 
-/// The entries of both ends of a frame's path.
-pub struct Way {
-    /// The sender.
-    pub source: NonNull<Source>,
-    /// The receiver.
-    pub station: NonNull<Station>,
-    /// Number of packets that the frame is on a wire.
-    pub packets: u64,
-}
-
 /// Decides and counts. A frame that fails any check is passed to the bridge.
 #[inline(always)]
 pub fn decide<C: Context>(context: C) -> Verdict {
     let mut sender = None;
     match fast_path(context, &mut sender) {
-        Ok(way) => {
-            count::fast(context, &way);
-            let ifindex = field!(way.station, ifindex);
-            match field!(way.station, flags) & flags::VIA_PORT {
+        Ok(delivery) => {
+            count::fast(context, &delivery);
+            let ifindex = field!(delivery.station, ifindex);
+            match field!(delivery.station, flags) & flags::VIA_PORT {
                 0 => Verdict::ToPeer { ifindex },
                 _ => {
                     cold_path();
@@ -80,7 +70,7 @@ pub fn decide<C: Context>(context: C) -> Verdict {
 /// The entries of both ends of a frame's path, if it takes the fast path. `sender` is set as soon as the source is
 /// known to be a station on this port.
 #[inline(always)]
-pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -> Result<Way, Reason> {
+pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -> Result<Delivery, Reason> {
     let (config, ethernet) = plain(context)?;
     let source = stations::source(context.ifindex(), ethernet.src, config.generation)?;
     *sender = Some(source);
@@ -103,7 +93,7 @@ pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -
         validate(context, ethernet.ethertype, flags & flags::DEFRAGMENT != 0)?;
     }
     note(source, field!(station, bridges), config.epoch);
-    Ok(Way { source, station, packets })
+    Ok(Delivery { source, station, packets })
 }
 
 /// The configuration and the Ethernet header, if the lease holds and a bridge would only forward a frame of this kind.

@@ -74,13 +74,13 @@ impl Context for Raw {
 /// again and counts it. So each frame is counted once.
 #[inline(always)]
 pub fn take(frame: Raw) -> u32 {
-    let Ok(way) = decide::fast_path(frame, &mut None) else { return XDP_PASS };
-    if field!(way.source, flags) & flags::NO_OFFLOAD == 0 {
+    let Ok(delivery) = decide::fast_path(frame, &mut None) else { return XDP_PASS };
+    if field!(delivery.source, flags) & flags::NO_OFFLOAD == 0 {
         return XDP_PASS;
     }
-    match XDP_PORTS.redirect(field!(way.station, ifindex), XDP_PASS.into()) {
+    match XDP_PORTS.redirect(field!(delivery.station, ifindex), XDP_PASS.into()) {
         Ok(XDP_REDIRECT) => {
-            count::fast(frame, &way);
+            count::fast(frame, &delivery);
             XDP_REDIRECT
         }
         Ok(action) | Err(action) => action,

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt::Display, pin::pin};
 use super::{
     Error, NetnsCache, adopted,
     cleanup::{self, Marked, Ours},
+    error::Removed,
     forwarding, nat,
     observe::{expected_macs, observe},
     xdp_offloads,
@@ -47,15 +48,6 @@ pub(super) struct Doomed<'a> {
     pub(super) by_marks: bool,
     /// Whether the topologies are from a record, not only from the user's file.
     pub(super) is_recorded: bool,
-}
-
-/// The result of a removal.
-#[derive(Default)]
-pub(super) struct Removed {
-    /// The errors of what could not be removed.
-    pub(super) left: Left,
-    /// Messages for the user.
-    pub(super) messages: Vec<String>,
 }
 
 /// Takes a lab down. `file` is the user's topology, if any, and replaces a lost journal. `waiting` is called with the

@@ -113,6 +113,15 @@ pub enum Error {
     },
 }
 
+/// The result of a removal.
+#[derive(Default)]
+pub(super) struct Removed {
+    /// The errors of what could not be removed.
+    pub(super) left: Vec<Error>,
+    /// Messages for the user.
+    pub(super) messages: Vec<String>,
+}
+
 impl Error {
     /// Converts the error of writing a setting of the file.
     pub(super) fn of_setting(error: kernel::Error) -> Self {

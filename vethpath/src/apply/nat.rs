@@ -4,7 +4,7 @@ use std::path::Path;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::{down::Removed, forwarding};
+use super::{error::Removed, forwarding};
 use crate::{
     kernel::{
         Error, Netns, Result, Rtnl, blocking,

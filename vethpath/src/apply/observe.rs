@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Error, NetnsCache, nat, programs, xdp_offloads};
+use super::{Error, NetnsCache, nat, xdp_offloads};
 use crate::{
     datapath::{self, Hook, Pins},
-    kernel::{LinkFacts, Netns, NetnsId, Result, RouteFacts, netns, sysctl},
+    kernel::{LinkFacts, Netns, NetnsId, Result, RouteFacts, Rtnl, netns, sysctl},
     plan::{Found, Master, Observed, ObservedLink, compares_dad, is_ours, owner, settings},
     state::{Directory, Saved},
     topology::{Datapath, IfName, LabName, Mac, Masquerade, NsName, Place, Route, SysctlKey, Topology},
@@ -228,12 +228,39 @@ async fn running(
         }
         let rtnl = places.get(&place)?;
         let links = if hook == Hook::Tcx { Vec::new() } else { rtnl.links().await? };
-        let found = programs::running(&rtnl, &links, &pins, domain, hook, &ports).await?;
+        let found = ports_with_program(&rtnl, &links, &pins, domain, hook, &ports).await?;
         // A tcx program without a pinned link is about to be released by the kernel.
         let stays = |port: &&IfName| hook == Hook::Clsact || pins.link(port).exists();
         programs.extend(found.iter().filter(stays).map(|port| (place.clone(), port.to_string())));
     }
     Ok(programs)
+}
+
+/// Those of `ports` that run the pinned program.
+pub(super) async fn ports_with_program(
+    rtnl: &Rtnl,
+    links: &[LinkFacts],
+    pins: &Pins,
+    domain: u16,
+    hook: Hook,
+    ports: &[&IfName],
+) -> Result<Vec<IfName>> {
+    if !pins.program(domain.into()).exists() {
+        return Ok(Vec::new());
+    }
+    if hook == Hook::Tcx {
+        let found = datapath::attached(rtnl.netns(), pins, domain.into(), ports);
+        return Ok(found.unwrap_or_default().ours);
+    }
+    let mut running = Vec::new();
+    for &port in ports {
+        let Some(link) = links.iter().find(|link| link.name == port.as_str()) else { continue };
+        let (ingress, _) = rtnl.clsact_filters(link.ifindex).await?;
+        if ingress.iter().any(|one| datapath::is_our_filter(one.priority, one.handle)) {
+            running.push(port.clone());
+        }
+    }
+    Ok(running)
 }
 
 /// The ports that run the lab's XDP program with a pinned link.

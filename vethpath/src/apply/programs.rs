@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use vethpath_common::PortKey;
 
-use super::{Error, execute::Executor, xdp_offloads};
+use super::{Error, execute::Executor, observe::ports_with_program, xdp_offloads};
 use crate::{
     agent::{counted_pairs, largest_segment},
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
-    kernel::{LinkFacts, Result, Rtnl, rcu::Expedited, xdp},
+    kernel::{LinkFacts, rcu::Expedited, xdp},
     plan::Change,
     state::Record,
     topology::{IfName, Pair, Place, Topology},
@@ -36,7 +36,7 @@ pub(super) async fn ensure(
     record: &Record,
     former: &[Topology],
     executor: &mut Executor<'_>,
-) -> std::result::Result<bool, Error> {
+) -> Result<bool, Error> {
     let topology = &record.topology;
     let pins = Pins::of(&topology.lab);
     // The topology when the lab was last complete.
@@ -80,7 +80,7 @@ pub(super) async fn ensure(
 async fn set_up_xdp_ends(
     pairs: impl Iterator<Item = &Pair>,
     executor: &mut Executor<'_>,
-) -> std::result::Result<(), Error> {
+) -> Result<(), Error> {
     for (namespace, pairs) in xdp_offloads::by_namespace(pairs) {
         let inside = executor.namespaces().get(&Place::Namespace(namespace.clone()))?;
         for found in xdp_offloads::unready(&pairs, &inside).await? {
@@ -95,7 +95,7 @@ async fn set_up_xdp_ends(
 pub(super) async fn refresh_xdp_features(
     topology: &Topology,
     executor: &mut Executor<'_>,
-) -> std::result::Result<Vec<Change>, Error> {
+) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::new();
     for (_, place) in topology.domains() {
         let pairs: Vec<_> = topology.xdp_pairs(&place).collect();
@@ -124,7 +124,7 @@ pub(super) fn detach(
     place: &Place,
     port: &IfName,
     executor: &mut Executor<'_>,
-) -> std::result::Result<(), Error> {
+) -> Result<(), Error> {
     let rtnl = executor.namespaces().get(place)?;
     Ok(datapath::detach(rtnl.netns(), &Pins::of(&record.topology.lab), record.hook, &[port])?)
 }
@@ -135,7 +135,7 @@ pub(super) async fn release(
     record: &Record,
     detached: &[(&Place, &IfName)],
     executor: &mut Executor<'_>,
-) -> std::result::Result<(), Error> {
+) -> Result<(), Error> {
     if record.hook != Hook::Tcx {
         return Ok(());
     }
@@ -148,7 +148,9 @@ pub(super) async fn release(
             continue;
         }
         let rtnl = executor.namespaces().get(&place)?;
-        while let Some(port) = running(&rtnl, &[], &pins, domain, record.hook, &here).await?.first() {
+        while let Some(port) =
+            ports_with_program(&rtnl, &[], &pins, domain, record.hook, &here).await?.first()
+        {
             if Instant::now() > deadline {
                 return Err(still_runs("take the program off", port));
             }
@@ -170,7 +172,7 @@ pub(super) async fn detach_xdp(
     place: &Place,
     port: &IfName,
     executor: &mut Executor<'_>,
-) -> std::result::Result<(), Error> {
+) -> Result<(), Error> {
     let topology = &record.topology;
     let pins = Pins::of(&topology.lab);
     let Some((domain, _)) = topology.domains().into_iter().find(|(_, one)| one == place) else {
@@ -205,12 +207,7 @@ fn needed(topology: &Topology) -> (usize, usize) {
 }
 
 /// Replaces the lab's maps by larger ones.
-async fn grow(
-    record: &Record,
-    pins: &Pins,
-    sizes: Sizes,
-    executor: &mut Executor<'_>,
-) -> std::result::Result<(), Error> {
+async fn grow(record: &Record, pins: &Pins, sizes: Sizes, executor: &mut Executor<'_>) -> Result<(), Error> {
     let topology = &record.topology;
     let next = datapath::larger(pins, &copies(topology), sizes)?;
     let mut maps = Maps::open(&next)?;
@@ -221,8 +218,8 @@ async fn grow(
         register_ports(topology, &place, domain, &links, &mut maps)?;
         let is_there = |port: &&IfName| links.iter().any(|link| link.name == port.as_str());
         let ports: Vec<&IfName> = topology.ports(&place).filter(is_there).collect();
-        let mut ours = running(&rtnl, &links, pins, domain, record.hook, &ports).await?;
-        ours.extend(running(&rtnl, &links, &next, domain, record.hook, &ports).await?);
+        let mut ours = ports_with_program(&rtnl, &links, pins, domain, record.hook, &ports).await?;
+        ours.extend(ports_with_program(&rtnl, &links, &next, domain, record.hook, &ports).await?);
         datapath::switch_over(
             rtnl.netns(),
             pins,
@@ -243,33 +240,6 @@ async fn grow(
     datapath::finish(pins, &mut |step| Ok::<_, Error>(journal.note(step)?))
 }
 
-/// Those of `ports` that run the pinned program.
-pub(super) async fn running(
-    rtnl: &Rtnl,
-    links: &[LinkFacts],
-    pins: &Pins,
-    domain: u16,
-    hook: Hook,
-    ports: &[&IfName],
-) -> Result<Vec<IfName>> {
-    if !pins.program(domain.into()).exists() {
-        return Ok(Vec::new());
-    }
-    if hook == Hook::Tcx {
-        let found = datapath::attached(rtnl.netns(), pins, domain.into(), ports);
-        return Ok(found.unwrap_or_default().ours);
-    }
-    let mut running = Vec::new();
-    for &port in ports {
-        let Some(link) = links.iter().find(|link| link.name == port.as_str()) else { continue };
-        let (ingress, _) = rtnl.clsact_filters(link.ifindex).await?;
-        if ingress.iter().any(|one| datapath::is_our_filter(one.priority, one.handle)) {
-            running.push(port.clone());
-        }
-    }
-    Ok(running)
-}
-
 /// Registers the ports of a place in the maps, before the program is attached.
 fn register_ports(
     topology: &Topology,
@@ -277,7 +247,7 @@ fn register_ports(
     domain: u16,
     links: &[LinkFacts],
     maps: &mut Maps,
-) -> std::result::Result<(), datapath::Error> {
+) -> Result<(), datapath::Error> {
     let links: std::collections::HashMap<&str, u32> =
         links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
     for (counter, pair) in counted_pairs(topology).filter(|(_, pair)| &pair.place == place) {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     kernel::{LinkFacts, Netns, Result, Rtnl, netns, xdp},
+    plan::Offloads,
     plan::is_ours,
-    state::Offloads,
     topology::{LabName, NsName, Pair},
 };
 

@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::LazyLock};
 
 use aya::{
     EbpfLoader,
-    programs::{ProgramError, ProgramInfo, SchedClassifier},
+    programs::{ProgramError, ProgramInfo, SchedClassifier, Xdp},
 };
 use vethpath_common::{ABI_VERSION, Config, names};
 
@@ -12,7 +12,6 @@ use super::{
     Maps, OBJECT, Pins, Result,
     error::{Context, Error},
     maps::data,
-    xdp::load_xdp,
 };
 use crate::kernel::{bpffs, probe::peer_redirect_scrubs};
 
@@ -254,6 +253,24 @@ fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     let program: &mut SchedClassifier = program.try_into().doing("use", names::PORT_INGRESS)?;
     load_program(program).doing("load program", names::PORT_INGRESS)?;
     program.pin(pins.program(domain)).doing("pin program", names::PORT_INGRESS)
+}
+
+/// Loads and pins the XDP program of `domain`. It uses the pinned maps of the lab, which have these sizes.
+fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
+    let mut loader = loader(&domain, &sizes);
+    pinning(&mut loader, pins);
+    let _ = fs::remove_file(pins.xdp_ports(domain));
+    loader.map_pin_path(names::XDP_PORTS, pins.xdp_ports(domain));
+    let mut object = loader.load(OBJECT).doing("load", "the eBPF programs")?;
+    let missing = || Error::Refused {
+        operation: "find",
+        object: names::PORT_XDP.to_owned(),
+        cause: "the embedded object has no such program".to_owned(),
+    };
+    let program = object.program_mut(names::PORT_XDP).ok_or_else(missing)?;
+    let program: &mut Xdp = program.try_into().doing("use", names::PORT_XDP)?;
+    retry_on_eagain(|| program.load()).doing("load program", names::PORT_XDP)?;
+    program.pin(pins.xdp_program(domain)).doing("pin program", names::PORT_XDP)
 }
 
 #[cfg(test)]

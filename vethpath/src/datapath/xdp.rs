@@ -1,4 +1,4 @@
-//! The XDP program: loading, attaching in driver mode, and the ports that it may redirect to.
+//! The XDP program: attaching in driver mode, and the ports that it may redirect to.
 
 use std::{collections::BTreeSet, fs, io, time::Duration};
 
@@ -18,10 +18,9 @@ use aya_obj::programs::XdpAttachType;
 use vethpath_common::names;
 
 use super::{
-    Error, OBJECT, Pins, Result, Sizes,
+    Error, Pins, Result,
     attach::{RELEASE, retry_while},
     error::{Context, OPEN_MAP},
-    load::{loader, pinning, retry_on_eagain},
     maps::data,
 };
 use crate::{
@@ -31,24 +30,6 @@ use crate::{
 
 /// Timeout while the port has an XDP program that is not known to be a lab's. It will most likely stay.
 const MIN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Loads and pins the XDP program of `domain`. It uses the pinned maps of the lab, which have these sizes.
-pub(super) fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
-    let mut loader = loader(&domain, &sizes);
-    pinning(&mut loader, pins);
-    let _ = fs::remove_file(pins.xdp_ports(domain));
-    loader.map_pin_path(names::XDP_PORTS, pins.xdp_ports(domain));
-    let mut object = loader.load(OBJECT).doing("load", "the eBPF programs")?;
-    let missing = || Error::Refused {
-        operation: "find",
-        object: names::PORT_XDP.to_owned(),
-        cause: "the embedded object has no such program".to_owned(),
-    };
-    let program = object.program_mut(names::PORT_XDP).ok_or_else(missing)?;
-    let program: &mut Xdp = program.try_into().doing("use", names::PORT_XDP)?;
-    retry_on_eagain(|| program.load()).doing("load program", names::PORT_XDP)?;
-    program.pin(pins.xdp_program(domain)).doing("pin program", names::PORT_XDP)
-}
 
 /// Attaches the pinned XDP program of `domain` to `ports` in `netns`, in driver mode only. `links` are the links of
 /// the namespace. Ports that already have the program are skipped. Returns the newly attached ports.

@@ -14,7 +14,6 @@ use super::{
     Error, ExchangeError, LinkFacts, Netns, Result,
     error::Context,
     exchange,
-    link_batch::RawLink,
     pipeline::{self, Answer},
     sockets,
 };
@@ -31,6 +30,39 @@ pub(super) struct Request {
     pub(super) flags: u16,
     pub(super) operation: &'static str,
     pub(super) object: String,
+}
+
+/// The kernel's message about a link.
+pub struct RawLink(pub(super) Vec<u8>);
+
+impl RawLink {
+    /// Its ifindex (`struct ifinfomsg`).
+    #[must_use]
+    pub fn ifindex(&self) -> u32 {
+        self.0.get(4..8).and_then(|word| word.try_into().ok()).map(u32::from_ne_bytes).unwrap_or_default()
+    }
+
+    /// The bytes of the message, for comparison.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The counters of the link: see [`Direct::counters`].
+    ///
+    /// # Errors
+    /// The message cannot be parsed.
+    pub fn counters(&self) -> Result<LinkFacts> {
+        parse_counters(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
+    }
+
+    /// Parses the message.
+    ///
+    /// # Errors
+    /// The message cannot be parsed.
+    pub fn read(&self) -> Result<LinkFacts> {
+        parse(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
+    }
 }
 
 /// Requests in bulk. A call returns after its replies have been received.

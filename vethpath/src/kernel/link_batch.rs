@@ -16,7 +16,7 @@ use rtnetlink::{AddressMessageBuilder, LinkUnspec};
 
 use super::{
     Direct, Error, LinkFacts, Netns, Result, VethEnd,
-    direct::{NEW, PUT, Request, leave_out_counters, parse, parse_counters, to_io},
+    direct::{NEW, PUT, RawLink, Request, leave_out_counters, parse, to_io},
     links::{quiet, veth_message},
     routes,
 };
@@ -331,39 +331,6 @@ fn missing(link: &str) -> Error {
 }
 
 const QUIETEN: &str = "quieten port";
-
-/// The kernel's message about a link.
-pub struct RawLink(pub(super) Vec<u8>);
-
-impl RawLink {
-    /// Its ifindex (`struct ifinfomsg`).
-    #[must_use]
-    pub fn ifindex(&self) -> u32 {
-        self.0.get(4..8).and_then(|word| word.try_into().ok()).map(u32::from_ne_bytes).unwrap_or_default()
-    }
-
-    /// The bytes of the message, for comparison.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The counters of the link: see [`Direct::counters`].
-    ///
-    /// # Errors
-    /// The message cannot be parsed.
-    pub fn counters(&self) -> Result<LinkFacts> {
-        parse_counters(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
-    }
-
-    /// Parses the message.
-    ///
-    /// # Errors
-    /// The message cannot be parsed.
-    pub fn read(&self) -> Result<LinkFacts> {
-        parse(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
-    }
-}
 
 /// The request for the other end of a veth; `None` if it has none, or its namespace has no id here.
 fn question(end: &LinkFacts, counting: bool) -> Option<LinkMessage> {

@@ -48,11 +48,11 @@ pub mod xdp;
 #[cfg(test)]
 pub(crate) mod sandbox;
 
-pub use direct::Direct;
+pub use direct::{Direct, RawLink};
 pub use error::{Error, Result};
 pub use exchange::ExchangeError;
 pub use fdb::FdbEntry;
-pub use link_batch::{LinkChange, NewVeth, RawLink};
+pub use link_batch::{LinkChange, NewVeth};
 pub use links::{GsoLimits, LinkFacts, PortAttribute, VethEnd, XdpMode};
 pub use neighbours::{NeighbourTable, neighbour_tables};
 pub use netns::{Netns, NetnsId};

@@ -7,10 +7,8 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::{
-    state::Offloads,
-    topology::{BridgeOption, IfName, LabName, NsName, Place, Route, SysctlKey, lab_mark},
-};
+use super::Offloads;
+use crate::topology::{BridgeOption, IfName, LabName, NsName, Place, Route, SysctlKey, lab_mark};
 
 /// What a name in `/run/netns` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,13 +4,10 @@ use std::{fmt, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{Change, NextHop};
-use crate::{
-    state::Offloads,
-    topology::{
-        Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl,
-        Trunk,
-    },
+use super::{Change, NextHop, Offloads};
+use crate::topology::{
+    Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl,
+    Trunk,
 };
 
 /// One operation of a plan.

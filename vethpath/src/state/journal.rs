@@ -14,14 +14,14 @@ use std::{
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentLock, Context, Directory, Error, Offloads, Result, offloads, stop};
+use super::{AgentLock, Context, Directory, Error, Result, stop};
 use crate::{
     datapath::Hook,
     kernel::{
         self, LinkFacts, NetnsId, files,
         home::{Home, HomeAccess},
     },
-    plan::is_ours,
+    plan::{Offloads, is_ours, offloads_in},
     topology::{Datapath, IfName, LabName, NsName, Place, Sysctl, SysctlKey, Topology},
 };
 
@@ -474,7 +474,7 @@ impl Saved {
     }
 
     fn parse(journal: &str) -> Self {
-        let mut facts = Self { offloads: offloads::all(journal), ..Self::default() };
+        let mut facts = Self { offloads: offloads_in(journal), ..Self::default() };
         for line in journal.lines() {
             let mut words = line.splitn(4, ' ');
             match (words.next(), words.next(), words.next(), words.next()) {

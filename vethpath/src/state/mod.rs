@@ -7,7 +7,6 @@ mod journal;
 mod lock;
 mod log;
 mod measuring;
-mod offloads;
 pub(crate) mod stop;
 
 pub use directory::{Directory, ROOT, known_labs, labs, note_netns_mount, take_netns_mount};
@@ -16,7 +15,6 @@ pub use journal::{History, Journal, Record, Saved};
 pub use lock::{AgentLock, LabLock};
 pub use log::keep_short;
 pub use measuring::Measuring;
-pub use offloads::Offloads;
 
 use thiserror::Error;
 

@@ -12,8 +12,8 @@ use tokio::process::Child;
 use super::{Error, NetnsCache, adopted, cleanup, forwarding, nat, xdp_offloads};
 use crate::{
     kernel::{Direct, Netns, Result, Rtnl, VethEnd, netns, rcu::Expedited, sysctl, xdp},
-    plan::{Change, Step},
-    state::{AgentLock, Directory, Journal, Offloads, Saved, stop},
+    plan::{Change, Offloads, Step},
+    state::{AgentLock, Directory, Journal, Saved, stop},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, lab_mark,
         pair_mark, trunk_altname, trunk_mark,

@@ -207,7 +207,7 @@ fn what_many_have_wrong_is_told_a_few_times() {
     let faults = bad(text);
     assert_eq!(faults.faults.len(), 3, "{}", show(&faults, text));
     assert_eq!(faults.faults[0].message, "address 10.0.0.1 is used twice");
-    assert!(faults.faults[2].hint.ends_with("(and 47 more faults of these words)"));
+    assert!(faults.faults[2].hint.ends_with("(and 47 more faults with this message)"));
 }
 
 #[test]

@@ -70,7 +70,8 @@ impl fmt::Display for Offloads {
 
 /// The features that are switched now, by inner end. The first state found is kept: later runs may have found values
 /// that the lab or the user set.
-pub(super) fn all(journal: &str) -> BTreeMap<(NsName, IfName), Offloads> {
+#[must_use]
+pub fn offloads_in(journal: &str) -> BTreeMap<(NsName, IfName), Offloads> {
     let mut all: BTreeMap<(NsName, IfName), Offloads> = BTreeMap::new();
     for line in journal.lines() {
         let mut words = line.split(' ');
@@ -119,7 +120,7 @@ mod tests {
         let first = found(2, &[off("rx-gro"), on("tx")]);
         let again = found(2, &[on("rx-gro"), on("other")]);
         let text = format!("{{}}\ncreate pair ns0:eth0\n{first}\n{again}\n");
-        let all = |text: &str| all(text).into_values().collect::<Vec<_>>();
+        let all = |text: &str| offloads_in(text).into_values().collect::<Vec<_>>();
         assert_eq!(all(&text), [found(2, &[off("rx-gro"), on("tx"), on("other")])]);
         assert_eq!(all(&format!("{text}{}\n", first.restored())), []);
         let another = found(3, &[on("tx")]);
