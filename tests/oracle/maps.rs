@@ -32,7 +32,7 @@ impl Counters {
     /// Opens the counters of a small lab, in which any two pairs have a cell. Pairs are numbered from 1.
     pub(crate) fn of(world: &World, names: &Names) -> Self {
         let pairs = names.ends.len();
-        let cells = Map::PerCpuArray(pinned(&world.pin(names::PAIR_MATRIX)));
+        let cells = Map::PerCpuArray(pinned(&world.pin(names::CELLS)));
         let cells = PerCpuArray::try_from(cells).expect("it is per CPU");
         let (width, pairs) = (cells.len().isqrt(), 1..=u32::try_from(pairs).expect("few"));
         let cell = |from, to| MatrixKey { from, to }.cell(width).expect("a small lab");

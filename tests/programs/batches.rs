@@ -45,15 +45,15 @@ fn a_map_longer_than_a_batch_is_read_whole_and_once() {
     let mut object = loader(&DOMAIN, &sizes).load(OBJECT).expect("the object loads");
     let cells = || 0..PAIRS * PAIRS;
 
-    let map = object.map_mut(names::PAIR_MATRIX).expect("it has this map");
+    let map = object.map_mut(names::CELLS).expect("it has this map");
     let mut array: PerCpuArray<_, Count> = map.try_into().expect("per CPU");
     assert_eq!(array.len(), PAIRS * PAIRS);
     cells().for_each(|index| array.set(index, on_each_cpu(index), 0).expect("it has this cell"));
-    assert_all_are_read(&object, names::PAIR_MATRIX, cells().map(|index| (index, index)).collect());
+    assert_all_are_read(&object, names::CELLS, cells().map(|index| (index, index)).collect());
 
     let key = |index| MatrixKey::of_cell(index, PAIRS);
-    assert_all_are_read::<MatrixKey>(&object, names::MATRIX_OVERFLOW, BTreeMap::new());
-    let map = object.map_mut(names::MATRIX_OVERFLOW).expect("it has this map");
+    assert_all_are_read::<MatrixKey>(&object, names::MATRIX, BTreeMap::new());
+    let map = object.map_mut(names::MATRIX).expect("it has this map");
     let mut hash: PerCpuHashMap<_, MatrixKey, Count> = map.try_into().expect("per CPU");
     for index in cells() {
         // Elements are allocated when they are inserted, from a cache that a work item refills.
@@ -66,5 +66,5 @@ fn a_map_longer_than_a_batch_is_read_whole_and_once() {
             }
         });
     }
-    assert_all_are_read(&object, names::MATRIX_OVERFLOW, cells().map(|index| (key(index), index)).collect());
+    assert_all_are_read(&object, names::MATRIX, cells().map(|index| (key(index), index)).collect());
 }

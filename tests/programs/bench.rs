@@ -190,9 +190,9 @@ impl Bench {
     /// Counters of all pairs. The first is that of no pair.
     pub(crate) fn counters(&self) -> Vec<PairCounters> {
         let mut counters = self.apart();
-        let cells = self.elements::<u32>(names::PAIR_MATRIX).into_iter();
+        let cells = self.elements::<u32>(names::CELLS).into_iter();
         let cells = cells.map(|(index, cpus)| (MatrixKey::of_cell(index, WIDTH), cpus));
-        for (MatrixKey { from, to }, cpus) in cells.chain(self.elements(names::MATRIX_OVERFLOW)) {
+        for (MatrixKey { from, to }, cpus) in cells.chain(self.elements(names::MATRIX)) {
             let count = cpus.iter().fold(Count::default(), |sum, one| sum.plus(*one));
             if count == Count::default() {
                 continue;
@@ -222,7 +222,7 @@ impl Bench {
 
     /// Frames by path across trunks. The first count is that of no path.
     fn crossings(&self) -> Vec<u64> {
-        let map = self.object.map(names::PATH_COUNTERS).expect("it has this map");
+        let map = self.object.map(names::CROSSINGS).expect("it has this map");
         let map: PerCpuArray<&MapData, Count> = map.try_into().expect("per CPU");
         let sum = |way| map.get(&way, 0).expect("it has this way").iter().map(|count| count.frames).sum();
         (0..3).map(sum).collect()

@@ -24,7 +24,7 @@ fn what_the_matrix_has_no_room_for_is_counted_by_pair() {
         let ran = bench.run(&frame);
         assert_eq!(fast(&ran), (one(&frame), one(&frame)), "once as sent and once as received");
     }
-    let cells = bench.elements::<MatrixKey>(names::MATRIX_OVERFLOW);
+    let cells = bench.elements::<MatrixKey>(names::MATRIX);
     assert_eq!(cells.len(), 1, "the first has it");
     let apart = bench.apart();
     let frames: u64 = apart.iter().map(|pair| pair.fast_rx.frames).sum();

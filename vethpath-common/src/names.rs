@@ -15,14 +15,14 @@ pub const STATION_SLOTS: &str = "STATION_SLOTS";
 /// Per-CPU array of [`PairCounters`](crate::PairCounters), indexed by pair.
 pub const COUNTERS: &str = "COUNTERS";
 /// Per-CPU hash from [`MatrixKey`](crate::MatrixKey) to [`Count`](crate::Count): the frames that the fast path
-/// forwarded from one pair to another, for pairs without a cell in [`PAIR_MATRIX`].
-pub const MATRIX_OVERFLOW: &str = "MATRIX_OVERFLOW";
+/// forwarded from one pair to another, for pairs without a cell in [`CELLS`].
+pub const MATRIX: &str = "MATRIX";
 /// Per-CPU array of [`Count`](crate::Count), indexed by [`MatrixKey::cell`](crate::MatrixKey::cell).
-pub const PAIR_MATRIX: &str = "PAIR_MATRIX";
+pub const CELLS: &str = "CELLS";
 /// Hash from the number of a path to the [`Path`](crate::Path).
 pub const PATHS: &str = "PATHS";
 /// Per-CPU array of [`Count`](crate::Count), indexed by path: the frames that the fast path forwarded along it.
-pub const PATH_COUNTERS: &str = "PATH_COUNTERS";
+pub const CROSSINGS: &str = "CROSSINGS";
 
 /// All maps that are pinned, shared between the programs of a lab and read by its agent.
 pub const PINNED_MAPS: [&str; 11] = [
@@ -33,10 +33,10 @@ pub const PINNED_MAPS: [&str; 11] = [
     STATIONS,
     STATION_SLOTS,
     COUNTERS,
-    MATRIX_OVERFLOW,
-    PAIR_MATRIX,
+    MATRIX,
+    CELLS,
     PATHS,
-    PATH_COUNTERS,
+    CROSSINGS,
 ];
 
 /// Hash from ifindex to the ports that can receive redirected XDP frames (`BPF_MAP_TYPE_DEVMAP_HASH`). Each copy of the
@@ -60,5 +60,5 @@ pub const SLOT_BITS: &str = "SLOT_BITS";
 /// that the program need not set the packet type.
 pub const SCRUBS: &str = "SCRUBS";
 
-/// Load-time constant: [`PAIR_MATRIX`] counts the traffic between pairs below this number.
+/// Load-time constant: [`CELLS`] counts the traffic between pairs below this number.
 pub const WIDTH: &str = "WIDTH";

@@ -9,7 +9,7 @@ use vethpath_common::{
 };
 
 use crate::{
-    maps::{COUNTERS, MATRIX_OVERFLOW, PAIR_MATRIX, PATH_COUNTERS, PORTS, domain, width},
+    maps::{CELLS, COUNTERS, CROSSINGS, MATRIX, PORTS, domain, width},
     moves,
     packet::{Context, Frame},
     stations::field,
@@ -32,7 +32,7 @@ pub fn fast<C: Context>(context: C, delivery: &Delivery) {
     let key = MatrixKey { from: field!(delivery.source, pair), to: field!(delivery.station, pair) };
     match key.cell(width()) {
         Some(index) => {
-            if let Some(count) = PAIR_MATRIX.get_ptr_mut(index) {
+            if let Some(count) = CELLS.get_ptr_mut(index) {
                 // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
                 unsafe { (*count).add(packets, bytes) };
             }
@@ -41,7 +41,7 @@ pub fn fast<C: Context>(context: C, delivery: &Delivery) {
     }
     let path = field!(delivery.station, path);
     if path != 0
-        && let Some(count) = PATH_COUNTERS.get_ptr_mut(path)
+        && let Some(count) = CROSSINGS.get_ptr_mut(path)
     {
         // SAFETY: array elements live as long as the map, and this CPU runs one program of ours at a time.
         unsafe { (*count).add(packets, bytes) };
@@ -51,12 +51,11 @@ pub fn fast<C: Context>(context: C, delivery: &Delivery) {
 /// Counts a frame between pairs without a cell, in the hash map. Inserts an element if there is room.
 #[inline(never)]
 fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
-    let mut count = MATRIX_OVERFLOW.get_ptr_mut(key);
+    let mut count = MATRIX.get_ptr_mut(key);
     if count.is_none() {
         // If another CPU is first, this fails and the element is there.
-        let _ =
-            MATRIX_OVERFLOW.insert(key, Count { frames: 0, packets: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
-        count = MATRIX_OVERFLOW.get_ptr_mut(key);
+        let _ = MATRIX.insert(key, Count { frames: 0, packets: 0, bytes: 0 }, u64::from(BPF_NOEXIST));
+        count = MATRIX.get_ptr_mut(key);
     }
     match count {
         // SAFETY: elements are deleted only of pairs that are gone, and this CPU runs one program of ours at a time.

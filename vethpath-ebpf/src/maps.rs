@@ -42,22 +42,22 @@ pub static STATIONS: HashMap<StationKey, Station> = HashMap::with_max_entries(SE
 #[map]
 pub static COUNTERS: PerCpuArray<PairCounters> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
 
-/// See [`vethpath_common::names::MATRIX_OVERFLOW`]. Programs insert elements while it has room.
+/// See [`vethpath_common::names::MATRIX`]. Programs insert elements while it has room.
 #[map]
-pub static MATRIX_OVERFLOW: PerCpuHashMap<MatrixKey, Count> =
+pub static MATRIX: PerCpuHashMap<MatrixKey, Count> =
     PerCpuHashMap::with_max_entries(SET_AT_LOAD, BPF_F_NO_PREALLOC);
 
-/// See [`vethpath_common::names::PAIR_MATRIX`].
+/// See [`vethpath_common::names::CELLS`].
 #[map]
-pub static PAIR_MATRIX: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
+pub static CELLS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
 
 /// See [`vethpath_common::names::PATHS`]. Used by user space only; declared here so that it is created with the others.
 #[map]
 pub static PATHS: HashMap<u32, Path> = HashMap::with_max_entries(SET_AT_LOAD, BPF_F_NO_PREALLOC);
 
-/// See [`vethpath_common::names::PATH_COUNTERS`].
+/// See [`vethpath_common::names::CROSSINGS`].
 #[map]
-pub static PATH_COUNTERS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
+pub static CROSSINGS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
 
 /// See [`vethpath_common::names::XDP_PORTS`].
 #[map]

@@ -89,7 +89,7 @@ fn sizes(pins: &Pins) -> Sizes {
     };
     Sizes {
         slot_bits: entries(names::SOURCE_SLOTS).ilog2(),
-        width: entries(names::PAIR_MATRIX).isqrt(),
+        width: entries(names::CELLS).isqrt(),
         ..Sizes::of(2, 1)
     }
 }

@@ -47,11 +47,10 @@ impl Set {
         let array = |name| Ok::<_, Error>(Map::PerCpuArray(data(&pins.map(name))?));
         Ok(Self {
             pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing(OPEN_MAP, names::COUNTERS)?,
-            matrix: data(&pins.map(names::MATRIX_OVERFLOW))?,
-            cells: PerCpuArray::try_from(array(names::PAIR_MATRIX)?).doing(OPEN_MAP, names::PAIR_MATRIX)?,
+            matrix: data(&pins.map(names::MATRIX))?,
+            cells: PerCpuArray::try_from(array(names::CELLS)?).doing(OPEN_MAP, names::CELLS)?,
             paths: hash(pins, names::PATHS)?,
-            crossings: PerCpuArray::try_from(array(names::PATH_COUNTERS)?)
-                .doing(OPEN_MAP, names::PATH_COUNTERS)?,
+            crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing(OPEN_MAP, names::CROSSINGS)?,
         })
     }
 
@@ -101,18 +100,16 @@ impl Counters {
         };
         let mut is_full = false;
         for set in &self.sets {
-            let mut room = set.matrix.info().doing("look up map", names::MATRIX_OVERFLOW)?.max_entries();
+            let mut room = set.matrix.info().doing("look up map", names::MATRIX)?.max_entries();
             let add_one = |key, cpus: &[Count]| {
                 room = room.saturating_sub(1);
                 add(key, cpus);
             };
-            batch::each(set.matrix.fd().as_fd(), self.cpus, add_one)
-                .doing("read map", names::MATRIX_OVERFLOW)?;
+            batch::each(set.matrix.fd().as_fd(), self.cpus, add_one).doing("read map", names::MATRIX)?;
             is_full |= room == 0;
             let width = set.cells.len().isqrt();
             let add_cell = |index: u32, cpus: &[Count]| add(MatrixKey::of_cell(index, width), cpus);
-            batch::each(set.cells.map().fd().as_fd(), self.cpus, add_cell)
-                .doing("read map", names::PAIR_MATRIX)?;
+            batch::each(set.cells.map().fd().as_fd(), self.cpus, add_cell).doing("read map", names::CELLS)?;
         }
         Ok(Matrix { is_full, ..sums.into_iter().collect() })
     }
@@ -194,10 +191,10 @@ impl Counters {
             for key in cells.iter().filter(|key| pairs.contains(&key.from) || pairs.contains(&key.to)) {
                 if let Some(cell) = key.cell(width) {
                     let none = PerCpuValues::try_from(vec![Count::default(); self.cpus]);
-                    let none = none.doing("write map", names::PAIR_MATRIX)?;
-                    set.cells.set(cell, none, 0).doing("write map", names::PAIR_MATRIX)?;
+                    let none = none.doing("write map", names::CELLS)?;
+                    set.cells.set(cell, none, 0).doing("write map", names::CELLS)?;
                 }
-                batch::remove(set.matrix.fd().as_fd(), key).doing("write map", names::MATRIX_OVERFLOW)?;
+                batch::remove(set.matrix.fd().as_fd(), key).doing("write map", names::MATRIX)?;
             }
         }
         Ok(())
@@ -212,7 +209,7 @@ impl Counters {
         for set in &self.sets {
             for path in set.paths.iter() {
                 let (number, path) = path.doing("read map", names::PATHS)?;
-                let count = sum(&set.crossings.get(&number, 0).doing("read map", names::PATH_COUNTERS)?);
+                let count = sum(&set.crossings.get(&number, 0).doing("read map", names::CROSSINGS)?);
                 for crossing in path.crossings.into_iter().take_while(|&crossing| crossing != Path::END) {
                     let total = crossings.entry(crossing).or_default();
                     *total = total.plus(count);

@@ -32,8 +32,7 @@ use crate::{
 };
 
 /// The maps that hold counts.
-const COUNTING: [&str; 5] =
-    [names::PATHS, names::PATH_COUNTERS, names::MATRIX_OVERFLOW, names::PAIR_MATRIX, names::COUNTERS];
+const COUNTING: [&str; 5] = [names::PATHS, names::CROSSINGS, names::MATRIX, names::CELLS, names::COUNTERS];
 
 /// Whether the lab's maps have at least the sizes of `least`.
 ///

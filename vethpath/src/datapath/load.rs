@@ -82,8 +82,8 @@ impl Sizes {
             sources: entries(names::SOURCES)?,
             stations: entries(names::STATIONS)?,
             slot_bits: entries(names::SOURCE_SLOTS)?.checked_ilog2().unwrap_or_default(),
-            matrix: entries(names::MATRIX_OVERFLOW)?,
-            width: entries(names::PAIR_MATRIX)?.isqrt(),
+            matrix: entries(names::MATRIX)?,
+            width: entries(names::CELLS)?.isqrt(),
             paths: entries(names::PATHS)?,
         })
     }
@@ -197,14 +197,14 @@ pub fn loader<'a>(domain: &'a u32, sizes: &'a Sizes) -> EbpfLoader<'a> {
         .override_global(names::SCRUBS, &*SCRUBS, true)
         .map_max_entries(names::SOURCE_SLOTS, slots)
         .map_max_entries(names::STATION_SLOTS, slots)
-        .map_max_entries(names::PAIR_MATRIX, cells.max(1))
+        .map_max_entries(names::CELLS, cells.max(1))
         .map_max_entries(names::PORTS, sizes.ports)
         .map_max_entries(names::COUNTERS, sizes.ports.saturating_add(1))
         .map_max_entries(names::SOURCES, sizes.sources)
         .map_max_entries(names::STATIONS, sizes.stations)
-        .map_max_entries(names::MATRIX_OVERFLOW, sizes.matrix)
+        .map_max_entries(names::MATRIX, sizes.matrix)
         .map_max_entries(names::PATHS, sizes.paths)
-        .map_max_entries(names::PATH_COUNTERS, sizes.paths)
+        .map_max_entries(names::CROSSINGS, sizes.paths)
         .map_max_entries(names::XDP_PORTS, sizes.ports);
     loader
 }
