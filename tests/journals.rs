@@ -188,7 +188,7 @@ fn a_mark_from_within_gives_a_namespace_to_no_other_lab() {
     let _ = host
         .vethpath("down other")
         .ok()
-        .says("namespace ns0 carries the mark of lab other, and is another lab's");
+        .says("namespace ns0 carries the mark of lab other, and belongs to another lab");
     let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.102").ok();
     lab.down();
     host.finish();
