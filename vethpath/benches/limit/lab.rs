@@ -109,7 +109,7 @@ impl Lab {
         });
         assert!(settled, "both hosts are stations, and are checked if netfilter is called");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(AgentLock::end_holder(&directory)).unwrap();
+        runtime.block_on(AgentLock::terminate_holder(&directory)).unwrap();
         let config = maps.config();
         maps.set_config(vethpath_common::Config { lease_until_ns: u64::MAX, ..config });
         let sources: BTreeMap<_, _> = maps.sources.iter().collect();

@@ -41,11 +41,11 @@ pub fn reattach_filters(
     if domains.iter().all(|domain| domain.removed_filters(topology).is_empty()) {
         return None;
     }
-    let _lock = LabLock::take(directory).ok()?;
+    let _lock = LabLock::acquire(directory).ok()?;
     let mut ports = Vec::new();
     for domain in domains {
         match domain.put_filters_back(topology) {
-            Ok(news) => ports.extend(news.iter().map(ToString::to_string)),
+            Ok(attached) => ports.extend(attached.iter().map(ToString::to_string)),
             Err(error) => warn!("cannot reattach a program: {error}"),
         }
     }
@@ -57,12 +57,12 @@ pub fn reattach_filters(
 }
 
 fn attach(directory: &Directory, topology: &Topology, hook: Hook) -> Result<usize, Error> {
-    let _lock = LabLock::take(directory)?;
+    let _lock = LabLock::acquire(directory)?;
     // The former holder of the lock may have attached them.
     if !Measuring::was_killed(directory) {
         return Ok(0);
     }
-    let news = LabPrograms::of(topology, hook)?.attach()?;
+    let attached = LabPrograms::of(topology, hook)?.attach()?;
     Measuring::is_mended(directory)?;
-    Ok(news.len())
+    Ok(attached.len())
 }

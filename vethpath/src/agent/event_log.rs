@@ -30,7 +30,7 @@ impl EventLog {
     /// Starts the log of an agent that found `found` in the maps.
     #[must_use]
     pub fn begin(directory: &Directory, found: Config) -> Self {
-        let mut recorder = Recorder::of(directory).in_haste();
+        let mut recorder = Recorder::of(directory).non_blocking();
         recorder.record([Kind::AgentStarted { pid: std::process::id(), former: former(found) }]);
         Self {
             recorder,
@@ -43,7 +43,7 @@ impl EventLog {
     /// Logs the exit of the agent.
     pub fn agent_ended(&mut self, ended: &Result<(), Error>) {
         let how = if ended.is_ok() { How::Terminated } else { How::Failed };
-        self.recorder.take_time();
+        self.recorder.blocking();
         let error = ended.as_ref().err().map(ToString::to_string);
         self.recorder.record([Kind::AgentEnded { pid: std::process::id(), how, error }]);
     }
@@ -81,7 +81,7 @@ impl EventLog {
     /// agent's log.
     pub fn tick(&mut self) {
         self.recorder.record(self.overruns.flush());
-        if let Err(error) = state::keep_short(&self.directory) {
+        if let Err(error) = state::rotate_if_long(&self.directory) {
             warn!("cannot rotate the log: {error}");
         }
     }

@@ -97,7 +97,7 @@ impl Reader {
             facts.links.keys().filter(|&ifindex| !present.contains(ifindex)).copied().collect();
         gone.iter().for_each(|&ifindex| facts.links.remove(ifindex));
         self.told_of_links.retain(|ifindex, _| present.contains(ifindex));
-        let mut news = !gone.is_empty();
+        let mut changed = !gone.is_empty();
         for link in links {
             let (ifindex, hash) = (link.ifindex(), hash(&link));
             if self.told_of_links.insert(ifindex, hash) == Some(hash) && facts.links.contains_key(&ifindex) {
@@ -106,10 +106,10 @@ impl Reader {
             let link = link.read()?;
             if facts.links.get(&ifindex) != Some(&link) {
                 facts.links.insert(ifindex, link);
-                news = true;
+                changed = true;
             }
         }
-        Ok(news)
+        Ok(changed)
     }
 
     /// Reads the inner ends of the pairs that are `wanted`. Returns whether anything changed.
@@ -123,10 +123,10 @@ impl Reader {
         let port = |port: &LabPort| links.named(port.port.as_str());
         let ports = self.layout.ports.iter().filter(|port| wanted(port.counter));
         let ports: Vec<&LinkFacts> = ports.filter_map(port).collect();
-        let mut news = false;
+        let mut changed = false;
         for (port, peer) in ports.iter().zip(self.direct.peers(ports.iter().copied(), counting)?) {
             let Some(peer) = peer else {
-                news |= inner.remove(&port.ifindex).is_some();
+                changed |= inner.remove(&port.ifindex).is_some();
                 self.told.remove(&port.ifindex);
                 continue;
             };
@@ -137,13 +137,13 @@ impl Reader {
             let peer = peer.read()?;
             if inner.get(&port.ifindex) != Some(&peer) {
                 inner.insert(port.ifindex, peer);
-                news = true;
+                changed = true;
             }
         }
         // Otherwise the state of a removed port would be used for the next one with its ifindex.
         inner.retain(|ifindex, _| links.contains_key(ifindex));
         self.told.retain(|ifindex, _| links.contains_key(ifindex));
-        Ok(news)
+        Ok(changed)
     }
 
     /// Dumps the FDB.

@@ -138,7 +138,7 @@ impl Agent {
         if Record::read(directory)?.is_none() {
             return Err(Error::NoLab);
         }
-        let lock = AgentLock::take(directory)?.ok_or(Error::Another)?;
+        let lock = AgentLock::acquire(directory)?.ok_or(Error::Another)?;
         // Read under the lock: a command writes a changed record first, then checks for an agent that has the lock.
         let journal = version(directory);
         let Record { topology, hook, home, .. } = Record::read(directory)?.ok_or(Error::NoLab)?;
@@ -443,10 +443,11 @@ impl Agent {
     }
 
     async fn reconcile(&mut self, confirm: Confirm) -> Result<(), Error> {
-        let news = self.namespaces.iter_mut().fold(false, |news, domain| domain.take_changed() | news);
+        let changed =
+            self.namespaces.iter_mut().fold(false, |changed, domain| domain.take_changed() | changed);
         let known = (self.namespaces.len(), self.maps.generation());
         let is_done = !self.maps.has_announced() || confirm == Confirm::Later;
-        if !news && self.reconciled == Some(known) && self.maps.fits() && is_done {
+        if !changed && self.reconciled == Some(known) && self.maps.fits() && is_done {
             self.event_log.record(self.namespaces.iter_mut().flat_map(BridgeNetns::take_events));
             return Ok(());
         }

@@ -205,7 +205,7 @@ mod tests {
     fn ask_a_slow_one(lives: bool) -> io::Result<Status> {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::stand_in(folder.path());
-        let lock = lives.then(|| AgentLock::take(&directory).unwrap());
+        let lock = lives.then(|| AgentLock::acquire(&directory).unwrap());
         let listener = UnixListener::bind(directory.socket()).unwrap();
         let status = Status {
             pid: 1,

@@ -81,7 +81,7 @@ pub async fn ensure(directory: &Directory) -> Result<(), Error> {
     if status::trigger_resync(directory).await.is_ok() {
         return Ok(());
     }
-    AgentLock::end_holder(directory).await?;
+    AgentLock::terminate_holder(directory).await?;
     let mut child = start(directory)?;
     wait_until_settled(directory, Some(&mut child)).await.map(|_| ())
 }

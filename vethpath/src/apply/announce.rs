@@ -26,32 +26,35 @@ struct Announcements<'p> {
 /// Announces the addresses that the plan has added, and those of interfaces whose MAC it has changed. Must run once
 /// bridges forward to their ports.
 pub(super) async fn announce(plan: &Plan, places: &mut NetnsCache) -> Result<()> {
-    for (place, news) in news(plan) {
+    for (place, announcements) in announcements(plan) {
         let rtnl = places.get(place)?;
         let links: BTreeMap<u32, LinkFacts> = rtnl
             .links()
             .await?
             .into_iter()
-            .filter(|link| link.up && (news.macs.contains(link.name.as_str()) || news.is_about(&link.name)))
+            .filter(|link| {
+                link.up
+                    && (announcements.macs.contains(link.name.as_str()) || announcements.is_about(&link.name))
+            })
             .map(|link| (link.ifindex, link))
             .collect();
-        let mut announcements = Vec::new();
+        let mut messages = Vec::new();
         let mut forwarding = BTreeMap::new();
         for (ifindex, net) in rtnl.addresses().await? {
             let address = net.addr();
             let Some(link) = links.get(&ifindex) else { continue };
             let name = link.name.as_str();
             let Some(mac) = link.mac.and_then(|mac| Mac::unicast(mac).ok()) else { continue };
-            if news.macs.contains(name) || news.addresses.contains(&(name, address)) {
+            if announcements.macs.contains(name) || announcements.addresses.contains(&(name, address)) {
                 let is_router = address.is_ipv6() && {
                     let key = || SysctlKey::of_interface("ipv6", name, "forwarding");
                     let read = || sysctl::read(rtnl.netns(), &key()).is_ok_and(|value| value != "0");
                     *forwarding.entry(ifindex).or_insert_with(read)
                 };
-                announcements.push(Announcement { ifindex, mac, address, is_router });
+                messages.push(Announcement { ifindex, mac, address, is_router });
             }
         }
-        send(rtnl.netns(), &announcements)?;
+        send(rtnl.netns(), &messages)?;
     }
     Ok(())
 }
@@ -62,26 +65,26 @@ impl Announcements<'_> {
     }
 }
 
-fn news(plan: &Plan) -> BTreeMap<&Place, Announcements<'_>> {
+fn announcements(plan: &Plan) -> BTreeMap<&Place, Announcements<'_>> {
     let made = made(plan);
-    let mut news: BTreeMap<&Place, Announcements<'_>> = BTreeMap::new();
+    let mut announcements: BTreeMap<&Place, Announcements<'_>> = BTreeMap::new();
     for step in plan.steps() {
         match step {
             Step::Mac { place, device, .. } => {
-                news.entry(place).or_default().macs.insert(device);
+                announcements.entry(place).or_default().macs.insert(device);
             }
             // An address that undergoes DAD cannot be used or announced yet.
             Step::Address { place, device, address, dad } if !dad || address.addr().is_ipv4() => {
-                news.entry(place).or_default().addresses.insert((device, address.addr()));
+                announcements.entry(place).or_default().addresses.insert((device, address.addr()));
             }
             // Neighbours may have stale entries from before it was taken down.
             Step::Up { place, device, port: false } if !made.contains(&(place.clone(), device.as_str())) => {
-                news.entry(place).or_default().macs.insert(device);
+                announcements.entry(place).or_default().macs.insert(device);
             }
             _ => {}
         }
     }
-    news
+    announcements
 }
 
 /// The interfaces that a plan creates, of which no neighbour has an entry.

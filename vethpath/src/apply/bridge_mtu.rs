@@ -24,7 +24,7 @@ pub(super) async fn bridge_mtus(topology: &Topology, executor: &mut Executor<'_>
         let Some(there) = links.iter().find(|link| link.name == name.as_str()) else { continue };
         let ports = links.iter().filter(|link| link.controller == Some(there.ifindex));
         if there.mtu != mtu && ports.map(|port| port.mtu).min() != Some(there.mtu) {
-            executor.journal.note(&format!("keep mtu {place}:{name}: {} -> {mtu}", there.mtu))?;
+            executor.journal.append(&format!("keep mtu {place}:{name}: {} -> {mtu}", there.mtu))?;
             rtnl.set_mtu(there.ifindex, mtu, format_args!("{place}:{name}")).await?;
         }
     }

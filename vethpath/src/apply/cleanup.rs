@@ -9,7 +9,7 @@ use super::{
 use crate::{
     kernel::{Direct, LinkFacts, Netns, Result, netns, pool},
     plan::is_ours,
-    state::{self, Directory, History, Saved, stop},
+    state::{self, Directory, History, Saved, test_hooks},
     topology::{LabName, NsName, Place},
 };
 
@@ -96,9 +96,9 @@ fn clear(name: &NsName, ours: Ours<'_>, facts: &Saved) -> Result<Option<Vec<crat
     }
     let place = Place::Namespace(name.clone());
     let removed = remove(&direct, &place, |link| ours.has(&place, link));
-    stop::here_if_told();
+    test_hooks::kill_point();
     let unbound = netns::unbind(name);
-    stop::here_if_told();
+    test_hooks::kill_point();
     Ok(Some(removed.err().into_iter().chain(unbound.err()).collect()))
 }
 

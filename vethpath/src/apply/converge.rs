@@ -6,14 +6,14 @@ use super::{
     bridge_mtu,
     execute::Executor,
     programs,
-    seed_fdb::{PutBack, seed_fdb},
+    seed_fdb::{Reattached, seed_fdb},
 };
 use crate::{
     agent::{NotArmed, status::Status},
     datapath::{self, Counters, Pins},
     kernel::{bpffs, netns},
     plan::{Change, Changes, Plan, ProgramStep},
-    state::{self, AgentLock, Directory, Record, stop},
+    state::{self, AgentLock, Directory, Record, test_hooks},
     topology::Topology,
 };
 
@@ -62,7 +62,7 @@ pub(super) async fn converge(
     let topology = &record.topology;
     bpffs::prepare()?;
     if netns::prepare_directory()? {
-        state::note_netns_mount()?;
+        state::record_netns_mount()?;
     }
     let mut changes = Changes::of(plan.clone());
     let has_agent = agent.is_some();
@@ -75,11 +75,11 @@ pub(super) async fn converge(
     if !plan.clear.is_empty() || !plan.make.is_empty() {
         bridge_mtu::bridge_mtus(topology, executor).await?;
     }
-    executor.journal.note("attach programs")?;
-    let anew = programs::ensure(record, former, executor).await?;
+    executor.journal.append("attach programs")?;
+    let recreated = programs::ensure(record, former, executor).await?;
     let mut detached = Vec::new();
     for step in &plan.programs {
-        executor.journal.note(&step.change().to_string())?;
+        executor.journal.append(&step.change().to_string())?;
         match step {
             ProgramStep::Detach { place, port } => {
                 programs::detach(record, place, port, executor)?;
@@ -99,23 +99,23 @@ pub(super) async fn converge(
     executor.ask_for_links(&plan.last).await?;
     executor.run_all(&plan.last, &mut progress).await?;
     changes.extend(programs::refresh_xdp_features(topology, executor).await?);
-    stop::here_if_told_to_wait("introduce").await;
-    let mut put_back = PutBack::default();
+    test_hooks::wait_point("introduce").await;
+    let mut put_back = Reattached::default();
     seed_fdb(topology, plan, executor.namespaces(), &mut put_back).await?;
     // Hosts of a new lab have no neighbour entries.
     if !former.is_empty() {
         announce(plan, executor.namespaces()).await?;
     }
-    let takes_over = !anew && has_agent && agents::reload(directory, topology).await.is_ok();
+    let takes_over = !recreated && has_agent && agents::reload(directory, topology).await.is_ok();
     if !takes_over {
         // A stopped or hanging agent must not resume beside a new one. After new maps were made, a live agent still
         // writes to the old ones.
-        executor.journal.note("start agent")?;
-        AgentLock::end_holder(directory).await?;
-        stop::here_if_told_to_wait("no-agent").await;
+        executor.journal.append("start agent")?;
+        AgentLock::terminate_holder(directory).await?;
+        test_hooks::wait_point("no-agent").await;
         executor.agent = Some(agents::start(directory)?);
     }
-    stop::here_if_told_to_wait("agent").await;
+    test_hooks::wait_point("agent").await;
     let mut status = agents::wait_until_settled(directory, executor.agent.as_mut()).await?;
     while put_back.check_all(topology, plan, executor.namespaces()).await? {
         status = agents::wait_until_settled(directory, executor.agent.as_mut()).await?;

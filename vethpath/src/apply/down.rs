@@ -23,7 +23,7 @@ use crate::{
     state::{
         self, AgentLock, Directory, History, Journal, LabLock, Record, Saved,
         events::{Kind, Recorder},
-        stop,
+        test_hooks,
     },
     topology::{LabName, Masquerade, Namespace, NsName, Place, Topology},
 };
@@ -35,7 +35,7 @@ const TOGETHER: usize = 96;
 pub type Left = Vec<Error>;
 
 /// A lab that is to be removed, as far as it is known.
-pub(super) struct Doomed<'a> {
+pub(super) struct Target<'a> {
     /// Its name.
     pub(super) lab: &'a LabName,
     /// Its present and former topologies, oldest first.
@@ -94,7 +94,7 @@ pub async fn down(
         directory.remove_empty();
         return Err(vec![Error::NoLab(lab.clone())]);
     }
-    let doomed = Doomed {
+    let doomed = Target {
         lab,
         topologies,
         home: home.as_ref(),
@@ -180,7 +180,7 @@ struct OptionalJournal(Option<Journal>);
 
 impl OptionalJournal {
     fn add(&mut self, steps: impl IntoIterator<Item = impl Display>) {
-        let _ = self.0.as_mut().map(|journal| journal.note_all(steps.into_iter()));
+        let _ = self.0.as_mut().map(|journal| journal.append_all(steps.into_iter()));
     }
 }
 
@@ -196,8 +196,8 @@ async fn still_there(topologies: &[Topology]) -> Vec<String> {
 
 /// Removes all objects of the present and former topologies of a lab whose lock is held. Writes each step to the
 /// journal before it is done, if possible.
-pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Removed {
-    let &Doomed { lab, topologies, has_netns, by_marks, .. } = doomed;
+pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Removed {
+    let &Target { lab, topologies, has_netns, by_marks, .. } = doomed;
     let Removed { mut left, mut messages } = Removed::default();
     process::raise_descriptor_limit();
     // Read before the journal is continued: a lost one is started from scratch.
@@ -212,7 +212,7 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
     };
     let mut journal = OptionalJournal(Journal::go_on(directory, directory.journal().exists()).ok());
     journal.add(["end agent"]);
-    left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
+    left.extend(AgentLock::terminate_holder(directory).await.err().map(Error::from));
     journal.add(["give offloads back"]);
     left.extend(restore_offloads(&saved, lab).await);
     let all: Vec<&Topology> = topologies.iter().collect();
@@ -258,7 +258,7 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
     }));
     for some in names[0].chunks(TOGETHER).chain(names[1].chunks(TOGETHER)) {
         // Yield here too.
-        stop::here_if_told_to_wait("down").await;
+        test_hooks::wait_point("down").await;
         tokio::task::yield_now().await;
         journal.add(some.iter().map(|name| format!("remove namespace {name}")));
         let (faults, kept) = cleanup::namespaces(some, ours, &saved);
@@ -287,7 +287,7 @@ pub(super) async fn remove_lab(doomed: &Doomed<'_>, directory: &Directory) -> Re
     }
     left.extend(retire_netns().err());
     // An agent that a killed `up` started may have taken its lock only now.
-    left.extend(AgentLock::end_holder(directory).await.err().map(Error::from));
+    left.extend(AgentLock::terminate_holder(directory).await.err().map(Error::from));
     left.extend(directory.remove().err().map(Error::from));
     Removed { left, messages }
 }
@@ -343,7 +343,7 @@ fn remove_links(
 }
 
 /// Removes the table on the host. A table in a namespace goes with the namespace.
-async fn remove_nat(doomed: &Doomed<'_>, places: &NetnsCache) -> Removed {
+async fn remove_nat(doomed: &Target<'_>, places: &NetnsCache) -> Removed {
     let mut tables = doomed.topologies.iter().rev().flat_map(Masquerade::of);
     let by_name = doomed.by_marks.then(|| Masquerade::unknown(doomed.lab, Place::Host));
     let Some(nat) = tables.find(|nat| nat.place == Place::Host).or(by_name) else {
@@ -361,7 +361,7 @@ async fn remove_nat(doomed: &Doomed<'_>, places: &NetnsCache) -> Removed {
 /// The namespace cannot be read.
 async fn release(
     name: &NsName,
-    doomed: &Doomed<'_>,
+    doomed: &Target<'_>,
     ours: Ours<'_>,
     saved: &Saved,
     journal: &mut OptionalJournal,

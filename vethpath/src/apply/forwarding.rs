@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Error;
 use crate::{
     kernel::{Netns, NetnsId, Result, Rtnl, sysctl},
-    state::{SharedSysctls, stop},
+    state::{SharedSysctls, test_hooks},
     topology::{LabName, Masquerade, Place, Sysctl, SysctlKey},
 };
 
@@ -27,7 +27,7 @@ pub(super) async fn switch_on(
 ) -> std::result::Result<(), Error> {
     let netns = rtnl.netns();
     let mut memory = if wanted.is_shared {
-        Some(SharedSysctls::take(netns.id()?, &wanted.place, lab).await?)
+        Some(SharedSysctls::acquire(netns.id()?, &wanted.place, lab).await?)
     } else {
         None
     };
@@ -41,10 +41,10 @@ pub(super) async fn switch_on(
     }
     if let Some(memory) = &mut memory {
         memory.remember(lab, before)?;
-        stop::here_if_told();
+        test_hooks::kill_point();
     }
     sysctl::write_existing(netns, &on)?;
-    stop::here_if_told();
+    test_hooks::kill_point();
     Ok(())
 }
 
@@ -99,7 +99,7 @@ pub(super) async fn put_back(
     if !wanted.is_shared {
         return Ok(None);
     }
-    let mut memory = SharedSysctls::take(netns.id()?, &wanted.place, leaving).await?;
+    let mut memory = SharedSysctls::acquire(netns.id()?, &wanted.place, leaving).await?;
     let lost = memory.lost().map(|file| {
         format!(
             "forwarding of {netns} stays as it is: {} cannot be read, which holds the former value",
@@ -115,9 +115,9 @@ pub(super) async fn put_back(
     let before: Vec<_> = before.iter().zip(sysctl::read_all(netns, &keys)?).filter(is_ours).collect();
     let before: Vec<_> = before.into_iter().map(|(setting, _)| setting.clone()).collect();
     sysctl::write_existing(netns, &before)?;
-    stop::here_if_told();
+    test_hooks::kill_point();
     memory.forget()?;
-    stop::here_if_told();
+    test_hooks::kill_point();
     Ok(lost)
 }
 
@@ -127,7 +127,7 @@ pub(super) async fn forget(
     place: &Place,
     leaving: &LabName,
 ) -> std::result::Result<(), Error> {
-    let mut memory = SharedSysctls::take(gone, place, leaving).await?;
+    let mut memory = SharedSysctls::acquire(gone, place, leaving).await?;
     let _ = memory.without(leaving);
     Ok(memory.forget()?)
 }

@@ -37,7 +37,7 @@ pub async fn observe(
     let begun = !former.is_empty();
     let macs = expected_macs(&all);
     let links = places.get(&Place::Host)?.links().await?;
-    look(&Place::Host, links, &mut observed, &macs, (topology, begun), places).await?;
+    read_namespace(&Place::Host, links, &mut observed, &macs, (topology, begun), places).await?;
     read_sysctls(&Place::Host, &all, &mut observed, places)?;
     if has_subnets_on_the_host(topology) {
         read_routes(&Place::Host, &mut observed, places).await?;
@@ -58,7 +58,7 @@ pub async fn observe(
         let found = found.filter(|(found, _)| *found != Found::Foreign(None) || !has_its_name());
         let Some((found, links)) = found else { continue };
         if found == Found::Ours {
-            look(&place, links, &mut observed, &macs, (topology, begun), places).await?;
+            read_namespace(&place, links, &mut observed, &macs, (topology, begun), places).await?;
             read_routes(&place, &mut observed, places).await?;
             read_sysctls(&place, &all, &mut observed, places)?;
         }
@@ -83,7 +83,7 @@ pub async fn observe(
 }
 
 /// Records the links of a place and their addresses.
-async fn look(
+async fn read_namespace(
     place: &Place,
     links: Vec<LinkFacts>,
     observed: &mut Observed,

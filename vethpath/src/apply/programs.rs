@@ -43,12 +43,12 @@ pub(super) async fn ensure(
     let loaded = copies(former.first().unwrap_or(topology));
     let (ports, bridges) = needed(topology);
     let left = datapath::left_over(&pins)?;
-    let mut anew = datapath::load(&pins, &copies(topology), &loaded, Sizes::of(ports, bridges))?;
-    let mut goes_on = left.is_some() && !anew;
+    let mut recreated = datapath::load(&pins, &copies(topology), &loaded, Sizes::of(ports, bridges))?;
+    let mut goes_on = left.is_some() && !recreated;
     while goes_on || !datapath::has_room(&pins, Sizes::least(ports, bridges))? {
-        executor.journal.note("make larger maps")?;
+        executor.journal.append("make larger maps")?;
         grow(record, &pins, Sizes::of(ports, bridges), executor).await?;
-        (anew, goes_on) = (true, false);
+        (recreated, goes_on) = (true, false);
     }
     let mut maps = Maps::open(&pins)?;
     let mut found = Vec::new();
@@ -73,7 +73,7 @@ pub(super) async fn ensure(
         let ports: Vec<_> = topology.xdp_pairs(place).map(|pair| &pair.port).collect();
         let _ = datapath::attach_xdp(rtnl.netns(), &pins, (*domain).into(), links, &ports)?;
     }
-    Ok(anew)
+    Ok(recreated)
 }
 
 /// Prepares inner ends for XDP before programs are attached.
@@ -212,7 +212,7 @@ async fn grow(record: &Record, pins: &Pins, sizes: Sizes, executor: &mut Executo
     let next = datapath::larger(pins, &copies(topology), sizes)?;
     let mut maps = Maps::open(&next)?;
     for (domain, place) in topology.domains() {
-        executor.journal.note(&format!("give ports in {place} larger maps"))?;
+        executor.journal.append(&format!("give ports in {place} larger maps"))?;
         let rtnl = executor.namespaces().get(&place)?;
         let links = rtnl.links().await?;
         register_ports(topology, &place, domain, &links, &mut maps)?;
@@ -237,7 +237,7 @@ async fn grow(record: &Record, pins: &Pins, sizes: Sizes, executor: &mut Executo
         datapath::switch_over_xdp(pins, &next, domain.into(), &ports)?;
     }
     let journal = &mut executor.journal;
-    datapath::finish(pins, &mut |step| Ok::<_, Error>(journal.note(step)?))
+    datapath::finish(pins, &mut |step| Ok::<_, Error>(journal.append(step)?))
 }
 
 /// Registers the ports of a place in the maps, before the program is attached.

@@ -24,9 +24,9 @@ const TRIES: u32 = 3;
 /// Ports that another program released from their bridges while `up` ran, such as a network manager that matches every
 /// interface. Each is enslaved again once.
 #[derive(Default)]
-pub(super) struct PutBack(BTreeSet<(Place, IfName)>);
+pub(super) struct Reattached(BTreeSet<(Place, IfName)>);
 
-impl PutBack {
+impl Reattached {
     /// Enslaves the lab's ports of a place that are on no bridge or on another one. Returns whether there were any.
     ///
     /// # Errors
@@ -100,16 +100,16 @@ pub(super) async fn seed_fdb(
     topology: &Topology,
     plan: &Plan,
     places: &mut NetnsCache,
-    put_back: &mut PutBack,
+    put_back: &mut Reattached,
 ) -> std::result::Result<(), Error> {
-    let news = NewPorts::of(plan);
+    let new_ports = NewPorts::of(plan);
     let deadline = Instant::now() + FORWARDING;
     for (_, place) in topology.domains() {
         let quick = |pair: &&Pair| {
             pair.place == place
                 && pair.inner.up
                 && topology.bridge(&place, &pair.bridge).is_some_and(|bridge| !bridge.stp)
-                && (news.are_about(pair) || put_back.has(pair))
+                && (new_ports.are_about(pair) || put_back.has(pair))
         };
         let pairs: Vec<_> = topology.pairs.iter().filter(quick).collect();
         if pairs.is_empty() {

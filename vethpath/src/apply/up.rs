@@ -5,7 +5,7 @@ use std::pin::pin;
 use super::{
     Error, NetnsCache, adopted, agent,
     converge::{Goal, converge},
-    down::{self, Doomed},
+    down::{self, Target},
     execute::Executor,
     nat, observe,
 };
@@ -229,7 +229,7 @@ async fn undo(
         match before {
             Previous::Nothing => {
                 faults.extend(executor.end_agent(directory).await.err().map(|error| error.to_string()));
-                let doomed = Doomed {
+                let doomed = Target {
                     lab: directory.lab(),
                     topologies: std::slice::from_ref(&goal.record.topology),
                     home: goal.record.home.as_ref(),

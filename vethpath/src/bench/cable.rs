@@ -23,7 +23,7 @@ const IPV6: [Ipv6Addr; 2] =
 ///
 /// # Errors
 /// The kernel refuses.
-pub async fn lay(like: IpAddr, mtu: Option<u32>) -> Result<Site, Error> {
+pub async fn create(like: IpAddr, mtu: Option<u32>) -> Result<Site, Error> {
     let names = ["one end of a cable", "the other end of a cable"];
     let [a, b] = names.map(Netns::create);
     let (a, b) = (a?, b?);

@@ -7,8 +7,8 @@ use vethpath_figures::statistics::{Interval, rounded};
 use super::{
     machine::Machine,
     modes::Mode,
-    own,
     report::{Case, PerMode, Report},
+    temporary_lab,
     work::{Better, Spec},
 };
 
@@ -161,7 +161,7 @@ fn differences(then: &Report, now: &Report) -> Vec<Difference> {
         } = &report.machine;
         let Report { lab, from, to, .. } = report;
         // A generated lab has a new name in each run, and its namespaces have that name as a prefix.
-        let own = own::is_name(lab);
+        let own = temporary_lab::is_name(lab);
         let place = |name: &String| if own { name.replacen(lab, "host", 1) } else { name.clone() };
         let text = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "unknown".to_owned());
         let calls = bridge_nf_call.iter().filter(|(_, on)| **on).map(|(name, _)| name.as_str());

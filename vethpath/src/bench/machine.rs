@@ -44,7 +44,7 @@ pub struct Machine {
 impl Machine {
     /// Reads the properties. `cpu` is the measured CPU.
     #[must_use]
-    pub fn look(chosen: &Chosen, hook: Hook, cpu: usize) -> Self {
+    pub fn read(chosen: &Chosen, hook: Hook, cpu: usize) -> Self {
         let now = Timestamp::now();
         Self {
             cpu: file("/proc/cpuinfo").and_then(|text| cpu_model(&text)),

@@ -51,7 +51,7 @@ impl Measured {
     ///
     /// # Errors
     /// Never: the bounds of the histogram are valid, and it saturates.
-    pub fn told(sent: u64, received: u64, nanoseconds: &[(u64, u64)]) -> io::Result<Self> {
+    pub fn parse_counts(sent: u64, received: u64, nanoseconds: &[(u64, u64)]) -> io::Result<Self> {
         let mut measured = Self::round_trips()?;
         for &(taken, count) in nanoseconds {
             measured.within += count;

@@ -17,7 +17,6 @@ mod load;
 mod machine;
 mod measured;
 mod modes;
-mod own;
 mod programs;
 mod report;
 #[cfg(test)]
@@ -26,6 +25,7 @@ mod schedule;
 mod site;
 mod summary;
 mod tally;
+mod temporary_lab;
 mod warnings;
 mod watched;
 mod work;
@@ -40,9 +40,9 @@ pub use error::Error;
 pub use load::Peer;
 pub use machine::Machine;
 pub use modes::Mode;
-pub use own::{Own, Shape};
 pub use report::{Case, Caveat, Ended, PerMode, Placement, Rate, Report, Results, VERSION, Why};
 pub use schedule::Progress;
+pub use temporary_lab::{Shape, TemporaryLab};
 pub use vethpath_figures::statistics::Interval;
 pub use warnings::Warning;
 pub use work::{Better, Cores, Spec, Unit, Wait, Work};
@@ -105,8 +105,8 @@ impl Subject {
     ///
     /// # Errors
     /// There are more bridges on the path than a chain may have.
-    pub fn on_xdp(&self) -> Result<Own, Error> {
-        Own::on_xdp(&self.chosen)
+    pub fn on_xdp(&self) -> Result<TemporaryLab, Error> {
+        TemporaryLab::on_xdp(&self.chosen)
     }
 }
 
@@ -123,7 +123,7 @@ pub async fn run(
 ) -> Result<Report, Error> {
     let Subject { record, directory, chosen, cases, .. } = subject;
     let first = site::placement(cases[0].cores);
-    let machine = Machine::look(chosen, record.hook, first.from_cpu);
+    let machine = Machine::read(chosen, record.hook, first.from_cpu);
     let mut events = Recorder::of(directory);
     let mut rng = request.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
     let mut bench = tokio::select! {
@@ -164,7 +164,7 @@ async fn mend(record: &Record, directory: &Directory) -> Result<(), Error> {
     if Measuring::was_killed(directory) {
         LabPrograms::of(&record.topology, record.hook)?.attach()?;
         Measuring::is_mended(directory)?;
-        let _ = programs::look(directory).await;
+        let _ = programs::resync_agent(directory).await;
     }
     Ok(())
 }

@@ -120,7 +120,7 @@ impl<'a> Bench<'a> {
     async fn open(&mut self) -> Result<(), Error> {
         self.workers.clear();
         let from = &self.chosen.from;
-        let cable = cable::lay(from.address, from.pair.inner.mtu).await?;
+        let cable = cable::create(from.address, from.pair.inner.mtu).await?;
         let xdp = self.xdp.as_ref().map(|xdp| Ok::<_, Error>((Mode::Xdp, xdp.site()?)));
         // In the lab, frames may take the bridge or the fast path. Errors name the bridge.
         let sites = [(Mode::Cable, cable), (Mode::Bridge, Site::of(self.chosen)?)];

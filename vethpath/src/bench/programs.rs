@@ -67,7 +67,7 @@ impl Programs {
             }
             tokio::time::sleep(INTERVAL).await;
         }
-        let _ = look(&self.directory).await;
+        let _ = resync_agent(&self.directory).await;
         Ok(())
     }
 
@@ -103,7 +103,7 @@ impl Programs {
         self.put_back()?;
         let deadline = Instant::now() + ARM_TIMEOUT;
         loop {
-            let status = look(&self.directory).await;
+            let status = resync_agent(&self.directory).await;
             let unarmed = unarmed(pairs, status.as_ref());
             let is_steady = status.is_none_or(|status| status.steady);
             if (unarmed.is_empty() && is_steady) || Instant::now() > deadline {
@@ -131,7 +131,7 @@ impl Drop for Programs {
 
 /// The agent's status after a resync that includes the changes made so far; `None` if it does not answer. Each resync
 /// has its own timeout, or the last one would have no time left.
-pub(super) async fn look(directory: &Directory) -> Option<Status> {
+pub(super) async fn resync_agent(directory: &Directory) -> Option<Status> {
     status::trigger_resync_until(directory, Instant::now() + ARM_TIMEOUT).await.ok()
 }
 

@@ -48,20 +48,20 @@ pub fn report(
 
 /// All warnings. Those about discarded rounds are merged per kind.
 fn caveats(warnings: &[Warning]) -> Vec<Caveat> {
-    let mut told: Vec<(Caveat, usize)> = Vec::new();
+    let mut counted: Vec<(Caveat, usize)> = Vec::new();
     for warning in warnings {
         let same =
-            told.iter_mut().find(|(caveat, _)| warning.is_of_a_round() && caveat.kind == warning.kind());
+            counted.iter_mut().find(|(caveat, _)| warning.is_of_a_round() && caveat.kind == warning.kind());
         match same {
             Some((_, more)) => *more += 1,
-            None => told.push((Caveat::from(warning), 0)),
+            None => counted.push((Caveat::from(warning), 0)),
         }
     }
     let say = |(caveat, more): (Caveat, usize)| match more {
         0 => caveat,
         more => Caveat { message: format!("{} (and {more} more for the like)", caveat.message), ..caveat },
     };
-    told.into_iter().map(say).collect()
+    counted.into_iter().map(say).collect()
 }
 
 /// For a report without cases.
@@ -117,9 +117,9 @@ mod tests {
         let slow = |slow| Warning::NotFast { fast: 0, slow, pairs: "a is armed".into() };
         let few = |case| Warning::FewRounds { rounds: 1, case };
         let all = [slow(7), Warning::NotPlain { fast: 1 }, slow(8), slow(9), few(Spec::UDP), few(Spec::TCP)];
-        let told = caveats(&all);
-        let kinds: Vec<_> = told.iter().map(|caveat| &caveat.kind[..]).collect();
+        let counted = caveats(&all);
+        let kinds: Vec<_> = counted.iter().map(|caveat| &caveat.kind[..]).collect();
         assert_eq!(kinds, ["not-fast", "not-plain", "few-rounds", "few-rounds"]);
-        assert_eq!(told[0].message, format!("{} (and 2 more for the like)", slow(7)));
+        assert_eq!(counted[0].message, format!("{} (and 2 more for the like)", slow(7)));
     }
 }

@@ -41,7 +41,7 @@ impl OnXdp {
     pub fn open(beside: Beside<'_>) -> Result<Self, Error> {
         let Beside { record, between } = beside;
         let directory = Directory::of(&record.topology.lab);
-        let lock = LabLock::take(&directory)?;
+        let lock = LabLock::acquire(&directory)?;
         let chosen = choose::choose(&record.topology, Some(between), &directory)?;
         for side in chosen.sides() {
             if let Some(state) = side.not_armed.clone() {

@@ -52,7 +52,7 @@ fn one(name: &LabName, file: Option<&Topology>) -> Result<Exit, Failure> {
     let left = match runtime()?.block_on(apply::down(name, file, progress::waiting)) {
         Ok(notes) => {
             // A closed stderr is ignored: the exit code reports the result.
-            let _ = tell(name, &notes, &mut io::stderr().lock());
+            let _ = print_messages(name, &notes, &mut io::stderr().lock());
             return Ok(Exit::Done);
         }
         Err(left) => left,
@@ -67,7 +67,7 @@ fn one(name: &LabName, file: Option<&Topology>) -> Result<Exit, Failure> {
     }
 }
 
-fn tell(name: &LabName, notes: &[String], err: &mut dyn Write) -> io::Result<()> {
+fn print_messages(name: &LabName, notes: &[String], err: &mut dyn Write) -> io::Result<()> {
     notes.iter().try_for_each(|note| writeln!(err, "warning: {}", printable(note)))?;
     writeln!(err, "lab {name} is down")
 }

@@ -58,7 +58,7 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
         let mut out = BufWriter::new(out);
         report.print(&mut out).and_then(|()| out.flush()).map_err(Failure::output)?;
     }
-    let _ = tell(&topology, &outcome, &mut std::io::stderr().lock());
+    let _ = print_outcome(&topology, &outcome, &mut std::io::stderr().lock());
     Ok(Exit::Done)
 }
 
@@ -89,7 +89,7 @@ pub(super) fn privileged() -> Result<(), Failure> {
     probe::privileges().map_err(|missing| Failure::system(missing.to_string()).hint(missing.hint()))
 }
 
-fn tell(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {
+fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {
     let Outcome { changes, put_back, status } = outcome;
     let lab = &topology.lab;
     if changes.is_empty() {

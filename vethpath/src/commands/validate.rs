@@ -16,7 +16,7 @@ use crate::{
 
 /// A fault as JSON.
 #[derive(Serialize)]
-struct Told<'a> {
+struct Message<'a> {
     level: Level,
     message: &'a str,
     /// Line and column, counted from 1. Columns are in characters.
@@ -61,16 +61,16 @@ fn json(file: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
         Ok(checked) => (checked.warnings, Exit::Done),
         Err(faults) => (faults, Exit::Request),
     };
-    let told: Vec<Told<'_>> = faults.faults.iter().map(|fault| tell(fault, &text)).collect();
-    serde_json::to_writer_pretty(&mut *out, &told)
+    let messages: Vec<Message<'_>> = faults.faults.iter().map(|fault| message_of(fault, &text)).collect();
+    serde_json::to_writer_pretty(&mut *out, &messages)
         .map_err(io::Error::from)
         .and_then(|()| writeln!(out))
         .map_err(Failure::output)?;
     Ok(exit)
 }
 
-fn tell<'a>(fault: &'a Fault, text: &str) -> Told<'a> {
+fn message_of<'a>(fault: &'a Fault, text: &str) -> Message<'a> {
     let (line, column) = fault.position(text);
     let key = key_path(text, fault.span.start);
-    Told { level: fault.level, message: &fault.message, line, column, key, hint: &fault.hint }
+    Message { level: fault.level, message: &fault.message, line, column, key, hint: &fault.hint }
 }

@@ -68,17 +68,17 @@ pub fn attach(netns: &Netns, pins: &Pins, domain: u32, hook: Hook, ports: &[&IfN
         let mut program =
             SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
         let ours = program.info().doing("inspect", "the port program")?.id();
-        let mut news = Vec::new();
+        let mut attached = Vec::new();
         for &port in ports {
-            let attached = match hook {
+            let is_new = match hook {
                 Hook::Tcx => attach_tcx(&mut program, ours, pins, port)?,
                 Hook::Clsact => attach_clsact(&mut program, port)?,
             };
-            if attached {
-                news.push(port.clone());
+            if is_new {
+                attached.push(port.clone());
             }
         }
-        Ok(news)
+        Ok(attached)
     })?
 }
 

@@ -43,15 +43,15 @@ impl LabPrograms {
     /// # Errors
     /// The kernel refuses a port. The ports before it stay attached.
     pub fn attach(&self) -> Result<Vec<IfName>> {
-        let mut news = Vec::new();
+        let mut attached = Vec::new();
         let _soon = self.expedited();
         for Domain { number, rtnl, ports, xdp } in &self.domains {
             let ports: Vec<_> = ports.iter().collect();
-            news.extend(attach(rtnl.netns(), &self.pins, *number, self.hook, &ports)?);
+            attached.extend(attach(rtnl.netns(), &self.pins, *number, self.hook, &ports)?);
             let off: Vec<_> = xdp.iter().filter(|port| !self.pins.xdp_link(port).exists()).collect();
-            news.extend(attach_xdp(rtnl.netns(), &self.pins, *number, &[], &off)?);
+            attached.extend(attach_xdp(rtnl.netns(), &self.pins, *number, &[], &off)?);
         }
-        Ok(news)
+        Ok(attached)
     }
 
     /// Detaches all programs.

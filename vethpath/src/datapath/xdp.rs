@@ -50,7 +50,7 @@ pub fn attach_xdp(
     let mut program = open(pins, domain)?;
     let ours = id(&program)?;
     netns.run(|| {
-        let mut news = Vec::new();
+        let mut attached = Vec::new();
         for &port in ports {
             let link = links.iter().find(|link| link.name == port.as_str());
             if link.is_some_and(|link| link.xdp_program == Some(ours)) && pins.xdp_link(port).exists() {
@@ -69,9 +69,9 @@ pub fn attach_xdp(
             let link = program.take_link(link).doing("keep XDP link of", port)?;
             let link: FdLink = link.try_into().doing("keep XDP link of", port)?;
             link.pin(pins.xdp_link(port)).doing("pin XDP link of", port)?;
-            news.push(port.clone());
+            attached.push(port.clone());
         }
-        Ok(news)
+        Ok(attached)
     })?
 }
 

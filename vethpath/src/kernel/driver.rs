@@ -66,13 +66,13 @@ fn read(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<Co
     // `struct ethtool_gstrings`: command, set, number of names; the names follow directly.
     buffer[..2].copy_from_slice(&[pair(GET_NAMES, STATISTICS), 0]);
     ask(socket, device, buffer)?;
-    let told = (words(buffer[1])[0] as usize).min(count);
+    let reported = (words(buffer[1])[0] as usize).min(count);
     let bytes: &[u8] = bytemuck::cast_slice(buffer);
     let name = |chunk: &[u8]| {
         let end = chunk.iter().position(|byte| *byte == 0).unwrap_or(NAME);
         String::from_utf8_lossy(&chunk[..end]).into_owned()
     };
-    let names: Vec<String> = bytes[12..].chunks_exact(NAME).take(told).map(name).collect();
+    let names: Vec<String> = bytes[12..].chunks_exact(NAME).take(reported).map(name).collect();
     // `struct ethtool_stats`: command, number of values; the values follow.
     buffer[0] = pair(GET_VALUES, u32::try_from(names.len()).unwrap_or(u32::MAX));
     ask(socket, device, buffer)?;
@@ -118,9 +118,9 @@ mod tests {
                 let (name, value) = line.trim().split_once(": ")?;
                 Some((name.to_owned(), value.parse().ok()?))
             };
-            let told: Counters = judge.lines().filter_map(of_judge).collect();
-            assert!(told.len() > 10, "{judge}");
-            assert_eq!(found, [told, Vec::new()]);
+            let reported: Counters = judge.lines().filter_map(of_judge).collect();
+            assert!(reported.len() > 10, "{judge}");
+            assert_eq!(found, [reported, Vec::new()]);
         });
     }
 }

@@ -128,12 +128,12 @@ impl LinkFacts {
             ..Self::default()
         };
         for attribute in message.attributes {
-            facts.note(attribute);
+            facts.apply_attribute(attribute);
         }
         facts
     }
 
-    fn note(&mut self, attribute: LinkAttribute) {
+    fn apply_attribute(&mut self, attribute: LinkAttribute) {
         match attribute {
             LinkAttribute::IfName(name) => self.name = name,
             LinkAttribute::IfAlias(alias) => self.alias = Some(alias),

@@ -100,7 +100,7 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
         match self.socket.recv_from_full().await {
-            Ok((datagram, sender)) => self.take(&datagram, &sender, &mut events),
+            Ok((datagram, sender)) => self.parse_datagram(&datagram, &sender, &mut events),
             Err(error) => self.failed(error, &mut events)?,
         }
         self.drain_into(&mut events)?;
@@ -120,7 +120,7 @@ impl Watch {
     fn drain_into(&self, events: &mut Vec<Event>) -> Result<()> {
         for _ in 0..BATCH {
             match self.socket.socket_ref().recv_from_full() {
-                Ok((datagram, sender)) => self.take(&datagram, &sender, events),
+                Ok((datagram, sender)) => self.parse_datagram(&datagram, &sender, events),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 Err(error) => self.failed(error, events)?,
             }
@@ -130,7 +130,7 @@ impl Watch {
 
     /// Drops datagrams that are not from the kernel, which has port number 0. A process with CAP_NET_ADMIN in the
     /// namespace can send to the groups too.
-    fn take(&self, datagram: &[u8], sender: &SocketAddr, events: &mut Vec<Event>) {
+    fn parse_datagram(&self, datagram: &[u8], sender: &SocketAddr, events: &mut Vec<Event>) {
         if sender.port_number() == 0 {
             (self.read)(datagram, events);
         }

@@ -5,13 +5,13 @@ use crate::{output::number::seconds, stats::Agent, topology::LabName};
 /// One line, with a trailing newline.
 pub fn headline(lab: &LabName, agent: &Agent) -> String {
     let Agent { alive, pid, lease_ms, lease_left_ms, .. } = agent;
-    let told = match (alive, pid, lease_left_ms) {
+    let text = match (alive, pid, lease_left_ms) {
         (true, Some(pid), _) => format!("agent alive (pid {pid}), lease {}", seconds(*lease_ms)),
         (true, None, _) => format!("agent alive, lease {}", seconds(*lease_ms)),
         (false, _, 0) => "agent dead: plain bridge; `vethpath up` brings it back".to_owned(),
         (false, _, left) => format!("agent dead: plain bridge when the lease ends in {}", seconds(*left)),
     };
-    format!("lab {lab}: {told}\n")
+    format!("lab {lab}: {text}\n")
 }
 
 #[cfg(test)]

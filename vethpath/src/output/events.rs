@@ -10,7 +10,7 @@ use crate::state::events::{Event, Former, How, Kind};
 /// # Errors
 /// Those of `out`.
 pub fn event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
-    let (subject, what) = told(&event.kind);
+    let (subject, what) = describe(&event.kind);
     writeln!(out, "{}  {}  {}", event.time, plain(&subject), plain(&what))
 }
 
@@ -19,7 +19,7 @@ fn plain(text: &str) -> String {
     printable(text).replace('\n', "\\n")
 }
 
-fn told(kind: &Kind) -> (String, String) {
+fn describe(kind: &Kind) -> (String, String) {
     let lab = || "lab".to_owned();
     let agent = || "agent".to_owned();
     match kind {

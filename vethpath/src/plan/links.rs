@@ -92,14 +92,14 @@ impl<'a> Standing<'a> {
     /// The steps that remove every link of the lab that is not kept. A veth is removed by one of its ends.
     pub(super) fn deletions(&self, topology: &Topology, former: &[Topology]) -> Vec<Step> {
         let names = names(former.iter().chain([topology]));
-        let mut told: BTreeSet<&(&str, String)> = BTreeSet::new();
+        let mut seen: BTreeSet<&(&str, String)> = BTreeSet::new();
         let mut steps = Vec::new();
         for (key @ (place, device), link) in &self.observed.links {
             if !link.ours || device == "lo" || self.kept.contains(key) {
                 continue;
             }
             let (kind, name) = match names.get(key) {
-                Some(known) if !told.insert(known) => continue,
+                Some(known) if !seen.insert(known) => continue,
                 Some((kind, name)) => (*kind, name.clone()),
                 None => ("link", super::step::end(place, device)),
             };

@@ -31,9 +31,9 @@ impl Offloads {
 
     /// The features with their values after they are switched or, if not `switched`, restored.
     #[must_use]
-    pub fn told(&self, switched: bool) -> String {
-        let told = |(name, on): &(String, bool)| format!("{name} {}", word(*on != switched));
-        self.features.iter().map(told).collect::<Vec<_>>().join(", ")
+    pub fn format_features(&self, switched: bool) -> String {
+        let format_feature = |(name, on): &(String, bool)| format!("{name} {}", word(*on != switched));
+        self.features.iter().map(format_feature).collect::<Vec<_>>().join(", ")
     }
 
     /// The journal line for its restoration.

@@ -227,7 +227,7 @@ pub fn known_labs() -> Result<Vec<LabName>> {
 ///
 /// # Errors
 /// A file operation fails.
-pub fn note_netns_mount() -> Result<()> {
+pub fn record_netns_mount() -> Result<()> {
     let marker = Path::new(ROOT).join(NETNS_MOUNT);
     files::write_private(&marker, b"").doing("write", &marker)
 }

@@ -49,7 +49,7 @@ impl SharedSysctls {
     ///
     /// # Errors
     /// Another process holds the lock until the timeout, or a file operation fails.
-    pub async fn take(netns: NetnsId, place: &Place, lab: &LabName) -> Result<Self> {
+    pub async fn acquire(netns: NetnsId, place: &Place, lab: &LabName) -> Result<Self> {
         let root = Path::new(ROOT);
         let folder = File::open(root).doing("open", root)?;
         let lock = lock::wait_for(folder, lab, root).await?;

@@ -14,7 +14,7 @@ use std::{
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentLock, Context, Directory, Error, Result, stop};
+use super::{AgentLock, Context, Directory, Error, Result, test_hooks};
 use crate::{
     datapath::Hook,
     kernel::{
@@ -333,7 +333,7 @@ impl Journal {
     ///
     /// # Errors
     /// A file operation fails. The step must not be done then.
-    pub fn note(&mut self, step: &str) -> Result<()> {
+    pub fn append(&mut self, step: &str) -> Result<()> {
         self.line(step)
     }
 
@@ -341,7 +341,7 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::note`].
-    pub fn note_all(&mut self, steps: impl Iterator<Item = impl Display>) -> Result<()> {
+    pub fn append_all(&mut self, steps: impl Iterator<Item = impl Display>) -> Result<()> {
         let lines: Vec<String> = steps.map(|step| step.to_string()).collect();
         if lines.is_empty() { Ok(()) } else { self.line(&lines.join("\n")) }
     }
@@ -350,7 +350,7 @@ impl Journal {
     ///
     /// # Errors
     /// A file operation fails. The namespace must not be adopted then.
-    pub fn note_adopted(&mut self, name: &NsName, id: NetnsId) -> Result<()> {
+    pub fn append_adopted(&mut self, name: &NsName, id: NetnsId) -> Result<()> {
         self.line(&format!("{ADOPTED} {name} {id}"))
     }
 
@@ -358,15 +358,15 @@ impl Journal {
     ///
     /// # Errors
     /// A file operation fails.
-    pub fn note_made<'n>(&mut self, made: impl Iterator<Item = (&'n NsName, NetnsId)>) -> Result<()> {
-        self.note_all(made.map(|(name, id)| format!("{MADE} {name} {id}")))
+    pub fn append_created<'n>(&mut self, made: impl Iterator<Item = (&'n NsName, NetnsId)>) -> Result<()> {
+        self.append_all(made.map(|(name, id)| format!("{MADE} {name} {id}")))
     }
 
     /// Writes the value of a setting before its first change.
     ///
     /// # Errors
     /// A file operation fails. The setting must not be changed then.
-    pub fn note_was(&mut self, place: &Place, setting: &Sysctl) -> Result<()> {
+    pub fn append_former_value(&mut self, place: &Place, setting: &Sysctl) -> Result<()> {
         self.line(&was_line(place, &setting.key, &setting.value))
     }
 
@@ -396,17 +396,17 @@ impl Journal {
         }
         let (path, new) = (self.directory.journal(), self.directory.new_journal());
         files::write_private(&new, lines.as_bytes()).doing("write", &new)?;
-        stop::here_if_told();
+        test_hooks::kill_point();
         fs::rename(&new, &path).doing("replace", &path)?;
         self.file = files::open_private(OpenOptions::new().append(true), &path).doing("open", &path)?;
-        stop::here_if_told();
+        test_hooks::kill_point();
         Ok(())
     }
 
     /// Appends lines in one write. A kill leaves them complete, or an incomplete last one that is cut off later.
     fn line(&mut self, text: &str) -> Result<()> {
         self.file.write_all(format!("{text}\n").as_bytes()).doing("write", &self.directory.journal())?;
-        stop::here_if_told();
+        test_hooks::kill_point();
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ impl LabLock {
         loop {
             // A `down` that held the lock may have removed it.
             directory.create()?;
-            match Self::take(directory) {
+            match Self::acquire(directory) {
                 Err(busy @ Error::Busy { .. }) if began.elapsed() < WAIT => {
                     if began.elapsed() >= SILENCE && !std::mem::replace(&mut is_told, true) {
                         waiting(&busy);
@@ -78,7 +78,7 @@ impl LabLock {
     ///
     /// # Errors
     /// Another process holds it ([`Error::Busy`]), or the folder does not exist.
-    pub fn take(directory: &Directory) -> Result<Self> {
+    pub fn acquire(directory: &Directory) -> Result<Self> {
         loop {
             let folder = File::open(directory.path()).doing("open", directory.path())?;
             let inode = folder.metadata().doing("inspect", directory.path())?.ino();
@@ -128,7 +128,7 @@ impl AgentLock {
     ///
     /// # Errors
     /// A file operation fails.
-    pub fn take(directory: &Directory) -> Result<Option<Self>> {
+    pub fn acquire(directory: &Directory) -> Result<Option<Self>> {
         let path = directory.agent_lock();
         let deadline = Instant::now() + MOMENT;
         loop {
@@ -207,7 +207,7 @@ impl AgentLock {
     ///
     /// # Errors
     /// A file operation fails, or the agent does not exit.
-    pub async fn end_holder(directory: &Directory) -> Result<()> {
+    pub async fn terminate_holder(directory: &Directory) -> Result<()> {
         for (signal, patience) in [(Signal::SIGTERM, TERM_TIMEOUT), (Signal::SIGKILL, KILL_TIMEOUT)] {
             let Some(pid) = Self::seen_holder(directory).await? else { return Ok(()) };
             // The agent may have exited. Its lock is checked below.
@@ -312,15 +312,15 @@ mod tests {
                 thread::sleep(INTERVAL * 4);
                 drop(looks);
             });
-            assert!(AgentLock::take(&directory).unwrap().is_some());
+            assert!(AgentLock::acquire(&directory).unwrap().is_some());
         });
     }
 
     #[test]
     fn who_has_a_lock_is_told() {
         let (_folder, directory) = folder();
-        let _lock = LabLock::take(&directory).unwrap();
-        let Err(Error::Busy { lab, by }) = LabLock::take(&directory) else { panic!("there is one") };
+        let _lock = LabLock::acquire(&directory).unwrap();
+        let Err(Error::Busy { lab, by }) = LabLock::acquire(&directory) else { panic!("there is one") };
         assert_eq!(lab.as_str(), "lab");
         assert!(by.starts_with(&format!(": process {} (`", std::process::id())), "{by}");
         let mut agent = Flock::lock(open(&directory).unwrap(), FlockArg::LockExclusiveNonblock).unwrap();
@@ -341,6 +341,6 @@ mod tests {
             });
             assert_eq!(AgentLock::holder(&directory).unwrap(), Some(Pid::from_raw(4242)));
         });
-        assert!(AgentLock::take(&directory).unwrap().is_none(), "there is another");
+        assert!(AgentLock::acquire(&directory).unwrap().is_none(), "there is another");
     }
 }

@@ -11,11 +11,11 @@ const MOST_BYTES: u64 = 1 << 20;
 ///
 /// # Errors
 /// A file operation fails.
-pub fn keep_short(directory: &Directory) -> io::Result<()> {
-    put_aside(&directory.log(), &directory.old_log())
+pub fn rotate_if_long(directory: &Directory) -> io::Result<()> {
+    rotate(&directory.log(), &directory.old_log())
 }
 
-fn put_aside(log: &Path, old: &Path) -> io::Result<()> {
+fn rotate(log: &Path, old: &Path) -> io::Result<()> {
     match fs::metadata(log) {
         Ok(there) if there.len() > MOST_BYTES => {}
         _ => return Ok(()),
@@ -36,14 +36,14 @@ mod tests {
     fn a_log_is_put_aside_when_it_is_too_long() {
         let folder = tempfile::tempdir().unwrap();
         let (log, old) = (folder.path().join("log"), folder.path().join("old"));
-        put_aside(&log, &old).unwrap();
+        rotate(&log, &old).unwrap();
         fs::write(&log, "short").unwrap();
         fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
-        put_aside(&log, &old).unwrap();
+        rotate(&log, &old).unwrap();
         assert!(!old.exists());
         let long = "x".repeat(usize::try_from(MOST_BYTES).unwrap() + 1);
         fs::write(&log, &long).unwrap();
-        put_aside(&log, &old).unwrap();
+        rotate(&log, &old).unwrap();
         assert_eq!(
             (fs::read_to_string(&log).unwrap(), fs::read_to_string(&old).unwrap()),
             (String::new(), long)

@@ -7,13 +7,13 @@ mod journal;
 mod lock;
 mod log;
 mod measuring;
-pub(crate) mod stop;
+pub(crate) mod test_hooks;
 
-pub use directory::{Directory, ROOT, known_labs, labs, note_netns_mount, take_netns_mount};
+pub use directory::{Directory, ROOT, known_labs, labs, record_netns_mount, take_netns_mount};
 pub use forwarding::SharedSysctls;
 pub use journal::{History, Journal, Record, Saved};
 pub use lock::{AgentLock, LabLock};
-pub use log::keep_short;
+pub use log::rotate_if_long;
 pub use measuring::Measuring;
 
 use thiserror::Error;

@@ -9,7 +9,7 @@ use super::{
     fault::Sink,
     interfaces,
     links::{self, Far, Links},
-    meaning, port_mac, port_name,
+    lint, port_mac, port_name,
     read::At,
     routes,
     sysctls::Settings,
@@ -52,7 +52,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     topology.number(&[]);
     unique::check_built(&topology, declared, &links, &joints, sink);
     if is_resolved {
-        meaning::warn(declared, &links, &joints, sink);
+        lint::warn(declared, &links, &joints, sink);
     }
     topology
 }

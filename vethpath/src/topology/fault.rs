@@ -93,7 +93,7 @@ impl Sink {
         message: impl AsRef<str>,
         hint: impl AsRef<str>,
     ) -> &mut Fault {
-        self.note(Level::Error, span, message.as_ref(), hint.as_ref())
+        self.record(Level::Error, span, message.as_ref(), hint.as_ref())
     }
 
     /// Records a warning: the lab is valid, but may not be what was intended.
@@ -103,10 +103,10 @@ impl Sink {
         message: impl AsRef<str>,
         hint: impl AsRef<str>,
     ) -> &mut Fault {
-        self.note(Level::Warning, span, message.as_ref(), hint.as_ref())
+        self.record(Level::Warning, span, message.as_ref(), hint.as_ref())
     }
 
-    fn note(&mut self, level: Level, span: &Range<usize>, message: &str, hint: &str) -> &mut Fault {
+    fn record(&mut self, level: Level, span: &Range<usize>, message: &str, hint: &str) -> &mut Fault {
         self.faults.push(Fault {
             level,
             span: span.clone(),

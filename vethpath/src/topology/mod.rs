@@ -19,9 +19,9 @@ mod ipv6;
 mod keys;
 mod limits;
 mod links;
+mod lint;
 mod locate;
 mod masquerade;
-mod meaning;
 mod model;
 mod names;
 mod namespaces;
@@ -101,10 +101,10 @@ pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, 
     }
     let parsed = syntax::parse(source.text, &mut sink);
     // These faults are only reported at positions where the text could be parsed.
-    let mut told = fault::Sink::default();
-    let topology = lab(&parsed, default_name, &mut told);
-    told.retain(|fault| !parsed.is_guess(fault.span.start));
-    sink.append(told);
+    let mut found = fault::Sink::default();
+    let topology = lab(&parsed, default_name, &mut found);
+    found.retain(|fault| !parsed.is_guess(fault.span.start));
+    sink.append(found);
     match topology {
         Some(topology) if sink.is_fine() => Ok(Checked { topology, warnings: sink.into_faults() }),
         _ => {

@@ -20,7 +20,7 @@ use crate::{
     agent::{layout::LabBridge, map_sync::MapSync, netns_state::NetnsState},
     datapath::Counters,
     kernel::{FdbEntry, Result, watch::Event},
-    state::{events::Kind, stop},
+    state::{events::Kind, test_hooks},
     topology::Mac,
 };
 
@@ -57,7 +57,7 @@ impl Refresher {
     }
 
     /// Records that a frame of the station would have crossed the bridge.
-    pub fn saw(&mut self, entry: Entry) {
+    pub fn mark_seen(&mut self, entry: Entry) {
         self.entries.entry(entry).or_default().pending = true;
     }
 
@@ -166,7 +166,7 @@ impl BridgeNetns {
                 let bridge = by_bit.get(&(*segment, bit));
                 let there = bridge.and_then(|bridge| self.state.fdb.get(&(*bridge, entry.mac, 0)));
                 if let Some(there) = there.filter(|there| there.ages) {
-                    self.refresher.saw((there.bridge, there.mac));
+                    self.refresher.mark_seen((there.bridge, there.mac));
                 }
             }
         }
@@ -196,7 +196,7 @@ impl BridgeNetns {
         self.apply_events(&events);
         let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(!events.is_empty()) };
         if self.state.fdb.get(&(entry.bridge, entry.mac, entry.vlan)) == Some(&entry) {
-            stop::here_if_told_to_wait("refresh").await;
+            test_hooks::wait_point("refresh").await;
             let _ = self.reader.rtnl.learn(entry.port, mac).await;
             let meanwhile = self.events_here.drain()?;
             self.apply_events(&meanwhile);
@@ -238,18 +238,18 @@ mod tests {
         let mut refresher = Refresher::default();
         let start = Instant::now();
         assert_eq!(refresher.due(&known, start), [], "never seen");
-        refresher.saw((3, MAC));
+        refresher.mark_seen((3, MAC));
         assert_eq!(refresher.due(&known, start), [entry(5)]);
         assert_eq!(refresher.due(&known, start + ageing), [], "silent since");
-        refresher.saw((3, MAC));
+        refresher.mark_seen((3, MAC));
         assert_eq!(refresher.due(&known, start + often / 2), [], "too soon");
         assert_eq!(refresher.due(&known, start + often), [entry(5)], "seen since the last time");
-        refresher.saw((3, MAC));
+        refresher.mark_seen((3, MAC));
         refresher.learned((3, MAC), start + ageing);
-        refresher.saw((3, MAC));
+        refresher.mark_seen((3, MAC));
         assert_eq!(refresher.due(&known, start + ageing + often / 2), [], "just learned");
         assert_eq!(refresher.due(&known, start + ageing + often), [entry(5)], "learned, and seen since");
-        refresher.saw((3, MAC));
+        refresher.mark_seen((3, MAC));
         assert_eq!(refresher.due(&unknown, start + ageing), [], "the bridge has forgotten it");
         assert_eq!(refresher.due(&known, start + ageing), [], "and so have we");
     }

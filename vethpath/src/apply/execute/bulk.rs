@@ -11,7 +11,7 @@ use crate::{
     datapath::Pins,
     kernel::{Direct, LinkChange, Netns, NetnsId, NewVeth, Result, VethEnd, pool, rcu::Expedited, sysctl},
     plan::{Step, default_dad},
-    state::stop,
+    state::test_hooks,
     topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, Scope, altname, lab_mark, pair_mark},
 };
 
@@ -84,7 +84,7 @@ impl Executor<'_> {
                 let most = if kind == Kind::Alone { 1 } else { TOGETHER };
                 let count = rest.iter().take(most).take_while(|step| Kind::of(step) == kind).count();
                 let (now, later) = rest.split_at(count);
-                self.journal.note_all(now.iter().map(|step| step.change()))?;
+                self.journal.append_all(now.iter().map(|step| step.change()))?;
                 match kind {
                     Kind::Namespaces => self.make_namespaces(now)?,
                     Kind::Pairs => self.make_pairs(now)?,
@@ -144,7 +144,7 @@ impl Executor<'_> {
             let _soon = Expedited::for_ports(devices.len());
             let direct = Direct::open(&self.namespaces.netns(place)?)?;
             cleanup::remove(&direct, place, |link| devices.contains(link.name.as_str()))?;
-            stop::here_if_told();
+            test_hooks::kill_point();
             for port in devices.iter().filter_map(|device| device.parse().ok()) {
                 // The program has gone with the port; its pin, if there is one, stands for nothing.
                 let _ = fs::remove_file(Pins::of(self.lab).link(&port));
@@ -175,7 +175,7 @@ impl Executor<'_> {
             let (_, id) = made.as_ref().ok()?;
             Some((&namespace.name, *id))
         });
-        let mut outcome = self.journal.note_made(ids).map_err(Error::from);
+        let mut outcome = self.journal.append_created(ids).map_err(Error::from);
         for (namespace, made) in namespaces.iter().zip(made) {
             match made {
                 Ok((made, _)) => {
@@ -251,13 +251,13 @@ impl Executor<'_> {
                 altname: Some(altname),
             })
             .collect();
-        stop::here_if_told();
+        test_hooks::kill_point();
         // Settings are written before the mark: a link without a mark gets both from the next run.
         let ports = made.iter().flat_map(|(pair, ..)| Pair::port_settings(place, pair.port.as_str()));
         sysctl::write_existing(outside.netns(), &ports.collect::<Vec<_>>())?;
         outside.change_links(&changes)?;
         pool::cpu_bound(&made, |(pair, netns, (mark, _), ipv6)| {
-            stop::here_if_told();
+            test_hooks::kill_point();
             let link = pair.inner.name.as_str();
             let direct = Direct::entering(netns)?;
             sysctl::write_existing_here(netns, &ipv6.settings(link))?;
@@ -295,7 +295,7 @@ impl Executor<'_> {
         let with_netns = |(place, changes)| self.namespaces.netns(&place).map(|netns| (netns, changes));
         let work: Vec<(Netns, Vec<_>)> = by_place.into_iter().map(with_netns).collect::<Result<_>>()?;
         let done = pool::cpu_bound(&work, |(netns, changes)| {
-            stop::here_if_told();
+            test_hooks::kill_point();
             Direct::entering(netns)?.change_links(changes)
         });
         Ok(done.into_iter().collect::<Result<()>>()?)
@@ -313,9 +313,9 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
         LinkChange::Up { link: "lo" },
     ])?;
     sysctl::write_existing_here(&made, &[default_dad(namespace.dad)])?;
-    stop::here_if_told();
+    test_hooks::kill_point();
     made.bind(&namespace.name)?;
-    stop::here_if_told();
+    test_hooks::kill_point();
     Ok((made, id))
 }
 

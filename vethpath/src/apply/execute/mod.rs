@@ -13,7 +13,7 @@ use super::{Error, NetnsCache, adopted, cleanup, forwarding, nat, xdp_offloads};
 use crate::{
     kernel::{Direct, Netns, Result, Rtnl, VethEnd, netns, rcu::Expedited, sysctl, xdp},
     plan::{Change, Offloads, Step},
-    state::{AgentLock, Directory, Journal, Saved, stop},
+    state::{AgentLock, Directory, Journal, Saved, test_hooks},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, lab_mark,
         pair_mark, trunk_altname, trunk_mark,
@@ -166,7 +166,7 @@ impl<'a> Executor<'a> {
     /// Prepares an inner end for XDP. Its offloads are written to the journal first. They are restored when its port no
     /// longer wants XDP, or when the lab is taken down.
     pub(super) fn set_up_xdp(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<(), Error> {
-        self.journal.note(&found.to_string())?;
+        self.journal.append(&found.to_string())?;
         Ok(xdp_offloads::switch(found, inside)?)
     }
 
@@ -176,16 +176,16 @@ impl<'a> Executor<'a> {
         found: &Offloads,
         inside: &Netns,
     ) -> std::result::Result<Change, Error> {
-        self.journal.note(&found.to_string())?;
+        self.journal.append(&found.to_string())?;
         xdp::renew(inside, found.ifindex)?;
         let name = format_args!("{}:{}", found.namespace, found.interface);
-        Ok(Change::of("offloads", name).values(None::<&str>, found.told(false)))
+        Ok(Change::of("offloads", name).values(None::<&str>, found.format_features(false)))
     }
 
     /// Restores the offloads of an inner end.
     pub(super) async fn restore_xdp(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
         xdp_offloads::restore(found, self.lab).await?;
-        Ok(self.journal.note(&found.restored())?)
+        Ok(self.journal.append(&found.restored())?)
     }
 
     /// Writes settings of a place, after their present values are in the journal.
@@ -219,7 +219,7 @@ impl<'a> Executor<'a> {
         let keys: Vec<_> = settings.iter().map(|setting| setting.key.clone()).collect();
         for (key, before) in keys.iter().zip(sysctl::read_all(netns, &keys)?) {
             if let Some(value) = before.filter(|value| !value.contains('\n')) {
-                self.journal.note_was(place, &Sysctl { key: key.clone(), value: value.into() })?;
+                self.journal.append_former_value(place, &Sysctl { key: key.clone(), value: value.into() })?;
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ impl<'a> Executor<'a> {
             let doomed = self.made.split_off(rest);
             faults.extend(self.unmake(&doomed).await);
             // The calls above may not await. Yield, so that an interrupt can be handled.
-            stop::here_if_told_to_wait("undo").await;
+            test_hooks::wait_point("undo").await;
             tokio::task::yield_now().await;
         }
         faults
@@ -248,7 +248,7 @@ impl<'a> Executor<'a> {
     /// A file operation fails, or the agent does not exit.
     pub async fn end_agent(&mut self, directory: &Directory) -> std::result::Result<(), Error> {
         let Some(mut child) = self.agent.take() else { return Ok(()) };
-        let ended = AgentLock::end_holder(directory).await;
+        let ended = AgentLock::terminate_holder(directory).await;
         // It may have exited already.
         let _ = child.kill().await;
         Ok(ended?)
@@ -294,7 +294,7 @@ impl<'a> Executor<'a> {
         let name = &namespace.name;
         let there = Netns::open(Path::new(path), name.as_str())?;
         self.namespaces.add(name, there.clone());
-        self.journal.note_adopted(name, there.id()?)?;
+        self.journal.append_adopted(name, there.id()?)?;
         if namespace.has_its_name() {
             return Ok(());
         }

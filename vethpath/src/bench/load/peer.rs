@@ -64,7 +64,7 @@ pub struct Peer {
 
 /// The report of a slice.
 #[derive(Serialize, Deserialize)]
-enum Told {
+enum Reply {
     Measured { sent: u64, received: u64, nanoseconds: Vec<(u64, u64)> },
     Failed(String),
 }
@@ -75,7 +75,7 @@ impl Peer {
         Self { role, size, wait, other, parent: std::process::id().cast_signed() }
     }
 
-    fn words(self) -> Vec<String> {
+    fn arguments(self) -> Vec<String> {
         let Self { role, size, wait, other, parent } = self;
         let name = |value: Option<clap::builder::PossibleValue>| {
             value.map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -123,15 +123,15 @@ impl Peer {
     /// Starts the process. It inherits the calling thread's namespaces and CPU affinity, and ends with that thread.
     fn start(self, socket: impl Into<OwnedFd>, control: Stdio) -> io::Result<Process> {
         let mut command = Command::new("/proc/self/exe");
-        self.told_to(&mut command);
+        self.configure(&mut command);
         // In its own process group: only the parent handles Ctrl-C, and it ends this process.
         command.process_group(0).stdin(Stdio::from(socket.into()));
         command.stdout(Stdio::null()).stderr(control).spawn().map(Process)
     }
 
     #[cfg(not(test))]
-    fn told_to(self, command: &mut Command) {
-        command.arg("bench-end").args(self.words());
+    fn configure(self, command: &mut Command) {
+        command.arg("bench-end").args(self.arguments());
     }
 }
 
@@ -140,20 +140,20 @@ fn tell(mut ask: impl FnMut(Window) -> io::Result<Measured>) -> io::Result<()> {
     let control = UnixStream::from(io::stderr().as_fd().try_clone_to_owned()?);
     for line in BufReader::new(&control).lines() {
         let timing: Timing = serde_json::from_str(&line?)?;
-        let told = match ask(Window::begin(timing)) {
+        let reply = match ask(Window::begin(timing)) {
             Ok(Measured { sent, received, histogram, .. }) => {
                 let recorded = histogram.iter().flat_map(|histogram| histogram.iter_recorded());
                 let nanoseconds = recorded.map(|step| (step.value_iterated_to(), step.count_at_value()));
-                Told::Measured { sent, received, nanoseconds: nanoseconds.collect() }
+                Reply::Measured { sent, received, nanoseconds: nanoseconds.collect() }
             }
-            Err(error) => Told::Failed(error.to_string()),
+            Err(error) => Reply::Failed(error.to_string()),
         };
-        say(&control, &told)?;
+        send(&control, &reply)?;
     }
     Ok(())
 }
 
-fn say(mut control: &UnixStream, what: &impl Serialize) -> io::Result<()> {
+fn send(mut control: &UnixStream, what: &impl Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(what)?;
     line.push(b'\n');
     control.write_all(&line)
@@ -219,7 +219,7 @@ impl Asker {
     /// Runs a slice in the process. The result is invalid once `stop` is set.
     pub(super) fn slice(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
-        say(control.get_ref(), &timing)?;
+        send(control.get_ref(), &timing)?;
         let mut line = Vec::new();
         // The process's own timeout expires first, unless it is stopped (SIGSTOP).
         let deadline = Instant::now() + timing.warm_up + timing.measure + 2 * CONNECT_TIMEOUT;
@@ -237,8 +237,10 @@ impl Asker {
         // A line that is not a report is the process's error message.
         let words = || io::Error::other(String::from_utf8_lossy(&line).trim_end().to_owned());
         match serde_json::from_slice(&line).map_err(|_| words())? {
-            Told::Measured { sent, received, nanoseconds } => Measured::told(sent, received, &nanoseconds),
-            Told::Failed(why) => Err(io::Error::other(why)),
+            Reply::Measured { sent, received, nanoseconds } => {
+                Measured::parse_counts(sent, received, &nanoseconds)
+            }
+            Reply::Failed(why) => Err(io::Error::other(why)),
         }
     }
 }
@@ -261,10 +263,10 @@ mod tests {
 
     impl Peer {
         /// The test binary has no such command line. The process is this binary again, with the test below.
-        pub(super) fn told_to(self, command: &mut Command) {
+        pub(super) fn configure(self, command: &mut Command) {
             let this = concat!(module_path!(), "::in_a_process_of_its_own");
             let (_, this) = this.split_once("::").expect("a path in a crate");
-            command.args([this, "--exact"]).env(WORDS, self.words().join(" "));
+            command.args([this, "--exact"]).env(WORDS, self.arguments().join(" "));
         }
     }
 
@@ -285,7 +287,7 @@ mod tests {
         for other in [None, Some("192.0.2.1:7"), Some("[fe80::1%3]:7")] {
             for (role, wait) in [(Role::Ask, Wait::Spinning), (Role::Answer, Wait::Blocking)] {
                 let peer = Peer::new(role, 64, wait, other.map(|other| other.parse().unwrap()));
-                assert_eq!(parse(&peer.words()).words(), peer.words());
+                assert_eq!(parse(&peer.arguments()).arguments(), peer.arguments());
             }
         }
     }

@@ -52,8 +52,8 @@ impl TcpStreaming {
 
 impl Load for TcpStreaming {
     fn begin(&self) {
-        for told in [&self.warm_up, &self.measured, &self.all] {
-            told.store(UNKNOWN, Ordering::Release);
+        for count in [&self.warm_up, &self.measured, &self.all] {
+            count.store(UNKNOWN, Ordering::Release);
         }
     }
 
@@ -100,7 +100,7 @@ impl Load for TcpStreaming {
             }
         }
         let [before, within] =
-            [&self.warm_up, &self.measured].map(|told| told.load(Ordering::Acquire).min(all));
+            [&self.warm_up, &self.measured].map(|count| count.load(Ordering::Acquire).min(all));
         Ok(Arrived { all, within: within - before.min(within), ..Arrived::default() })
     }
 

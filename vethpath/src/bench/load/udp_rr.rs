@@ -66,14 +66,16 @@ impl Asking {
     fn round_trip(&self, number: u64, datagram: &mut [u8], room: &mut [u8]) -> io::Result<bool> {
         // The sequence number, truncated in a short datagram, identifies recent requests.
         let number = number.to_le_bytes();
-        let told = number.len().min(datagram.len());
-        datagram[..told].copy_from_slice(&number[..told]);
+        let length = number.len().min(datagram.len());
+        datagram[..length].copy_from_slice(&number[..length]);
         let _ = persist(self.wait, || self.socket.send_to(datagram, self.to))?;
         let mut others = None;
         loop {
             match persist(self.wait, || self.socket.recv_from(room))? {
                 Some((length, from))
-                    if from == self.to && length == datagram.len() && room[..told] == datagram[..told] =>
+                    if from == self.to
+                        && length == datagram.len()
+                        && room[..length] == datagram[..length] =>
                 {
                     return Ok(true);
                 }

@@ -3,10 +3,10 @@
 use std::iter;
 
 use super::*;
-use crate::bench::{Own, Shape, choose::Side, measured::Measured, report::Caveat, tally::Tally};
+use crate::bench::{Shape, TemporaryLab, choose::Side, measured::Measured, report::Caveat, tally::Tally};
 
 fn chosen() -> Chosen {
-    let pairs = Own::of(Shape::Hosts(2)).unwrap().topology.pairs;
+    let pairs = TemporaryLab::of(Shape::Hosts(2)).unwrap().topology.pairs;
     let mut sides = pairs.into_iter().map(|pair| {
         let address = pair.inner.addresses[0].addr();
         Side { pair, counter: 0, address, not_armed: None }

@@ -14,7 +14,7 @@ use self::page::Page;
 use super::{Exit, Failure, failure::runtime, labs, progress, up::privileged};
 use crate::{
     apply,
-    bench::{self, Beside, Comparison, Cores, Own, Progress, Report, Request, Shape, Subject, Wish},
+    bench::{self, Beside, Comparison, Cores, Progress, Report, Request, Shape, Subject, TemporaryLab, Wish},
     cli::{BenchArgs, CoresArg},
     output::{
         bench::{self as output, Document},
@@ -62,7 +62,7 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
             on_lab(&lab, &request, arguments.xdp).await
         }
         Some(shape) => {
-            let Own { topology, between } = Own::of(shape)?;
+            let TemporaryLab { topology, between } = TemporaryLab::of(shape)?;
             let request = Request { between: Some(between), ..request };
             with_lab(&topology, async |record| on_lab(&record.topology.lab, &request, arguments.xdp).await)
                 .await
@@ -79,7 +79,7 @@ async fn on_lab(lab: &LabName, request: &Request, xdp: bool) -> Result<Report, F
     if !xdp {
         return run(None).await;
     }
-    let Own { topology, between } = subject.on_xdp()?;
+    let TemporaryLab { topology, between } = subject.on_xdp()?;
     with_lab(&topology, async |record| run(Some(Beside { record, between: &between })).await).await
 }
 

@@ -13,7 +13,7 @@ pub(super) type Version = (u32, u32, u32);
 /// The running kernel.
 pub(super) fn check() -> Check {
     match read(RELEASE) {
-        Some(release) => Check::ok(NAME, told(&release, stable())),
+        Some(release) => Check::ok(NAME, describe(&release, stable())),
         None => Check::warning(NAME, "unknown", format!("{RELEASE} cannot be read: is /proc mounted?")),
     }
 }
@@ -34,7 +34,7 @@ fn read(path: &str) -> Option<String> {
 }
 
 /// The release, followed by the stable version if the release does not begin with it.
-fn told(release: &str, stable: Option<Version>) -> String {
+fn describe(release: &str, stable: Option<Version>) -> String {
     match stable {
         Some(stable @ (major, minor, patch)) if version(release) != Some(stable) => {
             format!("{release} (Linux {major}.{minor}.{patch})")
@@ -84,8 +84,8 @@ mod tests {
         assert_eq!(of("6.18.44-fc-v669", "#1 SMP PREEMPT_DYNAMIC @0", ""), Some((6, 18, 44)));
         assert_eq!(of("6.1.20", "#1 SMP gcc 12.2.0", ""), Some((6, 1, 20)), "of something else");
         assert_eq!(of("linux", debian, ""), None);
-        assert_eq!(told("6.1.0-44-amd64", Some((6, 1, 177))), "6.1.0-44-amd64 (Linux 6.1.177)");
-        assert_eq!(told("6.18.44-fc-v669", Some((6, 18, 44))), "6.18.44-fc-v669");
-        assert_eq!(told("linux", None), "linux");
+        assert_eq!(describe("6.1.0-44-amd64", Some((6, 1, 177))), "6.1.0-44-amd64 (Linux 6.1.177)");
+        assert_eq!(describe("6.18.44-fc-v669", Some((6, 18, 44))), "6.18.44-fc-v669");
+        assert_eq!(describe("linux", None), "linux");
     }
 }

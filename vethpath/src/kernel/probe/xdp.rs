@@ -21,18 +21,18 @@ pub(super) fn check() -> Check {
 /// Lists the known bugs of a version. Distributions may have a fix under a lower version.
 fn of(version: Option<Version>) -> Check {
     let has = |fault: &&Fault| version.is_some_and(fault.is_in);
-    let told: Vec<_> = FAULTS.iter().filter(has).map(|fault| fault.told).collect();
-    if told.is_empty() {
+    let text: Vec<_> = FAULTS.iter().filter(has).map(|fault| fault.text).collect();
+    if text.is_empty() {
         return Check::ok(NAME, "supported");
     }
-    let advice = format!("with datapath = \"xdp\", {}: avoid that, or update the kernel", told.join("; "));
+    let advice = format!("with datapath = \"xdp\", {}: avoid that, or update the kernel", text.join("; "));
     Check::warning(NAME, "supported, with known faults in veth", advice)
 }
 
 /// A fixed bug of veth.
 struct Fault {
     /// Its effect and the versions with the fix, for the user.
-    told: &'static str,
+    text: &'static str,
     /// Whether a version that reports XDP features has the bug. Considers the version that introduced it, the one that
     /// fixed it, and the fixes in the stable branches.
     is_in: fn(Version) -> bool,
@@ -42,7 +42,7 @@ struct Fault {
 const FAULTS: [Fault; 4] = [
     // "net: veth: clear GRO when clearing XDP even when down" (CVE-2024-26803).
     Fault {
-        told: "an XDP program that comes off an inner end while that is down may hang the kernel (fixed in 6.8, \
+        text: "an XDP program that comes off an inner end while that is down may hang the kernel (fixed in 6.8, \
                6.7.9, 6.6.21)",
         is_in: |version| match version {
             (6, 6, patch) => patch < 21,
@@ -53,7 +53,7 @@ const FAULTS: [Fault; 4] = [
     // "veth: reduce XDP no_direct return section to fix race" (since 6.11), and "veth: more robust handing of race
     // to avoid txq getting stuck" (since 6.16).
     Fault {
-        told: "threaded NAPI or a qdisc at an inner end may use freed memory or stall (fixed in 6.18, 6.17.11, \
+        text: "threaded NAPI or a qdisc at an inner end may use freed memory or stall (fixed in 6.18, 6.17.11, \
                6.12.61)",
         is_in: |version| match version {
             (6, 12, patch) => patch < 61,
@@ -64,7 +64,7 @@ const FAULTS: [Fault; 4] = [
     },
     // "veth: convert frag_list skbs before running XDP" (CVE-2026-74476).
     Fault {
-        told: "an AF_XDP socket at an inner end may crash the kernel (fixed in 7.2, 7.1.8, 6.18.44, 6.12.103)",
+        text: "an AF_XDP socket at an inner end may crash the kernel (fixed in 7.2, 7.1.8, 6.18.44, 6.12.103)",
         is_in: |version| match version {
             (6, 12, patch) => patch < 103,
             (6, 18, patch) => patch < 44,
@@ -74,7 +74,7 @@ const FAULTS: [Fault; 4] = [
     },
     // "veth: fix skb length accounting after XDP frag adjustment" (CVE-2026-74612).
     Fault {
-        told: "an XDP program of yours that shortens frames of several buffers may spoil them (fixed in 7.2, 7.1.9, \
+        text: "an XDP program of yours that shortens frames of several buffers may spoil them (fixed in 7.2, 7.1.9, \
                6.18.45, 6.12.104, 6.6.152)",
         is_in: |version| match version {
             (6, 6, patch) => patch < 152,
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(of(Some((7, 2, 1))).status, Status::Ok);
         assert_eq!(of(None).status, Status::Ok);
         let advice = of(Some((6, 12, 60))).advice.unwrap_or_default();
-        assert!(FAULTS[1..].iter().all(|fault| advice.contains(fault.told)), "{advice}");
-        assert!(!advice.contains(FAULTS[0].told), "{advice}");
+        assert!(FAULTS[1..].iter().all(|fault| advice.contains(fault.text)), "{advice}");
+        assert!(!advice.contains(FAULTS[0].text), "{advice}");
     }
 }

@@ -35,7 +35,8 @@ pub(super) const CAUTION: &str = "Figures of a path are of two runs, between whi
 
 /// A row for each figure: name, then, now, ratio, verdict.
 pub(super) fn rows(case: &Compared) -> Vec<[String; 5]> {
-    let path = |(mode, change): (Mode, &Change)| row(mode.name(), change, |value| say(&case.spec, value));
+    let path =
+        |(mode, change): (Mode, &Change)| row(mode.name(), change, |value| format_value(&case.spec, value));
     let mut rows: Vec<_> = case.paths.iter().map(path).collect();
     let ratios = [("fast/bridge", &case.fast_to_bridge), ("overhead removed", &case.overhead_removed)];
     for (name, change) in ratios {
@@ -51,7 +52,7 @@ fn row(name: &str, change: &Change, say: impl Fn(f64) -> String) -> [String; 5] 
 }
 
 /// A figure with enough digits to show differences between runs.
-fn say(spec: &Spec, value: f64) -> String {
+fn format_value(spec: &Spec, value: f64) -> String {
     if spec.work.is_latency() { format!("{value:.2}") } else { figure(spec.work.unit(), value) }
 }
 

@@ -120,14 +120,14 @@ pub(super) struct Planner<'a> {
 impl Planner<'_> {
     fn clear(&mut self) {
         let wanted: Vec<_> = Masquerade::of(self.topology).into_iter().map(|nat| nat.place).collect();
-        let mut told: Vec<Place> = Vec::new();
+        let mut seen: Vec<Place> = Vec::new();
         for nat in self.former.iter().rev().flat_map(Masquerade::of) {
             let is_there = match &nat.place {
                 Place::Host => true,
                 Place::Namespace(name) => self.observed.namespaces.get(name) == Some(&Found::Ours),
             };
-            if is_there && !wanted.contains(&nat.place) && !told.contains(&nat.place) {
-                told.push(nat.place.clone());
+            if is_there && !wanted.contains(&nat.place) && !seen.contains(&nat.place) {
+                seen.push(nat.place.clone());
                 self.plan.clear.push(Step::Unmasquerade(nat));
             }
         }

@@ -24,12 +24,12 @@ pub struct Follower {
     directory: Directory,
     /// Device and inode of the lab's folder. A later lab may have the same name.
     folder: (u64, u64),
-    bell: AsyncFd<Bell>,
+    events: AsyncFd<Watches>,
 }
 
-struct Bell(Inotify);
+struct Watches(Inotify);
 
-impl AsRawFd for Bell {
+impl AsRawFd for Watches {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_fd().as_raw_fd()
     }
@@ -50,14 +50,14 @@ impl Follower {
         let _ = inotify.add_watch(Path::new(ROOT), removed)?;
         #[expect(
             deprecated,
-            reason = "its successor is unsafe, for types that might close their descriptor; a bell does not"
+            reason = "its successor is unsafe, for types that might close their descriptor; this one does not"
         )]
-        let bell = AsyncFd::with_interest(Bell(inotify), Interest::READABLE)?;
+        let events = AsyncFd::with_interest(Watches(inotify), Interest::READABLE)?;
         Ok(Self {
             reader: Reader::of(directory),
             folder: identity(directory.path())?,
             directory: directory.clone(),
-            bell,
+            events,
         })
     }
 
@@ -76,7 +76,7 @@ impl Follower {
             if !there {
                 return Ok(None);
             }
-            let mut ready = self.bell.readable().await?;
+            let mut ready = self.events.readable().await?;
             match ready.get_inner().0.read_events() {
                 Ok(_) => {}
                 Err(Errno::EAGAIN) => ready.clear_ready(),

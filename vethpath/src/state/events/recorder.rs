@@ -44,12 +44,12 @@ impl Recorder {
     /// A recorder with the short timeout, for a process that records repeatedly and must not block. Events that cannot
     /// be written are retried the next time.
     #[must_use]
-    pub fn in_haste(self) -> Self {
+    pub fn non_blocking(self) -> Self {
         Self { patience: HASTE, ..self }
     }
 
     /// Sets the long timeout again, for the last events of such a process.
-    pub fn take_time(&mut self) {
+    pub fn blocking(&mut self) {
         self.patience = LOCK_TIMEOUT;
     }
 
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn who_holds_the_lock_for_ever_stops_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        let mut recorder = Recorder::in_folder(&lab(), folder.path()).in_haste();
+        let mut recorder = Recorder::in_folder(&lab(), folder.path()).non_blocking();
         recorder.record([up(1)]);
         let held = fs::File::open(folder.path().join("events.jsonl")).unwrap();
         let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();

@@ -49,14 +49,14 @@ pub fn is_name(lab: &str) -> bool {
 
 /// A generated lab, and the two hosts to measure.
 #[derive(Clone, Debug)]
-pub struct Own {
+pub struct TemporaryLab {
     /// The lab.
     pub topology: Topology,
     /// The first host and the last.
     pub between: (NsName, NsName),
 }
 
-impl Own {
+impl TemporaryLab {
     /// Generates it with a random name. The bridges are in a namespace of the lab, without the host's netfilter rules
     /// and without name conflicts.
     ///
@@ -142,7 +142,7 @@ mod tests {
             (Shape::Hosts(2), 1, 2),
             (Shape::Hosts(1023), 1, 1023),
         ] {
-            let own = Own::of(shape).unwrap();
+            let own = TemporaryLab::of(shape).unwrap();
             let lab = &own.topology;
             assert_eq!((lab.bridges.len(), lab.trunks.len(), lab.pairs.len()), (bridges, bridges - 1, hosts));
             assert_eq!(
@@ -150,7 +150,7 @@ mod tests {
                 (&own.between.0, &own.between.1)
             );
             assert!(is_name(&lab.lab.to_string()));
-            assert_ne!(lab.lab, Own::of(shape).unwrap().topology.lab, "two at once do not collide");
+            assert_ne!(lab.lab, TemporaryLab::of(shape).unwrap().topology.lab, "two at once do not collide");
         }
     }
 
@@ -158,7 +158,7 @@ mod tests {
     fn ports_are_as_they_are_to_be() {
         for (ipv6, network) in [(false, "10.0.0.0/16"), (true, "fd00::/64")] {
             let ports = Ports { datapath: "xdp", mtu: Some(9000), ipv6 };
-            let lab = Own::with(Shape::Chain(8), &ports).unwrap().topology;
+            let lab = TemporaryLab::with(Shape::Chain(8), &ports).unwrap().topology;
             for pair in &lab.pairs {
                 assert_eq!((pair.datapath, pair.inner.mtu), (Datapath::Xdp, Some(9000)));
                 assert_eq!(pair.inner.addresses[0].trunc().to_string(), network);

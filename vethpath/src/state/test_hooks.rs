@@ -3,7 +3,7 @@
 
 /// Kills this process with SIGKILL if `VETHPATH_STOP_AFTER` is the number of calls of this function so far.
 #[cfg(debug_assertions)]
-pub fn here_if_told() {
+pub fn kill_point() {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     use nix::{
@@ -13,8 +13,8 @@ pub fn here_if_told() {
 
     static LINES: AtomicU32 = AtomicU32::new(0);
     let line = LINES.fetch_add(1, Relaxed) + 1;
-    let told = std::env::var("VETHPATH_STOP_AFTER").ok().and_then(|number| number.parse().ok());
-    if told == Some(line) {
+    let value = std::env::var("VETHPATH_STOP_AFTER").ok().and_then(|number| number.parse().ok());
+    if value == Some(line) {
         let _ = raise(Signal::SIGKILL);
         // The signal arrives before anything else is done.
         unistd::pause();
@@ -28,11 +28,11 @@ pub fn here_if_told() {}
 /// Prints a message and waits if `place` is in the list `VETHPATH_WAIT_AT`, until the file `VETHPATH_WAIT_FOR` exists.
 /// Without that variable, only an interrupt ends it.
 #[cfg(debug_assertions)]
-pub async fn here_if_told_to_wait(place: &str) {
+pub async fn wait_point(place: &str) {
     use std::io::Write;
 
     const INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
-    if std::env::var("VETHPATH_WAIT_AT").is_ok_and(|told| told.split(',').any(|at| at == place)) {
+    if std::env::var("VETHPATH_WAIT_AT").is_ok_and(|value| value.split(',').any(|at| at == place)) {
         let _ = writeln!(std::io::stderr(), "waiting at {place}");
         let file = std::env::var_os("VETHPATH_WAIT_FOR");
         while !file.as_ref().is_some_and(|file| std::path::Path::new(file).exists()) {

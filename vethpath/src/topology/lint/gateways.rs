@@ -14,17 +14,17 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
 
 /// Warns of gateways that no device has. That a gateway is in a subnet of its namespace is checked before.
 fn nobody(net: &Net<'_>, sink: &mut Sink) {
-    let mut told: HashSet<(usize, IpAddr)> = HashSet::new();
+    let mut seen: HashSet<(usize, IpAddr)> = HashSet::new();
     for namespace in &net.declared.namespaces {
         let place = Place::Namespace(namespace.name.value.clone());
         for route in namespace.routes.iter() {
             let via = route.via.value;
             let Some((near, _)) = net.on_link(&place, via) else { continue };
-            let is_told = || told.contains(&(near.segment, via));
+            let is_told = || seen.contains(&(near.segment, via));
             if net.owner(near.segment, via).is_some() || is_told() || has_strangers(net, near.segment) {
                 continue;
             }
-            let _ = told.insert((near.segment, via));
+            let _ = seen.insert((near.segment, via));
             let message = format!("nobody where `{}` leads has the gateway's address {via}", near.title());
             let hint = "give it to an interface or bridge there; all is well if a machine outside of the file has it";
             sink.warn(&route.via.span, message, hint).also(near.span, "by this one");
