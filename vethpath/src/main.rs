@@ -7,13 +7,13 @@ use vethpath::{
     agent,
     cli::Cli,
     commands,
-    kernel::{signals, stack},
+    kernel::{process, signals},
 };
 
 fn main() -> ExitCode {
     // Threads that are started later inherit the mask.
     signals::reset();
-    if !stack::is_small() {
+    if !process::has_small_stack() {
         return run();
     }
     // Capabilities are per thread. This thread lives as long as the agent, so it drops its own as well. The agent
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|verb| verb == "agent") {
         let _ = agent::reduce_privileges();
     }
-    stack::run_on_default_stack(run)
+    process::run_on_default_stack(run)
 }
 
 fn run() -> ExitCode {

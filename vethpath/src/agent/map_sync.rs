@@ -14,7 +14,7 @@ use vethpath_common::{
 use super::{desired::Desired, layout::Layout, netns_state::NetnsState, paths::Paths};
 use crate::{
     datapath::{Error, Maps, Result, Table},
-    kernel::membarrier,
+    kernel::rcu,
 };
 
 /// The maps and their contents.
@@ -82,7 +82,7 @@ impl MapSync {
         self.maps.sources.clear().map_err(|error| refused("clear", &error))?;
         self.maps.stations.clear().map_err(|error| refused("clear", &error))?;
         // The next insertion must not reuse an element that a program still reads.
-        membarrier::grace_period();
+        rcu::grace_period();
         // Without entries, announcements are counted from the beginning.
         self.announced = Announced::under(1);
         self.config.confirmed = 0;
@@ -186,7 +186,7 @@ impl MapSync {
         removed += remove(&mut self.maps.sources, &self.current.sources, &desired.sources)?;
         removed += replace_ports(&mut self.maps, &self.current.ports, &desired.ports)?;
         if removed > 0 {
-            membarrier::grace_period();
+            rcu::grace_period();
         }
         let mut fits = desired.unnumbered == 0;
         for (number, path) in self.paths.beyond(self.written) {

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers},
-    kernel::{self, clock::Clock, membarrier, netns, process, watch::Watch},
+    kernel::{self, clock::Clock, netns, process, rcu, watch::Watch},
     state::{self, AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, IfName, Pair, Place, Topology},
 };
@@ -473,7 +473,7 @@ impl Agent {
             if !self.maps.has_announced() {
                 break;
             }
-            membarrier::grace_period();
+            rcu::grace_period();
             self.namespaces.iter_mut().try_for_each(BridgeNetns::drain_events)?;
             if self.namespaces.iter().any(BridgeNetns::has_overrun) {
                 break;

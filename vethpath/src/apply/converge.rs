@@ -1,9 +1,10 @@
 //! Runs a plan: steps, programs, agent. The journal then has only the new record.
 
+use std::collections::{BTreeMap, btree_map::Entry};
+
 use super::{
     Error, Outcome, agent as agents,
     announce::announce,
-    bridge_mtu,
     execute::Executor,
     programs,
     seed_fdb::{Reattached, seed_fdb},
@@ -11,10 +12,10 @@ use super::{
 use crate::{
     agent::{NotArmed, status::Status},
     datapath::{self, Counters, Pins},
-    kernel::{bpffs, netns},
+    kernel::{LinkFacts, bpffs, netns},
     plan::{Change, Changes, Plan, ProgramStep},
     state::{self, AgentLock, Directory, Record, test_hooks},
-    topology::Topology,
+    topology::{Bridge, Place, Topology},
 };
 
 /// The wanted state of a lab, and the plan for it.
@@ -73,7 +74,7 @@ pub(super) async fn converge(
     forget_counts(plan, topology)?;
     executor.run_all(&plan.make, &mut progress).await?;
     if !plan.clear.is_empty() || !plan.make.is_empty() {
-        bridge_mtu::bridge_mtus(topology, executor).await?;
+        bridge_mtus(topology, executor).await?;
     }
     executor.journal.append("attach programs")?;
     let recreated = programs::ensure(record, former, executor).await?;
@@ -133,6 +134,29 @@ fn forget_counts(plan: &Plan, topology: &Topology) -> Result<(), Error> {
     // An incomplete set of maps, as after a kill, is recreated later in this run.
     if datapath::is_whole(&pins, &[]) {
         Counters::open(&pins)?.forget(&pairs)?;
+    }
+    Ok(())
+}
+
+/// Sets bridges to the MTU of the file where the kernel has changed it. Whenever a port is added or removed, the kernel
+/// sets a bridge's MTU to the least of its ports', unless a different one was set explicitly before
+/// (`br_mtu_auto_adjust` in net/bridge/br_if.c). Whether that is so cannot be read. An MTU equal to the least of the
+/// ports is accepted.
+async fn bridge_mtus(topology: &Topology, executor: &mut Executor<'_>) -> Result<(), Error> {
+    let mut listed: BTreeMap<&Place, Vec<LinkFacts>> = BTreeMap::new();
+    for (bridge, mtu) in topology.bridges.iter().filter_map(|bridge| Some((bridge, bridge.mtu?))) {
+        let Bridge { place, name, .. } = bridge;
+        let rtnl = executor.namespaces().get(place)?;
+        let links = match listed.entry(place) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => entry.insert(rtnl.links().await?),
+        };
+        let Some(there) = links.iter().find(|link| link.name == name.as_str()) else { continue };
+        let ports = links.iter().filter(|link| link.controller == Some(there.ifindex));
+        if there.mtu != mtu && ports.map(|port| port.mtu).min() != Some(there.mtu) {
+            executor.journal.append(&format!("keep mtu {place}:{name}: {} -> {mtu}", there.mtu))?;
+            rtnl.set_mtu(there.ifindex, mtu, format_args!("{place}:{name}")).await?;
+        }
     }
     Ok(())
 }

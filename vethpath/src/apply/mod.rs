@@ -3,7 +3,6 @@
 mod adopted;
 mod agent;
 mod announce;
-mod bridge_mtu;
 mod cleanup;
 mod converge;
 mod down;

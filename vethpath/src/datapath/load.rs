@@ -9,11 +9,14 @@ use aya::{
 use vethpath_common::{ABI_VERSION, Config, names};
 
 use super::{
-    Maps, OBJECT, Pins, Result,
+    Maps, Pins, Result,
     error::{Context, Error},
     maps::data,
 };
 use crate::kernel::{bpffs, probe::peer_redirect_scrubs};
+
+/// The ELF object that `build.rs` builds from the `vethpath-ebpf` crate.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-ebpf"));
 
 /// Maximum number of attempts to load a program.
 const TRIES: u32 = 10;

@@ -1,11 +1,14 @@
-//! Lists the programs at a tcx hook in one system call (`BPF_PROG_QUERY`). aya also looks up each program, which takes
-//! three more.
+//! Queries about programs of the machine: those at a tcx hook, in one system call (`BPF_PROG_QUERY`; aya also looks up
+//! each program, which takes three more), and those of the netfilter type, which no ruleset shows.
 #![expect(unsafe_code, reason = "aya asks for more than is needed, a thousand times a second")]
 
-use std::io;
+use std::io::{self, ErrorKind};
 
-use aya::programs::TcAttachType;
+use aya::programs::{ProgramError, TcAttachType, loaded_programs};
+use aya_obj::generated::bpf_prog_type;
 use nix::libc::{ENOENT, SYS_bpf, syscall};
+
+use super::{Result, error::Context};
 
 /// `BPF_PROG_QUERY` of `linux/bpf.h`.
 const PROG_QUERY: i32 = 16;
@@ -56,4 +59,24 @@ pub fn tcx(ifindex: u32, hook: TcAttachType) -> io::Result<Vec<u32>> {
         return if error.raw_os_error() == Some(ENOENT) { Ok(Vec::new()) } else { Err(error) };
     }
     Ok(ids[..MOST.min(attributes.count as usize)].to_vec())
+}
+
+/// Whether a program for netfilter hooks (`BPF_PROG_TYPE_NETFILTER`, Linux 6.4) is loaded on the machine. Its namespace
+/// and hook are unknown: only nfnetlink_hook reports them, which few kernels have.
+///
+/// # Errors
+/// The kernel refuses to list programs.
+pub fn has_netfilter_programs() -> Result<bool> {
+    for program in loaded_programs() {
+        match program {
+            Ok(program) if program.program_type() == bpf_prog_type::BPF_PROG_TYPE_NETFILTER => {
+                return Ok(true);
+            }
+            Ok(_) => {}
+            // The program was unloaded meanwhile.
+            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).doing("list", "BPF programs"),
+        }
+    }
+    Ok(false)
 }

@@ -24,7 +24,7 @@ use super::{
     maps::data,
 };
 use crate::{
-    kernel::{LinkFacts, Netns, membarrier},
+    kernel::{LinkFacts, Netns, rcu},
     topology::IfName,
 };
 
@@ -194,7 +194,7 @@ impl Receivers {
             other => other.doing("write map", names::XDP_PORTS)?,
         }
         self.current.remove(&port);
-        membarrier::grace_period();
+        rcu::grace_period();
         Ok(())
     }
 

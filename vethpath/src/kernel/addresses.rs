@@ -6,7 +6,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressMessage},
 };
 
-use super::{Result, Rtnl, dump, error::Context};
+use super::{Result, Rtnl, error::Context, rtnl::dump};
 
 impl Rtnl {
     /// Adds an address. IPv6 addresses are usable at once: duplicate address detection is off (`IFA_F_NODAD`), since
@@ -49,9 +49,8 @@ impl Rtnl {
     /// # Errors
     /// The kernel refuses the dump.
     pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
-        let messages: Vec<_> = dump::all(self.handle.address().get().execute())
-            .await
-            .doing("list addresses of", self.netns())?;
+        let messages: Vec<_> =
+            dump(self.handle.address().get().execute()).await.doing("list addresses of", self.netns())?;
         let parse = |message: AddressMessage| {
             let of = |wanted: fn(&AddressAttribute) -> Option<std::net::IpAddr>| {
                 message.attributes.iter().find_map(wanted)

@@ -5,7 +5,7 @@ use netlink_packet_route::{
     neighbour::{NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
 
-use super::{Result, Rtnl, dump, error::Context};
+use super::{Result, Rtnl, error::Context, rtnl::dump};
 use crate::topology::Mac;
 
 /// An entry of a bridge's FDB.
@@ -65,8 +65,7 @@ impl Rtnl {
     /// The kernel refuses the dump.
     pub async fn fdb(&self) -> Result<Vec<FdbEntry>> {
         let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
-        let messages: Vec<_> =
-            dump::all(request.execute()).await.doing("list FDB entries of", self.netns())?;
+        let messages: Vec<_> = dump(request.execute()).await.doing("list FDB entries of", self.netns())?;
         Ok(messages.iter().filter_map(FdbEntry::parse).collect())
     }
 

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Direct, LinkFacts, Netns, Result, bpffs,
     error::Context,
-    files, mount_namespace,
+    files,
+    namespace_id::mount_namespace_id,
     netns::{self, NetnsId},
 };
 
@@ -119,7 +120,7 @@ impl Home {
             mounts_id: fs::File::open(Path::new(process).join("ns/mnt"))
                 .ok()
                 .as_ref()
-                .and_then(mount_namespace::id),
+                .and_then(mount_namespace_id),
             processes: inode(process, "pid").doing("inspect process namespace of", process)?,
             bpffs: bpffs::device(),
         })
@@ -203,7 +204,7 @@ impl Home {
         let file = trusted(agent).map(|process| process.join("ns/mnt")).find_map(|path| {
             let file = fs::File::open(path).ok()?;
             let inode = file.metadata().ok()?.ino();
-            self.is_in_mounts(inode, mount_namespace::id(&file)).then_some(file)
+            self.is_in_mounts(inode, mount_namespace_id(&file)).then_some(file)
         });
         file.map_or(Access::Lost, Access::Through)
     }

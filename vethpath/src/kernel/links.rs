@@ -7,7 +7,7 @@ use netlink_packet_route::link::{
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{Error, Netns, Result, Rtnl, dump, error::Context};
+use super::{Error, Netns, Result, Rtnl, error::Context, rtnl::dump};
 use crate::topology::{IfName, Mac};
 
 pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
@@ -349,7 +349,7 @@ impl Rtnl {
     /// The kernel refuses the dump.
     pub async fn links(&self) -> Result<Vec<LinkFacts>> {
         let messages: Vec<_> =
-            dump::all(self.handle.link().get().execute()).await.doing("list links of", self.netns())?;
+            dump(self.handle.link().get().execute()).await.doing("list links of", self.netns())?;
         Ok(messages.into_iter().map(LinkFacts::parse).collect())
     }
 

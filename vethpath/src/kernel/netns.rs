@@ -24,7 +24,7 @@ use nix::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Result, cookie, error::Context};
+use super::{Error, Result, error::Context, namespace_id};
 use crate::topology::{NsName, Place};
 
 /// Where `ip netns` keeps namespaces.
@@ -194,7 +194,7 @@ impl Netns {
     /// # Errors
     /// `setns` is refused.
     pub fn id(&self) -> Result<NetnsId> {
-        Ok(NetnsId { inode: self.inode()?, cookie: self.run(cookie::of_this_thread)? })
+        Ok(NetnsId { inode: self.inode()?, cookie: self.run(namespace_id::netns_cookie)? })
     }
 
     /// As [`Self::id`], for a thread that is in the namespace.
@@ -202,7 +202,7 @@ impl Netns {
     /// # Errors
     /// Never in practice: the file is open.
     pub fn id_here(&self) -> Result<NetnsId> {
-        Ok(NetnsId { inode: self.inode()?, cookie: cookie::of_this_thread() })
+        Ok(NetnsId { inode: self.inode()?, cookie: namespace_id::netns_cookie() })
     }
 
     /// The descriptor, for netlink attributes.

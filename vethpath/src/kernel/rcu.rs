@@ -1,14 +1,18 @@
-//! Expedited RCU grace periods while many programs are attached or many links are removed.
+//! RCU grace periods: waiting for one, and expediting them while many programs are attached or many links are removed.
 //!
 //! Attaching a tcx program, and removing a device that has one, waits for a grace period with the RTNL lock held
 //! (`tcx_entry_sync` in kernel/bpf/tcx.c). That takes some 10 ms per port, during which no other process on the
 //! machine can change an interface. `/sys/kernel/rcu_expedited` makes the kernel expedite grace periods. It is set
 //! only while many ports are processed. A child process restores it, even if this process is killed.
-#![expect(unsafe_code, reason = "a process that outlives a kill of this one has to be forked")]
+#![expect(
+    unsafe_code,
+    reason = "nix has no membarrier, and a process that outlives a kill of this one has to be forked"
+)]
 
 use std::{
     fs,
     os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
 };
 
 use nix::{
@@ -17,6 +21,26 @@ use nix::{
     sys::wait::waitpid,
     unistd::{ForkResult, Pid, fork, pipe2, read},
 };
+
+/// `MEMBARRIER_CMD_GLOBAL` of `linux/membarrier.h`.
+const GLOBAL: i32 = 1;
+
+/// Sleep used where membarrier is not available (kernels with `nohz_full` CPUs, or built without it): many times the
+/// run time of a program.
+const INSTEAD: Duration = Duration::from_millis(100);
+
+/// Returns after an RCU grace period (`synchronize_rcu` in kernel/sched/membarrier.c), that is,
+/// after every BPF program that was running when it was called has ended.
+///
+/// A hash map reuses a deleted element at once, also for another key. A program that was preempted between its lookup
+/// and its read could then read another station's entry. A grace period between deletion and insertion prevents that.
+pub fn grace_period() {
+    // SAFETY: the call reads three integers and touches no memory of ours.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result < 0 {
+        std::thread::sleep(INSTEAD);
+    }
+}
 
 /// Makes the kernel expedite all grace periods.
 const SWITCH: &str = "/sys/kernel/rcu_expedited";

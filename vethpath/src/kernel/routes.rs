@@ -9,7 +9,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::RouteMessageBuilder;
 
-use super::{Error, Result, Rtnl, dump, error::Context};
+use super::{Error, Result, Rtnl, error::Context, rtnl::dump};
 use crate::topology::Route;
 
 /// Default metric of an IPv6 route (`IP6_RT_PRIO_USER`), and that of a route to an interface's subnet
@@ -55,7 +55,7 @@ impl Rtnl {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut wanted = RouteMessageBuilder::<IpAddr>::new().build();
             wanted.header.address_family = family;
-            let found: Vec<_> = dump::all(self.handle.route().get(wanted).execute())
+            let found: Vec<_> = dump(self.handle.route().get(wanted).execute())
                 .await
                 .doing("list routes of", self.netns())?;
             routes.extend(found.iter().filter_map(parse));

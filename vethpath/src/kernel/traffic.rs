@@ -4,7 +4,7 @@ use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::tc::{TcAttribute, TcMessage};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-use super::{ExchangeError, Result, Rtnl, direct::to_io, dump, error::Context, exchange};
+use super::{ExchangeError, Result, Rtnl, direct::to_io, error::Context, exchange, rtnl::dump};
 
 /// `RTM_DELQDISC`, `RTM_GETQDISC` and `RTM_GETTFILTER` of linux/rtnetlink.h.
 const DELETE_QDISC: u16 = 37;
@@ -123,7 +123,7 @@ impl Rtnl {
     /// The kernel refuses the dump.
     pub async fn qdiscs(&self) -> Result<Vec<QdiscFacts>> {
         let messages: Vec<TcMessage> =
-            dump::all(self.handle.qdisc().get().execute()).await.doing("list qdiscs of", self.netns())?;
+            dump(self.handle.qdisc().get().execute()).await.doing("list qdiscs of", self.netns())?;
         let parse = |message: TcMessage| {
             let kind = message
                 .attributes
@@ -142,9 +142,9 @@ impl Rtnl {
         let index = i32::try_from(ifindex).unwrap_or(i32::MAX);
         let mut handle = self.handle.traffic_filter(index);
         let ingress: Vec<TcMessage> =
-            dump::all(handle.get().ingress().execute()).await.doing("list filters of", self.netns())?;
+            dump(handle.get().ingress().execute()).await.doing("list filters of", self.netns())?;
         let egress: Vec<TcMessage> =
-            dump::all(handle.get().egress().execute()).await.doing("list filters of", self.netns())?;
+            dump(handle.get().egress().execute()).await.doing("list filters of", self.netns())?;
         let facts = |messages: Vec<TcMessage>| messages.iter().map(FilterFacts::parse).collect();
         Ok((facts(ingress), facts(egress)))
     }

@@ -3,9 +3,7 @@
 mod agent;
 pub mod bench;
 mod events;
-mod json;
 mod number;
-mod plural;
 mod printable;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -14,9 +12,31 @@ mod stats;
 mod table;
 
 pub use events::event;
-pub use json::{json, json_line};
-pub use number::grouped;
-pub use plural::count;
+pub use number::{count, grouped};
 pub use printable::printable;
 pub use show::show;
 pub use stats::{Growth, matrix, stats};
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+/// Prints a value as indented JSON, with a trailing newline.
+///
+/// # Errors
+/// Those of `out`.
+pub fn json(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    // One write: standard output is line buffered, and a lab's account has thousands of lines.
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    out.write_all(&text)
+}
+
+/// Prints a value as JSON on one line, for streams of values.
+///
+/// # Errors
+/// Those of `out`.
+pub fn json_line(value: &impl Serialize, out: &mut dyn Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
+}

@@ -1,4 +1,4 @@
-//! Formatting of numbers.
+//! Formatting of numbers and counts.
 
 /// A whole number with thousands separators: `1,234,567`.
 pub fn grouped(number: u64) -> String {
@@ -48,6 +48,12 @@ pub fn seconds(milliseconds: u64) -> String {
     }
 }
 
+/// `1 bridge`, `2 bridges`. For nouns whose plural is regular.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +82,10 @@ mod tests {
     #[test]
     fn leases_are_seconds() {
         assert_eq!([3_000, 1_290, 40].map(seconds), ["3 s", "1.2 s", "0 s"]);
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "pair")), ["0 pairs", "1 pair", "2 pairs"]);
     }
 }

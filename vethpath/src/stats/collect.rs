@@ -13,7 +13,7 @@ use super::{
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{self, Counters, Pins},
-    kernel::{self, LinkFacts, membarrier},
+    kernel::{self, LinkFacts, rcu},
     topology::{Datapath, Topology},
 };
 
@@ -121,7 +121,7 @@ fn counters(
         if missing == 0 {
             break;
         }
-        membarrier::grace_period();
+        rcu::grace_period();
         counters = look()?;
         let before = std::mem::replace(&mut missing, unseen(inner, &counters));
         if missing >= before {

@@ -1,7 +1,8 @@
-//! The cookie of a network namespace: a number that no other namespace gets until the next boot.
-#![expect(unsafe_code, reason = "nix has no SO_NETNS_COOKIE")]
+//! Identifiers of namespaces that are not reused until the next boot.
+#![expect(unsafe_code, reason = "nix has neither SO_NETNS_COOKIE nor NS_GET_MNTNS_ID")]
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsRawFd, OwnedFd},
 };
@@ -16,7 +17,7 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// The cookie of the calling thread's network namespace; `None` before Linux 5.14.
 #[must_use]
-pub fn of_this_thread() -> Option<u64> {
+pub fn netns_cookie() -> Option<u64> {
     let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
     get(&socket).ok()
 }
@@ -35,4 +36,17 @@ fn get(socket: &OwnedFd) -> io::Result<u64> {
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
+mod request {
+    // `NS_GET_MNTNS_ID` of include/uapi/linux/nsfs.h.
+    nix::ioctl_read!(mntns_id, 0xb7, 0x5, u64);
+}
+
+/// The identifier of the mount namespace behind an open file of nsfs; `None` before Linux 6.11.
+#[must_use]
+pub fn mount_namespace_id(file: &File) -> Option<u64> {
+    let mut id = 0;
+    // SAFETY: the kernel writes 64 bits, which is the size of `id`; any bits are a valid number.
+    unsafe { request::mntns_id(file.as_raw_fd(), &raw mut id) }.ok().map(|_| id)
 }
