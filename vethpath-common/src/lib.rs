@@ -21,7 +21,7 @@ pub use reason::Reason;
 pub use slot::{Entry, NOT_THERE, Slot, slot_in_table, slot_of};
 
 /// Version of everything in this crate. Pinned maps of another version are never adopted.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Index in the counter map for frames of ports that belong to no known pair.
 pub const NO_PAIR: u32 = 0;

@@ -258,8 +258,8 @@ mod tests {
 
     /// The layout is an interface between two compilers and between versions: a change of it needs a new `ABI_VERSION`.
     #[test]
-    fn layout_of_abi_5() {
-        assert_eq!(crate::ABI_VERSION, 5);
+    fn layout_of_abi_6() {
+        assert_eq!(crate::ABI_VERSION, 6);
         assert_eq!((size_of::<Config>(), offset_of!(Config, epoch)), (24, 16));
         assert_eq!(offset_of!(Config, confirmed), 20);
         assert_eq!(size_of::<PortKey>(), 8);

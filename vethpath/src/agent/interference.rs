@@ -27,7 +27,7 @@ use crate::{
         generic::Family,
         netfilter::{
             BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, NetfilterError, OwnTable, PROC, THREAD_NET,
-            bridge_nf_call, ebtables, legacy_tables, rules,
+            bridge_nf_call, ebtables, has_tables, legacy_tables, rules,
         },
         offloads, packet_sockets, xdp,
     },
@@ -46,11 +46,11 @@ pub struct Interference {
 /// The netfilter rules of a namespace that are not our own.
 struct Rules {
     hooks: Vec<Hook>,
+    /// Whether there are nft tables, of a lab or of others.
+    has_tables: bool,
     legacy: Vec<LegacyTable>,
     /// Whether BPF programs may be among the rules of IPv4 and IPv6, in any namespace.
     has_programs: bool,
-    /// Whether a lab masquerades here.
-    masquerades: bool,
     calls: BridgeCalls,
 }
 
@@ -159,9 +159,9 @@ impl Interference {
 
     fn rules(&mut self, layout: &Layout, own: &[Masquerade], facts: &NetnsState) -> Result<Rules, Failure> {
         let own: Vec<_> = own.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
-        let hooks = match self.netfilter.socket()? {
-            Some(socket) => rules(socket, &own)?,
-            None => Vec::new(),
+        let (hooks, has_tables) = match self.netfilter.socket()? {
+            Some(socket) => (rules(socket, &own)?, has_tables(socket)?),
+            None => (Vec::new(), false),
         };
         let files = self.netns.run(|| {
             let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?;
@@ -173,7 +173,7 @@ impl Interference {
         let calls_netfilter = |bridge: &LabBridge| with_bridge(calls, facts.link(&bridge.name)).any_ip();
         // A dump of all programs of the machine costs more than everything else here.
         let has_programs = layout.bridges.iter().any(calls_netfilter) && datapath::has_netfilter_programs()?;
-        Ok(Rules { hooks, legacy, has_programs, masquerades: !own.is_empty(), calls })
+        Ok(Rules { hooks, has_tables, legacy, has_programs, calls })
     }
 }
 
@@ -201,10 +201,10 @@ impl Rules {
             | flag(calls.any_ip() && self.may_track_connections(), flags::DEFRAGMENT)
     }
 
-    /// Whether the namespace may track connections, and so reassemble fragments. Any of its rules may require that,
-    /// even one that no bridged frame passes (`nf_ct_netns_get` in net/netfilter/nf_conntrack_proto.c).
+    /// Whether the namespace may track connections, and so reassemble fragments. Any of its tables may require
+    /// that, even one with rules that no bridged frame passes.
     fn may_track_connections(&self) -> bool {
-        self.masquerades || !self.hooks.is_empty() || !self.legacy.is_empty()
+        self.has_tables || !self.legacy.is_empty()
     }
 }
 
@@ -230,9 +230,9 @@ mod tests {
     fn a_bridge_checks_the_packets_for_which_anything_calls_netfilter() {
         let bridge = |options| LinkFacts { bridge: options, ..LinkFacts::default() };
         let none = BridgeCalls::default();
-        let rules = |calls, masquerades| {
+        let rules = |calls, has_tables| {
             let (hooks, legacy) = (Vec::new(), Vec::new());
-            Rules { hooks, legacy, has_programs: false, masquerades, calls }
+            Rules { hooks, has_tables, legacy, has_programs: false, calls }
         };
         let validate = |calls, options| rules(calls, false).checks(Some(&bridge(options)));
         let (v4, v6) = (flags::VALIDATE_IPV4, flags::VALIDATE_IPV6);

@@ -18,7 +18,7 @@ use std::io;
 pub use bridge_calls::{BRIDGE_SYSCTLS, BridgeCalls, bridge_nf_call};
 pub use family::Family;
 pub use hook::{Hook, HookPoint};
-pub use inspect::{OwnTable, is_exactly, rules};
+pub use inspect::{OwnTable, has_tables, is_exactly, rules};
 pub use legacy::{LegacyTable, PROC, THREAD_NET, ebtables, legacy_tables};
 pub use masquerade::add_masquerade;
 use netlink_packet_core::{NlaBuffer, NlasIterator};

@@ -54,6 +54,23 @@ pub fn rules(socket: &Socket, ours: &[OwnTable<'_>]) -> Result<Vec<Hook>> {
     Ok(chains.iter().filter(|chain| !own(chain)).filter_map(Chain::hook).collect())
 }
 
+/// Whether the socket's namespace has any nft table. Chains, objects and flowtables of any table may need connection
+/// tracking (`nf_ct_netns_get` in net/netfilter/nf_conntrack_proto.c).
+///
+/// # Errors
+/// The kernel refuses the dump.
+pub fn has_tables(socket: &Socket) -> Result<bool> {
+    let list = || match generation(socket)? {
+        Some(_) => Ok(!exchange::dump(socket, kind::GET_TABLE, &header(Family::Unspecified))?.is_empty()),
+        None => Ok(false),
+    };
+    let failed = |source| {
+        let object = "the nft tables of the namespace".to_owned();
+        NetfilterError::Netlink { operation: "list", object, source }
+    };
+    list().map_err(failed)
+}
+
 /// Whether the table exists and is unmodified since [`add_masquerade`](super::add_masquerade): one chain, with these
 /// rules in this order.
 ///
