@@ -279,6 +279,37 @@ fn settings_that_the_kernel_writes_itself_are_written_after_it() {
     host.finish();
 }
 
+/// What another step writes, in the namespace or through another device, and what comes with IPv6.
+#[test]
+fn one_up_is_enough_whatever_its_steps_write() {
+    let host = Host::new();
+    let redirects = "[namespace.r.sysctls]\n\"net.ipv4.conf.all.accept_redirects\" = 1\n\
+        \"net.ipv4.conf.default.forwarding\" = 0\n";
+    let bridge =
+        |more: &str| format!("[bridge.br0]\nnamespace = \"r\"\naddresses = [\"10.7.0.1/24\"]\n{more}");
+    let mtu = "[namespace.r.sysctls]\n\"net.ipv6.conf.br0.mtu\" = 1400\n";
+    let member = "[namespace.h.interface.eth0]\nlink = \"br0\"\n";
+    let small = |mtu: u32, more: &str| format!("{member}mtu = {mtu}\n{more}");
+    let ra = "sysctls = { \"net.ipv6.conf.eth0.accept_ra\" = 0 }\n";
+    let scripts = [
+        vec![format!("{}{redirects}", bridge("nat = true\n")), format!("{}{redirects}", bridge(""))],
+        // The first port gives a bridge its carrier.
+        vec![bridge(mtu), format!("{}{member}", bridge(mtu))],
+        vec![format!("{}{}", bridge(""), small(1200, "")), format!("{}{}", bridge(""), small(1400, ra))],
+    ];
+    for script in scripts {
+        for text in &script {
+            let text =
+                if text.contains("namespace.r") { text.clone() } else { format!("{text}[namespace.r]\n") };
+            let file = lab(&host, &text).write();
+            let _ = host.vethpath(format!("up {file}")).ok();
+            let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+        }
+        let _ = host.vethpath("down settings").ok();
+    }
+    host.finish();
+}
+
 #[test]
 fn a_setting_that_does_not_exist_is_an_error_in_a_lab_that_is_up_too() {
     let host = Host::new();

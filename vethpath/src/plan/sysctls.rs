@@ -16,8 +16,10 @@ impl Planner<'_> {
             // reports. It is written once.
             let is_other = match there {
                 Some(there) => !is_same(there, &setting.value),
+                // Those of IPv6 exist only from an MTU of 1280 on: see `renew_ipv6`.
                 None => {
-                    declares(self.topology, place, &setting.key)
+                    !(setting.key.family() == "ipv6" && matches!(setting.key.scope(), Scope::Interface(_)))
+                        && declares(self.topology, place, &setting.key)
                         && !self.former.iter().any(|former| declares(former, place, &setting.key))
                 }
             };
@@ -44,8 +46,17 @@ impl Planner<'_> {
     }
 
     fn sysctl(&mut self, place: &Place, from: Option<&String>, setting: Sysctl) {
-        let part = if setting.key.is_overruled() { &mut self.plan.last } else { &mut self.plan.make };
-        part.push(Step::Sysctl { place: place.clone(), from: from.cloned(), setting });
+        let step = Step::Sysctl { place: place.clone(), from: from.cloned(), setting: setting.clone() };
+        match setting.key.scope() {
+            _ if !setting.key.is_overruled() => self.plan.make.push(step),
+            // Interfaces that are created in between inherit it.
+            Scope::Default => {
+                self.plan.make.push(step);
+                let from = Some(setting.value.to_string());
+                self.plan.last.push(Step::Sysctl { place: place.clone(), from, setting });
+            }
+            _ => self.plan.last.push(step),
+        }
     }
 
     /// Plans the settings of a new interface or bridge.
@@ -59,33 +70,45 @@ impl Planner<'_> {
         }
     }
 
-    /// Plans to write settings again that are right now and that earlier steps of this plan will change.
+    /// Writes settings again that the kernel may write in the other steps, although they have the wanted value now. The
+    /// plan does not list these steps.
     pub(super) fn overruled_sysctls(&mut self) {
-        let dad = compares_dad(self.former.iter().chain([self.topology]));
-        for ((place, key), there) in &self.observed.sysctls {
-            let Scope::Interface(name) = key.scope() else { continue };
-            let is_written_by = |step: &Step| match step {
-                Step::Masquerade(nat) => key.name() == "forwarding" && &nat.place == place,
-                Step::Sysctl { place: of, setting, .. } => setting.key.sets(key) && of == place,
-                Step::Up { place: of, device, .. } | Step::Mtu { place: of, device, .. } => {
-                    key.name() == "mtu" && device == name && of == place
-                }
-                _ => false,
-            };
-            let is_written_here = |step: &Step| matches!(step, Step::Sysctl { place: of, setting, .. } if setting.key == *key && of == place);
-            if !key.is_overruled()
-                || !self.is_there(place, key)
-                || !self.plan.steps().any(is_written_by)
-                || self.plan.steps().any(is_written_here)
-            {
-                continue;
-            }
-            let mut wanted = settings(self.topology, place, dad).into_iter();
-            if let Some(setting) = wanted.find(|wanted| wanted.key == *key && is_same(there, &wanted.value)) {
-                let (place, from) = (place.clone(), Some(there.clone()));
-                self.plan.last.push(Step::Sysctl { place, from, setting });
-            }
+        if self.plan.steps().all(|step| matches!(step, Step::Sysctl { .. })) {
+            return;
         }
+        let dad = compares_dad(self.former.iter().chain([self.topology]));
+        let namespaces =
+            self.topology.namespaces.iter().map(|namespace| Place::Namespace(namespace.name.clone()));
+        for place in namespaces.chain([Place::Host]) {
+            let is_new =
+                |key: &SysctlKey| !matches!(key.scope(), Scope::Interface(_)) && self.is_created(&place);
+            let mut again = Vec::new();
+            for setting in settings(self.topology, &place, dad) {
+                let there = self.observed.sysctls.get(&(place.clone(), setting.key.clone()));
+                let is_set = match there {
+                    Some(there) => self.is_there(&place, &setting.key) && is_same(there, &setting.value),
+                    None => is_new(&setting.key),
+                };
+                let is_written = |step: &Step| {
+                    matches!(step, Step::Sysctl { place: of, setting: written, .. }
+                        if written.key == setting.key && *of == place)
+                };
+                if setting.key.is_overruled() && is_set && !self.plan.last.iter().any(is_written) {
+                    let (place, from) = (place.clone(), Some(setting.value.to_string()));
+                    again.push(Step::Sysctl { place, from, setting });
+                }
+            }
+            self.plan.last.extend(again);
+        }
+    }
+
+    /// Whether a namespace is created in this run.
+    fn is_created(&self, place: &Place) -> bool {
+        let is_it = |step: &Step| {
+            matches!((step, place), (Step::Namespace(created), Place::Namespace(name))
+                if created.name == *name && created.adopt.is_none())
+        };
+        self.plan.make.iter().any(is_it)
     }
 
     /// Whether a setting can be compared. It cannot if its interface is created in this run, which sets it then, or if

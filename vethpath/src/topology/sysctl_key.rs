@@ -73,12 +73,17 @@ impl SysctlKey {
         }
     }
 
-    /// Whether the kernel may overwrite a setting of an interface when the interface comes up (`addrconf_notify` in
-    /// net/ipv6/addrconf.c) or when forwarding is enabled for the namespace. It has to be written after that.
+    /// Whether the kernel may write a setting itself, so that it must be written last: when an interface comes up
+    /// (`addrconf_notify` in net/ipv6/addrconf.c), or when forwarding is switched for the namespace
+    /// (`inet_forward_change` in net/ipv4/devinet.c, `addrconf_fixup_forwarding`).
     #[must_use]
     pub fn is_overruled(&self) -> bool {
-        matches!(self.scope(), Scope::Interface(_))
-            && matches!((self.family(), self.name()), ("ipv6", "mtu") | (_, "forwarding"))
+        matches!(
+            (self.family(), self.name(), self.scope()),
+            ("ipv6", "mtu", Scope::Interface(_))
+                | ("ipv4", "accept_redirects", Scope::All)
+                | (_, "forwarding", Scope::Interface(_) | Scope::Default)
+        )
     }
 
     /// Whether writing `self` also sets `other`: `conf/all` and `ip_forward` set the values of interfaces
