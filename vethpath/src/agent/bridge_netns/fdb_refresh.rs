@@ -138,12 +138,21 @@ fn interval(facts: &NetnsState, bridge: u32) -> Duration {
 }
 
 impl BridgeNetns {
-    /// The number of the pair behind which a station is, on any bridge of the lab.
-    fn pair_of(&self, mac: [u8; 6]) -> Option<u32> {
-        let bridges = self.reader.layout.bridges.iter().filter_map(|bridge| self.state.link(&bridge.name));
+    /// The number of the pair behind which a station is, on this bridge or on another of its segment.
+    fn pair_of(&self, entry: &FdbEntry) -> Option<u32> {
+        let of_port = |port: u32| {
+            let link = self.state.links.get(&port)?;
+            self.pairs.get(&link.name).map(|(number, _)| *number)
+        };
+        let bridges = || {
+            let bridges = self.reader.layout.bridges.iter();
+            bridges.filter_map(|bridge| Some((bridge.segment, self.state.link(&bridge.name)?.ifindex)))
+        };
+        let segment = bridges().find(|(_, bridge)| *bridge == entry.bridge)?.0;
+        let others = bridges().filter(|(of, _)| *of == segment);
         let mut ports =
-            bridges.filter_map(|bridge| Some(self.state.fdb.get(&(bridge.ifindex, mac, 0))?.port));
-        ports.find_map(|port| self.pairs.get(&self.state.links.get(&port)?.name).map(|(number, _)| *number))
+            others.filter_map(|(_, bridge)| Some(self.state.fdb.get(&(bridge, entry.mac, 0))?.port));
+        of_port(entry.port).or_else(|| ports.find_map(of_port))
     }
 
     /// The entries to refresh for stations that the fast path saw.
@@ -187,7 +196,7 @@ impl BridgeNetns {
     }
 
     async fn refresh_one(&mut self, entry: FdbEntry, counters: &Counters) -> Result<bool> {
-        let pair = self.pair_of(entry.mac);
+        let pair = self.pair_of(&entry);
         // Unknown is no reason to delete an entry.
         let slow_frames = || pair.and_then(|pair| counters.slow_frames(pair).ok());
         let before = slow_frames();
@@ -206,7 +215,10 @@ impl BridgeNetns {
                 let _ = self.reader.rtnl.learn(moved.port, mac).await;
             } else if revived_meanwhile(&meanwhile, entry) && before.is_some() && slow_frames() == before {
                 let _ = self.reader.rtnl.forget(entry.port, mac).await;
-                if slow_frames() != before {
+                let after = self.events_here.drain()?;
+                self.apply_events(&after);
+                let is_known = self.state.fdb.contains_key(&(entry.bridge, entry.mac, entry.vlan));
+                if slow_frames() != before && !is_known {
                     let _ = self.reader.rtnl.learn(entry.port, mac).await;
                 }
             }
