@@ -41,6 +41,9 @@ use crate::{
 pub const LEASE: Duration = Duration::from_secs(3);
 
 /// Period of the lease renewal, and of polling what the kernel sends no events for.
+/// How often the same failure is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
 const TICK: Duration = Duration::from_secs(1);
 
 /// Upper bound of rounds in which entries are confirmed while events keep changing them.
@@ -130,6 +133,10 @@ struct Agent {
     has_worked: bool,
     /// The last error, until a tick has succeeded.
     failure: Option<String>,
+    /// The failure that was reported last, and when.
+    reported: Option<(String, Instant)>,
+    /// Whether a reload has failed, so that only a part of the record is applied.
+    is_reloading: bool,
 }
 
 impl Agent {
@@ -179,6 +186,8 @@ impl Agent {
             reconciled: None,
             has_worked: true,
             failure: None,
+            reported: None,
+            is_reloading: false,
         };
         Ok((door, agent))
     }
@@ -237,21 +246,28 @@ impl Agent {
     /// Voids every entry until a tick succeeds again: a lack of descriptors or memory is temporary.
     fn fail(&mut self, error: &Error) {
         self.maps.void();
-        // The record is read again: a failed reload may have applied only a part of it.
-        self.journal = None;
         let error = error.to_string();
-        if self.failure.as_ref() != Some(&error) {
+        let is_known = |(known, at): &(String, Instant)| *known == error && at.elapsed() < REPORT_INTERVAL;
+        if !self.reported.as_ref().is_some_and(is_known) {
             warn!("{error}; retrying each second");
             self.event_log.record([Kind::AgentRetries { error: error.clone() }]);
+            self.reported = Some((error.clone(), Instant::now()));
         }
         self.failure = Some(error);
     }
 
-    /// Starts over with empty maps after a failure.
+    /// Starts over with empty maps after a failure. What a tick reads besides is read before any entry is valid again.
     async fn recover(&mut self) -> Result<(), Error> {
         self.maps.start_over()?;
         self.reconciled = None;
-        self.reload().await?;
+        if self.is_reloading {
+            self.journal = None;
+            self.reload().await?;
+        }
+        let _ = self.redirected()?;
+        for domain in &mut self.namespaces {
+            domain.poll(|_| false).await?;
+        }
         self.full_resync().await
     }
 
@@ -267,9 +283,10 @@ impl Agent {
             self.namespaces.iter().any(|one| one.is(*number, place) && !one.is_gone())
         };
         // `up` may have made a deleted bridge namespace again.
-        if topology == self.topology && topology.domains().iter().all(is_followed) {
+        if !self.is_reloading && topology == self.topology && topology.domains().iter().all(is_followed) {
             return Ok(());
         }
+        self.is_reloading = true;
         let mut known = std::mem::take(&mut self.namespaces);
         for (number, place) in topology.domains() {
             let at = known.iter().position(|domain| domain.is(number, &place) && !domain.is_gone());
@@ -292,6 +309,7 @@ impl Agent {
             self.namespaces.push(domain);
         }
         self.topology = topology;
+        self.is_reloading = false;
         self.reconciled = None;
         // The bits in `seen` may stand for other bridges now.
         self.maps.next_epoch();
@@ -518,6 +536,7 @@ impl Agent {
             looks: self.looks,
             steady: !self.maps.has_announced()
                 && !quick().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
+            failure: self.failure.clone(),
             coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
             ports: pairs()
                 .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))

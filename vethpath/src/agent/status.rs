@@ -74,6 +74,9 @@ pub struct Status {
     pub steady: bool,
     /// Whether a port is on its bridge and does not forward yet: it is about to, or is kept from it.
     pub coming_up: bool,
+    /// The error after which the agent retries each second, if its last attempt failed. Every frame is slow then.
+    #[serde(default)]
+    pub failure: Option<String>,
     /// By pair (`ns0:eth0`): why it is not armed; `None` if it is.
     pub ports: BTreeMap<String, Option<String>>,
     /// By pair, as far as they exist: where its ends were when the agent last read them.
@@ -183,8 +186,12 @@ pub async fn trigger_resync_until(directory: &Directory, deadline: Instant) -> i
     // Only the lock shows that the process is the agent.
     let agent = AgentLock::holder(directory).map_err(io::Error::other)?;
     kill(agent.ok_or(io::ErrorKind::NotFound)?, Signal::SIGHUP)?;
+    let began = Instant::now();
     while Instant::now() < deadline {
         let status = status_until(directory, deadline).await?;
+        if let Some(failure) = status.failure.as_ref().filter(|_| began.elapsed() > SILENCE_LIMIT) {
+            return Err(io::Error::other(failure.clone()));
+        }
         // It replies between scans: a scan that is counted now began after the first reply.
         if status.looks != before {
             return Ok(status);
@@ -217,6 +224,7 @@ mod tests {
             looks: 7,
             steady: true,
             coming_up: false,
+            failure: None,
             ports: BTreeMap::new(),
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),

@@ -40,7 +40,9 @@ impl Goal {
         let status = self.agent.clone().filter(|_| whole && self.plan.is_empty());
         let missed = NotArmed::XdpMissed.to_string();
         let is_missed = |status: &Status| status.ports.values().flatten().any(|reason| *reason == missed);
-        status.filter(|status| status.settled && status.steady && !is_missed(status))
+        status.filter(|status| {
+            status.settled && status.steady && status.failure.is_none() && !is_missed(status)
+        })
     }
 }
 

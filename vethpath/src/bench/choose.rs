@@ -180,6 +180,7 @@ mod tests {
             looks: 0,
             steady: true,
             coming_up: false,
+            failure: None,
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
             ports,
