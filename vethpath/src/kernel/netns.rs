@@ -123,7 +123,7 @@ impl Netns {
     }
 
     /// Moves the calling thread into a new namespace for good, and returns that namespace. For threads of a
-    /// [crew](super::crew).
+    /// [pool](super::pool).
     ///
     /// # Errors
     /// `unshare` is refused.

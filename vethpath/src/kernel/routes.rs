@@ -28,7 +28,8 @@ pub struct RouteFacts {
     pub ifindex: Option<u32>,
     /// `None` for a plain unicast route. Otherwise what happens to packets, such as `blackhole` or `unreachable`.
     pub fate: Option<String>,
-    /// Whether it is in the place that [`Act::Route`](super::Act::Route) uses: the main table, with the default metric.
+    /// Whether it is in the place that [`LinkChange::Route`](super::LinkChange::Route) uses: the main table, with the
+    /// default metric.
     pub is_in_place: bool,
     /// Whether it is in the main table.
     pub is_main: bool,

@@ -340,7 +340,7 @@ impl Journal {
     /// Writes several steps at once, before they are done.
     ///
     /// # Errors
-    /// As [`Journal::note`].
+    /// As [`Journal::append`].
     pub fn append_all(&mut self, steps: impl Iterator<Item = impl Display>) -> Result<()> {
         let lines: Vec<String> = steps.map(|step| step.to_string()).collect();
         if lines.is_empty() { Ok(()) } else { self.line(&lines.join("\n")) }
