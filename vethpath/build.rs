@@ -1,4 +1,4 @@
-//! Builds the eBPF programs with the current toolchain. The objects go to `OUT_DIR`, where `datapath/object.rs` and
+//! Builds the eBPF programs with the current toolchain. The objects go to `OUT_DIR`, where `datapath/load.rs` and
 //! others embed them.
 
 use std::{env, fs, path::Path};

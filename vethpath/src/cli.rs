@@ -60,7 +60,7 @@ pub enum Command {
     Up {
         /// The topology file.
         file: PathBuf,
-        /// How to attach programs [default: tcx where the kernel has it].
+        /// How to attach programs of a new lab [default: tcx where the kernel has it].
         #[arg(long, value_enum)]
         hook: Option<HookArg>,
         #[command(flatten)]
@@ -177,7 +177,7 @@ pub struct ValidateArgs {
 pub struct EventsArgs {
     #[command(flatten)]
     pub lab: LabArg,
-    /// Print new events until interrupted or until the lab is down.
+    /// Also print new events, until interrupted or until the lab is down.
     #[arg(long, short)]
     pub follow: bool,
     /// Only events of this pair, such as `ns0:eth0`.

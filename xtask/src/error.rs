@@ -1,12 +1,13 @@
-//! The errors of a chore, with hints and exit codes.
+//! The errors of a task, with hints and exit codes.
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
 use thiserror::Error;
 
-use crate::test::KERNELS;
+/// The name of the stage behind `cargo xtask test --kernel`.
+pub(crate) const KERNELS: &str = "kernels";
 
-/// Why a chore stopped.
+/// Why a task stopped.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     /// A program could not be started.

@@ -28,7 +28,7 @@ struct Cli {
 enum Task {
     /// Install missing requirements of building, testing, the demo and the figures
     Setup,
-    /// Run all checks for a change: format, lints, all tests, documentation
+    /// Run all checks for a change: format, lints, tests, documentation
     Test(test::Args),
     /// Build vethpath and show its main features on a small lab
     Demo,

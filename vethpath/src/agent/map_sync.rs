@@ -223,7 +223,7 @@ impl MapSync {
     /// Takes the entries announced so far, for [`Self::confirm`]. Later entries are announced under the next number.
     ///
     /// # Errors
-    /// There have been four billion announcements. A new agent starts from the beginning.
+    /// There have been four billion announcements. [`Self::start_over`] counts from the beginning.
     pub fn take_announced(&mut self) -> Result<Announced> {
         let next = self.announced.number.checked_add(1).ok_or_else(|| Error::Refused {
             operation: "number",

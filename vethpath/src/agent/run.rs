@@ -41,10 +41,10 @@ use crate::{
 pub const LEASE: Duration = Duration::from_secs(3);
 
 /// Period of the lease renewal, and of polling what the kernel sends no events for.
+const TICK: Duration = Duration::from_secs(1);
+
 /// How often the same failure is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-
-const TICK: Duration = Duration::from_secs(1);
 
 /// Upper bound of rounds in which entries are confirmed while events keep changing them.
 const CONFIRM_ROUNDS: usize = 4;

@@ -213,7 +213,7 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
     let mut journal = OptionalJournal(Journal::go_on(directory, directory.journal().exists()).ok());
     journal.add(["end agent"]);
     left.extend(AgentLock::terminate_holder(directory).await.err().map(Error::from));
-    journal.add(["give offloads back"]);
+    journal.add(["restore offloads"]);
     left.extend(restore_offloads(&saved, lab).await);
     let all: Vec<&Topology> = topologies.iter().collect();
     let ours = Ours { lab, macs: &expected_macs(&all), is_recorded: doomed.is_recorded };

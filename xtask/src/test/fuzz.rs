@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use super::suite::Suite;
 use crate::{
     error::Error,
     tools::{cargo, run as run_command, target_dir},
@@ -47,9 +46,9 @@ pub(super) fn build() -> Vec<Command> {
 }
 
 /// Runs the fuzzers, two at a time.
-pub(super) fn run(suite: Suite) -> Result<(), Error> {
+pub(super) fn run(limit: Duration) -> Result<(), Error> {
     for pair in TARGETS.chunks(2) {
-        let runs: Vec<_> = pair.iter().map(|(name, seeds)| fuzzer(name, seeds, suite.fuzz())).collect();
+        let runs: Vec<_> = pair.iter().map(|(name, seeds)| fuzzer(name, seeds, limit)).collect();
         let ended: Vec<_> = thread::scope(|scope| {
             let runs: Vec<_> =
                 runs.into_iter().map(|run| scope.spawn(move || run_command(&mut run?))).collect();

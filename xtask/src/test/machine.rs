@@ -42,7 +42,7 @@ impl Drop for Settings {
     fn drop(&mut self) {
         for Setting { path, before } in &self.0 {
             if let Err(error) = fs::write(path, before) {
-                eprintln!("warning: {path} was {before}, and cannot be made that again: {error}");
+                eprintln!("warning: {path} was {before}, and cannot be restored to it: {error}");
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) use kernels::{GuestArgs, run_guest};
 use leftovers::Snapshot;
 use runner::Binary;
-pub(crate) use stage::{KERNELS, OTHER_CPU, Stage};
+pub(crate) use stage::{OTHER_CPU, Stage};
 use suite::Suite;
 use times::Times;
 
@@ -148,7 +148,7 @@ fn run_stage(stage: Stage, args: &Args, times: &mut Times) -> Result<(), Error> 
             let plan = select::plan(&binary, args.suite(), &args.test_args)?;
             runner::run(&binary, &plan, &mut times.tests)
         }
-        Stage::Fuzz => fuzz::run(args.suite()),
+        Stage::Fuzz => fuzz::run(args.suite().fuzz()),
         Stage::Kernels => kernels::run(&kernels::named(&args.kernel), &args.test_args),
         _ => Ok(()),
     }

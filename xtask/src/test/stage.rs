@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::fuzz;
 use crate::{
+    error::KERNELS,
     setup::Need,
     tools::{cargo, target_dir},
 };
@@ -32,9 +33,6 @@ pub(crate) enum Stage {
     /// Integration tests on other kernels, in emulated guests
     Kernels,
 }
-
-/// The name of the stage behind `--kernel`.
-pub(crate) const KERNELS: &str = "kernels";
 
 /// All packages except the one for the BPF target.
 const HOST_SIDE: [&str; 3] = ["--workspace", "--exclude", "vethpath-ebpf"];

@@ -188,7 +188,7 @@ pub enum Former {
 pub enum How {
     /// It received SIGTERM or SIGINT, as `down` sends.
     Terminated,
-    /// An operation that it depends on failed.
+    /// It could not start, or another agent has replaced it.
     Failed,
 }
 
@@ -206,7 +206,7 @@ impl Time {
 
 impl From<Timestamp> for Time {
     fn from(time: Timestamp) -> Self {
-        // Rounded, so that the printed time compares equal.
+        // Truncated, so that the printed time compares equal.
         let round = jiff::TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc);
         Self(time.round(round).unwrap_or(time))
     }
