@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::{FAR, SOON, chain, mac};
 use crate::harness::{Host, Lab, holds_for, wait_for};
 
-/// The ports of the bridges' entries for an address.
+/// The ports of the bridges' entries for an address. A kernel with VLAN filtering lists what user space adds in the
+/// port's VLANs as well (`br_fdb_add` in net/bridge/br_fdb.c).
 fn known(host: &Host, mac: &str) -> Vec<String> {
     let entries = host.json("bridge -j fdb show");
     let entries = entries.as_array().expect("a list").iter();
-    let entries = entries.filter(|entry| entry["mac"] == mac && entry["state"] != "permanent");
+    let entries = entries
+        .filter(|entry| entry["mac"] == mac && entry["state"] != "permanent" && entry["vlan"].is_null());
     entries.map(|entry| entry["ifname"].as_str().expect("a port").to_owned()).collect()
 }
 
