@@ -23,7 +23,7 @@ pub fn kill_point() {
 
 /// Does nothing in release builds.
 #[cfg(not(debug_assertions))]
-pub fn here_if_told() {}
+pub fn kill_point() {}
 
 /// Prints a message and waits if `place` is in the list `VETHPATH_WAIT_AT`, until the file `VETHPATH_WAIT_FOR` exists.
 /// Without that variable, only an interrupt ends it.
@@ -43,6 +43,6 @@ pub async fn wait_point(place: &str) {
 
 /// Returns at once in release builds.
 #[cfg(not(debug_assertions))]
-pub fn here_if_told_to_wait(_place: &str) -> std::future::Ready<()> {
+pub fn wait_point(_place: &str) -> std::future::Ready<()> {
     std::future::ready(())
 }
