@@ -114,19 +114,28 @@ impl Stage {
                 vec![command]
             }
             Self::ClippyEbpf => vec![clippy_ebpf(&[]), clippy_ebpf(&["--features", "log"])],
-            Self::Aarch64 => vec![cargo_with(&["check", "--package", "vethpath", "--target", OTHER_CPU])],
+            Self::Aarch64 => {
+                vec![as_released(cargo_with(&["check", "--package", "vethpath", "--target", OTHER_CPU]))]
+            }
             Self::Unit => vec![unit(&["--lib", "--bins"], test_args), unit(&["--doc"], test_args)],
             Self::Integration | Self::Kernels => Vec::new(),
             Self::Doc => {
                 // The target is the other CPU's: its stage has already checked the dependencies with the needed
                 // features.
-                let mut command = cargo_with(&["doc", "--no-deps", "--target", OTHER_CPU]);
+                let mut command = as_released(cargo_with(&["doc", "--no-deps", "--target", OTHER_CPU]));
                 command.args(HOST_SIDE).env("RUSTDOCFLAGS", "-D warnings");
                 vec![command]
             }
             Self::Fuzz => fuzz::build(),
         }
     }
+}
+
+/// For the other CPU, compiles what release builds have in place of test hooks. No other stage does.
+fn as_released(mut command: Command) -> Command {
+    let variable = format!("CARGO_TARGET_{}_RUSTFLAGS", OTHER_CPU.to_uppercase().replace('-', "_"));
+    command.env(variable, "-Cdebug-assertions=off");
+    command
 }
 
 /// cargo with a fixed environment.
