@@ -261,7 +261,6 @@ impl Agent {
         self.maps.start_over()?;
         self.reconciled = None;
         if self.is_reloading {
-            self.journal = None;
             self.reload().await?;
         }
         let _ = self.redirected()?;
@@ -277,16 +276,25 @@ impl Agent {
         if self.journal == journal {
             return Ok(());
         }
-        self.journal = journal;
-        let Some(Record { topology, hook, .. }) = Record::read(&self.directory)? else { return Ok(()) };
+        let is_retry = std::mem::replace(&mut self.is_reloading, true);
+        if let Some(record) = Record::read(&self.directory)? {
+            self.apply_record(record, is_retry).await?;
+        }
+        // Only now: a reload that fails is repeated.
+        (self.journal, self.is_reloading) = (journal, false);
+        Ok(())
+    }
+
+    /// Applies a record. `is_retry`: an earlier attempt may have applied a part of it.
+    async fn apply_record(&mut self, record: Record, is_retry: bool) -> Result<(), Error> {
+        let Record { topology, hook, .. } = record;
         let is_followed = |(number, place): &(u16, Place)| {
             self.namespaces.iter().any(|one| one.is(*number, place) && !one.is_gone())
         };
         // `up` may have made a deleted bridge namespace again.
-        if !self.is_reloading && topology == self.topology && topology.domains().iter().all(is_followed) {
+        if !is_retry && topology == self.topology && topology.domains().iter().all(is_followed) {
             return Ok(());
         }
-        self.is_reloading = true;
         let mut known = std::mem::take(&mut self.namespaces);
         for (number, place) in topology.domains() {
             let at = known.iter().position(|domain| domain.is(number, &place) && !domain.is_gone());
@@ -309,7 +317,6 @@ impl Agent {
             self.namespaces.push(domain);
         }
         self.topology = topology;
-        self.is_reloading = false;
         self.reconciled = None;
         // The bits in `seen` may stand for other bridges now.
         self.maps.next_epoch();
