@@ -159,10 +159,8 @@ impl Interference {
 
     fn rules(&mut self, layout: &Layout, own: &[Masquerade], facts: &NetnsState) -> Result<Rules, Failure> {
         let own: Vec<_> = own.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
-        let (hooks, has_tables) = match self.netfilter.socket()? {
-            Some(socket) => (rules(socket, &own)?, has_tables(socket)?),
-            None => (Vec::new(), false),
-        };
+        let netfilter = self.netfilter.socket()?;
+        let hooks = netfilter.map_or(Ok(Vec::new()), |socket| rules(socket, &own))?;
         let files = self.netns.run(|| {
             let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?;
             let mut legacy = legacy_tables(Path::new(THREAD_NET))?;
@@ -171,8 +169,10 @@ impl Interference {
         });
         let (calls, legacy) = files??;
         let calls_netfilter = |bridge: &LabBridge| with_bridge(calls, facts.link(&bridge.name)).any_ip();
-        // A dump of all programs of the machine costs more than everything else here.
-        let has_programs = layout.bridges.iter().any(calls_netfilter) && datapath::has_netfilter_programs()?;
+        // Both dumps matter only there. That of all programs of the machine costs more than everything else here.
+        let is_called = layout.bridges.iter().any(calls_netfilter);
+        let has_tables = is_called && netfilter.map_or(Ok(false), has_tables)?;
+        let has_programs = is_called && datapath::has_netfilter_programs()?;
         Ok(Rules { hooks, has_tables, legacy, has_programs, calls })
     }
 }
