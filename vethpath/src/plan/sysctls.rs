@@ -73,7 +73,8 @@ impl Planner<'_> {
     /// Writes settings again that the kernel may write in the other steps, although they have the wanted value now. The
     /// plan does not list these steps.
     pub(super) fn overruled_sysctls(&mut self) {
-        if self.plan.steps().all(|step| matches!(step, Step::Sysctl { .. })) {
+        let is_declared = all_declared(self.topology).any(|setting| setting.key.is_overruled());
+        if !is_declared || self.plan.steps().all(|step| matches!(step, Step::Sysctl { .. })) {
             return;
         }
         let dad = compares_dad(self.former.iter().chain([self.topology]));
@@ -157,6 +158,15 @@ pub fn settings(topology: &Topology, place: &Place, dad: bool) -> Vec<Sysctl> {
         device(interface.name.as_str(), interface.ipv6, &interface.sysctls);
     }
     all
+}
+
+/// All settings that a file has.
+fn all_declared(topology: &Topology) -> impl Iterator<Item = &Sysctl> {
+    let inner = topology.pairs.iter().map(|pair| &pair.inner);
+    let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]).map(|end| &end.interface);
+    let namespaces = topology.namespaces.iter().flat_map(|namespace| namespace.sysctls.iter());
+    let bridges = topology.bridges.iter().flat_map(|bridge| &bridge.sysctls);
+    namespaces.chain(bridges).chain(inner.chain(ends).flat_map(|interface| &interface.sysctls))
 }
 
 /// Whether a file sets this key explicitly.
