@@ -6,13 +6,13 @@ use ipnet::IpNet;
 
 use super::{
     fault::Sink,
-    keys, limits,
+    keys::AN_ADDRESS,
     read::{At, List, Table},
 };
 
 /// The array under the key `addresses`.
 pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> List<IpNet> {
-    let written = table.texts("addresses", limits::ADDRESSES, sink);
+    let written = table.texts("addresses", sink);
     let mut list = List { items: Vec::new(), whole: written.whole };
     for text in written.items {
         match host(text.value) {
@@ -62,7 +62,7 @@ fn subnet(text: &str) -> Result<IpNet, Refusal> {
         let message = format!("`{text}` has no usable prefix length: `{length}`");
         return Err((message, format!("write an integer from 0 to {most} after the `/`")));
     }
-    let hint = format!("write an IPv4 or IPv6 address and a prefix length: {}", keys::example("addresses"));
+    let hint = format!("write an IPv4 or IPv6 address and a prefix length: {AN_ADDRESS}");
     Err((format!("`{text}` is not an IP address"), hint))
 }
 
@@ -116,10 +116,8 @@ pub(super) fn assignable(address: IpAddr) -> Result<(), Refusal> {
             IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
             IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
                 Some(v4) => {
-                    return Err((
-                        String::from("an IPv4-mapped address"),
-                        format!("write the IPv4 address: {v4}"),
-                    ));
+                    let hint = format!("write the IPv4 address: {v4}");
+                    return Err(("an IPv4-mapped address".into(), hint));
                 }
                 None => return Ok(()),
             },

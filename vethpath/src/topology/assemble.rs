@@ -7,13 +7,12 @@ use super::{
     declared::{BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
     derived_mac,
     fault::Sink,
-    interfaces,
     links::{self, Far, Links},
     lint, port_mac, port_name,
     read::At,
     routes,
     sysctls::Settings,
-    trunks, unique,
+    tables, unique,
 };
 
 /// Builds the lab of a file. The result is incomplete if the sink got a fault.
@@ -23,7 +22,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         index.check_place(&bridge.place.value, &bridge.place.span, sink);
     }
     let links = links::resolve(&index, sink);
-    let joints = trunks::resolve(&index, sink);
+    let joints = links::resolve_trunks(&index, sink);
     // Warnings are only given for a file that was read completely and whose links resolve.
     let is_resolved = sink.is_fine();
     check_mtus(declared, &links, sink);
@@ -44,7 +43,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
             .filter_map(|&(n, bridge)| maker.pair(&declared.interfaces[n], &bridges[bridge]))
             .collect(),
         cables: links.cables.iter().map(|(n, far)| maker.cable(*n, far)).collect(),
-        trunks: joints.iter().map(|joint| trunks::build(&lab, joint, &bridges)).collect(),
+        trunks: joints.iter().map(|joint| links::trunk(&lab, joint, &bridges)).collect(),
         bridges,
         lab: lab.clone(),
         next_trunk: 0,
@@ -62,7 +61,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
 fn check_mtus(declared: &Declared, links: &Links, sink: &mut Sink) {
     let mut check = |near: &InterfaceDecl, theirs: Option<&At<u32>>| {
         if near.mtu.is_none() {
-            interfaces::check_mtu(theirs, &near.addresses.items, sink);
+            tables::check_mtu(theirs, &near.addresses.items, sink);
         }
     };
     for &(n, bridge) in &links.pairs {
@@ -87,7 +86,7 @@ fn check_settings(declared: &Declared, sink: &mut Sink) {
     };
     for interface in &declared.interfaces {
         for sysctl in interface.sysctls.iter().chain(of(&interface.place)) {
-            interfaces::check_ipv6(interface, sysctl, sink);
+            tables::check_ipv6(interface, sysctl, sink);
         }
     }
     for bridge in declared.bridges.iter().filter(|bridge| bridge.nat) {

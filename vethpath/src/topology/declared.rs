@@ -11,8 +11,7 @@ use ipnet::IpNet;
 
 use super::{
     Datapath, IfName, Mac, NsName, Place, Route, Sysctl,
-    fault::Sink,
-    keys,
+    fault::{Sink, listed},
     parse::Link,
     read::{At, List},
 };
@@ -166,7 +165,7 @@ impl<'d> Index<'d> {
             format!("did you mean `{closest}`?")
         } else if names.next().is_some() {
             let some = self.declared.bridges.iter().take(8).map(|bridge| bridge.name.value.as_str());
-            format!("the bridges are {}; a cable is \"ns1:eth0\"", keys::listed(some))
+            format!("the bridges are {}; a cable is \"ns1:eth0\"", listed(some))
         } else {
             format!("declare it: [bridge.{text}]; or write \"ns1:eth0\" for a cable")
         };

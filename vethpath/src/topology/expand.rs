@@ -78,12 +78,7 @@ fn bridge(topology: &Topology, bridge: &Bridge, out: &mut dyn Write) -> fmt::Res
 }
 
 fn datapath(out: &mut dyn Write, datapath: Datapath) -> fmt::Result {
-    let name = match datapath {
-        Datapath::Tc => "tc",
-        Datapath::Xdp => "xdp",
-        Datapath::Bridge => "bridge",
-    };
-    writeln!(out, "datapath = {}", quoted(name))
+    writeln!(out, "datapath = {}", quoted(datapath.name()))
 }
 
 fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) -> fmt::Result {

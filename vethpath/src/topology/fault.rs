@@ -1,14 +1,24 @@
-//! Faults of a file with their positions. They are collected, so that all faults of a file are reported at once.
+//! Faults of a file with their positions. They are collected, so that all faults of a file are reported at once, and
+//! rendered as text, each with the line that it is about.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     fmt,
     ops::Range,
 };
 
+use annotate_snippets::{AnnotationKind, Level as Heading, Renderer, Snippet};
 use serde::Serialize;
 
-use super::{keys, limits};
+use super::Source;
+
+/// Faults with the same span that are reported.
+const ALIKE: usize = 3;
+/// Faults that are rendered; the rest are counted.
+const SHOWN: usize = 100;
+/// The longest message, label or hint, in characters.
+const MESSAGE: usize = 600;
 
 /// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -136,7 +146,7 @@ impl Sink {
 
     /// Whether there are more faults than are shown.
     pub(super) fn is_crowded(&self) -> bool {
-        self.faults.len() > limits::SHOWN
+        self.faults.len() > SHOWN
     }
 
     /// The candidate that was most likely meant. Returns `None` once there are more faults than are shown, since
@@ -146,7 +156,7 @@ impl Sink {
         word: &str,
         candidates: impl IntoIterator<Item = &'a str>,
     ) -> Option<&'a str> {
-        if self.is_crowded() { None } else { keys::closest(word, candidates) }
+        if self.is_crowded() { None } else { closest(word, candidates) }
     }
 
     /// Drops warnings whose span also has an error. Drops all warnings if there are more faults than are shown.
@@ -177,14 +187,13 @@ impl Sink {
         for fault in self.faults {
             let count = seen.entry((fault.span.start, fault.span.end)).or_default();
             *count += 1;
-            if *count <= limits::ALIKE {
+            if *count <= ALIKE {
                 kept.push(fault);
             }
         }
         for fault in kept.iter_mut().rev() {
             let count = seen.get_mut(&(fault.span.start, fault.span.end));
-            if let Some(more @ 1..) = count.and_then(|count| std::mem::take(count).checked_sub(limits::ALIKE))
-            {
+            if let Some(more @ 1..) = count.and_then(|count| std::mem::take(count).checked_sub(ALIKE)) {
                 fault.hint.push_str(&format!(" (and {more} more faults with this message)"));
             }
         }
@@ -193,10 +202,10 @@ impl Sink {
 }
 
 /// Text as one printable line. Messages quote file contents, which must not control the terminal.
-pub(super) fn clean(text: &str) -> String {
-    let mut line = String::with_capacity(text.len().min(limits::MESSAGE));
+fn clean(text: &str) -> String {
+    let mut line = String::with_capacity(text.len().min(MESSAGE));
     for (n, character) in text.chars().enumerate() {
-        if n == limits::MESSAGE {
+        if n == MESSAGE {
             line.push('…');
             break;
         }
@@ -208,6 +217,112 @@ pub(super) fn clean(text: &str) -> String {
     line
 }
 
+/// The candidate that `word` is most likely a misspelling of.
+fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
+    let word = word.to_lowercase();
+    let near = |candidate: &str| (word.len().max(candidate.len()) / 3).max(1);
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.len() <= LONGEST)
+        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
+        .filter(|&(distance, candidate)| {
+            distance <= near(candidate) || (word.len() >= 4 && candidate.starts_with(word.as_str()))
+        })
+        .min_by_key(|&(distance, _)| distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The words as "`a`, `b` and `c`".
+pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    match words.split_last() {
+        None => String::from("none"),
+        Some((only, [])) => only.clone(),
+        Some((last, before)) => format!("{} and {last}", before.join(", ")),
+    }
+}
+
+impl Faults {
+    /// The faults in the format of `rustc`, with a `hint` under each. Ends in a newline.
+    #[must_use]
+    pub fn render(&self, source: Source<'_>, color: bool) -> String {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let path = clean(source.path);
+        let mut text = String::new();
+        for fault in self.faults.iter().take(SHOWN) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&fault.render(&renderer, &path, source.text));
+            text.push('\n');
+        }
+        if let Some(more @ 1..) = self.faults.len().checked_sub(SHOWN) {
+            text.push_str(&format!("\n… and {more} more\n"));
+        }
+        text
+    }
+}
+
+impl Fault {
+    fn render(&self, renderer: &Renderer, path: &str, text: &str) -> String {
+        let part = Part::around(text, [Some(&self.span), self.also.as_ref().map(|(span, _)| span)]);
+        let mut snippet = Snippet::source(harmless(part.text))
+            .line_start(part.line)
+            .path(path)
+            .fold(true)
+            .annotation(AnnotationKind::Primary.span(part.span(&self.span)).label(self.label.as_deref()));
+        if let Some((span, label)) = &self.also {
+            let also = AnnotationKind::Context.span(part.span(span)).label(label.as_str());
+            snippet = snippet.annotation(also);
+        }
+        let hint = Heading::HELP.with_name("hint").message(self.hint.as_str());
+        let level = match self.level {
+            Level::Error => Heading::ERROR,
+            Level::Warning => Heading::WARNING,
+        };
+        renderer.render(&[level.primary_title(self.message.as_str()).element(snippet).element(hint)])
+    }
+}
+
+/// The renderer replaces ASCII control characters. The C1 control characters of ISO 8859, which some terminals
+/// interpret too, are replaced by a middle dot here. Both have two bytes in UTF-8, so spans stay valid.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| matches!(c, '\u{80}'..='\u{9f}');
+    if text.contains(steers) { Cow::Owned(text.replace(steers, "\u{b7}")) } else { Cow::Borrowed(text) }
+}
+
+/// The lines that a fault is about. The renderer scans all the text that it is given, so without this a fault would
+/// cost time proportional to the file's length.
+struct Part<'a> {
+    text: &'a str,
+    /// Number of the first line, counted from 1.
+    line: usize,
+    /// Byte offset of `text` in the file.
+    offset: usize,
+}
+
+impl<'a> Part<'a> {
+    fn around(text: &'a str, spans: [Option<&Range<usize>>; 2]) -> Self {
+        let spans = || spans.iter().copied().flatten();
+        let first = text.floor_char_boundary(spans().map(|span| span.start).min().unwrap_or(0));
+        let last = text.ceil_char_boundary(spans().map(|span| span.end).max().unwrap_or(0)).max(first);
+        let offset = text[..first].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[last..].find('\n').map_or(text.len(), |at| last + at);
+        Self { text: &text[offset..end], line: text[..offset].matches('\n').count() + 1, offset }
+    }
+
+    /// Converts a span of the file to one of this part, clamped to the part and to character boundaries.
+    fn span(&self, span: &Range<usize>) -> Range<usize> {
+        let start = self.text.floor_char_boundary(span.start.saturating_sub(self.offset));
+        let end = self.text.ceil_char_boundary(span.end.saturating_sub(self.offset));
+        start..end.max(start)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +330,17 @@ mod tests {
     #[test]
     fn messages_cannot_drive_the_terminal() {
         assert_eq!(clean("a\u{1b}[31m\nb \"c\" é"), "a\\u{1b}[31m\\nb \"c\" é");
-        assert_eq!(clean(&"x".repeat(5000)).chars().count(), limits::MESSAGE + 1);
+        assert_eq!(clean(&"x".repeat(5000)).chars().count(), MESSAGE + 1);
+    }
+
+    #[test]
+    fn slips_are_recognised() {
+        let keys = ["addresses", "nat", "namespace", "trunks", "mtu", "mac", "stp", "vlan_filtering"];
+        assert_eq!(closest("adress", keys), Some("addresses"));
+        assert_eq!(closest("vlan", keys), Some("vlan_filtering"));
+        assert_eq!(closest("NAT", keys), Some("nat"));
+        assert_eq!(closest("quux", keys), None);
+        assert_eq!(closest(&"x".repeat(100_000), keys), None);
     }
 
     #[test]

@@ -1,141 +1,380 @@
-//! The keys of the file, an example of each, and suggestions for misspelt ones.
+//! What a topology file may contain: its keys with their values, and its limits. Each is declared here once. Readers,
+//! hints, the JSON Schema and the check of docs/topology.md follow these tables.
 
-/// Keys of the file itself.
-pub(super) const FILE: &[&str] = &["name", "dad", "bridge", "namespace", "group", "mesh", "chain"];
-/// Keys of `[bridge.NAME]`.
-pub(super) const BRIDGE: &[&str] = &[
-    "addresses",
-    "nat",
-    "namespace",
-    "trunks",
-    "mtu",
-    "mac",
-    "stp",
-    "ageing_time",
-    "vlan_filtering",
-    "accept_ra",
-    "datapath",
-];
-/// Keys of `[namespace.NAME]`.
-pub(super) const NAMESPACE: &[&str] = &["gateway", "routes", "sysctls", "adopt", "interface"];
-/// Keys of `[namespace.host]`.
-pub(super) const HOST: &[&str] = &["interface"];
-/// Keys of `[namespace.NAME.interface.NAME]`.
-pub(super) const INTERFACE: &[&str] =
-    &["link", "addresses", "mac", "mtu", "sysctls", "up", "dad", "accept_ra", "datapath"];
-/// Keys of a route.
-pub(super) const ROUTE: &[&str] = &["to", "via"];
-/// Keys of `adopt`.
-pub(super) const ADOPT: &[&str] = &["pid", "path"];
-/// Keys of `[group.NAME]`.
-pub(super) const GROUP: &[&str] = &[
-    "count",
-    "bridge",
-    "bridges",
-    "chain",
-    "subnet",
-    "first",
-    "gateway",
-    "routes",
-    "interface",
-    "mtu",
-    "sysctls",
-];
-/// Keys of `[mesh.NAME]`.
-pub(super) const MESH: &[&str] = &["members", "count", "subnet", "mtu"];
-/// Keys of `[chain.NAME]`.
-pub(super) const CHAIN: &[&str] = &[
-    "bridges",
-    "namespace",
-    "addresses",
-    "nat",
-    "mtu",
-    "stp",
-    "ageing_time",
-    "vlan_filtering",
-    "accept_ra",
-    "datapath",
-];
+use std::ops::RangeInclusive;
 
-/// An example of a key in its context. Some keys occur in several tables.
-pub(super) fn example_in(what: &str, key: &str) -> &'static str {
-    match (what, key) {
-        (_, "namespace") if what != "the file" => r#"namespace = "fabric""#,
-        ("a group", "bridge") => r#"bridge = "br0""#,
-        ("a group", "chain") => r#"chain = "c""#,
-        ("a group", "interface") => r#"interface = "eth0""#,
-        ("a chain", "bridges") => "bridges = 8",
-        _ => example(key),
+use super::Datapath;
+
+/// The longest file, in bytes.
+pub const LONGEST_FILE: usize = 1 << 20;
+/// Namespaces in a lab. The host counts if it is declared.
+pub(super) const MOST_NAMESPACES: usize = 4096;
+/// Bridges in a lab: the most that one segment may have.
+pub(super) const MOST_BRIDGES: usize = vethpath_common::MOST_BRIDGES;
+/// Ports of a bridge. BR_MAX_PORTS is 1024, and port number 0 is never assigned (`find_portno` in
+/// `net/bridge/br_if.c`).
+pub(super) const MOST_PORTS: usize = 1023;
+/// Interfaces in a namespace.
+pub(super) const MOST_INTERFACES: usize = 1024;
+/// Interfaces in the whole file, once groups and meshes are expanded.
+pub(super) const MOST_EXPANDED: usize = 16_384;
+/// Members of a mesh. Each member has a cable to every other one.
+pub(super) const MOST_MEMBERS: u32 = 64;
+/// Addresses of an interface or bridge.
+pub(super) const MOST_ADDRESSES: usize = 64;
+/// Routes of a namespace.
+pub(super) const MOST_ROUTES: usize = 1024;
+/// Settings of a namespace or interface.
+pub(super) const MOST_SYSCTLS: usize = 256;
+/// The IPv6 minimum MTU, in bytes (RFC 8200).
+pub const MTU_V6: u32 = 1280;
+
+/// The keys of one kind of table.
+pub(super) struct Table {
+    /// What it describes, for messages: "a bridge".
+    pub(super) what: &'static str,
+    /// For editors.
+    pub(super) description: &'static str,
+    /// In the order in which messages list them.
+    pub(super) keys: &'static [Key],
+    /// Keys of which exactly one is required.
+    pub(super) one_of: &'static [&'static str],
+}
+
+impl Table {
+    /// The key of this name, if there is one.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
     }
 }
 
-/// An example of a key that has one meaning, or of a table header.
-pub(super) fn example(key: &str) -> &'static str {
-    match key {
-        "group" => "[group.h]",
-        "mesh" => "[mesh.m]",
-        "chain" => "[chain.c]",
-        "count" => "count = 100",
-        "bridges" => r#"bridges = ["br0", "br1"]"#,
-        "subnet" => r#"subnet = "10.0.0.0/16""#,
-        "first" => r#"first = "10.0.1.1""#,
-        "members" => r#"members = ["a", "b", "c", "d"]"#,
-        "name" => r#"name = "three-hosts""#,
-        "bridge" => "[bridge.br0]",
-        "namespace" => "[namespace.ns0]",
-        "interface" => "[namespace.ns0.interface.eth0]",
-        "addresses" => r#"addresses = ["10.0.0.1/24"]"#,
-        "nat" => "nat = true",
-        "trunks" => r#"trunks = ["br1"]"#,
-        "mtu" => "mtu = 1500",
-        "mac" => r#"mac = "02:00:00:00:00:01""#,
-        "stp" => "stp = true",
-        "ageing_time" => "ageing_time = 300",
-        "vlan_filtering" => "vlan_filtering = true",
-        "datapath" => r#"datapath = "tc""#,
-        "gateway" => r#"gateway = "10.0.0.1""#,
-        "routes" => r#"routes = [{ to = "10.1.0.0/16", via = "10.0.0.9" }]"#,
-        "to" => r#"to = "10.1.0.0/16""#,
-        "via" => r#"via = "10.0.0.9""#,
-        "sysctls" => r#"sysctls = { "net.ipv4.ip_forward" = 1 }"#,
-        "adopt" => "adopt = { pid = 4242 }",
-        "pid" => "pid = 4242",
-        "path" => r#"path = "/proc/4242/ns/net""#,
-        "link" => r#"link = "br0""#,
-        "up" => "up = false",
-        "dad" => "dad = true",
-        "accept_ra" => "accept_ra = true",
-        _ => "a key that docs/topology.md has",
+/// A key of a table.
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    /// The values that it takes.
+    pub(super) kind: Kind,
+    /// For hints.
+    pub(super) example: &'static str,
+    /// For editors.
+    pub(super) description: &'static str,
+    pub(super) required: bool,
+}
+
+/// The values that a key takes. Patterns are regular expressions, which only editors check.
+pub(super) enum Kind {
+    /// Any string.
+    Text,
+    /// A string of a pattern.
+    Pattern(&'static str),
+    /// true or false, and the default if it is the same everywhere.
+    Boolean(Option<bool>),
+    /// An integer. Its unit in messages is empty or starts with a space.
+    Integer { range: RangeInclusive<u32>, unit: &'static str },
+    /// An array of names of a pattern.
+    Names { each: &'static str, most: usize },
+    /// An array of addresses with prefix lengths.
+    Addresses,
+    /// A string of a pattern, or an array of two. The second example, if there is one, is an array.
+    OneOrTwo { each: &'static str, example: Option<&'static str> },
+    /// A datapath, and the default if it is the same everywhere.
+    Datapath(Option<Datapath>),
+    /// A table of settings.
+    Sysctls,
+    /// A table with keys of its own.
+    Table(&'static Table),
+    /// An array of tables.
+    Array { each: &'static Table, most: usize },
+    /// Tables with names of a pattern. The one called `host` may have keys of its own.
+    Tables { names: &'static str, most: usize, each: &'static Table, host: Option<&'static Table> },
+}
+
+impl Kind {
+    /// The most entries of an array, or of tables with names.
+    pub(super) const fn most(&self) -> usize {
+        match self {
+            Self::Names { most, .. } | Self::Array { most, .. } | Self::Tables { most, .. } => *most,
+            Self::Addresses => MOST_ADDRESSES,
+            Self::OneOrTwo { .. } => 2,
+            _ => usize::MAX,
+        }
     }
 }
 
-/// The candidate that `word` is most likely a misspelling of.
-pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const LONGEST: usize = 64;
-    if word.len() > LONGEST {
-        return None;
-    }
-    let word = word.to_lowercase();
-    let near = |candidate: &str| (word.len().max(candidate.len()) / 3).max(1);
-    candidates
-        .into_iter()
-        .filter(|candidate| candidate.len() <= LONGEST)
-        .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
-        .filter(|&(distance, candidate)| {
-            distance <= near(candidate) || (word.len() >= 4 && candidate.starts_with(word.as_str()))
-        })
-        .min_by_key(|&(distance, _)| distance)
-        .map(|(_, candidate)| candidate)
+const LAB_NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}$";
+const NAMESPACE_NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,47}$";
+const INTERFACE_NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$";
+const MAC_ADDRESS: &str = "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$";
+/// An address or a subnet with its prefix length.
+pub(super) const WITH_LENGTH: &str = "^[0-9A-Fa-f.:]+/[0-9]{1,3}$";
+const ADDRESS: &str = "^[0-9A-Fa-f.:]+$";
+const DESTINATION: &str = "^(default|[0-9A-Fa-f.:]+/[0-9]{1,3})$";
+
+// Where rustfmt is skipped, a key takes two lines.
+
+/// The file itself.
+#[rustfmt::skip]
+pub(super) static FILE: Table = Table {
+    what: "the file",
+    description: "A network lab of vethpath.",
+    one_of: &[],
+    keys: &[
+        key("name", Kind::Pattern(LAB_NAME), r#"name = "three-hosts""#,
+            "The lab's name. Default: the file's name without .toml."),
+        key("dad", Kind::Boolean(Some(false)), "dad = true",
+            "Check IPv6 addresses for duplicates (RFC 4862) before they are used."),
+        key("bridge", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &BRIDGE, host: None },
+            "[bridge.br0]", "Linux bridges, by name."),
+        key("namespace",
+            Kind::Tables {
+                names: NAMESPACE_NAME, most: MOST_NAMESPACES, each: &NAMESPACE, host: Some(&HOST),
+            },
+            "[namespace.ns0]", "Network namespaces, by name."),
+        key("group", Kind::Tables { names: NAMESPACE_NAME, most: MOST_NAMESPACES, each: &GROUP, host: None },
+            "[group.h]", "Many namespaces alike, each with an interface on a bridge."),
+        key("mesh", Kind::Tables { names: INTERFACE_NAME, most: MOST_NAMESPACES, each: &MESH, host: None },
+            "[mesh.m]", "A cable between each two of several namespaces."),
+        key("chain", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &CHAIN, host: None },
+            "[chain.c]", "Bridges in a row, joined by trunks."),
+    ],
+};
+
+/// `[bridge.NAME]`.
+#[rustfmt::skip]
+pub(super) static BRIDGE: Table = Table {
+    what: "a bridge",
+    description: "A Linux bridge.",
+    one_of: &[],
+    keys: &[
+        OWN_ADDRESSES,
+        NAT,
+        PLACE,
+        key("trunks", Kind::Names { each: INTERFACE_NAME, most: MOST_BRIDGES }, r#"trunks = ["br1"]"#,
+            "Bridges to which a veth pair joins this one."),
+        OWN_MTU,
+        mac("The bridge's MAC address. Default: derived from the names."),
+        STP,
+        AGEING_TIME,
+        VLAN_FILTERING,
+        ACCEPT_RA,
+        OWN_DATAPATH,
+    ],
+};
+
+/// `[chain.NAME]`.
+#[rustfmt::skip]
+pub(super) static CHAIN: Table = Table {
+    what: "a chain",
+    description: "Bridges in a row, each joined to the next by a trunk.",
+    one_of: &[],
+    keys: &[
+        required(key("bridges", Kind::Integer { range: 1..=64, unit: "" }, "bridges = 8",
+            "How many bridges there are: NAME0, NAME1 and so on. Addresses and nat are the first one's.")),
+        PLACE,
+        OWN_ADDRESSES,
+        NAT,
+        OWN_MTU,
+        STP,
+        AGEING_TIME,
+        VLAN_FILTERING,
+        ACCEPT_RA,
+        OWN_DATAPATH,
+    ],
+};
+
+// Keys that a bridge and a chain have in common.
+const OWN_ADDRESSES: Key =
+    addresses("The bridge's own addresses, with prefix lengths: the gateway of its hosts.");
+#[rustfmt::skip]
+const NAT: Key = key("nat", Kind::Boolean(Some(false)), "nat = true",
+    "Masquerade what the bridge's subnets send out of its namespace.");
+#[rustfmt::skip]
+const PLACE: Key = key("namespace", Kind::Text, r#"namespace = "fabric""#,
+    "The namespace in which the bridge lives. Default: \"host\".");
+const OWN_MTU: Key = mtu("MTU in bytes, also of the interfaces on it that say none. Default: the kernel's.");
+const STP: Key =
+    key("stp", Kind::Boolean(Some(false)), "stp = true", "Take part in the spanning tree protocol.");
+#[rustfmt::skip]
+const AGEING_TIME: Key = key("ageing_time", Kind::Integer { range: 0..=1_000_000, unit: " seconds" },
+    "ageing_time = 300",
+    "Seconds without a frame after which a station is forgotten. Default: the kernel's 300.");
+#[rustfmt::skip]
+const VLAN_FILTERING: Key = key("vlan_filtering", Kind::Boolean(Some(false)), "vlan_filtering = true",
+    "Tell VLANs apart; the ports then stay on the slow path.");
+const OWN_DATAPATH: Key = datapath(
+    Some(Datapath::Tc),
+    "tc: the fast path, eBPF programs at the ports. xdp: another before them, in the driver. \
+     bridge: a plain bridge.",
+);
+
+/// `[namespace.NAME]`.
+pub(super) static NAMESPACE: Table = Table {
+    what: "a namespace",
+    description: "A network namespace.",
+    one_of: &[],
+    keys: &[
+        gateway("Default routes: a gateway, or one for IPv4 and one for IPv6."),
+        ROUTES,
+        sysctls("Settings under net., applied before the interfaces come up."),
+        key("adopt", Kind::Table(&ADOPT), "adopt = { pid = 4242 }", ADOPTION),
+        INTERFACES,
+    ],
+};
+
+/// `[namespace.host]`.
+pub(super) static HOST: Table = Table {
+    what: "the host",
+    description: "The namespace in which vethpath was started: only ends of cables are declared in it.",
+    one_of: &[],
+    keys: &[INTERFACES],
+};
+
+#[rustfmt::skip]
+const INTERFACES: Key = key("interface",
+    Kind::Tables { names: INTERFACE_NAME, most: MOST_INTERFACES, each: &INTERFACE, host: None },
+    "[namespace.ns0.interface.eth0]", "Interfaces, by name.");
+
+/// `[namespace.NAME.interface.NAME]`.
+#[rustfmt::skip]
+pub(super) static INTERFACE: Table = Table {
+    what: "an interface",
+    description: "An end of a veth pair.",
+    one_of: &[],
+    keys: &[
+        required(key("link", Kind::Text, r#"link = "br0""#,
+            "Where the other end is: \"br0\", a bridge; \"ns1:eth0\" or \"host:v0\", a cable.")),
+        addresses("Its addresses, with prefix lengths."),
+        mac("Its MAC address. Default: derived from the names."),
+        mtu("MTU in bytes. Default: the bridge's, the other end's, or the kernel's 1500."),
+        sysctls("Settings under net., written beside the interface they are about."),
+        key("up", Kind::Boolean(Some(true)), "up = false", "Whether it is brought up."),
+        key("dad", Kind::Boolean(None), "dad = true",
+            "Check its IPv6 addresses for duplicates (RFC 4862). Default: the lab's."),
+        ACCEPT_RA,
+        datapath(None, "Of its port alone. Default: the bridge's."),
+    ],
+};
+
+/// One of `routes`.
+#[rustfmt::skip]
+pub(super) static ROUTE: Table = Table {
+    what: "a route",
+    description: "A route by way of a gateway.",
+    one_of: &[],
+    keys: &[
+        required(key("to", Kind::Pattern(DESTINATION), r#"to = "10.1.0.0/16""#,
+            "The destination: a subnet, or \"default\".")),
+        required(key("via", Kind::Pattern(ADDRESS), r#"via = "10.0.0.9""#,
+            "The gateway: an address on a subnet of the namespace.")),
+    ],
+};
+
+const ADOPTION: &str = "Join a namespace that somebody else made: one of pid and path.";
+
+/// `adopt`.
+#[rustfmt::skip]
+pub(super) static ADOPT: Table = Table {
+    what: "`adopt`",
+    description: ADOPTION,
+    one_of: &["pid", "path"],
+    keys: &[
+        // PID_MAX_LIMIT.
+        key("pid", Kind::Integer { range: 1..=4_194_304, unit: "" }, "pid = 4242",
+            "A process that is in the namespace."),
+        key("path", Kind::Pattern("^/"), r#"path = "/proc/4242/ns/net""#,
+            "The namespace's file, such as /proc/4242/ns/net."),
+    ],
+};
+
+/// `[group.NAME]`.
+#[rustfmt::skip]
+pub(super) static GROUP: Table = Table {
+    what: "a group",
+    description: "Namespaces NAME0, NAME1 and so on, each with an interface on a bridge.",
+    one_of: &["bridge", "bridges", "chain"],
+    keys: &[
+        required(key("count", Kind::Integer { range: 1..=4096, unit: "" }, "count = 100",
+            "How many namespaces there are.")),
+        key("bridge", Kind::Text, r#"bridge = "br0""#, "The bridge that they are on."),
+        key("bridges", Kind::Names { each: INTERFACE_NAME, most: MOST_BRIDGES },
+            r#"bridges = ["br0", "br1"]"#, "Bridges over which they are shared out in turns."),
+        key("chain", Kind::Text, r#"chain = "c""#,
+            "A chain over whose bridges they are shared out in turns."),
+        subnet("The subnet that addresses are taken from in order, or one of each family."),
+        key("first", Kind::OneOrTwo { each: ADDRESS, example: None }, r#"first = "10.0.1.1""#,
+            "The first address. Default: the first of the subnet."),
+        gateway("Their gateway; [] for none. Default: the bridge's address in the subnet."),
+        ROUTES,
+        key("interface", Kind::Pattern(INTERFACE_NAME), r#"interface = "eth0""#,
+            "The name of their interface. Default: eth0."),
+        mtu("MTU of their interfaces in bytes. Default: the bridge's."),
+        sysctls("Settings of each of the namespaces."),
+    ],
+};
+
+/// `[mesh.NAME]`.
+#[rustfmt::skip]
+pub(super) static MESH: Table = Table {
+    what: "a mesh",
+    description: "A cable between each two of its members.",
+    one_of: &["members", "count"],
+    keys: &[
+        key("members", Kind::Names { each: NAMESPACE_NAME, most: MOST_MEMBERS as usize },
+            r#"members = ["a", "b", "c", "d"]"#, "The namespaces that are joined; each is declared."),
+        key("count", Kind::Integer { range: 2..=MOST_MEMBERS, unit: "" }, "count = 100",
+            "How many namespaces are made and joined: NAME0, NAME1 and so on."),
+        subnet("The subnet that is cut into a /31 (IPv6: /127) for each cable."),
+        mtu("MTU of all the cables in bytes. Default: the kernel's 1500."),
+    ],
+};
+
+// Keys that several tables have.
+#[rustfmt::skip]
+const ACCEPT_RA: Key = key("accept_ra", Kind::Boolean(None), "accept_ra = true",
+    "Take router advertisements, and solicit them. Default: false on the host, else the kernel's.");
+#[rustfmt::skip]
+const ROUTES: Key = key("routes", Kind::Array { each: &ROUTE, most: MOST_ROUTES },
+    r#"routes = [{ to = "10.1.0.0/16", via = "10.0.0.9" }]"#, "Further routes.");
+
+const fn addresses(description: &'static str) -> Key {
+    key("addresses", Kind::Addresses, AN_ADDRESS, description)
 }
 
-/// The words as "`a`, `b` and `c`".
-pub(super) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    let words: Vec<String> = words.into_iter().map(|word| format!("`{word}`")).collect();
-    match words.split_last() {
-        None => String::from("none"),
-        Some((only, [])) => only.clone(),
-        Some((last, before)) => format!("{} and {last}", before.join(", ")),
-    }
+/// An example of addresses with prefix lengths.
+pub(super) const AN_ADDRESS: &str = r#"addresses = ["10.0.0.1/24"]"#;
+
+const fn datapath(default: Option<Datapath>, description: &'static str) -> Key {
+    key("datapath", Kind::Datapath(default), r#"datapath = "tc""#, description)
+}
+
+const fn gateway(description: &'static str) -> Key {
+    let example = Some(r#"gateway = ["10.0.0.1", "fd00::1"]"#);
+    key("gateway", Kind::OneOrTwo { each: ADDRESS, example }, r#"gateway = "10.0.0.1""#, description)
+}
+
+const fn mac(description: &'static str) -> Key {
+    key("mac", Kind::Pattern(MAC_ADDRESS), r#"mac = "02:00:00:00:00:01""#, description)
+}
+
+/// From the IPv4 minimum (RFC 791) to the veth maximum.
+const fn mtu(description: &'static str) -> Key {
+    key("mtu", Kind::Integer { range: 68..=65535, unit: " bytes" }, "mtu = 1500", description)
+}
+
+const fn subnet(description: &'static str) -> Key {
+    let kind = Kind::OneOrTwo { each: WITH_LENGTH, example: None };
+    key("subnet", kind, r#"subnet = "10.0.0.0/16""#, description)
+}
+
+const fn sysctls(description: &'static str) -> Key {
+    key("sysctls", Kind::Sysctls, r#"sysctls = { "net.ipv4.ip_forward" = 1 }"#, description)
+}
+
+const fn key(name: &'static str, kind: Kind, example: &'static str, description: &'static str) -> Key {
+    Key { name, kind, example, description, required: false }
+}
+
+const fn required(key: Key) -> Key {
+    Key { required: true, ..key }
 }
 
 #[cfg(test)]
@@ -143,18 +382,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_recognised() {
-        assert_eq!(closest("adress", INTERFACE.iter().copied()), Some("addresses"));
-        assert_eq!(closest("vlan", BRIDGE.iter().copied()), Some("vlan_filtering"));
-        assert_eq!(closest("NAT", BRIDGE.iter().copied()), Some("nat"));
-        assert_eq!(closest("quux", BRIDGE.iter().copied()), None);
-        assert_eq!(closest(&"x".repeat(100_000), BRIDGE.iter().copied()), None);
-    }
-
-    #[test]
-    fn every_key_has_an_example() {
-        for key in [FILE, BRIDGE, NAMESPACE, HOST, INTERFACE, ROUTE, ADOPT, GROUP, MESH, CHAIN].concat() {
-            assert!(example(key).contains(key), "{key}");
+    fn every_key_has_an_example_and_a_description() {
+        for table in [&FILE, &BRIDGE, &NAMESPACE, &HOST, &INTERFACE, &ROUTE, &ADOPT, &GROUP, &MESH, &CHAIN] {
+            for key in table.keys {
+                assert!(key.example.contains(key.name), "{}: {}", table.what, key.name);
+                assert!(key.description.len() > 8, "{}: {}", table.what, key.name);
+            }
+            assert!(table.one_of.iter().all(|name| table.key(name).is_some()), "{}", table.what);
         }
     }
 }

@@ -1,57 +1,49 @@
 //! Parses and validates a file into a [`Topology`]. Pure: no I/O, no kernel.
 //!
-//! [`read()`] works in stages. `syntax` parses the text into TOML tables. `bridges`, `namespaces`, `interfaces` and
-//! `shorthand` (one table for many parts) parse the tables. `assemble` cross-checks the parts and builds the lab.
-//! Every stage records its faults and continues, so that all [`Faults`] are reported at once. For a lab without
-//! faults `meaning` adds warnings.
+//! [`read()`] works in stages. `syntax` parses the text into TOML tables. `tables` and `shorthand` (one table for many
+//! parts) read them, with the keys that `keys` declares. `assemble` cross-checks the parts and builds the lab. Every
+//! stage records its faults and continues, so that all [`Faults`] are reported at once. For a lab whose links resolve
+//! `lint` adds warnings.
 
 mod addresses;
 mod assemble;
-mod bridge_options;
-mod bridges;
-mod datapath;
 mod declared;
 mod derive;
 mod expand;
 mod fault;
-mod interfaces;
 mod ipv6;
 mod keys;
-mod limits;
 mod links;
 mod lint;
 mod locate;
 mod masquerade;
 mod model;
 mod names;
-mod namespaces;
 mod neighbours;
 mod numbers;
 mod parse;
 mod read;
-mod render;
 mod routes;
 mod schema;
 mod shorthand;
 mod syntax;
 mod sysctl_key;
 mod sysctls;
+mod tables;
 #[cfg(test)]
 mod tests;
-mod trunks;
 mod unique;
 
-pub use bridge_options::BridgeOption;
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
 pub use expand::{Expanded, expand};
 pub use fault::{Fault, Faults, Level};
 pub use ipv6::Ipv6;
-pub use limits::{FILE as LONGEST_FILE, MTU_V6};
+pub use keys::{LONGEST_FILE, MTU_V6};
 pub use locate::key_path;
 pub use masquerade::{Masquerade, MasqueradeRule};
 pub use model::{
-    Bridge, Cable, CableEnd, Datapath, Interface, Namespace, Pair, Place, Route, Sysctl, Topology, Trunk,
-    TrunkEnd,
+    Bridge, BridgeOption, Cable, CableEnd, Datapath, Interface, Namespace, Pair, Place, Route, Sysctl,
+    Topology, Trunk, TrunkEnd,
 };
 pub use names::{IfName, LabName, Mac, NameError, NsName};
 pub use neighbours::{Family, Neighbours};
@@ -93,9 +85,9 @@ pub fn read(source: Source<'_>, default_name: Option<&str>) -> Result<Topology, 
 /// resolve. Never an empty list.
 pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, Faults> {
     let mut sink = fault::Sink::default();
-    if source.text.len() > limits::FILE {
-        let message =
-            format!("the file is {} bytes long, and {} is the most", source.text.len(), limits::FILE);
+    let length = source.text.len();
+    if length > LONGEST_FILE {
+        let message = format!("the file is {length} bytes long, and {LONGEST_FILE} is the most");
         sink.add(&(0..0), message, "split the lab in two");
         return Err(sink.into_faults());
     }
@@ -115,17 +107,13 @@ pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, 
 }
 
 fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault::Sink) -> Option<Topology> {
-    let file = read::Table::new("the file", parsed.document.get_ref());
-    file.only(keys::FILE, sink);
-    let written = file.text("name", sink);
-    let name = match (&written, file.get("name")) {
-        (None, Some(_)) => None,
-        _ => parse::lab_name(written, default_name, sink),
-    };
+    let file = read::Table::new(&keys::FILE, parsed.document.get_ref());
+    file.only_declared(sink);
+    let name = parse::lab_name(&file, default_name, sink);
     let dad = file.boolean("dad", sink).is_some_and(|dad| dad.value);
     let mut declared = declared::Declared { dad, ..Default::default() };
-    bridges::read(&file, &mut declared, sink);
-    namespaces::read(&file, &mut declared, sink);
+    tables::bridges(&file, &mut declared, sink);
+    tables::namespaces(&file, &mut declared, sink);
     if !parsed.is_whole() {
         sink.cut();
     }

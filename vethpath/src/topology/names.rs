@@ -5,81 +5,52 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Why a name or address cannot be used.
+/// Why a name or address cannot be used, and what to do about it.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum NameError {
-    /// Empty.
-    #[error("{what} cannot be empty")]
-    Empty {
-        /// The kind of name, with its article.
-        what: &'static str,
-    },
-    /// Longer than the kernel or vethpath accepts.
-    #[error("`{text}` is {length} bytes long, and {what} has at most {most}")]
-    TooLong {
-        /// The kind of name, with its article.
-        what: &'static str,
-        /// The name.
-        text: String,
-        /// Its length in bytes.
-        length: usize,
-        /// The limit in bytes.
-        most: usize,
-    },
-    /// A character that breaks a path, a command line or another tool's parser.
-    #[error("`{text}` has {character:?} in it, and {what} is made of letters, digits, `-`, `_`{dot}")]
-    Character {
-        /// The kind of name, with its article.
-        what: &'static str,
-        /// The name.
-        text: String,
-        /// The first invalid character.
-        character: char,
-        /// "and `.`" where a dot is allowed.
-        dot: &'static str,
-    },
-    /// `.`, `..`, or a leading `-` or `.`.
-    #[error("{what} cannot start with `{first}`: `{text}`")]
-    Start {
-        /// The kind of name, with its article.
-        what: &'static str,
-        /// The name.
-        text: String,
-        /// Its first character.
-        first: char,
-    },
-    /// A reserved word.
-    #[error("`{text}` has a meaning of its own and cannot be {what}")]
-    Reserved {
-        /// The kind of name, with its article.
-        what: &'static str,
-        /// The name.
-        text: String,
-    },
-    /// Not six hexadecimal bytes.
-    #[error("`{0}` is not a MAC address")]
-    MacSyntax(String),
-    /// Multicast or all zero.
-    #[error("`{0}` cannot be the address of an interface: it is {1}")]
-    MacUse(Mac, &'static str),
+#[error("{message}")]
+pub struct NameError {
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub hint: String,
 }
 
-/// Checks the rules that all names share, and returns the name.
+impl NameError {
+    fn new(message: String, hint: impl Into<String>) -> Self {
+        Self { message, hint: hint.into() }
+    }
+}
+
+/// Checks the rules that all names share, and returns the name. `what` is the kind of name, with its article.
 fn checked(what: &'static str, text: &str, most: usize, dots: bool) -> Result<String, NameError> {
-    let owned = || text.to_owned();
-    let Some(first) = text.chars().next() else { return Err(NameError::Empty { what }) };
+    let Some(first) = text.chars().next() else {
+        return Err(NameError::new(
+            format!("{what} cannot be empty"),
+            "give it a name of letters and digits",
+        ));
+    };
+    // Any other character breaks a path, a command line or another tool's parser.
     let fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || (dots && c == '.');
     if let Some(character) = text.chars().find(|&c| !fine(c)) {
         let dot = if dots { " and `.`" } else { "" };
-        return Err(NameError::Character { what, text: owned(), character, dot });
+        let message =
+            format!("`{text}` has {character:?} in it, and {what} is made of letters, digits, `-`, `_`{dot}");
+        let better: String = text.chars().take(32).map(|c| if fine(c) { c } else { '-' }).collect();
+        let hint = match better.trim_start_matches(['-', '.']) {
+            "" => String::from("choose letters and digits"),
+            better => format!("`{better}` would do"),
+        };
+        return Err(NameError::new(message, hint));
     }
     if first == '-' || first == '.' {
-        return Err(NameError::Start { what, text: owned(), first });
+        let message = format!("{what} cannot start with `{first}`: `{text}`");
+        return Err(NameError::new(message, "start it with a letter or digit"));
     }
     if text.len() > most {
-        return Err(NameError::TooLong { what, text: owned(), length: text.len(), most });
+        let message = format!("`{text}` is {} bytes long, and {what} has at most {most}", text.len());
+        return Err(NameError::new(message, format!("shorten it to {most} bytes")));
     }
-    Ok(owned())
+    Ok(text.to_owned())
 }
 
 macro_rules! name_type {
@@ -106,7 +77,8 @@ macro_rules! name_type {
             fn from_str(text: &str) -> Result<Self, NameError> {
                 let reserved: &[&str] = &$reserved;
                 if reserved.contains(&text) {
-                    return Err(NameError::Reserved { what: $what, text: text.to_owned() });
+                    let message = format!("`{text}` has a meaning of its own and cannot be {}", $what);
+                    return Err(NameError::new(message, "choose another name"));
                 }
                 checked($what, text, Self::MOST, $dots).map(Self)
             }
@@ -156,16 +128,16 @@ impl Mac {
     /// Creates the address of an interface.
     ///
     /// # Errors
-    /// A group address or all zeroes ([`NameError::MacUse`]).
+    /// A group address or all zeroes.
     pub fn unicast(bytes: [u8; 6]) -> Result<Self, NameError> {
         let mac = Self(bytes);
-        if bytes[0] & 1 != 0 {
-            return Err(NameError::MacUse(mac, "a group address"));
-        }
-        if bytes == [0; 6] {
-            return Err(NameError::MacUse(mac, "all zeroes"));
-        }
-        Ok(mac)
+        let what = match bytes {
+            [0, 0, 0, 0, 0, 0] => "all zeroes",
+            [first, ..] if first & 1 != 0 => "a group address",
+            _ => return Ok(mac),
+        };
+        let message = format!("`{mac}` cannot be the address of an interface: it is {what}");
+        Err(NameError::new(message, "use a unicast address; one that starts with 02 cannot be a vendor's"))
     }
 
     /// The six bytes in wire order.
@@ -179,7 +151,10 @@ impl FromStr for Mac {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let syntax = || NameError::MacSyntax(text.to_owned());
+        let syntax = || {
+            let hint = "write six pairs of hexadecimal digits, such as \"02:00:00:00:00:01\"";
+            NameError::new(format!("`{text}` is not a MAC address"), hint)
+        };
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
         for byte in &mut bytes {

@@ -1,32 +1,12 @@
-//! Parses strings of the file into names and addresses, with a hint for each kind of mistake.
+//! Parses strings of the file into names, addresses and words, with a hint for each kind of mistake.
 
 use std::{net::IpAddr, ops::Range, str::FromStr};
 
-use super::{IfName, LabName, Mac, NameError, NsName, Place, fault::Sink, keys, read::At};
-
-/// The hint for an invalid name or MAC.
-pub(super) fn name_hint(error: &NameError) -> String {
-    match error {
-        NameError::Empty { .. } => String::from("give it a name of letters and digits"),
-        NameError::TooLong { most, .. } => format!("shorten it to {most} bytes"),
-        NameError::Character { text, dot, .. } => {
-            let fine = |c: char| c.is_ascii_alphanumeric() || c == '_' || (!dot.is_empty() && c == '.');
-            let text: String = text.chars().take(32).map(|c| if fine(c) { c } else { '-' }).collect();
-            match text.trim_start_matches(['-', '.']) {
-                "" => String::from("choose letters and digits"),
-                better => format!("`{better}` would do"),
-            }
-        }
-        NameError::Start { .. } => String::from("start it with a letter or digit"),
-        NameError::Reserved { .. } => String::from("choose another name"),
-        NameError::MacSyntax(_) => {
-            String::from("write six pairs of hexadecimal digits, such as \"02:00:00:00:00:01\"")
-        }
-        NameError::MacUse(..) => {
-            String::from("use a unicast address; one that starts with 02 cannot be a vendor's")
-        }
-    }
-}
+use super::{
+    Datapath, IfName, LabName, Mac, NameError, NsName, Place,
+    fault::Sink,
+    read::{At, Table},
+};
 
 /// Parses a name or MAC. Records a fault if it is invalid.
 pub(super) fn named<T: FromStr<Err = NameError>>(
@@ -36,8 +16,8 @@ pub(super) fn named<T: FromStr<Err = NameError>>(
 ) -> Option<T> {
     match text.parse::<T>() {
         Ok(named) => Some(named),
-        Err(error) => {
-            sink.add(span, error.to_string(), name_hint(&error));
+        Err(NameError { message, hint }) => {
+            sink.add(span, message, hint);
             None
         }
     }
@@ -52,20 +32,21 @@ pub(super) fn place(text: &str, span: &Range<usize>, sink: &mut Sink) -> Option<
 }
 
 /// The lab's name: `name` of the file, or the file's stem.
-pub(super) fn lab_name(written: Option<At<&str>>, stem: Option<&str>, sink: &mut Sink) -> Option<LabName> {
-    if let Some(name) = written {
+pub(super) fn lab_name(file: &Table<'_>, stem: Option<&str>, sink: &mut Sink) -> Option<LabName> {
+    if file.get("name").is_some() {
+        let name = file.text("name", sink)?;
         return named(name.value, &name.span, sink);
     }
-    let example = keys::example("name");
+    let hint = format!("write `{}` at the top of the file", file.example("name"));
     let Some(stem) = stem else {
-        sink.add(&(0..0), "the lab has no name", format!("write `{example}` at the top of the file"));
+        sink.add(&(0..0), "the lab has no name", hint);
         return None;
     };
     match stem.parse() {
         Ok(name) => Some(name),
         Err(error) => {
             let message = format!("the lab has no `name`, and the file's cannot stand in: {error}");
-            sink.add(&(0..0), message, format!("write `{example}` at the top of the file"));
+            sink.add(&(0..0), message, hint);
             None
         }
     }
@@ -75,6 +56,25 @@ pub(super) fn lab_name(written: Option<At<&str>>, stem: Option<&str>, sink: &mut
 pub(super) fn mac(written: Option<At<&str>>, sink: &mut Sink) -> Option<At<Mac>> {
     let written = written?;
     named(written.value, &written.span, sink).map(|mac| written.with(mac))
+}
+
+/// The datapath of a bridge, for its ports, or of an interface, for its own port. An unknown one is a fault and counts
+/// as `"tc"`.
+pub(super) fn datapath(written: Option<At<&str>>, sink: &mut Sink) -> Option<At<Datapath>> {
+    let written = written?;
+    let known = Datapath::ALL.into_iter().find(|one| one.name() == written.value);
+    let datapath = known.unwrap_or_else(|| {
+        let meant = sink
+            .closest(written.value, Datapath::ALL.map(Datapath::name))
+            .map_or(String::new(), |closest| format!("did you mean \"{closest}\"? "));
+        let hint = format!(
+            "{meant}write \"tc\" for the fast path, \"xdp\" for one that is made for frames without \
+             sockets, or \"bridge\" for a plain bridge"
+        );
+        sink.add(&written.span, format!("there is no datapath `{}`", written.value), hint);
+        Datapath::Tc
+    });
+    Some(written.with(datapath))
 }
 
 /// The target of a `link`.
@@ -96,15 +96,15 @@ pub(super) fn link(written: &At<&str>, sink: &mut Sink) -> Option<At<Link>> {
     Some(written.with(Link::Interface(place?, interface?)))
 }
 
-/// Parses a gateway's address.
-pub(super) fn gateway(written: &At<&str>, key: &str, sink: &mut Sink) -> Option<At<IpAddr>> {
+/// Parses a gateway's address. The example is of its key.
+pub(super) fn gateway(written: &At<&str>, example: &str, sink: &mut Sink) -> Option<At<IpAddr>> {
     let text = written.value;
     let Ok(address) = text.parse::<IpAddr>() else {
         let hint = match text.split_once('/') {
             Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
                 format!("leave the prefix length out: \"{address}\"")
             }
-            _ => format!("write an IPv4 or IPv6 address: {}", keys::example(key)),
+            _ => format!("write an IPv4 or IPv6 address: {example}"),
         };
         sink.add(&written.span, format!("`{text}` is not an IP address"), hint);
         return None;

@@ -1,13 +1,16 @@
-//! Typed access to TOML tables. Each getter records faults and returns valid values.
+//! Typed access to TOML tables. Each getter takes the name of a declared key, records faults and returns valid values.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use super::{fault::Sink, keys};
+use super::{
+    fault::{Sink, listed},
+    keys::{self, Key, Kind},
+};
 
 /// A value and its position in the file.
 #[derive(Clone, Debug)]
@@ -33,84 +36,90 @@ pub(super) struct List<T> {
     pub(super) whole: bool,
 }
 
+/// A key of a table and its value, as written.
+pub(super) type Entry<'t> = (At<&'t str>, &'t Spanned<DeValue<'t>>);
+
 /// One table of the file.
-#[derive(Clone, Debug)]
 pub(super) struct Table<'t> {
-    /// What it describes, for messages: "an interface".
-    what: &'static str,
+    declared: &'static keys::Table,
     table: &'t DeTable<'t>,
 }
 
 impl<'t> Table<'t> {
-    pub(super) const fn new(what: &'static str, table: &'t DeTable<'t>) -> Self {
-        Self { what, table }
+    pub(super) const fn new(declared: &'static keys::Table, table: &'t DeTable<'t>) -> Self {
+        Self { declared, table }
     }
 
-    /// Records a fault for every key that is not in `known`.
-    pub(super) fn only(&self, known: &[&'static str], sink: &mut Sink) {
-        for (key, _) in self.entries() {
-            if known.contains(&key.value) {
-                continue;
-            }
-            let all = keys::listed(known.iter().copied());
+    /// The declaration of a key. A reader asks only for keys that are declared.
+    fn key(&self, name: &str) -> Option<&'static Key> {
+        let key = self.declared.key(name);
+        debug_assert!(key.is_some(), "`{name}` is not declared for {}", self.declared.what);
+        key
+    }
+
+    /// The declaration of a key, and its value if it is written.
+    fn find(&self, name: &str) -> Option<(&'static Key, &'t Spanned<DeValue<'t>>)> {
+        let key = self.key(name)?;
+        self.table.get(name).map(|value| (key, value))
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, name: &str) -> Option<&'t Spanned<DeValue<'t>>> {
+        self.find(name).map(|(_, value)| value)
+    }
+
+    /// An example of a key, for hints.
+    pub(super) fn example(&self, name: &str) -> &'static str {
+        self.key(name).map_or("", |key| key.example)
+    }
+
+    /// The keys that are not declared.
+    pub(super) fn unknown(&self) -> Vec<At<&'t str>> {
+        let is_unknown = |key: &At<&str>| self.declared.key(key.value).is_none();
+        entries(self.table).into_iter().map(|(key, _)| key).filter(is_unknown).collect()
+    }
+
+    /// Records a fault for every key that is not declared.
+    pub(super) fn only_declared(&self, sink: &mut Sink) {
+        let what = self.declared.what;
+        let known = || self.declared.keys.iter().map(|key| key.name);
+        for key in self.unknown() {
             let meant = sink
-                .closest(key.value, known.iter().copied())
+                .closest(key.value, known())
                 .map_or(String::new(), |closest| format!("did you mean `{closest}`? "));
-            let plural = if known.len() == 1 { "the key of" } else { "the keys of" };
-            let verb = if known.len() == 1 { "is" } else { "are" };
-            let message = format!("`{}` is not a key of {}", key.value, self.what);
-            sink.add(&key.span, message, format!("{meant}{plural} {} {verb} {all}", self.what))
+            let message = format!("`{}` is not a key of {what}", key.value);
+            sink.add(&key.span, message, format!("{meant}the keys of {what} are {}", listed(known())))
                 .label("unknown key");
         }
     }
 
-    /// Its entries in the file's order (the parser sorts them by name).
-    pub(super) fn entries(&self) -> Vec<(At<&'t str>, &'t Spanned<DeValue<'t>>)> {
-        let mut entries: Vec<_> = self
-            .table
-            .iter()
-            .map(|(key, value)| (At::new(key.get_ref().as_ref(), key.span()), value))
-            .collect();
-        entries.sort_by_key(|(key, _)| key.span.start);
-        entries
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&'t Spanned<DeValue<'t>>> {
-        self.table.get(key)
-    }
-
-    pub(super) fn text(&self, key: &str, sink: &mut Sink) -> Option<At<&'t str>> {
-        let value = self.get(key)?;
+    pub(super) fn text(&self, name: &str, sink: &mut Sink) -> Option<At<&'t str>> {
+        let (key, value) = self.find(name)?;
         match value.get_ref() {
             DeValue::String(text) => Some(At::new(text.as_ref(), value.span())),
-            _ => mismatch(key, "a string", value, keys::example_in(self.what, key), sink),
+            _ => mismatch(key, "a string", value, sink),
         }
     }
 
-    pub(super) fn boolean(&self, key: &str, sink: &mut Sink) -> Option<At<bool>> {
-        let value = self.get(key)?;
+    pub(super) fn boolean(&self, name: &str, sink: &mut Sink) -> Option<At<bool>> {
+        let (key, value) = self.find(name)?;
         match value.get_ref() {
             DeValue::Boolean(boolean) => Some(At::new(*boolean, value.span())),
-            _ => mismatch(key, "true or false", value, keys::example_in(self.what, key), sink),
+            _ => mismatch(key, "true or false", value, sink),
         }
     }
 
-    /// An integer in a range. `unit` is empty or starts with a space.
-    pub(super) fn number(
-        &self,
-        key: &str,
-        range: RangeInclusive<u32>,
-        unit: &str,
-        sink: &mut Sink,
-    ) -> Option<At<u32>> {
-        let value = self.get(key)?;
+    /// An integer in the key's range.
+    pub(super) fn number(&self, name: &str, sink: &mut Sink) -> Option<At<u32>> {
+        let (key, value) = self.find(name)?;
         let DeValue::Integer(written) = value.get_ref() else {
-            return mismatch(key, "an integer", value, keys::example_in(self.what, key), sink);
+            return mismatch(key, "an integer", value, sink);
         };
+        let Kind::Integer { range, unit } = &key.kind else { return None };
         match u32::from_str_radix(written.as_str(), written.radix()) {
             Ok(number) if range.contains(&number) => Some(At::new(number, value.span())),
             _ => {
-                let message = format!("`{key}` cannot be {written}{unit}");
+                let message = format!("`{name}` cannot be {written}{unit}");
                 let hint = format!("write an integer from {} to {}{unit}", range.start(), range.end());
                 sink.add(&value.span(), message, hint).label("out of range");
                 None
@@ -119,17 +128,17 @@ impl<'t> Table<'t> {
     }
 
     /// An array of strings. Empty if the key is absent.
-    pub(super) fn texts(&self, key: &str, most: usize, sink: &mut Sink) -> List<&'t str> {
+    pub(super) fn texts(&self, name: &str, sink: &mut Sink) -> List<&'t str> {
         let mut list = List { items: Vec::new(), whole: true };
-        let Some(value) = self.get(key) else { return list };
+        let Some((key, value)) = self.find(name) else { return list };
         let elements = match value.get_ref() {
             DeValue::Array(elements) => elements,
             other => {
                 let hint = match other {
-                    DeValue::String(text) => format!("write {key} = [\"{text}\"]"),
-                    _ => format!("write {}", keys::example_in(self.what, key)),
+                    DeValue::String(text) => format!("write {name} = [\"{text}\"]"),
+                    _ => format!("write {}", key.example),
                 };
-                sink.add(&value.span(), expected(key, "an array of strings", value), hint);
+                sink.add(&value.span(), expected(name, "an array of strings", value), hint);
                 return List { whole: false, ..list };
             }
         };
@@ -138,58 +147,108 @@ impl<'t> Table<'t> {
                 DeValue::String(text) => list.items.push(At::new(text.as_ref(), element.span())),
                 _ => {
                     list.whole = false;
-                    let example = format!("write {}", keys::example_in(self.what, key));
-                    sink.add(&element.span(), expected(key, "an array of strings", element), example);
+                    let _: Option<()> = mismatch(key, "an array of strings", element, sink);
                 }
             }
         }
-        bounded(&mut list.items, key, self.what, most, |item| item.span.clone(), sink);
+        let what = self.declared.what;
+        bounded(&mut list.items, name, what, key.kind.most(), |item| item.span.clone(), sink);
         list
     }
 
-    /// The table under a key.
-    pub(super) fn table(&self, key: &str, what: &'static str, sink: &mut Sink) -> Option<Self> {
-        let value = self.get(key)?;
+    /// The strings of a key that takes one string, or an array with one for each address family.
+    pub(super) fn one_or_two(&self, name: &str, sink: &mut Sink) -> Vec<At<&'t str>> {
+        let Some((key, value)) = self.find(name) else { return Vec::new() };
         match value.get_ref() {
-            DeValue::Table(table) => Some(Self::new(what, table)),
-            _ => mismatch(key, "a table", value, keys::example(key), sink),
+            DeValue::String(text) => vec![At::new(text.as_ref(), value.span())],
+            DeValue::Array(_) => self.texts(name, sink).items,
+            _ => {
+                let hint = match &key.kind {
+                    Kind::OneOrTwo { example: Some(two), .. } => format!("write {}, or {two}", key.example),
+                    _ => format!("write {}", key.example),
+                };
+                sink.add(&value.span(), expected(name, "a string or an array of two", value), hint);
+                Vec::new()
+            }
         }
     }
 
-    /// The named tables under a key, in the file's order: `[key.NAME]`.
-    pub(super) fn tables(
-        &self,
-        key: &str,
-        what: &'static str,
-        most: usize,
-        sink: &mut Sink,
-    ) -> Vec<(At<&'t str>, Self)> {
+    /// The table under a key.
+    fn inner(&self, name: &str, sink: &mut Sink) -> Option<(&'static Key, &'t DeTable<'t>)> {
+        let (key, value) = self.find(name)?;
+        match value.get_ref() {
+            DeValue::Table(table) => Some((key, table)),
+            _ => mismatch(key, "a table", value, sink),
+        }
+    }
+
+    /// The table under a key, whose own keys are declared.
+    pub(super) fn table(&self, name: &str, sink: &mut Sink) -> Option<Self> {
+        let (key, table) = self.inner(name, sink)?;
+        let Kind::Table(declared) = key.kind else { return None };
+        Some(Self::new(declared, table))
+    }
+
+    /// The entries of the table under a key, whose own keys are the user's.
+    pub(super) fn entries(&self, name: &str, sink: &mut Sink) -> Vec<Entry<'t>> {
+        self.inner(name, sink).map(|(_, table)| entries(table)).unwrap_or_default()
+    }
+
+    /// The tables of the array under a key.
+    pub(super) fn array(&self, name: &str, sink: &mut Sink) -> Vec<At<Self>> {
+        let Some((key, value)) = self.find(name) else { return Vec::new() };
+        let Kind::Array { each, .. } = key.kind else { return Vec::new() };
+        let wanted = "an array of tables";
+        let DeValue::Array(elements) = value.get_ref() else {
+            return mismatch(key, wanted, value, sink).unwrap_or_default();
+        };
         let mut tables = Vec::new();
-        let Some(outer) = self.table(key, what, sink) else { return tables };
-        for (name, value) in outer.entries() {
-            match value.get_ref() {
-                DeValue::Table(table) => tables.push((name, Self::new(what, table))),
+        for element in elements.iter() {
+            match element.get_ref() {
+                DeValue::Table(table) => tables.push(At::new(Self::new(each, table), element.span())),
                 _ => {
-                    let message = expected(&format!("{key}.{}", name.value), "a table", value);
-                    let hint = format!("{what} has a name of its own: {}", keys::example(key));
-                    sink.add(&name.span, message, hint);
+                    let _: Option<()> = mismatch(key, wanted, element, sink);
                 }
             }
         }
-        bounded(&mut tables, key, self.what, most, |(name, _)| name.span.clone(), sink);
+        tables
+    }
+
+    /// The named tables under a key, in the file's order: `[key.NAME]`.
+    pub(super) fn tables(&self, name: &str, sink: &mut Sink) -> Vec<(At<&'t str>, Self)> {
+        let mut tables = Vec::new();
+        let Some((key, outer)) = self.inner(name, sink) else { return tables };
+        let Kind::Tables { each, host, .. } = key.kind else { return tables };
+        for (title, value) in entries(outer) {
+            match value.get_ref() {
+                DeValue::Table(table) => {
+                    let declared = host.filter(|_| title.value == "host").unwrap_or(each);
+                    tables.push((title, Self::new(declared, table)));
+                }
+                _ => {
+                    let message = expected(&format!("{name}.{}", title.value), "a table", value);
+                    let hint = format!("{} has a name of its own: {}", each.what, key.example);
+                    sink.add(&title.span, message, hint);
+                }
+            }
+        }
+        let what = self.declared.what;
+        bounded(&mut tables, name, what, key.kind.most(), |(title, _)| title.span.clone(), sink);
         tables
     }
 }
 
-/// Records that `value` has the wrong type for `key`.
-pub(super) fn mismatch<T>(
-    key: &str,
-    wanted: &str,
-    value: &Spanned<DeValue<'_>>,
-    example: &str,
-    sink: &mut Sink,
-) -> Option<T> {
-    sink.add(&value.span(), expected(key, wanted, value), format!("write {example}"));
+/// The entries of a table in the file's order (the parser sorts them by name).
+fn entries<'t>(table: &'t DeTable<'t>) -> Vec<Entry<'t>> {
+    let mut entries: Vec<Entry<'t>> =
+        table.iter().map(|(key, value)| (At::new(key.get_ref().as_ref(), key.span()), value)).collect();
+    entries.sort_by_key(|(key, _)| key.span.start);
+    entries
+}
+
+/// Records that `value` has the wrong type for a key.
+fn mismatch<T>(key: &Key, wanted: &str, value: &Spanned<DeValue<'_>>, sink: &mut Sink) -> Option<T> {
+    sink.add(&value.span(), expected(key.name, wanted, value), format!("write {}", key.example));
     None
 }
 

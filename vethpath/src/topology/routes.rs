@@ -3,15 +3,14 @@
 use std::{collections::HashMap, net::IpAddr, ops::Range};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use toml::de::DeValue;
 
 use super::{
     Place, Route, addresses,
     declared::{Declared, InterfaceDecl, NamespaceDecl, RouteDecl},
     fault::Sink,
-    keys, limits,
+    keys::{self, MOST_ROUTES},
     parse::{self, Link},
-    read::{At, Table, bounded, expected},
+    read::{At, Table, bounded},
 };
 
 /// The keys `gateway` and `routes`.
@@ -41,17 +40,8 @@ pub(super) fn default_by_way_of(via: IpAddr) -> IpNet {
 }
 
 fn gateways(table: &Table<'_>, sink: &mut Sink) -> Vec<RouteDecl> {
-    let Some(value) = table.get("gateway") else { return Vec::new() };
-    let texts = match value.get_ref() {
-        DeValue::String(text) => vec![At::new(text.as_ref(), value.span())],
-        DeValue::Array(_) => table.texts("gateway", 2, sink).items,
-        _ => {
-            let hint = "write gateway = \"10.0.0.1\", or gateway = [\"10.0.0.1\", \"fd00::1\"]";
-            sink.add(&value.span(), expected("gateway", "a string or an array of two", value), hint);
-            return Vec::new();
-        }
-    };
-    let vias = texts.iter().filter_map(|text| parse::gateway(text, "gateway", sink));
+    let texts = table.one_or_two("gateway", sink);
+    let vias = texts.iter().filter_map(|text| parse::gateway(text, table.example("gateway"), sink));
     let route = |via: At<IpAddr>| RouteDecl {
         route: Route { to: default_by_way_of(via.value), via: via.value },
         span: via.span.clone(),
@@ -61,37 +51,26 @@ fn gateways(table: &Table<'_>, sink: &mut Sink) -> Vec<RouteDecl> {
 }
 
 fn listed(table: &Table<'_>, sink: &mut Sink) -> Vec<RouteDecl> {
-    let Some(value) = table.get("routes") else { return Vec::new() };
-    let hint = format!("write {}", keys::example("routes"));
-    let DeValue::Array(elements) = value.get_ref() else {
-        sink.add(&value.span(), expected("routes", "an array of tables", value), hint);
-        return Vec::new();
-    };
+    let example = table.example("routes");
     let mut routes = Vec::new();
-    for element in elements.iter() {
-        match element.get_ref() {
-            DeValue::Table(table) => {
-                routes.extend(route(&Table::new("a route", table), &element.span(), sink));
-            }
-            _ => {
-                sink.add(&element.span(), expected("routes", "an array of tables", element), hint.as_str());
-            }
-        }
+    for written in table.array("routes", sink) {
+        routes.extend(route(&written, example, sink));
     }
-    bounded(&mut routes, "routes", "a namespace", limits::ROUTES, |route| route.span.clone(), sink);
+    bounded(&mut routes, "routes", "a namespace", MOST_ROUTES, |route| route.span.clone(), sink);
     routes
 }
 
-fn route(table: &Table<'_>, span: &Range<usize>, sink: &mut Sink) -> Option<RouteDecl> {
-    table.only(keys::ROUTE, sink);
-    for key in keys::ROUTE {
-        if table.get(key).is_none() {
-            let hint = format!("a route has both: {}", keys::example("routes"));
-            sink.add(span, format!("a route without `{key}`"), hint);
+fn route(written: &At<Table<'_>>, example: &str, sink: &mut Sink) -> Option<RouteDecl> {
+    let table = &written.value;
+    table.only_declared(sink);
+    for key in keys::ROUTE.keys {
+        if table.get(key.name).is_none() {
+            let message = format!("a route without `{}`", key.name);
+            sink.add(&written.span, message, format!("a route has both: {example}"));
         }
     }
     let to = table.text("to", sink);
-    let via = table.text("via", sink).and_then(|text| parse::gateway(&text, "via", sink));
+    let via = table.text("via", sink).and_then(|text| parse::gateway(&text, table.example("via"), sink));
     let (to_text, via) = (to.as_ref()?, via);
     let to = match (to_text.value, &via) {
         ("default", Some(via)) => to_text.with(default_by_way_of(via.value)),

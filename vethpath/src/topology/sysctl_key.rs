@@ -4,7 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::limits;
+/// The longest component of a setting's path, in bytes (NAME_MAX).
+const LONGEST_COMPONENT: usize = 255;
 
 /// The name of a setting of a network namespace: the components of its path below `/proc/sys`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -148,7 +149,7 @@ impl TryFrom<Vec<String>> for SysctlKey {
             return Err("has an empty, `.` or `..` component");
         }
         let is_name = |part: &String| {
-            part.len() <= limits::SYSCTL_COMPONENT && !part.contains(|c: char| c.is_control() || c == '/')
+            part.len() <= LONGEST_COMPONENT && !part.contains(|c: char| c.is_control() || c == '/')
         };
         if !path.iter().all(is_name) {
             return Err("is not a name that a setting can have");

@@ -12,17 +12,20 @@ use super::{
     Place, Scope, Sysctl, SysctlKey,
     declared::Declared,
     fault::Sink,
-    keys, limits,
+    keys::MOST_SYSCTLS,
     links::{Far, Links},
     read::{At, Table, bounded, expected},
 };
 
+/// The longest value of a setting, in bytes.
+const LONGEST_VALUE: usize = 1024;
+
 /// The table under the key `sysctls`.
 pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Vec<At<Sysctl>> {
-    let Some(settings) = table.table("sysctls", "`sysctls`", sink) else { return Vec::new() };
+    let example = table.example("sysctls");
     let mut sysctls: Vec<At<Sysctl>> = Vec::new();
     let mut seen = HashMap::new();
-    for (key, value) in settings.entries() {
+    for (key, value) in table.entries("sysctls", sink) {
         let text = match value.get_ref() {
             DeValue::String(text) => text.to_string(),
             // `Display` keeps the radix prefix, which the kernel does not parse.
@@ -37,8 +40,8 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Vec<At<Sysctl>> {
             DeValue::Boolean(on) => String::from(if *on { "1" } else { "0" }),
             other => {
                 let hint = match other {
-                    DeValue::Table(_) => format!("put the key in quotes: {}", keys::example("sysctls")),
-                    _ => format!("write {}", keys::example("sysctls")),
+                    DeValue::Table(_) => format!("put the key in quotes: {example}"),
+                    _ => format!("write {example}"),
                 };
                 sink.add(&key.span, expected(key.value, "a string, an integer or a boolean", value), hint);
                 continue;
@@ -59,7 +62,7 @@ pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> Vec<At<Sysctl>> {
             },
         }
     }
-    bounded(&mut sysctls, "sysctls", "one table", limits::SYSCTLS, |at| at.span.clone(), sink);
+    bounded(&mut sysctls, "sysctls", "one table", MOST_SYSCTLS, |at| at.span.clone(), sink);
     sysctls
 }
 
@@ -72,9 +75,8 @@ fn checked_value(text: &str) -> Result<(), (String, &'static str)> {
     if text.contains(|c: char| c.is_control() && c != '\t') {
         return Err((String::from("the value of a setting is one line of text"), "take the line break out"));
     }
-    if text.len() > limits::SYSCTL_VALUE {
-        let message =
-            format!("the value is {} bytes long, and {} is the most", text.len(), limits::SYSCTL_VALUE);
+    if text.len() > LONGEST_VALUE {
+        let message = format!("the value is {} bytes long, and {LONGEST_VALUE} is the most", text.len());
         return Err((message, "shorten it"));
     }
     Ok(())

@@ -11,11 +11,10 @@ use super::{
     IfName, Mac, Place, Topology,
     declared::{BridgeDecl, Declared},
     fault::Sink,
-    limits,
-    links::{Far, Links},
+    keys::MOST_PORTS,
+    links::{Far, Joint, Links},
     parse::Link,
     read::At,
-    trunks::Joint,
 };
 
 /// Records where each key was seen first.
@@ -199,10 +198,9 @@ pub(super) fn check_ports(bridges: &[BridgeDecl], links: &Links, joints: &[Joint
     for bridge in of_pairs.chain(of_trunks) {
         ports[bridge] += 1;
     }
-    for (bridge, ports) in bridges.iter().zip(ports).filter(|&(_, ports)| ports > limits::PORTS) {
+    for (bridge, ports) in bridges.iter().zip(ports).filter(|&(_, ports)| ports > MOST_PORTS) {
         let name = &bridge.name.value;
-        let message =
-            format!("bridge `{name}` has {ports} ports, and Linux gives one at most {}", limits::PORTS);
+        let message = format!("bridge `{name}` has {ports} ports, and Linux gives one at most {MOST_PORTS}");
         sink.add(
             &bridge.name.span,
             message,

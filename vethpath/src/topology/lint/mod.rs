@@ -1,27 +1,232 @@
 //! Warnings about a valid lab: likely mistakes, and things that cannot work. They are not errors, since each may be
 //! intended. The host, adopted namespaces and manual configuration are not in the file.
 
-mod forwarding;
-mod gateways;
-mod mtus;
 mod net;
 mod paths;
-mod subnets;
 
-use super::{declared::Declared, fault::Sink, links::Links, trunks::Joint};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use self::net::{Net, Station, is_alone, is_link_local};
+use super::{
+    Place,
+    declared::Declared,
+    fault::Sink,
+    links::{Joint, Links},
+    read::At,
+};
+
+/// The default MTU of Ethernet devices, in bytes.
+const USUAL: u32 = 1500;
 
 /// Checks a lab that was read completely and whose links resolve.
 pub(super) fn warn(declared: &Declared, links: &Links, joints: &[Joint], sink: &mut Sink) {
-    let net = net::Net::new(declared, links, joints);
-    subnets::warn(&net, sink);
-    gateways::warn(&net, sink);
-    mtus::warn(&net, joints, sink);
+    let net = Net::new(declared, links, joints);
+    same_subnet(&net, sink);
+    gateways_of_nobody(&net, sink);
+    outside_of_bridges(&net, sink);
+    mtus(&net, joints, sink);
     paths::warn(&net, sink);
     spreads(&net, sink);
 }
 
+/// Warns of two devices of one namespace in the same subnet.
+///
+/// The kernel adds the connected route of an address when its device comes up, after existing routes to the same
+/// subnet (`fib_add_ifaddr` in net/ipv4/fib_frontend.c appends; `fib6_add_rt2node` in net/ipv6/ip6_fib.c inserts
+/// after those of the same metric). The first route is used: that of the device that `up` brings up first.
+fn same_subnet(net: &Net<'_>, sink: &mut Sink) {
+    for stations in net.places.values() {
+        let mut first: HashMap<IpNet, (usize, &At<IpNet>)> = HashMap::new();
+        for &n in stations.iter().filter(|&&n| net.stations[n].up) {
+            for at in net.stations[n].addresses {
+                if is_link_local(at.value.addr()) || is_alone(at.value) {
+                    continue;
+                }
+                let &mut (winner, address) = first.entry(at.value.trunc()).or_insert((n, at));
+                if winner != n {
+                    let (winner, loser) = (net.stations[winner].title(), net.stations[n].title());
+                    let subnet = at.value.trunc();
+                    let message = format!(
+                        "`{winner}` and `{loser}` are in one subnet, {subnet}: its route goes by `{winner}`"
+                    );
+                    let hint = format!(
+                        "what is sent to {subnet} never leaves by `{loser}`; give each a subnet of its own"
+                    );
+                    sink.warn(&at.span, message, hint)
+                        .label("loses")
+                        .also(&address.span, "wins: it comes up first");
+                }
+            }
+        }
+    }
+}
+
+/// Warns of gateways that no device has. That a gateway is in a subnet of its namespace is checked before.
+fn gateways_of_nobody(net: &Net<'_>, sink: &mut Sink) {
+    let mut seen: HashSet<(usize, IpAddr)> = HashSet::new();
+    for namespace in &net.declared.namespaces {
+        let place = Place::Namespace(namespace.name.value.clone());
+        for route in namespace.routes.iter() {
+            let via = route.via.value;
+            let Some((near, _)) = net.on_link(&place, via) else { continue };
+            let is_told = || seen.contains(&(near.segment, via));
+            if net.owner(near.segment, via).is_some() || is_told() || has_strangers(net, near.segment) {
+                continue;
+            }
+            let _ = seen.insert((near.segment, via));
+            let message = format!("nobody where `{}` leads has the gateway's address {via}", near.title());
+            let hint = "give it to an interface or bridge there; all is well if a machine outside of the file has it";
+            sink.warn(&route.via.span, message, hint).also(near.span, "by this one");
+        }
+    }
+}
+
+/// Whether a segment may have addresses that are not in the file: those of an adopted namespace, or of an interface
+/// that is configured by other means.
+fn has_strangers(net: &Net<'_>, segment: usize) -> bool {
+    net.segments[segment].iter().map(|&n| &net.stations[n]).any(|station| {
+        let is_adopted = matches!(station.place, Place::Namespace(_)) && net.known(station.place).is_none();
+        !station.is_bridge && (station.addresses.is_empty() || is_adopted)
+    })
+}
+
+/// Warns of hosts outside the subnets of their bridge, which cannot be their gateway. Several subnets on one
+/// segment are accepted if routes lead into them, or if VLANs separate them.
+fn outside_of_bridges(net: &Net<'_>, sink: &mut Sink) {
+    let routed = routed(net);
+    for (segment, stations) in net.segments.iter().enumerate() {
+        let of_segment =
+            || net.declared.bridges.iter().zip(&net.segment_of_bridge).filter(|&(_, s)| *s == segment);
+        if of_segment().any(|(bridge, _)| bridge.vlan_filtering) {
+            continue;
+        }
+        let subnets: Vec<&At<IpNet>> = of_segment()
+            .flat_map(|(bridge, _)| &bridge.addresses.items)
+            .filter(|at| !is_link_local(at.value.addr()))
+            .collect();
+        if subnets.is_empty() {
+            continue;
+        }
+        let of_vias: Vec<IpAddr> =
+            routed.iter().filter(|&&(s, _)| s == segment).map(|&(_, via)| via).collect();
+        for station in stations.iter().map(|&n| &net.stations[n]).filter(|station| station.bridge.is_some()) {
+            for is_v4 in [true, false] {
+                let inside =
+                    |at: &At<IpNet>| subnets.iter().any(|subnet| subnet.value.contains(&at.value.addr()));
+                let own = || of_family(station, is_v4);
+                let Some(bridge) = subnets.iter().find(|at| at.value.addr().is_ipv4() == is_v4) else {
+                    continue;
+                };
+                let routed = own().any(|at| of_vias.iter().any(|via| at.value.contains(via)));
+                let Some(first) = own().next().filter(|_| !routed && !own().any(inside)) else { continue };
+                let message = format!(
+                    "`{}` has {}, which is outside of {}, the subnet of its bridge",
+                    station.title(),
+                    first.value,
+                    bridge.value.trunc()
+                );
+                let hint = format!(
+                    "give it an address in {}, or the bridge one in {}",
+                    bridge.value.trunc(),
+                    first.value.trunc()
+                );
+                sink.warn(&first.span, message, hint).also(&bridge.span, "the bridge's");
+            }
+        }
+    }
+}
+
+/// Gateways, each with its segment.
+fn routed(net: &Net<'_>) -> HashSet<(usize, IpAddr)> {
+    let mut routed = HashSet::new();
+    for namespace in &net.declared.namespaces {
+        let place = Place::Namespace(namespace.name.value.clone());
+        for route in namespace.routes.iter() {
+            if let Some((near, _)) = net.on_link(&place, route.via.value) {
+                let _ = routed.insert((near.segment, route.via.value));
+            }
+        }
+    }
+    routed
+}
+
+/// A station's addresses of one family that are not link-local and whose subnet has other addresses.
+fn of_family<'s>(station: &'s Station<'_>, is_v4: bool) -> impl Iterator<Item = &'s At<IpNet>> {
+    station.addresses.iter().filter(move |at| {
+        at.value.addr().is_ipv4() == is_v4 && !is_link_local(at.value.addr()) && !is_alone(at.value)
+    })
+}
+
+/// Warns of frames that a host may send and that are too large for another device on the segment. A bridge drops them
+/// silently (`is_skb_forwardable` in net/core/dev.c).
+fn mtus(net: &Net<'_>, joints: &[Joint], sink: &mut Sink) {
+    for stations in &net.segments {
+        // The two ends of a cable have the same MTU, or the file is rejected.
+        let on_bridges = || stations.iter().map(|&n| &net.stations[n]).filter(|s| s.bridge.is_some());
+        let Some(least) = on_bridges().min_by_key(|station| mtu(net, station)) else { continue };
+        let largest = |station: &&Station<'_>| (mtu(net, station), Reverse(station.span.start));
+        let Some(most) = on_bridges().max_by_key(largest) else { continue };
+        if mtu(net, most) > mtu(net, least) {
+            between_hosts(net, most, least, sink);
+            continue;
+        }
+        on_trunks(net, most, joints, sink);
+    }
+}
+
+fn between_hosts(net: &Net<'_>, most: &Station<'_>, least: &Station<'_>, sink: &mut Sink) {
+    let (large, small) = (mtu(net, most), mtu(net, least));
+    let message = format!(
+        "`{}` may send {large} bytes at once, and `{}` on the same segment takes {small}: what is larger is lost",
+        most.title(),
+        least.title()
+    );
+    let hint = "give all on a segment the same MTU, at best by `mtu` of the bridge";
+    let written = |station: &Station<'_>| station.interface.and_then(|i| i.mtu.clone());
+    let (span, other) = match (written(most), written(least)) {
+        (Some(most), _) => (most.span, least.span),
+        (None, Some(least)) => (least.span, most.span),
+        (None, None) => (most.span.clone(), least.span),
+    };
+    sink.warn(&span, message, hint).also(other, "the other");
+}
+
+/// A trunk has the smaller `mtu` of its two bridges, regardless of the hosts on them.
+fn on_trunks(net: &Net<'_>, most: &Station<'_>, joints: &[Joint], sink: &mut Sink) {
+    let large = mtu(net, most);
+    let bridges = &net.declared.bridges;
+    for joint in joints.iter().filter(|joint| net.segment_of_bridge[joint.value.0] == most.segment) {
+        let (a, b) = (&bridges[joint.value.0], &bridges[joint.value.1]);
+        let small = [a, b].iter().filter_map(|bridge| bridge.mtu.as_ref()).map(|mtu| mtu.value).min();
+        let small = small.unwrap_or(USUAL);
+        if large > small {
+            let message = format!(
+                "`{}` may send {large} bytes at once, and the trunk `{}` - `{}` takes {small}: what is larger is lost",
+                most.title(),
+                a.name.value,
+                b.name.value
+            );
+            let hint = format!("write mtu = {large} under both bridges");
+            sink.warn(&joint.span, message, hint).also(most.span, "sends more");
+            return;
+        }
+    }
+}
+
+fn mtu(net: &Net<'_>, station: &Station<'_>) -> u32 {
+    let own = station.interface.and_then(|interface| interface.mtu.as_ref());
+    let theirs = station.bridge.and_then(|bridge| net.declared.bridges[bridge].mtu.as_ref());
+    own.or(theirs).map_or(USUAL, |mtu| mtu.value)
+}
+
 /// Warns of a group on bridges that no trunk joins: its members cannot reach each other.
-fn spreads(net: &net::Net<'_>, sink: &mut Sink) {
+fn spreads(net: &Net<'_>, sink: &mut Sink) {
     for spread in &net.declared.spreads {
         let segment = |name: &String| {
             let position = net.declared.bridges.iter().position(|b| b.name.value.as_str() == name);

@@ -7,9 +7,8 @@ use ipnet::IpNet;
 use crate::topology::{
     IfName, Place,
     declared::{Declared, InterfaceDecl, NamespaceDecl},
-    links::{Far, Links},
+    links::{Far, Joint, Links},
     read::At,
-    trunks::Joint,
 };
 
 /// A device that can have addresses: a bridge, or an interface.

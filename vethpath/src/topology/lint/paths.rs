@@ -6,23 +6,24 @@ use std::{collections::HashSet, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{
-    forwarding::forwards,
-    net::{Net, Station, is_alone, is_link_local},
-};
+use super::net::{Net, Station, is_alone, is_link_local};
 use crate::topology::{
-    Place,
+    Place, Sysctl,
     declared::{NamespaceDecl, RouteDecl},
     fault::Sink,
-    limits,
 };
+
+/// Hops from router to router that are followed in all.
+const MOST_HOPS: usize = 1_000_000;
+/// Routers on one path.
+const MOST_ROUTERS: usize = 64;
 
 /// Warns once for each router and each subnet, not for each host.
 pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
     if net.declared.namespaces.iter().all(|namespace| namespace.routes.is_empty()) {
         return;
     }
-    let mut look = Look { net, left: limits::HOPS, told: HashSet::new() };
+    let mut look = Look { net, left: MOST_HOPS, told: HashSet::new() };
     let subnets = subnets(net);
     let mut seen: HashSet<(usize, IpNet, IpAddr)> = HashSet::new();
     for namespace in net.declared.namespaces.iter().filter(|namespace| namespace.adopt.is_none()) {
@@ -217,7 +218,7 @@ impl<'n, 'd> Look<'n, 'd> {
     fn walk(&mut self, from: &'n Place, to: IpAddr, segment: usize) -> End<'n, 'd> {
         let net = self.net;
         let (mut place, mut routers) = (from, Vec::new());
-        while routers.len() < limits::WAY && net.known(place).is_some() && self.step() {
+        while routers.len() < MOST_ROUTERS && net.known(place).is_some() && self.step() {
             match hop(net, place, to) {
                 Hop::Here(here) if here == segment => return End::There(routers),
                 Hop::Here(_) => return End::Unknown,
@@ -263,4 +264,36 @@ fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
         (None, Some(route)) => Hop::Via(route.via.value),
         (None, None) => Hop::Nowhere,
     }
+}
+
+/// Whether packets that arrive at `ingress` for another host are forwarded, as far as the file determines it.
+fn forwards(net: &Net<'_>, ingress: &Station<'_>, is_v4: bool) -> bool {
+    let place = ingress.place;
+    let Some(namespace) = net.known(place) else { return true };
+    let of_interfaces = net.own(place).filter_map(|station| station.interface).flat_map(|own| &own.sysctls);
+    let mut settings = namespace.sysctls.iter().chain(of_interfaces);
+    settings.any(|setting| lets_on(&setting.value, ingress.name.as_str(), is_v4)) || by_nat(net, place, is_v4)
+}
+
+/// IPv4 checks the ingress device (`IN_DEV_FORWARD`). IPv6 checks the namespace, and since recently the device too
+/// (`force_forwarding`).
+fn lets_on(setting: &Sysctl, ingress: &str, is_v4: bool) -> bool {
+    let path: Vec<&str> = setting.key.path().iter().map(String::as_str).collect();
+    let about_it = |device: &str| [ingress, "all", "default"].contains(&device);
+    let is_it = match path[..] {
+        ["net", "ipv4", "ip_forward"] => is_v4,
+        ["net", "ipv4", "conf", device, "forwarding"] => is_v4 && about_it(device),
+        ["net", "ipv6", "conf", "all", "forwarding"] => !is_v4,
+        ["net", "ipv6", "conf", device, "force_forwarding"] => !is_v4 && about_it(device),
+        _ => false,
+    };
+    is_it && setting.value.trim() != "0"
+}
+
+/// `nat` on a bridge enables forwarding in its namespace, for the address families of its subnets.
+fn by_nat(net: &Net<'_>, place: &Place, is_v4: bool) -> bool {
+    let bridges = net.declared.bridges.iter().filter(|bridge| bridge.nat && &bridge.place.value == place);
+    bridges
+        .flat_map(|bridge| &bridge.addresses.items)
+        .any(|at| at.value.addr().is_ipv4() == is_v4 && !is_link_local(at.value.addr()))
 }

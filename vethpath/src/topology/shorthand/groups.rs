@@ -8,11 +8,12 @@ use super::{
     super::{
         IfName, Place, Route, addresses,
         declared::{Declared, Index, InterfaceDecl, NamespaceDecl, RouteDecl, Spread},
-        fault::Sink,
-        interfaces, keys, limits,
+        fault::{Sink, listed},
+        keys,
         parse::{self, Link},
         read::{At, List, Table},
         routes, sysctls,
+        tables::check_mtu,
     },
     namespace_names, namespaces,
     pool::{self, is_same_family},
@@ -28,7 +29,7 @@ struct Group {
 
 /// Reads every group of the file.
 pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
-    let tables = file.tables("group", "a group", limits::NAMESPACES, sink);
+    let tables = file.tables("group", sink);
     let taken = if tables.is_empty() { HashSet::new() } else { taken(declared) };
     for (key, table) in tables {
         if sink.is_cut() && sink.is_crowded() {
@@ -63,16 +64,16 @@ fn group(
     taken: &HashSet<IpAddr>,
     sink: &mut Sink,
 ) -> Option<Group> {
-    table.only(keys::GROUP, sink);
+    table.only_declared(sink);
     if table.get("count").is_none() {
         sink.add(&key.span, format!("group `{}` has no count", key.value), "write count = 100");
     }
-    let count = table.number("count", limits::COUNT, "", sink);
+    let count = table.number("count", sink);
     let what = format!("group `{}`", key.value);
     let names = count.and_then(|count| namespace_names(&what, key, count.value, declared, sink));
     let bridges = bridges(key, table, declared, sink);
     let interface = interface_name(key, table, sink);
-    let mtu = table.number("mtu", limits::MTU, " bytes", sink);
+    let mtu = table.number("mtu", sink);
     let sysctls = sysctls::read(table, sink);
     let subnets = pool::subnets(table, sink);
     let mut routes = routes::read(table, sink);
@@ -122,7 +123,7 @@ fn group(
     };
     let interfaces: Vec<InterfaceDecl> = made.iter().enumerate().map(host).collect();
     if let Some(first) = interfaces.first() {
-        interfaces::check_mtu(mtu.as_ref(), &first.addresses.items, sink);
+        check_mtu(mtu.as_ref(), &first.addresses.items, sink);
     }
     let spread = bridges.first().filter(|_| bridges.len() > 1).map(|first| Spread {
         span: first.span.clone(),
@@ -142,12 +143,11 @@ fn interface_name(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<
 
 /// The bridges of a group that exist. A missing one is reported here, once.
 fn bridges(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink) -> Vec<At<String>> {
-    let ways: Vec<&str> =
-        ["bridge", "bridges", "chain"].into_iter().filter(|way| table.get(way).is_some()).collect();
+    let ways: Vec<&str> = keys::GROUP.one_of.iter().copied().filter(|way| table.get(way).is_some()).collect();
     if ways.len() != 1 {
         let message = match ways[..] {
             [] => format!("group `{}` is on no bridge", key.value),
-            _ => format!("group `{}` has {}", key.value, keys::listed(ways)),
+            _ => format!("group `{}` has {}", key.value, listed(ways)),
         };
         let hint = "write one of bridge = \"br0\", bridges = [\"br0\", \"br1\"] and chain = \"c\"";
         sink.add(&key.span, message, hint);
@@ -155,18 +155,14 @@ fn bridges(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Si
     }
     let mut named: Vec<At<String>> =
         table.text("bridge", sink).iter().map(|at| at.with(at.value.to_owned())).collect();
-    let listed = table.texts("bridges", limits::BRIDGES, sink);
+    let listed = table.texts("bridges", sink);
     if let Some(value) = table.get("bridges").filter(|_| listed.whole && listed.items.is_empty()) {
         sink.add(&value.span(), "`bridges` names none", "write bridges = [\"br0\", \"br1\"]");
     }
     for bridge in listed.items {
         if let Some(first) = named.iter().find(|first| first.value == bridge.value) {
-            sink.add(
-                &bridge.span,
-                format!("bridge `{}` is named twice", bridge.value),
-                "name each bridge once",
-            )
-            .also(&first.span, "first named here");
+            let message = format!("bridge `{}` is named twice", bridge.value);
+            sink.add(&bridge.span, message, "name each bridge once").also(&first.span, "first named here");
         } else {
             named.push(bridge.with(bridge.value.to_owned()));
         }
@@ -227,8 +223,8 @@ fn derive_gateways(
 /// The addresses of `first`, each in a subnet of the group.
 fn firsts(table: &Table<'_>, subnets: &[At<IpNet>], sink: &mut Sink) -> Vec<IpAddr> {
     let mut firsts: Vec<IpAddr> = Vec::new();
-    for text in pool::one_or_two(table, "first", sink) {
-        let Some(first) = parse::gateway(&text, "first", sink) else { continue };
+    for text in table.one_or_two("first", sink) {
+        let Some(first) = parse::gateway(&text, table.example("first"), sink) else { continue };
         match subnets.iter().find(|subnet| subnet.value.contains(&first.value)) {
             Some(subnet) if !addresses::is_host(&subnet.value, first.value) => {
                 let message =
@@ -237,21 +233,15 @@ fn firsts(table: &Table<'_>, subnets: &[At<IpNet>], sink: &mut Sink) -> Vec<IpAd
                 sink.add(&first.span, message, hint).also(&subnet.span, "the subnet");
             }
             Some(_) if firsts.iter().any(|&other| is_same_family(other, first.value)) => {
-                sink.add(
-                    &first.span,
-                    "a second `first` of one family",
-                    "write one for IPv4 and one for IPv6",
-                );
+                let hint = "write one for IPv4 and one for IPv6";
+                sink.add(&first.span, "a second `first` of one family", hint);
             }
             Some(_) => firsts.push(first.value),
             None if subnets.is_empty() && table.get("subnet").is_some() => {}
             None => {
                 let message = format!("the first address {} is in no subnet of the group", first.value);
-                sink.add(
-                    &first.span,
-                    message,
-                    format!("write one that is in it: {}", keys::example("subnet")),
-                );
+                let hint = format!("write one that is in it: {}", table.example("subnet"));
+                sink.add(&first.span, message, hint);
             }
         }
     }

@@ -9,16 +9,16 @@ use super::{
         IfName, Place,
         declared::{Declared, Index, InterfaceDecl, NamespaceDecl},
         fault::Sink,
-        interfaces, keys, limits,
         parse::{self, Link},
         read::{At, List, Table},
+        tables::check_mtu,
     },
     cut, names, namespace_names, namespaces, pool, room,
 };
 
 /// Reads every mesh of the file.
 pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
-    for (key, table) in file.tables("mesh", "a mesh", limits::NAMESPACES, sink) {
+    for (key, table) in file.tables("mesh", sink) {
         if sink.is_cut() && sink.is_crowded() {
             // Further faults would not be shown.
             break;
@@ -39,8 +39,8 @@ fn mesh(
     declared: &Declared,
     sink: &mut Sink,
 ) -> Option<(Vec<NamespaceDecl>, Vec<InterfaceDecl>)> {
-    table.only(keys::MESH, sink);
-    let mtu = table.number("mtu", limits::MTU, " bytes", sink);
+    table.only_declared(sink);
+    let mtu = table.number("mtu", sink);
     let subnets = pool::subnets(table, sink);
     let (made, members) = members(key, table, declared, sink)?;
     let what = format!("mesh `{}`", key.value);
@@ -88,7 +88,7 @@ fn mesh(
         }
     }
     if let Some(first) = made_interfaces.first() {
-        interfaces::check_mtu(mtu.as_ref(), &first.addresses.items, sink);
+        check_mtu(mtu.as_ref(), &first.addresses.items, sink);
     }
     Some((made, made_interfaces))
 }
@@ -109,15 +109,14 @@ fn members(
         cut(span, "a mesh has at least two members", "write two or more", None, sink)
     };
     if let Some(value) = table.get("count") {
-        let most = u32::try_from(limits::MEMBERS).unwrap_or(u32::MAX);
-        let count = table.number("count", 2..=most, "", sink)?;
+        let count = table.number("count", sink)?;
         let what = format!("mesh `{}`", key.value);
         let names = namespace_names(&what, key, count.value, declared, sink)?;
         let made = namespaces(&what, &names, declared, sink)?;
         let places = made.iter().map(|namespace| Place::Namespace(namespace.name.value.clone())).collect();
         return if made.len() < 2 { few(&value.span(), sink) } else { Some((made, places)) };
     }
-    let listed = table.texts("members", limits::MEMBERS, sink);
+    let listed = table.texts("members", sink);
     if !listed.whole {
         return None;
     }
@@ -131,13 +130,8 @@ fn members(
         }
         if let Some(first) = seen.iter().find(|first| first.value == place) {
             let message = format!("`{place}` is a member twice");
-            return cut(
-                &text.span,
-                message,
-                "name each member once",
-                Some((&first.span, "first named here")),
-                sink,
-            );
+            let also = Some((&first.span, "first named here"));
+            return cut(&text.span, message, "name each member once", also, sink);
         }
         seen.push(text.with(place));
     }

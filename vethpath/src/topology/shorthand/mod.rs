@@ -4,7 +4,6 @@
 //! The name of every generated part ends in a number. A part does not depend on how many follow it: when a group
 //! grows, its existing namespaces do not change.
 
-mod chains;
 mod groups;
 mod meshes;
 mod pool;
@@ -13,20 +12,23 @@ use std::{
     collections::{HashMap, HashSet},
     fmt::Display,
     ops::Range,
+    str::FromStr,
     sync::Arc,
 };
 
 use super::{
-    NsName, Place,
-    declared::{Declared, NamespaceDecl},
+    IfName, NameError, NsName, Place,
+    declared::{BridgeDecl, Declared, NamespaceDecl},
     fault::Sink,
-    limits, parse,
-    read::{At, Table},
+    keys::{MOST_BRIDGES, MOST_EXPANDED, MOST_INTERFACES, MOST_NAMESPACES},
+    parse,
+    read::{At, List, Table},
+    tables::bridge_settings,
 };
 
 /// Expands every shorthand of the file into declared parts.
 pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
-    chains::read(file, declared, sink);
+    chains(file, declared, sink);
     groups::read(file, declared, sink);
     meshes::read(file, declared, sink);
     // Sort in the file's order. The sort is stable, so the parts of one table stay in order.
@@ -36,15 +38,61 @@ pub(super) fn read(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     crowded(declared, sink);
 }
 
+/// Expands every `[chain.NAME]`: bridges in a row, each joined to the next by a trunk.
+fn chains(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
+    for (key, table) in file.tables("chain", sink) {
+        match chain(&key, &table, declared, sink) {
+            Some(bridges) => declared.bridges.extend(bridges),
+            None => sink.cut(),
+        }
+    }
+}
+
+fn chain(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink) -> Option<Vec<BridgeDecl>> {
+    table.only_declared(sink);
+    if table.get("bridges").is_none() {
+        sink.add(&key.span, format!("chain `{}` has no length", key.value), "write bridges = 8");
+    }
+    let count = table.number("bridges", sink);
+    let names: Option<Vec<At<IfName>>> = count.as_ref().and_then(|count| names(key, count.value, sink));
+    let first_name = names.as_ref().and_then(|names| names.first()).map(|name| name.value.clone());
+    let first = bridge_settings(key, first_name, table, sink);
+    let (names, first) = (names?, first?);
+    if declared.bridges.len() + names.len() > MOST_BRIDGES {
+        let chain = key.value;
+        let message =
+            format!("with chain `{chain}` the lab has more than {MOST_BRIDGES} bridges, which is the most");
+        return cut(&key.span, message, "split the lab in two, or shorten the chain", None, sink);
+    }
+    if let Some(other) =
+        declared.bridges.iter().find(|other| names.iter().any(|name| name.value == other.name.value))
+    {
+        let message =
+            format!("chain `{}` makes a bridge `{}`, and there is one already", key.value, other.name.value);
+        let hint = "rename one of the two, or leave the other out";
+        return cut(&key.span, message, hint, Some((&other.name.span, "the other")), sink);
+    }
+    let next = |n: usize| names.get(n + 1).map(|next| next.with(next.value.to_string()));
+    let bridge = |(n, name): (usize, &At<IfName>)| BridgeDecl {
+        name: name.clone(),
+        trunks: next(n).into_iter().collect(),
+        // Only the first bridge has the addresses. One gateway is enough for a segment.
+        addresses: if n == 0 { first.addresses.clone() } else { List { items: Vec::new(), whole: true } },
+        nat: n == 0 && first.nat,
+        ..first.clone()
+    };
+    Some(names.iter().enumerate().map(bridge).collect())
+}
+
 /// Reports namespaces that have more interfaces than the limit once meshes are expanded.
 fn crowded(declared: &Declared, sink: &mut Sink) {
     let mut counts: HashMap<&Place, usize> = HashMap::new();
     for interface in &declared.interfaces {
         let count = counts.entry(&interface.place).or_default();
         *count += 1;
-        if *count == limits::INTERFACES + 1 {
-            let (place, most) = (&interface.place, limits::INTERFACES);
-            let message = format!("`{place}` has more than {most} interfaces, which is the most");
+        if *count == MOST_INTERFACES + 1 {
+            let place = &interface.place;
+            let message = format!("`{place}` has more than {MOST_INTERFACES} interfaces, which is the most");
             sink.add(&interface.name.span, message, "share them out over two namespaces")
                 .label("one too many");
         }
@@ -54,7 +102,7 @@ fn crowded(declared: &Declared, sink: &mut Sink) {
 /// Names of generated parts: the shorthand's name and a number. `None` with a fault if the longest one is invalid.
 fn names<T>(key: &At<&str>, count: u32, sink: &mut Sink) -> Option<Vec<At<T>>>
 where
-    T: std::str::FromStr<Err = super::NameError>,
+    T: FromStr<Err = NameError>,
 {
     let name = |n: u32| format!("{}{n}", key.value);
     let _: T = parse::named(&name(count.saturating_sub(1)), &key.span, sink)?;
@@ -69,12 +117,12 @@ fn namespace_names(
     declared: &Declared,
     sink: &mut Sink,
 ) -> Option<Vec<At<NsName>>> {
-    let room = limits::NAMESPACES.saturating_sub(declared.namespaces.len());
+    let room = MOST_NAMESPACES.saturating_sub(declared.namespaces.len());
     if usize::try_from(count).is_ok_and(|count| count <= room) {
         return names(key, count, sink);
     }
     let message =
-        format!("with {what} the lab has more than {} namespaces, which is the most", limits::NAMESPACES);
+        format!("with {what} the lab has more than {MOST_NAMESPACES} namespaces, which is the most");
     cut(&key.span, message, "split the lab in two, or lower the count", None, sink)
 }
 
@@ -103,11 +151,10 @@ fn namespaces(
 
 /// Whether that many more interfaces are within the limit. Reports a fault if not.
 fn room(what: impl Display, span: &Range<usize>, more: usize, declared: &Declared, sink: &mut Sink) -> bool {
-    if declared.interfaces.len() + more <= limits::EXPANDED {
+    if declared.interfaces.len() + more <= MOST_EXPANDED {
         return true;
     }
-    let most = limits::EXPANDED;
-    let message = format!("with {what} the lab has more than {most} interfaces, which is the most");
+    let message = format!("with {what} the lab has more than {MOST_EXPANDED} interfaces, which is the most");
     let _: Option<()> = cut(span, message, "split the lab in two, or lower the count", None, sink);
     false
 }

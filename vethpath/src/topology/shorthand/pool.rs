@@ -10,18 +10,17 @@ use ipnet::IpNet;
 use super::super::{
     addresses,
     fault::Sink,
-    keys,
-    read::{At, Table, expected},
+    read::{At, Table},
 };
 
 /// The subnets of the key `subnet`: at most one of each family.
 pub(super) fn subnets(table: &Table<'_>, sink: &mut Sink) -> Vec<At<IpNet>> {
     let mut subnets: Vec<At<IpNet>> = Vec::new();
-    for text in one_or_two(table, "subnet", sink) {
+    for text in table.one_or_two("subnet", sink) {
         let Some(subnet) = addresses::destination(&text, sink) else { continue };
         if subnet.value.prefix_len() == 0 {
             let message = format!("`{}` is every address there is", subnet.value);
-            sink.add(&subnet.span, message, format!("write a subnet: {}", keys::example("subnet")));
+            sink.add(&subnet.span, message, format!("write a subnet: {}", table.example("subnet")));
         } else if let Some(first) =
             subnets.iter().find(|first| is_same_family(first.value.addr(), subnet.value.addr()))
         {
@@ -32,21 +31,6 @@ pub(super) fn subnets(table: &Table<'_>, sink: &mut Sink) -> Vec<At<IpNet>> {
         }
     }
     subnets
-}
-
-/// The strings of a key that takes one string, or an array with one for each family.
-pub(super) fn one_or_two<'t>(table: &Table<'t>, key: &str, sink: &mut Sink) -> Vec<At<&'t str>> {
-    use toml::de::DeValue;
-    let Some(value) = table.get(key) else { return Vec::new() };
-    match value.get_ref() {
-        DeValue::String(text) => vec![At::new(text.as_ref(), value.span())],
-        DeValue::Array(_) => table.texts(key, 2, sink).items,
-        _ => {
-            let message = expected(key, "a string or an array of two", value);
-            sink.add(&value.span(), message, format!("write {}", keys::example(key)));
-            Vec::new()
-        }
-    }
 }
 
 pub(super) fn is_same_family(one: IpAddr, other: IpAddr) -> bool {

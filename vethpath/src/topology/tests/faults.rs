@@ -43,6 +43,18 @@ fn syntax() {
             "2:14 not TOML: invalid basic string, expected `\"`",
             "double quotes",
         ),
+        (
+            "[bridge.b]\ntrunks = [\"c\",\nmtu = 1500\n",
+            "3:1 not TOML: `mtu` is no number, not true or false, and not in quotes",
+            "write \"mtu\"",
+        ),
+        (
+            "[bridge.b]\nmac = 02:00:00:00:00:01\n",
+            "2:7 not TOML: `02:00:00:00:00:01` is no number, not true or false, and not in quotes",
+            "write \"02:00:00:00:00:01\"",
+        ),
+        ("[bridge.b]\nmac = \"02\n", "2:10 not TOML: invalid basic string, expected `\"`", "double quotes"),
+        ("[namespace.n]\nadopt = { pid = 1, pid = 2 }\n", "2:20 `pid` is there twice", "keep one"),
         ("[bridge.br0\n", "1:12 not TOML: unclosed table, expected `]`", "[namespace.ns0]"),
         ("[bridge.br0]\nmtu = 1500\nmtu = 1500\n", "3:1 `mtu` is there twice", "keep one"),
         ("[bridge.br0]\n[bridge.br0]\n", "2:9 `br0` is there twice", "keep one"),

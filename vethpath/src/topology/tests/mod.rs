@@ -1,14 +1,13 @@
 //! Whole files as input, labs or faults as output.
 
+mod declaration;
 mod faults;
 mod faults_across;
 mod garbage;
 mod labs;
 mod meaning;
 mod paths;
-mod reference;
 mod rendering;
-mod schema;
 mod shorthand;
 
 use std::time::Duration;
