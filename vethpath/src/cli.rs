@@ -6,7 +6,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    bench::{Peer, Shape, Wait, Work},
+    bench::{Peer, Shape, Wait, Workload},
     datapath::Hook,
 };
 
@@ -233,7 +233,7 @@ pub struct BenchArgs {
     pub xdp: bool,
     /// Workloads; the first one gives the headline figure.
     #[arg(long, value_enum, value_delimiter = ',')]
-    pub work: Vec<Work>,
+    pub work: Vec<Workload>,
     /// Measure every workload in every sensible variant.
     #[arg(long, conflicts_with = "work")]
     pub all: bool,

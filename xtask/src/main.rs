@@ -1,7 +1,7 @@
 //! The project's chores: `cargo xtask setup`, `cargo xtask test`, `cargo xtask demo`, `cargo xtask figures`.
 
-mod blocks;
 mod demo;
+mod documents;
 mod error;
 mod figures;
 mod interrupt;

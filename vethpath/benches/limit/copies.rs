@@ -23,7 +23,7 @@ use vethpath::{
 };
 use vethpath_common::names;
 
-use super::way::{CONSTANT, PARTS, PASS};
+use super::path::{CONSTANT, PARTS, PASS};
 
 static CONSTANT_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-constant"));
 static PARTS_OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-parts"));

@@ -1,6 +1,6 @@
 //! The lab, and the paths that its frames can take.
 
-use std::{collections::BTreeMap, env, fs, process::Command, thread, time::Duration};
+use std::{collections::BTreeMap, fs, process::Command, thread, time::Duration};
 
 use aya::programs::links::FdLink;
 use vethpath::{
@@ -13,7 +13,7 @@ use vethpath_common::{Source, SourceKey, Station, StationKey, flags};
 
 use super::{
     copies::{self, COPIES, Copy, DOMAIN},
-    way::Way,
+    path::Path,
 };
 
 /// Addresses on the bridge and on the cable, of the namespaces `a` and `b`.
@@ -33,40 +33,8 @@ eth0 = { link = "br0", addresses = ["10.77.0.2/24"] }
 eth1 = { addresses = ["10.77.1.2/24"], link = "a:eth1" }
 "#;
 
-/// Set in the private namespaces.
-const MOVED: &str = "VETHPATH_LIMIT_MOVED";
-
 /// Stations besides the two that communicate.
 const MANY: u32 = 10_000;
-
-/// Runs this benchmark again in private network, mount and pid namespaces, which end with it. Returns false in the
-/// private namespaces.
-pub(crate) fn must_move() -> bool {
-    if env::var_os(MOVED).is_some() {
-        return false;
-    }
-    let prepare =
-        "mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && ip link set lo up && exec \"$@\"";
-    let status = Command::new("unshare")
-        .args([
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child",
-            "sh",
-            "-c",
-            prepare,
-            "sh",
-        ])
-        .arg(env::current_exe().unwrap())
-        .args(env::args_os().skip(1))
-        .env(MOVED, "1")
-        .status();
-    assert!(status.unwrap().success(), "the benchmark failed");
-    true
-}
 
 pub(crate) fn name(namespace: &str) -> NsName {
     namespace.parse().unwrap()
@@ -132,14 +100,14 @@ impl Lab {
     }
 
     /// Selects a path, with this copy of its program if it has one. Returns the addresses of the copy.
-    pub(crate) fn take(&mut self, way: Way, copy: usize) -> String {
+    pub(crate) fn take(&mut self, path: Path, copy: usize) -> String {
         // No program is attached, so none reads the maps meanwhile.
-        match way {
-            Way::Slow => self.remove_stations(),
-            Way::SlowOfUnknown => self.remove_sources(),
-            Way::Unchecked => self.rewrite(!flags::VALIDATE),
-            Way::FastOfMany => self.add_others(),
-            Way::FastAmongOthers => {
+        match path {
+            Path::Slow => self.remove_stations(),
+            Path::SlowOfUnknown => self.remove_sources(),
+            Path::Unchecked => self.rewrite(!flags::VALIDATE),
+            Path::FastOfMany => self.add_others(),
+            Path::FastAmongOthers => {
                 self.remove_sources();
                 self.remove_stations();
                 self.add_others();
@@ -149,7 +117,7 @@ impl Lab {
             }
             _ => {}
         }
-        let Some(copies) = way.program().and_then(|program| self.programs.get_mut(program)) else {
+        let Some(copies) = path.program().and_then(|program| self.programs.get_mut(program)) else {
             return String::new();
         };
         let copy = &mut copies[copy % COPIES];
@@ -158,18 +126,18 @@ impl Lab {
     }
 
     /// Total run time and run count of that copy of the program.
-    pub(crate) fn runs(&mut self, way: Way, copy: usize) -> (Duration, u64) {
-        self.programs.get_mut(way.program().unwrap()).unwrap()[copy % COPIES].runs()
+    pub(crate) fn runs(&mut self, path: Path, copy: usize) -> (Duration, u64) {
+        self.programs.get_mut(path.program().unwrap()).unwrap()[copy % COPIES].runs()
     }
 
     /// Undoes [`Lab::take`].
-    pub(crate) fn leave(&mut self, way: Way) {
+    pub(crate) fn leave(&mut self, path: Path) {
         // This waits for a grace period.
         self.links.clear();
-        match way {
-            Way::Slow | Way::SlowOfUnknown | Way::Unchecked => self.rewrite(u32::MAX),
-            Way::FastOfMany => self.remove_others(),
-            Way::FastAmongOthers => {
+        match path {
+            Path::Slow | Path::SlowOfUnknown | Path::Unchecked => self.rewrite(u32::MAX),
+            Path::FastOfMany => self.remove_others(),
+            Path::FastAmongOthers => {
                 self.remove_others();
                 self.rewrite(u32::MAX);
             }

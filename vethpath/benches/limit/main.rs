@@ -16,78 +16,81 @@
 
 mod copies;
 mod lab;
+mod output;
+mod path;
 mod pingpong;
-mod said;
-mod way;
+#[path = "../frames/private.rs"]
+mod private;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use aya::sys::{Stats, enable_stats};
 use lab::Lab;
+use output::Slices;
+use path::Path;
 use pingpong::{PingPong, Protocol};
-use said::Slices;
-use way::Way;
 
 /// The length of one slice. A tenth of it is warm-up.
 const SLICE: Duration = Duration::from_millis(60);
 
-fn main() {
-    if lab::must_move() {
-        return;
+fn main() -> ExitCode {
+    if !private::is_inside() {
+        return private::start();
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let is_said = |word: &str| words.iter().any(|one| one == word);
+    let is_given = |word: &str| words.iter().any(|one| one == word);
     let seconds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(60);
-    let protocol = if is_said("tcp") { Protocol::Tcp } else { Protocol::Udp };
-    let mut ways = Way::all(is_said("nf"));
-    let statistics = is_said("stats").then(|| enable_stats(Stats::RunTime).unwrap());
+    let protocol = if is_given("tcp") { Protocol::Tcp } else { Protocol::Udp };
+    let mut paths = Path::all(is_given("nf"));
+    let statistics = is_given("stats").then(|| enable_stats(Stats::RunTime).unwrap());
     if statistics.is_some() {
-        ways.retain(|way| way.program().is_some());
+        paths.retain(|path| path.program().is_some());
     }
-    let mut lab = Lab::up(is_said("nf"));
+    let mut lab = Lab::up(is_given("nf"));
     let mut slices = Slices::new();
     let mut places: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    let round = SLICE * u32::try_from(ways.len()).unwrap();
+    let round = SLICE * u32::try_from(paths.len()).unwrap();
     let rounds =
         usize::try_from(Duration::from_secs(seconds).as_millis() / round.as_millis()).unwrap().max(1);
     for number in 0..rounds {
         // The memory addresses of sockets change their speed while they exist.
         let by_bridge = PingPong::between(lab::BRIDGED, protocol);
         let by_cable = PingPong::between(lab::CABLED, protocol);
-        fastrand::shuffle(&mut ways);
-        for &way in &ways {
+        fastrand::shuffle(&mut paths);
+        for &path in &paths {
             let before = lab.fast_frames();
-            let place = lab.take(way, number);
-            let exchange = if way == Way::Cable { &by_cable } else { &by_bridge };
+            let place = lab.take(path, number);
+            let exchange = if path == Path::Cable { &by_cable } else { &by_bridge };
             let figure = if statistics.is_some() {
-                a_run(&mut lab, way, number, exchange)
+                a_run(&mut lab, path, number, exchange)
             } else {
                 exchange.slice(SLICE)
             };
-            lab.leave(way);
+            lab.leave(path);
             let fast = lab.fast_frames() - before;
             // Neighbour probes may add a few frames.
-            assert_eq!(fast > 100, way.is_fast(), "{way:?}: {fast} frames took the fast path");
-            slices.entry(way).or_default().push(figure);
-            if way == Way::Fast {
+            assert_eq!(fast > 100, path.is_fast(), "{path:?}: {fast} frames took the fast path");
+            slices.entry(path).or_default().push(figure);
+            if path == Path::Fast {
                 places.entry(place).or_default().push(figure);
             }
         }
     }
     drop(lab);
     if statistics.is_some() {
-        said::runs(SLICE, &slices);
+        output::runs(SLICE, &slices);
     } else {
-        said::round_trips(protocol, SLICE, &slices);
-        said::places(&places);
+        output::round_trips(protocol, SLICE, &slices);
+        output::places(&places);
     }
+    ExitCode::SUCCESS
 }
 
 /// The mean run time of the path's program in a slice, in nanoseconds.
-fn a_run(lab: &mut Lab, way: Way, number: usize, exchange: &PingPong) -> f64 {
-    let (time, count) = lab.runs(way, number);
+fn a_run(lab: &mut Lab, path: Path, number: usize, exchange: &PingPong) -> f64 {
+    let (time, count) = lab.runs(path, number);
     exchange.slice(SLICE);
-    let (time_after, count_after) = lab.runs(way, number);
-    assert!(count_after - count > 100, "{way:?}: the program has not run");
+    let (time_after, count_after) = lab.runs(path, number);
+    assert!(count_after - count > 100, "{path:?}: the program has not run");
     (time_after - time).as_nanos() as f64 / (count_after - count) as f64
 }

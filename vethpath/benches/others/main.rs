@@ -4,23 +4,23 @@
 //! The ping-pong runs first, in the middle and last. If its results on one CPU show that the machine's speed has
 //! changed, the round is discarded and reported.
 //!
-//! As root: `cargo bench --bench others -- ROUNDS`. It needs `cc` and `sockperf`, and runs in private network and mount
-//! namespaces. With one CPU it measures nothing across CPUs.
+//! As root: `cargo bench --bench others -- ROUNDS`. It needs `cc` and `sockperf`, and runs in private network, mount and
+//! pid namespaces. With one CPU it measures nothing across CPUs.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing to say")]
 
 use std::{
     fs,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     thread,
     time::Duration,
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
 use serde_json::Value;
+use vethpath_figures::statistics;
+
+#[path = "../frames/private.rs"]
+mod private;
 
 /// A lab for each path, with the number in its addresses.
 const PATHS: [(&str, &str, u8); 2] = [("fast", "tc", 1), ("bridge", "bridge", 2)];
@@ -60,9 +60,13 @@ struct Figures {
     sockperf: Option<f64>,
 }
 
-fn main() {
+fn main() -> ExitCode {
+    if !private::is_inside() {
+        return private::start();
+    }
     let rounds = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(5);
-    private();
+    // Bridges do not call netfilter. The file does not exist without br_netfilter.
+    let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
     let pingpong = "/run/pingpong";
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/others/pingpong.c");
     let _ = printed(Command::new("cc").args(["-O2", "-o", pingpong, source]));
@@ -95,6 +99,7 @@ fn main() {
     for (path, ..) in PATHS {
         let _ = printed(vethpath().args(["down", path]));
     }
+    ExitCode::SUCCESS
 }
 
 /// Prints a line for each case. Ratios are medians of the rounds' ratios, with minimum and maximum.
@@ -242,18 +247,6 @@ fn lab(path: &str, datapath: &str, number: u8) -> String {
     text
 }
 
-/// Private namespaces, which end with the process. Bridges in them do not call netfilter.
-fn private() {
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("namespaces (it needs root)");
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-    for (kind, point) in [("sysfs", "/sys"), ("tmpfs", "/run")] {
-        mount(Some(kind), point, Some(kind), MsFlags::empty(), None::<&str>).unwrap();
-    }
-    // The file does not exist without br_netfilter.
-    let _ = fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", "0");
-}
-
 fn vethpath() -> Command {
     Command::new(env!("CARGO_BIN_EXE_vethpath"))
 }
@@ -264,9 +257,6 @@ fn printed(command: &mut Command) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-/// The middle value, or the mean of the two middle ones.
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    let last = figures.len() - 1;
-    f64::midpoint(figures[last / 2], figures[last - last / 2])
+fn median(figures: Vec<f64>) -> f64 {
+    statistics::median(figures).unwrap()
 }

@@ -1,10 +1,15 @@
 //! Selects the cases to measure from the request. Pure.
 
 use super::{
-    Error,
-    load::{LONGEST_DATAGRAM, SHORTEST_NUMBERED},
-    work::{Cores, Spec, Wait, Work},
+    error::Error,
+    workload::{Cores, Spec, Wait, Workload},
 };
+
+/// The longest payload of a UDP datagram over IPv4 (RFC 768, RFC 791).
+const LONGEST_DATAGRAM: usize = 65_507;
+
+/// The shortest datagram that holds a sequence number.
+const SHORTEST_NUMBERED: usize = 8;
 
 /// Bytes of a write to a stream, unless the user sets a size.
 const STREAM: usize = 64 << 10;
@@ -13,7 +18,7 @@ const STREAM: usize = 64 << 10;
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
     /// Kinds of work.
-    pub work: Vec<Work>,
+    pub work: Vec<Workload>,
     /// All kinds of work, in all combinations.
     pub all: bool,
     /// Bytes of a message, datagram or write.
@@ -29,10 +34,10 @@ impl Spec {
     #[must_use]
     pub fn possible(self) -> Self {
         let size = match self.work {
-            Work::UdpRr => self.size.clamp(1, LONGEST_DATAGRAM),
-            Work::UdpRate => self.size.clamp(SHORTEST_NUMBERED, LONGEST_DATAGRAM),
-            Work::TcpConnect => 1,
-            Work::TcpRr | Work::TcpStream => self.size.max(1),
+            Workload::UdpRr => self.size.clamp(1, LONGEST_DATAGRAM),
+            Workload::UdpRate => self.size.clamp(SHORTEST_NUMBERED, LONGEST_DATAGRAM),
+            Workload::TcpConnect => 1,
+            Workload::TcpRr | Workload::TcpStream => self.size.max(1),
         };
         Self { size, ..self }
     }
@@ -68,25 +73,25 @@ pub fn cases(wish: &Wish, cpus: usize) -> Result<Vec<Spec>, Error> {
     if cases.is_empty() { Err(Error::Spinning { two }) } else { Ok(cases) }
 }
 
-fn works(wish: &Wish) -> Vec<Work> {
+fn works(wish: &Wish) -> Vec<Workload> {
     match &wish.work[..] {
-        [] if wish.all => Work::ALL.to_vec(),
-        [] => vec![Work::UdpRr, Work::TcpRr],
+        [] if wish.all => Workload::ALL.to_vec(),
+        [] => vec![Workload::UdpRr, Workload::TcpRr],
         work => work.to_vec(),
     }
 }
 
 /// The default placement. A sender that saturates a CPU must not share it with the receiver.
-fn usual(work: Work, two: bool) -> &'static [Cores] {
+fn usual(work: Workload, two: bool) -> &'static [Cores] {
     match work {
-        Work::TcpStream | Work::UdpRate if two => &[Cores::Cross],
+        Workload::TcpStream | Workload::UdpRate if two => &[Cores::Cross],
         _ => &[Cores::Same, Cores::Cross],
     }
 }
 
 /// Spinning is measured only for round trips across CPUs. Two processes that spin on one CPU each wait for the other's
 /// time slice, which is thousands of times longer than the path.
-fn waits(wish: &Wish, work: Work, cores: Cores) -> Vec<Wait> {
+fn waits(wish: &Wish, work: Workload, cores: Cores) -> Vec<Wait> {
     let wanted: &[Wait] = match &wish.waits[..] {
         [] if wish.all => &[Wait::Blocking, Wait::Spinning],
         [] => &[Wait::Blocking],
@@ -96,9 +101,9 @@ fn waits(wish: &Wish, work: Work, cores: Cores) -> Vec<Wait> {
     wanted.iter().copied().filter(possible).collect()
 }
 
-const fn usual_size(work: Work) -> usize {
+const fn usual_size(work: Workload) -> usize {
     match work {
-        Work::TcpStream => STREAM,
+        Workload::TcpStream => STREAM,
         _ => Spec::UDP.size,
     }
 }
@@ -133,14 +138,14 @@ mod tests {
     #[test]
     fn sizes_are_made_possible_and_not_measured_twice() {
         let wish = Wish {
-            work: vec![Work::UdpRr],
+            work: vec![Workload::UdpRr],
             sizes: vec![1, 65_536, 70_000],
             cores: vec![Cores::Same],
             ..Wish::default()
         };
         let sizes: Vec<_> = cases(&wish, 2).unwrap().iter().map(|case| case.size).collect();
         assert_eq!(sizes, [1, LONGEST_DATAGRAM]);
-        let rate = Wish { work: vec![Work::UdpRate], sizes: vec![1], ..Wish::default() };
+        let rate = Wish { work: vec![Workload::UdpRate], sizes: vec![1], ..Wish::default() };
         assert_eq!(cases(&rate, 1).unwrap()[0].size, SHORTEST_NUMBERED);
     }
 

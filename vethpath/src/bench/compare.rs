@@ -6,10 +6,10 @@ use vethpath_figures::statistics::{Interval, rounded};
 
 use super::{
     machine::Machine,
-    modes::Mode,
-    report::{Case, PerMode, Report},
+    mode::{Mode, PerMode},
+    report::{Case, Report},
     temporary_lab,
-    work::{Better, Spec},
+    workload::{Better, Spec},
 };
 
 /// A run compared with a previous one.

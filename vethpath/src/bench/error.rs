@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::Shape;
+use super::temporary_lab::ShapeError;
 use crate::{
     datapath, kernel, state,
     topology::{LabName, NsName},
@@ -37,8 +37,8 @@ pub enum Error {
         two: bool,
     },
     /// No lab can be generated in this shape.
-    #[error("there is no lab of the shape {0:?}")]
-    Shape(Shape),
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// `--cores cross` with one CPU.
     #[error("there is one CPU only, so nothing can be measured across CPUs")]
     OneCpu,

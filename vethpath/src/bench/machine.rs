@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use jiff::{Timestamp, Unit};
 use serde::{Deserialize, Serialize};
 
-use super::choose::Chosen;
+use super::{endpoints, selection::Selection};
 use crate::{
     datapath::Hook,
     kernel::{
@@ -44,16 +44,16 @@ pub struct Machine {
 impl Machine {
     /// Reads the properties. `cpu` is the measured CPU.
     #[must_use]
-    pub fn read(chosen: &Chosen, hook: Hook, cpu: usize) -> Self {
+    pub fn read(selection: &Selection, hook: Hook, cpu: usize) -> Self {
         let now = Timestamp::now();
         Self {
             cpu: file("/proc/cpuinfo").and_then(|text| cpu_model(&text)),
-            cpus: super::end::cpus().len(),
+            cpus: endpoints::cpus().len(),
             governor: governor(cpu),
             kernel: file("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()),
             hook: Some(hook),
-            bridge_nf_call: bridge_calls(chosen).map(named).unwrap_or_default(),
-            congestion_control: congestion_control(chosen),
+            bridge_nf_call: bridge_calls(selection).map(named).unwrap_or_default(),
+            congestion_control: congestion_control(selection),
             vethpath: env!("CARGO_PKG_VERSION").to_owned(),
             date: now.round(Unit::Second).unwrap_or(now).to_string(),
             command: command(),
@@ -62,23 +62,20 @@ impl Machine {
 }
 
 /// The cpufreq governor of a CPU.
-#[must_use]
-pub fn governor(cpu: usize) -> Option<String> {
+fn governor(cpu: usize) -> Option<String> {
     let path = format!("/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
     file(&path).map(|text| text.trim().to_owned())
 }
 
 /// Which netfilter hooks bridges call in the bridge's namespace.
-#[must_use]
-pub fn bridge_calls(chosen: &Chosen) -> Option<BridgeCalls> {
-    let netns = Netns::of(&chosen.from.pair.place);
+fn bridge_calls(selection: &Selection) -> Option<BridgeCalls> {
+    let netns = Netns::of(&selection.from.pair.place);
     netns.ok()?.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS))).ok()?.ok()
 }
 
 /// The default TCP congestion control in the client's namespace.
-#[must_use]
-pub fn congestion_control(chosen: &Chosen) -> Option<String> {
-    let netns = Netns::named(&chosen.from.pair.namespace).ok()?;
+fn congestion_control(selection: &Selection) -> Option<String> {
+    let netns = Netns::named(&selection.from.pair.namespace).ok()?;
     sysctl::read(&netns, &SysctlKey::net(&["ipv4", "tcp_congestion_control"])).ok()
 }
 

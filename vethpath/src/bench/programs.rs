@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Error, choose::Chosen};
+use super::{
+    error::Error,
+    selection::{NO_AGENT, Selection},
+};
 use crate::{
     agent::status::{self, Status},
     datapath::{self, LabPrograms},
@@ -17,9 +20,6 @@ const ARM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The poll interval.
 const INTERVAL: Duration = Duration::from_millis(2);
-
-/// The state of a pair if the agent does not answer.
-const NO_AGENT: &str = "the agent does not answer";
 
 /// All programs of a lab whose lock is held.
 pub struct Programs {
@@ -38,15 +38,9 @@ impl Programs {
     pub fn of(record: &Record, directory: Directory) -> Result<Self, Error> {
         let programs = LabPrograms::of(&record.topology, record.hook)?;
         let mut programs = Self { directory, programs, armed: Vec::new(), are_on: true };
-        let armed = programs.states().into_iter().filter(|(_, state)| state.is_none());
+        let armed = pair_states(&programs.directory).into_iter().filter(|(_, state)| state.is_none());
         programs.armed = armed.map(|(pair, _)| pair).collect();
         Ok(programs)
-    }
-
-    /// The agent's state of each pair; empty if it does not answer.
-    #[must_use]
-    pub fn states(&self) -> BTreeMap<String, Option<String>> {
-        status::query(&self.directory.socket()).map(|status| status.ports).unwrap_or_default()
     }
 
     /// Detaches them, and returns when the kernel has removed them and the agent has resynced.
@@ -75,11 +69,11 @@ impl Programs {
     ///
     /// # Errors
     /// A kernel operation fails, or a pair stays unarmed.
-    pub async fn attach(&mut self, chosen: &Chosen) -> Result<(), Error> {
+    pub async fn attach(&mut self, selection: &Selection) -> Result<(), Error> {
         if self.are_on {
             return Ok(());
         }
-        let names = chosen.sides().map(|side| side.pair.name());
+        let names = selection.sides().map(|side| side.pair.name());
         match self.attach_and_arm(&names).await?.pop_first() {
             None => Ok(()),
             Some((pair, state)) => Err(Error::NotArmed { pair, state }),
@@ -127,6 +121,11 @@ impl Drop for Programs {
             let _ = self.put_back();
         }
     }
+}
+
+/// The agent's state of each pair: why it is not armed. Empty if the agent does not answer.
+pub(super) fn pair_states(directory: &Directory) -> BTreeMap<String, Option<String>> {
+    status::query(&directory.socket()).map(|status| status.ports).unwrap_or_default()
 }
 
 /// The agent's status after a resync that includes the changes made so far; `None` if it does not answer. Each resync

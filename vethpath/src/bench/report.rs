@@ -1,7 +1,5 @@
 //! The model of `bench --json`, serialized and deserialized. See `docs/performance.md`.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use vethpath_figures::statistics::{self, Interval};
@@ -9,44 +7,14 @@ use vethpath_figures::statistics::{self, Interval};
 use super::{
     distribution::Distribution,
     machine::Machine,
-    modes::Mode,
-    warnings::Warning,
-    work::{Better, Cores, Spec, Unit, Wait, Work},
+    mode::{Mode, PerMode},
+    warning::Caveat,
+    workload::{Better, Placement, Spec, Unit, Wait, Workload},
 };
 
 /// The version of this model. It increases when a field is removed or changes its meaning. In version 1 UDP round trips
 /// used connected sockets, and packet rates used the sender's time only.
 pub const VERSION: u32 = 3;
-
-/// One figure for each mode that was measured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct PerMode<T>(BTreeMap<Mode, T>);
-
-impl<T> PerMode<T> {
-    /// The figure of a mode. A pair that is not armed has none for the fast path.
-    #[must_use]
-    pub fn get(&self, mode: Mode) -> Option<&T> {
-        self.0.get(&mode)
-    }
-
-    /// All figures, in the order cable, bridge, fast, XDP.
-    pub fn iter(&self) -> impl Iterator<Item = (Mode, &T)> {
-        self.0.iter().map(|(&mode, figure)| (mode, figure))
-    }
-
-    /// The figures converted by a function.
-    #[must_use]
-    pub fn map<U>(&self, figure: impl Fn(&T) -> U) -> PerMode<U> {
-        self.iter().map(|(mode, of)| (mode, figure(of))).collect()
-    }
-}
-
-impl<T> FromIterator<(Mode, T)> for PerMode<T> {
-    fn from_iter<I: IntoIterator<Item = (Mode, T)>>(figures: I) -> Self {
-        Self(figures.into_iter().collect())
-    }
-}
 
 /// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,7 +77,7 @@ pub enum Why {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     /// The kind of work.
-    pub work: Work,
+    pub work: Workload,
     /// Bytes of a message, datagram or write.
     pub size: usize,
     /// How the ends waited.
@@ -200,17 +168,6 @@ impl Case {
     }
 }
 
-/// The CPUs of the two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Placement {
-    /// Whether they share one CPU.
-    pub cores: Cores,
-    /// The CPU of the client or sender.
-    pub from_cpu: usize,
-    /// The CPU of the other end.
-    pub to_cpu: usize,
-}
-
 /// The figures of a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -236,23 +193,91 @@ pub struct Rate {
     pub loss: f64,
 }
 
-/// The serialized form of a [`Warning`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Caveat {
-    /// Machine-readable kind.
-    pub kind: String,
-    /// The message.
-    pub message: String,
-    /// The advice.
-    pub advice: String,
-}
+/// A fixed report for the tests of the renderers.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::{
+        Case, Caveat, Distribution, Ended, Interval, Machine, Mode, Placement, Rate, Report, Results, Spec,
+        VERSION, Wait, Why, Workload,
+    };
+    use crate::bench::{warning::Warning, workload::Cores};
 
-impl From<&Warning> for Caveat {
-    fn from(warning: &Warning) -> Self {
-        Self {
-            kind: warning.kind().to_owned(),
-            message: warning.to_string(),
-            advice: warning.advice().to_owned(),
+    fn distribution(p50_us: f64) -> Distribution {
+        Distribution {
+            p50_us,
+            p90_us: p50_us + 1.0,
+            p99_us: p50_us + 9.0,
+            p99_9_us: p50_us + 20.0,
+            min_us: p50_us - 1.0,
+            max_us: p50_us + 100.0,
+            mean_us: p50_us + 0.25,
+            n: 2000,
+            lost: 0,
+            round_p50_us: vec![p50_us + 0.1; 2],
+            histogram: vec![(p50_us, 1000), (p50_us + 0.1, 900), (p50_us + 100.0, 100)],
         }
+    }
+
+    fn rate(median: f64) -> Rate {
+        Rate { median, rounds: vec![median, median * 1.01], sent: 5000, received: 5000, loss: 0.0 }
+    }
+
+    fn case(spec: Spec, results: Results) -> Case {
+        let Spec { work, size, wait, cores } = spec;
+        Case {
+            work,
+            size,
+            wait,
+            placement: Placement { cores, from_cpu: 1, to_cpu: usize::from(cores == Cores::Same) },
+            unit: work.unit(),
+            better: work.better(),
+            rounds: 2,
+            ended: Ended { why: Why::Narrow, width: Some(0.08), wanted: 0.1 },
+            results,
+            fast_to_bridge: Some(Interval { value: 0.822, low: 0.81, high: 0.83 }),
+            fast_to_cable: Some(Interval { value: 1.05, low: 1.04, high: 1.06 }),
+            overhead_removed: Some(Interval { value: 0.821, low: 0.78, high: 0.86 }),
+            xdp_to_bridge: None,
+            xdp_to_cable: None,
+            xdp_overhead_removed: None,
+        }
+    }
+
+    /// A run with a latency and a rate.
+    pub(crate) fn report() -> Report {
+        let latency = [(Mode::Cable, 10.1), (Mode::Bridge, 12.9), (Mode::Fast, 10.6)];
+        let latency = latency.map(|(mode, p50_us)| (mode, distribution(p50_us)));
+        let rates = [(Mode::Cable, 600e3), (Mode::Bridge, 400e3), (Mode::Fast, 550e3)];
+        let rates = rates.map(|(mode, median)| (mode, rate(median)));
+        let stream = Spec { work: Workload::UdpRate, size: 64, wait: Wait::Blocking, cores: Cores::Cross };
+        let round_trips = case(Spec::UDP, Results::Latency(latency.clone().into_iter().collect()));
+        Report {
+            version: VERSION,
+            lab: "lab".into(),
+            from: "ns0".into(),
+            to: "ns1".into(),
+            bridges: 1,
+            rounds: 2,
+            ended: round_trips.ended,
+            warnings: vec![Caveat::from(&Warning::OneCpu)],
+            machine: Machine { cpus: 2, vethpath: "0.1.0".into(), ..Machine::default() },
+            udp_rr: Some(latency.iter().map(|(mode, d)| (*mode, d.brief())).collect()),
+            tcp_rr: None,
+            overhead_removed: round_trips.overhead_removed,
+            cases: vec![round_trips, case(stream, Results::Rate(rates.into_iter().collect()))],
+        }
+    }
+
+    /// The same report with XDP.
+    pub(crate) fn with_xdp() -> Report {
+        let mut report = report();
+        let case = &mut report.cases[0];
+        let Results::Latency(latency) = &case.results else { return report };
+        let all = latency.iter().map(|(mode, d)| (mode, d.clone())).chain([(Mode::Xdp, distribution(12.5))]);
+        case.results = Results::Latency(all.collect());
+        case.xdp_to_bridge = Some(Interval { value: 0.969, low: 0.96, high: 0.98 });
+        case.xdp_to_cable = Some(Interval { value: 1.237, low: 1.23, high: 1.25 });
+        case.xdp_overhead_removed = Some(Interval { value: 0.143, low: 0.12, high: 0.16 });
+        report
     }
 }

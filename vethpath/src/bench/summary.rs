@@ -1,16 +1,16 @@
 //! Builds the report from the rounds. Pure.
 
 use super::{
-    choose::{Chosen, Side},
     distribution::Distribution,
+    endpoints::placement,
     machine::Machine,
-    modes::Mode,
-    report::{Case, Caveat, Ended, PerMode, Report, Results, VERSION, Why},
+    mode::{Mode, PerMode},
+    report::{Case, Ended, Report, Results, VERSION, Why},
     schedule::Rounds,
-    site::placement,
+    selection::{Selection, Side},
     tally::Tally,
-    warnings::Warning,
-    work::Spec,
+    warning::{Caveat, Warning},
+    workload::Spec,
 };
 use crate::topology::LabName;
 
@@ -18,13 +18,13 @@ use crate::topology::LabName;
 #[must_use]
 pub fn report(
     lab: &LabName,
-    chosen: &Chosen,
+    selection: &Selection,
     rounds: &Rounds,
     machine: Machine,
     mut warnings: Vec<Warning>,
 ) -> Report {
     let cases: Vec<_> = rounds.tallies.iter().map(case).collect();
-    if chosen.is_armed() {
+    if selection.is_armed() {
         warnings.extend(cases.iter().filter_map(doubt));
     }
     let name = |side: &Side| side.pair.namespace.to_string();
@@ -32,9 +32,9 @@ pub fn report(
     Report {
         version: VERSION,
         lab: lab.to_string(),
-        from: name(&chosen.from),
-        to: name(&chosen.to),
-        bridges: chosen.bridges,
+        from: name(&selection.from),
+        to: name(&selection.to),
+        bridges: selection.bridges,
         rounds: first.map_or(0, |case| case.rounds),
         ended: first.map_or(NEVER, |case| case.ended),
         warnings: caveats(&warnings),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use vethpath_figures::statistics::{median, overhead_removed, ratio};
+use vethpath_figures::statistics::{Interval, median, overhead_removed, ratio};
 
 use super::{
-    Distribution, Interval, Mode,
-    measured::Measured,
-    report::{Ended, PerMode, Rate, Results, Why},
-    work::{Better, Spec},
+    distribution::Distribution,
+    measurement::Measurement,
+    mode::{Mode, PerMode},
+    report::{Ended, Rate, Results, Why},
+    workload::{Better, Spec},
 };
 
 /// Target width of the interval of the overhead removed.
@@ -49,7 +50,7 @@ impl Tally {
     }
 
     /// Adds a round. Every slice must have a figure.
-    pub fn add(&mut self, slices: impl Iterator<Item = (Mode, Measured)>) {
+    pub fn add(&mut self, slices: impl Iterator<Item = (Mode, Measurement)>) {
         self.rounds += 1;
         for (mode, measured) in slices {
             let sum = self.modes.entry(mode).or_default();
@@ -157,16 +158,16 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::bench::Work;
+    use crate::bench::Workload;
 
-    fn counted(within: u64) -> Measured {
+    fn counted(within: u64) -> Measurement {
         let second = Duration::from_secs(1);
-        Measured { within, sent: 2000, received: 1500, window: second, ..Measured::counted() }
+        Measurement { within, sent: 2000, received: 1500, window: second, ..Measurement::counted() }
     }
 
     #[test]
     fn the_overhead_of_rates_is_of_the_time_each_takes() {
-        let mut tally = Tally::new(Spec { work: Work::UdpRate, ..Spec::UDP });
+        let mut tally = Tally::new(Spec { work: Workload::UdpRate, ..Spec::UDP });
         for _ in 0..20 {
             // 1 ms, 2 ms, 1.25 ms.
             let slices = [(Mode::Cable, 1000), (Mode::Bridge, 500), (Mode::Fast, 800)];

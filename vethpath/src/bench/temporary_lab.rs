@@ -2,7 +2,8 @@
 
 use std::{fmt::Write, ops::RangeInclusive};
 
-use super::{Error, choose::Chosen};
+use thiserror::Error;
+
 use crate::topology::{NsName, Source, Topology, read};
 
 /// The shape of such a lab.
@@ -36,6 +37,11 @@ impl Shape {
     }
 }
 
+/// No lab can be generated in this shape.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("there is no lab of the shape {0:?}")]
+pub struct ShapeError(Shape);
+
 /// Prefix of the lab names, and the number of hexadecimal digits after it.
 const PREFIX: &str = "bench-";
 const DIGITS: usize = 8;
@@ -62,28 +68,24 @@ impl TemporaryLab {
     ///
     /// # Errors
     /// Never, for shapes within the limits.
-    pub fn of(shape: Shape) -> Result<Self, Error> {
+    pub fn of(shape: Shape) -> Result<Self, ShapeError> {
         Self::with(shape, &Ports { datapath: "tc", mtu: None, ipv6: false })
     }
 
-    /// The path between two measured pairs, again on XDP: the same number of bridges in a row, the same MTU and the
-    /// same address family. Other hosts are left out, since no frame on this path reaches them.
+    /// A chain of bridges on XDP, with hosts of an address family and of an MTU in bytes, if one is given.
     ///
     /// # Errors
-    /// There are more bridges between the two than a chain may have.
-    pub fn on_xdp(chosen: &Chosen) -> Result<Self, Error> {
-        let mtus = chosen.sides().map(|side| side.pair.inner.mtu);
-        let ipv6 = chosen.from.address.is_ipv6();
-        let ports = Ports { datapath: "xdp", mtu: mtus.into_iter().flatten().min(), ipv6 };
-        Self::with(Shape::Chain(chosen.bridges), &ports)
+    /// There are more bridges than a chain may have.
+    pub fn on_xdp(bridges: usize, mtu: Option<u32>, ipv6: bool) -> Result<Self, ShapeError> {
+        Self::with(Shape::Chain(bridges), &Ports { datapath: "xdp", mtu, ipv6 })
     }
 
-    fn with(shape: Shape, ports: &Ports) -> Result<Self, Error> {
+    fn with(shape: Shape, ports: &Ports) -> Result<Self, ShapeError> {
         // Namespace names are global to the host, so they contain the lab's name.
         let name = format!("{PREFIX}{:0DIGITS$x}", fastrand::u32(..));
         let text = text(shape, &name, ports);
         let source = Source { path: &name, text: &text };
-        let invalid = || Error::Shape(shape);
+        let invalid = || ShapeError(shape);
         let topology = read(source, Some(&name)).map_err(|_| invalid())?;
         let host = |number: usize| format!("{name}-{number}").parse().map_err(|_| invalid());
         let between = (host(0)?, host(shape.hosts() - 1)?);

@@ -1,13 +1,15 @@
 //! The same path on XDP, in a generated lab beside the measured one.
 
 use super::{
-    Error, Mode, Warning,
-    choose::{self, Chosen},
+    endpoints::Endpoints,
+    error::Error,
     load::Worker,
-    measured::Measured,
-    schedule::{Slice, Timing},
-    site::Site,
-    watched::{Watched, nearly},
+    measurement::{Measurement, Timing},
+    mode::Mode,
+    monitor::{PathMonitor, nearly},
+    schedule::Slice,
+    selection::{self, Selection},
+    warning::Warning,
 };
 use crate::{
     kernel::{Netns, Rtnl},
@@ -27,8 +29,8 @@ pub struct Beside<'a> {
 /// The locked lab.
 pub struct OnXdp {
     _lock: LabLock,
-    chosen: Chosen,
-    watched: Watched,
+    selection: Selection,
+    monitor: PathMonitor,
     /// Reads links in the bridges' namespace.
     bridges: Rtnl,
 }
@@ -42,23 +44,23 @@ impl OnXdp {
         let Beside { record, between } = beside;
         let directory = Directory::of(&record.topology.lab);
         let lock = LabLock::acquire(&directory)?;
-        let chosen = choose::choose(&record.topology, Some(between), &directory)?;
-        for side in chosen.sides() {
+        let selection = selection::select(&record.topology, Some(between), &directory)?;
+        for side in selection.sides() {
             if let Some(state) = side.not_armed.clone() {
                 return Err(Error::NotArmed { pair: side.pair.name(), state });
             }
         }
-        let netns = Netns::of(&chosen.from.pair.place)?;
-        let watched = Watched::open(chosen.clone(), directory)?;
-        Ok(Self { _lock: lock, chosen, watched, bridges: Rtnl::open(&netns)? })
+        let netns = Netns::of(&selection.from.pair.place)?;
+        let monitor = PathMonitor::open(selection.clone(), directory)?;
+        Ok(Self { _lock: lock, selection, monitor, bridges: Rtnl::open(&netns)? })
     }
 
     /// The two ends.
     ///
     /// # Errors
     /// A namespace is gone.
-    pub fn site(&self) -> Result<Site, Error> {
-        Site::of(&self.chosen)
+    pub fn endpoints(&self) -> Result<Endpoints, Error> {
+        Endpoints::of(&self.selection)
     }
 
     /// Measures a slice and reports a fault if frames did not take XDP.
@@ -66,12 +68,12 @@ impl OnXdp {
     /// # Errors
     /// Those of the worker, or a kernel operation fails.
     pub async fn slice(&self, worker: &Worker, timing: Timing) -> Result<Slice, Error> {
-        let (before, ports) = (self.watched.counted()?, self.sent_by_ports().await?);
+        let (before, ports) = (self.monitor.counted()?, self.sent_by_ports().await?);
         let measured = worker.slice(timing, Mode::Xdp.name()).await?;
-        let sent = self.watched.since(&before)?;
+        let sent = self.monitor.since(&before)?;
         let redirected = self.sent_by_ports().await?.saturating_sub(ports);
         let fault = if !sent.is_fast(worker.fewest_frames(&measured)) {
-            Some(Warning::NotFast { fast: sent.fast, slow: sent.slow, pairs: self.watched.states() })
+            Some(Warning::NotFast { fast: sent.fast, slow: sent.slow, pairs: self.monitor.states() })
         } else if is_by_xdp(redirected, sent.fast, &measured) {
             None
         } else {
@@ -84,7 +86,7 @@ impl OnXdp {
     /// a port. `bpf_redirect_peer`, which the tc programs use here, bypasses the port.
     async fn sent_by_ports(&self) -> Result<u64, Error> {
         let mut sent = 0;
-        for side in self.chosen.sides() {
+        for side in self.selection.sides() {
             let port: &IfName = &side.pair.port;
             sent += self.bridges.expect_link(port).await?.sent.0;
         }
@@ -93,7 +95,7 @@ impl OnXdp {
 }
 
 /// Whether XDP redirected nearly all frames that the programs took. Frames lost at a full ring are included.
-fn is_by_xdp(redirected: u64, fast: u64, measured: &Measured) -> bool {
+fn is_by_xdp(redirected: u64, fast: u64, measured: &Measurement) -> bool {
     redirected + measured.lost() >= nearly(fast)
 }
 
@@ -103,10 +105,10 @@ mod tests {
 
     #[test]
     fn what_the_tc_programs_took_is_not_by_xdp() {
-        let datagrams = Measured { sent: 1000, received: 900, ..Measured::counted() };
+        let datagrams = Measurement { sent: 1000, received: 900, ..Measurement::counted() };
         assert!(is_by_xdp(900, 1000, &datagrams), "a hundred were lost at a ring");
         assert!(!is_by_xdp(800, 1000, &datagrams));
-        let round_trips = Measured { sent: 500, received: 500, ..Measured::counted() };
+        let round_trips = Measurement { sent: 500, received: 500, ..Measurement::counted() };
         assert!(is_by_xdp(1000, 1000, &round_trips) && is_by_xdp(996, 1000, &round_trips));
         assert!(!is_by_xdp(2, 1000, &round_trips), "ARP alone went through the ports");
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Raw, report::printed};
+use super::results::{Raw, printed};
 use crate::error::Error;
 
 /// A printed row: one figure of a datapath in one lab.

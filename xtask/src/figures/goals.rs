@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Raw, parts,
-    report::{Case, Interval, first, report},
+    parts,
+    results::{Case, Interval, Raw, first, report},
 };
 use crate::error::Error;
 

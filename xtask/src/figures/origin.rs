@@ -1,10 +1,10 @@
-//! When each source was measured, and with which version of vethpath.
+//! When each source was measured, and of which commit.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Raw, sources};
+use super::{results::Raw, sources};
 use crate::{
     error::Error,
     tools::{command, output},
@@ -20,8 +20,6 @@ pub(super) struct Origin {
     #[serde(skip_serializing_if = "Option::is_none")]
     date: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    vethpath: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<String>,
 }
 
@@ -35,8 +33,6 @@ impl Origin {
         let line = |command: &mut std::process::Command| output(command).map(|text| text.trim().to_owned());
         Self {
             date: line(command("date").args(["-u", "+%F"])),
-            // All packages of the workspace have one version.
-            vethpath: Some(env!("CARGO_PKG_VERSION").to_owned()),
             commit: line(command("git").args(["rev-parse", "--short", "HEAD"])),
         }
     }
@@ -52,19 +48,17 @@ impl Origin {
 }
 
 impl Origins {
-    /// The origins of all results. Reports contain their own date and version.
+    /// The origins of all results. Reports contain their own date.
     pub(super) fn of(raw: &Raw) -> Result<Self, Error> {
         let kept = raw.get(KEY).cloned().map(serde_json::from_value).transpose();
         let mut all: BTreeMap<String, Origin> =
             kept.map_err(|error| Error::Figures(format!("{KEY}: {error}")))?.unwrap_or_default();
         for name in sources::names() {
             let Some(value) = raw.get(name) else { continue };
-            let machine = &value["machine"];
-            let said = |fact: &str| machine[fact].as_str().map(str::to_owned);
+            let date = value["machine"]["date"].as_str();
+            let day = date.and_then(|date| date.split('T').next()).map(str::to_owned);
             let origin = all.entry(name.to_owned()).or_default();
-            let day = said("date").and_then(|date| date.split('T').next().map(str::to_owned));
             origin.date = origin.date.take().or(day);
-            origin.vethpath = origin.vethpath.take().or_else(|| said("vethpath"));
         }
         Ok(Self(all))
     }
@@ -107,12 +101,11 @@ mod tests {
     use super::*;
 
     fn origin(date: &str, commit: Option<&str>) -> Origin {
-        let vethpath = Some("0.1.0".to_owned());
-        Origin { date: Some(date.to_owned()), vethpath, commit: commit.map(str::to_owned) }
+        Origin { date: Some(date.to_owned()), commit: commit.map(str::to_owned) }
     }
 
     fn raw(kept: &[(&str, Origin)]) -> Raw {
-        let report = json!({"machine": {"date": "2026-11-21T07:00:00Z", "vethpath": "0.1.0"}});
+        let report = json!({"machine": {"date": "2026-11-21T07:00:00Z"}});
         let mut raw: Raw = [("work".to_owned(), report), ("limit".to_owned(), json!("text"))].into();
         for (source, origin) in kept {
             origin.keep(&mut raw, source).expect("an origin");
@@ -146,9 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_measured_now_has_a_day_and_a_version() {
-        let Origin { date, vethpath, .. } = Origin::now();
-        assert!(date.is_some_and(|day| day.len() == "2026-11-21".len()));
-        assert!(vethpath.is_some_and(|version| !version.is_empty()));
+    fn what_is_measured_now_has_a_day() {
+        assert!(Origin::now().date.is_some_and(|day| day.len() == "2026-11-21".len()));
     }
 }

@@ -3,10 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::{
-    Raw,
-    report::{Interval, printed},
-};
+use super::results::{Interval, Raw, printed};
 use crate::error::Error;
 
 /// The runs.
@@ -57,7 +54,7 @@ pub(super) fn table(raw: &Raw) -> Result<String, Error> {
     for ratio in RATIOS {
         let _ = write!(text, "| {ratio} |");
         for source in SOURCES {
-            let _ = write!(text, " {} | |", said(raw, source, ratio)?);
+            let _ = write!(text, " {} | |", text_before(raw, source, ratio)?);
         }
         text.push('\n');
     }
@@ -70,7 +67,7 @@ pub(super) fn words(raw: &Raw) -> Result<String, Error> {
     let more = |ratio, than| Ok::<_, Error>((interval(raw, UDP, ratio)?.value - 1.0) * time(raw, UDP, than)?);
     let redirect = more("constant over cable", CABLE)?;
     let hook = more("a program that only passes over plain bridge", BRIDGE)?;
-    let checks = said(raw, SOURCES[1], "fast over fast without netfilter's checks")?;
+    let checks = text_before(raw, SOURCES[1], "fast over fast without netfilter's checks")?;
     Ok(format!(
         "By UDP a redirect to a constant adds {redirect:.3} us to a cable. A program that only passes adds {hook:.3} \
          us to a plain bridge: so much is the hook, and the rest, {:.3} us, what `bpf_redirect_peer` costs more than a \
@@ -82,24 +79,24 @@ pub(super) fn words(raw: &Raw) -> Result<String, Error> {
 
 /// A figure with its interval.
 pub(super) fn interval(raw: &Raw, source: &str, name: &str) -> Result<Interval, Error> {
-    let said = said(raw, source, name)?;
-    let numbers = said.split([' ', '(', ')']).filter_map(|word| word.parse().ok()).collect::<Vec<f64>>();
+    let text = text_before(raw, source, name)?;
+    let numbers = text.split([' ', '(', ')']).filter_map(|word| word.parse().ok()).collect::<Vec<f64>>();
     let &[value, low, high] = &numbers[..] else {
-        return Err(Error::Figures(format!("{source}: no interval of {name}: {said}")));
+        return Err(Error::Figures(format!("{source}: no interval of {name}: {text}")));
     };
     Ok(Interval { value, low, high })
 }
 
 fn time(raw: &Raw, source: &str, part: &str) -> Result<f64, Error> {
-    let time = said(raw, source, part)?.parse();
+    let time = text_before(raw, source, part)?.parse();
     time.map_err(|_| Error::Figures(format!("{source}: no number for {part}")))
 }
 
 /// The text printed before a name.
-fn said<'r>(raw: &'r Raw, source: &str, name: &str) -> Result<&'r str, Error> {
+fn text_before<'r>(raw: &'r Raw, source: &str, name: &str) -> Result<&'r str, Error> {
     let mut lines = printed(raw, source)?.lines().filter_map(|line| line.trim().split_once("  "));
-    let said = lines.find(|(_, what)| *what == name).map(|(said, _)| said);
-    said.ok_or_else(|| Error::Figures(format!("{source}: nothing of {name}")))
+    let text = lines.find(|(_, what)| *what == name).map(|(text, _)| text);
+    text.ok_or_else(|| Error::Figures(format!("{source}: nothing of {name}")))
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
 //! Charts as SVG files.
 
 use vethpath_figures::charts::{
-    self, Band, Bar, Ink, Row, Series, bars, cumulative, dark_mode, density, forest, rounds,
+    self, Bar, Ink, Row, Series, bars, cumulative, dark_mode, density, forest, rounds,
 };
 
 use super::{
-    Raw,
-    report::{PATHS, first},
+    results::{PATHS, Raw, first},
     tables::LABS,
 };
 use crate::error::Error;
@@ -36,15 +35,12 @@ pub(super) fn overhead(raw: &Raw) -> Result<String, Error> {
     let mut rows = Vec::new();
     for (source, bridges, netfilter) in LABS {
         let Some(removed) = first(raw, source)?.overhead_removed else { continue };
-        let words = format!("{:.2} ({:.2} to {:.2})", removed.value, removed.low, removed.high);
         let netfilter = if netfilter.starts_with('1') { ", netfilter called" } else { "" };
         let plural = if bridges == "1" { "" } else { "s" };
         let name = format!("{bridges} bridge{plural}{netfilter}");
-        let interval = (removed.low, removed.high);
-        rows.push(Row { name, value: removed.value, interval, words, ink: Ink::Fast });
+        rows.push(Row { name, figure: removed, ink: Ink::Fast });
     }
-    let svg = forest(&rows, (0.0, 1.0), ("0: as the plain bridge", "1: as a cable"));
-    alone(svg, "Overhead removed, with 95 % intervals")
+    alone(forest(&rows), "Overhead removed, with 95 % intervals")
 }
 
 /// The cumulative distribution of round trips through one bridge.
@@ -62,19 +58,18 @@ pub(super) fn ratios(raw: &Raw) -> Result<String, Error> {
     let case = first(raw, "one-bridge")?;
     let (fast, bridge) = (case.by_round("fast"), case.by_round("bridge"));
     let ratios: Vec<_> = fast.iter().zip(&bridge).map(|(fast, bridge)| fast / bridge).collect();
-    let band = case.fast_to_bridge.map(|i| Band { value: i.value, interval: (i.low, i.high) });
-    alone(rounds(&ratios, band, 1.0), "Fast path as a part of the plain bridge, in each round")
+    alone(rounds(&ratios, case.fast_to_bridge), "Fast path as a part of the plain bridge, in each round")
 }
 
 /// A chart, or the error.
 type Drawn = Result<String, charts::Error>;
 
-fn spread(raw: &Raw, draw: fn(&[Series<'_>], &str) -> Drawn) -> Result<Drawn, Error> {
+fn spread(raw: &Raw, draw: fn(&[Series<'_>]) -> Drawn) -> Result<Drawn, Error> {
     let case = first(raw, "one-bridge")?;
     let histograms = PATHS.map(|(path, _)| case.histogram(path));
     let series = PATHS.iter().zip(INKS).zip(&histograms);
     let series = series.map(|(((_, name), ink), histogram)| Series { name, ink, histogram });
-    Ok(draw(&series.collect::<Vec<_>>(), "microseconds"))
+    Ok(draw(&series.collect::<Vec<_>>()))
 }
 
 /// A standalone SVG: with a title, and colours for dark mode.

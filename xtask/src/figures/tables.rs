@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    Raw,
     origin::Origins,
-    report::{Case, Interval, PATHS, first, printed, report},
+    results::{Case, Interval, PATHS, Raw, first, printed, report},
 };
 use crate::error::Error;
 
@@ -115,11 +114,6 @@ pub(super) fn stream(raw: &Raw) -> Result<String, Error> {
 /// The text that a benchmark printed, as a code block.
 pub(super) fn verbatim(raw: &Raw, source: &str) -> Result<String, Error> {
     Ok(format!("```text\n{}\n```", printed(raw, source)?.trim_end()))
-}
-
-/// A table that a benchmark printed.
-pub(super) fn as_printed(raw: &Raw, source: &str) -> Result<String, Error> {
-    Ok(printed(raw, source)?.trim_end().to_owned())
 }
 
 /// Lines such as `   49 ns  fast`.

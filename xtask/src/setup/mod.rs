@@ -10,13 +10,13 @@ use crate::{
 };
 
 pub(crate) use requirements::Need;
-use requirements::{Install, REQUIREMENTS, Requirement};
+use requirements::{REQUIREMENTS, Requirement};
 use steps::{Host, Step};
 
 /// Installs all requirements of `needs`, or returns instructions to do it by hand.
 pub(crate) fn run(needs: &[Need]) -> Result<(), Error> {
     let wanted: Vec<_> = REQUIREMENTS.iter().filter(|one| one.serves(needs)).collect();
-    let missing: Vec<_> = wanted.iter().copied().filter(|one| !one.probe.find().is_present()).collect();
+    let missing: Vec<_> = wanted.iter().copied().filter(|one| one.probe.shortfall().is_some()).collect();
     if missing.is_empty() {
         say(&format!("setup: ok ({})", names(&wanted)));
         return Ok(());
@@ -29,7 +29,7 @@ pub(crate) fn run(needs: &[Need]) -> Result<(), Error> {
         return Err(refusal);
     }
     for one in &missing {
-        if let Some(found) = one.probe.find().shortfall() {
+        if let Some(found) = one.probe.shortfall() {
             return Err(Error::NotFound { name: one.name, found });
         }
     }

@@ -20,41 +20,15 @@ pub(super) enum Probe {
     Sysroot(&'static str),
 }
 
-/// The result of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// The requirement is installed.
-    Present,
-    /// Another version is installed.
-    Other(String),
-    /// It is not installed.
-    Nothing(String),
-}
-
-impl Found {
-    /// Whether the requirement is installed.
-    pub(super) fn is_present(&self) -> bool {
-        *self == Self::Present
-    }
-
-    /// The problem, for people.
-    pub(super) fn shortfall(self) -> Option<String> {
-        match self {
-            Self::Present => None,
-            Self::Other(text) | Self::Nothing(text) => Some(text),
-        }
-    }
-}
-
 impl Probe {
-    /// Runs the probe.
-    pub(super) fn find(self) -> Found {
+    /// Runs the probe. Returns what is wrong, for people; `None` if the requirement is installed.
+    pub(super) fn shortfall(self) -> Option<String> {
         let present = match self {
             Self::Program(name) => tools::find(name).is_some(),
             Self::File(path) => Path::new(path).is_file(),
             Self::Version(name, wanted) => {
                 let Some(file) = tools::find(name) else {
-                    return Found::Nothing(format!("`{name}` is not in PATH"));
+                    return Some(self.absence());
                 };
                 let text = output(command(&file).arg("--version")).unwrap_or_default();
                 return compare(&file, version(&text), wanted);
@@ -63,7 +37,7 @@ impl Probe {
             Self::Sysroot(file) => output(command("rustc").args(["--print", "sysroot"]))
                 .is_some_and(|root| Path::new(root.trim_end()).join(file).exists()),
         };
-        if present { Found::Present } else { Found::Nothing(self.absence()) }
+        (!present).then(|| self.absence())
     }
 
     /// The message if nothing was found.
@@ -77,12 +51,12 @@ impl Probe {
     }
 }
 
-/// Compares the version of `file` with the required one.
-fn compare(file: &Path, version: Option<&str>, wanted: &str) -> Found {
+/// What is wrong with the version of `file`, if it is not the required one.
+fn compare(file: &Path, version: Option<&str>, wanted: &str) -> Option<String> {
     match version {
-        Some(version) if version == wanted => Found::Present,
-        Some(version) => Found::Other(format!("{} is version {version}, not {wanted}", file.display())),
-        None => Found::Other(format!("{} does not tell its version", file.display())),
+        Some(version) if version == wanted => None,
+        Some(version) => Some(format!("{} is version {version}, not {wanted}", file.display())),
+        None => Some(format!("{} does not tell its version", file.display())),
     }
 }
 
@@ -109,15 +83,15 @@ mod tests {
     #[test]
     fn another_version_is_not_the_one_wanted() {
         let file = Path::new("/usr/local/bin/bpf-linker");
-        assert_eq!(compare(file, Some("0.10.4"), "0.10.4"), Found::Present);
-        let other = compare(file, Some("0.10.40"), "0.10.4").shortfall();
+        assert_eq!(compare(file, Some("0.10.4"), "0.10.4"), None);
+        let other = compare(file, Some("0.10.40"), "0.10.4");
         assert_eq!(other.as_deref(), Some("/usr/local/bin/bpf-linker is version 0.10.40, not 0.10.4"));
-        assert!(!compare(file, None, "0.10.4").is_present());
+        assert!(compare(file, None, "0.10.4").is_some());
     }
 
     #[test]
     fn what_is_not_there_is_not_found() {
-        assert!(!Probe::Program("no-such-program-anywhere").find().is_present());
-        assert!(!Probe::Sysroot("no/such/file").find().is_present());
+        assert!(Probe::Program("no-such-program-anywhere").shortfall().is_some());
+        assert!(Probe::Sysroot("no/such/file").shortfall().is_some());
     }
 }

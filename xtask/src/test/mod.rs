@@ -2,13 +2,10 @@
 
 mod fuzz;
 mod kernels;
-mod leftovers;
 mod machine;
 mod runner;
 mod select;
 mod stage;
-mod suite;
-mod times;
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +15,10 @@ use crate::{
     tools::{is_root, run as run_command, say},
 };
 pub(crate) use kernels::{GuestArgs, run_guest};
-use leftovers::Snapshot;
-use runner::Binary;
+use machine::Snapshot;
+use runner::{Binary, Outcome};
+use stage::Suite;
 pub(crate) use stage::{OTHER_CPU, Stage};
-use suite::Suite;
-use times::Times;
 
 /// Arguments of the chore.
 #[derive(Debug, clap::Args)]
@@ -151,6 +147,58 @@ fn run_stage(stage: Stage, args: &Args, times: &mut Times) -> Result<(), Error> 
         Stage::Fuzz => fuzz::run(args.suite().fuzz()),
         Stage::Kernels => kernels::run(&kernels::named(&args.kernel), &args.test_args),
         _ => Ok(()),
+    }
+}
+
+/// How many tests are listed in the table of times.
+const SLOWEST: usize = 20;
+
+/// The duration of each stage and integration test.
+struct Times {
+    begun: Instant,
+    stages: Vec<(&'static str, Duration)>,
+    tests: Vec<Outcome>,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { begun: Instant::now(), stages: Vec::new(), tests: Vec::new() }
+    }
+}
+
+impl Times {
+    /// Runs a stage and records its duration.
+    fn stage<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let done = work();
+        self.add_stage(name, begun.elapsed());
+        done
+    }
+
+    fn add_stage(&mut self, name: &'static str, time: Duration) {
+        self.stages.push((name, time));
+    }
+
+    /// The time since the start.
+    fn total(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// Prints a table of the stages and of the slowest tests.
+    fn show(&self) {
+        say("\nstages:");
+        for (name, time) in &self.stages {
+            say(&format!("{:>10}  {name}", seconds(*time)));
+        }
+        let mut tests: Vec<_> = self.tests.iter().collect();
+        tests.sort_by_key(|test| std::cmp::Reverse(test.time));
+        if !tests.is_empty() {
+            let sum: Duration = tests.iter().map(|test| test.time).sum();
+            say(&format!("slowest of {} integration tests ({} in all):", tests.len(), seconds(sum)));
+        }
+        for test in tests.into_iter().take(SLOWEST) {
+            say(&format!("{:>10}  {}", seconds(test.time), test.name));
+        }
     }
 }
 

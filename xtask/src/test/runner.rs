@@ -28,8 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     machine::Settings,
-    stage::{cargo_with, fixed},
-    suite::Suite,
+    stage::{Suite, cargo_with, fixed},
 };
 use crate::{
     error::Error,
@@ -72,7 +71,7 @@ pub(super) struct Outcome {
     lacks: Option<String>,
 }
 
-/// The prefix of the message that a test prints if this kernel lacks a feature: see tests/harness/kernel.rs.
+/// The prefix of the message that a test prints if this kernel lacks a feature: see tests/harness/environment.rs.
 const LACKS: &str = "this kernel lacks ";
 
 impl Binary {

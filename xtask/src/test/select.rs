@@ -1,12 +1,13 @@
 //! Selects and orders the integration tests of a suite.
 
-use std::{env, fs, num::NonZero, thread};
+use std::{env, num::NonZero, thread};
 
 use super::{
     runner::{Binary, Plan},
-    suite::Suite,
+    stage::Suite,
 };
 use crate::{
+    documents,
     error::Error,
     tools::{command, output, root, say},
 };
@@ -16,22 +17,20 @@ const PER_CPU: usize = 4;
 
 /// The longest tests start first, so that none runs alone at the end.
 const LONGEST: &[&str] = &[
-    "large::",
+    "scale::",
     "hazards::state::ageing::",
     "faults::",
-    "oracle::sees::",
+    "oracle::detection::",
     "oracle::generated",
     "hazards::delivery::losses::",
     "converge::killed::",
-    "hazards::state::looped::",
+    "hazards::state::spanning_tree::",
     "segments::stations::",
     "segments::spanning_tree",
     "hazards::state::lost_events::",
     "oracle::",
     "hazards::ourselves::agent::",
-    "hazards::state::spanning_tree::",
     "converge::",
-    "scale::",
     "bench::",
 ];
 
@@ -50,12 +49,12 @@ const LARGE: &[&str] = &[
 /// machine off the fast path.
 const ALONE: &[&str] = &[
     "scale::a_killed_up_leaves_grace_periods_as_they_were",
-    "bench::broken::slowed_down_it_gains_nothing",
+    "bench::broken::a_slowed_fast_path_shows_no_gain",
     "hazards::policy::netfilter::a_bpf_program_on_a_netfilter_hook_takes_effect",
 ];
 
 /// Tests of the quick suite, besides the first test of each row in the table of hazards.
-const QUICK: &[&str] = &["programs::", "harness_itself::", "hazards::table::"];
+const QUICK: &[&str] = &["programs::", "harness::tests::", "hazards::table::"];
 
 /// The variable that seeds random tests.
 const SEED: &str = "VETHPATH_SEED";
@@ -64,8 +63,7 @@ const SEED: &str = "VETHPATH_SEED";
 pub(super) fn plan(binary: &Binary, suite: Suite, arguments: &[String]) -> Result<Plan, Error> {
     let mut tests = binary.list(arguments)?;
     if suite == Suite::Quick {
-        let path = root().join("docs/equivalence.md");
-        let document = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+        let document = documents::read(&root().join("docs/equivalence.md"))?;
         let firsts = first_of_each_row(&document);
         tests.retain(|name| is_quick(name, &firsts));
     }
@@ -131,6 +129,8 @@ fn is_test(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const DOCUMENT: &str = "`hazards::elsewhere::no_row`\n## Row by row\n| hazard | `tests::of_the_heading` |\n|---|---|\n\

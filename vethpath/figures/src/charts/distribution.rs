@@ -1,10 +1,6 @@
 //! Distributions of times: cumulative (CDF), and as a histogram.
 
-use super::{
-    frame::{Layout, Result, chart},
-    ink::Ink,
-    ticks,
-};
+use super::frame::{Frame, Ink, Layout, Result, chart, linear_ticks, logarithmic_ticks, tick_label};
 
 /// The times of one path.
 #[derive(Clone, Debug)]
@@ -13,7 +9,7 @@ pub struct Series<'a> {
     pub name: &'a str,
     /// Its colour.
     pub ink: Ink,
-    /// Times, ascending and above zero, with the number of each.
+    /// Times in microseconds, ascending and above zero, with the number of each.
     pub histogram: &'a [(f64, u64)],
 }
 
@@ -38,7 +34,7 @@ const LEFT: u32 = 110;
 ///
 /// # Errors
 /// Only errors of the drawing crate.
-pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
+pub fn cumulative(series: &[Series<'_>]) -> Result<String> {
     let (low, high) = reach(series);
     let layout = Layout {
         x: (low.log10(), high.log10()),
@@ -49,7 +45,7 @@ pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
         top: TOP,
     };
     chart(layout, |frame| {
-        times(frame, (low, high), unit)?;
+        times(frame, (low, high))?;
         let parts = [0.0, 0.25, 0.5, 0.75, 0.9, 1.0];
         frame.y_axis(parts.map(|part| (part, format!("{:.0} %", 100.0 * part))).into())?;
         for one in series {
@@ -73,7 +69,7 @@ pub fn cumulative(series: &[Series<'_>], unit: &str) -> Result<String> {
 ///
 /// # Errors
 /// Only errors of the drawing crate.
-pub fn density(series: &[Series<'_>], unit: &str) -> Result<String> {
+pub fn density(series: &[Series<'_>]) -> Result<String> {
     let (low, high) = reach(series);
     let (from, to) = (low.log10(), high.log10());
     let step = (to - from) / f64::from(COLUMNS);
@@ -88,11 +84,10 @@ pub fn density(series: &[Series<'_>], unit: &str) -> Result<String> {
         top: TOP,
     };
     chart(layout, |frame| {
-        times(frame, (low, high), unit)?;
-        let marks = ticks::linear(0.0, most, 4.0);
+        times(frame, (low, high))?;
+        let marks = linear_ticks(0.0, most, 4.0);
         let finest = marks.get(1).copied().unwrap_or(1.0) * 100.0;
-        frame
-            .y_axis(marks.iter().map(|&m| (m, format!("{} %", ticks::plain(100.0 * m, finest)))).collect())?;
+        frame.y_axis(marks.iter().map(|&m| (m, format!("{} %", tick_label(100.0 * m, finest)))).collect())?;
         for (one, columns) in series.iter().zip(&columns) {
             let edge = |column: usize| from + step * number(column as u64);
             let steps = columns.iter().enumerate();
@@ -125,10 +120,10 @@ fn columns(histogram: &[(f64, u64)], from: f64, step: f64) -> Vec<f64> {
     (0..COLUMNS).map(part).collect()
 }
 
-fn times(frame: &super::frame::Frame<'_>, (low, high): (f64, f64), unit: &str) -> Result<()> {
-    let marks = ticks::logarithmic(low, high);
+fn times(frame: &Frame<'_>, (low, high): (f64, f64)) -> Result<()> {
+    let marks = logarithmic_ticks(low, high);
     let step = marks.windows(2).map(|pair| pair[1] - pair[0]).fold(1.0, f64::min);
-    frame.x_axis(marks.iter().map(|&mark| (mark.log10(), ticks::plain(mark, step))).collect(), unit)
+    frame.x_axis(marks.iter().map(|&mark| (mark.log10(), tick_label(mark, step))).collect(), "microseconds")
 }
 
 /// From a little below the lowest 0.1 % quantile to a little above the highest p99.
@@ -195,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_chart_of_nothing_is_a_chart() {
-        for svg in [cumulative(&[], "us").unwrap(), density(&[], "us").unwrap()] {
+        for svg in [cumulative(&[]).unwrap(), density(&[]).unwrap()] {
             assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"), "{svg}");
         }
     }

@@ -10,16 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    socket::{
-        AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket,
-        sockopt::{ReceiveTimeout, SendTimeout, TcpCongestion},
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        socket::{
+            AddressFamily, SockFlag, SockType, SockaddrStorage, connect, setsockopt, socket,
+            sockopt::{ReceiveTimeout, SendTimeout, TcpCongestion},
+        },
+        time::TimeVal,
     },
-    time::TimeVal,
 };
 
-use super::{Error, Wait};
-use crate::bench::end::End;
+use crate::bench::{endpoints::Endpoint, error::Error, workload::Wait};
 
 /// Timeout of an answer, which takes some microseconds on one core.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_millis(200);
@@ -44,7 +46,7 @@ pub(super) fn udp(address: IpAddr, wait: Wait) -> io::Result<UdpSocket> {
 
 /// A UDP socket at each end.
 pub(super) async fn udp_sockets(
-    (asks, answers): (&End, &End),
+    (asks, answers): (&Endpoint, &Endpoint),
     (from, to): (IpAddr, IpAddr),
     wait: Wait,
 ) -> Result<io::Result<(UdpSocket, UdpSocket)>, Error> {
@@ -54,7 +56,7 @@ pub(super) async fn udp_sockets(
 
 /// Two UDP sockets that are connected to each other.
 pub(super) async fn udp_pair(
-    ends: (&End, &End),
+    ends: (&Endpoint, &Endpoint),
     addresses: (IpAddr, IpAddr),
     wait: Wait,
 ) -> Result<io::Result<(UdpSocket, UdpSocket)>, Error> {
@@ -77,7 +79,7 @@ pub(super) fn listener(address: IpAddr) -> io::Result<TcpListener> {
 
 /// The two ends of a new TCP connection, with cubic and without Nagle's algorithm.
 pub(super) async fn tcp_pair(
-    (asks, answers): (&End, &End),
+    (asks, answers): (&Endpoint, &Endpoint),
     (from, to): (IpAddr, IpAddr),
     wait: Wait,
 ) -> Result<io::Result<(TcpStream, TcpStream)>, Error> {
@@ -144,6 +146,14 @@ fn timeval(time: Duration) -> TimeVal {
     // From microseconds.
     let microseconds = i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
     TimeVal::new(microseconds / 1_000_000, microseconds % 1_000_000)
+}
+
+/// Blocks until the socket is readable. Between slices an end must not spin on a CPU that others are measured on.
+pub(super) fn sleep(socket: impl AsFd) -> io::Result<()> {
+    match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Repeats `operation` until it succeeds. A blocking socket waits in it; a spinning one is polled. `None` on timeout.

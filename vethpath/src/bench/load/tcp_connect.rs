@@ -16,8 +16,14 @@ use nix::{
 };
 
 use super::{
-    Arrived, End, Error, Load, Measured, Timing, Wait, Window,
+    interface::{Arrived, Load, Window},
     socket::{dial, listener, persist},
+};
+use crate::bench::{
+    endpoints::Endpoint,
+    error::Error,
+    measurement::{Measurement, Timing},
+    workload::Wait,
 };
 
 /// SYN, SYN-ACK, ACK, the byte and the RST.
@@ -37,7 +43,7 @@ const NONE: u64 = u64::MAX;
 
 impl TcpConnect {
     pub(super) async fn open(
-        (_, answers): (&End, &End),
+        (_, answers): (&Endpoint, &Endpoint),
         (from, to): (IpAddr, IpAddr),
     ) -> Result<io::Result<Self>, Error> {
         let open = |listening: TcpListener| {
@@ -59,9 +65,9 @@ impl Load for TcpConnect {
         self.last.store(NONE, Ordering::Release);
     }
 
-    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
+    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
         let window = Window::begin(timing);
-        let mut measured = Measured::counted();
+        let mut measured = Measurement::counted();
         let mut since = None;
         loop {
             let begin = Instant::now();
@@ -102,7 +108,7 @@ impl Load for TcpConnect {
         }
     }
 
-    fn fewest_frames(&self, measured: &Measured) -> u64 {
+    fn fewest_frames(&self, measured: &Measurement) -> u64 {
         FRAMES * measured.sent
     }
 }

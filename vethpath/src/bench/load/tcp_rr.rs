@@ -2,17 +2,16 @@
 
 use std::{
     io::{self, ErrorKind},
-    net::{IpAddr, TcpStream},
+    net::TcpStream,
     sync::atomic::AtomicBool,
     time::Instant,
 };
 
 use super::{
-    End, Error, Measured, Wait, Window,
-    peer::sleep,
-    round_trips::RoundTrips,
-    socket::{read_exact, tcp_pair, write_all},
+    interface::Window,
+    socket::{read_exact, sleep, write_all},
 };
+use crate::bench::{measurement::Measurement, workload::Wait};
 
 /// First byte of a message that wants an answer, and of the one that ends a slice.
 pub(super) const ANSWER: u8 = 0;
@@ -20,24 +19,6 @@ const DONE: u8 = 1;
 
 /// Never set: a process is ended by a signal.
 static NEVER: AtomicBool = AtomicBool::new(false);
-
-/// Starts two processes, each with an end of the connection.
-pub(super) async fn open(
-    ends: (&End, &End),
-    addresses: (IpAddr, IpAddr),
-    size: usize,
-    wait: Wait,
-) -> Result<io::Result<RoundTrips>, Error> {
-    let pair = tcp_pair(ends, addresses, wait).await?.and_then(|(asking, answering)| {
-        // As for UDP: a timeout costs a timer per wait.
-        answering.set_read_timeout(None)?;
-        Ok((asking, answering))
-    });
-    match pair {
-        Ok(pair) => RoundTrips::start(ends, pair, None, size, wait).await,
-        Err(error) => Ok(Err(error)),
-    }
-}
 
 /// The asking end, in its process.
 pub(super) struct Asking {
@@ -47,8 +28,8 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn ask(&mut self, window: Window) -> io::Result<Measured> {
-        let mut measured = Measured::round_trips()?;
+    pub(super) fn ask(&mut self, window: Window) -> io::Result<Measurement> {
+        let mut measured = Measurement::round_trips()?;
         let (mut message, mut room) = (vec![ANSWER; self.size], vec![0; self.size]);
         loop {
             let begin = Instant::now();

@@ -8,8 +8,14 @@ use std::{
 };
 
 use super::{
-    Arrived, End, Error, Load, Measured, Timing, Wait, Window,
+    interface::{Arrived, Load, Window},
     socket::{be_patient, persist, tcp_pair, write_all},
+};
+use crate::bench::{
+    endpoints::Endpoint,
+    error::Error,
+    measurement::{Measurement, Timing},
+    workload::Wait,
 };
 
 /// Bytes per read at most.
@@ -33,7 +39,7 @@ pub(super) struct TcpStreaming {
 
 impl TcpStreaming {
     pub(super) async fn open(
-        ends: (&End, &End),
+        ends: (&Endpoint, &Endpoint),
         addresses: (IpAddr, IpAddr),
         size: usize,
     ) -> Result<io::Result<Self>, Error> {
@@ -57,9 +63,9 @@ impl Load for TcpStreaming {
         }
     }
 
-    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
+    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
         let window = Window::begin(timing);
-        let mut measured = Measured::counted();
+        let mut measured = Measurement::counted();
         let chunk = vec![0; self.size];
         let mut since = None;
         loop {
@@ -104,7 +110,7 @@ impl Load for TcpStreaming {
         Ok(Arrived { all, within: within - before.min(within), ..Arrived::default() })
     }
 
-    fn fewest_frames(&self, _: &Measured) -> u64 {
+    fn fewest_frames(&self, _: &Measurement) -> u64 {
         // Segments may have any size.
         1
     }

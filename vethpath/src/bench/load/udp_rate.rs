@@ -16,8 +16,14 @@ use std::{
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
 use super::{
-    Arrived, End, Error, Load, Measured, Timing, Wait, Window,
+    interface::{Arrived, Load, Window},
     socket::{CONNECT_TIMEOUT, persist, udp_pair},
+};
+use crate::bench::{
+    endpoints::Endpoint,
+    error::Error,
+    measurement::{Measurement, Timing},
+    workload::Wait,
 };
 
 /// Receive buffer in bytes: for some thousands of datagrams, while the receiver is not scheduled.
@@ -47,7 +53,7 @@ pub(super) struct UdpRate {
 
 impl UdpRate {
     pub(super) async fn open(
-        ends: (&End, &End),
+        ends: (&Endpoint, &Endpoint),
         addresses: (IpAddr, IpAddr),
         size: usize,
     ) -> Result<io::Result<Self>, Error> {
@@ -91,9 +97,9 @@ impl Load for UdpRate {
         self.seen.store(false, Ordering::Release);
     }
 
-    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measured> {
+    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
         let window = Window::begin(timing);
-        let mut measured = Measured::counted();
+        let mut measured = Measurement::counted();
         let mut datagram = vec![0; self.size];
         let mut since = None;
         loop {
@@ -148,7 +154,7 @@ impl Load for UdpRate {
         }
     }
 
-    fn fewest_frames(&self, measured: &Measured) -> u64 {
+    fn fewest_frames(&self, measured: &Measurement) -> u64 {
         measured.received
     }
 }

@@ -5,35 +5,15 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     time::Instant,
 };
 
 use super::{
-    End, Error, Measured, Wait, Window,
-    peer::sleep,
-    round_trips::RoundTrips,
-    socket::{READ_TIMEOUT, persist, udp_sockets},
+    interface::Window,
+    socket::{READ_TIMEOUT, persist, sleep},
 };
-
-/// Starts two processes, each with a socket. Datagrams from other senders are ignored, as on a connected socket.
-pub(super) async fn open(
-    ends: (&End, &End),
-    addresses: (IpAddr, IpAddr),
-    size: usize,
-    wait: Wait,
-) -> Result<io::Result<RoundTrips>, Error> {
-    let sockets = udp_sockets(ends, addresses, wait).await?.and_then(|(asking, answering)| {
-        // Without a read timeout, which costs a timer per datagram.
-        answering.set_read_timeout(None)?;
-        let addresses = (asking.local_addr()?, answering.local_addr()?);
-        Ok(((asking, answering), addresses))
-    });
-    match sockets {
-        Ok((sockets, addresses)) => RoundTrips::start(ends, sockets, Some(addresses), size, wait).await,
-        Err(error) => Ok(Err(error)),
-    }
-}
+use crate::bench::{measurement::Measurement, workload::Wait};
 
 /// The asking end, in its process.
 pub(super) struct Asking {
@@ -45,8 +25,8 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    pub(super) fn ask(&mut self, window: Window) -> io::Result<Measured> {
-        let mut measured = Measured::round_trips()?;
+    pub(super) fn ask(&mut self, window: Window) -> io::Result<Measurement> {
+        let mut measured = Measurement::round_trips()?;
         let (mut datagram, mut room) = (vec![0; self.size], vec![0; self.size]);
         loop {
             let begin = Instant::now();
@@ -108,16 +88,17 @@ pub(super) fn answer(socket: &UdpSocket, asker: SocketAddr, size: usize, wait: W
 #[cfg(test)]
 mod tests {
     use std::{
-        net::{Ipv4Addr, Ipv6Addr},
+        net::{IpAddr, Ipv4Addr, Ipv6Addr},
         sync::atomic::{AtomicBool, Ordering},
         thread,
         time::Duration,
     };
 
     use super::{
-        super::{Timing, peer::Answerer, socket::udp},
+        super::{round_trips::Answerer, socket::udp},
         *,
     };
+    use crate::bench::measurement::Timing;
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(5), measure: Duration::from_millis(20) };
 

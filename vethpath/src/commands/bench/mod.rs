@@ -1,7 +1,6 @@
 //! `vethpath bench`.
 
-mod former;
-mod page;
+mod files;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -10,7 +9,7 @@ use std::{
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::page::Page;
+use self::files::Page;
 use super::{Exit, Failure, failure::runtime, labs, progress, up::privileged};
 use crate::{
     apply,
@@ -28,7 +27,7 @@ use crate::{
 pub fn run(arguments: &BenchArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     privileged()?;
     // Reports files that cannot be read or written before the measurement, which takes minutes.
-    let former = arguments.compare.as_deref().map(former::read).transpose()?;
+    let former = arguments.compare.as_deref().map(files::former).transpose()?;
     let page = arguments.html.as_deref().map(Page::at).transpose()?;
     let report = runtime()?.block_on(measure(arguments))?;
     let comparison = former.map(|former| Comparison::of(&former, &report));
@@ -62,7 +61,7 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
             on_lab(&lab, &request, arguments.xdp).await
         }
         Some(shape) => {
-            let TemporaryLab { topology, between } = TemporaryLab::of(shape)?;
+            let TemporaryLab { topology, between } = TemporaryLab::of(shape).map_err(bench::Error::from)?;
             let request = Request { between: Some(between), ..request };
             with_lab(&topology, async |record| on_lab(&record.topology.lab, &request, arguments.xdp).await)
                 .await

@@ -14,7 +14,7 @@ use crate::{
     test::{
         runner::{self, Binary, Outcome, Plan},
         select,
-        suite::Suite,
+        stage::Suite,
     },
     tools::{command, output, say},
 };

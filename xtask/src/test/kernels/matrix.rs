@@ -1,12 +1,12 @@
 //! The record of test runs by kernel and version of vethpath: stored in docs/kernels.json, shown in docs/kernels.md.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::{ALL, Kernel, Results};
 use crate::{
-    blocks,
+    documents,
     error::Error,
     tools::{command, output, root, say},
 };
@@ -74,8 +74,8 @@ impl Record {
     pub(super) fn keep(self, kernel: &Kernel) -> Result<(), Error> {
         let mut records = read()?;
         records.insert(kernel.name.to_owned(), self);
-        write(RECORDS, &text(&records)?)?;
-        write(DOCUMENT, &document(&records)?)?;
+        documents::write(&root().join(RECORDS), &text(&records)?)?;
+        documents::write(&root().join(DOCUMENT), &document(&records)?)?;
         say(&format!("wrote {RECORDS} and {DOCUMENT}"));
         Ok(())
     }
@@ -97,14 +97,8 @@ fn group(kernel: &Kernel, test: &str) -> String {
 }
 
 fn read() -> Result<Records, Error> {
-    let path = root().join(RECORDS);
-    let text = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+    let text = documents::read(&root().join(RECORDS))?;
     serde_json::from_str(&text).map_err(|error| Error::Figures(format!("{RECORDS}: {error}")))
-}
-
-fn write(path: &str, text: &str) -> Result<(), Error> {
-    let path = root().join(path);
-    fs::write(&path, text).map_err(|source| Error::File { path, source })
 }
 
 fn text(records: &Records) -> Result<String, Error> {
@@ -114,9 +108,8 @@ fn text(records: &Records) -> Result<String, Error> {
 
 /// The document with the tables of these records.
 fn document(records: &Records) -> Result<String, Error> {
-    let path = root().join(DOCUMENT);
-    let text = fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
-    blocks::fill(&text, "kernels", |name| match name {
+    let text = documents::read(&root().join(DOCUMENT))?;
+    documents::fill(&text, "kernels", |name| match name {
         "runs" => Ok(runs(records)),
         "tests" => Ok(tests(records)),
         "lacking" => Ok(lacking(records)),
@@ -252,7 +245,7 @@ mod tests {
     /// Detects a figure that was typed by hand.
     #[test]
     fn the_document_is_what_the_records_give() {
-        let there = fs::read_to_string(root().join(DOCUMENT)).expect("the document");
+        let there = documents::read(&root().join(DOCUMENT)).expect("the document");
         assert!(there == document(&read().expect("the records")).expect("its tables"));
     }
 }

@@ -1,15 +1,13 @@
 //! The two measured pairs, by the counters of the lab's programs: which path their frames took.
 
-use std::collections::BTreeMap;
-
 use vethpath_common::PairCounters;
 
 use super::{
-    Error,
-    choose::{Chosen, Side},
+    error::Error,
+    programs::pair_states,
+    selection::{NO_AGENT, Selection, Side},
 };
 use crate::{
-    agent::status,
     datapath::{Counters, Pins},
     state::Directory,
 };
@@ -21,8 +19,8 @@ const ONE_SLOW_IN: u64 = 100;
 const SOME_SLOW: u64 = 4;
 
 /// Two pairs of a lab that is up.
-pub struct Watched {
-    chosen: Chosen,
+pub struct PathMonitor {
+    selection: Selection,
     counters: Counters,
     directory: Directory,
 }
@@ -39,14 +37,14 @@ pub struct Sent {
     pub slow: u64,
 }
 
-impl Watched {
+impl PathMonitor {
     /// Opens the counters of the lab.
     ///
     /// # Errors
     /// They are not pinned.
-    pub fn open(chosen: Chosen, directory: Directory) -> Result<Self, Error> {
+    pub fn open(selection: Selection, directory: Directory) -> Result<Self, Error> {
         let counters = Counters::open(&Pins::of(directory.lab()))?;
-        Ok(Self { chosen, counters, directory })
+        Ok(Self { selection, counters, directory })
     }
 
     /// Reads the counters.
@@ -54,7 +52,7 @@ impl Watched {
     /// # Errors
     /// A kernel operation fails.
     pub fn counted(&self) -> Result<Counted, Error> {
-        let [from, to] = self.chosen.sides();
+        let [from, to] = self.selection.sides();
         let matrix = self.counters.matrix()?;
         Ok(Counted([self.counters.of(from.counter, &matrix)?, self.counters.of(to.counter, &matrix)?]))
     }
@@ -73,17 +71,16 @@ impl Watched {
     /// The agent's state of the two pairs.
     #[must_use]
     pub fn states(&self) -> String {
-        let states: BTreeMap<String, Option<String>> =
-            status::query(&self.directory.socket()).map(|status| status.ports).unwrap_or_default();
+        let states = pair_states(&self.directory);
         let say = |side: &Side| {
             let pair = side.pair.name();
             match states.get(&pair) {
                 Some(None) => format!("{pair} is armed"),
                 Some(Some(reason)) => format!("{pair} is not armed: {reason}"),
-                None => format!("{pair}: the agent does not answer"),
+                None => format!("{pair}: {NO_AGENT}"),
             }
         };
-        self.chosen.sides().map(say).join(", ")
+        self.selection.sides().map(say).join(", ")
     }
 }
 

@@ -4,7 +4,7 @@ use vethpath_common::names;
 
 /// A path of frames from `a` to `b` and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Way {
+pub(crate) enum Path {
     Cable,
     Bridge,
     Passed,
@@ -21,7 +21,7 @@ pub(crate) enum Way {
     FastAmongOthers,
 }
 
-impl Way {
+impl Path {
     const ALL: [Self; 14] = [
         Self::Cable,
         Self::Bridge,
@@ -41,7 +41,7 @@ impl Way {
 
     /// The paths that exist with and without netfilter.
     pub(crate) fn all(netfilter: bool) -> Vec<Self> {
-        Self::ALL.into_iter().filter(|&way| netfilter || way != Self::Unchecked).collect()
+        Self::ALL.into_iter().filter(|&path| netfilter || path != Self::Unchecked).collect()
     }
 
     pub(crate) fn name(self) -> &'static str {

@@ -1,38 +1,9 @@
-//! Reasons to distrust the figures, each with advice.
+//! A reason to distrust the figures, with advice.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use vethpath_figures::statistics::{median, quartiles};
-
-use super::{
-    Mode,
-    choose::Chosen,
-    cpus::Use,
-    load::CONGESTION_CONTROL,
-    machine::Machine,
-    schedule::Rounds,
-    work::{Spec, Work},
-};
-use crate::topology::Datapath;
-
-/// Intervals of fewer rounds are unreliable.
-const FEW: usize = 5;
-
-/// Threshold for stolen time, in percent.
-const MUCH_STOLEN: f64 = 1.0;
-
-/// Threshold for the distance of the quartiles of the cable's medians, as a fraction of the lower one.
-const RESTLESS: f64 = 0.1;
-
-/// Threshold for the time of the measured CPUs that other processes used, in percent. The agent uses some: it resyncs
-/// each time programs are attached or detached.
-const MUCH_BY_OTHERS: f64 = 15.0;
-
-/// Threshold for the first round, as a multiple of the median.
-const SLOW: f64 = 1.5;
-
-/// The governor that keeps the frequency fixed.
-const STEADY: &str = "performance";
+use super::{load::CONGESTION_CONTROL, workload::Spec};
 
 /// A caveat about the figures.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -236,74 +207,23 @@ impl Warning {
     }
 }
 
-/// Warnings that are known before measuring.
-#[must_use]
-pub fn of_host(chosen: &Chosen, cases: &[Spec], machine: &Machine) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if cfg!(debug_assertions) {
-        warnings.push(Warning::DebugBuild);
-    }
-    if cfg!(feature = "ebpf-log") {
-        warnings.push(Warning::DebugLog);
-    }
-    if machine.cpus == 1 {
-        warnings.push(Warning::OneCpu);
-    }
-    let governor = machine.governor.clone().filter(|governor| governor != STEADY);
-    warnings.extend(governor.map(Warning::Governor));
-    warnings.extend(bridge_nf(chosen, machine));
-    if cases.iter().any(|case| case.work == Work::TcpStream) {
-        let other = machine.congestion_control.clone().filter(|name| name != CONGESTION_CONTROL);
-        warnings.extend(other.map(Warning::CongestionControl));
-    }
-    for side in chosen.sides() {
-        if let Some(reason) = side.not_armed.clone() {
-            warnings.push(Warning::NotArmed { pair: side.pair.name(), reason });
-        } else if side.pair.datapath == Datapath::Xdp {
-            warnings.push(Warning::FastIsXdp(side.pair.name()));
+/// The serialized form of a [`Warning`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caveat {
+    /// Machine-readable kind.
+    pub kind: String,
+    /// The message.
+    pub message: String,
+    /// The advice.
+    pub advice: String,
+}
+
+impl From<&Warning> for Caveat {
+    fn from(warning: &Warning) -> Self {
+        Self {
+            kind: warning.kind().to_owned(),
+            message: warning.to_string(),
+            advice: warning.advice().to_owned(),
         }
     }
-    warnings
 }
-
-/// Warnings about the measured rounds.
-#[must_use]
-pub fn of_run(chosen: &Chosen, rounds: &Rounds, used: Use) -> Vec<Warning> {
-    let mut warnings = rounds.faults.clone();
-    if chosen.is_armed() {
-        let few = rounds.tallies.iter().filter(|tally| tally.rounds < FEW);
-        warnings.extend(few.map(|tally| Warning::FewRounds { rounds: tally.rounds, case: tally.spec }));
-    }
-    let steady = rounds.tallies.iter().find(|tally| tally.spec.work.is_latency());
-    if let Some(figures) = steady.map(|tally| tally.figures(Mode::Cable)) {
-        warnings.extend(slow_first(figures));
-        if let Some((low, high)) = quartiles(figures.to_vec())
-            && high - low > RESTLESS * low
-        {
-            warnings.push(Warning::Restless { low, high });
-        }
-    }
-    if used.stolen >= MUCH_STOLEN {
-        warnings.push(Warning::Steal(used.stolen));
-    }
-    if used.by_others >= MUCH_BY_OTHERS {
-        warnings.push(Warning::Neighbour(used.by_others));
-    }
-    warnings
-}
-
-fn slow_first(figures: &[f64]) -> Option<Warning> {
-    let (&first, usual) = (figures.first()?, median(figures.to_vec())?);
-    let is_slow = figures.len() >= FEW && first > usual * SLOW;
-    is_slow.then_some(Warning::SlowFirst { first, usual })
-}
-
-fn bridge_nf(chosen: &Chosen, machine: &Machine) -> Option<Warning> {
-    let name = if chosen.from.address.is_ipv4() { "iptables" } else { "ip6tables" };
-    // An unreadable sysctl gives no warning.
-    let is_on = machine.bridge_nf_call.get(name).copied().unwrap_or_default();
-    is_on.then(|| Warning::BridgeNf(name, chosen.from.pair.bridge.to_string()))
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,10 +1,11 @@
-//! The result of one slice.
+//! One slice: its times and its result.
 
 use std::{fmt, io, time::Duration};
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
-use super::{distribution::median_us, work::Work};
+use super::{distribution::median_us, workload::Workload};
 
 /// A slice may lose this many round trips, plus one in `ONE_IN`.
 const MAY_BE_LOST: u64 = 5;
@@ -16,9 +17,18 @@ const LONGEST: u64 = 1_000_000_000;
 /// Significant decimal digits of the histogram: 0.1 %.
 const DIGITS: u8 = 3;
 
+/// The times of one slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// The warm-up, which does not count.
+    pub warm_up: Duration,
+    /// The measurement.
+    pub measure: Duration,
+}
+
 /// Round trips, connections, bytes or datagrams of one slice.
 #[derive(Clone)]
-pub struct Measured {
+pub struct Measurement {
     /// Round-trip times in nanoseconds, if round trips are measured.
     pub histogram: Option<Histogram<u64>>,
     /// How many were sent, including the warm-up.
@@ -31,7 +41,7 @@ pub struct Measured {
     pub window: Duration,
 }
 
-impl Measured {
+impl Measurement {
     /// An empty result of round trips.
     ///
     /// # Errors
@@ -101,23 +111,23 @@ impl Measured {
 
     /// The figure of the slice, in the unit of its work.
     #[must_use]
-    pub fn figure(&self, work: Work) -> Option<f64> {
+    pub fn figure(&self, work: Workload) -> Option<f64> {
         if let Some(histogram) = &self.histogram {
             return (!histogram.is_empty()).then(|| median_us(histogram));
         }
         let seconds = self.window.as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "bytes of a fraction of a second")]
-        let count = self.within as f64 * if work == Work::TcpStream { 8.0 } else { 1.0 };
+        let count = self.within as f64 * if work == Workload::TcpStream { 8.0 } else { 1.0 };
         (seconds > 0.0 && count > 0.0).then(|| (count / seconds).round())
     }
 }
 
-impl fmt::Debug for Measured {
+impl fmt::Debug for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The buckets number thousands: only the median is printed.
         let p50_us = self.histogram.as_ref().map(median_us);
         let Self { sent, received, within, window, .. } = self;
-        write!(f, "Measured {{ p50_us: {p50_us:?}, sent: {sent}, received: {received}, ")?;
+        write!(f, "Measurement {{ p50_us: {p50_us:?}, sent: {sent}, received: {received}, ")?;
         write!(f, "within: {within}, window: {window:?} }}")
     }
 }
@@ -128,20 +138,21 @@ mod tests {
 
     #[test]
     fn a_rate_is_what_counts_by_the_time_it_took() {
-        let counted = Measured { within: 1000, window: Duration::from_millis(50), ..Measured::counted() };
-        assert_eq!(counted.figure(Work::UdpRate), Some(20_000.0));
-        assert_eq!(counted.figure(Work::TcpStream), Some(160_000.0));
-        assert_eq!(Measured::counted().figure(Work::UdpRate), None);
+        let counted =
+            Measurement { within: 1000, window: Duration::from_millis(50), ..Measurement::counted() };
+        assert_eq!(counted.figure(Workload::UdpRate), Some(20_000.0));
+        assert_eq!(counted.figure(Workload::TcpStream), Some(160_000.0));
+        assert_eq!(Measurement::counted().figure(Workload::UdpRate), None);
     }
 
     #[test]
     fn warm_up_does_not_count() {
-        let mut measured = Measured::round_trips().unwrap();
+        let mut measured = Measurement::round_trips().unwrap();
         measured.sent = 3;
         measured.record(Duration::from_micros(90), false);
         measured.record(Duration::from_micros(5), true);
         assert_eq!((measured.within, measured.received, measured.lost()), (1, 2, 1));
-        assert!(measured.figure(Work::UdpRr).is_some_and(|us| (4.99..5.01).contains(&us)));
+        assert!(measured.figure(Workload::UdpRr).is_some_and(|us| (4.99..5.01).contains(&us)));
         measured.sent = 20;
         assert!(measured.has_lost_round_trips());
     }

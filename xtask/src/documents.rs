@@ -1,8 +1,24 @@
-//! Generated blocks of documents, between `<!-- SUBJECT:begin NAME -->` and `<!-- SUBJECT:end -->`.
+//! Documents of the workspace, and the generated blocks in them: between `<!-- SUBJECT:begin NAME -->` and
+//! `<!-- SUBJECT:end -->`.
+
+use std::{fs, path::Path};
 
 use crate::error::Error;
 
 const MARK: &str = " -->\n";
+
+/// Reads a file.
+pub(crate) fn read(file: &Path) -> Result<String, Error> {
+    fs::read_to_string(file).map_err(|source| Error::File { path: file.to_owned(), source })
+}
+
+/// Writes a file, and makes the folder that it is in.
+pub(crate) fn write(file: &Path, text: &str) -> Result<(), Error> {
+    let folder = file.parent().map_or(Ok(()), fs::create_dir_all);
+    folder
+        .and_then(|()| fs::write(file, text))
+        .map_err(|source| Error::File { path: file.to_owned(), source })
+}
 
 /// Replaces each block of a subject with what `render` returns for its name.
 pub(crate) fn fill(

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::Error;
+use super::error::Error;
 use crate::{
     agent::{
         counted_pairs,
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The state of a pair if the agent does not answer.
-const NO_AGENT: &str = "the agent does not answer";
+pub(super) const NO_AGENT: &str = "the agent does not answer";
 
 /// One of the two pairs.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Side {
 
 /// The two pairs to measure: ports of one segment, with addresses in one subnet.
 #[derive(Clone, Debug)]
-pub struct Chosen {
+pub struct Selection {
     /// The client side.
     pub from: Side,
     /// The server side.
@@ -39,7 +39,7 @@ pub struct Chosen {
     pub bridges: usize,
 }
 
-impl Chosen {
+impl Selection {
     /// Whether the fast path is available between the two.
     #[must_use]
     pub fn is_armed(&self) -> bool {
@@ -58,11 +58,11 @@ impl Chosen {
 ///
 /// # Errors
 /// There are no such pairs, or the requested ones do not match.
-pub fn choose(
+pub fn select(
     topology: &Topology,
     between: Option<&(NsName, NsName)>,
     directory: &Directory,
-) -> Result<Chosen, Error> {
+) -> Result<Selection, Error> {
     // If the agent does not answer, all pairs count as not armed.
     from_status(topology, between, status::query(&directory.socket()).ok().as_ref())
 }
@@ -71,7 +71,7 @@ fn from_status(
     topology: &Topology,
     between: Option<&(NsName, NsName)>,
     status: Option<&Status>,
-) -> Result<Chosen, Error> {
+) -> Result<Selection, Error> {
     for namespace in between.iter().flat_map(|(from, to)| [from, to]) {
         if !topology.namespaces.iter().any(|known| &known.name == namespace) {
             let (lab, namespace) = (topology.lab.clone(), namespace.clone());
@@ -93,12 +93,12 @@ fn from_status(
             }
             let Some((asks, answers)) = addresses(from, to) else { continue };
             let bridges = bridges_between(topology, from, to);
-            let chosen =
-                Chosen { from: side(a, from, asks, status), to: side(b, to, answers, status), bridges };
-            if chosen.is_armed() {
-                return Ok(chosen);
+            let selection =
+                Selection { from: side(a, from, asks, status), to: side(b, to, answers, status), bridges };
+            if selection.is_armed() {
+                return Ok(selection);
             }
-            first.get_or_insert(chosen);
+            first.get_or_insert(selection);
         }
     }
     first.ok_or_else(|| match between {
@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    fn chosen(
+    fn selection(
         between: Option<(&str, &str)>,
         status: Option<&Status>,
     ) -> Result<(String, String, bool), Error> {
@@ -199,23 +199,32 @@ mod tests {
     #[test]
     fn the_first_two_armed_on_one_bridge() {
         let all = status(&["a", "b", "c", "d", "e"]);
-        assert_eq!(chosen(None, Some(&all)).unwrap(), ("a:eth0".into(), "c:eth0".into(), true));
+        assert_eq!(selection(None, Some(&all)).unwrap(), ("a:eth0".into(), "c:eth0".into(), true));
         let some = status(&["a", "b", "d", "e"]);
-        assert_eq!(chosen(None, Some(&some)).unwrap(), ("b:eth0".into(), "d:eth0".into(), true));
+        assert_eq!(selection(None, Some(&some)).unwrap(), ("b:eth0".into(), "d:eth0".into(), true));
     }
 
     #[test]
     fn where_none_are_armed_the_first_two() {
-        assert!(!chosen(None, Some(&status(&["a", "b"]))).unwrap().2);
-        assert_eq!(chosen(None, None).unwrap(), ("a:eth0".into(), "c:eth0".into(), false));
+        assert!(!selection(None, Some(&status(&["a", "b"]))).unwrap().2);
+        assert_eq!(selection(None, None).unwrap(), ("a:eth0".into(), "c:eth0".into(), false));
     }
 
     #[test]
     fn what_was_asked_for_or_why_not() {
         let all = status(&["a", "b", "c", "d", "e"]);
-        assert_eq!(chosen(Some(("d", "b")), Some(&all)).unwrap(), ("d:eth0".into(), "b:eth0".into(), true));
-        assert!(matches!(chosen(Some(("a", "x")), Some(&all)), Err(Error::NoNamespace { .. })));
-        assert!(matches!(chosen(Some(("a", "b")), Some(&all)), Err(Error::NotNeighbours(..))), "two bridges");
-        assert!(matches!(chosen(Some(("a", "e")), Some(&all)), Err(Error::NotNeighbours(..))), "two subnets");
+        assert_eq!(
+            selection(Some(("d", "b")), Some(&all)).unwrap(),
+            ("d:eth0".into(), "b:eth0".into(), true)
+        );
+        assert!(matches!(selection(Some(("a", "x")), Some(&all)), Err(Error::NoNamespace { .. })));
+        assert!(
+            matches!(selection(Some(("a", "b")), Some(&all)), Err(Error::NotNeighbours(..))),
+            "two bridges"
+        );
+        assert!(
+            matches!(selection(Some(("a", "e")), Some(&all)), Err(Error::NotNeighbours(..))),
+            "two subnets"
+        );
     }
 }

@@ -1,10 +1,18 @@
-//! The part of `vethpath bench --json` that the documents show.
+//! The results: a report of `vethpath bench --json` or the text of a benchmark, by source. Of reports, what the documents
+//! show.
+
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Deserialize;
 use serde_json::Value;
+pub(super) use vethpath_figures::statistics::Interval;
+use vethpath_figures::statistics::median;
 
-use super::Raw;
-use crate::error::Error;
+use crate::{documents, error::Error};
+
+/// The results by source: a report, or the text that a benchmark printed. The key `measured` holds when and of which
+/// commit each was measured.
+pub(super) type Raw = BTreeMap<String, Value>;
 
 /// The paths: the report's name and the document's.
 pub(super) const PATHS: [(&str, &str); 3] =
@@ -38,14 +46,6 @@ pub(super) struct Case {
     pub(super) overhead_removed: Option<Interval>,
 }
 
-/// A figure with its 95 % interval.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub(super) struct Interval {
-    pub(super) value: f64,
-    pub(super) low: f64,
-    pub(super) high: f64,
-}
-
 impl Case {
     /// The median of the rounds of a path, like the first line of `bench`. Ratios are computed per round too.
     pub(super) fn figure(&self, path: &str) -> Option<f64> {
@@ -66,13 +66,6 @@ impl Case {
     }
 }
 
-/// The middle value, or the mean of the two middle ones.
-fn median(mut figures: Vec<f64>) -> Option<f64> {
-    figures.sort_by(f64::total_cmp);
-    let last = figures.len().checked_sub(1)?;
-    Some(f64::midpoint(figures[last / 2], figures[last - last / 2]))
-}
-
 /// The report of a source.
 pub(super) fn report(raw: &Raw, source: &str) -> Result<Report, Error> {
     let faulty = |why: String| Error::Figures(format!("{source}: {why}"));
@@ -90,4 +83,32 @@ pub(super) fn first(raw: &Raw, source: &str) -> Result<Case, Error> {
 pub(super) fn printed<'a>(raw: &'a Raw, source: &str) -> Result<&'a str, Error> {
     let text = raw.get(source).and_then(Value::as_str);
     text.ok_or_else(|| Error::Figures(format!("{source}: it was not measured")))
+}
+
+/// Reads the file of the results.
+pub(super) fn read(file: &Path) -> Result<Raw, Error> {
+    serde_json::from_str(&documents::read(file)?)
+        .map_err(|error| Error::Figures(format!("{}: {error}", file.display())))
+}
+
+/// Writes the file of the results, one source per line.
+pub(super) fn write(file: &Path, raw: &Raw) -> Result<(), Error> {
+    documents::write(file, &text(raw))
+}
+
+fn text(raw: &Raw) -> String {
+    let lines: Vec<_> =
+        raw.iter().map(|(name, value)| format!("{}: {value}", Value::from(name.as_str()))).collect();
+    format!("{{\n{}\n}}\n", lines.join(",\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_can_be_read_again() {
+        let raw: Raw = [("a".to_owned(), Value::from("1 ns")), ("b".to_owned(), Value::from(2))].into();
+        assert_eq!(serde_json::from_str::<Raw>(&text(&raw)).expect("JSON"), raw);
+    }
 }

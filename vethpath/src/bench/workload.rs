@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// What the two ends do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub enum Work {
+pub enum Workload {
     /// A UDP datagram there and back.
     UdpRr,
     /// A message over an open TCP connection there and back.
@@ -39,6 +39,17 @@ pub enum Cores {
     Cross,
 }
 
+/// The CPUs of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Whether they share one CPU.
+    pub cores: Cores,
+    /// The CPU of the client or sender.
+    pub from_cpu: usize,
+    /// The CPU of the other end.
+    pub to_cpu: usize,
+}
+
 /// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Unit {
@@ -63,7 +74,7 @@ pub enum Better {
     Lower,
 }
 
-impl Work {
+impl Workload {
     /// All kinds.
     pub const ALL: [Self; 5] = [Self::UdpRr, Self::TcpRr, Self::TcpConnect, Self::TcpStream, Self::UdpRate];
 
@@ -109,7 +120,7 @@ impl Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Spec {
     /// The kind of work.
-    pub work: Work,
+    pub work: Workload,
     /// Bytes of a message, datagram or write; 1 for connections, which carry one byte.
     pub size: usize,
     /// How the ends wait.
@@ -120,19 +131,19 @@ pub struct Spec {
 
 impl Spec {
     /// The headline case.
-    pub const UDP: Self = Self { work: Work::UdpRr, size: 64, wait: Wait::Blocking, cores: Cores::Same };
+    pub const UDP: Self = Self { work: Workload::UdpRr, size: 64, wait: Wait::Blocking, cores: Cores::Same };
 
     /// The same over TCP.
-    pub const TCP: Self = Self { work: Work::TcpRr, ..Self::UDP };
+    pub const TCP: Self = Self { work: Workload::TcpRr, ..Self::UDP };
 
     /// For people: `UDP round trips of 64 bytes, blocking, on one CPU`.
     #[must_use]
     pub fn name(&self) -> String {
         let Self { work, size, wait, cores } = self;
         let of = match (work, size) {
-            (Work::TcpConnect, _) => String::new(),
+            (Workload::TcpConnect, _) => String::new(),
             (_, 1) => " of 1 byte".to_owned(),
-            (Work::TcpStream, size) => format!(" in writes of {size} bytes"),
+            (Workload::TcpStream, size) => format!(" in writes of {size} bytes"),
             (_, size) => format!(" of {size} bytes"),
         };
         let wait = match wait {
@@ -154,9 +165,9 @@ mod tests {
     #[test]
     fn a_case_has_a_name() {
         assert_eq!(Spec::UDP.name(), "UDP round trips of 64 bytes, blocking, on one CPU");
-        let connect = Spec { work: Work::TcpConnect, size: 1, cores: Cores::Cross, ..Spec::UDP };
+        let connect = Spec { work: Workload::TcpConnect, size: 1, cores: Cores::Cross, ..Spec::UDP };
         assert_eq!(connect.name(), "TCP connections, blocking, across CPUs");
-        let stream = Spec { work: Work::TcpStream, size: 65536, ..Spec::UDP };
+        let stream = Spec { work: Workload::TcpStream, size: 65536, ..Spec::UDP };
         assert_eq!(stream.name(), "TCP stream in writes of 65536 bytes, blocking, on one CPU");
     }
 }

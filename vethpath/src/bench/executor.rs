@@ -1,68 +1,42 @@
-//! The paths that are compared: how each is set up, and how it is verified that frames took it.
+//! Sets up each path, and verifies that frames took it.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Error, Subject, cable,
-    choose::Chosen,
+    endpoints::Endpoints,
+    error::Error,
     load::Worker,
+    measurement::Timing,
+    mode::Mode,
+    monitor::PathMonitor,
     programs::Programs,
-    schedule::{Executor, Slice, Timing},
-    site::Site,
-    warnings::Warning,
-    watched::Watched,
-    work::Spec,
+    schedule::{Executor, Slice},
+    selection::Selection,
+    warning::Warning,
+    workload::Spec,
     xdp::{Beside, OnXdp},
 };
-
-/// A path between two namespaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// A veth pair and nothing else: the baseline.
-    Cable,
-    /// The lab's own bridge with the programs detached.
-    Bridge,
-    /// The same with the programs attached and both pairs armed.
-    Fast,
-    /// The same path on XDP, in a generated lab.
-    Xdp,
-}
-
-impl Mode {
-    /// The text for people.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Cable => "cable",
-            Self::Bridge => "plain bridge",
-            Self::Fast => "fast path",
-            Self::Xdp => "XDP",
-        }
-    }
-}
+use crate::state::{Directory, Record};
 
 /// All that is needed to measure slices.
 pub struct Bench<'a> {
     /// The lab's programs.
     pub programs: Programs,
-    chosen: &'a Chosen,
-    watched: Watched,
+    selection: &'a Selection,
+    monitor: PathMonitor,
     xdp: Option<OnXdp>,
     cases: &'a [Spec],
-    /// For each measured site, a worker for each case.
+    /// For each place, a worker for each case.
     workers: BTreeMap<Place, Vec<Worker>>,
     /// Whether a round has already used the workers.
     are_used: bool,
     began: Instant,
 }
 
-/// A site of measurement.
+/// Where slices are measured. The bridge and the fast path share the lab.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Cable,
@@ -85,13 +59,18 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// A namespace is gone, a kernel operation fails, or no answer arrives.
-    pub async fn prepare(subject: &'a Subject, beside: Option<Beside<'_>>) -> Result<Self, Error> {
-        let Subject { record, directory, chosen, cases, .. } = subject;
+    pub async fn prepare(
+        record: &Record,
+        directory: &Directory,
+        selection: &'a Selection,
+        cases: &'a [Spec],
+        beside: Option<Beside<'_>>,
+    ) -> Result<Self, Error> {
         let mut bench = Self {
             programs: Programs::of(record, directory.clone())?,
-            watched: Watched::open(chosen.clone(), directory.clone())?,
+            monitor: PathMonitor::open(selection.clone(), directory.clone())?,
             xdp: beside.map(OnXdp::open).transpose()?,
-            chosen,
+            selection,
             cases,
             workers: BTreeMap::new(),
             are_used: false,
@@ -106,7 +85,7 @@ impl<'a> Bench<'a> {
     #[must_use]
     pub fn modes(&self) -> Vec<Mode> {
         let mut modes = vec![Mode::Cable, Mode::Bridge];
-        modes.extend(self.chosen.is_armed().then_some(Mode::Fast));
+        modes.extend(self.selection.is_armed().then_some(Mode::Fast));
         modes.extend(self.xdp.is_some().then_some(Mode::Xdp));
         modes
     }
@@ -119,15 +98,15 @@ impl<'a> Bench<'a> {
     /// Opens all workers and replaces the previous ones.
     async fn open(&mut self) -> Result<(), Error> {
         self.workers.clear();
-        let from = &self.chosen.from;
-        let cable = cable::create(from.address, from.pair.inner.mtu).await?;
-        let xdp = self.xdp.as_ref().map(|xdp| Ok::<_, Error>((Mode::Xdp, xdp.site()?)));
+        let from = &self.selection.from;
+        let cable = Endpoints::cable(from.address, from.pair.inner.mtu).await?;
+        let xdp = self.xdp.as_ref().map(|xdp| Ok::<_, Error>((Mode::Xdp, xdp.endpoints()?)));
         // In the lab, frames may take the bridge or the fast path. Errors name the bridge.
-        let sites = [(Mode::Cable, cable), (Mode::Bridge, Site::of(self.chosen)?)];
-        for (mode, mut site) in sites.into_iter().chain(xdp.transpose()?) {
+        let places = [(Mode::Cable, cable), (Mode::Bridge, Endpoints::of(self.selection)?)];
+        for (mode, mut endpoints) in places.into_iter().chain(xdp.transpose()?) {
             let mut workers = Vec::new();
             for &case in self.cases {
-                workers.push(Worker::open(case, &mut site, mode.name()).await?);
+                workers.push(Worker::open(case, &mut endpoints, mode.name()).await?);
             }
             self.workers.insert(Place::of(mode), workers);
         }
@@ -135,12 +114,12 @@ impl<'a> Bench<'a> {
     }
 
     async fn lab(&self, mode: Mode, worker: &Worker, timing: Timing) -> Result<Slice, Error> {
-        let before = self.watched.counted()?;
+        let before = self.monitor.counted()?;
         let measured = worker.slice(timing, mode.name()).await?;
-        let sent = self.watched.since(&before)?;
+        let sent = self.monitor.since(&before)?;
         let fault = match mode {
             Mode::Fast if !sent.is_fast(worker.fewest_frames(&measured)) => {
-                Some(Warning::NotFast { fast: sent.fast, slow: sent.slow, pairs: self.watched.states() })
+                Some(Warning::NotFast { fast: sent.fast, slow: sent.slow, pairs: self.monitor.states() })
             }
             Mode::Bridge if sent.fast > 0 => Some(Warning::NotPlain { fast: sent.fast }),
             _ => None,
@@ -166,7 +145,7 @@ impl Executor for Bench<'_> {
         match mode {
             Mode::Cable | Mode::Xdp => Ok(()),
             Mode::Bridge => self.programs.detach().await,
-            Mode::Fast => self.programs.attach(self.chosen).await,
+            Mode::Fast => self.programs.attach(self.selection).await,
         }
     }
 
