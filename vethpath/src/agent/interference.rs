@@ -26,8 +26,8 @@ use crate::{
         self, Direct, LinkFacts, Netns, Source, channels, features,
         generic::Family,
         netfilter::{
-            BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, NetfilterError, OwnTable, PROC, THREAD_NET,
-            bridge_nf_call, ebtables, has_tables, legacy_tables, rules,
+            BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, OwnTable, PROC, THREAD_NET, bridge_nf_call,
+            ebtables, has_tables, legacy_tables, rules,
         },
         offloads, packet_sockets, xdp,
     },
@@ -53,9 +53,6 @@ struct Rules {
     has_programs: bool,
     calls: BridgeCalls,
 }
-
-/// A failed query. Only its message is used.
-type Failure = Box<dyn std::error::Error>;
 
 impl Interference {
     /// Scans nothing yet.
@@ -151,13 +148,13 @@ impl Interference {
         Ok(())
     }
 
-    fn packet_sockets(&mut self) -> Result<BTreeSet<u32>, Failure> {
+    fn packet_sockets(&mut self) -> kernel::Result<BTreeSet<u32>> {
         let (netns, socket) = (&self.netns, self.diagnosis.socket()?);
         let taps = netns.run(|| packet_sockets::taps(socket, Path::new(THREAD_NET)))??;
         Ok(taps.into_iter().map(|tap| tap.ifindex).collect())
     }
 
-    fn rules(&mut self, layout: &Layout, own: &[Masquerade], facts: &NetnsState) -> Result<Rules, Failure> {
+    fn rules(&mut self, layout: &Layout, own: &[Masquerade], facts: &NetnsState) -> kernel::Result<Rules> {
         let own: Vec<_> = own.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
         let netfilter = self.netfilter.socket()?;
         let hooks = netfilter.map_or(Ok(Vec::new()), |socket| rules(socket, &own))?;
@@ -165,7 +162,7 @@ impl Interference {
             let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?;
             let mut legacy = legacy_tables(Path::new(THREAD_NET))?;
             legacy.extend(ebtables(Path::new(PROC))?);
-            Ok::<_, NetfilterError>((calls, legacy))
+            Ok::<_, kernel::Error>((calls, legacy))
         });
         let (calls, legacy) = files??;
         let calls_netfilter = |bridge: &LabBridge| with_bridge(calls, facts.link(&bridge.name)).any_ip();

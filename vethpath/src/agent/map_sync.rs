@@ -13,9 +13,12 @@ use vethpath_common::{
 
 use super::{desired::Desired, layout::Layout, netns_state::NetnsState, paths::Paths};
 use crate::{
-    datapath::{Error, Maps, Result, Table},
-    kernel::rcu,
+    datapath::{Maps, Table},
+    kernel::{Context, Error, Result, rcu},
 };
+
+/// The object of errors.
+const MAP: &str = "a map";
 
 /// The maps and their contents.
 pub struct MapSync {
@@ -53,8 +56,7 @@ impl MapSync {
     /// The kernel refuses.
     pub fn take_over(maps: Maps) -> Result<Self> {
         let room = maps.room_for_paths()?;
-        let known: Vec<_> =
-            maps.paths.iter().collect::<std::result::Result<_, _>>().map_err(|e| refused("read", &e))?;
+        let known: Vec<_> = maps.paths.iter().collect::<std::result::Result<_, _>>().doing("read", MAP)?;
         let paths = Paths::known(known, room);
         let mut sync = Self {
             config: maps.config(),
@@ -77,10 +79,10 @@ impl MapSync {
         self.void();
         // Ports stay known: otherwise frames before the next resync would be counted under no pair.
         let ports = self.maps.ports.iter().collect::<std::result::Result<_, _>>();
-        let ports = ports.map_err(|error| refused("read", &error))?;
+        let ports = ports.doing("read", MAP)?;
         self.current = Desired { ports, ..Desired::default() };
-        self.maps.sources.clear().map_err(|error| refused("clear", &error))?;
-        self.maps.stations.clear().map_err(|error| refused("clear", &error))?;
+        self.maps.sources.clear().doing("clear", MAP)?;
+        self.maps.stations.clear().doing("clear", MAP)?;
         // The next insertion must not reuse an element that a program still reads.
         rcu::grace_period();
         // Without entries, announcements are counted from the beginning.
@@ -190,7 +192,7 @@ impl MapSync {
         }
         let mut fits = desired.unnumbered == 0;
         for (number, path) in self.paths.beyond(self.written) {
-            self.maps.paths.insert(number, path, 0).map_err(|error| refused("write", &error))?;
+            self.maps.paths.insert(number, path, 0).doing("write", MAP)?;
         }
         self.written = self.paths.greatest();
         let Maps { ports, stations, sources, .. } = &mut self.maps;
@@ -225,11 +227,11 @@ impl MapSync {
     /// # Errors
     /// There have been four billion announcements. [`Self::start_over`] counts from the beginning.
     pub fn take_announced(&mut self) -> Result<Announced> {
-        let next = self.announced.number.checked_add(1).ok_or_else(|| Error::Refused {
-            operation: "number",
-            object: "an announcement".to_owned(),
-            cause: "the number is exhausted".to_owned(),
-        })?;
+        let exhausted = || {
+            let cause = std::io::Error::other("the number is exhausted");
+            Error::new("number", "an announcement", cause)
+        };
+        let next = self.announced.number.checked_add(1).ok_or_else(exhausted)?;
         Ok(std::mem::replace(&mut self.announced, Announced::under(next)))
     }
 
@@ -261,7 +263,7 @@ fn remove<V: Entry<Key: Pod> + Pod + PartialEq>(
     let mut removed = 0;
     for (key, value) in current {
         if desired.get(key) != Some(value) {
-            table.remove(key).map_err(|error| refused("write", &error))?;
+            table.remove(key).doing("write", MAP)?;
             removed += 1;
         }
     }
@@ -279,9 +281,7 @@ fn replace_ports(
     for (key, record) in current {
         match desired.get(key) {
             None => maps.unregister_port(key)?,
-            Some(other) if other != record => {
-                maps.ports.insert(key, other, 0).map_err(|error| refused("write", &error))?
-            }
+            Some(other) if other != record => maps.ports.insert(key, other, 0).doing("write", MAP)?,
             Some(_) => continue,
         }
         replaced += 1;
@@ -306,7 +306,7 @@ fn insert<K: Copy + Ord, V: PartialEq>(
             Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::E2BIG) => {
                 left_out.push(*key);
             }
-            Err(error) => return Err(refused("write", &error)),
+            Err(error) => return Err(error).doing("write", MAP),
             Ok(()) => {}
         }
     }
@@ -314,8 +314,4 @@ fn insert<K: Copy + Ord, V: PartialEq>(
         desired.remove(key);
     }
     Ok(left_out.is_empty())
-}
-
-fn refused(operation: &'static str, cause: &MapError) -> Error {
-    Error::Refused { operation, object: "a map".to_owned(), cause: cause.to_string() }
 }

@@ -2,8 +2,9 @@
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 use log::warn;
-use nix::{errno::Errno, sys::prctl};
-use thiserror::Error;
+use nix::sys::prctl;
+
+use crate::kernel::{self, Context};
 
 /// Capabilities that the agent keeps. Each was found by leaving it out: without it the lab is not armed, or the agent
 /// exits.
@@ -19,23 +20,17 @@ const KEPT: [Capability; 3] = [
     Capability::CAP_NET_BROADCAST,
 ];
 
-/// Why privileges could not be dropped. The agent then does not run.
-#[derive(Debug, Error)]
-pub enum PrivilegeError {
-    /// A set of capabilities could not be changed.
-    #[error("cannot drop capabilities: {0}")]
-    Capabilities(#[from] CapsError),
-    /// `prctl(PR_SET_NO_NEW_PRIVS)` is refused.
-    #[error("cannot set no_new_privs: {0}")]
-    NoNewPrivileges(#[from] Errno),
-}
-
 /// Drops all capabilities that are not in `KEPT`, for good: from every set, and so that no program started from here
 /// can gain them again. Threads that start later inherit this, so it must be called while there is only one.
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn reduce() -> Result<(), PrivilegeError> {
+pub fn reduce() -> kernel::Result<()> {
+    drop_capabilities().doing("drop", "capabilities")?;
+    prctl::set_no_new_privs().doing("set", "no_new_privs")
+}
+
+fn drop_capabilities() -> Result<(), CapsError> {
     let kept: CapsHashSet = KEPT.into_iter().collect();
     // Before CAP_SETPCAP is dropped.
     bound(&kept)?;
@@ -44,8 +39,7 @@ pub fn reduce() -> Result<(), PrivilegeError> {
     // A missing capability is not requested: the operation that needs it reports that.
     let permitted = caps::read(None, CapSet::Permitted)?.intersection(&kept).copied().collect();
     caps::set(None, CapSet::Effective, &permitted)?;
-    caps::set(None, CapSet::Permitted, &permitted)?;
-    Ok(prctl::set_no_new_privs()?)
+    caps::set(None, CapSet::Permitted, &permitted)
 }
 
 /// Removes everything else from the bounding set. In a container without CAP_SETPCAP it stays. That matters little:

@@ -178,10 +178,7 @@ impl Reader {
     }
 
     /// Names of the ports that run our program, and of those with other programs or filters.
-    async fn programs_on_ports(
-        &self,
-        facts: &NetnsState,
-    ) -> datapath::Result<(BTreeSet<String>, BTreeSet<String>)> {
+    async fn programs_on_ports(&self, facts: &NetnsState) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
         let clsact = &self.clsact;
         let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
         let ports: Vec<(&IfName, u32)> = self.layout.all_ports().filter_map(indexed).collect();

@@ -26,13 +26,13 @@ use super::{
     loss_detector::{LossDetector, Sample},
     map_sync::MapSync,
     netns_state::NetnsState,
-    privileges::{self, PrivilegeError},
+    privileges,
     socket::Listener,
     status::{Ends, Status},
 };
 use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers},
-    kernel::{self, clock::Clock, netns, process, rcu, watch::Watch},
+    kernel::{self, Context, clock::Clock, netns, process, rcu, watch::Watch},
     state::{self, AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, IfName, Pair, Place, Topology},
 };
@@ -70,18 +70,9 @@ pub enum Error {
     /// The kernel refused.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// A program or map was refused.
-    #[error(transparent)]
-    Datapath(#[from] datapath::Error),
     /// The state folder was refused.
     #[error(transparent)]
     State(#[from] state::Error),
-    /// Privileges could not be dropped.
-    #[error(transparent)]
-    Privileges(#[from] PrivilegeError),
-    /// The socket, a signal or a clock was refused.
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 /// Whether entries are confirmed for programs at once, which takes a grace period, or by a later call.
@@ -166,7 +157,8 @@ impl Agent {
         is_current()?;
         let (counters, sync) = (Counters::open(&pins)?, MapSync::take_over(maps)?);
         is_current()?;
-        let door = Listener::open(&directory.socket())?;
+        let socket = directory.socket();
+        let door = Listener::open(&socket).doing("listen at", socket.display())?;
         let agent = Self {
             namespaces: domains,
             clock: Clock::open()?,
@@ -193,9 +185,10 @@ impl Agent {
     }
 
     async fn live(&mut self, door: &mut Listener) -> Result<(), Error> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
+        let receive = |kind| signal(kind).doing("listen for", "signals");
+        let mut terminate = receive(SignalKind::terminate())?;
+        let mut interrupt = receive(SignalKind::interrupt())?;
+        let mut hangup = receive(SignalKind::hangup())?;
         let mut tick = interval(TICK);
         let mut rest_until = Instant::now();
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -230,7 +223,8 @@ impl Agent {
                 }
                 // Last: clients, however many, must not delay events.
                 client = door.client() => {
-                    let status = serde_json::to_vec(&self.status()).map_err(io::Error::other)?;
+                    let status = serde_json::to_vec(&self.status()).map_err(io::Error::from);
+                    let status = status.doing("write", "the status")?;
                     drop(tokio::spawn(client.answer(status)));
                     Ok(())
                 }

@@ -3,7 +3,6 @@
 use thiserror::Error;
 
 use crate::{
-    datapath,
     kernel::{self, bpffs, home::Obstacle},
     plan::Collision,
     state,
@@ -80,12 +79,9 @@ pub enum Error {
         /// Its place.
         place: Place,
     },
-    /// A kernel request failed.
+    /// An operation of the kernel, or on a program, link or map, failed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// An operation on a program, link or map failed.
-    #[error(transparent)]
-    Datapath(#[from] datapath::Error),
     /// An operation on the state folder failed.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -227,7 +223,6 @@ impl Error {
             ),
             Self::Removed { .. } => Some("find out which program that is; then call `vethpath up` again".to_owned()),
             Self::Kernel(error) => error.hint().map(str::to_owned),
-            Self::Datapath(error) => error.hint().map(str::to_owned),
             Self::State(error) => error.hint(),
             Self::Interrupted => None,
             Self::Agent { .. } => Some("`vethpath doctor` shows what may be missing".to_owned()),

@@ -7,8 +7,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use super::{error::Removed, forwarding};
 use crate::{
     kernel::{
-        Error, Netns, Result, Rtnl, blocking,
-        netfilter::{self, Family, NetfilterError, OwnTable},
+        Netns, Result, Rtnl, blocking,
+        netfilter::{self, Family, OwnTable},
         netns,
     },
     plan::{Plan, Step},
@@ -19,14 +19,14 @@ use crate::{
 pub fn is_there(netns: &Netns, wanted: &Masquerade) -> Result<bool> {
     let socket = blocking(netns, NETLINK_NETFILTER)?;
     let table = OwnTable { name: &wanted.table, rules: &wanted.rules };
-    Ok(netfilter::is_exactly(&socket, table).map_err(refused)? && forwarding::is_on(netns, wanted)?)
+    Ok(netfilter::is_exactly(&socket, table)? && forwarding::is_on(netns, wanted)?)
 }
 
 /// Adds a lab's table, and enables forwarding.
 pub async fn add(rtnl: &Rtnl, wanted: &Masquerade, lab: &LabName) -> std::result::Result<(), super::Error> {
     forwarding::switch_on(rtnl, wanted, lab).await?;
     let socket = blocking(rtnl.netns(), NETLINK_NETFILTER)?;
-    Ok(netfilter::add_masquerade(&socket, &wanted.table, &wanted.rules).map_err(refused)?)
+    Ok(netfilter::add_masquerade(&socket, &wanted.table, &wanted.rules)?)
 }
 
 /// Removes a lab's table, and restores forwarding even if that fails.
@@ -47,9 +47,9 @@ pub(super) async fn remove(netns: &Netns, wanted: &Masquerade, lab: &LabName) ->
 fn remove_table(netns: &Netns, wanted: &Masquerade) -> Result<Option<String>> {
     let socket = blocking(netns, NETLINK_NETFILTER)?;
     match netfilter::remove_table(&socket, Family::Inet, &wanted.table) {
-        Ok(()) | Err(NetfilterError::NoNfTables { .. }) => Ok(None),
-        Err(error @ NetfilterError::NotOurs { .. }) => Ok(Some(format!("{error}: it is not removed"))),
-        Err(error) => Err(refused(error)),
+        Err(error) if error.is_present() => Ok(Some(format!("{error}: it is not removed"))),
+        Err(error) if !error.is_unsupported() => Err(error),
+        _ => Ok(None),
     }
 }
 
@@ -70,17 +70,9 @@ pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(),
             }
         };
         let socket = blocking(&netns, NETLINK_NETFILTER)?;
-        if netfilter::is_foreign(&socket, Family::Inet, &nat.table).map_err(refused)? {
+        if netfilter::is_foreign(&socket, Family::Inet, &nat.table)? {
             return Err(super::Error::Table { table: nat.table.clone(), place: nat.place.clone() });
         }
     }
     Ok(())
-}
-
-fn refused(error: NetfilterError) -> Error {
-    let source = match &error {
-        NetfilterError::NotOurs { .. } => std::io::Error::from_raw_os_error(nix::libc::EEXIST),
-        _ => std::io::Error::other(error.to_string()),
-    };
-    Error::new("masquerade with", error.to_string(), source)
 }

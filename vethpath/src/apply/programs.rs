@@ -8,7 +8,7 @@ use super::{Error, execute::Executor, observe::ports_with_program, xdp_offloads}
 use crate::{
     agent::{counted_pairs, largest_segment},
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
-    kernel::{LinkFacts, rcu::Expedited, xdp},
+    kernel::{self, LinkFacts, rcu::Expedited, xdp},
     plan::Change,
     state::Record,
     topology::{IfName, Pair, Place, Topology},
@@ -161,8 +161,8 @@ pub(super) async fn release(
 }
 
 fn still_runs(operation: &'static str, port: &IfName) -> Error {
-    let cause = "the kernel still runs it: another process holds its link".to_owned();
-    datapath::Error::Refused { operation, object: port.to_string(), cause }.into()
+    let cause = std::io::Error::other("the kernel still runs it: another process holds its link");
+    kernel::Error::new(operation, port.as_str(), cause).into()
 }
 
 /// Detaches the XDP program from a port. Returns when it no longer runs there and no program redirects to the port, so
@@ -247,7 +247,7 @@ fn register_ports(
     domain: u16,
     links: &[LinkFacts],
     maps: &mut Maps,
-) -> Result<(), datapath::Error> {
+) -> kernel::Result<()> {
     let links: std::collections::HashMap<&str, u32> =
         links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
     for (counter, pair) in counted_pairs(topology).filter(|(_, pair)| &pair.place == place) {

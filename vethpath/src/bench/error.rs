@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::temporary_lab::ShapeError;
 use crate::{
-    datapath, kernel, state,
+    kernel, state,
     topology::{LabName, NsName},
 };
 
@@ -96,9 +96,6 @@ pub enum Error {
     /// A kernel operation failed.
     #[error(transparent)]
     Kernel(#[from] kernel::Error),
-    /// An operation on a program, link or map failed.
-    #[error(transparent)]
-    Datapath(#[from] datapath::Error),
     /// Another vethpath process holds the lab's lock, or the state folder cannot be used.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -138,7 +135,6 @@ impl Error {
             Self::StillAttached(_) => "the next `vethpath up` of the lab's file attaches what is off",
             Self::State(error) => return error.hint(),
             Self::Kernel(error) => return error.hint().map(str::to_owned),
-            Self::Datapath(error) => return error.hint().map(str::to_owned),
             Self::Socket { .. } | Self::Thread { .. } | Self::Interrupted | Self::Shape(_) => return None,
         };
         Some(hint.to_owned())

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     agent::status::{self, Status},
-    datapath::{self, LabPrograms},
+    datapath::LabPrograms,
+    kernel,
     state::{Directory, Record},
 };
 
@@ -107,7 +108,7 @@ impl Programs {
         }
     }
 
-    fn put_back(&mut self) -> datapath::Result<()> {
+    fn put_back(&mut self) -> kernel::Result<()> {
         self.programs.attach()?;
         self.are_on = true;
         Ok(())

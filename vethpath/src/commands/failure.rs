@@ -136,12 +136,6 @@ impl From<crate::kernel::Error> for Failure {
     }
 }
 
-impl From<crate::datapath::Error> for Failure {
-    fn from(error: crate::datapath::Error) -> Self {
-        Self { hint: error.hint().map(str::to_owned), ..Self::system(error.to_string()) }
-    }
-}
-
 impl From<crate::state::Error> for Failure {
     fn from(error: crate::state::Error) -> Self {
         let message = error.to_string();

@@ -97,12 +97,3 @@ fn print(
     out.write_all(&text)?;
     out.flush()
 }
-
-impl From<stats::Error> for Failure {
-    fn from(error: stats::Error) -> Self {
-        match error {
-            stats::Error::Kernel(error) => error.into(),
-            stats::Error::Datapath(error) => error.into(),
-        }
-    }
-}

@@ -86,7 +86,7 @@ fn warn(check: &Check, err: &mut dyn Write) -> std::io::Result<()> {
 
 /// Fails early if privileges are missing, and reports which.
 pub(super) fn privileged() -> Result<(), Failure> {
-    probe::privileges().map_err(|missing| Failure::system(missing.to_string()).hint(missing.hint()))
+    Ok(probe::privileges()?)
 }
 
 fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {

@@ -14,9 +14,9 @@ use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use vethpath_common::names;
 
-use super::{Pins, Result, error::Context, query};
+use super::{Pins, query};
 use crate::{
-    kernel::{Netns, traffic},
+    kernel::{Context, Netns, Result, traffic},
     topology::IfName,
 };
 

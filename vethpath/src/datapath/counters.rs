@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     os::fd::AsFd,
 };
 
@@ -12,10 +13,10 @@ use aya::{
 use vethpath_common::{Count, MatrixKey, PairCounters, Path, names};
 
 use super::{
-    Pins, Result, batch,
-    error::{Context, Error, OPEN_MAP},
-    maps::{data, hash},
+    Pins, batch,
+    maps::{data, hash, opened},
 };
+use crate::kernel::{Context, Error, Result};
 
 /// The counters of a lab: the current set of maps, and each set that the lab has outgrown.
 pub struct Counters {
@@ -46,11 +47,11 @@ impl Set {
     fn open(pins: &Pins) -> Result<Self> {
         let array = |name| Ok::<_, Error>(Map::PerCpuArray(data(&pins.map(name))?));
         Ok(Self {
-            pairs: PerCpuArray::try_from(array(names::COUNTERS)?).doing(OPEN_MAP, names::COUNTERS)?,
+            pairs: opened(PerCpuArray::try_from(array(names::COUNTERS)?), names::COUNTERS)?,
             matrix: data(&pins.map(names::MATRIX))?,
-            cells: PerCpuArray::try_from(array(names::CELLS)?).doing(OPEN_MAP, names::CELLS)?,
+            cells: opened(PerCpuArray::try_from(array(names::CELLS)?), names::CELLS)?,
             paths: hash(pins, names::PATHS)?,
-            crossings: PerCpuArray::try_from(array(names::CROSSINGS)?).doing(OPEN_MAP, names::CROSSINGS)?,
+            crossings: opened(PerCpuArray::try_from(array(names::CROSSINGS)?), names::CROSSINGS)?,
         })
     }
 
@@ -66,10 +67,8 @@ impl Counters {
     /// # Errors
     /// A map of the current set is missing or has another shape.
     pub fn open(pins: &Pins) -> Result<Self> {
-        let unknown = |(what, error): (&str, std::io::Error)| Error::Refused {
-            operation: "count",
-            object: "the CPUs".to_owned(),
-            cause: format!("{what}: {error}"),
+        let unknown = |(what, error): (&str, io::Error)| {
+            Error::new("count", "the CPUs", io::Error::other(format!("{what}: {error}")))
         };
         let mut sets = vec![Set::open(pins)?];
         let mut ids = vec![sets[0].id()?];

@@ -20,14 +20,13 @@ use aya::{
 use vethpath_common::{ABI_VERSION, names};
 
 use super::{
-    Copies, Hook, Maps, Pins, Result, Sizes,
+    Copies, Hook, Pins, Sizes,
     attach::{CLSACT, our_filter},
-    error::{Context, Error},
     load::load,
-    maps::data,
+    maps::{data, version},
 };
 use crate::{
-    kernel::{Netns, bpffs},
+    kernel::{Context, Error, Netns, Result, bpffs},
     topology::IfName,
 };
 
@@ -63,21 +62,13 @@ pub fn left_over(pins: &Pins) -> Result<Option<Pins>> {
     if !next.directory().exists() {
         return Ok(None);
     }
-    let is_whole = names::PINNED_MAPS.iter().all(|map| next.map(map).exists()) && is_ours(&next)?;
-    if is_whole {
+    let has_maps = names::PINNED_MAPS.iter().all(|map| next.map(map).exists());
+    // A set of another version was not completed by this one.
+    if has_maps && version(&next)? == ABI_VERSION {
         return Ok(Some(next));
     }
     bpffs::remove_directory(next.directory())?;
     Ok(None)
-}
-
-/// Whether a set was completed, by this version.
-fn is_ours(pins: &Pins) -> Result<bool> {
-    match Maps::open(pins) {
-        Ok(maps) => Ok(maps.config().abi == ABI_VERSION),
-        Err(Error::Abi { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 /// Creates another set with maps of these sizes.
@@ -145,7 +136,7 @@ pub fn finish<E: From<Error>>(
     let counters = data(&pins.map(names::COUNTERS))?;
     let id = counters.info().doing("look up map", names::COUNTERS)?.id();
     let former = pins.former(id);
-    bpffs::make_directory(former.directory()).map_err(Error::from)?;
+    bpffs::make_directory(former.directory())?;
     for map in COUNTING {
         if !former.map(map).exists() {
             tell(&format!("keep counters {map}"))?;
@@ -177,9 +168,5 @@ fn finish_moving<E: From<Error>>(
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
-    fs::rename(from, to).map_err(|error| Error::Refused {
-        operation: "rename",
-        object: from.display().to_string(),
-        cause: error.to_string(),
-    })
+    fs::rename(from, to).doing("rename", from.display())
 }

@@ -1,8 +1,8 @@
 //! Attaching and detaching all port programs of a lab.
 
-use super::{Hook, Pins, Result, attach, attach_xdp, attached, detach, xdp_id};
+use super::{Hook, Pins, attach, attach_xdp, attached, detach, xdp_id};
 use crate::{
-    kernel::{self, Netns, Rtnl, rcu::Expedited},
+    kernel::{Netns, Result, Rtnl, rcu::Expedited},
     topology::{IfName, Topology},
 };
 
@@ -27,7 +27,7 @@ impl LabPrograms {
     ///
     /// # Errors
     /// A bridge namespace does not exist.
-    pub fn of(topology: &Topology, hook: Hook) -> kernel::Result<Self> {
+    pub fn of(topology: &Topology, hook: Hook) -> Result<Self> {
         let mut domains = Vec::new();
         for (number, place) in topology.domains() {
             let netns = Netns::of(&place)?;

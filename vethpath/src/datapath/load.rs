@@ -1,6 +1,6 @@
 //! Loading the programs of a lab, and creating or reusing its maps.
 
-use std::{fs, path::Path, sync::LazyLock};
+use std::{fs, io, path::Path, sync::LazyLock};
 
 use aya::{
     EbpfLoader,
@@ -8,12 +8,8 @@ use aya::{
 };
 use vethpath_common::{ABI_VERSION, Config, names};
 
-use super::{
-    Maps, Pins, Result,
-    error::{Context, Error},
-    maps::data,
-};
-use crate::kernel::{bpffs, probe::peer_redirect_scrubs};
+use super::{Maps, Pins, maps::data};
+use crate::kernel::{Context, Error, Result, bpffs, probe::peer_redirect_scrubs};
 
 /// The ELF object that `build.rs` builds from the `vethpath-ebpf` crate.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-ebpf"));
@@ -247,12 +243,7 @@ fn load_one(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     let mut loader = loader(&domain, &sizes);
     pinning(&mut loader, pins);
     let mut object = loader.load(OBJECT).doing("load", "the eBPF programs")?;
-    let missing = || Error::Refused {
-        operation: "find",
-        object: names::PORT_INGRESS.to_owned(),
-        cause: "the embedded object has no such program".to_owned(),
-    };
-    let program = object.program_mut(names::PORT_INGRESS).ok_or_else(missing)?;
+    let program = object.program_mut(names::PORT_INGRESS).ok_or_else(|| missing(names::PORT_INGRESS))?;
     let program: &mut SchedClassifier = program.try_into().doing("use", names::PORT_INGRESS)?;
     load_program(program).doing("load program", names::PORT_INGRESS)?;
     program.pin(pins.program(domain)).doing("pin program", names::PORT_INGRESS)
@@ -265,15 +256,14 @@ fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
     let _ = fs::remove_file(pins.xdp_ports(domain));
     loader.map_pin_path(names::XDP_PORTS, pins.xdp_ports(domain));
     let mut object = loader.load(OBJECT).doing("load", "the eBPF programs")?;
-    let missing = || Error::Refused {
-        operation: "find",
-        object: names::PORT_XDP.to_owned(),
-        cause: "the embedded object has no such program".to_owned(),
-    };
-    let program = object.program_mut(names::PORT_XDP).ok_or_else(missing)?;
+    let program = object.program_mut(names::PORT_XDP).ok_or_else(|| missing(names::PORT_XDP))?;
     let program: &mut Xdp = program.try_into().doing("use", names::PORT_XDP)?;
     retry_on_eagain(|| program.load()).doing("load program", names::PORT_XDP)?;
     program.pin(pins.xdp_program(domain)).doing("pin program", names::PORT_XDP)
+}
+
+fn missing(program: &str) -> Error {
+    Error::new("find", program, io::Error::other("the embedded object has no such program"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@ use aya_log::EbpfLogger;
 use log::{Log, info, warn};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::{Pins, Result, error::Context};
+use super::Pins;
+use crate::kernel::{Context, Result};
 
 /// Forwards the log of the port program of `domain` to this process's log, for the lifetime of the tokio runtime. Does
 /// nothing in a build without logging.

@@ -1,15 +1,15 @@
 //! Typed handles to a lab's pinned maps.
 
-use std::{collections::BTreeSet, os::fd::AsFd as _};
+use std::{collections::BTreeSet, io, os::fd::AsFd as _};
 
 use aya::maps::{Array, HashMap, IterableMap, Map, MapData};
 use vethpath_common::{ABI_VERSION, Config, Path, PortKey, PortRecord, Source, Station, names};
 
-use super::{
-    Pins, Result, Table, batch,
-    error::{Context, Error, OPEN_MAP},
-    shared::Shared,
-};
+use super::{Pins, Table, batch, shared::Shared};
+use crate::kernel::{Context, Error, Result};
+
+/// The hint for maps of another version, and for those of another shape, which are of another version too.
+const OTHER_VERSION: &str = "take the lab down with `vethpath down`, then bring it up again";
 
 /// The maps that user space writes.
 pub struct Maps {
@@ -32,15 +32,16 @@ impl Maps {
     /// # Errors
     /// A map is missing or has another shape, or the maps are of another version.
     pub fn open(pins: &Pins) -> Result<Self> {
-        let config = Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?));
-        let config: Array<_, Config> = config.doing(OPEN_MAP, names::CONFIG)?;
-        // New maps have version 0. Maps of another version may have any shape.
-        let Config { abi, .. } = config.get(&0, 0).doing("read map", names::CONFIG)?;
+        // Maps of another version may have any shape.
+        let (config, abi) = config(pins)?;
         if abi != 0 && abi != ABI_VERSION {
-            return Err(Error::Abi { found: abi, ours: ABI_VERSION });
+            let text = format!(
+                "another version of vethpath has brought the lab up: its maps are of ABI version {abi}, not {ABI_VERSION}"
+            );
+            return Err(Error::plain(io::Error::other(text)).with_hint(OTHER_VERSION));
         }
         Ok(Self {
-            shared: Shared::map(config.map().fd(), 1).doing(OPEN_MAP, names::CONFIG)?,
+            shared: opened(Shared::map(config.map().fd(), 1), names::CONFIG)?,
             config,
             ports: hash(pins, names::PORTS)?,
             sources: Table::open(pins, names::SOURCE_SLOTS, names::SOURCES)?,
@@ -58,8 +59,8 @@ impl Maps {
         if !path.try_exists().is_ok_and(|exists| exists) {
             return Ok(false);
         }
-        let id = |data: &MapData| data.info().map(|info| info.id()).doing(OPEN_MAP, names::CONFIG);
-        Ok(id(&MapData::from_pin(path).doing(OPEN_MAP, names::CONFIG)?)? == id(self.config.map())?)
+        let id = |data: &MapData| opened(data.info().map(|info| info.id()), names::CONFIG);
+        Ok(id(&opened(MapData::from_pin(path), names::CONFIG)?)? == id(self.config.map())?)
     }
 
     /// Registers a port, not armed, so that its frames are counted under its pair from the first one on. A port that is
@@ -122,5 +123,22 @@ pub(super) fn data(path: &std::path::Path) -> Result<MapData> {
 
 /// Opens a pinned hash map.
 pub(super) fn hash<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
-    HashMap::try_from(Map::HashMap(data(&pins.map(name))?)).doing(OPEN_MAP, name)
+    opened(HashMap::try_from(Map::HashMap(data(&pins.map(name))?)), name)
+}
+
+/// Adds to the error of opening a map what it means.
+pub(super) fn opened<T>(map: impl Context<T>, name: &str) -> Result<T> {
+    map.doing("open map", name).map_err(|error| error.with_hint(OTHER_VERSION))
+}
+
+/// The ABI version of pinned maps: 0 if they are new.
+pub(super) fn version(pins: &Pins) -> Result<u32> {
+    Ok(config(pins)?.1)
+}
+
+fn config(pins: &Pins) -> Result<(Array<MapData, Config>, u32)> {
+    let config: Array<_, Config> =
+        opened(Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?)), names::CONFIG)?;
+    let Config { abi, .. } = config.get(&0, 0).doing("read map", names::CONFIG)?;
+    Ok((config, abi))
 }

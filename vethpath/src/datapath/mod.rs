@@ -3,7 +3,6 @@
 mod attach;
 mod batch;
 mod counters;
-mod error;
 mod grow;
 mod lab;
 mod load;
@@ -21,7 +20,6 @@ pub use attach::{
 };
 pub use batch::per_cpu;
 pub use counters::{Counters, Matrix};
-pub use error::{Error, Result};
 pub use grow::{finish, has_room, larger, left_over, switch_over};
 pub use lab::LabPrograms;
 pub use load::{Copies, OBJECT, Sizes, check_version, is_whole, load, load_program, loader};

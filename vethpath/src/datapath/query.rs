@@ -8,7 +8,7 @@ use aya::programs::{ProgramError, TcAttachType, loaded_programs};
 use aya_obj::generated::bpf_prog_type;
 use nix::libc::{ENOENT, SYS_bpf, syscall};
 
-use super::{Result, error::Context};
+use crate::kernel::{Context, Result};
 
 /// `BPF_PROG_QUERY` of `linux/bpf.h`.
 const PROG_QUERY: i32 = 16;

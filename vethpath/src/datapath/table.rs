@@ -9,11 +9,11 @@ use aya::{
 use vethpath_common::{Entry, UNCONFIRMED};
 
 use super::{
-    Pins, Result, batch,
-    error::Context,
+    Pins, batch,
     maps::{data, hash},
     slots::Slots,
 };
+use crate::kernel::{Context, Result};
 
 /// A map from the keys of `V` to `V`.
 pub struct Table<V: Entry<Key: Pod> + Pod, M = MapData> {

@@ -18,13 +18,12 @@ use aya_obj::programs::XdpAttachType;
 use vethpath_common::names;
 
 use super::{
-    Error, Pins, Result,
+    Pins,
     attach::{RELEASE, retry_while},
-    error::{Context, OPEN_MAP},
-    maps::data,
+    maps::{data, opened},
 };
 use crate::{
-    kernel::{LinkFacts, Netns, rcu},
+    kernel::{Context, Error, LinkFacts, Netns, Result, rcu},
     topology::IfName,
 };
 
@@ -63,7 +62,7 @@ pub fn attach_xdp(
             // The kernel may still be releasing a link, and its program, that was unpinned a moment ago.
             let attach = || program.attach(port.as_str(), XdpMode::Driver);
             let link = match retry_while(nix::libc::EBUSY, patience, attach) {
-                Err(error) if is_of_queues(&error) => return Err(Error::Queues { port: port.to_string() }),
+                Err(error) if is_of_queues(&error) => return Err(too_few_queues(port)),
                 other => other.doing("attach XDP to", port)?,
             };
             let link = program.take_link(link).doing("keep XDP link of", port)?;
@@ -85,6 +84,14 @@ fn is_a_labs(id: u32) -> bool {
 fn is_of_queues(error: &ProgramError) -> bool {
     let ProgramError::SyscallError(error) = error else { return false };
     error.io_error.raw_os_error() == Some(nix::libc::ENOSPC)
+}
+
+/// The port has fewer receive queues than its inner end has transmit queues (`veth_xdp_set` in drivers/net/veth.c).
+fn too_few_queues(port: &IfName) -> Error {
+    let cause = io::Error::other("its inner end has more transmit queues than it has receive queues");
+    Error::new("attach XDP to", port.as_str(), cause).with_hint(
+        "`ethtool -L` shows and changes how many: `tx 1` at the inner end, or a larger `rx` at the port",
+    )
 }
 
 /// Replaces the XDP program of `pins` by that of `next`, atomically for each port. A port without our link is skipped.
@@ -165,7 +172,7 @@ impl Receivers {
             return Ok(None);
         }
         let map = Map::DevMapHash(data(&path)?);
-        let map = DevMapHash::try_from(map).doing(OPEN_MAP, names::XDP_PORTS)?;
+        let map = opened(DevMapHash::try_from(map), names::XDP_PORTS)?;
         let mut receivers = Self { map, current: BTreeSet::new() };
         let _ = receivers.has_changed()?;
         Ok(Some(receivers))

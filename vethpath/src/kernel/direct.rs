@@ -11,9 +11,7 @@ use netlink_packet_route::{
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use super::{
-    Error, ExchangeError, LinkFacts, Netns, Result,
-    error::Context,
-    exchange,
+    Context, ExchangeError, LinkFacts, Netns, Result, exchange,
     pipeline::{self, Answer},
     sockets,
 };
@@ -53,7 +51,7 @@ impl RawLink {
     /// # Errors
     /// The message cannot be parsed.
     pub fn counters(&self) -> Result<LinkFacts> {
-        parse_counters(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
+        parse_counters(&self.0).doing("read", "a link")
     }
 
     /// Parses the message.
@@ -61,9 +59,13 @@ impl RawLink {
     /// # Errors
     /// The message cannot be parsed.
     pub fn read(&self) -> Result<LinkFacts> {
-        parse(&self.0).map_err(|error| Error::new("read", "a link", to_io(error)))
+        parse(&self.0).doing("read", "a link")
     }
 }
+
+/// Operations of errors.
+const SPEAK: &str = "speak with namespace";
+const LIST: &str = "list links of";
 
 /// Requests in bulk. A call returns after its replies have been received.
 pub struct Direct {
@@ -116,9 +118,9 @@ impl Direct {
             .into_iter()
             .map(|request| ((request.message, request.flags), (request.operation, request.object)))
             .unzip();
-        let answers = pipeline::change(&self.socket, &messages).map_err(|error| self.broken(error))?;
+        let answers = pipeline::change(&self.socket, &messages).doing(SPEAK, &self.netns)?;
         let told = |(answer, (operation, object)): (Answer, (&'static str, String))| {
-            answer.map(drop).map_err(|error| Error::new(operation, object, to_io(error)))
+            answer.map(drop).doing(operation, object)
         };
         Ok(answers.into_iter().zip(names).map(told).collect())
     }
@@ -128,7 +130,7 @@ impl Direct {
         &self,
         questions: &[Message],
     ) -> Result<Vec<std::result::Result<Vec<u8>, ExchangeError>>> {
-        pipeline::ask(&self.socket, questions).map_err(|error| self.broken(error))
+        pipeline::ask(&self.socket, questions).doing(SPEAK, &self.netns)
     }
 
     /// All links of the namespace. Without `counting`, the counters are left out, and are zero.
@@ -136,8 +138,7 @@ impl Direct {
     /// # Errors
     /// The kernel refuses the dump.
     pub fn links(&self, counting: bool) -> Result<Vec<LinkFacts>> {
-        let failed = |error| Error::new("list links of", self.netns.to_string(), to_io(error));
-        self.list(counting)?.iter().map(|answer| parse(answer).map_err(failed)).collect()
+        self.list(counting)?.iter().map(|answer| parse(answer).doing(LIST, &self.netns)).collect()
     }
 
     /// The same without counters, unparsed: only messages that have changed need [`RawLink::read`].
@@ -153,8 +154,7 @@ impl Direct {
         leave_out_counters(&mut question, counting);
         let mut payload = vec![0; question.buffer_len()];
         question.emit(&mut payload);
-        let failed = |error| Error::new("list links of", self.netns.to_string(), to_io(error));
-        exchange::dump(&self.socket, RTM_GETLINK, &payload).map_err(failed)
+        exchange::dump(&self.socket, RTM_GETLINK, &payload).doing(LIST, &self.netns)
     }
 
     /// The same with only what counting needs: ifindex, name, the other end, and counters.
@@ -162,8 +162,7 @@ impl Direct {
     /// # Errors
     /// The kernel refuses the dump.
     pub fn counters(&self, counting: bool) -> Result<Vec<LinkFacts>> {
-        let failed = |error| Error::new("list links of", self.netns.to_string(), to_io(error));
-        self.list(counting)?.iter().map(|answer| parse_counters(answer).map_err(failed)).collect()
+        self.list(counting)?.iter().map(|answer| parse_counters(answer).doing(LIST, &self.netns)).collect()
     }
 
     /// The netns id that another namespace has here, as in [`LinkFacts::peer_netns`]. `None` if it has none.
@@ -173,19 +172,15 @@ impl Direct {
     pub fn number_of(&self, other: &Netns) -> Result<Option<i32>> {
         let mut question = NsidMessage::default();
         question.attributes.push(NsidAttribute::Fd(other.raw_fd().cast_unsigned()));
-        let failed = |error| Error::new("look up the id of namespace", other.to_string(), to_io(error));
         let answer = self.ask(&[Message::GetNsId(question)])?.into_iter().next();
-        let Some(payload) = answer.transpose().map_err(failed)? else { return Ok(None) };
-        let malformed = |_| failed(ExchangeError::Malformed("a namespace id cannot be parsed"));
-        let told = NsidMessage::parse(&payload).map_err(malformed)?;
+        let malformed = |_| ExchangeError::Malformed("a namespace id cannot be parsed");
+        let parse = |payload: Vec<u8>| NsidMessage::parse(&payload).map_err(malformed);
+        let told = answer.map(|answer| answer.and_then(parse)).transpose();
+        let Some(told) = told.doing("look up the id of namespace", other)? else { return Ok(None) };
         Ok(told.attributes.iter().find_map(|attribute| match attribute {
             NsidAttribute::Id(id @ 0..) => Some(*id),
             _ => None,
         }))
-    }
-
-    fn broken(&self, error: ExchangeError) -> Error {
-        Error::new("speak with namespace", self.netns.to_string(), to_io(error))
     }
 }
 
@@ -268,21 +263,11 @@ pub(super) fn leave_out_counters(question: &mut LinkMessage, counting: bool) {
     }
 }
 
-/// Converts to an I/O error that keeps the errno.
-pub(super) fn to_io(error: ExchangeError) -> std::io::Error {
-    match error {
-        ExchangeError::Refused(source) | ExchangeError::Send(source) | ExchangeError::Receive(source) => {
-            source
-        }
-        other => std::io::Error::other(other.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        kernel::{VethEnd, link_batch::NewVeth, sandbox::in_new_namespace},
+        kernel::{Error, VethEnd, link_batch::NewVeth, sandbox::in_new_namespace},
         topology::IfName,
     };
 

@@ -2,10 +2,10 @@
 
 use netlink_packet_core::{NlaBuffer, NlasIterator};
 use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
+use nix::errno::Errno;
 
 use super::{
-    Error, Netns, Result as KernelResult, Source,
-    direct::to_io,
+    Context, Netns, Result as KernelResult, Source,
     exchange::{Attributes, ExchangeError, request},
 };
 
@@ -40,14 +40,13 @@ impl Family {
         &mut self,
         question: impl FnOnce(&Socket, u16) -> Result<T, ExchangeError>,
     ) -> KernelResult<T> {
-        let missing = || std::io::Error::from_raw_os_error(nix::libc::EPROTONOSUPPORT);
-        let failed = |error| Error::new("ask the netlink family", self.name, error);
-        let socket = self.source.socket()?.ok_or_else(|| failed(missing()))?;
+        const ASK: &str = "ask the netlink family";
+        let socket = self.source.socket()?.ok_or(Errno::EPROTONOSUPPORT).doing(ASK, self.name)?;
         let number = match self.number {
             Some(number) => number,
-            None => *self.number.insert(family(socket, self.name).map_err(|error| failed(to_io(error)))?),
+            None => *self.number.insert(family(socket, self.name).doing(ASK, self.name)?),
         };
-        question(socket, number).map_err(|error| failed(to_io(error)))
+        question(socket, number).doing(ASK, self.name)
     }
 }
 

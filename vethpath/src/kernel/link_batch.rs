@@ -15,8 +15,8 @@ use nix::libc;
 use rtnetlink::{AddressMessageBuilder, LinkUnspec};
 
 use super::{
-    Direct, Error, LinkFacts, Netns, Result, VethEnd,
-    direct::{NEW, PUT, RawLink, Request, leave_out_counters, parse, to_io},
+    Context, Direct, Error, LinkFacts, Netns, Result, VethEnd,
+    direct::{NEW, PUT, RawLink, Request, leave_out_counters, parse},
     links::{quiet, veth_message},
     routes,
 };
@@ -95,12 +95,11 @@ impl Direct {
         let answers = self.ask(&questions)?.into_iter().zip(names);
         let index = |(answer, name): (std::result::Result<Vec<u8>, _>, &&str)| match answer
             .and_then(|payload| parse(&payload))
+            .doing("look up link", name)
         {
             Ok(link) => Ok(Some(link.ifindex)),
-            Err(error) => {
-                let error = Error::new("look up link", *name, to_io(error));
-                if error.is_missing() { Ok(None) } else { Err(error) }
-            }
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
         };
         answers.map(index).collect()
     }
@@ -316,11 +315,11 @@ impl Direct {
         let mut answers = self.ask(&questions)?.into_iter();
         let mut peer = |(is_asked, name): (bool, &str)| match answers.by_ref().next().filter(|_| is_asked) {
             None => Ok(None),
-            Some(Ok(payload)) => Ok(Some(RawLink(payload))),
-            Some(Err(error)) => {
-                let error = Error::new("look up the peer of", name, to_io(error));
-                if error.is_missing() || error.is_invalid() { Ok(None) } else { Err(error) }
-            }
+            Some(answer) => match answer.doing("look up the peer of", name) {
+                Ok(payload) => Ok(Some(RawLink(payload))),
+                Err(error) if error.is_missing() || error.is_invalid() => Ok(None),
+                Err(error) => Err(error),
+            },
         };
         asked.into_iter().map(|asked| if asked.0 { peer(asked) } else { Ok(None) }).collect()
     }

@@ -45,6 +45,7 @@ pub mod xdp;
 pub(crate) mod sandbox;
 
 pub use direct::{Direct, RawLink};
+pub(crate) use error::Context;
 pub use error::{Error, Result};
 pub use exchange::ExchangeError;
 pub use fdb::FdbEntry;

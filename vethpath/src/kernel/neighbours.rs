@@ -4,8 +4,7 @@ use netlink_packet_core::NlasIterator;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
 use super::{
-    Error, Netns, Result, blocking,
-    direct::to_io,
+    Context, Netns, Result, blocking,
     exchange::{self, ExchangeError},
 };
 use crate::topology::Family;
@@ -34,9 +33,7 @@ pub fn neighbour_tables(netns: &Netns) -> Result<Vec<NeighbourTable>> {
         let tables = answers.iter().map(|answer| parse(answer));
         tables.filter_map(std::result::Result::transpose).collect()
     };
-    let failed =
-        |error: ExchangeError| Error::new("list neighbour tables in", netns.to_string(), to_io(error));
-    read().map_err(failed)
+    read().doing("list neighbour tables in", netns)
 }
 
 const HEADER: usize = 4;

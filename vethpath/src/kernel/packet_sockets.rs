@@ -7,23 +7,12 @@ use std::{io, path::Path};
 use netlink_packet_core::NlasIterator;
 use netlink_sys::Socket;
 use nix::libc;
-use thiserror::Error;
 
 use super::{
+    Context,
     exchange::{self, ExchangeError},
     files,
 };
-
-/// Why the packet sockets of a namespace are unknown. Taps must then be assumed.
-#[derive(Debug, Error)]
-pub enum PacketSocketError {
-    /// The kernel refused the dump, or its reply was malformed.
-    #[error("cannot list the packet sockets of the namespace: {0}")]
-    List(#[source] ExchangeError),
-    /// The file that lists them could not be read.
-    #[error("cannot read {FILE} of the namespace: {0}")]
-    File(#[source] io::Error),
-}
 
 /// Name of the file in `/proc/net`.
 const FILE: &str = "packet";
@@ -53,21 +42,18 @@ const EVERY_PROTOCOL: u16 = 3;
 ///
 /// # Errors
 /// The dump or the file cannot be read. The caller must then assume a tap on every interface.
-pub fn taps(socket: Option<&Socket>, net: &Path) -> Result<Vec<Tap>, PacketSocketError> {
+pub fn taps(socket: Option<&Socket>, net: &Path) -> super::Result<Vec<Tap>> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
-    let answers = socket.map(|socket| exchange::dump(socket, SOCK_DIAG_BY_FAMILY, &request()));
-    let mut taps = Vec::new();
-    match answers {
-        Some(Ok(answers)) => {
-            for answer in &answers {
-                taps.extend(parse(answer).map_err(PacketSocketError::List)?);
-            }
+    let ask = |socket: &Socket| -> Result<Vec<Tap>, ExchangeError> {
+        let answers = exchange::dump(socket, SOCK_DIAG_BY_FAMILY, &request())?;
+        answers.iter().filter_map(|answer| parse(answer).transpose()).collect()
+    };
+    let mut taps = match socket.map(ask) {
+        Some(asked) if !asked.as_ref().is_err_and(|error| error.errno() == Some(libc::ENOENT)) => {
+            asked.doing("list", "the packet sockets of the namespace")?
         }
-        Some(Err(error)) if error.errno() != Some(libc::ENOENT) => {
-            return Err(PacketSocketError::List(error));
-        }
-        _ => taps = listed(net).map_err(PacketSocketError::File)?,
-    }
+        _ => listed(net).doing("read", format_args!("{FILE} of the namespace"))?,
+    };
     taps.sort_unstable();
     taps.dedup();
     Ok(taps)

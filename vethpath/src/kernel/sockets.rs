@@ -1,18 +1,17 @@
 //! Opening netlink sockets inside a namespace, for use outside it.
 #![expect(unsafe_code, reason = "netlink-sys makes its tokio socket from a raw descriptor only")]
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd},
+};
 
 use netlink_sys::{
     Socket, SocketAddr, TokioSocket,
     protocols::{NETLINK_KOBJECT_UEVENT, NETLINK_NETFILTER, NETLINK_ROUTE},
 };
 
-use super::{
-    Netns, Result,
-    error::{Context, Error},
-    netfilter,
-};
+use super::{Context, Netns, Result, netfilter};
 
 /// Requested receive buffer, in bytes. It holds the events of a whole lab coming up at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -61,7 +60,7 @@ impl Source {
 /// Must be called in a tokio runtime.
 pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
     let mut socket = blocking(netns, NETLINK_ROUTE)?;
-    let open = |socket: &mut Socket| {
+    let open = |socket: &mut Socket| -> io::Result<()> {
         socket.bind(&SocketAddr::new(0, 0))?;
         // Connected to the kernel, so that unicast messages from other processes are refused
         // (`netlink_getsockbyportid` in net/netlink/af_netlink.c).
@@ -75,16 +74,14 @@ pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
         }
         Ok(())
     };
-    open(&mut socket)
-        .map_err(|source| Error::new("set up a netlink socket in namespace", netns.to_string(), source))?;
+    open(&mut socket).doing("set up a netlink socket in namespace", netns)?;
     Ok(in_runtime(socket))
 }
 
 /// Opens a netfilter socket in `netns` that receives nftables events. Must be called in a tokio runtime.
 pub(super) fn rules(netns: &Netns) -> Result<TokioSocket> {
     let mut socket = blocking(netns, NETLINK_NETFILTER)?;
-    let refused = |error: netfilter::NetfilterError| std::io::Error::other(error.to_string());
-    netfilter::subscribe(&mut socket).map_err(refused).doing("watch rules of namespace", netns)?;
+    netfilter::subscribe(&mut socket).map_err(io::Error::other).doing("watch rules of namespace", netns)?;
     Ok(in_runtime(socket))
 }
 
@@ -104,7 +101,7 @@ fn in_runtime(socket: Socket) -> TokioSocket {
 }
 
 /// Sets the receive buffer, beyond `net.core.rmem_max` if needed, which CAP_NET_ADMIN permits.
-pub(super) fn force_receive_buffer(socket: &Socket) -> std::io::Result<()> {
+pub(super) fn force_receive_buffer(socket: &Socket) -> io::Result<()> {
     // SAFETY: the socket outlives the borrow.
     let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
     nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER)?;

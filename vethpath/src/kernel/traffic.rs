@@ -4,7 +4,7 @@ use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::tc::{TcAttribute, TcMessage};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-use super::{ExchangeError, Result, Rtnl, direct::to_io, error::Context, exchange, rtnl::dump};
+use super::{Context, ExchangeError, Result, Rtnl, exchange, rtnl::dump};
 
 /// `RTM_DELQDISC`, `RTM_GETQDISC` and `RTM_GETTFILTER` of linux/rtnetlink.h.
 const DELETE_QDISC: u16 = 37;
@@ -54,7 +54,7 @@ impl FilterFacts {
 /// The kernel refuses the dump. A link without such a hook has no filters.
 pub fn ingress_filters(ifindex: u32) -> Result<Vec<FilterFacts>> {
     let socket = Socket::new(NETLINK_ROUTE).doing("list filters of interface", ifindex)?;
-    filters(&socket, ifindex, INGRESS).map_err(to_io).doing("list filters of interface", ifindex)
+    filters(&socket, ifindex, INGRESS).doing("list filters of interface", ifindex)
 }
 
 /// Removes the `clsact` qdisc of a link in the calling thread's namespace, if it has no filters and no shared block.
@@ -74,7 +74,7 @@ pub fn remove_empty_clsact(ifindex: u32) -> Result<()> {
         }
         Ok(())
     };
-    remove().map_err(to_io).doing("remove the clsact qdisc of interface", ifindex)
+    remove().doing("remove the clsact qdisc of interface", ifindex)
 }
 
 fn filters(

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 
 use super::{
-    Error, Netns, Result, blocking,
+    Context, Netns, Result, blocking,
     exchange::{Attributes, ExchangeError, dump},
     features::{self, Features},
     generic::{self, attributes},
@@ -92,7 +92,7 @@ pub(crate) fn taker(answer: &[u8]) -> std::result::Result<Option<u32>, ExchangeE
 pub fn takers_in(netns: &Netns) -> Result<BTreeSet<u32>> {
     let socket = blocking(netns, NETLINK_GENERIC)?;
     let asked = generic::family(&socket, FAMILY).and_then(|family| takers(&socket, family));
-    asked.map_err(|error| refused("read XDP features in", netns, error))
+    asked.doing("read XDP features in", netns)
 }
 
 /// What an inner end is ready for.
@@ -149,29 +149,20 @@ pub fn unready(netns: &Netns) -> Result<BTreeMap<u32, Vec<(String, bool)>>> {
 /// The namespace cannot be entered, or the kernel refuses.
 pub fn switch(netns: &Netns, ifindex: u32, features: &[(String, bool)]) -> Result<()> {
     let (socket, family) = ethtool(netns)?;
-    features::switch(&socket, family, ifindex, features)
-        .map_err(|error| refused("switch features in", netns, error))
+    features::switch(&socket, family, ifindex, features).doing("switch features in", netns)
 }
 
 fn devices(netns: &Netns) -> Result<(Socket, u16, Vec<Features>)> {
     let (socket, family) = ethtool(netns)?;
-    let devices =
-        features::all(&socket, family).map_err(|error| refused("read features in", netns, error))?;
+    let devices = features::all(&socket, family).doing("read features in", netns)?;
     Ok((socket, family, devices))
 }
 
 fn ethtool(netns: &Netns) -> Result<(Socket, u16)> {
     let socket = blocking(netns, NETLINK_GENERIC)?;
-    let family = generic::family(&socket, features::FAMILY)
-        .map_err(|error| refused("find ethtool's netlink family in", netns, error))?;
+    let family =
+        generic::family(&socket, features::FAMILY).doing("find ethtool's netlink family in", netns)?;
     Ok((socket, family))
-}
-
-fn refused(operation: &'static str, netns: &Netns, error: ExchangeError) -> Error {
-    let source = error
-        .errno()
-        .map_or_else(|| std::io::Error::other(error.to_string()), std::io::Error::from_raw_os_error);
-    Error::new(operation, netns.to_string(), source)
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Context, Result};
+use super::Result;
 use crate::{
     datapath::Pins,
-    kernel::{bpffs, files},
+    kernel::{Context, bpffs, files},
     topology::LabName,
 };
 
@@ -120,7 +120,7 @@ impl Directory {
     /// A file operation fails, or the existing folder is not trusted.
     pub fn create(&self) -> Result<()> {
         for path in [Path::new(ROOT), &self.path] {
-            files::make_private_folder(path).doing("make", path)?;
+            files::make_private_folder(path).doing("make", path.display())?;
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Directory {
         for path in [Path::new(ROOT), &self.path] {
             match files::check_private_folder(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                checked => checked.doing("trust", path)?,
+                checked => checked.doing("trust", path.display())?,
             }
         }
         Ok(())
@@ -157,7 +157,7 @@ impl Directory {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        remove_all(&self.path).doing("remove", &self.path)?;
+        remove_all(&self.path).doing("remove", self.path.display())?;
         // Fails as intended while there are other labs.
         let _ = fs::remove_dir(ROOT);
         Ok(())
@@ -193,12 +193,12 @@ pub fn labs() -> Result<Vec<LabName>> {
     let root = Path::new(ROOT);
     let entries = match fs::read_dir(root) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.doing("list", root)?,
+        other => other.doing("list", root.display())?,
     };
     let mut labs = Vec::new();
     for entry in entries {
-        let entry = entry.doing("list", root)?;
-        if entry.file_type().doing("list", root)?.is_dir() {
+        let entry = entry.doing("list", root.display())?;
+        if entry.file_type().doing("list", root.display())?.is_dir() {
             labs.extend(entry.file_name().to_string_lossy().parse::<LabName>());
         }
     }
@@ -229,7 +229,7 @@ pub fn known_labs() -> Result<Vec<LabName>> {
 /// A file operation fails.
 pub fn record_netns_mount() -> Result<()> {
     let marker = Path::new(ROOT).join(NETNS_MOUNT);
-    files::write_private(&marker, b"").doing("write", &marker)
+    Ok(files::write_private(&marker, b"").doing("write", marker.display())?)
 }
 
 /// Removes that marker, and returns whether it existed.

@@ -11,9 +11,9 @@ use std::{
 use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
-use super::{Context, Directory, ROOT, Record, Result, lock};
+use super::{Directory, ROOT, Record, Result, lock};
 use crate::{
-    kernel::{NetnsId, files},
+    kernel::{Context, NetnsId, files},
     topology::{LabName, Place, Sysctl},
 };
 
@@ -51,7 +51,7 @@ impl SharedSysctls {
     /// Another process holds the lock until the timeout, or a file operation fails.
     pub async fn acquire(netns: NetnsId, place: &Place, lab: &LabName) -> Result<Self> {
         let root = Path::new(ROOT);
-        let folder = File::open(root).doing("open", root)?;
+        let folder = File::open(root).doing("open", root.display())?;
         let lock = lock::wait_for(folder, lab, root).await?;
         let file = file_of(root, netns, place, |user| lives_in(user, netns))?;
         let (memory, is_lost) = match files::read_bounded(&file, MOST_BYTES) {
@@ -103,17 +103,18 @@ impl SharedSysctls {
         // Left by a process that was killed while writing.
         let _ = fs::remove_file(self.new_path());
         match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", &self.file),
-            _ => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => Ok(removed.doing("remove", self.file.display())?),
         }
     }
 
     /// Replaces the file atomically: a kill leaves the old or the new one.
     fn write(&self) -> Result<()> {
         let (file, new) = (&self.file, self.new_path());
-        let text = serde_json::to_string(&self.memory).map_err(io::Error::from).doing("write", file)?;
-        files::write_private(&new, text.as_bytes()).doing("write", &new)?;
-        fs::rename(&new, file).doing("replace", file)
+        let text = serde_json::to_string(&self.memory).map_err(io::Error::from);
+        let text = text.doing("write", file.display())?;
+        files::write_private(&new, text.as_bytes()).doing("write", new.display())?;
+        Ok(fs::rename(&new, file).doing("replace", file.display())?)
     }
 
     fn new_path(&self) -> PathBuf {
@@ -135,7 +136,7 @@ fn file_of(
         let memory = files::read_bounded(&former, MOST_BYTES).ok();
         let memory = memory.and_then(|text| serde_json::from_str::<Memory>(&text).ok());
         if memory.is_none_or(|memory| memory.users.iter().any(lives_there)) {
-            fs::rename(&former, &file).doing("rename", &former)?;
+            fs::rename(&former, &file).doing("rename", former.display())?;
         }
     }
     Ok(file)

@@ -14,11 +14,11 @@ use std::{
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::{AgentLock, Context, Directory, Error, Result, test_hooks};
+use super::{AgentLock, Directory, Error, Result, test_hooks};
 use crate::{
     datapath::Hook,
     kernel::{
-        self, LinkFacts, NetnsId, files,
+        self, Context, LinkFacts, NetnsId, files,
         home::{Home, HomeAccess},
     },
     plan::{Offloads, is_ours, offloads_in},
@@ -127,8 +127,8 @@ impl Record {
             (None, None) if has_agent => Ok(Some(HomeAccess::unreachable())),
             (None, None) => Home::guess(is_of_lab)?.map(|home| home.route(None)).transpose(),
         };
-        let route =
-            find().map_err(std::io::Error::other).doing("find the namespaces of", directory.path())?;
+        let route = find().map_err(std::io::Error::other);
+        let route = route.doing("find the namespaces of", directory.path().display())?;
         Ok(if has_agent { route } else { route.map(HomeAccess::without_agent) })
     }
 
@@ -269,7 +269,8 @@ fn record_lines(directory: &Directory) -> Result<Vec<(usize, Vec<u8>)>> {
     let mut records = Vec::new();
     for number in 1.. {
         let mut line = Vec::new();
-        let length = reader.by_ref().take(MOST_RECORD).read_until(b'\n', &mut line).doing("read", &path)?;
+        let length = reader.by_ref().take(MOST_RECORD).read_until(b'\n', &mut line);
+        let length = length.doing("read", path.display())?;
         if length as u64 == MOST_RECORD {
             let cause = format!("line {number} is longer than {MOST_RECORD} bytes");
             return Err(Error::journal(directory, cause));
@@ -292,7 +293,7 @@ fn open(directory: &Directory) -> Result<Option<File>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         // A folder, a symbolic link or a FIFO is in its place: the journal is lost.
         Err(error) if files::is_not_a_file(&error) => Err(Error::journal(directory, error.to_string())),
-        other => other.doing("open", &path).map(Some),
+        other => Ok(Some(other.doing("open", path.display())?)),
     }
 }
 
@@ -324,8 +325,8 @@ impl Journal {
         let path = directory.journal();
         let mut options = OpenOptions::new();
         options.create(true).read(true).append(is_started).write(true).truncate(!is_started);
-        let mut file = files::open_private(&mut options, &path).doing("open", &path)?;
-        cut_torn_line(&mut file).doing("mend", &path)?;
+        let mut file = files::open_private(&mut options, &path).doing("open", path.display())?;
+        cut_torn_line(&mut file).doing("mend", path.display())?;
         Ok(Self { file, directory: directory.clone() })
     }
 
@@ -395,17 +396,19 @@ impl Journal {
             lines.extend(offloads.map(|offloads| format!("{offloads}\n")));
         }
         let (path, new) = (self.directory.journal(), self.directory.new_journal());
-        files::write_private(&new, lines.as_bytes()).doing("write", &new)?;
+        files::write_private(&new, lines.as_bytes()).doing("write", new.display())?;
         test_hooks::kill_point();
-        fs::rename(&new, &path).doing("replace", &path)?;
-        self.file = files::open_private(OpenOptions::new().append(true), &path).doing("open", &path)?;
+        fs::rename(&new, &path).doing("replace", path.display())?;
+        let file = files::open_private(OpenOptions::new().append(true), &path);
+        self.file = file.doing("open", path.display())?;
         test_hooks::kill_point();
         Ok(())
     }
 
     /// Appends lines in one write. A kill leaves them complete, or an incomplete last one that is cut off later.
     fn line(&mut self, text: &str) -> Result<()> {
-        self.file.write_all(format!("{text}\n").as_bytes()).doing("write", &self.directory.journal())?;
+        let written = self.file.write_all(format!("{text}\n").as_bytes());
+        written.doing("write", self.directory.journal().display())?;
         test_hooks::kill_point();
         Ok(())
     }
@@ -462,7 +465,7 @@ impl Saved {
         let path = directory.journal();
         let Some(file) = open(directory)? else { return Ok(Self::default()) };
         let mut bytes = Vec::new();
-        let _ = file.take(MOST_BYTES).read_to_end(&mut bytes).doing("read", &path)?;
+        let _ = file.take(MOST_BYTES).read_to_end(&mut bytes).doing("read", path.display())?;
         let journal = String::from_utf8_lossy(&bytes);
         // Lines in a journal of another lab are about that lab.
         let is_others =

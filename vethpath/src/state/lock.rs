@@ -19,8 +19,11 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Context, Directory, Error, Result};
-use crate::{kernel::files, topology::LabName};
+use super::{Directory, Error, Result};
+use crate::{
+    kernel::{Context, files},
+    topology::LabName,
+};
 
 /// An upper bound for the digits of a pid.
 const MOST_DIGITS: u64 = 32;
@@ -67,8 +70,7 @@ impl LabLock {
                     }
                     tokio::time::sleep(INTERVAL).await;
                 }
-                Err(Error::Io { source, .. })
-                    if source.kind() == ErrorKind::NotFound && began.elapsed() < WAIT => {}
+                Err(Error::Kernel(error)) if error.is_missing() && began.elapsed() < WAIT => {}
                 taken => return taken,
             }
         }
@@ -80,12 +82,12 @@ impl LabLock {
     /// Another process holds it ([`Error::Busy`]), or the folder does not exist.
     pub fn acquire(directory: &Directory) -> Result<Self> {
         loop {
-            let folder = File::open(directory.path()).doing("open", directory.path())?;
-            let inode = folder.metadata().doing("inspect", directory.path())?.ino();
+            let folder = File::open(directory.path()).doing("open", directory.path().display())?;
+            let inode = folder.metadata().doing("inspect", directory.path().display())?.ino();
             let lock = match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => lock,
                 Err((folder, Errno::EWOULDBLOCK)) => return Err(Error::busy(directory.lab(), &folder)),
-                Err((_, errno)) => return Err(errno.into()).doing("lock", directory.path()),
+                Err((_, errno)) => Err(errno).doing("lock", directory.path().display())?,
             };
             // A `down` may have removed the folder, and an `up` may have made another, before it was locked.
             if fs::metadata(directory.path()).is_ok_and(|now| now.ino() == inode) {
@@ -106,7 +108,7 @@ pub(super) async fn wait_for(mut file: File, lab: &LabName, path: &Path) -> Resu
             Ok(lock) => return Ok(lock),
             Err((file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file,
             Err((file, Errno::EWOULDBLOCK)) => return Err(Error::busy(lab, &file)),
-            Err((_, errno)) => return Err(errno.into()).doing("lock", path),
+            Err((_, errno)) => Err(errno).doing("lock", path.display())?,
         };
         tokio::time::sleep(INTERVAL).await;
     }
@@ -136,12 +138,12 @@ impl AgentLock {
                 Ok(mut lock) => {
                     lock.set_len(0)
                         .and_then(|()| write!(*lock, "{}", std::process::id()))
-                        .doing("write", &path)?;
+                        .doing("write", path.display())?;
                     return Ok(Some(Self(lock)));
                 }
                 Err((_, Errno::EWOULDBLOCK)) if Instant::now() < deadline => thread::sleep(INTERVAL),
                 Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
-                Err((_, errno)) => return Err(errno.into()).doing("lock", &path),
+                Err((_, errno)) => Err(errno).doing("lock", path.display())?,
             }
         }
     }
@@ -184,7 +186,7 @@ impl AgentLock {
                     }
                     thread::sleep(INTERVAL);
                 }
-                Err((_, errno)) => return Err(errno.into()).doing("lock", &path),
+                Err((_, errno)) => Err(errno).doing("lock", path.display())?,
             }
         }
     }
@@ -198,7 +200,7 @@ impl AgentLock {
         let path = directory.agent_lock();
         match files::open_private(OpenOptions::new().read(true), &path) {
             Err(error) if error.kind() == ErrorKind::NotFound || files::is_not_a_file(&error) => Ok(None),
-            file => file.doing("open", &path).map(|file| holder_of(&file)),
+            file => Ok(holder_of(&file.doing("open", path.display())?)),
         }
     }
 
@@ -221,8 +223,7 @@ impl AgentLock {
                 tokio::time::sleep(INTERVAL).await;
             }
         }
-        Err(std::io::Error::from_raw_os_error(nix::libc::ETIMEDOUT))
-            .doing("end the agent of", directory.path())
+        Ok(Err(Errno::ETIMEDOUT).doing("end the agent of", directory.path().display())?)
     }
 
     /// The agent's pid, if it is alive. The process is verified to have the lock file open: the pid in the file may be
@@ -241,7 +242,8 @@ impl AgentLock {
                 .find(|pid| has_open(*pid, &directory.agent_lock()));
             if seen.is_some() || Instant::now() >= deadline {
                 let unseen = || std::io::Error::other("its process is not visible from here");
-                return seen.map(Some).ok_or_else(unseen).doing("end the agent of", directory.path());
+                let seen = seen.ok_or_else(unseen).doing("end the agent of", directory.path().display())?;
+                return Ok(Some(seen));
             }
             // The agent may have exited meanwhile.
             tokio::time::sleep(INTERVAL).await;
@@ -290,7 +292,7 @@ fn open(directory: &Directory) -> Result<File> {
     let path = directory.agent_lock();
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    files::open_private(&mut options, &path).doing("open", &path)
+    Ok(files::open_private(&mut options, &path).doing("open", path.display())?)
 }
 
 #[cfg(test)]

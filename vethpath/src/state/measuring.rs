@@ -10,8 +10,8 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use super::{Context, Directory, Result, lock};
-use crate::kernel::files;
+use super::{Directory, Result, lock};
+use crate::kernel::{Context, files};
 
 /// The contents of the file while programs may be detached. Otherwise it is empty.
 const OFF: &[u8] = b"programs may be off\n";
@@ -29,10 +29,10 @@ impl Measuring {
         let path = directory.bench_lock();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = files::open_private(&mut options, &path).doing("open", &path)?;
+        let file = files::open_private(&mut options, &path).doing("open", path.display())?;
         // A process that checks the lock holds it briefly.
         let mut lock = lock::wait_for(file, directory.lab(), &path).await?;
-        lock.set_len(0).and_then(|()| lock.write_all(OFF)).doing("write", &path)?;
+        lock.set_len(0).and_then(|()| lock.write_all(OFF)).doing("write", path.display())?;
         Ok(Self(lock))
     }
 
@@ -41,7 +41,7 @@ impl Measuring {
     /// # Errors
     /// A file operation fails.
     pub fn end(self, directory: &Directory) -> Result<()> {
-        self.0.set_len(0).doing("write", &directory.bench_lock())
+        Ok(self.0.set_len(0).doing("write", directory.bench_lock().display())?)
     }
 
     /// Whether a process measures the lab.
@@ -63,6 +63,7 @@ impl Measuring {
     /// A file operation fails.
     pub fn is_mended(directory: &Directory) -> Result<()> {
         let path = directory.bench_lock();
-        OpenOptions::new().write(true).truncate(true).open(&path).map(drop).doing("write", &path)
+        let emptied = OpenOptions::new().write(true).truncate(true).open(&path).map(drop);
+        Ok(emptied.doing("write", path.display())?)
     }
 }

@@ -18,19 +18,14 @@ pub use measuring::Measuring;
 
 use thiserror::Error;
 
+use crate::kernel;
+
 /// Errors of state files.
 #[derive(Debug, Error)]
 pub enum Error {
     /// A file operation failed.
-    #[error("cannot {operation} {path}: {source}")]
-    Io {
-        /// The operation.
-        operation: &'static str,
-        /// The file.
-        path: String,
-        /// The errno.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
     /// Another process holds a lock that the lab's command needs.
     #[error("another vethpath is working on lab `{lab}`{by}")]
     Busy {
@@ -107,21 +102,10 @@ impl Error {
             Self::Version { lab, .. } => Some(format!(
                 "`vethpath down {lab}` removes what carries the lab's mark; or use the version that brought it up"
             )),
-            Self::Io { .. } => None,
+            Self::Kernel(_) => None,
         }
     }
 }
 
 /// The result type of this module.
 pub type Result<T> = std::result::Result<T, Error>;
-
-/// Adds operation and path to an I/O error.
-trait Context<T> {
-    fn doing(self, operation: &'static str, path: &std::path::Path) -> Result<T>;
-}
-
-impl<T> Context<T> for std::io::Result<T> {
-    fn doing(self, operation: &'static str, path: &std::path::Path) -> Result<T> {
-        self.map_err(|source| Error::Io { operation, path: path.display().to_string(), source })
-    }
-}

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use thiserror::Error;
 use vethpath_common::PairCounters;
 
 use super::{
@@ -12,31 +11,20 @@ use super::{
 };
 use crate::{
     agent::{counted_pairs, numbered_trunks},
-    datapath::{self, Counters, Pins},
-    kernel::{self, LinkFacts, rcu},
+    datapath::{Counters, Pins},
+    kernel::{Error, LinkFacts, Result, rcu},
     topology::{Datapath, Topology},
 };
 
 /// The maximum number of reads of the programs' counters, while frames in transit are still being counted.
 const MOST_LOOKS: usize = 5;
 
-/// Why an account could not be read.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// A request to the kernel failed.
-    #[error(transparent)]
-    Kernel(#[from] kernel::Error),
-    /// A map could not be opened or read.
-    #[error(transparent)]
-    Datapath(#[from] datapath::Error),
-}
-
 /// Reads the account of a lab, whose agent has just been queried. Works for a partial lab: without an agent,
 /// without maps, and without some ports or namespaces.
 ///
 /// # Errors
 /// The kernel refuses a request that root may make, or the pinned maps are of another version.
-pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats, Error> {
+pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     // Must be read before the programs' counters: see `account`.
     let Counted { inner, ports, trunks } = counted(topology, &view)?;
     let pins = Pins::of(&topology.lab);
@@ -100,11 +88,7 @@ fn lost(port: &AtPort) -> Lost {
 /// The kernel counts a frame when it is sent, and the program some microseconds later. A frame in between is
 /// counted as unseen. During an RCU grace period each CPU passes its frames in transit to the programs. So wait for
 /// one, and repeat as long as the number of unseen frames decreases.
-fn counters(
-    topology: &Topology,
-    maps: &Counters,
-    inner: &[Option<LinkFacts>],
-) -> datapath::Result<Vec<PairCounters>> {
+fn counters(topology: &Topology, maps: &Counters, inner: &[Option<LinkFacts>]) -> Result<Vec<PairCounters>> {
     let look = || {
         let matrix = maps.matrix()?;
         let mut counters = maps.of_all(counted_pairs(topology).map(|(counter, _)| counter), &matrix)?;
@@ -113,7 +97,7 @@ fn counters(
                 *counters = apart(*counters, inner.sent.0);
             }
         }
-        Ok::<_, datapath::Error>(counters)
+        Ok::<_, Error>(counters)
     };
     let mut counters = look()?;
     let mut missing = unseen(inner, &counters);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Count, Error};
+use super::Count;
 use crate::{
     agent::counted_pairs,
     datapath::{Counters, Matrix, Pins},
+    kernel::Result,
     topology::Topology,
 };
 
@@ -38,7 +39,7 @@ pub struct Flows {
 ///
 /// # Errors
 /// The pinned maps are of another version, or the kernel refuses the read.
-pub fn matrix(topology: &Topology) -> Result<Flows, Error> {
+pub fn matrix(topology: &Topology) -> Result<Flows> {
     let pins = Pins::of(&topology.lab);
     let mut flows = Flows { lab: topology.lab.to_string(), ..Flows::default() };
     if !pins.exist() {

@@ -14,7 +14,7 @@ mod rates;
 
 pub use account::{Lost, UNSEEN, account, apart, seen};
 pub use agent::{Agent, AgentView, State};
-pub use collect::{Error, collect};
+pub use collect::collect;
 pub(crate) use ends::place_exists;
 pub use matrix::{Flow, Flows, matrix};
 pub use model::{Count, Dropped, Pair, Stats, Traffic, Trunk, Ways};

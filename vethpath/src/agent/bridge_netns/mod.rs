@@ -249,7 +249,7 @@ impl BridgeNetns {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn set_receivers(&mut self, ports: &BTreeSet<(u16, u32)>) -> datapath::Result<()> {
+    pub fn set_receivers(&mut self, ports: &BTreeSet<(u16, u32)>) -> Result<()> {
         let Some(receivers) = &mut self.receivers else { return Ok(()) };
         let here = self.reader.layout.domain;
         let ports = ports.iter().filter(|(domain, _)| *domain == here).map(|&(_, ifindex)| ifindex).collect();
@@ -314,7 +314,7 @@ impl BridgeNetns {
     ///
     /// # Errors
     /// The kernel refuses a port. Ports before it have their filters.
-    pub fn put_filters_back(&mut self, topology: &Topology) -> datapath::Result<Vec<IfName>> {
+    pub fn put_filters_back(&mut self, topology: &Topology) -> Result<Vec<IfName>> {
         self.resync_needed = true;
         let (ports, domain) = (self.removed_filters(topology), self.reader.layout.domain.into());
         let ports: Vec<_> = ports.iter().collect();

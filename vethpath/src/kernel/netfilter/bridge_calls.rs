@@ -4,8 +4,7 @@
 
 use std::{io, path::Path};
 
-use super::{NetfilterError, Result};
-use crate::kernel::files;
+use crate::kernel::{Context, Result, files};
 
 /// The settings of the calling *thread's* network namespace. They exist only while br_netfilter is loaded.
 pub const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
@@ -40,16 +39,12 @@ impl BridgeCalls {
 /// missing file means that the module is not loaded, so the setting is off.
 pub fn bridge_nf_call(folder: &Path) -> Result<BridgeCalls> {
     let around = if folder.is_dir() { folder } else { folder.parent().unwrap_or(folder) };
-    let is_on = |name: &str| {
+    let is_on = |name: &str| -> Result<bool> {
         let path = folder.join(name);
-        let failed = |source| NetfilterError::File { path: path.display().to_string(), source };
-        let Some(content) = files::read_optional(&path, around, files::VALUE).map_err(failed)? else {
-            return Ok(false);
-        };
-        match content.trim().parse::<i32>() {
-            Ok(value) => Ok(value != 0),
-            Err(error) => Err(failed(io::Error::new(io::ErrorKind::InvalidData, error))),
-        }
+        let content = files::read_optional(&path, around, files::VALUE).doing("read", path.display())?;
+        let value = content.map_or(Ok(0), |content| content.trim().parse::<i32>());
+        let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+        Ok(value.map_err(invalid).doing("read", path.display())? != 0)
     };
     Ok(BridgeCalls {
         iptables: is_on("bridge-nf-call-iptables")?,

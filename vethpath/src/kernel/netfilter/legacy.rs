@@ -5,8 +5,8 @@
 
 use std::{fmt, path::Path};
 
-use super::{BridgeCalls, Family, NetfilterError, Result};
-use crate::kernel::files;
+use super::{BridgeCalls, Family};
+use crate::kernel::{Context, Result, files};
 
 /// The network files of the calling *thread's* namespace (`/proc/net` is that of the process).
 pub const THREAD_NET: &str = "/proc/thread-self/net";
@@ -82,9 +82,8 @@ pub fn ebtables(proc: &Path) -> Result<Vec<LegacyTable>> {
 }
 
 fn read(path: &Path, folder: &Path) -> Result<String> {
-    let content = files::read_optional(path, folder, files::LIST);
-    let failed = |source| NetfilterError::File { path: path.display().to_string(), source };
-    Ok(content.map_err(failed)?.unwrap_or_default())
+    let content = files::read_optional(path, folder, files::LIST).doing("read", path.display())?;
+    Ok(content.unwrap_or_default())
 }
 
 #[cfg(test)]

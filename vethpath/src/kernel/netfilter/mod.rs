@@ -13,8 +13,6 @@ mod masquerade;
 mod table;
 mod watch;
 
-use std::io;
-
 pub use bridge_calls::{BRIDGE_SYSCTLS, BridgeCalls, bridge_nf_call};
 pub use family::Family;
 pub use hook::{Hook, HookPoint};
@@ -25,58 +23,10 @@ use netlink_packet_core::{NlaBuffer, NlasIterator};
 use netlink_sys::Socket;
 use nix::libc;
 pub use table::{is_foreign, remove_table};
-use thiserror::Error;
 pub use watch::{is_change, subscribe};
 
 use super::exchange::{self, ExchangeError};
 use crate::topology::MasqueradeRule;
-
-/// Why a netfilter operation failed.
-#[derive(Debug, Error)]
-pub enum NetfilterError {
-    /// The kernel refused the request, or its reply was malformed.
-    #[error("cannot {operation} {object}: {source}")]
-    Netlink {
-        /// The operation.
-        operation: &'static str,
-        /// Its object.
-        object: String,
-        /// The cause.
-        source: ExchangeError,
-    },
-    /// A table of that name exists without our mark.
-    #[error("{object} already exists and was not created by vethpath")]
-    NotOurs {
-        /// Family and name.
-        object: String,
-    },
-    /// The kernel has no nf_tables.
-    #[error("cannot {operation} {object}: this kernel has no nf_tables (CONFIG_NF_TABLES)")]
-    NoNfTables {
-        /// The operation.
-        operation: &'static str,
-        /// Its object.
-        object: String,
-    },
-    /// A name or a number of rules that is not supported.
-    #[error("cannot add {object}: {reason}")]
-    Invalid {
-        /// Family and name.
-        object: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// A file under /proc could not be read.
-    #[error("cannot read {path}: {source}")]
-    File {
-        /// The file.
-        path: String,
-        /// The cause.
-        source: io::Error,
-    },
-}
-
-type Result<T> = std::result::Result<T, NetfilterError>;
 
 /// Message types of the nftables subsystem (`enum nf_tables_msg_types`).
 mod kind {
@@ -104,12 +54,12 @@ const fn header(family: Family) -> [u8; HEADER] {
 }
 
 /// The attributes of a message or of a nest. Malformed data is an error, never a panic.
-fn attributes(bytes: &[u8]) -> impl Iterator<Item = std::result::Result<NlaBuffer<&[u8]>, ExchangeError>> {
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, ExchangeError>> {
     NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is truncated")))
 }
 
 /// An integer in network byte order.
-fn number(bytes: &[u8]) -> std::result::Result<u32, ExchangeError> {
+fn number(bytes: &[u8]) -> Result<u32, ExchangeError> {
     bytes
         .try_into()
         .map(u32::from_be_bytes)
@@ -138,12 +88,12 @@ pub(crate) fn decode(answer: &[u8]) -> Vec<String> {
 ///
 /// # Errors
 /// The kernel refuses the request.
-pub fn is_supported(socket: &Socket) -> std::result::Result<bool, ExchangeError> {
+pub fn is_supported(socket: &Socket) -> Result<bool, ExchangeError> {
     generation(socket).map(|generation| generation.is_some())
 }
 
 /// The current generation of the ruleset, or `None` on a kernel without nf_tables.
-fn generation(socket: &Socket) -> std::result::Result<Option<u32>, ExchangeError> {
+fn generation(socket: &Socket) -> Result<Option<u32>, ExchangeError> {
     let answers = match exchange::request(socket, kind::GET_GENERATION, 0, &header(Family::Unspecified)) {
         Ok(answers) => answers,
         // The kernel lacks the subsystem (EINVAL of `nfnetlink_rcv_msg`). Nothing else in this request can be
@@ -154,7 +104,7 @@ fn generation(socket: &Socket) -> std::result::Result<Option<u32>, ExchangeError
     number_of_generation(&answers).map(Some)
 }
 
-fn number_of_generation(answers: &[Vec<u8>]) -> std::result::Result<u32, ExchangeError> {
+fn number_of_generation(answers: &[Vec<u8>]) -> Result<u32, ExchangeError> {
     const NFTA_GEN_ID: u16 = 1;
     for attribute in answers.iter().filter_map(|a| a.get(HEADER..)).flat_map(attributes) {
         let attribute = attribute?;

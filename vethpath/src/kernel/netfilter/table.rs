@@ -1,11 +1,16 @@
 //! Finding and removing our tables, and batches that fail if the ruleset has changed since it was read.
 
+use std::io;
+
 use netlink_packet_core::NLM_F_ACK;
 use netlink_sys::Socket;
 use nix::libc;
 
-use super::{Family, HEADER, LONGEST_NAME, NetfilterError, Result, attributes, generation, header, kind};
-use crate::kernel::exchange::{self, Attributes, ExchangeError};
+use super::{Family, HEADER, LONGEST_NAME, attributes, generation, header, kind};
+use crate::kernel::{
+    Context, Error, Result,
+    exchange::{self, Attributes, ExchangeError},
+};
 
 pub(super) const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_HANDLE: u16 = 4;
@@ -33,7 +38,8 @@ pub(super) fn describe(family: Family, table: &str) -> String {
 /// Deletes a table that carries our mark, with its contents. A missing table is not an error.
 ///
 /// # Errors
-/// [`NetfilterError::NotOurs`] for a table without our mark, or the kernel refuses.
+/// The table [exists](Error::is_present) without our mark, the kernel has [no nf_tables](Error::is_unsupported), or it
+/// refuses.
 pub fn remove_table(socket: &Socket, family: Family, table: &str) -> Result<()> {
     change("delete", socket, family, table, |existing| {
         existing.map(|handle| vec![deletion(family, handle)]).unwrap_or_default()
@@ -45,12 +51,11 @@ pub fn remove_table(socket: &Socket, family: Family, table: &str) -> Result<()> 
 /// # Errors
 /// The kernel refuses a request. A kernel without nf_tables has no tables, which is not an error.
 pub fn is_foreign(socket: &Socket, family: Family, table: &str) -> Result<bool> {
-    let failed =
-        |source| NetfilterError::Netlink { operation: "look for", object: describe(family, table), source };
-    if generation(socket).map_err(failed)?.is_none() {
-        return Ok(false);
-    }
-    Ok(find(socket, family, table).map_err(failed)?.is_some_and(|found| !found.marked))
+    let look = || match generation(socket)? {
+        Some(_) => find(socket, family, table),
+        None => Ok(None),
+    };
+    Ok(look().doing("look for", describe(family, table))?.is_some_and(|found| !found.marked))
 }
 
 /// One message of a batch: type, flags, payload.
@@ -75,21 +80,22 @@ pub(super) fn change(
     table: &str,
     plan: impl Fn(Option<[u8; 8]>) -> Vec<Step>,
 ) -> Result<()> {
-    let object = || describe(family, table);
-    let failed = |source| NetfilterError::Netlink { operation, object: object(), source };
+    let object = describe(family, table);
+    let failed = |source| Error::new(operation, object.clone(), source);
     if table.is_empty() || table.len() > LONGEST_NAME || table.contains('\0') {
-        return Err(NetfilterError::Invalid {
-            object: object(),
-            reason: "the name is empty, too long or has a zero in it",
-        });
+        return Err(failed(io::Error::other("the name is empty, too long or has a zero in it")));
     }
+    let no_nf_tables =
+        || io::Error::new(io::ErrorKind::Unsupported, "this kernel has no nf_tables (CONFIG_NF_TABLES)");
     let mut outcome = Ok(());
     for _ in 0..MOST_ATTEMPTS {
-        let generation = generation(socket)
-            .map_err(failed)?
-            .ok_or_else(|| NetfilterError::NoNfTables { operation, object: object() })?;
-        let existing = match find(socket, family, table).map_err(failed)? {
-            Some(Found { marked: false, .. }) => return Err(NetfilterError::NotOurs { object: object() }),
+        let generation =
+            generation(socket).doing(operation, &object)?.ok_or_else(|| failed(no_nf_tables()))?;
+        let existing = match find(socket, family, table).doing(operation, &object)? {
+            Some(Found { marked: false, .. }) => {
+                let text = format!("{object} already exists and was not created by vethpath");
+                return Err(Error::plain(io::Error::new(io::ErrorKind::AlreadyExists, text)));
+            }
             Some(Found { handle, .. }) => Some(handle),
             None => None,
         };
@@ -104,7 +110,7 @@ pub(super) fn change(
             _ => break,
         }
     }
-    outcome.map_err(failed)
+    outcome.doing(operation, object)
 }
 
 /// The errno for a batch with a stale generation. It is internal to the kernel, and libc does not define it.

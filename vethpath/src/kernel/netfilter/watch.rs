@@ -4,8 +4,8 @@
 
 use netlink_sys::Socket;
 
-use super::{NetfilterError, Result, kind};
-use crate::kernel::exchange::{ExchangeError, messages};
+use super::kind;
+use crate::kernel::{Context, Result, exchange::messages};
 
 const NFNLGRP_NFTABLES: u32 = 7;
 
@@ -15,15 +15,12 @@ const NFNLGRP_NFTABLES: u32 = 7;
 /// # Errors
 /// The kernel refuses the bind or the membership.
 pub fn subscribe(socket: &mut Socket) -> Result<()> {
-    let failed = |error| NetfilterError::Netlink {
-        operation: "subscribe to",
-        object: "the nft events of the namespace".to_owned(),
-        source: ExchangeError::Refused(error),
-    };
     // An unbound socket would miss changes that the kernel makes by itself, such as the removal of a chain with its
     // device. Those events exclude the port number 0.
-    socket.bind_auto().map_err(failed)?;
-    socket.add_membership(NFNLGRP_NFTABLES).map_err(failed)
+    socket
+        .bind_auto()
+        .and_then(|_| socket.add_membership(NFNLGRP_NFTABLES))
+        .doing("subscribe to", "the nft events of the namespace")
 }
 
 /// Whether a datagram from a [subscribed](subscribe) socket reports a changed ruleset. A malformed datagram counts as

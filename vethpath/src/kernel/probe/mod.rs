@@ -12,7 +12,7 @@ mod scratch;
 mod scrub;
 mod xdp;
 
-pub use privileges::{MissingPrivilege, privileges};
+pub use privileges::privileges;
 pub use scrub::peer_redirect_scrubs;
 use serde::Serialize;
 

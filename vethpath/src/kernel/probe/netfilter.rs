@@ -6,7 +6,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::Check;
 use crate::kernel::{
-    Netns, Source,
+    Netns, Result, Source,
     netfilter::{
         BRIDGE_SYSCTLS, BridgeCalls, PROC, THREAD_NET, bridge_nf_call, ebtables, legacy_tables, rules,
     },
@@ -70,7 +70,7 @@ fn judge(names: &[String]) -> Check {
 }
 
 /// The chains and tables that every bridged frame of the namespace passes. Chains of single devices are left out.
-fn found_rules(calls: BridgeCalls) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+fn found_rules(calls: BridgeCalls) -> Result<Vec<String>> {
     let no_device = "";
     let mut source = Source::new(&Netns::current()?, NETLINK_NETFILTER);
     let hooks = source.socket()?.map(|socket| rules(socket, &[])).transpose()?.unwrap_or_default();

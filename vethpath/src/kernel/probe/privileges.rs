@@ -1,11 +1,11 @@
 //! The privileges that a lab needs.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{fs, io, os::unix::fs::MetadataExt};
 
 use caps::{CapSet, Capability};
-use thiserror::Error;
 
 use super::Check;
+use crate::kernel::{Error, Result};
 
 /// Needed capabilities, each with its purpose for the advice.
 const NEEDED: [(Capability, &str); 4] = [
@@ -21,46 +21,22 @@ const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
 /// The advice in another user namespace.
 const OUTSIDE: &str = "run vethpath on the machine, or in a container without a user namespace of its own";
 
-/// A privilege that the calling thread lacks.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum MissingPrivilege {
-    /// A capability that is not in its effective set.
-    #[error("this needs {capability} ({purpose}), which this process does not have")]
-    Capability {
-        /// Its name, such as `CAP_NET_ADMIN`.
-        capability: String,
-        /// What it is needed for.
-        purpose: &'static str,
-    },
-    /// The thread is not in the initial user namespace, in which `bpf()` requires the capabilities.
-    #[error(
-        "this needs the initial user namespace (to load programs and maps), and this process is in another"
-    )]
-    UserNamespace,
-}
-
-impl MissingPrivilege {
-    /// A hint for the user.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Capability { .. } => "run vethpath as root (sudo)",
-            Self::UserNamespace => OUTSIDE,
-        }
-    }
-}
-
 /// Checks that the calling thread has the privileges of `up`, before anything is changed.
 ///
 /// # Errors
 /// The first missing privilege.
-pub fn privileges() -> Result<(), MissingPrivilege> {
-    for (capability, purpose) in NEEDED {
-        if !has(capability) {
-            return Err(MissingPrivilege::Capability { capability: capability.to_string(), purpose });
-        }
+pub fn privileges() -> Result<()> {
+    let missing = |text: String| Error::plain(io::Error::other(text));
+    if let Some((capability, purpose)) = NEEDED.into_iter().find(|(capability, _)| !has(*capability)) {
+        let text = format!("this needs {capability} ({purpose}), which this process does not have");
+        return Err(missing(text).with_hint("run vethpath as root (sudo)"));
     }
-    if is_initial(user_namespace()) { Ok(()) } else { Err(MissingPrivilege::UserNamespace) }
+    if is_initial(user_namespace()) {
+        return Ok(());
+    }
+    let text =
+        "this needs the initial user namespace (to load programs and maps), and this process is in another";
+    Err(missing(text.to_owned()).with_hint(OUTSIDE))
 }
 
 pub(super) fn checks() -> Vec<Check> {

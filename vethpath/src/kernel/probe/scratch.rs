@@ -80,14 +80,13 @@ fn nf_tables() -> Check {
 fn packet_diag() -> Check {
     const NAME: &str = "packet_diag";
     let advice = "a tcpdump cannot be noticed, so no frame takes the fast path: mount /proc";
-    let taps = Netns::current().map_err(|error| error.to_string()).and_then(|here| {
+    let taps = Netns::current().and_then(|here| {
         let mut source = Source::new(&here, NETLINK_SOCK_DIAG);
-        let socket = source.socket().map_err(|error| error.to_string())?;
-        packet_sockets::taps(socket, Path::new(THREAD_NET)).map_err(|error| error.to_string())
+        packet_sockets::taps(source.socket()?, Path::new(THREAD_NET))
     });
     match taps {
         Ok(_) => Check::ok(NAME, "supported"),
-        Err(error) => Check::warning(NAME, error, advice),
+        Err(error) => Check::warning(NAME, error.to_string(), advice),
     }
 }
 

@@ -7,14 +7,16 @@ use std::collections::BTreeSet;
 use netlink_sys::Socket;
 
 use super::{
-    Family, HEADER, Hook, HookPoint, MasqueradeRule, NetfilterError, Result, attributes, expressions,
-    generation, header, kind,
+    Family, HEADER, Hook, HookPoint, MasqueradeRule, attributes, expressions, generation, header, kind,
     masquerade::{ACCEPT, CHAIN, CHAIN_TYPE, FAMILY, HOOK, PRIORITY},
     number,
     table::describe,
     text,
 };
-use crate::kernel::exchange::{self, Attributes, ExchangeError};
+use crate::kernel::{
+    Context, Result,
+    exchange::{self, Attributes, ExchangeError},
+};
 
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
@@ -36,14 +38,7 @@ pub struct OwnTable<'a> {
 /// # Errors
 /// The kernel refuses a request. A kernel without nf_tables has no chains, which is not an error.
 pub fn rules(socket: &Socket, ours: &[OwnTable<'_>]) -> Result<Vec<Hook>> {
-    let failed = |source| {
-        let object = "the nft chains of the namespace".to_owned();
-        NetfilterError::Netlink { operation: "list", object, source }
-    };
-    if generation(socket).map_err(failed)?.is_none() {
-        return Ok(Vec::new());
-    }
-    let chains = chains(socket).map_err(failed)?;
+    let chains = chains(socket).doing("list", "the nft chains of the namespace")?;
     let mut exact = Vec::new();
     for table in ours {
         if is_exact(socket, &chains, *table)? {
@@ -60,15 +55,8 @@ pub fn rules(socket: &Socket, ours: &[OwnTable<'_>]) -> Result<Vec<Hook>> {
 /// # Errors
 /// The kernel refuses the dump.
 pub fn has_tables(socket: &Socket) -> Result<bool> {
-    let list = || match generation(socket)? {
-        Some(_) => Ok(!exchange::dump(socket, kind::GET_TABLE, &header(Family::Unspecified))?.is_empty()),
-        None => Ok(false),
-    };
-    let failed = |source| {
-        let object = "the nft tables of the namespace".to_owned();
-        NetfilterError::Netlink { operation: "list", object, source }
-    };
-    list().map_err(failed)
+    let tables = dump(socket, kind::GET_TABLE, &header(Family::Unspecified));
+    Ok(!tables.doing("list", "the nft tables of the namespace")?.is_empty())
 }
 
 /// Whether the table exists and is unmodified since [`add_masquerade`](super::add_masquerade): one chain, with these
@@ -77,18 +65,11 @@ pub fn has_tables(socket: &Socket) -> Result<bool> {
 /// # Errors
 /// The kernel refuses a request.
 pub fn is_exactly(socket: &Socket, table: OwnTable<'_>) -> Result<bool> {
-    let failed =
-        |source| NetfilterError::Netlink { operation: "read", object: describe(FAMILY, table.name), source };
-    if generation(socket).map_err(failed)?.is_none() {
-        return Ok(false);
-    }
-    let chains = chains(socket).map_err(failed)?;
+    let chains = chains(socket).doing("read", describe(FAMILY, table.name))?;
     is_exact(socket, &chains, table)
 }
 
 fn is_exact(socket: &Socket, chains: &[Chain], table: OwnTable<'_>) -> Result<bool> {
-    let failed =
-        |source| NetfilterError::Netlink { operation: "read", object: describe(FAMILY, table.name), source };
     let mut of_table = chains.iter().filter(|c| c.family == FAMILY && c.table == table.name);
     let (Some(chain), None) = (of_table.next(), of_table.next()) else { return Ok(false) };
     let base = Base { point: HOOK, priority: PRIORITY, devices: Vec::new() };
@@ -100,7 +81,7 @@ fn is_exact(socket: &Socket, chains: &[Chain], table: OwnTable<'_>) -> Result<bo
     if !same {
         return Ok(false);
     }
-    let found = rule_expressions(socket, table.name).map_err(failed)?;
+    let found = rule_expressions(socket, table.name).doing("read", describe(FAMILY, table.name))?;
     let matches = |(expected, found): (&MasqueradeRule, &Option<Vec<u8>>)| {
         let found = found.as_deref().and_then(expressions::canonical);
         found.is_some() && found == expressions::canonical(expressions::masquerade(expected).as_bytes())
@@ -132,8 +113,13 @@ pub(super) fn expressions_of(answer: &[u8], table: &str) -> Exchange<Option<Vec<
     Ok(expressions)
 }
 
+/// A dump, which is empty on a kernel without nf_tables.
+fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> Exchange<Vec<Vec<u8>>> {
+    generation(socket)?.map_or_else(|| Ok(Vec::new()), |_| exchange::dump(socket, kind, payload))
+}
+
 fn chains(socket: &Socket) -> Exchange<Vec<Chain>> {
-    let answers = exchange::dump(socket, kind::GET_CHAIN, &header(Family::Unspecified))?;
+    let answers = dump(socket, kind::GET_CHAIN, &header(Family::Unspecified))?;
     answers.iter().map(|answer| Chain::parse(answer)).collect()
 }
 

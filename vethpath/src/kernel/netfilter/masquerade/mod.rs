@@ -4,10 +4,13 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_sys::Socket;
 
 use super::{
-    Family, NetfilterError, Result, expressions, header, kind,
+    Family, expressions, header, kind,
     table::{NFTA_TABLE_NAME, Step, change, deletion, describe, mark},
 };
-use crate::{kernel::exchange::Attributes, topology::MasqueradeRule};
+use crate::{
+    kernel::{Error, Result, exchange::Attributes},
+    topology::MasqueradeRule,
+};
 
 /// The family of our tables: one for both IP versions.
 pub(super) const FAMILY: Family = Family::Inet;
@@ -40,11 +43,12 @@ const MOST_RULES: usize = 256;
 /// This is one transaction: all of it is applied or nothing.
 ///
 /// # Errors
-/// [`NetfilterError::NotOurs`] if a table of that name lacks our mark. More than 256 rules, or the kernel refuses.
+/// A table of that name [exists](Error::is_present) without our mark, there are more than 256 rules, or the kernel
+/// refuses.
 pub fn add_masquerade(socket: &Socket, table: &str, rules: &[MasqueradeRule]) -> Result<()> {
     if rules.len() > MOST_RULES {
-        let object = describe(FAMILY, table);
-        return Err(NetfilterError::Invalid { object, reason: "it would have more than 256 rules" });
+        let cause = std::io::Error::other("it would have more than 256 rules");
+        return Err(Error::new("add", describe(FAMILY, table), cause));
     }
     change("add", socket, FAMILY, table, |existing| {
         let mut steps: Vec<_> = existing.map(|handle| deletion(FAMILY, handle)).into_iter().collect();
