@@ -1,6 +1,8 @@
-//! `exec`, `shell`, and the command line itself.
+//! Commands: exit codes, arguments, errors, and that `stats` and `show` report the same.
 
-use crate::harness::Host;
+use serde_json::Value;
+
+use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until};
 
 #[test]
 fn exec_passes_exit_codes_and_arguments() {
@@ -12,18 +14,18 @@ fn exec_passes_exit_codes_and_arguments() {
     let printed =
         host.vethpath(["exec", "ns0", "--", "printf", "%s|", "a b", "$HOME", "", "--json", "-v", "*"]).ok();
     assert_eq!(printed.stdout, "a b|$HOME||--json|-v|*|");
-    let _ = host.vethpath("exec ns1 -- ip -o -4 addr").ok().prints("172.17.0.102/16");
-    let _ = host.vethpath("exec ns1 -- ls /sys/class/net").ok().prints("eth0");
-    let _ = host.vethpath("exec ns1 -- ip netns identify").ok().prints("ns1");
+    let _ = host.vethpath("exec ns1 -- ip -o -4 addr").ok().stdout_has("172.17.0.102/16");
+    let _ = host.vethpath("exec ns1 -- ls /sys/class/net").ok().stdout_has("eth0");
+    let _ = host.vethpath("exec ns1 -- ip netns identify").ok().stdout_has("ns1");
     lab.down();
     host.finish();
 }
 
 #[test]
-fn exec_says_what_it_cannot_do() {
+fn exec_reports_missing_namespaces_and_commands() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let _ = host.vethpath("exec ns7 -- true").fails(1).says("ns7");
+    let _ = host.vethpath("exec ns7 -- true").fails(1).stderr_has("ns7");
     let missing = host.vethpath("exec ns0 -- no-such-command");
     assert!(!missing.succeeded() && missing.stderr.contains("no-such-command"), "{missing}");
     lab.down();
@@ -35,24 +37,24 @@ fn exec_says_what_it_cannot_do() {
 fn exec_is_for_the_labs_own_namespaces() {
     let mut host = Host::new();
     let _ = host.run("ip netns add other").ok();
-    host.remember();
+    host.set_baseline();
     let lab = host.lab("three-hosts").up();
-    let _ = host.vethpath("exec other -- true").fails(1).says("other");
+    let _ = host.vethpath("exec other -- true").fails(1).stderr_has("other");
     lab.down();
     host.finish();
 }
 
 #[test]
-fn a_shell_says_where_it_is() {
+fn the_shell_prompt_names_the_namespace() {
     let host = Host::new();
     let exe = host.public_exe();
     let lab = host.lab("three-hosts").up();
     let shell =
         ["env", "SHELL=/bin/bash", "TERM=dumb", "script", "-qec", &format!("{exe} shell ns1"), "/dev/null"];
-    let done = host.feed(shell, "ip -o -4 addr\nexit\n").ok();
-    let prompts = done.stdout.lines().filter(|l| l.contains("ns1") && l.contains("ip -o -4 addr")).count();
-    assert_eq!(prompts, 1, "{done}");
-    let _ = done.prints("172.17.0.102/16");
+    let output = host.run_with_input(shell, "ip -o -4 addr\nexit\n").ok();
+    let prompts = output.stdout.lines().filter(|l| l.contains("ns1") && l.contains("ip -o -4 addr")).count();
+    assert_eq!(prompts, 1, "{output}");
+    let _ = output.stdout_has("172.17.0.102/16");
     lab.down();
     host.finish();
 }
@@ -64,13 +66,13 @@ fn down_twice() {
     let file = lab.file.clone();
     lab.down();
     for again in ["three-hosts", &file] {
-        let _ = host.vethpath(format!("down {again}")).fails(1).says("three-hosts");
+        let _ = host.vethpath(format!("down {again}")).fails(1).stderr_has("three-hosts");
     }
     host.finish();
 }
 
 #[test]
-fn down_takes_the_file_or_nothing_too() {
+fn down_accepts_a_file_or_no_argument() {
     let host = Host::new();
     for which in [true, false] {
         let lab = host.lab("three-hosts").up();
@@ -85,20 +87,20 @@ fn down_takes_the_file_or_nothing_too() {
 #[test]
 fn help_version_completions_and_manual_need_nothing() {
     let host = Host::new();
-    let _ = host.vethpath("--version").ok().prints(env!("CARGO_PKG_VERSION"));
+    let _ = host.vethpath("--version").ok().stdout_has(env!("CARGO_PKG_VERSION"));
     let help = host.vethpath("--help").ok();
     let verbs = "up down plan validate schema show list exec shell stats events bench doctor completions man";
     for verb in verbs.split(' ') {
         assert!(help.stdout.contains(&format!("  {verb}")), "{verb} is not in {help}");
         let _ = host.vethpath(format!("{verb} --help")).ok();
     }
-    let _ = host.vethpath("completions bash").ok().prints("vethpath");
-    let _ = host.vethpath("man").ok().prints(".TH");
+    let _ = host.vethpath("completions bash").ok().stdout_has("vethpath");
+    let _ = host.vethpath("man").ok().stdout_has(".TH");
     host.finish();
 }
 
 #[test]
-fn what_cannot_be_written_is_no_panic() {
+fn unwritable_output_is_an_error() {
     let host = Host::new();
     let exe = host.public_exe();
     for verb in ["completions bash", "man"] {
@@ -112,9 +114,99 @@ fn what_cannot_be_written_is_no_panic() {
 }
 
 #[test]
-fn a_mistyped_command_is_the_users_fault() {
+fn unknown_commands_exit_with_1() {
     let host = Host::new();
-    let _ = host.vethpath("upp some.toml").fails(1).says("upp");
+    let _ = host.vethpath("upp some.toml").fails(1).stderr_has("upp");
     let _ = host.vethpath("up").fails(1);
+    host.finish();
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let host = Host::new();
+    for verb in ["up", "plan", "validate"] {
+        let _ = host.vethpath(format!("{verb} /nowhere/lab.toml")).fails(1).stderr_has("/nowhere/lab.toml");
+    }
+    host.finish();
+}
+
+#[test]
+fn unknown_labs_exit_with_1() {
+    let host = Host::new();
+    for command in ["down nosuch", "show nosuch", "stats nosuch", "stats", "down", "exec ns0 -- true"] {
+        let output = host.vethpath(command).fails(1);
+        assert!(!output.stderr.trim().is_empty(), "{output}");
+    }
+    let _ = host.vethpath("down nosuch").fails(1).stderr_has("nosuch");
+    for path in ["down ../../etc", "down ..", "down /", "stats a/b"] {
+        let _ = host.vethpath(path).fails(1);
+    }
+    host.finish();
+}
+
+#[test]
+fn counts_of_one_are_singular() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let counted = "3 namespaces, 1 bridge, 3 pairs";
+    let _ = host.vethpath(format!("validate {}", lab.file)).ok().stderr_has(counted);
+    let _ = host.vethpath("list").ok().stdout_has("3 namespaces, 1 bridge, 3 of 3 pairs armed");
+    lab.down();
+    host.finish();
+}
+
+/// For every kind of port, both `stats` and `show` report why it is not armed, as text and as JSON.
+#[test]
+fn stats_and_show_give_the_same_reason_for_each_port() {
+    let host = Host::new();
+    let more = "
+[bridge.plain]
+datapath = \"bridge\"
+[namespace.ns0.interface.eth1]
+link = \"plain\"
+[namespace.ns1.interface.eth1]
+link = \"ns2:eth1\"
+";
+    let lab = host.lab("trunk").and(more).named("three-hosts").up();
+    let _ = host.run("ip link add stranger master left type veth peer name beyond").ok();
+    let port = lab.port("ns0:eth0");
+    let _ = host.run(format!("bridge link set dev {port} hairpin on")).ok();
+    wait_for(SLACK, "the pair is not armed", || lab.stats().pair("ns0:eth0").state == "port flag hairpin");
+    let trunk = "port flag learning off";
+    let trunks = || host.vethpath("stats --json").ok().json()["trunks"].clone();
+    let port = trunks()[0]["port"].as_str().expect("a port").to_owned();
+    let _ = host.run(format!("bridge link set dev {port} learning off")).ok();
+    wait_for(SLACK, "the trunk is not armed", || trunks()[0]["state"] == trunk);
+    // If the agent answers one of them too late, that is all it reports.
+    let [stats, show] = wait_until(TIMEOUT, || {
+        let both = ["stats --json", "show --json"].map(|command| host.vethpath(command).ok());
+        match both.iter().find(|report| report.stdout.contains("does not answer")) {
+            Some(silent) => Err(silent.to_string()),
+            None => Ok(both.map(|report| report.json())),
+        }
+    });
+    let list = |list: &Value| list.as_array().cloned().expect("a list");
+    let of_stats = [list(&stats["pairs"]), list(&stats["trunks"])].concat();
+    let of_show: Vec<_> = list(&show["bridges"]).iter().flat_map(|bridge| list(&bridge["ports"])).collect();
+    assert_eq!((of_stats.len(), of_show.len()), (4 + 2, 4 + 4 + 1), "{stats:#}\n{show:#}");
+    for report in &of_stats {
+        let shown = of_show.iter().find(|shown| shown["name"] == report["port"]).expect("each port is shown");
+        assert_eq!(report["state"], shown["state"]);
+    }
+    let states: Vec<_> = of_show.iter().map(|shown| shown["state"].as_str().expect("a state")).collect();
+    let count = |state: &str| states.iter().filter(|other| **other == state).count();
+    // Two pairs, and both ends of one trunk.
+    assert_eq!([count("armed"), count("port flag hairpin"), count("datapath is \"bridge\"")], [4, 1, 1]);
+    assert_eq!((count(trunk), count("it is not of the lab")), (2, 1), "{states:?}");
+    for (command, words) in
+        [("stats", "hairpin"), ("stats", "learning off"), ("show", "hairpin"), ("show", "not of")]
+    {
+        wait_until(TIMEOUT, || {
+            let report = host.vethpath(command).ok();
+            if report.stdout.contains(words) { Ok(()) } else { Err(format!("{words:?}: {report}")) }
+        });
+    }
+    let _ = host.run("ip link del stranger").ok();
+    lab.down();
     host.finish();
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use vethpath::topology::{Source, Topology, read};
 
-use crate::harness::{Host, SLACK, at_once, wait_for};
+use crate::harness::{Host, SLACK, in_parallel, wait_for};
 
 /// The size here of groups that have thousands: nothing depends on the number, and `scale` tests large groups.
 const COUNT: u32 = 20;
@@ -51,49 +51,49 @@ fn examples() -> Vec<Example> {
 #[test]
 fn every_example_of_every_document_comes_up() {
     let examples = examples();
-    let _ = at_once(0..LANES, |lane| {
+    let _ = in_parallel(0..LANES, |lane| {
         let mut host = Host::new();
         for (n, example) in examples.iter().enumerate().skip(lane).step_by(LANES) {
-            comes_up(&mut host, n, example);
+            check_example(&mut host, n, example);
         }
         host.finish();
     });
 }
 
 #[track_caller]
-fn comes_up(host: &mut Host, n: usize, example: &Example) {
-    let text = smaller(&example.text);
+fn check_example(host: &mut Host, n: usize, example: &Example) {
+    let text = with_small_groups(&example.text);
     let source = Source { path: &example.title, text: &text };
     let name = format!("example-{n}");
     let topology =
         read(source, Some(&name)).unwrap_or_else(|faults| panic!("{}", faults.render(source, false)));
     let guests = make_adopted(host, &topology);
-    host.remember();
+    host.set_baseline();
     let file = host.topology(&name, &text);
-    let done = host.vethpath(format!("up {file}"));
+    let output = host.vethpath(format!("up {file}"));
     let filters = topology.bridges.iter().any(|bridge| bridge.vlan_filtering);
     if filters && !host.run("ip link add probe type bridge vlan_filtering 1").succeeded() {
         // As documented under limits: a kernel without VLAN filtering is reported.
-        let _ = done.fails(2).says("hint:");
+        let _ = output.fails(2).stderr_has("hint:");
     } else {
-        assert!(done.succeeded(), "{}: {done}\n{text}", example.title);
+        assert!(output.succeeded(), "{}: {output}\n{text}", example.title);
         let plan = host.vethpath(format!("plan {file}")).ok();
         assert!(plan.stdout.contains("nothing to change"), "{}: {plan}", example.title);
         let down = host.vethpath(format!("down {file}"));
         assert!(down.succeeded(), "{}: {down}", example.title);
     }
     let _ = host.run("ip link del probe");
-    host.is_as_it_was(&example.title);
+    host.assert_restored(&example.title);
     for guest in &guests {
         let _ = host.run(guest.as_str()).ok();
         if let Some(pid) = guest.strip_prefix("kill ") {
-            host.ends(pid.parse().expect("a number"));
+            host.wait_for_exit(pid.parse().expect("a number"));
         }
     }
 }
 
 /// The same text with small groups.
-fn smaller(text: &str) -> String {
+fn with_small_groups(text: &str) -> String {
     let line =
         |line: &str| match line.strip_prefix("count = ").and_then(|count| count.trim().parse::<u32>().ok()) {
             Some(count) if count > COUNT => format!("count = {COUNT}\n"),
@@ -116,8 +116,8 @@ fn make_adopted(host: &Host, topology: &Topology) -> Vec<String> {
                 "echo {} > /proc/sys/kernel/ns_last_pid; unshare -n sleep infinity >&- 2>&- & echo $!",
                 pid - 1
             );
-            let done = host.run(["bash", "-c", &script]).ok();
-            assert_eq!(done.stdout.trim(), pid.to_string(), "{done}");
+            let output = host.run(["bash", "-c", &script]).ok();
+            assert_eq!(output.stdout.trim(), pid.to_string(), "{output}");
             wait_for(SLACK, "it is not yet in a namespace of its own", || {
                 let own = |pid: &str| host.run(format!("readlink /proc/{pid}/ns/net")).stdout;
                 own(&pid.to_string()) != own("1")

@@ -2,8 +2,8 @@
 //! each fast path. `cargo xtask test --kernel` runs these tests in guests.
 
 use crate::{
-    harness::{Lab, Netlink, SLACK, lacks, wait_for, wait_until},
-    hazards::common::{A, A_SECOND, B, C, mac, mac_bytes, on_all, set},
+    harness::{Host, Lab, Netlink, SLACK, lacks, wait_for, wait_until},
+    hazards::{A, A_SECOND, B, C, mac, mac_bytes, on_all, set_port},
 };
 
 #[ignore = "needs a kernel with VLAN filtering"]
@@ -13,7 +13,7 @@ fn a_bridge_that_filters_vlans_keeps_them_apart() {
         let [a, b] = ["ns0:eth0", "ns1:eth0"].map(|pair| lab.port(pair));
         let _ = host.run("ip link set docker0 type bridge vlan_filtering 1").ok();
         if fast {
-            lab.says_of("ns0:eth0", "bridge option vlan_filtering");
+            lab.wait_for_state("ns0:eth0", "bridge option vlan_filtering");
         }
         lab.reaches_within(A_SECOND, "ns0", B);
         let _ = host.run(format!("bridge vlan add dev {b} vid 10 pvid untagged")).ok();
@@ -78,8 +78,8 @@ fn netem_delays_and_loses() {
 
 /// The shortest of three round trips from ns0 to ns1, in milliseconds.
 fn round_trip(lab: &Lab<'_>) -> f64 {
-    let done = lab.run("ns0", format!("ping -n -q -c 3 -i 0.2 -W 5 {B}")).ok();
-    let times = done.stdout.rsplit_once("= ").expect("a summary").1;
+    let output = lab.run("ns0", format!("ping -n -q -c 3 -i 0.2 -W 5 {B}")).ok();
+    let times = output.stdout.rsplit_once("= ").expect("a summary").1;
     times.split('/').next().and_then(|least| least.parse().ok()).expect("a number")
 }
 
@@ -123,11 +123,11 @@ fn a_flower_filter_at_the_egress_of_a_port_drops() {
 /// With MAC authentication bypass, a locked port adds a locked FDB entry for the source and drops the frame.
 #[ignore = "needs a kernel with MAC authentication bypass"]
 #[test]
-fn a_locked_port_with_mab_notes_who_speaks() {
+fn a_locked_port_with_mab_adds_a_locked_entry() {
     on_all(|host, lab, _| {
         let (port, mac) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
-        set(host, &port, "learning on");
-        set(host, &port, "locked on");
+        set_port(host, &port, "learning on");
+        set_port(host, &port, "locked on");
         let netlink = Netlink::route(&host.netns());
         let b = mac_bytes(lab, "ns1");
         let is_locked = || netlink.fdb().iter().any(|entry| entry.mac == b && entry.is_locked());
@@ -146,7 +146,40 @@ fn a_locked_port_with_mab_notes_who_speaks() {
         assert!(!is_locked());
         lab.reaches_within(A_SECOND, "ns1", A);
         let _ = netlink.set_mab(&port, false);
-        set(host, &port, "locked off");
+        set_port(host, &port, "locked off");
         let _ = host.run(format!("bridge fdb replace {mac} dev {port} master dynamic")).ok();
     });
+}
+
+/// A bond gives both members one MAC. With their own, the backup member could not take over. The plan is also tested
+/// without a kernel: `what_a_bond_has_changed_of_its_member_is_no_drift`.
+#[test]
+#[ignore = "needs a kernel with bonding"]
+fn up_leaves_the_members_of_a_bond_to_it() {
+    let host = Host::new();
+    let text = "[bridge.br0]\naddresses = [\"10.0.0.1/24\"]\n[namespace.r.interface.eth0]\nlink = \"br0\"\n\
+        [namespace.r.interface.eth1]\nlink = \"br0\"\n[namespace.c.interface.eth0]\nlink = \"br0\"\naddresses = [\"10.0.0.2/24\"]\n";
+    let lab = host.lab("empty").named("bonded").and(text).up();
+    for command in [
+        "ip link add bond0 type bond mode active-backup miimon 100",
+        "ip link set eth0 down",
+        "ip link set eth1 down",
+        "ip link set eth0 master bond0",
+        "ip link set eth1 master bond0",
+        "ip link set bond0 up",
+        "ip addr add 10.0.0.3/24 dev bond0",
+    ] {
+        let _ = lab.run("r", command).ok();
+    }
+    lab.reaches_within(SLACK, "c", "10.0.0.3");
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().stdout_has("nothing to change");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok();
+    let macs = lab.run("r", "ip -br link show master bond0").ok().stdout;
+    let macs: std::collections::BTreeSet<_> =
+        macs.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    assert_eq!(macs.len(), 1, "{macs:?}");
+    let _ = lab.run("r", "ip link set eth0 down").ok();
+    lab.reaches_within(SLACK, "c", "10.0.0.3");
+    lab.down();
+    host.finish();
 }

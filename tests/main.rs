@@ -1,40 +1,28 @@
 //! Integration tests: they run the `vethpath` binary and check the result with `ip`, `bridge`, `ping` and the kernel's
 //! counters. Each test has a private [`harness::Host`] and needs root.
 
-mod advertisements;
-mod announce;
 mod bench;
-mod bonds;
-mod clocks;
 mod commands;
 mod converge;
-mod errors;
+mod discovery;
 mod events;
 mod examples;
 mod faults;
 mod formats;
 mod harness;
-mod harness_itself;
 mod hazards;
-mod heals;
 mod journals;
 mod kernels;
-mod large;
-mod neighbours;
-mod odd_names;
+mod namespaces;
 mod oracle;
-mod places;
 mod programs;
 mod raw_frames;
-mod reasons;
-mod replaced;
 mod scale;
 mod security;
 mod segments;
 mod settings;
 mod shapes;
 mod shared_slots;
-mod shorthand;
 mod surroundings;
 mod traffic;
 mod walkthrough;

@@ -1,4 +1,5 @@
-//! Privileges: the agent has few, state and pins are accessible to root only, and its socket answers only root.
+//! Privileges: the agent has few, state and pins are accessible to root only, and its socket answers only root. Names
+//! that others choose harm nothing.
 
 use std::{
     fs, io,
@@ -19,7 +20,8 @@ const STATE: &str = "/run/vethpath";
 const PINS: &str = "/sys/fs/bpf/vethpath";
 
 /// Command prefix for another user, without capabilities.
-const NOBODY: &str = "setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all";
+pub(crate) const NOBODY: &str =
+    "setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all";
 
 #[test]
 fn the_agent_keeps_three_capabilities_and_can_gain_none() {
@@ -27,7 +29,7 @@ fn the_agent_keeps_three_capabilities_and_can_gain_none() {
     for hook in ["tcx", "clsact"] {
         let file = host.lab("three-hosts").write();
         let _ = host.vethpath(format!("up --hook {hook} {file}")).ok();
-        let stats = heard(&host);
+        let stats = live_stats(&host);
         let status = host.run(format!("cat /proc/{}/status", stats["agent"]["pid"])).ok().stdout;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -60,9 +62,9 @@ fn state_and_pins_are_roots_alone_whatever_the_umask() {
         let exe = host.public_exe();
         let up = format!("umask {umask}; exec {exe} up {file}");
         let _ = host.run(["sh", "-c", &up]).ok();
-        let _ = host.run(format!("kill -KILL {}", heard(&host)["agent"]["pid"])).ok();
+        let _ = host.run(format!("kill -KILL {}", live_stats(&host)["agent"]["pid"])).ok();
         let _ = host.run(["sh", "-c", &up]).ok();
-        are_roots_alone(&host, umask);
+        assert_root_only(&host, umask);
         let _ = host.vethpath("down three-hosts").ok();
         host.finish();
     }
@@ -77,7 +79,7 @@ fn a_looser_folder_is_tightened() {
     let lab = host.lab("three-hosts").up();
     // Modes that were loosened later are tightened too.
     let _ = host.run(format!("chmod -R a+rX {STATE} {PINS}")).ok();
-    let _ = host.run(format!("kill -KILL {}", heard(&host)["agent"]["pid"])).ok();
+    let _ = host.run(format!("kill -KILL {}", live_stats(&host)["agent"]["pid"])).ok();
     let _ = host.vethpath(format!("up {}", lab.file)).ok();
     for folder in [STATE, &format!("{STATE}/three-hosts"), PINS, &format!("{PINS}/three-hosts")] {
         assert_eq!(mode(&host.path(folder)), 0o700, "{folder}");
@@ -102,12 +104,12 @@ fn a_folder_that_others_could_have_filled_is_refused_and_untouched() {
     ] {
         let mut host = Host::new();
         let _ = host.run(["sh", "-c", &prepare.replace("{}", place)]).ok();
-        host.remember();
+        host.set_baseline();
         let listing = || host.run(["find", "/run", "-printf", "%p %m %U\n"]).ok().stdout;
         let before = listing();
         let file = host.lab("three-hosts").write();
-        let done = host.vethpath(format!("up {file}")).fails(2);
-        let _ = done.says(place).says(reason);
+        let output = host.vethpath(format!("up {file}")).fails(2);
+        let _ = output.stderr_has(place).stderr_has(reason);
         assert_eq!(listing(), before, "{prepare}");
         assert_eq!(host.changes(), None, "{prepare}");
         host.finish();
@@ -122,13 +124,13 @@ fn planted_links_are_not_followed() {
         let _ = host.run(format!("mkdir -m 0700 -p {STATE} {STATE}/three-hosts")).ok();
         let _ = host.run(["sh", "-c", "echo precious > /run/precious"]).ok();
         let _ = host.run(format!("ln -s /run/precious {STATE}/three-hosts/{name}")).ok();
-        host.remember();
+        host.set_baseline();
         let file = host.lab("three-hosts").write();
         let _ = host.vethpath(format!("up {file}")).fails(2);
         assert_eq!(host.run("cat /run/precious").ok().stdout, "precious\n", "{name}");
         let _ = host.vethpath("down three-hosts");
         let _ = host.run(format!("rm -rf {STATE} {PINS}"));
-        host.remember();
+        host.set_baseline();
         host.finish();
     }
 }
@@ -138,13 +140,13 @@ fn the_socket_answers_root_alone() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let socket = format!("{STATE}/three-hosts/agent.sock");
-    let ask = |who: &str| host.run(words(who, &socket));
-    assert!(ask("").ok().stdout.contains("\"generation\""));
-    let _ = ask(NOBODY).fails(1);
+    let query = |who: &str| host.run(query_command(who, &socket));
+    assert!(query("").ok().stdout.contains("\"generation\""));
+    let _ = query(NOBODY).fails(1);
     // The agent also checks the credentials of the peer.
     let _ = host.run(format!("chmod 0777 {STATE} {STATE}/three-hosts {socket}")).ok();
-    assert_eq!(ask(NOBODY).ok().stdout, "");
-    assert!(ask("").ok().stdout.contains("\"generation\""));
+    assert_eq!(query(NOBODY).ok().stdout, "");
+    assert!(query("").ok().stdout.contains("\"generation\""));
     let _ = host.run(format!("chmod 0700 {STATE} {STATE}/three-hosts")).ok();
     lab.down();
     host.finish();
@@ -188,16 +190,16 @@ fn control_characters_of_others_do_not_reach_the_terminal() {
     let shown = host.vethpath("show").ok().stdout;
     assert!(shown.contains(r"x\u{1b}[31mx"), "{shown}");
     for command in ["show", "show --json", "stats", "list", &format!("plan {}", lab.file)] {
-        let done = host.vethpath(command);
-        let raw = format!("{}{}", done.stdout, done.stderr).replace('\n', "");
+        let output = host.vethpath(command);
+        let raw = format!("{}{}", output.stdout, output.stderr).replace('\n', "");
         assert!(!raw.contains(char::is_control), "{command}: {raw:?}");
     }
     let _ = host.run(["ip", "link", "del", evil]).ok();
     lab.down();
     // A topology file is not trusted either.
     let file = host.topology("evil", "name = \"\u{1b}[31m\"\n\u{9b}x = 1\n[bridge.\"\u{1b}c\"]\n");
-    let said = host.vethpath(format!("validate {file}")).fails(1).stderr.replace('\n', "");
-    assert!(!said.contains(char::is_control), "{said:?}");
+    let stderr = host.vethpath(format!("validate {file}")).fails(1).stderr.replace('\n', "");
+    assert!(!stderr.contains(char::is_control), "{stderr:?}");
     host.finish();
 }
 
@@ -207,7 +209,7 @@ fn stats(host: &Host) -> Value {
 
 /// The same once the agent answers.
 #[track_caller]
-fn heard(host: &Host) -> Value {
+fn live_stats(host: &Host) -> Value {
     wait_until(TIMEOUT, || {
         let stats = stats(host);
         if stats["agent"]["alive"] == true { Ok(stats) } else { Err("the agent does not answer".to_owned()) }
@@ -220,7 +222,7 @@ fn mode(path: &Path) -> u32 {
 
 /// Checks owner and mode of everything in and above the lab's folders.
 #[track_caller]
-fn are_roots_alone(host: &Host, about: &str) {
+fn assert_root_only(host: &Host, about: &str) {
     let mut seen = Vec::new();
     for root in [STATE, PINS] {
         let mut todo = vec![host.path(root)];
@@ -238,8 +240,9 @@ fn are_roots_alone(host: &Host, about: &str) {
     }
     // The name of the file with the host's saved settings ends with the number of its network namespace.
     let there = |name: &str| {
-        let is_it = |found: &str| found == name || found.starts_with(&format!("{name}."));
-        seen.iter().any(|path: &PathBuf| path.file_name().and_then(|found| found.to_str()).is_some_and(is_it))
+        let is_file = |found: &str| found == name || found.starts_with(&format!("{name}."));
+        seen.iter()
+            .any(|path: &PathBuf| path.file_name().and_then(|found| found.to_str()).is_some_and(is_file))
     };
     for name in ["journal", "agent.sock", "agent.log", "agent.lock", ".host-sysctls", "CONFIG", "STATIONS"] {
         assert!(there(name), "{name} is not among {seen:?}");
@@ -247,7 +250,7 @@ fn are_roots_alone(host: &Host, about: &str) {
 }
 
 /// A command that connects to a socket as a user and prints the answer. It exits with 1 if it cannot connect.
-fn words(who: &str, socket: &str) -> Vec<String> {
+fn query_command(who: &str, socket: &str) -> Vec<String> {
     let script = "my $s = IO::Socket::UNIX->new($ARGV[0]) or exit 1; alarm 10; print <$s>";
     let mut words: Vec<_> = who.split_whitespace().map(str::to_owned).collect();
     words.extend(["perl", "-MIO::Socket::UNIX", "-e", script, socket].map(str::to_owned));
@@ -262,7 +265,7 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
 
 /// A script may hold a lock while it brings a lab up. The agent must not keep that lock.
 #[test]
-fn the_agent_holds_nothing_of_whoever_started_it() {
+fn the_agent_inherits_no_descriptor() {
     let host = Host::new();
     let file = host.lab("three-hosts").write();
     let exe = env!("CARGO_BIN_EXE_vethpath");
@@ -273,5 +276,37 @@ fn the_agent_holds_nothing_of_whoever_started_it() {
     assert!(open.contains("agent") && !open.contains("lock-of-mine"), "{open}");
     let _ = host.vethpath("down").ok();
     let _ = host.run("rm /run/lock-of-mine").ok();
+    host.finish();
+}
+
+/// Commands that run on the host, or as root in a namespace.
+const ODD: [&str; 7] = [
+    "ip link add $'n\\xff' type veth peer name q0",
+    "ip -n ns0 link set lo alias $'x\\xff'",
+    "ip -n ns0 link add $'n\\xff' type veth peer name q1",
+    "ip -n ns0 link set eth0 alias $'x\\xff'",
+    "ip -n ns1 link property add dev eth0 altname $'q\\xff'",
+    "ip -n ns2 link set lo down && ip -n ns2 link set lo name foo && ip -n ns2 link set foo up",
+    "ip link set PORT alias $'\\xff'",
+];
+
+#[test]
+fn names_that_are_not_utf8_do_no_harm() {
+    let mut host = Host::new();
+    for odd in ODD {
+        host.set_baseline();
+        let lab = host.lab("three-hosts").up();
+        let pid = lab.pid();
+        let odd = odd.replace("PORT", &lab.port("ns2:eth0"));
+        let _ = host.run(["bash", "-c", &odd]).ok();
+        let _ = lab.live_stats();
+        assert_eq!(lab.pid(), pid, "{odd}");
+        lab.is_fast("ns1:eth0", "172.17.0.103");
+        let _ = host.vethpath(format!("up {}", lab.file)).ok();
+        let _ = host.vethpath("show").ok();
+        lab.down();
+        let _ = host.run("ip link del q0");
+        host.assert_restored(&odd);
+    }
     host.finish();
 }

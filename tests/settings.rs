@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use crate::harness::{Host, LabFile};
 
 /// All settings of the namespace that a command enters.
-fn all(host: &Host, enter: &str) -> String {
-    let done = host.run(format!("{enter} sysctl -a -r ^net\\.(ipv4|ipv6)\\.(conf|ip_forward)"));
-    done.stdout.lines().filter(|line| !line.contains(".stable_secret")).fold(
+fn settings_of(host: &Host, enter: &str) -> String {
+    let output = host.run(format!("{enter} sysctl -a -r ^net\\.(ipv4|ipv6)\\.(conf|ip_forward)"));
+    output.stdout.lines().filter(|line| !line.contains(".stable_secret")).fold(
         String::new(),
         |mut text, line| {
             let _ = writeln!(text, "{line}");
@@ -17,9 +17,9 @@ fn all(host: &Host, enter: &str) -> String {
 }
 
 #[track_caller]
-fn is(host: &Host, enter: &str, key: &str, value: &str) {
-    let done = host.run(format!("{enter} sysctl -n {key}")).ok();
-    assert_eq!(done.stdout.trim(), value, "{key}");
+fn assert_sysctl(host: &Host, enter: &str, key: &str, value: &str) {
+    let output = host.run(format!("{enter} sysctl -n {key}")).ok();
+    assert_eq!(output.stdout.trim(), value, "{key}");
 }
 
 fn lab<'h>(host: &'h Host, text: &str) -> LabFile<'h> {
@@ -28,12 +28,12 @@ fn lab<'h>(host: &'h Host, text: &str) -> LabFile<'h> {
 
 /// Interfaces with the names of folders under `/proc/sys/net`, in an adopted namespace and on the host.
 #[test]
-fn settings_of_an_interface_are_of_no_other_thing() {
+fn interface_settings_apply_to_that_interface_alone() {
     let mut host = Host::new();
     let _ = host.run("ip netns add theirs").ok();
-    host.remember();
+    host.set_baseline();
     let theirs = "ip netns exec theirs";
-    let before = (all(&host, ""), all(&host, theirs));
+    let before = (settings_of(&host, ""), settings_of(&host, theirs));
     let names = ["net", "ipv4", "ipv6", "conf", "core"];
     let file = |keys: &dyn Fn(&str) -> String| {
         names.iter().fold(
@@ -56,8 +56,12 @@ fn settings_of_an_interface_are_of_no_other_thing() {
         "net.core.somaxconn",
     ] {
         let bad = lab(&host, &file(&|_| format!("\"{key}\" = 1"))).write();
-        let done = host.vethpath(format!("up {bad}")).fails(1);
-        assert_eq!(done.stderr.matches(&format!("`{key}` would change")).count(), 2 * names.len(), "{done}");
+        let output = host.vethpath(format!("up {bad}")).fails(1);
+        assert_eq!(
+            output.stderr.matches(&format!("`{key}` would change")).count(),
+            2 * names.len(),
+            "{output}"
+        );
     }
     let own = |name: &str| {
         format!("\"net.ipv4.conf.{name}.rp_filter\" = 2, \"net.ipv4.neigh.{name}.app_solicit\" = 3")
@@ -65,21 +69,21 @@ fn settings_of_an_interface_are_of_no_other_thing() {
     let up = lab(&host, &file(&own)).up();
     for name in names {
         for enter in ["", theirs] {
-            is(&host, enter, &format!("net.ipv4.conf.{name}.rp_filter"), "2");
-            is(&host, enter, &format!("net.ipv4.neigh.{name}.app_solicit"), "3");
+            assert_sysctl(&host, enter, &format!("net.ipv4.conf.{name}.rp_filter"), "2");
+            assert_sysctl(&host, enter, &format!("net.ipv4.neigh.{name}.app_solicit"), "3");
         }
     }
-    let _ = host.vethpath(format!("plan {}", up.file)).ok().prints("nothing to change");
+    let _ = host.vethpath(format!("plan {}", up.file)).ok().stdout_has("nothing to change");
     // A manual change on the host is drift. A setting that the file no longer has is restored.
     let _ = host.run("sysctl -w net.ipv4.conf.core.rp_filter=0").ok();
     let _ = host.vethpath(format!("up {}", up.file)).ok();
-    is(&host, "", "net.ipv4.conf.core.rp_filter", "2");
+    assert_sysctl(&host, "", "net.ipv4.conf.core.rp_filter", "2");
     let less = lab(&host, &file(&|name| format!("\"net.ipv4.neigh.{name}.app_solicit\" = 3"))).write();
     let _ = host.vethpath(format!("up {less}")).ok();
-    is(&host, "", "net.ipv4.conf.core.rp_filter", "0");
+    assert_sysctl(&host, "", "net.ipv4.conf.core.rp_filter", "0");
     up.down();
     assert_eq!(host.namespaces(), ["theirs"]);
-    assert_eq!((all(&host, ""), all(&host, theirs)), before);
+    assert_eq!((settings_of(&host, ""), settings_of(&host, theirs)), before);
     host.finish();
 }
 
@@ -96,32 +100,32 @@ fn an_adopted_namespace_forwards_until_the_last_lab_with_nat_goes() {
     ] {
         let _ = host.run(command).ok();
     }
-    host.remember();
-    let before = all(&host, theirs);
+    host.set_baseline();
+    let before = settings_of(&host, theirs);
     let file = |n: u8| {
         host.lab("empty").named(&format!("nat{n}")).and(&format!(
             "[namespace.w{n}]\nadopt = {{ path = \"/run/netns/theirs\" }}\n[bridge.br{n}]\nnamespace = \"w{n}\"\n\
              nat = true\naddresses = [\"10.0.{n}.1/24\", \"fd00:{n}::1/64\"]\n"
         ))
     };
-    let (one, two) = (file(1).up(), file(2).up());
-    one.down();
-    is(&host, theirs, "net.ipv4.ip_forward", "1");
-    is(&host, theirs, "net.ipv6.conf.all.forwarding", "1");
+    let (first, second) = (file(1).up(), file(2).up());
+    first.down();
+    assert_sysctl(&host, theirs, "net.ipv4.ip_forward", "1");
+    assert_sysctl(&host, theirs, "net.ipv6.conf.all.forwarding", "1");
     // Without `nat` it is restored, too.
     let plain = file(2).with("nat = true\n", "").write();
     let _ = host.vethpath(format!("up {plain}")).ok();
-    is(&host, theirs, "net.ipv4.ip_forward", "0");
+    assert_sysctl(&host, theirs, "net.ipv4.ip_forward", "0");
     let _ = host.vethpath(format!("up {}", file(2).write())).ok();
-    is(&host, theirs, "net.ipv6.conf.all.forwarding", "1");
-    two.down();
-    assert_eq!(all(&host, theirs), before);
+    assert_sysctl(&host, theirs, "net.ipv6.conf.all.forwarding", "1");
+    second.down();
+    assert_eq!(settings_of(&host, theirs), before);
     host.finish();
 }
 
 /// There is nothing to restore in a namespace that its owner has removed.
 #[test]
-fn what_an_adopted_namespace_was_is_forgotten_with_it() {
+fn settings_of_a_deleted_adopted_namespace_are_discarded() {
     let host = Host::new();
     let _ = host.run("ip netns add theirs").ok();
     let text = "[namespace.theirs]\nadopt = { path = \"/run/netns/theirs\" }\n\
@@ -137,7 +141,7 @@ fn what_an_adopted_namespace_was_is_forgotten_with_it() {
 
 /// Settings that the kernel changes on the host together with forwarding are restored as well.
 #[test]
-fn all_that_forwarding_changes_on_the_host_is_put_back() {
+fn settings_changed_by_forwarding_are_restored_on_the_host() {
     let mut host = Host::new();
     for command in [
         "ip link add d0 type veth peer name d1",
@@ -146,12 +150,12 @@ fn all_that_forwarding_changes_on_the_host_is_put_back() {
     ] {
         let _ = host.run(command).ok();
     }
-    host.remember();
-    let before = all(&host, "");
+    host.set_baseline();
+    let before = settings_of(&host, "");
     let up = lab(&host, "[bridge.br0]\nnat = true\naddresses = [\"10.0.0.1/24\", \"fd00::1/64\"]\n").up();
-    is(&host, "", "net.ipv4.conf.d1.forwarding", "1");
+    assert_sysctl(&host, "", "net.ipv4.conf.d1.forwarding", "1");
     up.down();
-    assert_eq!(all(&host, ""), before);
+    assert_eq!(settings_of(&host, ""), before);
     host.finish();
 }
 
@@ -171,16 +175,16 @@ fn a_setting_of_an_interface_may_stand_with_its_namespace() {
         let _ = host.vethpath(format!("up {}", lab(&host, text).write())).ok();
         for (namespace, interface) in keys {
             let enter = format!("ip netns exec {namespace}");
-            is(&host, &enter, &format!("net.ipv4.conf.{interface}.rp_filter"), "2");
+            assert_sysctl(&host, &enter, &format!("net.ipv4.conf.{interface}.rp_filter"), "2");
         }
-        let _ = host.vethpath(format!("plan {}", up.file)).ok().prints("nothing to change");
+        let _ = host.vethpath(format!("plan {}", up.file)).ok().stdout_has("nothing to change");
         up.down();
     }
     let missing = text.replace("conf.br0", "conf.br1");
     let _ = host
         .vethpath(format!("validate {}", lab(&host, &missing).write()))
         .fails(1)
-        .says("does not have: `br1`");
+        .stderr_has("does not have: `br1`");
     host.finish();
 }
 
@@ -201,23 +205,23 @@ fn duplicate_address_detection_is_where_the_file_has_it() {
     for text in [default, key, lab_wide] {
         let up = lab(&host, &text).up();
         let nodad = |namespace: &str, address: &str| {
-            let done = up.run(namespace, format!("ip -o -6 addr show to {address}")).ok();
-            assert!(done.stdout.contains(address), "{done}");
-            done.stdout.contains("nodad")
+            let output = up.run(namespace, format!("ip -o -6 addr show to {address}")).ok();
+            assert!(output.stdout.contains(address), "{output}");
+            output.stdout.contains("nodad")
         };
         assert!(nodad("a", plain) && !nodad("b", dad), "{text}");
-        is(&host, "ip netns exec a", "net.ipv6.conf.eth0.accept_dad", "0");
-        is(&host, "ip netns exec b", "net.ipv6.conf.eth0.accept_dad", "1");
-        let _ = host.vethpath(format!("plan {}", up.file)).ok().prints("nothing to change");
+        assert_sysctl(&host, "ip netns exec a", "net.ipv6.conf.eth0.accept_dad", "0");
+        assert_sysctl(&host, "ip netns exec b", "net.ipv6.conf.eth0.accept_dad", "1");
+        let _ = host.vethpath(format!("plan {}", up.file)).ok().stdout_has("nothing to change");
         up.down();
     }
     let up = lab(&host, text).up();
     let _ = host.vethpath(format!("up {}", lab(&host, &("dad = true\n".to_owned() + text)).write())).ok();
     for (enter, key) in [("", "br0"), ("ip netns exec a", "eth0"), ("ip netns exec b", "default")] {
-        is(&host, enter, &format!("net.ipv6.conf.{key}.accept_dad"), "1");
+        assert_sysctl(&host, enter, &format!("net.ipv6.conf.{key}.accept_dad"), "1");
     }
     let _ = host.vethpath(format!("up {}", lab(&host, text).write())).ok();
-    is(&host, "ip netns exec a", "net.ipv6.conf.eth0.accept_dad", "0");
+    assert_sysctl(&host, "ip netns exec a", "net.ipv6.conf.eth0.accept_dad", "0");
     up.down();
     host.finish();
 }
@@ -229,12 +233,12 @@ fn an_empty_value_is_a_value() {
     let text =
         |value: &str| format!("[namespace.h.sysctls]\n\"net.ipv4.ip_local_reserved_ports\" = \"{value}\"\n");
     let up = lab(&host, &text("8080")).up();
-    is(&host, "ip netns exec h", "net.ipv4.ip_local_reserved_ports", "8080");
+    assert_sysctl(&host, "ip netns exec h", "net.ipv4.ip_local_reserved_ports", "8080");
     for without in ["[namespace.h]\n".to_owned(), text("")] {
         let file = lab(&host, &without).write();
         let _ = host.vethpath(format!("up {file}")).ok();
-        is(&host, "ip netns exec h", "net.ipv4.ip_local_reserved_ports", "");
-        let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+        assert_sysctl(&host, "ip netns exec h", "net.ipv4.ip_local_reserved_ports", "");
+        let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
         let file = lab(&host, &text("8080")).write();
         let _ = host.vethpath(format!("up {file}")).ok();
     }
@@ -260,28 +264,28 @@ fn settings_that_the_kernel_writes_itself_are_written_after_it() {
         lab(&host, &text(&settings, nat)).write()
     };
     let enter = "ip netns exec r";
-    let is_so = |file: &str, mtu: u32, forwarding: u8| {
-        is(&host, enter, "net.ipv6.conf.eth0.mtu", &mtu.to_string());
-        is(&host, enter, "net.ipv4.conf.eth0.forwarding", &forwarding.to_string());
-        let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+    let assert_applied = |file: &str, mtu: u32, forwarding: u8| {
+        assert_sysctl(&host, enter, "net.ipv6.conf.eth0.mtu", &mtu.to_string());
+        assert_sysctl(&host, enter, "net.ipv4.conf.eth0.forwarding", &forwarding.to_string());
+        let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
     };
     // In a new lab, with a change of the file, and where another step of a later run writes them.
     for (mtu, forwarding, nat) in [(1400, 0, true), (1300, 1, true), (1300, 0, false), (1300, 0, true)] {
         let file = with(mtu, forwarding, nat);
         let _ = host.vethpath(format!("up {file}")).ok();
-        is_so(&file, mtu, forwarding);
+        assert_applied(&file, mtu, forwarding);
     }
     let _ = host.run(format!("{enter} ip link set eth0 down")).ok();
     let file = with(1300, 0, true);
     let _ = host.vethpath(format!("up {file}")).ok();
-    is_so(&file, 1300, 0);
+    assert_applied(&file, 1300, 0);
     let _ = host.vethpath("down settings").ok();
     host.finish();
 }
 
 /// What another step writes, in the namespace or through another device, and what comes with IPv6.
 #[test]
-fn one_up_is_enough_whatever_its_steps_write() {
+fn one_up_writes_all_settings() {
     let host = Host::new();
     let redirects = "[namespace.r.sysctls]\n\"net.ipv4.conf.all.accept_redirects\" = 1\n\
         \"net.ipv4.conf.default.forwarding\" = 0\n";
@@ -303,9 +307,24 @@ fn one_up_is_enough_whatever_its_steps_write() {
                 if text.contains("namespace.r") { text.clone() } else { format!("{text}[namespace.r]\n") };
             let file = lab(&host, &text).write();
             let _ = host.vethpath(format!("up {file}")).ok();
-            let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+            let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
         }
         let _ = host.vethpath("down settings").ok();
+    }
+    host.finish();
+}
+
+#[test]
+fn a_setting_that_does_not_exist_is_an_error_of_the_file() {
+    let host = Host::new();
+    for (at, key) in [
+        ("[namespace.ns0]\n", "net.ipv4.nosuch"),
+        ("[namespace.ns0.interface.eth0]\n", "net.ipv4.conf.eth0.nosuch"),
+    ] {
+        let file = host.lab("three-hosts").with(at, &format!("{at}sysctls = {{ \"{key}\" = 1 }}\n")).write();
+        let output = host.vethpath(format!("up {file}")).fails(1).stderr_has("hint:");
+        let _ = output.stderr_has(&format!("cannot set sysctl {key} = 1 in namespace ns0: No such file"));
+        assert_eq!(host.changes(), None, "{key}");
     }
     host.finish();
 }
@@ -315,12 +334,12 @@ fn a_setting_that_does_not_exist_is_an_error_in_a_lab_that_is_up_too() {
     let host = Host::new();
     let text = "[namespace.h]\nsysctls = { \"net.ipv4.vethpath_has_none\" = 1 }\n";
     let bad = lab(&host, text).write();
-    let _ = host.vethpath(format!("up {bad}")).fails(1).says("net.ipv4.vethpath_has_none");
+    let _ = host.vethpath(format!("up {bad}")).fails(1).stderr_has("net.ipv4.vethpath_has_none");
     let up = lab(&host, "[namespace.h]\n").up();
     let bad = lab(&host, text).write();
-    let _ = host.vethpath(format!("up {bad}")).fails(1).says("net.ipv4.vethpath_has_none");
+    let _ = host.vethpath(format!("up {bad}")).fails(1).stderr_has("net.ipv4.vethpath_has_none");
     let file = lab(&host, "[namespace.h]\n").write();
-    let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
     up.down();
     host.finish();
 }
@@ -340,9 +359,9 @@ fn settings_are_written_again_where_ipv6_comes_back() {
     let file = lab(&host, &text(1400)).write();
     let _ = host.vethpath(format!("up {file}")).ok();
     for device in ["br0", "v0"] {
-        is(&host, "env", &format!("net.ipv6.conf.{device}.accept_ra"), "0");
+        assert_sysctl(&host, "env", &format!("net.ipv6.conf.{device}.accept_ra"), "0");
     }
-    let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
     up.down();
     host.finish();
 }

@@ -1,6 +1,10 @@
-//! Labs of other shapes: cables, a bridge in a namespace, NAT, VLAN filtering, adopted namespaces.
+//! Labs of other shapes: cables, a bridge in a namespace, NAT, VLAN filtering, adopted namespaces, groups, meshes and
+//! chains.
 
-use crate::harness::{Host, SLACK, iperf, received, wait_for};
+use crate::{
+    harness::{Host, SLACK, iperf, received, wait_for},
+    hazards::wait_for_tcpdump,
+};
 
 #[test]
 fn cables() {
@@ -10,7 +14,7 @@ fn cables() {
     lab.reaches("ns1", "10.1.0.1");
     let _ = host.run("ip addr add 10.1.1.1/30 dev v0").ok();
     wait_for(SLACK, "ns1 cannot reach the host", || lab.pings("ns1", "10.1.1.1"));
-    let _ = host.vethpath("show").ok().prints("v0");
+    let _ = host.vethpath("show").ok().stdout_has("v0");
     lab.down();
     host.finish();
 }
@@ -19,7 +23,7 @@ fn cables() {
 fn the_two_ends_of_a_cable_must_agree() {
     let host = Host::new();
     let file = host.lab("cable").with("\"ns0:eth0\"", "\"ns0:eth1\"").write();
-    let _ = host.vethpath(format!("validate {file}")).fails(1).says(&format!("{file}:"));
+    let _ = host.vethpath(format!("validate {file}")).fails(1).stderr_has(&format!("{file}:"));
     host.finish();
 }
 
@@ -36,7 +40,7 @@ fn a_bridge_in_a_namespace_of_its_own() {
     assert_eq!(ports.as_array().map(Vec::len), Some(2), "{ports:#}");
     lab.is_fast("ns0:eth0", "10.2.0.11");
     assert!(received(&iperf(&lab, "ns0", ("ns1", "10.2.0.11"), "--time 1")) > 1_000_000);
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
 
     // The host's rules do not apply to the fabric; its own do.
     for (at, works) in [("", true), ("ip netns exec fabric ", false)] {
@@ -72,15 +76,14 @@ fn nat_lets_hosts_out_and_is_undone() {
         let _ = host.run(command).ok();
     }
     wait_for(SLACK, "wan is not up", || host.run("ping -n -q -c 1 -W 1 192.0.2.2").succeeded());
-    wait_for(SLACK, "wan0 is not up", || host.run("ip -o link show wan0").ok().stdout.contains("state UP"));
-    host.remember();
+    host.wait_for_link("wan0");
+    host.set_baseline();
     let lab = host.lab("three-hosts").with("datapath = \"tc\"", "nat = true").up();
     // wan has no route back to the lab: only a translated address is answered.
     lab.reaches("ns0", "192.0.2.2");
     lab.is_fast("ns0:eth0", "172.17.0.102");
     // Between hosts of the lab nothing is translated.
-    let server = lab.spawn("ns1", "tcpdump -l -n --immediate-mode -i eth0 icmp");
-    wait_for(SLACK, "tcpdump does not start", || server.output().contains("listening on"));
+    let server = wait_for_tcpdump(lab.spawn("ns1", "tcpdump -l -n --immediate-mode -i eth0 icmp"));
     lab.reaches("ns0", "172.17.0.102");
     wait_for(SLACK, "tcpdump sees nothing", || server.output().contains("172.17.0.101 > 172.17.0.102"));
     drop(server);
@@ -105,7 +108,7 @@ fn vlan_filtering() {
         lab.down();
     } else {
         let path = file.write();
-        let _ = host.vethpath(format!("up {path}")).fails(2).says("docker0").says("hint:");
+        let _ = host.vethpath(format!("up {path}")).fails(2).stderr_has("docker0").stderr_has("hint:");
         assert_eq!(host.changes(), None);
     }
     host.finish();
@@ -141,13 +144,13 @@ fn a_namespace_whose_process_is_gone_or_moved_is_left() {
             let _ = host.run(format!("kill -9 {pid}")).ok();
             wait_for(SLACK, "the guest lives", || !host.path(&format!("/proc/{pid}/ns/net")).exists());
         }
-        let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints("nothing to change");
+        let _ = host.vethpath(format!("plan {}", lab.file)).ok().stdout_has("nothing to change");
         lab.down();
         assert_eq!(host.namespaces(), ["elsewhere", "theirs"]);
         assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
         drop(guest);
         // The `cat` that it read from may end later.
-        host.remember_when_still();
+        host.set_baseline_when_stable();
         host.finish();
     }
 }
@@ -164,10 +167,10 @@ fn what_cannot_be_adopted_is_refused() {
     ] {
         let file = host.lab("three-hosts").with("[namespace.ns2]", &format!("{ADOPTING}{adopt}")).write();
         for verb in ["plan", "up"] {
-            let _ = host.vethpath(format!("{verb} {file}")).fails(1).says(named).says("hint:");
+            let _ = host.vethpath(format!("{verb} {file}")).fails(1).stderr_has(named).stderr_has("hint:");
         }
         assert_eq!(host.changes(), None, "{adopt}");
-        let _ = host.vethpath(format!("down {file}")).fails(1).says("no lab");
+        let _ = host.vethpath(format!("down {file}")).fails(1).stderr_has("no lab");
     }
     host.finish();
 }
@@ -179,16 +182,110 @@ fn a_namespace_of_somebody_else_is_joined_and_left() {
     let guest = host.spawn("ip netns exec theirs sleep infinity");
     // The process is `ip` until it executes `sleep`.
     wait_for(SLACK, "the guest does not start", || guest.name() == "sleep");
-    host.remember();
+    host.set_baseline();
     let lab = host.lab("three-hosts");
     let lab = lab.with("[namespace.ns2]", "[namespace.ns2]\nadopt = { path = \"/run/netns/theirs\" }").up();
     lab.is_fast("ns0:eth0", "172.17.0.103");
-    let _ = lab.run("theirs", "ip -o -4 addr").ok().prints("172.17.0.103/16");
+    let _ = lab.run("theirs", "ip -o -4 addr").ok().stdout_has("172.17.0.103/16");
     lab.down();
     assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
-    host.is_as_it_was("the lab is down");
+    host.assert_restored("the lab is down");
     // The host cannot end before the guest's end has been seen.
     drop(guest);
-    host.remember();
+    host.set_baseline();
+    host.finish();
+}
+
+const GROUP_AND_MESH: &str = "
+[bridge.br0]
+addresses = [\"10.0.0.1/16\"]
+
+[group.h]
+count = 10
+bridge = \"br0\"
+subnet = \"10.0.0.0/16\"
+
+[mesh.r]
+count = 4
+subnet = [\"10.1.0.0/24\", \"fd00:1::/64\"]
+";
+
+#[test]
+fn a_group_and_a_mesh() {
+    let host = Host::new();
+    let lab = host.lab("empty").and(GROUP_AND_MESH).up();
+    assert_eq!(host.namespaces().len(), 14);
+    for to in ["10.0.0.1", "10.0.0.3", "10.0.0.11"] {
+        lab.reaches("h0", to);
+    }
+    // Each of the six cables, in both families.
+    for (from, to) in [
+        ("r0", 1),
+        ("r0", 3),
+        ("r0", 5 + 2),
+        ("r1", 5),
+        ("r1", 9),
+        ("r2", 11),
+        ("r3", 6),
+        ("r3", 8),
+        ("r3", 10),
+    ] {
+        lab.reaches(from, &format!("10.1.0.{to}"));
+        lab.reaches(from, &format!("fd00:1::{to:x}"));
+    }
+    let _ = lab.run("r0", "ip -o link show r3").ok().stdout_has("r3@");
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().stdout_has("nothing to change");
+    let _ = host.vethpath("show").ok().stdout_has("h9");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn plan_shows_an_expanded_shorthand_and_its_growth() {
+    let host = Host::new();
+    let plan = |text: &str| {
+        let file = host.lab("empty").and(text).write();
+        host.vethpath(format!("plan {file}")).ok().stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = plan(GROUP_AND_MESH);
+    for line in [
+        "+ create namespace h9",
+        "+ create pair h9:eth0",
+        "+ create cable r2:r3 - r3:r2",
+        "+ create address 10.0.0.11/16 on h9:eth0",
+    ] {
+        assert!(first.iter().any(|change| change == line), "no {line:?} in {first:#?}");
+    }
+    let grown = plan(&GROUP_AND_MESH.replace("count = 10", "count = 11"));
+    assert!(first.iter().all(|line| grown.contains(line)), "{grown:#?}");
+    let more: Vec<_> = grown.iter().filter(|line| !first.contains(line)).collect();
+    // A port's name does not contain that of its host.
+    let is_new = |line: &str| line.contains("h10") || line.contains(" interface host:vp");
+    assert!(!more.is_empty() && more.iter().all(|line| is_new(line)), "{more:#?}");
+    host.finish();
+}
+
+#[test]
+fn a_group_spread_over_a_chain_is_one_segment() {
+    let host = Host::new();
+    let text = "[chain.sw]\nbridges = 4\naddresses = [\"10.0.0.1/24\"]\n[group.h]\ncount = 6\nchain = \"sw\"\nsubnet = \"10.0.0.0/24\"\n";
+    let lab = host.lab("empty").and(text).up();
+    let _ = host.run("bridge link show").ok().stdout_has("master sw3");
+    lab.reaches("h3", "10.0.0.1");
+    lab.reaches("h0", "10.0.0.5");
+    lab.is_fast("h0:eth0", "10.0.0.5");
+    lab.down();
+    host.finish();
+}
+
+#[test]
+fn validate_expands_a_shorthand() {
+    let host = Host::new();
+    let file = host.lab("empty").and(GROUP_AND_MESH).write();
+    let written =
+        host.vethpath(format!("validate --expand {file}")).ok().stdout_has("[namespace.h9.interface.eth0]");
+    let plain = host.topology("empty", &written.stdout);
+    let again = host.vethpath(format!("validate --expand {plain}")).ok();
+    assert_eq!(again.stdout, written.stdout);
     host.finish();
 }

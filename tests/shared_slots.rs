@@ -4,8 +4,8 @@ use aya::maps::{HashMap, Map, MapData};
 use vethpath_common::{Entry, Station, StationKey, UNCONFIRMED, names, slot_of};
 
 use crate::{
-    harness::{Host, Lab},
-    hazards::common::{A, A_SECOND, B, C, fast_lab, knows, mac, mac_bytes},
+    harness::{Host, Lab, format_mac},
+    hazards::{A, A_SECOND, B, C, fast_lab, has_fdb_entry, mac, mac_bytes},
 };
 
 fn pinned(host: &Host, map: &str) -> MapData {
@@ -42,8 +42,7 @@ fn a_station_whose_slot_is_anothers_becomes_fast_and_moves() {
     let host = Host::new();
     let lab = fast_lab(&host);
     let rival = rival(&host, &lab, "ns1");
-    let [a, b, c, d, e, f] = rival;
-    let rival_mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    let rival_mac = format_mac(rival);
     let address = "addresses = [\"172.17.0.103/16\"]";
     let file = host.lab("three-hosts").with(address, &format!("{address}\nmac = \"{rival_mac}\"")).write();
     let _ = host.vethpath(format!("up {file}")).ok();
@@ -66,10 +65,10 @@ fn a_station_whose_slot_is_anothers_becomes_fast_and_moves() {
     lab.is_fast("ns0:eth0", B);
     let _ = host.run(format!("bridge fdb del {rival_mac} dev {elsewhere} master")).ok();
     lab.reaches_within(A_SECOND, "ns2", A);
-    assert!(knows(&host, &home, &rival_mac));
+    assert!(has_fdb_entry(&host, &home, &rival_mac));
     lab.is_fast("ns0:eth0", C);
     assert_eq!(only(&hashed(&host)).0, key);
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
     lab.down();
     host.finish();
 }

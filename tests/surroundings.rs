@@ -1,11 +1,11 @@
-//! What a command gets from its caller: output that nothing reads, a small stack, an early signal.
+//! What a command gets from its caller: output that nothing reads, a small stack, an early signal, a time namespace.
 
 use std::collections::BTreeSet;
 
-use crate::harness::{Host, SLACK, TIMEOUT, wait_for, wait_until};
+use crate::harness::{Host, Output, SLACK, TIMEOUT, wait_for, wait_until};
 
 /// Runs a command whose output goes into a pipe without a reader.
-fn unread(host: &Host, command: &str) -> crate::harness::Done {
+fn run_unread(host: &Host, command: &str) -> Output {
     let script = "pipe(R, W); close R; open(STDOUT, '>&W'); open(STDERR, '>&W'); exec @ARGV";
     let mut words: Vec<_> = ["perl", "-e", script, &host.exe()].map(str::to_owned).to_vec();
     words.extend(command.split(' ').map(str::to_owned));
@@ -13,20 +13,20 @@ fn unread(host: &Host, command: &str) -> crate::harness::Done {
 }
 
 #[test]
-fn who_reads_nothing_takes_nothing_away() {
+fn unread_output_changes_no_exit_status() {
     let host = Host::new();
     let file = host.lab("three-hosts").write();
     for command in ["validate", "plan", "up", "up"] {
-        let _ = unread(&host, &format!("{command} {file}")).ok();
+        let _ = run_unread(&host, &format!("{command} {file}")).ok();
     }
     for command in
         ["list", "show", "stats", "exec ns0 -- true", "doctor", "down", "--help", "man", "completions bash"]
     {
-        let _ = unread(&host, command).ok();
+        let _ = run_unread(&host, command).ok();
     }
-    let _ = unread(&host, "exec ns0 -- true").fails(1);
-    let _ = unread(&host, "down three-hosts").fails(1);
-    let _ = unread(&host, "nosuch").fails(1);
+    let _ = run_unread(&host, "exec ns0 -- true").fails(1);
+    let _ = run_unread(&host, "down three-hosts").fails(1);
+    let _ = run_unread(&host, "nosuch").fails(1);
     host.finish();
 }
 
@@ -38,7 +38,7 @@ fn a_small_stack_is_enough() {
     for command in ["validate", "plan", "up", "up"] {
         let _ = run(&format!("{command} {file}")).ok();
     }
-    let _ = run("list").ok().prints("3 of 3 pairs armed, agent alive");
+    let _ = run("list").ok().stdout_has("3 of 3 pairs armed, agent alive");
     let _ = run("show").ok();
     // No thread of the agent has kept a capability that it must not have.
     let agent = run("stats --json").ok().json()["agent"]["pid"].to_string();
@@ -50,7 +50,7 @@ fn a_small_stack_is_enough() {
     assert!(kept.count_ones() <= 3, "{kept:x}");
     let _ = run("doctor");
     // The user's program gets the user's limit.
-    let _ = run("exec ns0 -- sh -c 'ulimit -s'").ok().prints("64");
+    let _ = run("exec ns0 -- sh -c 'ulimit -s'").ok().stdout_has("64");
     let _ = run("down").ok();
     host.finish();
 }
@@ -65,13 +65,58 @@ fn an_interrupt_of_the_first_moment_leaves_nothing() {
         let folder = host.path("/run/vethpath");
         wait_for(TIMEOUT, "it makes no folder", || folder.exists());
         up.interrupt();
-        let done = up.wait(TIMEOUT);
-        if done.succeeded() {
+        let output = up.wait(TIMEOUT);
+        if output.succeeded() {
             let _ = host.vethpath("down three-hosts").ok();
         } else {
-            let _ = done.fails(130);
+            let _ = output.fails(130);
         }
         wait_until(SLACK, || host.changes().map_or(Ok(()), Err));
     }
     host.finish();
+}
+
+/// A lease of another clock would hold for a day, or would have expired before it begins.
+#[test]
+fn the_lease_is_of_the_clock_that_programs_read() {
+    let host = Host::new();
+    // A clock cannot be set to before boot.
+    let back = (uptime_seconds() / 2).min(100);
+    for shift in ["86400".to_owned(), format!("-{back}")] {
+        let file = host.lab("three-hosts").write();
+        let shifted = format!("unshare --time --monotonic={shift} --fork {}", host.exe());
+        let _ = host.run(format!("{shifted} up {file}")).ok();
+        let lease = |command: &str| {
+            let stats = host.run(format!("{command} stats --json")).ok().json();
+            stats["agent"]["lease_left_ms"].as_u64().expect("a number")
+        };
+        for command in [host.exe(), shifted] {
+            let left = lease(&command);
+            assert!(left <= 3000, "{shift}: {left} ms are left");
+        }
+        let fast = || {
+            let stats = host.vethpath("stats --json").ok().json();
+            stats["pairs"][0]["fast"]["tx"]["packets"].as_u64().expect("a number")
+        };
+        let ping = || host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.102").ok();
+        wait_for(SLACK, "nothing is fast", || {
+            let before = fast();
+            let _ = ping();
+            fast() > before
+        });
+        let agent = host.vethpath("stats --json").ok().json()["agent"]["pid"].to_string();
+        let _ = host.run(format!("kill -KILL {agent}")).ok();
+        wait_for(SLACK, "the lease does not end", || lease(&host.exe()) == 0);
+        let before = fast();
+        let _ = ping();
+        assert_eq!(fast(), before, "{shift}: without an agent it is a plain bridge");
+        let _ = host.vethpath("down three-hosts").ok();
+    }
+    host.finish();
+}
+
+/// How many seconds ago the machine was booted.
+fn uptime_seconds() -> u64 {
+    let uptime = std::fs::read_to_string("/proc/uptime").expect("it is there");
+    uptime.split('.').next().and_then(|seconds| seconds.parse().ok()).expect("a number")
 }

@@ -8,7 +8,7 @@ const HOSTS: [(&str, &str); 3] = [("ns0", "172.17.0.101"), ("ns1", "172.17.0.102
 const GATEWAY: &str = "172.17.0.1";
 
 #[test]
-fn everybody_reaches_everybody() {
+fn all_hosts_reach_each_other() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     for (from, _) in HOSTS {
@@ -18,7 +18,7 @@ fn everybody_reaches_everybody() {
         lab.reaches(from, GATEWAY);
     }
     for (_, to) in HOSTS {
-        let _ = host.run(format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().prints(" 0% packet loss");
+        let _ = host.run(format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().stdout_has(" 0% packet loss");
     }
     lab.down();
     host.finish();
@@ -59,7 +59,7 @@ fn other_tools_see_what_the_file_says() {
         assert_eq!(eth0["operstate"], "UP");
         assert_eq!(host.json(format!("ip -j -n {namespace} route show default"))[0]["gateway"], GATEWAY);
         let lo = host.run(format!("ip -n {namespace} link show dev lo")).ok();
-        let _ = lo.prints("LOOPBACK,UP");
+        let _ = lo.stdout_has("LOOPBACK,UP");
     }
     lab.down();
     host.finish();
@@ -94,11 +94,11 @@ fn show_list_stats_and_plan() {
     let lab = host.lab("three-hosts").up();
     // By name, by file, and without an argument while one lab is up.
     for which in ["three-hosts", lab.file.as_str(), ""] {
-        let _ = host.vethpath(format!("show {which}")).ok().prints("ns0").prints("docker0");
-        let _ = host.vethpath(format!("stats {which}")).ok().prints("ns0:eth0");
+        let _ = host.vethpath(format!("show {which}")).ok().stdout_has("ns0").stdout_has("docker0");
+        let _ = host.vethpath(format!("stats {which}")).ok().stdout_has("ns0:eth0");
     }
     assert!(host.vethpath("show --json").ok().json().is_object());
-    let _ = host.vethpath("list").ok().prints("three-hosts");
+    let _ = host.vethpath("list").ok().stdout_has("three-hosts");
     assert!(host.vethpath("list --json").ok().json().to_string().contains("three-hosts"));
 
     let stats = lab.stats();

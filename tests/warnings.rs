@@ -4,7 +4,7 @@ use crate::harness::Host;
 
 /// A namespace `n` with two devices in 10.0.0.0/24 and fd00::/64, in many combinations.
 #[test]
-fn of_two_devices_in_one_subnet_the_named_one_has_the_route() {
+fn the_device_named_in_a_warning_has_the_route() {
     let host = Host::new();
     let pair = |name: &str, n: u32| {
         format!(
@@ -18,7 +18,7 @@ fn of_two_devices_in_one_subnet_the_named_one_has_the_route() {
     };
     let bridge = "[bridge.own]\nnamespace = \"n\"\naddresses = [\"10.0.0.9/24\", \"fd00::9/64\"]\n";
     let rest = "[bridge.br0]\n[namespace.m]\n";
-    for (way, devices, wins) in [
+    for (case, devices, wins) in [
         ("pairs", pair("zz", 1) + &pair("aa", 2), "zz"),
         ("pairs-backwards", pair("aa", 1) + &pair("zz", 2), "aa"),
         ("cable-first", cable("c", 1) + &pair("p", 2), "p"),
@@ -26,14 +26,14 @@ fn of_two_devices_in_one_subnet_the_named_one_has_the_route() {
         ("bridge-last", pair("p", 1) + bridge, "own"),
         ("bridge-and-cable", cable("c", 1) + bridge, "own"),
     ] {
-        let file = host.lab("empty").named(way).and(&devices).and(rest);
-        let told = format!("its route goes by `n:{wins}`");
-        let done = host.vethpath(format!("validate {}", file.write())).ok();
-        assert_eq!(done.stderr.matches(&told).count(), 2, "{way}: {done}");
+        let file = host.lab("empty").named(case).and(&devices).and(rest);
+        let expected = format!("its route goes by `n:{wins}`");
+        let output = host.vethpath(format!("validate {}", file.write())).ok();
+        assert_eq!(output.stderr.matches(&expected).count(), 2, "{case}: {output}");
         let lab = file.up();
         for to in ["10.0.0.77", "fd00::77"] {
             let route = lab.run("n", format!("ip route get {to}")).ok();
-            assert!(route.stdout.contains(&format!("dev {wins} ")), "{way}: {route}");
+            assert!(route.stdout.contains(&format!("dev {wins} ")), "{case}: {route}");
         }
         lab.down();
     }
@@ -60,11 +60,12 @@ addresses = [\"10.1.0.2/24\"]
 ";
 
 #[test]
-fn what_mends_a_warning_mends_the_lab() {
+fn following_a_hint_repairs_the_lab() {
     let host = Host::new();
     let hints = |lab: &str| {
-        let done = host.vethpath(format!("validate {lab}")).ok();
-        done.stderr
+        let output = host.vethpath(format!("validate {lab}")).ok();
+        output
+            .stderr
             .lines()
             .filter_map(|line| line.split_once("= hint: ").map(|(_, hint)| hint.to_owned()))
             .collect::<Vec<_>>()
@@ -97,7 +98,7 @@ fn frames_that_are_too_large_for_one_host_are_lost() {
     let _ = host
         .vethpath(format!("validate {}", file.write()))
         .ok()
-        .says("may send 4000 bytes at once, and `ns1:eth0`");
+        .stderr_has("may send 4000 bytes at once, and `ns1:eth0`");
     let lab = file.up();
     lab.reaches("ns0", "10.0.0.11");
     let ping = |size| lab.run("ns0", format!("ping -n -q -c 1 -W 2 -M do -s {size} 10.0.0.11")).succeeded();
@@ -107,34 +108,34 @@ fn frames_that_are_too_large_for_one_host_are_lost() {
 }
 
 #[test]
-fn warnings_go_to_stderr_and_do_not_hinder() {
+fn warnings_go_to_stderr_and_are_no_error() {
     let host = Host::new();
     let file = host.lab("empty").and(ROUTED).write();
     for verb in ["validate", "plan", "up", "down"] {
-        let done = host.vethpath(format!("{verb} {file}")).ok();
-        assert_eq!(done.stderr.contains("warning: `a` sends"), verb != "down", "{done}");
-        assert!(!done.stdout.contains("warning"), "{done}");
+        let output = host.vethpath(format!("{verb} {file}")).ok();
+        assert_eq!(output.stderr.contains("warning: `a` sends"), verb != "down", "{output}");
+        assert!(!output.stdout.contains("warning"), "{output}");
     }
     host.finish();
 }
 
 #[test]
-fn programs_read_faults_and_warnings_as_json() {
+fn errors_and_warnings_are_printed_as_json() {
     let host = Host::new();
-    let told =
+    let report =
         host.json(format!("{} validate --json {}", host.public_exe(), host.lab("empty").and(ROUTED).write()));
-    let [warning] = told.as_array().expect("a list").as_slice() else { panic!("{told:#}") };
+    let [warning] = report.as_array().expect("a list").as_slice() else { panic!("{report:#}") };
     assert_eq!(warning["level"], "warning");
     assert_eq!(warning["key"], "namespace.a.gateway");
     assert_eq!((warning["line"].as_u64(), warning["column"].as_u64()), (Some(4), Some(11)));
     let wrong = host.lab("three-hosts").with("gateway", "gatway").named("wrong").write();
-    let done = host.vethpath(format!("validate --json {wrong}")).fails(1);
-    let told = done.json();
+    let output = host.vethpath(format!("validate --json {wrong}")).fails(1);
+    let report = output.json();
     assert_eq!(
-        (told[0]["level"].as_str(), told[0]["key"].as_str()),
+        (report[0]["level"].as_str(), report[0]["key"].as_str()),
         (Some("error"), Some("namespace.ns0.gatway"))
     );
-    assert!(told[0]["hint"].as_str().is_some_and(|hint| hint.contains("`gateway`")), "{told:#}");
+    assert!(report[0]["hint"].as_str().is_some_and(|hint| hint.contains("`gateway`")), "{report:#}");
     let fine = host.lab("three-hosts").write();
     assert_eq!(host.vethpath(format!("validate --json {fine}")).ok().stdout, "[]\n");
     host.finish();

@@ -1,5 +1,8 @@
-//! `bench` compared with iperf3 and ping.
+//! `bench` judged by other tools: iperf3 and ping find the same figures, and a browser draws the page of `--html`.
 
+use std::path::Path;
+
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::harness::{Host, Lab, iperf};
@@ -7,7 +10,7 @@ use crate::harness::{Host, Lab, iperf};
 /// Compares the best figures of each tool so far, all on one CPU. Other load on the machine may disturb one of them:
 /// then both run again.
 #[test]
-fn iperf3_and_ping_find_what_bench_finds() {
+fn iperf3_and_ping_agree_with_bench() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let mut best = Best { stream: (0.0, 0.0), trip: (f64::MAX, f64::MAX) };
@@ -62,4 +65,74 @@ impl Best {
         (0.3..3.0).contains(&(self.stream.0 / self.stream.1))
             && (0.3..6.0).contains(&(self.trip.0 / self.trip.1))
     }
+}
+
+/// A script that measures what was drawn, and appends the result to the page.
+const SCRIPT: &str = include_str!("judge.js");
+
+/// Widths of a phone on its side and of a screen, in pixels.
+const WIDTHS: [u32; 2] = [500, 1400];
+
+/// What the script has measured.
+#[derive(Debug, Deserialize)]
+struct Measured {
+    /// Number of files that the page has loaded.
+    loaded: usize,
+    /// Pixels by which the page is wider than the window, less a scroll bar.
+    over: f64,
+    charts: Vec<Chart>,
+}
+
+/// One chart.
+#[derive(Debug, Deserialize)]
+struct Chart {
+    width: f64,
+    height: f64,
+    /// Number of visible lines, bars and areas.
+    drawn: usize,
+    words: usize,
+    /// Words that are cut off.
+    outside: Vec<String>,
+}
+
+#[test]
+fn a_browser_draws_all_charts_and_loads_nothing() {
+    let host = Host::new();
+    let lab = host.lab("three-hosts").up();
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("page.html");
+    let command = "bench --work udp-rr,udp-rate --cores same --seconds 1";
+    let _ = host.vethpath(format!("{command} --html {}", page.display())).ok();
+    lab.down();
+    let text = std::fs::read_to_string(&page).expect("the page");
+    let charts = text.matches("<svg").count();
+    // Bars, distribution, histogram and rounds for round trips; bars and rounds for a rate. Overhead is left out
+    // where noise hides it.
+    assert!([6, 7].contains(&charts), "{charts}");
+    let (body, rest) = text.split_once("</body>").expect("the end of the body");
+    std::fs::write(&page, format!("{body}<script>{SCRIPT}</script></body>{rest}")).expect("a file");
+    for width in WIDTHS {
+        let measured = measure_page(&host, &page, folder.path(), width);
+        assert_eq!(measured.loaded, 0, "{measured:#?}");
+        assert!(measured.over <= 0.0, "{width}: {measured:#?}");
+        assert_eq!(measured.charts.len(), charts, "{measured:#?}");
+        for chart in &measured.charts {
+            let fits = chart.width > 200.0 && chart.width <= f64::from(width) && chart.height > 50.0;
+            let is_whole = chart.drawn > 5 && chart.words > 5 && chart.outside.is_empty();
+            assert!(fits && is_whole, "{width}: {chart:#?}");
+        }
+    }
+    host.finish();
+}
+
+/// Opens the page in a window of this width.
+fn measure_page(host: &Host, page: &Path, folder: &Path, width: u32) -> Measured {
+    let profile = folder.join("browser");
+    let browser = "chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
+                   --disable-background-networking --disable-component-update --disable-sync";
+    let window = format!("--user-data-dir={} --window-size={width},900 --dump-dom", profile.display());
+    let output = host.run(format!("{browser} {window} file://{}", page.display())).ok();
+    let (_, json) = output.stdout.split_once("<pre id=\"judged\">").unwrap_or_else(|| panic!("{output}"));
+    let (json, _) = json.split_once("</pre>").expect("its end");
+    serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {json}"))
 }

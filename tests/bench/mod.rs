@@ -3,7 +3,6 @@
 
 mod broken;
 mod judges;
-mod page;
 mod xdp;
 
 use std::time::Duration;
@@ -36,7 +35,7 @@ fn json_is_complete_and_the_lab_is_armed_again() {
     // Null where noise hides the bridge's overhead, and then there is a warning.
     let removed = &report["overhead_removed"];
     if removed.is_null() {
-        assert!(warns_of(&report, "no-overhead"), "{report:#}");
+        assert!(has_warning(&report, "no-overhead"), "{report:#}");
     } else {
         let [value, low, high] =
             ["value", "low", "high"].map(|part| removed[part].as_f64().expect("a number"));
@@ -49,7 +48,7 @@ fn json_is_complete_and_the_lab_is_armed_again() {
 }
 
 #[test]
-fn every_case_says_what_it_is_of() {
+fn each_case_names_its_unit_and_cpus() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     // Each case is measured once at least, however long that takes.
@@ -80,27 +79,27 @@ fn every_case_says_what_it_is_of() {
 }
 
 #[test]
-fn people_get_the_answer_first() {
+fn text_output_begins_with_the_result() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let done = host.vethpath("bench three-hosts --from ns2 --to ns0 --cores same --seconds 1").ok();
-    let first = done.stdout.lines().next().unwrap_or_default();
-    assert!(first.starts_with("fast path: ") && first.contains("plain bridge"), "{done}");
-    assert!(!done.stderr.contains('\r'), "lines are overwritten on terminals only: {done}");
-    let _ = done.prints("from ns2 to ns0").says("measuring, round 1, at most ");
+    let output = host.vethpath("bench three-hosts --from ns2 --to ns0 --cores same --seconds 1").ok();
+    let first = output.stdout.lines().next().unwrap_or_default();
+    assert!(first.starts_with("fast path: ") && first.contains("plain bridge"), "{output}");
+    assert!(!output.stderr.contains('\r'), "lines are overwritten on terminals only: {output}");
+    let _ = output.stdout_has("from ns2 to ns0").stderr_has("measuring, round 1, at most ");
     lab.down();
     host.finish();
 }
 
 #[test]
-fn interrupted_it_puts_the_programs_back() {
+fn an_interrupted_bench_reattaches_the_programs() {
     for signal in [Process::interrupt, Process::terminate] {
         let host = Host::new();
         let lab = host.lab("three-hosts").up();
-        let bench = stopped_while_off(&host, &lab);
+        let bench = spawn_stopped_while_detached(&host, &lab);
         signal(&bench);
-        bench.go_on();
-        let _ = bench.wait(TIMEOUT).fails(130).says("interrupted");
+        bench.resume();
+        let _ = bench.wait(TIMEOUT).fails(130).stderr_has("interrupted");
         assert_eq!(armed(&host), 3);
         lab.down();
         host.finish();
@@ -109,13 +108,13 @@ fn interrupted_it_puts_the_programs_back() {
 
 /// Checked against the kernel's counters: everything that is claimed has crossed the interfaces.
 #[test]
-fn what_is_claimed_was_carried() {
+fn claimed_traffic_is_in_the_kernels_counters() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     for (work, unit) in [("udp-rate", "packets"), ("tcp-stream", "bytes"), ("udp-rr", "packets")] {
-        let count = |namespace: &str, way: &str| {
+        let count = |namespace: &str, direction: &str| {
             let link = lab.run(namespace, "ip -s -j link show eth0").ok().json();
-            link[0]["stats64"][way][unit].as_u64().expect("a number")
+            link[0]["stats64"][direction][unit].as_u64().expect("a number")
         };
         let (sent, received) = (count("ns0", "tx"), count("ns1", "rx"));
         let report =
@@ -137,16 +136,16 @@ fn what_is_claimed_was_carried() {
 }
 
 #[test]
-fn killed_the_agent_puts_the_programs_back() {
+fn the_agent_reattaches_programs_after_a_killed_bench() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let bench = stopped_while_off(&host, &lab);
+    let bench = spawn_stopped_while_detached(&host, &lab);
     bench.kill();
     let _ = bench.wait(TIMEOUT);
-    let mended = "bench was killed; 3 programs reattached by the agent";
+    let expected = "bench was killed; 3 programs reattached by the agent";
     wait_until(TIMEOUT, || {
         let events = host.vethpath("events").ok();
-        if events.stdout.contains(mended) { Ok(()) } else { Err(events.to_string()) }
+        if events.stdout.contains(expected) { Ok(()) } else { Err(events.to_string()) }
     });
     wait_for(TIMEOUT, "the lab is armed again", || armed(&host) == 3);
     lab.reaches("ns0", "172.17.0.102");
@@ -159,35 +158,35 @@ fn killed_the_agent_puts_the_programs_back() {
 }
 
 #[test]
-fn killed_with_its_agent_the_next_up_puts_the_programs_back() {
+fn up_reattaches_programs_after_bench_and_agent_are_killed() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let agent = lab.pid();
     let _ = host.run(format!("kill -9 {agent}")).ok();
-    let bench = stopped_while_off(&host, &lab);
+    let bench = spawn_stopped_while_detached(&host, &lab);
     bench.kill();
     let _ = bench.wait(TIMEOUT);
     lab.reaches("ns0", "172.17.0.102");
-    let _ = host.vethpath(format!("up {}", lab.file)).ok().says("3 of 3 pairs armed");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok().stderr_has("3 of 3 pairs armed");
     assert_eq!(armed(&host), 3);
     lab.down();
     host.finish();
 }
 
 #[test]
-fn killed_the_next_bench_has_a_fast_path_again() {
+fn a_bench_after_a_killed_one_has_a_fast_path() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    let bench = stopped_while_off(&host, &lab);
+    let bench = spawn_stopped_while_detached(&host, &lab);
     bench.kill();
     let _ = bench.wait(TIMEOUT);
     // Either this bench or the agent puts the programs back. The agent holds the lab's lock while it does.
     let report = wait_until(TIMEOUT, || {
-        let done = host.vethpath("bench --work udp-rr --cores same --seconds 1 --json");
-        if done.stderr.contains("another vethpath is working on lab `three-hosts`") {
-            return Err(done.fails(1).to_string());
+        let output = host.vethpath("bench --work udp-rr --cores same --seconds 1 --json");
+        if output.stderr.contains("another vethpath is working on lab `three-hosts`") {
+            return Err(output.fails(1).to_string());
         }
-        Ok(done.ok().json())
+        Ok(output.ok().json())
     });
     assert!(report["udp_rr"]["fast"]["n"].as_u64().is_some_and(|n| n > 0), "{report:#}");
     assert_eq!(armed(&host), 3);
@@ -205,8 +204,8 @@ fn a_lab_of_its_own_is_gone_afterwards() {
         assert_eq!(report["bridges"], bridges, "{report:#}");
         assert!(report["udp_rr"]["fast"]["n"].as_u64().is_some_and(|n| n > 0), "{report:#}");
     }
-    let _ = host.vethpath("bench --chain 65").fails(1).says("1..=64");
-    let _ = host.vethpath("bench three-hosts --chain 2").fails(1).says("cannot be used with");
+    let _ = host.vethpath("bench --chain 65").fails(1).stderr_has("1..=64");
+    let _ = host.vethpath("bench three-hosts --chain 2").fails(1).stderr_has("cannot be used with");
     lab.down();
     host.finish();
 }
@@ -222,13 +221,13 @@ fn a_lab_of_its_own_is_gone_when_it_is_interrupted() {
     };
     wait_for(TIMEOUT, "it measures", measuring);
     bench.interrupt();
-    let _ = bench.wait(TIMEOUT).fails(130).says("interrupted");
+    let _ = bench.wait(TIMEOUT).fails(130).stderr_has("interrupted");
     assert_eq!(host.vethpath("list --json").ok().json(), serde_json::json!([]));
     host.finish();
 }
 
 #[test]
-fn a_fast_path_that_is_broken_gains_nothing() {
+fn a_disarmed_fast_path_is_not_measured() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     // A packet socket on the port disarms it: every frame takes the bridge.
@@ -250,42 +249,49 @@ fn the_lab_is_locked_meanwhile() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     // The stopped bench does not end, however long the others take.
-    let bench = stopped_while_off(&host, &lab);
+    let bench = spawn_stopped_while_detached(&host, &lab);
     // Each waits ten seconds for the lock.
     let others = ["bench three-hosts --seconds 1", "down three-hosts", &format!("up {}", lab.file)];
     for other in others.map(|other| host.spawn_vethpath(other)) {
-        let _ = other.wait(TIMEOUT).fails(1).says("another vethpath is working on lab `three-hosts`");
+        let _ = other.wait(TIMEOUT).fails(1).stderr_has("another vethpath is working on lab `three-hosts`");
     }
     bench.interrupt();
-    bench.go_on();
+    bench.resume();
     let _ = bench.wait(TIMEOUT).fails(130);
     lab.down();
     host.finish();
 }
 
 #[test]
-fn without_a_fast_path_the_others_are_measured() {
+fn without_a_fast_path_the_other_paths_are_measured() {
     let host = Host::new();
     let lab = host.lab("three-hosts").with("datapath = \"tc\"", "datapath = \"bridge\"").up();
     let report = host.vethpath("bench --work udp-rr --cores same --seconds 1 --json").ok().json();
     assert!(report["udp_rr"]["bridge"]["n"].as_u64().is_some_and(|n| n > 0), "{report:#}");
     assert!(report["udp_rr"].get("fast").is_none() && report["overhead_removed"].is_null(), "{report:#}");
-    assert!(warns_of(&report, "not-armed"), "{report:#}");
-    let _ = host.vethpath("bench --work udp-rr --cores same --seconds 1").ok().says("ns0:eth0 is not armed");
+    assert!(has_warning(&report, "not-armed"), "{report:#}");
+    let _ = host
+        .vethpath("bench --work udp-rr --cores same --seconds 1")
+        .ok()
+        .stderr_has("ns0:eth0 is not armed");
     lab.down();
     host.finish();
 }
 
 #[test]
-fn it_says_what_it_cannot_do() {
+fn impossible_requests_are_errors() {
     let host = Host::new();
-    let _ = host.vethpath("bench").fails(1).says("no lab is up");
+    let _ = host.vethpath("bench").fails(1).stderr_has("no lab is up");
     let lab = host.lab("three-hosts").up();
-    let _ = host.vethpath("bench --from ns0 --to ns7").fails(1).says("no namespace `ns7`");
-    let _ = host.vethpath("bench --from ns0 --to ns0").fails(1).says("on one bridge");
-    let _ = host.vethpath("bench --from ns0").fails(1).says("--to");
+    let _ = host.vethpath("bench --from ns0 --to ns7").fails(1).stderr_has("no namespace `ns7`");
+    let _ = host.vethpath("bench --from ns0 --to ns0").fails(1).stderr_has("on one bridge");
+    let _ = host.vethpath("bench --from ns0").fails(1).stderr_has("--to");
     let spinning = "bench --wait spinning --cores same";
-    let _ = host.vethpath(spinning).fails(1).says("waits for the other's time slice").says("--cores cross");
+    let _ = host
+        .vethpath(spinning)
+        .fails(1)
+        .stderr_has("waits for the other's time slice")
+        .stderr_has("--cores cross");
     lab.down();
     host.finish();
 }
@@ -295,7 +301,7 @@ fn a_host_that_does_not_answer_is_named() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let _ = lab.run("ns1", "ip route add blackhole 172.17.0.101/32").ok();
-    let _ = host.vethpath("bench --work udp-rr --cores same --seconds 1").fails(2).says("172.17.0.10");
+    let _ = host.vethpath("bench --work udp-rr --cores same --seconds 1").fails(2).stderr_has("172.17.0.10");
     assert_eq!(armed(&host), 3);
     lab.down();
     host.finish();
@@ -303,35 +309,35 @@ fn a_host_that_does_not_answer_is_named() {
 
 /// Starts a long run and stops it while the programs are detached.
 #[track_caller]
-fn stopped_while_off(host: &Host, lab: &Lab<'_>) -> Process {
+fn spawn_stopped_while_detached(host: &Host, lab: &Lab<'_>) -> Process {
     let bench = host.spawn_vethpath(format!("bench {} --seconds 60", lab.name));
-    stop_while_off(host, lab, &bench);
+    stop_while_detached(host, lab, &bench);
     bench
 }
 
 /// Stops a run while the programs are detached. They are detached for a fraction of a second only, which a test that
 /// polls could miss.
 #[track_caller]
-fn stop_while_off(host: &Host, lab: &Lab<'_>, bench: &Process) {
+fn stop_while_detached(host: &Host, lab: &Lab<'_>, bench: &Process) {
     let pins = host.path(&format!("/sys/fs/bpf/vethpath/{}", lab.name));
-    let are_off = || {
+    let are_detached = || {
         let pins = std::fs::read_dir(&pins).expect("the lab is up").flatten();
         pins.filter(|pin| pin.file_name().to_string_lossy().starts_with("link_")).count() == 0
     };
     wait_for(TIMEOUT, "the programs stay attached", || {
-        if !are_off() {
+        if !are_detached() {
             return false;
         }
         bench.stop();
-        let are_off = are_off();
-        if !are_off {
-            bench.go_on();
+        let are_detached = are_detached();
+        if !are_detached {
+            bench.resume();
         }
-        are_off
+        are_detached
     });
 }
 
-fn warns_of(report: &Value, kind: &str) -> bool {
+fn has_warning(report: &Value, kind: &str) -> bool {
     report["warnings"].as_array().is_some_and(|warnings| warnings.iter().any(|w| w["kind"] == kind))
 }
 
@@ -342,17 +348,20 @@ fn armed(host: &Host) -> u64 {
 }
 
 #[test]
-fn a_page_is_written_and_a_former_run_compared_with() {
+fn a_page_is_written_and_runs_are_compared() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name).display().to_string();
     let refused = host.vethpath(format!("bench --html {}", at("none/page.html")));
-    let _ = refused.fails(1).says("cannot write").says("hint: give --html a file");
+    let _ = refused.fails(1).stderr_has("cannot write").stderr_has("hint: give --html a file");
     let refused = host.vethpath(format!("bench --compare {}", at("old.json")));
-    let _ = refused.fails(1).says("cannot read").says("hint: `vethpath bench --json > FILE` writes one");
-    let asked = "bench --work udp-rr --cores same --seconds 1";
-    let old = host.vethpath(format!("{asked} --json")).ok().stdout;
+    let _ = refused
+        .fails(1)
+        .stderr_has("cannot read")
+        .stderr_has("hint: `vethpath bench --json > FILE` writes one");
+    let command = "bench --work udp-rr --cores same --seconds 1";
+    let old = host.vethpath(format!("{command} --json")).ok().stdout;
     std::fs::write(at("old.json"), old).expect("a file");
     let (old, page) = (at("old.json"), at("page.html"));
     let mut other: Value =
@@ -362,9 +371,9 @@ fn a_page_is_written_and_a_former_run_compared_with() {
     let refused = host.vethpath(format!("bench --compare {}", at("older.json")));
     let _ = refused
         .fails(1)
-        .says("a report of version 1, and this vethpath knows version 3")
-        .says("hint: measure once");
-    let report = host.vethpath(format!("{asked} --json --compare {old} --html {page}")).ok().json();
+        .stderr_has("a report of version 1, and this vethpath knows version 3")
+        .stderr_has("hint: measure once");
+    let report = host.vethpath(format!("{command} --json --compare {old} --html {page}")).ok().json();
     let change = &report["compare"]["cases"][0]["paths"]["fast"];
     assert!(change["verdict"].is_string() && change["ratio"].as_f64().is_some(), "{report:#}");
     let page = std::fs::read_to_string(page).expect("the page");
@@ -373,7 +382,7 @@ fn a_page_is_written_and_a_former_run_compared_with() {
         page.contains(&format!("fast/bridge {ratio:.3}")) && page.contains("Compared with the run of"),
         "{page}"
     );
-    let _ = host.vethpath(format!("{asked} --compare {old}")).ok().prints("compared with the run of");
+    let _ = host.vethpath(format!("{command} --compare {old}")).ok().stdout_has("compared with the run of");
     assert_eq!(armed(&host), 3);
     lab.down();
     host.finish();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::labs::{address, becomes, host as one, hosts, quiet};
+use super::{address, change_to, host_on, hosts, without_ipv6};
 use crate::harness::{Host, Lab, SLACK, Stream, wait_for};
 
 /// The filters at the ingress of a pair's port.
@@ -12,7 +12,7 @@ fn filters(host: &Host, port: &str) -> String {
 
 /// Checks a host's port: it has our program as a filter unless the datapath is bridge, and an XDP program on XDP.
 #[track_caller]
-fn runs(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str) {
+fn assert_datapath(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str) {
     let port = lab.port(&format!("h{number}:eth0"));
     assert_eq!(filters(host, &port).contains("direct-action"), datapath != "bridge", "{port} on {datapath}");
     let link = host.json(format!("ip -j -d link show {port}"))[0].clone();
@@ -22,15 +22,16 @@ fn runs(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str) {
 #[test]
 fn hosts_and_datapaths_change_beside_a_stream_that_loses_nothing() {
     let host = Host::new();
-    let with = |number: usize, datapath: &str| one(number, "br0") + &format!("datapath = \"{datapath}\"\n");
+    let with =
+        |number: usize, datapath: &str| host_on(number, "br0") + &format!("datapath = \"{datapath}\"\n");
     let lab = host.lab("empty").named("changing").and(&hosts(0..3)).up_with("--hook clsact");
     lab.is_fast("h0:eth0", &address(1));
     let stream = Stream::start(&lab, ("h0", &address(0)), ("h1", &address(1)), Duration::from_millis(1));
     for datapath in ["bridge", "tc", "xdp", "tc", "xdp", "bridge", "xdp"] {
-        let changes = becomes(&host, &(hosts(0..2) + &with(2, datapath) + &with(3, datapath)));
+        let changes = change_to(&host, &(hosts(0..2) + &with(2, datapath) + &with(3, datapath)));
         assert!(!changes.is_empty());
         for number in [2, 3] {
-            runs(&lab, &host, number, datapath);
+            assert_datapath(&lab, &host, number, datapath);
             lab.reaches(&format!("h{number}"), &address(0));
             lab.reaches(&format!("h{number}"), &address(5 - number));
         }
@@ -38,13 +39,13 @@ fn hosts_and_datapaths_change_beside_a_stream_that_loses_nothing() {
             lab.is_fast("h2:eth0", &address(3));
             lab.is_fast("h2:eth0", &address(0));
         }
-        let _ = becomes(&host, &hosts(0..3));
-        runs(&lab, &host, 2, "tc");
+        let _ = change_to(&host, &hosts(0..3));
+        assert_datapath(&lab, &host, 2, "tc");
     }
-    for way in stream.end() {
-        assert!(way.sent > 1000 && way.lost() == 0 && way.doubled == 0, "{way:?}");
+    for report in stream.end() {
+        assert!(report.sent > 1000 && report.lost() == 0 && report.duplicated == 0, "{report:?}");
     }
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
     lab.down();
     host.finish();
 }
@@ -52,7 +53,7 @@ fn hosts_and_datapaths_change_beside_a_stream_that_loses_nothing() {
 /// A filter that was removed, with or without its qdisc, is attached again without `up`, and that is reported. A
 /// filter of another program stays, and is reported.
 #[test]
-fn what_others_do_to_filters_is_told_and_mended() {
+fn changed_filters_are_reported_and_repaired() {
     let host = Host::new();
     let lab = host.lab("empty").named("changing").and(&hosts(0..3)).up_with("--hook clsact");
     lab.is_fast("h0:eth0", &address(1));
@@ -65,16 +66,16 @@ fn what_others_do_to_filters_is_told_and_mended() {
         let _ = host.run(format!("tc {}", what.replace("PORT", &port))).ok();
         wait_for(SLACK, "the program is not put back", || put_back() == times);
         lab.is_fast("h0:eth0", &address(1));
-        assert_eq!(becomes(&host, &hosts(0..3)), [""; 0], "{what}");
+        assert_eq!(change_to(&host, &hosts(0..3)), [""; 0], "{what}");
     }
     let other = "protocol ip u32 match ip dst 10.9.0.99/32 flowid 1:1";
     let _ = host.run(format!("tc filter add dev {port} ingress prio 77 {other}")).ok();
-    lab.says_of("h0:eth0", "a foreign tc program on the port");
-    let changes = becomes(&host, &hosts(0..4));
+    lab.wait_for_state("h0:eth0", "a foreign tc program on the port");
+    let changes = change_to(&host, &hosts(0..4));
     assert!(!changes.iter().any(|change| change.contains(&port)), "{changes:#?}");
     assert!(filters(&host, &port).contains("pref 77"));
     let _ = host.run(format!("tc filter del dev {port} ingress prio 77")).ok();
-    lab.says_of("h0:eth0", "armed");
+    lab.wait_for_state("h0:eth0", "armed");
     lab.is_fast("h0:eth0", &address(3));
     assert_eq!(put_back(), 2);
     lab.down();
@@ -90,12 +91,12 @@ fn a_port_that_leaves_the_fast_path_has_the_qdisc_that_it_had_before() {
     let [theirs, ours] = ["h0:eth0", "h1:eth0"].map(|pair| lab.port(pair));
     let clsact = |port: &str| host.run(format!("tc qdisc show dev {port}")).ok().stdout.contains("clsact");
     assert!(clsact(&ours));
-    let _ = becomes(&host, &plain);
+    let _ = change_to(&host, &plain);
     assert!(!clsact(&ours) && !clsact(&theirs));
     let _ = host.run(format!("tc qdisc add dev {theirs} clsact")).ok();
-    let _ = becomes(&host, &hosts(0..2));
+    let _ = change_to(&host, &hosts(0..2));
     lab.is_fast("h0:eth0", &address(1));
-    let _ = becomes(&host, &plain);
+    let _ = change_to(&host, &plain);
     assert!(!clsact(&ours) && clsact(&theirs), "it was somebody's");
     lab.down();
     host.finish();
@@ -105,18 +106,18 @@ fn a_port_that_leaves_the_fast_path_has_the_qdisc_that_it_had_before() {
 #[test]
 fn a_lab_outgrows_its_maps() {
     let host = Host::new();
-    let hosts = |numbers| quiet(&hosts(numbers));
+    let hosts = |numbers| without_ipv6(&hosts(numbers));
     let lab = host.lab("empty").named("changing").and(&hosts(0..3)).up_with("--hook clsact");
     lab.is_fast("h0:eth0", &address(1));
-    let before = lab.accounts_balance();
+    let before = lab.assert_counters_match();
     let stream = Stream::start(&lab, ("h0", &address(0)), ("h1", &address(1)), Duration::from_millis(1));
-    let _ = becomes(&host, &hosts(0..150));
-    for way in stream.end() {
-        assert!(way.sent > 100 && way.lost() == 0 && way.doubled == 0, "{way:?}");
+    let _ = change_to(&host, &hosts(0..150));
+    for report in stream.end() {
+        assert!(report.sent > 100 && report.lost() == 0 && report.duplicated == 0, "{report:?}");
     }
-    lab.accounts_balance().not_less_than(&before);
+    lab.assert_counters_match().not_less_than(&before);
     lab.is_fast("h0:eth0", &address(149));
-    runs(&lab, &host, 149, "tc");
+    assert_datapath(&lab, &host, 149, "tc");
     lab.down();
     host.finish();
 }

@@ -1,30 +1,30 @@
 //! Counters are kept through all changes of a lab.
 
-use super::labs::{address, becomes, host as one, hosts, quiet, up};
+use super::{address, chain, change_to, hosts, up, without_ipv6};
 use crate::harness::Host;
 
 #[test]
-fn pairs_that_stay_keep_their_counts_and_new_ones_begin_at_nothing() {
+fn pairs_that_stay_keep_their_counts_and_new_ones_begin_at_zero() {
     let host = Host::new();
     let lab = up(&host, &hosts(0..4));
     lab.is_fast("h0:eth0", &address(3));
     lab.is_fast("h1:eth0", &address(2));
     let before = lab.stats();
     // The others have other positions in the file, and h1 is removed.
-    let _ = becomes(&host, &hosts([5, 3, 2, 0]));
+    let _ = change_to(&host, &hosts([5, 3, 2, 0]));
     let after = lab.stats();
     for name in ["h0:eth0", "h2:eth0", "h3:eth0"] {
         assert!(after.pair(name).fast.tx.packets >= before.pair(name).fast.tx.packets, "{name}");
         assert!(after.pair(name).rx.packets >= before.pair(name).rx.packets, "{name}");
     }
     // h7 may get the number that h1 had, and h1 a new one: neither has sent anything.
-    let _ = becomes(&host, &hosts([7, 1, 5, 3, 2, 0]));
-    let _ = lab.accounts_balance();
+    let _ = change_to(&host, &hosts([7, 1, 5, 3, 2, 0]));
+    let _ = lab.assert_counters_match();
     let stats = lab.stats();
     assert_eq!((stats.pair("h1:eth0").fast.tx.packets, stats.pair("h7:eth0").fast.tx.packets), (0, 0));
     assert!(stats.pair("h0:eth0").fast.tx.packets >= before.pair("h0:eth0").fast.tx.packets);
     lab.is_fast("h7:eth0", &address(1));
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
     lab.down();
     host.finish();
 }
@@ -33,23 +33,23 @@ fn pairs_that_stay_keep_their_counts_and_new_ones_begin_at_nothing() {
 #[test]
 fn a_lab_that_outgrows_its_maps_loses_no_count() {
     let host = Host::new();
-    let hosts = |numbers| quiet(&hosts(numbers));
+    let hosts = |numbers| without_ipv6(&hosts(numbers));
     let lab = up(&host, &hosts(0..3));
     lab.is_fast("h0:eth0", &address(1));
-    let before = lab.accounts_balance();
+    let before = lab.assert_counters_match();
     let (first, second) = (hosts(0..70), hosts(0..150));
     for text in [&first, &second] {
         // One host sends all the while, so that packets are counted in either set of maps.
         let ping = lab.spawn("h0", format!("ping -n -q -i 0.002 {}", address(2)));
-        let _ = becomes(&host, text);
+        let _ = change_to(&host, text);
         drop(ping);
-        let now = lab.accounts_balance();
+        let now = lab.assert_counters_match();
         assert!(now.pair("h0:eth0").fast.tx.packets >= before.pair("h0:eth0").fast.tx.packets);
         assert_eq!(now.pair("h0:eth0").slow("unseen"), before.pair("h0:eth0").slow("unseen"), "{now:#?}");
     }
     lab.is_fast("h69:eth0", &address(149));
-    let _ = becomes(&host, &hosts(0..3));
-    lab.accounts_balance().not_less_than(&before);
+    let _ = change_to(&host, &hosts(0..3));
+    lab.assert_counters_match().not_less_than(&before);
     lab.down();
     host.finish();
 }
@@ -57,28 +57,18 @@ fn a_lab_that_outgrows_its_maps_loses_no_count() {
 #[test]
 fn trunks_keep_their_counts() {
     let host = Host::new();
-    let chain = |bridges: usize, extra: &str| {
-        let bridge = |n: usize| {
-            let trunk = if n + 1 < bridges { format!("trunks = [\"b{}\"]\n", n + 1) } else { String::new() };
-            format!("[bridge.b{n}]\n{trunk}")
-        };
-        let all: String = (0..bridges).map(bridge).collect();
-        all + &one(0, "b0").replace("gateway = \"10.9.0.1\"\n", "")
-            + &one(1, "b1").replace("gateway = \"10.9.0.1\"\n", "")
-            + extra
-    };
-    let lab = up(&host, &chain(2, ""));
+    let lab = up(&host, &chain(2));
     lab.is_fast("h0:eth0", &address(1));
     let before = lab.stats().trunk("b0 - b1").fast.tx.packets;
     assert!(before > 0);
     // Another trunk comes before it in the file, and there are many more paths than the maps had room for.
     let first = "[bridge.a0]\ntrunks = [\"a1\"]\n[bridge.a1]\n".to_owned();
-    let _ = becomes(&host, &(first + &chain(6, "")));
+    let _ = change_to(&host, &(first + &chain(6)));
     let stats = lab.stats();
     assert!(stats.trunk("b0 - b1").fast.tx.packets >= before, "{stats:#?}");
     assert_eq!(stats.trunk("a0 - a1").fast.tx.packets, 0);
     lab.is_fast("h0:eth0", &address(1));
-    let _ = becomes(&host, &chain(2, ""));
+    let _ = change_to(&host, &chain(2));
     assert!(lab.stats().trunk("b0 - b1").fast.tx.packets > before);
     lab.down();
     host.finish();

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::labs::{address, becomes, host as one, hosts, is_as_its_file_says, quiet, up};
+use super::{address, assert_up_to_date, change_to, host_on, hosts, lab_file, up, without_ipv6};
 use crate::{
-    harness::{Answer, At, Host, Lab, Stream, XDP_PASS},
-    hazards::common::{arrives, mac_bytes, numbered},
+    harness::{At, Host, Lab, Stream, VerdictProgram, XDP_PASS},
+    hazards::{mac_bytes, numbered, wait_for_frame},
     raw_frames::driver_count,
 };
 
@@ -18,18 +18,24 @@ pub(super) fn offloads(host: &Host, number: usize) -> BTreeMap<String, String> {
 
 /// A host with its own datapath.
 fn with(number: usize, datapath: &str) -> String {
-    one(number, "br0") + &format!("datapath = \"{datapath}\"\n")
+    host_on(number, "br0") + &format!("datapath = \"{datapath}\"\n")
 }
 
 /// A lab of these hosts, whose bridge has this datapath.
-fn all(numbers: impl IntoIterator<Item = usize>, datapath: &str) -> String {
+fn lab_text(numbers: impl IntoIterator<Item = usize>, datapath: &str) -> String {
     hosts(numbers).replace("[bridge.br0]\n", &format!("[bridge.br0]\ndatapath = \"{datapath}\"\n"))
 }
 
 /// Checks that a host's port runs the programs of its datapath and no others. Its inner end has the offloads that XDP
 /// needs, or else those that it had before.
 #[track_caller]
-fn runs(lab: &Lab<'_>, host: &Host, number: usize, datapath: &str, before: &BTreeMap<String, String>) {
+fn assert_datapath(
+    lab: &Lab<'_>,
+    host: &Host,
+    number: usize,
+    datapath: &str,
+    before: &BTreeMap<String, String>,
+) {
     let port = lab.port(&format!("h{number}:eth0"));
     let link = host.json(format!("ip -j -d link show {port}"))[0].clone();
     assert_eq!(link["xdp"].is_object(), datapath == "xdp", "{port} on {datapath}: {link:#}");
@@ -59,10 +65,10 @@ fn change_beside(theirs: &str) {
     let before = [2, 3].map(|number| offloads(&host, number));
     let stream = Stream::start(&lab, ("h0", &address(0)), ("h1", &address(1)), Duration::from_millis(1));
     for datapath in ["xdp", "tc", "bridge", "xdp", "bridge", "tc", "xdp"] {
-        let changes = becomes(&host, &text(datapath));
+        let changes = change_to(&host, &text(datapath));
         assert!(!changes.is_empty());
         for (number, before) in [2, 3].into_iter().zip(&before) {
-            runs(&lab, &host, number, datapath, before);
+            assert_datapath(&lab, &host, number, datapath, before);
         }
         lab.reaches("h2", &address(3));
         lab.reaches("h2", &address(0));
@@ -80,16 +86,16 @@ fn change_beside(theirs: &str) {
             let before = redirected();
             for number in 1..50 {
                 wires[0].send(&numbered(macs[1], macs[0], number));
-                let _ = arrives(&wires[1], number);
+                let _ = wait_for_frame(&wires[1], number);
             }
             redirected() - before
         });
         assert_eq!(redirected >= 49, datapath == "xdp", "{datapath}: {redirected}");
     }
-    for way in stream.end() {
-        assert!(way.sent > 1000 && way.lost() == 0 && way.doubled == 0, "{theirs}: {way:?}");
+    for report in stream.end() {
+        assert!(report.sent > 1000 && report.lost() == 0 && report.duplicated == 0, "{theirs}: {report:?}");
     }
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
     lab.down();
     host.finish();
 }
@@ -108,20 +114,20 @@ fn hosts_change_their_datapath_and_a_stream_by_xdp_loses_nothing() {
 #[test]
 fn a_bridge_changes_its_datapath() {
     let host = Host::new();
-    let lab = up(&host, &all(0..3, "tc"));
+    let lab = up(&host, &lab_text(0..3, "tc"));
     let before: Vec<_> = (0..3).map(|number| offloads(&host, number)).collect();
     for (datapath, hosts) in [("xdp", 0..3), ("tc", 0..3), ("bridge", 0..4), ("xdp", 0..5), ("tc", 0..3)] {
-        let _ = becomes(&host, &all(hosts.clone(), datapath));
+        let _ = change_to(&host, &lab_text(hosts.clone(), datapath));
         for number in hosts {
-            runs(&lab, &host, number, datapath, &before[number.min(2)]);
+            assert_datapath(&lab, &host, number, datapath, &before[number.min(2)]);
             lab.reaches(&format!("h{number}"), &address((number + 1) % 3));
         }
         if datapath != "bridge" {
             lab.is_fast("h0:eth0", &address(2));
         }
     }
-    lab.accounts_balance();
-    let changes = becomes(&host, &all(0..1, "xdp"));
+    lab.assert_counters_match();
+    let changes = change_to(&host, &lab_text(0..1, "xdp"));
     assert!(changes.contains(&format!("+ create xdp-program host:{}", lab.port("h0:eth0"))), "{changes:#?}");
     let ready = "~ change offloads h0:eth0: -> rx-gro on, tx-checksum-ip-generic off, tx-checksum-sctp off, \
                  tx-vlan-hw-insert off, tx-vlan-stag-hw-insert off";
@@ -132,9 +138,9 @@ fn a_bridge_changes_its_datapath() {
 
 /// `plan` reports programs and offloads that were changed by hand, and `up` restores them.
 #[test]
-fn drift_of_xdp_is_told_and_mended() {
+fn drift_of_xdp_is_reported_and_repaired() {
     let host = Host::new();
-    let text = all(0..3, "xdp");
+    let text = lab_text(0..3, "xdp");
     let lab = up(&host, &text);
     lab.is_fast("h0:eth0", &address(1));
     let port = lab.port("h0:eth0");
@@ -148,8 +154,8 @@ fn drift_of_xdp_is_told_and_mended() {
         ),
     ] {
         let _ = host.run(&*command).ok();
-        assert_eq!(becomes(&host, &text), [expected], "{command}");
-        lab.says_of("h0:eth0", "armed");
+        assert_eq!(change_to(&host, &text), [expected], "{command}");
+        lab.wait_for_state("h0:eth0", "armed");
         lab.is_fast("h0:eth0", &address(1));
     }
     lab.down();
@@ -160,18 +166,18 @@ fn drift_of_xdp_is_told_and_mended() {
 #[test]
 fn a_change_to_xdp_that_fails_goes_back() {
     let host = Host::new();
-    let lab = up(&host, &all(0..3, "tc"));
+    let lab = up(&host, &lab_text(0..3, "tc"));
     lab.is_fast("h0:eth0", &address(1));
     let before: Vec<_> = (0..3).map(|number| offloads(&host, number)).collect();
     let port = lab.port("h2:eth0");
-    let others = Answer::attach(&host.netns(), &port, At::NativeXdp, XDP_PASS);
-    let file = host.lab("empty").named("changing").and(&all(0..3, "xdp")).write();
-    let _ = host.vethpath(format!("up {file}")).fails(2).says(&format!("attach XDP to {port}"));
+    let others = VerdictProgram::attach(&host.netns(), &port, At::NativeXdp, XDP_PASS);
+    let file = lab_file(&host, &lab_text(0..3, "xdp"));
+    let _ = host.vethpath(format!("up {file}")).fails(2).stderr_has(&format!("attach XDP to {port}"));
     drop(others);
-    let file = host.lab("empty").named("changing").and(&all(0..3, "tc")).write();
-    is_as_its_file_says(&host, &file);
+    let file = lab_file(&host, &lab_text(0..3, "tc"));
+    assert_up_to_date(&host, &file);
     for (number, before) in before.iter().enumerate() {
-        runs(&lab, &host, number, "tc", before);
+        assert_datapath(&lab, &host, number, "tc", before);
     }
     lab.is_fast("h2:eth0", &address(0));
     lab.down();
@@ -182,20 +188,20 @@ fn a_change_to_xdp_that_fails_goes_back() {
 #[test]
 fn a_lab_on_xdp_outgrows_its_maps() {
     let host = Host::new();
-    let text = |hosts: std::ops::Range<usize>, datapath: &str| quiet(&all(hosts, datapath));
+    let text = |hosts: std::ops::Range<usize>, datapath: &str| without_ipv6(&lab_text(hosts, datapath));
     let lab = up(&host, &text(0..3, "xdp"));
     lab.is_fast("h0:eth0", &address(1));
-    let before = lab.accounts_balance();
+    let before = lab.assert_counters_match();
     let program = || {
         let link = host.json(format!("ip -j -d link show {}", lab.port("h0:eth0")))[0].clone();
         link["xdp"]["prog"]["id"].as_u64().unwrap_or_else(|| panic!("{link:#}"))
     };
     let first = program();
     let ping = lab.spawn("h0", format!("ping -n -q -i 0.002 {}", address(2)));
-    let _ = becomes(&host, &text(0..70, "xdp"));
+    let _ = change_to(&host, &text(0..70, "xdp"));
     drop(ping);
     assert_ne!(program(), first);
-    let now = lab.accounts_balance();
+    let now = lab.assert_counters_match();
     assert!(now.pair("h0:eth0").fast.tx.packets >= before.pair("h0:eth0").fast.tx.packets);
     lab.is_fast("h0:eth0", &address(69));
     let redirected = || {
@@ -207,13 +213,13 @@ fn a_lab_on_xdp_outgrows_its_maps() {
         })
     };
     assert!(redirected() >= 3);
-    lab.accounts_balance().not_less_than(&now);
+    lab.assert_counters_match().not_less_than(&now);
     // No host uses XDP while the maps grow once more. Then some use it again.
-    let _ = becomes(&host, &text(0..150, "tc"));
-    let _ = becomes(&host, &text(0..3, "xdp"));
-    lab.says_of("h0:eth0", "armed");
+    let _ = change_to(&host, &text(0..150, "tc"));
+    let _ = change_to(&host, &text(0..3, "xdp"));
+    lab.wait_for_state("h0:eth0", "armed");
     assert!(redirected() >= 3);
-    lab.accounts_balance().not_less_than(&before);
+    lab.assert_counters_match().not_less_than(&before);
     lab.down();
     host.finish();
 }

@@ -5,8 +5,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use super::labs::{address, host as one, hosts};
-use crate::harness::{Host, at_once, sized};
+use super::{address, chain, host_on, hosts, lab_file, up};
+use crate::harness::{Host, in_parallel, sized};
 
 /// Hosts of the lab that is killed at each step. A lab of four has each kind of step and each transition from one to
 /// the next.
@@ -16,7 +16,7 @@ fn host_count() -> usize {
 
 /// The command that has to end in the right state after a kill.
 #[derive(Clone, Copy, Debug)]
-enum Then {
+enum Followup {
     Down,
     Up,
 }
@@ -24,38 +24,38 @@ enum Then {
 /// Runs `vethpath` and kills it after this many lines of the journal and parts of steps. Returns whether it was
 /// killed: there may be fewer.
 #[track_caller]
-fn is_killed(host: &Host, line: usize, command: &str) -> bool {
+fn run_and_kill(host: &Host, line: usize, command: &str) -> bool {
     let exe = host.exe();
-    let done = host.run(format!("env VETHPATH_STOP_AFTER={line} {exe} {command}"));
-    assert!(matches!(done.code(), None | Some(0)), "line {line}: {done}");
-    assert!(line < 1000, "it is never killed: is this a debug build? {done}");
-    !done.succeeded()
+    let output = host.run(format!("env VETHPATH_STOP_AFTER={line} {exe} {command}"));
+    assert!(matches!(output.code(), None | Some(0)), "line {line}: {output}");
+    assert!(line < 1000, "it is never killed: is this a debug build? {output}");
+    !output.succeeded()
 }
 
 /// Checks that the lab is gone, or that it is complete and can be removed.
 #[track_caller]
-fn ends_well(host: &Host, then: Then, file: &str, line: usize) {
-    match then {
-        Then::Down => {
+fn assert_completes(host: &Host, followup: Followup, file: &str, line: usize) {
+    match followup {
+        Followup::Down => {
             // Before the first line there is no lab yet, and after the last there is none any more.
             let down = host.vethpath("down changing");
             assert!(matches!(down.code(), Some(0 | 1)), "line {line}: {down}");
         }
-        Then::Up => {
+        Followup::Up => {
             let _ = host.vethpath(format!("up {file}")).ok();
-            let _ = host.vethpath(format!("plan {file}")).ok().prints("nothing to change");
+            let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
             let to = address(1);
             let _ = host.run(format!("ip netns exec h0 ping -n -q -c 1 -W 5 {to}")).ok();
             let _ = host.vethpath("down changing").ok();
         }
     }
-    host.is_as_it_was(&format!("line {line}, then {then:?}"));
+    host.assert_restored(&format!("line {line}, then {followup:?}"));
 }
 
 /// The commands to run after a kill at this line: one of the two, or both in the long suite.
-fn thens(line: usize) -> Vec<Then> {
-    let one = if line.is_multiple_of(2) { Then::Down } else { Then::Up };
-    sized(vec![one], vec![Then::Down, Then::Up])
+fn followups(line: usize) -> Vec<Followup> {
+    let command = if line.is_multiple_of(2) { Followup::Down } else { Followup::Up };
+    sized(vec![command], vec![Followup::Down, Followup::Up])
 }
 
 /// Lines that are tested in parallel, each on its own host: most of the time is spent waiting for the kernel.
@@ -77,22 +77,17 @@ fn at_each_line(first: usize, work: impl Fn(&Host, usize) -> bool + Sync) -> usi
             }
         }
     };
-    let _ = at_once(0..LANES, lane);
+    let _ = in_parallel(0..LANES, lane);
     end.load(SeqCst)
-}
-
-/// The file of the lab `changing` with this text.
-fn file(host: &Host, text: &str) -> String {
-    host.lab("empty").named("changing").and(text).write()
 }
 
 #[test]
 fn up_at_each_step() {
     let last = at_each_line(1, |host, line| {
-        let file = file(host, &hosts(0..host_count()));
-        thens(line).into_iter().fold(false, |_, then| {
-            let killed = is_killed(host, line, &format!("up {file}"));
-            ends_well(host, then, &file, line);
+        let file = lab_file(host, &hosts(0..host_count()));
+        followups(line).into_iter().fold(false, |_, followup| {
+            let killed = run_and_kill(host, line, &format!("up {file}"));
+            assert_completes(host, followup, &file, line);
             killed
         })
     });
@@ -102,11 +97,11 @@ fn up_at_each_step() {
 #[test]
 fn down_at_each_step() {
     let last = at_each_line(1, |host, line| {
-        let file = file(host, &hosts(0..host_count()));
-        thens(line).into_iter().fold(false, |_, then| {
+        let file = lab_file(host, &hosts(0..host_count()));
+        followups(line).into_iter().fold(false, |_, followup| {
             let _ = host.vethpath(format!("up {file}")).ok();
-            let killed = is_killed(host, line, "down changing");
-            ends_well(host, then, &file, line);
+            let killed = run_and_kill(host, line, "down changing");
+            assert_completes(host, followup, &file, line);
             killed
         })
     });
@@ -117,11 +112,11 @@ fn down_at_each_step() {
 #[test]
 fn a_mac_is_changed_after_each_step() {
     let last = at_each_line(1, |host, line| {
-        let file = file(host, &hosts(0..2));
-        let killed = is_killed(host, line, &format!("up {file}"));
+        let file = lab_file(host, &hosts(0..2));
+        let killed = run_and_kill(host, line, &format!("up {file}"));
         // The interface may not exist yet.
         let _ = host.run("ip -n h0 link set eth0 address 02:00:00:00:00:99");
-        ends_well(host, Then::Up, &file, line);
+        assert_completes(host, Followup::Up, &file, line);
         killed
     });
     assert!(last > 8, "`up` wrote {last} lines only");
@@ -131,12 +126,12 @@ fn a_mac_is_changed_after_each_step() {
 #[test]
 fn nat_at_each_step() {
     let last = at_each_line(1, |host, line| {
-        let file = file(host, "[bridge.br0]\nnat = true\naddresses = [\"10.7.0.1/24\"]\n");
-        let killed_up = is_killed(host, line, &format!("up {file}"));
-        ends_well(host, Then::Down, &file, line);
+        let file = lab_file(host, "[bridge.br0]\nnat = true\naddresses = [\"10.7.0.1/24\"]\n");
+        let killed_up = run_and_kill(host, line, &format!("up {file}"));
+        assert_completes(host, Followup::Down, &file, line);
         let _ = host.vethpath(format!("up {file}")).ok();
-        let killed_down = is_killed(host, line, "down changing");
-        ends_well(host, Then::Down, &file, line);
+        let killed_down = run_and_kill(host, line, "down changing");
+        assert_completes(host, Followup::Down, &file, line);
         killed_up || killed_down
     });
     assert!(last > 6, "{last} lines only");
@@ -150,15 +145,15 @@ fn a_change_at_each_step() {
         + "[namespace.h1.interface.c0]\nlink = \"h4:c0\"\n";
     let second = "[namespace.fabric]\n[bridge.br2]\nnamespace = \"fabric\"\nstp = true\n".to_owned()
         + &hosts([0, 1, 3]).replace("[bridge.br0]\n", "[bridge.br0]\nageing_time = 30\nmtu = 1400\n")
-        + &one(7, "br2")
+        + &host_on(7, "br2")
         + "[namespace.h1.interface.c0]\nlink = \"h3:c0\"\n";
     let last = at_each_line(1, |host, line| {
-        let _ = host.vethpath(format!("up {}", file(host, &first))).ok();
-        let killed = is_killed(host, line, &format!("up {}", file(host, &second)));
+        let _ = host.vethpath(format!("up {}", lab_file(host, &first))).ok();
+        let killed = run_and_kill(host, line, &format!("up {}", lab_file(host, &second)));
         match line % 3 {
-            0 => ends_well(host, Then::Down, "", line),
-            1 => ends_well(host, Then::Up, &file(host, &second), line),
-            _ => ends_well(host, Then::Up, &file(host, &first), line),
+            0 => assert_completes(host, Followup::Down, "", line),
+            1 => assert_completes(host, Followup::Up, &lab_file(host, &second), line),
+            _ => assert_completes(host, Followup::Up, &lab_file(host, &first), line),
         }
         killed
     });
@@ -170,7 +165,7 @@ fn a_change_at_each_step() {
 fn a_change_of_the_datapath_at_each_step() {
     let with = |host: &Host, datapath: &str| {
         let bridge = format!("[bridge.br0]\ndatapath = \"{datapath}\"\n");
-        file(host, &hosts(0..3).replace("[bridge.br0]\n", &bridge))
+        lab_file(host, &hosts(0..3).replace("[bridge.br0]\n", &bridge))
     };
     for (from, to) in [("tc", "xdp"), ("xdp", "tc"), ("xdp", "bridge")] {
         let last = at_each_line(1, |host, line| {
@@ -179,16 +174,16 @@ fn a_change_of_the_datapath_at_each_step() {
             let _ = host.vethpath(format!("up {}", with(host, "tc"))).ok();
             let as_made = offloads();
             let _ = host.vethpath(format!("up {}", with(host, from))).ok();
-            let killed = is_killed(host, line, &format!("up {}", with(host, to)));
+            let killed = run_and_kill(host, line, &format!("up {}", with(host, to)));
             if line % 3 == 1 {
                 // Whatever was done by then, the journal still has the offloads that the inner ends had.
                 let _ = host.vethpath(format!("up {}", with(host, "tc"))).ok();
                 assert_eq!(offloads(), as_made, "{from} to {to}, line {line}");
             }
             match line % 3 {
-                0 => ends_well(host, Then::Down, "", line),
-                1 => ends_well(host, Then::Up, &with(host, to), line),
-                _ => ends_well(host, Then::Up, &with(host, from), line),
+                0 => assert_completes(host, Followup::Down, "", line),
+                1 => assert_completes(host, Followup::Up, &with(host, to), line),
+                _ => assert_completes(host, Followup::Up, &with(host, from), line),
             }
             killed
         });
@@ -201,26 +196,20 @@ fn a_change_of_the_datapath_at_each_step() {
 fn growth_at_each_step() {
     // The paths across this many bridges are more than the maps of a small lab have room for.
     const BRIDGES: usize = 10;
-    let ends = (one(0, "b0") + &one(1, "b1")).replace("gateway = \"10.9.0.1\"\n", "");
-    let chain = |bridges: usize| {
-        let trunk =
-            |n: usize| if n + 1 < bridges { format!("trunks = [\"b{}\"]\n", n + 1) } else { String::new() };
-        (0..bridges).map(|n| format!("[bridge.b{n}]\n{}", trunk(n))).collect::<String>() + &ends
-    };
     let (small, large) = (chain(2), chain(BRIDGES));
     // Begins where the programs are attached: the steps before are those of any other change.
     let attach = 1 + 2 * (BRIDGES - 2) + 1;
     let last = at_each_line(attach, |host, line| {
-        let lab = super::labs::up(host, &small);
+        let lab = up(host, &small);
         lab.is_fast("h0:eth0", &address(1));
-        let before = lab.accounts_balance();
-        let killed = is_killed(host, line, &format!("up {}", file(host, &large)));
-        let _ = host.vethpath(format!("up {}", file(host, &large))).ok();
-        lab.accounts_balance().not_less_than(&before);
+        let before = lab.assert_counters_match();
+        let killed = run_and_kill(host, line, &format!("up {}", lab_file(host, &large)));
+        let _ = host.vethpath(format!("up {}", lab_file(host, &large))).ok();
+        lab.assert_counters_match().not_less_than(&before);
         lab.is_fast("h0:eth0", &address(1));
-        lab.accounts_balance().not_less_than(&before);
+        lab.assert_counters_match().not_less_than(&before);
         lab.down();
-        host.is_as_it_was(&format!("line {line}"));
+        host.assert_restored(&format!("line {line}"));
         killed
     });
     assert!(last > attach + 15, "`up` wrote {last} lines only");

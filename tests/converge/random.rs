@@ -8,27 +8,27 @@ use std::{
 
 use fastrand::Rng;
 
-use crate::harness::{Done, Host, seed, sized};
+use crate::harness::{Host, Output, SLACK, seed, sized, wait_until};
 
 /// How long the test runs, and how long in the long suite.
 const TIME: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(900));
 
 #[test]
-fn labs_that_become_each_other() {
+fn random_labs_become_each_other() {
     let until = Instant::now() + sized(TIME.0, TIME.1);
     let mut rng = Rng::with_seed(seed(0));
     let mut session = Session::new();
     while Instant::now() < until {
         session.step(&mut rng);
     }
-    session.ends();
+    session.finish();
 }
 
 /// One machine, one lab, and a record of all that was done to it.
 struct Session {
     host: Host,
     foreign: String,
-    told: String,
+    log: String,
 }
 
 impl Session {
@@ -47,12 +47,10 @@ impl Session {
         ] {
             let _ = host.run(command).ok();
         }
-        crate::harness::wait_for(crate::harness::SLACK, "theirs0 is not up", || {
-            host.run("ip -o link show theirs0").ok().stdout.contains("state UP")
-        });
-        host.remember();
+        host.wait_for_link("theirs0");
+        host.set_baseline();
         let foreign = Self::foreign(&host);
-        Self { host, foreign, told: String::new() }
+        Self { host, foreign, log: String::new() }
     }
 
     /// All details of the objects of others, but for counters, timers and addresses that are still tentative.
@@ -71,7 +69,7 @@ impl Session {
                 .collect::<Vec<_>>()
                 .join(" ")
         })
-        .map(|text| without_figures_of_timers(&text))
+        .map(|text| without_timer_values(&text))
         .collect::<Vec<_>>()
         .join("\n")
     }
@@ -98,20 +96,20 @@ impl Session {
             _ => self.down(),
         }
         let now = Self::foreign(&self.host);
-        assert_eq!(now, self.foreign, "{}", self.told);
+        assert_eq!(now, self.foreign, "{}", self.log);
     }
 
     fn down(&mut self) {
         let down = self.run("down random", None);
         self.expect(matches!(down.code(), Some(0 | 1)), &down);
         // Processes take a while to exit.
-        crate::harness::wait_until(crate::harness::SLACK, || {
-            self.host.changes().map_or(Ok(()), |changes| Err(format!("{changes}\n{}", self.told)))
+        wait_until(SLACK, || {
+            self.host.changes().map_or(Ok(()), |changes| Err(format!("{changes}\n{}", self.log)))
         });
-        self.told.clear();
+        self.log.clear();
     }
 
-    fn ends(mut self) {
+    fn finish(mut self) {
         self.down();
         self.host.finish();
     }
@@ -132,33 +130,33 @@ impl Session {
             9 => "ip -n m1 link del m0".to_owned(),
             _ => "rm -r /sys/fs/bpf/vethpath/random".to_owned(),
         };
-        let _ = writeln!(self.told, "{command}");
+        let _ = writeln!(self.log, "{command}");
         let _ = self.host.run(&*command);
     }
 
     fn write(&mut self, rng: &mut Rng) -> String {
         let text = topology(rng);
-        let _ = writeln!(self.told, "--- file:\n{text}---");
+        let _ = writeln!(self.log, "--- file:\n{text}---");
         self.host.topology("random", &text)
     }
 
-    fn run(&mut self, command: &str, kill: Option<u32>) -> Done {
+    fn run(&mut self, command: &str, kill: Option<u32>) -> Output {
         let exe = self.host.exe();
         let kill = kill.map_or(String::new(), |line| format!("VETHPATH_STOP_AFTER={line}"));
-        let _ = writeln!(self.told, "{kill} vethpath {command}");
+        let _ = writeln!(self.log, "{kill} vethpath {command}");
         self.host.run(format!("env {kill} {exe} {command}"))
     }
 
     #[track_caller]
-    fn expect(&self, holds: bool, done: &Done) {
-        assert!(holds, "{done}\nafter:\n{}", self.told);
+    fn expect(&self, holds: bool, output: &Output) {
+        assert!(holds, "{output}\nafter:\n{}", self.log);
     }
 }
 
 /// Removes the values of bridge timers, which count down in `ip -d`.
-fn without_figures_of_timers(text: &str) -> String {
-    let is_figure = |word: &&str| word.contains('.') && word.parse::<f64>().is_ok();
-    text.split(' ').filter(|word| !is_figure(word)).collect::<Vec<_>>().join(" ")
+fn without_timer_values(text: &str) -> String {
+    let is_value = |word: &&str| word.contains('.') && word.parse::<f64>().is_ok();
+    text.split(' ').filter(|word| !is_value(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// A valid file of up to three bridges and six hosts, and perhaps a group, a mesh and a chain.

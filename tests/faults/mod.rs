@@ -1,6 +1,4 @@
 //! Deliberate faults at random moments: whichever process dies, the network goes on, and nothing is left.
 
-mod agent_killed;
-mod descriptors;
-mod flat;
-mod torn;
+mod killed;
+mod resources;

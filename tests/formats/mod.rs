@@ -29,29 +29,31 @@ fn former(host: &Host) -> Lab<'_> {
     let mut memories = state.filter(|entry| entry.file_name().to_string_lossy().starts_with(".host-sysctls"));
     fs::remove_file(memories.next().expect("nat is on").path()).expect("it can be removed");
     fs::write(host.path("/run/vethpath/.host-sysctls"), data("host-sysctls")).expect("it can be written");
-    Lab::that_is_up(host, "former", file)
+    Lab::existing(host, "former", file)
 }
 
 #[test]
 fn a_lab_of_the_format_before_can_be_used_and_taken_down() {
     let host = Host::new();
     let lab = former(&host);
-    let _ =
-        host.vethpath("list").ok().prints("former: 5 namespaces, 3 bridges, 3 of 4 pairs armed, agent alive");
+    let _ = host
+        .vethpath("list")
+        .ok()
+        .stdout_has("former: 5 namespaces, 3 bridges, 3 of 4 pairs armed, agent alive");
     let shown = host.vethpath("show --json").ok().json();
     assert_eq!(shown["bridges"].as_array().map(Vec::len), Some(3), "{shown:#}");
     assert_eq!(lab.stats().pairs.len(), 4);
     let _ = host.vethpath("exec h0 -- ping -n -q -c 1 -W 5 10.1.0.11").ok();
     let _ = host.vethpath("exec --lab former h1 -- ping -n -q -c 1 -W 5 10.2.0.1").ok();
     lab.down();
-    host.is_as_it_was("down");
+    host.assert_restored("down");
 
     // Without the agent, nothing records in which namespaces the lab was brought up.
     let lab = former(&host);
     let agent = lab.pid();
     let _ = host.run(format!("kill -KILL {agent}")).ok();
-    host.ends(agent);
-    let _ = host.vethpath("list").ok().prints("former: 5 namespaces");
+    host.wait_for_exit(agent);
+    let _ = host.vethpath("list").ok().stdout_has("former: 5 namespaces");
     lab.down();
     host.finish();
 }
@@ -63,13 +65,13 @@ fn up_takes_over_a_lab_of_the_format_before() {
     let agent = lab.pid();
     let ports = |host: &Host| host.run("ip -o link show master br0").ok().stdout;
     let before = ports(&host);
-    let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints("+ create agent former");
-    let _ = host.vethpath(format!("up {}", lab.file)).ok().says("fast path: 3 of 4 pairs armed");
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().stdout_has("+ create agent former");
+    let _ = host.vethpath(format!("up {}", lab.file)).ok().stderr_has("fast path: 3 of 4 pairs armed");
     // The old agent may not know everything that a journal of this version has.
     assert_ne!(lab.pid(), agent);
     assert_eq!(ports(&host), before, "what was there stays");
     assert!(fs::read_to_string(host.path(JOURNAL)).expect("it is up").contains("\"home\""));
-    let _ = host.vethpath(format!("plan {}", lab.file)).ok().prints("nothing to change");
+    let _ = host.vethpath(format!("plan {}", lab.file)).ok().stdout_has("nothing to change");
     lab.is_fast("h0:eth0", "10.1.0.11");
     lab.down();
     host.finish();
@@ -77,7 +79,7 @@ fn up_takes_over_a_lab_of_the_format_before() {
 
 /// The contents of a record of a newer version, or of one before the last, are unknown.
 #[test]
-fn a_lab_of_another_format_is_named_and_goes_by_its_marks() {
+fn a_lab_of_an_unknown_format_is_reported_and_removed_by_its_marks() {
     let host = Host::new();
     for (format, age) in [(3, "a newer"), (1, "an older")] {
         let file = host.topology("former", &data("lab.toml"));
@@ -88,14 +90,21 @@ fn a_lab_of_another_format_is_named_and_goes_by_its_marks() {
         fs::write(host.path(JOURNAL), other).expect("it can be written");
         let written =
             format!("{age} version of vethpath has written it (format {format}, and this one reads 2)");
-        let _ = host.vethpath("list").ok().prints(&format!("former: cannot read {JOURNAL}: {written}"));
+        let _ = host.vethpath("list").ok().stdout_has(&format!("former: cannot read {JOURNAL}: {written}"));
         for command in [format!("up {file}"), format!("plan {file}"), "show former".to_owned()] {
-            let _ =
-                host.vethpath(command).fails(2).says(&written).says("hint: `vethpath down former` removes");
+            let _ = host
+                .vethpath(command)
+                .fails(2)
+                .stderr_has(&written)
+                .stderr_has("hint: `vethpath down former` removes");
         }
-        let _ =
-            host.vethpath("down former").ok().says(&written).says("by its mark").says("lab former is down");
-        host.is_as_it_was(age);
+        let _ = host
+            .vethpath("down former")
+            .ok()
+            .stderr_has(&written)
+            .stderr_has("by its mark")
+            .stderr_has("lab former is down");
+        host.assert_restored(age);
     }
     host.finish();
 }
@@ -107,19 +116,19 @@ fn maps_of_another_version_are_left_alone_until_the_lab_is_down() {
     let lab = host.lab("three-hosts").up();
     let agent = lab.pid();
     let _ = host.run(format!("kill -KILL {agent}")).ok();
-    host.ends(agent);
+    host.wait_for_exit(agent);
     let config =
         MapData::from_pin(host.path("/sys/fs/bpf/vethpath/three-hosts/CONFIG")).expect("it is pinned");
     let mut config = Array::<_, Config>::try_from(Map::Array(config)).expect("it is an array");
     let found = config.get(&0, 0).expect("it can be read");
     config.set(0, Config { abi: 153, ..found }, 0).expect("it can be written");
     for verb in ["plan", "up"] {
-        let done = host.vethpath(format!("{verb} {}", lab.file)).fails(2);
-        let _ = done
-            .says(&format!("its maps are of ABI version 153, not {ABI_VERSION}"))
-            .says("hint: take the lab down with `vethpath down`");
+        let output = host.vethpath(format!("{verb} {}", lab.file)).fails(2);
+        let _ = output
+            .stderr_has(&format!("its maps are of ABI version 153, not {ABI_VERSION}"))
+            .stderr_has("hint: take the lab down with `vethpath down`");
     }
-    let _ = host.vethpath("list").ok().prints("three-hosts: 3 namespaces");
+    let _ = host.vethpath("list").ok().stdout_has("three-hosts: 3 namespaces");
     let _ = host.vethpath("exec ns0 -- ping -n -q -c 1 -W 5 172.17.0.102").ok();
     lab.down();
     host.finish();

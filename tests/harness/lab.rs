@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use vethpath::{kernel::Netns, topology::port_name};
 
 use super::{
-    Args, Done, Host, Process, Refusal, SLACK, Stats, TIMEOUT, Wire, accounts_balance, wait_until,
+    Args, Host, Output, Process, Refusal, SLACK, Stats, TIMEOUT, Wire, assert_counters_match, wait_until,
     with_a_lease,
 };
 
@@ -83,7 +83,7 @@ pub(crate) struct Lab<'h> {
 
 impl<'h> Lab<'h> {
     /// A lab that the test itself has brought up.
-    pub(crate) fn that_is_up(host: &'h Host, name: &str, file: String) -> Self {
+    pub(crate) fn existing(host: &'h Host, name: &str, file: String) -> Self {
         Self { host, name: name.to_owned(), file, is_up: true }
     }
 }
@@ -91,7 +91,7 @@ impl<'h> Lab<'h> {
 impl Lab<'_> {
     /// Runs a command in a namespace with `ip netns exec`.
     #[track_caller]
-    pub(crate) fn run(&self, namespace: &str, args: impl Args) -> Done {
+    pub(crate) fn run(&self, namespace: &str, args: impl Args) -> Output {
         self.host.run(netns_exec(namespace, args))
     }
 
@@ -120,7 +120,7 @@ impl Lab<'_> {
 
     /// Waits until `stats` reports this state of a pair.
     #[track_caller]
-    pub(crate) fn says_of(&self, pair: &str, state: &str) {
+    pub(crate) fn wait_for_state(&self, pair: &str, state: &str) {
         // The kernel removes namespaces asynchronously, one after the other.
         wait_until(TIMEOUT, || {
             let now = self.state(pair);
@@ -146,7 +146,8 @@ impl Lab<'_> {
     /// not wait for the last ones.
     #[track_caller]
     pub(crate) fn reaches(&self, namespace: &str, to: &str) {
-        let _ = self.run(namespace, format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().prints(" 0% packet loss");
+        let _ =
+            self.run(namespace, format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().stdout_has(" 0% packet loss");
     }
 
     /// Waits until a ping gets a reply.
@@ -168,13 +169,13 @@ impl Lab<'_> {
     /// `vethpath stats --json`.
     #[track_caller]
     pub(crate) fn stats(&self) -> Stats {
-        let done = self.host.vethpath(format!("stats {} --json", self.name)).ok();
-        serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("stats: {e}: {done}"))
+        let output = self.host.vethpath(format!("stats {} --json", self.name)).ok();
+        serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("stats: {e}: {output}"))
     }
 
     /// The same from an agent that replies, which may take a while on a loaded machine.
     #[track_caller]
-    pub(crate) fn heard(&self) -> Stats {
+    pub(crate) fn live_stats(&self) -> Stats {
         wait_until(TIMEOUT, || {
             let stats = self.stats();
             if stats.agent.alive { Ok(stats) } else { Err("the agent does not answer".to_owned()) }
@@ -184,7 +185,7 @@ impl Lab<'_> {
     /// The agent's pid.
     #[track_caller]
     pub(crate) fn pid(&self) -> i32 {
-        self.heard().agent.pid.expect("who answers has a number")
+        self.live_stats().agent.pid.expect("who answers has a number")
     }
 
     /// The port of a pair, by the name that `up` gives it.
@@ -216,8 +217,8 @@ impl Lab<'_> {
 
     /// Checks that vethpath's counters equal the kernel's.
     #[track_caller]
-    pub(crate) fn accounts_balance(&self) -> Stats {
-        accounts_balance(self.host, || self.stats())
+    pub(crate) fn assert_counters_match(&self) -> Stats {
+        assert_counters_match(self.host, || self.stats())
     }
 
     /// `vethpath down`. Dropping does the same; this reads better.

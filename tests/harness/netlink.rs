@@ -91,15 +91,15 @@ impl Netlink {
     pub(crate) fn links(&self) -> Vec<Link> {
         let links = self.links_by_index();
         let mut all: Vec<_> = links.values().map(|link| Link::new(link, &links)).collect();
-        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 
     /// The FDBs of all bridges, sorted.
     pub(crate) fn fdb(&self) -> Vec<FdbEntry> {
-        let mut question = NeighbourMessage::default();
-        question.header.family = AddressFamily::Bridge;
-        let entries = self.dump(RouteNetlinkMessage::GetNeighbour(question));
+        let mut request = NeighbourMessage::default();
+        request.header.family = AddressFamily::Bridge;
+        let entries = self.dump(RouteNetlinkMessage::GetNeighbour(request));
         let links = self.links_by_index();
         let entry = |message| match message {
             RouteNetlinkMessage::NewNeighbour(entry) => Some(FdbEntry::new(&entry, &links)),
@@ -112,14 +112,15 @@ impl Netlink {
 
     /// All IPv4 addresses, with their devices.
     pub(crate) fn addresses(&self) -> Vec<String> {
-        let mut question = AddressMessage::default();
-        question.header.family = AddressFamily::Inet;
-        let addresses = self.dump(RouteNetlinkMessage::GetAddress(question));
+        let mut request = AddressMessage::default();
+        request.header.family = AddressFamily::Inet;
+        let addresses = self.dump(RouteNetlinkMessage::GetAddress(request));
         let line = |message| match message {
             RouteNetlinkMessage::NewAddress(address) => {
-                let is_told = |one: &&AddressAttribute| !matches!(one, AddressAttribute::CacheInfo(_));
-                let told: Vec<_> = address.attributes.iter().filter(is_told).collect();
-                Some(format!("{}/{} {told:?}", address.header.index, address.header.prefix_len))
+                let is_stable =
+                    |attribute: &&AddressAttribute| !matches!(attribute, AddressAttribute::CacheInfo(_));
+                let attributes: Vec<_> = address.attributes.iter().filter(is_stable).collect();
+                Some(format!("{}/{} {attributes:?}", address.header.index, address.header.prefix_len))
             }
             _ => None,
         };
@@ -128,14 +129,15 @@ impl Netlink {
 
     /// All IPv4 routes of the main table.
     pub(crate) fn routes(&self) -> Vec<String> {
-        let mut question = RouteMessage::default();
-        question.header.address_family = AddressFamily::Inet;
-        let routes = self.dump(RouteNetlinkMessage::GetRoute(question));
+        let mut request = RouteMessage::default();
+        request.header.address_family = AddressFamily::Inet;
+        let routes = self.dump(RouteNetlinkMessage::GetRoute(request));
         let line = |message| match message {
             RouteNetlinkMessage::NewRoute(route) if route.header.table == RouteHeader::RT_TABLE_MAIN => {
-                let is_told = |one: &&RouteAttribute| !matches!(one, RouteAttribute::CacheInfo(_));
-                let told: Vec<_> = route.attributes.iter().filter(is_told).collect();
-                Some(format!("{:?} {told:?}", route.header))
+                let is_stable =
+                    |attribute: &&RouteAttribute| !matches!(attribute, RouteAttribute::CacheInfo(_));
+                let attributes: Vec<_> = route.attributes.iter().filter(is_stable).collect();
+                Some(format!("{:?} {attributes:?}", route.header))
             }
             _ => None,
         };
@@ -146,11 +148,11 @@ impl Netlink {
     /// kernels that do not know the attribute ignore it.
     #[track_caller]
     pub(crate) fn set_mab(&self, port: &str, on: bool) -> bool {
-        let is_it = |link: &LinkMessage| {
+        let is_port = |link: &LinkMessage| {
             let name = LinkAttribute::IfName(port.to_owned());
             link.attributes.contains(&name)
         };
-        let find = || self.links_by_index().into_values().find(is_it).expect("the port");
+        let find = || self.links_by_index().into_values().find(is_port).expect("the port");
         let mut message = LinkMessage::default();
         message.header.index = find().header.index;
         message.attributes = vec![LinkAttribute::LinkInfo(vec![
@@ -164,37 +166,37 @@ impl Netlink {
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         self.0.send(&bytes, 0).expect("the kernel takes requests");
-        let (answer, _) = self.0.recv_from_full().expect("the kernel answers");
-        assert_eq!(answer.get(HEADER..HEADER + 4), Some(&[0; 4][..]), "the kernel refuses: {answer:?}");
+        let (reply, _) = self.0.recv_from_full().expect("the kernel answers");
+        assert_eq!(reply.get(HEADER..HEADER + 4), Some(&[0; 4][..]), "the kernel refuses: {reply:?}");
         port_attributes(&find()).contains(&InfoBridgePort::Mab(on))
     }
 
-    fn dump(&self, question: RouteNetlinkMessage) -> Vec<RouteNetlinkMessage> {
-        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(question));
+    fn dump(&self, request: RouteNetlinkMessage) -> Vec<RouteNetlinkMessage> {
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::from(request));
         message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
         // If the state changed during the dump (`NLM_F_DUMP_INTR`), the dump is repeated.
         loop {
-            let answers = self.exchange(&bytes);
-            if answers.iter().all(|answer| answer.flags & NLM_F_DUMP_INTR == 0) {
-                let parse = |answer: Answer| {
-                    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer.bytes);
+            let replies = self.exchange(&bytes);
+            if replies.iter().all(|reply| reply.flags & NLM_F_DUMP_INTR == 0) {
+                let parse = |reply: Reply| {
+                    let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply.bytes);
                     match message.expect("a message that the crate knows").payload {
                         NetlinkPayload::InnerMessage(message) => message,
                         other => panic!("{other:?}"),
                     }
                 };
-                return answers.into_iter().map(parse).collect();
+                return replies.into_iter().map(parse).collect();
             }
         }
     }
 
     /// Sends a dump request. Returns the messages of the dump, without the one that ends it.
-    fn exchange(&self, request: &[u8]) -> Vec<Answer> {
+    fn exchange(&self, request: &[u8]) -> Vec<Reply> {
         self.0.send(request, 0).expect("the kernel takes requests");
-        let mut answers = Vec::new();
+        let mut replies = Vec::new();
         loop {
             let (bytes, _) = self.0.recv_from_full().expect("the kernel answers");
             let mut rest = &bytes[..];
@@ -203,9 +205,9 @@ impl Netlink {
                 let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
                 let (kind, flags) = (word(4), word(6));
                 match kind {
-                    NLMSG_DONE => return answers,
+                    NLMSG_DONE => return replies,
                     NLMSG_ERROR => panic!("the kernel refuses a dump: {rest:?}"),
-                    _ => answers.push(Answer { flags, bytes: rest[..length].to_vec() }),
+                    _ => replies.push(Reply { flags, bytes: rest[..length].to_vec() }),
                 }
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             }
@@ -214,7 +216,7 @@ impl Netlink {
 }
 
 /// A message from the kernel, beginning with its header.
-struct Answer {
+struct Reply {
     flags: u16,
     bytes: Vec<u8>,
 }
@@ -230,9 +232,9 @@ pub(crate) fn nf_tables(netns: &Netns) -> Vec<String> {
     request[..4].copy_from_slice(&20_u32.to_ne_bytes());
     request[4..6].copy_from_slice(&GET_TABLE.to_ne_bytes());
     request[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_DUMP).to_ne_bytes());
-    let table = |answer: Answer| {
-        let family = answer.bytes[HEADER];
-        let attributes = NlasIterator::new(&answer.bytes[HEADER + 4..]).map(|nla| nla.expect("well formed"));
+    let table = |reply: Reply| {
+        let family = reply.bytes[HEADER];
+        let attributes = NlasIterator::new(&reply.bytes[HEADER + 4..]).map(|nla| nla.expect("well formed"));
         let name = attributes.into_iter().find(|nla| nla.kind() == NAME).expect("each table has a name");
         format!("{family} {}", String::from_utf8_lossy(name.value()))
     };

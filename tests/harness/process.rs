@@ -1,10 +1,10 @@
-//! A process inside a host: its output, its exit, its timeout.
+//! Commands inside a host: how they are started, what they print, how they end.
 
 use std::{
-    fs,
+    fmt, fs,
     io::{Read, Write},
     os::unix::process::CommandExt,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread,
     time::Duration,
@@ -19,8 +19,40 @@ use rustix::{
     io::retry_on_intr,
     process::{PidfdFlags, pidfd_open},
 };
+use serde_json::Value;
 
-use super::{Done, Inside, SLACK, wait::on_this_machine, wait_until};
+use super::{Inside, SLACK, wait::on_this_machine, wait_until};
+
+/// A command and its arguments.
+pub(crate) trait Args {
+    /// Its words.
+    fn words(self) -> Vec<String>;
+}
+
+/// Split at white space, as a command line without quoting: arguments with spaces need an array.
+impl Args for &str {
+    fn words(self) -> Vec<String> {
+        self.split_whitespace().map(str::to_owned).collect()
+    }
+}
+
+impl Args for String {
+    fn words(self) -> Vec<String> {
+        self.as_str().words()
+    }
+}
+
+impl<const N: usize> Args for [&str; N] {
+    fn words(self) -> Vec<String> {
+        self.into_iter().map(str::to_owned).collect()
+    }
+}
+
+impl Args for Vec<String> {
+    fn words(self) -> Vec<String> {
+        self
+    }
+}
 
 /// What a thread has read from a pipe.
 #[derive(Clone, Default)]
@@ -103,14 +135,14 @@ impl Process {
 
     /// Waits for its exit and for the end of its output. Kills it and panics after `within`.
     #[track_caller]
-    pub(crate) fn wait(mut self, within: Duration) -> Done {
+    pub(crate) fn wait(mut self, within: Duration) -> Output {
         let within = on_this_machine(within);
         assert!(self.ends(within), "{self} did not end within {within:?}; so far:\n{}", self.output());
         let status = self.child.wait().unwrap_or_else(|e| panic!("cannot wait for {self}: {e}"));
         for pipe in [&self.stdout, &self.stderr] {
             assert!(pipe.ends(within), "{self} ended, and something else keeps its output open");
         }
-        Done::new(self.words.clone(), status, self.stdout.text(), self.stderr.text())
+        Output::new(self.words.clone(), status, self.stdout.text(), self.stderr.text())
     }
 
     /// Whether it exits within `within`.
@@ -170,7 +202,7 @@ impl Process {
     }
 
     /// Continues it after a [`Process::stop`].
-    pub(crate) fn go_on(&self) {
+    pub(crate) fn resume(&self) {
         let _ = kill(self.pid(), Signal::SIGCONT);
     }
 
@@ -189,8 +221,8 @@ impl Process {
     }
 }
 
-impl std::fmt::Display for Process {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.words.join(" "))
     }
 }
@@ -201,5 +233,73 @@ impl Drop for Process {
             let _ = killpg(self.pid(), Signal::SIGKILL);
             let _ = self.child.wait();
         }
+    }
+}
+
+/// A command that has ended.
+#[must_use = "check its exit status: `.ok()`, `.fails(1)`"]
+pub(crate) struct Output {
+    words: Vec<String>,
+    status: ExitStatus,
+    /// What it wrote to standard output.
+    pub(crate) stdout: String,
+    /// What it wrote to standard error.
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    pub(super) fn new(words: Vec<String>, status: ExitStatus, stdout: String, stderr: String) -> Self {
+        Self { words, status, stdout, stderr }
+    }
+
+    /// Whether it ended with exit status 0.
+    pub(crate) fn succeeded(&self) -> bool {
+        self.status.success()
+    }
+
+    /// Its exit status; `None` when a signal ended it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// Expects exit status 0.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert!(self.succeeded(), "{self}");
+        self
+    }
+
+    /// Expects this exit status.
+    #[track_caller]
+    pub(crate) fn fails(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "{self}");
+        self
+    }
+
+    /// Expects this text in its standard error.
+    #[track_caller]
+    pub(crate) fn stderr_has(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "{text:?} is not in the standard error of {self}");
+        self
+    }
+
+    /// Expects this text in its standard output.
+    #[track_caller]
+    pub(crate) fn stdout_has(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "{text:?} is not in the standard output of {self}");
+        self
+    }
+
+    /// Its standard output as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self}"))
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { words, status, stdout, stderr } = self;
+        write!(f, "`{}`: {status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}", words.join(" "))
     }
 }

@@ -53,7 +53,7 @@ impl Refusal {
             while !over.load(SeqCst) {
                 let mut waiting = [PollFd::new(std::os::fd::AsFd::as_fd(&listener), PollFlags::POLLIN)];
                 if poll(&mut waiting, PollTimeout::from(50_u8)) == Ok(1) {
-                    answer(&listener, refused.load(SeqCst));
+                    respond(&listener, refused.load(SeqCst));
                 }
             }
         });
@@ -125,7 +125,7 @@ fn take_listener(pid: u32) -> io::Result<OwnedFd> {
 }
 
 /// Replies to one call: with an errno, or, if that is 0, by having the kernel run it.
-fn answer(listener: &OwnedFd, errno: i32) {
+fn respond(listener: &OwnedFd, errno: i32) {
     // SAFETY: both structures may be zero bytes.
     let (mut call, mut response): (libc::seccomp_notif, libc::seccomp_notif_resp) =
         unsafe { (std::mem::zeroed(), std::mem::zeroed()) };

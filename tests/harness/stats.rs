@@ -18,7 +18,7 @@ pub(crate) struct Count {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub(crate) struct Ways {
+pub(crate) struct Directions {
     pub(crate) tx: Count,
     pub(crate) rx: Count,
 }
@@ -30,7 +30,7 @@ pub(crate) struct Pair {
     pub(crate) bridge: String,
     pub(crate) tx: Count,
     pub(crate) rx: Count,
-    pub(crate) fast: Ways,
+    pub(crate) fast: Directions,
     pub(crate) slow: BTreeMap<String, u64>,
     pub(crate) slow_frames: BTreeMap<String, u64>,
     pub(crate) state: String,
@@ -94,7 +94,7 @@ pub(crate) struct Trunk {
     pub(crate) far_port: String,
     pub(crate) tx: Count,
     pub(crate) rx: Count,
-    pub(crate) fast: Ways,
+    pub(crate) fast: Directions,
     pub(crate) state: String,
 }
 
@@ -143,9 +143,9 @@ impl Stats {
 pub(crate) fn with_a_lease<T>(mut stats: impl FnMut() -> Stats, mut part: impl FnMut() -> T) -> T {
     wait_until(SLACK, || {
         let before = stats().slow_by_the_agent();
-        let done = part();
+        let result = part();
         match stats().slow_by_the_agent() - before {
-            0 => Ok(done),
+            0 => Ok(result),
             slow => Err(format!("{slow} packets were slow as the agent was late")),
         }
     })
@@ -157,7 +157,7 @@ const ETH_LEN: u64 = 14;
 /// Waits until traffic is quiet, and checks for every pair that vethpath's counters equal the kernel's at the inner
 /// end: every frame in both directions, and every byte sent.
 #[track_caller]
-pub(crate) fn accounts_balance(host: &Host, mut stats: impl FnMut() -> Stats) -> Stats {
+pub(crate) fn assert_counters_match(host: &Host, mut stats: impl FnMut() -> Stats) -> Stats {
     wait_until(std::time::Duration::from_secs(20) + SLACK, || {
         let stats = stats();
         for pair in &stats.pairs {

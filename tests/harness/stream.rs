@@ -1,5 +1,4 @@
-//! A UDP stream in both directions between two hosts of a lab, with numbered datagrams: losses, duplicates and
-//! reordering are counted exactly. It is paced, so that no socket buffer overflows.
+//! Streams between two hosts of a lab: iperf3, and numbered datagrams.
 
 use std::{
     io,
@@ -13,8 +12,49 @@ use std::{
 };
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
+use serde_json::Value;
 
-use super::{Lab, SLACK, wait_until};
+use super::{Lab, Process, SLACK, wait_until};
+
+/// A running iperf3 client and its server.
+pub(crate) struct Iperf {
+    server: Process,
+    client: Process,
+}
+
+impl Iperf {
+    /// Starts a server in `to` and a client in `from`, with more command-line options.
+    #[track_caller]
+    pub(crate) fn start(lab: &Lab<'_>, from: &str, (to, address): (&str, &str), options: &str) -> Self {
+        let server = lab.spawn(to, "iperf3 --server --one-off --forceflush");
+        wait_until(SLACK, || {
+            let output = server.output();
+            if output.contains("Server listening") { Ok(()) } else { Err(format!("iperf3 says {output:?}")) }
+        });
+        let client = lab.spawn(from, format!("iperf3 --client {address} --json {options}"));
+        Self { server, client }
+    }
+
+    /// Waits for its end and returns the client's report.
+    #[track_caller]
+    pub(crate) fn report(self) -> Value {
+        let report = self.client.wait(Duration::from_secs(60)).ok().json();
+        let _ = self.server.wait(SLACK).ok();
+        report
+    }
+}
+
+/// Runs iperf3 to its end and returns the client's report.
+#[track_caller]
+pub(crate) fn iperf(lab: &Lab<'_>, from: &str, to: (&str, &str), options: &str) -> Value {
+    Iperf::start(lab, from, to, options).report()
+}
+
+/// Bytes that arrived, from a TCP report.
+#[track_caller]
+pub(crate) fn received(report: &Value) -> u64 {
+    report["end"]["sum_received"]["bytes"].as_u64().unwrap_or_else(|| panic!("no TCP report: {report}"))
+}
 
 const PORT: u16 = 7007;
 
@@ -23,19 +63,19 @@ const SILENCE: Duration = Duration::from_millis(500);
 
 /// The result of one direction of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct StreamReport {
     pub(crate) sent: u64,
     pub(crate) received: u64,
     /// Datagrams that arrived more than once.
-    pub(crate) doubled: u64,
+    pub(crate) duplicated: u64,
     /// Datagrams that arrived after a later one.
-    pub(crate) overtaken: u64,
+    pub(crate) reordered: u64,
 }
 
-impl Way {
+impl StreamReport {
     /// Datagrams that never arrived.
     pub(crate) fn lost(&self) -> u64 {
-        self.sent + self.doubled - self.received
+        self.sent + self.duplicated - self.received
     }
 }
 
@@ -43,7 +83,7 @@ impl Way {
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
     silence: Arc<AtomicBool>,
-    ways: Vec<(JoinHandle<u64>, JoinHandle<Way>)>,
+    directions: Vec<(JoinHandle<u64>, JoinHandle<StreamReport>)>,
 }
 
 impl Stream {
@@ -51,7 +91,7 @@ impl Stream {
     /// `(namespace, address)`.
     #[track_caller]
     pub(crate) fn start(lab: &Lab<'_>, a: (&str, &str), b: (&str, &str), pace: Duration) -> Self {
-        let mut stream = Self { stop: Arc::default(), silence: Arc::default(), ways: Vec::new() };
+        let mut stream = Self { stop: Arc::default(), silence: Arc::default(), directions: Vec::new() };
         let sockets = [a, b].map(|(namespace, address)| {
             let address: SocketAddr = (address.parse::<std::net::IpAddr>().expect("an address"), PORT).into();
             // The kernel releases the port of an earlier socket asynchronously.
@@ -67,19 +107,19 @@ impl Stream {
             let (from, to) = (copy(from), copy(to));
             let (stop, silence, at) = (stream.stop.clone(), stream.silence.clone(), *at);
             let sender = thread::spawn(move || send(&from, at, pace, &stop));
-            stream.ways.push((sender, thread::spawn(move || receive(&to, &silence))));
+            stream.directions.push((sender, thread::spawn(move || receive(&to, &silence))));
         }
         stream
     }
 
     /// Ends the stream and returns the results of both directions.
-    pub(crate) fn end(mut self) -> [Way; 2] {
+    pub(crate) fn end(mut self) -> [StreamReport; 2] {
         self.stop.store(true, SeqCst);
-        let (senders, receivers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ways).into_iter().unzip();
+        let (senders, receivers): (Vec<_>, Vec<_>) = std::mem::take(&mut self.directions).into_iter().unzip();
         let sent: Vec<u64> = senders.into_iter().map(|thread| thread.join().expect("it sends")).collect();
         self.silence.store(true, SeqCst);
-        let mut ways = receivers.into_iter().map(|thread| thread.join().expect("it receives"));
-        [0, 1].map(|way| Way { sent: sent[way], ..ways.next().expect("two ways") })
+        let mut directions = receivers.into_iter().map(|thread| thread.join().expect("it receives"));
+        [0, 1].map(|n| StreamReport { sent: sent[n], ..directions.next().expect("two directions") })
     }
 }
 
@@ -113,8 +153,8 @@ fn send(socket: &UdpSocket, to: SocketAddr, pace: Duration, stop: &AtomicBool) -
 }
 
 /// Receives until stopped and nothing more arrives.
-fn receive(socket: &UdpSocket, silence: &AtomicBool) -> Way {
-    let (mut way, mut seen, mut highest) = (Way::default(), Vec::new(), None);
+fn receive(socket: &UdpSocket, silence: &AtomicBool) -> StreamReport {
+    let (mut report, mut seen, mut highest) = (StreamReport::default(), Vec::new(), None);
     let mut bytes = [0; 8];
     loop {
         // Read before the wait: if it is set, the whole wait came after it.
@@ -123,12 +163,12 @@ fn receive(socket: &UdpSocket, silence: &AtomicBool) -> Way {
             Ok(_) => {
                 let number = usize::try_from(u64::from_be_bytes(bytes)).expect("it is counted from 0");
                 seen.resize(seen.len().max(number + 1), false);
-                way.received += 1;
-                way.doubled += u64::from(std::mem::replace(&mut seen[number], true));
-                way.overtaken += u64::from(highest > Some(number));
+                report.received += 1;
+                report.duplicated += u64::from(std::mem::replace(&mut seen[number], true));
+                report.reordered += u64::from(highest > Some(number));
                 highest = highest.max(Some(number));
             }
-            Err(error) if silent && error.kind() == io::ErrorKind::WouldBlock => return way,
+            Err(error) if silent && error.kind() == io::ErrorKind::WouldBlock => return report,
             // Errors from refused datagrams, and timeouts.
             Err(_) => {}
         }

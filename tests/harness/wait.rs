@@ -21,15 +21,15 @@ pub(super) fn on_this_machine(time: Duration) -> Duration {
     time.saturating_mul(factor.unwrap_or(1))
 }
 
-/// Polls `look` until it succeeds, and returns its result. Panics with its last error when `within` has passed.
+/// Polls `poll` until it succeeds, and returns its result. Panics with its last error when `within` has passed.
 #[track_caller]
-pub(crate) fn wait_until<T>(within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn wait_until<T>(within: Duration, mut poll: impl FnMut() -> Result<T, String>) -> T {
     let (start, within) = (Instant::now(), on_this_machine(within));
     loop {
         let late = start.elapsed() > within;
-        match look() {
+        match poll() {
             Ok(found) => return found,
-            Err(complaint) if late => panic!("not within {within:?}: {complaint}"),
+            Err(error) if late => panic!("not within {within:?}: {error}"),
             // Fast conditions are seen soon, and slow ones do not keep a CPU busy.
             Err(_) => thread::sleep((start.elapsed() / 10).clamp(PACE.0, PACE.1)),
         }
@@ -44,11 +44,11 @@ pub(crate) fn wait_for(within: Duration, what: &str, mut condition: impl FnMut()
 
 /// Polls until the result has been the same for a second, and returns it.
 #[track_caller]
-pub(crate) fn when_still<T: PartialEq>(mut look: impl FnMut() -> T) -> T {
-    let (mut last, mut since) = (look(), Instant::now());
+pub(crate) fn wait_until_stable<T: PartialEq>(mut poll: impl FnMut() -> T) -> T {
+    let (mut last, mut since) = (poll(), Instant::now());
     wait_until(SLACK, || {
         let is_long = since.elapsed() > Duration::from_secs(1);
-        let now = look();
+        let now = poll();
         if now != last {
             (last, since) = (now, Instant::now());
         } else if is_long {
@@ -69,7 +69,7 @@ pub(crate) fn holds_for(time: Duration, what: &str, mut condition: impl FnMut() 
 }
 
 /// Runs `work` for all `items` in parallel, each on a thread that has the item as its name in a panic.
-pub(crate) fn at_once<T: Debug + Send, R: Send>(
+pub(crate) fn in_parallel<T: Debug + Send, R: Send>(
     items: impl IntoIterator<Item = T>,
     work: impl Fn(T) -> R + Sync,
 ) -> Vec<R> {
@@ -86,25 +86,25 @@ pub(crate) fn at_once<T: Debug + Send, R: Send>(
     })
 }
 
-/// Lets other threads of the test run until the guard of `end_here` is dropped, be it by a panic.
+/// Lets other threads of the test run until the guard of `stop_on_drop` is dropped, be it by a panic.
 #[derive(Default)]
-pub(crate) struct Until(AtomicBool);
+pub(crate) struct StopFlag(AtomicBool);
 
-impl Until {
+impl StopFlag {
     /// Whether to go on.
-    pub(crate) fn goes_on(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         !self.0.load(SeqCst)
     }
 
     /// Ends it at the end of the caller's scope.
-    pub(crate) fn end_here(&self) -> impl Drop + '_ {
-        End(self)
+    pub(crate) fn stop_on_drop(&self) -> impl Drop + '_ {
+        StopOnDrop(self)
     }
 }
 
-struct End<'a>(&'a Until);
+struct StopOnDrop<'a>(&'a StopFlag);
 
-impl Drop for End<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.0.store(true, SeqCst);
     }

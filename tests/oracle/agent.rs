@@ -39,7 +39,7 @@ pub(crate) enum Fate {
 /// The current agent of a lab.
 pub(crate) struct Agent {
     /// Whether it is alive and not stopped.
-    is_well: AtomicBool,
+    is_running: AtomicBool,
     socket: PathBuf,
     /// `/proc/net/netlink` of the agent's network namespace.
     netlink: PathBuf,
@@ -52,7 +52,7 @@ impl Agent {
     pub(crate) fn of(host: &Host, lab: &str, other: u32) -> Self {
         let socket = host.path(&format!("/run/vethpath/{lab}/agent.sock"));
         Self {
-            is_well: AtomicBool::new(true),
+            is_running: AtomicBool::new(true),
             socket,
             netlink: host.path("/proc/1/net/netlink"),
             other: other.to_string(),
@@ -65,19 +65,19 @@ impl Agent {
     /// scans again. The scan after SIGHUP finds changes without events.
     #[track_caller]
     pub(crate) fn settle(&self) {
-        if !self.is_well.load(Relaxed) {
+        if !self.is_running.load(Relaxed) {
             return;
         }
-        self.until("it has unread events", |_| !self.has_unread_events());
-        let before = self.ask().looks;
+        self.wait_until("it has unread events", |_| !self.has_unread_events());
+        let before = self.status().looks;
         self.signal(Signal::SIGHUP);
-        self.until("it does not look", |status| status.looks != before);
+        self.wait_until("it does not look", |status| status.looks != before);
     }
 
     /// Signals the agent. If it ends or stops, waits until the lease has expired. `lease_holds` reads the maps.
     #[track_caller]
-    pub(crate) fn meets(&self, fate: Fate, lease_holds: impl Fn() -> bool) {
-        self.is_well.store(fate == Fate::Back, Relaxed);
+    pub(crate) fn apply(&self, fate: Fate, lease_holds: impl Fn() -> bool) {
+        self.is_running.store(fate == Fate::Back, Relaxed);
         self.signal(match fate {
             Fate::Replaced => Signal::SIGKILL,
             Fate::Ended => Signal::SIGTERM,
@@ -90,23 +90,23 @@ impl Agent {
     }
 
     /// Records that the agent runs again.
-    pub(crate) fn is_back(&self) {
-        self.is_well.store(true, Relaxed);
+    pub(crate) fn set_running(&self) {
+        self.is_running.store(true, Relaxed);
     }
 
     /// Runs `work` while the agent is stopped, since the maps allow one writer only.
     #[track_caller]
-    pub(crate) fn while_it_rests<T>(&self, work: impl FnOnce() -> T) -> T {
-        let Some(pid) = self.pid().filter(|_| self.is_well.load(Relaxed)) else { return work() };
+    pub(crate) fn while_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
+        let Some(pid) = self.pid().filter(|_| self.is_running.load(Relaxed)) else { return work() };
         let _ = kill(pid, Signal::SIGSTOP);
         let start = Instant::now();
-        while !rests(pid) {
+        while !is_stopped(pid) {
             assert!(start.elapsed() < TIMEOUT, "the agent does not stop");
             thread::yield_now();
         }
-        let done = work();
+        let result = work();
         let _ = kill(pid, Signal::SIGCONT);
-        done
+        result
     }
 
     /// Sends a signal to the agent, if there is one.
@@ -125,20 +125,20 @@ impl Agent {
     }
 
     #[track_caller]
-    fn ask(&self) -> Status {
+    fn status(&self) -> Status {
         wait_until(TIMEOUT, || query(&self.socket).map_err(|error| format!("the agent: {error}")))
     }
 
     #[track_caller]
-    fn until(&self, complaint: &str, mut done: impl FnMut(&Status) -> bool) {
+    fn wait_until(&self, complaint: &str, mut condition: impl FnMut(&Status) -> bool) {
         // The poll interval of the other tests would be most of a script's run time.
         for _ in 0..50 {
-            if done(&self.ask()) {
+            if condition(&self.status()) {
                 return;
             }
             thread::sleep(PACE);
         }
-        wait_until(TIMEOUT, || if done(&self.ask()) { Ok(()) } else { Err(complaint.to_owned()) });
+        wait_until(TIMEOUT, || if condition(&self.status()) { Ok(()) } else { Err(complaint.to_owned()) });
     }
 
     /// Whether a socket with multicast groups (`Groups`) holds unread bytes (`Rmem`).
@@ -152,7 +152,7 @@ impl Agent {
 }
 
 /// Whether all threads of a process are stopped.
-fn rests(pid: Pid) -> bool {
+fn is_stopped(pid: Pid) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it lives");
     let mut stats = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("stat")).ok());
     stats.all(|stat| stat.contains(") T "))

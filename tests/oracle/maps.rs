@@ -52,7 +52,7 @@ impl Counters {
     pub(crate) fn fast(&self) -> u64 {
         let frames = |cell| {
             let cpus = self.cells.get(cell, 0).expect("it is there");
-            cpus.iter().map(|one| one.frames).sum::<u64>()
+            cpus.iter().map(|count| count.frames).sum::<u64>()
         };
         self.used.iter().map(frames).sum()
     }
@@ -60,7 +60,7 @@ impl Counters {
 
 /// All entries that the programs read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Books {
+pub(crate) struct MapEntries {
     /// Entries of another generation are stale.
     pub(crate) generation: u32,
     /// Whether the programs use the entries at all.
@@ -70,11 +70,11 @@ pub(crate) struct Books {
     pub(crate) stations: BTreeMap<StationKey, Station>,
 }
 
-impl Books {
+impl MapEntries {
     pub(crate) fn of(world: &World) -> Self {
         let config = Array::try_from(Map::Array(pinned(&world.pin(names::CONFIG)))).expect("an array");
         let config: Config = config.get(&0, 0).expect("it has one element");
-        let mut books = Self {
+        let mut entries = Self {
             generation: config.generation,
             lease_holds: config.lease_until_ns > now_ns(),
             ports: read(&hash(world, names::PORTS)),
@@ -82,12 +82,12 @@ impl Books {
             stations: stations(world).iter().collect(),
         };
         // The programs write these fields all the time. Zero is "never".
-        books.sources.values_mut().for_each(|source| {
+        entries.sources.values_mut().for_each(|source| {
             (source.seen, source.away_until_ns) = Default::default();
         });
         // Entries that are written from this copy need no confirmation either.
-        books.stations.values_mut().for_each(|station| station.away_until_ns = 0);
-        books
+        entries.stations.values_mut().for_each(|station| station.away_until_ns = 0);
+        entries
     }
 
     /// Writes the entries that differ from `before`, which is what the maps hold.
@@ -98,10 +98,10 @@ impl Books {
 
     /// Restores the entries of `before` that `spoiled` changed, if the maps still hold the spoiled ones: the agent may
     /// have written new ones meanwhile.
-    pub(crate) fn put_back(before: &Self, spoiled: &Self, world: &World) {
+    pub(crate) fn restore(before: &Self, spoiled: &Self, world: &World) {
         let now = Self::of(world);
-        let sources = back(&before.sources, &spoiled.sources, &now.sources);
-        let stations = back(&before.stations, &spoiled.stations, &now.stations);
+        let sources = restored(&before.sources, &spoiled.sources, &now.sources);
+        let stations = restored(&before.stations, &spoiled.stations, &now.stations);
         Self { sources, stations, ..now.clone() }.replace(&now, world);
     }
 }
@@ -145,7 +145,7 @@ fn write<V: Entry<Key: Pod> + Pod + PartialEq>(
     }
 }
 
-fn back<K: Pod + Ord, V: Pod + PartialEq>(
+fn restored<K: Pod + Ord, V: Pod + PartialEq>(
     before: &BTreeMap<K, V>,
     spoiled: &BTreeMap<K, V>,
     now: &BTreeMap<K, V>,

@@ -3,34 +3,29 @@
 //! Both run the same script of frames and operations; see docs/equivalence.md.
 
 mod agent;
-mod frame;
+mod detection;
 mod generate;
+mod handwritten;
 mod maps;
 mod names;
 mod operation;
 mod pair;
-mod passes;
-mod payload;
-mod picked;
-mod program;
 mod run;
 mod sabotage;
-mod sees;
-mod step;
-mod trial;
+mod script;
 mod world;
 
+use generate::try_steps;
 use run::Run;
-use trial::try_steps;
 
-use crate::harness::{at_once, seed};
+use crate::harness::{in_parallel, seed};
 
 const ONE_BRIDGE: &str = include_str!("../topologies/oracle.toml");
 const THREE_BRIDGES: &str = include_str!("../topologies/oracle-trunk.toml");
 
 /// The datapath of the accelerated world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Datapath {
     Tc,
     /// With GRO at the inner ends, as `up` leaves them.
     Xdp,
@@ -48,44 +43,44 @@ const LANES: u64 = 2;
 
 #[test]
 fn generated_scripts_on_one_bridge() {
-    generated(ONE_BRIDGE, false, Way::Tc, 1000);
+    generated(ONE_BRIDGE, false, Datapath::Tc, 1000);
 }
 
 #[test]
 fn generated_scripts_on_a_bridge_that_calls_netfilter() {
-    generated(ONE_BRIDGE, true, Way::Tc, 2000);
+    generated(ONE_BRIDGE, true, Datapath::Tc, 2000);
 }
 
 #[test]
 fn generated_scripts_on_three_bridges() {
-    generated(THREE_BRIDGES, false, Way::Tc, 3000);
+    generated(THREE_BRIDGES, false, Datapath::Tc, 3000);
 }
 
 #[test]
 fn generated_scripts_by_xdp_on_one_bridge() {
-    generated(ONE_BRIDGE, false, Way::XdpToPrograms, 4000);
+    generated(ONE_BRIDGE, false, Datapath::XdpToPrograms, 4000);
 }
 
 #[test]
 fn generated_scripts_by_xdp_on_a_bridge_that_calls_netfilter() {
-    generated(ONE_BRIDGE, true, Way::XdpToPrograms, 5000);
+    generated(ONE_BRIDGE, true, Datapath::XdpToPrograms, 5000);
 }
 
 #[test]
 fn generated_scripts_by_xdp_on_three_bridges() {
-    generated(THREE_BRIDGES, false, Way::XdpToPrograms, 6000);
+    generated(THREE_BRIDGES, false, Datapath::XdpToPrograms, 6000);
 }
 
 #[track_caller]
-fn generated(topology: &str, netfilter: bool, way: Way, number: u64) {
-    let (steps, seed) = (trial::steps(STEPS), seed(number));
+fn generated(topology: &str, netfilter: bool, datapath: Datapath, number: u64) {
+    let (steps, seed) = (generate::steps(STEPS), seed(number));
     let lane = |number| {
-        let mut run = Run::by(way, topology, netfilter);
+        let mut run = Run::by(datapath, topology, netfilter);
         let outcome = try_steps(&mut run, steps / LANES, seed + number);
-        assert!(outcome.is_err() || run.is_by_its_way(), "void: {:?} is not by {way:?}", run.tally);
+        assert!(outcome.is_err() || run.is_by_its_datapath(), "void: {:?} is not by {datapath:?}", run.tally);
         outcome
     };
-    for outcome in at_once(0..LANES, lane) {
+    for outcome in in_parallel(0..LANES, lane) {
         let tally = outcome.unwrap_or_else(|found| panic!("{found}"));
         eprintln!("{tally:?}");
         assert!(

@@ -137,8 +137,3 @@ impl fmt::Display for Address {
         }
     }
 }
-
-/// Formats an address for `ip` and `bridge`.
-pub(crate) fn written(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}

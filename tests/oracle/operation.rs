@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::names::{Address, Names, written};
+use super::names::{Address, Names};
+use crate::harness::format_mac;
 
 /// A change that is made to both labs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Operation {
     /// The commands of the operation.
     pub(crate) fn commands(&self, names: &Names) -> Vec<Command> {
         let here = |words| vec![Command::here(words)];
-        let mac = |mac| written(names.mac(mac));
+        let mac = |mac| format_mac(names.mac(mac));
         match *self {
             Self::Entry { verb, mac: address, port, kind } => {
                 here(format!("bridge fdb {verb} {} dev {} master {kind}", mac(address), names.port(port)))
@@ -190,11 +191,11 @@ fn on_off(on: bool) -> &'static str {
 }
 
 fn filter(port: &str, ingress: bool, mac: [u8; 6]) -> Vec<Command> {
-    let way = if ingress { "ingress" } else { "egress" };
+    let hook = if ingress { "ingress" } else { "egress" };
     let [_, _, c, d, e, f] = mac;
     // Relative to the network header: the last four bytes of the destination.
     let matching = format!("u32 match u32 0x{c:02x}{d:02x}{e:02x}{f:02x} 0xffffffff at -12");
-    ["qdisc replace dev PORT clsact".to_owned(), format!("filter add dev PORT {way} {matching} action drop")]
+    ["qdisc replace dev PORT clsact".to_owned(), format!("filter add dev PORT {hook} {matching} action drop")]
         .map(|words| Command::here(format!("tc {}", words.replace("PORT", port))))
         .into()
 }

@@ -2,17 +2,23 @@
 
 use std::{
     fmt::{self, Debug, Display},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
+use vethpath::kernel::Netns;
+
 use super::{
-    Way,
+    Datapath,
     maps::Counters,
     names::Names,
-    world::{AT_ODDS, World},
+    world::{UNSETTLED, World},
 };
-use crate::harness::Arrival;
+use crate::{
+    harness::{Arrival, SLACK, TIMEOUT, Wire, wait_for},
+    programs::bench::ip,
+};
 
 /// Poll interval.
 const PACE: Duration = Duration::from_millis(5);
@@ -24,19 +30,19 @@ pub(crate) struct Pair {
     pub(crate) counters: Counters,
     /// Whether their bridges call netfilter.
     netfilter: bool,
-    way: Way,
+    datapath: Datapath,
 }
 
 /// A frame that arrived at a host.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Came(usize, Arrival);
+struct Arrived(usize, Arrival);
 
 impl Pair {
-    pub(crate) fn new(text: &str, netfilter: bool, way: Way, names: &Names) -> Self {
+    pub(crate) fn new(text: &str, netfilter: bool, datapath: Datapath, names: &Names) -> Self {
         let [plain, accelerated] =
-            [false, true].map(|accelerated| World::new(text, way, accelerated, netfilter, names));
+            [false, true].map(|accelerated| World::new(text, datapath, accelerated, netfilter, names));
         let counters = Counters::of(&accelerated, names);
-        Self { plain, accelerated, counters, netfilter, way }
+        Self { plain, accelerated, counters, netfilter, datapath }
     }
 
     pub(crate) fn worlds(&self) -> [&World; 2] {
@@ -48,7 +54,7 @@ impl Pair {
         &self,
         work: impl Fn(&World) -> Result<(), E> + Sync,
     ) -> Result<(), String> {
-        match self.at_once(work) {
+        match self.in_parallel(work) {
             [Ok(()), Ok(())] | [Err(_), Err(_)] => Ok(()),
             [Err(error), Ok(())] => Err(format!("it fails in the plain world alone: {error:?}")),
             [Ok(()), Err(error)] => Err(format!("it fails in the accelerated world alone: {error:?}")),
@@ -56,35 +62,35 @@ impl Pair {
     }
 
     /// Compares their FDBs.
-    pub(crate) fn same_fdbs(&self, patience: Duration) -> Result<(), String> {
-        same("FDBs", patience, || self.at_once(World::fdb)).map(drop)
+    pub(crate) fn same_fdbs(&self, timeout: Duration) -> Result<(), String> {
+        same("FDBs", timeout, || self.in_parallel(World::fdb)).map(drop)
     }
 
     /// Compares their FDBs as `bridge` shows them.
-    pub(crate) fn same_fdbs_by_bridge(&self, patience: Duration) -> Result<(), String> {
-        same("FDBs by `bridge`", patience, || self.at_once(World::fdb_by_bridge)).map(drop)
+    pub(crate) fn same_fdbs_by_bridge(&self, timeout: Duration) -> Result<(), String> {
+        same("FDBs by `bridge`", timeout, || self.in_parallel(World::fdb_by_bridge)).map(drop)
     }
 
     /// Compares their links, which the kernel may still be updating.
-    pub(crate) fn same_links(&self, patience: Duration) -> Result<(), String> {
-        self.same_links_by(World::links, patience)
+    pub(crate) fn same_links(&self, timeout: Duration) -> Result<(), String> {
+        self.same_links_by(World::links, timeout)
     }
 
     /// Compares their links as `ip` shows them.
-    pub(crate) fn same_links_by_ip(&self, patience: Duration) -> Result<(), String> {
-        self.same_links_by(World::links_by_ip, patience)
+    pub(crate) fn same_links_by_ip(&self, timeout: Duration) -> Result<(), String> {
+        self.same_links_by(World::links_by_ip, timeout)
     }
 
     fn same_links_by(
         &self,
         links_of: impl Fn(&World) -> Vec<String> + Sync,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(), String> {
         let start = Instant::now();
         loop {
-            let links = same("links", patience, || self.at_once(&links_of))?;
+            let links = same("links", timeout, || self.in_parallel(&links_of))?;
             // The links are also equal while the kernel has processed the change in neither world.
-            if !links.iter().any(|link| link.ends_with(AT_ODDS)) || start.elapsed() > patience {
+            if !links.iter().any(|link| link.ends_with(UNSETTLED)) || start.elapsed() > timeout {
                 return Ok(());
             }
             thread::sleep(PACE);
@@ -92,22 +98,25 @@ impl Pair {
     }
 
     /// Compares the frames that have arrived since the last call. Returns whether there were any.
-    pub(crate) fn same_arrivals(&self, patience: Duration) -> Result<bool, String> {
-        let mut came: [Vec<Came>; 2] = Default::default();
-        let all = same("frames", patience, || {
-            for (came, world) in came.iter_mut().zip(self.worlds()) {
+    pub(crate) fn same_arrivals(&self, timeout: Duration) -> Result<bool, String> {
+        let mut arrived: [Vec<Arrived>; 2] = Default::default();
+        let all = same("frames", timeout, || {
+            for (arrived, world) in arrived.iter_mut().zip(self.worlds()) {
                 for (end, arrival) in world.arrivals() {
                     let arrival = if self.netfilter { without_fragment_id(arrival) } else { arrival };
-                    came.push(Came(end, if self.way == Way::Tc { arrival } else { unverified(arrival) }));
+                    arrived.push(Arrived(
+                        end,
+                        if self.datapath == Datapath::Tc { arrival } else { unverified(arrival) },
+                    ));
                 }
-                came.sort();
+                arrived.sort();
             }
-            came.clone()
+            arrived.clone()
         });
         all.map(|all| !all.is_empty())
     }
 
-    fn at_once<T: Send>(&self, work: impl Fn(&World) -> T + Sync) -> [T; 2] {
+    fn in_parallel<T: Send>(&self, work: impl Fn(&World) -> T + Sync) -> [T; 2] {
         thread::scope(|scope| {
             let other = scope.spawn(|| work(&self.accelerated));
             [work(&self.plain), other.join().expect("it does not panic")]
@@ -118,16 +127,16 @@ impl Pair {
 /// Polls until both are the same, and returns their content.
 fn same<T: PartialEq + Display>(
     what: &str,
-    patience: Duration,
-    mut look: impl FnMut() -> [Vec<T>; 2],
+    timeout: Duration,
+    mut read: impl FnMut() -> [Vec<T>; 2],
 ) -> Result<Vec<T>, String> {
     let start = Instant::now();
     loop {
-        let [plain, accelerated] = look();
+        let [plain, accelerated] = read();
         if plain == accelerated {
             return Ok(plain);
         }
-        if start.elapsed() > patience {
+        if start.elapsed() > timeout {
             return Err(format!("{what}:\n{}", differences(&plain, &accelerated)));
         }
         thread::sleep(PACE);
@@ -136,10 +145,10 @@ fn same<T: PartialEq + Display>(
 
 /// The items that only one of them has.
 fn differences<T: PartialEq + Display>(plain: &[T], accelerated: &[T]) -> String {
-    let only = |name: &str, these: &[T], those: &[T]| -> String {
-        let count = |all: &[T], one: &T| all.iter().filter(|other| *other == one).count();
-        let only = these.iter().filter(|one| count(these, one) > count(those, one));
-        only.map(|one| format!("  {name} alone: {one}\n")).collect()
+    let only = |name: &str, side: &[T], other_side: &[T]| -> String {
+        let count = |all: &[T], item: &T| all.iter().filter(|candidate| *candidate == item).count();
+        let only = side.iter().filter(|item| count(side, item) > count(other_side, item));
+        only.map(|item| format!("  {name} alone: {item}\n")).collect()
     };
     only("plain", plain, accelerated) + &only("accelerated", accelerated, plain)
 }
@@ -164,8 +173,56 @@ fn unverified(mut arrival: Arrival) -> Arrival {
     arrival
 }
 
-impl Display for Came {
+impl Display for Arrived {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "h{} gets {:?}", self.0, self.1)
+    }
+}
+
+/// A veth pair outside both worlds, to wait until no frame is in flight.
+///
+/// A frame is queued in the backlog of the sending CPU once for each veth pair that it crosses. Each backlog is a FIFO
+/// (`enqueue_to_backlog` in net/core/dev.c). A probe that the same CPU sends on a separate pair therefore arrives after
+/// all frames that were queued before.
+pub(crate) struct Drain {
+    out: Wire,
+    back: Wire,
+}
+
+impl Drain {
+    pub(crate) fn new() -> Self {
+        let netns = Netns::create("passes").expect("a namespace");
+        let wires = netns.run(|| {
+            for words in [
+                "link add there type veth peer name back",
+                "link set there addrgenmode none up",
+                "link set back addrgenmode none up",
+            ] {
+                ip(words);
+            }
+            // The kernel drops frames until it has processed the carrier.
+            let is_up = |name| {
+                let shown = Command::new("ip").args(["-o", "link", "show", "dev", name]).output();
+                String::from_utf8_lossy(&shown.expect("ip is installed").stdout).contains("state UP")
+            };
+            wait_for(SLACK, "the pair is not up", || ["there", "back"].into_iter().all(is_up));
+            ["there", "back"].map(|name| Wire::on(name).expect("a packet socket"))
+        });
+        let [out, back] = wires.expect("it is there");
+        Self { out, back }
+    }
+
+    /// Waits until all frames that the calling thread has sent, on one CPU, have crossed this many pairs.
+    pub(crate) fn wait(&self, pairs: usize) {
+        let frame = [&[0xff; 12], &[0x88, 0xb5][..], &[0; 46]].concat();
+        let start = Instant::now();
+        for _ in 0..pairs {
+            self.out.send(&frame);
+            // It has arrived already, unless the kernel has deferred softirqs to a thread.
+            while self.back.next().is_none() {
+                assert!(start.elapsed() < TIMEOUT, "a frame of our own does not come out");
+                thread::yield_now();
+            }
+        }
     }
 }

@@ -3,19 +3,17 @@
 use std::time::Duration;
 
 use super::{
-    Way,
+    Datapath,
     agent::{Agent, Fate},
-    frame::Frame,
-    maps::Books,
-    names::{Names, written},
+    maps::MapEntries,
+    names::Names,
     operation::{Command, Operation},
-    pair::Pair,
-    passes::Passes,
+    pair::{Drain, Pair},
     sabotage::Sabotage,
-    step::Step,
+    script::{Frame, Step},
     world::World,
 };
-use crate::harness::OneCpu;
+use crate::harness::{CpuPin, format_mac};
 
 /// Worlds that do not become equal within this time differ. Frames have arrived and commands have ended when it begins,
 /// so it covers only asynchronous work of the kernel.
@@ -23,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// The same for links, which the kernel may update later on a loaded machine.
 const FOR_LINKS: Duration = Duration::from_secs(30);
 /// The same where differences are expected, and a false one does no harm.
-const HASTE: Duration = Duration::from_millis(40);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(40);
 
 /// The counts of a run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -43,11 +41,11 @@ pub(crate) struct Run {
     names: Names,
     text: String,
     netfilter: bool,
-    way: Way,
+    datapath: Datapath,
     worlds: Option<Pair>,
     sabotage: Option<Box<dyn Sabotage>>,
-    patience: Duration,
-    passes: Passes,
+    timeout: Duration,
+    drain: Drain,
     number: u32,
     pub(crate) tally: Tally,
 }
@@ -55,22 +53,22 @@ pub(crate) struct Run {
 impl Run {
     /// Makes worlds of this topology, whose bridges call netfilter or do not.
     pub(crate) fn of(text: &str, netfilter: bool) -> Self {
-        Self::by(Way::Tc, text, netfilter)
+        Self::by(Datapath::Tc, text, netfilter)
     }
 
     /// The same, with this datapath.
-    pub(crate) fn by(way: Way, text: &str, netfilter: bool) -> Self {
+    pub(crate) fn by(datapath: Datapath, text: &str, netfilter: bool) -> Self {
         let names = Names::of(text);
-        let worlds = Some(Pair::new(text, netfilter, way, &names));
+        let worlds = Some(Pair::new(text, netfilter, datapath, &names));
         Self {
             names,
             text: text.to_owned(),
             netfilter,
-            way,
+            datapath,
             worlds,
             sabotage: None,
-            patience: TIMEOUT,
-            passes: Passes::new(),
+            timeout: TIMEOUT,
+            drain: Drain::new(),
             number: 0,
             tally: Tally::default(),
         }
@@ -80,7 +78,7 @@ impl Run {
     pub(crate) fn sabotage(&mut self, sabotage: impl Sabotage + 'static) {
         self.restore();
         self.sabotage = Some(Box::new(sabotage));
-        self.patience = HASTE;
+        self.timeout = SHORT_TIMEOUT;
     }
 
     /// Whether the accelerated world is sabotaged.
@@ -89,8 +87,8 @@ impl Run {
     }
 
     /// Uses the full timeout, for sabotage that must make no difference.
-    pub(crate) fn patiently(&mut self) {
-        self.patience = TIMEOUT;
+    pub(crate) fn use_full_timeout(&mut self) {
+        self.timeout = TIMEOUT;
     }
 
     pub(crate) fn names(&self) -> &Names {
@@ -99,32 +97,32 @@ impl Run {
 
     /// Runs a script from the initial state, and fails at the first difference. With the short timeout, a delay
     /// looks like a difference, so the difference must then occur twice.
-    pub(crate) fn take(&mut self, script: &[Step]) -> Result<(), String> {
-        match self.take_once(script) {
-            Err(_) if self.patience == HASTE => self.take_once(script),
-            taken => taken,
+    pub(crate) fn run_script(&mut self, script: &[Step]) -> Result<(), String> {
+        match self.run_script_once(script) {
+            Err(_) if self.timeout == SHORT_TIMEOUT => self.run_script_once(script),
+            result => result,
         }
     }
 
-    fn take_once(&mut self, script: &[Step]) -> Result<(), String> {
+    fn run_script_once(&mut self, script: &[Step]) -> Result<(), String> {
         if self.worlds.is_none() {
-            self.worlds = Some(Pair::new(&self.text, self.netfilter, self.way, &self.names));
+            self.worlds = Some(Pair::new(&self.text, self.netfilter, self.datapath, &self.names));
         }
         let before = self.worlds().counters.by_xdp();
-        let taken = self.start().and_then(|()| self.follow(script));
+        let result = self.start().and_then(|()| self.run_steps(script));
         let undone = self.undo(script);
         self.tally.by_xdp += self.worlds().counters.by_xdp().saturating_sub(before);
         // A script that is shrunk must begin from the initial state, whatever the difference has left.
-        if undone.is_err() || (taken.is_err() && self.sabotage.is_none()) {
+        if undone.is_err() || (result.is_err() && self.sabotage.is_none()) {
             self.worlds = None;
         }
-        taken
+        result
     }
 
     /// Whether the fast frames took the datapath under test.
-    pub(crate) fn is_by_its_way(&self) -> bool {
+    pub(crate) fn is_by_its_datapath(&self) -> bool {
         let Tally { fast, by_xdp, .. } = self.tally;
-        if self.way == Way::Tc { by_xdp == 0 } else { by_xdp * 2 >= fast }
+        if self.datapath == Datapath::Tc { by_xdp == 0 } else { by_xdp * 2 >= fast }
     }
 
     fn worlds(&self) -> &Pair {
@@ -138,28 +136,28 @@ impl Run {
             flush += &format!("link set {bridge} type bridge fdb_flush\n");
         }
         for (end, port) in self.names.ends.iter().zip(&self.names.ports) {
-            know += &format!("fdb replace {} dev {} master dynamic use\n", written(end.mac), port.name);
+            know += &format!("fdb replace {} dev {} master dynamic use\n", format_mac(end.mac), port.name);
         }
         self.worlds().both(|world| {
             world.batch("ip", &flush)?;
             world.batch("bridge", &know)
         })?;
         self.settle();
-        self.worlds().same_fdbs(self.patience)
+        self.worlds().same_fdbs(self.timeout)
     }
 
-    fn follow(&mut self, script: &[Step]) -> Result<(), String> {
+    fn run_steps(&mut self, script: &[Step]) -> Result<(), String> {
         for (number, step) in (1..).zip(script) {
-            let taken = match step {
+            let result = match step {
                 Step::Frame(frame) => self.frame(frame),
                 Step::Operation(operation) => self.operation(operation),
                 Step::Agent(fate) => self.agent(*fate),
             };
-            taken.map_err(|difference| format!("after step {number} ({step}): {difference}"))?;
+            result.map_err(|difference| format!("after step {number} ({step}): {difference}"))?;
             self.tally.steps += 1;
         }
-        self.worlds().same_fdbs(self.patience)?;
-        self.worlds().same_fdbs_by_bridge(self.patience)?;
+        self.worlds().same_fdbs(self.timeout)?;
+        self.worlds().same_fdbs_by_bridge(self.timeout)?;
         self.worlds().same_links_by_ip(FOR_LINKS)
     }
 
@@ -170,16 +168,16 @@ impl Run {
         let pair = self.worlds.as_ref().expect("there are worlds while a script is taken");
         let before = pair.counters.fast();
         let sent = {
-            let _stay = OneCpu::stay();
+            let _pin = CpuPin::new();
             let sent = pair.worlds().map(|world| world.send(frame.by, &bytes, offload));
             // To the port, across each trunk, to the host; and one more to be safe.
-            self.passes.wait(self.names.trunks + 3);
+            self.drain.wait(self.names.trunks + 3);
             sent
         };
         if sent[0] != sent[1] {
             return Err(format!("sending: {sent:?}"));
         }
-        let arrived = pair.same_arrivals(self.patience)?;
+        let arrived = pair.same_arrivals(self.timeout)?;
         if arrived {
             self.tally.arrived += 1;
             self.tally.fast += u64::from(pair.counters.fast() > before);
@@ -202,21 +200,21 @@ impl Run {
             self.worlds().same_links(FOR_LINKS)?;
         }
         self.settle();
-        self.worlds().same_fdbs(self.patience)
+        self.worlds().same_fdbs(self.timeout)
     }
 
     /// Signals the agent. `up` repairs what it finds changed, and so runs in both worlds.
     fn agent(&mut self, fate: Fate) -> Result<(), String> {
         self.restore();
         let accelerated = &self.worlds().accelerated;
-        accelerated.to_agent(|agent| agent.meets(fate, || Books::of(accelerated).lease_holds));
+        accelerated.with_agent(|agent| agent.apply(fate, || MapEntries::of(accelerated).lease_holds));
         if matches!(fate, Fate::Replaced | Fate::Back) {
             self.worlds().both(World::up)?;
-            self.worlds().accelerated.to_agent(Agent::is_back);
+            self.worlds().accelerated.with_agent(Agent::set_running);
             self.worlds().same_links(FOR_LINKS)?;
         }
         self.settle();
-        self.worlds().same_fdbs(self.patience)
+        self.worlds().same_fdbs(self.timeout)
     }
 
     /// Restores the initial state, except for learned entries.
@@ -257,14 +255,14 @@ impl Run {
         let pair = self.worlds.as_ref().expect("there are worlds while a script is taken");
         pair.worlds().into_iter().for_each(World::settle);
         if let Some(sabotage) = &mut self.sabotage {
-            pair.accelerated.while_the_agent_rests(|| sabotage.spoil(&pair.accelerated));
+            pair.accelerated.while_agent_stopped(|| sabotage.spoil(&pair.accelerated));
         }
     }
 
     /// Reverts the sabotage, so that the agent finds the entries that it wrote.
     fn restore(&mut self) {
         if let (Some(sabotage), Some(pair)) = (&mut self.sabotage, &self.worlds) {
-            pair.accelerated.while_the_agent_rests(|| sabotage.restore(&pair.accelerated));
+            pair.accelerated.while_agent_stopped(|| sabotage.restore(&pair.accelerated));
         }
     }
 }

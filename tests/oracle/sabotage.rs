@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use vethpath_common::{Source, SourceKey, Station, StationKey, flags};
 
-use super::{maps::Books, names::Mac, world::World};
+use super::{maps::MapEntries, names::Mac, world::World};
+use crate::harness::VerdictProgram;
 
 /// A fault in the accelerated world.
 pub(crate) trait Sabotage {
@@ -15,15 +16,15 @@ pub(crate) trait Sabotage {
 }
 
 /// Changes what the agent has written. The second argument is what it wrote first.
-pub(crate) type Rule = fn(&mut Books, &Books);
+pub(crate) type Rule = fn(&mut MapEntries, &MapEntries);
 
 /// Entries as an agent that lacks one rule would write them.
 pub(crate) struct WrongEntries {
     rule: Rule,
     /// What the agent wrote first, when every port was armed.
-    first: Option<Books>,
+    first: Option<MapEntries>,
     /// What the agent wrote, and the changed copy.
-    changed: Option<(Books, Books)>,
+    changed: Option<(MapEntries, MapEntries)>,
 }
 
 impl WrongEntries {
@@ -34,7 +35,7 @@ impl WrongEntries {
 
 impl Sabotage for WrongEntries {
     fn spoil(&mut self, world: &World) {
-        let before = Books::of(world);
+        let before = MapEntries::of(world);
         let first = self.first.get_or_insert_with(|| before.clone());
         let mut spoiled = before.clone();
         (self.rule)(&mut spoiled, first);
@@ -47,99 +48,99 @@ impl Sabotage for WrongEntries {
 
     fn restore(&mut self, world: &World) {
         if let Some((before, spoiled)) = self.changed.take() {
-            Books::put_back(&before, &spoiled, world);
+            MapEntries::restore(&before, &spoiled, world);
         }
     }
 }
 
 /// Isolated ports reach each other.
-pub(crate) fn isolation_is_ignored(books: &mut Books, _: &Books) {
-    books.sources.values_mut().for_each(|source| source.flags &= !flags::ISOLATED);
-    books.stations.values_mut().for_each(|station| station.flags &= !flags::ISOLATED);
+pub(crate) fn isolation_is_ignored(entries: &mut MapEntries, _: &MapEntries) {
+    entries.sources.values_mut().for_each(|source| source.flags &= !flags::ISOLATED);
+    entries.stations.values_mut().for_each(|station| station.flags &= !flags::ISOLATED);
 }
 
 /// Any port may send as any station.
-pub(crate) fn sources_are_not_checked(books: &mut Books, first: &Books) {
-    let stations: Vec<_> = books.stations.keys().map(mac).collect();
-    stations.into_iter().for_each(|mac| everywhere(books, first, mac));
+pub(crate) fn sources_are_not_checked(entries: &mut MapEntries, first: &MapEntries) {
+    let stations: Vec<_> = entries.stations.keys().map(mac).collect();
+    stations.into_iter().for_each(|mac| everywhere(entries, first, mac));
 }
 
 /// Unknown sources may send by the fast path, so no bridge learns them.
-pub(crate) fn strangers_are_known(books: &mut Books, first: &Books) {
-    (0..5).for_each(|host| everywhere(books, first, [2, 0, 0, 0xbe, host, 1]));
+pub(crate) fn strangers_are_known(entries: &mut MapEntries, first: &MapEntries) {
+    (0..5).for_each(|host| everywhere(entries, first, [2, 0, 0, 0xbe, host, 1]));
 }
 
 /// `mac` may send by every armed port.
-fn everywhere(books: &mut Books, first: &Books, mac: Mac) {
-    let armed = armed(books);
+fn everywhere(entries: &mut MapEntries, first: &MapEntries, mac: Mac) {
+    let armed = armed(entries);
     for (key, source) in first.sources.iter().filter(|(key, _)| armed.contains(&ifindex(key))) {
         let key = SourceKey::new(ifindex(key), mac.into(), domain(key));
-        books.sources.entry(key).or_insert(Source { flags: 0, ..*source });
+        entries.sources.entry(key).or_insert(Source { flags: 0, ..*source });
     }
 }
 
 /// A port stays armed whatever happens to it.
-pub(crate) fn ports_stay_armed(books: &mut Books, first: &Books) {
+pub(crate) fn ports_stay_armed(entries: &mut MapEntries, first: &MapEntries) {
     for (key, source) in &first.sources {
-        books.sources.entry(*key).or_insert(*source);
+        entries.sources.entry(*key).or_insert(*source);
     }
     for (key, station) in &first.stations {
-        books.stations.entry(*key).or_insert(*station);
+        entries.stations.entry(*key).or_insert(*station);
     }
 }
 
 /// Entries that the bridge has removed stay, at armed ports.
-pub(crate) fn nothing_is_forgotten(books: &mut Books, first: &Books) {
-    let armed = armed(books);
+pub(crate) fn nothing_is_forgotten(entries: &mut MapEntries, first: &MapEntries) {
+    let armed = armed(entries);
     let mut kept = first.clone();
     kept.sources.retain(|key, _| armed.contains(&ifindex(key)));
     kept.stations.retain(|_, station| armed.contains(&station.ifindex));
-    ports_stay_armed(books, &kept);
+    ports_stay_armed(entries, &kept);
 }
 
 /// Every station's entry leads to the port of the next one.
-pub(crate) fn stations_are_elsewhere(books: &mut Books, _: &Books) {
-    let stations: Vec<Station> = books.stations.values().copied().collect();
+pub(crate) fn stations_are_elsewhere(entries: &mut MapEntries, _: &MapEntries) {
+    let stations: Vec<Station> = entries.stations.values().copied().collect();
     let next = stations.iter().cycle().skip(1);
-    books.stations.values_mut().zip(next).for_each(|(station, next)| *station = *next);
+    entries.stations.values_mut().zip(next).for_each(|(station, next)| *station = *next);
 }
 
 /// All frames are redirected to the peer, including those for stations behind the host.
-pub(crate) fn all_is_for_the_host_itself(books: &mut Books, _: &Books) {
-    books.stations.values_mut().for_each(|station| station.flags &= !flags::VIA_PORT);
+pub(crate) fn all_is_for_the_host_itself(entries: &mut MapEntries, _: &MapEntries) {
+    entries.stations.values_mut().for_each(|station| station.flags &= !flags::VIA_PORT);
 }
 
 /// Frames of any size fit.
-pub(crate) fn sizes_are_not_checked(books: &mut Books, _: &Books) {
-    books.stations.values_mut().for_each(|station| station.mtu = u32::MAX);
+pub(crate) fn sizes_are_not_checked(entries: &mut MapEntries, _: &MapEntries) {
+    entries.stations.values_mut().for_each(|station| station.mtu = u32::MAX);
 }
 
 /// Frames that br_netfilter would drop are delivered.
-pub(crate) fn netfilter_is_ignored(books: &mut Books, _: &Books) {
-    books.sources.values_mut().for_each(|source| source.flags &= !flags::VALIDATE);
+pub(crate) fn netfilter_is_ignored(entries: &mut MapEntries, _: &MapEntries) {
+    entries.sources.values_mut().for_each(|source| source.flags &= !flags::VALIDATE);
 }
 
 /// Frames for the bridge go to a host.
-pub(crate) fn the_bridge_is_a_station(books: &mut Books, _: &Books) {
-    let first = books.stations.iter().next().map(|(key, station)| (bridge(key), *station));
+pub(crate) fn the_bridge_is_a_station(entries: &mut MapEntries, _: &MapEntries) {
+    let first = entries.stations.iter().next().map(|(key, station)| (bridge(key), *station));
     if let Some((bridge, station)) = first {
-        books.stations.insert(StationKey::new(bridge, [2, 0, 0, 0, 0, 0xb0].into()), station);
+        entries.stations.insert(StationKey::new(bridge, [2, 0, 0, 0, 0, 0xb0].into()), station);
     }
 }
 
 /// Frames skip bridges that have not learned their source, which then never learn it.
-pub(crate) fn bridges_need_not_learn(books: &mut Books, _: &Books) {
-    books.sources.values_mut().for_each(|source| source.reach = u64::MAX);
+pub(crate) fn bridges_need_not_learn(entries: &mut MapEntries, _: &MapEntries) {
+    entries.sources.values_mut().for_each(|source| source.reach = u64::MAX);
 }
 
 /// Must not be found: delivery by the port is only slower.
-pub(crate) fn all_goes_by_the_port(books: &mut Books, _: &Books) {
-    books.stations.values_mut().for_each(|station| station.flags |= flags::VIA_PORT);
+pub(crate) fn all_goes_by_the_port(entries: &mut MapEntries, _: &MapEntries) {
+    entries.stations.values_mut().for_each(|station| station.flags |= flags::VIA_PORT);
 }
 
 /// The armed ports.
-fn armed(books: &Books) -> BTreeSet<u32> {
-    let armed = books.ports.iter().filter(|(_, record)| record.flags & flags::ARMED != 0);
+fn armed(entries: &MapEntries) -> BTreeSet<u32> {
+    let armed = entries.ports.iter().filter(|(_, record)| record.flags & flags::ARMED != 0);
     armed.map(|(key, _)| key.ifindex).collect()
 }
 
@@ -161,4 +162,28 @@ fn bridge(key: &StationKey) -> u32 {
 fn mac(key: &StationKey) -> Mac {
     let [_, _, _, _, mac @ .., _, _] = bytemuck::cast::<_, [u8; 12]>(*key);
     mac
+}
+
+/// A program that is attached before all others at a port, and redirects all frames to another port.
+pub(crate) struct WrongProgram {
+    ports: [String; 2],
+    attached: Option<VerdictProgram>,
+}
+
+impl WrongProgram {
+    /// A program for port `from` that redirects to port `to`.
+    pub(crate) fn between(from: &str, to: &str) -> Self {
+        Self { ports: [from.to_owned(), to.to_owned()], attached: None }
+    }
+}
+
+impl Sabotage for WrongProgram {
+    fn spoil(&mut self, world: &World) {
+        let [from, to] = &self.ports;
+        self.attached = Some(VerdictProgram::redirect(world.here(), from, to));
+    }
+
+    fn restore(&mut self, _: &World) {
+        self.attached = None;
+    }
 }

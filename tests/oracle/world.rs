@@ -10,8 +10,8 @@ use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 use serde_json::Value;
 use vethpath::kernel::Netns;
 
-use super::{Way, agent::Agent, names::Names, operation::Command};
-use crate::harness::{Answer, Arrival, At, Host, Link, Netlink, Offload, Wire, XDP_PASS};
+use super::{Datapath, agent::Agent, names::Names, operation::Command};
+use crate::harness::{Arrival, At, Host, Link, Netlink, Offload, VerdictProgram, Wire, XDP_PASS};
 
 /// The name of both labs.
 const LAB: &str = "oracle";
@@ -23,9 +23,9 @@ const SILENT: [&str; 3] = [
     "net.ipv4.igmp_link_local_mcast_reports=0",
 ];
 /// The mark of a link whose state the kernel has not updated yet.
-pub(crate) const AT_ODDS: &str = " for the moment";
+pub(crate) const UNSETTLED: &str = " for the moment";
 /// The offloads that are switched off, so that the sender's stack does the work.
-const WHOLE: &str = "tx off tso off txvlan off tx-vlan-stag-hw-insert off";
+const NO_OFFLOADS: &str = "tx off tso off txvlan off tx-vlan-stag-hw-insert off";
 /// `RTNLGRP_NEIGH` of `linux/rtnetlink.h`.
 const NEIGHBOUR: u32 = 3;
 
@@ -39,14 +39,20 @@ pub(crate) struct World {
     changes: Socket,
     agent: Option<Agent>,
     /// User programs at the inner ends.
-    programs: Vec<Answer>,
+    programs: Vec<VerdictProgram>,
     file: String,
     host: Host,
 }
 
 impl World {
     /// Brings up the lab of this file, with bridges that call netfilter or do not.
-    pub(crate) fn new(text: &str, way: Way, accelerated: bool, netfilter: bool, names: &Names) -> Self {
+    pub(crate) fn new(
+        text: &str,
+        datapath: Datapath,
+        accelerated: bool,
+        netfilter: bool,
+        names: &Names,
+    ) -> Self {
         let host = Host::new();
         let calls = u8::from(netfilter);
         for silent in SILENT {
@@ -56,30 +62,32 @@ impl World {
             // A kernel without br_netfilter has none of these.
             let _ = host.run(format!("sysctl -q -w net.bridge.bridge-nf-call-{table}={calls}"));
         }
-        let datapath = match way {
+        let setting = match datapath {
             _ if !accelerated => "bridge",
-            Way::Tc => "tc",
-            Way::Xdp | Way::XdpToPrograms => "xdp",
+            Datapath::Tc => "tc",
+            Datapath::Xdp | Datapath::XdpToPrograms => "xdp",
         };
         let file =
-            host.topology(LAB, &text.replace("datapath = \"tc\"", &format!("datapath = \"{datapath}\"")));
+            host.topology(LAB, &text.replace("datapath = \"tc\"", &format!("datapath = \"{setting}\"")));
         let _ = host.vethpath(format!("up {file}")).ok();
         let here = Netns::open(&host.path("/proc/1/ns/net"), "host").expect("it is there");
         let end = |end: &super::names::End| {
             let path = host.path(&format!("/run/netns/{}", end.namespace));
             let netns = Netns::open(&path, &end.namespace).expect("it is there");
-            let wire = netns.run(|| Wire::on(&end.interface).and_then(Wire::telling_all));
+            let wire = netns.run(|| Wire::on(&end.interface).and_then(Wire::with_metadata));
             (netns, wire.expect("it can be entered").expect("a packet socket"))
         };
         let mut programs = Vec::new();
         for end in &names.ends {
-            let _ = match (way, accelerated) {
+            let _ = match (datapath, accelerated) {
                 // These senders leave nothing to their device, as in the other world.
-                (Way::Xdp | Way::XdpToPrograms, false) => host.run(format!("{} {WHOLE}", ethtool(end))).ok(),
-                (Way::XdpToPrograms, true) => {
+                (Datapath::Xdp | Datapath::XdpToPrograms, false) => {
+                    host.run(format!("{} {NO_OFFLOADS}", ethtool(end))).ok()
+                }
+                (Datapath::XdpToPrograms, true) => {
                     let path = host.path(&format!("/run/netns/{}", end.namespace));
                     let netns = Netns::open(&path, &end.namespace).expect("it is there");
-                    programs.push(Answer::attach(&netns, &end.interface, At::NativeXdp, XDP_PASS));
+                    programs.push(VerdictProgram::attach(&netns, &end.interface, At::NativeXdp, XDP_PASS));
                     host.run(format!("{} gro off", ethtool(end))).ok()
                 }
                 _ => continue,
@@ -199,8 +207,8 @@ impl World {
     /// The links and their state.
     pub(crate) fn links(&self) -> Vec<String> {
         let line = |link: &Link| {
-            let at_odds = is_at_odds(&link.operstate, link.has_carrier);
-            format!("{link:02x?}{}", if at_odds { AT_ODDS } else { "" })
+            let unsettled = is_unsettled(&link.operstate, link.has_carrier);
+            format!("{link:02x?}{}", if unsettled { UNSETTLED } else { "" })
         };
         self.netlink.links().iter().map(line).collect()
     }
@@ -211,7 +219,7 @@ impl World {
             let text = |key: &str| link[key].as_str().unwrap_or_default().to_owned();
             let state = &link["linkinfo"]["info_slave_data"]["state"];
             let up = |flag: &str| link["flags"].as_array().is_some_and(|f| f.iter().any(|f| f == flag));
-            let at_odds = is_at_odds(&text("operstate"), up("LOWER_UP"));
+            let unsettled = is_unsettled(&text("operstate"), up("LOWER_UP"));
             let line = format!(
                 "{} {} {} mtu {} master {} {state} {} {}{}",
                 text("ifname"),
@@ -221,7 +229,7 @@ impl World {
                 text("master"),
                 up("UP"),
                 up("LOWER_UP"),
-                if at_odds { AT_ODDS } else { "" }
+                if unsettled { UNSETTLED } else { "" }
             );
             line
         };
@@ -234,28 +242,23 @@ impl World {
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
-    /// Runs `work` in the bridges' namespace.
-    pub(crate) fn at_the_bridges<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        self.here.run(work).expect("it can be entered")
-    }
-
     /// Runs `vethpath up` again.
     pub(crate) fn up(&self) -> Result<(), String> {
-        let done = self.host.vethpath(format!("up {}", self.file));
-        if done.succeeded() { Ok(()) } else { Err(done.to_string()) }
+        let output = self.host.vethpath(format!("up {}", self.file));
+        if output.succeeded() { Ok(()) } else { Err(output.to_string()) }
     }
 
     /// Calls `what` with the agent, if this world has one.
-    pub(crate) fn to_agent(&self, what: impl FnOnce(&Agent)) {
+    pub(crate) fn with_agent(&self, what: impl FnOnce(&Agent)) {
         if let Some(agent) = &self.agent {
             what(agent);
         }
     }
 
     /// Runs `work` while the agent is stopped and writes no maps.
-    pub(crate) fn while_the_agent_rests<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn while_agent_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
         match &self.agent {
-            Some(agent) => agent.while_it_rests(work),
+            Some(agent) => agent.while_stopped(work),
             None => work(),
         }
     }
@@ -278,7 +281,7 @@ impl Drop for World {
 
 /// Whether the operational state does not match the carrier yet: the kernel sets the carrier at once, and the state
 /// later (`linkwatch_event`).
-fn is_at_odds(operstate: &str, has_carrier: bool) -> bool {
+fn is_unsettled(operstate: &str, has_carrier: bool) -> bool {
     match operstate.to_ascii_uppercase().as_str() {
         "UP" => !has_carrier,
         "DOWN" | "LOWERLAYERDOWN" => has_carrier,

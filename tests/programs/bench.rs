@@ -22,7 +22,6 @@ use vethpath_common::{
 };
 
 use super::{
-    context,
     frames::Frame,
     world::{self, Agent, DOMAIN, Mac, Port},
 };
@@ -32,9 +31,9 @@ const WIDTH: u32 = 16;
 
 /// Where entries of stations and counts between pairs are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
+pub(crate) enum Storage {
     /// In slots and cells, as in most labs.
-    AtTheirPlaces,
+    Slots,
     /// In hash maps, as in labs with too many of them.
     Hashed,
     /// In hash maps, and the matrix has room for one cell.
@@ -46,12 +45,12 @@ pub(crate) struct Bench {
     pub(crate) netns: Netns,
     pub(crate) object: Ebpf,
     ifindexes: Vec<u32>,
-    kept: Kept,
+    storage: Storage,
 }
 
 /// What one run of the program did.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Ran {
+pub(crate) struct RunResult {
     /// A `TC_ACT_*`.
     pub(crate) action: i32,
     pub(crate) mark: u32,
@@ -71,20 +70,20 @@ impl Bench {
 
     /// The same, with further arguments for the inner end in `ip link add ... peer ...`.
     pub(crate) fn with_inner_ends(words: impl Fn(Port) -> String + Sync) -> Self {
-        Self::with(words, Kept::AtTheirPlaces)
+        Self::with(words, Storage::Slots)
     }
 
     /// The same, with nothing in slots and cells.
     pub(crate) fn hashed() -> Self {
-        Self::with(|_| String::new(), Kept::Hashed)
+        Self::with(|_| String::new(), Storage::Hashed)
     }
 
     /// The same, with room for one cell of the matrix.
     pub(crate) fn crowded() -> Self {
-        Self::with(|_| String::new(), Kept::Crowded)
+        Self::with(|_| String::new(), Storage::Crowded)
     }
 
-    fn with(words: impl Fn(Port) -> String + Sync, kept: Kept) -> Self {
+    fn with(words: impl Fn(Port) -> String + Sync, storage: Storage) -> Self {
         let netns = Netns::create("programs").expect("a namespace (the tests need root)");
         let ifindexes = netns.run(|| {
             Port::ALL.map(|port| {
@@ -101,23 +100,23 @@ impl Bench {
         });
         let sizes = Sizes::of(Port::ALL.len(), 2);
         // Few cells, since all are read for each frame.
-        let width = if kept == Kept::AtTheirPlaces { WIDTH } else { 0 };
-        let matrix = if kept == Kept::Crowded { 1 } else { sizes.matrix };
+        let width = if storage == Storage::Slots { WIDTH } else { 0 };
+        let matrix = if storage == Storage::Crowded { 1 } else { sizes.matrix };
         let mut object =
             loader(&DOMAIN, &Sizes { width, matrix, ..sizes }).load(OBJECT).expect("the object loads");
         let program: &mut SchedClassifier = program(&mut object);
         load_program(program).expect("the verifier accepts the program");
         let ifindexes = ifindexes.expect("it is there").to_vec();
-        let mut bench = Self { netns, object, ifindexes, kept };
+        let mut bench = Self { netns, object, ifindexes, storage };
         let ports = world::ports(|port| bench.ifindex(port));
         bench.fill(names::PORTS, &ports);
-        bench.rest();
+        bench.reset();
         bench.agent(Agent::Well);
         bench
     }
 
     /// Resets every station to its initial entry, without what programs have written.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn reset(&mut self) {
         let ifindex = |port: Port| self.ifindexes[port as usize];
         let (sources, stations) = (world::sources(ifindex), world::stations(ifindex));
         self.settle(names::SOURCE_SLOTS, names::SOURCES, &sources);
@@ -129,9 +128,11 @@ impl Bench {
         for (key, value) in entries {
             // No program runs meanwhile.
             table.remove(key).expect("it may be removed");
-            match self.kept {
-                Kept::AtTheirPlaces => table.insert(key, value).expect("there is room"),
-                Kept::Hashed | Kept::Crowded => table.insert_overflow(key, value).expect("there is room"),
+            match self.storage {
+                Storage::Slots => table.insert(key, value).expect("there is room"),
+                Storage::Hashed | Storage::Crowded => {
+                    table.insert_overflow(key, value).expect("there is room")
+                }
             }
         }
     }
@@ -157,7 +158,7 @@ impl Bench {
     }
 
     /// Marks a port as one that the bridge does not learn on.
-    pub(crate) fn deafen(&mut self, port: Port) {
+    pub(crate) fn disable_learning(&mut self, port: Port) {
         let ports = world::ports(|port| self.ifindexes[port as usize]);
         let (key, record) = ports[port as usize];
         self.fill(names::PORTS, &[(key, PortRecord { flags: record.flags | flags::NO_LEARNING, ..record })]);
@@ -189,11 +190,11 @@ impl Bench {
 
     /// Counters of all pairs. The first is that of no pair.
     pub(crate) fn counters(&self) -> Vec<PairCounters> {
-        let mut counters = self.apart();
+        let mut counters = self.pair_counters();
         let cells = self.elements::<u32>(names::CELLS).into_iter();
         let cells = cells.map(|(index, cpus)| (MatrixKey::of_cell(index, WIDTH), cpus));
         for (MatrixKey { from, to }, cpus) in cells.chain(self.elements(names::MATRIX)) {
-            let count = cpus.iter().fold(Count::default(), |sum, one| sum.plus(*one));
+            let count = cpus.iter().fold(Count::default(), |sum, count| sum.plus(*count));
             if count == Count::default() {
                 continue;
             }
@@ -205,12 +206,12 @@ impl Bench {
     }
 
     /// The same without what is in cells and in the matrix.
-    pub(crate) fn apart(&self) -> Vec<PairCounters> {
+    pub(crate) fn pair_counters(&self) -> Vec<PairCounters> {
         let map = self.object.map(names::COUNTERS).expect("it has this map");
         let map: PerCpuArray<&MapData, PairCounters> = map.try_into().expect("per CPU");
         let sum = |pair| {
             let cpus = map.get(&pair, 0).expect("it has this pair");
-            cpus.iter().fold(PairCounters::default(), |sum, one| sum.plus(one))
+            cpus.iter().fold(PairCounters::default(), |sum, count| sum.plus(count))
         };
         (0..=u32::try_from(Port::ALL.len()).expect("few")).map(sum).collect()
     }
@@ -224,7 +225,7 @@ impl Bench {
     fn crossings(&self) -> Vec<u64> {
         let map = self.object.map(names::CROSSINGS).expect("it has this map");
         let map: PerCpuArray<&MapData, Count> = map.try_into().expect("per CPU");
-        let sum = |way| map.get(&way, 0).expect("it has this way").iter().map(|count| count.frames).sum();
+        let sum = |path| map.get(&path, 0).expect("it has this path").iter().map(|count| count.frames).sum();
         (0..3).map(sum).collect()
     }
 
@@ -271,25 +272,25 @@ impl Bench {
     }
 
     /// Runs the program once.
-    pub(crate) fn run(&mut self, frame: &Frame) -> Ran {
+    pub(crate) fn run(&mut self, frame: &Frame) -> RunResult {
         let netns = self.netns.clone();
         netns.run(|| self.run_here(frame)).expect("it is there")
     }
 
     /// Runs the program on each frame, with the stations reset before it.
-    pub(crate) fn run_each(&mut self, frames: &[Frame]) -> Vec<Ran> {
+    pub(crate) fn run_each(&mut self, frames: &[Frame]) -> Vec<RunResult> {
         let netns = self.netns.clone();
         let run = |frame| {
-            self.rest();
+            self.reset();
             self.run_here(frame)
         };
         netns.run(|| frames.iter().map(run).collect()).expect("it is there")
     }
 
-    fn run_here(&mut self, frame: &Frame) -> Ran {
+    fn run_here(&mut self, frame: &Frame) -> RunResult {
         let (before, crossed_before) = (self.counters(), self.crossings());
-        let ctx_in = context::of(frame, self.ifindex(frame.port));
-        let mut ctx_out = [0; context::SIZE];
+        let ctx_in = context_of(frame, self.ifindex(frame.port));
+        let mut ctx_out = [0; CONTEXT_SIZE];
         let mut bytes = vec![0; frame.bytes.len()];
         let options = TestRunOptions {
             data_in: Some(&frame.bytes),
@@ -302,10 +303,10 @@ impl Bench {
         let result = result.unwrap_or_else(|error| panic!("{error:?}: {frame:?}"));
         let counted = self.counters().iter().zip(&before).map(|(now, then)| minus(now, then)).collect();
         let crossed = self.crossings().iter().zip(crossed_before).map(|(now, then)| now - then).collect();
-        Ran {
+        RunResult {
             action: result.return_value.cast_signed(),
-            mark: context::mark(&ctx_out),
-            priority: context::priority(&ctx_out),
+            mark: mark(&ctx_out),
+            priority: priority(&ctx_out),
             bytes,
             counted,
             crossed,
@@ -344,4 +345,44 @@ fn minus(now: &PairCounters, then: &PairCounters) -> PairCounters {
         (bytemuck::cast_slice(std::slice::from_ref(now)), bytemuck::cast_slice(std::slice::from_ref(then)));
     let numbers: Vec<u64> = now.iter().zip(then).map(|(now, then)| now - then).collect();
     *bytemuck::from_bytes(bytemuck::cast_slice(&numbers))
+}
+
+/// Bytes of a context.
+const CONTEXT_SIZE: usize = 192;
+
+// `struct __sk_buff` of linux/bpf.h as bytes: offsets of the fields that `BPF_PROG_TEST_RUN` accepts or returns
+// (`convert___skb_to_skb` in net/bpf/test_run.c).
+const MARK: usize = 8;
+const PRIORITY: usize = 32;
+const IFINDEX: usize = 40;
+const GSO_SEGS: usize = 164;
+const GSO_SIZE: usize = 176;
+
+/// The mark of every frame, which shows whether the program scrubs it.
+pub(crate) const MARKED: u32 = 0x6d;
+/// The priority of every frame, as [`MARKED`].
+pub(crate) const PRIORITISED: u32 = 7;
+
+/// The context of a frame that enters by a device.
+pub(crate) fn context_of(frame: &Frame, ifindex: u32) -> [u8; CONTEXT_SIZE] {
+    let mut bytes = [0; CONTEXT_SIZE];
+    let mut set = |at: usize, value: u32| bytes[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+    set(MARK, MARKED);
+    set(PRIORITY, PRIORITISED);
+    set(IFINDEX, ifindex);
+    set(GSO_SEGS, frame.gso_segs);
+    set(GSO_SIZE, frame.gso_size);
+    bytes
+}
+
+fn mark(context: &[u8; CONTEXT_SIZE]) -> u32 {
+    field(context, MARK)
+}
+
+fn priority(context: &[u8; CONTEXT_SIZE]) -> u32 {
+    field(context, PRIORITY)
+}
+
+fn field(context: &[u8; CONTEXT_SIZE], at: usize) -> u32 {
+    u32::from_ne_bytes(context[at..at + 4].try_into().expect("four bytes"))
 }

@@ -3,8 +3,7 @@
 use vethpath_common::{Count, PairCounters, Reason};
 
 use super::{
-    bench::{Bench, Ran},
-    context::{MARKED, PRIORITISED},
+    bench::{Bench, MARKED, PRIORITISED, RunResult},
     frames::Frame,
     world::{Agent, Port},
 };
@@ -56,7 +55,7 @@ impl Case {
 
     /// Runs the case, and returns all mismatches.
     fn faults(&self, bench: &mut Bench) -> Vec<String> {
-        bench.rest();
+        bench.reset();
         bench.agent(self.agent);
         let ran = bench.run(&self.frame);
         let mut faults = Vec::new();
@@ -75,7 +74,7 @@ impl Case {
         same("the mark", &ran.mark, &if scrubbed { 0 } else { MARKED });
         same("the priority", &ran.priority, &if scrubbed { 0 } else { PRIORITISED });
         same("whether the bytes are the same", &(ran.bytes == self.frame.bytes), &true);
-        same("what is counted", &told(&ran.counted), &told(&self.counts(&ran)));
+        same("what is counted", &nonzero(&ran.counted), &nonzero(&self.counts(&ran)));
         same("what crossed trunks", &ran.crossed, &self.crossed());
         faults
     }
@@ -84,15 +83,15 @@ impl Case {
     fn crossed(&self) -> [u64; 3] {
         let mut crossed = [0; 3];
         if let Verdict::Peer(to) | Verdict::Via(to) = self.verdict
-            && let way @ 1.. = self.frame.port.path_to(to)
+            && let path @ 1.. = self.frame.port.path_to(to)
         {
-            crossed[way as usize] = 1;
+            crossed[path as usize] = 1;
         }
         crossed
     }
 
     /// The expected counters of all pairs.
-    fn counts(&self, ran: &Ran) -> Vec<PairCounters> {
+    fn counts(&self, ran: &RunResult) -> Vec<PairCounters> {
         let mut pairs = vec![PairCounters::default(); ran.counted.len()];
         let packets = u64::from(self.frame.gso_segs.max(1));
         let count = Count { frames: 1, packets, bytes: self.frame.bytes.len() as u64 };
@@ -109,7 +108,7 @@ impl Case {
 }
 
 /// The counters that are not zero, as text.
-fn told(pairs: &[PairCounters]) -> Vec<String> {
+fn nonzero(pairs: &[PairCounters]) -> Vec<String> {
     let mut words = Vec::new();
     for (pair, counters) in pairs.iter().enumerate() {
         let slow = Reason::ALL.into_iter().map(|reason| (reason.name(), counters.slow[reason as usize]));

@@ -39,47 +39,47 @@ impl Frame {
     /// A UDP packet in IPv4, with this much data.
     pub(crate) fn udp4(data: usize) -> Self {
         let builder = PacketBuilder::ethernet2([0; 6], [0; 6]).ipv4(V4.0, V4.1, 64).udp(1, 2);
-        Self::new(written(|to| builder.write(to, &vec![0; data])))
+        Self::new(build(|to| builder.write(to, &vec![0; data])))
     }
 
     /// A UDP packet in IPv6.
     pub(crate) fn udp6(data: usize) -> Self {
         let builder = PacketBuilder::ethernet2([0; 6], [0; 6]).ipv6(V6.0, V6.1, 64).udp(1, 2);
-        Self::new(written(|to| builder.write(to, &vec![0; data])))
+        Self::new(build(|to| builder.write(to, &vec![0; data])))
     }
 
     /// A TCP packet in IPv4, with 12 bytes of options.
     pub(crate) fn tcp4(data: usize) -> Self {
         let builder = PacketBuilder::ethernet2([0; 6], [0; 6]).ipv4(V4.0, V4.1, 64).tcp(1, 2, 3, 4);
         let builder = builder.options(&TIMESTAMPS).expect("they fit");
-        Self::new(written(|to| builder.write(to, &vec![0; data])))
+        Self::new(build(|to| builder.write(to, &vec![0; data])))
     }
 
     /// A TCP packet in IPv6, with 12 bytes of options.
     pub(crate) fn tcp6(data: usize) -> Self {
         let builder = PacketBuilder::ethernet2([0; 6], [0; 6]).ipv6(V6.0, V6.1, 64).tcp(1, 2, 3, 4);
         let builder = builder.options(&TIMESTAMPS).expect("they fit");
-        Self::new(written(|to| builder.write(to, &vec![0; data])))
+        Self::new(build(|to| builder.write(to, &vec![0; data])))
     }
 
     /// Any protocol in IPv4.
     pub(crate) fn ip4(protocol: u8, payload: &[u8]) -> Self {
         let builder = PacketBuilder::ethernet2([0; 6], [0; 6]).ipv4(V4.0, V4.1, 64);
-        Self::new(written(|to| builder.write(to, protocol.into(), payload)))
+        Self::new(build(|to| builder.write(to, protocol.into(), payload)))
     }
 
     /// Any header after that of IPv6.
     pub(crate) fn ip6(next: u8, payload: &[u8]) -> Self {
         let builder = PacketBuilder::ethernet2([0; 6], [0; 6]).ipv6(V6.0, V6.1, 255);
         // etherparse requires a known extension header to be complete, so the header is "none" first.
-        Self::new(written(|to| builder.write(to, 59.into(), payload))).with(6, next)
+        Self::new(build(|to| builder.write(to, 59.into(), payload))).with(6, next)
     }
 
     /// ICMPv6 of this type.
     pub(crate) fn icmp6(kind: u8) -> Self {
         let builder = PacketBuilder::ethernet2([0; 6], [0; 6]).ipv6(V6.0, V6.1, 255);
         let builder = builder.icmpv6_raw(kind, 0, [0; 4]);
-        Self::new(written(|to| builder.write(to, &[0; 16])))
+        Self::new(build(|to| builder.write(to, &[0; 16])))
     }
 
     /// With a tag in the header.
@@ -88,7 +88,7 @@ impl Frame {
             .single_vlan(VlanId::try_new(7).expect("in range"))
             .ipv4(V4.0, V4.1, 64)
             .udp(1, 2);
-        Self::new(written(|to| builder.write(to, &[0; 64])))
+        Self::new(build(|to| builder.write(to, &[0; 64])))
     }
 
     /// With two tags, the outer one of 802.1ad.
@@ -98,7 +98,7 @@ impl Frame {
             .double_vlan(vlan(7), vlan(8))
             .ipv4(V4.0, V4.1, 64)
             .udp(1, 2);
-        Self::new(written(|to| builder.write(to, &[0; 64])))
+        Self::new(build(|to| builder.write(to, &[0; 64])))
     }
 
     pub(crate) fn ethertype(mut self, ethertype: u16) -> Self {
@@ -108,7 +108,7 @@ impl Frame {
 
     /// Whether `BPF_PROG_TEST_RUN` accepts it: it refuses IP without a complete first header
     /// (`bpf_prog_test_run_skb` in net/bpf/test_run.c).
-    pub(crate) fn can_be_tried(&self) -> bool {
+    pub(crate) fn is_accepted(&self) -> bool {
         match [self.bytes[12], self.bytes[13]] {
             [0x08, 0x00] => self.bytes.len() >= 14 + 20,
             [0x86, 0xdd] => self.bytes.len() >= 14 + 40,
@@ -151,7 +151,7 @@ impl Frame {
     }
 
     /// Sets the checksum of an IPv4 header, over the length that the header claims.
-    pub(crate) fn summed(self) -> Self {
+    pub(crate) fn with_checksum(self) -> Self {
         let length = usize::from(self.bytes[14] & 0x0f) * 4;
         let frame = self.word(10, 0);
         let words = frame.bytes[14..14 + length].chunks(2);
@@ -175,7 +175,7 @@ impl Frame {
 const TIMESTAMPS: [TcpOptionElement; 3] =
     [TcpOptionElement::Noop, TcpOptionElement::Noop, TcpOptionElement::Timestamp(1, 2)];
 
-fn written<E: std::fmt::Debug>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Vec<u8> {
+fn build<E: std::fmt::Debug>(write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(&mut bytes).expect("it fits");
     bytes

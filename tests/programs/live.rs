@@ -61,18 +61,18 @@ impl Live {
 
     /// Sends one frame, and waits until it is counted for this reason, at its own pair only.
     #[track_caller]
-    fn is_passed(&self, frame: &Frame, reason: Reason, bytes: usize) {
+    fn assert_passed(&self, frame: &Frame, reason: Reason, bytes: usize) {
         let before = self.bench.counters();
         self.send(frame);
         let count = Count { frames: 1, packets: 1, bytes: bytes as u64 };
         let mut expected = before.clone();
         let pair = &mut expected[frame.port.pair() as usize];
         pair.slow[reason as usize] = pair.slow[reason as usize].plus(count);
-        self.counts(&expected);
+        self.wait_for_counters(&expected);
     }
 
     #[track_caller]
-    fn counts(&self, expected: &[PairCounters]) {
+    fn wait_for_counters(&self, expected: &[PairCounters]) {
         wait_until(SLACK, || {
             let counters = self.bench.counters();
             if counters == expected { Ok(()) } else { Err(format!("{counters:?}\nnot {expected:?}")) }
@@ -102,14 +102,14 @@ fn a_frame_comes_out_at_its_receiver_and_nowhere_else() {
     for to in [Port::B, Port::Via, Port::Lonely] {
         let frame = Frame::udp4(100).to(to.mac(1));
         live.send(&frame);
-        let came = wait_until(SLACK, || live.wire(to).next().ok_or(format!("nothing came to {to:?}")));
-        assert_eq!(came, (libc::PACKET_HOST, frame.bytes), "{to:?}");
+        let arrived = wait_until(SLACK, || live.wire(to).next().ok_or(format!("nothing came to {to:?}")));
+        assert_eq!(arrived, (libc::PACKET_HOST, frame.bytes), "{to:?}");
         for port in Port::ALL {
             assert_eq!(live.wire(port).next(), None, "sent to {to:?}, and {port:?} had it");
         }
     }
     // There is no bridge behind the ports: frames that the program passes arrive nowhere.
-    live.is_passed(&Frame::udp4(100).to(Port::A.mac(2)), Reason::SamePort, 142);
+    live.assert_passed(&Frame::udp4(100).to(Port::A.mac(2)), Reason::SamePort, 142);
     assert!(Port::ALL.into_iter().all(|port| live.wire(port).next().is_none()));
 }
 
@@ -118,7 +118,7 @@ fn a_tag_is_beside_the_packet() {
     let live = Live::new();
     for frame in [Frame::tagged(), Frame::double_tagged(), Frame::tagged().with(0, 0).with(1, 0)] {
         // The kernel has removed the outer tag before any program runs (skb_vlan_untag).
-        live.is_passed(&frame, Reason::Tagged, frame.bytes.len() - 4);
+        live.assert_passed(&frame, Reason::Tagged, frame.bytes.len() - 4);
     }
 }
 
@@ -126,13 +126,13 @@ fn a_tag_is_beside_the_packet() {
 fn cut_short() {
     let live = Live::new();
     for length in 14..=14 + 6 {
-        live.is_passed(&Frame::udp6(0).cut(length), Reason::Short, length);
+        live.assert_passed(&Frame::udp6(0).cut(length), Reason::Short, length);
     }
     let fast = [Frame::udp6(0).cut(14 + 7), Frame::udp4(0).cut(14), Frame::raw(0x88b5, &[])];
     for frame in fast {
         live.send(&frame);
-        let came = wait_until(SLACK, || live.wire(Port::B).next().ok_or("nothing came".to_owned()));
-        assert_eq!(came, (libc::PACKET_HOST, frame.bytes));
+        let arrived = wait_until(SLACK, || live.wire(Port::B).next().ok_or("nothing came".to_owned()));
+        assert_eq!(arrived, (libc::PACKET_HOST, frame.bytes));
     }
 }
 
@@ -140,8 +140,8 @@ fn cut_short() {
 fn longer_than_a_page() {
     let live = Live::new();
     // A packet socket leaves no more than the Ethernet header in the linear part.
-    live.is_passed(&Frame::udp6(0).sized(9014), Reason::Short, 9014);
-    live.is_passed(&Frame::udp4(0).sized(9014), Reason::TooBig, 9014);
+    live.assert_passed(&Frame::udp6(0).sized(9014), Reason::Short, 9014);
+    live.assert_passed(&Frame::udp4(0).sized(9014), Reason::TooBig, 9014);
 }
 
 #[test]

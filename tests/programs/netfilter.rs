@@ -31,18 +31,18 @@ const PAYLOAD_LEN: usize = 4;
 fn wrong_ipv4() -> Vec<(&'static str, Frame)> {
     // 20 and 8 bytes of headers.
     let frame = || Frame::udp4(64);
-    let length = |length| frame().word(TOT_LEN, length).summed();
+    let length = |length| frame().word(TOT_LEN, length).with_checksum();
     let gso = || Frame::tcp4(3000).gso(1000, 3);
     vec![
         ("a checksum of 0", frame().word(CHECK, 0)),
         ("a checksum of 0xffff", frame().word(CHECK, 0xffff)),
         ("a TTL that is not in the checksum", frame().with(8, 63)),
         ("an address that is not in the checksum", frame().with(19, 77)),
-        ("version 5", frame().with(0, 0x55).summed()),
-        ("version 6 in IPv4", frame().with(0, 0x65).summed()),
-        ("version 0", frame().with(0, 0x05).summed()),
-        ("an IPv4 header of 16 bytes", frame().with(0, 0x44).summed()),
-        ("an IPv4 header of 24 bytes, which may be right", frame().with(0, 0x46).summed()),
+        ("version 5", frame().with(0, 0x55).with_checksum()),
+        ("version 6 in IPv4", frame().with(0, 0x65).with_checksum()),
+        ("version 0", frame().with(0, 0x05).with_checksum()),
+        ("an IPv4 header of 16 bytes", frame().with(0, 0x44).with_checksum()),
+        ("an IPv4 header of 24 bytes, which may be right", frame().with(0, 0x46).with_checksum()),
         ("an IPv4 header of no bytes", frame().with(0, 0x40)),
         ("a length that is one short", length(91)),
         ("a length that is one long", length(93)),
@@ -54,8 +54,8 @@ fn wrong_ipv4() -> Vec<(&'static str, Frame)> {
         ("one byte of padding", frame().sized(14 + 93)),
         ("a cut packet", frame().cut(14 + 91)),
         ("GSO with a wrong checksum", gso().word(CHECK, 0)),
-        ("GSO with the length of a segment", gso().word(TOT_LEN, 1052).summed()),
-        ("GSO without a length", gso().word(TOT_LEN, 0).summed()),
+        ("GSO with the length of a segment", gso().word(TOT_LEN, 1052).with_checksum()),
+        ("GSO without a length", gso().word(TOT_LEN, 0).with_checksum()),
     ]
 }
 
@@ -85,9 +85,12 @@ fn right() -> Vec<(&'static str, Frame)> {
         ("an odd length", Frame::udp4(65)),
         ("a bare IPv4 header", Frame::ip4(253, &[])),
         ("as long as the MTU", Frame::udp4(1500 - 28)),
-        ("another TTL", Frame::udp4(64).with(8, 1).summed()),
-        ("a fragment of IPv4", Frame::ip4(17, &[0; 64]).with(6, 0x20).summed()),
-        ("all ones in the header", (0..5).fold(Frame::udp4(64), |f, n| f.word(4 + 2 * n, 0xffff)).summed()),
+        ("another TTL", Frame::udp4(64).with(8, 1).with_checksum()),
+        ("a fragment of IPv4", Frame::ip4(17, &[0; 64]).with(6, 0x20).with_checksum()),
+        (
+            "all ones in the header",
+            (0..5).fold(Frame::udp4(64), |f, n| f.word(4 + 2 * n, 0xffff)).with_checksum(),
+        ),
         ("UDP in IPv6", Frame::udp6(64)),
         ("TCP in IPv6", Frame::tcp6(64)),
         ("an echo request in IPv6", Frame::icmp6(128)),
@@ -107,7 +110,7 @@ fn right() -> Vec<(&'static str, Frame)> {
 fn others() -> Vec<Case> {
     let checked = || Frame::udp4(64).at(Port::Checked);
     let tracked = |frame: Frame| frame.at(Port::Tracked);
-    let fragment4 = |flags, offset| Frame::ip4(17, &[0; 64]).with(6, flags).with(7, offset).summed();
+    let fragment4 = |flags, offset| Frame::ip4(17, &[0; 64]).with(6, flags).with(7, offset).with_checksum();
     let fragment6 = || Frame::ip6(44, &[17, 0, 0, 1, 0, 0, 0, 9, 0, 0]);
     vec![
         // The sender's flag applies: both are on one bridge.

@@ -12,10 +12,10 @@ use super::{
 const ETH: usize = 14;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [whole(), segments(), untold()].into_iter().flatten().collect()
+    [whole_frames(), segments(), unknown_headers()].into_iter().flatten().collect()
 }
 
-fn whole() -> Vec<Case> {
+fn whole_frames() -> Vec<Case> {
     let (mtu, small) = (ETH + MTU as usize, ETH + SMALL_MTU as usize);
     let via = |length| Frame::udp4(0).sized(length).to(Port::Via.mac(1));
     vec![
@@ -63,7 +63,7 @@ fn segments() -> Vec<Case> {
 }
 
 /// GSO frames whose repeated headers are unknown.
-fn untold() -> Vec<Case> {
+fn unknown_headers() -> Vec<Case> {
     let row = |what, frame: Frame| pass(what, Reason::Gso, frame.gso(100, 3));
     vec![
         row("GSO of GRE", Frame::ip4(47, &[0; 300])),

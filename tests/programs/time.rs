@@ -8,7 +8,7 @@ use super::{
     frames::Frame,
     world::{Agent, EPOCH, Port, STALE},
 };
-use crate::harness::{SLACK, wait_until};
+use crate::harness::{SLACK, wait_for, wait_until};
 
 const NOTHING: [Seen; 2] = [Seen { bridges: 0, epoch: 0, zero: 0 }; 2];
 
@@ -26,7 +26,7 @@ fn the_source_is_seen_and_the_destination_is_not() {
 }
 
 #[test]
-fn each_bridge_on_the_way_is_noted() {
+fn each_bridge_on_the_path_is_recorded() {
     let mut bench = Bench::new();
     let _ = bench.run(&Frame::udp4(0).to(Port::Far.mac(1)));
     assert_eq!(bench.seen(Port::A, 1)[0], seen(0b11, EPOCH));
@@ -49,7 +49,7 @@ fn an_epoch_begins_with_nothing_and_keeps_the_last_one() {
 }
 
 #[test]
-fn what_the_bridge_gets_is_not_noted_for_it_sees_that_itself() {
+fn frames_left_to_the_bridge_are_not_recorded() {
     let mut bench = Bench::new();
     let frames = [
         Frame::udp4(0).to(Port::Elsewhere.mac(1)),
@@ -84,13 +84,13 @@ fn a_station_seen_on_another_port_is_left_to_the_bridge() {
             assert_eq!(bench.run(&to_a()).action, TC_ACT_REDIRECT);
             let before = now_ns();
             assert_eq!(bench.run(&frame).action, TC_ACT_UNSPEC, "{frame:?}");
-            let told = |bench: &mut Bench, frame: &Frame, port: Port| {
+            let run = |bench: &mut Bench, frame: &Frame, port: Port| {
                 let ran = bench.run(frame);
                 (ran.action, ran.counted[port.pair() as usize].slow[Reason::Moved as usize].packets)
             };
             let from_far = Frame::udp4(0).at(Port::Far).from(Port::Far.mac(1)).to(Port::A.mac(1));
             let ran = [(from_a(), Port::A), (to_a(), Port::B), (from_far, Port::Far)]
-                .map(|(frame, port)| told(&mut bench, &frame, port));
+                .map(|(frame, port)| run(&mut bench, &frame, port));
             let near = if frame.port == Port::Far { Port::Far } else { Port::A };
             let until = bench.station(near, Port::A.mac(1)).away_until_ns;
             // A slow test may have run some of them after that time.
@@ -114,7 +114,7 @@ fn a_station_seen_on_another_port_is_left_to_the_bridge() {
 #[test]
 fn a_station_seen_where_the_bridge_does_not_learn_is_not_away() {
     let mut bench = Bench::new();
-    bench.deafen(Port::Alone);
+    bench.disable_learning(Port::Alone);
     let frame = Frame::udp4(0).at(Port::Alone).from(Port::A.mac(1));
     assert_eq!(bench.run(&frame).action, TC_ACT_UNSPEC);
     assert_eq!(bench.station(Port::A, Port::A.mac(1)).away_until_ns, 0);
@@ -136,7 +136,7 @@ fn a_station_seen_where_it_is_known_is_not_away() {
 fn an_entry_is_away_until_its_announcement_is_confirmed() {
     for mut bench in [Bench::new(), Bench::hashed()] {
         let mut is_fast = |until, as_sender, confirmed| {
-            bench.rest();
+            bench.reset();
             let port = if as_sender { Port::A } else { Port::B };
             bench.set_away(port, 1, as_sender, until);
             bench.config(Config { confirmed, ..Agent::Well.config(now_ns()) });
@@ -155,15 +155,15 @@ fn an_entry_is_away_until_its_announcement_is_confirmed() {
 
 /// A station moves while its entry is announced: the time that the program writes outlives the confirmation.
 #[test]
-fn a_note_takes_the_place_of_an_announcement() {
+fn a_move_replaces_an_announcement() {
     for mut bench in [Bench::new(), Bench::hashed()] {
         for as_sender in [false, true] {
             bench.set_away(Port::A, 1, as_sender, UNCONFIRMED | 5);
         }
         let before = now_ns();
         assert_eq!(bench.run(&Frame::udp4(0).at(Port::Alone).from(Port::A.mac(1))).action, TC_ACT_UNSPEC);
-        let noted = (before + AWAY_NS..=now_ns() + AWAY_NS).contains(&bench.away(Port::A, 1, false));
-        assert!(noted && bench.away(Port::A, 1, true) == bench.away(Port::A, 1, false));
+        let is_away = (before + AWAY_NS..=now_ns() + AWAY_NS).contains(&bench.away(Port::A, 1, false));
+        assert!(is_away && bench.away(Port::A, 1, true) == bench.away(Port::A, 1, false));
     }
 }
 
@@ -172,7 +172,7 @@ fn a_lease_runs_out_by_itself() {
     let mut bench = Bench::new();
     let lease = Config { lease_until_ns: now_ns() + 300_000_000, ..Agent::Well.config(0) };
     bench.config(lease);
-    crate::harness::wait_for(SLACK, "the lease does not end", || {
+    wait_for(SLACK, "the lease does not end", || {
         let before = now_ns();
         let action = bench.run(&Frame::udp4(0)).action;
         let after = now_ns();

@@ -3,7 +3,6 @@
 mod delivery;
 mod programs;
 mod ready;
-mod rings;
 pub(crate) mod socket;
 pub(crate) mod users;
 

@@ -14,11 +14,11 @@ use vethpath::show::TAKES_NO_XDP_TX;
 use super::{
     driver_count,
     socket::RawSocket,
-    users::{Onward, User},
+    users::{Forwarding, User},
 };
 use crate::{
-    harness::{Answer, At, Host, Lab, SLACK, XDP_PASS, wait_until},
-    hazards::common::{A, B, C, mac_bytes, numbered},
+    harness::{At, Host, Lab, SLACK, VerdictProgram, XDP_PASS, format_mac, parse_mac, wait_until},
+    hazards::{A, B, C, mac_bytes, numbered},
 };
 
 const DATAPATHS: [&str; 3] = ["bridge", "tc", "xdp"];
@@ -30,7 +30,7 @@ const WINDOW: u64 = 128;
 const STILL: Duration = Duration::from_secs(5);
 
 /// The lab of three hosts with a datapath. Its ports receive what programs transmit while the returned ones exist.
-fn lab<'h>(host: &'h Host, datapath: &str) -> (Lab<'h>, Vec<Answer>) {
+fn lab<'h>(host: &'h Host, datapath: &str) -> (Lab<'h>, Vec<VerdictProgram>) {
     let lab = host.lab("three-hosts").with("\"tc\"", &format!("\"{datapath}\"")).up();
     lab.reaches("ns0", B);
     lab.reaches("ns0", C);
@@ -38,9 +38,9 @@ fn lab<'h>(host: &'h Host, datapath: &str) -> (Lab<'h>, Vec<Answer>) {
     let mut programs = Vec::new();
     for pair in ["ns0:eth0", "ns1:eth0", "ns2:eth0"] {
         if datapath == "xdp" {
-            lab.says_of(pair, "armed");
+            lab.wait_for_state(pair, "armed");
         } else {
-            programs.push(Answer::attach(&host.netns(), &lab.port(pair), At::NativeXdp, XDP_PASS));
+            programs.push(VerdictProgram::attach(&host.netns(), &lab.port(pair), At::NativeXdp, XDP_PASS));
         }
     }
     (lab, programs)
@@ -56,9 +56,9 @@ fn a_program_that_transmits_back() {
         assert!(!lab.pings("ns0", B), "its stack does not answer");
         let user = User::attach(&lab.netns("ns1"), "eth0", "answer");
         lab.reaches_within(SLACK, "ns0", B);
-        let before = user.taken();
+        let before = user.received();
         lab.reaches("ns0", B);
-        assert_eq!(user.taken() - before, 3, "{datapath}");
+        assert_eq!(user.received() - before, 3, "{datapath}");
         if datapath != "bridge" {
             lab.is_fast("ns0:eth0", B);
             lab.is_fast("ns0:eth0", C);
@@ -94,14 +94,15 @@ fn a_program_that_redirects() {
         let (to, from) = (mac_bytes(&lab, "ns2"), mac_bytes(&lab, "ns1"));
         let ifindex =
             lab.netns("ns1").run(|| nix::net::if_::if_nametoindex("eth0")).expect("entered").expect("there");
-        let user = User::forwarding(&lab.netns("ns1"), "eth0", "forward", Onward { ifindex, to, from });
+        let user = User::forwarding(&lab.netns("ns1"), "eth0", "forward", Forwarding { ifindex, to, from });
         // Addressed to ns1 by MAC, and to ns2 by IP, which accepts the frame in the end.
-        let _ =
-            lab.run("ns0", format!("ip neigh replace {C} lladdr {} dev eth0 nud permanent", mac(from))).ok();
+        let _ = lab
+            .run("ns0", format!("ip neigh replace {C} lladdr {} dev eth0 nud permanent", format_mac(from)))
+            .ok();
         lab.reaches_within(SLACK, "ns0", C);
-        let before = user.taken();
+        let before = user.received();
         lab.reaches("ns0", C);
-        assert_eq!(user.taken() - before, 3, "{datapath}");
+        assert_eq!(user.received() - before, 3, "{datapath}");
         if datapath != "bridge" {
             let fast = || lab.stats().pair("ns1:eth0").fast.tx.packets;
             wait_until(SLACK, || {
@@ -146,26 +147,26 @@ fn programs_that_redirect_from_one_interface_to_another() {
         // The bridges learn the hosts and the router's interfaces.
         let wires = ["ns0:eth0", "ns1:eth0", "ns1:eth1", "ns3:eth0"].map(|end| (end, lab.wire(end)));
         for ((_, wire), from) in wires.iter().zip([&near[0], &near[1], &far[1], &far[0]]) {
-            wire.send(&numbered([0xff; 6], bytes(from), 1));
+            wire.send(&numbered([0xff; 6], parse_mac(from), 1));
         }
         let ports: Vec<_> = wires
             .iter()
             .filter(|_| datapath != "xdp")
-            .map(|(end, _)| Answer::attach(&host.netns(), &lab.port(end), At::NativeXdp, XDP_PASS))
+            .map(|(end, _)| VerdictProgram::attach(&host.netns(), &lab.port(end), At::NativeXdp, XDP_PASS))
             .collect();
         drop(wires);
         let netns = lab.netns("ns1");
         let user = |at: &str, out: &str, [to, from]: &[String; 2]| {
             let ifindex = netns.run(|| nix::net::if_::if_nametoindex(out)).expect("entered").expect("there");
-            let onward = Onward { ifindex, to: bytes(to), from: bytes(from) };
+            let onward = Forwarding { ifindex, to: parse_mac(to), from: parse_mac(from) };
             User::forwarding(&netns, at, "forward", onward)
         };
         let users = [user("eth0", "eth1", &far), user("eth1", "eth0", &near)];
         lab.reaches_within(SLACK, "ns0", FAR);
-        let taken = || users.each_ref().map(User::taken);
-        let before = taken();
+        let received = || users.each_ref().map(User::received);
+        let before = received();
         lab.reaches("ns0", FAR);
-        assert_eq!(taken(), before.map(|before| before + 3), "{datapath}");
+        assert_eq!(received(), before.map(|before| before + 3), "{datapath}");
         if datapath != "bridge" {
             let fast = || ["ns1:eth0", "ns1:eth1"].map(|pair| lab.stats().pair(pair).fast.tx.packets);
             wait_until(SLACK, || {
@@ -182,15 +183,6 @@ fn programs_that_redirect_from_one_interface_to_another() {
     }
 }
 
-fn bytes(address: &str) -> [u8; 6] {
-    let bytes: Vec<_> = address.split(':').map(|b| u8::from_str_radix(b, 16).expect("a byte")).collect();
-    bytes.try_into().expect("six")
-}
-
-fn mac(bytes: [u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 /// AF_XDP from ns0 to ns1 and back, one by one and at full rate: frames are unchanged, nearly all arrive, and they take
 /// the datapath of the file.
 #[test]
@@ -202,35 +194,35 @@ fn af_xdp_sockets_send_and_receive() {
             let netns = lab.netns(namespace);
             let mut user = User::attach(&netns, "eth0", "to_socket");
             let socket = RawSocket::on(&netns, "eth0");
-            user.give_to(0, &socket);
+            user.attach_socket(0, &socket);
             (user, socket)
         });
         let macs = ["ns0", "ns1"].map(|namespace| mac_bytes(&lab, namespace));
-        let [(_one, mut a), (_other, mut b)] = ends;
+        let [(_first, mut a), (_second, mut b)] = ends;
         // One by one, in both directions.
         let armed = |pair: &str| datapath == "bridge" || lab.state(pair) == "armed";
         wait_until(SLACK, || {
             if armed("ns0:eth0") && armed("ns1:eth0") { Ok(()) } else { Err("not armed".to_owned()) }
         });
         for number in 1..=200 {
-            crosses(&mut a, &mut b, &numbered(macs[1], macs[0], number));
-            crosses(&mut b, &mut a, &numbered(macs[0], macs[1], number));
+            send_and_wait(&mut a, &mut b, &numbered(macs[1], macs[0], number));
+            send_and_wait(&mut b, &mut a, &numbered(macs[0], macs[1], number));
         }
         // At full rate: frames are lost only where a ring is full, and are counted there.
         let pairs = ["ns0:eth0", "ns1:eth0"];
         for turn in 0..2 {
             let (from, to) = if turn == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
-            let (by, at) = (pairs[turn], pairs[1 - turn]);
+            let (sender, receiver) = (pairs[turn], pairs[1 - turn]);
             let frame = numbered(macs[1 - turn], macs[turn], 7777);
-            let fast = || lab.stats().pair(by).fast.tx.frames;
-            let by_xdp = || driver_count(&host, &lab.port(at), "_xdp_xmit");
-            let (sent, came, fast, by_xdp) = lab.with_a_lease(|| {
+            let fast = || lab.stats().pair(sender).fast.tx.frames;
+            let by_xdp = || driver_count(&host, &lab.port(receiver), "_xdp_xmit");
+            let (sent, arrived, fast, by_xdp) = lab.with_a_lease(|| {
                 let (fast_before, by_xdp_before) = (fast(), by_xdp());
-                let (sent, came) = at_rate(from, to, &frame);
-                (sent, came, fast() - fast_before, by_xdp() - by_xdp_before)
+                let (sent, arrived) = send_at_full_rate(from, to, &frame);
+                (sent, arrived, fast() - fast_before, by_xdp() - by_xdp_before)
             });
-            eprintln!("{datapath}: {came} of {sent} frames came");
-            assert!(came * 10 >= sent * 9, "{datapath}: {came} of {sent} came");
+            eprintln!("{datapath}: {arrived} of {sent} frames came");
+            assert!(arrived * 10 >= sent * 9, "{datapath}: {arrived} of {sent} came");
             if datapath != "bridge" {
                 assert!(fast * 10 >= sent * 9, "{datapath}: {fast} of {sent} were fast");
             }
@@ -246,25 +238,26 @@ fn af_xdp_sockets_send_and_receive() {
 /// Sends a frame repeatedly for a second, and until `MANY` have arrived. Returns the numbers sent and received.
 /// Keeps no more in flight than the rings of a receiver hold that is not scheduled.
 #[track_caller]
-fn at_rate(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) -> (u64, u64) {
-    let came = |to: &mut RawSocket| to.receive().iter().filter(|came| came[..] == *frame).count() as u64;
-    let (begun, mut sent, mut arrived, mut lost) = (Instant::now(), 0_u64, 0, 0);
+fn send_at_full_rate(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) -> (u64, u64) {
+    let receive =
+        |to: &mut RawSocket| to.receive().iter().filter(|received| received[..] == *frame).count() as u64;
+    let (start, mut sent, mut arrived, mut lost) = (Instant::now(), 0_u64, 0, 0);
     // Frames that have not arrived by `STILL` after this are lost.
     let mut last = Instant::now();
     loop {
         let is_still = last.elapsed() > STILL;
-        let new = came(to);
+        let new = receive(to);
         arrived += new;
         if new > 0 {
             last = Instant::now();
         } else if is_still {
             lost = sent.saturating_sub(arrived);
         }
-        let goes_on = begun.elapsed() < Duration::from_secs(1) || arrived < MANY;
-        if goes_on && sent.saturating_sub(arrived + lost) <= WINDOW {
-            assert!(begun.elapsed() < SLACK, "{arrived} of {sent} frames came");
+        let continues = start.elapsed() < Duration::from_secs(1) || arrived < MANY;
+        if continues && sent.saturating_sub(arrived + lost) <= WINDOW {
+            assert!(start.elapsed() < SLACK, "{arrived} of {sent} frames came");
             sent += from.send(frame, 32) as u64;
-        } else if !goes_on && sent <= arrived + lost {
+        } else if !continues && sent <= arrived + lost {
             return (sent, arrived);
         }
     }
@@ -272,17 +265,17 @@ fn at_rate(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) -> (u64, u64)
 
 /// Sends one frame, and waits until it arrives unchanged.
 #[track_caller]
-fn crosses(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) {
-    let begun = Instant::now();
+fn send_and_wait(from: &mut RawSocket, to: &mut RawSocket, frame: &[u8]) {
+    let start = Instant::now();
     while from.send(frame, 1) == 0 {
-        assert!(begun.elapsed() < SLACK, "it cannot be sent");
+        assert!(start.elapsed() < SLACK, "it cannot be sent");
     }
     loop {
         // Others, such as IPv6 discovery, arrive too.
-        if to.receive().iter().any(|came| came == frame) {
+        if to.receive().iter().any(|received| received == frame) {
             return;
         }
-        assert!(begun.elapsed() < SLACK, "a frame does not come");
+        assert!(start.elapsed() < SLACK, "a frame does not come");
         thread::yield_now();
     }
 }

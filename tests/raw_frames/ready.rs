@@ -2,11 +2,8 @@
 
 use super::xdp_lab;
 use crate::{
-    harness::{Answer, At, Host, Lab, SLACK, XDP_PASS, wait_until},
-    hazards::{
-        common::{A, B},
-        transfer,
-    },
+    harness::{At, Host, Lab, SLACK, VerdictProgram, XDP_PASS, wait_until},
+    hazards::{A, B, transfer},
 };
 
 /// `ethtool -k` of an inner end, without fixed features.
@@ -15,18 +12,18 @@ fn features(lab: &Lab<'_>, namespace: &str) -> Vec<String> {
     text.lines().map(str::trim).filter(|line| !line.contains("[fixed]")).map(str::to_owned).collect()
 }
 
-fn has(lab: &Lab<'_>, namespace: &str, feature: &str) -> bool {
+fn has_feature(lab: &Lab<'_>, namespace: &str, feature: &str) -> bool {
     features(lab, namespace).iter().any(|line| line == feature)
 }
 
 #[test]
-fn what_an_inner_end_had_is_in_the_journal() {
+fn former_offloads_of_an_inner_end_are_in_the_journal() {
     let host = Host::new();
     let lab = xdp_lab(&host);
     for namespace in ["ns0", "ns1", "ns2"] {
         for feature in ["generic-receive-offload: on", "tx-checksum-ip-generic: off", "tx-vlan-offload: off"]
         {
-            assert!(has(&lab, namespace, feature), "{namespace} {feature}");
+            assert!(has_feature(&lab, namespace, feature), "{namespace} {feature}");
         }
     }
     let journal = || host.run("cat /run/vethpath/three-hosts/journal").ok().stdout;
@@ -51,29 +48,32 @@ fn an_inner_end_that_cannot_receive_is_no_receiver_any_more() {
     let lab = xdp_lab(&host);
     lab.is_fast("ns0:eth0", B);
     let _ = lab.run("ns1", "ethtool -K eth0 gro off").ok();
-    lab.says_of("ns1:eth0", "the port takes no XDP frames: generic-receive-offload of the inner end is off");
+    lab.wait_for_state(
+        "ns1:eth0",
+        "the port takes no XDP frames: generic-receive-offload of the inner end is off",
+    );
     lab.reaches("ns0", B);
     transfer(&lab);
     // A program at the inner end makes it ready as well.
-    let program = Answer::attach(&lab.netns("ns1"), "eth0", At::NativeXdp, XDP_PASS);
-    lab.says_of("ns1:eth0", "armed");
+    let program = VerdictProgram::attach(&lab.netns("ns1"), "eth0", At::NativeXdp, XDP_PASS);
+    lab.wait_for_state("ns1:eth0", "armed");
     lab.is_fast("ns0:eth0", B);
     drop(program);
-    lab.says_of("ns1:eth0", "the port takes no XDP frames");
+    lab.wait_for_state("ns1:eth0", "the port takes no XDP frames");
     lab.reaches("ns0", B);
     // `up` makes it ready again.
     let changes = host.vethpath(format!("up {} --json", lab.file)).ok().json()["changes"].clone();
     assert_eq!(changes[0]["kind"], "offloads", "{changes:#}");
-    lab.says_of("ns1:eth0", "armed");
+    lab.wait_for_state("ns1:eth0", "armed");
     lab.is_fast("ns0:eth0", B);
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
     lab.down();
     host.finish();
 }
 
 /// The driver's XDP feature flag of a port is stale after the inner end was down, in either direction.
 #[test]
-fn what_is_switched_while_an_inner_end_is_down_is_not_missed() {
+fn features_switched_while_an_inner_end_is_down_are_noticed() {
     let host = Host::new();
     let lab = xdp_lab(&host);
     lab.is_fast("ns0:eth0", B);
@@ -85,12 +85,12 @@ fn what_is_switched_while_an_inner_end_is_down_is_not_missed() {
         }
     };
     while_down("off");
-    lab.says_of("ns1:eth0", "the port takes no XDP frames");
+    lab.wait_for_state("ns1:eth0", "the port takes no XDP frames");
     lab.reaches_within(SLACK, "ns0", B);
     transfer(&lab);
     // A later switch is detected again.
     ns1("ethtool -K eth0 gro on");
-    lab.says_of("ns1:eth0", "armed");
+    lab.wait_for_state("ns1:eth0", "armed");
     lab.is_fast("ns0:eth0", B);
     let up = || host.vethpath(format!("up {} --json", lab.file)).ok().json()["changes"].to_string();
     for by_hand in [true, false] {
@@ -108,11 +108,11 @@ fn what_is_switched_while_an_inner_end_is_down_is_not_missed() {
         let is_armed = lab.state("ns1:eth0") == "armed";
         let changes = up();
         assert!(is_armed || changes.contains("rx-gro on"), "{changes}");
-        lab.says_of("ns1:eth0", "armed");
+        lab.wait_for_state("ns1:eth0", "armed");
         lab.is_fast("ns0:eth0", B);
         assert_eq!(up(), "[]");
     }
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
     lab.down();
     host.finish();
 }
@@ -124,11 +124,11 @@ fn a_sender_that_leaves_checksums_to_its_device_takes_the_bridge() {
     lab.is_fast("ns0:eth0", B);
     for feature in ["tx", "txvlan"] {
         let _ = lab.run("ns0", format!("ethtool -K eth0 {feature} on")).ok();
-        lab.says_of("ns0:eth0", "transmit offloads of the inner end are on, which XDP cannot keep");
+        lab.wait_for_state("ns0:eth0", "transmit offloads of the inner end are on, which XDP cannot keep");
         lab.reaches("ns0", B);
         transfer(&lab);
         let _ = lab.run("ns0", format!("ethtool -K eth0 {feature} off")).ok();
-        lab.says_of("ns0:eth0", "armed");
+        lab.wait_for_state("ns0:eth0", "armed");
         lab.is_fast("ns0:eth0", B);
         lab.is_fast("ns1:eth0", A);
     }
@@ -140,15 +140,16 @@ fn a_sender_that_leaves_checksums_to_its_device_takes_the_bridge() {
 
 /// XDP needs a receive queue at a port for each transmit queue of its inner end.
 #[test]
-fn queues_that_do_not_fit_are_told() {
+fn queues_that_do_not_fit_are_reported() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     lab.is_fast("ns0:eth0", B);
     let _ = lab.run("ns1", "ethtool -L eth0 tx 2").ok();
     let file = host.lab("three-hosts").with("\"tc\"", "\"xdp\"").write();
     let failed = host.vethpath(format!("up {file}")).fails(2);
-    let _ = failed.says("has more transmit queues than it has receive queues").says("`ethtool -L`");
-    lab.says_of("ns0:eth0", "armed");
+    let _ =
+        failed.stderr_has("has more transmit queues than it has receive queues").stderr_has("`ethtool -L`");
+    lab.wait_for_state("ns0:eth0", "armed");
     lab.is_fast("ns0:eth0", B);
     let _ = lab.run("ns1", "ethtool -L eth0 tx 1").ok();
     let _ = host.vethpath(format!("up {file}")).ok();
@@ -159,7 +160,7 @@ fn queues_that_do_not_fit_are_told() {
     lab.is_fast("ns0:eth0", B);
     transfer(&lab);
     assert_eq!(lab.stats().pair("ns1:eth0").state, "armed");
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
     lab.down();
     host.finish();
 }
@@ -173,20 +174,20 @@ fn a_port_has_one_xdp_program() {
     let port = lab.port("ns0:eth0");
     assert!(!host.run(format!("ip link set {port} xdp off")).succeeded(), "ours is not taken off");
     let _ = host.run(format!("rm /sys/fs/bpf/vethpath/three-hosts/xdp_{port}")).ok();
-    lab.says_of("ns0:eth0", "the XDP program is not attached");
+    lab.wait_for_state("ns0:eth0", "the XDP program is not attached");
     lab.reaches("ns0", B);
     for at in [At::NativeXdp, At::GenericXdp] {
-        let others = Answer::attach(&host.netns(), &port, at, XDP_PASS);
+        let others = VerdictProgram::attach(&host.netns(), &port, at, XDP_PASS);
         let failed = host.vethpath(format!("up {}", lab.file));
         assert!(!failed.succeeded() && failed.stderr.contains(&format!("attach XDP to {port}")), "{failed}");
-        lab.says_of("ns0:eth0", "the XDP program is not attached");
+        lab.wait_for_state("ns0:eth0", "the XDP program is not attached");
         lab.reaches("ns0", B);
         drop(others);
     }
     let _ = host.vethpath(format!("up {}", lab.file)).ok();
-    lab.says_of("ns0:eth0", "armed");
+    lab.wait_for_state("ns0:eth0", "armed");
     lab.is_fast("ns0:eth0", B);
-    let _ = lab.accounts_balance();
+    let _ = lab.assert_counters_match();
     lab.down();
     host.finish();
 }

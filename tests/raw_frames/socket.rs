@@ -68,12 +68,12 @@ impl RawSocket {
 
     /// The frames that have arrived.
     pub(crate) fn receive(&mut self) -> Vec<Vec<u8>> {
-        let mut came = HeapSlab::with_capacity(BATCH);
+        let mut packets = HeapSlab::with_capacity(BATCH);
         let ring = self.rings.rx_ring.as_mut().expect("asked for");
         // SAFETY: the packets are returned to the memory below, while it exists.
-        let count = unsafe { ring.recv(&self.umem, &mut came) };
+        let count = unsafe { ring.recv(&self.umem, &mut packets) };
         let mut frames = Vec::new();
-        while let Some(packet) = came.pop_back() {
+        while let Some(packet) = packets.pop_back() {
             frames.push(packet.to_vec());
             self.umem.free_packet(packet);
         }

@@ -16,7 +16,7 @@ pub(crate) struct User {
 
 /// Where `forward` sends frames: out of an interface, to a host, from that interface's address.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Onward {
+pub(crate) struct Forwarding {
     pub(crate) ifindex: u32,
     pub(crate) to: [u8; 6],
     pub(crate) from: [u8; 6],
@@ -26,12 +26,12 @@ impl User {
     /// Attaches the program of this name.
     #[track_caller]
     pub(crate) fn attach(netns: &Netns, interface: &str, name: &str) -> Self {
-        Self::forwarding(netns, interface, name, Onward::default())
+        Self::forwarding(netns, interface, name, Forwarding::default())
     }
 
     /// The same, with the destination of frames.
     #[track_caller]
-    pub(crate) fn forwarding(netns: &Netns, interface: &str, name: &str, onward: Onward) -> Self {
+    pub(crate) fn forwarding(netns: &Netns, interface: &str, name: &str, onward: Forwarding) -> Self {
         let address =
             |mac: [u8; 6]| u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0]);
         let (to, from) = (address(onward.to), address(onward.from));
@@ -48,7 +48,7 @@ impl User {
     }
 
     /// Frames that it has received.
-    pub(crate) fn taken(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         let map: PerCpuArray<&MapData, u64> =
             self.object.map("TAKEN").expect("it is there").try_into().expect("per CPU");
         map.get(&0, 0).expect("it has one element").iter().sum()
@@ -65,7 +65,7 @@ impl User {
     }
 
     /// Makes it pass the frames of a queue to a socket.
-    pub(crate) fn give_to(&mut self, queue: u32, socket: &impl std::os::fd::AsRawFd) {
+    pub(crate) fn attach_socket(&mut self, queue: u32, socket: &impl std::os::fd::AsRawFd) {
         let mut map: XskMap<&mut MapData> =
             self.object.map_mut("SOCKETS").expect("it is there").try_into().expect("of sockets");
         map.set(queue, socket.as_raw_fd(), 0).expect("the socket is bound to that queue");

@@ -5,8 +5,8 @@ mod stations;
 use std::time::Duration;
 
 use crate::{
-    harness::{Done, Host, LabFile, SLACK, TIMEOUT, iperf, received, wait_for, wait_until},
-    hazards::common::listening,
+    harness::{Host, LabFile, Output, SLACK, Stats, TIMEOUT, iperf, received, wait_for, wait_until},
+    hazards::wait_for_tcpdump,
 };
 
 /// The time within which a change must be detected.
@@ -42,23 +42,23 @@ fn eight_bridges_are_crossed_in_one_redirect_and_counted() {
     let lab = chain(&host, 8, "").up();
     lab.is_fast("ns0:eth0", FAR);
     lab.is_fast("ns1:eth0", "10.5.0.10");
-    let before = lab.accounts_balance();
-    let crossed = |stats: &crate::harness::Stats| {
+    let before = lab.assert_counters_match();
+    let crossed = |stats: &Stats| {
         let counts = stats.trunks.iter().map(|trunk| (trunk.fast.tx.packets, trunk.fast.rx.packets));
         counts.collect::<Vec<_>>()
     };
     let at_first = crossed(&before);
     let report = iperf(&lab, "ns0", ("ns1", FAR), "--time 1");
     assert!(received(&report) > 1_000_000);
-    let after = lab.accounts_balance();
-    let fast = |stats: &crate::harness::Stats, pair| stats.pair(pair).fast.tx.packets;
+    let after = lab.assert_counters_match();
+    let fast = |stats: &Stats, pair| stats.pair(pair).fast.tx.packets;
     let (sent, answered) = (
         fast(&after, "ns0:eth0") - fast(&before, "ns0:eth0"),
         fast(&after, "ns1:eth0") - fast(&before, "ns1:eth0"),
     );
     assert!(sent > 500, "{sent} of {report:#}");
     assert_eq!(after.trunks.len(), 7);
-    assert!(lab.heard().trunks.iter().all(|trunk| trunk.state == "armed"));
+    assert!(lab.live_stats().trunks.iter().all(|trunk| trunk.state == "armed"));
     for (trunk, (tx, rx)) in after.trunks.iter().zip(at_first) {
         assert_eq!((trunk.fast.tx.packets - tx, trunk.fast.rx.packets - rx), (sent, answered), "{trunk:#?}");
     }
@@ -68,7 +68,8 @@ fn eight_bridges_are_crossed_in_one_redirect_and_counted() {
         let stats = lab.stats();
         for trunk in &stats.trunks {
             let link = host.json(format!("ip -s -j link show dev {}", trunk.port));
-            let kernel = |way: &str| link[0]["stats64"][way]["packets"].as_u64().expect("a counter");
+            let kernel =
+                |direction: &str| link[0]["stats64"][direction]["packets"].as_u64().expect("a counter");
             let counted = [kernel("tx") + trunk.fast.tx.frames, kernel("rx") + trunk.fast.rx.frames];
             if [trunk.tx.frames, trunk.rx.frames] != counted {
                 return Err(format!("{trunk:#?}: {counted:?} with what the kernel counted"));
@@ -125,23 +126,23 @@ fn a_trunk_that_does_more_than_forward_splits_the_segment() {
         (format!("sh -c '{nft}'"), "nft delete table bridge t".to_owned(), "nft"),
     ];
     let state = || lab.stats().trunk("b1 - b2").state.clone();
-    for (break_it, mend_it, reason) in cases {
-        let _ = shell(&host, &break_it).ok();
+    for (change, restore, reason) in cases {
+        let _ = shell(&host, &change).ok();
         wait_until(SOON, || {
             let state = state();
-            if state.contains(reason) { Ok(()) } else { Err(format!("{break_it}: {state}")) }
+            if state.contains(reason) { Ok(()) } else { Err(format!("{change}: {state}")) }
         });
         let before = lab.stats().trunk("b1 - b2").fast.tx.packets;
         lab.reaches("ns0", FAR);
-        assert_eq!(lab.stats().trunk("b1 - b2").fast.tx.packets, before, "{break_it}");
-        let _ = shell(&host, &mend_it).ok();
+        assert_eq!(lab.stats().trunk("b1 - b2").fast.tx.packets, before, "{change}");
+        let _ = shell(&host, &restore).ok();
         wait_for(SOON, "the trunk is not armed again", || state() == "armed");
         lab.is_fast("ns0:eth0", FAR);
     }
     // tcpdump on a trunk sees what crosses it.
     let tcpdump = host.spawn(format!("timeout 120 tcpdump -n -l -c 6 -i {far_port} icmp"));
     // tcpdump opens its socket before it sets the filter.
-    let tcpdump = listening(tcpdump);
+    let tcpdump = wait_for_tcpdump(tcpdump);
     wait_for(SOON, "the packet socket is not seen", || state() == "a packet socket on the port");
     lab.reaches("ns0", FAR);
     let seen = tcpdump.wait(TIMEOUT).ok();
@@ -157,13 +158,13 @@ fn a_trunk_that_does_more_than_forward_splits_the_segment() {
     host.finish();
 }
 
-fn shell(host: &Host, command: &str) -> Done {
+fn shell(host: &Host, command: &str) -> Output {
     host.run(["sh", "-c", command])
 }
 
 /// Bridges do not forward from one isolated port to another.
 #[test]
-fn isolated_ports_on_the_way_are_honoured() {
+fn isolated_ports_on_the_path_are_honoured() {
     for datapath in ["tc", "bridge"] {
         let host = Host::new();
         let lab = chain(&host, 3, &format!("datapath = \"{datapath}\"")).up();
@@ -302,28 +303,28 @@ addresses = [\"10.5.0.12/24\"]
     for bridge in ["b1", "b2", "b3"] {
         let _ = host.run(format!("ip link set {bridge} type bridge max_age 4000 hello_time 1000")).ok();
     }
-    lab.accounts_balance();
+    lab.assert_counters_match();
     lab.down();
     host.finish();
 }
 
 /// Frames cross a trunk between two namespaces or to a plain bridge on the slow path.
 #[test]
-fn trunks_that_cannot_be_crossed_say_why() {
+fn trunks_that_cannot_be_crossed_have_a_reason() {
     let host = Host::new();
     let lab = chain(&host, 3, "")
         .with("[bridge.b3]\n", "[bridge.b3]\nnamespace = \"fabric\"\n")
         .and("[namespace.fabric]\n")
         .up();
     lab.reaches_within(SLACK, "ns0", FAR);
-    let is_said_of = |trunk: &str, state: &str| {
+    let wait_for_trunk_state = |trunk: &str, state: &str| {
         wait_until(TIMEOUT, || {
             let now = lab.stats().trunk(trunk).state.clone();
             if now == state { Ok(()) } else { Err(format!("{trunk} is {now:?}")) }
         });
     };
-    is_said_of("b1 - b2", "armed");
-    is_said_of("b2 - b3", "the trunk joins two namespaces");
+    wait_for_trunk_state("b1 - b2", "armed");
+    wait_for_trunk_state("b2 - b3", "the trunk joins two namespaces");
     wait_until(TIMEOUT, || {
         let shown = host.vethpath("show --json").ok().json();
         let ports = shown["bridges"]

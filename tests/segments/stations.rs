@@ -7,7 +7,7 @@ use crate::harness::{Host, Lab, holds_for, wait_for};
 
 /// The ports of the bridges' entries for an address. A kernel with VLAN filtering lists what user space adds in the
 /// port's VLANs as well (`br_fdb_add` in net/bridge/br_fdb.c).
-fn known(host: &Host, mac: &str) -> Vec<String> {
+fn fdb_ports(host: &Host, mac: &str) -> Vec<String> {
     let entries = host.json("bridge -j fdb show");
     let entries = entries.as_array().expect("a list").iter();
     let entries = entries
@@ -16,7 +16,7 @@ fn known(host: &Host, mac: &str) -> Vec<String> {
 }
 
 /// Adds permanent neighbours: address resolution would show the bridges a frame now and then.
-fn resolve_for_good(lab: &Lab<'_>) {
+fn add_permanent_neighbours(lab: &Lab<'_>) {
     for (namespace, other) in [("ns0", 1), ("ns1", 0)] {
         let command =
             format!("ip neigh replace 10.5.0.1{other} lladdr {} dev eth0 nud permanent", mac(other));
@@ -26,21 +26,21 @@ fn resolve_for_good(lab: &Lab<'_>) {
 
 /// A bridge that the fast path skips must keep the entries of active senders, and age out those of silent ones.
 #[test]
-fn stations_age_on_no_bridge_on_the_way_while_they_talk() {
+fn active_stations_do_not_age_on_bridges_along_the_path() {
     let host = Host::new();
     let lab = chain(&host, 4, "ageing_time = 10").up();
     lab.is_fast("ns0:eth0", FAR);
-    resolve_for_good(&lab);
+    add_permanent_neighbours(&lab);
     let talk = lab.spawn("ns0", format!("ping -n -q -i 0.2 {FAR}"));
     let before = lab.stats().fast();
-    let everywhere = |number| known(&host, &mac(number)).len() == 4;
+    let everywhere = |number| fdb_ports(&host, &mac(number)).len() == 4;
     // On a slow machine, bridges may have forgotten both since the first ping.
     wait_for(SOON, "a bridge does not learn who talks", || everywhere(0) && everywhere(1));
     holds_for(Duration::from_secs(16), "a bridge forgets who talks", || everywhere(0) && everywhere(1));
     assert!(lab.stats().fast() > before + 100, "that was to be fast traffic");
     drop(talk);
     wait_for(Duration::from_secs(60), "the bridges remember who is silent", || {
-        known(&host, &mac(0)).is_empty()
+        fdb_ports(&host, &mac(0)).is_empty()
     });
     lab.down();
     host.finish();
@@ -53,9 +53,11 @@ fn a_bridge_that_has_forgotten_a_sender_learns_it_again() {
     let host = Host::new();
     let lab = chain(&host, 3, "").up();
     lab.is_fast("ns0:eth0", FAR);
-    resolve_for_good(&lab);
-    let port =
-        known(&host, &mac(0)).into_iter().find(|port| port_is_on(&host, port, "b2")).expect("it is known");
+    add_permanent_neighbours(&lab);
+    let port = fdb_ports(&host, &mac(0))
+        .into_iter()
+        .find(|port| port_is_on(&host, port, "b2"))
+        .expect("it is known");
     // The agent may already be replacing the sender's entry after the event, and the new one is not confirmed at first.
     // Or its lease has expired. So any reason is accepted.
     let slow = || lab.stats().pair("ns0:eth0").slow.values().sum::<u64>();
@@ -63,7 +65,7 @@ fn a_bridge_that_has_forgotten_a_sender_learns_it_again() {
     let _ = host.run(format!("bridge fdb del {} dev {port} master", mac(0))).ok();
     wait_for(SOON, "the bridge does not learn it again", || {
         lab.reaches("ns0", FAR);
-        known(&host, &mac(0)).contains(&port)
+        fdb_ports(&host, &mac(0)).contains(&port)
     });
     assert!(slow() > before, "it was a slow frame that told the bridge");
     lab.is_fast("ns0:eth0", FAR);

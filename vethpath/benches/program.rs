@@ -13,8 +13,6 @@ use aya::{Ebpf, EbpfLoader, TestRun, TestRunOptions, include_bytes_aligned, prog
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/programs/bench.rs"]
 mod bench;
-#[path = "../../tests/programs/context.rs"]
-mod context;
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/programs/frames.rs"]
 mod frames;
@@ -50,7 +48,7 @@ fn main() {
         .run(|| {
             for _ in 0..ROUNDS {
                 for ((_, frame, is_constant), least) in cases.iter().zip(&mut least) {
-                    let context = context::of(frame, bench.ifindex(frame.port));
+                    let context = bench::context_of(frame, bench.ifindex(frame.port));
                     let program = if *is_constant {
                         constant.program_mut("redirect_constant").unwrap().try_into().unwrap()
                     } else {

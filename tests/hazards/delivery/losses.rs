@@ -7,8 +7,10 @@ use aya::maps::{HashMap, Map, MapData};
 use vethpath::datapath::Table;
 use vethpath_common::{Station, StationKey, names};
 
-use super::super::common::{B, fast_lab, mac_bytes};
-use crate::harness::{Host, SLACK, wait_until};
+use crate::{
+    harness::{Host, SLACK, wait_until},
+    hazards::{B, fast_lab, mac_bytes},
+};
 
 #[test]
 fn frames_redirected_into_nothing_are_noticed_and_the_pair_is_disarmed() {

@@ -9,12 +9,12 @@ use crate::harness::{Host, Iperf, Lab, SLACK, Stats, TIMEOUT, holds_for, wait_fo
 const NS1: &str = "172.17.0.102";
 
 #[test]
-fn killed_the_lease_runs_out_and_up_takes_over() {
+fn the_lease_of_a_killed_agent_expires_and_up_replaces_it() {
     without_agent("KILL", true);
 }
 
 #[test]
-fn terminated_the_network_goes_on() {
+fn the_network_works_after_the_agent_is_terminated() {
     without_agent("TERM", false);
 }
 
@@ -23,7 +23,7 @@ fn without_agent(signal: &str, expect_lease: bool) {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     lab.is_fast("ns0:eth0", NS1);
-    let armed = lab.heard();
+    let armed = lab.live_stats();
     let first_pid = lab.pid();
 
     let stream = Iperf::start(&lab, "ns0", ("ns1", NS1), "--time 8");
@@ -31,8 +31,8 @@ fn without_agent(signal: &str, expect_lease: bool) {
     let _ = host.run(format!("kill -{signal} {first_pid}")).ok();
     lab.reaches("ns2", NS1);
     // After SIGTERM, the agent may take a while to exit.
-    host.ends(first_pid);
-    let orphaned = stands_still(&lab, &armed);
+    host.wait_for_exit(first_pid);
+    let orphaned = wait_until_slow(&lab, &armed);
     assert!(!orphaned.agent.alive, "{:#?}", orphaned.agent);
     if expect_lease {
         // New frames have been sent since, and are counted as slow for this reason.
@@ -42,31 +42,31 @@ fn without_agent(signal: &str, expect_lease: bool) {
             lab.stats().pair("ns0:eth0").slow("lease") > slow
         });
     }
-    goes_on(stream);
+    assert_continuous(stream);
     lab.reaches("ns2", NS1);
-    let before = lab.accounts_balance();
+    let before = lab.assert_counters_match();
     before.not_less_than(&armed);
 
     let _ = host.vethpath(format!("up {}", lab.file)).ok();
-    is_armed(&lab);
-    let after = lab.heard();
+    wait_until_armed(&lab);
+    let after = lab.live_stats();
     after.not_less_than(&before);
     assert!(after.agent.pid.is_some_and(|pid| pid != first_pid), "{:#?}", after.agent);
     lab.is_fast("ns0:eth0", NS1);
-    lab.accounts_balance().not_less_than(&before);
+    lab.assert_counters_match().not_less_than(&before);
     lab.down();
     host.finish();
 }
 
 #[test]
-fn stopped_and_continued_it_finds_its_way_back() {
+fn a_continued_agent_restores_the_fast_path() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     lab.is_fast("ns0:eth0", NS1);
-    let armed = lab.heard();
+    let armed = lab.live_stats();
     let pid = lab.pid();
     let _ = host.run(format!("kill -STOP {pid}")).ok();
-    let _ = stands_still(&lab, &armed);
+    let _ = wait_until_slow(&lab, &armed);
     lab.reaches("ns0", NS1);
     let _ = host.run(format!("kill -CONT {pid}")).ok();
     lab.is_fast("ns0:eth0", NS1);
@@ -99,17 +99,17 @@ fn down_needs_no_agent() {
 }
 
 #[test]
-fn a_second_up_leaves_a_good_agent_alone() {
+fn a_second_up_keeps_a_running_agent() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     lab.is_fast("ns0:eth0", NS1);
-    let before = lab.heard();
+    let before = lab.live_stats();
     let again = host.vethpath(format!("up {} --json", lab.file)).ok().json();
     assert_eq!(again["changes"], Value::Array(vec![]));
-    let after = lab.heard();
+    let after = lab.live_stats();
     after.not_less_than(&before);
     assert_eq!(after.agent.pid, before.agent.pid);
-    is_armed(&lab);
+    wait_until_armed(&lab);
     lab.down();
     host.finish();
 }
@@ -129,7 +129,7 @@ fn the_agent_survives_the_death_of_its_session() {
         })
     };
     let pid = answers();
-    holds_for(Duration::from_secs(2), "the agent went with its terminal", || host.lives(pid));
+    holds_for(Duration::from_secs(2), "the agent went with its terminal", || host.is_alive(pid));
     assert_eq!(answers(), pid);
     let _ = host.vethpath("down three-hosts").ok();
     host.finish();
@@ -137,7 +137,7 @@ fn the_agent_survives_the_death_of_its_session() {
 
 /// Waits until pings get replies and none of them is fast. Checks that it stays so.
 #[track_caller]
-fn stands_still(lab: &Lab<'_>, armed: &Stats) -> Stats {
+fn wait_until_slow(lab: &Lab<'_>, armed: &Stats) -> Stats {
     let promise = Duration::from_millis(armed.agent.lease_ms) + Duration::from_secs(1);
     let ping = || {
         let before = lab.stats();
@@ -157,7 +157,7 @@ fn stands_still(lab: &Lab<'_>, armed: &Stats) -> Stats {
 
 /// Checks that every second of the stream transferred data.
 #[track_caller]
-fn goes_on(stream: Iperf) {
+fn assert_continuous(stream: Iperf) {
     let report = stream.report();
     let intervals = report["intervals"].as_array().expect("one a second");
     // A client that was late catches up with intervals of almost no length.
@@ -169,7 +169,7 @@ fn goes_on(stream: Iperf) {
 }
 
 #[track_caller]
-fn is_armed(lab: &Lab<'_>) {
+fn wait_until_armed(lab: &Lab<'_>) {
     wait_until(TIMEOUT, || {
         let stats = lab.stats();
         let armed = stats.pairs.iter().all(|p| p.state == "armed") && stats.agent.alive;
@@ -179,7 +179,7 @@ fn is_armed(lab: &Lab<'_>) {
 
 /// Pins that were removed are created again, and not by an agent that still holds the old maps.
 #[test]
-fn pins_removed_by_hand_are_made_anew() {
+fn removed_pins_are_created_again() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
     let before = lab.pid();
@@ -199,12 +199,11 @@ fn a_state_folder_removed_by_hand_leaves_no_agent() {
     let file = host.lab("three-hosts").write();
     host.remove("/run/vethpath/three-hosts");
     let _ = host.vethpath(format!("up {file}")).ok();
-    let agents = || host.run("pgrep -c -f agent.three-hosts").stdout.trim().to_owned();
-    wait_for(SLACK, "the first agent ends", || agents() == "1");
+    wait_for(SLACK, "the first agent ends", || host.agents("three-hosts") == 1);
     lab.is_fast("ns0:eth0", "172.17.0.102");
     host.remove("/run/vethpath/three-hosts");
     let _ = host.vethpath(format!("down {file}")).ok();
     lab.forget();
-    wait_for(SLACK, "the second agent ends", || agents() == "0");
+    wait_for(SLACK, "the second agent ends", || host.agents("three-hosts") == 0);
     host.finish();
 }

@@ -3,15 +3,22 @@
 use crate::harness::Host;
 
 #[test]
-fn every_fault_of_a_file_is_told_with_its_place() {
+fn every_error_of_a_file_has_its_line() {
     let host = Host::new();
     let file = host.topology("wrong", WRONG);
     for verb in ["validate", "plan", "up"] {
-        let done = host.vethpath(format!("{verb} {file}")).fails(1);
+        let output = host.vethpath(format!("{verb} {file}")).fails(1);
         // An unknown key, with the closest known one; a bad address; a link to nowhere.
-        let done = done.says(&format!("{file}:4:1")).says("adresses").says("`addresses`").says("hint:");
-        let _ =
-            done.says(&format!("{file}:7:8")).says("br1").says(&format!("{file}:8:")).says("10.0.0.300/24");
+        let output = output
+            .stderr_has(&format!("{file}:4:1"))
+            .stderr_has("adresses")
+            .stderr_has("`addresses`")
+            .stderr_has("hint:");
+        let _ = output
+            .stderr_has(&format!("{file}:7:8"))
+            .stderr_has("br1")
+            .stderr_has(&format!("{file}:8:"))
+            .stderr_has("10.0.0.300/24");
     }
     assert_eq!(host.changes(), None);
     host.finish();
@@ -29,17 +36,17 @@ addresses = ["10.0.0.300/24"]
 "#;
 
 #[test]
-fn broken_toml_is_told_with_its_place() {
+fn broken_toml_has_its_line() {
     let host = Host::new();
     let file = host.topology("broken", "[bridge.br0]\naddresses = [\"10.0.0.1/24\"\n\n[namespace.ns0]\n");
-    let _ = host.vethpath(format!("up {file}")).fails(1).says(&format!("{file}:"));
+    let _ = host.vethpath(format!("up {file}")).fails(1).stderr_has(&format!("{file}:"));
     assert_eq!(host.changes(), None);
     host.finish();
 }
 
 /// Such files neither block `vethpath` nor are read without end.
 #[test]
-fn what_is_no_topology_file_is_refused_at_once() {
+fn files_that_are_not_regular_or_too_long_are_refused() {
     let host = Host::new();
     let folder = host.topology("x", "").replace("/x.toml", "");
     let _ = host.run(format!("mkfifo {folder}/fifo.toml")).ok();
@@ -47,12 +54,17 @@ fn what_is_no_topology_file_is_refused_at_once() {
     let (fifo, long) = (format!("{folder}/fifo.toml"), format!("{folder}/long.toml"));
     for file in ["/dev/zero", "/dev/null", "/", &fifo] {
         for verb in ["validate", "plan"] {
-            let done = host.vethpath(format!("{verb} {file}")).fails(1);
-            let _ = done.says(&format!("cannot read {file}: it is not a regular file")).says("hint:");
+            let output = host.vethpath(format!("{verb} {file}")).fails(1);
+            let _ = output
+                .stderr_has(&format!("cannot read {file}: it is not a regular file"))
+                .stderr_has("hint:");
         }
     }
-    let _ =
-        host.vethpath(format!("validate {long}")).fails(1).says("longer than 1048576 bytes").says("hint:");
+    let _ = host
+        .vethpath(format!("validate {long}"))
+        .fails(1)
+        .stderr_has("longer than 1048576 bytes")
+        .stderr_has("hint:");
     host.finish();
 }
 
@@ -79,9 +91,9 @@ fn hostile_names_and_counts_are_refused_with_their_line_and_nothing_is_done() {
     ] {
         let file = host.topology("hostile", text);
         for verb in ["validate", "plan", "up"] {
-            let done = host.vethpath(format!("{verb} {file}"));
-            assert!(done.code() == Some(1), "{what}: {done}");
-            assert!(done.stderr.contains(&format!("{file}:")), "{what} has no line: {done}");
+            let output = host.vethpath(format!("{verb} {file}"));
+            assert!(output.code() == Some(1), "{what}: {output}");
+            assert!(output.stderr.contains(&format!("{file}:")), "{what} has no line: {output}");
         }
         assert_eq!(host.changes(), None, "{what}");
     }

@@ -1,9 +1,9 @@
 //! Two labs, two `up` at once, names that collide, and objects that are not ours.
 
-use crate::harness::{Done, Host, SLACK, wait_for};
+use crate::harness::{Host, Output, TIMEOUT};
 
 #[test]
-fn what_is_in_the_way_is_named_and_untouched() {
+fn conflicting_objects_are_named_and_untouched() {
     for (name, commands) in [
         ("ns1", &["ip netns add ns1"][..]),
         ("docker0", &["ip link add docker0 type bridge"]),
@@ -15,9 +15,9 @@ fn what_is_in_the_way_is_named_and_untouched() {
         for command in commands {
             let _ = host.run(*command).ok();
         }
-        host.remember();
+        host.set_baseline();
         let file = host.lab("three-hosts").write();
-        refused(&host.vethpath(format!("up {file}")), name);
+        assert_refused(&host.vethpath(format!("up {file}")), name);
         assert_eq!(host.changes(), None, "{commands:?}");
         // `down` does not remove what `up` found either.
         let _ = host.vethpath("down three-hosts").fails(1);
@@ -27,16 +27,23 @@ fn what_is_in_the_way_is_named_and_untouched() {
 
 /// No file contains the name of a port, so the hint must not be to rename it.
 #[test]
-fn a_taken_port_name_says_whose_port_it_is() {
+fn a_taken_port_name_is_reported_with_its_pair() {
     let mut host = Host::new();
     let lab = host.lab("three-hosts").up();
     let port = lab.port("ns1:eth0");
     lab.down();
     let _ = host.run(format!("ip link add {port} type bridge")).ok();
-    host.remember();
+    host.set_baseline();
     let file = host.lab("three-hosts").write();
-    let done = host.vethpath(format!("up {file}")).fails(1).says(&port).says("the port of pair ns1:eth0");
-    assert!(done.stderr.contains("hint: remove what is there") && !done.stderr.contains("rename"), "{done}");
+    let output = host
+        .vethpath(format!("up {file}"))
+        .fails(1)
+        .stderr_has(&port)
+        .stderr_has("the port of pair ns1:eth0");
+    assert!(
+        output.stderr.contains("hint: remove what is there") && !output.stderr.contains("rename"),
+        "{output}"
+    );
     assert_eq!(host.changes(), None);
     host.finish();
 }
@@ -47,9 +54,9 @@ fn a_second_lab_with_the_same_names_is_refused() {
     let lab = host.lab("three-hosts").up();
     let before = lab.stats();
     let other = host.lab("three-hosts").named("other").write();
-    let done = host.vethpath(format!("up {other}"));
-    let names_one = ["docker0", "ns0", "ns1", "ns2"].iter().any(|name| done.stderr.contains(name));
-    assert!(matches!(done.code(), Some(1 | 2)) && names_one, "{done}");
+    let output = host.vethpath(format!("up {other}"));
+    let is_named = ["docker0", "ns0", "ns1", "ns2"].iter().any(|name| output.stderr.contains(name));
+    assert!(matches!(output.code(), Some(1 | 2)) && is_named, "{output}");
     assert!(!host.vethpath("list --json").ok().json().to_string().contains("other"));
     let _ = host.vethpath("down other").fails(1);
     lab.is_fast("ns0:eth0", "172.17.0.102");
@@ -63,11 +70,12 @@ fn a_second_lab_with_the_same_names_is_refused() {
 fn two_up_at_once() {
     let host = Host::new();
     let file = host.lab("three-hosts").write();
-    let (one, two) = (host.spawn_vethpath(format!("up {file}")), host.spawn_vethpath(format!("up {file}")));
-    let both = [one, two].map(|up| up.wait(crate::harness::TIMEOUT));
-    assert!(both.iter().any(Done::succeeded), "{}\n{}", both[0], both[1]);
-    for done in both.iter().filter(|d| !d.succeeded()) {
-        refused(done, "three-hosts");
+    let (first, second) =
+        (host.spawn_vethpath(format!("up {file}")), host.spawn_vethpath(format!("up {file}")));
+    let both = [first, second].map(|up| up.wait(TIMEOUT));
+    assert!(both.iter().any(Output::succeeded), "{}\n{}", both[0], both[1]);
+    for output in both.iter().filter(|d| !d.succeeded()) {
+        assert_refused(output, "three-hosts");
     }
     assert!(host.run("ip netns exec ns0 ping -n -q -c 1 -W 5 172.17.0.103").succeeded());
     let agents = host.json("bridge -j link").as_array().map(Vec::len);
@@ -78,31 +86,31 @@ fn two_up_at_once() {
 
 /// Checks that a command was refused, as the user's or the system's fault, and that it names the object.
 #[track_caller]
-fn refused(done: &Done, name: &str) {
-    assert!(matches!(done.code(), Some(1 | 2)) && done.stderr.contains(name), "{done}");
+fn assert_refused(output: &Output, name: &str) {
+    assert!(matches!(output.code(), Some(1 | 2)) && output.stderr.contains(name), "{output}");
 }
 
 #[test]
 fn two_labs_side_by_side() {
     let host = Host::new();
-    let one = host.lab("three-hosts").up();
-    let other =
+    let first = host.lab("three-hosts").up();
+    let second =
         host.lab("fabric").with("namespace.ns0", "namespace.h0").with("namespace.ns1", "namespace.h1").up();
-    one.is_fast("ns0:eth0", "172.17.0.102");
-    other.is_fast("h0:eth0", "10.2.0.11");
+    first.is_fast("ns0:eth0", "172.17.0.102");
+    second.is_fast("h0:eth0", "10.2.0.11");
     let listed = host.vethpath("list").ok().stdout;
     assert!(listed.contains("three-hosts") && listed.contains("fabric"), "{listed}");
     // With two labs, the command has to name one.
-    let _ = host.vethpath("stats").fails(1).says("three-hosts").says("fabric");
-    one.down();
-    other.is_fast("h0:eth0", "10.2.0.11");
-    let _ = other.accounts_balance();
-    other.down();
+    let _ = host.vethpath("stats").fails(1).stderr_has("three-hosts").stderr_has("fabric");
+    first.down();
+    second.is_fast("h0:eth0", "10.2.0.11");
+    let _ = second.assert_counters_match();
+    second.down();
     host.finish();
 }
 
 #[test]
-fn what_is_not_ours_is_untouched() {
+fn foreign_objects_are_untouched() {
     let mut host = Host::new();
     for command in [
         "ip netns add other",
@@ -120,10 +128,8 @@ fn what_is_not_ours_is_untouched() {
     ] {
         let _ = host.run(command).ok();
     }
-    wait_for(SLACK, "br-other is not up", || {
-        host.run("ip -o link show br-other").ok().stdout.contains("state UP")
-    });
-    host.remember();
+    host.wait_for_link("br-other");
+    host.set_baseline();
     // Learned entries come and go. Configured ones stay.
     let fdb = || host.run("bridge fdb show br br-other state permanent").ok().stdout;
     let fdb_before = fdb();

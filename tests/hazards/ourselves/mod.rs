@@ -3,6 +3,5 @@
 mod agent;
 mod hostile;
 mod interrupted;
-mod kernel;
 mod labs;
-mod rights;
+mod requirements;

@@ -2,12 +2,13 @@
 
 use etherparse::PacketBuilder;
 
-use super::super::common::{A, A_SECOND, B, fast_datapaths, figure, lab_by, on_all};
 use crate::{
     harness::{
-        Host, NetfilterAnswer, SLACK, Stats, Wire, iperf, lacks, of_this_kernel, wait_for, wait_until,
+        Host, NetfilterProgram, SLACK, Stats, Stream, Wire, iperf, lacks, of_this_kernel, wait_for,
+        wait_until,
     },
-    traffic::nearly_all_is_fast,
+    hazards::{A, A_SECOND, B, fast_datapaths, lab_by, link_counter, mac_bytes, on_all},
+    traffic::with_nearly_all_fast,
 };
 
 /// A chain of priority 0 would miss IP packets where br_netfilter calls iptables: hooks after its own continue at a
@@ -29,7 +30,7 @@ fn a_bridge_family_rule_takes_effect() {
         let _ = host.run("nft delete table bridge guard").ok();
         lab.reaches_within(A_SECOND, "ns0", B);
         lab.is_fast("ns0:eth0", B);
-        let _ = lab.accounts_balance();
+        let _ = lab.assert_counters_match();
         lab.down();
         host.finish();
     }
@@ -43,7 +44,7 @@ fn a_bpf_program_on_a_netfilter_hook_takes_effect() {
         if is_fast && calls {
             lab.is_fast("ns0:eth0", B);
         }
-        let program = NetfilterAnswer::forward(&host.netns(), 0);
+        let program = NetfilterProgram::forward(&host.netns(), 0);
         let program =
             program.unwrap_or_else(|error| lacks(&format!("BPF programs for netfilter hooks: {error}")));
         if calls {
@@ -78,7 +79,7 @@ fn a_netdev_rule_at_a_port_takes_effect() {
 fn a_forward_rule_takes_effect_by_br_netfilter() {
     for datapath in fast_datapaths() {
         let host = Host::new();
-        let _ = host.run("sysctl net.bridge.bridge-nf-call-iptables").ok().prints("= 1");
+        let _ = host.run("sysctl net.bridge.bridge-nf-call-iptables").ok().stdout_has("= 1");
         let lab = lab_by(datapath, &host);
         for command in [
             "nft add table ip guard",
@@ -99,7 +100,7 @@ fn a_forward_rule_takes_effect_by_br_netfilter() {
 /// With br_netfilter a bridge checks IP packets even where there is no rule. What a host sees of that is the same
 /// with a fast path as on a plain bridge.
 #[test]
-fn what_br_netfilter_checks_is_checked() {
+fn packets_are_checked_as_br_netfilter_does() {
     for datapath in of_this_kernel(&["tc", "xdp", "bridge"]) {
         let host = Host::new();
         let netfilter = |called: u8| {
@@ -113,20 +114,20 @@ fn what_br_netfilter_checks_is_checked() {
         if is_fast {
             lab.is_fast("ns0:eth0", B);
             lab.is_fast("ns1:eth0", A);
-            nearly_all_is_fast(&lab, || drop(iperf(&lab, "ns0", ("ns1", B), "--time 1")));
+            with_nearly_all_fast(&lab, || drop(iperf(&lab, "ns0", ("ns1", B), "--time 1")));
         } else {
             lab.reaches("ns0", B);
         }
         let wires = [lab.wire("ns0:eth0"), lab.wire("ns1:eth0")];
-        let frames = TestFrames::between(mac(&host, "ns0"), mac(&host, "ns1"));
+        let frames = TestFrames::between(mac_bytes(&lab, "ns0"), mac_bytes(&lab, "ns1"));
         let (before, after) = lab.with_a_lease(|| {
             let before = lab.stats();
             // The wrong one is dropped, both padded ones are trimmed, and the right one is unchanged.
             wires[0].send(&frames.wrong);
-            for (sent, comes) in [(&frames.padded4, 46), (&frames.padded6, 66), (&frames.right, 46)] {
+            for (sent, length) in [(&frames.padded4, 46), (&frames.padded6, 66), (&frames.right, 46)] {
                 wires[0].send(sent);
-                let came = frames.arrival(&wires[1]);
-                assert_eq!(came, sent[..comes], "{datapath}");
+                let arrived = frames.arrival(&wires[1]);
+                assert_eq!(arrived, sent[..length], "{datapath}");
             }
             (before, lab.stats())
         });
@@ -136,22 +137,22 @@ fn what_br_netfilter_checks_is_checked() {
         }
         // Where br_netfilter is not called, all frames arrive unchanged.
         netfilter(0);
-        let padded_comes_as = |length: usize| {
+        let wait_for_padded = |length: usize| {
             wait_until(A_SECOND, || {
                 wires[0].send(&frames.padded4);
-                let came = frames.arrival(&wires[1]).len();
-                if came == length { Ok(()) } else { Err(format!("{came} bytes came on {datapath}")) }
+                let arrived = frames.arrival(&wires[1]).len();
+                if arrived == length { Ok(()) } else { Err(format!("{arrived} bytes came on {datapath}")) }
             });
         };
-        padded_comes_as(60);
+        wait_for_padded(60);
         for sent in [&frames.wrong, &frames.padded6] {
             wires[0].send(sent);
-            let came = frames.arrival(&wires[1]);
-            assert_eq!(came, *sent, "{datapath}");
+            let arrived = frames.arrival(&wires[1]);
+            assert_eq!(arrived, *sent, "{datapath}");
         }
         // A single bridge may enable the calls.
         let _ = host.run("ip link set docker0 type bridge nf_call_iptables 1").ok();
-        padded_comes_as(46);
+        wait_for_padded(46);
         drop(wires);
         lab.down();
         host.finish();
@@ -165,17 +166,17 @@ fn fragments_are_reassembled_where_connections_are_tracked() {
     on_all(|host, lab, is_fast| {
         let called = host.run("sysctl -q -w net.bridge.bridge-nf-call-iptables=1").succeeded();
         let wires = [lab.wire("ns0:eth0"), lab.wire("ns1:eth0")];
-        let frames = TestFrames::between(mac(host, "ns0"), mac(host, "ns1"));
+        let frames = TestFrames::between(mac_bytes(lab, "ns0"), mac_bytes(lab, "ns1"));
         let fragment_arrives = || {
             wires[0].send(&frames.fragment);
             wires[0].send(&frames.right);
             // The paths do not differ so much in speed that one frame overtakes the other.
-            let came = frames.arrival(&wires[1]);
-            let has_come = came == frames.fragment;
-            if has_come {
+            let arrived = frames.arrival(&wires[1]);
+            let has_arrived = arrived == frames.fragment;
+            if has_arrived {
                 assert_eq!(frames.arrival(&wires[1]), frames.right);
             }
-            has_come
+            has_arrived
         };
         assert!(fragment_arrives(), "nothing tracks connections here");
         for command in [
@@ -265,13 +266,6 @@ impl TestFrames {
     }
 }
 
-fn mac(host: &Host, namespace: &str) -> [u8; 6] {
-    let link = host.json(format!("ip -n {namespace} -j link show dev eth0"));
-    let address = link[0]["address"].as_str().expect("a MAC");
-    let bytes: Vec<_> = address.split(':').map(|b| u8::from_str_radix(b, 16).expect("a byte")).collect();
-    bytes.try_into().expect("six")
-}
-
 /// Rules that are added during a stream: it is cut within a second, although all its frames were fast.
 #[test]
 fn rules_added_while_traffic_flows_take_effect_within_a_second() {
@@ -284,12 +278,7 @@ fn rules_added_while_traffic_flows_take_effect_within_a_second() {
             ("netdev", ingress.as_str()),
             ("ip", "{ type filter hook forward priority 0 ; }"),
         ] {
-            let stream = crate::harness::Stream::start(
-                &lab,
-                ("ns0", A),
-                ("ns1", B),
-                std::time::Duration::from_millis(1),
-            );
+            let stream = Stream::start(&lab, ("ns0", A), ("ns1", B), std::time::Duration::from_millis(1));
             let before = lab.stats().fast();
             wait_until(SLACK, || {
                 if lab.stats().fast() > before + 200 { Ok(()) } else { Err("not fast".to_owned()) }
@@ -299,8 +288,8 @@ fn rules_added_while_traffic_flows_take_effect_within_a_second() {
             let _ = host
                 .run(format!("nft add rule {table} guard c ip daddr 172.17.0.102 udp dport 7007 drop"))
                 .ok();
-            let departures = || figure(&host, "ns0", "eth0", ("tx", "packets"));
-            let arrivals = || figure(&host, "ns1", "eth0", ("rx", "packets"));
+            let departures = || link_counter(&host, "ns0", "eth0", ("tx", "packets"));
+            let arrivals = || link_counter(&host, "ns1", "eth0", ("rx", "packets"));
             wait_until(A_SECOND, || {
                 let (sent, before) = (departures(), arrivals());
                 wait_for(SLACK, "the stream stands still", || departures() >= sent + 100);
@@ -312,12 +301,45 @@ fn rules_added_while_traffic_flows_take_effect_within_a_second() {
             lab.is_fast("ns0:eth0", B);
             let [there, back] = stream.end();
             assert!(
-                there.lost() > 0 && there.doubled + back.doubled == 0 && back.lost() == 0,
+                there.lost() > 0 && there.duplicated + back.duplicated == 0 && back.lost() == 0,
                 "{there:?} {back:?}"
             );
         }
-        let _ = lab.accounts_balance();
+        let _ = lab.assert_counters_match();
         lab.down();
         host.finish();
     }
+}
+
+/// As docker sets it up: forwarded packets are dropped unless a rule accepts them.
+const DOCKER: [&str; 3] = [
+    "nft add table ip filter",
+    "nft add chain ip filter FORWARD { type filter hook forward priority 0 ; policy drop ; }",
+    "nft add rule ip filter FORWARD ip saddr 172.17.0.0/16 accept",
+];
+
+#[test]
+fn dockers_rules_are_obeyed_and_a_workaround_is_reported() {
+    let mut host = Host::new();
+    let _ = host.run("sysctl net.bridge.bridge-nf-call-iptables").ok().stdout_has("= 1");
+    for command in DOCKER {
+        let _ = host.run(command).ok();
+    }
+    host.set_baseline();
+    let lab = host.lab("three-hosts").up();
+    lab.reaches("ns0", B);
+    lab.wait_for_state("ns0:eth0", "FORWARD");
+    assert_eq!(lab.stats().fast(), 0);
+    let _ = host.vethpath("doctor").stdout_has("namespace = \"fabric\"");
+    // What docker's rules drop is dropped.
+    let _ = host.run("nft flush chain ip filter FORWARD").ok();
+    lab.loses_within(A_SECOND, "ns0", B);
+    let _ = host.run(DOCKER[2]).ok();
+    lab.reaches_within(A_SECOND, "ns0", B);
+    lab.down();
+
+    let lab = host.lab("fabric").up();
+    lab.is_fast("ns0:eth0", "10.2.0.11");
+    lab.down();
+    host.finish();
 }

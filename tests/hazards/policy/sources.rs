@@ -4,11 +4,13 @@
 use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 use nix::errno::Errno;
 
-use super::super::common::{A_SECOND, B, goes_by_port};
-use crate::harness::{Host, Lab, Refusal, SLACK, wait_for};
+use crate::{
+    harness::{Host, Lab, Refusal, SLACK, wait_for},
+    hazards::{A_SECOND, B, uses_port, wait_for_tcpdump},
+};
 
 /// Runs a scenario in a lab whose agent is refused netlink sockets of a protocol, until the scenario ends that.
-fn without(protocol: isize, errno: Errno, scenario: impl FnOnce(&Host, &Lab<'_>, &Refusal)) {
+fn with_refused_netlink(protocol: isize, errno: Errno, scenario: impl FnOnce(&Host, &Lab<'_>, &Refusal)) {
     let host = Host::new();
     let protocol = i32::try_from(protocol).expect("it is small");
     let (lab, refusal) = host.lab("three-hosts").up_without(protocol, errno);
@@ -19,7 +21,7 @@ fn without(protocol: isize, errno: Errno, scenario: impl FnOnce(&Host, &Lab<'_>,
 }
 
 /// Adds a rule of the bridge family that drops frames to ns1.
-fn forbid(host: &Host) {
+fn add_drop_rule(host: &Host) {
     for command in [
         "nft add table bridge guard",
         "nft add chain bridge guard forward { type filter hook forward priority filter ; }",
@@ -31,45 +33,46 @@ fn forbid(host: &Host) {
 
 /// Checks that ns0 is not armed and reports why, and that it is armed when the rule is gone.
 #[track_caller]
-fn obeys_the_rule_until_it_is_gone(host: &Host, lab: &Lab<'_>) {
-    lab.says_of("ns0:eth0", "nft table bridge guard, chain forward");
+fn assert_rule_is_obeyed(host: &Host, lab: &Lab<'_>) {
+    lab.wait_for_state("ns0:eth0", "nft table bridge guard, chain forward");
     let _ = host.run("nft delete table bridge guard").ok();
     lab.is_fast("ns0:eth0", B);
 }
 
 #[test]
-fn rules_that_come_with_their_subsystem_take_effect() {
-    without(NETLINK_NETFILTER, Errno::EPROTONOSUPPORT, |host, lab, refusal| {
+fn rules_added_after_their_subsystem_is_loaded_take_effect() {
+    with_refused_netlink(NETLINK_NETFILTER, Errno::EPROTONOSUPPORT, |host, lab, refusal| {
         lab.is_fast("ns0:eth0", B);
         // Where there are rules, the subsystem is loaded.
         refusal.end();
-        forbid(host);
+        add_drop_rule(host);
         lab.loses_within(A_SECOND, "ns0", B);
-        obeys_the_rule_until_it_is_gone(host, lab);
+        assert_rule_is_obeyed(host, lab);
     });
 }
 
 #[test]
-fn rules_that_cannot_be_asked_for_may_forbid_anything() {
-    without(NETLINK_NETFILTER, Errno::EMFILE, |host, lab, refusal| {
-        forbid(host);
-        lab.says_of("ns0:eth0", "cannot open a netlink socket");
-        lab.says_of("ns2:eth0", "Too many open files");
+fn unreadable_rules_disarm_every_port() {
+    with_refused_netlink(NETLINK_NETFILTER, Errno::EMFILE, |host, lab, refusal| {
+        add_drop_rule(host);
+        lab.wait_for_state("ns0:eth0", "cannot open a netlink socket");
+        lab.wait_for_state("ns2:eth0", "Too many open files");
         assert!(!lab.pings("ns0", B), "a rule is bypassed");
         lab.reaches("ns0", "172.17.0.103");
         refusal.end();
-        obeys_the_rule_until_it_is_gone(host, lab);
+        assert_rule_is_obeyed(host, lab);
     });
 }
 
 /// Packet sockets are also listed under /proc, where the kernel has them and no `sock_diag`.
 #[test]
 fn packet_sockets_are_found_without_sock_diag() {
-    without(NETLINK_SOCK_DIAG, Errno::EPROTONOSUPPORT, |host, lab, _| {
+    with_refused_netlink(NETLINK_SOCK_DIAG, Errno::EPROTONOSUPPORT, |host, lab, _| {
         lab.is_fast("ns0:eth0", B);
-        let capture = host.spawn(format!("tcpdump -l -n --immediate-mode -i {} icmp", lab.port("ns0:eth0")));
-        wait_for(SLACK, "tcpdump does not start", || capture.output().contains("listening on"));
-        lab.says_of("ns0:eth0", "a packet socket on the port");
+        let capture = wait_for_tcpdump(
+            host.spawn(format!("tcpdump -l -n --immediate-mode -i {} icmp", lab.port("ns0:eth0"))),
+        );
+        lab.wait_for_state("ns0:eth0", "a packet socket on the port");
         lab.reaches("ns0", B);
         wait_for(SLACK, "tcpdump sees nothing", || capture.output().matches("ICMP echo").count() >= 6);
         drop(capture);
@@ -78,9 +81,9 @@ fn packet_sockets_are_found_without_sock_diag() {
 }
 
 #[test]
-fn packet_sockets_that_cannot_be_asked_for_may_be_anywhere() {
-    without(NETLINK_SOCK_DIAG, Errno::EMFILE, |_, lab, refusal| {
-        lab.says_of("ns0:eth0", "cannot open a netlink socket");
+fn unreadable_packet_sockets_disarm_every_port() {
+    with_refused_netlink(NETLINK_SOCK_DIAG, Errno::EMFILE, |_, lab, refusal| {
+        lab.wait_for_state("ns0:eth0", "cannot open a netlink socket");
         lab.reaches("ns0", B);
         assert_eq!(lab.stats().fast(), 0);
         refusal.end();
@@ -91,11 +94,11 @@ fn packet_sockets_that_cannot_be_asked_for_may_be_anywhere() {
 /// Without the features of devices, frames are delivered through their ports, which compute checksums and segments
 /// where needed. With them, frames go straight into the namespace.
 #[test]
-fn features_that_could_not_be_asked_for_are_asked_for_again() {
-    without(NETLINK_GENERIC, Errno::EMFILE, |host, lab, refusal| {
+fn unreadable_device_features_are_read_again() {
+    with_refused_netlink(NETLINK_GENERIC, Errno::EMFILE, |host, lab, refusal| {
         lab.is_fast("ns0:eth0", B);
-        wait_for(A_SECOND, "frames go past the port", || goes_by_port(host, lab));
+        wait_for(A_SECOND, "frames go past the port", || uses_port(host, lab));
         refusal.end();
-        wait_for(A_SECOND, "frames still go by the port", || !goes_by_port(host, lab));
+        wait_for(A_SECOND, "frames still go by the port", || !uses_port(host, lab));
     });
 }

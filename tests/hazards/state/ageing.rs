@@ -2,52 +2,54 @@
 
 use std::{fs, time::Duration};
 
-use super::super::common::{A, B, C, knows, mac, on_all};
-use crate::harness::{Host, Lab, SLACK, TIMEOUT, holds_for, wait_for, wait_until};
+use crate::{
+    harness::{Host, Lab, SLACK, TIMEOUT, holds_for, parse_mac, wait_for, wait_until},
+    hazards::{A, B, C, has_fdb_entry, mac, on_all},
+};
 
 #[test]
-fn who_talks_by_the_fast_path_does_not_age_and_who_is_silent_does() {
-    who_talks_does_not_age("\"tc\"");
+fn active_stations_do_not_age_on_the_fast_path_and_silent_ones_do() {
+    check_ageing("\"tc\"");
 }
 
 #[test]
-fn who_talks_by_a_plain_bridge_does_not_age_and_who_is_silent_does() {
-    who_talks_does_not_age("\"bridge\"");
+fn active_stations_do_not_age_on_a_plain_bridge_and_silent_ones_do() {
+    check_ageing("\"bridge\"");
 }
 
 /// The entry of a host that sends is refreshed all the time. When the ageing time is shortened, the bridge at once
 /// deletes entries that are older, and would flood.
 #[test]
-fn an_ageing_time_that_is_made_shorter_lets_nobody_go_who_talks() {
+fn a_shorter_ageing_time_keeps_active_stations() {
     on_all(|host, lab, fast| {
         for (namespace, other, address) in [("ns0", "ns1", B), ("ns1", "ns0", A)] {
             let command =
                 format!("ip neigh replace {address} lladdr {} dev eth0 nud permanent", mac(lab, other));
             let _ = lab.run(namespace, command).ok();
         }
-        let talk = lab.spawn("ns0", format!("ping -n -q -i 0.2 {B}"));
+        let ping = lab.spawn("ns0", format!("ping -n -q -i 0.2 {B}"));
         let silent = mac(lab, "ns2");
         let before = lab.stats().fast();
         std::thread::sleep(Duration::from_secs(12));
         assert_eq!(lab.stats().fast() > before + 50, fast, "that was to be fast traffic, or not");
         let monitor = host.spawn("bridge monitor fdb");
         // The monitor is ready when it prints the events of an entry that is added for this.
-        let heard = |what: &str| monitor.output().contains(what);
+        let has_printed = |what: &str| monitor.output().contains(what);
         wait_for(SLACK, "the monitor does not start", || {
             let port = lab.port("ns2:eth0");
             let _ = host.run(format!("bridge fdb replace 02:00:00:00:99:99 dev {port} master static")).ok();
             let _ = host.run(format!("bridge fdb del 02:00:00:00:99:99 dev {port} master")).ok();
-            heard("02:00:00:00:99:99")
+            has_printed("02:00:00:00:99:99")
         });
         let _ = host.run("ip link set docker0 type bridge ageing_time 1000").ok();
         wait_for(TIMEOUT, "the bridge remembers who is silent", || {
-            !knows(host, &lab.port("ns2:eth0"), &silent)
+            !has_fdb_entry(host, &lab.port("ns2:eth0"), &silent)
         });
         for namespace in ["ns0", "ns1"] {
-            assert!(!heard(&format!("Deleted {}", mac(lab, namespace))), "{}", monitor.output());
+            assert!(!has_printed(&format!("Deleted {}", mac(lab, namespace))), "{}", monitor.output());
         }
         let _ = host.run("ip link set docker0 type bridge ageing_time 30000").ok();
-        drop((talk, monitor));
+        drop((ping, monitor));
         lab.reaches("ns0", C);
     });
 }
@@ -61,7 +63,7 @@ fn a_refresh_creates_no_entry_and_deletes_none_that_the_bridge_has_learned() {
         let file = host.lab("three-hosts").write();
         let wait = "VETHPATH_WAIT_AT=refresh VETHPATH_WAIT_FOR=/run/go";
         let _ = host.run(format!("env {wait} {} up {file}", host.exe())).ok();
-        let lab = Lab::that_is_up(&host, "three-hosts", file);
+        let lab = Lab::existing(&host, "three-hosts", file);
         let hosts =
             ["ns0", "ns1"].map(|namespace| (lab.port(&format!("{namespace}:eth0")), mac(&lab, namespace)));
         let log = host.path("/run/vethpath/three-hosts/agent.log");
@@ -78,12 +80,12 @@ fn a_refresh_creates_no_entry_and_deletes_none_that_the_bridge_has_learned() {
                 wire.send(&broadcast(mac));
             }
         }
-        let known = || hosts.iter().filter(|(port, mac)| knows(&host, port, mac)).count();
+        let known = || hosts.iter().filter(|(port, mac)| has_fdb_entry(&host, port, mac)).count();
         let expected = if talks { 2 } else { 0 };
         assert_eq!(known(), expected);
         let _ = host.run("touch /run/go").ok();
         // An agent that answers is done with the refresh.
-        let _ = lab.heard();
+        let _ = lab.live_stats();
         assert_eq!(known(), expected, "talks: {talks}");
         drop(wires);
         lab.is_fast("ns0:eth0", B);
@@ -95,12 +97,11 @@ fn a_refresh_creates_no_entry_and_deletes_none_that_the_bridge_has_learned() {
 
 /// A frame of no known protocol to all.
 fn broadcast(mac: &str) -> Vec<u8> {
-    let mac = mac.split(':').map(|byte| u8::from_str_radix(byte, 16).expect("a byte"));
-    [0xff; 6].into_iter().chain(mac).chain([0x88, 0xb5]).chain([0; 46]).collect()
+    [0xff; 6].into_iter().chain(parse_mac(mac)).chain([0x88, 0xb5]).chain([0; 46]).collect()
 }
 
 /// An address that sends stays in the FDB. A silent one is deleted.
-fn who_talks_does_not_age(datapath: &str) {
+fn check_ageing(datapath: &str) {
     let fast = datapath == "\"tc\"";
     let host = Host::new();
     let lab = host.lab("ageing").with("\"tc\"", datapath).up();
@@ -117,8 +118,8 @@ fn who_talks_does_not_age(datapath: &str) {
         let command = format!("ip neigh replace 10.4.0.1{other} lladdr {mac} dev eth0 nud permanent");
         let _ = lab.run(namespace, command).ok();
     }
-    let talk = lab.spawn("ns0", "ping -n -q -i 0.2 10.4.0.11");
-    let in_table = |n: usize| knows(&host, &places[n].0, &places[n].1);
+    let ping = lab.spawn("ns0", "ping -n -q -i 0.2 10.4.0.11");
+    let in_table = |n: usize| has_fdb_entry(&host, &places[n].0, &places[n].1);
     let before = lab.stats().fast();
     wait_until(Duration::from_secs(60), || {
         assert!(in_table(0) && in_table(1), "the bridge forgets who talks");
@@ -126,7 +127,7 @@ fn who_talks_does_not_age(datapath: &str) {
     });
     holds_for(Duration::from_secs(12), "the bridge forgets who talks", || in_table(0) && in_table(1));
     assert_eq!(lab.stats().fast() > before + 50, fast, "that was to be fast traffic, or not");
-    drop(talk);
+    drop(ping);
     lab.down();
     host.finish();
 }

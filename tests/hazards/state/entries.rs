@@ -1,7 +1,9 @@
 //! FDB entries that are deleted, flushed, or made static, sticky or local by hand.
 
-use super::super::common::{A, A_SECOND, B, BROADCAST, C, knows, mac, mac_bytes, numbered, on_all, who_gets};
-use crate::harness::{wait_for, wait_until};
+use crate::{
+    harness::{wait_for, wait_until},
+    hazards::{A, A_SECOND, B, BROADCAST, C, has_fdb_entry, mac, mac_bytes, numbered, on_all, receives},
+};
 
 #[test]
 fn flushed_and_deleted_entries() {
@@ -12,7 +14,9 @@ fn flushed_and_deleted_entries() {
         lab.reaches("ns0", B);
         lab.reaches("ns1", C);
         let (port, mac) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
-        wait_for(A_SECOND, "the bridge does not learn", || lab.pings("ns1", A) && knows(host, &port, &mac));
+        wait_for(A_SECOND, "the bridge does not learn", || {
+            lab.pings("ns1", A) && has_fdb_entry(host, &port, &mac)
+        });
         let _ = host.run(format!("bridge fdb del {mac} dev {port} master")).ok();
         lab.reaches("ns0", B);
     });
@@ -29,7 +33,9 @@ fn a_sticky_entry_elsewhere_is_obeyed() {
         lab.loses_within(A_SECOND, "ns0", B);
         let _ = host.run(format!("bridge fdb del {a} dev {c} master")).ok();
         lab.reaches_within(A_SECOND, "ns0", B);
-        wait_for(A_SECOND, "ns1 is not learned at home", || lab.pings("ns1", A) && knows(host, &home, &a));
+        wait_for(A_SECOND, "ns1 is not learned at home", || {
+            lab.pings("ns1", A) && has_fdb_entry(host, &home, &a)
+        });
     });
 }
 
@@ -45,7 +51,7 @@ fn a_deleted_entry_is_no_station_any_more() {
             let _ = host.run(format!("bridge fdb del {b} dev {port} master"));
             number += 2;
             let frame = numbered(mac_bytes(lab, "ns1"), mac_bytes(lab, "ns0"), number);
-            let flooded = who_gets(&from, &frame, number, &[&aside])[0];
+            let flooded = receives(&from, &frame, number, &[&aside])[0];
             if flooded { Ok(()) } else { Err("not flooded: somebody still knows the address".to_owned()) }
         });
     });
@@ -61,7 +67,9 @@ fn a_local_entry_is_obeyed() {
         lab.reaches("ns0", C);
         let _ = host.run(format!("bridge fdb del {b} dev {port} master")).ok();
         lab.reaches_within(A_SECOND, "ns0", B);
-        wait_for(A_SECOND, "ns1 is not learned again", || lab.pings("ns1", A) && knows(host, &port, &b));
+        wait_for(A_SECOND, "ns1 is not learned again", || {
+            lab.pings("ns1", A) && has_fdb_entry(host, &port, &b)
+        });
     });
 }
 
@@ -80,7 +88,7 @@ fn a_static_entry_at_home_is_a_station() {
         let [from, claimant] = ["ns0:eth0", "ns2:eth0"].map(|end| lab.wire(end));
         claimant.send(&numbered(BROADCAST, mac_bytes(lab, "ns1"), 0));
         let frame = numbered(mac_bytes(lab, "ns1"), mac_bytes(lab, "ns0"), 2);
-        assert_eq!(who_gets(&from, &frame, 2, &[&lab.wire("ns1:eth0"), &claimant]), [true, false]);
+        assert_eq!(receives(&from, &frame, 2, &[&lab.wire("ns1:eth0"), &claimant]), [true, false]);
         let _ = host.run(format!("bridge fdb replace {b} dev {port} master dynamic")).ok();
     });
 }

@@ -1,27 +1,29 @@
 //! Flags of bridge ports: flags that are honoured leave a port on the fast path. Others disarm it, with the reason.
 //! The result is that of a plain bridge.
 
-use super::super::common::{
-    A, A_SECOND, B, BROADCAST, C, arrived, arrives, capture, fast_lab, knows, mac, mac_bytes, numbered,
-    on_all, set, who_gets,
+use crate::{
+    harness::{CpuPin, Host, wait_for, wait_until},
+    hazards::{
+        A, A_SECOND, B, BROADCAST, C, capture, fast_lab, has_fdb_entry, mac, mac_bytes, numbered, on_all,
+        received_numbers, receives, set_port, wait_for_frame,
+    },
 };
-use crate::harness::{Host, OneCpu, wait_for, wait_until};
 
 #[test]
 fn isolated() {
     on_all(|host, lab, _| {
         let (a, b) = (lab.port("ns0:eth0"), lab.port("ns1:eth0"));
-        set(host, &a, "isolated on");
+        set_port(host, &a, "isolated on");
         lab.reaches("ns0", B);
-        set(host, &b, "isolated on");
+        set_port(host, &b, "isolated on");
         lab.loses_within(A_SECOND, "ns0", B);
         lab.loses_within(A_SECOND, "ns1", A);
         lab.reaches("ns0", C);
         lab.reaches("ns2", B);
         lab.reaches("ns0", "172.17.0.1");
-        set(host, &b, "isolated off");
+        set_port(host, &b, "isolated off");
         lab.reaches_within(A_SECOND, "ns0", B);
-        set(host, &a, "isolated off");
+        set_port(host, &a, "isolated off");
     });
 }
 
@@ -29,16 +31,16 @@ fn isolated() {
 fn learning_off() {
     on_all(|host, lab, _| {
         let (port, mac) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
-        set(host, &port, "learning off");
+        set_port(host, &port, "learning off");
         let _ = host.run(format!("bridge fdb del {mac} dev {port} master"));
         lab.reaches("ns0", B);
         lab.reaches("ns1", C);
         // A bridge that may not learn has no entry, and floods.
-        assert!(!knows(host, &port, &mac));
-        set(host, &port, "learning on");
+        assert!(!has_fdb_entry(host, &port, &mac));
+        set_port(host, &port, "learning on");
         lab.reaches("ns1", A);
         wait_for(A_SECOND, "the bridge does not learn again", || {
-            lab.pings("ns1", A) && knows(host, &port, &mac)
+            lab.pings("ns1", A) && has_fdb_entry(host, &port, &mac)
         });
     });
 }
@@ -47,7 +49,7 @@ fn learning_off() {
 fn hairpin_on() {
     on_all(|host, lab, _| {
         let port = lab.port("ns0:eth0");
-        set(host, &port, "hairpin on");
+        set_port(host, &port, "hairpin on");
         // Broadcasts of ns0 come back to it.
         let own = format!("inbound and arp and ether src {}", mac(lab, "ns0"));
         let capture = capture(lab, "ns0", "eth0", &own);
@@ -58,7 +60,7 @@ fn hairpin_on() {
         });
         lab.reaches("ns0", B);
         lab.reaches("ns2", A);
-        set(host, &port, "hairpin off");
+        set_port(host, &port, "hairpin off");
     });
 }
 
@@ -66,14 +68,14 @@ fn hairpin_on() {
 fn locked_on() {
     on_all(|host, lab, _| {
         let (port, mac) = (lab.port("ns1:eth0"), mac(lab, "ns1"));
-        set(host, &port, "locked on");
+        set_port(host, &port, "locked on");
         let _ = host.run(format!("bridge fdb del {mac} dev {port} master"));
         lab.loses_within(A_SECOND, "ns1", A);
         lab.loses_within(A_SECOND, "ns0", B);
         // A host with a static entry is let in.
         let _ = host.run(format!("bridge fdb replace {mac} dev {port} master static")).ok();
         lab.reaches_within(A_SECOND, "ns1", A);
-        set(host, &port, "locked off");
+        set_port(host, &port, "locked off");
         let _ = host.run(format!("bridge fdb replace {mac} dev {port} master dynamic")).ok();
     });
 }
@@ -90,17 +92,17 @@ const NOT_HONOURED: [(&str, &str, &str); 7] = [
 ];
 
 #[test]
-fn flags_that_are_not_honoured_take_a_port_off_the_fast_path_and_say_so() {
+fn flags_that_are_not_honoured_disarm_the_port_with_a_reason() {
     let host = Host::new();
     let lab = fast_lab(&host);
     let port = lab.port("ns1:eth0");
     for (on, off, reason) in NOT_HONOURED {
         let _ = host.run(format!("ip link set dev {port} type bridge_slave {on}")).ok();
-        lab.says_of("ns1:eth0", reason);
+        lab.wait_for_state("ns1:eth0", reason);
         assert_eq!(lab.state("ns0:eth0"), "armed", "{on}");
         lab.reaches("ns0", B);
         let _ = host.run(format!("ip link set dev {port} type bridge_slave {off}")).ok();
-        lab.says_of("ns1:eth0", "armed");
+        lab.wait_for_state("ns1:eth0", "armed");
     }
     lab.is_fast("ns0:eth0", B);
     lab.down();
@@ -118,17 +120,17 @@ fn flood_flags_off() {
         let mut number = 0;
         for (flag, to) in [("flood", unknown), ("mcast_flood", group), ("bcast_flood", BROADCAST)] {
             for on in [false, true] {
-                set(host, &port, &format!("{flag} {}", if on { "on" } else { "off" }));
+                set_port(host, &port, &format!("{flag} {}", if on { "on" } else { "off" }));
                 number += 2;
-                let stay = OneCpu::stay();
+                let pin = CpuPin::new();
                 from.send(&numbered(to, a, number));
                 // It is flooded to all ports at once. A frame to ns1 shows that the first one has had time to arrive.
-                let _ = arrives(&at_c, number);
+                let _ = wait_for_frame(&at_c, number);
                 from.send(&numbered(mac_bytes(lab, "ns1"), a, number + 1));
-                drop(stay);
+                drop(pin);
                 let mut seen = Vec::new();
                 wait_until(A_SECOND, || {
-                    seen.extend(arrived(&at_b));
+                    seen.extend(received_numbers(&at_b));
                     if seen.contains(&(number + 1)) { Ok(()) } else { Err(format!("{b}: {seen:?}")) }
                 });
                 assert_eq!(seen.contains(&number), on, "{flag}");
@@ -144,9 +146,9 @@ fn flood_flags_off() {
 fn backup_port() {
     on_all(|host, lab, fast| {
         let (port, backup) = (lab.port("ns1:eth0"), lab.port("ns2:eth0"));
-        set(host, &port, &format!("backup_port {backup}"));
+        set_port(host, &port, &format!("backup_port {backup}"));
         if fast {
-            lab.says_of("ns1:eth0", "port flag backup_port");
+            lab.wait_for_state("ns1:eth0", "port flag backup_port");
         }
         lab.reaches("ns0", B);
         let (b, a) = (mac_bytes(lab, "ns1"), mac_bytes(lab, "ns0"));
@@ -155,14 +157,14 @@ fn backup_port() {
         let mut number = 0;
         wait_until(A_SECOND, || {
             number += 2;
-            if who_gets(&from, &numbered(b, a, number), number, &[&aside])[0] {
+            if receives(&from, &numbered(b, a, number), number, &[&aside])[0] {
                 Ok(())
             } else {
                 Err("the backup port does not send it".to_owned())
             }
         });
         let _ = lab.run("ns1", "ip link set eth0 up").ok();
-        set(host, &port, "nobackup_port");
+        set_port(host, &port, "nobackup_port");
         lab.reaches_within(A_SECOND, "ns1", A);
         lab.reaches_within(A_SECOND, "ns0", B);
     });

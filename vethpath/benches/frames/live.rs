@@ -51,9 +51,9 @@ thread_local! {
 pub(crate) fn rate(lab: &Lab) -> Result<f64, Short> {
     STANDING.with_borrow_mut(|all| {
         let standing = all.get_mut(&lab.name).unwrap();
-        let before = standing.sink.taken();
+        let before = standing.sink.received();
         standing.send(lab, standing.frames);
-        let (came, rate) = (standing.sink.taken() - before, standing.sink.rate());
+        let (came, rate) = (standing.sink.received() - before, standing.sink.rate());
         if came * 100 < u64::from(standing.frames) * 95 {
             return Err(Short(format!("{}: {came} frames of {} came", lab.name, standing.frames)));
         }

@@ -29,12 +29,12 @@ thread_local! {
 pub(crate) fn af_xdp(lab: &Lab) -> Result<f64, Short> {
     RAW.with_borrow_mut(|all| {
         let (sink, socket) = all.get_mut(&lab.name).unwrap();
-        let (frame, before, begun) = (lab.frame(), sink.taken(), Instant::now());
+        let (frame, before, begun) = (lab.frame(), sink.received(), Instant::now());
         let mut sent = 0;
         while begun.elapsed() < SLICE {
             sent += socket.send(&frame, 32);
         }
-        let (elapsed, came) = (begun.elapsed(), sink.taken() - before);
+        let (elapsed, came) = (begun.elapsed(), sink.received() - before);
         if came * 10 < sent as u64 * 9 {
             return Err(Short(format!("{}: {came} frames of {sent} came", lab.name)));
         }
