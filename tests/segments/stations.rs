@@ -5,13 +5,22 @@ use std::time::Duration;
 use super::{FAR, SOON, chain, mac};
 use crate::harness::{Host, Lab, holds_for, wait_for};
 
-/// The ports of the bridges' entries for an address. A kernel with VLAN filtering lists what user space adds in the
-/// port's VLANs as well (`br_fdb_add` in net/bridge/br_fdb.c).
+/// The ports of the bridges' entries for an address without a VLAN.
 fn fdb_ports(host: &Host, mac: &str) -> Vec<String> {
+    ports_of_entries(host, mac, |vlan| vlan.is_null())
+}
+
+/// The ports of the bridges' entries for an address in VLANs. A kernel with VLAN filtering adds them with those that user
+/// space adds (`br_fdb_add` in net/bridge/br_fdb.c), and a frame on a bridge that does not filter adds none.
+fn fdb_ports_in_vlans(host: &Host, mac: &str) -> Vec<String> {
+    ports_of_entries(host, mac, |vlan| !vlan.is_null())
+}
+
+fn ports_of_entries(host: &Host, mac: &str, in_vlan: impl Fn(&serde_json::Value) -> bool) -> Vec<String> {
     let entries = host.json("bridge -j fdb show");
     let entries = entries.as_array().expect("a list").iter();
     let entries = entries
-        .filter(|entry| entry["mac"] == mac && entry["state"] != "permanent" && entry["vlan"].is_null());
+        .filter(|entry| entry["mac"] == mac && entry["state"] != "permanent" && in_vlan(&entry["vlan"]));
     entries.map(|entry| entry["ifname"].as_str().expect("a port").to_owned()).collect()
 }
 
@@ -29,6 +38,9 @@ fn add_permanent_neighbours(lab: &Lab<'_>) {
 fn active_stations_do_not_age_on_bridges_along_the_path() {
     let host = Host::new();
     let lab = chain(&host, 4, "ageing_time = 10").up();
+    for number in [0, 1] {
+        assert_eq!(fdb_ports_in_vlans(&host, &mac(number)), Vec::<String>::new(), "`up` leaves none");
+    }
     lab.is_fast("ns0:eth0", FAR);
     add_permanent_neighbours(&lab);
     let talk = lab.spawn("ns0", format!("ping -n -q -i 0.2 {FAR}"));
@@ -38,6 +50,10 @@ fn active_stations_do_not_age_on_bridges_along_the_path() {
     wait_for(SOON, "a bridge does not learn who talks", || everywhere(0) && everywhere(1));
     holds_for(Duration::from_secs(16), "a bridge forgets who talks", || everywhere(0) && everywhere(1));
     assert!(lab.stats().fast() > before + 100, "that was to be fast traffic");
+    // One exists from each refresh until the agent has deleted it.
+    wait_for(SOON, "refreshes leave entries in VLANs", || {
+        [0, 1].iter().all(|number| fdb_ports_in_vlans(&host, &mac(*number)).is_empty())
+    });
     drop(talk);
     wait_for(Duration::from_secs(60), "the bridges remember who is silent", || {
         fdb_ports(&host, &mac(0)).is_empty()

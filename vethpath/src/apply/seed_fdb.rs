@@ -1,7 +1,7 @@
 //! Adds the MACs of hosts to the FDBs of bridges.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,7 @@ use netlink_packet_route::link::BridgePortState;
 
 use super::{Error, NetnsCache};
 use crate::{
-    kernel::{Direct, LinkFacts, PortAttribute, Result, Rtnl, watch::Watch},
+    kernel::{Direct, FdbEntry, LinkFacts, PortAttribute, Result, Rtnl, watch::Watch},
     plan::{Plan, Step},
     topology::{IfName, Pair, Place, Topology},
 };
@@ -136,7 +136,7 @@ pub(super) async fn seed_fdb(
                 continue;
             }
             tries -= 1;
-            match learn(&Direct::open(rtnl.netns())?, &pairs, &links) {
+            match learn(&rtnl, &pairs, &links).await {
                 // A port has left its bridge since it was read.
                 Err(error) if error.is_unsupported() && tries > 0 => {}
                 done => break done?,
@@ -146,12 +146,23 @@ pub(super) async fn seed_fdb(
     Ok(())
 }
 
-/// Adds the FDB entries of ports. A port that is gone is skipped.
-fn learn(direct: &Direct, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
+/// Adds the FDB entries of ports, and deletes those in VLANs that the kernel adds with them. A port that is gone is
+/// skipped.
+async fn learn(rtnl: &Rtnl, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
+    let direct = Direct::open(rtnl.netns())?;
     let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
     let station = |pair: &&Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
     let stations: Vec<_> = pairs.iter().filter_map(station).collect();
-    direct.learn(&stations)?.into_iter().collect()
+    let ours: HashSet<_> = stations.iter().map(|(port, mac)| (*port, mac.bytes())).collect();
+    let in_vlans = |fdb: Vec<FdbEntry>| -> HashSet<FdbEntry> {
+        fdb.into_iter().filter(|entry| entry.vlan != 0 && ours.contains(&(entry.port, entry.mac))).collect()
+    };
+    let before = in_vlans(rtnl.fdb().await?);
+    direct.learn(&stations)?.into_iter().collect::<Result<()>>()?;
+    let added: Vec<_> = in_vlans(rtnl.fdb().await?).difference(&before).copied().collect();
+    // A port that has left its bridge meanwhile has no entries.
+    let _ = direct.forget(&added)?;
+    Ok(())
 }
 
 /// Interfaces of a plan whose steps make a bridge lack a host's FDB entry.

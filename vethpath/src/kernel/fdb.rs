@@ -71,7 +71,8 @@ impl Rtnl {
 
     /// Refreshes the FDB entry of `mac` on `port`, as if a frame had just been received there (`NTF_USE`:
     /// `br_fdb_update` in net/bridge/br_fdb.c). A missing entry is learned; a port that does not learn ignores the
-    /// request.
+    /// request. A kernel with `CONFIG_BRIDGE_VLAN_FILTERING` does the same to the entries in the port's VLANs, which a
+    /// frame would do only on a bridge that filters (`br_fdb_add`).
     ///
     /// # Errors
     /// The port is gone, or no longer a bridge port.
@@ -87,17 +88,24 @@ impl Rtnl {
             .doing("refresh station", mac)
     }
 
-    /// Deletes the FDB entry of `mac` on `port` (`br_fdb_delete` in net/bridge/br_fdb.c). An entry on another port is
-    /// not deleted.
+    /// Deletes the FDB entry of `mac` on `port` in a VLAN, or with `None` those without a VLAN and in each VLAN of the
+    /// port (`br_fdb_delete` in net/bridge/br_fdb.c). An entry on another port is not deleted.
     ///
     /// # Errors
     /// There is no such entry, or the port is gone.
-    pub async fn forget(&self, port: u32, mac: Mac) -> Result<()> {
-        let mut message = NeighbourMessage::default();
-        message.header.family = AddressFamily::Bridge;
-        message.header.ifindex = port;
-        message.header.flags = NeighbourFlags::Controller;
-        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
+    pub async fn forget(&self, port: u32, mac: Mac, vlan: Option<u16>) -> Result<()> {
+        let message = delete_message(port, mac, vlan);
         self.handle.neighbours().del(message).execute().await.doing("forget station", mac)
     }
+}
+
+/// The request that deletes an FDB entry: see [`Rtnl::forget`].
+pub(super) fn delete_message(port: u32, mac: Mac, vlan: Option<u16>) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = port;
+    message.header.flags = NeighbourFlags::Controller;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
+    message.attributes.extend(vlan.map(NeighbourAttribute::Vlan));
+    message
 }

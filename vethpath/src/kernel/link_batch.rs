@@ -15,8 +15,9 @@ use nix::libc;
 use rtnetlink::{AddressMessageBuilder, LinkUnspec};
 
 use super::{
-    Context, Direct, Error, LinkFacts, Netns, Result, VethEnd,
+    Context, Direct, Error, FdbEntry, LinkFacts, Netns, Result, VethEnd,
     direct::{NEW, PUT, RawLink, Request, leave_out_counters, parse},
+    fdb,
     links::{quiet, veth_message},
     routes,
 };
@@ -242,6 +243,24 @@ impl Direct {
             }
         };
         self.change(stations.iter().map(request).collect())
+    }
+
+    /// Deletes FDB entries of MACs on ports in VLANs: see [`Rtnl::forget`](super::Rtnl::forget). Returns the result of
+    /// each.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn forget(&self, entries: &[FdbEntry]) -> Result<Vec<Result<()>>> {
+        let request = |entry: &FdbEntry| {
+            let mac = Mac::unicast(entry.mac).ok()?;
+            Some(Request {
+                message: Message::DelNeighbour(fdb::delete_message(entry.port, mac, Some(entry.vlan))),
+                flags: 0,
+                operation: "forget station",
+                object: mac.to_string(),
+            })
+        };
+        self.change(entries.iter().filter_map(request).collect())
     }
 
     /// Removes the links that `ours` accepts, as a group. Removing one link waits until the kernel has no reader of it

@@ -206,26 +206,56 @@ impl BridgeNetns {
         let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(!events.is_empty()) };
         if self.state.fdb.get(&(entry.bridge, entry.mac, entry.vlan)) == Some(&entry) {
             test_hooks::wait_point("refresh").await;
-            let _ = self.reader.rtnl.learn(entry.port, mac).await;
-            let meanwhile = self.events_here.drain()?;
-            self.apply_events(&meanwhile);
+            let meanwhile = self.learn(entry.port, mac).await?;
             if let Some(moved) = moved_meanwhile(&meanwhile, entry) {
                 let (from, to) = (self.port_label(entry.port), self.port_label(moved.port));
                 self.events.push(Kind::StationMoved { mac: mac.to_string(), from, to });
-                let _ = self.reader.rtnl.learn(moved.port, mac).await;
+                events.extend(self.learn(moved.port, mac).await?);
             } else if revived_meanwhile(&meanwhile, entry) && before.is_some() && slow_frames() == before {
-                let _ = self.reader.rtnl.forget(entry.port, mac).await;
+                let _ = self.reader.rtnl.forget(entry.port, mac, None).await;
                 let after = self.events_here.drain()?;
                 self.apply_events(&after);
                 let is_known = self.state.fdb.contains_key(&(entry.bridge, entry.mac, entry.vlan));
                 if slow_frames() != before && !is_known {
-                    let _ = self.reader.rtnl.learn(entry.port, mac).await;
+                    events.extend(self.learn(entry.port, mac).await?);
                 }
             }
             events.extend(meanwhile);
         }
         Ok(!events.is_empty())
     }
+
+    /// Refreshes the entry of a MAC on a port, and deletes the entries in VLANs that the kernel adds with it. Returns the
+    /// events meanwhile, without those of these entries. All are applied.
+    async fn learn(&mut self, port: u32, mac: Mac) -> Result<Vec<Event>> {
+        let _ = self.reader.rtnl.learn(port, mac).await;
+        let mut events = self.events_here.drain()?;
+        let added = added_in_vlans(&events, &self.state, port, mac);
+        self.apply_events(&events);
+        if !added.is_empty() {
+            for entry in &added {
+                let _ = self.reader.rtnl.forget(port, mac, Some(entry.vlan)).await;
+            }
+            let deleted = self.events_here.drain()?;
+            self.apply_events(&deleted);
+            events.extend(deleted);
+            events.retain(|event| match event {
+                Event::Learned(entry) | Event::Forgot(entry) => !added.iter().any(|one| is_same(one, entry)),
+                _ => true,
+            });
+        }
+        Ok(events)
+    }
+}
+
+/// The entries in VLANs of a MAC on a port that events add, and that were not known before.
+fn added_in_vlans(events: &[Event], known: &NetnsState, port: u32, mac: Mac) -> Vec<FdbEntry> {
+    let added = events.iter().filter_map(|event| match event {
+        Event::Learned(entry) => Some(*entry),
+        _ => None,
+    });
+    let ours = added.filter(|entry| entry.vlan != 0 && entry.port == port && entry.mac == mac.bytes());
+    ours.filter(|entry| !known.fdb.contains_key(&(entry.bridge, entry.mac, entry.vlan))).collect()
 }
 
 #[cfg(test)]
@@ -304,5 +334,20 @@ mod tests {
         let by_hand = Event::Learned(FdbEntry { ages: false, ..entry(5) });
         assert!(!revived(&[forgot.clone(), by_hand]), "somebody wants it");
         assert!(!revived(&[forgot, Event::Learned(entry(9))]), "it has moved");
+    }
+
+    #[test]
+    fn entries_that_a_refresh_adds_in_vlans_are_found() {
+        let mac = Mac::unicast(MAC).unwrap();
+        let in_vlan = |vlan| FdbEntry { vlan, ..entry(5) };
+        let event = |vlan| Event::Learned(in_vlan(vlan));
+        let known = NetnsState { fdb: [((3, MAC, 7), in_vlan(7))].into(), ..NetnsState::default() };
+        let added = |events: &[Event]| added_in_vlans(events, &known, 5, mac);
+        assert_eq!(added(&[event(0), event(1), event(10)]), [in_vlan(1), in_vlan(10)]);
+        assert_eq!(added(&[event(7)]), [], "another program has added it");
+        assert_eq!(added(&[Event::Forgot(in_vlan(1))]), []);
+        assert_eq!(added(&[Event::Learned(FdbEntry { port: 9, ..in_vlan(1) })]), [], "on another port");
+        let other = FdbEntry { mac: [2, 0, 0, 0, 0, 2], ..in_vlan(1) };
+        assert_eq!(added(&[Event::Learned(other)]), [], "of another station");
     }
 }
