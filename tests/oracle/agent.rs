@@ -69,9 +69,9 @@ impl Agent {
             return;
         }
         self.wait_until("it has unread events", |_| !self.has_unread_events());
-        let before = self.status().looks;
+        let before = self.status().polls;
         self.signal(Signal::SIGHUP);
-        self.wait_until("it does not look", |status| status.looks != before);
+        self.wait_until("it does not poll", |status| status.polls != before);
     }
 
     /// Signals the agent. If it ends or stops, waits until the lease has expired. `lease_holds` reads the maps.

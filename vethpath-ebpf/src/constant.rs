@@ -16,6 +16,7 @@ use aya_ebpf::{
 static TARGET: Global<u32> = Global::new(0);
 
 /// Ingress of a port.
+/// Minimum kernel: Linux 5.10 (`bpf_redirect_peer`).
 #[classifier]
 #[expect(clippy::cast_possible_truncation, reason = "tc actions are small integers")]
 pub fn redirect_constant(_: TcContext) -> i32 {

@@ -37,7 +37,7 @@ pub fn fast<C: Context>(context: C, delivery: &Delivery) {
                 unsafe { (*count).add(packets, bytes) };
             }
         }
-        None => among_others(key, packets, bytes),
+        None => in_matrix(key, packets, bytes),
     }
     let path = field!(delivery.station, path);
     if path != 0
@@ -50,7 +50,7 @@ pub fn fast<C: Context>(context: C, delivery: &Delivery) {
 
 /// Counts a frame between pairs without a cell, in the hash map. Inserts an element if there is room.
 #[inline(never)]
-fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
+fn in_matrix(key: MatrixKey, packets: u64, bytes: u64) {
     let mut count = MATRIX.get_ptr_mut(key);
     if count.is_none() {
         // If another CPU is first, this fails and the element is there.
@@ -60,13 +60,13 @@ fn among_others(key: MatrixKey, packets: u64, bytes: u64) {
     match count {
         // SAFETY: elements are deleted only of pairs that are gone, and this CPU runs one program of ours at a time.
         Some(count) => unsafe { (*count).add(packets, bytes) },
-        None => apart(key.from, key.to, packets, bytes),
+        None => by_pair(key.from, key.to, packets, bytes),
     }
 }
 
 /// Counts by pair, where there is always room: used when the matrix is full.
 #[inline(always)]
-fn apart(from: u32, to: u32, packets: u64, bytes: u64) {
+fn by_pair(from: u32, to: u32, packets: u64, bytes: u64) {
     if let Some(counters) = of(from) {
         counters.fast_tx.add(packets, bytes);
     }
@@ -95,7 +95,7 @@ pub fn slow<C: Context>(context: C, reason: Reason, sender: Option<NonNull<Sourc
     };
     add_slow(context, port.pair, reason);
     if port.flags & flags::NO_LEARNING == 0 {
-        moves::note(&Frame::new(context), port.bridge);
+        moves::mark_moved(&Frame::new(context), port.bridge);
     }
     reason
 }

@@ -39,12 +39,13 @@ pub enum Verdict {
     /// Pass it to the bridge.
     Pass {
         /// The reason that it was counted under.
-        #[cfg_attr(not(feature = "log"), expect(dead_code, reason = "told only in a build that logs"))]
+        #[cfg_attr(not(feature = "log"), expect(dead_code, reason = "used only in a build that logs"))]
         reason: Reason,
     },
 }
 
 /// Decides and counts. A frame that fails any check is passed to the bridge.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[inline(always)]
 pub fn decide<C: Context>(context: C) -> Verdict {
     let mut sender = None;
@@ -69,6 +70,7 @@ pub fn decide<C: Context>(context: C) -> Verdict {
 
 /// The entries of both ends of a frame's path, if it takes the fast path. `sender` is set as soon as the source is
 /// known to be a station on this port.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[inline(always)]
 pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -> Result<Delivery, Reason> {
     let (config, ethernet) = plain(context)?;
@@ -92,11 +94,12 @@ pub fn fast_path<C: Context>(context: C, sender: &mut Option<NonNull<Source>>) -
     if flags & flags::VALIDATE != 0 && flags & checks_of(ethernet.ethertype) != 0 {
         validate(context, ethernet.ethertype, flags & flags::DEFRAGMENT != 0)?;
     }
-    note(source, field!(station, bridges), config.epoch);
+    record_bridges(source, field!(station, bridges), config.epoch);
     Ok(Delivery { source, station, packets })
 }
 
 /// The configuration and the Ethernet header, if the lease holds and a bridge would only forward a frame of this kind.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[inline(always)]
 pub fn plain<C: Context>(context: C) -> Result<(&'static Config, Ethernet), Reason> {
     let config = CONFIG.get(0).ok_or(Reason::Lease)?;
@@ -190,7 +193,7 @@ fn checks_of(ethertype: u16) -> u32 {
 /// Records the bridges on the frame's path in the sender's entry. Most frames of an epoch find them recorded already,
 /// and dirty no cache line.
 #[inline(always)]
-fn note(entry: NonNull<Source>, bridges: u64, epoch: u32) {
+fn record_bridges(entry: NonNull<Source>, bridges: u64, epoch: u32) {
     // SAFETY: entries are only freed after a grace period (see agent/map_sync.rs). Two CPUs may race: the next frame
     // sets a bit that is lost.
     let seen = unsafe { &mut (*entry.as_ptr()).seen[(epoch & 1) as usize] };

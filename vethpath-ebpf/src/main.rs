@@ -27,6 +27,7 @@ use decide::Verdict;
 use packet::Context;
 
 /// Ingress of a port: a frame that was sent by the namespace behind it.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 ///
 /// A frame that the fast path does not take goes to the next program and then to the bridge (`TC_ACT_UNSPEC` is
 /// `TCX_NEXT` on tcx), so that other programs after this one still run.
@@ -50,6 +51,7 @@ pub fn port_ingress(ctx: TcContext) -> i32 {
 
 /// Ingress of a port whose datapath is XDP; runs before everything else there. A frame that it passes reaches
 /// [`port_ingress`] as a socket buffer.
+/// Minimum kernel: Linux 5.18 (XDP frags).
 #[xdp(frags)]
 pub fn port_xdp(ctx: XdpContext) -> u32 {
     xdp::take(xdp::Raw::new(&ctx))

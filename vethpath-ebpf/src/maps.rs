@@ -15,6 +15,7 @@ use vethpath_common::{
 const SET_AT_LOAD: u32 = 1;
 
 /// See [`vethpath_common::names::CONFIG`].
+/// Minimum kernel: Linux 5.5 (`BPF_F_MMAPABLE`).
 #[map]
 pub static CONFIG: Array<Config> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -27,10 +28,12 @@ pub static PORTS: HashMap<PortKey, PortRecord> = HashMap::with_max_entries(SET_A
 pub static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(SET_AT_LOAD, 0);
 
 /// See [`vethpath_common::names::SOURCE_SLOTS`].
+/// Minimum kernel: Linux 5.5 (`BPF_F_MMAPABLE`).
 #[map]
 pub static SOURCE_SLOTS: Array<Slot<Source>> = Array::with_max_entries(SET_AT_LOAD, BPF_F_MMAPABLE);
 
 /// See [`vethpath_common::names::STATION_SLOTS`].
+/// Minimum kernel: Linux 5.5 (`BPF_F_MMAPABLE`).
 #[map]
 pub static STATION_SLOTS: Array<Slot<Station>> = Array::with_max_entries(SET_AT_LOAD, BPF_F_MMAPABLE);
 
@@ -60,6 +63,7 @@ pub static PATHS: HashMap<u32, Path> = HashMap::with_max_entries(SET_AT_LOAD, BP
 pub static CROSSINGS: PerCpuArray<Count> = PerCpuArray::with_max_entries(SET_AT_LOAD, 0);
 
 /// See [`vethpath_common::names::XDP_PORTS`].
+/// Minimum kernel: Linux 5.4 (`BPF_MAP_TYPE_DEVMAP_HASH`).
 #[map]
 pub static XDP_PORTS: DevMapHash = DevMapHash::with_max_entries(SET_AT_LOAD, 0);
 

@@ -14,8 +14,9 @@ use crate::{
 /// Checks whether a frame that is passed to the bridge is from a station that is known on another port. The bridge
 /// learns from it before the agent gets the event: frames to and from the old port go to the bridge until the agent has
 /// written the new one, or for [`AWAY_NS`].
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[inline(always)]
-pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
+pub fn mark_moved<C: Context>(frame: &Frame<C>, bridge: u32) {
     let Ok(ethernet) = frame.ethernet() else { return };
     let Some(mut entry) = stations::any_station(bridge, ethernet.src) else { return };
     // SAFETY: entries are only freed after a grace period (see agent/map_sync.rs).
@@ -33,10 +34,11 @@ pub fn note<C: Context>(frame: &Frame<C>, bridge: u32) {
 }
 
 /// Whether one of the two was recently seen on a port other than that of its entry, or is not confirmed. Both are rare.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[inline(always)]
 pub fn is_one_away(source: NonNull<Source>, station: NonNull<Station>, mac: MacWords) -> bool {
-    let noted = field!(source, away_until_ns) | field!(station, away_until_ns);
-    (noted | u64::from(field!(station, path))) != 0 && is_still_away(source, station, mac)
+    let marks = field!(source, away_until_ns) | field!(station, away_until_ns);
+    (marks | u64::from(field!(station, path))) != 0 && is_still_away(source, station, mac)
 }
 
 /// The same with the time. The receiver may have been seen by a bridge on the path, while the sender's bridge still has

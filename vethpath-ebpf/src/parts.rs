@@ -30,12 +30,14 @@ use vethpath_common::Reason;
 static TARGET: Global<u32> = Global::new(0);
 
 /// Up to the lease and the header.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[classifier]
 pub fn part_header(ctx: TcContext) -> i32 {
     redirect(decide::plain(tc::Buffer::new(&ctx)).map(drop))
 }
 
 /// Up to the sender's entry.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[classifier]
 pub fn part_sender(ctx: TcContext) -> i32 {
     let buffer = tc::Buffer::new(&ctx);
@@ -45,6 +47,7 @@ pub fn part_sender(ctx: TcContext) -> i32 {
 }
 
 /// Up to the receiver's entry.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[classifier]
 pub fn part_receiver(ctx: TcContext) -> i32 {
     let buffer = tc::Buffer::new(&ctx);
@@ -55,6 +58,7 @@ pub fn part_receiver(ctx: TcContext) -> i32 {
 }
 
 /// Up to the decision to forward.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`).
 #[classifier]
 pub fn part_decision(ctx: TcContext) -> i32 {
     redirect(decide::fast_path(tc::Buffer::new(&ctx), &mut None).map(drop))
@@ -62,8 +66,8 @@ pub fn part_decision(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "tc actions are small integers")]
-fn redirect(so_far: Result<(), Reason>) -> i32 {
-    match so_far {
+fn redirect(result: Result<(), Reason>) -> i32 {
+    match result {
         // SAFETY: a helper that takes two integers.
         Ok(()) => unsafe { bpf_redirect_peer(TARGET.load(), 0) as i32 },
         Err(_) => TC_ACT_UNSPEC,

@@ -1,4 +1,5 @@
 //! XDP programs such as users attach to inner ends, for tests and benchmarks. No lab attaches them by itself.
+//! Minimum kernel: Linux 5.18 (XDP frags).
 #![no_std]
 #![no_main]
 #![expect(missing_docs, reason = "aya's macros drop the doc comments of entry points")]

@@ -37,7 +37,7 @@ pub fn validate<C: Context>(context: C, ethertype: u16, defragments: bool) -> Re
 /// Packets with options are passed to the bridge, which parses them.
 #[inline(always)]
 fn ipv4(header: &[u8; 20], packet_len: u32) -> bool {
-    header[0] == 0x45 && word16(header[2], header[3]) == told(packet_len) && sums_up(header)
+    header[0] == 0x45 && word16(header[2], header[3]) == length_field(packet_len) && sums_up(header)
 }
 
 /// Whether "more fragments" or an offset is set (`ip_is_fragment` in include/net/ip.h).
@@ -49,13 +49,13 @@ fn is_ipv4_fragment(header: &[u8; 20]) -> bool {
 /// Extension headers were checked before.
 #[inline(always)]
 fn ipv6(header: &[u8; 7], packet_len: u32) -> bool {
-    header[0] >> 4 == 6 && word16(header[4], header[5]) == told(packet_len.wrapping_sub(IPV6_LEN))
+    header[0] >> 4 == 6 && word16(header[4], header[5]) == length_field(packet_len.wrapping_sub(IPV6_LEN))
 }
 
 /// The value of a 16-bit length field: 0 for a GSO frame of more than 64 KiB (`iph_totlen` in include/linux/ip.h,
 /// `ipv6_gro_complete` in net/ipv6/ip6_offload.c).
 #[inline(always)]
-fn told(len: u32) -> u32 {
+fn length_field(len: u32) -> u32 {
     if len > 0xffff { 0 } else { len }
 }
 

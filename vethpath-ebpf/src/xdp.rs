@@ -72,6 +72,7 @@ impl Context for Raw {
 /// Redirects a frame if it may take the fast path, its sender has [`flags::NO_OFFLOAD`], and its receiver is in
 /// [`XDP_PORTS`]. Returns the XDP action. Every other frame goes on to the tc program of the same port, which decides
 /// again and counts it. So each frame is counted once.
+/// Minimum kernel: Linux 5.18 (`bpf_xdp_get_buff_len`).
 #[inline(always)]
 pub fn take(frame: Raw) -> u32 {
     let Ok(delivery) = decide::fast_path(frame, &mut None) else { return XDP_PASS };

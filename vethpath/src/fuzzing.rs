@@ -5,7 +5,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::{
     agent::status::Status,
-    kernel::{LinkFacts, channels, features, generic, netfilter, packet_sockets, watch, xdp},
+    kernel::{LinkFacts, ethtool, generic, netfilter, packet_sockets, watch, xdp},
     state::Record,
 };
 
@@ -26,8 +26,8 @@ pub fn events(datagram: &[u8]) {
 /// Text contains control characters.
 pub fn answers(payload: &[u8]) {
     let _ = packet_sockets::parse(payload);
-    let _ = features::parse(payload);
-    let _ = channels::parse(payload);
+    let _ = ethtool::parse_features(payload);
+    let _ = ethtool::parse_channels(payload);
     let _ = generic::number_of(payload);
     let _ = xdp::taker(payload);
     let _ = netfilter::is_change(payload);

@@ -3,16 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use vethpath::{
-    agent,
-    cli::Cli,
-    commands,
-    kernel::{process, signals},
-};
+use vethpath::{agent, cli::Cli, commands, kernel::process};
 
 fn main() -> ExitCode {
     // Threads that are started later inherit the mask.
-    signals::reset();
+    process::reset_signals();
     if !process::has_small_stack() {
         return run();
     }

@@ -93,7 +93,7 @@ fn longest_above(lab: &Lab<'_>, most: u64, work: impl FnOnce()) -> u64 {
 #[track_caller]
 fn wait_for_resync(host: &Host, lab: &Lab<'_>) {
     let socket = host.path(&format!("/run/vethpath/{}/agent.sock", lab.name));
-    let count = || status::query(&socket).map(|status| status.looks).unwrap_or_default();
+    let count = || status::query(&socket).map(|status| status.polls).unwrap_or_default();
     for _ in 0..2 {
         let before = count();
         let _ = host.run(format!("kill -HUP {}", lab.pid())).ok();

@@ -38,17 +38,17 @@ impl Snapshot {
         Self { states: pairs.chain(trunks).collect(), missing, full: !fits }
     }
 
-    /// Undoes changes since `told` that come from programs attached or detached. Returns whether there were any.
-    pub fn mask_programs(&mut self, told: &Self) -> bool {
-        let off = |state: &Option<NotArmed>| *state == Some(NotArmed::NotAttached);
+    /// Undoes changes since `before` that come from programs attached or detached. Returns whether there were any.
+    pub fn mask_programs(&mut self, before: &Self) -> bool {
+        let is_off = |state: &Option<NotArmed>| *state == Some(NotArmed::NotAttached);
         let mut any = false;
         for (member, now) in &mut self.states {
-            if let Some(before) = told.states.get(member)
-                && before != now
-                && (off(before) || off(now))
+            if let Some(former) = before.states.get(member)
+                && former != now
+                && (is_off(former) || is_off(now))
             {
                 any = true;
-                now.clone_from(before);
+                now.clone_from(former);
             }
         }
         any
@@ -113,75 +113,75 @@ mod tests {
         read(Source { path: "lab.toml", text }, Some("lab")).unwrap()
     }
 
-    fn standing(states: &[(u32, Option<NotArmed>)], missing: &[&str], fits: bool) -> Snapshot {
+    fn snapshot(states: &[(u32, Option<NotArmed>)], missing: &[&str], fits: bool) -> Snapshot {
         let maps = Desired { states: states.iter().cloned().collect(), ..Desired::default() };
         let missing = missing.iter().map(|bridge| ("host".to_owned(), (*bridge).to_owned())).collect();
         Snapshot::new(&topology(), &maps, missing, fits)
     }
 
     /// Each change as `pair: before -> now`, or its kind.
-    fn told(before: &Snapshot, now: &Snapshot) -> Vec<String> {
-        let tell = |kind: Kind| match kind {
+    fn changes(before: &Snapshot, now: &Snapshot) -> Vec<String> {
+        let describe = |kind: Kind| match kind {
             Kind::PairArmed { pair, before, .. } => format!("{pair}: {before:?} -> armed"),
             Kind::PairNotArmed { pair, reason, before, .. } => format!("{pair}: {before:?} -> {reason}"),
             other => format!("{other:?}"),
         };
-        diff(&topology(), before, now).into_iter().map(tell).collect()
+        diff(&topology(), before, now).into_iter().map(describe).collect()
     }
 
     #[test]
-    fn the_first_look_tells_of_every_pair_and_the_next_of_none() {
-        let now = standing(&[(1, None), (2, Some(NotArmed::NotAttached))], &[], true);
+    fn the_first_snapshot_logs_every_pair_and_the_next_none() {
+        let now = snapshot(&[(1, None), (2, Some(NotArmed::NotAttached))], &[], true);
         let expected = ["ns0:eth0: None -> armed", "ns1:eth0: None -> the program is not attached"];
-        assert_eq!(told(&Snapshot::default(), &now), expected);
-        assert_eq!(told(&now, &now), [""; 0]);
+        assert_eq!(changes(&Snapshot::default(), &now), expected);
+        assert_eq!(changes(&now, &now), [""; 0]);
     }
 
     #[test]
     fn another_reason_is_a_change_too() {
-        let before = standing(&[(1, None), (2, Some(NotArmed::Qdisc("tbf".into())))], &[], true);
-        let now = standing(&[(1, None), (2, Some(NotArmed::Qdisc("htb".into())))], &[], true);
+        let before = snapshot(&[(1, None), (2, Some(NotArmed::Qdisc("tbf".into())))], &[], true);
+        let now = snapshot(&[(1, None), (2, Some(NotArmed::Qdisc("htb".into())))], &[], true);
         let expected = "ns1:eth0: Some(\"qdisc tbf on the port\") -> qdisc htb on the port";
-        assert_eq!(told(&before, &now), [expected]);
-        let armed = standing(&[(1, None), (2, None)], &[], true);
-        assert_eq!(told(&now, &armed), ["ns1:eth0: Some(\"qdisc htb on the port\") -> armed"]);
+        assert_eq!(changes(&before, &now), [expected]);
+        let armed = snapshot(&[(1, None), (2, None)], &[], true);
+        assert_eq!(changes(&now, &armed), ["ns1:eth0: Some(\"qdisc htb on the port\") -> armed"]);
     }
 
     #[test]
     fn a_pair_whose_namespace_was_let_go_has_no_port() {
-        let before = standing(&[(1, None), (2, None)], &[], true);
-        let now = standing(&[(1, None)], &[], true);
-        assert_eq!(told(&before, &now), ["ns1:eth0: Some(\"armed\") -> the port does not exist"]);
+        let before = snapshot(&[(1, None), (2, None)], &[], true);
+        let now = snapshot(&[(1, None)], &[], true);
+        assert_eq!(changes(&before, &now), ["ns1:eth0: Some(\"armed\") -> the port does not exist"]);
     }
 
     #[test]
     fn a_bridge_goes_before_its_pairs_and_comes_back() {
-        let (whole, states) =
-            (standing(&[(1, None), (2, None)], &[], true), [(1, None), (2, Some(NotArmed::OffBridge))]);
-        let gone = standing(&states, &["br0"], true);
-        let told_of = told(&whole, &gone);
-        assert_eq!(told_of.len(), 2);
-        assert!(told_of[0].starts_with("BridgeGone") && told_of[1].starts_with("ns1:eth0"), "{told_of:?}");
-        assert!(told(&gone, &whole)[0].starts_with("BridgeBack"));
+        let (present, states) =
+            (snapshot(&[(1, None), (2, None)], &[], true), [(1, None), (2, Some(NotArmed::OffBridge))]);
+        let gone = snapshot(&states, &["br0"], true);
+        let of_gone = changes(&present, &gone);
+        assert_eq!(of_gone.len(), 2);
+        assert!(of_gone[0].starts_with("BridgeGone") && of_gone[1].starts_with("ns1:eth0"), "{of_gone:?}");
+        assert!(changes(&gone, &present)[0].starts_with("BridgeBack"));
     }
 
     #[test]
     fn programs_that_come_and_go_can_be_left_out() {
         let off = || Some(NotArmed::NotAttached);
-        let armed = standing(&[(1, None), (2, None)], &[], true);
-        let mut now = standing(&[(1, off()), (2, Some(NotArmed::OffBridge))], &[], true);
+        let armed = snapshot(&[(1, None), (2, None)], &[], true);
+        let mut now = snapshot(&[(1, off()), (2, Some(NotArmed::OffBridge))], &[], true);
         assert!(now.mask_programs(&armed));
-        assert_eq!(told(&armed, &now), ["ns1:eth0: Some(\"armed\") -> the port is not on its bridge"]);
+        assert_eq!(changes(&armed, &now), ["ns1:eth0: Some(\"armed\") -> the port is not on its bridge"]);
         assert!(!now.clone().mask_programs(&now));
         let mut back = armed.clone();
-        assert!(back.mask_programs(&standing(&[(1, off()), (2, None)], &[], true)));
-        assert!(!armed.clone().mask_programs(&Snapshot::default()), "the first look is told");
+        assert!(back.mask_programs(&snapshot(&[(1, off()), (2, None)], &[], true)));
+        assert!(!armed.clone().mask_programs(&Snapshot::default()), "the first snapshot is logged");
     }
 
     #[test]
     fn a_map_is_full_and_has_room_again() {
-        let (room, full) = (standing(&[], &[], true), standing(&[], &[], false));
-        assert_eq!(told(&room, &full), ["MapFull"]);
-        assert_eq!(told(&full, &room), ["MapHasRoom"]);
+        let (room, full) = (snapshot(&[], &[], true), snapshot(&[], &[], false));
+        assert_eq!(changes(&room, &full), ["MapFull"]);
+        assert_eq!(changes(&full, &room), ["MapHasRoom"]);
     }
 }

@@ -130,15 +130,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_maps_tell_of_the_agent_before() {
+    fn the_maps_show_what_became_of_the_former_agent() {
         let found =
             |generation, lease_until_ns| former(Config { generation, lease_until_ns, ..Config::default() });
         assert_eq!(found(0, 0), Former::None);
         assert_eq!(found(3, 0), Former::Ended);
         assert_eq!(found(3, 7), Former::Died);
     }
+
     #[test]
-    fn a_lease_that_ran_out_is_told_and_one_that_held_is_not() {
+    fn a_lease_that_ran_out_is_logged_and_one_that_held_is_not() {
         let at = Duration::from_millis;
         assert_eq!(expired(at(3_000), at(2_000)), None);
         assert_eq!(expired(at(3_000), at(3_000)), None);
@@ -146,13 +147,13 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_is_told_at_once_and_then_once_a_tick() {
-        let told = |generation, times| Kind::NetlinkLost { namespace: "host".into(), generation, times };
+    fn a_storm_is_logged_at_once_and_then_once_a_tick() {
+        let lost = |generation, times| Kind::NetlinkLost { namespace: "host".into(), generation, times };
         let mut storms = RateLimit::default();
-        assert_eq!(storms.lost("host".into(), 5), Some(told(5, 1)));
+        assert_eq!(storms.lost("host".into(), 5), Some(lost(5, 1)));
         assert_eq!((storms.lost("host".into(), 6), storms.lost("host".into(), 7)), (None, None));
-        assert_eq!(storms.flush().collect::<Vec<_>>(), [told(7, 2)]);
-        assert_eq!(storms.lost("host".into(), 8), Some(told(8, 1)), "the next one is new");
+        assert_eq!(storms.flush().collect::<Vec<_>>(), [lost(7, 2)]);
+        assert_eq!(storms.lost("host".into(), 8), Some(lost(8, 1)), "the next one is new");
         assert_eq!(storms.flush().count(), 0);
     }
 }

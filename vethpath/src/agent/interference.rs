@@ -23,13 +23,13 @@ use super::{
 use crate::{
     datapath,
     kernel::{
-        self, Direct, LinkFacts, Netns, Source, channels, features,
+        self, LinkFacts, Netns, RouteSocket, Source, ethtool,
         generic::Family,
         netfilter::{
             BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, OwnTable, PROC, THREAD_NET, bridge_nf_call,
             ebtables, has_tables, legacy_tables, rules,
         },
-        offloads, packet_sockets, xdp,
+        packet_sockets, xdp,
     },
     topology::Masquerade,
 };
@@ -62,7 +62,7 @@ impl Interference {
             netns: netns.clone(),
             diagnosis: Source::new(netns, NETLINK_SOCK_DIAG),
             netfilter: Source::new(netns, NETLINK_NETFILTER),
-            ethtool: Family::new(netns, features::FAMILY),
+            ethtool: Family::new(netns, ethtool::FAMILY),
             netdev: Family::new(netns, xdp::FAMILY),
         }
     }
@@ -112,8 +112,8 @@ impl Interference {
     /// The kernel refuses.
     pub fn read_offloads(&mut self, facts: &mut NetnsState) -> kernel::Result<()> {
         (facts.reduced_offloads, facts.multiqueue) = (None, None);
-        facts.reduced_offloads = Some(self.ethtool.ask(offloads::reduced)?);
-        facts.multiqueue = Some(self.ethtool.ask(channels::multiqueue)?);
+        facts.reduced_offloads = Some(self.ethtool.ask(ethtool::reduced_offloads)?);
+        facts.multiqueue = Some(self.ethtool.ask(ethtool::multiqueue)?);
         Ok(())
     }
 
@@ -123,7 +123,12 @@ impl Interference {
     ///
     /// # Errors
     /// The ports cannot be read.
-    pub fn read_xdp(&mut self, layout: &Layout, here: &Direct, facts: &mut NetnsState) -> kernel::Result<()> {
+    pub fn read_xdp(
+        &mut self,
+        layout: &Layout,
+        here: &RouteSocket,
+        facts: &mut NetnsState,
+    ) -> kernel::Result<()> {
         (facts.xdp_takers, facts.ready) = Default::default();
         let wanted = || layout.ports.iter().filter_map(|port| Some((port, port.xdp.as_ref()?)));
         if wanted().next().is_none() {
@@ -135,7 +140,7 @@ impl Interference {
             let (number, inner_ends) = ready.entry(namespace).or_insert_with(|| {
                 // The namespace is entered and left again, so that nothing here keeps it alive.
                 let asked = Netns::named(namespace)
-                    .and_then(|netns| Ok((here.number_of(&netns)?, xdp::ready(&netns)?)));
+                    .and_then(|netns| Ok((here.nsid_of(&netns)?, xdp::ready(&netns)?)));
                 asked.inspect_err(|error| warn!("{error}")).unwrap_or_default()
             });
             let Some(port) = facts.link(&port.port) else { continue };

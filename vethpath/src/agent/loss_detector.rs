@@ -59,15 +59,15 @@ impl LossDetector {
     /// Frames redirected after the last sample's `after` and before this one's `before` have reached the inner end
     /// between its two readings, however long a sample takes. A loss of less than half of them does not count: an
     /// overloaded receiver drops that much on a plain bridge too.
-    pub fn update(&mut self, pair: u32, look: Sample, now: Instant) -> bool {
-        let fresh = Pair { last: look, strikes: 0, resting_since: None };
+    pub fn update(&mut self, pair: u32, sample: Sample, now: Instant) -> bool {
+        let fresh = Pair { last: sample, strikes: 0, resting_since: None };
         let history = self.pairs.entry(pair).or_insert(fresh);
-        if history.last.inner != look.inner {
-            *history = Pair { last: look, strikes: 0, resting_since: None };
+        if history.last.inner != sample.inner {
+            *history = Pair { last: sample, strikes: 0, resting_since: None };
         }
-        let redirected = look.before.saturating_sub(history.last.after);
-        let arrived = look.received.saturating_sub(history.last.received);
-        history.last = look;
+        let redirected = sample.before.saturating_sub(history.last.after);
+        let arrived = sample.received.saturating_sub(history.last.received);
+        history.last = sample;
         if let Some(since) = history.resting_since {
             if now.duration_since(since) < REST {
                 return true;
@@ -87,7 +87,7 @@ impl LossDetector {
 mod tests {
     use super::*;
 
-    fn look(before: u64, received: u64, after: u64) -> Sample {
+    fn sample(before: u64, received: u64, after: u64) -> Sample {
         Sample { inner: 7, before, received, after }
     }
 
@@ -98,7 +98,7 @@ mod tests {
         for (at, delay) in
             [(0, 9_000), (1_000_000, 5_000), (2_000_000, 3_000), (3_000_000, 1_000), (4_000_000, 10)]
         {
-            assert!(!losses.update(1, look(at, at + delay, at + 2 * delay), now));
+            assert!(!losses.update(1, sample(at, at + delay, at + 2 * delay), now));
         }
     }
 
@@ -108,7 +108,7 @@ mod tests {
         let mut at = 0;
         let mut lose = |losses: &mut LossDetector, now| {
             at += 100;
-            losses.update(1, look(at, 0, at), now)
+            losses.update(1, sample(at, 0, at), now)
         };
         assert!(!lose(&mut losses, start), "what was before is not our affair");
         assert!(!lose(&mut losses, start));
@@ -124,16 +124,16 @@ mod tests {
         for (at, received) in
             [(0, 0), (100, 0), (200, 0), (300, 300), (400, 300), (500, 350), (600, 400), (700, 450)]
         {
-            assert!(!losses.update(1, look(at, received, at), now), "{at}");
+            assert!(!losses.update(1, sample(at, received, at), now), "{at}");
         }
     }
 
     #[test]
-    fn another_inner_end_starts_anew() {
+    fn another_inner_end_starts_over() {
         let (mut losses, now) = (LossDetector::default(), Instant::now());
         for at in [0, 100, 200] {
-            assert!(!losses.update(1, look(at, 0, at), now));
+            assert!(!losses.update(1, sample(at, 0, at), now));
         }
-        assert!(!losses.update(1, Sample { inner: 8, ..look(300, 0, 300) }, now));
+        assert!(!losses.update(1, Sample { inner: 8, ..sample(300, 0, 300) }, now));
     }
 }

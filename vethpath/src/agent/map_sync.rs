@@ -11,7 +11,7 @@ use vethpath_common::{
     Config, Entry, NOT_THERE, PortKey, PortRecord, Source, SourceKey, Station, StationKey,
 };
 
-use super::{desired::Desired, layout::Layout, netns_state::NetnsState, paths::Paths};
+use super::{desired::Desired, layout::Layout, netns_state::NetnsState, segments::Paths};
 use crate::{
     datapath::{Maps, Table},
     kernel::{Context, Error, Result, rcu},

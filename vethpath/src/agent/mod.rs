@@ -3,7 +3,6 @@
 //! Data flow: kernel events and dumps (`netns_state`) -> what the maps should hold (`desired`, pure) -> the maps
 //! (`map_sync`). Changes are logged (`diff`, pure; `event_log`). Without the agent (`run`), the lease expires.
 
-mod bench_recovery;
 mod bridge_netns;
 mod desired;
 mod diff;
@@ -11,13 +10,12 @@ mod eligible;
 mod event_log;
 mod interference;
 mod layout;
-mod link_table;
 mod loss_detector;
 mod map_sync;
 mod netns_state;
-mod paths;
 mod privileges;
 mod reader;
+mod reattach;
 mod run;
 mod segments;
 mod socket;

@@ -1,10 +1,12 @@
 //! The agent's knowledge of one bridge namespace. Plain data: no I/O.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Deref,
+};
 
 use netlink_packet_route::link::BridgePortState;
 
-use super::link_table::LinkTable;
 use crate::{
     kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute, watch::Event, xdp::Ready},
     topology::IfName,
@@ -143,6 +145,67 @@ impl NetnsState {
     }
 }
 
+/// The links of a namespace, by ifindex and by name. Readers use it as a [`BTreeMap`] by ifindex.
+#[derive(Clone, Debug, Default)]
+pub struct LinkTable {
+    by_index: BTreeMap<u32, LinkFacts>,
+    indexes: HashMap<String, u32>,
+}
+
+impl LinkTable {
+    /// The link of this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&LinkFacts> {
+        self.by_index.get(self.indexes.get(name)?)
+    }
+
+    /// Adds a link. Replaces one with its ifindex.
+    pub fn insert(&mut self, ifindex: u32, link: LinkFacts) {
+        self.remove(ifindex);
+        self.indexes.insert(link.name.clone(), ifindex);
+        self.by_index.insert(ifindex, link);
+    }
+
+    /// Removes a link.
+    pub fn remove(&mut self, ifindex: u32) {
+        if let Some(link) = self.by_index.remove(&ifindex)
+            && self.indexes.get(&link.name) == Some(&ifindex)
+        {
+            self.indexes.remove(&link.name);
+        }
+    }
+
+    /// A link, to change anything but its name.
+    #[cfg(test)]
+    pub fn get_mut(&mut self, ifindex: &u32) -> Option<&mut LinkFacts> {
+        self.by_index.get_mut(ifindex)
+    }
+}
+
+impl Deref for LinkTable {
+    type Target = BTreeMap<u32, LinkFacts>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.by_index
+    }
+}
+
+impl FromIterator<LinkFacts> for LinkTable {
+    fn from_iter<I: IntoIterator<Item = LinkFacts>>(links: I) -> Self {
+        let mut all = Self::default();
+        links.into_iter().for_each(|link| all.insert(link.ifindex, link));
+        all
+    }
+}
+
+impl<const N: usize> From<[(u32, LinkFacts); N]> for LinkTable {
+    fn from(links: [(u32, LinkFacts); N]) -> Self {
+        let mut all = Self::default();
+        links.into_iter().for_each(|(ifindex, link)| all.insert(ifindex, link));
+        all
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,5 +239,22 @@ mod tests {
         assert!(coming_up(true, false, Some(2), State::Disabled));
         assert!(!coming_up(true, true, None, State::Disabled), "somebody has taken it off");
         assert!(!NetnsState::default().is_coming_up(&port, &bridge), "it is gone");
+    }
+
+    fn link(ifindex: u32, name: &str) -> LinkFacts {
+        LinkFacts { ifindex, name: name.to_owned(), ..LinkFacts::default() }
+    }
+
+    #[test]
+    fn a_link_is_found_by_the_name_that_it_has_now() {
+        let mut links: LinkTable = [link(1, "lo"), link(2, "a")].into_iter().collect();
+        assert_eq!(links.named("a").map(|link| link.ifindex), Some(2));
+        links.insert(2, link(2, "b"));
+        assert!(links.named("a").is_none() && links.named("b").is_some());
+        links.insert(3, link(3, "b"));
+        links.remove(2);
+        assert_eq!(links.named("b").map(|link| link.ifindex), Some(3), "it has taken the name over");
+        links.remove(3);
+        assert_eq!((links.named("b").is_none(), links.len()), (true, 1));
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Attached, Hook, Pins},
-    kernel::{Direct, FilterFacts, GsoLimits, LinkFacts, Netns, RawLink, Result, Rtnl, XdpMode},
+    kernel::{FilterFacts, GsoLimits, LinkFacts, Netns, RawLink, Result, RouteSocket, Rtnl, XdpMode},
     topology::{IfName, Place, Topology},
 };
 
@@ -31,11 +31,11 @@ pub struct Reader {
     /// How programs are attached.
     pub hook: Hook,
     /// Netlink requests in bulk.
-    pub direct: Direct,
+    pub socket: RouteSocket,
     /// By the ifindex of a port: hash of the kernel's last reply about its inner end.
-    told: HashMap<u32, u64>,
+    peer_replies: HashMap<u32, u64>,
     /// By ifindex: hash of the kernel's last reply about a link of the namespace.
-    told_of_links: HashMap<u32, u64>,
+    link_replies: HashMap<u32, u64>,
     /// Links with a `clsact` or `ingress` qdisc.
     clsact: BTreeSet<u32>,
 }
@@ -58,9 +58,9 @@ impl Reader {
             rtnl: Rtnl::open(netns)?,
             pins: pins.clone(),
             hook,
-            direct: Direct::open(netns)?,
-            told: HashMap::new(),
-            told_of_links: HashMap::new(),
+            socket: RouteSocket::open(netns)?,
+            peer_replies: HashMap::new(),
+            link_replies: HashMap::new(),
             clsact: BTreeSet::new(),
         })
     }
@@ -91,16 +91,16 @@ impl Reader {
     /// Reads the links of the namespace. A reply that is equal to the last one is not parsed. Returns whether
     /// anything changed.
     fn read_own_links(&mut self, facts: &mut NetnsState) -> Result<bool> {
-        let links = self.direct.raw_links()?;
+        let links = self.socket.raw_links()?;
         let present: BTreeSet<u32> = links.iter().map(RawLink::ifindex).collect();
         let gone: Vec<u32> =
             facts.links.keys().filter(|&ifindex| !present.contains(ifindex)).copied().collect();
         gone.iter().for_each(|&ifindex| facts.links.remove(ifindex));
-        self.told_of_links.retain(|ifindex, _| present.contains(ifindex));
+        self.link_replies.retain(|ifindex, _| present.contains(ifindex));
         let mut changed = !gone.is_empty();
         for link in links {
             let (ifindex, hash) = (link.ifindex(), hash(&link));
-            if self.told_of_links.insert(ifindex, hash) == Some(hash) && facts.links.contains_key(&ifindex) {
+            if self.link_replies.insert(ifindex, hash) == Some(hash) && facts.links.contains_key(&ifindex) {
                 continue;
             }
             let link = link.read()?;
@@ -124,14 +124,15 @@ impl Reader {
         let ports = self.layout.ports.iter().filter(|port| wanted(port.counter));
         let ports: Vec<&LinkFacts> = ports.filter_map(port).collect();
         let mut changed = false;
-        for (port, peer) in ports.iter().zip(self.direct.peers(ports.iter().copied(), counting)?) {
+        for (port, peer) in ports.iter().zip(self.socket.peers(ports.iter().copied(), counting)?) {
             let Some(peer) = peer else {
                 changed |= inner.remove(&port.ifindex).is_some();
-                self.told.remove(&port.ifindex);
+                self.peer_replies.remove(&port.ifindex);
                 continue;
             };
             let hash = hash(&peer);
-            if self.told.insert(port.ifindex, hash) == Some(hash) && inner.contains_key(&port.ifindex) {
+            if self.peer_replies.insert(port.ifindex, hash) == Some(hash) && inner.contains_key(&port.ifindex)
+            {
                 continue;
             }
             let peer = peer.read()?;
@@ -142,7 +143,7 @@ impl Reader {
         }
         // Otherwise the state of a removed port would be used for the next one with its ifindex.
         inner.retain(|ifindex, _| links.contains_key(ifindex));
-        self.told.retain(|ifindex, _| links.contains_key(ifindex));
+        self.peer_replies.retain(|ifindex, _| links.contains_key(ifindex));
         Ok(changed)
     }
 

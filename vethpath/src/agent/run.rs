@@ -1,4 +1,4 @@
-//! The agent's main loop: full resync, events, lease and poll each second, status replies, exit.
+//! The agent's main loop: full resync, events, lease and poll each second, exit.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,25 +16,21 @@ use tokio::{
 };
 
 use super::{
-    bench_recovery,
     bridge_netns::BridgeNetns,
     desired::Desired,
     diff::Snapshot,
-    eligible::NotArmed,
     event_log::EventLog,
-    layout,
     loss_detector::{LossDetector, Sample},
     map_sync::MapSync,
-    netns_state::NetnsState,
-    privileges,
+    privileges, reattach,
     socket::Listener,
-    status::{Ends, Status},
+    status::{Status, View},
 };
 use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers},
     kernel::{self, Context, clock::Clock, netns, process, rcu, watch::Watch},
     state::{self, AgentLock, Directory, Record, events::Kind},
-    topology::{Bridge, IfName, Pair, Place, Topology},
+    topology::{Bridge, Place, Topology},
 };
 
 /// How long programs use the fast path after the agent's last renewal of the lease.
@@ -87,9 +83,9 @@ enum Confirm {
 /// # Errors
 /// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
-    let (mut door, mut agent) = Agent::open(directory)?;
+    let (mut listener, mut agent) = Agent::open(directory)?;
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
-    let ended = agent.live(&mut door).await;
+    let ended = agent.live(&mut listener).await;
     // If it was replaced, maps and event log are another agent's. The lease is ended first, as the log may be locked.
     if !matches!(ended, Err(Error::Replaced)) {
         agent.maps.lease(0);
@@ -117,7 +113,8 @@ struct Agent {
     /// Events of kernel modules being loaded; `None` if they cannot be watched.
     modules: Option<Watch>,
     settled: bool,
-    looks: u64,
+    /// Number of completed ticks.
+    polls: u64,
     /// Number of bridge namespaces, and generation, at the last reconcile.
     reconciled: Option<(usize, u32)>,
     /// Whether maps were reconciled since the heap was last trimmed.
@@ -158,7 +155,7 @@ impl Agent {
         let (counters, sync) = (Counters::open(&pins)?, MapSync::take_over(maps)?);
         is_current()?;
         let socket = directory.socket();
-        let door = Listener::open(&socket).doing("listen at", socket.display())?;
+        let listener = Listener::open(&socket).doing("listen at", socket.display())?;
         let agent = Self {
             namespaces: domains,
             clock: Clock::open()?,
@@ -174,17 +171,17 @@ impl Agent {
             journal,
             hook,
             settled: false,
-            looks: 0,
+            polls: 0,
             reconciled: None,
             has_worked: true,
             failure: None,
             reported: None,
             is_reloading: false,
         };
-        Ok((door, agent))
+        Ok((listener, agent))
     }
 
-    async fn live(&mut self, door: &mut Listener) -> Result<(), Error> {
+    async fn live(&mut self, listener: &mut Listener) -> Result<(), Error> {
         let receive = |kind| signal(kind).doing("listen for", "signals");
         let mut terminate = receive(SignalKind::terminate())?;
         let mut interrupt = receive(SignalKind::interrupt())?;
@@ -222,7 +219,7 @@ impl Agent {
                     self.reconcile(Confirm::Now).await
                 }
                 // Last: clients, however many, must not delay events.
-                client = door.client() => {
+                client = listener.client() => {
                     let status = serde_json::to_vec(&self.status()).map_err(io::Error::from);
                     let status = status.doing("write", "the status")?;
                     drop(tokio::spawn(client.answer(status)));
@@ -354,6 +351,16 @@ impl Agent {
         self.reconcile(Confirm::Now).await
     }
 
+    fn status(&self) -> Status {
+        let view = View {
+            topology: &self.topology,
+            namespaces: &self.namespaces,
+            maps: &self.maps,
+            failure: self.failure.as_deref(),
+        };
+        view.status(self.settled, self.polls)
+    }
+
     /// Runs once a second, and at SIGHUP.
     async fn tick(&mut self) -> Result<(), Error> {
         if !self.lock.is_current(&self.directory) || !self.maps.maps().are_current(&self.pins)? {
@@ -366,7 +373,7 @@ impl Agent {
         self.hold_lease().await?;
         let gone: Vec<_> = self.namespaces.extract_if(.., |domain| domain.is_gone()).collect();
         self.event_log.record(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
-        self.event_log.record(bench_recovery::after_killed_bench(&self.directory, &self.topology, self.hook));
+        self.event_log.record(reattach::after_killed_bench(&self.directory, &self.topology, self.hook));
         // Read before and after the counters of the inner ends, so that frames in flight are no loss. This is the
         // slowest step. It is skipped if no station has sent fast frames and no pair is suspected.
         let all_quiet = self.loss_detector.are_none() && !self.maps.has_seen_frames();
@@ -378,11 +385,7 @@ impl Agent {
         for domain in &mut self.namespaces {
             domain.poll(|pair| busy.contains(&pair)).await?;
         }
-        self.event_log.record(bench_recovery::reattach_filters(
-            &self.directory,
-            &self.topology,
-            &mut self.namespaces,
-        ));
+        self.event_log.record(reattach::filters(&self.directory, &self.topology, &mut self.namespaces));
         if !busy.is_empty() {
             let after = self.redirected()?;
             self.check_losses(&busy, &redirected, &after);
@@ -404,7 +407,7 @@ impl Agent {
         if std::mem::take(&mut self.has_worked) {
             process::trim_heap();
         }
-        self.looks = self.looks.wrapping_add(1);
+        self.polls = self.polls.wrapping_add(1);
         if self.failure.take().is_some() {
             info!("the agent goes on");
         }
@@ -454,8 +457,8 @@ impl Agent {
             for (pair, inner, received) in domain.inner_ends() {
                 let (Some(&before), Some(&after)) = (before.get(&pair), after.get(&pair)) else { continue };
                 if busy.contains(&pair) {
-                    let look = Sample { inner, before, received, after };
-                    domain.set_losing(pair, self.loss_detector.update(pair, look, now));
+                    let sample = Sample { inner, before, received, after };
+                    domain.set_losing(pair, self.loss_detector.update(pair, sample, now));
                 }
             }
         }
@@ -479,8 +482,8 @@ impl Agent {
         let gone = |bridge: &&Bridge| !self.namespaces.iter().any(|domain| domain.has(bridge));
         let gone = self.topology.bridges.iter().filter(gone);
         let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
-        let standing = Snapshot::new(&self.topology, self.maps.current(), missing, self.maps.fits());
-        self.event_log.record_snapshot(&self.topology, standing);
+        let snapshot = Snapshot::new(&self.topology, self.maps.current(), missing, self.maps.fits());
+        self.event_log.record_snapshot(&self.topology, snapshot);
         self.event_log.record(self.namespaces.iter_mut().flat_map(BridgeNetns::take_events));
         Ok(())
     }
@@ -513,75 +516,6 @@ impl Agent {
         let receivers = desired.receivers.clone();
         self.maps.apply(desired)?;
         Ok(self.namespaces.iter_mut().try_for_each(|domain| domain.set_receivers(&receivers))?)
-    }
-
-    /// The lab's status, as far as the agent knows.
-    fn status(&self) -> Status {
-        let current = self.maps.current();
-        let failed = |state| self.failure.clone().map_or(state, |error| Some(NotArmed::Unreadable(error)));
-        let state =
-            |counter: u32| failed(current.states.get(&counter).cloned().unwrap_or(Some(NotArmed::NoPort)));
-        let trunk_state = |number: u16| {
-            failed(current.trunk_states.get(&number).cloned().unwrap_or(Some(NotArmed::NoPort)))
-        };
-        let pairs = || layout::counted_pairs(&self.topology);
-        // An interface that the file sets down stays down.
-        let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
-        Status {
-            pid: std::process::id(),
-            lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
-            capabilities: privileges::in_effect(),
-            generation: self.maps.generation(),
-            stations: current.stations.len(),
-            settled: self.settled,
-            looks: self.looks,
-            steady: !self.maps.has_announced()
-                && !quick().any(|(counter, _)| state(counter).is_some_and(|reason| reason.is_passing())),
-            failure: self.failure.clone(),
-            coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
-            ports: pairs()
-                .map(|(counter, pair)| (pair.name(), state(counter).map(|r| r.to_string())))
-                .collect(),
-            ends: pairs().filter_map(|(_, pair)| Some((pair.name(), self.ends(pair)?))).collect(),
-            trunks: layout::numbered_trunks(&self.topology)
-                .map(|(number, trunk)| (trunk.name(), trunk_state(number).map(|r| r.to_string())))
-                .collect(),
-        }
-    }
-
-    /// Whether ports of a bridge forward as soon as they are up. Spanning tree takes half a minute, and may keep a
-    /// port from forwarding.
-    fn is_quick(&self, place: &Place, bridge: &IfName) -> bool {
-        self.topology.bridge(place, bridge).is_some_and(|bridge| !bridge.stp)
-    }
-
-    /// Whether one of these ports, or a trunk's port on a bridge without spanning tree, is about to forward. The
-    /// armed state shows that only for ports that the file wants on the fast path.
-    fn is_coming_up<'a>(&'a self, pairs: impl Iterator<Item = (&'a Place, &'a IfName, &'a IfName)>) -> bool {
-        let ends = self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
-        let trunks = ends
-            .map(|end| (&end.place, &end.bridge, &end.port))
-            .filter(|(place, bridge, _)| self.is_quick(place, bridge));
-        pairs.chain(trunks).any(|(place, bridge, port)| {
-            self.facts(place, bridge).is_some_and(|facts| facts.is_coming_up(port, bridge))
-        })
-    }
-
-    /// The known state of a bridge's namespace.
-    fn facts(&self, place: &Place, bridge: &IfName) -> Option<&NetnsState> {
-        let number = self.topology.bridge(place, bridge)?.domain;
-        self.namespaces.iter().find(|domain| domain.is(number, place)).map(|domain| domain.known().1)
-    }
-
-    fn ends(&self, pair: &Pair) -> Option<Ends> {
-        let facts = self.facts(&pair.place, &pair.bridge)?;
-        let port = facts.link(&pair.port)?;
-        Some(Ends {
-            place: pair.place.clone(),
-            port: port.ifindex,
-            inner: port.peer?,
-            netns: port.peer_netns,
-        })
     }
 }
 

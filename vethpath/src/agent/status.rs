@@ -1,7 +1,7 @@
-//! The agent's status, and the client side of its socket.
+//! The agent's status: what it is computed from, and the client side of the socket that has it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read},
     os::unix::net::UnixStream,
     path::Path,
@@ -19,10 +19,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::{
+    LEASE, NotArmed, bridge_netns::BridgeNetns, counted_pairs, map_sync::MapSync, netns_state::NetnsState,
+    numbered_trunks, privileges,
+};
 use crate::{
     kernel::files,
     state::{AgentLock, Directory},
-    topology::Place,
+    topology::{IfName, Pair, Place, Topology},
 };
 
 /// Timeout of a caller that only shows the status: the agent may be stopped, or hang.
@@ -67,8 +71,8 @@ pub struct Status {
     /// Whether it has completed a full resync.
     pub settled: bool,
     /// Number of completed polls of what the kernel sends no events for.
-    #[serde(default)]
-    pub looks: u64,
+    #[serde(default, rename = "looks")]
+    pub polls: u64,
     /// Whether no change is expected within moments: no port is coming up, and programs use everything that is
     /// written.
     pub steady: bool,
@@ -79,12 +83,107 @@ pub struct Status {
     pub failure: Option<String>,
     /// By pair (`ns0:eth0`): why it is not armed; `None` if it is.
     pub ports: BTreeMap<String, Option<String>>,
+    /// Pairs that are not armed because of [`NotArmed::XdpMissed`], which `up` repairs. An agent of an earlier version
+    /// reports none.
+    #[serde(default)]
+    pub xdp_missed: BTreeSet<String>,
     /// By pair, as far as they exist: where its ends were when the agent last read them.
     #[serde(default)]
     pub ends: BTreeMap<String, Ends>,
     /// Like `ports`, by trunk (`br0 - br1`).
     #[serde(default)]
     pub trunks: BTreeMap<String, Option<String>>,
+}
+
+/// What the status is computed from.
+pub(super) struct View<'a> {
+    /// The lab, as the agent follows it.
+    pub(super) topology: &'a Topology,
+    /// Its bridge namespaces that exist.
+    pub(super) namespaces: &'a [BridgeNetns],
+    /// The maps.
+    pub(super) maps: &'a MapSync,
+    /// The error after which the agent retries.
+    pub(super) failure: Option<&'a str>,
+}
+
+impl View<'_> {
+    /// The lab's status. `settled` and `polls` are its fields of these names.
+    pub(super) fn status(&self, settled: bool, polls: u64) -> Status {
+        let current = self.maps.current();
+        let pairs = || counted_pairs(self.topology);
+        let pair_state = |counter: u32| self.state(current.states.get(&counter));
+        let trunk_state = |number: u16| self.state(current.trunk_states.get(&number));
+        let text = |state: Option<NotArmed>| state.map(|reason| reason.to_string());
+        // An interface that the file sets down stays down.
+        let quick = || pairs().filter(|(_, pair)| pair.inner.up && self.is_quick(&pair.place, &pair.bridge));
+        let is_missed = |counter| pair_state(counter) == Some(NotArmed::XdpMissed);
+        Status {
+            pid: std::process::id(),
+            lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
+            capabilities: privileges::in_effect(),
+            generation: self.maps.generation(),
+            stations: current.stations.len(),
+            settled,
+            polls,
+            steady: !self.maps.has_announced()
+                && !quick().any(|(counter, _)| pair_state(counter).is_some_and(|reason| reason.is_passing())),
+            failure: self.failure.map(str::to_owned),
+            coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
+            ports: pairs().map(|(counter, pair)| (pair.name(), text(pair_state(counter)))).collect(),
+            xdp_missed: pairs()
+                .filter(|(counter, _)| is_missed(*counter))
+                .map(|(_, pair)| pair.name())
+                .collect(),
+            ends: pairs().filter_map(|(_, pair)| Some((pair.name(), self.ends(pair)?))).collect(),
+            trunks: numbered_trunks(self.topology)
+                .map(|(number, trunk)| (trunk.name(), text(trunk_state(number))))
+                .collect(),
+        }
+    }
+
+    /// Why a pair or trunk is not armed, from its state in the maps. One without a state has no port.
+    fn state(&self, state: Option<&Option<NotArmed>>) -> Option<NotArmed> {
+        match self.failure {
+            Some(error) => Some(NotArmed::Unreadable(error.to_owned())),
+            None => state.cloned().unwrap_or(Some(NotArmed::NoPort)),
+        }
+    }
+
+    /// Whether ports of a bridge forward as soon as they are up. Spanning tree takes half a minute, and may keep a
+    /// port from forwarding.
+    fn is_quick(&self, place: &Place, bridge: &IfName) -> bool {
+        self.topology.bridge(place, bridge).is_some_and(|bridge| !bridge.stp)
+    }
+
+    /// Whether one of these ports, or a trunk's port on a bridge without spanning tree, is about to forward. The
+    /// armed state shows that only for ports that the file wants on the fast path.
+    fn is_coming_up<'a>(&'a self, pairs: impl Iterator<Item = (&'a Place, &'a IfName, &'a IfName)>) -> bool {
+        let ends = self.topology.trunks.iter().flat_map(|trunk| [&trunk.a, &trunk.b]);
+        let trunks = ends
+            .map(|end| (&end.place, &end.bridge, &end.port))
+            .filter(|(place, bridge, _)| self.is_quick(place, bridge));
+        pairs.chain(trunks).any(|(place, bridge, port)| {
+            self.facts(place, bridge).is_some_and(|facts| facts.is_coming_up(port, bridge))
+        })
+    }
+
+    /// The known state of a bridge's namespace.
+    fn facts(&self, place: &Place, bridge: &IfName) -> Option<&NetnsState> {
+        let number = self.topology.bridge(place, bridge)?.domain;
+        self.namespaces.iter().find(|domain| domain.is(number, place)).map(|domain| domain.known().1)
+    }
+
+    fn ends(&self, pair: &Pair) -> Option<Ends> {
+        let facts = self.facts(&pair.place, &pair.bridge)?;
+        let port = facts.link(&pair.port)?;
+        Some(Ends {
+            place: pair.place.clone(),
+            port: port.ifindex,
+            inner: port.peer?,
+            netns: port.peer_netns,
+        })
+    }
 }
 
 /// Queries the agent that listens on `socket`.
@@ -119,9 +218,9 @@ pub async fn status_until(directory: &Directory, deadline: Instant) -> io::Resul
             Ok(status) => return Ok(status),
             Err(error) => error,
         };
-        let has_no_ears = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
+        let is_deaf = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
         let is_hopeless =
-            error.kind() == io::ErrorKind::InvalidData || has_no_ears && began.elapsed() > SILENCE_LIMIT;
+            error.kind() == io::ErrorKind::InvalidData || is_deaf && began.elapsed() > SILENCE_LIMIT;
         if is_hopeless || Instant::now() >= deadline || !may_answer(directory) {
             return Err(error);
         }
@@ -136,12 +235,12 @@ async fn read_status(directory: &Directory, deadline: Instant) -> io::Result<Sta
     let stream = tokio::net::UnixStream::connect(directory.socket()).await?;
     let mut stream = stream.take(MOST_BYTES);
     {
-        let mut whole = pin!(stream.read_to_end(&mut answer));
+        let mut read = pin!(stream.read_to_end(&mut answer));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            match timeout(SILENCE_LIMIT.min(left), &mut whole).await {
-                Ok(read) => {
-                    let _ = read?;
+            match timeout(SILENCE_LIMIT.min(left), &mut read).await {
+                Ok(length) => {
+                    let _ = length?;
                     break;
                 }
                 Err(_) if Instant::now() < deadline && may_answer(directory) => {}
@@ -182,7 +281,7 @@ pub async fn trigger_resync(directory: &Directory) -> io::Result<Status> {
 /// # Errors
 /// There is no agent, it is stopped, or it completes no scan until then.
 pub async fn trigger_resync_until(directory: &Directory, deadline: Instant) -> io::Result<Status> {
-    let before = status_until(directory, deadline).await?.looks;
+    let before = status_until(directory, deadline).await?.polls;
     // Only the lock shows that the process is the agent.
     let agent = AgentLock::holder(directory).map_err(io::Error::other)?;
     kill(agent.ok_or(io::ErrorKind::NotFound)?, Signal::SIGHUP)?;
@@ -193,7 +292,7 @@ pub async fn trigger_resync_until(directory: &Directory, deadline: Instant) -> i
             return Err(io::Error::other(failure.clone()));
         }
         // It replies between scans: a scan that is counted now began after the first reply.
-        if status.looks != before {
+        if status.polls != before {
             return Ok(status);
         }
         sleep(INTERVAL).await;
@@ -207,12 +306,12 @@ mod tests {
 
     use super::*;
 
-    /// Queries an agent that is slower than the timeout of callers that only show the status. `lives`: whether it
-    /// holds the lock.
-    fn ask_a_slow_one(lives: bool) -> io::Result<Status> {
+    /// Queries a process that is slower than the timeout of callers that only show the status. `lock` takes the
+    /// agent's lock, or does not.
+    fn query_slow(lock: impl FnOnce(&Directory) -> Option<AgentLock>) -> io::Result<Status> {
         let folder = tempfile::tempdir().unwrap();
         let directory = Directory::stand_in(folder.path());
-        let lock = lives.then(|| AgentLock::acquire(&directory).unwrap());
+        let lock = lock(&directory);
         let listener = UnixListener::bind(directory.socket()).unwrap();
         let status = Status {
             pid: 1,
@@ -221,11 +320,12 @@ mod tests {
             generation: 1,
             stations: 0,
             settled: true,
-            looks: 7,
+            polls: 7,
             steady: true,
             coming_up: false,
             failure: None,
             ports: BTreeMap::new(),
+            xdp_missed: BTreeSet::new(),
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
         };
@@ -246,13 +346,21 @@ mod tests {
     }
 
     #[test]
+    fn the_reply_of_an_earlier_version_is_read() {
+        let reply = r#"{"pid": 1, "lease_ms": 3000, "generation": 1, "stations": 0, "settled": true, "steady": true,
+            "coming_up": false, "ports": {"ns0:eth0": null}}"#;
+        let status: Status = serde_json::from_str(reply).unwrap();
+        assert_eq!((status.polls, status.xdp_missed.len(), status.ports.len()), (0, 0, 1));
+    }
+
+    #[test]
     fn an_agent_that_lives_is_waited_for() {
-        assert_eq!(ask_a_slow_one(true).unwrap().looks, 7);
+        assert_eq!(query_slow(|directory| AgentLock::acquire(directory).unwrap()).unwrap().polls, 7);
     }
 
     #[test]
     fn one_that_does_not_is_given_up() {
-        assert_eq!(ask_a_slow_one(false).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(query_slow(|_| None).unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

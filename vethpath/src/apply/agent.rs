@@ -142,7 +142,7 @@ fn end_of(path: &Path) -> io::Result<String> {
     let _ = file.take(LAST_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     Ok(match text.split_once('\n') {
-        Some((_, whole)) if start > 0 => whole.to_owned(),
+        Some((_, complete)) if start > 0 => complete.to_owned(),
         _ => text.into_owned(),
     })
 }

@@ -4,49 +4,19 @@ use std::collections::BTreeSet;
 
 use super::{
     Error,
-    observe::{self, Macs},
+    observe::{self, Ours},
 };
 use crate::{
-    kernel::{Direct, LinkFacts, Netns, Result, netns, pool},
+    kernel::{LinkFacts, Netns, Result, RouteSocket, netns, pool},
     plan::is_ours,
     state::{self, Directory, History, Saved, test_hooks},
     topology::{LabName, NsName, Place},
 };
 
-/// Identifies a lab's links.
-#[derive(Clone, Copy)]
-pub(super) struct Ours<'a> {
-    /// The lab.
-    pub(super) lab: &'a LabName,
-    /// The MACs with which its links are, or were, created.
-    pub(super) macs: &'a Macs,
-    /// Whether these are from a record, not only from the user's file. Only then a link without a mark may be the
-    /// lab's.
-    pub(super) is_recorded: bool,
-}
-
-impl Ours<'_> {
-    /// Whether a link of a place is the lab's: it carries the lab's mark, or it has the name and MAC of one and no
-    /// mark.
-    pub(super) fn has(&self, place: &Place, link: &LinkFacts) -> bool {
-        let expected = self.macs.get(&(place.clone(), link.name.clone()));
-        !link.loopback && observe::owned(link, expected, self.lab, self.is_recorded)
-    }
-
-    /// Whether a link that is not the lab's has the name of one, or its MAC with another name.
-    pub(super) fn resembles(&self, place: &Place, link: &LinkFacts) -> bool {
-        let has_mac = |((at, _), macs): (&(Place, String), &BTreeSet<[u8; 6]>)| {
-            at == place && link.mac.is_some_and(|mac| macs.contains(&mac))
-        };
-        self.macs.contains_key(&(place.clone(), link.name.clone()))
-            || self.is_recorded && self.macs.iter().any(has_mac)
-    }
-}
-
 /// Removes the links of a place that `doomed` accepts, in one batch. A veth end that went with its other end is no
 /// error.
-pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts) -> bool) -> Result<()> {
-    let left = direct.delete(doomed)?;
+pub(super) fn remove(socket: &RouteSocket, place: &Place, doomed: impl Fn(&LinkFacts) -> bool) -> Result<()> {
+    let left = socket.delete(doomed)?;
     if left.is_empty() {
         return Ok(());
     }
@@ -58,17 +28,17 @@ pub(super) fn remove(direct: &Direct, place: &Place, doomed: impl Fn(&LinkFacts)
 /// Removes namespaces that the lab has created, with the lab's objects in them. A namespace that is not the lab's is
 /// left. Returns errors, and messages about namespaces that were left.
 pub(super) fn namespaces(names: &[&NsName], ours: Ours<'_>, facts: &Saved) -> (Vec<Error>, Vec<String>) {
-    let (mut faults, mut notes) = (Vec::new(), Vec::new());
+    let (mut faults, mut messages) = (Vec::new(), Vec::new());
     for (name, done) in names.iter().zip(pool::io_bound(names, |name| clear(name, ours, facts))) {
         match done {
             Ok(Some(removed)) => faults.extend(removed.into_iter().map(Error::from)),
             Ok(None) => {
-                notes.push(format!("namespace {name} does not belong to lab {}; not removed", ours.lab))
+                messages.push(format!("namespace {name} does not belong to lab {}; not removed", ours.lab))
             }
             Err(error) => faults.push(error.into()),
         }
     }
-    (faults, notes)
+    (faults, messages)
 }
 
 /// Leaves the calling thread in the namespace. `None` if it is not the lab's.
@@ -84,18 +54,19 @@ fn clear(name: &NsName, ours: Ours<'_>, facts: &Saved) -> Result<Option<Vec<crat
         return Ok(Some(Vec::new()));
     }
     let there = Netns::named(name)?;
-    let direct = Direct::entering(&there)?;
-    let loopback = direct.links(false)?.into_iter().find(|link| link.loopback);
+    let socket = RouteSocket::entering(&there)?;
+    let loopback = socket.links()?.into_iter().find(|link| link.loopback);
     let is_marked = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), ours.lab));
     // Root of the namespace may have removed the mark.
-    let noted = facts.made.get(name.as_str());
-    if !is_marked
-        && !noted.map_or(Ok(false), |noted| Ok::<_, crate::kernel::Error>(noted.is(&there.id_here()?)))?
-    {
+    let is_recorded = match facts.made.get(name.as_str()) {
+        Some(id) if !is_marked => id.is(&there.id_here()?),
+        _ => false,
+    };
+    if !is_marked && !is_recorded {
         return Ok(None);
     }
     let place = Place::Namespace(name.clone());
-    let removed = remove(&direct, &place, |link| ours.has(&place, link));
+    let removed = remove(&socket, &place, |link| ours.has(&place, link));
     test_hooks::kill_point();
     let unbound = netns::unbind(name);
     test_hooks::kill_point();
@@ -127,14 +98,15 @@ pub(super) fn marked(lab: &LabName, facts: &Saved, known: &BTreeSet<&NsName>) ->
     for name in netns::names().into_iter().filter(|name| !known.contains(name) && !netns::is_left_over(name))
     {
         let found = Netns::named(&name).and_then(|there| {
-            let links = Direct::open(&there)?.links(false)?;
+            let links = RouteSocket::open(&there)?.links()?;
             let mut ours = links.iter().filter(|link| is_ours(link.alias.as_deref(), lab)).peekable();
             let has_any = ours.peek().is_some();
-            let is_made = ours.any(|link| link.loopback) || observe::is_noted(&facts.made, &name, &there)?;
+            let is_made =
+                ours.any(|link| link.loopback) || observe::is_same_netns(&facts.made, &name, &there)?;
             let is_others = others
                 .iter()
-                .any(|other| observe::is_noted(&other.made, &name, &there).is_ok_and(|is_noted| is_noted));
-            Ok((is_made, has_any || observe::is_noted(&facts.adopted, &name, &there)?, is_others))
+                .any(|other| observe::is_same_netns(&other.made, &name, &there).is_ok_and(|is_same| is_same));
+            Ok((is_made, has_any || observe::is_same_netns(&facts.adopted, &name, &there)?, is_others))
         });
         match found {
             Ok((true, _, true)) => marked.others.push(name),

@@ -8,9 +8,10 @@ use super::{
     execute::Executor,
     programs,
     seed_fdb::{Reattached, seed_fdb},
+    xdp_offloads,
 };
 use crate::{
-    agent::{NotArmed, status::Status},
+    agent::status::Status,
     datapath::{self, Counters, Pins},
     kernel::{LinkFacts, bpffs, netns},
     plan::{Change, Changes, Plan, ProgramStep},
@@ -33,16 +34,11 @@ pub(super) struct Goal {
 impl Goal {
     /// The agent's status, if nothing at all has to be done.
     pub(super) fn is_reached(&self) -> Option<Status> {
-        let whole = datapath::is_whole(
-            &Pins::of(&self.record.topology.lab),
-            &programs::copies(&self.record.topology),
-        );
-        let status = self.agent.clone().filter(|_| whole && self.plan.is_empty());
-        let missed = NotArmed::XdpMissed.to_string();
-        let is_missed = |status: &Status| status.ports.values().flatten().any(|reason| *reason == missed);
-        status.filter(|status| {
-            status.settled && status.steady && status.failure.is_none() && !is_missed(status)
-        })
+        let topology = &self.record.topology;
+        let has_all_pins = datapath::is_whole(&Pins::of(&topology.lab), &programs::copies(topology));
+        let status = self.agent.as_ref().filter(|_| has_all_pins && self.plan.is_empty())?;
+        let is_healthy = status.settled && status.steady && status.failure.is_none();
+        (is_healthy && status.xdp_missed.is_empty()).then(|| status.clone())
     }
 }
 
@@ -60,7 +56,7 @@ pub(super) async fn converge(
     let (mut done, all) = (0, plan.len());
     let mut progress = |more: usize| {
         done += more;
-        progress.into_iter().for_each(|tell| tell(done, all));
+        progress.into_iter().for_each(|report| report(done, all));
     };
     let topology = &record.topology;
     bpffs::prepare()?;
@@ -73,7 +69,7 @@ pub(super) async fn converge(
         changes.push(Change::create("agent", &topology.lab));
     }
     executor.run_all(&plan.clear, &mut progress).await?;
-    forget_counts(plan, topology)?;
+    clear_counters(plan, topology)?;
     executor.run_all(&plan.make, &mut progress).await?;
     if !plan.clear.is_empty() || !plan.make.is_empty() {
         bridge_mtus(topology, executor).await?;
@@ -101,10 +97,10 @@ pub(super) async fn converge(
     executor.run_all(&plan.raise, &mut progress).await?;
     executor.ask_for_links(&plan.last).await?;
     executor.run_all(&plan.last, &mut progress).await?;
-    changes.extend(programs::refresh_xdp_features(topology, executor).await?);
+    changes.extend(xdp_offloads::refresh_features(topology, executor).await?);
     test_hooks::wait_point("introduce").await;
-    let mut put_back = Reattached::default();
-    seed_fdb(topology, plan, executor.namespaces(), &mut put_back).await?;
+    let mut reattached = Reattached::default();
+    seed_fdb(topology, plan, executor.namespaces(), &mut reattached).await?;
     // Hosts of a new lab have no neighbour entries.
     if !former.is_empty() {
         announce(plan, executor.namespaces()).await?;
@@ -120,17 +116,17 @@ pub(super) async fn converge(
     }
     test_hooks::wait_point("agent").await;
     let mut status = agents::wait_until_settled(directory, executor.agent.as_mut()).await?;
-    while put_back.check_all(topology, plan, executor.namespaces()).await? {
+    while reattached.check_all(topology, plan, executor.namespaces()).await? {
         status = agents::wait_until_settled(directory, executor.agent.as_mut()).await?;
     }
     // The home is read again: this run may have mounted the bpffs.
     executor.journal.settle(&record.clone().here()?)?;
-    Ok(Outcome { changes, put_back: put_back.ports(), status })
+    Ok(Outcome { changes, reattached: reattached.ports(), status })
 }
 
 /// Clears the counters of new pairs. A recreated pair counts from zero, as its interfaces do, and its number may have
 /// been another pair's.
-fn forget_counts(plan: &Plan, topology: &Topology) -> Result<(), Error> {
+fn clear_counters(plan: &Plan, topology: &Topology) -> Result<(), Error> {
     let pins = Pins::of(&topology.lab);
     let pairs = plan.new_pairs().map(|pair| pair.number).collect();
     // An incomplete set of maps, as after a kill, is recreated later in this run.

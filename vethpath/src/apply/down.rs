@@ -3,21 +3,21 @@
 use std::{collections::BTreeSet, fmt::Display, pin::pin};
 
 use super::{
-    Error, NetnsCache, adopted,
-    cleanup::{self, Marked, Ours},
+    Error, NetnsCache,
+    cleanup::{self, Marked},
     error::Removed,
-    forwarding, nat,
-    observe::{expected_macs, observe},
+    namespaces, nat,
+    observe::{Ours, expected_macs, observe},
     xdp_offloads,
 };
 use crate::{
     datapath::{self, Pins},
     kernel::{
-        Direct, LinkFacts, Netns, bpffs,
-        home::{Home, HomeAccess, Obstacle},
-        netns, process,
+        LinkFacts, Netns, RouteSocket, bpffs,
+        home::{Home, HomeAccess, Intent, Obstacle},
+        netns,
+        process::{self, interrupted},
         rcu::Expedited,
-        signals::interrupted,
     },
     plan::Found,
     state::{
@@ -155,7 +155,7 @@ impl Known {
         let is_recorded = !records.is_empty();
         let home = records.into_iter().rev().find_map(|record| record.home);
         let route = Record::route(home.as_ref(), directory)?;
-        let obstacle = route.as_ref().and_then(|route| route.obstacle(true));
+        let obstacle = route.as_ref().and_then(|route| route.obstacle(Intent::Change));
         let is_gone = matches!(obstacle, None | Some(Obstacle::NetnsGone | Obstacle::MountsGone));
         if !is_gone || route.as_ref().is_some_and(HomeAccess::leads_elsewhere) {
             return Err(Error::Elsewhere { lab: directory.lab().clone(), obstacle });
@@ -210,7 +210,7 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
             Saved::default()
         }
     };
-    let mut journal = OptionalJournal(Journal::go_on(directory, directory.journal().exists()).ok());
+    let mut journal = OptionalJournal(Journal::resume(directory).ok());
     journal.add(["end agent"]);
     left.extend(AgentLock::terminate_holder(directory).await.err().map(Error::from));
     journal.add(["restore offloads"]);
@@ -236,13 +236,13 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
             messages
                 .push(format!("the network namespace that lab {lab} lived in is gone, with what was in it"));
             if let Some(home) = doomed.home {
-                left.extend(forwarding::forget(home.netns, &Place::Host, lab).await.err());
+                left.extend(nat::forget_forwarding(home.netns, &Place::Host, lab).await.err());
             }
         }
         Err(error) => left.push(error.into()),
     }
     let (adopted, made): (Vec<_>, Vec<_>) =
-        namespaces(topologies).into_iter().partition(|namespace| namespace.adopt.is_some());
+        all_namespaces(topologies).into_iter().partition(|namespace| namespace.adopt.is_some());
     let (first, then): (Vec<_>, Vec<_>) =
         made.into_iter().partition(|namespace| has_bridges(namespace, topologies));
     let mut names: Vec<Vec<&NsName>> = [first, then, adopted]
@@ -307,7 +307,7 @@ async fn restore_offloads(saved: &Saved, lab: &LabName) -> Vec<Error> {
 }
 
 /// All present and former namespaces of the lab. A name occurs once for each different `adopt`.
-fn namespaces(topologies: &[Topology]) -> Vec<&Namespace> {
+fn all_namespaces(topologies: &[Topology]) -> Vec<&Namespace> {
     let mut all: Vec<&Namespace> = Vec::new();
     let mut known = BTreeSet::new();
     for namespace in topologies.iter().rev().flat_map(|topology| &topology.namespaces) {
@@ -331,15 +331,15 @@ fn remove_links(
     ours: Ours<'_>,
     journal: &mut OptionalJournal,
 ) -> Result<Vec<String>, Error> {
-    let direct = Direct::open(&places.netns(place)?)?;
+    let socket = RouteSocket::open(&places.netns(place)?)?;
     let (doomed, others): (Vec<_>, Vec<_>) =
-        direct.links(false)?.into_iter().partition(|link| ours.has(place, link));
+        socket.links()?.into_iter().partition(|link| ours.has(place, link));
     journal.add(doomed.iter().map(|link| format!("remove interface {place}:{}", link.name)));
-    cleanup::remove(&direct, place, |link| ours.has(place, link))?;
-    let told = |link: &LinkFacts| {
+    cleanup::remove(&socket, place, |link| ours.has(place, link))?;
+    let message = |link: &LinkFacts| {
         format!("interface {place}:{} does not belong to lab {}; not removed", link.name, ours.lab)
     };
-    Ok(others.iter().filter(|link| ours.resembles(place, link)).map(told).collect())
+    Ok(others.iter().filter(|link| ours.resembles(place, link)).map(message).collect())
 }
 
 /// Removes the table on the host. A table in a namespace goes with the namespace.
@@ -373,7 +373,7 @@ async fn release(
     let is_our_name = !recorded.is_empty() && !recorded.iter().any(|namespace| namespace.has_its_name());
     // The namespace may exist without the name, where it cannot be reached.
     let forget = async || match saved.adopted.get(name.as_str()) {
-        Some(id) => forwarding::forget(*id, &place, ours.lab).await,
+        Some(id) => nat::forget_forwarding(*id, &place, ours.lab).await,
         None => Ok(()),
     };
     if !netns::exists(name) {
@@ -390,7 +390,7 @@ async fn release(
         return Ok(removed);
     }
     let there = Netns::named(name)?;
-    if !adopted::is_the_labs(name, ours.lab, saved, &there)? {
+    if !namespaces::is_adopted(name, ours.lab, saved, &there)? {
         removed
             .messages
             .push(format!("namespace {name} is not the one that lab {} adopted; not removed", ours.lab));
@@ -408,7 +408,7 @@ async fn release(
         removed.left.extend(nat.left);
         removed.messages.extend(nat.messages);
     }
-    removed.left.extend(adopted::put_back(&place, &there, saved).err().map(Error::from));
+    removed.left.extend(namespaces::restore_sysctls(&place, &there, saved).err().map(Error::from));
     if is_our_name {
         journal.add([format!("remove namespace {name}")]);
         removed.left.extend(netns::unbind(name).err().map(Error::from));

@@ -57,7 +57,7 @@ pub enum Error {
     Setting(#[source] kernel::Error),
     /// The kernel has no reliable XDP.
     #[error("the file asks for XDP, and this kernel does not tell which devices take XDP frames: {0}")]
-    NoXdp(#[source] kernel::ExchangeError),
+    NoXdp(#[source] kernel::NetlinkError),
     /// A port was enslaved again, and is off its bridge again.
     #[error(
         "another program takes port {port} off bridge {bridge} in {place}: it was put back once while `up` ran, and \
@@ -97,7 +97,7 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// SIGINT, SIGTERM or SIGHUP arrived during `down`, with this left.
-    #[error("interrupted, with {}", still_there(.0))]
+    #[error("interrupted, with {}", format_left(.0))]
     Stopped(Vec<String>),
     /// The run failed and could not be undone completely.
     #[error("{cause}\nthe rollback is incomplete: {left}")]
@@ -168,12 +168,12 @@ impl Error {
                 ))
             }
             Self::Collisions(all) => {
-                let way = if all.iter().any(Collision::is_in_the_file) {
+                let remedy = if all.iter().any(Collision::is_in_the_file) {
                     "rename it in the file, or remove what is there"
                 } else {
                     "remove what is there"
                 };
-                Some(format!("{way}; vethpath never touches what is not its own"))
+                Some(format!("{remedy}; vethpath never touches what is not its own"))
             }
             Self::Table { table, .. } => Some(format!(
                 "remove it (`nft delete table inet {table}`), or give the lab another name; vethpath never touches \
@@ -249,7 +249,7 @@ fn describe(obstacle: Option<Obstacle>) -> &'static str {
 }
 
 /// The first remaining objects, and the number of others.
-fn still_there(left: &[String]) -> String {
+fn format_left(left: &[String]) -> String {
     const SHOWN: usize = 5;
     match left.len().saturating_sub(SHOWN) {
         _ if left.is_empty() => "nothing left but the lab's state".to_owned(),
@@ -258,6 +258,31 @@ fn still_there(left: &[String]) -> String {
     }
 }
 
+/// The first collisions, one a line, and the number of others.
 fn list(collisions: &[Collision]) -> String {
-    collisions.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    const SHOWN: usize = 20;
+    let mut lines: Vec<_> = collisions.iter().take(SHOWN).map(ToString::to_string).collect();
+    if let more @ 1.. = collisions.len().saturating_sub(SHOWN) {
+        lines.push(format!("and {more} more"));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_collisions_twenty_are_listed_and_the_rest_are_counted() {
+        let collision = |number: usize| Collision::Namespace {
+            name: format!("ns{number}").parse().unwrap(),
+            owner: None,
+        };
+        let text = |number| Error::Collisions((0..number).map(collision).collect()).to_string();
+        let all = text(20);
+        assert_eq!(all.lines().count(), 20);
+        assert!(all.ends_with("namespace `ns19` already exists and is not this lab's"), "{all}");
+        assert_eq!(text(21), format!("{all}\nand 1 more"));
+        assert_eq!(text(1_200), format!("{all}\nand 1180 more"));
+    }
 }

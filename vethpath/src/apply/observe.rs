@@ -14,6 +14,39 @@ use crate::{
 /// The MACs with which a lab's links are, or were, created, by place and name.
 pub(super) type Macs = HashMap<(Place, String), BTreeSet<[u8; 6]>>;
 
+/// Identifies a lab's links.
+#[derive(Clone, Copy)]
+pub(super) struct Ours<'a> {
+    /// The lab.
+    pub(super) lab: &'a LabName,
+    /// The MACs with which its links are, or were, created.
+    pub(super) macs: &'a Macs,
+    /// Whether these are from a record, not only from the user's file. Only then a link without a mark may be the
+    /// lab's.
+    pub(super) is_recorded: bool,
+}
+
+impl Ours<'_> {
+    /// Whether a link of a place is the lab's: it carries the lab's mark, or it has the name and MAC of one and no
+    /// mark. An alias that is no lab's mark, set by the user, is ignored.
+    pub(super) fn has(&self, place: &Place, link: &LinkFacts) -> bool {
+        let alias = link.alias.as_deref();
+        let expected = self.macs.get(&(place.clone(), link.name.clone()));
+        let has_mac = |macs: &BTreeSet<_>| link.mac.is_some_and(|mac| macs.contains(&mac));
+        let is_unmarked = || self.is_recorded && owner(alias).is_none() && expected.is_some_and(has_mac);
+        !link.loopback && (is_ours(alias, self.lab) || is_unmarked())
+    }
+
+    /// Whether a link that is not the lab's has the name of one, or its MAC with another name.
+    pub(super) fn resembles(&self, place: &Place, link: &LinkFacts) -> bool {
+        let has_mac = |((at, _), macs): (&(Place, String), &BTreeSet<[u8; 6]>)| {
+            at == place && link.mac.is_some_and(|mac| macs.contains(&mac))
+        };
+        self.macs.contains_key(&(place.clone(), link.name.clone()))
+            || self.is_recorded && self.macs.iter().any(has_mac)
+    }
+}
+
 /// Reads everything that has a name of the lab, present or former (`former`).
 ///
 /// If there is a former topology, the lab has a journal. A link without any mark is then the lab's if it has the name
@@ -34,37 +67,34 @@ pub async fn observe(
         ..Observed::default()
     };
     let all: Vec<&Topology> = former.iter().chain([topology]).collect();
-    let begun = !former.is_empty();
-    let macs = expected_macs(&all);
+    let ours = Ours { lab: &topology.lab, macs: &expected_macs(&all), is_recorded: !former.is_empty() };
     let links = places.get(&Place::Host)?.links().await?;
-    read_namespace(&Place::Host, links, &mut observed, &macs, (topology, begun), places).await?;
+    read_namespace(&Place::Host, links, &mut observed, ours, places).await?;
     read_sysctls(&Place::Host, &all, &mut observed, places)?;
     if has_subnets_on_the_host(topology) {
         read_routes(&Place::Host, &mut observed, places).await?;
     }
-    let mut names: Vec<(&NsName, bool)> = Vec::new();
+    let mut names: Vec<&NsName> = Vec::new();
     for namespace in all.iter().flat_map(|lab| &lab.namespaces) {
-        match names.iter_mut().find(|(name, _)| *name == &namespace.name) {
-            Some((_, adopts)) => *adopts |= namespace.adopt.is_some(),
-            None => names.push((&namespace.name, namespace.adopt.is_some())),
+        if !names.contains(&&namespace.name) {
+            names.push(&namespace.name);
         }
     }
-    for (name, adopts) in names {
+    for name in names {
         let place = Place::Namespace(name.clone());
-        let is_former = former.iter().flat_map(|lab| &lab.namespaces).any(|former| &former.name == name);
         let has_its_name = || topology.namespaces.iter().any(|one| &one.name == name && one.has_its_name());
-        let found = find(name, (adopts, is_former), topology, places, (&facts.adopted, &facts.made)).await?;
+        let found = find(name, topology, former, &facts, places).await?;
         // A namespace without a mark that is about to be adopted under its own name is no collision.
         let found = found.filter(|(found, _)| *found != Found::Foreign(None) || !has_its_name());
         let Some((found, links)) = found else { continue };
         if found == Found::Ours {
-            read_namespace(&place, links, &mut observed, &macs, (topology, begun), places).await?;
+            read_namespace(&place, links, &mut observed, ours, places).await?;
             read_routes(&place, &mut observed, places).await?;
             read_sysctls(&place, &all, &mut observed, places)?;
         }
         observed.namespaces.insert(name.clone(), found);
     }
-    if begun {
+    if ours.is_recorded {
         own_other_ends(&all, &mut observed);
     }
     for nat in Masquerade::of(topology) {
@@ -87,8 +117,7 @@ async fn read_namespace(
     place: &Place,
     links: Vec<LinkFacts>,
     observed: &mut Observed,
-    macs: &Macs,
-    (topology, begun): (&Topology, bool),
+    ours: Ours<'_>,
     places: &mut NetnsCache,
 ) -> Result<()> {
     let names: HashMap<u32, String> = links.iter().map(|link| (link.ifindex, link.name.clone())).collect();
@@ -106,8 +135,8 @@ async fn read_namespace(
     for link in links {
         let key = (place.clone(), link.name.clone());
         let seen = ObservedLink {
-            ours: !link.loopback && owned(&link, macs.get(&key), &topology.lab, begun),
-            marked: is_ours(link.alias.as_deref(), &topology.lab),
+            ours: ours.has(place, &link),
+            marked: is_ours(link.alias.as_deref(), ours.lab),
             owner: owner(link.alias.as_deref()),
             ifindex: link.ifindex,
             peer: link.peer,
@@ -128,10 +157,10 @@ async fn read_namespace(
 /// Finds what has a namespace's name in `/run/netns`, and reads its links.
 async fn find(
     name: &NsName,
-    (adopts, is_former): (bool, bool),
     topology: &Topology,
+    former: &[Topology],
+    saved: &Saved,
     places: &mut NetnsCache,
-    (adopted, made): (&BTreeMap<String, NetnsId>, &BTreeMap<String, NetnsId>),
 ) -> std::result::Result<Option<(Found, Vec<LinkFacts>)>, Error> {
     if !netns::exists(name) {
         return Ok(None);
@@ -139,17 +168,19 @@ async fn find(
     if netns::is_left_over(name) {
         // A run may have been killed between creating the file and mounting on it. It is the lab's if a former record
         // has a namespace of that name.
+        let is_former = former.iter().flat_map(|lab| &lab.namespaces).any(|former| &former.name == name);
         let found = if is_former { Found::LeftOver } else { Found::Foreign(None) };
         return Ok(Some((found, Vec::new())));
     }
     let rtnl = places.get(&Place::Namespace(name.clone()))?;
     let links = rtnl.links().await?;
     let loopback = links.iter().find(|link| link.loopback).and_then(|lo| lo.alias.as_deref());
-    let is_adopted = adopts
-        && (is_noted(adopted, name, rtnl.netns())?
+    let mut namespaces = former.iter().chain([topology]).flat_map(|lab| &lab.namespaces);
+    let is_adopted = namespaces.any(|namespace| &namespace.name == name && namespace.adopt.is_some())
+        && (is_same_netns(&saved.adopted, name, rtnl.netns())?
             || links.iter().any(|link| is_ours(link.alias.as_deref(), &topology.lab)));
     // Root of the namespace may have removed the mark.
-    let is_made = is_ours(loopback, &topology.lab) || is_noted(made, name, rtnl.netns())?;
+    let is_made = is_ours(loopback, &topology.lab) || is_same_netns(&saved.made, name, rtnl.netns())?;
     let found = if is_made || is_adopted { Found::Ours } else { Found::Foreign(owner(loopback)) };
     Ok(Some((found, links)))
 }
@@ -297,23 +328,15 @@ async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mu
     Ok(())
 }
 
-/// Whether the journal has noted this very namespace under the name.
-pub(super) fn is_noted(noted: &BTreeMap<String, NetnsId>, name: &NsName, there: &Netns) -> Result<bool> {
-    let Some(noted) = noted.get(name.as_str()) else { return Ok(false) };
+/// Whether `recorded`, of the journal, has this namespace under the name.
+pub(super) fn is_same_netns(
+    recorded: &BTreeMap<String, NetnsId>,
+    name: &NsName,
+    there: &Netns,
+) -> Result<bool> {
+    let Some(id) = recorded.get(name.as_str()) else { return Ok(false) };
     // Reading the cookie takes a thread, so the inode is compared first.
-    Ok(noted.inode == there.inode()? && noted.is(&there.id()?))
-}
-
-/// Whether a link is the lab's. An alias that is no lab's mark, set by the user, is ignored.
-pub(super) fn owned(
-    link: &LinkFacts,
-    expected: Option<&BTreeSet<[u8; 6]>>,
-    lab: &LabName,
-    begun: bool,
-) -> bool {
-    let alias = link.alias.as_deref();
-    let has_it = |macs: &BTreeSet<_>| link.mac.is_some_and(|mac| macs.contains(&mac));
-    is_ours(alias, lab) || begun && owner(alias).is_none() && expected.is_some_and(has_it)
+    Ok(id.inode == there.inode()? && id.is(&there.id()?))
 }
 
 /// Treats the other end of a lab's veth as the lab's, unless it carries another lab's mark. A run may have been killed

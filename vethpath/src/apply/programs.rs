@@ -8,10 +8,9 @@ use super::{Error, execute::Executor, observe::ports_with_program, xdp_offloads}
 use crate::{
     agent::{counted_pairs, largest_segment},
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
-    kernel::{self, LinkFacts, rcu::Expedited, xdp},
-    plan::Change,
+    kernel::{self, LinkFacts, rcu::Expedited},
     state::Record,
-    topology::{IfName, Pair, Place, Topology},
+    topology::{IfName, Place, Topology},
 };
 
 /// How long the kernel may take to release a link, and the polling interval. Its work queue waits for the RTNL lock,
@@ -69,53 +68,11 @@ pub(super) async fn ensure(
         let new = ports.iter().filter(|port| !pins.link(port).exists()).count();
         let _soon = Expedited::for_ports(new);
         let _ = datapath::attach(rtnl.netns(), &pins, (*domain).into(), record.hook, &ports)?;
-        set_up_xdp_ends(topology.xdp_pairs(place), executor).await?;
+        xdp_offloads::set_up(topology.xdp_pairs(place), executor).await?;
         let ports: Vec<_> = topology.xdp_pairs(place).map(|pair| &pair.port).collect();
         let _ = datapath::attach_xdp(rtnl.netns(), &pins, (*domain).into(), links, &ports)?;
     }
     Ok(recreated)
-}
-
-/// Prepares inner ends for XDP before programs are attached.
-async fn set_up_xdp_ends(
-    pairs: impl Iterator<Item = &Pair>,
-    executor: &mut Executor<'_>,
-) -> Result<(), Error> {
-    for (namespace, pairs) in xdp_offloads::by_namespace(pairs) {
-        let inside = executor.namespaces().get(&Place::Namespace(namespace.clone()))?;
-        for found in xdp_offloads::unready(&pairs, &inside).await? {
-            executor.set_up_xdp(&found, inside.netns())?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes the driver update stale XDP feature flags of ports, by toggling GRO of their inner ends. The flags are stale
-/// if GRO was enabled while the inner end was down (see kernel/xdp.rs).
-pub(super) async fn refresh_xdp_features(
-    topology: &Topology,
-    executor: &mut Executor<'_>,
-) -> Result<Vec<Change>, Error> {
-    let mut changes = Vec::new();
-    for (_, place) in topology.domains() {
-        let pairs: Vec<_> = topology.xdp_pairs(&place).collect();
-        if pairs.is_empty() {
-            continue;
-        }
-        let here = executor.namespaces().get(&place)?;
-        let (takers, links) = (xdp::takers_in(here.netns())?, here.links().await?);
-        let is_missed = |pair: &&Pair| {
-            let port = links.iter().find(|link| link.name == pair.port.as_str());
-            port.is_some_and(|port| port.up && !takers.contains(&port.ifindex))
-        };
-        for (namespace, pairs) in xdp_offloads::by_namespace(pairs.into_iter().filter(is_missed)) {
-            let inside = executor.namespaces().get(&Place::Namespace(namespace.clone()))?;
-            for found in xdp_offloads::missed(&pairs, &inside).await? {
-                changes.push(executor.toggle_gro(&found, inside.netns())?);
-            }
-        }
-    }
-    Ok(changes)
 }
 
 /// Detaches the program from a port. The kernel releases it later: see [`release`].

@@ -9,7 +9,7 @@ use netlink_packet_route::link::BridgePortState;
 
 use super::{Error, NetnsCache};
 use crate::{
-    kernel::{Direct, FdbEntry, LinkFacts, PortAttribute, Result, Rtnl, watch::Watch},
+    kernel::{FdbEntry, LinkFacts, PortAttribute, Result, RouteSocket, Rtnl, watch::Watch},
     plan::{Plan, Step},
     topology::{IfName, Pair, Place, Topology},
 };
@@ -100,7 +100,7 @@ pub(super) async fn seed_fdb(
     topology: &Topology,
     plan: &Plan,
     places: &mut NetnsCache,
-    put_back: &mut Reattached,
+    reattached: &mut Reattached,
 ) -> std::result::Result<(), Error> {
     let new_ports = NewPorts::of(plan);
     let deadline = Instant::now() + FORWARDING;
@@ -109,7 +109,7 @@ pub(super) async fn seed_fdb(
             pair.place == place
                 && pair.inner.up
                 && topology.bridge(&place, &pair.bridge).is_some_and(|bridge| !bridge.stp)
-                && (new_ports.are_about(pair) || put_back.has(pair))
+                && (new_ports.are_about(pair) || reattached.has(pair))
         };
         let pairs: Vec<_> = topology.pairs.iter().filter(quick).collect();
         if pairs.is_empty() {
@@ -120,7 +120,7 @@ pub(super) async fn seed_fdb(
         let mut tries = TRIES;
         loop {
             let links = rtnl.links().await?;
-            if put_back.check(topology, &place, &rtnl, &links).await? {
+            if reattached.check(topology, &place, &rtnl, &links).await? {
                 continue;
             }
             let forwards = |link: &&LinkFacts| {
@@ -149,7 +149,7 @@ pub(super) async fn seed_fdb(
 /// Adds the FDB entries of ports, and deletes those in VLANs that the kernel adds with them. A port that is gone is
 /// skipped.
 async fn learn(rtnl: &Rtnl, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
-    let direct = Direct::open(rtnl.netns())?;
+    let socket = RouteSocket::open(rtnl.netns())?;
     let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
     let station = |pair: &&Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
     let stations: Vec<_> = pairs.iter().filter_map(station).collect();
@@ -158,10 +158,10 @@ async fn learn(rtnl: &Rtnl, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> 
         fdb.into_iter().filter(|entry| entry.vlan != 0 && ours.contains(&(entry.port, entry.mac))).collect()
     };
     let before = in_vlans(rtnl.fdb().await?);
-    direct.learn(&stations)?.into_iter().collect::<Result<()>>()?;
+    socket.learn(&stations)?.into_iter().collect::<Result<()>>()?;
     let added: Vec<_> = in_vlans(rtnl.fdb().await?).difference(&before).copied().collect();
     // A port that has left its bridge meanwhile has no entries.
-    let _ = direct.forget(&added)?;
+    let _ = socket.forget(&added)?;
     Ok(())
 }
 

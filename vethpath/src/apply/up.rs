@@ -3,16 +3,20 @@
 use std::pin::pin;
 
 use super::{
-    Error, NetnsCache, adopted, agent,
+    Error, NetnsCache, agent,
     converge::{Goal, converge},
     down::{self, Target},
     execute::Executor,
-    nat, observe,
+    namespaces, nat, observe,
 };
 use crate::{
     agent::status::{self, Status},
     datapath::{self, Hook, Pins},
-    kernel::{self, home, process, signals::interrupted},
+    kernel::{
+        self,
+        home::{self, Intent},
+        process::{self, interrupted},
+    },
     plan::{Change, Changes, plan},
     state::{
         self, AgentLock, Directory, History, Journal, LabLock, Record,
@@ -41,7 +45,7 @@ pub struct Outcome {
     /// The changes; none if the lab matched the file.
     pub changes: Changes,
     /// Ports that another program released from their bridges meanwhile, and that were enslaved again.
-    pub put_back: Vec<IfName>,
+    pub reattached: Vec<IfName>,
     /// The agent's status.
     pub status: Status,
 }
@@ -91,7 +95,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         Err(error) => return Err(error),
     };
     if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
-        return Ok(Outcome { changes: Changes::default(), put_back: Vec::new(), status });
+        return Ok(Outcome { changes: Changes::default(), reattached: Vec::new(), status });
     }
     let journal = Journal::open(&directory, &goal.record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);
@@ -133,8 +137,8 @@ fn check_place(history: Option<&History>, directory: &Directory) -> Result<(), E
         return if is_transient { Err(Error::Transient(directory.lab().clone())) } else { Ok(()) };
     };
     match Record::route(history.record.home.as_ref(), directory)? {
-        Some(route) if !route.is_here() || route.obstacle(true).is_some() => {
-            Err(Error::Elsewhere { lab: directory.lab().clone(), obstacle: route.obstacle(true) })
+        Some(route) if !route.is_here() || route.obstacle(Intent::Change).is_some() => {
+            Err(Error::Elsewhere { lab: directory.lab().clone(), obstacle: route.obstacle(Intent::Change) })
         }
         _ => Ok(()),
     }
@@ -183,7 +187,7 @@ async fn load(
     datapath::check_version(&Pins::of(&topology.lab))?;
     let observed = observe(&topology, &former, hook, places).await?;
     let plan = plan(&topology, &former, &observed).map_err(Error::Collisions)?;
-    adopted::check(&plan)?;
+    namespaces::check_adopted(&plan)?;
     nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
     // An agent of the former version may not understand the new record, so it is replaced.

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     datapath::LabPrograms,
-    kernel::signals::interrupted,
+    kernel::process::interrupted,
     state::{
         self, Directory, LabLock, Measuring, Record,
         events::{Kind, Recorder},

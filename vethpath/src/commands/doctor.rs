@@ -5,37 +5,25 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::{Exit, Failure, neighbours};
-use crate::kernel::probe::{Check, Status, checks};
+use crate::{
+    kernel::probe::{Check, Status, checks},
+    output,
+};
 
-/// Runs the checks and prints the results, as aligned text or as `{"checks": [..]}`. Returns whether a lab can be
-/// brought up. Only missing features prevent this, and warnings do not.
-///
-/// # Errors
-/// Those of `out`.
-pub fn run(json: bool, out: &mut dyn Write) -> io::Result<bool> {
+/// Runs the checks and prints the results, as aligned text or as `{"checks": [..]}`. The exit code states whether a lab
+/// can be brought up. Only missing features prevent this, and warnings do not.
+pub fn run(json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut report = Report { checks: checks() };
     report.checks.extend(neighbours::checks());
-    if json {
-        print_json(&report, out)?
-    } else {
-        print_text(&report, out)?
-    }
-    Ok(report.checks.iter().all(|check| check.status != Status::Missing))
-}
-
-/// The exit code of the result.
-pub fn verdict(fine: bool) -> Result<Exit, Failure> {
-    Ok(if fine { Exit::Done } else { Exit::System })
+    let printed = if json { output::json(&report, out) } else { print_text(&report, out) };
+    printed.map_err(Failure::output)?;
+    let is_missing = report.checks.iter().any(|check| check.status == Status::Missing);
+    Ok(if is_missing { Exit::System } else { Exit::Done })
 }
 
 #[derive(Serialize)]
 struct Report {
     checks: Vec<Check>,
-}
-
-fn print_json(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
-    writeln!(out)
 }
 
 /// Prints a line for each check, with its advice below.
@@ -88,7 +76,7 @@ mod tests {
     #[test]
     fn json_has_a_fixed_form() {
         let mut out = Vec::new();
-        print_json(&report(), &mut out).unwrap();
+        output::json(&report(), &mut out).unwrap();
         let expected = json!({"checks": [
             {"name": "a", "status": "ok", "found": "something", "advice": null},
             {"name": "long name", "status": "missing", "found": "something", "advice": "do this"},
@@ -97,9 +85,9 @@ mod tests {
     }
 
     #[test]
-    fn this_host_can_be_looked_at() {
+    fn this_host_can_be_checked() {
         let mut out = Vec::new();
-        run(false, &mut out).unwrap();
+        let _ = run(false, &mut out).unwrap();
         eprint!("{}", String::from_utf8(out).unwrap());
     }
 }

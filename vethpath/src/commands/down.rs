@@ -5,19 +5,20 @@ use std::{
     process::Command,
 };
 
-use super::{Exit, Failure, failure::runtime, labs, progress, up::privileged};
+use super::{Exit, Failure, failure::runtime, labs, up};
 use crate::{
     apply,
+    kernel::home::Intent,
     output::printable,
     topology::{LabName, Topology},
 };
 
 /// Takes down one lab, or all. An interrupt stops it at the current lab.
 pub fn run(lab: Option<&str>, all: bool) -> Result<Exit, Failure> {
-    privileged()?;
+    up::privileged()?;
     if !all {
         let (name, file) = labs::named(lab)?;
-        labs::go_to(&name, true)?;
+        labs::enter(&name, Intent::Change)?;
         return one(&name, file.as_ref());
     }
     let mut worst = Exit::Done;
@@ -49,10 +50,10 @@ fn apart(name: &LabName) -> Result<Exit, Failure> {
 }
 
 fn one(name: &LabName, file: Option<&Topology>) -> Result<Exit, Failure> {
-    let left = match runtime()?.block_on(apply::down(name, file, progress::waiting)) {
-        Ok(notes) => {
+    let left = match runtime()?.block_on(apply::down(name, file, up::report_busy)) {
+        Ok(messages) => {
             // A closed stderr is ignored: the exit code reports the result.
-            let _ = print_messages(name, &notes, &mut io::stderr().lock());
+            let _ = print_messages(name, &messages, &mut io::stderr().lock());
             return Ok(Exit::Done);
         }
         Err(left) => left,
@@ -67,7 +68,7 @@ fn one(name: &LabName, file: Option<&Topology>) -> Result<Exit, Failure> {
     }
 }
 
-fn print_messages(name: &LabName, notes: &[String], err: &mut dyn Write) -> io::Result<()> {
-    notes.iter().try_for_each(|note| writeln!(err, "warning: {}", printable(note)))?;
+fn print_messages(name: &LabName, messages: &[String], err: &mut dyn Write) -> io::Result<()> {
+    messages.iter().try_for_each(|message| writeln!(err, "warning: {}", printable(message)))?;
     writeln!(err, "lab {name} is down")
 }

@@ -12,7 +12,7 @@ use std::{
 use super::{Exit, Failure, labs, up::privileged};
 use crate::{
     apply,
-    kernel::{Netns, netns, signals},
+    kernel::{Netns, home::Intent, netns, process},
     output::printable,
     state::Record,
     topology::NsName,
@@ -57,7 +57,7 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     let name: NsName = namespace.parse().map_err(|error| Failure::request(format!("{error}")))?;
     // In a separate thread, which may enter the lab's mount namespace. The program keeps the caller's mounts.
     let find = || {
-        labs::go_to(&record.topology.lab, false)?;
+        labs::enter(&record.topology.lab, Intent::Read)?;
         let netns = Netns::named(&name)?;
         if apply::has_namespace(&record, &name, &netns)? {
             return Ok(netns);
@@ -71,7 +71,7 @@ fn enter(lab: Option<&str>, namespace: &str) -> Result<Record, Failure> {
     let found = thread::scope(|scope| scope.spawn(find).join());
     let netns = found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     netns.enter_for_good()?;
-    signals::unignore();
+    process::restore_ignored_signals();
     for warning in netns::show_in_sysfs(&name)? {
         let _ = writeln!(io::stderr(), "warning: {}", printable(&warning.to_string()));
     }

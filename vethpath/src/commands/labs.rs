@@ -10,7 +10,7 @@ use std::{
 use super::Failure;
 use crate::{
     apply,
-    kernel::home::{Home, Obstacle},
+    kernel::home::{Home, Intent, Obstacle},
     state::{self, Directory, History, Record},
     topology::{LONGEST_FILE, LabName, Source, Topology, check},
 };
@@ -85,7 +85,7 @@ pub fn named(lab: Option<&str>) -> Result<(LabName, Option<Topology>), Failure> 
 pub fn record(lab: Option<&str>) -> Result<Record, Failure> {
     let (name, _) = named(lab)?;
     let record = record_of(&name)?;
-    go_to(&name, false)?;
+    enter(&name, Intent::Read)?;
     Ok(record)
 }
 
@@ -106,19 +106,19 @@ pub fn all() -> Result<Vec<Found>, Failure> {
     Ok(names()?.into_iter().filter_map(read).collect())
 }
 
-/// Moves this thread to the namespaces of a lab for good, if the lab is elsewhere. Returns whether it did.
-/// `changes` states that the lab will be changed. For a lab that is not up nothing is done.
-pub fn go_to(lab: &LabName, changes: bool) -> Result<bool, Failure> {
+/// Moves this thread to the namespaces of a lab for good, if the lab is elsewhere. Returns whether it did. For a lab
+/// that is not up nothing is done.
+pub fn enter(lab: &LabName, intent: Intent) -> Result<bool, Failure> {
     let directory = Directory::of(lab);
     if !directory.exists() {
         return Ok(false);
     }
     let Some(route) = Record::route(home(&directory)?.as_ref(), &directory)? else { return Ok(false) };
     let is_moved = route.leads_elsewhere();
-    match route.obstacle(changes) {
+    match route.obstacle(intent) {
         None => route.follow()?,
         // `down` removes what is left of the lab, and other commands report its state.
-        Some(Obstacle::NetnsGone | Obstacle::MountsGone) if changes => route.follow()?,
+        Some(Obstacle::NetnsGone | Obstacle::MountsGone) if intent == Intent::Change => route.follow()?,
         obstacle => return Err(apply::Error::Elsewhere { lab: lab.clone(), obstacle }.into()),
     }
     Ok(is_moved)

@@ -1,13 +1,14 @@
-//! `vethpath list`.
+//! `vethpath list` and `vethpath show`: the labs that are up, and the state of one.
 
 use std::io::Write;
 
 use serde::Serialize;
 
-use super::{Exit, Failure, labs};
+use super::{Exit, Failure, failure::runtime, labs};
 use crate::{
     agent::status,
-    output::{count, printable},
+    output::{self, count, printable},
+    show,
     state::{self, Directory, Record},
     topology::LabName,
 };
@@ -68,8 +69,7 @@ pub fn run(json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
 
 fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()> {
     if json {
-        serde_json::to_writer_pretty(&mut *out, &lines)?;
-        return writeln!(out);
+        return output::json(&lines, out);
     }
     for line in lines {
         let agent = if line.agent { "agent alive" } else { "agent dead: plain bridge" };
@@ -85,4 +85,13 @@ fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()>
         writeln!(out, "{lab}: {namespaces}, {bridges}, {armed} of {pairs} armed, {agent}")?;
     }
     Ok(())
+}
+
+/// Prints the current state of a lab.
+pub fn show(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let record = labs::record(lab)?;
+    let shown = runtime()?.block_on(show::observe(&record.topology))?;
+    let printed = if json { output::json(&shown, out) } else { output::show(&shown, out) };
+    printed.map_err(Failure::output)?;
+    Ok(Exit::Done)
 }

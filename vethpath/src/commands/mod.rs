@@ -1,4 +1,4 @@
-//! One file for each command: from arguments to an exit code.
+//! From arguments to an exit code. Each command has a file; `list` has `show` too, and `validate` has `schema`.
 
 mod agent;
 mod bench;
@@ -11,9 +11,6 @@ mod labs;
 mod list;
 mod neighbours;
 mod plan;
-mod progress;
-mod schema;
-mod show;
 mod stats;
 mod up;
 mod validate;
@@ -42,13 +39,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Down { lab, all } => down::run(lab.lab.as_deref(), all),
         Command::Plan { file, all, json } => plan::run(&file, all, json.json, out),
         Command::Validate(arguments) => validate::run(&arguments, out),
-        Command::Schema => schema::run(out),
+        Command::Schema => validate::schema(out),
         Command::List { json } => list::run(json.json, out),
         Command::Exec { lab, namespace, command } => exec::run(lab.as_deref(), &namespace, &command),
         Command::Shell { lab, namespace } => exec::shell(lab.as_deref(), &namespace),
-        Command::Doctor { json } => {
-            doctor::run(json.json, out).map_err(Failure::output).and_then(doctor::verdict)
-        }
+        Command::Doctor { json } => doctor::run(json.json, out),
         Command::Events(arguments) => events::run(&arguments, out),
         Command::Bench(arguments) => bench::run(&arguments, out),
         Command::Agent { lab } => agent::run(&lab),
@@ -61,7 +56,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Ok(())
         }),
         Command::Man => rendered(out, |text| clap_mangen::Man::new(Cli::command()).render(text)),
-        Command::Show { lab, json } => show::run(lab.lab.as_deref(), json.json, out),
+        Command::Show { lab, json } => list::show(lab.lab.as_deref(), json.json, out),
         Command::Stats { lab, json, matrix: true, .. } => stats::matrix(lab.lab.as_deref(), json.json, out),
         Command::Stats { lab, json, watch, .. } => stats::run(lab.lab.as_deref(), json.json, watch, out),
     };

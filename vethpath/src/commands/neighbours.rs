@@ -117,17 +117,17 @@ mod tests {
 
     #[test]
     fn a_table_that_is_too_small_is_warned_of() {
-        let said = |demand: &Demand| {
+        let printed = |demand: &Demand| {
             let mut out = Vec::new();
             warn_of(&"large".parse().unwrap(), demand, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(said(&demand(1024, 0)), "");
+        assert_eq!(printed(&demand(1024, 0)), "");
         let expected = "warning: lab large needs 1025 entries of the IPv4 neighbour table: bridge br0 has 1200 neighbours; \
             all namespaces of the machine share 1024, and packets to hosts that find no room are lost\n\
             hint: `sysctl -w net.ipv4.neigh.default.gc_thresh3=4096` in the machine's first network namespace\n";
-        assert_eq!(said(&demand(1025, 0)), expected);
-        assert!(said(&demand(1000, 25)).contains("1200 neighbours, and the labs that are up need 25; "));
+        assert_eq!(printed(&demand(1025, 0)), expected);
+        assert!(printed(&demand(1000, 25)).contains("1200 neighbours, and the labs that are up need 25; "));
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::{
     path::Path,
 };
 
-use super::{Exit, Failure, failure::runtime, labs, neighbours, up::Report, up::privileged};
+use super::{Exit, Failure, failure::runtime, labs, neighbours, up};
 use crate::{
     apply::{self, Preview},
-    output::{grouped, printable},
+    kernel::home::Intent,
+    output::{self, grouped, printable},
     plan::Changes,
 };
 
@@ -19,15 +20,15 @@ const SHOWN: usize = 1000;
 /// Prints what `up` would do.
 pub fn run(file: &Path, all: bool, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
-    privileged()?;
-    labs::go_to(&topology.lab, true)?;
+    up::privileged()?;
+    labs::enter(&topology.lab, Intent::Change)?;
     // A closed stderr does not affect the plan.
     let _ = neighbours::warn(&topology, &mut io::stderr().lock());
     let Preview { changes, refusal } = runtime()?.block_on(apply::preview(&topology))?;
     let most = if all { usize::MAX } else { SHOWN };
     let mut out = BufWriter::new(out);
     let printed = match json {
-        true => Report { lab: topology.lab.as_str(), changes: &changes }.print(&mut out),
+        true => output::json(&up::Report { lab: topology.lab.as_str(), changes: &changes }, &mut out),
         false => print(topology.lab.as_str(), &changes, most, &mut out),
     };
     printed.and_then(|()| out.flush()).map_err(Failure::output)?;

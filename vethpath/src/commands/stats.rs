@@ -14,6 +14,7 @@ use tokio::{
 
 use super::{Exit, Failure, failure::runtime, labs};
 use crate::{
+    kernel::home::Intent,
     output,
     stats::{self, AgentView, Stats, collect, rates},
     topology::LabName,
@@ -33,7 +34,7 @@ pub fn matrix(lab: Option<&str>, json: bool, out: &mut dyn Write) -> Result<Exit
 /// Prints the account of a lab once. With `watch`, repeats at that interval in seconds until interrupted.
 pub fn run(lab: Option<&str>, json: bool, watch: Option<u64>, out: &mut dyn Write) -> Result<Exit, Failure> {
     let (lab, _) = labs::named(lab)?;
-    labs::go_to(&lab, false)?;
+    labs::enter(&lab, Intent::Read)?;
     if let Some(seconds) = watch {
         return runtime()?.block_on(follow(&lab, Duration::from_secs(seconds), out));
     }

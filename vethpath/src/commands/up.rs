@@ -3,22 +3,34 @@
 use std::{
     io::{BufWriter, Write},
     path::Path,
+    sync::OnceLock,
 };
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Exit, Failure, failure::runtime, labs, neighbours, progress};
+use super::{Exit, Failure, failure::runtime, labs, neighbours};
 use crate::{
     apply::{self, Options, Outcome},
     cli::HookArg,
-    kernel::probe::{self, Check},
-    output::count,
+    kernel::{
+        home::Intent,
+        probe::{self, Check},
+    },
+    output::{self, count, printable},
     plan::Changes,
+    state,
     topology::{Datapath, Topology},
 };
 
 /// The number of pairs that are listed if they are not armed.
 const NAMED: usize = 100;
+
+/// A lab with fewer steps is up before a progress bar would be of use.
+const LEAST_STEPS: usize = 200;
+
+/// The progress bar while a large lab comes up.
+static BAR: OnceLock<ProgressBar> = OnceLock::new();
 
 /// The changes that were or would be made, for JSON output.
 #[derive(Serialize)]
@@ -27,18 +39,11 @@ pub(super) struct Report<'a> {
     pub(super) changes: &'a Changes,
 }
 
-impl Report<'_> {
-    pub(super) fn print(&self, out: &mut dyn Write) -> std::io::Result<()> {
-        serde_json::to_writer_pretty(&mut *out, self)?;
-        writeln!(out)
-    }
-}
-
 /// Brings a lab up and reports its state.
 pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
-    let is_moved = labs::go_to(&topology.lab, true)?;
+    let is_moved = labs::enter(&topology.lab, Intent::Change)?;
     // A closed stderr does not affect the lab.
     if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
         let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
@@ -46,17 +51,17 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
     let _ = neighbours::warn(&topology, &mut std::io::stderr().lock());
     let options = Options {
         hook: hook.map(Into::into),
-        progress: Some(progress::show),
-        waiting: Some(progress::waiting),
+        progress: Some(show_progress),
+        waiting: Some(report_busy),
         is_moved,
     };
     let done = runtime()?.block_on(apply::up(&topology, options));
-    progress::clear();
+    clear_progress();
     let outcome = done.map_err(|error| failure(file, error))?;
     if json {
         let report = Report { lab: topology.lab.as_str(), changes: &outcome.changes };
         let mut out = BufWriter::new(out);
-        report.print(&mut out).and_then(|()| out.flush()).map_err(Failure::output)?;
+        output::json(&report, &mut out).and_then(|()| out.flush()).map_err(Failure::output)?;
     }
     let _ = print_outcome(&topology, &outcome, &mut std::io::stderr().lock());
     Ok(Exit::Done)
@@ -90,7 +95,7 @@ pub(super) fn privileged() -> Result<(), Failure> {
 }
 
 fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {
-    let Outcome { changes, put_back, status } = outcome;
+    let Outcome { changes, reattached, status } = outcome;
     let lab = &topology.lab;
     if changes.is_empty() {
         writeln!(err, "lab {lab} is up: nothing to change")?;
@@ -114,10 +119,40 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
     if let more @ 1.. = unarmed().count().saturating_sub(NAMED) {
         writeln!(err, "  ... and {more} more; `vethpath show {lab}` has all")?;
     }
-    for port in put_back {
+    for port in reattached {
         writeln!(err, "note: another program took {port} off its bridge meanwhile; reattached")?;
     }
     Ok(())
+}
+
+/// Shows how many steps are done, and removes the bar after the last one. Nothing is shown if standard error is not a
+/// terminal.
+fn show_progress(done: usize, all: usize) {
+    if all < LEAST_STEPS {
+        return;
+    }
+    let bar = BAR.get_or_init(|| {
+        let bar = ProgressBar::new(all as u64);
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} steps, {elapsed}");
+        bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    });
+    bar.set_position(done as u64);
+    if done >= all {
+        bar.finish_and_clear();
+    }
+}
+
+/// Reports which process is working on a lab, while this command waits for it.
+pub(super) fn report_busy(busy: &state::Error) {
+    // A closed stderr does not affect the wait.
+    let _ = writeln!(std::io::stderr(), "waiting: {}", printable(&busy.to_string()));
+}
+
+/// Removes the bar if the work ended before its last step.
+fn clear_progress() {
+    if let Some(bar) = BAR.get() {
+        bar.finish_and_clear();
+    }
 }
 
 #[cfg(test)]
@@ -127,13 +162,13 @@ mod tests {
 
     #[test]
     fn a_kernel_that_is_fine_is_passed_over_and_another_is_warned_of() {
-        let said = |status, advice: Option<&str>| {
+        let printed = |status, advice: Option<&str>| {
             let mut out = Vec::new();
             let advice = advice.map(Into::into);
             warn(&Check { name: "XDP".into(), status, found: "a fault".into(), advice }, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(said(Status::Ok, None), "");
-        assert_eq!(said(Status::Warning, Some("update it")), "warning: XDP: a fault\nhint: update it\n");
+        assert_eq!(printed(Status::Ok, None), "");
+        assert_eq!(printed(Status::Warning, Some("update it")), "warning: XDP: a fault\nhint: update it\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `vethpath validate`.
+//! `vethpath validate` and `vethpath schema`: what a topology file may have, and whether one is valid.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::{Exit, Failure, labs};
 use crate::{
     cli::ValidateArgs,
-    output::count,
-    topology::{Fault, Faults, Level, Source, check, expand, key_path},
+    output::{self, count},
+    topology::{self, Fault, Faults, Level, Source, check, expand, key_path},
 };
 
 /// A fault as JSON.
@@ -62,10 +62,7 @@ fn json(file: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
         Err(faults) => (faults, Exit::Request),
     };
     let messages: Vec<Message<'_>> = faults.faults.iter().map(|fault| message_of(fault, &text)).collect();
-    serde_json::to_writer_pretty(&mut *out, &messages)
-        .map_err(io::Error::from)
-        .and_then(|()| writeln!(out))
-        .map_err(Failure::output)?;
+    output::json(&messages, out).map_err(Failure::output)?;
     Ok(exit)
 }
 
@@ -73,4 +70,10 @@ fn message_of<'a>(fault: &'a Fault, text: &str) -> Message<'a> {
     let (line, column) = fault.position(text);
     let key = key_path(text, fault.span.start);
     Message { level: fault.level, message: &fault.message, line, column, key, hint: &fault.hint }
+}
+
+/// Prints the JSON Schema of topology files.
+pub fn schema(out: &mut dyn Write) -> Result<Exit, Failure> {
+    output::json(&topology::schema(), out).map_err(Failure::output)?;
+    Ok(Exit::Done)
 }

@@ -8,13 +8,15 @@ use std::{
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
     links::FdLink,
+    loaded_programs,
     tc::{NlOptions, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
 };
+use aya_obj::generated::bpf_prog_type;
 use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use vethpath_common::names;
 
-use super::{Pins, query};
+use super::{Pins, bpf};
 use crate::{
     kernel::{Context, Netns, Result, traffic},
     topology::IfName,
@@ -24,7 +26,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hook {
-    /// tcx (Linux 6.6 and later): a pinned link, which outlives this process.
+    /// tcx: a pinned link, which outlives this process.
+    /// Minimum kernel: Linux 6.6 (tcx).
     Tcx,
     /// A filter of a `clsact` qdisc.
     Clsact,
@@ -275,14 +278,35 @@ pub fn is_our_filter(priority: u16, handle: u32) -> bool {
 /// Ids of the tcx programs at one hook of a device, in order. Empty if the kernel has no tcx.
 fn programs(ifindex: u32, hook: TcAttachType) -> Result<Vec<u32>> {
     const LOOPBACK: u32 = 1;
-    match query::tcx(ifindex, hook) {
+    match bpf::query_tcx(ifindex, hook) {
         // A kernel without tcx returns EINVAL for every device. After any other error, the programs are unknown.
-        Err(error) if lacks_tcx(&error) => match query::tcx(LOOPBACK, hook) {
+        Err(error) if lacks_tcx(&error) => match bpf::query_tcx(LOOPBACK, hook) {
             Err(error) if lacks_tcx(&error) => Ok(Vec::new()),
             _ => Err(error).doing("list programs of interface", ifindex),
         },
-        asked => asked.doing("list programs of interface", ifindex),
+        ids => ids.doing("list programs of interface", ifindex),
     }
+}
+
+/// Whether a program for netfilter hooks (`BPF_PROG_TYPE_NETFILTER`) is loaded on the machine. Its namespace
+/// and hook are unknown: only nfnetlink_hook reports them, which few kernels have.
+/// Minimum kernel: Linux 6.4 (`BPF_PROG_TYPE_NETFILTER`); `false` before.
+///
+/// # Errors
+/// The kernel refuses to list programs.
+pub fn has_netfilter_programs() -> Result<bool> {
+    for program in loaded_programs() {
+        match program {
+            Ok(program) if program.program_type() == bpf_prog_type::BPF_PROG_TYPE_NETFILTER => {
+                return Ok(true);
+            }
+            Ok(_) => {}
+            // The program was unloaded meanwhile.
+            Err(ProgramError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).doing("list", "BPF programs"),
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use aya::{
 use vethpath_common::{Count, MatrixKey, PairCounters, Path, names};
 
 use super::{
-    Pins, batch,
+    Pins, bpf,
     maps::{data, hash, opened},
 };
 use crate::kernel::{Context, Error, Result};
@@ -85,6 +85,7 @@ impl Counters {
     }
 
     /// The traffic matrix, summed over CPUs.
+    /// Minimum kernel: Linux 5.13 (`BPF_MAP_LOOKUP_BATCH` of a per-CPU array).
     ///
     /// # Errors
     /// The kernel refuses the read.
@@ -104,11 +105,13 @@ impl Counters {
                 room = room.saturating_sub(1);
                 add(key, cpus);
             };
-            batch::each(set.matrix.fd().as_fd(), self.cpus, add_one).doing("read map", names::MATRIX)?;
+            bpf::lookup_batch(set.matrix.fd().as_fd(), self.cpus, add_one)
+                .doing("read map", names::MATRIX)?;
             is_full |= room == 0;
             let width = set.cells.len().isqrt();
             let add_cell = |index: u32, cpus: &[Count]| add(MatrixKey::of_cell(index, width), cpus);
-            batch::each(set.cells.map().fd().as_fd(), self.cpus, add_cell).doing("read map", names::CELLS)?;
+            bpf::lookup_batch(set.cells.map().fd().as_fd(), self.cpus, add_cell)
+                .doing("read map", names::CELLS)?;
         }
         Ok(Matrix { is_full, ..sums.into_iter().collect() })
     }
@@ -161,8 +164,8 @@ impl Counters {
                     *sum = per_cpu.iter().fold(*sum, |sum, one| sum.plus(one));
                 }
             };
-            if batch::each(set.pairs.map().fd().as_fd(), self.cpus, add).is_err() {
-                // Kernels before 5.13 have no batch lookup for per-CPU arrays.
+            if bpf::lookup_batch(set.pairs.map().fd().as_fd(), self.cpus, add).is_err() {
+                // Before Linux 5.13, per-CPU arrays have no batch lookup.
                 return pairs.map(|pair| self.of(pair, matrix)).collect();
             }
         }
@@ -171,6 +174,7 @@ impl Counters {
     }
 
     /// Resets the counters of unused pair numbers, since new pairs will get them.
+    /// Minimum kernel: Linux 5.13 (`BPF_MAP_LOOKUP_BATCH` of a per-CPU array).
     ///
     /// # Errors
     /// The kernel refuses a write.
@@ -193,7 +197,7 @@ impl Counters {
                     let none = none.doing("write map", names::CELLS)?;
                     set.cells.set(cell, none, 0).doing("write map", names::CELLS)?;
                 }
-                batch::remove(set.matrix.fd().as_fd(), key).doing("write map", names::MATRIX)?;
+                bpf::delete_element(set.matrix.fd().as_fd(), key).doing("write map", names::MATRIX)?;
             }
         }
         Ok(())

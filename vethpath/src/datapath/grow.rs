@@ -72,6 +72,7 @@ pub fn left_over(pins: &Pins) -> Result<Option<Pins>> {
 }
 
 /// Creates another set with maps of these sizes.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`); with the XDP program 5.18 (XDP frags).
 ///
 /// # Errors
 /// The kernel refuses a program or map.
@@ -125,13 +126,13 @@ pub fn switch_over(
     })?
 }
 
-/// Replaces the lab's set by the other one, and keeps its counters. `tell` is called before each step.
+/// Replaces the lab's set by the other one, and keeps its counters. `on_step` is called before each step.
 ///
 /// # Errors
-/// bpffs refuses, or `tell` fails.
+/// bpffs refuses, or `on_step` fails.
 pub fn finish<E: From<Error>>(
     pins: &Pins,
-    tell: &mut impl FnMut(&str) -> std::result::Result<(), E>,
+    on_step: &mut impl FnMut(&str) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let counters = data(&pins.map(names::COUNTERS))?;
     let id = counters.info().doing("look up map", names::COUNTERS)?.id();
@@ -139,20 +140,20 @@ pub fn finish<E: From<Error>>(
     bpffs::make_directory(former.directory())?;
     for map in COUNTING {
         if !former.map(map).exists() {
-            tell(&format!("keep counters {map}"))?;
+            on_step(&format!("keep counters {map}"))?;
             let data: MapData = data(&pins.map(map))?;
             data.pin(former.map(map)).doing("pin map", map)?;
         }
     }
-    tell("use larger maps")?;
+    on_step("use larger maps")?;
     rename(pins.next().directory(), pins.moving().directory())?;
-    finish_moving(pins, tell)
+    finish_moving(pins, on_step)
 }
 
 /// Moves every pin of the `moving` set, which all ports use, to the lab's folder.
 fn finish_moving<E: From<Error>>(
     pins: &Pins,
-    tell: &mut impl FnMut(&str) -> std::result::Result<(), E>,
+    on_step: &mut impl FnMut(&str) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let moving = pins.moving();
     let entries = match fs::read_dir(moving.directory()) {
@@ -161,7 +162,7 @@ fn finish_moving<E: From<Error>>(
     };
     for entry in entries {
         let entry = entry.doing("list", moving.directory().display())?;
-        tell(&format!("move {}", entry.file_name().display()))?;
+        on_step(&format!("move {}", entry.file_name().display()))?;
         rename(&entry.path(), &pins.directory().join(entry.file_name()))?;
     }
     Ok(fs::remove_dir(moving.directory()).doing("remove", moving.directory().display())?)

@@ -1,4 +1,4 @@
-//! Loading the programs of a lab, and creating or reusing its maps.
+//! Loading the programs of a lab, creating or reusing its maps, and forwarding the programs' log.
 
 use std::{fs, io, path::Path, sync::LazyLock};
 
@@ -6,6 +6,9 @@ use aya::{
     EbpfLoader,
     programs::{ProgramError, ProgramInfo, SchedClassifier, Xdp},
 };
+use aya_log::EbpfLogger;
+use log::{Log, info, warn};
+use tokio::io::{Interest, unix::AsyncFd};
 use vethpath_common::{ABI_VERSION, Config, names};
 
 use super::{Maps, Pins, maps::data};
@@ -93,7 +96,7 @@ impl Sizes {
         let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX / 16);
         let ports = bounded(ports).saturating_mul(2).clamp(64, 1 << 20).next_power_of_two();
         let (sources, bridges) = (ports.saturating_mul(4).max(Self::SOURCES), bounded(bridges).max(1));
-        let ways = bridges.saturating_mul(bridges - 1);
+        let paths = bridges.saturating_mul(bridges - 1);
         let slots = ports.saturating_mul(Self::SLOTS_A_STATION / 2).saturating_mul(bridges);
         let slots = slots.clamp(*Self::SLOTS.start(), *Self::SLOTS.end());
         Self {
@@ -104,7 +107,7 @@ impl Sizes {
             stations: ports.saturating_mul(bridges).clamp(sources, Self::MOST_STATIONS.max(sources)),
             matrix: ports.saturating_mul(ports).min(Self::MOST_CELLS),
             // Room for the paths of other trees, which spanning tree may choose.
-            paths: ways.saturating_mul(4).saturating_add(1).clamp(Self::LEAST_PATHS, Self::MOST_PATHS),
+            paths: paths.saturating_mul(4).saturating_add(1).clamp(Self::LEAST_PATHS, Self::MOST_PATHS),
         }
     }
 }
@@ -115,6 +118,7 @@ pub struct Copies {
     /// Its number in the maps.
     pub domain: u32,
     /// Whether it has the XDP program.
+    /// Minimum kernel: Linux 5.18 (XDP frags).
     pub xdp: bool,
 }
 
@@ -137,9 +141,10 @@ pub fn check_version(pins: &Pins) -> Result<()> {
 
 /// Loads the programs of each bridge namespace, and pins programs and maps. Pinned maps are reused with their contents,
 /// unless a map or one of the programs `loaded` before is missing. Returns whether the maps are new.
+/// Minimum kernel: Linux 5.11 (`bpf_ktime_get_coarse_ns`); with the XDP program 5.18 (XDP frags).
 ///
 /// # Errors
-/// The kernel refuses a program or map (that of XDP before Linux 5.18), or the pinned maps are of another version.
+/// The kernel refuses a program or map, or the pinned maps are of another version.
 pub fn load(pins: &Pins, copies: &[Copies], loaded: &[Copies], sizes: Sizes) -> Result<bool> {
     let whole = is_whole(pins, loaded);
     if !whole {
@@ -264,6 +269,42 @@ fn load_xdp(pins: &Pins, domain: u32, sizes: Sizes) -> Result<()> {
 
 fn missing(program: &str) -> Error {
     Error::new("find", program, io::Error::other("the embedded object has no such program"))
+}
+
+/// Forwards the log of the port program of `domain` to this process's log, for the lifetime of the tokio runtime. Does
+/// nothing in a build without logging.
+///
+/// # Errors
+/// The program is not pinned.
+pub fn forward_log(pins: &Pins, domain: u32) -> Result<()> {
+    if !cfg!(feature = "ebpf-log") {
+        return Ok(());
+    }
+    let program =
+        SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
+    let id = program.info().doing("inspect", "the port program")?.id();
+    let logger = EbpfLogger::init_from_id(id).doing("read the log of", "the port program")?;
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe, for types that might close their descriptor; a logger does not"
+    )]
+    let logger =
+        AsyncFd::with_interest(logger, Interest::READABLE).doing("watch the log of", "the port program")?;
+    info!("passing on the log of program {id}");
+    tokio::spawn(forward(logger));
+    Ok(())
+}
+
+async fn forward<T: Log>(mut logger: AsyncFd<EbpfLogger<T>>) {
+    loop {
+        match logger.readable_mut().await {
+            Ok(mut guard) => {
+                guard.get_inner_mut().flush();
+                guard.clear_ready();
+            }
+            Err(error) => return warn!("cannot read the programs' log: {error}"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
-//! Typed handles to a lab's pinned maps.
+//! Typed handles to a lab's pinned maps, and the tables of stations: an array of slots, and a hash map for keys without
+//! a slot.
 
-use std::{collections::BTreeSet, io, os::fd::AsFd as _};
+use std::{borrow::BorrowMut, collections::BTreeSet, io, os::fd::AsFd as _};
 
-use aya::maps::{Array, HashMap, IterableMap, Map, MapData};
-use vethpath_common::{ABI_VERSION, Config, Path, PortKey, PortRecord, Source, Station, names};
+use aya::{
+    Pod,
+    maps::{Array, HashMap, IterableMap, Map, MapData, MapError},
+};
+use vethpath_common::{
+    ABI_VERSION, Config, Entry, Path, PortKey, PortRecord, Source, Station, UNCONFIRMED, names,
+};
 
-use super::{Pins, Table, batch, shared::Shared};
+use super::{Pins, Slots, bpf, mapped::MappedArray};
 use crate::kernel::{Context, Error, Result};
 
 /// The hint for maps of another version, and for those of another shape, which are of another version too.
@@ -15,7 +21,7 @@ const OTHER_VERSION: &str = "take the lab down with `vethpath down`, then bring 
 pub struct Maps {
     config: Array<MapData, Config>,
     /// The only element of `config`, mapped into memory.
-    shared: Shared<Config>,
+    mapped_config: MappedArray<Config>,
     /// Ports, for the counters.
     pub ports: HashMap<MapData, PortKey, PortRecord>,
     /// Stations as senders.
@@ -28,6 +34,7 @@ pub struct Maps {
 
 impl Maps {
     /// Opens the pinned maps.
+    /// Minimum kernel: Linux 5.5 (`BPF_F_MMAPABLE`).
     ///
     /// # Errors
     /// A map is missing or has another shape, or the maps are of another version.
@@ -41,7 +48,7 @@ impl Maps {
             return Err(Error::plain(io::Error::other(text)).with_hint(OTHER_VERSION));
         }
         Ok(Self {
-            shared: opened(Shared::map(config.map().fd(), 1), names::CONFIG)?,
+            mapped_config: opened(MappedArray::map(config.map().fd(), 1), names::CONFIG)?,
             config,
             ports: hash(pins, names::PORTS)?,
             sources: Table::open(pins, names::SOURCE_SLOTS, names::SOURCES)?,
@@ -83,7 +90,7 @@ impl Maps {
     /// # Errors
     /// The kernel refuses the write.
     pub fn unregister_port(&mut self, key: &PortKey) -> Result<()> {
-        batch::remove(self.ports.map().fd().as_fd(), key).doing("write map", names::PORTS)
+        bpf::delete_element(self.ports.map().fd().as_fd(), key).doing("write map", names::PORTS)
     }
 
     /// Unregisters all ports except these.
@@ -107,12 +114,12 @@ impl Maps {
     /// The current configuration, such as generation and lease, as programs see it.
     #[must_use]
     pub fn config(&self) -> Config {
-        self.shared.load()
+        self.mapped_config.load()
     }
 
     /// Sets the configuration, each field in one store. A program may see one field change before another.
     pub fn set_config(&mut self, config: Config) {
-        self.shared.store(config);
+        self.mapped_config.store(config);
     }
 }
 
@@ -122,7 +129,7 @@ pub(super) fn data(path: &std::path::Path) -> Result<MapData> {
 }
 
 /// Opens a pinned hash map.
-pub(super) fn hash<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
+pub(super) fn hash<K: Pod, V: Pod>(pins: &Pins, name: &str) -> Result<HashMap<MapData, K, V>> {
     opened(HashMap::try_from(Map::HashMap(data(&pins.map(name))?)), name)
 }
 
@@ -141,4 +148,104 @@ fn config(pins: &Pins) -> Result<(Array<MapData, Config>, u32)> {
         opened(Array::try_from(Map::Array(data(&pins.map(names::CONFIG))?)), names::CONFIG)?;
     let Config { abi, .. } = config.get(&0, 0).doing("read map", names::CONFIG)?;
     Ok((config, abi))
+}
+
+/// A table of stations, as senders or as receivers: a map from the keys of `V` to `V`.
+pub struct Table<V: Entry<Key: Pod> + Pod, M = MapData> {
+    slots: Slots<V>,
+    overflow: HashMap<M, V::Key, V>,
+}
+
+impl<V: Entry<Key: Pod> + Pod> Table<V> {
+    /// Opens the pinned maps of these names.
+    /// Minimum kernel: Linux 5.5 (`BPF_F_MMAPABLE`).
+    ///
+    /// # Errors
+    /// A map is missing or has another shape.
+    pub fn open(pins: &Pins, slots: &str, others: &str) -> Result<Self> {
+        let others = hash(pins, others)?;
+        Self::of(&data(&pins.map(slots))?, others).doing("map", slots)
+    }
+}
+
+impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
+    /// A table of an array of slots, and a hash map for keys without a slot.
+    /// Minimum kernel: Linux 5.5 (`BPF_F_MMAPABLE`).
+    ///
+    /// # Errors
+    /// The array cannot be mapped.
+    pub fn of(slots: &MapData, others: HashMap<M, V::Key, V>) -> io::Result<Self> {
+        let count = slots.info().map_err(io::Error::other)?.max_entries();
+        let bits = count.checked_ilog2().filter(|&bits| bits > 0).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { slots: Slots::map(slots.fd().as_fd(), bits)?, overflow: others })
+    }
+
+    /// The entry of a key.
+    #[must_use]
+    pub fn get(&self, key: &V::Key) -> Option<V> {
+        self.slots.get(key).or_else(|| self.overflow.get(key, 0).ok())
+    }
+
+    /// Adds an entry for a key that has none. If it had one, a grace period must have passed since its removal.
+    ///
+    /// # Errors
+    /// The hash map is full (`E2BIG`), or the kernel refuses.
+    pub fn insert(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
+        if self.slots.put(key, value) { Ok(()) } else { self.insert_overflow(key, value) }
+    }
+
+    /// As [`Table::insert`], but programs use the entry only when announcements of this number are
+    /// [confirmed](vethpath_common::Config::confirmed).
+    ///
+    /// # Errors
+    /// As [`Table::insert`].
+    pub fn announce(&mut self, key: &V::Key, value: &V, number: u32) -> std::result::Result<(), MapError> {
+        let mut value = *value;
+        *value.away_until() = UNCONFIRMED | u64::from(number);
+        self.insert(key, &value)
+    }
+
+    /// Clears the mark of an entry whose announcement number is at most `confirmed`, so that programs need not check
+    /// whether it is confirmed. An entry in the hash map keeps its mark, since an update by system call could overwrite
+    /// a concurrent write by a program.
+    pub fn confirm(&self, key: &V::Key, confirmed: u32) {
+        self.slots.confirm(key, confirmed);
+    }
+
+    /// As [`Table::insert`], but always into the hash map.
+    ///
+    /// # Errors
+    /// As [`Table::insert`].
+    pub fn insert_overflow(&mut self, key: &V::Key, value: &V) -> std::result::Result<(), MapError> {
+        self.slots.mark_overflow(key);
+        self.overflow.insert(key, value, 0)
+    }
+
+    /// Removes the entry of a key, if it has one. Programs may use the entry until a grace period is over.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn remove(&mut self, key: &V::Key) -> std::result::Result<(), MapError> {
+        if self.slots.remove(key) {
+            return Ok(());
+        }
+        Ok(bpf::delete_element(self.overflow.map().fd().as_fd(), key)?)
+    }
+
+    /// Removes all entries, as [`Table::remove`] does.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn clear(&mut self) -> std::result::Result<(), MapError> {
+        self.slots.clear();
+        let keys: Vec<V::Key> = self.overflow.keys().collect::<std::result::Result<_, _>>()?;
+        keys.iter().try_for_each(|key| self.remove(key))?;
+        self.slots.clear_overflow();
+        Ok(())
+    }
+
+    /// All entries. An entry that is removed during the iteration may end it early.
+    pub fn iter(&self) -> impl Iterator<Item = (V::Key, V)> {
+        self.slots.iter().chain(self.overflow.iter().filter_map(std::result::Result::ok))
+    }
 }

@@ -9,22 +9,23 @@ use std::{
 
 use vethpath_common::{Entry, NOT_THERE, Slot, UNCONFIRMED, slot_of};
 
-use super::shared::Shared;
+use super::mapped::MappedArray;
 
 /// A table of slots, mapped into memory.
 pub struct Slots<V> {
-    memory: Shared<Slot<V>>,
+    memory: MappedArray<Slot<V>>,
     bits: u32,
 }
 
 impl<V: Entry> Slots<V> {
     /// Maps a table of 2^`bits` slots.
+    /// Minimum kernel: Linux 5.5 (`BPF_F_MMAPABLE`).
     ///
     /// # Errors
     /// The BPF map cannot be mapped into memory, or is smaller.
     pub fn map(fd: impl AsFd, bits: u32) -> io::Result<Self> {
         let () = V::ALIGNED;
-        Ok(Self { memory: Shared::map(fd, 1 << bits)?, bits })
+        Ok(Self { memory: MappedArray::map(fd, 1 << bits)?, bits })
     }
 
     /// The entry of a key, if it has a slot.

@@ -32,6 +32,7 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Attaches the pinned XDP program of `domain` to `ports` in `netns`, in driver mode only. `links` are the links of
 /// the namespace. Ports that already have the program are skipped. Returns the newly attached ports.
+/// Minimum kernel: Linux 5.18 (XDP frags).
 ///
 /// # Errors
 /// The program is not pinned, or the kernel refuses a port, for example because it has another XDP program
@@ -58,10 +59,10 @@ pub fn attach_xdp(
             // An existing pin is stale: it belongs to a removed port of this name.
             let _ = fs::remove_file(pins.xdp_link(port));
             let former = link.and_then(|link| link.xdp_program);
-            let patience = if former.is_some_and(is_a_labs) { RELEASE } else { MIN_TIMEOUT };
+            let timeout = if former.is_some_and(is_a_labs) { RELEASE } else { MIN_TIMEOUT };
             // The kernel may still be releasing a link, and its program, that was unpinned a moment ago.
             let attach = || program.attach(port.as_str(), XdpMode::Driver);
-            let link = match retry_while(nix::libc::EBUSY, patience, attach) {
+            let link = match retry_while(nix::libc::EBUSY, timeout, attach) {
                 Err(error) if is_of_queues(&error) => return Err(too_few_queues(port)),
                 other => other.doing("attach XDP to", port)?,
             };
@@ -96,6 +97,7 @@ fn too_few_queues(port: &IfName) -> Error {
 
 /// Replaces the XDP program of `pins` by that of `next`, atomically for each port. A port without our link is skipped.
 /// If `next` has no XDP program, it is not wanted any more and is detached.
+/// Minimum kernel: Linux 5.18 (XDP frags), if `next` has the XDP program.
 ///
 /// # Errors
 /// The kernel refuses a port. The ports before it have the new program.
@@ -156,6 +158,7 @@ fn id(program: &Xdp) -> Result<u32> {
 }
 
 /// The ports of one bridge namespace that the XDP program may redirect to.
+/// Minimum kernel: Linux 5.4 (`BPF_MAP_TYPE_DEVMAP_HASH`).
 pub struct Receivers {
     map: DevMapHash<aya::maps::MapData>,
     current: BTreeSet<u32>,

@@ -11,7 +11,7 @@ use aya::{
 use caps::errors::CapsError;
 use nix::errno::Errno;
 
-use super::exchange::ExchangeError;
+use super::netlink::NetlinkError;
 
 /// The result of every operation in this layer.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -185,7 +185,7 @@ impl Cause for rtnetlink::Error {
     }
 }
 
-impl Cause for ExchangeError {
+impl Cause for NetlinkError {
     fn explain(self) -> (io::Error, Option<&'static str>) {
         let source = match self {
             Self::Refused(source) | Self::Send(source) | Self::Receive(source) => source,

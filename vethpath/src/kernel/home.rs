@@ -15,7 +15,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Direct, LinkFacts, Netns, Result, bpffs,
+    LinkFacts, Netns, Result, RouteSocket, bpffs,
     error::Context,
     files,
     namespace_id::mount_namespace_id,
@@ -37,7 +37,8 @@ pub struct Home {
     pub netns: NetnsId,
     /// The inode of the mount namespace. It may be reused when the namespace is gone.
     pub mounts: u64,
-    /// Its identifier, which is not reused; `None` before Linux 6.11.
+    /// Its identifier, which is not reused.
+    /// Minimum kernel: Linux 6.11 (`NS_GET_MNTNS_ID`); `None` before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mounts_id: Option<u64>,
     /// The inode of the PID namespace that the agent's pid belongs to.
@@ -78,6 +79,15 @@ pub struct HomeAccess {
     sees_all_processes: bool,
     /// Whether another bpffs is mounted over the lab's.
     hidden_bpffs: bool,
+}
+
+/// What a command does with a lab.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    /// It reads the lab's state.
+    Read,
+    /// It changes the lab.
+    Change,
 }
 
 /// Why a command cannot run from here.
@@ -140,7 +150,7 @@ impl Home {
             if !fs::metadata(&path).is_ok_and(|found| seen.insert(found.ino())) {
                 continue;
             }
-            let links = Netns::open(&path, netns::HOST).and_then(|netns| Direct::open(&netns)?.links(false));
+            let links = Netns::open(&path, netns::HOST).and_then(|netns| RouteSocket::open(&netns)?.links());
             let links = links.unwrap_or_default();
             let (loopback, others): (Vec<_>, Vec<_>) = links.iter().partition(|link| link.loopback);
             if others.into_iter().any(&is_of_lab) && !loopback.into_iter().any(&is_of_lab) {
@@ -165,7 +175,7 @@ impl Home {
                 false => match self.find_mounts(agent) {
                     // Another mount namespace with the same mounts, as some containers have.
                     Access::Lost if has_pins => Access::Here,
-                    way => way,
+                    found => found,
                 },
             },
             same_processes: self.processes == here.processes,
@@ -253,13 +263,13 @@ impl HomeAccess {
         !self.netns.is_lost()
     }
 
-    /// Why a command cannot run; `changes` if it changes the lab.
+    /// Why a command cannot run.
     #[must_use]
-    pub fn obstacle(&self, changes: bool) -> Option<Obstacle> {
+    pub fn obstacle(&self, intent: Intent) -> Option<Obstacle> {
         let lost = self.netns.is_lost() || self.mounts.is_lost();
         match self {
             _ if lost && !self.sees_all_processes => Some(Obstacle::Unreachable),
-            _ if changes && !self.same_processes => Some(Obstacle::Processes),
+            _ if intent == Intent::Change && !self.same_processes => Some(Obstacle::Processes),
             _ if self.hidden_bpffs => Some(Obstacle::HiddenPins),
             _ if self.netns.is_lost() => Some(Obstacle::NetnsGone),
             _ if self.mounts.is_lost() => Some(Obstacle::MountsGone),
@@ -390,7 +400,7 @@ mod tests {
     fn here_is_here() {
         let home = Home::current().unwrap();
         let route = home.route(None).unwrap();
-        assert!(route.is_here() && route.obstacle(true).is_none(), "{route:?}");
+        assert!(route.is_here() && route.obstacle(Intent::Change).is_none(), "{route:?}");
         let text = serde_json::to_string(&home).unwrap();
         assert_eq!(serde_json::from_str::<Home>(&text).unwrap(), home);
     }
@@ -400,11 +410,11 @@ mod tests {
         let nowhere =
             Home { mounts: 1, netns: NetnsId { inode: 1, cookie: None }, ..Home::current().unwrap() };
         let nowhere = Home { bpffs: None, ..nowhere };
-        assert_eq!(nowhere.route(None).unwrap().obstacle(false), Some(Obstacle::NetnsGone));
+        assert_eq!(nowhere.route(None).unwrap().obstacle(Intent::Read), Some(Obstacle::NetnsGone));
         let apart = Home { processes: 1, ..nowhere };
         let sees_all = Home::current().unwrap().processes == INITIAL_PROCESSES;
         let expected = if sees_all { Obstacle::NetnsGone } else { Obstacle::Unreachable };
-        assert_eq!(apart.route(None).unwrap().obstacle(false), Some(expected));
+        assert_eq!(apart.route(None).unwrap().obstacle(Intent::Read), Some(expected));
     }
 
     #[test]

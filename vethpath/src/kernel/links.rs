@@ -1,14 +1,12 @@
-//! Links: creates veth pairs, changes and removes links, and reads their attributes.
+//! Links: what the kernel reports about them.
 
-use futures_util::TryStreamExt;
+use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoPortData, InfoVeth,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+    InfoBridge, InfoData, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    LinkXdp, XdpAttached,
 };
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{Error, Netns, Result, Rtnl, error::Context, rtnl::dump};
-use crate::topology::{IfName, Mac};
+use super::{Context, NetlinkError, Result};
 
 pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
 
@@ -19,6 +17,7 @@ pub struct GsoLimits {
     /// `gso_max_size`, in bytes; applies to IPv4 too before Linux 6.3.
     pub size: u32,
     /// `gso_ipv4_max_size`, in bytes.
+    /// Minimum kernel: Linux 6.3 (`gso_ipv4_max_size`); 0 before.
     pub ipv4_size: u32,
     /// `gso_max_segs`.
     pub segments: u32,
@@ -40,17 +39,6 @@ impl GsoLimits {
             segments: self.segments.max(other.segments),
         }
     }
-}
-
-/// One end of a veth pair to create.
-#[derive(Clone, Copy, Debug)]
-pub struct VethEnd<'a> {
-    /// The device's name.
-    pub name: &'a IfName,
-    /// Its MAC.
-    pub mac: Mac,
-    /// The bridge that it becomes a port of, by ifindex.
-    pub bridge: Option<u32>,
 }
 
 /// The mode of the XDP program on a device.
@@ -154,7 +142,7 @@ impl LinkFacts {
                     _ => None,
                 });
             }
-            LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| self.note_info(info)),
+            LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| self.apply_info(info)),
             LinkAttribute::Stats64(stats) => {
                 self.sent = (stats.tx_packets, stats.tx_bytes);
                 self.received = (stats.rx_packets, stats.rx_bytes);
@@ -164,7 +152,7 @@ impl LinkFacts {
         }
     }
 
-    fn note_info(&mut self, info: LinkInfo) {
+    fn apply_info(&mut self, info: LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
             LinkInfo::Data(InfoData::Bridge(mut attributes)) => {
@@ -211,190 +199,110 @@ fn xdp_mode(attributes: &[LinkXdp]) -> XdpMode {
     }
 }
 
-/// The request that creates a veth pair: see [`Rtnl::create_veth`].
-pub(super) fn veth_message(
-    end: VethEnd<'_>,
-    peer: VethEnd<'_>,
-    peer_netns: &Netns,
-    mtu: Option<u32>,
-) -> LinkMessage {
-    let mut peer_message = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(peer.name.as_str())
-        .address(peer.mac.bytes().to_vec())
-        .setns_by_fd(peer_netns.raw_fd());
-    let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-        .name(end.name.as_str())
-        .address(end.mac.bytes().to_vec());
-    if let Some(mtu) = mtu {
-        message = message.mtu(mtu);
-        peer_message = peer_message.mtu(mtu);
+/// The kernel's message about a link.
+pub struct RawLink(pub(super) Vec<u8>);
+
+impl RawLink {
+    /// Its ifindex (`struct ifinfomsg`).
+    #[must_use]
+    pub fn ifindex(&self) -> u32 {
+        self.0.get(4..8).and_then(|word| word.try_into().ok()).map(u32::from_ne_bytes).unwrap_or_default()
     }
-    if let Some(bridge) = end.bridge {
-        message = message.controller(bridge);
+
+    /// The bytes of the message, for comparison.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
     }
-    message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message.build()))).build()
+
+    /// The counters of the link: see [`RouteSocket::counters`](super::RouteSocket::counters).
+    ///
+    /// # Errors
+    /// The message cannot be parsed.
+    pub fn counters(&self) -> Result<LinkFacts> {
+        parse_counters(&self.0).doing("read", "a link")
+    }
+
+    /// Parses the message.
+    ///
+    /// # Errors
+    /// The message cannot be parsed.
+    pub fn read(&self) -> Result<LinkFacts> {
+        parse(&self.0).doing("read", "a link")
+    }
 }
 
-/// The attribute that keeps a port from getting an IPv6 link-local address.
-pub(super) fn quiet() -> LinkAttribute {
-    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
-        In6AddrGenMode::None,
-    )])])
+/// Parses one link's message.
+pub(super) fn parse(payload: &[u8]) -> std::result::Result<LinkFacts, NetlinkError> {
+    let malformed = || NetlinkError::Malformed("a link cannot be parsed");
+    let message = LinkMessage::parse(payload).or_else(|_| LinkMessage::parse(&in_ascii(payload)));
+    message.map(LinkFacts::parse).map_err(|_| malformed())
 }
 
-impl Rtnl {
-    /// Creates a veth pair in one request: `end` here, `peer` in `peer_netns`, both with their names, MACs and MTU
-    /// (bytes; `None` is the kernel's 1500), both down.
-    ///
-    /// # Errors
-    /// A name is taken, or the kernel refuses; then neither end exists.
-    pub async fn create_veth(
-        &self,
-        end: VethEnd<'_>,
-        peer: VethEnd<'_>,
-        peer_netns: &Netns,
-        mtu: Option<u32>,
-    ) -> Result<()> {
-        let message = veth_message(end, peer, peer_netns, mtu);
-        self.handle
-            .link()
-            .add(message)
-            .execute()
-            .await
-            .doing("make veth pair", format_args!("{} - {}", end.name, peer.name))
-    }
-
-    /// Marks a link as ours, and adds an alternative name for users.
-    ///
-    /// # Errors
-    /// The link is gone, or the alternative name is taken.
-    pub async fn mark(&self, ifindex: u32, mark: &str, altname: Option<&str>) -> Result<()> {
-        let message = LinkUnspec::new_with_index(ifindex).alias(mark).build();
-        self.handle.link().set(message).execute().await.doing("mark link", mark)?;
-        if let Some(altname) = altname {
-            self.handle
-                .link()
-                .property_add(ifindex)
-                .alt_ifname(&[altname])
-                .execute()
-                .await
-                .doing("name link", altname)?;
-        }
-        Ok(())
-    }
-
-    /// Brings a link up.
-    ///
-    /// # Errors
-    /// The link is gone, or the kernel refuses.
-    pub async fn set_up(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
-        self.handle
-            .link()
-            .set(LinkUnspec::new_with_index(ifindex).up().build())
-            .execute()
-            .await
-            .doing("bring up", name)
-    }
-
-    /// Sets a link down. The kernel then removes its routes, and most of its IPv6 addresses.
-    ///
-    /// # Errors
-    /// The link is gone, or the kernel refuses.
-    pub async fn set_down(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
-        let message = LinkUnspec::new_with_index(ifindex).down().build();
-        self.handle.link().set(message).execute().await.doing("take down", name)
-    }
-
-    /// Sets the MAC of a link. A veth and a bridge stay up meanwhile (`IFF_LIVE_ADDR_CHANGE`).
-    ///
-    /// # Errors
-    /// The link is gone, or the kernel refuses.
-    pub async fn set_mac(&self, ifindex: u32, mac: Mac, name: impl std::fmt::Display) -> Result<()> {
-        let message = LinkUnspec::new_with_index(ifindex).address(mac.bytes().to_vec()).build();
-        self.handle.link().set(message).execute().await.doing("set the MAC of", name)
-    }
-
-    /// Sets the MTU of a link, in bytes.
-    ///
-    /// # Errors
-    /// The link is gone, or cannot have that MTU.
-    pub async fn set_mtu(&self, ifindex: u32, mtu: u32, name: impl std::fmt::Display) -> Result<()> {
-        let message = LinkUnspec::new_with_index(ifindex).mtu(mtu).build();
-        self.handle.link().set(message).execute().await.doing("set the MTU of", name)
-    }
-
-    /// Makes a link a port of a bridge.
-    ///
-    /// # Errors
-    /// The link or the bridge is gone, or the bridge is full.
-    pub async fn enslave(&self, ifindex: u32, bridge: u32, name: impl std::fmt::Display) -> Result<()> {
-        let message = LinkUnspec::new_with_index(ifindex).controller(bridge).build();
-        self.handle.link().set(message).execute().await.doing("add to its bridge", name)
-    }
-
-    /// Removes a link. One that is gone is no error.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn delete_link(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
-        match self.handle.link().del(ifindex).execute().await.doing("remove link", name) {
-            Err(error) if error.is_missing() => Ok(()),
-            other => other,
-        }
-    }
-
-    /// All links of the namespace.
-    ///
-    /// # Errors
-    /// The kernel refuses the dump.
-    pub async fn links(&self) -> Result<Vec<LinkFacts>> {
-        let messages: Vec<_> =
-            dump(self.handle.link().get().execute()).await.doing("list links of", self.netns())?;
-        Ok(messages.into_iter().map(LinkFacts::parse).collect())
-    }
-
-    /// The link of this name (or alternative name), if it exists.
-    ///
-    /// # Errors
-    /// The kernel refuses for another reason than that it does not exist.
-    pub async fn link(&self, name: &str) -> Result<Option<LinkFacts>> {
-        let found = self.handle.link().get().match_name(name).execute().try_next().await;
-        match found.doing("look up link", name) {
-            Ok(message) => Ok(message.map(LinkFacts::parse)),
-            Err(error) if error.is_missing() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// The other end of a veth, in any namespace. It is requested from here by netns id (`IFLA_TARGET_NETNSID`), so
-    /// that no reference to its namespace is held. `None` if it is gone.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn peer_of(&self, end: &LinkFacts) -> Result<Option<LinkFacts>> {
-        let Some(index) = end.peer else { return Ok(None) };
-        let mut request = self.handle.link().get().match_index(index);
-        if let Some(id) = end.peer_netns {
-            if id < 0 {
-                return Ok(None);
+/// A link's message with `?` for each byte that is not ASCII in its names and its alias. The kernel takes any bytes but
+/// `/`, `:` and spaces in a name (`dev_valid_name` in net/core/dev.c), and any in an alias.
+fn in_ascii(payload: &[u8]) -> Vec<u8> {
+    // `struct ifinfomsg`, `struct nlattr`, its flags, and attributes of linux/if_link.h.
+    const HEADER: usize = 16;
+    const ATTRIBUTE: usize = 4;
+    const FLAGS: u16 = 0xc000;
+    const TEXTS: [u16; 4] = [3, 20, 38, 53];
+    const PROP_LIST: u16 = 52;
+    fn clean(mut rest: &mut [u8]) {
+        while let Some((header, _)) = rest.split_first_chunk::<ATTRIBUTE>() {
+            let [length, kind] = [0, 2].map(|at| u16::from_ne_bytes([header[at], header[at + 1]]));
+            let length = usize::from(length).clamp(ATTRIBUTE, rest.len());
+            let (attribute, more) = rest.split_at_mut(length.next_multiple_of(ATTRIBUTE).min(rest.len()));
+            let value = &mut attribute[ATTRIBUTE..length];
+            match kind & !FLAGS {
+                PROP_LIST => clean(value),
+                kind if TEXTS.contains(&kind) => {
+                    value.iter_mut().filter(|byte| !byte.is_ascii()).for_each(|byte| *byte = b'?');
+                }
+                _ => {}
             }
-            request.message_mut().attributes.push(LinkAttribute::IfNetnsId(id));
-        }
-        match request.execute().try_next().await.doing("look up the peer of", &end.name) {
-            Ok(message) => Ok(message.map(LinkFacts::parse)),
-            Err(error) if error.is_missing() || error.is_invalid() => Ok(None),
-            Err(error) => Err(error),
+            rest = more;
         }
     }
+    let mut cleaned = payload.to_vec();
+    cleaned.get_mut(HEADER..).map(clean);
+    cleaned
+}
 
-    /// The link of this name, which must exist.
-    ///
-    /// # Errors
-    /// It does not exist, or the kernel refuses.
-    pub async fn expect_link(&self, name: &IfName) -> Result<LinkFacts> {
-        let missing = || {
-            Error::new("find link", name.to_string(), std::io::Error::from_raw_os_error(nix::libc::ENODEV))
+/// Parses only what a reader of counters needs of one link's message, which takes a tenth of the time.
+pub(super) fn parse_counters(payload: &[u8]) -> std::result::Result<LinkFacts, NetlinkError> {
+    // `struct ifinfomsg` with its ifindex, `struct rtnl_link_stats64`, and attributes of linux/if_link.h.
+    const HEADER: usize = 16;
+    const NAME: u16 = 3;
+    const LINK: u16 = 5;
+    const STATS64: u16 = 23;
+    const LINK_NETNSID: u16 = 37;
+    let malformed = || NetlinkError::Malformed("a link cannot be parsed");
+    let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
+    let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+    let mut link = LinkFacts { ifindex: word(header, 4).unwrap_or_default(), ..LinkFacts::default() };
+    for attribute in NlasIterator::new(rest) {
+        let attribute = attribute.map_err(|_| malformed())?;
+        let value = attribute.value();
+        let long = |at: usize| {
+            let bytes = value.get(at * 8..at * 8 + 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map(u64::from_ne_bytes).unwrap_or_default()
         };
-        self.link(name.as_str()).await?.ok_or_else(missing)
+        match attribute.kind() {
+            NAME => link.name = String::from_utf8_lossy(value).trim_end_matches('\0').to_owned(),
+            LINK => link.peer = word(value, 0),
+            LINK_NETNSID => link.peer_netns = word(value, 0).map(u32::cast_signed),
+            STATS64 => {
+                (link.received, link.sent) = ((long(0), long(2)), (long(1), long(3)));
+                (link.dropped, link.refused) = (long(6), long(7));
+            }
+            _ => {}
+        }
     }
+    Ok(link)
+}
+
+/// Asks the kernel to skip the counters of a link, which take longest to sum up.
+pub(super) fn skip_counters(request: &mut LinkMessage) {
+    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
 }

@@ -3,39 +3,29 @@
 //!
 //! A netlink socket stays in the network namespace where it was opened, whichever thread uses it later.
 
-mod addresses;
 pub mod announce;
 pub mod bpffs;
-mod bridges;
-pub mod channels;
+mod bridge;
 pub mod clock;
-mod direct;
 pub mod driver;
 mod error;
-mod exchange;
-mod fdb;
-pub mod features;
+pub mod ethtool;
 pub mod files;
 mod frames;
-pub mod generic;
 pub mod home;
-mod link_batch;
+mod ip;
 mod links;
 mod namespace_id;
-mod neighbours;
 pub mod netfilter;
+mod netlink;
 pub mod netns;
-pub mod offloads;
 pub mod packet_sockets;
-mod pipeline;
 pub mod pool;
 pub mod probe;
 pub mod process;
 pub mod rcu;
-mod routes;
+mod route_socket;
 mod rtnl;
-pub mod signals;
-mod sockets;
 pub mod sysctl;
 pub mod traffic;
 pub mod watch;
@@ -44,16 +34,16 @@ pub mod xdp;
 #[cfg(test)]
 pub(crate) mod sandbox;
 
-pub use direct::{Direct, RawLink};
+pub use bridge::FdbEntry;
 pub(crate) use error::Context;
 pub use error::{Error, Result};
-pub use exchange::ExchangeError;
-pub use fdb::FdbEntry;
-pub use link_batch::{LinkChange, NewVeth};
-pub use links::{GsoLimits, LinkFacts, PortAttribute, VethEnd, XdpMode};
-pub use neighbours::{NeighbourTable, neighbour_tables};
+pub use ip::{NeighbourTable, RouteFacts, neighbour_tables};
+pub use links::{GsoLimits, LinkFacts, PortAttribute, RawLink, XdpMode};
+pub use netlink::{
+    NetlinkError, generic,
+    sockets::{Source, blocking},
+};
 pub use netns::{Netns, NetnsId};
-pub use routes::RouteFacts;
+pub use route_socket::{LinkChange, NewVeth, RouteSocket, VethEnd};
 pub use rtnl::Rtnl;
-pub use sockets::{Source, blocking};
 pub use traffic::{FilterFacts, QdiscFacts};

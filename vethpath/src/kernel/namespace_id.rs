@@ -15,7 +15,8 @@ use nix::{
 /// `SO_NETNS_COOKIE` of asm-generic/socket.h, which libc lacks for some targets.
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
-/// The cookie of the calling thread's network namespace; `None` before Linux 5.14.
+/// The cookie of the calling thread's network namespace.
+/// Minimum kernel: Linux 5.14 (`SO_NETNS_COOKIE`); `None` before.
 #[must_use]
 pub fn netns_cookie() -> Option<u64> {
     let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
@@ -43,7 +44,8 @@ mod request {
     nix::ioctl_read!(mntns_id, 0xb7, 0x5, u64);
 }
 
-/// The identifier of the mount namespace behind an open file of nsfs; `None` before Linux 6.11.
+/// The identifier of the mount namespace behind an open file of nsfs.
+/// Minimum kernel: Linux 6.11 (`NS_GET_MNTNS_ID`); `None` before.
 #[must_use]
 pub fn mount_namespace_id(file: &File) -> Option<u64> {
     let mut id = 0;

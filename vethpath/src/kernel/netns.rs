@@ -38,7 +38,8 @@ pub(super) const HOST: &str = "host";
 pub struct NetnsId {
     /// Its inode in nsfs, which may be reused after the namespace is gone.
     pub inode: u64,
-    /// Its cookie, which is never reused. `None` before Linux 5.14.
+    /// Its cookie, which is never reused.
+    /// Minimum kernel: Linux 5.14 (`SO_NETNS_COOKIE`); `None` before.
     #[serde(default)]
     pub cookie: Option<u64>,
 }

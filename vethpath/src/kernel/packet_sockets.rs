@@ -9,9 +9,8 @@ use netlink_sys::Socket;
 use nix::libc;
 
 use super::{
-    Context,
-    exchange::{self, ExchangeError},
-    files,
+    Context, files,
+    netlink::{self, NetlinkError},
 };
 
 /// Name of the file in `/proc/net`.
@@ -44,13 +43,13 @@ const EVERY_PROTOCOL: u16 = 3;
 /// The dump or the file cannot be read. The caller must then assume a tap on every interface.
 pub fn taps(socket: Option<&Socket>, net: &Path) -> super::Result<Vec<Tap>> {
     const SOCK_DIAG_BY_FAMILY: u16 = 20;
-    let ask = |socket: &Socket| -> Result<Vec<Tap>, ExchangeError> {
-        let answers = exchange::dump(socket, SOCK_DIAG_BY_FAMILY, &request())?;
-        answers.iter().filter_map(|answer| parse(answer).transpose()).collect()
+    let query = |socket: &Socket| -> Result<Vec<Tap>, NetlinkError> {
+        let replies = netlink::dump(socket, SOCK_DIAG_BY_FAMILY, &request())?;
+        replies.iter().filter_map(|reply| parse(reply).transpose()).collect()
     };
-    let mut taps = match socket.map(ask) {
-        Some(asked) if !asked.as_ref().is_err_and(|error| error.errno() == Some(libc::ENOENT)) => {
-            asked.doing("list", "the packet sockets of the namespace")?
+    let mut taps = match socket.map(query) {
+        Some(found) if !found.as_ref().is_err_and(|error| error.errno() == Some(libc::ENOENT)) => {
+            found.doing("list", "the packet sockets of the namespace")?
         }
         _ => listed(net).doing("read", format_args!("{FILE} of the namespace"))?,
     };
@@ -87,19 +86,19 @@ fn request() -> [u8; 20] {
 }
 
 /// `struct packet_diag_msg` and its attributes. A tap without PACKET_DIAG_INFO counts as one on every interface.
-pub(crate) fn parse(answer: &[u8]) -> Result<Option<Tap>, ExchangeError> {
+pub(crate) fn parse(reply: &[u8]) -> Result<Option<Tap>, NetlinkError> {
     const MESSAGE: usize = 16;
     const PACKET_DIAG_INFO: u16 = 0;
-    let (message, rest) = answer
+    let (message, rest) = reply
         .split_first_chunk::<MESSAGE>()
-        .ok_or(ExchangeError::Malformed("a packet socket is truncated"))?;
+        .ok_or(NetlinkError::Malformed("a packet socket is truncated"))?;
     let protocol = u16::from_ne_bytes([message[2], message[3]]);
     if protocol != EVERY_PROTOCOL {
         return Ok(None);
     }
     let mut ifindex = 0;
     for attribute in NlasIterator::new(rest) {
-        let attribute = attribute.map_err(|_| ExchangeError::Malformed("an attribute is truncated"))?;
+        let attribute = attribute.map_err(|_| NetlinkError::Malformed("an attribute is truncated"))?;
         if attribute.kind() == PACKET_DIAG_INFO
             && let Some(index) = attribute.value().first_chunk::<4>()
         {
@@ -127,8 +126,8 @@ mod tests {
     /// The taps, if netlink and the file agree.
     fn now() -> Vec<Tap> {
         let net = Path::new("/proc/thread-self/net");
-        let told = taps(Some(&Socket::new(NETLINK_SOCK_DIAG).unwrap()), net).unwrap();
-        if taps(None, net).unwrap() == told { told } else { Vec::from([tap(u32::MAX)]) }
+        let taps_by_netlink = taps(Some(&Socket::new(NETLINK_SOCK_DIAG).unwrap()), net).unwrap();
+        if taps(None, net).unwrap() == taps_by_netlink { taps_by_netlink } else { Vec::from([tap(u32::MAX)]) }
     }
 
     fn tap(ifindex: u32) -> Tap {
@@ -204,22 +203,22 @@ mod tests {
     #[test]
     fn answers_may_be_garbage() {
         // Reply of Linux 6.18: tcpdump on interface 7.
-        let mut answer = vec![17, 3, 3, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
-        answer.extend([28, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
-        answer.extend([0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0]);
-        assert_eq!(parse(&answer).unwrap(), Some(tap(7)));
-        for cut in 0..answer.len() {
+        let mut reply = vec![17, 3, 3, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+        reply.extend([28, 0, 0, 0, 7, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        reply.extend([0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0]);
+        assert_eq!(parse(&reply).unwrap(), Some(tap(7)));
+        for cut in 0..reply.len() {
             // Without attributes it is a tap on every interface. A truncated attribute is an error.
-            assert_eq!(parse(&answer[..cut]).ok(), (cut == 16).then_some(Some(tap(0))), "cut at {cut}");
+            assert_eq!(parse(&reply[..cut]).ok(), (cut == 16).then_some(Some(tap(0))), "cut at {cut}");
         }
-        for at in 0..answer.len() {
+        for at in 0..reply.len() {
             for value in [0, 1, 3, 5, 0xff] {
-                let mut broken = answer.clone();
+                let mut broken = reply.clone();
                 broken[at] = value;
                 let _ = parse(&broken);
             }
         }
-        answer[16..18].copy_from_slice(&[6, 0]);
-        assert_eq!(parse(&answer[..24]).unwrap(), Some(tap(0)), "an index of two bytes is none");
+        reply[16..18].copy_from_slice(&[6, 0]);
+        assert_eq!(parse(&reply[..24]).unwrap(), Some(tap(0)), "an index of two bytes is none");
     }
 }

@@ -28,7 +28,7 @@ pub fn io_bound<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
 
 fn run<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
-    let share = || {
+    let worker = || {
         let mut done = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -37,11 +37,11 @@ fn run<T: Sync, R: Send>(items: &[T], threads: usize, work: impl Fn(&T) -> R + S
         }
     };
     let mut done = thread::scope(|scope| {
-        let crew: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(share)).collect();
+        let workers: Vec<_> = (0..threads.min(items.len())).map(|_| scope.spawn(worker)).collect();
         let mut done = Vec::with_capacity(items.len());
-        for thread in crew {
-            match thread.join() {
-                Ok(share) => done.extend(share),
+        for worker in workers {
+            match worker.join() {
+                Ok(results) => done.extend(results),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }

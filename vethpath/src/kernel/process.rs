@@ -1,12 +1,22 @@
-//! Limits, stack, memory and descriptors of this process.
-#![expect(unsafe_code, reason = "close_range and malloc_trim have no safe interface")]
+//! This process: its signals, limits, stack, memory and descriptors.
+#![expect(
+    unsafe_code,
+    reason = "close_range and malloc_trim have no safe interface, and nix calls a change of a disposition unsafe"
+)]
 
-use std::thread;
+use std::{path::Path, thread};
 
+use futures_util::future::select_all;
 use nix::{
     libc,
-    sys::resource::{Resource, getrlimit, setrlimit},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
+    },
 };
+use tokio::signal::unix::{self, SignalKind};
+
+use super::files;
 
 /// The usual stack size, in bytes.
 const USUAL_STACK: u64 = 8 << 20;
@@ -40,7 +50,8 @@ pub fn raise_descriptor_limit() {
 }
 
 /// Sets close-on-exec on inherited descriptors, except the standard three. Otherwise a long-lived child would keep
-/// a lock or a pipe end of the caller open. Has no effect on kernels before 5.11.
+/// a lock or a pipe end of the caller open.
+/// Minimum kernel: Linux 5.11 (`CLOSE_RANGE_CLOEXEC`); no effect before.
 pub fn close_inherited_on_exec() {
     // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing. It sets close-on-exec, which all descriptors that this process
     // opens have anyway.
@@ -56,5 +67,49 @@ pub fn trim_heap() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+/// Resets inherited signal state. All signals are unblocked. SIGCHLD gets its default disposition, so that children
+/// can be waited for. Signals that the parent ignores on purpose (SIGHUP under nohup) stay ignored. SIGXFSZ is ignored,
+/// so that a write past the file size limit fails with EFBIG.
+pub fn reset_signals() {
+    // These calls fail only for invalid signals.
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+    // SAFETY: no handler is installed.
+    unsafe {
+        let _ = signal(Signal::SIGCHLD, SigHandler::SigDfl);
+        let _ = signal(Signal::SIGXFSZ, SigHandler::SigIgn);
+    }
+}
+
+/// Restores what [`reset_signals`] ignores, before `exec` of another program.
+pub fn restore_ignored_signals() {
+    // SAFETY: no handler is installed.
+    unsafe {
+        let _ = signal(Signal::SIGXFSZ, SigHandler::SigDfl);
+    }
+}
+
+/// Whether this process ignores a signal, by the mask in `/proc/self/status`.
+fn is_ignored(signal: Signal) -> bool {
+    let status = files::read_bounded(Path::new("/proc/self/status"), files::LIST).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (signal as i32 - 1) != 0)
+}
+
+/// Installs the handlers now. The future is ready at the next SIGINT, SIGTERM or SIGHUP (sent by a closed terminal).
+pub fn interrupted() -> impl Future<Output = ()> {
+    // nohup(1) ignores SIGHUP, and a handler would undo that.
+    let hangup = (!is_ignored(Signal::SIGHUP)).then(SignalKind::hangup);
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
+    let signals: Vec<_> = kinds.filter_map(|kind| unix::signal(kind).ok()).collect();
+    async move {
+        if signals.is_empty() {
+            return std::future::pending().await;
+        }
+        let each = signals.into_iter().map(|mut signal| Box::pin(async move { signal.recv().await }));
+        let _ = select_all(each).await;
     }
 }

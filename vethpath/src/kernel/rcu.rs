@@ -77,13 +77,13 @@ impl Expedited {
 
     fn begin() -> Option<Self> {
         let (end, life) = pipe2(OFlag::O_CLOEXEC).ok()?;
-        let (ready, word) = pipe2(OFlag::O_CLOEXEC).ok()?;
-        let (end_fd, word_fd) = (end.as_raw_fd(), word.as_raw_fd());
+        let (ready, report) = pipe2(OFlag::O_CLOEXEC).ok()?;
+        let (end_fd, report_fd) = (end.as_raw_fd(), report.as_raw_fd());
         // SAFETY: the child only calls `guard`, which makes nothing but system calls and never returns.
         match unsafe { fork() }.ok()? {
-            ForkResult::Child => guard(end_fd, word_fd),
+            ForkResult::Child => guard(end_fd, report_fd),
             ForkResult::Parent { child } => {
-                drop((end, word));
+                drop((end, report));
                 let this = Self { life: Some(life), guardian: child };
                 // The guardian must first have closed its copies of our descriptors, such as those of locks.
                 let is_ready = read(&ready, &mut [0]).is_ok_and(|length| length == 1);
@@ -101,15 +101,15 @@ impl Drop for Expedited {
     }
 }
 
-/// Runs in the child. Closes all descriptors but `end` and `word`, reports that by a byte to `word`, waits for end of
-/// file on `end` (the parent is done or dead), and restores the switch.
-fn guard(end: i32, word: i32) -> ! {
+/// Runs in the child. Closes all descriptors but `end` and `report`, reports that by a byte to `report`, waits for end
+/// of file on `end` (the parent is done or dead), and restores the switch.
+fn guard(end: i32, report: i32) -> ! {
     let mut byte = [0_u8];
     // SAFETY: system calls with integers, a constant string and a one-byte buffer, which outlives the calls.
     unsafe {
         // SIGINT of the terminal is for the parent only.
         libc::setsid();
-        let (first, last) = (end.min(word), end.max(word));
+        let (first, last) = (end.min(report), end.max(report));
         if first > 0 {
             libc::close_range(0, first.unsigned_abs() - 1, 0);
         }
@@ -117,8 +117,8 @@ fn guard(end: i32, word: i32) -> ! {
             libc::close_range(first.unsigned_abs() + 1, last.unsigned_abs() - 1, 0);
         }
         libc::close_range(last.unsigned_abs() + 1, u32::MAX, 0);
-        libc::write(word, byte.as_ptr().cast(), 1);
-        libc::close(word);
+        libc::write(report, byte.as_ptr().cast(), 1);
+        libc::close(report);
         // Returns 0 at end of file. An error such as EINTR is retried.
         while libc::read(end, byte.as_mut_ptr().cast(), 1) < 0 {}
         let switch = libc::open(SWITCH_C.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);

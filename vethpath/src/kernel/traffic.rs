@@ -4,7 +4,7 @@ use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::tc::{TcAttribute, TcMessage};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-use super::{Context, ExchangeError, Result, Rtnl, exchange, rtnl::dump};
+use super::{Context, NetlinkError, Result, Rtnl, netlink, rtnl::dump};
 
 /// `RTM_DELQDISC`, `RTM_GETQDISC` and `RTM_GETTFILTER` of linux/rtnetlink.h.
 const DELETE_QDISC: u16 = 37;
@@ -62,15 +62,15 @@ pub fn ingress_filters(ifindex: u32) -> Result<Vec<FilterFacts>> {
 /// # Errors
 /// The kernel refuses.
 pub fn remove_empty_clsact(ifindex: u32) -> Result<()> {
-    let remove = || -> std::result::Result<(), ExchangeError> {
-        let socket = Socket::new(NETLINK_ROUTE).map_err(ExchangeError::Send)?;
-        let qdiscs = exchange::dump(&socket, GET_QDISC, &header(ifindex, 0, 0))?;
+    let remove = || -> std::result::Result<(), NetlinkError> {
+        let socket = Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Send)?;
+        let qdiscs = netlink::dump(&socket, GET_QDISC, &header(ifindex, 0, 0))?;
         let is_empty = qdiscs.iter().any(|qdisc| is_unshared_clsact(qdisc, ifindex))
             && filters(&socket, ifindex, INGRESS)?.is_empty()
             && filters(&socket, ifindex, EGRESS)?.is_empty();
         if is_empty {
             let _ =
-                exchange::request(&socket, DELETE_QDISC, 0, &header(ifindex, CLSACT_HANDLE, CLSACT_PARENT))?;
+                netlink::request(&socket, DELETE_QDISC, 0, &header(ifindex, CLSACT_HANDLE, CLSACT_PARENT))?;
         }
         Ok(())
     };
@@ -81,11 +81,11 @@ fn filters(
     socket: &Socket,
     ifindex: u32,
     parent: u32,
-) -> std::result::Result<Vec<FilterFacts>, ExchangeError> {
-    let answers = exchange::dump(socket, GET_FILTER, &header(ifindex, 0, parent))?;
-    let malformed = |_| ExchangeError::Malformed("a filter cannot be parsed");
-    let parse = |answer: &Vec<u8>| TcMessage::parse(&answer[..]).map_err(malformed);
-    let messages: Vec<_> = answers.iter().map(parse).collect::<std::result::Result<_, _>>()?;
+) -> std::result::Result<Vec<FilterFacts>, NetlinkError> {
+    let replies = netlink::dump(socket, GET_FILTER, &header(ifindex, 0, parent))?;
+    let malformed = |_| NetlinkError::Malformed("a filter cannot be parsed");
+    let parse = |reply: &Vec<u8>| TcMessage::parse(&reply[..]).map_err(malformed);
+    let messages: Vec<_> = replies.iter().map(parse).collect::<std::result::Result<_, _>>()?;
     Ok(messages.iter().map(FilterFacts::parse).collect())
 }
 
@@ -99,11 +99,11 @@ fn header(ifindex: u32, handle: u32, parent: u32) -> [u8; HEADER] {
 }
 
 /// Whether a reply describes a `clsact` qdisc of the link, without a shared block.
-fn is_unshared_clsact(answer: &[u8], ifindex: u32) -> bool {
+fn is_unshared_clsact(reply: &[u8], ifindex: u32) -> bool {
     const KIND: u16 = 1;
     const INGRESS_BLOCK: u16 = 13;
     const EGRESS_BLOCK: u16 = 14;
-    let Some((header, rest)) = answer.split_first_chunk::<HEADER>() else { return false };
+    let Some((header, rest)) = reply.split_first_chunk::<HEADER>() else { return false };
     let (mut clsact, mut shared) = (false, header[4..8] != ifindex.to_ne_bytes());
     for attribute in NlasIterator::new(rest) {
         let Ok(attribute) = attribute else { return false };

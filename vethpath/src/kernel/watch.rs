@@ -4,7 +4,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 
-use super::{FdbEntry, Netns, Result, error::Context, netfilter, sockets};
+use super::{FdbEntry, Netns, Result, error::Context, netfilter, netlink::sockets};
 
 /// `RTNLGRP_LINK`, `RTNLGRP_NEIGH`, `RTNLGRP_TC` of `linux/rtnetlink.h`.
 const LINK: u32 = 1;
@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::kernel::{
-        exchange::message,
+        netlink::message,
         sandbox::{in_new_namespace, run},
     };
 
@@ -189,14 +189,14 @@ mod tests {
         in_new_namespace(|| {
             in_runtime(async {
                 let mut watch = Watch::modules().unwrap();
-                let is_told = |uevent: &str| {
+                let is_event = |uevent: &str| {
                     let mut events = Vec::new();
                     (watch.read)(uevent.as_bytes(), &mut events);
                     !events.is_empty()
                 };
-                assert!(is_told("add@/module/nfnetlink\0ACTION=add\0SUBSYSTEM=module\0"));
-                assert!(!is_told("remove@/module/nfnetlink\0ACTION=remove\0"));
-                assert!(!is_told("add@/devices/virtual/net/va\0ACTION=add\0"));
+                assert!(is_event("add@/module/nfnetlink\0ACTION=add\0SUBSYSTEM=module\0"));
+                assert!(!is_event("remove@/module/nfnetlink\0ACTION=remove\0"));
+                assert!(!is_event("add@/devices/virtual/net/va\0ACTION=add\0"));
                 // Another uevent that is sent to every namespace (`kobject_synth_uevent`).
                 std::fs::write("/sys/devices/system/cpu/cpu0/uevent", "change").unwrap();
                 assert_eq!(watch.next().await.unwrap(), [], "it is received, and is no module");

@@ -13,12 +13,12 @@ use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 
 use super::{
     Context, Netns, Result, blocking,
-    exchange::{Attributes, ExchangeError, dump},
-    features::{self, Features},
-    generic::{self, attributes},
+    ethtool::{self, Features},
+    netlink::{Attributes, NetlinkError, dump, generic},
 };
 
 /// Name of the generic netlink family.
+/// Minimum kernel: Linux 6.3 (XDP features in the `netdev` family).
 pub const FAMILY: &str = "netdev";
 
 /// `NETDEV_CMD_DEV_GET` and two of its attributes (linux/netdev.h).
@@ -47,32 +47,34 @@ const NEEDED: [(&str, bool); 5] = [
 /// Checks that the kernel reports the XDP features of devices. Without them it is unknown which ports accept
 /// redirected frames. Kernels that report them also lack two bugs of earlier veth drivers: a redirect used freed
 /// memory ("veth: Fix use after free in XDP_REDIRECT"), and AF_XDP sockets got stale descriptors.
+/// Minimum kernel: Linux 6.3 (XDP features in the `netdev` family); an error before.
 ///
 /// # Errors
 /// The kernel does not report them, or the request fails.
-pub fn is_known() -> std::result::Result<(), ExchangeError> {
-    let socket = Socket::new(NETLINK_GENERIC).map_err(ExchangeError::Send)?;
+pub fn is_known() -> std::result::Result<(), NetlinkError> {
+    let socket = Socket::new(NETLINK_GENERIC).map_err(NetlinkError::Send)?;
     generic::family(&socket, FAMILY).map(drop)
 }
 
 /// The ifindexes of devices in the socket's namespace that accept redirected frames. `family` is the number of
 /// [`FAMILY`].
+/// Minimum kernel: Linux 6.3 (XDP features in the `netdev` family).
 ///
 /// # Errors
 /// The kernel refuses the dump, or its reply is malformed.
-pub fn takers(socket: &Socket, family: u16) -> std::result::Result<BTreeSet<u32>, ExchangeError> {
+pub fn takers(socket: &Socket, family: u16) -> std::result::Result<BTreeSet<u32>, NetlinkError> {
     let payload = Attributes::default().behind(&[DEVICE_GET, 1, 0, 0]);
     let mut takers = BTreeSet::new();
-    for answer in dump(socket, family, &payload)? {
-        takers.extend(taker(&answer)?);
+    for reply in dump(socket, family, &payload)? {
+        takers.extend(taker(&reply)?);
     }
     Ok(takers)
 }
 
 /// The device of one reply, if it accepts redirected frames.
-pub(crate) fn taker(answer: &[u8]) -> std::result::Result<Option<u32>, ExchangeError> {
+pub(crate) fn taker(reply: &[u8]) -> std::result::Result<Option<u32>, NetlinkError> {
     let (mut ifindex, mut features) = (None, 0);
-    for attribute in attributes(answer) {
+    for attribute in generic::attributes(reply) {
         let attribute = attribute?;
         match attribute.kind() {
             IFINDEX => ifindex = attribute.value().first_chunk::<4>().map(|index| u32::from_ne_bytes(*index)),
@@ -86,13 +88,14 @@ pub(crate) fn taker(answer: &[u8]) -> std::result::Result<Option<u32>, ExchangeE
 }
 
 /// As [`takers`], for devices in `netns`.
+/// Minimum kernel: Linux 6.3 (XDP features in the `netdev` family).
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
 pub fn takers_in(netns: &Netns) -> Result<BTreeSet<u32>> {
     let socket = blocking(netns, NETLINK_GENERIC)?;
-    let asked = generic::family(&socket, FAMILY).and_then(|family| takers(&socket, family));
-    asked.doing("read XDP features in", netns)
+    let found = generic::family(&socket, FAMILY).and_then(|family| takers(&socket, family));
+    found.doing("read XDP features in", netns)
 }
 
 /// What an inner end is ready for.
@@ -105,6 +108,7 @@ pub struct Ready {
 }
 
 /// What each device in a namespace is ready for, by ifindex.
+/// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_FEATURES_GET`).
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
@@ -118,6 +122,7 @@ pub fn ready(netns: &Netns) -> Result<BTreeMap<u32, Ready>> {
 }
 
 /// Switches GRO of the inner end `ifindex` off and on again, so that the driver updates the feature flag of its port.
+/// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_FEATURES_SET`).
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
@@ -127,6 +132,7 @@ pub fn renew(netns: &Netns, ifindex: u32) -> Result<()> {
 
 /// By ifindex, the features of inner ends in a namespace that must be switched for XDP, each with its current value.
 /// Devices that are ready are left out.
+/// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_FEATURES_GET`).
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
@@ -144,24 +150,25 @@ pub fn unready(netns: &Netns) -> Result<BTreeMap<u32, Vec<(String, bool)>>> {
 }
 
 /// Switches features of the inner end `ifindex`.
+/// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_FEATURES_SET`).
 ///
 /// # Errors
 /// The namespace cannot be entered, or the kernel refuses.
 pub fn switch(netns: &Netns, ifindex: u32, features: &[(String, bool)]) -> Result<()> {
-    let (socket, family) = ethtool(netns)?;
-    features::switch(&socket, family, ifindex, features).doing("switch features in", netns)
+    let (socket, family) = open_ethtool(netns)?;
+    ethtool::switch(&socket, family, ifindex, features).doing("switch features in", netns)
 }
 
 fn devices(netns: &Netns) -> Result<(Socket, u16, Vec<Features>)> {
-    let (socket, family) = ethtool(netns)?;
-    let devices = features::all(&socket, family).doing("read features in", netns)?;
+    let (socket, family) = open_ethtool(netns)?;
+    let devices = ethtool::features(&socket, family).doing("read features in", netns)?;
     Ok((socket, family, devices))
 }
 
-fn ethtool(netns: &Netns) -> Result<(Socket, u16)> {
+fn open_ethtool(netns: &Netns) -> Result<(Socket, u16)> {
     let socket = blocking(netns, NETLINK_GENERIC)?;
     let family =
-        generic::family(&socket, features::FAMILY).doing("find ethtool's netlink family in", netns)?;
+        generic::family(&socket, ethtool::FAMILY).doing("find ethtool's netlink family in", netns)?;
     Ok((socket, family))
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{number::seconds, printable};
+use super::format::{printable, seconds};
 use crate::state::events::{Event, Former, How, Kind};
 
 /// Prints the time, the subject and the event, always in one line.

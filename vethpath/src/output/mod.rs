@@ -1,19 +1,15 @@
 //! Rendering of tables and JSON. Printers take a writer.
 
-mod agent;
 pub mod bench;
 mod events;
-mod number;
-mod printable;
+mod format;
 #[cfg(test)]
 pub(crate) mod samples;
 mod show;
 mod stats;
-mod table;
 
 pub use events::event;
-pub use number::{count, grouped};
-pub use printable::printable;
+pub use format::{count, grouped, printable};
 pub use show::show;
 pub use stats::{Growth, matrix, stats};
 

@@ -2,7 +2,7 @@
 
 use crate::{
     show::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, Trunk},
-    stats::{Agent, Count, Pair, State, Stats, Traffic, Ways},
+    stats::{Agent, Count, Directions, Pair, State, Stats, Traffic},
     topology::Datapath,
 };
 
@@ -25,7 +25,7 @@ pub(crate) fn stats() -> Stats {
     let fast = Traffic {
         tx: count(1_234_567),
         rx: count(1_234_560),
-        fast: Ways { tx: count(1_234_549), rx: count(1_234_549) },
+        fast: Directions { tx: count(1_234_549), rx: count(1_234_549) },
         slow: [("arp", 2), ("group", 9), ("lease", 1), ("nd", 4), ("unseen", 2)].into(),
         slow_frames: [("arp", 2), ("group", 9), ("lease", 1), ("nd", 4), ("unseen", 2)].into(),
     };

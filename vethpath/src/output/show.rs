@@ -2,10 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{
-    agent::headline,
-    table::{Column, render},
-};
+use super::format::{Column, headline, render};
 use crate::{
     show::{Bridge, Interface, Lab, LinkState, Namespace, Port},
     stats::State,

@@ -5,11 +5,7 @@ use std::{
     io::{self, Write},
 };
 
-use super::{
-    agent::headline,
-    number::{grouped, percent, short},
-    table::{Column, GLUE, render},
-};
+use super::format::{Column, GLUE, grouped, headline, percent, render, short};
 use crate::stats::{Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
 
 /// The number of slow path reasons that are listed. The others are summed up.
@@ -60,15 +56,15 @@ fn trunks(trunks: &[Trunk]) -> String {
         Column::Wrapped("STATE", 12),
     ];
     let row = |trunk: &Trunk| {
-        let Trunk { name, port, far_port, ways, fast, state, .. } = trunk;
+        let Trunk { name, port, far_port, total, fast, state, .. } = trunk;
         vec![
             name.clone(),
             port.to_string(),
             far_port.to_string(),
-            grouped(ways.tx.packets),
-            grouped(ways.rx.packets),
-            percent(fast.tx.packets, ways.tx.packets),
-            percent(fast.rx.packets, ways.rx.packets),
+            grouped(total.tx.packets),
+            grouped(total.rx.packets),
+            percent(fast.tx.packets, total.tx.packets),
+            percent(fast.rx.packets, total.rx.packets),
             state.to_string(),
         ]
     };
@@ -177,7 +173,7 @@ mod tests {
     use super::*;
     use crate::{
         output::samples,
-        stats::{Count, State, Ways, rates},
+        stats::{Count, Directions, State, rates},
     };
 
     fn text(account: &Stats, growth: Option<&Growth>) -> String {
@@ -243,8 +239,8 @@ ns2:eth0  docker0          0      0          0     0        -                   
             bridge: "br0".parse().unwrap(),
             far_port: "vp0000000004".parse().unwrap(),
             far_bridge: "br1".parse().unwrap(),
-            ways: Ways { tx: of(1000), rx: of(10) },
-            fast: Ways { tx: of(990), rx: of(5) },
+            total: Directions { tx: of(1000), rx: of(10) },
+            fast: Directions { tx: of(990), rx: of(5) },
             state: State::Armed,
         };
         let expected = "

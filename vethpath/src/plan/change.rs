@@ -162,15 +162,15 @@ mod tests {
 
     #[test]
     fn a_change_reads_like_a_sentence() {
-        let told = |change: Change| format!("{} {change}", change.action.sign());
-        assert_eq!(told(Change::create("pair", "ns0:eth0")), "+ create pair ns0:eth0");
-        assert_eq!(told(Change::delete("namespace", "ns3")), "- delete namespace ns3");
+        let line = |change: Change| format!("{} {change}", change.action.sign());
+        assert_eq!(line(Change::create("pair", "ns0:eth0")), "+ create pair ns0:eth0");
+        assert_eq!(line(Change::delete("namespace", "ns3")), "- delete namespace ns3");
         let ageing = Change::of("bridge", "br0").property("ageing_time").values(Some("300 s"), "60 s");
-        assert_eq!(told(ageing), "~ change bridge br0: ageing_time 300 s -> 60 s");
+        assert_eq!(line(ageing), "~ change bridge br0: ageing_time 300 s -> 60 s");
         let mtu = Change::of("mtu", "ns0:eth0").values(Some(1400), 1500);
-        assert_eq!(told(mtu), "~ change mtu ns0:eth0: 1400 -> 1500");
+        assert_eq!(line(mtu), "~ change mtu ns0:eth0: 1400 -> 1500");
         let sysctl = Change::of("sysctl", "ns0").property("net.a").values(None::<u8>, 1);
-        assert_eq!(told(sysctl), "~ change sysctl ns0: net.a -> 1");
+        assert_eq!(line(sysctl), "~ change sysctl ns0: net.a -> 1");
     }
 
     #[test]

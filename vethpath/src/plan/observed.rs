@@ -122,7 +122,7 @@ impl Observed {
         let other = || others.iter().find(|(to, _)| *to == route.to);
         gateway
             .map(|route| NextHop::Gateway(route.via))
-            .or_else(|| other().map(|(_, way)| NextHop::Other(way.clone())))
+            .or_else(|| other().map(|(_, hop)| NextHop::Other(hop.clone())))
     }
 }
 

@@ -324,12 +324,10 @@ impl ProgramStep {
         match self {
             Self::Attach { place, port } => Change::create("program", end(place, port)),
             Self::Detach { place, port } => Change::delete("program", end(place, port)),
-            Self::SetUpXdp(found) => offloads(found).values(None::<&str>, found.format_features(true)),
+            Self::SetUpXdp(found) => offloads(found).values(None::<&str>, found.switched()),
             Self::AttachXdp { place, port } => Change::create("xdp-program", end(place, port)),
             Self::DetachXdp { place, port } => Change::delete("xdp-program", end(place, port)),
-            Self::RestoreOffloads(found) => {
-                offloads(found).values(None::<&str>, found.format_features(false))
-            }
+            Self::RestoreOffloads(found) => offloads(found).values(None::<&str>, found.original()),
         }
     }
 }

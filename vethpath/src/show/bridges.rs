@@ -4,7 +4,7 @@ use netlink_packet_route::link::BridgePortState;
 
 use super::{
     Bridge, Interface, Leads, LinkState, Port, TAKES_NO_XDP_TX, Trunk,
-    seen::{Everywhere, Seen},
+    observe::{Everywhere, Seen},
 };
 use crate::{
     kernel::{LinkFacts, PortAttribute, Result, XdpMode},

@@ -3,7 +3,6 @@
 mod bridges;
 mod model;
 mod observe;
-mod seen;
 
 pub use model::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, TAKES_NO_XDP_TX, Trunk};
 pub use observe::observe;

@@ -1,4 +1,4 @@
-//! The paths of a lab's state.
+//! A lab's folder, its files, and the rotation of the agent's log.
 
 use std::{
     fs, io,
@@ -22,6 +22,9 @@ const NETNS_MOUNT: &str = ".mounted-run-netns";
 
 /// How long a folder's removal is retried while other processes create files in it.
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The size in bytes at which the agent's log is rotated. One older log is kept.
+const LOG_LIMIT: u64 = 1 << 20;
 
 /// The folder of one lab. It may not exist.
 #[derive(Clone, Debug)]
@@ -238,8 +241,29 @@ pub fn take_netns_mount() -> bool {
     fs::remove_file(Path::new(ROOT).join(NETNS_MOUNT)).is_ok()
 }
 
+/// Rotates the agent's log when it is too long. The agent's standard error stays the same file, which is copied and truncated.
+///
+/// # Errors
+/// A file operation fails.
+pub fn rotate_if_long(directory: &Directory) -> io::Result<()> {
+    rotate(&directory.log(), &directory.old_log())
+}
+
+fn rotate(log: &Path, old: &Path) -> io::Result<()> {
+    match fs::metadata(log) {
+        Ok(there) if there.len() > LOG_LIMIT => {}
+        _ => return Ok(()),
+    }
+    // The copy has the same mode. If it fails for lack of space, the log is truncated all the same.
+    let copied = fs::copy(log, old).map(drop);
+    fs::OpenOptions::new().write(true).open(log)?.set_len(0)?;
+    copied
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -260,5 +284,24 @@ mod tests {
             assert!(!path.exists());
         }
         remove_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_log_is_put_aside_when_it_is_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, old) = (folder.path().join("log"), folder.path().join("old"));
+        rotate(&log, &old).unwrap();
+        fs::write(&log, "short").unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o600)).unwrap();
+        rotate(&log, &old).unwrap();
+        assert!(!old.exists());
+        let long = "x".repeat(usize::try_from(LOG_LIMIT).unwrap() + 1);
+        fs::write(&log, &long).unwrap();
+        rotate(&log, &old).unwrap();
+        assert_eq!(
+            (fs::read_to_string(&log).unwrap(), fs::read_to_string(&old).unwrap()),
+            (String::new(), long)
+        );
+        assert_eq!(fs::metadata(&old).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

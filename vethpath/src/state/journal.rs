@@ -310,7 +310,7 @@ impl Journal {
     /// A file operation fails.
     pub fn open(directory: &Directory, record: &Record) -> Result<Self> {
         let history = History::read(directory)?;
-        let mut journal = Self::go_on(directory, history.is_some())?;
+        let mut journal = Self::open_file(directory, history.is_some())?;
         if history.is_none_or(|history| &history.record != record) {
             journal.line(&text(directory, record)?)?;
         }
@@ -321,10 +321,15 @@ impl Journal {
     ///
     /// # Errors
     /// A file operation fails.
-    pub fn go_on(directory: &Directory, is_started: bool) -> Result<Self> {
+    pub fn resume(directory: &Directory) -> Result<Self> {
+        Self::open_file(directory, directory.journal().exists())
+    }
+
+    /// Opens the file for writing. It is truncated unless it is `continued`.
+    fn open_file(directory: &Directory, continued: bool) -> Result<Self> {
         let path = directory.journal();
         let mut options = OpenOptions::new();
-        options.create(true).read(true).append(is_started).write(true).truncate(!is_started);
+        options.create(true).read(true).append(continued).write(true).truncate(!continued);
         let mut file = files::open_private(&mut options, &path).doing("open", path.display())?;
         cut_torn_line(&mut file).doing("mend", path.display())?;
         Ok(Self { file, directory: directory.clone() })
@@ -435,8 +440,8 @@ fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
     if bytes != b"\n" {
         let _ = file.seek(SeekFrom::Start(0))?;
         let _ = file.read_to_end(&mut bytes)?;
-        let whole = bytes[1..].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        file.set_len(whole as u64)?;
+        let complete = bytes[1..].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        file.set_len(complete as u64)?;
     }
     let _ = file.seek(SeekFrom::End(0))?;
     Ok(())

@@ -1,4 +1,5 @@
-//! Locks: one process that changes a lab, and one agent for each lab.
+//! Locks: one process that changes a lab, and one agent for each lab. A `bench`, which detaches and attaches programs
+//! several times a second, has a third.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -59,13 +60,13 @@ impl LabLock {
     /// Another process holds it until the timeout ([`Error::Busy`]), or a file operation fails.
     pub async fn wait(directory: &Directory, waiting: fn(&Error)) -> Result<Self> {
         let began = Instant::now();
-        let mut is_told = false;
+        let mut is_reported = false;
         loop {
             // A `down` that held the lock may have removed it.
             directory.create()?;
             match Self::acquire(directory) {
                 Err(busy @ Error::Busy { .. }) if began.elapsed() < WAIT => {
-                    if began.elapsed() >= SILENCE && !std::mem::replace(&mut is_told, true) {
+                    if began.elapsed() >= SILENCE && !std::mem::replace(&mut is_reported, true) {
                         waiting(&busy);
                     }
                     tokio::time::sleep(INTERVAL).await;
@@ -251,6 +252,61 @@ impl AgentLock {
     }
 }
 
+/// The contents of the file while programs may be detached. Otherwise it is empty.
+const OFF: &[u8] = b"programs may be off\n";
+
+/// Proof that this process measures the lab. A killed process loses the lock; the file still says that programs may be
+/// detached.
+pub struct Measuring(Flock<File>);
+
+impl Measuring {
+    /// Begins a measurement. The caller holds the lab's lock, so that no other process begins one.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub async fn begin(directory: &Directory) -> Result<Self> {
+        let path = directory.bench_lock();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = files::open_private(&mut options, &path).doing("open", path.display())?;
+        // A process that checks the lock holds it briefly.
+        let mut lock = wait_for(file, directory.lab(), &path).await?;
+        lock.set_len(0).and_then(|()| lock.write_all(OFF)).doing("write", path.display())?;
+        Ok(Self(lock))
+    }
+
+    /// Ends the measurement: all programs are attached again.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn end(self, directory: &Directory) -> Result<()> {
+        Ok(self.0.set_len(0).doing("write", directory.bench_lock().display())?)
+    }
+
+    /// Whether a process measures the lab.
+    #[must_use]
+    pub fn is_on(directory: &Directory) -> bool {
+        let Ok(file) = File::open(directory.bench_lock()) else { return false };
+        matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+    }
+
+    /// Whether a measuring process was killed, so that programs may be detached.
+    #[must_use]
+    pub fn was_killed(directory: &Directory) -> bool {
+        fs::metadata(directory.bench_lock()).is_ok_and(|file| file.len() > 0) && !Self::is_on(directory)
+    }
+
+    /// Records that all programs are attached again after that. The caller holds the lab's lock.
+    ///
+    /// # Errors
+    /// A file operation fails.
+    pub fn is_mended(directory: &Directory) -> Result<()> {
+        let path = directory.bench_lock();
+        let emptied = OpenOptions::new().write(true).truncate(true).open(&path).map(drop);
+        Ok(emptied.doing("write", path.display())?)
+    }
+}
+
 /// Whether a process has a file open. False if `/proc` shows another PID namespace than the one for kill(2).
 fn has_open(pid: Pid, path: &Path) -> bool {
     let is_own_proc =
@@ -306,20 +362,20 @@ mod tests {
     }
 
     #[test]
-    fn who_only_looks_keeps_no_agent_from_its_lock() {
+    fn who_only_probes_keeps_no_agent_from_its_lock() {
         let (_folder, directory) = folder();
-        let looks = Flock::lock(open(&directory).unwrap(), FlockArg::LockSharedNonblock).unwrap();
+        let shared = Flock::lock(open(&directory).unwrap(), FlockArg::LockSharedNonblock).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(INTERVAL * 4);
-                drop(looks);
+                drop(shared);
             });
             assert!(AgentLock::acquire(&directory).unwrap().is_some());
         });
     }
 
     #[test]
-    fn who_has_a_lock_is_told() {
+    fn the_holder_of_a_lock_is_named() {
         let (_folder, directory) = folder();
         let _lock = LabLock::acquire(&directory).unwrap();
         let Err(Error::Busy { lab, by }) = LabLock::acquire(&directory) else { panic!("there is one") };

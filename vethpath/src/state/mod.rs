@@ -5,16 +5,14 @@ pub mod events;
 mod forwarding;
 mod journal;
 mod lock;
-mod log;
-mod measuring;
 pub(crate) mod test_hooks;
 
-pub use directory::{Directory, ROOT, known_labs, labs, record_netns_mount, take_netns_mount};
+pub use directory::{
+    Directory, ROOT, known_labs, labs, record_netns_mount, rotate_if_long, take_netns_mount,
+};
 pub use forwarding::SharedSysctls;
 pub use journal::{History, Journal, Record, Saved};
-pub use lock::{AgentLock, LabLock};
-pub use log::rotate_if_long;
-pub use measuring::Measuring;
+pub use lock::{AgentLock, LabLock, Measuring};
 
 use thiserror::Error;
 

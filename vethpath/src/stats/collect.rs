@@ -1,23 +1,23 @@
-//! Reads the counters that an account is made of.
+//! Reads the counters that an account and the traffic matrix are made of.
 
 use std::collections::BTreeMap;
 
 use vethpath_common::PairCounters;
 
 use super::{
-    AgentView, Count, Dropped, Lost, Pair, Stats, Trunk, Ways, account, apart,
+    AgentView, Count, Directions, Dropped, Flow, Flows, Lost, Pair, Stats, Trunk, account, apart,
     ends::{AtPort, Counted, counted},
     seen,
 };
 use crate::{
     agent::{counted_pairs, numbered_trunks},
-    datapath::{Counters, Pins},
+    datapath::{Counters, Matrix, Pins},
     kernel::{Error, LinkFacts, Result, rcu},
     topology::{Datapath, Topology},
 };
 
 /// The maximum number of reads of the programs' counters, while frames in transit are still being counted.
-const MOST_LOOKS: usize = 5;
+const MOST_READS: usize = 5;
 
 /// Reads the account of a lab, whose agent has just been queried. Works for a partial lab: without an agent,
 /// without maps, and without some ports or namespaces.
@@ -46,7 +46,7 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     let crossings = maps.map_or_else(|| Ok(BTreeMap::new()), |maps| maps.crossings())?;
     let crossed = |crossing| crossings.get(&crossing).copied().map(Count::from).unwrap_or_default();
     let trunks = numbered_trunks(topology).zip(trunks).map(|((number, trunk), link)| {
-        let fast = Ways { tx: crossed(number * 2), rx: crossed(number * 2 + 1) };
+        let fast = Directions { tx: crossed(number * 2), rx: crossed(number * 2 + 1) };
         let (sent, received) = link.map_or(((0, 0), (0, 0)), |link| (link.sent, link.received));
         let slow = |(frames, bytes)| Count { frames, packets: frames, bytes };
         Trunk {
@@ -55,7 +55,7 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
             bridge: trunk.a.bridge.clone(),
             far_port: trunk.b.port.clone(),
             far_bridge: trunk.b.bridge.clone(),
-            ways: Ways { tx: slow(sent).plus(fast.tx), rx: slow(received).plus(fast.rx) },
+            total: Directions { tx: slow(sent).plus(fast.tx), rx: slow(received).plus(fast.rx) },
             fast,
             state: view.trunk_state(trunk),
         }
@@ -89,7 +89,7 @@ fn lost(port: &AtPort) -> Lost {
 /// counted as unseen. During an RCU grace period each CPU passes its frames in transit to the programs. So wait for
 /// one, and repeat as long as the number of unseen frames decreases.
 fn counters(topology: &Topology, maps: &Counters, inner: &[Option<LinkFacts>]) -> Result<Vec<PairCounters>> {
-    let look = || {
+    let read = || {
         let matrix = maps.matrix()?;
         let mut counters = maps.of_all(counted_pairs(topology).map(|(counter, _)| counter), &matrix)?;
         for ((pair, inner), counters) in topology.pairs.iter().zip(inner).zip(&mut counters) {
@@ -99,14 +99,14 @@ fn counters(topology: &Topology, maps: &Counters, inner: &[Option<LinkFacts>]) -
         }
         Ok::<_, Error>(counters)
     };
-    let mut counters = look()?;
+    let mut counters = read()?;
     let mut missing = unseen(inner, &counters);
-    for _ in 1..MOST_LOOKS {
+    for _ in 1..MOST_READS {
         if missing == 0 {
             break;
         }
         rcu::grace_period();
-        counters = look()?;
+        counters = read()?;
         let before = std::mem::replace(&mut missing, unseen(inner, &counters));
         if missing >= before {
             break;
@@ -121,4 +121,29 @@ fn unseen(inner: &[Option<LinkFacts>], counters: &[PairCounters]) -> u64 {
         inner.as_ref().map_or(0, |link| link.sent.0.saturating_sub(seen(counters).frames))
     };
     inner.iter().zip(counters).map(of).sum()
+}
+
+/// Reads the traffic matrix of a lab. It is empty if there are no maps.
+///
+/// # Errors
+/// The pinned maps are of another version, or the kernel refuses the read.
+pub fn matrix(topology: &Topology) -> Result<Flows> {
+    let pins = Pins::of(&topology.lab);
+    let mut flows = Flows { lab: topology.lab.to_string(), ..Flows::default() };
+    if !pins.exist() {
+        return Ok(flows);
+    }
+    let counters = Counters::open(&pins)?;
+    let names: BTreeMap<_, _> =
+        counted_pairs(topology).map(|(counter, pair)| (counter, pair.name())).collect();
+    for (key, count) in counters.matrix()?.cells() {
+        if let (Some(from), Some(to)) = (names.get(&key.from), names.get(&key.to)) {
+            flows.matrix.push(Flow { from: from.clone(), to: to.clone(), count: count.into() });
+        }
+    }
+    // With an empty matrix, only traffic that was counted outside of the matrix remains.
+    for (counter, _) in counted_pairs(topology) {
+        flows.left_out = flows.left_out.plus(counters.of(counter, &Matrix::default())?.fast_tx.into());
+    }
+    Ok(flows)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::AgentView;
 use crate::{
-    kernel::{self, Direct, LinkFacts, Netns, driver},
+    kernel::{self, LinkFacts, Netns, RouteSocket, driver},
     topology::{Datapath, Pair, Place, Topology},
 };
 
@@ -59,19 +59,19 @@ fn count_at(
     view: &AgentView,
     counted: &mut Counted,
 ) -> kernel::Result<()> {
-    let direct = Direct::open(&Netns::of(place)?)?;
+    let socket = RouteSocket::open(&Netns::of(place)?)?;
     let mut here: Vec<(&Pair, &mut Option<LinkFacts>)> =
         topology.pairs.iter().zip(&mut counted.inner).filter(|(pair, _)| pair.place == *place).collect();
-    as_the_agent_knows(&direct, view, &mut here)?;
+    as_the_agent_knows(&socket, view, &mut here)?;
     here.retain(|(_, end)| end.is_none());
     let has_trunks = topology.trunks.iter().any(|trunk| trunk.a.place == *place);
     if !here.is_empty() || has_trunks {
-        let links = direct.counters(has_trunks)?;
+        let links = socket.counters(has_trunks)?;
         let links: HashMap<&str, &LinkFacts> = links.iter().map(|link| (link.name.as_str(), link)).collect();
         let link = |name: &str| links.get(name).copied();
         let (ports, ends): (Vec<_>, Vec<_>) =
             here.into_iter().filter_map(|(pair, end)| Some((link(pair.port.as_str())?, end))).unzip();
-        for (end, peer) in ends.into_iter().zip(direct.peers(ports.into_iter(), true)?) {
+        for (end, peer) in ends.into_iter().zip(socket.peers(ports.into_iter(), true)?) {
             *end = peer.map(|peer| peer.counters()).transpose()?;
         }
         for (trunk, end) in topology.trunks.iter().zip(&mut counted.trunks) {
@@ -84,8 +84,8 @@ fn count_at(
     let xdp = xdp.filter(|(pair, _)| pair.place == *place && pair.datapath == Datapath::Xdp);
     let (ports, counters): (Vec<_>, Vec<_>) = xdp.map(|(pair, port)| (&pair.port, port)).unzip();
     if !ports.is_empty() {
-        let read = driver::counters(direct.netns(), &ports)?;
-        let links = direct.counters(true)?;
+        let read = driver::counters(socket.netns(), &ports)?;
+        let links = socket.counters(true)?;
         let refused: HashMap<&str, u64> =
             links.iter().map(|link| (link.name.as_str(), link.refused)).collect();
         for ((to, driver), port) in counters.into_iter().zip(read).zip(ports) {
@@ -99,7 +99,7 @@ fn count_at(
 /// searches each namespace's id among all ids (`peernet2id` in net/core/net_namespace.c). An end that is gone is
 /// left out: its port was removed with it, and a device with its ifindex has another port as peer.
 fn as_the_agent_knows(
-    direct: &Direct,
+    socket: &RouteSocket,
     view: &AgentView,
     pairs: &mut [(&Pair, &mut Option<LinkFacts>)],
 ) -> kernel::Result<()> {
@@ -115,10 +115,10 @@ fn as_the_agent_knows(
     };
     // Ifindexes are only unique within a namespace, so the end's peer must be the port in this namespace. If the
     // namespace has no id yet, the kernel assigns one when it reports the first end, and the next account finds it.
-    let here = direct.number_of(direct.netns())?;
+    let here = socket.nsid_of(socket.netns())?;
     for pairs in pairs.chunks_mut(TOGETHER) {
         let ports: Vec<LinkFacts> = pairs.iter().map(|(pair, _)| port(pair).unwrap_or_default()).collect();
-        let inner = direct.peers(ports.iter(), true)?;
+        let inner = socket.peers(ports.iter(), true)?;
         for (((pair, end), port), inner) in pairs.iter_mut().zip(&ports).zip(inner) {
             let inner = inner.map(|inner| inner.counters()).transpose()?;
             // The expected namespace id of the end's peer. There is none if both ends are in one namespace.
@@ -232,8 +232,8 @@ mod tests {
             there.run(|| run("ip", &alike)).unwrap();
             let numbering = ["link", "add", "va", "type", "veth", "peer", "name", "vb", "netns"];
             run("ip", &[&numbering[..], &[&path(&there)]].concat());
-            let direct = Direct::open(&Netns::current().unwrap()).unwrap();
-            let known = Ends { netns: direct.number_of(&there).unwrap(), ..two.clone() };
+            let socket = RouteSocket::open(&Netns::current().unwrap()).unwrap();
+            let known = Ends { netns: socket.nsid_of(&there).unwrap(), ..two.clone() };
             assert!(known.netns.is_some());
             assert_eq!(found(&topology, &[one, &known]), [Some(one.inner), None]);
         });

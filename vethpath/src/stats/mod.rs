@@ -8,14 +8,10 @@ mod account;
 mod agent;
 mod collect;
 mod ends;
-mod matrix;
 mod model;
-mod rates;
 
 pub use account::{Lost, UNSEEN, account, apart, seen};
 pub use agent::{Agent, AgentView, State};
-pub use collect::collect;
+pub use collect::{collect, matrix};
 pub(crate) use ends::place_exists;
-pub use matrix::{Flow, Flows, matrix};
-pub use model::{Count, Dropped, Pair, Stats, Traffic, Trunk, Ways};
-pub use rates::{Rates, rates};
+pub use model::{Count, Directions, Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk, rates};

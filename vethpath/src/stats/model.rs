@@ -1,6 +1,6 @@
-//! The account of a lab, as `stats --json` prints it.
+//! The account of a lab and its traffic matrix, as `stats --json` prints them, and the rates between two accounts.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -52,7 +52,7 @@ impl From<vethpath_common::Count> for Count {
 
 /// Both directions, from the namespace's side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Ways {
+pub struct Directions {
     /// Sent by the namespace.
     pub tx: Count,
     /// Received by the namespace.
@@ -68,7 +68,7 @@ pub struct Traffic {
     /// Received by the namespace.
     pub rx: Count,
     /// The part that took the fast path.
-    pub fast: Ways,
+    pub fast: Directions,
     /// Packets that the namespace sent by the bridge, by reason. Reasons without packets are left out.
     pub slow: BTreeMap<&'static str, u64>,
     /// The same in frames.
@@ -122,9 +122,9 @@ pub struct Trunk {
     pub far_bridge: IfName,
     /// Its traffic: the kernel's counters of its first end, plus what the fast path took past it.
     #[serde(flatten)]
-    pub ways: Ways,
+    pub total: Directions,
     /// The part that the fast path took past it in one redirect.
-    pub fast: Ways,
+    pub fast: Directions,
     /// Whether frames may take the fast path past it.
     pub state: State,
 }
@@ -140,4 +140,94 @@ pub struct Stats {
     pub pairs: Vec<Pair>,
     /// Its trunks, in the file's order.
     pub trunks: Vec<Trunk>,
+}
+
+/// Traffic from one pair to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Flow {
+    /// The sender: `ns0:eth0`.
+    pub from: String,
+    /// The receiver.
+    pub to: String,
+    /// The amount.
+    #[serde(flatten)]
+    pub count: Count,
+}
+
+/// The traffic matrix of a lab, without its empty cells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Flows {
+    /// The lab's name.
+    pub lab: String,
+    /// Its cells, in the file's order of senders and then receivers.
+    pub matrix: Vec<Flow>,
+    /// Fast path traffic that was not recorded in the matrix because it was full.
+    pub left_out: Count,
+}
+
+/// Packets and bytes per second of one pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Packets sent.
+    pub tx_packets: f64,
+    /// Bytes sent.
+    pub tx_bytes: f64,
+    /// Packets received.
+    pub rx_packets: f64,
+    /// Bytes received.
+    pub rx_bytes: f64,
+}
+
+/// The rates of the pairs between two accounts that are `elapsed` apart, by the pair's name. A counter that
+/// decreased, because its interface was created again, has the rate 0.
+#[must_use]
+pub fn rates(before: &Stats, after: &Stats, elapsed: Duration) -> BTreeMap<String, Rates> {
+    let seconds = elapsed.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "a rate is read to three digits")]
+    let rate = |then: u64, now: u64| {
+        if seconds > 0.0 { now.saturating_sub(then) as f64 / seconds } else { 0.0 }
+    };
+    let mut rates = BTreeMap::new();
+    for now in &after.pairs {
+        let Some(then) = before.pairs.iter().find(|pair| pair.name == now.name) else { continue };
+        let (then, traffic) = (&then.traffic, &now.traffic);
+        let rates_of = Rates {
+            tx_packets: rate(then.tx.packets, traffic.tx.packets),
+            tx_bytes: rate(then.tx.bytes, traffic.tx.bytes),
+            rx_packets: rate(then.rx.packets, traffic.rx.packets),
+            rx_bytes: rate(then.rx.bytes, traffic.rx.bytes),
+        };
+        rates.insert(now.name.clone(), rates_of);
+    }
+    rates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::samples;
+
+    #[test]
+    fn a_rate_is_growth_by_time() {
+        let traffic = |packets| Traffic {
+            tx: Count { frames: packets, packets, bytes: packets * 100 },
+            ..Traffic::default()
+        };
+        let (mut before, mut after) = (samples::stats(), samples::stats());
+        before.pairs[0].traffic = traffic(100);
+        after.pairs[0].traffic = traffic(400);
+        before.pairs[1].traffic = traffic(400);
+        after.pairs[1].traffic = traffic(100);
+        let rates = rates(&before, &after, Duration::from_secs(2));
+        assert_eq!(
+            rates["ns0:eth0"],
+            Rates { tx_packets: 150.0, tx_bytes: 15_000.0, rx_packets: 0.0, rx_bytes: 0.0 }
+        );
+        assert_eq!(rates["ns1:eth0"], Rates::default(), "its interface was created again");
+        assert_eq!(
+            super::rates(&before, &after, Duration::ZERO)["ns0:eth0"],
+            Rates::default(),
+            "no time, no rate"
+        );
+    }
 }

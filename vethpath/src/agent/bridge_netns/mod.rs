@@ -237,7 +237,7 @@ impl BridgeNetns {
     /// Reads what the kernel reports by a link event that does not contain it: offloads, queues, XDP features.
     fn resync_devices(&mut self) {
         let offloads = self.interference.read_offloads(&mut self.state);
-        let xdp = self.interference.read_xdp(&self.reader.layout, &self.reader.direct, &mut self.state);
+        let xdp = self.interference.read_xdp(&self.reader.layout, &self.reader.socket, &mut self.state);
         let failed = offloads.and(xdp);
         if let (Err(error), false) = (&failed, self.devices_unreadable) {
             warn!("{error}");

@@ -10,8 +10,7 @@ use super::{
     eligible::Eligible,
     layout::{LabPort, Layout},
     netns_state::NetnsState,
-    paths::Paths,
-    segments::{SegmentPath, Segments},
+    segments::{Paths, SegmentPath, Segments},
 };
 use crate::kernel::{LinkFacts, PortAttribute, XdpMode};
 
@@ -52,9 +51,9 @@ impl Desired {
             if entry.mac[0] & 1 != 0 {
                 continue;
             }
-            if let Some(way) = segments.path(entry.bridge, entry.mac) {
-                match paths.number(&way.crossings) {
-                    Some(path) => self.add_station(bridge.number, entry.mac, &way, path, largest_mtu),
+            if let Some(path) = segments.path(entry.bridge, entry.mac) {
+                match paths.number(&path.crossings) {
+                    Some(number) => self.add_station(bridge.number, entry.mac, &path, number, largest_mtu),
                     None => self.unnumbered += 1,
                 }
             }
@@ -94,20 +93,27 @@ impl Desired {
         self.sources.insert(SourceKey::new(port.port.ifindex, mac.into(), domain), source);
     }
 
-    fn add_station(&mut self, bridge: u32, mac: [u8; 6], way: &SegmentPath<'_>, path: u32, largest_mtu: u32) {
-        let (lab_port, port) = way.to;
+    fn add_station(
+        &mut self,
+        bridge: u32,
+        mac: [u8; 6],
+        path: &SegmentPath<'_>,
+        number: u32,
+        largest_mtu: u32,
+    ) {
+        let (lab_port, port) = path.to;
         let station = Station {
             generation: 0,
             ifindex: port.port.ifindex,
             pair: lab_port.counter,
-            mtu: way.mtu,
-            flags: flag(way.isolated, flags::ISOLATED)
+            mtu: path.mtu,
+            flags: flag(path.isolated, flags::ISOLATED)
                 | flag(via_port(port, mac), flags::VIA_PORT)
-                | way.validated
-                | flag(way.mtu >= largest_mtu, flags::MTU_ANY),
-            path,
-            bridges: way.bridges,
-            exit: way.exit,
+                | path.validated
+                | flag(path.mtu >= largest_mtu, flags::MTU_ANY),
+            path: number,
+            bridges: path.bridges,
+            exit: path.exit,
             zero: 0,
             away_until_ns: 0,
         };

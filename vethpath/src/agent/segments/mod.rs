@@ -2,9 +2,11 @@
 //!
 //! A path follows the bridges' FDBs: on each bridge, it leaves by the port behind which the destination is known. The
 //! eligible trunks of a segment form a tree. So there is at most one path from a bridge to another, and its bridges
-//! identify it.
+//! identify it. Paths have numbers, by which programs count: see [`Paths`].
 
 use std::collections::BTreeMap;
+
+use vethpath_common::{MOST_BRIDGES, Path};
 
 use super::{
     NotArmed,
@@ -205,6 +207,61 @@ impl<'a> Segments<'a> {
             }
         }
         reach
+    }
+}
+
+/// Numbers for paths across trunks. A number stands for the same trunks as long as the lab is up: counts under it stay
+/// true when spanning tree chooses other paths.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    numbers: BTreeMap<Vec<u16>, u32>,
+    /// The greatest number; 0 if there is none.
+    greatest: u32,
+    /// One more than the greatest number that there is room for.
+    end: u32,
+}
+
+impl Paths {
+    /// Paths that an earlier agent numbered, in a map of `room` entries. That agent may have been killed before it
+    /// had written all of them.
+    #[must_use]
+    pub fn known(paths: impl IntoIterator<Item = (u32, Path)>, room: u32) -> Self {
+        let crossings = |path: Path| path.crossings.into_iter().take_while(|&one| one != Path::END).collect();
+        let numbers: BTreeMap<Vec<u16>, u32> =
+            paths.into_iter().map(|(number, path)| (crossings(path), number)).collect();
+        Self { greatest: numbers.values().copied().max().unwrap_or_default(), numbers, end: room }
+    }
+
+    /// The number of a path; 0 if it crosses no trunk. `None` if there is no room for another.
+    pub fn number(&mut self, crossings: &[u16]) -> Option<u32> {
+        if crossings.is_empty() {
+            return Some(0);
+        }
+        if let Some(&number) = self.numbers.get(crossings) {
+            return Some(number);
+        }
+        let next = self.greatest + 1;
+        if next >= self.end || crossings.len() > MOST_BRIDGES {
+            return None;
+        }
+        self.numbers.insert(crossings.to_vec(), next);
+        self.greatest = next;
+        Some(next)
+    }
+
+    /// Paths with numbers above `written`, in the format of the map.
+    pub fn beyond(&self, written: u32) -> impl Iterator<Item = (u32, Path)> {
+        self.numbers.iter().filter(move |(_, number)| **number > written).map(|(crossings, &number)| {
+            let mut path = Path { crossings: [Path::END; MOST_BRIDGES] };
+            path.crossings[..crossings.len()].copy_from_slice(crossings);
+            (number, path)
+        })
+    }
+
+    /// The greatest number that was assigned.
+    #[must_use]
+    pub fn greatest(&self) -> u32 {
+        self.greatest
     }
 }
 

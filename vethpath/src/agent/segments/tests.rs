@@ -107,10 +107,10 @@ fn set(facts: &mut NetnsState, port: u32, flag: P) {
 }
 
 /// Trunks, bridges and MTU of the path from a bridge to a host.
-fn way(facts: &NetnsState, bridge: u32, host: u32) -> Option<(Vec<u16>, u64, u32)> {
+fn path(facts: &NetnsState, bridge: u32, host: u32) -> Option<(Vec<u16>, u64, u32)> {
     let layout = layout();
     let segments = Segments::new(&layout, facts);
-    segments.path(bridge, mac(host)).map(|way| (way.crossings.clone(), way.bridges, way.mtu))
+    segments.path(bridge, mac(host)).map(|path| (path.crossings.clone(), path.bridges, path.mtu))
 }
 
 fn reach(facts: &NetnsState, bridge: u32, host: u32) -> u64 {
@@ -120,11 +120,11 @@ fn reach(facts: &NetnsState, bridge: u32, host: u32) -> u64 {
 #[test]
 fn a_way_is_what_the_bridges_say() {
     let facts = facts();
-    assert_eq!(way(&facts, 1, 11), Some((vec![], 0b001, 1500)));
-    assert_eq!(way(&facts, 1, 12), Some((vec![0], 0b011, 1500)));
-    assert_eq!(way(&facts, 1, 13), Some((vec![0, 2], 0b111, 1500)));
-    assert_eq!(way(&facts, 3, 11), Some((vec![3, 1], 0b111, 1500)));
-    assert_eq!(way(&facts, 2, 13), Some((vec![2], 0b110, 1500)));
+    assert_eq!(path(&facts, 1, 11), Some((vec![], 0b001, 1500)));
+    assert_eq!(path(&facts, 1, 12), Some((vec![0], 0b011, 1500)));
+    assert_eq!(path(&facts, 1, 13), Some((vec![0, 2], 0b111, 1500)));
+    assert_eq!(path(&facts, 3, 11), Some((vec![3, 1], 0b111, 1500)));
+    assert_eq!(path(&facts, 2, 13), Some((vec![2], 0b110, 1500)));
     assert_eq!(reach(&facts, 1, 11), 0b111);
     assert_eq!(reach(&facts, 2, 12), 0b111);
 }
@@ -133,8 +133,8 @@ fn a_way_is_what_the_bridges_say() {
 fn a_bridge_that_does_not_know_the_station_ends_the_way() {
     let mut facts = facts();
     facts.fdb.remove(&(2, mac(13), 0));
-    assert_eq!(way(&facts, 1, 13), None);
-    assert!(way(&facts, 3, 13).is_some());
+    assert_eq!(path(&facts, 1, 13), None);
+    assert!(path(&facts, 3, 13).is_some());
     assert_eq!(reach(&facts, 3, 13), 0b100, "what lies behind does not count");
     facts.fdb.remove(&(3, mac(11), 0));
     assert_eq!(reach(&facts, 1, 11), 0b011);
@@ -146,36 +146,36 @@ fn a_station_that_a_bridge_knows_elsewhere_is_not_on_the_way() {
     // Host 11 has moved to bridge 3, and bridge 1 has not learned that yet.
     learn(&mut facts, 3, 11, 13);
     learn(&mut facts, 2, 11, 32);
-    assert_eq!(way(&facts, 3, 11).map(|(crossings, ..)| crossings), Some(vec![]));
+    assert_eq!(path(&facts, 3, 11).map(|(crossings, ..)| crossings), Some(vec![]));
     assert_eq!(reach(&facts, 1, 11), 0b001, "its old port sends to nobody beyond");
     // Two bridges whose entries point at each other.
     learn(&mut facts, 3, 11, 33);
-    assert_eq!(way(&facts, 2, 11), None);
+    assert_eq!(path(&facts, 2, 11), None);
 }
 
 #[test]
 fn the_least_mtu_on_the_way_counts() {
     let mut facts = facts();
     facts.links.get_mut(&33).expect("the trunk").mtu = 1400;
-    assert_eq!(way(&facts, 1, 12).map(|(.., mtu)| mtu), Some(1500));
-    assert_eq!(way(&facts, 1, 13).map(|(.., mtu)| mtu), Some(1400));
+    assert_eq!(path(&facts, 1, 12).map(|(.., mtu)| mtu), Some(1500));
+    assert_eq!(path(&facts, 1, 13).map(|(.., mtu)| mtu), Some(1400));
     facts.inner.get_mut(&11).expect("the inner end").mtu = 1300;
-    assert_eq!(way(&facts, 3, 11).map(|(.., mtu)| mtu), Some(1300));
+    assert_eq!(path(&facts, 3, 11).map(|(.., mtu)| mtu), Some(1300));
 }
 
 #[test]
 fn isolated_ports_on_the_way_are_honoured() {
     let mut facts = facts();
     set(&mut facts, 22, P::Isolated(true));
-    assert!(way(&facts, 1, 13).is_some(), "one alone bars nothing");
+    assert!(path(&facts, 1, 13).is_some(), "one alone bars nothing");
     set(&mut facts, 32, P::Isolated(true));
-    assert_eq!(way(&facts, 1, 13), None, "in by one isolated port and out by another");
-    assert!(way(&facts, 1, 12).is_some());
+    assert_eq!(path(&facts, 1, 13), None, "in by one isolated port and out by another");
+    assert!(path(&facts, 1, 12).is_some());
     set(&mut facts, 12, P::Isolated(true));
-    assert_eq!(way(&facts, 1, 12), None, "the last port too");
+    assert_eq!(path(&facts, 1, 12), None, "the last port too");
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
-    let first = |bridge, host| segments.path(bridge, mac(host)).map(|way| way.isolated);
+    let first = |bridge, host| segments.path(bridge, mac(host)).map(|path| path.isolated);
     assert_eq!(first(2, 13), Some(true), "the program compares it with the sender's port");
     assert_eq!(first(3, 12), None, "out of bridge 3, in by 32, out by 12");
 }
@@ -186,7 +186,7 @@ fn netfilter_on_a_bridge_behind_the_first_is_told() {
     facts.validated.insert("p22".to_owned(), flags::VALIDATE_IPV6);
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
-    let validated = |bridge, host| segments.path(bridge, mac(host)).map(|way| way.validated);
+    let validated = |bridge, host| segments.path(bridge, mac(host)).map(|path| path.validated);
     assert_eq!(validated(1, 12), Some(flags::VALIDATE_IPV6));
     assert_eq!(validated(2, 13), Some(0), "of the first bridge the sender's port tells");
     assert_eq!(validated(3, 12), Some(0), "that enters by the other port");
@@ -228,8 +228,8 @@ fn whatever_is_not_just_forwarding_splits_the_segment() {
         let segments = Segments::new(&layout, &facts);
         assert_eq!(segments.trunk_states[&0], Some(reason.clone()));
         assert_eq!(segments.trunk_states[&1], None, "{reason}");
-        assert_eq!((way(&facts, 1, 12), reach(&facts, 1, 11)), (None, 0b001), "{reason}");
-        assert!(way(&facts, 2, 13).is_some(), "{reason}");
+        assert_eq!((path(&facts, 1, 12), reach(&facts, 1, 11)), (None, 0b001), "{reason}");
+        assert!(path(&facts, 2, 13).is_some(), "{reason}");
     }
 }
 
@@ -251,4 +251,36 @@ fn trunks_that_form_a_loop_are_not_crossed() {
     let segments = Segments::new(&layout, &facts);
     assert_eq!(segments.trunk_states[&0], None, "spanning tree has opened it");
     assert!(segments.path(1, mac(13)).is_some());
+}
+
+#[test]
+fn a_path_keeps_its_number_over_a_restart() {
+    let mut paths = Paths::known([], 10);
+    assert_eq!(paths.number(&[]), Some(0));
+    assert_eq!(paths.number(&[4, 7]), Some(1));
+    assert_eq!(paths.number(&[4]), Some(2));
+    assert_eq!(paths.number(&[4, 7]), Some(1));
+    let written: Vec<_> = paths.beyond(0).collect();
+    assert_eq!(paths.beyond(1).map(|(number, _)| number).collect::<Vec<_>>(), [2]);
+    let mut again = Paths::known(written, 10);
+    assert_eq!(again.number(&[9]), Some(3));
+    assert_eq!(again.number(&[4]), Some(2));
+}
+
+#[test]
+fn an_agent_killed_while_it_wrote_leaves_no_number_to_be_given_twice() {
+    let mut paths = Paths::known([], 10);
+    let (_, second) = (paths.number(&[4, 7]), paths.number(&[4]));
+    let written = paths.beyond(0).filter(|(number, _)| Some(*number) == second);
+    let mut again = Paths::known(written.collect::<Vec<_>>(), 10);
+    assert_eq!((again.number(&[4]), again.number(&[4, 7])), (Some(2), Some(3)));
+}
+
+#[test]
+fn a_full_map_numbers_no_more() {
+    let mut paths = Paths::known([], 2);
+    assert_eq!(paths.number(&[1]), Some(1));
+    assert_eq!(paths.number(&[2]), None);
+    assert_eq!(paths.number(&[1]), Some(1));
+    assert_eq!(Paths::known([], 1).number(&[1]), None);
 }

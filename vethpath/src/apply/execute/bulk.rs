@@ -5,11 +5,13 @@ use std::{
     fs,
 };
 
-use super::{Error, Executor, Made, TOGETHER};
+use super::{Error, Executor, Made, Missing, TOGETHER};
 use crate::{
     apply::cleanup,
     datapath::Pins,
-    kernel::{Direct, LinkChange, Netns, NetnsId, NewVeth, Result, VethEnd, pool, rcu::Expedited, sysctl},
+    kernel::{
+        LinkChange, Netns, NetnsId, NewVeth, Result, RouteSocket, VethEnd, pool, rcu::Expedited, sysctl,
+    },
     plan::{Step, default_dad},
     state::test_hooks,
     topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, Scope, altname, lab_mark, pair_mark},
@@ -142,8 +144,8 @@ impl Executor<'_> {
         }
         for (place, devices) in by_place {
             let _soon = Expedited::for_ports(devices.len());
-            let direct = Direct::open(&self.namespaces.netns(place)?)?;
-            cleanup::remove(&direct, place, |link| devices.contains(link.name.as_str()))?;
+            let socket = RouteSocket::open(&self.namespaces.netns(place)?)?;
+            cleanup::remove(&socket, place, |link| devices.contains(link.name.as_str()))?;
             test_hooks::kill_point();
             for port in devices.iter().filter_map(|device| device.parse().ok()) {
                 // The program has gone with the port; its pin, if there is one, stands for nothing.
@@ -189,7 +191,7 @@ impl Executor<'_> {
                     if outcome.is_ok() {
                         // One thread writes the present values to the journal first.
                         let place = Place::Namespace(namespace.name.clone());
-                        outcome = self.set(&place, &made, &namespace.sysctls);
+                        outcome = self.write_sysctls(&place, &made, &namespace.sysctls, Missing::Refused);
                     }
                 }
                 Err(error) => outcome = outcome.and(Err(error.into())),
@@ -212,7 +214,7 @@ impl Executor<'_> {
     }
 
     fn make_pairs_at(&mut self, place: &Place, pairs: &[&Pair]) -> std::result::Result<(), Error> {
-        let outside = Direct::open(&self.namespaces.netns(place)?)?;
+        let outside = RouteSocket::open(&self.namespaces.netns(place)?)?;
         let inside = |pair: &&Pair| self.namespaces.netns(&Place::Namespace(pair.namespace.clone()));
         let inside: Vec<Netns> = pairs.iter().map(inside).collect::<Result<_>>()?;
         let names: Vec<_> = pairs.iter().map(|pair| pair.bridge.as_str()).collect();
@@ -259,20 +261,21 @@ impl Executor<'_> {
         pool::cpu_bound(&made, |(pair, netns, (mark, _), ipv6)| {
             test_hooks::kill_point();
             let link = pair.inner.name.as_str();
-            let direct = Direct::entering(netns)?;
+            let socket = RouteSocket::entering(netns)?;
             sysctl::write_existing_here(netns, &ipv6.settings(link))?;
-            direct.change_links(&[LinkChange::Mark { link, mark, altname: None }])
+            socket.change_links(&[LinkChange::Mark { link, mark, altname: None }])
         })
         .into_iter()
         .collect::<Result<()>>()?;
         for (pair, netns, ..) in &made {
             let accept_ra = pair.inner.ipv6.accept_ra_setting(pair.inner.name.as_str());
-            self.set_ipv6(&Place::Namespace(pair.namespace.clone()), netns, accept_ra.as_slice())?;
+            let place = Place::Namespace(pair.namespace.clone());
+            self.write_sysctls(&place, netns, accept_ra.as_slice(), Missing::Skipped)?;
         }
         Ok(outcome?)
     }
 
-    /// The IPv6 settings that an inner end does not inherit, without those that are noted before they are changed.
+    /// The IPv6 settings that an inner end does not inherit, without those whose former values go to the journal.
     fn ipv6_to_set(&self, pair: &Pair) -> Ipv6 {
         let inherited = self.inherits_dad.get(&pair.namespace).copied();
         let accept_dad = pair.inner.ipv6.accept_dad.filter(|dad| inherited != Some(*dad));
@@ -296,7 +299,7 @@ impl Executor<'_> {
         let work: Vec<(Netns, Vec<_>)> = by_place.into_iter().map(with_netns).collect::<Result<_>>()?;
         let done = pool::cpu_bound(&work, |(netns, changes)| {
             test_hooks::kill_point();
-            Direct::entering(netns)?.change_links(changes)
+            RouteSocket::entering(netns)?.change_links(changes)
         });
         Ok(done.into_iter().collect::<Result<()>>()?)
     }
@@ -308,7 +311,7 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
     let made = Netns::create_around_thread(namespace.name.as_str())?;
     let id = made.id_here()?;
     let mark = lab_mark(lab);
-    Direct::entering(&made)?.change_links(&[
+    RouteSocket::entering(&made)?.change_links(&[
         LinkChange::Mark { link: "lo", mark: &mark, altname: None },
         LinkChange::Up { link: "lo" },
     ])?;

@@ -9,10 +9,10 @@ use std::{
 
 use tokio::process::Child;
 
-use super::{Error, NetnsCache, adopted, cleanup, forwarding, nat, xdp_offloads};
+use super::{Error, NetnsCache, cleanup, namespaces, nat};
 use crate::{
-    kernel::{Direct, Netns, Result, Rtnl, VethEnd, netns, rcu::Expedited, sysctl, xdp},
-    plan::{Change, Offloads, Step},
+    kernel::{Netns, Result, RouteSocket, Rtnl, VethEnd, netns, rcu::Expedited, sysctl},
+    plan::Step,
     state::{AgentLock, Directory, Journal, Saved, test_hooks},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, lab_mark,
@@ -36,6 +36,15 @@ impl Made {
     fn goes_with(&self, other: &Self) -> bool {
         matches!((self, other), (Self::Link(here, _), Self::Link(there, _)) if here == there)
     }
+}
+
+/// What becomes of a setting that the kernel does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// An error: the file has the setting.
+    Refused,
+    /// It is left out: the setting is of IPv6, which the kernel may lack.
+    Skipped,
 }
 
 /// Runs steps for one lab.
@@ -89,8 +98,8 @@ impl<'a> Executor<'a> {
             Step::Trunk { trunk, mtu } => self.trunk(trunk, *mtu).await?,
             Step::Sysctls { place, settings } => {
                 let rtnl = self.namespaces.get(place)?;
-                let set = || self.set(place, rtnl.netns(), settings);
-                forwarding::keep_routers(&rtnl, settings, set).await?;
+                let write = || self.write_sysctls(place, rtnl.netns(), settings, Missing::Refused);
+                nat::keep_routers(&rtnl, settings, write).await?;
             }
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
@@ -105,7 +114,7 @@ impl<'a> Executor<'a> {
                     let place = Place::Namespace(namespace.name.clone());
                     // A name on which no namespace is mounted leads to nothing.
                     if let Ok(there) = self.namespaces.netns(&place) {
-                        adopted::put_back(&place, &there, &Saved::read(&Directory::of(self.lab))?)?;
+                        namespaces::restore_sysctls(&place, &there, &Saved::read(&Directory::of(self.lab))?)?;
                     }
                 }
                 self.delete_namespace(namespace)?;
@@ -119,8 +128,8 @@ impl<'a> Executor<'a> {
             }
             Step::Sysctl { place, setting, .. } => {
                 let (rtnl, settings) = (self.namespaces.get(place)?, std::slice::from_ref(setting));
-                let set = || self.set(place, rtnl.netns(), settings);
-                forwarding::keep_routers(&rtnl, settings, set).await?;
+                let write = || self.write_sysctls(place, rtnl.netns(), settings, Missing::Refused);
+                nat::keep_routers(&rtnl, settings, write).await?;
             }
             Step::Mark { place, device, mark, altname, settings } => {
                 let rtnl = self.namespaces.get(place)?;
@@ -163,66 +172,24 @@ impl<'a> Executor<'a> {
         if namespace.has_its_name() { Ok(()) } else { netns::unbind(&namespace.name) }
     }
 
-    /// Prepares an inner end for XDP. Its offloads are written to the journal first. They are restored when its port no
-    /// longer wants XDP, or when the lab is taken down.
-    pub(super) fn set_up_xdp(&mut self, found: &Offloads, inside: &Netns) -> std::result::Result<(), Error> {
-        self.journal.append(&found.to_string())?;
-        Ok(xdp_offloads::switch(found, inside)?)
-    }
-
-    /// Toggles GRO of an inner end off and on. If the run ends in between, the journal says that GRO was on.
-    pub(super) fn toggle_gro(
-        &mut self,
-        found: &Offloads,
-        inside: &Netns,
-    ) -> std::result::Result<Change, Error> {
-        self.journal.append(&found.to_string())?;
-        xdp::renew(inside, found.ifindex)?;
-        let name = format_args!("{}:{}", found.namespace, found.interface);
-        Ok(Change::of("offloads", name).values(None::<&str>, found.format_features(false)))
-    }
-
-    /// Restores the offloads of an inner end.
-    pub(super) async fn restore_xdp(&mut self, found: &Offloads) -> std::result::Result<(), Error> {
-        xdp_offloads::restore(found, self.lab).await?;
-        Ok(self.journal.append(&found.restored())?)
-    }
-
     /// Writes settings of a place, after their present values are in the journal.
-    pub(super) fn set(
+    fn write_sysctls(
         &mut self,
         place: &Place,
         netns: &Netns,
         settings: &[Sysctl],
-    ) -> std::result::Result<(), Error> {
-        self.note_before(place, netns, settings)?;
-        sysctl::write(netns, settings).map_err(Error::of_setting)
-    }
-
-    /// The same for settings of IPv6, which the kernel may lack.
-    fn set_ipv6(
-        &mut self,
-        place: &Place,
-        netns: &Netns,
-        settings: &[Sysctl],
-    ) -> std::result::Result<(), Error> {
-        self.note_before(place, netns, settings)?;
-        Ok(sysctl::write_existing(netns, settings)?)
-    }
-
-    fn note_before(
-        &mut self,
-        place: &Place,
-        netns: &Netns,
-        settings: &[Sysctl],
+        missing: Missing,
     ) -> std::result::Result<(), Error> {
         let keys: Vec<_> = settings.iter().map(|setting| setting.key.clone()).collect();
-        for (key, before) in keys.iter().zip(sysctl::read_all(netns, &keys)?) {
-            if let Some(value) = before.filter(|value| !value.contains('\n')) {
+        for (key, present) in keys.iter().zip(sysctl::read_all(netns, &keys)?) {
+            if let Some(value) = present.filter(|value| !value.contains('\n')) {
                 self.journal.append_former_value(place, &Sysctl { key: key.clone(), value: value.into() })?;
             }
         }
-        Ok(())
+        match missing {
+            Missing::Refused => sysctl::write(netns, settings).map_err(Error::of_setting),
+            Missing::Skipped => Ok(sysctl::write_existing(netns, settings)?),
+        }
     }
 
     /// Removes what was created, in reverse order. Adjacent links of one place are removed together. Continues after
@@ -284,9 +251,9 @@ impl<'a> Executor<'a> {
 
     fn unmake_links(&mut self, place: &Place, made: &[Made]) -> Result<()> {
         let _soon = Expedited::for_ports(made.len());
-        let direct = Direct::open(&self.namespaces.netns(place)?)?;
+        let socket = RouteSocket::open(&self.namespaces.netns(place)?)?;
         let is_it = |link: &str, made: &Made| matches!(made, Made::Link(_, name) if name.as_str() == link);
-        cleanup::remove(&direct, place, |link| made.iter().any(|made| is_it(&link.name, made)))
+        cleanup::remove(&socket, place, |link| made.iter().any(|made| is_it(&link.name, made)))
     }
 
     fn adopted(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
@@ -309,7 +276,8 @@ impl<'a> Executor<'a> {
         self.made.push(Made::Link(bridge.place.clone(), bridge.name.clone()));
         rtnl.create_bridge(bridge).await?;
         let ifindex = rtnl.expect_link(&bridge.name).await?.ifindex;
-        self.set_ipv6(&bridge.place, rtnl.netns(), &bridge.ipv6.settings(bridge.name.as_str()))?;
+        let settings = bridge.ipv6.settings(bridge.name.as_str());
+        self.write_sysctls(&bridge.place, rtnl.netns(), &settings, Missing::Skipped)?;
         rtnl.mark(ifindex, &lab_mark(self.lab), None).await?;
         self.quiet.insert((bridge.place.clone(), bridge.name.to_string()));
         Ok(())
@@ -327,7 +295,8 @@ impl<'a> Executor<'a> {
             let name = &end.interface.name;
             let mark = pair_mark(self.lab, &end.place.to_string(), name.as_str());
             let ifindex = rtnl.expect_link(name).await?.ifindex;
-            self.set_ipv6(&end.place, rtnl.netns(), &end.interface.ipv6.settings(name.as_str()))?;
+            let settings = end.interface.ipv6.settings(name.as_str());
+            self.write_sysctls(&end.place, rtnl.netns(), &settings, Missing::Skipped)?;
             rtnl.mark(ifindex, &mark, None).await?;
         }
         Ok(())

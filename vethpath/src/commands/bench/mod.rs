@@ -10,11 +10,12 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::files::Page;
-use super::{Exit, Failure, failure::runtime, labs, progress, up::privileged};
+use super::{Exit, Failure, failure::runtime, labs, up};
 use crate::{
     apply,
     bench::{self, Beside, Comparison, Cores, Progress, Report, Request, Shape, Subject, TemporaryLab, Wish},
     cli::{BenchArgs, CoresArg},
+    kernel::home::Intent,
     output::{
         bench::{self as output, Document},
         json,
@@ -25,7 +26,7 @@ use crate::{
 
 /// Measures, prints the results, and writes the page if requested.
 pub fn run(arguments: &BenchArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
-    privileged()?;
+    up::privileged()?;
     // Reports files that cannot be read or written before the measurement, which takes minutes.
     let former = arguments.compare.as_deref().map(files::former).transpose()?;
     let page = arguments.html.as_deref().map(Page::at).transpose()?;
@@ -57,7 +58,7 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
         None => {
             let (lab, _) = labs::named(arguments.lab.lab.as_deref())?;
             let _ = labs::record_of(&lab)?;
-            labs::go_to(&lab, true)?;
+            labs::enter(&lab, Intent::Change)?;
             on_lab(&lab, &request, arguments.xdp).await
         }
         Some(shape) => {
@@ -71,7 +72,7 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
 
 /// Measures a lab that is up. With `xdp`, a second lab is measured next to it.
 async fn on_lab(lab: &LabName, request: &Request, xdp: bool) -> Result<Report, Failure> {
-    let subject = Subject::of(lab, request, progress::waiting).await?;
+    let subject = Subject::of(lab, request, up::report_busy).await?;
     let run = async |beside: Option<Beside<'_>>| {
         with_progress(async |progress| bench::run(&subject, beside, request, progress).await).await
     };
@@ -94,7 +95,7 @@ async fn with_lab<T>(
         Ok(record) => work(&record).await,
         Err(failure) => Err(failure),
     };
-    match apply::down(&topology.lab, Some(topology), progress::waiting).await {
+    match apply::down(&topology.lab, Some(topology), up::report_busy).await {
         Ok(_) => done,
         Err(left) => {
             let left: Vec<_> = left.iter().map(ToString::to_string).collect();

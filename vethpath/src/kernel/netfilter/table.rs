@@ -9,7 +9,7 @@ use nix::libc;
 use super::{Family, HEADER, LONGEST_NAME, attributes, generation, header, kind};
 use crate::kernel::{
     Context, Error, Result,
-    exchange::{self, Attributes, ExchangeError},
+    netlink::{self, Attributes, NetlinkError},
 };
 
 pub(super) const NFTA_TABLE_NAME: u16 = 1;
@@ -51,11 +51,11 @@ pub fn remove_table(socket: &Socket, family: Family, table: &str) -> Result<()> 
 /// # Errors
 /// The kernel refuses a request. A kernel without nf_tables has no tables, which is not an error.
 pub fn is_foreign(socket: &Socket, family: Family, table: &str) -> Result<bool> {
-    let look = || match generation(socket)? {
+    let find_table = || match generation(socket)? {
         Some(_) => find(socket, family, table),
         None => Ok(None),
     };
-    Ok(look().doing("look for", describe(family, table))?.is_some_and(|found| !found.marked))
+    Ok(find_table().doing("look for", describe(family, table))?.is_some_and(|found| !found.marked))
 }
 
 /// One message of a batch: type, flags, payload.
@@ -123,18 +123,18 @@ pub(super) struct Found {
     marked: bool,
 }
 
-fn find(socket: &Socket, family: Family, table: &str) -> std::result::Result<Option<Found>, ExchangeError> {
+fn find(socket: &Socket, family: Family, table: &str) -> std::result::Result<Option<Found>, NetlinkError> {
     let payload = Attributes::default().text(NFTA_TABLE_NAME, table).behind(&header(family));
-    match exchange::request(socket, kind::GET_TABLE, 0, &payload) {
-        Ok(answers) => answers.first().map(|answer| parse(answer)).transpose(),
+    match netlink::request(socket, kind::GET_TABLE, 0, &payload) {
+        Ok(replies) => replies.first().map(|reply| parse(reply)).transpose(),
         Err(error) if error.errno() == Some(libc::ENOENT) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-pub(super) fn parse(answer: &[u8]) -> std::result::Result<Found, ExchangeError> {
+pub(super) fn parse(reply: &[u8]) -> std::result::Result<Found, NetlinkError> {
     let (mut handle, mut marked) = (None, false);
-    for attribute in attributes(answer.get(HEADER..).unwrap_or_default()) {
+    for attribute in attributes(reply.get(HEADER..).unwrap_or_default()) {
         let attribute = attribute?;
         match attribute.kind() {
             NFTA_TABLE_HANDLE => handle = attribute.value().try_into().ok(),
@@ -142,28 +142,28 @@ pub(super) fn parse(answer: &[u8]) -> std::result::Result<Found, ExchangeError> 
             _ => {}
         }
     }
-    Ok(Found { handle: handle.ok_or(ExchangeError::Malformed("a table without a handle"))?, marked })
+    Ok(Found { handle: handle.ok_or(NetlinkError::Malformed("a table without a handle"))?, marked })
 }
 
 /// Sends the steps as one transaction (`nfnetlink_rcv_batch`).
-fn batch(socket: &Socket, generation: u32, steps: &[Step]) -> std::result::Result<(), ExchangeError> {
+fn batch(socket: &Socket, generation: u32, steps: &[Step]) -> std::result::Result<(), NetlinkError> {
     const NFNL_BATCH_GENID: u16 = 1;
     // `res_id` names the subsystem, in network byte order: NFNL_SUBSYS_NFTABLES.
     let control = [0, 0, 0, 10];
     let begin = Attributes::default().number(NFNL_BATCH_GENID, generation).behind(&control);
-    let first = exchange::sequence();
-    let mut bytes = exchange::message(kind::BATCH_BEGIN, 0, first, &begin);
+    let first = netlink::sequence();
+    let mut bytes = netlink::message(kind::BATCH_BEGIN, 0, first, &begin);
     let mut numbers = vec![first];
     for (index, step) in steps.iter().enumerate() {
-        let number = exchange::sequence();
+        let number = netlink::sequence();
         numbers.push(number);
         // Errors are always reported. The ack of the last step means that all were applied.
         let flags = step.flags | if index + 1 == steps.len() { NLM_F_ACK } else { 0 };
-        bytes.extend(exchange::message(step.kind, flags, number, &step.payload));
+        bytes.extend(netlink::message(step.kind, flags, number, &step.payload));
     }
     let last = numbers.last().copied().unwrap_or(first);
-    bytes.extend(exchange::message(kind::BATCH_END, 0, exchange::sequence(), &control));
-    exchange::transact(socket, &bytes, |number| numbers.contains(&number), last).map(drop)
+    bytes.extend(netlink::message(kind::BATCH_END, 0, netlink::sequence(), &control));
+    netlink::transact(socket, &bytes, |number| numbers.contains(&number), last).map(drop)
 }
 
 #[cfg(test)]
@@ -172,15 +172,15 @@ mod tests {
 
     #[test]
     fn a_tables_answer_may_be_garbage() {
-        let answer = Attributes::default()
+        let reply = Attributes::default()
             .text(NFTA_TABLE_NAME, "t")
             .bytes(NFTA_TABLE_HANDLE, &[0, 0, 0, 0, 0, 0, 0, 9])
             .bytes(NFTA_TABLE_USERDATA, &mark())
             .behind(&header(Family::Inet));
-        assert_eq!(parse(&answer).unwrap(), Found { handle: [0, 0, 0, 0, 0, 0, 0, 9], marked: true });
+        assert_eq!(parse(&reply).unwrap(), Found { handle: [0, 0, 0, 0, 0, 0, 0, 9], marked: true });
         // The last byte is padding.
-        for cut in 0..answer.len() - 1 {
-            assert!(!parse(&answer[..cut]).is_ok_and(|found| found.marked), "cut at {cut}");
+        for cut in 0..reply.len() - 1 {
+            assert!(!parse(&reply[..cut]).is_ok_and(|found| found.marked), "cut at {cut}");
         }
     }
 }

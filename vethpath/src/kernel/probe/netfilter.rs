@@ -26,20 +26,20 @@ pub(super) fn checks() -> Vec<Check> {
         Err(_) => found_rules(BridgeCalls { iptables: true, ip6tables: true, arptables: true }),
     };
     let rules = match rules {
-        Ok(names) => judge(&names),
+        Ok(names) => check_rules(&names),
         Err(error) => {
             Check::warning(RULES, error.to_string(), "without knowing the rules no frame takes the fast path")
         }
     };
     let calls = match calls {
-        Ok(calls) => of(calls),
+        Ok(calls) => check_calls(calls),
         Err(error) => Check::warning(CALLS, error.to_string(), "mount /proc"),
     };
     vec![calls, rules]
 }
 
 /// br_netfilter slows down every bridged frame, even without rules. `bench` then underrates the bridge.
-fn of(calls: BridgeCalls) -> Check {
+fn check_calls(calls: BridgeCalls) -> Check {
     let all = [("iptables", calls.iptables), ("ip6tables", calls.ip6tables), ("arptables", calls.arptables)];
     let on: Vec<_> = all.into_iter().filter_map(|(name, on)| on.then_some(name)).collect();
     if on.is_empty() {
@@ -54,7 +54,7 @@ fn of(calls: BridgeCalls) -> Check {
     Check::warning(CALLS, format!("on: {}", on.join(", ")), advice)
 }
 
-fn judge(names: &[String]) -> Check {
+fn check_rules(names: &[String]) -> Check {
     if names.is_empty() {
         return Check::ok(RULES, "none");
     }
@@ -101,7 +101,7 @@ mod tests {
             let calls = BridgeCalls { iptables: true, ..BridgeCalls::default() };
             let names = found_rules(calls).unwrap();
             assert_eq!(names, ["nft table ip filter, chain FORWARD"]);
-            let check = judge(&names);
+            let check = check_rules(&names);
             assert_eq!(check.status, Status::Warning);
             assert!(check.advice.unwrap().contains("namespace = \"fabric\""));
         });
@@ -109,8 +109,8 @@ mod tests {
 
     #[test]
     fn settings_that_are_on_come_with_the_command() {
-        assert_eq!(of(BridgeCalls::default()), Check::ok(CALLS, "off"));
-        let check = of(BridgeCalls { iptables: true, ip6tables: false, arptables: true });
+        assert_eq!(check_calls(BridgeCalls::default()), Check::ok(CALLS, "off"));
+        let check = check_calls(BridgeCalls { iptables: true, ip6tables: false, arptables: true });
         assert_eq!(check.found, "on: iptables, arptables");
         let command = "sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-arptables=0";
         assert!(check.advice.unwrap().contains(command));
@@ -119,6 +119,6 @@ mod tests {
     #[test]
     fn a_long_list_is_cut_and_counted() {
         let names: Vec<_> = (0..9).map(|n| n.to_string()).collect();
-        assert_eq!(judge(&names).found, "0; 1; 2; 3; and 5 more");
+        assert_eq!(check_rules(&names).found, "0; 1; 2; 3; and 5 more");
     }
 }

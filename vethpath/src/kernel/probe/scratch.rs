@@ -12,8 +12,8 @@ use nix::sched::{CloneFlags, unshare};
 use super::Check;
 use crate::kernel::{
     Netns, Source,
-    exchange::{self, Attributes, ExchangeError},
     netfilter::{self, THREAD_NET},
+    netlink::{self, Attributes, NetlinkError},
     packet_sockets,
 };
 
@@ -44,22 +44,21 @@ pub(super) fn checks() -> Vec<Check> {
 fn link(kind: &str) -> Check {
     let advice =
         format!("use a kernel with CONFIG_{}, or see that `modprobe {kind}` works", kind.to_uppercase());
-    match Socket::new(NETLINK_ROUTE).map_err(ExchangeError::Send).and_then(|socket| make_link(&socket, kind))
-    {
+    match Socket::new(NETLINK_ROUTE).map_err(NetlinkError::Send).and_then(|socket| make_link(&socket, kind)) {
         Ok(()) => Check::ok(kind, "supported"),
         Err(error) => Check::missing(kind, format!("cannot be made: {error}"), advice),
     }
 }
 
 /// RTM_NEWLINK with only a kind (`rtnl_newlink`, net/core/rtnetlink.c).
-fn make_link(socket: &Socket, kind: &str) -> Result<(), ExchangeError> {
+fn make_link(socket: &Socket, kind: &str) -> Result<(), NetlinkError> {
     const RTM_NEWLINK: u16 = 16;
     const IFLA_LINKINFO: u16 = 18;
     const IFLA_INFO_KIND: u16 = 1;
     let any_interface = [0; 16];
     let kind = Attributes::default().text(IFLA_INFO_KIND, kind);
     let payload = Attributes::default().nested(IFLA_LINKINFO, &kind).behind(&any_interface);
-    exchange::request(socket, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &payload).map(drop)
+    netlink::request(socket, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &payload).map(drop)
 }
 
 fn nf_tables() -> Check {
@@ -67,7 +66,7 @@ fn nf_tables() -> Check {
     let advice = "`nat = true` cannot be had: use a kernel with CONFIG_NF_TABLES and CONFIG_NFT_MASQ";
     let supported = match Socket::new(NETLINK_NETFILTER) {
         Err(error) if error.raw_os_error() == Some(nix::libc::EPROTONOSUPPORT) => Ok(false),
-        opened => opened.map_err(ExchangeError::Send).and_then(|socket| netfilter::is_supported(&socket)),
+        opened => opened.map_err(NetlinkError::Send).and_then(|socket| netfilter::is_supported(&socket)),
     };
     match supported {
         Ok(true) => Check::ok(NAME, "supported"),

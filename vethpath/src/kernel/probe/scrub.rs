@@ -24,7 +24,7 @@ use netlink_packet_route::{
 
 use super::Check;
 use crate::{
-    kernel::{Direct, LinkChange, Netns, NewVeth, VethEnd, direct::Request},
+    kernel::{LinkChange, Netns, NewVeth, RouteSocket, VethEnd, route_socket::Request},
     topology::{IfName, Mac},
 };
 
@@ -45,6 +45,7 @@ const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 3);
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Whether frames are scrubbed on this kernel. `false` if that is unknown.
+/// Minimum kernel: Linux 5.10 (`bpf_redirect_peer`); `false` before.
 #[must_use]
 pub fn peer_redirect_scrubs() -> bool {
     found().as_ref().is_ok_and(|scrubs| *scrubs)
@@ -88,23 +89,23 @@ fn redirected_frame_is_for_the_host() -> Result<bool> {
     let port = mac(1)?;
     let end = |name, mac| VethEnd { name, mac, bridge: None };
     let pair = |port, peer, peer_netns| NewVeth { end: port, peer, peer_netns, mtu: None };
-    let direct = Direct::here(&here)?;
+    let socket = RouteSocket::here(&here)?;
     let pairs = [
         pair(end(&from, port), end(&inner, mac(2)?), &sender),
         pair(end(&to, mac(3)?), end(&inner, mac(4)?), &receiver),
     ];
-    direct.create_veths(&pairs)?.into_iter().collect::<crate::kernel::Result<()>>()?;
-    let target = direct.index("to")?;
-    direct.change_links(&[LinkChange::Up { link: "from" }, LinkChange::Up { link: "to" }])?;
+    socket.create_veths(&pairs)?.into_iter().collect::<crate::kernel::Result<()>>()?;
+    let target = socket.index("to")?;
+    socket.change_links(&[LinkChange::Up { link: "from" }, LinkChange::Up { link: "to" }])?;
     for (netns, addresses) in [(&sender, &[SENDER][..]), (&receiver, &[OTHER, HOST])] {
-        let inside = Direct::open(netns)?;
+        let inside = RouteSocket::open(netns)?;
         inside.change_links(&[LinkChange::Up { link: "eth0" }])?;
         for &address in addresses {
             let address = ipnet::Ipv4Net::new(address, 24)?.into();
             inside.change_links(&[LinkChange::Address { link: "eth0", address, dad: false }])?;
         }
     }
-    let inside = Direct::open(&sender)?;
+    let inside = RouteSocket::open(&sender)?;
     let index = inside.index("eth0")?;
     let neighbours = vec![neighbour(index, OTHER, mac(9)?), neighbour(index, HOST, port)];
     inside.change(neighbours)?.into_iter().collect::<crate::kernel::Result<()>>()?;

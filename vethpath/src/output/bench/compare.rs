@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::{
-    super::table::{Column, render},
+    super::format::{Column, render},
     text::figure,
 };
 use crate::bench::{Change, Compared, Comparison, Interval, Mode, Spec};

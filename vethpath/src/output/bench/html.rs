@@ -6,7 +6,7 @@ use vethpath_figures::charts::{
 };
 
 use super::{
-    super::{count, number::grouped},
+    super::format::{count, grouped},
     compare::{CAUTION, rows},
     text::{answer, comparison, figure},
 };

@@ -2,11 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::super::{
-    count,
-    number::short,
-    table::{Column, render},
-};
+use super::super::format::{Column, count, render, short};
 use crate::bench::{
     Case, Distribution, Ended, Interval, Mode, PerMode, Progress, Rate, Report, Results, Unit, Why,
 };

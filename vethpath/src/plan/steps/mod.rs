@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Change, Collision, Found, Observed, ProgramStep, Step, links::Standing};
+use thiserror::Error;
+
+use super::{Change, Found, Observed, ProgramStep, Step, links::Standing};
 use crate::topology::{
-    Bridge, BridgeOption, Cable, Masquerade, Namespace, Pair, Place, Topology, Trunk, altname, lab_mark,
-    pair_mark, trunk_altname, trunk_mark,
+    Bridge, BridgeOption, Cable, LabName, Masquerade, Namespace, NsName, Pair, Place, Topology, Trunk,
+    altname, lab_mark, pair_mark, trunk_altname, trunk_mark,
 };
 
 /// Ordered steps in five parts. Programs are attached before interfaces come up, so that every frame is counted.
@@ -56,6 +58,62 @@ impl Plan {
     pub fn new_pairs(&self) -> impl Iterator<Item = &Pair> {
         self.make.iter().filter_map(|step| if let Step::Pair(pair) = step { Some(pair) } else { None })
     }
+}
+
+/// An object that is not the lab's has a name that the lab needs.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Collision {
+    /// A namespace.
+    #[error("namespace `{name}` already exists and is {}", whose(.owner.as_ref()))]
+    Namespace {
+        /// Its name.
+        name: NsName,
+        /// The lab that it belongs to, if any.
+        owner: Option<LabName>,
+    },
+    /// A link.
+    #[error("interface `{name}` already exists in {place} and is {}", whose(.owner.as_ref()))]
+    Link {
+        /// Its place.
+        place: Place,
+        /// Its name.
+        name: String,
+        /// The lab that it belongs to, if any.
+        owner: Option<LabName>,
+    },
+    /// A link with the derived name of a port, which is not in the file.
+    #[error(
+        "interface `{name}` already exists in {place} and is not this lab's; the port of {of} needs that name"
+    )]
+    Port {
+        /// Its place.
+        place: Place,
+        /// Its name.
+        name: String,
+        /// The pair or trunk, such as `pair ns0:eth0`.
+        of: String,
+    },
+}
+
+impl Collision {
+    /// Whether the name is in the file and can be changed there.
+    #[must_use]
+    pub fn is_in_the_file(&self) -> bool {
+        !matches!(self, Self::Port { .. })
+    }
+
+    /// The other lab that uses the name.
+    #[must_use]
+    pub fn owner(&self) -> Option<&LabName> {
+        match self {
+            Self::Namespace { owner, .. } | Self::Link { owner, .. } => owner.as_ref(),
+            Self::Port { .. } => None,
+        }
+    }
+}
+
+fn whose(owner: Option<&LabName>) -> String {
+    owner.map_or("not this lab's".to_owned(), |owner| format!("lab `{owner}`'s, not this lab's"))
 }
 
 /// Computes the steps that make the lab match the topology. What already matches is left alone. `former` has the
@@ -197,7 +255,7 @@ impl Planner<'_> {
         }
         self.addresses(place, name, &bridge.addresses, !bridge.ipv6.skips_dad());
         self.subnets(place, name, &bridge.addresses);
-        self.up(place, name, false);
+        self.up(place, name);
     }
 
     fn pair(&mut self, pair: &Pair) {
@@ -224,7 +282,7 @@ impl Planner<'_> {
             self.plan.make.push(Step::Pair(pair.clone()));
             self.new_sysctls(&inside, &pair.inner.sysctls);
         }
-        self.up(&pair.place, port, true);
+        self.port_up(&pair.place, &pair.port);
         self.interface(&inside, &pair.inner);
     }
 
@@ -270,7 +328,7 @@ impl Planner<'_> {
             self.plan.make.push(Step::Trunk { trunk: trunk.clone(), mtu });
         }
         for end in [&trunk.a, &trunk.b] {
-            self.up(&end.place, end.port.as_str(), true);
+            self.port_up(&end.place, &end.port);
         }
     }
 

@@ -5,12 +5,9 @@
 //! write their own.
 
 mod event;
-mod file;
-mod follow;
 mod reader;
 mod recorder;
 
 pub use event::{Event, Former, How, Kind, Time};
-pub use follow::Follower;
-pub use reader::Reader;
+pub use reader::{Follower, Reader};
 pub use recorder::Recorder;

@@ -1,11 +1,33 @@
-//! Writes events. An error of the file system does not stop the caller.
+//! Writes events: complete lines, one write each, and a size limit. An error of the file system does not stop the
+//! caller.
 
-use std::{collections::VecDeque, io, path::Path, time::Duration};
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
 use log::warn;
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 
-use super::{Event, Kind, file::EventFile};
-use crate::{state::Directory, topology::LabName};
+use super::{Event, Kind};
+use crate::{kernel::files, state::Directory, topology::LabName};
+
+/// The size in bytes at which the file is rotated. One older file is kept.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// An upper bound for a line. It is kept free, so that the next line does not exceed the limit.
+const ROOM: u64 = 16 << 10;
+
+/// The interval between two attempts to take the lock.
+const INTERVAL: Duration = Duration::from_millis(1);
 
 /// How many events are kept while they cannot be written. The oldest are dropped first.
 const MOST_WAITING: usize = 1000;
@@ -89,18 +111,85 @@ fn line(event: &Event) -> String {
     serde_json::to_string(event).unwrap_or_default()
 }
 
+/// The files of a lab's events.
+#[derive(Clone, Debug)]
+pub(super) struct EventFile {
+    pub(super) current: PathBuf,
+    pub(super) old: PathBuf,
+}
+
+impl EventFile {
+    /// The files in the folder of a lab.
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        Self { current: folder.join("events.jsonl"), old: folder.join("events.old.jsonl") }
+    }
+
+    /// Appends a line, which is made under the lock: so lines are in the order of their times. `make` must leave out
+    /// the newline.
+    ///
+    /// Waits for another writer as long as `patience`. A write takes a few microseconds, or longer if the writer is
+    /// preempted.
+    ///
+    /// No process writes to a rotated file: each writer holds its lock, and has checked that it is still the current
+    /// one.
+    ///
+    /// # Errors
+    /// A file operation fails, or another process holds the lock for too long. Nothing was written then.
+    fn append(&self, patience: Duration, make: impl FnOnce() -> String) -> io::Result<()> {
+        loop {
+            let file = self.lock(patience)?;
+            let there = file.metadata()?;
+            if !fs::metadata(&self.current).is_ok_and(|now| is_same(&now, &there)) {
+                continue;
+            }
+            let length = there.len();
+            if length + ROOM > MOST_BYTES {
+                fs::rename(&self.current, &self.old)?;
+                continue;
+            }
+            // The last writer may have been killed within a line.
+            let mut last = *b"\n";
+            if length > 0 {
+                file.read_exact_at(&mut last, length - 1)?;
+            }
+            let begin = if last == *b"\n" { "" } else { "\n" };
+            let line = format!("{begin}{}\n", make());
+            return (&*file).write_all(line.as_bytes()).inspect_err(|_| {
+                // Most likely the file system is full. Remove the partial line.
+                let _ = file.set_len(length);
+            });
+        }
+    }
+
+    fn lock(&self, patience: Duration) -> io::Result<Flock<File>> {
+        let mut options = OpenOptions::new();
+        let mut file = files::open_private(options.read(true).append(true).create(true), &self.current)?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(lock),
+                Err((refused, Errno::EWOULDBLOCK)) => file = refused,
+                Err((_, errno)) => return Err(errno.into()),
+            }
+            if Instant::now() >= deadline {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            thread::sleep(INTERVAL);
+        }
+    }
+}
+
+/// Whether two results of stat(2) are of the same file.
+pub(super) fn is_same(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs,
-        io::Write,
-        os::unix::fs::PermissionsExt,
-        thread,
-        time::{Duration, Instant},
-    };
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::state::events::{Reader, file::MOST_BYTES};
+    use crate::state::events::Reader;
 
     fn lab() -> LabName {
         "lab".parse().unwrap()
@@ -184,7 +273,7 @@ mod tests {
         let mut recorder = Recorder::in_folder(&lab(), folder.path());
         let mut reader = Reader::in_folder(folder.path());
         let append = |bytes: &[u8]| {
-            fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(bytes).unwrap();
+            OpenOptions::new().append(true).open(&path).unwrap().write_all(bytes).unwrap();
         };
         recorder.record([up(1)]);
         append(b"{\"time\":\"2026-11-2");
@@ -194,8 +283,8 @@ mod tests {
         recorder.record([up(3)]);
         assert_eq!(numbers(reader.read().unwrap()), [2, 3]);
         assert_eq!(numbers(Reader::in_folder(folder.path()).read().unwrap()), [1, 2, 3]);
-        let whole = line(&Event::now(&lab(), up(4)));
-        let (head, tail) = whole.split_at(20);
+        let complete = line(&Event::now(&lab(), up(4)));
+        let (head, tail) = complete.split_at(20);
         append(head.as_bytes());
         assert_eq!(reader.read().unwrap(), []);
         append(format!("{tail}\n").as_bytes());
@@ -242,8 +331,8 @@ mod tests {
     fn who_writes_once_waits_for_one_who_was_not_let_run_in_the_middle_of_it() {
         let folder = tempfile::tempdir().unwrap();
         Recorder::in_folder(&lab(), folder.path()).record([up(1)]);
-        let held = fs::File::open(folder.path().join("events.jsonl")).unwrap();
-        let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+        let held = File::open(folder.path().join("events.jsonl")).unwrap();
+        let held = Flock::lock(held, FlockArg::LockExclusiveNonblock).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
                 thread::sleep(HASTE * 10);
@@ -259,8 +348,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut recorder = Recorder::in_folder(&lab(), folder.path()).non_blocking();
         recorder.record([up(1)]);
-        let held = fs::File::open(folder.path().join("events.jsonl")).unwrap();
-        let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap();
+        let held = File::open(folder.path().join("events.jsonl")).unwrap();
+        let held = Flock::lock(held, FlockArg::LockExclusiveNonblock).unwrap();
         let began = Instant::now();
         recorder.record([up(2)]);
         assert!(began.elapsed() < LOCK_TIMEOUT, "it was kept for {:?}", began.elapsed());

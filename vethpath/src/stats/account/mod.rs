@@ -18,7 +18,7 @@
 
 use vethpath_common::{PairCounters, Reason};
 
-use super::{Count, Traffic, Ways};
+use super::{Count, Directions, Traffic};
 use crate::kernel::LinkFacts;
 
 /// The reason in `slow` for frames that the kernel counted at the inner end and no program counted: sent before the
@@ -84,7 +84,7 @@ pub fn account(inner: Option<&LinkFacts>, counters: &PairCounters, lost: Lost) -
     let mut traffic = Traffic {
         tx,
         rx,
-        fast: Ways { tx: counters.fast_tx.into(), rx: Count::from(came).at_most(rx) },
+        fast: Directions { tx: counters.fast_tx.into(), rx: Count::from(came).at_most(rx) },
         ..Traffic::default()
     };
     let mut slow = |reason, frames, packets| {

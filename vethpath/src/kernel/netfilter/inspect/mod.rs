@@ -7,21 +7,21 @@ use std::collections::BTreeSet;
 use netlink_sys::Socket;
 
 use super::{
-    Family, HEADER, Hook, HookPoint, MasqueradeRule, attributes, expressions, generation, header, kind,
-    masquerade::{ACCEPT, CHAIN, CHAIN_TYPE, FAMILY, HOOK, PRIORITY},
+    Family, HEADER, Hook, HookPoint, MasqueradeRule, attributes, generation, header, kind,
+    masquerade::{self, ACCEPT, CHAIN, CHAIN_TYPE, FAMILY, HOOK, PRIORITY},
     number,
     table::describe,
     text,
 };
 use crate::kernel::{
     Context, Result,
-    exchange::{self, Attributes, ExchangeError},
+    netlink::{self, Attributes, NetlinkError},
 };
 
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 
-type Exchange<T> = std::result::Result<T, ExchangeError>;
+type NetlinkResult<T> = std::result::Result<T, NetlinkError>;
 
 /// A table created by [`add_masquerade`](super::add_masquerade).
 #[derive(Clone, Copy, Debug)]
@@ -83,28 +83,28 @@ fn is_exact(socket: &Socket, chains: &[Chain], table: OwnTable<'_>) -> Result<bo
     }
     let found = rule_expressions(socket, table.name).doing("read", describe(FAMILY, table.name))?;
     let matches = |(expected, found): (&MasqueradeRule, &Option<Vec<u8>>)| {
-        let found = found.as_deref().and_then(expressions::canonical);
-        found.is_some() && found == expressions::canonical(expressions::masquerade(expected).as_bytes())
+        let found = found.as_deref().and_then(masquerade::canonical);
+        found.is_some() && found == masquerade::canonical(masquerade::expressions(expected).as_bytes())
     };
     Ok(found.len() == table.rules.len() && table.rules.iter().zip(&found).all(matches))
 }
 
 /// The expressions of each rule in one of our tables.
-fn rule_expressions(socket: &Socket, table: &str) -> Exchange<Vec<Option<Vec<u8>>>> {
+fn rule_expressions(socket: &Socket, table: &str) -> NetlinkResult<Vec<Option<Vec<u8>>>> {
     let filter = Attributes::default().text(NFTA_RULE_TABLE, table).behind(&header(FAMILY));
-    let answers = exchange::dump(socket, kind::GET_RULE, &filter)?;
-    answers.iter().map(|answer| expressions_of(answer, table)).collect()
+    let replies = netlink::dump(socket, kind::GET_RULE, &filter)?;
+    replies.iter().map(|reply| expressions_of(reply, table)).collect()
 }
 
 /// The expressions of one rule, which must be of `table`.
-pub(super) fn expressions_of(answer: &[u8], table: &str) -> Exchange<Option<Vec<u8>>> {
+pub(super) fn expressions_of(reply: &[u8], table: &str) -> NetlinkResult<Option<Vec<u8>>> {
     let mut expressions = None;
-    for attribute in attributes(answer.get(HEADER..).unwrap_or_default()) {
+    for attribute in attributes(reply.get(HEADER..).unwrap_or_default()) {
         let attribute = attribute?;
         match attribute.kind() {
             // Kernels before 4.8 do not filter the dump.
             NFTA_RULE_TABLE if text(attribute.value()) != table => {
-                return Err(ExchangeError::Malformed("a rule of another table"));
+                return Err(NetlinkError::Malformed("a rule of another table"));
             }
             NFTA_RULE_EXPRESSIONS => expressions = Some(attribute.value().to_vec()),
             _ => {}
@@ -114,13 +114,13 @@ pub(super) fn expressions_of(answer: &[u8], table: &str) -> Exchange<Option<Vec<
 }
 
 /// A dump, which is empty on a kernel without nf_tables.
-fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> Exchange<Vec<Vec<u8>>> {
-    generation(socket)?.map_or_else(|| Ok(Vec::new()), |_| exchange::dump(socket, kind, payload))
+fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> NetlinkResult<Vec<Vec<u8>>> {
+    generation(socket)?.map_or_else(|| Ok(Vec::new()), |_| netlink::dump(socket, kind, payload))
 }
 
-fn chains(socket: &Socket) -> Exchange<Vec<Chain>> {
-    let answers = dump(socket, kind::GET_CHAIN, &header(Family::Unspecified))?;
-    answers.iter().map(|answer| Chain::parse(answer)).collect()
+fn chains(socket: &Socket) -> NetlinkResult<Vec<Chain>> {
+    let replies = dump(socket, kind::GET_CHAIN, &header(Family::Unspecified))?;
+    replies.iter().map(|reply| Chain::parse(reply)).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,16 +146,15 @@ struct Base {
 }
 
 impl Chain {
-    pub(super) fn parse(answer: &[u8]) -> Exchange<Self> {
+    pub(super) fn parse(reply: &[u8]) -> NetlinkResult<Self> {
         const NFTA_CHAIN_TABLE: u16 = 1;
         const NFTA_CHAIN_NAME: u16 = 3;
         const NFTA_CHAIN_HOOK: u16 = 4;
         const NFTA_CHAIN_POLICY: u16 = 5;
         const NFTA_CHAIN_USE: u16 = 6;
         const NFTA_CHAIN_TYPE: u16 = 7;
-        let (header, rest) = answer
-            .split_first_chunk::<HEADER>()
-            .ok_or(ExchangeError::Malformed("a chain without a header"))?;
+        let (header, rest) =
+            reply.split_first_chunk::<HEADER>().ok_or(NetlinkError::Malformed("a chain without a header"))?;
         let (table, name, kind) = (String::new(), String::new(), String::new());
         let family = Family::from_number(header[0]);
         let mut chain = Self { family, table, name, kind, policy: None, uses: None, base: None };
@@ -195,7 +194,7 @@ impl Chain {
 }
 
 impl Base {
-    fn parse(nest: &[u8]) -> Exchange<Self> {
+    fn parse(nest: &[u8]) -> NetlinkResult<Self> {
         const NFTA_HOOK_HOOKNUM: u16 = 1;
         const NFTA_HOOK_PRIORITY: u16 = 2;
         const NFTA_HOOK_DEV: u16 = 3;
@@ -218,7 +217,7 @@ impl Base {
                 _ => drop(devices.insert("*".to_owned())),
             }
         }
-        let missing = ExchangeError::Malformed("a hook without number or priority");
+        let missing = NetlinkError::Malformed("a hook without number or priority");
         let (Some(point), Some(priority)) = (point, priority) else { return Err(missing) };
         Ok(Self { point, priority, devices: devices.into_iter().collect() })
     }

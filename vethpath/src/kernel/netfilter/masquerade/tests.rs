@@ -218,3 +218,35 @@ fn packets_that_leave_are_masqueraded_and_bridged_ones_are_not() {
         assert_eq!(inside.pings("10.0.0.3"), !called);
     });
 }
+
+fn rule(subnet: &str) -> MasqueradeRule {
+    MasqueradeRule { subnet: subnet.parse().unwrap(), bridge: "br0".parse().unwrap() }
+}
+
+#[test]
+fn rules_are_the_same_only_if_subnet_and_bridge_are() {
+    let of = |rule: &MasqueradeRule| canonical(expressions(rule).as_bytes()).unwrap();
+    assert_eq!(of(&rule("10.0.0.0/24")), of(&rule("10.0.0.9/24")));
+    assert_ne!(of(&rule("10.0.0.0/24")), of(&rule("10.0.0.0/25")));
+    assert_ne!(of(&rule("10.0.0.0/24")), of(&rule("fd00::/64")));
+    let other = MasqueradeRule { bridge: "br1".parse().unwrap(), ..rule("10.0.0.0/24") };
+    assert_ne!(of(&rule("10.0.0.0/24")), of(&other));
+    assert_eq!(of(&rule("10.0.0.1/32")).len() + 1, of(&rule("10.0.0.0/31")).len());
+}
+
+#[test]
+fn broken_expressions_are_nobodys() {
+    let bytes = expressions(&rule("10.0.0.0/24")).as_bytes().to_vec();
+    let whole = canonical(&bytes).unwrap();
+    for cut in 1..bytes.len() {
+        assert_ne!(canonical(&bytes[..cut]).as_ref(), Some(&whole), "cut at {cut}");
+    }
+    for at in 0..bytes.len() {
+        for value in [0, 1, 0x7f, 0xff] {
+            let mut broken = bytes.clone();
+            broken[at] = value;
+            let _ = canonical(&broken);
+        }
+    }
+    assert_eq!(canonical(&bytes.repeat(3)), None);
+}

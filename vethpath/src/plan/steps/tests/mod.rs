@@ -25,7 +25,7 @@ fn inside(name: &str) -> Place {
     Place::Namespace(name.parse().expect("a name"))
 }
 
-fn told(topology: &Topology, former: &[Topology], observed: &Observed) -> Vec<String> {
+fn changes_of(topology: &Topology, former: &[Topology], observed: &Observed) -> Vec<String> {
     let plan = plan(topology, former, observed).unwrap_or_else(|collisions| panic!("{collisions:?}"));
     plan.changes().map(|change| format!("{} {change}", change.action.sign())).collect()
 }
@@ -33,14 +33,14 @@ fn told(topology: &Topology, former: &[Topology], observed: &Observed) -> Vec<St
 /// The changes that turn a lab with the first file into one with the second.
 fn between(before: &str, after: &str) -> Vec<String> {
     let before = lab(before);
-    told(&lab(after), std::slice::from_ref(&before), &Machine::with(&before))
+    changes_of(&lab(after), std::slice::from_ref(&before), &Machine::with(&before))
 }
 
 fn drifted(change: impl FnOnce(&mut BTreeMap<(Place, String), ObservedLink>, &Topology)) -> Vec<String> {
     let lab = lab(ONE_HOST);
     let mut observed = Machine::with(&lab);
     change(&mut observed.links, &lab);
-    told(&lab, std::slice::from_ref(&lab), &observed)
+    changes_of(&lab, std::slice::from_ref(&lab), &observed)
 }
 
 fn port(lab: &Topology) -> (Place, String) {
@@ -52,7 +52,7 @@ fn from_nothing_things_are_made_before_any_comes_up() {
     let lab = lab(ONE_HOST);
     let port = &lab.pairs[0].port;
     assert_eq!(
-        told(&lab, &[], &Observed::default()),
+        changes_of(&lab, &[], &Observed::default()),
         [
             "+ create namespace ns0",
             "+ create bridge br0",
@@ -170,7 +170,7 @@ fn what_somebody_else_has_added_stays() {
         via: "10.0.0.7".parse().expect("an address"),
     };
     observed.routes.get_mut(&"ns0".parse().expect("a name")).expect("there").push(route);
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [""; 0]);
+    assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), [""; 0]);
 }
 
 #[test]
@@ -183,10 +183,10 @@ fn settings_change_and_become_what_they_were() {
     let before = lab(&with(1));
     let mut observed = Machine::with(&before);
     // Its former value is unknown, so it stays.
-    assert_eq!(told(&lab(ONE_HOST), std::slice::from_ref(&before), &observed), [""; 0]);
+    assert_eq!(changes_of(&lab(ONE_HOST), std::slice::from_ref(&before), &observed), [""; 0]);
     observed.sysctls_before.insert((inside("ns0"), SysctlKey::net(&["ipv4", "ip_forward"])), "0".to_owned());
     let expected = ["~ change sysctl ns0: net.ipv4.ip_forward 1 -> 0"];
-    assert_eq!(told(&lab(ONE_HOST), &[before], &observed), expected);
+    assert_eq!(changes_of(&lab(ONE_HOST), &[before], &observed), expected);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn settings_of_the_host_are_compared_too() {
     let key = (Place::Host, SysctlKey::of_interface("ipv6", "v", "accept_ra"));
     observed.sysctls.insert(key, "1".to_owned());
     let expected = ["~ change sysctl host: net.ipv6.conf.v.accept_ra 1 -> 0"];
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
+    assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), expected);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_setting_that_is_reset_with_another_is_set_again() {
     let mut observed = Machine::with(&lab);
     observed.sysctls.insert((inside("ns0"), SysctlKey::net(&["ipv4", "ip_forward"])), "0".to_owned());
     let former = std::slice::from_ref(&lab);
-    assert_eq!(told(&lab, former, &observed), ["~ change sysctl ns0: net.ipv4.ip_forward 0 -> 1"]);
+    assert_eq!(changes_of(&lab, former, &observed), ["~ change sysctl ns0: net.ipv4.ip_forward 0 -> 1"]);
     let plan = plan(&lab, former, &observed).expect("nothing collides");
     let [Step::Sysctl { setting, .. }] = &plan.last[..] else { panic!("{plan:?}") };
     assert_eq!(setting.key.to_string(), "net.ipv4.conf.eth0.forwarding");
@@ -246,8 +246,8 @@ fn a_setting_that_cannot_be_read_is_written_when_it_is_new() {
     let (before, after) = (lab(ONE_HOST), lab(&with));
     let observed = Machine::with(&before);
     let expected = ["~ change sysctl ns0: net.ipv4.route.flush -> 1"];
-    assert_eq!(told(&after, std::slice::from_ref(&before), &observed), expected);
-    assert_eq!(told(&after, std::slice::from_ref(&after), &observed), [""; 0]);
+    assert_eq!(changes_of(&after, std::slice::from_ref(&before), &observed), expected);
+    assert_eq!(changes_of(&after, std::slice::from_ref(&after), &observed), [""; 0]);
 }
 
 /// A bond sets MAC and MTU of its members and brings them up. The bond's creator moves the addresses to it.
@@ -264,7 +264,7 @@ fn what_a_bond_has_changed_of_its_member_is_no_drift() {
         let eth0 = observed.links.get_mut(&(inside("ns0"), "eth0".to_owned())).expect("there");
         (eth0.master, eth0.mac, eth0.mtu) = (Master::Bond, Some([2; 6]), 9000);
         change(eth0);
-        told(&lab(after), &[before], &observed)
+        changes_of(&lab(after), &[before], &observed)
     };
     assert_eq!(member(|_| (), &text), [""; 0]);
     assert_eq!(member(|eth0| eth0.addresses.clear(), &text), [""; 0]);
@@ -284,7 +284,7 @@ fn the_routes_of_a_vrf_are_not_missing() {
     let eth0 = observed.links.get_mut(&(inside("ns0"), "eth0".to_owned())).expect("there");
     (eth0.master, eth0.mac) = (Master::Vrf, Some([2; 6]));
     let expected = format!("~ change mac ns0:eth0: 02:02:02:02:02:02 -> {}", before.pairs[0].inner.mac);
-    assert_eq!(told(&before, std::slice::from_ref(&before), &observed), [expected]);
+    assert_eq!(changes_of(&before, std::slice::from_ref(&before), &observed), [expected]);
 }
 
 /// The name belongs to the namespace's owner, so the lab cannot use it.
@@ -296,7 +296,7 @@ fn a_name_that_was_adopted_with_its_namespace_is_not_free() {
     let observed = Machine::with(&former);
     let collisions = plan(&lab(ONE_HOST), std::slice::from_ref(&former), &observed).expect_err("a collision");
     assert!(matches!(&collisions[..], [Collision::Namespace { owner: None, .. }]), "{collisions:?}");
-    assert_eq!(told(&former, std::slice::from_ref(&former), &observed), [""; 0]);
+    assert_eq!(changes_of(&former, std::slice::from_ref(&former), &observed), [""; 0]);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn drift_is_mended() {
     let mut observed = Machine::with(&lab);
     observed.programs.clear();
     let expected = [format!("+ create program host:{name}")];
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
+    assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), expected);
 }
 
 /// The kernel adds it with an address, or when the interface comes up. A step is needed only if neither happens.
@@ -355,27 +355,27 @@ fn the_route_to_a_subnet_comes_before_those_by_way_of_it() {
     let _ = observed.routes.remove(&"ns0".parse().expect("a name"));
     let subnet = "+ create route 10.0.0.0/24 dev eth0 in ns0";
     let gateway = "+ create route 0.0.0.0/0 via 10.0.0.1 in ns0";
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [subnet, gateway]);
+    assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), [subnet, gateway]);
     let eth0 = (inside("ns0"), "eth0".to_owned());
     observed.links.get_mut(&eth0).expect("there").up = false;
     let up = "~ change interface ns0:eth0: down -> up";
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [up, gateway]);
+    assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), [up, gateway]);
     let link = observed.links.get_mut(&eth0).expect("there");
     (link.up, link.addresses) = (true, Vec::new());
     let address = "+ create address 10.0.0.2/24 on ns0:eth0";
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [address, gateway]);
+    assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), [address, gateway]);
 }
 
 #[test]
-fn what_is_in_a_routes_place_is_told() {
+fn what_is_in_a_routes_place_is_changes_of() {
     let lab = lab(ONE_HOST);
     let mut observed = Machine::with(&lab);
-    let ns0: crate::topology::NsName = "ns0".parse().expect("a name");
+    let ns0: NsName = "ns0".parse().expect("a name");
     let _ = observed.routes.remove(&ns0);
     let to = "0.0.0.0/0".parse().expect("a net");
     let _ = observed.other_routes.insert(ns0, vec![(to, "blackhole".to_owned())]);
     let expected = ["~ change route 0.0.0.0/0 in ns0: blackhole -> via 10.0.0.1"];
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), expected);
+    assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), expected);
 }
 
 #[test]
@@ -429,7 +429,7 @@ fn what_two_killed_runs_have_left_goes_too() {
     let mut observed = Machine::with(&labs[1]);
     observed.programs.clear();
     let empty = lab("[bridge.br9]\n");
-    let changes = told(&empty, &labs, &observed);
+    let changes = changes_of(&empty, &labs, &observed);
     let expected = [
         "- delete bridge br0",
         "- delete pair ns0:eth0",
@@ -464,7 +464,7 @@ fn a_loopback_that_is_somebody_elses_is_left_down() {
     let lab = lab(&ONE_HOST.replace("[namespace.ns0]\n", "[namespace.ns0]\nadopt = { pid = 4242 }\n"));
     let mut observed = Machine::with(&lab);
     observed.links.get_mut(&(inside("ns0"), "lo".to_owned())).expect("there").up = false;
-    assert_eq!(told(&lab, std::slice::from_ref(&lab), &observed), [""; 0]);
+    assert_eq!(changes_of(&lab, std::slice::from_ref(&lab), &observed), [""; 0]);
 }
 
 #[test]

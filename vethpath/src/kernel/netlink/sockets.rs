@@ -11,7 +11,7 @@ use netlink_sys::{
     protocols::{NETLINK_KOBJECT_UEVENT, NETLINK_NETFILTER, NETLINK_ROUTE},
 };
 
-use super::{Context, Netns, Result, netfilter};
+use crate::kernel::{Context, Netns, Result, netfilter};
 
 /// Requested receive buffer, in bytes. It holds the events of a whole lab coming up at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -58,7 +58,7 @@ impl Source {
 ///
 /// The socket stays in the namespace in which it was opened, whatever thread uses it later (netlink(7)).
 /// Must be called in a tokio runtime.
-pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
+pub(in crate::kernel) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
     let mut socket = blocking(netns, NETLINK_ROUTE)?;
     let open = |socket: &mut Socket| -> io::Result<()> {
         socket.bind(&SocketAddr::new(0, 0))?;
@@ -79,14 +79,14 @@ pub(super) fn route(netns: &Netns, groups: &[u32]) -> Result<TokioSocket> {
 }
 
 /// Opens a netfilter socket in `netns` that receives nftables events. Must be called in a tokio runtime.
-pub(super) fn rules(netns: &Netns) -> Result<TokioSocket> {
+pub(in crate::kernel) fn rules(netns: &Netns) -> Result<TokioSocket> {
     let mut socket = blocking(netns, NETLINK_NETFILTER)?;
     netfilter::subscribe(&mut socket).map_err(io::Error::other).doing("watch rules of namespace", netns)?;
     Ok(in_runtime(socket))
 }
 
 /// Opens a socket that receives the uevents of `netns`. Must be called in a tokio runtime.
-pub(super) fn uevents(netns: &Netns) -> Result<TokioSocket> {
+pub(in crate::kernel) fn uevents(netns: &Netns) -> Result<TokioSocket> {
     /// Multicast group of the kernel's own messages. udev uses another.
     const KERNEL: u32 = 1;
     let mut socket = blocking(netns, NETLINK_KOBJECT_UEVENT)?;
@@ -101,7 +101,7 @@ fn in_runtime(socket: Socket) -> TokioSocket {
 }
 
 /// Sets the receive buffer, beyond `net.core.rmem_max` if needed, which CAP_NET_ADMIN permits.
-pub(super) fn force_receive_buffer(socket: &Socket) -> io::Result<()> {
+pub(in crate::kernel) fn force_receive_buffer(socket: &Socket) -> io::Result<()> {
     // SAFETY: the socket outlives the borrow.
     let fd = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
     nix::sys::socket::setsockopt(&fd, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE_BUFFER)?;

@@ -1,13 +1,11 @@
 //! Generic netlink: looks up families by name, and reads the attributes of their replies.
 
-use netlink_packet_core::{NlaBuffer, NlasIterator};
+use netlink_packet_core::NlaBuffer;
 use netlink_sys::{Socket, protocols::NETLINK_GENERIC};
 use nix::errno::Errno;
 
-use super::{
-    Context, Netns, Result as KernelResult, Source,
-    exchange::{Attributes, ExchangeError, request},
-};
+use super::{Attributes, NetlinkError, request};
+use crate::kernel::{Context, Netns, Result as KernelResult, Source};
 
 /// `GENL_ID_CTRL`, `CTRL_CMD_GETFAMILY` and two of its attributes (linux/genetlink.h).
 const CONTROL: u16 = 0x10;
@@ -32,21 +30,18 @@ impl Family {
         Self { source: Source::new(netns, NETLINK_GENERIC), name, number: None }
     }
 
-    /// Calls `question` with the socket and the family's number, and returns its result.
+    /// Calls `query` with the socket and the family's number, and returns its result.
     ///
     /// # Errors
     /// The kernel has no such family, or refuses.
-    pub fn ask<T>(
-        &mut self,
-        question: impl FnOnce(&Socket, u16) -> Result<T, ExchangeError>,
-    ) -> KernelResult<T> {
+    pub fn ask<T>(&mut self, query: impl FnOnce(&Socket, u16) -> Result<T, NetlinkError>) -> KernelResult<T> {
         const ASK: &str = "ask the netlink family";
         let socket = self.source.socket()?.ok_or(Errno::EPROTONOSUPPORT).doing(ASK, self.name)?;
         let number = match self.number {
             Some(number) => number,
             None => *self.number.insert(family(socket, self.name).doing(ASK, self.name)?),
         };
-        question(socket, number).doing(ASK, self.name)
+        query(socket, number).doing(ASK, self.name)
     }
 }
 
@@ -54,19 +49,19 @@ impl Family {
 ///
 /// # Errors
 /// The kernel refuses, or has no such family.
-pub fn family(socket: &Socket, name: &str) -> Result<u16, ExchangeError> {
+pub fn family(socket: &Socket, name: &str) -> Result<u16, NetlinkError> {
     let payload = Attributes::default().text(FAMILY_NAME, name).behind(&[GET_FAMILY, 1, 0, 0]);
-    for answer in request(socket, CONTROL, 0, &payload)? {
-        if let Some(number) = number_of(&answer)? {
+    for reply in request(socket, CONTROL, 0, &payload)? {
+        if let Some(number) = number_of(&reply)? {
             return Ok(number);
         }
     }
-    Err(ExchangeError::Malformed("a generic netlink family without a number"))
+    Err(NetlinkError::Malformed("a generic netlink family without a number"))
 }
 
 /// The family number in a reply.
-pub(crate) fn number_of(answer: &[u8]) -> Result<Option<u16>, ExchangeError> {
-    for attribute in attributes(answer) {
+pub(crate) fn number_of(reply: &[u8]) -> Result<Option<u16>, NetlinkError> {
+    for attribute in attributes(reply) {
         let attribute = attribute?;
         if attribute.kind() == FAMILY_ID
             && let Some(id) = attribute.value().first_chunk::<2>()
@@ -78,11 +73,8 @@ pub(crate) fn number_of(answer: &[u8]) -> Result<Option<u16>, ExchangeError> {
 }
 
 /// The attributes of a reply, behind its header.
-pub(super) fn attributes(answer: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, ExchangeError>> {
-    nested(answer.get(HEADER..).unwrap_or_default())
-}
-
-/// The attributes in the value of another.
-pub(super) fn nested(bytes: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, ExchangeError>> {
-    NlasIterator::new(bytes).map(|a| a.map_err(|_| ExchangeError::Malformed("an attribute is truncated")))
+pub(in crate::kernel) fn attributes(
+    reply: &[u8],
+) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, NetlinkError>> {
+    super::attributes(reply.get(HEADER..).unwrap_or_default())
 }

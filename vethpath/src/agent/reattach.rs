@@ -1,4 +1,4 @@
-//! Attaches programs again that a killed `bench`, or another process, has detached.
+//! Attaches programs again that a killed `bench` or another process has detached.
 
 use log::{info, warn};
 
@@ -30,14 +30,10 @@ pub fn after_killed_bench(directory: &Directory, topology: &Topology, hook: Hook
     }
 }
 
-/// Attaches filters again that were removed, with or without their `clsact` qdisc. If another command holds the lab's
+/// Attaches filters again that another process has removed, with or without their `clsact` qdisc. If another command holds the lab's
 /// lock, nothing is done. (A tcx program is detached only with its link, which does not happen by mistake.)
 #[must_use]
-pub fn reattach_filters(
-    directory: &Directory,
-    topology: &Topology,
-    domains: &mut [BridgeNetns],
-) -> Option<Kind> {
+pub fn filters(directory: &Directory, topology: &Topology, domains: &mut [BridgeNetns]) -> Option<Kind> {
     if domains.iter().all(|domain| domain.removed_filters(topology).is_empty()) {
         return None;
     }

@@ -1,20 +1,77 @@
-//! Checks of adopted namespaces: whether one can be adopted, and whether a name refers to one that was.
+//! A lab's namespaces: connections to them, and checks of those that it adopts.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
-use super::{Error, observe::is_noted};
+use super::{Error, observe::is_same_netns};
 use crate::{
-    kernel::{Direct, Netns, NetnsId, Result, netns, sysctl},
+    kernel::{Netns, NetnsId, Result, RouteSocket, Rtnl, netns, sysctl},
     plan::{Plan, Step, is_ours},
     state::{Directory, Record, Saved},
     topology::{LabName, NsName, Place, Sysctl},
 };
 
+/// Connections to the host and to the lab's namespaces, opened on first use.
+pub struct NetnsCache {
+    host: Rtnl,
+    namespaces: HashMap<NsName, Rtnl>,
+    /// Namespaces without a connection that were just created or adopted.
+    made: HashMap<NsName, Netns>,
+}
+
+impl NetnsCache {
+    /// Connects to the host's namespace. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// No socket can be opened.
+    pub fn open() -> Result<Self> {
+        Ok(Self { host: Rtnl::open(&Netns::current()?)?, namespaces: HashMap::new(), made: HashMap::new() })
+    }
+
+    /// The connection to a place.
+    ///
+    /// # Errors
+    /// The namespace does not exist, or no socket can be opened in it.
+    pub fn get(&mut self, place: &Place) -> Result<Rtnl> {
+        let Place::Namespace(name) = place else { return Ok(self.host.clone()) };
+        if let Some(open) = self.namespaces.get(name) {
+            return Ok(open.clone());
+        }
+        let opened = Rtnl::open(&self.netns(place)?)?;
+        self.namespaces.insert(name.clone(), opened.clone());
+        Ok(opened)
+    }
+
+    /// Releases a namespace whose name is removed.
+    pub fn forget(&mut self, name: &NsName) {
+        let _ = self.namespaces.remove(name);
+        let _ = self.made.remove(name);
+    }
+
+    /// The namespace itself.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn netns(&self, place: &Place) -> Result<Netns> {
+        let Place::Namespace(name) = place else { return Ok(self.host.netns().clone()) };
+        match (self.namespaces.get(name), self.made.get(name)) {
+            (Some(open), _) => Ok(open.netns().clone()),
+            (None, Some(made)) => Ok(made.clone()),
+            (None, None) => Netns::named(name),
+        }
+    }
+
+    /// Uses `netns` for a namespace that was just created or adopted.
+    pub fn add(&mut self, name: &NsName, netns: Netns) {
+        self.namespaces.remove(name);
+        self.made.insert(name.clone(), netns);
+    }
+}
+
 /// Fails if a namespace of the plan cannot be adopted, before anything is changed.
 ///
 /// # Errors
 /// There is no such namespace, or it is the caller's.
-pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
+pub(super) fn check_adopted(plan: &Plan) -> std::result::Result<(), Error> {
     let mut seen: Vec<(NetnsId, &NsName)> = Vec::new();
     for step in &plan.make {
         let Step::Namespace(namespace) = step else { continue };
@@ -61,11 +118,11 @@ pub(super) fn check(plan: &Plan) -> std::result::Result<(), Error> {
 ///
 /// # Errors
 /// A kernel request fails.
-pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Saved, there: &Netns) -> Result<bool> {
-    if is_noted(&facts.adopted, name, there)? {
+pub(super) fn is_adopted(name: &NsName, lab: &LabName, facts: &Saved, there: &Netns) -> Result<bool> {
+    if is_same_netns(&facts.adopted, name, there)? {
         return Ok(true);
     }
-    Ok(Direct::open(there)?.links(false)?.iter().any(|link| is_ours(link.alias.as_deref(), lab)))
+    Ok(RouteSocket::open(there)?.links()?.iter().any(|link| is_ours(link.alias.as_deref(), lab)))
 }
 
 /// Whether a name still refers to the lab's namespace. If the journal has no identity for that name, as with a lab of
@@ -75,10 +132,10 @@ pub(super) fn is_the_labs(name: &NsName, lab: &LabName, facts: &Saved, there: &N
 /// The journal cannot be read, or a kernel request fails.
 pub fn has_namespace(record: &Record, name: &NsName, there: &Netns) -> std::result::Result<bool, Error> {
     let facts = Saved::read(&Directory::of(&record.topology.lab))?;
-    let is_known = [&facts.made, &facts.adopted].iter().any(|noted| noted.contains_key(name.as_str()));
+    let is_known = [&facts.made, &facts.adopted].iter().any(|recorded| recorded.contains_key(name.as_str()));
     Ok(!is_known
-        || is_noted(&facts.made, name, there)?
-        || is_the_labs(name, &record.topology.lab, &facts, there)?)
+        || is_same_netns(&facts.made, name, there)?
+        || is_adopted(name, &record.topology.lab, &facts, there)?)
 }
 
 /// Restores settings of an adopted namespace that the lab changed, after the lab's objects in it are gone. Settings of
@@ -86,7 +143,7 @@ pub fn has_namespace(record: &Record, name: &NsName, there: &Netns) -> std::resu
 ///
 /// # Errors
 /// A kernel request fails.
-pub(super) fn put_back(place: &Place, there: &Netns, facts: &Saved) -> Result<()> {
+pub(super) fn restore_sysctls(place: &Place, there: &Netns, facts: &Saved) -> Result<()> {
     let was = facts.was.iter().filter(|((of, _), _)| of == place);
     let before: Vec<Sysctl> =
         was.map(|((_, key), value)| Sysctl { key: key.clone(), value: value.as_str().into() }).collect();

@@ -14,16 +14,17 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use vethpath_common::Config;
 
 /// The elements of an array, mapped into memory.
-pub(super) struct Shared<T> {
+pub(super) struct MappedArray<T> {
     first: NonNull<T>,
     count: usize,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread, and stays valid until `drop` unmaps it.
-unsafe impl<T: Send> Send for Shared<T> {}
+unsafe impl<T: Send> Send for MappedArray<T> {}
 
-impl<T> Shared<T> {
+impl<T> MappedArray<T> {
     /// Maps `count` elements, whose size is a multiple of eight bytes, as in the kernel.
+    /// Minimum kernel: Linux 5.5 (`BPF_F_MMAPABLE`).
     ///
     /// # Errors
     /// The BPF map cannot be mapped into memory, or is smaller.
@@ -48,14 +49,14 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T> Drop for Shared<T> {
+impl<T> Drop for MappedArray<T> {
     fn drop(&mut self) {
         // SAFETY: the mapping was created with this size, and no reference to it is left.
         let _ = unsafe { munmap(self.first.cast(), size_of::<T>() * self.count) };
     }
 }
 
-impl Shared<Config> {
+impl MappedArray<Config> {
     /// Loads each field atomically.
     pub(super) fn load(&self) -> Config {
         let load = |field: *mut u32| {

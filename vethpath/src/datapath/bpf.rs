@@ -1,17 +1,23 @@
-//! Reading a whole per-CPU map in few system calls (`BPF_MAP_LOOKUP_BATCH`), where aya takes two per element. Also
-//! removes elements of an untyped map.
-#![expect(unsafe_code, reason = "aya has no batch operations")]
+//! Commands of bpf(2) that aya lacks, or for which it needs more system calls: a whole per-CPU map is read in few
+//! (`BPF_MAP_LOOKUP_BATCH`), where aya takes two per element, and the programs at a tcx hook in one (`BPF_PROG_QUERY`),
+//! where aya takes three more per program. An element of an untyped map is deleted.
+#![expect(
+    unsafe_code,
+    reason = "aya has no batch operations, and asks for more than is needed a thousand times a second"
+)]
 
 use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use aya::Pod;
-use nix::libc::{SYS_bpf, syscall};
+use aya::{Pod, programs::TcAttachType};
+use nix::libc::{ENOENT, ENOSPC, SYS_bpf, syscall};
 
-/// `BPF_MAP_LOOKUP_BATCH` of `linux/bpf.h`.
-const LOOKUP_BATCH: i32 = 24;
+/// `BPF_MAP_DELETE_ELEM`, `BPF_PROG_QUERY` and `BPF_MAP_LOOKUP_BATCH` of `linux/bpf.h`.
+const MAP_DELETE_ELEM: i32 = 3;
+const PROG_QUERY: i32 = 16;
+const MAP_LOOKUP_BATCH: i32 = 24;
 
 /// Initial size of the value buffer, in bytes, which fits the cache of a core. If a bucket of a hash map holds more
 /// elements than the buffer, the kernel returns ENOSPC and the buffer grows.
@@ -19,9 +25,6 @@ const AT_FIRST: usize = 128 << 10;
 
 /// Minimum number of elements per system call.
 const LEAST: usize = 64;
-
-/// `BPF_MAP_DELETE_ELEM` of `linux/bpf.h`.
-const DELETE_ELEMENT: i32 = 3;
 
 /// The part of `union bpf_attr` for one element, as far as a deletion needs it.
 #[repr(C)]
@@ -34,7 +37,7 @@ struct ElementAttributes {
 /// The `batch` part of `union bpf_attr`.
 #[repr(C)]
 #[derive(Default)]
-struct Attributes {
+struct BatchAttributes {
     in_batch: u64,
     out_batch: u64,
     keys: u64,
@@ -49,12 +52,13 @@ struct Attributes {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+pub fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     let attributes =
         ElementAttributes { map_fd: map.as_raw_fd().cast_unsigned(), zero: 0, key: key as *const K as u64 };
     // SAFETY: the kernel only reads the key, a `Pod` of the map's key size, and the attributes, whose size is
     // passed. Both outlive the call.
-    let result = unsafe { syscall(SYS_bpf, DELETE_ELEMENT, &raw const attributes, size_of_val(&attributes)) };
+    let result =
+        unsafe { syscall(SYS_bpf, MAP_DELETE_ELEM, &raw const attributes, size_of_val(&attributes)) };
     match (result < 0).then(io::Error::last_os_error) {
         Some(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -63,20 +67,22 @@ pub fn remove<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
 
 /// All elements of the per-CPU hash or array `map`: each key with its values, one for each of `cpus`. Elements that
 /// are added during the read may be missing.
+/// Minimum kernel: Linux 5.6 (`BPF_MAP_LOOKUP_BATCH`) for a hash map, 5.13 for an array.
 ///
 /// # Errors
-/// The kernel refuses, for example before 5.6 for a hash and before 5.13 for an array.
+/// The kernel refuses.
 pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<Vec<(K, Vec<V>)>> {
     let mut elements = Vec::new();
-    each(map, cpus, |key, values: &[V]| elements.push((key, values.to_vec())))?;
+    lookup_batch(map, cpus, |key, values: &[V]| elements.push((key, values.to_vec())))?;
     Ok(elements)
 }
 
 /// As [`per_cpu`], but calls `take` for each element.
+/// Minimum kernel: Linux 5.6 (`BPF_MAP_LOOKUP_BATCH`) for a hash map, 5.13 for an array.
 ///
 /// # Errors
 /// As [`per_cpu`]. `take` may have been called for some elements.
-pub fn each<K: Pod, V: Pod>(
+pub fn lookup_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     cpus: usize,
     mut take: impl FnMut(K, &[V]),
@@ -92,23 +98,24 @@ pub fn each<K: Pod, V: Pod>(
         keys.reserve(room);
         values.clear();
         values.reserve(room * cpus);
-        let mut attributes = Attributes {
+        let mut attributes = BatchAttributes {
             in_batch: if is_first { 0 } else { &raw const from as u64 },
             out_batch: &raw mut to as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
             count: u32::try_from(room).unwrap_or(u32::MAX),
             map_fd: map.as_raw_fd().cast_unsigned(),
-            ..Attributes::default()
+            ..BatchAttributes::default()
         };
         // SAFETY: the kernel writes at most `room` keys, and as many values for each possible CPU. The buffers have
         // room for that. The attributes have the size that is passed.
-        let result = unsafe { syscall(SYS_bpf, LOOKUP_BATCH, &raw mut attributes, size_of::<Attributes>()) };
+        let result =
+            unsafe { syscall(SYS_bpf, MAP_LOOKUP_BATCH, &raw mut attributes, size_of::<BatchAttributes>()) };
         let error = (result < 0).then(io::Error::last_os_error);
         let is_last = match error.as_ref().and_then(io::Error::raw_os_error) {
             None => false,
-            Some(nix::libc::ENOENT) => true,
-            Some(nix::libc::ENOSPC) if room < 1 << 20 => {
+            Some(ENOENT) => true,
+            Some(ENOSPC) if room < 1 << 20 => {
                 room *= 4;
                 continue;
             }
@@ -126,4 +133,53 @@ pub fn each<K: Pod, V: Pod>(
         }
         (from, is_first) = (to, false);
     }
+}
+
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `enum bpf_attach_type`.
+const INGRESS: u32 = 46;
+const EGRESS: u32 = 47;
+
+/// Maximum number of programs at a hook (`BPF_MPROG_MAX` of `linux/bpf_mprog.h`).
+const MOST: usize = 64;
+
+/// The `query` part of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct QueryAttributes {
+    ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    ids: u64,
+    count: u32,
+    unused: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// The ids of the programs at a hook of an interface in the calling thread's namespace, in order.
+/// Minimum kernel: Linux 6.6 (tcx).
+///
+/// # Errors
+/// The interface is gone, or the kernel has no tcx (`EINVAL`).
+pub fn query_tcx(ifindex: u32, hook: TcAttachType) -> io::Result<Vec<u32>> {
+    let mut ids = [0_u32; MOST];
+    let mut attributes = QueryAttributes {
+        ifindex,
+        attach_type: if matches!(hook, TcAttachType::Egress) { EGRESS } else { INGRESS },
+        ids: ids.as_mut_ptr() as u64,
+        count: u32::try_from(MOST).unwrap_or_default(),
+        ..QueryAttributes::default()
+    };
+    // SAFETY: the kernel writes at most `count` ids to `ids`, which has room for that many. The attributes have the
+    // size that is passed.
+    let result = unsafe { syscall(SYS_bpf, PROG_QUERY, &raw mut attributes, size_of::<QueryAttributes>()) };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        // No program was ever attached here.
+        return if error.raw_os_error() == Some(ENOENT) { Ok(Vec::new()) } else { Err(error) };
+    }
+    Ok(ids[..MOST.min(attributes.count as usize)].to_vec())
 }

@@ -1,8 +1,15 @@
-//! One request and its replies on a blocking netlink socket. Every input is bounded.
+//! Requests and their replies on blocking netlink sockets: one at a time, or many in one system call. Every input is
+//! bounded.
 //!
-//! Mirrors `netlink_rcv_skb`, `netlink_dump` and `netlink_ack` (net/netlink/af_netlink.c).
+//! Mirrors `netlink_rcv_skb`, `netlink_dump` and `netlink_ack` (net/netlink/af_netlink.c). The kernel processes the
+//! messages of a datagram in order, and continues after one that it refuses (`netlink_rcv_skb`). Requests that do not
+//! depend on each other's replies can therefore be sent together.
+
+pub mod generic;
+pub(super) mod sockets;
 
 use std::{
+    collections::HashMap,
     io,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -10,8 +17,9 @@ use std::{
 
 use netlink_packet_core::{
     DefaultNla, Emitable as _, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE,
-    NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer,
+    NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NlaBuffer, NlasIterator,
 };
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr};
 use nix::{
     libc,
@@ -27,21 +35,24 @@ use thiserror::Error;
 /// this process is not scheduled.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Most consecutive datagrams without any part of the reply: more than a socket's buffer holds.
-pub(super) const MOST_STRAYS: usize = 4096;
+const MOST_STRAYS: usize = 4096;
 /// Larger than any datagram of the kernel for a dump (32 KiB) or an ack.
-pub(super) const DATAGRAM: usize = 64 * 1024;
+const DATAGRAM: usize = 64 * 1024;
 /// Most messages of one dump.
 const MOST_MESSAGES: usize = 65_536;
 /// Most bytes of one dump.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// Most attempts at a dump that is interrupted by changes (`NLM_F_DUMP_INTR`).
 const MOST_DUMPS: usize = 8;
+/// How many requests of a batch are sent together. Each reply is an ack or one link, so that all replies fit the
+/// receive buffer of the socket.
+const TOGETHER: usize = 32;
 
 const HEADER: usize = 16;
 
 /// Why a netlink request failed.
 #[derive(Debug, Error)]
-pub enum ExchangeError {
+pub enum NetlinkError {
     /// `sendto` failed.
     #[error("cannot send the netlink request: {0}")]
     Send(#[source] io::Error),
@@ -59,10 +70,10 @@ pub enum ExchangeError {
     TooLarge,
     /// The dump was interrupted by changes each time.
     #[error("netlink dump interrupted {MOST_DUMPS} times (NLM_F_DUMP_INTR)")]
-    Restless,
+    Interrupted,
 }
 
-impl ExchangeError {
+impl NetlinkError {
     /// The errno with which the kernel refused the request.
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
@@ -83,7 +94,7 @@ pub(crate) struct Message<'a> {
 }
 
 /// The messages of a datagram; ends after the first that is malformed.
-pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'_>, ExchangeError>> {
+pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NetlinkError>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -91,7 +102,7 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Message<'
         }
         let Ok(header) = NetlinkBuffer::new_checked(rest) else {
             rest = &[];
-            return Some(Err(ExchangeError::Malformed("a message is truncated")));
+            return Some(Err(NetlinkError::Malformed("a message is truncated")));
         };
         let length = header.length() as usize;
         let message = Message {
@@ -130,23 +141,23 @@ pub(crate) fn request(
     kind: u16,
     flags: u16,
     payload: &[u8],
-) -> Result<Vec<Vec<u8>>, ExchangeError> {
+) -> Result<Vec<Vec<u8>>, NetlinkError> {
     let sequence = sequence();
     transact(socket, &message(kind, flags | NLM_F_ACK, sequence, payload), |id| id == sequence, sequence)
-        .map(|(answers, _)| answers)
+        .map(|(replies, _)| replies)
 }
 
 /// Requests a dump and returns the payloads of one consistent dump.
-pub(crate) fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, ExchangeError> {
+pub(crate) fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> Result<Vec<Vec<u8>>, NetlinkError> {
     for _ in 0..MOST_DUMPS {
         let sequence = sequence();
         let bytes = message(kind, NLM_F_DUMP, sequence, payload);
-        let (answers, consistent) = transact(socket, &bytes, |id| id == sequence, sequence)?;
+        let (replies, consistent) = transact(socket, &bytes, |id| id == sequence, sequence)?;
         if consistent {
-            return Ok(answers);
+            return Ok(replies);
         }
     }
-    Err(ExchangeError::Restless)
+    Err(NetlinkError::Interrupted)
 }
 
 /// Sends `bytes` and receives until the message numbered `last` is acknowledged, the dump is done or the kernel returns
@@ -156,11 +167,11 @@ pub(crate) fn transact(
     bytes: &[u8],
     ours: impl Fn(u32) -> bool,
     last: u32,
-) -> Result<(Vec<Vec<u8>>, bool), ExchangeError> {
-    set_timeouts(socket, TIMEOUT)?;
-    socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map_err(ExchangeError::Send)?;
+) -> Result<(Vec<Vec<u8>>, bool), NetlinkError> {
+    set_timeout(socket, TIMEOUT)?;
+    socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map_err(NetlinkError::Send)?;
 
-    let (mut answers, mut size, mut consistent, mut strays) = (Vec::new(), 0, true, 0);
+    let (mut replies, mut size, mut consistent, mut strays) = (Vec::new(), 0, true, 0);
     let mut buffer = Vec::with_capacity(DATAGRAM);
     loop {
         receive(socket, &mut buffer)?;
@@ -177,55 +188,136 @@ pub(crate) fn transact(
                 NLMSG_DONE | NLMSG_ERROR => {
                     refusal(&message)?;
                     if message.kind == NLMSG_DONE || message.sequence == last {
-                        return Ok((answers, consistent));
+                        return Ok((replies, consistent));
                     }
                 }
-                NLMSG_OVERRUN => return Err(ExchangeError::Malformed("data was lost")),
+                NLMSG_OVERRUN => return Err(NetlinkError::Malformed("data was lost")),
                 _ => {
                     size += message.payload.len();
-                    if answers.len() == MOST_MESSAGES || size > MOST_BYTES {
-                        return Err(ExchangeError::TooLarge);
+                    if replies.len() == MOST_MESSAGES || size > MOST_BYTES {
+                        return Err(NetlinkError::TooLarge);
                     }
-                    answers.push(message.payload.to_vec());
+                    replies.push(message.payload.to_vec());
                 }
             }
         }
         if strays == MOST_STRAYS {
-            return Err(ExchangeError::Malformed("no message has the sequence number of the request"));
+            return Err(NetlinkError::Malformed("no message has the sequence number of the request"));
         }
     }
 }
 
+/// Result of one request of a batch: the payload of its reply, which is empty for an ack.
+pub(super) type Reply = Result<Vec<u8>, NetlinkError>;
+
+/// Sends requests that change something, each with `NLM_F_ACK`. The results are in the order of the requests.
+pub(super) fn change_batch(
+    socket: &Socket,
+    requests: &[(RouteNetlinkMessage, u16)],
+) -> Result<Vec<Reply>, NetlinkError> {
+    let flagged = requests.iter().map(|(message, flags)| (message, flags | NLM_F_ACK));
+    send_batch(socket, flagged)
+}
+
+/// Sends requests whose reply is a single message.
+pub(super) fn get_batch(
+    socket: &Socket,
+    requests: &[RouteNetlinkMessage],
+) -> Result<Vec<Reply>, NetlinkError> {
+    send_batch(socket, requests.iter().map(|message| (message, 0)))
+}
+
+fn send_batch<'m>(
+    socket: &Socket,
+    requests: impl Iterator<Item = (&'m RouteNetlinkMessage, u16)>,
+) -> Result<Vec<Reply>, NetlinkError> {
+    set_timeout(socket, TIMEOUT)?;
+    let mut requests = requests.peekable();
+    let mut replies = Vec::new();
+    let mut payload = Vec::new();
+    while requests.peek().is_some() {
+        let mut bytes = Vec::new();
+        let mut numbers = HashMap::new();
+        for (position, (request, flags)) in requests.by_ref().take(TOGETHER).enumerate() {
+            let number = sequence();
+            numbers.insert(number, position);
+            payload.clear();
+            payload.resize(request.buffer_len(), 0);
+            request.emit(&mut payload);
+            bytes.extend(message(request.message_type(), flags, number, &payload));
+        }
+        socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map_err(NetlinkError::Send)?;
+        receive_batch(socket, &numbers, &mut replies)?;
+    }
+    Ok(replies)
+}
+
+/// Receives until each sequence number in `numbers` has a reply, and appends the replies in request order.
+fn receive_batch(
+    socket: &Socket,
+    numbers: &HashMap<u32, usize>,
+    replies: &mut Vec<Reply>,
+) -> Result<(), NetlinkError> {
+    let mut found: Vec<Option<Reply>> = (0..numbers.len()).map(|_| None).collect();
+    let (mut missing, mut strays) = (numbers.len(), 0);
+    let mut buffer = Vec::with_capacity(DATAGRAM);
+    while missing > 0 {
+        receive(socket, &mut buffer)?;
+        strays += 1;
+        for message in messages(&buffer) {
+            let message = message?;
+            // Any other message is a late reply to a request that timed out.
+            let Some(position) = numbers.get(&message.sequence) else { continue };
+            let Some(slot @ None) = found.get_mut(*position) else { continue };
+            *slot = Some(if message.kind == NLMSG_ERROR {
+                match refusal(&message) {
+                    Err(error @ NetlinkError::Malformed(_)) => return Err(error),
+                    other => other.map(|()| Vec::new()),
+                }
+            } else {
+                Ok(message.payload.to_vec())
+            });
+            missing -= 1;
+            strays = 0;
+        }
+        if strays == MOST_STRAYS {
+            return Err(NetlinkError::Malformed("no message has the sequence number of the request"));
+        }
+    }
+    replies.extend(found.into_iter().flatten());
+    Ok(())
+}
+
 /// Sets the receive timeout, in whole seconds.
-pub(super) fn set_timeouts(socket: &Socket, patience: Duration) -> Result<(), ExchangeError> {
-    let patience = TimeVal::new(patience.as_secs().cast_signed(), 0);
-    setsockopt(socket, ReceiveTimeout, &patience).map_err(|errno| ExchangeError::Receive(errno.into()))
+fn set_timeout(socket: &Socket, timeout: Duration) -> Result<(), NetlinkError> {
+    let timeout = TimeVal::new(timeout.as_secs().cast_signed(), 0);
+    setsockopt(socket, ReceiveTimeout, &timeout).map_err(|errno| NetlinkError::Receive(errno.into()))
 }
 
 /// Receives one datagram of the kernel; those of other processes (port number not 0) are dropped.
-pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), ExchangeError> {
+fn receive(socket: &Socket, buffer: &mut Vec<u8>) -> Result<(), NetlinkError> {
     loop {
         buffer.clear();
         match socket.recv_from(buffer, libc::MSG_TRUNC) {
             Ok((length, _)) if length > buffer.len() => {
-                return Err(ExchangeError::Malformed("a datagram is too long"));
+                return Err(NetlinkError::Malformed("a datagram is too long"));
             }
             Ok((_, sender)) if sender.port_number() != 0 => {}
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(ExchangeError::Receive(error)),
+            Err(error) => return Err(NetlinkError::Receive(error)),
         }
     }
 }
 
 /// The errno at the start of an error message or at the end of a dump; 0 is an ack.
-pub(super) fn refusal(message: &Message<'_>) -> Result<(), ExchangeError> {
+fn refusal(message: &Message<'_>) -> Result<(), NetlinkError> {
     match message.payload.first_chunk::<4>().map(|bytes| i32::from_ne_bytes(*bytes)) {
         // Some kernels end a dump without an errno.
         None if message.kind == NLMSG_DONE => Ok(()),
-        None => Err(ExchangeError::Malformed("an acknowledgement is truncated")),
+        None => Err(NetlinkError::Malformed("an acknowledgement is truncated")),
         Some(code) if code < 0 => {
-            Err(ExchangeError::Refused(io::Error::from_raw_os_error(code.checked_neg().unwrap_or(i32::MAX))))
+            Err(NetlinkError::Refused(io::Error::from_raw_os_error(code.checked_neg().unwrap_or(i32::MAX))))
         }
         Some(_) => Ok(()),
     }
@@ -269,9 +361,19 @@ impl Attributes {
     }
 }
 
+/// The attributes of a message or of a nest. Malformed data is an error, never a panic.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<NlaBuffer<&[u8]>, NetlinkError>> {
+    NlasIterator::new(bytes).map(|a| a.map_err(|_| NetlinkError::Malformed("an attribute is truncated")))
+}
+
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::link::LinkMessage;
+    use netlink_sys::protocols::NETLINK_ROUTE;
+    use rtnetlink::LinkUnspec;
+
     use super::*;
+    use crate::kernel::sandbox::{in_new_namespace, run as command};
 
     #[test]
     fn messages_come_back_as_they_were_made() {
@@ -298,7 +400,7 @@ mod tests {
 
     #[test]
     fn codes_are_read_with_care() {
-        fn code(kind: u16, payload: &[u8]) -> Result<(), ExchangeError> {
+        fn code(kind: u16, payload: &[u8]) -> Result<(), NetlinkError> {
             refusal(&Message { kind, flags: 0, sequence: 1, payload })
         }
         assert!(code(NLMSG_DONE, &[]).is_ok());
@@ -307,5 +409,65 @@ mod tests {
         for (raw, errno) in [(-1, 1), (-85, 85), (i32::MIN, i32::MAX)] {
             assert_eq!(code(NLMSG_ERROR, &raw.to_ne_bytes()).unwrap_err().errno(), Some(errno));
         }
+    }
+
+    fn open() -> Socket {
+        let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
+        socket.bind(&SocketAddr::new(0, 0)).unwrap();
+        socket
+    }
+
+    fn up(index: u32) -> (RouteNetlinkMessage, u16) {
+        (RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build()), 0)
+    }
+
+    #[test]
+    fn a_refused_request_stops_none_of_those_behind_it() {
+        in_new_namespace(|| {
+            let socket = open();
+            let mut requests: Vec<_> = (2..100).map(up).collect();
+            requests.push(up(1));
+            let replies = change_batch(&socket, &requests).unwrap();
+            assert_eq!(replies.len(), requests.len());
+            let errno = |reply: &Reply| reply.as_ref().err().and_then(NetlinkError::errno);
+            assert!(replies[..98].iter().all(|reply| errno(reply) == Some(libc::ENODEV)));
+            assert!(replies[98].is_ok());
+            assert!(command("ip", &["-br", "link", "show", "lo"]).contains("UP"));
+        });
+    }
+
+    #[test]
+    fn replies_come_in_the_order_of_the_requests() {
+        in_new_namespace(|| {
+            for number in 0..50 {
+                command(
+                    "ip",
+                    &[
+                        "link",
+                        "add",
+                        &format!("d{number}"),
+                        "type",
+                        "veth",
+                        "peer",
+                        "name",
+                        &format!("e{number}"),
+                    ],
+                );
+            }
+            let link = |number| {
+                let message = LinkUnspec::new_with_name(&format!("d{number}")).build();
+                RouteNetlinkMessage::GetLink(message)
+            };
+            let mut requests: Vec<_> = (0..50).rev().map(link).collect();
+            requests.insert(25, RouteNetlinkMessage::GetLink(LinkMessage::default()));
+            let replies = get_batch(&open(), &requests).unwrap();
+            assert!(replies[25].is_err());
+            for (position, reply) in replies.iter().enumerate().filter(|(position, _)| *position != 25) {
+                let number = 49 + usize::from(position > 25) - position;
+                let name = format!("d{number}\0");
+                let payload = reply.as_ref().unwrap();
+                assert!(payload.windows(name.len()).any(|bytes| bytes == name.as_bytes()), "{name}");
+            }
+        });
     }
 }

@@ -1,0 +1,291 @@
+//! ethtool's generic netlink family: features of devices (`ethtool -K`), which of them have transmit offloads switched
+//! off, and numbers of queues (`ethtool -L`).
+
+use std::collections::BTreeSet;
+
+use netlink_packet_core::NlaBuffer;
+use netlink_sys::Socket;
+
+use super::netlink::{self, Attributes, NetlinkError, generic};
+
+/// Name of the generic netlink family.
+/// Minimum kernel: Linux 5.6 (ethtool netlink).
+pub const FAMILY: &str = "ethtool";
+
+/// Attribute of every message: the device (linux/ethtool_netlink_generated.h).
+const HEADER: u16 = 1;
+const HEADER_IFINDEX: u16 = 1;
+
+/// `ETHTOOL_MSG_FEATURES_GET`, `ETHTOOL_MSG_FEATURES_SET` and their attributes.
+const FEATURES_GET: u8 = 11;
+const FEATURES_SET: u8 = 12;
+const CHANGEABLE: u16 = 2;
+const WANTED: u16 = 3;
+const ACTIVE: u16 = 4;
+
+/// Attributes of a bit set: that it has no mask, and its bits; of the bits: one bit; of a bit: its name and its value.
+const NO_MASK: u16 = 1;
+const BITS: u16 = 3;
+const BIT: u16 = 1;
+const BIT_NAME: u16 = 2;
+const BIT_VALUE: u16 = 3;
+
+/// The features of a device, by the names that `ethtool -k` shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// The ifindex of the device; 0 if the reply does not have it.
+    pub ifindex: u32,
+    /// Those that can be switched.
+    pub changeable: BTreeSet<String>,
+    /// Those that are requested to be on.
+    pub wanted: BTreeSet<String>,
+    /// Those that are on.
+    pub active: BTreeSet<String>,
+}
+
+/// The features of all devices in the socket's namespace. `family` is the number of [`FAMILY`].
+/// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_FEATURES_GET`).
+///
+/// # Errors
+/// The kernel refuses, or its reply cannot be parsed.
+pub fn features(socket: &Socket, family: u16) -> Result<Vec<Features>, NetlinkError> {
+    let payload =
+        Attributes::default().nested(HEADER, &Attributes::default()).behind(&[FEATURES_GET, 1, 0, 0]);
+    netlink::dump(socket, family, &payload)?.iter().map(|reply| parse_features(reply)).collect()
+}
+
+/// Switches features of a device. A feature that depends on others may stay as it is.
+/// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_FEATURES_SET`).
+///
+/// # Errors
+/// The kernel refuses: there is no such device or feature.
+pub fn switch(
+    socket: &Socket,
+    family: u16,
+    ifindex: u32,
+    features: &[(String, bool)],
+) -> Result<(), NetlinkError> {
+    let header = Attributes::default().bytes(HEADER_IFINDEX, &ifindex.to_ne_bytes());
+    let mut bits = Attributes::default();
+    for (name, on) in features {
+        let bit = Attributes::default().text(BIT_NAME, name);
+        bits = bits.nested(BIT, &if *on { bit.bytes(BIT_VALUE, &[]) } else { bit });
+    }
+    let wanted = Attributes::default().nested(BITS, &bits);
+    let payload = Attributes::default().nested(HEADER, &header).nested(WANTED, &wanted);
+    netlink::request(socket, family, 0, &payload.behind(&[FEATURES_SET, 1, 0, 0])).map(drop)
+}
+
+/// The features in one reply.
+pub(crate) fn parse_features(reply: &[u8]) -> Result<Features, NetlinkError> {
+    let mut features = Features::default();
+    for attribute in generic::attributes(reply) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            HEADER => features.ifindex = ifindex_of(&attribute)?,
+            CHANGEABLE => features.changeable = names(&attribute)?,
+            WANTED => features.wanted = names(&attribute)?,
+            ACTIVE => features.active = names(&attribute)?,
+            _ => {}
+        }
+    }
+    Ok(features)
+}
+
+/// The ifindex in the header of a reply; 0 if it has none.
+fn ifindex_of(header: &NlaBuffer<&[u8]>) -> Result<u32, NetlinkError> {
+    for inner in netlink::attributes(header.value()) {
+        let inner = inner?;
+        if let (HEADER_IFINDEX, Some(index)) = (inner.kind(), inner.value().first_chunk()) {
+            return Ok(u32::from_ne_bytes(*index));
+        }
+    }
+    Ok(0)
+}
+
+/// The names of the bits that are set in a bit set.
+fn names(set: &NlaBuffer<&[u8]>) -> Result<BTreeSet<String>, NetlinkError> {
+    let (mut has_no_mask, mut names) = (false, BTreeSet::new());
+    let mut masked = BTreeSet::new();
+    for part in netlink::attributes(set.value()) {
+        let part = part?;
+        match part.kind() {
+            NO_MASK => has_no_mask = true,
+            BITS => {
+                for bit in netlink::attributes(part.value()) {
+                    let (name, value) = bit_of(&bit?)?;
+                    if value {
+                        masked.insert(name.clone());
+                    }
+                    names.insert(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(if has_no_mask { names } else { masked })
+}
+
+fn bit_of(bit: &NlaBuffer<&[u8]>) -> Result<(String, bool), NetlinkError> {
+    let (mut name, mut value) = (String::new(), false);
+    for attribute in netlink::attributes(bit.value()) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            BIT_NAME => {
+                let text = attribute.value();
+                let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
+                name = String::from_utf8_lossy(&text[..end]).into_owned();
+            }
+            BIT_VALUE => value = true,
+            _ => {}
+        }
+    }
+    Ok((name, value))
+}
+
+/// The one transmit feature that is off by default. It changes no frame.
+const OFF_BY_DEFAULT: &str = "tx-nocache-copy";
+
+/// The ifindexes of devices in the socket's namespace on which a changeable transmit offload is off
+/// (`ethtool -K PORT tx off`). `family` is the number of [`FAMILY`].
+/// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_FEATURES_GET`).
+///
+/// A frame that the bridge sends out of such a port is checksummed or segmented by `validate_xmit_skb`
+/// (net/core/dev.c). A frame that is redirected past the port is not.
+///
+/// # Errors
+/// The kernel refuses the request, or its reply is malformed.
+pub fn reduced_offloads(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, NetlinkError> {
+    let devices = features(socket, family)?;
+    Ok(devices.iter().filter(|device| has_reduced_offloads(device)).map(|device| device.ifindex).collect())
+}
+
+fn has_reduced_offloads(device: &Features) -> bool {
+    let is_off =
+        |name: &String| name.starts_with("tx-") && name != OFF_BY_DEFAULT && !device.active.contains(name);
+    device.changeable.iter().any(is_off)
+}
+
+/// `ETHTOOL_MSG_CHANNELS_GET` and its attributes.
+const CHANNELS_GET: u8 = 17;
+const TX_COUNT: u16 = 7;
+const COMBINED_COUNT: u16 = 9;
+
+/// The ifindexes, in the socket's namespace, of devices that have several transmit queues in use (`ethtool -L`).
+/// `family` is the number of [`FAMILY`].
+/// Minimum kernel: Linux 5.7 (`ETHTOOL_MSG_CHANNELS_GET`).
+///
+/// A frame is received in the queue at the other end of a veth that it was sent from, if that end has as many queues
+/// (`veth_xmit` in drivers/net/veth.c). With several queues, XPS or a hash selects one for each frame
+/// (`netdev_pick_tx` in net/core/dev.c).
+///
+/// # Errors
+/// The kernel refuses, or its reply cannot be parsed.
+pub fn multiqueue(socket: &Socket, family: u16) -> Result<BTreeSet<u32>, NetlinkError> {
+    let payload =
+        Attributes::default().nested(HEADER, &Attributes::default()).behind(&[CHANNELS_GET, 1, 0, 0]);
+    let mut found = BTreeSet::new();
+    for reply in netlink::dump(socket, family, &payload)? {
+        let (ifindex, queues) = parse_channels(&reply)?;
+        if queues > 1 {
+            found.insert(ifindex);
+        }
+    }
+    Ok(found)
+}
+
+/// The ifindex in one reply, and the number of transmit queues in use.
+pub(crate) fn parse_channels(reply: &[u8]) -> Result<(u32, u32), NetlinkError> {
+    let (mut ifindex, mut queues) = (0, 0_u32);
+    for attribute in generic::attributes(reply) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            HEADER => ifindex = ifindex_of(&attribute)?,
+            TX_COUNT | COMBINED_COUNT => {
+                let count = attribute.value().first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+                queues = queues.saturating_add(count);
+            }
+            _ => {}
+        }
+    }
+    Ok((ifindex, queues))
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_sys::protocols::NETLINK_GENERIC;
+
+    use super::*;
+    use crate::kernel::sandbox::{in_new_namespace, run};
+
+    #[test]
+    fn features_are_switched_one_by_one() {
+        in_new_namespace(|| {
+            let _ = run("ip", &["link", "add", "name", "va", "type", "veth", "peer", "name", "vb"]);
+            let socket = Socket::new(NETLINK_GENERIC).unwrap();
+            let family = generic::family(&socket, FAMILY).unwrap();
+            let index = nix::net::if_::if_nametoindex("va").unwrap();
+            let now = || features(&socket, family).unwrap().into_iter().find(|f| f.ifindex == index).unwrap();
+            let before = now();
+            assert!(before.active.contains("tx-checksum-ip-generic") && !before.active.contains("rx-gro"));
+            let (on, off) = ("rx-gro".to_owned(), "tx-checksum-ip-generic".to_owned());
+            switch(&socket, family, index, &[(on.clone(), true), (off.clone(), false)]).unwrap();
+            let after = now();
+            assert!(after.active.contains(&on) && !after.active.contains(&off));
+            assert_eq!(after.wanted.symmetric_difference(&before.wanted).count(), 2);
+            switch(&socket, family, index, &[(on, false), (off, true)]).unwrap();
+            assert_eq!(now(), before);
+            assert!(switch(&socket, family, index, &[("no-such".to_owned(), true)]).is_err());
+            assert!(switch(&socket, family, 77, &[]).is_err());
+        });
+    }
+
+    #[test]
+    fn replies_that_are_cut_off_never_panic() {
+        let bits = Attributes::default().nested(1, &Attributes::default().text(BIT_NAME, "tx-x"));
+        let set = Attributes::default().nested(BITS, &bits);
+        let header = Attributes::default().bytes(HEADER_IFINDEX, &7_u32.to_ne_bytes());
+        let reply = Attributes::default().nested(HEADER, &header).nested(CHANGEABLE, &set).behind(&[0; 4]);
+        for length in 0..reply.len() {
+            let _ = parse_features(&reply[..length]);
+        }
+    }
+
+    fn ethtool(arguments: &[&str]) {
+        let _ = run("ethtool", &[&["-K", "va"], arguments].concat());
+    }
+
+    #[test]
+    fn what_ethtool_switches_off_is_seen() {
+        in_new_namespace(|| {
+            let _ = run("ip", &["link", "add", "name", "va", "type", "veth", "peer", "name", "vb"]);
+            let socket = Socket::new(NETLINK_GENERIC).unwrap();
+            let family = generic::family(&socket, FAMILY).unwrap();
+            let index = |name: &str| nix::net::if_::if_nametoindex(name).unwrap();
+            assert!(!reduced_offloads(&socket, family).unwrap().contains(&index("va")));
+            ethtool(&["tx", "off"]);
+            let now = reduced_offloads(&socket, family).unwrap();
+            assert!(now.contains(&index("va")) && !now.contains(&index("vb")), "{now:?}");
+            ethtool(&["tx", "on"]);
+            assert!(!reduced_offloads(&socket, family).unwrap().contains(&index("va")));
+            ethtool(&["tso", "off"]);
+            assert!(reduced_offloads(&socket, family).unwrap().contains(&index("va")));
+        });
+    }
+
+    #[test]
+    fn transmit_queues_that_ethtool_adds_are_seen() {
+        in_new_namespace(|| {
+            let add = "link add name va numtxqueues 4 type veth peer name vb";
+            let _ = run("ip", &add.split(' ').collect::<Vec<_>>());
+            let socket = Socket::new(NETLINK_GENERIC).unwrap();
+            let family = generic::family(&socket, FAMILY).unwrap();
+            let index = nix::net::if_::if_nametoindex("va").unwrap();
+            for (count, several) in [("1", false), ("3", true), ("1", false)] {
+                let _ = run("ethtool", &["-L", "va", "tx", count]);
+                let found = multiqueue(&socket, family).unwrap();
+                assert_eq!(found.contains(&index), several, "{count}: {found:?}");
+            }
+        });
+    }
+}

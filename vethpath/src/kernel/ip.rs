@@ -1,0 +1,347 @@
+//! IP in a namespace: addresses, routes, and neighbour tables.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnet::IpNet;
+use netlink_packet_core::NlasIterator;
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressFlags, AddressMessage},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
+
+use super::{
+    Context, Error, Netns, Result, Rtnl, blocking,
+    netlink::{self, NetlinkError},
+    rtnl::dump,
+};
+use crate::topology::{Family, Route};
+
+impl Rtnl {
+    /// Adds an address. IPv6 addresses are usable at once: duplicate address detection is off (`IFA_F_NODAD`), since
+    /// the lab knows its addresses. An address that exists already is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn add_address(&self, ifindex: u32, address: IpNet) -> Result<()> {
+        let mut request = self.handle.address().add(ifindex, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        match request.execute().await.doing("add address", address) {
+            Err(error) if error.is_present() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Removes an address. An address that does not exist is no error. IPv4 addresses of the same subnet that were
+    /// added after it may be removed too (`promote_secondaries`).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn delete_address(&self, ifindex: u32, address: IpNet) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = match address {
+            IpNet::V4(_) => AddressFamily::Inet,
+            IpNet::V6(_) => AddressFamily::Inet6,
+        };
+        (message.header.prefix_len, message.header.index) = (address.prefix_len(), ifindex);
+        message.attributes.push(AddressAttribute::Local(address.addr()));
+        match self.handle.address().del(message).execute().await.doing("remove address", address) {
+            Err(error) if error.is_missing() || error.is_unassigned() => Ok(()),
+            other => other,
+        }
+    }
+
+    /// All addresses in the namespace, each with the ifindex of its interface.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
+        let messages: Vec<_> =
+            dump(self.handle.address().get().execute()).await.doing("list addresses of", self.netns())?;
+        let parse = |message: AddressMessage| {
+            let of =
+                |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
+            // IFA_LOCAL is the interface's own address. On point-to-point links IFA_ADDRESS is the peer's.
+            let local = of(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
+            let address = of(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+            let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
+            Some((message.header.index, net))
+        };
+        Ok(messages.into_iter().filter_map(parse).collect())
+    }
+}
+
+/// The message that adds an address. Without `dad`, IPv6 addresses are usable at once: see [`Rtnl::add_address`].
+pub(super) fn address_message(index: u32, address: IpNet, dad: bool) -> AddressMessage {
+    let length = address.prefix_len();
+    match address {
+        IpNet::V4(net) => {
+            AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(net.addr(), length).build()
+        }
+        IpNet::V6(net) => {
+            let builder = AddressMessageBuilder::<Ipv6Addr>::new().index(index);
+            let mut message = builder.address(net.addr(), length).build();
+            if !dad {
+                message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            }
+            message
+        }
+    }
+}
+
+/// Default metric of an IPv6 route (`IP6_RT_PRIO_USER`), and that of a route to an interface's subnet
+/// (`IP6_RT_PRIO_ADDRCONF`), both of linux/ipv6_route.h. Those of IPv4 are 0.
+const IPV6_METRIC: u32 = 1024;
+const IPV6_SUBNET_METRIC: u32 = 256;
+
+/// A route of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteFacts {
+    /// Destination prefix.
+    pub to: IpNet,
+    /// The gateway, if it has exactly one of its own address family.
+    pub via: Option<IpAddr>,
+    /// The interface, if it has exactly one.
+    pub ifindex: Option<u32>,
+    /// `None` for a plain unicast route. Otherwise what happens to packets, such as `blackhole` or `unreachable`.
+    pub fate: Option<String>,
+    /// Whether it is in the place that [`LinkChange::Route`](super::LinkChange::Route) uses: the main table, with the
+    /// default metric.
+    pub is_in_place: bool,
+    /// Whether it is in the main table.
+    pub is_main: bool,
+    /// Whether it came with a router advertisement: a route through the router, or a prefix route with a lifetime.
+    pub is_advertised: bool,
+}
+
+impl RouteFacts {
+    /// Whether it is the route to an interface's subnet, without a gateway. It may be in any table, since a VRF has
+    /// its own.
+    #[must_use]
+    pub fn is_of_subnet(&self) -> bool {
+        self.via.is_none() && self.ifindex.is_some() && self.fate.is_none()
+    }
+}
+
+impl Rtnl {
+    /// The routes of all tables, except local, broadcast, anycast and multicast routes.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub async fn routes(&self) -> Result<Vec<RouteFacts>> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut wanted = RouteMessageBuilder::<IpAddr>::new().build();
+            wanted.header.address_family = family;
+            let found: Vec<_> = dump(self.handle.route().get(wanted).execute())
+                .await
+                .doing("list routes of", self.netns())?;
+            routes.extend(found.iter().filter_map(parse_route));
+        }
+        Ok(routes)
+    }
+
+    /// Removes a route. A missing route is not an error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn delete_route(&self, route: &Route) -> Result<()> {
+        match self
+            .handle
+            .route()
+            .del(route_message(route)?)
+            .execute()
+            .await
+            .doing("remove route", route_name(route))
+        {
+            Err(error) if error.is_missing() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Name of a route in errors.
+pub(super) fn route_name(route: &Route) -> String {
+    format!("to {} via {}", route.to, route.via)
+}
+
+/// The message that adds or removes a route.
+pub(super) fn route_message(route: &Route) -> Result<RouteMessage> {
+    let built = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(route.to.addr(), route.to.prefix_len())
+        .and_then(|builder| builder.gateway(route.via));
+    let built = built
+        .map_err(|error| Error::new("build route", route_name(route), io::Error::other(error.to_string())))?;
+    Ok(built.build())
+}
+
+/// The message that adds the route to the subnet of an address, as the kernel adds it together with the address
+/// (`fib_add_ifaddr` in net/ipv4/fib_frontend.c, `addrconf_prefix_route` in net/ipv6/addrconf.c).
+pub(super) fn subnet_message(ifindex: u32, address: IpNet) -> Result<RouteMessage> {
+    let built = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(address.network(), address.prefix_len())
+        .map_err(|error| {
+            Error::new("build route", subnet_name(address), io::Error::other(error.to_string()))
+        })?;
+    let mut message = built.output_interface(ifindex).build();
+    message.header.protocol = RouteProtocol::Kernel;
+    match address.addr() {
+        IpAddr::V4(ip) => {
+            message.header.scope = RouteScope::Link;
+            message.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(ip)));
+        }
+        IpAddr::V6(_) => message.attributes.push(RouteAttribute::Priority(IPV6_SUBNET_METRIC)),
+    }
+    Ok(message)
+}
+
+/// Name of a subnet route in errors.
+pub(super) fn subnet_name(address: IpNet) -> String {
+    format!("to {}", address.trunc())
+}
+
+/// `None` for local, broadcast, anycast and multicast routes.
+fn parse_route(message: &RouteMessage) -> Option<RouteFacts> {
+    let ip = |address: &RouteAddress| match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::from(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::from(*ip)),
+        _ => None,
+    };
+    let (mut via, mut to, mut ifindex, mut metric) = (None, None, None, 0);
+    // A multipath route, or a gateway of the other address family.
+    let mut is_otherwise = false;
+    let mut expires = false;
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Gateway(address) => via = ip(address),
+            RouteAttribute::Destination(address) => to = ip(address),
+            RouteAttribute::Oif(index) => ifindex = Some(*index),
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::CacheInfo(info) => expires = info.expires != 0,
+            RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) => is_otherwise = true,
+            _ => {}
+        }
+    }
+    let (any, usual) = match message.header.address_family {
+        AddressFamily::Inet => (IpAddr::from(Ipv4Addr::UNSPECIFIED), 0),
+        _ => (IpAddr::from(Ipv6Addr::UNSPECIFIED), IPV6_METRIC),
+    };
+    let fate = match message.header.kind {
+        RouteType::Unicast if is_otherwise => Some("by several ways".to_owned()),
+        RouteType::Unicast => None,
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => {
+            Some(format!("{:?}", message.header.kind).to_lowercase())
+        }
+        _ => return None,
+    };
+    let is_main = message.header.table == RouteHeader::RT_TABLE_MAIN;
+    Some(RouteFacts {
+        to: IpNet::new(to.unwrap_or(any), message.header.destination_prefix_length).ok()?,
+        via,
+        ifindex,
+        fate,
+        is_in_place: is_main && metric == usual,
+        is_main,
+        is_advertised: match message.header.protocol {
+            RouteProtocol::Ra => true,
+            RouteProtocol::Kernel => message.header.address_family == AddressFamily::Inet6 && expires,
+            _ => false,
+        },
+    })
+}
+
+/// A neighbour table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourTable {
+    /// Its address family.
+    pub family: Family,
+    /// Number of entries, including permanent ones.
+    pub entries: u32,
+    /// Limit on entries that are not permanent (`gc_thresh3`).
+    pub limit: u32,
+}
+
+/// The tables, read in any namespace: only the machine's initial namespace has the sysctls.
+///
+/// # Errors
+/// The kernel refuses the dump.
+pub fn neighbour_tables(netns: &Netns) -> Result<Vec<NeighbourTable>> {
+    const RTM_GETNEIGHTBL: u16 = 66;
+    let socket = blocking(netns, NETLINK_ROUTE)?;
+    let read = || -> std::result::Result<Vec<_>, NetlinkError> {
+        let replies = netlink::dump(&socket, RTM_GETNEIGHTBL, &[0; NDTMSG])?;
+        let tables = replies.iter().map(|reply| parse_table(reply));
+        tables.filter_map(std::result::Result::transpose).collect()
+    };
+    read().doing("list neighbour tables in", netns)
+}
+
+/// Size of `struct ndtmsg` (linux/neighbour.h).
+const NDTMSG: usize = 4;
+
+/// Parses one message; `None` if it has a table's settings for one device (`neightbl_fill_param_info`), or is of
+/// another family.
+fn parse_table(reply: &[u8]) -> std::result::Result<Option<NeighbourTable>, NetlinkError> {
+    const THRESH3: u16 = 4;
+    const CONFIG: u16 = 5;
+    /// Offset of `ndtc_entries` in `struct ndt_config`.
+    const ENTRIES: usize = 4;
+    let malformed = || NetlinkError::Malformed("a neighbour table cannot be parsed");
+    let (header, attributes) = reply.split_first_chunk::<NDTMSG>().ok_or_else(malformed)?;
+    let family = match i32::from(header[0]) {
+        nix::libc::AF_INET => Family::Ipv4,
+        nix::libc::AF_INET6 => Family::Ipv6,
+        _ => return Ok(None),
+    };
+    let (mut entries, mut limit) = (None, None);
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute.map_err(|_| malformed())?;
+        let number = |at: usize| {
+            let bytes = attribute.value().get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            bytes.map(u32::from_ne_bytes)
+        };
+        match attribute.kind() {
+            THRESH3 => limit = number(0),
+            CONFIG => entries = number(ENTRIES),
+            _ => {}
+        }
+    }
+    Ok(entries.zip(limit).map(|(entries, limit)| NeighbourTable { family, entries, limit }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_tables_are_there_with_their_limits() {
+        let tables = neighbour_tables(&Netns::current().unwrap()).unwrap();
+        let setting = |family: Family| {
+            let path = format!("/proc/sys/{}", family.limit().replace('.', "/"));
+            // Only the machine's initial namespace has it.
+            std::fs::read_to_string(path).ok().map(|text| text.trim().parse::<u32>().unwrap())
+        };
+        assert!(tables.iter().any(|table| table.family == Family::Ipv4), "{tables:?}");
+        for table in &tables {
+            assert!(
+                table.limit > 0 && setting(table.family).is_none_or(|limit| limit == table.limit),
+                "{table:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_is_malformed_and_nothing_panics() {
+        assert!(parse_table(&[2, 0, 0]).is_err());
+        assert_eq!(parse_table(&[2, 0, 0, 0]).unwrap(), None, "the settings of a device");
+        assert_eq!(parse_table(&[99, 0, 0, 0, 1]).unwrap(), None);
+        assert!(parse_table(&[2, 0, 0, 0, 9, 0, 4, 0, 1]).is_err());
+    }
+}
