@@ -11,7 +11,7 @@ use super::{Error, NetnsCache};
 use crate::{
     kernel::{FdbEntry, LinkFacts, PortAttribute, Result, RouteSocket, Rtnl, watch::Watch},
     plan::{Plan, Step},
-    topology::{IfName, Pair, Place, Topology},
+    topology::{IfName, Mac, Pair, Place, Topology},
 };
 
 /// How long ports may take until their bridge forwards to them. A work queue of the kernel does that; it takes long
@@ -136,7 +136,7 @@ pub(super) async fn seed_fdb(
                 continue;
             }
             tries -= 1;
-            match learn(&rtnl, &pairs, &links).await {
+            match learn(&rtnl, topology, &pairs, &links).await {
                 // A port has left its bridge since it was read.
                 Err(error) if error.is_unsupported() && tries > 0 => {}
                 done => break done?,
@@ -146,23 +146,25 @@ pub(super) async fn seed_fdb(
     Ok(())
 }
 
-/// Adds the FDB entries of ports, and deletes those in VLANs that the kernel adds with them. A port that is gone is
-/// skipped.
-async fn learn(rtnl: &Rtnl, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
+/// Adds the FDB entries of ports, and deletes those in VLANs that the kernel adds with them. Bridges that filter VLANs
+/// keep these. A port that is gone is skipped.
+async fn learn(rtnl: &Rtnl, topology: &Topology, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
     let socket = RouteSocket::open(rtnl.netns())?;
     let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
     let station = |pair: &&Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
     let stations: Vec<_> = pairs.iter().filter_map(station).collect();
-    let ours: HashSet<_> = stations.iter().map(|(port, mac)| (*port, mac.bytes())).collect();
-    let in_vlans = |fdb: Vec<FdbEntry>| -> HashSet<FdbEntry> {
-        fdb.into_iter().filter(|entry| entry.vlan != 0 && ours.contains(&(entry.port, entry.mac))).collect()
+    let learned = socket.learn(&stations)?;
+    let filters =
+        |pair: &Pair| topology.bridge(&pair.place, &pair.bridge).is_some_and(|bridge| bridge.vlan_filtering);
+    let unfiltered: HashSet<_> = pairs.iter().filter(|pair| !filters(pair)).filter_map(station).collect();
+    let is_added = |entry: &FdbEntry| {
+        let station = Mac::unicast(entry.mac).map(|mac| (entry.port, mac));
+        entry.vlan != 0 && entry.ages && station.is_ok_and(|station| unfiltered.contains(&station))
     };
-    let before = in_vlans(rtnl.fdb().await?);
-    socket.learn(&stations)?.into_iter().collect::<Result<()>>()?;
-    let added: Vec<_> = in_vlans(rtnl.fdb().await?).difference(&before).copied().collect();
+    let added: Vec<_> = rtnl.fdb().await?.into_iter().filter(is_added).collect();
     // A port that has left its bridge meanwhile has no entries.
     let _ = socket.forget(&added)?;
-    Ok(())
+    learned.into_iter().collect()
 }
 
 /// Interfaces of a plan whose steps make a bridge lack a host's FDB entry.

@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use aya::{Pod, programs::TcAttachType};
+use aya::{Pod, maps::MapError, programs::TcAttachType};
 use nix::libc::{ENOENT, ENOSPC, SYS_bpf, syscall};
 
 /// `BPF_MAP_DELETE_ELEM`, `BPF_PROG_QUERY` and `BPF_MAP_LOOKUP_BATCH` of `linux/bpf.h`.
@@ -52,7 +52,7 @@ struct BatchAttributes {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+pub fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> Result<(), MapError> {
     let attributes =
         ElementAttributes { map_fd: map.as_raw_fd().cast_unsigned(), zero: 0, key: key as *const K as u64 };
     // SAFETY: the kernel only reads the key, a `Pod` of the map's key size, and the attributes, whose size is
@@ -60,7 +60,7 @@ pub fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     let result =
         unsafe { syscall(SYS_bpf, MAP_DELETE_ELEM, &raw const attributes, size_of_val(&attributes)) };
     match (result < 0).then(io::Error::last_os_error) {
-        Some(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Some(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
@@ -71,7 +71,7 @@ pub fn delete_element<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
 ///
 /// # Errors
 /// The kernel refuses.
-pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> io::Result<Vec<(K, Vec<V>)>> {
+pub fn per_cpu<K: Pod, V: Pod>(map: BorrowedFd<'_>, cpus: usize) -> Result<Vec<(K, Vec<V>)>, MapError> {
     let mut elements = Vec::new();
     lookup_batch(map, cpus, |key, values: &[V]| elements.push((key, values.to_vec())))?;
     Ok(elements)
@@ -86,7 +86,7 @@ pub fn lookup_batch<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     cpus: usize,
     mut take: impl FnMut(K, &[V]),
-) -> io::Result<()> {
+) -> Result<(), MapError> {
     const { assert!(size_of::<V>().is_multiple_of(8), "the kernel pads values to 8 bytes") };
     let mut room = (AT_FIRST / (cpus * size_of::<V>()).max(1)).max(LEAST);
     let (mut keys, mut values) = (Vec::<K>::new(), Vec::<V>::new());
@@ -119,7 +119,7 @@ pub fn lookup_batch<K: Pod, V: Pod>(
                 room *= 4;
                 continue;
             }
-            Some(_) => return Err(error.unwrap_or_else(|| io::ErrorKind::Other.into())),
+            Some(_) => return Err(error.unwrap_or_else(|| io::ErrorKind::Other.into()).into()),
         };
         let count = room.min(attributes.count as usize);
         // SAFETY: the kernel has written this many elements, and any bytes are a valid `Pod`.

@@ -229,7 +229,7 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
         if self.slots.remove(key) {
             return Ok(());
         }
-        Ok(bpf::delete_element(self.overflow.map().fd().as_fd(), key)?)
+        bpf::delete_element(self.overflow.map().fd().as_fd(), key)
     }
 
     /// Removes all entries, as [`Table::remove`] does.

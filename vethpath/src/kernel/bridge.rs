@@ -158,25 +158,24 @@ impl Rtnl {
             .doing("refresh station", mac)
     }
 
-    /// Deletes the FDB entry of `mac` on `port` in a VLAN, or with `None` those without a VLAN and in each VLAN of the
-    /// port (`br_fdb_delete` in net/bridge/br_fdb.c). An entry on another port is not deleted.
+    /// Deletes the FDB entries of `mac` on `port`, without a VLAN and in each VLAN of the port (`br_fdb_delete` in
+    /// net/bridge/br_fdb.c). An entry on another port is not deleted.
     ///
     /// # Errors
     /// There is no such entry, or the port is gone.
-    pub async fn forget(&self, port: u32, mac: Mac, vlan: Option<u16>) -> Result<()> {
-        let message = fdb_delete_message(port, mac, vlan);
+    pub async fn forget(&self, port: u32, mac: Mac) -> Result<()> {
+        let message = fdb_delete_message(port, &mac.bytes());
         self.handle.neighbours().del(message).execute().await.doing("forget station", mac)
     }
 }
 
-/// The request that deletes an FDB entry: see [`Rtnl::forget`].
-pub(super) fn fdb_delete_message(port: u32, mac: Mac, vlan: Option<u16>) -> NeighbourMessage {
+/// The request that deletes the FDB entries of a MAC on a port.
+pub(super) fn fdb_delete_message(port: u32, mac: &[u8]) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = port;
     message.header.flags = NeighbourFlags::Controller;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
-    message.attributes.extend(vlan.map(NeighbourAttribute::Vlan));
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
     message
 }
 

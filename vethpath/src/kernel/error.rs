@@ -187,11 +187,11 @@ impl Cause for rtnetlink::Error {
 
 impl Cause for NetlinkError {
     fn explain(self) -> (io::Error, Option<&'static str>) {
-        let source = match self {
-            Self::Refused(source) | Self::Send(source) | Self::Receive(source) => source,
-            other => io::Error::other(other),
-        };
-        (source, None)
+        match self {
+            Self::Refused(source) => (source, None),
+            // An errno of the socket is not about the object.
+            other => (io::Error::other(other), None),
+        }
     }
 }
 

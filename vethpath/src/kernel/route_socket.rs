@@ -11,6 +11,7 @@ use netlink_packet_route::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage,
         Prop,
     },
+    neighbour::NeighbourAttribute,
     nsid::{NsidAttribute, NsidMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -387,22 +388,22 @@ impl RouteSocket {
         self.change(stations.iter().map(request).collect())
     }
 
-    /// Deletes FDB entries of MACs on ports in VLANs: see [`Rtnl::forget`](super::Rtnl::forget). Returns the result of
-    /// each.
+    /// Deletes FDB entries in VLANs. Returns the result of each.
     ///
     /// # Errors
     /// The socket fails.
     pub fn forget(&self, entries: &[FdbEntry]) -> Result<Vec<Result<()>>> {
         let request = |entry: &FdbEntry| {
-            let mac = Mac::unicast(entry.mac).ok()?;
-            Some(Request {
-                message: Message::DelNeighbour(bridge::fdb_delete_message(entry.port, mac, Some(entry.vlan))),
+            let mut message = bridge::fdb_delete_message(entry.port, &entry.mac);
+            message.attributes.push(NeighbourAttribute::Vlan(entry.vlan));
+            Request {
+                message: Message::DelNeighbour(message),
                 flags: 0,
                 operation: "forget station",
-                object: mac.to_string(),
-            })
+                object: Mac::unicast(entry.mac).map_or_else(|error| error.to_string(), |mac| mac.to_string()),
+            }
         };
-        self.change(entries.iter().filter_map(request).collect())
+        self.change(entries.iter().map(request).collect())
     }
 
     /// Removes the links that `ours` accepts, as a group. Removing one link waits until the kernel has no reader of it

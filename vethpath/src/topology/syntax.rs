@@ -218,26 +218,30 @@ fn open_bracket(text: &str, at: usize) -> Option<char> {
     };
     let header = before.rmatch_indices('[').map(|(at, _)| at).find(|&at| is_first(at));
     let since = header.map_or(before, |at| before[at..].split_once('\n').map_or("", |(_, since)| since));
-    let mut closed = 0_usize;
-    for character in since.chars().rev() {
-        match character {
-            ']' | '}' => closed += 1,
-            '[' | '{' if closed == 0 => return Some(character),
-            '[' | '{' => closed -= 1,
-            _ => {}
-        }
+    let mut open = Vec::new();
+    for line in since.split('\n') {
+        let _ = scan(line, |bracket| match bracket {
+            '[' | '{' => open.push(bracket),
+            _ => drop(open.pop()),
+        });
     }
-    None
+    open.last().copied()
 }
 
 /// The quote or `#` that begins the string or comment in which a line is at its end.
 fn within(head: &str) -> Option<char> {
+    scan(head, |_| ())
+}
+
+/// The same. Calls `bracket` for each bracket that is in no string or comment.
+fn scan(line: &str, mut bracket: impl FnMut(char)) -> Option<char> {
     let mut within = None;
-    let mut characters = head.chars();
+    let mut characters = line.chars();
     while let Some(character) = characters.next() {
         match (within, character) {
             (None, '"' | '\'') => within = Some(character),
             (None, '#') => return Some('#'),
+            (None, '[' | ']' | '{' | '}') => bracket(character),
             (Some('"'), '\\') => {
                 let _ = characters.next();
             }

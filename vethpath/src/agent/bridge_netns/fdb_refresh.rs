@@ -8,7 +8,7 @@
 //! expire at once. On a plain bridge, the entry of a station that sends is never that old.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -123,7 +123,7 @@ pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
 
 /// Whether both are of one station on one bridge.
 fn is_same(one: &FdbEntry, other: &FdbEntry) -> bool {
-    (one.bridge, one.mac, one.vlan) == (other.bridge, other.mac, other.vlan)
+    key(one) == key(other)
 }
 
 /// How often entries of a bridge are refreshed.
@@ -185,17 +185,45 @@ impl BridgeNetns {
     /// Refreshes entries. Returns whether events arrived meanwhile that the maps must follow. `counters` show whether
     /// a station has sent slow frames, from which the bridge learns.
     ///
+    /// The kernel refreshes an entry in the port's VLANs too, or adds it there (see [`Rtnl::learn`]). Those are deleted.
+    ///
     /// # Errors
     /// A watch fails. An entry whose refresh the kernel refuses is left to age: its port is gone.
+    ///
+    /// [`Rtnl::learn`]: crate::kernel::Rtnl::learn
     pub async fn refresh(&mut self, due: &[FdbEntry], counters: &Counters) -> Result<bool> {
+        let is_due: HashSet<_> = due.iter().map(|entry| (entry.port, entry.mac)).collect();
+        // Left by an agent that was killed, or by a former version.
+        let left = self.state.fdb.values().filter(|entry| is_due.contains(&(entry.port, entry.mac)));
+        let mut in_vlans: Vec<_> = left.filter(|entry| self.is_of_refresh(entry)).copied().collect();
         let mut happened = false;
         for entry in due {
-            happened |= self.refresh_one(*entry, counters).await?;
+            happened |= self.refresh_one(*entry, counters, &mut in_vlans).await?;
+        }
+        if !in_vlans.is_empty() {
+            // An entry that is gone is no error.
+            let _ = self.reader.socket.forget(&in_vlans)?;
+            for entry in &in_vlans {
+                let _ = self.state.fdb.remove(&key(entry));
+            }
+            let in_vlans: HashSet<_> = in_vlans.iter().map(key).collect();
+            let mut events = self.events_here.drain()?;
+            events.retain(|event| match event {
+                Event::Learned(entry) | Event::Forgot(entry) => !in_vlans.contains(&key(entry)),
+                _ => true,
+            });
+            self.apply_events(&events);
+            happened |= !events.is_empty();
         }
         Ok(happened)
     }
 
-    async fn refresh_one(&mut self, entry: FdbEntry, counters: &Counters) -> Result<bool> {
+    async fn refresh_one(
+        &mut self,
+        entry: FdbEntry,
+        counters: &Counters,
+        in_vlans: &mut Vec<FdbEntry>,
+    ) -> Result<bool> {
         let pair = self.pair_of(&entry);
         // Unknown is no reason to delete an entry.
         let slow_frames = || pair.and_then(|pair| counters.slow_frames(pair).ok());
@@ -204,20 +232,19 @@ impl BridgeNetns {
         let mut events = self.events_here.drain()?;
         self.apply_events(&events);
         let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(!events.is_empty()) };
-        if self.state.fdb.get(&(entry.bridge, entry.mac, entry.vlan)) == Some(&entry) {
+        if self.state.fdb.get(&key(&entry)) == Some(&entry) {
             test_hooks::wait_point("refresh").await;
-            let meanwhile = self.learn(entry.port, mac).await?;
+            let meanwhile = self.learn(entry.port, mac, in_vlans).await?;
             if let Some(moved) = moved_meanwhile(&meanwhile, entry) {
                 let (from, to) = (self.port_label(entry.port), self.port_label(moved.port));
                 self.events.push(Kind::StationMoved { mac: mac.to_string(), from, to });
-                events.extend(self.learn(moved.port, mac).await?);
+                events.extend(self.learn(moved.port, mac, in_vlans).await?);
             } else if revived_meanwhile(&meanwhile, entry) && before.is_some() && slow_frames() == before {
-                let _ = self.reader.rtnl.forget(entry.port, mac, None).await;
+                let _ = self.reader.rtnl.forget(entry.port, mac).await;
                 let after = self.events_here.drain()?;
                 self.apply_events(&after);
-                let is_known = self.state.fdb.contains_key(&(entry.bridge, entry.mac, entry.vlan));
-                if slow_frames() != before && !is_known {
-                    events.extend(self.learn(entry.port, mac).await?);
+                if slow_frames() != before && !self.state.fdb.contains_key(&key(&entry)) {
+                    events.extend(self.learn(entry.port, mac, in_vlans).await?);
                 }
             }
             events.extend(meanwhile);
@@ -225,37 +252,34 @@ impl BridgeNetns {
         Ok(!events.is_empty())
     }
 
-    /// Refreshes the entry of a MAC on a port, and deletes the entries in VLANs that the kernel adds with it. Returns the
-    /// events meanwhile, without those of these entries. All are applied.
-    async fn learn(&mut self, port: u32, mac: Mac) -> Result<Vec<Event>> {
+    /// Refreshes the entry of a MAC on a port. Returns the events meanwhile, which are applied. Entries that the request
+    /// adds in VLANs are appended to `in_vlans` instead.
+    async fn learn(&mut self, port: u32, mac: Mac, in_vlans: &mut Vec<FdbEntry>) -> Result<Vec<Event>> {
         let _ = self.reader.rtnl.learn(port, mac).await;
-        let mut events = self.events_here.drain()?;
-        let added = added_in_vlans(&events, &self.state, port, mac);
+        let (added, events): (Vec<_>, Vec<_>) = self.events_here.drain()?.into_iter().partition(|event| {
+            matches!(event, Event::Learned(entry)
+                if (entry.port, entry.mac) == (port, mac.bytes()) && self.is_of_refresh(entry))
+        });
+        in_vlans.extend(added.into_iter().filter_map(|event| match event {
+            Event::Learned(entry) => Some(entry),
+            _ => None,
+        }));
         self.apply_events(&events);
-        if !added.is_empty() {
-            for entry in &added {
-                let _ = self.reader.rtnl.forget(port, mac, Some(entry.vlan)).await;
-            }
-            let deleted = self.events_here.drain()?;
-            self.apply_events(&deleted);
-            events.extend(deleted);
-            events.retain(|event| match event {
-                Event::Learned(entry) | Event::Forgot(entry) => !added.iter().any(|one| is_same(one, entry)),
-                _ => true,
-            });
-        }
         Ok(events)
+    }
+
+    /// Whether only a refresh adds such an entry: a bridge that does not filter VLANs learns none in a VLAN, and what
+    /// a user adds does not age.
+    fn is_of_refresh(&self, entry: &FdbEntry) -> bool {
+        let bridge = self.state.links.get(&entry.bridge).and_then(|link| link.bridge.as_ref());
+        let filters = |attribute: &InfoBridge| matches!(attribute, InfoBridge::VlanFiltering(true));
+        entry.vlan != 0 && entry.ages && !bridge.into_iter().flatten().any(filters)
     }
 }
 
-/// The entries in VLANs of a MAC on a port that events add, and that were not known before.
-fn added_in_vlans(events: &[Event], known: &NetnsState, port: u32, mac: Mac) -> Vec<FdbEntry> {
-    let added = events.iter().filter_map(|event| match event {
-        Event::Learned(entry) => Some(*entry),
-        _ => None,
-    });
-    let ours = added.filter(|entry| entry.vlan != 0 && entry.port == port && entry.mac == mac.bytes());
-    ours.filter(|entry| !known.fdb.contains_key(&(entry.bridge, entry.mac, entry.vlan))).collect()
+/// The key of an entry in [`NetnsState::fdb`].
+fn key(entry: &FdbEntry) -> (u32, [u8; 6], u16) {
+    (entry.bridge, entry.mac, entry.vlan)
 }
 
 #[cfg(test)]
@@ -334,20 +358,5 @@ mod tests {
         let by_hand = Event::Learned(FdbEntry { ages: false, ..entry(5) });
         assert!(!revived(&[forgot.clone(), by_hand]), "somebody wants it");
         assert!(!revived(&[forgot, Event::Learned(entry(9))]), "it has moved");
-    }
-
-    #[test]
-    fn entries_that_a_refresh_adds_in_vlans_are_found() {
-        let mac = Mac::unicast(MAC).unwrap();
-        let in_vlan = |vlan| FdbEntry { vlan, ..entry(5) };
-        let event = |vlan| Event::Learned(in_vlan(vlan));
-        let known = NetnsState { fdb: [((3, MAC, 7), in_vlan(7))].into(), ..NetnsState::default() };
-        let added = |events: &[Event]| added_in_vlans(events, &known, 5, mac);
-        assert_eq!(added(&[event(0), event(1), event(10)]), [in_vlan(1), in_vlan(10)]);
-        assert_eq!(added(&[event(7)]), [], "another program has added it");
-        assert_eq!(added(&[Event::Forgot(in_vlan(1))]), []);
-        assert_eq!(added(&[Event::Learned(FdbEntry { port: 9, ..in_vlan(1) })]), [], "on another port");
-        let other = FdbEntry { mac: [2, 0, 0, 0, 0, 2], ..in_vlan(1) };
-        assert_eq!(added(&[Event::Learned(other)]), [], "of another station");
     }
 }

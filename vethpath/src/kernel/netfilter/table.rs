@@ -35,12 +35,15 @@ pub(super) fn describe(family: Family, table: &str) -> String {
     format!("nft table {family} {}", table.escape_debug())
 }
 
-/// Deletes a table that carries our mark, with its contents. A missing table is not an error.
+/// Deletes a table that carries our mark, with its contents. A missing table is not an error, nor is a kernel without
+/// nf_tables.
 ///
 /// # Errors
-/// The table [exists](Error::is_present) without our mark, the kernel has [no nf_tables](Error::is_unsupported), or it
-/// refuses.
+/// The table [exists](Error::is_present) without our mark, or the kernel refuses.
 pub fn remove_table(socket: &Socket, family: Family, table: &str) -> Result<()> {
+    if generation(socket).doing("delete", describe(family, table))?.is_none() {
+        return Ok(());
+    }
     change("delete", socket, family, table, |existing| {
         existing.map(|handle| vec![deletion(family, handle)]).unwrap_or_default()
     })

@@ -57,6 +57,7 @@ fn syntax() {
         ("[namespace.n]\nadopt = { pid = 1, pid = 2 }\n", "2:20 `pid` is there twice", "keep one"),
         ("[bridge.br0\n", "1:12 not TOML: unclosed table, expected `]`", "[namespace.ns0]"),
         ("[bridge.br0]\nmtu = 1500\nmtu = 1500\n", "3:1 `mtu` is there twice", "keep one"),
+        ("[bridge.br0]\n# [68, 65535)\nmtu = 1500\nmtu = 1500\n", "4:1 `mtu` is there twice", "keep one"),
         ("[bridge.br0]\n[bridge.br0]\n", "2:9 `br0` is there twice", "keep one"),
     ]);
     let text = "[namespace.ns0\nx y z\n[bridge.br0]\nmtu = 1\nlink = ]\n";
