@@ -17,6 +17,9 @@ use crate::{
     kernel::{Context, Error, Result, rcu},
 };
 
+/// How long programs use the fast path after the agent's last renewal of the lease.
+pub const LEASE: Duration = Duration::from_secs(3);
+
 /// The object of errors.
 const MAP: &str = "a map";
 

@@ -9,7 +9,6 @@ use std::{
 
 use futures_util::future::select_all;
 use log::{info, warn};
-use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -19,22 +18,20 @@ use super::{
     bridge_netns::BridgeNetns,
     desired::Desired,
     diff::Snapshot,
+    error::Error,
     event_log::EventLog,
     loss_detector::{LossDetector, Sample},
-    map_sync::MapSync,
+    map_sync::{LEASE, MapSync},
     privileges, reattach,
     socket::Listener,
     status::{Status, View},
 };
 use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers},
-    kernel::{self, Context, clock::Clock, netns, process, rcu, watch::Watch},
-    state::{self, AgentLock, Directory, Record, events::Kind},
+    kernel::{Context, clock::Clock, netns, process, rcu, watch::Watch},
+    state::{AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Place, Topology},
 };
-
-/// How long programs use the fast path after the agent's last renewal of the lease.
-pub const LEASE: Duration = Duration::from_secs(3);
 
 /// Period of the lease renewal, and of polling what the kernel sends no events for.
 const TICK: Duration = Duration::from_secs(1);
@@ -47,29 +44,6 @@ const CONFIRM_ROUNDS: usize = 4;
 
 /// FDB entries that are refreshed before events are processed again: some milliseconds.
 const REFRESH_BATCH: usize = 64;
-
-/// Why the agent exits, or what it retries each second. All frames take the slow path meanwhile.
-#[derive(Debug, Error)]
-pub enum Error {
-    /// The lab already has an agent.
-    #[error("the lab has an agent already")]
-    Another,
-    /// The lab's state folder or pins were removed, or belong to another lab of the same name by now.
-    #[error("the lab's state folder or pins belong to another agent")]
-    Replaced,
-    /// The agent was started in other namespaces than the lab's.
-    #[error("the lab lives in other namespaces")]
-    Elsewhere,
-    /// The lab is not up.
-    #[error("the lab is not up")]
-    NoLab,
-    /// The kernel refused.
-    #[error(transparent)]
-    Kernel(#[from] kernel::Error),
-    /// The state folder was refused.
-    #[error(transparent)]
-    State(#[from] state::Error),
-}
 
 /// Whether entries are confirmed for programs at once, which takes a grace period, or by a later call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -545,7 +519,7 @@ async fn module_loaded(modules: &mut Option<Watch>) {
 }
 
 /// Waits for events in any bridge namespace, applies them, and returns the index of that namespace.
-async fn next_event(domains: &mut [BridgeNetns], not_before: Instant) -> Result<usize, kernel::Error> {
+async fn next_event(domains: &mut [BridgeNetns], not_before: Instant) -> crate::kernel::Result<usize> {
     tokio::time::sleep_until(not_before.into()).await;
     if domains.is_empty() {
         return std::future::pending().await;

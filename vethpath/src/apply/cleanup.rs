@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Error,
-    observe::{self, Ours},
-};
+use super::{Error, namespaces::is_same_netns, observe::Ours};
 use crate::{
     kernel::{LinkFacts, Netns, Result, RouteSocket, netns, pool},
     plan::is_ours,
@@ -101,12 +98,11 @@ pub(super) fn marked(lab: &LabName, facts: &Saved, known: &BTreeSet<&NsName>) ->
             let links = RouteSocket::open(&there)?.links()?;
             let mut ours = links.iter().filter(|link| is_ours(link.alias.as_deref(), lab)).peekable();
             let has_any = ours.peek().is_some();
-            let is_made =
-                ours.any(|link| link.loopback) || observe::is_same_netns(&facts.made, &name, &there)?;
+            let is_made = ours.any(|link| link.loopback) || is_same_netns(&facts.made, &name, &there)?;
             let is_others = others
                 .iter()
-                .any(|other| observe::is_same_netns(&other.made, &name, &there).is_ok_and(|is_same| is_same));
-            Ok((is_made, has_any || observe::is_same_netns(&facts.adopted, &name, &there)?, is_others))
+                .any(|other| is_same_netns(&other.made, &name, &there).is_ok_and(|is_same| is_same));
+            Ok((is_made, has_any || is_same_netns(&facts.adopted, &name, &there)?, is_others))
         });
         match found {
             Ok((true, _, true)) => marked.others.push(name),

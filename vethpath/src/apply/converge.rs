@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::{
-    Error, Outcome, agent as agents,
+    Error, agent as agents,
     announce::announce,
     execute::Executor,
     programs,
@@ -16,7 +16,7 @@ use crate::{
     kernel::{LinkFacts, bpffs, netns},
     plan::{Change, Changes, Plan, ProgramStep},
     state::{self, AgentLock, Directory, Record, test_hooks},
-    topology::{Bridge, Place, Topology},
+    topology::{Bridge, IfName, Place, Topology},
 };
 
 /// The wanted state of a lab, and the plan for it.
@@ -40,6 +40,17 @@ impl Goal {
         let is_healthy = status.settled && status.steady && status.failure.is_none();
         (is_healthy && status.xdp_missed.is_empty()).then(|| status.clone())
     }
+}
+
+/// The result of `up`.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The changes; none if the lab matched the file.
+    pub changes: Changes,
+    /// Ports that another program released from their bridges meanwhile, and that were enslaved again.
+    pub reattached: Vec<IfName>,
+    /// The agent's status.
+    pub status: Status,
 }
 
 /// Runs the plan. `progress` is called with the numbers of completed and of all steps.

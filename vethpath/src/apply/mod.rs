@@ -15,8 +15,9 @@ mod seed_fdb;
 mod up;
 mod xdp_offloads;
 
+pub use converge::Outcome;
 pub use down::{Left, down};
 pub use error::Error;
 pub use namespaces::{NetnsCache, has_namespace};
 pub use observe::observe;
-pub use up::{Options, Outcome, Preview, preview, up};
+pub use up::{Options, Preview, preview, up};

@@ -1,8 +1,11 @@
 //! A lab's namespaces: connections to them, and checks of those that it adopts.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
-use super::{Error, observe::is_same_netns};
+use super::Error;
 use crate::{
     kernel::{Netns, NetnsId, Result, RouteSocket, Rtnl, netns, sysctl},
     plan::{Plan, Step, is_ours},
@@ -110,6 +113,17 @@ pub(super) fn check_adopted(plan: &Plan) -> std::result::Result<(), Error> {
         seen.push((id, &namespace.name));
     }
     Ok(())
+}
+
+/// Whether `recorded`, of the journal, has this namespace under the name.
+pub(super) fn is_same_netns(
+    recorded: &BTreeMap<String, NetnsId>,
+    name: &NsName,
+    there: &Netns,
+) -> Result<bool> {
+    let Some(id) = recorded.get(name.as_str()) else { return Ok(false) };
+    // Reading the cookie takes a thread, so the inode is compared first.
+    Ok(id.inode == there.inode()? && id.is(&there.id()?))
 }
 
 /// Whether a name refers to the namespace that the lab adopted. Its path may lead elsewhere or nowhere by now. But the

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Error, NetnsCache, nat, xdp_offloads};
+use super::{Error, NetnsCache, namespaces::is_same_netns, nat};
 use crate::{
     datapath::{self, Hook, Pins},
-    kernel::{LinkFacts, Netns, NetnsId, Result, RouteFacts, Rtnl, netns, sysctl},
-    plan::{Found, Master, Observed, ObservedLink, compares_dad, is_ours, owner, settings},
+    kernel::{LinkFacts, Result, RouteFacts, Rtnl, netns, sysctl, xdp},
+    plan::{Found, Master, Observed, ObservedLink, Offloads, compares_dad, is_ours, owner, settings},
     state::{Directory, Saved},
-    topology::{Datapath, IfName, LabName, Mac, Masquerade, NsName, Place, Route, SysctlKey, Topology},
+    topology::{Datapath, IfName, LabName, Mac, Masquerade, NsName, Pair, Place, Route, SysctlKey, Topology},
 };
 
 /// The MACs with which a lab's links are, or were, created, by place and name.
@@ -317,10 +317,10 @@ fn running_xdp(
 /// Reads the offloads of inner ends for which the file wants XDP.
 async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mut NetnsCache) -> Result<()> {
     let pairs = topology.pairs.iter().filter(|pair| pair.datapath == Datapath::Xdp);
-    for (namespace, pairs) in xdp_offloads::by_namespace(pairs) {
+    for (namespace, pairs) in by_namespace(pairs) {
         if observed.namespaces.get(namespace) == Some(&Found::Ours) {
             let inside = places.get(&Place::Namespace(namespace.clone()))?;
-            let unready = xdp_offloads::unready(&pairs, &inside).await?.into_iter();
+            let unready = unready(&pairs, &inside).await?.into_iter();
             let keyed = unready.map(|found| ((found.namespace.clone(), found.interface.clone()), found));
             observed.unready.extend(keyed);
         }
@@ -328,15 +328,33 @@ async fn read_offloads(topology: &Topology, observed: &mut Observed, places: &mu
     Ok(())
 }
 
-/// Whether `recorded`, of the journal, has this namespace under the name.
-pub(super) fn is_same_netns(
-    recorded: &BTreeMap<String, NetnsId>,
-    name: &NsName,
-    there: &Netns,
-) -> Result<bool> {
-    let Some(id) = recorded.get(name.as_str()) else { return Ok(false) };
-    // Reading the cookie takes a thread, so the inode is compared first.
-    Ok(id.inode == there.inode()? && id.is(&there.id()?))
+/// The offloads to switch at the inner ends of `pairs` in one namespace, with their present state. Inner ends that are
+/// ready or missing are left out.
+///
+/// # Errors
+/// A kernel request fails.
+pub(super) async fn unready(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
+    if pairs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut features = xdp::unready(inside.netns())?;
+    let links = inside.links().await?;
+    let ifindexes: BTreeMap<&str, u32> =
+        links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
+    let of_pair = |pair: &&Pair| {
+        let ifindex = *ifindexes.get(pair.inner.name.as_str())?;
+        Some(Offloads::at(pair, ifindex, features.remove(&ifindex)?))
+    };
+    Ok(pairs.iter().filter_map(of_pair).collect())
+}
+
+/// Groups pairs by the namespaces of their inner ends.
+pub(super) fn by_namespace<'a>(pairs: impl Iterator<Item = &'a Pair>) -> BTreeMap<&'a NsName, Vec<&'a Pair>> {
+    let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for pair in pairs {
+        sorted.entry(&pair.namespace).or_default().push(pair);
+    }
+    sorted
 }
 
 /// Treats the other end of a lab's veth as the lab's, unless it carries another lab's mark. A run may have been killed

@@ -4,13 +4,13 @@ use std::pin::pin;
 
 use super::{
     Error, NetnsCache, agent,
-    converge::{Goal, converge},
+    converge::{Goal, Outcome, converge},
     down::{self, Target},
     execute::Executor,
     namespaces, nat, observe,
 };
 use crate::{
-    agent::status::{self, Status},
+    agent::status,
     datapath::{self, Hook, Pins},
     kernel::{
         self,
@@ -22,7 +22,7 @@ use crate::{
         self, AgentLock, Directory, History, Journal, LabLock, Record,
         events::{Kind, Recorder},
     },
-    topology::{Datapath, IfName, Topology},
+    topology::{Datapath, Topology},
 };
 
 /// Options of the user.
@@ -37,17 +37,6 @@ pub struct Options {
     /// Whether the calling thread was moved into the lab's namespaces. A lab that went down meanwhile is not created
     /// there.
     pub is_moved: bool,
-}
-
-/// The result of `up`.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The changes; none if the lab matched the file.
-    pub changes: Changes,
-    /// Ports that another program released from their bridges meanwhile, and that were enslaved again.
-    pub reattached: Vec<IfName>,
-    /// The agent's status.
-    pub status: Status,
 }
 
 /// Brings a lab up, or changes it to match the topology. A failure or Ctrl-C restores the former state. A second Ctrl-C

@@ -1,33 +1,15 @@
 //! Prepares the inner ends of XDP ports to send and receive, and restores their offloads.
 
-use std::collections::BTreeMap;
-
-use super::{Error, execute::Executor};
+use super::{
+    Error,
+    execute::Executor,
+    observe::{by_namespace, unready},
+};
 use crate::{
     kernel::{LinkFacts, Netns, Result, Rtnl, netns, xdp},
     plan::{Change, Offloads, is_ours},
-    topology::{LabName, NsName, Pair, Place, Topology},
+    topology::{LabName, Pair, Place, Topology},
 };
-
-/// The offloads to switch at the inner ends of `pairs` in one namespace, with their present state. Inner ends that are
-/// ready or missing are left out.
-///
-/// # Errors
-/// A kernel request fails.
-pub async fn unready(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
-    if pairs.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut features = xdp::unready(inside.netns())?;
-    let links = inside.links().await?;
-    let ifindexes: BTreeMap<&str, u32> =
-        links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
-    let of_pair = |pair: &&Pair| {
-        let ifindex = *ifindexes.get(pair.inner.name.as_str())?;
-        Some(Offloads::at(pair, ifindex, features.remove(&ifindex)?))
-    };
-    Ok(pairs.iter().filter_map(of_pair).collect())
-}
 
 /// Inner ends of `pairs` in one namespace that are up with GRO on, with that state. Missing ones are left out.
 ///
@@ -136,14 +118,4 @@ impl Executor<'_> {
         restore(found, self.lab).await?;
         Ok(self.journal.append(&found.restored())?)
     }
-}
-
-/// Groups pairs by the namespaces of their inner ends.
-#[must_use]
-pub fn by_namespace<'a>(pairs: impl Iterator<Item = &'a Pair>) -> BTreeMap<&'a NsName, Vec<&'a Pair>> {
-    let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for pair in pairs {
-        sorted.entry(&pair.namespace).or_default().push(pair);
-    }
-    sorted
 }

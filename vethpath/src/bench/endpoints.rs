@@ -21,7 +21,7 @@ use super::{
     workload::{Cores, Placement},
 };
 use crate::{
-    kernel::{self, Netns, Rtnl, VethEnd},
+    kernel::{self, Netns, NewVeth, RouteSocket, Rtnl, VethEnd},
     topology::{IfName, Mac, NameError},
 };
 
@@ -153,7 +153,8 @@ impl Endpoints {
         let interface = interface()?;
         let end = |mac| Ok::<_, Error>(VethEnd { name: &interface, mac: unicast(mac)?, bridge: None });
         let here = Rtnl::open(&a)?;
-        here.create_veth(end(MACS[0])?, end(MACS[1])?, &b, mtu).await?;
+        let pair = NewVeth { end: end(MACS[0])?, peer: end(MACS[1])?, peer_netns: &b, mtu };
+        RouteSocket::open(&a)?.create_veth(pair)?;
         let addresses = cable_addresses(like);
         for (rtnl, address) in [here, Rtnl::open(&b)?].into_iter().zip(addresses) {
             let link = rtnl.expect_link(&interface).await?;

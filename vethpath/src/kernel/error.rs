@@ -38,6 +38,11 @@ impl Error {
         Self::new("", "", source)
     }
 
+    /// The error of a link that does not exist.
+    pub(super) fn missing_link(name: &str) -> Self {
+        Self::new("find link", name, io::Error::from_raw_os_error(nix::libc::ENODEV))
+    }
+
     /// Sets the hint, in place of that of the errno.
     #[must_use]
     pub fn with_hint(self, hint: &'static str) -> Self {

@@ -15,7 +15,6 @@ use netlink_packet_route::{
     nsid::{NsidAttribute, NsidMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::libc;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{
@@ -259,10 +258,19 @@ impl RouteSocket {
     /// # Errors
     /// It does not exist, or the kernel refuses.
     pub fn index(&self, name: &str) -> Result<u32> {
-        self.indexes(&[name])?.into_iter().next().flatten().ok_or_else(|| missing(name))
+        self.indexes(&[name])?.into_iter().next().flatten().ok_or_else(|| Error::missing_link(name))
     }
 
-    /// Creates veth pairs. Returns the result of each. See [`Rtnl::create_veth`](super::Rtnl::create_veth).
+    /// Creates a veth pair: see [`RouteSocket::create_veths`].
+    ///
+    /// # Errors
+    /// A name is taken, or the kernel refuses; then neither end exists.
+    pub fn create_veth(&self, pair: NewVeth<'_>) -> Result<()> {
+        self.create_veths(&[pair])?.into_iter().collect()
+    }
+
+    /// Creates veth pairs, each in one request: both ends with their names, MACs and MTU, both down. Returns the result
+    /// of each. If one fails, neither of its ends exists.
     ///
     /// # Errors
     /// The socket fails.
@@ -353,7 +361,7 @@ impl RouteSocket {
                 add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
             }
             LinkChange::Address { link, address, dad } => {
-                let index = indexes.next().flatten().ok_or_else(|| missing(link))?;
+                let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
                 add(
                     Message::NewAddress(ip::address_message(index, address, dad)),
                     NEW,
@@ -362,7 +370,7 @@ impl RouteSocket {
                 );
             }
             LinkChange::Subnet { link, address } => {
-                let index = indexes.next().flatten().ok_or_else(|| missing(link))?;
+                let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
                 let message = Message::NewRoute(ip::subnet_message(index, address)?);
                 // Another interface may be in the same subnet.
                 add(message, NLM_F_CREATE | APPEND, "add route", ip::subnet_name(address));
@@ -489,11 +497,6 @@ impl RouteSocket {
     }
 }
 
-/// The error of a link that does not exist.
-pub(super) fn missing(link: &str) -> Error {
-    Error::new("find link", link, io::Error::from_raw_os_error(libc::ENODEV))
-}
-
 /// The request for the other end of a veth; `None` if it has none, or its namespace has no id here.
 fn peer_request(end: &LinkFacts, with_counters: bool) -> Option<LinkMessage> {
     let mut request = LinkUnspec::new_with_index(end.peer?).build();
@@ -513,13 +516,8 @@ fn grouped(mut message: LinkMessage, group: u32) -> LinkMessage {
     message
 }
 
-/// The request that creates a veth pair: see [`Rtnl::create_veth`](super::Rtnl::create_veth).
-pub(super) fn veth_message(
-    end: VethEnd<'_>,
-    peer: VethEnd<'_>,
-    peer_netns: &Netns,
-    mtu: Option<u32>,
-) -> LinkMessage {
+/// The request that creates a veth pair.
+fn veth_message(end: VethEnd<'_>, peer: VethEnd<'_>, peer_netns: &Netns, mtu: Option<u32>) -> LinkMessage {
     let mut peer_message = LinkMessageBuilder::<LinkUnspec>::new()
         .name(peer.name.as_str())
         .address(peer.mac.bytes().to_vec())

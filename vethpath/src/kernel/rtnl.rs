@@ -6,12 +6,7 @@ use futures_util::{Stream, TryStreamExt};
 use netlink_packet_route::link::LinkAttribute;
 use rtnetlink::{Handle, LinkUnspec};
 
-use super::{
-    Context, LinkFacts, Netns, Result, VethEnd,
-    error::to_io,
-    netlink::sockets,
-    route_socket::{missing, veth_message},
-};
+use super::{Context, Error, LinkFacts, Netns, Result, error::to_io, netlink::sockets};
 use crate::topology::{IfName, Mac};
 
 /// Requests to the kernel about one namespace. Cheap to clone.
@@ -36,27 +31,6 @@ impl Rtnl {
     #[must_use]
     pub fn netns(&self) -> &Netns {
         &self.netns
-    }
-
-    /// Creates a veth pair in one request: `end` here, `peer` in `peer_netns`, both with their names, MACs and MTU
-    /// (bytes; `None` is the kernel's 1500), both down.
-    ///
-    /// # Errors
-    /// A name is taken, or the kernel refuses; then neither end exists.
-    pub async fn create_veth(
-        &self,
-        end: VethEnd<'_>,
-        peer: VethEnd<'_>,
-        peer_netns: &Netns,
-        mtu: Option<u32>,
-    ) -> Result<()> {
-        let message = veth_message(end, peer, peer_netns, mtu);
-        self.handle
-            .link()
-            .add(message)
-            .execute()
-            .await
-            .doing("make veth pair", format_args!("{} - {}", end.name, peer.name))
     }
 
     /// Marks a link as ours, and adds an alternative name for users.
@@ -177,7 +151,7 @@ impl Rtnl {
     /// # Errors
     /// It does not exist, or the kernel refuses.
     pub async fn expect_link(&self, name: &IfName) -> Result<LinkFacts> {
-        self.link(name.as_str()).await?.ok_or_else(|| missing(name.as_str()))
+        self.link(name.as_str()).await?.ok_or_else(|| Error::missing_link(name.as_str()))
     }
 }
 

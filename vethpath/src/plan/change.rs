@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
-
-use super::Plan;
+use serde::Serialize;
 
 /// What happens to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -103,56 +101,6 @@ impl fmt::Display for Change {
             (Some(text), None) | (None, Some(text)) => write!(f, ": {text}"),
             (None, None) => Ok(()),
         }
-    }
-}
-
-/// All changes of a run, in order. They are derived from the plan on demand: a list would be many times as large.
-#[derive(Clone, Debug, Default)]
-pub struct Changes {
-    plan: Plan,
-    more: Vec<Change>,
-}
-
-impl Changes {
-    /// The changes of a plan.
-    #[must_use]
-    pub fn of(plan: Plan) -> Self {
-        Self { plan, more: Vec::new() }
-    }
-
-    /// Appends a change.
-    pub fn push(&mut self, change: Change) {
-        self.more.push(change);
-    }
-
-    /// Iterates over the changes.
-    pub fn iter(&self) -> impl Iterator<Item = Change> {
-        self.plan.changes().chain(self.more.iter().cloned())
-    }
-
-    /// The number of changes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.iter().count()
-    }
-
-    /// Whether nothing changes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
-    }
-}
-
-impl Extend<Change> for Changes {
-    fn extend<T: IntoIterator<Item = Change>>(&mut self, changes: T) {
-        self.more.extend(changes);
-    }
-}
-
-/// A sequence, serialized one change at a time.
-impl Serialize for Changes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.iter())
     }
 }
 

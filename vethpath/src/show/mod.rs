@@ -1,6 +1,5 @@
 //! The current state of a lab in the kernel, next to its topology. It is rendered in `output`.
 
-mod bridges;
 mod model;
 mod observe;
 

@@ -11,7 +11,7 @@ use tokio::process::Child;
 
 use super::{Error, NetnsCache, cleanup, namespaces, nat};
 use crate::{
-    kernel::{Netns, Result, RouteSocket, Rtnl, VethEnd, netns, rcu::Expedited, sysctl},
+    kernel::{Netns, NewVeth, Result, RouteSocket, Rtnl, VethEnd, netns, rcu::Expedited, sysctl},
     plan::Step,
     state::{AgentLock, Directory, Journal, Saved, test_hooks},
     topology::{
@@ -288,9 +288,12 @@ impl<'a> Executor<'a> {
         let end = |end: &crate::topology::CableEnd| (end.interface.name.clone(), end.interface.mac);
         let ((a, a_mac), (b, b_mac)) = (end(&cable.a), end(&cable.b));
         self.made.push(Made::Link(cable.a.place.clone(), a.clone()));
-        let (a_end, b_end) =
-            (VethEnd { name: &a, mac: a_mac, bridge: None }, VethEnd { name: &b, mac: b_mac, bridge: None });
-        here.create_veth(a_end, b_end, there.netns(), cable.a.interface.mtu).await?;
+        RouteSocket::open(here.netns())?.create_veth(NewVeth {
+            end: VethEnd { name: &a, mac: a_mac, bridge: None },
+            peer: VethEnd { name: &b, mac: b_mac, bridge: None },
+            peer_netns: there.netns(),
+            mtu: cable.a.interface.mtu,
+        })?;
         for (rtnl, end) in [(here, &cable.a), (there, &cable.b)] {
             let name = &end.interface.name;
             let mark = pair_mark(self.lab, &end.place.to_string(), name.as_str());
@@ -307,9 +310,12 @@ impl<'a> Executor<'a> {
         let (a, b) = (&trunk.a, &trunk.b);
         self.made.push(Made::Link(a.place.clone(), a.port.clone()));
         let bridge = here.expect_link(&a.bridge).await?.ifindex;
-        let a_end = VethEnd { name: &a.port, mac: a.mac, bridge: Some(bridge) };
-        let b_end = VethEnd { name: &b.port, mac: b.mac, bridge: None };
-        here.create_veth(a_end, b_end, there.netns(), mtu).await?;
+        RouteSocket::open(here.netns())?.create_veth(NewVeth {
+            end: VethEnd { name: &a.port, mac: a.mac, bridge: Some(bridge) },
+            peer: VethEnd { name: &b.port, mac: b.mac, bridge: None },
+            peer_netns: there.netns(),
+            mtu,
+        })?;
         for (rtnl, end, other) in [(&here, a, b), (&there, b, a)] {
             let ifindex = rtnl.expect_link(&end.port).await?.ifindex;
             let (from, to) = (&end.bridge, &other.bridge);

@@ -4,61 +4,11 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use super::{Change, Found, Observed, ProgramStep, Step, links::Standing};
+use super::{Found, Observed, Plan, Step, links::Standing};
 use crate::topology::{
     Bridge, BridgeOption, Cable, LabName, Masquerade, Namespace, NsName, Pair, Place, Topology, Trunk,
     altname, lab_mark, pair_mark, trunk_altname, trunk_mark,
 };
-
-/// Ordered steps in five parts. Programs are attached before interfaces come up, so that every frame is counted.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// Removes what is no longer wanted.
-    pub clear: Vec<Step>,
-    /// Creates objects, and changes existing ones.
-    pub make: Vec<Step>,
-    /// Attaches programs to existing ports and detaches them. Programs of new pairs need no step.
-    pub programs: Vec<ProgramStep>,
-    /// Adds addresses, brings interfaces up, adds routes.
-    pub raise: Vec<Step>,
-    /// Writes settings that the kernel changes during the steps before.
-    pub last: Vec<Step>,
-}
-
-impl Plan {
-    /// All steps in order, but those about programs.
-    pub fn steps(&self) -> impl Iterator<Item = &Step> {
-        self.clear.iter().chain(&self.make).chain(&self.raise).chain(&self.last)
-    }
-
-    /// The number of steps.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.steps().count() + self.programs.len()
-    }
-
-    /// Whether nothing is to be done.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The changes that the steps make.
-    pub fn changes(&self) -> impl Iterator<Item = Change> {
-        let of = |steps: [_; 2]| {
-            let steps = steps.into_iter().flatten();
-            steps.filter(|step: &&Step| !step.is_repeated()).flat_map(Step::changes)
-        };
-        of([&self.clear, &self.make])
-            .chain(self.programs.iter().map(ProgramStep::change))
-            .chain(of([&self.raise, &self.last]))
-    }
-
-    /// The pairs that the plan creates.
-    pub fn new_pairs(&self) -> impl Iterator<Item = &Pair> {
-        self.make.iter().filter_map(|step| if let Step::Pair(pair) = step { Some(pair) } else { None })
-    }
-}
 
 /// An object that is not the lab's has a name that the lab needs.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

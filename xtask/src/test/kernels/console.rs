@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    Kernel,
     guest::{Line, parse},
+    kernel::Kernel,
 };
 use crate::{
     error::Error,

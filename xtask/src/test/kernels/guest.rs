@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ALL, Kernel, LIMIT, SLOTS};
+use super::kernel::{ALL, Kernel, LIMIT, SLOTS};
 use crate::{
     error::Error,
     test::{

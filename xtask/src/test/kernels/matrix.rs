@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ALL, Kernel, Results};
+use super::kernel::{ALL, Kernel, Results};
 use crate::{
     documents,
     error::Error,
@@ -196,7 +196,7 @@ fn skipped() -> String {
 mod tests {
     use super::{super::named, *};
 
-    fn outcome(name: &str, failure: Option<&str>, lacks: Option<&str>) -> super::super::Outcome {
+    fn outcome(name: &str, failure: Option<&str>, lacks: Option<&str>) -> crate::test::runner::Outcome {
         let time = std::time::Duration::from_secs(1);
         let json = serde_json::json!({"name": name, "time": time, "failure": failure, "lacks": lacks});
         serde_json::from_value(json).expect("an outcome")

@@ -8,10 +8,13 @@ use std::{
     process::Command,
 };
 
-use super::{Kernel, SOURCES, folder, guest, sources};
+use super::{
+    guest,
+    kernel::{Kernel, SOURCES, folder},
+};
 use crate::{
     error::Error,
-    tools::{command, output, run as run_command, say, wait},
+    tools::{command, output, root, run as run_command, say, wait},
 };
 
 /// The packages that tests use; apt adds their dependencies. `usr-is-merged` prevents apt from adding Perl's whole
@@ -172,10 +175,8 @@ fn pack_run(
     archive: &Path,
 ) -> Result<(), Error> {
     remove(tree)?;
-    make(&tree.join(relative(&sources())))?;
-    wait(
-        command("cp").args(["--recursive", "--parents"]).args(SOURCES).arg(tree.join(relative(&sources()))),
-    )?;
+    make(&tree.join(relative(&root())))?;
+    wait(command("cp").args(["--recursive", "--parents"]).args(SOURCES).arg(tree.join(relative(&root()))))?;
     for (file, place, strip) in files {
         let place = tree.join(relative(place));
         make(place.parent().unwrap_or(tree))?;
