@@ -344,6 +344,25 @@ fn a_setting_that_does_not_exist_is_an_error_in_a_lab_that_is_up_too() {
     host.finish();
 }
 
+/// A killed `up` has recorded the file without having written its settings.
+#[test]
+fn a_setting_that_does_not_exist_is_an_error_after_a_killed_up_too() {
+    let host = Host::new();
+    let bad = lab(&host, "[namespace.h]\nsysctls = { \"net.ipv4.vethpath_has_none\" = 1 }\n").write();
+    for line in 1.. {
+        let output = host.run(format!("env VETHPATH_STOP_AFTER={line} {} up {bad}", host.exe()));
+        let _ = host.vethpath(format!("up {bad}")).fails(1).stderr_has("net.ipv4.vethpath_has_none");
+        // A first run that was not killed has left nothing.
+        let _ = host.vethpath(format!("down {bad}"));
+        assert!(line < 100, "it is never killed: is this a debug build? {output}");
+        if output.code().is_some() {
+            assert!(line > 3, "it was hardly ever killed: {output}");
+            break;
+        }
+    }
+    host.finish();
+}
+
 /// The kernel destroys an interface's IPv6 state below an MTU of 1280 bytes, and creates it with defaults at 1280.
 #[test]
 fn settings_are_written_again_where_ipv6_comes_back() {

@@ -62,6 +62,7 @@ pub async fn observe(
 ) -> std::result::Result<Observed, Error> {
     let facts = Saved::read(&Directory::of(&topology.lab))?;
     let mut observed = Observed {
+        is_settled: facts.is_settled,
         sysctls_before: facts.was.clone(),
         switched: facts.offloads.clone(),
         ..Observed::default()

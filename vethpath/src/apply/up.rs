@@ -272,7 +272,9 @@ async fn roll_back(record: Record, executor: &mut Executor<'_>, directory: &Dire
     executor.journal = Journal::open(directory, &record)?;
     let history = History::read(directory)?;
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
-    let observed = observe(&record.topology, &former, Some(record.hook), executor.namespaces).await?;
+    let mut observed = observe(&record.topology, &former, Some(record.hook), executor.namespaces).await?;
+    // A setting of the file that cannot be read is not written again: if it does not exist, that is reported already.
+    observed.is_settled = true;
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
     let agent = status::wait_for_status(directory).await.ok();
     let goal = Goal { plan, record, former, agent };

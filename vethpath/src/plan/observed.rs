@@ -92,6 +92,8 @@ pub struct Observed {
     pub subnets: BTreeSet<(Place, String, IpNet)>,
     /// Present values of the settings in the file, without those that cannot be read.
     pub sysctls: BTreeMap<(Place, SysctlKey), String>,
+    /// Whether the last run reached its end, and so has written the settings of the former topologies.
+    pub is_settled: bool,
     /// Values of settings before the lab changed them.
     pub sysctls_before: BTreeMap<(Place, SysctlKey), String>,
     /// Ports that run the lab's program.

@@ -52,6 +52,12 @@ impl Offloads {
         format!("{RESTORED} {} {} {}", self.namespace, self.interface, self.ifindex)
     }
 
+    /// Whether a line of the journal is about offloads.
+    #[must_use]
+    pub fn are_in(line: &str) -> bool {
+        line.split(' ').next().is_some_and(|keyword| [FOUND, RESTORED].contains(&keyword))
+    }
+
     fn parse<'a>(mut words: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut found = Self {
             namespace: words.next()?.parse().ok()?,

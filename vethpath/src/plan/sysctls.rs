@@ -13,14 +13,15 @@ impl Planner<'_> {
         for setting in &wanted {
             let there = self.observed.sysctls.get(&(place.clone(), setting.key.clone()));
             // A setting that cannot be read is a trigger, such as `net.ipv4.route.flush`, or does not exist, which `up`
-            // reports. It is written once.
+            // reports. It is written once, and again after a run that did not reach its end.
             let is_other = match there {
                 Some(there) => !is_same(there, &setting.value),
                 // Those of IPv6 exist only from an MTU of 1280 on: see `renew_ipv6`.
                 None => {
                     !(setting.key.family() == "ipv6" && matches!(setting.key.scope(), Scope::Interface(_)))
                         && declares(self.topology, place, &setting.key)
-                        && !self.former.iter().any(|former| declares(former, place, &setting.key))
+                        && !(self.observed.is_settled
+                            && self.former.iter().any(|former| declares(former, place, &setting.key)))
                 }
             };
             let is_reset = there.is_some() && changed.iter().any(|key| key.sets(&setting.key));

@@ -458,6 +458,8 @@ pub struct Saved {
     pub was: BTreeMap<(Place, SysctlKey), String>,
     /// The switched offloads of each inner end, with their values from before.
     pub offloads: BTreeMap<(NsName, IfName), Offloads>,
+    /// Whether the last run reached its end: there is one record, and no step.
+    pub is_settled: bool,
 }
 
 impl Saved {
@@ -482,8 +484,9 @@ impl Saved {
     }
 
     fn parse(journal: &str) -> Self {
-        let mut facts = Self { offloads: offloads_in(journal), ..Self::default() };
-        for line in journal.lines() {
+        let is_settled = journal.starts_with('{');
+        let mut facts = Self { offloads: offloads_in(journal), is_settled, ..Self::default() };
+        for (number, line) in journal.lines().enumerate() {
             let mut words = line.splitn(4, ' ');
             match (words.next(), words.next(), words.next(), words.next()) {
                 (Some(kind @ (ADOPTED | MADE)), Some(name), Some(inode), cookie) => {
@@ -503,7 +506,7 @@ impl Saved {
                         let _ = facts.was.entry((place, key)).or_insert_with(|| value.to_owned());
                     }
                 }
-                _ => {}
+                _ => facts.is_settled &= number == 0 || Offloads::are_in(line),
             }
         }
         facts
@@ -523,6 +526,15 @@ mod tests {
         let id = |inode, cookie| Some(NetnsId { inode, cookie });
         assert_eq!((adopted.get("a").copied(), adopted.get("ab").copied()), (id(3, None), id(2, Some(77))));
         assert_eq!((adopted.get("b"), made.get("c").copied()), (None, id(4, Some(5))));
+    }
+
+    #[test]
+    fn a_journal_with_a_step_or_a_second_record_is_not_settled() {
+        let facts = "{}\nmade a 1\nadopted b 2\nwas a net/ipv4/ip_forward 0\nfound a eth0 3 gro=off\n";
+        let is_settled = |journal: &str| Saved::parse(journal).is_settled;
+        assert!(is_settled(facts) && is_settled("{}\n"));
+        assert!(!is_settled(&format!("{facts}create bridge br0\n")) && !is_settled("{}\n{}\n"));
+        assert!(!is_settled(""), "there is none");
     }
 
     #[test]

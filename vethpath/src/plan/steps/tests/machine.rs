@@ -13,7 +13,7 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn with(lab: &Topology) -> Observed {
-        let mut machine = Self { observed: Observed::default(), next: 1 };
+        let mut machine = Self { observed: Observed { is_settled: true, ..Observed::default() }, next: 1 };
         machine.build(lab);
         let links = machine.observed.links.iter().filter(|(_, link)| link.up);
         let subnets = links.flat_map(|((place, name), link)| {
