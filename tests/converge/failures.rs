@@ -126,13 +126,26 @@ fn first_port(host: &Host, bridge: &str) -> String {
     ports[0]["ifname"].as_str().expect("the bridge has a port").to_owned()
 }
 
-/// Runs `up`, which waits until `/run/go` exists before it adds FDB entries of hosts. Only a debug build waits.
+/// Runs `up`, which waits for `/run/go-introduce` before it adds FDB entries of hosts, and for `/run/go-agent` once it
+/// has started the agent. Only a debug build waits.
 #[track_caller]
 fn paused_up(host: &Host, file: &str) -> Process {
     let exe = host.exe();
-    let up = host.spawn(format!("env VETHPATH_WAIT_AT=introduce VETHPATH_WAIT_FOR=/run/go {exe} up {file}"));
-    wait_for(TIMEOUT, "it does not get there", || up.output().contains("waiting at introduce"));
+    let up =
+        host.spawn(format!("env VETHPATH_WAIT_AT=introduce,agent VETHPATH_WAIT_FOR=/run/go {exe} up {file}"));
+    wait_for_pause(&up, "introduce");
     up
+}
+
+/// Lets `up` go on at all places.
+#[track_caller]
+fn resume(host: &Host) {
+    let _ = host.run("touch /run/go-introduce /run/go-agent").ok();
+}
+
+#[track_caller]
+fn remove_go_files(host: &Host) {
+    let _ = host.run("rm /run/go-introduce /run/go-agent").ok();
 }
 
 #[test]
@@ -142,10 +155,10 @@ fn a_port_that_was_taken_off_once_is_put_back() {
     let up = paused_up(&host, &file);
     let port = first_port(&host, "br0");
     let _ = host.run(format!("ip link set {port} nomaster")).ok();
-    let _ = host.run("touch /run/go").ok();
+    resume(&host);
     let output = up.wait(TIMEOUT).ok().stderr_has("3 of 3 pairs armed");
     let _ = output.stderr_has(&format!("another program took {port} off its bridge meanwhile; reattached"));
-    let _ = host.run("rm /run/go").ok();
+    remove_go_files(&host);
     let _ = host.run(format!("ip netns exec h0 ping -n -q -c 3 -l 3 -W 5 {}", address(1))).ok();
     let _ = host.vethpath("down changing").ok();
     host.finish();
@@ -157,16 +170,16 @@ fn a_port_that_is_taken_off_again_is_an_error() {
     let file = lab_file(&host, &hosts(0..3));
     let up = paused_up(&host, &file);
     let port = first_port(&host, "br0");
-    let script = format!("touch /run/begun; while ip link set {port} nomaster; do :; done");
-    let manager = host.spawn(["sh", "-c", &script]);
-    wait_for(SLACK, "nobody takes it off", || host.path("/run/begun").exists());
-    let _ = host.run("touch /run/go").ok();
+    for place in ["introduce", "agent"] {
+        wait_for_pause(&up, place);
+        let _ = host.run(format!("ip link set {port} nomaster")).ok();
+        let _ = host.run(format!("touch /run/go-{place}")).ok();
+    }
     let output =
         up.wait(TIMEOUT).fails(2).stderr_has(&format!("another program takes port {port} off bridge br0"));
     let _ = output.stderr_has("hint: have network managers leave interfaces named vp* alone");
-    drop(manager);
     assert_eq!(host.namespaces(), [""; 0], "what had been done is undone");
-    let _ = host.run("rm /run/go /run/begun").ok();
+    remove_go_files(&host);
     host.finish();
 }
 
@@ -176,13 +189,13 @@ fn a_bridge_that_is_removed_meanwhile_is_named() {
     let file = lab_file(&host, &hosts(0..3));
     let up = paused_up(&host, &file);
     let _ = host.run("ip link del br0").ok();
-    let _ = host.run("touch /run/go").ok();
+    resume(&host);
     let _ = up
         .wait(TIMEOUT)
         .fails(2)
         .stderr_has("another program has removed or renamed br0 in host while `up` ran");
     assert_eq!(host.namespaces(), [""; 0], "what had been done is undone");
-    let _ = host.run("rm /run/go").ok();
+    remove_go_files(&host);
     host.finish();
 }
 

@@ -83,13 +83,13 @@ fn a_refresh_creates_no_entry_and_deletes_none_that_the_bridge_has_learned() {
         let known = || hosts.iter().filter(|(port, mac)| has_fdb_entry(&host, port, mac)).count();
         let expected = if talks { 2 } else { 0 };
         assert_eq!(known(), expected);
-        let _ = host.run("touch /run/go").ok();
+        let _ = host.run("touch /run/go-refresh").ok();
         // An agent that answers is done with the refresh.
         let _ = lab.live_stats();
         assert_eq!(known(), expected, "talks: {talks}");
         drop(wires);
         lab.is_fast("ns0:eth0", B);
-        let _ = host.run("rm /run/go").ok();
+        let _ = host.run("rm /run/go-refresh").ok();
         lab.down();
         host.finish();
     }

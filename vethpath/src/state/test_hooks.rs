@@ -25,8 +25,8 @@ pub fn kill_point() {
 #[cfg(not(debug_assertions))]
 pub fn kill_point() {}
 
-/// Prints a message and waits if `place` is in the list `VETHPATH_WAIT_AT`, until the file `VETHPATH_WAIT_FOR` exists.
-/// Without that variable, only an interrupt ends it.
+/// Prints a message and waits if `place` is in the list `VETHPATH_WAIT_AT`, until a file exists whose path is that of
+/// `VETHPATH_WAIT_FOR` with `-` and the place behind it. Without that variable, only an interrupt ends it.
 #[cfg(debug_assertions)]
 pub async fn wait_point(place: &str) {
     use std::io::Write;
@@ -34,8 +34,9 @@ pub async fn wait_point(place: &str) {
     const INTERVAL: std::time::Duration = std::time::Duration::from_millis(5);
     if std::env::var("VETHPATH_WAIT_AT").is_ok_and(|value| value.split(',').any(|at| at == place)) {
         let _ = writeln!(std::io::stderr(), "waiting at {place}");
-        let file = std::env::var_os("VETHPATH_WAIT_FOR");
-        while !file.as_ref().is_some_and(|file| std::path::Path::new(file).exists()) {
+        let file = std::env::var("VETHPATH_WAIT_FOR")
+            .map(|path| std::path::PathBuf::from(format!("{path}-{place}")));
+        while !file.as_ref().is_ok_and(|file| file.exists()) {
             tokio::time::sleep(INTERVAL).await;
         }
     }
