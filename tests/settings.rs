@@ -348,16 +348,22 @@ fn a_setting_that_does_not_exist_is_an_error_in_a_lab_that_is_up_too() {
 #[test]
 fn a_setting_that_does_not_exist_is_an_error_after_a_killed_up_too() {
     let host = Host::new();
-    let bad = lab(&host, "[namespace.h]\nsysctls = { \"net.ipv4.vethpath_has_none\" = 1 }\n").write();
-    for line in 1.. {
-        let output = host.run(format!("env VETHPATH_STOP_AFTER={line} {} up {bad}", host.exe()));
-        let _ = host.vethpath(format!("up {bad}")).fails(1).stderr_has("net.ipv4.vethpath_has_none");
-        // A first run that was not killed has left nothing.
-        let _ = host.vethpath(format!("down {bad}"));
-        assert!(line < 100, "it is never killed: is this a debug build? {output}");
-        if output.code().is_some() {
-            assert!(line > 3, "it was hardly ever killed: {output}");
-            break;
+    for (table, key) in [
+        ("[namespace.h]\n", "net.ipv4.vethpath_has_none"),
+        ("[namespace.h.interface.eth0]\nlink = \"br0\"\n", "net.ipv6.conf.eth0.vethpath_has_none"),
+    ] {
+        let text = format!("[bridge.br0]\n{table}sysctls = {{ \"{key}\" = 1 }}\n");
+        let bad = lab(&host, &text).write();
+        for line in 1.. {
+            let output = host.run(format!("env VETHPATH_STOP_AFTER={line} {} up {bad}", host.exe()));
+            let _ = host.vethpath(format!("up {bad}")).fails(1).stderr_has(key);
+            // A first run that was not killed has left nothing.
+            let _ = host.vethpath(format!("down {bad}"));
+            assert!(line < 100, "it is never killed: is this a debug build? {output}");
+            if output.code().is_some() {
+                assert!(line > 3, "it was hardly ever killed: {output}");
+                break;
+            }
         }
     }
     host.finish();

@@ -83,10 +83,10 @@ pub struct Status {
     pub failure: Option<String>,
     /// By pair (`ns0:eth0`): why it is not armed; `None` if it is.
     pub ports: BTreeMap<String, Option<String>>,
-    /// Pairs that are not armed because of [`NotArmed::XdpMissed`], which `up` repairs. An agent of an earlier version
-    /// reports none.
+    /// Pairs that are not armed because of [`NotArmed::XdpMissed`], which `up` repairs. `None` of an agent of an
+    /// earlier version.
     #[serde(default)]
-    pub xdp_missed: BTreeSet<String>,
+    pub xdp_missed: Option<BTreeSet<String>>,
     /// By pair, as far as they exist: where its ends were when the agent last read them.
     #[serde(default)]
     pub ends: BTreeMap<String, Ends>,
@@ -131,10 +131,9 @@ impl View<'_> {
             failure: self.failure.map(str::to_owned),
             coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
             ports: pairs().map(|(counter, pair)| (pair.name(), text(pair_state(counter)))).collect(),
-            xdp_missed: pairs()
-                .filter(|(counter, _)| is_missed(*counter))
-                .map(|(_, pair)| pair.name())
-                .collect(),
+            xdp_missed: Some(
+                pairs().filter(|(counter, _)| is_missed(*counter)).map(|(_, pair)| pair.name()).collect(),
+            ),
             ends: pairs().filter_map(|(_, pair)| Some((pair.name(), self.ends(pair)?))).collect(),
             trunks: numbered_trunks(self.topology)
                 .map(|(number, trunk)| (trunk.name(), text(trunk_state(number))))
@@ -325,7 +324,7 @@ mod tests {
             coming_up: false,
             failure: None,
             ports: BTreeMap::new(),
-            xdp_missed: BTreeSet::new(),
+            xdp_missed: Some(BTreeSet::new()),
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
         };
@@ -350,7 +349,7 @@ mod tests {
         let reply = r#"{"pid": 1, "lease_ms": 3000, "generation": 1, "stations": 0, "settled": true, "steady": true,
             "coming_up": false, "ports": {"ns0:eth0": null}}"#;
         let status: Status = serde_json::from_str(reply).unwrap();
-        assert_eq!((status.polls, status.xdp_missed.len(), status.ports.len()), (0, 0, 1));
+        assert_eq!((status.polls, status.xdp_missed, status.ports.len()), (0, None, 1));
     }
 
     #[test]

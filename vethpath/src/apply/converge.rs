@@ -1,6 +1,6 @@
 //! Runs a plan: steps, programs, agent. The journal then has only the new record.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use super::{
     Error, agent as agents,
@@ -16,7 +16,7 @@ use crate::{
     kernel::{LinkFacts, bpffs, netns},
     plan::{Change, Changes, Plan, ProgramStep},
     state::{self, AgentLock, Directory, Record, test_hooks},
-    topology::{Bridge, IfName, Place, Topology},
+    topology::{Bridge, Datapath, IfName, Place, Topology},
 };
 
 /// The wanted state of a lab, and the plan for it.
@@ -29,6 +29,8 @@ pub(super) struct Goal {
     pub(super) former: Vec<Topology>,
     /// The status of its agent, if it has one that answers.
     pub(super) agent: Option<Status>,
+    /// Whether the run before reached its end.
+    pub(super) was_settled: bool,
 }
 
 impl Goal {
@@ -38,7 +40,9 @@ impl Goal {
         let has_all_pins = datapath::is_whole(&Pins::of(&topology.lab), &programs::copies(topology));
         let status = self.agent.as_ref().filter(|_| has_all_pins && self.plan.is_empty())?;
         let is_healthy = status.settled && status.steady && status.failure.is_none();
-        (is_healthy && status.xdp_missed.is_empty()).then(|| status.clone())
+        let wants_xdp = topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp);
+        let has_missed = !status.xdp_missed.as_ref().is_some_and(BTreeSet::is_empty);
+        (is_healthy && !(wants_xdp && has_missed)).then(|| status.clone())
     }
 }
 
@@ -63,7 +67,7 @@ pub(super) async fn converge(
     executor: &mut Executor<'_>,
     progress: Option<fn(usize, usize)>,
 ) -> Result<Outcome, Error> {
-    let Goal { plan, record, former, agent } = goal;
+    let Goal { plan, record, former, agent, .. } = goal;
     let (mut done, all) = (0, plan.len());
     let mut progress = |more: usize| {
         done += more;

@@ -185,7 +185,7 @@ async fn load(
         true => None,
         false => status::wait_for_status(&Directory::of(&topology.lab)).await.ok(),
     };
-    Ok(Goal { plan, record: Record::new(topology, hook)?, former, agent })
+    Ok(Goal { plan, record: Record::new(topology, hook)?, former, agent, was_settled: observed.is_settled })
 }
 
 /// Whether the journal has this record and no other.
@@ -235,7 +235,10 @@ async fn undo(
             }
             Previous::Lab { record, .. } if record.topology != goal.record.topology => {
                 faults.extend(
-                    roll_back(*record, executor, directory).await.err().map(|error| error.to_string()),
+                    roll_back(*record, goal.was_settled, executor, directory)
+                        .await
+                        .err()
+                        .map(|error| error.to_string()),
                 );
             }
             // It may have been ended to be replaced. If the failure is that none came up, another would not either.
@@ -266,17 +269,22 @@ async fn undo(
     }
 }
 
-/// Restores the lab as another `up` with its former file would.
-async fn roll_back(record: Record, executor: &mut Executor<'_>, directory: &Directory) -> Result<(), Error> {
+/// Restores the lab as another `up` with its former file would. `was_settled`: whether that file's `up` had reached its
+/// end.
+async fn roll_back(
+    record: Record,
+    was_settled: bool,
+    executor: &mut Executor<'_>,
+    directory: &Directory,
+) -> Result<(), Error> {
     executor.end_agent(directory).await?;
     executor.journal = Journal::open(directory, &record)?;
     let history = History::read(directory)?;
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
     let mut observed = observe(&record.topology, &former, Some(record.hook), executor.namespaces).await?;
-    // A setting of the file that cannot be read is not written again: if it does not exist, that is reported already.
-    observed.is_settled = true;
+    observed.is_settled = was_settled;
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
     let agent = status::wait_for_status(directory).await.ok();
-    let goal = Goal { plan, record, former, agent };
+    let goal = Goal { plan, record, former, agent, was_settled };
     converge(&goal, directory, executor, None).await.map(|_| ())
 }

@@ -181,7 +181,7 @@ mod tests {
             steady: true,
             coming_up: false,
             failure: None,
-            xdp_missed: BTreeSet::new(),
+            xdp_missed: None,
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
             ports,

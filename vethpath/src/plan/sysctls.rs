@@ -1,7 +1,7 @@
 //! Settings under `/proc/sys/net`.
 
 use super::{Step, steps::Planner};
-use crate::topology::{Bridge, Interface, Ipv6, NsName, Place, Scope, Sysctl, SysctlKey, Topology};
+use crate::topology::{Bridge, Interface, Ipv6, MTU_V6, NsName, Place, Scope, Sysctl, SysctlKey, Topology};
 
 impl Planner<'_> {
     /// Compares the settings of a place that is kept, and of its interfaces and bridges that are kept. A setting that
@@ -16,9 +16,8 @@ impl Planner<'_> {
             // reports. It is written once, and again after a run that did not reach its end.
             let is_other = match there {
                 Some(there) => !is_same(there, &setting.value),
-                // Those of IPv6 exist only from an MTU of 1280 on: see `renew_ipv6`.
                 None => {
-                    !(setting.key.family() == "ipv6" && matches!(setting.key.scope(), Scope::Interface(_)))
+                    self.can_exist(place, &setting.key)
                         && declares(self.topology, place, &setting.key)
                         && !(self.observed.is_settled
                             && self.former.iter().any(|former| declares(former, place, &setting.key)))
@@ -111,6 +110,17 @@ impl Planner<'_> {
                 if created.name == *name && created.adopt.is_none())
         };
         self.plan.make.iter().any(is_it)
+    }
+
+    /// Whether the kernel can have a setting. An interface has those of IPv6 only from an MTU of 1280 on: see
+    /// `renew_ipv6`.
+    fn can_exist(&self, place: &Place, key: &SysctlKey) -> bool {
+        match key.scope() {
+            Scope::Interface(name) if key.family() == "ipv6" => {
+                self.standing.link(place, name).is_some_and(|link| link.mtu >= MTU_V6)
+            }
+            _ => true,
+        }
     }
 
     /// Whether a setting can be compared. It cannot if its interface is created in this run, which sets it then, or if

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use log::warn;
 use netlink_packet_route::link::InfoBridge;
 use vethpath_common::{MOST_BRIDGES, SourceKey};
 
@@ -195,14 +196,18 @@ impl BridgeNetns {
         let is_due: HashSet<_> = due.iter().map(|entry| (entry.port, entry.mac)).collect();
         // Left by an agent that was killed, or by a former version.
         let left = self.state.fdb.values().filter(|entry| is_due.contains(&(entry.port, entry.mac)));
-        let mut in_vlans: Vec<_> = left.filter(|entry| self.is_of_refresh(entry)).copied().collect();
+        let mut in_vlans: Vec<_> = left.filter(|entry| is_of_refresh(&self.state, entry)).copied().collect();
         let mut happened = false;
         for entry in due {
             happened |= self.refresh_one(*entry, counters, &mut in_vlans).await?;
         }
+        // The bridge may filter by now.
+        in_vlans.retain(|entry| is_of_refresh(&self.state, entry));
         if !in_vlans.is_empty() {
-            // An entry that is gone is no error.
-            let _ = self.reader.socket.forget(&in_vlans)?;
+            // An entry that is gone is no error. What could not be deleted is deleted at the next refresh.
+            if let Err(error) = self.reader.socket.forget(&in_vlans) {
+                warn!("{error}");
+            }
             for entry in &in_vlans {
                 let _ = self.state.fdb.remove(&key(entry));
             }
@@ -258,7 +263,7 @@ impl BridgeNetns {
         let _ = self.reader.rtnl.learn(port, mac).await;
         let (added, events): (Vec<_>, Vec<_>) = self.events_here.drain()?.into_iter().partition(|event| {
             matches!(event, Event::Learned(entry)
-                if (entry.port, entry.mac) == (port, mac.bytes()) && self.is_of_refresh(entry))
+                if (entry.port, entry.mac) == (port, mac.bytes()) && is_of_refresh(&self.state, entry))
         });
         in_vlans.extend(added.into_iter().filter_map(|event| match event {
             Event::Learned(entry) => Some(entry),
@@ -267,14 +272,15 @@ impl BridgeNetns {
         self.apply_events(&events);
         Ok(events)
     }
+}
 
-    /// Whether only a refresh adds such an entry: a bridge that does not filter VLANs learns none in a VLAN, and what
-    /// a user adds does not age.
-    fn is_of_refresh(&self, entry: &FdbEntry) -> bool {
-        let bridge = self.state.links.get(&entry.bridge).and_then(|link| link.bridge.as_ref());
-        let filters = |attribute: &InfoBridge| matches!(attribute, InfoBridge::VlanFiltering(true));
-        entry.vlan != 0 && entry.ages && !bridge.into_iter().flatten().any(filters)
-    }
+/// Whether an entry is one that a refresh adds in a VLAN. A bridge that does not filter VLANs learns none there. A user
+/// may add one, which is static unless it is asked to age (`bridge fdb add .. dynamic vlan 1`): one that ages cannot be
+/// told apart.
+fn is_of_refresh(facts: &NetnsState, entry: &FdbEntry) -> bool {
+    let bridge = facts.links.get(&entry.bridge).and_then(|link| link.bridge.as_ref());
+    let filters = |attribute: &InfoBridge| matches!(attribute, InfoBridge::VlanFiltering(true));
+    entry.vlan != 0 && entry.ages && bridge.is_some_and(|bridge| !bridge.iter().any(filters))
 }
 
 /// The key of an entry in [`NetnsState::fdb`].
@@ -358,5 +364,20 @@ mod tests {
         let by_hand = Event::Learned(FdbEntry { ages: false, ..entry(5) });
         assert!(!revived(&[forgot.clone(), by_hand]), "somebody wants it");
         assert!(!revived(&[forgot, Event::Learned(entry(9))]), "it has moved");
+    }
+
+    #[test]
+    fn ageing_entries_in_vlans_are_of_a_refresh_unless_the_bridge_filters() {
+        let facts = |filters| {
+            let bridge = Some(vec![InfoBridge::AgeingTime(30_000), InfoBridge::VlanFiltering(filters)]);
+            let link = LinkFacts { bridge, ..LinkFacts::default() };
+            NetnsState { links: [(3, link)].into(), ..NetnsState::default() }
+        };
+        let in_vlan = FdbEntry { vlan: 1, ..entry(5) };
+        assert!(is_of_refresh(&facts(false), &in_vlan));
+        assert!(!is_of_refresh(&facts(false), &entry(5)), "the entry that is refreshed");
+        assert!(!is_of_refresh(&facts(false), &FdbEntry { ages: false, ..in_vlan }), "a user's");
+        assert!(!is_of_refresh(&facts(true), &in_vlan), "the bridge has learned it");
+        assert!(!is_of_refresh(&NetnsState::default(), &in_vlan), "of an unknown bridge");
     }
 }
