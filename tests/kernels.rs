@@ -31,6 +31,23 @@ fn a_bridge_that_filters_vlans_keeps_them_apart() {
     });
 }
 
+/// A bridge that filters looks addresses up in a VLAN. On others, only entries without one are used.
+#[ignore = "needs a kernel with VLAN filtering"]
+#[test]
+fn up_adds_entries_in_vlans_where_the_bridge_filters() {
+    let host = Host::new();
+    for (option, in_vlans) in [("vlan_filtering = true", true), ("", false)] {
+        let lab = host.lab("three-hosts").with("datapath = \"tc\"", option).up();
+        let (port, mac) = (lab.port("ns0:eth0"), mac(&lab, "ns0"));
+        let entries = host.json(format!("bridge -j fdb show brport {port}"));
+        let entries = entries.as_array().expect("a list").iter().filter(|entry| entry["mac"] == mac);
+        let vlans: Vec<_> = entries.filter_map(|entry| entry["vlan"].as_u64()).collect();
+        assert_eq!(!vlans.is_empty(), in_vlans, "{option:?}: {vlans:?}");
+        lab.down();
+    }
+    host.finish();
+}
+
 /// The bridge forwards tagged frames. Untagged frames of the same hosts stay fast.
 #[ignore = "needs a kernel with VLAN devices"]
 #[test]
