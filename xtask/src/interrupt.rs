@@ -18,7 +18,7 @@ pub(crate) fn seen() -> bool {
 
 /// Installs the handler. From then on these signals do not end this process.
 pub(crate) fn watch() -> Result<(), Error> {
-    let action = SigAction::new(SigHandler::Handler(note), SaFlags::SA_RESTART, SigSet::empty());
+    let action = SigAction::new(SigHandler::Handler(record), SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
         unsafe { sigaction(signal, &action) }
@@ -27,6 +27,6 @@ pub(crate) fn watch() -> Result<(), Error> {
     Ok(())
 }
 
-extern "C" fn note(_signal: nix::libc::c_int) {
+extern "C" fn record(_signal: nix::libc::c_int) {
     SEEN.store(true, Ordering::Relaxed);
 }

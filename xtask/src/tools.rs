@@ -88,8 +88,8 @@ pub(crate) fn cargo() -> Command {
 /// The command line as a user would type it.
 pub(crate) fn display(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
-    let words = std::iter::once(program).chain(command.get_args()).map(OsStr::to_string_lossy);
-    words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+    let arguments = std::iter::once(program).chain(command.get_args()).map(OsStr::to_string_lossy);
+    arguments.map(|argument| quoted(&argument)).collect::<Vec<_>>().join(" ")
 }
 
 /// A word quoted for the shell.

@@ -148,7 +148,7 @@ fn send(program: &OwnedFd, ifindex: u32, frame: &[u8], repeat: u32) -> io::Resul
 }
 
 /// Prepares labs for live frames.
-pub(crate) fn begin(labs: &[Lab]) {
+pub(crate) fn prepare(labs: &[Lab]) {
     let standing: Vec<_> = labs.iter().map(Standing::at).collect();
     machine::settle(labs);
     for (lab, mut standing) in labs.iter().zip(standing) {

@@ -57,7 +57,7 @@ impl Machine {
     /// Brings a lab up.
     pub(crate) fn up(&self, datapath: &'static str, bridges: usize) -> Lab {
         let name = format!("{datapath}{bridges}");
-        let number = DATAPATHS.iter().position(|one| *one == datapath).unwrap();
+        let number = DATAPATHS.iter().position(|other| *other == datapath).unwrap();
         let mut text = String::new();
         for bridge in 0..bridges {
             let next = bridge + 1;
@@ -98,12 +98,12 @@ impl Machine {
 pub(crate) fn settle(labs: &[Lab]) {
     // The agents poll for programs once a second.
     thread::sleep(Duration::from_millis(1500));
-    let begun = Instant::now();
+    let started = Instant::now();
     for lab in labs.iter().filter(|lab| lab.datapath != "bridge") {
         let armed =
             || stats(&lab.name)["pairs"].as_array().unwrap().iter().all(|pair| pair["state"] == "armed");
         while !armed() {
-            assert!(begun.elapsed() < PATIENCE, "{:#}", stats(&lab.name));
+            assert!(started.elapsed() < PATIENCE, "{:#}", stats(&lab.name));
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -131,9 +131,9 @@ impl Lab {
     }
 }
 
-fn vethpath(words: &[&str]) -> Vec<u8> {
-    let done = Command::new(env!("CARGO_BIN_EXE_vethpath")).args(words).output().unwrap();
-    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
+fn vethpath(arguments: &[&str]) -> Vec<u8> {
+    let done = Command::new(env!("CARGO_BIN_EXE_vethpath")).args(arguments).output().unwrap();
+    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     done.stdout
 }
 

@@ -29,10 +29,10 @@ fn main() -> ExitCode {
         return private::start();
     }
     let machine = Machine::new();
-    let mut table = Table::begin();
+    let mut table = Table::start();
     for bridges in [1, 8] {
         let labs = DATAPATHS.map(|datapath| machine.up(datapath, bridges));
-        live::begin(&labs);
+        live::prepare(&labs);
         for netfilter in [false, true] {
             machine.netfilter(netfilter);
             machine::settle(&labs);
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         let mut rows = |what: &str, measure: fn(&Lab) -> Result<f64, Short>| {
             table.rows(bridges, true, what, &labs, measure);
         };
-        sockets::begin(&labs);
+        sockets::prepare(&labs);
         rows("AF_XDP, Mpps", sockets::af_xdp);
         sockets::end(&labs);
         rows("UDP round trip, us", sockets::round_trip);

@@ -30,7 +30,7 @@ struct Rounds {
 }
 
 impl Table {
-    pub(crate) fn begin() -> Self {
+    pub(crate) fn start() -> Self {
         println!(
             "| bridges | bridge-nf-call-iptables | what | datapath | median | lower quartile | upper quartile \
              | times the bridge | least times | rounds | put aside |"

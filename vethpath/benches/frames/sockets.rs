@@ -29,12 +29,12 @@ thread_local! {
 pub(crate) fn af_xdp(lab: &Lab) -> Result<f64, Short> {
     RAW.with_borrow_mut(|all| {
         let (sink, socket) = all.get_mut(&lab.name).unwrap();
-        let (frame, before, begun) = (lab.frame(), sink.received(), Instant::now());
+        let (frame, before, started) = (lab.frame(), sink.received(), Instant::now());
         let mut sent = 0;
-        while begun.elapsed() < SLICE {
+        while started.elapsed() < SLICE {
             sent += socket.send(&frame, 32);
         }
-        let (elapsed, came) = (begun.elapsed(), sink.received() - before);
+        let (elapsed, came) = (started.elapsed(), sink.received() - before);
         if came * 10 < sent as u64 * 9 {
             return Err(Short(format!("{}: {came} frames of {sent} came", lab.name)));
         }
@@ -43,7 +43,7 @@ pub(crate) fn af_xdp(lab: &Lab) -> Result<f64, Short> {
 }
 
 /// Prepares labs for AF_XDP.
-pub(crate) fn begin(labs: &[Lab]) {
+pub(crate) fn prepare(labs: &[Lab]) {
     for lab in labs {
         let standing = (User::attach(&lab.b, "eth0", "sink"), RawSocket::on(&lab.a, "eth0"));
         RAW.with_borrow_mut(|all| drop(all.insert(lab.name.clone(), standing)));
@@ -76,12 +76,12 @@ pub(crate) fn round_trip(lab: &Lab) -> Result<f64, Short> {
     });
     let (mut bytes, mut trips) = ([0; 64], Vec::with_capacity(TRIPS));
     for _ in 0..TRIPS {
-        let begun = Instant::now();
+        let started = Instant::now();
         let _ = one.send_to(&bytes, to).unwrap();
         // The echo thread ends on its own timeout.
         let lost = |error| Short(format!("{}: a datagram did not come back: {error}", lab.name));
         let _ = one.recv_from(&mut bytes).map_err(lost)?;
-        trips.push(begun.elapsed().as_secs_f64() * 1e6);
+        trips.push(started.elapsed().as_secs_f64() * 1e6);
     }
     // Another length ends the echo thread.
     let _ = one.send_to(&[0], to);
@@ -106,10 +106,10 @@ pub(crate) fn bulk(lab: &Lab) -> Result<f64, Short> {
         }
     });
     let mut stream = lab.a.run(|| TcpStream::connect(to)).unwrap().unwrap();
-    let (bytes, begun) = (vec![0; 1 << 18], Instant::now());
-    while begun.elapsed() < 2 * SLICE {
+    let (bytes, started) = (vec![0; 1 << 18], Instant::now());
+    while started.elapsed() < 2 * SLICE {
         stream.write_all(&bytes).unwrap();
     }
     drop(stream);
-    Ok(receiver.join().unwrap() as f64 * 8.0 / begun.elapsed().as_secs_f64() / 1e9)
+    Ok(receiver.join().unwrap() as f64 * 8.0 / started.elapsed().as_secs_f64() / 1e9)
 }

@@ -115,7 +115,7 @@ impl Copy {
 
     /// Total run time and run count of its programs, from the time that statistics were enabled.
     pub(crate) fn runs(&mut self) -> (Duration, u64) {
-        let infos = self.0.iter_mut().map(|one| classifier(&mut one.object, one.program).info().unwrap());
+        let infos = self.0.iter_mut().map(|copy| classifier(&mut copy.object, copy.program).info().unwrap());
         infos.fold((Duration::ZERO, 0), |(time, count), info| {
             (time + info.run_time(), count + info.run_count())
         })
@@ -123,7 +123,7 @@ impl Copy {
 
     /// The addresses of its code.
     pub(crate) fn addresses(&self) -> String {
-        self.0.iter().map(|one| one.address.as_str()).collect::<Vec<_>>().join(" ")
+        self.0.iter().map(|copy| copy.address.as_str()).collect::<Vec<_>>().join(" ")
     }
 }
 

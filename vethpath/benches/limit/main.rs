@@ -37,9 +37,9 @@ fn main() -> ExitCode {
     if !private::is_inside() {
         return private::start();
     }
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let is_given = |word: &str| words.iter().any(|one| one == word);
-    let seconds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(60);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let is_given = |word: &str| arguments.iter().any(|argument| argument == word);
+    let seconds = arguments.iter().find_map(|word| word.parse().ok()).unwrap_or(60);
     let protocol = if is_given("tcp") { Protocol::Tcp } else { Protocol::Udp };
     let mut paths = Path::all(is_given("nf"));
     let statistics = is_given("stats").then(|| enable_stats(Stats::RunTime).unwrap());

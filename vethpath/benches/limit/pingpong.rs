@@ -20,7 +20,7 @@ use super::lab;
 
 const SIZE: usize = 64;
 
-/// Ends the answering thread.
+/// Ends the server thread.
 const END: [u8; SIZE] = [0xff; SIZE];
 
 /// A pair of sockets. Dropping it closes them; the path must work then.
@@ -41,14 +41,14 @@ impl PingPong {
     /// Opens sockets at these addresses in the namespaces `a` and `b`.
     pub(crate) fn between([a, b]: [&'static str; 2], protocol: Protocol) -> Self {
         let address = |text: &str| SocketAddr::new(text.parse().unwrap(), 7007);
-        let (ask, answer) = (address(a), address(b));
+        let (client, server) = (address(a), address(b));
         let (bound, is_bound) = channel();
-        let answers = thread::spawn(move || {
+        let server_thread = thread::spawn(move || {
             settle("b");
             let mut socket: Box<dyn Ends> = match protocol {
-                Protocol::Udp => Box::new(datagrams(answer, ask)),
+                Protocol::Udp => Box::new(datagrams(server, client)),
                 Protocol::Tcp => {
-                    let listener = TcpListener::bind(answer).unwrap();
+                    let listener = TcpListener::bind(server).unwrap();
                     bound.send(()).unwrap();
                     Box::new(stream(listener.accept().unwrap().0))
                 }
@@ -61,19 +61,19 @@ impl PingPong {
         });
         let (slices, wanted) = channel();
         let (done, medians) = channel();
-        let asks = thread::spawn(move || {
+        let client_thread = thread::spawn(move || {
             settle("a");
             let _ = is_bound.recv();
             let mut socket: Box<dyn Ends> = match protocol {
-                Protocol::Udp => Box::new(met(datagrams(ask, answer))),
-                Protocol::Tcp => Box::new(stream(TcpStream::connect(answer).unwrap())),
+                Protocol::Udp => Box::new(met(datagrams(client, server))),
+                Protocol::Tcp => Box::new(stream(TcpStream::connect(server).unwrap())),
             };
             while let Ok(time) = wanted.recv() {
                 done.send(slice(&mut *socket, time)).unwrap();
             }
             socket.give(&END).unwrap();
         });
-        Self { slices: Some(slices), medians, ends: vec![asks, answers] }
+        Self { slices: Some(slices), medians, ends: vec![client_thread, server_thread] }
     }
 
     /// The median of the round trips of a slice, in microseconds.
@@ -145,7 +145,7 @@ fn stream(stream: TcpStream) -> TcpStream {
     stream
 }
 
-/// Sends until an answer arrives, then drains the remaining answers.
+/// Sends until a reply arrives, then drains the remaining replies.
 fn met(mut datagrams: Datagrams) -> Datagrams {
     datagrams.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut datagram = [0; SIZE];
@@ -171,8 +171,8 @@ fn slice(socket: &mut dyn Ends, time: Duration) -> f64 {
 }
 
 fn round_trips(socket: &mut dyn Ends, time: Duration) -> Vec<f64> {
-    let begin = Instant::now();
-    let (warm, end) = (begin + time / 10, begin + time);
+    let started = Instant::now();
+    let (warm, end) = (started + time / 10, started + time);
     let mut taken = Vec::new();
     let mut message = [0; SIZE];
     loop {

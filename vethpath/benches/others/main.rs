@@ -175,9 +175,9 @@ impl Case {
 
     fn by_bench(&self) -> f64 {
         let (work, seconds) = (format!("{}-rr", self.work), BENCH_SECONDS[usize::from(self.cores != "same")]);
-        let words =
+        let arguments =
             ["bench", self.path, "--work", &work, "--cores", self.cores, "--seconds", seconds, "--json"];
-        let report: Value = serde_json::from_str(&printed(vethpath().args(words))).unwrap();
+        let report: Value = serde_json::from_str(&printed(vethpath().args(arguments))).unwrap();
         // The figure in the first line of its output.
         let rounds = report["cases"][0]["latency"][self.path]["round_p50_us"].as_array().unwrap();
         median(rounds.iter().filter_map(Value::as_f64).collect())

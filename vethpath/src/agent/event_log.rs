@@ -29,7 +29,7 @@ pub struct EventLog {
 impl EventLog {
     /// Starts the log of an agent that found `found` in the maps.
     #[must_use]
-    pub fn begin(directory: &Directory, found: Config) -> Self {
+    pub fn start(directory: &Directory, found: Config) -> Self {
         let mut recorder = Recorder::of(directory).non_blocking();
         recorder.record([Kind::AgentStarted { pid: std::process::id(), former: former(found) }]);
         Self {

@@ -71,8 +71,8 @@ impl Interference {
     pub fn scan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) {
         let (taps, found) = (self.packet_sockets(), self.rules(layout, own, facts));
         facts.packet_sockets =
-            facts.record_answer(netns_state::Blocker::PacketSockets, taps).unwrap_or_default();
-        let rules = facts.record_answer(netns_state::Blocker::Rules, found);
+            facts.record_reply(netns_state::Blocker::PacketSockets, taps).unwrap_or_default();
+        let rules = facts.record_reply(netns_state::Blocker::Rules, found);
         facts.rules.clear();
         facts.validated.clear();
         for (port, bridge) in layout.all_ports() {
@@ -112,8 +112,8 @@ impl Interference {
     /// The kernel refuses.
     pub fn read_offloads(&mut self, facts: &mut NetnsState) -> kernel::Result<()> {
         (facts.reduced_offloads, facts.multiqueue) = (None, None);
-        facts.reduced_offloads = Some(self.ethtool.ask(ethtool::reduced_offloads)?);
-        facts.multiqueue = Some(self.ethtool.ask(ethtool::multiqueue)?);
+        facts.reduced_offloads = Some(self.ethtool.query(ethtool::reduced_offloads)?);
+        facts.multiqueue = Some(self.ethtool.query(ethtool::multiqueue)?);
         Ok(())
     }
 
@@ -134,14 +134,14 @@ impl Interference {
         if wanted().next().is_none() {
             return Ok(());
         }
-        facts.xdp_takers = self.netdev.ask(xdp::takers)?;
+        facts.xdp_takers = self.netdev.query(xdp::takers)?;
         let mut ready = BTreeMap::new();
         for (port, namespace) in wanted() {
             let (number, inner_ends) = ready.entry(namespace).or_insert_with(|| {
                 // The namespace is entered and left again, so that nothing here keeps it alive.
-                let asked = Netns::named(namespace)
+                let found = Netns::named(namespace)
                     .and_then(|netns| Ok((here.nsid_of(&netns)?, xdp::ready(&netns)?)));
-                asked.inspect_err(|error| warn!("{error}")).unwrap_or_default()
+                found.inspect_err(|error| warn!("{error}")).unwrap_or_default()
             });
             let Some(port) = facts.link(&port.port) else { continue };
             // The inner end may have been moved, and another link may have its ifindex in that namespace.

@@ -67,15 +67,15 @@ pub enum Blocker {
 
 impl NetnsState {
     /// The reply of a source; `None` if the query failed, which is recorded.
-    pub fn record_answer<T, E: std::fmt::Display>(
+    pub fn record_reply<T, E: std::fmt::Display>(
         &mut self,
         source: Blocker,
-        asked: Result<T, E>,
+        reply: Result<T, E>,
     ) -> Option<T> {
-        match asked {
-            Ok(answer) => {
+        match reply {
+            Ok(value) => {
                 self.unreadable.remove(&source);
-                Some(answer)
+                Some(value)
             }
             Err(error) => {
                 self.unreadable.insert(source, error.to_string());

@@ -175,7 +175,7 @@ impl Reader {
     /// Records which ports run our program, and which run others.
     async fn read_programs(&self, facts: &mut NetnsState) {
         let found = self.programs_on_ports(facts).await;
-        (facts.attached, facts.foreign) = facts.record_answer(Blocker::Programs, found).unwrap_or_default();
+        (facts.attached, facts.foreign) = facts.record_reply(Blocker::Programs, found).unwrap_or_default();
     }
 
     /// Names of the ports that run our program, and of those with other programs or filters.
@@ -199,7 +199,7 @@ impl Reader {
             let is_ours = |one: &FilterFacts| {
                 self.hook == Hook::Clsact && datapath::is_our_classifier(one.priority, one.handle)
             };
-            if ingress.iter().any(|one| is_ours(one) && one.handle != 0) {
+            if ingress.iter().any(|filter| is_ours(filter) && filter.handle != 0) {
                 attached.insert(name.to_string());
             }
             if !egress.is_empty() || !ingress.iter().all(is_ours) {
@@ -213,8 +213,8 @@ impl Reader {
     async fn read_qdiscs(&self, facts: &mut NetnsState) -> BTreeSet<u32> {
         let mut hooks = BTreeSet::new();
         facts.qdiscs.clear();
-        let asked = self.rtnl.qdiscs().await;
-        for qdisc in facts.record_answer(Blocker::Qdiscs, asked).unwrap_or_default() {
+        let qdiscs = self.rtnl.qdiscs().await;
+        for qdisc in facts.record_reply(Blocker::Qdiscs, qdiscs).unwrap_or_default() {
             match qdisc.kind.as_str() {
                 NO_QUEUE => {}
                 "clsact" | "ingress" => {

@@ -136,7 +136,7 @@ impl Agent {
             counters,
             maps: sync,
             loss_detector: LossDetector::default(),
-            event_log: EventLog::begin(directory, found),
+            event_log: EventLog::start(directory, found),
             modules: Watch::modules().inspect_err(|error| warn!("{error}")).ok(),
             lock,
             directory: directory.clone(),
@@ -196,7 +196,7 @@ impl Agent {
                 client = listener.client() => {
                     let status = serde_json::to_vec(&self.status()).map_err(io::Error::from);
                     let status = status.doing("write", "the status")?;
-                    drop(tokio::spawn(client.answer(status)));
+                    drop(tokio::spawn(client.reply(status)));
                     Ok(())
                 }
             };
@@ -254,7 +254,7 @@ impl Agent {
     async fn apply_record(&mut self, record: Record, is_retry: bool) -> Result<(), Error> {
         let Record { topology, hook, .. } = record;
         let is_followed = |(number, place): &(u16, Place)| {
-            self.namespaces.iter().any(|one| one.is(*number, place) && !one.is_gone())
+            self.namespaces.iter().any(|domain| domain.is(*number, place) && !domain.is_gone())
         };
         // `up` may have made a deleted bridge namespace again.
         if !is_retry && topology == self.topology && topology.domains().iter().all(is_followed) {

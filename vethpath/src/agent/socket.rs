@@ -90,7 +90,7 @@ fn is_root(stream: &UnixStream) -> bool {
 
 impl Client {
     /// Sends the client its reply, within a timeout.
-    pub async fn answer(mut self, status: Vec<u8>) {
+    pub async fn reply(mut self, status: Vec<u8>) {
         match timeout(WRITE_TIMEOUT, self.stream.write_all(&status)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!("cannot send the status to a client: {error}"),
@@ -118,11 +118,11 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let mut idle: Vec<_> = (0..=MOST_CLIENTS).map(|_| net::UnixStream::connect(&path).unwrap()).collect();
         for _ in 0..MOST_CLIENTS {
-            drop(tokio::spawn(door.client().await.answer(vec![b'x'; LONG])));
+            drop(tokio::spawn(door.client().await.reply(vec![b'x'; LONG])));
         }
         assert!(timeout(Duration::from_millis(1), door.client()).await.is_err(), "a seat too many");
         // They do not read, so their seats become free after the timeout. The next client is then served.
-        door.client().await.answer(b"hello".to_vec()).await;
+        door.client().await.reply(b"hello".to_vec()).await;
         let mut text = String::new();
         let _ = idle.pop().unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");

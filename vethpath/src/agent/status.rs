@@ -192,9 +192,9 @@ impl View<'_> {
 pub fn query(socket: &Path) -> io::Result<Status> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(SILENCE_LIMIT))?;
-    let mut answer = String::new();
-    stream.take(MOST_BYTES).read_to_string(&mut answer)?;
-    serde_json::from_str(&answer).map_err(io::Error::other)
+    let mut reply = String::new();
+    stream.take(MOST_BYTES).read_to_string(&mut reply)?;
+    serde_json::from_str(&reply).map_err(io::Error::other)
 }
 
 /// Queries the lab's agent, for a caller that acts on the status: a live agent has a minute to reply.
@@ -206,7 +206,7 @@ pub async fn wait_for_status(directory: &Directory) -> io::Result<Status> {
 }
 
 /// The same until `deadline`. Each two seconds without a reply, it is checked that the agent is alive. An agent that
-/// does not listen has as long to begin.
+/// does not listen has as long to start listening.
 ///
 /// # Errors
 /// There is no agent, it is stopped, or no complete reply that can be parsed arrives until then.
@@ -220,21 +220,21 @@ pub async fn status_until(directory: &Directory, deadline: Instant) -> io::Resul
         let is_deaf = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
         let is_hopeless =
             error.kind() == io::ErrorKind::InvalidData || is_deaf && began.elapsed() > SILENCE_LIMIT;
-        if is_hopeless || Instant::now() >= deadline || !may_answer(directory) {
+        if is_hopeless || Instant::now() >= deadline || !may_reply(directory) {
             return Err(error);
         }
-        // It lives and does not listen, or closed the connection early: it has only begun, or is about to exit.
+        // It lives and does not listen, or closed the connection early: it has only started, or is about to exit.
         sleep(INTERVAL).await;
     }
 }
 
 /// One connection's reply. The connection is kept while the agent is silent: new ones would fill its queue.
 async fn read_status(directory: &Directory, deadline: Instant) -> io::Result<Status> {
-    let mut answer = Vec::new();
+    let mut reply = Vec::new();
     let stream = tokio::net::UnixStream::connect(directory.socket()).await?;
     let mut stream = stream.take(MOST_BYTES);
     {
-        let mut read = pin!(stream.read_to_end(&mut answer));
+        let mut read = pin!(stream.read_to_end(&mut reply));
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match timeout(SILENCE_LIMIT.min(left), &mut read).await {
@@ -242,12 +242,12 @@ async fn read_status(directory: &Directory, deadline: Instant) -> io::Result<Sta
                     let _ = length?;
                     break;
                 }
-                Err(_) if Instant::now() < deadline && may_answer(directory) => {}
+                Err(_) if Instant::now() < deadline && may_reply(directory) => {}
                 Err(late) => return Err(late.into()),
             }
         }
     }
-    serde_json::from_slice(&answer).map_err(|error| {
+    serde_json::from_slice(&reply).map_err(|error| {
         // A reply that is cut short was given up by the agent. Another format is another vethpath's.
         let kind = if error.is_eof() { io::ErrorKind::UnexpectedEof } else { io::ErrorKind::InvalidData };
         io::Error::new(kind, error)
@@ -255,7 +255,7 @@ async fn read_status(directory: &Directory, deadline: Instant) -> io::Result<Sta
 }
 
 /// Whether there is an agent that can reply. One that was stopped cannot.
-fn may_answer(directory: &Directory) -> bool {
+fn may_reply(directory: &Directory) -> bool {
     AgentLock::holder(directory).is_ok_and(|agent| agent.is_some_and(|pid| !is_stopped(pid)))
 }
 
@@ -338,10 +338,10 @@ mod tests {
             let _ = client.write_all(tail.as_bytes());
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let answer = runtime.block_on(wait_for_status(&directory));
+        let reply = runtime.block_on(wait_for_status(&directory));
         slow.join().unwrap();
         drop(lock);
-        answer
+        reply
     }
 
     #[test]

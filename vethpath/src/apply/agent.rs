@@ -54,7 +54,7 @@ pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
 /// Makes a live agent reload the lab's record.
 ///
 /// # Errors
-/// It does not answer, or does not reload the record before the timeout for settling.
+/// It does not reply, or does not reload the record before the timeout for settling.
 pub async fn reload(directory: &Directory, topology: &Topology) -> io::Result<()> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -72,7 +72,7 @@ pub async fn reload(directory: &Directory, topology: &Topology) -> io::Result<()
     }
 }
 
-/// Starts an agent for a lab that had one, unless one answers.
+/// Starts an agent for a lab that had one, unless one replies.
 ///
 /// # Errors
 /// See [`Error`].

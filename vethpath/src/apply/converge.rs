@@ -27,7 +27,7 @@ pub(super) struct Goal {
     pub(super) record: Record,
     /// The former topologies, oldest first.
     pub(super) former: Vec<Topology>,
-    /// The status of its agent, if it has one that answers.
+    /// The status of its agent, if it has one that replies.
     pub(super) agent: Option<Status>,
     /// Whether the run before reached its end.
     pub(super) was_settled: bool,
@@ -37,7 +37,7 @@ impl Goal {
     /// The agent's status, if nothing at all has to be done.
     pub(super) fn is_reached(&self) -> Option<Status> {
         let topology = &self.record.topology;
-        let has_all_pins = datapath::is_whole(&Pins::of(&topology.lab), &programs::copies(topology));
+        let has_all_pins = datapath::is_complete(&Pins::of(&topology.lab), &programs::copies(topology));
         let status = self.agent.as_ref().filter(|_| has_all_pins && self.plan.is_empty())?;
         let is_healthy = status.settled && status.steady && status.failure.is_none();
         let wants_xdp = topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp);
@@ -145,7 +145,7 @@ fn clear_counters(plan: &Plan, topology: &Topology) -> Result<(), Error> {
     let pins = Pins::of(&topology.lab);
     let pairs = plan.new_pairs().map(|pair| pair.number).collect();
     // An incomplete set of maps, as after a kill, is recreated later in this run.
-    if datapath::is_whole(&pins, &[]) {
+    if datapath::is_complete(&pins, &[]) {
         Counters::open(&pins)?.forget(&pairs)?;
     }
     Ok(())

@@ -160,7 +160,7 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Collisions(all) if all.iter().all(|one| one.owner().is_some()) => {
+            Self::Collisions(all) if all.iter().all(|collision| collision.owner().is_some()) => {
                 let owner = all.iter().find_map(Collision::owner)?;
                 Some(format!(
                     "lab `{owner}` is up: if it is this one under an earlier name, `vethpath down {owner}` first, \

@@ -67,8 +67,8 @@ pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(),
         let netns = match &nat.place {
             Place::Host => Netns::current()?,
             Place::Namespace(name) => {
-                let adopt = topology.namespaces.iter().find(|one| &one.name == name);
-                match adopt.and_then(|one| one.adopt.as_deref()) {
+                let adopt = topology.namespaces.iter().find(|namespace| &namespace.name == name);
+                match adopt.and_then(|namespace| namespace.adopt.as_deref()) {
                     Some(path) => Netns::open(Path::new(path), name.as_str())?,
                     None if netns::exists(name) && !netns::is_left_over(name) => Netns::named(name)?,
                     // A namespace that is about to be created has no tables.

@@ -83,7 +83,9 @@ pub async fn observe(
     }
     for name in names {
         let place = Place::Namespace(name.clone());
-        let has_its_name = || topology.namespaces.iter().any(|one| &one.name == name && one.has_its_name());
+        let has_its_name = || {
+            topology.namespaces.iter().any(|namespace| &namespace.name == name && namespace.has_its_name())
+        };
         let found = find(name, topology, former, &facts, places).await?;
         // A namespace without a mark that is about to be adopted under its own name is no collision.
         let found = found.filter(|(found, _)| *found != Found::Foreign(None) || !has_its_name());
@@ -288,7 +290,7 @@ pub(super) async fn ports_with_program(
     for &port in ports {
         let Some(link) = links.iter().find(|link| link.name == port.as_str()) else { continue };
         let (ingress, _) = rtnl.clsact_filters(link.ifindex).await?;
-        if ingress.iter().any(|one| datapath::is_our_filter(one.priority, one.handle)) {
+        if ingress.iter().any(|filter| datapath::is_our_filter(filter.priority, filter.handle)) {
             running.push(port.clone());
         }
     }

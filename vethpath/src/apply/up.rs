@@ -54,15 +54,15 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         () = &mut interrupt => return Err(Error::Interrupted),
         lock = LabLock::wait(&directory, options.waiting.unwrap_or(|_| ())) => lock?,
     };
-    let begun = begin(&directory).and_then(|begun| match &begun {
+    let opened = open_lab(&directory).and_then(|opened| match &opened {
         (None, ..) if options.is_moved => Err(Error::WentDown(topology.lab.clone())),
-        _ => Ok(begun),
+        _ => Ok(opened),
     });
-    if begun.is_err() {
+    if opened.is_err() {
         // Only if nothing of the lab exists yet.
         directory.remove_empty();
     }
-    let (history, mut places, had_agent) = begun?;
+    let (history, mut places, had_agent) = opened?;
     // A run that was killed before it wrote its record leaves an empty folder.
     let fresh = history.is_none() && !Pins::of(&topology.lab).directory().exists();
     let prepared = tokio::select! {
@@ -113,7 +113,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
 }
 
 /// Reads the lab's history, opens connections, and checks for an agent. The caller holds the lab's lock.
-fn begin(directory: &Directory) -> Result<(Option<History>, NetnsCache, bool), Error> {
+fn open_lab(directory: &Directory) -> Result<(Option<History>, NetnsCache, bool), Error> {
     let history = History::read(directory)?;
     check_place(history.as_ref(), directory)?;
     Ok((history, NetnsCache::open()?, AgentLock::holder(directory)?.is_some()))
@@ -171,7 +171,7 @@ async fn load(
     }
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
     let mut topology = topology.clone();
-    topology.number(&former.iter().collect::<Vec<_>>());
+    topology.assign_numbers(&former.iter().collect::<Vec<_>>());
     let hook = history.map(|history| history.record.hook);
     datapath::check_version(&Pins::of(&topology.lab))?;
     let observed = observe(&topology, &former, hook, places).await?;
@@ -203,7 +203,7 @@ enum Previous {
     Lab {
         /// Its record.
         record: Box<Record>,
-        /// Whether it had an agent, even one that did not answer.
+        /// Whether it had an agent, even one that did not reply.
         had_agent: bool,
     },
 }

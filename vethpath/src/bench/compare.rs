@@ -85,9 +85,9 @@ impl Comparison {
     pub fn of(then: &Report, now: &Report) -> Self {
         let lacks = |one: &Report, other: &Report| {
             let specs = one.cases.iter().map(Case::spec);
-            specs.filter(|spec| case(other, *spec).is_none()).collect()
+            specs.filter(|spec| find_case(other, *spec).is_none()).collect()
         };
-        let both = now.cases.iter().filter_map(|now| Some((case(then, now.spec())?, now)));
+        let both = now.cases.iter().filter_map(|now| Some((find_case(then, now.spec())?, now)));
         Self {
             then: then.machine.date.clone(),
             differences: differences(then, now),
@@ -150,7 +150,7 @@ impl Verdict {
     }
 }
 
-fn case(report: &Report, spec: Spec) -> Option<&Case> {
+fn find_case(report: &Report, spec: Spec) -> Option<&Case> {
     report.cases.iter().find(|case| case.spec() == spec)
 }
 
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(comparison.differences, [kernel]);
         let differ = |now: &Report| {
             let all = Comparison::of(&then, now).differences.into_iter();
-            all.map(|one| (one.what, one.now)).collect::<Vec<_>>()
+            all.map(|difference| (difference.what, difference.now)).collect::<Vec<_>>()
         };
         let other = |what, name: &str| vec![(what, name.to_owned())];
         let now = |change: fn(&mut Report)| {

@@ -28,7 +28,7 @@ pub struct Distribution {
     pub mean_us: f64,
     /// How many were measured.
     pub n: u64,
-    /// Datagrams without an answer, which were sent again.
+    /// Datagrams without a reply, which were sent again.
     pub lost: u64,
     /// The median of each round, in the order of the rounds.
     pub round_p50_us: Vec<f64>,

@@ -113,8 +113,8 @@ impl Names {
     }
 
     /// The error for too many lost round trips.
-    pub fn lost(&self, lost: u64, asked: u64, path: &'static str) -> Error {
-        Error::Lost { from: self.from.clone(), to: self.to.clone(), lost, asked, path }
+    pub fn lost(&self, lost: u64, sent: u64, path: &'static str) -> Error {
+        Error::Lost { from: self.from.clone(), to: self.to.clone(), lost, sent, path }
     }
 }
 

@@ -43,16 +43,16 @@ pub enum Error {
     #[error("there is one CPU only, so nothing can be measured across CPUs")]
     OneCpu,
     /// Too many round trips were lost.
-    #[error("{to} does not answer {from}: {lost} of {asked} round trips were lost over the {path}")]
+    #[error("{to} does not answer {from}: {lost} of {sent} round trips were lost over the {path}")]
     Lost {
         /// The client, with its address.
         from: String,
         /// The server, with its address.
         to: String,
-        /// Round trips without an answer.
+        /// Round trips without a reply.
         lost: u64,
         /// All round trips.
-        asked: u64,
+        sent: u64,
         /// The cable, the plain bridge, the fast path or XDP.
         path: &'static str,
     },

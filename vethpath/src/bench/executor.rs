@@ -58,7 +58,7 @@ impl<'a> Bench<'a> {
     /// Opens sockets in the lab, on a new cable and, if there is one, in the lab on XDP.
     ///
     /// # Errors
-    /// A namespace is gone, a kernel operation fails, or no answer arrives.
+    /// A namespace is gone, a kernel operation fails, or no reply arrives.
     pub async fn prepare(
         record: &Record,
         directory: &Directory,

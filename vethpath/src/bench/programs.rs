@@ -95,7 +95,7 @@ impl Programs {
 
     /// Returns those of `pairs` that are not armed within the timeout, with the agent's reasons.
     async fn attach_and_arm(&mut self, pairs: &[String]) -> Result<BTreeMap<String, String>, Error> {
-        self.put_back()?;
+        self.reattach()?;
         let deadline = Instant::now() + ARM_TIMEOUT;
         loop {
             let status = resync_agent(&self.directory).await;
@@ -108,7 +108,7 @@ impl Programs {
         }
     }
 
-    fn put_back(&mut self) -> kernel::Result<()> {
+    fn reattach(&mut self) -> kernel::Result<()> {
         self.programs.attach()?;
         self.are_on = true;
         Ok(())
@@ -119,17 +119,17 @@ impl Drop for Programs {
     fn drop(&mut self) {
         if !self.are_on {
             // Reached only after a panic or a failed `restore`: the error cannot be returned any more.
-            let _ = self.put_back();
+            let _ = self.reattach();
         }
     }
 }
 
-/// The agent's state of each pair: why it is not armed. Empty if the agent does not answer.
+/// The agent's state of each pair: why it is not armed. Empty if the agent does not reply.
 pub(super) fn pair_states(directory: &Directory) -> BTreeMap<String, Option<String>> {
     status::query(&directory.socket()).map(|status| status.ports).unwrap_or_default()
 }
 
-/// The agent's status after a resync that includes the changes made so far; `None` if it does not answer. Each resync
+/// The agent's status after a resync that includes the changes made so far; `None` if it does not reply. Each resync
 /// has its own timeout, or the last one would have no time left.
 pub(super) async fn resync_agent(directory: &Directory) -> Option<Status> {
     status::trigger_resync_until(directory, Instant::now() + ARM_TIMEOUT).await.ok()

@@ -105,7 +105,7 @@ pub async fn run(
         () = interrupted() => return Err(Error::Interrupted),
         bench = Bench::prepare(record, directory, selection, cases, beside) => bench?,
     };
-    let measuring = Measuring::begin(directory).await?;
+    let measuring = Measuring::start(directory).await?;
     events.record([Kind::BenchStarted]);
     let modes = bench.modes();
     let schedule = Schedule::fit(request.time, modes.len(), cases.len());

@@ -212,9 +212,9 @@ mod tests {
     /// Records the calls. Slices fail by number.
     #[derive(Default)]
     struct Mock {
-        begun: usize,
+        rounds: usize,
         entered: Vec<Mode>,
-        asked: Vec<(Mode, usize)>,
+        slices: Vec<(Mode, usize)>,
         faulty: Vec<usize>,
         empty: Vec<usize>,
         fails_at: Option<usize>,
@@ -224,11 +224,11 @@ mod tests {
 
     impl Executor for Mock {
         fn elapsed(&self) -> Duration {
-            TAKEN * u32::try_from(self.asked.len()).unwrap()
+            TAKEN * u32::try_from(self.slices.len()).unwrap()
         }
 
         async fn begin_round(&mut self) -> Result<(), Error> {
-            self.begun += 1;
+            self.rounds += 1;
             Ok(())
         }
 
@@ -239,8 +239,8 @@ mod tests {
 
         async fn slice(&mut self, mode: Mode, case: usize, _: Timing) -> Result<Slice, Error> {
             assert_eq!(self.entered.last(), Some(&mode));
-            self.asked.push((mode, case));
-            let number = self.asked.len();
+            self.slices.push((mode, case));
+            let number = self.slices.len();
             if self.fails_at == Some(number) {
                 return Err(Error::Interrupted);
             }
@@ -296,7 +296,7 @@ mod tests {
         let (rounds, seen) = run_all(&mut mock, &[Spec::UDP, other], 20).await;
         let rounds = rounds.unwrap();
         assert_eq!(rounds.tallies.iter().map(|tally| tally.rounds).collect::<Vec<_>>(), [20, 20]);
-        for (modes, slices) in mock.entered.chunks(3).zip(mock.asked.chunks(6)) {
+        for (modes, slices) in mock.entered.chunks(3).zip(mock.slices.chunks(6)) {
             let mut sorted = modes.to_vec();
             sorted.sort();
             assert_eq!(sorted, ALL, "each mode is set up once");
@@ -308,8 +308,8 @@ mod tests {
         for mode in ALL {
             assert!(mock.entered.iter().step_by(3).any(|&first| first == mode), "{mode:?} is never first");
         }
-        assert!(mock.asked.iter().step_by(6).any(|slice| slice.1 == 1), "the second case is never first");
-        let first = Progress { round: 1, left: TAKEN * 120, mode: mock.asked[0].0, case: seen[0].case };
+        assert!(mock.slices.iter().step_by(6).any(|slice| slice.1 == 1), "the second case is never first");
+        let first = Progress { round: 1, left: TAKEN * 120, mode: mock.slices[0].0, case: seen[0].case };
         assert_eq!(seen[0], first);
         assert_eq!((seen[6].round, seen[6].left), (2, TAKEN * 114));
     }
@@ -327,7 +327,7 @@ mod tests {
     async fn rounds_end_when_the_time_is_over() {
         let mut mock = Mock { noise: vec![30_000], ..Mock::default() };
         let rounds = run_all(&mut mock, &ONE, 30).await.0.unwrap();
-        assert_eq!((rounds.rounds, mock.begun), (30, 30));
+        assert_eq!((rounds.rounds, mock.rounds), (30, 30));
         let ended = rounds.tallies[0].ended.unwrap();
         assert_eq!(ended.why, Why::Time);
         assert!(ended.width.is_none_or(|width| width > ended.wanted), "{ended:?}");
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!((rounds.tallies[0].rounds, rounds.rounds), (1, 3));
         let mut mock = Mock { faulty: (1..=300).collect(), ..Mock::default() };
         assert!(matches!(run_all(&mut mock, &ONE, 2).await.0, Err(Error::NoRound(_))));
-        assert_eq!(mock.asked.len(), MORE * ALL.len());
+        assert_eq!(mock.slices.len(), MORE * ALL.len());
     }
 
     #[tokio::test]
@@ -379,7 +379,7 @@ mod tests {
     async fn a_round_without_a_figure_is_put_aside_too() {
         let mut mock = Mock { empty: vec![5], ..Mock::default() };
         let rounds = run_all(&mut mock, &ONE, 3).await.0.unwrap();
-        let empty = Warning::Empty { mode: mock.asked[4].0.name(), case: Spec::UDP };
+        let empty = Warning::Empty { mode: mock.slices[4].0.name(), case: Spec::UDP };
         assert_eq!((rounds.tallies[0].rounds, rounds.faults), (2, vec![empty]));
     }
 
@@ -387,6 +387,6 @@ mod tests {
     async fn an_error_ends_it() {
         let mut mock = Mock { fails_at: Some(4), ..Mock::default() };
         assert!(run_all(&mut mock, &ONE, 9).await.0.is_err());
-        assert_eq!(mock.asked.len(), 4);
+        assert_eq!(mock.slices.len(), 4);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     topology::{NsName, Pair, Topology},
 };
 
-/// The state of a pair if the agent does not answer.
+/// The state of a pair if the agent does not reply.
 pub(super) const NO_AGENT: &str = "the agent does not answer";
 
 /// One of the two pairs.
@@ -63,7 +63,7 @@ pub fn select(
     between: Option<&(NsName, NsName)>,
     directory: &Directory,
 ) -> Result<Selection, Error> {
-    // If the agent does not answer, all pairs count as not armed.
+    // If the agent does not reply, all pairs count as not armed.
     from_status(topology, between, status::query(&directory.socket()).ok().as_ref())
 }
 
@@ -91,10 +91,13 @@ fn from_status(
             if a == b || !wanted(from, to) || here != there {
                 continue;
             }
-            let Some((asks, answers)) = addresses(from, to) else { continue };
+            let Some((from_address, to_address)) = addresses(from, to) else { continue };
             let bridges = bridges_between(topology, from, to);
-            let selection =
-                Selection { from: side(a, from, asks, status), to: side(b, to, answers, status), bridges };
+            let selection = Selection {
+                from: side(a, from, from_address, status),
+                to: side(b, to, to_address, status),
+                bridges,
+            };
             if selection.is_armed() {
                 return Ok(selection);
             }

@@ -83,7 +83,7 @@ impl TemporaryLab {
     fn with(shape: Shape, ports: &Ports) -> Result<Self, ShapeError> {
         // Namespace names are global to the host, so they contain the lab's name.
         let name = format!("{PREFIX}{:0DIGITS$x}", fastrand::u32(..));
-        let text = text(shape, &name, ports);
+        let text = topology_text(shape, &name, ports);
         let source = Source { path: &name, text: &text };
         let invalid = || ShapeError(shape);
         let topology = read(source, Some(&name)).map_err(|_| invalid())?;
@@ -102,7 +102,7 @@ struct Ports {
     ipv6: bool,
 }
 
-fn text(shape: Shape, name: &str, ports: &Ports) -> String {
+fn topology_text(shape: Shape, name: &str, ports: &Ports) -> String {
     let (bridges, hosts) = (shape.bridges(), shape.hosts());
     let datapath = ports.datapath;
     let mtu = ports.mtu.map(|mtu| format!("mtu = {mtu}\n")).unwrap_or_default();

@@ -18,7 +18,7 @@ pub fn run(lab: &str) -> Result<Exit, Failure> {
     // Everything that it creates is accessible to root only.
     let _ = umask(Mode::from_bits_truncate(0o077));
     let level = if cfg!(feature = "ebpf-log") { log::LevelFilter::Debug } else { log::LevelFilter::Info };
-    env_logger::Builder::new().filter_level(level).parse_default_env().format(line).init();
+    env_logger::Builder::new().filter_level(level).parse_default_env().format(write_record).init();
     // Before the runtime, since capabilities belong to a thread and are inherited by the threads that it creates.
     let done = match agent::reduce_privileges() {
         Ok(()) => runtime()?.block_on(agent::run(&Directory::of(&lab))),
@@ -34,7 +34,7 @@ pub fn run(lab: &str) -> Result<Exit, Failure> {
 }
 
 /// Formats a line of the log. It is escaped for a terminal.
-fn line(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+fn write_record(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let (at, level, target) = (out.timestamp(), record.level(), record.target());
     let message = record.args().to_string();
     writeln!(out, "[{at} {level:<5} {target}] {}", printable(&message))

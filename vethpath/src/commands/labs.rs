@@ -27,7 +27,7 @@ pub fn topology_with_warnings(file: &Path) -> Result<Topology, Failure> {
 
 fn checked(file: &Path, warn: bool) -> Result<Topology, Failure> {
     let path = file.display().to_string();
-    let text = text(file)?;
+    let text = read_text(file)?;
     let source = Source { path: &path, text: &text };
     let color = io::stderr().is_terminal();
     let checked = check(source, stem(file).as_deref())
@@ -45,7 +45,7 @@ pub fn stem(file: &Path) -> Option<String> {
 }
 
 /// Reads a file of unknown type. Never blocks on a FIFO or device, and never reads more than the limit.
-pub fn text(file: &Path) -> Result<String, Failure> {
+pub fn read_text(file: &Path) -> Result<String, Failure> {
     let path = file.display();
     let unreadable = |error: io::Error| {
         Failure::request(format!("cannot read {path}: {error}"))

@@ -55,7 +55,7 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
 /// Prints all faults and warnings of a file as a list, which may be empty.
 fn json(file: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
     let path = file.display().to_string();
-    let text = labs::text(file)?;
+    let text = labs::read_text(file)?;
     let source = Source { path: &path, text: &text };
     let (faults, exit): (Faults, Exit) = match check(source, labs::stem(file).as_deref()) {
         Ok(checked) => (checked.warnings, Exit::Done),

@@ -124,9 +124,9 @@ pub struct Copies {
 
 /// Whether all maps of a lab and these programs are pinned.
 #[must_use]
-pub fn is_whole(pins: &Pins, copies: &[Copies]) -> bool {
-    let is_there = |one: &Copies| {
-        pins.program(one.domain).exists() && (!one.xdp || pins.xdp_program(one.domain).exists())
+pub fn is_complete(pins: &Pins, copies: &[Copies]) -> bool {
+    let is_there = |copy: &Copies| {
+        pins.program(copy.domain).exists() && (!copy.xdp || pins.xdp_program(copy.domain).exists())
     };
     names::PINNED_MAPS.iter().all(|map| pins.map(map).exists()) && copies.iter().all(is_there)
 }
@@ -136,7 +136,7 @@ pub fn is_whole(pins: &Pins, copies: &[Copies]) -> bool {
 /// # Errors
 /// They are of another version of vethpath, or cannot be read.
 pub fn check_version(pins: &Pins) -> Result<()> {
-    if is_whole(pins, &[]) { Maps::open(pins).map(drop) } else { Ok(()) }
+    if is_complete(pins, &[]) { Maps::open(pins).map(drop) } else { Ok(()) }
 }
 
 /// Loads the programs of each bridge namespace, and pins programs and maps. Pinned maps are reused with their contents,
@@ -146,13 +146,13 @@ pub fn check_version(pins: &Pins) -> Result<()> {
 /// # Errors
 /// The kernel refuses a program or map, or the pinned maps are of another version.
 pub fn load(pins: &Pins, copies: &[Copies], loaded: &[Copies], sizes: Sizes) -> Result<bool> {
-    let whole = is_whole(pins, loaded);
-    if !whole {
+    let is_complete = is_complete(pins, loaded);
+    if !is_complete {
         // The remaining pins would not match the new maps.
         bpffs::remove_directory(pins.directory())?;
     }
     bpffs::make_directory(pins.directory())?;
-    let sizes = if whole { Sizes::pinned(pins)? } else { sizes };
+    let sizes = if is_complete { Sizes::pinned(pins)? } else { sizes };
     for &Copies { domain, xdp } in copies {
         if !is_current(pins, &pins.program(domain))? {
             load_one(pins, domain, sizes)?;
@@ -167,7 +167,7 @@ pub fn load(pins: &Pins, copies: &[Copies], loaded: &[Copies], sizes: Sizes) -> 
     if config.abi == 0 {
         maps.set_config(Config { abi: ABI_VERSION, ..config });
     }
-    Ok(!whole)
+    Ok(!is_complete)
 }
 
 /// Whether a program is pinned there that uses the lab's maps. A program that was not part of the lab when it got

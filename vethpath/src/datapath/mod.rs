@@ -20,7 +20,7 @@ pub use bpf::per_cpu;
 pub use counters::{Counters, Matrix};
 pub use grow::{finish, has_room, larger, left_over, switch_over};
 pub use lab::LabPrograms;
-pub use load::{Copies, OBJECT, Sizes, check_version, forward_log, is_whole, load, load_program, loader};
+pub use load::{Copies, OBJECT, Sizes, check_version, forward_log, is_complete, load, load_program, loader};
 pub use maps::{Maps, Table};
 pub use pins::Pins;
 pub use slots::Slots;

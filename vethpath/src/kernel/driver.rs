@@ -58,14 +58,14 @@ fn of_device(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> io::Resul
 fn read(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<Counters> {
     // `struct ethtool_sset_info`: command, a reserved word, a mask of sets, and the number of strings in each.
     buffer[..3].copy_from_slice(&[u64::from(GET_COUNTS), 1 << STATISTICS, 0]);
-    ask(socket, device, buffer)?;
+    ethtool(socket, device, buffer)?;
     let count = words(buffer[2])[0] as usize;
     if buffer[1] == 0 || count > ROOM * size_of::<u64>() / NAME - 1 {
         return Ok(Counters::new());
     }
     // `struct ethtool_gstrings`: command, set, number of names; the names follow directly.
     buffer[..2].copy_from_slice(&[pair(GET_NAMES, STATISTICS), 0]);
-    ask(socket, device, buffer)?;
+    ethtool(socket, device, buffer)?;
     let reported = (words(buffer[1])[0] as usize).min(count);
     let bytes: &[u8] = bytemuck::cast_slice(buffer);
     let name = |chunk: &[u8]| {
@@ -75,12 +75,12 @@ fn read(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<Co
     let names: Vec<String> = bytes[12..].chunks_exact(NAME).take(reported).map(name).collect();
     // `struct ethtool_stats`: command, number of values; the values follow.
     buffer[0] = pair(GET_VALUES, u32::try_from(names.len()).unwrap_or(u32::MAX));
-    ask(socket, device, buffer)?;
+    ethtool(socket, device, buffer)?;
     Ok(names.into_iter().zip(buffer[1..].iter().copied()).collect())
 }
 
 /// Passes a command to the kernel, which writes the reply to the buffer.
-fn ask(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<()> {
+fn ethtool(socket: &OwnedFd, device: &IfName, buffer: &mut [u64]) -> nix::Result<()> {
     // SAFETY: zero bytes are a valid value of all fields.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(device.as_str().bytes()) {
@@ -98,8 +98,8 @@ fn pair(first: u32, second: u32) -> u64 {
 }
 
 /// The two words of a 64-bit value in memory order.
-fn words(both: u64) -> [u32; 2] {
-    bytemuck::cast(both)
+fn words(value: u64) -> [u32; 2] {
+    bytemuck::cast(value)
 }
 
 #[cfg(test)]

@@ -71,11 +71,11 @@ impl Expedited {
     #[must_use]
     pub fn for_ports(ports: usize) -> Option<Self> {
         (ports >= MANY && is_off(SWITCH) && is_off(NORMAL) && LEFT_ALONE.iter().all(|file| is_empty(file)))
-            .then(Self::begin)
+            .then(Self::start)
             .flatten()
     }
 
-    fn begin() -> Option<Self> {
+    fn start() -> Option<Self> {
         let (end, life) = pipe2(OFlag::O_CLOEXEC).ok()?;
         let (ready, report) = pipe2(OFlag::O_CLOEXEC).ok()?;
         let (end_fd, report_fd) = (end.as_raw_fd(), report.as_raw_fd());
@@ -84,10 +84,10 @@ impl Expedited {
             ForkResult::Child => guard(end_fd, report_fd),
             ForkResult::Parent { child } => {
                 drop((end, report));
-                let this = Self { life: Some(life), guardian: child };
+                let expedited = Self { life: Some(life), guardian: child };
                 // The guardian must first have closed its copies of our descriptors, such as those of locks.
                 let is_ready = read(&ready, &mut [0]).is_ok_and(|length| length == 1);
-                (is_ready && fs::write(SWITCH, "1").is_ok()).then_some(this)
+                (is_ready && fs::write(SWITCH, "1").is_ok()).then_some(expedited)
             }
         }
     }

@@ -104,7 +104,7 @@ pub struct Ready {
     /// It has GRO on, so that the driver accepts frames redirected to it while it is up.
     pub gro: bool,
     /// Checksum and VLAN offload are off, so that its frames are complete.
-    pub whole: bool,
+    pub complete: bool,
 }
 
 /// What each device in a namespace is ready for, by ifindex.
@@ -116,7 +116,7 @@ pub fn ready(netns: &Netns) -> Result<BTreeMap<u32, Ready>> {
     let (_, _, devices) = devices(netns)?;
     let ready = |device: &Features| Ready {
         gro: device.active.contains(GRO),
-        whole: NEEDED.iter().all(|(name, on)| *on || !device.active.contains(*name)),
+        complete: NEEDED.iter().all(|(name, on)| *on || !device.active.contains(*name)),
     };
     Ok(devices.iter().map(|device| (device.ifindex, ready(device))).collect())
 }
@@ -199,7 +199,7 @@ mod tests {
             let wanted: Vec<_> = before.iter().map(|(name, on)| (name.clone(), !on)).collect();
             switch(&here, inner, &wanted).unwrap();
             assert!(takers(&socket, family).unwrap().contains(&port));
-            assert_eq!(is_ready(), Ready { gro: true, whole: true });
+            assert_eq!(is_ready(), Ready { gro: true, complete: true });
             assert_eq!(unready(), None);
             switch(&here, inner, &before).unwrap();
             assert_eq!(unready(), Some(before));

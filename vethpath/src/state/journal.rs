@@ -312,7 +312,7 @@ impl Journal {
         let history = History::read(directory)?;
         let mut journal = Self::open_file(directory, history.is_some())?;
         if history.is_none_or(|history| &history.record != record) {
-            journal.line(&text(directory, record)?)?;
+            journal.write_line(&text(directory, record)?)?;
         }
         Ok(journal)
     }
@@ -340,7 +340,7 @@ impl Journal {
     /// # Errors
     /// A file operation fails. The step must not be done then.
     pub fn append(&mut self, step: &str) -> Result<()> {
-        self.line(step)
+        self.write_line(step)
     }
 
     /// Writes several steps at once, before they are done.
@@ -349,7 +349,7 @@ impl Journal {
     /// As [`Journal::append`].
     pub fn append_all(&mut self, steps: impl Iterator<Item = impl Display>) -> Result<()> {
         let lines: Vec<String> = steps.map(|step| step.to_string()).collect();
-        if lines.is_empty() { Ok(()) } else { self.line(&lines.join("\n")) }
+        if lines.is_empty() { Ok(()) } else { self.write_line(&lines.join("\n")) }
     }
 
     /// Writes which namespace is adopted under a name.
@@ -357,7 +357,7 @@ impl Journal {
     /// # Errors
     /// A file operation fails. The namespace must not be adopted then.
     pub fn append_adopted(&mut self, name: &NsName, id: NetnsId) -> Result<()> {
-        self.line(&format!("{ADOPTED} {name} {id}"))
+        self.write_line(&format!("{ADOPTED} {name} {id}"))
     }
 
     /// Writes which namespaces were made. A namespace without such a line is recognised by its mark alone.
@@ -373,7 +373,7 @@ impl Journal {
     /// # Errors
     /// A file operation fails. The setting must not be changed then.
     pub fn append_former_value(&mut self, place: &Place, setting: &Sysctl) -> Result<()> {
-        self.line(&was_line(place, &setting.key, &setting.value))
+        self.write_line(&was_line(place, &setting.key, &setting.value))
     }
 
     /// Rewrites the journal: `record` describes the lab, and nothing is left of its former state.
@@ -391,7 +391,9 @@ impl Journal {
         }
         let is_kept = |place: &Place| match place {
             Place::Host => true,
-            Place::Namespace(name) => record.topology.namespaces.iter().any(|one| &one.name == name),
+            Place::Namespace(name) => {
+                record.topology.namespaces.iter().any(|namespace| &namespace.name == name)
+            }
         };
         for ((place, key), value) in facts.was.iter().filter(|((place, _), _)| is_kept(place)) {
             lines += &(was_line(place, key, value) + "\n");
@@ -411,7 +413,7 @@ impl Journal {
     }
 
     /// Appends lines in one write. A kill leaves them complete, or an incomplete last one that is cut off later.
-    fn line(&mut self, text: &str) -> Result<()> {
+    fn write_line(&mut self, text: &str) -> Result<()> {
         let written = self.file.write_all(format!("{text}\n").as_bytes());
         written.doing("write", self.directory.journal().display())?;
         test_hooks::kill_point();
@@ -427,7 +429,7 @@ fn was_line(place: &Place, key: &SysctlKey, value: &str) -> String {
     format!("{WAS} {place} {} {value}", key.path().join("/"))
 }
 
-/// Cuts off an incomplete last line. Its step was not begun.
+/// Cuts off an incomplete last line. Its step was not started.
 fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     let length = file.seek(SeekFrom::End(0))?;

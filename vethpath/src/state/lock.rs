@@ -260,11 +260,11 @@ const OFF: &[u8] = b"programs may be off\n";
 pub struct Measuring(Flock<File>);
 
 impl Measuring {
-    /// Begins a measurement. The caller holds the lab's lock, so that no other process begins one.
+    /// Starts a measurement. The caller holds the lab's lock, so that no other process starts one.
     ///
     /// # Errors
     /// A file operation fails.
-    pub async fn begin(directory: &Directory) -> Result<Self> {
+    pub async fn start(directory: &Directory) -> Result<Self> {
         let path = directory.bench_lock();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

@@ -18,20 +18,20 @@ use crate::{
 /// The status of a lab's agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Agent {
-    /// Whether it answers.
+    /// Whether it replies.
     pub alive: bool,
-    /// Its process id, if it answers.
+    /// Its process id, if it replies.
     pub pid: Option<u32>,
-    /// The lease, in milliseconds, which it renews each second. 0 if it does not answer.
+    /// The lease, in milliseconds, which it renews each second. 0 if it does not reply.
     pub lease_ms: u64,
     /// The remaining time of the lease, in milliseconds. The fast path continues that long without its agent.
     pub lease_left_ms: u64,
-    /// Its capabilities. Empty if it does not answer.
+    /// Its capabilities. Empty if it does not reply.
     pub capabilities: Vec<String>,
 }
 
 impl Agent {
-    /// An agent that does not answer.
+    /// An agent that does not reply.
     fn silent(lease_left_ms: u64) -> Self {
         Self { alive: false, pid: None, lease_ms: 0, lease_left_ms, capabilities: Vec::new() }
     }
@@ -74,7 +74,7 @@ type States = BTreeMap<String, Option<String>>;
 
 /// An agent's reply.
 #[derive(Clone, Debug, Default)]
-struct Answer {
+struct Reply {
     pairs: States,
     trunks: States,
     ends: BTreeMap<String, Ends>,
@@ -86,7 +86,7 @@ pub struct AgentView {
     /// Its status.
     pub agent: Agent,
     /// Its reply, or why there is none.
-    answer: Result<Answer, &'static str>,
+    reply: Result<Reply, &'static str>,
 }
 
 impl AgentView {
@@ -97,9 +97,9 @@ impl AgentView {
         match status::query(&Directory::of(lab).socket()) {
             Ok(status::Status { pid, lease_ms, ports, trunks, ends, capabilities, .. }) => Self {
                 agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms, capabilities },
-                answer: Ok(Answer { pairs: ports, trunks, ends }),
+                reply: Ok(Reply { pairs: ports, trunks, ends }),
             },
-            Err(error) => Self { agent: Agent::silent(lease_left_ms), answer: Err(silence(&error)) },
+            Err(error) => Self { agent: Agent::silent(lease_left_ms), reply: Err(silence(&error)) },
         }
     }
 
@@ -110,26 +110,26 @@ impl AgentView {
             // With or without an agent.
             return State::NotArmed(NotArmed::NotWanted.to_string());
         }
-        self.look_up(&pair.name(), |answer| &answer.pairs, "the agent does not know the pair")
+        self.look_up(&pair.name(), |reply| &reply.pairs, "the agent does not know the pair")
     }
 
     /// A trunk's state on the fast path.
     #[must_use]
     pub fn trunk_state(&self, trunk: &Trunk) -> State {
-        self.look_up(&trunk.name(), |answer| &answer.trunks, "the agent does not know the trunk")
+        self.look_up(&trunk.name(), |reply| &reply.trunks, "the agent does not know the trunk")
     }
 
     /// The ends of a pair as the agent last saw them. `None` if the pair's bridge was in another namespace then:
     /// during an update of the lab the agent still follows the former topology.
     #[must_use]
     pub fn ends(&self, pair: &Pair) -> Option<&Ends> {
-        self.answer.as_ref().ok()?.ends.get(&pair.name()).filter(|ends| ends.place == pair.place)
+        self.reply.as_ref().ok()?.ends.get(&pair.name()).filter(|ends| ends.place == pair.place)
     }
 
-    fn look_up(&self, name: &str, states: impl Fn(&Answer) -> &States, unknown: &str) -> State {
-        match &self.answer {
+    fn look_up(&self, name: &str, states: impl Fn(&Reply) -> &States, unknown: &str) -> State {
+        match &self.reply {
             Err(why) => State::NotArmed((*why).to_owned()),
-            Ok(answer) => match states(answer).get(name) {
+            Ok(reply) => match states(reply).get(name) {
                 Some(None) => State::Armed,
                 Some(Some(reason)) => State::NotArmed(reason.clone()),
                 None => State::NotArmed(unknown.to_owned()),
@@ -138,7 +138,7 @@ impl AgentView {
     }
 }
 
-/// Why the agent did not answer.
+/// Why the agent did not reply.
 fn silence(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "the agent is not running",
@@ -160,7 +160,7 @@ impl AgentView {
     pub(super) fn knowing(ends: BTreeMap<String, Ends>) -> Self {
         Self {
             agent: Agent { alive: true, ..Agent::silent(0) },
-            answer: Ok(Answer { ends, ..Answer::default() }),
+            reply: Ok(Reply { ends, ..Reply::default() }),
         }
     }
 }
@@ -179,7 +179,7 @@ mod tests {
 
     fn view(pairs: Result<States, &'static str>) -> AgentView {
         let agent = Agent { alive: pairs.is_ok(), ..Agent::silent(0) };
-        AgentView { agent, answer: pairs.map(|pairs| Answer { pairs, ..Answer::default() }) }
+        AgentView { agent, reply: pairs.map(|pairs| Reply { pairs, ..Reply::default() }) }
     }
 
     #[test]

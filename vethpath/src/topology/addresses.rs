@@ -12,13 +12,13 @@ use super::{
 
 /// The array under the key `addresses`.
 pub(super) fn read(table: &Table<'_>, sink: &mut Sink) -> List<IpNet> {
-    let written = table.texts("addresses", sink);
-    let mut list = List { items: Vec::new(), whole: written.whole };
+    let written = table.strings("addresses", sink);
+    let mut list = List { items: Vec::new(), is_complete: written.is_complete };
     for text in written.items {
         match host(text.value) {
             Ok(address) => list.items.push(text.with(address)),
             Err((message, hint)) => {
-                list.whole = false;
+                list.is_complete = false;
                 sink.add(&text.span, message, hint);
             }
         }

@@ -48,7 +48,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         lab: lab.clone(),
         next_trunk: 0,
     };
-    topology.number(&[]);
+    topology.assign_numbers(&[]);
     unique::check_built(&topology, declared, &links, &joints, sink);
     if is_resolved {
         lint::warn(declared, &links, &joints, sink);

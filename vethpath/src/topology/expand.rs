@@ -102,8 +102,10 @@ fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) ->
 
 /// Writes `dad` and `accept_ra` where they differ from the values that a device has without these keys.
 fn ipv6(topology: &Topology, place: &Place, ipv6: Ipv6, own: &[Sysctl], out: &mut dyn Write) -> fmt::Result {
-    let namespace =
-        topology.namespaces.iter().find(|one| matches!(place, Place::Namespace(name) if *name == one.name));
+    let namespace = topology
+        .namespaces
+        .iter()
+        .find(|namespace| matches!(place, Place::Namespace(name) if *name == namespace.name));
     let of_namespace = namespace.map_or(&[][..], |namespace| &namespace.sysctls[..]);
     let usual = Ipv6::of((None, None), place, own, of_namespace, topology.dad);
     if let Some(dad) = ipv6.accept_dad.filter(|_| ipv6.accept_dad != usual.accept_dad) {

@@ -48,7 +48,7 @@ impl Ipv6 {
             _ if is_said("accept_ra") => None,
             // No router in a lab may give the host an address or a route.
             None if *place == Place::Host => Some(false),
-            said => said,
+            other => other,
         };
         Self { accept_dad, accept_ra }
     }

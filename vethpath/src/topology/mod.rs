@@ -114,7 +114,7 @@ fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault
     let mut declared = declared::Declared { dad, ..Default::default() };
     tables::bridges(&file, &mut declared, sink);
     tables::namespaces(&file, &mut declared, sink);
-    if !parsed.is_whole() {
+    if !parsed.is_complete() {
         sink.cut();
     }
     shorthand::read(&file, &mut declared, sink);

@@ -84,7 +84,7 @@ impl Neighbours {
         let places: HashMap<&str, Place> = topology
             .namespaces
             .iter()
-            .map(|one| (one.name.as_str(), Place::Namespace(one.name.clone())))
+            .map(|namespace| (namespace.name.as_str(), Place::Namespace(namespace.name.clone())))
             .collect();
         let devices = devices(topology, &places, family);
         let mut of_places: HashMap<&Place, Vec<usize>> = HashMap::new();

@@ -13,7 +13,7 @@ impl Topology {
     /// Numbers every part. A part that an `earlier` topology of the same lab has by the same name keeps its number
     /// (the last one's). A new part gets the lowest number that none of them uses. A new trunk gets a number that
     /// no trunk had before, since the programs' counters still contain those of removed trunks.
-    pub fn number(&mut self, earlier: &[&Self]) {
+    pub fn assign_numbers(&mut self, earlier: &[&Self]) {
         let pairs = known(earlier.iter().flat_map(|lab| &lab.pairs), |pair| (pair_name(pair), pair.number));
         let bridges = || earlier.iter().flat_map(|lab| &lab.bridges);
         let bridge_numbers = known(bridges(), |bridge| (bridge_name(bridge), bridge.number));
@@ -116,11 +116,11 @@ mod tests {
     fn what_stays_keeps_its_number_and_what_is_new_gets_a_free_one() {
         let first = lab(&[("a", "br0"), ("b", "br0"), ("c", "br0")]);
         let mut second = lab(&[("new", "br0"), ("c", "br0"), ("a", "br0")]);
-        second.number(&[&first]);
+        second.assign_numbers(&[&first]);
         // The first lab may still be present, so its numbers are in use.
         assert_eq!(pairs(&second), expect(&[("new", 4), ("c", 3), ("a", 1)]));
         let mut third = lab(&[("x", "br0"), ("new", "br0")]);
-        third.number(&[&second]);
+        third.assign_numbers(&[&second]);
         assert_eq!(pairs(&third), expect(&[("x", 2), ("new", 4)]));
     }
 
@@ -128,7 +128,7 @@ mod tests {
     fn a_pair_keeps_its_number_on_another_bridge() {
         let first = lab(&[("a", "br0"), ("b", "br1")]);
         let mut second = lab(&[("b", "br0")]);
-        second.number(&[&first]);
+        second.assign_numbers(&[&first]);
         assert_eq!(pairs(&second), expect(&[("b", 2)]));
     }
 
@@ -136,12 +136,12 @@ mod tests {
     fn no_trunk_has_the_number_of_another_that_is_gone() {
         let mut lab2 = lab(&[("a", "br1"), ("b", "br2")]);
         let first = lab(&[("a", "br0"), ("b", "br1")]);
-        lab2.number(&[&first]);
+        lab2.assign_numbers(&[&first]);
         assert_eq!((lab2.trunks[0].number, lab2.next_trunk), (1, 2));
         let mut none = lab(&[("a", "br0")]);
-        none.number(&[&lab2]);
+        none.assign_numbers(&[&lab2]);
         let mut again = lab(&[("a", "br0"), ("b", "br1")]);
-        again.number(&[&none]);
+        again.assign_numbers(&[&none]);
         assert_eq!(again.trunks[0].number, 2);
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn place(text: &str, span: &Range<usize>, sink: &mut Sink) -> Option<
 /// The lab's name: `name` of the file, or the file's stem.
 pub(super) fn lab_name(file: &Table<'_>, stem: Option<&str>, sink: &mut Sink) -> Option<LabName> {
     if file.get("name").is_some() {
-        let name = file.text("name", sink)?;
+        let name = file.string("name", sink)?;
         return named(name.value, &name.span, sink);
     }
     let hint = format!("write `{}` at the top of the file", file.example("name"));
@@ -62,7 +62,7 @@ pub(super) fn mac(written: Option<At<&str>>, sink: &mut Sink) -> Option<At<Mac>>
 /// as `"tc"`.
 pub(super) fn datapath(written: Option<At<&str>>, sink: &mut Sink) -> Option<At<Datapath>> {
     let written = written?;
-    let known = Datapath::ALL.into_iter().find(|one| one.name() == written.value);
+    let known = Datapath::ALL.into_iter().find(|datapath| datapath.name() == written.value);
     let datapath = known.unwrap_or_else(|| {
         let meant = sink
             .closest(written.value, Datapath::ALL.map(Datapath::name))

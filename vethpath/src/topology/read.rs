@@ -33,7 +33,7 @@ impl<T> At<T> {
 #[derive(Clone, Debug)]
 pub(super) struct List<T> {
     pub(super) items: Vec<At<T>>,
-    pub(super) whole: bool,
+    pub(super) is_complete: bool,
 }
 
 /// A key of a table and its value, as written.
@@ -93,7 +93,7 @@ impl<'t> Table<'t> {
         }
     }
 
-    pub(super) fn text(&self, name: &str, sink: &mut Sink) -> Option<At<&'t str>> {
+    pub(super) fn string(&self, name: &str, sink: &mut Sink) -> Option<At<&'t str>> {
         let (key, value) = self.find(name)?;
         match value.get_ref() {
             DeValue::String(text) => Some(At::new(text.as_ref(), value.span())),
@@ -110,7 +110,7 @@ impl<'t> Table<'t> {
     }
 
     /// An integer in the key's range.
-    pub(super) fn number(&self, name: &str, sink: &mut Sink) -> Option<At<u32>> {
+    pub(super) fn integer(&self, name: &str, sink: &mut Sink) -> Option<At<u32>> {
         let (key, value) = self.find(name)?;
         let DeValue::Integer(written) = value.get_ref() else {
             return mismatch(key, "an integer", value, sink);
@@ -128,8 +128,8 @@ impl<'t> Table<'t> {
     }
 
     /// An array of strings. Empty if the key is absent.
-    pub(super) fn texts(&self, name: &str, sink: &mut Sink) -> List<&'t str> {
-        let mut list = List { items: Vec::new(), whole: true };
+    pub(super) fn strings(&self, name: &str, sink: &mut Sink) -> List<&'t str> {
+        let mut list = List { items: Vec::new(), is_complete: true };
         let Some((key, value)) = self.find(name) else { return list };
         let elements = match value.get_ref() {
             DeValue::Array(elements) => elements,
@@ -139,14 +139,14 @@ impl<'t> Table<'t> {
                     _ => format!("write {}", key.example),
                 };
                 sink.add(&value.span(), expected(name, "an array of strings", value), hint);
-                return List { whole: false, ..list };
+                return List { is_complete: false, ..list };
             }
         };
         for element in elements.iter() {
             match element.get_ref() {
                 DeValue::String(text) => list.items.push(At::new(text.as_ref(), element.span())),
                 _ => {
-                    list.whole = false;
+                    list.is_complete = false;
                     let _: Option<()> = mismatch(key, "an array of strings", element, sink);
                 }
             }
@@ -161,7 +161,7 @@ impl<'t> Table<'t> {
         let Some((key, value)) = self.find(name) else { return Vec::new() };
         match value.get_ref() {
             DeValue::String(text) => vec![At::new(text.as_ref(), value.span())],
-            DeValue::Array(_) => self.texts(name, sink).items,
+            DeValue::Array(_) => self.strings(name, sink).items,
             _ => {
                 let hint = match &key.kind {
                     Kind::OneOrTwo { example: Some(two), .. } => format!("write {}, or {two}", key.example),

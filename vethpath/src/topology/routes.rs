@@ -69,8 +69,8 @@ fn route(written: &At<Table<'_>>, example: &str, sink: &mut Sink) -> Option<Rout
             sink.add(&written.span, message, format!("a route has both: {example}"));
         }
     }
-    let to = table.text("to", sink);
-    let via = table.text("via", sink).and_then(|text| parse::gateway(&text, table.example("via"), sink));
+    let to = table.string("to", sink);
+    let via = table.string("via", sink).and_then(|text| parse::gateway(&text, table.example("via"), sink));
     let (to_text, via) = (to.as_ref()?, via);
     let to = match (to_text.value, &via) {
         ("default", Some(via)) => to_text.with(default_by_way_of(via.value)),
@@ -110,8 +110,8 @@ fn check_namespace(
     let name = &namespace.name.value;
     let bridges = || declared.bridges.iter().filter(|bridge| &bridge.place.value == place);
     let partial = declared.partial.contains(place)
-        || interfaces.iter().any(|interface| !interface.addresses.whole)
-        || bridges().any(|bridge| !bridge.addresses.whole);
+        || interfaces.iter().any(|interface| !interface.addresses.is_complete)
+        || bridges().any(|bridge| !bridge.addresses.is_complete);
     for route in namespace.routes.iter() {
         let via = &route.via;
         let holds = |address: &&At<IpNet>| address.value.contains(&via.value);

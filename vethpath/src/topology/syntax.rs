@@ -24,7 +24,7 @@ impl Parsed<'_> {
     }
 
     /// Whether every line could be parsed.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.broken.is_empty()
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn parse<'t>(text: &'t str, sink: &mut Sink) -> Parsed<'t> {
             duplicate(text, &span, sink);
             if next_in_line(text, span.end) == Some('.') {
                 // A table is missing from the document.
-                parsed.broken.push(line(text, span.start));
+                parsed.broken.push(line_at(text, span.start));
             }
             continue;
         }
@@ -103,7 +103,7 @@ struct Place<'t> {
 impl<'t> Place<'t> {
     /// In a crowded file brackets are not looked for, since this would take long.
     fn new(text: &'t str, span: Range<usize>, is_crowded: bool) -> Self {
-        let line = line(text, span.start);
+        let line = line_at(text, span.start);
         let (head, rest) = (&text[line.start..span.start], &text[span.start..line.end]);
         let bracket = if is_crowded { None } else { open_bracket(text, span.start) };
         Self { text, span, line, head, rest, within: within(head), bracket }
@@ -265,10 +265,10 @@ fn duplicate(text: &str, span: &Range<usize>, sink: &mut Sink) {
 /// The first occurrence of a duplicate: the same header, or the same key since the last header. The parser does not
 /// report it.
 fn first_place(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
-    let second = line(text, span.start);
-    let whole = text.get(second.clone())?.trim();
+    let second = line_at(text, span.start);
+    let duplicate = text.get(second.clone())?.trim();
     let key = text.get(span.clone())?;
-    let is_header = whole.starts_with('[');
+    let is_header = duplicate.starts_with('[');
     let before = text.get(..second.start)?;
     let mut end = before.len();
     for candidate in before.split_inclusive('\n').rev() {
@@ -276,7 +276,7 @@ fn first_place(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
         end = start;
         let indent = candidate.len() - candidate.trim_start().len();
         let content = candidate.trim();
-        if is_header && content == whole {
+        if is_header && content == duplicate {
             return Some(start + indent..start + indent + content.len());
         }
         if !is_header {
@@ -292,7 +292,7 @@ fn first_place(text: &str, span: &Range<usize>) -> Option<Range<usize>> {
 }
 
 /// The line that contains a byte, without its newline.
-fn line(text: &str, at: usize) -> Range<usize> {
+fn line_at(text: &str, at: usize) -> Range<usize> {
     let at = text.floor_char_boundary(at);
     let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
     start..text[at..].find('\n').map_or(text.len(), |newline| at + newline)

@@ -97,9 +97,10 @@ impl Settings {
         let mut seen: HashMap<(&Place, &SysctlKey), &At<Sysctl>> = HashMap::new();
         let devices = devices(declared, links);
         // For the host and adopted namespaces such settings were reported before.
-        let is_whole = |place: &Place| {
+        let is_complete = |place: &Place| {
             let mut made = declared.namespaces.iter().filter(|namespace| namespace.adopt.is_none());
-            let is_made = made.any(|one| matches!(place, Place::Namespace(name) if *name == one.name.value));
+            let is_made = made
+                .any(|namespace| matches!(place, Place::Namespace(name) if *name == namespace.name.value));
             is_made && !declared.partial.contains(place)
         };
         let places: Vec<_> =
@@ -125,7 +126,7 @@ impl Settings {
                     if devices.contains(&(place, name)) {
                         let own = sorted.devices.entry((place.clone(), name.to_owned())).or_default();
                         own.push(setting.value.clone());
-                    } else if is_whole(place) && !sink.is_crowded() {
+                    } else if is_complete(place) && !sink.is_crowded() {
                         let here = devices.iter().filter(|(at, _)| *at == place).map(|(_, name)| *name);
                         let hint = match sink.closest(name, here) {
                             Some(closest) => format!("did you mean `{closest}`?"),
@@ -175,7 +176,8 @@ impl Settings {
 /// The interfaces and bridges of a file, and undeclared cable ends.
 fn devices<'d>(declared: &'d Declared, links: &'d Links) -> HashSet<(&'d Place, &'d str)> {
     let bridges = declared.bridges.iter().map(|bridge| (&bridge.place.value, bridge.name.value.as_str()));
-    let interfaces = declared.interfaces.iter().map(|one| (&one.place, one.name.value.as_str()));
+    let interfaces =
+        declared.interfaces.iter().map(|interface| (&interface.place, interface.name.value.as_str()));
     let bare = links.cables.iter().filter_map(|(_, far)| match far {
         Far::Bare(At { value: (place, name), .. }) => Some((place, name.as_str())),
         Far::Declared(_) => None,

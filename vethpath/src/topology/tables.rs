@@ -28,8 +28,8 @@ pub(super) fn bridges(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink
 fn bridge(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<BridgeDecl> {
     table.only_declared(sink);
     let name = parse::named(key.value, &key.span, sink);
-    let mac = parse::mac(table.text("mac", sink), sink);
-    let trunks = table.texts("trunks", sink).items;
+    let mac = parse::mac(table.string("mac", sink), sink);
+    let trunks = table.strings("trunks", sink).items;
     let trunks = trunks.iter().map(|trunk| trunk.with(trunk.value.to_owned())).collect();
     Some(BridgeDecl { mac, trunks, ..bridge_settings(key, name, table, sink)? })
 }
@@ -41,16 +41,18 @@ pub(super) fn bridge_settings(
     table: &Table<'_>,
     sink: &mut Sink,
 ) -> Option<BridgeDecl> {
-    let place = match table.text("namespace", sink) {
+    let place = match table.string("namespace", sink) {
         Some(text) => parse::place(text.value, &text.span, sink).map(|place| text.with(place)),
         // A value that is not a string was reported by `text`. It is not the host.
         None => table.get("namespace").is_none().then(|| key.with(Place::Host)),
     };
     let addresses = addresses::read(table, sink);
-    let mtu = table.number("mtu", sink);
+    let mtu = table.integer("mtu", sink);
     check_mtu(mtu.as_ref(), &addresses.items, sink);
     let nat = table.boolean("nat", sink);
-    if let Some(nat) = nat.as_ref().filter(|nat| nat.value && addresses.items.is_empty() && addresses.whole) {
+    if let Some(nat) =
+        nat.as_ref().filter(|nat| nat.value && addresses.items.is_empty() && addresses.is_complete)
+    {
         let message = format!("`nat` is on, and bridge `{}` has no address", key.value);
         let hint = format!("masquerading is for the bridge's subnets: write {}", table.example("addresses"));
         sink.add(&nat.span, message, hint).label("for which subnet?");
@@ -60,9 +62,9 @@ pub(super) fn bridge_settings(
         mtu,
         nat: is_on(nat),
         stp: is_on(table.boolean("stp", sink)),
-        ageing_time: table.number("ageing_time", sink).map(|at| at.value),
+        ageing_time: table.integer("ageing_time", sink).map(|at| at.value),
         vlan_filtering: is_on(table.boolean("vlan_filtering", sink)),
-        datapath: parse::datapath(table.text("datapath", sink), sink).map_or(Datapath::Tc, |at| at.value),
+        datapath: parse::datapath(table.string("datapath", sink), sink).map_or(Datapath::Tc, |at| at.value),
         accept_ra: table.boolean("accept_ra", sink),
         trunks: Vec::new(),
         addresses,
@@ -135,8 +137,8 @@ fn adopt(table: &Table<'_>, sink: &mut Sink) -> Option<At<String>> {
     let span = table.get("adopt")?.span();
     let adopt = table.table("adopt", sink)?;
     adopt.only_declared(sink);
-    let pid = adopt.number("pid", sink);
-    let path = adopt.text("path", sink);
+    let pid = adopt.integer("pid", sink);
+    let path = adopt.string("path", sink);
     match (adopt.get("pid"), adopt.get("path")) {
         (None, None) | (Some(_), Some(_)) => {
             let hint = "write either { pid = 4242 } or { path = \"/proc/4242/ns/net\" }";
@@ -175,17 +177,17 @@ fn interface(
 ) -> Option<InterfaceDecl> {
     table.only_declared(sink);
     let name = parse::named(key.value, &key.span, sink);
-    let written = table.text("link", sink);
+    let written = table.string("link", sink);
     if table.get("link").is_none() {
         let hint = "link it to a bridge, link = \"br0\", or by a cable, link = \"ns1:eth0\"";
         sink.add(&key.span, format!("interface `{}` has no link", key.value), hint).label("leads nowhere");
     }
     let link = written.as_ref().and_then(|text| parse::link(text, sink));
     let addresses = addresses::read(table, sink);
-    let mtu = table.number("mtu", sink);
+    let mtu = table.integer("mtu", sink);
     check_mtu(mtu.as_ref(), &addresses.items, sink);
-    let mac = parse::mac(table.text("mac", sink), sink);
-    let datapath = parse::datapath(table.text("datapath", sink), sink);
+    let mac = parse::mac(table.string("mac", sink), sink);
+    let datapath = parse::datapath(table.string("datapath", sink), sink);
     if let (Some(datapath), Some(At { value: parse::Link::Interface(..), .. })) = (&datapath, &link) {
         let message = format!("interface `{}` is the end of a cable, and has a datapath", key.value);
         let hint = "a cable has no bridge on it, and so no fast path past one: leave `datapath` out";

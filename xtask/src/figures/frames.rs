@@ -41,8 +41,8 @@ pub(super) fn table(raw: &Raw) -> Result<String, Error> {
     let rows = rows(raw)?;
     let mut text = "| | plain bridge | `\"tc\"` | `\"xdp\"` |\n|---|---|---|---|\n".to_owned();
     for (what, name) in FIGURES {
-        for (bridges, way) in [("1", "one bridge"), ("8", "eight bridges")] {
-            let mut line = format!("| {name}, {way} |");
+        for (bridges, across) in [("1", "one bridge"), ("8", "eight bridges")] {
+            let mut line = format!("| {name}, {across} |");
             for datapath in ["bridge", "tc", "xdp"] {
                 let cell = cell(find(&rows, bridges, "1", what, datapath)?);
                 let without = find(&rows, bridges, "0", what, datapath).ok();
@@ -56,7 +56,7 @@ pub(super) fn table(raw: &Raw) -> Result<String, Error> {
 }
 
 /// The summary of XDP, with the spread of the rounds.
-pub(super) fn words(raw: &Raw) -> Result<String, Error> {
+pub(super) fn summary(raw: &Raw) -> Result<String, Error> {
     let rows = rows(raw)?;
     let live = |bridges, netfilter, datapath| find(&rows, bridges, netfilter, LIVE, datapath);
     let [one, eight] = [live("1", "1", "xdp")?, live("8", "1", "xdp")?];
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_words_have_their_figures_from_the_rows() {
-        let words = words(&raw(text())).expect("words");
+        let summary = summary(&raw(text())).expect("words");
         for part in [
             "carries 40 times the frames",
             "at least 36.0 times) and 40 times through eight (at least 36)",
@@ -195,17 +195,17 @@ mod tests {
             "within 2 % of each figure",
             "Rounds put aside: 10.",
         ] {
-            assert!(words.contains(part), "{part}: {words}");
+            assert!(summary.contains(part), "{part}: {summary}");
         }
     }
 
     #[test]
     fn what_lacks_a_row_or_a_cell_is_refused() {
-        let whole = text();
-        let lines = whole.lines().count();
+        let text = text();
+        let lines = text.lines().count();
         let without = |text: String| table(&raw(text)).expect_err("it lacks something").to_string();
-        let rows: Vec<_> = whole.lines().take(lines - 1).collect();
+        let rows: Vec<_> = text.lines().take(lines - 1).collect();
         assert!(without(rows.join("\n")).contains("| 8 | 1 | TCP, Gbit/s | xdp |"));
-        assert!(without(whole.replace(" | 11 | 1 |", " |")).contains("not a row"));
+        assert!(without(text.replace(" | 11 | 1 |", " |")).contains("not a row"));
     }
 }

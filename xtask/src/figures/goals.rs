@@ -77,12 +77,12 @@ pub(super) fn table(raw: &Raw) -> Result<String, Error> {
     for (what, goal, reached, bare) in rows {
         let Interval { value, low, high } = reached;
         let bare = bare.map_or_else(String::new, |bare| format!("{:.3} ", bare.value));
-        let words = match goal {
+        let target = match goal {
             AtLeast(least) => format!("at least {least}"),
             AtMost(most) => format!("at most {most}"),
         };
         let met = goal.met(reached);
-        let _ = writeln!(text, "| {what} | {words} | {value:.3} | {low:.3} to {high:.3} | {met} | {bare}|");
+        let _ = writeln!(text, "| {what} | {target} | {value:.3} | {low:.3} to {high:.3} | {met} | {bare}|");
     }
     Ok(text)
 }

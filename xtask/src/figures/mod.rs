@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             };
             raw.retain(|name, _| name == origin::KEY || sources::names().contains(&name.as_str()));
             let origin = Origin::now();
-            for source in sources::ALL.iter().filter(|one| wanted(one.name, &args.only)) {
+            for source in sources::ALL.iter().filter(|source| wanted(source.name, &args.only)) {
                 say(&format!("\n== {}", source.name));
                 raw.insert(source.name.to_owned(), sources::measure(source, args.quick)?);
                 origin.keep(&mut raw, source.name)?;
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 }
 
 fn wanted(name: &str, only: &[String]) -> bool {
-    only.is_empty() || only.iter().any(|one| one == name)
+    only.is_empty() || only.iter().any(|wanted| wanted == name)
 }
 
 /// Every file with figures, with its new content.
@@ -107,7 +107,7 @@ fn render(raw: &Raw) -> Result<Vec<(String, String)>, Error> {
 /// Renders a block by name.
 fn block(raw: &Raw, name: &str) -> Result<String, Error> {
     match name {
-        "answer" => tables::answer(raw),
+        "answer" => tables::headline(raw),
         "machine" => tables::machine(raw),
         "bridges" => tables::bridges(raw),
         "work" => tables::work(raw),
@@ -117,10 +117,10 @@ fn block(raw: &Raw, name: &str) -> Result<String, Error> {
         "share" => tables::share(raw),
         "stream" => tables::stream(raw),
         "frames" => frames::table(raw),
-        "frames-words" => frames::words(raw),
+        "frames-words" => frames::summary(raw),
         "limit" => tables::verbatim(raw, "limit"),
         "parts" => parts::table(raw),
-        "parts-words" => parts::words(raw),
+        "parts-words" => parts::summary(raw),
         "others" => tables::verbatim(raw, "others"),
         "scale" => results::printed(raw, "scale").map(str::to_owned),
         other => Err(Error::Figures(format!("no such block: {other}"))),

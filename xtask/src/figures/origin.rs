@@ -131,11 +131,11 @@ mod tests {
         let later = origin("2026-11-23", Some("def"));
         let both = Origins::of(&raw(&[("work", one.clone()), ("limit", later)])).expect("origins");
         assert_eq!(both.days(), "from 2026-11-20 to 2026-11-23");
-        let said = "Not all of one commit. Of `abc`: work; of `def`: limit.";
-        assert_eq!((both.commit(), both.unlike().as_deref()), (None, Some(said)));
+        let expected = "Not all of one commit. Of `abc`: work; of `def`: limit.";
+        assert_eq!((both.commit(), both.unlike().as_deref()), (None, Some(expected)));
         let half = Origins::of(&raw(&[("work", one)])).expect("origins");
-        let said = "Not all of one commit. Of an unknown one: limit; of `abc`: work.";
-        assert_eq!(half.unlike().as_deref(), Some(said));
+        let expected = "Not all of one commit. Of an unknown one: limit; of `abc`: work.";
+        assert_eq!(half.unlike().as_deref(), Some(expected));
     }
 
     #[test]

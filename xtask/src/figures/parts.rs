@@ -63,7 +63,7 @@ pub(super) fn table(raw: &Raw) -> Result<String, Error> {
 
 /// The hook's share of a redirect, and the cost of the netfilter checks. Computed from ratios of rounds, which a
 /// slowdown of a whole round does not change.
-pub(super) fn words(raw: &Raw) -> Result<String, Error> {
+pub(super) fn summary(raw: &Raw) -> Result<String, Error> {
     let more = |ratio, than| Ok::<_, Error>((interval(raw, UDP, ratio)?.value - 1.0) * time(raw, UDP, than)?);
     let redirect = more("constant over cable", CABLE)?;
     let hook = more("a program that only passes over plain bridge", BRIDGE)?;
@@ -135,11 +135,11 @@ mod tests {
 
     #[test]
     fn the_hook_is_told_from_the_redirect() {
-        let words = words(&raw(run(6.0))).expect("words");
+        let summary = summary(&raw(run(6.0))).expect("words");
         for part in
             ["adds 0.120 us to a cable", "adds 0.122 us to a plain", "-0.002 us, what", "takes 1.024 (1.022"]
         {
-            assert!(words.contains(part), "{part}: {words}");
+            assert!(summary.contains(part), "{part}: {summary}");
         }
     }
 

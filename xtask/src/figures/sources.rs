@@ -40,7 +40,7 @@ pub(super) enum How {
         /// Seconds or rounds, if the benchmark takes them.
         most: Option<u64>,
         /// Other arguments.
-        words: &'static str,
+        arguments: &'static str,
     },
 }
 
@@ -52,11 +52,11 @@ const fn round_trips(name: &'static str, bridges: usize, netfilter: bool) -> Sou
 const EVERY_WORK: &str = "--work udp-rr,tcp-rr,tcp-connect,tcp-stream,udp-rate --cores same --xdp";
 
 const fn benchmark(name: &'static str, most: Option<u64>) -> Source {
-    Source { name, how: How::Cargo { bench: name, most, words: "" } }
+    Source { name, how: How::Cargo { bench: name, most, arguments: "" } }
 }
 
-const fn limit(name: &'static str, words: &'static str) -> Source {
-    Source { name, how: How::Cargo { bench: "limit", most: Some(40), words } }
+const fn limit(name: &'static str, arguments: &'static str) -> Source {
+    Source { name, how: How::Cargo { bench: "limit", most: Some(40), arguments } }
 }
 
 /// All, in the order they are measured.
@@ -122,10 +122,10 @@ pub(super) fn measure(source: &Source, quick: bool) -> Result<Value, Error> {
             let text = stdout_of(&mut bench)?;
             serde_json::from_str(&text).map_err(|error| Error::Figures(format!("{}: {error}", source.name)))
         }
-        How::Cargo { bench, most, words } => {
+        How::Cargo { bench, most, arguments } => {
             let mut run = cargo();
             run.args(["bench", "--package", "vethpath", "--bench", bench]);
-            run.arg("--").args(most.map(|most| time(most).to_string())).args(words.split_whitespace());
+            run.arg("--").args(most.map(|most| time(most).to_string())).args(arguments.split_whitespace());
             say(&format!("$ {}", display(&run)));
             stdout_of(&mut run).map(Value::from)
         }

@@ -17,11 +17,11 @@ pub(super) const LABS: [(&str, &str, &str); 4] = [
 ];
 
 /// The headline result, for the README.
-pub(super) fn answer(raw: &Raw) -> Result<String, Error> {
+pub(super) fn headline(raw: &Raw) -> Result<String, Error> {
     let mut text = "| UDP round trip, median | cable | plain bridge | fast path | overhead removed |\n|---|---|---|---|---|\n".to_owned();
     for (source, what) in [("one-bridge", "through one bridge"), ("eight-bridges", "through eight bridges")] {
         let case = first(raw, source)?;
-        let figures = PATHS.map(|(path, _)| say(&case, path)).join(" | ");
+        let figures = PATHS.map(|(path, _)| figure_of(&case, path)).join(" | ");
         let _ = writeln!(text, "| {what} | {figures} | {} |", percent(case.overhead_removed));
     }
     Ok(text)
@@ -44,7 +44,7 @@ pub(super) fn bridges(raw: &Raw) -> Result<String, Error> {
     let mut text = "| bridges | `bridge-nf-call-iptables` | cable | plain bridge | fast path | fast / cable | overhead removed | 95 % interval | rounds |\n|---|---|---|---|---|---|---|---|---|\n".to_owned();
     for (source, bridges, netfilter) in LABS {
         let case = first(raw, source)?;
-        let figures = PATHS.map(|(path, _)| say(&case, path)).join(" | ");
+        let figures = PATHS.map(|(path, _)| figure_of(&case, path)).join(" | ");
         let cable = case.fast_to_cable.map_or_else(none, |ratio| format!("{:.3}", ratio.value));
         let removed = case.overhead_removed.map_or_else(none, |removed| format!("{:.2}", removed.value));
         let interval = case.overhead_removed.map_or_else(none, interval);
@@ -61,7 +61,7 @@ pub(super) fn bridges(raw: &Raw) -> Result<String, Error> {
 pub(super) fn work(raw: &Raw) -> Result<String, Error> {
     let mut text = "| `--work` | cable | plain bridge | fast path | XDP | fast / bridge | 95 % interval | rounds |\n|---|---|---|---|---|---|---|---|\n".to_owned();
     for case in report(raw, "work")?.cases {
-        let figures = ["cable", "bridge", "fast", "xdp"].map(|path| say(&case, path)).join(" | ");
+        let figures = ["cable", "bridge", "fast", "xdp"].map(|path| figure_of(&case, path)).join(" | ");
         let name = case.work.replace('_', "-");
         let ratio = case.fast_to_bridge.map_or_else(none, |ratio| format!("{:.3}", ratio.value));
         let interval = case.fast_to_bridge.map_or_else(none, interval);
@@ -123,7 +123,7 @@ fn nanoseconds<'r>(raw: &'r Raw, source: &str) -> Result<Vec<(f64, &'r str)>, Er
     Ok(costs.filter_map(|(number, what)| Some((number.trim().parse().ok()?, what))).collect())
 }
 
-fn say(case: &Case, path: &str) -> String {
+fn figure_of(case: &Case, path: &str) -> String {
     let Some(value) = case.figure(path) else { return none() };
     match case.unit.as_str() {
         "bit/s" => format!("{:.1} Gbit/s", value / 1e9),
@@ -176,7 +176,7 @@ mod tests {
         let row = "| 8 | 1 | 4.83 us | 5.33 us | 5.00 us | 0.571 | 0.57 | 0.55 to 0.59 | 83 |\n";
         assert!(bridges(&raw).expect("a table").ends_with(row));
         let row = "| through eight bridges | 4.83 us | 5.33 us | 5.00 us | 57 % (55 to 59) |\n";
-        assert!(answer(&raw).expect("a table").ends_with(row));
+        assert!(headline(&raw).expect("a table").ends_with(row));
         let row = "| `udp-rr` | 4.83 us | 5.33 us | 5.00 us | 6.10 us | 0.571 | 0.55 to 0.59 | 83 |\n";
         assert!(work(&raw).expect("a table").ends_with(row));
         let program = costs(&raw, "program", "frame").expect("a table");

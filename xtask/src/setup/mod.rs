@@ -15,8 +15,9 @@ use steps::{Host, Step};
 
 /// Installs all requirements of `needs`, or returns instructions to do it by hand.
 pub(crate) fn run(needs: &[Need]) -> Result<(), Error> {
-    let wanted: Vec<_> = REQUIREMENTS.iter().filter(|one| one.serves(needs)).collect();
-    let missing: Vec<_> = wanted.iter().copied().filter(|one| one.probe.shortfall().is_some()).collect();
+    let wanted: Vec<_> = REQUIREMENTS.iter().filter(|requirement| requirement.serves(needs)).collect();
+    let missing: Vec<_> =
+        wanted.iter().copied().filter(|requirement| requirement.probe.shortfall().is_some()).collect();
     if missing.is_empty() {
         say(&format!("setup: ok ({})", names(&wanted)));
         return Ok(());
@@ -39,7 +40,7 @@ pub(crate) fn run(needs: &[Need]) -> Result<(), Error> {
 
 /// Prints a step and runs it.
 fn perform(step: &Step<'_>) -> Result<(), Error> {
-    let line = step.words.join(" ");
+    let line = step.command.join(" ");
     match step.serves.as_slice() {
         [] => say(&format!("setup: running `{line}`")),
         [one] => say(&format!("setup: installing {}: needed {}: running `{line}`", one.name, one.why)),
@@ -50,7 +51,7 @@ fn perform(step: &Step<'_>) -> Result<(), Error> {
             say(&format!("setup: running `{line}`"));
         }
     }
-    let [program, args @ ..] = step.words.as_slice() else { return Ok(()) };
+    let [program, args @ ..] = step.command.as_slice() else { return Ok(()) };
     let mut install = if *program == "cargo" { tools::cargo() } else { command(program) };
     // The installation must not prompt, and `cargo install` must not use our target folder.
     install.args(args).env("DEBIAN_FRONTEND", "noninteractive").env_remove("CARGO_TARGET_DIR");
@@ -65,5 +66,5 @@ fn perform(step: &Step<'_>) -> Result<(), Error> {
 
 /// The names of requirements, comma-separated.
 fn names(requirements: &[&Requirement]) -> String {
-    requirements.iter().map(|one| one.name).collect::<Vec<_>>().join(", ")
+    requirements.iter().map(|requirement| requirement.name).collect::<Vec<_>>().join(", ")
 }

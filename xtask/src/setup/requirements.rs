@@ -175,7 +175,7 @@ mod tests {
     fn every_need_is_served_and_every_requirement_is_needed() {
         let needs = Need::USUAL.into_iter().chain([Need::Guest, Need::OtherGuest]);
         for need in needs.clone().filter(|&need| need != Need::Demo) {
-            assert!(REQUIREMENTS.iter().any(|one| one.serves(&[need])), "{need:?}");
+            assert!(REQUIREMENTS.iter().any(|requirement| requirement.serves(&[need])), "{need:?}");
         }
         for one in REQUIREMENTS {
             assert!(needs.clone().any(|need| one.serves(&[need])), "{}", one.name);
@@ -185,8 +185,11 @@ mod tests {
 
     #[test]
     fn the_demo_asks_for_no_more_than_it_shows() {
-        let names: Vec<_> =
-            REQUIREMENTS.iter().filter(|one| one.serves(&[Need::Demo])).map(|one| one.name).collect();
+        let names: Vec<_> = REQUIREMENTS
+            .iter()
+            .filter(|requirement| requirement.serves(&[Need::Demo]))
+            .map(|requirement| requirement.name)
+            .collect();
         assert_eq!(names, ["iputils-ping"]);
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Step<'a> {
     /// What it installs.
     pub(super) serves: Vec<&'a Requirement>,
     /// The command line.
-    pub(super) words: Vec<&'static str>,
+    pub(super) command: Vec<&'static str>,
     /// Whether to continue if it fails.
     pub(super) may_fail: bool,
 }
@@ -70,8 +70,8 @@ pub(super) fn plan<'a>(missing: &[&'a Requirement], host: Host) -> Plan<'a> {
     }
     for &one in missing {
         if let Install::Crate(name, version) = one.install {
-            let words = ["cargo", "install", name, "--version", version, "--locked", "--force"];
-            plan.steps.push(Step { serves: vec![one], words: words.to_vec(), may_fail: false });
+            let command = ["cargo", "install", name, "--version", version, "--locked", "--force"];
+            plan.steps.push(Step { serves: vec![one], command: command.to_vec(), may_fail: false });
         }
     }
     if packages.is_empty() {
@@ -93,8 +93,8 @@ impl<'a> Plan<'a> {
     /// Adds a command that installs all of `what` at once.
     fn push(&mut self, what: Vec<(&'a Requirement, &'static str)>, command: &[&'static str], may_fail: bool) {
         let (serves, names): (Vec<_>, Vec<_>) = what.into_iter().unzip();
-        let words = command.iter().copied().chain(names).collect();
-        self.steps.push(Step { serves, words, may_fail });
+        let command = command.iter().copied().chain(names).collect();
+        self.steps.push(Step { serves, command, may_fail });
     }
 }
 
@@ -143,11 +143,11 @@ mod tests {
     const DEBIAN_ROOT: Host = Host { rustup: true, apt: true, root: true };
 
     fn named(names: &[&str]) -> Vec<&'static Requirement> {
-        REQUIREMENTS.iter().filter(|one| names.contains(&one.name)).collect()
+        REQUIREMENTS.iter().filter(|requirement| names.contains(&requirement.name)).collect()
     }
 
     fn lines(plan: &Plan<'_>) -> Vec<String> {
-        plan.steps.iter().map(|step| step.words.join(" ")).collect()
+        plan.steps.iter().map(|step| step.command.join(" ")).collect()
     }
 
     fn refusal(plan: &Plan<'_>) -> String {
@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_fresh_debian_gets_everything_in_five_commands() {
-        let all: Vec<_> = REQUIREMENTS.iter().filter(|one| one.serves(&Need::USUAL)).collect();
+        let all: Vec<_> =
+            REQUIREMENTS.iter().filter(|requirement| requirement.serves(&Need::USUAL)).collect();
         let plan = plan(&all, DEBIAN_ROOT);
         let [components, target, linker, update, packages] = lines(&plan).try_into().expect("five commands");
         assert_eq!(components, "rustup component add rustfmt clippy rust-src");
@@ -183,7 +184,7 @@ mod tests {
     fn only_the_package_lists_may_fail() {
         let plan = plan(&named(&["clippy", "bpf-linker", "tcpdump"]), DEBIAN_ROOT);
         let may: Vec<_> =
-            plan.steps.iter().filter(|step| step.may_fail).map(|step| step.words.join(" ")).collect();
+            plan.steps.iter().filter(|step| step.may_fail).map(|step| step.command.join(" ")).collect();
         assert_eq!(may, ["apt-get update"]);
     }
 
@@ -191,9 +192,9 @@ mod tests {
     fn a_user_gets_the_rust_side_and_the_sudo_command() {
         let plan = plan(&named(&["bpf-linker", "tcpdump", "iperf3"]), Host { root: false, ..DEBIAN_ROOT });
         assert_eq!(lines(&plan).len(), 1);
-        let said = refusal(&plan);
-        assert!(said.contains("sudo apt-get update && sudo apt-get install"), "{said}");
-        assert!(said.ends_with(" tcpdump iperf3"), "{said}");
+        let message = refusal(&plan);
+        assert!(message.contains("sudo apt-get update && sudo apt-get install"), "{message}");
+        assert!(message.ends_with(" tcpdump iperf3"), "{message}");
     }
 
     #[test]

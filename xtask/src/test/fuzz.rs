@@ -115,9 +115,9 @@ mod tests {
     #[test]
     fn nothing_is_written_to_the_work_tree() {
         let run = fuzzer("topology", &["examples"], Duration::from_secs(7)).expect("a folder");
-        let words: Vec<_> = run.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-        let of = |word: &str| words.iter().position(|found| found.contains(word)).expect(word);
-        assert!(words[of("-artifact_prefix=")].contains(&*folder().to_string_lossy()));
-        assert!(words[of("-artifact_prefix=") + 1].ends_with("fuzz/found/topology"), "{words:?}");
+        let arguments: Vec<_> = run.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+        let of = |word: &str| arguments.iter().position(|found| found.contains(word)).expect(word);
+        assert!(arguments[of("-artifact_prefix=")].contains(&*folder().to_string_lossy()));
+        assert!(arguments[of("-artifact_prefix=") + 1].ends_with("fuzz/found/topology"), "{arguments:?}");
     }
 }

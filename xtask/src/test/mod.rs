@@ -59,24 +59,24 @@ impl Args {
     }
 
     /// The command line of this request, for the hint to run it as root.
-    fn line(&self) -> String {
-        let mut words = vec!["test"];
+    fn command_line(&self) -> String {
+        let mut arguments = vec!["test"];
         match self.suite() {
-            Suite::Quick => words.push("--quick"),
-            Suite::Long => words.push("--long"),
+            Suite::Quick => arguments.push("--quick"),
+            Suite::Long => arguments.push("--long"),
             Suite::Full => {}
         }
         for stage in &self.only {
-            words.extend(["--only", stage.name()]);
+            arguments.extend(["--only", stage.name()]);
         }
         for kernel in &self.kernel {
-            words.extend(["--kernel", kernel]);
+            arguments.extend(["--kernel", kernel]);
         }
         if !self.test_args.is_empty() {
-            words.push("--");
-            words.extend(self.test_args.iter().map(String::as_str));
+            arguments.push("--");
+            arguments.extend(self.test_args.iter().map(String::as_str));
         }
-        words.join(" ")
+        arguments.join(" ")
     }
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         return Err(Error::NoStages);
     }
     if stages.contains(&Stage::Integration) && !is_root() {
-        return Err(Error::NeedsRoot { chore: args.line() });
+        return Err(Error::NeedsRoot { chore: args.command_line() });
     }
     let mut times = Times::default();
     let mut needs: Vec<_> = stages.iter().flat_map(|stage| stage.needs()).copied().collect();
@@ -122,14 +122,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 fn run_stages(args: &Args, stages: &[Stage], times: &mut Times) -> Result<(), Error> {
     for (index, &stage) in stages.iter().enumerate() {
         say(&format!("\n== {}/{} {}: {}", index + 1, stages.len(), stage.name(), stage.about()));
-        let begun = Instant::now();
+        let started = Instant::now();
         let done = run_stage(stage, args, times);
-        times.add_stage(stage.name(), begun.elapsed());
+        times.add_stage(stage.name(), started.elapsed());
         if interrupt::seen() {
             return Err(Error::Interrupted);
         }
         done.map_err(|error| Error::Stage { stage: stage.name(), source: Box::new(error) })?;
-        say(&format!("-- {} ok in {}", stage.name(), seconds(begun.elapsed())));
+        say(&format!("-- {} ok in {}", stage.name(), seconds(started.elapsed())));
     }
     Ok(())
 }
@@ -155,23 +155,23 @@ const SLOWEST: usize = 20;
 
 /// The duration of each stage and integration test.
 struct Times {
-    begun: Instant,
+    started: Instant,
     stages: Vec<(&'static str, Duration)>,
     tests: Vec<Outcome>,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { begun: Instant::now(), stages: Vec::new(), tests: Vec::new() }
+        Self { started: Instant::now(), stages: Vec::new(), tests: Vec::new() }
     }
 }
 
 impl Times {
     /// Runs a stage and records its duration.
     fn stage<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
-        let begun = Instant::now();
+        let started = Instant::now();
         let done = work();
-        self.add_stage(name, begun.elapsed());
+        self.add_stage(name, started.elapsed());
         done
     }
 
@@ -181,7 +181,7 @@ impl Times {
 
     /// The time since the start.
     fn total(&self) -> Duration {
-        self.begun.elapsed()
+        self.started.elapsed()
     }
 
     /// Prints a table of the stages and of the slowest tests.
@@ -229,10 +229,10 @@ mod tests {
     fn the_way_to_root_repeats_the_request() {
         let test_args = vec!["roaming".to_owned()];
         let args = Args { only: vec![Stage::Unit, Stage::Integration], test_args, ..ALL };
-        assert_eq!(args.line(), "test --only unit --only integration -- roaming");
-        assert_eq!(ALL.line(), "test");
-        assert_eq!(Args { long: true, ..ALL }.line(), "test --long");
+        assert_eq!(args.command_line(), "test --only unit --only integration -- roaming");
+        assert_eq!(ALL.command_line(), "test");
+        assert_eq!(Args { long: true, ..ALL }.command_line(), "test --long");
         let kernel = vec!["6.1".to_owned(), "arm64".to_owned()];
-        assert_eq!(Args { kernel, ..ALL }.line(), "test --kernel 6.1 --kernel arm64");
+        assert_eq!(Args { kernel, ..ALL }.command_line(), "test --kernel 6.1 --kernel arm64");
     }
 }

@@ -131,13 +131,13 @@ impl Binary {
         command.args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"]);
         command.envs(plan.environment.iter().cloned()).env("TMPDIR", scratch.path());
         command.stdout(file.try_clone()?).stderr(file).process_group(0);
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut child = command.spawn()?;
         let pid = Pid::from_raw(child.id().cast_signed());
-        running.begin(pid, name);
+        running.add(pid, name);
         // WNOWAIT leaves a zombie, so the pid is not reused before the test is removed from `running`.
         while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
-        let killed = running.end(pid);
+        let killed = running.remove(pid);
         let status = child.wait()?;
         let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
         let left = fs::read_dir(&scratch)?.flatten().next();
@@ -148,7 +148,7 @@ impl Binary {
             None => left.map(|entry| format!("it left {}", entry.path().display())),
         };
         let lacks = failure.as_ref().and_then(|_| missing(&text));
-        Ok(Outcome { name: name.to_owned(), time: begun.elapsed(), failure, lacks })
+        Ok(Outcome { name: name.to_owned(), time: started.elapsed(), failure, lacks })
     }
 }
 
@@ -158,8 +158,11 @@ pub(super) fn run(binary: &Binary, plan: &Plan, outcomes: &mut Vec<Outcome>) -> 
         outcome.show(log);
         outcomes.push(outcome);
     })?;
-    let failed: Vec<_> =
-        outcomes.iter().filter(|outcome| outcome.failure.is_some()).map(|one| one.name.clone()).collect();
+    let failed: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| outcome.failure.is_some())
+        .map(|outcome| outcome.name.clone())
+        .collect();
     say(&format!("\n{} passed, {} failed", outcomes.len() - failed.len(), failed.len()));
     if failed.is_empty() { Ok(()) } else { Err(Error::TestsFailed(failed)) }
 }
@@ -267,25 +270,25 @@ impl Outcome {
 struct Running(Mutex<HashMap<Pid, Test>>);
 
 struct Test {
-    begun: Instant,
+    started: Instant,
     name: String,
     killed: Option<String>,
 }
 
 impl Running {
-    fn begin(&self, pid: Pid, name: &str) {
-        let test = Test { begun: Instant::now(), name: name.to_owned(), killed: None };
+    fn add(&self, pid: Pid, name: &str) {
+        let test = Test { started: Instant::now(), name: name.to_owned(), killed: None };
         self.tests().insert(pid, test);
     }
 
     /// Removes a test, which is not signalled after this. Returns why it was killed, if it was.
-    fn end(&self, pid: Pid) -> Option<String> {
+    fn remove(&self, pid: Pid) -> Option<String> {
         self.tests().remove(&pid)?.killed
     }
 
     fn kill_older_than(&self, limit: Duration, reason: &str) {
         for (pid, test) in self.tests().iter_mut().filter(|(_, test)| test.killed.is_none()) {
-            if test.begun.elapsed() >= limit {
+            if test.started.elapsed() >= limit {
                 test.killed = Some(reason.to_owned());
                 if let Err(error) = killpg(*pid, Signal::SIGKILL) {
                     eprintln!("warning: cannot kill {}: {error}", test.name);
@@ -352,7 +355,7 @@ mod tests {
         run_some(&Binary(script), &plan, (&tests, plan.slots), &folder, |outcome, _| outcomes.push(outcome));
         fs::remove_dir_all(&folder).expect("our own folder");
         outcomes.sort_by(|one, other| one.name.cmp(&other.name));
-        outcomes.into_iter().map(|one| (one.name, one.failure)).collect()
+        outcomes.into_iter().map(|outcome| (outcome.name, outcome.failure)).collect()
     }
 
     #[test]

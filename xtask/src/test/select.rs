@@ -73,9 +73,9 @@ pub(super) fn plan(binary: &Binary, suite: Suite, arguments: &[String]) -> Resul
     in_order(&mut tests);
     let variables = suite.variables().iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
     let environment: Vec<_> = variables.chain([seed()]).collect();
-    let told: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let assignments: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let slots = PER_CPU * thread::available_parallelism().map_or(1, NonZero::get);
-    say(&format!("{} tests, {slots} at a time, with {}", tests.len(), told.join(" ")));
+    say(&format!("{} tests, {slots} at a time, with {}", tests.len(), assignments.join(" ")));
     let (alone, tests) = tests.into_iter().partition(|name| ALONE.contains(&name.as_str()));
     Ok(Plan { suite, tests: in_groups(tests), slots, alone, limit: suite.limit(), environment })
 }

@@ -52,7 +52,7 @@ impl Desired {
                 continue;
             }
             if let Some(path) = segments.path(entry.bridge, entry.mac) {
-                match paths.number(&path.crossings) {
+                match paths.number_of(&path.crossings) {
                     Some(number) => self.add_station(bridge.number, entry.mac, &path, number, largest_mtu),
                     None => self.unnumbered += 1,
                 }

@@ -240,10 +240,10 @@ fn company_disarms_the_port_it_is_on() {
 fn what_cannot_be_asked_disarms_every_port() {
     for source in [Blocker::Programs, Blocker::Qdiscs, Blocker::PacketSockets, Blocker::Rules] {
         let mut facts = facts();
-        assert_eq!(facts.record_answer::<(), _>(source, Err("no descriptors")), None);
+        assert_eq!(facts.record_reply::<(), _>(source, Err("no descriptors")), None);
         let reason = Some(NotArmed::Unreadable("no descriptors".to_owned()));
         assert_eq!(desired(&facts).states, [(1, reason.clone()), (2, reason)].into());
-        assert_eq!(facts.record_answer::<_, String>(source, Ok(())), Some(()));
+        assert_eq!(facts.record_reply::<_, String>(source, Ok(())), Some(()));
         assert_eq!(desired(&facts).states, [(1, None), (2, None)].into());
     }
 }
@@ -324,7 +324,7 @@ fn with_xdp_at_a() -> (Layout, NetnsState) {
     layout.ports[0].xdp = Some("ns0".parse().expect("a name"));
     facts.xdp_attached.insert("vp5".to_owned());
     facts.xdp_takers = BTreeSet::from([A, B]);
-    facts.ready.insert(A, Ready { gro: true, whole: true });
+    facts.ready.insert(A, Ready { gro: true, complete: true });
     (layout, facts)
 }
 
@@ -351,10 +351,10 @@ fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
     };
     assert_eq!(reason(|facts| facts.xdp_attached.clear()), Some(NotArmed::XdpNotAttached));
     assert_eq!(reason(|facts| facts.xdp_takers.clear()), Some(NotArmed::XdpMissed));
-    let stale = |facts: &mut NetnsState| facts.ready = [(A, Ready { gro: false, whole: true })].into();
+    let stale = |facts: &mut NetnsState| facts.ready = [(A, Ready { gro: false, complete: true })].into();
     assert_eq!(reason(stale), Some(NotArmed::XdpTakesNone));
     assert_eq!(reason(|facts| facts.ready.clear()), Some(NotArmed::XdpTakesNone));
-    let in_parts = |facts: &mut NetnsState| facts.ready = [(A, Ready { gro: true, whole: false })].into();
+    let in_parts = |facts: &mut NetnsState| facts.ready = [(A, Ready { gro: true, complete: false })].into();
     assert_eq!(reason(in_parts), Some(NotArmed::TxOffloads));
     let without_tc = |facts: &mut NetnsState| {
         let _ = facts.attached.remove("vp5");

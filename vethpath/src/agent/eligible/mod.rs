@@ -77,7 +77,7 @@ fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &NetnsState) -> Result
     match (takes, says_so) {
         (false, _) => Err(NotArmed::XdpTakesNone),
         (true, false) => Err(NotArmed::XdpMissed),
-        (true, true) if ready.whole => Ok(()),
+        (true, true) if ready.complete => Ok(()),
         (true, true) => Err(NotArmed::TxOffloads),
     }
 }

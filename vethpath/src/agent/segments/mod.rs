@@ -233,7 +233,7 @@ impl Paths {
     }
 
     /// The number of a path; 0 if it crosses no trunk. `None` if there is no room for another.
-    pub fn number(&mut self, crossings: &[u16]) -> Option<u32> {
+    pub fn number_of(&mut self, crossings: &[u16]) -> Option<u32> {
         if crossings.is_empty() {
             return Some(0);
         }

@@ -256,31 +256,31 @@ fn trunks_that_form_a_loop_are_not_crossed() {
 #[test]
 fn a_path_keeps_its_number_over_a_restart() {
     let mut paths = Paths::known([], 10);
-    assert_eq!(paths.number(&[]), Some(0));
-    assert_eq!(paths.number(&[4, 7]), Some(1));
-    assert_eq!(paths.number(&[4]), Some(2));
-    assert_eq!(paths.number(&[4, 7]), Some(1));
+    assert_eq!(paths.number_of(&[]), Some(0));
+    assert_eq!(paths.number_of(&[4, 7]), Some(1));
+    assert_eq!(paths.number_of(&[4]), Some(2));
+    assert_eq!(paths.number_of(&[4, 7]), Some(1));
     let written: Vec<_> = paths.beyond(0).collect();
     assert_eq!(paths.beyond(1).map(|(number, _)| number).collect::<Vec<_>>(), [2]);
     let mut again = Paths::known(written, 10);
-    assert_eq!(again.number(&[9]), Some(3));
-    assert_eq!(again.number(&[4]), Some(2));
+    assert_eq!(again.number_of(&[9]), Some(3));
+    assert_eq!(again.number_of(&[4]), Some(2));
 }
 
 #[test]
 fn an_agent_killed_while_it_wrote_leaves_no_number_to_be_given_twice() {
     let mut paths = Paths::known([], 10);
-    let (_, second) = (paths.number(&[4, 7]), paths.number(&[4]));
+    let (_, second) = (paths.number_of(&[4, 7]), paths.number_of(&[4]));
     let written = paths.beyond(0).filter(|(number, _)| Some(*number) == second);
     let mut again = Paths::known(written.collect::<Vec<_>>(), 10);
-    assert_eq!((again.number(&[4]), again.number(&[4, 7])), (Some(2), Some(3)));
+    assert_eq!((again.number_of(&[4]), again.number_of(&[4, 7])), (Some(2), Some(3)));
 }
 
 #[test]
 fn a_full_map_numbers_no_more() {
     let mut paths = Paths::known([], 2);
-    assert_eq!(paths.number(&[1]), Some(1));
-    assert_eq!(paths.number(&[2]), None);
-    assert_eq!(paths.number(&[1]), Some(1));
-    assert_eq!(Paths::known([], 1).number(&[1]), None);
+    assert_eq!(paths.number_of(&[1]), Some(1));
+    assert_eq!(paths.number_of(&[2]), None);
+    assert_eq!(paths.number_of(&[1]), Some(1));
+    assert_eq!(Paths::known([], 1).number_of(&[1]), None);
 }

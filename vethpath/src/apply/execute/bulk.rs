@@ -63,7 +63,7 @@ impl Kind {
 }
 
 impl Executor<'_> {
-    /// Runs steps in order, and adjacent steps of one kind together. Each is in the journal before it is begun, and in
+    /// Runs steps in order, and adjacent steps of one kind together. Each is in the journal before it starts, and in
     /// the list for undo by the time it is done. `progress` is called with the number of steps completed.
     ///
     /// A bridge that this run has created comes up last. Each host sends MLD, DAD and ND multicast when its link comes

@@ -18,9 +18,9 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Begins the window. This is called on the measuring thread: on a busy CPU a thread may be scheduled later than a
+    /// Starts the window. This is called on the measuring thread: on a busy CPU a thread may be scheduled later than a
     /// slice takes.
-    pub(super) fn begin(timing: Timing) -> Self {
+    pub(super) fn start(timing: Timing) -> Self {
         let warm = Instant::now() + timing.warm_up;
         Self { warm, end: warm + timing.measure }
     }
@@ -29,15 +29,15 @@ impl Window {
 /// Two halves that share sockets. In a slice both run at once, each on its thread.
 pub(super) trait Load: Send + Sync {
     /// Called before each slice, while both halves are idle.
-    fn begin(&self) {}
+    fn prepare(&self) {}
 
     /// The client or sender half. It runs for the time of `timing` or until `stop` is set, and then signals the other
     /// half.
-    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement>;
+    fn run_client(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement>;
 
     /// The other half. It runs until it is signalled, or until nothing arrives and `stop` is set. Returns how much
-    /// arrived, if only this half knows. It does nothing if another process answers.
-    fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived>;
+    /// arrived, if only this half knows. It does nothing if another process replies.
+    fn run_server(&self, stop: &AtomicBool) -> io::Result<Arrived>;
 
     /// The minimum number of frames that both ends sent for the measured work.
     fn fewest_frames(&self, measured: &Measurement) -> u64;

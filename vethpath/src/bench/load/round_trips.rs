@@ -86,16 +86,16 @@ impl Peer {
             value.map(|value| value.get_name().to_owned()).unwrap_or_default()
         };
         let (role, wait) = (name(role.to_possible_value()), name(wait.to_possible_value()));
-        let mut words = ["role", "size", "wait", "parent"]
+        let mut arguments = ["role", "size", "wait", "parent"]
             .into_iter()
             .zip([role, size.to_string(), wait, parent.to_string()])
             .map(|(name, value)| format!("--{name}={value}"))
             .collect::<Vec<_>>();
-        words.extend(other.map(|other| format!("--other={other}")));
-        words
+        arguments.extend(other.map(|other| format!("--other={other}")));
+        arguments
     }
 
-    /// Runs until the other end or the control socket is closed, or the parent ends. The asking role reads the timing
+    /// Runs until the other end or the control socket is closed, or the parent ends. The client reads the timing
     /// of slices from its standard error, a socket, and writes its reports there.
     ///
     /// # Errors
@@ -112,15 +112,15 @@ impl Peer {
         let Self { role, size, wait, other, .. } = self;
         let socket = io::stdin().as_fd().try_clone_to_owned()?;
         match (role, other) {
-            (Role::Answer, Some(asker)) => udp_rr::answer(&socket.into(), asker, size, wait),
-            (Role::Answer, None) => tcp_rr::answer(&socket.into(), size, wait),
-            (Role::Ask, Some(answerer)) => {
-                let mut asking = udp_rr::Asking { socket: socket.into(), to: answerer, size, wait };
-                tell(|window| asking.ask(window))
+            (Role::Answer, Some(client)) => udp_rr::serve(&socket.into(), client, size, wait),
+            (Role::Answer, None) => tcp_rr::serve(&socket.into(), size, wait),
+            (Role::Ask, Some(server)) => {
+                let mut client = udp_rr::Client { socket: socket.into(), to: server, size, wait };
+                measure_slices(|window| client.run_slice(window))
             }
             (Role::Ask, None) => {
-                let mut asking = tcp_rr::Asking { stream: socket.into(), size, wait };
-                tell(|window| asking.ask(window))
+                let mut client = tcp_rr::Client { stream: socket.into(), size, wait };
+                measure_slices(|window| client.run_slice(window))
             }
         }
     }
@@ -141,11 +141,11 @@ impl Peer {
 }
 
 /// Measures each requested slice.
-fn tell(mut ask: impl FnMut(Window) -> io::Result<Measurement>) -> io::Result<()> {
+fn measure_slices(mut measure: impl FnMut(Window) -> io::Result<Measurement>) -> io::Result<()> {
     let control = UnixStream::from(io::stderr().as_fd().try_clone_to_owned()?);
     for line in BufReader::new(&control).lines() {
         let timing: Timing = serde_json::from_str(&line?)?;
-        let reply = match ask(Window::begin(timing)) {
+        let reply = match measure(Window::start(timing)) {
             Ok(Measurement { sent, received, histogram, .. }) => {
                 let recorded = histogram.iter().flat_map(|histogram| histogram.iter_recorded());
                 let nanoseconds = recorded.map(|step| (step.value_iterated_to(), step.count_at_value()));
@@ -174,42 +174,41 @@ impl Drop for Process {
     }
 }
 
-/// An answering process, which runs until this is dropped.
-pub(super) struct Answerer {
+/// The server process, which runs until this is dropped.
+pub(super) struct ServerProcess {
     _process: Process,
 }
 
-impl Answerer {
-    /// `asker` is set for UDP.
+impl ServerProcess {
+    /// `client` is set for UDP.
     pub(super) fn start(
         socket: impl Into<OwnedFd>,
         size: usize,
         wait: Wait,
-        asker: Option<SocketAddr>,
+        client: Option<SocketAddr>,
     ) -> io::Result<Self> {
-        let process = Peer::new(Role::Answer, size, wait, asker).start(socket, Stdio::null())?;
+        let process = Peer::new(Role::Answer, size, wait, client).start(socket, Stdio::null())?;
         Ok(Self { _process: process })
     }
 }
 
-/// An asking process, which runs until this is dropped.
-struct Asker {
+/// The client process, which runs until this is dropped.
+struct ClientProcess {
     _process: Process,
     control: Mutex<BufReader<UnixStream>>,
 }
 
-impl Asker {
-    /// `answerer` is set for UDP.
+impl ClientProcess {
+    /// `server` is set for UDP.
     fn start(
         socket: impl Into<OwnedFd>,
         size: usize,
         wait: Wait,
-        answerer: Option<SocketAddr>,
+        server: Option<SocketAddr>,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         ours.set_read_timeout(Some(READ_TIMEOUT))?;
-        let process =
-            Peer::new(Role::Ask, size, wait, answerer).start(socket, OwnedFd::from(theirs).into())?;
+        let process = Peer::new(Role::Ask, size, wait, server).start(socket, OwnedFd::from(theirs).into())?;
         Ok(Self { _process: process, control: Mutex::new(BufReader::new(ours)) })
     }
 
@@ -232,8 +231,8 @@ impl Asker {
             }
         }
         // A line that is not a report is the process's error message.
-        let words = || io::Error::other(String::from_utf8_lossy(&line).trim_end().to_owned());
-        match serde_json::from_slice(&line).map_err(|_| words())? {
+        let message = || io::Error::other(String::from_utf8_lossy(&line).trim_end().to_owned());
+        match serde_json::from_slice(&line).map_err(|_| message())? {
             Reply::Measurement { sent, received, nanoseconds } => {
                 Measurement::parse_counts(sent, received, &nanoseconds)
             }
@@ -244,8 +243,8 @@ impl Asker {
 
 /// The two processes.
 pub(super) struct RoundTrips {
-    asker: Asker,
-    _answerer: Answerer,
+    client: ClientProcess,
+    _server: ServerProcess,
 }
 
 impl RoundTrips {
@@ -256,11 +255,11 @@ impl RoundTrips {
         size: usize,
         wait: Wait,
     ) -> Result<io::Result<Self>, Error> {
-        let sockets = udp_sockets(ends, addresses, wait).await?.and_then(|(asking, answering)| {
+        let sockets = udp_sockets(ends, addresses, wait).await?.and_then(|(client_socket, server_socket)| {
             // Without a read timeout, which costs a timer per datagram.
-            answering.set_read_timeout(None)?;
-            let addresses = (asking.local_addr()?, answering.local_addr()?);
-            Ok(((asking, answering), addresses))
+            server_socket.set_read_timeout(None)?;
+            let addresses = (client_socket.local_addr()?, server_socket.local_addr()?);
+            Ok(((client_socket, server_socket), addresses))
         });
         match sockets {
             Ok((sockets, addresses)) => Self::start(ends, sockets, Some(addresses), size, wait).await,
@@ -275,10 +274,10 @@ impl RoundTrips {
         size: usize,
         wait: Wait,
     ) -> Result<io::Result<Self>, Error> {
-        let pair = tcp_pair(ends, addresses, wait).await?.and_then(|(asking, answering)| {
+        let pair = tcp_pair(ends, addresses, wait).await?.and_then(|(client_socket, server_socket)| {
             // As for UDP: a timeout costs a timer per wait.
-            answering.set_read_timeout(None)?;
-            Ok((asking, answering))
+            server_socket.set_read_timeout(None)?;
+            Ok((client_socket, server_socket))
         });
         match pair {
             Ok(pair) => Self::start(ends, pair, None, size, wait).await,
@@ -286,28 +285,31 @@ impl RoundTrips {
         }
     }
 
-    /// Starts them, each at its end with its socket. For UDP, `addresses` are the asker's and the answerer's.
+    /// Starts them, each at its end with its socket. For UDP, `addresses` are the client's and the server's.
     async fn start(
-        (asks, answers): (&Endpoint, &Endpoint),
-        (asking, answering): (impl Into<OwnedFd> + Send + 'static, impl Into<OwnedFd> + Send + 'static),
+        (client_end, server_end): (&Endpoint, &Endpoint),
+        (client_socket, server_socket): (
+            impl Into<OwnedFd> + Send + 'static,
+            impl Into<OwnedFd> + Send + 'static,
+        ),
         addresses: Option<(SocketAddr, SocketAddr)>,
         size: usize,
         wait: Wait,
     ) -> Result<io::Result<Self>, Error> {
         let (from, to) = addresses.unzip();
-        let answerer = answers.run(move || Answerer::start(answering, size, wait, from)).await?;
-        let asker = asks.run(move || Asker::start(asking, size, wait, to)).await?;
-        Ok(answerer.and_then(|answerer| Ok(Self { asker: asker?, _answerer: answerer })))
+        let server = server_end.run(move || ServerProcess::start(server_socket, size, wait, from)).await?;
+        let client = client_end.run(move || ClientProcess::start(client_socket, size, wait, to)).await?;
+        Ok(server.and_then(|server| Ok(Self { client: client?, _server: server })))
     }
 }
 
 impl Load for RoundTrips {
-    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
-        self.asker.slice(timing, stop)
+    fn run_client(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
+        self.client.slice(timing, stop)
     }
 
-    /// The answering process does the work.
-    fn answer(&self, _: &AtomicBool) -> io::Result<Arrived> {
+    /// The server process does the work.
+    fn run_server(&self, _: &AtomicBool) -> io::Result<Arrived> {
         Ok(Arrived::default())
     }
 
@@ -321,10 +323,10 @@ mod tests {
     use std::{os::unix::net::UnixDatagram, thread, time::Duration};
 
     use super::*;
-    use crate::bench::load::tcp_rr::ANSWER;
+    use crate::bench::load::tcp_rr::REQUEST;
 
     /// The environment variable with a test process's arguments.
-    const WORDS: &str = "VETHPATH_BENCH_END";
+    const ARGUMENTS: &str = "VETHPATH_BENCH_END";
 
     #[derive(clap::Parser)]
     struct Line {
@@ -335,22 +337,22 @@ mod tests {
     impl Peer {
         /// The test binary has no such command line. The process is this binary again, with the test below.
         pub(super) fn configure(self, command: &mut Command) {
-            let this = concat!(module_path!(), "::in_a_process_of_its_own");
-            let (_, this) = this.split_once("::").expect("a path in a crate");
-            command.args([this, "--exact"]).env(WORDS, self.arguments().join(" "));
+            let test = concat!(module_path!(), "::in_a_process_of_its_own");
+            let (_, test) = test.split_once("::").expect("a path in a crate");
+            command.args([test, "--exact"]).env(ARGUMENTS, self.arguments().join(" "));
         }
     }
 
-    fn parse(words: &[String]) -> Peer {
-        let line: Line = clap::Parser::parse_from(std::iter::once(&"test".to_owned()).chain(words));
+    fn parse(arguments: &[String]) -> Peer {
+        let line: Line = clap::Parser::parse_from(std::iter::once(&"test".to_owned()).chain(arguments));
         line.peer
     }
 
     /// Does nothing without the environment variable.
     #[test]
     fn in_a_process_of_its_own() {
-        let Ok(words) = std::env::var(WORDS) else { return };
-        parse(&words.split(' ').map(str::to_owned).collect::<Vec<_>>()).run().unwrap();
+        let Ok(arguments) = std::env::var(ARGUMENTS) else { return };
+        parse(&arguments.split(' ').map(str::to_owned).collect::<Vec<_>>()).run().unwrap();
     }
 
     #[test]
@@ -368,14 +370,14 @@ mod tests {
         let (one, other) = UnixDatagram::pair().unwrap();
         other.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let pid = thread::spawn(move || {
-            let answerer = Answerer::start(one, 2, Wait::Blocking, None).unwrap();
-            let pid = Pid::from_raw(answerer._process.0.id().cast_signed());
-            // An answer proves that PR_SET_PDEATHSIG is set.
-            other.send(&[ANSWER, 7]).unwrap();
+            let server = ServerProcess::start(one, 2, Wait::Blocking, None).unwrap();
+            let pid = Pid::from_raw(server._process.0.id().cast_signed());
+            // A reply proves that PR_SET_PDEATHSIG is set.
+            other.send(&[REQUEST, 7]).unwrap();
             let mut room = [0; 2];
-            assert_eq!((other.recv(&mut room).unwrap(), room), (2, [ANSWER, 7]));
+            assert_eq!((other.recv(&mut room).unwrap(), room), (2, [REQUEST, 7]));
             // `drop` must not kill it: the end of this thread must.
-            std::mem::forget(answerer);
+            std::mem::forget(server);
             (pid, other)
         });
         let (pid, other) = pid.join().unwrap();
@@ -384,12 +386,12 @@ mod tests {
     }
 
     #[test]
-    fn an_asker_that_is_gone_is_told_so() {
+    fn a_client_that_is_gone_is_an_error() {
         let (one, _other) = UnixStream::pair().unwrap();
-        let asker = Asker::start(one, 2, Wait::Blocking, None).unwrap();
-        let pid = Pid::from_raw(asker._process.0.id().cast_signed());
+        let client = ClientProcess::start(one, 2, Wait::Blocking, None).unwrap();
+        let pid = Pid::from_raw(client._process.0.id().cast_signed());
         nix::sys::signal::kill(pid, Signal::SIGKILL).unwrap();
         let timing = Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) };
-        assert!(asker.slice(timing, &AtomicBool::new(false)).is_err());
+        assert!(client.slice(timing, &AtomicBool::new(false)).is_err());
     }
 }

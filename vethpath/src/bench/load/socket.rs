@@ -23,7 +23,7 @@ use nix::{
 
 use crate::bench::{endpoints::Endpoint, error::Error, workload::Wait};
 
-/// Timeout of an answer, which takes some microseconds on one core.
+/// Timeout of a reply, which takes some microseconds on one core.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Timeout for establishing a connection and for a stalled one. It is longer than the first TCP retransmissions.
@@ -46,11 +46,12 @@ pub(super) fn udp(address: IpAddr, wait: Wait) -> io::Result<UdpSocket> {
 
 /// A UDP socket at each end.
 pub(super) async fn udp_sockets(
-    (asks, answers): (&Endpoint, &Endpoint),
+    (client_end, server_end): (&Endpoint, &Endpoint),
     (from, to): (IpAddr, IpAddr),
     wait: Wait,
 ) -> Result<io::Result<(UdpSocket, UdpSocket)>, Error> {
-    let (a, b) = (asks.run(move || udp(from, wait)).await?, answers.run(move || udp(to, wait)).await?);
+    let (a, b) =
+        (client_end.run(move || udp(from, wait)).await?, server_end.run(move || udp(to, wait)).await?);
     Ok(a.and_then(|a| Ok((a, b?))))
 }
 
@@ -79,11 +80,11 @@ pub(super) fn listener(address: IpAddr) -> io::Result<TcpListener> {
 
 /// The two ends of a new TCP connection, with cubic and without Nagle's algorithm.
 pub(super) async fn tcp_pair(
-    (asks, answers): (&Endpoint, &Endpoint),
+    (client_end, server_end): (&Endpoint, &Endpoint),
     (from, to): (IpAddr, IpAddr),
     wait: Wait,
 ) -> Result<io::Result<(TcpStream, TcpStream)>, Error> {
-    let listening = match answers.run(move || listener(to)).await? {
+    let listening = match server_end.run(move || listener(to)).await? {
         Ok(listening) => listening,
         Err(error) => return Ok(Err(error)),
     };
@@ -91,8 +92,8 @@ pub(super) async fn tcp_pair(
         Ok(target) => target,
         Err(error) => return Ok(Err(error)),
     };
-    let accepted = answers.run(move || accept(&listening));
-    let connected = asks.run(move || dial(from, target)).await?;
+    let accepted = server_end.run(move || accept(&listening));
+    let connected = client_end.run(move || dial(from, target)).await?;
     let accepted = accepted.await?;
     let both = || {
         // The connecting end has the cause of a failure; the accepting end has only timed out.

@@ -43,14 +43,14 @@ const NONE: u64 = u64::MAX;
 
 impl TcpConnect {
     pub(super) async fn open(
-        (_, answers): (&Endpoint, &Endpoint),
+        (_, server_end): (&Endpoint, &Endpoint),
         (from, to): (IpAddr, IpAddr),
     ) -> Result<io::Result<Self>, Error> {
         let open = |listening: TcpListener| {
             let to = listening.local_addr()?;
             Ok(Self { listening, from, to, last: AtomicU64::new(NONE) })
         };
-        Ok(answers.run(move || listener(to)).await?.and_then(open))
+        Ok(server_end.run(move || listener(to)).await?.and_then(open))
     }
 
     fn connect(&self) -> io::Result<()> {
@@ -61,21 +61,21 @@ impl TcpConnect {
 }
 
 impl Load for TcpConnect {
-    fn begin(&self) {
+    fn prepare(&self) {
         self.last.store(NONE, Ordering::Release);
     }
 
-    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
-        let window = Window::begin(timing);
+    fn run_client(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
+        let window = Window::start(timing);
         let mut measured = Measurement::counted();
         let mut since = None;
         loop {
-            let begin = Instant::now();
-            if begin >= window.warm && since.is_none() {
-                (since, measured.within) = (Some(begin), 0);
+            let started = Instant::now();
+            if started >= window.warm && since.is_none() {
+                (since, measured.within) = (Some(started), 0);
             }
-            if begin >= window.end || stop.load(Ordering::Relaxed) {
-                measured.window = since.map(|since| begin - since).unwrap_or_default();
+            if started >= window.end || stop.load(Ordering::Relaxed) {
+                measured.window = since.map(|since| started - since).unwrap_or_default();
                 // It is a number and not a flag: the server may not have read `last` since the previous connection.
                 self.last.store(measured.sent + 1, Ordering::Release);
                 // If `stop` is set, the server may be gone already.
@@ -90,7 +90,7 @@ impl Load for TcpConnect {
         }
     }
 
-    fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived> {
+    fn run_server(&self, stop: &AtomicBool) -> io::Result<Arrived> {
         let mut greeted = 0;
         loop {
             match persist(Wait::Blocking, || self.listening.accept())? {
@@ -126,14 +126,14 @@ mod tests {
     fn every_slice_ends_with_its_last_connection() {
         let listening = listener(Ipv4Addr::LOCALHOST.into()).unwrap();
         let (from, to) = (Ipv4Addr::LOCALHOST.into(), listening.local_addr().unwrap());
-        let both = TcpConnect { listening, from, to, last: AtomicU64::new(NONE) };
+        let load = TcpConnect { listening, from, to, last: AtomicU64::new(NONE) };
         let never = AtomicBool::new(false);
         for _ in 0..300 {
-            both.begin();
+            load.prepare();
             thread::scope(|scope| {
-                let answering = scope.spawn(|| both.answer(&never).unwrap());
-                let _ = both.ask(SLICE, &never).unwrap();
-                let _ = answering.join().unwrap();
+                let server = scope.spawn(|| load.run_server(&never).unwrap());
+                let _ = load.run_client(SLICE, &never).unwrap();
+                let _ = server.join().unwrap();
             });
         }
     }

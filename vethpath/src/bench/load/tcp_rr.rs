@@ -13,27 +13,27 @@ use super::{
 };
 use crate::bench::{measurement::Measurement, workload::Wait};
 
-/// First byte of a message that wants an answer, and of the one that ends a slice.
-pub(super) const ANSWER: u8 = 0;
+/// First byte of a request, and of the message that ends a slice.
+pub(super) const REQUEST: u8 = 0;
 const DONE: u8 = 1;
 
 /// Never set: a process is ended by a signal.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// The asking end, in its process.
-pub(super) struct Asking {
+/// The client, in its process.
+pub(super) struct Client {
     pub(super) stream: TcpStream,
     pub(super) size: usize,
     pub(super) wait: Wait,
 }
 
-impl Asking {
-    pub(super) fn ask(&mut self, window: Window) -> io::Result<Measurement> {
+impl Client {
+    pub(super) fn run_slice(&mut self, window: Window) -> io::Result<Measurement> {
         let mut measured = Measurement::round_trips()?;
-        let (mut message, mut room) = (vec![ANSWER; self.size], vec![0; self.size]);
+        let (mut message, mut room) = (vec![REQUEST; self.size], vec![0; self.size]);
         loop {
-            let begin = Instant::now();
-            if begin >= window.end {
+            let started = Instant::now();
+            if started >= window.end {
                 message[0] = DONE;
                 let _ = write_all(&self.stream, &message, self.wait, &NEVER)?;
                 return Ok(measured);
@@ -42,14 +42,14 @@ impl Asking {
             let there_and_back = write_all(&self.stream, &message, self.wait, &NEVER)?
                 && read_exact(&self.stream, &mut room, self.wait, &NEVER)?;
             if there_and_back {
-                measured.record(begin.elapsed(), begin >= window.warm);
+                measured.record(started.elapsed(), started >= window.warm);
             }
         }
     }
 }
 
-/// The answering end, in its process. It runs until the connection is closed.
-pub(super) fn answer(stream: &TcpStream, size: usize, wait: Wait) -> io::Result<()> {
+/// The server, in its process. It runs until the connection is closed.
+pub(super) fn serve(stream: &TcpStream, size: usize, wait: Wait) -> io::Result<()> {
     let mut room = vec![0; size];
     loop {
         sleep(stream)?;

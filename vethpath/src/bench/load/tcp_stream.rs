@@ -57,14 +57,14 @@ impl TcpStreaming {
 }
 
 impl Load for TcpStreaming {
-    fn begin(&self) {
+    fn prepare(&self) {
         for count in [&self.warm_up, &self.measured, &self.all] {
             count.store(UNKNOWN, Ordering::Release);
         }
     }
 
-    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
-        let window = Window::begin(timing);
+    fn run_client(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
+        let window = Window::start(timing);
         let mut measured = Measurement::counted();
         let chunk = vec![0; self.size];
         let mut since = None;
@@ -92,7 +92,7 @@ impl Load for TcpStreaming {
         Ok(measured)
     }
 
-    fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived> {
+    fn run_server(&self, stop: &AtomicBool) -> io::Result<Arrived> {
         let mut room = vec![0; ROOM];
         let mut all = 0;
         let mut stuck = None;

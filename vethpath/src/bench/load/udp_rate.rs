@@ -91,14 +91,14 @@ impl UdpRate {
 }
 
 impl Load for UdpRate {
-    fn begin(&self) {
+    fn prepare(&self) {
         self.first.store(UNKNOWN, Ordering::Release);
         self.ended(None);
         self.seen.store(false, Ordering::Release);
     }
 
-    fn ask(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
-        let window = Window::begin(timing);
+    fn run_client(&self, timing: Timing, stop: &AtomicBool) -> io::Result<Measurement> {
+        let window = Window::start(timing);
         let mut measured = Measurement::counted();
         let mut datagram = vec![0; self.size];
         let mut since = None;
@@ -128,7 +128,7 @@ impl Load for UdpRate {
         Ok(measured)
     }
 
-    fn answer(&self, stop: &AtomicBool) -> io::Result<Arrived> {
+    fn run_server(&self, stop: &AtomicBool) -> io::Result<Arrived> {
         let mut datagram = vec![0; self.size];
         let mut arrived = Arrived::default();
         loop {
@@ -175,13 +175,13 @@ mod tests {
         let rate = UdpRate::between(sending, receiving, 64);
         let never = AtomicBool::new(false);
         let (sent, arrived, waited) = thread::scope(|scope| {
-            let asking = scope.spawn(|| rate.ask(SLICE, &never).unwrap());
+            let client = scope.spawn(|| rate.run_client(SLICE, &never).unwrap());
             while rate.since_sent() == Duration::ZERO {
                 thread::yield_now();
             }
             let waited = rate.since_sent();
-            let arrived = rate.answer(&never).unwrap();
-            (asking.join().unwrap(), arrived, waited)
+            let arrived = rate.run_server(&never).unwrap();
+            (client.join().unwrap(), arrived, waited)
         });
         assert!(arrived.all > 0 && arrived.all <= sent.sent, "{arrived:?} {sent:?}");
         assert!(arrived.late > waited, "{arrived:?}");

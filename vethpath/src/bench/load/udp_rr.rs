@@ -15,29 +15,29 @@ use super::{
 };
 use crate::bench::{measurement::Measurement, workload::Wait};
 
-/// The asking end, in its process.
-pub(super) struct Asking {
+/// The client, in its process.
+pub(super) struct Client {
     pub(super) socket: UdpSocket,
-    /// The answerer's address.
+    /// The server's address.
     pub(super) to: SocketAddr,
     pub(super) size: usize,
     pub(super) wait: Wait,
 }
 
-impl Asking {
-    pub(super) fn ask(&mut self, window: Window) -> io::Result<Measurement> {
+impl Client {
+    pub(super) fn run_slice(&mut self, window: Window) -> io::Result<Measurement> {
         let mut measured = Measurement::round_trips()?;
         let (mut datagram, mut room) = (vec![0; self.size], vec![0; self.size]);
         loop {
-            let begin = Instant::now();
-            if begin >= window.end || measured.has_lost_round_trips() {
-                // Ends the slice at the answerer. If this datagram is lost, the answerer times out.
+            let started = Instant::now();
+            if started >= window.end || measured.has_lost_round_trips() {
+                // Ends the slice at the server. If this datagram is lost, the server times out.
                 let _ = self.socket.send_to(&[], self.to);
                 return Ok(measured);
             }
             measured.sent += 1;
             if self.round_trip(measured.sent, &mut datagram, &mut room)? {
-                measured.record(begin.elapsed(), begin >= window.warm);
+                measured.record(started.elapsed(), started >= window.warm);
             }
         }
     }
@@ -59,7 +59,7 @@ impl Asking {
                 {
                     return Ok(true);
                 }
-                // A late answer, or a datagram of another sender. The latter must not extend the timeout.
+                // A late reply, or a datagram of another sender. The latter must not extend the timeout.
                 Some(_) if others.get_or_insert_with(Instant::now).elapsed() <= READ_TIMEOUT => {}
                 _ => return Ok(false),
             }
@@ -67,15 +67,15 @@ impl Asking {
     }
 }
 
-/// The answering end, in its process. It runs until the process is killed.
-pub(super) fn answer(socket: &UdpSocket, asker: SocketAddr, size: usize, wait: Wait) -> io::Result<()> {
+/// The server, in its process. It runs until the process is killed.
+pub(super) fn serve(socket: &UdpSocket, client: SocketAddr, size: usize, wait: Wait) -> io::Result<()> {
     let mut room = vec![0; size];
     loop {
         sleep(socket)?;
         // Until the end of the slice. A spinning end also stops on a timeout.
         while let Some((length, from)) = persist(wait, || socket.recv_from(&mut room))? {
             match length {
-                _ if from != asker => {}
+                _ if from != client => {}
                 0 => break,
                 _ => {
                     let _ = persist(wait, || socket.send_to(&room[..length], from))?;
@@ -95,37 +95,37 @@ mod tests {
     };
 
     use super::{
-        super::{round_trips::Answerer, socket::udp},
+        super::{round_trips::ServerProcess, socket::udp},
         *,
     };
     use crate::bench::measurement::Timing;
 
     const SLICE: Timing = Timing { warm_up: Duration::from_millis(5), measure: Duration::from_millis(20) };
 
-    /// How many slices without loss are required, and the maximum of slices: on a busy machine some answers are late.
-    const WHOLE: usize = 10;
+    /// How many slices without loss are required, and the maximum of slices: on a busy machine some replies are late.
+    const ENOUGH: usize = 10;
     const MOST: usize = 1000;
 
     fn anybody(address: IpAddr) -> UdpSocket {
         udp(address, Wait::Blocking).unwrap()
     }
 
-    /// An asker in this process, and an answering process.
-    fn between(asking: UdpSocket, answering: UdpSocket, size: usize, wait: Wait) -> (Asking, Answerer) {
-        let (from, to) = (asking.local_addr().unwrap(), answering.local_addr().unwrap());
-        let answerer = Answerer::start(answering, size, wait, Some(from)).unwrap();
-        (Asking { socket: asking, to, size, wait }, answerer)
+    /// A client in this process, and a server process.
+    fn between(client: UdpSocket, server: UdpSocket, size: usize, wait: Wait) -> (Client, ServerProcess) {
+        let (from, to) = (client.local_addr().unwrap(), server.local_addr().unwrap());
+        let server_process = ServerProcess::start(server, size, wait, Some(from)).unwrap();
+        (Client { socket: client, to, size, wait }, server_process)
     }
 
-    fn at(address: IpAddr, size: usize) -> (Asking, Answerer) {
+    fn at(address: IpAddr, size: usize) -> (Client, ServerProcess) {
         between(anybody(address), anybody(address), size, Wait::Blocking)
     }
 
-    /// Runs slices in sequence. Each wakes the answerer, which sleeps between slices.
-    fn assert_nothing_is_lost((asking, _): &mut (Asking, Answerer)) {
-        let slices = (0..MOST).map(|_| asking.ask(Window::begin(SLICE)).unwrap());
-        let whole = slices.filter(|measured| measured.lost() == 0 && !measured.is_empty());
-        assert_eq!(whole.take(WHOLE).count(), WHOLE);
+    /// Runs slices in sequence. Each wakes the server, which sleeps between slices.
+    fn assert_nothing_is_lost((client, _): &mut (Client, ServerProcess)) {
+        let slices = (0..MOST).map(|_| client.run_slice(Window::start(SLICE)).unwrap());
+        let lossless = slices.filter(|measured| measured.lost() == 0 && !measured.is_empty());
+        assert_eq!(lossless.take(ENOUGH).count(), ENOUGH);
     }
 
     #[test]
@@ -133,17 +133,17 @@ mod tests {
         for (size, wait) in
             [(1, Wait::Blocking), (64, Wait::Blocking), (9000, Wait::Blocking), (64, Wait::Spinning)]
         {
-            let [asking, answering] = [(); 2].map(|()| udp(Ipv4Addr::LOCALHOST.into(), wait).unwrap());
-            let (from, to) = (asking.local_addr().unwrap(), answering.local_addr().unwrap());
-            // A datagram of an earlier slice is not an answer.
-            answering.send_to(&vec![7; size], from).unwrap();
-            // A datagram like the first answer, from another sender.
-            let mut answer = vec![0; size];
-            answer[0] = 1;
-            anybody(from.ip()).send_to(&answer, from).unwrap();
+            let [client, server] = [(); 2].map(|()| udp(Ipv4Addr::LOCALHOST.into(), wait).unwrap());
+            let (from, to) = (client.local_addr().unwrap(), server.local_addr().unwrap());
+            // A datagram of an earlier slice is not a reply.
+            server.send_to(&vec![7; size], from).unwrap();
+            // A datagram like the first reply, from another sender.
+            let mut reply = vec![0; size];
+            reply[0] = 1;
+            anybody(from.ip()).send_to(&reply, from).unwrap();
             // An end of slice.
-            asking.send_to(&[], to).unwrap();
-            assert_nothing_is_lost(&mut between(asking, answering, size, wait));
+            client.send_to(&[], to).unwrap();
+            assert_nothing_is_lost(&mut between(client, server, size, wait));
         }
     }
 
@@ -182,11 +182,11 @@ mod tests {
     fn nobody_answers_and_nothing_hangs() {
         let [socket, silent] = [(); 2].map(|()| anybody(Ipv4Addr::LOCALHOST.into()));
         let to = silent.local_addr().unwrap();
-        let mut asking = Asking { socket, to, size: 64, wait: Wait::Blocking };
+        let mut client = Client { socket, to, size: 64, wait: Wait::Blocking };
         let long = Timing { measure: Duration::from_secs(600), ..SLICE };
-        // This datagram is not an answer.
-        silent.send_to(&[7; 64], asking.socket.local_addr().unwrap()).unwrap();
-        let measured = asking.ask(Window::begin(long)).unwrap();
+        // This datagram is not a reply.
+        silent.send_to(&[7; 64], client.socket.local_addr().unwrap()).unwrap();
+        let measured = client.run_slice(Window::start(long)).unwrap();
         assert!(measured.has_lost_round_trips() && measured.is_empty(), "{measured:?}");
     }
 }

@@ -24,8 +24,8 @@ const ACQUAINTANCE: Duration = Duration::from_secs(5);
 
 /// A case, ready to be measured on one path.
 pub struct Worker {
-    asker: Arc<Endpoint>,
-    answerer: Arc<Endpoint>,
+    client: Arc<Endpoint>,
+    server: Arc<Endpoint>,
     load: Arc<dyn Load>,
     names: Names,
 }
@@ -34,24 +34,24 @@ impl Worker {
     /// Opens the sockets of a case. `path` is the path's name, for errors.
     ///
     /// # Errors
-    /// A thread or a socket fails, or no answer arrives.
+    /// A thread or a socket fails, or no reply arrives.
     pub async fn open(spec: Spec, endpoints: &mut Endpoints, path: &'static str) -> Result<Self, Error> {
         let Spec { work, size, wait, cores } = spec;
-        let (asker, answerer) = endpoints.threads(cores)?;
+        let (client, server) = endpoints.threads(cores)?;
         let addresses = endpoints.addresses();
         let names = endpoints.names();
         let failed = |source| names.failed("open sockets", source);
-        let both = (&*asker, &*answerer);
+        let ends = (&*client, &*server);
         let load: Arc<dyn Load> = match work {
-            Workload::UdpRr => Arc::new(RoundTrips::udp(both, addresses, size, wait).await?.map_err(failed)?),
-            Workload::TcpRr => Arc::new(RoundTrips::tcp(both, addresses, size, wait).await?.map_err(failed)?),
-            Workload::TcpConnect => Arc::new(TcpConnect::open(both, addresses).await?.map_err(failed)?),
+            Workload::UdpRr => Arc::new(RoundTrips::udp(ends, addresses, size, wait).await?.map_err(failed)?),
+            Workload::TcpRr => Arc::new(RoundTrips::tcp(ends, addresses, size, wait).await?.map_err(failed)?),
+            Workload::TcpConnect => Arc::new(TcpConnect::open(ends, addresses).await?.map_err(failed)?),
             Workload::TcpStream => {
-                Arc::new(TcpStreaming::open(both, addresses, size).await?.map_err(failed)?)
+                Arc::new(TcpStreaming::open(ends, addresses, size).await?.map_err(failed)?)
             }
-            Workload::UdpRate => Arc::new(UdpRate::open(both, addresses, size).await?.map_err(failed)?),
+            Workload::UdpRate => Arc::new(UdpRate::open(ends, addresses, size).await?.map_err(failed)?),
         };
-        let worker = Self { asker, answerer, load, names };
+        let worker = Self { client, server, load, names };
         worker.meet(path).await?;
         Ok(worker)
     }
@@ -60,15 +60,15 @@ impl Worker {
     async fn meet(&self, path: &'static str) -> Result<(), Error> {
         let once = Timing { warm_up: Duration::ZERO, measure: Duration::from_millis(1) };
         let deadline = Instant::now() + ACQUAINTANCE;
-        let mut asked = 0;
+        let mut sent = 0;
         loop {
             let measured = self.slice(once, path).await?;
-            asked += measured.sent;
+            sent += measured.sent;
             if !measured.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(self.names.lost(asked, asked, path));
+                return Err(self.names.lost(sent, sent, path));
             }
         }
     }
@@ -79,15 +79,15 @@ impl Worker {
     /// Too many round trips are lost, or a socket fails.
     pub async fn slice(&self, timing: Timing, path: &'static str) -> Result<Measurement, Error> {
         let stop = Stop::default();
-        self.load.begin();
+        self.load.prepare();
         let (load, stopped) = (self.load.clone(), stop.flag());
-        let answered = self.answerer.run(move || load.answer(&stopped));
+        let serving = self.server.run(move || load.run_server(&stopped));
         let (load, stopped) = (self.load.clone(), stop.flag());
-        let asked = self.asker.run(move || load.ask(timing, &stopped)).await?;
+        let sent = self.client.run(move || load.run_client(timing, &stopped)).await?;
         drop(stop);
         let failed = |source| self.names.failed("exchange data", source);
-        let arrived = answered.await?.map_err(failed)?;
-        let measured = asked.map_err(failed)?.with(arrived.all, arrived.within, arrived.late);
+        let arrived = serving.await?.map_err(failed)?;
+        let measured = sent.map_err(failed)?.with(arrived.all, arrived.within, arrived.late);
         if measured.has_lost_round_trips() {
             return Err(self.names.lost(measured.lost(), measured.sent, path));
         }

@@ -142,9 +142,9 @@ mod tests {
     }
 
     fn message(path: &Path) -> String {
-        let mut said = Vec::new();
-        let _ = Page::at(path).unwrap_err().report(&mut said);
-        String::from_utf8(said).unwrap()
+        let mut text = Vec::new();
+        let _ = Page::at(path).unwrap_err().report(&mut text);
+        String::from_utf8(text).unwrap()
     }
 
     #[test]
@@ -170,8 +170,8 @@ mod tests {
             (folder.path().join("none/a.html"), "No such file or directory"),
             (PathBuf::new(), "it names no file"),
         ] {
-            let said = message(&path);
-            assert!(said.contains(why) && said.contains("\nhint: give --html a file"), "{said}");
+            let text = message(&path);
+            assert!(text.contains(why) && text.contains("\nhint: give --html a file"), "{text}");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }

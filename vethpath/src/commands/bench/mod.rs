@@ -113,13 +113,13 @@ async fn with_progress(
     run: impl AsyncFnOnce(&mut dyn FnMut(Progress)) -> Result<Report, bench::Error>,
 ) -> Result<Report, Failure> {
     let terminal = io::stderr().is_terminal();
-    let mut said: Option<Instant> = None;
+    let mut printed_at: Option<Instant> = None;
     let mut progress = |progress: Progress| {
         // A closed stderr does not affect the figures.
         if terminal {
             let _ = output::progress(progress, &mut io::stderr().lock());
-        } else if said.is_none_or(|said| said.elapsed() >= NOW_AND_THEN) {
-            said = Some(Instant::now());
+        } else if printed_at.is_none_or(|at| at.elapsed() >= NOW_AND_THEN) {
+            printed_at = Some(Instant::now());
             let _ = output::progress_line(progress, &mut io::stderr().lock());
         }
     };

@@ -49,7 +49,7 @@ const fn header(family: Family) -> [u8; HEADER] {
 }
 
 /// An integer in network byte order.
-fn number(bytes: &[u8]) -> Result<u32, NetlinkError> {
+fn parse_u32(bytes: &[u8]) -> Result<u32, NetlinkError> {
     bytes
         .try_into()
         .map(u32::from_be_bytes)
@@ -57,7 +57,7 @@ fn number(bytes: &[u8]) -> Result<u32, NetlinkError> {
 }
 
 /// A string up to its terminating zero. Invalid UTF-8 is replaced.
-fn text(bytes: &[u8]) -> String {
+fn parse_string(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
@@ -99,7 +99,7 @@ fn number_of_generation(replies: &[Vec<u8>]) -> Result<u32, NetlinkError> {
     for attribute in replies.iter().filter_map(|a| a.get(HEADER..)).flat_map(attributes) {
         let attribute = attribute?;
         if attribute.kind() == NFTA_GEN_ID {
-            return number(attribute.value());
+            return parse_u32(attribute.value());
         }
     }
     Err(NetlinkError::Malformed("a generation without a number"))

@@ -153,9 +153,9 @@ fn batch(socket: &Socket, generation: u32, steps: &[Step]) -> std::result::Resul
     const NFNL_BATCH_GENID: u16 = 1;
     // `res_id` names the subsystem, in network byte order: NFNL_SUBSYS_NFTABLES.
     let control = [0, 0, 0, 10];
-    let begin = Attributes::default().number(NFNL_BATCH_GENID, generation).behind(&control);
+    let batch = Attributes::default().number(NFNL_BATCH_GENID, generation).behind(&control);
     let first = netlink::sequence();
-    let mut bytes = netlink::message(kind::BATCH_BEGIN, 0, first, &begin);
+    let mut bytes = netlink::message(kind::BATCH_BEGIN, 0, first, &batch);
     let mut numbers = vec![first];
     for (index, step) in steps.iter().enumerate() {
         let number = netlink::sequence();

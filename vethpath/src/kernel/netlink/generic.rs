@@ -30,18 +30,18 @@ impl Family {
         Self { source: Source::new(netns, NETLINK_GENERIC), name, number: None }
     }
 
-    /// Calls `query` with the socket and the family's number, and returns its result.
+    /// Calls `run` with the socket and the family's number, and returns its result.
     ///
     /// # Errors
     /// The kernel has no such family, or refuses.
-    pub fn ask<T>(&mut self, query: impl FnOnce(&Socket, u16) -> Result<T, NetlinkError>) -> KernelResult<T> {
-        const ASK: &str = "ask the netlink family";
-        let socket = self.source.socket()?.ok_or(Errno::EPROTONOSUPPORT).doing(ASK, self.name)?;
+    pub fn query<T>(&mut self, run: impl FnOnce(&Socket, u16) -> Result<T, NetlinkError>) -> KernelResult<T> {
+        const OPERATION: &str = "ask the netlink family";
+        let socket = self.source.socket()?.ok_or(Errno::EPROTONOSUPPORT).doing(OPERATION, self.name)?;
         let number = match self.number {
             Some(number) => number,
-            None => *self.number.insert(family(socket, self.name).doing(ASK, self.name)?),
+            None => *self.number.insert(family(socket, self.name).doing(OPERATION, self.name)?),
         };
-        query(socket, number).doing(ASK, self.name)
+        run(socket, number).doing(OPERATION, self.name)
     }
 }
 

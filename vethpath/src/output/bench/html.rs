@@ -8,7 +8,7 @@ use vethpath_figures::charts::{
 use super::{
     super::format::{count, grouped},
     compare::{CAUTION, rows},
-    text::{answer, comparison, figure},
+    text::{comparison, figure, headline},
 };
 use crate::bench::{
     Case, Comparison, Distribution, Interval, Mode, PerMode, Rate, Report, Results, Unit, Why,
@@ -22,7 +22,7 @@ const STYLE: &str = include_str!("style.css");
 /// A chart cannot be drawn. This is not expected.
 pub fn html(report: &Report, comparison: Option<&Comparison>) -> Result<String, Error> {
     let Report { lab, from, to, bridges, warnings, .. } = report;
-    let cases = report.cases.iter().enumerate().map(|(number, one)| case(number, one));
+    let cases = report.cases.iter().enumerate().map(|(number, case)| case_section(number, case));
     let cases = cases.collect::<Result<Vec<_>, _>>()?;
     let page = html! {
         (DOCTYPE)
@@ -37,7 +37,7 @@ pub fn html(report: &Report, comparison: Option<&Comparison>) -> Result<String, 
             body {
                 header {
                     p.kicker { "vethpath bench" }
-                    h1 { (answer(report)) }
+                    h1 { (headline(report)) }
                     p { "Lab " b { (lab) } ", from " b { (from) } " to " b { (to) } ", through " (count(*bridges, "bridge")) ". " (report.machine.date) }
                 }
                 main {
@@ -122,7 +122,7 @@ const fn ink(mode: Mode) -> Ink {
 }
 
 /// The section of a case.
-fn case(number: usize, case: &Case) -> Result<Markup, Error> {
+fn case_section(number: usize, case: &Case) -> Result<Markup, Error> {
     let name = case.spec().name();
     let latency = match &case.results {
         Results::Latency(latency) => Some(latency),
@@ -298,7 +298,7 @@ mod tests {
         page.descendants().find(|node| node.attribute("id") == Some(id)).unwrap_or_else(|| panic!("no {id}"))
     }
 
-    fn words(node: Node<'_, '_>) -> String {
+    fn text_of(node: Node<'_, '_>) -> String {
         node.descendants().filter_map(|node| node.text().filter(|_| node.is_text())).collect()
     }
 
@@ -326,19 +326,19 @@ mod tests {
         let report = samples::report();
         let page = html(&report, None).unwrap();
         let page = Document::parse(body(&page)).unwrap();
-        assert!(words(page.root()).contains(&answer(&report)));
+        assert!(text_of(page.root()).contains(&headline(&report)));
         let row = |id: &str, path: &str| {
             let row = section(&page, id).descendants().find(|node| node.attribute("data-path") == Some(path));
-            row.expect("a row").children().map(words).collect::<Vec<_>>()
+            row.expect("a row").children().map(text_of).collect::<Vec<_>>()
         };
         let fast = ["fast path", "10.60", "11.60", "19.60", "30.60", "9.60", "110.60", "10.85", "2,000", "0"];
         assert_eq!(row("case-0", "fast path"), fast);
         assert_eq!(row("case-1", "plain bridge"), ["plain bridge", "400k/s", "5,000", "5,000", "0.00 %"]);
-        let bars = words(section(&page, "case-0"));
+        let bars = text_of(section(&page, "case-0"));
         for figure in ["10.20 us", "13.00 us", "10.70 us", "overhead removed 0.82 (0.78 to 0.86)"] {
             assert!(bars.contains(figure), "{figure}: {bars}");
         }
-        assert!(words(section(&page, "overhead")).contains("0.82 (0.78 to 0.86)"));
+        assert!(text_of(section(&page, "overhead")).contains("0.82 (0.78 to 0.86)"));
     }
 
     #[test]
@@ -348,9 +348,9 @@ mod tests {
         let page = Document::parse(body(&page)).unwrap();
         let case = section(&page, "case-0");
         assert!(case.descendants().any(|node| node.attribute("data-path") == Some("XDP")));
-        assert!(words(case).contains("overhead removed by XDP 0.14 (0.12 to 0.16)"), "{}", words(case));
-        assert!(words(section(&page, "overhead")).contains("on one CPU, by XDP"));
-        assert!(words(section(&page, "machine")).contains("XDP redirected the frames"));
+        assert!(text_of(case).contains("overhead removed by XDP 0.14 (0.12 to 0.16)"), "{}", text_of(case));
+        assert!(text_of(section(&page, "overhead")).contains("on one CPU, by XDP"));
+        assert!(text_of(section(&page, "machine")).contains("XDP redirected the frames"));
         let without = samples::report();
         assert!(
             !html(&without, None).unwrap().contains("XDP"),
@@ -391,7 +391,7 @@ mod tests {
         let page = html(&report, Some(&Comparison::of(&then, &report))).unwrap();
         assert!(!page.contains("<script"), "{page}");
         let page = Document::parse(body(&page)).unwrap();
-        assert!(words(section(&page, "machine")).contains(hostile));
+        assert!(text_of(section(&page, "machine")).contains(hostile));
     }
 
     #[test]
@@ -399,7 +399,7 @@ mod tests {
         let report = samples::report();
         let page = html(&report, Some(&Comparison::of(&report, &report))).unwrap();
         let page = Document::parse(body(&page)).unwrap();
-        assert!(words(section(&page, "compare")).contains("no change that could be told from noise"));
+        assert!(text_of(section(&page, "compare")).contains("no change that could be told from noise"));
     }
 
     #[test]
@@ -407,7 +407,7 @@ mod tests {
         let report = Report { cases: Vec::new(), overhead_removed: None, udp_rr: None, ..samples::report() };
         let page = html(&report, None).unwrap();
         let page = Document::parse(body(&page)).unwrap();
-        assert!(words(page.root()).contains("nothing was measured"));
+        assert!(text_of(page.root()).contains("nothing was measured"));
     }
 
     /// The position of an interval's label in its chart of 1000 units, and on which side of that point it is.
@@ -416,7 +416,7 @@ mod tests {
         let svg = forest(&[Row { name: "a case".to_owned(), figure, ink: Ink::Fast }]).unwrap();
         let svg = Document::parse(&svg).unwrap();
         let mut texts = svg.descendants().filter(|node| node.tag_name().name() == "text");
-        let text = texts.find(|text| words(*text).trim().starts_with("0.80 (")).unwrap();
+        let text = texts.find(|text| text_of(*text).trim().starts_with("0.80 (")).unwrap();
         let attribute = |name| text.attribute(name).unwrap().to_owned();
         (attribute("x").parse().unwrap(), attribute("text-anchor"))
     }

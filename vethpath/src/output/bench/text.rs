@@ -10,12 +10,12 @@ use crate::bench::{
 /// Erases the rest of the terminal's line.
 const ERASE: &str = "\x1b[K";
 
-/// Prints a report as text: the answer first, then a table for each case.
+/// Prints a report as text: the headline first, then a table for each case.
 ///
 /// # Errors
 /// Those of `out`.
 pub fn text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{}", answer(report))?;
+    writeln!(out, "{}", headline(report))?;
     let Report { from, to, bridges, .. } = report;
     writeln!(out, "\nfrom {from} to {to}, through {}", count(*bridges, "bridge"))?;
     for case in &report.cases {
@@ -70,15 +70,15 @@ pub fn no_progress(err: &mut dyn Write) -> io::Result<()> {
     err.flush()
 }
 
-/// The answer in one line.
-pub(super) fn answer(report: &Report) -> String {
+/// The headline: the result in one line.
+pub(super) fn headline(report: &Report) -> String {
     let Some(case) = report.cases.first() else { return "nothing was measured".to_owned() };
     let figures = case.figures();
-    let say = |mode: Mode| {
+    let named = |mode: Mode| {
         let name = if mode == Mode::Cable { "cable" } else { mode.name() };
         figures.get(mode).map(|&value| format!("{name} {}", figure(case.unit, value)))
     };
-    let floor: Vec<_> = [Mode::Bridge, Mode::Cable, Mode::Xdp].into_iter().filter_map(say).collect();
+    let floor: Vec<_> = [Mode::Bridge, Mode::Cable, Mode::Xdp].into_iter().filter_map(named).collect();
     let floor = floor.join(", ");
     match figures.get(Mode::Fast) {
         None => format!("{floor}; no fast path between these two"),
@@ -186,25 +186,25 @@ mod tests {
     fn the_first_line_is_the_answer() {
         let report = samples::report();
         assert_eq!(
-            answer(&report),
+            headline(&report),
             "fast path: 10.7 us, plain bridge 13.0 us, cable 10.2 us; \
              82 % of the bridge's overhead removed, 95 % interval 0.78 to 0.86"
         );
         let unknown = Report { overhead_removed: None, ..report.clone() };
-        assert!(answer(&unknown).ends_with("cable 10.2 us; no overhead that could be told from noise"));
+        assert!(headline(&unknown).ends_with("cable 10.2 us; no overhead that could be told from noise"));
         let mut unarmed = Report { overhead_removed: None, ..report };
         let Results::Latency(latency) = &unarmed.cases[0].results else { panic!("a latency") };
         let others = latency.iter().filter(|(mode, _)| *mode != Mode::Fast);
         unarmed.cases[0].results = Results::Latency(others.map(|(mode, d)| (mode, d.clone())).collect());
-        assert_eq!(answer(&unarmed), "plain bridge 13.0 us, cable 10.2 us; no fast path between these two");
+        assert_eq!(headline(&unarmed), "plain bridge 13.0 us, cable 10.2 us; no fast path between these two");
         assert_eq!(
-            answer(&samples::with_xdp()),
+            headline(&samples::with_xdp()),
             "fast path: 10.7 us, plain bridge 13.0 us, cable 10.2 us, XDP 12.6 us; \
              82 % of the bridge's overhead removed, 95 % interval 0.78 to 0.86"
         );
         let mut rate = samples::report();
         rate.cases.remove(0);
-        assert!(answer(&rate).starts_with("fast path: 550k/s, plain bridge 400k/s, cable 600k/s; 82 %"));
+        assert!(headline(&rate).starts_with("fast path: 550k/s, plain bridge 400k/s, cable 600k/s; 82 %"));
     }
 
     #[test]

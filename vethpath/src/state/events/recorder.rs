@@ -152,8 +152,8 @@ impl EventFile {
             if length > 0 {
                 file.read_exact_at(&mut last, length - 1)?;
             }
-            let begin = if last == *b"\n" { "" } else { "\n" };
-            let line = format!("{begin}{}\n", make());
+            let newline = if last == *b"\n" { "" } else { "\n" };
+            let line = format!("{newline}{}\n", make());
             return (&*file).write_all(line.as_bytes()).inspect_err(|_| {
                 // Most likely the file system is full. Remove the partial line.
                 let _ = file.set_len(length);

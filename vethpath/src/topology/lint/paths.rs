@@ -23,7 +23,7 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
     if net.declared.namespaces.iter().all(|namespace| namespace.routes.is_empty()) {
         return;
     }
-    let mut look = Look { net, left: MOST_HOPS, told: HashSet::new() };
+    let mut check = Check { net, left: MOST_HOPS, reported: HashSet::new() };
     let subnets = subnets(net);
     let mut seen: HashSet<(usize, IpNet, IpAddr)> = HashSet::new();
     for namespace in net.declared.namespaces.iter().filter(|namespace| namespace.adopt.is_none()) {
@@ -37,7 +37,7 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
                 && seen.insert((near.segment, route.route.to, route.route.via))
             {
                 let case = Case { from: namespace, place, route, segment: near.segment, source };
-                subnets.iter().for_each(|subnet| look.case(&case, subnet, sink));
+                subnets.iter().for_each(|subnet| check.check_route(&case, subnet, sink));
             }
         }
     }
@@ -85,17 +85,17 @@ enum End<'n, 'd> {
     Unknown,
 }
 
-struct Look<'n, 'd> {
+struct Check<'n, 'd> {
     net: &'n Net<'d>,
     /// The remaining number of hops. A very large lab is only checked in part.
     left: usize,
     /// The warnings already given.
-    told: HashSet<String>,
+    reported: HashSet<String>,
 }
 
-impl<'n, 'd> Look<'n, 'd> {
+impl<'n, 'd> Check<'n, 'd> {
     /// Follows a route to a subnet of the lab, if it leads there, and the path back.
-    fn case(&mut self, case: &Case<'n>, to: &Subnet<'n, 'd>, sink: &mut Sink) {
+    fn check_route(&mut self, case: &Case<'n>, to: &Subnet<'n, 'd>, sink: &mut Sink) {
         let is_by_it = case.route.route.to.contains(&to.address)
             && to.host.place != case.place
             && matches!(hop(self.net, case.place, to.address), Hop::Via(via) if via == case.route.via.value);
@@ -106,12 +106,12 @@ impl<'n, 'd> Look<'n, 'd> {
             End::There(routers) => {
                 let all = self.all_forward(case, to, &routers, sink);
                 if all && !self.masquerades(case, &routers) {
-                    self.answers(case, to, &routers, sink);
+                    self.check_return(case, to, &routers, sink);
                 }
             }
             // A default route does not imply that every subnet is reachable by it.
             End::Lost(at) if at != case.place && case.route.route.to.prefix_len() > 0 => {
-                if self.told.insert(format!("lost {at} {}", to.net)) {
+                if self.reported.insert(format!("lost {at} {}", to.net)) {
                     let (from, via) = (&case.from.name.value, case.route.via.value);
                     let message =
                         format!("`{at}` knows no way to {}, which `{from}` sends by way of {via}", to.net);
@@ -138,7 +138,7 @@ impl<'n, 'd> Look<'n, 'd> {
         for ingress in routers.iter().filter(|ingress| !forwards(self.net, ingress, is_v4)) {
             all = false;
             let router = ingress.place;
-            if self.told.insert(format!("forward {router} {family}")) {
+            if self.reported.insert(format!("forward {router} {family}")) {
                 let message = format!(
                     "`{}` sends {} by way of `{router}`, which does not forward {family}",
                     case.from.name.value, to.net
@@ -165,7 +165,7 @@ impl<'n, 'd> Look<'n, 'd> {
     }
 
     /// Warns of hosts in a subnet that have no route back to the source.
-    fn answers(
+    fn check_return(
         &mut self,
         case: &Case<'_>,
         to: &Subnet<'_, '_>,
@@ -175,7 +175,7 @@ impl<'n, 'd> Look<'n, 'd> {
         let net = self.net;
         let source = case.source.trunc();
         let key = format!("back {} {} {source}", to.segment, to.net);
-        if self.told.contains(&key) {
+        if self.reported.contains(&key) {
             return;
         }
         let mut mute: Vec<(&Station<'_>, &Place)> = Vec::new();
@@ -190,7 +190,7 @@ impl<'n, 'd> Look<'n, 'd> {
             }
         }
         let [(host, at), others @ ..] = &mute[..] else { return };
-        let _ = self.told.insert(key);
+        let _ = self.reported.insert(key);
         let others = match others.len() {
             0 => String::new(),
             n => format!(", nor have {n} more there"),

@@ -68,12 +68,12 @@ fn group(
     if table.get("count").is_none() {
         sink.add(&key.span, format!("group `{}` has no count", key.value), "write count = 100");
     }
-    let count = table.number("count", sink);
+    let count = table.integer("count", sink);
     let what = format!("group `{}`", key.value);
     let names = count.and_then(|count| namespace_names(&what, key, count.value, declared, sink));
     let bridges = bridges(key, table, declared, sink);
     let interface = interface_name(key, table, sink);
-    let mtu = table.number("mtu", sink);
+    let mtu = table.integer("mtu", sink);
     let sysctls = sysctls::read(table, sink);
     let subnets = pool::subnets(table, sink);
     let mut routes = routes::read(table, sink);
@@ -110,7 +110,7 @@ fn group(
             .map(|bridge| bridge.with(Link::Bridge(bridge.value.clone()))),
         addresses: List {
             items: columns.iter().filter_map(|(at, hosts)| Some(at.with(*hosts.get(n)?))).collect(),
-            whole: columns.iter().all(|(_, hosts)| hosts.len() > n)
+            is_complete: columns.iter().all(|(_, hosts)| hosts.len() > n)
                 && table.get("subnet").is_none() == columns.is_empty(),
         },
         mac: None,
@@ -134,7 +134,7 @@ fn group(
 }
 
 fn interface_name(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<IfName> {
-    match table.text("interface", sink) {
+    match table.string("interface", sink) {
         Some(text) => parse::named(text.value, &text.span, sink),
         None if table.get("interface").is_some() => None,
         None => parse::named("eth0", &key.span, sink),
@@ -143,20 +143,21 @@ fn interface_name(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<
 
 /// The bridges of a group that exist. A missing one is reported here, once.
 fn bridges(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink) -> Vec<At<String>> {
-    let ways: Vec<&str> = keys::GROUP.one_of.iter().copied().filter(|way| table.get(way).is_some()).collect();
-    if ways.len() != 1 {
-        let message = match ways[..] {
+    let given: Vec<&str> =
+        keys::GROUP.one_of.iter().copied().filter(|key| table.get(key).is_some()).collect();
+    if given.len() != 1 {
+        let message = match given[..] {
             [] => format!("group `{}` is on no bridge", key.value),
-            _ => format!("group `{}` has {}", key.value, listed(ways)),
+            _ => format!("group `{}` has {}", key.value, listed(given)),
         };
         let hint = "write one of bridge = \"br0\", bridges = [\"br0\", \"br1\"] and chain = \"c\"";
         sink.add(&key.span, message, hint);
         return Vec::new();
     }
     let mut named: Vec<At<String>> =
-        table.text("bridge", sink).iter().map(|at| at.with(at.value.to_owned())).collect();
-    let listed = table.texts("bridges", sink);
-    if let Some(value) = table.get("bridges").filter(|_| listed.whole && listed.items.is_empty()) {
+        table.string("bridge", sink).iter().map(|at| at.with(at.value.to_owned())).collect();
+    let listed = table.strings("bridges", sink);
+    if let Some(value) = table.get("bridges").filter(|_| listed.is_complete && listed.items.is_empty()) {
         sink.add(&value.span(), "`bridges` names none", "write bridges = [\"br0\", \"br1\"]");
     }
     for bridge in listed.items {
@@ -167,7 +168,7 @@ fn bridges(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Si
             named.push(bridge.with(bridge.value.to_owned()));
         }
     }
-    if let Some(chain) = table.text("chain", sink) {
+    if let Some(chain) = table.string("chain", sink) {
         named.extend(of_chain(&chain, declared, sink));
         return named;
     }

@@ -40,7 +40,7 @@ fn mesh(
     sink: &mut Sink,
 ) -> Option<(Vec<NamespaceDecl>, Vec<InterfaceDecl>)> {
     table.only_declared(sink);
-    let mtu = table.number("mtu", sink);
+    let mtu = table.integer("mtu", sink);
     let subnets = pool::subnets(table, sink);
     let (made, members) = members(key, table, declared, sink)?;
     let what = format!("mesh `{}`", key.value);
@@ -76,7 +76,7 @@ fn mesh(
                 place: members[near].clone(),
                 name: names[far].clone(),
                 link: Some(key.with(Link::Interface(members[far].clone(), names[near].value.clone()))),
-                addresses: List { items: subnets.iter().filter_map(address).collect(), whole: true },
+                addresses: List { items: subnets.iter().filter_map(address).collect(), is_complete: true },
                 mac: None,
                 mtu: mtu.clone(),
                 sysctls: Vec::new(),
@@ -109,15 +109,15 @@ fn members(
         cut(span, "a mesh has at least two members", "write two or more", None, sink)
     };
     if let Some(value) = table.get("count") {
-        let count = table.number("count", sink)?;
+        let count = table.integer("count", sink)?;
         let what = format!("mesh `{}`", key.value);
         let names = namespace_names(&what, key, count.value, declared, sink)?;
         let made = namespaces(&what, &names, declared, sink)?;
         let places = made.iter().map(|namespace| Place::Namespace(namespace.name.value.clone())).collect();
         return if made.len() < 2 { few(&value.span(), sink) } else { Some((made, places)) };
     }
-    let listed = table.texts("members", sink);
-    if !listed.whole {
+    let listed = table.strings("members", sink);
+    if !listed.is_complete {
         return None;
     }
     let index = Index::new(declared);

@@ -53,7 +53,7 @@ fn chain(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink
     if table.get("bridges").is_none() {
         sink.add(&key.span, format!("chain `{}` has no length", key.value), "write bridges = 8");
     }
-    let count = table.number("bridges", sink);
+    let count = table.integer("bridges", sink);
     let names: Option<Vec<At<IfName>>> = count.as_ref().and_then(|count| names(key, count.value, sink));
     let first_name = names.as_ref().and_then(|names| names.first()).map(|name| name.value.clone());
     let first = bridge_settings(key, first_name, table, sink);
@@ -77,7 +77,11 @@ fn chain(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink
         name: name.clone(),
         trunks: next(n).into_iter().collect(),
         // Only the first bridge has the addresses. One gateway is enough for a segment.
-        addresses: if n == 0 { first.addresses.clone() } else { List { items: Vec::new(), whole: true } },
+        addresses: if n == 0 {
+            first.addresses.clone()
+        } else {
+            List { items: Vec::new(), is_complete: true }
+        },
         nat: n == 0 && first.nat,
         ..first.clone()
     };

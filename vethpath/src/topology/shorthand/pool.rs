@@ -44,7 +44,7 @@ pub(super) fn hosts(
     taken: &HashSet<IpAddr>,
     count: usize,
 ) -> Vec<IpNet> {
-    let (lowest, highest) = (number(subnet.network()), number(subnet.broadcast()));
+    let (lowest, highest) = (to_integer(subnet.network()), to_integer(subnet.broadcast()));
     let small = subnet.max_prefix_len() - subnet.prefix_len() < 2;
     // IPv6 has no broadcast address. Its lowest address is the subnet-router anycast address.
     let start = if small { lowest } else { lowest + 1 };
@@ -54,7 +54,7 @@ pub(super) fn hosts(
         IpNet::V4(_) => u32::try_from(number).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))).ok(),
         IpNet::V6(_) => Some(IpAddr::V6(Ipv6Addr::from_bits(number))),
     };
-    (first.map_or(start, number).max(start)..=end)
+    (first.map_or(start, to_integer).max(start)..=end)
         .take(count + taken.len())
         .filter_map(address)
         .filter(|address| !taken.contains(address))
@@ -68,9 +68,9 @@ pub(super) fn hosts(
 /// RFC 6164).
 pub(super) fn cable(pool: IpNet, n: usize) -> Option<[IpNet; 2]> {
     let length = pool.max_prefix_len() - 1;
-    let low = number(pool.network()).checked_add(u128::try_from(n).ok()?.checked_mul(2)?)?;
+    let low = to_integer(pool.network()).checked_add(u128::try_from(n).ok()?.checked_mul(2)?)?;
     let high = low.checked_add(1)?;
-    if pool.prefix_len() > length || high > number(pool.broadcast()) {
+    if pool.prefix_len() > length || high > to_integer(pool.broadcast()) {
         return None;
     }
     let end = |number: u128| {
@@ -84,7 +84,7 @@ pub(super) fn cable(pool: IpNet, n: usize) -> Option<[IpNet; 2]> {
     Some([end(low)?, end(high)?])
 }
 
-fn number(address: IpAddr) -> u128 {
+fn to_integer(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(v4.to_bits()),
         IpAddr::V6(v6) => v6.to_bits(),

@@ -131,7 +131,8 @@ fn a_setting_goes_with_what_it_is_about() {
          [namespace.b.interface.other]\nlink = 'br.0'\n[group.g]\ncount = 2\nbridge = 'br.0'\n\
          sysctls = { 'net.ipv6.conf.eth0.x' = 5 }\n",
     );
-    let values = |settings: &[Sysctl]| settings.iter().map(|one| one.value.to_string()).collect::<Vec<_>>();
+    let values =
+        |settings: &[Sysctl]| settings.iter().map(|setting| setting.value.to_string()).collect::<Vec<_>>();
     assert_eq!(values(&lab.bridges[0].sysctls), ["1"]);
     assert_eq!(values(&lab.cables[0].b.interface.sysctls), ["2"]);
     assert_eq!(values(&lab.namespaces[0].sysctls), ["3"]);

@@ -3,8 +3,8 @@
 use super::{super::Level, samples, warnings};
 
 /// The warnings of a lab, without their positions.
-fn told(text: &str) -> Vec<String> {
-    let message = |told: String| told.split_once(' ').map(|(_, message)| message.to_owned());
+fn messages(text: &str) -> Vec<String> {
+    let message = |warning: String| warning.split_once(' ').map(|(_, message)| message.to_owned());
     warnings(text).into_iter().filter_map(message).collect()
 }
 
@@ -48,7 +48,10 @@ fn warnings_leave_the_lab_and_look_like_faults() {
 #[test]
 fn of_two_devices_in_one_subnet_the_one_that_comes_up_first_wins() {
     let wins = |text: &str| -> Vec<String> {
-        told(text).iter().filter_map(|told| Some(told.split_once("goes by ")?.1.to_owned())).collect()
+        messages(text)
+            .iter()
+            .filter_map(|message| Some(message.split_once("goes by ")?.1.to_owned()))
+            .collect()
     };
     // Bridges come before pairs, and pairs before cables, whatever the file's order.
     let cable_and_pair = "[namespace.n.interface.c]\nlink = 'm:c'\naddresses = ['10.0.0.2/24']\n[namespace.m]\n\
@@ -77,17 +80,17 @@ fn a_gateway_that_nobody_has() {
     // The address may exist by manual configuration, or in an adopted namespace.
     for stranger in ["", "addresses = ['10.0.0.3/24']\n[namespace.m]\nadopt = { pid = 1 }\n"] {
         let with = format!("{text}[namespace.m.interface.e]\nlink = 'b'\n{stranger}");
-        assert_eq!(told(&with), Vec::<String>::new());
+        assert_eq!(messages(&with), Vec::<String>::new());
     }
     let known = format!("{text}[namespace.m.interface.e]\nlink = 'b'\naddresses = ['10.0.0.3/24']\n");
-    assert_eq!(told(&known), [message]);
+    assert_eq!(messages(&known), [message]);
     // Several hosts of one group have the same gateway.
     let group =
         "[bridge.b]\n[group.g]\ncount = 9\nbridge = 'b'\nsubnet = '10.0.0.0/24'\ngateway = '10.0.0.200'\n";
-    assert_eq!(told(group).len(), 1);
+    assert_eq!(messages(group).len(), 1);
     // The undeclared end of a cable is configured by other means.
     let bare = "[namespace.n]\ngateway = '10.0.0.9'\n[namespace.n.interface.e]\nlink = 'host:v'\naddresses = ['10.0.0.2/24']\n";
-    assert_eq!(told(bare), Vec::<String>::new());
+    assert_eq!(messages(bare), Vec::<String>::new());
 }
 
 #[test]
@@ -138,7 +141,7 @@ fn mtus_that_do_not_fit() {
         [format!("2:11 `n:e` may send 9000 bytes at once, and the trunk `b` - `c` {lost}")]
     );
     assert_eq!(
-        told("[namespace.n.interface.e]\nlink = 'm:e'\nmtu = 9000\n[namespace.m]\n"),
+        messages("[namespace.n.interface.e]\nlink = 'm:e'\nmtu = 9000\n[namespace.m]\n"),
         Vec::<String>::new()
     );
 }

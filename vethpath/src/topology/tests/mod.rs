@@ -37,11 +37,11 @@ fn warnings(text: &str) -> Vec<String> {
     let source = Source { path: "topo.toml", text };
     match check(source, Some("lab")) {
         Ok(Checked { warnings, .. }) => {
-            let told = |fault: &super::Fault| {
+            let line_of = |fault: &super::Fault| {
                 let (line, column) = fault.position(text);
                 format!("{line}:{column} {}", fault.message)
             };
-            warnings.faults.iter().map(told).collect()
+            warnings.faults.iter().map(line_of).collect()
         }
         Err(faults) => panic!("{}", show(&faults, text)),
     }

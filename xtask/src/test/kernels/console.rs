@@ -72,7 +72,7 @@ impl Console {
 
     /// The next message of the guest, with a timeout.
     pub(super) fn next(&mut self, within: Duration) -> Result<Line, Error> {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
             if interrupt::seen() {
                 return Err(Error::Interrupted);
@@ -80,9 +80,9 @@ impl Console {
             match self.lines.recv_timeout(TICK) {
                 Ok(text) => match parse(&text) {
                     Some(line) => return Ok(line),
-                    None => self.note(text),
+                    None => self.log_line(text),
                 },
-                Err(RecvTimeoutError::Timeout) if begun.elapsed() < within => {}
+                Err(RecvTimeoutError::Timeout) if started.elapsed() < within => {}
                 Err(RecvTimeoutError::Timeout) => return Err(self.fault("is silent")),
                 Err(RecvTimeoutError::Disconnected) => return Err(self.fault("ended before its tests")),
             }
@@ -91,10 +91,10 @@ impl Console {
 
     /// Waits until the guest has powered off.
     pub(super) fn ends(mut self) -> Result<(), Error> {
-        let begun = Instant::now();
-        while begun.elapsed() < LAST && !interrupt::seen() {
+        let started = Instant::now();
+        while started.elapsed() < LAST && !interrupt::seen() {
             match self.lines.recv_timeout(TICK) {
-                Ok(text) => self.note(text),
+                Ok(text) => self.log_line(text),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
@@ -102,7 +102,7 @@ impl Console {
         if interrupt::seen() { Err(Error::Interrupted) } else { Err(self.fault("does not power off")) }
     }
 
-    fn note(&mut self, line: String) {
+    fn log_line(&mut self, line: String) {
         // The log is for debugging only.
         let _ = writeln!(self.file, "{line}");
         if self.last.len() == SHOWN {

@@ -70,7 +70,7 @@ pub(super) fn parse(line: &str) -> Option<Line> {
     serde_json::Deserializer::from_str(json).into_iter().next()?.ok()
 }
 
-fn tell(line: &Line) {
+fn report(line: &Line) {
     let json = serde_json::to_string(line).unwrap_or_default();
     say(&format!("{MARK}{json}"));
     let _ = std::io::stdout().flush();
@@ -81,9 +81,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let done = run_tests(&args.request);
     match &done {
         Ok(()) => {
-            tell(&Line::End { complaints: complaints(&output(&mut command("dmesg")).unwrap_or_default()) })
+            report(&Line::End { complaints: complaints(&output(&mut command("dmesg")).unwrap_or_default()) })
         }
-        Err(error) => tell(&Line::Error(error.to_string())),
+        Err(error) => report(&Line::Error(error.to_string())),
     }
     done
 }
@@ -101,7 +101,7 @@ fn run_tests(path: &Path) -> Result<(), Error> {
     if tests.is_empty() {
         return Err(Error::NoTests(request.arguments.join(" ")));
     }
-    tell(&Line::Begin { release: release(), tests: tests.len() });
+    report(&Line::Begin { release: release(), tests: tests.len() });
     let plan = Plan {
         suite: Suite::Full,
         tests: select::in_groups(tests),
@@ -112,7 +112,7 @@ fn run_tests(path: &Path) -> Result<(), Error> {
     };
     runner::run_each(&binary, &plan, |outcome, log| {
         let log = if outcome.passed() { String::new() } else { end_of(log) };
-        tell(&Line::Test { outcome, log });
+        report(&Line::Test { outcome, log });
     })
 }
 

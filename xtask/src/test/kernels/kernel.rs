@@ -159,17 +159,17 @@ mod tests {
     use super::*;
     use crate::tools::root;
 
-    fn words(names: &[&str]) -> Vec<&'static str> {
+    fn selected(names: &[&str]) -> Vec<&'static str> {
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         named(&names).into_iter().map(|kernel| kernel.name).collect()
     }
 
     #[test]
     fn kernels_are_named_once_and_in_order() {
-        assert_eq!(words(&["arm64", "6.1", "6.1"]), ["6.1", "arm64"]);
-        assert_eq!(words(&["6.12"]), ["6.12"]);
+        assert_eq!(selected(&["arm64", "6.1", "6.1"]), ["6.1", "arm64"]);
+        assert_eq!(selected(&["6.12"]), ["6.12"]);
         for every in [&["all"][..], &[], &["6.1", "all"]] {
-            assert_eq!(words(every), ["6.1", "6.12", "arm64"]);
+            assert_eq!(selected(every), ["6.1", "6.12", "arm64"]);
         }
         assert_eq!(names(), ["6.1", "6.12", "arm64", "all"]);
     }

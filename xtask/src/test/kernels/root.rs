@@ -83,10 +83,10 @@ pub(super) fn initrd(
     pack_run(&kernel.folder().join("run"), files, request, &run)?;
     let initrd = kernel.folder().join("initrd");
     let failed = |source| Error::File { path: initrd.clone(), source };
-    let mut whole = File::create(&initrd).map_err(failed)?;
+    let mut archive = File::create(&initrd).map_err(failed)?;
     // The kernel unpacks concatenated archives in sequence into one root.
     for part in [tools, modules, run] {
-        File::open(part).and_then(|mut part| io::copy(&mut part, &mut whole)).map_err(failed)?;
+        File::open(part).and_then(|mut part| io::copy(&mut part, &mut archive)).map_err(failed)?;
     }
     Ok(initrd)
 }
@@ -345,10 +345,10 @@ mod tests {
 
     #[test]
     fn apt_is_of_the_guests_architecture_and_touches_nothing_of_the_machines() {
-        let words: Vec<_> =
+        let arguments: Vec<_> =
             apt("apt-get", "arm64").get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-        assert!(words.contains(&"APT::Architecture=arm64".to_owned()));
-        let places: Vec<_> = words.iter().filter(|word| word.starts_with("Dir::")).collect();
+        assert!(arguments.contains(&"APT::Architecture=arm64".to_owned()));
+        let places: Vec<_> = arguments.iter().filter(|word| word.starts_with("Dir::")).collect();
         let guests = folder().display().to_string();
         let below = |word: &String| word.contains(&guests) || word.ends_with("/dev/null");
         assert!(!places.is_empty() && places.iter().all(|word| below(word)), "{places:?}");

@@ -9,9 +9,8 @@ use netlink_sys::Socket;
 use super::{
     Family, HEADER, Hook, HookPoint, MasqueradeRule, attributes, generation, header, kind,
     masquerade::{self, ACCEPT, CHAIN, CHAIN_TYPE, FAMILY, HOOK, PRIORITY},
-    number,
+    parse_string, parse_u32,
     table::describe,
-    text,
 };
 use crate::kernel::{
     Context, Result,
@@ -103,7 +102,7 @@ pub(super) fn expressions_of(reply: &[u8], table: &str) -> NetlinkResult<Option<
         let attribute = attribute?;
         match attribute.kind() {
             // Kernels before 4.8 do not filter the dump.
-            NFTA_RULE_TABLE if text(attribute.value()) != table => {
+            NFTA_RULE_TABLE if parse_string(attribute.value()) != table => {
                 return Err(NetlinkError::Malformed("a rule of another table"));
             }
             NFTA_RULE_EXPRESSIONS => expressions = Some(attribute.value().to_vec()),
@@ -161,12 +160,12 @@ impl Chain {
         for attribute in attributes(rest) {
             let attribute = attribute?;
             match attribute.kind() {
-                NFTA_CHAIN_TABLE => chain.table = text(attribute.value()),
-                NFTA_CHAIN_NAME => chain.name = text(attribute.value()),
+                NFTA_CHAIN_TABLE => chain.table = parse_string(attribute.value()),
+                NFTA_CHAIN_NAME => chain.name = parse_string(attribute.value()),
                 NFTA_CHAIN_HOOK => chain.base = Some(Base::parse(attribute.value())?),
-                NFTA_CHAIN_POLICY => chain.policy = Some(number(attribute.value())?),
-                NFTA_CHAIN_USE => chain.uses = Some(number(attribute.value())?),
-                NFTA_CHAIN_TYPE => chain.kind = text(attribute.value()),
+                NFTA_CHAIN_POLICY => chain.policy = Some(parse_u32(attribute.value())?),
+                NFTA_CHAIN_USE => chain.uses = Some(parse_u32(attribute.value())?),
+                NFTA_CHAIN_TYPE => chain.kind = parse_string(attribute.value()),
                 _ => {}
             }
         }
@@ -203,8 +202,8 @@ impl Base {
         for attribute in attributes(nest) {
             let attribute = attribute?;
             match attribute.kind() {
-                NFTA_HOOK_HOOKNUM => point = Some(number(attribute.value())?),
-                NFTA_HOOK_PRIORITY => priority = Some(number(attribute.value())?),
+                NFTA_HOOK_HOOKNUM => point = Some(parse_u32(attribute.value())?),
+                NFTA_HOOK_PRIORITY => priority = Some(parse_u32(attribute.value())?),
                 // With a single device, both attributes are present.
                 NFTA_HOOK_DEV => drop(devices.insert(device(attribute.value()))),
                 NFTA_HOOK_DEVS => {
@@ -228,14 +227,14 @@ fn device_name(kind: u16, value: &[u8]) -> String {
     const NFTA_DEVICE_PREFIX: u16 = 2;
     match kind {
         NFTA_DEVICE_NAME => device(value),
-        NFTA_DEVICE_PREFIX => text(value) + "*",
+        NFTA_DEVICE_PREFIX => parse_string(value) + "*",
         _ => "*".to_owned(),
     }
 }
 
 /// Linux 6.16 encodes a name prefix as a string without a terminating zero.
 fn device(value: &[u8]) -> String {
-    if value.contains(&0) { text(value) } else { text(value) + "*" }
+    if value.contains(&0) { parse_string(value) } else { parse_string(value) + "*" }
 }
 
 #[cfg(test)]

@@ -10,9 +10,8 @@ use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_sys::Socket;
 
 use super::{
-    Family, attributes, header, kind,
+    Family, attributes, header, kind, parse_string,
     table::{NFTA_TABLE_NAME, Step, change, deletion, describe, mark},
-    text,
 };
 use crate::{
     kernel::{Error, Result, netlink::Attributes},
@@ -167,7 +166,7 @@ pub(super) fn canonical(list: &[u8]) -> Option<Vec<Expression>> {
         for part in attributes(element.value()) {
             let part = part.ok()?;
             match part.kind() {
-                NFTA_EXPR_NAME => name = Some(text(part.value())),
+                NFTA_EXPR_NAME => name = Some(parse_string(part.value())),
                 NFTA_EXPR_DATA => {
                     for attribute in attributes(part.value()) {
                         let attribute = attribute.ok()?;

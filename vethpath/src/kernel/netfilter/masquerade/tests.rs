@@ -237,9 +237,9 @@ fn rules_are_the_same_only_if_subnet_and_bridge_are() {
 #[test]
 fn broken_expressions_are_nobodys() {
     let bytes = expressions(&rule("10.0.0.0/24")).as_bytes().to_vec();
-    let whole = canonical(&bytes).unwrap();
+    let complete = canonical(&bytes).unwrap();
     for cut in 1..bytes.len() {
-        assert_ne!(canonical(&bytes[..cut]).as_ref(), Some(&whole), "cut at {cut}");
+        assert_ne!(canonical(&bytes[..cut]).as_ref(), Some(&complete), "cut at {cut}");
     }
     for at in 0..bytes.len() {
         for value in [0, 1, 0x7f, 0xff] {

@@ -459,7 +459,10 @@ fn all_that_is_not_ours_is_named() {
     (br0.ours, br0.owner) = (false, other);
     let collisions = plan(&lab, &[], &observed).expect_err("collisions");
     assert_eq!(collisions.len(), 2, "{collisions:?}");
-    assert!(collisions.iter().all(|one| one.to_string().contains("lab `other`'s")), "{collisions:?}");
+    assert!(
+        collisions.iter().all(|collision| collision.to_string().contains("lab `other`'s")),
+        "{collisions:?}"
+    );
 }
 
 #[test]
