@@ -65,7 +65,7 @@ fn a_foreign_filter_at_the_ingress_of_a_port_takes_effect() {
     let lab = fast_lab(&host);
     let port = lab.port("ns0:eth0");
     // The qdisc alone does nothing to frames.
-    let _ = host.run(format!("tc qdisc add dev {port} clsact")).ok();
+    let _ = host.run(format!("tc qdisc replace dev {port} clsact")).ok();
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(lab.state("ns0:eth0"), "armed");
     filter(&host, &port, "ingress", "mirred egress mirror dev sink0");

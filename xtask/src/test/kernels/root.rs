@@ -19,8 +19,9 @@ use crate::{
 
 /// The packages that tests use; apt adds their dependencies. `usr-is-merged` prevents apt from adding Perl's whole
 /// library.
-const TOOLS: [&str; 22] = [
+const TOOLS: [&str; 23] = [
     "bash",
+    "bsdutils",
     "coreutils",
     "dash",
     "diffutils",
