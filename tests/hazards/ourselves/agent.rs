@@ -177,18 +177,23 @@ fn wait_until_armed(lab: &Lab<'_>) {
     });
 }
 
-/// Pins that were removed are created again, and not by an agent that still holds the old maps.
+/// Pins that were removed are created again, and not by an agent that still holds the old maps. A clsact filter
+/// outlives the pins, and gets the new program.
 #[test]
 fn removed_pins_are_created_again() {
-    let host = Host::new();
-    let lab = host.lab("three-hosts").up();
-    let before = lab.pid();
-    let _ = host.run("rm -rf /sys/fs/bpf/vethpath/three-hosts").ok();
-    let _ = host.vethpath(format!("up {}", host.lab("three-hosts").write())).ok();
-    assert_ne!(lab.pid(), before);
-    lab.is_fast("ns0:eth0", "172.17.0.102");
-    lab.down();
-    host.finish();
+    for hook in ["", "--hook clsact"] {
+        let host = Host::new();
+        let file = host.lab("three-hosts").write();
+        let _ = host.vethpath(format!("up {file} {hook}")).ok();
+        let lab = Lab::existing(&host, "three-hosts", file.clone());
+        let before = lab.pid();
+        let _ = host.run("rm -rf /sys/fs/bpf/vethpath/three-hosts").ok();
+        let _ = host.vethpath(format!("up {file}")).ok();
+        assert_ne!(lab.pid(), before);
+        lab.is_fast("ns0:eth0", "172.17.0.102");
+        lab.down();
+        host.finish();
+    }
 }
 
 /// An agent whose state folder was removed cannot be found any more: it exits by itself.

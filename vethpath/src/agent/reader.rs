@@ -184,6 +184,7 @@ impl Reader {
         let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
         let ports: Vec<(&IfName, u32)> = self.layout.all_ports().filter_map(indexed).collect();
         let domain = u32::from(self.layout.domain);
+        let id = datapath::program_id(&self.pins, domain)?;
         let Attached { ours, foreign } =
             datapath::attached_by_index(self.rtnl.netns(), &self.pins, domain, &ports)?;
         let [mut attached, mut foreign] =
@@ -196,13 +197,14 @@ impl Reader {
             // An `ingress` qdisc has no egress hook. It replies to a dump of egress with the filters of ingress
             // (`ingress_tcf_block` in net/sched/sch_ingress.c).
             egress.retain(|filter| !ingress.contains(filter));
-            let is_ours = |one: &FilterFacts| {
-                self.hook == Hook::Clsact && datapath::is_our_classifier(one.priority, one.handle)
-            };
-            if ingress.iter().any(|filter| is_ours(filter) && filter.handle != 0) {
+            let is_clsact = self.hook == Hook::Clsact;
+            let is_ours = |filter: &FilterFacts| is_clsact && datapath::is_our_filter(filter, id);
+            let is_known =
+                |filter: &FilterFacts| is_ours(filter) || is_clsact && datapath::is_our_classifier(filter);
+            if ingress.iter().any(is_ours) {
                 attached.insert(name.to_string());
             }
-            if !egress.is_empty() || !ingress.iter().all(is_ours) {
+            if !egress.is_empty() || !ingress.iter().all(is_known) {
                 foreign.insert(name.to_string());
             }
         }

@@ -286,11 +286,11 @@ pub(super) async fn ports_with_program(
         let found = datapath::attached(rtnl.netns(), pins, domain.into(), ports);
         return Ok(found.unwrap_or_default().ours);
     }
-    let mut running = Vec::new();
+    let (mut running, ours) = (Vec::new(), datapath::program_id(pins, domain.into())?);
     for &port in ports {
         let Some(link) = links.iter().find(|link| link.name == port.as_str()) else { continue };
         let (ingress, _) = rtnl.clsact_filters(link.ifindex).await?;
-        if ingress.iter().any(|filter| datapath::is_our_filter(filter.priority, filter.handle)) {
+        if ingress.iter().any(|filter| datapath::is_our_filter(filter, ours)) {
             running.push(port.clone());
         }
     }

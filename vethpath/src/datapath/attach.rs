@@ -9,7 +9,10 @@ use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType,
     links::FdLink,
     loaded_programs,
-    tc::{NlOptions, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact, qdisc_detach_program},
+    tc::{
+        NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
+        qdisc_detach_program,
+    },
 };
 use aya_obj::generated::bpf_prog_type;
 use nix::net::if_::if_nametoindex;
@@ -18,7 +21,7 @@ use vethpath_common::names;
 
 use super::{Pins, bpf};
 use crate::{
-    kernel::{Context, Netns, Result, traffic},
+    kernel::{Context, FilterFacts, Netns, Result, traffic},
     topology::IfName,
 };
 
@@ -75,7 +78,7 @@ pub fn attach(netns: &Netns, pins: &Pins, domain: u32, hook: Hook, ports: &[&IfN
         for &port in ports {
             let is_new = match hook {
                 Hook::Tcx => attach_tcx(&mut program, ours, pins, port)?,
-                Hook::Clsact => attach_clsact(&mut program, port)?,
+                Hook::Clsact => attach_clsact(&mut program, ours, port)?,
             };
             if is_new {
                 attached.push(port.clone());
@@ -128,9 +131,14 @@ pub(super) fn retry_while<T>(
     }
 }
 
-fn attach_clsact(program: &mut SchedClassifier, port: &IfName) -> Result<bool> {
-    if our_filter(port)?.is_some() {
-        return Ok(false);
+fn attach_clsact(program: &mut SchedClassifier, ours: u32, port: &IfName) -> Result<bool> {
+    if let Some(filter) = our_filter(port)? {
+        if filter.program == Some(ours) {
+            return Ok(false);
+        }
+        // A filter outlives the pins: this program counts in maps that are gone.
+        replace_filter(program, port, &filter)?;
+        return Ok(true);
     }
     // Fails if the qdisc exists, which is fine. After any other error, the attach below fails too.
     let handle = if qdisc_add_clsact(port.as_str()).is_ok() { CLSACT.handle } else { GUEST };
@@ -143,24 +151,39 @@ fn attach_clsact(program: &mut SchedClassifier, port: &IfName) -> Result<bool> {
     Ok(true)
 }
 
-/// The handle of our filter at the ingress of a port under clsact. Must be called on a thread in the port's namespace.
-pub(super) fn our_filter(port: &IfName) -> Result<Option<TcHandle>> {
+/// The filter with our handle at the ingress of a port under clsact. Must be called on a thread in the port's
+/// namespace.
+pub(super) fn our_filter(port: &IfName) -> Result<Option<FilterFacts>> {
     let ifindex = if_nametoindex(port.as_str()).doing("find", port)?;
     let filters = traffic::ingress_filters(ifindex)?;
-    let ours = filters.iter().find(|filter| is_our_filter(filter.priority, filter.handle));
-    Ok(ours.map(|filter| if filter.handle == u32::from(GUEST) { GUEST } else { CLSACT.handle }))
+    Ok(filters.into_iter().find(has_our_handle))
+}
+
+/// Replaces the program of our filter atomically. Must be called on a thread in the port's namespace.
+pub(super) fn replace_filter(
+    program: &mut SchedClassifier,
+    port: &IfName,
+    filter: &FilterFacts,
+) -> Result<()> {
+    let handle = if filter.handle == u32::from(GUEST) { GUEST } else { CLSACT.handle };
+    let (ingress, priority) = (TcAttachType::Ingress, CLSACT.priority);
+    let link = SchedClassifierLink::attached(port.as_str(), ingress, priority, handle, None);
+    let link = program.attach_to_link(link.doing("find", port)?).doing("replace the program of", port)?;
+    // The filter would be removed on drop.
+    std::mem::forget(program.take_link(link).doing("keep filter of", port)?);
+    Ok(())
 }
 
 /// Removes our filter from a port, and the qdisc if it was added with the filter and is unused.
 fn detach_clsact(port: &IfName) -> io::Result<()> {
     let Ok(ifindex) = if_nametoindex(port.as_str()) else { return Ok(()) };
-    let Some(handle) = our_filter(port).map_err(io::Error::other)? else { return Ok(()) };
+    let Some(filter) = our_filter(port).map_err(io::Error::other)? else { return Ok(()) };
     let detached = qdisc_detach_program(port.as_str(), TcAttachType::Ingress, names::PORT_INGRESS);
     detached.map_err(|error| match error {
         TcError::IoError(error) => error,
         other => io::Error::other(other),
     })?;
-    if handle == CLSACT.handle {
+    if filter.handle == u32::from(CLSACT.handle) {
         traffic::remove_empty_clsact(ifindex).map_err(io::Error::other)?;
     }
     Ok(())
@@ -240,9 +263,7 @@ pub fn attached_by_index(
     ports: &[(&IfName, u32)],
 ) -> Result<Attached> {
     netns.run(|| {
-        let program =
-            SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
-        let ours = program.info().doing("inspect", "the port program")?.id();
+        let ours = program_id(pins, domain)?;
         let mut attached = Attached::default();
         for &(port, ifindex) in ports {
             let at = |hook| programs(ifindex, hook).ok();
@@ -263,16 +284,31 @@ fn has_foreign(ours: u32, ingress: Option<&[u32]>, egress: Option<&[u32]>) -> bo
     ingress.is_none_or(|ids| ids.iter().any(|&id| id != ours)) || egress.is_none_or(|ids| !ids.is_empty())
 }
 
-/// Whether a filter at ingress under clsact is ours, or the classifier instance that ours belongs to.
-#[must_use]
-pub fn is_our_classifier(priority: u16, handle: u32) -> bool {
-    is_our_filter(priority, handle) || priority == CLSACT.priority && handle == 0
+/// The kernel's id of the port program of `domain`.
+///
+/// # Errors
+/// It is not pinned, or the kernel refuses to describe it.
+pub fn program_id(pins: &Pins, domain: u32) -> Result<u32> {
+    let path = pins.program(domain);
+    let program = SchedClassifier::from_pin(&path).doing("open", path.display())?;
+    Ok(program.info().doing("inspect", "the port program")?.id())
 }
 
-/// Whether a filter at ingress under clsact is ours, by its priority and handle.
+/// Whether a filter at ingress under clsact is ours and runs the program with the id `ours`.
 #[must_use]
-pub fn is_our_filter(priority: u16, handle: u32) -> bool {
-    priority == CLSACT.priority && [CLSACT.handle, GUEST].map(u32::from).contains(&handle)
+pub fn is_our_filter(filter: &FilterFacts, ours: u32) -> bool {
+    has_our_handle(filter) && filter.program == Some(ours)
+}
+
+/// Whether it is the classifier instance that our filter belongs to, without a filter of its own.
+#[must_use]
+pub fn is_our_classifier(filter: &FilterFacts) -> bool {
+    filter.priority == CLSACT.priority && filter.handle == 0
+}
+
+/// Whether a filter has the priority and the handle of ours.
+fn has_our_handle(filter: &FilterFacts) -> bool {
+    filter.priority == CLSACT.priority && [CLSACT.handle, GUEST].map(u32::from).contains(&filter.handle)
 }
 
 /// Ids of the tcx programs at one hook of a device, in order. Empty if the kernel has no tcx.
@@ -336,11 +372,20 @@ mod tests {
     }
 
     #[test]
-    fn our_filter_is_known_by_priority_and_handle() {
-        assert!(is_our_filter(0x7670, 1));
-        assert!(is_our_filter(0x7670, 2), "in a qdisc of somebody else");
-        assert!(!is_our_filter(0x7670, 3) && !is_our_filter(1, 1) && !is_our_filter(0x7670, 0));
-        assert!(is_our_classifier(0x7670, 0) && is_our_classifier(0x7670, 1));
-        assert!(!is_our_classifier(1, 0) && !is_our_classifier(0x7670, 3));
+    fn our_filter_is_known_by_priority_handle_and_program() {
+        let filter = |priority, handle, program| FilterFacts { priority, handle, program };
+        assert!(is_our_filter(&filter(0x7670, 1, Some(7)), 7));
+        assert!(is_our_filter(&filter(0x7670, 2, Some(7)), 7), "in a qdisc of somebody else");
+        for other in [
+            filter(0x7670, 1, Some(8)),
+            filter(0x7670, 1, None),
+            filter(0x7670, 3, Some(7)),
+            filter(1, 1, Some(7)),
+            filter(0x7670, 0, None),
+        ] {
+            assert!(!is_our_filter(&other, 7), "{other:?}");
+        }
+        assert!(is_our_classifier(&filter(0x7670, 0, None)));
+        assert!(!is_our_classifier(&filter(1, 0, None)) && !is_our_classifier(&filter(0x7670, 3, None)));
     }
 }

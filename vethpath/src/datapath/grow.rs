@@ -12,7 +12,7 @@ use std::{fs, io, path::Path};
 use aya::{
     maps::MapData,
     programs::{
-        SchedClassifier, TcAttachType,
+        SchedClassifier,
         links::{FdLink, PinnedLink},
         tc::SchedClassifierLink,
     },
@@ -21,7 +21,7 @@ use vethpath_common::{ABI_VERSION, names};
 
 use super::{
     Copies, Hook, Pins, Sizes,
-    attach::{CLSACT, our_filter},
+    attach::{our_filter, replace_filter},
     load::load,
     maps::{data, version},
 };
@@ -106,21 +106,14 @@ pub fn switch_over(
                     SchedClassifierLink::try_from(FdLink::from(link)).doing("use link of", port)?
                 }
                 Hook::Clsact => {
-                    let Some(handle) = our_filter(port)? else { continue };
-                    let priority = CLSACT.priority;
-                    SchedClassifierLink::attached(
-                        port.as_str(),
-                        TcAttachType::Ingress,
-                        priority,
-                        handle,
-                        None,
-                    )
-                    .doing("find", port)?
+                    if let Some(filter) = our_filter(port)? {
+                        replace_filter(&mut program, port, &filter)?;
+                    }
+                    continue;
                 }
             };
             let link = program.attach_to_link(link).doing("replace the program of", port)?;
-            // A filter would be removed on drop. A pinned link stays either way.
-            std::mem::forget(program.take_link(link).doing("keep link of", port)?);
+            let _ = program.take_link(link).doing("keep link of", port)?;
         }
         Ok(())
     })?

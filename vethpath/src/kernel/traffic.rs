@@ -1,7 +1,7 @@
 //! Queueing disciplines and tc filters of a port.
 
 use netlink_packet_core::{NlasIterator, Parseable as _};
-use netlink_packet_route::tc::{TcAttribute, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
 use super::{Context, NetlinkError, Result, Rtnl, netlink, rtnl::dump};
@@ -38,13 +38,23 @@ pub struct FilterFacts {
     pub priority: u16,
     /// Its handle at that priority. 0 is the instance.
     pub handle: u32,
+    /// The id of its BPF program, if it has one.
+    pub program: Option<u32>,
 }
 
 impl FilterFacts {
     /// `tcm_info` is `TC_H_MAKE(priority << 16, protocol)`.
     fn parse(message: &TcMessage) -> Self {
         let priority = u16::try_from(message.header.info >> 16).unwrap_or(u16::MAX);
-        Self { priority, handle: message.header.handle.into() }
+        let options = message.attributes.iter().filter_map(|attribute| match attribute {
+            TcAttribute::Options(options) => Some(options),
+            _ => None,
+        });
+        let program = options.flatten().find_map(|option| match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+            _ => None,
+        });
+        Self { priority, handle: message.header.handle.into(), program }
     }
 }
 
