@@ -52,8 +52,13 @@ impl Refusal {
         let thread = thread::spawn(move || {
             while !over.load(SeqCst) {
                 let mut waiting = [PollFd::new(std::os::fd::AsFd::as_fd(&listener), PollFlags::POLLIN)];
-                if poll(&mut waiting, PollTimeout::from(50_u8)) == Ok(1) {
+                let _ = poll(&mut waiting, PollTimeout::from(50_u8));
+                let [events] = waiting.map(|listener| listener.revents().unwrap_or(PollFlags::empty()));
+                if events.contains(PollFlags::POLLIN) {
                     respond(&listener, refused.load(SeqCst));
+                } else if events.contains(PollFlags::POLLHUP) {
+                    // All processes have ended. Before Linux 6.11, receiving would block.
+                    break;
                 }
             }
         });
