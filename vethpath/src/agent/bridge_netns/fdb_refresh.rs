@@ -261,14 +261,16 @@ impl BridgeNetns {
     /// adds in VLANs are appended to `in_vlans` instead.
     async fn learn(&mut self, port: u32, mac: Mac, in_vlans: &mut Vec<FdbEntry>) -> Result<Vec<Event>> {
         let _ = self.reader.rtnl.learn(port, mac).await;
-        let (added, events): (Vec<_>, Vec<_>) = self.events_here.drain()?.into_iter().partition(|event| {
-            matches!(event, Event::Learned(entry)
-                if (entry.port, entry.mac) == (port, mac.bytes()) && is_of_refresh(&self.state, entry))
-        });
-        in_vlans.extend(added.into_iter().filter_map(|event| match event {
-            Event::Learned(entry) => Some(entry),
-            _ => None,
-        }));
+        let is_added = |entry: &FdbEntry| {
+            (entry.port, entry.mac) == (port, mac.bytes()) && is_of_refresh(&self.state, entry)
+        };
+        let mut events = Vec::new();
+        for event in self.events_here.drain()? {
+            match event {
+                Event::Learned(entry) if is_added(&entry) => in_vlans.push(entry),
+                other => events.push(other),
+            }
+        }
         self.apply_events(&events);
         Ok(events)
     }
