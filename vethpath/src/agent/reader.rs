@@ -184,8 +184,7 @@ impl Reader {
         let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
         let ports: Vec<(&IfName, u32)> = self.layout.all_ports().filter_map(indexed).collect();
         let domain = u32::from(self.layout.domain);
-        let id = datapath::program_id(&self.pins, domain)?;
-        let Attached { ours, foreign } =
+        let Attached { ours, foreign, program } =
             datapath::attached_by_index(self.rtnl.netns(), &self.pins, domain, &ports)?;
         let [mut attached, mut foreign] =
             [ours, foreign].map(|names| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
@@ -198,7 +197,7 @@ impl Reader {
             // (`ingress_tcf_block` in net/sched/sch_ingress.c).
             egress.retain(|filter| !ingress.contains(filter));
             let is_clsact = self.hook == Hook::Clsact;
-            let is_ours = |filter: &FilterFacts| is_clsact && datapath::is_our_filter(filter, id);
+            let is_ours = |filter: &FilterFacts| is_clsact && datapath::is_our_filter(filter, program);
             let is_known =
                 |filter: &FilterFacts| is_ours(filter) || is_clsact && datapath::is_our_classifier(filter);
             if ingress.iter().any(is_ours) {

@@ -238,6 +238,8 @@ pub struct Attached {
     pub ours: Vec<IfName>,
     /// Ports with other programs at either hook, and those whose query failed.
     pub foreign: Vec<IfName>,
+    /// The kernel's id of our program.
+    pub program: u32,
 }
 
 /// Queries which of `ports` run our program, and which run others. Without tcx in the kernel, none do.
@@ -264,7 +266,7 @@ pub fn attached_by_index(
 ) -> Result<Attached> {
     netns.run(|| {
         let ours = program_id(pins, domain)?;
-        let mut attached = Attached::default();
+        let mut attached = Attached { program: ours, ..Attached::default() };
         for &(port, ifindex) in ports {
             let at = |hook| programs(ifindex, hook).ok();
             let (ingress, egress) = (at(TcAttachType::Ingress), at(TcAttachType::Egress));
