@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NotArmed, counted_pairs, desired::Desired, numbered_trunks};
+use super::{NotArmed, counted_pairs, desired::Ports, numbered_trunks};
 use crate::{
     state::events::Kind,
     topology::{Pair, Topology, Trunk},
@@ -27,14 +27,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The snapshot for these maps. A pair without a state has no port: its namespace was released.
+    /// The snapshot for these ports. A pair without a state has no port: its namespace was released.
     #[must_use]
-    pub fn new(topology: &Topology, maps: &Desired, missing: BTreeSet<(String, String)>, fits: bool) -> Self {
+    pub fn new(topology: &Topology, ports: &Ports, missing: BTreeSet<(String, String)>, fits: bool) -> Self {
         let known = |state: Option<&Option<NotArmed>>| state.cloned().unwrap_or(Some(NotArmed::NoPort));
         let pairs = counted_pairs(topology)
-            .map(|(counter, _)| (Member::Pair(counter), known(maps.states.get(&counter))));
+            .map(|(counter, _)| (Member::Pair(counter), known(ports.states.get(&counter))));
         let trunks = numbered_trunks(topology)
-            .map(|(number, _)| (Member::Trunk(number), known(maps.trunk_states.get(&number))));
+            .map(|(number, _)| (Member::Trunk(number), known(ports.trunk_states.get(&number))));
         Self { states: pairs.chain(trunks).collect(), missing, full: !fits }
     }
 
@@ -114,9 +114,9 @@ mod tests {
     }
 
     fn snapshot(states: &[(u32, Option<NotArmed>)], missing: &[&str], fits: bool) -> Snapshot {
-        let maps = Desired { states: states.iter().cloned().collect(), ..Desired::default() };
+        let ports = Ports { states: states.iter().cloned().collect(), ..Ports::default() };
         let missing = missing.iter().map(|bridge| ("host".to_owned(), (*bridge).to_owned())).collect();
-        Snapshot::new(&topology(), &maps, missing, fits)
+        Snapshot::new(&topology(), &ports, missing, fits)
     }
 
     /// Each change as `pair: before -> now`, or its kind.

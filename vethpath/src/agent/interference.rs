@@ -67,42 +67,29 @@ impl Interference {
         }
     }
 
-    /// Scans the namespace, and records the result for each port. `own` are the lab's tables there.
-    pub fn scan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) {
+    /// Scans the namespace, and records the result for each port. `own` are the lab's tables there. Returns whether
+    /// anything changed.
+    pub fn scan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) -> bool {
         let (taps, found) = (self.packet_sockets(), self.rules(layout, own, facts));
-        facts.packet_sockets =
-            facts.record_reply(netns_state::Blocker::PacketSockets, taps).unwrap_or_default();
-        let rules = facts.record_reply(netns_state::Blocker::Rules, found);
-        facts.rules.clear();
-        facts.validated.clear();
+        let unreadable = facts.unreadable.clone();
+        let taps = facts.record_reply(netns_state::Blocker::PacketSockets, taps).unwrap_or_default();
+        let found = facts.record_reply(netns_state::Blocker::Rules, found);
+        let (mut rules, mut validated) = (BTreeMap::new(), BTreeMap::new());
         for (port, bridge) in layout.all_ports() {
             let bridge = facts.link(bridge);
-            let (reason, validated) = match &rules {
-                Some(rules) => (rules.first_blocker(port.as_str(), bridge), rules.checks(bridge)),
+            let (reason, checks) = match &found {
+                Some(found) => (found.first_blocker(port.as_str(), bridge), found.checks(bridge)),
                 None => (None, flags::VALIDATE | flags::DEFRAGMENT),
             };
-            if let Some(reason) = reason {
-                facts.rules.insert(port.to_string(), reason);
-            }
-            if validated != 0 {
-                facts.validated.insert(port.to_string(), validated);
+            rules.extend(reason.map(|reason| (port.to_string(), reason)));
+            if checks != 0 {
+                let _ = validated.insert(port.to_string(), checks);
             }
         }
-    }
-
-    /// The same; returns whether anything changed.
-    pub fn rescan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) -> bool {
-        let of = |facts: &mut NetnsState| {
-            let (taps, rules, validated) =
-                (&mut facts.packet_sockets, &mut facts.rules, &mut facts.validated);
-            (std::mem::take(taps), std::mem::take(rules), std::mem::take(validated), facts.unreadable.clone())
-        };
-        let (taps, rules, validated, unasked) = of(facts);
-        self.scan(layout, own, facts);
-        facts.packet_sockets != taps
-            || facts.rules != rules
-            || facts.validated != validated
-            || facts.unreadable != unasked
+        let before = (&facts.packet_sockets, &facts.rules, &facts.validated, &unreadable);
+        let is_changed = before != (&taps, &rules, &validated, &facts.unreadable);
+        (facts.packet_sockets, facts.rules, facts.validated) = (taps, rules, validated);
+        is_changed
     }
 
     /// Reads which links have transmit offloads switched off, and which have several transmit queues. The kernel

@@ -1,19 +1,32 @@
 //! Applies the desired state to the maps.
 //!
-//! Deletions come first, then a grace period, then insertions. A hash map reuses a deleted or replaced element at
-//! once for any other key. Without the grace period, a program that was preempted between lookup and read could use
-//! another station's entry.
+//! Entries that are gone or have changed are removed at once. Programs may use them until a grace period is over, and
+//! their places are not written before ([`Table`]). New entries are *announced*, and used by programs once they are
+//! *confirmed*. A station may move while its entry is written, and no program can then mark it as away. So:
+//!
+//! 1. A new entry is written as unconfirmed.
+//! 2. After a grace period, the bridge has learned from every frame that a program saw before, and sent its events.
+//! 3. These are applied: entries that they show to be wrong are removed.
+//! 4. If any entry was removed, after another grace period no program uses it.
+//! 5. The others are confirmed.
+//!
+//! Nothing here waits. Whoever calls [`MapSync::begin_grace_period`] waits for one, and calls
+//! [`MapSync::end_grace_period`].
 
-use std::{collections::BTreeMap, time::Duration};
-
-use aya::{Pod, maps::MapError};
-use vethpath_common::{
-    Config, Entry, NOT_THERE, PortKey, PortRecord, Source, SourceKey, Station, StationKey,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
 };
 
-use super::{desired::Desired, layout::Layout, netns_state::NetnsState, segments::Paths};
+use aya::Pod;
+use vethpath_common::{Config, Entry, NOT_THERE, Source, SourceKey, StationKey};
+
+use super::{
+    desired::{Address, Desired, Entries, Ports},
+    segments::Paths,
+};
 use crate::{
-    datapath::{Maps, Table},
+    datapath::{Added, Maps, Table},
     kernel::{Context, Error, Result, rcu},
 };
 
@@ -23,22 +36,42 @@ pub const LEASE: Duration = Duration::from_secs(3);
 /// The object of errors.
 const MAP: &str = "a map";
 
+/// This bit of the generation is set while the fast path is suspended. No entry has it.
+const SUSPENDED: u32 = 1 << 31;
+
 /// The maps and their contents.
 pub struct MapSync {
     maps: Maps,
-    current: Desired,
+    /// The ports that they hold.
+    ports: Ports,
+    /// The entries that they hold.
+    stations: BTreeMap<Address, Entries>,
     config: Config,
-    paths: Paths,
+    is_suspended: bool,
+    /// The numbers of paths across trunks.
+    pub paths: Paths,
     /// The greatest path number that is in the map.
     written: u32,
-    /// Whether everything fitted into the maps at the last update.
-    fits: bool,
-    /// Entries that are written and not confirmed.
+    /// Addresses with entries whose place is not free yet.
+    waiting: BTreeSet<Address>,
+    /// Addresses with entries for which there is no room.
+    left_out: BTreeSet<Address>,
+    /// The number of entries of addresses other than those of inner ends, and its limit.
+    foreign: usize,
+    foreign_room: usize,
+    /// Ports that are not written yet, since one was removed that programs may still use.
+    ports_wait: bool,
+    /// Whether a port was removed since the last grace period began, and before that.
+    port_removed: (bool, bool),
+    /// Entries by the stage that they are in, latest first. See the module's documentation.
     announced: Announced,
+    in_grace_period: Option<Announced>,
+    after_grace_period: Option<Announced>,
+    checked: Option<Announced>,
 }
 
 /// Entries that were written as [unconfirmed](vethpath_common::UNCONFIRMED).
-pub struct Announced {
+struct Announced {
     /// The number of the announcement. Earlier ones have smaller numbers.
     number: u32,
     stations: Vec<StationKey>,
@@ -49,6 +82,10 @@ impl Announced {
     /// No entries yet.
     fn under(number: u32) -> Self {
         Self { number, stations: Vec::new(), sources: Vec::new() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.stations.is_empty() && self.sources.is_empty()
     }
 }
 
@@ -61,51 +98,87 @@ impl MapSync {
         let room = maps.room_for_paths()?;
         let known: Vec<_> = maps.paths.iter().collect::<std::result::Result<_, _>>().doing("read", MAP)?;
         let paths = Paths::known(known, room);
+        let stations = maps.stations.room().and_then(|stations| Ok(stations.min(maps.sources.room()?)));
+        let mut config = maps.config();
+        config.generation &= !SUSPENDED;
         let mut sync = Self {
-            config: maps.config(),
+            config,
+            is_suspended: false,
             written: paths.greatest(),
             paths,
+            foreign: 0,
+            foreign_room: stations.doing("look up", MAP)? as usize / 2,
             maps,
-            current: Desired::default(),
-            fits: true,
+            ports: Ports::default(),
+            stations: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            ports_wait: false,
+            port_removed: (false, false),
             announced: Announced::under(1),
+            in_grace_period: None,
+            after_grace_period: None,
+            checked: None,
         };
         sync.start_over()?;
         Ok(sync)
     }
 
-    /// Voids and removes every station, whatever the maps hold.
+    /// Voids and removes every station, whatever the maps hold. Waits for a grace period.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn start_over(&mut self) -> Result<()> {
         self.void();
         // Ports stay known: otherwise frames before the next resync would be counted under no pair.
-        let ports = self.maps.ports.iter().collect::<std::result::Result<_, _>>();
-        let ports = ports.doing("read", MAP)?;
-        self.current = Desired { ports, ..Desired::default() };
+        let records = self.maps.ports.iter().collect::<std::result::Result<_, _>>();
+        self.ports = Ports { records: records.doing("read", MAP)?, ..Ports::default() };
         self.maps.sources.clear().doing("clear", MAP)?;
         self.maps.stations.clear().doing("clear", MAP)?;
-        // The next insertion must not reuse an element that a program still reads.
+        (self.stations, self.foreign) = (BTreeMap::new(), 0);
+        (self.waiting, self.left_out) = (BTreeSet::new(), BTreeSet::new());
+        self.begin_grace_period()?;
         rcu::grace_period();
+        self.end_grace_period();
         // Without entries, announcements are counted from the beginning.
         self.announced = Announced::under(1);
+        (self.in_grace_period, self.after_grace_period, self.checked) = (None, None, None);
         self.config.confirmed = 0;
-        self.maps.set_config(self.config);
+        self.write_config();
         Ok(())
     }
 
-    /// Voids every entry with one write.
+    /// Voids every entry with one write, for good.
     pub fn void(&mut self) {
-        let next = self.config.generation.wrapping_add(1);
+        let next = self.config.generation.wrapping_add(1) & !SUSPENDED;
         self.config.generation = if next == NOT_THERE { next + 1 } else { next };
-        self.maps.set_config(self.config);
+        self.is_suspended = false;
+        self.write_config();
+    }
+
+    /// Makes every frame take the slow path until [`Self::resume`], with one write. Entries stay.
+    pub fn suspend(&mut self) {
+        if !std::mem::replace(&mut self.is_suspended, true) {
+            self.write_config();
+        }
+    }
+
+    /// Ends [`Self::suspend`].
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.is_suspended) {
+            self.write_config();
+        }
+    }
+
+    fn write_config(&mut self) {
+        let suspended = if self.is_suspended { SUSPENDED } else { 0 };
+        self.maps.set_config(Config { generation: self.config.generation | suspended, ..self.config });
     }
 
     /// Sets the lease to run until `until_ns` of the [kernel's clock](crate::kernel::clock); 0 ends it.
     pub fn lease(&mut self, until_ns: u64) {
         self.config.lease_until_ns = until_ns;
-        self.maps.set_config(self.config);
+        self.write_config();
     }
 
     /// Starts another epoch with the next renewal of the lease. Must not be called more often than [`Self::seen`] is
@@ -128,10 +201,10 @@ impl MapSync {
     #[must_use]
     pub fn has_seen_frames(&self) -> bool {
         let last = self.config.epoch.wrapping_sub(1);
-        let is_of_last = |key| {
+        let is_of_last = |(key, _): &(SourceKey, Source)| {
             self.maps.sources.get(key).is_some_and(|source| source.seen[(last & 1) as usize].epoch == last)
         };
-        self.current.sources.keys().any(is_of_last)
+        self.stations.values().flat_map(|entries| &entries.sources).any(is_of_last)
     }
 
     /// Whether the lease has expired at `now_ns` of the [kernel's clock](crate::kernel::clock).
@@ -155,13 +228,26 @@ impl MapSync {
     /// Whether the maps have room for everything.
     #[must_use]
     pub fn fits(&self) -> bool {
-        self.fits
+        self.left_out.is_empty()
     }
 
-    /// What the maps hold.
+    /// The ports in the maps.
     #[must_use]
-    pub fn current(&self) -> &Desired {
-        &self.current
+    pub fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Whether an address has an entry as a sender on a port.
+    #[must_use]
+    pub fn has_source(&self, address: Address, key: &SourceKey) -> bool {
+        let entries = self.stations.get(&address);
+        entries.is_some_and(|entries| entries.sources.iter().any(|(known, _)| known == key))
+    }
+
+    /// Number of stations, for frames that enter by each bridge.
+    #[must_use]
+    pub fn station_count(&self) -> usize {
+        self.stations.values().map(|entries| entries.stations.len()).sum()
     }
 
     /// The maps themselves.
@@ -170,151 +256,230 @@ impl MapSync {
         &self.maps
     }
 
-    /// What the maps should hold for these namespaces.
-    #[must_use]
-    pub fn desired<'a>(&mut self, domains: impl Iterator<Item = (&'a Layout, &'a NetnsState)>) -> Desired {
-        let mut desired = Desired::default();
-        domains.for_each(|(layout, facts)| desired.add(layout, facts, &mut self.paths));
-        desired
-    }
-
-    /// Applies `desired` to the maps. An entry that does not fit is left out: its station takes the slow path.
+    /// Applies `desired` to the maps: removes first, then announces. What cannot be written now is left out, and its
+    /// stations take the slow path: see [`Self::waiting`] and [`Self::left_out`].
     ///
     /// # Errors
     /// The kernel refuses for another reason than a full map.
-    pub fn apply(&mut self, mut desired: Desired) -> Result<()> {
-        self.stamp(&mut desired);
-        if desired == self.current {
-            return Ok(());
+    pub fn apply(&mut self, desired: Desired) -> Result<()> {
+        let Desired { ports, mut stations } = desired;
+        if ports.is_some() {
+            let gone = self.stations.keys().filter(|address| !stations.contains_key(address));
+            stations.extend(gone.map(|&address| (address, Entries::default())).collect::<Vec<_>>());
         }
-        let mut removed = remove(&mut self.maps.stations, &self.current.stations, &desired.stations)?;
-        removed += remove(&mut self.maps.sources, &self.current.sources, &desired.sources)?;
-        removed += replace_ports(&mut self.maps, &self.current.ports, &desired.ports)?;
-        if removed > 0 {
-            rcu::grace_period();
+        for (address, wanted) in &mut stations {
+            self.stamp(wanted);
+            let Some(now) = self.stations.get_mut(address) else { continue };
+            let removed = remove(&mut self.maps.stations, &mut now.stations, &wanted.stations)?
+                + remove(&mut self.maps.sources, &mut now.sources, &wanted.sources)?;
+            if !now.is_own {
+                self.foreign -= removed;
+            }
         }
-        let mut fits = desired.unnumbered == 0;
+        if let Some(ports) = ports {
+            self.apply_ports(ports)?;
+        }
         for (number, path) in self.paths.beyond(self.written) {
             self.maps.paths.insert(number, path, 0).doing("write", MAP)?;
         }
         self.written = self.paths.greatest();
-        let Maps { ports, stations, sources, .. } = &mut self.maps;
-        fits &= insert(|key, port| ports.insert(key, port, 0), &self.current.ports, &mut desired.ports)?;
-        let announced = &mut self.announced;
-        let announce = |key: &StationKey, station: &Station| {
-            announced.stations.push(*key);
-            stations.announce(key, station, announced.number)
-        };
-        fits &= insert(announce, &self.current.stations, &mut desired.stations)?;
-        let announce = |key: &SourceKey, source: &Source| {
-            announced.sources.push(*key);
-            sources.announce(key, source, announced.number)
-        };
-        fits &= insert(announce, &self.current.sources, &mut desired.sources)?;
-        self.fits = fits;
-        self.current = desired;
+        // Others must leave room for the hosts' own addresses.
+        let (own, others): (Vec<_>, Vec<_>) = stations.iter().partition(|(_, wanted)| wanted.is_own);
+        own.into_iter().chain(others).try_for_each(|(address, wanted)| self.announce(*address, wanted))
+    }
+
+    /// Removes ports that are gone, replaces changed ones in place, and adds others. A port that stays must be known at
+    /// every moment, or its frames would be counted under no pair.
+    fn apply_ports(&mut self, mut wanted: Ports) -> Result<()> {
+        let now = &self.ports.records;
+        for key in now.keys().filter(|key| !wanted.records.contains_key(key)) {
+            self.maps.unregister_port(key)?;
+            self.port_removed.0 = true;
+        }
+        self.ports_wait = false;
+        let may_add = self.port_removed == (false, false);
+        let (mut later, map) = (Vec::new(), &mut self.maps.ports);
+        for (key, record) in wanted.records.iter().filter(|(key, record)| now.get(key) != Some(record)) {
+            if may_add || now.contains_key(key) {
+                map.insert(key, record, 0).doing("write", MAP)?;
+            } else {
+                later.push(*key);
+                self.ports_wait = true;
+            }
+        }
+        wanted.records.retain(|key, _| !later.contains(key));
+        self.ports = wanted;
         Ok(())
     }
 
-    /// Whether there are entries that programs do not use yet. A station may move while its entry is being written,
-    /// and no program can then mark it as away. So entries are written as unconfirmed. After a grace period, the
-    /// bridge has learned from every frame that a program saw before, and sent its events. Entries that these show to
-    /// be wrong are removed. When no program uses those any more, the others are confirmed.
-    #[must_use]
-    pub fn has_announced(&self) -> bool {
-        !self.announced.stations.is_empty() || !self.announced.sources.is_empty()
+    /// Adds the entries of an address that the maps lack.
+    fn announce(&mut self, address: Address, wanted: &Entries) -> Result<()> {
+        let now = self.stations.entry(address).or_default();
+        let before = now.len();
+        if !now.is_own {
+            self.foreign -= before;
+        }
+        now.is_own = wanted.is_own;
+        let is_beyond = !wanted.is_own && self.foreign + wanted.len() > self.foreign_room;
+        let (mut is_later, mut is_full) = (false, wanted.is_unnumbered);
+        if is_beyond {
+            is_full |= wanted.len() > before;
+        } else {
+            let Maps { stations, sources, .. } = &mut self.maps;
+            let Announced { number, stations: new_stations, sources: new_sources } = &mut self.announced;
+            let added = [
+                announce(stations, &mut now.stations, &wanted.stations, *number, new_stations)?,
+                announce(sources, &mut now.sources, &wanted.sources, *number, new_sources)?,
+            ];
+            is_later |= added.contains(&Added::Later);
+            is_full |= added.contains(&Added::Full);
+        }
+        let after = now.len();
+        if !now.is_own {
+            self.foreign += after;
+        }
+        if after == 0 {
+            self.stations.remove(&address);
+        }
+        for (set, is_in) in [(&mut self.waiting, is_later), (&mut self.left_out, is_full)] {
+            let _ = if is_in { set.insert(address) } else { set.remove(&address) };
+        }
+        Ok(())
     }
 
-    /// Takes the entries announced so far, for [`Self::confirm`]. Later entries are announced under the next number.
+    /// Addresses with entries whose places are free after a grace period.
+    #[must_use]
+    pub fn waiting(&self) -> &BTreeSet<Address> {
+        &self.waiting
+    }
+
+    /// Addresses with entries for which there is no room.
+    #[must_use]
+    pub fn left_out(&self) -> &BTreeSet<Address> {
+        &self.left_out
+    }
+
+    /// Whether ports can be written only after a grace period.
+    #[must_use]
+    pub fn ports_wait(&self) -> bool {
+        self.ports_wait
+    }
+
+    /// Whether a grace period is needed before programs use everything, or before places of removed entries are free.
+    #[must_use]
+    pub fn needs_grace_period(&self) -> bool {
+        let Maps { stations, sources, .. } = &self.maps;
+        !self.announced.is_empty()
+            || self.checked.is_some()
+            || self.port_removed.0
+            || stations.has_removed()
+            || sources.has_removed()
+    }
+
+    /// Called when a grace period begins. None may be running.
     ///
     /// # Errors
     /// There have been four billion announcements. [`Self::start_over`] counts from the beginning.
-    pub fn take_announced(&mut self) -> Result<Announced> {
-        let exhausted = || {
-            let cause = std::io::Error::other("the number is exhausted");
-            Error::new("number", "an announcement", cause)
-        };
-        let next = self.announced.number.checked_add(1).ok_or_else(exhausted)?;
-        Ok(std::mem::replace(&mut self.announced, Announced::under(next)))
+    pub fn begin_grace_period(&mut self) -> Result<()> {
+        self.maps.stations.begin_grace_period();
+        self.maps.sources.begin_grace_period();
+        self.port_removed = (false, self.port_removed.0);
+        if !self.announced.is_empty() {
+            let exhausted = || {
+                let cause = std::io::Error::other("the number is exhausted");
+                Error::new("number", "an announcement", cause)
+            };
+            let next = self.announced.number.checked_add(1).ok_or_else(exhausted)?;
+            self.in_grace_period = Some(std::mem::replace(&mut self.announced, Announced::under(next)));
+        }
+        Ok(())
     }
 
-    /// Confirms announced entries, so that programs use them. Since they were written, a grace period must have
-    /// passed, then all events must have been processed, and then the maps [updated](Self::apply) accordingly. The
-    /// update removes wrong entries and waits until no program uses them.
-    pub fn confirm(&mut self, announced: &Announced) {
-        let Announced { number, stations, sources } = announced;
-        self.config.confirmed = *number;
-        self.maps.set_config(self.config);
-        stations.iter().for_each(|key| self.maps.stations.confirm(key, *number));
-        sources.iter().for_each(|key| self.maps.sources.confirm(key, *number));
+    /// Called when the grace period is over.
+    pub fn end_grace_period(&mut self) {
+        self.maps.stations.end_grace_period();
+        self.maps.sources.end_grace_period();
+        self.port_removed.1 = false;
+        let checked = self.checked.take();
+        self.confirm_all(checked);
+        self.after_grace_period = self.in_grace_period.take();
+    }
+
+    /// Confirms the entries that were announced before the last grace period, so that programs use them. All events of
+    /// that time must have been [applied](Self::apply). If this removed entries, another grace period is needed first.
+    pub fn confirm(&mut self) {
+        let entries = self.after_grace_period.take();
+        if self.maps.stations.has_removed() || self.maps.sources.has_removed() {
+            self.checked = entries;
+        } else {
+            self.confirm_all(entries);
+        }
+    }
+
+    fn confirm_all(&mut self, entries: Option<Announced>) {
+        let Some(Announced { number, stations, sources }) = entries else { return };
+        self.config.confirmed = number;
+        self.write_config();
+        stations.iter().for_each(|key| self.maps.stations.confirm(key, number));
+        sources.iter().for_each(|key| self.maps.sources.confirm(key, number));
+    }
+
+    /// The number under which everything that is known will have been announced.
+    #[must_use]
+    pub fn last_announcement(&self) -> u32 {
+        self.announced.number + u32::from(self.ports_wait || !self.waiting.is_empty())
+    }
+
+    /// The number up to which everything that was announced is confirmed.
+    #[must_use]
+    pub fn confirmed(&self) -> u32 {
+        let stages = [&self.checked, &self.after_grace_period, &self.in_grace_period];
+        let first = stages.into_iter().flatten().map(|entries| entries.number).next();
+        let announced = (!self.announced.is_empty()).then_some(self.announced.number);
+        first.or(announced).map_or(self.announced.number, |number| number - 1)
     }
 
     /// Sets the current generation in all entries.
-    fn stamp(&self, desired: &mut Desired) {
+    fn stamp(&self, entries: &mut Entries) {
         let generation = self.config.generation;
-        desired.sources.values_mut().for_each(|source| source.generation = generation);
-        desired.stations.values_mut().for_each(|station| station.generation = generation);
+        entries.sources.iter_mut().for_each(|(_, source)| source.generation = generation);
+        entries.stations.iter_mut().for_each(|(_, station)| station.generation = generation);
     }
 }
 
-/// Removes entries that are gone or have changed. Returns how many.
-fn remove<V: Entry<Key: Pod> + Pod + PartialEq>(
+/// Announces the entries that are `wanted` and not there. Ends at the first that cannot be added, and returns why.
+fn announce<V: Entry<Key: Copy + PartialEq + Pod> + Pod + PartialEq>(
     table: &mut Table<V>,
-    current: &BTreeMap<V::Key, V>,
-    desired: &BTreeMap<V::Key, V>,
-) -> Result<usize> {
-    let mut removed = 0;
-    for (key, value) in current {
-        if desired.get(key) != Some(value) {
-            table.remove(key).doing("write", MAP)?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
-/// Removes ports that are gone, and replaces changed ones in place: a port that stays must be known at every moment,
-/// or its frames would be counted under no pair. Returns how many.
-fn replace_ports(
-    maps: &mut Maps,
-    current: &BTreeMap<PortKey, PortRecord>,
-    desired: &BTreeMap<PortKey, PortRecord>,
-) -> Result<usize> {
-    let mut replaced = 0;
-    for (key, record) in current {
-        match desired.get(key) {
-            None => maps.unregister_port(key)?,
-            Some(other) if other != record => maps.ports.insert(key, other, 0).doing("write", MAP)?,
-            Some(_) => continue,
-        }
-        replaced += 1;
-    }
-    Ok(replaced)
-}
-
-/// Inserts entries that are new or have changed. Entries that do not fit are removed from `desired`, so that they are
-/// retried. Returns whether all fitted.
-fn insert<K: Copy + Ord, V: PartialEq>(
-    mut write: impl FnMut(&K, &V) -> std::result::Result<(), MapError>,
-    current: &BTreeMap<K, V>,
-    desired: &mut BTreeMap<K, V>,
-) -> Result<bool> {
-    let mut left_out = Vec::new();
-    for (key, value) in desired.iter().filter(|(key, value)| current.get(key) != Some(value)) {
-        if !left_out.is_empty() {
-            left_out.push(*key);
+    now: &mut Vec<(V::Key, V)>,
+    wanted: &[(V::Key, V)],
+    number: u32,
+    announced: &mut Vec<V::Key>,
+) -> Result<Added> {
+    for entry in wanted {
+        if now.contains(entry) {
             continue;
         }
-        match write(key, value) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::E2BIG) => {
-                left_out.push(*key);
+        match table.announce(&entry.0, &entry.1, number).doing("write", MAP)? {
+            Added::Yes => {
+                now.push(*entry);
+                announced.push(entry.0);
             }
-            Err(error) => return Err(error).doing("write", MAP),
-            Ok(()) => {}
+            other => return Ok(other),
         }
     }
-    for key in &left_out {
-        desired.remove(key);
+    Ok(Added::Yes)
+}
+
+/// Removes the entries that are not `wanted`. Returns how many.
+fn remove<V: Entry<Key: Copy + PartialEq + Pod> + Pod + PartialEq>(
+    table: &mut Table<V>,
+    now: &mut Vec<(V::Key, V)>,
+    wanted: &[(V::Key, V)],
+) -> Result<usize> {
+    let mut removed = 0;
+    for (key, _) in now.extract_if(.., |entry| !wanted.contains(entry)) {
+        table.remove(&key).doing("write", MAP)?;
+        removed += 1;
     }
-    Ok(left_out.is_empty())
+    Ok(removed)
 }

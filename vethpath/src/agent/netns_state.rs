@@ -21,8 +21,10 @@ pub struct NetnsState {
     pub inner: BTreeMap<u32, LinkFacts>,
     /// The greatest GSO limits of any inner end: no frame from one exceeds them.
     pub largest_gso: GsoLimits,
-    /// FDB entries, by bridge, address and VLAN.
-    pub fdb: HashMap<(u32, [u8; 6], u16), FdbEntry>,
+    /// The FDBs of its bridges.
+    pub fdb: Fdb,
+    /// Links whose qdiscs and filters have changed since they were read, by ifindex.
+    pub unread: BTreeSet<u32>,
     /// Names of ports that run our program.
     pub attached: BTreeSet<String>,
     /// Names of ports with programs or filters that are not ours.
@@ -123,25 +125,165 @@ impl NetnsState {
         port.controller == Some(bridge.ifindex) && !(port.up && bridge.up && forwards)
     }
 
-    /// Applies an event. Returns whether links must be read again.
-    pub fn apply_event(&mut self, event: &Event) -> bool {
+    /// Applies an event, and records what follows from it.
+    pub fn apply_event(&mut self, event: &Event, dirty: &mut Dirty) {
+        dirty.links |= !matches!(event, Event::Learned(_) | Event::Forgot(_));
         match event {
             Event::Learned(entry) => {
-                self.fdb.insert((entry.bridge, entry.mac, entry.vlan), *entry);
-                false
+                if self.fdb.insert(*entry) != Some(*entry) {
+                    dirty.stations.insert(entry.mac);
+                }
             }
             Event::Forgot(entry) => {
-                self.fdb.remove(&(entry.bridge, entry.mac, entry.vlan));
-                false
+                if self.fdb.remove(entry).is_some() {
+                    dirty.stations.insert(entry.mac);
+                }
+            }
+            Event::Link(link) => {
+                if self.links.get(&link.ifindex) != Some(link) {
+                    self.links.insert(link.ifindex, link.as_ref().clone());
+                    dirty.ports = true;
+                }
+            }
+            Event::Port { ifindex, bridge, attributes } => {
+                dirty.ports |= self.links.set_port(*ifindex, *bridge, Some(attributes));
+            }
+            Event::Released { ifindex } => {
+                let _ = self.links.set_port(*ifindex, None, None);
+                dirty.ports = true;
+                self.fdb.retain(|entry| entry.port != *ifindex);
             }
             Event::Gone { ifindex } => {
                 self.links.remove(*ifindex);
                 self.inner.remove(ifindex);
-                self.fdb.retain(|_, entry| entry.port != *ifindex && entry.bridge != *ifindex);
-                true
+                self.fdb.retain(|entry| entry.port != *ifindex && entry.bridge != *ifindex);
+                dirty.ports = true;
             }
-            Event::Changed | Event::Lost => true,
+            Event::Traffic { ifindex } => dirty.ports |= self.unread.insert(*ifindex),
+            Event::Changed => {}
+            Event::Lost => dirty.overrun = true,
         }
+    }
+}
+
+/// What is to be read again of a bridge namespace, and what of its known state the maps do not have yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dirty {
+    /// Events were lost: everything is to be read.
+    pub overrun: bool,
+    /// The FDB is to be read: a dump may have skipped entries.
+    pub fdb: bool,
+    /// Links are to be read, and what is attached to them.
+    pub links: bool,
+    /// Packet sockets and rules are to be read.
+    pub rules: bool,
+    /// Ports may have changed, and with them any station.
+    pub ports: bool,
+    /// Addresses whose entries have changed.
+    pub stations: BTreeSet<[u8; 6]>,
+}
+
+impl Dirty {
+    /// Nothing of the namespace is known.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { fdb: true, links: true, rules: true, ports: true, ..Self::default() }
+    }
+
+    /// Whether something is to be read at once. The FDB can wait until the next poll.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.overrun || self.links || self.rules
+    }
+
+    /// Whether something may be forbidden of which no event tells what it is.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.overrun || self.rules
+    }
+}
+
+/// FDB entries, by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fdb(HashMap<[u8; 6], Vec<FdbEntry>>);
+
+impl Fdb {
+    /// The entry of an address on a bridge and in a VLAN; 0 is none.
+    #[must_use]
+    pub fn get(&self, bridge: u32, mac: [u8; 6], vlan: u16) -> Option<&FdbEntry> {
+        self.of(mac).iter().find(|entry| (entry.bridge, entry.vlan) == (bridge, vlan))
+    }
+
+    /// The entries of an address, on all bridges and in all VLANs.
+    #[must_use]
+    pub fn of(&self, mac: [u8; 6]) -> &[FdbEntry] {
+        self.0.get(&mac).map_or(&[], Vec::as_slice)
+    }
+
+    /// All entries.
+    pub fn iter(&self) -> impl Iterator<Item = &FdbEntry> {
+        self.0.values().flatten()
+    }
+
+    /// All addresses.
+    pub fn macs(&self) -> impl Iterator<Item = [u8; 6]> {
+        self.0.keys().copied()
+    }
+
+    /// Adds an entry. Returns the former one of that address on that bridge and in that VLAN.
+    pub fn insert(&mut self, entry: FdbEntry) -> Option<FdbEntry> {
+        let entries = self.0.entry(entry.mac).or_default();
+        match entries.iter_mut().find(|known| known.is_same(&entry)) {
+            Some(known) => Some(std::mem::replace(known, entry)),
+            None => {
+                entries.push(entry);
+                None
+            }
+        }
+    }
+
+    /// Removes the entry of the same address, bridge and VLAN.
+    pub fn remove(&mut self, entry: &FdbEntry) -> Option<FdbEntry> {
+        let entries = self.0.get_mut(&entry.mac)?;
+        let removed = entries.iter().position(|known| known.is_same(entry)).map(|at| entries.swap_remove(at));
+        if entries.is_empty() {
+            self.0.remove(&entry.mac);
+        }
+        removed
+    }
+
+    /// The addresses whose entries differ in another database.
+    pub fn differing(&self, other: &Self) -> impl Iterator<Item = [u8; 6]> {
+        let is_in = |entries: &[FdbEntry], of: &[FdbEntry]| entries.iter().all(|entry| of.contains(entry));
+        let is_other = move |mac: &[u8; 6]| {
+            let (here, there) = (self.of(*mac), other.of(*mac));
+            here.len() != there.len() || !is_in(here, there)
+        };
+        self.macs().chain(other.macs()).filter(is_other)
+    }
+
+    /// Keeps the entries that `is_kept` accepts.
+    pub fn retain(&mut self, is_kept: impl Fn(&FdbEntry) -> bool) {
+        self.0.retain(|_, entries| {
+            entries.retain(&is_kept);
+            !entries.is_empty()
+        });
+    }
+}
+
+impl Extend<FdbEntry> for Fdb {
+    fn extend<I: IntoIterator<Item = FdbEntry>>(&mut self, entries: I) {
+        for entry in entries {
+            let _ = self.insert(entry);
+        }
+    }
+}
+
+impl FromIterator<FdbEntry> for Fdb {
+    fn from_iter<I: IntoIterator<Item = FdbEntry>>(entries: I) -> Self {
+        let mut all = Self::default();
+        all.extend(entries);
+        all
     }
 }
 
@@ -173,6 +315,21 @@ impl LinkTable {
         {
             self.indexes.remove(&link.name);
         }
+    }
+
+    /// Sets the bridge and the port attributes of a link. Returns whether that is a change.
+    fn set_port(
+        &mut self,
+        ifindex: u32,
+        bridge: Option<u32>,
+        attributes: Option<&Vec<PortAttribute>>,
+    ) -> bool {
+        let Some(link) = self.by_index.get_mut(&ifindex) else { return false };
+        let is_changed = (link.controller, link.port.as_ref()) != (bridge, attributes);
+        if is_changed {
+            (link.controller, link.port) = (bridge, attributes.cloned());
+        }
+        is_changed
     }
 
     /// A link, to change anything but its name.

@@ -49,6 +49,9 @@ pub enum NotArmed {
     /// A tc or tcx program that is not ours.
     #[error("a foreign tc program on the port")]
     ForeignProgram,
+    /// Qdiscs or filters of the port have changed, and are read within moments.
+    #[error("qdiscs and filters of the port are being read")]
+    Unread,
     /// A packet socket, such as tcpdump's.
     #[error("a packet socket on the port")]
     PacketSocket,
@@ -99,6 +102,6 @@ impl NotArmed {
     /// Whether it is likely to pass by itself within moments of `up`.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Down(_) | Self::NotForwarding(_) | Self::NoInnerEnd)
+        matches!(self, Self::Down(_) | Self::NotForwarding(_) | Self::NoInnerEnd | Self::Unread)
     }
 }

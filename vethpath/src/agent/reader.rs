@@ -9,7 +9,7 @@ use log::warn;
 
 use super::{
     layout::{LabPort, Layout},
-    netns_state::{Blocker, NetnsState},
+    netns_state::{Blocker, Fdb, NetnsState},
 };
 use crate::{
     datapath::{self, Attached, Hook, Pins},
@@ -82,10 +82,12 @@ impl Reader {
             (qdiscs.clone(), attached.clone(), foreign.clone(), xdp_attached.clone(), unasked.clone())
         };
         let before = of(facts);
+        // Events about these that arrive from here on are about what is read now, or later.
+        let were_unread = !std::mem::take(&mut facts.unread).is_empty();
         self.clsact = self.read_qdiscs(facts).await;
         self.read_xdp_programs(facts);
         self.read_programs(facts).await;
-        Ok(own || busy_ends || other_ends || before != of(facts))
+        Ok(own || busy_ends || other_ends || were_unread || before != of(facts))
     }
 
     /// Reads the links of the namespace. A reply that is equal to the last one is not parsed. Returns whether
@@ -151,10 +153,13 @@ impl Reader {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn read_fdb(&self, facts: &mut NetnsState) -> Result<()> {
-        let entries = self.rtnl.fdb().await?;
-        facts.fdb = entries.into_iter().map(|entry| ((entry.bridge, entry.mac, entry.vlan), entry)).collect();
-        Ok(())
+    pub async fn read_fdb(&self) -> Result<Fdb> {
+        Ok(self.rtnl.fdb().await?.into_iter().collect())
+    }
+
+    /// Forgets the last reply about a link: an event has changed what is known of it.
+    pub fn forget_reply(&mut self, ifindex: u32) {
+        let _ = self.link_replies.remove(&ifindex);
     }
 
     /// Records which ports run our XDP program in the driver.

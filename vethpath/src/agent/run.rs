@@ -11,17 +11,19 @@ use futures_util::future::select_all;
 use log::{info, warn};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval},
+    task::{JoinHandle, spawn_blocking},
+    time::{MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
     bridge_netns::BridgeNetns,
-    desired::Desired,
+    desired::{Address, Desired, Ports},
     diff::Snapshot,
     error::Error,
     event_log::EventLog,
     loss_detector::{LossDetector, Sample},
     map_sync::{LEASE, MapSync},
+    netns_state::Dirty,
     privileges, reattach,
     socket::Listener,
     status::{Status, View},
@@ -39,18 +41,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often the same failure is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Upper bound of rounds in which entries are confirmed while events keep changing them.
-const CONFIRM_ROUNDS: usize = 4;
-
-/// FDB entries that are refreshed before events are processed again: some milliseconds.
-const REFRESH_BATCH: usize = 64;
-
-/// Whether entries are confirmed for programs at once, which takes a grace period, or by a later call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Confirm {
-    Now,
-    Later,
-}
+/// FDB entries that are refreshed before events are processed again: a millisecond.
+const REFRESH_BATCH: usize = 16;
 
 /// Runs the agent of a lab until SIGTERM, SIGINT or a fatal error.
 ///
@@ -89,9 +81,15 @@ struct Agent {
     settled: bool,
     /// Number of completed ticks.
     polls: u64,
-    /// Number of bridge namespaces, and generation, at the last reconcile.
-    reconciled: Option<(usize, u32)>,
-    /// Whether maps were reconciled since the heap was last trimmed.
+    /// Whether everything is to be written, whatever is dirty.
+    is_unwritten: bool,
+    /// A grace period, while one is waited for in another thread.
+    grace_period: Option<JoinHandle<()>>,
+    /// No namespace is read again before that: a burst of events takes half of a CPU at most.
+    rest_until: Instant,
+    /// Whether the lab's snapshot may have changed since it was logged.
+    is_unlogged: bool,
+    /// Whether much was allocated since the heap was last trimmed.
     has_worked: bool,
     /// The last error, until a tick has succeeded.
     failure: Option<String>,
@@ -146,7 +144,10 @@ impl Agent {
             hook,
             settled: false,
             polls: 0,
-            reconciled: None,
+            is_unwritten: true,
+            grace_period: None,
+            rest_until: Instant::now(),
+            is_unlogged: true,
             has_worked: true,
             failure: None,
             reported: None,
@@ -161,36 +162,28 @@ impl Agent {
         let mut interrupt = receive(SignalKind::interrupt())?;
         let mut hangup = receive(SignalKind::hangup())?;
         let mut tick = interval(TICK);
-        let mut rest_until = Instant::now();
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.full_resync().await?;
+        self.resync().await?;
         loop {
             // After a failure, only a tick updates the maps.
             let is_sound = self.failure.is_none();
+            let is_stale = self.namespaces.iter_mut().any(|domain| domain.dirty().is_stale());
             let done = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
+                () = ended(&mut self.grace_period) => self.end_grace_period(),
                 _ = tick.tick() => self.tick().await,
                 // A change without an event, or of the lab itself (see `status::trigger_resync`).
                 _ = hangup.recv() => match self.reload().await {
                     Ok(()) => self.tick().await,
                     Err(error) => Err(error),
                 },
-                domain = next_event(&mut self.namespaces, rest_until), if is_sound => {
-                    let began = Instant::now();
-                    let done = match domain {
-                        Ok(domain) => self.process_events(domain).await,
-                        Err(error) => Err(error.into()),
-                    };
-                    // A burst of events takes half of a CPU at most. Events that arrive meanwhile wait in the
-                    // kernel's buffer, and are then processed at once.
-                    rest_until = Instant::now() + began.elapsed();
-                    done
-                }
+                event = next_event(&mut self.namespaces), if is_sound => event.map_err(Error::from),
+                () = sleep_until(self.rest_until.into()), if is_sound && is_stale => self.read_dirty().await,
                 () = module_loaded(&mut self.modules), if is_sound => {
-                    self.namespaces.iter_mut().for_each(BridgeNetns::rescan_interference);
-                    self.reconcile(Confirm::Now).await
+                    self.namespaces.iter_mut().for_each(|domain| domain.dirty().rules = true);
+                    Ok(())
                 }
                 // Last: clients, however many, must not delay events.
                 client = listener.client() => {
@@ -200,7 +193,7 @@ impl Agent {
                     Ok(())
                 }
             };
-            match done {
+            match done.and_then(|()| self.write()) {
                 Ok(()) => {}
                 Err(Error::Replaced) => return Err(Error::Replaced),
                 Err(error) => self.fail(&error),
@@ -224,15 +217,16 @@ impl Agent {
     /// Starts over with empty maps after a failure. What a tick reads besides is read before any entry is valid again.
     async fn recover(&mut self) -> Result<(), Error> {
         self.maps.start_over()?;
-        self.reconciled = None;
+        self.is_unwritten = true;
         if self.is_reloading {
             self.reload().await?;
         }
         let _ = self.redirected()?;
         for domain in &mut self.namespaces {
-            domain.poll(|_| false).await?;
+            *domain.dirty() = Dirty::all();
+            let _ = domain.poll(|_| false).await?;
         }
-        self.full_resync().await
+        self.renew_lease()
     }
 
     /// Applies a changed record. What stays of the lab keeps its entries, its numbers and its lease.
@@ -275,54 +269,118 @@ impl Agent {
                     datapath::forward_log(&self.pins, number.into())?;
                     let mut domain =
                         BridgeNetns::open(number, &place, &topology, &self.pins, hook, receivers)?;
-                    let _ = domain.full_resync().await?;
+                    let _ = domain.read_dirty().await?;
                     domain
                 }
             };
             self.namespaces.push(domain);
         }
         self.topology = topology;
-        self.reconciled = None;
+        self.is_unwritten = true;
         // The bits in `seen` may stand for other bridges now.
         self.maps.next_epoch();
         info!("the lab has changed: {} pairs now", self.topology.pairs.len());
         Ok(())
     }
 
-    /// Reads everything from scratch. Entries are void meanwhile.
-    async fn full_resync(&mut self) -> Result<(), Error> {
-        self.maps.void();
-        let mut lost = Vec::new();
-        for domain in &mut self.namespaces {
-            if domain.full_resync().await? {
-                lost.push(domain.name());
-            }
-        }
-        self.reconcile(Confirm::Now).await?;
+    /// Reads everything from scratch. No frame is fast meanwhile.
+    async fn resync(&mut self) -> Result<(), Error> {
+        self.maps.suspend();
+        self.namespaces.iter_mut().for_each(|domain| *domain.dirty() = Dirty::all());
+        self.read_dirty().await?;
+        self.write()?;
         self.renew_lease()?;
         self.settled = true;
-        lost.into_iter().for_each(|namespace| self.event_log.overrun(namespace, self.maps.generation()));
         Ok(())
     }
 
-    /// Processes the events of one bridge namespace.
-    async fn process_events(&mut self, number: usize) -> Result<(), Error> {
-        if !self.lock.is_current(&self.directory) {
-            return Err(Error::Replaced);
+    /// Reads what is dirty. What events have told is written first.
+    async fn read_dirty(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        for number in 0..self.namespaces.len() {
+            if !self.namespaces[number].dirty().is_stale() {
+                continue;
+            }
+            if self.namespaces[number].read_dirty().await? {
+                self.event_log.overrun(self.namespaces[number].name(), self.maps.generation());
+            }
+            self.write()?;
         }
-        let Some(domain) = self.namespaces.get_mut(number) else { return Ok(()) };
-        if domain.has_overrun() {
-            return self.full_resync().await;
+        self.rest_until = Instant::now() + began.elapsed();
+        Ok(())
+    }
+
+    /// Brings the maps up to date with the known state. Never waits.
+    fn write(&mut self) -> Result<(), Error> {
+        if self.failure.is_some() {
+            return Ok(());
         }
-        // Entries known to be gone or moved leave the maps before the links are read. New entries wait for their
-        // grace period until the links are known.
-        if domain.needs_resync() {
-            self.reconcile(Confirm::Later).await?;
+        let is_suspect = self.namespaces.iter_mut().any(|domain| domain.dirty().is_suspect());
+        if is_suspect {
+            self.maps.suspend();
         }
-        if let Some(domain) = self.namespaces.get_mut(number) {
-            domain.resync_links().await?;
+        let is_whole =
+            self.namespaces.iter_mut().fold(self.is_unwritten, |any, domain| domain.evaluate() | any);
+        let mut desired = Desired { ports: is_whole.then(Ports::default), ..Desired::default() };
+        for domain in &mut self.namespaces {
+            domain.add_desired(&mut desired, &mut self.maps.paths);
         }
-        self.reconcile(Confirm::Now).await
+        if is_whole || !desired.stations.is_empty() {
+            if !self.lock.is_current(&self.directory) {
+                return Err(Error::Replaced);
+            }
+            self.maps.apply(desired)?;
+            self.has_worked = true;
+        }
+        if is_whole {
+            let receivers = &self.maps.ports().receivers;
+            self.namespaces.iter_mut().try_for_each(|domain| domain.set_receivers(receivers))?;
+            (self.is_unwritten, self.is_unlogged) = (false, true);
+        }
+        if !is_suspect {
+            self.maps.resume();
+        }
+        self.event_log.record(self.namespaces.iter_mut().flat_map(BridgeNetns::take_events));
+        // What is being read may take back what events seem to tell.
+        if self.namespaces.iter_mut().any(|domain| domain.dirty().is_stale()) {
+            return Ok(());
+        }
+        self.maps.confirm();
+        if self.grace_period.is_none() && self.maps.needs_grace_period() {
+            self.maps.begin_grace_period()?;
+            self.grace_period = Some(spawn_blocking(rcu::grace_period));
+        }
+        if std::mem::take(&mut self.is_unlogged) {
+            self.log_snapshot();
+        }
+        Ok(())
+    }
+
+    /// A grace period is over. Applies the events of that time, before [`Self::write`] confirms what was announced.
+    fn end_grace_period(&mut self) -> Result<(), Error> {
+        self.grace_period = None;
+        self.maps.end_grace_period();
+        self.retry(MapSync::waiting);
+        Ok(self.namespaces.iter_mut().try_for_each(BridgeNetns::drain_events)?)
+    }
+
+    /// Writes entries once more that could not be written.
+    fn retry(&mut self, which: fn(&MapSync) -> &BTreeSet<Address>) {
+        self.is_unwritten |= self.maps.ports_wait();
+        let domains = &mut self.namespaces;
+        for &(number, mac) in which(&self.maps) {
+            if let Some(domain) = domains.iter_mut().find(|domain| domain.known().0.domain == number) {
+                domain.dirty().stations.insert(mac);
+            }
+        }
+    }
+
+    fn log_snapshot(&mut self) {
+        let gone = |bridge: &&Bridge| !self.namespaces.iter().any(|domain| domain.has(bridge));
+        let gone = self.topology.bridges.iter().filter(gone);
+        let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
+        let snapshot = Snapshot::new(&self.topology, self.maps.ports(), missing, self.maps.fits());
+        self.event_log.record_snapshot(&self.topology, snapshot);
     }
 
     fn status(&self) -> Status {
@@ -343,10 +401,13 @@ impl Agent {
         self.maps.next_epoch();
         if self.failure.is_some() {
             self.recover().await?;
+            self.failure = None;
+            info!("the agent goes on");
         }
         self.hold_lease().await?;
         let gone: Vec<_> = self.namespaces.extract_if(.., |domain| domain.is_gone()).collect();
         self.event_log.record(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
+        self.is_unwritten |= !gone.is_empty();
         self.event_log.record(reattach::after_killed_bench(&self.directory, &self.topology, self.hook));
         // Read before and after the counters of the inner ends, so that frames in flight are no loss. This is the
         // slowest step. It is skipped if no station has sent fast frames and no pair is suspected.
@@ -357,24 +418,24 @@ impl Agent {
             .filter_map(|(&pair, &frames)| self.loss_detector.is_busy(pair, frames).then_some(pair))
             .collect();
         for domain in &mut self.namespaces {
-            domain.poll(|pair| busy.contains(&pair)).await?;
+            if domain.poll(|pair| busy.contains(&pair)).await? {
+                self.event_log.overrun(domain.name(), self.maps.generation());
+            }
         }
         self.event_log.record(reattach::filters(&self.directory, &self.topology, &mut self.namespaces));
         if !busy.is_empty() {
             let after = self.redirected()?;
             self.check_losses(&busy, &redirected, &after);
         }
-        if self.namespaces.iter().any(BridgeNetns::has_overrun) {
-            self.full_resync().await?;
-        }
-        self.reconcile(Confirm::Now).await?;
+        self.retry(MapSync::left_out);
+        self.is_unlogged = true;
+        self.write()?;
         for number in 0..self.namespaces.len() {
             let due = self.namespaces[number].due(&self.maps);
             for some in due.chunks(REFRESH_BATCH) {
-                if self.namespaces[number].refresh(some, &self.counters).await? {
-                    self.process_events(number).await?;
-                    self.hold_lease().await?;
-                }
+                self.namespaces[number].refresh(some, &self.counters).await?;
+                self.write()?;
+                self.hold_lease().await?;
             }
         }
         self.event_log.tick();
@@ -382,16 +443,13 @@ impl Agent {
             process::trim_heap();
         }
         self.polls = self.polls.wrapping_add(1);
-        if self.failure.take().is_some() {
-            info!("the agent goes on");
-        }
         Ok(())
     }
 
     /// Renews the lease. If it has expired, the agent was stopped or starved, and the maps are as old as that.
     async fn hold_lease(&mut self) -> Result<(), Error> {
         if self.maps.lease_has_run_out(self.now_ns()?) {
-            return self.full_resync().await;
+            return self.resync().await;
         }
         self.renew_lease()
     }
@@ -437,60 +495,6 @@ impl Agent {
             }
         }
     }
-
-    async fn reconcile(&mut self, confirm: Confirm) -> Result<(), Error> {
-        let changed =
-            self.namespaces.iter_mut().fold(false, |changed, domain| domain.take_changed() | changed);
-        let known = (self.namespaces.len(), self.maps.generation());
-        let is_done = !self.maps.has_announced() || confirm == Confirm::Later;
-        if !changed && self.reconciled == Some(known) && self.maps.fits() && is_done {
-            self.event_log.record(self.namespaces.iter_mut().flat_map(BridgeNetns::take_events));
-            return Ok(());
-        }
-        (self.reconciled, self.has_worked) = (Some(known), true);
-        let desired = self.maps.desired(self.namespaces.iter().map(BridgeNetns::known));
-        self.apply(desired)?;
-        if confirm == Confirm::Now {
-            self.confirm().await?;
-        }
-        let gone = |bridge: &&Bridge| !self.namespaces.iter().any(|domain| domain.has(bridge));
-        let gone = self.topology.bridges.iter().filter(gone);
-        let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
-        let snapshot = Snapshot::new(&self.topology, self.maps.current(), missing, self.maps.fits());
-        self.event_log.record_snapshot(&self.topology, snapshot);
-        self.event_log.record(self.namespaces.iter_mut().flat_map(BridgeNetns::take_events));
-        Ok(())
-    }
-
-    /// Confirms what was announced, except entries that events have made wrong meanwhile. In a burst of events, the
-    /// last entries wait for the next call.
-    async fn confirm(&mut self) -> Result<(), Error> {
-        for _ in 0..CONFIRM_ROUNDS {
-            if !self.maps.has_announced() {
-                break;
-            }
-            rcu::grace_period();
-            self.namespaces.iter_mut().try_for_each(BridgeNetns::drain_events)?;
-            if self.namespaces.iter().any(BridgeNetns::has_overrun) {
-                break;
-            }
-            // A port may have stopped forwarding meanwhile, for example: only reading the links shows it.
-            for domain in &mut self.namespaces {
-                domain.resync_links().await?;
-            }
-            let desired = self.maps.desired(self.namespaces.iter().map(BridgeNetns::known));
-            let announced = self.maps.take_announced()?;
-            self.apply(desired)?;
-            self.maps.confirm(&announced);
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, desired: Desired) -> Result<(), Error> {
-        let receivers = desired.receivers.clone();
-        self.maps.apply(desired)?;
-        Ok(self.namespaces.iter_mut().try_for_each(|domain| domain.set_receivers(&receivers))?)
-    }
 }
 
 /// Whether the namespace of a place does not exist, or is a left-over file.
@@ -518,12 +522,19 @@ async fn module_loaded(modules: &mut Option<Watch>) {
     std::future::pending().await
 }
 
-/// Waits for events in any bridge namespace, applies them, and returns the index of that namespace.
-async fn next_event(domains: &mut [BridgeNetns], not_before: Instant) -> crate::kernel::Result<usize> {
-    tokio::time::sleep_until(not_before.into()).await;
+/// Waits for the end of a grace period; forever, if there is none.
+async fn ended(grace_period: &mut Option<JoinHandle<()>>) {
+    match grace_period {
+        // The thread cannot panic. If it could not be started, its end is the best that there is.
+        Some(running) => drop(running.await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for events in any bridge namespace, and applies them to its known state.
+async fn next_event(domains: &mut [BridgeNetns]) -> crate::kernel::Result<()> {
     if domains.is_empty() {
         return std::future::pending().await;
     }
-    let (result, number, _) = select_all(domains.iter_mut().map(|domain| Box::pin(domain.wait()))).await;
-    result.map(|()| number)
+    select_all(domains.iter_mut().map(|domain| Box::pin(domain.wait()))).await.0
 }

@@ -73,6 +73,12 @@ pub struct Status {
     /// Number of completed polls of what the kernel sends no events for.
     #[serde(default, rename = "looks")]
     pub polls: u64,
+    /// The number under which what it knows is announced to programs, and that up to which they use everything.
+    #[serde(default)]
+    pub announced: u32,
+    /// See `announced`.
+    #[serde(default)]
+    pub confirmed: u32,
     /// Whether no change is expected within moments: no port is coming up, and programs use everything that is
     /// written.
     pub steady: bool,
@@ -110,7 +116,7 @@ pub(super) struct View<'a> {
 impl View<'_> {
     /// The lab's status. `settled` and `polls` are its fields of these names.
     pub(super) fn status(&self, settled: bool, polls: u64) -> Status {
-        let current = self.maps.current();
+        let current = self.maps.ports();
         let pairs = || counted_pairs(self.topology);
         let pair_state = |counter: u32| self.state(current.states.get(&counter));
         let trunk_state = |number: u16| self.state(current.trunk_states.get(&number));
@@ -123,10 +129,12 @@ impl View<'_> {
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
             capabilities: privileges::in_effect(),
             generation: self.maps.generation(),
-            stations: current.stations.len(),
+            stations: self.maps.station_count(),
             settled,
             polls,
-            steady: !self.maps.has_announced()
+            announced: self.maps.last_announcement(),
+            confirmed: self.maps.confirmed(),
+            steady: self.maps.confirmed() == self.maps.last_announcement()
                 && !quick().any(|(counter, _)| pair_state(counter).is_some_and(|reason| reason.is_passing())),
             failure: self.failure.map(str::to_owned),
             coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
@@ -285,6 +293,7 @@ pub async fn trigger_resync_until(directory: &Directory, deadline: Instant) -> i
     let agent = AgentLock::holder(directory).map_err(io::Error::other)?;
     kill(agent.ok_or(io::ErrorKind::NotFound)?, Signal::SIGHUP)?;
     let began = Instant::now();
+    let mut announced = None;
     while Instant::now() < deadline {
         let status = status_until(directory, deadline).await?;
         if let Some(failure) = status.failure.as_ref().filter(|_| began.elapsed() > SILENCE_LIMIT) {
@@ -292,7 +301,11 @@ pub async fn trigger_resync_until(directory: &Directory, deadline: Instant) -> i
         }
         // It replies between scans: a scan that is counted now began after the first reply.
         if status.polls != before {
-            return Ok(status);
+            let announced = *announced.get_or_insert(status.announced);
+            // An agent that starts over counts from the beginning.
+            if status.confirmed >= announced || status.announced < announced {
+                return Ok(status);
+            }
         }
         sleep(INTERVAL).await;
     }
@@ -320,6 +333,8 @@ mod tests {
             stations: 0,
             settled: true,
             polls: 7,
+            announced: 1,
+            confirmed: 1,
             steady: true,
             coming_up: false,
             failure: None,

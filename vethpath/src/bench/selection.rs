@@ -180,6 +180,8 @@ mod tests {
             generation: 1,
             stations: 0,
             settled: true,
+            announced: 1,
+            confirmed: 1,
             polls: 0,
             steady: true,
             coming_up: false,

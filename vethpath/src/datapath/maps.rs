@@ -1,7 +1,12 @@
 //! Typed handles to a lab's pinned maps, and the tables of stations: an array of slots, and a hash map for keys without
 //! a slot.
 
-use std::{borrow::BorrowMut, collections::BTreeSet, io, os::fd::AsFd as _};
+use std::{
+    borrow::BorrowMut,
+    collections::{BTreeSet, HashSet},
+    io,
+    os::fd::AsFd as _,
+};
 
 use aya::{
     Pod,
@@ -151,9 +156,37 @@ fn config(pins: &Pins) -> Result<(Array<MapData, Config>, u32)> {
 }
 
 /// A table of stations, as senders or as receivers: a map from the keys of `V` to `V`.
+///
+/// Programs may use a removed entry until a grace period is over. Its place is free for another entry from then on: a
+/// hash map reuses a deleted element at once, also for another key, and a program that was preempted between its lookup
+/// and its read would use that entry.
 pub struct Table<V: Entry<Key: Pod> + Pod, M = MapData> {
     slots: Slots<V>,
     overflow: HashMap<M, V::Key, V>,
+    /// Places of entries that were removed since the last grace period began.
+    removed: Places,
+    /// Places of entries that were removed before that. They are free when it ends.
+    leaving: Places,
+}
+
+/// Places of entries.
+#[derive(Default)]
+struct Places {
+    /// Slots, by index.
+    slots: HashSet<usize>,
+    /// Whether elements of the hash map are among them. The kernel chooses which of these is next.
+    overflow: bool,
+}
+
+/// Whether an entry was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    /// It was.
+    Yes,
+    /// Its place is free after the next grace period.
+    Later,
+    /// The hash map is full.
+    Full,
 }
 
 impl<V: Entry<Key: Pod> + Pod> Table<V> {
@@ -177,7 +210,16 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     pub fn of(slots: &MapData, others: HashMap<M, V::Key, V>) -> io::Result<Self> {
         let count = slots.info().map_err(io::Error::other)?.max_entries();
         let bits = count.checked_ilog2().filter(|&bits| bits > 0).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { slots: Slots::map(slots.fd().as_fd(), bits)?, overflow: others })
+        let slots = Slots::map(slots.fd().as_fd(), bits)?;
+        Ok(Self { slots, overflow: others, removed: Places::default(), leaving: Places::default() })
+    }
+
+    /// How many entries the hash map can hold.
+    ///
+    /// # Errors
+    /// The kernel refuses the request.
+    pub fn room(&self) -> std::result::Result<u32, MapError> {
+        Ok(self.overflow.map().info()?.max_entries())
     }
 
     /// The entry of a key.
@@ -194,15 +236,47 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
         if self.slots.put(key, value) { Ok(()) } else { self.insert_overflow(key, value) }
     }
 
-    /// As [`Table::insert`], but programs use the entry only when announcements of this number are
-    /// [confirmed](vethpath_common::Config::confirmed).
+    /// Adds an entry for a key that has none, unless its place was that of an entry that programs may still use.
+    /// Programs use it only when announcements of this number are [confirmed](vethpath_common::Config::confirmed).
     ///
     /// # Errors
-    /// As [`Table::insert`].
-    pub fn announce(&mut self, key: &V::Key, value: &V, number: u32) -> std::result::Result<(), MapError> {
+    /// The kernel refuses.
+    pub fn announce(&mut self, key: &V::Key, value: &V, number: u32) -> std::result::Result<Added, MapError> {
         let mut value = *value;
         *value.away_until() = UNCONFIRMED | u64::from(number);
-        self.insert(key, &value)
+        let slot = self.slots.index(key);
+        if [&self.removed, &self.leaving].iter().any(|places| places.slots.contains(&slot)) {
+            return Ok(Added::Later);
+        }
+        if self.slots.put(key, &value) {
+            return Ok(Added::Yes);
+        }
+        if self.removed.overflow || self.leaving.overflow {
+            return Ok(Added::Later);
+        }
+        match self.insert_overflow(key, &value) {
+            Ok(()) => Ok(Added::Yes),
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::E2BIG) => {
+                Ok(Added::Full)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether entries were removed since the last grace period began.
+    #[must_use]
+    pub fn has_removed(&self) -> bool {
+        self.removed.overflow || !self.removed.slots.is_empty()
+    }
+
+    /// Called when a grace period begins, and none is running.
+    pub fn begin_grace_period(&mut self) {
+        self.leaving = std::mem::take(&mut self.removed);
+    }
+
+    /// Called when it is over.
+    pub fn end_grace_period(&mut self) {
+        self.leaving = Places::default();
     }
 
     /// Clears the mark of an entry whose announcement number is at most `confirmed`, so that programs need not check
@@ -227,8 +301,10 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
     /// The kernel refuses.
     pub fn remove(&mut self, key: &V::Key) -> std::result::Result<(), MapError> {
         if self.slots.remove(key) {
+            self.removed.slots.insert(self.slots.index(key));
             return Ok(());
         }
+        self.removed.overflow = true;
         bpf::delete_element(self.overflow.map().fd().as_fd(), key)
     }
 

@@ -21,7 +21,7 @@ pub use counters::{Counters, Matrix};
 pub use grow::{finish, has_room, larger, left_over, switch_over};
 pub use lab::LabPrograms;
 pub use load::{Copies, OBJECT, Sizes, check_version, forward_log, is_complete, load, load_program, loader};
-pub use maps::{Maps, Table};
+pub use maps::{Added, Maps, Table};
 pub use pins::Pins;
 pub use slots::Slots;
 pub use xdp::{Receivers, attach_xdp, detach_all_xdp, detach_xdp, switch_over_xdp, xdp_id};

@@ -111,9 +111,15 @@ impl<V: Entry> Slots<V> {
         })
     }
 
+    /// The index of a key's slot.
+    #[must_use]
+    pub fn index(&self, key: &V::Key) -> usize {
+        slot_of(V::words(key), self.bits) as usize
+    }
+
     fn slot(&self, key: &V::Key) -> ([u32; 3], *mut Slot<V>) {
         let words = V::words(key);
-        (words, self.memory.at(slot_of(words, self.bits) as usize))
+        (words, self.memory.at(self.index(key)))
     }
 
     fn all(&self) -> impl Iterator<Item = *mut Slot<V>> {

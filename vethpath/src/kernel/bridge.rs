@@ -97,6 +97,12 @@ pub struct FdbEntry {
 }
 
 impl FdbEntry {
+    /// Whether both are of one address, bridge and VLAN.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.bridge, self.mac, self.vlan) == (other.bridge, other.mac, other.vlan)
+    }
+
     /// `None` where the message is not about a bridge's FDB (mirrors `fdb_fill_info` in
     /// net/bridge/br_fdb.c).
     pub(super) fn parse(message: &NeighbourMessage) -> Option<Self> {

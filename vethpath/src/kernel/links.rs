@@ -1,6 +1,6 @@
 //! Links: what the kernel reports about them.
 
-use netlink_packet_core::{NlasIterator, Parseable as _};
+use netlink_packet_core::{NLA_TYPE_MASK, NlasIterator, Parseable as _};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
     LinkXdp, XdpAttached,
@@ -121,6 +121,12 @@ impl LinkFacts {
         facts
     }
 
+    /// The same with all counters zero.
+    #[must_use]
+    pub fn without_counters(self) -> Self {
+        Self { sent: (0, 0), received: (0, 0), dropped: 0, refused: 0, ..self }
+    }
+
     fn apply_attribute(&mut self, attribute: LinkAttribute) {
         match attribute {
             LinkAttribute::IfName(name) => self.name = name,
@@ -237,6 +243,35 @@ pub(super) fn parse(payload: &[u8]) -> std::result::Result<LinkFacts, NetlinkErr
     let malformed = || NetlinkError::Malformed("a link cannot be parsed");
     let message = LinkMessage::parse(payload).or_else(|_| LinkMessage::parse(&in_ascii(payload)));
     message.map(LinkFacts::parse).map_err(|_| malformed())
+}
+
+/// Parses the message of a bridge about one of its ports. Only `controller` and `port` of the result are set.
+pub(super) fn parse_port(payload: &[u8]) -> std::result::Result<LinkFacts, NetlinkError> {
+    // `struct ifinfomsg`, and attributes of linux/if_link.h.
+    const HEADER: usize = 16;
+    const MASTER: u16 = 10;
+    const PROTINFO: u16 = 12;
+    let malformed = || NetlinkError::Malformed("a bridge port cannot be parsed");
+    let mut link = LinkFacts::default();
+    for attribute in NlasIterator::new(payload.get(HEADER..).ok_or_else(malformed)?) {
+        let attribute = attribute.map_err(|_| malformed())?;
+        match attribute.kind() & NLA_TYPE_MASK {
+            MASTER => {
+                link.controller = attribute.value().first_chunk().map(|word| u32::from_ne_bytes(*word));
+            }
+            PROTINFO => {
+                let mut port = Vec::new();
+                for attribute in NlasIterator::new(attribute.value()) {
+                    let attribute = attribute.map_err(|_| malformed())?;
+                    port.push(PortAttribute::parse(&attribute).map_err(|_| malformed())?);
+                }
+                port.retain(|attribute| !is_port_timer(attribute));
+                link.port = Some(port);
+            }
+            _ => {}
+        }
+    }
+    Ok(link)
 }
 
 /// A link's message with `?` for each byte that is not ASCII in its names and its alias. The kernel takes any bytes but

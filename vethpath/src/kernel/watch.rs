@@ -1,15 +1,31 @@
 //! Events of a namespace: links, FDB entries, traffic control.
 
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage as Message;
+use netlink_packet_core::Parseable as _;
+use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 
-use super::{FdbEntry, Netns, Result, error::Context, netfilter, netlink::sockets};
+use super::{
+    FdbEntry, LinkFacts, Netns, PortAttribute, Result,
+    error::Context,
+    links, netfilter,
+    netlink::{self, Message, NetlinkError, sockets},
+};
 
 /// `RTNLGRP_LINK`, `RTNLGRP_NEIGH`, `RTNLGRP_TC` of `linux/rtnetlink.h`.
 const LINK: u32 = 1;
 const NEIGHBOUR: u32 = 3;
 const TRAFFIC: u32 = 4;
+
+/// Message types of `linux/rtnetlink.h`.
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+/// Qdiscs, classes, filters and chains.
+const TRAFFIC_CONTROL: [u16; 8] = [36, 37, 40, 41, 44, 45, 100, 101];
+
+/// `AF_BRIDGE`.
+const BRIDGE_FAMILY: u8 = 7;
 
 /// Maximum number of datagrams per read, so that a burst of events cannot starve other work. The receive buffer holds
 /// fewer, so that a read returns every event that was sent before it.
@@ -22,13 +38,34 @@ pub enum Event {
     Learned(FdbEntry),
     /// A bridge removed an FDB entry.
     Forgot(FdbEntry),
-    /// A link, or something on it, was added or changed.
-    Changed,
+    /// A link was added, or something on it was changed. The counters are zero.
+    Link(Box<LinkFacts>),
+    /// Attributes of a bridge port were changed.
+    Port {
+        /// Its ifindex.
+        ifindex: u32,
+        /// Its bridge, by ifindex.
+        bridge: Option<u32>,
+        /// All its attributes.
+        attributes: Vec<PortAttribute>,
+    },
+    /// A port was removed from its bridge.
+    Released {
+        /// Its ifindex.
+        ifindex: u32,
+    },
     /// A link was removed.
     Gone {
         /// Its ifindex.
         ifindex: u32,
     },
+    /// A qdisc, class or filter of a link was added, changed or removed.
+    Traffic {
+        /// The link's ifindex.
+        ifindex: u32,
+    },
+    /// Something that has no details was changed.
+    Changed,
     /// Overrun (`ENOBUFS`), or an event was malformed. The state must be read again.
     Lost,
 }
@@ -61,7 +98,8 @@ impl Watch {
     pub fn peers(netns: &Netns) -> Result<Self> {
         let socket = sockets::route(netns, &[LINK])?;
         socket.socket_ref().set_listen_all_namespaces(true).doing("listen beyond namespace", netns)?;
-        Ok(Self { socket, netns: netns.clone(), read: parse })
+        let read = |_: &[u8], events: &mut Vec<Event>| events.push(Event::Changed);
+        Ok(Self { socket, netns: netns.clone(), read })
     }
 
     /// Watches the nftables rules of a namespace. The only events are [`Event::Changed`] and [`Event::Lost`].
@@ -146,27 +184,46 @@ impl Watch {
 }
 
 /// Parses the messages of one datagram. A malformed message counts as [`Event::Lost`].
-pub(crate) fn parse(mut datagram: &[u8], events: &mut Vec<Event>) {
-    while !datagram.is_empty() {
-        let Ok(message) = NetlinkMessage::<Message>::deserialize(datagram) else {
-            events.push(Event::Lost);
-            return;
-        };
-        let length = (message.header.length as usize).next_multiple_of(4).max(16);
-        datagram = datagram.get(length..).unwrap_or_default();
-        events.extend(event(&message.payload));
+pub(crate) fn parse(datagram: &[u8], events: &mut Vec<Event>) {
+    for message in netlink::messages(datagram) {
+        match message.and_then(|message| event(&message)) {
+            Ok(event) => events.extend(event),
+            Err(_) => events.push(Event::Lost),
+        }
     }
 }
 
-fn event(payload: &NetlinkPayload<Message>) -> Option<Event> {
-    let NetlinkPayload::InnerMessage(message) = payload else { return Some(Event::Lost) };
-    match message {
-        Message::NewNeighbour(neighbour) => FdbEntry::parse(neighbour).map(Event::Learned),
-        Message::DelNeighbour(neighbour) => FdbEntry::parse(neighbour).map(Event::Forgot),
-        // A port that leaves its bridge is reported as a deleted AF_BRIDGE link of the same index.
-        Message::DelLink(link) => Some(Event::Gone { ifindex: link.header.index }),
-        _ => Some(Event::Changed),
-    }
+fn event(message: &Message<'_>) -> std::result::Result<Option<Event>, NetlinkError> {
+    let payload = message.payload;
+    let is_of_bridge = payload.first() == Some(&BRIDGE_FAMILY);
+    // `ifi_index`, `tcm_ifindex`
+    let ifindex = || {
+        let word = payload.get(4..8).and_then(|word| word.try_into().ok()).map(u32::from_ne_bytes);
+        word.ok_or(NetlinkError::Malformed("a header is truncated"))
+    };
+    Ok(Some(match message.kind {
+        RTM_NEWNEIGH | RTM_DELNEIGH if !is_of_bridge => return Ok(None),
+        RTM_NEWNEIGH => return Ok(entry(payload)?.map(Event::Learned)),
+        RTM_DELNEIGH => return Ok(entry(payload)?.map(Event::Forgot)),
+        // Mirrors `br_fill_ifinfo` in net/bridge/br_netlink.c.
+        RTM_NEWLINK if is_of_bridge => match links::parse_port(payload)? {
+            LinkFacts { controller, port: Some(attributes), .. } => {
+                Event::Port { ifindex: ifindex()?, bridge: controller, attributes }
+            }
+            // It is about the bridge itself.
+            _ => Event::Changed,
+        },
+        RTM_NEWLINK => Event::Link(Box::new(links::parse(payload)?.without_counters())),
+        RTM_DELLINK if is_of_bridge => Event::Released { ifindex: ifindex()? },
+        RTM_DELLINK => Event::Gone { ifindex: ifindex()? },
+        kind if TRAFFIC_CONTROL.contains(&kind) => Event::Traffic { ifindex: ifindex()? },
+        _ => Event::Changed,
+    }))
+}
+
+fn entry(payload: &[u8]) -> std::result::Result<Option<FdbEntry>, NetlinkError> {
+    let malformed = |_| NetlinkError::Malformed("an FDB entry cannot be parsed");
+    Ok(FdbEntry::parse(&NeighbourMessage::parse(payload).map_err(malformed)?))
 }
 
 #[cfg(test)]
@@ -218,7 +275,9 @@ mod tests {
                 assert!(liar.send_to(&lie, &SocketAddr::new(address.port_number(), 0), 0).is_err());
                 assert_eq!(watch.drain().unwrap(), []);
                 let _ = run("ip", &["link", "set", "lo", "up"]);
-                assert!(watch.next().await.unwrap().contains(&Event::Changed));
+                let is_lo =
+                    |event: &Event| matches!(event, Event::Link(link) if link.name == "lo" && link.up);
+                assert!(watch.next().await.unwrap().iter().any(is_lo));
             });
         });
     }

@@ -67,7 +67,7 @@ impl Refresher {
     pub fn due(&mut self, facts: &NetnsState, now: Instant) -> Vec<FdbEntry> {
         let mut due = Vec::new();
         self.entries.retain(|(bridge, mac), state| {
-            let Some(entry) = facts.fdb.get(&(*bridge, *mac, 0)) else { return false };
+            let Some(entry) = facts.fdb.get(*bridge, *mac, 0) else { return false };
             let is_old = |at: Instant| now.duration_since(at) >= interval(facts, *bridge);
             if state.pending && state.refreshed.is_none_or(is_old) {
                 *state = State { refreshed: Some(now), pending: false };
@@ -90,7 +90,7 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
         Event::Learned(entry) => Some(*entry),
         _ => None,
     });
-    let is_it = |entry: &FdbEntry| is_same(entry, &refreshed);
+    let is_it = |entry: &FdbEntry| entry.is_same(&refreshed);
     let mut away = None;
     let mut pulled_back = false;
     for entry in moves.by_ref().filter(is_it) {
@@ -106,7 +106,7 @@ pub fn moved_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> Option<FdbEn
 /// "forgot", and then "learned" at the port of the refresh. A slow frame of the station has the same events.
 #[must_use]
 pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
-    let is_it = |entry: &FdbEntry| is_same(entry, &refreshed);
+    let is_it = |entry: &FdbEntry| entry.is_same(&refreshed);
     let mut forgotten = false;
     let mut revived = false;
     for event in meanwhile {
@@ -120,11 +120,6 @@ pub fn revived_meanwhile(meanwhile: &[Event], refreshed: FdbEntry) -> bool {
         }
     }
     revived
-}
-
-/// Whether both are of one station on one bridge.
-fn is_same(one: &FdbEntry, other: &FdbEntry) -> bool {
-    key(one) == key(other)
 }
 
 /// How often entries of a bridge are refreshed.
@@ -151,8 +146,7 @@ impl BridgeNetns {
         };
         let segment = bridges().find(|(_, bridge)| *bridge == entry.bridge)?.0;
         let others = bridges().filter(|(of, _)| *of == segment);
-        let mut ports =
-            others.filter_map(|(_, bridge)| Some(self.state.fdb.get(&(bridge, entry.mac, 0))?.port));
+        let mut ports = others.filter_map(|(_, bridge)| Some(self.state.fdb.get(bridge, entry.mac, 0)?.port));
         of_port(entry.port).or_else(|| ports.find_map(of_port))
     }
 
@@ -165,16 +159,16 @@ impl BridgeNetns {
         let by_bit: BTreeMap<_, _> = self.reader.layout.bridges.iter().filter_map(bridge).collect();
         let segments: BTreeMap<_, _> =
             by_bit.iter().map(|((segment, _), bridge)| (*bridge, *segment)).collect();
-        for entry in self.state.fdb.values().filter(|entry| entry.trusted && entry.vlan == 0) {
+        for entry in self.state.fdb.iter().filter(|entry| entry.trusted && entry.vlan == 0) {
             let key = SourceKey::new(entry.port, entry.mac.into(), self.reader.layout.domain);
             let Some(segment) = segments.get(&entry.bridge) else { continue };
-            if !sync.current().sources.contains_key(&key) {
+            if !sync.has_source((self.reader.layout.domain, entry.mac), &key) {
                 continue;
             }
             let seen = sync.seen(&key);
             for bit in (0..MOST_BRIDGES).filter(|bit| seen & (1 << bit) != 0) {
                 let bridge = by_bit.get(&(*segment, bit));
-                let there = bridge.and_then(|bridge| self.state.fdb.get(&(*bridge, entry.mac, 0)));
+                let there = bridge.and_then(|bridge| self.state.fdb.get(*bridge, entry.mac, 0));
                 if let Some(there) = there.filter(|there| there.ages) {
                     self.refresher.mark_seen((there.bridge, there.mac));
                 }
@@ -183,8 +177,7 @@ impl BridgeNetns {
         self.refresher.due(&self.state, now)
     }
 
-    /// Refreshes entries. Returns whether events arrived meanwhile that the maps must follow. `counters` show whether
-    /// a station has sent slow frames, from which the bridge learns.
+    /// Refreshes entries. `counters` show whether a station has sent slow frames, from which the bridge learns.
     ///
     /// The kernel refreshes an entry in the port's VLANs too, or adds it there (see [`Rtnl::learn`]). Those are deleted.
     ///
@@ -192,35 +185,35 @@ impl BridgeNetns {
     /// A watch fails. An entry whose refresh the kernel refuses is left to age: its port is gone.
     ///
     /// [`Rtnl::learn`]: crate::kernel::Rtnl::learn
-    pub async fn refresh(&mut self, due: &[FdbEntry], counters: &Counters) -> Result<bool> {
+    pub async fn refresh(&mut self, due: &[FdbEntry], counters: &Counters) -> Result<()> {
         let is_due: HashSet<_> = due.iter().map(|entry| (entry.port, entry.mac)).collect();
         // Left by an agent that was killed, or by a former version.
-        let left = self.state.fdb.values().filter(|entry| is_due.contains(&(entry.port, entry.mac)));
+        let left = self.state.fdb.iter().filter(|entry| is_due.contains(&(entry.port, entry.mac)));
         let mut in_vlans: Vec<_> = left.filter(|entry| is_of_refresh(&self.state, entry)).copied().collect();
-        let mut happened = false;
         for entry in due {
-            happened |= self.refresh_one(*entry, counters, &mut in_vlans).await?;
+            self.refresh_one(*entry, counters, &mut in_vlans).await?;
         }
         // The bridge may filter by now.
         in_vlans.retain(|entry| is_of_refresh(&self.state, entry));
-        if !in_vlans.is_empty() {
-            // An entry that is gone is no error. What could not be deleted is deleted at the next refresh.
-            if let Err(error) = self.reader.socket.forget(&in_vlans) {
-                warn!("{error}");
-            }
-            for entry in &in_vlans {
-                let _ = self.state.fdb.remove(&key(entry));
-            }
-            let in_vlans: HashSet<_> = in_vlans.iter().map(key).collect();
-            let mut events = self.events_here.drain()?;
-            events.retain(|event| match event {
-                Event::Learned(entry) | Event::Forgot(entry) => !in_vlans.contains(&key(entry)),
-                _ => true,
-            });
-            self.apply_events(&events);
-            happened |= !events.is_empty();
+        if in_vlans.is_empty() {
+            return Ok(());
         }
-        Ok(happened)
+        // An entry that is gone is no error. What could not be deleted is deleted at the next refresh.
+        if let Err(error) = self.reader.socket.forget(&in_vlans) {
+            warn!("{error}");
+        }
+        for entry in &in_vlans {
+            let _ = self.state.fdb.remove(entry);
+        }
+        let mut events = self.events_here.drain()?;
+        events.retain(|event| match event {
+            Event::Learned(entry) | Event::Forgot(entry) => {
+                !in_vlans.iter().any(|in_vlan| in_vlan.is_same(entry))
+            }
+            _ => true,
+        });
+        self.apply_events(&events);
+        Ok(())
     }
 
     async fn refresh_one(
@@ -228,33 +221,32 @@ impl BridgeNetns {
         entry: FdbEntry,
         counters: &Counters,
         in_vlans: &mut Vec<FdbEntry>,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         let pair = self.pair_of(&entry);
         // Unknown is no reason to delete an entry.
         let slow_frames = || pair.and_then(|pair| counters.slow_frames(pair).ok());
         let before = slow_frames();
         // Pending events come first: a station that has moved must not be moved back.
-        let mut events = self.events_here.drain()?;
-        self.apply_events(&events);
-        let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(!events.is_empty()) };
-        if self.state.fdb.get(&key(&entry)) == Some(&entry) {
-            test_hooks::wait_point("refresh").await;
-            let meanwhile = self.learn(entry.port, mac, in_vlans).await?;
-            if let Some(moved) = moved_meanwhile(&meanwhile, entry) {
-                let (from, to) = (self.port_label(entry.port), self.port_label(moved.port));
-                self.events.push(Kind::StationMoved { mac: mac.to_string(), from, to });
-                events.extend(self.learn(moved.port, mac, in_vlans).await?);
-            } else if revived_meanwhile(&meanwhile, entry) && before.is_some() && slow_frames() == before {
-                let _ = self.reader.rtnl.forget(entry.port, mac).await;
-                let after = self.events_here.drain()?;
-                self.apply_events(&after);
-                if slow_frames() != before && !self.state.fdb.contains_key(&key(&entry)) {
-                    events.extend(self.learn(entry.port, mac, in_vlans).await?);
-                }
-            }
-            events.extend(meanwhile);
+        self.drain_events()?;
+        let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(()) };
+        let known = |state: &NetnsState| state.fdb.get(entry.bridge, entry.mac, entry.vlan).copied();
+        if known(&self.state) != Some(entry) {
+            return Ok(());
         }
-        Ok(!events.is_empty())
+        test_hooks::wait_point("refresh").await;
+        let meanwhile = self.learn(entry.port, mac, in_vlans).await?;
+        if let Some(moved) = moved_meanwhile(&meanwhile, entry) {
+            let (from, to) = (self.port_label(entry.port), self.port_label(moved.port));
+            self.events.push(Kind::StationMoved { mac: mac.to_string(), from, to });
+            let _ = self.learn(moved.port, mac, in_vlans).await?;
+        } else if revived_meanwhile(&meanwhile, entry) && before.is_some() && slow_frames() == before {
+            let _ = self.reader.rtnl.forget(entry.port, mac).await;
+            self.drain_events()?;
+            if slow_frames() != before && known(&self.state).is_none() {
+                let _ = self.learn(entry.port, mac, in_vlans).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Refreshes the entry of a MAC on a port. Returns the events meanwhile, which are applied. Entries that the request
@@ -285,11 +277,6 @@ fn is_of_refresh(facts: &NetnsState, entry: &FdbEntry) -> bool {
     entry.vlan != 0 && entry.ages && bridge.is_some_and(|bridge| !bridge.iter().any(filters))
 }
 
-/// The key of an entry in [`NetnsState::fdb`].
-fn key(entry: &FdbEntry) -> (u32, [u8; 6], u16) {
-    (entry.bridge, entry.mac, entry.vlan)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,7 +292,7 @@ mod tests {
     fn only_stations_that_were_seen_are_refreshed() {
         let (often, ageing) = (LONGEST, Duration::from_secs(300));
         let facts = |entries: &[FdbEntry]| NetnsState {
-            fdb: entries.iter().map(|e| ((e.bridge, e.mac, e.vlan), *e)).collect(),
+            fdb: entries.iter().copied().collect(),
             ..NetnsState::default()
         };
         let (known, unknown) = (facts(&[entry(5)]), facts(&[]));

@@ -12,10 +12,12 @@ use log::warn;
 use fdb_refresh::Refresher;
 
 use super::{
+    desired::{Desired, entries},
     interference::Interference,
     layout::{LabPort, Layout, counted_pairs},
-    netns_state::{Blocker, NetnsState},
+    netns_state::{Blocker, Dirty, NetnsState},
     reader::Reader,
+    segments::{Paths, Segments},
 };
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
@@ -47,15 +49,12 @@ pub struct BridgeNetns {
     /// Ports that the XDP program may redirect to; `None` without such a program.
     receivers: Option<Receivers>,
     state: NetnsState,
+    /// What follows from `state` for its ports.
+    segments: Segments,
     refresher: Refresher,
-    resync_needed: bool,
-    overrun: bool,
+    dirty: Dirty,
     /// Whether the last attempt to read device features failed.
     devices_unreadable: bool,
-    /// Whether the state may have changed since the last [`Self::take_changed`].
-    changed: bool,
-    /// Whether events arrived while the FDB was dumped, so that entries may be missing.
-    fdb_incomplete: bool,
 }
 
 impl BridgeNetns {
@@ -84,12 +83,10 @@ impl BridgeNetns {
             reader: Reader::open(&netns, number, place, topology, pins, hook)?,
             receivers,
             state: NetnsState::default(),
+            segments: Segments::default(),
             refresher: Refresher::default(),
-            resync_needed: true,
-            overrun: false,
+            dirty: Dirty::all(),
             devices_unreadable: false,
-            changed: true,
-            fdb_incomplete: false,
         })
     }
 
@@ -106,7 +103,7 @@ impl BridgeNetns {
         self.own_tables = own_tables(topology, &self.place);
         self.reader.layout = Layout::of(topology, self.reader.layout.domain, &self.place);
         self.state.losing.retain(|pair| self.reader.layout.ports.iter().any(|port| port.counter == *pair));
-        (self.resync_needed, self.changed) = (true, true);
+        (self.dirty.links, self.dirty.rules, self.dirty.ports) = (true, true, true);
     }
 
     /// The name of the namespace in events.
@@ -122,15 +119,11 @@ impl BridgeNetns {
         !self.reader.rtnl.netns().has_name(name)
     }
 
-    /// Waits for events and applies them. Returns at once if something processed elsewhere ([`Self::drain_events`],
-    /// [`Self::full_resync`]) needs a resync or reconcile. Dropping the future loses nothing.
+    /// Waits for events, and applies them to the known state. Dropping the future loses nothing.
     ///
     /// # Errors
     /// A socket fails.
     pub async fn wait(&mut self) -> Result<()> {
-        if self.overrun || self.resync_needed || self.changed {
-            return Ok(());
-        }
         tokio::select! {
             events = self.events_here.next() => {
                 let events = events?;
@@ -138,21 +131,14 @@ impl BridgeNetns {
             }
             events = self.events_of_peers.next() => {
                 events?;
-                self.resync_needed = true;
+                self.dirty.links = true;
             }
             events = next_of(&mut self.rule_events) => {
                 events?;
-                self.rescan_interference();
+                self.dirty.rules = true;
             }
         }
         Ok(())
-    }
-
-    /// Scans for interference now rather than at the next poll.
-    pub fn rescan_interference(&mut self) {
-        self.changed = true;
-        self.watch_rules();
-        self.interference.scan(&self.reader.layout, &self.own_tables, &mut self.state);
     }
 
     /// Watches nftables once the kernel has it. Until then, changes are seen within a second.
@@ -163,14 +149,17 @@ impl BridgeNetns {
     }
 
     fn apply_events(&mut self, events: &[Event]) {
-        self.changed |= !events.is_empty();
         let now = Instant::now();
         for event in events {
-            self.overrun |= *event == Event::Lost;
-            if let Event::Learned(entry) = event {
-                self.refresher.learned((entry.bridge, entry.mac), now);
+            match event {
+                Event::Learned(entry) => self.refresher.learned((entry.bridge, entry.mac), now),
+                Event::Link(link) => self.reader.forget_reply(link.ifindex),
+                Event::Port { ifindex, .. } | Event::Released { ifindex } | Event::Gone { ifindex } => {
+                    self.reader.forget_reply(*ifindex);
+                }
+                _ => {}
             }
-            self.resync_needed |= self.state.apply_event(event);
+            self.state.apply_event(event, &mut self.dirty);
         }
     }
 
@@ -184,58 +173,54 @@ impl BridgeNetns {
         Ok(())
     }
 
-    /// Whether events were lost (overrun) since the last [`Self::full_resync`].
+    /// What is to be done.
     #[must_use]
-    pub fn has_overrun(&self) -> bool {
-        self.overrun
+    pub fn dirty(&mut self) -> &mut Dirty {
+        &mut self.dirty
     }
 
-    /// Reads everything from scratch. Events that arrive meanwhile are older than the state that is read, or repeat
-    /// it: they are applied before the state is used. Returns whether events were lost since the last full resync.
+    /// Reads what is dirty; everything, if events were lost. Events that arrive meanwhile are older than what is read,
+    /// or repeat it: they are applied before the state is used. Returns whether events were lost.
     ///
     /// # Errors
-    /// The kernel refuses.
-    pub async fn full_resync(&mut self) -> Result<bool> {
-        self.changed = true;
+    /// The kernel refuses. What is dirty is then unknown.
+    pub async fn read_dirty(&mut self) -> Result<bool> {
         let mut have_lost = false;
         loop {
-            have_lost |= std::mem::take(&mut self.overrun);
-            self.resync_needed = false;
-            self.events_of_peers.drain()?;
-            self.read_fdb().await?;
-            let _ = self.reader.read_links(&mut self.state, |_| false).await?;
-            self.resync_devices();
-            self.rescan_interference();
-            let events = self.events_here.drain()?;
-            self.apply_events(&events);
-            if !self.overrun {
+            if std::mem::take(&mut self.dirty.overrun) {
+                have_lost = true;
+                self.dirty = Dirty::all();
+            }
+            if std::mem::take(&mut self.dirty.fdb) {
+                self.read_fdb().await?;
+            }
+            if std::mem::take(&mut self.dirty.links) {
+                self.events_of_peers.drain()?;
+                self.dirty.ports |= self.reader.read_links(&mut self.state, |_| false).await?;
+                self.resync_devices();
+            }
+            if std::mem::take(&mut self.dirty.rules) {
+                self.scan_interference();
+            }
+            self.drain_events()?;
+            if !self.dirty.overrun {
                 return Ok(have_lost);
             }
         }
     }
 
-    /// Whether an event requires links, and what is attached to them, to be read again.
-    #[must_use]
-    pub fn needs_resync(&self) -> bool {
-        self.resync_needed
-    }
-
-    /// Reads links, and what is attached to them, if an event requires it. Returns whether it did.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn resync_links(&mut self) -> Result<bool> {
-        if !std::mem::take(&mut self.resync_needed) {
-            return Ok(false);
-        }
-        self.changed = true;
-        let _ = self.reader.read_links(&mut self.state, |_| false).await?;
-        self.resync_devices();
-        Ok(true)
+    fn scan_interference(&mut self) {
+        self.watch_rules();
+        self.dirty.ports |= self.interference.scan(&self.reader.layout, &self.own_tables, &mut self.state);
     }
 
     /// Reads what the kernel reports by a link event that does not contain it: offloads, queues, XDP features.
     fn resync_devices(&mut self) {
+        let of = |state: &NetnsState| {
+            let NetnsState { reduced_offloads, multiqueue, xdp_takers, ready, .. } = state;
+            (reduced_offloads.clone(), multiqueue.clone(), xdp_takers.clone(), ready.clone())
+        };
+        let before = of(&self.state);
         let offloads = self.interference.read_offloads(&mut self.state);
         let xdp = self.interference.read_xdp(&self.reader.layout, &self.reader.socket, &mut self.state);
         let failed = offloads.and(xdp);
@@ -243,6 +228,7 @@ impl BridgeNetns {
             warn!("{error}");
         }
         self.devices_unreadable = failed.is_err();
+        self.dirty.ports |= before != of(&self.state);
     }
 
     /// Sets the ports here that the XDP program may redirect to. `ports` are those of all domains.
@@ -266,37 +252,30 @@ impl BridgeNetns {
     /// entries (`br_fdb_dump` in net/bridge/br_fdb.c): if an entry is removed meanwhile, the dump skips another one,
     /// for which no event follows. So a dump during which events arrived is repeated a second later.
     async fn read_fdb(&mut self) -> Result<()> {
-        let before = self.events_here.drain()?;
-        self.apply_events(&before);
-        self.reader.read_fdb(&mut self.state).await?;
+        self.drain_events()?;
+        let former = std::mem::replace(&mut self.state.fdb, self.reader.read_fdb().await?);
+        self.dirty.stations.extend(former.differing(&self.state.fdb));
         let meanwhile = self.events_here.drain()?;
         self.apply_events(&meanwhile);
-        self.fdb_incomplete = !meanwhile.is_empty();
-        self.changed = true;
+        self.dirty.fdb = !meanwhile.is_empty();
         Ok(())
     }
 
-    /// Applies pending events, and polls what the kernel sends no events for: limits of links, programs, packet
-    /// sockets, rules, counters of the inner ends of `busy` pairs. Dumps the FDB again if entries may have been
-    /// skipped.
+    /// Reads what the kernel sends no events for: limits of links, programs, packet sockets, rules, counters of the
+    /// inner ends of `busy` pairs. And what is dirty.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<()> {
+    pub async fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<bool> {
+        let is_changed = std::mem::take(&mut self.dirty.links);
         self.drain_events()?;
-        if self.fdb_incomplete {
-            self.read_fdb().await?;
-        }
-        let look_needed = std::mem::take(&mut self.resync_needed);
-        self.changed |= self.reader.read_links(&mut self.state, busy).await? || look_needed;
-        if look_needed || self.devices_unreadable {
-            self.changed = true;
+        self.dirty.ports |= self.reader.read_links(&mut self.state, busy).await?;
+        if is_changed || self.devices_unreadable {
             self.resync_devices();
         }
-        self.changed |= self.receivers_have_changed();
-        self.watch_rules();
-        self.changed |= self.interference.rescan(&self.reader.layout, &self.own_tables, &mut self.state);
-        Ok(())
+        self.dirty.ports |= self.receivers_have_changed();
+        self.scan_interference();
+        self.read_dirty().await
     }
 
     /// The ports that should have our filter, exist, and do not have it.
@@ -315,16 +294,36 @@ impl BridgeNetns {
     /// # Errors
     /// The kernel refuses a port. Ports before it have their filters.
     pub fn put_filters_back(&mut self, topology: &Topology) -> Result<Vec<IfName>> {
-        self.resync_needed = true;
+        self.dirty.links = true;
         let (ports, domain) = (self.removed_filters(topology), self.reader.layout.domain.into());
         let ports: Vec<_> = ports.iter().collect();
         datapath::attach(self.reader.rtnl.netns(), &self.reader.pins, domain, self.reader.hook, &ports)
     }
 
-    /// Whether the state may have changed since the last call.
-    #[must_use]
-    pub fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    /// Evaluates the ports again, if they may have changed. Returns whether they may.
+    pub fn evaluate(&mut self) -> bool {
+        let is_due = std::mem::take(&mut self.dirty.ports);
+        if is_due {
+            self.segments = Segments::new(&self.reader.layout, &self.state);
+        }
+        is_due
+    }
+
+    /// Adds what the maps should hold of this namespace: everything, or the addresses whose entries have changed.
+    pub fn add_desired(&mut self, desired: &mut Desired, paths: &mut Paths) {
+        let changed = std::mem::take(&mut self.dirty.stations);
+        let domain = self.reader.layout.domain;
+        let add = |mac| {
+            let entries = entries(&self.segments, &self.state.fdb, (domain, mac), paths);
+            let _ = desired.stations.insert((domain, mac), entries);
+        };
+        match &mut desired.ports {
+            Some(ports) => {
+                ports.add(&self.reader.layout, &self.segments, &self.state);
+                self.state.fdb.macs().for_each(add);
+            }
+            None => changed.into_iter().for_each(add),
+        }
     }
 
     /// For each pair: its counter, the ifindex of its inner end, and the frames that it received.
@@ -340,7 +339,8 @@ impl BridgeNetns {
 
     /// Records whether a pair loses redirected frames.
     pub fn set_losing(&mut self, pair: u32, losing: bool) {
-        self.changed |= if losing { self.state.losing.insert(pair) } else { self.state.losing.remove(&pair) };
+        self.dirty.ports |=
+            if losing { self.state.losing.insert(pair) } else { self.state.losing.remove(&pair) };
     }
 
     /// The lab's layout here, and the known state.

@@ -7,8 +7,11 @@ use netlink_packet_route::link::{BridgePortState, InfoBridge};
 
 use super::*;
 use crate::{
-    agent::{layout::LabBridge, netns_state::Blocker},
-    kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute as P, xdp::Ready},
+    agent::{
+        layout::{LabBridge, LabPort},
+        netns_state::Blocker,
+    },
+    kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute as P, XdpMode, xdp::Ready},
 };
 
 const BRIDGE: u32 = 3;
@@ -36,8 +39,8 @@ fn port(ifindex: u32) -> LinkFacts {
     LinkFacts { controller: Some(BRIDGE), port: Some(flags), ..link(ifindex, &format!("vp{ifindex}")) }
 }
 
-fn entry(port: u32, mac: [u8; 6]) -> ((u32, [u8; 6], u16), FdbEntry) {
-    ((BRIDGE, mac, 0), FdbEntry { bridge: BRIDGE, port, mac, vlan: 0, ages: true, trusted: true })
+fn entry(port: u32, mac: [u8; 6]) -> FdbEntry {
+    FdbEntry { bridge: BRIDGE, port, mac, vlan: 0, ages: true, trusted: true }
 }
 
 fn layout() -> Layout {
@@ -59,7 +62,7 @@ fn facts() -> NetnsState {
     NetnsState {
         links: [(BRIDGE, bridge), (A, port(A)), (B, port(B))].into(),
         inner: [(A, inner(A)), (B, inner(B))].into(),
-        fdb: [entry(A, mac(A)), entry(B, mac(B))].into(),
+        fdb: [entry(A, mac(A)), entry(B, mac(B))].into_iter().collect(),
         attached: BTreeSet::from(["vp5".to_owned(), "vp6".to_owned()]),
         reduced_offloads: Some(BTreeSet::new()),
         multiqueue: Some(BTreeSet::new()),
@@ -67,10 +70,34 @@ fn facts() -> NetnsState {
     }
 }
 
-fn desired(facts: &NetnsState) -> Desired {
-    let mut desired = Desired::default();
-    desired.add(&layout(), facts, &mut Paths::known([], 1));
-    desired
+/// What the maps should hold, each by its key.
+#[derive(Debug, PartialEq)]
+struct Contents {
+    ports: BTreeMap<PortKey, PortRecord>,
+    receivers: BTreeSet<(u16, u32)>,
+    states: BTreeMap<u32, Option<NotArmed>>,
+    sources: BTreeMap<SourceKey, Source>,
+    stations: BTreeMap<StationKey, Station>,
+}
+
+fn desired(facts: &NetnsState) -> Contents {
+    contents(&layout(), facts)
+}
+
+fn contents(layout: &Layout, facts: &NetnsState) -> Contents {
+    let segments = Segments::new(layout, facts);
+    let mut ports = Ports::default();
+    ports.add(layout, &segments, facts);
+    let mut paths = Paths::known([], 1);
+    let of = |mac| entries(&segments, &facts.fdb, (layout.domain, mac), &mut paths);
+    let all: Vec<Entries> = facts.fdb.macs().map(of).collect();
+    Contents {
+        ports: ports.records,
+        receivers: ports.receivers,
+        states: ports.states,
+        sources: all.iter().flat_map(|entries| entries.sources.clone()).collect(),
+        stations: all.iter().flat_map(|entries| entries.stations.clone()).collect(),
+    }
 }
 
 /// The state after a change of port A.
@@ -80,7 +107,7 @@ fn with_a(change: impl FnOnce(&mut LinkFacts)) -> NetnsState {
     facts
 }
 
-fn flags_of(desired: &Desired, mac: [u8; 6]) -> u32 {
+fn flags_of(desired: &Contents, mac: [u8; 6]) -> u32 {
     desired.stations[&StationKey::new(1, mac.into())].flags
 }
 
@@ -102,12 +129,11 @@ fn only_trusted_unicast_entries_of_the_ports_own_bridge_are_stations() {
     let mut facts = facts();
     let group = [3, 0, 0, 0, 0, 9];
     facts.fdb.extend([entry(A, group), entry(99, mac(99))]);
-    let (key, local) = entry(A, mac(20));
-    facts.fdb.insert(key, FdbEntry { trusted: false, ..local });
-    let (_, tagged) = entry(A, mac(21));
-    facts.fdb.insert((BRIDGE, mac(21), 7), FdbEntry { vlan: 7, ..tagged });
-    let (_, elsewhere) = entry(A, mac(22));
-    facts.fdb.insert((77, mac(22), 0), FdbEntry { bridge: 77, ..elsewhere });
+    facts.fdb.extend([
+        FdbEntry { trusted: false, ..entry(A, mac(20)) },
+        FdbEntry { vlan: 7, ..entry(A, mac(21)) },
+        FdbEntry { bridge: 77, ..entry(A, mac(22)) },
+    ]);
     assert_eq!(desired(&facts), usual);
 }
 
@@ -331,8 +357,7 @@ fn with_xdp_at_a() -> (Layout, NetnsState) {
 #[test]
 fn a_port_that_is_ready_for_xdp_sends_and_receives_by_it() {
     let (layout, facts) = with_xdp_at_a();
-    let mut desired = Desired::default();
-    desired.add(&layout, &facts, &mut Paths::known([], 1));
+    let desired = contents(&layout, &facts);
     assert_eq!(desired.states, [(1, None), (2, None)].into());
     assert_eq!(desired.receivers, BTreeSet::from([(0, A)]), "B would take frames, and does not want them");
     let flags_of_source = |port| desired.sources[&SourceKey::new(port, mac(port).into(), 0)].flags;
@@ -344,8 +369,7 @@ fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
     let reason = |change: fn(&mut NetnsState)| {
         let (layout, mut facts) = with_xdp_at_a();
         change(&mut facts);
-        let mut desired = Desired::default();
-        desired.add(&layout, &facts, &mut Paths::known([], 1));
+        let desired = contents(&layout, &facts);
         assert!(desired.receivers.is_empty() && desired.sources.len() == 1, "{desired:?}");
         desired.states[&1].clone()
     };

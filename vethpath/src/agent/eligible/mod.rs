@@ -22,26 +22,22 @@ const LEAST_AGEING: u32 = 600;
 const HARMLESS_OPTIONS: u32 = 1 << 0 | 1 << 1 | 1 << 3;
 
 /// An eligible port, with what the maps need of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Eligible<'a> {
-    /// The port.
-    pub port: &'a LinkFacts,
-    /// Its inner end.
-    pub inner: &'a LinkFacts,
-    /// Its bridge.
-    pub bridge: u32,
-    /// Isolated from other isolated ports.
-    pub isolated: bool,
-    /// Frames must leave by the port, which may have to make checksums or segments, or choose a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Eligible {
+    /// The port on its bridge. The MTU is the lesser of both ends.
+    pub on: BridgePort,
+    /// The number of its pair.
+    pub counter: u32,
+    /// The MAC of the inner end.
+    pub mac: Option<[u8; 6]>,
+    /// All frames must leave by the port rather than be redirected into the namespace: see [`leaves_by_port`].
     pub via_port: bool,
-    /// For which packets its bridge calls netfilter, as flags.
-    pub validated: u32,
     /// Frames may be sent and received by XDP.
     pub xdp: bool,
 }
 
 /// The port as the fast path may use it, or why it may not.
-pub fn eligible<'a>(lab_port: &LabPort, facts: &'a NetnsState) -> Result<Eligible<'a>, NotArmed> {
+pub fn eligible(lab_port: &LabPort, facts: &NetnsState) -> Result<Eligible, NotArmed> {
     if !lab_port.wanted {
         return Err(NotArmed::NotWanted);
     }
@@ -57,12 +53,28 @@ pub fn eligible<'a>(lab_port: &LabPort, facts: &'a NetnsState) -> Result<Eligibl
     if xdp {
         xdp_allows(port, inner, facts)?;
     }
-    let BridgePort { bridge, isolated, validated, .. } = on_bridge(port, &lab_port.bridge, facts)?;
+    let on = on_bridge(port, &lab_port.bridge, facts)?;
     if facts.losing.contains(&lab_port.counter) {
         return Err(NotArmed::Losing);
     }
-    let via_port = facts.has_reduced_offloads(port) || facts.is_multiqueue(port) || facts.cuts_frames(port);
-    Ok(Eligible { port, inner, bridge, isolated, via_port, validated, xdp })
+    Ok(Eligible {
+        on: BridgePort { mtu: on.mtu.min(inner.mtu), ..on },
+        counter: lab_port.counter,
+        mac: inner.mac,
+        via_port: leaves_by_port(port, inner, facts),
+        xdp,
+    })
+}
+
+/// Whether every frame must leave by the port. The port may have to make checksums or segments, or choose a queue.
+/// `bpf_redirect_peer` bypasses a native XDP program, and drops within one namespace (`skb_do_redirect` in
+/// net/core/filter.c).
+fn leaves_by_port(port: &LinkFacts, inner: &LinkFacts, facts: &NetnsState) -> bool {
+    facts.has_reduced_offloads(port)
+        || facts.is_multiqueue(port)
+        || facts.cuts_frames(port)
+        || inner.xdp == XdpMode::Native
+        || NetnsState::shares_namespace(port)
 }
 
 /// Whether XDP works at a port and its inner end, in both directions. Without that, the port is not armed at all.
@@ -83,11 +95,13 @@ fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &NetnsState) -> Result
 }
 
 /// A port that does nothing with a known unicast frame but forward it.
-#[derive(Clone, Copy, Debug)]
-pub struct BridgePort<'a> {
-    /// The port.
-    pub port: &'a LinkFacts,
-    /// Its bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BridgePort {
+    /// The port, by ifindex.
+    pub port: u32,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its bridge, by ifindex.
     pub bridge: u32,
     /// Isolated from other isolated ports.
     pub isolated: bool,
@@ -96,7 +110,7 @@ pub struct BridgePort<'a> {
 }
 
 /// The ends of a trunk past which frames may be redirected, or why they may not.
-pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a NetnsState) -> Result<[BridgePort<'a>; 2], NotArmed> {
+pub fn eligible_trunk(trunk: &LabTrunk, facts: &NetnsState) -> Result<[BridgePort; 2], NotArmed> {
     if let Some(reason) = &trunk.barred {
         return Err(reason.clone());
     }
@@ -106,7 +120,7 @@ pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a NetnsState) -> Result<[Br
     if a_port.peer != Some(b_port.ifindex) || !NetnsState::shares_namespace(a_port) {
         return Err(NotArmed::NoPort);
     }
-    let end = |port: &'a LinkFacts, bridge| {
+    let end = |port: &LinkFacts, bridge| {
         if facts.has_reduced_offloads(port) {
             return Err(NotArmed::Offloads);
         }
@@ -127,11 +141,7 @@ pub fn eligible_trunk<'a>(trunk: &LabTrunk, facts: &'a NetnsState) -> Result<[Br
     Ok([end(a_port, &a.bridge)?, end(b_port, &b.bridge)?])
 }
 
-fn on_bridge<'a>(
-    port: &'a LinkFacts,
-    bridge: &IfName,
-    facts: &NetnsState,
-) -> Result<BridgePort<'a>, NotArmed> {
+fn on_bridge(port: &LinkFacts, bridge: &IfName, facts: &NetnsState) -> Result<BridgePort, NotArmed> {
     let bridge = facts.link(bridge).filter(|bridge| port.controller == Some(bridge.ifindex));
     let bridge = bridge.ok_or(NotArmed::OffBridge)?;
     for (link, what) in [(port, "the port"), (bridge, "the bridge")] {
@@ -143,7 +153,7 @@ fn on_bridge<'a>(
     let isolated = port_allows(port)?;
     interference_allows(port, facts)?;
     let validated = facts.validated.get(&port.name).copied().unwrap_or_default();
-    Ok(BridgePort { port, bridge: bridge.ifindex, isolated, validated })
+    Ok(BridgePort { port: port.ifindex, mtu: port.mtu, bridge: bridge.ifindex, isolated, validated })
 }
 
 /// Mirrors what `br_handle_frame_finish` and `br_forward` check of a bridge for known unicast.
@@ -216,6 +226,9 @@ fn port_allows(port: &LinkFacts) -> Result<bool, NotArmed> {
 fn interference_allows(port: &LinkFacts, facts: &NetnsState) -> Result<(), NotArmed> {
     if let Some(error) = facts.unreadable.values().next() {
         return Err(NotArmed::Unreadable(error.clone()));
+    }
+    if facts.unread.contains(&port.ifindex) {
+        return Err(NotArmed::Unread);
     }
     if let Some(kind) = facts.qdiscs.get(&port.ifindex) {
         return Err(NotArmed::Qdisc(kind.clone()));

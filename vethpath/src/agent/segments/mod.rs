@@ -11,16 +11,16 @@ use vethpath_common::{MOST_BRIDGES, Path};
 use super::{
     NotArmed,
     eligible::{Eligible, eligible, eligible_trunk},
-    layout::{LabBridge, LabPort, LabTrunk, Layout},
-    netns_state::NetnsState,
+    layout::{LabBridge, LabTrunk, Layout},
+    netns_state::{Fdb, NetnsState},
 };
 use crate::kernel::FdbEntry;
 
-/// What is armed in one bridge namespace.
-pub struct Segments<'a> {
-    facts: &'a NetnsState,
+/// What is armed in one bridge namespace, and which bridges are joined there. Follows from its links, without its FDBs.
+#[derive(Clone, Debug, Default)]
+pub struct Segments {
     /// Armed ports with inner ends, by ifindex.
-    pub armed: BTreeMap<u32, (&'a LabPort, Eligible<'a>)>,
+    pub armed: BTreeMap<u32, Eligible>,
     /// Why each port is not armed, by counter; `None` for one that is.
     pub states: BTreeMap<u32, Option<NotArmed>>,
     /// The same for trunks, by number.
@@ -28,7 +28,9 @@ pub struct Segments<'a> {
     /// Hops across trunks, by the ifindex of the port at which a frame leaves a bridge.
     hops: BTreeMap<u32, Hop>,
     /// The lab's bridges that exist, by ifindex.
-    bridges: BTreeMap<u32, &'a LabBridge>,
+    bridges: BTreeMap<u32, LabBridge>,
+    /// The largest MTU of an inner end.
+    pub largest_mtu: u32,
 }
 
 /// The hop across a trunk from one of its ends.
@@ -56,7 +58,7 @@ struct Hop {
 #[derive(Clone, Debug)]
 pub struct SegmentPath<'a> {
     /// The port behind which the station is.
-    pub to: &'a (&'a LabPort, Eligible<'a>),
+    pub to: &'a Eligible,
     /// The trunks on the path, as in `Path::crossings`.
     pub crossings: Vec<u16>,
     /// The bridges on the path, one bit each.
@@ -71,34 +73,33 @@ pub struct SegmentPath<'a> {
     pub validated: u32,
 }
 
-impl<'a> Segments<'a> {
+impl Segments {
     /// Evaluates every port and trunk.
     #[must_use]
-    pub fn new(layout: &'a Layout, facts: &'a NetnsState) -> Self {
-        let bridge = |bridge: &'a LabBridge| Some((facts.link(&bridge.name)?.ifindex, bridge));
+    pub fn new(layout: &Layout, facts: &NetnsState) -> Self {
+        let bridge = |bridge: &LabBridge| Some((facts.link(&bridge.name)?.ifindex, bridge.clone()));
         let mut segments = Self {
-            facts,
-            armed: BTreeMap::new(),
-            states: BTreeMap::new(),
-            trunk_states: BTreeMap::new(),
-            hops: BTreeMap::new(),
             bridges: layout.bridges.iter().filter_map(bridge).collect(),
+            largest_mtu: facts.inner.values().map(|inner| inner.mtu).max().unwrap_or_default(),
+            ..Self::default()
         };
         for lab_port in &layout.ports {
-            let verdict = eligible(lab_port, facts);
-            let state = verdict.as_ref().err().cloned();
-            if let Ok(port) = verdict {
-                segments.armed.insert(port.port.ifindex, (lab_port, port));
-            }
+            let state = match eligible(lab_port, facts) {
+                Ok(port) => {
+                    segments.armed.insert(port.on.port, port);
+                    None
+                }
+                Err(reason) => Some(reason),
+            };
             segments.states.insert(lab_port.counter, state);
         }
-        layout.trunks.iter().for_each(|trunk| segments.add_trunk(trunk));
+        layout.trunks.iter().for_each(|trunk| segments.add_trunk(trunk, facts));
         segments.bar_loops();
         segments
     }
 
-    fn add_trunk(&mut self, trunk: &LabTrunk) {
-        let ends = match eligible_trunk(trunk, self.facts) {
+    fn add_trunk(&mut self, trunk: &LabTrunk, facts: &NetnsState) {
+        let ends = match eligible_trunk(trunk, facts) {
             Ok(ends) => ends,
             Err(reason) => {
                 self.trunk_states.insert(trunk.number, Some(reason));
@@ -106,19 +107,19 @@ impl<'a> Segments<'a> {
             }
         };
         self.trunk_states.insert(trunk.number, None);
-        let mtu = ends[0].port.mtu.min(ends[1].port.mtu);
+        let mtu = ends[0].mtu.min(ends[1].mtu);
         for (from, to, direction) in [(&ends[0], &ends[1], 0), (&ends[1], &ends[0], 1)] {
             let hop = Hop {
                 crossing: trunk.number * 2 + direction,
                 bridge: from.bridge,
                 leaves_isolated: from.isolated,
-                far_port: to.port.ifindex,
+                far_port: to.port,
                 far_bridge: to.bridge,
                 enters_isolated: to.isolated,
                 validated: to.validated,
                 mtu,
             };
-            self.hops.insert(from.port.ifindex, hop);
+            self.hops.insert(from.port, hop);
         }
     }
 
@@ -144,38 +145,33 @@ impl<'a> Segments<'a> {
 
     /// The lab's bridge with this ifindex.
     #[must_use]
-    pub fn bridge(&self, ifindex: u32) -> Option<&'a LabBridge> {
-        self.bridges.get(&ifindex).copied()
+    pub fn bridge(&self, ifindex: u32) -> Option<&LabBridge> {
+        self.bridges.get(&ifindex)
     }
 
     fn bit(&self, bridge: u32) -> Option<u64> {
         self.bridges.get(&bridge).map(|bridge| 1 << bridge.bit)
     }
 
-    fn entry(&self, bridge: u32, mac: [u8; 6]) -> Option<&FdbEntry> {
-        self.facts.fdb.get(&(bridge, mac, 0)).filter(|entry| entry.trusted)
-    }
-
     /// The path of a frame from `bridge` to `mac`, if one redirect may take it there.
     #[must_use]
-    pub fn path(&'a self, bridge: u32, mac: [u8; 6]) -> Option<SegmentPath<'a>> {
+    pub fn path(&self, fdb: &Fdb, bridge: u32, mac: [u8; 6]) -> Option<SegmentPath<'_>> {
         let (mut at, mut bridges) = (bridge, self.bit(bridge)?);
         let (mut crossings, mut mtu) = (Vec::new(), u32::MAX);
         let (mut first, mut validated) = (None, 0);
         let mut entered_isolated = false;
         loop {
-            let port = self.entry(at, mac)?.port;
+            let port = trusted(fdb, at, mac)?.port;
             let hop = self.hops.get(&port).filter(|hop| hop.bridge == at);
-            let to = self.armed.get(&port).filter(|(_, to)| to.bridge == at);
-            let leaves_isolated = hop.map(|hop| hop.leaves_isolated).or(to.map(|(_, to)| to.isolated))?;
+            let to = self.armed.get(&port).filter(|to| to.on.bridge == at);
+            let leaves_isolated = hop.map(|hop| hop.leaves_isolated).or(to.map(|to| to.on.isolated))?;
             // `should_deliver` of each bridge after the first. For the first, the program checks isolation.
             if entered_isolated && leaves_isolated {
                 return None;
             }
             let (exit, isolated) = *first.get_or_insert((port, leaves_isolated));
             if let Some(to) = to {
-                let (_, port) = to;
-                mtu = mtu.min(port.port.mtu).min(port.inner.mtu);
+                mtu = mtu.min(to.on.mtu);
                 return Some(SegmentPath { to, crossings, bridges, mtu, exit, isolated, validated });
             }
             let hop = hop?;
@@ -193,13 +189,13 @@ impl<'a> Segments<'a> {
     /// The bridges, from `bridge` on, that know `mac` behind the right port, one bit each. A frame from `mac` changes
     /// nothing in their FDBs.
     #[must_use]
-    pub fn reach(&self, bridge: u32, mac: [u8; 6]) -> u64 {
+    pub fn reach(&self, fdb: &Fdb, bridge: u32, mac: [u8; 6]) -> u64 {
         let mut reach = self.bit(bridge).unwrap_or_default();
         let mut next = vec![bridge];
         while let Some(at) = next.pop() {
             for hop in self.hops.values().filter(|hop| hop.bridge == at) {
                 let Some(bit) = self.bit(hop.far_bridge) else { continue };
-                let knows = self.entry(hop.far_bridge, mac).is_some_and(|entry| entry.port == hop.far_port);
+                let knows = trusted(fdb, hop.far_bridge, mac).is_some_and(|entry| entry.port == hop.far_port);
                 if knows && reach & bit == 0 {
                     reach |= bit;
                     next.push(hop.far_bridge);
@@ -208,6 +204,11 @@ impl<'a> Segments<'a> {
         }
         reach
     }
+}
+
+/// The entry of an address on a bridge, if the fast path may follow it.
+fn trusted(fdb: &Fdb, bridge: u32, mac: [u8; 6]) -> Option<&FdbEntry> {
+    fdb.get(bridge, mac, 0).filter(|entry| entry.trusted)
 }
 
 /// Numbers for paths across trunks. A number stands for the same trunks as long as the lab is up: counts under it stay

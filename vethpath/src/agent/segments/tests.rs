@@ -7,6 +7,7 @@ use vethpath_common::flags;
 
 use super::*;
 use crate::{
+    agent::layout::LabPort,
     kernel::{LinkFacts, PortAttribute as P, XdpMode},
     topology::{Mac, Place, TrunkEnd},
 };
@@ -99,7 +100,11 @@ fn facts() -> NetnsState {
 
 fn learn(facts: &mut NetnsState, bridge: u32, host: u32, port: u32) {
     let entry = FdbEntry { bridge, port, mac: mac(host), vlan: 0, ages: true, trusted: true };
-    facts.fdb.insert((bridge, mac(host), 0), entry);
+    let _ = facts.fdb.insert(entry);
+}
+
+fn forget(facts: &mut NetnsState, bridge: u32, host: u32) {
+    facts.fdb.retain(|entry| (entry.bridge, entry.mac) != (bridge, mac(host)));
 }
 
 fn set(facts: &mut NetnsState, port: u32, flag: P) {
@@ -110,11 +115,11 @@ fn set(facts: &mut NetnsState, port: u32, flag: P) {
 fn path(facts: &NetnsState, bridge: u32, host: u32) -> Option<(Vec<u16>, u64, u32)> {
     let layout = layout();
     let segments = Segments::new(&layout, facts);
-    segments.path(bridge, mac(host)).map(|path| (path.crossings.clone(), path.bridges, path.mtu))
+    segments.path(&facts.fdb, bridge, mac(host)).map(|path| (path.crossings.clone(), path.bridges, path.mtu))
 }
 
 fn reach(facts: &NetnsState, bridge: u32, host: u32) -> u64 {
-    Segments::new(&layout(), facts).reach(bridge, mac(host))
+    Segments::new(&layout(), facts).reach(&facts.fdb, bridge, mac(host))
 }
 
 #[test]
@@ -132,11 +137,11 @@ fn a_way_is_what_the_bridges_say() {
 #[test]
 fn a_bridge_that_does_not_know_the_station_ends_the_way() {
     let mut facts = facts();
-    facts.fdb.remove(&(2, mac(13), 0));
+    forget(&mut facts, 2, 13);
     assert_eq!(path(&facts, 1, 13), None);
     assert!(path(&facts, 3, 13).is_some());
     assert_eq!(reach(&facts, 3, 13), 0b100, "what lies behind does not count");
-    facts.fdb.remove(&(3, mac(11), 0));
+    forget(&mut facts, 3, 11);
     assert_eq!(reach(&facts, 1, 11), 0b011);
 }
 
@@ -175,7 +180,7 @@ fn isolated_ports_on_the_way_are_honoured() {
     assert_eq!(path(&facts, 1, 12), None, "the last port too");
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
-    let first = |bridge, host| segments.path(bridge, mac(host)).map(|path| path.isolated);
+    let first = |bridge, host| segments.path(&facts.fdb, bridge, mac(host)).map(|path| path.isolated);
     assert_eq!(first(2, 13), Some(true), "the program compares it with the sender's port");
     assert_eq!(first(3, 12), None, "out of bridge 3, in by 32, out by 12");
 }
@@ -186,7 +191,7 @@ fn netfilter_on_a_bridge_behind_the_first_is_told() {
     facts.validated.insert("p22".to_owned(), flags::VALIDATE_IPV6);
     let layout = layout();
     let segments = Segments::new(&layout, &facts);
-    let validated = |bridge, host| segments.path(bridge, mac(host)).map(|path| path.validated);
+    let validated = |bridge, host| segments.path(&facts.fdb, bridge, mac(host)).map(|path| path.validated);
     assert_eq!(validated(1, 12), Some(flags::VALIDATE_IPV6));
     assert_eq!(validated(2, 13), Some(0), "of the first bridge the sender's port tells");
     assert_eq!(validated(3, 12), Some(0), "that enters by the other port");
@@ -246,11 +251,11 @@ fn trunks_that_form_a_loop_are_not_crossed() {
     facts.links.insert(42, LinkFacts { peer: Some(41), ..port(42, 2) });
     let segments = Segments::new(&layout, &facts);
     assert!(segments.trunk_states.values().all(|state| *state == Some(NotArmed::Loop)));
-    assert!(segments.path(1, mac(13)).is_none());
+    assert!(segments.path(&facts.fdb, 1, mac(13)).is_none());
     set(&mut facts, 42, P::State(BridgePortState::Blocking));
     let segments = Segments::new(&layout, &facts);
     assert_eq!(segments.trunk_states[&0], None, "spanning tree has opened it");
-    assert!(segments.path(1, mac(13)).is_some());
+    assert!(segments.path(&facts.fdb, 1, mac(13)).is_some());
 }
 
 #[test]
