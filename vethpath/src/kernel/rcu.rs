@@ -6,12 +6,12 @@
 //! only while many ports are processed. A child process restores it, even if this process is killed.
 #![expect(
     unsafe_code,
-    reason = "nix has no membarrier, and a process that outlives a kill of this one has to be forked"
+    reason = "nix has no membarrier, aya no maps of maps, and a process that outlives a kill of this one has to be forked"
 )]
 
 use std::{
-    fs,
-    os::fd::{AsRawFd, OwnedFd},
+    fs, io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     time::Duration,
 };
 
@@ -25,9 +25,36 @@ use nix::{
 /// `MEMBARRIER_CMD_GLOBAL` of `linux/membarrier.h`.
 const GLOBAL: i32 = 1;
 
-/// Sleep used where membarrier is not available (kernels with `nohz_full` CPUs, or built without it): many times the
-/// run time of a program.
+/// `BPF_MAP_CREATE` and `BPF_MAP_UPDATE_ELEM` of `enum bpf_cmd`, `BPF_MAP_TYPE_ARRAY` and
+/// `BPF_MAP_TYPE_ARRAY_OF_MAPS` of `enum bpf_map_type`.
+const MAP_CREATE: i32 = 0;
+const MAP_UPDATE_ELEM: i32 = 2;
+const ARRAY: u32 = 2;
+const ARRAY_OF_MAPS: u32 = 12;
+
+/// Sleep if the kernel refuses everything else: many times the run time of a program.
 const INSTEAD: Duration = Duration::from_millis(100);
+
+/// The part of `union bpf_attr` for a map to create, up to `inner_map_fd`.
+#[repr(C)]
+struct MapAttributes {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+}
+
+/// The part of `union bpf_attr` for an element to write.
+#[repr(C)]
+struct ElementAttributes {
+    map_fd: u32,
+    zero: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
 
 /// Returns after an RCU grace period (`synchronize_rcu` in kernel/sched/membarrier.c), that is,
 /// after every BPF program that was running when it was called has ended.
@@ -37,9 +64,49 @@ const INSTEAD: Duration = Duration::from_millis(100);
 pub fn grace_period() {
     // SAFETY: the call reads three integers and touches no memory of ours.
     let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
-    if result < 0 {
+    // Refused where CPUs are `nohz_full`, and by kernels built without it.
+    if result < 0 && replace_inner_map().is_err() {
         std::thread::sleep(INSTEAD);
     }
+}
+
+/// Replaces a map in a map of maps. The kernel returns after every BPF program that was running has ended
+/// (`maybe_wait_bpf_programs` in kernel/bpf/syscall.c).
+/// Minimum kernel: Linux 4.20 (that wait).
+fn replace_inner_map() -> io::Result<()> {
+    const WORD: u32 = 4;
+    let array = |map_type, inner: Option<&OwnedFd>| {
+        let attributes = MapAttributes {
+            map_type,
+            key_size: WORD,
+            value_size: WORD,
+            max_entries: 1,
+            map_flags: 0,
+            inner_map_fd: inner.map_or(0, |inner| inner.as_raw_fd().cast_unsigned()),
+        };
+        // SAFETY: the kernel only reads the attributes, whose size is passed. The descriptor that it returns is new.
+        let fd = unsafe {
+            libc::syscall(libc::SYS_bpf, MAP_CREATE, &raw const attributes, size_of_val(&attributes))
+        };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: as above.
+        Ok::<_, io::Error>(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    let inner = array(ARRAY, None)?;
+    let outer = array(ARRAY_OF_MAPS, Some(&inner))?;
+    let (key, value) = (0_u32, inner.as_raw_fd());
+    let attributes = ElementAttributes {
+        map_fd: outer.as_raw_fd().cast_unsigned(),
+        zero: 0,
+        key: &raw const key as u64,
+        value: &raw const value as u64,
+        flags: 0,
+    };
+    // SAFETY: the kernel only reads the attributes, the key and the value, which outlive the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, MAP_UPDATE_ELEM, &raw const attributes, size_of_val(&attributes))
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Makes the kernel expedite all grace periods.
@@ -134,4 +201,19 @@ fn is_off(file: &str) -> bool {
 /// Without isolated CPUs the file is empty, contains `(null)`, or does not exist.
 fn is_empty(file: &str) -> bool {
     fs::read_to_string(file).map_or(true, |text| matches!(text.trim(), "" | "(null)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_can_be_replaced_in_a_map_of_maps() {
+        if !nix::unistd::geteuid().is_root() {
+            assert!(std::env::var_os("CI").is_none(), "this test needs root");
+            eprintln!("SKIPPED: not root");
+            return;
+        }
+        replace_inner_map().unwrap();
+    }
 }
