@@ -4,7 +4,7 @@ use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 use log::warn;
 use nix::sys::prctl;
 
-use crate::kernel::{self, Context};
+use crate::kernel::{self, Context, process};
 
 /// Capabilities that the agent keeps. Each was found by leaving it out: without it the lab is not armed, or the agent
 /// exits.
@@ -20,12 +20,17 @@ const KEPT: [Capability; 3] = [
     Capability::CAP_NET_BROADCAST,
 ];
 
-/// Drops all capabilities that are not in `KEPT`, for good: from every set, and so that no program started from here
-/// can gain them again. Threads that start later inherit this, so it must be called while there is only one.
+/// Raises the CPU priority, and drops all capabilities that are not in `KEPT`, for good: from every set, and so that no
+/// program started from here can gain them again. Threads that start later inherit this, so it must be called while
+/// there is only one.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn reduce() -> kernel::Result<()> {
+    // Before CAP_SYS_NICE is dropped.
+    if let Err(error) = process::raise_priority() {
+        warn!("{error}");
+    }
     drop_capabilities().doing("drop", "capabilities")?;
     prctl::set_no_new_privs().doing("set", "no_new_privs")
 }

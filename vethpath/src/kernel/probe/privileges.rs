@@ -43,7 +43,19 @@ pub(super) fn checks() -> Vec<Check> {
     let mut checks: Vec<_> =
         NEEDED.into_iter().map(|(capability, purpose)| check(capability, purpose)).collect();
     checks.push(check_user_namespace(user_namespace()));
+    checks.push(check_priority(has(Capability::CAP_SYS_NICE)));
     checks
+}
+
+/// See [`raise_priority`](crate::kernel::process::raise_priority).
+fn check_priority(has_nice: bool) -> Check {
+    const NAME: &str = "agent's priority";
+    if has_nice {
+        Check::ok(NAME, "nice -20")
+    } else {
+        let advice = "on a busy machine the agent acts on changes later: run vethpath with CAP_SYS_NICE";
+        Check::warning(NAME, "as the caller's: CAP_SYS_NICE is not effective", advice)
+    }
 }
 
 fn check(capability: Capability, purpose: &str) -> Check {
@@ -110,5 +122,13 @@ mod tests {
         assert_eq!(check_user_namespace(Some(INITIAL_USER_NAMESPACE)).status, Status::Ok);
         assert_eq!(check_user_namespace(Some(4_026_532_567)).status, Status::Missing);
         assert_eq!(check_user_namespace(None).status, Status::Ok);
+    }
+
+    #[test]
+    fn a_priority_that_cannot_be_raised_is_a_warning() {
+        assert_eq!(check_priority(true).status, Status::Ok);
+        let warned = check_priority(false);
+        assert_eq!(warned.status, Status::Warning);
+        assert!(warned.found.contains("CAP_SYS_NICE"), "{}", warned.found);
     }
 }
