@@ -8,7 +8,7 @@ use std::{
 use netlink_packet_route::link::BridgePortState;
 
 use crate::{
-    kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute, watch::Event, xdp::Ready},
+    kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute, UnknownDefaults, watch::Event, xdp::Ready},
     topology::IfName,
 };
 
@@ -44,6 +44,8 @@ pub struct NetnsState {
     /// By port name: for which packets its bridge calls netfilter, with or without rules, as flags of
     /// [`VALIDATE`](vethpath_common::flags::VALIDATE).
     pub validated: BTreeMap<String, u32>,
+    /// Unknown attributes with the values of a new bridge and a new port, which are harmless.
+    pub harmless: UnknownDefaults,
     /// Names of ports that run our XDP program, in the driver.
     pub xdp_attached: BTreeSet<String>,
     /// Links that take frames redirected to them by XDP, by ifindex.

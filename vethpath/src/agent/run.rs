@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers},
-    kernel::{Context, clock::Clock, netns, process, rcu, watch::Watch},
+    kernel::{Context, UnknownDefaults, clock::Clock, netns, process, rcu, watch::Watch},
     state::{AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Place, Topology},
 };
@@ -49,7 +49,11 @@ const REFRESH_BATCH: usize = 16;
 /// # Errors
 /// See [`enum@Error`].
 pub async fn run(directory: &Directory) -> Result<(), Error> {
-    let (mut listener, mut agent) = Agent::open(directory)?;
+    let harmless = UnknownDefaults::read().await.unwrap_or_else(|error| {
+        warn!("{error}: a port with an unknown attribute is not armed");
+        UnknownDefaults::default()
+    });
+    let (mut listener, mut agent) = Agent::open(directory, harmless)?;
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut listener).await;
     // If it was replaced, maps and event log are another agent's. The lease is ended first, as the log may be locked.
@@ -71,6 +75,8 @@ struct Agent {
     journal: Option<(u64, u64)>,
     hook: Hook,
     namespaces: Vec<BridgeNetns>,
+    /// For namespaces that are opened later.
+    harmless: UnknownDefaults,
     clock: Clock,
     maps: MapSync,
     counters: Counters,
@@ -101,7 +107,7 @@ struct Agent {
 
 impl Agent {
     /// Opens the listener for clients, and the agent, which has not read the kernel's state yet.
-    fn open(directory: &Directory) -> Result<(Listener, Self), Error> {
+    fn open(directory: &Directory, harmless: UnknownDefaults) -> Result<(Listener, Self), Error> {
         if Record::read(directory)?.is_none() {
             return Err(Error::NoLab);
         }
@@ -117,7 +123,7 @@ impl Agent {
         for (number, place) in topology.domains() {
             datapath::forward_log(&pins, number.into())?;
             let receivers = Receivers::open(&pins, number.into())?;
-            domains.push(BridgeNetns::open(number, &place, &topology, &pins, hook, receivers)?);
+            domains.push(BridgeNetns::open(number, &place, &topology, &pins, hook, receivers, &harmless)?);
         }
         let maps = Maps::open(&pins)?;
         let found = maps.config();
@@ -130,6 +136,7 @@ impl Agent {
         let listener = Listener::open(&socket).doing("listen at", socket.display())?;
         let agent = Self {
             namespaces: domains,
+            harmless,
             clock: Clock::open()?,
             counters,
             maps: sync,
@@ -267,8 +274,9 @@ impl Agent {
                 None if is_missing(&place) => continue,
                 None => {
                     datapath::forward_log(&self.pins, number.into())?;
+                    let (pins, harmless) = (&self.pins, &self.harmless);
                     let mut domain =
-                        BridgeNetns::open(number, &place, &topology, &self.pins, hook, receivers)?;
+                        BridgeNetns::open(number, &place, &topology, pins, hook, receivers, harmless)?;
                     let _ = domain.read_dirty().await?;
                     domain
                 }

@@ -1,13 +1,14 @@
 //! Bridges: creates them, sets their options, and reads and changes their forwarding databases.
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::{
     AddressFamily,
     link::{BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo},
     neighbour::{NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
-use rtnetlink::{LinkBridge, LinkUnspec};
+use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth};
 
-use super::{Context, LinkFacts, Result, Rtnl, rtnl::dump};
+use super::{Context, LinkFacts, Netns, PortAttribute, Result, Rtnl, rtnl::dump};
 use crate::topology::{Bridge, BridgeOption, Mac};
 
 /// `IFLA_BR_AGEING_TIME` is in `clock_t`, of which user space counts 100 a second (USER_HZ).
@@ -56,6 +57,49 @@ impl Rtnl {
         let message = LinkUnspec::new_with_index(ifindex);
         let message = message.append_extra_attribute(LinkAttribute::LinkInfo(info)).build();
         self.handle.link().change(message).execute().await.doing("set an option of bridge", name)
+    }
+}
+
+/// Attributes that this vethpath does not know, as the kernel sets them for a new bridge and a new port. With any other
+/// value, they may mean anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnknownDefaults {
+    /// Attributes of the bridge.
+    pub bridge: Vec<DefaultNla>,
+    /// Attributes of the port.
+    pub port: Vec<DefaultNla>,
+}
+
+impl UnknownDefaults {
+    /// Reads them from a bridge in a namespace that ends with this call. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// The kernel refuses to make the namespace, or the devices.
+    pub async fn read() -> Result<Self> {
+        const BRIDGE: &str = "bridge";
+        const PORT: &str = "port";
+        const PEER: &str = "peer";
+        let netns = Netns::create("unknown attributes")?;
+        let rtnl = Rtnl::open(&netns)?;
+        let message = LinkBridge::new(BRIDGE).build();
+        rtnl.handle.link().add(message).execute().await.doing("make bridge", BRIDGE)?;
+        let bridge = rtnl.link(BRIDGE).await?.unwrap_or_default();
+        let message = LinkVeth::new(PORT, PEER).controller(bridge.ifindex).build();
+        rtnl.handle.link().add(message).execute().await.doing("make veth pair", PORT)?;
+        let port = rtnl.link(PORT).await?.unwrap_or_default();
+        let (options, attributes) = (bridge.bridge.unwrap_or_default(), port.port.unwrap_or_default());
+        let unknown_option = |option| match option {
+            InfoBridge::Other(unknown) => Some(unknown),
+            _ => None,
+        };
+        let unknown_attribute = |attribute| match attribute {
+            PortAttribute::Other(unknown) => Some(unknown),
+            _ => None,
+        };
+        Ok(Self {
+            bridge: options.into_iter().filter_map(unknown_option).collect(),
+            port: attributes.into_iter().filter_map(unknown_attribute).collect(),
+        })
     }
 }
 
@@ -194,4 +238,24 @@ pub(super) fn fdb_refresh_message(port: u32, mac: Mac) -> NeighbourMessage {
     message.header.flags = NeighbourFlags::Use | NeighbourFlags::Controller;
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::sandbox::in_new_namespace;
+
+    #[test]
+    fn a_new_bridge_and_a_new_port_are_read_and_gone() {
+        in_new_namespace(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let found = runtime.block_on(UnknownDefaults::read()).unwrap();
+            // Numbers of attributes that are known: IFLA_BR_AGEING_TIME, IFLA_BRPORT_STATE.
+            let has = |attributes: &[DefaultNla], kind| {
+                attributes.iter().any(|one| netlink_packet_core::Nla::kind(one) == kind)
+            };
+            assert!(!has(&found.bridge, 4) && !has(&found.port, 1), "{found:?}");
+            assert_eq!(runtime.block_on(UnknownDefaults::read()).unwrap(), found);
+        });
+    }
 }

@@ -34,7 +34,7 @@ pub mod xdp;
 #[cfg(test)]
 pub(crate) mod sandbox;
 
-pub use bridge::FdbEntry;
+pub use bridge::{FdbEntry, UnknownDefaults};
 pub(crate) use error::Context;
 pub use error::{Error, Result};
 pub use ip::{NeighbourTable, RouteFacts, neighbour_tables};

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
     kernel::{
-        Netns, Result,
+        Netns, Result, UnknownDefaults,
         watch::{Event, Watch},
     },
     state::events::Kind,
@@ -69,6 +69,7 @@ impl BridgeNetns {
         pins: &Pins,
         hook: Hook,
         receivers: Option<Receivers>,
+        harmless: &UnknownDefaults,
     ) -> Result<Self> {
         let netns = Netns::of(place)?;
         Ok(Self {
@@ -82,7 +83,7 @@ impl BridgeNetns {
             own_tables: own_tables(topology, place),
             reader: Reader::open(&netns, number, place, topology, pins, hook)?,
             receivers,
-            state: NetnsState::default(),
+            state: NetnsState { harmless: harmless.clone(), ..NetnsState::default() },
             segments: Segments::default(),
             refresher: Refresher::default(),
             dirty: Dirty::all(),

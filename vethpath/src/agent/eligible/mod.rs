@@ -8,7 +8,7 @@ use super::{
     netns_state::NetnsState,
 };
 use crate::{
-    kernel::{LinkFacts, PortAttribute, XdpMode},
+    kernel::{LinkFacts, PortAttribute, UnknownDefaults, XdpMode},
     topology::IfName,
 };
 
@@ -149,15 +149,15 @@ fn on_bridge(port: &LinkFacts, bridge: &IfName, facts: &NetnsState) -> Result<Br
             return Err(NotArmed::Down(what));
         }
     }
-    bridge_allows(bridge)?;
-    let isolated = port_allows(port)?;
+    bridge_allows(bridge, &facts.harmless)?;
+    let isolated = port_allows(port, &facts.harmless)?;
     interference_allows(port, facts)?;
     let validated = facts.validated.get(&port.name).copied().unwrap_or_default();
     Ok(BridgePort { port: port.ifindex, mtu: port.mtu, bridge: bridge.ifindex, isolated, validated })
 }
 
 /// Mirrors what `br_handle_frame_finish` and `br_forward` check of a bridge for known unicast.
-fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
+fn bridge_allows(bridge: &LinkFacts, harmless: &UnknownDefaults) -> Result<(), NotArmed> {
     let attributes = bridge.bridge.as_ref().ok_or(NotArmed::BridgeOption("that could not be read"))?;
     if bridge.promiscuity != 0 {
         return Err(NotArmed::Promiscuous);
@@ -178,7 +178,7 @@ fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
             InfoBridge::MultiBoolOpt(options) if options.value.bits() & !HARMLESS_OPTIONS != 0 => {
                 return Err(NotArmed::BridgeOption("that is not known"));
             }
-            InfoBridge::Other(nla) => {
+            InfoBridge::Other(nla) if !harmless.bridge.contains(nla) => {
                 return Err(NotArmed::Unknown { of: "bridge", number: netlink_packet_core::Nla::kind(nla) });
             }
             _ => {}
@@ -189,7 +189,7 @@ fn bridge_allows(bridge: &LinkFacts) -> Result<(), NotArmed> {
 
 /// Mirrors `br_handle_frame`, `should_deliver` and the port flags of `linux/if_bridge.h`. Returns whether the port is
 /// isolated.
-fn port_allows(port: &LinkFacts) -> Result<bool, NotArmed> {
+fn port_allows(port: &LinkFacts, harmless: &UnknownDefaults) -> Result<bool, NotArmed> {
     use PortAttribute as P;
     let attributes = port.port.as_ref().ok_or(NotArmed::PortFlag("that could not be read"))?;
     let mut forwarding = false;
@@ -213,7 +213,7 @@ fn port_allows(port: &LinkFacts) -> Result<bool, NotArmed> {
             P::BackupPort(1..) => return Err(NotArmed::PortFlag("backup_port")),
             P::BackupNextHopId(1..) => return Err(NotArmed::PortFlag("backup_nhid")),
             P::MrpRingOpen(true) | P::MrpInOpen(true) => return Err(NotArmed::PortFlag("mrp")),
-            P::Other(nla) => {
+            P::Other(nla) if !harmless.port.contains(nla) => {
                 return Err(NotArmed::Unknown { of: "port", number: netlink_packet_core::Nla::kind(nla) });
             }
             _ => {}

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 
 use super::*;
@@ -73,6 +73,11 @@ fn verdict(port: &[u8], bridge: &[u8]) -> Result<bool, String> {
         xdp: None,
     };
     let facts = NetnsState {
+        // As if the kernel had set these on a new port and a new bridge.
+        harmless: UnknownDefaults {
+            bridge: vec![DefaultNla::new(300, vec![7])],
+            port: vec![DefaultNla::new(301, vec![8])],
+        },
         inner: [(port.ifindex, LinkFacts { up: true, ..LinkFacts::default() })].into(),
         attached: BTreeSet::from([port.name.clone()]),
         links: [(port.ifindex, port), (bridge.ifindex, bridge)].into(),
@@ -144,6 +149,14 @@ fn an_attribute_that_nobody_has_heard_of_is_a_reason() {
             assert_eq!(with_option(number, value), unknown("bridge"), "{value:?}");
         }
     }
+}
+
+#[test]
+fn an_unknown_attribute_with_the_value_that_it_has_on_a_new_bridge_is_harmless() {
+    assert_eq!((with_option(300, &[7]), with_flag(301, &[8])), (Ok(false), Ok(false)));
+    assert_eq!(with_option(300, &[8]), Err("unknown bridge attribute 300".to_owned()));
+    assert_eq!(with_flag(301, &[7]), Err("unknown port attribute 301".to_owned()));
+    assert_eq!(with_flag(300, &[7]), Err("unknown port attribute 300".to_owned()), "it is the bridge's");
 }
 
 /// Numbers are `IFLA_BR_*` of linux/if_link.h.
