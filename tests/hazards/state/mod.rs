@@ -2,6 +2,7 @@
 
 mod ageing;
 mod entries;
+mod flood;
 mod lost_events;
 mod moves;
 mod port_flags;

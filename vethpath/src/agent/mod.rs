@@ -9,6 +9,7 @@ mod diff;
 mod eligible;
 mod error;
 mod event_log;
+mod fdb;
 mod interference;
 mod layout;
 mod loss_detector;

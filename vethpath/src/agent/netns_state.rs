@@ -1,14 +1,15 @@
 //! The agent's knowledge of one bridge namespace. Plain data: no I/O.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Deref,
 };
 
 use netlink_packet_route::link::BridgePortState;
 
+use super::fdb::Fdb;
 use crate::{
-    kernel::{FdbEntry, GsoLimits, LinkFacts, PortAttribute, UnknownDefaults, watch::Event, xdp::Ready},
+    kernel::{GsoLimits, LinkFacts, PortAttribute, UnknownDefaults, watch::Event, xdp::Ready},
     topology::IfName,
 };
 
@@ -94,6 +95,12 @@ impl NetnsState {
         self.links.named(name.as_str())
     }
 
+    /// The addresses of the inner ends.
+    #[must_use]
+    pub fn own_macs(&self) -> HashSet<[u8; 6]> {
+        self.inner.values().filter_map(|inner| inner.mac).collect()
+    }
+
     /// Whether a port's inner end is in the port's own namespace.
     #[must_use]
     pub fn shares_namespace(port: &LinkFacts) -> bool {
@@ -131,15 +138,12 @@ impl NetnsState {
     pub fn apply_event(&mut self, event: &Event, dirty: &mut Dirty) {
         dirty.links |= !matches!(event, Event::Learned(_) | Event::Forgot(_));
         match event {
-            Event::Learned(entry) => {
-                if self.fdb.insert(*entry) != Some(*entry) {
+            Event::Learned(entry) | Event::Forgot(entry) => {
+                let is_learned = matches!(event, Event::Learned(_));
+                if if is_learned { self.fdb.insert(*entry) } else { self.fdb.remove(entry) } {
                     dirty.stations.insert(entry.mac);
                 }
-            }
-            Event::Forgot(entry) => {
-                if self.fdb.remove(entry).is_some() {
-                    dirty.stations.insert(entry.mac);
-                }
+                dirty.ports |= self.fdb.take_flooding_changed();
             }
             Event::Link(link) => {
                 if self.links.get(&link.ifindex) != Some(link) {
@@ -153,12 +157,12 @@ impl NetnsState {
             Event::Released { ifindex } => {
                 let _ = self.links.set_port(*ifindex, None, None);
                 dirty.ports = true;
-                self.fdb.retain(|entry| entry.port != *ifindex);
+                self.fdb.forget_device(*ifindex);
             }
             Event::Gone { ifindex } => {
                 self.links.remove(*ifindex);
                 self.inner.remove(ifindex);
-                self.fdb.retain(|entry| entry.port != *ifindex && entry.bridge != *ifindex);
+                self.fdb.forget_device(*ifindex);
                 dirty.ports = true;
             }
             Event::Traffic { ifindex } => dirty.ports |= self.unread.insert(*ifindex),
@@ -202,90 +206,6 @@ impl Dirty {
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         self.overrun || self.rules
-    }
-}
-
-/// FDB entries, by address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fdb(HashMap<[u8; 6], Vec<FdbEntry>>);
-
-impl Fdb {
-    /// The entry of an address on a bridge and in a VLAN; 0 is none.
-    #[must_use]
-    pub fn get(&self, bridge: u32, mac: [u8; 6], vlan: u16) -> Option<&FdbEntry> {
-        self.of(mac).iter().find(|entry| (entry.bridge, entry.vlan) == (bridge, vlan))
-    }
-
-    /// The entries of an address, on all bridges and in all VLANs.
-    #[must_use]
-    pub fn of(&self, mac: [u8; 6]) -> &[FdbEntry] {
-        self.0.get(&mac).map_or(&[], Vec::as_slice)
-    }
-
-    /// All entries.
-    pub fn iter(&self) -> impl Iterator<Item = &FdbEntry> {
-        self.0.values().flatten()
-    }
-
-    /// All addresses.
-    pub fn macs(&self) -> impl Iterator<Item = [u8; 6]> {
-        self.0.keys().copied()
-    }
-
-    /// Adds an entry. Returns the former one of that address on that bridge and in that VLAN.
-    pub fn insert(&mut self, entry: FdbEntry) -> Option<FdbEntry> {
-        let entries = self.0.entry(entry.mac).or_default();
-        match entries.iter_mut().find(|known| known.is_same(&entry)) {
-            Some(known) => Some(std::mem::replace(known, entry)),
-            None => {
-                entries.push(entry);
-                None
-            }
-        }
-    }
-
-    /// Removes the entry of the same address, bridge and VLAN.
-    pub fn remove(&mut self, entry: &FdbEntry) -> Option<FdbEntry> {
-        let entries = self.0.get_mut(&entry.mac)?;
-        let removed = entries.iter().position(|known| known.is_same(entry)).map(|at| entries.swap_remove(at));
-        if entries.is_empty() {
-            self.0.remove(&entry.mac);
-        }
-        removed
-    }
-
-    /// The addresses whose entries differ in another database.
-    pub fn differing(&self, other: &Self) -> impl Iterator<Item = [u8; 6]> {
-        let is_in = |entries: &[FdbEntry], of: &[FdbEntry]| entries.iter().all(|entry| of.contains(entry));
-        let is_other = move |mac: &[u8; 6]| {
-            let (here, there) = (self.of(*mac), other.of(*mac));
-            here.len() != there.len() || !is_in(here, there)
-        };
-        self.macs().chain(other.macs()).filter(is_other)
-    }
-
-    /// Keeps the entries that `is_kept` accepts.
-    pub fn retain(&mut self, is_kept: impl Fn(&FdbEntry) -> bool) {
-        self.0.retain(|_, entries| {
-            entries.retain(&is_kept);
-            !entries.is_empty()
-        });
-    }
-}
-
-impl Extend<FdbEntry> for Fdb {
-    fn extend<I: IntoIterator<Item = FdbEntry>>(&mut self, entries: I) {
-        for entry in entries {
-            let _ = self.insert(entry);
-        }
-    }
-}
-
-impl FromIterator<FdbEntry> for Fdb {
-    fn from_iter<I: IntoIterator<Item = FdbEntry>>(entries: I) -> Self {
-        let mut all = Self::default();
-        all.extend(entries);
-        all
     }
 }
 

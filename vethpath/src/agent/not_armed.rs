@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::fdb::MOST_LEARNED;
+
 /// Why a port is not armed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NotArmed {
@@ -52,6 +54,9 @@ pub enum NotArmed {
     /// Qdiscs or filters of the port have changed, and are read within moments.
     #[error("qdiscs and filters of the port are being read")]
     Unread,
+    /// A host sends from more addresses than the fast path has room for.
+    #[error("more than {MOST_LEARNED} addresses were learned behind the port")]
+    Flooding,
     /// A packet socket, such as tcpdump's.
     #[error("a packet socket on the port")]
     PacketSocket,

@@ -8,8 +8,9 @@ use std::{
 use log::warn;
 
 use super::{
+    fdb::Fdb,
     layout::{LabPort, Layout},
-    netns_state::{Blocker, Fdb, NetnsState},
+    netns_state::{Blocker, NetnsState},
 };
 use crate::{
     datapath::{self, Attached, Hook, Pins},
@@ -149,12 +150,17 @@ impl Reader {
         Ok(changed)
     }
 
-    /// Dumps the FDB.
+    /// Dumps the FDB. Returns whether it is to be dumped again, as ports have stopped flooding.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn read_fdb(&self) -> Result<Fdb> {
-        Ok(self.rtnl.fdb().await?.into_iter().collect())
+    pub fn read_fdb(&self, facts: &NetnsState) -> Result<(Fdb, bool)> {
+        let mut fdb = facts.fdb.emptied(facts.own_macs());
+        self.socket.fdb(|entry| {
+            let _ = fdb.insert(entry);
+        })?;
+        let is_again = fdb.complete();
+        Ok((fdb, is_again))
     }
 
     /// Forgets the last reply about a link: an event has changed what is known of it.

@@ -161,7 +161,8 @@ async fn learn(rtnl: &Rtnl, topology: &Topology, pairs: &[&Pair], links: &[LinkF
         let station = Mac::unicast(entry.mac).map(|mac| (entry.port, mac));
         entry.vlan != 0 && entry.ages && station.is_ok_and(|station| unfiltered.contains(&station))
     };
-    let added: Vec<_> = rtnl.fdb().await?.into_iter().filter(is_added).collect();
+    let mut added = Vec::new();
+    socket.fdb(|entry| added.extend(Some(entry).filter(is_added)))?;
     // A port that has left its bridge meanwhile has no entries.
     let _ = socket.forget(&added)?;
     learned.into_iter().collect()

@@ -1,14 +1,14 @@
 //! Bridges: creates them, sets their options, and reads and changes their forwarding databases.
 
-use netlink_packet_core::DefaultNla;
+use netlink_packet_core::{DefaultNla, NLA_TYPE_MASK, NlasIterator};
 use netlink_packet_route::{
     AddressFamily,
     link::{BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo},
-    neighbour::{NeighbourAttribute, NeighbourExtFlags, NeighbourFlags, NeighbourMessage, NeighbourState},
+    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth};
 
-use super::{Context, LinkFacts, Netns, PortAttribute, Result, Rtnl, rtnl::dump};
+use super::{Context, LinkFacts, NetlinkError, Netns, PortAttribute, Result, Rtnl};
 use crate::topology::{Bridge, BridgeOption, Mac};
 
 /// `IFLA_BR_AGEING_TIME` is in `clock_t`, of which user space counts 100 a second (USER_HZ).
@@ -147,48 +147,54 @@ impl FdbEntry {
         (self.bridge, self.mac, self.vlan) == (other.bridge, other.mac, other.vlan)
     }
 
-    /// `None` where the message is not about a bridge's FDB (mirrors `fdb_fill_info` in
-    /// net/bridge/br_fdb.c).
-    pub(super) fn parse(message: &NeighbourMessage) -> Option<Self> {
-        if message.header.family != AddressFamily::Bridge {
-            return None;
+    /// Parses the payload of RTM_NEWNEIGH or RTM_DELNEIGH. `None` where it is not about a bridge's FDB. Mirrors
+    /// `fdb_fill_info` in net/bridge/br_fdb.c. A host may make the bridge learn a hundred thousand entries a second, so
+    /// nothing is allocated.
+    pub(super) fn parse(payload: &[u8]) -> std::result::Result<Option<Self>, NetlinkError> {
+        // `struct ndmsg`, and attributes of linux/neighbour.h.
+        const HEADER: usize = 12;
+        const LLADDR: u16 = 2;
+        const CACHEINFO: u16 = 3;
+        const VLAN: u16 = 5;
+        const MASTER: u16 = 9;
+        const PROTOCOL: u16 = 12;
+        const FLAGS_EXT: u16 = 15;
+        let malformed = || NetlinkError::Malformed("an FDB entry cannot be parsed");
+        let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
+        if AddressFamily::from(header[0]) != AddressFamily::Bridge {
+            return Ok(None);
         }
-        let ages = matches!(message.header.state, NeighbourState::Reachable | NeighbourState::Stale);
+        let word =
+            |bytes: &[u8]| bytes.first_chunk().map(|word| u32::from_ne_bytes(*word)).ok_or_else(malformed);
+        let state = NeighbourState::from(u16::from_ne_bytes([header[8], header[9]]));
+        let ages = matches!(state, NeighbourState::Reachable | NeighbourState::Stale);
         let mut entry =
-            Self { bridge: 0, port: message.header.ifindex, mac: [0; 6], vlan: 0, ages, trusted: true };
+            Self { bridge: 0, port: word(&header[4..])?, mac: [0; 6], vlan: 0, ages, trusted: true };
         let mut addressed = false;
-        for attribute in &message.attributes {
-            match attribute {
-                NeighbourAttribute::LinkLayerAddress(bytes) => {
-                    entry.mac = bytes.as_slice().try_into().ok()?;
-                    addressed = true;
+        for attribute in NlasIterator::new(rest) {
+            let attribute = attribute.map_err(|_| malformed())?;
+            let value = attribute.value();
+            match attribute.kind() & NLA_TYPE_MASK {
+                LLADDR => {
+                    let Ok(mac) = value.try_into() else { return Ok(None) };
+                    (entry.mac, addressed) = (mac, true);
                 }
-                NeighbourAttribute::Controller(bridge) => entry.bridge = *bridge,
-                NeighbourAttribute::Vlan(vlan) => entry.vlan = *vlan,
-                NeighbourAttribute::CacheInfo(_) | NeighbourAttribute::Protocol(_) => {}
-                NeighbourAttribute::ExtFlags(flags) => entry.trusted &= *flags == NeighbourExtFlags::empty(),
+                MASTER => entry.bridge = word(value)?,
+                VLAN => entry.vlan = u16::from_ne_bytes(*value.first_chunk().ok_or_else(malformed)?),
+                CACHEINFO | PROTOCOL => {}
+                FLAGS_EXT => entry.trusted &= word(value)? == 0,
                 _ => entry.trusted = false,
             }
         }
         // Permanent is an address of the bridge or a port; noarp is a static entry.
-        entry.trusted &= ages || message.header.state == NeighbourState::Noarp;
+        entry.trusted &= ages || state == NeighbourState::Noarp;
         let known = NeighbourFlags::Controller | NeighbourFlags::Sticky | NeighbourFlags::ExtLearned;
-        entry.trusted &= known.contains(message.header.flags);
-        (entry.bridge != 0 && addressed).then_some(entry)
+        entry.trusted &= known.contains(NeighbourFlags::from_bits_retain(header[10]));
+        Ok((entry.bridge != 0 && addressed).then_some(entry))
     }
 }
 
 impl Rtnl {
-    /// All entries of all bridges of the namespace.
-    ///
-    /// # Errors
-    /// The kernel refuses the dump.
-    pub async fn fdb(&self) -> Result<Vec<FdbEntry>> {
-        let request = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge);
-        let messages: Vec<_> = dump(request.execute()).await.doing("list FDB entries of", self.netns())?;
-        Ok(messages.iter().filter_map(FdbEntry::parse).collect())
-    }
-
     /// Refreshes the FDB entry of `mac` on `port`, as if a frame had just been received there (`NTF_USE`:
     /// `br_fdb_update` in net/bridge/br_fdb.c). A missing entry is learned; a port that does not learn ignores the
     /// request. A kernel with `CONFIG_BRIDGE_VLAN_FILTERING` does the same to the entries in the port's VLANs, which a

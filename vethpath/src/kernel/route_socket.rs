@@ -6,7 +6,7 @@ use std::{collections::HashSet, io};
 use ipnet::IpNet;
 use netlink_packet_core::{Emitable as _, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable as _};
 use netlink_packet_route::{
-    RouteNetlinkMessage as Message,
+    AddressFamily, RouteNetlinkMessage as Message,
     link::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage,
         Prop,
@@ -42,6 +42,7 @@ pub(super) struct Request {
 const APPEND: u16 = 0x800;
 
 const RTM_GETLINK: u16 = 18;
+const RTM_GETNEIGH: u16 = 30;
 
 /// Operations of errors.
 const EXCHANGE: &str = "speak with namespace";
@@ -394,6 +395,21 @@ impl RouteSocket {
             object: mac.to_string(),
         };
         self.change(stations.iter().map(request).collect())
+    }
+
+    /// Calls `take` with each entry of the FDBs of all bridges of the namespace.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub fn fdb(&self, mut take: impl FnMut(FdbEntry)) -> Result<()> {
+        // `struct ndmsg` with AF_BRIDGE alone.
+        let mut header = [0; 12];
+        header[0] = u8::from(AddressFamily::Bridge);
+        let dumped = netlink::dump_each(&self.socket, RTM_GETNEIGH, &header, |payload| {
+            FdbEntry::parse(payload)?.into_iter().for_each(&mut take);
+            Ok(())
+        });
+        dumped.doing("list FDB entries of", &self.netns)
     }
 
     /// Deletes FDB entries in VLANs. Returns the result of each.

@@ -1,7 +1,5 @@
 //! Events of a namespace: links, FDB entries, traffic control.
 
-use netlink_packet_core::Parseable as _;
-use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket};
 
 use super::{
@@ -203,8 +201,8 @@ fn event(message: &Message<'_>) -> std::result::Result<Option<Event>, NetlinkErr
     };
     Ok(Some(match message.kind {
         RTM_NEWNEIGH | RTM_DELNEIGH if !is_of_bridge => return Ok(None),
-        RTM_NEWNEIGH => return Ok(entry(payload)?.map(Event::Learned)),
-        RTM_DELNEIGH => return Ok(entry(payload)?.map(Event::Forgot)),
+        RTM_NEWNEIGH => return Ok(FdbEntry::parse(payload)?.map(Event::Learned)),
+        RTM_DELNEIGH => return Ok(FdbEntry::parse(payload)?.map(Event::Forgot)),
         // Mirrors `br_fill_ifinfo` in net/bridge/br_netlink.c.
         RTM_NEWLINK if is_of_bridge => match links::parse_port(payload)? {
             LinkFacts { controller, port: Some(attributes), .. } => {
@@ -219,11 +217,6 @@ fn event(message: &Message<'_>) -> std::result::Result<Option<Event>, NetlinkErr
         kind if TRAFFIC_CONTROL.contains(&kind) => Event::Traffic { ifindex: ifindex()? },
         _ => Event::Changed,
     }))
-}
-
-fn entry(payload: &[u8]) -> std::result::Result<Option<FdbEntry>, NetlinkError> {
-    let malformed = |_| NetlinkError::Malformed("an FDB entry cannot be parsed");
-    Ok(FdbEntry::parse(&NeighbourMessage::parse(payload).map_err(malformed)?))
 }
 
 #[cfg(test)]

@@ -192,13 +192,14 @@ impl BridgeNetns {
                 have_lost = true;
                 self.dirty = Dirty::all();
             }
-            if std::mem::take(&mut self.dirty.fdb) {
-                self.read_fdb().await?;
-            }
             if std::mem::take(&mut self.dirty.links) {
                 self.events_of_peers.drain()?;
                 self.dirty.ports |= self.reader.read_links(&mut self.state, |_| false).await?;
                 self.resync_devices();
+                self.dirty.fdb |= self.state.own_macs() != *self.state.fdb.own();
+            }
+            if std::mem::take(&mut self.dirty.fdb) {
+                self.read_fdb()?;
             }
             if std::mem::take(&mut self.dirty.rules) {
                 self.scan_interference();
@@ -251,14 +252,16 @@ impl BridgeNetns {
 
     /// Dumps the FDB, and applies the events before and during the dump. The kernel resumes a dump by counting
     /// entries (`br_fdb_dump` in net/bridge/br_fdb.c): if an entry is removed meanwhile, the dump skips another one,
-    /// for which no event follows. So a dump during which events arrived is repeated a second later.
-    async fn read_fdb(&mut self) -> Result<()> {
+    /// for which no event follows. So a dump during which that may have happened is repeated a second later.
+    fn read_fdb(&mut self) -> Result<()> {
         self.drain_events()?;
-        let former = std::mem::replace(&mut self.state.fdb, self.reader.read_fdb().await?);
+        let (fdb, is_again) = self.reader.read_fdb(&self.state)?;
+        let former = std::mem::replace(&mut self.state.fdb, fdb);
         self.dirty.stations.extend(former.differing(&self.state.fdb));
+        self.dirty.ports |= self.state.fdb.take_flooding_changed();
         let meanwhile = self.events_here.drain()?;
         self.apply_events(&meanwhile);
-        self.dirty.fdb = !meanwhile.is_empty();
+        self.dirty.fdb = is_again || meanwhile.iter().any(|event| !matches!(event, Event::Learned(_)));
         Ok(())
     }
 

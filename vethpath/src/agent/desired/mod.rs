@@ -8,8 +8,9 @@ use vethpath_common::{NO_PAIR, PortKey, PortRecord, Source, SourceKey, Station, 
 use super::{
     NotArmed,
     eligible::Eligible,
+    fdb::Fdb,
     layout::Layout,
-    netns_state::{Fdb, NetnsState},
+    netns_state::NetnsState,
     segments::{Paths, SegmentPath, Segments},
 };
 use crate::kernel::{LinkFacts, PortAttribute};

@@ -54,6 +54,9 @@ pub fn eligible(lab_port: &LabPort, facts: &NetnsState) -> Result<Eligible, NotA
         xdp_allows(port, inner, facts)?;
     }
     let on = on_bridge(port, &lab_port.bridge, facts)?;
+    if facts.fdb.is_flooding(port.ifindex) {
+        return Err(NotArmed::Flooding);
+    }
     if facts.losing.contains(&lab_port.counter) {
         return Err(NotArmed::Losing);
     }

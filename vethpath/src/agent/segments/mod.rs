@@ -11,8 +11,9 @@ use vethpath_common::{MOST_BRIDGES, Path};
 use super::{
     NotArmed,
     eligible::{Eligible, eligible, eligible_trunk},
+    fdb::Fdb,
     layout::{LabBridge, LabTrunk, Layout},
-    netns_state::{Fdb, NetnsState},
+    netns_state::NetnsState,
 };
 use crate::kernel::FdbEntry;
 

@@ -104,7 +104,8 @@ fn learn(facts: &mut NetnsState, bridge: u32, host: u32, port: u32) {
 }
 
 fn forget(facts: &mut NetnsState, bridge: u32, host: u32) {
-    facts.fdb.retain(|entry| (entry.bridge, entry.mac) != (bridge, mac(host)));
+    let entry = *facts.fdb.get(bridge, mac(host), 0).expect("it is there");
+    let _ = facts.fdb.remove(&entry);
 }
 
 fn set(facts: &mut NetnsState, port: u32, flag: P) {

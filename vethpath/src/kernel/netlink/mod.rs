@@ -38,9 +38,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MOST_STRAYS: usize = 4096;
 /// Larger than any datagram of the kernel for a dump (32 KiB) or an ack.
 const DATAGRAM: usize = 64 * 1024;
-/// Most messages of one dump.
+/// Most messages of one dump that is kept.
 const MOST_MESSAGES: usize = 65_536;
-/// Most bytes of one dump.
+/// Most bytes of one dump that is kept.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 /// Most attempts at a dump that is interrupted by changes (`NLM_F_DUMP_INTR`).
 const MOST_DUMPS: usize = 8;
@@ -160,6 +160,18 @@ pub(crate) fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> Result<Vec<Vec
     Err(NetlinkError::Interrupted)
 }
 
+/// Requests a dump of any length, and calls `take` with each payload. It may be inconsistent.
+pub(crate) fn dump_each(
+    socket: &Socket,
+    kind: u16,
+    payload: &[u8],
+    take: impl FnMut(&[u8]) -> Result<(), NetlinkError>,
+) -> Result<(), NetlinkError> {
+    let sequence = sequence();
+    let bytes = message(kind, NLM_F_DUMP, sequence, payload);
+    transact_each(socket, &bytes, |id| id == sequence, sequence, take).map(drop)
+}
+
 /// Sends `bytes` and receives until the message numbered `last` is acknowledged, the dump is done or the kernel returns
 /// an error. Replies whose number is not `ours` are stale and are ignored.
 pub(crate) fn transact(
@@ -168,10 +180,30 @@ pub(crate) fn transact(
     ours: impl Fn(u32) -> bool,
     last: u32,
 ) -> Result<(Vec<Vec<u8>>, bool), NetlinkError> {
+    let (mut replies, mut size) = (Vec::new(), 0);
+    let consistent = transact_each(socket, bytes, ours, last, |payload| {
+        size += payload.len();
+        if replies.len() == MOST_MESSAGES || size > MOST_BYTES {
+            return Err(NetlinkError::TooLarge);
+        }
+        replies.push(payload.to_vec());
+        Ok(())
+    })?;
+    Ok((replies, consistent))
+}
+
+/// As [`transact`], but calls `take` with each payload. Returns whether they are consistent.
+fn transact_each(
+    socket: &Socket,
+    bytes: &[u8],
+    ours: impl Fn(u32) -> bool,
+    last: u32,
+    mut take: impl FnMut(&[u8]) -> Result<(), NetlinkError>,
+) -> Result<bool, NetlinkError> {
     set_timeout(socket, TIMEOUT)?;
     socket.send_to(bytes, &SocketAddr::new(0, 0), 0).map_err(NetlinkError::Send)?;
 
-    let (mut replies, mut size, mut consistent, mut strays) = (Vec::new(), 0, true, 0);
+    let (mut consistent, mut strays) = (true, 0);
     let mut buffer = Vec::with_capacity(DATAGRAM);
     loop {
         receive(socket, &mut buffer)?;
@@ -188,17 +220,11 @@ pub(crate) fn transact(
                 NLMSG_DONE | NLMSG_ERROR => {
                     refusal(&message)?;
                     if message.kind == NLMSG_DONE || message.sequence == last {
-                        return Ok((replies, consistent));
+                        return Ok(consistent);
                     }
                 }
                 NLMSG_OVERRUN => return Err(NetlinkError::Malformed("data was lost")),
-                _ => {
-                    size += message.payload.len();
-                    if replies.len() == MOST_MESSAGES || size > MOST_BYTES {
-                        return Err(NetlinkError::TooLarge);
-                    }
-                    replies.push(message.payload.to_vec());
-                }
+                _ => take(message.payload)?,
             }
         }
         if strays == MOST_STRAYS {
