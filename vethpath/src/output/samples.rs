@@ -43,6 +43,7 @@ pub(crate) fn stats() -> Stats {
         datapath: Datapath::Tc,
         traffic,
         dropped: None,
+        mostly_slow: None,
         state,
     };
     Stats {

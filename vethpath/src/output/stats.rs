@@ -5,6 +5,8 @@ use std::{
     io::{self, Write},
 };
 
+use vethpath_common::Reason;
+
 use super::format::{Column, GLUE, grouped, headline, percent, render, short};
 use crate::stats::{Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
 
@@ -30,6 +32,7 @@ pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io:
         };
         out.write_all(text.as_bytes())?;
         out.write_all(dropped(&stats.pairs).as_bytes())?;
+        out.write_all(mostly_slow(&stats.pairs).as_bytes())?;
     }
     if stats.trunks.is_empty() { Ok(()) } else { write!(out, "\n{}", trunks(&stats.trunks)) }
 }
@@ -40,6 +43,16 @@ fn dropped(pairs: &[Pair]) -> String {
         let Dropped { tx, rx } = pair.dropped.filter(|dropped| *dropped != Dropped::default())?;
         let (tx, rx) = (grouped(tx), grouped(rx));
         Some(format!("{}: XDP dropped {tx} frames that it sent, and {rx} on their way to it\n", pair.name))
+    };
+    pairs.iter().filter_map(line).collect()
+}
+
+/// A line for each armed pair whose packets are slow nevertheless.
+fn mostly_slow(pairs: &[Pair]) -> String {
+    let line = |pair: &Pair| {
+        let reason = Reason::ALL.into_iter().find(|reason| Some(reason.name()) == pair.mostly_slow)?;
+        let (slow, meaning) = (reason.name(), reason.meaning());
+        Some(format!("{}: armed, but nearly everything it sent was slow ({slow}): {meaning}\n", pair.name))
     };
     pairs.iter().filter_map(line).collect()
 }
@@ -228,6 +241,25 @@ ns2:eth0  docker0          0      0          0     0        -                   
         stats.pairs[2].dropped = Some(Dropped::default());
         let last = "ns0:eth0: XDP dropped 2 frames that it sent, and 12,345 on their way to it\n";
         assert!(text(&stats, None).ends_with(&format!("armed\n{last}")));
+    }
+
+    #[test]
+    fn an_armed_pair_that_is_slow_is_told() {
+        let traffic = |fast, slow| Traffic {
+            fast: Directions { tx: Count { packets: fast, ..Count::default() }, rx: Count::default() },
+            slow: BTreeMap::from(slow),
+            ..Traffic::default()
+        };
+        let reason = |traffic: Traffic| traffic.mostly_slow().map(Reason::name);
+        assert_eq!(reason(traffic(11, [("moved", 3), ("unknown-source", 97)])), Some("unknown-source"));
+        assert_eq!(reason(traffic(12, [("moved", 3), ("unknown-source", 97)])), None);
+        assert_eq!(reason(traffic(0, [("moved", 2), ("unknown-source", 97)])), None, "too few");
+        assert_eq!(reason(traffic(0, [("arp", 500), ("group", 500)])), None, "never fast");
+        let mut stats = samples::stats();
+        stats.pairs[2].mostly_slow = Some("unknown-source");
+        let last = "ns2:eth0: armed, but nearly everything it sent was slow (unknown-source): The source address is \
+                    not a station on this port.\n";
+        assert!(text(&stats, None).ends_with(last));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use vethpath_common::PairCounters;
+use vethpath_common::{PairCounters, Reason};
 
 use super::{
-    AgentView, Count, Directions, Dropped, Flow, Flows, Lost, Pair, Stats, Trunk, account, apart,
+    AgentView, Count, Directions, Dropped, Flow, Flows, Lost, Pair, State, Stats, Trunk, account, apart,
     ends::{AtPort, Counted, counted},
     seen,
 };
@@ -34,14 +34,19 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
         None => vec![PairCounters::default(); topology.pairs.len()],
     };
     let parts = topology.pairs.iter().zip(inner.iter().zip(&ports).zip(&counters));
-    let pairs = parts.map(|(pair, ((inner, port), counters))| Pair {
-        name: pair.name(),
-        port: pair.port.clone(),
-        bridge: pair.bridge.clone(),
-        datapath: pair.datapath,
-        traffic: account(inner.as_ref(), counters, lost(port)),
-        dropped: (pair.datapath == Datapath::Xdp).then(|| dropped(inner.as_ref(), port)),
-        state: view.state(pair),
+    let pairs = parts.map(|(pair, ((inner, port), counters))| {
+        let (traffic, state) = (account(inner.as_ref(), counters, lost(port)), view.state(pair));
+        let mostly_slow = traffic.mostly_slow().filter(|_| state == State::Armed);
+        Pair {
+            name: pair.name(),
+            port: pair.port.clone(),
+            bridge: pair.bridge.clone(),
+            datapath: pair.datapath,
+            traffic,
+            dropped: (pair.datapath == Datapath::Xdp).then(|| dropped(inner.as_ref(), port)),
+            state,
+            mostly_slow: mostly_slow.map(Reason::name),
+        }
     });
     let crossings = maps.map_or_else(|| Ok(BTreeMap::new()), |maps| maps.crossings())?;
     let crossed = |crossing| crossings.get(&crossing).copied().map(Count::from).unwrap_or_default();

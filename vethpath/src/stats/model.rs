@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
+use vethpath_common::Reason;
 
 use super::{Agent, State};
 use crate::topology::{Datapath, IfName, LabName};
@@ -75,6 +76,23 @@ pub struct Traffic {
     pub slow_frames: BTreeMap<&'static str, u64>,
 }
 
+/// Fewer slow packets than that say nothing.
+const MANY: u64 = 100;
+
+impl Traffic {
+    /// The reason of most slow packets, if at least 9 of 10 packets that a fast path might take were slow. Broadcasts,
+    /// ARP and the like are always slow.
+    #[must_use]
+    pub fn mostly_slow(&self) -> Option<Reason> {
+        const ALWAYS: [Reason; 4] = [Reason::Group, Reason::Control, Reason::Arp, Reason::Nd];
+        let packets = |reason: &Reason| self.slow.get(reason.name()).copied().unwrap_or_default();
+        let counted = || Reason::ALL.into_iter().filter(|reason| !ALWAYS.contains(reason));
+        let slow: u64 = counted().map(|reason| packets(&reason)).sum();
+        let is_most = slow >= MANY && slow / 9 >= self.fast.tx.packets;
+        counted().max_by_key(packets).filter(|_| is_most)
+    }
+}
+
 /// Frames of a pair that XDP dropped, as the driver counts them (`veth_get_stats64` in drivers/net/veth.c).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Dropped {
@@ -105,6 +123,9 @@ pub struct Pair {
     pub dropped: Option<Dropped>,
     /// Whether it takes part in the fast path.
     pub state: State,
+    /// Of an armed pair: the reason why nearly all of its packets were slow nevertheless, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mostly_slow: Option<&'static str>,
 }
 
 /// The traffic of a trunk, from its first end's side: `tx` left by `port`.
