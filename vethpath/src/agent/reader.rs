@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Attached, Hook, Pins},
-    kernel::{FilterFacts, GsoLimits, LinkFacts, Netns, RawLink, Result, RouteSocket, Rtnl, XdpMode},
+    kernel::{FilterFacts, GsoLimits, LinkFacts, Netns, RawLink, Result, RouteSocket, XdpMode},
     topology::{IfName, Place, Topology},
 };
 
@@ -25,13 +25,11 @@ const NO_QUEUE: &str = "noqueue";
 pub struct Reader {
     /// The lab's layout in the bridge namespace.
     pub layout: Layout,
-    /// Netlink requests to it.
-    pub rtnl: Rtnl,
     /// The lab's pins.
     pub pins: Pins,
     /// How programs are attached.
     pub hook: Hook,
-    /// Netlink requests in bulk.
+    /// Netlink requests to it.
     pub socket: RouteSocket,
     /// By the ifindex of a port: hash of the kernel's last reply about its inner end.
     peer_replies: HashMap<u32, u64>,
@@ -56,7 +54,6 @@ impl Reader {
     ) -> Result<Self> {
         Ok(Self {
             layout: Layout::of(topology, domain, place),
-            rtnl: Rtnl::open(netns)?,
             pins: pins.clone(),
             hook,
             socket: RouteSocket::open(netns)?,
@@ -72,7 +69,7 @@ impl Reader {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn read_links(&mut self, facts: &mut NetnsState, busy: impl Fn(u32) -> bool) -> Result<bool> {
+    pub fn read_links(&mut self, facts: &mut NetnsState, busy: impl Fn(u32) -> bool) -> Result<bool> {
         let own = self.read_own_links(facts)?;
         let busy_ends = self.read_inner_ends(facts, true, &busy)?;
         let other_ends = self.read_inner_ends(facts, false, |pair| !busy(pair))?;
@@ -85,9 +82,9 @@ impl Reader {
         let before = of(facts);
         // Events about these that arrive from here on are about what is read now, or later.
         let were_unread = !std::mem::take(&mut facts.unread).is_empty();
-        self.clsact = self.read_qdiscs(facts).await;
+        self.clsact = self.read_qdiscs(facts);
         self.read_xdp_programs(facts);
-        self.read_programs(facts).await;
+        self.read_programs(facts);
         Ok(own || busy_ends || other_ends || were_unread || before != of(facts))
     }
 
@@ -184,26 +181,26 @@ impl Reader {
     }
 
     /// Records which ports run our program, and which run others.
-    async fn read_programs(&self, facts: &mut NetnsState) {
-        let found = self.programs_on_ports(facts).await;
+    fn read_programs(&self, facts: &mut NetnsState) {
+        let found = self.programs_on_ports(facts);
         (facts.attached, facts.foreign) = facts.record_reply(Blocker::Programs, found).unwrap_or_default();
     }
 
     /// Names of the ports that run our program, and of those with other programs or filters.
-    async fn programs_on_ports(&self, facts: &NetnsState) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+    fn programs_on_ports(&self, facts: &NetnsState) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
         let clsact = &self.clsact;
         let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
         let ports: Vec<(&IfName, u32)> = self.layout.all_ports().filter_map(indexed).collect();
         let domain = u32::from(self.layout.domain);
         let Attached { ours, foreign, program } =
-            datapath::attached_by_index(self.rtnl.netns(), &self.pins, domain, &ports)?;
+            datapath::attached_by_index(self.socket.netns(), &self.pins, domain, &ports)?;
         let [mut attached, mut foreign] =
             [ours, foreign].map(|names| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
         if self.hook == Hook::Clsact {
             attached.clear();
         }
         for (name, ifindex) in ports.iter().filter(|(_, ifindex)| clsact.contains(ifindex)) {
-            let (ingress, mut egress) = self.rtnl.clsact_filters(*ifindex).await?;
+            let (ingress, mut egress) = self.socket.clsact_filters(*ifindex)?;
             // An `ingress` qdisc has no egress hook. It replies to a dump of egress with the filters of ingress
             // (`ingress_tcf_block` in net/sched/sch_ingress.c).
             egress.retain(|filter| !ingress.contains(filter));
@@ -222,10 +219,10 @@ impl Reader {
     }
 
     /// Records qdiscs that queue. Returns the links with a `clsact` or `ingress` qdisc.
-    async fn read_qdiscs(&self, facts: &mut NetnsState) -> BTreeSet<u32> {
+    fn read_qdiscs(&self, facts: &mut NetnsState) -> BTreeSet<u32> {
         let mut hooks = BTreeSet::new();
         facts.qdiscs.clear();
-        let qdiscs = self.rtnl.qdiscs().await;
+        let qdiscs = self.socket.qdiscs();
         for qdisc in facts.record_reply(Blocker::Qdiscs, qdiscs).unwrap_or_default() {
             match qdisc.kind.as_str() {
                 NO_QUEUE => {}

@@ -11,7 +11,6 @@ use futures_util::future::select_all;
 use log::{info, warn};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    task::{JoinHandle, spawn_blocking},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 
@@ -30,7 +29,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers},
-    kernel::{Context, UnknownDefaults, clock::Clock, netns, process, rcu, watch::Watch},
+    kernel::{Context, UnknownDefaults, clock::Clock, netns, process, rcu::GracePeriods, watch::Watch},
     state::{AgentLock, Directory, Record, events::Kind},
     topology::{Bridge, Place, Topology},
 };
@@ -40,6 +39,11 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often the same failure is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Events beyond so many at once are followed by a rest of that length for each, which is longer than it takes to apply
+/// one.
+const MANY_EVENTS: u32 = 1000;
+const REST_PER_EVENT: Duration = Duration::from_micros(5);
 
 /// FDB entries that are refreshed before events are processed again: a millisecond.
 const REFRESH_BATCH: usize = 16;
@@ -89,10 +93,11 @@ struct Agent {
     polls: u64,
     /// Whether everything is to be written, whatever is dirty.
     is_unwritten: bool,
-    /// A grace period, while one is waited for in another thread.
-    grace_period: Option<JoinHandle<()>>,
-    /// No namespace is read again before that: a burst of events takes half of a CPU at most.
+    grace_periods: GracePeriods,
+    /// No namespace is read again before that: reading takes half of a CPU at most.
     rest_until: Instant,
+    /// No events are received before that: they take half of a CPU at most, too. Meanwhile they are in the sockets.
+    deaf_until: Instant,
     /// Whether the lab's snapshot may have changed since it was logged.
     is_unlogged: bool,
     /// Whether much was allocated since the heap was last trimmed.
@@ -152,8 +157,9 @@ impl Agent {
             settled: false,
             polls: 0,
             is_unwritten: true,
-            grace_period: None,
+            grace_periods: GracePeriods::start().doing("create", "a thread")?,
             rest_until: Instant::now(),
+            deaf_until: Instant::now(),
             is_unlogged: true,
             has_worked: true,
             failure: None,
@@ -179,14 +185,20 @@ impl Agent {
                 biased;
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
-                () = ended(&mut self.grace_period) => self.end_grace_period(),
+                () = self.grace_periods.ended() => self.end_grace_period(),
                 _ = tick.tick() => self.tick().await,
                 // A change without an event, or of the lab itself (see `status::trigger_resync`).
                 _ = hangup.recv() => match self.reload().await {
                     Ok(()) => self.tick().await,
                     Err(error) => Err(error),
                 },
-                event = next_event(&mut self.namespaces), if is_sound => event.map_err(Error::from),
+                events = next_events(&mut self.namespaces, self.deaf_until), if is_sound => match events {
+                    Ok(count) => {
+                        self.deaf_until = Instant::now() + REST_PER_EVENT * count.saturating_sub(MANY_EVENTS);
+                        Ok(())
+                    }
+                    Err(error) => Err(error.into()),
+                },
                 () = sleep_until(self.rest_until.into()), if is_sound && is_stale => self.read_dirty().await,
                 () = module_loaded(&mut self.modules), if is_sound => {
                     self.namespaces.iter_mut().for_each(|domain| domain.dirty().rules = true);
@@ -231,7 +243,7 @@ impl Agent {
         let _ = self.redirected()?;
         for domain in &mut self.namespaces {
             *domain.dirty() = Dirty::all();
-            let _ = domain.poll(|_| false).await?;
+            let _ = domain.poll(|_| false)?;
         }
         self.renew_lease()
     }
@@ -277,7 +289,7 @@ impl Agent {
                     let (pins, harmless) = (&self.pins, &self.harmless);
                     let mut domain =
                         BridgeNetns::open(number, &place, &topology, pins, hook, receivers, harmless)?;
-                    let _ = domain.read_dirty().await?;
+                    let _ = domain.read_dirty()?;
                     domain
                 }
             };
@@ -309,7 +321,7 @@ impl Agent {
             if !self.namespaces[number].dirty().is_stale() {
                 continue;
             }
-            if self.namespaces[number].read_dirty().await? {
+            if self.namespaces[number].read_dirty()? {
                 self.event_log.overrun(self.namespaces[number].name(), self.maps.generation());
             }
             self.write()?;
@@ -354,9 +366,9 @@ impl Agent {
             return Ok(());
         }
         self.maps.confirm();
-        if self.grace_period.is_none() && self.maps.needs_grace_period() {
+        if !self.grace_periods.is_running() && self.maps.needs_grace_period() {
             self.maps.begin_grace_period()?;
-            self.grace_period = Some(spawn_blocking(rcu::grace_period));
+            self.grace_periods.begin();
         }
         if std::mem::take(&mut self.is_unlogged) {
             self.log_snapshot();
@@ -366,7 +378,6 @@ impl Agent {
 
     /// A grace period is over. Applies the events of that time, before [`Self::write`] confirms what was announced.
     fn end_grace_period(&mut self) -> Result<(), Error> {
-        self.grace_period = None;
         self.maps.end_grace_period();
         self.retry(MapSync::waiting);
         Ok(self.namespaces.iter_mut().try_for_each(BridgeNetns::drain_events)?)
@@ -426,7 +437,7 @@ impl Agent {
             .filter_map(|(&pair, &frames)| self.loss_detector.is_busy(pair, frames).then_some(pair))
             .collect();
         for domain in &mut self.namespaces {
-            if domain.poll(|pair| busy.contains(&pair)).await? {
+            if domain.poll(|pair| busy.contains(&pair))? {
                 self.event_log.overrun(domain.name(), self.maps.generation());
             }
         }
@@ -530,17 +541,9 @@ async fn module_loaded(modules: &mut Option<Watch>) {
     std::future::pending().await
 }
 
-/// Waits for the end of a grace period; forever, if there is none.
-async fn ended(grace_period: &mut Option<JoinHandle<()>>) {
-    match grace_period {
-        // The thread cannot panic. If it could not be started, its end is the best that there is.
-        Some(running) => drop(running.await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for events in any bridge namespace, and applies them to its known state.
-async fn next_event(domains: &mut [BridgeNetns]) -> crate::kernel::Result<()> {
+/// Waits for events in any bridge namespace, and applies them to its known state. Returns how many there were.
+async fn next_events(domains: &mut [BridgeNetns], not_before: Instant) -> crate::kernel::Result<u32> {
+    sleep_until(not_before.into()).await;
     if domains.is_empty() {
         return std::future::pending().await;
     }

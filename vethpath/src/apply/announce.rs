@@ -29,8 +29,8 @@ pub(super) async fn announce(plan: &Plan, places: &mut NetnsCache) -> Result<()>
     for (place, announcements) in announcements(plan) {
         let rtnl = places.get(place)?;
         let links: BTreeMap<u32, LinkFacts> = rtnl
-            .links()
-            .await?
+            .socket()
+            .links()?
             .into_iter()
             .filter(|link| {
                 link.up
@@ -40,7 +40,7 @@ pub(super) async fn announce(plan: &Plan, places: &mut NetnsCache) -> Result<()>
             .collect();
         let mut messages = Vec::new();
         let mut forwarding = BTreeMap::new();
-        for (ifindex, net) in rtnl.addresses().await? {
+        for (ifindex, net) in rtnl.socket().addresses()? {
             let address = net.addr();
             let Some(link) = links.get(&ifindex) else { continue };
             let name = link.name.as_str();

@@ -162,7 +162,7 @@ async fn bridge_mtus(topology: &Topology, executor: &mut Executor<'_>) -> Result
         let rtnl = executor.namespaces().get(place)?;
         let links = match listed.entry(place) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(rtnl.links().await?),
+            Entry::Vacant(entry) => entry.insert(rtnl.socket().links()?),
         };
         let Some(there) = links.iter().find(|link| link.name == name.as_str()) else { continue };
         let ports = links.iter().filter(|link| link.controller == Some(there.ifindex));

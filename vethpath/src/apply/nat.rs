@@ -144,10 +144,10 @@ pub(super) async fn keep_routers(
 
 /// The `accept_ra` of interfaces with a default route from a router advertisement, where it is not 2.
 async fn accepting(rtnl: &Rtnl) -> Result<Vec<Sysctl>> {
-    let routes = rtnl.routes().await?;
+    let routes = rtnl.socket().routes()?;
     let advertised: BTreeSet<u32> =
         routes.iter().filter(|route| route.is_advertised).filter_map(|route| route.ifindex).collect();
-    let links = rtnl.links().await?;
+    let links = rtnl.socket().links()?;
     let names = links.iter().filter(|link| advertised.contains(&link.ifindex)).map(|link| &link.name);
     let keys: Vec<_> = names.map(|name| SysctlKey::of_interface("ipv6", name, "accept_ra")).collect();
     let values = sysctl::read_all(rtnl.netns(), &keys)?;
@@ -230,7 +230,7 @@ impl Change {
         let netns = rtnl.netns();
         let family = switch.key.family();
         let names: BTreeMap<u32, String> =
-            rtnl.links().await?.into_iter().map(|link| (link.ifindex, link.name)).collect();
+            rtnl.socket().links()?.into_iter().map(|link| (link.ifindex, link.name)).collect();
         let mut keys = vec![SysctlKey::of_interface(family, "default", "forwarding")];
         keys.extend(names.values().map(|name| SysctlKey::of_interface(family, name, "forwarding")));
         let values = sysctl::read_all(netns, &keys)?;

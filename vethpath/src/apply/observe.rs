@@ -69,7 +69,7 @@ pub async fn observe(
     };
     let all: Vec<&Topology> = former.iter().chain([topology]).collect();
     let ours = Ours { lab: &topology.lab, macs: &expected_macs(&all), is_recorded: !former.is_empty() };
-    let links = places.get(&Place::Host)?.links().await?;
+    let links = places.get(&Place::Host)?.socket().links()?;
     read_namespace(&Place::Host, links, &mut observed, ours, places).await?;
     read_sysctls(&Place::Host, &all, &mut observed, places)?;
     if has_subnets_on_the_host(topology) {
@@ -132,7 +132,7 @@ async fn read_namespace(
         _ => Master::Bond,
     };
     let mut addresses: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-    for (ifindex, address) in places.get(place)?.addresses().await? {
+    for (ifindex, address) in places.get(place)?.socket().addresses()? {
         addresses.entry(ifindex).or_default().push(address);
     }
     for link in links {
@@ -176,7 +176,7 @@ async fn find(
         return Ok(Some((found, Vec::new())));
     }
     let rtnl = places.get(&Place::Namespace(name.clone()))?;
-    let links = rtnl.links().await?;
+    let links = rtnl.socket().links()?;
     let loopback = links.iter().find(|link| link.loopback).and_then(|lo| lo.alias.as_deref());
     let mut namespaces = former.iter().chain([topology]).flat_map(|lab| &lab.namespaces);
     let is_adopted = namespaces.any(|namespace| &namespace.name == name && namespace.adopt.is_some())
@@ -190,7 +190,7 @@ async fn find(
 
 /// Reads the routes of a place whose links were read. On the host, only connected routes.
 async fn read_routes(place: &Place, observed: &mut Observed, places: &mut NetnsCache) -> Result<()> {
-    let routes = places.get(place)?.routes().await?;
+    let routes = places.get(place)?.socket().routes()?;
     let links = observed.links.range((place.clone(), String::new())..).take_while(|((at, _), _)| at == place);
     let names: HashMap<u32, String> = links.map(|((_, name), link)| (link.ifindex, name.clone())).collect();
     let device = |route: &RouteFacts| route.ifindex.and_then(|index| names.get(&index).cloned());
@@ -261,7 +261,7 @@ async fn running(
             continue;
         }
         let rtnl = places.get(&place)?;
-        let links = if hook == Hook::Tcx { Vec::new() } else { rtnl.links().await? };
+        let links = if hook == Hook::Tcx { Vec::new() } else { rtnl.socket().links()? };
         let found = ports_with_program(&rtnl, &links, &pins, domain, hook, &ports).await?;
         // A tcx program without a pinned link is about to be released by the kernel.
         let stays = |port: &&IfName| hook == Hook::Clsact || pins.link(port).exists();
@@ -289,7 +289,7 @@ pub(super) async fn ports_with_program(
     let (mut running, ours) = (Vec::new(), datapath::program_id(pins, domain.into())?);
     for &port in ports {
         let Some(link) = links.iter().find(|link| link.name == port.as_str()) else { continue };
-        let (ingress, _) = rtnl.clsact_filters(link.ifindex).await?;
+        let (ingress, _) = rtnl.socket().clsact_filters(link.ifindex)?;
         if ingress.iter().any(|filter| datapath::is_our_filter(filter, ours)) {
             running.push(port.clone());
         }
@@ -341,7 +341,7 @@ pub(super) async fn unready(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloa
         return Ok(Vec::new());
     }
     let mut features = xdp::unready(inside.netns())?;
-    let links = inside.links().await?;
+    let links = inside.socket().links()?;
     let ifindexes: BTreeMap<&str, u32> =
         links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
     let of_pair = |pair: &&Pair| {

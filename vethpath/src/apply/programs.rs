@@ -53,7 +53,7 @@ pub(super) async fn ensure(
     let mut found = Vec::new();
     for (domain, place) in topology.domains() {
         let rtnl = executor.namespaces().get(&place)?;
-        let links = rtnl.links().await?;
+        let links = rtnl.socket().links()?;
         found.push((domain, place, rtnl, links));
     }
     let keys = found.iter().flat_map(|(domain, _, _, links)| {
@@ -139,7 +139,7 @@ pub(super) async fn detach_xdp(
     datapath::detach_xdp(&pins, port)?;
     let Some(ours) = datapath::xdp_id(&pins, domain.into())? else { return Ok(()) };
     let deadline = Instant::now() + TIMEOUT;
-    while let Some(link) = rtnl.link(port.as_str()).await? {
+    while let Some(link) = rtnl.link(port.as_str())? {
         if link.xdp_program != Some(ours) {
             if let Some(mut receivers) = Receivers::open(&pins, domain.into())? {
                 receivers.remove(link.ifindex)?;
@@ -171,7 +171,7 @@ async fn grow(record: &Record, pins: &Pins, sizes: Sizes, executor: &mut Executo
     for (domain, place) in topology.domains() {
         executor.journal.append(&format!("give ports in {place} larger maps"))?;
         let rtnl = executor.namespaces().get(&place)?;
-        let links = rtnl.links().await?;
+        let links = rtnl.socket().links()?;
         register_ports(topology, &place, domain, &links, &mut maps)?;
         let is_there = |port: &&IfName| links.iter().any(|link| link.name == port.as_str());
         let ports: Vec<&IfName> = topology.ports(&place).filter(is_there).collect();

@@ -75,7 +75,7 @@ impl Reattached {
         let mut any = false;
         for (_, place) in topology.domains() {
             let rtnl = places.get(&place)?;
-            any |= self.check(topology, &place, &rtnl, &rtnl.links().await?).await?;
+            any |= self.check(topology, &place, &rtnl, &rtnl.socket().links()?).await?;
         }
         if any {
             seed_fdb(topology, plan, places, self).await?;
@@ -119,7 +119,7 @@ pub(super) async fn seed_fdb(
         let mut watch = Watch::bridges(rtnl.netns())?;
         let mut tries = TRIES;
         loop {
-            let links = rtnl.links().await?;
+            let links = rtnl.socket().links()?;
             if reattached.check(topology, &place, &rtnl, &links).await? {
                 continue;
             }

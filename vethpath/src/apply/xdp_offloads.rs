@@ -6,7 +6,7 @@ use super::{
     observe::{by_namespace, unready},
 };
 use crate::{
-    kernel::{LinkFacts, Netns, Result, Rtnl, netns, xdp},
+    kernel::{LinkFacts, Netns, Result, RouteSocket, Rtnl, netns, xdp},
     plan::{Change, Offloads, is_ours},
     topology::{LabName, Pair, Place, Topology},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// # Errors
 /// A kernel request fails.
 async fn missed(pairs: &[&Pair], inside: &Rtnl) -> Result<Vec<Offloads>> {
-    let (ready, links) = (xdp::ready(inside.netns())?, inside.links().await?);
+    let (ready, links) = (xdp::ready(inside.netns())?, inside.socket().links()?);
     let of_pair = |pair: &&Pair| {
         let inner = links.iter().find(|link| link.name == pair.inner.name.as_str() && link.up)?;
         let has_gro = ready.get(&inner.ifindex).is_some_and(|ready| ready.gro);
@@ -44,7 +44,7 @@ pub async fn restore(found: &Offloads, lab: &LabName) -> Result<()> {
         return Ok(());
     }
     let inside = Netns::named(&found.namespace)?;
-    let link = Rtnl::open(&inside)?.link(found.interface.as_str()).await?;
+    let link = RouteSocket::open(&inside)?.link(found.interface.as_str())?;
     let is_it = |link: LinkFacts| link.ifindex == found.ifindex && is_ours(link.alias.as_deref(), lab);
     if !link.is_some_and(is_it) {
         return Ok(());
@@ -82,7 +82,7 @@ pub(super) async fn refresh_features(
             continue;
         }
         let here = executor.namespaces().get(&place)?;
-        let (takers, links) = (xdp::takers_in(here.netns())?, here.links().await?);
+        let (takers, links) = (xdp::takers_in(here.netns())?, here.socket().links()?);
         let is_missed = |pair: &&Pair| {
             let port = links.iter().find(|link| link.name == pair.port.as_str());
             port.is_some_and(|port| port.up && !takers.contains(&port.ifindex))

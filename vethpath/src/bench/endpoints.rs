@@ -157,7 +157,7 @@ impl Endpoints {
         RouteSocket::open(&a)?.create_veth(pair)?;
         let addresses = cable_addresses(like);
         for (rtnl, address) in [here, Rtnl::open(&b)?].into_iter().zip(addresses) {
-            let link = rtnl.expect_link(&interface).await?;
+            let link = rtnl.expect_link(&interface)?;
             rtnl.add_address(link.ifindex, address).await?;
             rtnl.set_up(link.ifindex, &interface).await?;
         }

@@ -88,7 +88,7 @@ impl OnXdp {
         let mut sent = 0;
         for side in self.selection.sides() {
             let port: &IfName = &side.pair.port;
-            sent += self.bridges.expect_link(port).await?.sent.0;
+            sent += self.bridges.expect_link(port)?.sent.0;
         }
         Ok(sent)
     }

@@ -82,7 +82,7 @@ impl LabPrograms {
                 return Ok(true);
             }
             let ours = if xdp.is_empty() { None } else { xdp_id(&self.pins, *number)? };
-            if ours.is_some() && rtnl.links().await?.iter().any(|link| link.xdp_program == ours) {
+            if ours.is_some() && rtnl.socket().links()?.iter().any(|link| link.xdp_program == ours) {
                 return Ok(true);
             }
         }

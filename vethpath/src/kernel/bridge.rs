@@ -83,10 +83,10 @@ impl UnknownDefaults {
         let rtnl = Rtnl::open(&netns)?;
         let message = LinkBridge::new(BRIDGE).build();
         rtnl.handle.link().add(message).execute().await.doing("make bridge", BRIDGE)?;
-        let bridge = rtnl.link(BRIDGE).await?.unwrap_or_default();
+        let bridge = rtnl.link(BRIDGE)?.unwrap_or_default();
         let message = LinkVeth::new(PORT, PEER).controller(bridge.ifindex).build();
         rtnl.handle.link().add(message).execute().await.doing("make veth pair", PORT)?;
-        let port = rtnl.link(PORT).await?.unwrap_or_default();
+        let port = rtnl.link(PORT)?.unwrap_or_default();
         let (options, attributes) = (bridge.bridge.unwrap_or_default(), port.port.unwrap_or_default());
         let unknown_option = |option| match option {
             InfoBridge::Other(unknown) => Some(unknown),
@@ -194,37 +194,6 @@ impl FdbEntry {
     }
 }
 
-impl Rtnl {
-    /// Refreshes the FDB entry of `mac` on `port`, as if a frame had just been received there (`NTF_USE`:
-    /// `br_fdb_update` in net/bridge/br_fdb.c). A missing entry is learned; a port that does not learn ignores the
-    /// request. A kernel with `CONFIG_BRIDGE_VLAN_FILTERING` does the same to the entries in the port's VLANs, which a
-    /// frame would do only on a bridge that filters (`br_fdb_add`).
-    ///
-    /// # Errors
-    /// The port is gone, or no longer a bridge port.
-    pub async fn learn(&self, port: u32, mac: Mac) -> Result<()> {
-        self.handle
-            .neighbours()
-            .add_bridge(port, &mac.bytes())
-            .state(NeighbourState::Reachable)
-            .flags(NeighbourFlags::Use | NeighbourFlags::Controller)
-            .replace()
-            .execute()
-            .await
-            .doing("refresh station", mac)
-    }
-
-    /// Deletes the FDB entries of `mac` on `port`, without a VLAN and in each VLAN of the port (`br_fdb_delete` in
-    /// net/bridge/br_fdb.c). An entry on another port is not deleted.
-    ///
-    /// # Errors
-    /// There is no such entry, or the port is gone.
-    pub async fn forget(&self, port: u32, mac: Mac) -> Result<()> {
-        let message = fdb_delete_message(port, &mac.bytes());
-        self.handle.neighbours().del(message).execute().await.doing("forget station", mac)
-    }
-}
-
 /// The request that deletes the FDB entries of a MAC on a port.
 pub(super) fn fdb_delete_message(port: u32, mac: &[u8]) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
@@ -235,7 +204,7 @@ pub(super) fn fdb_delete_message(port: u32, mac: &[u8]) -> NeighbourMessage {
     message
 }
 
-/// The request that refreshes an FDB entry: see [`Rtnl::learn`].
+/// The request that refreshes an FDB entry: see [`RouteSocket::learn`](super::RouteSocket::learn).
 pub(super) fn fdb_refresh_message(port: u32, mac: Mac) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;

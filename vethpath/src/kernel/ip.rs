@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use netlink_packet_core::NlasIterator;
+use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressMessage},
@@ -16,11 +16,14 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 
 use super::{
-    Context, Error, Netns, Result, Rtnl, blocking,
+    Context, Error, Netns, Result, RouteSocket, Rtnl, blocking,
     netlink::{self, NetlinkError},
-    rtnl::dump,
 };
 use crate::topology::{Family, Route};
+
+/// Message types of linux/rtnetlink.h.
+const RTM_GETADDR: u16 = 22;
+const RTM_GETROUTE: u16 = 26;
 
 impl Rtnl {
     /// Adds an address. IPv6 addresses are usable at once: duplicate address detection is off (`IFA_F_NODAD`), since
@@ -57,25 +60,51 @@ impl Rtnl {
             other => other,
         }
     }
+}
 
+impl RouteSocket {
     /// All addresses in the namespace, each with the ifindex of its interface.
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub async fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
-        let messages: Vec<_> =
-            dump(self.handle.address().get().execute()).await.doing("list addresses of", self.netns())?;
-        let parse = |message: AddressMessage| {
-            let of =
-                |wanted: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(wanted);
-            // IFA_LOCAL is the interface's own address. On point-to-point links IFA_ADDRESS is the peer's.
-            let local = of(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
-            let address = of(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
-            let net = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
-            Some((message.header.index, net))
-        };
-        Ok(messages.into_iter().filter_map(parse).collect())
+    pub fn addresses(&self) -> Result<Vec<(u32, IpNet)>> {
+        // `struct ifaddrmsg` with AF_UNSPEC.
+        const ANY: [u8; 8] = [0; 8];
+        let mut addresses = Vec::new();
+        let dumped = self.dump_each(RTM_GETADDR, &ANY, |payload| {
+            addresses.extend(parse_address(payload)?);
+            Ok(())
+        });
+        dumped.doing("list addresses of", self.netns())?;
+        Ok(addresses)
     }
+}
+
+/// Parses an address and the ifindex of its interface; `None` if it has none. The label is left out: it may contain any
+/// bytes.
+fn parse_address(payload: &[u8]) -> std::result::Result<Option<(u32, IpNet)>, NetlinkError> {
+    // `struct ifaddrmsg`, and attributes of linux/if_addr.h.
+    const HEADER: usize = 8;
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+    let malformed = || NetlinkError::Malformed("an address cannot be parsed");
+    let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
+    let [_, length, _, _, index @ ..] = *header;
+    let (mut local, mut address) = (None, None);
+    for attribute in netlink::attributes(rest) {
+        let attribute = attribute?;
+        let value = attribute.value();
+        let ip = value.try_into().map(|ip: [u8; 4]| IpAddr::from(ip));
+        let ip = ip.or_else(|_| value.try_into().map(|ip: [u8; 16]| IpAddr::from(ip)));
+        match attribute.kind() {
+            LOCAL => local = ip.ok(),
+            ADDRESS => address = ip.ok(),
+            _ => {}
+        }
+    }
+    // IFA_LOCAL is the interface's own address. On point-to-point links IFA_ADDRESS is the peer's.
+    let net = local.or(address).and_then(|ip| IpNet::new(ip, length).ok());
+    Ok(net.map(|net| (u32::from_ne_bytes(index), net)))
 }
 
 /// The message that adds an address. Without `dad`, IPv6 addresses are usable at once: see [`Rtnl::add_address`].
@@ -130,24 +159,30 @@ impl RouteFacts {
     }
 }
 
-impl Rtnl {
+impl RouteSocket {
     /// The routes of all tables, except local, broadcast, anycast and multicast routes.
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub async fn routes(&self) -> Result<Vec<RouteFacts>> {
+    pub fn routes(&self) -> Result<Vec<RouteFacts>> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut wanted = RouteMessageBuilder::<IpAddr>::new().build();
-            wanted.header.address_family = family;
-            let found: Vec<_> = dump(self.handle.route().get(wanted).execute())
-                .await
-                .doing("list routes of", self.netns())?;
-            routes.extend(found.iter().filter_map(parse_route));
+            // `struct rtmsg`
+            let mut wanted = [0; 12];
+            wanted[0] = u8::from(family);
+            let dumped = self.dump_each(RTM_GETROUTE, &wanted, |payload| {
+                let message = RouteMessage::parse(payload);
+                let message = message.map_err(|_| NetlinkError::Malformed("a route cannot be parsed"))?;
+                routes.extend(parse_route(&message));
+                Ok(())
+            });
+            dumped.doing("list routes of", self.netns())?;
         }
         Ok(routes)
     }
+}
 
+impl Rtnl {
     /// Removes a route. A missing route is not an error.
     ///
     /// # Errors

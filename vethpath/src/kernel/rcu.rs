@@ -12,6 +12,8 @@
 use std::{
     fs, io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -21,6 +23,7 @@ use nix::{
     sys::wait::waitpid,
     unistd::{ForkResult, Pid, fork, pipe2, read},
 };
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// `MEMBARRIER_CMD_GLOBAL` of `linux/membarrier.h`.
 const GLOBAL: i32 = 1;
@@ -66,7 +69,7 @@ pub fn grace_period() {
     let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
     // Refused where CPUs are `nohz_full`, and by kernels built without it.
     if result < 0 && replace_inner_map().is_err() {
-        std::thread::sleep(INSTEAD);
+        thread::sleep(INSTEAD);
     }
 }
 
@@ -107,6 +110,52 @@ fn replace_inner_map() -> io::Result<()> {
         libc::syscall(libc::SYS_bpf, MAP_UPDATE_ELEM, &raw const attributes, size_of_val(&attributes))
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Waits for grace periods in a thread of its own.
+pub struct GracePeriods {
+    begin: mpsc::Sender<()>,
+    ended: UnboundedReceiver<()>,
+    is_running: bool,
+}
+
+impl GracePeriods {
+    /// Starts the thread, which ends when this is dropped.
+    ///
+    /// # Errors
+    /// No thread can be created.
+    pub fn start() -> io::Result<Self> {
+        let (begin, requests) = mpsc::channel();
+        let (done, ended) = unbounded_channel();
+        let wait = move || {
+            while requests.recv().is_ok() {
+                grace_period();
+                // The receiver may be gone.
+                let _ = done.send(());
+            }
+        };
+        let _ = thread::Builder::new().name("rcu".to_owned()).spawn(wait)?;
+        Ok(Self { begin, ended, is_running: false })
+    }
+
+    /// Whether one has begun and [`Self::ended`] has not returned yet.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.is_running
+    }
+
+    /// Begins one. None may be running.
+    pub fn begin(&mut self) {
+        self.is_running = self.begin.send(()).is_ok();
+    }
+
+    /// Waits for its end; forever, if none is running. Dropping the future loses nothing.
+    pub async fn ended(&mut self) {
+        if !self.is_running || self.ended.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        self.is_running = false;
+    }
 }
 
 /// Makes the kernel expedite all grace periods.
@@ -215,5 +264,18 @@ mod tests {
             return;
         }
         replace_inner_map().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_grace_period_ends_once_for_each_that_begins() {
+        let mut periods = GracePeriods::start().unwrap();
+        for _ in 0..3 {
+            assert!(!periods.is_running());
+            periods.begin();
+            assert!(periods.is_running());
+            periods.ended().await;
+        }
+        let never = tokio::time::timeout(Duration::from_millis(20), periods.ended());
+        assert!(never.await.is_err(), "none is running");
     }
 }

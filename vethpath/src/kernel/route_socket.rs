@@ -179,6 +179,16 @@ impl RouteSocket {
         netlink::get_batch(&self.socket, requests).doing(EXCHANGE, &self.netns)
     }
 
+    /// Requests a dump, and calls `take` with the payload of each message.
+    pub(super) fn dump_each(
+        &self,
+        kind: u16,
+        payload: &[u8],
+        take: impl FnMut(&[u8]) -> std::result::Result<(), NetlinkError>,
+    ) -> std::result::Result<(), NetlinkError> {
+        netlink::dump_each(&self.socket, kind, payload, take)
+    }
+
     /// All links of the namespace. The counters are left out, and are zero.
     ///
     /// # Errors
@@ -232,6 +242,20 @@ impl RouteSocket {
             NsidAttribute::Id(id @ 0..) => Some(*id),
             _ => None,
         }))
+    }
+
+    /// The link of this name (or alternative name), if it exists.
+    ///
+    /// # Errors
+    /// The kernel refuses for another reason than that it does not exist.
+    pub fn link(&self, name: &str) -> Result<Option<LinkFacts>> {
+        let request = Message::GetLink(LinkUnspec::new_with_name(name).build());
+        let reply = self.get(&[request])?.pop();
+        let link = reply.map(|reply| reply.and_then(|payload| links::parse(&payload))).transpose();
+        match link.doing("look up link", name) {
+            Err(error) if error.is_missing() => Ok(None),
+            other => other,
+        }
     }
 
     /// The ifindexes of links by name, in the order of `names`; `None` for one that does not exist.
@@ -383,7 +407,10 @@ impl RouteSocket {
         Ok(())
     }
 
-    /// Refreshes FDB entries of MACs on ports: see [`Rtnl::learn`](super::Rtnl::learn). Returns the result of each.
+    /// Refreshes the FDB entries of MACs on ports, as if a frame had just been received there (`NTF_USE`:
+    /// `br_fdb_update` in net/bridge/br_fdb.c). A missing entry is learned; a port that does not learn ignores the
+    /// request. A kernel with `CONFIG_BRIDGE_VLAN_FILTERING` does the same to the entries in the port's VLANs, which a
+    /// frame would do only on a bridge that filters (`br_fdb_add`). Returns the result of each.
     ///
     /// # Errors
     /// The socket fails. A port that is gone only fails its own entry.
@@ -405,21 +432,22 @@ impl RouteSocket {
         // `struct ndmsg` with AF_BRIDGE alone.
         let mut header = [0; 12];
         header[0] = u8::from(AddressFamily::Bridge);
-        let dumped = netlink::dump_each(&self.socket, RTM_GETNEIGH, &header, |payload| {
+        let dumped = self.dump_each(RTM_GETNEIGH, &header, |payload| {
             FdbEntry::parse(payload)?.into_iter().for_each(&mut take);
             Ok(())
         });
         dumped.doing("list FDB entries of", &self.netns)
     }
 
-    /// Deletes FDB entries in VLANs. Returns the result of each.
+    /// Deletes FDB entries. Without a VLAN, those in each VLAN of the port are deleted too (`br_fdb_delete` in
+    /// net/bridge/br_fdb.c). An entry on another port is not. Returns the result of each.
     ///
     /// # Errors
     /// The socket fails.
     pub fn forget(&self, entries: &[FdbEntry]) -> Result<Vec<Result<()>>> {
         let request = |entry: &FdbEntry| {
             let mut message = bridge::fdb_delete_message(entry.port, &entry.mac);
-            message.attributes.push(NeighbourAttribute::Vlan(entry.vlan));
+            message.attributes.extend((entry.vlan != 0).then_some(NeighbourAttribute::Vlan(entry.vlan)));
             Request {
                 message: Message::DelNeighbour(message),
                 flags: 0,
@@ -483,7 +511,8 @@ impl RouteSocket {
         self.change(requests).map(drop)
     }
 
-    /// The other ends of veths, in any namespace, in the order of `ends`: see [`Rtnl::peer_of`](super::Rtnl::peer_of).
+    /// The other ends of veths, in any namespace, in the order of `ends`. They are requested from here by netns id
+    /// (`IFLA_TARGET_NETNSID`), so that no reference to their namespaces is held. `None` stands for one that is gone.
     /// Returned as unparsed messages: [`RawLink::read`] is only needed for those that have changed.
     ///
     /// # Errors

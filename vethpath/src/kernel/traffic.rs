@@ -4,7 +4,7 @@ use netlink_packet_core::{NlasIterator, Parseable as _};
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-use super::{Context, NetlinkError, Result, Rtnl, netlink, rtnl::dump};
+use super::{Context, NetlinkError, Result, RouteSocket, netlink};
 
 /// `RTM_DELQDISC`, `RTM_GETQDISC` and `RTM_GETTFILTER` of linux/rtnetlink.h.
 const DELETE_QDISC: u16 = 37;
@@ -93,10 +93,12 @@ fn filters(
     parent: u32,
 ) -> std::result::Result<Vec<FilterFacts>, NetlinkError> {
     let replies = netlink::dump(socket, GET_FILTER, &header(ifindex, 0, parent))?;
-    let malformed = |_| NetlinkError::Malformed("a filter cannot be parsed");
-    let parse = |reply: &Vec<u8>| TcMessage::parse(&reply[..]).map_err(malformed);
-    let messages: Vec<_> = replies.iter().map(parse).collect::<std::result::Result<_, _>>()?;
-    Ok(messages.iter().map(FilterFacts::parse).collect())
+    replies.iter().map(|reply| Ok(FilterFacts::parse(&parse(reply)?))).collect()
+}
+
+fn parse(payload: &[u8]) -> std::result::Result<TcMessage, NetlinkError> {
+    TcMessage::parse(payload)
+        .map_err(|_| NetlinkError::Malformed("a message about traffic control cannot be parsed"))
 }
 
 /// A `struct tcmsg`.
@@ -126,37 +128,41 @@ fn is_unshared_clsact(reply: &[u8], ifindex: u32) -> bool {
     clsact && !shared
 }
 
-impl Rtnl {
+impl RouteSocket {
     /// All qdiscs of the namespace.
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub async fn qdiscs(&self) -> Result<Vec<QdiscFacts>> {
-        let messages: Vec<TcMessage> =
-            dump(self.handle.qdisc().get().execute()).await.doing("list qdiscs of", self.netns())?;
-        let parse = |message: TcMessage| {
+    pub fn qdiscs(&self) -> Result<Vec<QdiscFacts>> {
+        let mut qdiscs = Vec::new();
+        let dumped = self.dump_each(GET_QDISC, &header(0, 0, 0), |payload| {
+            let message = parse(payload)?;
             let kind = message
                 .attributes
                 .into_iter()
                 .find_map(|a| if let TcAttribute::Kind(kind) = a { Some(kind) } else { None });
-            QdiscFacts { ifindex: message.header.index.unsigned_abs(), kind: kind.unwrap_or_default() }
-        };
-        Ok(messages.into_iter().map(parse).collect())
+            let ifindex = message.header.index.unsigned_abs();
+            qdiscs.push(QdiscFacts { ifindex, kind: kind.unwrap_or_default() });
+            Ok(())
+        });
+        dumped.doing("list qdiscs of", self.netns())?;
+        Ok(qdiscs)
     }
 
     /// The tc filters at the ingress and at the egress hook of a link's `clsact` qdisc.
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub async fn clsact_filters(&self, ifindex: u32) -> Result<(Vec<FilterFacts>, Vec<FilterFacts>)> {
-        let index = i32::try_from(ifindex).unwrap_or(i32::MAX);
-        let mut handle = self.handle.traffic_filter(index);
-        let ingress: Vec<TcMessage> =
-            dump(handle.get().ingress().execute()).await.doing("list filters of", self.netns())?;
-        let egress: Vec<TcMessage> =
-            dump(handle.get().egress().execute()).await.doing("list filters of", self.netns())?;
-        let facts = |messages: Vec<TcMessage>| messages.iter().map(FilterFacts::parse).collect();
-        Ok((facts(ingress), facts(egress)))
+    pub fn clsact_filters(&self, ifindex: u32) -> Result<(Vec<FilterFacts>, Vec<FilterFacts>)> {
+        let filters = |parent| {
+            let mut filters = Vec::new();
+            let dumped = self.dump_each(GET_FILTER, &header(ifindex, 0, parent), |payload| {
+                filters.push(FilterFacts::parse(&parse(payload)?));
+                Ok(())
+            });
+            dumped.doing("list filters of", self.netns()).map(|()| filters)
+        };
+        Ok((filters(INGRESS)?, filters(EGRESS)?))
     }
 }
 

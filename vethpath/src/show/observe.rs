@@ -23,9 +23,9 @@ struct Seen {
 
 impl Seen {
     async fn at(rtnl: Rtnl) -> Result<Self> {
-        let links = rtnl.links().await?;
+        let links = rtnl.socket().links()?;
         let mut addresses: BTreeMap<u32, Vec<_>> = BTreeMap::new();
-        for (ifindex, address) in rtnl.addresses().await? {
+        for (ifindex, address) in rtnl.socket().addresses()? {
             addresses.entry(ifindex).or_default().push(address);
         }
         Ok(Self { rtnl, links, addresses })
@@ -38,7 +38,8 @@ impl Seen {
 
     /// A link in the form that `show` prints.
     async fn interface(&self, link: &LinkFacts) -> Result<Interface> {
-        let peer = self.rtnl.peer_of(link).await?.map(|peer| peer.name);
+        let peer = self.rtnl.socket().peers(std::iter::once(link), false)?.pop().flatten();
+        let peer = peer.map(|peer| peer.read()).transpose()?.map(|peer| peer.name);
         let addresses = self.addresses.get(&link.ifindex).cloned().unwrap_or_default();
         Ok(Interface::of(link, peer, addresses))
     }

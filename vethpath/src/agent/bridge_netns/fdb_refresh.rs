@@ -179,12 +179,12 @@ impl BridgeNetns {
 
     /// Refreshes entries. `counters` show whether a station has sent slow frames, from which the bridge learns.
     ///
-    /// The kernel refreshes an entry in the port's VLANs too, or adds it there (see [`Rtnl::learn`]). Those are deleted.
+    /// The kernel refreshes an entry in the port's VLANs too, or adds it there (see [`RouteSocket::learn`]). Those are deleted.
     ///
     /// # Errors
     /// A watch fails. An entry whose refresh the kernel refuses is left to age: its port is gone.
     ///
-    /// [`Rtnl::learn`]: crate::kernel::Rtnl::learn
+    /// [`RouteSocket::learn`]: crate::kernel::RouteSocket::learn
     pub async fn refresh(&mut self, due: &[FdbEntry], counters: &Counters) -> Result<()> {
         let is_due: HashSet<_> = due.iter().map(|entry| (entry.port, entry.mac)).collect();
         // Left by an agent that was killed, or by a former version.
@@ -234,16 +234,16 @@ impl BridgeNetns {
             return Ok(());
         }
         test_hooks::wait_point("refresh").await;
-        let meanwhile = self.learn(entry.port, mac, in_vlans).await?;
+        let meanwhile = self.learn(entry.port, mac, in_vlans)?;
         if let Some(moved) = moved_meanwhile(&meanwhile, entry) {
             let (from, to) = (self.port_label(entry.port), self.port_label(moved.port));
             self.events.push(Kind::StationMoved { mac: mac.to_string(), from, to });
-            let _ = self.learn(moved.port, mac, in_vlans).await?;
+            let _ = self.learn(moved.port, mac, in_vlans)?;
         } else if revived_meanwhile(&meanwhile, entry) && before.is_some() && slow_frames() == before {
-            let _ = self.reader.rtnl.forget(entry.port, mac).await;
+            let _ = self.reader.socket.forget(&[entry])?;
             self.drain_events()?;
             if slow_frames() != before && known(&self.state).is_none() {
-                let _ = self.learn(entry.port, mac, in_vlans).await?;
+                let _ = self.learn(entry.port, mac, in_vlans)?;
             }
         }
         Ok(())
@@ -251,8 +251,8 @@ impl BridgeNetns {
 
     /// Refreshes the entry of a MAC on a port. Returns the events meanwhile, which are applied. Entries that the request
     /// adds in VLANs are appended to `in_vlans` instead.
-    async fn learn(&mut self, port: u32, mac: Mac, in_vlans: &mut Vec<FdbEntry>) -> Result<Vec<Event>> {
-        let _ = self.reader.rtnl.learn(port, mac).await;
+    fn learn(&mut self, port: u32, mac: Mac, in_vlans: &mut Vec<FdbEntry>) -> Result<Vec<Event>> {
+        let _ = self.reader.socket.learn(&[(port, mac)])?;
         let is_added = |entry: &FdbEntry| {
             (entry.port, entry.mac) == (port, mac.bytes()) && is_of_refresh(&self.state, entry)
         };

@@ -110,25 +110,27 @@ impl BridgeNetns {
     /// The name of the namespace in events.
     #[must_use]
     pub fn name(&self) -> String {
-        self.reader.rtnl.netns().to_string()
+        self.reader.socket.netns().to_string()
     }
 
     /// Whether the namespace has lost its name. Then it must be released: the agent's sockets would keep it alive.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         let Place::Namespace(name) = &self.place else { return false };
-        !self.reader.rtnl.netns().has_name(name)
+        !self.reader.socket.netns().has_name(name)
     }
 
-    /// Waits for events, and applies them to the known state. Dropping the future loses nothing.
+    /// Waits for events, and applies them to the known state. Returns how many there were. Dropping the future loses
+    /// nothing.
     ///
     /// # Errors
     /// A socket fails.
-    pub async fn wait(&mut self) -> Result<()> {
+    pub async fn wait(&mut self) -> Result<u32> {
         tokio::select! {
             events = self.events_here.next() => {
                 let events = events?;
                 self.apply_events(&events);
+                return Ok(u32::try_from(events.len()).unwrap_or(u32::MAX));
             }
             events = self.events_of_peers.next() => {
                 events?;
@@ -139,13 +141,13 @@ impl BridgeNetns {
                 self.dirty.rules = true;
             }
         }
-        Ok(())
+        Ok(1)
     }
 
     /// Watches nftables once the kernel has it. Until then, changes are seen within a second.
     fn watch_rules(&mut self) {
         if self.rule_events.is_none() {
-            self.rule_events = Watch::rules(self.reader.rtnl.netns()).ok();
+            self.rule_events = Watch::rules(self.reader.socket.netns()).ok();
         }
     }
 
@@ -185,7 +187,7 @@ impl BridgeNetns {
     ///
     /// # Errors
     /// The kernel refuses. What is dirty is then unknown.
-    pub async fn read_dirty(&mut self) -> Result<bool> {
+    pub fn read_dirty(&mut self) -> Result<bool> {
         let mut have_lost = false;
         loop {
             if std::mem::take(&mut self.dirty.overrun) {
@@ -194,7 +196,7 @@ impl BridgeNetns {
             }
             if std::mem::take(&mut self.dirty.links) {
                 self.events_of_peers.drain()?;
-                self.dirty.ports |= self.reader.read_links(&mut self.state, |_| false).await?;
+                self.dirty.ports |= self.reader.read_links(&mut self.state, |_| false)?;
                 self.resync_devices();
                 self.dirty.fdb |= self.state.own_macs() != *self.state.fdb.own();
             }
@@ -241,7 +243,7 @@ impl BridgeNetns {
         let Some(receivers) = &mut self.receivers else { return Ok(()) };
         let here = self.reader.layout.domain;
         let ports = ports.iter().filter(|(domain, _)| *domain == here).map(|&(_, ifindex)| ifindex).collect();
-        receivers.set(self.reader.rtnl.netns(), &ports)
+        receivers.set(self.reader.socket.netns(), &ports)
     }
 
     /// Whether the map of receivers has changed since it was last written or read.
@@ -270,16 +272,16 @@ impl BridgeNetns {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub async fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<bool> {
+    pub fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<bool> {
         let is_changed = std::mem::take(&mut self.dirty.links);
         self.drain_events()?;
-        self.dirty.ports |= self.reader.read_links(&mut self.state, busy).await?;
+        self.dirty.ports |= self.reader.read_links(&mut self.state, busy)?;
         if is_changed || self.devices_unreadable {
             self.resync_devices();
         }
         self.dirty.ports |= self.receivers_have_changed();
         self.scan_interference();
-        self.read_dirty().await
+        self.read_dirty()
     }
 
     /// The ports that should have our filter, exist, and do not have it.
@@ -301,7 +303,7 @@ impl BridgeNetns {
         self.dirty.links = true;
         let (ports, domain) = (self.removed_filters(topology), self.reader.layout.domain.into());
         let ports: Vec<_> = ports.iter().collect();
-        datapath::attach(self.reader.rtnl.netns(), &self.reader.pins, domain, self.reader.hook, &ports)
+        datapath::attach(self.reader.socket.netns(), &self.reader.pins, domain, self.reader.hook, &ports)
     }
 
     /// Evaluates the ports again, if they may have changed. Returns whether they may.

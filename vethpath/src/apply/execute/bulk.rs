@@ -117,7 +117,7 @@ impl Executor<'_> {
             };
             for setting in settings {
                 if let Scope::Interface(name) = setting.key.scope() {
-                    let _ = self.namespaces.get(place)?.link(name).await?;
+                    let _ = self.namespaces.get(place)?.link(name)?;
                 }
             }
         }
@@ -129,7 +129,7 @@ impl Executor<'_> {
     /// net/core/rtnetlink.c).
     async fn ask_for_carriers(&mut self) -> Result<()> {
         for (place, bridge) in std::mem::take(&mut self.quiet) {
-            let _ = self.namespaces.get(&place)?.link(&bridge).await?;
+            let _ = self.namespaces.get(&place)?.link(&bridge)?;
         }
         Ok(())
     }

@@ -121,7 +121,7 @@ impl<'a> Executor<'a> {
             }
             Step::DeleteAddress { place, device, address } => {
                 let rtnl = self.namespaces.get(place)?;
-                rtnl.delete_address(index_of(&rtnl, device).await?, *address).await?;
+                rtnl.delete_address(index_of(&rtnl, device)?, *address).await?;
             }
             Step::DeleteRoute { namespace, route } => {
                 self.namespaces.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
@@ -134,7 +134,7 @@ impl<'a> Executor<'a> {
             Step::Mark { place, device, mark, altname, settings } => {
                 let rtnl = self.namespaces.get(place)?;
                 sysctl::write_existing(rtnl.netns(), settings)?;
-                match rtnl.mark(index_of(&rtnl, device).await?, mark, altname.as_deref()).await {
+                match rtnl.mark(index_of(&rtnl, device)?, mark, altname.as_deref()).await {
                     // The alternative name exists, and the mark is set.
                     Err(error) if error.is_present() => {}
                     other => other?,
@@ -142,25 +142,24 @@ impl<'a> Executor<'a> {
             }
             Step::Enslave { place, device, bridge, .. } => {
                 let rtnl = self.namespaces.get(place)?;
-                let bridge = rtnl.expect_link(bridge).await?.ifindex;
-                rtnl.enslave(index_of(&rtnl, device).await?, bridge, format_args!("{place}:{device}"))
-                    .await?;
+                let bridge = rtnl.expect_link(bridge)?.ifindex;
+                rtnl.enslave(index_of(&rtnl, device)?, bridge, format_args!("{place}:{device}")).await?;
             }
             Step::Mac { place, device, mac, .. } => {
                 let rtnl = self.namespaces.get(place)?;
-                rtnl.set_mac(index_of(&rtnl, device).await?, *mac, format_args!("{place}:{device}")).await?;
+                rtnl.set_mac(index_of(&rtnl, device)?, *mac, format_args!("{place}:{device}")).await?;
             }
             Step::Mtu { place, device, mtu, .. } => {
                 let rtnl = self.namespaces.get(place)?;
-                rtnl.set_mtu(index_of(&rtnl, device).await?, *mtu, format_args!("{place}:{device}")).await?;
+                rtnl.set_mtu(index_of(&rtnl, device)?, *mtu, format_args!("{place}:{device}")).await?;
             }
             Step::BridgeOption { place, bridge, to, .. } => {
                 let rtnl = self.namespaces.get(place)?;
-                rtnl.set_bridge_option(rtnl.expect_link(bridge).await?.ifindex, *to, bridge).await?;
+                rtnl.set_bridge_option(rtnl.expect_link(bridge)?.ifindex, *to, bridge).await?;
             }
             Step::Down { place, device } => {
                 let rtnl = self.namespaces.get(place)?;
-                rtnl.set_down(index_of(&rtnl, device).await?, format_args!("{place}:{device}")).await?;
+                rtnl.set_down(index_of(&rtnl, device)?, format_args!("{place}:{device}")).await?;
             }
         }
         Ok(())
@@ -275,7 +274,7 @@ impl<'a> Executor<'a> {
         let rtnl = self.namespaces.get(&bridge.place)?;
         self.made.push(Made::Link(bridge.place.clone(), bridge.name.clone()));
         rtnl.create_bridge(bridge).await?;
-        let ifindex = rtnl.expect_link(&bridge.name).await?.ifindex;
+        let ifindex = rtnl.expect_link(&bridge.name)?.ifindex;
         let settings = bridge.ipv6.settings(bridge.name.as_str());
         self.write_sysctls(&bridge.place, rtnl.netns(), &settings, Missing::Skipped)?;
         rtnl.mark(ifindex, &lab_mark(self.lab), None).await?;
@@ -297,7 +296,7 @@ impl<'a> Executor<'a> {
         for (rtnl, end) in [(here, &cable.a), (there, &cable.b)] {
             let name = &end.interface.name;
             let mark = pair_mark(self.lab, &end.place.to_string(), name.as_str());
-            let ifindex = rtnl.expect_link(name).await?.ifindex;
+            let ifindex = rtnl.expect_link(name)?.ifindex;
             let settings = end.interface.ipv6.settings(name.as_str());
             self.write_sysctls(&end.place, rtnl.netns(), &settings, Missing::Skipped)?;
             rtnl.mark(ifindex, &mark, None).await?;
@@ -309,7 +308,7 @@ impl<'a> Executor<'a> {
         let (here, there) = (self.namespaces.get(&trunk.a.place)?, self.namespaces.get(&trunk.b.place)?);
         let (a, b) = (&trunk.a, &trunk.b);
         self.made.push(Made::Link(a.place.clone(), a.port.clone()));
-        let bridge = here.expect_link(&a.bridge).await?.ifindex;
+        let bridge = here.expect_link(&a.bridge)?.ifindex;
         RouteSocket::open(here.netns())?.create_veth(NewVeth {
             end: VethEnd { name: &a.port, mac: a.mac, bridge: Some(bridge) },
             peer: VethEnd { name: &b.port, mac: b.mac, bridge: None },
@@ -317,20 +316,20 @@ impl<'a> Executor<'a> {
             mtu,
         })?;
         for (rtnl, end, other) in [(&here, a, b), (&there, b, a)] {
-            let ifindex = rtnl.expect_link(&end.port).await?.ifindex;
+            let ifindex = rtnl.expect_link(&end.port)?.ifindex;
             let (from, to) = (&end.bridge, &other.bridge);
             sysctl::write_existing(rtnl.netns(), &Pair::port_settings(&end.place, end.port.as_str()))?;
             rtnl.mark(ifindex, &trunk_mark(self.lab, from, to), Some(&trunk_altname(self.lab, from, to)))
                 .await?;
         }
-        let bridge = there.expect_link(&b.bridge).await?.ifindex;
-        there.enslave(there.expect_link(&b.port).await?.ifindex, bridge, &b.port).await
+        let bridge = there.expect_link(&b.bridge)?.ifindex;
+        there.enslave(there.expect_link(&b.port)?.ifindex, bridge, &b.port).await
     }
 }
 
-pub(super) async fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
+pub(super) fn index_of(rtnl: &Rtnl, device: &str) -> Result<u32> {
     let missing = || std::io::Error::from_raw_os_error(nix::libc::ENODEV);
     let found =
-        rtnl.link(device).await?.ok_or_else(|| crate::kernel::Error::new("find link", device, missing()))?;
+        rtnl.link(device)?.ok_or_else(|| crate::kernel::Error::new("find link", device, missing()))?;
     Ok(found.ifindex)
 }

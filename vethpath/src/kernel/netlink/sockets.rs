@@ -13,9 +13,9 @@ use netlink_sys::{
 
 use crate::kernel::{Context, Netns, Result, netfilter};
 
-/// Requested receive buffer, in bytes. It holds the events of a whole lab coming up at once, or those of half a second in
-/// which a host floods its bridge with addresses.
-const RECEIVE_BUFFER: usize = 32 << 20;
+/// Requested receive buffer, in bytes, which the kernel doubles. It holds the events of a whole lab coming up at once, or
+/// of some tenths of a second in which a host floods its bridge with addresses.
+const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// Opens a blocking socket of `protocol` in `netns`.
 ///
