@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
+    ops::Range,
 };
 
 use log::warn;
 
 use super::{
     fdb::Fdb,
-    layout::{LabPort, Layout},
+    layout::Layout,
     netns_state::{Blocker, NetnsState},
 };
 use crate::{
@@ -63,18 +64,14 @@ impl Reader {
         })
     }
 
-    /// Reads links, the inner ends of the lab's ports (with counters for pairs that are `busy`), qdiscs, and the
-    /// programs on the ports. The kernel sends no event for some changes, such as those of GSO limits (`do_setlink`
-    /// in net/core/rtnetlink.c) and of programs attached by a link. Returns whether anything changed.
+    /// Reads links, qdiscs, and the programs on the ports. The kernel sends no event for some changes, such as those of
+    /// GSO limits (`do_setlink` in net/core/rtnetlink.c) and of programs attached by a link. Returns whether anything
+    /// changed.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read_links(&mut self, facts: &mut NetnsState, busy: impl Fn(u32) -> bool) -> Result<bool> {
+    pub fn read_links(&mut self, facts: &mut NetnsState) -> Result<bool> {
         let own = self.read_own_links(facts)?;
-        let busy_ends = self.read_inner_ends(facts, true, &busy)?;
-        let other_ends = self.read_inner_ends(facts, false, |pair| !busy(pair))?;
-        facts.largest_gso =
-            facts.inner.values().map(|inner| inner.gso).fold(GsoLimits::default(), GsoLimits::max);
         let of = |facts: &NetnsState| {
             let NetnsState { qdiscs, attached, foreign, xdp_attached, unreadable: unasked, .. } = facts;
             (qdiscs.clone(), attached.clone(), foreign.clone(), xdp_attached.clone(), unasked.clone())
@@ -85,7 +82,7 @@ impl Reader {
         self.clsact = self.read_qdiscs(facts);
         self.read_xdp_programs(facts);
         self.read_programs(facts);
-        Ok(own || busy_ends || other_ends || were_unread || before != of(facts))
+        Ok(own || were_unread || before != of(facts))
     }
 
     /// Reads the links of the namespace. A reply that is equal to the last one is not parsed. Returns whether
@@ -112,17 +109,34 @@ impl Reader {
         Ok(changed)
     }
 
-    /// Reads the inner ends of the pairs that are `wanted`. Returns whether anything changed.
-    fn read_inner_ends(
+    /// Reads the inner ends of the ports with these numbers in the layout, with counters for pairs that are `busy`.
+    /// Returns whether anything changed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_inner_ends(
         &mut self,
         facts: &mut NetnsState,
-        counting: bool,
-        wanted: impl Fn(u32) -> bool,
+        ports: Range<usize>,
+        busy: impl Fn(u32) -> bool,
     ) -> Result<bool> {
+        let ports = self.layout.ports.get(ports).unwrap_or_default();
+        let (busy, quiet): (Vec<_>, Vec<_>) = ports.iter().partition(|port| busy(port.counter));
+        let names = [(busy, true), (quiet, false)].map(|(ports, counting)| {
+            (ports.into_iter().map(|port| port.port.clone()).collect::<Vec<_>>(), counting)
+        });
+        let mut changed = false;
+        for (ports, counting) in names {
+            changed |= self.read_peers(facts, &ports, counting)?;
+        }
+        facts.largest_gso =
+            facts.inner.values().map(|inner| inner.gso).fold(GsoLimits::default(), GsoLimits::max);
+        Ok(changed)
+    }
+
+    fn read_peers(&mut self, facts: &mut NetnsState, ports: &[IfName], counting: bool) -> Result<bool> {
         let NetnsState { links, inner, .. } = facts;
-        let port = |port: &LabPort| links.named(port.port.as_str());
-        let ports = self.layout.ports.iter().filter(|port| wanted(port.counter));
-        let ports: Vec<&LinkFacts> = ports.filter_map(port).collect();
+        let ports: Vec<&LinkFacts> = ports.iter().filter_map(|port| links.named(port.as_str())).collect();
         let mut changed = false;
         for (port, peer) in ports.iter().zip(self.socket.peers(ports.iter().copied(), counting)?) {
             let Some(peer) = peer else {

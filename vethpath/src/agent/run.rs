@@ -45,6 +45,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 const MANY_EVENTS: u32 = 1000;
 const REST_PER_EVENT: Duration = Duration::from_micros(5);
 
+/// Inner ends that are read before events are processed again: half a millisecond.
+const POLL_BATCH: usize = 64;
+
 /// FDB entries that are refreshed before events are processed again: a millisecond.
 const REFRESH_BATCH: usize = 16;
 
@@ -243,7 +246,7 @@ impl Agent {
         let _ = self.redirected()?;
         for domain in &mut self.namespaces {
             *domain.dirty() = Dirty::all();
-            let _ = domain.poll(|_| false)?;
+            let _ = domain.poll()?;
         }
         self.renew_lease()
     }
@@ -328,6 +331,12 @@ impl Agent {
         }
         self.rest_until = Instant::now() + began.elapsed();
         Ok(())
+    }
+
+    /// Applies pending events, in the middle of longer work.
+    fn follow_events(&mut self) -> Result<(), Error> {
+        self.namespaces.iter_mut().try_for_each(BridgeNetns::drain_events)?;
+        self.write()
     }
 
     /// Brings the maps up to date with the known state. Never waits.
@@ -436,10 +445,17 @@ impl Agent {
             .iter()
             .filter_map(|(&pair, &frames)| self.loss_detector.is_busy(pair, frames).then_some(pair))
             .collect();
-        for domain in &mut self.namespaces {
-            if domain.poll(|pair| busy.contains(&pair))? {
-                self.event_log.overrun(domain.name(), self.maps.generation());
+        for number in 0..self.namespaces.len() {
+            let ports = self.namespaces[number].known().0.ports.len();
+            for first in (0..ports).step_by(POLL_BATCH) {
+                let ports = first..ports.min(first + POLL_BATCH);
+                self.namespaces[number].poll_inner_ends(ports, |pair| busy.contains(&pair))?;
+                self.follow_events()?;
             }
+            if self.namespaces[number].poll()? {
+                self.event_log.overrun(self.namespaces[number].name(), self.maps.generation());
+            }
+            self.follow_events()?;
         }
         self.event_log.record(reattach::filters(&self.directory, &self.topology, &mut self.namespaces));
         if !busy.is_empty() {
@@ -453,7 +469,7 @@ impl Agent {
             let due = self.namespaces[number].due(&self.maps);
             for some in due.chunks(REFRESH_BATCH) {
                 self.namespaces[number].refresh(some, &self.counters).await?;
-                self.write()?;
+                self.follow_events()?;
                 self.hold_lease().await?;
             }
         }

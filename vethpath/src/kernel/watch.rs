@@ -27,7 +27,7 @@ const BRIDGE_FAMILY: u8 = 7;
 
 /// Maximum number of datagrams per read, so that a burst of events cannot starve other work. The receive buffer holds
 /// fewer, so that a read returns every event that was sent before it.
-const BATCH: usize = 16_384;
+const BATCH: usize = 65_536;
 
 /// An event of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]

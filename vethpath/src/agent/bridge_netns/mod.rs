@@ -4,6 +4,7 @@ mod fdb_refresh;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     time::Instant,
 };
 
@@ -196,7 +197,8 @@ impl BridgeNetns {
             }
             if std::mem::take(&mut self.dirty.links) {
                 self.events_of_peers.drain()?;
-                self.dirty.ports |= self.reader.read_links(&mut self.state, |_| false)?;
+                self.dirty.ports |= self.reader.read_links(&mut self.state)?;
+                self.poll_inner_ends(0..self.reader.layout.ports.len(), |_| false)?;
                 self.resync_devices();
                 self.dirty.fdb |= self.state.own_macs() != *self.state.fdb.own();
             }
@@ -267,16 +269,24 @@ impl BridgeNetns {
         Ok(())
     }
 
-    /// Reads what the kernel sends no events for: limits of links, programs, packet sockets, rules, counters of the
-    /// inner ends of `busy` pairs. And what is dirty.
+    /// Reads the inner ends of the ports with these numbers in the layout, with counters for pairs that are `busy`.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn poll(&mut self, busy: impl Fn(u32) -> bool) -> Result<bool> {
-        let is_changed = std::mem::take(&mut self.dirty.links);
+    pub fn poll_inner_ends(&mut self, ports: Range<usize>, busy: impl Fn(u32) -> bool) -> Result<()> {
+        self.dirty.ports |= self.reader.read_inner_ends(&mut self.state, ports, busy)?;
+        Ok(())
+    }
+
+    /// Reads what else the kernel sends no events for: limits of links, programs, packet sockets, rules. And what is
+    /// dirty. Returns whether events were lost.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn poll(&mut self) -> Result<bool> {
         self.drain_events()?;
-        self.dirty.ports |= self.reader.read_links(&mut self.state, busy)?;
-        if is_changed || self.devices_unreadable {
+        self.dirty.ports |= self.reader.read_links(&mut self.state)?;
+        if self.devices_unreadable {
             self.resync_devices();
         }
         self.dirty.ports |= self.receivers_have_changed();
