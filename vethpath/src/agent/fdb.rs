@@ -25,6 +25,7 @@ pub struct Fdb {
     learned: HashMap<u32, usize>,
     flooding: BTreeSet<u32>,
     flooding_changed: bool,
+    is_incomplete: bool,
 }
 
 impl Fdb {
@@ -56,10 +57,22 @@ impl Fdb {
         self.flooding.contains(&port)
     }
 
+    /// Whether any port is flooding.
+    #[must_use]
+    pub fn is_any_flooding(&self) -> bool {
+        !self.flooding.is_empty()
+    }
+
     /// Whether the flooding ports have changed since the last call.
     #[must_use]
     pub fn take_flooding_changed(&mut self) -> bool {
         std::mem::take(&mut self.flooding_changed)
+    }
+
+    /// Whether a port has stopped flooding since the last call: entries behind it are missing here.
+    #[must_use]
+    pub fn take_is_incomplete(&mut self) -> bool {
+        std::mem::take(&mut self.is_incomplete)
     }
 
     /// Adds an entry, in place of the former one of that address on that bridge and in that VLAN. Returns whether the
@@ -114,7 +127,7 @@ impl Fdb {
         let learned = self.learned.entry(port).or_default();
         *learned = learned.saturating_sub(1);
         if *learned <= LEFT && self.flooding.remove(&port) {
-            self.flooding_changed = true;
+            (self.flooding_changed, self.is_incomplete) = (true, true);
         }
     }
 
@@ -132,14 +145,14 @@ impl Fdb {
         Self { own, flooding: self.flooding.clone(), ..Self::default() }
     }
 
-    /// Ends the dump: ports behind which few addresses are left do not flood. Returns whether there are any: the dump
-    /// has left their entries out.
-    pub fn complete(&mut self) -> bool {
+    /// Ends the dump: ports behind which few addresses are left do not flood. If there are any, the dump has left their
+    /// entries out.
+    pub fn complete(&mut self) {
         let learned = &self.learned;
         let few = self.flooding.extract_if(.., |port| learned.get(port).is_none_or(|count| *count <= LEFT));
-        let any = few.count() > 0;
-        self.flooding_changed |= any;
-        any
+        if few.count() > 0 {
+            (self.flooding_changed, self.is_incomplete) = (true, true);
+        }
     }
 
     /// The addresses whose entries differ in another database.
@@ -234,6 +247,7 @@ mod tests {
             assert!(!fdb.remove(&entry(FLOODER, number)));
         }
         assert!(!fdb.is_flooding(FLOODER) && fdb.take_flooding_changed());
+        assert!(fdb.take_is_incomplete(), "the other half is not kept");
     }
 
     #[test]
@@ -243,11 +257,13 @@ mod tests {
         let mut dump = fdb.emptied(fdb.own().clone());
         dump.extend((0..=MOST_LEARNED).map(|number| entry(FLOODER, number)));
         dump.extend([entry(HOME, 0xfff0)]);
-        assert!(!dump.complete() && dump.is_flooding(FLOODER));
+        dump.complete();
+        assert!(!dump.take_is_incomplete() && dump.is_flooding(FLOODER));
         assert_eq!(dump.macs().collect::<Vec<_>>(), [entry(HOME, 0xfff0).mac]);
         let mut dump = fdb.emptied(fdb.own().clone());
         dump.extend((0..LEFT).map(|number| entry(FLOODER, number)));
-        assert!(dump.complete() && !dump.is_flooding(FLOODER), "it has ended, and a dump is due");
+        dump.complete();
+        assert!(dump.take_is_incomplete() && !dump.is_flooding(FLOODER), "it has ended, and a dump is due");
         assert_eq!(dump.macs().count(), 0);
     }
 

@@ -36,6 +36,9 @@ pub const LEASE: Duration = Duration::from_secs(3);
 /// The object of errors.
 const MAP: &str = "a map";
 
+/// After so many grace periods in which something else was removed each time, an update waits for one.
+const MOST_ROUNDS: u32 = 4;
+
 /// This bit of the generation is set while the fast path is suspended. No entry has it.
 const SUSPENDED: u32 = 1 << 31;
 
@@ -63,6 +66,8 @@ pub struct MapSync {
     ports_wait: bool,
     /// Whether a port was removed since the last grace period began, and before that.
     port_removed: (bool, bool),
+    /// How many grace periods have ended while something was waiting for its place.
+    rounds_waited: u32,
     /// Entries by the stage that they are in, latest first. See the module's documentation.
     announced: Announced,
     in_grace_period: Option<Announced>,
@@ -115,6 +120,7 @@ impl MapSync {
             left_out: BTreeSet::new(),
             ports_wait: false,
             port_removed: (false, false),
+            rounds_waited: 0,
             announced: Announced::under(1),
             in_grace_period: None,
             after_grace_period: None,
@@ -137,9 +143,7 @@ impl MapSync {
         self.maps.stations.clear().doing("clear", MAP)?;
         (self.stations, self.foreign) = (BTreeMap::new(), 0);
         (self.waiting, self.left_out) = (BTreeSet::new(), BTreeSet::new());
-        self.begin_grace_period()?;
-        rcu::grace_period();
-        self.end_grace_period();
+        self.free_places();
         // Without entries, announcements are counted from the beginning.
         self.announced = Announced::under(1);
         (self.in_grace_period, self.after_grace_period, self.checked) = (None, None, None);
@@ -264,7 +268,8 @@ impl MapSync {
     pub fn apply(&mut self, desired: Desired) -> Result<()> {
         let Desired { ports, mut stations } = desired;
         if ports.is_some() {
-            let gone = self.stations.keys().filter(|address| !stations.contains_key(address));
+            let known = self.stations.keys().chain(&self.waiting).chain(&self.left_out);
+            let gone = known.filter(|address| !stations.contains_key(address));
             stations.extend(gone.map(|&address| (address, Entries::default())).collect::<Vec<_>>());
         }
         for (address, wanted) in &mut stations {
@@ -283,9 +288,20 @@ impl MapSync {
             self.maps.paths.insert(number, path, 0).doing("write", MAP)?;
         }
         self.written = self.paths.greatest();
+        if self.rounds_waited > MOST_ROUNDS {
+            self.free_places();
+        }
         // Others must leave room for the hosts' own addresses.
         let (own, others): (Vec<_>, Vec<_>) = stations.iter().partition(|(_, wanted)| wanted.is_own);
         own.into_iter().chain(others).try_for_each(|(address, wanted)| self.announce(*address, wanted))
+    }
+
+    /// Waits for a grace period, after which the places of all removed entries are free.
+    fn free_places(&mut self) {
+        rcu::grace_period();
+        self.maps.stations.free_places();
+        self.maps.sources.free_places();
+        (self.port_removed, self.rounds_waited) = ((false, false), 0);
     }
 
     /// Removes ports that are gone, replaces changed ones in place, and adds others. A port that stays must be known at
@@ -400,6 +416,8 @@ impl MapSync {
         self.maps.stations.end_grace_period();
         self.maps.sources.end_grace_period();
         self.port_removed.1 = false;
+        let is_waiting = self.ports_wait || !self.waiting.is_empty();
+        self.rounds_waited = if is_waiting { self.rounds_waited + 1 } else { 0 };
         let checked = self.checked.take();
         self.confirm_all(checked);
         self.after_grace_period = self.in_grace_period.take();
@@ -408,11 +426,11 @@ impl MapSync {
     /// Confirms the entries that were announced before the last grace period, so that programs use them. All events of
     /// that time must have been [applied](Self::apply). If this removed entries, another grace period is needed first.
     pub fn confirm(&mut self) {
-        let entries = self.after_grace_period.take();
+        let Some(entries) = self.after_grace_period.take() else { return };
         if self.maps.stations.has_removed() || self.maps.sources.has_removed() {
-            self.checked = entries;
+            self.checked = Some(entries);
         } else {
-            self.confirm_all(entries);
+            self.confirm_all(Some(entries));
         }
     }
 

@@ -5,7 +5,7 @@ use std::{
     ops::Deref,
 };
 
-use netlink_packet_route::link::BridgePortState;
+use netlink_packet_route::link::{BridgePortState, InfoBridge};
 
 use super::fdb::Fdb;
 use crate::{
@@ -144,9 +144,14 @@ impl NetnsState {
                     dirty.stations.insert(entry.mac);
                 }
                 dirty.ports |= self.fdb.take_flooding_changed();
+                dirty.fdb |= self.fdb.take_is_incomplete();
             }
             Event::Link(link) => {
-                if self.links.get(&link.ifindex) != Some(link) {
+                if !self.links.has(link) {
+                    let former = self.links.get(&link.ifindex);
+                    // Rules are evaluated with these options.
+                    dirty.rules |=
+                        former.map(netfilter_calls) != Some(netfilter_calls(link)) && link.bridge.is_some();
                     self.links.insert(link.ifindex, link.as_ref().clone());
                     dirty.ports = true;
                 }
@@ -172,6 +177,14 @@ impl NetnsState {
     }
 }
 
+/// The options by which a bridge calls netfilter.
+fn netfilter_calls(link: &LinkFacts) -> Vec<&InfoBridge> {
+    use InfoBridge as B;
+    let is_call =
+        |info: &&B| matches!(info, B::NfCallIpTables(_) | B::NfCallIp6Tables(_) | B::NfCallArpTables(_));
+    link.bridge.iter().flatten().filter(is_call).collect()
+}
+
 /// What is to be read again of a bridge namespace, and what of its known state the maps do not have yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
@@ -187,6 +200,8 @@ pub struct Dirty {
     pub ports: bool,
     /// Addresses whose entries have changed.
     pub stations: BTreeSet<[u8; 6]>,
+    /// Whether something was stale when the last grace period ended, and has not been read since.
+    pub unread_events: bool,
 }
 
 impl Dirty {
@@ -221,6 +236,12 @@ impl LinkTable {
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&LinkFacts> {
         self.by_index.get(self.indexes.get(name)?)
+    }
+
+    /// Whether a link is known like this, and by its name.
+    #[must_use]
+    pub fn has(&self, link: &LinkFacts) -> bool {
+        self.by_index.get(&link.ifindex) == Some(link) && self.indexes.get(&link.name) == Some(&link.ifindex)
     }
 
     /// Adds a link. Replaces one with its ifindex.

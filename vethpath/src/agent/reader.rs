@@ -101,7 +101,7 @@ impl Reader {
                 continue;
             }
             let link = link.read()?;
-            if facts.links.get(&ifindex) != Some(&link) {
+            if !facts.links.has(&link) {
                 facts.links.insert(ifindex, link);
                 changed = true;
             }
@@ -150,10 +150,9 @@ impl Reader {
                 continue;
             }
             let peer = peer.read()?;
-            if inner.get(&port.ifindex) != Some(&peer) {
-                inner.insert(port.ifindex, peer);
-                changed = true;
-            }
+            let known = inner.get(&port.ifindex);
+            changed |= known.is_none_or(|known| !known.is_equal_but_for_counters(&peer));
+            inner.insert(port.ifindex, peer);
         }
         // Otherwise the state of a removed port would be used for the next one with its ifindex.
         inner.retain(|ifindex, _| links.contains_key(ifindex));
@@ -161,17 +160,17 @@ impl Reader {
         Ok(changed)
     }
 
-    /// Dumps the FDB. Returns whether it is to be dumped again, as ports have stopped flooding.
+    /// Dumps the FDB.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn read_fdb(&self, facts: &NetnsState) -> Result<(Fdb, bool)> {
+    pub fn read_fdb(&self, facts: &NetnsState) -> Result<Fdb> {
         let mut fdb = facts.fdb.emptied(facts.own_macs());
         self.socket.fdb(|entry| {
             let _ = fdb.insert(entry);
         })?;
-        let is_again = fdb.complete();
-        Ok((fdb, is_again))
+        fdb.complete();
+        Ok(fdb)
     }
 
     /// Forgets the last reply about a link: an event has changed what is known of it.

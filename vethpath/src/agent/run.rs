@@ -42,11 +42,14 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Events beyond so many at once are followed by a rest of that length for each, which is longer than it takes to apply
 /// one.
-const MANY_EVENTS: u32 = 1000;
+const MANY_EVENTS: u32 = 16;
 const REST_PER_EVENT: Duration = Duration::from_micros(5);
 
 /// Inner ends that are read before events are processed again: half a millisecond.
 const POLL_BATCH: usize = 64;
+
+/// How often everything is read at the start while events are lost. Then the loop goes on with that.
+const MOST_READS: usize = 4;
 
 /// FDB entries that are refreshed before events are processed again: a millisecond.
 const REFRESH_BATCH: usize = 16;
@@ -179,7 +182,7 @@ impl Agent {
         let mut hangup = receive(SignalKind::hangup())?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.resync().await?;
+        self.resync()?;
         loop {
             // After a failure, only a tick updates the maps.
             let is_sound = self.failure.is_none();
@@ -198,11 +201,12 @@ impl Agent {
                 events = next_events(&mut self.namespaces, self.deaf_until), if is_sound => match events {
                     Ok(count) => {
                         self.deaf_until = Instant::now() + REST_PER_EVENT * count.saturating_sub(MANY_EVENTS);
-                        Ok(())
+                        // A namespace with many events must not keep others waiting.
+                        self.drain_events()
                     }
                     Err(error) => Err(error.into()),
                 },
-                () = sleep_until(self.rest_until.into()), if is_sound && is_stale => self.read_dirty().await,
+                () = sleep_until(self.rest_until.into()), if is_sound && is_stale => self.read_dirty(),
                 () = module_loaded(&mut self.modules), if is_sound => {
                     self.namespaces.iter_mut().for_each(|domain| domain.dirty().rules = true);
                     Ok(())
@@ -307,10 +311,15 @@ impl Agent {
     }
 
     /// Reads everything from scratch. No frame is fast meanwhile.
-    async fn resync(&mut self) -> Result<(), Error> {
+    fn resync(&mut self) -> Result<(), Error> {
         self.maps.suspend();
         self.namespaces.iter_mut().for_each(|domain| *domain.dirty() = Dirty::all());
-        self.read_dirty().await?;
+        for _ in 0..MOST_READS {
+            self.read_dirty()?;
+            if !self.namespaces.iter_mut().any(|domain| domain.dirty().overrun) {
+                break;
+            }
+        }
         self.write()?;
         self.renew_lease()?;
         self.settled = true;
@@ -318,7 +327,7 @@ impl Agent {
     }
 
     /// Reads what is dirty. What events have told is written first.
-    async fn read_dirty(&mut self) -> Result<(), Error> {
+    fn read_dirty(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         for number in 0..self.namespaces.len() {
             if !self.namespaces[number].dirty().is_stale() {
@@ -335,7 +344,7 @@ impl Agent {
 
     /// Applies pending events, in the middle of longer work.
     fn follow_events(&mut self) -> Result<(), Error> {
-        self.namespaces.iter_mut().try_for_each(BridgeNetns::drain_events)?;
+        self.drain_events()?;
         self.write()
     }
 
@@ -370,8 +379,8 @@ impl Agent {
             self.maps.resume();
         }
         self.event_log.record(self.namespaces.iter_mut().flat_map(BridgeNetns::take_events));
-        // What is being read may take back what events seem to tell.
-        if self.namespaces.iter_mut().any(|domain| domain.dirty().is_stale()) {
+        // What was stale at the end of the grace period may show that an announced entry is wrong.
+        if self.namespaces.iter_mut().any(|domain| domain.dirty().unread_events) {
             return Ok(());
         }
         self.maps.confirm();
@@ -379,7 +388,9 @@ impl Agent {
             self.maps.begin_grace_period()?;
             self.grace_periods.begin();
         }
-        if std::mem::take(&mut self.is_unlogged) {
+        // What is being read may take back what events seem to tell.
+        let is_stale = self.namespaces.iter_mut().any(|domain| domain.dirty().is_stale());
+        if !is_stale && std::mem::take(&mut self.is_unlogged) {
             self.log_snapshot();
         }
         Ok(())
@@ -389,6 +400,14 @@ impl Agent {
     fn end_grace_period(&mut self) -> Result<(), Error> {
         self.maps.end_grace_period();
         self.retry(MapSync::waiting);
+        self.drain_events()?;
+        for domain in &mut self.namespaces {
+            domain.dirty().unread_events = domain.dirty().is_stale();
+        }
+        Ok(())
+    }
+
+    fn drain_events(&mut self) -> Result<(), Error> {
         Ok(self.namespaces.iter_mut().try_for_each(BridgeNetns::drain_events)?)
     }
 
@@ -432,7 +451,7 @@ impl Agent {
             self.failure = None;
             info!("the agent goes on");
         }
-        self.hold_lease().await?;
+        self.hold_lease()?;
         let gone: Vec<_> = self.namespaces.extract_if(.., |domain| domain.is_gone()).collect();
         self.event_log.record(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
         self.is_unwritten |= !gone.is_empty();
@@ -470,7 +489,7 @@ impl Agent {
             for some in due.chunks(REFRESH_BATCH) {
                 self.namespaces[number].refresh(some, &self.counters).await?;
                 self.follow_events()?;
-                self.hold_lease().await?;
+                self.hold_lease()?;
             }
         }
         self.event_log.tick();
@@ -482,9 +501,9 @@ impl Agent {
     }
 
     /// Renews the lease. If it has expired, the agent was stopped or starved, and the maps are as old as that.
-    async fn hold_lease(&mut self) -> Result<(), Error> {
+    fn hold_lease(&mut self) -> Result<(), Error> {
         if self.maps.lease_has_run_out(self.now_ns()?) {
-            return self.resync().await;
+            return self.resync();
         }
         self.renew_lease()
     }

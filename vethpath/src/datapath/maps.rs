@@ -279,6 +279,11 @@ impl<V: Entry<Key: Pod> + Pod, M: BorrowMut<MapData>> Table<V, M> {
         self.leaving = Places::default();
     }
 
+    /// Called when a grace period has passed since the last removal.
+    pub fn free_places(&mut self) {
+        (self.removed, self.leaving) = (Places::default(), Places::default());
+    }
+
     /// Clears the mark of an entry whose announcement number is at most `confirmed`, so that programs need not check
     /// whether it is confirmed. An entry in the hash map keeps its mark, since an update by system call could overwrite
     /// a concurrent write by a program.

@@ -121,6 +121,13 @@ impl LinkFacts {
         facts
     }
 
+    /// Whether nothing but counters differs.
+    #[must_use]
+    pub fn is_equal_but_for_counters(&self, other: &Self) -> bool {
+        let Self { sent, received, dropped, refused, .. } = *other;
+        Self { sent, received, dropped, refused, ..self.clone() } == *other
+    }
+
     /// The same with all counters zero.
     #[must_use]
     pub fn without_counters(self) -> Self {
@@ -174,7 +181,7 @@ impl LinkFacts {
     }
 }
 
-/// Whether an attribute of a bridge changes continuously by itself.
+/// Whether an attribute of a bridge changes continuously by itself, or with each address that it learns.
 fn is_timer(attribute: &InfoBridge) -> bool {
     matches!(
         attribute,
@@ -183,6 +190,7 @@ fn is_timer(attribute: &InfoBridge) -> bool {
             | InfoBridge::TopologyChangeTimer(_)
             | InfoBridge::GcTimer(_)
             | InfoBridge::MulticastQuerierState(_)
+            | InfoBridge::FdbNLearned(_)
     )
 }
 

@@ -5,7 +5,7 @@ mod fdb_refresh;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use log::warn;
@@ -29,6 +29,9 @@ use crate::{
     state::events::Kind,
     topology::{Bridge, IfName, Masquerade, Place, Topology},
 };
+
+/// How often the FDB is dumped while a port floods it.
+const RECOUNT: Duration = Duration::from_secs(30);
 
 /// A bridge namespace.
 pub struct BridgeNetns {
@@ -56,6 +59,7 @@ pub struct BridgeNetns {
     dirty: Dirty,
     /// Whether the last attempt to read device features failed.
     devices_unreadable: bool,
+    last_dump: Instant,
 }
 
 impl BridgeNetns {
@@ -89,6 +93,7 @@ impl BridgeNetns {
             refresher: Refresher::default(),
             dirty: Dirty::all(),
             devices_unreadable: false,
+            last_dump: Instant::now(),
         })
     }
 
@@ -105,7 +110,8 @@ impl BridgeNetns {
         self.own_tables = own_tables(topology, &self.place);
         self.reader.layout = Layout::of(topology, self.reader.layout.domain, &self.place);
         self.state.losing.retain(|pair| self.reader.layout.ports.iter().any(|port| port.counter == *pair));
-        (self.dirty.links, self.dirty.rules, self.dirty.ports) = (true, true, true);
+        (self.dirty.links, self.dirty.ports) = (true, true);
+        self.scan_interference();
     }
 
     /// The name of the namespace in events.
@@ -184,35 +190,32 @@ impl BridgeNetns {
     }
 
     /// Reads what is dirty; everything, if events were lost. Events that arrive meanwhile are older than what is read,
-    /// or repeat it: they are applied before the state is used. Returns whether events were lost.
+    /// or repeat it: they are applied before the state is used, and may make something dirty again. Returns whether
+    /// events were lost.
     ///
     /// # Errors
     /// The kernel refuses. What is dirty is then unknown.
     pub fn read_dirty(&mut self) -> Result<bool> {
-        let mut have_lost = false;
-        loop {
-            if std::mem::take(&mut self.dirty.overrun) {
-                have_lost = true;
-                self.dirty = Dirty::all();
-            }
-            if std::mem::take(&mut self.dirty.links) {
-                self.events_of_peers.drain()?;
-                self.dirty.ports |= self.reader.read_links(&mut self.state)?;
-                self.poll_inner_ends(0..self.reader.layout.ports.len(), |_| false)?;
-                self.resync_devices();
-                self.dirty.fdb |= self.state.own_macs() != *self.state.fdb.own();
-            }
-            if std::mem::take(&mut self.dirty.fdb) {
-                self.read_fdb()?;
-            }
-            if std::mem::take(&mut self.dirty.rules) {
-                self.scan_interference();
-            }
-            self.drain_events()?;
-            if !self.dirty.overrun {
-                return Ok(have_lost);
-            }
+        let have_lost = std::mem::take(&mut self.dirty.overrun);
+        if have_lost {
+            self.dirty = Dirty::all();
         }
+        if std::mem::take(&mut self.dirty.links) {
+            self.events_of_peers.drain()?;
+            self.dirty.ports |= self.reader.read_links(&mut self.state)?;
+            self.poll_inner_ends(0..self.reader.layout.ports.len(), |_| false)?;
+            self.resync_devices();
+            self.dirty.fdb |= self.state.own_macs() != *self.state.fdb.own();
+        }
+        if std::mem::take(&mut self.dirty.fdb) {
+            self.read_fdb()?;
+        }
+        if std::mem::take(&mut self.dirty.rules) {
+            self.scan_interference();
+        }
+        self.drain_events()?;
+        self.dirty.unread_events = false;
+        Ok(have_lost)
     }
 
     fn scan_interference(&mut self) {
@@ -259,13 +262,15 @@ impl BridgeNetns {
     /// for which no event follows. So a dump during which that may have happened is repeated a second later.
     fn read_fdb(&mut self) -> Result<()> {
         self.drain_events()?;
-        let (fdb, is_again) = self.reader.read_fdb(&self.state)?;
+        let fdb = self.reader.read_fdb(&self.state)?;
         let former = std::mem::replace(&mut self.state.fdb, fdb);
         self.dirty.stations.extend(former.differing(&self.state.fdb));
         self.dirty.ports |= self.state.fdb.take_flooding_changed();
+        self.dirty.fdb = self.state.fdb.take_is_incomplete();
         let meanwhile = self.events_here.drain()?;
         self.apply_events(&meanwhile);
-        self.dirty.fdb = is_again || meanwhile.iter().any(|event| !matches!(event, Event::Learned(_)));
+        self.last_dump = Instant::now();
+        self.dirty.fdb |= meanwhile.iter().any(|event| !matches!(event, Event::Learned(_)));
         Ok(())
     }
 
@@ -290,6 +295,8 @@ impl BridgeNetns {
             self.resync_devices();
         }
         self.dirty.ports |= self.receivers_have_changed();
+        // Counts of addresses behind flooding ports drift.
+        self.dirty.fdb |= self.state.fdb.is_any_flooding() && self.last_dump.elapsed() > RECOUNT;
         self.scan_interference();
         self.read_dirty()
     }
