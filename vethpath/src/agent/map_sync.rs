@@ -1,14 +1,8 @@
 //! Applies the desired state to the maps.
 //!
 //! Entries that are gone or have changed are removed at once. Programs may use them until a grace period is over, and
-//! their places are not written before ([`Table`]). New entries are *announced*, and used by programs once they are
-//! *confirmed*. A station may move while its entry is written, and no program can then mark it as away. So:
-//!
-//! 1. A new entry is written as unconfirmed.
-//! 2. After a grace period, the bridge has learned from every frame that a program saw before, and sent its events.
-//! 3. These are applied: entries that they show to be wrong are removed.
-//! 4. If any entry was removed, after another grace period no program uses it.
-//! 5. The others are confirmed.
+//! their places are not written before ([`Table`]). New entries are announced, and confirmed later: see
+//! [`Announcements`].
 //!
 //! Nothing here waits. Whoever calls [`MapSync::begin_grace_period`] waits for one, and calls
 //! [`MapSync::end_grace_period`].
@@ -19,9 +13,10 @@ use std::{
 };
 
 use aya::Pod;
-use vethpath_common::{Config, Entry, NOT_THERE, Source, SourceKey, StationKey};
+use vethpath_common::{Config, Entry, NOT_THERE, Source, SourceKey};
 
 use super::{
+    announcements::{Announced, Announcements},
     desired::{Address, Desired, Entries, Ports},
     segments::Paths,
 };
@@ -68,30 +63,7 @@ pub struct MapSync {
     port_removed: (bool, bool),
     /// How many grace periods have ended while something was waiting for its place.
     rounds_waited: u32,
-    /// Entries by the stage that they are in, latest first. See the module's documentation.
-    announced: Announced,
-    in_grace_period: Option<Announced>,
-    after_grace_period: Option<Announced>,
-    checked: Option<Announced>,
-}
-
-/// Entries that were written as [unconfirmed](vethpath_common::UNCONFIRMED).
-struct Announced {
-    /// The number of the announcement. Earlier ones have smaller numbers.
-    number: u32,
-    stations: Vec<StationKey>,
-    sources: Vec<SourceKey>,
-}
-
-impl Announced {
-    /// No entries yet.
-    fn under(number: u32) -> Self {
-        Self { number, stations: Vec::new(), sources: Vec::new() }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.stations.is_empty() && self.sources.is_empty()
-    }
+    announcements: Announcements,
 }
 
 impl MapSync {
@@ -121,10 +93,7 @@ impl MapSync {
             ports_wait: false,
             port_removed: (false, false),
             rounds_waited: 0,
-            announced: Announced::under(1),
-            in_grace_period: None,
-            after_grace_period: None,
-            checked: None,
+            announcements: Announcements::default(),
         };
         sync.start_over()?;
         Ok(sync)
@@ -145,8 +114,7 @@ impl MapSync {
         (self.waiting, self.left_out) = (BTreeSet::new(), BTreeSet::new());
         self.free_places();
         // Without entries, announcements are counted from the beginning.
-        self.announced = Announced::under(1);
-        (self.in_grace_period, self.after_grace_period, self.checked) = (None, None, None);
+        self.announcements = Announcements::default();
         self.config.confirmed = 0;
         self.write_config();
         Ok(())
@@ -342,7 +310,8 @@ impl MapSync {
             is_full |= wanted.len() > before;
         } else {
             let Maps { stations, sources, .. } = &mut self.maps;
-            let Announced { number, stations: new_stations, sources: new_sources } = &mut self.announced;
+            let Announced { number, stations: new_stations, sources: new_sources } =
+                self.announcements.latest();
             let added = [
                 announce(stations, &mut now.stations, &wanted.stations, *number, new_stations)?,
                 announce(sources, &mut now.sources, &wanted.sources, *number, new_sources)?,
@@ -385,8 +354,7 @@ impl MapSync {
     #[must_use]
     pub fn needs_grace_period(&self) -> bool {
         let Maps { stations, sources, .. } = &self.maps;
-        !self.announced.is_empty()
-            || self.checked.is_some()
+        self.announcements.need_grace_period()
             || self.port_removed.0
             || stations.has_removed()
             || sources.has_removed()
@@ -400,15 +368,10 @@ impl MapSync {
         self.maps.stations.begin_grace_period();
         self.maps.sources.begin_grace_period();
         self.port_removed = (false, self.port_removed.0);
-        if !self.announced.is_empty() {
-            let exhausted = || {
-                let cause = std::io::Error::other("the number is exhausted");
-                Error::new("number", "an announcement", cause)
-            };
-            let next = self.announced.number.checked_add(1).ok_or_else(exhausted)?;
-            self.in_grace_period = Some(std::mem::replace(&mut self.announced, Announced::under(next)));
-        }
-        Ok(())
+        self.announcements.begin_grace_period().ok_or_else(|| {
+            let cause = std::io::Error::other("the number is exhausted");
+            Error::new("number", "an announcement", cause)
+        })
     }
 
     /// Called when the grace period is over.
@@ -418,20 +381,16 @@ impl MapSync {
         self.port_removed.1 = false;
         let is_waiting = self.ports_wait || !self.waiting.is_empty();
         self.rounds_waited = if is_waiting { self.rounds_waited + 1 } else { 0 };
-        let checked = self.checked.take();
-        self.confirm_all(checked);
-        self.after_grace_period = self.in_grace_period.take();
+        let entries = self.announcements.end_grace_period();
+        self.confirm_all(entries);
     }
 
     /// Confirms the entries that were announced before the last grace period, so that programs use them. All events of
     /// that time must have been [applied](Self::apply). If this removed entries, another grace period is needed first.
     pub fn confirm(&mut self) {
-        let Some(entries) = self.after_grace_period.take() else { return };
-        if self.maps.stations.has_removed() || self.maps.sources.has_removed() {
-            self.checked = Some(entries);
-        } else {
-            self.confirm_all(Some(entries));
-        }
+        let has_removed = self.maps.stations.has_removed() || self.maps.sources.has_removed();
+        let entries = self.announcements.check(has_removed);
+        self.confirm_all(entries);
     }
 
     fn confirm_all(&mut self, entries: Option<Announced>) {
@@ -445,16 +404,13 @@ impl MapSync {
     /// The number under which everything that is known will have been announced.
     #[must_use]
     pub fn last_announcement(&self) -> u32 {
-        self.announced.number + u32::from(self.ports_wait || !self.waiting.is_empty())
+        self.announcements.number() + u32::from(self.ports_wait || !self.waiting.is_empty())
     }
 
     /// The number up to which everything that was announced is confirmed.
     #[must_use]
     pub fn confirmed(&self) -> u32 {
-        let stages = [&self.checked, &self.after_grace_period, &self.in_grace_period];
-        let first = stages.into_iter().flatten().map(|entries| entries.number).next();
-        let announced = (!self.announced.is_empty()).then_some(self.announced.number);
-        first.or(announced).map_or(self.announced.number, |number| number - 1)
+        self.announcements.confirmed()
     }
 
     /// Sets the current generation in all entries.

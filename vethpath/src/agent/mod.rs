@@ -3,6 +3,7 @@
 //! Data flow: kernel events and dumps (`netns_state`) -> what the maps should hold (`desired`, pure) -> the maps
 //! (`map_sync`). Changes are logged (`diff`, pure; `event_log`). Without the agent (`run`), the lease expires.
 
+mod announcements;
 mod bridge_netns;
 mod desired;
 mod diff;

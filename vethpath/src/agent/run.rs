@@ -11,7 +11,7 @@ use futures_util::future::select_all;
 use log::{info, warn};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep_until},
+    time::{MissedTickBehavior, interval_at, sleep_until},
 };
 
 use super::{
@@ -180,9 +180,10 @@ impl Agent {
         let mut terminate = receive(SignalKind::terminate())?;
         let mut interrupt = receive(SignalKind::interrupt())?;
         let mut hangup = receive(SignalKind::hangup())?;
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.resync()?;
+        // Everything has just been read.
+        let mut tick = interval_at((Instant::now() + TICK).into(), TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // After a failure, only a tick updates the maps.
             let is_sound = self.failure.is_none();
