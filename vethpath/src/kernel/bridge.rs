@@ -34,7 +34,7 @@ impl Rtnl {
         if let Some(mtu) = bridge.mtu {
             message = message.mtu(mtu);
         }
-        self.handle.link().add(message.build()).execute().await.doing("make bridge", &bridge.name)
+        self.handle()?.link().add(message.build()).execute().await.doing("make bridge", &bridge.name)
     }
 
     /// Sets one option of an existing bridge, and leaves all others.
@@ -56,7 +56,7 @@ impl Rtnl {
         let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(InfoData::Bridge(vec![info]))];
         let message = LinkUnspec::new_with_index(ifindex);
         let message = message.append_extra_attribute(LinkAttribute::LinkInfo(info)).build();
-        self.handle.link().change(message).execute().await.doing("set an option of bridge", name)
+        self.handle()?.link().change(message).execute().await.doing("set an option of bridge", name)
     }
 }
 
@@ -82,10 +82,10 @@ impl UnknownDefaults {
         let netns = Netns::create("unknown attributes")?;
         let rtnl = Rtnl::open(&netns)?;
         let message = LinkBridge::new(BRIDGE).build();
-        rtnl.handle.link().add(message).execute().await.doing("make bridge", BRIDGE)?;
+        rtnl.handle()?.link().add(message).execute().await.doing("make bridge", BRIDGE)?;
         let bridge = rtnl.link(BRIDGE)?.unwrap_or_default();
         let message = LinkVeth::new(PORT, PEER).controller(bridge.ifindex).build();
-        rtnl.handle.link().add(message).execute().await.doing("make veth pair", PORT)?;
+        rtnl.handle()?.link().add(message).execute().await.doing("make veth pair", PORT)?;
         let port = rtnl.link(PORT)?.unwrap_or_default();
         let (options, attributes) = (bridge.bridge.unwrap_or_default(), port.port.unwrap_or_default());
         let unknown_option = |option| match option {

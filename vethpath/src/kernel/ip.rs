@@ -32,7 +32,7 @@ impl Rtnl {
     /// # Errors
     /// The kernel refuses.
     pub async fn add_address(&self, ifindex: u32, address: IpNet) -> Result<()> {
-        let mut request = self.handle.address().add(ifindex, address.addr(), address.prefix_len());
+        let mut request = self.handle()?.address().add(ifindex, address.addr(), address.prefix_len());
         if address.addr().is_ipv6() {
             request.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
@@ -55,7 +55,7 @@ impl Rtnl {
         };
         (message.header.prefix_len, message.header.index) = (address.prefix_len(), ifindex);
         message.attributes.push(AddressAttribute::Local(address.addr()));
-        match self.handle.address().del(message).execute().await.doing("remove address", address) {
+        match self.handle()?.address().del(message).execute().await.doing("remove address", address) {
             Err(error) if error.is_missing() || error.is_unassigned() => Ok(()),
             other => other,
         }
@@ -189,7 +189,7 @@ impl Rtnl {
     /// The kernel refuses.
     pub async fn delete_route(&self, route: &Route) -> Result<()> {
         match self
-            .handle
+            .handle()?
             .route()
             .del(route_message(route)?)
             .execute()

@@ -2,7 +2,7 @@
 //! [`RouteSocket`]: names and aliases may contain any bytes, and rtnetlink drops a reply that it cannot parse, so that its
 //! request waits forever.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rtnetlink::{Handle, LinkUnspec};
 
@@ -11,32 +11,43 @@ use crate::topology::{IfName, Mac};
 
 /// Requests to the kernel about one namespace. Cheap to clone.
 #[derive(Clone)]
-pub struct Rtnl {
-    pub(super) handle: Handle,
-    socket: Arc<RouteSocket>,
+pub struct Rtnl(Arc<Inner>);
+
+struct Inner {
+    socket: RouteSocket,
+    /// The connection, from the first change on.
+    handle: OnceLock<Handle>,
 }
 
 impl Rtnl {
-    /// Connects to `netns`. Must be called in a tokio runtime, which then runs the connection.
+    /// Connects to `netns`. Changes must be requested in a tokio runtime, which then runs the connection.
     ///
     /// # Errors
     /// No socket can be opened there.
     pub fn open(netns: &Netns) -> Result<Self> {
-        let (connection, handle, _) = rtnetlink::from_socket(sockets::route(netns, &[])?);
+        Ok(Self(Arc::new(Inner { socket: RouteSocket::open(netns)?, handle: OnceLock::new() })))
+    }
+
+    /// The connection for changes. Most namespaces of a lab that is up are only read.
+    pub(super) fn handle(&self) -> Result<Handle> {
+        if let Some(handle) = self.0.handle.get() {
+            return Ok(handle.clone());
+        }
+        let (connection, handle, _) = rtnetlink::from_socket(sockets::route(self.netns(), &[])?);
         tokio::spawn(connection);
-        Ok(Self { handle, socket: Arc::new(RouteSocket::open(netns)?) })
+        Ok(self.0.handle.get_or_init(|| handle).clone())
     }
 
     /// For dumps and batches in the same namespace.
     #[must_use]
     pub fn socket(&self) -> &RouteSocket {
-        &self.socket
+        &self.0.socket
     }
 
     /// The namespace it is connected to.
     #[must_use]
     pub fn netns(&self) -> &Netns {
-        self.socket.netns()
+        self.0.socket.netns()
     }
 
     /// Marks a link as ours, and adds an alternative name for users.
@@ -46,9 +57,9 @@ impl Rtnl {
     /// The link is gone, or the alternative name is taken.
     pub async fn mark(&self, ifindex: u32, mark: &str, altname: Option<&str>) -> Result<()> {
         let message = LinkUnspec::new_with_index(ifindex).alias(mark).build();
-        self.handle.link().set(message).execute().await.doing("mark link", mark)?;
+        self.handle()?.link().set(message).execute().await.doing("mark link", mark)?;
         if let Some(altname) = altname {
-            self.handle
+            self.handle()?
                 .link()
                 .property_add(ifindex)
                 .alt_ifname(&[altname])
@@ -64,7 +75,7 @@ impl Rtnl {
     /// # Errors
     /// The link is gone, or the kernel refuses.
     pub async fn set_up(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
-        self.handle
+        self.handle()?
             .link()
             .set(LinkUnspec::new_with_index(ifindex).up().build())
             .execute()
@@ -78,7 +89,7 @@ impl Rtnl {
     /// The link is gone, or the kernel refuses.
     pub async fn set_down(&self, ifindex: u32, name: impl std::fmt::Display) -> Result<()> {
         let message = LinkUnspec::new_with_index(ifindex).down().build();
-        self.handle.link().set(message).execute().await.doing("take down", name)
+        self.handle()?.link().set(message).execute().await.doing("take down", name)
     }
 
     /// Sets the MAC of a link. A veth and a bridge stay up meanwhile (`IFF_LIVE_ADDR_CHANGE`).
@@ -87,7 +98,7 @@ impl Rtnl {
     /// The link is gone, or the kernel refuses.
     pub async fn set_mac(&self, ifindex: u32, mac: Mac, name: impl std::fmt::Display) -> Result<()> {
         let message = LinkUnspec::new_with_index(ifindex).address(mac.bytes().to_vec()).build();
-        self.handle.link().set(message).execute().await.doing("set the MAC of", name)
+        self.handle()?.link().set(message).execute().await.doing("set the MAC of", name)
     }
 
     /// Sets the MTU of a link, in bytes.
@@ -96,7 +107,7 @@ impl Rtnl {
     /// The link is gone, or cannot have that MTU.
     pub async fn set_mtu(&self, ifindex: u32, mtu: u32, name: impl std::fmt::Display) -> Result<()> {
         let message = LinkUnspec::new_with_index(ifindex).mtu(mtu).build();
-        self.handle.link().set(message).execute().await.doing("set the MTU of", name)
+        self.handle()?.link().set(message).execute().await.doing("set the MTU of", name)
     }
 
     /// Makes a link a port of a bridge.
@@ -105,7 +116,7 @@ impl Rtnl {
     /// The link or the bridge is gone, or the bridge is full.
     pub async fn enslave(&self, ifindex: u32, bridge: u32, name: impl std::fmt::Display) -> Result<()> {
         let message = LinkUnspec::new_with_index(ifindex).controller(bridge).build();
-        self.handle.link().set(message).execute().await.doing("add to its bridge", name)
+        self.handle()?.link().set(message).execute().await.doing("add to its bridge", name)
     }
 
     /// The link of this name (or alternative name), if it exists.
@@ -113,7 +124,7 @@ impl Rtnl {
     /// # Errors
     /// The kernel refuses for another reason than that it does not exist.
     pub fn link(&self, name: &str) -> Result<Option<LinkFacts>> {
-        self.socket.link(name)
+        self.0.socket.link(name)
     }
 
     /// The link of this name, which must exist.
