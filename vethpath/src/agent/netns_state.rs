@@ -7,7 +7,7 @@ use std::{
 
 use netlink_packet_route::link::{BridgePortState, InfoBridge};
 
-use super::fdb::Fdb;
+use super::{fdb::Fdb, layout::Layout};
 use crate::{
     kernel::{GsoLimits, LinkFacts, PortAttribute, UnknownDefaults, watch::Event, xdp::Ready},
     topology::IfName,
@@ -99,6 +99,13 @@ impl NetnsState {
     #[must_use]
     pub fn own_macs(&self) -> HashSet<[u8; 6]> {
         self.inner.values().filter_map(|inner| inner.mac).collect()
+    }
+
+    /// The options by which the lab's bridges call netfilter.
+    #[must_use]
+    pub fn netfilter_calls(&self, layout: &Layout) -> Vec<Vec<InfoBridge>> {
+        let of_link = |link: &LinkFacts| netfilter_calls(link).into_iter().cloned().collect();
+        layout.bridges.iter().map(|bridge| self.link(&bridge.name).map(of_link).unwrap_or_default()).collect()
     }
 
     /// Whether a port's inner end is in the port's own namespace.

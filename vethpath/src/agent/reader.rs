@@ -149,8 +149,13 @@ impl Reader {
             {
                 continue;
             }
-            let peer = peer.read()?;
+            let mut peer = peer.read()?;
             let known = inner.get(&port.ifindex);
+            if let Some(known) = known.filter(|known| !counting && known.ifindex == peer.ifindex) {
+                // A loss is detected by the counters that were read last.
+                (peer.sent, peer.received) = (known.sent, known.received);
+                (peer.dropped, peer.refused) = (known.dropped, known.refused);
+            }
             changed |= known.is_none_or(|known| !known.is_equal_but_for_counters(&peer));
             inner.insert(port.ifindex, peer);
         }

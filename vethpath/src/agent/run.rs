@@ -476,6 +476,7 @@ impl Agent {
                 self.event_log.overrun(self.namespaces[number].name(), self.maps.generation());
             }
             self.follow_events()?;
+            self.hold_lease()?;
         }
         self.event_log.record(reattach::filters(&self.directory, &self.topology, &mut self.namespaces));
         if !busy.is_empty() {

@@ -162,7 +162,6 @@ impl BridgeNetns {
         let now = Instant::now();
         for event in events {
             match event {
-                Event::Learned(entry) => self.refresher.learned((entry.bridge, entry.mac), now),
                 Event::Link(link) => self.reader.forget_reply(link.ifindex),
                 Event::Port { ifindex, .. } | Event::Released { ifindex } | Event::Gone { ifindex } => {
                     self.reader.forget_reply(*ifindex);
@@ -170,6 +169,12 @@ impl BridgeNetns {
                 _ => {}
             }
             self.state.apply_event(event, &mut self.dirty);
+            // Entries that are not kept are never refreshed.
+            if let Event::Learned(entry) = event
+                && self.state.fdb.get(entry.bridge, entry.mac, entry.vlan) == Some(entry)
+            {
+                self.refresher.learned((entry.bridge, entry.mac), now);
+            }
         }
     }
 
@@ -202,7 +207,9 @@ impl BridgeNetns {
         }
         if std::mem::take(&mut self.dirty.links) {
             self.events_of_peers.drain()?;
+            let before = self.state.netfilter_calls(&self.reader.layout);
             self.dirty.ports |= self.reader.read_links(&mut self.state)?;
+            self.dirty.rules |= before != self.state.netfilter_calls(&self.reader.layout);
             self.poll_inner_ends(0..self.reader.layout.ports.len(), |_| false)?;
             self.resync_devices();
             self.dirty.fdb |= self.state.own_macs() != *self.state.fdb.own();
