@@ -224,7 +224,7 @@ impl Dirty {
         self.overrun || self.links || self.rules
     }
 
-    /// Whether something may be forbidden of which no event tells what it is.
+    /// Whether anything may have changed, without an event that says what.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         self.overrun || self.rules

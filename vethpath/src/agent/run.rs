@@ -187,7 +187,7 @@ impl Agent {
         loop {
             // After a failure, only a tick updates the maps.
             let is_sound = self.failure.is_none();
-            let is_stale = self.namespaces.iter_mut().any(|domain| domain.dirty().is_stale());
+            let is_stale = self.is_any(Dirty::is_stale);
             let done = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok(()),
@@ -209,7 +209,7 @@ impl Agent {
                 },
                 () = sleep_until(self.rest_until.into()), if is_sound && is_stale => self.read_dirty(),
                 () = module_loaded(&mut self.modules), if is_sound => {
-                    self.namespaces.iter_mut().for_each(|domain| domain.dirty().rules = true);
+                    self.namespaces.iter_mut().for_each(|domain| domain.dirty_mut().rules = true);
                     Ok(())
                 }
                 // Last: clients, however many, must not delay events.
@@ -250,7 +250,7 @@ impl Agent {
         }
         let _ = self.redirected()?;
         for domain in &mut self.namespaces {
-            *domain.dirty() = Dirty::all();
+            *domain.dirty_mut() = Dirty::all();
             let _ = domain.poll()?;
         }
         self.renew_lease()
@@ -314,10 +314,10 @@ impl Agent {
     /// Reads everything from scratch. No frame is fast meanwhile.
     fn resync(&mut self) -> Result<(), Error> {
         self.maps.suspend();
-        self.namespaces.iter_mut().for_each(|domain| *domain.dirty() = Dirty::all());
+        self.namespaces.iter_mut().for_each(|domain| *domain.dirty_mut() = Dirty::all());
         for _ in 0..MOST_READS {
             self.read_dirty()?;
-            if !self.namespaces.iter_mut().any(|domain| domain.dirty().overrun) {
+            if !self.is_any(|dirty| dirty.overrun) {
                 break;
             }
         }
@@ -327,7 +327,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Reads what is dirty. What events have told is written first.
+    /// Reads what is stale in each namespace, and writes what follows from it.
     fn read_dirty(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         for number in 0..self.namespaces.len() {
@@ -349,12 +349,12 @@ impl Agent {
         self.write()
     }
 
-    /// Brings the maps up to date with the known state. Never waits.
+    /// Writes the known state to the maps. Does not block.
     fn write(&mut self) -> Result<(), Error> {
         if self.failure.is_some() {
             return Ok(());
         }
-        let is_suspect = self.namespaces.iter_mut().any(|domain| domain.dirty().is_suspect());
+        let is_suspect = self.is_any(Dirty::is_suspect);
         if is_suspect {
             self.maps.suspend();
         }
@@ -381,7 +381,7 @@ impl Agent {
         }
         self.event_log.record(self.namespaces.iter_mut().flat_map(BridgeNetns::take_events));
         // What was stale at the end of the grace period may show that an announced entry is wrong.
-        if self.namespaces.iter_mut().any(|domain| domain.dirty().unread_events) {
+        if self.is_any(|dirty| dirty.unread_events) {
             return Ok(());
         }
         self.maps.confirm();
@@ -389,9 +389,8 @@ impl Agent {
             self.maps.begin_grace_period()?;
             self.grace_periods.begin();
         }
-        // What is being read may take back what events seem to tell.
-        let is_stale = self.namespaces.iter_mut().any(|domain| domain.dirty().is_stale());
-        if !is_stale && std::mem::take(&mut self.is_unlogged) {
+        // A read that is due may revert what the events suggest, so nothing is logged before it.
+        if !self.is_any(Dirty::is_stale) && std::mem::take(&mut self.is_unlogged) {
             self.log_snapshot();
         }
         Ok(())
@@ -403,9 +402,14 @@ impl Agent {
         self.retry(MapSync::waiting);
         self.drain_events()?;
         for domain in &mut self.namespaces {
-            domain.dirty().unread_events = domain.dirty().is_stale();
+            domain.dirty_mut().unread_events = domain.dirty().is_stale();
         }
         Ok(())
+    }
+
+    /// Whether this holds of any namespace.
+    fn is_any(&self, of: impl Fn(&Dirty) -> bool) -> bool {
+        self.namespaces.iter().any(|domain| of(domain.dirty()))
     }
 
     fn drain_events(&mut self) -> Result<(), Error> {
@@ -418,7 +422,7 @@ impl Agent {
         let domains = &mut self.namespaces;
         for &(number, mac) in which(&self.maps) {
             if let Some(domain) = domains.iter_mut().find(|domain| domain.known().0.domain == number) {
-                domain.dirty().stations.insert(mac);
+                domain.dirty_mut().stations.insert(mac);
             }
         }
     }

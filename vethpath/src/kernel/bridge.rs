@@ -1,6 +1,6 @@
 //! Bridges: creates them, sets their options, and reads and changes their forwarding databases.
 
-use netlink_packet_core::{DefaultNla, NLA_TYPE_MASK, NlasIterator};
+use netlink_packet_core::{DefaultNla, NLA_TYPE_MASK};
 use netlink_packet_route::{
     AddressFamily,
     link::{BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo},
@@ -8,7 +8,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth};
 
-use super::{Context, LinkFacts, NetlinkError, Netns, PortAttribute, Result, Rtnl};
+use super::{Context, LinkFacts, NetlinkError, Netns, PortAttribute, Result, Rtnl, netlink};
 use crate::topology::{Bridge, BridgeOption, Mac};
 
 /// `IFLA_BR_AGEING_TIME` is in `clock_t`, of which user space counts 100 a second (USER_HZ).
@@ -171,8 +171,8 @@ impl FdbEntry {
         let mut entry =
             Self { bridge: 0, port: word(&header[4..])?, mac: [0; 6], vlan: 0, ages, trusted: true };
         let mut addressed = false;
-        for attribute in NlasIterator::new(rest) {
-            let attribute = attribute.map_err(|_| malformed())?;
+        for attribute in netlink::attributes(rest) {
+            let attribute = attribute?;
             let value = attribute.value();
             match attribute.kind() & NLA_TYPE_MASK {
                 LLADDR => {

@@ -6,7 +6,7 @@ use netlink_packet_route::link::{
     LinkXdp, XdpAttached,
 };
 
-use super::{Context, NetlinkError, Result};
+use super::{Context, NetlinkError, Result, netlink};
 
 pub use netlink_packet_route::link::InfoBridgePort as PortAttribute;
 
@@ -261,16 +261,16 @@ pub(super) fn parse_port(payload: &[u8]) -> std::result::Result<LinkFacts, Netli
     const PROTINFO: u16 = 12;
     let malformed = || NetlinkError::Malformed("a bridge port cannot be parsed");
     let mut link = LinkFacts::default();
-    for attribute in NlasIterator::new(payload.get(HEADER..).ok_or_else(malformed)?) {
-        let attribute = attribute.map_err(|_| malformed())?;
+    for attribute in netlink::attributes(payload.get(HEADER..).ok_or_else(malformed)?) {
+        let attribute = attribute?;
         match attribute.kind() & NLA_TYPE_MASK {
             MASTER => {
                 link.controller = attribute.value().first_chunk().map(|word| u32::from_ne_bytes(*word));
             }
             PROTINFO => {
                 let mut port = Vec::new();
-                for attribute in NlasIterator::new(attribute.value()) {
-                    let attribute = attribute.map_err(|_| malformed())?;
+                for attribute in netlink::attributes(attribute.value()) {
+                    let attribute = attribute?;
                     port.push(PortAttribute::parse(&attribute).map_err(|_| malformed())?);
                 }
                 port.retain(|attribute| !is_port_timer(attribute));

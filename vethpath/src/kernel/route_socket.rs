@@ -179,6 +179,11 @@ impl RouteSocket {
         netlink::get_batch(&self.socket, requests).doing(EXCHANGE, &self.netns)
     }
 
+    /// The socket itself.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Requests a dump, and calls `take` with the payload of each message.
     pub(super) fn dump_each(
         &self,

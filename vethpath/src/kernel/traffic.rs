@@ -154,14 +154,7 @@ impl RouteSocket {
     /// # Errors
     /// The kernel refuses the dump.
     pub fn clsact_filters(&self, ifindex: u32) -> Result<(Vec<FilterFacts>, Vec<FilterFacts>)> {
-        let filters = |parent| {
-            let mut filters = Vec::new();
-            let dumped = self.dump_each(GET_FILTER, &header(ifindex, 0, parent), |payload| {
-                filters.push(FilterFacts::parse(&parse(payload)?));
-                Ok(())
-            });
-            dumped.doing("list filters of", self.netns()).map(|()| filters)
-        };
+        let filters = |parent| filters(self.socket(), ifindex, parent).doing("list filters of", self.netns());
         Ok((filters(INGRESS)?, filters(EGRESS)?))
     }
 }

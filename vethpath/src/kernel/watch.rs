@@ -200,7 +200,6 @@ fn event(message: &Message<'_>) -> std::result::Result<Option<Event>, NetlinkErr
         word.ok_or(NetlinkError::Malformed("a header is truncated"))
     };
     Ok(Some(match message.kind {
-        RTM_NEWNEIGH | RTM_DELNEIGH if !is_of_bridge => return Ok(None),
         RTM_NEWNEIGH => return Ok(FdbEntry::parse(payload)?.map(Event::Learned)),
         RTM_DELNEIGH => return Ok(FdbEntry::parse(payload)?.map(Event::Forgot)),
         // Mirrors `br_fill_ifinfo` in net/bridge/br_netlink.c.

@@ -179,7 +179,8 @@ impl BridgeNetns {
 
     /// Refreshes entries. `counters` show whether a station has sent slow frames, from which the bridge learns.
     ///
-    /// The kernel refreshes an entry in the port's VLANs too, or adds it there (see [`RouteSocket::learn`]). Those are deleted.
+    /// The kernel refreshes an entry in the port's VLANs too, or adds it there (see [`RouteSocket::learn`]). Those are
+    /// deleted.
     ///
     /// # Errors
     /// A watch fails. An entry whose refresh the kernel refuses is left to age: its port is gone.

@@ -190,7 +190,12 @@ impl BridgeNetns {
 
     /// What is to be done.
     #[must_use]
-    pub fn dirty(&mut self) -> &mut Dirty {
+    pub fn dirty(&self) -> &Dirty {
+        &self.dirty
+    }
+
+    /// The same, to be changed.
+    pub fn dirty_mut(&mut self) -> &mut Dirty {
         &mut self.dirty
     }
 
