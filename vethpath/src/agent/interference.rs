@@ -11,7 +11,6 @@ use std::{
 };
 
 use log::warn;
-use netlink_packet_route::link::InfoBridge;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 
 use vethpath_common::flags;
@@ -157,7 +156,7 @@ impl Interference {
             Ok::<_, kernel::Error>((calls, legacy))
         });
         let (calls, legacy) = files??;
-        let calls_netfilter = |bridge: &LabBridge| with_bridge(calls, facts.link(&bridge.name)).any_ip();
+        let calls_netfilter = |bridge: &LabBridge| calls.with_options_of(facts.link(&bridge.name)).any_ip();
         // Both dumps matter only there. That of all programs of the machine costs more than everything else here.
         let is_called = layout.bridges.iter().any(calls_netfilter);
         let has_tables = is_called && netfilter.map_or(Ok(false), has_tables)?;
@@ -169,7 +168,7 @@ impl Interference {
 impl Rules {
     /// The first rule that a frame bridged from or to the port would pass.
     fn first_blocker(&self, port: &str, bridge: Option<&LinkFacts>) -> Option<String> {
-        let calls = with_bridge(self.calls, bridge);
+        let calls = self.calls.with_options_of(bridge);
         let hook = self.hooks.iter().find(|hook| hook.sees(port, calls)).map(ToString::to_string);
         let legacy = || self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string);
         let is_called = self.has_programs && calls.any_ip();
@@ -183,7 +182,7 @@ impl Rules {
         if bridge.is_none_or(|bridge| bridge.bridge.is_none()) {
             return flags::VALIDATE | flags::DEFRAGMENT;
         }
-        let calls = with_bridge(self.calls, bridge);
+        let calls = self.calls.with_options_of(bridge);
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         flag(calls.iptables, flags::VALIDATE_IPV4)
             | flag(calls.ip6tables, flags::VALIDATE_IPV6)
@@ -197,22 +196,10 @@ impl Rules {
     }
 }
 
-/// Adds the bridge's own options (`nf_call_iptables`). They apply whatever the namespace's sysctls are
-/// (`brnf_call_iptables` and the checks beside it in net/bridge/br_netfilter_hooks.c).
-fn with_bridge(mut calls: BridgeCalls, bridge: Option<&LinkFacts>) -> BridgeCalls {
-    for attribute in bridge.and_then(|bridge| bridge.bridge.as_ref()).into_iter().flatten() {
-        match attribute {
-            InfoBridge::NfCallIpTables(on) => calls.iptables |= on,
-            InfoBridge::NfCallIp6Tables(on) => calls.ip6tables |= on,
-            InfoBridge::NfCallArpTables(on) => calls.arptables |= on,
-            _ => {}
-        }
-    }
-    calls
-}
-
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::link::InfoBridge;
+
     use super::*;
 
     #[test]

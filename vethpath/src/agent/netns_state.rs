@@ -5,11 +5,14 @@ use std::{
     ops::Deref,
 };
 
-use netlink_packet_route::link::{BridgePortState, InfoBridge};
+use netlink_packet_route::link::BridgePortState;
 
 use super::{fdb::Fdb, layout::Layout};
 use crate::{
-    kernel::{GsoLimits, LinkFacts, PortAttribute, UnknownDefaults, watch::Event, xdp::Ready},
+    kernel::{
+        GsoLimits, LinkFacts, PortAttribute, UnknownDefaults, netfilter::BridgeCalls, watch::Event,
+        xdp::Ready,
+    },
     topology::IfName,
 };
 
@@ -103,9 +106,8 @@ impl NetnsState {
 
     /// The options by which the lab's bridges call netfilter.
     #[must_use]
-    pub fn netfilter_calls(&self, layout: &Layout) -> Vec<Vec<InfoBridge>> {
-        let of_link = |link: &LinkFacts| netfilter_calls(link).into_iter().cloned().collect();
-        layout.bridges.iter().map(|bridge| self.link(&bridge.name).map(of_link).unwrap_or_default()).collect()
+    pub fn netfilter_calls(&self, layout: &Layout) -> Vec<Option<BridgeCalls>> {
+        layout.bridges.iter().map(|bridge| netfilter_calls(self.link(&bridge.name)?)).collect()
     }
 
     /// Whether a port's inner end is in the port's own namespace.
@@ -157,8 +159,7 @@ impl NetnsState {
                 if !self.links.has(link) {
                     let former = self.links.get(&link.ifindex);
                     // Rules are evaluated with these options.
-                    dirty.rules |=
-                        former.map(netfilter_calls) != Some(netfilter_calls(link)) && link.bridge.is_some();
+                    dirty.rules |= former.and_then(netfilter_calls) != netfilter_calls(link);
                     self.links.insert(link.ifindex, link.as_ref().clone());
                     dirty.ports = true;
                 }
@@ -184,12 +185,9 @@ impl NetnsState {
     }
 }
 
-/// The options by which a bridge calls netfilter.
-fn netfilter_calls(link: &LinkFacts) -> Vec<&InfoBridge> {
-    use InfoBridge as B;
-    let is_call =
-        |info: &&B| matches!(info, B::NfCallIpTables(_) | B::NfCallIp6Tables(_) | B::NfCallArpTables(_));
-    link.bridge.iter().flatten().filter(is_call).collect()
+/// The options by which a bridge calls netfilter; `None` if they are unknown, or it is no bridge.
+fn netfilter_calls(link: &LinkFacts) -> Option<BridgeCalls> {
+    link.bridge.is_some().then(|| BridgeCalls::default().with_options_of(Some(link)))
 }
 
 /// What is to be read again of a bridge namespace, and what of its known state the maps do not have yet.

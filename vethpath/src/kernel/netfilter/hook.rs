@@ -5,7 +5,9 @@
 
 use std::{fmt, io, path::Path};
 
-use crate::kernel::{Context, Result, files};
+use netlink_packet_route::link::InfoBridge;
+
+use crate::kernel::{Context, LinkFacts, Result, files};
 
 /// A netfilter family (`NFPROTO_*`, include/uapi/linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -198,7 +200,7 @@ pub const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
 /// Which hooks a bridged frame passes besides those of the bridge family.
 ///
 /// The settings are per namespace (per machine before Linux 5.3). A bridge can also enable the calls by its own
-/// attributes (IFLA_BR_NF_CALL_IPTABLES and so on), which the caller must add.
+/// attributes (IFLA_BR_NF_CALL_IPTABLES and so on): see [`BridgeCalls::with_options_of`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BridgeCalls {
     /// IPv4 packets pass the IPv4 hooks.
@@ -210,6 +212,21 @@ pub struct BridgeCalls {
 }
 
 impl BridgeCalls {
+    /// Adds the bridge's own options (`nf_call_iptables`). They apply whatever the namespace's sysctls are
+    /// (`brnf_call_iptables` and the checks beside it in net/bridge/br_netfilter_hooks.c).
+    #[must_use]
+    pub fn with_options_of(mut self, bridge: Option<&LinkFacts>) -> Self {
+        for attribute in bridge.and_then(|bridge| bridge.bridge.as_ref()).into_iter().flatten() {
+            match attribute {
+                InfoBridge::NfCallIpTables(on) => self.iptables |= on,
+                InfoBridge::NfCallIp6Tables(on) => self.ip6tables |= on,
+                InfoBridge::NfCallArpTables(on) => self.arptables |= on,
+                _ => {}
+            }
+        }
+        self
+    }
+
     /// Whether IP packets of either version pass the hooks.
     #[must_use]
     pub fn any_ip(self) -> bool {
