@@ -82,6 +82,7 @@ pub(crate) fn lab() -> Lab {
         link,
         bridge_state,
         state,
+        mostly_slow: None,
         note: None,
     };
     let pair = |name: &str| Leads::Pair(name.to_owned());

@@ -73,10 +73,13 @@ fn ports(bridges: &[Bridge]) -> Option<String> {
         Column::Wrapped("FAST PATH", 12),
     ];
     let row = |bridge: &Bridge, port: &Port| {
-        let Port { name, leads_to, link, bridge_state, state, note } = port;
-        let fast_path = match state {
-            State::Armed => State::Armed.to_string(),
-            State::NotArmed(reason) => format!("not armed: {reason}"),
+        let Port { name, leads_to, link, bridge_state, state, mostly_slow, note } = port;
+        let fast_path = match (state, mostly_slow) {
+            (State::Armed, None) => State::Armed.to_string(),
+            (State::Armed, Some(reason)) => {
+                format!("armed, but nearly everything it sent was slow: {reason}")
+            }
+            (State::NotArmed(reason), _) => format!("not armed: {reason}"),
         };
         let fast_path = note.map_or_else(|| fast_path.clone(), |note| format!("{fast_path}; {note}"));
         let on_bridge = match (bridge_state, link) {
@@ -180,6 +183,16 @@ br0    vp0000000002  br1  vp0000000003  up
         let mut lab = samples::lab();
         lab.bridges[0].ports[0].note = Some("look out");
         assert!(text(&lab).contains("forwarding  armed; look out\n"), "{}", text(&lab));
+    }
+
+    #[test]
+    fn a_port_that_is_armed_and_slow_has_the_reason() {
+        let mut lab = samples::lab();
+        lab.bridges[0].ports[0].mostly_slow = Some("unknown-source");
+        let state = "forwarding  armed, but nearly everything it sent was slow: unknown-source\n";
+        assert!(text(&lab).contains(state), "{}", text(&lab));
+        let shown = serde_json::to_value(&lab).unwrap();
+        assert_eq!(shown["bridges"][0]["ports"][0]["mostly_slow"], "unknown-source");
     }
 
     #[test]

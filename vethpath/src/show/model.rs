@@ -159,6 +159,9 @@ pub struct Port {
     pub bridge_state: Option<&'static str>,
     /// Whether its pair or trunk is armed, or why not.
     pub state: State,
+    /// Of an armed pair: the reason why nearly all of its packets were slow nevertheless, if they were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mostly_slow: Option<&'static str>,
     /// A note for a user with programs at its inner end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<&'static str>,

@@ -9,7 +9,7 @@ use super::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, TA
 use crate::{
     apply::NetnsCache,
     kernel::{LinkFacts, PortAttribute, Result, Rtnl, XdpMode},
-    stats::{AgentView, State, place_exists},
+    stats::{self, AgentView, State, place_exists},
     topology::{self, CableEnd, IfName, NsName, Place, Topology, TrunkEnd},
 };
 
@@ -43,6 +43,15 @@ impl Seen {
         let addresses = self.addresses.get(&link.ifindex).cloned().unwrap_or_default();
         Ok(Interface::of(link, peer, addresses))
     }
+}
+
+/// By armed pair: the reason why nearly all of its packets were slow.
+type MostlySlow = BTreeMap<String, &'static str>;
+
+/// Reads the counters for that. Without counters that can be read, no pair is slow.
+fn mostly_slow(topology: &Topology, view: &AgentView) -> MostlySlow {
+    let pairs = stats::collect(topology, view.clone()).map(|stats| stats.pairs).unwrap_or_default();
+    pairs.into_iter().filter_map(|pair| Some((pair.name, pair.mostly_slow?))).collect()
 }
 
 /// The namespaces of a lab that exist.
@@ -145,6 +154,7 @@ fn shown(a: &CableEnd, b: &CableEnd, everywhere: &Everywhere) -> Cable {
 
 /// The bridges of a lab with their ports.
 async fn bridges(topology: &Topology, everywhere: &Everywhere, view: &AgentView) -> Result<Vec<Bridge>> {
+    let slow = mostly_slow(topology, view);
     let mut bridges = Vec::new();
     for bridge in &topology.bridges {
         let seen = everywhere.get(&bridge.place);
@@ -153,7 +163,7 @@ async fn bridges(topology: &Topology, everywhere: &Everywhere, view: &AgentView)
             (Some(seen), Some(link)) => seen.interface(link).await?,
             _ => Interface::missing(bridge.name.as_str()),
         };
-        let mut ports = ports(topology, bridge, seen, link, view);
+        let mut ports = ports(topology, bridge, seen, link, view, &slow);
         note_xdp(topology, bridge, everywhere, &mut ports);
         bridges.push(Bridge { namespace: bridge.place.to_string(), interface, ports });
     }
@@ -180,16 +190,18 @@ fn ports(
     seen: Option<&Seen>,
     link: Option<&LinkFacts>,
     view: &AgentView,
+    slow: &MostlySlow,
 ) -> Vec<Port> {
     let port = |name: &IfName, leads_to: Leads, state: State| {
         let found = seen.and_then(|seen| seen.link(name));
         let bridge_state = found.and_then(|found| on_bridge(found, link));
         let link = LinkState::of(found);
-        Port { name: name.to_string(), leads_to, link, bridge_state, state, note: None }
+        Port { name: name.to_string(), leads_to, link, bridge_state, state, mostly_slow: None, note: None }
     };
     let mut ports = Vec::new();
     for pair in topology.pairs.iter().filter(|p| p.place == bridge.place && p.bridge == bridge.name) {
-        ports.push(port(&pair.port, Leads::Pair(pair.name()), view.state(pair)));
+        let port = port(&pair.port, Leads::Pair(pair.name()), view.state(pair));
+        ports.push(Port { mostly_slow: slow.get(&pair.name()).copied(), ..port });
     }
     for trunk in &topology.trunks {
         for (here, there) in [(&trunk.a, &trunk.b), (&trunk.b, &trunk.a)] {
@@ -209,6 +221,7 @@ fn ports(
             link: LinkState::of(Some(found)),
             bridge_state: on_bridge(found, link),
             state: State::of_stranger(),
+            mostly_slow: None,
             note: None,
         })
         .collect();
