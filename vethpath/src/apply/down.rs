@@ -66,6 +66,7 @@ pub async fn down(
     let directory = Directory::of(lab);
     let existed = directory.exists() || Pins::of(lab).directory().exists();
     if !existed && file.is_none() {
+        directory.remove_empty();
         return Err(vec![Error::NoLab(lab.clone())]);
     }
     let _lock = tokio::select! {

@@ -142,10 +142,13 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes the folder if it is empty, then its parent likewise.
+    /// Removes the folder if it is empty, then its parent likewise. An `up` that was killed early may have made the
+    /// parent alone.
     pub fn remove_empty(&self) {
-        // Fails as intended while something is in them.
-        let _ = fs::remove_dir(&self.path).and_then(|()| fs::remove_dir(ROOT));
+        for path in [self.path.as_path(), Path::new(ROOT)] {
+            // Fails as intended while something is in it.
+            let _ = fs::remove_dir(path);
+        }
     }
 
     /// Removes the folder and, after the last lab, its parent.

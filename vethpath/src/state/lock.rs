@@ -62,9 +62,8 @@ impl LabLock {
         let began = Instant::now();
         let mut is_reported = false;
         loop {
-            // A `down` that held the lock may have removed it.
-            directory.create()?;
-            match Self::acquire(directory) {
+            // A `down` may remove the folder, or the one that it is in, at any moment.
+            match directory.create().and_then(|()| Self::acquire(directory)) {
                 Err(busy @ Error::Busy { .. }) if began.elapsed() < WAIT => {
                     if began.elapsed() >= SILENCE && !std::mem::replace(&mut is_reported, true) {
                         waiting(&busy);
