@@ -27,6 +27,7 @@ const MACS: [&str; 3] = ["02:00:00:79:00:01", "02:00:00:79:00:02", "02:00:00:79:
 const NAME: &str = "lag";
 const TOPOLOGY: &str = "/run/lag.toml";
 const RULES: &str = "/run/lag.nft";
+const LOCK: &str = "/run/lag.bridge";
 
 /// Timeout for frames to be fast after a change was undone. A pair that lost frames rests for 30 s.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,6 +51,8 @@ pub(crate) enum Change {
     FdbMove,
     /// The bridge forgets the receiver, and floods from then on.
     FdbDel,
+    /// The sender's port is locked, and the bridge forgets the sender, whose frames it drops from then on.
+    Locked,
     /// The bridge filters by VLAN; the receiver's port is in none.
     VlanFiltering,
     /// A netfilter rule at the sender's port drops all frames.
@@ -81,12 +84,13 @@ pub(crate) struct Lab {
 
 impl Change {
     /// All, in the order in which they are measured.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Isolated,
         Self::PortDown,
         Self::BridgeDown,
         Self::FdbMove,
         Self::FdbDel,
+        Self::Locked,
         Self::VlanFiltering,
         Self::NftRule,
         Self::TcRule,
@@ -100,6 +104,7 @@ impl Change {
             Self::BridgeDown => "bridge down",
             Self::FdbMove => "fdb move",
             Self::FdbDel => "fdb del",
+            Self::Locked => "locked",
             Self::VlanFiltering => "vlan filtering",
             Self::NftRule => "nft rule",
             Self::TcRule => "tc rule",
@@ -137,6 +142,9 @@ impl Change {
                 undo: None,
                 restore: None,
             },
+            Self::Locked => {
+                command(format!("bridge -batch {LOCK}"), format!("bridge link set dev {a} locked off"))
+            }
             Self::VlanFiltering => Commands {
                 prepare: Some(format!("bridge vlan del vid 1 dev {b}")),
                 restore: Some(format!("bridge vlan add vid 1 dev {b} pvid untagged")),
@@ -164,6 +172,8 @@ impl Lab {
         let [a, b, c] = HOSTS.map(|host| port(&stats, host));
         let ports = [a?, b?, c?];
         write(RULES, &rules(&ports[0]))?;
+        let (port, mac) = (&ports[0], MACS[0]);
+        write(LOCK, &format!("link set dev {port} locked on\nfdb del {mac} dev {port} master\n"))?;
         // No ARP: a question from the receiver would teach the bridge its port again.
         for (at, of) in [(0, 1), (1, 0)] {
             let (host, address, mac) = (HOSTS[at], ADDRESSES[of], MACS[of]);
