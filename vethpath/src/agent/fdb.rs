@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use crate::kernel::FdbEntry;
+use crate::kernel::{FdbEntry, watch::Event};
 
 /// How many addresses may be learned behind a port, other than those of inner ends, before it counts as flooding.
 pub const MOST_LEARNED: usize = 4096;
@@ -25,7 +25,7 @@ pub struct Fdb {
     learned: HashMap<u32, usize>,
     flooding: BTreeSet<u32>,
     flooding_changed: bool,
-    is_incomplete: bool,
+    incomplete: BTreeSet<u32>,
 }
 
 impl Fdb {
@@ -57,10 +57,10 @@ impl Fdb {
         self.flooding.contains(&port)
     }
 
-    /// Whether any port is flooding.
+    /// The ports that are flooding, by ifindex.
     #[must_use]
-    pub fn is_any_flooding(&self) -> bool {
-        !self.flooding.is_empty()
+    pub fn flooding(&self) -> &BTreeSet<u32> {
+        &self.flooding
     }
 
     /// Whether the flooding ports have changed since the last call.
@@ -69,10 +69,19 @@ impl Fdb {
         std::mem::take(&mut self.flooding_changed)
     }
 
-    /// Whether a port has stopped flooding since the last call: entries behind it are missing here.
+    /// Ports that have stopped flooding since the last call: entries behind them are missing here.
     #[must_use]
-    pub fn take_is_incomplete(&mut self) -> bool {
-        std::mem::take(&mut self.is_incomplete)
+    pub fn take_incomplete(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.incomplete)
+    }
+
+    /// Applies an event. Returns whether the kept entries have changed.
+    pub fn apply_event(&mut self, event: &Event) -> bool {
+        match event {
+            Event::Learned(entry) => self.insert(*entry),
+            Event::Forgot(entry) => self.remove(entry),
+            _ => false,
+        }
     }
 
     /// Adds an entry, in place of the former one of that address on that bridge and in that VLAN. Returns whether the
@@ -91,7 +100,7 @@ impl Fdb {
                 return former.is_some();
             }
         }
-        self.entries.entry(entry.mac).or_insert_with(|| Vec::with_capacity(1)).push(entry);
+        self.list(entry);
         former != Some(entry)
     }
 
@@ -107,61 +116,84 @@ impl Fdb {
     }
 
     fn take(&mut self, entry: &FdbEntry) -> Option<FdbEntry> {
-        let entries = self.entries.get_mut(&entry.mac)?;
-        let at = entries.iter().position(|known| known.is_same(entry))?;
-        let former = entries.swap_remove(at);
-        if entries.is_empty() {
-            self.entries.remove(&entry.mac);
-        }
+        let former = self.unlist(entry)?;
         if self.is_counted(&former) {
             self.count_down(former.port);
         }
         Some(former)
     }
 
+    /// Adds an entry without counting it. There is none of that address, bridge and VLAN.
+    fn list(&mut self, entry: FdbEntry) {
+        self.entries.entry(entry.mac).or_insert_with(|| Vec::with_capacity(1)).push(entry);
+    }
+
+    /// Removes the entry of an address, bridge and VLAN, which stays counted.
+    fn unlist(&mut self, entry: &FdbEntry) -> Option<FdbEntry> {
+        let entries = self.entries.get_mut(&entry.mac)?;
+        let at = entries.iter().position(|known| known.is_same(entry))?;
+        let former = entries.swap_remove(at);
+        if entries.is_empty() {
+            self.entries.remove(&entry.mac);
+        }
+        Some(former)
+    }
+
     fn is_counted(&self, entry: &FdbEntry) -> bool {
-        entry.ages && !self.own.contains(&entry.mac)
+        is_learned(&self.own, entry)
     }
 
     fn count_down(&mut self, port: u32) {
         let learned = self.learned.entry(port).or_default();
         *learned = learned.saturating_sub(1);
         if *learned <= LEFT && self.flooding.remove(&port) {
-            (self.flooding_changed, self.is_incomplete) = (true, true);
+            self.flooding_changed = true;
+            self.incomplete.insert(port);
         }
     }
 
-    /// Removes the entries of a port, or of a bridge.
-    pub fn forget_device(&mut self, ifindex: u32) {
-        retain(&mut self.entries, |entry| entry.port != ifindex && entry.bridge != ifindex);
-        self.learned.remove(&ifindex);
-        self.flooding_changed |= self.flooding.remove(&ifindex);
+    /// Sets the addresses of inner ends. Returns the former ones.
+    pub fn set_own(&mut self, own: HashSet<[u8; 6]>) -> HashSet<[u8; 6]> {
+        std::mem::replace(&mut self.own, own)
     }
 
-    /// An empty database that keeps the addresses `own`, for a dump. Ports that flood here flood there until the dump
-    /// is complete.
-    #[must_use]
-    pub fn emptied(&self, own: HashSet<[u8; 6]>) -> Self {
-        Self { own, flooding: self.flooding.clone(), ..Self::default() }
-    }
-
-    /// Ends the dump: ports behind which few addresses are left do not flood. If there are any, the dump has left their
-    /// entries out.
-    pub fn complete(&mut self) {
-        let learned = &self.learned;
-        let few = self.flooding.extract_if(.., |port| learned.get(port).is_none_or(|count| *count <= LEFT));
-        if few.count() > 0 {
-            (self.flooding_changed, self.is_incomplete) = (true, true);
-        }
-    }
-
-    /// The addresses whose entries differ in another database.
-    pub fn differing(&self, other: &Self) -> impl Iterator<Item = [u8; 6]> {
-        let is_other = move |mac: &[u8; 6]| {
-            let (here, there) = (self.of(*mac), other.of(*mac));
-            here.len() != there.len() || !here.iter().all(|entry| there.contains(entry))
+    /// Sets the entries of a port to `dumped`. If these are not all, it is because it has learned too many. Returns the
+    /// addresses whose kept entries have changed.
+    pub fn set_port(&mut self, port: u32, dumped: &[FdbEntry], is_whole: bool) -> BTreeSet<[u8; 6]> {
+        let learned = dumped.iter().filter(|entry| is_learned(&self.own, entry)).count();
+        let most = if self.is_flooding(port) { LEFT } else { MOST_LEARNED };
+        let floods = !is_whole || learned > most;
+        self.flooding_changed |= floods != self.is_flooding(port);
+        if floods {
+            self.flooding.insert(port)
+        } else {
+            self.flooding.remove(&port)
         };
-        self.macs().chain(other.macs()).filter(is_other)
+        let found: HashSet<_> = dumped.iter().collect();
+        let (mut changed, own) = (BTreeSet::new(), &self.own);
+        retain(&mut self.entries, |entry| {
+            let is_there = !is_whole || found.contains(entry);
+            let stays = entry.port != port || is_there && !(floods && is_learned(own, entry));
+            if !stays {
+                changed.insert(entry.mac);
+            }
+            stays
+        });
+        for entry in dumped {
+            if floods && self.is_counted(entry) {
+                continue;
+            }
+            let former = self.unlist(entry);
+            if let Some(former) = former.filter(|former| former.port != port && self.is_counted(former)) {
+                self.count_down(former.port);
+            }
+            self.list(*entry);
+            if former != Some(*entry) {
+                changed.insert(entry.mac);
+            }
+        }
+        self.learned.insert(port, learned);
+        changed
     }
 
     /// The addresses of inner ends.
@@ -171,9 +203,15 @@ impl Fdb {
     }
 }
 
-fn retain(entries: &mut HashMap<[u8; 6], Vec<FdbEntry>>, is_kept: impl Fn(&FdbEntry) -> bool) {
+/// Whether an entry counts as learned, where `own` are the addresses of inner ends.
+#[must_use]
+pub fn is_learned(own: &HashSet<[u8; 6]>, entry: &FdbEntry) -> bool {
+    entry.ages && !own.contains(&entry.mac)
+}
+
+fn retain(entries: &mut HashMap<[u8; 6], Vec<FdbEntry>>, mut is_kept: impl FnMut(&FdbEntry) -> bool) {
     entries.retain(|_, entries| {
-        entries.retain(&is_kept);
+        entries.retain(&mut is_kept);
         !entries.is_empty()
     });
 }
@@ -209,7 +247,8 @@ mod tests {
     /// One host behind `HOME` and one behind `FLOODER`, which has sent from as many addresses as are kept.
     fn at_the_limit() -> Fdb {
         let own = HashSet::from([entry(HOME, 0xfff0).mac, entry(FLOODER, 0xfff1).mac]);
-        let mut fdb = Fdb::default().emptied(own);
+        let mut fdb = Fdb::default();
+        let _ = fdb.set_own(own);
         fdb.extend([entry(HOME, 0xfff0), entry(FLOODER, 0xfff1), entry(HOME, 0xfff2)]);
         fdb.extend((0..MOST_LEARNED).map(|number| entry(FLOODER, number)));
         fdb
@@ -247,36 +286,54 @@ mod tests {
             assert!(!fdb.remove(&entry(FLOODER, number)));
         }
         assert!(!fdb.is_flooding(FLOODER) && fdb.take_flooding_changed());
-        assert!(fdb.take_is_incomplete(), "the other half is not kept");
+        assert_eq!(fdb.take_incomplete(), BTreeSet::from([FLOODER]), "the other half is not kept");
     }
 
     #[test]
-    fn a_dump_lets_no_stranger_in_first() {
+    fn a_dump_of_a_port_that_has_learned_too_many_finds_its_hosts_alone() {
+        let mut fdb = at_the_limit();
+        let (own, elsewhere) = (entry(FLOODER, 0xfff1), entry(HOME, 7));
+        let strangers = |count| (0..count).map(|number| entry(FLOODER, number));
+        let dumped: Vec<_> = strangers(MOST_LEARNED + 1).chain([own, entry(FLOODER, 0xfff2)]).collect();
+        let changed = fdb.set_port(FLOODER, &dumped, false);
+        assert!(fdb.is_flooding(FLOODER) && fdb.take_flooding_changed());
+        assert_eq!(changed.len(), MOST_LEARNED, "what was kept until now");
+        assert_eq!(fdb.of(own.mac), [own]);
+        assert_eq!(fdb.of(entry(HOME, 0xfff2).mac), [entry(HOME, 0xfff2)], "an event will tell");
+        assert!(fdb.insert(elsewhere), "another port");
+        let dumped: Vec<_> = strangers(LEFT + 1).collect();
+        let changed = fdb.set_port(FLOODER, &dumped, true);
+        assert!(fdb.is_flooding(FLOODER) && !fdb.take_flooding_changed(), "too many are left");
+        assert_eq!(changed, BTreeSet::from([own.mac]), "it is gone");
+    }
+
+    #[test]
+    fn a_dump_of_a_port_that_has_few_left_finds_all() {
         let mut fdb = at_the_limit();
         let _ = fdb.insert(entry(FLOODER, MOST_LEARNED));
-        let mut dump = fdb.emptied(fdb.own().clone());
-        dump.extend((0..=MOST_LEARNED).map(|number| entry(FLOODER, number)));
-        dump.extend([entry(HOME, 0xfff0)]);
-        dump.complete();
-        assert!(!dump.take_is_incomplete() && dump.is_flooding(FLOODER));
-        assert_eq!(dump.macs().collect::<Vec<_>>(), [entry(HOME, 0xfff0).mac]);
-        let mut dump = fdb.emptied(fdb.own().clone());
-        dump.extend((0..LEFT).map(|number| entry(FLOODER, number)));
-        dump.complete();
-        assert!(dump.take_is_incomplete() && !dump.is_flooding(FLOODER), "it has ended, and a dump is due");
-        assert_eq!(dump.macs().count(), 0);
+        let _ = fdb.take_flooding_changed();
+        let dumped: Vec<_> = (0..LEFT).map(|number| entry(FLOODER, number)).collect();
+        let changed = fdb.set_port(FLOODER, &dumped, true);
+        assert!(!fdb.is_flooding(FLOODER) && fdb.take_flooding_changed());
+        assert_eq!(changed.len(), LEFT + 1, "those that are left, and the host that is gone");
+        assert!(fdb.take_incomplete().is_empty(), "nothing is missing");
+        let more = (LEFT..MOST_LEARNED).map(|number| entry(FLOODER, number));
+        fdb.extend(more);
+        assert!(!fdb.is_flooding(FLOODER), "each was counted once");
+        assert_eq!(fdb.set_port(FLOODER, &[entry(FLOODER, 0xfff2)], true).len(), MOST_LEARNED + 1);
+        assert_eq!(fdb.of(entry(HOME, 0xfff2).mac), [entry(FLOODER, 0xfff2)], "it has moved");
     }
 
     #[test]
-    fn static_entries_are_no_flood_and_a_port_that_is_gone_is_forgotten() {
+    fn static_entries_are_no_flood() {
         let mut fdb = Fdb::default();
         fdb.extend((0..2 * MOST_LEARNED).map(|number| FdbEntry { ages: false, ..entry(HOME, number) }));
         assert!(!fdb.is_flooding(HOME) && fdb.macs().count() == 2 * MOST_LEARNED);
         fdb.extend((0..=MOST_LEARNED).map(|number| entry(FLOODER, number + 2 * MOST_LEARNED)));
         assert!(fdb.is_flooding(FLOODER));
-        fdb.forget_device(FLOODER);
+        (0..=MOST_LEARNED).for_each(|number| {
+            let _ = fdb.remove(&entry(FLOODER, number + 2 * MOST_LEARNED));
+        });
         assert!(!fdb.is_flooding(FLOODER) && fdb.macs().count() == 2 * MOST_LEARNED);
-        fdb.forget_device(3);
-        assert_eq!(fdb.macs().count(), 0, "the bridge is gone");
     }
 }

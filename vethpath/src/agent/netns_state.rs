@@ -104,6 +104,11 @@ impl NetnsState {
         self.inner.values().filter_map(|inner| inner.mac).collect()
     }
 
+    /// The entries that the addresses of inner ends have at home: bridge, address, and no VLAN.
+    pub fn homes(&self) -> impl Iterator<Item = (u32, [u8; 6], u16)> {
+        self.inner.iter().filter_map(|(port, inner)| Some((self.links.get(port)?.controller?, inner.mac?, 0)))
+    }
+
     /// The options by which the lab's bridges call netfilter.
     #[must_use]
     pub fn netfilter_calls(&self, layout: &Layout) -> Vec<Option<BridgeCalls>> {
@@ -143,17 +148,17 @@ impl NetnsState {
         port.controller == Some(bridge.ifindex) && !(port.up && bridge.up && forwards)
     }
 
-    /// Applies an event, and records what follows from it.
+    /// Applies an event, and records what follows from it. The kernel sends one for each FDB entry of a port that is
+    /// removed (`br_fdb_delete_by_port` in net/bridge/br_fdb.c).
     pub fn apply_event(&mut self, event: &Event, dirty: &mut Dirty) {
         dirty.links |= !matches!(event, Event::Learned(_) | Event::Forgot(_));
         match event {
             Event::Learned(entry) | Event::Forgot(entry) => {
-                let is_learned = matches!(event, Event::Learned(_));
-                if if is_learned { self.fdb.insert(*entry) } else { self.fdb.remove(entry) } {
+                if self.fdb.apply_event(event) {
                     dirty.stations.insert(entry.mac);
                 }
                 dirty.ports |= self.fdb.take_flooding_changed();
-                dirty.fdb |= self.fdb.take_is_incomplete();
+                dirty.undumped.append(&mut self.fdb.take_incomplete());
             }
             Event::Link(link) => {
                 if !self.links.has(link) {
@@ -170,12 +175,10 @@ impl NetnsState {
             Event::Released { ifindex } => {
                 let _ = self.links.set_port(*ifindex, None, None);
                 dirty.ports = true;
-                self.fdb.forget_device(*ifindex);
             }
             Event::Gone { ifindex } => {
                 self.links.remove(*ifindex);
                 self.inner.remove(ifindex);
-                self.fdb.forget_device(*ifindex);
                 dirty.ports = true;
             }
             Event::Traffic { ifindex } => dirty.ports |= self.unread.insert(*ifindex),
@@ -193,10 +196,12 @@ fn netfilter_calls(link: &LinkFacts) -> Option<BridgeCalls> {
 /// What is to be read again of a bridge namespace, and what of its known state the maps do not have yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
-    /// Events were lost: everything is to be read.
+    /// Events were lost: links and rules are to be read.
     pub overrun: bool,
-    /// The FDB is to be read: a dump may have skipped entries.
-    pub fdb: bool,
+    /// Events of the FDB were lost: the known entries are to be read.
+    pub fdb_overrun: bool,
+    /// Ports of which entries may be missing, by ifindex: they are to be dumped.
+    pub undumped: BTreeSet<u32>,
     /// Links are to be read, and what is attached to them.
     pub links: bool,
     /// Packet sockets and rules are to be read.
@@ -213,13 +218,13 @@ impl Dirty {
     /// Nothing of the namespace is known.
     #[must_use]
     pub fn all() -> Self {
-        Self { fdb: true, links: true, rules: true, ports: true, ..Self::default() }
+        Self { fdb_overrun: true, links: true, rules: true, ports: true, ..Self::default() }
     }
 
-    /// Whether something is to be read at once. The FDB can wait until the next poll.
+    /// Whether something is to be read at once. Dumps of ports can wait.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.overrun || self.links || self.rules
+        self.overrun || self.fdb_overrun || self.links || self.rules
     }
 
     /// Whether anything may have changed, without an event that says what.

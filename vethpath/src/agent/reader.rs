@@ -9,7 +9,6 @@ use std::{
 use log::warn;
 
 use super::{
-    fdb::Fdb,
     layout::Layout,
     netns_state::{Blocker, NetnsState},
 };
@@ -163,19 +162,6 @@ impl Reader {
         inner.retain(|ifindex, _| links.contains_key(ifindex));
         self.peer_replies.retain(|ifindex, _| links.contains_key(ifindex));
         Ok(changed)
-    }
-
-    /// Dumps the FDB.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn read_fdb(&self, facts: &NetnsState) -> Result<Fdb> {
-        let mut fdb = facts.fdb.emptied(facts.own_macs());
-        self.socket.fdb(|entry| {
-            let _ = fdb.insert(entry);
-        })?;
-        fdb.complete();
-        Ok(fdb)
     }
 
     /// Forgets the last reply about a link: an event has changed what is known of it.

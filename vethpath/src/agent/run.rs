@@ -40,10 +40,11 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often the same failure is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Events beyond so many at once are followed by a rest of that length for each, which is longer than it takes to apply
-/// one.
-const MANY_EVENTS: u32 = 16;
-const REST_PER_EVENT: Duration = Duration::from_micros(5);
+/// Work on events that takes longer is followed by a rest of the same length. Shorter than what a rest is rounded to.
+const BURST: Duration = Duration::from_millis(2);
+
+/// A dump of a port's FDB is followed by a rest of so many times its length.
+const DUMP_REST: u32 = 20;
 
 /// Inner ends that are read before events are processed again: half a millisecond.
 const POLL_BATCH: usize = 64;
@@ -102,8 +103,10 @@ struct Agent {
     grace_periods: GracePeriods,
     /// No namespace is read again before that: reading takes half of a CPU at most.
     rest_until: Instant,
-    /// No events are received before that: they take half of a CPU at most, too. Meanwhile they are in the sockets.
-    deaf_until: Instant,
+    /// No port's FDB is dumped before that.
+    dump_rest_until: Instant,
+    /// Events take half of a CPU at most, too.
+    event_budget: Budget,
     /// Whether the lab's snapshot may have changed since it was logged.
     is_unlogged: bool,
     /// Whether much was allocated since the heap was last trimmed.
@@ -165,7 +168,8 @@ impl Agent {
             is_unwritten: true,
             grace_periods: GracePeriods::start().doing("create", "a thread")?,
             rest_until: Instant::now(),
-            deaf_until: Instant::now(),
+            dump_rest_until: Instant::now(),
+            event_budget: Budget::new(),
             is_unlogged: true,
             has_worked: true,
             failure: None,
@@ -188,6 +192,8 @@ impl Agent {
             // After a failure, only a tick updates the maps.
             let is_sound = self.failure.is_none();
             let is_stale = self.is_any(Dirty::is_stale);
+            let is_undumped = self.is_any(|dirty| !dirty.undumped.is_empty());
+            let (mut is_event, cpu_time) = (false, process::cpu_time());
             let done = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok(()),
@@ -199,15 +205,13 @@ impl Agent {
                     Ok(()) => self.tick().await,
                     Err(error) => Err(error),
                 },
-                events = next_events(&mut self.namespaces, self.deaf_until), if is_sound => match events {
-                    Ok(count) => {
-                        self.deaf_until = Instant::now() + REST_PER_EVENT * count.saturating_sub(MANY_EVENTS);
-                        // A namespace with many events must not keep others waiting.
-                        self.drain_events()
-                    }
-                    Err(error) => Err(error.into()),
-                },
-                () = sleep_until(self.rest_until.into()), if is_sound && is_stale => self.read_dirty(),
+                events = next_events(&mut self.namespaces, self.event_budget.rest_until), if is_sound => {
+                    is_event = true;
+                    // A namespace with many events must not keep others waiting.
+                    events.map_err(Error::from).and_then(|()| self.drain_events())
+                }
+                () = until(self.rest_until), if is_sound && is_stale => self.read_dirty(),
+                () = until(self.dump_rest_until), if is_sound && is_undumped => self.dump_port(),
                 () = module_loaded(&mut self.modules), if is_sound => {
                     self.namespaces.iter_mut().for_each(|domain| domain.dirty_mut().rules = true);
                     Ok(())
@@ -224,6 +228,9 @@ impl Agent {
                 Ok(()) => {}
                 Err(Error::Replaced) => return Err(Error::Replaced),
                 Err(error) => self.fail(&error),
+            }
+            if is_event {
+                self.event_budget.spend(process::cpu_time().saturating_sub(cpu_time));
             }
         }
     }
@@ -251,7 +258,7 @@ impl Agent {
         let _ = self.redirected()?;
         for domain in &mut self.namespaces {
             *domain.dirty_mut() = Dirty::all();
-            let _ = domain.poll()?;
+            domain.poll()?;
         }
         self.renew_lease()
     }
@@ -297,7 +304,7 @@ impl Agent {
                     let (pins, harmless) = (&self.pins, &self.harmless);
                     let mut domain =
                         BridgeNetns::open(number, &place, &topology, pins, hook, receivers, harmless)?;
-                    let _ = domain.read_dirty()?;
+                    domain.read_dirty()?;
                     domain
                 }
             };
@@ -331,15 +338,23 @@ impl Agent {
     fn read_dirty(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         for number in 0..self.namespaces.len() {
-            if !self.namespaces[number].dirty().is_stale() {
-                continue;
+            if self.namespaces[number].dirty().is_stale() {
+                self.namespaces[number].read_dirty()?;
+                self.write()?;
             }
-            if self.namespaces[number].read_dirty()? {
-                self.event_log.overrun(self.namespaces[number].name(), self.maps.generation());
-            }
-            self.write()?;
         }
         self.rest_until = Instant::now() + began.elapsed();
+        Ok(())
+    }
+
+    /// Dumps the FDB of one port.
+    fn dump_port(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        let is_undumped = |domain: &&mut BridgeNetns| !domain.dirty().undumped.is_empty();
+        if let Some(domain) = self.namespaces.iter_mut().find(is_undumped) {
+            domain.dump_port()?;
+        }
+        self.dump_rest_until = Instant::now() + began.elapsed() * DUMP_REST;
         Ok(())
     }
 
@@ -357,6 +372,11 @@ impl Agent {
         let is_suspect = self.is_any(Dirty::is_suspect);
         if is_suspect {
             self.maps.suspend();
+        }
+        for domain in &mut self.namespaces {
+            if domain.take_has_overrun() {
+                self.event_log.overrun(domain.name(), self.maps.generation());
+            }
         }
         let is_whole =
             self.namespaces.iter_mut().fold(self.is_unwritten, |any, domain| domain.evaluate() | any);
@@ -476,9 +496,7 @@ impl Agent {
                 self.namespaces[number].poll_inner_ends(ports, |pair| busy.contains(&pair))?;
                 self.follow_events()?;
             }
-            if self.namespaces[number].poll()? {
-                self.event_log.overrun(self.namespaces[number].name(), self.maps.generation());
-            }
+            self.namespaces[number].poll()?;
             self.follow_events()?;
             self.hold_lease()?;
         }
@@ -582,11 +600,45 @@ async fn module_loaded(modules: &mut Option<Watch>) {
     std::future::pending().await
 }
 
-/// Waits for events in any bridge namespace, and applies them to its known state. Returns how many there were.
-async fn next_events(domains: &mut [BridgeNetns], not_before: Instant) -> crate::kernel::Result<u32> {
-    sleep_until(not_before.into()).await;
+/// Waits for events in any bridge namespace, and applies them to its known state.
+async fn next_events(domains: &mut [BridgeNetns], not_before: Instant) -> crate::kernel::Result<()> {
+    until(not_before).await;
     if domains.is_empty() {
         return std::future::pending().await;
     }
     select_all(domains.iter_mut().map(|domain| Box::pin(domain.wait()))).await.0
+}
+
+/// Waits until a time, and not at all if it has passed: tokio's timers count milliseconds, and round up.
+async fn until(time: Instant) {
+    if time > Instant::now() {
+        sleep_until(time.into()).await;
+    }
+}
+
+/// The work on events, which takes half of a CPU at most. Meanwhile events are in their sockets.
+struct Budget {
+    /// Work that no idle time has paid for.
+    debt: Duration,
+    spent_at: Instant,
+    /// No events are received before that.
+    rest_until: Instant,
+}
+
+impl Budget {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { debt: Duration::ZERO, spent_at: now, rest_until: now }
+    }
+
+    /// Counts work that has just been done.
+    fn spend(&mut self, work: Duration) {
+        let now = Instant::now();
+        let idle = now.duration_since(self.spent_at).saturating_sub(work);
+        self.spent_at = now;
+        self.debt = (self.debt + work).saturating_sub(idle);
+        if self.debt > BURST {
+            self.rest_until = now + self.debt;
+        }
+    }
 }

@@ -116,7 +116,7 @@ pub(super) async fn seed_fdb(
             continue;
         }
         let rtnl = places.get(&place)?;
-        let mut watch = Watch::bridges(rtnl.netns())?;
+        let mut watch = Watch::links(rtnl.netns())?;
         let mut tries = TRIES;
         loop {
             let links = rtnl.socket().links()?;

@@ -123,7 +123,7 @@ impl LinkFacts {
 }
 
 /// An entry of a bridge's FDB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FdbEntry {
     /// The bridge, by ifindex.
     pub bridge: u32,
@@ -192,6 +192,16 @@ impl FdbEntry {
         entry.trusted &= known.contains(NeighbourFlags::from_bits_retain(header[10]));
         Ok((entry.bridge != 0 && addressed).then_some(entry))
     }
+}
+
+/// The request for the FDB entry of a bridge, an address and a VLAN (`rtnl_fdb_get` in net/core/rtnetlink.c).
+pub(super) fn fdb_get_message(&(bridge, mac, vlan): &(u32, [u8; 6], u16)) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+    message.attributes.push(NeighbourAttribute::Controller(bridge));
+    message.attributes.extend((vlan != 0).then_some(NeighbourAttribute::Vlan(vlan)));
+    message
 }
 
 /// The request that deletes the FDB entries of a MAC on a port.

@@ -4,7 +4,7 @@
     reason = "close_range and malloc_trim have no safe interface, and nix calls a change of a disposition unsafe"
 )]
 
-use std::{path::Path, thread};
+use std::{path::Path, thread, time::Duration};
 
 use futures_util::future::select_all;
 use nix::{
@@ -13,6 +13,7 @@ use nix::{
         resource::{Resource, getrlimit, setrlimit},
         signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
     },
+    time::{ClockId, clock_gettime},
 };
 use tokio::signal::unix::{self, SignalKind};
 
@@ -70,6 +71,12 @@ pub fn raise_priority() -> Result<()> {
     const HIGHEST: i32 = -20;
     let raised = rustix::process::setpriority_process(None, HIGHEST).map_err(std::io::Error::from);
     raised.doing("raise", "the priority")
+}
+
+/// The CPU time that the calling thread has used.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Returns freed heap memory to the kernel. A full resync allocates several times what is kept of it, and the

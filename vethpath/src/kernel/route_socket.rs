@@ -15,6 +15,7 @@ use netlink_packet_route::{
     nsid::{NsidAttribute, NsidMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::libc;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{
@@ -442,6 +443,48 @@ impl RouteSocket {
             Ok(())
         });
         dumped.doing("list FDB entries of", &self.netns)
+    }
+
+    /// Calls `take` with each entry of one port's FDB until it returns false. Returns whether the dump is complete. The
+    /// kernel looks at all entries of the bridge, in parts of some hundred entries of the port. If an entry is removed
+    /// between two parts, it may skip another (`br_fdb_dump` in net/bridge/br_fdb.c).
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub fn fdb_of(&mut self, port: u32, mut take: impl FnMut(FdbEntry) -> bool) -> Result<bool> {
+        // `struct ifinfomsg` (`valid_fdb_dump_legacy` in net/core/rtnetlink.c).
+        let mut header = [0; 16];
+        header[0] = u8::from(AddressFamily::Bridge);
+        header[4..8].copy_from_slice(&port.to_ne_bytes());
+        let dumped = self.dump_each(RTM_GETNEIGH, &header, |payload| {
+            let entry = FdbEntry::parse(payload)?;
+            if entry.is_none_or(&mut take) { Ok(()) } else { Err(NetlinkError::TooLarge) }
+        });
+        match dumped {
+            Err(NetlinkError::TooLarge) => {
+                // The rest of the dump ends with its socket.
+                *self = Self::open(&self.netns)?;
+                Ok(false)
+            }
+            dumped => dumped.doing("list FDB entries of port", port).map(|()| true),
+        }
+    }
+
+    /// The FDB entries of these bridges, addresses and VLANs, in this order; `None` for one that does not exist.
+    /// Minimum kernel: Linux 5.0 (`ndo_fdb_get`).
+    ///
+    /// # Errors
+    /// The kernel refuses for another reason.
+    pub fn fdb_entries(&self, keys: &[(u32, [u8; 6], u16)]) -> Result<Vec<Option<FdbEntry>>> {
+        let request = |key: &_| Message::GetNeighbour(bridge::fdb_get_message(key));
+        let replies = self.get(&keys.iter().map(request).collect::<Vec<_>>())?;
+        let entry = |reply: Reply| match reply {
+            Ok(payload) => FdbEntry::parse(&payload),
+            // The bridge may be gone, too.
+            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
+            Err(error) => Err(error),
+        };
+        replies.into_iter().map(|reply| entry(reply).doing("look up FDB entries of", &self.netns)).collect()
     }
 
     /// Deletes FDB entries. Without a VLAN, those in each VLAN of the port are deleted too (`br_fdb_delete` in

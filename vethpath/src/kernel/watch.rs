@@ -76,16 +76,21 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches links, FDB entries and traffic control of a namespace.
+    /// Watches links and traffic control of a namespace.
     ///
     /// # Errors
     /// No socket can be opened there.
-    pub fn bridges(netns: &Netns) -> Result<Self> {
-        Ok(Self {
-            socket: sockets::route(netns, &[LINK, NEIGHBOUR, TRAFFIC])?,
-            netns: netns.clone(),
-            read: parse,
-        })
+    pub fn links(netns: &Netns) -> Result<Self> {
+        Ok(Self { socket: sockets::route(netns, &[LINK, TRAFFIC])?, netns: netns.clone(), read: parse })
+    }
+
+    /// Watches the FDB entries of a namespace, on a socket of their own: a host may cause any number of these events,
+    /// and an overrun must not void what is known of links.
+    ///
+    /// # Errors
+    /// No socket can be opened there.
+    pub fn fdb(netns: &Netns) -> Result<Self> {
+        Ok(Self { socket: sockets::route(netns, &[NEIGHBOUR])?, netns: netns.clone(), read: parse })
     }
 
     /// Watches the links of every namespace that `netns` has a netns id for, such as those of its veths' peers. An
@@ -257,7 +262,7 @@ mod tests {
     fn what_other_processes_send_is_no_event() {
         in_new_namespace(|| {
             in_runtime(async {
-                let mut watch = Watch::bridges(&Netns::current().unwrap()).unwrap();
+                let mut watch = Watch::links(&Netns::current().unwrap()).unwrap();
                 let liar = Socket::new(NETLINK_ROUTE).unwrap();
                 let lie = message(16, 0, 0, &[0; 16]);
                 // To the group, and to the socket itself.

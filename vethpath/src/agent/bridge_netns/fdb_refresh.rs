@@ -206,14 +206,14 @@ impl BridgeNetns {
         for entry in &in_vlans {
             let _ = self.state.fdb.remove(entry);
         }
-        let mut events = self.events_here.drain()?;
+        let mut events = self.events_of_fdb.drain()?;
         events.retain(|event| match event {
             Event::Learned(entry) | Event::Forgot(entry) => {
                 !in_vlans.iter().any(|in_vlan| in_vlan.is_same(entry))
             }
             _ => true,
         });
-        self.apply_events(&events);
+        self.apply_fdb_events(&events);
         Ok(())
     }
 
@@ -229,6 +229,10 @@ impl BridgeNetns {
         let before = slow_frames();
         // Pending events come first: a station that has moved must not be moved back.
         self.drain_events()?;
+        // What is known may be wrong then.
+        if self.dirty.fdb_overrun {
+            return Ok(());
+        }
         let Ok(mac) = Mac::unicast(entry.mac) else { return Ok(()) };
         let known = |state: &NetnsState| state.fdb.get(entry.bridge, entry.mac, entry.vlan).copied();
         if known(&self.state) != Some(entry) {
@@ -258,13 +262,13 @@ impl BridgeNetns {
             (entry.port, entry.mac) == (port, mac.bytes()) && is_of_refresh(&self.state, entry)
         };
         let mut events = Vec::new();
-        for event in self.events_here.drain()? {
+        for event in self.events_of_fdb.drain()? {
             match event {
                 Event::Learned(entry) if is_added(&entry) => in_vlans.push(entry),
                 other => events.push(other),
             }
         }
-        self.apply_events(&events);
+        self.apply_fdb_events(&events);
         Ok(events)
     }
 }

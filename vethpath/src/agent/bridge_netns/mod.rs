@@ -1,11 +1,12 @@
 //! One bridge namespace: its events, its known state, and the refresh of its FDB entries.
 
 mod fdb_refresh;
+mod fdb_resync;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use log::warn;
@@ -30,9 +31,6 @@ use crate::{
     topology::{Bridge, IfName, Masquerade, Place, Topology},
 };
 
-/// How often the FDB is dumped while a port floods it.
-const RECOUNT: Duration = Duration::from_secs(30);
-
 /// A bridge namespace.
 pub struct BridgeNetns {
     place: Place,
@@ -44,8 +42,10 @@ pub struct BridgeNetns {
     events: Vec<Kind>,
     /// The lab's tables here for `nat`.
     own_tables: Vec<Masquerade>,
-    /// Events of the namespace itself.
-    events_here: Watch,
+    /// Events of the links of the namespace itself.
+    events_of_links: Watch,
+    /// Events of its FDBs.
+    events_of_fdb: Watch,
     /// Events of the namespaces at the other ends of its veths.
     events_of_peers: Watch,
     /// Events of nftables; `None` if they cannot be watched.
@@ -59,7 +59,10 @@ pub struct BridgeNetns {
     dirty: Dirty,
     /// Whether the last attempt to read device features failed.
     devices_unreadable: bool,
-    last_dump: Instant,
+    /// Ports of which a dump may have skipped an entry.
+    skipped: BTreeSet<u32>,
+    /// Whether events were lost, which is not logged yet.
+    has_overrun: bool,
 }
 
 impl BridgeNetns {
@@ -79,7 +82,8 @@ impl BridgeNetns {
         let netns = Netns::of(place)?;
         Ok(Self {
             place: place.clone(),
-            events_here: Watch::bridges(&netns)?,
+            events_of_links: Watch::links(&netns)?,
+            events_of_fdb: Watch::fdb(&netns)?,
             events_of_peers: Watch::peers(&netns)?,
             rule_events: None,
             pairs: pairs(topology, place),
@@ -93,7 +97,8 @@ impl BridgeNetns {
             refresher: Refresher::default(),
             dirty: Dirty::all(),
             devices_unreadable: false,
-            last_dump: Instant::now(),
+            skipped: BTreeSet::new(),
+            has_overrun: false,
         })
     }
 
@@ -127,18 +132,14 @@ impl BridgeNetns {
         !self.reader.socket.netns().has_name(name)
     }
 
-    /// Waits for events, and applies them to the known state. Returns how many there were. Dropping the future loses
-    /// nothing.
+    /// Waits for events, and applies them to the known state. Dropping the future loses nothing.
     ///
     /// # Errors
     /// A socket fails.
-    pub async fn wait(&mut self) -> Result<u32> {
+    pub async fn wait(&mut self) -> Result<()> {
         tokio::select! {
-            events = self.events_here.next() => {
-                let events = events?;
-                self.apply_events(&events);
-                return Ok(u32::try_from(events.len()).unwrap_or(u32::MAX));
-            }
+            events = self.events_of_links.next() => self.apply_link_events(&events?),
+            events = self.events_of_fdb.next() => self.apply_fdb_events(&events?),
             events = self.events_of_peers.next() => {
                 events?;
                 self.dirty.links = true;
@@ -148,7 +149,7 @@ impl BridgeNetns {
                 self.dirty.rules = true;
             }
         }
-        Ok(1)
+        Ok(())
     }
 
     /// Watches nftables once the kernel has it. Until then, changes are seen within a second.
@@ -158,15 +159,28 @@ impl BridgeNetns {
         }
     }
 
-    fn apply_events(&mut self, events: &[Event]) {
-        let now = Instant::now();
+    fn apply_link_events(&mut self, events: &[Event]) {
         for event in events {
             match event {
                 Event::Link(link) => self.reader.forget_reply(link.ifindex),
                 Event::Port { ifindex, .. } | Event::Released { ifindex } | Event::Gone { ifindex } => {
                     self.reader.forget_reply(*ifindex);
                 }
+                Event::Lost => self.has_overrun = true,
                 _ => {}
+            }
+            self.state.apply_event(event, &mut self.dirty);
+        }
+    }
+
+    fn apply_fdb_events(&mut self, events: &[Event]) {
+        let now = Instant::now();
+        for event in events {
+            if *event == Event::Lost {
+                (self.has_overrun, self.dirty.fdb_overrun) = (true, true);
+                // While a port floods, this goes on. The others must not become slow by it.
+                self.dirty.overrun |= self.state.fdb.flooding().is_empty();
+                continue;
             }
             self.state.apply_event(event, &mut self.dirty);
             // Entries that are not kept are never refreshed.
@@ -178,14 +192,28 @@ impl BridgeNetns {
         }
     }
 
-    /// Applies pending events.
+    /// Records what follows from changed entries for ports.
+    fn follow_fdb_state(&mut self) {
+        self.dirty.ports |= self.state.fdb.take_flooding_changed();
+        self.dirty.undumped.append(&mut self.state.fdb.take_incomplete());
+    }
+
+    /// Applies pending events. Those of the FDB are read last: what they show is as new as the links.
     ///
     /// # Errors
     /// A socket fails.
     pub fn drain_events(&mut self) -> Result<()> {
-        let events = self.events_here.drain()?;
-        self.apply_events(&events);
+        let events = self.events_of_links.drain()?;
+        self.apply_link_events(&events);
+        let events = self.events_of_fdb.drain()?;
+        self.apply_fdb_events(&events);
         Ok(())
+    }
+
+    /// Whether events were lost since the last call.
+    #[must_use]
+    pub fn take_has_overrun(&mut self) -> bool {
+        std::mem::take(&mut self.has_overrun)
     }
 
     /// What is to be done.
@@ -199,16 +227,14 @@ impl BridgeNetns {
         &mut self.dirty
     }
 
-    /// Reads what is dirty; everything, if events were lost. Events that arrive meanwhile are older than what is read,
-    /// or repeat it: they are applied before the state is used, and may make something dirty again. Returns whether
-    /// events were lost.
+    /// Reads what is dirty; everything but the FDB, if events of links were lost. Events that arrive meanwhile are older than
+    /// what is read, or repeat it: they are applied before the state is used, and may make something dirty again.
     ///
     /// # Errors
     /// The kernel refuses. What is dirty is then unknown.
-    pub fn read_dirty(&mut self) -> Result<bool> {
-        let have_lost = std::mem::take(&mut self.dirty.overrun);
-        if have_lost {
-            self.dirty = Dirty::all();
+    pub fn read_dirty(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.dirty.overrun) {
+            (self.dirty.links, self.dirty.rules, self.dirty.ports) = (true, true, true);
         }
         if std::mem::take(&mut self.dirty.links) {
             self.events_of_peers.drain()?;
@@ -217,17 +243,18 @@ impl BridgeNetns {
             self.dirty.rules |= before != self.state.netfilter_calls(&self.reader.layout);
             self.poll_inner_ends(0..self.reader.layout.ports.len(), |_| false)?;
             self.resync_devices();
-            self.dirty.fdb |= self.state.own_macs() != *self.state.fdb.own();
+            self.follow_own_macs()?;
         }
-        if std::mem::take(&mut self.dirty.fdb) {
-            self.read_fdb()?;
+        if self.dirty.fdb_overrun {
+            self.verify_fdb()?;
         }
+        self.dump_ports_at_once()?;
         if std::mem::take(&mut self.dirty.rules) {
             self.scan_interference();
         }
         self.drain_events()?;
         self.dirty.unread_events = false;
-        Ok(have_lost)
+        Ok(())
     }
 
     fn scan_interference(&mut self) {
@@ -269,23 +296,6 @@ impl BridgeNetns {
         changed.is_some_and(|changed| changed.inspect_err(|error| warn!("{error}")).unwrap_or(true))
     }
 
-    /// Dumps the FDB, and applies the events before and during the dump. The kernel resumes a dump by counting
-    /// entries (`br_fdb_dump` in net/bridge/br_fdb.c): if an entry is removed meanwhile, the dump skips another one,
-    /// for which no event follows. So a dump during which that may have happened is repeated a second later.
-    fn read_fdb(&mut self) -> Result<()> {
-        self.drain_events()?;
-        let fdb = self.reader.read_fdb(&self.state)?;
-        let former = std::mem::replace(&mut self.state.fdb, fdb);
-        self.dirty.stations.extend(former.differing(&self.state.fdb));
-        self.dirty.ports |= self.state.fdb.take_flooding_changed();
-        self.dirty.fdb = self.state.fdb.take_is_incomplete();
-        let meanwhile = self.events_here.drain()?;
-        self.apply_events(&meanwhile);
-        self.last_dump = Instant::now();
-        self.dirty.fdb |= meanwhile.iter().any(|event| !matches!(event, Event::Learned(_)));
-        Ok(())
-    }
-
     /// Reads the inner ends of the ports with these numbers in the layout, with counters for pairs that are `busy`.
     ///
     /// # Errors
@@ -296,19 +306,18 @@ impl BridgeNetns {
     }
 
     /// Reads what else the kernel sends no events for: limits of links, programs, packet sockets, rules. And what is
-    /// dirty. Returns whether events were lost.
+    /// dirty.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn poll(&mut self) -> Result<bool> {
+    pub fn poll(&mut self) -> Result<()> {
         self.drain_events()?;
         self.dirty.ports |= self.reader.read_links(&mut self.state)?;
         if self.devices_unreadable {
             self.resync_devices();
         }
         self.dirty.ports |= self.receivers_have_changed();
-        // Counts of addresses behind flooding ports drift.
-        self.dirty.fdb |= self.state.fdb.is_any_flooding() && self.last_dump.elapsed() > RECOUNT;
+        self.poll_fdb();
         self.scan_interference();
         self.read_dirty()
     }

@@ -1,0 +1,107 @@
+//! Reads FDB entries: those that are known, after events were lost, and those of each port.
+//!
+//! A host may fill the FDB with any number of addresses. So what is known is asked for entry by entry, which makes wrong
+//! entries impossible however long the FDB is. Entries that are missing here only make a station slow. They are found by
+//! a dump of a port, which ends as soon as the port has too many.
+
+use std::time::{Duration, Instant};
+
+use super::BridgeNetns;
+use crate::{
+    agent::fdb::{MOST_LEARNED, is_learned},
+    kernel::{FdbEntry, Result},
+};
+
+/// How long ports are dumped at once. The main loop dumps the others, one at a time.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// Entries that the kernel surely sends in one part. If an entry is removed between two parts, it may skip another.
+const ONE_PART: usize = 200;
+
+impl BridgeNetns {
+    /// Reads the known entries again, and those of inner ends at home. Then every port is to be dumped.
+    pub(super) fn verify_fdb(&mut self) -> Result<()> {
+        self.dirty.fdb_overrun = false;
+        let known = self.state.fdb.iter().map(|entry| (entry.bridge, entry.mac, entry.vlan));
+        let mut known: Vec<_> = known.chain(self.state.homes()).collect();
+        known.sort_unstable();
+        known.dedup();
+        self.look_up(&known)?;
+        let ports = self.reader.layout.all_ports().filter_map(|(port, _)| self.state.link(port));
+        self.dirty.undumped.extend(ports.map(|port| port.ifindex));
+        Ok(())
+    }
+
+    /// Takes over the addresses of inner ends, if they have changed, and looks up the entries of the new ones.
+    pub(super) fn follow_own_macs(&mut self) -> Result<()> {
+        let own = self.state.own_macs();
+        if own == *self.state.fdb.own() {
+            return Ok(());
+        }
+        let former = self.state.fdb.set_own(own);
+        let new: Vec<_> = self.state.homes().filter(|(_, mac, _)| !former.contains(mac)).collect();
+        self.look_up(&new)
+    }
+
+    /// Reads entries, by bridge, address and VLAN. Events about them that are received later are as old, or newer.
+    fn look_up(&mut self, keys: &[(u32, [u8; 6], u16)]) -> Result<()> {
+        for (&(bridge, mac, vlan), found) in keys.iter().zip(self.reader.socket.fdb_entries(keys)?) {
+            let gone = FdbEntry { bridge, mac, vlan, ..FdbEntry::default() };
+            let is_changed = match found {
+                Some(entry) => self.state.fdb.insert(entry),
+                None => self.state.fdb.remove(&gone),
+            };
+            if is_changed {
+                self.dirty.stations.insert(mac);
+            }
+        }
+        self.follow_fdb_state();
+        Ok(())
+    }
+
+    /// Dumps ports that are to be dumped, as many as that is quick. None while a port floods the FDB: the kernel looks
+    /// at all entries for each port.
+    pub(super) fn dump_ports_at_once(&mut self) -> Result<()> {
+        let began = Instant::now();
+        if !self.state.fdb.flooding().is_empty() {
+            return Ok(());
+        }
+        while !self.dirty.undumped.is_empty() && began.elapsed() < AT_ONCE {
+            self.dump_port()?;
+        }
+        Ok(())
+    }
+
+    /// Dumps one of the ports that are to be dumped.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn dump_port(&mut self) -> Result<()> {
+        let Some(port) = self.dirty.undumped.pop_first() else { return Ok(()) };
+        self.drain_events()?;
+        let (mut entries, mut learned) = (Vec::new(), 0);
+        let own = self.state.fdb.own();
+        let is_whole = self.reader.socket.fdb_of(port, |entry| {
+            learned += usize::from(is_learned(own, &entry));
+            entries.push(entry);
+            learned <= MOST_LEARNED
+        })?;
+        self.dirty.stations.extend(self.state.fdb.set_port(port, &entries, is_whole));
+        self.follow_fdb_state();
+        // Older than the dump, or newer: the last one about an entry tells how it is.
+        let events = self.events_of_fdb.drain()?;
+        let has_removed = events.iter().any(|event| matches!(event, crate::kernel::watch::Event::Forgot(_)));
+        if entries.len() > ONE_PART && has_removed {
+            self.skipped.insert(port);
+        }
+        self.apply_fdb_events(&events);
+        Ok(())
+    }
+
+    /// Called once a second. The numbers of addresses behind flooding ports drift while events are lost. Where few are
+    /// left of them, the port does not flood any more.
+    pub(super) fn poll_fdb(&mut self) {
+        self.dirty.undumped.append(&mut self.skipped);
+        self.dirty.undumped.extend(self.state.fdb.flooding());
+    }
+}
