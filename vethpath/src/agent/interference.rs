@@ -1,6 +1,6 @@
-//! Other consumers of a bridge namespace's frames: packet sockets and netfilter rules.
+//! Reads who else is interested in a bridge namespace's frames: packet sockets, netfilter rules, offloads.
 //!
-//! Neither has reliable events for all changes. So both are scanned each second, and nftables also at each of its
+//! Neither of the first two has reliable events for all changes. So both are scanned each second, and nftables also at each of its
 //! events. A netlink family that the kernel does not have yet contains nothing; opening it is retried each second,
 //! and when a module is loaded. While a query fails for any other reason, no port is armed
 //! ([`NetnsState::unreadable`]).
@@ -11,36 +11,25 @@ use std::{
 };
 
 use log::warn;
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 
 use vethpath_common::flags;
 
 use super::{
-    layout::{LabBridge, Layout},
+    layout::LabBridge,
     netns_state::{self, NetnsState},
+    reader::Reader,
 };
 use crate::{
     datapath,
     kernel::{
-        self, LinkFacts, Netns, RouteSocket, Source, ethtool,
-        generic::Family,
+        self, LinkFacts, Netns, ethtool,
         netfilter::{
             BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, OwnTable, PROC, THREAD_NET, bridge_nf_call,
             ebtables, has_tables, legacy_tables, rules,
         },
         packet_sockets, xdp,
     },
-    topology::Masquerade,
 };
-
-/// Scans one bridge namespace.
-pub struct Interference {
-    netns: Netns,
-    diagnosis: Source,
-    netfilter: Source,
-    ethtool: Family,
-    netdev: Family,
-}
 
 /// The netfilter rules of a namespace that are not our own.
 struct Rules {
@@ -53,28 +42,15 @@ struct Rules {
     calls: BridgeCalls,
 }
 
-impl Interference {
-    /// Scans nothing yet.
-    #[must_use]
-    pub fn new(netns: &Netns) -> Self {
-        Self {
-            netns: netns.clone(),
-            diagnosis: Source::new(netns, NETLINK_SOCK_DIAG),
-            netfilter: Source::new(netns, NETLINK_NETFILTER),
-            ethtool: Family::new(netns, ethtool::FAMILY),
-            netdev: Family::new(netns, xdp::FAMILY),
-        }
-    }
-
-    /// Scans the namespace, and records the result for each port. `own` are the lab's tables there. Returns whether
-    /// anything changed.
-    pub fn scan(&mut self, layout: &Layout, own: &[Masquerade], facts: &mut NetnsState) -> bool {
-        let (taps, found) = (self.packet_sockets(), self.rules(layout, own, facts));
+impl Reader {
+    /// Scans for packet sockets and rules, and records the result for each port. Returns whether anything changed.
+    pub fn scan_interference(&mut self, facts: &mut NetnsState) -> bool {
+        let (taps, found) = (self.packet_sockets(), self.rules(facts));
         let unreadable = facts.unreadable.clone();
         let taps = facts.record_reply(netns_state::Blocker::PacketSockets, taps).unwrap_or_default();
         let found = facts.record_reply(netns_state::Blocker::Rules, found);
         let (mut rules, mut validated) = (BTreeMap::new(), BTreeMap::new());
-        for (port, bridge) in layout.all_ports() {
+        for (port, bridge) in self.layout.all_ports() {
             let bridge = facts.link(bridge);
             let (reason, checks) = match &found {
                 Some(found) => (found.first_blocker(port.as_str(), bridge), found.checks(bridge)),
@@ -104,23 +80,18 @@ impl Interference {
     }
 
     /// Reads which ports take XDP frames, and whether their inner ends are ready for XDP, if the lab wants it. The
-    /// kernel reports a change like any other change of a link. An inner end that cannot be read is not ready. `here`
-    /// is the namespace of the ports.
+    /// kernel reports a change like any other change of a link. An inner end that cannot be read is not ready.
     ///
     /// # Errors
     /// The ports cannot be read.
-    pub fn read_xdp(
-        &mut self,
-        layout: &Layout,
-        here: &RouteSocket,
-        facts: &mut NetnsState,
-    ) -> kernel::Result<()> {
+    pub fn read_xdp(&mut self, facts: &mut NetnsState) -> kernel::Result<()> {
         (facts.xdp_takers, facts.ready) = Default::default();
+        let Self { layout, socket: here, netdev, .. } = self;
         let wanted = || layout.ports.iter().filter_map(|port| Some((port, port.xdp.as_ref()?)));
         if wanted().next().is_none() {
             return Ok(());
         }
-        facts.xdp_takers = self.netdev.query(xdp::takers)?;
+        facts.xdp_takers = netdev.query(xdp::takers)?;
         let mut ready = BTreeMap::new();
         for (port, namespace) in wanted() {
             let (number, inner_ends) = ready.entry(namespace).or_insert_with(|| {
@@ -140,16 +111,17 @@ impl Interference {
     }
 
     fn packet_sockets(&mut self) -> kernel::Result<BTreeSet<u32>> {
-        let (netns, socket) = (&self.netns, self.diagnosis.socket()?);
+        let (netns, socket) = (self.socket.netns(), self.diagnosis.socket()?);
         let taps = netns.run(|| packet_sockets::taps(socket, Path::new(THREAD_NET)))??;
         Ok(taps.into_iter().map(|tap| tap.ifindex).collect())
     }
 
-    fn rules(&mut self, layout: &Layout, own: &[Masquerade], facts: &NetnsState) -> kernel::Result<Rules> {
-        let own: Vec<_> = own.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
+    fn rules(&mut self, facts: &NetnsState) -> kernel::Result<Rules> {
+        let own: Vec<_> =
+            self.own_tables.iter().map(|own| OwnTable { name: &own.table, rules: &own.rules }).collect();
         let netfilter = self.netfilter.socket()?;
         let hooks = netfilter.map_or(Ok(Vec::new()), |socket| rules(socket, &own))?;
-        let files = self.netns.run(|| {
+        let files = self.socket.netns().run(|| {
             let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?;
             let mut legacy = legacy_tables(Path::new(THREAD_NET))?;
             legacy.extend(ebtables(Path::new(PROC))?);
@@ -158,7 +130,7 @@ impl Interference {
         let (calls, legacy) = files??;
         let calls_netfilter = |bridge: &LabBridge| calls.with_options_of(facts.link(&bridge.name)).any_ip();
         // Both dumps matter only there. That of all programs of the machine costs more than everything else here.
-        let is_called = layout.bridges.iter().any(calls_netfilter);
+        let is_called = self.layout.bridges.iter().any(calls_netfilter);
         let has_tables = is_called && netfilter.map_or(Ok(false), has_tables)?;
         let has_programs = is_called && datapath::has_netfilter_programs()?;
         Ok(Rules { hooks, has_tables, legacy, has_programs, calls })

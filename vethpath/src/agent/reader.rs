@@ -7,6 +7,7 @@ use std::{
 };
 
 use log::warn;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 
 use super::{
     layout::Layout,
@@ -14,8 +15,11 @@ use super::{
 };
 use crate::{
     datapath::{self, Attached, Hook, Pins},
-    kernel::{FilterFacts, GsoLimits, LinkFacts, Netns, RawLink, Result, RouteSocket, XdpMode},
-    topology::{IfName, Place, Topology},
+    kernel::{
+        FilterFacts, GsoLimits, LinkFacts, Netns, RawLink, Result, RouteSocket, Source, XdpMode, ethtool,
+        generic::Family, xdp,
+    },
+    topology::{IfName, Masquerade, Place, Topology},
 };
 
 /// The default qdisc of virtual devices, which does not queue.
@@ -29,8 +33,18 @@ pub struct Reader {
     pub pins: Pins,
     /// How programs are attached.
     pub hook: Hook,
+    /// The lab's tables for `nat` in the namespace.
+    pub own_tables: Vec<Masquerade>,
     /// Netlink requests to it.
     pub socket: RouteSocket,
+    /// Its packet sockets.
+    pub(super) diagnosis: Source,
+    /// Its rules.
+    pub(super) netfilter: Source,
+    /// Its devices' features.
+    pub(super) ethtool: Family,
+    /// Its devices' XDP features.
+    pub(super) netdev: Family,
     /// By the ifindex of a port: hash of the kernel's last reply about its inner end.
     peer_replies: HashMap<u32, u64>,
     /// By ifindex: hash of the kernel's last reply about a link of the namespace.
@@ -56,11 +70,22 @@ impl Reader {
             layout: Layout::of(topology, domain, place),
             pins: pins.clone(),
             hook,
+            own_tables: own_tables(topology, place),
             socket: RouteSocket::open(netns)?,
+            diagnosis: Source::new(netns, NETLINK_SOCK_DIAG),
+            netfilter: Source::new(netns, NETLINK_NETFILTER),
+            ethtool: Family::new(netns, ethtool::FAMILY),
+            netdev: Family::new(netns, xdp::FAMILY),
             peer_replies: HashMap::new(),
             link_replies: HashMap::new(),
             clsact: BTreeSet::new(),
         })
+    }
+
+    /// Applies a changed topology to the namespace of `place`.
+    pub fn reload(&mut self, topology: &Topology, place: &Place) {
+        self.own_tables = own_tables(topology, place);
+        self.layout = Layout::of(topology, self.layout.domain, place);
     }
 
     /// Reads links, qdiscs, and the programs on the ports. The kernel sends no event for some changes, such as those of
@@ -240,6 +265,11 @@ impl Reader {
         }
         hooks
     }
+}
+
+/// The tables of a lab in a place.
+fn own_tables(topology: &Topology, place: &Place) -> Vec<Masquerade> {
+    Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect()
 }
 
 fn hash(link: &RawLink) -> u64 {

@@ -15,7 +15,6 @@ use fdb_refresh::Refresher;
 
 use super::{
     desired::{Desired, entries},
-    interference::Interference,
     layout::{LabPort, Layout, counted_pairs},
     netns_state::{Blocker, Dirty, NetnsState},
     reader::Reader,
@@ -28,20 +27,17 @@ use crate::{
         watch::{Event, Watch},
     },
     state::events::Kind,
-    topology::{Bridge, IfName, Masquerade, Place, Topology},
+    topology::{Bridge, IfName, Place, Topology},
 };
 
 /// A bridge namespace.
 pub struct BridgeNetns {
     place: Place,
     reader: Reader,
-    interference: Interference,
     /// Number and name of each of the lab's pairs here, by the name of its port.
     pairs: BTreeMap<String, (u32, String)>,
     /// Events that are not logged yet.
     events: Vec<Kind>,
-    /// The lab's tables here for `nat`.
-    own_tables: Vec<Masquerade>,
     /// Events of the links of the namespace itself.
     events_of_links: Watch,
     /// Events of its FDBs.
@@ -88,8 +84,6 @@ impl BridgeNetns {
             rule_events: None,
             pairs: pairs(topology, place),
             events: Vec::new(),
-            interference: Interference::new(&netns),
-            own_tables: own_tables(topology, place),
             reader: Reader::open(&netns, number, place, topology, pins, hook)?,
             receivers,
             state: NetnsState { harmless: harmless.clone(), ..NetnsState::default() },
@@ -112,8 +106,7 @@ impl BridgeNetns {
     pub fn reload(&mut self, topology: &Topology, receivers: Option<Receivers>) {
         self.receivers = receivers;
         self.pairs = pairs(topology, &self.place);
-        self.own_tables = own_tables(topology, &self.place);
-        self.reader.layout = Layout::of(topology, self.reader.layout.domain, &self.place);
+        self.reader.reload(topology, &self.place);
         self.state.losing.retain(|pair| self.reader.layout.ports.iter().any(|port| port.counter == *pair));
         (self.dirty.links, self.dirty.ports) = (true, true);
         self.scan_interference();
@@ -259,7 +252,7 @@ impl BridgeNetns {
 
     fn scan_interference(&mut self) {
         self.watch_rules();
-        self.dirty.ports |= self.interference.scan(&self.reader.layout, &self.own_tables, &mut self.state);
+        self.dirty.ports |= self.reader.scan_interference(&mut self.state);
     }
 
     /// Reads what the kernel reports by a link event that does not contain it: offloads, queues, XDP features.
@@ -269,8 +262,8 @@ impl BridgeNetns {
             (reduced_offloads.clone(), multiqueue.clone(), xdp_takers.clone(), ready.clone())
         };
         let before = of(&self.state);
-        let offloads = self.interference.read_offloads(&mut self.state);
-        let xdp = self.interference.read_xdp(&self.reader.layout, &self.reader.socket, &mut self.state);
+        let offloads = self.reader.read_offloads(&mut self.state);
+        let xdp = self.reader.read_xdp(&mut self.state);
         let failed = offloads.and(xdp);
         if let (Err(error), false) = (&failed, self.devices_unreadable) {
             warn!("{error}");
@@ -416,11 +409,6 @@ impl BridgeNetns {
 fn pairs(topology: &Topology, place: &Place) -> BTreeMap<String, (u32, String)> {
     let here = counted_pairs(topology).filter(|(_, pair)| &pair.place == place);
     here.map(|(number, pair)| (pair.port.to_string(), (number, pair.name()))).collect()
-}
-
-/// The tables of a lab in a place.
-fn own_tables(topology: &Topology, place: &Place) -> Vec<Masquerade> {
-    Masquerade::of(topology).into_iter().filter(|own| &own.place == place).collect()
 }
 
 /// The next events of a watch; waits forever without one.
