@@ -70,7 +70,9 @@ impl LabLock {
                     }
                     tokio::time::sleep(INTERVAL).await;
                 }
-                Err(Error::Kernel(error)) if error.is_missing() && began.elapsed() < WAIT => {}
+                Err(Error::Kernel(error)) if error.is_missing() && began.elapsed() < WAIT => {
+                    tokio::time::sleep(INTERVAL).await;
+                }
                 taken => return taken,
             }
         }
