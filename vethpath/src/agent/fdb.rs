@@ -8,7 +8,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::kernel::{FdbEntry, watch::Event};
 
-/// How many addresses may be learned behind a port, other than those of inner ends, before it counts as flooding.
+/// How many addresses may be learned behind a port, other than those of inner ends, before it counts as flooding. And
+/// how many may be learned there, or move there, in a second: two hosts can send from the same addresses in turns.
 pub const MOST_LEARNED: usize = 4096;
 
 /// A port stops flooding when so many are left.
@@ -23,6 +24,8 @@ pub struct Fdb {
     /// How many other addresses the bridges have learned behind each port. Of a flooding port, an event may be counted
     /// twice.
     learned: HashMap<u32, usize>,
+    /// How many were learned behind each port, or have moved there, in this second.
+    recent: HashMap<u32, usize>,
     flooding: BTreeSet<u32>,
     flooding_changed: bool,
     incomplete: BTreeSet<u32>,
@@ -90,8 +93,10 @@ impl Fdb {
         let former = self.take(&entry);
         if self.is_counted(&entry) {
             let learned = self.learned.entry(entry.port).or_default();
-            *learned += 1;
-            if *learned > MOST_LEARNED && self.flooding.insert(entry.port) {
+            *learned = learned.saturating_add(1);
+            let recent = self.recent.entry(entry.port).or_default();
+            *recent += usize::from(former.is_none_or(|former| former.port != entry.port));
+            if (*learned).max(*recent) > MOST_LEARNED && self.flooding.insert(entry.port) {
                 self.flooding_changed = true;
                 let Self { entries, own, .. } = self;
                 retain(entries, |known| known.port != entry.port || !known.ages || own.contains(&known.mac));
@@ -152,6 +157,18 @@ impl Fdb {
         }
     }
 
+    /// A second is over.
+    pub fn begin_second(&mut self) {
+        self.recent.clear();
+    }
+
+    /// Removes the entries of addresses other than those of inner ends.
+    pub fn drop_foreign(&mut self) {
+        let own = &self.own;
+        retain(&mut self.entries, |entry| own.contains(&entry.mac));
+        self.learned.clear();
+    }
+
     /// Sets the addresses of inner ends. Returns the former ones.
     pub fn set_own(&mut self, own: HashSet<[u8; 6]>) -> HashSet<[u8; 6]> {
         std::mem::replace(&mut self.own, own)
@@ -161,8 +178,9 @@ impl Fdb {
     /// addresses whose kept entries have changed.
     pub fn set_port(&mut self, port: u32, dumped: &[FdbEntry], is_whole: bool) -> BTreeSet<[u8; 6]> {
         let learned = dumped.iter().filter(|entry| is_learned(&self.own, entry)).count();
+        let recent = self.recent.get(&port).copied().unwrap_or_default();
         let most = if self.is_flooding(port) { LEFT } else { MOST_LEARNED };
-        let floods = !is_whole || learned > most;
+        let floods = !is_whole || learned.max(recent) > most;
         self.flooding_changed |= floods != self.is_flooding(port);
         if floods {
             self.flooding.insert(port)
@@ -192,7 +210,8 @@ impl Fdb {
                 changed.insert(entry.mac);
             }
         }
-        self.learned.insert(port, learned);
+        // Of a part, the number says nothing: events do not end the flood then.
+        self.learned.insert(port, if is_whole { learned } else { usize::MAX });
         changed
     }
 
@@ -277,6 +296,32 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_move_to_and_fro_are_a_flood_too() {
+        let mut fdb = Fdb::default();
+        let move_all = |fdb: &mut Fdb, port| {
+            (0..1000).for_each(|number| {
+                let _ = fdb.insert(entry(port, number));
+            });
+        };
+        for _ in 0..4 {
+            move_all(&mut fdb, HOME);
+            move_all(&mut fdb, FLOODER);
+        }
+        assert!(!fdb.is_flooding(HOME) && !fdb.is_flooding(FLOODER));
+        fdb.begin_second();
+        for _ in 0..5 {
+            move_all(&mut fdb, HOME);
+            move_all(&mut fdb, FLOODER);
+        }
+        assert!(fdb.is_flooding(HOME) && fdb.is_flooding(FLOODER));
+        let _ = fdb.set_port(FLOODER, &[], true);
+        assert!(fdb.is_flooding(FLOODER), "it goes on");
+        fdb.begin_second();
+        let _ = fdb.set_port(FLOODER, &[], true);
+        assert!(!fdb.is_flooding(FLOODER));
+    }
+
+    #[test]
     fn a_flood_ends_when_half_has_aged_out() {
         let mut fdb = at_the_limit();
         let _ = fdb.insert(entry(FLOODER, MOST_LEARNED));
@@ -312,6 +357,7 @@ mod tests {
         let mut fdb = at_the_limit();
         let _ = fdb.insert(entry(FLOODER, MOST_LEARNED));
         let _ = fdb.take_flooding_changed();
+        fdb.begin_second();
         let dumped: Vec<_> = (0..LEFT).map(|number| entry(FLOODER, number)).collect();
         let changed = fdb.set_port(FLOODER, &dumped, true);
         assert!(!fdb.is_flooding(FLOODER) && fdb.take_flooding_changed());

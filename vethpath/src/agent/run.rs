@@ -11,11 +11,11 @@ use futures_util::future::select_all;
 use log::{info, warn};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{MissedTickBehavior, interval_at, sleep_until},
+    time::{MissedTickBehavior, interval_at},
 };
 
 use super::{
-    bridge_netns::BridgeNetns,
+    bridge_netns::{BridgeNetns, until},
     desired::{Address, Desired, Ports},
     diff::Snapshot,
     error::Error,
@@ -43,7 +43,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// Work on events that takes longer is followed by a rest of the same length. Shorter than what a rest is rounded to.
 const BURST: Duration = Duration::from_millis(2);
 
-/// A dump of a port's FDB is followed by a rest of so many times its length.
+/// A dump of a port's FDB is followed by a rest of so many times its length while a port floods the FDB.
 const DUMP_REST: u32 = 20;
 
 /// Inner ends that are read before events are processed again: half a millisecond.
@@ -105,8 +105,10 @@ struct Agent {
     rest_until: Instant,
     /// No port's FDB is dumped before that.
     dump_rest_until: Instant,
-    /// Events take half of a CPU at most, too.
-    event_budget: Budget,
+    /// Events of FDBs take half of a CPU at most, too.
+    fdb_budget: Budget,
+    /// And so do others.
+    budget: Budget,
     /// Whether the lab's snapshot may have changed since it was logged.
     is_unlogged: bool,
     /// Whether much was allocated since the heap was last trimmed.
@@ -169,7 +171,8 @@ impl Agent {
             grace_periods: GracePeriods::start().doing("create", "a thread")?,
             rest_until: Instant::now(),
             dump_rest_until: Instant::now(),
-            event_budget: Budget::new(),
+            fdb_budget: Budget::new(),
+            budget: Budget::new(),
             is_unlogged: true,
             has_worked: true,
             failure: None,
@@ -193,7 +196,8 @@ impl Agent {
             let is_sound = self.failure.is_none();
             let is_stale = self.is_any(Dirty::is_stale);
             let is_undumped = self.is_any(|dirty| !dirty.undumped.is_empty());
-            let (mut is_event, cpu_time) = (false, process::cpu_time());
+            let (mut is_fdb_event, cpu_time) = (None, process::cpu_time());
+            let rests = (self.fdb_budget.rest_until, self.budget.rest_until);
             let done = tokio::select! {
                 biased;
                 _ = terminate.recv() => return Ok(()),
@@ -205,10 +209,10 @@ impl Agent {
                     Ok(()) => self.tick().await,
                     Err(error) => Err(error),
                 },
-                events = next_events(&mut self.namespaces, self.event_budget.rest_until), if is_sound => {
-                    is_event = true;
+                events = next_events(&mut self.namespaces, rests), if is_sound => {
+                    is_fdb_event = events.as_ref().ok().copied();
                     // A namespace with many events must not keep others waiting.
-                    events.map_err(Error::from).and_then(|()| self.drain_events())
+                    events.map_err(Error::from).and_then(|_| self.drain_events())
                 }
                 () = until(self.rest_until), if is_sound && is_stale => self.read_dirty(),
                 () = until(self.dump_rest_until), if is_sound && is_undumped => self.dump_port(),
@@ -229,8 +233,9 @@ impl Agent {
                 Err(Error::Replaced) => return Err(Error::Replaced),
                 Err(error) => self.fail(&error),
             }
-            if is_event {
-                self.event_budget.spend(process::cpu_time().saturating_sub(cpu_time));
+            if let Some(is_fdb_event) = is_fdb_event {
+                let budget = if is_fdb_event { &mut self.fdb_budget } else { &mut self.budget };
+                budget.spend(process::cpu_time().saturating_sub(cpu_time));
             }
         }
     }
@@ -350,11 +355,14 @@ impl Agent {
     /// Dumps the FDB of one port.
     fn dump_port(&mut self) -> Result<(), Error> {
         let began = Instant::now();
+        // In turns.
+        self.namespaces.rotate_left(1);
         let is_undumped = |domain: &&mut BridgeNetns| !domain.dirty().undumped.is_empty();
         if let Some(domain) = self.namespaces.iter_mut().find(is_undumped) {
             domain.dump_port()?;
+            let rest = if domain.is_flooded() { DUMP_REST } else { 1 };
+            self.dump_rest_until = Instant::now() + began.elapsed() * rest;
         }
-        self.dump_rest_until = Instant::now() + began.elapsed() * DUMP_REST;
         Ok(())
     }
 
@@ -600,23 +608,18 @@ async fn module_loaded(modules: &mut Option<Watch>) {
     std::future::pending().await
 }
 
-/// Waits for events in any bridge namespace, and applies them to its known state.
-async fn next_events(domains: &mut [BridgeNetns], not_before: Instant) -> crate::kernel::Result<()> {
-    until(not_before).await;
+/// Waits for events in any bridge namespace, and applies them to its known state: see [`BridgeNetns::wait`].
+async fn next_events(
+    domains: &mut [BridgeNetns],
+    (fdb_not_before, not_before): (Instant, Instant),
+) -> crate::kernel::Result<bool> {
     if domains.is_empty() {
         return std::future::pending().await;
     }
-    select_all(domains.iter_mut().map(|domain| Box::pin(domain.wait()))).await.0
+    select_all(domains.iter_mut().map(|domain| Box::pin(domain.wait(fdb_not_before, not_before)))).await.0
 }
 
-/// Waits until a time, and not at all if it has passed: tokio's timers count milliseconds, and round up.
-async fn until(time: Instant) {
-    if time > Instant::now() {
-        sleep_until(time.into()).await;
-    }
-}
-
-/// The work on events, which takes half of a CPU at most. Meanwhile events are in their sockets.
+/// The work on events, which takes half of a CPU at most. Meanwhile they wait in their sockets.
 struct Budget {
     /// Work that no idle time has paid for.
     debt: Duration,

@@ -135,6 +135,7 @@ impl View<'_> {
             announced: self.maps.last_announcement(),
             confirmed: self.maps.confirmed(),
             steady: self.maps.confirmed() == self.maps.last_announcement()
+                && !self.namespaces.iter().any(BridgeNetns::is_being_dumped)
                 && !quick().any(|(counter, _)| pair_state(counter).is_some_and(|reason| reason.is_passing())),
             failure: self.failure.map(str::to_owned),
             coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),

@@ -480,8 +480,15 @@ impl RouteSocket {
         let replies = self.get(&keys.iter().map(request).collect::<Vec<_>>())?;
         let entry = |reply: Reply| match reply {
             Ok(payload) => FdbEntry::parse(&payload),
-            // The bridge may be gone, too.
-            Err(error) if matches!(error.errno(), Some(libc::ENOENT | libc::ENODEV)) => Ok(None),
+            // The bridge may be gone, or the device is none (`rtnl_fdb_get` in net/core/rtnetlink.c).
+            Err(error)
+                if matches!(
+                    error.errno(),
+                    Some(libc::ENOENT | libc::ENODEV | libc::EINVAL | libc::EOPNOTSUPP)
+                ) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         };
         replies.into_iter().map(|reply| entry(reply).doing("look up FDB entries of", &self.netns)).collect()

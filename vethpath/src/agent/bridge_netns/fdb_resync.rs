@@ -9,11 +9,16 @@ use std::time::{Duration, Instant};
 use super::BridgeNetns;
 use crate::{
     agent::fdb::{MOST_LEARNED, is_learned},
-    kernel::{FdbEntry, Result},
+    kernel::{FdbEntry, Result, watch::Event},
+    topology::IfName,
 };
 
 /// How long ports are dumped at once. The main loop dumps the others, one at a time.
 const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// More entries are not asked for one by one. Those of other addresses than of inner ends are dropped then: they are
+/// slow until the dumps find them.
+const MOST_LOOKED_UP: usize = 8192;
 
 /// Entries that the kernel surely sends in one part. If an entry is removed between two parts, it may skip another.
 const ONE_PART: usize = 200;
@@ -22,6 +27,10 @@ impl BridgeNetns {
     /// Reads the known entries again, and those of inner ends at home. Then every port is to be dumped.
     pub(super) fn verify_fdb(&mut self) -> Result<()> {
         self.dirty.fdb_overrun = false;
+        if self.state.fdb.iter().count() > MOST_LOOKED_UP {
+            self.state.fdb.drop_foreign();
+            self.dirty.ports = true;
+        }
         let known = self.state.fdb.iter().map(|entry| (entry.bridge, entry.mac, entry.vlan));
         let mut known: Vec<_> = known.chain(self.state.homes()).collect();
         known.sort_unstable();
@@ -39,6 +48,9 @@ impl BridgeNetns {
             return Ok(());
         }
         let former = self.state.fdb.set_own(own);
+        // Their entries count as learned now.
+        let others = former.difference(self.state.fdb.own()).flat_map(|mac| self.state.fdb.of(*mac));
+        self.dirty.undumped.extend(others.map(|entry| entry.port));
         let new: Vec<_> = self.state.homes().filter(|(_, mac, _)| !former.contains(mac)).collect();
         self.look_up(&new)
     }
@@ -63,7 +75,7 @@ impl BridgeNetns {
     /// at all entries for each port.
     pub(super) fn dump_ports_at_once(&mut self) -> Result<()> {
         let began = Instant::now();
-        if !self.state.fdb.flooding().is_empty() {
+        if self.is_flooded() {
             return Ok(());
         }
         while !self.dirty.undumped.is_empty() && began.elapsed() < AT_ONCE {
@@ -72,12 +84,16 @@ impl BridgeNetns {
         Ok(())
     }
 
-    /// Dumps one of the ports that are to be dumped.
+    /// Dumps one of the ports that are to be dumped: the next one after the last, by ifindex.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn dump_port(&mut self) -> Result<()> {
-        let Some(port) = self.dirty.undumped.pop_first() else { return Ok(()) };
+        let undumped = &mut self.dirty.undumped;
+        let next = undumped.range(self.last_dumped.saturating_add(1)..).next().or(undumped.first()).copied();
+        let Some(port) = next else { return Ok(()) };
+        undumped.remove(&port);
+        self.last_dumped = port;
         self.drain_events()?;
         let (mut entries, mut learned) = (Vec::new(), 0);
         let own = self.state.fdb.own();
@@ -90,7 +106,7 @@ impl BridgeNetns {
         self.follow_fdb_state();
         // Older than the dump, or newer: the last one about an entry tells how it is.
         let events = self.events_of_fdb.drain()?;
-        let has_removed = events.iter().any(|event| matches!(event, crate::kernel::watch::Event::Forgot(_)));
+        let has_removed = events.iter().any(|event| matches!(event, Event::Forgot(_)));
         if entries.len() > ONE_PART && has_removed {
             self.skipped.insert(port);
         }
@@ -98,9 +114,25 @@ impl BridgeNetns {
         Ok(())
     }
 
+    /// Whether dumps of ports are due that are made soon.
+    #[must_use]
+    pub fn is_being_dumped(&self) -> bool {
+        !self.dirty.undumped.is_empty() && !self.is_flooded()
+    }
+
+    /// Whether a port of the lab floods the FDB. Others are no reason to treat the lab's differently.
+    #[must_use]
+    pub fn is_flooded(&self) -> bool {
+        let flooding = self.state.fdb.flooding();
+        let is_flooding =
+            |port: &IfName| self.state.link(port).is_some_and(|port| flooding.contains(&port.ifindex));
+        !flooding.is_empty() && self.reader.layout.all_ports().any(|(port, _)| is_flooding(port))
+    }
+
     /// Called once a second. The numbers of addresses behind flooding ports drift while events are lost. Where few are
     /// left of them, the port does not flood any more.
     pub(super) fn poll_fdb(&mut self) {
+        self.state.fdb.begin_second();
         self.dirty.undumped.append(&mut self.skipped);
         self.dirty.undumped.extend(self.state.fdb.flooding());
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use log::warn;
+use tokio::time::sleep_until;
 
 use fdb_refresh::Refresher;
 
@@ -57,6 +58,8 @@ pub struct BridgeNetns {
     devices_unreadable: bool,
     /// Ports of which a dump may have skipped an entry.
     skipped: BTreeSet<u32>,
+    /// The port that was dumped last, by ifindex.
+    last_dumped: u32,
     /// Whether events were lost, which is not logged yet.
     has_overrun: bool,
 }
@@ -92,6 +95,7 @@ impl BridgeNetns {
             dirty: Dirty::all(),
             devices_unreadable: false,
             skipped: BTreeSet::new(),
+            last_dumped: 0,
             has_overrun: false,
         })
     }
@@ -108,7 +112,8 @@ impl BridgeNetns {
         self.pairs = pairs(topology, &self.place);
         self.reader.reload(topology, &self.place);
         self.state.losing.retain(|pair| self.reader.layout.ports.iter().any(|port| port.counter == *pair));
-        (self.dirty.links, self.dirty.ports) = (true, true);
+        // Entries of new ports may be unknown.
+        (self.dirty.links, self.dirty.ports, self.dirty.fdb_overrun) = (true, true, true);
         self.scan_interference();
     }
 
@@ -125,14 +130,18 @@ impl BridgeNetns {
         !self.reader.socket.netns().has_name(name)
     }
 
-    /// Waits for events, and applies them to the known state. Dropping the future loses nothing.
+    /// Waits for events, and applies them to the known state. Those of the FDB, and all others, are not received before
+    /// these times. Returns whether they are of the FDB. Dropping the future loses nothing.
     ///
     /// # Errors
     /// A socket fails.
-    pub async fn wait(&mut self) -> Result<()> {
+    pub async fn wait(&mut self, fdb_not_before: Instant, not_before: Instant) -> Result<bool> {
         tokio::select! {
-            events = self.events_of_links.next() => self.apply_link_events(&events?),
-            events = self.events_of_fdb.next() => self.apply_fdb_events(&events?),
+            events = next_after(&mut self.events_of_links, not_before) => self.apply_link_events(&events?),
+            events = next_after(&mut self.events_of_fdb, fdb_not_before) => {
+                self.apply_fdb_events(&events?);
+                return Ok(true);
+            }
             events = self.events_of_peers.next() => {
                 events?;
                 self.dirty.links = true;
@@ -142,7 +151,7 @@ impl BridgeNetns {
                 self.dirty.rules = true;
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Watches nftables once the kernel has it. Until then, changes are seen within a second.
@@ -172,7 +181,7 @@ impl BridgeNetns {
             if *event == Event::Lost {
                 (self.has_overrun, self.dirty.fdb_overrun) = (true, true);
                 // While a port floods, this goes on. The others must not become slow by it.
-                self.dirty.overrun |= self.state.fdb.flooding().is_empty();
+                self.dirty.overrun |= !self.is_flooded();
                 continue;
             }
             self.state.apply_event(event, &mut self.dirty);
@@ -409,6 +418,19 @@ impl BridgeNetns {
 fn pairs(topology: &Topology, place: &Place) -> BTreeMap<String, (u32, String)> {
     let here = counted_pairs(topology).filter(|(_, pair)| &pair.place == place);
     here.map(|(number, pair)| (pair.port.to_string(), (number, pair.name()))).collect()
+}
+
+/// The next events of a watch, which are not received before `not_before`.
+async fn next_after(watch: &mut Watch, not_before: Instant) -> Result<Vec<Event>> {
+    until(not_before).await;
+    watch.next().await
+}
+
+/// Waits until a time, and not at all if it has passed: tokio's timers count milliseconds, and round up.
+pub async fn until(time: Instant) {
+    if time > Instant::now() {
+        sleep_until(time.into()).await;
+    }
 }
 
 /// The next events of a watch; waits forever without one.
