@@ -7,7 +7,9 @@ mod hook;
 mod inspect;
 mod legacy;
 mod masquerade;
+mod ruleset;
 mod table;
+mod verdict;
 
 pub use hook::{BRIDGE_SYSCTLS, BridgeCalls, Family, Hook, HookPoint, bridge_nf_call};
 pub use inspect::{OwnTable, has_tables, is_exactly, rules};
@@ -15,7 +17,9 @@ pub use legacy::{LegacyTable, PROC, THREAD_NET, ebtables, legacy_tables};
 pub use masquerade::add_masquerade;
 use netlink_sys::Socket;
 use nix::libc;
+pub use ruleset::{ESTABLISHED, NEW, Ruleset};
 pub use table::{is_foreign, remove_table};
+pub use verdict::{Dropper, Packets, Verdict};
 
 use super::{
     Context, Result as KernelResult,

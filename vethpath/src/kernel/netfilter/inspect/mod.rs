@@ -113,35 +113,35 @@ pub(super) fn expressions_of(reply: &[u8], table: &str) -> NetlinkResult<Option<
 }
 
 /// A dump, which is empty on a kernel without nf_tables.
-fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> NetlinkResult<Vec<Vec<u8>>> {
+pub(super) fn dump(socket: &Socket, kind: u16, payload: &[u8]) -> NetlinkResult<Vec<Vec<u8>>> {
     generation(socket)?.map_or_else(|| Ok(Vec::new()), |_| netlink::dump(socket, kind, payload))
 }
 
-fn chains(socket: &Socket) -> NetlinkResult<Vec<Chain>> {
+pub(super) fn chains(socket: &Socket) -> NetlinkResult<Vec<Chain>> {
     let replies = dump(socket, kind::GET_CHAIN, &header(Family::Unspecified))?;
     replies.iter().map(|reply| Chain::parse(reply)).collect()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
-    family: Family,
-    table: String,
-    name: String,
+    pub(super) family: Family,
+    pub(super) table: String,
+    pub(super) name: String,
     /// `filter`, `nat`, `route`.
     kind: String,
     /// Only base chains have a policy.
-    policy: Option<u32>,
+    pub(super) policy: Option<u32>,
     /// Number of rules in the chain and jumps to it.
     uses: Option<u32>,
     /// The hook. Only base chains have one.
-    base: Option<Base>,
+    pub(super) base: Option<Base>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Base {
-    point: u32,
+pub(super) struct Base {
+    pub(super) point: u32,
     priority: u32,
-    devices: Vec<String>,
+    pub(super) devices: Vec<String>,
 }
 
 impl Chain {

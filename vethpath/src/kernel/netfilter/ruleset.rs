@@ -1,0 +1,388 @@
+//! All nftables rules of a namespace, as far as they tell what becomes of a packet.
+//!
+//! Mirrors the expressions of nf_tables (include/uapi/linux/netfilter/nf_tables.h), and the matches and targets that
+//! `iptables` makes of them (net/netfilter/nft_compat.c).
+
+use std::collections::HashMap;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netlink_sys::Socket;
+
+use super::{
+    Family, HEADER, attributes, header,
+    inspect::{self, Chain},
+    kind, parse_string, parse_u32,
+};
+use crate::kernel::{Context, Result, netlink::NetlinkError};
+
+type NetlinkResult<T> = std::result::Result<T, NetlinkError>;
+
+/// The bits of connection states: `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h.
+pub const ESTABLISHED: u32 = 1 << 1;
+/// See [`ESTABLISHED`].
+pub const NEW: u32 = 1 << 3;
+
+/// The chains of a namespace, with their rules.
+#[derive(Clone, Debug, Default)]
+pub struct Ruleset {
+    /// In dump order.
+    pub(super) chains: Vec<Chain>,
+    /// The rules of each chain, in their order.
+    pub(super) rules: Vec<Vec<Rule>>,
+}
+
+/// A rule: its action is taken if all tests are true.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub(super) tests: Vec<Test>,
+    pub(super) action: Action,
+}
+
+/// A test of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Test {
+    /// The name of the device by which a packet comes (`iifname`), or leaves (`oifname`).
+    Device { is_in: bool, name: String, is_prefix: bool, is_equal: bool },
+    /// The packet's address is in a subnet.
+    Address { is_source: bool, subnet: IpNet, is_equal: bool },
+    /// The packet is of this family.
+    Family { family: Family, is_equal: bool },
+    /// The connection is in one of these states.
+    State(u32),
+    /// The packet is bridged (`--physdev-is-bridged`).
+    Bridged,
+    /// Anything else.
+    Unknown,
+}
+
+/// What a rule does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Nothing that matters here.
+    #[default]
+    Continue,
+    Accept,
+    Drop,
+    Return,
+    Jump(String),
+    Goto(String),
+    /// Anything else.
+    Unknown,
+}
+
+impl Ruleset {
+    /// Reads all rules in the socket's namespace. There are none on a kernel without nf_tables.
+    ///
+    /// # Errors
+    /// The kernel refuses a request, or there are more than 65,536 rules.
+    pub fn read(socket: &Socket) -> Result<Self> {
+        let chains = inspect::chains(socket).doing("list", "the nft chains of the namespace")?;
+        let replies = inspect::dump(socket, kind::GET_RULE, &header(Family::Unspecified));
+        let replies = replies.doing("list", "the nft rules of the namespace")?;
+        Self::of(chains, &replies).doing("read", "the nft rules of the namespace")
+    }
+
+    fn of(chains: Vec<Chain>, replies: &[Vec<u8>]) -> NetlinkResult<Self> {
+        let mut rules = vec![Vec::new(); chains.len()];
+        let at: HashMap<_, _> = chains
+            .iter()
+            .enumerate()
+            .map(|(index, chain)| ((chain.family, chain.table.clone(), chain.name.clone()), index))
+            .collect();
+        for reply in replies {
+            let (family, table, chain, rule) = parse(reply)?;
+            // The chain may be newer than the dump of chains.
+            if let Some(rules) = at.get(&(family, table, chain)).and_then(|&index| rules.get_mut(index)) {
+                rules.push(rule);
+            }
+        }
+        Ok(Self { chains, rules })
+    }
+}
+
+/// The family, table and chain of a rule, and the rule.
+fn parse(reply: &[u8]) -> NetlinkResult<(Family, String, String, Rule)> {
+    const TABLE: u16 = 1;
+    const CHAIN: u16 = 2;
+    const EXPRESSIONS: u16 = 4;
+    let (header, rest) =
+        reply.split_first_chunk::<HEADER>().ok_or(NetlinkError::Malformed("a rule without a header"))?;
+    let (mut table, mut chain, mut rule) = (String::new(), String::new(), Rule::default());
+    for attribute in attributes(rest) {
+        let attribute = attribute?;
+        match attribute.kind() {
+            TABLE => table = parse_string(attribute.value()),
+            CHAIN => chain = parse_string(attribute.value()),
+            EXPRESSIONS => rule = Rule::parse(attribute.value())?,
+            _ => {}
+        }
+    }
+    Ok((Family::from_number(header[0]), table, chain, rule))
+}
+
+/// What an expression has loaded into a register.
+#[derive(Clone, Copy)]
+enum Loaded {
+    Device {
+        is_in: bool,
+    },
+    Family,
+    /// The bits of the state that are left.
+    State(u32),
+    Address {
+        is_source: bool,
+        length: usize,
+        mask: u128,
+    },
+    Other,
+}
+
+/// The attributes of an expression, by number.
+struct Fields<'a>(HashMap<u16, &'a [u8]>);
+
+impl<'a> Fields<'a> {
+    fn parse(bytes: &'a [u8]) -> NetlinkResult<Self> {
+        let mut fields = HashMap::new();
+        let mut rest = bytes;
+        // The values must outlive the iterator of `attributes`.
+        while let Some((head, _)) = rest.split_first_chunk::<4>() {
+            let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
+            let number = u16::from_ne_bytes([head[2], head[3]]) & netlink_packet_core::NLA_TYPE_MASK;
+            let value = rest.get(4..length).ok_or(NetlinkError::Malformed("an attribute is truncated"))?;
+            fields.insert(number, value);
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(Self(fields))
+    }
+
+    fn bytes(&self, number: u16) -> &'a [u8] {
+        self.0.get(&number).copied().unwrap_or_default()
+    }
+
+    /// An integer in network byte order.
+    fn number(&self, number: u16) -> Option<u32> {
+        parse_u32(self.0.get(&number)?).ok()
+    }
+
+    /// The value in a `NFTA_DATA_VALUE`.
+    fn data(&self, number: u16) -> NetlinkResult<&'a [u8]> {
+        const VALUE: u16 = 1;
+        Ok(Fields::parse(self.bytes(number))?.bytes(VALUE))
+    }
+}
+
+impl Rule {
+    fn parse(expressions: &[u8]) -> NetlinkResult<Self> {
+        let mut rule = Self::default();
+        let mut registers = HashMap::new();
+        for element in attributes(expressions) {
+            let element = element?;
+            let fields = Fields::parse(element.value())?;
+            let name = parse_string(fields.bytes(1));
+            rule.add(&name, &Fields::parse(fields.bytes(2))?, &mut registers)?;
+        }
+        Ok(rule)
+    }
+
+    fn add(
+        &mut self,
+        expression: &str,
+        fields: &Fields<'_>,
+        registers: &mut HashMap<u32, Loaded>,
+    ) -> NetlinkResult<()> {
+        let mut load = |number, loaded| {
+            if let Some(register) = fields.number(number) {
+                registers.insert(register, loaded);
+            }
+        };
+        match expression {
+            "meta" => load(1, meta(fields.number(2))),
+            "ct" => {
+                load(1, if fields.number(2) == Some(0) { Loaded::State(u32::MAX) } else { Loaded::Other })
+            }
+            "payload" => load(1, payload(fields)),
+            "exthdr" | "fib" | "rt" | "socket" | "osf" | "numgen" | "hash" | "xfrm" | "tunnel" => {
+                load(1, Loaded::Other);
+            }
+            "bitwise" => {
+                let from = fields.number(1).and_then(|register| registers.get(&register)).copied();
+                let loaded = bitwise(from.unwrap_or(Loaded::Other), fields)?;
+                if let Some(register) = fields.number(2) {
+                    registers.insert(register, loaded);
+                }
+            }
+            "byteorder" => load(2, Loaded::Other),
+            "cmp" => {
+                let from = fields.number(1).and_then(|register| registers.get(&register)).copied();
+                self.tests.push(compare(from.unwrap_or(Loaded::Other), fields.number(2), fields.data(3)?));
+            }
+            "immediate" if fields.number(1) == Some(0) => self.action = verdict(fields)?,
+            "immediate" => load(1, Loaded::Other),
+            // With a destination it is a verdict map.
+            "lookup" if fields.number(3) == Some(0) => self.action = Action::Unknown,
+            "lookup" => {
+                load(3, Loaded::Other);
+                self.tests.push(Test::Unknown);
+            }
+            "range" | "limit" | "quota" | "connlimit" | "last" => self.tests.push(Test::Unknown),
+            "match" => self.tests.extend(extension(&parse_string(fields.bytes(1)), fields.bytes(3))),
+            "target" => self.action = target(&parse_string(fields.bytes(1))),
+            "reject" => self.action = Action::Drop,
+            "nat" | "masq" | "redir" => self.action = Action::Accept,
+            "counter" | "log" | "notrack" | "dynset" | "objref" | "dup" | "flow_offload" => {}
+            _ => {
+                self.tests.push(Test::Unknown);
+                self.action = Action::Unknown;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `enum nft_meta_keys`.
+fn meta(key: Option<u32>) -> Loaded {
+    match key {
+        Some(6) => Loaded::Device { is_in: true },
+        Some(7) => Loaded::Device { is_in: false },
+        Some(15) => Loaded::Family,
+        _ => Loaded::Other,
+    }
+}
+
+/// An address of the network header, or its first bytes.
+fn payload(fields: &Fields<'_>) -> Loaded {
+    const NETWORK: u32 = 1;
+    let (Some(NETWORK), Some(offset), Some(length)) = (fields.number(2), fields.number(3), fields.number(4))
+    else {
+        return Loaded::Other;
+    };
+    let address = |is_source| Loaded::Address { is_source, length: length as usize, mask: u128::MAX };
+    match (offset, length) {
+        (12, 1..=4) | (8, 5..=16) => address(true),
+        (16, 1..=4) | (24, 5..=16) => address(false),
+        _ => Loaded::Other,
+    }
+}
+
+fn bitwise(from: Loaded, fields: &Fields<'_>) -> NetlinkResult<Loaded> {
+    let (mask, xor) = (fields.data(4)?, fields.data(5)?);
+    let is_and = fields.number(6).unwrap_or_default() == 0 && xor.iter().all(|byte| *byte == 0);
+    Ok(match (from, mask.first_chunk()) {
+        (Loaded::State(bits), Some(mask)) if is_and => Loaded::State(bits & u32::from_ne_bytes(*mask)),
+        (Loaded::Address { is_source, length, mask: former }, _) if is_and && mask.len() == length => {
+            Loaded::Address { is_source, length, mask: former & left_aligned(mask, u8::MAX) }
+        }
+        _ => Loaded::Other,
+    })
+}
+
+/// Bytes as the first ones of 16, followed by `rest`.
+fn left_aligned(bytes: &[u8], rest: u8) -> u128 {
+    let mut all = [rest; 16];
+    for (to, from) in all.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    u128::from_be_bytes(all)
+}
+
+/// A comparison: `op` is of `enum nft_cmp_ops`.
+fn compare(from: Loaded, op: Option<u32>, data: &[u8]) -> Test {
+    let is_equal = match op {
+        Some(0) => true,
+        Some(1) => false,
+        _ => return Test::Unknown,
+    };
+    match from {
+        Loaded::Device { is_in } => {
+            let is_prefix = !data.contains(&0);
+            Test::Device { is_in, name: parse_string(data), is_prefix, is_equal }
+        }
+        Loaded::Family => match data {
+            [number] => Test::Family { family: Family::from_number(*number), is_equal },
+            _ => Test::Unknown,
+        },
+        // `ct state new` is compiled to `(state & new) != 0`.
+        Loaded::State(bits) if !is_equal && data.iter().all(|byte| *byte == 0) => Test::State(bits),
+        Loaded::State(u32::MAX) if is_equal => {
+            data.first_chunk().map_or(Test::Unknown, |state| Test::State(u32::from_ne_bytes(*state)))
+        }
+        Loaded::Address { is_source, length, mask } if data.len() == length => {
+            subnet(data, mask).map_or(Test::Unknown, |subnet| Test::Address { is_source, subnet, is_equal })
+        }
+        _ => Test::Unknown,
+    }
+}
+
+/// The subnet of an address of which the first bytes are known, with a mask.
+fn subnet(data: &[u8], mask: u128) -> Option<IpNet> {
+    let known = left_aligned(&vec![u8::MAX; data.len()], 0) & mask;
+    let length = u8::try_from(known.leading_ones()).ok()?;
+    // Ones, and then zeros.
+    if known.leading_ones() + known.trailing_zeros() != u128::BITS && known != u128::MAX {
+        return None;
+    }
+    let address = left_aligned(data, 0);
+    let net = match data.len() {
+        ..=4 => {
+            let [first, ..] = [u32::try_from(address >> 96).ok()?];
+            IpNet::V4(Ipv4Net::new(first.into(), length.min(32)).ok()?)
+        }
+        _ => IpNet::V6(Ipv6Net::new(address.into(), length).ok()?),
+    };
+    Some(net.trunc())
+}
+
+/// The verdict of an `immediate` expression (`enum nft_verdicts`).
+fn verdict(fields: &Fields<'_>) -> NetlinkResult<Action> {
+    const VERDICT: u16 = 2;
+    let data = Fields::parse(fields.bytes(2))?;
+    let verdict = Fields::parse(data.bytes(VERDICT))?;
+    let chain = || parse_string(verdict.bytes(2));
+    Ok(match verdict.number(1).map(u32::cast_signed) {
+        Some(0) => Action::Drop,
+        Some(1) => Action::Accept,
+        Some(-1) => Action::Continue,
+        Some(-3) => Action::Jump(chain()),
+        Some(-4) => Action::Goto(chain()),
+        Some(-5) => Action::Return,
+        _ => Action::Unknown,
+    })
+}
+
+/// The test of a match of x_tables with this state.
+fn extension(name: &str, info: &[u8]) -> Option<Test> {
+    match name {
+        "comment" => None,
+        "conntrack" => Some(conntrack(info).unwrap_or(Test::Unknown)),
+        "physdev" => Some(physdev(info).unwrap_or(Test::Unknown)),
+        _ => Some(Test::Unknown),
+    }
+}
+
+/// `struct xt_conntrack_mtinfo3` with a state and nothing else.
+fn conntrack(info: &[u8]) -> Option<Test> {
+    const FLAGS: usize = 146;
+    const STATE: u16 = 1;
+    let word = |at: usize| Some(u16::from_ne_bytes(*info.get(at..)?.first_chunk()?));
+    let (flags, inverted, states) = (word(FLAGS)?, word(FLAGS + 2)?, word(FLAGS + 4)?);
+    (flags == STATE && inverted & STATE == 0).then(|| Test::State(states.into()))
+}
+
+/// `struct xt_physdev_info` with `--physdev-is-bridged` and nothing else.
+fn physdev(info: &[u8]) -> Option<Test> {
+    const DEVICES: usize = 64;
+    const BRIDGED: u8 = 4;
+    let [inverted, flags] = *info.get(DEVICES..)?.first_chunk()?;
+    (flags == BRIDGED && inverted == 0).then_some(Test::Bridged)
+}
+
+/// The action of a target of x_tables.
+fn target(name: &str) -> Action {
+    match name {
+        "REJECT" | "TARPIT" => Action::Drop,
+        "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "CT" | "CHECKSUM" | "CLASSIFY" | "DSCP" | "TCPMSS"
+        | "TRACE" | "SET" | "AUDIT" | "HMARK" => Action::Continue,
+        "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Action::Accept,
+        _ => Action::Unknown,
+    }
+}
