@@ -8,6 +8,7 @@ mod discovery;
 mod events;
 mod examples;
 mod faults;
+mod firewall;
 mod formats;
 mod harness;
 mod hazards;

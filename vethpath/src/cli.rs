@@ -63,6 +63,9 @@ pub enum Command {
         /// How to attach programs of a new lab [default: tcx where the kernel has it].
         #[arg(long, value_enum)]
         hook: Option<HookArg>,
+        /// Bring it up although rules of the machine drop packets between its hosts.
+        #[arg(long)]
+        allow_drops: bool,
         #[command(flatten)]
         json: JsonArg,
     },
@@ -168,6 +171,9 @@ pub struct ValidateArgs {
     /// Print the lab with every group, mesh and chain expanded.
     #[arg(long, conflicts_with = "json")]
     pub expand: bool,
+    /// Check also whether rules of this machine drop packets of the lab. Needs root.
+    #[arg(long)]
+    pub host: bool,
     #[command(flatten)]
     pub json: JsonArg,
 }

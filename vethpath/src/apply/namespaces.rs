@@ -10,7 +10,7 @@ use crate::{
     kernel::{Netns, NetnsId, Result, RouteSocket, Rtnl, netns, sysctl},
     plan::{Plan, Step, is_ours},
     state::{Directory, Record, Saved},
-    topology::{LabName, NsName, Place, Sysctl},
+    topology::{LabName, NsName, Place, Sysctl, Topology},
 };
 
 /// Connections to the host and to the lab's namespaces, opened on first use.
@@ -67,6 +67,20 @@ impl NetnsCache {
     pub fn add(&mut self, name: &NsName, netns: Netns) {
         self.namespaces.remove(name);
         self.made.insert(name.clone(), netns);
+    }
+}
+
+/// The namespace of a place, if it exists already.
+///
+/// # Errors
+/// An adopted namespace does not exist, or one cannot be opened.
+pub(super) fn existing(place: &Place, topology: &Topology) -> Result<Option<Netns>> {
+    let Place::Namespace(name) = place else { return Netns::current().map(Some) };
+    let adopt = topology.namespaces.iter().find(|namespace| &namespace.name == name);
+    match adopt.and_then(|namespace| namespace.adopt.as_deref()) {
+        Some(path) => Netns::open(Path::new(path), name.as_str()).map(Some),
+        None if netns::exists(name) && !netns::is_left_over(name) => Netns::named(name).map(Some),
+        None => Ok(None),
     }
 }
 

@@ -4,19 +4,16 @@
 //! enabled if it is off. The former values of all that this changes are saved, and restored when the last lab with
 //! `nat` there goes.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::{Error, error::Removed};
+use super::{Error, error::Removed, namespaces};
 use crate::{
     kernel::{
         Netns, NetnsId, Result, Rtnl, blocking,
         netfilter::{self, Family, OwnTable},
-        netns, sysctl,
+        sysctl,
     },
     plan::{Plan, Step},
     state::{SharedSysctls, test_hooks},
@@ -64,18 +61,8 @@ fn remove_table(netns: &Netns, wanted: &Masquerade) -> Result<Option<String>> {
 pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(), Error> {
     for nat in plan.steps().filter_map(|step| if let Step::Masquerade(nat) = step { Some(nat) } else { None })
     {
-        let netns = match &nat.place {
-            Place::Host => Netns::current()?,
-            Place::Namespace(name) => {
-                let adopt = topology.namespaces.iter().find(|namespace| &namespace.name == name);
-                match adopt.and_then(|namespace| namespace.adopt.as_deref()) {
-                    Some(path) => Netns::open(Path::new(path), name.as_str())?,
-                    None if netns::exists(name) && !netns::is_left_over(name) => Netns::named(name)?,
-                    // A namespace that is about to be created has no tables.
-                    None => continue,
-                }
-            }
-        };
+        // A namespace that is about to be created has no tables.
+        let Some(netns) = namespaces::existing(&nat.place, topology)? else { continue };
         let socket = blocking(&netns, NETLINK_NETFILTER)?;
         if netfilter::is_foreign(&socket, Family::Inet, &nat.table)? {
             return Err(Error::Table { table: nat.table.clone(), place: nat.place.clone() });

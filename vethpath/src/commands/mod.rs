@@ -7,6 +7,7 @@ mod down;
 mod events;
 mod exec;
 mod failure;
+mod firewall;
 mod labs;
 mod list;
 mod neighbours;
@@ -35,7 +36,7 @@ pub fn run(cli: Cli) -> ExitCode {
         let _ = umask(Mode::from_bits_truncate(0o022));
     }
     let done = match cli.command {
-        Command::Up { file, hook, json } => up::run(&file, hook, json.json, out),
+        Command::Up { file, hook, allow_drops, json } => up::run(&file, hook, allow_drops, json.json, out),
         Command::Down { lab, all } => down::run(lab.lab.as_deref(), all),
         Command::Plan { file, all, json } => plan::run(&file, all, json.json, out),
         Command::Validate(arguments) => validate::run(&arguments, out),

@@ -9,7 +9,12 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::{Exit, Failure, failure::runtime, labs, neighbours};
+use super::{
+    Exit, Failure,
+    failure::runtime,
+    firewall::{self, Certain},
+    labs, neighbours,
+};
 use crate::{
     apply::{self, Options, Outcome},
     cli::HookArg,
@@ -40,7 +45,13 @@ pub(super) struct Report<'a> {
 }
 
 /// Brings a lab up and reports its state.
-pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+pub fn run(
+    file: &Path,
+    hook: Option<HookArg>,
+    allow_drops: bool,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
     let topology = labs::topology_with_warnings(file)?;
     privileged()?;
     let is_moved = labs::enter(&topology.lab, Intent::Change)?;
@@ -49,6 +60,10 @@ pub fn run(file: &Path, hook: Option<HookArg>, json: bool, out: &mut dyn Write) 
         let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
     }
     let _ = neighbours::warn(&topology, &mut std::io::stderr().lock());
+    // A lab that is up is changed whatever the rules are by now.
+    let is_up = state::known_labs().is_ok_and(|labs| labs.contains(&topology.lab));
+    let certain = if allow_drops || is_up { Certain::Warned } else { Certain::Refused };
+    firewall::check(&topology, certain, &mut std::io::stderr().lock())?;
     let options = Options {
         hook: hook.map(Into::into),
         progress: Some(show_progress),

@@ -7,7 +7,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Exit, Failure, labs};
+use super::{
+    Exit, Failure,
+    firewall::{self, Certain},
+    labs, up,
+};
 use crate::{
     cli::ValidateArgs,
     output::{self, count},
@@ -36,6 +40,10 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
     if arguments.expand {
         let mut out = BufWriter::new(out);
         write!(out, "{}", expand(&topology)).and_then(|()| out.flush()).map_err(Failure::output)?;
+    }
+    if arguments.host {
+        up::privileged()?;
+        firewall::check(&topology, Certain::Refused, &mut io::stderr().lock())?;
     }
     // A closed stderr is ignored: the exit code reports the result.
     let _ = writeln!(
