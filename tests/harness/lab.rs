@@ -146,8 +146,20 @@ impl Lab<'_> {
     /// not wait for the last ones.
     #[track_caller]
     pub(crate) fn reaches(&self, namespace: &str, to: &str) {
-        let _ =
-            self.run(namespace, format!("ping -n -q -c 3 -l 3 -W 5 {to}")).ok().stdout_has(" 0% packet loss");
+        let output = self.run(namespace, format!("ping -n -q -c 3 -l 3 -W 5 {to}"));
+        if !(output.succeeded() && output.stdout.contains(" 0% packet loss")) {
+            panic!("{output}\n{}", self.surroundings(namespace));
+        }
+    }
+
+    /// What a lost packet may have met, for a failed test.
+    fn surroundings(&self, namespace: &str) -> String {
+        let inside = ["ip -s neigh", "ip -s link"].map(|command| self.run(namespace, command.to_owned()));
+        let outside = ["bridge -d link", "bridge -s fdb", "ip -s link", "nft list ruleset"];
+        let outside = outside.map(|command| self.host.run(command));
+        let told =
+            ["events", "show", "stats"].map(|name| self.host.vethpath(format!("{name} {}", self.name)));
+        inside.into_iter().chain(outside).chain(told).map(|output| format!("{output}\n")).collect()
     }
 
     /// Waits until a ping gets a reply.
