@@ -1,7 +1,7 @@
 //! What the rules of a machine do to the packets of a lab, before anything is changed. On many machines a firewall or a
 //! container engine drops what is forwarded, and br_netfilter makes that apply to bridged frames too.
 
-use std::{fmt, path::Path};
+use std::{collections::BTreeSet, fmt, path::Path};
 
 use ipnet::IpNet;
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -9,20 +9,26 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use super::namespaces;
 use crate::{
     kernel::{
-        Result, RouteSocket, Source,
+        LinkFacts, Netns, Result, RouteSocket, Source,
         netfilter::{
-            BRIDGE_SYSCTLS, BridgeCalls, Dropper, ESTABLISHED, Family, HookPoint, NEW, Packets, Ruleset,
-            Verdict, bridge_nf_call,
+            BRIDGE_SYSCTLS, BridgeCalls, Dropper, ESTABLISHED, Family, HookPoint, LegacyTable, NEW, PROC,
+            Packets, Ruleset, THREAD_NET, UNTRACKED, Verdict, bridge_nf_call, ebtables, legacy_tables,
         },
     },
     topology::{Bridge, IfName, Pair, Place, Topology},
 };
 
-/// The hooks that a forwarded packet passes.
-const HOOKS: [HookPoint; 3] = [HookPoint::Prerouting, HookPoint::Forward, HookPoint::Postrouting];
-
 /// A chain of Docker for the rules of its user. It is passed before all of Docker's.
 const DOCKER_USER: &str = "DOCKER-USER";
+
+/// The table of firewalld, which no other program may change.
+const FIREWALLD: &str = "firewalld";
+
+/// The table of x_tables that drops packets, rather than change them.
+const FILTER: &str = "filter";
+
+/// So many ports of a bridge are tried, each with the next one.
+const MOST_PORTS: usize = 64;
 
 /// Which packets of a bridge are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +41,15 @@ enum Kind {
     Replies,
 }
 
+/// What drops packets.
+#[derive(Clone, Debug)]
+enum By {
+    /// A base chain of nf_tables.
+    Chain(Dropper),
+    /// A table whose rules are not read.
+    Legacy(LegacyTable),
+}
+
 /// Packets that rules drop.
 #[derive(Clone, Debug)]
 pub struct Drop {
@@ -42,12 +57,10 @@ pub struct Drop {
     place: Place,
     kind: Kind,
     family: Family,
-    /// The device at the other side of the bridge's namespace.
-    uplink: Option<String>,
-    dropper: Dropper,
+    by: By,
     /// Whether all of them are dropped. Otherwise some may be.
     pub is_certain: bool,
-    has_docker: bool,
+    hint: String,
 }
 
 impl fmt::Display for Drop {
@@ -59,38 +72,20 @@ impl fmt::Display for Drop {
             Kind::Replies => "replies to its hosts from other networks",
         };
         let verb = if self.is_certain { "are dropped" } else { "may be dropped" };
-        let Self { bridge, place, dropper, .. } = self;
-        write!(f, "bridge {bridge} in {place}: {version} {packets} {verb} by {dropper}")
+        let Self { bridge, place, by, .. } = self;
+        write!(f, "bridge {bridge} in {place}: {version} {packets} {verb} by ")?;
+        match by {
+            By::Chain(dropper) => write!(f, "{dropper}"),
+            By::Legacy(table) => write!(f, "{table} (legacy: its rules are not read)"),
+        }
     }
 }
 
 impl Drop {
     /// The ways out, for a user.
     #[must_use]
-    pub fn hint(&self) -> String {
-        let Self { bridge, dropper, .. } = self;
-        let (tool, name) =
-            if self.family == Family::Ip { ("iptables", "iptables") } else { ("ip6tables", "ip6tables") };
-        let accept = match (self.kind, &self.uplink) {
-            (Kind::Bridged, _) => format!("-i {bridge} -o {bridge}"),
-            (Kind::Sent, _) => format!("-i {bridge} ! -o {bridge}"),
-            (Kind::Replies, _) => format!("-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED"),
-        };
-        let is_iptables =
-            dropper.table == "filter" && dropper.chain == "FORWARD" && dropper.family == self.family;
-        let rule = if is_iptables {
-            let chain = if self.has_docker { DOCKER_USER } else { "FORWARD" };
-            format!("`{tool} -I {chain} {accept} -j ACCEPT` accepts them")
-        } else {
-            format!("accept them in {dropper}")
-        };
-        let without = match self.kind {
-            Kind::Bridged if dropper.family != Family::Bridge => format!(
-                ", `sysctl -w net.bridge.bridge-nf-call-{name}=0` keeps bridged packets of this namespace from these rules"
-            ),
-            _ => String::new(),
-        };
-        format!("{rule}{without}, and a bridge with a `namespace` of the lab's has no such rules")
+    pub fn hint(&self) -> &str {
+        &self.hint
     }
 }
 
@@ -98,24 +93,15 @@ impl Drop {
 /// first.
 ///
 /// # Errors
-/// The kernel refuses to show a namespace's rules or links.
+/// The kernel refuses to show a namespace's rules, links or routes.
 pub fn drops(topology: &Topology) -> Result<Vec<Drop>> {
     let mut all = Vec::new();
     for (_, place) in topology.domains() {
-        let Some(netns) = namespaces::existing(&place, topology)? else { continue };
-        let mut source = Source::new(&netns, NETLINK_NETFILTER);
-        let Some(socket) = source.socket()? else { continue };
-        let rules = Ruleset::read(socket)?;
-        let calls = netns.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS)))??;
-        let links = RouteSocket::open(&netns)?;
-        for bridge in topology.bridges.iter().filter(|bridge| bridge.place == place) {
-            let calls = calls.with_options_of(links.link(bridge.name.as_str())?.as_ref());
-            for family in [Family::Ip, Family::Ip6] {
-                let on_bridge = OnBridge { topology, bridge, family, rules: &rules };
-                all.extend(on_bridge.between_hosts(calls));
-                if bridge.nat {
-                    let uplink = uplink(&links, family)?;
-                    all.extend(uplink.into_iter().flat_map(|uplink| on_bridge.routed(&uplink)));
+        if let Some(netns) = namespaces::existing(&place, topology)? {
+            let machine = Machine::read(topology, &place, &netns)?;
+            for bridge in topology.bridges.iter().filter(|bridge| bridge.place == place) {
+                for family in [Family::Ip, Family::Ip6] {
+                    all.extend(OnBridge { topology, machine: &machine, bridge, family }.drops());
                 }
             }
         }
@@ -124,29 +110,89 @@ pub fn drops(topology: &Topology) -> Result<Vec<Drop>> {
     Ok(all)
 }
 
-/// The device of the default route.
-fn uplink(links: &RouteSocket, family: Family) -> Result<Option<String>> {
-    let is_default = |to: &IpNet| to.prefix_len() == 0 && to.addr().is_ipv4() == (family == Family::Ip);
-    let route = links.routes()?.into_iter().find(|route| is_default(&route.to) && route.is_main);
-    let Some(ifindex) = route.and_then(|route| route.ifindex) else { return Ok(None) };
-    Ok(links.links()?.into_iter().find(|link| link.ifindex == ifindex).map(|link| link.name))
+/// What decides about packets in a namespace.
+struct Machine {
+    rules: Ruleset,
+    legacy: Vec<LegacyTable>,
+    calls: BridgeCalls,
+    links: Vec<LinkFacts>,
+    /// The devices of default routes and their like, in all tables, by family; `None` if one has several devices.
+    uplinks: [(Family, Option<BTreeSet<String>>); 2],
+    /// What begins a command that is to run there.
+    enter: String,
+}
+
+impl Machine {
+    fn read(topology: &Topology, place: &Place, netns: &Netns) -> Result<Self> {
+        let socket = RouteSocket::open(netns)?;
+        let (links, routes) = (socket.links()?, socket.routes()?);
+        let name =
+            |ifindex: u32| links.iter().find(|link| link.ifindex == ifindex).map(|link| link.name.clone());
+        let uplinks = [Family::Ip, Family::Ip6].map(|family| {
+            // Some tools add one for each half of all addresses.
+            let is_default =
+                |to: &IpNet| to.prefix_len() <= 1 && to.addr().is_ipv4() == (family == Family::Ip);
+            let routes = routes.iter().filter(|route| is_default(&route.to) && route.fate.is_none());
+            (family, routes.map(|route| route.ifindex.and_then(name)).collect())
+        });
+        let mut source = Source::new(netns, NETLINK_NETFILTER);
+        let rules =
+            source.socket()?.map(|socket| Ruleset::read(socket, &links)).transpose()?.unwrap_or_default();
+        let files = netns.run(|| {
+            let mut legacy = legacy_tables(Path::new(THREAD_NET))?;
+            legacy.extend(ebtables(Path::new(PROC))?);
+            Ok::<_, crate::kernel::Error>((legacy, bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?))
+        });
+        let (legacy, calls) = files??;
+        let enter = match place {
+            Place::Host => String::new(),
+            Place::Namespace(name) => {
+                let adopt = topology.namespaces.iter().find(|namespace| &namespace.name == name);
+                match adopt.and_then(|namespace| namespace.adopt.as_deref()) {
+                    Some(path) => format!("nsenter --net={path} "),
+                    None => format!("ip netns exec {name} "),
+                }
+            }
+        };
+        Ok(Self { rules, legacy, calls, links, uplinks, enter })
+    }
+
+    /// What the chains of a hook do to packets. Before the routing decision no packet has a device to leave by, and
+    /// after that of a bridge none to come by.
+    fn verdict(&self, hook: HookPoint, families: &[Family], packets: Packets<'_>) -> Verdict {
+        let packets = match hook {
+            HookPoint::Prerouting => Packets { out_devices: &[""], ..packets },
+            HookPoint::Postrouting if packets.are_bridged => Packets { in_devices: &[""], ..packets },
+            _ => packets,
+        };
+        self.rules.verdict(hook, families, packets)
+    }
+
+    fn uplinks(&self, family: Family) -> Option<&BTreeSet<String>> {
+        self.uplinks.iter().find(|(of, _)| *of == family)?.1.as_ref()
+    }
 }
 
 /// A bridge, and the packets of one family there.
 struct OnBridge<'a> {
     topology: &'a Topology,
+    machine: &'a Machine,
     bridge: &'a Bridge,
     family: Family,
-    rules: &'a Ruleset,
 }
 
 impl OnBridge<'_> {
+    fn drops(&self) -> Vec<Drop> {
+        let routed = if self.bridge.nat { self.routed() } else { Vec::new() };
+        self.between_hosts().into_iter().chain(routed).collect()
+    }
+
     fn pairs(&self) -> impl Iterator<Item = &Pair> {
         let is_here = |pair: &&Pair| pair.place == self.bridge.place && pair.bridge == self.bridge.name;
         self.topology.pairs.iter().filter(is_here)
     }
 
-    /// The subnets of the hosts, or of the bridge itself.
+    /// The subnets of addresses, of this family.
     fn subnets<'n>(&self, addresses: impl Iterator<Item = &'n IpNet>) -> Vec<IpNet> {
         let is_of_family = |net: &&IpNet| net.addr().is_ipv4() == (self.family == Family::Ip);
         let mut subnets: Vec<_> = addresses.filter(is_of_family).map(IpNet::trunc).collect();
@@ -155,88 +201,159 @@ impl OnBridge<'_> {
         subnets
     }
 
-    /// Packets between two hosts.
-    fn between_hosts(&self, calls: BridgeCalls) -> Option<Drop> {
-        let subnets = self.subnets(self.pairs().flat_map(|pair| &pair.inner.addresses));
-        let mut ports = self.pairs().map(|pair| pair.port.as_str());
-        let (Some(first), Some(second)) = (ports.next(), ports.next()) else { return None };
-        if subnets.is_empty() {
-            return None;
-        }
-        let packets = |in_device, out_device| Packets {
-            family: self.family,
-            in_device,
-            out_device,
-            are_bridged: true,
-            state: NEW,
-            sources: &subnets,
-            destinations: &subnets,
-        };
-        let bridge = self.bridge.name.as_str();
-        let is_called = if self.family == Family::Ip { calls.iptables } else { calls.ip6tables };
-        let on_bridge = self.verdict(&[Family::Bridge], packets(first, second));
-        let by_calls = is_called.then(|| self.verdict(&[self.family, Family::Inet], packets(bridge, bridge)));
-        self.worst(Kind::Bridged, None, [Some(on_bridge), by_calls].into_iter().flatten())
+    /// The bridge's own options make it call netfilter whatever the namespace's settings are.
+    fn calls(&self) -> BridgeCalls {
+        let link = self.machine.links.iter().find(|link| link.name == self.bridge.name.as_str());
+        self.machine.calls.with_options_of(link)
     }
 
-    /// Packets that are masqueraded, and their replies.
-    fn routed(&self, uplink: &str) -> Vec<Drop> {
+    fn is_called(&self, calls: BridgeCalls) -> bool {
+        if self.family == Family::Ip { calls.iptables } else { calls.ip6tables }
+    }
+
+    /// Packets between two hosts.
+    fn between_hosts(&self) -> Option<Drop> {
+        const HOOKS: [HookPoint; 3] = [HookPoint::Prerouting, HookPoint::Forward, HookPoint::Postrouting];
+        let subnets = self.subnets(self.pairs().flat_map(|pair| &pair.inner.addresses));
+        let ports: Vec<&str> = self.pairs().map(|pair| pair.port.as_str()).take(MOST_PORTS).collect();
+        if ports.len() < 2 || subnets.is_empty() {
+            return None;
+        }
+        let verdict = |families: &[Family], from, to| {
+            let packets = Packets {
+                family: self.family,
+                in_devices: &[from],
+                out_devices: &[to],
+                are_bridged: true,
+                state: NEW,
+                sources: &subnets,
+                destinations: &subnets,
+            };
+            // Neighbour discovery goes to groups, and is not tracked. Without it there are no other packets.
+            let discovery = Packets { state: UNTRACKED, sources: &[], destinations: &[], ..packets };
+            let both = [Some(packets), Some(discovery).filter(|_| self.family == Family::Ip6)];
+            let all = both.into_iter().flatten();
+            all.flat_map(|packets| HOOKS.map(|hook| self.machine.verdict(hook, families, packets))).max()
+        };
+        let bridge = self.bridge.name.as_str();
+        let by_calls = self
+            .is_called(self.calls())
+            .then(|| verdict(&[self.family, Family::Inet], bridge, bridge))
+            .flatten();
+        let next = ports.iter().cycle().skip(1);
+        let both_ways = ports.iter().zip(next).flat_map(|(a, b)| [(a, b), (b, a)]);
+        let by_port: Vec<_> =
+            both_ways.filter_map(|(from, to)| verdict(&[Family::Bridge], from, to)).collect();
+        let is_certain = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
+        // Where some ports can reach each other, the others may have been cut off on purpose.
+        let by_port = match by_port.iter().all(is_certain) {
+            true => by_port.into_iter().max(),
+            false => by_port.into_iter().max().map(Verdict::lessened),
+        };
+        let calls = self.calls();
+        let sees = |table: &&LegacyTable| {
+            table.name == FILTER && table.sees(calls) && [self.family, Family::Bridge].contains(&table.family)
+        };
+        let legacy = self.machine.legacy.iter().find(sees);
+        self.worst(Kind::Bridged, by_calls.into_iter().chain(by_port), legacy)
+    }
+
+    /// Packets that are masqueraded, and their replies. In other chains than those of forwarding they have other
+    /// addresses, before or after those are translated.
+    fn routed(&self) -> Vec<Drop> {
         let subnets = self.subnets(self.bridge.addresses.iter());
+        let Some(uplinks) = self.machine.uplinks(self.family).filter(|uplinks| !uplinks.is_empty()) else {
+            return Vec::new();
+        };
         if subnets.is_empty() {
             return Vec::new();
         }
-        let bridge = self.bridge.name.as_str();
+        let uplinks: Vec<&str> = uplinks.iter().map(String::as_str).collect();
+        let bridge = [self.bridge.name.as_str()];
         let families = [self.family, Family::Inet];
         let sent = Packets {
             family: self.family,
-            in_device: bridge,
-            out_device: uplink,
+            in_devices: &bridge,
+            out_devices: &uplinks,
             are_bridged: false,
             state: NEW,
             sources: &subnets,
             destinations: &[],
         };
         let replies = Packets {
-            in_device: uplink,
-            out_device: bridge,
+            in_devices: &uplinks,
+            out_devices: &bridge,
             state: ESTABLISHED,
             sources: &[],
             destinations: &subnets,
             ..sent
         };
-        let of =
-            |kind, packets| self.worst(kind, Some(uplink), [self.verdict(&families, packets)].into_iter());
+        let is_of_family = |table: &&LegacyTable| table.name == FILTER && table.family == self.family;
+        let legacy = self.machine.legacy.iter().find(is_of_family);
+        let of = |kind, packets| {
+            let forward = self.machine.verdict(HookPoint::Forward, &families, packets);
+            self.worst(kind, [forward].into_iter(), legacy)
+        };
         of(Kind::Sent, sent).into_iter().chain(of(Kind::Replies, replies)).collect()
-    }
-
-    fn verdict(&self, families: &[Family], packets: Packets<'_>) -> Verdict {
-        HOOKS
-            .map(|hook| self.rules.verdict(hook, families, packets))
-            .into_iter()
-            .max()
-            .unwrap_or(Verdict::Accept)
     }
 
     fn worst(
         &self,
         kind: Kind,
-        uplink: Option<&str>,
         verdicts: impl Iterator<Item = Verdict>,
+        legacy: Option<&LegacyTable>,
     ) -> Option<Drop> {
-        let (dropper, is_certain) = match verdicts.max()? {
-            Verdict::Accept => return None,
-            Verdict::MayDrop(dropper) => (dropper, false),
-            Verdict::Drop(dropper) => (dropper, true),
+        let (by, is_certain) = match (verdicts.max()?, legacy) {
+            (Verdict::Drop(dropper), _) => (By::Chain(dropper), true),
+            (Verdict::MayDrop(dropper), _) => (By::Chain(dropper), false),
+            (Verdict::Accept, Some(table)) => (By::Legacy(table.clone()), false),
+            (Verdict::Accept, None) => return None,
         };
-        Some(Drop {
-            bridge: self.bridge.name.clone(),
-            place: self.bridge.place.clone(),
-            kind,
-            family: self.family,
-            uplink: uplink.map(str::to_owned),
-            has_docker: self.rules.has_chain(dropper.family, &dropper.table, DOCKER_USER),
-            dropper,
-            is_certain,
-        })
+        let hint = self.hint(kind, &by);
+        let (bridge, place) = (self.bridge.name.clone(), self.bridge.place.clone());
+        Some(Drop { bridge, place, kind, family: self.family, by, is_certain, hint })
+    }
+
+    fn hint(&self, kind: Kind, by: &By) -> String {
+        let (bridge, enter) = (&self.bridge.name, &self.machine.enter);
+        let (tool, name) = match (self.family, by) {
+            (Family::Ip, By::Chain(_)) => ("iptables", "iptables"),
+            (Family::Ip, By::Legacy(_)) => ("iptables-legacy", "iptables"),
+            (_, By::Chain(_)) => ("ip6tables", "ip6tables"),
+            (_, By::Legacy(_)) => ("ip6tables-legacy", "ip6tables"),
+        };
+        let packets = match kind {
+            Kind::Bridged => format!("-i {bridge} -o {bridge}"),
+            Kind::Sent => format!("-i {bridge} ! -o {bridge}"),
+            Kind::Replies => format!("-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED"),
+        };
+        let accept = |chain: &str| format!("`{enter}{tool} -I {chain} {packets} -j ACCEPT` accepts them");
+        let rule = match by {
+            By::Chain(Dropper { family, table, chain, .. })
+                if (*family, table.as_str(), chain.as_str()) == (self.family, FILTER, "FORWARD") =>
+            {
+                let has_docker = self.machine.rules.has_chain(*family, table, DOCKER_USER);
+                accept(if has_docker { DOCKER_USER } else { "FORWARD" })
+            }
+            By::Chain(dropper) if dropper.table == FIREWALLD => {
+                format!("`{enter}firewall-cmd --zone=trusted --add-interface={bridge}` accepts them")
+            }
+            By::Chain(dropper) => format!("accept them in {dropper}"),
+            By::Legacy(table) if table.family == self.family => accept("FORWARD"),
+            By::Legacy(table) => format!("accept them in {table}"),
+        };
+        let is_of_bridge = match by {
+            By::Chain(dropper) => dropper.family == Family::Bridge,
+            By::Legacy(table) => table.family == Family::Bridge,
+        };
+        // The bridge's own option would still call them.
+        let without = match kind {
+            Kind::Bridged if !is_of_bridge && self.is_called(self.machine.calls) => format!(
+                ", `{enter}sysctl -w net.bridge.bridge-nf-call-{name}=0` keeps bridged packets of this namespace from \
+                 these rules"
+            ),
+            _ => String::new(),
+        };
+        format!("{rule}{without}, and a bridge with a `namespace` of the lab's has no such rules")
     }
 }

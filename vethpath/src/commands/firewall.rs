@@ -47,7 +47,7 @@ pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Resu
 
 fn print(drops: &[Drop], err: &mut dyn Write) -> io::Result<()> {
     for drop in drops.iter().take(MOST) {
-        writeln!(err, "warning: {}\nhint: {}", printable(&drop.to_string()), printable(&drop.hint()))?;
+        writeln!(err, "warning: {}\nhint: {}", printable(&drop.to_string()), printable(drop.hint()))?;
     }
     match drops.len().saturating_sub(MOST) {
         0 => Ok(()),

@@ -17,7 +17,7 @@ pub use legacy::{LegacyTable, PROC, THREAD_NET, ebtables, legacy_tables};
 pub use masquerade::add_masquerade;
 use netlink_sys::Socket;
 use nix::libc;
-pub use ruleset::{ESTABLISHED, NEW, Ruleset};
+pub use ruleset::{ESTABLISHED, NEW, Ruleset, UNTRACKED};
 pub use table::{is_foreign, remove_table};
 pub use verdict::{Dropper, Packets, Verdict};
 
@@ -72,6 +72,7 @@ pub(crate) fn decode(reply: &[u8]) -> Vec<String> {
     /// The table of the recorded rule.
     const TABLE: &str = "v";
     let _ = (table::parse(reply), number_of_generation(&[reply.to_vec()]));
+    ruleset::decode(reply);
     let list = inspect::expressions_of(reply, TABLE).ok().flatten();
     let _ = masquerade::canonical(list.as_deref().unwrap_or(reply));
     let hook = inspect::Chain::parse(reply).ok().and_then(|chain| chain.hook());

@@ -3,7 +3,7 @@
 //! Mirrors the expressions of nf_tables (include/uapi/linux/netfilter/nf_tables.h), and the matches and targets that
 //! `iptables` makes of them (net/netfilter/nft_compat.c).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_sys::Socket;
@@ -13,14 +13,17 @@ use super::{
     inspect::{self, Chain},
     kind, parse_string, parse_u32,
 };
-use crate::kernel::{Context, Result, netlink::NetlinkError};
+use crate::kernel::{Context, LinkFacts, Result, netlink::NetlinkError};
 
 type NetlinkResult<T> = std::result::Result<T, NetlinkError>;
 
-/// The bits of connection states: `NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h.
+/// The bits of connection states (`NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h): of packets of a known
+/// connection.
 pub const ESTABLISHED: u32 = 1 << 1;
-/// See [`ESTABLISHED`].
+/// Of the first packets of connections.
 pub const NEW: u32 = 1 << 3;
+/// Of packets that are not tracked.
+pub const UNTRACKED: u32 = 1 << 6;
 
 /// The chains of a namespace, with their rules.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +32,10 @@ pub struct Ruleset {
     pub(super) chains: Vec<Chain>,
     /// The rules of each chain, in their order.
     pub(super) rules: Vec<Vec<Rule>>,
+    /// The chains by family, table and name.
+    pub(super) index: HashMap<(Family, String, String), usize>,
+    /// Whether a rule may keep packets from being tracked.
+    pub(super) may_untrack: bool,
 }
 
 /// A rule: its action is taken if all tests are true.
@@ -36,6 +43,7 @@ pub struct Ruleset {
 pub(super) struct Rule {
     pub(super) tests: Vec<Test>,
     pub(super) action: Action,
+    may_untrack: bool,
 }
 
 /// A test of a rule.
@@ -71,37 +79,71 @@ pub(super) enum Action {
 }
 
 impl Ruleset {
-    /// Reads all rules in the socket's namespace. There are none on a kernel without nf_tables.
+    /// Reads all rules in the socket's namespace, where the `links` are. There are none on a kernel without nf_tables.
     ///
     /// # Errors
     /// The kernel refuses a request, or there are more than 65,536 rules.
-    pub fn read(socket: &Socket) -> Result<Self> {
-        let chains = inspect::chains(socket).doing("list", "the nft chains of the namespace")?;
-        let replies = inspect::dump(socket, kind::GET_RULE, &header(Family::Unspecified));
-        let replies = replies.doing("list", "the nft rules of the namespace")?;
-        Self::of(chains, &replies).doing("read", "the nft rules of the namespace")
+    pub fn read(socket: &Socket, links: &[LinkFacts]) -> Result<Self> {
+        let read = || {
+            let dormant =
+                dormant_tables(&inspect::dump(socket, kind::GET_TABLE, &header(Family::Unspecified))?)?;
+            let mut chains = inspect::chains(socket)?;
+            chains.retain(|chain| !dormant.contains(&(chain.family, chain.table.clone())));
+            let replies = inspect::dump(socket, kind::GET_RULE, &header(Family::Unspecified))?;
+            Self::of(chains, &replies, links)
+        };
+        read().doing("read", "the nft rules of the namespace")
     }
 
-    fn of(chains: Vec<Chain>, replies: &[Vec<u8>]) -> NetlinkResult<Self> {
+    fn of(chains: Vec<Chain>, replies: &[Vec<u8>], links: &[LinkFacts]) -> NetlinkResult<Self> {
         let mut rules = vec![Vec::new(); chains.len()];
-        let at: HashMap<_, _> = chains
+        let index: HashMap<_, _> = chains
             .iter()
             .enumerate()
             .map(|(index, chain)| ((chain.family, chain.table.clone(), chain.name.clone()), index))
             .collect();
+        let names: HashMap<u32, &str> = links.iter().map(|link| (link.ifindex, link.name.as_str())).collect();
         for reply in replies {
-            let (family, table, chain, rule) = parse(reply)?;
+            let (family, table, chain, rule) = parse(reply, &names)?;
             // The chain may be newer than the dump of chains.
-            if let Some(rules) = at.get(&(family, table, chain)).and_then(|&index| rules.get_mut(index)) {
+            if let Some(rules) = index.get(&(family, table, chain)).and_then(|&index| rules.get_mut(index)) {
                 rules.push(rule);
             }
         }
-        Ok(Self { chains, rules })
+        let may_untrack = rules.iter().flatten().any(|rule: &Rule| rule.may_untrack);
+        Ok(Self { chains, rules, index, may_untrack })
     }
 }
 
+/// Runs the decoders of replies, for the fuzzers.
+#[cfg(feature = "fuzzing")]
+pub(super) fn decode(reply: &[u8]) {
+    let _ =
+        (dormant_tables(&[reply.to_vec()]), parse(reply, &Names::new()), Rule::parse(reply, &Names::new()));
+}
+
+/// The tables whose chains are not called.
+fn dormant_tables(replies: &[Vec<u8>]) -> NetlinkResult<HashSet<(Family, String)>> {
+    const NAME: u16 = 1;
+    const FLAGS: u16 = 2;
+    const DORMANT: u32 = 1;
+    let mut dormant = HashSet::new();
+    for reply in replies {
+        let (header, rest) =
+            reply.split_first_chunk::<HEADER>().ok_or(NetlinkError::Malformed("a table without a header"))?;
+        let fields = Fields::parse(rest)?;
+        if fields.number(FLAGS).is_some_and(|flags| flags & DORMANT != 0) {
+            dormant.insert((Family::from_number(header[0]), parse_string(fields.bytes(NAME))));
+        }
+    }
+    Ok(dormant)
+}
+
+/// The names of devices, by ifindex.
+type Names<'a> = HashMap<u32, &'a str>;
+
 /// The family, table and chain of a rule, and the rule.
-fn parse(reply: &[u8]) -> NetlinkResult<(Family, String, String, Rule)> {
+fn parse(reply: &[u8], names: &Names<'_>) -> NetlinkResult<(Family, String, String, Rule)> {
     const TABLE: u16 = 1;
     const CHAIN: u16 = 2;
     const EXPRESSIONS: u16 = 4;
@@ -113,7 +155,7 @@ fn parse(reply: &[u8]) -> NetlinkResult<(Family, String, String, Rule)> {
         match attribute.kind() {
             TABLE => table = parse_string(attribute.value()),
             CHAIN => chain = parse_string(attribute.value()),
-            EXPRESSIONS => rule = Rule::parse(attribute.value())?,
+            EXPRESSIONS => rule = Rule::parse(attribute.value(), names)?,
             _ => {}
         }
     }
@@ -123,7 +165,12 @@ fn parse(reply: &[u8]) -> NetlinkResult<(Family, String, String, Rule)> {
 /// What an expression has loaded into a register.
 #[derive(Clone, Copy)]
 enum Loaded {
+    /// The name of a device.
     Device {
+        is_in: bool,
+    },
+    /// Its ifindex.
+    Index {
         is_in: bool,
     },
     Family,
@@ -172,14 +219,14 @@ impl<'a> Fields<'a> {
 }
 
 impl Rule {
-    fn parse(expressions: &[u8]) -> NetlinkResult<Self> {
+    fn parse(expressions: &[u8], names: &Names<'_>) -> NetlinkResult<Self> {
         let mut rule = Self::default();
         let mut registers = HashMap::new();
         for element in attributes(expressions) {
             let element = element?;
             let fields = Fields::parse(element.value())?;
             let name = parse_string(fields.bytes(1));
-            rule.add(&name, &Fields::parse(fields.bytes(2))?, &mut registers)?;
+            rule.add(&name, &Fields::parse(fields.bytes(2))?, &mut registers, names)?;
         }
         Ok(rule)
     }
@@ -189,6 +236,7 @@ impl Rule {
         expression: &str,
         fields: &Fields<'_>,
         registers: &mut HashMap<u32, Loaded>,
+        names: &Names<'_>,
     ) -> NetlinkResult<()> {
         let mut load = |number, loaded| {
             if let Some(register) = fields.number(number) {
@@ -201,9 +249,8 @@ impl Rule {
                 load(1, if fields.number(2) == Some(0) { Loaded::State(u32::MAX) } else { Loaded::Other })
             }
             "payload" => load(1, payload(fields)),
-            "exthdr" | "fib" | "rt" | "socket" | "osf" | "numgen" | "hash" | "xfrm" | "tunnel" => {
-                load(1, Loaded::Other);
-            }
+            "exthdr" | "fib" | "rt" | "osf" | "numgen" | "xfrm" => load(1, Loaded::Other),
+            "socket" | "hash" | "tunnel" => load(2, Loaded::Other),
             "bitwise" => {
                 let from = fields.number(1).and_then(|register| registers.get(&register)).copied();
                 let loaded = bitwise(from.unwrap_or(Loaded::Other), fields)?;
@@ -214,7 +261,8 @@ impl Rule {
             "byteorder" => load(2, Loaded::Other),
             "cmp" => {
                 let from = fields.number(1).and_then(|register| registers.get(&register)).copied();
-                self.tests.push(compare(from.unwrap_or(Loaded::Other), fields.number(2), fields.data(3)?));
+                let from = from.unwrap_or(Loaded::Other);
+                self.tests.push(compare(from, fields.number(2), fields.data(3)?, names));
             }
             "immediate" if fields.number(1) == Some(0) => self.action = verdict(fields)?,
             "immediate" => load(1, Loaded::Other),
@@ -224,12 +272,18 @@ impl Rule {
                 load(3, Loaded::Other);
                 self.tests.push(Test::Unknown);
             }
-            "range" | "limit" | "quota" | "connlimit" | "last" => self.tests.push(Test::Unknown),
+            // An object may be a limit, and an update of a set may have one.
+            "range" | "limit" | "quota" | "connlimit" | "dynset" | "objref" => self.tests.push(Test::Unknown),
+            "notrack" => self.may_untrack = true,
             "match" => self.tests.extend(extension(&parse_string(fields.bytes(1)), fields.bytes(3))),
-            "target" => self.action = target(&parse_string(fields.bytes(1))),
+            "target" => {
+                let name = parse_string(fields.bytes(1));
+                self.may_untrack |= name == "CT" || name == "NOTRACK";
+                self.action = target(&name);
+            }
             "reject" => self.action = Action::Drop,
             "nat" | "masq" | "redir" => self.action = Action::Accept,
-            "counter" | "log" | "notrack" | "dynset" | "objref" | "dup" | "flow_offload" => {}
+            "counter" | "log" | "last" | "dup" | "flow_offload" => {}
             _ => {
                 self.tests.push(Test::Unknown);
                 self.action = Action::Unknown;
@@ -242,6 +296,8 @@ impl Rule {
 /// `enum nft_meta_keys`.
 fn meta(key: Option<u32>) -> Loaded {
     match key {
+        Some(4) => Loaded::Index { is_in: true },
+        Some(5) => Loaded::Index { is_in: false },
         Some(6) => Loaded::Device { is_in: true },
         Some(7) => Loaded::Device { is_in: false },
         Some(15) => Loaded::Family,
@@ -286,7 +342,7 @@ fn left_aligned(bytes: &[u8], rest: u8) -> u128 {
 }
 
 /// A comparison: `op` is of `enum nft_cmp_ops`.
-fn compare(from: Loaded, op: Option<u32>, data: &[u8]) -> Test {
+fn compare(from: Loaded, op: Option<u32>, data: &[u8], names: &Names<'_>) -> Test {
     let is_equal = match op {
         Some(0) => true,
         Some(1) => false,
@@ -297,6 +353,11 @@ fn compare(from: Loaded, op: Option<u32>, data: &[u8]) -> Test {
             let is_prefix = !data.contains(&0);
             Test::Device { is_in, name: parse_string(data), is_prefix, is_equal }
         }
+        // A device that does not exist yet has another name than any.
+        Loaded::Index { is_in } => data.first_chunk().map_or(Test::Unknown, |index| {
+            let name = names.get(&u32::from_ne_bytes(*index)).copied().unwrap_or("/").to_owned();
+            Test::Device { is_in, name, is_prefix: false, is_equal }
+        }),
         Loaded::Family => match data {
             [number] => Test::Family { family: Family::from_number(*number), is_equal },
             _ => Test::Unknown,
@@ -324,8 +385,8 @@ fn subnet(data: &[u8], mask: u128) -> Option<IpNet> {
     let address = left_aligned(data, 0);
     let net = match data.len() {
         ..=4 => {
-            let [first, ..] = [u32::try_from(address >> 96).ok()?];
-            IpNet::V4(Ipv4Net::new(first.into(), length.min(32)).ok()?)
+            let address = u32::try_from(address >> 96).ok()?;
+            IpNet::V4(Ipv4Net::new(address.into(), length.min(32)).ok()?)
         }
         _ => IpNet::V6(Ipv6Net::new(address.into(), length).ok()?),
     };
@@ -380,8 +441,8 @@ fn physdev(info: &[u8]) -> Option<Test> {
 fn target(name: &str) -> Action {
     match name {
         "REJECT" | "TARPIT" => Action::Drop,
-        "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "CT" | "CHECKSUM" | "CLASSIFY" | "DSCP" | "TCPMSS"
-        | "TRACE" | "SET" | "AUDIT" | "HMARK" => Action::Continue,
+        "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "CT" | "NOTRACK" | "CHECKSUM" | "CLASSIFY" | "DSCP"
+        | "TCPMSS" | "TRACE" | "SET" | "AUDIT" | "HMARK" => Action::Continue,
         "MASQUERADE" | "SNAT" | "DNAT" | "REDIRECT" | "NETMAP" => Action::Accept,
         _ => Action::Unknown,
     }

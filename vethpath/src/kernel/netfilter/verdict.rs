@@ -11,8 +11,11 @@ use super::{
     Family, HookPoint,
     inspect::Chain,
     masquerade::ACCEPT,
-    ruleset::{Action, Rule, Ruleset, Test},
+    ruleset::{Action, NEW, Rule, Ruleset, Test},
 };
+
+/// Invalid, established, related and new.
+const KNOWN_STATES: u32 = 0b1111;
 
 /// `NFT_JUMP_STACK_SIZE` of include/net/netfilter/nf_tables.h.
 const DEEPEST: usize = 16;
@@ -22,13 +25,14 @@ const DEEPEST: usize = 16;
 pub struct Packets<'a> {
     /// [`Family::Ip`] or [`Family::Ip6`].
     pub family: Family,
-    /// The device by which they come. For bridged packets, hooks of IP get the bridge.
-    pub in_device: &'a str,
-    /// The device by which they leave.
-    pub out_device: &'a str,
+    /// The devices by which they may come; `""` is none. For bridged packets, hooks of IP get the bridge.
+    pub in_devices: &'a [&'a str],
+    /// The devices by which they may leave.
+    pub out_devices: &'a [&'a str],
     /// Whether a bridge forwards them.
     pub are_bridged: bool,
-    /// The state of their connection: [`NEW`](super::NEW) or [`ESTABLISHED`](super::ESTABLISHED).
+    /// The state of their connection: [`NEW`](super::NEW), [`ESTABLISHED`](super::ESTABLISHED) or
+    /// [`UNTRACKED`](super::UNTRACKED).
     pub state: u32,
     /// The subnets that they come from; empty if unknown.
     pub sources: &'a [IpNet],
@@ -45,6 +49,17 @@ pub enum Verdict {
     MayDrop(Dropper),
     /// All are dropped.
     Drop(Dropper),
+}
+
+impl Verdict {
+    /// The same where not all packets are concerned.
+    #[must_use]
+    pub fn lessened(self) -> Self {
+        match self {
+            Self::Drop(dropper) => Self::MayDrop(dropper),
+            other => other,
+        }
+    }
 }
 
 /// A base chain that drops packets.
@@ -87,7 +102,9 @@ impl Ruleset {
         let mut walk = Walk { ruleset: self, packets, known: HashMap::new() };
         let mut verdict = Verdict::Accept;
         for (index, chain) in self.chains.iter().enumerate() {
+            // Only the first packet of a connection passes the chains of NAT.
             let is_passed = families.contains(&chain.family)
+                && (chain.kind != "nat" || packets.state == NEW)
                 && chain.base.as_ref().is_some_and(|base| {
                     HookPoint::from_number(chain.family, base.point) == hook && base.devices.is_empty()
                 });
@@ -112,7 +129,7 @@ impl Ruleset {
     /// Whether a table has a chain of this name.
     #[must_use]
     pub fn has_chain(&self, family: Family, table: &str, name: &str) -> bool {
-        self.chains.iter().any(|chain| (chain.family, &*chain.table, &*chain.name) == (family, table, name))
+        self.index.contains_key(&(family, table.to_owned(), name.to_owned()))
     }
 }
 
@@ -142,7 +159,7 @@ impl Walk<'_> {
         let mut all = Outcomes::default();
         let ruleset = self.ruleset;
         for rule in ruleset.rules.get(index).into_iter().flatten() {
-            let Some(is_sure) = rule.matches(&self.packets) else { continue };
+            let Some(is_sure) = rule.matches(&self.packets, ruleset.may_untrack) else { continue };
             let this = match &rule.action {
                 Action::Continue => continue,
                 Action::Accept => Outcomes { accepts: true, ..Outcomes::default() },
@@ -166,12 +183,10 @@ impl Walk<'_> {
 
     /// What may become of packets in another chain of the same table.
     fn target(&mut self, from: usize, name: &str, depth: usize) -> Outcomes {
-        let chains = &self.ruleset.chains;
-        let target = chains.get(from).and_then(|from| {
-            chains
-                .iter()
-                .position(|to| (to.family, &to.table, to.name.as_str()) == (from.family, &from.table, name))
-        });
+        let Ruleset { chains, index, .. } = self.ruleset;
+        let target = chains
+            .get(from)
+            .and_then(|from| index.get(&(from.family, from.table.clone(), name.to_owned())).copied());
         match target.filter(|_| depth < DEEPEST) {
             Some(target) => self.chain(target, depth + 1),
             None => ANY,
@@ -181,10 +196,10 @@ impl Walk<'_> {
 
 impl Rule {
     /// Whether its action is surely taken for all packets; `None` if it is for none.
-    fn matches(&self, packets: &Packets<'_>) -> Option<bool> {
+    fn matches(&self, packets: &Packets<'_>, may_untrack: bool) -> Option<bool> {
         let mut is_sure = true;
         for test in &self.tests {
-            match test.result(packets) {
+            match test.result(packets, may_untrack) {
                 Some(false) => return None,
                 Some(true) => {}
                 None => is_sure = false,
@@ -196,19 +211,27 @@ impl Rule {
 
 impl Test {
     /// Whether it is true of all packets, or of none; `None` if that is unknown.
-    fn result(&self, packets: &Packets<'_>) -> Option<bool> {
+    fn result(&self, packets: &Packets<'_>, may_untrack: bool) -> Option<bool> {
         match self {
             Self::Device { is_in, name, is_prefix, is_equal } => {
-                let device = if *is_in { packets.in_device } else { packets.out_device };
-                let is_it = if *is_prefix { device.starts_with(name) } else { device == name };
-                Some(is_it == *is_equal)
+                let devices = if *is_in { packets.in_devices } else { packets.out_devices };
+                let is_it =
+                    |device: &&&str| if *is_prefix { device.starts_with(name) } else { **device == name };
+                match devices.iter().filter(is_it).count() {
+                    0 => Some(!is_equal),
+                    all if all == devices.len() => Some(*is_equal),
+                    _ => None,
+                }
             }
             Self::Address { is_source, subnet, is_equal } => {
                 let subnets = if *is_source { packets.sources } else { packets.destinations };
                 are_within(subnets, subnet).map(|are_within| are_within == *is_equal)
             }
             Self::Family { family, is_equal } => Some((*family == packets.family) == *is_equal),
-            Self::State(states) => Some(states & packets.state != 0),
+            Self::State(_) if may_untrack => None,
+            Self::State(states) if states & packets.state != 0 => Some(true),
+            // Others are those of NAT, and of packets that are not tracked.
+            Self::State(states) => (states & !KNOWN_STATES == 0 || packets.state == NEW).then_some(false),
             Self::Bridged => Some(packets.are_bridged),
             Self::Unknown => None,
         }
@@ -232,8 +255,11 @@ fn are_within(subnets: &[IpNet], subnet: &IpNet) -> Option<bool> {
 mod tests {
     use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 
-    use super::{super::ruleset::NEW, *};
-    use crate::kernel::sandbox::{in_new_namespace, nft, run};
+    use super::*;
+    use crate::kernel::{
+        Netns, RouteSocket,
+        sandbox::{in_new_namespace, nft, run},
+    };
 
     const FORWARD: HookPoint = HookPoint::Forward;
     const IPV4: [Family; 2] = [Family::Ip, Family::Inet];
@@ -245,11 +271,12 @@ mod tests {
     /// What the rules of the calling thread's namespace do to IPv4 packets between two hosts of `br0`.
     fn bridged() -> Verdict {
         let lab = subnets(&["10.8.0.0/24"]);
-        let ruleset = Ruleset::read(&Socket::new(NETLINK_NETFILTER).unwrap()).unwrap();
+        let links = RouteSocket::open(&Netns::current().unwrap()).unwrap().links().unwrap();
+        let ruleset = Ruleset::read(&Socket::new(NETLINK_NETFILTER).unwrap(), &links).unwrap();
         let packets = Packets {
             family: Family::Ip,
-            in_device: "br0",
-            out_device: "br0",
+            in_devices: &["br0"],
+            out_devices: &["br0"],
             are_bridged: true,
             state: NEW,
             sources: &lab,
@@ -323,6 +350,28 @@ mod tests {
             nft("flush chain inet other f");
             nft("add rule inet other f ct state vmap { new : accept, invalid : drop }");
             assert!(matches!(bridged(), Verdict::MayDrop(_)), "what a map says is unknown");
+        });
+    }
+
+    #[test]
+    fn what_may_stop_a_rule_makes_it_uncertain() {
+        in_new_namespace(|| {
+            filter();
+            nft("chain ip filter FORWARD { policy accept; }");
+            nft("add set ip filter flood { type ipv4_addr; flags dynamic; }");
+            nft("add rule ip filter FORWARD update @flood { ip saddr limit rate over 9/second } drop");
+            assert_eq!(bridged(), Verdict::MayDrop(dropper("FORWARD", false)));
+            nft("flush chain ip filter FORWARD");
+            nft("add rule ip filter FORWARD iif lo drop");
+            assert_eq!(bridged(), Verdict::Accept, "of another device");
+            nft("add chain ip filter raw { type filter hook prerouting priority -300; }");
+            nft("chain ip filter FORWARD { policy drop; }");
+            nft("add rule ip filter FORWARD ct state untracked accept");
+            assert_eq!(bridged(), Verdict::Drop(dropper("FORWARD", true)));
+            nft("add rule ip filter raw iifname br0 notrack");
+            assert_eq!(bridged(), Verdict::MayDrop(dropper("FORWARD", true)));
+            nft("add table ip filter { flags dormant; }");
+            assert_eq!(bridged(), Verdict::Accept, "its chains are not called");
         });
     }
 

@@ -128,7 +128,7 @@ pub(super) struct Chain {
     pub(super) table: String,
     pub(super) name: String,
     /// `filter`, `nat`, `route`.
-    kind: String,
+    pub(super) kind: String,
     /// Only base chains have a policy.
     pub(super) policy: Option<u32>,
     /// Number of rules in the chain and jumps to it.
