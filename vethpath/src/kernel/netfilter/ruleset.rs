@@ -1,4 +1,4 @@
-//! All nftables rules of a namespace, as far as they tell what becomes of a packet.
+//! All nftables rules of a namespace, decoded as far as a verdict on packets needs.
 //!
 //! Mirrors the expressions of nf_tables (include/uapi/linux/netfilter/nf_tables.h), and the matches and targets that
 //! `iptables` makes of them (net/netfilter/nft_compat.c).
@@ -149,16 +149,9 @@ fn parse(reply: &[u8], names: &Names<'_>) -> NetlinkResult<(Family, String, Stri
     const EXPRESSIONS: u16 = 4;
     let (header, rest) =
         reply.split_first_chunk::<HEADER>().ok_or(NetlinkError::Malformed("a rule without a header"))?;
-    let (mut table, mut chain, mut rule) = (String::new(), String::new(), Rule::default());
-    for attribute in attributes(rest) {
-        let attribute = attribute?;
-        match attribute.kind() {
-            TABLE => table = parse_string(attribute.value()),
-            CHAIN => chain = parse_string(attribute.value()),
-            EXPRESSIONS => rule = Rule::parse(attribute.value(), names)?,
-            _ => {}
-        }
-    }
+    let fields = Fields::parse(rest)?;
+    let [table, chain] = [TABLE, CHAIN].map(|number| parse_string(fields.bytes(number)));
+    let rule = Rule::parse(fields.bytes(EXPRESSIONS), names)?;
     Ok((Family::from_number(header[0]), table, chain, rule))
 }
 
@@ -184,26 +177,21 @@ enum Loaded {
     Other,
 }
 
-/// The attributes of an expression, by number.
-struct Fields<'a>(HashMap<u16, &'a [u8]>);
+/// Attributes by number.
+struct Fields(HashMap<u16, Vec<u8>>);
 
-impl<'a> Fields<'a> {
-    fn parse(bytes: &'a [u8]) -> NetlinkResult<Self> {
+impl Fields {
+    fn parse(bytes: &[u8]) -> NetlinkResult<Self> {
         let mut fields = HashMap::new();
-        let mut rest = bytes;
-        // The values must outlive the iterator of `attributes`.
-        while let Some((head, _)) = rest.split_first_chunk::<4>() {
-            let length = usize::from(u16::from_ne_bytes([head[0], head[1]]));
-            let number = u16::from_ne_bytes([head[2], head[3]]) & netlink_packet_core::NLA_TYPE_MASK;
-            let value = rest.get(4..length).ok_or(NetlinkError::Malformed("an attribute is truncated"))?;
-            fields.insert(number, value);
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        for attribute in attributes(bytes) {
+            let attribute = attribute?;
+            fields.insert(attribute.kind(), attribute.value().to_vec());
         }
         Ok(Self(fields))
     }
 
-    fn bytes(&self, number: u16) -> &'a [u8] {
-        self.0.get(&number).copied().unwrap_or_default()
+    fn bytes(&self, number: u16) -> &[u8] {
+        self.0.get(&number).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// An integer in network byte order.
@@ -212,9 +200,9 @@ impl<'a> Fields<'a> {
     }
 
     /// The value in a `NFTA_DATA_VALUE`.
-    fn data(&self, number: u16) -> NetlinkResult<&'a [u8]> {
+    fn data(&self, number: u16) -> NetlinkResult<Vec<u8>> {
         const VALUE: u16 = 1;
-        Ok(Fields::parse(self.bytes(number))?.bytes(VALUE))
+        Ok(Self::parse(self.bytes(number))?.bytes(VALUE).to_vec())
     }
 }
 
@@ -234,7 +222,7 @@ impl Rule {
     fn add(
         &mut self,
         expression: &str,
-        fields: &Fields<'_>,
+        fields: &Fields,
         registers: &mut HashMap<u32, Loaded>,
         names: &Names<'_>,
     ) -> NetlinkResult<()> {
@@ -262,7 +250,7 @@ impl Rule {
             "cmp" => {
                 let from = fields.number(1).and_then(|register| registers.get(&register)).copied();
                 let from = from.unwrap_or(Loaded::Other);
-                self.tests.push(compare(from, fields.number(2), fields.data(3)?, names));
+                self.tests.push(compare(from, fields.number(2), &fields.data(3)?, names));
             }
             "immediate" if fields.number(1) == Some(0) => self.action = verdict(fields)?,
             "immediate" => load(1, Loaded::Other),
@@ -306,7 +294,7 @@ fn meta(key: Option<u32>) -> Loaded {
 }
 
 /// An address of the network header, or its first bytes.
-fn payload(fields: &Fields<'_>) -> Loaded {
+fn payload(fields: &Fields) -> Loaded {
     const NETWORK: u32 = 1;
     let (Some(NETWORK), Some(offset), Some(length)) = (fields.number(2), fields.number(3), fields.number(4))
     else {
@@ -320,13 +308,13 @@ fn payload(fields: &Fields<'_>) -> Loaded {
     }
 }
 
-fn bitwise(from: Loaded, fields: &Fields<'_>) -> NetlinkResult<Loaded> {
+fn bitwise(from: Loaded, fields: &Fields) -> NetlinkResult<Loaded> {
     let (mask, xor) = (fields.data(4)?, fields.data(5)?);
     let is_and = fields.number(6).unwrap_or_default() == 0 && xor.iter().all(|byte| *byte == 0);
     Ok(match (from, mask.first_chunk()) {
         (Loaded::State(bits), Some(mask)) if is_and => Loaded::State(bits & u32::from_ne_bytes(*mask)),
         (Loaded::Address { is_source, length, mask: former }, _) if is_and && mask.len() == length => {
-            Loaded::Address { is_source, length, mask: former & left_aligned(mask, u8::MAX) }
+            Loaded::Address { is_source, length, mask: former & left_aligned(&mask, u8::MAX) }
         }
         _ => Loaded::Other,
     })
@@ -394,7 +382,7 @@ fn subnet(data: &[u8], mask: u128) -> Option<IpNet> {
 }
 
 /// The verdict of an `immediate` expression (`enum nft_verdicts`).
-fn verdict(fields: &Fields<'_>) -> NetlinkResult<Action> {
+fn verdict(fields: &Fields) -> NetlinkResult<Action> {
     const VERDICT: u16 = 2;
     let data = Fields::parse(fields.bytes(2))?;
     let verdict = Fields::parse(data.bytes(VERDICT))?;

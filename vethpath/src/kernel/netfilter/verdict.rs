@@ -1,4 +1,4 @@
-//! What becomes of packets at a hook, as far as the rules tell it. Pure.
+//! The verdict of a hook's chains on packets. Pure.
 //!
 //! A test of which the result is unknown may be true or false. So the rules drop packets *certainly*, or they *may* drop
 //! them.
@@ -123,9 +123,7 @@ impl Ruleset {
         }
         verdict
     }
-}
 
-impl Ruleset {
     /// Whether a table has a chain of this name.
     #[must_use]
     pub fn has_chain(&self, family: Family, table: &str, name: &str) -> bool {
