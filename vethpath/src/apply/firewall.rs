@@ -146,13 +146,10 @@ impl Machine {
         let (legacy, calls) = files??;
         let enter = match place {
             Place::Host => String::new(),
-            Place::Namespace(name) => {
-                let adopt = topology.namespaces.iter().find(|namespace| &namespace.name == name);
-                match adopt.and_then(|namespace| namespace.adopt.as_deref()) {
-                    Some(path) => format!("nsenter --net={path} "),
-                    None => format!("ip netns exec {name} "),
-                }
-            }
+            Place::Namespace(name) => match namespaces::adopted_path(topology, name) {
+                Some(path) => format!("nsenter --net={path} "),
+                None => format!("ip netns exec {name} "),
+            },
         };
         Ok(Self { rules, legacy, calls, links, uplinks, enter })
     }
@@ -236,10 +233,9 @@ impl OnBridge<'_> {
             all.flat_map(|packets| HOOKS.map(|hook| self.machine.verdict(hook, families, packets))).max()
         };
         let bridge = self.bridge.name.as_str();
-        let by_calls = self
-            .is_called(self.calls())
-            .then(|| verdict(&[self.family, Family::Inet], bridge, bridge))
-            .flatten();
+        let calls = self.calls();
+        let by_calls =
+            self.is_called(calls).then(|| verdict(&[self.family, Family::Inet], bridge, bridge)).flatten();
         let next = ports.iter().cycle().skip(1);
         let both_ways = ports.iter().zip(next).flat_map(|(a, b)| [(a, b), (b, a)]);
         let by_port: Vec<_> =
@@ -250,7 +246,6 @@ impl OnBridge<'_> {
             true => by_port.into_iter().max(),
             false => by_port.into_iter().max().map(Verdict::lessened),
         };
-        let calls = self.calls();
         let sees = |table: &&LegacyTable| {
             table.name == FILTER && table.sees(calls) && [self.family, Family::Bridge].contains(&table.family)
         };
