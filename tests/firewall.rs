@@ -1,9 +1,6 @@
 //! Rules of the machine that drop packets of a lab: `up` reports them before it changes anything.
 
-use crate::{
-    harness::{Host, LabFile},
-    hazards::B,
-};
+use crate::{harness::Host, hazards::B, namespaces::with_nat};
 
 /// The chains of a machine with Docker, which drops what is forwarded, also on bridges.
 const RULES: [&str; 4] = [
@@ -27,10 +24,6 @@ fn host_that_drops() -> Host {
 fn finish(host: Host) {
     let _ = host.run("nft flush ruleset").ok();
     host.finish();
-}
-
-fn with_nat(host: &Host) -> LabFile<'_> {
-    host.lab("three-hosts").with("[bridge.docker0]\n", "[bridge.docker0]\nnat = true\n")
 }
 
 #[test]

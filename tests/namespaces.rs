@@ -17,7 +17,7 @@ const ELSEWHERE: [&str; 5] = [
 const JOURNAL: &str = "/run/vethpath/three-hosts/journal";
 
 /// A lab that makes every kind of change to the machine.
-fn with_nat(host: &Host) -> LabFile<'_> {
+pub(crate) fn with_nat(host: &Host) -> LabFile<'_> {
     host.lab("three-hosts").with("[bridge.docker0]\n", "[bridge.docker0]\nnat = true\n")
 }
 
