@@ -63,7 +63,7 @@ pub enum Command {
         /// How to attach programs of a new lab [default: tcx where the kernel has it].
         #[arg(long, value_enum)]
         hook: Option<HookArg>,
-        /// Bring it up although rules of the machine drop packets between its hosts.
+        /// Bring the lab up even if netfilter rules of this machine drop its packets.
         #[arg(long)]
         allow_drops: bool,
         #[command(flatten)]

@@ -104,7 +104,7 @@ impl BridgeNetns {
         })?;
         self.dirty.stations.extend(self.state.fdb.set_port(port, &entries, is_whole));
         self.follow_fdb_state();
-        // Older than the dump, or newer: the last one about an entry tells how it is.
+        // Some are older than the dump. They are applied in order, so the last one about an entry decides.
         let events = self.events_of_fdb.drain()?;
         let has_removed = events.iter().any(|event| matches!(event, Event::Forgot(_)));
         if entries.len() > ONE_PART && has_removed {
