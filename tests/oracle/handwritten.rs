@@ -146,6 +146,25 @@ fn every_flag_of_a_port() {
     on_both(&steps);
 }
 
+/// The bridge pulls more of a packet into its linear part while any port has this flag, and after that port has left.
+#[test]
+fn segments_where_another_port_suppresses_neighbours() {
+    let suppresses = Operation::Flag { port: 2, flag: "neigh_suppress", on: true };
+    let leaves = Operation::OnBridge { port: 2, on: false };
+    let segments = [false, true].into_iter().flat_map(|six| {
+        [false, true].map(|tcp| {
+            Frame::new(0, Address::Host(1), Payload::Segments { six, tcp, size: 1384, count: 6 }).into()
+        })
+    });
+    let mut steps = Vec::new();
+    for operation in [suppresses, leaves] {
+        steps.push(operation.into());
+        steps.extend(segments.clone());
+        steps.extend(both_ways());
+    }
+    on_both(&steps);
+}
+
 #[test]
 fn links_and_bridges_change() {
     let operations = [
