@@ -68,8 +68,8 @@ pub(crate) enum Error {
         #[source]
         source: Box<Error>,
     },
-    /// Integration tests failed; their output has been shown.
-    #[error("failed: {}", .0.join(", "))]
+    /// Integration tests failed; their output has been shown. Each with the reason.
+    #[error("failed: {}", .0.join("\n  "))]
     TestsFailed(Vec<String>),
     /// No integration test matches.
     #[error("no integration test is selected by `{0}`")]

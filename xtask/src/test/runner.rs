@@ -67,6 +67,9 @@ pub(super) struct Outcome {
     pub(super) time: Duration,
     /// Why it failed, if it did.
     failure: Option<String>,
+    /// The message of its first panic.
+    #[serde(default)]
+    panic: Option<String>,
     /// The kernel feature that the test needs and this kernel lacks, from its output.
     lacks: Option<String>,
 }
@@ -148,21 +151,19 @@ impl Binary {
             None => left.map(|entry| format!("it left {}", entry.path().display())),
         };
         let lacks = failure.as_ref().and_then(|_| missing(&text));
-        Ok(Outcome { name: name.to_owned(), time: started.elapsed(), failure, lacks })
+        let panic = failure.as_ref().and_then(|_| panic_message(&text));
+        Ok(Outcome { name: name.to_owned(), time: started.elapsed(), failure, panic, lacks })
     }
 }
 
-/// Runs all tests of a plan, even if some fail. The error names the failed ones.
+/// Runs all tests of a plan, even if some fail. The error names the failed ones, with what they said.
 pub(super) fn run(binary: &Binary, plan: &Plan, outcomes: &mut Vec<Outcome>) -> Result<(), Error> {
     run_each(binary, plan, |outcome, log| {
         outcome.show(log);
         outcomes.push(outcome);
     })?;
-    let failed: Vec<_> = outcomes
-        .iter()
-        .filter(|outcome| outcome.failure.is_some())
-        .map(|outcome| outcome.name.clone())
-        .collect();
+    let failed: Vec<_> =
+        outcomes.iter().filter(|outcome| outcome.failure.is_some()).map(Outcome::in_brief).collect();
     say(&format!("\n{} passed, {} failed", outcomes.len() - failed.len(), failed.len()));
     if failed.is_empty() { Ok(()) } else { Err(Error::TestsFailed(failed)) }
 }
@@ -205,6 +206,7 @@ fn run_some(
                             name: name.clone(),
                             time: Duration::ZERO,
                             failure: Some(format!("it cannot be run: {error}")),
+                            panic: None,
                             lacks: None,
                         });
                         if sender.send((outcome, log)).is_err() {
@@ -250,6 +252,12 @@ impl Outcome {
     /// Whether it failed although the kernel has all that it needs.
     pub(super) fn has_failed(&self) -> bool {
         self.failure.is_some() && self.lacks.is_none()
+    }
+
+    /// Its name, with the message of its panic or another reason why it failed.
+    fn in_brief(&self) -> String {
+        let reason = self.panic.as_ref().or(self.failure.as_ref()).map_or("it passed", String::as_str);
+        format!("{}: {reason}", self.name)
     }
 
     /// Prints a line for a passed test, and also the output of a failed one.
@@ -305,6 +313,17 @@ impl Running {
 /// The missing feature, from a test's output.
 fn missing(output: &str) -> Option<String> {
     output.lines().find_map(|line| line.strip_prefix(LACKS)).map(str::to_owned)
+}
+
+/// The message of the first panic in a test's output: at most six lines of at most 300 bytes.
+fn panic_message(output: &str) -> Option<String> {
+    let mut lines =
+        output.lines().skip_while(|line| !(line.starts_with("thread '") && line.contains(" panicked at ")));
+    let _place = lines.next()?;
+    let message =
+        lines.take_while(|line| !line.starts_with("stack backtrace:") && !line.starts_with("note: ")).take(6);
+    let lines: Vec<_> = message.map(|line| &line[..line.floor_char_boundary(300)]).collect();
+    Some(lines.join("\n    "))
 }
 
 /// The path in cargo's message about an executable.
@@ -363,6 +382,14 @@ mod tests {
         let output = "thread 'a' panicked at tests/a.rs:1:1:\nthis kernel lacks XDP: no\nnote: run";
         assert_eq!(missing(output).as_deref(), Some("XDP: no"));
         assert_eq!(missing("it says that this kernel lacks XDP"), None);
+    }
+
+    #[test]
+    fn the_message_of_the_first_panic_is_kept() {
+        let output = "running\nthread 'a' (7) panicked at tests/a.rs:1:1:\none\ntwo\nstack backtrace:\n  0: x\n\
+                      thread 'b' panicked at tests/b.rs:1:1:\nthree\n";
+        assert_eq!(panic_message(output).as_deref(), Some("one\n    two"));
+        assert_eq!(panic_message("it says that it panicked at noon"), None);
     }
 
     #[test]
