@@ -7,6 +7,7 @@ pub mod announce;
 pub mod bpffs;
 mod bridge;
 pub mod clock;
+pub mod devconf;
 pub mod driver;
 mod error;
 pub mod ethtool;

@@ -77,8 +77,13 @@ pub fn read_all(netns: &Netns, keys: &[SysctlKey]) -> Result<Vec<Option<String>>
     if keys.is_empty() {
         return Ok(Vec::new());
     }
-    let read = |key: &SysctlKey| files::read_bounded(&file(key), files::LIST).ok();
-    netns.run(|| keys.iter().map(|key| read(key).map(|text| text.trim_end().to_owned())).collect())
+    netns.run(|| keys.iter().map(value_here).collect())
+}
+
+/// The value of a setting in the namespace of the calling thread. `None` if it cannot be read.
+#[must_use]
+pub fn value_here(key: &SysctlKey) -> Option<String> {
+    files::read_bounded(&file(key), files::LIST).ok().map(|text| text.trim_end().to_owned())
 }
 
 fn file(key: &SysctlKey) -> PathBuf {

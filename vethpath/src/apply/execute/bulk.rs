@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    sync::OnceLock,
 };
 
 use super::{Error, Executor, Made, Missing, TOGETHER};
@@ -10,11 +11,12 @@ use crate::{
     apply::cleanup,
     datapath::Pins,
     kernel::{
-        LinkChange, Netns, NetnsId, NewVeth, Result, RouteSocket, VethEnd, pool, rcu::Expedited, sysctl,
+        LinkChange, Netns, NetnsId, NewVeth, Result, RouteSocket, VethEnd, devconf, pool, rcu::Expedited,
+        sysctl,
     },
     plan::{Step, default_dad},
     state::test_hooks,
-    topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, Scope, altname, lab_mark, pair_mark},
+    topology::{Ipv6, LabName, Namespace, NsName, Pair, Place, Scope, Sysctl, altname, lab_mark, pair_mark},
 };
 
 /// Kinds of steps that can be run together.
@@ -172,7 +174,9 @@ impl Executor<'_> {
             .iter()
             .filter_map(|step| if let Step::Namespace(namespace) = step { Some(namespace) } else { None })
             .collect();
-        let made = pool::cpu_bound(&namespaces, |namespace| make(namespace, self.lab));
+        // All of them inherit the same.
+        let inherited = OnceLock::new();
+        let made = pool::cpu_bound(&namespaces, |namespace| make(namespace, self.lab, &inherited));
         let ids = namespaces.iter().zip(&made).filter_map(|(namespace, made)| {
             let (_, id) = made.as_ref().ok()?;
             Some((&namespace.name, *id))
@@ -306,8 +310,9 @@ impl Executor<'_> {
 }
 
 /// Creates a namespace by unsharing the calling thread, and returns it with its identity. The loopback is marked and up
-/// before the namespace has a name, so that a named namespace always has its mark.
-fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
+/// before the namespace has a name, so that a named namespace always has its mark. It starts with the kernel's own
+/// defaults instead of what it has `inherited`, which is read once.
+fn make(namespace: &Namespace, lab: &LabName, inherited: &OnceLock<Vec<Sysctl>>) -> Result<(Netns, NetnsId)> {
     let made = Netns::create_around_thread(namespace.name.as_str())?;
     let id = made.id_here()?;
     let mark = lab_mark(lab);
@@ -315,6 +320,7 @@ fn make(namespace: &Namespace, lab: &LabName) -> Result<(Netns, NetnsId)> {
         LinkChange::Mark { link: "lo", mark: &mark, altname: None },
         LinkChange::Up { link: "lo" },
     ])?;
+    sysctl::write_existing_here(&made, inherited.get_or_init(devconf::inherited_here))?;
     sysctl::write_existing_here(&made, &[default_dad(namespace.dad)])?;
     test_hooks::kill_point();
     made.bind(&namespace.name)?;
