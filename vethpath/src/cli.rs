@@ -76,6 +76,9 @@ pub enum Command {
         /// Take all labs down.
         #[arg(long, conflicts_with = "lab")]
         all: bool,
+        /// Take it down even if its bridges or namespaces have devices of others.
+        #[arg(long)]
+        force: bool,
     },
     /// Show what `up` would create, change and delete.
     Plan {

@@ -52,14 +52,7 @@ fn clear(name: &NsName, ours: Ours<'_>, facts: &Saved) -> Result<Option<Vec<crat
     }
     let there = Netns::named(name)?;
     let socket = RouteSocket::entering(&there)?;
-    let loopback = socket.links()?.into_iter().find(|link| link.loopback);
-    let is_marked = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), ours.lab));
-    // Root of the namespace may have removed the mark.
-    let is_recorded = match facts.made.get(name.as_str()) {
-        Some(id) if !is_marked => id.is(&there.id_here()?),
-        _ => false,
-    };
-    if !is_marked && !is_recorded {
+    if !has_made(name, &there, &socket.links()?, ours.lab, facts)? {
         return Ok(None);
     }
     let place = Place::Namespace(name.clone());
@@ -68,6 +61,23 @@ fn clear(name: &NsName, ours: Ours<'_>, facts: &Saved) -> Result<Option<Vec<crat
     let unbound = netns::unbind(name);
     test_hooks::kill_point();
     Ok(Some(removed.err().into_iter().chain(unbound.err()).collect()))
+}
+
+/// Whether the lab has made the namespace that the calling thread is in, and whose links these are.
+pub(super) fn has_made(
+    name: &NsName,
+    there: &Netns,
+    links: &[LinkFacts],
+    lab: &LabName,
+    facts: &Saved,
+) -> Result<bool> {
+    let loopback = links.iter().find(|link| link.loopback);
+    let is_marked = loopback.is_some_and(|lo| is_ours(lo.alias.as_deref(), lab));
+    // Root of the namespace may have removed the mark.
+    Ok(match facts.made.get(name.as_str()) {
+        Some(id) if !is_marked => id.is(&there.id_here()?),
+        _ => is_marked,
+    })
 }
 
 /// Whether the lab's record has this namespace. The record is written before the namespace is created.

@@ -6,6 +6,7 @@ use super::{
     Error, NetnsCache,
     cleanup::{self, Marked},
     error::Removed,
+    foreign::Doomed,
     namespaces, nat,
     observe::{Ours, expected_macs, observe},
     xdp_offloads,
@@ -50,15 +51,25 @@ pub(super) struct Target<'a> {
     pub(super) is_recorded: bool,
 }
 
+/// What becomes of devices of others in a lab that is taken down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// The lab stays up as long as it has any.
+    Kept,
+    /// They are cut off, which the user wants.
+    CutOff,
+}
+
 /// Takes a lab down. `file` is the user's topology, if any, and replaces a lost journal. `waiting` is called with the
 /// error that names the lock's holder, if the lab's lock is waited for. Returns messages for the user.
 ///
 /// # Errors
-/// The lab is not up, another process holds its lock, it lives elsewhere, or the errors of all that could not be
-/// removed.
+/// The lab is not up, another process holds its lock, it lives elsewhere, it has devices of others, or the errors of all
+/// that could not be removed.
 pub async fn down(
     lab: &LabName,
     file: Option<&Topology>,
+    foreign: Foreign,
     waiting: fn(&state::Error),
 ) -> Result<Vec<String>, Left> {
     // Handlers are installed before anything is made: an unhandled interrupt would leave it.
@@ -82,6 +93,12 @@ pub async fn down(
             return Err(vec![error]);
         }
     };
+    if foreign == Foreign::Kept {
+        known.check_foreign(lab).map_err(|error| {
+            directory.remove_empty();
+            vec![error]
+        })?;
+    }
     if existed {
         Recorder::of(&directory).record([Kind::LabDown]);
     }
@@ -163,6 +180,24 @@ impl Known {
         }
         let has_netns = route.is_none_or(|route| route.has_netns());
         Ok(Self { topologies, home, has_netns, damage, is_recorded })
+    }
+}
+
+impl Known {
+    /// Fails if devices of others depend on the lab's.
+    fn check_foreign(&self, lab: &LabName) -> Result<(), Error> {
+        let all: Vec<&Topology> = self.topologies.iter().collect();
+        // What has the name and the MAC of a device of the lab is no other's, whoever knows them.
+        let ours = Ours { lab, macs: &expected_macs(&all), is_recorded: true };
+        // A damaged journal is reported later.
+        let saved = Saved::read(&Directory::of(lab)).unwrap_or_default();
+        let marked = match self.damage {
+            Some(_) => cleanup::marked(lab, &saved, &BTreeSet::new()).made,
+            None => Vec::new(),
+        };
+        let devices =
+            Doomed::of_lab(&self.topologies, &marked, self.has_netns).foreign_devices(ours, &saved)?;
+        if devices.is_empty() { Ok(()) } else { Err(Error::Foreign { lab: lab.clone(), devices }) }
     }
 }
 

@@ -1,7 +1,10 @@
 //! The errors of `up` and `down`.
 
+use std::fmt::Display;
+
 use thiserror::Error;
 
+use super::ForeignDevice;
 use crate::{
     kernel::{self, bpffs, home::Obstacle},
     plan::Collision,
@@ -32,6 +35,14 @@ pub enum Error {
         table: String,
         /// Its place.
         place: Place,
+    },
+    /// Devices of others would be cut off.
+    #[error("lab `{lab}` has devices of others:\n{}", list(.devices))]
+    Foreign {
+        /// The lab.
+        lab: LabName,
+        /// The devices.
+        devices: Vec<ForeignDevice>,
     },
     /// There is no such lab.
     #[error("no lab `{0}` is up")]
@@ -138,6 +149,7 @@ impl Error {
             | Self::Setting(_)
             | Self::Elsewhere { .. }
             | Self::Transient(_)
+            | Self::Foreign { .. }
             | Self::WentDown(_)
             | Self::NoLab(_) => true,
             Self::State(error) => error.is_request(),
@@ -190,6 +202,11 @@ impl Error {
                 "adopt the pid of a process that runs in a network namespace of its own, or the path of one"
                     .to_owned(),
             ),
+            Self::Foreign { lab, .. } => Some(format!(
+                "take them out first (`ip link set DEVICE nomaster`, `ip link set DEVICE netns 1`), or have the lab taken \
+                 down all the same with `vethpath down {lab} --force`: ports stay without a bridge, and virtual devices \
+                 are deleted with what they depend on"
+            )),
             Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
             Self::Elsewhere { lab, obstacle } => Some(match obstacle {
                 Some(Obstacle::NetnsGone | Obstacle::MountsGone) => {
@@ -258,11 +275,11 @@ fn format_left(left: &[String]) -> String {
     }
 }
 
-/// The first collisions, one a line, and the number of others.
-fn list(collisions: &[Collision]) -> String {
+/// The first items, one a line, and the number of others.
+fn list(items: &[impl Display]) -> String {
     const SHOWN: usize = 20;
-    let mut lines: Vec<_> = collisions.iter().take(SHOWN).map(ToString::to_string).collect();
-    if let more @ 1.. = collisions.len().saturating_sub(SHOWN) {
+    let mut lines: Vec<_> = items.iter().take(SHOWN).map(ToString::to_string).collect();
+    if let more @ 1.. = items.len().saturating_sub(SHOWN) {
         lines.push(format!("and {more} more"));
     }
     lines.join("\n")

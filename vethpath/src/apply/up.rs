@@ -7,7 +7,9 @@ use super::{
     converge::{Goal, Outcome, converge},
     down::{self, Target},
     execute::Executor,
-    namespaces, nat, observe,
+    foreign::Doomed,
+    namespaces, nat,
+    observe::{Ours, expected_macs, observe},
 };
 use crate::{
     agent::status,
@@ -19,7 +21,7 @@ use crate::{
     },
     plan::{Change, Changes, plan},
     state::{
-        self, AgentLock, Directory, History, Journal, LabLock, Record,
+        self, AgentLock, Directory, History, Journal, LabLock, Record, Saved,
         events::{Kind, Recorder},
     },
     topology::{Datapath, Topology},
@@ -71,9 +73,10 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         () = &mut interrupt => Err(Error::Interrupted),
         prepared = load(topology, options, history.as_ref(), &mut places) => prepared,
     };
-    let prepared = prepared.and_then(|goal| match goal.record.check_size() {
-        Ok(()) => Ok(goal),
-        Err(error) => Err(error.into()),
+    let prepared = prepared.and_then(|goal| {
+        goal.record.check_size()?;
+        check_foreign(&goal)?;
+        Ok(goal)
     });
     let goal = match prepared {
         Ok(goal) => goal,
@@ -152,11 +155,12 @@ pub async fn preview(topology: &Topology) -> Result<Preview, Error> {
     check_place(history.as_ref(), &directory)?;
     let mut places = NetnsCache::open()?;
     let goal = load(topology, Options::default(), history.as_ref(), &mut places).await?;
+    let refusal = goal.record.check_size().map_err(Error::from).and_then(|()| check_foreign(&goal)).err();
     let mut changes = Changes::of(goal.plan);
     if goal.agent.is_none() {
         changes.push(Change::create("agent", &topology.lab));
     }
-    Ok(Preview { changes, refusal: goal.record.check_size().err().map(Error::from) })
+    Ok(Preview { changes, refusal })
 }
 
 /// Reads the state, plans, and makes all checks that are possible before anything is changed.
@@ -186,6 +190,16 @@ async fn load(
         false => status::wait_for_status(&Directory::of(&topology.lab)).await.ok(),
     };
     Ok(Goal { plan, record: Record::new(topology, hook)?, former, agent, was_settled: observed.is_settled })
+}
+
+/// Fails if devices of others depend on a bridge or a namespace that the plan deletes.
+fn check_foreign(goal: &Goal) -> Result<(), Error> {
+    let Goal { plan, record: Record { topology, .. }, former, .. } = goal;
+    let (doomed, lab) = (Doomed::of_plan(plan), &topology.lab);
+    let all: Vec<&Topology> = former.iter().chain([topology]).collect();
+    let ours = Ours { lab, macs: &expected_macs(&all), is_recorded: true };
+    let devices = doomed.foreign_devices(ours, &Saved::read(&Directory::of(lab))?)?;
+    if devices.is_empty() { Ok(()) } else { Err(Error::Foreign { lab: lab.clone(), devices }) }
 }
 
 /// Whether the journal has this record and no other.

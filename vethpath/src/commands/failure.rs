@@ -63,6 +63,12 @@ impl Failure {
         }
     }
 
+    /// Whether the user's file or request is wrong.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.exit == Exit::Request
+    }
+
     /// Whether the user has interrupted it.
     #[must_use]
     pub fn is_interruption(&self) -> bool {

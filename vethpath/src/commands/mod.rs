@@ -13,6 +13,7 @@ mod list;
 mod neighbours;
 mod plan;
 mod stats;
+mod subnets;
 mod up;
 mod validate;
 
@@ -25,7 +26,10 @@ use clap::CommandFactory;
 pub use failure::{Exit, Failure};
 use nix::sys::stat::{Mode, umask};
 
-use crate::cli::{Cli, Command};
+use crate::{
+    apply::Foreign,
+    cli::{Cli, Command},
+};
 
 /// Runs a command line.
 #[must_use]
@@ -37,7 +41,10 @@ pub fn run(cli: Cli) -> ExitCode {
     }
     let done = match cli.command {
         Command::Up { file, hook, allow_drops, json } => up::run(&file, hook, allow_drops, json.json, out),
-        Command::Down { lab, all } => down::run(lab.lab.as_deref(), all),
+        Command::Down { lab, all, force } => {
+            let foreign = if force { Foreign::CutOff } else { Foreign::Kept };
+            down::run(lab.lab.as_deref(), all, foreign)
+        }
         Command::Plan { file, all, json } => plan::run(&file, all, json.json, out),
         Command::Validate(arguments) => validate::run(&arguments, out),
         Command::Schema => validate::schema(out),

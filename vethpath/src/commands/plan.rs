@@ -10,7 +10,7 @@ use super::{
     Exit, Failure,
     failure::runtime,
     firewall::{self, Certain},
-    labs, neighbours, up,
+    labs, neighbours, subnets, up,
 };
 use crate::{
     apply::{self, Preview},
@@ -29,6 +29,7 @@ pub fn run(file: &Path, all: bool, json: bool, out: &mut dyn Write) -> Result<Ex
     labs::enter(&topology.lab, Intent::Change)?;
     // A closed stderr does not affect the plan.
     let _ = neighbours::warn(&topology, &mut io::stderr().lock());
+    let _ = subnets::warn(&topology, &mut io::stderr().lock());
     firewall::check(&topology, Certain::Warned, &mut io::stderr().lock())?;
     let Preview { changes, refusal } = runtime()?.block_on(apply::preview(&topology))?;
     let most = if all { usize::MAX } else { SHOWN };

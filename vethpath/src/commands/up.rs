@@ -13,7 +13,7 @@ use super::{
     Exit, Failure,
     failure::runtime,
     firewall::{self, Certain},
-    labs, neighbours,
+    labs, neighbours, subnets,
 };
 use crate::{
     apply::{self, Options, Outcome},
@@ -60,6 +60,7 @@ pub fn run(
         let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
     }
     let _ = neighbours::warn(&topology, &mut std::io::stderr().lock());
+    let _ = subnets::warn(&topology, &mut std::io::stderr().lock());
     // A lab that is up is changed whatever the rules are by now.
     let is_up = state::known_labs().is_ok_and(|labs| labs.contains(&topology.lab));
     let certain = if allow_drops || is_up { Certain::Warned } else { Certain::Refused };

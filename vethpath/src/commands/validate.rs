@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     Exit, Failure,
     firewall::{self, Certain},
-    labs, up,
+    labs, subnets, up,
 };
 use crate::{
     cli::ValidateArgs,
@@ -43,6 +43,7 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
     }
     if arguments.host {
         up::privileged()?;
+        let _ = subnets::warn(&topology, &mut io::stderr().lock());
         firewall::check(&topology, Certain::Refused, &mut io::stderr().lock())?;
     }
     // A closed stderr is ignored: the exit code reports the result.

@@ -70,6 +70,9 @@ pub struct LinkFacts {
     pub mtu: u32,
     /// Whether it is the loopback device, whatever its name.
     pub loopback: bool,
+    /// Whether it is on a bus of the machine, as a network card is.
+    /// Minimum kernel: Linux 5.14 (`IFLA_PARENT_DEV_NAME`); false before.
+    pub is_physical: bool,
     /// Whether it is administratively up.
     pub up: bool,
     /// Whether both it and the other end are up.
@@ -145,6 +148,7 @@ impl LinkFacts {
             LinkAttribute::Controller(index) => self.controller = Some(index),
             LinkAttribute::Link(index) => self.peer = Some(index),
             LinkAttribute::LinkNetNsId(id) => self.peer_netns = Some(id),
+            LinkAttribute::ParentDevName(_) => self.is_physical = true,
             LinkAttribute::GsoMaxSize(most) => self.gso.size = most,
             LinkAttribute::GsoIpv4MaxSize(most) => self.gso.ipv4_size = most,
             LinkAttribute::GsoMaxSegs(most) => self.gso.segments = most,

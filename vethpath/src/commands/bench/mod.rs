@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use self::files::Page;
 use super::{Exit, Failure, failure::runtime, labs, up};
 use crate::{
-    apply,
+    apply::{self, Foreign},
     bench::{self, Beside, Comparison, Cores, Progress, Report, Request, Shape, Subject, TemporaryLab, Wish},
     cli::{BenchArgs, CoresArg},
     kernel::home::Intent,
@@ -95,7 +95,8 @@ async fn with_lab<T>(
         Ok(record) => work(&record).await,
         Err(failure) => Err(failure),
     };
-    match apply::down(&topology.lab, Some(topology), up::report_busy).await {
+    // The lab is bench's own, whatever somebody has plugged into it.
+    match apply::down(&topology.lab, Some(topology), Foreign::CutOff, up::report_busy).await {
         Ok(_) => done,
         Err(left) => {
             let left: Vec<_> = left.iter().map(ToString::to_string).collect();
