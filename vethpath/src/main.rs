@@ -8,6 +8,7 @@ use vethpath::{agent, cli::Cli, commands, kernel::process};
 fn main() -> ExitCode {
     // Threads that are started later inherit the mask.
     process::reset_signals();
+    process::set_name();
     if !process::has_small_stack() {
         return run();
     }

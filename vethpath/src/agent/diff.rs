@@ -22,6 +22,8 @@ pub struct Snapshot {
     states: BTreeMap<Member, Option<NotArmed>>,
     /// Bridges that do not exist, by namespace and name.
     missing: BTreeSet<(String, String)>,
+    /// The packets that rules certainly drop, each with a sentence that says so.
+    drops: BTreeMap<String, String>,
     /// Whether there is a station that does not fit into a map.
     full: bool,
 }
@@ -29,13 +31,19 @@ pub struct Snapshot {
 impl Snapshot {
     /// The snapshot for these ports. A pair without a state has no port: its namespace was released.
     #[must_use]
-    pub fn new(topology: &Topology, ports: &Ports, missing: BTreeSet<(String, String)>, fits: bool) -> Self {
+    pub fn new(
+        topology: &Topology,
+        ports: &Ports,
+        missing: BTreeSet<(String, String)>,
+        drops: BTreeMap<String, String>,
+        fits: bool,
+    ) -> Self {
         let known = |state: Option<&Option<NotArmed>>| state.cloned().unwrap_or(Some(NotArmed::NoPort));
         let pairs = counted_pairs(topology)
             .map(|(counter, _)| (Member::Pair(counter), known(ports.states.get(&counter))));
         let trunks = numbered_trunks(topology)
             .map(|(number, _)| (Member::Trunk(number), known(ports.trunk_states.get(&number))));
-        Self { states: pairs.chain(trunks).collect(), missing, full: !fits }
+        Self { states: pairs.chain(trunks).collect(), missing, drops, full: !fits }
     }
 
     /// Undoes changes since `before` that come from programs attached or detached. Returns whether there were any.
@@ -63,6 +71,10 @@ pub fn diff(topology: &Topology, before: &Snapshot, now: &Snapshot) -> Vec<Kind>
     let mut changes: Vec<Kind> =
         gone.map(|(namespace, bridge)| Kind::BridgeGone { bridge, namespace }).collect();
     changes.extend(back.map(|(namespace, bridge)| Kind::BridgeBack { bridge, namespace }));
+    let dropped = now.drops.iter().filter(|(packets, _)| !before.drops.contains_key(*packets));
+    let not_dropped = before.drops.keys().filter(|packets| !now.drops.contains_key(*packets));
+    changes.extend(dropped.map(|(_, sentence)| Kind::PacketsDropped { what: sentence.clone() }));
+    changes.extend(not_dropped.map(|packets| Kind::PacketsNotDropped { packets: packets.clone() }));
     match (before.full, now.full) {
         (false, true) => changes.push(Kind::MapFull),
         (true, false) => changes.push(Kind::MapHasRoom),
@@ -116,7 +128,7 @@ mod tests {
     fn snapshot(states: &[(u32, Option<NotArmed>)], missing: &[&str], fits: bool) -> Snapshot {
         let ports = Ports { states: states.iter().cloned().collect(), ..Ports::default() };
         let missing = missing.iter().map(|bridge| ("host".to_owned(), (*bridge).to_owned())).collect();
-        Snapshot::new(&topology(), &ports, missing, fits)
+        Snapshot::new(&topology(), &ports, missing, BTreeMap::new(), fits)
     }
 
     /// Each change as `pair: before -> now`, or its kind.
@@ -176,6 +188,18 @@ mod tests {
         let mut back = armed.clone();
         assert!(back.mask_programs(&snapshot(&[(1, off()), (2, None)], &[], true)));
         assert!(!armed.clone().mask_programs(&Snapshot::default()), "the first snapshot is logged");
+    }
+
+    #[test]
+    fn rules_begin_and_cease_to_drop() {
+        let with = |packets: &str, chain| {
+            let sentence = format!("{packets} are dropped by {chain}");
+            Snapshot { drops: BTreeMap::from([(packets.to_owned(), sentence)]), ..Snapshot::default() }
+        };
+        let expected =
+            ["PacketsDropped { what: \"b are dropped by x\" }", "PacketsNotDropped { packets: \"a\" }"];
+        assert_eq!(changes(&with("a", "x"), &with("b", "x")), expected);
+        assert_eq!(changes(&with("a", "x"), &with("a", "y")), [""; 0], "dropped all the time");
     }
 
     #[test]

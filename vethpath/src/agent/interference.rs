@@ -24,8 +24,8 @@ use crate::{
     kernel::{
         self, LinkFacts, Netns, ethtool,
         netfilter::{
-            BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, OwnTable, PROC, THREAD_NET, bridge_nf_call,
-            ebtables, has_tables, legacy_tables, rules,
+            BRIDGE_SYSCTLS, BridgeCalls, Hook, HookPoint, LegacyTable, OwnTable, PROC, THREAD_NET,
+            bridge_nf_call, ebtables, has_tables, legacy_tables, rules,
         },
         packet_sockets, xdp,
     },
@@ -138,10 +138,12 @@ impl Reader {
 }
 
 impl Rules {
-    /// The first rule that a frame bridged from or to the port would pass.
+    /// A rule that a frame bridged from or to the port would pass.
     fn first_blocker(&self, port: &str, bridge: Option<&LinkFacts>) -> Option<String> {
         let calls = self.calls.with_options_of(bridge);
-        let hook = self.hooks.iter().find(|hook| hook.sees(port, calls)).map(ToString::to_string);
+        // A chain that filters is of more interest than one that translates addresses.
+        let hooks = self.hooks.iter().filter(|hook| hook.sees(port, calls));
+        let hook = hooks.min_by_key(|hook| hook.hook != HookPoint::Forward).map(ToString::to_string);
         let legacy = || self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string);
         let is_called = self.has_programs && calls.any_ip();
         hook.or_else(legacy).or_else(|| is_called.then(|| "a BPF program for netfilter hooks".to_owned()))

@@ -30,7 +30,10 @@ use super::{
 use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers},
     kernel::{Context, UnknownDefaults, clock::Clock, netns, process, rcu::GracePeriods, watch::Watch},
-    state::{AgentLock, Directory, Record, events::Kind},
+    state::{
+        AgentLock, Directory, Record,
+        events::{Kind, Time},
+    },
     topology::{Bridge, Place, Topology},
 };
 
@@ -95,6 +98,7 @@ struct Agent {
     event_log: EventLog,
     /// Events of kernel modules being loaded; `None` if they cannot be watched.
     modules: Option<Watch>,
+    since: Time,
     settled: bool,
     /// Number of completed ticks.
     polls: u64,
@@ -165,6 +169,7 @@ impl Agent {
             topology,
             journal,
             hook,
+            since: Time::now(),
             settled: false,
             polls: 0,
             is_unwritten: true,
@@ -459,7 +464,9 @@ impl Agent {
         let gone = |bridge: &&Bridge| !self.namespaces.iter().any(|domain| domain.has(bridge));
         let gone = self.topology.bridges.iter().filter(gone);
         let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
-        let snapshot = Snapshot::new(&self.topology, self.maps.ports(), missing, self.maps.fits());
+        let drops = self.namespaces.iter().flat_map(BridgeNetns::drops);
+        let drops = drops.map(|(packets, sentence)| (packets.clone(), sentence.clone())).collect();
+        let snapshot = Snapshot::new(&self.topology, self.maps.ports(), missing, drops, self.maps.fits());
         self.event_log.record_snapshot(&self.topology, snapshot);
     }
 
@@ -469,6 +476,7 @@ impl Agent {
             namespaces: &self.namespaces,
             maps: &self.maps,
             failure: self.failure.as_deref(),
+            since: self.since,
         };
         view.status(self.settled, self.polls)
     }
@@ -506,6 +514,7 @@ impl Agent {
             }
             self.namespaces[number].poll()?;
             self.follow_events()?;
+            self.namespaces[number].follow_drops(&self.topology);
             self.hold_lease()?;
         }
         self.event_log.record(reattach::filters(&self.directory, &self.topology, &mut self.namespaces));

@@ -24,8 +24,8 @@ use super::{
     numbered_trunks, privileges,
 };
 use crate::{
-    kernel::files,
-    state::{AgentLock, Directory},
+    kernel::{files, process},
+    state::{AgentLock, Directory, events::Time},
     topology::{IfName, Pair, Place, Topology},
 };
 
@@ -59,6 +59,12 @@ pub struct Ends {
 pub struct Status {
     /// Its pid.
     pub pid: u32,
+    /// Its resident memory in KiB. `None` of an agent of an earlier version.
+    #[serde(default)]
+    pub memory_kib: Option<u64>,
+    /// When it was started; `None` likewise.
+    #[serde(default)]
+    pub since: Option<Time>,
     /// The lease it renews each second, in milliseconds.
     pub lease_ms: u64,
     /// Its effective capabilities.
@@ -99,6 +105,9 @@ pub struct Status {
     /// Like `ports`, by trunk (`br0 - br1`).
     #[serde(default)]
     pub trunks: BTreeMap<String, Option<String>>,
+    /// What rules of netfilter certainly drop of the lab's packets.
+    #[serde(default)]
+    pub drops: BTreeSet<String>,
 }
 
 /// What the status is computed from.
@@ -111,6 +120,8 @@ pub(super) struct View<'a> {
     pub(super) maps: &'a MapSync,
     /// The error after which the agent retries.
     pub(super) failure: Option<&'a str>,
+    /// When it was started.
+    pub(super) since: Time,
 }
 
 impl View<'_> {
@@ -126,6 +137,8 @@ impl View<'_> {
         let is_missed = |counter| pair_state(counter) == Some(NotArmed::XdpMissed);
         Status {
             pid: std::process::id(),
+            memory_kib: process::resident_kib(),
+            since: Some(self.since),
             lease_ms: u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX),
             capabilities: privileges::in_effect(),
             generation: self.maps.generation(),
@@ -147,6 +160,7 @@ impl View<'_> {
             trunks: numbered_trunks(self.topology)
                 .map(|(number, trunk)| (trunk.name(), text(trunk_state(number))))
                 .collect(),
+            drops: self.namespaces.iter().flat_map(BridgeNetns::drops).map(|drop| drop.1.clone()).collect(),
         }
     }
 
@@ -328,6 +342,8 @@ mod tests {
         let listener = UnixListener::bind(directory.socket()).unwrap();
         let status = Status {
             pid: 1,
+            memory_kib: None,
+            since: None,
             lease_ms: 3000,
             capabilities: Vec::new(),
             generation: 1,
@@ -343,6 +359,7 @@ mod tests {
             xdp_missed: Some(BTreeSet::new()),
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
+            drops: BTreeSet::new(),
         };
         let text = serde_json::to_string(&status).unwrap();
         let slow = thread::spawn(move || {

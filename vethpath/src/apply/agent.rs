@@ -42,6 +42,7 @@ pub fn start(directory: &Directory) -> Result<tokio::process::Child, Error> {
     let log = files::open_private(options.create(true).append(true), &directory.log()).map_err(failed)?;
     process::close_inherited_on_exec();
     Command::new("/proc/self/exe")
+        .arg0("vethpath")
         .args(["agent", directory.lab().as_str()])
         .current_dir("/")
         .stdin(Stdio::null())

@@ -70,18 +70,13 @@ impl NetnsCache {
     }
 }
 
-/// The file of an adopted namespace; `None` for one that the lab makes.
-pub(super) fn adopted_path<'t>(topology: &'t Topology, name: &NsName) -> Option<&'t str> {
-    topology.namespaces.iter().find(|namespace| &namespace.name == name)?.adopt.as_deref()
-}
-
 /// The namespace of a place, if it exists already.
 ///
 /// # Errors
 /// An adopted namespace does not exist, or one cannot be opened.
-pub(super) fn existing(place: &Place, topology: &Topology) -> Result<Option<Netns>> {
+pub fn existing(place: &Place, topology: &Topology) -> Result<Option<Netns>> {
     let Place::Namespace(name) = place else { return Netns::current().map(Some) };
-    match adopted_path(topology, name) {
+    match topology.adopted_path(name) {
         Some(path) => Netns::open(Path::new(path), name.as_str()).map(Some),
         None if netns::exists(name) && !netns::is_left_over(name) => Netns::named(name).map(Some),
         None => Ok(None),

@@ -175,6 +175,8 @@ mod tests {
             ["a", "b", "c", "d", "e"].iter().map(|n| (format!("{n}:eth0"), state(n))).collect();
         Status {
             pid: 1,
+            memory_kib: None,
+            since: None,
             capabilities: Vec::new(),
             lease_ms: 3000,
             generation: 1,
@@ -189,6 +191,7 @@ mod tests {
             xdp_missed: None,
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
+            drops: BTreeSet::new(),
             ports,
         }
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::{Exit, Failure, neighbours};
+use super::{Exit, Failure, firewall, neighbours};
 use crate::{
     kernel::probe::{Check, Status, checks},
     output,
@@ -15,6 +15,7 @@ use crate::{
 pub fn run(json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let mut report = Report { checks: checks() };
     report.checks.extend(neighbours::checks());
+    report.checks.extend(firewall::checks());
     let printed = if json { output::json(&report, out) } else { print_text(&report, out) };
     printed.map_err(Failure::output)?;
     let is_missing = report.checks.iter().any(|check| check.status == Status::Missing);

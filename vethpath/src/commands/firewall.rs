@@ -2,9 +2,14 @@
 
 use std::io::{self, Write};
 
-use super::Failure;
+use super::{Failure, labs};
 use crate::{
-    apply::{self, Drop},
+    apply,
+    firewall::{self, Drop},
+    kernel::{
+        self,
+        probe::{Check, Status},
+    },
     output::printable,
     topology::Topology,
 };
@@ -26,7 +31,7 @@ pub enum Certain {
 /// # Errors
 /// All packets of a kind are dropped, and that is refused.
 pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Result<(), Failure> {
-    let drops = match apply::drops(topology) {
+    let drops = match drops(topology) {
         Ok(drops) => drops,
         Err(error) => {
             // A closed stderr does not affect the lab.
@@ -43,6 +48,52 @@ pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Resu
     }
     let _ = print(&drops, err);
     Ok(())
+}
+
+/// The drops in bridge namespaces that exist already. The certain ones come first.
+fn drops(topology: &Topology) -> kernel::Result<Vec<Drop>> {
+    let mut all = Vec::new();
+    for (_, place) in topology.domains() {
+        if let Some(netns) = apply::existing(&place, topology)? {
+            all.extend(firewall::drops(topology, &place, &netns)?);
+        }
+    }
+    all.sort_by_key(|drop| !drop.is_certain);
+    Ok(all)
+}
+
+/// The checks of `doctor`: the packets that are dropped of each lab that is up.
+pub fn checks() -> Vec<Check> {
+    let labs = labs::all().unwrap_or_default();
+    let here = labs.into_iter().filter(|(name, _)| !labs::is_elsewhere(name));
+    let check = |(name, record): labs::Found| {
+        let found = drops(&record.ok()?.topology);
+        let name = format!("packets of lab {name}");
+        let certain = |drops: Vec<Drop>| drops.into_iter().filter(|drop| drop.is_certain).collect::<Vec<_>>();
+        Some(match found.map(certain).as_deref() {
+            Ok([]) => Check {
+                name,
+                status: Status::Ok,
+                found: "no netfilter rule certainly drops them".into(),
+                advice: None,
+            },
+            Ok([first, others @ ..]) => {
+                let more = match others.len() {
+                    0 => String::new(),
+                    more => format!("; and {more} more kinds of packets"),
+                };
+                let (found, advice) = (format!("{first}{more}"), Some(first.hint().into()));
+                Check { name, status: Status::Warning, found, advice }
+            }
+            Err(error) => Check {
+                name,
+                status: Status::Warning,
+                found: format!("whether rules drop them is unknown: {error}"),
+                advice: None,
+            },
+        })
+    };
+    here.filter_map(check).collect()
 }
 
 fn print(drops: &[Drop], err: &mut dyn Write) -> io::Result<()> {

@@ -1,15 +1,15 @@
 //! `vethpath list` and `vethpath show`: the labs that are up, and the state of one.
 
-use std::io::Write;
+use std::{fmt, io::Write};
 
 use serde::Serialize;
 
 use super::{Exit, Failure, failure::runtime, labs};
 use crate::{
-    agent::status,
+    agent::status::{self, Status},
     output::{self, count, printable},
     show,
-    state::{self, Directory, Record},
+    state::{self, Directory, Record, events::Time},
     topology::LabName,
 };
 
@@ -21,12 +21,45 @@ struct Line {
     pairs: usize,
     armed: usize,
     agent: bool,
+    /// Its process; `None` if it does not reply.
+    #[serde(flatten)]
+    process: Option<Process>,
     /// Why nothing else is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// A hint for that case.
     #[serde(skip)]
     hint: Option<String>,
+}
+
+/// The process of an agent.
+#[derive(Serialize)]
+struct Process {
+    pid: u32,
+    /// Resident memory, in KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_kib: Option<u64>,
+    /// When it was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Time>,
+}
+
+impl Process {
+    fn of(status: &Status) -> Self {
+        let &Status { pid, memory_kib, since, .. } = status;
+        Self { pid, memory_kib, since }
+    }
+}
+
+/// `pid 4242, 9.1 MiB, since 2026-01-02T03:04:05Z`.
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {}", self.pid)?;
+        if let Some(kib) = self.memory_kib {
+            write!(f, ", {}.{} MiB", kib / 1024, kib % 1024 * 10 / 1024)?;
+        }
+        self.since.map_or(Ok(()), |since| write!(f, ", since {}", since.to_the_second()))
+    }
 }
 
 impl Line {
@@ -42,6 +75,7 @@ impl Line {
             pairs: topology.pairs.len(),
             armed,
             agent: status.is_some(),
+            process: status.as_ref().map(Process::of),
             error: None,
             hint: None,
         }
@@ -49,9 +83,18 @@ impl Line {
 
     /// The line of a lab whose record cannot be read.
     fn unknown(lab: &LabName, error: &state::Error) -> Self {
-        let agent = status::query(&Directory::of(lab).socket()).is_ok();
-        let (error, hint) = (Some(error.to_string()), error.hint());
-        Self { lab: lab.to_string(), namespaces: 0, bridges: 0, pairs: 0, armed: 0, agent, error, hint }
+        let status = status::query(&Directory::of(lab).socket()).ok();
+        Self {
+            lab: lab.to_string(),
+            namespaces: 0,
+            bridges: 0,
+            pairs: 0,
+            armed: 0,
+            agent: status.is_some(),
+            process: status.as_ref().map(Process::of),
+            error: Some(error.to_string()),
+            hint: error.hint(),
+        }
     }
 }
 
@@ -72,7 +115,10 @@ fn print(lines: &[Line], json: bool, out: &mut dyn Write) -> std::io::Result<()>
         return output::json(&lines, out);
     }
     for line in lines {
-        let agent = if line.agent { "agent alive" } else { "agent dead: plain bridge" };
+        let agent = match &line.process {
+            Some(process) => format!("agent alive ({process})"),
+            None => "agent dead: plain bridge".to_owned(),
+        };
         let Line { lab, armed, .. } = line;
         if let Some(error) = &line.error {
             let hint = line.hint.as_deref().map_or(String::new(), |hint| format!("; {hint}"));

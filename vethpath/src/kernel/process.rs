@@ -10,6 +10,7 @@ use futures_util::future::select_all;
 use nix::{
     libc,
     sys::{
+        prctl,
         resource::{Resource, getrlimit, setrlimit},
         signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask},
     },
@@ -73,6 +74,19 @@ pub fn raise_priority() -> Result<()> {
     raised.doing("raise", "the priority")
 }
 
+/// Names the calling thread, as `ps` and `pgrep` show it. A process that was started by way of `/proc/self/exe` would
+/// be named `exe`.
+pub fn set_name() {
+    // It fails only for an invalid pointer.
+    let _ = prctl::set_name(c"vethpath");
+}
+
+/// The resident memory of this process, in KiB.
+#[must_use]
+pub fn resident_kib() -> Option<u64> {
+    own_status("VmRSS:")?.split_whitespace().next()?.parse().ok()
+}
+
 /// The CPU time that the calling thread has used.
 #[must_use]
 pub fn cpu_time() -> Duration {
@@ -112,10 +126,14 @@ pub fn restore_ignored_signals() {
 
 /// Whether this process ignores a signal, by the mask in `/proc/self/status`.
 fn is_ignored(signal: Signal) -> bool {
-    let status = files::read_bounded(Path::new("/proc/self/status"), files::LIST).unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = own_status("SigIgn:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
     mask.is_some_and(|mask| mask & 1 << (signal as i32 - 1) != 0)
+}
+
+/// The rest of the line of `/proc/self/status` that begins with `label`.
+fn own_status(label: &str) -> Option<String> {
+    let status = files::read_bounded(Path::new("/proc/self/status"), files::LIST).ok()?;
+    status.lines().find_map(|line| Some(line.strip_prefix(label)?.trim().to_owned()))
 }
 
 /// Installs the handlers now. The future is ready at the next SIGINT, SIGTERM or SIGHUP (sent by a closed terminal).

@@ -76,6 +76,10 @@ fn describe(kind: &Kind) -> (String, String) {
             let resync = format!("full resync (generation {generation})");
             (namespace.clone(), format!("netlink overrun (ENOBUFS){times}; {resync}"))
         }
+        Kind::PacketsDropped { what } => (lab(), what.clone()),
+        Kind::PacketsNotDropped { packets } => {
+            (lab(), format!("{packets} are no longer all dropped by netfilter rules"))
+        }
         Kind::MapFull => (lab(), "map full: some stations stay on the slow path".to_owned()),
         Kind::MapHasRoom => (lab(), "maps have room again: all stations fit".to_owned()),
         Kind::StationMoved { mac, from, to } => {

@@ -130,20 +130,24 @@ pub fn render(columns: &[Column], rows: Vec<Vec<String>>) -> String {
     table.trim_fmt().replace(GLUE, " ") + "\n"
 }
 
-/// The line that states a lab's name and its agent's status, with a trailing newline.
+/// The line that states a lab's name and its agent's status, and one for packets of each kind that rules drop. Each has
+/// a trailing newline.
 pub fn headline(lab: &LabName, agent: &Agent) -> String {
-    let Agent { alive, pid, lease_ms, lease_left_ms, .. } = agent;
+    let Agent { alive, pid, lease_ms, lease_left_ms, drops, .. } = agent;
     let text = match (alive, pid, lease_left_ms) {
         (true, Some(pid), _) => format!("agent alive (pid {pid}), lease {}", seconds(*lease_ms)),
         (true, None, _) => format!("agent alive, lease {}", seconds(*lease_ms)),
         (false, _, 0) => "agent dead: plain bridge; `vethpath up` brings it back".to_owned(),
         (false, _, left) => format!("agent dead: plain bridge when the lease ends in {}", seconds(*left)),
     };
-    format!("lab {lab}: {text}\n")
+    let drops = drops.iter().map(|drop| format!("{}\n", printable(drop)));
+    std::iter::once(format!("lab {lab}: {text}\n")).chain(drops).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -207,7 +211,8 @@ mod tests {
 
     fn line(alive: bool, lease_left_ms: u64) -> String {
         let (pid, lease_ms) = if alive { (Some(4242), 3000) } else { (None, 0) };
-        let agent = Agent { alive, pid, lease_ms, lease_left_ms, capabilities: Vec::new() };
+        let agent =
+            Agent { alive, pid, lease_ms, lease_left_ms, capabilities: Vec::new(), drops: BTreeSet::new() };
         headline(&"lab".parse().unwrap(), &agent)
     }
 

@@ -1,5 +1,7 @@
 //! Fixed data for the tests of printers.
 
+use std::collections::BTreeSet;
+
 use crate::{
     show::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, Trunk},
     stats::{Agent, Count, Directions, Pair, State, Stats, Traffic},
@@ -17,6 +19,7 @@ fn agent() -> Agent {
         lease_ms: 3_000,
         lease_left_ms: 2_500,
         capabilities: vec!["CAP_NET_ADMIN".to_owned()],
+        drops: BTreeSet::new(),
     }
 }
 

@@ -1,6 +1,10 @@
 //! The status of a lab's agent, and the states of pairs and trunks that it reports.
 
-use std::{collections::BTreeMap, fmt, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    time::Duration,
+};
 
 use serde::{Serialize, Serializer};
 
@@ -28,12 +32,21 @@ pub struct Agent {
     pub lease_left_ms: u64,
     /// Its capabilities. Empty if it does not reply.
     pub capabilities: Vec<String>,
+    /// What rules of netfilter certainly drop of the lab's packets. Empty if it does not reply.
+    pub drops: BTreeSet<String>,
 }
 
 impl Agent {
     /// An agent that does not reply.
     fn silent(lease_left_ms: u64) -> Self {
-        Self { alive: false, pid: None, lease_ms: 0, lease_left_ms, capabilities: Vec::new() }
+        Self {
+            alive: false,
+            pid: None,
+            lease_ms: 0,
+            lease_left_ms,
+            capabilities: Vec::new(),
+            drops: BTreeSet::new(),
+        }
     }
 }
 
@@ -95,8 +108,8 @@ impl AgentView {
     pub fn of(lab: &LabName) -> Self {
         let lease_left_ms = lease_left(&Pins::of(lab));
         match status::query(&Directory::of(lab).socket()) {
-            Ok(status::Status { pid, lease_ms, ports, trunks, ends, capabilities, .. }) => Self {
-                agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms, capabilities },
+            Ok(status::Status { pid, lease_ms, ports, trunks, ends, capabilities, drops, .. }) => Self {
+                agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms, capabilities, drops },
                 reply: Ok(Reply { pairs: ports, trunks, ends }),
             },
             Err(error) => Self { agent: Agent::silent(lease_left_ms), reply: Err(silence(&error)) },

@@ -347,6 +347,12 @@ pub struct TrunkEnd {
 }
 
 impl Topology {
+    /// The file of an adopted namespace; `None` for one that the lab makes.
+    #[must_use]
+    pub fn adopted_path(&self, name: &NsName) -> Option<&str> {
+        self.namespaces.iter().find(|namespace| &namespace.name == name)?.adopt.as_deref()
+    }
+
     /// The bridge of this name in this namespace.
     #[must_use]
     pub fn bridge(&self, place: &Place, name: &IfName) -> Option<&Bridge> {

@@ -6,7 +6,7 @@ mod fdb_resync;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use log::warn;
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
+    firewall,
     kernel::{
         Netns, Result, UnknownDefaults,
         watch::{Event, Watch},
@@ -30,6 +31,12 @@ use crate::{
     state::events::Kind,
     topology::{Bridge, IfName, Place, Topology},
 };
+
+/// After this time, what rules drop is worked out again where it depends on routes.
+const DROPS_HOLD: Duration = Duration::from_secs(30);
+
+/// What rules drop is worked out in one of so many parts of the time at most.
+const DROPS_REST: u32 = 20;
 
 /// A bridge namespace.
 pub struct BridgeNetns {
@@ -62,6 +69,14 @@ pub struct BridgeNetns {
     last_dumped: u32,
     /// Whether events were lost, which is not logged yet.
     has_overrun: bool,
+    /// The packets of the lab that rules certainly drop here, and what drops them.
+    drops: BTreeMap<String, String>,
+    /// Whether that is to be worked out again.
+    drops_are_due: bool,
+    /// Not before that.
+    drops_rest_until: Instant,
+    /// Not later than that.
+    drops_hold_until: Instant,
 }
 
 impl BridgeNetns {
@@ -97,6 +112,10 @@ impl BridgeNetns {
             skipped: BTreeSet::new(),
             last_dumped: 0,
             has_overrun: false,
+            drops: BTreeMap::new(),
+            drops_are_due: true,
+            drops_rest_until: Instant::now(),
+            drops_hold_until: Instant::now(),
         })
     }
 
@@ -114,6 +133,7 @@ impl BridgeNetns {
         self.state.losing.retain(|pair| self.reader.layout.ports.iter().any(|port| port.counter == *pair));
         // Entries of new ports may be unknown.
         (self.dirty.links, self.dirty.ports, self.dirty.fdb_overrun) = (true, true, true);
+        self.drops_are_due = true;
         self.scan_interference();
     }
 
@@ -253,6 +273,7 @@ impl BridgeNetns {
         self.dump_ports_at_once()?;
         if std::mem::take(&mut self.dirty.rules) {
             self.scan_interference();
+            self.drops_are_due = true;
         }
         self.drain_events()?;
         self.dirty.unread_events = false;
@@ -261,7 +282,45 @@ impl BridgeNetns {
 
     fn scan_interference(&mut self) {
         self.watch_rules();
-        self.dirty.ports |= self.reader.scan_interference(&mut self.state);
+        let is_changed = self.reader.scan_interference(&mut self.state);
+        self.dirty.ports |= is_changed;
+        self.drops_are_due |= is_changed;
+    }
+
+    /// Works out again what rules drop, if they have changed or routes may have. This reads all rules, so it is followed
+    /// by a rest. Called once a second.
+    pub fn follow_drops(&mut self, topology: &Topology) {
+        let began = Instant::now();
+        let has_nat = topology.bridges.iter().any(|bridge| bridge.nat && bridge.place == self.place);
+        self.drops_are_due |= has_nat && began >= self.drops_hold_until;
+        if began < self.drops_rest_until || !std::mem::take(&mut self.drops_are_due) {
+            return;
+        }
+        self.drops_hold_until = began + DROPS_HOLD;
+        // Otherwise frames between hosts pass no rule.
+        if !has_nat && self.state.rules.is_empty() {
+            self.drops.clear();
+            return;
+        }
+        match firewall::drops(topology, &self.place, self.reader.socket.netns()) {
+            Ok(drops) => {
+                let certain = drops.iter().filter(|drop| drop.is_certain);
+                self.drops = certain.map(|drop| (drop.packets(), drop.to_string())).collect();
+                self.drops_rest_until = began + began.elapsed() * DROPS_REST;
+            }
+            Err(error) => {
+                warn!("whether rules drop packets is unknown: {error}");
+                self.drops.clear();
+                self.drops_are_due = true;
+                self.drops_rest_until = began + DROPS_HOLD;
+            }
+        }
+    }
+
+    /// The packets of the lab that rules certainly drop here, each with a sentence that says so.
+    #[must_use]
+    pub fn drops(&self) -> &BTreeMap<String, String> {
+        &self.drops
     }
 
     /// Reads what the kernel reports by a link event that does not contain it: offloads, queues, XDP features.

@@ -9,11 +9,14 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_sys::Socket;
 
 use super::{
-    Family, HEADER, attributes, header,
+    Family, HEADER, attributes, generation, header,
     inspect::{self, Chain},
     kind, parse_string, parse_u32,
 };
 use crate::kernel::{Context, LinkFacts, Result, netlink::NetlinkError};
+
+/// How often all rules are read while they change.
+const MOST_READS: usize = 8;
 
 type NetlinkResult<T> = std::result::Result<T, NetlinkError>;
 
@@ -84,13 +87,25 @@ impl Ruleset {
     /// # Errors
     /// The kernel refuses a request, or there are more than 65,536 rules.
     pub fn read(socket: &Socket, links: &[LinkFacts]) -> Result<Self> {
-        let read = || {
+        let once = || {
             let dormant =
                 dormant_tables(&inspect::dump(socket, kind::GET_TABLE, &header(Family::Unspecified))?)?;
             let mut chains = inspect::chains(socket)?;
             chains.retain(|chain| !dormant.contains(&(chain.family, chain.table.clone())));
             let replies = inspect::dump(socket, kind::GET_RULE, &header(Family::Unspecified))?;
             Self::of(chains, &replies, links)
+        };
+        // Chains of one generation with rules of the next would drop what neither does.
+        let read = || {
+            let mut before = generation(socket)?;
+            for _ in 0..MOST_READS {
+                let (ruleset, after) = (once()?, generation(socket)?);
+                if before == after {
+                    return Ok(ruleset);
+                }
+                before = after;
+            }
+            Err(NetlinkError::Malformed("rules that change all the time"))
         };
         read().doing("read", "the nft rules of the namespace")
     }

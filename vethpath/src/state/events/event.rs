@@ -143,6 +143,16 @@ pub enum Kind {
         /// How often this happened since the last such event; a burst is reported once a second.
         times: u32,
     },
+    /// A rule of netfilter has begun to drop packets of the lab.
+    PacketsDropped {
+        /// Which packets, and by which chain.
+        what: String,
+    },
+    /// It is no longer certain that these packets are dropped.
+    PacketsNotDropped {
+        /// Which packets.
+        packets: String,
+    },
     /// A map is full. Some stations stay on the slow path.
     MapFull,
     /// All stations fit again.
@@ -201,6 +211,13 @@ impl Time {
     #[must_use]
     pub fn now() -> Self {
         Self::from(Timestamp::now())
+    }
+
+    /// The same without fractions of a second.
+    #[must_use]
+    pub fn to_the_second(self) -> impl fmt::Display {
+        let round = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Trunc);
+        self.0.round(round).unwrap_or(self.0)
     }
 }
 

@@ -1,12 +1,11 @@
-//! What the rules of a machine do to the packets of a lab, before anything is changed. On many machines a firewall or a
-//! container engine drops what is forwarded, and br_netfilter makes that apply to bridged frames too.
+//! What the rules of a machine do to the packets of a lab. On many machines a firewall or a container engine drops what is
+//! forwarded, and br_netfilter makes that apply to bridged frames too.
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
 use ipnet::IpNet;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::namespaces;
 use crate::{
     kernel::{
         LinkFacts, Netns, Result, RouteSocket, Source,
@@ -65,23 +64,33 @@ pub struct Drop {
 
 impl fmt::Display for Drop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.is_certain { "are dropped" } else { "may be dropped" };
+        write!(f, "{} {verb} by {}", self.packets(), self.by)
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chain(dropper) => write!(f, "{dropper}"),
+            Self::Legacy(table) => write!(f, "{table} (legacy: its rules are not read)"),
+        }
+    }
+}
+
+impl Drop {
+    /// Which packets they are: `bridge br0 in host: IPv4 packets between its hosts`.
+    #[must_use]
+    pub fn packets(&self) -> String {
         let version = if self.family == Family::Ip { "IPv4" } else { "IPv6" };
         let packets = match self.kind {
             Kind::Bridged => "packets between its hosts",
             Kind::Sent => "packets from its hosts to other networks",
             Kind::Replies => "replies to its hosts from other networks",
         };
-        let verb = if self.is_certain { "are dropped" } else { "may be dropped" };
-        let Self { bridge, place, by, .. } = self;
-        write!(f, "bridge {bridge} in {place}: {version} {packets} {verb} by ")?;
-        match by {
-            By::Chain(dropper) => write!(f, "{dropper}"),
-            By::Legacy(table) => write!(f, "{table} (legacy: its rules are not read)"),
-        }
+        format!("bridge {} in {}: {version} {packets}", self.bridge, self.place)
     }
-}
 
-impl Drop {
     /// The ways out, for a user.
     #[must_use]
     pub fn hint(&self) -> &str {
@@ -89,21 +98,16 @@ impl Drop {
     }
 }
 
-/// The packets of a lab that are or may be dropped, in bridge namespaces that exist already. The certain ones come
-/// first.
+/// The packets of a lab that are or may be dropped in a bridge namespace. The certain ones come first.
 ///
 /// # Errors
-/// The kernel refuses to show a namespace's rules, links or routes.
-pub fn drops(topology: &Topology) -> Result<Vec<Drop>> {
+/// The kernel refuses to show the rules, links or routes.
+pub fn drops(topology: &Topology, place: &Place, netns: &Netns) -> Result<Vec<Drop>> {
+    let machine = Machine::read(topology, place, netns)?;
     let mut all = Vec::new();
-    for (_, place) in topology.domains() {
-        if let Some(netns) = namespaces::existing(&place, topology)? {
-            let machine = Machine::read(topology, &place, &netns)?;
-            for bridge in topology.bridges.iter().filter(|bridge| bridge.place == place) {
-                for family in [Family::Ip, Family::Ip6] {
-                    all.extend(OnBridge { topology, machine: &machine, bridge, family }.drops());
-                }
-            }
+    for bridge in topology.bridges.iter().filter(|bridge| bridge.place == *place) {
+        for family in [Family::Ip, Family::Ip6] {
+            all.extend(OnBridge { topology, machine: &machine, bridge, family }.drops());
         }
     }
     all.sort_by_key(|drop| !drop.is_certain);
@@ -125,7 +129,10 @@ struct Machine {
 impl Machine {
     fn read(topology: &Topology, place: &Place, netns: &Netns) -> Result<Self> {
         let socket = RouteSocket::open(netns)?;
-        let (links, routes) = (socket.links()?, socket.routes()?);
+        let links = socket.links()?;
+        // A machine may have a million of them.
+        let has_nat = topology.bridges.iter().any(|bridge| bridge.nat && bridge.place == *place);
+        let routes = if has_nat { socket.routes()? } else { Vec::new() };
         let name =
             |ifindex: u32| links.iter().find(|link| link.ifindex == ifindex).map(|link| link.name.clone());
         let uplinks = [Family::Ip, Family::Ip6].map(|family| {
@@ -146,7 +153,7 @@ impl Machine {
         let (legacy, calls) = files??;
         let enter = match place {
             Place::Host => String::new(),
-            Place::Namespace(name) => match namespaces::adopted_path(topology, name) {
+            Place::Namespace(name) => match topology.adopted_path(name) {
                 Some(path) => format!("nsenter --net={path} "),
                 None => format!("ip netns exec {name} "),
             },
