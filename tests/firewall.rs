@@ -1,6 +1,10 @@
 //! Rules of the machine that drop packets of a lab: `up` reports them before it changes anything.
 
-use crate::{harness::Host, hazards::B, namespaces::with_nat};
+use crate::{
+    harness::{Host, SLACK, wait_until},
+    hazards::B,
+    namespaces::with_nat,
+};
 
 /// The chains of a machine with Docker, which drops what is forwarded, also on bridges.
 const RULES: [&str; 4] = [
@@ -43,8 +47,20 @@ fn a_lab_whose_packets_are_dropped_is_refused_and_the_hint_mends_it() {
     iptables(&host, "-I DOCKER-USER -i docker0 -o docker0 -j ACCEPT");
     let lab = host.lab("three-hosts").up();
     lab.reaches("ns0", B);
+    let tell = |command: &str| host.vethpath(format!("{command} three-hosts")).ok().stdout;
+    for command in ["stats", "show", "events"] {
+        assert!(!tell(command).contains("are dropped by"), "{}", tell(command));
+    }
     // What is accepted now may be dropped later: another `up` of the lab changes it all the same.
     iptables(&host, "-F DOCKER-USER");
+    for command in ["stats", "show", "events"] {
+        wait_until(SLACK, || match tell(command) {
+            told if told.contains(dropped) => Ok(()),
+            told => Err(format!("{command} tells of no drop: {told}")),
+        });
+    }
+    let _ = host.vethpath("doctor --json").stdout_has(dropped);
+    let _ = host.vethpath("stats three-hosts").ok().stdout_has("table ip filter, chain FORWARD");
     let _ = host.vethpath(format!("up {file}")).ok().stderr_has(dropped);
     lab.down();
     finish(host);

@@ -4,6 +4,7 @@
 mod bench;
 mod commands;
 mod converge;
+mod crowded;
 mod discovery;
 mod events;
 mod examples;
@@ -26,5 +27,6 @@ mod shapes;
 mod shared_slots;
 mod surroundings;
 mod traffic;
+mod units;
 mod walkthrough;
 mod warnings;

@@ -76,7 +76,7 @@ fn links_that_are_not_the_labs_survive_the_removal_of_many_that_are() {
     ] {
         let _ = host.run(command).ok();
     }
-    let _ = host.vethpath("down many").ok();
+    let _ = host.vethpath("down many --force").ok();
     for link in ["foreign0", "foreign1", "foreign2"] {
         let _ = host.run(format!("ip link show {link}")).ok();
     }

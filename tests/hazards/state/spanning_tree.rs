@@ -145,7 +145,7 @@ fn two_trunks_between_two_bridges_make_no_storm() {
         let _ = host.run(format!("ip link set {bridge} type bridge max_age 4000 hello_time 1000")).ok();
     }
     let _ = lab.assert_counters_match();
-    lab.down();
     let _ = host.run("ip link del second0");
+    lab.down();
     host.finish();
 }

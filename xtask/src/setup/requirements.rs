@@ -128,6 +128,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
     package("tcpdump", "tcpdump", "to see the frames that hosts see", &[Need::Judge]),
     package("nftables", "nft", "to put filter rules in the way of the fast path", &[Need::Judge]),
     package("iptables", "iptables-nft", "to drop packets as Docker and firewalls do", &[Need::Judge]),
+    package("systemd", "systemd-analyze", "to check the units in dist/", &[Need::Judge]),
     package("perl-base", "perl", "to ask the agent's socket as another user", &[Need::Judge]),
     package("iperf3", "iperf3", "to load a path with TCP", &[Need::Judge]),
     package("chromium", "chromium", "to draw the page of `bench`", &[Need::Judge]),

@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(update, "apt-get update");
         assert!(
             packages.ends_with(
-                " iproute2 iputils-ping ethtool tcpdump nftables iptables perl-base iperf3 chromium g++ gcc \
+                " iproute2 iputils-ping ethtool tcpdump nftables iptables systemd perl-base iperf3 chromium g++ gcc \
                  sockperf"
             ),
             "{packages}"

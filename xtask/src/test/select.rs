@@ -51,6 +51,7 @@ const ALONE: &[&str] = &[
     "scale::a_killed_up_leaves_grace_periods_as_they_were",
     "bench::broken::a_slowed_fast_path_shows_no_gain",
     "hazards::policy::netfilter::a_bpf_program_on_a_netfilter_hook_takes_effect",
+    "crowded::hosts_start_with_the_kernels_own_defaults",
 ];
 
 /// Tests of the quick suite, besides the first test of each row in the table of hazards.
