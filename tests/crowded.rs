@@ -4,7 +4,7 @@
 use std::fs;
 
 use crate::{
-    harness::{Host, Output},
+    harness::{Host, Output, SLACK, wait_until},
     hazards::{A, B},
     namespaces::with_nat,
 };
@@ -56,6 +56,53 @@ fn a_bridge_below_a_device_of_another_is_not_deleted_without_force() {
     has_way_out(host.vethpath("down three-hosts").fails(1).stderr_has(stacked));
     let _ = host.run("ip link del mv0").ok();
     lab.down();
+    host.finish();
+}
+
+/// What the lab has in a namespace that it adopted goes, and what is on top of it.
+#[test]
+fn a_device_on_top_of_the_labs_in_an_adopted_namespace_counts() {
+    let host = Host::new();
+    let _ = host.run("ip netns add theirs").ok();
+    let text = "[bridge.br0]\n[namespace.theirs]\nadopt = { path = \"/run/netns/theirs\" }\n\
+                [namespace.theirs.interface.eth0]\nlink = \"br0\"\n";
+    let _ = host.vethpath(format!("up {}", host.topology("adopting", text))).ok();
+    let _ = host.run("ip -n theirs link add link eth0 name mv0 type macvlan").ok();
+    let refused =
+        host.vethpath("down").fails(1).stderr_has("mv0 in theirs is on top of eth0, and not the lab's");
+    let _ = refused.stderr_has("`ip -n theirs link del mv0` takes the first one out");
+    let _ = host.run("ip -n theirs link del mv0").ok();
+    let _ = host.vethpath("down").ok();
+    let _ = host.run("ip netns del theirs").ok();
+    host.finish();
+}
+
+/// A lab that another one depends on goes after that one.
+#[test]
+fn down_all_takes_labs_down_in_an_order_that_works() {
+    let host = Host::new();
+    let lab = |name: &str, namespace: &str| {
+        let text =
+            format!("[bridge.br{name}]\n[namespace.{namespace}.interface.eth0]\nlink = \"br{name}\"\n");
+        let _ = host.vethpath(format!("up {}", host.topology(name, &text))).ok();
+    };
+    lab("aaa", "below");
+    lab("bbb", "above");
+    // A user connects the one with the bridge of the other.
+    run_each(&host, ["ip link add up0 netns below type veth peer name port0 netns above"]);
+    let _ = host
+        .vethpath("down aaa")
+        .fails(1)
+        .stderr_has("up0 in namespace below is connected to what is outside");
+    let _ = host.vethpath("down bbb").fails(1).stderr_has("port0 in namespace above");
+    // Neither can be first without force. A macvlan on the bridge of one, in the namespace of the other, can.
+    let both = host.vethpath("down --all").fails(1);
+    assert_eq!(both.stderr.matches("error: lab").count(), 2, "{}", both.stderr);
+    run_each(&host, ["ip -n below link del up0", "ip link add link brbbb name mv0 type macvlan"]);
+    run_each(&host, ["ip link set mv0 netns below"]);
+    let _ = host.vethpath("down aaa").fails(1).stderr_has("mv0 in namespace below");
+    let all = host.vethpath("down --all").ok();
+    assert!(!all.stderr.contains("error"), "{}", all.stderr);
     host.finish();
 }
 
@@ -168,9 +215,14 @@ fn the_agent_is_found_by_its_name() {
     let pid = lab.pid();
     let _ = host.run("pgrep -x vethpath").ok().stdout_has(&pid.to_string());
     let _ = host.run("ps -o args= -C vethpath").ok().stdout_has("vethpath agent three-hosts");
-    let _ = host.vethpath("list").ok().stdout_has(&format!("agent alive (pid {pid}, "));
-    let line = &host.vethpath("list --json").ok().json()[0];
-    assert_eq!(line["pid"], pid);
+    // A busy agent may answer too late.
+    wait_until(SLACK, || match host.vethpath("list").ok().stdout {
+        list if list.contains(&format!("agent alive (pid {pid}, ")) => Ok(()),
+        list => Err(list),
+    });
+    let list = || host.vethpath("list --json").ok().json();
+    wait_until(SLACK, || if list()[0]["pid"] == pid { Ok(()) } else { Err("it does not answer".to_owned()) });
+    let line = &list()[0];
     let kib = line["memory_kib"].as_u64().expect("a number");
     assert!((500..1 << 20).contains(&kib), "{kib}");
     let since = line["since"].as_str().expect("a text");
@@ -202,6 +254,8 @@ fn state(host: &Host) -> String {
 #[test]
 fn down_all_leaves_nothing_of_vethpath() {
     let host = Host::new();
+    // The kernel may load modules for NAT, which have settings of their own.
+    with_nat(&host).up().down();
     let before = state(&host);
     with_nat(&host).up().forget();
     let xdp = "[bridge.brx]\ndatapath = \"xdp\"\n[namespace.x0.interface.eth0]\nlink = \"brx\"\n\
@@ -209,18 +263,23 @@ fn down_all_leaves_nothing_of_vethpath() {
     let _ = host.vethpath(format!("up {}", host.topology("other", xdp))).ok();
     assert_ne!(state(&host), before);
     let _ = host.vethpath("down --all").ok();
-    let after = state(&host);
     let only = |these: &str, those: &str| -> Vec<String> {
         these.lines().filter(|line| !those.lines().any(|other| other == *line)).map(str::to_owned).collect()
     };
-    let (gone, new) = (only(&before, &after), only(&after, &before));
-    assert!(gone.is_empty() && new.is_empty(), "gone: {gone:#?}\nnew: {new:#?}");
+    // The agents release their locks a moment before they are gone.
+    wait_until(SLACK, || {
+        let after = state(&host);
+        match (only(&before, &after), only(&after, &before)) {
+            (gone, new) if gone.is_empty() && new.is_empty() => Ok(()),
+            (gone, new) => Err(format!("gone: {gone:#?}\nnew: {new:#?}")),
+        }
+    });
     host.finish();
 }
 
 /// Settings of the machine that a new namespace would inherit, and other values than the kernel's own.
 const INHERITED: [(&str, &str, &str); 4] = [
-    ("all/forwarding", "1", "0"),
+    ("default/forwarding", "1", "0"),
     ("default/rp_filter", "2", "0"),
     ("default/accept_source_route", "0", "1"),
     ("all/send_redirects", "0", "1"),
@@ -243,7 +302,6 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // Forwarding changes others, so it is set back first.
         self.0.iter().for_each(|(path, value)| fs::write(path, value).expect("it was writable"));
     }
 }
@@ -264,6 +322,7 @@ fn hosts_start_with_the_kernels_own_defaults() {
         assert_eq!(value("ip netns exec ns0", name), own, "{name}");
     }
     assert_eq!(value("ip netns exec ns0", "lo/rp_filter"), "0");
+    assert_eq!(value("ip netns exec ns0", "lo/forwarding"), "0");
     assert_eq!(value("ip netns exec ns1", "default/rp_filter"), "1");
     let _ = host.vethpath(format!("up {file}")).ok().stderr_has("nothing to change");
     drop(machine);

@@ -192,8 +192,8 @@ impl Known {
         // A damaged journal is reported later.
         let saved = Saved::read(&Directory::of(lab)).unwrap_or_default();
         let marked = match self.damage {
-            Some(_) => cleanup::marked(lab, &saved, &BTreeSet::new()).made,
-            None => Vec::new(),
+            Some(_) => cleanup::marked(lab, &saved, &BTreeSet::new()),
+            None => Marked::default(),
         };
         let devices =
             Doomed::of_lab(&self.topologies, &marked, self.has_netns).foreign_devices(ours, &saved)?;

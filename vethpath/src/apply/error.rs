@@ -202,10 +202,10 @@ impl Error {
                 "adopt the pid of a process that runs in a network namespace of its own, or the path of one"
                     .to_owned(),
             ),
-            Self::Foreign { lab, .. } => Some(format!(
-                "take them out first (`ip link set DEVICE nomaster`, `ip link set DEVICE netns 1`), or have the lab taken \
-                 down all the same with `vethpath down {lab} --force`: ports stay without a bridge, and virtual devices \
-                 are deleted with what they depend on"
+            Self::Foreign { lab, devices } => Some(format!(
+                "`{}` takes the first one out; `vethpath down {lab} --force` takes the lab down all the same: ports stay \
+                 without a bridge, and virtual devices are deleted with what they depend on",
+                devices.first()?.remedy()
             )),
             Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
             Self::Elsewhere { lab, obstacle } => Some(match obstacle {

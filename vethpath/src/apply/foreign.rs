@@ -6,7 +6,10 @@ use std::{
     fmt,
 };
 
-use super::{cleanup, observe::Ours};
+use super::{
+    cleanup::{self, Marked},
+    observe::Ours,
+};
 use crate::{
     kernel::{LinkFacts, Netns, Result, RouteSocket, netns, pool},
     plan::{Plan, Step, is_ours},
@@ -58,6 +61,22 @@ pub enum Origin {
     Linked,
 }
 
+impl ForeignDevice {
+    /// The command that detaches it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let at = |place: &Place| match place {
+            Place::Host => String::new(),
+            Place::Namespace(name) => format!("-n {name} "),
+        };
+        match self {
+            Self::Port { place, port, .. } => format!("ip {}link set {port} nomaster", at(place)),
+            Self::Stacked { place, device, .. } => format!("ip {}link del {device}", at(place)),
+            Self::Device { namespace, device, .. } => format!("ip -n {namespace} link set {device} netns 1"),
+        }
+    }
+}
+
 impl fmt::Display for ForeignDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -86,36 +105,33 @@ enum Which<'a> {
 /// What is to be deleted.
 pub(super) struct Doomed<'a> {
     /// The lab's devices in places that stay.
-    devices: BTreeMap<&'a Place, Which<'a>>,
+    devices: BTreeMap<Place, Which<'a>>,
     /// Namespaces that the lab has made.
     namespaces: BTreeSet<&'a NsName>,
 }
 
 impl<'a> Doomed<'a> {
-    /// What goes with a whole lab, whose present and former topologies these are; `marked` are more of its namespaces.
-    /// On the host nothing goes if its namespace is gone already.
-    pub(super) fn of_lab(topologies: &'a [Topology], marked: &'a [NsName], has_host: bool) -> Self {
-        let all = || topologies.iter().flat_map(|topology| &topology.namespaces);
-        let made = all().filter(|namespace| namespace.adopt.is_none()).map(|namespace| &namespace.name);
-        let namespaces: BTreeSet<_> = made.chain(marked).collect();
-        let places = topologies.iter().flat_map(|topology| &topology.bridges).map(|bridge| &bridge.place);
-        let stays = |place: &Place| !matches!(place, Place::Namespace(name) if namespaces.contains(name));
-        let places = places.chain([&Place::Host]).filter(|&place| stays(place));
-        let devices = places
-            .filter(|place| has_host || **place != Place::Host)
-            .map(|place| (place, Which::All))
-            .collect();
-        Self { devices, namespaces }
+    /// What goes with a whole lab, whose present and former topologies these are; `marked` are namespaces that were found
+    /// by their marks. On the host nothing goes if its namespace is gone already.
+    pub(super) fn of_lab(topologies: &'a [Topology], marked: &'a Marked, has_host: bool) -> Self {
+        let all = topologies.iter().flat_map(|topology| &topology.namespaces);
+        let (made, adopted): (Vec<_>, Vec<_>) = all.partition(|namespace| namespace.adopt.is_none());
+        let namespaces: BTreeSet<_> =
+            made.into_iter().map(|namespace| &namespace.name).chain(&marked.made).collect();
+        let adopted = adopted.into_iter().map(|namespace| &namespace.name).chain(&marked.adopted);
+        let stay = adopted.filter(|name| !namespaces.contains(name)).cloned().map(Place::Namespace);
+        let stay = stay.chain(has_host.then_some(Place::Host));
+        Self { devices: stay.map(|place| (place, Which::All)).collect(), namespaces }
     }
 
     /// What a plan deletes: bridges and namespaces.
     pub(super) fn of_plan(plan: &'a Plan) -> Self {
-        let mut bridges: BTreeMap<&Place, BTreeSet<&str>> = BTreeMap::new();
+        let mut bridges: BTreeMap<Place, BTreeSet<&str>> = BTreeMap::new();
         let mut namespaces = BTreeSet::new();
         for step in plan.steps() {
             match step {
                 Step::DeleteLink { place, device, kind: "bridge", .. } => {
-                    bridges.entry(place).or_default().insert(device);
+                    bridges.entry(place.clone()).or_default().insert(device);
                 }
                 Step::DeleteNamespace(namespace) if namespace.adopt.is_none() => {
                     namespaces.insert(&namespace.name);
@@ -123,6 +139,8 @@ impl<'a> Doomed<'a> {
                 _ => {}
             }
         }
+        // What was made in a namespace goes with it.
+        bridges.retain(|place, _| !matches!(place, Place::Namespace(name) if namespaces.contains(name)));
         let devices = bridges.into_iter().map(|(place, names)| (place, Which::Named(names))).collect();
         Self { devices, namespaces }
     }
@@ -171,7 +189,7 @@ fn dependants(
         };
         let name = |link: &LinkFacts| link.name.clone();
         if let Some(bridge) = doomed.iter().find(|bridge| link.controller == Some(bridge.ifindex)) {
-            if !is_end_of_ours(link, socket, ours)? {
+            if !is_end_of_ours(link, socket, ours)? && loopback_there(link, socket)?.is_some() {
                 found.push(ForeignDevice::Port {
                     bridge: name(bridge),
                     place: place.clone(),
@@ -208,8 +226,7 @@ fn devices(name: &NsName, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDe
     for link in links.iter().filter(|link| !link.loopback && !ours.has(&place, link)) {
         let origin = match link.peer_netns {
             _ if link.is_physical => Origin::Physical,
-            // The id of a namespace that is going away is negative.
-            Some(0..) if !is_inside(link, &socket, ours)? => Origin::Linked,
+            Some(_) if !is_inside(link, &socket, ours)? => Origin::Linked,
             _ => continue,
         };
         devices.push(ForeignDevice::Device { namespace: name.clone(), device: link.name.clone(), origin });
@@ -217,17 +234,29 @@ fn devices(name: &NsName, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDe
     Ok(devices)
 }
 
-/// Whether a device leads to a device of the lab, or to a namespace that the lab has made.
+/// Whether a device leads to a device of the lab, to a namespace that the lab has made, or to one that is going away.
 fn is_inside(link: &LinkFacts, socket: &RouteSocket, ours: Ours<'_>) -> Result<bool> {
-    let loopback = LinkFacts { peer: Some(LOOPBACK), ..link.clone() };
-    Ok(is_end_of_ours(link, socket, ours)? || is_end_of_ours(&loopback, socket, ours)?)
+    let Some(loopback) = loopback_there(link, socket)? else { return Ok(true) };
+    Ok(is_ours(loopback.alias.as_deref(), ours.lab) || is_end_of_ours(link, socket, ours)?)
+}
+
+/// The loopback of the namespace that a device leads to, which may be its own. `None` if that namespace is going away:
+/// the last user of it is gone, and its devices are still there.
+fn loopback_there(link: &LinkFacts, socket: &RouteSocket) -> Result<Option<LinkFacts>> {
+    peer(&LinkFacts { peer: Some(LOOPBACK), ..link.clone() }, socket)
 }
 
 /// Whether the other end of a device carries the lab's mark. The user may have changed the device itself.
 fn is_end_of_ours(link: &LinkFacts, socket: &RouteSocket, ours: Ours<'_>) -> Result<bool> {
-    let peer = socket.peers(std::iter::once(link), false)?.into_iter().flatten().next();
-    Ok(match peer {
-        Some(peer) => is_ours(peer.read()?.alias.as_deref(), ours.lab),
-        None => false,
-    })
+    Ok(peer(link, socket)?.is_some_and(|peer| is_ours(peer.alias.as_deref(), ours.lab)))
+}
+
+fn peer(link: &LinkFacts, socket: &RouteSocket) -> Result<Option<LinkFacts>> {
+    socket
+        .peers(std::iter::once(link), false)?
+        .into_iter()
+        .flatten()
+        .next()
+        .map(|peer| peer.read())
+        .transpose()
 }

@@ -31,9 +31,11 @@ pub fn run(lab: Option<&str>, all: bool, foreign: Foreign) -> Result<Exit, Failu
             match done {
                 Ok(Exit::Done) => {}
                 Ok(Exit::Interrupted) => return Ok(Exit::Interrupted),
+                // The child process has told why.
+                Ok(Exit::Request) => refused.push((name, None)),
                 Ok(_) => worst = Exit::System,
                 Err(failure) if failure.is_interruption() => return Err(failure),
-                Err(failure) if failure.is_request() => refused.push((name, failure)),
+                Err(failure) if failure.is_request() => refused.push((name, Some(failure))),
                 Err(failure) => {
                     failure.report(&mut io::stderr().lock());
                     worst = Exit::System;
@@ -42,7 +44,7 @@ pub fn run(lab: Option<&str>, all: bool, foreign: Foreign) -> Result<Exit, Failu
         }
         // A lab that another one depends on can be taken down after that one.
         if refused.is_empty() || refused.len() == all {
-            for (_, failure) in &refused {
+            for failure in refused.iter().filter_map(|(_, failure)| failure.as_ref()) {
                 failure.report(&mut io::stderr().lock());
             }
             let is_worse = worst == Exit::Done && !refused.is_empty();
@@ -60,6 +62,7 @@ fn apart(name: &LabName, foreign: Foreign) -> Result<Exit, Failure> {
         down.arg0("vethpath").args(["down", name.as_str()]).args(force(foreign)).status().map_err(refused)?;
     Ok(match status.code() {
         Some(0) => Exit::Done,
+        Some(1) => Exit::Request,
         Some(130) => Exit::Interrupted,
         _ => Exit::System,
     })
