@@ -98,12 +98,13 @@ impl Drop {
     }
 }
 
-/// The packets of a lab that are or may be dropped in a bridge namespace. The certain ones come first.
+/// The packets of a lab that are or may be dropped in a bridge namespace. The certain ones come first. While the rules
+/// change, they are read `most` times.
 ///
 /// # Errors
-/// The kernel refuses to show the rules, links or routes.
-pub fn drops(topology: &Topology, place: &Place, netns: &Netns) -> Result<Vec<Drop>> {
-    let machine = Machine::read(topology, place, netns)?;
+/// The kernel refuses to show the rules, links or routes, or the rules change each time.
+pub fn drops(topology: &Topology, place: &Place, netns: &Netns, most: usize) -> Result<Vec<Drop>> {
+    let machine = Machine::read(topology, place, netns, most)?;
     let mut all = Vec::new();
     for bridge in topology.bridges.iter().filter(|bridge| bridge.place == *place) {
         for family in [Family::Ip, Family::Ip6] {
@@ -127,7 +128,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn read(topology: &Topology, place: &Place, netns: &Netns) -> Result<Self> {
+    fn read(topology: &Topology, place: &Place, netns: &Netns, most: usize) -> Result<Self> {
         let socket = RouteSocket::open(netns)?;
         let links = socket.links()?;
         // A machine may have a million of them.
@@ -143,8 +144,8 @@ impl Machine {
             (family, routes.map(|route| route.ifindex.and_then(name)).collect())
         });
         let mut source = Source::new(netns, NETLINK_NETFILTER);
-        let rules =
-            source.socket()?.map(|socket| Ruleset::read(socket, &links)).transpose()?.unwrap_or_default();
+        let read = |socket| Ruleset::read(socket, &links, most);
+        let rules = source.socket()?.map(read).transpose()?.unwrap_or_default();
         let files = netns.run(|| {
             let mut legacy = legacy_tables(Path::new(THREAD_NET))?;
             legacy.extend(ebtables(Path::new(PROC))?);

@@ -24,8 +24,8 @@ use crate::{
     kernel::{
         self, LinkFacts, Netns, ethtool,
         netfilter::{
-            BRIDGE_SYSCTLS, BridgeCalls, Hook, HookPoint, LegacyTable, OwnTable, PROC, THREAD_NET,
-            bridge_nf_call, ebtables, has_tables, legacy_tables, rules,
+            BRIDGE_SYSCTLS, BridgeCalls, Hook, LegacyTable, OwnTable, PROC, THREAD_NET, bridge_nf_call,
+            ebtables, has_tables, legacy_tables, rules,
         },
         packet_sockets, xdp,
     },
@@ -143,7 +143,7 @@ impl Rules {
         let calls = self.calls.with_options_of(bridge);
         // A chain that filters is of more interest than one that translates addresses.
         let hooks = self.hooks.iter().filter(|hook| hook.sees(port, calls));
-        let hook = hooks.min_by_key(|hook| hook.hook != HookPoint::Forward).map(ToString::to_string);
+        let hook = hooks.min_by_key(|hook| hook.is_nat).map(ToString::to_string);
         let legacy = || self.legacy.iter().find(|table| table.sees(calls)).map(ToString::to_string);
         let is_called = self.has_programs && calls.any_ip();
         hook.or_else(legacy).or_else(|| is_called.then(|| "a BPF program for netfilter hooks".to_owned()))

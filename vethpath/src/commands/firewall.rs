@@ -17,6 +17,9 @@ use crate::{
 /// How many warnings are printed.
 const MOST: usize = 8;
 
+/// How often rules are read while they change.
+const MOST_READS: usize = 8;
+
 /// What happens if all packets of a kind are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certain {
@@ -55,7 +58,7 @@ fn drops(topology: &Topology) -> kernel::Result<Vec<Drop>> {
     let mut all = Vec::new();
     for (_, place) in topology.domains() {
         if let Some(netns) = apply::existing(&place, topology)? {
-            all.extend(firewall::drops(topology, &place, &netns)?);
+            all.extend(firewall::drops(topology, &place, &netns, MOST_READS)?);
         }
     }
     all.sort_by_key(|drop| !drop.is_certain);

@@ -297,24 +297,24 @@ impl BridgeNetns {
             return;
         }
         self.drops_hold_until = began + DROPS_HOLD;
+        let is_known = !self.state.unreadable.contains_key(&Blocker::Rules);
         // Otherwise frames between hosts pass no rule.
-        if !has_nat && self.state.rules.is_empty() {
+        if is_known && !has_nat && self.state.rules.is_empty() {
             self.drops.clear();
             return;
         }
-        match firewall::drops(topology, &self.place, self.reader.socket.netns()) {
+        // Once: the main loop waits for it.
+        match firewall::drops(topology, &self.place, self.reader.socket.netns(), 1) {
             Ok(drops) => {
                 let certain = drops.iter().filter(|drop| drop.is_certain);
                 self.drops = certain.map(|drop| (drop.packets(), drop.to_string())).collect();
-                self.drops_rest_until = began + began.elapsed() * DROPS_REST;
             }
             Err(error) => {
                 warn!("whether rules drop packets is unknown: {error}");
-                self.drops.clear();
                 self.drops_are_due = true;
-                self.drops_rest_until = began + DROPS_HOLD;
             }
         }
+        self.drops_rest_until = began + began.elapsed() * DROPS_REST;
     }
 
     /// The packets of the lab that rules certainly drop here, each with a sentence that says so.

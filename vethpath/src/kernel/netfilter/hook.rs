@@ -139,6 +139,8 @@ pub struct Hook {
     pub table: String,
     /// The chain's name.
     pub chain: String,
+    /// Whether it translates addresses (type `nat`).
+    pub is_nat: bool,
     /// Its hook.
     pub hook: HookPoint,
     /// The devices it is bound to. A name that ends in `*` is a prefix, and `*` alone is every device. Empty for hooks
@@ -268,7 +270,7 @@ mod tests {
 
     fn hook(family: Family, hook: HookPoint, devices: &[&str]) -> Hook {
         let devices = devices.iter().map(ToString::to_string).collect();
-        Hook { family, table: "filter".into(), chain: "c".into(), hook, devices }
+        Hook { family, table: "filter".into(), chain: "c".into(), is_nat: false, hook, devices }
     }
 
     #[test]

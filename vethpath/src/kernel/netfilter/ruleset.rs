@@ -15,9 +15,6 @@ use super::{
 };
 use crate::kernel::{Context, LinkFacts, Result, netlink::NetlinkError};
 
-/// How often all rules are read while they change.
-const MOST_READS: usize = 8;
-
 type NetlinkResult<T> = std::result::Result<T, NetlinkError>;
 
 /// The bits of connection states (`NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h): of packets of a known
@@ -82,11 +79,12 @@ pub(super) enum Action {
 }
 
 impl Ruleset {
-    /// Reads all rules in the socket's namespace, where the `links` are. There are none on a kernel without nf_tables.
+    /// Reads all rules in the socket's namespace, where the `links` are. There are none on a kernel without nf_tables. If
+    /// they change meanwhile, they are read again, `most` times in all.
     ///
     /// # Errors
-    /// The kernel refuses a request, or there are more than 65,536 rules.
-    pub fn read(socket: &Socket, links: &[LinkFacts]) -> Result<Self> {
+    /// The kernel refuses a request, there are more than 65,536 rules, or they change all the time.
+    pub fn read(socket: &Socket, links: &[LinkFacts], most: usize) -> Result<Self> {
         let once = || {
             let dormant =
                 dormant_tables(&inspect::dump(socket, kind::GET_TABLE, &header(Family::Unspecified))?)?;
@@ -98,14 +96,14 @@ impl Ruleset {
         // Chains of one generation with rules of the next would drop what neither does.
         let read = || {
             let mut before = generation(socket)?;
-            for _ in 0..MOST_READS {
+            for _ in 0..most {
                 let (ruleset, after) = (once()?, generation(socket)?);
                 if before == after {
                     return Ok(ruleset);
                 }
                 before = after;
             }
-            Err(NetlinkError::Malformed("rules that change all the time"))
+            Err(NetlinkError::Malformed("rules that change meanwhile"))
         };
         read().doing("read", "the nft rules of the namespace")
     }

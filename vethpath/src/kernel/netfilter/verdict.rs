@@ -270,7 +270,7 @@ mod tests {
     fn bridged() -> Verdict {
         let lab = subnets(&["10.8.0.0/24"]);
         let links = RouteSocket::open(&Netns::current().unwrap()).unwrap().links().unwrap();
-        let ruleset = Ruleset::read(&Socket::new(NETLINK_NETFILTER).unwrap(), &links).unwrap();
+        let ruleset = Ruleset::read(&Socket::new(NETLINK_NETFILTER).unwrap(), &links, 8).unwrap();
         let packets = Packets {
             family: Family::Ip,
             in_devices: &["br0"],

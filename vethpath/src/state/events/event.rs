@@ -143,12 +143,12 @@ pub enum Kind {
         /// How often this happened since the last such event; a burst is reported once a second.
         times: u32,
     },
-    /// A rule of netfilter has begun to drop packets of the lab.
+    /// A netfilter chain drops packets of the lab, all of their kind.
     PacketsDropped {
         /// Which packets, and by which chain.
         what: String,
     },
-    /// It is no longer certain that these packets are dropped.
+    /// It is no longer certain that these packets are dropped, or their bridge is gone.
     PacketsNotDropped {
         /// Which packets.
         packets: String,

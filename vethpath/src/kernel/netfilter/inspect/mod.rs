@@ -186,6 +186,7 @@ impl Chain {
             family: self.family,
             table: self.table.clone(),
             chain: self.name.clone(),
+            is_nat: self.kind == "nat",
             hook: HookPoint::from_number(self.family, base.point),
             devices: base.devices.clone(),
         })
