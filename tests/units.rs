@@ -27,7 +27,8 @@ const OWN_MOUNTS: [&str; 14] = [
 
 /// The unit as it is for a file of this host.
 fn unit(host: &Host, file: &str) -> String {
-    UNIT.replace("/usr/local/bin/vethpath", &host.exe()).replace("/etc/vethpath/%i.toml", file)
+    let unit = UNIT.replace("/usr/local/bin/vethpath", &host.exe()).replace("/etc/vethpath/%i.toml", file);
+    unit.replace("%i", "three-hosts")
 }
 
 /// The values of a key.
