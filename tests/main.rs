@@ -6,6 +6,7 @@ mod commands;
 mod converge;
 mod crowded;
 mod discovery;
+mod engines;
 mod events;
 mod examples;
 mod faults;

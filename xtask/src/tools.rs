@@ -25,6 +25,11 @@ pub(crate) fn target_dir() -> PathBuf {
     }
 }
 
+/// Where Debian packages are unpacked that would start daemons if they were installed.
+pub(crate) fn packages_dir() -> PathBuf {
+    root().join("target/packages")
+}
+
 /// Whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     nix::unistd::geteuid().is_root()

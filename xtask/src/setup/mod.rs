@@ -55,6 +55,7 @@ fn perform(step: &Step<'_>) -> Result<(), Error> {
     let mut install = if *program == "cargo" { tools::cargo() } else { command(program) };
     // The installation must not prompt, and `cargo install` must not use our target folder.
     install.args(args).env("DEBIAN_FRONTEND", "noninteractive").env_remove("CARGO_TARGET_DIR");
+    install.current_dir(tools::root());
     match wait(&mut install) {
         Err(error) if step.may_fail => {
             say(&format!("setup: {error}; going on with what is there"));

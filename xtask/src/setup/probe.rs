@@ -18,6 +18,8 @@ pub(super) enum Probe {
     Cargo(&'static str),
     /// The toolchain's sysroot has this file or folder.
     Sysroot(&'static str),
+    /// An unpacked package has this file.
+    Unpacked(&'static str),
 }
 
 impl Probe {
@@ -36,6 +38,7 @@ impl Probe {
             Self::Cargo(name) => output(cargo().args([name, "--version"])).is_some(),
             Self::Sysroot(file) => output(command("rustc").args(["--print", "sysroot"]))
                 .is_some_and(|root| Path::new(root.trim_end()).join(file).exists()),
+            Self::Unpacked(file) => tools::packages_dir().join(file).is_file(),
         };
         (!present).then(|| self.absence())
     }
@@ -47,6 +50,7 @@ impl Probe {
             Self::File(path) => format!("{path} is not there"),
             Self::Cargo(name) => format!("`cargo {name} --version` fails"),
             Self::Sysroot(file) => format!("the toolchain has no {file}"),
+            Self::Unpacked(file) => format!("{} is not there", tools::packages_dir().join(file).display()),
         }
     }
 }

@@ -53,6 +53,8 @@ pub(super) enum Install {
     Crate(&'static str, &'static str),
     /// A Debian package, by apt-get.
     Package(&'static str),
+    /// A Debian package that would start daemons: it is unpacked in [`tools::packages_dir`](crate::tools::packages_dir).
+    Unpacked(&'static str),
 }
 
 /// One requirement.
@@ -129,6 +131,9 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
     package("nftables", "nft", "to put filter rules in the way of the fast path", &[Need::Judge]),
     package("iptables", "iptables-nft", "to drop packets as Docker and firewalls do", &[Need::Judge]),
     package("systemd", "systemd-analyze", "to check the units in dist/", &[Need::Judge]),
+    unpacked("docker.io", "usr/sbin/dockerd", "to run labs beside Docker", &[Need::Judge]),
+    unpacked("containerd", "usr/bin/containerd", "to run Docker", &[Need::Judge]),
+    unpacked("runc", "usr/sbin/runc", "to run Docker", &[Need::Judge]),
     package("perl-base", "perl", "to ask the agent's socket as another user", &[Need::Judge]),
     package("iperf3", "iperf3", "to load a path with TCP", &[Need::Judge]),
     package("chromium", "chromium", "to draw the page of `bench`", &[Need::Judge]),
@@ -167,6 +172,16 @@ const fn package(
     needs: &'static [Need],
 ) -> Requirement {
     Requirement { name, why, needs, probe: Probe::Program(program), install: Install::Package(name) }
+}
+
+/// A Debian package that is not installed, detected by one of its files.
+const fn unpacked(
+    name: &'static str,
+    file: &'static str,
+    why: &'static str,
+    needs: &'static [Need],
+) -> Requirement {
+    Requirement { name, why, needs, probe: Probe::Unpacked(file), install: Install::Unpacked(name) }
 }
 
 #[cfg(test)]

@@ -49,15 +49,26 @@ pub(super) struct Plan<'a> {
 const APT_INSTALL: [&str; 6] =
     ["apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "--yes", "--no-install-recommends"];
 
+/// Unpacks packages below the current folder, without installing them.
+const UNPACK: [&str; 4] = [
+    "sh",
+    "-c",
+    "set -e; mkdir -p target/packages; cd target/packages; apt-get download \"$@\"; for package in *.deb; do dpkg --extract \
+     \"$package\" .; rm \"$package\"; done",
+    "unpack",
+];
+
 /// The commands that install `missing`, components first and packages together at the end.
 pub(super) fn plan<'a>(missing: &[&'a Requirement], host: Host) -> Plan<'a> {
     let mut plan = Plan { steps: Vec::new(), refusal: None };
-    let (mut components, mut targets, mut packages) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut components, mut targets) = (Vec::new(), Vec::new());
+    let (mut packages, mut unpacked) = (Vec::new(), Vec::new());
     for &one in missing {
         match one.install {
             Install::Component(component) => components.push((one, component)),
             Install::Target(target) => targets.push((one, target)),
             Install::Package(package) => packages.push((one, package)),
+            Install::Unpacked(package) => unpacked.push((one, package)),
             Install::Crate(..) => {}
         }
     }
@@ -74,18 +85,22 @@ pub(super) fn plan<'a>(missing: &[&'a Requirement], host: Host) -> Plan<'a> {
             plan.steps.push(Step { serves: vec![one], command: command.to_vec(), may_fail: false });
         }
     }
-    if packages.is_empty() {
+    if packages.is_empty() && unpacked.is_empty() {
         return plan;
     }
-    match (host.apt, host.root) {
-        (true, true) => {
-            // A broken third-party source must not end the setup: the packages may still be available.
-            plan.push(Vec::new(), &["apt-get", "update"], true);
-            plan.push(packages, &APT_INSTALL, false);
+    if host.apt && host.root {
+        // A broken third-party source must not end the setup: the packages may still be available.
+        plan.push(Vec::new(), &["apt-get", "update"], true);
+        for (wanted, command) in [(packages, &APT_INSTALL[..]), (unpacked, &UNPACK)] {
+            if !wanted.is_empty() {
+                plan.push(wanted, command, false);
+            }
         }
-        (true, false) => plan.refusal = plan.refusal.or_else(|| Some(no_root(&packages))),
-        (false, _) => plan.refusal = plan.refusal.or_else(|| Some(no_apt(&packages))),
+        return plan;
     }
+    packages.extend(unpacked);
+    let refusal = if host.apt { no_root(&packages) } else { no_apt(&packages) };
+    plan.refusal = plan.refusal.or(Some(refusal));
     plan
 }
 
@@ -156,11 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_debian_gets_everything_in_five_commands() {
+    fn a_fresh_debian_gets_everything_in_six_commands() {
         let all: Vec<_> =
             REQUIREMENTS.iter().filter(|requirement| requirement.serves(&Need::USUAL)).collect();
         let plan = plan(&all, DEBIAN_ROOT);
-        let [components, target, linker, update, packages] = lines(&plan).try_into().expect("five commands");
+        let [components, target, linker, update, packages, unpacked] =
+            lines(&plan).try_into().expect("six commands");
+        assert!(unpacked.ends_with(" unpack docker.io containerd runc"), "{unpacked}");
         assert_eq!(components, "rustup component add rustfmt clippy rust-src");
         assert_eq!(target, "rustup target add aarch64-unknown-linux-gnu");
         assert_eq!(linker, "cargo install bpf-linker --version 0.10.4 --locked --force");

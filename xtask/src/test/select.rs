@@ -9,7 +9,7 @@ use super::{
 use crate::{
     documents,
     error::Error,
-    tools::{command, output, root, say},
+    tools::{command, output, packages_dir, root, say},
 };
 
 /// Parallel tests per CPU. Tests mostly wait for the kernel.
@@ -73,7 +73,7 @@ pub(super) fn plan(binary: &Binary, suite: Suite, arguments: &[String]) -> Resul
     }
     in_order(&mut tests);
     let variables = suite.variables().iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
-    let environment: Vec<_> = variables.chain([seed()]).collect();
+    let environment: Vec<_> = variables.chain([seed(), packages()]).collect();
     let assignments: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let slots = PER_CPU * thread::available_parallelism().map_or(1, NonZero::get);
     say(&format!("{} tests, {slots} at a time, with {}", tests.len(), assignments.join(" ")));
@@ -92,6 +92,11 @@ pub(super) fn in_groups(tests: Vec<String>) -> Vec<Vec<String>> {
 /// The seed variable with its value.
 pub(super) fn seed() -> (String, String) {
     (SEED.to_owned(), env::var(SEED).unwrap_or_else(|_| seed_of_commit()))
+}
+
+/// The folder of unpacked packages.
+fn packages() -> (String, String) {
+    ("VETHPATH_PACKAGES".to_owned(), packages_dir().display().to_string())
 }
 
 /// A seed derived from the commit, so that all machines use the same one.
