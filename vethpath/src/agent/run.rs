@@ -220,7 +220,7 @@ impl Agent {
                     events.map_err(Error::from).and_then(|_| self.drain_events())
                 }
                 () = until(self.rest_until), if is_sound && is_stale => self.read_dirty(),
-                () = until(self.dump_rest_until), if is_sound && is_undumped => self.dump_port(),
+                () = until(self.dump_rest_until), if is_sound && is_undumped => self.dump_ports(),
                 () = module_loaded(&mut self.modules), if is_sound => {
                     self.namespaces.iter_mut().for_each(|domain| domain.dirty_mut().rules = true);
                     Ok(())
@@ -357,14 +357,18 @@ impl Agent {
         Ok(())
     }
 
-    /// Dumps the FDB of one port.
-    fn dump_port(&mut self) -> Result<(), Error> {
+    /// Dumps the FDBs of some ports of a namespace; of one, while a port floods the FDB.
+    fn dump_ports(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         // In turns.
         self.namespaces.rotate_left(1);
         let is_undumped = |domain: &&mut BridgeNetns| !domain.dirty().undumped.is_empty();
         if let Some(domain) = self.namespaces.iter_mut().find(is_undumped) {
             domain.dump_port()?;
+            // A rest is rounded up to a millisecond, which is much longer than a dump.
+            while !domain.is_flooded() && !domain.dirty().undumped.is_empty() && began.elapsed() < BURST {
+                domain.dump_port()?;
+            }
             let rest = if domain.is_flooded() { DUMP_REST } else { 1 };
             self.dump_rest_until = Instant::now() + began.elapsed() * rest;
         }
