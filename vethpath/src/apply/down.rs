@@ -187,17 +187,13 @@ impl Known {
     /// Fails if devices of others depend on the lab's.
     fn check_foreign(&self, lab: &LabName) -> Result<(), Error> {
         let all: Vec<&Topology> = self.topologies.iter().collect();
-        // What has the name and the MAC of a device of the lab is no other's, whoever knows them.
-        let ours = Ours { lab, macs: &expected_macs(&all), is_recorded: true };
         // A damaged journal is reported later.
         let saved = Saved::read(&Directory::of(lab)).unwrap_or_default();
         let marked = match self.damage {
             Some(_) => cleanup::marked(lab, &saved, &BTreeSet::new()),
             None => Marked::default(),
         };
-        let devices =
-            Doomed::of_lab(&self.topologies, &marked, self.has_netns).foreign_devices(ours, &saved)?;
-        if devices.is_empty() { Ok(()) } else { Err(Error::Foreign { lab: lab.clone(), devices }) }
+        Doomed::of_lab(&self.topologies, &marked, self.has_netns).check(lab, &all, &saved)
     }
 }
 

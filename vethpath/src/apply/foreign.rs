@@ -8,13 +8,14 @@ use std::{
 
 use super::{
     cleanup::{self, Marked},
-    observe::Ours,
+    error::Error,
+    observe::{Ours, expected_macs},
 };
 use crate::{
     kernel::{LinkFacts, Netns, Result, RouteSocket, netns, pool},
     plan::{Plan, Step, is_ours},
     state::Saved,
-    topology::{NsName, Place, Topology},
+    topology::{LabName, NsName, Place, Topology},
 };
 
 /// The ifindex of the loopback in each namespace (`LOOPBACK_IFINDEX` in include/net/flow.h).
@@ -145,11 +146,24 @@ impl<'a> Doomed<'a> {
         Self { devices, namespaces }
     }
 
-    /// The devices of others that depend on it. Namespaces that are not the lab's are passed over: they stay.
+    /// Fails if devices of others depend on it. `topologies` are all of the lab.
     ///
     /// # Errors
-    /// A kernel request fails.
-    pub(super) fn foreign_devices(&self, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDevice>> {
+    /// There are such devices, or a kernel request fails.
+    pub(super) fn check(
+        &self,
+        lab: &LabName,
+        topologies: &[&Topology],
+        saved: &Saved,
+    ) -> std::result::Result<(), Error> {
+        // What has the name and the MAC of a device of the lab is no other's, whoever knows them.
+        let ours = Ours { lab, macs: &expected_macs(topologies), is_recorded: true };
+        let devices = self.foreign_devices(ours, saved)?;
+        if devices.is_empty() { Ok(()) } else { Err(Error::Foreign { lab: lab.clone(), devices }) }
+    }
+
+    /// The devices of others that depend on it. Namespaces that are not the lab's are passed over: they stay.
+    fn foreign_devices(&self, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDevice>> {
         let mut found = Vec::new();
         for (place, which) in &self.devices {
             let is_gone = |name| !netns::exists(name) || netns::is_left_over(name);

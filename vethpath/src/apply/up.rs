@@ -8,8 +8,7 @@ use super::{
     down::{self, Target},
     execute::Executor,
     foreign::Doomed,
-    namespaces, nat,
-    observe::{Ours, expected_macs, observe},
+    namespaces, nat, observe,
 };
 use crate::{
     agent::status,
@@ -197,9 +196,7 @@ fn check_foreign(goal: &Goal) -> Result<(), Error> {
     let Goal { plan, record: Record { topology, .. }, former, .. } = goal;
     let (doomed, lab) = (Doomed::of_plan(plan), &topology.lab);
     let all: Vec<&Topology> = former.iter().chain([topology]).collect();
-    let ours = Ours { lab, macs: &expected_macs(&all), is_recorded: true };
-    let devices = doomed.foreign_devices(ours, &Saved::read(&Directory::of(lab))?)?;
-    if devices.is_empty() { Ok(()) } else { Err(Error::Foreign { lab: lab.clone(), devices }) }
+    doomed.check(lab, &all, &Saved::read(&Directory::of(lab))?)
 }
 
 /// Whether the journal has this record and no other.
