@@ -98,8 +98,8 @@ impl Drop {
     }
 }
 
-/// The packets of a lab that are or may be dropped in a bridge namespace. The certain ones come first. While the rules
-/// change, they are read `most` times.
+/// The packets of a lab that are or may be dropped in a bridge namespace. While the rules change, they are read `most`
+/// times.
 ///
 /// # Errors
 /// The kernel refuses to show the rules, links or routes, or the rules change each time.
@@ -111,7 +111,6 @@ pub fn drops(topology: &Topology, place: &Place, netns: &Netns, most: usize) -> 
             all.extend(OnBridge { topology, machine: &machine, bridge, family }.drops());
         }
     }
-    all.sort_by_key(|drop| !drop.is_certain);
     Ok(all)
 }
 
