@@ -18,6 +18,11 @@ fn run_each<const N: usize>(host: &Host, commands: [&str; N]) {
     }
 }
 
+/// Makes another's device a port of the lab's bridge.
+fn plug_in(host: &Host) {
+    run_each(host, ["ip link add tap9 type veth peer name tap8", "ip link set tap9 master docker0"]);
+}
+
 fn has_way_out(refused: Output) {
     let _ = refused.stderr_has("`vethpath down three-hosts --force`");
 }
@@ -26,7 +31,7 @@ fn has_way_out(refused: Output) {
 fn a_bridge_with_a_port_of_another_is_not_deleted_without_force() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    run_each(&host, ["ip link add tap9 type veth peer name tap8", "ip link set tap9 master docker0"]);
+    plug_in(&host);
     let before = host.changes();
     has_way_out(host.vethpath("down three-hosts").fails(1).stderr_has(PORT));
     let _ = host.vethpath("down --all").fails(1).stderr_has(PORT);
@@ -39,7 +44,7 @@ fn a_bridge_with_a_port_of_another_is_not_deleted_without_force() {
     host.assert_restored("after `down --force`");
 
     let lab = host.lab("three-hosts").up();
-    run_each(&host, ["ip link add tap9 type veth peer name tap8", "ip link set tap9 master docker0"]);
+    plug_in(&host);
     let _ = host.vethpath("down --all --force").ok();
     lab.forget();
     let _ = host.run("ip link del tap9").ok();
@@ -111,7 +116,7 @@ fn down_all_takes_labs_down_in_an_order_that_works() {
 fn a_port_of_another_is_seen_without_a_record() {
     let host = Host::new();
     let lab = host.lab("three-hosts").up();
-    run_each(&host, ["ip link add tap9 type veth peer name tap8", "ip link set tap9 master docker0"]);
+    plug_in(&host);
     let journal = host.path("/run/vethpath/three-hosts/journal");
     fs::write(journal, "x\n").expect("root may write it");
     has_way_out(host.vethpath("down three-hosts").fails(1).stderr_has(PORT));

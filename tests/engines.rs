@@ -94,16 +94,16 @@ fn wait_for_pings(host: &Host) {
 }
 
 #[track_caller]
-fn tells_of_the_drop(host: &Host, command: &str) {
+fn shows_the_drop(host: &Host, command: &str) {
     wait_until(SLACK, || match host.vethpath(command).ok().stdout {
-        told if told.contains(DROPPED) => Ok(()),
-        told => Err(format!("no drop: {told}")),
+        shown if shown.contains(DROPPED) => Ok(()),
+        shown => Err(format!("the drop is not shown: {shown}")),
     });
 }
 
 /// Docker sets the policy of FORWARD to drop, and br_netfilter sends bridged frames there.
 #[test]
-fn a_lab_beside_docker_is_refused_mended_and_told_of() {
+fn a_lab_whose_packets_docker_drops_is_refused_until_a_rule_accepts_them() {
     let host = Host::new();
     let mut docker = Docker::start(&host);
     let _ = host.run("sysctl -q -w net.bridge.bridge-nf-call-iptables=1").ok();
@@ -121,7 +121,7 @@ fn a_lab_beside_docker_is_refused_mended_and_told_of() {
     assert_eq!(host.run("sysctl -n net.ipv4.ip_forward").ok().stdout, "1\n");
     assert_eq!(host.run("ip netns exec a sysctl -n net.ipv4.ip_forward").ok().stdout, "0\n");
 
-    // Docker writes its chains anew, and leaves DOCKER-USER as it is.
+    // dockerd creates its chains again and keeps the rules in DOCKER-USER.
     docker.stop();
     docker.run();
     wait_for_pings(&host);
@@ -130,7 +130,7 @@ fn a_lab_beside_docker_is_refused_mended_and_told_of() {
 
     let _ = host.run("iptables -F DOCKER-USER").ok();
     assert!(!pings(&host), "it is dropped for certain");
-    ["stats", "show", "events"].into_iter().for_each(|command| tells_of_the_drop(&host, command));
+    ["stats", "show", "events"].into_iter().for_each(|command| shows_the_drop(&host, command));
     let _ = host.vethpath("doctor").stdout_has(DROPPED);
     let _ = host.vethpath("down").ok();
     docker.remove();

@@ -48,16 +48,16 @@ fn a_lab_whose_packets_are_dropped_is_refused_and_the_hint_mends_it() {
     iptables(&host, "-I DOCKER-USER -i docker0 -o docker0 -j ACCEPT");
     let lab = host.lab("three-hosts").up();
     lab.reaches("ns0", B);
-    let tell = |command: &str| host.vethpath(format!("{command} three-hosts")).ok().stdout;
+    let output_of = |command: &str| host.vethpath(format!("{command} three-hosts")).ok().stdout;
     for command in ["stats", "show", "events"] {
-        assert!(!tell(command).contains("are dropped by"), "{}", tell(command));
+        assert!(!output_of(command).contains("are dropped by"), "{}", output_of(command));
     }
     // What is accepted now may be dropped later: another `up` of the lab changes it all the same.
     iptables(&host, "-F DOCKER-USER");
     for command in ["stats", "show", "events"] {
-        wait_until(SLACK, || match tell(command) {
-            told if told.contains(dropped) => Ok(()),
-            told => Err(format!("{command} tells of no drop: {told}")),
+        wait_until(SLACK, || match output_of(command) {
+            shown if shown.contains(dropped) => Ok(()),
+            shown => Err(format!("{command} does not show the drop: {shown}")),
         });
     }
     let _ = host.vethpath("doctor --json").stdout_has(dropped);

@@ -31,7 +31,7 @@ pub fn run(lab: Option<&str>, all: bool, foreign: Foreign) -> Result<Exit, Failu
             match done {
                 Ok(Exit::Done) => {}
                 Ok(Exit::Interrupted) => return Ok(Exit::Interrupted),
-                // The child process has told why.
+                // The child process has printed the error.
                 Ok(Exit::Request) => refused.push((name, None)),
                 Ok(_) => worst = Exit::System,
                 Err(failure) if failure.is_interruption() => return Err(failure),

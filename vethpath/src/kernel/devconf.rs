@@ -2,13 +2,13 @@
 //!
 //! The kernel copies those of IPv4 from the machine's first namespace, unless `net.core.devconf_inherit_init_net` is 2
 //! (`devinet_init_net` in net/ipv4/devinet.c). Those of IPv6 are copied where it is 1 or 3 (`addrconf_init_net` in
-//! net/ipv6/addrconf.c); with 3, from the caller's namespace. So a host of a lab would forward packets, or check their source addresses, because the machine
-//! does.
+//! net/ipv6/addrconf.c). With 3, both are copied from the caller's namespace. So a host of a lab would forward packets, or
+//! check their source addresses, because the machine does.
 
 use super::sysctl;
 use crate::topology::{Sysctl, SysctlKey};
 
-/// The settings that a namespace of the caller's has as the kernel's own defaults.
+/// The kernel's own defaults of one address family.
 struct Defaults {
     /// The address family, as in `net.FAMILY.conf`.
     family: &'static str,
