@@ -62,9 +62,14 @@ fn drift_is_reported_and_repaired() {
     host.finish();
 }
 
-/// All routes of `h0` and of the host, as `ip` prints them.
+/// All routes of `h0` and of the machine as `ip` prints them, once the kernel has processed that the links have a carrier. That takes
+/// long on a busy machine (`linkwatch_event` in net/core/link_watch.c).
 fn routes(host: &Host, family: &str) -> String {
-    ["-n h0", ""].map(|place| host.run(format!("ip {family} {place} route")).ok().stdout).concat()
+    wait_until(SLACK, || {
+        let all =
+            ["-n h0", ""].map(|place| host.run(format!("ip {family} {place} route")).ok().stdout).concat();
+        if all.contains("linkdown") { Err(all) } else { Ok(all) }
+    })
 }
 
 /// The kernel refuses a gateway to whose subnet there is no route.
