@@ -174,35 +174,45 @@ impl Fdb {
         std::mem::replace(&mut self.own, own)
     }
 
-    /// Sets the entries of a port to `dumped`. If these are not all, it is because it has learned too many. Returns the
-    /// addresses whose kept entries have changed.
-    pub fn set_port(&mut self, port: u32, dumped: &[FdbEntry], is_whole: bool) -> BTreeSet<[u8; 6]> {
-        let learned = dumped.iter().filter(|entry| is_learned(&self.own, entry)).count();
-        let recent = self.recent.get(&port).copied().unwrap_or_default();
-        let most = if self.is_flooding(port) { LEFT } else { MOST_LEARNED };
-        let floods = !is_whole || learned.max(recent) > most;
-        self.flooding_changed |= floods != self.is_flooding(port);
-        if floods {
-            self.flooding.insert(port)
-        } else {
-            self.flooding.remove(&port)
-        };
+    /// Sets the entries of ports to `dumped`. If these are not all, it is because a port has learned too many. Returns
+    /// the addresses whose kept entries have changed.
+    pub fn set_ports(
+        &mut self,
+        ports: &BTreeSet<u32>,
+        dumped: &[FdbEntry],
+        is_whole: bool,
+    ) -> BTreeSet<[u8; 6]> {
+        let mut learned: HashMap<u32, usize> = HashMap::new();
+        for entry in dumped.iter().filter(|entry| is_learned(&self.own, entry)) {
+            *learned.entry(entry.port).or_default() += 1;
+        }
+        for &port in ports {
+            let learned = learned.get(&port).copied().unwrap_or_default();
+            let recent = self.recent.get(&port).copied().unwrap_or_default();
+            let most = if self.is_flooding(port) { LEFT } else { MOST_LEARNED };
+            let floods = !is_whole || learned.max(recent) > most;
+            self.flooding_changed |=
+                if floods { self.flooding.insert(port) } else { self.flooding.remove(&port) };
+        }
         let found: HashSet<_> = dumped.iter().collect();
-        let (mut changed, own) = (BTreeSet::new(), &self.own);
-        retain(&mut self.entries, |entry| {
+        let Self { entries, own, flooding, .. } = self;
+        let is_dropped = |entry: &FdbEntry| flooding.contains(&entry.port) && is_learned(own, entry);
+        let mut changed = BTreeSet::new();
+        retain(entries, |entry| {
             let is_there = !is_whole || found.contains(entry);
-            let stays = entry.port != port || is_there && !(floods && is_learned(own, entry));
+            let stays = !ports.contains(&entry.port) || is_there && !is_dropped(entry);
             if !stays {
                 changed.insert(entry.mac);
             }
             stays
         });
-        for entry in dumped {
-            if floods && self.is_counted(entry) {
+        for entry in dumped.iter().filter(|entry| ports.contains(&entry.port)) {
+            if self.is_flooding(entry.port) && self.is_counted(entry) {
                 continue;
             }
             let former = self.unlist(entry);
-            if let Some(former) = former.filter(|former| former.port != port && self.is_counted(former)) {
+            let has_left = |former: &FdbEntry| !ports.contains(&former.port) && self.is_counted(former);
+            if let Some(former) = former.filter(has_left) {
                 self.count_down(former.port);
             }
             self.list(*entry);
@@ -211,7 +221,8 @@ impl Fdb {
             }
         }
         // Of a part, the number says nothing: events do not end the flood then.
-        self.learned.insert(port, if is_whole { learned } else { usize::MAX });
+        let count = |port| if is_whole { learned.get(port).copied().unwrap_or_default() } else { usize::MAX };
+        self.learned.extend(ports.iter().map(|port| (*port, count(port))));
         changed
     }
 
@@ -314,10 +325,10 @@ mod tests {
             move_all(&mut fdb, FLOODER);
         }
         assert!(fdb.is_flooding(HOME) && fdb.is_flooding(FLOODER));
-        let _ = fdb.set_port(FLOODER, &[], true);
+        let _ = fdb.set_ports(&BTreeSet::from([FLOODER]), &[], true);
         assert!(fdb.is_flooding(FLOODER), "it goes on");
         fdb.begin_second();
-        let _ = fdb.set_port(FLOODER, &[], true);
+        let _ = fdb.set_ports(&BTreeSet::from([FLOODER]), &[], true);
         assert!(!fdb.is_flooding(FLOODER));
     }
 
@@ -340,14 +351,14 @@ mod tests {
         let (own, elsewhere) = (entry(FLOODER, 0xfff1), entry(HOME, 7));
         let strangers = |count| (0..count).map(|number| entry(FLOODER, number));
         let dumped: Vec<_> = strangers(MOST_LEARNED + 1).chain([own, entry(FLOODER, 0xfff2)]).collect();
-        let changed = fdb.set_port(FLOODER, &dumped, false);
+        let changed = fdb.set_ports(&BTreeSet::from([FLOODER]), &dumped, false);
         assert!(fdb.is_flooding(FLOODER) && fdb.take_flooding_changed());
         assert_eq!(changed.len(), MOST_LEARNED, "what was kept until now");
         assert_eq!(fdb.of(own.mac), [own]);
         assert_eq!(fdb.of(entry(HOME, 0xfff2).mac), [entry(HOME, 0xfff2)], "an event will tell");
         assert!(fdb.insert(elsewhere), "another port");
         let dumped: Vec<_> = strangers(LEFT + 1).collect();
-        let changed = fdb.set_port(FLOODER, &dumped, true);
+        let changed = fdb.set_ports(&BTreeSet::from([FLOODER]), &dumped, true);
         assert!(fdb.is_flooding(FLOODER) && !fdb.take_flooding_changed(), "too many are left");
         assert_eq!(changed, BTreeSet::from([own.mac]), "it is gone");
     }
@@ -359,15 +370,34 @@ mod tests {
         let _ = fdb.take_flooding_changed();
         fdb.begin_second();
         let dumped: Vec<_> = (0..LEFT).map(|number| entry(FLOODER, number)).collect();
-        let changed = fdb.set_port(FLOODER, &dumped, true);
+        let changed = fdb.set_ports(&BTreeSet::from([FLOODER]), &dumped, true);
         assert!(!fdb.is_flooding(FLOODER) && fdb.take_flooding_changed());
         assert_eq!(changed.len(), LEFT + 1, "those that are left, and the host that is gone");
         assert!(fdb.take_incomplete().is_empty(), "nothing is missing");
         let more = (LEFT..MOST_LEARNED).map(|number| entry(FLOODER, number));
         fdb.extend(more);
         assert!(!fdb.is_flooding(FLOODER), "each was counted once");
-        assert_eq!(fdb.set_port(FLOODER, &[entry(FLOODER, 0xfff2)], true).len(), MOST_LEARNED + 1);
+        assert_eq!(
+            fdb.set_ports(&BTreeSet::from([FLOODER]), &[entry(FLOODER, 0xfff2)], true).len(),
+            MOST_LEARNED + 1
+        );
         assert_eq!(fdb.of(entry(HOME, 0xfff2).mac), [entry(FLOODER, 0xfff2)], "it has moved");
+    }
+
+    #[test]
+    fn a_dump_of_two_ports_finds_what_has_moved_between_them() {
+        let mut fdb = at_the_limit();
+        let (moved, third) = (entry(HOME, 1), entry(7, 0xfff3));
+        assert!(fdb.insert(third));
+        let dumped = [entry(HOME, 0xfff0), moved, entry(FLOODER, 0xfff1), FdbEntry { port: 8, ..moved }];
+        let changed = fdb.set_ports(&BTreeSet::from([HOME, FLOODER]), &dumped, true);
+        // All that was learned, 0xfff2 included.
+        assert_eq!(changed.len(), MOST_LEARNED + 1);
+        assert_eq!(fdb.of(moved.mac), [moved]);
+        assert_eq!(fdb.of(third.mac), [third], "of a port that was not dumped");
+        fdb.extend((2..=MOST_LEARNED).map(|number| entry(HOME, number)));
+        assert!(!fdb.is_flooding(HOME), "each was counted once");
+        assert!(!fdb.insert(entry(HOME, 0)) && fdb.is_flooding(HOME));
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub(super) async fn seed_fdb(
 /// Adds the FDB entries of ports, and deletes those in VLANs that the kernel adds with them. Bridges that filter VLANs
 /// keep these. A port that is gone is skipped.
 async fn learn(rtnl: &Rtnl, topology: &Topology, pairs: &[&Pair], links: &[LinkFacts]) -> Result<()> {
-    let socket = RouteSocket::open(rtnl.netns())?;
+    let mut socket = RouteSocket::open(rtnl.netns())?;
     let ports: HashMap<&str, u32> = links.iter().map(|link| (link.name.as_str(), link.ifindex)).collect();
     let station = |pair: &&Pair| Some((*ports.get(pair.port.as_str())?, pair.inner.mac));
     let stations: Vec<_> = pairs.iter().filter_map(station).collect();
@@ -162,7 +162,10 @@ async fn learn(rtnl: &Rtnl, topology: &Topology, pairs: &[&Pair], links: &[LinkF
         entry.vlan != 0 && entry.ages && station.is_ok_and(|station| unfiltered.contains(&station))
     };
     let mut added = Vec::new();
-    socket.fdb(|entry| added.extend(Some(entry).filter(is_added)))?;
+    let _ = socket.fdb(None, |entry| {
+        added.extend(Some(entry).filter(is_added));
+        true
+    })?;
     // A port that has left its bridge meanwhile has no entries.
     let _ = socket.forget(&added)?;
     learned.into_iter().collect()

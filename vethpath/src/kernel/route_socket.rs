@@ -430,33 +430,21 @@ impl RouteSocket {
         self.change(stations.iter().map(request).collect())
     }
 
-    /// Calls `take` with each entry of the FDBs of all bridges of the namespace.
+    /// Calls `take` with each entry of the FDB of one port, or of all FDBs of the namespace, until it returns false.
+    /// Returns whether the dump is complete. The kernel looks at all entries of a bridge for each of its ports, and sends
+    /// parts of some hundred entries. If an entry is removed between two parts, it may skip another (`br_fdb_dump` in
+    /// net/bridge/br_fdb.c).
     ///
     /// # Errors
     /// The kernel refuses the dump.
-    pub fn fdb(&self, mut take: impl FnMut(FdbEntry)) -> Result<()> {
-        // `struct ndmsg` with AF_BRIDGE alone.
-        let mut header = [0; 12];
-        header[0] = u8::from(AddressFamily::Bridge);
-        let dumped = self.dump_each(RTM_GETNEIGH, &header, |payload| {
-            FdbEntry::parse(payload)?.into_iter().for_each(&mut take);
-            Ok(())
-        });
-        dumped.doing("list FDB entries of", &self.netns)
-    }
-
-    /// Calls `take` with each entry of one port's FDB until it returns false. Returns whether the dump is complete. The
-    /// kernel looks at all entries of the bridge, in parts of some hundred entries of the port. If an entry is removed
-    /// between two parts, it may skip another (`br_fdb_dump` in net/bridge/br_fdb.c).
-    ///
-    /// # Errors
-    /// The kernel refuses the dump.
-    pub fn fdb_of(&mut self, port: u32, mut take: impl FnMut(FdbEntry) -> bool) -> Result<bool> {
-        // `struct ifinfomsg` (`valid_fdb_dump_legacy` in net/core/rtnetlink.c).
-        let mut header = [0; 16];
-        header[0] = u8::from(AddressFamily::Bridge);
-        header[4..8].copy_from_slice(&port.to_ne_bytes());
-        let dumped = self.dump_each(RTM_GETNEIGH, &header, |payload| {
+    pub fn fdb(&mut self, port: Option<u32>, mut take: impl FnMut(FdbEntry) -> bool) -> Result<bool> {
+        let family = u8::from(AddressFamily::Bridge);
+        // With a filter `struct ifinfomsg`, else `struct ndmsg` (`valid_fdb_dump_legacy` in net/core/rtnetlink.c).
+        let (mut filtered, mut all) = ([0; 16], [0; 12]);
+        (filtered[0], all[0]) = (family, family);
+        filtered[4..8].copy_from_slice(&port.unwrap_or_default().to_ne_bytes());
+        let header: &[u8] = if port.is_some() { &filtered } else { &all };
+        let dumped = self.dump_each(RTM_GETNEIGH, header, |payload| {
             let entry = FdbEntry::parse(payload)?;
             if entry.is_none_or(&mut take) { Ok(()) } else { Err(NetlinkError::TooLarge) }
         });
@@ -466,7 +454,7 @@ impl RouteSocket {
                 *self = Self::open(&self.netns)?;
                 Ok(false)
             }
-            dumped => dumped.doing("list FDB entries of port", port).map(|()| true),
+            dumped => dumped.doing("list FDB entries of", &self.netns).map(|()| true),
         }
     }
 

@@ -2,9 +2,12 @@
 //!
 //! A host may fill the FDB with any number of addresses. So what is known is asked for entry by entry, which makes wrong
 //! entries impossible however long the FDB is. Entries that are missing here only make a station slow. They are found by
-//! a dump of a port, which ends as soon as the port has too many.
+//! one dump of all ports, or by a dump of each port, which ends as soon as the port has too many.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use super::BridgeNetns;
 use crate::{
@@ -15,6 +18,12 @@ use crate::{
 
 /// How long ports are dumped at once. The main loop dumps the others, one at a time.
 const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// Fewer ports are dumped one by one.
+const MANY: usize = 16;
+
+/// A dump of all ports ends with so many entries. Then a port floods the FDB, or many of them are on bridges of others.
+const MOST_DUMPED: usize = 32_768;
 
 /// More entries are not asked for one by one. Those of other addresses than of inner ends are dropped then: they are
 /// slow until the dumps find them.
@@ -78,6 +87,10 @@ impl BridgeNetns {
         if self.is_flooded() {
             return Ok(());
         }
+        if self.dirty.undumped.len() > MANY {
+            let ports = std::mem::take(&mut self.dirty.undumped);
+            self.dump(ports, None)?;
+        }
         while !self.dirty.undumped.is_empty() && began.elapsed() < AT_ONCE {
             self.dump_port()?;
         }
@@ -94,21 +107,34 @@ impl BridgeNetns {
         let Some(port) = next else { return Ok(()) };
         undumped.remove(&port);
         self.last_dumped = port;
+        self.dump(BTreeSet::from([port]), Some(port))
+    }
+
+    /// Dumps ports: `only` one, or all of the namespace in one dump. If that would take long, they stay to be dumped one
+    /// by one.
+    fn dump(&mut self, ports: BTreeSet<u32>, only: Option<u32>) -> Result<()> {
         self.drain_events()?;
-        let (mut entries, mut learned) = (Vec::new(), 0);
+        let (mut entries, mut learned, mut all) = (Vec::new(), 0, 0);
         let own = self.state.fdb.own();
-        let is_whole = self.reader.socket.fdb_of(port, |entry| {
-            learned += usize::from(is_learned(own, &entry));
-            entries.push(entry);
-            learned <= MOST_LEARNED
+        let is_whole = self.reader.socket.fdb(only, |entry| {
+            all += 1;
+            if ports.contains(&entry.port) {
+                learned += usize::from(is_learned(own, &entry));
+                entries.push(entry);
+            }
+            if only.is_some() { learned <= MOST_LEARNED } else { all <= MOST_DUMPED }
         })?;
-        self.dirty.stations.extend(self.state.fdb.set_port(port, &entries, is_whole));
+        if !is_whole && only.is_none() {
+            self.dirty.undumped.extend(ports);
+            return Ok(());
+        }
+        self.dirty.stations.extend(self.state.fdb.set_ports(&ports, &entries, is_whole));
         self.follow_fdb_state();
         // Some are older than the dump. They are applied in order, so the last one about an entry decides.
         let events = self.events_of_fdb.drain()?;
         let has_removed = events.iter().any(|event| matches!(event, Event::Forgot(_)));
-        if entries.len() > ONE_PART && has_removed {
-            self.skipped.insert(port);
+        if all > ONE_PART && has_removed {
+            self.skipped.extend(ports);
         }
         self.apply_fdb_events(&events);
         Ok(())
