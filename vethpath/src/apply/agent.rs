@@ -100,6 +100,7 @@ pub async fn wait_until_settled(
     let deadline = began + TIMEOUT;
     let mut last = None;
     while Instant::now() < deadline {
+        let asked = Instant::now();
         if let Some(started) = &mut child
             && let Ok(Some(exit)) = started.try_wait()
         {
@@ -118,7 +119,8 @@ pub async fn wait_until_settled(
             }
             last = Some(status);
         }
-        tokio::time::sleep(INTERVAL).await;
+        // The agent works half of the time at least: the status of a large lab is long.
+        tokio::time::sleep(INTERVAL.max(asked.elapsed())).await;
     }
     // Ports that stay down, or that spanning tree blocks, are a valid state.
     last.filter(|status| status.settled).ok_or_else(|| Error::Agent {
