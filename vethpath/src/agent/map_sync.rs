@@ -169,14 +169,15 @@ impl MapSync {
         if seen.epoch == last { seen.bridges } else { 0 }
     }
 
-    /// Whether any station sent fast frames in the previous epoch.
+    /// The pairs whose stations sent fast frames in the previous epoch.
     #[must_use]
-    pub fn has_seen_frames(&self) -> bool {
+    pub fn senders(&self) -> BTreeSet<u32> {
         let last = self.config.epoch.wrapping_sub(1);
-        let is_of_last = |(key, _): &(SourceKey, Source)| {
+        let is_of_last = |(key, _): &&(SourceKey, Source)| {
             self.maps.sources.get(key).is_some_and(|source| source.seen[(last & 1) as usize].epoch == last)
         };
-        self.stations.values().flat_map(|entries| &entries.sources).any(is_of_last)
+        let sources = self.stations.values().flat_map(|entries| &entries.sources);
+        sources.filter(is_of_last).map(|(_, source)| source.pair).collect()
     }
 
     /// Whether the lease has expired at `now_ns` of the [kernel's clock](crate::kernel::clock).

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    ops::Range,
 };
 
 use log::warn;
@@ -89,24 +88,36 @@ impl Reader {
     }
 
     /// Reads links, qdiscs, and the programs on the ports. The kernel sends no event for some changes, such as those of
-    /// GSO limits (`do_setlink` in net/core/rtnetlink.c) and of programs attached by a link. Returns whether anything
+    /// GSO limits (`do_setlink` in net/core/rtnetlink.c) and of programs attached by a BPF link. Returns whether anything
     /// changed.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn read_links(&mut self, facts: &mut NetnsState) -> Result<bool> {
         let own = self.read_own_links(facts)?;
-        let of = |facts: &NetnsState| {
-            let NetnsState { qdiscs, attached, foreign, xdp_attached, unreadable: unasked, .. } = facts;
-            (qdiscs.clone(), attached.clone(), foreign.clone(), xdp_attached.clone(), unasked.clone())
-        };
+        let of =
+            |facts: &NetnsState| (facts.qdiscs.clone(), facts.xdp_attached.clone(), facts.unreadable.clone());
         let before = of(facts);
         // Events about these that arrive from here on are about what is read now, or later.
         let were_unread = !std::mem::take(&mut facts.unread).is_empty();
         self.clsact = self.read_qdiscs(facts);
         self.read_xdp_programs(facts);
-        self.read_programs(facts);
-        Ok(own || were_unread || before != of(facts))
+        Ok(own | were_unread | self.read_programs(facts) || before != of(facts))
+    }
+
+    /// Reads the links of the ports with these numbers in the layout. Returns whether anything changed.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn read_ports(&mut self, facts: &mut NetnsState, ports: &[usize]) -> Result<bool> {
+        let port = |&at: &usize| Some(facts.link(&self.layout.ports.get(at)?.port)?.ifindex);
+        let ifindexes: Vec<u32> = ports.iter().filter_map(port).collect();
+        let mut changed = false;
+        // Of one that is gone there is an event.
+        for link in self.socket.raw_links_at(&ifindexes)?.into_iter().flatten() {
+            changed |= self.update_link(facts, &link)?;
+        }
+        Ok(changed)
     }
 
     /// Reads the links of the namespace. A reply that is equal to the last one is not parsed. Returns whether
@@ -120,17 +131,23 @@ impl Reader {
         self.link_replies.retain(|ifindex, _| present.contains(ifindex));
         let mut changed = !gone.is_empty();
         for link in links {
-            let (ifindex, hash) = (link.ifindex(), hash(&link));
-            if self.link_replies.insert(ifindex, hash) == Some(hash) && facts.links.contains_key(&ifindex) {
-                continue;
-            }
-            let link = link.read()?;
-            if !facts.links.has(&link) {
-                facts.links.insert(ifindex, link);
-                changed = true;
-            }
+            changed |= self.update_link(facts, &link)?;
         }
         Ok(changed)
+    }
+
+    /// Applies a reply about a link of the namespace. Returns whether anything changed.
+    fn update_link(&mut self, facts: &mut NetnsState, reply: &RawLink) -> Result<bool> {
+        let (ifindex, hash) = (reply.ifindex(), hash(reply));
+        if self.link_replies.insert(ifindex, hash) == Some(hash) && facts.links.contains_key(&ifindex) {
+            return Ok(false);
+        }
+        let link = reply.read()?;
+        let is_changed = !facts.links.has(&link);
+        if is_changed {
+            facts.links.insert(ifindex, link);
+        }
+        Ok(is_changed)
     }
 
     /// Reads the inner ends of the ports with these numbers in the layout, with counters for pairs that are `busy`.
@@ -141,11 +158,11 @@ impl Reader {
     pub fn read_inner_ends(
         &mut self,
         facts: &mut NetnsState,
-        ports: Range<usize>,
+        ports: &[usize],
         busy: impl Fn(u32) -> bool,
     ) -> Result<bool> {
-        let ports = self.layout.ports.get(ports).unwrap_or_default();
-        let (busy, quiet): (Vec<_>, Vec<_>) = ports.iter().partition(|port| busy(port.counter));
+        let ports = ports.iter().filter_map(|&at| self.layout.ports.get(at));
+        let (busy, quiet): (Vec<_>, Vec<_>) = ports.partition(|port| busy(port.counter));
         let names = [(busy, true), (quiet, false)].map(|(ports, counting)| {
             (ports.into_iter().map(|port| port.port.clone()).collect::<Vec<_>>(), counting)
         });
@@ -209,10 +226,15 @@ impl Reader {
         facts.xdp_attached = facts.links.values().filter(runs_ours).map(|link| link.name.clone()).collect();
     }
 
-    /// Records which ports run our program, and which run others.
-    fn read_programs(&self, facts: &mut NetnsState) {
+    /// Records which ports run our program, and which run others. Returns whether anything changed.
+    pub fn read_programs(&self, facts: &mut NetnsState) -> bool {
         let found = self.programs_on_ports(facts);
-        (facts.attached, facts.foreign) = facts.record_reply(Blocker::Programs, found).unwrap_or_default();
+        let was_unreadable = facts.unreadable.get(&Blocker::Programs).cloned();
+        let (attached, foreign) = facts.record_reply(Blocker::Programs, found).unwrap_or_default();
+        let is_changed = (&facts.attached, &facts.foreign) != (&attached, &foreign)
+            || facts.unreadable.get(&Blocker::Programs) != was_unreadable.as_ref();
+        (facts.attached, facts.foreign) = (attached, foreign);
+        is_changed
     }
 
     /// Names of the ports that run our program, and of those with other programs or filters.

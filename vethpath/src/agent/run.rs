@@ -20,6 +20,7 @@ use super::{
     diff::Snapshot,
     error::Error,
     event_log::EventLog,
+    layout::LabPort,
     loss_detector::{LossDetector, Sample},
     map_sync::{LEASE, MapSync},
     netns_state::Dirty,
@@ -28,7 +29,7 @@ use super::{
     status::{Status, View},
 };
 use crate::{
-    datapath::{self, Counters, Hook, Maps, Pins, Receivers},
+    datapath::{self, Counters, Hook, Maps, Pins, Receivers, XdpLinks},
     kernel::{Context, UnknownDefaults, clock::Clock, netns, process, rcu::GracePeriods, watch::Watch},
     state::{
         AgentLock, Directory, Record,
@@ -49,8 +50,12 @@ const BURST: Duration = Duration::from_millis(2);
 /// A dump of a port's FDB is followed by a rest of so many times its length while a port floods the FDB.
 const DUMP_REST: u32 = 20;
 
-/// Inner ends that are read before events are processed again: half a millisecond.
+/// Pairs that are read before events are processed again: a millisecond.
 const POLL_BATCH: usize = 64;
+
+/// Pairs whose traffic does not take the fast path are read in so many turns, one a second. The kernel sends no event
+/// when GSO limits change, which matter to fast frames alone.
+const TURNS: u64 = 8;
 
 /// How often everything is read at the start while events are lost. Then the loop goes on with that.
 const MOST_READS: usize = 4;
@@ -102,6 +107,8 @@ struct Agent {
     settled: bool,
     /// Number of completed ticks.
     polls: u64,
+    /// XDP programs that others attach.
+    xdp_links: XdpLinks,
     /// Whether everything is to be written, whatever is dirty.
     is_unwritten: bool,
     grace_periods: GracePeriods,
@@ -172,6 +179,7 @@ impl Agent {
             since: Time::now(),
             settled: false,
             polls: 0,
+            xdp_links: XdpLinks::default(),
             is_unwritten: true,
             grace_periods: GracePeriods::start().doing("create", "a thread")?,
             rest_until: Instant::now(),
@@ -208,10 +216,10 @@ impl Agent {
                 _ = terminate.recv() => return Ok(()),
                 _ = interrupt.recv() => return Ok(()),
                 () = self.grace_periods.ended() => self.end_grace_period(),
-                _ = tick.tick() => self.tick().await,
+                _ = tick.tick() => self.tick(false).await,
                 // A change without an event, or of the lab itself (see `status::trigger_resync`).
                 _ = hangup.recv() => match self.reload().await {
-                    Ok(()) => self.tick().await,
+                    Ok(()) => self.tick(true).await,
                     Err(error) => Err(error),
                 },
                 events = next_events(&mut self.namespaces, rests), if is_sound => {
@@ -268,7 +276,7 @@ impl Agent {
         let _ = self.redirected()?;
         for domain in &mut self.namespaces {
             *domain.dirty_mut() = Dirty::all();
-            domain.poll()?;
+            domain.poll(true)?;
         }
         self.renew_lease()
     }
@@ -485,8 +493,8 @@ impl Agent {
         view.status(self.settled, self.polls)
     }
 
-    /// Runs once a second, and at SIGHUP.
-    async fn tick(&mut self) -> Result<(), Error> {
+    /// Runs once a second, and at SIGHUP. Then all links are read, and also when XDP programs were attached by BPF links.
+    async fn tick(&mut self, is_asked: bool) -> Result<(), Error> {
         if !self.lock.is_current(&self.directory) || !self.maps.maps().are_current(&self.pins)? {
             return Err(Error::Replaced);
         }
@@ -503,20 +511,26 @@ impl Agent {
         self.event_log.record(reattach::after_killed_bench(&self.directory, &self.topology, self.hook));
         // Read before and after the counters of the inner ends, so that frames in flight are no loss. This is the
         // slowest step. It is skipped if no station has sent fast frames and no pair is suspected.
-        let all_quiet = self.loss_detector.are_none() && !self.maps.has_seen_frames();
+        let senders = self.maps.senders();
+        let all_quiet = self.loss_detector.are_none() && senders.is_empty();
         let redirected = if all_quiet { BTreeMap::new() } else { self.redirected()? };
         let busy: BTreeSet<u32> = redirected
             .iter()
             .filter_map(|(&pair, &frames)| self.loss_detector.is_busy(pair, frames).then_some(pair))
             .collect();
+        let (turn, is_whole) = (self.polls % TURNS, self.xdp_links.have_grown() || is_asked);
+        let is_due = |(at, port): (usize, &LabPort)| {
+            let is_active = senders.contains(&port.counter) || busy.contains(&port.counter);
+            (is_whole || is_active || at as u64 % TURNS == turn).then_some(at)
+        };
         for number in 0..self.namespaces.len() {
-            let ports = self.namespaces[number].known().0.ports.len();
-            for first in (0..ports).step_by(POLL_BATCH) {
-                let ports = first..ports.min(first + POLL_BATCH);
-                self.namespaces[number].poll_inner_ends(ports, |pair| busy.contains(&pair))?;
+            let ports = &self.namespaces[number].known().0.ports;
+            let ports: Vec<usize> = ports.iter().enumerate().filter_map(is_due).collect();
+            for some in ports.chunks(POLL_BATCH) {
+                self.namespaces[number].poll_ports(some, !is_whole, |pair| busy.contains(&pair))?;
                 self.follow_events()?;
             }
-            self.namespaces[number].poll()?;
+            self.namespaces[number].poll(is_whole || turn == 0)?;
             self.follow_events()?;
             self.namespaces[number].follow_drops(&self.topology);
             self.hold_lease()?;

@@ -326,6 +326,40 @@ fn programs(ifindex: u32, hook: TcAttachType) -> Result<Vec<u32>> {
     }
 }
 
+/// Notices XDP programs that are attached by BPF links, which causes no netlink event (`bpf_xdp_link_attach` in
+/// net/core/dev.c).
+#[derive(Debug, Default)]
+pub struct XdpLinks {
+    /// The greatest id of a link that was seen.
+    last: u32,
+}
+
+impl XdpLinks {
+    /// Whether links with XDP programs were created on the machine since the last call, in any namespace. True if that
+    /// cannot be read. Ids start again after two billion (`bpf_link_prime` in kernel/bpf/syscall.c): the links that
+    /// follow are not noticed.
+    #[must_use]
+    pub fn have_grown(&mut self) -> bool {
+        /// `BPF_LINK_TYPE_XDP` of linux/bpf.h.
+        const XDP: u32 = 6;
+        let mut has_new = false;
+        loop {
+            let id = match bpf::next_link_id(self.last) {
+                Ok(Some(id)) => id,
+                Ok(None) => return has_new,
+                Err(_) => return true,
+            };
+            match bpf::link_type(id).map_err(|error| error.raw_os_error()) {
+                Ok(kind) => has_new |= kind == XDP,
+                Err(Some(nix::libc::ENOENT)) => {}
+                // It is being attached, so it is asked for again at the next call.
+                Err(_) => return true,
+            }
+            self.last = id;
+        }
+    }
+}
+
 /// Whether a program for netfilter hooks (`BPF_PROG_TYPE_NETFILTER`) is loaded on the machine. Its namespace
 /// and hook are unknown: only nfnetlink_hook reports them, which few kernels have.
 /// Minimum kernel: Linux 6.4 (`BPF_PROG_TYPE_NETFILTER`); `false` before.

@@ -1,6 +1,7 @@
 //! Commands of bpf(2) that aya lacks, or for which it needs more system calls: a whole per-CPU map is read in few
 //! (`BPF_MAP_LOOKUP_BATCH`), where aya takes two per element, and the programs at a tcx hook in one (`BPF_PROG_QUERY`),
-//! where aya takes three more per program. An element of an untyped map is deleted.
+//! where aya takes three more per program. An element of an untyped map is deleted. New BPF links are found without reading
+//! all others.
 #![expect(
     unsafe_code,
     reason = "aya has no batch operations, and asks for more than is needed a thousand times a second"
@@ -8,7 +9,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use aya::{Pod, maps::MapError, programs::TcAttachType};
@@ -18,6 +19,9 @@ use nix::libc::{ENOENT, ENOSPC, SYS_bpf, syscall};
 const MAP_DELETE_ELEM: i32 = 3;
 const PROG_QUERY: i32 = 16;
 const MAP_LOOKUP_BATCH: i32 = 24;
+const OBJ_GET_INFO_BY_FD: i32 = 15;
+const LINK_GET_FD_BY_ID: i32 = 30;
+const LINK_GET_NEXT_ID: i32 = 31;
 
 /// Initial size of the value buffer, in bytes, which fits the cache of a core. If a bucket of a hash map holds more
 /// elements than the buffer, the kernel returns ENOSPC and the buffer grows.
@@ -182,4 +186,66 @@ pub fn query_tcx(ifindex: u32, hook: TcAttachType) -> io::Result<Vec<u32>> {
         return if error.raw_os_error() == Some(ENOENT) { Ok(Vec::new()) } else { Err(error) };
     }
     Ok(ids[..MOST.min(attributes.count as usize)].to_vec())
+}
+
+/// The parts of `union bpf_attr` of `BPF_LINK_GET_NEXT_ID` and `BPF_LINK_GET_FD_BY_ID`.
+#[repr(C)]
+#[derive(Default)]
+struct IdAttributes {
+    id: u32,
+    next_id: u32,
+    open_flags: u32,
+}
+
+/// The `info` part of `union bpf_attr`.
+#[repr(C)]
+struct InfoAttributes {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The lowest id of a BPF link that is above `id`; `None` if there is none. Links of the whole machine have ids.
+/// Minimum kernel: Linux 5.8 (`BPF_LINK_GET_NEXT_ID`).
+///
+/// # Errors
+/// `CAP_SYS_ADMIN` of the initial user namespace is missing (`bpf_obj_get_next_id` in kernel/bpf/syscall.c), or the
+/// kernel is older.
+pub fn next_link_id(id: u32) -> io::Result<Option<u32>> {
+    let mut attributes = IdAttributes { id, ..IdAttributes::default() };
+    // SAFETY: the kernel reads and writes the attributes only, which have the size that is passed.
+    let result =
+        unsafe { syscall(SYS_bpf, LINK_GET_NEXT_ID, &raw mut attributes, size_of::<IdAttributes>()) };
+    match (result < 0).then(io::Error::last_os_error) {
+        None => Ok(Some(attributes.next_id)),
+        Some(error) if error.raw_os_error() == Some(ENOENT) => Ok(None),
+        Some(error) => Err(error),
+    }
+}
+
+/// The type of the BPF link with this id, of `enum bpf_link_type`.
+/// Minimum kernel: Linux 5.8 (`BPF_LINK_GET_FD_BY_ID`).
+///
+/// # Errors
+/// The link is gone (`ENOENT`), its program is being attached (`EAGAIN`, `bpf_link_by_id` in kernel/bpf/syscall.c), or
+/// the kernel refuses.
+pub fn link_type(id: u32) -> io::Result<u32> {
+    let attributes = IdAttributes { id, ..IdAttributes::default() };
+    // SAFETY: the kernel reads the attributes only, which have the size that is passed.
+    let link =
+        unsafe { syscall(SYS_bpf, LINK_GET_FD_BY_ID, &raw const attributes, size_of::<IdAttributes>()) };
+    let link = i32::try_from(link).ok().filter(|link| *link >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel has just returned it, and nothing else owns it.
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    // The first member of `struct bpf_link_info`.
+    let mut kind = 0_u32;
+    let mut attributes = InfoAttributes {
+        fd: link.as_raw_fd().cast_unsigned(),
+        length: u32::try_from(size_of::<u32>()).unwrap_or_default(),
+        info: &raw mut kind as u64,
+    };
+    // SAFETY: the kernel writes at most `length` bytes to `info`. The attributes have the size that is passed.
+    let result =
+        unsafe { syscall(SYS_bpf, OBJ_GET_INFO_BY_FD, &raw mut attributes, size_of::<InfoAttributes>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
 }

@@ -13,8 +13,8 @@ mod slots;
 mod xdp;
 
 pub use attach::{
-    Attached, Hook, attach, attached, attached_by_index, detach, has_netfilter_programs, is_our_classifier,
-    is_our_filter, program_id,
+    Attached, Hook, XdpLinks, attach, attached, attached_by_index, detach, has_netfilter_programs,
+    is_our_classifier, is_our_filter, program_id,
 };
 pub use bpf::per_cpu;
 pub use counters::{Counters, Matrix};

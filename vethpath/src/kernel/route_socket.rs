@@ -211,6 +211,25 @@ impl RouteSocket {
         Ok(self.list(false)?.into_iter().map(RawLink).collect())
     }
 
+    /// The links with these ifindexes, in this order, without counters. `None` stands for one that is gone.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn raw_links_at(&self, ifindexes: &[u32]) -> Result<Vec<Option<RawLink>>> {
+        let request = |&ifindex: &u32| {
+            let mut request = LinkUnspec::new_with_index(ifindex).build();
+            skip_counters(&mut request);
+            Message::GetLink(request)
+        };
+        let replies = self.get(&ifindexes.iter().map(request).collect::<Vec<_>>())?;
+        let link = |reply: Reply| match reply.doing("look up links of", &self.netns) {
+            Ok(payload) => Ok(Some(RawLink(payload))),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        };
+        replies.into_iter().map(link).collect()
+    }
+
     fn list(&self, with_counters: bool) -> Result<Vec<Vec<u8>>> {
         let mut request = LinkMessage::default();
         if !with_counters {

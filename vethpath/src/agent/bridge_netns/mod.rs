@@ -5,7 +5,6 @@ mod fdb_resync;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -263,7 +262,8 @@ impl BridgeNetns {
             let before = self.state.netfilter_calls(&self.reader.layout);
             self.dirty.ports |= self.reader.read_links(&mut self.state)?;
             self.dirty.rules |= before != self.state.netfilter_calls(&self.reader.layout);
-            self.poll_inner_ends(0..self.reader.layout.ports.len(), |_| false)?;
+            let all: Vec<usize> = (0..self.reader.layout.ports.len()).collect();
+            self.dirty.ports |= self.reader.read_inner_ends(&mut self.state, &all, |_| false)?;
             self.resync_devices();
             self.follow_own_macs()?;
         }
@@ -358,22 +358,34 @@ impl BridgeNetns {
     }
 
     /// Reads the inner ends of the ports with these numbers in the layout, with counters for pairs that are `busy`.
+    /// `with_links`: the ports too.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn poll_inner_ends(&mut self, ports: Range<usize>, busy: impl Fn(u32) -> bool) -> Result<()> {
+    pub fn poll_ports(
+        &mut self,
+        ports: &[usize],
+        with_links: bool,
+        busy: impl Fn(u32) -> bool,
+    ) -> Result<()> {
+        if with_links {
+            self.dirty.ports |= self.reader.read_ports(&mut self.state, ports)?;
+        }
         self.dirty.ports |= self.reader.read_inner_ends(&mut self.state, ports, busy)?;
         Ok(())
     }
 
-    /// Reads what else the kernel sends no events for: limits of links, programs, packet sockets, rules. And what is
-    /// dirty.
+    /// Reads what else the kernel sends no events for: programs, packet sockets, rules. `with_links`: all links too. And
+    /// what is dirty.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn poll(&mut self) -> Result<()> {
+    pub fn poll(&mut self, with_links: bool) -> Result<()> {
         self.drain_events()?;
-        self.dirty.ports |= self.reader.read_links(&mut self.state)?;
+        self.dirty.ports |= match with_links {
+            true => self.reader.read_links(&mut self.state)?,
+            false => self.reader.read_programs(&mut self.state),
+        };
         if self.devices_unreadable {
             self.resync_devices();
         }
