@@ -13,6 +13,8 @@ use nix::{
     unistd::{self, Pid},
 };
 
+use super::{SLACK, wait_until};
+
 /// A packet socket on an interface.
 pub(crate) struct Wire {
     socket: OwnedFd,
@@ -60,10 +62,17 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends a complete frame.
+    /// Sends a complete frame. A veth drops it while the CPU has `net.core.netdev_max_backlog` frames to receive, before
+    /// anything sees it at the other end. Then it is sent again.
     #[track_caller]
     pub(crate) fn send(&self, frame: &[u8]) {
-        assert_eq!(self.try_send(frame, Offload::default()), Ok(()), "{frame:?}");
+        wait_until(SLACK, || match self.try_send(frame, Offload::default()) {
+            Err(Errno::ENOBUFS) => Err("the backlog is full".to_owned()),
+            sent => {
+                assert_eq!(sent, Ok(()), "{frame:?}");
+                Ok(())
+            }
+        });
     }
 
     /// Sends a frame for which the receiver may have to compute the checksum or the segments.
