@@ -2,7 +2,7 @@
 //! chains.
 
 use crate::{
-    harness::{Host, SLACK, iperf, received, wait_for},
+    harness::{Host, SLACK, TIMEOUT, iperf, received, wait_for, wait_until},
     hazards::wait_for_tcpdump,
 };
 
@@ -193,6 +193,122 @@ fn a_namespace_of_somebody_else_is_joined_and_left() {
     // The host cannot end before the guest's end has been seen.
     drop(guest);
     host.set_baseline();
+    host.finish();
+}
+
+/// A namespace with default routes of its own, as a container engine makes it.
+fn container(host: &Host) {
+    for command in [
+        "ip netns add theirs",
+        "ip link add eth0 netns theirs type veth peer name theirs0",
+        "ip addr add 10.88.0.1/16 dev theirs0",
+        "ip link set theirs0 up",
+        "ip -n theirs addr add 10.88.0.2/16 dev eth0",
+        "ip -n theirs addr add fd88::2/64 dev eth0 nodad",
+        "ip -n theirs link set eth0 up",
+        "ip -n theirs route add default via 10.88.0.1 dev eth0 src 10.88.0.2 mtu 1400",
+        "ip -n theirs -6 route add default via fd88::1 dev eth0 metric 1024",
+    ] {
+        let _ = host.run(command).ok();
+    }
+}
+
+/// The default routes of the container as `ip` prints them, once its link has a carrier.
+fn defaults(host: &Host) -> [String; 2] {
+    ["-4", "-6"].map(|family| {
+        wait_until(SLACK, || {
+            let routes = host.run(format!("ip -n theirs {family} route show default")).ok().stdout;
+            if routes.contains("linkdown") { Err(routes) } else { Ok(routes) }
+        })
+    })
+}
+
+const IN_CONTAINER: &str = "
+[bridge.br0]
+addresses = [\"10.9.0.1/24\", \"fd09::1/64\"]
+[namespace.theirs]
+adopt = { path = \"/run/netns/theirs\" }
+gateway = [\"10.9.0.1\", \"fd09::1\"]
+[namespace.theirs.interface.lab0]
+link = \"br0\"
+addresses = [\"10.9.0.2/24\", \"fd09::2/64\"]
+";
+
+#[test]
+fn default_routes_that_the_labs_gateways_replaced_come_back() {
+    let mut host = Host::new();
+    container(&host);
+    host.set_baseline_when_stable();
+    let before = defaults(&host);
+    assert!(before[0].contains("via 10.88.0.1") && before[1].contains("via fd88::1"), "{before:?}");
+    let file = host.topology("adopting", IN_CONTAINER);
+    let up = || host.vethpath(format!("up {file}")).ok();
+    let are_the_labs = || {
+        let now = defaults(&host);
+        assert!(now[0].contains("via 10.9.0.1") && now[1].contains("via fd09::1"), "{now:?}");
+    };
+    let _ = up();
+    are_the_labs();
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+    // Its own routes are not what was there before.
+    let _ = host
+        .topology("adopting", &IN_CONTAINER.replace("gateway = [\"10.9.0.1\"", "gateway = [\"10.9.0.3\""));
+    let _ = up();
+    let _ = host.vethpath("down adopting").ok();
+    assert_eq!(defaults(&host), before, "after down");
+    // A file without the gateways.
+    let _ = host.topology("adopting", IN_CONTAINER);
+    let _ = up();
+    let without = IN_CONTAINER.replace("gateway = [\"10.9.0.1\", \"fd09::1\"]\n", "");
+    let _ = host.topology("adopting", &without);
+    let _ = up();
+    assert_eq!(defaults(&host), before, "after another up");
+    let _ = host.topology("adopting", IN_CONTAINER);
+    let _ = up();
+    are_the_labs();
+    // What somebody has put there meanwhile stays, and what has no device any more is reported.
+    let _ = host.run("ip -n theirs route replace default via 10.88.0.9").ok();
+    let _ = host.run("ip -n theirs -6 addr del fd88::2/64 dev eth0").ok();
+    let _ = host.vethpath("down adopting").ok().stderr_has("restore route to ::/0").stderr_has("theirs");
+    let now = defaults(&host);
+    assert!(now[0].contains("via 10.88.0.9") && now[1].is_empty(), "{now:?}");
+    let _ = host.run("ip netns del theirs").ok();
+    let _ = host.run("ip link del theirs0");
+    host.set_baseline_when_stable();
+    host.finish();
+}
+
+#[test]
+fn default_routes_of_an_adopted_namespace_survive_a_killed_or_undone_up() {
+    let mut host = Host::new();
+    container(&host);
+    host.set_baseline_when_stable();
+    let before = defaults(&host);
+    let file = host.topology("adopting", IN_CONTAINER);
+    let mut replaced = 0;
+    for line in 1.. {
+        let output = host.run(format!("env VETHPATH_STOP_AFTER={line} {} up {file}", host.exe()));
+        replaced += usize::from(defaults(&host) != before);
+        // Before the first line there is no lab yet.
+        let down = host.vethpath("down adopting");
+        assert!(matches!(down.code(), Some(0 | 1)), "line {line}: {down}");
+        assert_eq!(defaults(&host), before, "line {line}");
+        assert!(line < 200, "it is never killed: is this a debug build? {output}");
+        if output.succeeded() {
+            break;
+        }
+    }
+    assert!(replaced > 2, "it was killed before and after the routes were replaced, {replaced} times");
+    let up = host.spawn(format!("env VETHPATH_WAIT_AT=agent {} up {file}", host.exe()));
+    wait_for(SLACK, "it does not start the agent", || up.output().contains("waiting at agent"));
+    assert_ne!(defaults(&host), before);
+    up.interrupt();
+    let _ = up.wait(TIMEOUT).fails(130);
+    assert_eq!(defaults(&host), before, "after an interrupt");
+    host.assert_restored("after an interrupt");
+    let _ = host.run("ip netns del theirs").ok();
+    let _ = host.run("ip link del theirs0");
+    host.set_baseline_when_stable();
     host.finish();
 }
 

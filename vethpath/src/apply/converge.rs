@@ -53,6 +53,8 @@ pub struct Outcome {
     pub changes: Changes,
     /// Ports that another program released from their bridges meanwhile, and that were enslaved again.
     pub reattached: Vec<IfName>,
+    /// What could not be restored of what others had.
+    pub warnings: Vec<String>,
     /// The agent's status.
     pub status: Status,
 }
@@ -136,7 +138,8 @@ pub(super) async fn converge(
     }
     // The home is read again: this run may have mounted the bpffs.
     executor.journal.settle(&record.clone().here()?)?;
-    Ok(Outcome { changes, reattached: reattached.ports(), status })
+    let warnings = std::mem::take(&mut executor.warnings);
+    Ok(Outcome { changes, reattached: reattached.ports(), warnings, status })
 }
 
 /// Clears the counters of new pairs. A recreated pair counts from zero, as its interfaces do, and its number may have

@@ -441,6 +441,10 @@ async fn release(
         removed.messages.extend(nat.messages);
     }
     removed.left.extend(namespaces::restore_sysctls(&place, &there, saved).err().map(Error::from));
+    match namespaces::restore_routes(name, &there, saved, |_| true) {
+        Ok(messages) => removed.messages.extend(messages),
+        Err(error) => removed.left.push(error.into()),
+    }
     if is_our_name {
         journal.add([format!("remove namespace {name}")]);
         removed.left.extend(netns::unbind(name).err().map(Error::from));

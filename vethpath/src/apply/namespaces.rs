@@ -5,11 +5,13 @@ use std::{
     path::Path,
 };
 
+use ipnet::IpNet;
+
 use super::Error;
 use crate::{
     kernel::{Netns, NetnsId, Result, RouteSocket, Rtnl, netns, sysctl},
     plan::{Plan, Step, is_ours},
-    state::{Directory, Record, Saved},
+    state::{Directory, Record, Saved, test_hooks},
     topology::{LabName, NsName, Place, Sysctl, Topology},
 };
 
@@ -175,4 +177,33 @@ pub(super) fn restore_sysctls(place: &Place, there: &Netns, facts: &Saved) -> Re
     let before: Vec<Sysctl> =
         was.map(|((_, key), value)| Sysctl { key: key.clone(), value: value.as_str().into() }).collect();
     sysctl::write_existing(there, &before)
+}
+
+/// Restores the routes of an adopted namespace to these destinations that the lab's have replaced, after the lab's are
+/// gone. A destination that has a route again is left alone. Returns messages about routes that cannot be restored:
+/// their devices are gone, for example.
+///
+/// # Errors
+/// The routes cannot be read.
+pub(super) fn restore_routes(
+    name: &NsName,
+    there: &Netns,
+    facts: &Saved,
+    is_wanted: impl Fn(&IpNet) -> bool,
+) -> Result<Vec<String>> {
+    let replaced = facts.routes.iter().filter(|((of, to), _)| of == name && is_wanted(to));
+    let replaced: Vec<_> = replaced.map(|((_, to), routes)| (to, routes)).collect();
+    let mut messages = Vec::new();
+    if replaced.is_empty() {
+        return Ok(messages);
+    }
+    let socket = RouteSocket::open(there)?;
+    for (to, routes) in replaced {
+        if socket.replaced_routes(to)?.is_empty() {
+            let restored = socket.restore_routes(routes);
+            messages.extend(restored.err().map(|error| format!("{error}, in namespace {name}")));
+            test_hooks::kill_point();
+        }
+    }
+    Ok(messages)
 }

@@ -86,7 +86,8 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         Err(error) => return Err(error),
     };
     if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
-        return Ok(Outcome { changes: Changes::default(), reattached: Vec::new(), status });
+        let (reattached, warnings) = (Vec::new(), Vec::new());
+        return Ok(Outcome { changes: Changes::default(), reattached, warnings, status });
     }
     let journal = Journal::open(&directory, &goal.record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);

@@ -111,7 +111,7 @@ pub(super) fn privileged() -> Result<(), Failure> {
 }
 
 fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {
-    let Outcome { changes, reattached, status } = outcome;
+    let Outcome { changes, reattached, warnings, status } = outcome;
     let lab = &topology.lab;
     if changes.is_empty() {
         writeln!(err, "lab {lab} is up: nothing to change")?;
@@ -137,6 +137,9 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
     }
     for port in reattached {
         writeln!(err, "note: another program took {port} off its bridge meanwhile; reattached")?;
+    }
+    for warning in warnings {
+        writeln!(err, "warning: {warning}")?;
     }
     Ok(())
 }

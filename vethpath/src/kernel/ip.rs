@@ -1,16 +1,20 @@
 //! IP in a namespace: addresses, routes, and neighbour tables.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
 };
 
 use ipnet::IpNet;
-use netlink_packet_core::{NlasIterator, Parseable as _};
+use netlink_packet_core::{NLM_F_CREATE, NlasIterator, Parseable as _};
 use netlink_packet_route::{
-    AddressFamily,
+    AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressFlags, AddressMessage},
-    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+    route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+        RouteType,
+    },
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
@@ -18,6 +22,7 @@ use rtnetlink::{AddressMessageBuilder, RouteMessageBuilder};
 use super::{
     Context, Error, Netns, Result, RouteSocket, Rtnl, blocking,
     netlink::{self, NetlinkError},
+    route_socket::{APPEND, Request},
 };
 use crate::topology::{Family, Route};
 
@@ -159,7 +164,92 @@ impl RouteFacts {
     }
 }
 
+/// A route that a lab's route replaces, as the kernel reported it, to be added again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerRoute {
+    /// Its destination.
+    pub to: IpNet,
+    /// Its gateway, if it has exactly one of its own address family.
+    pub via: Option<IpAddr>,
+    /// The payload of its message: `struct rtmsg` and attributes.
+    payload: Vec<u8>,
+}
+
+impl FormerRoute {
+    /// Parses the message of a route; `None` if it is none.
+    fn parse(payload: &[u8]) -> Option<(RouteFacts, Self)> {
+        let facts = parse_route(&RouteMessage::parse(payload).ok()?)?;
+        let former = Self { to: facts.to, via: facts.via, payload: payload.to_vec() };
+        Some((facts, former))
+    }
+}
+
+/// Hexadecimal digits of the message.
+impl fmt::Display for FormerRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.payload.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for FormerRoute {
+    type Err = &'static str;
+
+    fn from_str(digits: &str) -> std::result::Result<Self, Self::Err> {
+        let pair = |pair: &[u8]| {
+            let [high, low] = *pair else { return None };
+            let digit = |digit: u8| char::from(digit).to_digit(16);
+            u8::try_from(digit(high)? * 16 + digit(low)?).ok()
+        };
+        let payload: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(pair).collect();
+        let parsed = payload.and_then(|payload| Self::parse(&payload));
+        parsed.map(|(_, former)| former).ok_or("it is not the message of a route")
+    }
+}
+
 impl RouteSocket {
+    /// The routes that a lab's route to `to` replaces: those in the main table, with the default metric. Those of router
+    /// advertisements are left out, since they come again.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump.
+    pub fn replaced_routes(&self, to: &IpNet) -> Result<Vec<FormerRoute>> {
+        let mut wanted = [0; 12];
+        wanted[0] = u8::from(if to.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 });
+        let mut replaced = Vec::new();
+        let dumped = self.dump_each(RTM_GETROUTE, &wanted, |payload| {
+            let found = FormerRoute::parse(payload);
+            let found =
+                found.filter(|(facts, _)| facts.to == *to && facts.is_in_place && !facts.is_advertised);
+            replaced.extend(found.map(|(_, route)| route));
+            Ok(())
+        });
+        dumped.doing("list routes of", self.netns())?;
+        Ok(replaced)
+    }
+
+    /// Adds routes again. They have one destination, to which there must be no route.
+    ///
+    /// # Errors
+    /// The kernel refuses one, because its device is gone for example. The others are added.
+    pub fn restore_routes(&self, routes: &[FormerRoute]) -> Result<()> {
+        let request = |route: &FormerRoute| {
+            let mut message = RouteMessage::parse(&route.payload).map_err(|error| {
+                Error::new("restore route", format!("to {}", route.to), io::Error::other(error.to_string()))
+            })?;
+            // The kernel takes no state of the next hop (`fib_create_info` in net/ipv4/fib_semantics.c).
+            message.header.flags &= RouteFlags::Onlink;
+            message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
+            Ok(Request {
+                message: Message::NewRoute(message),
+                flags: NLM_F_CREATE | APPEND,
+                operation: "restore route",
+                object: format!("to {}", route.to),
+            })
+        };
+        let requests = routes.iter().map(request).collect::<Result<_>>()?;
+        self.change(requests)?.into_iter().collect()
+    }
+
     /// The routes of all tables, except local, broadcast, anycast and multicast routes.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ pub(crate) mod sandbox;
 pub use bridge::{FdbEntry, UnknownDefaults};
 pub(crate) use error::Context;
 pub use error::{Error, Result};
-pub use ip::{NeighbourTable, RouteFacts, neighbour_tables};
+pub use ip::{FormerRoute, NeighbourTable, RouteFacts, neighbour_tables};
 pub use links::{GsoLimits, LinkFacts, PortAttribute, RawLink, XdpMode};
 pub use netlink::{
     NetlinkError, generic,

@@ -40,7 +40,7 @@ pub(super) struct Request {
 }
 
 /// `NLM_F_APPEND` of linux/netlink.h: adds alternative names or routes to the existing ones.
-const APPEND: u16 = 0x800;
+pub(super) const APPEND: u16 = 0x800;
 
 const RTM_GETLINK: u16 = 18;
 const RTM_GETNEIGH: u16 = 30;

@@ -11,6 +11,7 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
 };
 
+use ipnet::IpNet;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ use super::{AgentLock, Directory, Error, Result, test_hooks};
 use crate::{
     datapath::Hook,
     kernel::{
-        self, Context, LinkFacts, NetnsId, files,
+        self, Context, FormerRoute, LinkFacts, NetnsId, files,
         home::{Home, HomeAccess},
     },
     plan::{Offloads, is_ours, offloads_in},
@@ -42,6 +43,9 @@ const MADE: &str = "made";
 
 /// The keyword of a line with the value of a setting before the lab changed it.
 const WAS: &str = "was";
+
+/// The keyword of a line with a route that the lab's route in an adopted namespace replaces.
+const ROUTE: &str = "route";
 
 /// The description of a lab. Every name in the kernel follows from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -376,6 +380,14 @@ impl Journal {
         self.write_line(&was_line(place, &setting.key, &setting.value))
     }
 
+    /// Writes the routes of an adopted namespace that the lab is about to replace.
+    ///
+    /// # Errors
+    /// A file operation fails. The routes must not be replaced then.
+    pub fn append_former_routes(&mut self, name: &NsName, routes: &[FormerRoute]) -> Result<()> {
+        self.append_all(routes.iter().map(|route| route_line(name, route)))
+    }
+
     /// Rewrites the journal: `record` describes the lab, and nothing is left of its former state.
     ///
     /// # Errors
@@ -388,6 +400,11 @@ impl Journal {
                 if namespace.adopt.is_some() { (ADOPTED, &facts.adopted) } else { (MADE, &facts.made) };
             let id = known.get(namespace.name.as_str());
             lines.extend(id.map(|id| format!("{kind} {} {id}\n", namespace.name)));
+            // Others have been restored.
+            let is_replaced = |to: &IpNet| namespace.routes.iter().any(|route| route.to == *to);
+            let routes = facts.routes.iter().filter(|((of, to), _)| *of == namespace.name && is_replaced(to));
+            let routes = routes.flat_map(|(_, routes)| routes);
+            lines.extend(routes.map(|route| route_line(&namespace.name, route) + "\n"));
         }
         let is_kept = |place: &Place| match place {
             Place::Host => true,
@@ -429,6 +446,10 @@ fn was_line(place: &Place, key: &SysctlKey, value: &str) -> String {
     format!("{WAS} {place} {} {value}", key.path().join("/"))
 }
 
+fn route_line(name: &NsName, route: &FormerRoute) -> String {
+    format!("{ROUTE} {name} {route}")
+}
+
 /// Cuts off an incomplete last line. Its step was not started.
 fn cut_torn_line(file: &mut File) -> std::io::Result<()> {
     let mut bytes = Vec::new();
@@ -458,6 +479,8 @@ pub struct Saved {
     pub made: BTreeMap<String, NetnsId>,
     /// The value of each setting before the lab changed it.
     pub was: BTreeMap<(Place, SysctlKey), String>,
+    /// Routes of adopted namespaces that the lab's have replaced, by destination.
+    pub routes: BTreeMap<(NsName, IpNet), Vec<FormerRoute>>,
     /// The switched offloads of each inner end, with their values from before.
     pub offloads: BTreeMap<(NsName, IfName), Offloads>,
     /// Whether the last run reached its end: there is one record, and no step.
@@ -508,6 +531,14 @@ impl Saved {
                         let _ = facts.was.entry((place, key)).or_insert_with(|| value.to_owned());
                     }
                 }
+                (Some(ROUTE), Some(name), Some(message), None) => {
+                    if let (Ok(name), Ok(route)) = (name.parse(), message.parse::<FormerRoute>()) {
+                        let known = facts.routes.entry((name, route.to)).or_default();
+                        if !known.contains(&route) {
+                            known.push(route);
+                        }
+                    }
+                }
                 _ => facts.is_settled &= number == 0 || Offloads::are_in(line),
             }
         }
@@ -548,6 +579,25 @@ mod tests {
             was.iter().map(|((place, key), value)| format!("{place} {key} {value}")).collect();
         let expected = ["host net.ipv4.conf.v/0.rp_filter 2", "a net.ipv4.tcp_rmem 4096\t131072 6291456"];
         assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn replaced_routes_are_known_by_namespace_and_destination() {
+        // default via 10.88.0.1 dev 2, and 10.1.0.0/16 by the same gateway.
+        let default = "02000000fe0300010000000008000500".to_owned() + "0a5800010800040002000000";
+        let subnet = "021000".to_owned() + "00fe03000100000000080001000a010000080005000a580001";
+        let journal = format!(
+            "{{}}\nadopted a 1\nroute a {0}\nroute a {0}\nroute a {subnet}\nroute b {0}\nroute a 02\nroute a zz\n",
+            default
+        );
+        let saved = Saved::parse(&journal);
+        let known: Vec<_> =
+            saved.routes.iter().map(|((of, to), routes)| format!("{of} {to} {}", routes.len())).collect();
+        assert_eq!(known, ["a 0.0.0.0/0 1", "a 10.1.0.0/16 1", "b 0.0.0.0/0 1"]);
+        let route = &saved.routes.iter().next().unwrap().1[0];
+        assert_eq!(route.via, Some("10.88.0.1".parse().unwrap()));
+        assert_eq!(route.to_string(), default);
+        assert!(saved.is_settled);
     }
 
     #[test]

@@ -293,6 +293,7 @@ impl Executor<'_> {
 
     /// Runs steps in order within each place, and all places in parallel.
     pub(super) fn change_links(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+        self.save_routes(steps)?;
         let mut by_place: BTreeMap<Place, Vec<LinkChange<'_>>> = BTreeMap::new();
         for step in steps {
             if let Some((place, changes)) = link_changes(step) {

@@ -7,16 +7,19 @@ use std::{
     path::Path,
 };
 
+use ipnet::IpNet;
 use tokio::process::Child;
 
 use super::{Error, NetnsCache, cleanup, namespaces, nat};
 use crate::{
-    kernel::{Netns, NewVeth, Result, RouteSocket, Rtnl, VethEnd, netns, rcu::Expedited, sysctl},
+    kernel::{
+        FormerRoute, Netns, NewVeth, Result, RouteSocket, Rtnl, VethEnd, netns, rcu::Expedited, sysctl,
+    },
     plan::Step,
-    state::{AgentLock, Directory, Journal, Saved, test_hooks},
+    state::{AgentLock, Directory, History, Journal, Saved, test_hooks},
     topology::{
-        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Sysctl, Trunk, lab_mark,
-        pair_mark, trunk_altname, trunk_mark,
+        Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl, Trunk,
+        lab_mark, pair_mark, trunk_altname, trunk_mark,
     },
 };
 
@@ -54,6 +57,8 @@ pub struct Executor<'a> {
     pub(super) journal: Journal,
     /// The agent that this run has started.
     pub(super) agent: Option<Child>,
+    /// What could not be restored of what others had.
+    pub(super) warnings: Vec<String>,
     made: Vec<Made>,
     /// Bridges that this run has created and not brought up yet.
     quiet: BTreeSet<(Place, String)>,
@@ -69,6 +74,7 @@ impl<'a> Executor<'a> {
             namespaces: places,
             journal,
             agent: None,
+            warnings: Vec::new(),
             made: Vec::new(),
             quiet: BTreeSet::new(),
             inherits_dad: BTreeMap::new(),
@@ -115,6 +121,7 @@ impl<'a> Executor<'a> {
                     // A name on which no namespace is mounted leads to nothing.
                     if let Ok(there) = self.namespaces.netns(&place) {
                         namespaces::restore_sysctls(&place, &there, &Saved::read(&Directory::of(self.lab))?)?;
+                        self.restore_routes(&namespace.name, |_| true)?;
                     }
                 }
                 self.delete_namespace(namespace)?;
@@ -125,6 +132,7 @@ impl<'a> Executor<'a> {
             }
             Step::DeleteRoute { namespace, route } => {
                 self.namespaces.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
+                self.restore_routes(namespace, |to| *to == route.to)?;
             }
             Step::Sysctl { place, setting, .. } => {
                 let (rtnl, settings) = (self.namespaces.get(place)?, std::slice::from_ref(setting));
@@ -191,6 +199,58 @@ impl<'a> Executor<'a> {
         }
     }
 
+    /// Writes the routes that these steps replace in adopted namespaces to the journal, but for the lab's own.
+    fn save_routes(&mut self, steps: &[&Step]) -> std::result::Result<(), Error> {
+        let wanted = steps.iter().flat_map(|step| match step {
+            Step::Route { namespace, route, .. } => vec![(namespace, route)],
+            Step::Routes { namespace, routes } => routes.iter().map(|route| (namespace, route)).collect(),
+            _ => Vec::new(),
+        });
+        let wanted: Vec<(&NsName, &Route)> = wanted.collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let directory = Directory::of(self.lab);
+        let saved = Saved::read(&directory)?;
+        if saved.adopted.is_empty() {
+            return Ok(());
+        }
+        let history = History::read(&directory)?;
+        let namespaces: Vec<_> =
+            history.iter().flat_map(History::topologies).flat_map(|lab| &lab.namespaces).collect();
+        for (name, route) in wanted {
+            if !saved.adopted.contains_key(name.as_str())
+                || saved.routes.contains_key(&(name.clone(), route.to))
+            {
+                continue;
+            }
+            let is_ours = |found: &FormerRoute| {
+                namespaces.iter().filter(|namespace| &namespace.name == name).any(|namespace| {
+                    namespace.routes.iter().any(|ours| ours.to == found.to && Some(ours.via) == found.via)
+                })
+            };
+            let there = self.namespaces.netns(&Place::Namespace(name.clone()))?;
+            let mut replaced = RouteSocket::open(&there)?.replaced_routes(&route.to)?;
+            replaced.retain(|found| !is_ours(found));
+            self.journal.append_former_routes(name, &replaced)?;
+        }
+        Ok(())
+    }
+
+    /// Restores routes of an adopted namespace that the lab's have replaced. One whose device is gone is left out.
+    fn restore_routes(
+        &mut self,
+        name: &NsName,
+        is_wanted: impl Fn(&IpNet) -> bool,
+    ) -> std::result::Result<(), Error> {
+        let saved = Saved::read(&Directory::of(self.lab))?;
+        if saved.routes.keys().any(|(of, to)| of == name && is_wanted(to)) {
+            let there = self.namespaces.netns(&Place::Namespace(name.clone()))?;
+            self.warnings.extend(namespaces::restore_routes(name, &there, &saved, is_wanted)?);
+        }
+        Ok(())
+    }
+
     /// Removes what was created, in reverse order. Adjacent links of one place are removed together. Continues after
     /// errors, and returns them all.
     pub async fn undo(&mut self) -> Vec<Error> {
@@ -234,9 +294,11 @@ impl<'a> Executor<'a> {
     async fn unmake(&mut self, made: &[Made]) -> Vec<Error> {
         let done = match made {
             [Made::Namespace(name), ..] => {
+                let restored = self.restore_routes(name, |_| true);
                 self.namespaces.forget(name);
                 self.inherits_dad.remove(name);
-                netns::unbind(name)
+                let unbound = netns::unbind(name).map_err(Error::from);
+                return [restored, unbound].into_iter().filter_map(std::result::Result::err).collect();
             }
             [Made::Table(nat), ..] => match self.namespaces.netns(&nat.place) {
                 Ok(netns) => return nat::remove(&netns, nat, self.lab).await.left,
