@@ -144,7 +144,11 @@ fn a_namespace_whose_process_is_gone_or_moved_is_left() {
             let _ = host.run(format!("kill -9 {pid}")).ok();
             wait_for(SLACK, "the guest lives", || !host.path(&format!("/proc/{pid}/ns/net")).exists());
         }
-        let _ = host.vethpath(format!("plan {}", lab.file)).ok().stdout_has("nothing to change");
+        let changes = host.vethpath(format!("plan {}", lab.file)).ok();
+        let _ = match moved {
+            true => changes.stdout_has("- delete namespace ns2").stdout_has("+ create namespace ns2"),
+            false => changes.stdout_has("nothing to change"),
+        };
         lab.down();
         assert_eq!(host.namespaces(), ["elsewhere", "theirs"]);
         assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
@@ -153,6 +157,31 @@ fn a_namespace_whose_process_is_gone_or_moved_is_left() {
         host.set_baseline_when_stable();
         host.finish();
     }
+}
+
+/// A container that was started anew has another namespace.
+#[test]
+fn up_plugs_in_the_namespace_that_has_the_adopted_name_now() {
+    let mut host = Host::new();
+    let _ = host.run("ip netns add theirs").ok();
+    host.set_baseline();
+    let text = IN_CONTAINER.replace("[namespace.theirs", "[namespace.guest");
+    let file = host.topology("adopting", &text);
+    let _ = host.vethpath(format!("up {file}")).ok();
+    for number in 0..3 {
+        let _ = host.run("ip netns del theirs").ok();
+        let _ = host.run("ip netns add theirs").ok();
+        let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("+ create pair guest:lab0");
+        let _ = host.vethpath(format!("up {file}")).ok().stderr_has("1 of 1 pair armed");
+        let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+        let _ = host.run("ip netns exec theirs ping -n -q -c 1 -W 5 10.9.0.1").ok();
+        assert_eq!(host.namespaces(), ["guest", "theirs"], "{number}");
+    }
+    let _ = host.vethpath("down adopting").ok();
+    assert_eq!(host.run("ip -n theirs -br link").ok().stdout.lines().count(), 1);
+    let _ = host.run("ip netns del theirs").ok();
+    host.set_baseline_when_stable();
+    host.finish();
 }
 
 #[test]

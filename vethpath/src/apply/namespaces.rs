@@ -12,7 +12,7 @@ use crate::{
     kernel::{Netns, NetnsId, Result, RouteSocket, Rtnl, netns, sysctl},
     plan::{Plan, Step, is_ours},
     state::{Directory, Record, Saved, test_hooks},
-    topology::{LabName, NsName, Place, Sysctl, Topology},
+    topology::{LabName, Namespace, NsName, Place, Sysctl, Topology},
 };
 
 /// Connections to the host and to the lab's namespaces, opened on first use.
@@ -139,6 +139,16 @@ pub(super) fn is_same_netns(
     let Some(id) = recorded.get(name.as_str()) else { return Ok(false) };
     // Reading the cookie takes a thread, so the inode is compared first.
     Ok(id.inode == there.inode()? && id.is(&there.id()?))
+}
+
+/// Whether a namespace is adopted from a path that leads to another one by now: its process has moved, or the name was
+/// given to a new one. A path that leads nowhere is none of these.
+pub(super) fn is_moved(namespace: &Namespace, facts: &Saved) -> bool {
+    let (Some(path), Some(known)) = (&namespace.adopt, facts.adopted.get(namespace.name.as_str())) else {
+        return false;
+    };
+    let there = Netns::open(Path::new(path), path).and_then(|there| there.id());
+    !namespace.has_its_name() && there.is_ok_and(|there| !known.is(&there))
 }
 
 /// Whether a name refers to the namespace that the lab adopted. Its path may lead elsewhere or nowhere by now. But the

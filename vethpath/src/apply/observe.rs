@@ -2,7 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Error, NetnsCache, namespaces::is_same_netns, nat};
+use super::{
+    Error, NetnsCache,
+    namespaces::{is_moved, is_same_netns},
+    nat,
+};
 use crate::{
     datapath::{self, Hook, Pins},
     kernel::{LinkFacts, Result, RouteFacts, Rtnl, netns, sysctl, xdp},
@@ -97,6 +101,12 @@ pub async fn observe(
         }
         observed.namespaces.insert(name.clone(), found);
     }
+    observed.moved = topology
+        .namespaces
+        .iter()
+        .filter(|namespace| is_moved(namespace, &facts))
+        .map(|namespace| namespace.name.clone())
+        .collect();
     if ours.is_recorded {
         own_other_ends(&all, &mut observed);
     }

@@ -24,7 +24,10 @@ impl<'a> Standing<'a> {
         for namespace in former.iter().flat_map(|former| &former.namespaces) {
             let wanted = topology.namespaces.iter().find(|wanted| wanted.name == namespace.name);
             let goes = match observed.namespaces.get(&namespace.name) {
-                Some(Found::Ours) => wanted.is_none_or(|wanted| wanted.adopt != namespace.adopt),
+                Some(Found::Ours) => {
+                    observed.moved.contains(&namespace.name)
+                        || wanted.is_none_or(|wanted| wanted.adopt != namespace.adopt)
+                }
                 Some(Found::LeftOver) => true,
                 Some(Found::Foreign(_)) | None => false,
             };

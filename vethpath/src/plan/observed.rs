@@ -80,6 +80,8 @@ pub struct ObservedLink {
 pub struct Observed {
     /// Names in `/run/netns` that the lab wants or had.
     pub namespaces: BTreeMap<NsName, Found>,
+    /// Namespaces that the lab has adopted, and whose `adopt` leads to another one by now.
+    pub moved: BTreeSet<NsName>,
     /// Links of the host and of the lab's namespaces, by place and name.
     pub links: BTreeMap<(Place, String), ObservedLink>,
     /// Places whose masquerade table is as wanted.

@@ -518,7 +518,13 @@ impl Saved {
                     let known = if kind == ADOPTED { &mut facts.adopted } else { &mut facts.made };
                     if let Ok(inode) = inode.parse() {
                         let id = NetnsId { inode, cookie: cookie.and_then(|cookie| cookie.parse().ok()) };
-                        let _ = known.insert(name.to_owned(), id);
+                        if known.insert(name.to_owned(), id).is_some_and(|former| former != id) {
+                            // They were restored before the name was given to another namespace.
+                            facts.routes.retain(|(of, _), _| of.as_str() != name);
+                            facts.was.retain(
+                                |(place, _), _| !matches!(place, Place::Namespace(of) if of.as_str() == name),
+                            );
+                        }
                     }
                 }
                 (Some(WAS), Some(name), Some(path), Some(value)) => {
@@ -598,6 +604,10 @@ mod tests {
         assert_eq!(route.via, Some("10.88.0.1".parse().unwrap()));
         assert_eq!(route.to_string(), default);
         assert!(saved.is_settled);
+        let again = journal + "was a net/ipv4/ip_forward 0\nadopted a 2\n";
+        let saved = Saved::parse(&again);
+        let known: Vec<_> = saved.routes.keys().map(|(of, _)| of.to_string()).collect();
+        assert_eq!((known, saved.was.len()), (vec!["b".to_owned()], 0), "another namespace has the name");
     }
 
     #[test]
