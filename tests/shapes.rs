@@ -252,6 +252,40 @@ fn defaults(host: &Host) -> [String; 2] {
     })
 }
 
+/// What would fail in the middle of `up` is found before it changes anything.
+#[test]
+fn names_that_an_adopted_namespace_has_already_are_refused() {
+    let mut host = Host::new();
+    container(&host);
+    host.set_baseline_when_stable();
+    let taken = IN_CONTAINER.replace("lab0", "eth0");
+    let file = host.topology("adopting", &taken);
+    for verb in ["plan", "up"] {
+        let _ = host
+            .vethpath(format!("{verb} {file}"))
+            .fails(1)
+            .stderr_has("interface `eth0` already exists in theirs")
+            .stderr_has("hint:");
+        assert_eq!(host.changes(), None, "{verb}");
+    }
+    let file = host.topology("adopting", IN_CONTAINER);
+    let _ = host.vethpath(format!("up {file}")).ok();
+    // A second name for a namespace that the lab has adopted before.
+    let guest = host.spawn(["ip", "netns", "exec", "theirs", "bash", "-c", "echo $$; exec sleep infinity"]);
+    wait_for(SLACK, "the guest does not start", || guest.output().ends_with('\n'));
+    let pid = guest.output().trim().to_owned();
+    let twice = format!("{IN_CONTAINER}[namespace.again]\nadopt = {{ pid = {pid} }}\n");
+    let file = host.topology("adopting", &twice);
+    let _ =
+        host.vethpath(format!("up {file}")).fails(1).stderr_has("it is the one that is adopted as `theirs`");
+    drop(guest);
+    let _ = host.vethpath("down adopting").ok();
+    let _ = host.run("ip netns del theirs").ok();
+    let _ = host.run("ip link del theirs0");
+    host.set_baseline_when_stable();
+    host.finish();
+}
+
 const IN_CONTAINER: &str = "
 [bridge.br0]
 addresses = [\"10.9.0.1/24\", \"fd09::1/64\"]

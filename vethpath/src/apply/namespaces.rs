@@ -1,7 +1,7 @@
 //! A lab's namespaces: connections to them, and checks of those that it adopts.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
 };
 
@@ -9,10 +9,10 @@ use ipnet::IpNet;
 
 use super::Error;
 use crate::{
-    kernel::{Netns, NetnsId, Result, RouteSocket, Rtnl, netns, sysctl},
-    plan::{Plan, Step, is_ours},
+    kernel::{LinkFacts, Netns, NetnsId, Result, RouteSocket, Rtnl, netns, sysctl},
+    plan::{Collision, Plan, Step, is_ours, owner},
     state::{Directory, Record, Saved, test_hooks},
-    topology::{LabName, Namespace, NsName, Place, Sysctl, Topology},
+    topology::{IfName, LabName, Namespace, NsName, Place, Sysctl, Topology},
 };
 
 /// Connections to the host and to the lab's namespaces, opened on first use.
@@ -88,9 +88,21 @@ pub fn existing(place: &Place, topology: &Topology) -> Result<Option<Netns>> {
 /// Fails if a namespace of the plan cannot be adopted, before anything is changed.
 ///
 /// # Errors
-/// There is no such namespace, or it is the caller's.
-pub(super) fn check_adopted(plan: &Plan) -> std::result::Result<(), Error> {
-    let mut seen: Vec<(NetnsId, &NsName)> = Vec::new();
+/// There is no such namespace, it is the caller's or is adopted twice, or it has interfaces with names of the file.
+pub(super) fn check_adopted(
+    plan: &Plan,
+    topology: &Topology,
+    saved: &Saved,
+) -> std::result::Result<(), Error> {
+    let is_new = |name: &NsName| {
+        plan.make.iter().any(|step| matches!(step, Step::Namespace(new) if &new.name == name))
+    };
+    let kept =
+        topology.namespaces.iter().filter(|namespace| namespace.adopt.is_some() && !is_new(&namespace.name));
+    let known = |namespace: &'_ Namespace| saved.adopted.get(namespace.name.as_str()).copied();
+    let mut seen: Vec<(NetnsId, &NsName)> =
+        kept.filter_map(|namespace| Some((known(namespace)?, &namespace.name))).collect();
+    let mut taken = Vec::new();
     for step in &plan.make {
         let Step::Namespace(namespace) = step else { continue };
         let Some(path) = &namespace.adopt else { continue };
@@ -126,8 +138,31 @@ pub(super) fn check_adopted(plan: &Plan) -> std::result::Result<(), Error> {
             return Err(refused(&format!("it is the one that is adopted as `{other}`")));
         }
         seen.push((id, &namespace.name));
+        taken.extend(taken_names(&there, namespace, topology)?);
     }
-    Ok(())
+    if taken.is_empty() { Ok(()) } else { Err(Error::Collisions(taken)) }
+}
+
+/// The interfaces of a namespace that is about to be adopted with names that the lab needs there. Those of the lab stay
+/// from a former run.
+fn taken_names(there: &Netns, namespace: &Namespace, topology: &Topology) -> Result<Vec<Collision>> {
+    let place = Place::Namespace(namespace.name.clone());
+    let inner =
+        topology.pairs.iter().filter(|pair| pair.namespace == namespace.name).map(|pair| &pair.inner.name);
+    let cables = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+    let ends = cables.filter(|end| end.place == place).map(|end| &end.interface.name);
+    let bridges = topology.bridges.iter().filter(|bridge| bridge.place == place).map(|bridge| &bridge.name);
+    let wanted: BTreeSet<&str> = inner.chain(ends).chain(bridges).map(IfName::as_str).collect();
+    let links = RouteSocket::open(there)?.links()?;
+    let is_taken = |link: &&LinkFacts| {
+        wanted.contains(link.name.as_str()) && !is_ours(link.alias.as_deref(), &topology.lab)
+    };
+    let collision = |link: &LinkFacts| Collision::Link {
+        place: place.clone(),
+        name: link.name.clone(),
+        owner: owner(link.alias.as_deref()),
+    };
+    Ok(links.iter().filter(is_taken).map(collision).collect())
 }
 
 /// Whether `recorded`, of the journal, has this namespace under the name.

@@ -180,7 +180,7 @@ async fn load(
     datapath::check_version(&Pins::of(&topology.lab))?;
     let observed = observe(&topology, &former, hook, places).await?;
     let plan = plan(&topology, &former, &observed).map_err(Error::Collisions)?;
-    namespaces::check_adopted(&plan)?;
+    namespaces::check_adopted(&plan, &topology, &Saved::read(&Directory::of(&topology.lab))?)?;
     nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
     // An agent of the former version may not understand the new record, so it is replaced.
