@@ -1,4 +1,6 @@
-//! The masquerading rules of `nat = true` on a bridge.
+//! The masquerading rules of `nat = true` on a bridge, and rules that accept what is masqueraded.
+
+use std::fmt;
 
 use ipnet::IpNet;
 
@@ -11,6 +13,40 @@ pub struct MasqueradeRule {
     pub subnet: IpNet,
     /// The bridge with that subnet.
     pub bridge: IfName,
+}
+
+/// A rule that accepts routed packets between a bridge and another device. Its text is the arguments of `iptables`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AcceptRule {
+    /// The bridge.
+    pub bridge: String,
+    /// The device by which packets leave the bridge's namespace.
+    pub uplink: String,
+    /// Whether it accepts packets of known connections that come by that device (`RELATED,ESTABLISHED`). Otherwise it
+    /// accepts all that come by the bridge and leave by that device.
+    pub are_replies: bool,
+}
+
+impl AcceptRule {
+    /// The two rules for a bridge and a device by which its packets leave.
+    #[must_use]
+    pub fn both(bridge: &IfName, uplink: &str) -> [Self; 2] {
+        [false, true].map(|are_replies| Self {
+            bridge: bridge.to_string(),
+            uplink: uplink.to_owned(),
+            are_replies,
+        })
+    }
+}
+
+impl fmt::Display for AcceptRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bridge, uplink, are_replies } = self;
+        match are_replies {
+            false => write!(f, "-i {bridge} -o {uplink} -j ACCEPT"),
+            true => write!(f, "-i {uplink} -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+        }
+    }
 }
 
 /// A lab's nftables table in one network namespace.

@@ -40,7 +40,7 @@ pub use fault::{Fault, Faults, Level};
 pub use ipv6::Ipv6;
 pub use keys::{LONGEST_FILE, MTU_V6};
 pub use locate::key_path;
-pub use masquerade::{Masquerade, MasqueradeRule};
+pub use masquerade::{AcceptRule, Masquerade, MasqueradeRule};
 pub use model::{
     Bridge, BridgeOption, Cable, CableEnd, Datapath, Interface, Namespace, Pair, Place, Route, Sysctl,
     Topology, Trunk, TrunkEnd,

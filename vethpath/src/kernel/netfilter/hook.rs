@@ -7,7 +7,10 @@ use std::{fmt, io, path::Path};
 
 use netlink_packet_route::link::InfoBridge;
 
-use crate::kernel::{Context, LinkFacts, Result, files};
+use crate::{
+    kernel::{Context, LinkFacts, Result, files},
+    topology,
+};
 
 /// A netfilter family (`NFPROTO_*`, include/uapi/linux/netfilter.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +61,15 @@ impl Family {
             7 => Self::Bridge,
             10 => Self::Ip6,
             other => Self::Other(other),
+        }
+    }
+}
+
+impl From<topology::Family> for Family {
+    fn from(family: topology::Family) -> Self {
+        match family {
+            topology::Family::Ipv4 => Self::Ip,
+            topology::Family::Ipv6 => Self::Ip6,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Netfilter: the masquerade rules that vethpath adds, and the chains and tables that bridged frames pass.
+//! Netfilter: the rules that vethpath adds, and the chains and tables that bridged frames pass.
 //!
 //! Mirrors net/netfilter/nf_tables_api.c and include/uapi/linux/netfilter/nf_tables.h. Sockets are blocking
 //! NETLINK_NETFILTER sockets. One that is [subscribed](subscribe) to events is not used for requests.
 
+mod docker_user;
 mod hook;
 mod inspect;
 mod legacy;
@@ -11,6 +12,7 @@ mod ruleset;
 mod table;
 mod verdict;
 
+pub use docker_user::{DOCKER_USER, FILTER, accept, has_docker_user};
 pub use hook::{BRIDGE_SYSCTLS, BridgeCalls, Family, Hook, HookPoint, bridge_nf_call};
 pub use inspect::{OwnTable, has_tables, is_exactly, rules};
 pub use legacy::{LegacyTable, PROC, THREAD_NET, ebtables, legacy_tables};
@@ -39,6 +41,7 @@ mod kind {
     pub(super) const GET_CHAIN: u16 = NFNL_SUBSYS_NFTABLES | 4;
     pub(super) const NEW_RULE: u16 = NFNL_SUBSYS_NFTABLES | 6;
     pub(super) const GET_RULE: u16 = NFNL_SUBSYS_NFTABLES | 7;
+    pub(super) const DELETE_RULE: u16 = NFNL_SUBSYS_NFTABLES | 8;
     pub(super) const GET_GENERATION: u16 = NFNL_SUBSYS_NFTABLES | 16;
 }
 
@@ -71,7 +74,7 @@ fn parse_string(bytes: &[u8]) -> String {
 pub(crate) fn decode(reply: &[u8]) -> Vec<String> {
     /// The table of the recorded rule.
     const TABLE: &str = "v";
-    let _ = (table::parse(reply), number_of_generation(&[reply.to_vec()]));
+    let _ = (table::parse(reply), docker_user::handle_of(reply), number_of_generation(&[reply.to_vec()]));
     ruleset::decode(reply);
     let list = inspect::expressions_of(reply, TABLE).ok().flatten();
     let _ = masquerade::canonical(list.as_deref().unwrap_or(reply));

@@ -20,6 +20,8 @@ type NetlinkResult<T> = std::result::Result<T, NetlinkError>;
 /// The bits of connection states (`NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h): of packets of a known
 /// connection.
 pub const ESTABLISHED: u32 = 1 << 1;
+/// Of packets that belong to another, known connection, such as ICMP errors.
+pub(super) const RELATED: u32 = 1 << 2;
 /// Of the first packets of connections.
 pub const NEW: u32 = 1 << 3;
 /// Of packets that are not tracked.
@@ -43,7 +45,9 @@ pub struct Ruleset {
 pub(super) struct Rule {
     pub(super) tests: Vec<Test>,
     pub(super) action: Action,
-    may_untrack: bool,
+    /// The text of its `comment` match, by which programs find their rules again.
+    pub(super) comment: Option<Box<str>>,
+    pub(super) may_untrack: bool,
 }
 
 /// A test of a rule.
@@ -153,10 +157,10 @@ fn dormant_tables(replies: &[Vec<u8>]) -> NetlinkResult<HashSet<(Family, String)
 }
 
 /// The names of devices, by ifindex.
-type Names<'a> = HashMap<u32, &'a str>;
+pub(super) type Names<'a> = HashMap<u32, &'a str>;
 
 /// The family, table and chain of a rule, and the rule.
-fn parse(reply: &[u8], names: &Names<'_>) -> NetlinkResult<(Family, String, String, Rule)> {
+pub(super) fn parse(reply: &[u8], names: &Names<'_>) -> NetlinkResult<(Family, String, String, Rule)> {
     const TABLE: u16 = 1;
     const CHAIN: u16 = 2;
     const EXPRESSIONS: u16 = 4;
@@ -276,7 +280,10 @@ impl Rule {
             // An object may be a limit, and an update of a set may have one.
             "range" | "limit" | "quota" | "connlimit" | "dynset" | "objref" => self.tests.push(Test::Unknown),
             "notrack" => self.may_untrack = true,
-            "match" => self.tests.extend(extension(&parse_string(fields.bytes(1)), fields.bytes(3))),
+            "match" => match parse_string(fields.bytes(1)).as_str() {
+                "comment" => self.comment = Some(parse_string(fields.bytes(3)).into()),
+                name => self.tests.push(extension(name, fields.bytes(3)).unwrap_or(Test::Unknown)),
+            },
             "target" => {
                 let name = parse_string(fields.bytes(1));
                 self.may_untrack |= name == "CT" || name == "NOTRACK";
@@ -411,22 +418,26 @@ fn verdict(fields: &Fields) -> NetlinkResult<Action> {
     })
 }
 
-/// The test of a match of x_tables with this state.
+/// The test of a match of x_tables; `None` if it is unknown.
 fn extension(name: &str, info: &[u8]) -> Option<Test> {
     match name {
-        "comment" => None,
-        "conntrack" => Some(conntrack(info).unwrap_or(Test::Unknown)),
-        "physdev" => Some(physdev(info).unwrap_or(Test::Unknown)),
-        _ => Some(Test::Unknown),
+        "conntrack" => conntrack(info),
+        "physdev" => physdev(info),
+        _ => None,
     }
 }
 
+/// `match_flags` in `struct xt_conntrack_mtinfo3`; `invert_flags` and `state_mask` are behind it.
+pub(super) const CONNTRACK_FLAGS: usize = 146;
+/// `XT_CONNTRACK_STATE`.
+pub(super) const CONNTRACK_STATE: u16 = 1;
+
 /// `struct xt_conntrack_mtinfo3` with a state and nothing else.
 fn conntrack(info: &[u8]) -> Option<Test> {
-    const FLAGS: usize = 146;
-    const STATE: u16 = 1;
+    const STATE: u16 = CONNTRACK_STATE;
     let word = |at: usize| Some(u16::from_ne_bytes(*info.get(at..)?.first_chunk()?));
-    let (flags, inverted, states) = (word(FLAGS)?, word(FLAGS + 2)?, word(FLAGS + 4)?);
+    let [flags, inverted, states] = [0, 2, 4].map(|offset| word(CONNTRACK_FLAGS + offset));
+    let (flags, inverted, states) = (flags?, inverted?, states?);
     (flags == STATE && inverted & STATE == 0).then(|| Test::State(states.into()))
 }
 

@@ -88,12 +88,7 @@ pub(super) fn change(
     if table.is_empty() || table.len() > LONGEST_NAME || table.contains('\0') {
         return Err(failed(io::Error::other("the name is empty, too long or has a zero in it")));
     }
-    let no_nf_tables =
-        || io::Error::new(io::ErrorKind::Unsupported, "this kernel has no nf_tables (CONFIG_NF_TABLES)");
-    let mut outcome = Ok(());
-    for _ in 0..MOST_ATTEMPTS {
-        let generation =
-            generation(socket).doing(operation, &object)?.ok_or_else(|| failed(no_nf_tables()))?;
+    transaction(operation, socket, &object, || {
         let existing = match find(socket, family, table).doing(operation, &object)? {
             Some(Found { marked: false, .. }) => {
                 let text = format!("{object} already exists and was not created by vethpath");
@@ -102,7 +97,26 @@ pub(super) fn change(
             Some(Found { handle, .. }) => Some(handle),
             None => None,
         };
-        let steps = plan(existing);
+        Ok(plan(existing))
+    })
+}
+
+/// Applies the steps that `plan` returns, all or none. It reads what they depend on. The kernel refuses the batch if the
+/// ruleset has changed since, and then this is repeated. Nothing is done without steps.
+pub(super) fn transaction(
+    operation: &'static str,
+    socket: &Socket,
+    object: &str,
+    plan: impl Fn() -> Result<Vec<Step>>,
+) -> Result<()> {
+    let no_nf_tables =
+        || io::Error::new(io::ErrorKind::Unsupported, "this kernel has no nf_tables (CONFIG_NF_TABLES)");
+    let mut outcome = Ok(());
+    for _ in 0..MOST_ATTEMPTS {
+        let generation = generation(socket)
+            .doing(operation, object)?
+            .ok_or_else(|| Error::new(operation, object, no_nf_tables()))?;
+        let steps = plan()?;
         if steps.is_empty() {
             return Ok(());
         }

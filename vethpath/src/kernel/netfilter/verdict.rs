@@ -124,6 +124,20 @@ impl Ruleset {
         verdict
     }
 
+    /// Whether there is a table with a chain in it.
+    #[must_use]
+    pub fn has_table(&self, family: Family, name: &str) -> bool {
+        self.chains.iter().any(|chain| chain.family == family && chain.table == name)
+    }
+
+    /// Whether a rule of one chain jumps to another of its table.
+    #[must_use]
+    pub fn has_jump(&self, family: Family, table: &str, from: &str, to: &str) -> bool {
+        let from = self.index.get(&(family, table.to_owned(), from.to_owned()));
+        let rules = from.and_then(|&index| self.rules.get(index)).into_iter().flatten();
+        rules.map(|rule| &rule.action).any(|action| matches!(action, Action::Jump(name) if name == to))
+    }
+
     /// Whether a table has a chain of this name.
     #[must_use]
     pub fn has_chain(&self, family: Family, table: &str, name: &str) -> bool {

@@ -114,13 +114,13 @@ fn new_rule(table: &str, rule: &MasqueradeRule) -> Step {
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
-const NFTA_DATA_VALUE: u16 = 1;
+pub(super) const NFTA_DATA_VALUE: u16 = 1;
 
 /// The 16-byte register that every expression here uses.
 const NFT_REG_1: u32 = 1;
-const NFT_CMP_EQ: u32 = 0;
+pub(super) const NFT_CMP_EQ: u32 = 0;
 const NFT_CMP_NEQ: u32 = 1;
-const NFT_META_OIFNAME: u32 = 7;
+pub(super) const NFT_META_OIFNAME: u32 = 7;
 const NFT_META_NFPROTO: u32 = 15;
 const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 const IFNAMSIZ: usize = 16;
@@ -181,12 +181,12 @@ pub(super) fn canonical(list: &[u8]) -> Option<Vec<Expression>> {
     Some(expressions)
 }
 
-fn with_expression(list: Attributes, name: &str, data: &Attributes) -> Attributes {
+pub(super) fn with_expression(list: Attributes, name: &str, data: &Attributes) -> Attributes {
     let element = Attributes::default().text(NFTA_EXPR_NAME, name).nested(NFTA_EXPR_DATA, data);
     list.nested(NFTA_LIST_ELEM, &element)
 }
 
-fn load_meta(key: u32) -> Attributes {
+pub(super) fn load_meta(key: u32) -> Attributes {
     const NFTA_META_DREG: u16 = 1;
     const NFTA_META_KEY: u16 = 2;
     Attributes::default().number(NFTA_META_DREG, NFT_REG_1).number(NFTA_META_KEY, key)
@@ -221,7 +221,7 @@ fn and(mask: &[u8]) -> Attributes {
         .nested(NFTA_BITWISE_XOR, &Attributes::default().bytes(NFTA_DATA_VALUE, &vec![0; mask.len()]))
 }
 
-fn compare(operation: u32, value: &[u8]) -> Attributes {
+pub(super) fn compare(operation: u32, value: &[u8]) -> Attributes {
     const NFTA_CMP_SREG: u16 = 1;
     const NFTA_CMP_OP: u16 = 2;
     const NFTA_CMP_DATA: u16 = 3;
