@@ -1,9 +1,11 @@
-//! Rules of the machine that drop packets of a lab: `up` reports them before it changes anything.
+//! Rules of the machine that drop packets of a lab: `up` reports them before it changes anything, or accepts the packets in
+//! the chain that Docker leaves to its user.
+
+use std::fs;
 
 use crate::{
-    harness::{Host, SLACK, wait_until},
+    harness::{Host, SLACK, TIMEOUT, wait_until},
     hazards::B,
-    namespaces::with_nat,
 };
 
 /// The chains of a machine with Docker, which drops what is forwarded, also on bridges.
@@ -97,33 +99,362 @@ fn what_may_be_dropped_is_a_warning() {
     finish(host);
 }
 
-/// Without bridged packets in the rules, a lab whose packets are masqueraded is still cut off from other networks.
+/// A namespace that the machine's default routes lead to, over a cable. It has no route back to any lab.
+const INTERNET: [&str; 10] = [
+    "ip netns add internet",
+    "ip link add up0 type veth peer name up0 netns internet",
+    "ip addr add 192.0.2.1/24 dev up0",
+    "ip addr add 2001:db8::1/64 dev up0 nodad",
+    "ip link set up0 up",
+    "ip -n internet addr add 192.0.2.2/24 dev up0",
+    "ip -n internet addr add 2001:db8::2/64 dev up0 nodad",
+    "ip -n internet link set up0 up",
+    "ip route add default via 192.0.2.2",
+    "ip -6 route add default via 2001:db8::2",
+];
+
+/// Removes it, and the lock of iptables-legacy.
+const NO_INTERNET: [&str; 3] = ["ip link del up0", "ip netns del internet", "rm -f /run/xtables.lock"];
+
+/// A host whose packets are masqueraded. There is no other on its bridge.
+const MASQUERADED: &str = "name = \"beside\"\n[bridge.labbr]\naddresses = [\"10.66.0.1/24\", \"fd66::1/64\"]\nnat = true\n\
+     [namespace.a]\nroutes = [{ to = \"0.0.0.0/0\", via = \"10.66.0.1\" }, { to = \"::/0\", via = \"fd66::1\" }]\n\
+     [namespace.a.interface.eth0]\nlink = \"labbr\"\naddresses = [\"10.66.0.2/24\", \"fd66::2/64\"]\n";
+
+/// What `iptables -S` shows of the rules for that lab.
+const OURS: [&str; 2] = [
+    "-A DOCKER-USER -i labbr -o up0 -m comment --comment \"vethpath:beside\" -j ACCEPT",
+    "-A DOCKER-USER -i up0 -o labbr -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
+     \"vethpath:beside\" -j ACCEPT",
+];
+
+fn run_all(host: &Host, commands: &[&str]) {
+    commands.iter().for_each(|command| drop(host.run(*command).ok()));
+}
+
+/// All rules of iptables, as its tools print them. Both must be able to read every table.
+fn rules(host: &Host) -> String {
+    let read = |command: &str| {
+        let output = host.run(command).ok();
+        // `iptables-save` succeeds on a table that it cannot read, and says so in a comment.
+        assert!(!output.to_string().contains("is incompatible"), "{output}");
+        // Counters and dates differ.
+        let lines = output.stdout.lines().filter(|line| !line.starts_with('#'));
+        lines.map(|line| line.split(" [").next().unwrap_or(line).to_owned() + "\n").collect::<String>()
+    };
+    ["iptables-nft -S", "iptables-nft-save", "ip6tables-nft -S", "ip6tables-nft-save"].map(read).concat()
+}
+
+#[track_caller]
+fn reaches(host: &Host, namespace: &str, to: &str) {
+    wait_until(SLACK, || {
+        let ping = host.run(format!("ip netns exec {namespace} ping -n -q -c 1 -W 1 {to}"));
+        if ping.succeeded() { Ok(()) } else { Err(format!("{ping}\n{}", rules(host))) }
+    });
+}
+
+/// A machine with the chains of Docker in both families, a policy that drops, and a way out.
+fn host_beside_docker() -> Host {
+    let host = Host::new();
+    run_all(&host, &INTERNET);
+    for tool in ["iptables-nft", "ip6tables-nft"] {
+        for rule in [
+            "-P FORWARD DROP",
+            "-N DOCKER-USER",
+            "-A DOCKER-USER -p sctp -j DROP",
+            "-A DOCKER-USER -j RETURN",
+            "-A FORWARD -j DOCKER-USER",
+            "-A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT",
+        ] {
+            let _ = host.run(format!("{tool} {rule}")).ok();
+        }
+    }
+    host
+}
+
+fn finish_beside_docker(host: Host) {
+    run_all(&host, &NO_INTERNET);
+    finish(host);
+}
+
+/// What is sent to other networks, and the replies, are accepted in Docker's chain in both families.
 #[test]
-fn routed_packets_and_their_replies_are_reported() {
-    let host = host_that_drops();
-    let _ = host.run("sysctl -q -w net.bridge.bridge-nf-call-iptables=0").ok();
+fn routed_packets_are_accepted_in_dockers_chain() {
+    let host = host_beside_docker();
+    let (before, file) = (rules(&host), host.topology("beside", MASQUERADED));
+    let plan = host.vethpath(format!("plan {file}")).ok();
+    let plan =
+        plan.stdout_has("+ create accept-rule -i labbr -o up0 -j ACCEPT in ip filter DOCKER-USER in host");
+    let plan = plan.stdout_has("RELATED,ESTABLISHED -j ACCEPT in ip6 filter DOCKER-USER in host");
+    // The user's own rule is first, and drops some.
+    assert!(plan.stderr.contains("may be dropped") && !plan.stderr.contains("are dropped"), "{plan}");
+    let _ = host.vethpath(format!("validate --host {file}")).ok();
+    assert_eq!(rules(&host), before);
+
+    let _ =
+        host.vethpath(format!("up {file}")).ok().stderr_has("note: 4 rules in Docker's chain DOCKER-USER");
+    reaches(&host, "a", "192.0.2.2");
+    reaches(&host, "a", "2001:db8::2");
+    let during = rules(&host);
+    for rule in OURS {
+        assert_eq!(during.lines().filter(|line| *line == rule).count(), 4, "{rule} in:\n{during}");
+    }
+    let theirs =
+        |all: &str| all.lines().filter(|line| !line.contains("vethpath")).collect::<Vec<_>>().join("\n");
+    assert_eq!(theirs(&during), theirs(&before), "nothing else has changed");
+    // The user's own rules come first.
+    let chain = host.run("iptables-nft -S DOCKER-USER").ok().stdout;
+    let at = |text: &str| chain.lines().position(|line| line.contains(text));
+    assert!(at("sctp") < at("vethpath") && at("vethpath") < at("RETURN"), "{chain}");
+    let _ = host.vethpath(format!("up {file}")).ok().stderr_has("nothing to change");
+    assert_eq!(rules(&host), during);
+    let _ = host.vethpath("doctor").stdout_has("packets of lab beside");
+    for command in ["stats", "show", "events"] {
+        let shown = host.vethpath(command).ok().stdout;
+        assert!(!shown.contains("are dropped by"), "{shown}");
+    }
+
+    // Only what comes by the lab's bridge is accepted.
+    let _ = host.run("ip netns exec internet ip route add 10.66.0.0/24 via 192.0.2.1").ok();
+    let _ = host.run("ip netns exec internet ping -n -q -c 1 -W 1 10.66.0.2").fails(1);
+    let _ = host.run("ip netns exec internet ip route del 10.66.0.0/24").ok();
+
+    // A file without `nat` needs none.
+    let other = host.topology("beside", &MASQUERADED.replace("nat = true\n", ""));
+    let _ = host
+        .vethpath(format!("plan {other}"))
+        .ok()
+        .stdout_has("- delete accept-rule -i labbr -o up0 -j ACCEPT in ip filter DOCKER-USER in host");
+    let _ = host.vethpath(format!("up {other}")).ok();
+    assert_eq!(rules(&host), before);
+    let file = host.topology("beside", MASQUERADED);
+    let _ = host.vethpath(format!("up {file}")).ok();
+    assert_eq!(rules(&host), during);
+    let _ = host.vethpath("down").ok();
+    assert_eq!(rules(&host), before);
+    finish_beside_docker(host);
+}
+
+/// Neither a kill at any step of `up` or `down` nor Ctrl-C leaves a rule.
+#[test]
+fn nothing_is_left_in_dockers_chain_after_a_kill_or_an_interrupt() {
+    let host = host_beside_docker();
+    let (before, file) = (rules(&host), host.topology("beside", MASQUERADED));
+    let run = |line: usize, command: &str| {
+        let exe = host.exe();
+        host.run(format!("env VETHPATH_STOP_AFTER={line} {exe} {command}")).code().is_none()
+    };
+    let has_ours = || rules(&host).contains("vethpath:beside");
+    let down = |when: &str| {
+        let down = host.vethpath_after_a_kill("down beside");
+        assert!(matches!(down.code(), Some(0 | 1)), "{when}: {down}");
+        assert_eq!(rules(&host), before, "{when}");
+    };
+    // The lines of the journal before and after the rules are written. Others are those of any lab.
+    let mut lines = (1..200).step_by(5).map(|line| {
+        let is_killed = run(line, &format!("up {file}"));
+        assert!(is_killed, "it is not killed: is this a debug build?");
+        let has_ours = has_ours();
+        down(&format!("line {line} of up"));
+        (line, has_ours)
+    });
+    let (with_rules, _) = lines.find(|(_, has_ours)| *has_ours).expect("they are written");
+    let mut seen = [false; 2];
+    for line in with_rules - 5..with_rules + 5 {
+        let is_killed = run(line, &format!("up {file}"));
+        seen[usize::from(has_ours())] = true;
+        down(&format!("line {line} of up"));
+        if !is_killed {
+            break;
+        }
+    }
+    assert_eq!(seen, [true; 2]);
+    let mut after = 0;
+    for line in 1.. {
+        let _ = host.vethpath_after_a_kill(&format!("up {file}")).ok();
+        assert!(has_ours());
+        assert!(run(line, "down beside"), "line {line}");
+        after += usize::from(!has_ours());
+        down(&format!("line {line} of down"));
+        if after == 3 {
+            break;
+        }
+    }
+    let up = host.spawn(format!("env VETHPATH_WAIT_AT=introduce {} up {file}", host.exe()));
+    wait_until(SLACK, || if has_ours() { Ok(()) } else { Err(up.output()) });
+    up.interrupt();
+    let _ = up.wait(TIMEOUT).fails(130);
+    assert_eq!(rules(&host), before);
+    // By its mark, too.
+    let _ = host.vethpath(format!("up {file}")).ok();
+    fs::write(host.path("/run/vethpath/beside/journal"), "x\n").expect("root may write it");
+    let _ = host.vethpath("down beside").ok();
+    assert_eq!(rules(&host), before);
+    finish_beside_docker(host);
+}
+
+/// A default route may lead to a bridge of a container engine.
+#[test]
+fn no_rule_accepts_packets_towards_an_engines_bridge() {
+    let host = host_beside_docker();
+    // Known by its name, or by Docker's rules.
+    for (bridge, net) in [("br-0123456789ab", 1), ("custom", 2)] {
+        for command in [
+            format!("ip link add {bridge} type bridge"),
+            format!("ip addr add 198.51.{net}.1/24 dev {bridge}"),
+            format!("ip link set {bridge} up"),
+            format!("ip route add default via 198.51.{net}.2 metric {net}00"),
+        ] {
+            let _ = host.run(command).ok();
+        }
+    }
+    for rule in ["-N DOCKER", "-A FORWARD -o custom -j DOCKER"] {
+        let _ = host.run(format!("iptables-nft {rule}")).ok();
+    }
+    let before = rules(&host);
+    let up = host.vethpath(format!("up {}", host.topology("beside", MASQUERADED))).ok();
+    let _ = up.stderr_has("IPv4 packets from its hosts to other networks may be dropped");
+    let ours: Vec<_> =
+        rules(&host).lines().filter(|line| line.contains("vethpath")).map(str::to_owned).collect();
+    assert!(ours.len() == 8 && ours.iter().all(|rule| OURS.contains(&rule.as_str())), "{ours:#?}");
+    let _ = host.vethpath("down").ok();
+    assert_eq!(rules(&host), before);
+    run_all(&host, &["ip link del br-0123456789ab", "ip link del custom"]);
+    finish_beside_docker(host);
+}
+
+/// A namespace that a lab adopts may have a Docker of its own. What the lab has there goes with the lab.
+#[test]
+fn rules_in_an_adopted_namespace_are_removed_when_it_is_left() {
+    let host = Host::new();
+    let inside = |command: &str| host.run(format!("ip netns exec theirs {command}")).ok().stdout;
+    let _ = host.run("ip netns add theirs").ok();
     for command in [
         "ip link add up0 type bridge",
         "ip addr add 192.0.2.1/24 dev up0",
         "ip link set up0 up",
         "ip route add default via 192.0.2.2",
+        "iptables-nft -P FORWARD DROP",
+        "iptables-nft -N DOCKER-USER",
+        "iptables-nft -I FORWARD -j DOCKER-USER",
     ] {
-        let _ = host.run(command).ok();
+        let _ = inside(command);
     }
-    let file = with_nat(&host).write();
-    let refused = host.vethpath(format!("up {file}")).fails(1);
-    let refused = refused.stderr_has("IPv4 packets from its hosts to other networks are dropped");
-    let refused = refused.stderr_has("IPv4 replies to its hosts from other networks are dropped");
-    let _ = refused.stderr_has("`iptables -I DOCKER-USER -i docker0 ! -o docker0 -j ACCEPT`");
-    iptables(&host, "-I DOCKER-USER -i docker0 ! -o docker0 -j ACCEPT");
-    let refused = host.vethpath(format!("up {file}")).fails(1);
-    let replies = "-o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
-    let _ = refused.stderr_has(&format!("`iptables -I DOCKER-USER {replies}`"));
-    iptables(&host, &format!("-I DOCKER-USER {replies}"));
-    let _ = host.vethpath(format!("up {file}")).ok();
+    let rules = || inside("iptables-nft -S");
+    let before = rules();
+    let text = |bridge: &str| {
+        format!(
+            "name = \"beside\"\n[namespace.theirs]\nadopt = {{ path = \"/run/netns/theirs\" }}\n\
+             [bridge.labbr]\naddresses = [\"10.66.0.1/24\"]\nnat = true\n{bridge}"
+        )
+    };
+    let there = text("namespace = \"theirs\"\n");
+    let elsewhere = "name = \"beside\"\n[bridge.labbr]\naddresses = [\"10.66.0.1/24\"]\nnat = true\n";
+    // The bridge moves out, the namespace is left, the lab goes down.
+    for next in [Some(text("")), Some(elsewhere.to_owned()), None] {
+        let plan = host.vethpath(format!("plan {}", host.topology("there", &there))).ok();
+        let _ = plan.stdout_has("-i labbr -o up0 -j ACCEPT in ip filter DOCKER-USER in theirs");
+        let _ = host.vethpath(format!("up {}", host.topology("there", &there))).ok();
+        assert!(OURS.iter().all(|rule| rules().contains(rule)), "{}", rules());
+        if let Some(next) = next {
+            let _ = host.vethpath(format!("up {}", host.topology("next", &next))).ok();
+            assert_eq!(rules(), before, "{next}");
+        }
+        let _ = host.vethpath("down beside").ok();
+        assert_eq!(rules(), before);
+    }
+    let _ = host.run("ip netns del theirs").ok();
+    host.finish();
+}
+
+/// Where it is not Docker's chain that decides, nothing is touched, and the commands are printed.
+#[test]
+fn other_firewalls_are_left_alone() {
+    let ours = |chain: &str, tool: &str| {
+        [
+            format!("`{tool} -I {chain} -i labbr -o up0 -j ACCEPT`"),
+            format!(
+                "`{tool} -I {chain} -i up0 -o labbr -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT`"
+            ),
+        ]
+    };
+    // What the machine has, and the commands that are printed.
+    let docker = ["-P FORWARD DROP", "-N DOCKER-USER", "-I FORWARD -j DOCKER-USER"]
+        .map(|r| format!("iptables-nft {r}"));
+    let with = |more: &[&str]| {
+        let more = more.iter().map(|command| (*command).to_owned());
+        docker.iter().cloned().chain(more).collect::<Vec<_>>()
+    };
+    let cases = [
+        ("plain", vec!["iptables-nft -P FORWARD DROP".to_owned()], ours("FORWARD", "iptables")),
+        ("no jump", with(&["iptables-nft -F FORWARD"]), ours("FORWARD", "iptables")),
+        ("a rule", with(&["iptables-nft -A FORWARD -j REJECT"]), ours("DOCKER-USER", "iptables")),
+        (
+            "the user's",
+            with(&["iptables-nft -I DOCKER-USER -i labbr -j DROP"]),
+            ours("DOCKER-USER", "iptables"),
+        ),
+        ("half a rule", with(&["iptables-nft -A FORWARD -i up0 -j REJECT"]), ours("DOCKER-USER", "iptables")),
+        ("ufw", with(&["iptables-nft -N ufw-before-forward"]), ours("DOCKER-USER", "iptables")),
+        (
+            "Docker's own nftables",
+            with(&["nft add table ip docker-bridges", "nft add chain ip docker-bridges filter-FORWARD"]),
+            ours("DOCKER-USER", "iptables"),
+        ),
+        ("legacy beside", with(&["iptables-legacy -P FORWARD ACCEPT"]), ours("DOCKER-USER", "iptables-nft")),
+    ];
+    for (name, commands, hints) in cases {
+        let host = Host::new();
+        run_all(&host, &INTERNET);
+        commands.iter().for_each(|command| drop(host.run(command.as_str()).ok()));
+        let before = rules(&host);
+        let file = host.topology("beside", MASQUERADED);
+        let refused = host.vethpath(format!("up {file}")).fails(1);
+        let _ = hints
+            .iter()
+            .fold(refused, |refused, hint| refused.stderr_has(hint))
+            .stderr_has("`up --allow-drops` goes on");
+        assert_eq!(rules(&host), before, "{name}");
+        let _ = host.vethpath(format!("up --allow-drops {file}")).ok();
+        assert_eq!(rules(&host), before, "{name}");
+        let _ = host.vethpath("down").ok();
+        if name == "plain" {
+            // They are the exact ones.
+            for hint in &hints {
+                let _ = host.run(hint.trim_matches('`')).ok();
+            }
+            let _ = host.vethpath(format!("up {file}")).ok();
+            reaches(&host, "a", "192.0.2.2");
+            let _ = host.vethpath("down").ok();
+        }
+        finish_beside_docker(host);
+    }
+}
+
+/// Rules of iptables-legacy are not read, so they may drop.
+#[test]
+fn legacy_iptables_is_left_alone() {
+    let host = Host::new();
+    run_all(&host, &INTERNET);
+    for rule in ["-P FORWARD DROP", "-N DOCKER-USER", "-I FORWARD -j DOCKER-USER"] {
+        let _ = host.run(format!("iptables-legacy {rule}")).ok();
+    }
+    let saved = || host.run("iptables-legacy -S").ok().stdout;
+    let before = (saved(), rules(&host));
+    let file = host.topology("beside", MASQUERADED);
+    let up = host.vethpath(format!("up {file}")).ok();
+    let commands = [
+        "iptables-legacy -I FORWARD -i labbr -o up0 -j ACCEPT",
+        "iptables-legacy -I FORWARD -i up0 -o labbr -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    ];
+    let _ = commands.iter().fold(up, |up, command| up.stderr_has(&format!("`{command}` accepts them")));
+    assert_eq!((saved(), rules(&host)), before);
+    let _ = host.run("ip netns exec a ping -n -q -c 1 -W 1 192.0.2.2").fails(1);
+    run_all(&host, &commands);
+    reaches(&host, "a", "192.0.2.2");
     let _ = host.vethpath("down").ok();
-    let _ = host.run("ip link del up0").ok();
-    finish(host);
+    finish_beside_docker(host);
 }
 
 /// A chain of the bridge family is passed by every frame, and one of IP only if br_netfilter calls it.

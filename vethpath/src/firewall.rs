@@ -1,5 +1,6 @@
 //! What the rules of a machine do to the packets of a lab. On many machines a firewall or a container engine drops what is
-//! forwarded, and br_netfilter makes that apply to bridged frames too.
+//! forwarded, and br_netfilter makes that apply to bridged frames too. Where it is Docker that drops what the lab's
+//! bridges with `nat` send to other networks, rules in the chain that Docker leaves to its user accept that.
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -10,21 +11,40 @@ use crate::{
     kernel::{
         LinkFacts, Netns, Result, RouteSocket, Source,
         netfilter::{
-            BRIDGE_SYSCTLS, BridgeCalls, Dropper, ESTABLISHED, Family, HookPoint, LegacyTable, NEW, PROC,
-            Packets, Ruleset, THREAD_NET, UNTRACKED, Verdict, bridge_nf_call, ebtables, legacy_tables,
+            BRIDGE_SYSCTLS, BridgeCalls, DOCKER_USER, Dropper, ESTABLISHED, FILTER, Family, HookPoint,
+            LegacyTable, NEW, PROC, Packets, Ruleset, THREAD_NET, UNTRACKED, Verdict, bridge_nf_call,
+            ebtables, legacy_tables,
         },
     },
-    topology::{Bridge, IfName, Pair, Place, Topology},
+    plan::Accepted,
+    topology::{self, AcceptRule, Bridge, IfName, Pair, Place, Topology, lab_mark},
 };
 
-/// A chain of Docker for the rules of its user. It is passed before all of Docker's.
-const DOCKER_USER: &str = "DOCKER-USER";
+/// The families in which Docker has chains.
+pub const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
+
+/// The chain of all that is forwarded, of which Docker sets the policy.
+const FORWARD: &str = "FORWARD";
 
 /// The table of firewalld, which no other program may change.
 const FIREWALLD: &str = "firewalld";
 
-/// The table of x_tables that drops packets, rather than change them.
-const FILTER: &str = "filter";
+/// The table of Docker where it uses nf_tables without iptables (29 and later).
+const DOCKER_BRIDGES: &str = "docker-bridges";
+
+/// Chains in the tables of iptables by which another firewall is known that decides about what is forwarded: ufw, and
+/// firewalld without nf_tables.
+const OF_OTHER_FIREWALLS: [&str; 3] = ["ufw-before-forward", "ufw6-before-forward", "FORWARD_direct"];
+
+/// How the names of bridges of container engines and of virtual machines begin. Those of Docker's networks are also
+/// known by its rules.
+const OF_ENGINES: [&str; 8] = ["docker", "podman", "cni", "nerdctl", "virbr", "lxcbr", "lxdbr", "incusbr"];
+
+/// A lab has at most so many rules in a chain: their transaction fits the default send buffer (208 KiB).
+const MOST_ACCEPTED: usize = 128;
+
+/// How often a command reads rules while they change.
+pub const MOST_READS: usize = 8;
 
 /// So many ports of a bridge are tried, each with the next one.
 const MOST_PORTS: usize = 64;
@@ -98,20 +118,110 @@ impl Drop {
     }
 }
 
-/// The packets of a lab that are or may be dropped in a bridge namespace. While the rules change, they are read `most`
-/// times.
-///
-/// # Errors
-/// The kernel refuses to show the rules, links or routes, or the rules change each time.
-pub fn drops(topology: &Topology, place: &Place, netns: &Netns, most: usize) -> Result<Vec<Drop>> {
-    let machine = Machine::read(topology, place, netns, most)?;
-    let mut all = Vec::new();
-    for bridge in topology.bridges.iter().filter(|bridge| bridge.place == *place) {
-        for family in [Family::Ip, Family::Ip6] {
-            all.extend(OnBridge { topology, machine: &machine, bridge, family }.drops());
-        }
+/// The rules of a bridge namespace, as they concern a lab.
+pub struct Firewall<'a> {
+    topology: &'a Topology,
+    place: &'a Place,
+    machine: Machine,
+}
+
+impl<'a> Firewall<'a> {
+    /// Reads the rules of the namespace of `place`, and what else decides there. While the rules change, they are read
+    /// `most` times.
+    ///
+    /// # Errors
+    /// The kernel refuses to show the rules, links or routes, or the rules change each time.
+    pub fn read(topology: &'a Topology, place: &'a Place, netns: &Netns, most: usize) -> Result<Self> {
+        Ok(Self { topology, place, machine: Machine::read(topology, place, netns, most)? })
     }
-    Ok(all)
+
+    /// The packets of the lab that are or may be dropped.
+    #[must_use]
+    pub fn drops(&self) -> Vec<Drop> {
+        let mut all = Vec::new();
+        for bridge in self.topology.bridges.iter().filter(|bridge| bridge.place == *self.place) {
+            for family in FAMILIES {
+                all.extend(self.on(bridge, family).drops());
+            }
+        }
+        all
+    }
+
+    /// The rules that the lab has in `DOCKER-USER`, and those that it needs there, for each family with that chain. From
+    /// then on, the latter count as if they were there.
+    ///
+    /// A bridge with `nat` needs rules if what it sends to other networks, or the replies, meet the policy of `FORWARD`,
+    /// and if rules in `DOCKER-USER` improve that. Where the rules of the machine are not Docker's alone, none are
+    /// added to those that are there.
+    pub fn accept(&mut self) -> Vec<Accepted> {
+        let mark = lab_mark(&self.topology.lab);
+        let mut all = Vec::new();
+        for family in FAMILIES {
+            let Some(present) = self.machine.rules.accepted(family, &mark) else { continue };
+            self.machine.rules.accept(family, &mark, &[]);
+            let mut wanted = Vec::new();
+            if !present.is_empty() || self.machine.is_dockers(family) {
+                for bridge in self.with_nat() {
+                    wanted = self.accept_on(bridge, family, &mark, wanted);
+                }
+            }
+            let family = if family == Family::Ip { topology::Family::Ipv4 } else { topology::Family::Ipv6 };
+            all.push(Accepted { place: self.place.clone(), family, present, wanted });
+        }
+        all
+    }
+
+    /// The rules for one more bridge, behind those for others, if it needs any.
+    fn accept_on(
+        &mut self,
+        bridge: &Bridge,
+        family: Family,
+        mark: &str,
+        others: Vec<AcceptRule>,
+    ) -> Vec<AcceptRule> {
+        /// Whether `DOCKER-USER` is passed before what drops these packets.
+        fn is_dockers(family: Family, verdict: &Verdict) -> bool {
+            let is_it = |by: &Dropper| {
+                by.by_policy && (by.family, by.table.as_str(), by.chain.as_str()) == (family, FILTER, FORWARD)
+            };
+            matches!(verdict, Verdict::Drop(by) | Verdict::MayDrop(by) if is_it(by))
+        }
+        let badness = |verdict: &Verdict| match verdict {
+            Verdict::Accept => 0,
+            Verdict::MayDrop(_) => 1,
+            Verdict::Drop(_) => 2,
+        };
+        let before = self.on(bridge, family).routed_verdicts();
+        let more = self.on(bridge, family).accept_rules();
+        let is_met = |verdict: &Verdict| is_dockers(family, verdict);
+        // A rule that drops all of one kind has been written for that.
+        let is_others = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_)) && !is_met(verdict);
+        let has_room = others.len() + more.len() <= MOST_ACCEPTED;
+        if !before.iter().any(is_met) || before.iter().any(is_others) || more.is_empty() || !has_room {
+            return others;
+        }
+        let all = [&others[..], &more].concat();
+        self.machine.rules.accept(family, mark, &all);
+        let after = self.on(bridge, family).routed_verdicts();
+        // What is still dropped is dropped by rules that are not Docker's: no rule of ours would help.
+        let is_better = |(before, after): (&Verdict, &Verdict)| {
+            badness(after) < 2 && (!is_met(before) || badness(after) < badness(before))
+        };
+        if before.iter().zip(&after).all(is_better) {
+            return all;
+        }
+        self.machine.rules.accept(family, mark, &others);
+        others
+    }
+
+    fn with_nat(&self) -> impl Iterator<Item = &'a Bridge> + use<'a> {
+        let place = self.place;
+        self.topology.bridges.iter().filter(move |bridge| bridge.nat && bridge.place == *place)
+    }
+
+    fn on<'f>(&'f self, bridge: &'f Bridge, family: Family) -> OnBridge<'f> {
+        OnBridge { topology: self.topology, machine: &self.machine, bridge, family }
+    }
 }
 
 /// What decides about packets in a namespace.
@@ -174,6 +284,27 @@ impl Machine {
 
     fn uplinks(&self, family: Family) -> Option<&BTreeSet<String>> {
         self.uplinks.iter().find(|(of, _)| *of == family)?.1.as_ref()
+    }
+
+    /// Whether nothing but Docker's rules for iptables decides about what is forwarded, as far as names tell.
+    fn is_dockers(&self, family: Family) -> bool {
+        let has_nft_backend = FAMILIES.iter().any(|family| self.rules.has_table(*family, DOCKER_BRIDGES));
+        let has_other = OF_OTHER_FIREWALLS.iter().any(|chain| self.rules.has_chain(family, FILTER, chain));
+        !has_nft_backend && !has_other && !self.has_legacy_filter(family)
+    }
+
+    fn has_legacy_filter(&self, family: Family) -> bool {
+        self.legacy.iter().any(|table| table.name == FILTER && table.family == family)
+    }
+
+    /// Whether a device is the bridge of a container engine.
+    fn is_of_engine(&self, device: &str) -> bool {
+        let is_of_network = device
+            .strip_prefix("br-")
+            .is_some_and(|id| id.len() == 12 && id.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        is_of_network
+            || OF_ENGINES.iter().any(|name| device.starts_with(name))
+            || self.rules.docker_bridges().contains(device)
     }
 }
 
@@ -263,40 +394,63 @@ impl OnBridge<'_> {
     /// Packets that are masqueraded, and their replies. In other chains than those of forwarding they have other
     /// addresses, before or after those are translated.
     fn routed(&self) -> Vec<Drop> {
+        let legacy =
+            self.machine.legacy.iter().find(|table| table.name == FILTER && table.family == self.family);
+        let verdicts = [Kind::Sent, Kind::Replies].into_iter().zip(self.routed_verdicts());
+        verdicts.filter_map(|(kind, verdict)| self.worst(kind, [verdict].into_iter(), legacy)).collect()
+    }
+
+    /// What becomes of what is sent to other networks, and of the replies; empty without such networks.
+    fn routed_verdicts(&self) -> Vec<Verdict> {
         let subnets = self.subnets(self.bridge.addresses.iter());
-        let Some(uplinks) = self.machine.uplinks(self.family).filter(|uplinks| !uplinks.is_empty()) else {
-            return Vec::new();
+        let uplinks = self.machine.uplinks(self.family).filter(|_| !subnets.is_empty());
+        let by_uplink: Vec<_> =
+            uplinks.into_iter().flatten().map(|uplink| self.routed_by(uplink, &subnets)).collect();
+        let of = |direction: usize| {
+            let all = by_uplink.iter().map(|verdicts| verdicts[direction].clone());
+            let is_certain = |verdict: &[Verdict; 2]| matches!(verdict[direction], Verdict::Drop(_));
+            match by_uplink.iter().all(is_certain) {
+                true => all.max(),
+                false => all.max().map(Verdict::lessened),
+            }
         };
-        if subnets.is_empty() {
-            return Vec::new();
-        }
-        let uplinks: Vec<&str> = uplinks.iter().map(String::as_str).collect();
+        [0, 1].into_iter().filter_map(of).collect()
+    }
+
+    /// What becomes of what is sent by one device, and of the replies.
+    fn routed_by(&self, uplink: &str, subnets: &[IpNet]) -> [Verdict; 2] {
         let bridge = [self.bridge.name.as_str()];
-        let families = [self.family, Family::Inet];
         let sent = Packets {
             family: self.family,
             in_devices: &bridge,
-            out_devices: &uplinks,
+            out_devices: &[uplink],
             are_bridged: false,
             state: NEW,
-            sources: &subnets,
+            sources: subnets,
             destinations: &[],
         };
         let replies = Packets {
-            in_devices: &uplinks,
+            in_devices: &[uplink],
             out_devices: &bridge,
             state: ESTABLISHED,
             sources: &[],
-            destinations: &subnets,
+            destinations: subnets,
             ..sent
         };
-        let is_of_family = |table: &&LegacyTable| table.name == FILTER && table.family == self.family;
-        let legacy = self.machine.legacy.iter().find(is_of_family);
-        let of = |kind, packets| {
-            let forward = self.machine.verdict(HookPoint::Forward, &families, packets);
-            self.worst(kind, [forward].into_iter(), legacy)
-        };
-        of(Kind::Sent, sent).into_iter().chain(of(Kind::Replies, replies)).collect()
+        let families = [self.family, Family::Inet];
+        [sent, replies].map(|packets| self.machine.verdict(HookPoint::Forward, &families, packets))
+    }
+
+    /// The devices of default routes that are not the bridges of a container engine.
+    fn open_uplinks(&self) -> impl Iterator<Item = &str> {
+        let is_open =
+            |uplink: &&str| *uplink != self.bridge.name.as_str() && !self.machine.is_of_engine(uplink);
+        self.machine.uplinks(self.family).into_iter().flatten().map(String::as_str).filter(is_open)
+    }
+
+    /// The rules that accept what is sent by these devices, and the replies.
+    fn accept_rules(&self) -> Vec<AcceptRule> {
+        self.open_uplinks().flat_map(|uplink| AcceptRule::both(&self.bridge.name, uplink)).collect()
     }
 
     fn worst(
@@ -318,30 +472,42 @@ impl OnBridge<'_> {
 
     fn hint(&self, kind: Kind, by: &By) -> String {
         let (bridge, enter) = (&self.bridge.name, &self.machine.enter);
-        let (tool, name) = match (self.family, by) {
-            (Family::Ip, By::Chain(_)) => ("iptables", "iptables"),
-            (Family::Ip, By::Legacy(_)) => ("iptables-legacy", "iptables"),
-            (_, By::Chain(_)) => ("ip6tables", "ip6tables"),
-            (_, By::Legacy(_)) => ("ip6tables-legacy", "ip6tables"),
+        let name = if self.family == Family::Ip { "iptables" } else { "ip6tables" };
+        let tool = match by {
+            By::Legacy(_) => format!("{name}-legacy"),
+            // The plain name may be that of either.
+            By::Chain(_) if self.machine.has_legacy_filter(self.family) => format!("{name}-nft"),
+            By::Chain(_) => name.to_owned(),
         };
-        let packets = match kind {
-            Kind::Bridged => format!("-i {bridge} -o {bridge}"),
-            Kind::Sent => format!("-i {bridge} ! -o {bridge}"),
-            Kind::Replies => format!("-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED"),
+        let accept = |chain: &str| {
+            let rules: Vec<_> = match kind {
+                Kind::Bridged => vec![format!("-i {bridge} -o {bridge} -j ACCEPT")],
+                Kind::Sent | Kind::Replies => {
+                    let is_of_kind = |rule: &AcceptRule| rule.are_replies == (kind == Kind::Replies);
+                    let rules = self.accept_rules().into_iter().filter(is_of_kind);
+                    rules.map(|rule| rule.to_string()).collect()
+                }
+            };
+            let commands: Vec<_> =
+                rules.iter().map(|rule| format!("`{enter}{tool} -I {chain} {rule}`")).collect();
+            let verb = if commands.len() == 1 { "accepts" } else { "accept" };
+            match &commands[..] {
+                [] => format!("accept them in {chain}"),
+                commands => format!("{} {verb} them", commands.join(", ")),
+            }
         };
-        let accept = |chain: &str| format!("`{enter}{tool} -I {chain} {packets} -j ACCEPT` accepts them");
         let rule = match by {
             By::Chain(Dropper { family, table, chain, .. })
-                if (*family, table.as_str(), chain.as_str()) == (self.family, FILTER, "FORWARD") =>
+                if (*family, table.as_str(), chain.as_str()) == (self.family, FILTER, FORWARD) =>
             {
-                let has_docker = self.machine.rules.has_chain(*family, table, DOCKER_USER);
-                accept(if has_docker { DOCKER_USER } else { "FORWARD" })
+                let has_docker = self.machine.rules.has_jump(*family, table, FORWARD, DOCKER_USER);
+                accept(if has_docker { DOCKER_USER } else { FORWARD })
             }
             By::Chain(dropper) if dropper.table == FIREWALLD => {
                 format!("`{enter}firewall-cmd --zone=trusted --add-interface={bridge}` accepts them")
             }
             By::Chain(dropper) => format!("accept them in {dropper}"),
-            By::Legacy(table) if table.family == self.family => accept("FORWARD"),
+            By::Legacy(table) if table.family == self.family => accept(FORWARD),
             By::Legacy(table) => format!("accept them in {table}"),
         };
         let is_of_bridge = match by {

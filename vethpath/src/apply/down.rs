@@ -259,6 +259,8 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
             }
             // The calls above do not await. Yield, so that an interrupt can be handled.
             tokio::task::yield_now().await;
+            journal.add(["remove accept-rules"]);
+            left.extend(remove_accepted(doomed, &places).err().map(Error::from));
             journal.add(["remove nat"]);
             let nat = remove_nat(doomed, &places).await;
             left.extend(nat.left);
@@ -374,6 +376,15 @@ fn remove_links(
     Ok(others.iter().filter(|link| ours.resembles(place, link)).map(message).collect())
 }
 
+/// Removes the rules in Docker's chains on the host, if the lab may have any. Those in a namespace go with the namespace.
+fn remove_accepted(doomed: &Target<'_>, places: &NetnsCache) -> crate::kernel::Result<()> {
+    let mut bridges = doomed.topologies.iter().flat_map(|topology| &topology.bridges);
+    if doomed.by_marks || bridges.any(|bridge| bridge.place == Place::Host) {
+        nat::remove_accepted(&places.netns(&Place::Host)?, doomed.lab)?;
+    }
+    Ok(())
+}
+
 /// Removes the table on the host. A table in a namespace goes with the namespace.
 async fn remove_nat(doomed: &Target<'_>, places: &NetnsCache) -> Removed {
     let mut tables = doomed.topologies.iter().rev().flat_map(Masquerade::of);
@@ -433,6 +444,7 @@ async fn release(
         Ok(kept) => removed.messages.extend(kept),
         Err(error) => removed.left.push(error),
     }
+    removed.left.extend(nat::remove_accepted(&there, ours.lab).err().map(Error::from));
     let by_name = doomed.by_marks.then(|| Masquerade::unknown(ours.lab, place.clone()));
     let tables = doomed.topologies.iter().flat_map(Masquerade::of).filter(|nat| nat.place == place);
     for nat in tables.chain(by_name) {

@@ -1,4 +1,5 @@
-//! Masquerading (`nat = true`): a lab's nftables table, and forwarding in its namespace.
+//! Masquerading (`nat = true`): a lab's nftables table, forwarding in its namespace, and rules in Docker's chain that accept
+//! what is masqueraded.
 //!
 //! In a namespace that the lab has created, nothing is restored. On the host and in adopted namespaces, forwarding is
 //! enabled if it is off. The former values of all that this changes are saved, and restored when the last lab with
@@ -10,14 +11,15 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::{Error, error::Removed, namespaces};
 use crate::{
+    firewall::{FAMILIES, Firewall, MOST_READS},
     kernel::{
-        Netns, NetnsId, Result, Rtnl, blocking,
-        netfilter::{self, Family, OwnTable},
+        Netns, NetnsId, Result, Rtnl, Source, blocking,
+        netfilter::{self, Family, OwnTable, has_docker_user},
         sysctl,
     },
-    plan::{Plan, Step},
+    plan::{Accepted, Plan, Step},
     state::{SharedSysctls, test_hooks},
-    topology::{LabName, Masquerade, Place, Sysctl, SysctlKey, Topology},
+    topology::{AcceptRule, LabName, Masquerade, Place, Sysctl, SysctlKey, Topology, lab_mark},
 };
 
 /// Whether the table exists exactly as wanted, and forwarding is on.
@@ -67,6 +69,53 @@ pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(),
         if netfilter::is_foreign(&socket, Family::Inet, &nat.table)? {
             return Err(Error::Table { table: nat.table.clone(), place: nat.place.clone() });
         }
+    }
+    Ok(())
+}
+
+/// The rules in Docker's chains of a namespace, and those that the lab needs there. All rules are read only where there is
+/// such a chain.
+pub(super) fn accepted(topology: &Topology, place: &Place, netns: &Netns) -> Result<Vec<Accepted>> {
+    let mut source = Source::new(netns, NETLINK_NETFILTER);
+    let Some(socket) = source.socket()? else { return Ok(Vec::new()) };
+    for family in FAMILIES {
+        if has_docker_user(socket, family)? {
+            // Rules that change all the time do not keep the lab from coming up. The agent looks again.
+            let firewall = Firewall::read(topology, place, netns, MOST_READS);
+            return Ok(firewall.map(|mut firewall| firewall.accept()).unwrap_or_default());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Makes the wanted rules those of the lab in Docker's chain.
+pub(super) fn accept(netns: &Netns, accepted: &Accepted, lab: &LabName) -> Result<()> {
+    set_rules(netns, accepted, lab, &accepted.wanted)
+}
+
+/// Makes the rules that were there before those of the lab in Docker's chain. Some may have gone with the chain since.
+pub(super) fn accept_again(netns: &Netns, accepted: &Accepted, lab: &LabName) -> Result<()> {
+    let before: Vec<_> = accepted.present.iter().flatten().cloned().collect();
+    match set_rules(netns, accepted, lab, &before) {
+        Err(error) if error.is_missing() => Ok(()),
+        done => done,
+    }
+}
+
+fn set_rules(netns: &Netns, accepted: &Accepted, lab: &LabName, rules: &[AcceptRule]) -> Result<()> {
+    let socket = blocking(netns, NETLINK_NETFILTER)?;
+    netfilter::accept(&socket, accepted.family.into(), &lab_mark(lab), rules)?;
+    test_hooks::kill_point();
+    Ok(())
+}
+
+/// Removes the lab's rules from Docker's chains, whatever put them there.
+pub(super) fn remove_accepted(netns: &Netns, lab: &LabName) -> Result<()> {
+    let mut source = Source::new(netns, NETLINK_NETFILTER);
+    let Some(socket) = source.socket()? else { return Ok(()) };
+    for family in FAMILIES {
+        netfilter::accept(socket, family, &lab_mark(lab), &[])?;
+        test_hooks::kill_point();
     }
     Ok(())
 }

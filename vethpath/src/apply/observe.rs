@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     Error, NetnsCache,
-    namespaces::{is_moved, is_same_netns},
+    namespaces::{existing, is_moved, is_same_netns},
     nat,
 };
 use crate::{
@@ -117,12 +117,38 @@ pub async fn observe(
             observed.masquerading.insert(nat.place);
         }
     }
+    read_accepted(topology, former, &mut observed, places)?;
     if let Some(hook) = hook {
         observed.programs = running(topology, &observed, hook, places).await?;
         observed.xdp_programs = running_xdp(topology, &observed)?;
     }
     read_offloads(topology, &mut observed, places).await?;
     Ok(observed)
+}
+
+/// Records the rules in Docker's chains, of each namespace that exists and in which the lab has or had a bridge.
+fn read_accepted(
+    topology: &Topology,
+    former: &[Topology],
+    observed: &mut Observed,
+    places: &NetnsCache,
+) -> Result<()> {
+    let of = |lab: &Topology| lab.bridges.iter().map(|bridge| bridge.place.clone()).collect::<BTreeSet<_>>();
+    let (here, before) = (of(topology), former.iter().flat_map(of).collect::<BTreeSet<_>>());
+    for place in here.union(&before) {
+        let netns = match place {
+            Place::Namespace(name) if observed.namespaces.get(name) != Some(&Found::Ours) => {
+                // Only one that is to be adopted exists already. If it does not, that is reported later.
+                let is_adopted = here.contains(place) && topology.adopted_path(name).is_some();
+                if is_adopted { existing(place, topology).ok().flatten() } else { None }
+            }
+            _ => Some(places.netns(place)?),
+        };
+        if let Some(netns) = netns {
+            observed.accepted.extend(nat::accepted(topology, place, &netns)?);
+        }
+    }
+    Ok(())
 }
 
 /// Records the links of a place and their addresses.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Failure, labs};
 use crate::{
     apply,
-    firewall::{self, Drop},
+    firewall::{Drop, Firewall, MOST_READS},
     kernel::{
         self,
         probe::{Check, Status},
@@ -17,9 +17,6 @@ use crate::{
 /// How many warnings are printed.
 const MOST: usize = 8;
 
-/// How often rules are read while they change.
-const MOST_READS: usize = 8;
-
 /// What happens if all packets of a kind are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certain {
@@ -29,12 +26,21 @@ pub enum Certain {
     Warned,
 }
 
-/// Prints a warning for packets that are or may be dropped.
+/// Which rules count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rules {
+    /// Those that are there.
+    Present,
+    /// Those that are there once `up` has added the lab's to Docker's chain.
+    Planned,
+}
+
+/// Prints a warning for packets that are or may be dropped once the lab is up.
 ///
 /// # Errors
 /// All packets of a kind are dropped, and that is refused.
 pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Result<(), Failure> {
-    let drops = match drops(topology) {
+    let drops = match drops(topology, Rules::Planned) {
         Ok(drops) => drops,
         Err(error) => {
             // A closed stderr does not affect the lab.
@@ -44,9 +50,11 @@ pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Resu
     };
     let refused: Vec<_> =
         drops.iter().filter(|drop| drop.is_certain && certain == Certain::Refused).collect();
-    if let Some(first) = refused.first() {
+    if !refused.is_empty() {
         let lines: Vec<_> = refused.iter().map(ToString::to_string).collect();
-        let hint = format!("{}; `up --allow-drops` goes on", first.hint());
+        let mut hints: Vec<_> = refused.iter().map(|drop| drop.hint()).collect();
+        hints.dedup();
+        let hint = format!("{}; `up --allow-drops` goes on", hints.join("\nhint: "));
         return Err(Failure::request(lines.join("\n")).hint(hint));
     }
     let _ = print(&drops, err);
@@ -54,11 +62,15 @@ pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Resu
 }
 
 /// The drops in bridge namespaces that exist already. The certain ones come first.
-fn drops(topology: &Topology) -> kernel::Result<Vec<Drop>> {
+fn drops(topology: &Topology, rules: Rules) -> kernel::Result<Vec<Drop>> {
     let mut all = Vec::new();
     for (_, place) in topology.domains() {
         if let Some(netns) = apply::existing(&place, topology)? {
-            all.extend(firewall::drops(topology, &place, &netns, MOST_READS)?);
+            let mut firewall = Firewall::read(topology, &place, &netns, MOST_READS)?;
+            if rules == Rules::Planned {
+                let _ = firewall.accept();
+            }
+            all.extend(firewall.drops());
         }
     }
     all.sort_by_key(|drop| !drop.is_certain);
@@ -70,7 +82,7 @@ pub fn checks() -> Vec<Check> {
     let labs = labs::all().unwrap_or_default();
     let here = labs.into_iter().filter(|(name, _)| !labs::is_elsewhere(name));
     let check = |(name, record): labs::Found| {
-        let found = drops(&record.ok()?.topology);
+        let found = drops(&record.ok()?.topology, Rules::Present);
         let name = format!("packets of lab {name}");
         let certain = |drops: Vec<Drop>| drops.into_iter().filter(|drop| drop.is_certain).collect::<Vec<_>>();
         Some(match found.map(certain).as_deref() {

@@ -23,7 +23,7 @@ use crate::{
         probe::{self, Check},
     },
     output::{self, count, printable},
-    plan::Changes,
+    plan::{ACCEPT_RULE, Action, Change, Changes},
     state,
     topology::{Datapath, Topology},
 };
@@ -134,6 +134,15 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
     }
     if let more @ 1.. = unarmed().count().saturating_sub(NAMED) {
         writeln!(err, "  ... and {more} more; `vethpath show {lab}` has all")?;
+    }
+    let is_new_rule = |change: &Change| (change.action, change.kind) == (Action::Create, ACCEPT_RULE);
+    if let rules @ 1.. = changes.iter().filter(is_new_rule).count() {
+        let (rules, verb) = (count(rules, "rule"), if rules == 1 { "accepts" } else { "accept" });
+        writeln!(
+            err,
+            "note: {rules} in Docker's chain DOCKER-USER {verb} what the lab sends to other networks, and the replies; \
+             `down` removes them"
+        )?;
     }
     for port in reattached {
         writeln!(err, "note: another program took {port} off its bridge meanwhile; reattached")?;

@@ -15,8 +15,8 @@ mod steps;
 mod sysctls;
 
 pub use change::{Action, Change};
-pub use observed::{Found, Master, NextHop, Observed, ObservedLink, is_ours, owner};
+pub use observed::{Accepted, Found, Master, NextHop, Observed, ObservedLink, is_ours, owner};
 pub use offloads::{Offloads, offloads_in};
-pub use step::{Changes, Plan, ProgramStep, Step};
+pub use step::{ACCEPT_RULE, Changes, Plan, ProgramStep, Step};
 pub use steps::{Collision, plan};
 pub use sysctls::{compares_dad, default_dad, settings};

@@ -8,7 +8,10 @@ use std::{
 use ipnet::IpNet;
 
 use super::Offloads;
-use crate::topology::{BridgeOption, IfName, LabName, NsName, Place, Route, SysctlKey, lab_mark};
+use crate::topology::{
+    AcceptRule, Bridge, BridgeOption, Family, IfName, LabName, NsName, Place, Route, SysctlKey, Topology,
+    lab_mark,
+};
 
 /// What a name in `/run/netns` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,54 @@ pub struct ObservedLink {
     pub xdp_program: Option<u32>,
 }
 
+/// The rules of a lab in `DOCKER-USER` of one family in one network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The namespace.
+    pub place: Place,
+    /// Whether the chain is that of `iptables` or of `ip6tables`.
+    pub family: Family,
+    /// Those that are there, in their order. `None` is a rule with the lab's mark that is not as vethpath writes it.
+    pub present: Vec<Option<AcceptRule>>,
+    /// Those that the lab needs.
+    pub wanted: Vec<AcceptRule>,
+}
+
+impl Accepted {
+    /// Whether these rules are there, and no others.
+    #[must_use]
+    pub fn is_as(&self, wanted: &[AcceptRule]) -> bool {
+        self.present.iter().map(Option::as_ref).eq(wanted.iter().map(Some))
+    }
+
+    /// The rules that should be there for a topology: the wanted ones, and those that are there of bridges with `nat` that
+    /// need none at the moment. The default route may be missing for a while, or Docker may be starting.
+    #[must_use]
+    pub fn lasting(&self, topology: &Topology) -> Vec<AcceptRule> {
+        let has_nat = |name: &str| {
+            let is_it = |bridge: &&Bridge| bridge.place == self.place && bridge.name.as_str() == name;
+            topology.bridges.iter().find(is_it).is_some_and(|bridge| bridge.nat)
+        };
+        let needs_some = |name: &str| self.wanted.iter().any(|rule| rule.bridge == name);
+        let is_kept = |rule: &&AcceptRule| has_nat(&rule.bridge) && !needs_some(&rule.bridge);
+        let kept = self.present.iter().flatten().filter(is_kept);
+        let mut all: Vec<AcceptRule> = Vec::new();
+        for rule in kept.chain(&self.wanted) {
+            if !all.contains(rule) {
+                all.push(rule.clone());
+            }
+        }
+        all
+    }
+
+    /// The chain, in output: `ip filter DOCKER-USER in host`.
+    #[must_use]
+    pub fn chain(&self) -> String {
+        let family = if self.family == Family::Ipv4 { "ip" } else { "ip6" };
+        format!("{family} filter DOCKER-USER in {}", self.place)
+    }
+}
+
 /// The state that was found for all names that the lab uses or used.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -86,6 +137,8 @@ pub struct Observed {
     pub links: BTreeMap<(Place, String), ObservedLink>,
     /// Places whose masquerade table is as wanted.
     pub masquerading: BTreeSet<Place>,
+    /// Rules in `DOCKER-USER`, for each such chain where the lab has, had or is to have bridges.
+    pub accepted: Vec<Accepted>,
     /// Routes via gateways in the lab's namespaces.
     pub routes: BTreeMap<NsName, Vec<Route>>,
     /// Other routes that a route via a gateway would replace: destination and next hop.
@@ -149,6 +202,32 @@ pub fn is_ours(alias: Option<&str>, lab: &LabName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::{Source, read};
+
+    #[test]
+    fn rules_last_as_long_as_their_bridge_unless_it_needs_others() {
+        let bridges = ["br0", "br1"]
+            .map(|name| format!("[bridge.{name}]\nnat = true\naddresses = [\"10.{}.0.1/24\"]\n", &name[2..]));
+        let text = bridges.concat() + "[bridge.off]\n";
+        let lab = read(Source { path: "lab.toml", text: &text }, Some("lab")).unwrap();
+        let rules = |bridge: &str, uplink: &str| AcceptRule::both(&bridge.parse().unwrap(), uplink).to_vec();
+        let accepted = |present: Vec<AcceptRule>, wanted| {
+            let present = present.into_iter().map(Some).collect();
+            Accepted { place: Place::Host, family: Family::Ipv6, present, wanted }
+        };
+        let both = [rules("br0", "eth0"), rules("br1", "eth0")].concat();
+        assert_eq!(accepted(both.clone(), Vec::new()).lasting(&lab), both, "no default route for a while");
+        let other_uplink = accepted(both.clone(), rules("br1", "wlan0"));
+        assert_eq!(other_uplink.lasting(&lab), [rules("br0", "eth0"), rules("br1", "wlan0")].concat());
+        let more = [&both[..], &both, &rules("gone", "eth0"), &rules("off", "eth0")].concat();
+        let more = accepted(more, both.clone());
+        assert!(!more.is_as(&both));
+        assert_eq!(more.lasting(&lab), both);
+        let damaged = Accepted { present: vec![None], ..accepted(Vec::new(), both.clone()) };
+        assert!(!damaged.is_as(&[]) && damaged.lasting(&lab) == both);
+        assert!(accepted(both.clone(), both.clone()).is_as(&both));
+        assert_eq!(damaged.chain(), "ip6 filter DOCKER-USER in host");
+    }
 
     #[test]
     fn a_mark_tells_whose_it_is() {

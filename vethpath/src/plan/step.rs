@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc};
 use ipnet::IpNet;
 use serde::{Serialize, Serializer};
 
-use super::{Change, NextHop, Offloads};
+use super::{Accepted, Change, NextHop, Offloads};
 use crate::topology::{
-    Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl,
-    Trunk,
+    AcceptRule, Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route,
+    Sysctl, Trunk,
 };
 
 /// One operation of a plan.
@@ -164,6 +164,8 @@ pub enum Step {
     },
     /// Add a masquerade table.
     Masquerade(Masquerade),
+    /// Make these the rules of the lab in a chain `DOCKER-USER`: the wanted ones, or none.
+    Accept(Accepted),
     /// Remove a route.
     DeleteRoute {
         /// The namespace.
@@ -202,14 +204,15 @@ impl Step {
 
     /// The changes that the step makes, one by one.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
-        let (one, routes) = match self {
-            Self::Routes { namespace, routes } => (None, Some((namespace, routes))),
-            other => (Some(other.change()), None),
+        let (some, routes) = match self {
+            Self::Routes { namespace, routes } => (Vec::new(), Some((namespace, routes))),
+            Self::Accept(accepted) => (accept_changes(accepted), None),
+            other => (vec![other.change()], None),
         };
         let routes = routes.into_iter().flat_map(|(namespace, routes)| {
             routes.iter().map(move |route| Change::create("route", described(route, namespace)))
         });
-        one.into_iter().chain(routes)
+        some.into_iter().chain(routes)
     }
 
     /// The change that the step makes, in one line.
@@ -262,6 +265,8 @@ impl Step {
                 Change::of("interface", end(place, device)).values(Some("up"), "down")
             }
             Self::Masquerade(nat) => Change::create("nat", &nat.table),
+            Self::Accept(accepted) => Change::of("accept-rules", accepted.chain())
+                .values(Some(accepted.present.len()), accepted.wanted.len()),
             Self::DeleteRoute { namespace, route } => Change::delete("route", described(route, namespace)),
             Self::Route { namespace, from: Some(from), route } => {
                 let change = Change::of("route", format_args!("{} in {namespace}", route.to));
@@ -331,6 +336,20 @@ impl ProgramStep {
             Self::RestoreOffloads(found) => offloads(found).values(None::<&str>, found.original()),
         }
     }
+}
+
+/// The kind of a change of one rule in `DOCKER-USER`.
+pub const ACCEPT_RULE: &str = "accept-rule";
+
+/// Each rule that comes or goes. If none does, their order or their text is mended.
+fn accept_changes(accepted: &Accepted) -> Vec<Change> {
+    let Accepted { present, wanted, .. } = accepted;
+    let named = |rule: &AcceptRule| format!("{rule} in {}", accepted.chain());
+    let gone = present.iter().flatten().filter(|rule| !wanted.contains(rule));
+    let new = wanted.iter().filter(|rule| !present.iter().flatten().any(|there| there == *rule));
+    let gone = gone.map(|rule| Change::delete(ACCEPT_RULE, named(rule)));
+    let all: Vec<_> = gone.chain(new.map(|rule| Change::create(ACCEPT_RULE, named(rule)))).collect();
+    if all.is_empty() { vec![Step::Accept(accepted.clone()).change()] } else { all }
 }
 
 fn described(route: &Route, namespace: &NsName) -> String {

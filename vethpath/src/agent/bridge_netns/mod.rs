@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
-    firewall,
+    firewall::Firewall,
     kernel::{
         Netns, Result, UnknownDefaults,
         watch::{Event, Watch},
@@ -304,8 +304,9 @@ impl BridgeNetns {
             return;
         }
         // Once: the main loop waits for it.
-        match firewall::drops(topology, &self.place, self.reader.socket.netns(), 1) {
-            Ok(drops) => {
+        match Firewall::read(topology, &self.place, self.reader.socket.netns(), 1) {
+            Ok(firewall) => {
+                let drops = firewall.drops();
                 let certain = drops.iter().filter(|drop| drop.is_certain);
                 self.drops = certain.map(|drop| (drop.packets(), drop.to_string())).collect();
             }

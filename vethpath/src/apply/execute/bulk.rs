@@ -58,6 +58,7 @@ impl Kind {
             | Step::DeleteRoute { .. }
             | Step::Down { .. }
             | Step::Masquerade(_)
+            | Step::Accept(_)
             | Step::Unmasquerade(_)
             | Step::DeleteNamespace(_) => Self::Alone,
         }

@@ -15,7 +15,7 @@ use crate::{
     kernel::{
         FormerRoute, Netns, NewVeth, Result, RouteSocket, Rtnl, VethEnd, netns, rcu::Expedited, sysctl,
     },
-    plan::Step,
+    plan::{Accepted, Step},
     state::{AgentLock, Directory, History, Journal, Saved, test_hooks},
     topology::{
         Bridge, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Route, Sysctl, Trunk,
@@ -32,6 +32,8 @@ enum Made {
     Namespace(NsName),
     Link(Place, IfName),
     Table(Masquerade),
+    /// Rules in Docker's chain, with those that were there before.
+    Rules(Accepted),
 }
 
 impl Made {
@@ -110,6 +112,10 @@ impl<'a> Executor<'a> {
             Step::Masquerade(nat) => {
                 self.made.push(Made::Table(nat.clone()));
                 nat::add(&self.namespaces.get(&nat.place)?, nat, self.lab).await?;
+            }
+            Step::Accept(accepted) => {
+                self.made.push(Made::Rules(accepted.clone()));
+                nat::accept(&self.namespaces.netns(&accepted.place)?, accepted, self.lab)?;
             }
             Step::Unmasquerade(nat) => {
                 let netns = self.namespaces.netns(&nat.place)?;
@@ -286,6 +292,7 @@ impl<'a> Executor<'a> {
             Made::Namespace(name) => format!("namespace {name}"),
             Made::Link(place, name) => format!("interface {place}:{name}"),
             Made::Table(nat) => format!("nft table {}", nat.table),
+            Made::Rules(accepted) => format!("rules in {}", accepted.chain()),
         };
         self.made.iter().map(left).collect()
     }
@@ -304,6 +311,10 @@ impl<'a> Executor<'a> {
                 Ok(netns) => return nat::remove(&netns, nat, self.lab).await.left,
                 Err(error) => Err(error),
             },
+            [Made::Rules(accepted), ..] => self
+                .namespaces
+                .netns(&accepted.place)
+                .and_then(|netns| nat::accept_again(&netns, accepted, self.lab)),
             [Made::Link(place, _), ..] => self.unmake_links(place, made),
             [] => Ok(()),
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use super::{Found, Observed, Plan, Step, links::Standing};
+use super::{Accepted, Found, Observed, Plan, Step, links::Standing};
 use crate::topology::{
     Bridge, BridgeOption, Cable, LabName, Masquerade, Namespace, NsName, Pair, Place, Topology, Trunk,
     altname, lab_mark, pair_mark, trunk_altname, trunk_mark,
@@ -110,6 +110,7 @@ pub fn plan(topology: &Topology, former: &[Topology], observed: &Observed) -> Re
             planner.plan.raise.push(Step::Masquerade(nat));
         }
     }
+    planner.accept();
     planner.overruled_sysctls();
     if planner.collisions.is_empty() { Ok(planner.plan) } else { Err(planner.collisions) }
 }
@@ -143,6 +144,19 @@ impl Planner<'_> {
         self.plan
             .clear
             .extend(self.standing.gone().map(|namespace| Step::DeleteNamespace(namespace.clone())));
+    }
+
+    /// Rules in Docker's chain. Those that go do so before the namespace that they are in.
+    fn accept(&mut self) {
+        for accepted in &self.observed.accepted {
+            let is_gone = self.standing.is_gone(&accepted.place);
+            let wanted = if is_gone { Vec::new() } else { accepted.lasting(self.topology) };
+            if !accepted.is_as(&wanted) {
+                let goes = wanted.is_empty();
+                let step = Step::Accept(Accepted { wanted, ..accepted.clone() });
+                if goes { self.plan.clear.insert(0, step) } else { self.plan.raise.push(step) }
+            }
+        }
     }
 
     fn namespace(&mut self, namespace: &Namespace) {

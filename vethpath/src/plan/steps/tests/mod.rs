@@ -8,8 +8,8 @@ use machine::Machine;
 
 use super::*;
 use crate::{
-    plan::{Master, ObservedLink},
-    topology::{BridgeOption, Source, SysctlKey, read},
+    plan::{Accepted, Master, ObservedLink},
+    topology::{AcceptRule, BridgeOption, Family, Source, SysctlKey, read},
 };
 
 const ONE_HOST: &str = "[bridge.br0]\naddresses = [\"10.0.0.1/24\"]\n[namespace.ns0]\ngateway = \"10.0.0.1\"\n\
@@ -95,6 +95,36 @@ fn a_host_more_and_a_host_less_touch_no_other() {
         ]
     );
     assert_eq!(between(&two, ONE_HOST), ["- delete pair ns1:eth0", "- delete namespace ns1"]);
+}
+
+#[test]
+fn rules_in_dockers_chain_come_last_and_go_first() {
+    let (without, with) =
+        (lab(ONE_HOST), lab(&ONE_HOST.replace("[bridge.br0]\n", "[bridge.br0]\nnat = true\n")));
+    let rules = AcceptRule::both(&with.bridges[0].name, "eth0").to_vec();
+    let plan_of = |lab: &Topology, present: &[Option<AcceptRule>], wanted: &[AcceptRule]| {
+        let mut observed = Machine::with(lab);
+        let (present, wanted) = (present.to_vec(), wanted.to_vec());
+        observed.accepted.push(Accepted { place: Place::Host, family: Family::Ipv4, present, wanted });
+        plan(lab, std::slice::from_ref(lab), &observed).expect("no name is in use")
+    };
+    let changes = |plan: &Plan| plan.changes().map(|change| change.to_string()).collect::<Vec<_>>();
+    let there: Vec<_> = rules.iter().cloned().map(Some).collect();
+    let new = plan_of(&with, &[], &rules);
+    let names = [
+        "accept-rule -i br0 -o eth0 -j ACCEPT in ip filter DOCKER-USER in host",
+        "accept-rule -i eth0 -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT in ip filter DOCKER-USER in host",
+    ];
+    assert_eq!(changes(&new), names.map(|name| format!("create {name}")));
+    assert_eq!((new.raise.len(), new.len()), (1, 1));
+    assert!(plan_of(&with, &there, &rules).is_empty());
+    assert!(plan_of(&with, &there, &[]).is_empty(), "it may need them again");
+    assert_eq!(changes(&plan_of(&with, &there[..1], &rules)), [format!("create {}", names[1])]);
+    let gone = plan_of(&without, &there, &[]);
+    assert_eq!(changes(&gone), names.map(|name| format!("delete {name}")));
+    assert_eq!((gone.clear.len(), gone.len()), (1, 1));
+    let mended = "change accept-rules ip filter DOCKER-USER in host: 1 -> 0";
+    assert_eq!(changes(&plan_of(&with, &[None], &[])), [mended], "a rule that is not as vethpath writes it");
 }
 
 #[test]
