@@ -2,7 +2,10 @@
 
 use std::{env, path::PathBuf};
 
-use crate::harness::{Host, Process, SLACK, TIMEOUT, wait_until};
+use crate::{
+    firewall::{INTERNET, MASQUERADED, NO_INTERNET, OURS, reaches, rules, run_all},
+    harness::{Host, Process, SLACK, TIMEOUT, wait_until},
+};
 
 /// Two hosts whose bridge has no name or subnet of Docker's.
 const LAB: &str = "name = \"beside\"\n[bridge.labbr]\naddresses = [\"10.66.0.1/24\"]\n\
@@ -55,9 +58,10 @@ impl<'h> Docker<'h> {
         let mut daemon = self.host.spawn(command.to_vec());
         wait_until(TIMEOUT, || {
             assert!(!daemon.has_ended(), "dockerd has ended: {}", daemon.output());
-            // It listens once its networks are made.
-            let is_there = self.host.path("/run/docker.sock").exists()
-                && self.host.run("ip link show docker0").succeeded();
+            // It answers once its networks are made, with their rules.
+            let client =
+                format!("{}/usr/bin/docker --host unix:///run/docker.sock version", packages.display());
+            let is_there = self.host.path("/run/docker.sock").exists() && self.host.run(client).succeeded();
             if is_there { Ok(()) } else { Err("dockerd does not come up".to_owned()) }
         });
         self.daemon = Some(daemon);
@@ -152,6 +156,88 @@ fn a_lab_with_a_namespace_for_its_bridge_is_fast_beside_docker() {
         other => Err(format!("nothing is fast: {other:?}")),
     });
     let _ = host.vethpath("down").ok();
+    docker.remove();
+    host.finish();
+}
+
+/// A host behind `docker0`, as a container is.
+const CONTAINER: [&str; 7] = [
+    "ip netns add container",
+    "ip link add c0 type veth peer name eth0 netns container",
+    "ip link set c0 master docker0",
+    "ip link set c0 up",
+    "ip -n container addr add 172.17.0.2/16 dev eth0",
+    "ip -n container link set eth0 up",
+    "ip -n container route add default via 172.17.0.1",
+];
+
+/// All rules, in any order: Docker makes its chains in another order each time.
+fn sorted(rules: &str) -> Vec<String> {
+    let mut lines: Vec<_> = rules.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[track_caller]
+fn pings_container(host: &Host, does: bool) {
+    let ping = || host.run("ip netns exec a ping -n -q -c 1 -W 1 172.17.0.2");
+    if does {
+        wait_until(SLACK, || if ping().succeeded() { Ok(()) } else { Err(rules(host)) });
+    } else {
+        let _ = ping().fails(1);
+    }
+}
+
+/// Docker drops what is routed, and `up` accepts what the lab sends to other networks in the chain made for that.
+#[test]
+fn labs_with_nat_reach_other_networks_beside_docker() {
+    let host = Host::new();
+    run_all(&host, &INTERNET);
+    let mut docker = Docker::start(&host);
+    let before = rules(&host);
+    assert!(before.contains("-P FORWARD DROP"), "{before}");
+    let _ = host.vethpath(format!("up {}", host.topology("beside", MASQUERADED))).ok();
+    let other = MASQUERADED.replace("beside", "beside2").replace("labbr", "labbr2").replace(".66.", ".67.");
+    let other = other.replace("fd66", "fd67").replace("namespace.a", "namespace.b");
+    let _ = host.vethpath(format!("up {}", host.topology("beside2", &other))).ok();
+    ["a", "b"].into_iter().for_each(|namespace| reaches(&host, namespace, "192.0.2.2"));
+    let during = rules(&host);
+    assert!(OURS.iter().all(|rule| during.contains(rule)), "{during}");
+    let theirs =
+        |all: &str| all.lines().filter(|line| !line.contains("vethpath")).collect::<Vec<_>>().join("\n");
+    assert_eq!(theirs(&during), theirs(&before));
+
+    // A container is not reached because of these rules.
+    run_all(&host, &CONTAINER);
+    let _ = host.run("ping -n -q -c 1 -W 5 172.17.0.2").ok();
+    pings_container(&host, false);
+    let accepted = "DOCKER-USER -i labbr -o docker0 -j ACCEPT";
+    let _ = host.run(format!("iptables -I {accepted}")).ok();
+    pings_container(&host, true);
+    let _ = host.run(format!("iptables -D {accepted}")).ok();
+    pings_container(&host, false);
+
+    // dockerd starts anew, without its chains, and sets the policy since forwarding is off.
+    docker.stop();
+    run_all(&host, &["nft delete table ip filter", "sysctl -q -w net.ipv4.ip_forward=0"]);
+    docker.run();
+    wait_until(SLACK, || match rules(&host) {
+        now if sorted(&now) == sorted(&during) => Ok(()),
+        now => Err(format!("the rules do not come back:\n{now}\nbut there were:\n{during}")),
+    });
+    ["a", "b"].into_iter().for_each(|namespace| reaches(&host, namespace, "192.0.2.2"));
+    pings_container(&host, false);
+    let written = "rules written by the agent to ip filter DOCKER-USER in host: -i labbr -o up0 -j ACCEPT; ";
+    let _ = host.vethpath("events beside").ok().stdout_has(written);
+    let kinds = host.vethpath("events beside --json").ok().stdout;
+    assert!(kinds.contains("\"kind\":\"rules-put-back\""), "{kinds}");
+
+    let _ = host.vethpath("down beside").ok();
+    reaches(&host, "b", "192.0.2.2");
+    let _ = host.vethpath("down beside2").ok();
+    assert_eq!(sorted(&rules(&host)), sorted(&before));
+    let _ = host.run("ip netns del container").ok();
+    run_all(&host, &NO_INTERNET);
     docker.remove();
     host.finish();
 }

@@ -100,7 +100,7 @@ fn what_may_be_dropped_is_a_warning() {
 }
 
 /// A namespace that the machine's default routes lead to, over a cable. It has no route back to any lab.
-const INTERNET: [&str; 10] = [
+pub(crate) const INTERNET: [&str; 10] = [
     "ip netns add internet",
     "ip link add up0 type veth peer name up0 netns internet",
     "ip addr add 192.0.2.1/24 dev up0",
@@ -114,26 +114,27 @@ const INTERNET: [&str; 10] = [
 ];
 
 /// Removes it, and the lock of iptables-legacy.
-const NO_INTERNET: [&str; 3] = ["ip link del up0", "ip netns del internet", "rm -f /run/xtables.lock"];
+pub(crate) const NO_INTERNET: [&str; 3] =
+    ["ip link del up0", "ip netns del internet", "rm -f /run/xtables.lock"];
 
 /// A host whose packets are masqueraded. There is no other on its bridge.
-const MASQUERADED: &str = "name = \"beside\"\n[bridge.labbr]\naddresses = [\"10.66.0.1/24\", \"fd66::1/64\"]\nnat = true\n\
+pub(crate) const MASQUERADED: &str = "name = \"beside\"\n[bridge.labbr]\naddresses = [\"10.66.0.1/24\", \"fd66::1/64\"]\nnat = true\n\
      [namespace.a]\nroutes = [{ to = \"0.0.0.0/0\", via = \"10.66.0.1\" }, { to = \"::/0\", via = \"fd66::1\" }]\n\
      [namespace.a.interface.eth0]\nlink = \"labbr\"\naddresses = [\"10.66.0.2/24\", \"fd66::2/64\"]\n";
 
 /// What `iptables -S` shows of the rules for that lab.
-const OURS: [&str; 2] = [
+pub(crate) const OURS: [&str; 2] = [
     "-A DOCKER-USER -i labbr -o up0 -m comment --comment \"vethpath:beside\" -j ACCEPT",
     "-A DOCKER-USER -i up0 -o labbr -m conntrack --ctstate RELATED,ESTABLISHED -m comment --comment \
      \"vethpath:beside\" -j ACCEPT",
 ];
 
-fn run_all(host: &Host, commands: &[&str]) {
+pub(crate) fn run_all(host: &Host, commands: &[&str]) {
     commands.iter().for_each(|command| drop(host.run(*command).ok()));
 }
 
 /// All rules of iptables, as its tools print them. Both must be able to read every table.
-fn rules(host: &Host) -> String {
+pub(crate) fn rules(host: &Host) -> String {
     let read = |command: &str| {
         let output = host.run(command).ok();
         // `iptables-save` succeeds on a table that it cannot read, and says so in a comment.
@@ -146,7 +147,7 @@ fn rules(host: &Host) -> String {
 }
 
 #[track_caller]
-fn reaches(host: &Host, namespace: &str, to: &str) {
+pub(crate) fn reaches(host: &Host, namespace: &str, to: &str) {
     wait_until(SLACK, || {
         let ping = host.run(format!("ip netns exec {namespace} ping -n -q -c 1 -W 1 {to}"));
         if ping.succeeded() { Ok(()) } else { Err(format!("{ping}\n{}", rules(host))) }
@@ -236,6 +237,69 @@ fn routed_packets_are_accepted_in_dockers_chain() {
     finish_beside_docker(host);
 }
 
+/// Each lab has its own rules, which the agent keeps.
+#[test]
+fn two_labs_keep_their_own_rules_in_dockers_chain() {
+    let host = host_beside_docker();
+    let before = rules(&host);
+    let _ = host.vethpath(format!("up {}", host.topology("beside", MASQUERADED))).ok();
+    let other = MASQUERADED.replace("beside", "beside2").replace("labbr", "labbr2").replace(".66.", ".67.");
+    let other = other.replace("fd66", "fd67").replace("namespace.a", "namespace.b");
+    let _ = host.vethpath(format!("up {}", host.topology("beside2", &other))).ok();
+    let both = rules(&host);
+    ["a", "b"].into_iter().for_each(|namespace| reaches(&host, namespace, "192.0.2.2"));
+
+    // As if Docker had made its chain anew.
+    let _ = host.run("iptables-nft -F DOCKER-USER").ok();
+    for rule in ["-p sctp -j DROP", "-j RETURN"] {
+        let _ = host.run(format!("iptables-nft -A DOCKER-USER {rule}")).ok();
+    }
+    let sorted = |text: &str| {
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    wait_until(SLACK, || match rules(&host) {
+        now if sorted(&now) == sorted(&both) => Ok(()),
+        now => Err(format!("the rules do not come back:\n{now}")),
+    });
+    let written = "rules written by the agent to ip filter DOCKER-USER in host: -i labbr -o up0 -j ACCEPT; ";
+    wait_until(SLACK, || match host.vethpath("events beside").ok().stdout {
+        events if events.contains(written) => Ok(()),
+        events => Err(events),
+    });
+
+    // Another default route, which an event of nftables lets the agent look for at once.
+    let _ = host.run("ip link add up1 type bridge").ok();
+    let _ = host.run("ip link set up1 up").ok();
+    let _ = host.run("ip addr add 198.51.100.1/24 dev up1").ok();
+    let _ = host.run("ip route replace default via 198.51.100.2").ok();
+    let _ = host.run("iptables-nft -A DOCKER-USER -p sctp -j DROP").ok();
+    wait_until(SLACK, || {
+        let now = host.run("iptables-nft -S DOCKER-USER").ok().stdout;
+        let count = |text: &str| now.matches(text).count();
+        match (count("up0"), count("up1")) {
+            (0, 4) => Ok(()),
+            _ => Err(now),
+        }
+    });
+    let _ = host.run("ip route replace default via 192.0.2.2").ok();
+    let _ = host.run("iptables-nft -D DOCKER-USER -p sctp -j DROP").ok();
+    reaches(&host, "a", "192.0.2.2");
+    reaches(&host, "b", "192.0.2.2");
+
+    let _ = host.vethpath("down beside").ok();
+    let left = rules(&host);
+    assert!(!left.contains("\"vethpath:beside\"") && left.contains("\"vethpath:beside2\""), "{left}");
+    reaches(&host, "b", "192.0.2.2");
+    let _ = host.vethpath("down beside2").ok();
+    let rest = sorted(&rules(&host)).into_iter().filter(|line| !line.contains("sctp")).collect::<Vec<_>>();
+    let expected = sorted(&before).into_iter().filter(|line| !line.contains("sctp")).collect::<Vec<_>>();
+    assert_eq!(rest, expected);
+    let _ = host.run("ip link del up1").ok();
+    finish_beside_docker(host);
+}
+
 /// Neither a kill at any step of `up` or `down` nor Ctrl-C leaves a rule.
 #[test]
 fn nothing_is_left_in_dockers_chain_after_a_kill_or_an_interrupt() {
@@ -290,6 +354,40 @@ fn nothing_is_left_in_dockers_chain_after_a_kill_or_an_interrupt() {
     let _ = host.vethpath(format!("up {file}")).ok();
     fs::write(host.path("/run/vethpath/beside/journal"), "x\n").expect("root may write it");
     let _ = host.vethpath("down beside").ok();
+    assert_eq!(rules(&host), before);
+    finish_beside_docker(host);
+}
+
+/// Docker may start only after the lab, and the machine may get its default route later.
+#[test]
+fn the_agent_accepts_routed_packets_when_docker_starts_after_the_lab() {
+    let host = Host::new();
+    run_all(&host, &INTERNET[..8]);
+    let _ = host.vethpath(format!("up {}", host.topology("beside", MASQUERADED))).ok();
+    let chain =
+        ["-N DOCKER-USER", "-A DOCKER-USER -j RETURN", "-I FORWARD -j DOCKER-USER", "-P FORWARD DROP"];
+    for tool in ["iptables-nft", "ip6tables-nft"] {
+        chain.iter().for_each(|rule| drop(host.run(format!("{tool} {rule}")).ok()));
+    }
+    let before = rules(&host);
+    let plan = host.vethpath(format!("plan {}", host.topology("beside", MASQUERADED))).ok();
+    assert!(!plan.stdout.contains("accept-rule"), "there is no default route: {plan}");
+    run_all(&host, &INTERNET[8..]);
+    // An event of nftables, so that routes are read at once.
+    for tool in ["iptables-nft", "ip6tables-nft"] {
+        let _ = host.run(format!("{tool} -P FORWARD DROP")).ok();
+    }
+    reaches(&host, "a", "192.0.2.2");
+    reaches(&host, "a", "2001:db8::2");
+    let _ = host.vethpath("events").ok().stdout_has("written by the agent to ip6 filter DOCKER-USER in host");
+    let _ = host
+        .vethpath(format!("up {}", host.topology("beside", MASQUERADED)))
+        .ok()
+        .stderr_has("nothing to change");
+    // A killed agent does not keep `down` from removing what it wrote.
+    let pid = host.vethpath("stats --json").ok().json()["agent"]["pid"].to_string();
+    let _ = host.run(format!("kill -KILL {pid}")).ok();
+    let _ = host.vethpath("down").ok();
     assert_eq!(rules(&host), before);
     finish_beside_docker(host);
 }

@@ -13,8 +13,8 @@ const KEPT: [Capability; 3] = [
     // program queries; into those of inner ends whose ports want XDP, for their offloads. `BPF_PROG_GET_FD_BY_ID`, to
     // distinguish our program on a port from others. It includes what CAP_BPF would permit: writing maps.
     Capability::CAP_SYS_ADMIN,
-    // FDB entries, packet sockets and nftables rules; links of another namespace by its id
-    // (`IFLA_TARGET_NETNSID`); a receive buffer past `net.core.rmem_max`; `BPF_PROG_QUERY`.
+    // FDB entries, packet sockets and nftables rules, those in Docker's chain to write them again; links of another
+    // namespace by its id (`IFLA_TARGET_NETNSID`); a receive buffer past `net.core.rmem_max`; `BPF_PROG_QUERY`.
     Capability::CAP_NET_ADMIN,
     // `NETLINK_LISTEN_ALL_NSID`: events of links behind the ports.
     Capability::CAP_NET_BROADCAST,

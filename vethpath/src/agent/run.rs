@@ -532,7 +532,7 @@ impl Agent {
             }
             self.namespaces[number].poll(is_whole || turn == 0)?;
             self.follow_events()?;
-            self.namespaces[number].follow_drops(&self.topology);
+            self.namespaces[number].follow_drops(&self.topology, &self.directory);
             self.hold_lease()?;
         }
         self.event_log.record(reattach::filters(&self.directory, &self.topology, &mut self.namespaces));

@@ -37,6 +37,10 @@ fn describe(kind: &Kind) -> (String, String) {
             lab(),
             format!("program detached from {} by another process; reattached by the agent", ports.join(", ")),
         ),
+        Kind::RulesPutBack { chain, rules } => {
+            let rules = if rules.is_empty() { "none".to_owned() } else { rules.join("; ") };
+            (lab(), format!("rules written by the agent to {chain}: {rules}"))
+        }
         Kind::AgentStarted { pid, former } => {
             let before = match former {
                 Former::None => "",
@@ -117,6 +121,13 @@ mod tests {
             (
                 Kind::ProgramsPutBack { ports: vec!["vp0".into(), "vp1".into()] },
                 "lab  program detached from vp0, vp1 by another process; reattached by the agent",
+            ),
+            (
+                Kind::RulesPutBack {
+                    chain: "ip filter X in host".into(),
+                    rules: vec!["-i a".into(), "-o a".into()],
+                },
+                "lab  rules written by the agent to ip filter X in host: -i a; -o a",
             ),
             (
                 Kind::AgentStarted { pid: 7, former: Former::Died },

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log::warn;
+use log::{info, warn};
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use tokio::time::sleep_until;
 
 use fdb_refresh::Refresher;
@@ -24,11 +25,12 @@ use crate::{
     datapath::{self, Hook, Pins, Receivers},
     firewall::Firewall,
     kernel::{
-        Netns, Result, UnknownDefaults,
+        Netns, Result, UnknownDefaults, blocking, netfilter,
         watch::{Event, Watch},
     },
-    state::events::Kind,
-    topology::{Bridge, IfName, Place, Topology},
+    plan::Accepted,
+    state::{Directory, LabLock, events::Kind},
+    topology::{Bridge, IfName, Place, Topology, lab_mark},
 };
 
 /// After this time, what rules drop is worked out again where it depends on routes.
@@ -287,9 +289,9 @@ impl BridgeNetns {
         self.drops_are_due |= is_changed;
     }
 
-    /// Works out again what rules drop, if they have changed or routes may have. This reads all rules, so it is followed
-    /// by a rest. Called once a second.
-    pub fn follow_drops(&mut self, topology: &Topology) {
+    /// Works out again what rules drop, if they have changed or routes may have, and puts back rules that the lab needs in
+    /// Docker's chain. This reads all rules, so it is followed by a rest. Called once a second.
+    pub fn follow_drops(&mut self, topology: &Topology, directory: &Directory) {
         let began = Instant::now();
         let has_nat = topology.bridges.iter().any(|bridge| bridge.nat && bridge.place == self.place);
         self.drops_are_due |= has_nat && began >= self.drops_hold_until;
@@ -303,10 +305,17 @@ impl BridgeNetns {
             self.drops.clear();
             return;
         }
+        let place = self.place.clone();
         // Once: the main loop waits for it.
-        match Firewall::read(topology, &self.place, self.reader.socket.netns(), 1) {
-            Ok(firewall) => {
-                let drops = firewall.drops();
+        match Firewall::read(topology, &place, self.reader.socket.netns(), 1) {
+            Ok(mut firewall) => {
+                let mut drops = firewall.drops();
+                if has_nat {
+                    let accepted = firewall.accept();
+                    if self.put_rules_back(&accepted, topology, directory) {
+                        drops = firewall.drops();
+                    }
+                }
                 let certain = drops.iter().filter(|drop| drop.is_certain);
                 self.drops = certain.map(|drop| (drop.packets(), drop.to_string())).collect();
             }
@@ -316,6 +325,41 @@ impl BridgeNetns {
             }
         }
         self.drops_rest_until = began + began.elapsed() * DROPS_REST;
+    }
+
+    /// Writes rules in Docker's chain again that are missing, or name a device that no default route leads to any more.
+    /// Returns whether there were any, and all were written. If another command holds the lab's lock, they are written later,
+    /// unless that command does.
+    fn put_rules_back(&mut self, all: &[Accepted], topology: &Topology, directory: &Directory) -> bool {
+        let lasting = all.iter().map(|accepted| (accepted, accepted.lasting(topology)));
+        let due: Vec<_> = lasting.filter(|(accepted, rules)| !accepted.is_as(rules)).collect();
+        if due.is_empty() {
+            return false;
+        }
+        let Ok(_lock) = LabLock::acquire(directory) else {
+            self.drops_are_due = true;
+            return false;
+        };
+        let mark = lab_mark(&topology.lab);
+        let mut is_done = true;
+        for (accepted, rules) in due {
+            let written = blocking(self.reader.socket.netns(), NETLINK_NETFILTER)
+                .and_then(|socket| netfilter::accept(&socket, accepted.family.into(), &mark, &rules));
+            let chain = accepted.chain();
+            match written {
+                Ok(()) => {
+                    let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+                    info!("rules written again to {chain}: {}", rules.join("; "));
+                    self.events.push(Kind::RulesPutBack { chain, rules });
+                }
+                // It is tried again when rules change, or after a while.
+                Err(error) => {
+                    warn!("{error}");
+                    is_done = false;
+                }
+            }
+        }
+        is_done
     }
 
     /// The packets of the lab that rules certainly drop here, each with a sentence that says so.

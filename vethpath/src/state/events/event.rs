@@ -53,6 +53,14 @@ pub enum Kind {
         /// The ports.
         ports: Vec<String>,
     },
+    /// Rules of the lab in Docker's chain were missing, since Docker has made it anew, or named other devices than those of
+    /// the default routes. The agent has written them again.
+    RulesPutBack {
+        /// The chain: `ip filter DOCKER-USER in host`.
+        chain: String,
+        /// All rules of the lab in the chain, as arguments of `iptables`.
+        rules: Vec<String>,
+    },
     /// An agent has started.
     AgentStarted {
         /// Its process id.
