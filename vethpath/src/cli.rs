@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     bench::{Peer, Shape, Wait, Workload},
     datapath::Hook,
+    topology::Overrides,
 };
 
 /// Network labs on one Linux host whose switches are as fast as a cable.
@@ -33,6 +34,20 @@ pub struct JsonArg {
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options that stand for keys of the file.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct OverrideArgs {
+    /// Put bridges without a namespace into one of the lab's, as `fabric = true` in the file does.
+    #[arg(long)]
+    pub fabric: bool,
+}
+
+impl From<OverrideArgs> for Overrides {
+    fn from(OverrideArgs { fabric }: OverrideArgs) -> Self {
+        Self { fabric }
+    }
 }
 
 /// `--hook` of `up`.
@@ -67,6 +82,8 @@ pub enum Command {
         #[arg(long)]
         allow_drops: bool,
         #[command(flatten)]
+        overrides: OverrideArgs,
+        #[command(flatten)]
         json: JsonArg,
     },
     /// Take a lab down. Removes only what the lab created.
@@ -87,6 +104,8 @@ pub enum Command {
         /// Print every change without a limit, as JSON always does.
         #[arg(long)]
         all: bool,
+        #[command(flatten)]
+        overrides: OverrideArgs,
         #[command(flatten)]
         json: JsonArg,
     },
@@ -174,9 +193,11 @@ pub struct ValidateArgs {
     /// Print the lab with every group, mesh and chain expanded.
     #[arg(long, conflicts_with = "json")]
     pub expand: bool,
-    /// Check also whether rules of this machine drop packets of the lab. Needs root.
+    /// Check also this machine's rules and routes. Needs root.
     #[arg(long)]
     pub host: bool,
+    #[command(flatten)]
+    pub overrides: OverrideArgs,
     #[command(flatten)]
     pub json: JsonArg,
 }

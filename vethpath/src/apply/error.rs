@@ -69,6 +69,9 @@ pub enum Error {
     /// The kernel has no reliable XDP.
     #[error("the file asks for XDP, and this kernel does not tell which devices take XDP frames: {0}")]
     NoXdp(#[source] kernel::NetlinkError),
+    /// The kernel has no IPv6.
+    #[error("the uplink of the fabric needs IPv6, which this kernel lacks or has switched off")]
+    NoIpv6,
     /// A port was enslaved again, and is off its bridge again.
     #[error(
         "another program takes port {port} off bridge {bridge} in {place}: it was put back once while `up` ran, and \
@@ -147,6 +150,7 @@ impl Error {
             | Self::Adopt { .. }
             | Self::Table { .. }
             | Self::Setting(_)
+            | Self::NoIpv6
             | Self::Elsewhere { .. }
             | Self::Transient(_)
             | Self::Foreign { .. }
@@ -179,6 +183,11 @@ impl Error {
                      or write `name = \"{owner}\"` at the top of the file"
                 ))
             }
+            Self::Collisions(all) if all.iter().any(|one| matches!(one, Collision::Subnet { .. })) => Some(
+                "give the bridge another subnet, or write `host = false` under it: the machine then has no route to it; \
+                 vethpath replaces no route"
+                    .to_owned(),
+            ),
             Self::Collisions(all) => {
                 let remedy = if all.iter().any(Collision::is_in_the_file) {
                     "rename it in the file, or remove what is there"
@@ -232,6 +241,9 @@ impl Error {
             Self::NoXdp(_) => Some(
                 "use Linux 6.3 or later, or write datapath = \"tc\", which is the faster one for sockets"
                     .to_owned(),
+            ),
+            Self::NoIpv6 => Some(
+                "boot without `ipv6.disable=1`; or leave `fabric` out, or write `host = false` under each bridge".to_owned(),
             ),
             Self::TakenOff { .. } => Some(
                 "have network managers leave interfaces named vp* alone: systemd-networkd by a .network file with \

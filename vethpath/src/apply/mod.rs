@@ -23,5 +23,5 @@ pub use error::Error;
 pub use foreign::ForeignDevice;
 pub use namespaces::{NetnsCache, existing, has_namespace};
 pub use observe::observe;
-pub use subnets::{Overlap, overlaps};
+pub use subnets::{Overlap, check_routes, overlaps};
 pub use up::{Options, Preview, preview, up};

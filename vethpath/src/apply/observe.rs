@@ -1,6 +1,11 @@
 //! Reads the present state of a lab.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
 
 use super::{
     Error, NetnsCache,
@@ -10,9 +15,11 @@ use super::{
 use crate::{
     datapath::{self, Hook, Pins},
     kernel::{LinkFacts, Result, RouteFacts, Rtnl, netns, sysctl, xdp},
-    plan::{Found, Master, Observed, ObservedLink, Offloads, compares_dad, is_ours, owner, settings},
+    plan::{Found, Master, Observed, ObservedLink, Offloads, Routed, compares_dad, is_ours, owner, settings},
     state::{Directory, Saved},
-    topology::{Datapath, IfName, LabName, Mac, Masquerade, NsName, Pair, Place, Route, SysctlKey, Topology},
+    topology::{
+        Datapath, IfName, LabName, Mac, Masquerade, NsName, Pair, Place, Route, SysctlKey, Topology, overlap,
+    },
 };
 
 /// The MACs with which a lab's links are, or were, created, by place and name.
@@ -77,7 +84,7 @@ pub async fn observe(
     read_namespace(&Place::Host, links, &mut observed, ours, places).await?;
     read_sysctls(&Place::Host, &all, &mut observed, places)?;
     if has_subnets_on_the_host(topology) {
-        read_routes(&Place::Host, &mut observed, places).await?;
+        read_routes(&Place::Host, topology, &mut observed, places).await?;
     }
     let mut names: Vec<&NsName> = Vec::new();
     for namespace in all.iter().flat_map(|lab| &lab.namespaces) {
@@ -96,7 +103,7 @@ pub async fn observe(
         let Some((found, links)) = found else { continue };
         if found == Found::Ours {
             read_namespace(&place, links, &mut observed, ours, places).await?;
-            read_routes(&place, &mut observed, places).await?;
+            read_routes(&place, topology, &mut observed, places).await?;
             read_sysctls(&place, &all, &mut observed, places)?;
         }
         observed.namespaces.insert(name.clone(), found);
@@ -224,8 +231,14 @@ async fn find(
     Ok(Some((found, links)))
 }
 
-/// Reads the routes of a place whose links were read. On the host, only connected routes.
-async fn read_routes(place: &Place, observed: &mut Observed, places: &mut NetnsCache) -> Result<()> {
+/// Reads the routes of a place whose links were read. On the host, only connected routes, and what is of use to the
+/// fabric.
+async fn read_routes(
+    place: &Place,
+    topology: &Topology,
+    observed: &mut Observed,
+    places: &mut NetnsCache,
+) -> Result<()> {
     let routes = places.get(place)?.socket().routes()?;
     let links = observed.links.range((place.clone(), String::new())..).take_while(|((at, _), _)| at == place);
     let names: HashMap<u32, String> = links.map(|((_, name), link)| (link.ifindex, name.clone())).collect();
@@ -233,6 +246,16 @@ async fn read_routes(place: &Place, observed: &mut Observed, places: &mut NetnsC
     let of_subnets = routes.iter().filter(|route| route.is_of_subnet());
     let of_subnets = of_subnets.filter_map(|route| Some((place.clone(), device(route)?, route.to)));
     observed.subnets.extend(of_subnets);
+    let by_uplinks = routes.iter().filter_map(|route| match route.via {
+        Some(IpAddr::V6(via)) if via.is_unicast_link_local() && route.is_in_place => {
+            Some((place.clone(), device(route)?, route.to, via))
+        }
+        _ => None,
+    });
+    observed.uplink_routes.extend(by_uplinks);
+    if *place == Place::Host {
+        observed.routed = routed(topology, &routes, &observed.links);
+    }
     let Place::Namespace(name) = place else { return Ok(()) };
     let (mut by_gateways, mut others) = (Vec::new(), Vec::new());
     for route in routes {
@@ -248,6 +271,43 @@ async fn read_routes(place: &Place, observed: &mut Observed, places: &mut NetnsC
     observed.routes.insert(name.clone(), by_gateways);
     observed.other_routes.insert(name.clone(), others);
     Ok(())
+}
+
+/// The machine's routes and addresses in subnets of the fabric, but for those of the lab's devices.
+pub(super) fn routed(
+    topology: &Topology,
+    routes: &[RouteFacts],
+    links: &BTreeMap<(Place, String), ObservedLink>,
+) -> Vec<Routed> {
+    let subnets: Vec<&IpNet> = topology.machine_routes().map(|route| &route.to).collect();
+    if subnets.is_empty() {
+        return Vec::new();
+    }
+    // Some tools add a default route for each half of all addresses.
+    let is_concerned = |to: &IpNet| to.prefix_len() > 1 && subnets.iter().any(|subnet| overlap(subnet, to));
+    let on_machine = || links.iter().filter(|((place, _), _)| *place == Place::Host);
+    let devices: HashMap<u32, (&str, &ObservedLink)> =
+        on_machine().map(|((_, name), link)| (link.ifindex, (name.as_str(), link))).collect();
+    let of_route = |route: &RouteFacts| {
+        let device = route.ifindex.and_then(|index| devices.get(&index));
+        if device.is_some_and(|(_, link)| link.ours) {
+            return None;
+        }
+        let hop = device.map(|(name, _)| format!("dev {name}"));
+        let hop = route.fate.clone().or(hop).unwrap_or_else(|| "elsewhere".to_owned());
+        Some(Routed { to: route.to, hop, owner: device.and_then(|(_, link)| link.owner.clone()) })
+    };
+    let by_routes = routes.iter().filter(|route| is_concerned(&route.to)).filter_map(of_route);
+    let others = on_machine().filter(|(_, link)| !link.ours);
+    let by_addresses = others.flat_map(|((_, name), link)| {
+        let addresses = link.addresses.iter().filter(|address| is_concerned(address));
+        addresses.map(move |address| Routed {
+            to: *address,
+            hop: format!("an address of {name}"),
+            owner: link.owner.clone(),
+        })
+    });
+    by_routes.chain(by_addresses).collect()
 }
 
 /// Whether an interface or bridge of the lab on the host has an address.

@@ -1,13 +1,17 @@
-//! Subnets of a lab that the machine has on other devices.
+//! Subnets of a lab that the machine has on other devices, or routes elsewhere.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use ipnet::IpNet;
 
+use super::{Error, NetnsCache, observe::routed};
 use crate::{
-    kernel::{LinkFacts, Netns, Result, RouteSocket},
-    plan::is_ours,
-    topology::{IfName, Place, Topology},
+    kernel::{LinkFacts, Netns, Result, RouteSocket, sysctl},
+    plan::{ObservedLink, collisions, is_ours, owner},
+    topology::{IfName, Place, SysctlKey, Topology, UplinkRoute},
 };
 
 /// A subnet of the lab, and an address of the machine on another device that overlaps with it.
@@ -52,10 +56,50 @@ pub fn overlaps(topology: &Topology) -> Result<Vec<Overlap>> {
     Ok(find(&ours, &others))
 }
 
-/// The devices that the lab has on the machine, and their subnets.
+/// Fails if the machine routes a subnet of the lab's fabric already. Changes nothing.
+///
+/// # Errors
+/// It does, or the kernel refuses to list links, addresses or routes.
+pub fn check_routes(topology: &Topology) -> std::result::Result<(), Error> {
+    let new: Vec<&UplinkRoute> = topology.machine_routes().collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let socket = RouteSocket::open(&Netns::current()?)?;
+    let mut addresses: BTreeMap<u32, Vec<IpNet>> = BTreeMap::new();
+    for (ifindex, address) in socket.addresses()? {
+        addresses.entry(ifindex).or_default().push(address);
+    }
+    let observed = |link: LinkFacts| {
+        let alias = link.alias.as_deref();
+        let seen = ObservedLink {
+            ours: is_ours(alias, &topology.lab),
+            owner: owner(alias),
+            ifindex: link.ifindex,
+            addresses: addresses.remove(&link.ifindex).unwrap_or_default(),
+            ..ObservedLink::default()
+        };
+        ((Place::Host, link.name), seen)
+    };
+    let links = socket.links()?.into_iter().map(observed).collect();
+    let found = collisions(topology, &new, &routed(topology, &socket.routes()?, &links));
+    if found.is_empty() { Ok(()) } else { Err(Error::Collisions(found)) }
+}
+
+/// Fails on a kernel without IPv6, which the uplink of the fabric needs.
+pub(super) fn check_ipv6(places: &NetnsCache) -> std::result::Result<(), Error> {
+    let setting = SysctlKey::of_interface("ipv6", "default", "disable_ipv6");
+    match sysctl::read_all(&places.netns(&Place::Host)?, &[setting])?.pop().flatten() {
+        Some(_) => Ok(()),
+        None => Err(Error::NoIpv6),
+    }
+}
+
+/// The devices that the lab has on the machine, and their subnets. The uplink of the fabric has none.
 fn on_the_machine(topology: &Topology) -> impl Iterator<Item = (&IfName, IpNet)> {
     let bridges = topology.bridges.iter().map(|bridge| (&bridge.place, &bridge.name, &bridge.addresses));
-    let ends = topology.cables.iter().flat_map(|cable| [&cable.a, &cable.b]);
+    let cables = topology.cables.iter().filter(|cable| !topology.is_uplink(cable));
+    let ends = cables.flat_map(|cable| [&cable.a, &cable.b]);
     let ends = ends.map(|end| (&end.place, &end.interface.name, &end.interface.addresses));
     bridges
         .chain(ends)

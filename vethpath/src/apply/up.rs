@@ -8,7 +8,7 @@ use super::{
     down::{self, Target},
     execute::Executor,
     foreign::Doomed,
-    namespaces, nat, observe,
+    namespaces, nat, observe, subnets,
 };
 use crate::{
     agent::status,
@@ -180,6 +180,9 @@ async fn load(
     datapath::check_version(&Pins::of(&topology.lab))?;
     let observed = observe(&topology, &former, hook, places).await?;
     let plan = plan(&topology, &former, &observed).map_err(Error::Collisions)?;
+    if topology.uplink().is_some() {
+        subnets::check_ipv6(places)?;
+    }
     namespaces::check_adopted(&plan, &topology, &Saved::read(&Directory::of(&topology.lab))?)?;
     nat::check(&plan, &topology)?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);

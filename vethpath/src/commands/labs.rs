@@ -12,25 +12,25 @@ use crate::{
     apply,
     kernel::home::{Home, Intent, Obstacle},
     state::{self, Directory, History, Record},
-    topology::{LONGEST_FILE, LabName, Source, Topology, check},
+    topology::{LONGEST_FILE, LabName, Overrides, Source, Topology, check_with},
 };
 
 /// Reads and checks a topology file.
 pub fn topology(file: &Path) -> Result<Topology, Failure> {
-    checked(file, false)
+    checked(file, Overrides::default(), false)
 }
 
 /// Reads and checks a topology file, and prints warnings to stderr.
-pub fn topology_with_warnings(file: &Path) -> Result<Topology, Failure> {
-    checked(file, true)
+pub fn topology_with_warnings(file: &Path, overrides: Overrides) -> Result<Topology, Failure> {
+    checked(file, overrides, true)
 }
 
-fn checked(file: &Path, warn: bool) -> Result<Topology, Failure> {
+fn checked(file: &Path, overrides: Overrides, warn: bool) -> Result<Topology, Failure> {
     let path = file.display().to_string();
     let text = read_text(file)?;
     let source = Source { path: &path, text: &text };
     let color = io::stderr().is_terminal();
-    let checked = check(source, stem(file).as_deref())
+    let checked = check_with(source, stem(file).as_deref(), overrides)
         .map_err(|faults| Failure::rendered(faults.render(source, color)))?;
     if warn && !checked.warnings.faults.is_empty() {
         // A closed stderr does not affect the lab.

@@ -40,12 +40,17 @@ pub fn run(cli: Cli) -> ExitCode {
         let _ = umask(Mode::from_bits_truncate(0o022));
     }
     let done = match cli.command {
-        Command::Up { file, hook, allow_drops, json } => up::run(&file, hook, allow_drops, json.json, out),
+        Command::Up { file, hook, allow_drops, overrides, json } => {
+            let request = up::Request { hook, allow_drops, overrides: overrides.into() };
+            up::run(&file, request, json.json, out)
+        }
         Command::Down { lab, all, force } => {
             let foreign = if force { Foreign::CutOff } else { Foreign::Kept };
             down::run(lab.lab.as_deref(), all, foreign)
         }
-        Command::Plan { file, all, json } => plan::run(&file, all, json.json, out),
+        Command::Plan { file, all, overrides, json } => {
+            plan::run(&file, overrides.into(), all, json.json, out)
+        }
         Command::Validate(arguments) => validate::run(&arguments, out),
         Command::Schema => validate::schema(out),
         Command::List { json } => list::run(json.json, out),

@@ -17,14 +17,21 @@ use crate::{
     kernel::home::Intent,
     output::{self, grouped, printable},
     plan::Changes,
+    topology::Overrides,
 };
 
 /// The number of changes of one kind that are printed, unless all are requested.
 const SHOWN: usize = 1000;
 
 /// Prints what `up` would do.
-pub fn run(file: &Path, all: bool, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let topology = labs::topology_with_warnings(file)?;
+pub fn run(
+    file: &Path,
+    overrides: Overrides,
+    all: bool,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<Exit, Failure> {
+    let topology = labs::topology_with_warnings(file, overrides)?;
     up::privileged()?;
     labs::enter(&topology.lab, Intent::Change)?;
     // A closed stderr does not affect the plan.

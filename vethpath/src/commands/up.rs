@@ -25,7 +25,7 @@ use crate::{
     output::{self, count, printable},
     plan::{ACCEPT_RULE, Action, Change, Changes},
     state,
-    topology::{Datapath, Topology},
+    topology::{Datapath, Overrides, Topology},
 };
 
 /// The number of pairs that are listed if they are not armed.
@@ -44,15 +44,20 @@ pub(super) struct Report<'a> {
     pub(super) changes: &'a Changes,
 }
 
+/// The options of `up`.
+pub struct Request {
+    /// How programs are attached.
+    pub hook: Option<HookArg>,
+    /// Whether a lab whose packets are dropped is brought up.
+    pub allow_drops: bool,
+    /// What replaces keys of the file.
+    pub overrides: Overrides,
+}
+
 /// Brings a lab up and reports its state.
-pub fn run(
-    file: &Path,
-    hook: Option<HookArg>,
-    allow_drops: bool,
-    json: bool,
-    out: &mut dyn Write,
-) -> Result<Exit, Failure> {
-    let topology = labs::topology_with_warnings(file)?;
+pub fn run(file: &Path, request: Request, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let Request { hook, allow_drops, overrides } = request;
+    let topology = labs::topology_with_warnings(file, overrides)?;
     privileged()?;
     let is_moved = labs::enter(&topology.lab, Intent::Change)?;
     // A closed stderr does not affect the lab.

@@ -13,9 +13,10 @@ use super::{
     labs, subnets, up,
 };
 use crate::{
+    apply,
     cli::ValidateArgs,
     output::{self, count},
-    topology::{self, Fault, Faults, Level, Source, check, expand, key_path},
+    topology::{self, Fault, Faults, Level, Overrides, Source, check_with, expand, key_path},
 };
 
 /// A fault as JSON.
@@ -34,9 +35,9 @@ struct Message<'a> {
 pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let file = &arguments.file;
     if arguments.json.json {
-        return json(file, out);
+        return json(file, arguments.overrides.into(), out);
     }
-    let topology = labs::topology_with_warnings(file)?;
+    let topology = labs::topology_with_warnings(file, arguments.overrides.into())?;
     if arguments.expand {
         let mut out = BufWriter::new(out);
         write!(out, "{}", expand(&topology)).and_then(|()| out.flush()).map_err(Failure::output)?;
@@ -44,6 +45,7 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
     if arguments.host {
         up::privileged()?;
         let _ = subnets::warn(&topology, &mut io::stderr().lock());
+        apply::check_routes(&topology)?;
         firewall::check(&topology, Certain::Refused, &mut io::stderr().lock())?;
     }
     // A closed stderr is ignored: the exit code reports the result.
@@ -62,11 +64,11 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
 }
 
 /// Prints all faults and warnings of a file as a list, which may be empty.
-fn json(file: &Path, out: &mut dyn Write) -> Result<Exit, Failure> {
+fn json(file: &Path, overrides: Overrides, out: &mut dyn Write) -> Result<Exit, Failure> {
     let path = file.display().to_string();
     let text = labs::read_text(file)?;
     let source = Source { path: &path, text: &text };
-    let (faults, exit): (Faults, Exit) = match check(source, labs::stem(file).as_deref()) {
+    let (faults, exit): (Faults, Exit) = match check_with(source, labs::stem(file).as_deref(), overrides) {
         Ok(checked) => (checked.warnings, Exit::Done),
         Err(faults) => (faults, Exit::Request),
     };

@@ -11,9 +11,10 @@ use netlink_packet_core::{NLM_F_CREATE, NlasIterator, Parseable as _};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressFlags, AddressMessage},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-        RouteType,
+        RouteType, RouteVia,
     },
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -24,7 +25,7 @@ use super::{
     netlink::{self, NetlinkError},
     route_socket::{APPEND, Request},
 };
-use crate::topology::{Family, Route};
+use crate::topology::{Family, Route, UplinkRoute};
 
 /// Message types of linux/rtnetlink.h.
 const RTM_GETADDR: u16 = 22;
@@ -140,7 +141,7 @@ const IPV6_SUBNET_METRIC: u32 = 256;
 pub struct RouteFacts {
     /// Destination prefix.
     pub to: IpNet,
-    /// The gateway, if it has exactly one of its own address family.
+    /// The gateway, if it has exactly one. That of an IPv4 route may be an IPv6 address (`RTA_VIA`, Linux 5.2).
     pub via: Option<IpAddr>,
     /// The interface, if it has exactly one.
     pub ifindex: Option<u32>,
@@ -292,6 +293,52 @@ impl Rtnl {
     }
 }
 
+impl Rtnl {
+    /// Removes a route by an uplink. A missing route is not an error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn delete_uplink_route(&self, ifindex: u32, route: &UplinkRoute) -> Result<()> {
+        let message = uplink_message(ifindex, route)?;
+        match self.handle()?.route().del(message).execute().await.doing("remove route", uplink_name(route)) {
+            Err(error) if error.is_missing() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Name of a route by an uplink in errors.
+pub(super) fn uplink_name(route: &UplinkRoute) -> String {
+    format!("to {} via {} dev {}", route.to, route.via, route.device)
+}
+
+/// The message that adds or removes a route by an uplink. The gateway of an IPv4 route is an IPv6 address: `RTA_VIA`.
+/// Minimum kernel: Linux 5.2 (`fib_gw_from_via` in net/ipv4/fib_frontend.c).
+pub(super) fn uplink_message(ifindex: u32, route: &UplinkRoute) -> Result<RouteMessage> {
+    let built = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(route.to.addr(), route.to.prefix_len())
+        .map_err(|error| {
+            Error::new("build route", uplink_name(route), io::Error::other(error.to_string()))
+        })?;
+    let mut message = built.output_interface(ifindex).build();
+    message.attributes.push(match route.to {
+        IpNet::V4(_) => RouteAttribute::Via(RouteVia::Inet6(route.via)),
+        IpNet::V6(_) => RouteAttribute::Gateway(RouteAddress::Inet6(route.via)),
+    });
+    Ok(message)
+}
+
+/// The message that adds the next hop of such a route as a permanent neighbour.
+pub(super) fn next_hop_message(ifindex: u32, route: &UplinkRoute) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.ifindex = ifindex;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::Inet6(route.via)));
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(route.mac.bytes().to_vec()));
+    message
+}
+
 /// Name of a route in errors.
 pub(super) fn route_name(route: &Route) -> String {
     format!("to {} via {}", route.to, route.via)
@@ -340,7 +387,7 @@ fn parse_route(message: &RouteMessage) -> Option<RouteFacts> {
         _ => None,
     };
     let (mut via, mut to, mut ifindex, mut metric) = (None, None, None, 0);
-    // A multipath route, or a gateway of the other address family.
+    // A multipath route, or a gateway that is no IP address.
     let mut is_otherwise = false;
     let mut expires = false;
     for attribute in &message.attributes {
@@ -350,6 +397,7 @@ fn parse_route(message: &RouteMessage) -> Option<RouteFacts> {
             RouteAttribute::Oif(index) => ifindex = Some(*index),
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::CacheInfo(info) => expires = info.expires != 0,
+            RouteAttribute::Via(RouteVia::Inet6(ip)) => via = Some(IpAddr::from(*ip)),
             RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) => is_otherwise = true,
             _ => {}
         }

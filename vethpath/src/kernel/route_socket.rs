@@ -23,7 +23,7 @@ use super::{
     links::{self, skip_counters},
     netlink::{self, Reply, sockets},
 };
-use crate::topology::{IfName, Mac, Route};
+use crate::topology::{IfName, Mac, Place, Route, UplinkRoute};
 
 /// Flags of a request that fails if the object exists.
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
@@ -49,6 +49,7 @@ const RTM_GETNEIGH: u16 = 30;
 const EXCHANGE: &str = "speak with namespace";
 const LIST: &str = "list links of";
 const NO_LINK_LOCAL: &str = "quieten port";
+const NEW_ROUTE: &str = "add new route";
 
 /// One end of a veth pair to create.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +116,9 @@ pub enum LinkChange<'a> {
     },
     /// Add a route, in place of an existing one to the same destination.
     Route(&'a Route),
+    /// Add a route by an uplink, and its next hop as a permanent neighbour. On the machine, where routes belong to
+    /// others, an existing one to the same destination is an error. In the fabric it is replaced.
+    UplinkRoute(&'a UplinkRoute),
 }
 
 /// A blocking route netlink socket in one namespace. A call returns after its replies have been received.
@@ -360,6 +364,7 @@ impl RouteSocket {
             .iter()
             .filter_map(|change| match change {
                 LinkChange::Address { link, .. } | LinkChange::Subnet { link, .. } => Some(*link),
+                LinkChange::UplinkRoute(route) => Some(route.device.as_str()),
                 _ => None,
             })
             .collect();
@@ -371,7 +376,8 @@ impl RouteSocket {
         }
         // A kernel without IPv6 assigns no link-local addresses.
         let fine = |error: &Error| {
-            error.is_present() || (error.operation() == NO_LINK_LOCAL && error.is_unsupported())
+            error.is_present() && error.operation() != NEW_ROUTE
+                || error.operation() == NO_LINK_LOCAL && error.is_unsupported()
         };
         self.change(requests)?.into_iter().try_for_each(|done| match done {
             Err(error) if !fine(&error) => Err(error),
@@ -427,6 +433,16 @@ impl RouteSocket {
             }
             LinkChange::Route(route) => {
                 add(Message::NewRoute(ip::route_message(route)?), PUT, "add route", ip::route_name(route));
+            }
+            LinkChange::UplinkRoute(route) => {
+                let link = route.device.as_str();
+                let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
+                let next_hop = Message::NewNeighbour(ip::next_hop_message(index, route));
+                add(next_hop, PUT, "add neighbour", format!("{} dev {link}", route.via));
+                let (flags, operation) =
+                    if route.place == Place::Host { (NEW, NEW_ROUTE) } else { (PUT, "add route") };
+                let message = Message::NewRoute(ip::uplink_message(index, route)?);
+                add(message, flags, operation, ip::uplink_name(route));
             }
         }
         Ok(())

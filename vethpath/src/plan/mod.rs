@@ -13,10 +13,12 @@ mod programs;
 mod step;
 mod steps;
 mod sysctls;
+mod uplink;
 
 pub use change::{Action, Change};
-pub use observed::{Accepted, Found, Master, NextHop, Observed, ObservedLink, is_ours, owner};
+pub use observed::{Accepted, Found, Master, NextHop, Observed, ObservedLink, Routed, is_ours, owner};
 pub use offloads::{Offloads, offloads_in};
 pub use step::{ACCEPT_RULE, Changes, Plan, ProgramStep, Step};
 pub use steps::{Collision, plan};
 pub use sysctls::{compares_dad, default_dad, settings};
+pub use uplink::collisions;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
 use ipnet::IpNet;
@@ -126,6 +126,17 @@ impl Accepted {
     }
 }
 
+/// A route of the machine, or one of its addresses, that is not the lab's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routed {
+    /// The destination, or the address with its prefix length.
+    pub to: IpNet,
+    /// The next hop, such as `dev eth0` or `blackhole`.
+    pub hop: String,
+    /// The lab that the device belongs to, if any.
+    pub owner: Option<LabName>,
+}
+
 /// The state that was found for all names that the lab uses or used.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -143,6 +154,10 @@ pub struct Observed {
     pub routes: BTreeMap<NsName, Vec<Route>>,
     /// Other routes that a route via a gateway would replace: destination and next hop.
     pub other_routes: BTreeMap<NsName, Vec<(IpNet, String)>>,
+    /// Routes by uplinks, on the machine and in the fabric: place, device, destination and gateway.
+    pub uplink_routes: BTreeSet<(Place, String, IpNet, Ipv6Addr)>,
+    /// What the machine has of the subnets of the fabric. Default routes are left out.
+    pub routed: Vec<Routed>,
     /// Connected routes: place, device and subnet.
     pub subnets: BTreeSet<(Place, String, IpNet)>,
     /// Present values of the settings in the file, without those that cannot be read.
@@ -171,9 +186,7 @@ impl Observed {
     /// The next hop of a route's destination in a namespace, if it differs from the route's gateway.
     #[must_use]
     pub fn route_elsewhere(&self, namespace: &NsName, route: &Route) -> Option<NextHop> {
-        let same = |other: &&Route| {
-            other.to == route.to && other.via != route.via && other.via.is_ipv4() == route.via.is_ipv4()
-        };
+        let same = |other: &&Route| other.to == route.to && other.via != route.via;
         let gateway = self.routes.get(namespace).and_then(|routes| routes.iter().find(same));
         let others = self.other_routes.get(namespace).map_or(&[][..], Vec::as_slice);
         let other = || others.iter().find(|(to, _)| *to == route.to);

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::{Accepted, Change, NextHop, Offloads};
 use crate::topology::{
     AcceptRule, Bridge, BridgeOption, Cable, IfName, Mac, Masquerade, Namespace, NsName, Pair, Place, Route,
-    Sysctl, Trunk,
+    Sysctl, Trunk, UplinkRoute,
 };
 
 /// One operation of a plan.
@@ -189,6 +189,10 @@ pub enum Step {
         /// The route.
         route: Route,
     },
+    /// Remove a route by the uplink.
+    DeleteUplinkRoute(UplinkRoute),
+    /// Add a route by the uplink.
+    UplinkRoute(UplinkRoute),
 }
 
 impl Step {
@@ -278,6 +282,8 @@ impl Step {
             Self::Route { namespace, from: None, route } => {
                 Change::create("route", described(route, namespace))
             }
+            Self::DeleteUplinkRoute(route) => Change::delete("route", by_uplink(route)),
+            Self::UplinkRoute(route) => Change::create("route", by_uplink(route)),
             Self::Routes { namespace, routes } => match &routes[..] {
                 [route] => Change::create("route", described(route, namespace)),
                 routes => Change::create("routes", format_args!("{} in {namespace}", routes.len())),
@@ -354,6 +360,11 @@ fn accept_changes(accepted: &Accepted) -> Vec<Change> {
 
 fn described(route: &Route, namespace: &NsName) -> String {
     format!("{} via {} in {namespace}", route.to, route.via)
+}
+
+fn by_uplink(route: &UplinkRoute) -> String {
+    let UplinkRoute { place, device, to, via, .. } = route;
+    format!("{to} via {via} dev {device} in {place}")
 }
 
 fn offloads(found: &Offloads) -> Change {

@@ -3,9 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Bridge, Cable, CableEnd, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place, Scope, Topology,
+    Bridge, Cable, CableEnd, Fabric, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place, Scope,
+    Topology,
     declared::{BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
-    derived_mac,
+    derived_mac, fabric,
     fault::Sink,
     links::{self, Far, Links},
     lint, port_mac, port_name,
@@ -45,9 +46,15 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         cables: links.cables.iter().map(|(n, far)| maker.cable(*n, far)).collect(),
         trunks: joints.iter().map(|joint| links::trunk(&lab, joint, &bridges)).collect(),
         bridges,
+        fabric: declared
+            .fabric
+            .as_ref()
+            .map(|fabric| Fabric { namespace: fabric.namespace.clone(), uplink: fabric.uplink.clone() }),
+        uplink_routes: Vec::new(),
         lab: lab.clone(),
         next_trunk: 0,
     };
+    topology.uplink_routes = fabric::routes(&topology);
     topology.assign_numbers(&[]);
     unique::check_built(&topology, declared, &links, &joints, sink);
     if is_resolved {
@@ -123,6 +130,7 @@ impl Maker<'_> {
             mac: decl.mac.as_ref().map_or_else(derived, |mac| mac.value),
             mtu: decl.mtu.as_ref().map(|mtu| mtu.value),
             nat: decl.nat,
+            host: decl.is_reached(),
             stp: decl.stp,
             ageing_time: decl.ageing_time,
             vlan_filtering: decl.vlan_filtering,

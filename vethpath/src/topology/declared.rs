@@ -21,16 +21,26 @@ use super::{
 pub(super) struct BridgeDecl {
     pub(super) name: At<IfName>,
     pub(super) place: At<Place>,
+    /// Whether its `namespace` is written.
+    pub(super) is_placed: bool,
     pub(super) addresses: List<IpNet>,
     pub(super) mac: Option<At<Mac>>,
     pub(super) mtu: Option<At<u32>>,
     pub(super) nat: bool,
+    pub(super) host: Option<At<bool>>,
     pub(super) stp: bool,
     pub(super) ageing_time: Option<u32>,
     pub(super) vlan_filtering: bool,
     pub(super) datapath: Datapath,
     pub(super) accept_ra: Option<At<bool>>,
     pub(super) trunks: Vec<At<String>>,
+}
+
+impl BridgeDecl {
+    /// Whether the machine has a route to it, if it is in the fabric.
+    pub(super) fn is_reached(&self) -> bool {
+        self.host.as_ref().is_none_or(|host| host.value)
+    }
 }
 
 /// A `[namespace.NAME]` without its interfaces. The host is not among them.
@@ -89,11 +99,20 @@ pub(super) struct Spread {
     pub(super) bridges: Vec<String>,
 }
 
+/// The fabric. Its namespace, and its uplink as two interfaces, are among the declared ones.
+#[derive(Debug)]
+pub(super) struct FabricDecl {
+    pub(super) namespace: NsName,
+    /// The machine's end of the uplink.
+    pub(super) uplink: Option<IfName>,
+}
+
 /// Everything in a file that could be read.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
     /// The lab's own `dad`.
     pub(super) dad: bool,
+    pub(super) fabric: Option<FabricDecl>,
     pub(super) bridges: Vec<BridgeDecl>,
     pub(super) namespaces: Vec<NamespaceDecl>,
     pub(super) interfaces: Vec<InterfaceDecl>,

@@ -1,6 +1,9 @@
 //! Values derived from names: stable MACs, short port names, ownership marks.
 
-use std::hash::Hasher;
+use std::{
+    hash::Hasher,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use siphasher::sip::SipHasher13;
 
@@ -12,6 +15,7 @@ enum Purpose {
     Mac = 1,
     PortMac = 2,
     PortName = 3,
+    Uplink = 4,
 }
 
 /// SipHash-1-3 with the purpose as its key, over length-prefixed parts.
@@ -60,6 +64,16 @@ pub fn port_name(lab: &LabName, place: &str, interface: &str) -> IfName {
         Ok(name) => name,
         Err(_) => unreachable!("twelve letters and digits are an interface name"),
     }
+}
+
+/// The addresses of the machine at the uplink of a lab's fabric. The IPv4 address is link-local (RFC 3927), of the middle
+/// of that range, where clouds and container networks have none. The IPv6 address is unique local, with 40 bits of hash
+/// (RFC 4193).
+pub(super) fn uplink_addresses(lab: &LabName) -> (Ipv4Addr, Ipv6Addr) {
+    let [a, b, c, d, e, f, g, _] = hash(Purpose::Uplink, &[lab.as_str()]).to_le_bytes();
+    let v4 = Ipv4Addr::new(169, 254, 16 + a % 128, 1 + b % 254);
+    let word = |high, low| u16::from_be_bytes([high, low]);
+    (v4, Ipv6Addr::new(word(0xfd, c), word(d, e), word(f, g), 0, 0, 0, 0, 1))
 }
 
 /// The port's alternative name (`ip link show three-hosts.ns0.eth0`). It has at most 97 bytes. The kernel's limit

@@ -21,6 +21,9 @@ impl fmt::Display for Expanded<'_> {
         if self.0.dad {
             writeln!(f, "dad = true")?;
         }
+        if self.0.fabric.is_some() {
+            writeln!(f, "fabric = true")?;
+        }
         write(self.0, f)
     }
 }
@@ -29,7 +32,9 @@ fn write(topology: &Topology, out: &mut dyn Write) -> fmt::Result {
     for bridge in &topology.bridges {
         self::bridge(topology, bridge, out)?;
     }
-    for namespace in &topology.namespaces {
+    // `fabric` stands for its namespace, and for the uplink.
+    let is_declared = |namespace: &&Namespace| !topology.is_fabric(&Place::Namespace(namespace.name.clone()));
+    for namespace in topology.namespaces.iter().filter(is_declared) {
         self::namespace(topology, namespace, out)?;
     }
     for pair in &topology.pairs {
@@ -39,7 +44,7 @@ fn write(topology: &Topology, out: &mut dyn Write) -> fmt::Result {
             datapath(out, pair.datapath)?;
         }
     }
-    for cable in &topology.cables {
+    for cable in topology.cables.iter().filter(|cable| !topology.is_uplink(cable)) {
         for (near, far) in [(&cable.a, &cable.b), (&cable.b, &cable.a)] {
             let link = format!("{}:{}", far.place, far.interface.name);
             interface(topology, &near.place, &near.interface, &link, out)?;
@@ -51,8 +56,15 @@ fn write(topology: &Topology, out: &mut dyn Write) -> fmt::Result {
 fn bridge(topology: &Topology, bridge: &Bridge, out: &mut dyn Write) -> fmt::Result {
     let name = &bridge.name;
     writeln!(out, "\n[bridge.{}]", key(name.as_str()))?;
-    if bridge.place != Place::Host {
+    let is_default = match topology.fabric {
+        Some(_) => topology.is_fabric(&bridge.place),
+        None => bridge.place == Place::Host,
+    };
+    if !is_default {
         writeln!(out, "namespace = {}", quoted(&bridge.place.to_string()))?;
+    }
+    if !bridge.host {
+        writeln!(out, "host = false")?;
     }
     list(out, "addresses", bridge.addresses.iter().map(ToString::to_string))?;
     if bridge.mac != derived_mac(&topology.lab, &bridge.place.to_string(), name.as_str()) {

@@ -122,6 +122,8 @@ pub(super) static FILE: Table = Table {
             "The lab's name. Default: the file's name without .toml."),
         key("dad", Kind::Boolean(Some(false)), "dad = true",
             "Check IPv6 addresses for duplicates (RFC 4862) before they are used."),
+        key("fabric", Kind::Boolean(Some(false)), "fabric = true",
+            "Put bridges without a namespace into one of the lab's own, with an uplink to the machine."),
         key("bridge", Kind::Tables { names: INTERFACE_NAME, most: MOST_BRIDGES, each: &BRIDGE, host: None },
             "[bridge.br0]", "Linux bridges, by name."),
         key("namespace",
@@ -148,6 +150,7 @@ pub(super) static BRIDGE: Table = Table {
         OWN_ADDRESSES,
         NAT,
         PLACE,
+        OWN_HOST,
         key("trunks", Kind::Names { each: INTERFACE_NAME, most: MOST_BRIDGES }, r#"trunks = ["br1"]"#,
             "Bridges to which a veth pair joins this one."),
         OWN_MTU,
@@ -168,10 +171,11 @@ pub(super) static CHAIN: Table = Table {
     one_of: &[],
     keys: &[
         required(key("bridges", Kind::Integer { range: 1..=64, unit: "" }, "bridges = 8",
-            "How many bridges there are: NAME0, NAME1 and so on. Addresses and nat are the first one's.")),
+            "How many bridges there are: NAME0, NAME1 and so on. Addresses, nat and host are the first one's.")),
         PLACE,
         OWN_ADDRESSES,
         NAT,
+        OWN_HOST,
         OWN_MTU,
         STP,
         AGEING_TIME,
@@ -189,7 +193,10 @@ const NAT: Key = key("nat", Kind::Boolean(Some(false)), "nat = true",
     "Masquerade what the bridge's subnets send out of its namespace.");
 #[rustfmt::skip]
 const PLACE: Key = key("namespace", Kind::Text, r#"namespace = "fabric""#,
-    "The namespace in which the bridge lives. Default: \"host\".");
+    "The namespace in which the bridge lives. Default: \"host\", or that of fabric.");
+#[rustfmt::skip]
+const OWN_HOST: Key = key("host", Kind::Boolean(Some(true)), "host = false",
+    "With fabric: whether the machine has routes to the bridge's subnets.");
 const OWN_MTU: Key = mtu("MTU in bytes, also of the interfaces on it that say none. Default: the kernel's.");
 const STP: Key =
     key("stp", Kind::Boolean(Some(false)), "stp = true", "Take part in the spanning tree protocol.");

@@ -6,13 +6,13 @@ use ipnet::IpNet;
 
 use super::{Bridge, IfName, LabName, Place, Topology};
 
-/// A subnet whose packets are masqueraded when they leave its bridge.
+/// A subnet whose packets are masqueraded when they leave by another device than they have come by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MasqueradeRule {
     /// Source addresses; host bits are ignored.
     pub subnet: IpNet,
-    /// The bridge with that subnet.
-    pub bridge: IfName,
+    /// The device behind which the subnet is: a bridge, or the uplink of the fabric.
+    pub device: IfName,
 }
 
 /// A rule that accepts routed packets between a bridge and another device. Its text is the arguments of `iptables`.
@@ -72,14 +72,19 @@ impl Masquerade {
             made.any(|namespace| matches!(place, Place::Namespace(name) if *name == namespace.name))
         };
         for bridge in topology.bridges.iter().filter(|bridge| bridge.nat) {
-            let rules = rules(bridge);
-            match tables.iter_mut().find(|table| table.place == bridge.place) {
+            // The fabric forwards its packets as they are, and the machine masquerades them.
+            let (place, device) = match topology.uplink() {
+                Some(uplink) if topology.is_fabric(&bridge.place) => (&Place::Host, uplink),
+                _ => (&bridge.place, &bridge.name),
+            };
+            let rules = rules(bridge, device);
+            match tables.iter_mut().find(|table| &table.place == place) {
                 Some(table) => table.rules.extend(rules),
                 None => tables.push(Self {
-                    place: bridge.place.clone(),
+                    place: place.clone(),
                     table: Self::table_of(&topology.lab),
                     rules: rules.collect(),
-                    is_shared: !is_made(&bridge.place),
+                    is_shared: !is_made(place),
                 }),
             }
         }
@@ -105,8 +110,8 @@ impl Masquerade {
     }
 }
 
-fn rules(bridge: &Bridge) -> impl Iterator<Item = MasqueradeRule> {
-    let rule = |address: &IpNet| MasqueradeRule { subnet: address.trunc(), bridge: bridge.name.clone() };
+fn rules<'t>(bridge: &'t Bridge, device: &'t IfName) -> impl Iterator<Item = MasqueradeRule> + 't {
+    let rule = move |address: &IpNet| MasqueradeRule { subnet: address.trunc(), device: device.clone() };
     // Packets of a link-local subnet never leave its link.
     let routable =
         |address: &&IpNet| !matches!(address, IpNet::V6(net) if net.addr().is_unicast_link_local());

@@ -10,6 +10,7 @@ mod assemble;
 mod declared;
 mod derive;
 mod expand;
+mod fabric;
 mod fault;
 mod ipv6;
 mod keys;
@@ -36,6 +37,7 @@ mod unique;
 
 pub use derive::{altname, derived_mac, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark};
 pub use expand::{Expanded, expand};
+pub use fabric::{Fabric, UplinkRoute, overlap};
 pub use fault::{Fault, Faults, Level};
 pub use ipv6::Ipv6;
 pub use keys::{LONGEST_FILE, MTU_V6};
@@ -68,6 +70,13 @@ pub struct Checked {
     pub warnings: Faults,
 }
 
+/// What a user asks for on the command line, in place of what the file has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--fabric`: as `fabric = true`.
+    pub fabric: bool,
+}
+
 /// Reads a topology file. Warnings are dropped.
 ///
 /// `default_name` (the file's stem) is the lab's name if the file has no `name`.
@@ -84,6 +93,18 @@ pub fn read(source: Source<'_>, default_name: Option<&str>) -> Result<Topology, 
 /// All faults of the file, in its order. Warnings are among them if the file could be read completely and its links
 /// resolve. Never an empty list.
 pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, Faults> {
+    check_with(source, default_name, Overrides::default())
+}
+
+/// Reads a topology file as [`check()`] does. What the user asks for replaces what the file has.
+///
+/// # Errors
+/// As [`check()`].
+pub fn check_with(
+    source: Source<'_>,
+    default_name: Option<&str>,
+    overrides: Overrides,
+) -> Result<Checked, Faults> {
     let mut sink = fault::Sink::default();
     let length = source.text.len();
     if length > LONGEST_FILE {
@@ -94,7 +115,7 @@ pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, 
     let parsed = syntax::parse(source.text, &mut sink);
     // These faults are only reported at positions where the text could be parsed.
     let mut found = fault::Sink::default();
-    let topology = lab(&parsed, default_name, &mut found);
+    let topology = lab(&parsed, default_name, overrides, &mut found);
     found.retain(|fault| !parsed.is_guess(fault.span.start));
     sink.append(found);
     match topology {
@@ -106,11 +127,17 @@ pub fn check(source: Source<'_>, default_name: Option<&str>) -> Result<Checked, 
     }
 }
 
-fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault::Sink) -> Option<Topology> {
+fn lab(
+    parsed: &syntax::Parsed<'_>,
+    default_name: Option<&str>,
+    overrides: Overrides,
+    sink: &mut fault::Sink,
+) -> Option<Topology> {
     let file = read::Table::new(&keys::FILE, parsed.document.get_ref());
     file.only_declared(sink);
     let name = parse::lab_name(&file, default_name, sink);
     let dad = file.boolean("dad", sink).is_some_and(|dad| dad.value);
+    let fabric = file.boolean("fabric", sink).filter(|fabric| fabric.value).map(|fabric| fabric.span);
     let mut declared = declared::Declared { dad, ..Default::default() };
     tables::bridges(&file, &mut declared, sink);
     tables::namespaces(&file, &mut declared, sink);
@@ -124,5 +151,6 @@ fn lab(parsed: &syntax::Parsed<'_>, default_name: Option<&str>, sink: &mut fault
     }
     // MACs and port names are derived from the lab's name. A placeholder is enough to find further faults.
     let name = name.or_else(|| "unnamed".parse().ok())?;
+    fabric::declare(&name, fabric.or(overrides.fabric.then_some(0..0)), &mut declared, sink);
     Some(assemble::topology(name, &declared, sink))
 }

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, path::Path, sync::Arc};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{IfName, Ipv6, LabName, Mac, NsName, SysctlKey};
+use super::{Fabric, IfName, Ipv6, LabName, Mac, NsName, SysctlKey, UplinkRoute};
 
 /// A whole lab. Only validation creates one, so its parts are consistent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,13 +15,19 @@ pub struct Topology {
     /// Whether IPv6 duplicate address detection is the default.
     #[serde(default)]
     pub dad: bool,
-    /// Declared namespaces, in the file's order. The host is not among them.
+    /// The namespace of bridges without a `namespace`, if the file asks for one and has such bridges.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<Fabric>,
+    /// Routes by the uplink of the fabric.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uplink_routes: Vec<UplinkRoute>,
+    /// Namespaces, in the file's order, and then that of the fabric. The host is not among them.
     pub namespaces: Vec<Namespace>,
     /// Bridges, in the file's order.
     pub bridges: Vec<Bridge>,
     /// Interfaces on bridges, in the file's order.
     pub pairs: Vec<Pair>,
-    /// veth pairs without a bridge.
+    /// veth pairs without a bridge, among them the uplink of the fabric.
     pub cables: Vec<Cable>,
     /// veth pairs between two bridges.
     pub trunks: Vec<Trunk>,
@@ -172,8 +178,11 @@ pub struct Bridge {
     pub mac: Mac,
     /// Its MTU in bytes. `None` is the kernel's default: the smallest of its ports'.
     pub mtu: Option<u32>,
-    /// Masquerades packets from its subnets that leave its namespace.
+    /// Masquerades packets from its subnets that leave its namespace, or the machine if it is in the fabric.
     pub nat: bool,
+    /// Whether the machine has routes to its subnets, if it is in the fabric.
+    #[serde(default = "yes")]
+    pub host: bool,
     /// Spanning tree.
     pub stp: bool,
     /// FDB ageing time in seconds. `None` is the kernel's default of 300.
@@ -188,6 +197,11 @@ pub struct Bridge {
     /// IPv6 autoconfiguration.
     #[serde(default)]
     pub ipv6: Ipv6,
+}
+
+/// The default of a key that is on.
+fn yes() -> bool {
+    true
 }
 
 /// `BR_DEFAULT_AGEING_TIME` of linux/if_bridge.h, in seconds.

@@ -61,6 +61,8 @@ pub(super) fn bridge_settings(
         mac: None,
         mtu,
         nat: is_on(nat),
+        host: table.boolean("host", sink),
+        is_placed: table.get("namespace").is_some(),
         stp: is_on(table.boolean("stp", sink)),
         ageing_time: table.integer("ageing_time", sink).map(|at| at.value),
         vlan_filtering: is_on(table.boolean("vlan_filtering", sink)),

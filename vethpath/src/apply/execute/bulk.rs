@@ -41,7 +41,8 @@ impl Kind {
             | Step::Subnet { .. }
             | Step::Up { .. }
             | Step::Route { .. }
-            | Step::Routes { .. } => Self::LinkChanges,
+            | Step::Routes { .. }
+            | Step::UplinkRoute(_) => Self::LinkChanges,
             Step::DeleteLink { .. } => Self::Deletions,
             Step::Namespace(_)
             | Step::Bridge(_)
@@ -56,6 +57,7 @@ impl Kind {
             | Step::Sysctl { .. }
             | Step::DeleteAddress { .. }
             | Step::DeleteRoute { .. }
+            | Step::DeleteUplinkRoute(_)
             | Step::Down { .. }
             | Step::Masquerade(_)
             | Step::Accept(_)
@@ -166,6 +168,8 @@ impl Executor<'_> {
                 let is_here = |place: &Place| matches!(place, Place::Namespace(name) if name == namespace);
                 self.quiet.iter().any(|(place, _)| is_here(place))
             }
+            // Either end of the uplink may be held.
+            Step::UplinkRoute(_) => true,
             _ => false,
         }
     }
@@ -344,6 +348,7 @@ fn link_changes(step: &Step) -> Option<(Place, Vec<LinkChange<'_>>)> {
         Step::Route { namespace, route, .. } => {
             (Place::Namespace(NsName::clone(namespace)), LinkChange::Route(route))
         }
+        Step::UplinkRoute(route) => (route.place.clone(), LinkChange::UplinkRoute(route)),
         Step::Routes { namespace, routes } => {
             let changes = routes.iter().map(LinkChange::Route).collect();
             return Some((Place::Namespace(NsName::clone(namespace)), changes));

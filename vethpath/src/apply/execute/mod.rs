@@ -99,7 +99,8 @@ impl<'a> Executor<'a> {
             | Step::Subnet { .. }
             | Step::Up { .. }
             | Step::Route { .. }
-            | Step::Routes { .. } => self.change_links(&[step])?,
+            | Step::Routes { .. }
+            | Step::UplinkRoute(_) => self.change_links(&[step])?,
             Step::DeleteLink { .. } => self.delete_links(&[step])?,
             Step::Bridge(bridge) => self.bridge(bridge).await?,
             Step::Cable(cable) => self.cable(cable).await?,
@@ -139,6 +140,10 @@ impl<'a> Executor<'a> {
             Step::DeleteRoute { namespace, route } => {
                 self.namespaces.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
                 self.restore_routes(namespace, |to| *to == route.to)?;
+            }
+            Step::DeleteUplinkRoute(route) => {
+                let rtnl = self.namespaces.get(&route.place)?;
+                rtnl.delete_uplink_route(index_of(&rtnl, route.device.as_str())?, route).await?;
             }
             Step::Sysctl { place, setting, .. } => {
                 let (rtnl, settings) = (self.namespaces.get(place)?, std::slice::from_ref(setting));

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
-use super::{Accepted, Found, Observed, Plan, Step, links::Standing};
+use super::{Accepted, Found, Observed, Plan, Routed, Step, links::Standing};
 use crate::topology::{
-    Bridge, BridgeOption, Cable, LabName, Masquerade, Namespace, NsName, Pair, Place, Topology, Trunk,
-    altname, lab_mark, pair_mark, trunk_altname, trunk_mark,
+    Bridge, BridgeOption, Cable, IfName, LabName, Masquerade, Namespace, NsName, Pair, Place, Topology,
+    Trunk, altname, lab_mark, pair_mark, trunk_altname, trunk_mark,
 };
 
 /// An object that is not the lab's has a name that the lab needs.
@@ -43,13 +44,26 @@ pub enum Collision {
         /// The pair or trunk, such as `pair ns0:eth0`.
         of: String,
     },
+    /// A subnet of the fabric that the machine has already, by a route or an address.
+    #[error(
+        "the machine routes {} already ({}{}), which overlaps with {subnet} of bridge `{bridge}`",
+        .there.to, .there.hop, of_lab(.there.owner.as_ref())
+    )]
+    Subnet {
+        /// The subnet.
+        subnet: IpNet,
+        /// The bridge.
+        bridge: IfName,
+        /// What the machine has.
+        there: Routed,
+    },
 }
 
 impl Collision {
     /// Whether the name is in the file and can be changed there.
     #[must_use]
     pub fn is_in_the_file(&self) -> bool {
-        !matches!(self, Self::Port { .. })
+        !matches!(self, Self::Port { .. } | Self::Subnet { .. })
     }
 
     /// The other lab that uses the name.
@@ -57,9 +71,13 @@ impl Collision {
     pub fn owner(&self) -> Option<&LabName> {
         match self {
             Self::Namespace { owner, .. } | Self::Link { owner, .. } => owner.as_ref(),
-            Self::Port { .. } => None,
+            Self::Port { .. } | Self::Subnet { .. } => None,
         }
     }
+}
+
+fn of_lab(owner: Option<&LabName>) -> String {
+    owner.map_or(String::new(), |owner| format!(" of lab `{owner}`"))
 }
 
 fn whose(owner: Option<&LabName>) -> String {
@@ -105,6 +123,7 @@ pub fn plan(topology: &Topology, former: &[Topology], observed: &Observed) -> Re
     for namespace in &topology.namespaces {
         planner.routes(namespace);
     }
+    planner.uplink_routes();
     for nat in Masquerade::of(topology) {
         if !observed.masquerading.contains(&nat.place) || planner.standing.is_gone(&nat.place) {
             planner.plan.raise.push(Step::Masquerade(nat));

@@ -33,6 +33,7 @@ pub(super) fn warn(declared: &Declared, links: &Links, joints: &[Joint], sink: &
     mtus(&net, joints, sink);
     paths::warn(&net, sink);
     spreads(&net, sink);
+    without_a_way_to_the_machine(&net, sink);
 }
 
 /// Warns of two devices of one namespace in the same subnet.
@@ -223,6 +224,47 @@ fn mtu(net: &Net<'_>, station: &Station<'_>) -> u32 {
     let own = station.interface.and_then(|interface| interface.mtu.as_ref());
     let theirs = station.bridge.and_then(|bridge| net.declared.bridges[bridge].mtu.as_ref());
     own.or(theirs).map_or(USUAL, |mtu| mtu.value)
+}
+
+/// Warns of hosts in the fabric that have no route to the machine. On a bridge of the machine's they would be in its
+/// subnet.
+fn without_a_way_to_the_machine(net: &Net<'_>, sink: &mut Sink) {
+    let Some(machine) = net.uplink() else { return };
+    let own = || machine.addresses.iter().map(|at| at.value).filter(|net| is_alone(*net));
+    for (bridge, segment) in net.declared.bridges.iter().zip(&net.segment_of_bridge) {
+        if !net.is_fabric(&bridge.place.value) || !bridge.is_reached() {
+            continue;
+        }
+        for subnet in bridge.addresses.items.iter().filter(|at| !is_link_local(at.value.addr())) {
+            let of_family = |net: &IpNet| net.addr().is_ipv4() == subnet.value.addr().is_ipv4();
+            let Some(machine) = own().find(of_family) else { continue };
+            let hosts = net.segments[*segment].iter().map(|&n| &net.stations[n]);
+            let is_mute = |host: &&Station<'_>| {
+                host.up
+                    && host.bridge.is_some()
+                    && net.known(host.place).is_some()
+                    && host.addresses.iter().any(|at| subnet.value.contains(&at.value.addr()))
+                    && matches!(paths::hop(net, host.place, machine.addr()), paths::Hop::Nowhere)
+            };
+            let mute: Vec<_> = hosts.filter(is_mute).collect();
+            let [first, others @ ..] = &mute[..] else { continue };
+            let message = match others.len() {
+                0 => format!("`{}` has no route to the machine, and does not answer it", first.title()),
+                n => format!(
+                    "`{}` and {n} more on `{}` have no route to the machine, and do not answer it",
+                    first.title(),
+                    bridge.name.value
+                ),
+            };
+            let hint = format!(
+                "write gateway = \"{}\" under [namespace.{}], or `host = false` under the bridge, if the machine need not \
+                 reach it",
+                subnet.value.addr(),
+                first.place
+            );
+            let _ = sink.warn(first.span, message, hint).also(&subnet.span, "its gateway");
+        }
+    }
 }
 
 /// Warns of a group on bridges that no trunk joins: its members cannot reach each other.

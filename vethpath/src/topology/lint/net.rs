@@ -119,6 +119,18 @@ impl<'d> Net<'d> {
         self.namespaces.get(name.as_str()).copied().filter(|namespace| namespace.adopt.is_none())
     }
 
+    /// Whether a place is the lab's fabric.
+    pub(super) fn is_fabric(&self, place: &Place) -> bool {
+        let fabric = self.declared.fabric.as_ref();
+        matches!((place, fabric), (Place::Namespace(name), Some(fabric)) if *name == fabric.namespace)
+    }
+
+    /// The machine's end of the fabric's uplink. The fabric has a default route there.
+    pub(super) fn uplink(&self) -> Option<&Station<'d>> {
+        let name = self.declared.fabric.as_ref()?.uplink.as_ref()?;
+        self.stations.iter().find(|station| *station.place == Place::Host && station.name == name)
+    }
+
     /// The station by which a place reaches an address on a connected subnet. The longest prefix is used. Of two
     /// prefixes of equal length the route that was added first is used.
     pub(super) fn on_link(&self, place: &Place, address: IpAddr) -> Option<(&Station<'d>, IpNet)> {

@@ -155,8 +155,14 @@ impl<'n, 'd> Check<'n, 'd> {
 
     /// Whether a router on the path masquerades the source address.
     fn masquerades(&self, case: &Case<'_>, routers: &[&'n Station<'d>]) -> bool {
+        // The machine masquerades for the fabric: between its bridges, packets keep their addresses.
         let nats = |router: &Place| {
-            let bridges = self.net.declared.bridges.iter().filter(move |b| b.nat && &b.place.value == router);
+            let bridges = self
+                .net
+                .declared
+                .bridges
+                .iter()
+                .filter(move |b| b.nat && !self.net.is_fabric(router) && &b.place.value == router);
             bridges
                 .flat_map(|bridge| &bridge.addresses.items)
                 .any(|at| at.value.contains(&case.source.addr()))
@@ -222,6 +228,7 @@ impl<'n, 'd> Check<'n, 'd> {
             match hop(net, place, to) {
                 Hop::Here(here) if here == segment => return End::There(routers),
                 Hop::Here(_) => return End::Unknown,
+                Hop::Nowhere if net.is_fabric(place) && net.uplink().is_some() => return End::Unknown,
                 Hop::Nowhere => return End::Lost(place),
                 Hop::Via(via) => {
                     let next = net.on_link(place, via).and_then(|(near, _)| net.owner(near.segment, via));
@@ -242,7 +249,7 @@ impl<'n, 'd> Check<'n, 'd> {
 }
 
 /// The routing decision of a namespace.
-enum Hop {
+pub(super) enum Hop {
     /// The destination is on this connected segment.
     Here(usize),
     /// By this gateway.
@@ -252,7 +259,7 @@ enum Hop {
 }
 
 /// The longest prefix of connected subnets and routes. A connected subnet is preferred to a route of equal length.
-fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
+pub(super) fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
     let own = net.on_link(place, to);
     let routes = net.known(place).map_or(&[][..], |namespace| &namespace.routes[..]);
     let fitting = routes.iter().filter(|route| route.route.to.contains(&to));

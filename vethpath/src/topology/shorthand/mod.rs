@@ -83,6 +83,7 @@ fn chain(key: &At<&str>, table: &Table<'_>, declared: &Declared, sink: &mut Sink
             List { items: Vec::new(), is_complete: true }
         },
         nat: n == 0 && first.nat,
+        host: first.host.clone().filter(|_| n == 0),
         ..first.clone()
     };
     Some(names.iter().enumerate().map(bridge).collect())

@@ -1,6 +1,7 @@
 //! Whole files as input, labs or faults as output.
 
 mod declaration;
+mod fabric;
 mod faults;
 mod faults_across;
 mod garbage;

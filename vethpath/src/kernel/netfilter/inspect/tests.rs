@@ -76,7 +76,7 @@ fn every_family_and_hook_is_found_with_its_devices() {
 fn our_own_table_is_left_out_only_while_it_is_as_we_made_it() {
     in_new_namespace(|| {
         let rule =
-            |subnet: &str| MasqueradeRule { subnet: subnet.parse().unwrap(), bridge: "br0".parse().unwrap() };
+            |subnet: &str| MasqueradeRule { subnet: subnet.parse().unwrap(), device: "br0".parse().unwrap() };
         let own = [rule("10.0.0.1/24"), rule("fd00::1/64"), rule("10.0.1.1/32")];
         let fewer = [rule("10.0.0.0/24")];
         let table = OwnTable { name: "vethpath-lab", rules: &own };

@@ -135,7 +135,7 @@ pub(super) fn expressions(rule: &MasqueradeRule) -> Attributes {
         IpNet::V6(net) => (Family::Ip6, 8, net.addr().octets().to_vec(), net.netmask().octets().to_vec()),
     };
     let mut bridge = [0; IFNAMSIZ];
-    bridge[..rule.bridge.as_str().len()].copy_from_slice(rule.bridge.as_str().as_bytes());
+    bridge[..rule.device.as_str().len()].copy_from_slice(rule.device.as_str().as_bytes());
 
     let mut list = Attributes::default();
     list = with_expression(list, "meta", &load_meta(NFT_META_NFPROTO));

@@ -14,7 +14,7 @@ use crate::kernel::{
 fn rules(list: &[(&str, &str)]) -> Vec<MasqueradeRule> {
     let rule = |&(subnet, bridge): &(&str, &str)| MasqueradeRule {
         subnet: subnet.parse().unwrap(),
-        bridge: bridge.parse().unwrap(),
+        device: bridge.parse().unwrap(),
     };
     list.iter().map(rule).collect()
 }
@@ -212,7 +212,7 @@ fn packets_that_leave_are_masqueraded_and_bridged_ones_are_not() {
         neighbour.run(&["nft", "add rule ip t c ip saddr 10.0.0.2 accept"]);
         assert!(inside.pings("10.0.0.3"));
         // With another bridge's name in the rule they are masqueraded, so the check is effective.
-        let wrong = [MasqueradeRule { bridge: "br1".parse().unwrap(), ..rules[0].clone() }];
+        let wrong = [MasqueradeRule { device: "br1".parse().unwrap(), ..rules[0].clone() }];
         add_masquerade(&socket(), "t", &wrong).unwrap();
         let called = std::fs::exists("/proc/sys/net/bridge").unwrap();
         assert_eq!(inside.pings("10.0.0.3"), !called);
@@ -220,7 +220,7 @@ fn packets_that_leave_are_masqueraded_and_bridged_ones_are_not() {
 }
 
 fn rule(subnet: &str) -> MasqueradeRule {
-    MasqueradeRule { subnet: subnet.parse().unwrap(), bridge: "br0".parse().unwrap() }
+    MasqueradeRule { subnet: subnet.parse().unwrap(), device: "br0".parse().unwrap() }
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn rules_are_the_same_only_if_subnet_and_bridge_are() {
     assert_eq!(of(&rule("10.0.0.0/24")), of(&rule("10.0.0.9/24")));
     assert_ne!(of(&rule("10.0.0.0/24")), of(&rule("10.0.0.0/25")));
     assert_ne!(of(&rule("10.0.0.0/24")), of(&rule("fd00::/64")));
-    let other = MasqueradeRule { bridge: "br1".parse().unwrap(), ..rule("10.0.0.0/24") };
+    let other = MasqueradeRule { device: "br1".parse().unwrap(), ..rule("10.0.0.0/24") };
     assert_ne!(of(&rule("10.0.0.0/24")), of(&other));
     assert_eq!(of(&rule("10.0.0.1/32")).len() + 1, of(&rule("10.0.0.0/31")).len());
 }

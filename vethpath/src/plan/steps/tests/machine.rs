@@ -70,6 +70,9 @@ impl Machine {
             let ports = lab.xdp_pairs(&place).map(|pair| (place.clone(), pair.port.to_string()));
             self.observed.xdp_programs.extend(ports);
         }
+        let routes = lab.uplink_routes.iter();
+        let routes = routes.map(|r| (r.place.clone(), r.device.to_string(), r.to, r.via));
+        self.observed.uplink_routes.extend(routes);
         self.observed.masquerading.extend(Masquerade::of(lab).into_iter().map(|nat| nat.place));
     }
 

@@ -512,3 +512,64 @@ fn a_taken_port_name_is_not_called_one_of_the_files() {
     assert!(matches!(&collisions[..], [one] if !one.is_in_the_file()), "{collisions:?}");
     assert!(collisions[0].to_string().contains("the port of pair ns0:eth0"), "{}", collisions[0]);
 }
+
+const FABRIC: &str = "fabric = true\n[bridge.br0]\naddresses = [\"10.0.0.1/24\"]\n";
+
+#[test]
+fn a_fabric_is_made_with_its_uplink_and_routes() {
+    let lab = lab(FABRIC);
+    let uplink = lab.uplink().expect("it has one").clone();
+    let own = lab.cables[0].a.interface.addresses[1];
+    assert_eq!(
+        changes_of(&lab, &[], &Observed::default()),
+        [
+            "+ create namespace lab-fabric".to_owned(),
+            "+ create bridge br0".to_owned(),
+            format!("+ create cable host:{uplink} - lab-fabric:uplink"),
+            "~ change sysctl host".to_owned(),
+            "~ change sysctl lab-fabric".to_owned(),
+            "+ create address 10.0.0.1/24 on lab-fabric:br0".to_owned(),
+            "~ change interface lab-fabric:br0: down -> up".to_owned(),
+            format!("+ create address fe80::2/64 on host:{uplink}"),
+            format!("+ create address {own} on host:{uplink}"),
+            format!("~ change interface host:{uplink}: down -> up"),
+            "+ create address fe80::1/64 on lab-fabric:uplink".to_owned(),
+            "~ change interface lab-fabric:uplink: down -> up".to_owned(),
+            format!("+ create route 10.0.0.0/24 via fe80::1 dev {uplink} in host"),
+            "+ create route 0.0.0.0/0 via fe80::2 dev uplink in lab-fabric".to_owned(),
+        ]
+    );
+    assert_eq!(between(FABRIC, FABRIC), [""; 0]);
+}
+
+#[test]
+fn routes_by_the_uplink_follow_the_subnets() {
+    let lab = lab(FABRIC);
+    let uplink = lab.uplink().expect("it has one");
+    let more = FABRIC.to_owned() + "[bridge.br1]\naddresses = [\"10.1.0.1/24\"]\n";
+    let route = |sign: &str, to: &str| format!("{sign} route {to} via fe80::1 dev {uplink} in host");
+    let has = |changes: &[String], line: &str| changes.iter().any(|change| change == line);
+    let routes = |changes: &[String]| changes.iter().filter(|change| change.contains(" route ")).count();
+    let changes = between(FABRIC, &more);
+    assert!(has(&changes, &route("+ create", "10.1.0.0/24")) && routes(&changes) == 1, "{changes:?}");
+    let closed = more.clone() + "host = false\n";
+    assert_eq!(between(&more, &closed), [route("- delete", "10.1.0.0/24")]);
+    // With the uplink go its routes.
+    let changes = between(FABRIC, &FABRIC.replace("fabric = true\n", ""));
+    assert!(routes(&changes) == 0 && changes.iter().any(|c| c.starts_with("- delete cable")), "{changes:?}");
+}
+
+#[test]
+fn a_subnet_that_the_machine_has_is_a_collision_until_the_lab_has_the_route() {
+    let lab = lab(FABRIC);
+    let routed = |to: &str| Routed { to: to.parse().unwrap(), hop: "dev vpn0".to_owned(), owner: None };
+    let empty = Observed { routed: vec![routed("10.0.0.0/8")], ..Observed::default() };
+    let collisions = plan(&lab, &[], &empty).unwrap_err();
+    let [collision] = &collisions[..] else { panic!("{collisions:?}") };
+    assert_eq!(
+        collision.to_string(),
+        "the machine routes 10.0.0.0/8 already (dev vpn0), which overlaps with 10.0.0.0/24 of bridge `br0`"
+    );
+    let up = Observed { routed: vec![routed("10.0.0.0/8")], ..Machine::with(&lab) };
+    assert!(plan(&lab, std::slice::from_ref(&lab), &up).is_ok_and(|plan| plan.is_empty()));
+}
