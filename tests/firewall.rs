@@ -565,7 +565,7 @@ fn a_bridge_filter_is_reported_and_a_bridge_of_the_labs_own_namespace_is_not_con
     let file = host.lab("three-hosts").write();
     let refused = host.vethpath(format!("up {file}")).fails(1);
     let refused = refused.stderr_has("are dropped by nft table bridge guard, chain f (policy drop)");
-    let _ = refused.stderr_has("a bridge with a `namespace` of the lab's has no such rules");
+    let _ = refused.stderr_has("write `fabric = true` at the top of the file, or use `--fabric`");
     let lab = host.lab("fabric").up();
     lab.down();
     finish(host);

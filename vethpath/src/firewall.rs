@@ -139,9 +139,13 @@ impl<'a> Firewall<'a> {
     #[must_use]
     pub fn drops(&self) -> Vec<Drop> {
         let mut all = Vec::new();
-        for bridge in self.topology.bridges.iter().filter(|bridge| bridge.place == *self.place) {
+        for bridge in &self.topology.bridges {
             for family in FAMILIES {
-                all.extend(self.on(bridge, family).drops());
+                let on_bridge = self.on(bridge, family);
+                if bridge.place == *self.place {
+                    all.extend(on_bridge.between_hosts());
+                }
+                all.extend(on_bridge.routed());
             }
         }
         all
@@ -192,7 +196,9 @@ impl<'a> Firewall<'a> {
             Verdict::Drop(_) => 2,
         };
         let before = self.on(bridge, family).routed_verdicts();
-        let more = self.on(bridge, family).accept_rules();
+        // Bridges of a fabric share its uplink.
+        let mut more = self.on(bridge, family).accept_rules();
+        more.retain(|rule| !others.contains(rule));
         let is_met = |verdict: &Verdict| is_dockers(family, verdict);
         // A rule that drops all of one kind has been written for that.
         let is_others = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_)) && !is_met(verdict);
@@ -215,13 +221,25 @@ impl<'a> Firewall<'a> {
     }
 
     fn with_nat(&self) -> impl Iterator<Item = &'a Bridge> + use<'a> {
-        let place = self.place;
-        self.topology.bridges.iter().filter(move |bridge| bridge.nat && bridge.place == *place)
+        let (topology, place) = (self.topology, self.place);
+        topology.bridges.iter().filter(move |bridge| topology.masquerading_device(bridge, place).is_some())
     }
 
     fn on<'f>(&'f self, bridge: &'f Bridge, family: Family) -> OnBridge<'f> {
-        OnBridge { topology: self.topology, machine: &self.machine, bridge, family }
+        let device = self.topology.masquerading_device(bridge, self.place);
+        OnBridge { topology: self.topology, machine: &self.machine, bridge, device, family }
     }
+}
+
+/// The places whose rules packets of the lab meet: those with bridges, and the machine if it masquerades for the fabric.
+#[must_use]
+pub fn places(topology: &Topology) -> Vec<Place> {
+    let mut places: Vec<Place> = topology.domains().into_iter().map(|(_, place)| place).collect();
+    let is_concerned = |bridge: &Bridge| topology.masquerading_device(bridge, &Place::Host).is_some();
+    if !places.contains(&Place::Host) && topology.bridges.iter().any(is_concerned) {
+        places.push(Place::Host);
+    }
+    places
 }
 
 /// What decides about packets in a namespace.
@@ -241,7 +259,7 @@ impl Machine {
         let socket = RouteSocket::open(netns)?;
         let links = socket.links()?;
         // A machine may have a million of them.
-        let has_nat = topology.bridges.iter().any(|bridge| bridge.nat && bridge.place == *place);
+        let has_nat = topology.bridges.iter().any(|b| topology.masquerading_device(b, place).is_some());
         let routes = if has_nat { socket.routes()? } else { Vec::new() };
         let name =
             |ifindex: u32| links.iter().find(|link| link.ifindex == ifindex).map(|link| link.name.clone());
@@ -313,15 +331,12 @@ struct OnBridge<'a> {
     topology: &'a Topology,
     machine: &'a Machine,
     bridge: &'a Bridge,
+    /// The device by which packets come that are masqueraded here, if any are.
+    device: Option<&'a IfName>,
     family: Family,
 }
 
 impl OnBridge<'_> {
-    fn drops(&self) -> Vec<Drop> {
-        let routed = if self.bridge.nat { self.routed() } else { Vec::new() };
-        self.between_hosts().into_iter().chain(routed).collect()
-    }
-
     fn pairs(&self) -> impl Iterator<Item = &Pair> {
         let is_here = |pair: &&Pair| pair.place == self.bridge.place && pair.bridge == self.bridge.name;
         self.topology.pairs.iter().filter(is_here)
@@ -391,7 +406,7 @@ impl OnBridge<'_> {
         self.worst(Kind::Bridged, by_calls.into_iter().chain(by_port), legacy)
     }
 
-    /// Packets that are masqueraded, and their replies. In other chains than those of forwarding they have other
+    /// Packets that are masqueraded here, and their replies. In other chains than those of forwarding they have other
     /// addresses, before or after those are translated.
     fn routed(&self) -> Vec<Drop> {
         let legacy =
@@ -403,7 +418,8 @@ impl OnBridge<'_> {
     /// What becomes of what is sent to other networks, and of the replies; empty without such networks.
     fn routed_verdicts(&self) -> Vec<Verdict> {
         let subnets = self.subnets(self.bridge.addresses.iter());
-        let uplinks = self.machine.uplinks(self.family).filter(|_| !subnets.is_empty());
+        let is_concerned = self.device.is_some() && !subnets.is_empty();
+        let uplinks = self.machine.uplinks(self.family).filter(|_| is_concerned);
         let by_uplink: Vec<_> =
             uplinks.into_iter().flatten().map(|uplink| self.routed_by(uplink, &subnets)).collect();
         let of = |direction: usize| {
@@ -419,7 +435,7 @@ impl OnBridge<'_> {
 
     /// What becomes of what is sent by one device, and of the replies.
     fn routed_by(&self, uplink: &str, subnets: &[IpNet]) -> [Verdict; 2] {
-        let bridge = [self.bridge.name.as_str()];
+        let bridge = [self.device.map_or("", IfName::as_str)];
         let sent = Packets {
             family: self.family,
             in_devices: &bridge,
@@ -443,14 +459,16 @@ impl OnBridge<'_> {
 
     /// The devices of default routes that are not the bridges of a container engine.
     fn open_uplinks(&self) -> impl Iterator<Item = &str> {
-        let is_open =
-            |uplink: &&str| *uplink != self.bridge.name.as_str() && !self.machine.is_of_engine(uplink);
+        let is_open = |uplink: &&str| {
+            Some(*uplink) != self.device.map(IfName::as_str) && !self.machine.is_of_engine(uplink)
+        };
         self.machine.uplinks(self.family).into_iter().flatten().map(String::as_str).filter(is_open)
     }
 
     /// The rules that accept what is sent by these devices, and the replies.
     fn accept_rules(&self) -> Vec<AcceptRule> {
-        self.open_uplinks().flat_map(|uplink| AcceptRule::both(&self.bridge.name, uplink)).collect()
+        let of = |uplink| self.device.map(|device| AcceptRule::both(device, uplink));
+        self.open_uplinks().filter_map(of).flatten().collect()
     }
 
     fn worst(
@@ -471,7 +489,8 @@ impl OnBridge<'_> {
     }
 
     fn hint(&self, kind: Kind, by: &By) -> String {
-        let (bridge, enter) = (&self.bridge.name, &self.machine.enter);
+        let enter = &self.machine.enter;
+        let bridge = self.device.filter(|_| kind != Kind::Bridged).unwrap_or(&self.bridge.name);
         let name = if self.family == Family::Ip { "iptables" } else { "ip6tables" };
         let tool = match by {
             By::Legacy(_) => format!("{name}-legacy"),
@@ -522,6 +541,15 @@ impl OnBridge<'_> {
             ),
             _ => String::new(),
         };
-        format!("{rule}{without}, and a bridge with a `namespace` of the lab's has no such rules")
+        // Packets to other networks pass the machine, wherever the bridge is.
+        let elsewhere = match kind {
+            Kind::Bridged if self.bridge.place == Place::Host => {
+                "; but best of all write `fabric = true` at the top of the file, or use `--fabric`: the bridges get a \
+                 namespace of the lab's, which has no such rules"
+            }
+            Kind::Bridged => ", and a bridge with a `namespace` of the lab's has no such rules",
+            Kind::Sent | Kind::Replies => "",
+        };
+        format!("{rule}{without}{elsewhere}")
     }
 }

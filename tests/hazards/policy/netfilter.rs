@@ -330,7 +330,7 @@ fn dockers_rules_are_obeyed_and_a_workaround_is_reported() {
     lab.reaches("ns0", B);
     lab.wait_for_state("ns0:eth0", "FORWARD");
     assert_eq!(lab.stats().fast(), 0);
-    let _ = host.vethpath("doctor").stdout_has("namespace = \"fabric\"");
+    let _ = host.vethpath("doctor").stdout_has("fabric = true");
     // What docker's rules drop is dropped.
     let _ = host.run("nft flush chain ip filter FORWARD").ok();
     lab.loses_within(A_SECOND, "ns0", B);

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     datapath::{self, Hook, Pins},
+    firewall,
     kernel::{LinkFacts, Result, RouteFacts, Rtnl, netns, sysctl, xdp},
     plan::{Found, Master, Observed, ObservedLink, Offloads, Routed, compares_dad, is_ours, owner, settings},
     state::{Directory, Saved},
@@ -133,14 +134,14 @@ pub async fn observe(
     Ok(observed)
 }
 
-/// Records the rules in Docker's chains, of each namespace that exists and in which the lab has or had a bridge.
+/// Records the rules in Docker's chains, of each namespace that exists and whose rules packets of the lab meet or met.
 fn read_accepted(
     topology: &Topology,
     former: &[Topology],
     observed: &mut Observed,
     places: &NetnsCache,
 ) -> Result<()> {
-    let of = |lab: &Topology| lab.bridges.iter().map(|bridge| bridge.place.clone()).collect::<BTreeSet<_>>();
+    let of = |lab: &Topology| firewall::places(lab).into_iter().collect::<BTreeSet<_>>();
     let (here, before) = (of(topology), former.iter().flat_map(of).collect::<BTreeSet<_>>());
     for place in here.union(&before) {
         let netns = match place {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Failure, labs};
 use crate::{
     apply,
-    firewall::{Drop, Firewall, MOST_READS},
+    firewall::{self, Drop, Firewall, MOST_READS},
     kernel::{
         self,
         probe::{Check, Status},
@@ -61,10 +61,10 @@ pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Resu
     Ok(())
 }
 
-/// The drops in bridge namespaces that exist already. The certain ones come first.
+/// The drops in namespaces that exist already. The certain ones come first.
 fn drops(topology: &Topology, rules: Rules) -> kernel::Result<Vec<Drop>> {
     let mut all = Vec::new();
-    for (_, place) in topology.domains() {
+    for place in firewall::places(topology) {
         if let Some(netns) = apply::existing(&place, topology)? {
             let mut firewall = Firewall::read(topology, &place, &netns, MOST_READS)?;
             if rules == Rules::Planned {

@@ -9,8 +9,7 @@ use ipnet::IpNet;
 
 use super::Offloads;
 use crate::topology::{
-    AcceptRule, Bridge, BridgeOption, Family, IfName, LabName, NsName, Place, Route, SysctlKey, Topology,
-    lab_mark,
+    AcceptRule, BridgeOption, Family, IfName, LabName, NsName, Place, Route, SysctlKey, Topology, lab_mark,
 };
 
 /// What a name in `/run/netns` stands for.
@@ -98,14 +97,13 @@ impl Accepted {
         self.present.iter().map(Option::as_ref).eq(wanted.iter().map(Some))
     }
 
-    /// The rules that should be there for a topology: the wanted ones, and those that are there of bridges with `nat` that
+    /// The rules that should be there for a topology: the wanted ones, and those that are there of devices with `nat` that
     /// need none at the moment. The default route may be missing for a while, or Docker may be starting.
     #[must_use]
     pub fn lasting(&self, topology: &Topology) -> Vec<AcceptRule> {
-        let has_nat = |name: &str| {
-            let is_it = |bridge: &&Bridge| bridge.place == self.place && bridge.name.as_str() == name;
-            topology.bridges.iter().find(is_it).is_some_and(|bridge| bridge.nat)
-        };
+        let devices = topology.bridges.iter().filter_map(|it| topology.masquerading_device(it, &self.place));
+        let devices: BTreeSet<&str> = devices.map(IfName::as_str).collect();
+        let has_nat = |name: &str| devices.contains(name);
         let needs_some = |name: &str| self.wanted.iter().any(|rule| rule.bridge == name);
         let is_kept = |rule: &&AcceptRule| has_nat(&rule.bridge) && !needs_some(&rule.bridge);
         let kept = self.present.iter().flatten().filter(is_kept);

@@ -62,6 +62,25 @@ pub struct Masquerade {
     pub is_shared: bool,
 }
 
+impl Topology {
+    /// Where the packets of a bridge are masqueraded, and the device by which they come there. The fabric forwards its
+    /// packets as they are, and the machine masquerades what comes by the uplink. `None` without `nat`.
+    #[must_use]
+    pub fn masquerading<'t>(&'t self, bridge: &'t Bridge) -> Option<(&'t Place, &'t IfName)> {
+        match self.uplink() {
+            _ if !bridge.nat => None,
+            Some(uplink) if self.is_fabric(&bridge.place) => Some((&Place::Host, uplink)),
+            _ => Some((&bridge.place, &bridge.name)),
+        }
+    }
+
+    /// The device by which packets of a bridge come that are masqueraded in this place.
+    #[must_use]
+    pub fn masquerading_device<'t>(&'t self, bridge: &'t Bridge, place: &Place) -> Option<&'t IfName> {
+        self.masquerading(bridge).filter(|(at, _)| *at == place).map(|(_, device)| device)
+    }
+}
+
 impl Masquerade {
     /// The tables that a topology needs, at most one in each namespace.
     #[must_use]
@@ -71,12 +90,8 @@ impl Masquerade {
             let mut made = topology.namespaces.iter().filter(|namespace| namespace.adopt.is_none());
             made.any(|namespace| matches!(place, Place::Namespace(name) if *name == namespace.name))
         };
-        for bridge in topology.bridges.iter().filter(|bridge| bridge.nat) {
-            // The fabric forwards its packets as they are, and the machine masquerades them.
-            let (place, device) = match topology.uplink() {
-                Some(uplink) if topology.is_fabric(&bridge.place) => (&Place::Host, uplink),
-                _ => (&bridge.place, &bridge.name),
-            };
+        for bridge in &topology.bridges {
+            let Some((place, device)) = topology.masquerading(bridge) else { continue };
             let rules = rules(bridge, device);
             match tables.iter_mut().find(|table| &table.place == place) {
                 Some(table) => table.rules.extend(rules),

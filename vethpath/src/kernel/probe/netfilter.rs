@@ -17,7 +17,7 @@ const RULES: &str = "rules on bridges";
 /// Maximum number of chains that are named. The rest is counted.
 const MOST_NAMED: usize = 4;
 const ELSEWHERE: &str =
-    "give the bridge a namespace of its own (`namespace = \"fabric\"`), where no such rule is";
+    "give the bridges a namespace of the lab's (`fabric = true`, or `up --fabric`), where no such rule is";
 
 pub(super) fn checks() -> Vec<Check> {
     let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS));
@@ -103,7 +103,7 @@ mod tests {
             assert_eq!(names, ["nft table ip filter, chain FORWARD"]);
             let check = check_rules(&names);
             assert_eq!(check.status, Status::Warning);
-            assert!(check.advice.unwrap().contains("namespace = \"fabric\""));
+            assert!(check.advice.unwrap().contains("fabric = true"));
         });
     }
 
