@@ -9,6 +9,7 @@ mod discovery;
 mod engines;
 mod events;
 mod examples;
+mod fabric;
 mod faults;
 mod firewall;
 mod formats;

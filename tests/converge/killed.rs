@@ -137,6 +137,49 @@ fn nat_at_each_step() {
     assert!(last > 6, "{last} lines only");
 }
 
+/// With bridges in a fabric: the machine has an uplink and routes, and masquerades.
+fn with_fabric() -> String {
+    let bridge = "[bridge.br0]\nnat = true\n";
+    "fabric = true\n".to_owned() + &hosts(0..2).replace("[bridge.br0]\n", bridge)
+}
+
+#[test]
+fn a_fabric_at_each_step() {
+    let last = at_each_line(1, |host, line| {
+        let file = lab_file(host, &with_fabric());
+        let killed_up = run_and_kill(host, line, &format!("up {file}"));
+        let followup = if line.is_multiple_of(2) { Followup::Down } else { Followup::Up };
+        assert_completes(host, followup, &file, line);
+        let _ = host.vethpath(format!("up {file}")).ok();
+        let _ = host.run(format!("ping -n -q -c 1 -W 5 {}", address(1))).ok();
+        let killed_down = run_and_kill(host, line, "down changing");
+        let followup = if line.is_multiple_of(2) { Followup::Up } else { Followup::Down };
+        assert_completes(host, followup, &file, line);
+        killed_up || killed_down
+    });
+    assert!(last > 20, "{last} lines only");
+}
+
+/// Bridges move to the fabric, or back to the machine.
+#[test]
+fn a_move_to_a_fabric_at_each_step() {
+    let with = |host: &Host, fabric: bool| {
+        lab_file(host, &with_fabric().replace("fabric = true", &format!("fabric = {fabric}")))
+    };
+    let last = at_each_line(1, |host, line| {
+        let to = line.is_multiple_of(2);
+        let _ = host.vethpath(format!("up {}", with(host, !to))).ok();
+        let killed = run_and_kill(host, line, &format!("up {}", with(host, to)));
+        match line / 2 % 3 {
+            0 => assert_completes(host, Followup::Down, "", line),
+            1 => assert_completes(host, Followup::Up, &with(host, to), line),
+            _ => assert_completes(host, Followup::Up, &with(host, !to), line),
+        }
+        killed
+    });
+    assert!(last > 20, "`up` wrote {last} lines only");
+}
+
 /// A lab with something of everything becomes another. Then the other is applied, or the first again, or `down`.
 #[test]
 fn a_change_at_each_step() {

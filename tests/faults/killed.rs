@@ -120,12 +120,14 @@ fn up_and_down_killed_at_random_moments_leave_nothing_that_down_cannot_remove() 
     let start = Instant::now();
     let mut rounds = 0;
     while start.elapsed() < sized(COMMAND_TIME.0, COMMAND_TIME.1) {
+        // The bridge is on the machine, or in a fabric. The next `up` may have to move it.
+        let fabric = if random.next().is_multiple_of(2) { "--fabric " } else { "" };
         // One to three of them are killed. Then one may finish.
         for _ in 0..=random.next() % 3 {
             let verb = if random.next().is_multiple_of(3) {
                 "down three-hosts".to_owned()
             } else {
-                format!("up {file}")
+                format!("up {fabric}{file}")
             };
             let process = host.spawn_vethpath(verb);
             thread::sleep(Duration::from_millis(random.next() % LONGEST));
@@ -133,7 +135,7 @@ fn up_and_down_killed_at_random_moments_leave_nothing_that_down_cannot_remove() 
             let _ = process.wait(TIMEOUT);
         }
         if random.next().is_multiple_of(2) {
-            let up = host.vethpath_after_a_kill(&format!("up {file}"));
+            let up = host.vethpath_after_a_kill(&format!("up {fabric}{file}"));
             assert!(up.succeeded(), "seed {seed:#x}, round {rounds}: {up}");
             let _ = host.run("ip netns exec ns0 ping -n -q -c 1 -W 5 172.17.0.103").ok();
         }
