@@ -269,7 +269,15 @@ fn rules_of_the_machine_do_not_concern_the_fabric() {
     (0..2).for_each(|family| pings(&host, "a", OUTSIDE[family]));
     let _ = host.vethpath("doctor").stdout_has("no netfilter rule certainly drops them");
     let _ = host.run("iptables-nft -F FORWARD").ok();
-    let _ = host.vethpath("doctor").stdout_has("are dropped by nft table ip filter, chain FORWARD");
+    let dropped = "are dropped by nft table ip filter, chain FORWARD";
+    let _ = host.vethpath("doctor").stdout_has(dropped);
+    // The agent follows the machine's rules, although no bridge of the lab is there.
+    for command in ["stats", "show", "events"] {
+        wait_until(SLACK, || match host.vethpath(command).ok().stdout {
+            shown if shown.contains(dropped) => Ok(()),
+            shown => Err(format!("{command} does not show the drop: {shown}")),
+        });
+    }
     let _ = host.vethpath("down demo").ok();
     let _ = host.run("ip6tables-nft -F FORWARD").ok();
     assert_eq!(state(&host), before);

@@ -231,12 +231,17 @@ impl<'a> Firewall<'a> {
     }
 }
 
+/// Whether a place masquerades packets of the lab.
+#[must_use]
+pub fn masquerades(topology: &Topology, place: &Place) -> bool {
+    topology.bridges.iter().any(|bridge| topology.masquerading_device(bridge, place).is_some())
+}
+
 /// The places whose rules packets of the lab meet: those with bridges, and the machine if it masquerades for the fabric.
 #[must_use]
 pub fn places(topology: &Topology) -> Vec<Place> {
     let mut places: Vec<Place> = topology.domains().into_iter().map(|(_, place)| place).collect();
-    let is_concerned = |bridge: &Bridge| topology.masquerading_device(bridge, &Place::Host).is_some();
-    if !places.contains(&Place::Host) && topology.bridges.iter().any(is_concerned) {
+    if !places.contains(&Place::Host) && masquerades(topology, &Place::Host) {
         places.push(Place::Host);
     }
     places
@@ -259,8 +264,7 @@ impl Machine {
         let socket = RouteSocket::open(netns)?;
         let links = socket.links()?;
         // A machine may have a million of them.
-        let has_nat = topology.bridges.iter().any(|b| topology.masquerading_device(b, place).is_some());
-        let routes = if has_nat { socket.routes()? } else { Vec::new() };
+        let routes = if masquerades(topology, place) { socket.routes()? } else { Vec::new() };
         let name =
             |ifindex: u32| links.iter().find(|link| link.ifindex == ifindex).map(|link| link.name.clone());
         let uplinks = [Family::Ip, Family::Ip6].map(|family| {

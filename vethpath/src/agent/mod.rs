@@ -7,6 +7,7 @@ mod announcements;
 mod bridge_netns;
 mod desired;
 mod diff;
+mod drops;
 mod eligible;
 mod error;
 mod event_log;

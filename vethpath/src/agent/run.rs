@@ -18,6 +18,7 @@ use super::{
     bridge_netns::{BridgeNetns, until},
     desired::{Address, Desired, Ports},
     diff::Snapshot,
+    drops::MachineDrops,
     error::Error,
     event_log::EventLog,
     layout::LabPort,
@@ -94,6 +95,8 @@ struct Agent {
     journal: Option<(u64, u64)>,
     hook: Hook,
     namespaces: Vec<BridgeNetns>,
+    /// What the machine's rules drop, where no bridge namespace follows them.
+    machine_drops: Option<MachineDrops>,
     /// For namespaces that are opened later.
     harmless: UnknownDefaults,
     clock: Clock,
@@ -162,6 +165,7 @@ impl Agent {
         let socket = directory.socket();
         let listener = Listener::open(&socket).doing("listen at", socket.display())?;
         let agent = Self {
+            machine_drops: machine_drops(&topology),
             namespaces: domains,
             harmless,
             clock: Clock::open()?,
@@ -328,6 +332,7 @@ impl Agent {
             };
             self.namespaces.push(domain);
         }
+        self.machine_drops = machine_drops(&topology);
         self.topology = topology;
         self.is_unwritten = true;
         // The bits in `seen` may stand for other bridges now.
@@ -472,12 +477,17 @@ impl Agent {
         }
     }
 
+    /// The packets of the lab that rules certainly drop, each with a sentence that says so.
+    fn drops(&self) -> impl Iterator<Item = (&String, &String)> {
+        let on_machine = self.machine_drops.iter().flat_map(MachineDrops::found);
+        self.namespaces.iter().flat_map(BridgeNetns::drops).chain(on_machine)
+    }
+
     fn log_snapshot(&mut self) {
         let gone = |bridge: &&Bridge| !self.namespaces.iter().any(|domain| domain.has(bridge));
         let gone = self.topology.bridges.iter().filter(gone);
         let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
-        let drops = self.namespaces.iter().flat_map(BridgeNetns::drops);
-        let drops = drops.map(|(packets, sentence)| (packets.clone(), sentence.clone())).collect();
+        let drops = self.drops().map(|(packets, sentence)| (packets.clone(), sentence.clone())).collect();
         let snapshot = Snapshot::new(&self.topology, self.maps.ports(), missing, drops, self.maps.fits());
         self.event_log.record_snapshot(&self.topology, snapshot);
     }
@@ -486,6 +496,7 @@ impl Agent {
         let view = View {
             topology: &self.topology,
             namespaces: &self.namespaces,
+            drops: self.drops().map(|(_, sentence)| sentence.clone()).collect(),
             maps: &self.maps,
             failure: self.failure.as_deref(),
             since: self.since,
@@ -534,6 +545,10 @@ impl Agent {
             self.follow_events()?;
             self.namespaces[number].follow_drops(&self.topology, &self.directory);
             self.hold_lease()?;
+        }
+        if let Some(machine_drops) = &mut self.machine_drops {
+            let events = machine_drops.follow(&self.topology, &self.directory);
+            self.event_log.record(events);
         }
         self.event_log.record(reattach::filters(&self.directory, &self.topology, &mut self.namespaces));
         if !busy.is_empty() {
@@ -608,6 +623,12 @@ impl Agent {
             }
         }
     }
+}
+
+/// What the machine's rules drop. If that cannot be known, the lab works all the same.
+fn machine_drops(topology: &Topology) -> Option<MachineDrops> {
+    let unknown = |error: &_| warn!("whether rules of the machine drop packets is unknown: {error}");
+    MachineDrops::of(topology).inspect_err(unknown).ok().flatten()
 }
 
 /// Whether the namespace of a place does not exist, or is a left-over file.

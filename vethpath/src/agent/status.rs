@@ -116,6 +116,8 @@ pub(super) struct View<'a> {
     pub(super) topology: &'a Topology,
     /// Its bridge namespaces that exist.
     pub(super) namespaces: &'a [BridgeNetns],
+    /// What rules of netfilter certainly drop of the lab's packets.
+    pub(super) drops: BTreeSet<String>,
     /// The maps.
     pub(super) maps: &'a MapSync,
     /// The error after which the agent retries.
@@ -160,7 +162,7 @@ impl View<'_> {
             trunks: numbered_trunks(self.topology)
                 .map(|(number, trunk)| (trunk.name(), text(trunk_state(number))))
                 .collect(),
-            drops: self.namespaces.iter().flat_map(BridgeNetns::drops).map(|drop| drop.1.clone()).collect(),
+            drops: self.drops.clone(),
         }
     }
 

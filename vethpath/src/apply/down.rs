@@ -378,8 +378,10 @@ fn remove_links(
 
 /// Removes the rules in Docker's chains on the host, if the lab may have any. Those in a namespace go with the namespace.
 fn remove_accepted(doomed: &Target<'_>, places: &NetnsCache) -> crate::kernel::Result<()> {
-    let mut bridges = doomed.topologies.iter().flat_map(|topology| &topology.bridges);
-    if doomed.by_marks || bridges.any(|bridge| bridge.place == Place::Host) {
+    let is_on_host = |topology: &Topology| {
+        topology.uplink().is_some() || topology.bridges.iter().any(|bridge| bridge.place == Place::Host)
+    };
+    if doomed.by_marks || doomed.topologies.iter().any(is_on_host) {
         nat::remove_accepted(&places.netns(&Place::Host)?, doomed.lab)?;
     }
     Ok(())

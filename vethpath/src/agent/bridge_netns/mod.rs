@@ -5,17 +5,17 @@ mod fdb_resync;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use log::{info, warn};
-use netlink_sys::protocols::NETLINK_NETFILTER;
+use log::warn;
 use tokio::time::sleep_until;
 
 use fdb_refresh::Refresher;
 
 use super::{
     desired::{Desired, entries},
+    drops::Drops,
     layout::{LabPort, Layout, counted_pairs},
     netns_state::{Blocker, Dirty, NetnsState},
     reader::Reader,
@@ -23,21 +23,13 @@ use super::{
 };
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
-    firewall::Firewall,
     kernel::{
-        Netns, Result, UnknownDefaults, blocking, netfilter,
+        Netns, Result, UnknownDefaults,
         watch::{Event, Watch},
     },
-    plan::Accepted,
-    state::{Directory, LabLock, events::Kind},
-    topology::{Bridge, IfName, Place, Topology, lab_mark},
+    state::{Directory, events::Kind},
+    topology::{Bridge, IfName, Place, Topology},
 };
-
-/// After this time, what rules drop is worked out again where it depends on routes.
-const DROPS_HOLD: Duration = Duration::from_secs(30);
-
-/// What rules drop is worked out in one of so many parts of the time at most.
-const DROPS_REST: u32 = 20;
 
 /// A bridge namespace.
 pub struct BridgeNetns {
@@ -70,14 +62,8 @@ pub struct BridgeNetns {
     last_dumped: u32,
     /// Whether events were lost, which is not logged yet.
     has_overrun: bool,
-    /// The packets of the lab that rules certainly drop here, and what drops them.
-    drops: BTreeMap<String, String>,
-    /// Whether that is to be worked out again.
-    drops_are_due: bool,
-    /// Not before that.
-    drops_rest_until: Instant,
-    /// Not later than that.
-    drops_hold_until: Instant,
+    /// The packets of the lab that rules certainly drop here.
+    drops: Drops,
 }
 
 impl BridgeNetns {
@@ -113,10 +99,7 @@ impl BridgeNetns {
             skipped: BTreeSet::new(),
             last_dumped: 0,
             has_overrun: false,
-            drops: BTreeMap::new(),
-            drops_are_due: true,
-            drops_rest_until: Instant::now(),
-            drops_hold_until: Instant::now(),
+            drops: Drops::new(place, &netns),
         })
     }
 
@@ -134,7 +117,7 @@ impl BridgeNetns {
         self.state.losing.retain(|pair| self.reader.layout.ports.iter().any(|port| port.counter == *pair));
         // Entries of new ports may be unknown.
         (self.dirty.links, self.dirty.ports, self.dirty.fdb_overrun) = (true, true, true);
-        self.drops_are_due = true;
+        self.drops.mark_due();
         self.scan_interference();
     }
 
@@ -275,7 +258,7 @@ impl BridgeNetns {
         self.dump_ports_at_once()?;
         if std::mem::take(&mut self.dirty.rules) {
             self.scan_interference();
-            self.drops_are_due = true;
+            self.drops.mark_due();
         }
         self.drain_events()?;
         self.dirty.unread_events = false;
@@ -286,86 +269,22 @@ impl BridgeNetns {
         self.watch_rules();
         let is_changed = self.reader.scan_interference(&mut self.state);
         self.dirty.ports |= is_changed;
-        self.drops_are_due |= is_changed;
+        if is_changed {
+            self.drops.mark_due();
+        }
     }
 
-    /// Works out again what rules drop, if they have changed or routes may have, and puts back rules that the lab needs in
-    /// Docker's chain. This reads all rules, so it is followed by a rest. Called once a second.
+    /// Follows what rules do to the lab's packets: see [`Drops::follow`].
     pub fn follow_drops(&mut self, topology: &Topology, directory: &Directory) {
-        let began = Instant::now();
-        let has_nat = topology.bridges.iter().any(|bridge| bridge.nat && bridge.place == self.place);
-        self.drops_are_due |= has_nat && began >= self.drops_hold_until;
-        if began < self.drops_rest_until || !std::mem::take(&mut self.drops_are_due) {
-            return;
-        }
-        self.drops_hold_until = began + DROPS_HOLD;
         let is_known = !self.state.unreadable.contains_key(&Blocker::Rules);
-        // Otherwise frames between hosts pass no rule.
-        if is_known && !has_nat && self.state.rules.is_empty() {
-            self.drops.clear();
-            return;
-        }
-        let place = self.place.clone();
-        // Once: the main loop waits for it.
-        match Firewall::read(topology, &place, self.reader.socket.netns(), 1) {
-            Ok(mut firewall) => {
-                let mut drops = firewall.drops();
-                if has_nat {
-                    let accepted = firewall.accept();
-                    if self.put_rules_back(&accepted, topology, directory) {
-                        drops = firewall.drops();
-                    }
-                }
-                let certain = drops.iter().filter(|drop| drop.is_certain);
-                self.drops = certain.map(|drop| (drop.packets(), drop.to_string())).collect();
-            }
-            Err(error) => {
-                warn!("whether rules drop packets is unknown: {error}");
-                self.drops_are_due = true;
-            }
-        }
-        self.drops_rest_until = began + began.elapsed() * DROPS_REST;
-    }
-
-    /// Writes rules in Docker's chain again that are missing, or name a device that no default route leads to any more.
-    /// Returns whether there were any, and all were written. If another command holds the lab's lock, they are written later,
-    /// unless that command does.
-    fn put_rules_back(&mut self, all: &[Accepted], topology: &Topology, directory: &Directory) -> bool {
-        let lasting = all.iter().map(|accepted| (accepted, accepted.lasting(topology)));
-        let due: Vec<_> = lasting.filter(|(accepted, rules)| !accepted.is_as(rules)).collect();
-        if due.is_empty() {
-            return false;
-        }
-        let Ok(_lock) = LabLock::acquire(directory) else {
-            self.drops_are_due = true;
-            return false;
-        };
-        let mark = lab_mark(&topology.lab);
-        let mut is_done = true;
-        for (accepted, rules) in due {
-            let written = blocking(self.reader.socket.netns(), NETLINK_NETFILTER)
-                .and_then(|socket| netfilter::accept(&socket, accepted.family.into(), &mark, &rules));
-            let chain = accepted.chain();
-            match written {
-                Ok(()) => {
-                    let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
-                    info!("rules written again to {chain}: {}", rules.join("; "));
-                    self.events.push(Kind::RulesPutBack { chain, rules });
-                }
-                // It is tried again when rules change, or after a while.
-                Err(error) => {
-                    warn!("{error}");
-                    is_done = false;
-                }
-            }
-        }
-        is_done
+        let has_rules = !is_known || !self.state.rules.is_empty();
+        self.events.extend(self.drops.follow(topology, directory, has_rules));
     }
 
     /// The packets of the lab that rules certainly drop here, each with a sentence that says so.
     #[must_use]
     pub fn drops(&self) -> &BTreeMap<String, String> {
-        &self.drops
+        self.drops.found()
     }
 
     /// Reads what the kernel reports by a link event that does not contain it: offloads, queues, XDP features.

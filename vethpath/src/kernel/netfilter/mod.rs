@@ -91,7 +91,10 @@ pub fn is_supported(socket: &Socket) -> Result<bool, NetlinkError> {
 }
 
 /// The current generation of the ruleset, or `None` on a kernel without nf_tables.
-fn generation(socket: &Socket) -> Result<Option<u32>, NetlinkError> {
+///
+/// # Errors
+/// The kernel refuses the request.
+pub fn generation(socket: &Socket) -> Result<Option<u32>, NetlinkError> {
     let replies = match netlink::request(socket, kind::GET_GENERATION, 0, &header(Family::Unspecified)) {
         Ok(replies) => replies,
         // The kernel lacks the subsystem (EINVAL of `nfnetlink_rcv_msg`). Nothing else in this request can be
