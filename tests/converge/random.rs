@@ -117,7 +117,7 @@ impl Session {
     /// Changes something by hand, if it exists.
     fn drift(&mut self, rng: &mut Rng) {
         let n = rng.u8(0..6);
-        let command = match rng.u8(0..11) {
+        let command = match rng.u8(0..16) {
             0 => format!("ip -n h{n} route flush all"),
             1 => format!("ip -n h{n} link set eth0 down"),
             2 => format!("ip -n h{n} link set eth0 address 02:00:00:00:00:0{n}"),
@@ -128,6 +128,11 @@ impl Session {
             7 => format!("ip -n h{n} -6 route flush dev eth0"),
             8 => format!("umount /run/netns/h{n}"),
             9 => "ip -n m1 link del m0".to_owned(),
+            10 => format!("ip route del 10.2{}.0.0/24", n % 3),
+            11 => format!("ip -6 route del fd2{}::/64", n % 3),
+            12 => "ip -n random-fabric link del uplink".to_owned(),
+            13 => "ip -n random-fabric route flush all".to_owned(),
+            14 => "ip netns del random-fabric".to_owned(),
             _ => "rm -r /sys/fs/bpf/vethpath/random".to_owned(),
         };
         let _ = writeln!(self.log, "{command}");
@@ -162,15 +167,18 @@ fn without_timer_values(text: &str) -> String {
 /// A valid file of up to three bridges and six hosts, and perhaps a group, a mesh and a chain.
 fn topology(rng: &mut Rng) -> String {
     let bridges = rng.usize(1..=3);
-    let mut text = String::new();
+    let in_fabric = rng.u8(0..3) == 0;
+    let mut text = String::from(if in_fabric { "fabric = true\n" } else { "" });
     let mut places = Vec::new();
     for n in 0..bridges {
         let fabric = rng.u8(0..4) == 0;
         places.push(fabric);
+        let nat = rng.u8(0..4) == 0;
         let _ = writeln!(text, "[bridge.b{n}]\naddresses = [\"10.2{n}.0.1/24\", \"fd2{n}::1/64\"]");
         for (key, chance) in [
             ("namespace = \"fabric\"", fabric),
-            ("nat = true", rng.u8(0..4) == 0),
+            ("nat = true", nat),
+            ("host = false", in_fabric && !fabric && !nat && rng.u8(0..3) == 0),
             ("stp = true", rng.u8(0..6) == 0),
             ("mtu = 1400", rng.u8(0..4) == 0),
             ("ageing_time = 60", rng.u8(0..4) == 0),
