@@ -166,6 +166,34 @@ fn a_lab_in_a_fabric_is_fast_beside_docker() {
     host.finish();
 }
 
+/// What a fabric's bridges send to other networks comes by its uplink, and meets Docker's rules there.
+#[test]
+fn a_fabric_with_nat_reaches_other_networks_beside_docker() {
+    let host = Host::new();
+    run_all(&host, &INTERNET);
+    let mut docker = Docker::start(&host);
+    let before = rules(&host);
+    let file = host.topology("beside", &MASQUERADED.replacen('\n', "\nfabric = true\n", 1));
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("accept-rule");
+    let _ = host.vethpath(format!("up {file}")).ok();
+    reaches(&host, "a", "192.0.2.2");
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+    let during = rules(&host);
+    docker.stop();
+    run_all(&host, &["nft delete table ip filter", "sysctl -q -w net.ipv4.ip_forward=0"]);
+    docker.run();
+    wait_until(SLACK, || match rules(&host) {
+        now if sorted(&now) == sorted(&during) => Ok(()),
+        now => Err(format!("the rules do not come back:\n{now}\nbut there were:\n{during}")),
+    });
+    reaches(&host, "a", "192.0.2.2");
+    let _ = host.vethpath("down beside").ok();
+    assert_eq!(sorted(&rules(&host)), sorted(&before));
+    run_all(&host, &NO_INTERNET);
+    docker.remove();
+    host.finish();
+}
+
 /// A host behind `docker0`, as a container is.
 const CONTAINER: [&str; 7] = [
     "ip netns add container",
