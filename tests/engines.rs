@@ -38,6 +38,11 @@ impl<'h> Docker<'h> {
         docker
     }
 
+    /// What begins a command of the client.
+    fn client(&self) -> String {
+        format!("{}/usr/bin/docker --host unix:///run/docker.sock", packages().display())
+    }
+
     /// Starts the daemon, and waits for its rules.
     fn run(&mut self) {
         let (packages, data) = (packages(), self.data.path().display().to_string());
@@ -59,9 +64,8 @@ impl<'h> Docker<'h> {
         wait_until(TIMEOUT, || {
             assert!(!daemon.has_ended(), "dockerd has ended: {}", daemon.output());
             // It answers once its networks are made, with their rules.
-            let client =
-                format!("{}/usr/bin/docker --host unix:///run/docker.sock version", packages.display());
-            let is_there = self.host.path("/run/docker.sock").exists() && self.host.run(client).succeeded();
+            let version = format!("{} version", self.client());
+            let is_there = self.host.path("/run/docker.sock").exists() && self.host.run(version).succeeded();
             if is_there { Ok(()) } else { Err("dockerd does not come up".to_owned()) }
         });
         self.daemon = Some(daemon);
@@ -273,5 +277,145 @@ fn labs_with_nat_reach_other_networks_beside_docker() {
     let _ = host.run("ip netns del container").ok();
     run_all(&host, &NO_INTERNET);
     docker.remove();
+    host.finish();
+}
+
+/// Debian's podman, with its files in a folder that is mounted for it.
+struct Podman<'h> {
+    host: &'h Host,
+    folder: String,
+}
+
+impl<'h> Podman<'h> {
+    fn new(host: &'h Host) -> Self {
+        let (packages, folder) = (packages().display().to_string(), "/run/podman".to_owned());
+        let configuration = format!(
+            "[network]\nnetwork_backend = \"netavark\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n\
+             events_logger = \"file\"\nconmon_path = [\"{packages}/usr/bin/conmon\"]\n\
+             helper_binaries_dir = [\"{packages}/usr/lib/podman\"]\nruntime = \"runc\"\n\
+             [engine.runtimes]\nrunc = [\"{packages}/usr/sbin/runc\"]\n\
+             [containers]\npids_limit = 0\nseccomp_profile = \"{packages}/usr/share/containers/seccomp.json\"\n\
+             default_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n"
+        );
+        run_all(
+            host,
+            &[
+                "mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+                &format!("mkdir -p {folder} /run/lock /run/containers"),
+                &format!("mount -t tmpfs podman {folder}"),
+                &format!("mkdir -p {folder}/.config/containers"),
+                &format!("cp {packages}/etc/containers/policy.json {folder}/.config/containers/policy.json"),
+            ],
+        );
+        let _ = host
+            .run_with_input(["sh", "-c", &format!("cat > {folder}/containers.conf")], &configuration)
+            .ok();
+        image(host, &format!("{folder}/image"));
+        let podman = Self { host, folder };
+        let import = format!("tar -C {}/image -c . | {}", podman.folder, podman.command("import - image"));
+        let _ = host.run(["sh", "-c", &import]).ok();
+        podman
+    }
+
+    fn command(&self, arguments: &str) -> String {
+        let (packages, folder) = (packages().display().to_string(), &self.folder);
+        format!(
+            "env HOME={folder} CONTAINERS_CONF={folder}/containers.conf LD_LIBRARY_PATH={packages}/usr/lib/x86_64-linux-gnu \
+             {packages}/usr/bin/podman --root {folder}/data --runroot {folder}/run --storage-driver vfs {arguments}"
+        )
+    }
+
+    fn run(&self, arguments: &str) -> String {
+        self.host.run(self.command(arguments)).ok().stdout.trim().to_owned()
+    }
+
+    /// Removes what podman leaves.
+    fn remove(self) {
+        let _ = self.host.run("ip link del podman0");
+        for command in [
+            "nft flush ruleset",
+            &format!("umount {}", self.folder),
+            "umount /sys/fs/cgroup",
+            "sysctl -q -w net.ipv4.ip_forward=0",
+            &format!("rm -rf {} /run/containers /run/lock /run/libpod /run/crun /run/runc", self.folder),
+        ] {
+            let _ = self.host.run(command).ok();
+        }
+    }
+}
+
+/// The root of an image that has `sleep`, in a new folder.
+fn image(host: &Host, folder: &str) {
+    run_all(
+        host,
+        &[
+            &format!("mkdir -p {folder}/bin"),
+            &format!("cp {}/bin/busybox {folder}/bin/busybox", packages().display()),
+            &format!("ln -s busybox {folder}/bin/sleep"),
+        ],
+    );
+}
+
+/// Adopts a container with a default route by `gateway` as a host of a lab, and checks that it is as it was after
+/// `down`.
+#[track_caller]
+fn is_a_host_of_a_lab(host: &Host, pid: &str, gateway: &str, top: &str) {
+    let inside = |command: &str| host.run(format!("nsenter --net=/proc/{pid}/ns/net {command}"));
+    let network = || {
+        ["ip -4 addr", "ip -6 addr", "ip -4 route", "ip -6 route"].map(|show| {
+            let shown = inside(show).ok().stdout;
+            shown.lines().filter(|line| !line.contains("valid_lft")).collect::<Vec<_>>().join("\n")
+        })
+    };
+    let _ = inside(&format!("ping -n -q -c 1 -W 5 {gateway}")).ok();
+    let (before, rules_before) = (network(), rules(host));
+    assert!(before[2].contains(&format!("default via {gateway}")), "{before:?}");
+    let text = format!(
+        "{top}{LAB}[namespace.web]\nadopt = {{ pid = {pid} }}\ngateway = \"10.66.0.1\"\n\
+         [namespace.web.interface.lab0]\nlink = \"labbr\"\naddresses = [\"10.66.0.9/24\"]\n"
+    );
+    let up = host.vethpath(format!("up {}", host.topology("beside", &text))).ok();
+    assert!(!up.stderr.contains("dropped"), "{}", up.stderr);
+    wait_for_pings(host);
+    for to in ["10.66.0.2", "10.66.0.1", gateway] {
+        let _ = inside(&format!("ping -n -q -c 1 -W 5 {to}")).ok();
+    }
+    assert!(network()[2].contains("default via 10.66.0.1"), "{:?}", network());
+    let _ = host.vethpath("exec web -- ping -n -q -c 1 -W 5 10.66.0.3").ok();
+    let _ = host.vethpath("down").ok();
+    assert_eq!(network(), before, "the container has what its engine gave it");
+    assert_eq!(sorted(&rules(host)), sorted(&rules_before));
+}
+
+#[test]
+fn a_container_of_podman_is_a_host_of_a_lab() {
+    let mut host = Host::new();
+    let podman = Podman::new(&host);
+    let _ = podman.run("run --detach --name web image sleep 600");
+    let pid = podman.run("inspect web --format {{.State.Pid}}");
+    is_a_host_of_a_lab(&host, &pid, "10.88.0.1", "");
+    let _ = podman.run("rm --force --time 0 web");
+    podman.remove();
+    host.set_baseline_when_stable();
+    host.finish();
+}
+
+#[test]
+fn a_container_of_docker_is_a_host_of_a_lab() {
+    let mut host = Host::new();
+    let docker = Docker::start(&host);
+    image(&host, "/run/image");
+    let client = docker.client();
+    let _ = host.run(["sh", "-c", &format!("tar -C /run/image -c . | {client} import - image")]).ok();
+    let container =
+        "run --detach --name web --ulimit nofile=1024:1024 --security-opt seccomp=unconfined image";
+    let _ = host.run(format!("{client} {container} sleep 600")).ok();
+    let pid = host.run(format!("{client} inspect web --format {{{{.State.Pid}}}}")).ok().stdout;
+    // Docker's rules drop what the machine's bridges forward.
+    is_a_host_of_a_lab(&host, pid.trim(), "172.17.0.1", "fabric = true\n");
+    let _ = host.run(format!("{client} rm --force web")).ok();
+    docker.remove();
+    let _ = host.run("rm -rf /run/image").ok();
+    host.set_baseline_when_stable();
     host.finish();
 }

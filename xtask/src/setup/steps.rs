@@ -177,7 +177,9 @@ mod tests {
         let plan = plan(&all, DEBIAN_ROOT);
         let [components, target, linker, update, packages, unpacked] =
             lines(&plan).try_into().expect("six commands");
-        assert!(unpacked.ends_with(" unpack docker.io containerd runc"), "{unpacked}");
+        let engines = "docker.io containerd runc podman conmon netavark golang-github-containers-common \
+                       golang-github-containers-image libgpgme11 libassuan0 libsubid4 busybox-static";
+        assert!(unpacked.ends_with(&format!(" unpack {engines}")), "{unpacked}");
         assert_eq!(components, "rustup component add rustfmt clippy rust-src");
         assert_eq!(target, "rustup target add aarch64-unknown-linux-gnu");
         assert_eq!(linker, "cargo install bpf-linker --version 0.10.4 --locked --force");
