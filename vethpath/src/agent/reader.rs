@@ -105,13 +105,16 @@ impl Reader {
         Ok(own | were_unread | self.read_programs(facts) || before != of(facts))
     }
 
-    /// Reads the links of the ports with these numbers in the layout. Returns whether anything changed.
+    /// Reads the links of the ports with these numbers in the layout, and those of trunks. Returns whether anything
+    /// changed.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn read_ports(&mut self, facts: &mut NetnsState, ports: &[usize]) -> Result<bool> {
-        let port = |&at: &usize| Some(facts.link(&self.layout.ports.get(at)?.port)?.ifindex);
-        let ifindexes: Vec<u32> = ports.iter().filter_map(port).collect();
+        let pairs = ports.iter().filter_map(|&at| Some(&self.layout.ports.get(at)?.port));
+        let trunks = self.layout.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| &end.port);
+        let ifindexes: Vec<u32> =
+            pairs.chain(trunks).filter_map(|port| Some(facts.link(port)?.ifindex)).collect();
         let mut changed = false;
         // Of one that is gone there is an event.
         for link in self.socket.raw_links_at(&ifindexes)?.into_iter().flatten() {
