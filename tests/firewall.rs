@@ -179,6 +179,23 @@ fn finish_beside_docker(host: Host) {
     finish(host);
 }
 
+/// Rules for the uplink would accept what comes from a bridge without `nat` too, with addresses that nobody knows.
+#[test]
+fn a_fabric_of_which_only_a_part_is_masqueraded_gets_no_rules() {
+    let host = host_beside_docker();
+    let before = rules(&host);
+    let text = format!(
+        "{}[bridge.labbr1]\naddresses = [\"192.0.2.129/25\"]\nhost = false\n",
+        MASQUERADED.replacen('\n', "\nfabric = true\n", 1)
+    );
+    let file = host.topology("beside", &text);
+    let refused =
+        host.vethpath(format!("up {file}")).fails(1).stderr_has("packets from its hosts to other networks");
+    let _ = refused.stderr_has("`iptables -I DOCKER-USER -i vp");
+    assert_eq!(rules(&host), before);
+    finish_beside_docker(host);
+}
+
 /// What is sent to other networks, and the replies, are accepted in Docker's chain in both families.
 #[test]
 fn routed_packets_are_accepted_in_dockers_chain() {

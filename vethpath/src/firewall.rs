@@ -220,9 +220,15 @@ impl<'a> Firewall<'a> {
         others
     }
 
+    /// The bridges whose packets are masqueraded here, and come by a device by which no others come.
     fn with_nat(&self) -> impl Iterator<Item = &'a Bridge> + use<'a> {
         let (topology, place) = (self.topology, self.place);
-        topology.bridges.iter().filter(move |bridge| topology.masquerading_device(bridge, place).is_some())
+        let is_mixed = |bridge: &Bridge| {
+            let mut fabric = topology.bridges.iter().filter(|other| topology.is_fabric(&other.place));
+            topology.is_fabric(&bridge.place) && fabric.any(|other| !other.nat && !other.addresses.is_empty())
+        };
+        let all = topology.bridges.iter().filter(move |bridge| !is_mixed(bridge));
+        all.filter(move |bridge| topology.masquerading_device(bridge, place).is_some())
     }
 
     fn on<'f>(&'f self, bridge: &'f Bridge, family: Family) -> OnBridge<'f> {
