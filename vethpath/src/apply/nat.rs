@@ -74,18 +74,16 @@ pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(),
 }
 
 /// The rules in Docker's chains of a namespace, and those that the lab needs there. All rules are read only where there is
-/// such a chain.
-pub(super) fn accepted(topology: &Topology, place: &Place, netns: &Netns) -> Result<Vec<Accepted>> {
+/// such a chain. Rules that cannot be read, or change all the time, do not keep the lab from coming up: `up` has warned
+/// of that, and the agent looks again.
+pub(super) fn accepted(topology: &Topology, place: &Place, netns: &Netns) -> Vec<Accepted> {
     let mut source = Source::new(netns, NETLINK_NETFILTER);
-    let Some(socket) = source.socket()? else { return Ok(Vec::new()) };
-    for family in FAMILIES {
-        if has_docker_user(socket, family)? {
-            // Rules that change all the time do not keep the lab from coming up. The agent looks again.
-            let firewall = Firewall::read(topology, place, netns, MOST_READS);
-            return Ok(firewall.map(|mut firewall| firewall.accept()).unwrap_or_default());
-        }
+    let Ok(Some(socket)) = source.socket() else { return Vec::new() };
+    if !FAMILIES.iter().any(|family| has_docker_user(socket, *family).unwrap_or_default()) {
+        return Vec::new();
     }
-    Ok(Vec::new())
+    let firewall = Firewall::read(topology, place, netns, MOST_READS);
+    firewall.map(|mut firewall| firewall.accept()).unwrap_or_default()
 }
 
 /// Makes the wanted rules those of the lab in Docker's chain.

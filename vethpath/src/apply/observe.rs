@@ -153,7 +153,7 @@ fn read_accepted(
             _ => Some(places.netns(place)?),
         };
         if let Some(netns) = netns {
-            observed.accepted.extend(nat::accepted(topology, place, &netns)?);
+            observed.accepted.extend(nat::accepted(topology, place, &netns));
         }
     }
     Ok(())
