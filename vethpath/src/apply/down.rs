@@ -117,7 +117,8 @@ pub async fn down(
         topologies,
         home: home.as_ref(),
         has_netns: *has_netns,
-        by_marks: damage.is_some(),
+        // The file may not have all: `--fabric` is not in it.
+        by_marks: damage.is_some() || !is_recorded,
         is_recorded: *is_recorded,
     };
     let mut removed = tokio::select! {
@@ -189,10 +190,9 @@ impl Known {
         let all: Vec<&Topology> = self.topologies.iter().collect();
         // A damaged journal is reported later.
         let saved = Saved::read(&Directory::of(lab)).unwrap_or_default();
-        let marked = match self.damage {
-            Some(_) => cleanup::marked(lab, &saved, &BTreeSet::new()),
-            None => Marked::default(),
-        };
+        let by_marks = self.damage.is_some() || !self.is_recorded;
+        let marked =
+            if by_marks { cleanup::marked(lab, &saved, &BTreeSet::new()) } else { Marked::default() };
         Doomed::of_lab(&self.topologies, &marked, self.has_netns).check(lab, &all, &saved)
     }
 }
