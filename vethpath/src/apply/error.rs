@@ -184,8 +184,8 @@ impl Error {
                 ))
             }
             Self::Collisions(all) if all.iter().any(|one| matches!(one, Collision::Subnet { .. })) => Some(
-                "give the bridge another subnet, or write `host = false` under it: the machine then has no route to it; \
-                 vethpath replaces no route"
+                "give the bridge another subnet; or, if it has no `nat`, write `host = false` under it: the machine then \
+                 has no route to it; vethpath replaces no route"
                     .to_owned(),
             ),
             Self::Collisions(all) => {
