@@ -154,7 +154,9 @@ impl Planner<'_> {
                 Place::Host => true,
                 Place::Namespace(name) => self.observed.namespaces.get(name) == Some(&Found::Ours),
             };
-            if is_there && !wanted.contains(&nat.place) && !seen.contains(&nat.place) {
+            // A namespace that is no longer the lab's keeps nothing of it.
+            let goes = !wanted.contains(&nat.place) || self.standing.is_gone(&nat.place);
+            if is_there && goes && !seen.contains(&nat.place) {
                 seen.push(nat.place.clone());
                 self.plan.clear.push(Step::Unmasquerade(nat));
             }
