@@ -225,7 +225,7 @@ pub(super) fn restore_sysctls(place: &Place, there: &Netns, facts: &Saved) -> Re
 }
 
 /// Restores the routes of an adopted namespace to these destinations that the lab's have replaced, after the lab's are
-/// gone. A destination that has a route again is left alone. Returns messages about routes that cannot be restored:
+/// gone. A destination with a route that was not there before is left alone. Returns messages about routes that cannot be restored:
 /// their devices are gone, for example.
 ///
 /// # Errors
@@ -244,8 +244,11 @@ pub(super) fn restore_routes(
     }
     let socket = RouteSocket::open(there)?;
     for (to, routes) in replaced {
-        if socket.replaced_routes(to)?.is_empty() {
-            let restored = socket.restore_routes(routes);
+        let there = socket.replaced_routes(to)?;
+        // What somebody has set since then stays alone.
+        if there.iter().all(|route| routes.contains(route)) {
+            let missing: Vec<_> = routes.iter().filter(|route| !there.contains(route)).cloned().collect();
+            let restored = socket.restore_routes(&missing);
             messages.extend(restored.err().map(|error| format!("{error}, in namespace {name}")));
             test_hooks::kill_point();
         }

@@ -77,6 +77,7 @@ pub async fn observe(
         is_settled: facts.is_settled,
         sysctls_before: facts.was.clone(),
         switched: facts.offloads.clone(),
+        replaced_routes: facts.routes.keys().cloned().collect(),
         ..Observed::default()
     };
     let all: Vec<&Topology> = former.iter().chain([topology]).collect();

@@ -7,14 +7,14 @@ use std::{
 };
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NlasIterator, Parseable as _};
+use netlink_packet_core::{Emitable as _, NLM_F_CREATE, Nla as _, NlasIterator, Parseable as _};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressFlags, AddressMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-        RouteType, RouteVia,
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHopFlags,
+        RouteProtocol, RouteScope, RouteType, RouteVia,
     },
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -148,7 +148,7 @@ pub struct RouteFacts {
     /// `None` for a plain unicast route. Otherwise what happens to packets, such as `blackhole` or `unreachable`.
     pub fate: Option<String>,
     /// Whether it is in the place that [`LinkChange::Route`](super::LinkChange::Route) uses: the main table, with the
-    /// default metric.
+    /// default metric, for any type of service.
     pub is_in_place: bool,
     /// Whether it is in the main table.
     pub is_main: bool,
@@ -177,11 +177,32 @@ pub struct FormerRoute {
 }
 
 impl FormerRoute {
-    /// Parses the message of a route; `None` if it is none.
+    /// Parses the message of a route; `None` if it is none. What the kernel does not take in a request is left out: the
+    /// state of next hops (`fib_create_info` in net/ipv4/fib_semantics.c), and details of next hops beside the id of a
+    /// next hop object (`fib_nh_common_init`, `rtm_to_fib_config`).
     fn parse(payload: &[u8]) -> Option<(RouteFacts, Self)> {
-        let facts = parse_route(&RouteMessage::parse(payload).ok()?)?;
-        let former = Self { to: facts.to, via: facts.via, payload: payload.to_vec() };
-        Some((facts, former))
+        /// `RTA_NH_ID` of linux/rtnetlink.h.
+        const NH_ID: u16 = 30;
+        let mut message = RouteMessage::parse(payload).ok()?;
+        let facts = parse_route(&message)?;
+        message.header.flags &= RouteFlags::Onlink;
+        let has_object = message.attributes.iter().any(|attribute| attribute.kind() == NH_ID);
+        message.attributes.retain(|attribute| match attribute {
+            RouteAttribute::CacheInfo(_) => false,
+            RouteAttribute::Gateway(_)
+            | RouteAttribute::Via(_)
+            | RouteAttribute::Oif(_)
+            | RouteAttribute::MultiPath(_) => !has_object,
+            _ => true,
+        });
+        for attribute in &mut message.attributes {
+            if let RouteAttribute::MultiPath(hops) = attribute {
+                hops.iter_mut().for_each(|hop| hop.flags &= RouteNextHopFlags::Onlink);
+            }
+        }
+        let mut payload = vec![0; message.buffer_len()];
+        message.emit(&mut payload);
+        Some((facts.clone(), Self { to: facts.to, via: facts.via, payload }))
     }
 }
 
@@ -228,23 +249,23 @@ impl RouteSocket {
         Ok(replaced)
     }
 
-    /// Adds routes again. They have one destination, to which there must be no route.
+    /// Adds routes again, behind those that there are.
     ///
     /// # Errors
     /// The kernel refuses one, because its device is gone for example. The others are added.
     pub fn restore_routes(&self, routes: &[FormerRoute]) -> Result<()> {
         let request = |route: &FormerRoute| {
-            let mut message = RouteMessage::parse(&route.payload).map_err(|error| {
-                Error::new("restore route", format!("to {}", route.to), io::Error::other(error.to_string()))
+            let by = route.via.map_or_else(String::new, |via| format!(" via {via}"));
+            let object = format!("to {}{by}", route.to);
+            let message = RouteMessage::parse(&route.payload);
+            let message = message.map_err(|error| {
+                Error::new("restore route", object.clone(), io::Error::other(error.to_string()))
             })?;
-            // The kernel takes no state of the next hop (`fib_create_info` in net/ipv4/fib_semantics.c).
-            message.header.flags &= RouteFlags::Onlink;
-            message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::CacheInfo(_)));
             Ok(Request {
                 message: Message::NewRoute(message),
                 flags: NLM_F_CREATE | APPEND,
                 operation: "restore route",
-                object: format!("to {}", route.to),
+                object,
             })
         };
         let requests = routes.iter().map(request).collect::<Result<_>>()?;
@@ -420,7 +441,7 @@ fn parse_route(message: &RouteMessage) -> Option<RouteFacts> {
         via,
         ifindex,
         fate,
-        is_in_place: is_main && metric == usual,
+        is_in_place: is_main && metric == usual && message.header.tos == 0,
         is_main,
         is_advertised: match message.header.protocol {
             RouteProtocol::Ra => true,

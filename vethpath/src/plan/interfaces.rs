@@ -198,6 +198,17 @@ impl Planner<'_> {
         }
     }
 
+    /// Restores routes that the lab's have replaced in an adopted namespace, where the file has none to their destination
+    /// any more.
+    pub(super) fn restored_routes(&mut self, namespace: &Namespace) {
+        let replaced = self.observed.replaced_routes.iter().filter(|(name, _)| *name == namespace.name);
+        for (name, to) in replaced {
+            if !namespace.routes.iter().any(|route| route.to == *to) {
+                self.plan.raise.push(Step::RestoreRoutes { namespace: name.clone(), to: *to });
+            }
+        }
+    }
+
     /// Whether a route's interface is a member of a VRF or a bond, which then has the routes.
     fn is_of_master(&self, place: &Place, route: &Route) -> bool {
         let links = self.observed.links.range((place.clone(), String::new())..);

@@ -142,6 +142,10 @@ pub struct Observed {
     pub namespaces: BTreeMap<NsName, Found>,
     /// Namespaces that the lab has adopted, and whose `adopt` leads to another one by now.
     pub moved: BTreeSet<NsName>,
+    /// Destinations of routes of adopted namespaces that the lab's have replaced.
+    pub replaced_routes: BTreeSet<(NsName, IpNet)>,
+    /// Adopted namespaces in which no process is left, so that the ports of their interfaces stay down.
+    pub deserted: BTreeSet<NsName>,
     /// Links of the host and of the lab's namespaces, by place and name.
     pub links: BTreeMap<(Place, String), ObservedLink>,
     /// Places whose masquerade table is as wanted.

@@ -173,6 +173,13 @@ pub enum Step {
         /// The route.
         route: Route,
     },
+    /// Restore the routes of an adopted namespace to a destination that the lab's route has replaced.
+    RestoreRoutes {
+        /// The namespace.
+        namespace: NsName,
+        /// The destination.
+        to: IpNet,
+    },
     /// Add all routes of a namespace that has none.
     Routes {
         /// The namespace.
@@ -284,6 +291,9 @@ impl Step {
             }
             Self::DeleteUplinkRoute(route) => Change::delete("route", by_uplink(route)),
             Self::UplinkRoute(route) => Change::create("route", by_uplink(route)),
+            Self::RestoreRoutes { namespace, to } => {
+                Change::create("route", format_args!("{to} in {namespace}, as it was before the lab"))
+            }
             Self::Routes { namespace, routes } => match &routes[..] {
                 [route] => Change::create("route", described(route, namespace)),
                 routes => Change::create("routes", format_args!("{} in {namespace}", routes.len())),

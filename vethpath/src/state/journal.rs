@@ -47,6 +47,9 @@ const WAS: &str = "was";
 /// The keyword of a line with a route that the lab's route in an adopted namespace replaces.
 const ROUTE: &str = "route";
 
+/// The keyword of a line that takes back those before it about routes to a destination.
+const NO_ROUTE: &str = "no-route";
+
 /// The description of a lab. Every name in the kernel follows from it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -380,12 +383,14 @@ impl Journal {
         self.write_line(&was_line(place, &setting.key, &setting.value))
     }
 
-    /// Writes the routes of an adopted namespace that the lab is about to replace.
+    /// Writes the routes of an adopted namespace to a destination that the lab is about to replace. They stand for those
+    /// that were written before.
     ///
     /// # Errors
     /// A file operation fails. The routes must not be replaced then.
-    pub fn append_former_routes(&mut self, name: &NsName, routes: &[FormerRoute]) -> Result<()> {
-        self.append_all(routes.iter().map(|route| route_line(name, route)))
+    pub fn append_former_routes(&mut self, name: &NsName, to: &IpNet, routes: &[FormerRoute]) -> Result<()> {
+        let first = format!("{NO_ROUTE} {name} {to}");
+        self.append_all([first].into_iter().chain(routes.iter().map(|route| route_line(name, route))))
     }
 
     /// Rewrites the journal: `record` describes the lab, and nothing is left of its former state.
@@ -537,6 +542,11 @@ impl Saved {
                         let _ = facts.was.entry((place, key)).or_insert_with(|| value.to_owned());
                     }
                 }
+                (Some(NO_ROUTE), Some(name), Some(to), None) => {
+                    if let (Ok(name), Ok(to)) = (name.parse(), to.parse()) {
+                        let _ = facts.routes.remove(&(name, to));
+                    }
+                }
                 (Some(ROUTE), Some(name), Some(message), None) => {
                     if let (Ok(name), Ok(route)) = (name.parse(), message.parse::<FormerRoute>()) {
                         let known = facts.routes.entry((name, route.to)).or_default();
@@ -604,6 +614,8 @@ mod tests {
         assert_eq!(route.via, Some("10.88.0.1".parse().unwrap()));
         assert_eq!(route.to_string(), default);
         assert!(saved.is_settled);
+        let newer = format!("{journal}no-route b 0.0.0.0/0\nno-route a 0.0.0.0/0\nroute a {default}\n");
+        assert_eq!(Saved::parse(&newer).routes.len(), 2, "the last ones count");
         let again = journal + "was a net/ipv4/ip_forward 0\nadopted a 2\n";
         let saved = Saved::parse(&again);
         let known: Vec<_> = saved.routes.keys().map(|(of, _)| of.to_string()).collect();

@@ -57,6 +57,7 @@ impl Kind {
             | Step::Sysctl { .. }
             | Step::DeleteAddress { .. }
             | Step::DeleteRoute { .. }
+            | Step::RestoreRoutes { .. }
             | Step::DeleteUplinkRoute(_)
             | Step::Down { .. }
             | Step::Masquerade(_)

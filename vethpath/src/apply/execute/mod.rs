@@ -139,8 +139,9 @@ impl<'a> Executor<'a> {
             }
             Step::DeleteRoute { namespace, route } => {
                 self.namespaces.get(&Place::Namespace(namespace.clone()))?.delete_route(route).await?;
-                self.restore_routes(namespace, |to| *to == route.to)?;
+                test_hooks::kill_point();
             }
+            Step::RestoreRoutes { namespace, to } => self.restore_routes(namespace, |one| one == to)?,
             Step::DeleteUplinkRoute(route) => {
                 let rtnl = self.namespaces.get(&route.place)?;
                 rtnl.delete_uplink_route(index_of(&rtnl, route.device.as_str())?, route).await?;
@@ -230,9 +231,7 @@ impl<'a> Executor<'a> {
         let namespaces: Vec<_> =
             history.iter().flat_map(History::topologies).flat_map(|lab| &lab.namespaces).collect();
         for (name, route) in wanted {
-            if !saved.adopted.contains_key(name.as_str())
-                || saved.routes.contains_key(&(name.clone(), route.to))
-            {
+            if !saved.adopted.contains_key(name.as_str()) {
                 continue;
             }
             let is_ours = |found: &FormerRoute| {
@@ -243,7 +242,11 @@ impl<'a> Executor<'a> {
             let there = self.namespaces.netns(&Place::Namespace(name.clone()))?;
             let mut replaced = RouteSocket::open(&there)?.replaced_routes(&route.to)?;
             replaced.retain(|found| !is_ours(found));
-            self.journal.append_former_routes(name, &replaced)?;
+            // What somebody has set since then replaces what was there before.
+            let known = saved.routes.get(&(name.clone(), route.to));
+            if !replaced.is_empty() && known != Some(&replaced) {
+                self.journal.append_former_routes(name, &route.to, &replaced)?;
+            }
         }
         Ok(())
     }
