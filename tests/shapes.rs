@@ -159,6 +159,100 @@ fn a_namespace_whose_process_is_gone_or_moved_is_left() {
     }
 }
 
+/// The address of a container that is gone must not go on answering.
+#[test]
+fn the_ports_of_a_namespace_without_processes_go_down() {
+    let mut host = Host::new();
+    let start = || {
+        let guest = host.spawn(["unshare", "--net", "bash", "-c", "echo $$; exec sleep infinity"]);
+        wait_for(SLACK, "the guest does not start", || guest.output().ends_with('\n'));
+        let pid = guest.output().trim().to_owned();
+        (guest, pid)
+    };
+    let adopting = |pid: &str| {
+        let text = IN_CONTAINER.replace("path = \"/run/netns/theirs\"", &format!("pid = {pid}"));
+        host.topology("adopting", &text)
+    };
+    let (guest, pid) = start();
+    let second = host.spawn(format!("nsenter --net=/proc/{pid}/ns/net sleep infinity"));
+    wait_for(SLACK, "the second does not start", || second.name() == "sleep");
+    let file = adopting(&pid);
+    let up = || host.vethpath(format!("up {file}")).ok();
+    let _ = up().stderr_has("1 of 1 pair armed");
+    let answers = || host.run("ping -n -q -c 1 -W 1 10.9.0.2").succeeded();
+    wait_for(SLACK, "it does not answer", answers);
+    // One is left.
+    let _ = host.run(format!("kill -9 {pid}")).ok();
+    drop(guest);
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+    assert!(answers(), "a process is left");
+    drop(second);
+    wait_for(SLACK, "it goes on answering", || !answers());
+    let stats = host.vethpath("stats --json").ok().json();
+    assert_eq!(stats["pairs"][0]["state"], "no process is left in the namespace");
+    let _ = host
+        .vethpath("events --json")
+        .ok()
+        .stdout_has("\"kind\":\"processes-gone\",\"namespace\":\"theirs\"");
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+    let _ = up();
+    assert!(!answers(), "up leaves it down");
+    // A process that lives there again, and then another namespace.
+    let back = host.spawn("ip netns exec theirs sleep infinity");
+    wait_for(SLACK, "it does not start", || back.name() == "sleep");
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("down -> up");
+    let _ = up();
+    wait_for(SLACK, "it does not answer again", answers);
+    drop(back);
+    wait_for(SLACK, "it goes on answering again", || !answers());
+    let (guest, pid) = start();
+    let _ = adopting(&pid);
+    let _ = up().stderr_has("1 of 1 pair armed");
+    wait_for(SLACK, "the next one does not answer", answers);
+    let _ = host.vethpath("down adopting").ok();
+    drop(guest);
+    host.set_baseline_when_stable();
+    host.finish();
+}
+
+/// A bridge with `nat` in a namespace that `adopt` leads to no longer.
+#[test]
+fn a_namespace_that_up_leaves_keeps_nothing_of_the_lab() {
+    let mut host = Host::new();
+    let is_on = |name: &str| {
+        let _ = host.run(["sh", "-c", &format!("umount /run/x; mount --bind /run/netns/{name} /run/x")]);
+    };
+    for command in
+        ["ip netns add one", "ip netns add two", "touch /run/x", "mount --bind /run/netns/one /run/x"]
+    {
+        let _ = host.run(command).ok();
+    }
+    let text = "[namespace.c]\nadopt = { path = \"/run/x\" }\n[bridge.br0]\nnamespace = \"c\"\nnat = true\n\
+                addresses = [\"10.9.0.1/24\"]\n[namespace.h.interface.eth0]\nlink = \"br0\"\n\
+                addresses = [\"10.9.0.2/24\"]\n";
+    let file = host.topology("adopting", text);
+    let up = || host.vethpath(format!("up {file}")).ok();
+    let state = |name: &str| {
+        let shown = ["nft list ruleset", "sysctl -n net.ipv4.ip_forward", "ip -br link"];
+        shown.map(|show| host.run(format!("ip netns exec {name} {show}")).ok().stdout).join("")
+    };
+    let before = state("two");
+    let _ = up();
+    assert!(state("one").contains("masquerade"));
+    is_on("two");
+    let _ = up();
+    assert!(state("two").contains("masquerade"));
+    assert_eq!(state("one"), before);
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+    let _ = host.vethpath("down adopting").ok();
+    assert_eq!(state("two"), before);
+    for command in ["umount /run/x", "rm /run/x", "ip netns del one", "ip netns del two"] {
+        let _ = host.run(command).ok();
+    }
+    host.set_baseline_when_stable();
+    host.finish();
+}
+
 /// A container that was started anew has another namespace.
 #[test]
 fn up_plugs_in_the_namespace_that_has_the_adopted_name_now() {
@@ -326,7 +420,35 @@ fn default_routes_that_the_labs_gateways_replaced_come_back() {
     let _ = host.topology("adopting", &without);
     let _ = up();
     assert_eq!(defaults(&host), before, "after another up");
+    // Also where the lab's routes are gone already.
     let _ = host.topology("adopting", IN_CONTAINER);
+    let _ = up();
+    for family in ["-4", "-6"] {
+        let _ = host.run(format!("ip -n theirs {family} route del default")).ok();
+    }
+    let _ = host.topology("adopting", &without);
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("as it was before the lab");
+    let _ = up();
+    assert_eq!(defaults(&host), before, "after the routes were deleted");
+    let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
+    // The last one that somebody has set is what comes back, with all of its kind.
+    let _ = host.topology("adopting", IN_CONTAINER);
+    let _ = up();
+    let _ = host.run("ip -n theirs route replace default via 10.88.0.7").ok();
+    let _ = host.run("ip -n theirs route append default via 10.88.0.8").ok();
+    let _ = up();
+    are_the_labs();
+    let _ = host.vethpath("down adopting").ok();
+    let now = defaults(&host);
+    assert_eq!(now[0].matches("default via 10.88.0.").count(), 2, "{now:?}");
+    let _ = host.run("ip -n theirs route flush default").ok();
+    let _ = host.run("ip -n theirs route add default tos 0x10 via 10.88.0.1 dev eth0").ok();
+    let _ = host.run("ip -n theirs route add default via 10.88.0.1 dev eth0 src 10.88.0.2 mtu 1400").ok();
+    let with_tos = defaults(&host);
+    let _ = up();
+    let _ = host.vethpath("down adopting").ok();
+    assert_eq!(defaults(&host), with_tos);
+    let _ = host.run("ip -n theirs route del default tos 0x10").ok();
     let _ = up();
     are_the_labs();
     // What somebody has put there meanwhile stays, and what has no device any more is reported.

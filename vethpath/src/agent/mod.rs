@@ -18,6 +18,7 @@ mod loss_detector;
 mod map_sync;
 mod netns_state;
 mod not_armed;
+mod occupants;
 mod privileges;
 mod reader;
 mod reattach;

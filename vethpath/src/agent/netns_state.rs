@@ -58,6 +58,8 @@ pub struct NetnsState {
     pub ready: BTreeMap<u32, Ready>,
     /// Counters of pairs whose redirected frames are being dropped.
     pub losing: BTreeSet<u32>,
+    /// Counters of pairs in whose namespace no process is left.
+    pub deserted: BTreeSet<u32>,
 }
 
 /// Something that may forbid the fast path. While it cannot be read, no port is armed.

@@ -16,6 +16,9 @@ pub enum NotArmed {
     /// The inner end was removed, or its namespace was.
     #[error("the inner end does not exist")]
     NoInnerEnd,
+    /// The last known process of its adopted namespace has ended.
+    #[error("no process is left in the namespace")]
+    NoProcess,
     /// Our program was detached.
     #[error("the program is not attached")]
     NotAttached,

@@ -21,10 +21,11 @@ use super::{
     drops::MachineDrops,
     error::Error,
     event_log::EventLog,
-    layout::LabPort,
+    layout::{LabPort, counted_pairs},
     loss_detector::{LossDetector, Sample},
     map_sync::{LEASE, MapSync},
     netns_state::Dirty,
+    occupants::FollowedOccupants,
     privileges, reattach,
     socket::Listener,
     status::{Status, View},
@@ -110,6 +111,8 @@ struct Agent {
     settled: bool,
     /// Number of completed ticks.
     polls: u64,
+    /// The processes of adopted namespaces.
+    occupants: FollowedOccupants,
     /// XDP programs that others attach.
     xdp_links: XdpLinks,
     /// Whether everything is to be written, whatever is dirty.
@@ -183,6 +186,7 @@ impl Agent {
             since: Time::now(),
             settled: false,
             polls: 0,
+            occupants: FollowedOccupants::default(),
             xdp_links: XdpLinks::default(),
             is_unwritten: true,
             grace_periods: GracePeriods::start().doing("create", "a thread")?,
@@ -520,6 +524,7 @@ impl Agent {
         self.event_log.record(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
         self.is_unwritten |= !gone.is_empty();
         self.event_log.record(reattach::after_killed_bench(&self.directory, &self.topology, self.hook));
+        self.follow_occupants();
         // Read before and after the counters of the inner ends, so that frames in flight are no loss. This is the
         // slowest step. It is skipped if no station has sent fast frames and no pair is suspected.
         let senders = self.maps.senders();
@@ -572,6 +577,14 @@ impl Agent {
         }
         self.polls = self.polls.wrapping_add(1);
         Ok(())
+    }
+
+    fn follow_occupants(&mut self) {
+        self.event_log.record(self.occupants.follow(&self.directory));
+        let deserted =
+            counted_pairs(&self.topology).filter(|(_, pair)| self.occupants.are_gone(&pair.namespace));
+        let deserted: BTreeSet<u32> = deserted.map(|(counter, _)| counter).collect();
+        self.namespaces.iter_mut().for_each(|domain| domain.set_deserted(&deserted));
     }
 
     /// Renews the lease. If it has expired, the agent was stopped or starved, and the maps are as old as that.

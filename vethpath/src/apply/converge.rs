@@ -6,7 +6,7 @@ use super::{
     Error, agent as agents,
     announce::announce,
     execute::Executor,
-    programs,
+    namespaces, programs,
     seed_fdb::{Reattached, seed_fdb},
     xdp_offloads,
 };
@@ -122,6 +122,7 @@ pub(super) async fn converge(
     if !former.is_empty() {
         announce(plan, executor.namespaces()).await?;
     }
+    namespaces::occupants(topology, executor.namespaces())?.write(directory)?;
     let takes_over = !recreated && has_agent && agents::reload(directory, topology).await.is_ok();
     if !takes_over {
         // A stopped or hanging agent must not resume beside a new one. After new maps were made, a live agent still

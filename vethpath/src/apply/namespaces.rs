@@ -9,9 +9,9 @@ use ipnet::IpNet;
 
 use super::Error;
 use crate::{
-    kernel::{LinkFacts, Netns, NetnsId, Result, RouteSocket, Rtnl, netns, sysctl},
+    kernel::{LinkFacts, Netns, NetnsId, Result, RouteSocket, Rtnl, netns, occupants, sysctl},
     plan::{Collision, Plan, Step, is_ours, owner},
-    state::{Directory, Record, Saved, test_hooks},
+    state::{Directory, Occupants, Record, Saved, test_hooks},
     topology::{IfName, LabName, Namespace, NsName, Place, Sysctl, Topology},
 };
 
@@ -177,13 +177,61 @@ pub(super) fn is_same_netns(
 }
 
 /// Whether a namespace is adopted from a path that leads to another one by now: its process has moved, or the name was
-/// given to a new one. A path that leads nowhere is none of these.
-pub(super) fn is_moved(namespace: &Namespace, facts: &Saved) -> bool {
+/// given to a new one. A path that leads nowhere is none of these, nor is one of another process than before, or one that
+/// leads to the machine's own namespace.
+pub(super) fn is_moved(namespace: &Namespace, facts: &Saved, directory: &Directory) -> bool {
     let (Some(path), Some(known)) = (&namespace.adopt, facts.adopted.get(namespace.name.as_str())) else {
         return false;
     };
+    // Another process may have the pid by now.
+    let pid = path.strip_prefix("/proc/").and_then(|rest| rest.split('/').next()?.parse().ok());
+    let occupants = pid.map(|pid| (pid, Occupants::read(directory)));
+    if occupants.is_some_and(|(pid, occupants)| !occupants.have(&namespace.name, pid)) {
+        return false;
+    }
     let there = Netns::open(Path::new(path), path).and_then(|there| there.id());
-    !namespace.has_its_name() && there.is_ok_and(|there| !known.is(&there))
+    let here = Netns::current().and_then(|here| here.inode());
+    let is_another = |there: NetnsId| !known.is(&there) && here.is_ok_and(|here| here != there.inode);
+    !namespace.has_its_name() && there.is_ok_and(is_another)
+}
+
+/// The processes that live in the lab's namespaces whose processes are followed. Of one without any, those that were
+/// known before.
+///
+/// # Errors
+/// A namespace or `/proc` cannot be read.
+pub(super) fn occupants(topology: &Topology, places: &NetnsCache) -> Result<Occupants> {
+    let followed = topology.namespaces.iter().filter(|namespace| Occupants::are_followed(namespace));
+    let inode = |namespace: &Namespace| {
+        let there = places.netns(&Place::Namespace(namespace.name.clone()))?;
+        Ok((namespace.name.clone(), there.inode()?))
+    };
+    let followed: Vec<(NsName, u64)> = followed.map(inode).collect::<Result<_>>()?;
+    if followed.is_empty() {
+        return Ok(Occupants::default());
+    }
+    let inodes: Vec<u64> = followed.iter().map(|(_, inode)| *inode).collect();
+    let (mut now, mut known) =
+        (occupants::occupants(&inodes)?, Occupants::read(&Directory::of(&topology.lab)).0);
+    let of = |(name, inode)| {
+        let all = now.remove(&inode).or_else(|| known.remove(&name))?;
+        Some((name, all))
+    };
+    Ok(Occupants(followed.into_iter().filter_map(of).collect()))
+}
+
+/// The namespaces in which processes were known, and none is left.
+///
+/// # Errors
+/// As [`occupants`].
+pub(super) fn deserted(topology: &Topology, places: &NetnsCache) -> Result<BTreeSet<NsName>> {
+    let known = Occupants::read(&Directory::of(&topology.lab));
+    let is_gone = |name: &NsName| known.are_gone(name) && netns::exists(name);
+    if !topology.namespaces.iter().any(|namespace| is_gone(&namespace.name)) {
+        return Ok(BTreeSet::new());
+    }
+    let now = occupants(topology, places)?;
+    Ok(now.0.keys().filter(|name| is_gone(name) && now.are_gone(name)).cloned().collect())
 }
 
 /// Whether a name refers to the namespace that the lab adopted. Its path may lead elsewhere or nowhere by now. But the

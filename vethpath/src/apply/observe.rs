@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{
     Error, NetnsCache,
-    namespaces::{existing, is_moved, is_same_netns},
+    namespaces::{deserted, existing, is_moved, is_same_netns},
     nat,
 };
 use crate::{
@@ -113,9 +113,11 @@ pub async fn observe(
     observed.moved = topology
         .namespaces
         .iter()
-        .filter(|namespace| is_moved(namespace, &facts))
+        .filter(|namespace| is_moved(namespace, &facts, &Directory::of(&topology.lab)))
         .map(|namespace| namespace.name.clone())
         .collect();
+    // One that has moved, or does not exist, has no processes that count.
+    observed.deserted = deserted(topology, places)?;
     if ours.is_recorded {
         own_other_ends(&all, &mut observed);
     }

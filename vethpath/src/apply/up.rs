@@ -86,6 +86,7 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         Err(error) => return Err(error),
     };
     if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
+        namespaces::occupants(&goal.record.topology, &places)?.write(&directory)?;
         let (reattached, warnings) = (Vec::new(), Vec::new());
         return Ok(Outcome { changes: Changes::default(), reattached, warnings, status });
     }

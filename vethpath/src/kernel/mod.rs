@@ -20,6 +20,7 @@ mod namespace_id;
 pub mod netfilter;
 mod netlink;
 pub mod netns;
+pub mod occupants;
 pub mod packet_sockets;
 pub mod pool;
 pub mod probe;

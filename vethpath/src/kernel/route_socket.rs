@@ -93,6 +93,11 @@ pub enum LinkChange<'a> {
         /// Its name.
         link: &'a str,
     },
+    /// Take a link down.
+    Down {
+        /// Its name.
+        link: &'a str,
+    },
     /// Bring a bridge port up. It gets no IPv6 link-local address: a port is no host.
     PortUp {
         /// Its name.
@@ -408,6 +413,10 @@ impl RouteSocket {
             LinkChange::Up { link } => {
                 let up = LinkUnspec::new_with_name(link).up().build();
                 add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
+            }
+            LinkChange::Down { link } => {
+                let down = LinkUnspec::new_with_name(link).down().build();
+                add(Message::SetLink(down), 0, "take down", format!("{place}:{link}"));
             }
             LinkChange::PortUp { link } => {
                 let without_link_local =

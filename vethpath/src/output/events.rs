@@ -75,6 +75,9 @@ fn describe(kind: &Kind) -> (String, String) {
             (format!("{namespace}:{bridge}"), "bridge is back".to_owned())
         }
         Kind::NamespaceGone { namespace } => (namespace.clone(), "namespace is gone".to_owned()),
+        Kind::ProcessesGone { namespace } => {
+            (namespace.clone(), "no process is left; its ports are down".to_owned())
+        }
         Kind::NetlinkLost { namespace, generation, times } => {
             let times = if *times == 1 { String::new() } else { format!(" x{times}") };
             let resync = format!("full resync (generation {generation})");

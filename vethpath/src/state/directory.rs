@@ -100,6 +100,12 @@ impl Directory {
         self.path.join("bench.lock")
     }
 
+    /// The processes in adopted namespaces.
+    #[must_use]
+    pub fn occupants(&self) -> PathBuf {
+        self.path.join("occupants")
+    }
+
     /// Whether the folder exists: the lab is up, or partly up.
     #[must_use]
     pub fn exists(&self) -> bool {

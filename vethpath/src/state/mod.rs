@@ -5,6 +5,7 @@ pub mod events;
 mod forwarding;
 mod journal;
 mod lock;
+mod occupants;
 pub(crate) mod test_hooks;
 
 pub use directory::{
@@ -13,6 +14,7 @@ pub use directory::{
 pub use forwarding::SharedSysctls;
 pub use journal::{History, Journal, Record, Saved};
 pub use lock::{AgentLock, LabLock, Measuring};
+pub use occupants::Occupants;
 
 use thiserror::Error;
 

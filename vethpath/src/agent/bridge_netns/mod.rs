@@ -24,7 +24,7 @@ use super::{
 use crate::{
     datapath::{self, Hook, Pins, Receivers},
     kernel::{
-        Netns, Result, UnknownDefaults,
+        LinkChange, Netns, Result, UnknownDefaults,
         watch::{Event, Watch},
     },
     state::{Directory, events::Kind},
@@ -422,6 +422,26 @@ impl BridgeNetns {
     pub fn set_losing(&mut self, pair: u32, losing: bool) {
         self.dirty.ports |=
             if losing { self.state.losing.insert(pair) } else { self.state.losing.remove(&pair) };
+    }
+
+    /// Records the pairs in whose namespaces no process is left, and takes the ports of new ones down: the addresses of a
+    /// container that is gone must not go on answering. A port that cannot be taken down is reported.
+    pub fn set_deserted(&mut self, pairs: &BTreeSet<u32>) {
+        let here: BTreeSet<u32> = self.reader.layout.ports.iter().map(|port| port.counter).collect();
+        let now: BTreeSet<u32> = pairs.intersection(&here).copied().collect();
+        if now == self.state.deserted {
+            return;
+        }
+        let is_new =
+            |port: &&LabPort| now.contains(&port.counter) && !self.state.deserted.contains(&port.counter);
+        for port in self.reader.layout.ports.iter().filter(is_new) {
+            let down = LinkChange::Down { link: port.port.as_str() };
+            if let Err(error) = self.reader.socket.change_links(&[down]) {
+                warn!("{error}");
+            }
+        }
+        self.state.deserted = now;
+        self.dirty.ports = true;
     }
 
     /// The lab's layout here, and the known state.

@@ -43,6 +43,9 @@ pub fn eligible(lab_port: &LabPort, facts: &NetnsState) -> Result<Eligible, NotA
     }
     let port = facts.link(&lab_port.port).ok_or(NotArmed::NoPort)?;
     let inner = facts.inner.get(&port.ifindex).ok_or(NotArmed::NoInnerEnd)?;
+    if facts.deserted.contains(&lab_port.counter) {
+        return Err(NotArmed::NoProcess);
+    }
     if !facts.attached.contains(&port.name) {
         return Err(NotArmed::NotAttached);
     }

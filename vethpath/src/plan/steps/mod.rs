@@ -268,7 +268,9 @@ impl Planner<'_> {
             self.plan.make.push(Step::Pair(pair.clone()));
             self.new_sysctls(&inside, &pair.inner.sysctls);
         }
-        self.port_up(&pair.place, &pair.port);
+        if !self.observed.deserted.contains(&pair.namespace) || self.standing.is_gone(&inside) {
+            self.port_up(&pair.place, &pair.port);
+        }
         self.interface(&inside, &pair.inner);
     }
 

@@ -142,6 +142,11 @@ pub enum Kind {
         /// The namespace.
         namespace: String,
     },
+    /// The last known process of an adopted namespace has ended. The ports of its interfaces are taken down.
+    ProcessesGone {
+        /// The namespace.
+        namespace: String,
+    },
     /// A netlink socket was overrun (ENOBUFS). All entries were made void, and a full resync was done.
     NetlinkLost {
         /// The namespace that the lost events were about.
