@@ -71,6 +71,18 @@ impl<'h> Docker<'h> {
         self.daemon = Some(daemon);
     }
 
+    /// Starts the daemon anew, without its chains and with forwarding off, which makes it set the policy. Waits for the
+    /// rules that there were.
+    fn start_anew(&mut self, before: &str) {
+        self.stop();
+        run_all(self.host, &["nft delete table ip filter", "sysctl -q -w net.ipv4.ip_forward=0"]);
+        self.run();
+        wait_until(SLACK, || match rules(self.host) {
+            now if sorted(&now) == sorted(before) => Ok(()),
+            now => Err(format!("the rules do not come back:\n{now}\nbut there were:\n{before}")),
+        });
+    }
+
     fn stop(&mut self) {
         let daemon = self.daemon.take().expect("it runs");
         daemon.terminate();
@@ -183,13 +195,7 @@ fn a_fabric_with_nat_reaches_other_networks_beside_docker() {
     reaches(&host, "a", "192.0.2.2");
     let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
     let during = rules(&host);
-    docker.stop();
-    run_all(&host, &["nft delete table ip filter", "sysctl -q -w net.ipv4.ip_forward=0"]);
-    docker.run();
-    wait_until(SLACK, || match rules(&host) {
-        now if sorted(&now) == sorted(&during) => Ok(()),
-        now => Err(format!("the rules do not come back:\n{now}\nbut there were:\n{during}")),
-    });
+    docker.start_anew(&during);
     reaches(&host, "a", "192.0.2.2");
     let _ = host.vethpath("down beside").ok();
     assert_eq!(sorted(&rules(&host)), sorted(&before));
@@ -255,14 +261,7 @@ fn labs_with_nat_reach_other_networks_beside_docker() {
     let _ = host.run(format!("iptables -D {accepted}")).ok();
     pings_container(&host, false);
 
-    // dockerd starts anew, without its chains, and sets the policy since forwarding is off.
-    docker.stop();
-    run_all(&host, &["nft delete table ip filter", "sysctl -q -w net.ipv4.ip_forward=0"]);
-    docker.run();
-    wait_until(SLACK, || match rules(&host) {
-        now if sorted(&now) == sorted(&during) => Ok(()),
-        now => Err(format!("the rules do not come back:\n{now}\nbut there were:\n{during}")),
-    });
+    docker.start_anew(&during);
     ["a", "b"].into_iter().for_each(|namespace| reaches(&host, namespace, "192.0.2.2"));
     pings_container(&host, false);
     let written = "rules written by the agent to ip filter DOCKER-USER in host: -i labbr -o up0 -j ACCEPT; ";
