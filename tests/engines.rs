@@ -367,7 +367,11 @@ fn is_a_host_of_a_lab(host: &Host, pid: &str, gateway: &str, top: &str) {
         })
     };
     let _ = inside(&format!("ping -n -q -c 1 -W 5 {gateway}")).ok();
-    let (before, rules_before) = (network(), rules(host));
+    let before = wait_until(SLACK, || match network() {
+        now if now.concat().contains("tentative") || now.concat().contains("linkdown") => Err(now.concat()),
+        now => Ok(now),
+    });
+    let rules_before = rules(host);
     assert!(before[2].contains(&format!("default via {gateway}")), "{before:?}");
     let text = format!(
         "{top}{LAB}[namespace.web]\nadopt = {{ pid = {pid} }}\ngateway = \"10.66.0.1\"\n\
