@@ -117,8 +117,7 @@ pub async fn down(
         topologies,
         home: home.as_ref(),
         has_netns: *has_netns,
-        // The file may not have all: `--fabric` is not in it.
-        by_marks: damage.is_some() || !is_recorded,
+        by_marks: known.needs_marks(),
         is_recorded: *is_recorded,
     };
     let mut removed = tokio::select! {
@@ -185,14 +184,22 @@ impl Known {
 }
 
 impl Known {
+    /// Whether objects of the lab are found by their marks too: the record is damaged, or there is none. The file may not
+    /// have all, since `--fabric` is not in it.
+    fn needs_marks(&self) -> bool {
+        self.damage.is_some() || !self.is_recorded
+    }
+
     /// Fails if devices of others depend on the lab's.
     fn check_foreign(&self, lab: &LabName) -> Result<(), Error> {
         let all: Vec<&Topology> = self.topologies.iter().collect();
         // A damaged journal is reported later.
         let saved = Saved::read(&Directory::of(lab)).unwrap_or_default();
-        let by_marks = self.damage.is_some() || !self.is_recorded;
-        let marked =
-            if by_marks { cleanup::marked(lab, &saved, &BTreeSet::new()) } else { Marked::default() };
+        let marked = if self.needs_marks() {
+            cleanup::marked(lab, &saved, &BTreeSet::new())
+        } else {
+            Marked::default()
+        };
         Doomed::of_lab(&self.topologies, &marked, self.has_netns).check(lab, &all, &saved)
     }
 }
