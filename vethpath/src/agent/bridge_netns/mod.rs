@@ -427,8 +427,8 @@ impl BridgeNetns {
     /// Records the pairs in whose namespaces no process is left, and takes the ports of new ones down: the addresses of a
     /// container that is gone must not go on answering. A port that cannot be taken down is reported.
     pub fn set_deserted(&mut self, pairs: &BTreeSet<u32>) {
-        let here: BTreeSet<u32> = self.reader.layout.ports.iter().map(|port| port.counter).collect();
-        let now: BTreeSet<u32> = pairs.intersection(&here).copied().collect();
+        let here = self.reader.layout.ports.iter().map(|port| port.counter);
+        let now: BTreeSet<u32> = here.filter(|pair| pairs.contains(pair)).collect();
         if now == self.state.deserted {
             return;
         }
