@@ -71,8 +71,8 @@ impl<'h> Docker<'h> {
         self.daemon = Some(daemon);
     }
 
-    /// Starts the daemon anew, without its chains and with forwarding off, which makes it set the policy. Waits for the
-    /// rules that there were.
+    /// Restarts the daemon without its chains, and with forwarding off, so that it sets the policy of FORWARD again. Waits
+    /// until the rules are the same as before.
     fn start_anew(&mut self, before: &str) {
         self.stop();
         run_all(self.host, &["nft delete table ip filter", "sysctl -q -w net.ipv4.ip_forward=0"]);

@@ -179,7 +179,7 @@ fn finish_beside_docker(host: Host) {
     finish(host);
 }
 
-/// Rules for the uplink would accept what comes from a bridge without `nat` too, with addresses that nobody knows.
+/// A rule for the uplink would also accept packets of a bridge without `nat`, which are not masqueraded.
 #[test]
 fn a_fabric_of_which_only_a_part_is_masqueraded_gets_no_rules() {
     let host = host_beside_docker();
@@ -266,7 +266,7 @@ fn two_labs_keep_their_own_rules_in_dockers_chain() {
     let both = rules(&host);
     ["a", "b"].into_iter().for_each(|namespace| reaches(&host, namespace, "192.0.2.2"));
 
-    // As if Docker had made its chain anew.
+    // As after a restart of Docker.
     let _ = host.run("iptables-nft -F DOCKER-USER").ok();
     for rule in ["-p sctp -j DROP", "-j RETURN"] {
         let _ = host.run(format!("iptables-nft -A DOCKER-USER {rule}")).ok();

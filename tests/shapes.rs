@@ -253,7 +253,7 @@ fn a_namespace_that_up_leaves_keeps_nothing_of_the_lab() {
     host.finish();
 }
 
-/// A container that was started anew has another namespace.
+/// A restarted container has another namespace.
 #[test]
 fn up_plugs_in_the_namespace_that_has_the_adopted_name_now() {
     let mut host = Host::new();
@@ -431,7 +431,7 @@ fn default_routes_that_the_labs_gateways_replaced_come_back() {
     let _ = up();
     assert_eq!(defaults(&host), before, "after the routes were deleted");
     let _ = host.vethpath(format!("plan {file}")).ok().stdout_has("nothing to change");
-    // The last one that somebody has set is what comes back, with all of its kind.
+    // Routes that were added while the lab was up are restored in place of the first ones.
     let _ = host.topology("adopting", IN_CONTAINER);
     let _ = up();
     let _ = host.run("ip -n theirs route replace default via 10.88.0.7").ok();
@@ -451,7 +451,7 @@ fn default_routes_that_the_labs_gateways_replaced_come_back() {
     let _ = host.run("ip -n theirs route del default tos 0x10").ok();
     let _ = up();
     are_the_labs();
-    // What somebody has put there meanwhile stays, and what has no device any more is reported.
+    // A route that was added after the last up stays. One without a usable gateway is reported.
     let _ = host.run("ip -n theirs route replace default via 10.88.0.9").ok();
     let _ = host.run("ip -n theirs -6 addr del fd88::2/64 dev eth0").ok();
     let _ = host.vethpath("down adopting").ok().stderr_has("restore route to ::/0").stderr_has("theirs");

@@ -293,7 +293,7 @@ pub(super) fn restore_routes(
     let socket = RouteSocket::open(there)?;
     for (to, routes) in replaced {
         let there = socket.replaced_routes(to)?;
-        // What somebody has set since then stays alone.
+        // A route that was added while the lab was up stays the only one.
         if there.iter().all(|route| routes.contains(route)) {
             let missing: Vec<_> = routes.iter().filter(|route| !there.contains(route)).cloned().collect();
             let restored = socket.restore_routes(&missing);

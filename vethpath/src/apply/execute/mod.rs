@@ -242,7 +242,7 @@ impl<'a> Executor<'a> {
             let there = self.namespaces.netns(&Place::Namespace(name.clone()))?;
             let mut replaced = RouteSocket::open(&there)?.replaced_routes(&route.to)?;
             replaced.retain(|found| !is_ours(found));
-            // What somebody has set since then replaces what was there before.
+            // A route that was added since the last time is the one to restore.
             let known = saved.routes.get(&(name.clone(), route.to));
             if !replaced.is_empty() && known != Some(&replaced) {
                 self.journal.append_former_routes(name, &route.to, &replaced)?;
