@@ -53,6 +53,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         uplink_routes: Vec::new(),
         lab: lab.clone(),
         next_trunk: 0,
+        guests: None,
     };
     topology.uplink_routes = fabric::routes(&topology);
     topology.assign_numbers(&[]);
@@ -135,6 +136,7 @@ impl Maker<'_> {
             ageing_time: decl.ageing_time,
             vlan_filtering: decl.vlan_filtering,
             datapath: decl.datapath,
+            guests: decl.guests,
             sysctls: self.settings.of_device(place, name.as_str()).to_vec(),
             ipv6: self.ipv6((None, decl.accept_ra.as_ref()), place, name),
         }

@@ -32,6 +32,7 @@ pub(super) struct BridgeDecl {
     pub(super) ageing_time: Option<u32>,
     pub(super) vlan_filtering: bool,
     pub(super) datapath: Datapath,
+    pub(super) guests: bool,
     pub(super) accept_ra: Option<At<bool>>,
     pub(super) trunks: Vec<At<String>>,
 }

@@ -50,13 +50,17 @@ pub fn port_mac(lab: &LabName, place: &str, interface: &str) -> Mac {
     mac(hash(Purpose::PortMac, &[lab.as_str(), place, interface]))
 }
 
+/// What the names of ports begin with, the number of letters and digits that follow, and which these are.
+const PORT_PREFIX: &str = "vp";
+const PORT_LETTERS: usize = 10;
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+
 /// The device name of that port: `vp` and ten letters or digits (50 bits of hash).
 #[must_use]
 pub fn port_name(lab: &LabName, place: &str, interface: &str) -> IfName {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut bits = hash(Purpose::PortName, &[lab.as_str(), place, interface]);
-    let mut name = String::from("vp");
-    for _ in 0..10 {
+    let mut name = String::from(PORT_PREFIX);
+    for _ in 0..PORT_LETTERS {
         name.push(char::from(LETTERS[(bits & 31) as usize]));
         bits >>= 5;
     }
@@ -64,6 +68,13 @@ pub fn port_name(lab: &LabName, place: &str, interface: &str) -> IfName {
         Ok(name) => name,
         Err(_) => unreachable!("twelve letters and digits are an interface name"),
     }
+}
+
+/// Whether a device name has the form of [`port_name`], whichever lab's.
+#[must_use]
+pub fn is_port_name(name: &str) -> bool {
+    let rest = name.strip_prefix(PORT_PREFIX).map(str::as_bytes);
+    rest.is_some_and(|rest| rest.len() == PORT_LETTERS && rest.iter().all(|letter| LETTERS.contains(letter)))
 }
 
 /// The addresses of the machine at the uplink of a lab's fabric. The IPv4 address is link-local (RFC 3927), of the middle
@@ -131,5 +142,9 @@ mod tests {
         let name = port_name(&lab(), "ns0", "eth0");
         assert_eq!(name.as_str().len(), 12);
         assert_ne!(name, port_name(&lab(), "ns1", "eth0"));
+        assert!(is_port_name(name.as_str()));
+        for other in ["vp", "vpabcdefghijk", "vpabcdefghi1", "veth1a2b3c4d", "xpabcdefghij"] {
+            assert!(!is_port_name(other), "{other}");
+        }
     }
 }

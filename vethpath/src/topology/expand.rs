@@ -73,7 +73,12 @@ fn bridge(topology: &Topology, bridge: &Bridge, out: &mut dyn Write) -> fmt::Res
     if let Some(mtu) = bridge.mtu {
         writeln!(out, "mtu = {mtu}")?;
     }
-    for (key, on) in [("nat", bridge.nat), ("stp", bridge.stp), ("vlan_filtering", bridge.vlan_filtering)] {
+    for (key, on) in [
+        ("nat", bridge.nat),
+        ("stp", bridge.stp),
+        ("vlan_filtering", bridge.vlan_filtering),
+        ("guests", bridge.guests),
+    ] {
         if on {
             writeln!(out, "{key} = true")?;
         }

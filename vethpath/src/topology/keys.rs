@@ -160,6 +160,7 @@ pub(super) static BRIDGE: Table = Table {
         VLAN_FILTERING,
         ACCEPT_RA,
         OWN_DATAPATH,
+        GUESTS,
     ],
 };
 
@@ -182,6 +183,7 @@ pub(super) static CHAIN: Table = Table {
         VLAN_FILTERING,
         ACCEPT_RA,
         OWN_DATAPATH,
+        GUESTS,
     ],
 };
 
@@ -207,6 +209,9 @@ const AGEING_TIME: Key = key("ageing_time", Kind::Integer { range: 0..=1_000_000
 #[rustfmt::skip]
 const VLAN_FILTERING: Key = key("vlan_filtering", Kind::Boolean(Some(false)), "vlan_filtering = true",
     "Tell VLANs apart; the ports then stay on the slow path.");
+#[rustfmt::skip]
+const GUESTS: Key = key("guests", Kind::Boolean(Some(false)), "guests = true",
+    "Also accelerate veth ports that other programs plug into the bridge.");
 const OWN_DATAPATH: Key = datapath(
     Some(Datapath::Tc),
     "tc: the fast path, eBPF programs at the ports. xdp: another before them, in the driver. \

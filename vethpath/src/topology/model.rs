@@ -1,6 +1,6 @@
 //! The validated lab: everything named, every link resolved, every default filled in.
 
-use std::{fmt, net::IpAddr, path::Path, sync::Arc};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, path::Path, sync::Arc};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,39 @@ pub struct Topology {
     pub trunks: Vec<Trunk>,
     /// The number of the next trunk. A number is not reused while the lab is up.
     pub next_trunk: u16,
+    /// The numbers in the maps of guest ports, if a bridge has or had `guests`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guests: Option<GuestRange>,
+}
+
+/// The indexes in the counter map that a lab keeps for guest ports: ports of its bridges that other programs made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestRange {
+    /// The index at which all ports that have left are counted. Those of ports that are there follow it.
+    pub former: u32,
+}
+
+impl GuestRange {
+    /// How many guest ports a lab can have: as many as a bridge can have ports.
+    pub const MOST: u32 = 1023;
+
+    /// The indexes of ports that are there.
+    #[must_use]
+    pub fn numbers(self) -> RangeInclusive<u32> {
+        self.former.saturating_add(1)..=self.last()
+    }
+
+    /// The last of them.
+    #[must_use]
+    pub fn last(self) -> u32 {
+        self.former.saturating_add(Self::MOST)
+    }
+
+    /// Whether an index is one of them, or that of the ports that have left.
+    #[must_use]
+    pub fn contains(self, number: u32) -> bool {
+        (self.former..=self.last()).contains(&number)
+    }
 }
 
 /// The namespace that something is in.
@@ -191,6 +224,9 @@ pub struct Bridge {
     pub vlan_filtering: bool,
     /// The programs of its ports, unless an interface has its own `datapath`.
     pub datapath: Datapath,
+    /// Whether veth ports that other programs plug in take part in the fast path.
+    #[serde(default)]
+    pub guests: bool,
     /// Settings of the bridge device that are written in its namespace's table.
     #[serde(default)]
     pub sysctls: Vec<Sysctl>,

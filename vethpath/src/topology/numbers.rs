@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Bridge, IfName, NsName, Pair, Place, Topology, Trunk};
+use super::{Bridge, GuestRange, IfName, NsName, Pair, Place, Topology, Trunk};
 
 type PairName<'a> = (&'a NsName, &'a IfName);
 type BridgeName<'a> = (&'a Place, &'a IfName);
@@ -21,11 +21,12 @@ impl Topology {
         let trunks =
             known(earlier.iter().flat_map(|lab| &lab.trunks), |trunk| (trunk_name(trunk), trunk.number));
 
-        let numbers = numbers(1, self.pairs.iter().map(pair_name), &pairs);
+        let range = earlier.iter().rev().find_map(|lab| lab.guests);
+        let numbers = numbers(self.pairs.iter().map(pair_name), &pairs, range);
         self.pairs.iter_mut().zip(numbers).for_each(|(pair, number)| pair.number = number);
         let numbers = numbers_of_places(self.bridges.iter().map(|bridge| &bridge.place), &domains);
         self.bridges.iter_mut().zip(numbers).for_each(|(bridge, domain)| bridge.domain = domain);
-        let numbers = self::numbers(1, self.bridges.iter().map(bridge_name), &bridge_numbers);
+        let numbers = self::numbers(self.bridges.iter().map(bridge_name), &bridge_numbers, None);
         self.bridges.iter_mut().zip(numbers).for_each(|(bridge, number)| bridge.number = number);
 
         let mut next = earlier.iter().map(|lab| lab.next_trunk).max().unwrap_or_default();
@@ -36,6 +37,12 @@ impl Topology {
             });
         }
         self.next_trunk = next;
+
+        // A range is kept: counters of ports that have left are there.
+        let highest = self.pairs.iter().map(|pair| pair.number).chain(pairs.into_values()).max();
+        let new = || GuestRange { former: highest.unwrap_or_default().saturating_add(1) };
+        let has_guests = self.bridges.iter().any(|bridge| bridge.guests);
+        self.guests = range.or_else(|| has_guests.then(new));
     }
 }
 
@@ -47,10 +54,15 @@ fn known<'a, T: 'a, K: Ord, N>(
     parts.map(of).collect()
 }
 
-/// The numbers of `names` in their order. New numbers start at `first`.
-fn numbers<K: Ord>(first: u32, names: impl Iterator<Item = K>, known: &BTreeMap<K, u32>) -> Vec<u32> {
+/// The numbers of `names` in their order. New numbers start at 1, and are none of `kept`.
+fn numbers<K: Ord>(
+    names: impl Iterator<Item = K>,
+    known: &BTreeMap<K, u32>,
+    kept: Option<GuestRange>,
+) -> Vec<u32> {
     let taken: BTreeSet<u32> = known.values().copied().collect();
-    let mut free = (first..).filter(|number| !taken.contains(number));
+    let is_kept = |number| kept.is_some_and(|range| range.contains(number));
+    let mut free = (1..).filter(|&number| !taken.contains(&number) && !is_kept(number));
     names.map(|name| known.get(&name).copied().or_else(|| free.next()).unwrap_or_default()).collect()
 }
 

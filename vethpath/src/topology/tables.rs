@@ -67,6 +67,7 @@ pub(super) fn bridge_settings(
         ageing_time: table.integer("ageing_time", sink).map(|at| at.value),
         vlan_filtering: is_on(table.boolean("vlan_filtering", sink)),
         datapath: parse::datapath(table.string("datapath", sink), sink).map_or(Datapath::Tc, |at| at.value),
+        guests: is_on(table.boolean("guests", sink)),
         accept_ra: table.boolean("accept_ra", sink),
         trunks: Vec::new(),
         addresses,
