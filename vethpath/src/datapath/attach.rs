@@ -59,7 +59,7 @@ pub(super) const CLSACT: NlOptions =
     NlOptions { priority: 0x7670, handle: TcHandle::new(0, 1), classid: None };
 
 /// The handle of our filter in a qdisc that existed before.
-const GUEST: TcHandle = TcHandle::new(0, 2);
+const IN_FOREIGN_QDISC: TcHandle = TcHandle::new(0, 2);
 
 /// Attaches the pinned program of `domain` at the ingress of `ports` in `netns`, after any existing programs. Ports
 /// that already have it are skipped. Returns the newly attached ports.
@@ -71,9 +71,7 @@ pub fn attach(netns: &Netns, pins: &Pins, domain: u32, hook: Hook, ports: &[&IfN
         return Ok(Vec::new());
     }
     netns.run(|| {
-        let mut program =
-            SchedClassifier::from_pin(pins.program(domain)).doing("open", pins.program(domain).display())?;
-        let ours = program.info().doing("inspect", "the port program")?.id();
+        let (mut program, ours) = program(pins, domain)?;
         let mut attached = Vec::new();
         for &port in ports {
             let is_new = match hook {
@@ -131,7 +129,7 @@ pub(super) fn retry_while<T>(
     }
 }
 
-fn attach_clsact(program: &mut SchedClassifier, ours: u32, port: &IfName) -> Result<bool> {
+pub(super) fn attach_clsact(program: &mut SchedClassifier, ours: u32, port: &IfName) -> Result<bool> {
     if let Some(filter) = our_filter(port)? {
         if filter.program == Some(ours) {
             return Ok(false);
@@ -141,7 +139,7 @@ fn attach_clsact(program: &mut SchedClassifier, ours: u32, port: &IfName) -> Res
         return Ok(true);
     }
     // Fails if the qdisc exists, which is fine. After any other error, the attach below fails too.
-    let handle = if qdisc_add_clsact(port.as_str()).is_ok() { CLSACT.handle } else { GUEST };
+    let handle = if qdisc_add_clsact(port.as_str()).is_ok() { CLSACT.handle } else { IN_FOREIGN_QDISC };
     let options = TcAttachOptions::Netlink(NlOptions { handle, ..CLSACT });
     let link = program
         .attach_with_options(port.as_str(), TcAttachType::Ingress, options)
@@ -165,7 +163,7 @@ pub(super) fn replace_filter(
     port: &IfName,
     filter: &FilterFacts,
 ) -> Result<()> {
-    let handle = if filter.handle == u32::from(GUEST) { GUEST } else { CLSACT.handle };
+    let handle = if filter.handle == u32::from(IN_FOREIGN_QDISC) { IN_FOREIGN_QDISC } else { CLSACT.handle };
     let (ingress, priority) = (TcAttachType::Ingress, CLSACT.priority);
     let link = SchedClassifierLink::attached(port.as_str(), ingress, priority, handle, None);
     let link = program.attach_to_link(link.doing("find", port)?).doing("replace the program of", port)?;
@@ -175,7 +173,7 @@ pub(super) fn replace_filter(
 }
 
 /// Removes our filter from a port, and the qdisc if it was added with the filter and is unused.
-fn detach_clsact(port: &IfName) -> io::Result<()> {
+pub(super) fn detach_clsact(port: &IfName) -> io::Result<()> {
     let Ok(ifindex) = if_nametoindex(port.as_str()) else { return Ok(()) };
     let Some(filter) = our_filter(port).map_err(io::Error::other)? else { return Ok(()) };
     let detached = qdisc_detach_program(port.as_str(), TcAttachType::Ingress, names::PORT_INGRESS);
@@ -195,7 +193,7 @@ fn lacks_tcx(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// The first errno in the chain of causes.
-fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+pub(super) fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(errno) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
@@ -291,9 +289,15 @@ fn has_foreign(ours: u32, ingress: Option<&[u32]>, egress: Option<&[u32]>) -> bo
 /// # Errors
 /// It is not pinned, or the kernel refuses to describe it.
 pub fn program_id(pins: &Pins, domain: u32) -> Result<u32> {
+    program(pins, domain).map(|(_, id)| id)
+}
+
+/// The pinned port program of `domain`, with the kernel's id of it.
+pub(super) fn program(pins: &Pins, domain: u32) -> Result<(SchedClassifier, u32)> {
     let path = pins.program(domain);
     let program = SchedClassifier::from_pin(&path).doing("open", path.display())?;
-    Ok(program.info().doing("inspect", "the port program")?.id())
+    let id = program.info().doing("inspect", "the port program")?.id();
+    Ok((program, id))
 }
 
 /// Whether a filter at ingress under clsact is ours and runs the program with the id `ours`.
@@ -310,11 +314,12 @@ pub fn is_our_classifier(filter: &FilterFacts) -> bool {
 
 /// Whether a filter has the priority and the handle of ours.
 fn has_our_handle(filter: &FilterFacts) -> bool {
-    filter.priority == CLSACT.priority && [CLSACT.handle, GUEST].map(u32::from).contains(&filter.handle)
+    filter.priority == CLSACT.priority
+        && [CLSACT.handle, IN_FOREIGN_QDISC].map(u32::from).contains(&filter.handle)
 }
 
 /// Ids of the tcx programs at one hook of a device, in order. Empty if the kernel has no tcx.
-fn programs(ifindex: u32, hook: TcAttachType) -> Result<Vec<u32>> {
+pub(super) fn programs(ifindex: u32, hook: TcAttachType) -> Result<Vec<u32>> {
     const LOOPBACK: u32 = 1;
     match bpf::query_tcx(ifindex, hook) {
         // A kernel without tcx returns EINVAL for every device. After any other error, the programs are unknown.

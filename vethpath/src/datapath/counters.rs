@@ -7,7 +7,8 @@ use std::{
 };
 
 use aya::{
-    maps::{HashMap, IterableMap, Map, MapData, PerCpuArray, PerCpuValues},
+    Pod,
+    maps::{HashMap, IterableMap, Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues},
     util::nr_cpus,
 };
 use vethpath_common::{Count, MatrixKey, PairCounters, Path, names};
@@ -20,15 +21,16 @@ use crate::kernel::{Context, Error, Result};
 
 /// The counters of a lab: the current set of maps, and each set that the lab has outgrown.
 pub struct Counters {
-    sets: Vec<Set>,
-    cpus: usize,
+    /// The current set is first.
+    pub(super) sets: Vec<Set>,
+    pub(super) cpus: usize,
 }
 
 /// The counters of one set of maps.
-struct Set {
-    pairs: PerCpuArray<MapData, PairCounters>,
-    matrix: MapData,
-    cells: PerCpuArray<MapData, Count>,
+pub(super) struct Set {
+    pub(super) pairs: PerCpuArray<MapData, PairCounters>,
+    pub(super) matrix: PerCpuHashMap<MapData, MatrixKey, Count>,
+    pub(super) cells: PerCpuArray<MapData, Count>,
     paths: HashMap<MapData, u32, Path>,
     crossings: PerCpuArray<MapData, Count>,
 }
@@ -48,15 +50,33 @@ impl Set {
         let array = |name| Ok::<_, Error>(Map::PerCpuArray(data(&pins.map(name))?));
         Ok(Self {
             pairs: opened(PerCpuArray::try_from(array(names::COUNTERS)?), names::COUNTERS)?,
-            matrix: data(&pins.map(names::MATRIX))?,
+            matrix: opened(
+                PerCpuHashMap::try_from(Map::PerCpuHashMap(data(&pins.map(names::MATRIX))?)),
+                names::MATRIX,
+            )?,
             cells: opened(PerCpuArray::try_from(array(names::CELLS)?), names::CELLS)?,
             paths: hash(pins, names::PATHS)?,
             crossings: opened(PerCpuArray::try_from(array(names::CROSSINGS)?), names::CROSSINGS)?,
         })
     }
 
+    /// The counters of a pair, summed over CPUs. Zero for a number beyond the map.
+    pub(super) fn counters_of(&self, pair: u32) -> Result<PairCounters> {
+        if pair >= self.pairs.len() {
+            return Ok(PairCounters::default());
+        }
+        let per_cpu = self.pairs.get(&pair, 0).doing("read map", names::COUNTERS)?;
+        Ok(per_cpu.iter().fold(PairCounters::default(), |sum, one| sum.plus(one)))
+    }
+
+    /// Writes the counters of a pair, all on one CPU. No program may count for it.
+    pub(super) fn set_pair(&mut self, pair: u32, counters: PairCounters, cpus: usize) -> Result<()> {
+        let values = on_one_cpu(counters, cpus).doing("write map", names::COUNTERS)?;
+        self.pairs.set(pair, values, 0).doing("write map", names::COUNTERS)
+    }
+
     /// Identity of the set. A map may be pinned more than once.
-    fn id(&self) -> Result<u32> {
+    pub(super) fn id(&self) -> Result<u32> {
         Ok(self.pairs.map().info().doing("look up map", names::COUNTERS)?.id())
     }
 }
@@ -90,6 +110,10 @@ impl Counters {
     /// # Errors
     /// The kernel refuses the read.
     pub fn matrix(&self) -> Result<Matrix> {
+        self.matrix_of(&self.sets)
+    }
+
+    pub(super) fn matrix_of(&self, sets: &[Set]) -> Result<Matrix> {
         let mut sums = BTreeMap::<MatrixKey, Count>::new();
         let mut add = |key, cpus: &[Count]| {
             let count = sum(cpus);
@@ -99,13 +123,13 @@ impl Counters {
             }
         };
         let mut is_full = false;
-        for set in &self.sets {
-            let mut room = set.matrix.info().doing("look up map", names::MATRIX)?.max_entries();
+        for set in sets {
+            let mut room = set.matrix.map().info().doing("look up map", names::MATRIX)?.max_entries();
             let add_one = |key, cpus: &[Count]| {
                 room = room.saturating_sub(1);
                 add(key, cpus);
             };
-            bpf::lookup_batch(set.matrix.fd().as_fd(), self.cpus, add_one)
+            bpf::lookup_batch(set.matrix.map().fd().as_fd(), self.cpus, add_one)
                 .doing("read map", names::MATRIX)?;
             is_full |= room == 0;
             let width = set.cells.len().isqrt();
@@ -135,9 +159,8 @@ impl Counters {
     /// The kernel refuses the read.
     pub fn of(&self, pair: u32, matrix: &Matrix) -> Result<PairCounters> {
         let mut counters = PairCounters::default();
-        for set in self.sets.iter().filter(|set| pair < set.pairs.len()) {
-            let per_cpu = set.pairs.get(&pair, 0).doing("read map", names::COUNTERS)?;
-            counters = per_cpu.iter().fold(counters, |sum, one| sum.plus(one));
+        for set in &self.sets {
+            counters = counters.plus(&set.counters_of(pair)?);
         }
         Ok(with_matrix(counters, pair, matrix))
     }
@@ -186,18 +209,15 @@ impl Counters {
         for set in &mut self.sets {
             let room = set.pairs.len();
             for &pair in pairs.iter().filter(|&&pair| pair < room) {
-                let none = PerCpuValues::try_from(vec![PairCounters::default(); self.cpus]);
-                let none = none.doing("write map", names::COUNTERS)?;
-                set.pairs.set(pair, none, 0).doing("write map", names::COUNTERS)?;
+                set.set_pair(pair, PairCounters::default(), self.cpus)?;
             }
             let width = set.cells.len().isqrt();
             for key in cells.iter().filter(|key| pairs.contains(&key.from) || pairs.contains(&key.to)) {
                 if let Some(cell) = key.cell(width) {
-                    let none = PerCpuValues::try_from(vec![Count::default(); self.cpus]);
-                    let none = none.doing("write map", names::CELLS)?;
+                    let none = on_one_cpu(Count::default(), self.cpus).doing("write map", names::CELLS)?;
                     set.cells.set(cell, none, 0).doing("write map", names::CELLS)?;
                 }
-                bpf::delete_element(set.matrix.fd().as_fd(), key).doing("write map", names::MATRIX)?;
+                bpf::delete_element(set.matrix.map().fd().as_fd(), key).doing("write map", names::MATRIX)?;
             }
         }
         Ok(())
@@ -253,6 +273,15 @@ impl Matrix {
     pub fn received(&self, pair: u32) -> Count {
         self.received.get(&pair).copied().unwrap_or_default()
     }
+}
+
+/// The value on the first CPU, and nothing on the others.
+pub(super) fn on_one_cpu<T: Pod + Default>(value: T, cpus: usize) -> io::Result<PerCpuValues<T>> {
+    let mut values = vec![T::default(); cpus];
+    if let Some(first) = values.first_mut() {
+        *first = value;
+    }
+    PerCpuValues::try_from(values)
 }
 
 fn sum(cpus: &[Count]) -> Count {

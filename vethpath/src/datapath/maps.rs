@@ -5,6 +5,7 @@ use std::{
     borrow::BorrowMut,
     collections::{BTreeSet, HashSet},
     io,
+    ops::RangeInclusive,
     os::fd::AsFd as _,
 };
 
@@ -96,6 +97,30 @@ impl Maps {
     /// The kernel refuses the write.
     pub fn unregister_port(&mut self, key: &PortKey) -> Result<()> {
         bpf::delete_element(self.ports.map().fd().as_fd(), key).doing("write map", names::PORTS)
+    }
+
+    /// The registered ports whose pairs are among these, with their pairs.
+    ///
+    /// # Errors
+    /// The kernel refuses a read.
+    pub fn numbered_ports(&self, pairs: &RangeInclusive<u32>) -> Result<Vec<(PortKey, u32)>> {
+        let ports: std::result::Result<Vec<_>, _> = self.ports.iter().collect();
+        let ports = ports.doing("read map", names::PORTS)?.into_iter();
+        Ok(ports.map(|(key, record)| (key, record.pair)).filter(|(_, pair)| pairs.contains(pair)).collect())
+    }
+
+    /// Registers the ports of other maps whose pairs are among these, with what is known of them.
+    ///
+    /// # Errors
+    /// The kernel refuses a read or the write.
+    pub fn copy_ports(&mut self, from: &Self, pairs: &RangeInclusive<u32>) -> Result<()> {
+        for port in from.ports.iter() {
+            let (key, record) = port.doing("read map", names::PORTS)?;
+            if pairs.contains(&record.pair) {
+                self.ports.insert(key, record, 0).doing("write map", names::PORTS)?;
+            }
+        }
+        Ok(())
     }
 
     /// Unregisters all ports except these.

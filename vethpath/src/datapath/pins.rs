@@ -120,4 +120,10 @@ impl Pins {
     pub fn link(&self, port: &IfName) -> PathBuf {
         self.directory.join(format!("link_{port}"))
     }
+
+    /// The link of a guest port's program: see [`GuestPort`](super::GuestPort). Only with tcx.
+    #[must_use]
+    pub fn guest_link(&self, domain: u16, ifindex: u32) -> PathBuf {
+        self.directory.join(format!("guest_{domain}_{ifindex}"))
+    }
 }

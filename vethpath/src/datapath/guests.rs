@@ -1,0 +1,167 @@
+//! The port program on guest ports: ports of a lab's bridges that other programs made.
+//!
+//! Other programs rename ports, and their names are unique in a namespace only. So the pins of their links are named by
+//! namespace and ifindex.
+
+use std::{fs, io, ops::RangeInclusive};
+
+use aya::programs::{
+    LinkOrder, SchedClassifier, TcAttachType,
+    links::{FdLink, PinnedLink},
+    tc::{SchedClassifierLink, TcAttachOptions},
+};
+use nix::{
+    libc::EEXIST,
+    net::if_::{if_indextoname, if_nametoindex},
+};
+
+use super::{
+    Hook, Maps, Pins,
+    attach::{attach_clsact, detach_clsact, errno, our_filter, program, programs},
+};
+use crate::{
+    kernel::{Context, Error, Netns, Result},
+    topology::IfName,
+};
+
+/// A guest port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GuestPort {
+    /// The number of its namespace in the maps.
+    pub domain: u16,
+    /// Its ifindex there.
+    pub ifindex: u32,
+    /// Its name, as it was last known.
+    pub name: IfName,
+}
+
+/// Attaches the pinned program at the ingress of a guest port in `netns`, after any existing programs. If it runs that
+/// of former maps, it is replaced atomically. Returns false while the kernel has yet to release the link of an earlier
+/// attach: then nothing is done.
+///
+/// # Errors
+/// The program is not pinned, the port is gone or has another name, or the kernel refuses.
+pub fn attach_guest(netns: &Netns, pins: &Pins, hook: Hook, port: &GuestPort) -> Result<bool> {
+    netns.run(|| {
+        let (mut program, ours) = program(pins, port.domain.into())?;
+        match hook {
+            Hook::Tcx => attach_tcx(&mut program, ours, pins, port),
+            Hook::Clsact => {
+                check_name(port)?;
+                let _ = attach_clsact(&mut program, ours, &port.name)?;
+                // It may have been renamed in between, and another device may have its name.
+                check_name(port).inspect_err(|_| drop(detach_clsact(&port.name))).map(|()| true)
+            }
+        }
+    })?
+}
+
+fn attach_tcx(program: &mut SchedClassifier, ours: u32, pins: &Pins, port: &GuestPort) -> Result<bool> {
+    let pin = pins.guest_link(port.domain, port.ifindex);
+    let runs_ours = || Ok::<_, Error>(programs(port.ifindex, TcAttachType::Ingress)?.contains(&ours));
+    if pin.exists() {
+        if runs_ours()? || replace(program, pins, port).is_ok() && runs_ours()? {
+            return Ok(true);
+        }
+        // It is the link of a device that is gone.
+        fs::remove_file(&pin).doing("unpin", pin.display())?;
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::last());
+    let link = match program.attach_with_options(port.name.as_str(), TcAttachType::Ingress, options) {
+        Err(error) if errno(&error) == Some(EEXIST) => return Ok(false),
+        attached => attached.doing("attach to", &port.name)?,
+    };
+    let link = program.take_link(link).doing("keep link of", &port.name)?;
+    let link: FdLink = link.try_into().doing("keep link of", &port.name)?;
+    // Dropping the link detaches the program from whatever has the name now.
+    if !runs_ours()? {
+        return Err(renamed(port));
+    }
+    link.pin(&pin).doing("pin link of", &port.name).map(|_| true)
+}
+
+/// Replaces the program of a guest port's pinned link. Fails if its device is gone (`tcx_link_update` in
+/// kernel/bpf/tcx.c).
+fn replace(program: &mut SchedClassifier, pins: &Pins, port: &GuestPort) -> Result<()> {
+    let link = PinnedLink::from_pin(pins.guest_link(port.domain, port.ifindex));
+    let link = FdLink::from(link.doing("open link of", &port.name)?);
+    let link = SchedClassifierLink::try_from(link).doing("use link of", &port.name)?;
+    let link = program.attach_to_link(link).doing("replace the program of", &port.name)?;
+    program.take_link(link).doing("keep link of", &port.name).map(drop)
+}
+
+/// Whether a guest port, or another device that has got its ifindex and its name, has the link or the filter of an
+/// earlier attach. It may run the program of former maps.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn is_guest_attached(netns: &Netns, pins: &Pins, hook: Hook, port: &GuestPort) -> Result<bool> {
+    netns.run(|| match hook {
+        Hook::Tcx => {
+            let pin = pins.guest_link(port.domain, port.ifindex);
+            if !pin.exists() {
+                return Ok(false);
+            }
+            // The pin stays when the device goes. Its program does not run on another device with the ifindex.
+            let link = FdLink::from(PinnedLink::from_pin(&pin).doing("open", pin.display())?);
+            let ours = link.info().doing("inspect", pin.display())?.program_id();
+            Ok(programs(port.ifindex, TcAttachType::Ingress)?.contains(&ours))
+        }
+        Hook::Clsact => Ok(check_name(port).is_ok() && our_filter(&port.name)?.is_some()),
+    })?
+}
+
+/// Detaches the program from a guest port. The port may be gone.
+///
+/// # Errors
+/// The pin or the filter cannot be removed.
+pub fn detach_guest(netns: &Netns, pins: &Pins, hook: Hook, port: &GuestPort) -> Result<()> {
+    netns.run(|| {
+        let detached = match hook {
+            Hook::Tcx => fs::remove_file(pins.guest_link(port.domain, port.ifindex)),
+            Hook::Clsact if check_name(port).is_err() => Ok(()),
+            Hook::Clsact => detach_clsact(&port.name),
+        };
+        match detached {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).doing("detach from", &port.name)
+            }
+            _ => Ok(()),
+        }
+    })?
+}
+
+/// Removes our filters from the guest ports of a namespace, which is `domain` in the maps. A link needs only its pin
+/// removed.
+///
+/// # Errors
+/// The maps cannot be read, or a filter cannot be removed.
+pub fn detach_guest_filters(
+    netns: &Netns,
+    pins: &Pins,
+    domain: u16,
+    numbers: &RangeInclusive<u32>,
+) -> Result<()> {
+    let ports = Maps::open(pins)?.numbered_ports(numbers)?;
+    let here = ports.iter().filter(|(key, _)| key.domain == u32::from(domain));
+    netns.run(|| {
+        for (key, _) in here {
+            let name = if_indextoname(key.ifindex).ok().and_then(|name| name.to_str().ok()?.parse().ok());
+            if let Some(name) = name {
+                detach_clsact(&name).doing("detach from", &name)?;
+            }
+        }
+        Ok(())
+    })?
+}
+
+/// Fails unless the device with the port's name has its ifindex.
+fn check_name(port: &GuestPort) -> Result<()> {
+    let is_it = if_nametoindex(port.name.as_str()).is_ok_and(|ifindex| ifindex == port.ifindex);
+    if is_it { Ok(()) } else { Err(renamed(port)) }
+}
+
+fn renamed(port: &GuestPort) -> Error {
+    let cause = io::Error::new(io::ErrorKind::NotFound, "the port has been renamed");
+    Error::new("attach to", port.name.as_str(), cause)
+}
