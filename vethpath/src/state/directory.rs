@@ -106,6 +106,24 @@ impl Directory {
         self.path.join("occupants")
     }
 
+    /// What the inner ends of guest ports had counted: see [`Befores`](super::Befores).
+    #[must_use]
+    pub fn guests(&self) -> PathBuf {
+        self.path.join("guests")
+    }
+
+    /// The new file, before it replaces the other.
+    #[must_use]
+    pub fn new_guests(&self) -> PathBuf {
+        self.path.join("guests.new")
+    }
+
+    /// The lock on the counts of the lab: see [`Counts`](super::Counts).
+    #[must_use]
+    pub fn counts(&self) -> PathBuf {
+        self.path.join("counts")
+    }
+
     /// Whether the folder exists: the lab is up, or partly up.
     #[must_use]
     pub fn exists(&self) -> bool {

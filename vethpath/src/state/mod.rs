@@ -1,17 +1,21 @@
 //! A lab's folder under `/run/vethpath`, for root only: journal, locks, socket, events and log.
 
+mod counts;
 mod directory;
 pub mod events;
 mod forwarding;
+mod guests;
 mod journal;
 mod lock;
 mod occupants;
 pub(crate) mod test_hooks;
 
+pub use counts::Counts;
 pub use directory::{
     Directory, ROOT, known_labs, labs, record_netns_mount, rotate_if_long, take_netns_mount,
 };
 pub use forwarding::SharedSysctls;
+pub use guests::{Before, Befores};
 pub use journal::{History, Journal, Record, Saved};
 pub use lock::{AgentLock, LabLock, Measuring};
 pub use occupants::Occupants;
