@@ -13,6 +13,7 @@ mod fabric;
 mod faults;
 mod firewall;
 mod formats;
+mod guests;
 mod harness;
 mod hazards;
 mod journals;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{NotArmed, counted_pairs, desired::Ports, numbered_trunks};
 use crate::{
     state::events::Kind,
-    topology::{Pair, Topology, Trunk},
+    topology::{Topology, Trunk},
 };
 
 /// A pair or trunk, by its number.
@@ -20,6 +20,8 @@ enum Member {
 pub struct Snapshot {
     /// Why each is not armed; `None` for one that is. Empty before the first resync.
     states: BTreeMap<Member, Option<NotArmed>>,
+    /// The state of each guest port, by its name, with its device name.
+    guests: BTreeMap<String, (String, Option<NotArmed>)>,
     /// Bridges that do not exist, by namespace and name.
     missing: BTreeSet<(String, String)>,
     /// The packets that rules certainly drop, each with a sentence that says so.
@@ -34,6 +36,7 @@ impl Snapshot {
     pub fn new(
         topology: &Topology,
         ports: &Ports,
+        guests: BTreeMap<String, (String, Option<NotArmed>)>,
         missing: BTreeSet<(String, String)>,
         drops: BTreeMap<String, String>,
         fits: bool,
@@ -43,7 +46,7 @@ impl Snapshot {
             .map(|(counter, _)| (Member::Pair(counter), known(ports.states.get(&counter))));
         let trunks = numbered_trunks(topology)
             .map(|(number, _)| (Member::Trunk(number), known(ports.trunk_states.get(&number))));
-        Self { states: pairs.chain(trunks).collect(), missing, drops, full: !fits }
+        Self { states: pairs.chain(trunks).collect(), guests, missing, drops, full: !fits }
     }
 
     /// Undoes changes since `before` that come from programs attached or detached. Returns whether there were any.
@@ -88,7 +91,16 @@ pub fn diff(topology: &Topology, before: &Snapshot, now: &Snapshot) -> Vec<Kind>
         changes.extend(change(Member::Trunk(number)).map(|(before, is)| of_trunk(trunk, before, is)));
     }
     for (counter, pair) in counted_pairs(topology) {
-        changes.extend(change(Member::Pair(counter)).map(|(before, is)| of_pair(pair, before, is)));
+        let change = change(Member::Pair(counter));
+        changes.extend(change.map(|(before, is)| of_port(pair.name(), pair.port.as_str(), before, is)));
+    }
+    let left = before.guests.iter().filter(|(name, _)| !now.guests.contains_key(*name));
+    changes.extend(left.map(|(name, (port, _))| Kind::GuestLeft { pair: name.clone(), port: port.clone() }));
+    for (name, (port, is)) in &now.guests {
+        let was = before.guests.get(name).map(|(_, was)| was);
+        if was != Some(is) {
+            changes.push(of_port(name.clone(), port, was.map(state_text), is));
+        }
     }
     changes
 }
@@ -98,8 +110,8 @@ fn state_text(state: &Option<NotArmed>) -> String {
     state.as_ref().map_or("armed".to_owned(), ToString::to_string)
 }
 
-fn of_pair(pair: &Pair, before: Option<String>, is: &Option<NotArmed>) -> Kind {
-    let (port, pair) = (pair.port.to_string(), pair.name());
+fn of_port(pair: String, port: &str, before: Option<String>, is: &Option<NotArmed>) -> Kind {
+    let port = port.to_owned();
     match is {
         None => Kind::PairArmed { pair, port, before },
         Some(reason) => Kind::PairNotArmed { pair, port, reason: reason.to_string(), before },
@@ -128,7 +140,7 @@ mod tests {
     fn snapshot(states: &[(u32, Option<NotArmed>)], missing: &[&str], fits: bool) -> Snapshot {
         let ports = Ports { states: states.iter().cloned().collect(), ..Ports::default() };
         let missing = missing.iter().map(|bridge| ("host".to_owned(), (*bridge).to_owned())).collect();
-        Snapshot::new(&topology(), &ports, missing, BTreeMap::new(), fits)
+        Snapshot::new(&topology(), &ports, BTreeMap::new(), missing, BTreeMap::new(), fits)
     }
 
     /// Each change as `pair: before -> now`, or its kind.
@@ -188,6 +200,21 @@ mod tests {
         let mut back = armed.clone();
         assert!(back.mask_programs(&snapshot(&[(1, off()), (2, None)], &[], true)));
         assert!(!armed.clone().mask_programs(&Snapshot::default()), "the first snapshot is logged");
+    }
+
+    #[test]
+    fn guest_ports_come_and_go() {
+        let with = |guests: &[(&str, Option<NotArmed>)]| {
+            let guest = |(port, state): &(&str, _)| {
+                (format!("br0/{port}"), ((*port).to_owned(), Option::clone(state)))
+            };
+            Snapshot { guests: guests.iter().map(guest).collect(), ..Snapshot::default() }
+        };
+        let (armed, down) = (with(&[("v0", None)]), with(&[("v0", Some(NotArmed::Down("the port")))]));
+        assert_eq!(changes(&with(&[]), &armed), ["br0/v0: None -> armed"]);
+        assert_eq!(changes(&armed, &down), ["br0/v0: Some(\"armed\") -> the port is down"]);
+        assert_eq!(changes(&down, &with(&[])), ["GuestLeft { pair: \"br0/v0\", port: \"v0\" }"]);
+        assert_eq!(changes(&armed, &armed), [""; 0]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::topology::{Datapath, IfName, NsName, Pair, Place, Topology, Trunk, Tr
 pub struct Layout {
     /// Number of the place in the map keys.
     pub domain: u16,
-    /// Its ports with inner ends.
+    /// Its ports with inner ends: those of the file, and then those of guests.
     pub ports: Vec<LabPort>,
     /// Its bridges.
     pub bridges: Vec<LabBridge>,
@@ -17,7 +17,7 @@ pub struct Layout {
 }
 
 /// A port with an inner end.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabPort {
     /// Index of the pair in the counter map.
     pub counter: u32,
@@ -25,10 +25,12 @@ pub struct LabPort {
     pub port: IfName,
     /// The bridge it should be on.
     pub bridge: IfName,
-    /// Whether the file wants programs on it.
-    pub wanted: bool,
+    /// Why it is never armed; `None` if it may be.
+    pub barred: Option<NotArmed>,
     /// The namespace of its inner end, where the file wants an XDP program too.
     pub xdp: Option<NsName>,
+    /// The ifindex of a port that another program made; `None` for one of the file.
+    pub guest: Option<u32>,
 }
 
 /// A bridge.
@@ -42,6 +44,10 @@ pub struct LabBridge {
     pub segment: usize,
     /// The bridge's number in its segment: less than `MOST_BRIDGES`, as no file has more bridges.
     pub bit: usize,
+    /// Whether ports that other programs make may be armed.
+    pub guests: bool,
+    /// Whether its ports have programs, apart from those that the file says.
+    pub wants_programs: bool,
 }
 
 /// A trunk.
@@ -81,7 +87,14 @@ impl Layout {
             if &bridge.place == place {
                 let number = topology.bridge_number(place, &bridge.name);
                 let bit = bridges.iter().filter(|other| other.segment == segment).count();
-                bridges.push(LabBridge { number, name: bridge.name.clone(), segment, bit });
+                bridges.push(LabBridge {
+                    number,
+                    name: bridge.name.clone(),
+                    segment,
+                    bit,
+                    guests: bridge.guests,
+                    wants_programs: bridge.datapath != Datapath::Bridge,
+                });
             }
         }
         let ports = counted_pairs(topology).filter(|(_, pair)| &pair.place == place);
@@ -89,8 +102,9 @@ impl Layout {
             counter,
             port: pair.port.clone(),
             bridge: pair.bridge.clone(),
-            wanted: pair.datapath != Datapath::Bridge,
+            barred: (pair.datapath == Datapath::Bridge).then_some(NotArmed::NotWanted),
             xdp: (pair.datapath == Datapath::Xdp).then(|| pair.namespace.clone()),
+            guest: None,
         });
         let trunks = numbered_trunks(topology).filter_map(|(number, trunk)| {
             let ends: Vec<_> =
@@ -101,10 +115,32 @@ impl Layout {
         Self { domain, ports: ports.collect(), trunks: trunks.collect(), bridges }
     }
 
-    /// Every port that the lab has here, with the bridge it should be on.
+    /// Every port that the lab has here, with the bridge it should be on, and those of guests.
     pub fn all_ports(&self) -> impl Iterator<Item = (&IfName, &IfName)> {
         let trunks = self.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| (&end.port, &end.bridge));
         self.ports.iter().map(|port| (&port.port, &port.bridge)).chain(trunks)
+    }
+
+    /// The ports of the file, with their bridges.
+    pub fn own_ports(&self) -> impl Iterator<Item = (&IfName, &IfName)> {
+        let trunks = self.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| (&end.port, &end.bridge));
+        let pairs = self.ports.iter().filter(|port| port.guest.is_none());
+        pairs.map(|port| (&port.port, &port.bridge)).chain(trunks)
+    }
+
+    /// The ports of guests.
+    pub fn guests(&self) -> impl Iterator<Item = &LabPort> {
+        self.ports.iter().filter(|port| port.guest.is_some())
+    }
+
+    /// Replaces the ports of guests. Returns whether that is a change.
+    pub fn set_guests(&mut self, guests: Vec<LabPort>) -> bool {
+        if self.guests().eq(&guests) {
+            return false;
+        }
+        self.ports.retain(|port| port.guest.is_none());
+        self.ports.extend(guests);
+        true
     }
 }
 

@@ -12,6 +12,7 @@ mod eligible;
 mod error;
 mod event_log;
 mod fdb;
+mod guests;
 mod interference;
 mod layout;
 mod loss_detector;
@@ -28,6 +29,7 @@ mod socket;
 pub mod status;
 
 pub use error::Error;
+pub use guests::guest_name;
 pub use layout::{counted_pairs, largest_segment, numbered_trunks};
 pub use map_sync::LEASE;
 pub use not_armed::NotArmed;

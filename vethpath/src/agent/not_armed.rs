@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::fdb::MOST_LEARNED;
+use crate::topology::GuestRange;
 
 /// Why a port is not armed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -10,6 +11,9 @@ pub enum NotArmed {
     /// The topology disables the fast path.
     #[error("datapath is \"bridge\"")]
     NotWanted,
+    /// More ports of other programs are there than a lab has numbers for.
+    #[error("the lab has more than {} guest ports", GuestRange::MOST)]
+    TooManyGuests,
     /// The port was removed.
     #[error("the port does not exist")]
     NoPort,

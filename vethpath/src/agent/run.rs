@@ -21,6 +21,7 @@ use super::{
     drops::MachineDrops,
     error::Error,
     event_log::EventLog,
+    guests::GuestNumbers,
     layout::{LabPort, counted_pairs},
     loss_detector::{LossDetector, Sample},
     map_sync::{LEASE, MapSync},
@@ -34,7 +35,7 @@ use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers, XdpLinks},
     kernel::{Context, UnknownDefaults, clock::Clock, netns, process, rcu::GracePeriods, watch::Watch},
     state::{
-        AgentLock, Directory, Record,
+        AgentLock, Befores, Counts, Directory, Record,
         events::{Kind, Time},
     },
     topology::{Bridge, Place, Topology},
@@ -51,6 +52,9 @@ const BURST: Duration = Duration::from_millis(2);
 
 /// A dump of a port's FDB is followed by a rest of so many times its length while a port floods the FDB.
 const DUMP_REST: u32 = 20;
+
+/// How long the kernel may take to release the link of a port before the next attempt to attach the program there.
+const ATTACH_REST: Duration = Duration::from_millis(20);
 
 /// Pairs that are read before events are processed again: a millisecond.
 const POLL_BATCH: usize = 64;
@@ -75,6 +79,8 @@ pub async fn run(directory: &Directory) -> Result<(), Error> {
         UnknownDefaults::default()
     });
     let (mut listener, mut agent) = Agent::open(directory, harmless)?;
+    // Otherwise new guest ports would wait for their numbers.
+    agent.move_counts().unwrap_or_else(|error| warn!("{error}"));
     info!("agent of lab {} is up, with {} alone", agent.topology.lab, privileges::in_effect().join(", "));
     let ended = agent.live(&mut listener).await;
     // If it was replaced, maps and event log are another agent's. The lease is ended first, as the log may be locked.
@@ -104,6 +110,9 @@ struct Agent {
     maps: MapSync,
     counters: Counters,
     loss_detector: LossDetector,
+    guests: GuestNumbers,
+    /// What the inner ends of guest ports had counted before.
+    befores: Befores,
     event_log: EventLog,
     /// Events of kernel modules being loaded; `None` if they cannot be watched.
     modules: Option<Watch>,
@@ -122,6 +131,8 @@ struct Agent {
     rest_until: Instant,
     /// No port's FDB is dumped before that.
     dump_rest_until: Instant,
+    /// The program is attached to no guest port before that.
+    attach_rest_until: Instant,
     /// Events of FDBs take half of a CPU at most, too.
     fdb_budget: Budget,
     /// And so do others.
@@ -165,6 +176,7 @@ impl Agent {
         is_current()?;
         let (counters, sync) = (Counters::open(&pins)?, MapSync::take_over(maps)?);
         is_current()?;
+        let guests = GuestNumbers::take_over(topology.guests, &sync.ports().records);
         let socket = directory.socket();
         let listener = Listener::open(&socket).doing("listen at", socket.display())?;
         let agent = Self {
@@ -175,6 +187,8 @@ impl Agent {
             counters,
             maps: sync,
             loss_detector: LossDetector::default(),
+            guests,
+            befores: Befores::read(directory),
             event_log: EventLog::start(directory, found),
             modules: Watch::modules().inspect_err(|error| warn!("{error}")).ok(),
             lock,
@@ -192,6 +206,7 @@ impl Agent {
             grace_periods: GracePeriods::start().doing("create", "a thread")?,
             rest_until: Instant::now(),
             dump_rest_until: Instant::now(),
+            attach_rest_until: Instant::now(),
             fdb_budget: Budget::new(),
             budget: Budget::new(),
             is_unlogged: true,
@@ -217,6 +232,7 @@ impl Agent {
             let is_sound = self.failure.is_none();
             let is_stale = self.is_any(Dirty::is_stale);
             let is_undumped = self.is_any(|dirty| !dirty.undumped.is_empty());
+            let is_unattached = self.has_unattached_guests();
             let (mut is_fdb_event, cpu_time) = (None, process::cpu_time());
             let rests = (self.fdb_budget.rest_until, self.budget.rest_until);
             let done = tokio::select! {
@@ -237,6 +253,7 @@ impl Agent {
                 }
                 () = until(self.rest_until), if is_sound && is_stale => self.read_dirty(),
                 () = until(self.dump_rest_until), if is_sound && is_undumped => self.dump_ports(),
+                () = until(self.attach_rest_until), if is_sound && is_unattached && !is_stale => self.attach_guests(),
                 () = module_loaded(&mut self.modules), if is_sound => {
                     self.namespaces.iter_mut().for_each(|domain| domain.dirty_mut().rules = true);
                     Ok(())
@@ -284,7 +301,7 @@ impl Agent {
         let _ = self.redirected()?;
         for domain in &mut self.namespaces {
             *domain.dirty_mut() = Dirty::all();
-            domain.poll(true)?;
+            domain.poll(true, &mut self.guests)?;
         }
         self.renew_lease()
     }
@@ -314,6 +331,7 @@ impl Agent {
         if !is_retry && topology == self.topology && topology.domains().iter().all(is_followed) {
             return Ok(());
         }
+        self.guests.set_range(topology.guests);
         let mut known = std::mem::take(&mut self.namespaces);
         for (number, place) in topology.domains() {
             let at = known.iter().position(|domain| domain.is(number, &place) && !domain.is_gone());
@@ -330,12 +348,14 @@ impl Agent {
                     let (pins, harmless) = (&self.pins, &self.harmless);
                     let mut domain =
                         BridgeNetns::open(number, &place, &topology, pins, hook, receivers, harmless)?;
-                    domain.read_dirty()?;
+                    domain.read_dirty(&mut self.guests)?;
                     domain
                 }
             };
             self.namespaces.push(domain);
         }
+        // Bridges of theirs are no longer the lab's.
+        known.iter_mut().for_each(|domain| domain.leave_guests(&mut self.guests));
         self.machine_drops = machine_drops(&topology);
         self.topology = topology;
         self.is_unwritten = true;
@@ -366,7 +386,7 @@ impl Agent {
         let began = Instant::now();
         for number in 0..self.namespaces.len() {
             if self.namespaces[number].dirty().is_stale() {
-                self.namespaces[number].read_dirty()?;
+                self.namespaces[number].read_dirty(&mut self.guests)?;
                 self.write()?;
             }
         }
@@ -444,7 +464,10 @@ impl Agent {
             self.grace_periods.begin();
         }
         // A read that is due may revert what the events suggest, so nothing is logged before it.
-        if !self.is_any(Dirty::is_stale) && std::mem::take(&mut self.is_unlogged) {
+        let records = &self.maps.ports().records;
+        let is_settled = !self.is_any(Dirty::is_stale)
+            && !self.namespaces.iter().any(|domain| domain.is_adding_guests(records));
+        if is_settled && std::mem::take(&mut self.is_unlogged) {
             self.log_snapshot();
         }
         Ok(())
@@ -481,6 +504,46 @@ impl Agent {
         }
     }
 
+    /// Whether a guest port lacks the program.
+    fn has_unattached_guests(&self) -> bool {
+        let records = &self.maps.ports().records;
+        self.namespaces.iter().any(|domain| domain.has_unattached_guests(records))
+    }
+
+    fn attach_guests(&mut self) -> Result<(), Error> {
+        let Self { maps, befores, directory, guests, namespaces, .. } = self;
+        befores.0.retain(|key, before| guests.number_of(*key) == Some(before.number));
+        let records = &maps.ports().records;
+        for domain in namespaces {
+            if domain.attach_guests(records, befores, directory)? {
+                self.attach_rest_until = Instant::now() + ATTACH_REST;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the counts of guest ports that have left, if no program counts for them any more and nobody reads counters.
+    /// Otherwise the next tick does.
+    fn move_counts(&mut self) -> Result<(), Error> {
+        let (Some(range), true) = (self.guests.range(), !self.guests.left().is_empty()) else {
+            return Ok(());
+        };
+        let is_used = |number: &u32| self.maps.ports().records.values().any(|record| record.pair == *number);
+        if self.maps.needs_grace_period() || self.grace_periods.is_running() {
+            return Ok(());
+        }
+        let numbers: BTreeSet<u32> =
+            self.guests.left().iter().filter(|number| !is_used(number)).copied().collect();
+        if let Some(mut counts) = Counts::for_moving(&self.directory)? {
+            counts.complete(&mut self.counters)?;
+            if let Some(fold) = self.counters.fold(&numbers, range.former)? {
+                counts.apply(&fold, &mut self.counters)?;
+            }
+            self.guests.give_back(&numbers);
+        }
+        Ok(())
+    }
+
     /// The packets of the lab that rules certainly drop, each with a sentence that says so.
     fn drops(&self) -> impl Iterator<Item = (&String, &String)> {
         let on_machine = self.machine_drops.iter().flat_map(MachineDrops::found);
@@ -492,7 +555,9 @@ impl Agent {
         let gone = self.topology.bridges.iter().filter(gone);
         let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
         let drops = self.drops().map(|(packets, sentence)| (packets.clone(), sentence.clone())).collect();
-        let snapshot = Snapshot::new(&self.topology, self.maps.ports(), missing, drops, self.maps.fits());
+        let ports = self.maps.ports();
+        let guests = self.namespaces.iter().flat_map(|domain| domain.guest_states(ports)).collect();
+        let snapshot = Snapshot::new(&self.topology, ports, guests, missing, drops, self.maps.fits());
         self.event_log.record_snapshot(&self.topology, snapshot);
     }
 
@@ -520,7 +585,8 @@ impl Agent {
             info!("the agent goes on");
         }
         self.hold_lease()?;
-        let gone: Vec<_> = self.namespaces.extract_if(.., |domain| domain.is_gone()).collect();
+        let mut gone: Vec<_> = self.namespaces.extract_if(.., |domain| domain.is_gone()).collect();
+        gone.iter_mut().for_each(|domain| domain.leave_guests(&mut self.guests));
         self.event_log.record(gone.iter().map(|domain| Kind::NamespaceGone { namespace: domain.name() }));
         self.is_unwritten |= !gone.is_empty();
         self.event_log.record(reattach::after_killed_bench(&self.directory, &self.topology, self.hook));
@@ -546,7 +612,7 @@ impl Agent {
                 self.namespaces[number].poll_ports(some, !is_whole, |pair| busy.contains(&pair))?;
                 self.follow_events()?;
             }
-            self.namespaces[number].poll(is_whole || turn == 0)?;
+            self.namespaces[number].poll(is_whole || turn == 0, &mut self.guests)?;
             self.follow_events()?;
             self.namespaces[number].follow_drops(&self.topology, &self.directory);
             self.hold_lease()?;
@@ -570,6 +636,10 @@ impl Agent {
                 self.follow_events()?;
                 self.hold_lease()?;
             }
+        }
+        self.namespaces.iter_mut().for_each(BridgeNetns::retry_guests);
+        if let Err(error) = self.move_counts() {
+            warn!("{error}");
         }
         self.event_log.tick();
         if std::mem::take(&mut self.has_worked) {

@@ -20,11 +20,11 @@ use tokio::{
 };
 
 use super::{
-    LEASE, NotArmed, bridge_netns::BridgeNetns, counted_pairs, map_sync::MapSync, netns_state::NetnsState,
-    numbered_trunks, privileges,
+    LEASE, NotArmed, bridge_netns::BridgeNetns, counted_pairs, guests::guest_name, layout::LabPort,
+    map_sync::MapSync, netns_state::NetnsState, numbered_trunks, privileges,
 };
 use crate::{
-    kernel::{files, process},
+    kernel::{LinkFacts, files, process},
     state::{AgentLock, Directory, events::Time},
     topology::{IfName, Pair, Place, Topology},
 };
@@ -52,6 +52,23 @@ pub struct Ends {
     pub inner: u32,
     /// The id of the inner end's namespace in the bridge's; `None` if it is the same namespace.
     pub netns: Option<i32>,
+}
+
+/// A port of a bridge with `guests` that another program made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestStatus {
+    /// Its name in events: see [`guest_name`](super::guest_name).
+    pub name: String,
+    /// Its device name.
+    pub port: IfName,
+    /// Its bridge.
+    pub bridge: IfName,
+    /// Its index in the counter map; 0 if it has none.
+    pub number: u32,
+    /// Where it and its inner end are.
+    pub ends: Ends,
+    /// Why it is not armed; `None` if it is.
+    pub reason: Option<String>,
 }
 
 /// The lab's status, as its agent reports it.
@@ -108,6 +125,9 @@ pub struct Status {
     /// What rules of netfilter certainly drop of the lab's packets.
     #[serde(default)]
     pub drops: BTreeSet<String>,
+    /// The guest ports, by namespace and ifindex.
+    #[serde(default)]
+    pub guests: Vec<GuestStatus>,
 }
 
 /// What the status is computed from.
@@ -151,7 +171,8 @@ impl View<'_> {
             confirmed: self.maps.confirmed(),
             steady: self.maps.confirmed() == self.maps.last_announcement()
                 && !self.namespaces.iter().any(BridgeNetns::is_being_dumped)
-                && !quick().any(|(counter, _)| pair_state(counter).is_some_and(|reason| reason.is_passing())),
+                && !quick().any(|(counter, _)| pair_state(counter).is_some_and(|reason| reason.is_passing()))
+                && !self.namespaces.iter().any(|domain| domain.is_adding_guests(&current.records)),
             failure: self.failure.map(str::to_owned),
             coming_up: self.is_coming_up(quick().map(|(_, pair)| (&pair.place, &pair.bridge, &pair.port))),
             ports: pairs().map(|(counter, pair)| (pair.name(), text(pair_state(counter)))).collect(),
@@ -163,7 +184,26 @@ impl View<'_> {
                 .map(|(number, trunk)| (trunk.name(), text(trunk_state(number))))
                 .collect(),
             drops: self.drops.clone(),
+            guests: self.namespaces.iter().flat_map(|domain| self.guests(domain)).collect(),
         }
+    }
+
+    fn guests(&self, domain: &BridgeNetns) -> Vec<GuestStatus> {
+        let (layout, facts) = domain.known();
+        let status = |guest: &LabPort| {
+            let port = facts.link(&guest.port)?;
+            Some(GuestStatus {
+                name: guest_name(domain.place(), &guest.bridge, &guest.port),
+                port: guest.port.clone(),
+                bridge: guest.bridge.clone(),
+                number: guest.counter,
+                ends: ends(domain.place(), port)?,
+                reason: self
+                    .state(self.maps.ports().guests.get(&(layout.domain, port.ifindex)))
+                    .map(|reason| reason.to_string()),
+            })
+        };
+        layout.guests().filter_map(status).collect()
     }
 
     /// Why a pair or trunk is not armed, from its state in the maps. One without a state has no port.
@@ -200,14 +240,13 @@ impl View<'_> {
 
     fn ends(&self, pair: &Pair) -> Option<Ends> {
         let facts = self.facts(&pair.place, &pair.bridge)?;
-        let port = facts.link(&pair.port)?;
-        Some(Ends {
-            place: pair.place.clone(),
-            port: port.ifindex,
-            inner: port.peer?,
-            netns: port.peer_netns,
-        })
+        ends(&pair.place, facts.link(&pair.port)?)
     }
+}
+
+/// The ends of a pair whose port is this link; `None` without an inner end.
+fn ends(place: &Place, port: &LinkFacts) -> Option<Ends> {
+    Some(Ends { place: place.clone(), port: port.ifindex, inner: port.peer?, netns: port.peer_netns })
 }
 
 /// Queries the agent that listens on `socket`.
@@ -362,6 +401,7 @@ mod tests {
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
             drops: BTreeSet::new(),
+            guests: Vec::new(),
         };
         let text = serde_json::to_string(&status).unwrap();
         let slow = thread::spawn(move || {

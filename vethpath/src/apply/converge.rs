@@ -107,6 +107,8 @@ pub(super) async fn converge(
             ProgramStep::RestoreOffloads(found) => executor.restore_xdp(found).await?,
             // Done by `programs::ensure`, together with those of new ports.
             ProgramStep::Attach { .. } | ProgramStep::SetUpXdp(_) | ProgramStep::AttachXdp { .. } => {}
+            // The agent reads the record below.
+            ProgramStep::Guests { .. } => {}
         }
         progress(1);
     }

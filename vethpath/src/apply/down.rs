@@ -266,6 +266,8 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
             }
             // The calls above do not await. Yield, so that an interrupt can be handled.
             tokio::task::yield_now().await;
+            journal.add(["detach guest ports"]);
+            left.extend(detach_guests(doomed).err());
             journal.add(["remove accept-rules"]);
             left.extend(remove_accepted(doomed, &places).err().map(Error::from));
             journal.add(["remove nat"]);
@@ -331,6 +333,23 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
     left.extend(AgentLock::terminate_holder(directory).await.err().map(Error::from));
     left.extend(directory.remove().err().map(Error::from));
     Removed { left, messages }
+}
+
+/// Removes filters from guest ports in namespaces that stay. Without them, or with tcx, there is nothing to do.
+fn detach_guests(doomed: &Target<'_>) -> Result<(), Error> {
+    let pins = Pins::of(doomed.lab);
+    let (Some(topology), true) = (doomed.topologies.last(), datapath::is_complete(&pins, &[])) else {
+        return Ok(());
+    };
+    let Some(range) = topology.guests else { return Ok(()) };
+    for (domain, place) in topology.domains() {
+        // It may be gone.
+        if matches!(&place, Place::Namespace(name) if !netns::exists(name) || netns::is_left_over(name)) {
+            continue;
+        }
+        datapath::detach_guest_filters(&Netns::of(&place)?, &pins, domain, &range.numbers())?;
+    }
+    Ok(())
 }
 
 /// Detaches XDP programs and restores the offloads of inner ends. Most inner ends are removed soon after, but not one

@@ -10,7 +10,7 @@ use crate::{
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
     kernel::{self, LinkFacts, rcu::Expedited},
     state::Record,
-    topology::{IfName, Place, Topology},
+    topology::{GuestRange, IfName, Place, Topology},
 };
 
 /// How long the kernel may take to release a link, and the polling interval. Its work queue waits for the RTNL lock,
@@ -155,10 +155,11 @@ pub(super) async fn detach_xdp(
     Ok(())
 }
 
-/// The number of ports or the highest pair number, whichever is larger, and the number of bridges in the largest
+/// The number of ports or the highest number of a pair or a guest port, whichever is larger, and the number of bridges in the largest
 /// segment.
 fn needed(topology: &Topology) -> (usize, usize) {
-    let highest = topology.pairs.iter().map(|pair| pair.number).max().unwrap_or_default();
+    let guests = topology.guests.map(GuestRange::last);
+    let highest = topology.pairs.iter().map(|pair| pair.number).chain(guests).max().unwrap_or_default();
     let ports = topology.pairs.len() + 2 * topology.trunks.len();
     (ports.max(usize::try_from(highest).unwrap_or(usize::MAX)), largest_segment(topology))
 }
@@ -168,6 +169,10 @@ async fn grow(record: &Record, pins: &Pins, sizes: Sizes, executor: &mut Executo
     let topology = &record.topology;
     let next = datapath::larger(pins, &copies(topology), sizes)?;
     let mut maps = Maps::open(&next)?;
+    if let Some(range) = topology.guests {
+        // Guest ports keep their numbers. The new agent replaces their programs.
+        maps.copy_ports(&Maps::open(pins)?, &range.numbers())?;
+    }
     for (domain, place) in topology.domains() {
         executor.journal.append(&format!("give ports in {place} larger maps"))?;
         let rtnl = executor.namespaces().get(&place)?;

@@ -192,6 +192,7 @@ mod tests {
             ends: BTreeMap::new(),
             trunks: BTreeMap::new(),
             drops: BTreeSet::new(),
+            guests: Vec::new(),
             ports,
         }
     }

@@ -66,6 +66,7 @@ fn describe(kind: &Kind) -> (String, String) {
         }
         Kind::PairArmed { pair, .. } => (pair.clone(), "armed".to_owned()),
         Kind::PairNotArmed { pair, reason, .. } => (pair.clone(), format!("not armed: {reason}")),
+        Kind::GuestLeft { pair, .. } => (pair.clone(), "has left".to_owned()),
         Kind::TrunkArmed { trunk, .. } => (trunk.clone(), "armed".to_owned()),
         Kind::TrunkNotArmed { trunk, reason, .. } => (trunk.clone(), format!("not armed: {reason}")),
         Kind::BridgeGone { bridge, namespace } => {

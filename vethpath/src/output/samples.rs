@@ -44,6 +44,7 @@ pub(crate) fn stats() -> Stats {
         port: format!("vp000000000{number}").parse().unwrap(),
         bridge: "docker0".parse().unwrap(),
         datapath: Datapath::Tc,
+        guest: false,
         traffic,
         dropped: None,
         mostly_slow: None,
@@ -57,6 +58,7 @@ pub(crate) fn stats() -> Stats {
             pair(1, slow, State::NotArmed("a packet socket on the port".to_owned())),
             pair(2, Traffic::default(), State::Armed),
         ],
+        former: None,
         trunks: Vec::new(),
     }
 }

@@ -23,7 +23,7 @@ pub type Growth = BTreeMap<String, Rates>;
 /// Those of `out`.
 pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io::Result<()> {
     out.write_all(headline(&stats.lab, &stats.agent).as_bytes())?;
-    if stats.pairs.is_empty() {
+    if stats.pairs.is_empty() && stats.former.is_none() {
         writeln!(out, "no interface of the lab is on a bridge")?;
     } else {
         let text = match growth {
@@ -33,6 +33,7 @@ pub fn stats(stats: &Stats, growth: Option<&Growth>, out: &mut dyn Write) -> io:
         out.write_all(text.as_bytes())?;
         out.write_all(dropped(&stats.pairs).as_bytes())?;
         out.write_all(mostly_slow(&stats.pairs).as_bytes())?;
+        out.write_all(former(stats.former.as_ref()).as_bytes())?;
     }
     if stats.trunks.is_empty() { Ok(()) } else { write!(out, "\n{}", trunks(&stats.trunks)) }
 }
@@ -55,6 +56,18 @@ fn mostly_slow(pairs: &[Pair]) -> String {
         Some(format!("{}: armed, but nearly everything it sent was slow ({slow}): {meaning}\n", pair.name))
     };
     pairs.iter().filter_map(line).collect()
+}
+
+/// A line for the guest ports that have left.
+fn former(traffic: Option<&Traffic>) -> String {
+    let Some(traffic) = traffic.filter(|traffic| **traffic != Traffic::default()) else {
+        return String::new();
+    };
+    let (sent, fast) = (grouped(traffic.tx.packets), percent(traffic.fast.tx.packets, traffic.tx.packets));
+    let received = grouped(traffic.fast.rx.packets);
+    format!(
+        "guest ports that have left: sent {sent} packets ({fast} fast), and received {received} by the fast path\n"
+    )
 }
 
 fn trunks(trunks: &[Trunk]) -> String {

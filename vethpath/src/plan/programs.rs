@@ -1,7 +1,7 @@
 //! Programs on existing ports.
 
 use super::{ProgramStep, steps::Planner};
-use crate::topology::{Datapath, Pair, Place};
+use crate::topology::{Bridge, Datapath, Pair, Place};
 
 impl Planner<'_> {
     /// Plans to attach or detach the programs of each port that is kept.
@@ -23,6 +23,19 @@ impl Planner<'_> {
         }
         for pair in &self.topology.pairs {
             self.xdp(pair);
+        }
+        self.guests();
+    }
+
+    /// Bridges that exist, and whose guest ports are accelerated from now on, or no longer.
+    fn guests(&mut self) {
+        for Bridge { place, name, guests, .. } in &self.topology.bridges {
+            let former = self.former.iter().rev().find_map(|lab| lab.bridge(place, name));
+            let is_there = self.standing.link(place, name.as_str()).is_some();
+            if is_there && former.is_some_and(|former| former.guests != *guests) {
+                let (place, bridge, on) = (place.clone(), name.clone(), *guests);
+                self.plan.programs.push(ProgramStep::Guests { place, bridge, on });
+            }
         }
     }
 

@@ -337,6 +337,15 @@ pub enum ProgramStep {
     },
     /// Restore the offloads that an inner end had before it was prepared for XDP.
     RestoreOffloads(Offloads),
+    /// Accelerate ports that other programs plug into a bridge, or stop that. The agent does it.
+    Guests {
+        /// Where.
+        place: Place,
+        /// Which bridge.
+        bridge: IfName,
+        /// Whether they are accelerated.
+        on: bool,
+    },
 }
 
 impl ProgramStep {
@@ -350,6 +359,9 @@ impl ProgramStep {
             Self::AttachXdp { place, port } => Change::create("xdp-program", end(place, port)),
             Self::DetachXdp { place, port } => Change::delete("xdp-program", end(place, port)),
             Self::RestoreOffloads(found) => offloads(found).values(None::<&str>, found.original()),
+            Self::Guests { place, bridge, on } => {
+                Change::of("bridge", end(place, bridge)).property("guests").values(Some(!on), on)
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use netlink_packet_route::link::BridgePortState;
 
 use super::{Bridge, Cable, Interface, Lab, Leads, LinkState, Namespace, Port, TAKES_NO_XDP_TX, Trunk};
 use crate::{
+    agent::guest_name,
     apply::NetnsCache,
     kernel::{LinkFacts, PortAttribute, Result, Rtnl, XdpMode},
     stats::{self, AgentView, State, place_exists},
@@ -215,14 +216,19 @@ fn ports(
         is_here && !ports.iter().any(|port| port.name == found.name)
     });
     let strangers: Vec<_> = strangers
-        .map(|found| Port {
-            name: found.name.clone(),
-            leads_to: Leads::Elsewhere,
-            link: LinkState::of(Some(found)),
-            bridge_state: on_bridge(found, link),
-            state: State::of_stranger(),
-            mostly_slow: None,
-            note: None,
+        .map(|found| {
+            let name = found.name.parse().ok().filter(|_| bridge.guests);
+            let name = name.map(|port: IfName| guest_name(&bridge.place, &bridge.name, &port));
+            let guest = name.filter(|name| view.knows_guest(name));
+            Port {
+                name: found.name.clone(),
+                leads_to: if guest.is_some() { Leads::Guest } else { Leads::Elsewhere },
+                link: LinkState::of(Some(found)),
+                bridge_state: on_bridge(found, link),
+                state: guest.as_ref().map_or_else(State::of_stranger, |name| view.guest_state(name)),
+                mostly_slow: guest.and_then(|name| slow.get(&name).copied()),
+                note: None,
+            }
         })
         .collect();
     ports.extend(strangers);

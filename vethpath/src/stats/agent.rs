@@ -91,6 +91,7 @@ struct Reply {
     pairs: States,
     trunks: States,
     ends: BTreeMap<String, Ends>,
+    guests: States,
 }
 
 /// An agent's status and reply.
@@ -108,10 +109,21 @@ impl AgentView {
     pub fn of(lab: &LabName) -> Self {
         let lease_left_ms = lease_left(&Pins::of(lab));
         match status::query(&Directory::of(lab).socket()) {
-            Ok(status::Status { pid, lease_ms, ports, trunks, ends, capabilities, drops, .. }) => Self {
-                agent: Agent { alive: true, pid: Some(pid), lease_ms, lease_left_ms, capabilities, drops },
-                reply: Ok(Reply { pairs: ports, trunks, ends }),
-            },
+            Ok(status) => {
+                let status::Status { pid, lease_ms, ports, trunks, ends, capabilities, drops, .. } = status;
+                let guests = status.guests.into_iter().map(|guest| (guest.name, guest.reason)).collect();
+                Self {
+                    agent: Agent {
+                        alive: true,
+                        pid: Some(pid),
+                        lease_ms,
+                        lease_left_ms,
+                        capabilities,
+                        drops,
+                    },
+                    reply: Ok(Reply { pairs: ports, trunks, ends, guests }),
+                }
+            }
             Err(error) => Self { agent: Agent::silent(lease_left_ms), reply: Err(silence(&error)) },
         }
     }
@@ -130,6 +142,18 @@ impl AgentView {
     #[must_use]
     pub fn trunk_state(&self, trunk: &Trunk) -> State {
         self.look_up(&trunk.name(), |reply| &reply.trunks, "the agent does not know the trunk")
+    }
+
+    /// A guest port's state on the fast path, by its name.
+    #[must_use]
+    pub fn guest_state(&self, name: &str) -> State {
+        self.look_up(name, |reply| &reply.guests, "the agent does not know the port")
+    }
+
+    /// Whether the agent knows a guest port of this name.
+    #[must_use]
+    pub fn knows_guest(&self, name: &str) -> bool {
+        self.reply.as_ref().is_ok_and(|reply| reply.guests.contains_key(name))
     }
 
     /// The ends of a pair as the agent last saw them. `None` if the pair's bridge was in another namespace then:

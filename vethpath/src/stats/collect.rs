@@ -5,19 +5,25 @@ use std::collections::BTreeMap;
 use vethpath_common::{PairCounters, Reason};
 
 use super::{
-    AgentView, Count, Directions, Dropped, Flow, Flows, Lost, Pair, State, Stats, Trunk, account, apart,
+    AgentView, Count, Directions, Dropped, Flow, Flows, Lost, Pair, State, Stats, Traffic, Trunk, account,
+    apart,
     ends::{AtPort, Counted, counted},
+    guests::guests,
     seen,
 };
 use crate::{
     agent::{counted_pairs, numbered_trunks},
     datapath::{Counters, Matrix, Pins},
     kernel::{Error, LinkFacts, Result, rcu},
-    topology::{Datapath, Topology},
+    state::{Counts, Directory},
+    topology::{self, Datapath, IfName, Topology},
 };
 
 /// The maximum number of reads of the programs' counters, while frames in transit are still being counted.
 const MOST_READS: usize = 5;
+
+/// The name of all guest ports that have left.
+const FORMER: &str = "former guests";
 
 /// Reads the account of a lab, whose agent has just been queried. Works for a partial lab: without an agent,
 /// without maps, and without some ports or namespaces.
@@ -25,29 +31,61 @@ const MOST_READS: usize = 5;
 /// # Errors
 /// The kernel refuses a request that root may make, or the pinned maps are of another version.
 pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
+    let pins = Pins::of(&topology.lab);
+    let mut maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
+    let _locked = lock(topology, maps.as_mut())?;
     // Must be read before the programs' counters: see `account`.
     let Counted { inner, ports, trunks } = counted(topology, &view)?;
-    let pins = Pins::of(&topology.lab);
-    let maps = if pins.exist() { Some(Counters::open(&pins)?) } else { None };
+    let guests = guests(topology, &pins)?;
+    let pairs = topology.pairs.iter().zip(&inner).map(|(pair, inner)| Counting {
+        number: pair.number,
+        inner: inner.as_ref(),
+        is_xdp: pair.datapath == Datapath::Xdp,
+    });
+    let others = guests.iter().map(|guest| Counting {
+        number: guest.number,
+        inner: guest.inner.as_ref(),
+        is_xdp: false,
+    });
+    let counting: Vec<Counting<'_>> = pairs.chain(others).collect();
     let counters = match &maps {
-        Some(maps) => counters(topology, maps, &inner)?,
-        None => vec![PairCounters::default(); topology.pairs.len()],
+        Some(maps) => counters(&counting, maps)?,
+        None => vec![PairCounters::default(); counting.len()],
     };
-    let parts = topology.pairs.iter().zip(inner.iter().zip(&ports).zip(&counters));
-    let pairs = parts.map(|(pair, ((inner, port), counters))| {
-        let (traffic, state) = (account(inner.as_ref(), counters, lost(port)), view.state(pair));
-        let mostly_slow = traffic.mostly_slow().filter(|_| state == State::Armed);
+    let (of_pairs, of_guests) = counters.split_at(topology.pairs.len());
+    let pair = |name: String, port: &IfName, bridge: &IfName, state: State, traffic: Traffic| Pair {
+        name,
+        port: port.clone(),
+        bridge: bridge.clone(),
+        datapath: Datapath::Tc,
+        guest: false,
+        mostly_slow: traffic.mostly_slow().filter(|_| state == State::Armed).map(Reason::name),
+        traffic,
+        dropped: None,
+        state,
+    };
+    let parts = topology.pairs.iter().zip(inner.iter().zip(&ports).zip(of_pairs));
+    let pairs = parts.map(|(declared, ((inner, port), counters))| {
+        let traffic = account(inner.as_ref(), counters, lost(port));
+        let topology::Pair { bridge, datapath, .. } = declared;
         Pair {
-            name: pair.name(),
-            port: pair.port.clone(),
-            bridge: pair.bridge.clone(),
-            datapath: pair.datapath,
-            traffic,
-            dropped: (pair.datapath == Datapath::Xdp).then(|| dropped(inner.as_ref(), port)),
-            state,
-            mostly_slow: mostly_slow.map(Reason::name),
+            datapath: *datapath,
+            dropped: (*datapath == Datapath::Xdp).then(|| dropped(inner.as_ref(), port)),
+            ..pair(declared.name(), &declared.port, bridge, view.state(declared), traffic)
         }
     });
+    let others = guests.iter().zip(of_guests).map(|(guest, counters)| {
+        let traffic = account(guest.inner.as_ref(), counters, Lost::default());
+        let state = view.guest_state(&guest.name);
+        Pair { guest: true, ..pair(guest.name.clone(), &guest.port, &guest.bridge, state, traffic) }
+    });
+    let pairs: Vec<Pair> = pairs.chain(others).collect();
+    let former = match (topology.guests, &maps) {
+        (Some(range), Some(maps)) => {
+            Some(account(None, &maps.of(range.former, &maps.matrix()?)?, Lost::default()))
+        }
+        _ => None,
+    };
     let crossings = maps.map_or_else(|| Ok(BTreeMap::new()), |maps| maps.crossings())?;
     let crossed = |crossing| crossings.get(&crossing).copied().map(Count::from).unwrap_or_default();
     let trunks = numbered_trunks(topology).zip(trunks).map(|((number, trunk), link)| {
@@ -65,8 +103,22 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
             state: view.trunk_state(trunk),
         }
     });
-    let (pairs, trunks) = (pairs.collect(), trunks.collect());
-    Ok(Stats { lab: topology.lab.clone(), pairs, trunks, agent: view.agent })
+    Ok(Stats { lab: topology.lab.clone(), pairs, former, trunks: trunks.collect(), agent: view.agent })
+}
+
+/// Locks the counts of a lab that has or had guest ports, so that none is moved while they are read.
+fn lock(topology: &Topology, maps: Option<&mut Counters>) -> Result<Option<Counts>> {
+    match (topology.guests, maps) {
+        (Some(_), Some(maps)) => Counts::for_reading(&Directory::of(&topology.lab), maps),
+        _ => Ok(None),
+    }
+}
+
+/// A pair or a guest port whose counters are read.
+struct Counting<'a> {
+    number: u32,
+    inner: Option<&'a LinkFacts>,
+    is_xdp: bool,
 }
 
 /// Frames that XDP lost. A frame from the namespace is counted at the inner end if the port's ring was full, and at
@@ -88,31 +140,31 @@ fn lost(port: &AtPort) -> Lost {
     Lost { redirected, refused: port.refused.saturating_sub(redirected) }
 }
 
-/// The programs' counters of the lab's pairs, in their order.
+/// The programs' counters, in this order.
 ///
 /// The kernel counts a frame when it is sent, and the program some microseconds later. A frame in between is
 /// counted as unseen. During an RCU grace period each CPU passes its frames in transit to the programs. So wait for
 /// one, and repeat as long as the number of unseen frames decreases.
-fn counters(topology: &Topology, maps: &Counters, inner: &[Option<LinkFacts>]) -> Result<Vec<PairCounters>> {
+fn counters(counting: &[Counting<'_>], maps: &Counters) -> Result<Vec<PairCounters>> {
     let read = || {
         let matrix = maps.matrix()?;
-        let mut counters = maps.of_all(counted_pairs(topology).map(|(counter, _)| counter), &matrix)?;
-        for ((pair, inner), counters) in topology.pairs.iter().zip(inner).zip(&mut counters) {
-            if let Some(inner) = inner.as_ref().filter(|_| pair.datapath == Datapath::Xdp) {
+        let mut counters = maps.of_all(counting.iter().map(|one| one.number), &matrix)?;
+        for (one, counters) in counting.iter().zip(&mut counters) {
+            if let Some(inner) = one.inner.filter(|_| one.is_xdp) {
                 *counters = apart(*counters, inner.sent.0);
             }
         }
         Ok::<_, Error>(counters)
     };
     let mut counters = read()?;
-    let mut missing = unseen(inner, &counters);
+    let mut missing = unseen(counting, &counters);
     for _ in 1..MOST_READS {
         if missing == 0 {
             break;
         }
         rcu::grace_period();
         counters = read()?;
-        let before = std::mem::replace(&mut missing, unseen(inner, &counters));
+        let before = std::mem::replace(&mut missing, unseen(counting, &counters));
         if missing >= before {
             break;
         }
@@ -121,11 +173,11 @@ fn counters(topology: &Topology, maps: &Counters, inner: &[Option<LinkFacts>]) -
 }
 
 /// The number of frames that the kernel counted and no program did.
-fn unseen(inner: &[Option<LinkFacts>], counters: &[PairCounters]) -> u64 {
-    let of = |(inner, counters): (&Option<LinkFacts>, &PairCounters)| {
-        inner.as_ref().map_or(0, |link| link.sent.0.saturating_sub(seen(counters).frames))
+fn unseen(counting: &[Counting<'_>], counters: &[PairCounters]) -> u64 {
+    let of = |(one, counters): (&Counting<'_>, &PairCounters)| {
+        one.inner.map_or(0, |link| link.sent.0.saturating_sub(seen(counters).frames))
     };
-    inner.iter().zip(counters).map(of).sum()
+    counting.iter().zip(counters).map(of).sum()
 }
 
 /// Reads the traffic matrix of a lab. It is empty if there are no maps.
@@ -138,16 +190,19 @@ pub fn matrix(topology: &Topology) -> Result<Flows> {
     if !pins.exist() {
         return Ok(flows);
     }
-    let counters = Counters::open(&pins)?;
-    let names: BTreeMap<_, _> =
+    let mut counters = Counters::open(&pins)?;
+    let _locked = lock(topology, Some(&mut counters))?;
+    let mut names: BTreeMap<u32, String> =
         counted_pairs(topology).map(|(counter, pair)| (counter, pair.name())).collect();
+    names.extend(guests(topology, &pins)?.into_iter().map(|guest| (guest.number, guest.name)));
+    names.extend(topology.guests.map(|range| (range.former, FORMER.to_owned())));
     for (key, count) in counters.matrix()?.cells() {
         if let (Some(from), Some(to)) = (names.get(&key.from), names.get(&key.to)) {
             flows.matrix.push(Flow { from: from.clone(), to: to.clone(), count: count.into() });
         }
     }
     // With an empty matrix, only traffic that was counted outside of the matrix remains.
-    for (counter, _) in counted_pairs(topology) {
+    for &counter in names.keys() {
         flows.left_out = flows.left_out.plus(counters.of(counter, &Matrix::default())?.fast_tx.into());
     }
     Ok(flows)

@@ -8,6 +8,7 @@ mod account;
 mod agent;
 mod collect;
 mod ends;
+mod guests;
 mod model;
 
 pub use account::{Lost, UNSEEN, account, apart, seen};

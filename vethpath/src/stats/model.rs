@@ -104,6 +104,12 @@ pub struct Dropped {
     pub rx: u64,
 }
 
+/// Left out of JSON.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// One pair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pair {
@@ -115,6 +121,9 @@ pub struct Pair {
     pub bridge: IfName,
     /// The programs that the file requests for the port.
     pub datapath: Datapath,
+    /// Whether another program made the port. Its traffic is counted from when the program was attached.
+    #[serde(skip_serializing_if = "is_false")]
+    pub guest: bool,
     /// Its traffic.
     #[serde(flatten)]
     pub traffic: Traffic,
@@ -157,8 +166,11 @@ pub struct Stats {
     pub lab: LabName,
     /// Its agent.
     pub agent: Agent,
-    /// Its pairs, in the file's order.
+    /// Its pairs, in the file's order, and then its guest ports.
     pub pairs: Vec<Pair>,
+    /// What the programs counted at guest ports that have left, if a bridge has or had `guests`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former: Option<Traffic>,
     /// Its trunks, in the file's order.
     pub trunks: Vec<Trunk>,
 }

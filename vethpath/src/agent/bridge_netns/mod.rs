@@ -2,6 +2,7 @@
 
 mod fdb_refresh;
 mod fdb_resync;
+mod guest_ports;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,10 +13,12 @@ use log::warn;
 use tokio::time::sleep_until;
 
 use fdb_refresh::Refresher;
+use guest_ports::Guest;
 
 use super::{
     desired::{Desired, entries},
     drops::Drops,
+    guests::GuestNumbers,
     layout::{LabPort, Layout, counted_pairs},
     netns_state::{Blocker, Dirty, NetnsState},
     reader::Reader,
@@ -37,6 +40,10 @@ pub struct BridgeNetns {
     reader: Reader,
     /// Number and name of each of the lab's pairs here, by the name of its port.
     pairs: BTreeMap<String, (u32, String)>,
+    /// The guest ports here, by ifindex.
+    guests: BTreeMap<u32, Guest>,
+    /// Guest ports that were removed, by ifindex. Another port may have that by now.
+    departed: BTreeSet<u32>,
     /// Events that are not logged yet.
     events: Vec<Kind>,
     /// Events of the links of the namespace itself.
@@ -88,6 +95,8 @@ impl BridgeNetns {
             events_of_peers: Watch::peers(&netns)?,
             rule_events: None,
             pairs: pairs(topology, place),
+            guests: BTreeMap::new(),
+            departed: BTreeSet::new(),
             events: Vec::new(),
             reader: Reader::open(&netns, number, place, topology, pins, hook)?,
             receivers,
@@ -119,6 +128,12 @@ impl BridgeNetns {
         (self.dirty.links, self.dirty.ports, self.dirty.fdb_overrun) = (true, true, true);
         self.drops.mark_due();
         self.scan_interference();
+    }
+
+    /// The place that it is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// The name of the namespace in events.
@@ -169,7 +184,11 @@ impl BridgeNetns {
         for event in events {
             match event {
                 Event::Link(link) => self.reader.forget_reply(link.ifindex),
-                Event::Port { ifindex, .. } | Event::Released { ifindex } | Event::Gone { ifindex } => {
+                Event::Gone { ifindex } => {
+                    self.reader.forget_reply(*ifindex);
+                    self.departed.extend(self.guests.contains_key(ifindex).then_some(*ifindex));
+                }
+                Event::Port { ifindex, .. } | Event::Released { ifindex } => {
                     self.reader.forget_reply(*ifindex);
                 }
                 Event::Lost => self.has_overrun = true,
@@ -238,7 +257,7 @@ impl BridgeNetns {
     ///
     /// # Errors
     /// The kernel refuses. What is dirty is then unknown.
-    pub fn read_dirty(&mut self) -> Result<()> {
+    pub fn read_dirty(&mut self, numbers: &mut GuestNumbers) -> Result<()> {
         if std::mem::take(&mut self.dirty.overrun) {
             (self.dirty.links, self.dirty.rules, self.dirty.ports) = (true, true, true);
         }
@@ -247,6 +266,7 @@ impl BridgeNetns {
             let before = self.state.netfilter_calls(&self.reader.layout);
             self.dirty.ports |= self.reader.read_links(&mut self.state)?;
             self.dirty.rules |= before != self.state.netfilter_calls(&self.reader.layout);
+            self.follow_guests(numbers);
             let all: Vec<usize> = (0..self.reader.layout.ports.len()).collect();
             self.dirty.ports |= self.reader.read_inner_ends(&mut self.state, &all, |_| false)?;
             self.resync_devices();
@@ -344,7 +364,7 @@ impl BridgeNetns {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn poll(&mut self, with_links: bool) -> Result<()> {
+    pub fn poll(&mut self, with_links: bool, numbers: &mut GuestNumbers) -> Result<()> {
         self.drain_events()?;
         self.dirty.ports |= match with_links {
             true => self.reader.read_links(&mut self.state)?,
@@ -356,7 +376,7 @@ impl BridgeNetns {
         self.dirty.ports |= self.receivers_have_changed();
         self.poll_fdb();
         self.scan_interference();
-        self.read_dirty()
+        self.read_dirty(numbers)
     }
 
     /// The ports that should have our filter, exist, and do not have it.

@@ -38,6 +38,8 @@ pub struct Ports {
     pub states: BTreeMap<u32, Option<NotArmed>>,
     /// The same for trunks, by number.
     pub trunk_states: BTreeMap<u16, Option<NotArmed>>,
+    /// The same for guest ports, by domain and ifindex.
+    pub guests: BTreeMap<(u16, u32), Option<NotArmed>>,
 }
 
 /// The entries of one address in the maps. `generation` is filled in when they are written.
@@ -73,6 +75,9 @@ impl Ports {
         let receivers = segments.armed.values().filter(|port| port.xdp);
         self.receivers.extend(receivers.map(|port| (layout.domain, port.on.port)));
         self.states.extend(segments.states.clone());
+        let guests =
+            segments.guests.iter().map(|(ifindex, state)| ((layout.domain, *ifindex), state.clone()));
+        self.guests.extend(guests);
         self.trunk_states.extend(segments.trunk_states.clone());
     }
 

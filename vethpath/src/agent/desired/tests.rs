@@ -48,10 +48,18 @@ fn layout() -> Layout {
         counter,
         port: format!("vp{ifindex}").parse().expect("a name"),
         bridge: "br0".parse().expect("a name"),
-        wanted: true,
+        barred: None,
+        guest: None,
         xdp: None,
     };
-    let bridge = LabBridge { number: 1, name: "br0".parse().expect("a name"), segment: 0, bit: 0 };
+    let bridge = LabBridge {
+        number: 1,
+        name: "br0".parse().expect("a name"),
+        segment: 0,
+        bit: 0,
+        guests: false,
+        wants_programs: true,
+    };
     Layout { domain: 0, ports: vec![port(A, 1), port(B, 2)], bridges: vec![bridge], trunks: Vec::new() }
 }
 

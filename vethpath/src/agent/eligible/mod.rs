@@ -38,8 +38,8 @@ pub struct Eligible {
 
 /// The port as the fast path may use it, or why it may not.
 pub fn eligible(lab_port: &LabPort, facts: &NetnsState) -> Result<Eligible, NotArmed> {
-    if !lab_port.wanted {
-        return Err(NotArmed::NotWanted);
+    if let Some(reason) = &lab_port.barred {
+        return Err(reason.clone());
     }
     let port = facts.link(&lab_port.port).ok_or(NotArmed::NoPort)?;
     let inner = facts.inner.get(&port.ifindex).ok_or(NotArmed::NoInnerEnd)?;

@@ -69,7 +69,8 @@ fn verdict(port: &[u8], bridge: &[u8]) -> Result<bool, String> {
         counter: 1,
         port: port.name.parse().expect("a name"),
         bridge: bridge.name.parse().expect("a name"),
-        wanted: true,
+        barred: None,
+        guest: None,
         xdp: None,
     };
     let facts = NetnsState {

@@ -26,6 +26,8 @@ pub struct Segments {
     pub states: BTreeMap<u32, Option<NotArmed>>,
     /// The same for trunks, by number.
     pub trunk_states: BTreeMap<u16, Option<NotArmed>>,
+    /// The same for guest ports, by ifindex.
+    pub guests: BTreeMap<u32, Option<NotArmed>>,
     /// Hops across trunks, by the ifindex of the port at which a frame leaves a bridge.
     hops: BTreeMap<u32, Hop>,
     /// The lab's bridges that exist, by ifindex.
@@ -92,7 +94,10 @@ impl Segments {
                 }
                 Err(reason) => Some(reason),
             };
-            segments.states.insert(lab_port.counter, state);
+            match lab_port.guest {
+                Some(ifindex) => segments.guests.insert(ifindex, state),
+                None => segments.states.insert(lab_port.counter, state),
+            };
         }
         layout.trunks.iter().for_each(|trunk| segments.add_trunk(trunk, facts));
         segments.bar_loops();

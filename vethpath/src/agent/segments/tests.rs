@@ -44,7 +44,8 @@ fn layout() -> Layout {
                 counter: port,
                 port: format!("p{port}").parse().expect("a name"),
                 bridge: format!("br{bridge}").parse().expect("a name"),
-                wanted: true,
+                barred: None,
+                guest: None,
                 xdp: None,
             })
             .to_vec(),
@@ -55,6 +56,8 @@ fn layout() -> Layout {
                 name: format!("br{number}").parse().expect("a name"),
                 segment: 0,
                 bit,
+                guests: false,
+                wants_programs: true,
             })
             .collect(),
         trunks: (0..)

@@ -107,6 +107,13 @@ pub enum Kind {
         /// Its former state, as `stats` prints it; `None` if the agent has just started.
         before: Option<String>,
     },
+    /// A port that another program had plugged into a bridge with `guests` was taken off it, or removed.
+    GuestLeft {
+        /// Its name: `br0/veth1`.
+        pair: String,
+        /// The port.
+        port: String,
+    },
     /// Frames may cross a trunk by the fast path.
     TrunkArmed {
         /// Its name: `br0 - br1`.
@@ -186,7 +193,9 @@ impl Kind {
     #[must_use]
     pub fn pairs(&self) -> Vec<&str> {
         match self {
-            Self::PairArmed { pair, .. } | Self::PairNotArmed { pair, .. } => vec![pair],
+            Self::PairArmed { pair, .. } | Self::PairNotArmed { pair, .. } | Self::GuestLeft { pair, .. } => {
+                vec![pair]
+            }
             Self::StationMoved { from, to, .. } => vec![from, to],
             _ => Vec::new(),
         }

@@ -1,0 +1,91 @@
+//! The guest ports of a lab, and the kernel's counters at their inner ends.
+
+use std::collections::BTreeMap;
+
+use vethpath_common::PortKey;
+
+use super::ends::place_exists;
+use crate::{
+    agent::guest_name,
+    datapath::{Maps, Pins},
+    kernel::{LinkFacts, Netns, Result, RouteSocket},
+    state::{Before, Befores, Directory},
+    topology::{IfName, Place, Topology},
+};
+
+/// A guest port that exists.
+pub(super) struct Guest {
+    /// Its name in messages.
+    pub(super) name: String,
+    /// Its device name.
+    pub(super) port: IfName,
+    /// Its bridge.
+    pub(super) bridge: IfName,
+    /// Its number in the maps.
+    pub(super) number: u32,
+    /// Its inner end, with what it counted since the program was attached; `None` if it is gone.
+    pub(super) inner: Option<LinkFacts>,
+}
+
+/// The guest ports that have numbers, by namespace and ifindex.
+pub(super) fn guests(topology: &Topology, pins: &Pins) -> Result<Vec<Guest>> {
+    let Some(range) = topology.guests.filter(|_| pins.exist()) else { return Ok(Vec::new()) };
+    let numbers: BTreeMap<PortKey, u32> =
+        Maps::open(pins)?.numbered_ports(&range.numbers())?.into_iter().collect();
+    let befores = Befores::read(&Directory::of(&topology.lab));
+    let mut guests = Vec::new();
+    for (domain, place) in topology.domains().into_iter().filter(|(_, place)| place_exists(place)) {
+        let here: Vec<(u32, u32)> = numbers
+            .iter()
+            .filter(|(key, _)| key.domain == u32::from(domain))
+            .map(|(key, number)| (key.ifindex, *number))
+            .collect();
+        if !here.is_empty() {
+            let before = |ifindex, number| {
+                let before = befores.0.get(&PortKey { ifindex, domain: domain.into() });
+                before.filter(|before| before.number == number).copied().unwrap_or_default()
+            };
+            guests.extend(guests_at(&place, topology, &here, before)?);
+        }
+    }
+    Ok(guests)
+}
+
+/// The guest ports in a place. `here` has ifindexes and numbers.
+fn guests_at(
+    place: &Place,
+    topology: &Topology,
+    here: &[(u32, u32)],
+    before: impl Fn(u32, u32) -> Before,
+) -> Result<Vec<Guest>> {
+    let socket = RouteSocket::open(&Netns::of(place)?)?;
+    let mut bridges = BTreeMap::new();
+    for bridge in topology.bridges.iter().filter(|bridge| &bridge.place == place) {
+        if let Some(link) = socket.link(bridge.name.as_str())? {
+            bridges.insert(link.ifindex, &bridge.name);
+        }
+    }
+    let ifindexes: Vec<u32> = here.iter().map(|(ifindex, _)| *ifindex).collect();
+    let mut ports = Vec::new();
+    for (link, (_, number)) in socket.raw_links_at(&ifindexes)?.into_iter().zip(here) {
+        let Some(link) = link.map(|link| link.read()).transpose()? else { continue };
+        // It may be leaving.
+        if let (Some(bridge), Ok(name)) = (link.controller.and_then(|on| bridges.get(&on)), link.name.parse())
+        {
+            ports.push((link, name, (*bridge).clone(), *number));
+        }
+    }
+    let inner = socket.peers(ports.iter().map(|(link, ..)| link), true)?;
+    let mut guests = Vec::new();
+    for ((link, port, bridge, number), inner) in ports.into_iter().zip(inner) {
+        let inner = inner.map(|inner| inner.counters()).transpose()?;
+        guests.push(Guest {
+            name: guest_name(place, &bridge, &port),
+            inner: inner.map(|inner| before(link.ifindex, number).since(inner)),
+            port,
+            bridge,
+            number,
+        });
+    }
+    Ok(guests)
+}
