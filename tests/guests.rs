@@ -140,7 +140,7 @@ fn a_port_that_is_plugged_in_is_accelerated_and_counted() {
     let of = |name: &str| ports.iter().find(|port| port["name"] == name).cloned().unwrap_or_default();
     assert_eq!(
         (of("veth1")["leads_to"].as_str(), of("veth1")["state"].as_str()),
-        (Some("guest"), Some("armed"))
+        (Some("guest guest1:eth0"), Some("armed"))
     );
 
     // Off the bridge it is an ordinary device.

@@ -1,6 +1,7 @@
 //! Integration tests: they run the `vethpath` binary and check the result with `ip`, `bridge`, `ping` and the kernel's
 //! counters. Each test has a private [`harness::Host`] and needs root.
 
+mod accelerate;
 mod bench;
 mod commands;
 mod converge;

@@ -97,6 +97,8 @@ pub enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Accelerate the ports of a bridge that another program made, such as docker0.
+    Accelerate(AccelerateArgs),
     /// Show what `up` would create, change and delete.
     Plan {
         /// The topology file.
@@ -183,6 +185,24 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
+}
+
+/// Arguments of `accelerate`.
+#[derive(Args, Clone, Debug)]
+pub struct AccelerateArgs {
+    /// The bridge.
+    pub bridge: String,
+    /// The network namespace that it is in, by its name in /run/netns [default: the caller's].
+    #[arg(long, value_name = "NS")]
+    pub namespace: Option<String>,
+    /// Stay in the foreground: wait for the bridge, and accelerate it again when it was made anew.
+    #[arg(long, conflicts_with_all = ["stop", "json"])]
+    pub follow: bool,
+    /// Let go of the bridge. Its ports become ordinary ones.
+    #[arg(long)]
+    pub stop: bool,
+    #[command(flatten)]
+    pub json: JsonArg,
 }
 
 /// Arguments of `validate`.

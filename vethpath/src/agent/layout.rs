@@ -97,6 +97,17 @@ impl Layout {
                 });
             }
         }
+        for (at, bridge) in topology.adopted.iter().enumerate().filter(|(_, bridge)| &bridge.place == place) {
+            bridges.push(LabBridge {
+                number: bridge.number,
+                name: bridge.name.clone(),
+                // No trunk leads there.
+                segment: topology.bridges.len() + at,
+                bit: 0,
+                guests: true,
+                wants_programs: bridge.datapath != Datapath::Bridge,
+            });
+        }
         let ports = counted_pairs(topology).filter(|(_, pair)| &pair.place == place);
         let ports = ports.map(|(counter, pair)| LabPort {
             counter,
@@ -158,7 +169,7 @@ fn barred(topology: &Topology, trunk: &Trunk) -> Option<NotArmed> {
 pub fn largest_segment(topology: &Topology) -> usize {
     let segments = topology.segments();
     let size = |segment| segments.iter().filter(|other| *other == segment).count();
-    segments.iter().map(size).max().unwrap_or_default()
+    segments.iter().map(size).max().unwrap_or(topology.adopted.len().min(1))
 }
 
 #[cfg(test)]

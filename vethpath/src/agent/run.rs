@@ -38,7 +38,7 @@ use crate::{
         AgentLock, Befores, Counts, Directory, Record,
         events::{Kind, Time},
     },
-    topology::{Bridge, Place, Topology},
+    topology::{IfName, Place, Topology},
 };
 
 /// Period of the lease renewal, and of polling what the kernel sends no events for.
@@ -551,9 +551,12 @@ impl Agent {
     }
 
     fn log_snapshot(&mut self) {
-        let gone = |bridge: &&Bridge| !self.namespaces.iter().any(|domain| domain.has(bridge));
-        let gone = self.topology.bridges.iter().filter(gone);
-        let missing = gone.map(|bridge| (bridge.place.to_string(), bridge.name.to_string())).collect();
+        let own = self.topology.bridges.iter().map(|bridge| (&bridge.place, &bridge.name));
+        let adopted = self.topology.adopted.iter().map(|bridge| (&bridge.place, &bridge.name));
+        let is_gone =
+            |(place, name): &(&Place, &IfName)| !self.namespaces.iter().any(|domain| domain.has(place, name));
+        let gone = own.chain(adopted).filter(is_gone);
+        let missing = gone.map(|(place, name)| (place.to_string(), name.to_string())).collect();
         let drops = self.drops().map(|(packets, sentence)| (packets.clone(), sentence.clone())).collect();
         let ports = self.maps.ports();
         let guests = self.namespaces.iter().flat_map(|domain| domain.guest_states(ports)).collect();

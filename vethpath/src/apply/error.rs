@@ -63,6 +63,16 @@ pub enum Error {
         "lab `{0}` would not outlive this command: its mounts are lost with this mount namespace, as under `ip netns exec`"
     )]
     Transient(LabName),
+    /// A bridge cannot be adopted.
+    #[error("cannot adopt bridge {bridge} in {place}: {}", refusal(.cause))]
+    Bridge {
+        /// The bridge.
+        bridge: IfName,
+        /// Its place.
+        place: Place,
+        /// The cause.
+        cause: Refusal,
+    },
     /// A setting of the file does not exist, or cannot have that value.
     #[error("{0}")]
     Setting(#[source] kernel::Error),
@@ -123,6 +133,28 @@ pub enum Error {
     },
 }
 
+/// Why a bridge cannot be adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no device of that name.
+    Missing,
+    /// The device is no bridge.
+    NoBridge,
+    /// A lab has made it.
+    MadeBy(LabName),
+    /// Another lab has adopted it.
+    AdoptedBy(LabName),
+}
+
+fn refusal(cause: &Refusal) -> String {
+    match cause {
+        Refusal::Missing => "it does not exist".to_owned(),
+        Refusal::NoBridge => "it is no bridge".to_owned(),
+        Refusal::MadeBy(lab) => format!("lab `{lab}` has made it"),
+        Refusal::AdoptedBy(lab) => format!("lab `{lab}` has adopted it"),
+    }
+}
+
 /// The result of a removal.
 #[derive(Default)]
 pub(super) struct Removed {
@@ -150,6 +182,7 @@ impl Error {
             | Self::Adopt { .. }
             | Self::Table { .. }
             | Self::Setting(_)
+            | Self::Bridge { .. }
             | Self::NoIpv6
             | Self::Elsewhere { .. }
             | Self::Transient(_)
@@ -207,6 +240,18 @@ impl Error {
                 "give it a value that this kernel takes; some settings cannot be written in a namespace"
                     .to_owned()
             }),
+            Self::Bridge { cause: Refusal::Missing, bridge, .. } => Some(format!(
+                "start the program that makes it first; or `vethpath accelerate {bridge} --follow` waits for it"
+            )),
+            Self::Bridge { cause: Refusal::NoBridge, .. } => {
+                Some("name a bridge; `ip link show type bridge` lists them".to_owned())
+            }
+            Self::Bridge { cause: Refusal::MadeBy(lab), bridge, .. } => {
+                Some(format!("write `guests = true` under [bridge.{bridge}] in the file of lab `{lab}`"))
+            }
+            Self::Bridge { cause: Refusal::AdoptedBy(lab), .. } => {
+                Some(format!("`vethpath down {lab}` lets go of it"))
+            }
             Self::Adopt { .. } => Some(
                 "adopt the pid of a process that runs in a network namespace of its own, or the path of one"
                     .to_owned(),

@@ -1,5 +1,6 @@
 //! Runs plans: steps, journal, undo in reverse order. Also takes labs down.
 
+mod adopted;
 mod agent;
 mod announce;
 mod cleanup;
@@ -19,7 +20,7 @@ mod xdp_offloads;
 
 pub use converge::Outcome;
 pub use down::{Foreign, Left, down};
-pub use error::Error;
+pub use error::{Error, Refusal};
 pub use foreign::ForeignDevice;
 pub use namespaces::{NetnsCache, existing, has_namespace};
 pub use observe::observe;

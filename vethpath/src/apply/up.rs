@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use super::{
-    Error, NetnsCache, agent,
+    Error, NetnsCache, adopted, agent,
     converge::{Goal, Outcome, converge},
     down::{self, Target},
     execute::Executor,
@@ -179,6 +179,7 @@ async fn load(
     topology.assign_numbers(&former.iter().collect::<Vec<_>>());
     let hook = history.map(|history| history.record.hook);
     datapath::check_version(&Pins::of(&topology.lab))?;
+    let adopted = adopted::bridges(&topology, places)?;
     let observed = observe(&topology, &former, hook, places).await?;
     let plan = plan(&topology, &former, &observed).map_err(Error::Collisions)?;
     if topology.uplink().is_some() {
@@ -193,7 +194,9 @@ async fn load(
         true => None,
         false => status::wait_for_status(&Directory::of(&topology.lab)).await.ok(),
     };
-    Ok(Goal { plan, record: Record::new(topology, hook)?, former, agent, was_settled: observed.is_settled })
+    let mut record = Record::new(topology, hook)?;
+    record.adopted = adopted;
+    Ok(Goal { plan, record, former, agent, was_settled: observed.is_settled })
 }
 
 /// Fails if devices of others depend on a bridge or a namespace that the plan deletes.

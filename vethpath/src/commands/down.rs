@@ -72,7 +72,7 @@ fn force(foreign: Foreign) -> Option<&'static str> {
     (foreign == Foreign::CutOff).then_some("--force")
 }
 
-fn one(name: &LabName, file: Option<&Topology>, foreign: Foreign) -> Result<Exit, Failure> {
+pub(super) fn one(name: &LabName, file: Option<&Topology>, foreign: Foreign) -> Result<Exit, Failure> {
     let left = match runtime()?.block_on(apply::down(name, file, foreign, up::report_busy)) {
         Ok(messages) => {
             // A closed stderr is ignored: the exit code reports the result.

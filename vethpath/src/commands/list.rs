@@ -71,7 +71,7 @@ impl Line {
         Self {
             lab: topology.lab.to_string(),
             namespaces: topology.namespaces.len(),
-            bridges: topology.bridges.len(),
+            bridges: topology.bridges.len() + topology.adopted.len(),
             pairs: topology.pairs.len(),
             armed,
             agent: status.is_some(),

@@ -1,5 +1,6 @@
 //! From arguments to an exit code. Each command has a file; `list` has `show` too, and `validate` has `schema`.
 
+mod accelerate;
 mod agent;
 mod bench;
 mod doctor;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> ExitCode {
             let foreign = if force { Foreign::CutOff } else { Foreign::Kept };
             down::run(lab.lab.as_deref(), all, foreign)
         }
+        Command::Accelerate(arguments) => accelerate::run(&arguments, out),
         Command::Plan { file, all, overrides, json } => {
             plan::run(&file, overrides.into(), all, json.json, out)
         }

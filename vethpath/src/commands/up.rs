@@ -123,7 +123,7 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
     } else {
         let parts = [
             count(topology.namespaces.len(), "namespace"),
-            count(topology.bridges.len(), "bridge"),
+            count(topology.bridges.len() + topology.adopted.len(), "bridge"),
             count(topology.pairs.len(), "pair"),
             count(topology.cables.len(), "cable"),
         ];
@@ -133,7 +133,13 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
     if !status.ports.is_empty() {
         writeln!(err, "fast path: {armed} of {} armed", count(status.ports.len(), "pair"))?;
     }
-    let unarmed = || status.ports.iter().filter_map(|(pair, state)| Some((pair, state.as_ref()?)));
+    if !status.guests.is_empty() {
+        let armed = status.guests.iter().filter(|guest| guest.reason.is_none()).count();
+        writeln!(err, "fast path: {armed} of {} armed", count(status.guests.len(), "guest port"))?;
+    }
+    let pairs = status.ports.iter().map(|(pair, state)| (pair, state.as_ref()));
+    let guests = status.guests.iter().map(|guest| (&guest.name, guest.reason.as_ref()));
+    let unarmed = || pairs.clone().chain(guests.clone()).filter_map(|(pair, state)| Some((pair, state?)));
     for (pair, reason) in unarmed().take(NAMED) {
         writeln!(err, "  {pair}: not armed: {reason}")?;
     }

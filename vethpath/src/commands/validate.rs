@@ -55,7 +55,7 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
         file.display(),
         topology.lab,
         count(topology.namespaces.len(), "namespace"),
-        count(topology.bridges.len(), "bridge"),
+        count(topology.bridges.len() + topology.adopted.len(), "bridge"),
         count(topology.pairs.len(), "pair"),
         count(topology.cables.len(), "cable"),
         count(topology.trunks.len(), "trunk"),

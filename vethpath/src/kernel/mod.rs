@@ -26,6 +26,7 @@ pub mod pool;
 pub mod probe;
 pub mod process;
 pub mod rcu;
+pub mod residents;
 mod route_socket;
 mod rtnl;
 pub mod sysctl;

@@ -45,6 +45,7 @@ pub(crate) fn stats() -> Stats {
         bridge: "docker0".parse().unwrap(),
         datapath: Datapath::Tc,
         guest: false,
+        behind: None,
         traffic,
         dropped: None,
         mostly_slow: None,
@@ -103,6 +104,7 @@ pub(crate) fn lab() -> Lab {
         ],
         bridges: vec![Bridge {
             namespace: "host".to_owned(),
+            adopted: false,
             interface: interface("br0", None, "02:00:00:00:00:02", LinkState::NoCarrier, &[]),
             ports: vec![
                 port("vp0000000000", pair("ns0:eth0"), LinkState::Up, Some("forwarding"), State::Armed),

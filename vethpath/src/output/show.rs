@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::format::{Column, headline, render};
+use super::{
+    format::{Column, headline, render},
+    printable,
+};
 use crate::{
     show::{Bridge, Interface, Lab, LinkState, Namespace, Port},
     stats::State,
@@ -88,7 +91,7 @@ fn ports(bridges: &[Bridge]) -> Option<String> {
             (None, _) => "not on it",
         };
         let bridge = &bridge.interface.name;
-        [name, bridge, &leads_to.to_string(), &link.to_string(), on_bridge, &fast_path]
+        [name, bridge, &*printable(&leads_to.to_string()), &link.to_string(), on_bridge, &fast_path]
             .map(str::to_owned)
             .to_vec()
     };

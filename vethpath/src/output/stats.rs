@@ -7,7 +7,10 @@ use std::{
 
 use vethpath_common::Reason;
 
-use super::format::{Column, GLUE, grouped, headline, percent, render, short};
+use super::{
+    format::{Column, GLUE, grouped, headline, percent, render, short},
+    printable,
+};
 use crate::stats::{Dropped, Flow, Flows, Pair, Rates, Stats, Traffic, Trunk};
 
 /// The number of slow path reasons that are listed. The others are summed up.
@@ -130,9 +133,9 @@ fn totals(pairs: &[Pair]) -> String {
         Column::Wrapped("STATE", 12),
     ];
     let row = |pair: &Pair| {
-        let Pair { name, port, bridge, traffic, state, .. } = pair;
+        let Pair { port, bridge, traffic, state, .. } = pair;
         vec![
-            name.clone(),
+            label(pair),
             port.to_string(),
             bridge.to_string(),
             grouped(traffic.tx.packets),
@@ -161,7 +164,7 @@ fn totals_and_rates(pairs: &[Pair], growth: &Growth) -> String {
         let Pair { name, bridge, traffic, state, .. } = pair;
         let rate = |of: fn(&Rates) -> f64| growth.get(name).map_or("-".to_owned(), |rates| short(of(rates)));
         vec![
-            name.clone(),
+            label(pair),
             bridge.to_string(),
             grouped(traffic.tx.packets),
             rate(|rates| rates.tx_packets),
@@ -173,6 +176,12 @@ fn totals_and_rates(pairs: &[Pair], growth: &Growth) -> String {
         ]
     };
     render(&columns, pairs.iter().map(row).collect())
+}
+
+/// What a person calls a pair: its name, or what is behind a guest port.
+fn label(pair: &Pair) -> String {
+    let behind = pair.behind.as_ref().map(|behind| printable(behind).into_owned());
+    behind.unwrap_or_else(|| pair.name.clone())
 }
 
 /// The reasons with the most packets, in descending order.

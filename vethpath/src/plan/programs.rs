@@ -1,7 +1,9 @@
 //! Programs on existing ports.
 
+use std::collections::BTreeSet;
+
 use super::{ProgramStep, steps::Planner};
-use crate::topology::{Bridge, Datapath, Pair, Place};
+use crate::topology::{Bridge, Datapath, IfName, Pair, Place, Topology};
 
 impl Planner<'_> {
     /// Plans to attach or detach the programs of each port that is kept.
@@ -27,16 +29,30 @@ impl Planner<'_> {
         self.guests();
     }
 
-    /// Bridges that exist, and whose guest ports are accelerated from now on, or no longer.
+    /// Bridges whose guest ports are accelerated from now on, or no longer. Those of a bridge that is made are part of
+    /// making it.
     fn guests(&mut self) {
         for Bridge { place, name, guests, .. } in &self.topology.bridges {
             let former = self.former.iter().rev().find_map(|lab| lab.bridge(place, name));
             let is_there = self.standing.link(place, name.as_str()).is_some();
             if is_there && former.is_some_and(|former| former.guests != *guests) {
                 let (place, bridge, on) = (place.clone(), name.clone(), *guests);
-                self.plan.programs.push(ProgramStep::Guests { place, bridge, on });
+                self.plan.programs.push(ProgramStep::Guests { place, bridge, on, adopted: false });
             }
         }
+        let names = |lab: &'_ Topology| {
+            let bridges = lab.adopted.iter().filter(|bridge| bridge.datapath != Datapath::Bridge);
+            bridges.map(|bridge| (bridge.place.clone(), bridge.name.clone())).collect::<BTreeSet<_>>()
+        };
+        let (former, now) = (self.former.last().map(names).unwrap_or_default(), names(self.topology));
+        let step = |on| {
+            move |(place, bridge): &(Place, IfName)| {
+                let (place, bridge) = (place.clone(), bridge.clone());
+                ProgramStep::Guests { place, bridge, on, adopted: true }
+            }
+        };
+        self.plan.programs.extend(now.difference(&former).map(step(true)));
+        self.plan.programs.extend(former.difference(&now).map(step(false)));
     }
 
     /// Prepares an inner end before the XDP program is attached, and restores its offloads after it is detached.

@@ -345,6 +345,8 @@ pub enum ProgramStep {
         bridge: IfName,
         /// Whether they are accelerated.
         on: bool,
+        /// Whether the bridge is another program's.
+        adopted: bool,
     },
 }
 
@@ -359,7 +361,13 @@ impl ProgramStep {
             Self::AttachXdp { place, port } => Change::create("xdp-program", end(place, port)),
             Self::DetachXdp { place, port } => Change::delete("xdp-program", end(place, port)),
             Self::RestoreOffloads(found) => offloads(found).values(None::<&str>, found.original()),
-            Self::Guests { place, bridge, on } => {
+            Self::Guests { place, bridge, on: true, adopted: true } => {
+                Change::create("acceleration", end(place, bridge))
+            }
+            Self::Guests { place, bridge, on: false, adopted: true } => {
+                Change::delete("acceleration", end(place, bridge))
+            }
+            Self::Guests { place, bridge, on, adopted: false } => {
                 Change::of("bridge", end(place, bridge)).property("guests").values(Some(!on), on)
             }
         }

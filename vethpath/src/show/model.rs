@@ -138,6 +138,9 @@ impl fmt::Display for LinkState {
 pub struct Bridge {
     /// Its namespace, or `host`.
     pub namespace: String,
+    /// Whether it is another program's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// The bridge itself.
     #[serde(flatten)]
     pub interface: Interface,
@@ -172,15 +175,15 @@ pub struct Port {
 pub const TAKES_NO_XDP_TX: &str =
     "what the XDP program of its inner end sends back needs one here, or datapath = \"xdp\"";
 
-/// The other end of a port. Serialized as printed: `ns0:eth0`, `trunk to br1`, `guest`, `not of the lab`.
+/// The other end of a port. Serialized as printed: `ns0:eth0`, `trunk to br1`, `guest web:eth0`, `not of the lab`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leads {
     /// The inner end of a pair.
     Pair(String),
     /// Another bridge.
     Trunk(String),
-    /// The port is another program's, and takes part in the fast path.
-    Guest,
+    /// The port is another program's, and takes part in the fast path. What is behind it, if that can be found.
+    Guest(Option<String>),
     /// The port is not of the lab.
     Elsewhere,
 }
@@ -190,7 +193,8 @@ impl fmt::Display for Leads {
         match self {
             Self::Pair(name) => f.pad(name),
             Self::Trunk(bridge) => f.pad(&format!("trunk to {bridge}")),
-            Self::Guest => f.pad("guest"),
+            Self::Guest(None) => f.pad("guest"),
+            Self::Guest(Some(behind)) => f.pad(&format!("guest {behind}")),
             Self::Elsewhere => f.pad("not of the lab"),
         }
     }

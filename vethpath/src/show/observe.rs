@@ -1,6 +1,6 @@
 //! Reads the current state of a lab.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use netlink_packet_route::link::BridgePortState;
@@ -46,13 +46,13 @@ impl Seen {
     }
 }
 
-/// By armed pair: the reason why nearly all of its packets were slow.
-type MostlySlow = BTreeMap<String, &'static str>;
+/// By pair: the reason why nearly all of its packets were slow, and what is behind a guest port.
+type Counted = BTreeMap<String, (Option<&'static str>, Option<String>)>;
 
-/// Reads the counters for that. Without counters that can be read, no pair is slow.
-fn mostly_slow(topology: &Topology, view: &AgentView) -> MostlySlow {
+/// Reads the counters for that. Without counters that can be read, nothing is known.
+fn counted(topology: &Topology, view: &AgentView) -> Counted {
     let pairs = stats::collect(topology, view.clone()).map(|stats| stats.pairs).unwrap_or_default();
-    pairs.into_iter().filter_map(|pair| Some((pair.name, pair.mostly_slow?))).collect()
+    pairs.into_iter().map(|pair| (pair.name, (pair.mostly_slow, pair.behind))).collect()
 }
 
 /// The namespaces of a lab that exist.
@@ -155,18 +155,22 @@ fn shown(a: &CableEnd, b: &CableEnd, everywhere: &Everywhere) -> Cable {
 
 /// The bridges of a lab with their ports.
 async fn bridges(topology: &Topology, everywhere: &Everywhere, view: &AgentView) -> Result<Vec<Bridge>> {
-    let slow = mostly_slow(topology, view);
+    let counted = counted(topology, view);
     let mut bridges = Vec::new();
-    for bridge in &topology.bridges {
-        let seen = everywhere.get(&bridge.place);
-        let link = seen.and_then(|seen| seen.link(&bridge.name));
+    let guests: BTreeSet<_> = topology.bridges_with_guests().collect();
+    let own = topology.bridges.iter().map(|bridge| (&bridge.place, &bridge.name, false));
+    let adopted = topology.adopted.iter().map(|bridge| (&bridge.place, &bridge.name, true));
+    for (place, name, adopted) in own.chain(adopted) {
+        let seen = everywhere.get(place);
+        let link = seen.and_then(|seen| seen.link(name));
         let interface = match (seen, link) {
             (Some(seen), Some(link)) => seen.interface(link).await?,
-            _ => Interface::missing(bridge.name.as_str()),
+            _ => Interface::missing(name.as_str()),
         };
-        let mut ports = ports(topology, bridge, seen, link, view, &slow);
-        note_xdp(topology, bridge, everywhere, &mut ports);
-        bridges.push(Bridge { namespace: bridge.place.to_string(), interface, ports });
+        let has_guests = guests.contains(&(place, name));
+        let mut ports = ports(topology, (place, name, has_guests), seen, link, view, &counted);
+        note_xdp(topology, (place, name), everywhere, &mut ports);
+        bridges.push(Bridge { namespace: place.to_string(), adopted, interface, ports });
     }
     Ok(bridges)
 }
@@ -187,11 +191,11 @@ fn trunks(topology: &Topology, everywhere: &Everywhere) -> Vec<Trunk> {
 
 fn ports(
     topology: &Topology,
-    bridge: &topology::Bridge,
+    (place, name, has_guests): (&Place, &IfName, bool),
     seen: Option<&Seen>,
     link: Option<&LinkFacts>,
     view: &AgentView,
-    slow: &MostlySlow,
+    counted: &Counted,
 ) -> Vec<Port> {
     let port = |name: &IfName, leads_to: Leads, state: State| {
         let found = seen.and_then(|seen| seen.link(name));
@@ -200,13 +204,14 @@ fn ports(
         Port { name: name.to_string(), leads_to, link, bridge_state, state, mostly_slow: None, note: None }
     };
     let mut ports = Vec::new();
-    for pair in topology.pairs.iter().filter(|p| p.place == bridge.place && p.bridge == bridge.name) {
+    for pair in topology.pairs.iter().filter(|pair| pair.place == *place && pair.bridge == *name) {
         let port = port(&pair.port, Leads::Pair(pair.name()), view.state(pair));
-        ports.push(Port { mostly_slow: slow.get(&pair.name()).copied(), ..port });
+        let mostly_slow = counted.get(&pair.name()).and_then(|(reason, _)| *reason);
+        ports.push(Port { mostly_slow, ..port });
     }
     for trunk in &topology.trunks {
         for (here, there) in [(&trunk.a, &trunk.b), (&trunk.b, &trunk.a)] {
-            if here.place == bridge.place && here.bridge == bridge.name {
+            if here.place == *place && here.bridge == *name {
                 ports.push(port(&here.port, Leads::Trunk(there.bridge.to_string()), view.trunk_state(trunk)));
             }
         }
@@ -217,16 +222,18 @@ fn ports(
     });
     let strangers: Vec<_> = strangers
         .map(|found| {
-            let name = found.name.parse().ok().filter(|_| bridge.guests);
-            let name = name.map(|port: IfName| guest_name(&bridge.place, &bridge.name, &port));
-            let guest = name.filter(|name| view.knows_guest(name));
+            let guest = found.name.parse().ok().filter(|_| has_guests);
+            let guest = guest.map(|port: IfName| guest_name(place, name, &port));
+            let guest = guest.filter(|guest| view.knows_guest(guest));
+            let (mostly_slow, behind) =
+                guest.as_ref().and_then(|guest| counted.get(guest)).cloned().unwrap_or_default();
             Port {
                 name: found.name.clone(),
-                leads_to: if guest.is_some() { Leads::Guest } else { Leads::Elsewhere },
+                leads_to: if guest.is_some() { Leads::Guest(behind) } else { Leads::Elsewhere },
                 link: LinkState::of(Some(found)),
                 bridge_state: on_bridge(found, link),
-                state: guest.as_ref().map_or_else(State::of_stranger, |name| view.guest_state(name)),
-                mostly_slow: guest.and_then(|name| slow.get(&name).copied()),
+                state: guest.as_ref().map_or_else(State::of_stranger, |guest| view.guest_state(guest)),
+                mostly_slow,
                 note: None,
             }
         })
@@ -236,11 +243,16 @@ fn ports(
 }
 
 /// Notes ports that do not receive what XDP programs at inner ends transmit. `ports` starts with those of pairs.
-fn note_xdp(topology: &Topology, bridge: &topology::Bridge, everywhere: &Everywhere, ports: &mut [Port]) {
+fn note_xdp(
+    topology: &Topology,
+    (place, name): (&Place, &IfName),
+    everywhere: &Everywhere,
+    ports: &mut [Port],
+) {
     let mode = |place: &Place, name: &IfName| {
         everywhere.get(place).and_then(|seen| seen.link(name)).map_or(XdpMode::None, |link| link.xdp)
     };
-    let pairs = topology.pairs.iter().filter(|p| p.place == bridge.place && p.bridge == bridge.name);
+    let pairs = topology.pairs.iter().filter(|pair| pair.place == *place && pair.bridge == *name);
     for (pair, port) in pairs.zip(ports) {
         let inside = mode(&Place::Namespace(pair.namespace.clone()), &pair.inner.name);
         if inside == XdpMode::Native && mode(&pair.place, &pair.port) != XdpMode::Native {

@@ -61,6 +61,18 @@ pub struct Record {
     /// Where it was brought up; `None` in records of former versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<Home>,
+    /// Where the bridges are that it adopts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adopted: Vec<AdoptedAt>,
+}
+
+/// A bridge of another program, by its name in a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedAt {
+    /// Its name.
+    pub bridge: IfName,
+    /// The namespace.
+    pub netns: NetnsId,
 }
 
 /// The record of a lab, and the former topologies of which objects may be left.
@@ -78,7 +90,7 @@ impl Record {
     /// # Errors
     /// `/proc` is not mounted.
     pub fn new(topology: Topology, hook: Hook) -> kernel::Result<Self> {
-        Self { version: VERSION, topology, hook, home: None }.here()
+        Self { version: VERSION, topology, hook, home: None, adopted: Vec::new() }.here()
     }
 
     /// The same record for a lab in the calling thread's namespaces.

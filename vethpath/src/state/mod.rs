@@ -16,7 +16,7 @@ pub use directory::{
 };
 pub use forwarding::SharedSysctls;
 pub use guests::{Before, Befores};
-pub use journal::{History, Journal, Record, Saved};
+pub use journal::{AdoptedAt, History, Journal, Record, Saved};
 pub use lock::{AgentLock, LabLock, Measuring};
 pub use occupants::Occupants;
 

@@ -59,6 +59,7 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
         bridge: bridge.clone(),
         datapath: Datapath::Tc,
         guest: false,
+        behind: None,
         mostly_slow: traffic.mostly_slow().filter(|_| state == State::Armed).map(Reason::name),
         traffic,
         dropped: None,
@@ -77,7 +78,8 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     let others = guests.iter().zip(of_guests).map(|(guest, counters)| {
         let traffic = account(guest.inner.as_ref(), counters, Lost::default());
         let state = view.guest_state(&guest.name);
-        Pair { guest: true, ..pair(guest.name.clone(), &guest.port, &guest.bridge, state, traffic) }
+        let behind = guest.behind.clone();
+        Pair { guest: true, behind, ..pair(guest.name.clone(), &guest.port, &guest.bridge, state, traffic) }
     });
     let pairs: Vec<Pair> = pairs.chain(others).collect();
     let former = match (topology.guests, &maps) {

@@ -8,7 +8,7 @@ use super::ends::place_exists;
 use crate::{
     agent::guest_name,
     datapath::{Maps, Pins},
-    kernel::{LinkFacts, Netns, Result, RouteSocket},
+    kernel::{LinkFacts, Netns, Result, RouteSocket, residents::residents},
     state::{Before, Befores, Directory},
     topology::{IfName, Place, Topology},
 };
@@ -23,6 +23,8 @@ pub(super) struct Guest {
     pub(super) bridge: IfName,
     /// Its number in the maps.
     pub(super) number: u32,
+    /// What is behind it; `None` if that cannot be found.
+    pub(super) behind: Option<String>,
     /// Its inner end, with what it counted since the program was attached; `None` if it is gone.
     pub(super) inner: Option<LinkFacts>,
 }
@@ -60,9 +62,9 @@ fn guests_at(
 ) -> Result<Vec<Guest>> {
     let socket = RouteSocket::open(&Netns::of(place)?)?;
     let mut bridges = BTreeMap::new();
-    for bridge in topology.bridges.iter().filter(|bridge| &bridge.place == place) {
-        if let Some(link) = socket.link(bridge.name.as_str())? {
-            bridges.insert(link.ifindex, &bridge.name);
+    for (_, bridge) in topology.bridges_with_guests().filter(|(at, _)| *at == place) {
+        if let Some(link) = socket.link(bridge.as_str())? {
+            bridges.insert(link.ifindex, bridge);
         }
     }
     let ifindexes: Vec<u32> = here.iter().map(|(ifindex, _)| *ifindex).collect();
@@ -76,11 +78,14 @@ fn guests_at(
         }
     }
     let inner = socket.peers(ports.iter().map(|(link, ..)| link), true)?;
+    let residents = if ports.is_empty() { BTreeMap::new() } else { residents(&socket)? };
     let mut guests = Vec::new();
     for ((link, port, bridge, number), inner) in ports.into_iter().zip(inner) {
         let inner = inner.map(|inner| inner.counters()).transpose()?;
+        let resident = link.peer_netns.and_then(|id| residents.get(&id));
         guests.push(Guest {
             name: guest_name(place, &bridge, &port),
+            behind: inner.as_ref().zip(resident).map(|(inner, resident)| resident.label(&inner.name)),
             inner: inner.map(|inner| before(link.ifindex, number).since(inner)),
             port,
             bridge,

@@ -104,12 +104,6 @@ pub struct Dropped {
     pub rx: u64,
 }
 
-/// Left out of JSON.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
-
 /// One pair.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Pair {
@@ -122,8 +116,11 @@ pub struct Pair {
     /// The programs that the file requests for the port.
     pub datapath: Datapath,
     /// Whether another program made the port. Its traffic is counted from when the program was attached.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub guest: bool,
+    /// What is behind a guest port: `ns0:eth0`, or `eth0 in pid 4242 (nginx)`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<String>,
     /// Its traffic.
     #[serde(flatten)]
     pub traffic: Traffic,

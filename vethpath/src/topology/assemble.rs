@@ -3,9 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Bridge, Cable, CableEnd, Fabric, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place, Scope,
-    Topology,
-    declared::{BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
+    AdoptedBridge, Bridge, Cable, CableEnd, Fabric, IfName, Interface, Ipv6, LabName, Namespace, Pair, Place,
+    Scope, Topology,
+    declared::{AdoptedDecl, BridgeDecl, Declared, Index, InterfaceDecl, NamespaceDecl},
     derived_mac, fabric,
     fault::Sink,
     links::{self, Far, Links},
@@ -21,6 +21,14 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
     let index = Index::new(declared);
     for bridge in &declared.bridges {
         index.check_place(&bridge.place.value, &bridge.place.span, sink);
+    }
+    for bridge in &declared.adopted {
+        index.check_place(&bridge.place.value, &bridge.place.span, sink);
+        if let Some(other) = index.bridge_at(&bridge.place.value, &bridge.name.value) {
+            let message = format!("bridge `{}` is adopted, and made as well", bridge.name.value);
+            sink.add(&bridge.name.span, message, "rename one of the two, or leave the other out")
+                .also(&other.name.span, "the other");
+        }
     }
     let links = links::resolve(&index, sink);
     let joints = links::resolve_trunks(&index, sink);
@@ -46,6 +54,7 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         cables: links.cables.iter().map(|(n, far)| maker.cable(*n, far)).collect(),
         trunks: joints.iter().map(|joint| links::trunk(&lab, joint, &bridges)).collect(),
         bridges,
+        adopted: declared.adopted.iter().map(adopted).collect(),
         fabric: declared
             .fabric
             .as_ref()
@@ -62,6 +71,16 @@ pub(super) fn topology(lab: LabName, declared: &Declared, sink: &mut Sink) -> To
         lint::warn(declared, &links, &joints, sink);
     }
     topology
+}
+
+fn adopted(decl: &AdoptedDecl) -> AdoptedBridge {
+    AdoptedBridge {
+        name: decl.name.value.clone(),
+        place: decl.place.value.clone(),
+        number: 0,
+        domain: 0,
+        datapath: decl.datapath,
+    }
 }
 
 /// An interface without `mtu` gets that of its bridge or of its cable's other end. This may be too small for its

@@ -37,6 +37,14 @@ pub(super) struct BridgeDecl {
     pub(super) trunks: Vec<At<String>>,
 }
 
+/// A `[bridge.NAME]` with `adopt = true`.
+#[derive(Debug)]
+pub(super) struct AdoptedDecl {
+    pub(super) name: At<IfName>,
+    pub(super) place: At<Place>,
+    pub(super) datapath: Datapath,
+}
+
 impl BridgeDecl {
     /// Whether the machine has a route to it, if it is in the fabric.
     pub(super) fn is_reached(&self) -> bool {
@@ -115,6 +123,8 @@ pub(super) struct Declared {
     pub(super) dad: bool,
     pub(super) fabric: Option<FabricDecl>,
     pub(super) bridges: Vec<BridgeDecl>,
+    /// Bridges that other programs made. They are not among `bridges`.
+    pub(super) adopted: Vec<AdoptedDecl>,
     pub(super) namespaces: Vec<NamespaceDecl>,
     pub(super) interfaces: Vec<InterfaceDecl>,
     /// Groups on more than one bridge.
@@ -175,6 +185,14 @@ impl<'d> Index<'d> {
             return Some(bridge);
         }
         if self.declared.unusable.contains(text) {
+            return None;
+        }
+        if let Some(adopted) = self.declared.adopted.iter().find(|bridge| bridge.name.value.as_str() == text)
+        {
+            let hint =
+                "plug it in as the bridge's owner does; with `guests`, a bridge of the lab's own takes both";
+            sink.add(&name.span, format!("`{text}` is another program's bridge"), hint)
+                .also(&adopted.name.span, "adopted here");
             return None;
         }
         let mut names = self.declared.bridges.iter().map(|bridge| bridge.name.value.as_str());

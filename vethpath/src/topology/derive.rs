@@ -7,7 +7,7 @@ use std::{
 
 use siphasher::sip::SipHasher13;
 
-use super::{IfName, LabName, Mac};
+use super::{IfName, LabName, Mac, Place};
 
 /// Domain separation of the hashes below. A change of any of them changes the addresses of every lab.
 #[derive(Clone, Copy)]
@@ -16,6 +16,7 @@ enum Purpose {
     PortMac = 2,
     PortName = 3,
     Uplink = 4,
+    Acceleration = 5,
 }
 
 /// SipHash-1-3 with the purpose as its key, over length-prefixed parts.
@@ -92,6 +93,26 @@ pub(super) fn uplink_addresses(lab: &LabName) -> (Ipv4Addr, Ipv6Addr) {
 #[must_use]
 pub fn altname(lab: &LabName, place: &str, interface: &str) -> String {
     format!("{lab}.{place}.{interface}")
+}
+
+/// The name of the lab that accelerates a bridge of another program: `accelerate-docker0`. One in a namespace, or with a
+/// name that no lab could have, gets a hash instead.
+#[must_use]
+pub fn acceleration_name(place: &Place, bridge: &IfName) -> LabName {
+    let plain = match place {
+        Place::Host => format!("accelerate-{bridge}").parse().ok(),
+        Place::Namespace(_) => None,
+    };
+    let hashed = || {
+        format!(
+            "accelerate-{:013x}",
+            hash(Purpose::Acceleration, &[&place.to_string(), bridge.as_str()]) >> 12
+        )
+    };
+    match plain.map_or_else(|| hashed().parse(), Ok) {
+        Ok(name) => name,
+        Err(_) => unreachable!("letters, digits and dashes are a lab's name"),
+    }
 }
 
 /// The ownership mark of a lab's namespaces (alias of `lo`) and bridges: `vethpath:three-hosts`.

@@ -2,7 +2,9 @@
 
 use std::fmt::{self, Write};
 
-use super::{Bridge, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topology, derived_mac};
+use super::{
+    AdoptedBridge, Bridge, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topology, derived_mac,
+};
 
 /// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
 /// addresses that are derived from names are left out.
@@ -32,6 +34,7 @@ fn write(topology: &Topology, out: &mut dyn Write) -> fmt::Result {
     for bridge in &topology.bridges {
         self::bridge(topology, bridge, out)?;
     }
+    topology.adopted.iter().try_for_each(|bridge| adopted(bridge, out))?;
     // `fabric` stands for its namespace, and for the uplink.
     let is_declared = |namespace: &&Namespace| !topology.is_fabric(&Place::Namespace(namespace.name.clone()));
     for namespace in topology.namespaces.iter().filter(is_declared) {
@@ -92,6 +95,14 @@ fn bridge(topology: &Topology, bridge: &Bridge, out: &mut dyn Write) -> fmt::Res
     }
     let trunks = topology.trunks.iter().filter(|trunk| &trunk.a.bridge == name);
     list(out, "trunks", trunks.map(|trunk| trunk.b.bridge.to_string()))
+}
+
+fn adopted(bridge: &AdoptedBridge, out: &mut dyn Write) -> fmt::Result {
+    writeln!(out, "\n[bridge.{}]\nadopt = true", key(bridge.name.as_str()))?;
+    if bridge.place != Place::Host {
+        writeln!(out, "namespace = {}", quoted(&bridge.place.to_string()))?;
+    }
+    if bridge.datapath == Datapath::Tc { Ok(()) } else { datapath(out, bridge.datapath) }
 }
 
 fn datapath(out: &mut dyn Write, datapath: Datapath) -> fmt::Result {

@@ -161,8 +161,13 @@ pub(super) static BRIDGE: Table = Table {
         ACCEPT_RA,
         OWN_DATAPATH,
         GUESTS,
+        key("adopt", Kind::Boolean(Some(false)), "adopt = true",
+            "Another program's bridge: its veth ports are accelerated, and nothing of it is ever changed."),
     ],
 };
+
+/// The keys of a bridge that another program made.
+pub(super) const OF_ADOPTED: [&str; 4] = ["adopt", "namespace", "datapath", "guests"];
 
 /// `[chain.NAME]`.
 #[rustfmt::skip]

@@ -36,7 +36,8 @@ mod tests;
 mod unique;
 
 pub use derive::{
-    altname, derived_mac, is_port_name, lab_mark, pair_mark, port_mac, port_name, trunk_altname, trunk_mark,
+    acceleration_name, altname, derived_mac, is_port_name, lab_mark, pair_mark, port_mac, port_name,
+    trunk_altname, trunk_mark,
 };
 pub use expand::{Expanded, expand};
 pub use fabric::{Fabric, UplinkRoute, overlap};
@@ -46,8 +47,8 @@ pub use keys::{LONGEST_FILE, MTU_V6};
 pub use locate::key_path;
 pub use masquerade::{AcceptRule, Masquerade, MasqueradeRule};
 pub use model::{
-    Bridge, BridgeOption, Cable, CableEnd, Datapath, GuestRange, Interface, Namespace, Pair, Place, Route,
-    Sysctl, Topology, Trunk, TrunkEnd,
+    AdoptedBridge, Bridge, BridgeOption, Cable, CableEnd, Datapath, GuestRange, Interface, Namespace, Pair,
+    Place, Route, Sysctl, Topology, Trunk, TrunkEnd,
 };
 pub use names::{IfName, LabName, Mac, NameError, NsName};
 pub use neighbours::{Family, Neighbours};

@@ -25,6 +25,9 @@ pub struct Topology {
     pub namespaces: Vec<Namespace>,
     /// Bridges, in the file's order.
     pub bridges: Vec<Bridge>,
+    /// Bridges that other programs made, in the file's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adopted: Vec<AdoptedBridge>,
     /// Interfaces on bridges, in the file's order.
     pub pairs: Vec<Pair>,
     /// veth pairs without a bridge, among them the uplink of the fabric.
@@ -233,6 +236,21 @@ pub struct Bridge {
     /// IPv6 autoconfiguration.
     #[serde(default)]
     pub ipv6: Ipv6,
+}
+
+/// A bridge that another program made. The lab accelerates its ports, and changes nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedBridge {
+    /// The device's name.
+    pub name: IfName,
+    /// Its namespace.
+    pub place: Place,
+    /// Its number in the maps: unique in the lab, and not 0.
+    pub number: u32,
+    /// The number of its namespace in the maps. All bridges of a namespace have the same.
+    pub domain: u16,
+    /// The programs of its ports: tc, or none.
+    pub datapath: Datapath,
 }
 
 /// The default of a key that is on.
@@ -461,13 +479,22 @@ impl Topology {
         pairs.map(|pair| &pair.port).chain(ends.map(|end| &end.port))
     }
 
+    /// The bridges that other programs made, or the lab, whose guest ports are accelerated: where, and which.
+    pub fn bridges_with_guests(&self) -> impl Iterator<Item = (&Place, &IfName)> {
+        let own = self.bridges.iter().filter(|bridge| bridge.guests);
+        let own = own.map(|bridge| (&bridge.place, &bridge.name));
+        own.chain(self.adopted.iter().map(|bridge| (&bridge.place, &bridge.name)))
+    }
+
     /// The namespaces that have bridges, each once with its number in the maps, in the order of their bridges.
     #[must_use]
     pub fn domains(&self) -> Vec<(u16, Place)> {
         let mut domains: Vec<(u16, Place)> = Vec::new();
-        for bridge in &self.bridges {
-            if !domains.iter().any(|(_, place)| place == &bridge.place) {
-                domains.push((bridge.domain, bridge.place.clone()));
+        let own = self.bridges.iter().map(|bridge| (bridge.domain, &bridge.place));
+        let adopted = self.adopted.iter().map(|bridge| (bridge.domain, &bridge.place));
+        for (domain, place) in own.chain(adopted) {
+            if !domains.iter().any(|(_, known)| known == place) {
+                domains.push((domain, place.clone()));
             }
         }
         domains

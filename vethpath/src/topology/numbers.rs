@@ -3,11 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Bridge, GuestRange, IfName, NsName, Pair, Place, Topology, Trunk};
+use super::{AdoptedBridge, Bridge, GuestRange, IfName, NsName, Pair, Place, Topology, Trunk};
 
 type PairName<'a> = (&'a NsName, &'a IfName);
 type BridgeName<'a> = (&'a Place, &'a IfName);
 type TrunkName<'a> = (BridgeName<'a>, BridgeName<'a>);
+
+/// A bridge with its numbers.
+struct Numbered<'a> {
+    name: BridgeName<'a>,
+    number: u32,
+    domain: u16,
+}
 
 impl Topology {
     /// Numbers every part. A part that an `earlier` topology of the same lab has by the same name keeps its number
@@ -15,19 +22,22 @@ impl Topology {
     /// no trunk had before, since the programs' counters still contain those of removed trunks.
     pub fn assign_numbers(&mut self, earlier: &[&Self]) {
         let pairs = known(earlier.iter().flat_map(|lab| &lab.pairs), |pair| (pair_name(pair), pair.number));
-        let bridges = || earlier.iter().flat_map(|lab| &lab.bridges);
-        let bridge_numbers = known(bridges(), |bridge| (bridge_name(bridge), bridge.number));
-        let domains = known(bridges(), |bridge| (&bridge.place, bridge.domain));
+        let bridges = || earlier.iter().flat_map(|lab| lab.all_bridges());
+        let bridge_numbers = known(bridges(), |bridge| (bridge.name, bridge.number));
+        let domains = known(bridges(), |bridge| (bridge.name.0, bridge.domain));
         let trunks =
             known(earlier.iter().flat_map(|lab| &lab.trunks), |trunk| (trunk_name(trunk), trunk.number));
 
         let range = earlier.iter().rev().find_map(|lab| lab.guests);
         let numbers = numbers(self.pairs.iter().map(pair_name), &pairs, range);
         self.pairs.iter_mut().zip(numbers).for_each(|(pair, number)| pair.number = number);
-        let numbers = numbers_of_places(self.bridges.iter().map(|bridge| &bridge.place), &domains);
-        self.bridges.iter_mut().zip(numbers).for_each(|(bridge, domain)| bridge.domain = domain);
-        let numbers = self::numbers(self.bridges.iter().map(bridge_name), &bridge_numbers, None);
-        self.bridges.iter_mut().zip(numbers).for_each(|(bridge, number)| bridge.number = number);
+        let domains = numbers_of_places(self.all_bridges().map(|bridge| bridge.name.0), &domains);
+        let numbers = self::numbers(self.all_bridges().map(|bridge| bridge.name), &bridge_numbers, None);
+        let own = self.bridges.iter_mut().map(|bridge| (&mut bridge.domain, &mut bridge.number));
+        let adopted = self.adopted.iter_mut().map(|bridge| (&mut bridge.domain, &mut bridge.number));
+        for ((domain, number), new) in own.chain(adopted).zip(domains.into_iter().zip(numbers)) {
+            (*domain, *number) = new;
+        }
 
         let mut next = earlier.iter().map(|lab| lab.next_trunk).max().unwrap_or_default();
         for trunk in &mut self.trunks {
@@ -41,16 +51,26 @@ impl Topology {
         // A range is kept: counters of ports that have left are there.
         let highest = self.pairs.iter().map(|pair| pair.number).chain(pairs.into_values()).max();
         let new = || GuestRange { former: highest.unwrap_or_default().saturating_add(1) };
-        let has_guests = self.bridges.iter().any(|bridge| bridge.guests);
+        let has_guests = self.bridges_with_guests().next().is_some();
         self.guests = range.or_else(|| has_guests.then(new));
+    }
+
+    /// The bridges that the lab makes, and then those that it adopts.
+    fn all_bridges(&self) -> impl Iterator<Item = Numbered<'_>> {
+        let own = self.bridges.iter().map(|bridge| {
+            let Bridge { place, name, number, domain, .. } = bridge;
+            Numbered { name: (place, name), number: *number, domain: *domain }
+        });
+        let adopted = self.adopted.iter().map(|bridge| {
+            let AdoptedBridge { place, name, number, domain, .. } = bridge;
+            Numbered { name: (place, name), number: *number, domain: *domain }
+        });
+        own.chain(adopted)
     }
 }
 
 /// The known numbers by name. Later topologies override earlier ones.
-fn known<'a, T: 'a, K: Ord, N>(
-    parts: impl Iterator<Item = &'a T>,
-    of: impl Fn(&'a T) -> (K, N),
-) -> BTreeMap<K, N> {
+fn known<T, K: Ord, N>(parts: impl Iterator<Item = T>, of: impl Fn(T) -> (K, N)) -> BTreeMap<K, N> {
     parts.map(of).collect()
 }
 
@@ -81,10 +101,6 @@ fn numbers_of_places<'a>(places: impl Iterator<Item = &'a Place>, known: &BTreeM
 
 fn pair_name(pair: &Pair) -> PairName<'_> {
     (&pair.namespace, &pair.inner.name)
-}
-
-fn bridge_name(bridge: &Bridge) -> BridgeName<'_> {
-    (&bridge.place, &bridge.name)
 }
 
 fn trunk_name(trunk: &Trunk) -> TrunkName<'_> {

@@ -73,6 +73,12 @@ impl<'t> Table<'t> {
         self.key(name).map_or("", |key| key.example)
     }
 
+    /// The keys that are declared, in the order in which they are written.
+    pub(super) fn declared_keys(&self) -> Vec<At<&'t str>> {
+        let is_known = |key: &At<&str>| self.declared.key(key.value).is_some();
+        entries(self.table).into_iter().map(|(key, _)| key).filter(is_known).collect()
+    }
+
     /// The keys that are not declared.
     pub(super) fn unknown(&self) -> Vec<At<&'t str>> {
         let is_unknown = |key: &At<&str>| self.declared.key(key.value).is_none();

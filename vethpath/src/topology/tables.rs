@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::{
     Datapath, IfName, MTU_V6, NsName, Place, Scope, Sysctl, addresses,
-    declared::{BridgeDecl, Declared, InterfaceDecl, NamespaceDecl},
+    declared::{AdoptedDecl, BridgeDecl, Declared, InterfaceDecl, NamespaceDecl},
     fault::Sink,
     keys, parse,
     read::{At, Table},
@@ -17,12 +17,49 @@ const LONGEST_PATH: usize = 4095;
 /// Reads every bridge of the file.
 pub(super) fn bridges(file: &Table<'_>, declared: &mut Declared, sink: &mut Sink) {
     for (name, table) in file.tables("bridge", sink) {
+        if is_on(table.boolean("adopt", sink)) {
+            match adopted(&name, &table, sink) {
+                Some(bridge) => declared.adopted.push(bridge),
+                None => drop(declared.unusable.insert(name.value.to_owned())),
+            }
+            continue;
+        }
         let Some(bridge) = bridge(&name, &table, sink) else {
             declared.unusable.insert(name.value.to_owned());
             continue;
         };
         declared.bridges.push(bridge);
     }
+}
+
+/// A bridge that another program made. It has no settings of the lab's.
+fn adopted(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<AdoptedDecl> {
+    table.only_declared(sink);
+    let name = parse::named(key.value, &key.span, sink);
+    for other in table.declared_keys().iter().filter(|other| !keys::OF_ADOPTED.contains(&other.value)) {
+        let message = format!("`{}` of bridge `{}`, which is adopted", other.value, key.value);
+        sink.add(&other.span, message, "leave it out: nothing of a bridge that others made is changed");
+    }
+    if let Some(guests) = table.boolean("guests", sink).filter(|guests| !guests.value) {
+        let message = format!("`guests` is off, and all ports of bridge `{}` are others'", key.value);
+        let hint = "leave it out, or write `datapath = \"bridge\"` for none to be accelerated";
+        sink.add(&guests.span, message, hint);
+    }
+    let datapath = parse::datapath(table.string("datapath", sink), sink);
+    if let Some(xdp) = datapath.as_ref().filter(|datapath| datapath.value == Datapath::Xdp) {
+        let message =
+            format!("`datapath` of bridge `{}` is \"xdp\", which changes the hosts' ends", key.value);
+        sink.add(&xdp.span, message, "write \"tc\", or leave it out");
+    }
+    let place = match table.string("namespace", sink) {
+        Some(text) => text.with(parse::place(text.value, &text.span, sink)?),
+        None => key.with(Place::Host),
+    };
+    Some(AdoptedDecl {
+        name: key.with(name?),
+        place,
+        datapath: datapath.map_or(Datapath::Tc, |datapath| datapath.value),
+    })
 }
 
 fn bridge(key: &At<&str>, table: &Table<'_>, sink: &mut Sink) -> Option<BridgeDecl> {

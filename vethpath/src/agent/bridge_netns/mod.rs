@@ -31,7 +31,7 @@ use crate::{
         watch::{Event, Watch},
     },
     state::{Directory, events::Kind},
-    topology::{Bridge, IfName, Place, Topology},
+    topology::{IfName, Place, Topology},
 };
 
 /// A bridge namespace.
@@ -472,8 +472,8 @@ impl BridgeNetns {
 
     /// Whether a bridge of the lab exists here.
     #[must_use]
-    pub fn has(&self, bridge: &Bridge) -> bool {
-        bridge.place == self.place && self.state.link(&bridge.name).is_some()
+    pub fn has(&self, place: &Place, bridge: &IfName) -> bool {
+        *place == self.place && self.state.link(bridge).is_some()
     }
 
     /// Takes the events that are not logged yet, apart from changes that the lab's snapshot shows.

@@ -1,0 +1,58 @@
+//! Bridges of other programs that a lab adopts. Nothing of them is changed.
+
+use std::path::Path;
+
+use super::{Error, NetnsCache, error::Refusal};
+use crate::{
+    kernel::{Netns, RouteSocket},
+    plan::owner,
+    state::{self, AdoptedAt, Directory, Record},
+    topology::{AdoptedBridge, Place, Topology},
+};
+
+/// Looks the bridges up that a lab adopts, and checks that no other lab has them. Changes nothing.
+///
+/// # Errors
+/// One does not exist, or is no bridge, or is another lab's; or the kernel or a state folder refuses.
+pub(super) fn bridges(topology: &Topology, places: &mut NetnsCache) -> Result<Vec<AdoptedAt>, Error> {
+    let mut found = Vec::new();
+    for bridge in &topology.adopted {
+        let netns = netns(bridge, topology, places)?;
+        let refused = |cause: Refusal| Error::Bridge {
+            bridge: bridge.name.clone(),
+            place: bridge.place.clone(),
+            cause,
+        };
+        let link = RouteSocket::open(&netns)?.link(bridge.name.as_str())?;
+        let link = link.ok_or_else(|| refused(Refusal::Missing))?;
+        if link.bridge.is_none() {
+            return Err(refused(Refusal::NoBridge));
+        }
+        if let Some(lab) = owner(link.alias.as_deref()) {
+            return Err(refused(Refusal::MadeBy(lab)));
+        }
+        found.push(AdoptedAt { bridge: bridge.name.clone(), netns: netns.id()? });
+    }
+    if found.is_empty() {
+        return Ok(found);
+    }
+    for lab in state::known_labs()?.into_iter().filter(|lab| *lab != topology.lab) {
+        // Another lab's record that cannot be read is reported by its own commands.
+        let Ok(Some(Record { adopted, .. })) = Record::read(&Directory::of(&lab)) else { continue };
+        if let Some((bridge, _)) = topology.adopted.iter().zip(&found).find(|(_, at)| adopted.contains(at)) {
+            let (bridge, place) = (bridge.name.clone(), bridge.place.clone());
+            return Err(Error::Bridge { bridge, place, cause: Refusal::AdoptedBy(lab) });
+        }
+    }
+    Ok(found)
+}
+
+/// The namespace of a bridge. One that the lab adopts may not have its name yet.
+fn netns(bridge: &AdoptedBridge, topology: &Topology, places: &mut NetnsCache) -> Result<Netns, Error> {
+    if let Place::Namespace(name) = &bridge.place
+        && let Some(path) = topology.adopted_path(name)
+    {
+        return Ok(Netns::open(Path::new(path), name.as_str())?);
+    }
+    Ok(places.netns(&bridge.place)?)
+}
