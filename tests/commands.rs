@@ -170,8 +170,10 @@ link = \"ns2:eth1\"
     let lab = host.lab("trunk").and(more).named("three-hosts").up();
     let _ = host.run("ip link add stranger master left type veth peer name beyond").ok();
     let port = lab.port("ns0:eth0");
-    let _ = host.run(format!("bridge link set dev {port} hairpin on")).ok();
-    wait_for(SLACK, "the pair is not armed", || lab.stats().pair("ns0:eth0").state == "port flag hairpin");
+    let _ = host.run(format!("bridge link set dev {port} neigh_suppress on")).ok();
+    wait_for(SLACK, "the pair is not armed", || {
+        lab.stats().pair("ns0:eth0").state == "port flag neigh_suppress"
+    });
     let trunk = "port flag learning off";
     let trunks = || host.vethpath("stats --json").ok().json()["trunks"].clone();
     let port = trunks()[0]["port"].as_str().expect("a port").to_owned();
@@ -196,11 +198,17 @@ link = \"ns2:eth1\"
     let states: Vec<_> = of_show.iter().map(|shown| shown["state"].as_str().expect("a state")).collect();
     let count = |state: &str| states.iter().filter(|other| **other == state).count();
     // Two pairs, and both ends of one trunk.
-    assert_eq!([count("armed"), count("port flag hairpin"), count("datapath is \"bridge\"")], [4, 1, 1]);
+    assert_eq!(
+        [count("armed"), count("port flag neigh_suppress"), count("datapath is \"bridge\"")],
+        [4, 1, 1]
+    );
     assert_eq!((count(trunk), count("it is not of the lab")), (2, 1), "{states:?}");
-    for (command, words) in
-        [("stats", "hairpin"), ("stats", "learning off"), ("show", "hairpin"), ("show", "not of")]
-    {
+    for (command, words) in [
+        ("stats", "neigh_suppress"),
+        ("stats", "learning off"),
+        ("show", "neigh_suppress"),
+        ("show", "not of"),
+    ] {
         wait_until(TIMEOUT, || {
             let report = host.vethpath(command).ok();
             if report.stdout.contains(words) { Ok(()) } else { Err(format!("{words:?}: {report}")) }

@@ -80,9 +80,9 @@ fn each_state_change_of_a_pair_is_reported_with_the_previous_state() {
             qdisc,
         ),
         (
-            format!("bridge link set dev {port} hairpin on"),
-            format!("bridge link set dev {port} hairpin off"),
-            "port flag hairpin",
+            format!("bridge link set dev {port} neigh_suppress on"),
+            format!("bridge link set dev {port} neigh_suppress off"),
+            "port flag neigh_suppress",
         ),
     ] {
         let _ = host.run(change).ok();

@@ -113,9 +113,9 @@ fn a_trunk_that_does_more_than_forward_splits_the_segment() {
             "foreign",
         ),
         (
-            format!("bridge link set dev {far_port} hairpin on"),
-            format!("bridge link set dev {far_port} hairpin off"),
-            "hairpin",
+            format!("bridge link set dev {far_port} neigh_suppress on"),
+            format!("bridge link set dev {far_port} neigh_suppress off"),
+            "neigh_suppress",
         ),
         (
             format!("bridge link set dev {port} learning off"),

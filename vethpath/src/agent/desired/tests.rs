@@ -170,7 +170,7 @@ fn a_port_from_which_the_bridge_does_not_learn_is_deaf() {
     }
     assert_eq!(flags(P::State(State::Learning)), 0);
     assert_eq!(flags(P::State(State::Forwarding)), flags::ARMED);
-    assert_eq!(flags(P::HairpinMode(true)), 0, "what is not known may learn");
+    assert_eq!(flags(P::Isolated(false)), 0, "what is not known may learn");
 }
 
 #[test]
@@ -178,7 +178,6 @@ fn every_flag_that_is_not_honoured_disarms() {
     let unknown = DefaultNla::new(200, vec![1]);
     let flags = [
         P::Learning(false),
-        P::HairpinMode(true),
         P::Locked(true),
         P::Mab(true),
         P::ProxyARP(true),

@@ -194,7 +194,7 @@ fn bridge_allows(bridge: &LinkFacts, harmless: &UnknownDefaults) -> Result<(), N
 }
 
 /// Mirrors `br_handle_frame`, `should_deliver` and the port flags of `linux/if_bridge.h`. Returns whether the port is
-/// isolated.
+/// isolated. Hairpin mode matters to frames that leave by the port at which they came alone, and those are the bridge's.
 fn port_allows(port: &LinkFacts, harmless: &UnknownDefaults) -> Result<bool, NotArmed> {
     use PortAttribute as P;
     let attributes = port.port.as_ref().ok_or(NotArmed::PortFlag("that could not be read"))?;
@@ -206,7 +206,6 @@ fn port_allows(port: &LinkFacts, harmless: &UnknownDefaults) -> Result<bool, Not
             P::State(state) => return Err(NotArmed::NotForwarding(format!("{state:?}").to_lowercase())),
             P::Isolated(on) => isolated = *on,
             P::Learning(false) => return Err(NotArmed::PortFlag("learning off")),
-            P::HairpinMode(true) => return Err(NotArmed::PortFlag("hairpin")),
             P::Locked(true) => return Err(NotArmed::PortFlag("locked")),
             P::Mab(true) => return Err(NotArmed::PortFlag("mab")),
             P::ProxyARP(true) | P::ProxyARPWifi(true) => return Err(NotArmed::PortFlag("proxy_arp")),
