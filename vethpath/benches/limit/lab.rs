@@ -86,7 +86,7 @@ impl Lab {
         assert_eq!((ports.len(), stations.len()), (2, 2), "both hosts are stations");
         datapath::detach(&fabric, &pins, Hook::Tcx, &both).unwrap();
         // The kernel releases an unpinned link asynchronously.
-        while !datapath::attached(&fabric, &pins, 0, &both).unwrap().ours.is_empty() {
+        while !datapath::attached(&fabric, &pins, 0, &both).unwrap().is_empty() {
             thread::sleep(Duration::from_millis(1));
         }
         let programs = fabric.run(|| copies::load(&pins, &ports)).unwrap();

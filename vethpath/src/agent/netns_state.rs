@@ -29,10 +29,10 @@ pub struct NetnsState {
     pub fdb: Fdb,
     /// Links whose qdiscs and filters have changed since they were read, by ifindex.
     pub unread: BTreeSet<u32>,
-    /// Names of ports that run our program.
-    pub attached: BTreeSet<String>,
-    /// Names of ports with programs or filters that are not ours.
-    pub foreign: BTreeSet<String>,
+    /// Ports that run our program, by ifindex.
+    pub attached: BTreeSet<u32>,
+    /// Ports with programs or filters that are not ours, by ifindex.
+    pub foreign: BTreeSet<u32>,
     /// Qdiscs of links other than the default, by ifindex.
     pub qdiscs: BTreeMap<u32, String>,
     /// Links with transmit offloads switched off, by ifindex; `None` if they could not be read.
@@ -50,8 +50,8 @@ pub struct NetnsState {
     pub validated: BTreeMap<String, u32>,
     /// Unknown attributes with the values of a new bridge and a new port, which are harmless.
     pub harmless: UnknownDefaults,
-    /// Names of ports that run our XDP program, in the driver.
-    pub xdp_attached: BTreeSet<String>,
+    /// Ports that run our XDP program in the driver, by ifindex.
+    pub xdp_attached: BTreeSet<u32>,
     /// Links that take frames redirected to them by XDP, by ifindex.
     pub xdp_takers: BTreeSet<u32>,
     /// By the ifindex of a port that wants XDP: whether its inner end is ready.
@@ -181,6 +181,9 @@ impl NetnsState {
             Event::Gone { ifindex } => {
                 self.links.remove(*ifindex);
                 self.inner.remove(ifindex);
+                // Another device may get its ifindex.
+                self.attached.remove(ifindex);
+                self.xdp_attached.remove(ifindex);
                 dirty.ports = true;
             }
             Event::Traffic { ifindex } => dirty.ports |= self.unread.insert(*ifindex),

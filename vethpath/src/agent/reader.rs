@@ -226,7 +226,7 @@ impl Reader {
         });
         let runs_ours =
             |link: &&LinkFacts| link.xdp == XdpMode::Native && ours.is_some() && link.xdp_program == ours;
-        facts.xdp_attached = facts.links.values().filter(runs_ours).map(|link| link.name.clone()).collect();
+        facts.xdp_attached = facts.links.values().filter(runs_ours).map(|link| link.ifindex).collect();
     }
 
     /// Records which ports run our program, and which run others. Returns whether anything changed.
@@ -240,21 +240,18 @@ impl Reader {
         is_changed
     }
 
-    /// Names of the ports that run our program, and of those with other programs or filters.
-    fn programs_on_ports(&self, facts: &NetnsState) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
-        let clsact = &self.clsact;
-        let indexed = |(port, _): (_, &IfName)| Some((port, facts.link(port)?.ifindex));
-        let ports: Vec<(&IfName, u32)> = self.layout.all_ports().filter_map(indexed).collect();
+    /// The ports that run our program, and those with other programs or filters, by ifindex.
+    fn programs_on_ports(&self, facts: &NetnsState) -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
+        let ports = self.layout.all_ports().filter_map(|(port, _)| Some(facts.link(port)?.ifindex));
+        let ports: Vec<u32> = ports.collect();
         let domain = u32::from(self.layout.domain);
-        let Attached { ours, foreign, program } =
+        let Attached { ours: mut attached, mut foreign, program } =
             datapath::attached_by_index(self.socket.netns(), &self.pins, domain, &ports)?;
-        let [mut attached, mut foreign] =
-            [ours, foreign].map(|names| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
         if self.hook == Hook::Clsact {
             attached.clear();
         }
-        for (name, ifindex) in ports.iter().filter(|(_, ifindex)| clsact.contains(ifindex)) {
-            let (ingress, mut egress) = self.socket.clsact_filters(*ifindex)?;
+        for &ifindex in ports.iter().filter(|ifindex| self.clsact.contains(ifindex)) {
+            let (ingress, mut egress) = self.socket.clsact_filters(ifindex)?;
             // An `ingress` qdisc has no egress hook. It replies to a dump of egress with the filters of ingress
             // (`ingress_tcf_block` in net/sched/sch_ingress.c).
             egress.retain(|filter| !ingress.contains(filter));
@@ -263,10 +260,10 @@ impl Reader {
             let is_known =
                 |filter: &FilterFacts| is_ours(filter) || is_clsact && datapath::is_our_classifier(filter);
             if ingress.iter().any(is_ours) {
-                attached.insert(name.to_string());
+                attached.insert(ifindex);
             }
             if !egress.is_empty() || !ingress.iter().all(is_known) {
-                foreign.insert(name.to_string());
+                foreign.insert(ifindex);
             }
         }
         Ok((attached, foreign))

@@ -59,9 +59,12 @@ const ATTACH_REST: Duration = Duration::from_millis(20);
 /// Pairs that are read before events are processed again: a millisecond.
 const POLL_BATCH: usize = 64;
 
-/// Pairs whose traffic does not take the fast path are read in so many turns, one a second. The kernel sends no event
-/// when GSO limits change, which matter to fast frames alone.
-const TURNS: u64 = 8;
+/// Pairs whose traffic does not take the fast path are read in turns, one a second, so many at least in each. The kernel
+/// sends no event when GSO limits change, which matter to fast frames alone.
+const LEAST_OF_TURN: usize = 64;
+
+/// All links of a namespace are read in one of so many seconds.
+const WHOLE: u64 = 8;
 
 /// How often everything is read at the start while events are lost. Then the loop goes on with that.
 const MOST_READS: usize = 4;
@@ -603,19 +606,21 @@ impl Agent {
             .iter()
             .filter_map(|(&pair, &frames)| self.loss_detector.is_busy(pair, frames).then_some(pair))
             .collect();
-        let (turn, is_whole) = (self.polls % TURNS, self.xdp_links.have_grown() || is_asked);
-        let is_due = |(at, port): (usize, &LabPort)| {
+        let (polls, is_whole) = (self.polls, self.xdp_links.have_grown() || is_asked);
+        let is_due = |turns: u64, (at, port): (usize, &LabPort)| {
             let is_active = senders.contains(&port.counter) || busy.contains(&port.counter);
-            (is_whole || is_active || at as u64 % TURNS == turn).then_some(at)
+            (is_whole || is_active || at as u64 % turns == polls % turns).then_some(at)
         };
         for number in 0..self.namespaces.len() {
             let ports = &self.namespaces[number].known().0.ports;
-            let ports: Vec<usize> = ports.iter().enumerate().filter_map(is_due).collect();
+            let turns = (ports.len() / LEAST_OF_TURN).max(1) as u64;
+            let due = ports.iter().enumerate().filter_map(|port| is_due(turns, port));
+            let ports: Vec<usize> = due.collect();
             for some in ports.chunks(POLL_BATCH) {
                 self.namespaces[number].poll_ports(some, !is_whole, |pair| busy.contains(&pair))?;
                 self.follow_events()?;
             }
-            self.namespaces[number].poll(is_whole || turn == 0, &mut self.guests)?;
+            self.namespaces[number].poll(is_whole || polls % WHOLE == 0, &mut self.guests)?;
             self.follow_events()?;
             self.namespaces[number].follow_drops(&self.topology, &self.directory);
             self.hold_lease()?;

@@ -384,7 +384,7 @@ pub(super) async fn ports_with_program(
     }
     if hook == Hook::Tcx {
         let found = datapath::attached(rtnl.netns(), pins, domain.into(), ports);
-        return Ok(found.unwrap_or_default().ours);
+        return Ok(found.unwrap_or_default());
     }
     let (mut running, ours) = (Vec::new(), datapath::program_id(pins, domain.into())?);
     for &port in ports {

@@ -1,6 +1,7 @@
 //! Attaching the port program to ports, and finding other programs there.
 
 use std::{
+    collections::BTreeSet,
     fs, io, thread,
     time::{Duration, Instant},
 };
@@ -229,50 +230,46 @@ pub fn detach(netns: &Netns, pins: &Pins, hook: Hook, ports: &[&IfName]) -> Resu
     })?
 }
 
-/// Ports by the tcx programs that they run.
+/// Ports by the tcx programs that they run, each by its ifindex.
 #[derive(Clone, Debug, Default)]
 pub struct Attached {
     /// Ports with our program at ingress.
-    pub ours: Vec<IfName>,
+    pub ours: BTreeSet<u32>,
     /// Ports with other programs at either hook, and those whose query failed.
-    pub foreign: Vec<IfName>,
+    pub foreign: BTreeSet<u32>,
     /// The kernel's id of our program.
     pub program: u32,
 }
 
-/// Queries which of `ports` run our program, and which run others. Without tcx in the kernel, none do.
+/// Queries which of `ports` run our program. Without tcx in the kernel, none do.
+///
+/// # Errors
+/// The program is not pinned.
+pub fn attached(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Vec<IfName>> {
+    let indexes = || ports.iter().map(|port| if_nametoindex(port.as_str()).unwrap_or_default()).collect();
+    // Index 0 is no interface, so its query fails.
+    let indexes: Vec<u32> = netns.run(indexes)?;
+    let Attached { ours, .. } = attached_by_index(netns, pins, domain, &indexes)?;
+    let runs_ours = ports.iter().zip(&indexes).filter(|(_, ifindex)| ours.contains(ifindex));
+    Ok(runs_ours.map(|(port, _)| (*port).clone()).collect())
+}
+
+/// Queries which of the ports with these ifindexes run our program, and which run others.
 ///
 /// # Errors
 /// The program is not pinned. A port whose query fails counts as one with foreign programs.
-pub fn attached(netns: &Netns, pins: &Pins, domain: u32, ports: &[&IfName]) -> Result<Attached> {
-    // Index 0 is no interface, so its query fails.
-    let indexed = |&port: &&'_ IfName| (port.clone(), if_nametoindex(port.as_str()).unwrap_or_default());
-    let ports: Vec<_> = netns.run(|| ports.iter().map(indexed).collect())?;
-    let ports: Vec<_> = ports.iter().map(|(port, ifindex)| (port, *ifindex)).collect();
-    attached_by_index(netns, pins, domain, &ports)
-}
-
-/// As [`attached`], for ports with known ifindexes.
-///
-/// # Errors
-/// As [`attached`].
-pub fn attached_by_index(
-    netns: &Netns,
-    pins: &Pins,
-    domain: u32,
-    ports: &[(&IfName, u32)],
-) -> Result<Attached> {
+pub fn attached_by_index(netns: &Netns, pins: &Pins, domain: u32, ports: &[u32]) -> Result<Attached> {
     netns.run(|| {
         let ours = program_id(pins, domain)?;
         let mut attached = Attached { program: ours, ..Attached::default() };
-        for &(port, ifindex) in ports {
+        for &ifindex in ports {
             let at = |hook| programs(ifindex, hook).ok();
             let (ingress, egress) = (at(TcAttachType::Ingress), at(TcAttachType::Egress));
             if ingress.as_ref().is_some_and(|ids| ids.contains(&ours)) {
-                attached.ours.push(port.clone());
+                attached.ours.insert(ifindex);
             }
             if has_foreign(ours, ingress.as_deref(), egress.as_deref()) {
-                attached.foreign.push(port.clone());
+                attached.foreign.insert(ifindex);
             }
         }
         Ok(attached)

@@ -78,7 +78,7 @@ impl LabPrograms {
     pub async fn any_is_on(&self) -> Result<bool> {
         for Domain { number, rtnl, ports, xdp } in &self.domains {
             let on = attached(rtnl.netns(), &self.pins, *number, &ports.iter().collect::<Vec<_>>())?;
-            if !on.ours.is_empty() {
+            if !on.is_empty() {
                 return Ok(true);
             }
             let ours = if xdp.is_empty() { None } else { xdp_id(&self.pins, *number)? };

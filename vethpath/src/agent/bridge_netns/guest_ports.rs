@@ -115,7 +115,7 @@ impl BridgeNetns {
             let key = PortKey { ifindex: **ifindex, domain: domain.into() };
             let is_counted = records.get(&key).is_some_and(|record| Some(record.pair) == guest.number);
             let is_wanted = guest.found.barred.is_none() && guest.failure.is_none();
-            is_wanted && is_counted && !self.state.attached.contains(guest.found.name.as_str())
+            is_wanted && is_counted && !self.state.attached.contains(*ifindex)
         };
         let port = move |(ifindex, guest): (&u32, &Guest)| GuestPort {
             domain,

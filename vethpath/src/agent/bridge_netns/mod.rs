@@ -385,8 +385,9 @@ impl BridgeNetns {
         if self.reader.hook != Hook::Clsact || self.state.unreadable.contains_key(&Blocker::Programs) {
             return Vec::new();
         }
-        let is_removed =
-            |port: &&IfName| self.state.link(port).is_some() && !self.state.attached.contains(port.as_str());
+        let is_removed = |port: &&IfName| {
+            self.state.link(port).is_some_and(|link| !self.state.attached.contains(&link.ifindex))
+        };
         topology.ports_with_programs(&self.place).filter(is_removed).cloned().collect()
     }
 

@@ -71,7 +71,7 @@ fn facts() -> NetnsState {
         links: [(BRIDGE, bridge), (A, port(A)), (B, port(B))].into(),
         inner: [(A, inner(A)), (B, inner(B))].into(),
         fdb: [entry(A, mac(A)), entry(B, mac(B))].into_iter().collect(),
-        attached: BTreeSet::from(["vp5".to_owned(), "vp6".to_owned()]),
+        attached: BTreeSet::from([A, B]),
         reduced_offloads: Some(BTreeSet::new()),
         multiqueue: Some(BTreeSet::new()),
         ..NetnsState::default()
@@ -224,7 +224,7 @@ fn company_disarms_the_port_it_is_on() {
     let cases: [Case; 6] = [
         (
             |facts| {
-                facts.attached.remove("vp5");
+                facts.attached.remove(&A);
             },
             NotArmed::NotAttached,
         ),
@@ -236,7 +236,7 @@ fn company_disarms_the_port_it_is_on() {
         ),
         (
             |facts| {
-                facts.foreign.insert("vp5".into());
+                facts.foreign.insert(A);
             },
             NotArmed::ForeignProgram,
         ),
@@ -355,7 +355,7 @@ fn what_netfilter_would_check_is_told_of_the_sender() {
 fn with_xdp_at_a() -> (Layout, NetnsState) {
     let (mut layout, mut facts) = (layout(), facts());
     layout.ports[0].xdp = Some("ns0".parse().expect("a name"));
-    facts.xdp_attached.insert("vp5".to_owned());
+    facts.xdp_attached.insert(A);
     facts.xdp_takers = BTreeSet::from([A, B]);
     facts.ready.insert(A, Ready { gro: true, complete: true });
     (layout, facts)
@@ -388,7 +388,7 @@ fn a_port_that_is_not_ready_for_xdp_is_not_armed() {
     let in_parts = |facts: &mut NetnsState| facts.ready = [(A, Ready { gro: true, complete: false })].into();
     assert_eq!(reason(in_parts), Some(NotArmed::TxOffloads));
     let without_tc = |facts: &mut NetnsState| {
-        let _ = facts.attached.remove("vp5");
+        let _ = facts.attached.remove(&A);
     };
     assert_eq!(reason(without_tc), Some(NotArmed::NotAttached), "tc has what XDP leaves");
 }

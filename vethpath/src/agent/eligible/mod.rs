@@ -46,7 +46,7 @@ pub fn eligible(lab_port: &LabPort, facts: &NetnsState) -> Result<Eligible, NotA
     if facts.deserted.contains(&lab_port.counter) {
         return Err(NotArmed::NoProcess);
     }
-    if !facts.attached.contains(&port.name) {
+    if !facts.attached.contains(&port.ifindex) {
         return Err(NotArmed::NotAttached);
     }
     if !inner.up {
@@ -85,7 +85,7 @@ fn leaves_by_port(port: &LinkFacts, inner: &LinkFacts, facts: &NetnsState) -> bo
 
 /// Whether XDP works at a port and its inner end, in both directions. Without that, the port is not armed at all.
 fn xdp_allows(port: &LinkFacts, inner: &LinkFacts, facts: &NetnsState) -> Result<(), NotArmed> {
-    if !facts.xdp_attached.contains(&port.name) {
+    if !facts.xdp_attached.contains(&port.ifindex) {
         return Err(NotArmed::XdpNotAttached);
     }
     let ready = facts.ready.get(&port.ifindex).copied().unwrap_or_default();
@@ -139,7 +139,7 @@ pub fn eligible_trunk(trunk: &LabTrunk, facts: &NetnsState) -> Result<[BridgePor
         if port.xdp != XdpMode::None {
             return Err(NotArmed::Xdp);
         }
-        if !facts.attached.contains(&port.name) {
+        if !facts.attached.contains(&port.ifindex) {
             return Err(NotArmed::NotAttached);
         }
         on_bridge(port, bridge, facts)
@@ -238,7 +238,7 @@ fn interference_allows(port: &LinkFacts, facts: &NetnsState) -> Result<(), NotAr
     if let Some(kind) = facts.qdiscs.get(&port.ifindex) {
         return Err(NotArmed::Qdisc(kind.clone()));
     }
-    if facts.foreign.contains(&port.name) {
+    if facts.foreign.contains(&port.ifindex) {
         return Err(NotArmed::ForeignProgram);
     }
     if facts.packet_sockets.contains(&port.ifindex) || facts.packet_sockets.contains(&0) {

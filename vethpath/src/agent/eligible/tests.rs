@@ -80,7 +80,7 @@ fn verdict(port: &[u8], bridge: &[u8]) -> Result<bool, String> {
             port: vec![DefaultNla::new(301, vec![8])],
         },
         inner: [(port.ifindex, LinkFacts { up: true, ..LinkFacts::default() })].into(),
-        attached: BTreeSet::from([port.name.clone()]),
+        attached: BTreeSet::from([port.ifindex]),
         links: [(port.ifindex, port), (bridge.ifindex, bridge)].into(),
         reduced_offloads: Some(BTreeSet::new()),
         multiqueue: Some(BTreeSet::new()),

@@ -82,12 +82,12 @@ fn facts() -> NetnsState {
         let inner = LinkFacts { mac: Some(mac(host)), ..link(2, "eth0".to_owned()) };
         facts.links.insert(host, LinkFacts { peer_netns: Some(0), ..port(host, bridge) });
         facts.inner.insert(host, inner);
-        facts.attached.insert(format!("p{host}"));
+        facts.attached.insert(host);
     }
     for [a, b] in TRUNKS {
         for ((from, bridge), (to, _)) in [(a, b), (b, a)] {
             facts.links.insert(from, LinkFacts { peer: Some(to), ..port(from, bridge) });
-            facts.attached.insert(format!("p{from}"));
+            facts.attached.insert(from);
         }
     }
     let known = [
@@ -223,12 +223,12 @@ fn whatever_is_not_just_forwarding_splits_the_segment() {
             |f| drop(f.rules.insert("p22".to_owned(), "a rule".to_owned())),
             NotArmed::Rule("a rule".to_owned()),
         ),
-        (|f| f.foreign.extend(["p21".to_owned()]), NotArmed::ForeignProgram),
+        (|f| f.foreign.extend([21]), NotArmed::ForeignProgram),
         (|f| f.links.get_mut(&22).unwrap().xdp = XdpMode::Native, NotArmed::Xdp),
         (|f| f.reduced_offloads = Some([21].into()), NotArmed::Offloads),
         (|f| f.multiqueue = Some([21].into()), NotArmed::Multiqueue),
         (|f| limit(f, 22, 8_000), NotArmed::GsoLimits),
-        (|f| f.attached.retain(|port| port != "p22"), NotArmed::NotAttached),
+        (|f| f.attached.retain(|port| *port != 22), NotArmed::NotAttached),
     ];
     for (change, reason) in changes {
         let mut facts = facts();
@@ -250,7 +250,7 @@ fn trunks_that_form_a_loop_are_not_crossed() {
     (third.ends[0].port, third.ends[1].port) = ("p41".parse().unwrap(), "p42".parse().unwrap());
     layout.trunks.push(third);
     let mut facts = facts();
-    facts.attached.extend(["p41".to_owned(), "p42".to_owned()]);
+    facts.attached.extend([41, 42]);
     facts.links.insert(41, LinkFacts { peer: Some(42), ..port(41, 1) });
     facts.links.insert(42, LinkFacts { peer: Some(41), ..port(42, 2) });
     let segments = Segments::new(&layout, &facts);
