@@ -101,37 +101,9 @@ impl GuestNumbers {
     }
 }
 
-/// A port that is on a bridge with `guests`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// Its ifindex.
-    pub ifindex: u32,
-    /// Its name.
-    pub name: IfName,
-    /// Its bridge.
-    pub bridge: IfName,
-    /// Why it is not armed, whatever its state.
-    pub barred: Option<NotArmed>,
-}
-
-impl Found {
-    /// The port in the layout of its namespace, with its number if it has one.
-    #[must_use]
-    pub fn lab_port(&self, number: Option<u32>) -> LabPort {
-        LabPort {
-            counter: number.unwrap_or(NO_PAIR),
-            port: self.name.clone(),
-            bridge: self.bridge.clone(),
-            barred: if number.is_none() { Some(NotArmed::TooManyGuests) } else { self.barred.clone() },
-            xdp: None,
-            guest: Some(self.ifindex),
-        }
-    }
-}
-
-/// The guest ports of a namespace, by ifindex. A port whose name no file could have is none.
+/// The guest ports of a namespace, by ifindex, without numbers. A port whose name no file could have is none.
 #[must_use]
-pub fn found(layout: &Layout, facts: &NetnsState) -> Vec<Found> {
+pub fn found(layout: &Layout, facts: &NetnsState) -> Vec<LabPort> {
     let bridges = layout.bridges.iter().filter(|bridge| bridge.guests);
     let bridges: BTreeMap<u32, _> =
         bridges.filter_map(|bridge| Some((facts.link(&bridge.name)?.ifindex, bridge))).collect();
@@ -144,9 +116,14 @@ pub fn found(layout: &Layout, facts: &NetnsState) -> Vec<Found> {
         // A lab's own ports, whichever lab's, have that name before `up` marks them, and before the agent knows them.
         let is_own = own.contains(link.name.as_str()) || is_port_name(&link.name);
         let is_guest = link.kind.as_deref() == Some(VETH) && !is_own;
-        let name = link.name.parse().ok().filter(|_| is_guest)?;
-        let barred = (!bridge.wants_programs).then_some(NotArmed::NotWanted);
-        Some(Found { ifindex: link.ifindex, name, bridge: bridge.name.clone(), barred })
+        Some(LabPort {
+            counter: NO_PAIR,
+            port: link.name.parse().ok().filter(|_| is_guest)?,
+            bridge: bridge.name.clone(),
+            barred: (!bridge.wants_programs).then_some(NotArmed::NotWanted),
+            xdp: None,
+            guest: Some(link.ifindex),
+        })
     };
     facts.links.values().filter_map(guest).collect()
 }

@@ -61,10 +61,10 @@ const POLL_BATCH: usize = 64;
 
 /// Pairs whose traffic does not take the fast path are read in turns, one a second, so many at least in each. The kernel
 /// sends no event when GSO limits change, which matter to fast frames alone.
-const LEAST_OF_TURN: usize = 64;
+const LEAST_OF_TURN: usize = 32;
 
 /// All links of a namespace are read in one of so many seconds.
-const WHOLE: u64 = 8;
+const WHOLE: u64 = 32;
 
 /// How often everything is read at the start while events are lost. Then the loop goes on with that.
 const MOST_READS: usize = 4;

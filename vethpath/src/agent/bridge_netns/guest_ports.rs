@@ -6,76 +6,65 @@ use std::{
 };
 
 use log::{info, warn};
-use vethpath_common::{PortKey, PortRecord};
+use vethpath_common::{NO_PAIR, PortKey, PortRecord};
 
 use super::BridgeNetns;
 use crate::{
     agent::{
         NotArmed,
         desired::Ports,
-        guests::{Found, GuestNumbers, found, guest_name},
+        guests::{GuestNumbers, found, guest_name},
+        layout::LabPort,
     },
     datapath::{self, GuestPort},
     kernel::{Result, rcu::Expedited},
     state::{Before, Befores, Directory},
+    topology::IfName,
 };
 
 /// How long programs are attached before events are processed again, apart from the attach that is under way: each waits
 /// for an RCU grace period.
 const BURST: Duration = Duration::from_millis(5);
 
-/// A guest port.
-pub(super) struct Guest {
-    found: Found,
-    /// Its number in the maps; `None` while all are in use.
-    number: Option<u32>,
-    /// Why the program could not be attached. It is tried again each second.
-    failure: Option<String>,
-}
-
 impl BridgeNetns {
     /// Follows the ports that were plugged in, renamed, moved or removed.
     pub(super) fn follow_guests(&mut self, numbers: &mut GuestNumbers) {
-        let ports: BTreeMap<u32, Found> =
-            found(&self.reader.layout, &self.state).into_iter().map(|port| (port.ifindex, port)).collect();
+        let mut ports = found(&self.reader.layout, &self.state);
         let domain = self.reader.layout.domain;
+        let mut leaving = numbers.ports_of(domain);
         // Those of an earlier agent are among them.
-        for key in numbers.ports_of(domain) {
-            if !ports.contains_key(&key.ifindex) {
-                self.let_go(key, numbers);
-            }
-        }
-        for ifindex in std::mem::take(&mut self.departed) {
-            self.let_go(PortKey { ifindex, domain: domain.into() }, numbers);
-        }
-        self.guests.retain(|ifindex, _| ports.contains_key(ifindex));
-        for (ifindex, found) in ports {
+        leaving.retain(|key| {
+            let is_there = ports.iter().any(|port| port.guest == Some(key.ifindex));
+            !is_there || self.departed.contains(&key.ifindex)
+        });
+        self.departed.clear();
+        leaving.into_iter().for_each(|key| self.let_go(key, numbers));
+        for port in &mut ports {
+            let ifindex = port.guest.unwrap_or_default();
             let (netns, pins, hook) = (self.reader.socket.netns(), &self.reader.pins, self.reader.hook);
-            let port = GuestPort { domain, ifindex, name: found.name.clone() };
             let is_same = || {
-                let is_attached = datapath::is_guest_attached(netns, pins, hook, &port);
+                let guest = GuestPort { domain, ifindex, name: port.port.clone() };
+                let is_attached = datapath::is_guest_attached(netns, pins, hook, &guest);
                 is_attached.inspect_err(|error| warn!("{error}")).is_ok_and(|is_attached| is_attached)
             };
-            let number = numbers.of(PortKey { ifindex, domain: domain.into() }, is_same);
-            let guest = self.guests.entry(ifindex).or_insert_with(|| {
-                info!("{} was plugged into {}", found.name, found.bridge);
-                Guest { found: found.clone(), number, failure: None }
-            });
-            (guest.found, guest.number) = (found, number);
+            match numbers.of(PortKey { ifindex, domain: domain.into() }, is_same) {
+                Some(number) => port.counter = number,
+                None => port.barred = Some(NotArmed::TooManyGuests),
+            }
+            if !self.reader.layout.guests().any(|known| known.guest == port.guest) {
+                info!("{} was plugged into {}", port.port, port.bridge);
+            }
         }
-        let ports = self.guests.values().map(|guest| guest.found.lab_port(guest.number)).collect();
         self.dirty.ports |= self.reader.layout.set_guests(ports);
     }
 
     /// Takes the program off a port that has left, and its number. Both may be of an earlier agent.
     fn let_go(&mut self, key: PortKey, numbers: &mut GuestNumbers) {
-        let name = match (self.guests.remove(&key.ifindex), self.state.links.get(&key.ifindex)) {
-            (_, Some(link)) => link.name.parse().ok(),
-            (Some(guest), None) => Some(guest.found.name),
-            (None, None) => None,
-        };
-        let name = name.or_else(|| format!("if{}", key.ifindex).parse().ok());
-        if let Some(name) = name {
+        let known = self.reader.layout.guests().find(|port| port.guest == Some(key.ifindex));
+        let now = self.state.links.get(&key.ifindex).and_then(|link| link.name.parse().ok());
+        let name: Option<IfName> = now.or_else(|| known.map(|port| port.port.clone()));
+        // One that is gone and was not known has a name of its own in errors.
+        if let Some(name) = name.or_else(|| format!("if{}", key.ifindex).parse().ok()) {
             let (netns, pins, hook) = (self.reader.socket.netns(), &self.reader.pins, self.reader.hook);
             let port = GuestPort { domain: self.reader.layout.domain, ifindex: key.ifindex, name };
             if let Err(error) = datapath::detach_guest(netns, pins, hook, &port) {
@@ -86,6 +75,7 @@ impl BridgeNetns {
         let number = numbers.number_of(key);
         // The number may be another port's later.
         self.state.losing.retain(|losing| Some(*losing) != number);
+        self.unattachable.remove(&key.ifindex);
         numbers.leave(key);
     }
 
@@ -98,12 +88,14 @@ impl BridgeNetns {
     /// Whether a guest port is about to get its number, and then the program.
     #[must_use]
     pub fn is_adding_guests(&self, records: &BTreeMap<PortKey, PortRecord>) -> bool {
-        let domain = u32::from(self.reader.layout.domain);
-        let is_due = |(ifindex, guest): (&u32, &Guest)| {
-            let record = records.get(&PortKey { ifindex: *ifindex, domain });
-            guest.number.is_some() && record.map(|record| record.pair) != guest.number
-        };
-        self.guests.iter().any(is_due) || self.has_unattached_guests(records)
+        let is_due = |port: &LabPort| port.counter != NO_PAIR && !self.is_counted(port, records);
+        self.reader.layout.guests().any(is_due) || self.has_unattached_guests(records)
+    }
+
+    /// Whether frames of a guest port are counted under its number.
+    fn is_counted(&self, port: &LabPort, records: &BTreeMap<PortKey, PortRecord>) -> bool {
+        let (ifindex, domain) = (port.guest.unwrap_or_default(), self.reader.layout.domain.into());
+        records.get(&PortKey { ifindex, domain }).is_some_and(|record| record.pair == port.counter)
     }
 
     fn unattached<'a>(
@@ -111,18 +103,13 @@ impl BridgeNetns {
         records: &'a BTreeMap<PortKey, PortRecord>,
     ) -> impl Iterator<Item = GuestPort> + 'a {
         let domain = self.reader.layout.domain;
-        let is_due = move |(ifindex, guest): &(&u32, &Guest)| {
-            let key = PortKey { ifindex: **ifindex, domain: domain.into() };
-            let is_counted = records.get(&key).is_some_and(|record| Some(record.pair) == guest.number);
-            let is_wanted = guest.found.barred.is_none() && guest.failure.is_none();
-            is_wanted && is_counted && !self.state.attached.contains(*ifindex)
-        };
-        let port = move |(ifindex, guest): (&u32, &Guest)| GuestPort {
-            domain,
-            ifindex: *ifindex,
-            name: guest.found.name.clone(),
-        };
-        self.guests.iter().filter(is_due).map(port)
+        self.reader.layout.guests().filter_map(move |port| {
+            let ifindex = port.guest?;
+            let is_wanted = port.barred.is_none() && !self.unattachable.contains(&ifindex);
+            let is_due =
+                is_wanted && self.is_counted(port, records) && !self.state.attached.contains(&ifindex);
+            is_due.then(|| GuestPort { domain, ifindex, name: port.port.clone() })
+        })
     }
 
     /// Attaches the program to guest ports that lack it: to all if they are many, else to as many as that is quick. What
@@ -149,13 +136,12 @@ impl BridgeNetns {
         for port in &ports {
             let (netns, pins, hook) = (self.reader.socket.netns(), &self.reader.pins, self.reader.hook);
             let attached = datapath::attach_guest(netns, pins, hook, port);
-            match (attached, self.guests.get_mut(&port.ifindex)) {
-                (Ok(is_attached), _) => is_waiting |= !is_attached,
-                (Err(error), Some(guest)) => {
+            match attached {
+                Ok(is_attached) => is_waiting |= !is_attached,
+                Err(error) => {
                     warn!("{error}");
-                    guest.failure = Some(error.to_string());
+                    self.unattachable.insert(port.ifindex);
                 }
-                (Err(_), None) => {}
             }
             if expedited.is_none() && began.elapsed() >= BURST {
                 break;
@@ -170,7 +156,8 @@ impl BridgeNetns {
         let links: Vec<_> = ports.iter().filter_map(|port| self.state.links.get(&port.ifindex)).collect();
         let inner = self.reader.socket.peers(links.iter().copied(), true)?;
         for (link, inner) in links.into_iter().zip(inner) {
-            let number = self.guests.get(&link.ifindex).and_then(|guest| guest.number).unwrap_or_default();
+            let guest = self.reader.layout.guests().find(|port| port.guest == Some(link.ifindex));
+            let number = guest.map_or(NO_PAIR, |port| port.counter);
             let key = PortKey { ifindex: link.ifindex, domain: self.reader.layout.domain.into() };
             if let Some(inner) = inner
                 && befores.0.get(&key).is_none_or(|before| before.number != number)
@@ -188,16 +175,15 @@ impl BridgeNetns {
         ports: &'a Ports,
     ) -> impl Iterator<Item = (String, (String, Option<NotArmed>))> + 'a {
         let domain = self.reader.layout.domain;
-        self.guests.iter().filter_map(move |(ifindex, guest)| {
-            let state = ports.guests.get(&(domain, *ifindex))?.clone();
-            let Found { name, bridge, .. } = &guest.found;
-            Some((guest_name(&self.place, bridge, name), (name.to_string(), state)))
+        self.reader.layout.guests().filter_map(move |port| {
+            let state = ports.guests.get(&(domain, port.guest?))?.clone();
+            Some((guest_name(&self.place, &port.bridge, &port.port), (port.port.to_string(), state)))
         })
     }
 
     /// Has ports tried again that could not be attached. Called once a second.
     pub fn retry_guests(&mut self) {
-        self.guests.values_mut().for_each(|guest| guest.failure = None);
+        self.unattachable.clear();
     }
 
     /// Releases all guest ports: the namespace is gone, or no longer the lab's.

@@ -13,7 +13,6 @@ use log::warn;
 use tokio::time::sleep_until;
 
 use fdb_refresh::Refresher;
-use guest_ports::Guest;
 
 use super::{
     desired::{Desired, entries},
@@ -40,8 +39,8 @@ pub struct BridgeNetns {
     reader: Reader,
     /// Number and name of each of the lab's pairs here, by the name of its port.
     pairs: BTreeMap<String, (u32, String)>,
-    /// The guest ports here, by ifindex.
-    guests: BTreeMap<u32, Guest>,
+    /// Guest ports to which the program could not be attached, by ifindex. It is tried again each second.
+    unattachable: BTreeSet<u32>,
     /// Guest ports that were removed, by ifindex. Another port may have that by now.
     departed: BTreeSet<u32>,
     /// Events that are not logged yet.
@@ -95,7 +94,7 @@ impl BridgeNetns {
             events_of_peers: Watch::peers(&netns)?,
             rule_events: None,
             pairs: pairs(topology, place),
-            guests: BTreeMap::new(),
+            unattachable: BTreeSet::new(),
             departed: BTreeSet::new(),
             events: Vec::new(),
             reader: Reader::open(&netns, number, place, topology, pins, hook)?,
@@ -186,7 +185,8 @@ impl BridgeNetns {
                 Event::Link(link) => self.reader.forget_reply(link.ifindex),
                 Event::Gone { ifindex } => {
                     self.reader.forget_reply(*ifindex);
-                    self.departed.extend(self.guests.contains_key(ifindex).then_some(*ifindex));
+                    let is_guest = self.reader.layout.guests().any(|port| port.guest == Some(*ifindex));
+                    self.departed.extend(is_guest.then_some(*ifindex));
                 }
                 Event::Port { ifindex, .. } | Event::Released { ifindex } => {
                     self.reader.forget_reply(*ifindex);
