@@ -1,15 +1,11 @@
-//! Bridges: creates them, sets their options, and reads and changes their forwarding databases.
+//! Bridges: creates them, and reads and sets their options.
 
-use netlink_packet_core::{DefaultNla, NLA_TYPE_MASK};
-use netlink_packet_route::{
-    AddressFamily,
-    link::{BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo},
-    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
-};
+use netlink_packet_core::DefaultNla;
+use netlink_packet_route::link::{BridgeStpState, InfoBridge, InfoData, InfoKind, LinkAttribute, LinkInfo};
 use rtnetlink::{LinkBridge, LinkUnspec, LinkVeth};
 
-use super::{Context, LinkFacts, NetlinkError, Netns, PortAttribute, Result, Rtnl, netlink};
-use crate::topology::{Bridge, BridgeOption, Mac};
+use super::{Context, LinkFacts, Netns, PortAttribute, Result, Rtnl};
+use crate::topology::{Bridge, BridgeOption};
 
 /// `IFLA_BR_AGEING_TIME` is in `clock_t`, of which user space counts 100 a second (USER_HZ).
 const CLOCK_TICKS: u32 = 100;
@@ -120,109 +116,6 @@ impl LinkFacts {
         };
         attributes().filter_map(option).collect()
     }
-}
-
-/// An entry of a bridge's FDB.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FdbEntry {
-    /// The bridge, by ifindex.
-    pub bridge: u32,
-    /// The port, or the bridge itself for some of its own addresses.
-    pub port: u32,
-    /// The address.
-    pub mac: [u8; 6],
-    /// Its VLAN; 0 for none.
-    pub vlan: u16,
-    /// Whether the bridge removes it when it receives no frame from that address for the ageing time.
-    pub ages: bool,
-    /// Whether the bridge forwards frames to that address by that port, and nothing else applies: not an address of the
-    /// bridge or of a port itself, not locked, no unknown flag.
-    pub trusted: bool,
-}
-
-impl FdbEntry {
-    /// Whether both are of one address, bridge and VLAN.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        (self.bridge, self.mac, self.vlan) == (other.bridge, other.mac, other.vlan)
-    }
-
-    /// Parses the payload of RTM_NEWNEIGH or RTM_DELNEIGH. `None` where it is not about a bridge's FDB. Mirrors
-    /// `fdb_fill_info` in net/bridge/br_fdb.c. A host may make the bridge learn a hundred thousand entries a second, so
-    /// nothing is allocated.
-    pub(super) fn parse(payload: &[u8]) -> std::result::Result<Option<Self>, NetlinkError> {
-        // `struct ndmsg`, and attributes of linux/neighbour.h.
-        const HEADER: usize = 12;
-        const LLADDR: u16 = 2;
-        const CACHEINFO: u16 = 3;
-        const VLAN: u16 = 5;
-        const MASTER: u16 = 9;
-        const PROTOCOL: u16 = 12;
-        const FLAGS_EXT: u16 = 15;
-        let malformed = || NetlinkError::Malformed("an FDB entry cannot be parsed");
-        let (header, rest) = payload.split_first_chunk::<HEADER>().ok_or_else(malformed)?;
-        if AddressFamily::from(header[0]) != AddressFamily::Bridge {
-            return Ok(None);
-        }
-        let word =
-            |bytes: &[u8]| bytes.first_chunk().map(|word| u32::from_ne_bytes(*word)).ok_or_else(malformed);
-        let state = NeighbourState::from(u16::from_ne_bytes([header[8], header[9]]));
-        let ages = matches!(state, NeighbourState::Reachable | NeighbourState::Stale);
-        let mut entry =
-            Self { bridge: 0, port: word(&header[4..])?, mac: [0; 6], vlan: 0, ages, trusted: true };
-        let mut addressed = false;
-        for attribute in netlink::attributes(rest) {
-            let attribute = attribute?;
-            let value = attribute.value();
-            match attribute.kind() & NLA_TYPE_MASK {
-                LLADDR => {
-                    let Ok(mac) = value.try_into() else { return Ok(None) };
-                    (entry.mac, addressed) = (mac, true);
-                }
-                MASTER => entry.bridge = word(value)?,
-                VLAN => entry.vlan = u16::from_ne_bytes(*value.first_chunk().ok_or_else(malformed)?),
-                CACHEINFO | PROTOCOL => {}
-                FLAGS_EXT => entry.trusted &= word(value)? == 0,
-                _ => entry.trusted = false,
-            }
-        }
-        // Permanent is an address of the bridge or a port; noarp is a static entry.
-        entry.trusted &= ages || state == NeighbourState::Noarp;
-        let known = NeighbourFlags::Controller | NeighbourFlags::Sticky | NeighbourFlags::ExtLearned;
-        entry.trusted &= known.contains(NeighbourFlags::from_bits_retain(header[10]));
-        Ok((entry.bridge != 0 && addressed).then_some(entry))
-    }
-}
-
-/// The request for the FDB entry of a bridge, an address and a VLAN (`rtnl_fdb_get` in net/core/rtnetlink.c).
-pub(super) fn fdb_get_message(&(bridge, mac, vlan): &(u32, [u8; 6], u16)) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Bridge;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
-    message.attributes.push(NeighbourAttribute::Controller(bridge));
-    message.attributes.extend((vlan != 0).then_some(NeighbourAttribute::Vlan(vlan)));
-    message
-}
-
-/// The request that deletes the FDB entries of a MAC on a port.
-pub(super) fn fdb_delete_message(port: u32, mac: &[u8]) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Bridge;
-    message.header.ifindex = port;
-    message.header.flags = NeighbourFlags::Controller;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
-    message
-}
-
-/// The request that refreshes an FDB entry: see [`RouteSocket::learn`](super::RouteSocket::learn).
-pub(super) fn fdb_refresh_message(port: u32, mac: Mac) -> NeighbourMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Bridge;
-    message.header.ifindex = port;
-    message.header.state = NeighbourState::Reachable;
-    message.header.flags = NeighbourFlags::Use | NeighbourFlags::Controller;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.bytes().to_vec()));
-    message
 }
 
 #[cfg(test)]

@@ -11,10 +11,12 @@ pub mod devconf;
 pub mod driver;
 mod error;
 pub mod ethtool;
+mod fdb;
 pub mod files;
 mod frames;
 pub mod home;
 mod ip;
+mod link_batch;
 mod links;
 mod namespace_id;
 pub mod netfilter;
@@ -37,16 +39,18 @@ pub mod xdp;
 #[cfg(test)]
 pub(crate) mod sandbox;
 
-pub use bridge::{FdbEntry, UnknownDefaults};
+pub use bridge::UnknownDefaults;
 pub(crate) use error::Context;
 pub use error::{Error, Result};
+pub use fdb::FdbEntry;
 pub use ip::{FormerRoute, NeighbourTable, RouteFacts, neighbour_tables};
+pub use link_batch::{LinkChange, NewVeth, VethEnd};
 pub use links::{GsoLimits, LinkFacts, PortAttribute, RawLink, XdpMode};
 pub use netlink::{
     NetlinkError, generic,
     sockets::{Source, blocking},
 };
 pub use netns::{Netns, NetnsId};
-pub use route_socket::{LinkChange, NewVeth, RouteSocket, VethEnd};
+pub use route_socket::RouteSocket;
 pub use rtnl::Rtnl;
 pub use traffic::{FilterFacts, QdiscFacts};

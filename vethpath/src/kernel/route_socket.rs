@@ -1,35 +1,27 @@
-//! Route netlink requests in bulk, on a blocking socket in one namespace: creates veth pairs, changes many links,
-//! addresses and routes, and lists links.
+//! A blocking route netlink socket in one namespace: sends requests in batches, lists links and deletes them.
 
 use std::{collections::HashSet, io};
 
-use ipnet::IpNet;
 use netlink_packet_core::{Emitable as _, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable as _};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage as Message,
-    link::{
-        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage,
-        Prop,
-    },
-    neighbour::NeighbourAttribute,
+    RouteNetlinkMessage as Message,
+    link::{LinkAttribute, LinkMessage},
     nsid::{NsidAttribute, NsidMessage},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::libc;
-use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use rtnetlink::LinkUnspec;
 
 use super::{
-    Context, Error, FdbEntry, LinkFacts, NetlinkError, Netns, RawLink, Result, bridge, ip,
+    Context, Error, LinkFacts, NetlinkError, Netns, RawLink, Result,
     links::{self, skip_counters},
     netlink::{self, Reply, sockets},
 };
-use crate::topology::{IfName, Mac, Place, Route, UplinkRoute};
 
 /// Flags of a request that fails if the object exists.
-const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+pub(super) const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
 /// Flags of a request that replaces an existing object.
-const PUT: u16 = NLM_F_CREATE | NLM_F_REPLACE;
+pub(super) const PUT: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
 /// One change to request, with operation and object for its error.
 pub(super) struct Request {
@@ -43,88 +35,10 @@ pub(super) struct Request {
 pub(super) const APPEND: u16 = 0x800;
 
 const RTM_GETLINK: u16 = 18;
-const RTM_GETNEIGH: u16 = 30;
 
 /// Operations of errors.
-const EXCHANGE: &str = "speak with namespace";
+const EXCHANGE: &str = "exchange netlink messages with namespace";
 const LIST: &str = "list links of";
-const NO_LINK_LOCAL: &str = "quieten port";
-const NEW_ROUTE: &str = "add new route";
-
-/// One end of a veth pair to create.
-#[derive(Clone, Copy, Debug)]
-pub struct VethEnd<'a> {
-    /// The device's name.
-    pub name: &'a IfName,
-    /// Its MAC.
-    pub mac: Mac,
-    /// The bridge that it becomes a port of, by ifindex.
-    pub bridge: Option<u32>,
-}
-
-/// A veth pair to create.
-#[derive(Clone, Copy, Debug)]
-pub struct NewVeth<'a> {
-    /// The end here.
-    pub end: VethEnd<'a>,
-    /// The other end.
-    pub peer: VethEnd<'a>,
-    /// The namespace of the other end.
-    pub peer_netns: &'a Netns,
-    /// MTU of both ends, in bytes; `None` is the kernel's 1500.
-    pub mtu: Option<u32>,
-}
-
-/// A change in one namespace.
-#[derive(Clone, Copy, Debug)]
-pub enum LinkChange<'a> {
-    /// Mark a link as ours, and add an alternative name.
-    Mark {
-        /// Its name.
-        link: &'a str,
-        /// The mark.
-        mark: &'a str,
-        /// The alternative name.
-        /// Minimum kernel: Linux 5.5 (alternative names).
-        altname: Option<&'a str>,
-    },
-    /// Bring a link up.
-    Up {
-        /// Its name.
-        link: &'a str,
-    },
-    /// Take a link down.
-    Down {
-        /// Its name.
-        link: &'a str,
-    },
-    /// Bring a bridge port up. It gets no IPv6 link-local address: a port is no host.
-    PortUp {
-        /// Its name.
-        link: &'a str,
-    },
-    /// Add an address.
-    Address {
-        /// Its link, by name.
-        link: &'a str,
-        /// The address and its subnet.
-        address: IpNet,
-        /// Whether the kernel runs duplicate address detection for an IPv6 address before it can be used.
-        dad: bool,
-    },
-    /// Add the route to the subnet that an address of a link is in.
-    Subnet {
-        /// Its name.
-        link: &'a str,
-        /// The address and its subnet.
-        address: IpNet,
-    },
-    /// Add a route, in place of an existing one to the same destination.
-    Route(&'a Route),
-    /// Add a route by an uplink, and its next hop as a permanent neighbour. On the machine, where routes belong to
-    /// others, an existing one to the same destination is an error. In the fabric it is replaced.
-    UplinkRoute(&'a UplinkRoute),
-}
 
 /// A blocking route netlink socket in one namespace. A call returns after its replies have been received.
 pub struct RouteSocket {
@@ -185,7 +99,7 @@ impl RouteSocket {
     }
 
     /// Sends requests that have one message as their reply. Returns the bytes of each reply, or the error.
-    fn get(&self, requests: &[Message]) -> Result<Vec<Reply>> {
+    pub(super) fn get(&self, requests: &[Message]) -> Result<Vec<Reply>> {
         netlink::get_batch(&self.socket, requests).doing(EXCHANGE, &self.netns)
     }
 
@@ -293,7 +207,7 @@ impl RouteSocket {
     }
 
     /// The ifindexes of links by name, in the order of `names`; `None` for one that does not exist.
-    fn indexes(&self, names: &[&str]) -> Result<Vec<Option<u32>>> {
+    pub(super) fn indexes(&self, names: &[&str]) -> Result<Vec<Option<u32>>> {
         let link_request = |name: &&str| {
             let mut request = LinkUnspec::new_with_name(name).build();
             skip_counters(&mut request);
@@ -318,231 +232,6 @@ impl RouteSocket {
     /// It does not exist, or the kernel refuses.
     pub fn index(&self, name: &str) -> Result<u32> {
         self.indexes(&[name])?.into_iter().next().flatten().ok_or_else(|| Error::missing_link(name))
-    }
-
-    /// Creates a veth pair: see [`RouteSocket::create_veths`].
-    ///
-    /// # Errors
-    /// A name is taken, or the kernel refuses; then neither end exists.
-    pub fn create_veth(&self, pair: NewVeth<'_>) -> Result<()> {
-        self.create_veths(&[pair])?.into_iter().collect()
-    }
-
-    /// Creates veth pairs, each in one request: both ends with their names, MACs and MTU, both down. Returns the result
-    /// of each. If one fails, neither of its ends exists.
-    ///
-    /// # Errors
-    /// The socket fails.
-    pub fn create_veths(&self, pairs: &[NewVeth<'_>]) -> Result<Vec<Result<()>>> {
-        let request = |pair: &NewVeth<'_>| Request {
-            message: Message::NewLink(veth_message(pair.end, pair.peer, pair.peer_netns, pair.mtu)),
-            flags: NEW,
-            operation: "make veth pair",
-            object: format!("{} - {}", pair.end.name, pair.peer.name),
-        };
-        self.allocate_own_nsid()?;
-        self.change(pairs.iter().map(request).collect())
-    }
-
-    /// Gives the namespace a low netns id in itself. When another namespace's links are read through it by netns id,
-    /// the kernel allocates this id anyway, and searches all ids for it at each link (`rtnl_fill_link_netnsid` in
-    /// net/core/rtnetlink.c, `__peernet2id` in net/core/net_namespace.c). A low id is found before those of a thousand
-    /// hosts.
-    fn allocate_own_nsid(&self) -> Result<()> {
-        const ANY: i32 = -1;
-        let mut message = NsidMessage::default();
-        message.attributes.push(NsidAttribute::Fd(self.netns().raw_fd().cast_unsigned()));
-        message.attributes.push(NsidAttribute::Id(ANY));
-        let object = self.netns().to_string();
-        let request =
-            Request { message: Message::NewNsId(message), flags: 0, operation: "number namespace", object };
-        // An error is ignored: it may have an id already.
-        self.change(vec![request]).map(drop)
-    }
-
-    /// Makes all changes, in this order. A change that is in place already is no error.
-    ///
-    /// # Errors
-    /// The first error of the kernel; changes after that one may have been made.
-    pub fn change_links(&self, changes: &[LinkChange<'_>]) -> Result<()> {
-        let named: Vec<&str> = changes
-            .iter()
-            .filter_map(|change| match change {
-                LinkChange::Address { link, .. } | LinkChange::Subnet { link, .. } => Some(*link),
-                LinkChange::UplinkRoute(route) => Some(route.device.as_str()),
-                _ => None,
-            })
-            .collect();
-        let indexes = if named.is_empty() { Vec::new() } else { self.indexes(&named)? };
-        let mut indexes = indexes.into_iter();
-        let mut requests = Vec::new();
-        for change in changes {
-            self.requests(change, &mut indexes, &mut requests)?;
-        }
-        // A kernel without IPv6 assigns no link-local addresses.
-        let fine = |error: &Error| {
-            error.is_present() && error.operation() != NEW_ROUTE
-                || error.operation() == NO_LINK_LOCAL && error.is_unsupported()
-        };
-        self.change(requests)?.into_iter().try_for_each(|done| match done {
-            Err(error) if !fine(&error) => Err(error),
-            _ => Ok(()),
-        })
-    }
-
-    fn requests(
-        &self,
-        change: &LinkChange<'_>,
-        indexes: &mut impl Iterator<Item = Option<u32>>,
-        requests: &mut Vec<Request>,
-    ) -> Result<()> {
-        let mut add = |message, flags, operation, object: String| {
-            requests.push(Request { message, flags, operation, object });
-        };
-        let place = self.netns();
-        match *change {
-            LinkChange::Mark { link, mark, altname } => {
-                let marked = LinkUnspec::new_with_name(link).alias(mark).build();
-                add(Message::SetLink(marked), 0, "mark link", mark.to_owned());
-                if let Some(altname) = altname {
-                    let mut named = LinkUnspec::new_with_name(link).build();
-                    named.attributes.push(LinkAttribute::PropList(vec![Prop::AltIfName(altname.to_owned())]));
-                    add(Message::NewLinkProp(named), NEW | APPEND, "name link", altname.to_owned());
-                }
-            }
-            LinkChange::Up { link } => {
-                let up = LinkUnspec::new_with_name(link).up().build();
-                add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
-            }
-            LinkChange::Down { link } => {
-                let down = LinkUnspec::new_with_name(link).down().build();
-                add(Message::SetLink(down), 0, "take down", format!("{place}:{link}"));
-            }
-            LinkChange::PortUp { link } => {
-                let without_link_local =
-                    LinkUnspec::new_with_name(link).append_extra_attribute(no_link_local()).build();
-                add(Message::SetLink(without_link_local), 0, NO_LINK_LOCAL, format!("{place}:{link}"));
-                let up = LinkUnspec::new_with_name(link).up().build();
-                add(Message::SetLink(up), 0, "bring up", format!("{place}:{link}"));
-            }
-            LinkChange::Address { link, address, dad } => {
-                let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
-                add(
-                    Message::NewAddress(ip::address_message(index, address, dad)),
-                    NEW,
-                    "add address",
-                    address.to_string(),
-                );
-            }
-            LinkChange::Subnet { link, address } => {
-                let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
-                let message = Message::NewRoute(ip::subnet_message(index, address)?);
-                // Another interface may be in the same subnet.
-                add(message, NLM_F_CREATE | APPEND, "add route", ip::subnet_name(address));
-            }
-            LinkChange::Route(route) => {
-                add(Message::NewRoute(ip::route_message(route)?), PUT, "add route", ip::route_name(route));
-            }
-            LinkChange::UplinkRoute(route) => {
-                let link = route.device.as_str();
-                let index = indexes.next().flatten().ok_or_else(|| Error::missing_link(link))?;
-                let next_hop = Message::NewNeighbour(ip::next_hop_message(index, route));
-                add(next_hop, PUT, "add neighbour", format!("{} dev {link}", route.via));
-                let (flags, operation) =
-                    if route.place == Place::Host { (NEW, NEW_ROUTE) } else { (PUT, "add route") };
-                let message = Message::NewRoute(ip::uplink_message(index, route)?);
-                add(message, flags, operation, ip::uplink_name(route));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refreshes the FDB entries of MACs on ports, as if a frame had just been received there (`NTF_USE`:
-    /// `br_fdb_update` in net/bridge/br_fdb.c). A missing entry is learned; a port that does not learn ignores the
-    /// request. A kernel with `CONFIG_BRIDGE_VLAN_FILTERING` does the same to the entries in the port's VLANs, which a
-    /// frame would do only on a bridge that filters (`br_fdb_add`). Returns the result of each.
-    ///
-    /// # Errors
-    /// The socket fails. A port that is gone only fails its own entry.
-    pub fn learn(&self, stations: &[(u32, Mac)]) -> Result<Vec<Result<()>>> {
-        let request = |&(port, mac): &(u32, Mac)| Request {
-            message: Message::NewNeighbour(bridge::fdb_refresh_message(port, mac)),
-            flags: PUT,
-            operation: "refresh station",
-            object: mac.to_string(),
-        };
-        self.change(stations.iter().map(request).collect())
-    }
-
-    /// Calls `take` with each entry of the FDB of one port, or of all FDBs of the namespace, until it returns false.
-    /// Returns whether the dump is complete. The kernel looks at all entries of a bridge for each of its ports, and sends
-    /// parts of some hundred entries. If an entry is removed between two parts, it may skip another (`br_fdb_dump` in
-    /// net/bridge/br_fdb.c).
-    ///
-    /// # Errors
-    /// The kernel refuses the dump.
-    pub fn fdb(&mut self, port: Option<u32>, mut take: impl FnMut(FdbEntry) -> bool) -> Result<bool> {
-        let family = u8::from(AddressFamily::Bridge);
-        // With a filter `struct ifinfomsg`, else `struct ndmsg` (`valid_fdb_dump_legacy` in net/core/rtnetlink.c).
-        let (mut filtered, mut all) = ([0; 16], [0; 12]);
-        (filtered[0], all[0]) = (family, family);
-        filtered[4..8].copy_from_slice(&port.unwrap_or_default().to_ne_bytes());
-        let header: &[u8] = if port.is_some() { &filtered } else { &all };
-        let dumped = self.dump_each(RTM_GETNEIGH, header, |payload| {
-            let entry = FdbEntry::parse(payload)?;
-            if entry.is_none_or(&mut take) { Ok(()) } else { Err(NetlinkError::TooLarge) }
-        });
-        match dumped {
-            Err(NetlinkError::TooLarge) => {
-                // The rest of the dump ends with its socket.
-                *self = Self::open(&self.netns)?;
-                Ok(false)
-            }
-            dumped => dumped.doing("list FDB entries of", &self.netns).map(|()| true),
-        }
-    }
-
-    /// The FDB entries of these bridges, addresses and VLANs, in this order; `None` for one that does not exist.
-    /// Minimum kernel: Linux 5.0 (`ndo_fdb_get`).
-    ///
-    /// # Errors
-    /// The kernel refuses for another reason.
-    pub fn fdb_entries(&self, keys: &[(u32, [u8; 6], u16)]) -> Result<Vec<Option<FdbEntry>>> {
-        let request = |key: &_| Message::GetNeighbour(bridge::fdb_get_message(key));
-        let replies = self.get(&keys.iter().map(request).collect::<Vec<_>>())?;
-        let entry = |reply: Reply| match reply {
-            Ok(payload) => FdbEntry::parse(&payload),
-            // The bridge may be gone, or the device is none (`rtnl_fdb_get` in net/core/rtnetlink.c).
-            Err(error)
-                if matches!(
-                    error.errno(),
-                    Some(libc::ENOENT | libc::ENODEV | libc::EINVAL | libc::EOPNOTSUPP)
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        };
-        replies.into_iter().map(|reply| entry(reply).doing("look up FDB entries of", &self.netns)).collect()
-    }
-
-    /// Deletes FDB entries. Without a VLAN, those in each VLAN of the port are deleted too (`br_fdb_delete` in
-    /// net/bridge/br_fdb.c). An entry on another port is not. Returns the result of each.
-    ///
-    /// # Errors
-    /// The socket fails.
-    pub fn forget(&self, entries: &[FdbEntry]) -> Result<Vec<Result<()>>> {
-        let request = |entry: &FdbEntry| {
-            let mut message = bridge::fdb_delete_message(entry.port, &entry.mac);
-            message.attributes.extend((entry.vlan != 0).then_some(NeighbourAttribute::Vlan(entry.vlan)));
-            Request {
-                message: Message::DelNeighbour(message),
-                flags: 0,
-                operation: "forget station",
-                object: Mac::unicast(entry.mac).map_or_else(|error| error.to_string(), |mac| mac.to_string()),
-            }
-        };
-        self.change(entries.iter().map(request).collect())
     }
 
     /// Removes the links that `ours` accepts, as a group. Removing one link waits until the kernel has no reader of it
@@ -648,36 +337,13 @@ fn grouped(mut message: LinkMessage, group: u32) -> LinkMessage {
     message
 }
 
-/// The request that creates a veth pair.
-fn veth_message(end: VethEnd<'_>, peer: VethEnd<'_>, peer_netns: &Netns, mtu: Option<u32>) -> LinkMessage {
-    let mut peer_message = LinkMessageBuilder::<LinkUnspec>::new()
-        .name(peer.name.as_str())
-        .address(peer.mac.bytes().to_vec())
-        .setns_by_fd(peer_netns.raw_fd());
-    let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-        .name(end.name.as_str())
-        .address(end.mac.bytes().to_vec());
-    if let Some(mtu) = mtu {
-        message = message.mtu(mtu);
-        peer_message = peer_message.mtu(mtu);
-    }
-    if let Some(bridge) = end.bridge {
-        message = message.controller(bridge);
-    }
-    message.set_info_data(InfoData::Veth(InfoVeth::Peer(peer_message.build()))).build()
-}
-
-/// The attribute that keeps a port from getting an IPv6 link-local address.
-fn no_link_local() -> LinkAttribute {
-    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
-        In6AddrGenMode::None,
-    )])])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::sandbox::in_new_namespace;
+    use crate::{
+        kernel::{NewVeth, VethEnd, sandbox::in_new_namespace},
+        topology::{IfName, Mac},
+    };
 
     #[test]
     fn the_id_of_a_namespace_is_that_of_the_other_ends_in_it() {

@@ -65,7 +65,7 @@ impl Rtnl {
                 .alt_ifname(&[altname])
                 .execute()
                 .await
-                .doing("name link", altname)?;
+                .doing("add alternative name", altname)?;
         }
         Ok(())
     }
