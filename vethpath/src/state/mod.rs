@@ -8,6 +8,7 @@ mod guests;
 mod journal;
 mod lock;
 mod occupants;
+mod record;
 pub(crate) mod test_hooks;
 
 pub use counts::Counts;
@@ -16,9 +17,10 @@ pub use directory::{
 };
 pub use forwarding::SharedSysctls;
 pub use guests::{Before, Befores};
-pub use journal::{AdoptedAt, History, Journal, Record, Saved};
+pub use journal::{Journal, Saved};
 pub use lock::{AgentLock, LabLock, Measuring};
 pub use occupants::Occupants;
+pub use record::{AdoptedAt, History, Record};
 
 use thiserror::Error;
 
