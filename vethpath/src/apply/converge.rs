@@ -76,8 +76,8 @@ pub(super) async fn converge(
         progress.into_iter().for_each(|report| report(done, all));
     };
     let topology = &record.topology;
-    bpffs::prepare()?;
-    if netns::prepare_directory()? {
+    bpffs::ensure_mounted()?;
+    if netns::mount_directory()? {
         state::record_netns_mount()?;
     }
     let mut changes = Changes::of(plan.clone());

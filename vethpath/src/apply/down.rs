@@ -323,7 +323,7 @@ pub(super) async fn remove_lab(doomed: &Target<'_>, directory: &Directory) -> Re
     left.extend(bpffs::remove_directory(Pins::of(lab).directory()).err().map(Error::from));
     drop(soon);
     journal.add(["remove state"]);
-    left.extend(bpffs::retire().err().map(Error::from));
+    left.extend(bpffs::unmount_unused().err().map(Error::from));
     if !left.is_empty() {
         // The journal stays, so that another `down` can continue.
         return Removed { left, messages };
@@ -501,7 +501,7 @@ async fn release(
 fn retire_netns() -> Result<(), Error> {
     let alone = state::labs()?.len() <= 1;
     if alone && state::take_netns_mount() {
-        netns::retire_directory()?;
+        netns::unmount_directory()?;
     }
     Ok(())
 }

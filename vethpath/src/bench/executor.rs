@@ -30,7 +30,7 @@ pub struct Bench<'a> {
     xdp: Option<OnXdp>,
     cases: &'a [Spec],
     /// For each place, a worker for each case.
-    workers: BTreeMap<Place, Vec<Worker>>,
+    workers: BTreeMap<Testbed, Vec<Worker>>,
     /// Whether a round has already used the workers.
     are_used: bool,
     began: Instant,
@@ -38,13 +38,13 @@ pub struct Bench<'a> {
 
 /// Where slices are measured. The bridge and the fast path share the lab.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+enum Testbed {
     Cable,
     Lab,
     OnXdp,
 }
 
-impl Place {
+impl Testbed {
     const fn of(mode: Mode) -> Self {
         match mode {
             Mode::Cable => Self::Cable,
@@ -59,7 +59,7 @@ impl<'a> Bench<'a> {
     ///
     /// # Errors
     /// A namespace is gone, a kernel operation fails, or no reply arrives.
-    pub async fn prepare(
+    pub async fn open(
         record: &Record,
         directory: &Directory,
         selection: &'a Selection,
@@ -76,7 +76,7 @@ impl<'a> Bench<'a> {
             are_used: false,
             began: Instant::now(),
         };
-        bench.open().await?;
+        bench.open_workers().await?;
         bench.began = Instant::now();
         Ok(bench)
     }
@@ -96,7 +96,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Opens all workers and replaces the previous ones.
-    async fn open(&mut self) -> Result<(), Error> {
+    async fn open_workers(&mut self) -> Result<(), Error> {
         self.workers.clear();
         let from = &self.selection.from;
         let cable = Endpoints::cable(from.address, from.pair.inner.mtu).await?;
@@ -108,7 +108,7 @@ impl<'a> Bench<'a> {
             for &case in self.cases {
                 workers.push(Worker::open(case, &mut endpoints, mode.name()).await?);
             }
-            self.workers.insert(Place::of(mode), workers);
+            self.workers.insert(Testbed::of(mode), workers);
         }
         Ok(())
     }
@@ -135,7 +135,7 @@ impl Executor for Bench<'_> {
 
     async fn begin_round(&mut self) -> Result<(), Error> {
         if self.are_used {
-            self.open().await?;
+            self.open_workers().await?;
         }
         self.are_used = true;
         Ok(())
@@ -150,7 +150,7 @@ impl Executor for Bench<'_> {
     }
 
     async fn slice(&mut self, mode: Mode, case: usize, timing: Timing) -> Result<Slice, Error> {
-        let worker = &self.workers[&Place::of(mode)][case];
+        let worker = &self.workers[&Testbed::of(mode)][case];
         match (mode, &self.xdp) {
             (Mode::Bridge | Mode::Fast, _) => self.lab(mode, worker, timing).await,
             (Mode::Xdp, Some(xdp)) => xdp.slice(worker, timing).await,

@@ -103,7 +103,7 @@ pub async fn run(
     let mut bench = tokio::select! {
         biased;
         () = interrupted() => return Err(Error::Interrupted),
-        bench = Bench::prepare(record, directory, selection, cases, beside) => bench?,
+        bench = Bench::open(record, directory, selection, cases, beside) => bench?,
     };
     let measuring = Measuring::start(directory).await?;
     events.record([Kind::BenchStarted]);

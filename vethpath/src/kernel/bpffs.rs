@@ -55,7 +55,7 @@ pub fn is_mounted_as(device: u64) -> bool {
 ///
 /// # Errors
 /// The mount point does not exist (no sysfs), or the mount is refused.
-pub fn prepare() -> Result<()> {
+pub fn ensure_mounted() -> Result<()> {
     if is_mounted() {
         return Ok(());
     }
@@ -89,12 +89,12 @@ pub fn remove_directory(lab: &Path) -> Result<()> {
     }
 }
 
-/// Undoes [`prepare`] when no lab is left: removes our folder, and the mount if vethpath mounted it and nothing else is
+/// Undoes [`ensure_mounted`] when no lab is left: removes our folder, and the mount if vethpath mounted it and nothing else is
 /// pinned there.
 ///
 /// # Errors
 /// The mount is ours and empty, and cannot be unmounted.
-pub fn retire() -> Result<()> {
+pub fn unmount_unused() -> Result<()> {
     if !is_mounted() {
         return Ok(());
     }

@@ -293,7 +293,7 @@ pub fn show_in_sysfs(name: &NsName) -> Result<Vec<Error>> {
 ///
 /// # Errors
 /// The folder or the mount is refused.
-pub fn prepare_directory() -> Result<bool> {
+pub fn mount_directory() -> Result<bool> {
     let shared =
         || mount(None::<&str>, DIRECTORY, None::<&str>, MsFlags::MS_SHARED | MsFlags::MS_REC, None::<&str>);
     fs::create_dir_all(DIRECTORY).doing("make", DIRECTORY)?;
@@ -309,11 +309,11 @@ pub fn prepare_directory() -> Result<bool> {
     }
 }
 
-/// Undoes [`prepare_directory`] if no namespace is left in it.
+/// Undoes [`mount_directory`] if no namespace is left in it.
 ///
 /// # Errors
 /// The mount is empty and cannot be unmounted.
-pub fn retire_directory() -> Result<()> {
+pub fn unmount_directory() -> Result<()> {
     if fs::read_dir(DIRECTORY).is_ok_and(|mut entries| entries.next().is_none()) {
         match umount2(DIRECTORY, MntFlags::MNT_DETACH) {
             // EINVAL: it is not mounted any more.

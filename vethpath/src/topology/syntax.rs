@@ -55,7 +55,7 @@ pub(super) fn parse<'t>(text: &'t str, sink: &mut Sink) -> Parsed<'t> {
             }
             continue;
         }
-        let place = Place::new(text, span, sink.is_crowded());
+        let place = ErrorPosition::new(text, span, sink.is_crowded());
         if place.runs_on() {
             let before = parsed.broken.last().map_or(0, |before| before.end);
             if before == 0 || !text[before..place.line.start].trim().is_empty() {
@@ -87,7 +87,7 @@ const BLANKS: &[char] = &[' ', '\t'];
 const QUOTES: &[char] = &['"', '\''];
 
 /// Where the parser found an error. What is wrong there is decided by the text, not by the parser's message.
-struct Place<'t> {
+struct ErrorPosition<'t> {
     text: &'t str,
     span: Range<usize>,
     line: Range<usize>,
@@ -100,7 +100,7 @@ struct Place<'t> {
     bracket: Option<char>,
 }
 
-impl<'t> Place<'t> {
+impl<'t> ErrorPosition<'t> {
     /// In a crowded file brackets are not looked for, since this would take long.
     fn new(text: &'t str, span: Range<usize>, is_crowded: bool) -> Self {
         let line = line_at(text, span.start);
