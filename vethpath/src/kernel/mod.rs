@@ -4,6 +4,7 @@
 //! A netlink socket stays in the network namespace where it was opened, whichever thread uses it later.
 
 pub mod announce;
+mod bpf_program;
 pub mod bpffs;
 mod bridge;
 pub mod clock;

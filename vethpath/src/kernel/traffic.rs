@@ -1,14 +1,21 @@
 //! Queueing disciplines and tc filters of a port.
 
-use netlink_packet_core::{NlasIterator, Parseable as _};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NlasIterator, Parseable as _};
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcMessage, TcOption};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-use super::{Context, NetlinkError, Result, RouteSocket, netlink};
+use super::{
+    Context, NetlinkError, Result, RouteSocket,
+    netlink::{self, Attributes},
+};
 
-/// `RTM_DELQDISC`, `RTM_GETQDISC` and `RTM_GETTFILTER` of linux/rtnetlink.h.
+/// `RTM_NEWQDISC`, `RTM_DELQDISC`, `RTM_GETQDISC`, `RTM_NEWTFILTER` and `RTM_GETTFILTER` of linux/rtnetlink.h.
+const NEW_QDISC: u16 = 36;
 const DELETE_QDISC: u16 = 37;
 const GET_QDISC: u16 = 38;
+const NEW_FILTER: u16 = 44;
 const GET_FILTER: u16 = 46;
 
 /// The parent and the handle of a `clsact` or `ingress` qdisc, and the parents of the filters at its hooks
@@ -65,6 +72,39 @@ impl FilterFacts {
 pub fn ingress_filters(ifindex: u32) -> Result<Vec<FilterFacts>> {
     let socket = Socket::new(NETLINK_ROUTE).doing("list filters of interface", ifindex)?;
     filters(&socket, ifindex, INGRESS).doing("list filters of interface", ifindex)
+}
+
+/// Runs a program at the ingress hook of a link that has no qdisc: adds a `clsact` qdisc and a filter of priority 1, whose
+/// program decides itself (`direct-action`).
+///
+/// # Errors
+/// The kernel refuses the qdisc or the filter.
+pub(super) fn run_at_ingress(
+    socket: &Socket,
+    ifindex: u32,
+    program: &OwnedFd,
+) -> std::result::Result<(), NetlinkError> {
+    const KIND: u16 = 1;
+    const OPTIONS: u16 = 2;
+    const BPF_FD: u16 = 6;
+    const BPF_NAME: u16 = 7;
+    const BPF_FLAGS: u16 = 8;
+    const DIRECT_ACTION: u32 = 1;
+    const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
+    // `TC_H_MAKE(priority << 16, protocol)`, with `ETH_P_ALL` in network byte order.
+    let info = 1 << 16 | u32::from(3_u16.to_be());
+    let qdisc = Attributes::default().text(KIND, "clsact");
+    let header_of_qdisc = header(ifindex, CLSACT_HANDLE, CLSACT_PARENT);
+    let _ = netlink::request(socket, NEW_QDISC, NEW, &qdisc.behind(&header_of_qdisc))?;
+    let mut header_of_filter = header(ifindex, 0, INGRESS);
+    header_of_filter[16..].copy_from_slice(&info.to_ne_bytes());
+    let options = Attributes::default()
+        .bytes(BPF_FD, &program.as_raw_fd().to_ne_bytes())
+        .text(BPF_NAME, "probe")
+        .bytes(BPF_FLAGS, &DIRECT_ACTION.to_ne_bytes());
+    let filter = Attributes::default().text(KIND, "bpf").nested(OPTIONS, &options);
+    let _ = netlink::request(socket, NEW_FILTER, NEW, &filter.behind(&header_of_filter))?;
+    Ok(())
 }
 
 /// Removes the `clsact` qdisc of a link in the calling thread's namespace, if it has no filters and no shared block.

@@ -9,13 +9,6 @@ use std::{
     time::Duration,
 };
 
-use aya::{
-    EbpfLoader, include_bytes_aligned,
-    programs::{
-        SchedClassifier, TcAttachType,
-        tc::{NlOptions, TcAttachOptions, TcHandle, qdisc_add_clsact},
-    },
-};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -24,15 +17,19 @@ use netlink_packet_route::{
 
 use super::Check;
 use crate::{
-    kernel::{LinkChange, Netns, NewVeth, RouteSocket, VethEnd, route_socket::Request},
+    kernel::{
+        LinkChange, Netns, NewVeth, RouteSocket, VethEnd,
+        bpf_program::{self, Instruction, instruction},
+        route_socket::Request,
+        traffic,
+    },
     topology::{IfName, Mac},
 };
 
 const NAME: &str = "scrubbing";
-/// A program that redirects every frame to the inner end of one port.
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/vethpath-constant"));
-const PROGRAM: &str = "redirect_constant";
-const TARGET: &str = "TARGET";
+
+/// `bpf_redirect_peer` of `enum bpf_func_id`.
+const REDIRECT_PEER: i32 = 155;
 
 /// Timeout for the arrival of a frame.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,7 +60,7 @@ pub(super) fn check() -> Check {
         Err(error) => Check::warning(
             NAME,
             format!("cannot be tried: {error}"),
-            "frames are made those of the receiver's host as far as a program can; conntrack may stay on them",
+            "programs clear what they can; a conntrack entry may stay attached to frames",
         ),
     }
 }
@@ -110,13 +107,9 @@ fn redirected_frame_is_for_the_host() -> Result<bool> {
     let neighbours = vec![neighbour(index, OTHER, mac(9)?), neighbour(index, HOST, port)];
     inside.change(neighbours)?.into_iter().collect::<crate::kernel::Result<()>>()?;
 
-    let mut object = EbpfLoader::new().override_global(TARGET, &target, true).load(OBJECT)?;
-    let program: &mut SchedClassifier = object.program_mut(PROGRAM).ok_or("no program")?.try_into()?;
-    program.load()?;
-    qdisc_add_clsact("from")?;
+    let program = bpf_program::load("vethpath_probe", &redirect_to(target))?;
     // clsact, since the answer is also needed on kernels without tcx.
-    let options = NlOptions { priority: 1, handle: TcHandle::new(0, 1), classid: None };
-    let _ = program.attach_with_options("from", TcAttachType::Ingress, TcAttachOptions::Netlink(options))?;
+    traffic::run_at_ingress(socket.socket(), socket.index("from")?, &program)?;
 
     let receiver = receiver.run(|| UdpSocket::bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, UDP_PORT)))??;
     receiver.set_read_timeout(Some(TIMEOUT))?;
@@ -129,6 +122,16 @@ fn redirected_frame_is_for_the_host() -> Result<bool> {
     let length =
         receiver.recv(&mut first).map_err(|error| io::Error::new(error.kind(), "no frame arrived"))?;
     Ok(first[..length] == OTHER.octets())
+}
+
+/// A program that redirects every frame to the inner end of a port.
+fn redirect_to(port: u32) -> [Instruction; 4] {
+    [
+        instruction(0xb7, 1, 0, 0, port.cast_signed()), // r1 = port
+        instruction(0xb7, 2, 0, 0, 0),                  // r2 = 0: no flags
+        instruction(0x85, 0, 0, 0, REDIRECT_PEER),      // r0 = TC_ACT_REDIRECT
+        instruction(0x95, 0, 0, 0, 0),                  // return r0
+    ]
 }
 
 /// A permanent entry of the ARP table.
