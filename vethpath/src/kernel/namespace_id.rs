@@ -1,11 +1,7 @@
 //! Identifiers of namespaces that are not reused until the next boot.
 #![expect(unsafe_code, reason = "nix has neither SO_NETNS_COOKIE nor NS_GET_MNTNS_ID")]
 
-use std::{
-    fs::File,
-    io,
-    os::fd::{AsRawFd, OwnedFd},
-};
+use std::{fs::File, io, os::fd::AsRawFd};
 
 use nix::{
     libc,
@@ -19,11 +15,17 @@ const SO_NETNS_COOKIE: libc::c_int = 71;
 /// Minimum kernel: Linux 5.14 (`SO_NETNS_COOKIE`); `None` before.
 #[must_use]
 pub fn netns_cookie() -> Option<u64> {
-    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?;
-    get(&socket).ok()
+    netns_cookie_of(&socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).ok()?)
 }
 
-fn get(socket: &OwnedFd) -> io::Result<u64> {
+/// The cookie of the network namespace of a socket.
+/// Minimum kernel: Linux 5.14 (`SO_NETNS_COOKIE`); `None` before.
+#[must_use]
+pub fn netns_cookie_of(socket: &impl AsRawFd) -> Option<u64> {
+    get(socket).ok()
+}
+
+fn get(socket: &impl AsRawFd) -> io::Result<u64> {
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(io::Error::other)?;
     // SAFETY: the kernel writes at most `length` bytes, which is the size of `cookie`; any bytes are a valid number.

@@ -12,8 +12,9 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rtnetlink::LinkUnspec;
 
 use super::{
-    Context, Error, LinkFacts, NetlinkError, Netns, RawLink, Result,
+    Context, Error, LinkFacts, NetlinkError, Netns, NetnsId, RawLink, Result,
     links::{self, skip_counters},
+    namespace_id,
     netlink::{self, Reply, sockets},
 };
 
@@ -65,7 +66,10 @@ impl RouteSocket {
     }
 
     /// Connects to `netns`, which the calling thread is in.
-    pub(super) fn here(netns: &Netns) -> Result<Self> {
+    ///
+    /// # Errors
+    /// A socket cannot be opened.
+    pub fn here(netns: &Netns) -> Result<Self> {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.bind(&SocketAddr::new(0, 0))?;
@@ -83,6 +87,14 @@ impl RouteSocket {
     #[must_use]
     pub fn netns(&self) -> &Netns {
         &self.netns
+    }
+
+    /// The identity of the namespace that it is connected to. With a cookie, it is unique until the machine reboots.
+    ///
+    /// # Errors
+    /// Never in practice: the namespace is open.
+    pub fn netns_id(&self) -> Result<NetnsId> {
+        Ok(NetnsId { inode: self.netns.inode()?, cookie: namespace_id::netns_cookie_of(&self.socket) })
     }
 
     /// Requests changes, which the kernel makes in this order. Returns the result of each.
