@@ -367,7 +367,28 @@ fn link_changes(step: &Step) -> Option<(Place, Vec<LinkChange<'_>>)> {
             let changes = routes.iter().map(LinkChange::Route).collect();
             return Some((Place::Namespace(NsName::clone(namespace)), changes));
         }
-        _ => return None,
+        Step::Namespace(_)
+        | Step::Bridge(_)
+        | Step::Pair(_)
+        | Step::Cable(_)
+        | Step::Trunk { .. }
+        | Step::Mark { .. }
+        | Step::Enslave { .. }
+        | Step::Mac { .. }
+        | Step::Mtu { .. }
+        | Step::BridgeOption { .. }
+        | Step::Sysctls { .. }
+        | Step::Sysctl { .. }
+        | Step::DeleteLink { .. }
+        | Step::DeleteAddress { .. }
+        | Step::DeleteRoute { .. }
+        | Step::RestoreRoutes { .. }
+        | Step::DeleteUplinkRoute(_)
+        | Step::Down { .. }
+        | Step::Masquerade(_)
+        | Step::Accept(_)
+        | Step::Unmasquerade(_)
+        | Step::DeleteNamespace(_) => return None,
     };
     Some((place, vec![act]))
 }
