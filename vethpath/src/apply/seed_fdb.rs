@@ -161,13 +161,16 @@ async fn learn(rtnl: &Rtnl, topology: &Topology, pairs: &[&Pair], links: &[LinkF
         let station = Mac::unicast(entry.mac).map(|mac| (entry.port, mac));
         entry.vlan != 0 && entry.ages && station.is_ok_and(|station| unfiltered.contains(&station))
     };
-    let mut added = Vec::new();
-    let _ = socket.fdb(None, |entry| {
-        added.extend(Some(entry).filter(is_added));
-        true
-    })?;
-    // A port that has left its bridge meanwhile has no entries.
-    let _ = socket.forget(&added)?;
+    // The kernel goes through all entries of a bridge for each of its ports.
+    if links.iter().any(LinkFacts::has_vlans) {
+        let mut added = Vec::new();
+        let _ = socket.fdb(None, |entry| {
+            added.extend(Some(entry).filter(is_added));
+            true
+        })?;
+        // A port that has left its bridge meanwhile has no entries.
+        let _ = socket.forget(&added)?;
+    }
     learned.into_iter().collect()
 }
 

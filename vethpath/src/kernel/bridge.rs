@@ -100,6 +100,14 @@ impl UnknownDefaults {
 }
 
 impl LinkFacts {
+    /// Whether it is a bridge with VLANs, even if it does not filter by them: the kernel has
+    /// `CONFIG_BRIDGE_VLAN_FILTERING`, without which it reports no default PVID (`br_fill_info` in
+    /// net/bridge/br_netlink.c).
+    #[must_use]
+    pub fn has_vlans(&self) -> bool {
+        self.bridge.iter().flatten().any(|info| matches!(info, InfoBridge::VlanDefaultPvid(_)))
+    }
+
     /// The options of a bridge that the kernel reports; empty if it is no bridge.
     #[must_use]
     pub fn bridge_options(&self) -> Vec<BridgeOption> {
