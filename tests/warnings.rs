@@ -27,7 +27,7 @@ fn the_device_named_in_a_warning_has_the_route() {
         ("bridge-and-cable", cable("c", 1) + bridge, "own"),
     ] {
         let file = host.lab("empty").named(case).and(&devices).and(rest);
-        let expected = format!("its route goes by `n:{wins}`");
+        let expected = format!("its route uses `n:{wins}`");
         let output = host.vethpath(format!("validate {}", file.write())).ok();
         assert_eq!(output.stderr.matches(&expected).count(), 2, "{case}: {output}");
         let lab = file.up();
@@ -98,7 +98,7 @@ fn frames_that_are_too_large_for_one_host_are_lost() {
     let _ = host
         .vethpath(format!("validate {}", file.write()))
         .ok()
-        .stderr_has("may send 4000 bytes at once, and `ns1:eth0`");
+        .stderr_has("may send packets of 4000 bytes, and `ns1:eth0`");
     let lab = file.up();
     lab.reaches("ns0", "10.0.0.11");
     let ping = |size| lab.run("ns0", format!("ping -n -q -c 1 -W 2 -M do -s {size} 10.0.0.11")).succeeded();

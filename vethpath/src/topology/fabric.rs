@@ -1,4 +1,4 @@
-//! `fabric = true`: bridges without a `namespace` live in a namespace that the lab makes, `LAB-fabric`.
+//! `fabric = true`: bridges without a `namespace` are in a namespace that the lab creates, `LAB-fabric`.
 //!
 //! An *uplink*, which is a cable, joins that namespace to the machine. Its next hops are IPv6 link-local addresses, for
 //! IPv4 too (RFC 5549; `RTA_VIA`, Linux 5.2), so it needs no subnet. The machine has a route to each subnet of these
@@ -55,8 +55,7 @@ pub struct UplinkRoute {
     pub to: IpNet,
     /// The address of the other end.
     pub via: Ipv6Addr,
-    /// The MAC of the other end. It is a permanent neighbour: rules of the machine that drop neighbour discovery do not
-    /// cut the lab off.
+    /// The MAC of the other end, for a permanent neighbour: rules of the machine may drop neighbour discovery.
     pub mac: Mac,
 }
 
@@ -114,9 +113,10 @@ pub(super) fn declare(lab: &LabName, wanted: Option<Range<usize>>, declared: &mu
         unreachable!("a lab's name is shorter than a namespace's, and made of the same characters")
     };
     if let Some(other) = declared.namespaces.iter().find(|other| other.name.value == namespace) {
-        let message = format!("`fabric` makes a namespace `{namespace}`, and there is one already");
+        let message =
+            format!("`fabric` creates a namespace `{namespace}`, and the file has one of that name");
         let hint = "rename that one, or the lab";
-        let _ = sink.add(&other.name.span, message, hint).also(&span, "makes one");
+        let _ = sink.add(&other.name.span, message, hint).also(&span, "creates it");
         return;
     }
     let is_named_so = |bridge: &&BridgeDecl| !bridge.is_placed && bridge.name.value.as_str() == UPLINK;
@@ -150,16 +150,16 @@ fn check_host_key(bridge: &BridgeDecl, has_fabric: bool, sink: &mut Sink) {
     let Some(host) = bridge.host.as_ref().filter(|host| !host.value) else { return };
     let name = &bridge.name.value;
     if bridge.is_placed {
-        let message = format!("`host` is about bridges of the fabric, and `{name}` has a `namespace`");
-        let _ = sink.add(&host.span, message, "leave one of the two out").also(&bridge.place.span, "here");
+        let message = format!("`host` applies to bridges of the fabric, and `{name}` has a `namespace`");
+        let _ = sink.add(&host.span, message, "remove one of the two").also(&bridge.place.span, "here");
     } else if !has_fabric {
         let message =
-            format!("`host = false` takes the machine's route to bridge `{name}` out, and it has none");
+            format!("`host = false` omits the machine's route to bridge `{name}`, which only a fabric has");
         let hint = "write `fabric = true` at the top of the file, or use `--fabric`; or leave `host` out";
         let _ = sink.add(&host.span, message, hint);
     } else if bridge.nat {
         let message =
-            format!("`nat` of bridge `{name}` needs the machine's route, which `host = false` takes out");
+            format!("`nat` of bridge `{name}` needs the machine's route, which `host = false` omits");
         let _ = sink.add(&host.span, message, "leave `host` out, or leave `nat` out");
     }
 }
@@ -190,8 +190,8 @@ fn forwarding((v4, v6): (bool, bool)) -> Vec<Sysctl> {
     v4.into_iter().chain(v6).collect()
 }
 
-/// The ends of the uplink: the machine's, and the fabric's. The machine's has addresses of its own without a subnet,
-/// from which the machine speaks to hosts. Without them it would speak from any address that it has, or from none.
+/// The ends of the uplink: the machine's, and the fabric's. The machine's end has addresses with a full prefix. They are
+/// the source addresses of its packets to hosts, which would otherwise be any of the machine's, or none.
 fn uplink(
     lab: &LabName,
     namespace: &NsName,
@@ -253,7 +253,7 @@ fn check_subnets(fabric: &Place, declared: &Declared, sink: &mut Sink) {
         let mut reached = of_fabric.filter(|bridge| bridge.is_reached()).flat_map(subnets);
         if let Some(other) = reached.find(|other| overlap(&at.value, &other.value)) {
             let message = format!(
-                "the machine would have two ways to {}: `{}`, and the fabric",
+                "the machine would reach {} both by `{}` and by the fabric",
                 at.value.trunc(),
                 name.value
             );

@@ -213,7 +213,7 @@ const AGEING_TIME: Key = key("ageing_time", Kind::Integer { range: 0..=1_000_000
     "Seconds without a frame after which a station is forgotten. Default: the kernel's 300.");
 #[rustfmt::skip]
 const VLAN_FILTERING: Key = key("vlan_filtering", Kind::Boolean(Some(false)), "vlan_filtering = true",
-    "Tell VLANs apart; the ports then stay on the slow path.");
+    "Filter by VLAN; the ports then stay on the slow path.");
 #[rustfmt::skip]
 const GUESTS: Key = key("guests", Kind::Boolean(Some(false)), "guests = true",
     "Also accelerate veth ports that other programs plug into the bridge.");
@@ -275,7 +275,7 @@ pub(super) static INTERFACE: Table = Table {
 #[rustfmt::skip]
 pub(super) static ROUTE: Table = Table {
     what: "a route",
-    description: "A route by way of a gateway.",
+    description: "A route via a gateway.",
     one_of: &[],
     keys: &[
         required(key("to", Kind::Pattern(DESTINATION), r#"to = "10.1.0.0/16""#,
@@ -285,7 +285,7 @@ pub(super) static ROUTE: Table = Table {
     ],
 };
 
-const ADOPTION: &str = "Join a namespace that somebody else made: one of pid and path.";
+const ADOPTION: &str = "Use an existing namespace: exactly one of pid and path.";
 
 /// `adopt`.
 #[rustfmt::skip]

@@ -80,7 +80,7 @@ fn route(written: &At<Table<'_>>, example: &str, sink: &mut Sink) -> Option<Rout
     let via = via?;
     if to.value.addr().is_ipv4() != via.value.is_ipv4() {
         let hint = "write the destination and the gateway both in IPv4, or both in IPv6";
-        sink.add(&via.span, format!("{} cannot be reached by way of {}", to.value, via.value), hint)
+        sink.add(&via.span, format!("{} cannot be reached via {}", to.value, via.value), hint)
             .also(&to.span, "of the other family");
         return None;
     }

@@ -1,4 +1,4 @@
-//! The stations of each segment, and their addresses.
+//! The devices of each segment, and their addresses.
 
 use std::{collections::HashMap, net::IpAddr, ops::Range};
 
@@ -12,7 +12,7 @@ use crate::topology::{
 };
 
 /// A device that can have addresses: a bridge, or an interface.
-pub(super) struct Station<'d> {
+pub(super) struct Device<'d> {
     pub(super) place: &'d Place,
     pub(super) name: &'d IfName,
     /// Where it is declared. For an undeclared cable end, where the other end names it.
@@ -27,7 +27,7 @@ pub(super) struct Station<'d> {
     pub(super) up: bool,
 }
 
-impl Station<'_> {
+impl Device<'_> {
     /// The name in messages: `ns0:eth0`.
     pub(super) fn title(&self) -> String {
         format!("{}:{}", self.place, self.name)
@@ -38,11 +38,11 @@ impl Station<'_> {
 pub(super) struct Net<'d> {
     pub(super) declared: &'d Declared,
     /// In the order in which `up` brings them up: bridges, pairs, cables.
-    pub(super) stations: Vec<Station<'d>>,
-    /// Stations of each segment.
+    pub(super) devices: Vec<Device<'d>>,
+    /// Devices of each segment.
     pub(super) segments: Vec<Vec<usize>>,
     pub(super) segment_of_bridge: Vec<usize>,
-    /// Stations of each place.
+    /// Devices of each place.
     pub(super) places: HashMap<&'d Place, Vec<usize>>,
     namespaces: HashMap<&'d str, &'d NamespaceDecl>,
     owners: HashMap<(usize, IpAddr), usize>,
@@ -51,9 +51,9 @@ pub(super) struct Net<'d> {
 impl<'d> Net<'d> {
     pub(super) fn new(declared: &'d Declared, links: &'d Links, joints: &[Joint]) -> Self {
         let segment_of_bridge = joined(declared.bridges.len(), joints);
-        let mut stations = Vec::new();
+        let mut devices = Vec::new();
         for (bridge, segment) in declared.bridges.iter().zip(&segment_of_bridge) {
-            stations.push(Station {
+            devices.push(Device {
                 place: &bridge.place.value,
                 name: &bridge.name.value,
                 span: &bridge.name.span,
@@ -68,14 +68,14 @@ impl<'d> Net<'d> {
         for &(n, bridge) in &links.pairs {
             let interface = &declared.interfaces[n];
             let segment = segment_of_bridge[bridge];
-            stations.push(Station { bridge: Some(bridge), ..station(interface, segment) });
+            devices.push(Device { bridge: Some(bridge), ..device(interface, segment) });
         }
         let bridges = declared.bridges.len();
         for (k, (n, far)) in links.cables.iter().enumerate() {
-            stations.push(station(&declared.interfaces[*n], bridges + k));
-            stations.push(match far {
-                Far::Declared(far) => station(&declared.interfaces[*far], bridges + k),
-                Far::Bare(At { value: (place, name), span }) => Station {
+            devices.push(device(&declared.interfaces[*n], bridges + k));
+            devices.push(match far {
+                Far::Declared(far) => device(&declared.interfaces[*far], bridges + k),
+                Far::Bare(At { value: (place, name), span }) => Device {
                     place,
                     name,
                     span,
@@ -91,26 +91,26 @@ impl<'d> Net<'d> {
         let mut segments = vec![Vec::new(); bridges + links.cables.len()];
         let mut places: HashMap<&Place, Vec<usize>> = HashMap::new();
         let mut owners = HashMap::new();
-        for (n, station) in stations.iter().enumerate() {
-            segments[station.segment].push(n);
-            places.entry(station.place).or_default().push(n);
-            for address in station.addresses.iter().filter(|_| station.up) {
-                let _ = owners.entry((station.segment, address.value.addr())).or_insert(n);
+        for (n, device) in devices.iter().enumerate() {
+            segments[device.segment].push(n);
+            places.entry(device.place).or_default().push(n);
+            for address in device.addresses.iter().filter(|_| device.up) {
+                let _ = owners.entry((device.segment, address.value.addr())).or_insert(n);
             }
         }
         let namespaces = declared.namespaces.iter().map(|n| (n.name.value.as_str(), n)).collect();
-        Self { declared, stations, segments, segment_of_bridge, places, namespaces, owners }
+        Self { declared, devices, segments, segment_of_bridge, places, namespaces, owners }
     }
 
-    /// The station that has an address on a segment. Only stations that are up count.
-    pub(super) fn owner(&self, segment: usize, address: IpAddr) -> Option<&Station<'d>> {
-        self.owners.get(&(segment, address)).map(|&n| &self.stations[n])
+    /// The device that has an address on a segment. Only devices that are up count.
+    pub(super) fn owner(&self, segment: usize, address: IpAddr) -> Option<&Device<'d>> {
+        self.owners.get(&(segment, address)).map(|&n| &self.devices[n])
     }
 
-    /// The stations of a place that are up, in the order in which they were brought up.
-    pub(super) fn own(&self, place: &Place) -> impl Iterator<Item = &Station<'d>> {
+    /// The devices of a place that are up, in the order in which they were brought up.
+    pub(super) fn own(&self, place: &Place) -> impl Iterator<Item = &Device<'d>> {
         let own = self.places.get(place).map_or(&[][..], Vec::as_slice);
-        own.iter().map(|&n| &self.stations[n]).filter(|station| station.up)
+        own.iter().map(|&n| &self.devices[n]).filter(|device| device.up)
     }
 
     /// The namespace of a place. `None` for the host and adopted namespaces, which are not in the file completely.
@@ -126,19 +126,19 @@ impl<'d> Net<'d> {
     }
 
     /// The machine's end of the fabric's uplink. The fabric has a default route there.
-    pub(super) fn uplink(&self) -> Option<&Station<'d>> {
+    pub(super) fn uplink(&self) -> Option<&Device<'d>> {
         let name = self.declared.fabric.as_ref()?.uplink.as_ref()?;
-        self.stations.iter().find(|station| *station.place == Place::Host && station.name == name)
+        self.devices.iter().find(|device| *device.place == Place::Host && device.name == name)
     }
 
-    /// The station by which a place reaches an address on a connected subnet. The longest prefix is used. Of two
+    /// The device by which a place reaches an address on a connected subnet. The longest prefix is used. Of two
     /// prefixes of equal length the route that was added first is used.
-    pub(super) fn on_link(&self, place: &Place, address: IpAddr) -> Option<(&Station<'d>, IpNet)> {
-        let mut best: Option<(&Station<'d>, IpNet)> = None;
-        for station in self.own(place) {
-            for own in station.addresses.iter().filter(|own| own.value.contains(&address)) {
+    pub(super) fn on_link(&self, place: &Place, address: IpAddr) -> Option<(&Device<'d>, IpNet)> {
+        let mut best: Option<(&Device<'d>, IpNet)> = None;
+        for device in self.own(place) {
+            for own in device.addresses.iter().filter(|own| own.value.contains(&address)) {
                 if best.is_none_or(|(_, net)| own.value.prefix_len() > net.prefix_len()) {
-                    best = Some((station, own.value));
+                    best = Some((device, own.value));
                 }
             }
         }
@@ -146,8 +146,8 @@ impl<'d> Net<'d> {
     }
 }
 
-fn station(interface: &InterfaceDecl, segment: usize) -> Station<'_> {
-    Station {
+fn device(interface: &InterfaceDecl, segment: usize) -> Device<'_> {
+    Device {
         place: &interface.place,
         name: &interface.name.value,
         span: &interface.name.span,

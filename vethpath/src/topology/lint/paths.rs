@@ -6,7 +6,7 @@ use std::{collections::HashSet, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::net::{Net, Station, is_alone, is_link_local};
+use super::net::{Device, Net, is_alone, is_link_local};
 use crate::topology::{
     Place, Sysctl,
     declared::{NamespaceDecl, RouteDecl},
@@ -47,7 +47,7 @@ pub(super) fn warn(net: &Net<'_>, sink: &mut Sink) {
 struct Subnet<'n, 'd> {
     net: IpNet,
     segment: usize,
-    host: &'n Station<'d>,
+    host: &'n Device<'d>,
     address: IpAddr,
 }
 
@@ -55,7 +55,7 @@ struct Subnet<'n, 'd> {
 fn subnets<'n, 'd>(net: &'n Net<'d>) -> Vec<Subnet<'n, 'd>> {
     let mut seen = HashSet::new();
     let mut subnets = Vec::new();
-    for host in net.stations.iter().filter(|station| station.up) {
+    for host in net.devices.iter().filter(|device| device.up) {
         for at in host.addresses.iter().filter(|at| !is_link_local(at.value.addr()) && !is_alone(at.value)) {
             let (net, segment) = (at.value.trunc(), host.segment);
             if seen.insert((segment, net)) {
@@ -77,8 +77,8 @@ struct Case<'n> {
 
 /// How a packet's path ends.
 enum End<'n, 'd> {
-    /// On the destination segment. Lists the ingress station of each router on the path.
-    There(Vec<&'n Station<'d>>),
+    /// On the destination segment. Lists the ingress device of each router on the path.
+    There(Vec<&'n Device<'d>>),
     /// At a namespace without a route to the destination.
     Lost(&'n Place),
     /// Not determined by the file.
@@ -114,8 +114,8 @@ impl<'n, 'd> Check<'n, 'd> {
                 if self.reported.insert(format!("lost {at} {}", to.net)) {
                     let (from, via) = (&case.from.name.value, case.route.via.value);
                     let message =
-                        format!("`{at}` knows no way to {}, which `{from}` sends by way of {via}", to.net);
-                    let hint = format!("give `{at}` a route to {}, or take this one out", to.net);
+                        format!("`{at}` has no route to {}, to which `{from}` sends via {via}", to.net);
+                    let hint = format!("give `{at}` a route to {}, or remove this one", to.net);
                     sink.warn(&case.route.via.span, message, hint);
                 }
             }
@@ -128,7 +128,7 @@ impl<'n, 'd> Check<'n, 'd> {
         &mut self,
         case: &Case<'_>,
         to: &Subnet<'_, '_>,
-        routers: &[&'n Station<'d>],
+        routers: &[&'n Device<'d>],
         sink: &mut Sink,
     ) -> bool {
         let is_v4 = to.address.is_ipv4();
@@ -140,7 +140,7 @@ impl<'n, 'd> Check<'n, 'd> {
             let router = ingress.place;
             if self.reported.insert(format!("forward {router} {family}")) {
                 let message = format!(
-                    "`{}` sends {} by way of `{router}`, which does not forward {family}",
+                    "`{}` sends to {} via `{router}`, which does not forward {family}",
                     case.from.name.value, to.net
                 );
                 let hint = format!("write sysctls = {{ \"{setting}\" = 1 }} under [namespace.{router}]");
@@ -154,7 +154,7 @@ impl<'n, 'd> Check<'n, 'd> {
     }
 
     /// Whether a router on the path masquerades the source address.
-    fn masquerades(&self, case: &Case<'_>, routers: &[&'n Station<'d>]) -> bool {
+    fn masquerades(&self, case: &Case<'_>, routers: &[&'n Device<'d>]) -> bool {
         // The machine masquerades for the fabric: between its bridges, packets keep their addresses.
         let nats = |router: &Place| {
             let bridges = self
@@ -175,7 +175,7 @@ impl<'n, 'd> Check<'n, 'd> {
         &mut self,
         case: &Case<'_>,
         to: &Subnet<'_, '_>,
-        routers: &[&'n Station<'d>],
+        routers: &[&'n Device<'d>],
         sink: &mut Sink,
     ) {
         let net = self.net;
@@ -184,25 +184,25 @@ impl<'n, 'd> Check<'n, 'd> {
         if self.reported.contains(&key) {
             return;
         }
-        let mut mute: Vec<(&Station<'_>, &Place)> = Vec::new();
-        for host in net.segments[to.segment].iter().map(|&n| &net.stations[n]).filter(|host| host.up) {
+        let mut without_route: Vec<(&Device<'_>, &Place)> = Vec::new();
+        for host in net.segments[to.segment].iter().map(|&n| &net.devices[n]).filter(|host| host.up) {
             let is_there = host.addresses.iter().any(|at| at.value.trunc() == to.net);
             let is_router = routers.iter().any(|router| router.place == host.place);
             if !is_there || is_router || net.known(host.place).is_none() || !self.step() {
                 continue;
             }
             if let End::Lost(at) = self.walk(host.place, case.source.addr(), case.segment) {
-                mute.push((host, at));
+                without_route.push((host, at));
             }
         }
-        let [(host, at), others @ ..] = &mute[..] else { return };
+        let [(host, at), others @ ..] = &without_route[..] else { return };
         let _ = self.reported.insert(key);
         let others = match others.len() {
             0 => String::new(),
-            n => format!(", nor have {n} more there"),
+            n => format!(", nor do those to {n} more hosts there"),
         };
         let message = format!(
-            "`{at}` has no way back to {source}: what `{}` sends to `{}` is not answered{others}",
+            "`{at}` has no route back to {source}: packets from `{}` to `{}` get no reply{others}",
             case.from.name.value,
             host.title()
         );
@@ -217,7 +217,7 @@ impl<'n, 'd> Check<'n, 'd> {
             ),
             None => format!("give `{at}` a route to {source}"),
         };
-        sink.warn(&case.route.via.span, message, hint).also(host.span, "cannot answer");
+        sink.warn(&case.route.via.span, message, hint).also(host.span, "cannot reply");
     }
 
     /// Follows the path hop by hop, whether or not the routers forward.
@@ -274,10 +274,10 @@ pub(super) fn hop(net: &Net<'_>, place: &Place, to: IpAddr) -> Hop {
 }
 
 /// Whether packets that arrive at `ingress` for another host are forwarded, as far as the file determines it.
-fn forwards(net: &Net<'_>, ingress: &Station<'_>, is_v4: bool) -> bool {
+fn forwards(net: &Net<'_>, ingress: &Device<'_>, is_v4: bool) -> bool {
     let place = ingress.place;
     let Some(namespace) = net.known(place) else { return true };
-    let of_interfaces = net.own(place).filter_map(|station| station.interface).flat_map(|own| &own.sysctls);
+    let of_interfaces = net.own(place).filter_map(|device| device.interface).flat_map(|own| &own.sysctls);
     let mut settings = namespace.sysctls.iter().chain(of_interfaces);
     settings.any(|setting| lets_on(&setting.value, ingress.name.as_str(), is_v4)) || by_nat(net, place, is_v4)
 }

@@ -102,18 +102,18 @@ fn contradictions_are_faults() {
     for (text, message, hint) in [
         (
             "[bridge.b]\nhost = false\n",
-            "2:8 `host = false` takes the machine's route to bridge `b`",
+            "2:8 `host = false` omits the machine's route to bridge `b`",
             "fabric = true",
         ),
         (
             "fabric = true\n[namespace.n]\n[bridge.b]\nnamespace = 'n'\nhost = false\n",
-            "5:8 `host` is about bridges of the fabric, and `b` has a `namespace`",
-            "leave one of the two out",
+            "5:8 `host` applies to bridges of the fabric, and `b` has a `namespace`",
+            "remove one of the two",
         ),
         (chain, "6:8 `nat` of bridge `c0` needs the machine's route", "leave `host` out"),
         (
             "fabric = true\n[bridge.b]\n[namespace.lab-fabric]\n",
-            "3:12 `fabric` makes a namespace `lab-fabric`, and there is one already",
+            "3:12 `fabric` creates a namespace `lab-fabric`, and the file has one of that name",
             "rename that one",
         ),
         (
@@ -124,13 +124,13 @@ fn contradictions_are_faults() {
         (
             "fabric = true\n[bridge.b]\naddresses = ['10.0.0.1/16']\n\
              [bridge.c]\nnamespace = 'host'\naddresses = ['10.0.5.1/24']\n",
-            "6:14 the machine would have two ways to 10.0.5.0/24: `c`, and the fabric",
+            "6:14 the machine would reach 10.0.5.0/24 both by `c` and by the fabric",
             "a subnet of its own",
         ),
         (
             "fabric = true\n[bridge.b]\naddresses = ['fd00::1/64']\n[namespace.n.interface.e]\nlink = 'host:v'\n\
              [namespace.host.interface.v]\nlink = 'n:e'\naddresses = ['fd00::9/128']\n",
-            "8:14 the machine would have two ways to fd00::9/128: `v`, and the fabric",
+            "8:14 the machine would reach fd00::9/128 both by `v` and by the fabric",
             "host = false",
         ),
     ] {
@@ -145,11 +145,11 @@ fn contradictions_are_faults() {
 #[test]
 fn hosts_that_cannot_answer_the_machine_are_warned_of() {
     assert_eq!(warnings(LAB), [""; 0]);
-    let mute = LAB.replace("gateway = '10.0.0.1'\n", "")
+    let without_gateway = LAB.replace("gateway = '10.0.0.1'\n", "")
         + "[namespace.m.interface.eth0]\nlink = 'br0'\naddresses = ['10.0.0.3/24']\n";
-    let expected = "12:24 `n:eth0` and 1 more on `br0` have no route to the machine, and do not answer it";
-    assert_eq!(warnings(&mute), [expected]);
-    assert_eq!(warnings(&mute.replace("nat = true\n", "host = false\n")), [""; 0]);
+    let expected = "12:24 `n:eth0` and 1 more on `br0` have no route to the machine, and cannot reply to it";
+    assert_eq!(warnings(&without_gateway), [expected]);
+    assert_eq!(warnings(&without_gateway.replace("nat = true\n", "host = false\n")), [""; 0]);
 }
 
 /// Beyond the fabric is the machine, of which the file does not know.

@@ -56,7 +56,7 @@ fn routes() {
     );
     row(
         "routes = [{ to = 'fd01::/64', via = '10.0.0.3' }]",
-        "4:37 fd01::/64 cannot be reached by way of 10.0.0.3",
+        "4:37 fd01::/64 cannot be reached via 10.0.0.3",
         "both in IPv4",
     );
     row("routes = [{ to = '10.9.0.0/16' }]", "4:11 a route without `via`", "has both");

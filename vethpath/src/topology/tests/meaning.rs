@@ -31,7 +31,7 @@ fn warnings_leave_the_lab_and_look_like_faults() {
     assert_eq!(checked.warnings.faults[0].level, Level::Warning);
     assert_eq!(
         checked.warnings.render(source, false),
-        r"warning: `n:e` and `n:f` are in one subnet, 10.0.0.0/24: its route goes by `n:e`
+        r"warning: `n:e` and `n:f` are in one subnet, 10.0.0.0/24: its route uses `n:e`
  --> topo.toml:7:14
   |
 4 | addresses = ['10.0.0.2/24']
@@ -40,7 +40,7 @@ fn warnings_leave_the_lab_and_look_like_faults() {
 7 | addresses = ['10.0.0.3/24']
   |              ^^^^^^^^^^^^^ loses
   |
-  = hint: what is sent to 10.0.0.0/24 never leaves by `n:f`; give each a subnet of its own
+  = hint: packets to 10.0.0.0/24 never leave by `n:f`; give each its own subnet
 "
     );
 }
@@ -50,7 +50,7 @@ fn of_two_devices_in_one_subnet_the_one_that_comes_up_first_wins() {
     let wins = |text: &str| -> Vec<String> {
         messages(text)
             .iter()
-            .filter_map(|message| Some(message.split_once("goes by ")?.1.to_owned()))
+            .filter_map(|message| Some(message.split_once("its route uses ")?.1.to_owned()))
             .collect()
     };
     // Bridges come before pairs, and pairs before cables, whatever the file's order.
@@ -75,11 +75,11 @@ fn of_two_devices_in_one_subnet_the_one_that_comes_up_first_wins() {
 #[test]
 fn a_gateway_that_nobody_has() {
     let text = "[bridge.b]\n[namespace.n]\ngateway = '10.0.0.9'\n[namespace.n.interface.e]\nlink = 'b'\naddresses = ['10.0.0.2/24']\n";
-    let message = "nobody where `n:e` leads has the gateway's address 10.0.0.9";
+    let message = "no device on the segment of `n:e` has the gateway's address 10.0.0.9";
     assert_eq!(warnings(text), [format!("3:11 {message}")]);
     // The address may exist by manual configuration, or in an adopted namespace.
-    for stranger in ["", "addresses = ['10.0.0.3/24']\n[namespace.m]\nadopt = { pid = 1 }\n"] {
-        let with = format!("{text}[namespace.m.interface.e]\nlink = 'b'\n{stranger}");
+    for unknown in ["", "addresses = ['10.0.0.3/24']\n[namespace.m]\nadopt = { pid = 1 }\n"] {
+        let with = format!("{text}[namespace.m.interface.e]\nlink = 'b'\n{unknown}");
         assert_eq!(messages(&with), Vec::<String>::new());
     }
     let known = format!("{text}[namespace.m.interface.e]\nlink = 'b'\naddresses = ['10.0.0.3/24']\n");
@@ -119,26 +119,26 @@ fn mtus_that_do_not_fit() {
     assert_eq!(
         warnings(on_bridge),
         [
-            "5:7 `n:e` may send 9000 bytes at once, and `m:e` on the same segment takes 1500: what is larger is lost"
+            "5:7 `n:e` may send packets of 9000 bytes, and `m:e` on the same segment accepts 1500: larger ones are dropped"
         ]
     );
     let odd_one = "[bridge.b]\nmtu = 9000\n[namespace.n.interface.e]\nlink = 'b'\n[namespace.m.interface.e]\nlink = 'b'\nmtu = 1400\n";
     assert_eq!(
         warnings(odd_one),
         [
-            "7:7 `n:e` may send 9000 bytes at once, and `m:e` on the same segment takes 1400: what is larger is lost"
+            "7:7 `n:e` may send packets of 9000 bytes, and `m:e` on the same segment accepts 1400: larger ones are dropped"
         ]
     );
     let trunk = "[bridge.b]\ntrunks = ['c']\nmtu = 9000\n[bridge.c]\n\
                  [namespace.n.interface.e]\nlink = 'b'\n[namespace.m.interface.e]\nlink = 'c'\nmtu = 9000\n";
-    let lost = "takes 1500: what is larger is lost";
+    let lost = "accepts 1500: larger ones are dropped";
     // The trunk has the smaller `mtu` of its bridges, and one of them has none.
     assert_eq!(warnings(trunk), Vec::<String>::new());
     let silent =
         trunk.replacen("mtu = 9000\n", "", 1).replacen("link = 'b'\n", "link = 'b'\nmtu = 9000\n", 1);
     assert_eq!(
         warnings(&silent),
-        [format!("2:11 `n:e` may send 9000 bytes at once, and the trunk `b` - `c` {lost}")]
+        [format!("2:11 `n:e` may send packets of 9000 bytes, and the trunk `b` - `c` {lost}")]
     );
     assert_eq!(
         messages("[namespace.n.interface.e]\nlink = 'm:e'\nmtu = 9000\n[namespace.m]\n"),
@@ -149,7 +149,7 @@ fn mtus_that_do_not_fit() {
 #[test]
 fn a_group_on_bridges_that_are_not_joined() {
     let text = "[bridge.a]\n[bridge.b]\n[group.g]\ncount = 2\nbridges = ['a', 'b']\n";
-    let message = "5:12 the bridges of group `g` are not joined: who is on `a` cannot reach who is on `b`";
+    let message = "5:12 no trunks join the bridges of group `g`: members on `a` cannot reach those on `b`";
     assert_eq!(warnings(text), [message]);
     assert_eq!(warnings(&text.replacen("[bridge.b]", "trunks = ['b']\n[bridge.b]", 1)), Vec::<String>::new());
 }

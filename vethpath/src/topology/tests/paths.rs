@@ -19,7 +19,7 @@ const SILENT: [&str; 0] = [];
 
 #[test]
 fn a_router_that_does_not_forward() {
-    let message = "4:11 `a` sends 10.1.0.0/24 by way of `router`, which does not forward IPv4";
+    let message = "4:11 `a` sends to 10.1.0.0/24 via `router`, which does not forward IPv4";
     // Reported once, though b has the same problem.
     assert_eq!(warnings(&two_subnets("", BACK)), [message]);
     for forwards in [
@@ -37,11 +37,11 @@ fn a_router_that_does_not_forward() {
 }
 
 #[test]
-fn a_host_without_a_way_back() {
-    let message = "4:11 `b` has no way back to 10.0.0.0/24: what `a` sends to `b:e` is not answered";
+fn a_host_without_a_return_route() {
+    let message = "4:11 `b` has no route back to 10.0.0.0/24: packets from `a` to `b:e` get no reply";
     assert_eq!(warnings(&two_subnets(FORWARD, "")), [message]);
     let more = two_subnets(FORWARD, "") + "[group.c]\ncount = 5\nbridge = 'br1'\nsubnet = '10.1.0.0/24'\n";
-    assert_eq!(warnings(&more), [format!("{message}, nor have 5 more there")]);
+    assert_eq!(warnings(&more), [format!("{message}, nor do those to 5 more hosts there")]);
     // A route is as good as a gateway. A router that masquerades needs neither.
     let route = "routes = [{ to = '10.0.0.0/16', via = '10.1.0.254' }]";
     assert_eq!(warnings(&two_subnets(FORWARD, route)), SILENT);
@@ -56,7 +56,7 @@ fn a_host_without_a_way_back() {
 }
 
 #[test]
-fn a_route_to_a_router_that_knows_no_way_on() {
+fn a_route_to_a_router_without_an_onward_route() {
     let far = "[namespace.far.interface.e]\nlink = 'router:x'\naddresses = ['10.9.0.2/24']\n[namespace.router.interface.x]\nlink = 'far:e'\n";
     let default = two_subnets(FORWARD, BACK) + far;
     assert_eq!(warnings(&default), SILENT, "a default route claims nothing");
@@ -64,7 +64,7 @@ fn a_route_to_a_router_that_knows_no_way_on() {
         default.replace("gateway = '10.0.0.254'", "routes = [{ to = '10.0.0.0/8', via = '10.0.0.254' }]");
     assert_eq!(
         warnings(&route),
-        ["4:38 `router` knows no way to 10.9.0.0/24, which `a` sends by way of 10.0.0.254"]
+        ["4:38 `router` has no route to 10.9.0.0/24, to which `a` sends via 10.0.0.254"]
     );
 }
 
