@@ -75,7 +75,7 @@ fn a_device_on_top_of_the_labs_in_an_adopted_namespace_counts() {
     let _ = host.run("ip -n theirs link add link eth0 name mv0 type macvlan").ok();
     let refused =
         host.vethpath("down").fails(1).stderr_has("mv0 in theirs is on top of eth0, and not the lab's");
-    let _ = refused.stderr_has("`ip -n theirs link del mv0` takes the first one out");
+    let _ = refused.stderr_has("`ip -n theirs link del mv0` detaches the first one");
     let _ = host.run("ip -n theirs link del mv0").ok();
     let _ = host.vethpath("down").ok();
     let _ = host.run("ip netns del theirs").ok();

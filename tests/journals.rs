@@ -55,9 +55,9 @@ fn a_lab_without_a_record_is_removed_by_its_marks() {
                 let _ = host.vethpath(command).fails(2).stderr_has("hint: `vethpath down three-hosts`");
             }
             if all {
-                let _ = host.vethpath("down --all").ok().stderr_has("by its mark");
+                let _ = host.vethpath("down --all").ok().stderr_has("objects with the mark of lab");
             } else {
-                let _ = host.vethpath("down three-hosts").ok().stderr_has("by its mark");
+                let _ = host.vethpath("down three-hosts").ok().stderr_has("objects with the mark of lab");
                 let _ = host.vethpath("down other").ok();
             }
             lab.forget();
@@ -87,7 +87,7 @@ fn a_lab_whose_record_is_lost_is_not_forgotten() {
         let _ = host
             .vethpath("down three-hosts")
             .ok()
-            .stderr_has("by its mark")
+            .stderr_has("objects with the mark of lab")
             .stderr_has("lab three-hosts is down");
         let _ = host.vethpath("down other").ok();
         lab.forget();
@@ -108,7 +108,7 @@ fn a_lab_whose_record_is_lost_is_not_forgotten() {
     let _ = host
         .vethpath("down three-hosts")
         .ok()
-        .stderr_has("by its mark")
+        .stderr_has("objects with the mark of lab")
         .stderr_has("lab three-hosts is down");
     let _ = host.vethpath("down other").ok();
     lab.forget();
@@ -125,7 +125,7 @@ fn the_record_of_another_lab_is_rejected() {
     let _ = host.vethpath("list").ok().stdout_has("line 1: it is the record of lab `other`");
     let _ =
         host.vethpath(format!("up {}", lab.file)).fails(2).stderr_has("hint: `vethpath down three-hosts`");
-    let _ = host.vethpath("down three-hosts").ok().stderr_has("by its mark");
+    let _ = host.vethpath("down three-hosts").ok().stderr_has("objects with the mark of lab");
     lab.forget();
     assert_eq!(host.namespaces(), ["b", "h0"]);
     let _ = host
@@ -218,7 +218,7 @@ fn a_journal_that_is_no_file_does_not_block_down() {
             .vethpath("list")
             .ok()
             .stdout_has("three-hosts: cannot read /run/vethpath/three-hosts/journal");
-        let _ = host.vethpath("down three-hosts").ok().stderr_has("by its mark");
+        let _ = host.vethpath("down three-hosts").ok().stderr_has("objects with the mark of lab");
         let _ = host.vethpath("down other").ok();
         lab.forget();
         assert_eq!(host.changes(), None, "{replace}");
@@ -233,8 +233,9 @@ fn labs_without_state_are_listed_and_removed_by_down_all() {
     let _ = host.run("rm -r /run/vethpath").ok();
     let list =
         host.vethpath("list").ok().stdout_has("three-hosts: cannot read").stdout_has("other: cannot read");
-    let _ = list
-        .stdout_has("there is no record in it; `vethpath down other` removes what carries the lab's mark");
+    let _ = list.stdout_has(
+        "there is no record in it; `vethpath down other` removes all objects with the lab's mark",
+    );
     let _ = host.vethpath("exec ns0 -- true").fails(2).stderr_has("there is no record in it");
     let _ = host
         .vethpath("down --all")

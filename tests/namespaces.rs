@@ -182,7 +182,7 @@ fn from_another_process_namespace_no_other_process_is_ended() {
         let _ = output.fails(1).stderr_has("cannot be reached from here").stderr_has("hint:");
         assert!(host.is_alive(agent), "{proc}");
     }
-    let _ = host.vethpath("down three-hosts").ok().stderr_has("by its mark");
+    let _ = host.vethpath("down three-hosts").ok().stderr_has("objects with the mark of lab");
     lab.forget();
     host.finish();
 }

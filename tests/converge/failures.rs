@@ -114,7 +114,7 @@ fn an_interrupted_down_reports_what_is_left_and_can_be_repeated() {
     let down = spawn_paused(&host, "down", "down --all");
     down.interrupt();
     let output = down.wait(TIMEOUT).fails(130).stderr_has("interrupted, with this left: namespace h0");
-    let _ = output.stderr_has("and 25 more").stderr_has("hint: `vethpath down` goes on");
+    let _ = output.stderr_has("and 25 more").stderr_has("hint: `vethpath down` continues");
     assert_eq!(others(), before);
     let _ = host.vethpath("down --all").ok();
     host.finish();
@@ -175,8 +175,10 @@ fn a_port_that_is_taken_off_again_is_an_error() {
         let _ = host.run(format!("ip link set {port} nomaster")).ok();
         let _ = host.run(format!("touch /run/go-{place}")).ok();
     }
-    let output =
-        up.wait(TIMEOUT).fails(2).stderr_has(&format!("another program takes port {port} off bridge br0"));
+    let output = up
+        .wait(TIMEOUT)
+        .fails(2)
+        .stderr_has(&format!("another program releases port {port} from bridge br0"));
     let _ = output.stderr_has("hint: have network managers leave interfaces named vp* alone");
     assert_eq!(host.namespaces(), [""; 0], "what had been done is undone");
     remove_go_files(&host);

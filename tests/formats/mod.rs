@@ -102,7 +102,7 @@ fn a_lab_of_an_unknown_format_is_reported_and_removed_by_its_marks() {
             .vethpath("down former")
             .ok()
             .stderr_has(&written)
-            .stderr_has("by its mark")
+            .stderr_has("objects with the mark of lab")
             .stderr_has("lab former is down");
         host.assert_restored(age);
     }

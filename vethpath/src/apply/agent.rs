@@ -133,7 +133,7 @@ fn log_tail(directory: &Directory) -> String {
     let log = end_of(&directory.log()).unwrap_or_default();
     let lines: Vec<_> = log.lines().collect();
     let last = lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n  ");
-    if last.is_empty() { last } else { format!("; its last words:\n  {last}") }
+    if last.is_empty() { last } else { format!("; the end of its log:\n  {last}") }
 }
 
 /// The complete last lines of a file, up to `LAST_BYTES`.

@@ -51,12 +51,12 @@ pub(super) struct Target<'a> {
     pub(super) is_recorded: bool,
 }
 
-/// What becomes of devices of others in a lab that is taken down.
+/// What `down` does with foreign devices that depend on the lab.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreign {
     /// The lab stays up as long as it has any.
     Kept,
-    /// They are cut off, which the user wants.
+    /// They are cut off: the user has given `--force`.
     CutOff,
 }
 
@@ -64,8 +64,8 @@ pub enum Foreign {
 /// error that names the lock's holder, if the lab's lock is waited for. Returns messages for the user.
 ///
 /// # Errors
-/// The lab is not up, another process holds its lock, it lives elsewhere, it has devices of others, or the errors of all
-/// that could not be removed.
+/// The lab is not up, another process holds its lock, it lives elsewhere, foreign devices depend on it, or the
+/// errors of all that could not be removed.
 pub async fn down(
     lab: &LabName,
     file: Option<&Topology>,
@@ -129,9 +129,7 @@ pub async fn down(
         removed = remove_lab(&doomed, &directory) => removed,
     };
     if let Some(damage) = damage {
-        removed
-            .messages
-            .insert(0, format!("{damage}: what carries the mark of lab {lab} is removed, by its mark"));
+        removed.messages.insert(0, format!("{damage}: objects with the mark of lab {lab} are removed"));
     }
     if removed.left.is_empty() { Ok(removed.messages) } else { Err(removed.left) }
 }
@@ -190,7 +188,7 @@ impl Known {
         self.damage.is_some() || !self.is_recorded
     }
 
-    /// Fails if devices of others depend on the lab's.
+    /// Fails if foreign devices depend on the lab's.
     fn check_foreign(&self, lab: &LabName) -> Result<(), Error> {
         let all: Vec<&Topology> = self.topologies.iter().collect();
         // A damaged journal is reported later.

@@ -36,8 +36,8 @@ pub enum Error {
         /// Its place.
         place: Place,
     },
-    /// Devices of others would be cut off.
-    #[error("lab `{lab}` has devices of others:\n{}", list(.devices))]
+    /// Foreign devices would be cut off.
+    #[error("foreign devices depend on lab `{lab}`:\n{}", list(.devices))]
     Foreign {
         /// The lab.
         lab: LabName,
@@ -77,15 +77,15 @@ pub enum Error {
     #[error("{0}")]
     Setting(#[source] kernel::Error),
     /// The kernel has no reliable XDP.
-    #[error("the file asks for XDP, and this kernel does not tell which devices take XDP frames: {0}")]
+    #[error("the file asks for XDP, and this kernel does not report which devices accept XDP frames: {0}")]
     NoXdp(#[source] kernel::NetlinkError),
     /// The kernel has no IPv6.
     #[error("the uplink of the fabric needs IPv6, which this kernel lacks or has switched off")]
     NoIpv6,
     /// A port was enslaved again, and is off its bridge again.
     #[error(
-        "another program takes port {port} off bridge {bridge} in {place}: it was put back once while `up` ran, and \
-         is off again"
+        "another program releases port {port} from bridge {bridge} in {place}: it was enslaved again once while `up` \
+         ran, and is released again"
     )]
     TakenOff {
         /// The port.
@@ -217,8 +217,8 @@ impl Error {
                 ))
             }
             Self::Collisions(all) if all.iter().any(|one| matches!(one, Collision::Subnet { .. })) => Some(
-                "give the bridge another subnet; or, if it has no `nat`, write `host = false` under it: the machine then \
-                 has no route to it; vethpath replaces no route"
+                "give the bridge another subnet, or, without `nat`, write `host = false` under it, which omits the \
+                 machine's route; vethpath replaces no route"
                     .to_owned(),
             ),
             Self::Collisions(all) => {
@@ -234,10 +234,10 @@ impl Error {
                  what is not its own"
             )),
             Self::Setting(error) => Some(if error.is_missing() {
-                "look for its name with `sysctl -a`, in a namespace like that one: not every setting is in each"
+                "`sysctl -a` in such a namespace lists the settings: not every one exists in each"
                     .to_owned()
             } else {
-                "give it a value that this kernel takes; some settings cannot be written in a namespace"
+                "use a value that this kernel accepts; some settings cannot be written in a namespace"
                     .to_owned()
             }),
             Self::Bridge { cause: Refusal::Missing, bridge, .. } => Some(format!(
@@ -257,8 +257,8 @@ impl Error {
                     .to_owned(),
             ),
             Self::Foreign { lab, devices } => Some(format!(
-                "`{}` takes the first one out; `vethpath down {lab} --force` takes the lab down all the same: ports stay \
-                 without a bridge, and virtual devices are deleted with what they depend on",
+                "`{}` detaches the first one; `vethpath down {lab} --force` takes the lab down nevertheless: ports lose \
+                 their bridge, and virtual devices are deleted with what they depend on",
                 devices.first()?.remedy()
             )),
             Self::NoLab(_) => Some("`vethpath list` shows the labs that are up".to_owned()),
@@ -270,14 +270,14 @@ impl Error {
                     format!("`umount {}` uncovers it", bpffs::MOUNT_POINT)
                 }
                 Some(Obstacle::Unreachable) => format!(
-                    "call vethpath where the lab was brought up, or enter that with `nsenter -a -t PID` of a process \
-                     there; where nothing of it can be left, as after a restart of the container, \
-                     `rm -r /run/vethpath/{lab}` forgets it"
+                    "run vethpath where the lab was brought up, or enter it with `nsenter -a -t PID` of a process there; \
+                     if nothing of the lab can exist any more, as after a restart of the container, \
+                     `rm -r /run/vethpath/{lab}` removes its record"
                 ),
                 _ => "run vethpath where the lab was brought up, or enter it with `nsenter -a -t PID` of a process there"
                     .to_owned(),
             }),
-            Self::WentDown(_) => Some("run it again: it brings the lab up in the namespaces of its caller".to_owned()),
+            Self::WentDown(_) => Some("run it again: it then brings the lab up in the caller's namespaces".to_owned()),
             Self::Transient(_) => Some(
                 "`nsenter -t 1 -m vethpath up /path/to/the/file` brings it up in this network namespace, with mounts \
                  that stay"
@@ -295,12 +295,12 @@ impl Error {
                  `[Match] Name=vp*` and `[Link] Unmanaged=yes`, NetworkManager by `nmcli device set PORT managed no`"
                     .to_owned(),
             ),
-            Self::Removed { .. } => Some("find out which program that is; then call `vethpath up` again".to_owned()),
+            Self::Removed { .. } => Some("find out which program did that; then run `vethpath up` again".to_owned()),
             Self::Kernel(error) => error.hint().map(str::to_owned),
             Self::State(error) => error.hint(),
             Self::Interrupted => None,
             Self::Agent { .. } => Some("`vethpath doctor` shows what may be missing".to_owned()),
-            Self::Stopped(_) => Some("`vethpath down` goes on".to_owned()),
+            Self::Stopped(_) => Some("`vethpath down` continues".to_owned()),
             Self::NotUndone { .. } => Some("`vethpath down` tries again".to_owned()),
         }
     }

@@ -1,5 +1,5 @@
-//! Devices of others that depend on what a lab would delete: ports of its bridges, devices on top of its own, and devices
-//! that came into its namespaces from outside.
+//! Foreign devices that depend on what a lab would delete: ports of its bridges, devices on top of its own, and devices that
+//! were moved into its namespaces.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::{
 /// The ifindex of the loopback in each namespace (`LOOPBACK_IFINDEX` in include/net/flow.h).
 const LOOPBACK: u32 = 1;
 
-/// A device that would be cut off.
+/// A foreign device, and what it depends on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ForeignDevice {
     /// A port of a bridge that is to be deleted. It stays.
@@ -48,7 +48,7 @@ pub enum ForeignDevice {
         namespace: NsName,
         /// The device.
         device: String,
-        /// Why it did not begin there.
+        /// Why it does not belong to the namespace.
         origin: Origin,
     },
 }
@@ -56,7 +56,7 @@ pub enum ForeignDevice {
 /// Where a device of a namespace comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// It is on a bus of the machine. The kernel moves it to the machine's first namespace.
+    /// It is on a bus of the machine. The kernel moves it to the initial namespace.
     Physical,
     /// Its other end, or the device or namespace below it, is outside the lab. The kernel deletes it.
     Linked,
@@ -146,7 +146,7 @@ impl<'a> Doomed<'a> {
         Self { devices, namespaces }
     }
 
-    /// Fails if devices of others depend on it. `topologies` are all of the lab.
+    /// Fails if foreign devices depend on it. `topologies` are all of the lab.
     ///
     /// # Errors
     /// There are such devices, or a kernel request fails.
@@ -162,7 +162,7 @@ impl<'a> Doomed<'a> {
         if devices.is_empty() { Ok(()) } else { Err(Error::Foreign { lab: lab.clone(), devices }) }
     }
 
-    /// The devices of others that depend on it. Namespaces that are not the lab's are passed over: they stay.
+    /// The foreign devices that depend on it. Namespaces that are not the lab's are skipped: they stay.
     fn foreign_devices(&self, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDevice>> {
         let mut found = Vec::new();
         for (place, which) in &self.devices {
@@ -181,7 +181,7 @@ impl<'a> Doomed<'a> {
     }
 }
 
-/// The devices of others in a place that stays, which depend on devices that are deleted there.
+/// The foreign devices in a place that stays, which depend on devices that are deleted there.
 fn dependants(
     place: &Place,
     which: &Which<'_>,
@@ -221,7 +221,7 @@ fn dependants(
     Ok(found)
 }
 
-/// The devices in a namespace that came from outside. Leaves the calling thread in it.
+/// The devices in a namespace that belong to the outside. Leaves the calling thread in it.
 fn devices(name: &NsName, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDevice>> {
     if !netns::exists(name) || netns::is_left_over(name) {
         return Ok(Vec::new());
@@ -248,14 +248,14 @@ fn devices(name: &NsName, ours: Ours<'_>, saved: &Saved) -> Result<Vec<ForeignDe
     Ok(devices)
 }
 
-/// Whether a device leads to a device of the lab, to a namespace that the lab has made, or to one that is going away.
+/// Whether a device leads to a device of the lab, to a namespace that the lab has made, or to one that is being destroyed.
 fn is_inside(link: &LinkFacts, socket: &RouteSocket, ours: Ours<'_>) -> Result<bool> {
     let Some(loopback) = loopback_there(link, socket)? else { return Ok(true) };
     Ok(is_ours(loopback.alias.as_deref(), ours.lab) || is_end_of_ours(link, socket, ours)?)
 }
 
-/// The loopback of the namespace that a device leads to, which may be its own. `None` if that namespace is going away:
-/// the last user of it is gone, and its devices are still there.
+/// The loopback of the namespace that a device leads to, which may be its own. `None` if that namespace is being
+/// destroyed: its last user is gone, and its devices still exist.
 fn loopback_there(link: &LinkFacts, socket: &RouteSocket) -> Result<Option<LinkFacts>> {
     peer(&LinkFacts { peer: Some(LOOPBACK), ..link.clone() }, socket)
 }

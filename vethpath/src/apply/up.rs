@@ -199,7 +199,7 @@ async fn load(
     Ok(Goal { plan, record, former, agent, was_settled: observed.is_settled })
 }
 
-/// Fails if devices of others depend on a bridge or a namespace that the plan deletes.
+/// Fails if foreign devices depend on a bridge or a namespace that the plan deletes.
 fn check_foreign(goal: &Goal) -> Result<(), Error> {
     let Goal { plan, record: Record { topology, .. }, former, .. } = goal;
     let (doomed, lab) = (Doomed::of_plan(plan), &topology.lab);

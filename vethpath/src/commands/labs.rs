@@ -156,7 +156,7 @@ fn only_one() -> Result<LabName, Failure> {
         Err(names) => {
             let list: Vec<_> = names.iter().map(LabName::as_str).collect();
             Err(Failure::request(format!("{} labs are up: {}", names.len(), list.join(", ")))
-                .hint("say which"))
+                .hint("give the name of one"))
         }
     }
 }

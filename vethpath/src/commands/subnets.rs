@@ -23,7 +23,7 @@ pub fn warn(topology: &Topology, err: &mut dyn Write) -> io::Result<()> {
         writeln!(err, "warning: and {more} more")?;
     }
     if !overlaps.is_empty() {
-        writeln!(err, "hint: choose another subnet, or give the bridge a `namespace` of the lab's")?;
+        writeln!(err, "hint: choose another subnet, or give the bridge a `namespace` of the lab")?;
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ pub fn raise_priority() -> Result<()> {
     raised.doing("raise", "the priority")
 }
 
-/// Names the calling thread, as `ps` and `pgrep` show it. A process that was started by way of `/proc/self/exe` would
+/// Names the calling thread, as `ps` and `pgrep` show it. A process that was started from `/proc/self/exe` would
 /// be named `exe`.
 pub fn set_name() {
     // It fails only for an invalid pointer.

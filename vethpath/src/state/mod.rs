@@ -103,10 +103,10 @@ impl Error {
                 Some("split the lab in two, or give its namespaces fewer routes and settings".to_owned())
             }
             Self::Journal { lab, .. } => Some(format!(
-                "`vethpath down {lab}` removes what carries the lab's mark; then bring the lab up again"
+                "`vethpath down {lab}` removes all objects with the lab's mark; then bring the lab up again"
             )),
             Self::Version { lab, .. } => Some(format!(
-                "`vethpath down {lab}` removes what carries the lab's mark; or use the version that brought it up"
+                "`vethpath down {lab}` removes all objects with the lab's mark; or use the version that brought it up"
             )),
             Self::Kernel(_) => None,
         }

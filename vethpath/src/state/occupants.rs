@@ -13,7 +13,7 @@ use crate::{
 pub struct Occupants(pub BTreeMap<NsName, Vec<Occupant>>);
 
 impl Occupants {
-    /// Whether the lab follows the processes of a namespace: it is adopted, and by way of a process. A namespace with a
+    /// Whether the lab follows the processes of a namespace: it is adopted by a process. A namespace with a
     /// name in `/run/netns` exists without any.
     #[must_use]
     pub fn are_followed(namespace: &Namespace) -> bool {

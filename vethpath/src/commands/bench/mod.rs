@@ -95,7 +95,7 @@ async fn with_lab<T>(
         Ok(record) => work(&record).await,
         Err(failure) => Err(failure),
     };
-    // The lab is temporary: devices of others do not keep it.
+    // The lab is temporary: foreign devices do not keep it.
     match apply::down(&topology.lab, Some(topology), Foreign::CutOff, up::report_busy).await {
         Ok(_) => done,
         Err(left) => {

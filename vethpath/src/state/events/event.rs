@@ -53,7 +53,7 @@ pub enum Kind {
         /// The ports.
         ports: Vec<String>,
     },
-    /// Rules of the lab in Docker's chain were missing, since Docker has made it anew, or named other devices than those of
+    /// Rules of the lab in Docker's chain were missing, because Docker has recreated it, or named other devices than those of
     /// the default routes. The agent has written them again.
     RulesPutBack {
         /// The chain: `ip filter DOCKER-USER in host`.
