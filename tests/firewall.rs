@@ -42,7 +42,7 @@ fn a_lab_whose_packets_are_dropped_is_refused_and_the_hint_mends_it() {
     let hint = "`iptables -I DOCKER-USER -i docker0 -o docker0 -j ACCEPT`";
     for command in ["up", "validate --host"] {
         let refused = host.vethpath(format!("{command} {file}")).fails(1);
-        let _ = refused.stderr_has(dropped).stderr_has(hint).stderr_has("`up --allow-drops` goes on");
+        let _ = refused.stderr_has(dropped).stderr_has(hint).stderr_has("`up --allow-drops` continues");
         assert_eq!(host.changes(), before, "{command} has changed something");
     }
     let _ = host.vethpath(format!("validate {file}")).ok();
@@ -529,7 +529,7 @@ fn other_firewalls_are_left_alone() {
         let _ = hints
             .iter()
             .fold(refused, |refused, hint| refused.stderr_has(hint))
-            .stderr_has("`up --allow-drops` goes on");
+            .stderr_has("`up --allow-drops` continues");
         assert_eq!(rules(&host), before, "{name}");
         let _ = host.vethpath(format!("up --allow-drops {file}")).ok();
         assert_eq!(rules(&host), before, "{name}");

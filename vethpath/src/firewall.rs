@@ -1,6 +1,6 @@
-//! What the rules of a machine do to the packets of a lab. On many machines a firewall or a container engine drops what is
-//! forwarded, and br_netfilter makes that apply to bridged frames too. Where it is Docker that drops what the lab's
-//! bridges with `nat` send to other networks, rules in the chain that Docker leaves to its user accept that.
+//! The effect of the machine's netfilter rules on the packets of a lab. On many machines a firewall or a container engine
+//! drops forwarded packets, and br_netfilter applies its rules to bridged frames too. Where Docker drops packets from
+//! bridges with `nat` to other networks, rules of the lab in `DOCKER-USER` accept them.
 
 use std::{collections::BTreeSet, fmt, path::Path};
 
@@ -23,7 +23,7 @@ use crate::{
 /// The families in which Docker has chains.
 pub const FAMILIES: [Family; 2] = [Family::Ip, Family::Ip6];
 
-/// The chain of all that is forwarded, of which Docker sets the policy.
+/// The chain of forwarded packets, whose policy Docker sets.
 const FORWARD: &str = "FORWARD";
 
 /// The table of firewalld, which no other program may change.
@@ -32,21 +32,21 @@ const FIREWALLD: &str = "firewalld";
 /// The table of Docker where it uses nf_tables without iptables (29 and later).
 const DOCKER_BRIDGES: &str = "docker-bridges";
 
-/// Chains in the tables of iptables by which another firewall is known that decides about what is forwarded: ufw, and
-/// firewalld without nf_tables.
+/// Chains in the tables of iptables that show that another firewall filters forwarded packets: ufw, and firewalld without
+/// nf_tables.
 const OF_OTHER_FIREWALLS: [&str; 3] = ["ufw-before-forward", "ufw6-before-forward", "FORWARD_direct"];
 
-/// How the names of bridges of container engines and of virtual machines begin. Those of Docker's networks are also
-/// known by its rules.
+/// Prefixes of the names of bridges of container engines and virtual machines. Bridges of Docker's networks are also found
+/// by its rules.
 const OF_ENGINES: [&str; 8] = ["docker", "podman", "cni", "nerdctl", "virbr", "lxcbr", "lxdbr", "incusbr"];
 
-/// A lab has at most so many rules in a chain: their transaction fits the default send buffer (208 KiB).
+/// The maximum number of a lab's rules in a chain: their transaction fits the default send buffer (208 KiB).
 const MOST_ACCEPTED: usize = 128;
 
-/// How often a command reads rules while they change.
+/// The maximum number of dumps of rules that change meanwhile, for a command.
 pub const MOST_READS: usize = 8;
 
-/// So many ports of a bridge are tried, each with the next one.
+/// The maximum number of ports of a bridge that are checked, each with the next one.
 const MOST_PORTS: usize = 64;
 
 /// Which packets of a bridge are dropped.
@@ -54,7 +54,7 @@ const MOST_PORTS: usize = 64;
 enum Kind {
     /// Those between its hosts.
     Bridged,
-    /// Those that its hosts send to others, through the bridge's namespace.
+    /// Those that its hosts send to other networks, through the bridge's namespace.
     Sent,
     /// The replies to these.
     Replies,
@@ -118,7 +118,7 @@ impl Drop {
     }
 }
 
-/// The rules of a bridge namespace, as they concern a lab.
+/// The rules of a namespace, as they apply to a lab.
 pub struct Firewall<'a> {
     topology: &'a Topology,
     place: &'a Place,
@@ -126,8 +126,8 @@ pub struct Firewall<'a> {
 }
 
 impl<'a> Firewall<'a> {
-    /// Reads the rules of the namespace of `place`, and what else decides there. While the rules change, they are read
-    /// `most` times.
+    /// Reads the rules of the namespace of `place`, its links and routes. Rules that change meanwhile are read up to `most`
+    /// times.
     ///
     /// # Errors
     /// The kernel refuses to show the rules, links or routes, or the rules change each time.
@@ -151,12 +151,12 @@ impl<'a> Firewall<'a> {
         all
     }
 
-    /// The rules that the lab has in `DOCKER-USER`, and those that it needs there, for each family with that chain. From
-    /// then on, the latter count as if they were there.
+    /// The rules that the lab has in `DOCKER-USER`, and those that it needs there, for each family with that chain.
+    /// Afterwards this copy of the rules has the latter.
     ///
-    /// A bridge with `nat` needs rules if what it sends to other networks, or the replies, meet the policy of `FORWARD`,
-    /// and if rules in `DOCKER-USER` improve that. Where the rules of the machine are not Docker's alone, none are
-    /// added to those that are there.
+    /// A bridge with `nat` needs rules if the policy of `FORWARD` drops its packets to other networks, or the replies, and
+    /// if rules in `DOCKER-USER` change that. If other programs filter forwarded packets too, only existing rules are
+    /// kept.
     pub fn accept(&mut self) -> Vec<Accepted> {
         let mark = lab_mark(&self.topology.lab);
         let mut all = Vec::new();
@@ -200,7 +200,7 @@ impl<'a> Firewall<'a> {
         let mut more = self.on(bridge, family).accept_rules();
         more.retain(|rule| !others.contains(rule));
         let is_met = |verdict: &Verdict| is_dockers(family, verdict);
-        // A rule that drops all of one kind has been written for that.
+        // A rule that drops all packets of a kind is intended.
         let is_others = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_)) && !is_met(verdict);
         let has_room = others.len() + more.len() <= MOST_ACCEPTED;
         if !before.iter().any(is_met) || before.iter().any(is_others) || more.is_empty() || !has_room {
@@ -220,7 +220,7 @@ impl<'a> Firewall<'a> {
         others
     }
 
-    /// The bridges whose packets are masqueraded here, and come by a device by which no others come.
+    /// The bridges whose packets are masqueraded here, and arrive by a device by which no other packets arrive.
     fn with_nat(&self) -> impl Iterator<Item = &'a Bridge> + use<'a> {
         let (topology, place) = (self.topology, self.place);
         let is_mixed = |bridge: &Bridge| {
@@ -243,7 +243,7 @@ pub fn masquerades(topology: &Topology, place: &Place) -> bool {
     topology.bridges.iter().any(|bridge| topology.masquerading_device(bridge, place).is_some())
 }
 
-/// The places whose rules packets of the lab meet: those with bridges, and the machine if it masquerades for the fabric.
+/// The places whose rules apply to packets of the lab: those with bridges, and the machine if it masquerades for the fabric.
 #[must_use]
 pub fn places(topology: &Topology) -> Vec<Place> {
     let mut places: Vec<Place> = topology.domains().into_iter().map(|(_, place)| place).collect();
@@ -253,15 +253,15 @@ pub fn places(topology: &Topology) -> Vec<Place> {
     places
 }
 
-/// What decides about packets in a namespace.
+/// The netfilter state of a namespace, and the links and default routes that it depends on.
 struct Machine {
     rules: Ruleset,
     legacy: Vec<LegacyTable>,
     calls: BridgeCalls,
     links: Vec<LinkFacts>,
-    /// The devices of default routes and their like, in all tables, by family; `None` if one has several devices.
+    /// The devices of default routes (or halves of them), in all tables, by family; `None` if one has several devices.
     uplinks: [(Family, Option<BTreeSet<String>>); 2],
-    /// What begins a command that is to run there.
+    /// The prefix of a command that runs there.
     enter: String,
 }
 
@@ -269,7 +269,7 @@ impl Machine {
     fn read(topology: &Topology, place: &Place, netns: &Netns, most: usize) -> Result<Self> {
         let socket = RouteSocket::open(netns)?;
         let links = socket.links()?;
-        // A machine may have a million of them.
+        // A machine may have a million routes.
         let routes = if masquerades(topology, place) { socket.routes()? } else { Vec::new() };
         let name =
             |ifindex: u32| links.iter().find(|link| link.ifindex == ifindex).map(|link| link.name.clone());
@@ -299,8 +299,8 @@ impl Machine {
         Ok(Self { rules, legacy, calls, links, uplinks, enter })
     }
 
-    /// What the chains of a hook do to packets. Before the routing decision no packet has a device to leave by, and
-    /// after that of a bridge none to come by.
+    /// The verdict of the chains of a hook. Before the routing decision packets have no output device. After that of a
+    /// bridge they have no input device.
     fn verdict(&self, hook: HookPoint, families: &[Family], packets: Packets<'_>) -> Verdict {
         let packets = match hook {
             HookPoint::Prerouting => Packets { out_devices: &[""], ..packets },
@@ -314,7 +314,7 @@ impl Machine {
         self.uplinks.iter().find(|(of, _)| *of == family)?.1.as_ref()
     }
 
-    /// Whether nothing but Docker's rules for iptables decides about what is forwarded, as far as names tell.
+    /// Whether only Docker's iptables rules filter forwarded packets, judged by the names of tables and chains.
     fn is_dockers(&self, family: Family) -> bool {
         let has_nft_backend = FAMILIES.iter().any(|family| self.rules.has_table(*family, DOCKER_BRIDGES));
         let has_other = OF_OTHER_FIREWALLS.iter().any(|chain| self.rules.has_chain(family, FILTER, chain));
@@ -341,7 +341,7 @@ struct OnBridge<'a> {
     topology: &'a Topology,
     machine: &'a Machine,
     bridge: &'a Bridge,
-    /// The device by which packets come that are masqueraded here, if any are.
+    /// The input device of packets that are masqueraded here, if any are.
     device: Option<&'a IfName>,
     family: Family,
 }
@@ -361,7 +361,7 @@ impl OnBridge<'_> {
         subnets
     }
 
-    /// The bridge's own options make it call netfilter whatever the namespace's settings are.
+    /// Which tables the bridge calls. Its own options enable calls in addition to the namespace's settings.
     fn calls(&self) -> BridgeCalls {
         let link = self.machine.links.iter().find(|link| link.name == self.bridge.name.as_str());
         self.machine.calls.with_options_of(link)
@@ -389,7 +389,7 @@ impl OnBridge<'_> {
                 sources: &subnets,
                 destinations: &subnets,
             };
-            // Neighbour discovery goes to groups, and is not tracked. Without it there are no other packets.
+            // Neighbour discovery is multicast and not tracked. Without it no other packets are sent.
             let discovery = Packets { state: UNTRACKED, sources: &[], destinations: &[], ..packets };
             let both = [Some(packets), Some(discovery).filter(|_| self.family == Family::Ip6)];
             let all = both.into_iter().flatten();
@@ -404,7 +404,7 @@ impl OnBridge<'_> {
         let by_port: Vec<_> =
             both_ways.filter_map(|(from, to)| verdict(&[Family::Bridge], from, to)).collect();
         let is_certain = |verdict: &Verdict| matches!(verdict, Verdict::Drop(_));
-        // Where some ports can reach each other, the others may have been cut off on purpose.
+        // If some ports reach each other, rules may separate the others on purpose.
         let by_port = match by_port.iter().all(is_certain) {
             true => by_port.into_iter().max(),
             false => by_port.into_iter().max().map(Verdict::lessened),
@@ -416,8 +416,8 @@ impl OnBridge<'_> {
         self.worst(Kind::Bridged, by_calls.into_iter().chain(by_port), legacy)
     }
 
-    /// Packets that are masqueraded here, and their replies. In other chains than those of forwarding they have other
-    /// addresses, before or after those are translated.
+    /// Packets that are masqueraded here, and their replies. Only chains of the forward hook are checked: at the other hooks,
+    /// addresses are not translated yet, or already.
     fn routed(&self) -> Vec<Drop> {
         let legacy =
             self.machine.legacy.iter().find(|table| table.name == FILTER && table.family == self.family);
@@ -425,7 +425,7 @@ impl OnBridge<'_> {
         verdicts.filter_map(|(kind, verdict)| self.worst(kind, [verdict].into_iter(), legacy)).collect()
     }
 
-    /// What becomes of what is sent to other networks, and of the replies; empty without such networks.
+    /// The verdicts on packets to other networks and on the replies; empty without such networks.
     fn routed_verdicts(&self) -> Vec<Verdict> {
         let subnets = self.subnets(self.bridge.addresses.iter());
         let is_concerned = self.device.is_some() && !subnets.is_empty();
@@ -443,7 +443,7 @@ impl OnBridge<'_> {
         [0, 1].into_iter().filter_map(of).collect()
     }
 
-    /// What becomes of what is sent by one device, and of the replies.
+    /// The verdicts on packets that leave by one device and on the replies.
     fn routed_by(&self, uplink: &str, subnets: &[IpNet]) -> [Verdict; 2] {
         let bridge = [self.device.map_or("", IfName::as_str)];
         let sent = Packets {
@@ -475,7 +475,7 @@ impl OnBridge<'_> {
         self.machine.uplinks(self.family).into_iter().flatten().map(String::as_str).filter(is_open)
     }
 
-    /// The rules that accept what is sent by these devices, and the replies.
+    /// The rules that accept packets by these devices, and the replies.
     fn accept_rules(&self) -> Vec<AcceptRule> {
         let of = |uplink| self.device.map(|device| AcceptRule::both(device, uplink));
         self.open_uplinks().filter_map(of).flatten().collect()
@@ -554,10 +554,10 @@ impl OnBridge<'_> {
         // Packets to other networks pass the machine, wherever the bridge is.
         let elsewhere = match kind {
             Kind::Bridged if self.bridge.place == Place::Host => {
-                "; but best of all write `fabric = true` at the top of the file, or use `--fabric`: the bridges get a \
-                 namespace of the lab's, which has no such rules"
+                "; preferably, write `fabric = true` at the top of the file, or use `--fabric`: the bridges are then in a \
+                 namespace of the lab, which has no such rules"
             }
-            Kind::Bridged => ", and a bridge with a `namespace` of the lab's has no such rules",
+            Kind::Bridged => ", and a bridge in another `namespace` of the lab has no such rules",
             Kind::Sent | Kind::Replies => "",
         };
         format!("{rule}{without}{elsewhere}")

@@ -1,4 +1,4 @@
-//! Checks that the rules of a machine let the packets of a lab through, before anything is changed.
+//! Checks that netfilter rules of the machine accept the packets of a lab, before anything is changed.
 
 use std::io::{self, Write};
 
@@ -26,12 +26,12 @@ pub enum Certain {
     Warned,
 }
 
-/// Which rules count.
+/// Which rules are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rules {
-    /// Those that are there.
+    /// The present ones.
     Present,
-    /// Those that are there once `up` has added the lab's to Docker's chain.
+    /// The present ones with those that `up` would add to `DOCKER-USER`.
     Planned,
 }
 
@@ -54,7 +54,7 @@ pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Resu
         let lines: Vec<_> = refused.iter().map(ToString::to_string).collect();
         let mut hints: Vec<_> = refused.iter().map(|drop| drop.hint()).collect();
         hints.dedup();
-        let hint = format!("{}; `up --allow-drops` goes on", hints.join("\nhint: "));
+        let hint = format!("{}; `up --allow-drops` continues nevertheless", hints.join("\nhint: "));
         return Err(Failure::request(lines.join("\n")).hint(hint));
     }
     let _ = print(&drops, err);
@@ -77,7 +77,7 @@ fn drops(topology: &Topology, rules: Rules) -> kernel::Result<Vec<Drop>> {
     Ok(all)
 }
 
-/// The checks of `doctor`: the packets that are dropped of each lab that is up.
+/// The checks of `doctor`: for each lab that is up, the packets that are dropped.
 pub fn checks() -> Vec<Check> {
     let labs = labs::all().unwrap_or_default();
     let here = labs.into_iter().filter(|(name, _)| !labs::is_elsewhere(name));

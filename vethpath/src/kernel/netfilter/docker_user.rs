@@ -1,5 +1,5 @@
-//! Rules of a lab in `DOCKER-USER`, the chain that Docker passes before its own and leaves to the user, in the tables of
-//! `iptables` and `ip6tables` on nf_tables.
+//! Rules of a lab in `DOCKER-USER`, in the tables of `iptables` and `ip6tables` on nf_tables. `FORWARD` jumps to this chain
+//! before Docker's own chains, and Docker leaves its rules to the user.
 //!
 //! Each rule has the expressions that `iptables` itself would write: conntrack and comment are matches of x_tables
 //! (net/netfilter/nft_compat.c), since `iptables -S` and `iptables-save` fail on a table with a native `ct state`. The
@@ -29,13 +29,13 @@ use crate::{
     topology::AcceptRule,
 };
 
-/// The chain. Docker makes it where it is missing, jumps there from `FORWARD` first, and keeps the rules in it.
+/// The chain. Docker creates it if it is missing, makes it the first jump of `FORWARD`, and does not change its rules.
 pub const DOCKER_USER: &str = "DOCKER-USER";
 
-/// The table of x_tables that drops packets, rather than change them.
+/// The x_tables table that filters packets.
 pub const FILTER: &str = "filter";
 
-/// The chain to which Docker sends what goes to one of its bridges.
+/// Docker's chain of packets to its bridges.
 const DOCKER: &str = "DOCKER";
 
 const NFTA_RULE_TABLE: u16 = 1;
@@ -72,9 +72,9 @@ pub fn has_docker_user(socket: &Socket, family: Family) -> Result<bool> {
     find().doing("look for", describe(family))
 }
 
-/// Makes these the rules in the chain that carry the mark, in this order. They stand behind the rules of others, but
-/// before one that no packet passes, such as Docker's `RETURN`. This is one transaction: all of it is applied or nothing.
-/// A missing chain has no rules.
+/// Makes these the rules in the chain that carry the mark, in this order. Their position is after the rules of others, but
+/// before one that ends the chain for every packet, such as Docker's `RETURN`. This is one transaction: it is applied
+/// completely or not at all. A missing chain has no rules.
 ///
 /// # Errors
 /// The chain does not exist and is to have rules, or the kernel refuses.
@@ -120,7 +120,7 @@ impl Ruleset {
         self.index.get(&(family, FILTER.to_owned(), DOCKER_USER.to_owned())).copied()
     }
 
-    /// The bridges that Docker's rules send to its own chain: those of its networks, whatever they are called.
+    /// The bridges of Docker's networks: the output devices of rules that jump to Docker's own chain.
     #[must_use]
     pub fn docker_bridges(&self) -> BTreeSet<&str> {
         let of_filter = self.chains.iter().zip(&self.rules).filter(|(chain, _)| chain.table == FILTER);
@@ -174,13 +174,13 @@ impl Rule {
     }
 }
 
-/// The devices by which the packets of a rule come and leave.
+/// The input and the output device of a rule.
 fn devices(rule: &AcceptRule) -> (&str, &str) {
     let AcceptRule { bridge, uplink, are_replies } = rule;
     if *are_replies { (uplink, bridge) } else { (bridge, uplink) }
 }
 
-/// The first rule of a chain that no packet passes: what is behind it has no effect.
+/// The position of the first rule that ends the chain for every packet. Later rules have no effect.
 fn end_of<'r>(mut rules: impl Iterator<Item = &'r Rule>) -> Option<usize> {
     rules.position(|rule| {
         let ends = matches!(rule.action, Action::Accept | Action::Drop | Action::Return | Action::Goto(_));
@@ -228,7 +228,7 @@ fn new_rule(family: Family, mark: &str, rule: &AcceptRule, before: Option<[u8; 8
     const NFTA_RULE_EXPRESSIONS: u16 = 4;
     const NFTA_RULE_POSITION: u16 = 6;
     let attributes = in_chain().nested(NFTA_RULE_EXPRESSIONS, &expressions(rule, mark));
-    // Without NLM_F_APPEND, the position is that of the rule behind it.
+    // Without NLM_F_APPEND, the position is that of the rule that follows.
     let (attributes, place) = match before {
         Some(handle) => (attributes.bytes(NFTA_RULE_POSITION, &handle), 0),
         None => (attributes, NLM_F_APPEND),

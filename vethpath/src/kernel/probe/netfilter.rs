@@ -16,8 +16,7 @@ const CALLS: &str = "net.bridge.bridge-nf-call-*";
 const RULES: &str = "rules on bridges";
 /// Maximum number of chains that are named. The rest is counted.
 const MOST_NAMED: usize = 4;
-const ELSEWHERE: &str =
-    "give the bridges a namespace of the lab's (`fabric = true`, or `up --fabric`), where no such rule is";
+const ELSEWHERE: &str = "put the bridges into a namespace of the lab (`fabric = true`, or `up --fabric`), where these rules do not apply";
 
 pub(super) fn checks() -> Vec<Check> {
     let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS));
@@ -27,9 +26,11 @@ pub(super) fn checks() -> Vec<Check> {
     };
     let rules = match rules {
         Ok(names) => check_rules(&names),
-        Err(error) => {
-            Check::warning(RULES, error.to_string(), "without knowing the rules no frame takes the fast path")
-        }
+        Err(error) => Check::warning(
+            RULES,
+            error.to_string(),
+            "while the rules are unknown, no frame takes the fast path",
+        ),
     };
     let calls = match calls {
         Ok(calls) => check_calls(calls),
