@@ -30,7 +30,7 @@ macro_rules! reasons {
 
 reasons! {
     Lease = "lease", "The agent's lease has run out (or it has not armed the lab yet).";
-    Port = "port", "The port is not armed; its state says why.";
+    Port = "port", "The port is not armed; its state has the reason.";
     Short = "short", "The frame is too short for the headers it claims, or they are not in its linear part.";
     Tagged = "tagged", "The frame carries a VLAN tag.";
     Group = "group", "The destination is a multicast or broadcast address.";
@@ -42,11 +42,11 @@ reasons! {
     UnknownDestination = "unknown-destination", "The destination address is not a station of the segment.";
     Unlearned = "unlearned", "A bridge on the way does not know where the sender is: it is to learn it from the frame.";
     Moved = "moved", "The sender or the receiver was just seen on another port, or its entry is not confirmed yet.";
-    Stale = "stale", "The entry is of an older generation: the agent is reading the bridge's state anew.";
+    Stale = "stale", "The entry is of an older generation: the agent is resyncing.";
     SamePort = "same-port", "Source and destination are behind the same port.";
     Isolated = "isolated", "Both ports are isolated.";
     TooBig = "too-big", "The frame does not fit the receiver's MTU.";
-    Gso = "gso", "A GSO frame whose segment size cannot be told.";
+    Gso = "gso", "A GSO frame of unknown segment size.";
     Unchecked = "netfilter-check", "br_netfilter would drop, trim or reassemble this packet.";
 }
 

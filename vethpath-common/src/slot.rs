@@ -1,7 +1,7 @@
 //! Tables of slots, indexed by a hash of the key: cheaper to read than the kernel's hash maps.
 //!
 //! Each of the two station maps has a table of slots in front of it. A key has one slot. If another key occupies it,
-//! the entry is in the hash map, and the slot says so ([`Slot::overflow`]).
+//! the entry is in the hash map, which the slot records ([`Slot::overflow`]).
 //! User space maps the slots into its memory. It publishes an entry by storing the generation of [`Slot::value`] last
 //! (a store-release). It removes an entry by setting the generation to [`NOT_THERE`]. A grace period must pass before
 //! it writes the slot again.

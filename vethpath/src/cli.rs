@@ -39,7 +39,7 @@ pub struct JsonArg {
 /// Options that stand for keys of the file.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct OverrideArgs {
-    /// Put bridges without a namespace into one of the lab's, as `fabric = true` in the file does.
+    /// Put bridges without a namespace into a namespace of the lab, like `fabric = true` in the file.
     #[arg(long)]
     pub fabric: bool,
 }
@@ -93,7 +93,7 @@ pub enum Command {
         /// Take all labs down.
         #[arg(long, conflicts_with = "lab")]
         all: bool,
-        /// Take it down even if its bridges or namespaces have devices of others.
+        /// Take it down even if foreign devices depend on its bridges or namespaces.
         #[arg(long)]
         force: bool,
     },
@@ -213,7 +213,7 @@ pub struct ValidateArgs {
     /// Print the lab with every group, mesh and chain expanded.
     #[arg(long, conflicts_with = "json")]
     pub expand: bool,
-    /// Check also this machine's rules and routes. Needs root.
+    /// Also check the netfilter rules and routes of this machine. Needs root.
     #[arg(long)]
     pub host: bool,
     #[command(flatten)]

@@ -129,7 +129,7 @@ impl Error {
             }
             Self::Stage { stage, .. } => Some(format!("run it alone with `cargo xtask test --only {stage}`")),
             Self::LeftBehind(_) => Some("`vethpath list` and `vethpath down LAB` remove labs".to_owned()),
-            Self::Figures(_) => Some("`cargo xtask figures`, as root, measures anew".to_owned()),
+            Self::Figures(_) => Some("`cargo xtask figures`, as root, measures again".to_owned()),
             Self::Start { .. }
             | Self::Failed { .. }
             | Self::TestsFailed(_)

@@ -142,7 +142,7 @@ impl Verdict {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::NoChange => "no change that could be told from noise",
+            Self::NoChange => "no change distinguishable from noise",
             Self::Better => "better",
             Self::Worse => "worse",
             Self::Machine => "the machine: the cable likewise",

@@ -79,7 +79,7 @@ pub enum Warning {
         wanted: f64,
     },
     /// The bridge is as fast as the cable, or noise is larger than the difference.
-    #[error("{}: the plain bridge cannot be told from a cable, so nothing is known of its overhead", .0.name())]
+    #[error("{}: the plain bridge cannot be distinguished from a cable, so its overhead is unknown", .0.name())]
     NoOverhead(Spec),
     /// A slice of the fast path had slow frames.
     #[error("round discarded: {slow} frames took the bridge and {fast} the fast path ({pairs})")]
@@ -141,7 +141,7 @@ impl Warning {
             Self::BridgeNf(..) => "set it to 0 with sysctl in that namespace to compare with a bridge alone",
             Self::OneCpu => "measure on a machine with two or more",
             Self::NotArmed { .. } => {
-                "`vethpath show` tells the state of each pair; `vethpath up` attaches programs that are off"
+                "`vethpath show` shows the state of each pair; `vethpath up` attaches programs that are off"
             }
             Self::Steal(_) | Self::Restless { .. } | Self::Neighbour(_) => {
                 "measure again when the host is quiet, and compare the intervals"

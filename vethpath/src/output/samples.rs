@@ -110,7 +110,7 @@ pub(crate) fn lab() -> Lab {
                 port("vp0000000000", pair("ns0:eth0"), LinkState::Up, Some("forwarding"), State::Armed),
                 port("vp0000000001", pair("ns1:eth0"), LinkState::Missing, None, gone),
                 port("vp0000000002", Leads::Trunk("br1".to_owned()), LinkState::Up, None, State::Armed),
-                port("tap0", Leads::Elsewhere, LinkState::Down, Some("disabled"), State::of_stranger()),
+                port("tap0", Leads::Elsewhere, LinkState::Down, Some("disabled"), State::of_foreign()),
             ],
         }],
         cables: vec![Cable {

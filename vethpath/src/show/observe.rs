@@ -216,11 +216,11 @@ fn ports(
             }
         }
     }
-    let strangers = seen.into_iter().flat_map(|seen| &seen.links).filter(|found| {
+    let foreign = seen.into_iter().flat_map(|seen| &seen.links).filter(|found| {
         let is_here = link.is_some_and(|link| found.controller == Some(link.ifindex));
         is_here && !ports.iter().any(|port| port.name == found.name)
     });
-    let strangers: Vec<_> = strangers
+    let foreign: Vec<_> = foreign
         .map(|found| {
             let guest = found.name.parse().ok().filter(|_| has_guests);
             let guest = guest.map(|port: IfName| guest_name(place, name, &port));
@@ -232,13 +232,13 @@ fn ports(
                 leads_to: if guest.is_some() { Leads::Guest(behind) } else { Leads::Elsewhere },
                 link: LinkState::of(Some(found)),
                 bridge_state: on_bridge(found, link),
-                state: guest.as_ref().map_or_else(State::of_stranger, |guest| view.guest_state(guest)),
+                state: guest.as_ref().map_or_else(State::of_foreign, |guest| view.guest_state(guest)),
                 mostly_slow,
                 note: None,
             }
         })
         .collect();
-    ports.extend(strangers);
+    ports.extend(foreign);
     ports
 }
 

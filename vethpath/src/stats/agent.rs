@@ -62,7 +62,7 @@ pub enum State {
 impl State {
     /// The state of a port that is not the lab's, on a bridge of the lab.
     #[must_use]
-    pub fn of_stranger() -> Self {
+    pub fn of_foreign() -> Self {
         Self::NotArmed("it is not of the lab".to_owned())
     }
 }

@@ -60,7 +60,7 @@ fn compare(file: &Path, version: Option<&str>, wanted: &str) -> Option<String> {
     match version {
         Some(version) if version == wanted => None,
         Some(version) => Some(format!("{} is version {version}, not {wanted}", file.display())),
-        None => Some(format!("{} does not tell its version", file.display())),
+        None => Some(format!("{} does not have its version", file.display())),
     }
 }
 

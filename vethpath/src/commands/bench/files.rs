@@ -82,7 +82,7 @@ impl Page {
             .map_err(|error| Failure::system(error.to_string()))?;
         self.replace(&html).map_err(|error| {
             Failure::system(format!("cannot write `{}`: {error}", self.path.display()))
-                .hint("the figures are printed all the same")
+                .hint("the figures are still printed")
         })
     }
 

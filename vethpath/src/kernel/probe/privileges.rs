@@ -10,7 +10,7 @@ use crate::kernel::{Error, Result};
 /// Needed capabilities, each with its purpose for the advice.
 const NEEDED: [(Capability, &str); 4] = [
     (Capability::CAP_NET_ADMIN, "to make interfaces and attach programs to them"),
-    (Capability::CAP_NET_BROADCAST, "to hear of links in other namespaces"),
+    (Capability::CAP_NET_BROADCAST, "to receive events of links in other namespaces"),
     (Capability::CAP_SYS_ADMIN, "to make and enter namespaces"),
     (Capability::CAP_BPF, "to load programs and maps"),
 ];

@@ -12,8 +12,8 @@ const NAME: &str = "XDP";
 /// hang the kernel or corrupt its memory.
 pub(super) fn check() -> Check {
     if let Err(error) = xdp::is_known() {
-        let advice = "labs with datapath = \"xdp\" are refused; Linux 6.3 and later tell which devices take XDP frames";
-        return Check::warning(NAME, format!("its features are not told: {error}"), advice);
+        let advice = "labs with datapath = \"xdp\" are refused; Linux 6.3 and later report which devices accept XDP frames";
+        return Check::warning(NAME, format!("XDP features are not reported: {error}"), advice);
     }
     of(release::stable())
 }

@@ -73,7 +73,7 @@ mod tests {
             let line = out.lines().filter(|line| line.starts_with(start));
             line.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
-        let same = "1.000 no change that could be told from noise";
+        let same = "1.000 no change distinguishable from noise";
         assert_eq!(
             line("fast/bridge"),
             [

@@ -399,7 +399,7 @@ mod tests {
         let report = samples::report();
         let page = html(&report, Some(&Comparison::of(&report, &report))).unwrap();
         let page = Document::parse(body(&page)).unwrap();
-        assert!(text_of(section(&page, "compare")).contains("no change that could be told from noise"));
+        assert!(text_of(section(&page, "compare")).contains("no change distinguishable from noise"));
     }
 
     #[test]

@@ -143,7 +143,7 @@ fn removed(overhead: Option<Interval>) -> String {
             let percent = 100.0 * value;
             format!("{percent:.0} % of the bridge's overhead removed, 95 % interval {low:.2} to {high:.2}")
         }
-        None => "no overhead that could be told from noise".to_owned(),
+        None => "no overhead distinguishable from noise".to_owned(),
     }
 }
 
@@ -191,7 +191,7 @@ mod tests {
              82 % of the bridge's overhead removed, 95 % interval 0.78 to 0.86"
         );
         let unknown = Report { overhead_removed: None, ..report.clone() };
-        assert!(headline(&unknown).ends_with("cable 10.2 us; no overhead that could be told from noise"));
+        assert!(headline(&unknown).ends_with("cable 10.2 us; no overhead distinguishable from noise"));
         let mut unarmed = Report { overhead_removed: None, ..report };
         let Results::Latency(latency) = &unarmed.cases[0].results else { panic!("a latency") };
         let others = latency.iter().filter(|(mode, _)| *mode != Mode::Fast);
