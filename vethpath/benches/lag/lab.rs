@@ -12,14 +12,8 @@ use serde_json::Value;
 
 use super::{
     Result,
-    trial::{ENOUGH, GREETINGS, Traffic, Trial, realtime},
+    trial::{ADDRESSES, ENOUGH, GREETINGS, HOSTS, Traffic, Trial, realtime},
 };
-
-/// The hosts: the sender, the receiver, and the one that sees what the bridge floods. The namespaces have these names.
-pub(crate) const HOSTS: [&str; 3] = ["a", "b", "c"];
-
-/// The addresses of the hosts.
-pub(crate) const ADDRESSES: [&str; 3] = ["10.79.0.1", "10.79.0.2", "10.79.0.3"];
 
 /// The MAC addresses of the hosts.
 const MACS: [&str; 3] = ["02:00:00:79:00:01", "02:00:00:79:00:02", "02:00:00:79:00:03"];

@@ -27,16 +27,19 @@ use nix::{
 };
 use vethpath::kernel::Netns;
 
-use super::{
-    Result,
-    lab::{ADDRESSES, HOSTS},
-};
+use super::Result;
 
 /// The time from one frame to the next.
 const INTERVAL: Duration = Duration::from_micros(50);
 
 /// How long frames are sent before the change.
 const BEFORE: Duration = Duration::from_millis(50);
+
+/// The hosts: the sender, the receiver, and the one that sees what the bridge floods. The namespaces have these names.
+pub(crate) const HOSTS: [&str; 3] = ["a", "b", "c"];
+
+/// The addresses of the hosts.
+pub(crate) const ADDRESSES: [&str; 3] = ["10.79.0.1", "10.79.0.2", "10.79.0.3"];
 
 /// Half of the frames of [`BEFORE`]. A trial in which fewer go the old way before the command returns is void.
 pub(crate) const ENOUGH: usize = 500;
