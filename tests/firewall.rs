@@ -547,7 +547,7 @@ fn other_firewalls_are_left_alone() {
     }
 }
 
-/// Rules of iptables-legacy are not read, so they may drop.
+/// Rules of iptables-legacy are read, and left alone.
 #[test]
 fn legacy_iptables_is_left_alone() {
     let host = Host::new();
@@ -558,16 +558,33 @@ fn legacy_iptables_is_left_alone() {
     let saved = || host.run("iptables-legacy -S").ok().stdout;
     let before = (saved(), rules(&host));
     let file = host.topology("beside", MASQUERADED);
-    let up = host.vethpath(format!("up {file}")).ok();
+    let dropped = "bridge labbr in host: IPv4 packets from its hosts to other networks are dropped by iptables-legacy \
+                   table filter, chain FORWARD (policy drop)";
+    let refused = host.vethpath(format!("up {file}")).fails(1).stderr_has(dropped);
     let commands = [
-        "iptables-legacy -I FORWARD -i labbr -o up0 -j ACCEPT",
-        "iptables-legacy -I FORWARD -i up0 -o labbr -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "iptables-legacy -I DOCKER-USER -i labbr -o up0 -j ACCEPT",
+        "iptables-legacy -I DOCKER-USER -i up0 -o labbr -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
     ];
-    let _ = commands.iter().fold(up, |up, command| up.stderr_has(&format!("`{command}` accepts them")));
+    let _ = commands
+        .iter()
+        .fold(refused, |refused, command| refused.stderr_has(&format!("`{command}` accepts them")));
+    let _ = host.vethpath(format!("up --allow-drops {file}")).ok();
     assert_eq!((saved(), rules(&host)), before);
     let _ = host.run("ip netns exec a ping -n -q -c 1 -W 1 192.0.2.2").fails(1);
     run_all(&host, &commands);
     reaches(&host, "a", "192.0.2.2");
+    let up = host.vethpath(format!("up {file}")).ok();
+    assert!(!up.stderr.contains("dropped"), "{up}");
+    // There are no events for its changes, so that the agent reads it from time to time.
+    let shows = |does| {
+        wait_until(SLACK, || match host.vethpath("stats").ok().stdout {
+            stats if stats.contains(dropped) == does => Ok(()),
+            stats => Err(stats),
+        });
+    };
+    shows(false);
+    let _ = host.run("iptables-legacy -F DOCKER-USER").ok();
+    shows(true);
     let _ = host.vethpath("down").ok();
     finish_beside_docker(host);
 }

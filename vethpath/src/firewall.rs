@@ -5,6 +5,7 @@
 use std::{collections::BTreeSet, fmt, path::Path};
 
 use ipnet::IpNet;
+use log::debug;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
         netfilter::{
             BRIDGE_SYSCTLS, BridgeCalls, DOCKER_USER, Dropper, ESTABLISHED, FILTER, Family, HookPoint,
             LegacyTable, NEW, PROC, Packets, Ruleset, THREAD_NET, UNTRACKED, Verdict, bridge_nf_call,
-            ebtables, legacy_tables,
+            ebtables, is_readable, legacy_rules, legacy_tables,
         },
     },
     plan::Accepted,
@@ -28,6 +29,9 @@ const FORWARD: &str = "FORWARD";
 
 /// The table of firewalld, which no other program may change.
 const FIREWALLD: &str = "firewalld";
+
+/// The chains of ufw for what is forwarded, by family.
+const UFW: [(Family, &str); 2] = [(Family::Ip, "ufw-before-forward"), (Family::Ip6, "ufw6-before-forward")];
 
 /// The table of Docker where it uses nf_tables without iptables (29 and later).
 const DOCKER_BRIDGES: &str = "docker-bridges";
@@ -63,7 +67,7 @@ enum Kind {
 /// What drops packets.
 #[derive(Clone, Debug)]
 enum By {
-    /// A base chain of nf_tables.
+    /// A chain of a hook.
     Chain(Dropper),
     /// A table whose rules are not read.
     Legacy(LegacyTable),
@@ -135,6 +139,12 @@ impl<'a> Firewall<'a> {
         Ok(Self { topology, place, machine: Machine::read(topology, place, netns, most)? })
     }
 
+    /// Whether there are rules for whose changes there are no events.
+    #[must_use]
+    pub const fn has_legacy(&self) -> bool {
+        !self.machine.legacy.is_empty()
+    }
+
     /// The packets of the lab that are or may be dropped.
     #[must_use]
     pub fn drops(&self) -> Vec<Drop> {
@@ -186,7 +196,9 @@ impl<'a> Firewall<'a> {
         /// Whether `DOCKER-USER` is passed before what drops these packets.
         fn is_dockers(family: Family, verdict: &Verdict) -> bool {
             let is_it = |by: &Dropper| {
-                by.by_policy && (by.family, by.table.as_str(), by.chain.as_str()) == (family, FILTER, FORWARD)
+                by.by_policy
+                    && !by.is_legacy
+                    && (by.family, by.table.as_str(), by.chain.as_str()) == (family, FILTER, FORWARD)
             };
             matches!(verdict, Verdict::Drop(by) | Verdict::MayDrop(by) if is_it(by))
         }
@@ -256,7 +268,11 @@ pub fn places(topology: &Topology) -> Vec<Place> {
 /// The netfilter state of a namespace, and the links and default routes that it depends on.
 struct Machine {
     rules: Ruleset,
+    /// The rules of iptables-legacy and ip6tables-legacy.
+    legacy_rules: Ruleset,
     legacy: Vec<LegacyTable>,
+    /// Those whose rules are not read.
+    unread: Vec<LegacyTable>,
     calls: BridgeCalls,
     links: Vec<LinkFacts>,
     /// The devices of default routes (or halves of them), in all tables, by family; `None` if one has several devices.
@@ -286,9 +302,16 @@ impl Machine {
         let files = netns.run(|| {
             let mut legacy = legacy_tables(Path::new(THREAD_NET))?;
             legacy.extend(ebtables(Path::new(PROC))?);
-            Ok::<_, crate::kernel::Error>((legacy, bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?))
+            let (readable, mut unread): (Vec<_>, Vec<_>) = legacy.iter().cloned().partition(is_readable);
+            let rules = legacy_rules(&readable).unwrap_or_else(|error| {
+                debug!("{error}");
+                unread.extend(readable);
+                Ruleset::default()
+            });
+            let calls = bridge_nf_call(Path::new(BRIDGE_SYSCTLS))?;
+            Ok::<_, crate::kernel::Error>((rules, legacy, unread, calls))
         });
-        let (legacy, calls) = files??;
+        let (legacy_rules, legacy, unread, calls) = files??;
         let enter = match place {
             Place::Host => String::new(),
             Place::Namespace(name) => match topology.adopted_path(name) {
@@ -296,7 +319,7 @@ impl Machine {
                 None => format!("ip netns exec {name} "),
             },
         };
-        Ok(Self { rules, legacy, calls, links, uplinks, enter })
+        Ok(Self { rules, legacy_rules, legacy, unread, calls, links, uplinks, enter })
     }
 
     /// The verdict of the chains of a hook. Before the routing decision packets have no output device. After that of a
@@ -307,7 +330,13 @@ impl Machine {
             HookPoint::Postrouting if packets.are_bridged => Packets { in_devices: &[""], ..packets },
             _ => packets,
         };
-        self.rules.verdict(hook, families, packets)
+        let verdicts = [&self.rules, &self.legacy_rules].map(|rules| rules.verdict(hook, families, packets));
+        verdicts.into_iter().max().unwrap_or(Verdict::Accept)
+    }
+
+    /// The rules among which those of a chain are.
+    const fn rules_of(&self, dropper: &Dropper) -> &Ruleset {
+        if dropper.is_legacy { &self.legacy_rules } else { &self.rules }
     }
 
     fn uplinks(&self, family: Family) -> Option<&BTreeSet<String>> {
@@ -379,6 +408,10 @@ impl OnBridge<'_> {
         if ports.len() < 2 || subnets.is_empty() {
             return None;
         }
+        let link_local =
+            ["fe80::/10".parse::<IpNet>(), "ff02::1:ff00:0/104".parse()].map(std::result::Result::ok);
+        let neighbours: Vec<_> = subnets.iter().copied().chain(link_local[0]).collect();
+        let groups: Vec<_> = neighbours.iter().copied().chain(link_local[1]).collect();
         let verdict = |families: &[Family], from, to| {
             let packets = Packets {
                 family: self.family,
@@ -389,10 +422,15 @@ impl OnBridge<'_> {
                 sources: &subnets,
                 destinations: &subnets,
             };
-            // Neighbour discovery is multicast and not tracked. Without it no other packets are sent.
-            let discovery = Packets { state: UNTRACKED, sources: &[], destinations: &[], ..packets };
-            let both = [Some(packets), Some(discovery).filter(|_| self.family == Family::Ip6)];
-            let all = both.into_iter().flatten();
+            // ARP and neighbour discovery are not tracked, and the latter goes to groups. Without them there are no other
+            // packets.
+            let discovery = match self.family {
+                Family::Ip => Packets { family: Family::Arp, sources: &[], destinations: &[], ..packets },
+                _ => Packets { sources: &neighbours, destinations: &groups, ..packets },
+            };
+            let is_seen = self.family != Family::Ip || families == [Family::Bridge];
+            let discovery = Some(Packets { state: UNTRACKED, ..discovery }).filter(|_| is_seen);
+            let all = [Some(packets), discovery].into_iter().flatten();
             all.flat_map(|packets| HOOKS.map(|hook| self.machine.verdict(hook, families, packets))).max()
         };
         let bridge = self.bridge.name.as_str();
@@ -412,7 +450,7 @@ impl OnBridge<'_> {
         let sees = |table: &&LegacyTable| {
             table.name == FILTER && table.sees(calls) && [self.family, Family::Bridge].contains(&table.family)
         };
-        let legacy = self.machine.legacy.iter().find(sees);
+        let legacy = self.machine.unread.iter().find(sees);
         self.worst(Kind::Bridged, by_calls.into_iter().chain(by_port), legacy)
     }
 
@@ -420,7 +458,7 @@ impl OnBridge<'_> {
     /// addresses are not translated yet, or already.
     fn routed(&self) -> Vec<Drop> {
         let legacy =
-            self.machine.legacy.iter().find(|table| table.name == FILTER && table.family == self.family);
+            self.machine.unread.iter().find(|table| table.name == FILTER && table.family == self.family);
         let verdicts = [Kind::Sent, Kind::Replies].into_iter().zip(self.routed_verdicts());
         verdicts.filter_map(|(kind, verdict)| self.worst(kind, [verdict].into_iter(), legacy)).collect()
     }
@@ -498,12 +536,30 @@ impl OnBridge<'_> {
         Some(Drop { bridge, place, kind, family: self.family, by, is_certain, hint })
     }
 
+    /// The commands by which ufw accepts packets, and writes that down; `None` where there is no device to name. It accepts
+    /// replies in any case.
+    fn of_ufw(&self, kind: Kind) -> Option<String> {
+        let enter = &self.machine.enter;
+        let route = |from: &str, to: &str| format!("`{enter}ufw route allow in on {from} out on {to}`");
+        let bridge = self.bridge.name.as_str();
+        let commands: Vec<_> = match kind {
+            Kind::Bridged => vec![route(bridge, bridge)],
+            Kind::Sent => {
+                let sent = self.accept_rules().into_iter().filter(|rule| !rule.are_replies);
+                sent.map(|rule| route(&rule.bridge, &rule.uplink)).collect()
+            }
+            Kind::Replies => Vec::new(),
+        };
+        let verb = if commands.len() == 1 { "accepts" } else { "accept" };
+        (!commands.is_empty()).then(|| format!("{} {verb} them", commands.join(", ")))
+    }
+
     fn hint(&self, kind: Kind, by: &By) -> String {
         let enter = &self.machine.enter;
         let bridge = self.device.filter(|_| kind != Kind::Bridged).unwrap_or(&self.bridge.name);
         let name = if self.family == Family::Ip { "iptables" } else { "ip6tables" };
         let tool = match by {
-            By::Legacy(_) => format!("{name}-legacy"),
+            By::Legacy(_) | By::Chain(Dropper { is_legacy: true, .. }) => format!("{name}-legacy"),
             // The plain name may be that of either.
             By::Chain(_) if self.machine.has_legacy_filter(self.family) => format!("{name}-nft"),
             By::Chain(_) => name.to_owned(),
@@ -526,14 +582,23 @@ impl OnBridge<'_> {
             }
         };
         let rule = match by {
-            By::Chain(Dropper { family, table, chain, .. })
+            By::Chain(dropper @ Dropper { family, table, chain, .. })
                 if (*family, table.as_str(), chain.as_str()) == (self.family, FILTER, FORWARD) =>
             {
-                let has_docker = self.machine.rules.has_jump(*family, table, FORWARD, DOCKER_USER);
-                accept(if has_docker { DOCKER_USER } else { FORWARD })
+                let has_jump = |to| self.machine.rules_of(dropper).has_jump(*family, table, FORWARD, to);
+                let has_ufw = UFW.iter().any(|(of, chain)| of == family && has_jump(chain));
+                match (has_jump(DOCKER_USER), self.of_ufw(kind)) {
+                    (_, Some(commands)) if has_ufw => commands,
+                    (true, _) => accept(DOCKER_USER),
+                    (false, _) => accept(FORWARD),
+                }
             }
             By::Chain(dropper) if dropper.table == FIREWALLD => {
-                format!("`{enter}firewall-cmd --zone=trusted --add-interface={bridge}` accepts them")
+                let trust = format!("--zone=trusted --add-interface={bridge}");
+                format!(
+                    "`{enter}firewall-cmd {trust} && {enter}firewall-cmd --permanent {trust}` accepts them, also after a \
+                     restart of firewalld"
+                )
             }
             By::Chain(dropper) => format!("accept them in {dropper}"),
             By::Legacy(table) if table.family == self.family => accept(FORWARD),

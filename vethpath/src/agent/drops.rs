@@ -20,6 +20,9 @@ use crate::{
 /// After this time, they are worked out again where they depend on routes.
 const HOLD: Duration = Duration::from_secs(30);
 
+/// After this time, they are worked out again where there are rules of x_tables: their changes cause no events.
+const LEGACY_HOLD: Duration = Duration::from_secs(5);
+
 /// They are worked out in one of so many parts of the time at most.
 const REST: u32 = 20;
 
@@ -30,6 +33,7 @@ pub struct Drops {
     /// The packets, each with a sentence that says what drops them.
     found: BTreeMap<String, String>,
     is_due: bool,
+    has_legacy: bool,
     rest_until: Instant,
     hold_until: Instant,
 }
@@ -42,6 +46,7 @@ impl Drops {
             netns: netns.clone(),
             found: BTreeMap::new(),
             is_due: true,
+            has_legacy: false,
             rest_until: Instant::now(),
             hold_until: Instant::now(),
         }
@@ -58,11 +63,11 @@ impl Drops {
         let mut events = Vec::new();
         let began = Instant::now();
         let has_nat = firewall::masquerades(topology, &self.place);
-        self.is_due |= has_nat && began >= self.hold_until;
+        self.is_due |= (has_nat || self.has_legacy) && began >= self.hold_until;
         if began < self.rest_until || !std::mem::take(&mut self.is_due) {
             return events;
         }
-        self.hold_until = began + HOLD;
+        self.hold_until = began + if self.has_legacy { LEGACY_HOLD } else { HOLD };
         if !has_nat && !has_rules {
             self.found.clear();
             return events;
@@ -72,6 +77,7 @@ impl Drops {
         match Firewall::read(topology, &place, &self.netns, 1) {
             Ok(mut firewall) => {
                 let mut drops = firewall.drops();
+                self.has_legacy = firewall.has_legacy();
                 if has_nat {
                     let accepted = firewall.accept();
                     if self.put_rules_back(&accepted, topology, directory, &mut events) {

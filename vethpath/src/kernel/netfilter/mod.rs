@@ -9,8 +9,11 @@ mod inspect;
 mod legacy;
 mod masquerade;
 mod ruleset;
+mod sets;
+mod socket_option;
 mod table;
 mod verdict;
+mod xtables;
 
 pub use docker_user::{DOCKER_USER, FILTER, accept, has_docker_user};
 pub use hook::{BRIDGE_SYSCTLS, BridgeCalls, Family, Hook, HookPoint, bridge_nf_call};
@@ -22,6 +25,7 @@ use nix::libc;
 pub use ruleset::{ESTABLISHED, NEW, Ruleset, UNTRACKED};
 pub use table::{is_foreign, remove_table};
 pub use verdict::{Dropper, Packets, Verdict};
+pub use xtables::{is_readable, legacy_rules};
 
 use super::{
     Context, Result as KernelResult,
@@ -42,6 +46,8 @@ mod kind {
     pub(super) const NEW_RULE: u16 = NFNL_SUBSYS_NFTABLES | 6;
     pub(super) const GET_RULE: u16 = NFNL_SUBSYS_NFTABLES | 7;
     pub(super) const DELETE_RULE: u16 = NFNL_SUBSYS_NFTABLES | 8;
+    pub(super) const GET_SET: u16 = NFNL_SUBSYS_NFTABLES | 10;
+    pub(super) const GET_SET_ELEMENTS: u16 = NFNL_SUBSYS_NFTABLES | 13;
     pub(super) const GET_GENERATION: u16 = NFNL_SUBSYS_NFTABLES | 16;
 }
 
@@ -76,6 +82,8 @@ pub(crate) fn decode(reply: &[u8]) -> Vec<String> {
     const TABLE: &str = "v";
     let _ = (table::parse(reply), docker_user::handle_of(reply), number_of_generation(&[reply.to_vec()]));
     ruleset::decode(reply);
+    let _ = (sets::parse(reply), sets::listed(reply));
+    xtables::decode(reply);
     let list = inspect::expressions_of(reply, TABLE).ok().flatten();
     let _ = masquerade::canonical(list.as_deref().unwrap_or(reply));
     let hook = inspect::Chain::parse(reply).ok().and_then(|chain| chain.hook());

@@ -3,7 +3,7 @@
 //! Mirrors the expressions of nf_tables (include/uapi/linux/netfilter/nf_tables.h), and the matches and targets that
 //! `iptables` makes of them (net/netfilter/nft_compat.c).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_sys::Socket;
@@ -12,13 +12,16 @@ use super::{
     Family, HEADER, attributes, generation, header,
     inspect::{self, Chain},
     kind, parse_string, parse_u32,
+    sets::{self, Set},
 };
 use crate::kernel::{Context, LinkFacts, Result, netlink::NetlinkError};
 
 type NetlinkResult<T> = std::result::Result<T, NetlinkError>;
 
-/// The bits of connection states (`NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h): of packets of a known
+/// The bits of connection states (`NF_CT_STATE_BIT` of linux/netfilter/nf_conntrack_common.h). Of packets that belong to no
 /// connection.
+const INVALID: u32 = 1;
+/// Of packets of a known connection.
 pub const ESTABLISHED: u32 = 1 << 1;
 /// Of packets that belong to another, known connection, such as ICMP errors.
 pub(super) const RELATED: u32 = 1 << 2;
@@ -26,6 +29,8 @@ pub(super) const RELATED: u32 = 1 << 2;
 pub const NEW: u32 = 1 << 3;
 /// Of packets that are not tracked.
 pub const UNTRACKED: u32 = 1 << 6;
+/// Of anything else.
+pub(super) const OTHER_STATE: u32 = 1 << 31;
 
 /// The chains of a namespace, with their rules.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +43,12 @@ pub struct Ruleset {
     pub(super) index: HashMap<(Family, String, String), usize>,
     /// Whether a rule may keep packets from being tracked.
     pub(super) may_untrack: bool,
+    /// The sets that rules look something up in, by family, table and name; those that cannot be read are missing.
+    pub(super) sets: HashMap<(Family, String, String), Set>,
+    /// The ifindex of each device.
+    pub(super) ifindexes: HashMap<String, u32>,
+    /// Whether these are rules of x_tables.
+    pub(super) is_legacy: bool,
 }
 
 /// A rule: its action is taken if all tests are true.
@@ -59,12 +70,31 @@ pub(super) enum Test {
     Address { is_source: bool, subnet: IpNet, is_equal: bool },
     /// The packet is of this family.
     Family { family: Family, is_equal: bool },
+    /// The EtherType of the frame.
+    Protocol { number: [u8; 2], is_equal: bool },
     /// The connection is in one of these states.
     State(u32),
     /// The packet is bridged (`--physdev-is-bridged`).
     Bridged,
+    /// Something that is true of no packet by which a lab is judged: its destination was translated, or it has an IPv6
+    /// routing header.
+    Rare,
+    /// A set has an element for the packet.
+    Lookup(Lookup),
+    /// What was loaded is in an interval.
+    Between { loaded: Loaded, low: Vec<u8>, high: Vec<u8>, is_equal: bool },
     /// Anything else.
     Unknown,
+}
+
+/// What is looked up in a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lookup {
+    /// The name of a set in the same table.
+    pub(super) set: String,
+    /// The parts of the key that are known, each behind so many bytes. What the last ones are is behind the key.
+    pub(super) key: Vec<(usize, Loaded)>,
+    pub(super) is_inverted: bool,
 }
 
 /// What a rule does.
@@ -78,6 +108,8 @@ pub(super) enum Action {
     Return,
     Jump(String),
     Goto(String),
+    /// What the element of a verdict map says.
+    Map(Lookup),
     /// Anything else.
     Unknown,
 }
@@ -95,7 +127,9 @@ impl Ruleset {
             let mut chains = inspect::chains(socket)?;
             chains.retain(|chain| !dormant.contains(&(chain.family, chain.table.clone())));
             let replies = inspect::dump(socket, kind::GET_RULE, &header(Family::Unspecified))?;
-            Self::of(chains, &replies, links)
+            let mut ruleset = Self::of(chains, &replies, links)?;
+            ruleset.sets = sets::read(socket, &ruleset.wanted_sets())?;
+            Ok(ruleset)
         };
         // Chains of one generation with rules of the next would drop what neither does.
         let read = || {
@@ -128,7 +162,19 @@ impl Ruleset {
             }
         }
         let may_untrack = rules.iter().flatten().any(|rule: &Rule| rule.may_untrack);
-        Ok(Self { chains, rules, index, may_untrack })
+        let ifindexes = links.iter().map(|link| (link.name.clone(), link.ifindex)).collect();
+        Ok(Self { chains, rules, index, may_untrack, ifindexes, ..Self::default() })
+    }
+
+    /// The sets in which rules look up something that is known of packets.
+    fn wanted_sets(&self) -> HashSet<(Family, String, String)> {
+        let mut wanted = HashSet::new();
+        for (chain, rules) in self.chains.iter().zip(&self.rules) {
+            for lookup in rules.iter().flat_map(Rule::lookups).filter(|lookup| !lookup.key.is_empty()) {
+                wanted.insert((chain.family, chain.table.clone(), lookup.set.clone()));
+            }
+        }
+        wanted
     }
 }
 
@@ -173,8 +219,8 @@ pub(super) fn parse(reply: &[u8], names: &Names<'_>) -> NetlinkResult<(Family, S
 }
 
 /// What an expression has loaded into a register.
-#[derive(Clone, Copy)]
-enum Loaded {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loaded {
     /// The name of a device.
     Device {
         is_in: bool,
@@ -184,8 +230,12 @@ enum Loaded {
         is_in: bool,
     },
     Family,
+    /// The EtherType.
+    Protocol,
     /// The bits of the state that are left.
     State(u32),
+    /// The bits of the connection's status that are left (`enum ip_conntrack_status`).
+    Status(u32),
     Address {
         is_source: bool,
         length: usize,
@@ -194,11 +244,77 @@ enum Loaded {
     Other,
 }
 
+impl Loaded {
+    /// Its length in bytes; that of the largest where it is unknown.
+    pub(super) const fn length(self) -> usize {
+        const IFNAMSIZ: usize = 16;
+        match self {
+            Self::Device { .. } | Self::Other => IFNAMSIZ,
+            Self::Index { .. } | Self::State(_) | Self::Status(_) => 4,
+            Self::Protocol => 2,
+            Self::Family => 1,
+            Self::Address { length, .. } => length,
+        }
+    }
+}
+
+impl Loaded {
+    /// Whether it is an address of this length, of which all bits are left.
+    fn is_ordered(self, length: usize) -> bool {
+        matches!(self, Self::Address { length: of @ (4 | 16), mask: u128::MAX, .. } if of == length)
+    }
+}
+
+/// The length of a register.
+const REGISTER: usize = 4;
+
+/// What registers hold, each by the first 32 bits that it occupies.
+#[derive(Default)]
+struct Registers(BTreeMap<usize, Loaded>);
+
+impl Registers {
+    /// The register of 32 bits with which a register begins (`nft_parse_register` in net/netfilter/nf_tables_api.c).
+    fn first(number: u32) -> Option<usize> {
+        let first = match number {
+            1..=4 => (number - 1) * 4,
+            8..=23 => number - 8,
+            _ => return None,
+        };
+        usize::try_from(first).ok()
+    }
+
+    fn load(&mut self, number: Option<u32>, loaded: Loaded) {
+        let Some(first) = number.and_then(Self::first) else { return };
+        let end = |first: usize, loaded: Loaded| first + loaded.length().div_ceil(REGISTER);
+        let behind = end(first, loaded);
+        self.0.retain(|&other, &mut former| end(other, former) <= first || other >= behind);
+        self.0.insert(first, loaded);
+    }
+
+    fn get(&self, number: Option<u32>) -> Loaded {
+        let loaded = number.and_then(Self::first).and_then(|first| self.0.get(&first));
+        loaded.copied().unwrap_or(Loaded::Other)
+    }
+
+    /// What is known of a key that begins in a register.
+    fn key(&self, number: Option<u32>) -> Vec<(usize, Loaded)> {
+        let Some(first) = number.and_then(Self::first) else { return Vec::new() };
+        let is_known = |loaded: &Loaded| match loaded {
+            Loaded::Device { .. } | Loaded::Index { .. } | Loaded::Family | Loaded::Protocol => true,
+            Loaded::State(bits) => *bits == u32::MAX,
+            Loaded::Address { length, .. } => loaded.is_ordered(*length),
+            Loaded::Status(_) | Loaded::Other => false,
+        };
+        let known = self.0.range(first..).filter(|(_, loaded)| is_known(loaded));
+        known.map(|(&at, &loaded)| ((at - first) * REGISTER, loaded)).collect()
+    }
+}
+
 /// Attributes by number.
-struct Fields(HashMap<u16, Vec<u8>>);
+pub(super) struct Fields(HashMap<u16, Vec<u8>>);
 
 impl Fields {
-    fn parse(bytes: &[u8]) -> NetlinkResult<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> NetlinkResult<Self> {
         let mut fields = HashMap::new();
         for attribute in attributes(bytes) {
             let attribute = attribute?;
@@ -207,17 +323,17 @@ impl Fields {
         Ok(Self(fields))
     }
 
-    fn bytes(&self, number: u16) -> &[u8] {
+    pub(super) fn bytes(&self, number: u16) -> &[u8] {
         self.0.get(&number).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// An integer in network byte order.
-    fn number(&self, number: u16) -> Option<u32> {
+    pub(super) fn number(&self, number: u16) -> Option<u32> {
         parse_u32(self.0.get(&number)?).ok()
     }
 
     /// The value in a `NFTA_DATA_VALUE`.
-    fn data(&self, number: u16) -> NetlinkResult<Vec<u8>> {
+    pub(super) fn data(&self, number: u16) -> NetlinkResult<Vec<u8>> {
         const VALUE: u16 = 1;
         Ok(Self::parse(self.bytes(number))?.bytes(VALUE).to_vec())
     }
@@ -226,7 +342,7 @@ impl Fields {
 impl Rule {
     fn parse(expressions: &[u8], names: &Names<'_>) -> NetlinkResult<Self> {
         let mut rule = Self::default();
-        let mut registers = HashMap::new();
+        let mut registers = Registers::default();
         for element in attributes(expressions) {
             let element = element?;
             let fields = Fields::parse(element.value())?;
@@ -236,49 +352,73 @@ impl Rule {
         Ok(rule)
     }
 
+    /// What the rule looks up in sets.
+    fn lookups(&self) -> impl Iterator<Item = &Lookup> {
+        let tests = self.tests.iter().filter_map(|test| match test {
+            Test::Lookup(lookup) => Some(lookup),
+            _ => None,
+        });
+        let action = match &self.action {
+            Action::Map(lookup) => Some(lookup),
+            _ => None,
+        };
+        tests.chain(action)
+    }
+
     fn add(
         &mut self,
         expression: &str,
         fields: &Fields,
-        registers: &mut HashMap<u32, Loaded>,
+        registers: &mut Registers,
         names: &Names<'_>,
     ) -> NetlinkResult<()> {
-        let mut load = |number, loaded| {
-            if let Some(register) = fields.number(number) {
-                registers.insert(register, loaded);
-            }
-        };
+        let from = registers.get(fields.number(1));
+        let mut load = |number, loaded| registers.load(fields.number(number), loaded);
         match expression {
             "meta" => load(1, meta(fields.number(2))),
-            "ct" => {
-                load(1, if fields.number(2) == Some(0) { Loaded::State(u32::MAX) } else { Loaded::Other })
-            }
+            "ct" => load(
+                1,
+                match fields.number(2) {
+                    Some(0) => Loaded::State(u32::MAX),
+                    Some(2) => Loaded::Status(u32::MAX),
+                    _ => Loaded::Other,
+                },
+            ),
             "payload" => load(1, payload(fields)),
             "exthdr" | "fib" | "rt" | "osf" | "numgen" | "xfrm" => load(1, Loaded::Other),
             "socket" | "hash" | "tunnel" => load(2, Loaded::Other),
-            "bitwise" => {
-                let from = fields.number(1).and_then(|register| registers.get(&register)).copied();
-                let loaded = bitwise(from.unwrap_or(Loaded::Other), fields)?;
-                if let Some(register) = fields.number(2) {
-                    registers.insert(register, loaded);
-                }
-            }
+            "bitwise" => load(2, bitwise(from, fields)?),
             "byteorder" => load(2, Loaded::Other),
-            "cmp" => {
-                let from = fields.number(1).and_then(|register| registers.get(&register)).copied();
-                let from = from.unwrap_or(Loaded::Other);
-                self.tests.push(compare(from, fields.number(2), &fields.data(3)?, names));
-            }
+            "cmp" => self.tests.push(compare(from, fields.number(2), &fields.data(3)?, names)),
             "immediate" if fields.number(1) == Some(0) => self.action = verdict(fields)?,
             "immediate" => load(1, Loaded::Other),
-            // With a destination it is a verdict map.
-            "lookup" if fields.number(3) == Some(0) => self.action = Action::Unknown,
             "lookup" => {
-                load(3, Loaded::Other);
-                self.tests.push(Test::Unknown);
+                const INVERTED: u32 = 1;
+                let lookup = Lookup {
+                    set: parse_string(fields.bytes(1)),
+                    key: registers.key(fields.number(2)),
+                    is_inverted: fields.number(5).is_some_and(|flags| flags & INVERTED != 0),
+                };
+                match fields.number(3) {
+                    // With a destination it is a map: of verdicts, or of data.
+                    Some(0) => self.action = Action::Map(lookup),
+                    to => {
+                        registers.load(to, Loaded::Other);
+                        self.tests.push(Test::Lookup(lookup));
+                    }
+                }
             }
             // An object may be a limit, and an update of a set may have one.
-            "range" | "limit" | "quota" | "connlimit" | "dynset" | "objref" => self.tests.push(Test::Unknown),
+            "range" => {
+                let (low, high) = (fields.data(3)?, fields.data(4)?);
+                self.tests.push(match (from.is_ordered(low.len()), fields.number(2)) {
+                    (true, Some(op @ (0 | 1))) => {
+                        Test::Between { loaded: from, low, high, is_equal: op == 0 }
+                    }
+                    _ => Test::Unknown,
+                });
+            }
+            "limit" | "quota" | "connlimit" | "dynset" | "objref" => self.tests.push(Test::Unknown),
             "notrack" => self.may_untrack = true,
             "match" => match parse_string(fields.bytes(1)).as_str() {
                 "comment" => self.comment = Some(parse_string(fields.bytes(3)).into()),
@@ -304,6 +444,7 @@ impl Rule {
 /// `enum nft_meta_keys`.
 fn meta(key: Option<u32>) -> Loaded {
     match key {
+        Some(1) => Loaded::Protocol,
         Some(4) => Loaded::Index { is_in: true },
         Some(5) => Loaded::Index { is_in: false },
         Some(6) => Loaded::Device { is_in: true },
@@ -313,12 +454,14 @@ fn meta(key: Option<u32>) -> Loaded {
     }
 }
 
-/// An address of the network header, or its first bytes.
+/// An address of the network header, or its first bytes; or the EtherType.
 fn payload(fields: &Fields) -> Loaded {
+    const LINK: u32 = 0;
     const NETWORK: u32 = 1;
-    let (Some(NETWORK), Some(offset), Some(length)) = (fields.number(2), fields.number(3), fields.number(4))
-    else {
-        return Loaded::Other;
+    let (offset, length) = match [2, 3, 4].map(|number| fields.number(number)) {
+        [Some(LINK), Some(12), Some(2)] => return Loaded::Protocol,
+        [Some(NETWORK), Some(offset), Some(length)] => (offset, length),
+        _ => return Loaded::Other,
     };
     let address = |is_source| Loaded::Address { is_source, length: length as usize, mask: u128::MAX };
     match (offset, length) {
@@ -333,6 +476,7 @@ fn bitwise(from: Loaded, fields: &Fields) -> NetlinkResult<Loaded> {
     let is_and = fields.number(6).unwrap_or_default() == 0 && xor.iter().all(|byte| *byte == 0);
     Ok(match (from, mask.first_chunk()) {
         (Loaded::State(bits), Some(mask)) if is_and => Loaded::State(bits & u32::from_ne_bytes(*mask)),
+        (Loaded::Status(bits), Some(mask)) if is_and => Loaded::Status(bits & u32::from_ne_bytes(*mask)),
         (Loaded::Address { is_source, length, mask: former }, _) if is_and && mask.len() == length => {
             Loaded::Address { is_source, length, mask: former & left_aligned(&mask, u8::MAX) }
         }
@@ -349,11 +493,17 @@ fn left_aligned(bytes: &[u8], rest: u8) -> u128 {
     u128::from_be_bytes(all)
 }
 
+/// `IPS_DST_NAT` and `IPS_DST_NAT_DONE` of `enum ip_conntrack_status`.
+const DESTINATION_TRANSLATED: u32 = 1 << 5 | 1 << 8;
+
 /// A comparison: `op` is of `enum nft_cmp_ops`.
 fn compare(from: Loaded, op: Option<u32>, data: &[u8], names: &Names<'_>) -> Test {
+    let between = |low, high| Test::Between { loaded: from, low, high, is_equal: true };
     let is_equal = match op {
         Some(0) => true,
         Some(1) => false,
+        Some(3) if from.is_ordered(data.len()) => return between(vec![0; data.len()], data.to_vec()),
+        Some(5) if from.is_ordered(data.len()) => return between(data.to_vec(), vec![u8::MAX; data.len()]),
         _ => return Test::Unknown,
     };
     match from {
@@ -370,6 +520,14 @@ fn compare(from: Loaded, op: Option<u32>, data: &[u8], names: &Names<'_>) -> Tes
             [number] => Test::Family { family: Family::from_number(*number), is_equal },
             _ => Test::Unknown,
         },
+        Loaded::Protocol => {
+            data.try_into().map_or(Test::Unknown, |number| Test::Protocol { number, is_equal })
+        }
+        Loaded::Status(bits)
+            if !is_equal && bits & !DESTINATION_TRANSLATED == 0 && data.iter().all(|byte| *byte == 0) =>
+        {
+            Test::Rare
+        }
         // `ct state new` is compiled to `(state & new) != 0`.
         Loaded::State(bits) if !is_equal && data.iter().all(|byte| *byte == 0) => Test::State(bits),
         Loaded::State(u32::MAX) if is_equal => {
@@ -383,7 +541,7 @@ fn compare(from: Loaded, op: Option<u32>, data: &[u8], names: &Names<'_>) -> Tes
 }
 
 /// The subnet of an address of which the first bytes are known, with a mask.
-fn subnet(data: &[u8], mask: u128) -> Option<IpNet> {
+pub(super) fn subnet(data: &[u8], mask: u128) -> Option<IpNet> {
     let known = left_aligned(&vec![u8::MAX; data.len()], 0) & mask;
     let length = u8::try_from(known.leading_ones()).ok()?;
     // Ones, and then zeros.
@@ -401,8 +559,8 @@ fn subnet(data: &[u8], mask: u128) -> Option<IpNet> {
     Some(net.trunc())
 }
 
-/// The verdict of an `immediate` expression (`enum nft_verdicts`).
-fn verdict(fields: &Fields) -> NetlinkResult<Action> {
+/// The verdict of an `immediate` expression, or of an element of a verdict map (`enum nft_verdicts`).
+pub(super) fn verdict(fields: &Fields) -> NetlinkResult<Action> {
     const VERDICT: u16 = 2;
     let data = Fields::parse(fields.bytes(2))?;
     let verdict = Fields::parse(data.bytes(VERDICT))?;
@@ -410,7 +568,7 @@ fn verdict(fields: &Fields) -> NetlinkResult<Action> {
     Ok(match verdict.number(1).map(u32::cast_signed) {
         Some(0) => Action::Drop,
         Some(1) => Action::Accept,
-        Some(-1) => Action::Continue,
+        Some(-1 | -2) => Action::Continue,
         Some(-3) => Action::Jump(chain()),
         Some(-4) => Action::Goto(chain()),
         Some(-5) => Action::Return,
@@ -419,9 +577,11 @@ fn verdict(fields: &Fields) -> NetlinkResult<Action> {
 }
 
 /// The test of a match of x_tables; `None` if it is unknown.
-fn extension(name: &str, info: &[u8]) -> Option<Test> {
+pub(super) fn extension(name: &str, info: &[u8]) -> Option<Test> {
     match name {
         "conntrack" => conntrack(info),
+        // Without a routing header it does not match, whatever its options are (`rt_mt6` in net/ipv6/netfilter/ip6t_rt.c).
+        "rt" => Some(Test::Rare),
         "physdev" => physdev(info),
         _ => None,
     }
@@ -437,8 +597,13 @@ fn conntrack(info: &[u8]) -> Option<Test> {
     const STATE: u16 = CONNTRACK_STATE;
     let word = |at: usize| Some(u16::from_ne_bytes(*info.get(at..)?.first_chunk()?));
     let [flags, inverted, states] = [0, 2, 4].map(|offset| word(CONNTRACK_FLAGS + offset));
-    let (flags, inverted, states) = (flags?, inverted?, states?);
-    (flags == STATE && inverted & STATE == 0).then(|| Test::State(states.into()))
+    let (flags, inverted, states) = (flags?, inverted?, u32::from(states?));
+    // `XT_CONNTRACK_STATE_*`, of which those above `NEW` differ from the bits of nf_tables.
+    let tracked = states & (INVALID | ESTABLISHED | RELATED | NEW);
+    let others = [(1 << 6, OTHER_STATE), (1 << 7, 0), (1 << 8, UNTRACKED)];
+    let others =
+        others.into_iter().filter(|(bit, _)| states & bit != 0).fold(0, |all, (_, state)| all | state);
+    (flags == STATE && inverted & STATE == 0).then_some(Test::State(tracked | others))
 }
 
 /// `struct xt_physdev_info` with `--physdev-is-bridged` and nothing else.
@@ -450,7 +615,7 @@ fn physdev(info: &[u8]) -> Option<Test> {
 }
 
 /// The action of a target of x_tables.
-fn target(name: &str) -> Action {
+pub(super) fn target(name: &str) -> Action {
     match name {
         "REJECT" | "TARPIT" => Action::Drop,
         "LOG" | "NFLOG" | "MARK" | "CONNMARK" | "CT" | "NOTRACK" | "CHECKSUM" | "CLASSIFY" | "DSCP"

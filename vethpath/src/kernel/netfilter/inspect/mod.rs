@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use netlink_sys::Socket;
 
 use super::{
-    Family, HEADER, Hook, HookPoint, MasqueradeRule, attributes, generation, header, kind,
+    Family, HEADER, Hook, HookPoint, LegacyTable, MasqueradeRule, attributes, generation, header, kind,
     masquerade::{self, ACCEPT, CHAIN, CHAIN_TYPE, FAMILY, HOOK, PRIORITY},
     parse_string, parse_u32,
     table::describe,
@@ -170,6 +170,18 @@ impl Chain {
             }
         }
         Ok(chain)
+    }
+
+    /// A chain of x_tables. Those of hooks have a policy.
+    pub(super) fn of_x_tables(
+        table: &LegacyTable,
+        name: String,
+        hook: Option<u32>,
+        policy: Option<u32>,
+    ) -> Self {
+        let base = hook.map(|point| Base { point, priority: 0, devices: Vec::new() });
+        let kind = if table.name == "nat" { "nat" } else { "filter" }.to_owned();
+        Self { family: table.family, table: table.name.clone(), name, kind, policy, uses: None, base }
     }
 
     /// The chain as a hook. `None` if it is not a base chain, or has no rules and accepts by policy.
