@@ -589,6 +589,36 @@ fn legacy_iptables_is_left_alone() {
     finish_beside_docker(host);
 }
 
+/// Packets between two bridges of a lab are forwarded by the machine: a warning, since they may have been kept apart on
+/// purpose.
+#[test]
+fn packets_between_two_bridges_are_followed() {
+    let host = Host::new();
+    let other =
+        MASQUERADED.replace("name = \"beside\"\n", "").replace("labbr", "labbr2").replace(".66.", ".67.");
+    let other = other.replace("fd66", "fd67").replace("namespace.a", "namespace.b");
+    let file = host.topology("beside", &format!("{MASQUERADED}{other}"));
+    let _ = host.vethpath(format!("up {file}")).ok();
+    reaches(&host, "a", "10.67.0.2");
+    let _ = host.vethpath("down").ok();
+    iptables(&host, "-P FORWARD DROP");
+    let dropped = "bridge labbr in host: IPv4 packets between its hosts and those of bridge labbr2 are dropped by nft \
+                   table ip filter, chain FORWARD (policy drop)";
+    let up = host.vethpath(format!("up {file}")).ok().stderr_has(dropped);
+    let commands = [
+        "iptables -I FORWARD -i labbr -o labbr2 -j ACCEPT",
+        "iptables -I FORWARD -i labbr2 -o labbr -j ACCEPT",
+    ];
+    let _ = up.stderr_has(&format!("hint: `{}`, `{}` accept them", commands[0], commands[1]));
+    let _ = host.run("ip netns exec a ping -n -q -c 1 -W 1 10.67.0.2").fails(1);
+    run_all(&host, &commands);
+    reaches(&host, "a", "10.67.0.2");
+    let up = host.vethpath(format!("up {file}")).ok();
+    assert!(!up.stderr.contains("dropped"), "{up}");
+    let _ = host.vethpath("down").ok();
+    finish(host);
+}
+
 /// A chain of the bridge family is passed by every frame, and one of IP only if br_netfilter calls it.
 #[test]
 fn a_bridge_filter_is_reported_and_a_bridge_of_the_labs_own_namespace_is_not_concerned() {

@@ -62,6 +62,8 @@ enum Kind {
     Sent,
     /// The replies to these.
     Replies,
+    /// Those that its hosts send to hosts of another bridge there, and the replies.
+    Between,
 }
 
 /// What drops packets.
@@ -79,6 +81,8 @@ pub struct Drop {
     bridge: IfName,
     place: Place,
     kind: Kind,
+    /// The other bridge.
+    to: Option<IfName>,
     family: Family,
     by: By,
     /// Whether all of them are dropped. Otherwise some may be.
@@ -111,8 +115,16 @@ impl Drop {
             Kind::Bridged => "packets between its hosts",
             Kind::Sent => "packets from its hosts to other networks",
             Kind::Replies => "replies to its hosts from other networks",
+            Kind::Between => "packets between its hosts and those of bridge ",
         };
-        format!("bridge {} in {}: {version} {packets}", self.bridge, self.place)
+        let to = self.to.as_ref().map_or("", IfName::as_str);
+        format!("bridge {} in {}: {version} {packets}{to}", self.bridge, self.place)
+    }
+
+    /// Whether the lab is of no use: hosts of two bridges may have been kept apart on purpose.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        self.is_certain && self.kind != Kind::Between
     }
 
     /// The ways out, for a user.
@@ -158,11 +170,31 @@ impl<'a> Firewall<'a> {
                 all.extend(on_bridge.routed());
             }
         }
+        for family in FAMILIES {
+            let here: Vec<_> = self.routed_bridges().take(MOST_PORTS).collect();
+            for (bridge, other) in here.iter().zip(here.iter().cycle().skip(1)) {
+                all.extend(self.on(bridge, family).and(other));
+            }
+        }
         all
     }
 
-    /// The rules that the lab has in `DOCKER-USER`, and those that it needs there, for each family with that chain.
-    /// Afterwards this copy of the rules has the latter.
+    /// The bridges here that have hosts and an address. Packets are routed between them if some are masqueraded, and another
+    /// place is not the fabric, which has no rules.
+    fn routed_bridges(&self) -> impl Iterator<Item = &'a Bridge> {
+        let (topology, place) = (self.topology, self.place);
+        let is_masqueraded =
+            |bridge: &Bridge| bridge.place == *place && topology.masquerading_device(bridge, place).is_some();
+        let is_any = topology.bridges.iter().any(is_masqueraded);
+        let has_hosts = |bridge: &&Bridge| {
+            topology.pairs.iter().any(|pair| pair.place == bridge.place && pair.bridge == bridge.name)
+        };
+        let here = topology.bridges.iter().filter(move |bridge| is_any && bridge.place == *place);
+        here.filter(move |bridge| !bridge.addresses.is_empty() && has_hosts(bridge))
+    }
+
+    /// The rules that the lab has in `DOCKER-USER`, and those that it needs there, for each family with that chain. Afterwards this copy of the rules
+    /// has the latter.
     ///
     /// A bridge with `nat` needs rules if the policy of `FORWARD` drops its packets to other networks, or the replies, and
     /// if rules in `DOCKER-USER` change that. If other programs filter forwarded packets too, only existing rules are
@@ -451,16 +483,46 @@ impl OnBridge<'_> {
             table.name == FILTER && table.sees(calls) && [self.family, Family::Bridge].contains(&table.family)
         };
         let legacy = self.machine.unread.iter().find(sees);
-        self.worst(Kind::Bridged, by_calls.into_iter().chain(by_port), legacy)
+        self.worst(Kind::Bridged, None, by_calls.into_iter().chain(by_port), legacy)
+    }
+
+    /// Packets that are routed between hosts of this bridge and another one.
+    fn and(&self, other: &Bridge) -> Option<Drop> {
+        let bridges = [self.bridge, other];
+        let subnets = bridges.map(|bridge| self.subnets(bridge.addresses.iter()));
+        if self.bridge.name == other.name || subnets.iter().any(Vec::is_empty) {
+            return None;
+        }
+        let verdict = |from: usize, to: usize, state| {
+            let packets = Packets {
+                family: self.family,
+                in_devices: &[bridges[from].name.as_str()],
+                out_devices: &[bridges[to].name.as_str()],
+                are_bridged: false,
+                state,
+                sources: &subnets[from],
+                destinations: &subnets[to],
+            };
+            self.machine.verdict(HookPoint::Forward, &[self.family, Family::Inet], packets)
+        };
+        let both =
+            [(0, 1), (1, 0)].map(|(from, to)| verdict(from, to, NEW).max(verdict(to, from, ESTABLISHED)));
+        // Where one side reaches the other, that may be as it is wanted.
+        let worst = both.into_iter().min()?;
+        self.worst(Kind::Between, Some(other), [worst].into_iter(), self.unread_filter())
+    }
+
+    /// A table that is passed by what is routed, and is not read.
+    fn unread_filter(&self) -> Option<&LegacyTable> {
+        self.machine.unread.iter().find(|table| table.name == FILTER && table.family == self.family)
     }
 
     /// Packets that are masqueraded here, and their replies. Only chains of the forward hook are checked: at the other hooks,
     /// addresses are not translated yet, or already.
     fn routed(&self) -> Vec<Drop> {
-        let legacy =
-            self.machine.unread.iter().find(|table| table.name == FILTER && table.family == self.family);
+        let legacy = self.unread_filter();
         let verdicts = [Kind::Sent, Kind::Replies].into_iter().zip(self.routed_verdicts());
-        verdicts.filter_map(|(kind, verdict)| self.worst(kind, [verdict].into_iter(), legacy)).collect()
+        verdicts.filter_map(|(kind, verdict)| self.worst(kind, None, [verdict].into_iter(), legacy)).collect()
     }
 
     /// The verdicts on packets to other networks and on the replies; empty without such networks.
@@ -522,6 +584,7 @@ impl OnBridge<'_> {
     fn worst(
         &self,
         kind: Kind,
+        to: Option<&Bridge>,
         verdicts: impl Iterator<Item = Verdict>,
         legacy: Option<&LegacyTable>,
     ) -> Option<Drop> {
@@ -531,14 +594,15 @@ impl OnBridge<'_> {
             (Verdict::Accept, Some(table)) => (By::Legacy(table.clone()), false),
             (Verdict::Accept, None) => return None,
         };
-        let hint = self.hint(kind, &by);
+        let hint = self.hint(kind, to, &by);
         let (bridge, place) = (self.bridge.name.clone(), self.bridge.place.clone());
-        Some(Drop { bridge, place, kind, family: self.family, by, is_certain, hint })
+        let to = to.map(|bridge| bridge.name.clone());
+        Some(Drop { bridge, place, kind, to, family: self.family, by, is_certain, hint })
     }
 
     /// The commands by which ufw accepts packets, and writes that down; `None` where there is no device to name. It accepts
     /// replies in any case.
-    fn of_ufw(&self, kind: Kind) -> Option<String> {
+    fn of_ufw(&self, kind: Kind, to: Option<&Bridge>) -> Option<String> {
         let enter = &self.machine.enter;
         let route = |from: &str, to: &str| format!("`{enter}ufw route allow in on {from} out on {to}`");
         let bridge = self.bridge.name.as_str();
@@ -549,14 +613,19 @@ impl OnBridge<'_> {
                 sent.map(|rule| route(&rule.bridge, &rule.uplink)).collect()
             }
             Kind::Replies => Vec::new(),
+            Kind::Between => {
+                let other = to.map_or("", |bridge| bridge.name.as_str());
+                vec![route(bridge, other), route(other, bridge)]
+            }
         };
         let verb = if commands.len() == 1 { "accepts" } else { "accept" };
         (!commands.is_empty()).then(|| format!("{} {verb} them", commands.join(", ")))
     }
 
-    fn hint(&self, kind: Kind, by: &By) -> String {
+    fn hint(&self, kind: Kind, to: Option<&Bridge>, by: &By) -> String {
         let enter = &self.machine.enter;
-        let bridge = self.device.filter(|_| kind != Kind::Bridged).unwrap_or(&self.bridge.name);
+        let is_of_bridge = matches!(kind, Kind::Bridged | Kind::Between);
+        let bridge = self.device.filter(|_| !is_of_bridge).unwrap_or(&self.bridge.name);
         let name = if self.family == Family::Ip { "iptables" } else { "ip6tables" };
         let tool = match by {
             By::Legacy(_) | By::Chain(Dropper { is_legacy: true, .. }) => format!("{name}-legacy"),
@@ -567,6 +636,12 @@ impl OnBridge<'_> {
         let accept = |chain: &str| {
             let rules: Vec<_> = match kind {
                 Kind::Bridged => vec![format!("-i {bridge} -o {bridge} -j ACCEPT")],
+                Kind::Between => {
+                    let other = to.map_or("", |bridge| bridge.name.as_str());
+                    [(bridge.as_str(), other), (other, bridge.as_str())]
+                        .map(|(from, to)| format!("-i {from} -o {to} -j ACCEPT"))
+                        .to_vec()
+                }
                 Kind::Sent | Kind::Replies => {
                     let is_of_kind = |rule: &AcceptRule| rule.are_replies == (kind == Kind::Replies);
                     let rules = self.accept_rules().into_iter().filter(is_of_kind);
@@ -587,14 +662,15 @@ impl OnBridge<'_> {
             {
                 let has_jump = |to| self.machine.rules_of(dropper).has_jump(*family, table, FORWARD, to);
                 let has_ufw = UFW.iter().any(|(of, chain)| of == family && has_jump(chain));
-                match (has_jump(DOCKER_USER), self.of_ufw(kind)) {
+                match (has_jump(DOCKER_USER), self.of_ufw(kind, to)) {
                     (_, Some(commands)) if has_ufw => commands,
                     (true, _) => accept(DOCKER_USER),
                     (false, _) => accept(FORWARD),
                 }
             }
             By::Chain(dropper) if dropper.table == FIREWALLD => {
-                let trust = format!("--zone=trusted --add-interface={bridge}");
+                let other = to.map_or(String::new(), |to| format!(" --add-interface={}", to.name));
+                let trust = format!("--zone=trusted --add-interface={bridge}{other}");
                 format!(
                     "`{enter}firewall-cmd {trust} && {enter}firewall-cmd --permanent {trust}` accepts them, also after a \
                      restart of firewalld"
@@ -623,7 +699,7 @@ impl OnBridge<'_> {
                  namespace of the lab, which has no such rules"
             }
             Kind::Bridged => ", and a bridge in another `namespace` of the lab has no such rules",
-            Kind::Sent | Kind::Replies => "",
+            Kind::Sent | Kind::Replies | Kind::Between => "",
         };
         format!("{rule}{without}{elsewhere}")
     }

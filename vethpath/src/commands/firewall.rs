@@ -49,7 +49,7 @@ pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Resu
         }
     };
     let refused: Vec<_> =
-        drops.iter().filter(|drop| drop.is_certain && certain == Certain::Refused).collect();
+        drops.iter().filter(|drop| drop.is_fatal() && certain == Certain::Refused).collect();
     if !refused.is_empty() {
         let lines: Vec<_> = refused.iter().map(ToString::to_string).collect();
         let mut hints: Vec<_> = refused.iter().map(|drop| drop.hint()).collect();
