@@ -17,7 +17,7 @@ const DROPPED: &str = "bridge labbr in host: IPv4 packets between its hosts are 
                        FORWARD (policy drop)";
 
 /// The folder of the unpacked packages.
-fn packages() -> PathBuf {
+pub(crate) fn packages() -> PathBuf {
     let folder = env::var_os("VETHPATH_PACKAGES").expect("VETHPATH_PACKAGES: `cargo xtask test` sets it");
     PathBuf::from(folder)
 }

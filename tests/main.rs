@@ -17,6 +17,7 @@ mod formats;
 mod guests;
 mod harness;
 mod hazards;
+mod host_firewalls;
 mod journals;
 mod kernels;
 mod namespaces;

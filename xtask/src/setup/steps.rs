@@ -179,14 +179,16 @@ mod tests {
             lines(&plan).try_into().expect("six commands");
         let engines = "docker.io containerd runc podman conmon netavark golang-github-containers-common \
                        golang-github-containers-image libgpgme11 libassuan0 libsubid4 busybox-static";
-        assert!(unpacked.ends_with(&format!(" unpack {engines}")), "{unpacked}");
+        let firewalls = "ufw firewalld python3-firewall python3-nftables python3-dbus python3-gi gir1.2-glib-2.0 \
+                         libgirepository-1.0-1";
+        assert!(unpacked.ends_with(&format!(" unpack {engines} {firewalls}")), "{unpacked}");
         assert_eq!(components, "rustup component add rustfmt clippy rust-src");
         assert_eq!(target, "rustup target add aarch64-unknown-linux-gnu");
         assert_eq!(linker, "cargo install bpf-linker --version 0.10.4 --locked --force");
         assert_eq!(update, "apt-get update");
         assert!(
             packages.ends_with(
-                " iproute2 iputils-ping ethtool tcpdump nftables iptables systemd perl-base iperf3 chromium g++ gcc \
+                " iproute2 iputils-ping ethtool tcpdump nftables iptables systemd python3 dbus-daemon perl-base iperf3 chromium g++ gcc \
                  sockperf"
             ),
             "{packages}"
