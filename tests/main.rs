@@ -3,6 +3,7 @@
 
 mod accelerate;
 mod bench;
+mod boot;
 mod commands;
 mod converge;
 mod crowded;

@@ -28,6 +28,15 @@ const SHOWN: usize = 40;
 /// Timeout for the power-off.
 const LAST: Duration = Duration::from_secs(60);
 
+/// The first process of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Init {
+    /// A script that runs the tests and powers off.
+    Script,
+    /// systemd; the guest may reboot.
+    Systemd,
+}
+
 /// A guest. QEMU is killed when this is dropped, and when this process dies.
 pub(super) struct Console {
     name: &'static str,
@@ -41,17 +50,21 @@ pub(super) struct Console {
 
 impl Console {
     /// Boots a kernel.
-    pub(super) fn boot(kernel: &Kernel, image: &Path, initrd: &Path) -> Result<Self, Error> {
-        let log = kernel.folder().join("console");
+    pub(super) fn boot(kernel: &Kernel, image: &Path, initrd: &Path, init: Init) -> Result<Self, Error> {
+        let (name, path, options) = match init {
+            Init::Script => ("console", "/init", &["-no-reboot"][..]),
+            Init::Systemd => ("console-boot", "/usr/lib/systemd/systemd", &[][..]),
+        };
+        let log = kernel.folder().join(name);
         let file = File::create(&log).map_err(|source| Error::File { path: log.clone(), source })?;
         let machine = kernel.machine;
         let mut qemu = command("setpriv");
         qemu.args(["--pdeathsig", "KILL", machine.qemu]).args(machine.options);
-        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "4G", "-nic", "none", "-no-reboot"]);
+        qemu.args(["-accel", "tcg,thread=multi", "-smp", "2", "-m", "4G", "-nic", "none"]).args(options);
         qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
         qemu.arg("-kernel").arg(image).arg("-initrd").arg(initrd).arg("-append");
         qemu.arg(format!(
-            "console={} quiet rdinit=/init panic=-1 mitigations=off epoch={}",
+            "console={} quiet rdinit={path} panic=-1 mitigations=off epoch={}",
             machine.console,
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
         ));

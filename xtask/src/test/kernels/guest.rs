@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::kernel::{ALL, Kernel, LIMIT, SLOTS};
+use super::{
+    boot,
+    kernel::{ALL, Kernel, LIMIT, SLOTS},
+};
 use crate::{
     error::Error,
     test::{
@@ -40,11 +43,12 @@ pub(crate) struct Args {
 }
 
 /// The request to a guest.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     /// One of [`ALL`].
     pub(super) kernel: String,
     pub(super) binary: PathBuf,
+    pub(super) vethpath: PathBuf,
     /// Filters that replace the kernel's own list of tests.
     pub(super) arguments: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
@@ -61,6 +65,11 @@ pub(super) enum Line {
     Error(String),
     /// All tests have ended.
     End { complaints: Vec<String> },
+}
+
+/// The text of a request.
+pub(super) fn json(request: &Request) -> String {
+    serde_json::to_string(request).unwrap_or_default()
 }
 
 /// Parses a console line; `None` if it is not a message of ours.
@@ -122,7 +131,8 @@ fn selected(kernel: &Kernel, names: &[String], ignored: &[String]) -> Vec<String
     let is_for = |name: &&String| kernel.tests.iter().any(|with| begins(name, with));
     let is_skipped = |name: &&String| kernel.skipped.iter().any(|(with, _)| begins(name, with));
     let is_native = kernel.machine.cross.is_none();
-    let wanted = |name: &&String| is_for(name) || is_native && ignored.contains(name);
+    let is_of_boot = |name: &&String| begins(name, boot::TESTS);
+    let wanted = |name: &&String| is_for(name) || is_native && ignored.contains(name) && !is_of_boot(name);
     names.iter().filter(wanted).filter(|name| !is_skipped(name)).cloned().collect()
 }
 

@@ -57,7 +57,7 @@ pub(super) const ARM: Machine = Machine {
 
 /// Tests for other kernels: those that depend on the kernel, and those that this machine's kernel cannot run.
 pub(super) const OTHER_KERNEL: &[&str] =
-    &["walkthrough::", "hazards::", "traffic::", "segments::", "kernels::"];
+    &["walkthrough::", "hazards::", "traffic::", "segments::", "fabric::", "firewall::", "kernels::"];
 /// Tests for other CPUs.
 pub(super) const OTHER_CPU_TESTS: &[&str] =
     &["walkthrough::", "programs::stations", "segments::stations::", "hazards::state::moves"];

@@ -4,6 +4,7 @@
 //! `vethpath`, this program and the sources. In it, this program runs the tests (`guest`) and prints a line for each to
 //! the console, which `console` reads. `matrix` stores the results in docs/kernels.md.
 
+mod boot;
 mod console;
 mod guest;
 mod kernel;

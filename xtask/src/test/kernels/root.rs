@@ -19,7 +19,7 @@ use crate::{
 
 /// The packages that tests use; apt adds their dependencies. `usr-is-merged` prevents apt from adding Perl's whole
 /// library.
-const TOOLS: [&str; 23] = [
+const TOOLS: [&str; 25] = [
     "bash",
     "bsdutils",
     "coreutils",
@@ -30,6 +30,7 @@ const TOOLS: [&str; 23] = [
     "grep",
     "iperf3",
     "iproute2",
+    "iptables",
     "iputils-ping",
     "kmod",
     "libc-bin",
@@ -40,6 +41,7 @@ const TOOLS: [&str; 23] = [
     "perl-base",
     "procps",
     "sed",
+    "systemd",
     "tcpdump",
     "usr-is-merged",
     "util-linux",
@@ -95,7 +97,7 @@ pub(super) fn initrd(
 /// The archive of Debian's tools.
 fn tools(architecture: &str) -> Result<PathBuf, Error> {
     let folder = folder().join(format!("tools-{architecture}"));
-    kept(&folder, &format!("tools 1: {}\n", TOOLS.join(" ")), &[ARCHIVE], || {
+    kept(&folder, &format!("tools 2: {}\n", TOOLS.join(" ")), &[ARCHIVE], || {
         let tree = folder.join("root");
         for path in
             ["dev", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "usr/lib", "usr/lib64"]
@@ -116,6 +118,10 @@ fn tools(architecture: &str) -> Result<PathBuf, Error> {
             if package.extension().is_some_and(|kind| kind == "deb") {
                 unpack(&package, &tree)?;
             }
+        }
+        // What the alternatives of an installed package are.
+        for tool in ["iptables", "ip6tables"] {
+            link(&format!("{tool}-nft"), &tree.join("usr/sbin").join(tool))?;
         }
         pack(&tree, &folder.join(ARCHIVE))?;
         remove(&tree)
@@ -183,12 +189,47 @@ fn pack_run(
         make(place.parent().unwrap_or(tree))?;
         wait(command(strip).args(["--strip-debug", "-o"]).arg(place).arg(file))?;
     }
-    let json = serde_json::to_string(request).unwrap_or_default();
-    write(&tree.join(relative(Path::new(guest::REQUEST))), &json)?;
+    write(&tree.join(relative(Path::new(guest::REQUEST))), &guest::json(request))?;
     write(&tree.join("init"), INIT)?;
     wait(command("chmod").arg("755").arg(tree.join("init")))?;
     pack(tree, archive)?;
     remove(tree)
+}
+
+/// An initramfs with more files, which `fill` makes in a tree. `name` is that of the part.
+pub(super) fn extended(
+    kernel: &Kernel,
+    initrd: &Path,
+    name: &str,
+    fill: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<PathBuf, Error> {
+    let (tree, part) = (kernel.folder().join(name), kernel.folder().join(format!("{name}.cpio")));
+    remove(&tree)?;
+    make(&tree)?;
+    fill(&tree)?;
+    pack(&tree, &part)?;
+    remove(&tree)?;
+    let extended = kernel.folder().join(format!("initrd-{name}"));
+    let failed = |source| Error::File { path: extended.clone(), source };
+    let mut archive = File::create(&extended).map_err(failed)?;
+    for part in [initrd, &part] {
+        File::open(part).and_then(|mut part| io::copy(&mut part, &mut archive)).map_err(failed)?;
+    }
+    Ok(extended)
+}
+
+/// Writes a file below a tree, with its folder.
+pub(super) fn write_below(tree: &Path, path: &str, text: &str) -> Result<(), Error> {
+    let path = tree.join(path);
+    make(path.parent().unwrap_or(tree))?;
+    write(&path, text)
+}
+
+/// Makes a symbolic link below a tree, with its folder.
+pub(super) fn link_below(tree: &Path, to: &str, path: &str) -> Result<(), Error> {
+    let path = tree.join(path);
+    make(path.parent().unwrap_or(tree))?;
+    link(to, &path)
 }
 
 /// Creates `files` in a folder, unless they exist with this recipe and valid checksums.

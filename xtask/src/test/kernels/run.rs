@@ -8,7 +8,8 @@ use std::{
 };
 
 use super::{
-    console::Console,
+    boot,
+    console::{Console, Init},
     guest::{self, Line, Request},
     kernel::{Kernel, LIMIT, Machine, Results, SILENCE, SLOTS, SLOWNESS, folder},
     matrix::Record,
@@ -72,15 +73,29 @@ fn run_one(kernel: &'static Kernel, arguments: &[String]) -> Result<Results, Err
     let request = Request {
         kernel: kernel.name.to_owned(),
         binary: built.tests.clone(),
+        vethpath: built.vethpath.clone(),
         arguments: arguments.to_owned(),
         environment: vec![select::seed(), (SLOWNESS.0.to_owned(), SLOWNESS.1.to_owned())],
     };
     let initrd = root::initrd(kernel, &built.files(), &request)?;
+    let mut results = Results::default();
+    let (of_boot, others): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|argument| argument.starts_with(boot::TESTS.trim_end_matches(':')));
+    if arguments.is_empty() || !others.is_empty() {
+        run_tests(kernel, &initrd, &mut results)?;
+    }
+    if kernel.machine.cross.is_none() && (arguments.is_empty() || !of_boot.is_empty()) {
+        boot::run(kernel, &initrd, &request, &mut results)?;
+    }
+    Ok(results)
+}
+
+/// Boots a guest that runs its tests and powers off, and collects the results.
+fn run_tests(kernel: &'static Kernel, initrd: &Path, results: &mut Results) -> Result<(), Error> {
     let logs = kernel.folder().join("tests");
     let _ = fs::remove_dir_all(&logs);
     fs::create_dir_all(&logs).map_err(|source| Error::File { path: logs.clone(), source })?;
-    let mut console = Console::boot(kernel, &root::kernel_image(kernel), &initrd)?;
-    let mut results = Results::default();
+    let mut console = Console::boot(kernel, &root::kernel_image(kernel), initrd, Init::Script)?;
     // A guest whose console closes early has crashed.
     loop {
         match console.next(LIMIT + SILENCE)? {
@@ -104,7 +119,7 @@ fn run_one(kernel: &'static Kernel, arguments: &[String]) -> Result<Results, Err
             }
         }
     }
-    console.ends().map(|()| results)
+    console.ends()
 }
 
 /// The programs for a guest.
