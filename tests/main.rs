@@ -21,6 +21,7 @@ mod hazards;
 mod host_firewalls;
 mod journals;
 mod kernels;
+mod leftovers;
 mod namespaces;
 mod oracle;
 mod programs;
