@@ -54,9 +54,9 @@ impl Fault {
         self
     }
 
-    /// Adds a second position.
+    /// Adds a second position. An empty one is that of what the command line asks for, and not in the file.
     pub(super) fn also(&mut self, span: &Range<usize>, label: impl AsRef<str>) -> &mut Self {
-        self.also = Some((span.clone(), clean(label.as_ref())));
+        self.also = (!span.is_empty()).then(|| (span.clone(), clean(label.as_ref())));
         self
     }
 

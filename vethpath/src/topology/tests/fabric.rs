@@ -85,6 +85,19 @@ fn the_command_line_may_ask_for_it() {
     assert_eq!(with(true), good(&LAB.replace("host = false\n", "")));
 }
 
+/// What the command line asks for is nowhere in the file.
+#[test]
+fn a_fault_points_to_the_key_where_there_is_one() {
+    let points = |text: &str, fabric| {
+        let source = Source { path: "topo.toml", text };
+        let faults = check_with(source, Some("lab"), Overrides { fabric }).unwrap_err().faults;
+        (faults.len(), faults[0].also.is_some())
+    };
+    let text = "[bridge.uplink]\naddresses = ['10.0.0.1/24']\n";
+    assert_eq!(points(text, true), (1, false));
+    assert_eq!(points(&format!("fabric = true\n{text}"), false), (1, true));
+}
+
 #[test]
 fn it_is_written_out_as_the_key() {
     for text in [LAB.to_owned(), LAB.replace("namespace = 'n'", "namespace = 'host'")] {
