@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::output::printable;
+use crate::{kernel::engine, output::printable};
 
 /// Exit codes, as documented in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,16 @@ impl From<crate::apply::Error> for Failure {
             Self::system(error.to_string())
         };
         Self { hint, ..failure }
+    }
+}
+
+/// Why containers are missing, of which there is at least one. The hint is about the first.
+impl From<&[engine::Error]> for Failure {
+    fn from(errors: &[engine::Error]) -> Self {
+        let message = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        let is_request = errors.iter().all(engine::Error::is_request);
+        let failure = if is_request { Self::request(message) } else { Self::system(message) };
+        Self { hint: errors.iter().find_map(engine::Error::hint), ..failure }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! A netlink socket stays in the network namespace where it was opened, whichever thread uses it later.
 
+mod adoptions;
 pub mod announce;
 mod bpf_program;
 pub mod bpffs;
@@ -10,6 +11,7 @@ mod bridge;
 pub mod clock;
 pub mod devconf;
 pub mod driver;
+pub mod engine;
 mod error;
 pub mod ethtool;
 mod fdb;
@@ -40,6 +42,7 @@ pub mod xdp;
 #[cfg(test)]
 pub(crate) mod sandbox;
 
+pub use adoptions::Adoptions;
 pub use bridge::UnknownDefaults;
 pub(crate) use error::Context;
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@
 //! `lint` adds warnings.
 
 mod addresses;
+mod adopt;
 mod assemble;
 mod declared;
 mod derive;
@@ -35,6 +36,7 @@ mod tables;
 mod tests;
 mod unique;
 
+pub use adopt::{Adopt, Container, Runtime};
 pub use derive::{
     acceleration_name, altname, derived_mac, is_port_name, lab_mark, pair_mark, port_mac, port_name,
     trunk_altname, trunk_mark,
@@ -50,7 +52,7 @@ pub use model::{
     AdoptedBridge, Bridge, BridgeOption, Cable, CableEnd, Datapath, GuestRange, Interface, Namespace, Pair,
     Place, Route, Sysctl, Topology, Trunk, TrunkEnd,
 };
-pub use names::{IfName, LabName, Mac, NameError, NsName};
+pub use names::{ContainerName, IfName, LabName, Mac, NameError, NsName};
 pub use neighbours::{Family, Neighbours};
 pub use schema::schema;
 pub use sysctl_key::{Scope, SysctlKey};

@@ -119,6 +119,12 @@ name_type!(
     IfName, "an interface name", 15, true, ["all", "default", "lo"]
 );
 
+name_type!(
+    /// The name or identifier of a container, of the characters that engines take
+    /// (`RestrictedNameChars` in daemon/names/names.go of moby). It is a part of the path of a request as it is.
+    ContainerName, "a container name", 128, true, []
+);
+
 /// A unicast Ethernet address that an interface can have.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
