@@ -81,6 +81,11 @@ pub enum Command {
         /// Bring the lab up even if netfilter rules of this machine drop its packets.
         #[arg(long)]
         allow_drops: bool,
+        /// Stay in the foreground, and plug in containers of the file that start anew.
+        ///
+        /// Ctrl-C ends this and leaves the lab up. It also ends when the lab is taken down.
+        #[arg(long)]
+        follow: bool,
         #[command(flatten)]
         overrides: OverrideArgs,
         #[command(flatten)]

@@ -18,7 +18,7 @@ use crate::{
         },
     },
     plan::Accepted,
-    topology::{self, AcceptRule, Bridge, IfName, Pair, Place, Topology, lab_mark},
+    topology::{self, AcceptRule, Adopt, Bridge, Container, IfName, Pair, Place, Topology, lab_mark},
 };
 
 /// The families in which Docker has chains.
@@ -346,8 +346,11 @@ impl Machine {
         let (legacy_rules, legacy, unread, calls) = files??;
         let enter = match place {
             Place::Host => String::new(),
-            Place::Namespace(name) => match topology.adopted_path(name) {
-                Some(path) => format!("nsenter --net={path} "),
+            Place::Namespace(name) => match topology.adoption(name) {
+                Some(Adopt::Path(path)) => format!("nsenter --net={path} "),
+                Some(Adopt::Container(Container { name, runtime })) => {
+                    format!("nsenter --net --target $({runtime} inspect -f '{{{{.State.Pid}}}}' {name}) ")
+                }
                 None => format!("ip netns exec {name} "),
             },
         };

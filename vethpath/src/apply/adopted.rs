@@ -1,7 +1,5 @@
 //! Bridges of other programs that a lab adopts. Nothing of them is changed.
 
-use std::path::Path;
-
 use super::{Error, NetnsCache, error::Refusal};
 use crate::{
     kernel::{Netns, RouteSocket},
@@ -50,9 +48,10 @@ pub(super) fn bridges(topology: &Topology, places: &mut NetnsCache) -> Result<Ve
 /// The namespace of a bridge. One that the lab adopts may not have its name yet.
 fn netns(bridge: &AdoptedBridge, topology: &Topology, places: &mut NetnsCache) -> Result<Netns, Error> {
     if let Place::Namespace(name) = &bridge.place
-        && let Some(path) = topology.adopted_path(name)
+        && let Some(adopt) = topology.adoption(name)
+        && let Some(netns) = places.adoptions().open(adopt, name.as_str())?
     {
-        return Ok(Netns::open(Path::new(path), name.as_str())?);
+        return Ok(netns);
     }
     Ok(places.netns(&bridge.place)?)
 }

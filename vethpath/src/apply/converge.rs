@@ -16,7 +16,7 @@ use crate::{
     kernel::{LinkFacts, bpffs, netns},
     plan::{Change, Changes, Plan, ProgramStep},
     state::{self, AgentLock, Directory, Record, test_hooks},
-    topology::{Bridge, Datapath, IfName, Place, Topology},
+    topology::{Bridge, Datapath, IfName, NsName, Place, Topology},
 };
 
 /// The wanted state of a lab, and the plan for it.
@@ -31,6 +31,8 @@ pub(super) struct Goal {
     pub(super) agent: Option<Status>,
     /// Whether the run before reached its end.
     pub(super) was_settled: bool,
+    /// The namespaces that were left out, as their containers do not run.
+    pub(super) left_out: BTreeSet<NsName>,
 }
 
 impl Goal {
@@ -57,6 +59,8 @@ pub struct Outcome {
     pub warnings: Vec<String>,
     /// The agent's status.
     pub status: Status,
+    /// The namespaces that were left out, as their containers do not run.
+    pub left_out: BTreeSet<NsName>,
 }
 
 /// Runs the plan. `progress` is called with the numbers of completed and of all steps.
@@ -142,7 +146,8 @@ pub(super) async fn converge(
     // The home is read again: this run may have mounted the bpffs.
     executor.journal.settle(&record.clone().here()?)?;
     let warnings = std::mem::take(&mut executor.warnings);
-    Ok(Outcome { changes, reattached: reattached.ports(), warnings, status })
+    let left_out = goal.left_out.clone();
+    Ok(Outcome { changes, reattached: reattached.ports(), warnings, status, left_out })
 }
 
 /// Clears the counters of new pairs. A recreated pair counts from zero, as its interfaces do, and its number may have

@@ -369,7 +369,7 @@ fn all_namespaces(topologies: &[Topology]) -> Vec<&Namespace> {
     let mut all: Vec<&Namespace> = Vec::new();
     let mut known = BTreeSet::new();
     for namespace in topologies.iter().rev().flat_map(|topology| &topology.namespaces) {
-        if known.insert((namespace.name.as_str(), namespace.adopt.as_deref())) {
+        if known.insert((namespace.name.as_str(), namespace.adopt.as_ref())) {
             all.push(namespace);
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     kernel::{self, bpffs, home::Obstacle},
     plan::Collision,
     state,
-    topology::{IfName, LabName, NsName, Place},
+    topology::{Adopt, IfName, LabName, Namespace, NsName, Place},
 };
 
 /// An error of `up` or `down`. What the run had done is undone unless the variant says otherwise.
@@ -19,12 +19,12 @@ pub enum Error {
     #[error("{}", list(.0))]
     Collisions(Vec<Collision>),
     /// A namespace cannot be adopted.
-    #[error("cannot adopt {path} as namespace `{namespace}`: {cause}")]
+    #[error("cannot adopt {adopt} as namespace `{namespace}`: {cause}")]
     Adopt {
         /// Its name in the lab.
         namespace: NsName,
-        /// The path in the file.
-        path: String,
+        /// How it is found by the file.
+        adopt: Adopt,
         /// The cause.
         cause: String,
     },
@@ -165,6 +165,11 @@ pub(super) struct Removed {
 }
 
 impl Error {
+    /// A namespace cannot be adopted.
+    pub(super) fn adopt(namespace: &Namespace, adopt: &Adopt, cause: &str) -> Self {
+        Self::Adopt { namespace: namespace.name.clone(), adopt: adopt.clone(), cause: cause.to_owned() }
+    }
+
     /// Converts the error of writing a setting of the file.
     pub(super) fn of_setting(error: kernel::Error) -> Self {
         if error.is_missing() || error.is_invalid() || error.is_forbidden() {
@@ -251,6 +256,9 @@ impl Error {
             }
             Self::Bridge { cause: Refusal::AdoptedBy(lab), .. } => {
                 Some(format!("`vethpath down {lab}` lets go of it"))
+            }
+            Self::Adopt { adopt: Adopt::Container(_), .. } => {
+                Some("call `up` again once the container runs; `up --follow` waits for it".to_owned())
             }
             Self::Adopt { .. } => Some(
                 "adopt the pid of a process that runs in a network namespace of its own, or the path of one"

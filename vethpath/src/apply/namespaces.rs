@@ -1,24 +1,25 @@
 //! A lab's namespaces: connections to them, and checks of those that it adopts.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ipnet::IpNet;
 
 use super::Error;
 use crate::{
-    kernel::{LinkFacts, Netns, NetnsId, Result, RouteSocket, Rtnl, netns, occupants, sysctl},
+    kernel::{Adoptions, LinkFacts, Netns, NetnsId, Result, RouteSocket, Rtnl, netns, occupants, sysctl},
     plan::{Collision, Plan, Step, is_ours, owner},
     state::{Directory, Occupants, Record, Saved, test_hooks},
-    topology::{IfName, LabName, Namespace, NsName, Place, Sysctl, Topology},
+    topology::{Adopt, IfName, LabName, Namespace, NsName, Place, Sysctl, Topology},
 };
+
+/// Why a container that was not found cannot be adopted.
+pub(super) const NOT_FOUND: &str = "it does not run";
 
 /// Connections to the host and to the lab's namespaces, opened on first use.
 pub struct NetnsCache {
     host: Rtnl,
     namespaces: HashMap<NsName, Rtnl>,
+    adoptions: Adoptions,
     /// Namespaces without a connection that were just created or adopted.
     made: HashMap<NsName, Netns>,
 }
@@ -29,7 +30,22 @@ impl NetnsCache {
     /// # Errors
     /// No socket can be opened.
     pub fn open() -> Result<Self> {
-        Ok(Self { host: Rtnl::open(&Netns::current()?)?, namespaces: HashMap::new(), made: HashMap::new() })
+        Self::with(Adoptions::default())
+    }
+
+    /// The same, with the namespaces that the lab may adopt.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn with(adoptions: Adoptions) -> Result<Self> {
+        let host = Rtnl::open(&Netns::current()?)?;
+        Ok(Self { host, namespaces: HashMap::new(), adoptions, made: HashMap::new() })
+    }
+
+    /// The namespaces that the lab may adopt.
+    #[must_use]
+    pub fn adoptions(&self) -> &Adoptions {
+        &self.adoptions
     }
 
     /// The connection to a place.
@@ -75,13 +91,14 @@ impl NetnsCache {
 /// The namespace of a place, if it exists already.
 ///
 /// # Errors
-/// An adopted namespace does not exist, or one cannot be opened.
-pub fn existing(place: &Place, topology: &Topology) -> Result<Option<Netns>> {
+/// The file of an adopted namespace does not exist, or one cannot be opened.
+pub fn existing(place: &Place, topology: &Topology, adoptions: &Adoptions) -> Result<Option<Netns>> {
     let Place::Namespace(name) = place else { return Netns::current().map(Some) };
-    match topology.adopted_path(name) {
-        Some(path) => Netns::open(Path::new(path), name.as_str()).map(Some),
+    let adopted = topology.adoption(name).map(|adopt| adoptions.open(adopt, name.as_str())).transpose()?;
+    match adopted.flatten() {
+        // One of a container that is not running is the one that the lab has.
         None if netns::exists(name) && !netns::is_left_over(name) => Netns::named(name).map(Some),
-        None => Ok(None),
+        found => Ok(found),
     }
 }
 
@@ -93,6 +110,7 @@ pub(super) fn check_adopted(
     plan: &Plan,
     topology: &Topology,
     saved: &Saved,
+    adoptions: &Adoptions,
 ) -> std::result::Result<(), Error> {
     let is_new = |name: &NsName| {
         plan.make.iter().any(|step| matches!(step, Step::Namespace(new) if &new.name == name))
@@ -105,20 +123,14 @@ pub(super) fn check_adopted(
     let mut taken = Vec::new();
     for step in &plan.make {
         let Step::Namespace(namespace) = step else { continue };
-        let Some(path) = &namespace.adopt else { continue };
-        let refused = |cause: &str| Error::Adopt {
-            namespace: namespace.name.clone(),
-            path: path.clone(),
-            cause: cause.into(),
-        };
-        let there = match Netns::open(Path::new(path), path) {
-            Ok(there) => there,
+        let Some(adopt) = &namespace.adopt else { continue };
+        let refused = |cause: &str| Error::adopt(namespace, adopt, cause);
+        let there = match adoptions.open(adopt, &adopt.to_string()) {
+            Ok(Some(there)) => there,
+            Ok(None) => return Err(refused(NOT_FOUND)),
             Err(error) if error.is_missing() => {
-                return Err(refused(if path.starts_with("/proc/") {
-                    "no such process"
-                } else {
-                    "no such file"
-                }));
+                let is_process = matches!(adopt, Adopt::Path(path) if path.starts_with("/proc/"));
+                return Err(refused(if is_process { "no such process" } else { "no such file" }));
             }
             Err(error) if error.is_forbidden() => return Err(error.into()),
             Err(_) => return Err(refused("it is not a namespace")),
@@ -177,22 +189,29 @@ pub(super) fn is_same_netns(
 }
 
 /// Whether a namespace is adopted from a path that leads to another one by now: its process has moved, or the name was
-/// given to a new one. A path that leads nowhere is none of these, nor is one of another process than before, or one that
-/// leads to the machine's own namespace.
-pub(super) fn is_moved(namespace: &Namespace, facts: &Saved, directory: &Directory) -> bool {
-    let (Some(path), Some(known)) = (&namespace.adopt, facts.adopted.get(namespace.name.as_str())) else {
+/// given to a new one. So is the namespace of a container that was started anew. A path that leads nowhere is none of
+/// these, nor is one of another process than before, or one that leads to the machine's own namespace.
+pub(super) fn is_moved(
+    namespace: &Namespace,
+    facts: &Saved,
+    directory: &Directory,
+    adoptions: &Adoptions,
+) -> bool {
+    let (Some(adopt), Some(known)) = (&namespace.adopt, facts.adopted.get(namespace.name.as_str())) else {
         return false;
     };
-    // Another process may have the pid by now.
-    let pid = path.strip_prefix("/proc/").and_then(|rest| rest.split('/').next()?.parse().ok());
-    let occupants = pid.map(|pid| (pid, Occupants::read(directory)));
-    if occupants.is_some_and(|(pid, occupants)| !occupants.have(&namespace.name, pid)) {
-        return false;
+    if let Adopt::Path(path) = adopt {
+        // Another process may have the pid by now.
+        let pid = path.strip_prefix("/proc/").and_then(|rest| rest.split('/').next()?.parse().ok());
+        let occupants = pid.map(|pid| (pid, Occupants::read(directory)));
+        if occupants.is_some_and(|(pid, occupants)| !occupants.have(&namespace.name, pid)) {
+            return false;
+        }
     }
-    let there = Netns::open(Path::new(path), path).and_then(|there| there.id());
+    let there = adoptions.open(adopt, namespace.name.as_str()).ok().flatten();
     let here = Netns::current().and_then(|here| here.inode());
     let is_another = |there: NetnsId| !known.is(&there) && here.is_ok_and(|here| here != there.inode);
-    !namespace.has_its_name() && there.is_ok_and(is_another)
+    !namespace.has_its_name() && there.and_then(|there| there.id().ok()).is_some_and(is_another)
 }
 
 /// The processes that live in the lab's namespaces whose processes are followed. Of one without any, those that were

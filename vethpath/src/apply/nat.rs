@@ -13,7 +13,7 @@ use super::{Error, error::Removed, namespaces};
 use crate::{
     firewall::{FAMILIES, Firewall, MOST_READS},
     kernel::{
-        Netns, NetnsId, Result, Rtnl, Source, blocking,
+        Adoptions, Netns, NetnsId, Result, Rtnl, Source, blocking,
         netfilter::{self, Family, OwnTable, has_docker_user},
         sysctl,
     },
@@ -60,11 +60,15 @@ fn remove_table(netns: &Netns, wanted: &Masquerade) -> Result<Option<String>> {
 }
 
 /// Fails if a table that the plan would create exists and is not vethpath's.
-pub(super) fn check(plan: &Plan, topology: &Topology) -> std::result::Result<(), Error> {
+pub(super) fn check(
+    plan: &Plan,
+    topology: &Topology,
+    adoptions: &Adoptions,
+) -> std::result::Result<(), Error> {
     for nat in plan.steps().filter_map(|step| if let Step::Masquerade(nat) = step { Some(nat) } else { None })
     {
         // A namespace that is about to be created has no tables.
-        let Some(netns) = namespaces::existing(&nat.place, topology)? else { continue };
+        let Some(netns) = namespaces::existing(&nat.place, topology, adoptions)? else { continue };
         let socket = blocking(&netns, NETLINK_NETFILTER)?;
         if netfilter::is_foreign(&socket, Family::Inet, &nat.table)? {
             return Err(Error::Table { table: nat.table.clone(), place: nat.place.clone() });

@@ -110,10 +110,11 @@ pub async fn observe(
         }
         observed.namespaces.insert(name.clone(), found);
     }
+    let directory = Directory::of(&topology.lab);
     observed.moved = topology
         .namespaces
         .iter()
-        .filter(|namespace| is_moved(namespace, &facts, &Directory::of(&topology.lab)))
+        .filter(|namespace| is_moved(namespace, &facts, &directory, places.adoptions()))
         .map(|namespace| namespace.name.clone())
         .collect();
     // One that has moved, or does not exist, has no processes that count.
@@ -150,8 +151,8 @@ fn read_accepted(
         let netns = match place {
             Place::Namespace(name) if observed.namespaces.get(name) != Some(&Found::Ours) => {
                 // Only one that is to be adopted exists already. If it does not, that is reported later.
-                let is_adopted = here.contains(place) && topology.adopted_path(name).is_some();
-                if is_adopted { existing(place, topology).ok().flatten() } else { None }
+                let is_adopted = here.contains(place) && topology.adoption(name).is_some();
+                if is_adopted { existing(place, topology, places.adoptions()).ok().flatten() } else { None }
             }
             _ => Some(places.netns(place)?),
         };

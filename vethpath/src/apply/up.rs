@@ -1,6 +1,6 @@
 //! Brings a lab up, or changes one that is up to match its file.
 
-use std::pin::pin;
+use std::{collections::BTreeSet, pin::pin};
 
 use super::{
     Error, NetnsCache, adopted, agent,
@@ -14,8 +14,9 @@ use crate::{
     agent::status,
     datapath::{self, Hook, Pins},
     kernel::{
-        self,
+        self, Adoptions,
         home::{self, Intent},
+        netns,
         process::{self, interrupted},
     },
     plan::{Change, Changes, plan},
@@ -23,7 +24,7 @@ use crate::{
         self, AgentLock, Directory, History, Journal, LabLock, Record, Saved,
         events::{Kind, Recorder},
     },
-    topology::{Datapath, Topology},
+    topology::{Adopt, Datapath, Namespace, NsName, Topology},
 };
 
 /// Options of the user.
@@ -35,17 +36,20 @@ pub struct Options {
     pub progress: Option<fn(usize, usize)>,
     /// Called with the error that names the lock's holder, if the lab's lock is waited for.
     pub waiting: Option<fn(&state::Error)>,
-    /// Whether the calling thread was moved into the lab's namespaces. A lab that went down meanwhile is not created
-    /// there.
-    pub is_moved: bool,
+    /// Whether the lab must be up already: the calling thread was moved into its namespaces, or follows it. A lab that
+    /// went down meanwhile is not created.
+    pub is_known: bool,
 }
 
 /// Brings a lab up, or changes it to match the topology. A failure or Ctrl-C restores the former state. A second Ctrl-C
 /// stops that.
 ///
+/// The namespace of a container that is not among `adoptions` stays as it is if the lab has it, and is left out
+/// otherwise.
+///
 /// # Errors
 /// See [`Error`].
-pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error> {
+pub async fn up(topology: &Topology, adoptions: Adoptions, options: Options) -> Result<Outcome, Error> {
     process::raise_descriptor_limit();
     // Handlers are installed before anything is made: an unhandled interrupt would leave it.
     let mut interrupt = pin!(interrupted());
@@ -55,8 +59,8 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
         () = &mut interrupt => return Err(Error::Interrupted),
         lock = LabLock::wait(&directory, options.waiting.unwrap_or(|_| ())) => lock?,
     };
-    let opened = open_lab(&directory).and_then(|opened| match &opened {
-        (None, ..) if options.is_moved => Err(Error::WentDown(topology.lab.clone())),
+    let opened = open_lab(&directory, adoptions).and_then(|opened| match &opened {
+        (None, ..) if options.is_known => Err(Error::WentDown(topology.lab.clone())),
         _ => Ok(opened),
     });
     if opened.is_err() {
@@ -88,7 +92,8 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
     if let Some(status) = goal.is_reached().filter(|_| is_settled(history.as_ref(), &goal.record)) {
         namespaces::occupants(&goal.record.topology, &places)?.write(&directory)?;
         let (reattached, warnings) = (Vec::new(), Vec::new());
-        return Ok(Outcome { changes: Changes::default(), reattached, warnings, status });
+        let left_out = goal.left_out;
+        return Ok(Outcome { changes: Changes::default(), reattached, warnings, status, left_out });
     }
     let journal = Journal::open(&directory, &goal.record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);
@@ -117,10 +122,13 @@ pub async fn up(topology: &Topology, options: Options) -> Result<Outcome, Error>
 }
 
 /// Reads the lab's history, opens connections, and checks for an agent. The caller holds the lab's lock.
-fn open_lab(directory: &Directory) -> Result<(Option<History>, NetnsCache, bool), Error> {
+fn open_lab(
+    directory: &Directory,
+    adoptions: Adoptions,
+) -> Result<(Option<History>, NetnsCache, bool), Error> {
     let history = History::read(directory)?;
     check_place(history.as_ref(), directory)?;
-    Ok((history, NetnsCache::open()?, AgentLock::holder(directory)?.is_some()))
+    Ok((history, NetnsCache::with(adoptions)?, AgentLock::holder(directory)?.is_some()))
 }
 
 /// Fails if the lab lives in other namespaces, or if its mounts here would not last.
@@ -150,11 +158,11 @@ pub struct Preview {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn preview(topology: &Topology) -> Result<Preview, Error> {
+pub async fn preview(topology: &Topology, adoptions: Adoptions) -> Result<Preview, Error> {
     let directory = Directory::of(&topology.lab);
     let history = History::read(&directory)?;
     check_place(history.as_ref(), &directory)?;
-    let mut places = NetnsCache::open()?;
+    let mut places = NetnsCache::with(adoptions)?;
     let goal = load(topology, Options::default(), history.as_ref(), &mut places).await?;
     let refusal = goal.record.check_size().map_err(Error::from).and_then(|()| check_foreign(&goal)).err();
     let mut changes = Changes::of(goal.plan);
@@ -175,7 +183,8 @@ async fn load(
         kernel::xdp::is_known().map_err(Error::NoXdp)?;
     }
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();
-    let mut topology = topology.clone();
+    let left_out = not_running(topology, history, places.adoptions());
+    let mut topology = topology.clone().without(&left_out);
     topology.assign_numbers(&former.iter().collect::<Vec<_>>());
     let hook = history.map(|history| history.record.hook);
     datapath::check_version(&Pins::of(&topology.lab))?;
@@ -185,8 +194,9 @@ async fn load(
     if topology.uplink().is_some() {
         subnets::check_ipv6(places)?;
     }
-    namespaces::check_adopted(&plan, &topology, &Saved::read(&Directory::of(&topology.lab))?)?;
-    nat::check(&plan, &topology)?;
+    let saved = Saved::read(&Directory::of(&topology.lab))?;
+    namespaces::check_adopted(&plan, &topology, &saved, places.adoptions())?;
+    nat::check(&plan, &topology, places.adoptions())?;
     let hook = hook.or(options.hook).unwrap_or_else(Hook::best);
     // An agent of the former version may not understand the new record, so it is replaced.
     let is_former = history.is_some_and(|history| history.record.is_former());
@@ -196,7 +206,22 @@ async fn load(
     };
     let mut record = Record::new(topology, hook)?;
     record.adopted = adopted;
-    Ok(Goal { plan, record, former, agent, was_settled: observed.is_settled })
+    Ok(Goal { plan, record, former, agent, was_settled: observed.is_settled, left_out })
+}
+
+/// The namespaces of containers that were not found and that the lab has not adopted before.
+fn not_running(topology: &Topology, history: Option<&History>, adoptions: &Adoptions) -> BTreeSet<NsName> {
+    let has = |namespace: &Namespace| {
+        let former = history.map_or(&[][..], |history| &history.record.topology.namespaces);
+        let is_it = |one: &Namespace| one.name == namespace.name && one.adopt == namespace.adopt;
+        former.iter().any(is_it) && netns::exists(&namespace.name)
+    };
+    let is_found = |namespace: &Namespace| {
+        let container = namespace.adopt.as_ref().and_then(Adopt::container);
+        container.is_none_or(|container| adoptions.have(container))
+    };
+    let missing = topology.namespaces.iter().filter(|namespace| !is_found(namespace) && !has(namespace));
+    missing.map(|namespace| namespace.name.clone()).collect()
 }
 
 /// Fails if foreign devices depend on a bridge or a namespace that the plan deletes.
@@ -304,6 +329,6 @@ async fn roll_back(
     observed.is_settled = was_settled;
     let plan = plan(&record.topology, &former, &observed).map_err(Error::Collisions)?;
     let agent = status::wait_for_status(directory).await.ok();
-    let goal = Goal { plan, record, former, agent, was_settled };
+    let goal = Goal { plan, record, former, agent, was_settled, left_out: BTreeSet::new() };
     converge(&goal, directory, executor, None).await.map(|_| ())
 }

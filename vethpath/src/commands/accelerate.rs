@@ -11,7 +11,7 @@ use crate::{
     apply::{self, Foreign, Options, Refusal},
     cli::AccelerateArgs,
     kernel::{
-        Netns,
+        Adoptions, Netns,
         home::Intent,
         process::interrupted,
         watch::{Event, Watch},
@@ -56,7 +56,7 @@ pub fn run(arguments: &AccelerateArgs, out: &mut dyn Write) -> Result<Exit, Fail
         return runtime()?.block_on(follow(&topology));
     }
     let options = options(&topology)?;
-    runtime()?.block_on(apply::up(&topology, options))?;
+    runtime()?.block_on(apply::up(&topology, Adoptions::default(), options))?;
     let lab = runtime()?.block_on(show::observe(&topology))?;
     let ports = lab.bridges.first().map_or(&[][..], |bridge| &bridge.ports);
     if arguments.json.json {
@@ -67,8 +67,8 @@ pub fn run(arguments: &AccelerateArgs, out: &mut dyn Write) -> Result<Exit, Fail
 }
 
 fn options(topology: &Topology) -> Result<Options, Failure> {
-    let is_moved = labs::enter(&topology.lab, Intent::Change)?;
-    Ok(Options { waiting: Some(up::report_busy), is_moved, ..Options::default() })
+    let is_known = labs::enter(&topology.lab, Intent::Change)?;
+    Ok(Options { waiting: Some(up::report_busy), is_known, ..Options::default() })
 }
 
 /// The lab of one adopted bridge.
@@ -162,7 +162,7 @@ async fn follow(topology: &Topology) -> Result<Exit, Failure> {
 /// Brings the lab up, if its bridge is there. Returns what is to be said.
 async fn accelerate(topology: &Topology) -> Result<String, Failure> {
     let name = topology.adopted.first().map_or("", |bridge| bridge.name.as_str());
-    match apply::up(topology, options(topology)?).await {
+    match apply::up(topology, Adoptions::default(), options(topology)?).await {
         Ok(_) => Ok(format!("bridge {name} is accelerated")),
         Err(apply::Error::Bridge { cause: Refusal::Missing, .. } | apply::Error::Adopt { .. }) => {
             Ok(format!("waiting for bridge {name}"))

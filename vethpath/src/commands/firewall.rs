@@ -7,7 +7,7 @@ use crate::{
     apply,
     firewall::{self, Drop, Firewall, MOST_READS},
     kernel::{
-        self,
+        self, Adoptions,
         probe::{Check, Status},
     },
     output::printable,
@@ -39,12 +39,21 @@ enum Rules {
 ///
 /// # Errors
 /// All packets of a kind are dropped, and that is refused.
-pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Result<(), Failure> {
-    let drops = match drops(topology, Rules::Planned) {
+pub fn check(
+    topology: &Topology,
+    adoptions: &Adoptions,
+    certain: Certain,
+    err: &mut dyn Write,
+) -> Result<(), Failure> {
+    let drops = match drops(topology, adoptions, Rules::Planned) {
         Ok(drops) => drops,
         Err(error) => {
             // A closed stderr does not affect the lab.
-            let _ = writeln!(err, "warning: whether rules drop packets of the lab is unknown: {error}");
+            let _ = writeln!(
+                err,
+                "warning: whether rules drop packets of the lab is unknown: {}",
+                printable(&error.to_string())
+            );
             return Ok(());
         }
     };
@@ -62,10 +71,10 @@ pub fn check(topology: &Topology, certain: Certain, err: &mut dyn Write) -> Resu
 }
 
 /// The drops in namespaces that exist already. The certain ones come first.
-fn drops(topology: &Topology, rules: Rules) -> kernel::Result<Vec<Drop>> {
+fn drops(topology: &Topology, adoptions: &Adoptions, rules: Rules) -> kernel::Result<Vec<Drop>> {
     let mut all = Vec::new();
     for place in firewall::places(topology) {
-        if let Some(netns) = apply::existing(&place, topology)? {
+        if let Some(netns) = apply::existing(&place, topology, adoptions)? {
             let mut firewall = Firewall::read(topology, &place, &netns, MOST_READS)?;
             if rules == Rules::Planned {
                 let _ = firewall.accept();
@@ -82,7 +91,7 @@ pub fn checks() -> Vec<Check> {
     let labs = labs::all().unwrap_or_default();
     let here = labs.into_iter().filter(|(name, _)| !labs::is_elsewhere(name));
     let check = |(name, record): labs::Found| {
-        let found = drops(&record.ok()?.topology, Rules::Present);
+        let found = drops(&record.ok()?.topology, &Adoptions::default(), Rules::Present);
         let name = format!("packets of lab {name}");
         let certain = |drops: Vec<Drop>| drops.into_iter().filter(|drop| drop.is_certain).collect::<Vec<_>>();
         Some(match found.map(certain).as_deref() {

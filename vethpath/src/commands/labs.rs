@@ -16,8 +16,8 @@ use crate::{
 };
 
 /// Reads and checks a topology file.
-pub fn topology(file: &Path) -> Result<Topology, Failure> {
-    checked(file, Overrides::default(), false)
+pub fn topology(file: &Path, overrides: Overrides) -> Result<Topology, Failure> {
+    checked(file, overrides, false)
 }
 
 /// Reads and checks a topology file, and prints warnings to stderr.
@@ -72,7 +72,7 @@ pub fn named(lab: Option<&str>) -> Result<(LabName, Option<Topology>), Failure> 
     let Some(text) = lab else { return Ok((only_one()?, None)) };
     let looks_like_file = text.contains('/') || text.ends_with(".toml");
     if looks_like_file {
-        let topology = topology(Path::new(text))?;
+        let topology = topology(Path::new(text), Overrides::default())?;
         return Ok((topology.lab.clone(), Some(topology)));
     }
     let name = text

@@ -9,6 +9,7 @@ mod events;
 mod exec;
 mod failure;
 mod firewall;
+mod follow;
 mod labs;
 mod list;
 mod neighbours;
@@ -41,9 +42,9 @@ pub fn run(cli: Cli) -> ExitCode {
         let _ = umask(Mode::from_bits_truncate(0o022));
     }
     let done = match cli.command {
-        Command::Up { file, hook, allow_drops, overrides, json } => {
-            let request = up::Request { hook, allow_drops, overrides: overrides.into() };
-            up::run(&file, request, json.json, out)
+        Command::Up { file, hook, allow_drops, follow, overrides, json } => {
+            let request = up::Request { hook, allow_drops, follow, overrides: overrides.into() };
+            up::run(&file, &request, json.json, out)
         }
         Command::Down { lab, all, force } => {
             let foreign = if force { Foreign::CutOff } else { Foreign::Kept };

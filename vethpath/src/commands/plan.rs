@@ -34,11 +34,13 @@ pub fn run(
     let topology = labs::topology_with_warnings(file, overrides)?;
     up::privileged()?;
     labs::enter(&topology.lab, Intent::Change)?;
+    let runtime = runtime()?;
+    let adoptions = runtime.block_on(up::adoptions(&topology))?;
     // A closed stderr does not affect the plan.
     let _ = neighbours::warn(&topology, &mut io::stderr().lock());
     let _ = subnets::warn(&topology, &mut io::stderr().lock());
-    firewall::check(&topology, Certain::Warned, &mut io::stderr().lock())?;
-    let Preview { changes, refusal } = runtime()?.block_on(apply::preview(&topology))?;
+    firewall::check(&topology, &adoptions, Certain::Warned, &mut io::stderr().lock())?;
+    let Preview { changes, refusal } = runtime.block_on(apply::preview(&topology, adoptions))?;
     let most = if all { usize::MAX } else { SHOWN };
     let mut out = BufWriter::new(out);
     let printed = match json {
@@ -47,7 +49,8 @@ pub fn run(
     };
     printed.and_then(|()| out.flush()).map_err(Failure::output)?;
     if let Some(refusal) = refusal {
-        let _ = writeln!(io::stderr(), "warning: `up` refuses this file: {refusal}");
+        let _ =
+            writeln!(io::stderr(), "warning: `up` refuses this file: {}", printable(&refusal.to_string()));
     }
     Ok(Exit::Done)
 }

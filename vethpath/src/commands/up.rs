@@ -13,12 +13,14 @@ use super::{
     Exit, Failure,
     failure::runtime,
     firewall::{self, Certain},
-    labs, neighbours, subnets,
+    follow, labs, neighbours, subnets,
 };
 use crate::{
     apply::{self, Options, Outcome},
     cli::HookArg,
     kernel::{
+        Adoptions,
+        engine::{self, Found},
         home::Intent,
         probe::{self, Check},
     },
@@ -50,46 +52,88 @@ pub struct Request {
     pub hook: Option<HookArg>,
     /// Whether a lab whose packets are dropped is brought up.
     pub allow_drops: bool,
+    /// Whether to stay, and to plug in what starts anew.
+    pub follow: bool,
     /// What replaces keys of the file.
     pub overrides: Overrides,
 }
 
 /// Brings a lab up and reports its state.
-pub fn run(file: &Path, request: Request, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let Request { hook, allow_drops, overrides } = request;
-    let topology = labs::topology_with_warnings(file, overrides)?;
-    privileged()?;
-    let is_moved = labs::enter(&topology.lab, Intent::Change)?;
-    // A closed stderr does not affect the lab.
-    if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
-        let _ = warn(&probe::xdp(), &mut std::io::stderr().lock());
+pub fn run(file: &Path, request: &Request, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let runtime = runtime()?;
+    if request.follow {
+        return runtime.block_on(follow::run(file, request, json, out));
     }
-    let _ = neighbours::warn(&topology, &mut std::io::stderr().lock());
-    let _ = subnets::warn(&topology, &mut std::io::stderr().lock());
-    // A lab that is up is changed whatever the rules are by now.
-    let is_up = state::known_labs().is_ok_and(|labs| labs.contains(&topology.lab));
-    let certain = if allow_drops || is_up { Certain::Warned } else { Certain::Refused };
-    firewall::check(&topology, certain, &mut std::io::stderr().lock())?;
-    let options = Options {
-        hook: hook.map(Into::into),
-        progress: Some(show_progress),
-        waiting: Some(report_busy),
-        is_moved,
-    };
-    let done = runtime()?.block_on(apply::up(&topology, options));
+    let topology = labs::topology_with_warnings(file, request.overrides)?;
+    let is_moved = enter(&topology)?;
+    let adoptions = runtime.block_on(adoptions(&topology))?;
+    check(&topology, &adoptions, request.allow_drops)?;
+    let done = runtime.block_on(apply::up(&topology, adoptions, options(request, is_moved)));
     clear_progress();
     let outcome = done.map_err(|error| failure(file, error))?;
+    report(topology, &outcome, json, out)?;
+    Ok(Exit::Done)
+}
+
+/// Fails early if privileges are missing. Moves this thread to the namespaces of a lab that is up elsewhere, and returns
+/// whether it did.
+pub(super) fn enter(topology: &Topology) -> Result<bool, Failure> {
+    privileged()?;
+    labs::enter(&topology.lab, Intent::Change)
+}
+
+/// The namespaces of the containers that a lab adopts. All of them must run.
+pub(super) async fn adoptions(topology: &Topology) -> Result<Adoptions, Failure> {
+    let Found { adoptions, missing } = engine::find(topology.containers()).await;
+    if missing.is_empty() { Ok(adoptions) } else { Err(missing[..].into()) }
+}
+
+/// Prints what may go wrong on this machine.
+///
+/// # Errors
+/// It is certain that packets of a new lab are dropped, which is not `allowed`.
+pub(super) fn check(topology: &Topology, adoptions: &Adoptions, allowed: bool) -> Result<(), Failure> {
+    let err = &mut std::io::stderr().lock();
+    // A closed stderr does not affect the lab.
+    if topology.pairs.iter().any(|pair| pair.datapath == Datapath::Xdp) {
+        let _ = warn(&probe::xdp(), err);
+    }
+    let _ = neighbours::warn(topology, err);
+    let _ = subnets::warn(topology, err);
+    // A lab that is up is changed whatever the rules are by now.
+    let is_up = state::known_labs().is_ok_and(|labs| labs.contains(&topology.lab));
+    let certain = if allowed || is_up { Certain::Warned } else { Certain::Refused };
+    firewall::check(topology, adoptions, certain, err)
+}
+
+pub(super) fn options(request: &Request, is_known: bool) -> Options {
+    Options {
+        hook: request.hook.map(Into::into),
+        progress: Some(show_progress),
+        waiting: Some(report_busy),
+        is_known,
+    }
+}
+
+/// Prints the result of `up`, with `json` as one document.
+pub(super) fn report(
+    topology: Topology,
+    outcome: &Outcome,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     if json {
         let report = Report { lab: topology.lab.as_str(), changes: &outcome.changes };
         let mut out = BufWriter::new(out);
         output::json(&report, &mut out).and_then(|()| out.flush()).map_err(Failure::output)?;
     }
-    let _ = print_outcome(&topology, &outcome, &mut std::io::stderr().lock());
-    Ok(Exit::Done)
+    let topology = topology.without(&outcome.left_out);
+    let _ = print_outcome(&topology, outcome, &mut std::io::stderr().lock());
+    Ok(())
 }
 
 /// Adds the command that would work as a hint, if it depends on the file.
-fn failure(file: &Path, error: apply::Error) -> Failure {
+pub(super) fn failure(file: &Path, error: apply::Error) -> Failure {
     let is_transient = matches!(error, apply::Error::Transient(_));
     let failure = Failure::from(error);
     match file.canonicalize() {
@@ -105,7 +149,8 @@ fn failure(file: &Path, error: apply::Error) -> Failure {
 /// Prints a check's warning about this host's kernel, if there is one, before anything is changed.
 fn warn(check: &Check, err: &mut dyn Write) -> std::io::Result<()> {
     if let Some(advice) = &check.advice {
-        writeln!(err, "warning: {}: {}\nhint: {advice}", check.name, check.found)?;
+        let text = format!("warning: {}: {}\nhint: {advice}", check.name, check.found);
+        writeln!(err, "{}", printable(&text))?;
     }
     Ok(())
 }
@@ -116,7 +161,7 @@ pub(super) fn privileged() -> Result<(), Failure> {
 }
 
 fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) -> std::io::Result<()> {
-    let Outcome { changes, reattached, warnings, status } = outcome;
+    let Outcome { changes, reattached, warnings, status, left_out } = outcome;
     let lab = &topology.lab;
     if changes.is_empty() {
         writeln!(err, "lab {lab} is up: nothing to change")?;
@@ -141,7 +186,7 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
     let guests = status.guests.iter().map(|guest| (&guest.name, guest.reason.as_ref()));
     let unarmed = || pairs.clone().chain(guests.clone()).filter_map(|(pair, state)| Some((pair, state?)));
     for (pair, reason) in unarmed().take(NAMED) {
-        writeln!(err, "  {pair}: not armed: {reason}")?;
+        writeln!(err, "  {pair}: not armed: {}", printable(&reason.to_string()))?;
     }
     if let more @ 1.. = unarmed().count().saturating_sub(NAMED) {
         writeln!(err, "  ... and {more} more; `vethpath show {lab}` has all")?;
@@ -159,7 +204,10 @@ fn print_outcome(topology: &Topology, outcome: &Outcome, err: &mut dyn Write) ->
         writeln!(err, "note: another program took {port} off its bridge meanwhile; reattached")?;
     }
     for warning in warnings {
-        writeln!(err, "warning: {warning}")?;
+        writeln!(err, "warning: {}", printable(warning))?;
+    }
+    for namespace in left_out {
+        writeln!(err, "note: namespace {namespace} is left out until its container runs")?;
     }
     Ok(())
 }
@@ -188,7 +236,7 @@ pub(super) fn report_busy(busy: &state::Error) {
 }
 
 /// Removes the bar if the work ended before its last step.
-fn clear_progress() {
+pub(super) fn clear_progress() {
     if let Some(bar) = BAR.get() {
         bar.finish_and_clear();
     }

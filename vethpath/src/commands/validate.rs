@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::{
     Exit, Failure,
+    failure::runtime,
     firewall::{self, Certain},
     labs, subnets, up,
 };
@@ -44,9 +45,10 @@ pub fn run(arguments: &ValidateArgs, out: &mut dyn Write) -> Result<Exit, Failur
     }
     if arguments.host {
         up::privileged()?;
+        let adoptions = runtime()?.block_on(up::adoptions(&topology))?;
         let _ = subnets::warn(&topology, &mut io::stderr().lock());
         apply::check_routes(&topology)?;
-        firewall::check(&topology, Certain::Refused, &mut io::stderr().lock())?;
+        firewall::check(&topology, &adoptions, Certain::Refused, &mut io::stderr().lock())?;
     }
     // A closed stderr is ignored: the exit code reports the result.
     let _ = writeln!(

@@ -35,7 +35,7 @@ pub struct Namespace {
     pub name: String,
     /// Whether it exists.
     pub present: bool,
-    /// The file of an adopted namespace.
+    /// How an adopted namespace is found: by its file, or that of which container it is.
     pub adopted: Option<String>,
     /// The interfaces of the file, and others that are up. Bridges and their ports are not among them.
     pub interfaces: Vec<Interface>,

@@ -86,7 +86,7 @@ async fn namespaces(topology: &Topology, everywhere: &Everywhere) -> Result<Vec<
     for namespace in &topology.namespaces {
         let place = Place::Namespace(namespace.name.clone());
         let expected = expected_in(topology, &place);
-        let adopted = namespace.adopt.clone();
+        let adopted = namespace.adopt.as_ref().map(ToString::to_string);
         let shown = match everywhere.get(&place) {
             None => absent(&namespace.name, adopted, &expected),
             Some(seen) => {

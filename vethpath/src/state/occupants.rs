@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt};
 use super::{Directory, Result};
 use crate::{
     kernel::{Context, files, occupants::Occupant},
-    topology::{Namespace, NsName},
+    topology::{Adopt, Namespace, NsName},
 };
 
 /// Processes by namespace. A namespace without any was not known to have some.
@@ -18,7 +18,11 @@ impl Occupants {
     #[must_use]
     pub fn are_followed(namespace: &Namespace) -> bool {
         let is_named = |path: &str| path.starts_with("/run/netns/") || path.starts_with("/var/run/netns/");
-        namespace.adopt.as_deref().is_some_and(|path| !is_named(path))
+        match &namespace.adopt {
+            Some(Adopt::Path(path)) => !is_named(path),
+            Some(Adopt::Container(_)) => true,
+            None => false,
+        }
     }
 
     /// Reads them. A missing file has none, and lines that cannot be parsed are skipped.

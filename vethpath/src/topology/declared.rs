@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Datapath, IfName, Mac, NsName, Place, Route, Sysctl,
+    Adopt, Datapath, IfName, Mac, NsName, Place, Route, Sysctl,
     fault::{Sink, listed},
     parse::Link,
     read::{At, List},
@@ -56,7 +56,7 @@ impl BridgeDecl {
 #[derive(Debug)]
 pub(super) struct NamespaceDecl {
     pub(super) name: At<NsName>,
-    pub(super) adopt: Option<At<String>>,
+    pub(super) adopt: Option<At<Adopt>>,
     /// One list for all namespaces of a group. The same holds for `sysctls`.
     pub(super) routes: Arc<[RouteDecl]>,
     pub(super) sysctls: Arc<[At<Sysctl>]>,

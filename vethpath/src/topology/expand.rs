@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 
 use super::{
-    AdoptedBridge, Bridge, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topology, derived_mac,
+    Adopt, AdoptedBridge, Bridge, Container, Datapath, Interface, Ipv6, Namespace, Place, Sysctl, Topology,
+    derived_mac,
 };
 
 /// The plain TOML of a lab, with one table for each bridge, namespace and interface. It parses to the same lab. MAC
@@ -111,8 +112,13 @@ fn datapath(out: &mut dyn Write, datapath: Datapath) -> fmt::Result {
 
 fn namespace(topology: &Topology, namespace: &Namespace, out: &mut dyn Write) -> fmt::Result {
     writeln!(out, "\n[namespace.{}]", key(namespace.name.as_str()))?;
-    if let Some(path) = &namespace.adopt {
-        writeln!(out, "adopt = {{ path = {} }}", quoted(path))?;
+    match &namespace.adopt {
+        Some(Adopt::Path(path)) => writeln!(out, "adopt = {{ path = {} }}", quoted(path))?,
+        Some(Adopt::Container(Container { name, runtime })) => {
+            let (name, runtime) = (quoted(name.as_str()), quoted(runtime.name()));
+            writeln!(out, "adopt = {{ container = {name}, runtime = {runtime} }}")?;
+        }
+        None => {}
     }
     if !namespace.routes.is_empty() {
         writeln!(out, "routes = [")?;

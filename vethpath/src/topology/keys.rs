@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::Datapath;
+use super::{Datapath, Runtime};
 
 /// The longest file, in bytes.
 pub const LONGEST_FILE: usize = 1 << 20;
@@ -76,6 +76,8 @@ pub(super) enum Kind {
     Addresses,
     /// A string of a pattern, or an array of two. The second example, if there is one, is an array.
     OneOrTwo { each: &'static str, example: Option<&'static str> },
+    /// A container engine, and the default.
+    Runtime(Runtime),
     /// A datapath, and the default if it is the same everywhere.
     Datapath(Option<Datapath>),
     /// A table of settings.
@@ -102,6 +104,7 @@ impl Kind {
 
 const LAB_NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}$";
 const NAMESPACE_NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,47}$";
+const CONTAINER_NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$";
 const INTERFACE_NAME: &str = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$";
 const MAC_ADDRESS: &str = "^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$";
 /// An address or a subnet with its prefix length.
@@ -285,20 +288,24 @@ pub(super) static ROUTE: Table = Table {
     ],
 };
 
-const ADOPTION: &str = "Use an existing namespace: exactly one of pid and path.";
+const ADOPTION: &str = "Use an existing namespace: exactly one of pid, path and container.";
 
 /// `adopt`.
 #[rustfmt::skip]
 pub(super) static ADOPT: Table = Table {
     what: "`adopt`",
     description: ADOPTION,
-    one_of: &["pid", "path"],
+    one_of: &["pid", "path", "container"],
     keys: &[
         // PID_MAX_LIMIT.
         key("pid", Kind::Integer { range: 1..=4_194_304, unit: "" }, "pid = 4242",
             "A process that is in the namespace."),
         key("path", Kind::Pattern("^/"), r#"path = "/proc/4242/ns/net""#,
             "The namespace's file, such as /proc/4242/ns/net."),
+        key("container", Kind::Pattern(CONTAINER_NAME), r#"container = "web""#,
+            "The name or identifier of a container that is in the namespace."),
+        key("runtime", Kind::Runtime(Runtime::Docker), r#"runtime = "podman""#,
+            "The engine that runs the container: docker or podman."),
     ],
 };
 

@@ -24,6 +24,7 @@ mod names;
 mod neighbours;
 mod numbers;
 mod parse;
+mod partial;
 mod read;
 mod routes;
 mod schema;

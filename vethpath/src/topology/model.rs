@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, path::Path, sync::Arc};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Fabric, IfName, Ipv6, LabName, Mac, NsName, SysctlKey, UplinkRoute};
+use super::{Adopt, Container, Fabric, IfName, Ipv6, LabName, Mac, NsName, SysctlKey, UplinkRoute};
 
 /// A whole lab. Only validation creates one, so its parts are consistent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,9 +94,8 @@ impl fmt::Display for Place {
 pub struct Namespace {
     /// Its name in `/run/netns`.
     pub name: NsName,
-    /// The file of an adopted namespace (`/proc/4242/ns/net`), which another program created. `up` enters it.
-    /// `down` does not delete it.
-    pub adopt: Option<String>,
+    /// How an adopted namespace, which another program created, is found. `up` enters it. `down` does not delete it.
+    pub adopt: Option<Adopt>,
     /// Its routes. `gateway` is one of them, as a default route. The namespaces of a group share one list.
     #[serde(with = "shared")]
     pub routes: Arc<[Route]>,
@@ -114,7 +113,7 @@ impl Namespace {
     /// case the name does not belong to the lab either.
     #[must_use]
     pub fn has_its_name(&self) -> bool {
-        let Some(path) = &self.adopt else { return false };
+        let Some(Adopt::Path(path)) = &self.adopt else { return false };
         let is_it = |folder: &str| Path::new(path) == Path::new(folder).join(self.name.as_str());
         is_it("/run/netns") || is_it("/var/run/netns")
     }
@@ -415,10 +414,15 @@ pub struct TrunkEnd {
 }
 
 impl Topology {
-    /// The file of an adopted namespace; `None` for one that the lab makes.
+    /// How an adopted namespace is found; `None` for one that the lab makes.
     #[must_use]
-    pub fn adopted_path(&self, name: &NsName) -> Option<&str> {
-        self.namespaces.iter().find(|namespace| &namespace.name == name)?.adopt.as_deref()
+    pub fn adoption(&self, name: &NsName) -> Option<&Adopt> {
+        self.namespaces.iter().find(|namespace| &namespace.name == name)?.adopt.as_ref()
+    }
+
+    /// The containers whose namespaces are adopted.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.namespaces.iter().filter_map(|namespace| namespace.adopt.as_ref()?.container())
     }
 
     /// The bridge of this name in this namespace.

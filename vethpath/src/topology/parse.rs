@@ -3,7 +3,7 @@
 use std::{net::IpAddr, ops::Range, str::FromStr};
 
 use super::{
-    Datapath, IfName, LabName, Mac, NameError, NsName, Place,
+    Datapath, IfName, LabName, Mac, NameError, NsName, Place, Runtime,
     fault::Sink,
     read::{At, Table},
 };
@@ -75,6 +75,17 @@ pub(super) fn datapath(written: Option<At<&str>>, sink: &mut Sink) -> Option<At<
         Datapath::Tc
     });
     Some(written.with(datapath))
+}
+
+/// The engine of a container.
+pub(super) fn runtime(written: &At<&str>, sink: &mut Sink) -> Option<Runtime> {
+    let known = Runtime::ALL.into_iter().find(|runtime| runtime.name() == written.value);
+    if known.is_none() {
+        let message = format!("there is no runtime `{}`", written.value);
+        let hint = "write \"docker\" or \"podman\", or adopt by `pid` or `path` what another engine runs";
+        sink.add(&written.span, message, hint);
+    }
+    known
 }
 
 /// The target of a `link`.

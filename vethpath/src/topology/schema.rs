@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    Datapath,
+    Datapath, Runtime,
     keys::{self, Key, Kind, Table},
 };
 
@@ -57,6 +57,9 @@ fn property(key: &Key) -> Value {
         Kind::OneOrTwo { each, .. } => {
             let two = json!({ "type": "array", "maxItems": key.kind.most(), "items": string(each) });
             json!({ "anyOf": [string(each), two] })
+        }
+        Kind::Runtime(default) => {
+            with_default(json!({ "enum": Runtime::ALL.map(Runtime::name) }), Some(default.name()))
         }
         Kind::Datapath(default) => {
             with_default(json!({ "enum": Datapath::ALL.map(Datapath::name) }), default.map(Datapath::name))

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{
-    Datapath, IfName, MTU_V6, NsName, Place, Scope, Sysctl, addresses,
+    Adopt, Container, Datapath, IfName, MTU_V6, NsName, Place, Runtime, Scope, Sysctl, addresses,
     declared::{AdoptedDecl, BridgeDecl, Declared, InterfaceDecl, NamespaceDecl},
     fault::Sink,
     keys, parse,
@@ -172,25 +172,39 @@ fn host(table: &Table<'_>, sink: &mut Sink) {
     }
 }
 
-/// The path of `{ pid = N }` or `{ path = "/..." }`.
-fn adopt(table: &Table<'_>, sink: &mut Sink) -> Option<At<String>> {
+/// Reads `{ pid = N }`, `{ path = "/..." }` or `{ container = "..." }`.
+fn adopt(table: &Table<'_>, sink: &mut Sink) -> Option<At<Adopt>> {
     let span = table.get("adopt")?.span();
     let adopt = table.table("adopt", sink)?;
     adopt.only_declared(sink);
     let pid = adopt.integer("pid", sink);
     let path = adopt.string("path", sink);
-    match (adopt.get("pid"), adopt.get("path")) {
-        (None, None) | (Some(_), Some(_)) => {
-            let hint = "write either { pid = 4242 } or { path = \"/proc/4242/ns/net\" }";
-            sink.add(&span, "`adopt` takes one of `pid` and `path`", hint);
+    let container = adopt.string("container", sink);
+    let runtime = match adopt.string("runtime", sink) {
+        None => Some(Runtime::default()),
+        Some(written) => parse::runtime(&written, sink),
+    };
+    if let (Some(runtime), None) = (adopt.get("runtime"), adopt.get("container")) {
+        sink.add(&runtime.span(), "`runtime` is about a `container`", "leave it out, or name a container");
+    }
+    match ["pid", "path", "container"].map(|key| adopt.get(key).is_some()) {
+        [true, false, false] => pid.map(|pid| pid.with(Adopt::Path(format!("/proc/{}/ns/net", pid.value)))),
+        [false, true, false] => path.and_then(|path| adopted_path(&path, sink)),
+        [false, false, true] => {
+            let container = container?;
+            let name = parse::named(container.value, &container.span, sink);
+            Some(container.with(Adopt::Container(Container { name: name?, runtime: runtime? })))
+        }
+        _ => {
+            let hint =
+                "write either { pid = 4242 }, { path = \"/proc/4242/ns/net\" } or { container = \"web\" }";
+            sink.add(&span, "`adopt` takes one of `pid`, `path` and `container`", hint);
             None
         }
-        (Some(_), None) => pid.map(|pid| pid.with(format!("/proc/{}/ns/net", pid.value))),
-        (None, Some(_)) => path.and_then(|path| adopted_path(&path, sink)),
     }
 }
 
-fn adopted_path(path: &At<&str>, sink: &mut Sink) -> Option<At<String>> {
+fn adopted_path(path: &At<&str>, sink: &mut Sink) -> Option<At<Adopt>> {
     let text = path.value;
     let why = if !text.starts_with('/') {
         "is not an absolute path"
@@ -201,7 +215,7 @@ fn adopted_path(path: &At<&str>, sink: &mut Sink) -> Option<At<String>> {
     } else if text.len() > LONGEST_PATH {
         "is longer than a path can be"
     } else {
-        return Some(path.with(text.to_owned()));
+        return Some(path.with(Adopt::Path(text.to_owned())));
     };
     sink.add(&path.span, format!("`{text}` {why}"), "write all of it, such as \"/proc/4242/ns/net\"");
     None

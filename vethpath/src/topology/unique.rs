@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    IfName, Mac, Place, Topology,
+    Adopt, IfName, Mac, Place, Topology,
     declared::{BridgeDecl, Declared},
     fault::Sink,
     keys::MOST_PORTS,
@@ -53,9 +53,13 @@ pub(super) fn check_declared(declared: &Declared, sink: &mut Sink) {
     addresses(declared, sink);
     let mut adopted = Firsts::new();
     for namespace in &declared.namespaces {
-        if let Some(path) = &namespace.adopt {
-            adopted.see(path.value.as_str(), &path.span, sink, || {
-                (format!("`{}` is adopted twice", path.value), "a namespace is one place: give it one name")
+        if let Some(adopt) = &namespace.adopt {
+            adopted.see(&adopt.value, &adopt.span, sink, || {
+                let what = match &adopt.value {
+                    Adopt::Path(path) => format!("`{path}`"),
+                    Adopt::Container(container) => container.to_string(),
+                };
+                (format!("{what} is adopted twice"), "a namespace is one place: give it one name")
             });
         }
     }

@@ -2,10 +2,7 @@
 
 mod bulk;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use tokio::process::Child;
@@ -337,9 +334,14 @@ impl<'a> Executor<'a> {
     }
 
     fn adopted(&mut self, namespace: &Namespace) -> std::result::Result<(), Error> {
-        let Some(path) = &namespace.adopt else { return Ok(()) };
+        let Some(adopt) = &namespace.adopt else { return Ok(()) };
         let name = &namespace.name;
-        let there = Netns::open(Path::new(path), name.as_str())?;
+        let adoptions = self.namespaces.adoptions();
+        let there = adoptions.open(adopt, name.as_str())?;
+        let there = there.ok_or_else(|| Error::adopt(namespace, adopt, namespaces::NOT_FOUND))?;
+        if adoptions.has_ended(adopt) {
+            return Err(Error::adopt(namespace, adopt, "it has stopped or started anew meanwhile"));
+        }
         self.namespaces.add(name, there.clone());
         self.journal.append_adopted(name, there.id()?)?;
         if namespace.has_its_name() {

@@ -15,7 +15,7 @@ use crate::{
     apply::{self, Foreign},
     bench::{self, Beside, Comparison, Cores, Progress, Report, Request, Shape, Subject, TemporaryLab, Wish},
     cli::{BenchArgs, CoresArg},
-    kernel::home::Intent,
+    kernel::{Adoptions, home::Intent},
     output::{
         bench::{self as output, Document},
         json,
@@ -90,7 +90,7 @@ async fn with_lab<T>(
 ) -> Result<T, Failure> {
     // Handle SIGHUP from now on, so that a closed terminal does not end the process halfway.
     let _hangup = signal(SignalKind::hangup()).map_err(|error| Failure::system(error.to_string()))?;
-    let _ = apply::up(topology, apply::Options::default()).await?;
+    let _ = apply::up(topology, Adoptions::default(), apply::Options::default()).await?;
     let done = match labs::record_of(&topology.lab) {
         Ok(record) => work(&record).await,
         Err(failure) => Err(failure),

@@ -188,6 +188,8 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "[namespace.n]\nsysctls = { 'net.x' = 1.5 }",
         "[namespace.n]\nadopt = {}",
         "[namespace.n]\nadopt = { pid = 1, path = '/x' }",
+        "[namespace.n]\nadopt = { container = 'a b' }",
+        "[namespace.n]\nadopt = { container = 'web', runtime = 'lxc' }",
         "[namespace.n.interface.e]",
         "[namespace.n.interface.e]\nlink = 'b'\nip = 1",
         "[group.g]\nbridge = 'b'",

@@ -82,7 +82,7 @@ fn keys() {
         (
             "[namespace.n]\nadopt = { pid = 1, name = 'x' }\n",
             "2:20 `name` is not a key of `adopt`",
-            "`pid` and `path`",
+            "`pid`, `path`, `container` and `runtime`",
         ),
     ]);
     check_interface(&[(

@@ -112,7 +112,33 @@ fn settings_and_adoption() {
             "line break",
         ),
         ("[namespace.n.sysctls]\n'net.x' = 1\n'net/x' = 2\n", "3:1 `net/x` is set twice", "keep one"),
-        ("[namespace.n]\nadopt = {}\n", "2:9 `adopt` takes one of `pid` and `path`", "either"),
+        ("[namespace.n]\nadopt = {}\n", "2:9 `adopt` takes one of `pid`, `path` and `container`", "either"),
+        (
+            "[namespace.n]\nadopt = { container = 'web', pid = 7 }\n",
+            "2:9 `adopt` takes one of `pid`, `path` and `container`",
+            "container = \"web\"",
+        ),
+        (
+            "[namespace.n]\nadopt = { container = 'a/b' }\n",
+            "2:23 `a/b` has '/' in it, and a container name is made of letters, digits, `-`, `_` and `.`",
+            "`a-b` would do",
+        ),
+        (
+            "[namespace.n]\nadopt = { container = 'web', runtime = 'dockr' }\n",
+            "2:40 there is no runtime `dockr`",
+            "\"docker\" or \"podman\"",
+        ),
+        (
+            "[namespace.n]\nadopt = { pid = 7, runtime = 'podman' }\n",
+            "2:30 `runtime` is about a `container`",
+            "leave it out",
+        ),
+        (
+            "[namespace.m]\nadopt = { container = 'web' }\n\
+             [namespace.n]\nadopt = { container = 'web', runtime = 'docker' }\n",
+            "4:23 container `web` of docker is adopted twice",
+            "one name",
+        ),
         ("[namespace.n]\nadopt = { path = 'x' }\n", "2:18 `x` is not an absolute path", "/proc/4242/ns/net"),
         (
             "[namespace.n]\nadopt = { path = '/a/../b' }\n",

@@ -109,12 +109,15 @@ fn routes_settings_and_adoption_are_resolved() {
          sysctls = { 'net.ipv4.ip_forward' = true, 'net/ipv4/conf/e/x' = 0x10, 'net.ipv4.conf.lo.x' = 1 }\n\
          [namespace.a.interface.e]\nlink = 'sw'\naddresses = ['10.0.0.2/24', 'fd00::2/64', 'fe80::1/64']\n\
          [namespace.b.interface.e]\nlink = 'host:e'\naddresses = ['fe80::1/64']\n\
-         [namespace.c]\nadopt = { pid = 42 }\n",
+         [namespace.c]\nadopt = { pid = 42 }\n\
+         [namespace.d]\nadopt = { container = 'web', runtime = 'podman' }\n",
     );
     let a = &lab.namespaces[0];
     let routes: Vec<String> = a.routes.iter().map(|route| format!("{} {}", route.to, route.via)).collect();
     assert_eq!(routes, ["0.0.0.0/0 10.0.0.1", "::/0 fd00::1", "10.9.0.0/16 10.0.0.9"]);
-    assert_eq!(lab.namespaces[2].adopt.as_deref(), Some("/proc/42/ns/net"));
+    let adopted = |n: usize| lab.namespaces[n].adopt.as_ref().map(ToString::to_string);
+    assert_eq!(adopted(2).as_deref(), Some("/proc/42/ns/net"));
+    assert_eq!(adopted(3).as_deref(), Some("container `web` of podman"));
     let sysctl = |path: &[&str], value: &str| Sysctl { key: SysctlKey::net(path), value: value.into() };
     let of_loopback = sysctl(&["ipv4", "conf", "lo", "x"], "1");
     assert_eq!(a.sysctls[..], [sysctl(&["ipv4", "ip_forward"], "1"), of_loopback]);

@@ -253,6 +253,7 @@ fn an_expanded_lab_is_the_same_lab() {
         "name = 'odd'\n[namespace.\"a.b\"]\nadopt = { path = '/run/a \"b' }\n[namespace.\"a.b\".interface.\"e.1\"]\nlink = 'host:v.0'\nup = false\n\
          [namespace.c]\nsysctls = { 'net.ipv4.conf.z/1.x' = \"a\\tb \\\"c\\\" \\\\\" }\n\
          [namespace.c.interface.\"z.1\"]\nlink = 'br'\nmac = '02:00:00:00:00:01'\nmtu = 900\n[bridge.br]\nstp = true\nageing_time = 0\nmac = '02:00:00:00:00:02'\n\
+         [namespace.d]\nadopt = { container = 'web', runtime = 'podman' }\n\
          [bridge.x]\ndatapath = 'xdp'\n[namespace.c.interface.y]\nlink = 'x'\n[namespace.c.interface.x]\nlink = 'x'\ndatapath = 'tc'\n",
     );
     assert_eq!(good(&expand(&odd).to_string()), odd, "{}", expand(&odd));
