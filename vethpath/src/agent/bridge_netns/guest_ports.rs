@@ -75,7 +75,7 @@ impl BridgeNetns {
         let number = numbers.number_of(key);
         // The number may be another port's later.
         self.state.losing.retain(|losing| Some(*losing) != number);
-        self.unattachable.remove(&key.ifindex);
+        self.tried.remove(&key.ifindex);
         numbers.leave(key);
     }
 
@@ -105,7 +105,7 @@ impl BridgeNetns {
         let domain = self.reader.layout.domain;
         self.reader.layout.guests().filter_map(move |port| {
             let ifindex = port.guest?;
-            let is_wanted = port.barred.is_none() && !self.unattachable.contains(&ifindex);
+            let is_wanted = port.barred.is_none() && !self.tried.contains(&ifindex);
             let is_due =
                 is_wanted && self.is_counted(port, records) && !self.state.attached.contains(&ifindex);
             is_due.then(|| GuestPort { domain, ifindex, name: port.port.clone() })
@@ -137,10 +137,11 @@ impl BridgeNetns {
             let (netns, pins, hook) = (self.reader.socket.netns(), &self.reader.pins, self.reader.hook);
             let attached = datapath::attach_guest(netns, pins, hook, port);
             match attached {
-                Ok(is_attached) => is_waiting |= !is_attached,
+                Ok(false) => is_waiting = true,
+                Ok(true) => drop(self.tried.insert(port.ifindex)),
                 Err(error) => {
                     warn!("{error}");
-                    self.unattachable.insert(port.ifindex);
+                    self.tried.insert(port.ifindex);
                 }
             }
             if expedited.is_none() && began.elapsed() >= BURST {
@@ -183,7 +184,7 @@ impl BridgeNetns {
 
     /// Has ports tried again that could not be attached. Called once a second.
     pub fn retry_guests(&mut self) {
-        self.unattachable.clear();
+        self.tried.clear();
     }
 
     /// Releases all guest ports: the namespace is gone, or no longer the lab's.
