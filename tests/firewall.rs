@@ -619,6 +619,28 @@ fn packets_between_two_bridges_are_followed() {
     finish(host);
 }
 
+/// On a machine without a route, `nat` leads nowhere.
+#[test]
+fn a_bridge_with_nat_from_which_nothing_leads_out_is_warned_of() {
+    let host = Host::new();
+    let file = host.topology("beside", MASQUERADED);
+    let closed = "warning: bridge labbr in host has `nat`, but no route of host leads out for its hosts";
+    let _ = host.vethpath(format!("plan {file}")).ok().stderr_has(closed);
+    let _ = host.vethpath(format!("up {file}")).ok().stderr_has(closed);
+    let _ = host.vethpath("down").ok();
+    let _ = host
+        .vethpath(format!("plan --fabric {file}"))
+        .ok()
+        .stderr_has(closed.split(" in host").next().unwrap());
+    // A neighbour is enough, in one of the families.
+    run_all(&host, &INTERNET[..5]);
+    let open = host.vethpath(format!("up {file}")).ok();
+    assert!(!open.stderr.contains("leads out"), "{open}");
+    let _ = host.vethpath("down").ok();
+    run_all(&host, &NO_INTERNET);
+    finish(host);
+}
+
 /// A chain of the bridge family is passed by every frame, and one of IP only if br_netfilter calls it.
 #[test]
 fn a_bridge_filter_is_reported_and_a_bridge_of_the_labs_own_namespace_is_not_concerned() {

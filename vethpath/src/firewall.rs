@@ -18,7 +18,7 @@ use crate::{
         },
     },
     plan::Accepted,
-    topology::{self, AcceptRule, Adopt, Bridge, Container, IfName, Pair, Place, Topology, lab_mark},
+    topology::{self, AcceptRule, Adopt, Bridge, Cable, Container, IfName, Pair, Place, Topology, lab_mark},
 };
 
 /// The families in which Docker has chains.
@@ -43,6 +43,9 @@ const OF_OTHER_FIREWALLS: [&str; 3] = ["ufw-before-forward", "ufw6-before-forwar
 /// Prefixes of the names of bridges of container engines and virtual machines. Bridges of Docker's networks are also found
 /// by its rules.
 const OF_ENGINES: [&str; 8] = ["docker", "podman", "cni", "nerdctl", "virbr", "lxcbr", "lxdbr", "incusbr"];
+
+/// Addresses that are only of the machine itself or of a link.
+const LOCAL: [&str; 4] = ["127.0.0.0/8", "224.0.0.0/4", "fe80::/10", "ff00::/8"];
 
 /// The maximum number of a lab's rules in a chain: their transaction fits the default send buffer (208 KiB).
 const MOST_ACCEPTED: usize = 128;
@@ -179,6 +182,35 @@ impl<'a> Firewall<'a> {
         all
     }
 
+    /// The bridges whose packets are masqueraded here, but that no other device leads out for, in any family that they have
+    /// addresses of: each with a sentence. What the lab itself makes here may lead out, so that nothing is known then.
+    #[must_use]
+    pub fn closed(&self) -> Vec<String> {
+        let (topology, place) = (self.topology, self.place);
+        let is_made = match place {
+            Place::Host => false,
+            Place::Namespace(name) => topology.adoption(name).is_none(),
+        };
+        let ends_here = |cable: &Cable| [&cable.a, &cable.b].iter().any(|end| end.place == *place);
+        if is_made || topology.cables.iter().any(|cable| ends_here(cable) && !topology.is_uplink(cable)) {
+            return Vec::new();
+        }
+        let is_closed = |bridge: &&Bridge| {
+            let Some(device) = topology.masquerading_device(bridge, place) else { return false };
+            let of = |net: &IpNet| if net.addr().is_ipv4() { Family::Ip } else { Family::Ip6 };
+            let leads_out = |family| {
+                let ways = self.machine.ways.iter().filter(|(of, _)| *of == family);
+                ways.into_iter().any(|(_, way)| way != device.as_str())
+            };
+            !bridge.addresses.is_empty() && !bridge.addresses.iter().map(of).any(leads_out)
+        };
+        let sentence = |bridge: &Bridge| {
+            let Bridge { name, place: at, .. } = bridge;
+            format!("bridge {name} in {at} has `nat`, but no route of {place} leads out for its hosts")
+        };
+        topology.bridges.iter().filter(is_closed).map(sentence).collect()
+    }
+
     /// The bridges here that have hosts and an address. Packets are routed between them if some are masqueraded, and another
     /// place is not the fabric, which has no rules.
     fn routed_bridges(&self) -> impl Iterator<Item = &'a Bridge> {
@@ -309,6 +341,8 @@ struct Machine {
     links: Vec<LinkFacts>,
     /// The devices of default routes (or halves of them), in all tables, by family; `None` if one has several devices.
     uplinks: [(Family, Option<BTreeSet<String>>); 2],
+    /// The devices of routes to other hosts, by family; `""` for a route with several devices.
+    ways: BTreeSet<(Family, String)>,
     /// The prefix of a command that runs there.
     enter: String,
 }
@@ -328,6 +362,14 @@ impl Machine {
             let routes = routes.iter().filter(|route| is_default(&route.to) && route.fate.is_none());
             (family, routes.map(|route| route.ifindex.and_then(name)).collect())
         });
+        let leads_out =
+            |to: &IpNet| !LOCAL.iter().filter_map(|net| net.parse().ok()).any(|net: IpNet| net.contains(to));
+        let out = routes.iter().filter(|route| route.fate.is_none() && leads_out(&route.to));
+        let ways = out.map(|route| {
+            let family = if route.to.addr().is_ipv4() { Family::Ip } else { Family::Ip6 };
+            (family, route.ifindex.and_then(name).unwrap_or_default())
+        });
+        let ways = ways.filter(|(_, device)| device != "lo").collect();
         let mut source = Source::new(netns, NETLINK_NETFILTER);
         let read = |socket| Ruleset::read(socket, &links, most);
         let rules = source.socket()?.map(read).transpose()?.unwrap_or_default();
@@ -354,7 +396,7 @@ impl Machine {
                 None => format!("ip netns exec {name} "),
             },
         };
-        Ok(Self { rules, legacy_rules, legacy, unread, calls, links, uplinks, enter })
+        Ok(Self { rules, legacy_rules, legacy, unread, calls, links, uplinks, ways, enter })
     }
 
     /// The verdict of the chains of a hook. Before the routing decision packets have no output device. After that of a

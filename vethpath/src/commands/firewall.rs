@@ -45,8 +45,8 @@ pub fn check(
     certain: Certain,
     err: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let drops = match drops(topology, adoptions, Rules::Planned) {
-        Ok(drops) => drops,
+    let (drops, closed) = match drops(topology, adoptions, Rules::Planned) {
+        Ok(found) => found,
         Err(error) => {
             // A closed stderr does not affect the lab.
             let _ = writeln!(
@@ -67,12 +67,24 @@ pub fn check(
         return Err(Failure::request(lines.join("\n")).hint(hint));
     }
     let _ = print(&drops, err);
+    for sentence in closed {
+        let _ = writeln!(
+            err,
+            "warning: {}\nhint: a default route to what is to be reached, or no `nat`",
+            printable(&sentence)
+        );
+    }
     Ok(())
 }
 
-/// The drops in namespaces that exist already. The certain ones come first.
-fn drops(topology: &Topology, adoptions: &Adoptions, rules: Rules) -> kernel::Result<Vec<Drop>> {
-    let mut all = Vec::new();
+/// The drops in namespaces that exist already, of which the certain ones come first, and the bridges with `nat` that
+/// nothing leads out for.
+fn drops(
+    topology: &Topology,
+    adoptions: &Adoptions,
+    rules: Rules,
+) -> kernel::Result<(Vec<Drop>, Vec<String>)> {
+    let (mut all, mut closed) = (Vec::new(), Vec::new());
     for place in firewall::places(topology) {
         if let Some(netns) = apply::existing(&place, topology, adoptions)? {
             let mut firewall = Firewall::read(topology, &place, &netns, MOST_READS)?;
@@ -80,10 +92,11 @@ fn drops(topology: &Topology, adoptions: &Adoptions, rules: Rules) -> kernel::Re
                 let _ = firewall.accept();
             }
             all.extend(firewall.drops());
+            closed.extend(firewall.closed());
         }
     }
     all.sort_by_key(|drop| !drop.is_certain);
-    Ok(all)
+    Ok((all, closed))
 }
 
 /// The checks of `doctor`: for each lab that is up, the packets that are dropped.
@@ -91,7 +104,8 @@ pub fn checks() -> Vec<Check> {
     let labs = labs::all().unwrap_or_default();
     let here = labs.into_iter().filter(|(name, _)| !labs::is_elsewhere(name));
     let check = |(name, record): labs::Found| {
-        let found = drops(&record.ok()?.topology, &Adoptions::default(), Rules::Present);
+        let found =
+            drops(&record.ok()?.topology, &Adoptions::default(), Rules::Present).map(|(drops, _)| drops);
         let name = format!("packets of lab {name}");
         let certain = |drops: Vec<Drop>| drops.into_iter().filter(|drop| drop.is_certain).collect::<Vec<_>>();
         Some(match found.map(certain).as_deref() {
