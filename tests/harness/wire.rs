@@ -63,11 +63,12 @@ impl Wire {
     }
 
     /// Sends a complete frame. A veth drops it while the CPU has `net.core.netdev_max_backlog` frames to receive, before
-    /// anything sees it at the other end. Then it is sent again.
+    /// anything sees it at the other end, and the socket takes none while its buffer is full of such frames. Then it is
+    /// sent again.
     #[track_caller]
     pub(crate) fn send(&self, frame: &[u8]) {
         wait_until(SLACK, || match self.try_send(frame, Offload::default()) {
-            Err(Errno::ENOBUFS) => Err("the backlog is full".to_owned()),
+            Err(errno @ (Errno::ENOBUFS | Errno::EAGAIN)) => Err(format!("the backlog is full: {errno}")),
             sent => {
                 assert_eq!(sent, Ok(()), "{frame:?}");
                 Ok(())
