@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Exit, Failure, firewall, neighbours};
 use crate::{
     kernel::probe::{Check, Status, checks},
-    output,
+    output::{self, printable},
 };
 
 /// Runs the checks and prints the results, as aligned text or as `{"checks": [..]}`. The exit code states whether a lab
@@ -31,9 +31,10 @@ struct Report {
 fn print_text(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let width = report.checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
     for check in &report.checks {
-        writeln!(out, "{:<7}  {:<width$}  {}", word(check.status), check.name, check.found)?;
+        let (name, found) = (printable(&check.name), printable(&check.found));
+        writeln!(out, "{:<7}  {name:<width$}  {found}", word(check.status))?;
         if let Some(advice) = &check.advice {
-            writeln!(out, "{:9}hint: {advice}", "")?;
+            writeln!(out, "{:9}hint: {}", "", printable(advice))?;
         }
     }
     Ok(())
@@ -71,6 +72,17 @@ mod tests {
         print_text(&report(), &mut out).unwrap();
         let expected =
             "ok       a          something\nmissing  long name  something\n         hint: do this\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    /// Others choose the names of chains and devices.
+    #[test]
+    fn names_of_others_are_shown_escaped() {
+        let hostile = || "chain \u{1b}[2J".to_owned();
+        let check = Check { name: "a".into(), status: Status::Ok, found: hostile(), advice: Some(hostile()) };
+        let mut out = Vec::new();
+        print_text(&Report { checks: vec![check] }, &mut out).unwrap();
+        let expected = "ok       a  chain \\u{1b}[2J\n         hint: chain \\u{1b}[2J\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

@@ -13,7 +13,11 @@ pub fn warn(topology: &Topology, err: &mut dyn Write) -> io::Result<()> {
     let overlaps = match apply::overlaps(topology) {
         Ok(overlaps) => overlaps,
         Err(error) => {
-            return writeln!(err, "warning: whether the machine has subnets of the lab is unknown: {error}");
+            return writeln!(
+                err,
+                "warning: whether the machine has subnets of the lab is unknown: {}",
+                printable(&error.to_string())
+            );
         }
     };
     for overlap in overlaps.iter().take(MOST) {
