@@ -578,8 +578,23 @@ fn adopts_by_name(engine: &impl Engine) {
         .collect();
     assert_eq!(adopted, [format!("container `web` of {runtime}")]);
     // A restart makes another namespace.
+    let namespace = || host.run("stat -L -c %i /run/netns/web").ok().stdout;
+    let before = namespace();
     let _ = engine.ok("restart --time 0 web");
-    let _ = plan().stdout_has("- delete namespace web").stdout_has("+ create namespace web");
+    let moved = || plan().stdout_has("- delete namespace web").stdout_has("+ create namespace web");
+    let _ = moved();
+    let wait = "VETHPATH_WAIT_AT=introduce VETHPATH_WAIT_FOR=/run/undone";
+    let interrupted = host.spawn(format!("env {wait} {} up {file}", host.exe()));
+    says(&interrupted, "waiting at introduce");
+    assert_ne!(namespace(), before);
+    interrupted.interrupt();
+    // What undoes it comes there too.
+    says(&interrupted, "waiting at introduce\nwaiting at introduce");
+    let _ = host.run("touch /run/undone-introduce").ok();
+    let _ = interrupted.wait(TIMEOUT).fails(130);
+    assert_eq!(namespace(), before, "the lab has what it had");
+    let _ = host.run("rm /run/undone-introduce").ok();
+    let _ = moved();
     let _ = up().ok();
     engine.is_in_the_lab("web", None);
     let _ = engine.ok("stop --time 0 web");

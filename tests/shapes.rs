@@ -1,8 +1,10 @@
 //! Labs of other shapes: cables, a bridge in a namespace, NAT, VLAN filtering, adopted namespaces, groups, meshes and
 //! chains.
 
+use std::time::Duration;
+
 use crate::{
-    harness::{Host, SLACK, TIMEOUT, iperf, received, wait_for, wait_until},
+    harness::{Host, SLACK, TIMEOUT, holds_for, iperf, received, wait_for, wait_until},
     hazards::wait_for_tcpdump,
 };
 
@@ -211,6 +213,57 @@ fn the_ports_of_a_namespace_without_processes_go_down() {
     wait_for(SLACK, "the next one does not answer", answers);
     let _ = host.vethpath("down adopting").ok();
     drop(guest);
+    host.set_baseline_when_stable();
+    host.finish();
+}
+
+/// A port that leads to another namespace by now stays up when the processes of the one before end.
+#[test]
+fn the_end_of_a_replaced_namespace_does_not_concern_the_next_one() {
+    let mut host = Host::new();
+    let start = || {
+        let guest = host.spawn(["unshare", "--net", "bash", "-c", "echo $$; exec sleep infinity"]);
+        wait_for(SLACK, "the guest does not start", || guest.output().ends_with('\n'));
+        let pid = guest.output().trim().to_owned();
+        let _ =
+            host.run(["sh", "-c", &format!("umount /run/x; mount --bind /proc/{pid}/ns/net /run/x")]).ok();
+        guest
+    };
+    let _ = host.run("touch /run/x").ok();
+    let first = start();
+    let file = host.topology("adopting", &IN_CONTAINER.replace("/run/netns/theirs", "/run/x"));
+    let _ = host.vethpath(format!("up {file}")).ok();
+    let namespace = || host.run("stat -L -c %i /run/netns/theirs").ok().stdout;
+    let before = namespace();
+    let second = start();
+    let wait = "VETHPATH_WAIT_AT=introduce VETHPATH_WAIT_FOR=/run/undone";
+    let interrupted = host.spawn(format!("env {wait} {} up {file}", host.exe()));
+    let waits = || interrupted.output().matches("waiting at introduce").count();
+    wait_for(SLACK, "it does not get there", || waits() == 1);
+    assert_ne!(namespace(), before);
+    interrupted.interrupt();
+    // What undoes it comes there too.
+    wait_for(SLACK, "it does not undo it", || waits() == 2);
+    let _ = host.run("touch /run/undone-introduce").ok();
+    let _ = interrupted.wait(TIMEOUT).fails(130);
+    assert_eq!(namespace(), before, "the lab has what it had");
+    let _ = host.run("ping -n -q -c 1 -W 5 10.9.0.2").ok();
+    let wait = "VETHPATH_WAIT_AT=introduce VETHPATH_WAIT_FOR=/run/go";
+    let up = host.spawn(format!("env {wait} {} up {file}", host.exe()));
+    wait_for(SLACK, "it does not get there", || up.output().contains("waiting at introduce"));
+    drop(first);
+    // The agent looks once a second.
+    holds_for(Duration::from_secs(3), "the port is down", || {
+        let ports = host.run("ip -o link show type veth").ok().stdout;
+        ports.lines().all(|port| port.contains("state UP"))
+    });
+    let _ = host.run("touch /run/go-introduce").ok();
+    let _ = up.wait(TIMEOUT).ok().stderr_has("1 of 1 pair armed");
+    let _ = host.run("ping -n -q -c 1 -W 5 10.9.0.2").ok();
+    let _ = host.vethpath("down adopting").ok();
+    drop(second);
+    let _ = host.run("umount /run/x").ok();
+    let _ = host.run("rm /run/x /run/go-introduce /run/undone-introduce").ok();
     host.set_baseline_when_stable();
     host.finish();
 }

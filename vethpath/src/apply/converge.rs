@@ -15,7 +15,7 @@ use crate::{
     datapath::{self, Counters, Pins},
     kernel::{LinkFacts, bpffs, netns},
     plan::{Change, Changes, Plan, ProgramStep},
-    state::{self, AgentLock, Directory, Record, test_hooks},
+    state::{self, AgentLock, Directory, Occupants, Record, test_hooks},
     topology::{Bridge, Datapath, IfName, NsName, Place, Topology},
 };
 
@@ -89,6 +89,11 @@ pub(super) async fn converge(
     if !has_agent {
         changes.push(Change::create("agent", &topology.lab));
     }
+    // The agent takes the ports of a namespace without processes down. A port of the same name is about to lead to another
+    // namespace, and must stay up.
+    let mut occupants = Occupants::read(directory);
+    occupants.0.retain(|name, _| !plan.make.iter().any(|step| step.adopts(name)));
+    occupants.write(directory)?;
     executor.run_all(&plan.clear, &mut progress).await?;
     clear_counters(plan, topology)?;
     executor.run_all(&plan.make, &mut progress).await?;

@@ -48,6 +48,11 @@ impl NetnsCache {
         &self.adoptions
     }
 
+    /// The same, to change them.
+    pub(super) fn adoptions_mut(&mut self) -> &mut Adoptions {
+        &mut self.adoptions
+    }
+
     /// The connection to a place.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::{
     },
     plan::{Change, Changes, plan},
     state::{
-        self, AgentLock, Directory, History, Journal, LabLock, Record, Saved,
+        self, AgentLock, Directory, History, Journal, LabLock, Occupants, Record, Saved,
         events::{Kind, Recorder},
     },
     topology::{Adopt, Datapath, Namespace, NsName, Topology},
@@ -97,6 +97,7 @@ pub async fn up(topology: &Topology, adoptions: Adoptions, options: Options) -> 
     }
     let journal = Journal::open(&directory, &goal.record)?;
     let mut executor = Executor::new(&topology.lab, &mut places, journal);
+    let occupants = Occupants::read(&directory);
     let done = tokio::select! {
         biased;
         () = &mut interrupt => Err(Error::Interrupted),
@@ -116,7 +117,16 @@ pub async fn up(topology: &Topology, adoptions: Adoptions, options: Options) -> 
                 Some(record) => Previous::Lab { record: Box::new(record), had_agent },
                 None => Previous::Unknown,
             };
-            Err(undo(cause, &mut executor, &goal, before, &directory).await)
+            let error = undo(cause, &mut executor, &goal, before, &directory).await;
+            if !fresh {
+                // Namespaces that the lab has again have these. If that cannot be written, their end is not noticed.
+                let mut now = Occupants::read(&directory);
+                for (name, all) in occupants.0 {
+                    let _ = now.0.entry(name).or_insert(all);
+                }
+                let _ = now.write(&directory);
+            }
+            Err(error)
         }
     }
 }
@@ -277,7 +287,9 @@ async fn undo(
                 let removed = down::remove_lab(&doomed, directory).await;
                 faults.extend(removed.left.iter().map(ToString::to_string));
             }
-            Previous::Lab { record, .. } if record.topology != goal.record.topology => {
+            Previous::Lab { record, .. }
+                if record.topology != goal.record.topology || goal.plan.leaves_a_namespace() =>
+            {
                 faults.extend(
                     roll_back(*record, goal.was_settled, executor, directory)
                         .await
@@ -322,6 +334,7 @@ async fn roll_back(
     directory: &Directory,
 ) -> Result<(), Error> {
     executor.end_agent(directory).await?;
+    executor.namespaces.adoptions_mut().restore();
     executor.journal = Journal::open(directory, &record)?;
     let history = History::read(directory)?;
     let former: Vec<Topology> = history.iter().flat_map(|history| history.topologies()).cloned().collect();

@@ -213,6 +213,12 @@ impl Step {
         }
     }
 
+    /// Whether it adopts a namespace under this name.
+    #[must_use]
+    pub fn adopts(&self, name: &NsName) -> bool {
+        matches!(self, Self::Namespace(namespace) if &namespace.name == name && namespace.adopt.is_some())
+    }
+
     /// The changes that the step makes, one by one.
     pub fn changes(&self) -> impl Iterator<Item = Change> {
         let (some, routes) = match self {
@@ -452,6 +458,14 @@ impl Plan {
         of([&self.clear, &self.make])
             .chain(self.programs.iter().map(ProgramStep::change))
             .chain(of([&self.raise, &self.last]))
+    }
+
+    /// Whether the lab leaves a namespace that it has adopted.
+    #[must_use]
+    pub fn leaves_a_namespace(&self) -> bool {
+        let leaves =
+            |step: &Step| matches!(step, Step::DeleteNamespace(namespace) if namespace.adopt.is_some());
+        self.steps().any(leaves)
     }
 
     /// The pairs that the plan creates.

@@ -120,12 +120,13 @@ impl<'a> Executor<'a> {
                 nat::remove(&netns, nat, self.lab).await.left.into_iter().next().map_or(Ok(()), Err)?;
             }
             Step::DeleteNamespace(namespace) => {
-                if namespace.adopt.is_some() {
+                if let Some(adopt) = &namespace.adopt {
                     let place = Place::Namespace(namespace.name.clone());
                     // A name on which no namespace is mounted leads to nothing.
                     if let Ok(there) = self.namespaces.netns(&place) {
                         namespaces::restore_sysctls(&place, &there, &Saved::read(&Directory::of(self.lab))?)?;
                         self.restore_routes(&namespace.name, |_| true)?;
+                        self.namespaces.adoptions_mut().keep(adopt, there);
                     }
                 }
                 self.delete_namespace(namespace)?;
