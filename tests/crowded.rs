@@ -102,7 +102,7 @@ fn down_all_takes_labs_down_in_an_order_that_works() {
     let _ = host.vethpath("down bbb").fails(1).stderr_has("port0 in namespace above");
     // Neither can be first without force. A macvlan on the bridge of one, in the namespace of the other, can.
     let both = host.vethpath("down --all").fails(1);
-    assert_eq!(both.stderr.matches("error: lab").count(), 2, "{}", both.stderr);
+    assert_eq!(both.stderr.matches("error: foreign devices").count(), 2, "{}", both.stderr);
     run_each(&host, ["ip -n below link del up0", "ip link add link brbbb name mv0 type macvlan"]);
     run_each(&host, ["ip link set mv0 netns below"]);
     let _ = host.vethpath("down aaa").fails(1).stderr_has("mv0 in namespace below");

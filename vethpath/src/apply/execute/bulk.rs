@@ -266,7 +266,7 @@ impl Executor<'_> {
         test_hooks::kill_point();
         // Settings are written before the mark: a link without a mark gets both from the next run.
         let ports = made.iter().flat_map(|(pair, ..)| Pair::port_settings(place, pair.port.as_str()));
-        write_in_parallel(outside.netns(), &ports.collect::<Vec<_>>())?;
+        sysctl::write_existing(outside.netns(), &ports.collect::<Vec<_>>())?;
         outside.change_links(&changes)?;
         pool::cpu_bound(&made, |(pair, netns, (mark, _), ipv6)| {
             test_hooks::kill_point();
@@ -334,18 +334,6 @@ fn make(namespace: &Namespace, lab: &LabName, inherited: &OnceLock<Vec<Sysctl>>)
     made.bind(&namespace.name)?;
     test_hooks::kill_point();
     Ok((made, id))
-}
-
-/// Writes settings of many interfaces in one namespace. Those that do not exist are skipped. Most of the time is that of
-/// procfs, which makes an inode for each.
-fn write_in_parallel(netns: &Netns, settings: &[Sysctl]) -> Result<()> {
-    const EACH: usize = 16;
-    let parts: Vec<_> = settings.chunks(EACH).collect();
-    let write = |part: &&[Sysctl]| {
-        netns.enter_for_good()?;
-        sysctl::write_existing_here(netns, part)
-    };
-    pool::cpu_bound(&parts, write).into_iter().collect()
 }
 
 /// The link changes of a step, and their place.
