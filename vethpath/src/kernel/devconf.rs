@@ -90,12 +90,16 @@ const SOURCE_ROUTE: &str = "accept_source_route";
 /// latter as values. What this kernel does not have is left out.
 #[must_use]
 pub fn inherited_here() -> Vec<Sysctl> {
-    differing(sysctl::value_here)
+    differing(sysctl::values_here)
 }
 
-fn differing(value: impl Fn(&SysctlKey) -> Option<String>) -> Vec<Sysctl> {
-    let is_other = |setting: &Sysctl| value(&setting.key).is_some_and(|present| present != *setting.value);
-    defaults().filter(is_other).collect()
+fn differing(values: impl FnOnce(&[SysctlKey]) -> Vec<Option<String>>) -> Vec<Sysctl> {
+    let defaults: Vec<Sysctl> = defaults().collect();
+    let present = values(&defaults.iter().map(|setting| setting.key.clone()).collect::<Vec<_>>());
+    let differs = |(setting, present): (Sysctl, Option<String>)| {
+        present.is_some_and(|present| present != *setting.value).then_some(setting)
+    };
+    defaults.into_iter().zip(present).filter_map(differs).collect()
 }
 
 /// All of the defaults, in the order in which they can be written. The kernel sets some of IPv6 for the loopback itself
@@ -136,8 +140,10 @@ mod tests {
             };
             Some(value.to_owned())
         };
-        let differing: Vec<_> =
-            differing(machine).iter().map(|Sysctl { key, value }| format!("{key} = {value}")).collect();
+        let differing: Vec<_> = differing(|keys| keys.iter().map(machine).collect())
+            .iter()
+            .map(|Sysctl { key, value }| format!("{key} = {value}"))
+            .collect();
         assert_eq!(
             differing,
             [

@@ -180,9 +180,7 @@ impl Executor<'_> {
             .iter()
             .filter_map(|step| if let Step::Namespace(namespace) = step { Some(namespace) } else { None })
             .collect();
-        // All of them inherit the same.
-        let inherited = OnceLock::new();
-        let made = pool::cpu_bound(&namespaces, |namespace| make(namespace, self.lab, &inherited));
+        let made = pool::cpu_bound(&namespaces, |namespace| make(namespace, self.lab, &self.inherited));
         let ids = namespaces.iter().zip(&made).filter_map(|(namespace, made)| {
             let (_, id) = made.as_ref().ok()?;
             Some((&namespace.name, *id))

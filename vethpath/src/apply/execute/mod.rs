@@ -2,7 +2,10 @@
 
 mod bulk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
 
 use ipnet::IpNet;
 use tokio::process::Child;
@@ -63,6 +66,8 @@ pub struct Executor<'a> {
     quiet: BTreeSet<(Place, String)>,
     /// The `accept_dad` that interfaces inherit in namespaces that this run has created.
     inherits_dad: BTreeMap<NsName, u8>,
+    /// What all namespaces that this run creates have inherited of the machine's settings. The first one is read.
+    inherited: OnceLock<Vec<Sysctl>>,
 }
 
 impl<'a> Executor<'a> {
@@ -77,6 +82,7 @@ impl<'a> Executor<'a> {
             made: Vec::new(),
             quiet: BTreeSet::new(),
             inherits_dad: BTreeMap::new(),
+            inherited: OnceLock::new(),
         }
     }
 
