@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use vethpath::topology::{Source, Topology, read};
+use vethpath::topology::{Place, Source, Topology, read};
 
 use crate::harness::{Host, SLACK, in_parallel, wait_for};
 
@@ -114,7 +114,7 @@ fn without_engines(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// Makes the namespaces that an example adopts, and returns the commands that remove them.
+/// Makes the namespaces and bridges that an example adopts, and returns the commands that remove them.
 fn make_adopted(host: &Host, topology: &Topology) -> Vec<String> {
     let mut removals = Vec::new();
     for adopt in topology.namespaces.iter().filter_map(|namespace| namespace.adopt.as_ref()) {
@@ -139,6 +139,14 @@ fn make_adopted(host: &Host, topology: &Topology) -> Vec<String> {
         } else {
             panic!("nobody knows how to make {path}");
         }
+    }
+    for bridge in &topology.adopted {
+        let at = match &bridge.place {
+            Place::Host => String::new(),
+            Place::Namespace(name) => format!("-n {name} "),
+        };
+        let _ = host.run(format!("ip {at}link add {} type bridge", bridge.name)).ok();
+        removals.insert(0, format!("ip {at}link del {}", bridge.name));
     }
     removals
 }
