@@ -59,8 +59,9 @@ pub(super) async fn ensure(
     let keys = found.iter().flat_map(|(domain, _, _, links)| {
         links.iter().map(|link| PortKey { ifindex: link.ifindex, domain: (*domain).into() })
     });
-    // Ports that a run registered and then undid are known to no agent, and would fill the map.
-    maps.keep_ports(&keys.collect())?;
+    // Ports that a run registered and then undid are known to no agent, and would fill the map. Guest ports that have left
+    // while there was no agent are the next one's, which removes their links.
+    maps.keep_ports(&keys.collect(), topology.guests.map(|range| range.numbers()).as_ref())?;
     for (domain, place, rtnl, links) in &found {
         let ports: Vec<_> = topology.ports_with_programs(place).collect();
         register_ports(topology, place, *domain, links, &mut maps)?;

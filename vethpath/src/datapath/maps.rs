@@ -123,14 +123,21 @@ impl Maps {
         Ok(())
     }
 
-    /// Unregisters all ports except these.
+    /// Unregisters all ports except these, and those whose pairs are among `pairs`.
     ///
     /// # Errors
     /// The kernel refuses a read or a write.
-    pub fn keep_ports(&mut self, kept: &BTreeSet<PortKey>) -> Result<()> {
-        let known: std::result::Result<Vec<PortKey>, _> = self.ports.keys().collect();
+    pub fn keep_ports(
+        &mut self,
+        kept: &BTreeSet<PortKey>,
+        pairs: Option<&RangeInclusive<u32>>,
+    ) -> Result<()> {
+        let known: std::result::Result<Vec<_>, _> = self.ports.iter().collect();
         let known = known.doing("read map", names::PORTS)?;
-        known.iter().filter(|key| !kept.contains(key)).try_for_each(|key| self.unregister_port(key))
+        let is_kept = |(key, record): &(PortKey, PortRecord)| {
+            kept.contains(key) || pairs.is_some_and(|pairs| pairs.contains(&record.pair))
+        };
+        known.iter().filter(|port| !is_kept(port)).try_for_each(|(key, _)| self.unregister_port(key))
     }
 
     /// Capacity for paths across trunks, including number 0.
