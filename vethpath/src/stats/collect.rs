@@ -1,6 +1,6 @@
 //! Reads the counters that an account and the traffic matrix are made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use vethpath_common::{PairCounters, Reason};
 
@@ -84,7 +84,12 @@ pub fn collect(topology: &Topology, view: AgentView) -> Result<Stats> {
     let pairs: Vec<Pair> = pairs.chain(others).collect();
     let former = match (topology.guests, &maps) {
         (Some(range), Some(maps)) => {
-            Some(account(None, &maps.of(range.former, &maps.matrix()?)?, Lost::default()))
+            // The counts of a port that has just left are not moved yet.
+            let listed: BTreeSet<u32> = guests.iter().map(|guest| guest.number).collect();
+            let left = range.numbers().filter(|number| !listed.contains(number));
+            let all = maps.of_all(std::iter::once(range.former).chain(left), &maps.matrix()?)?;
+            let all = all.iter().fold(PairCounters::default(), |sum, one| sum.plus(one));
+            Some(account(None, &all, Lost::default()))
         }
         _ => None,
     };
