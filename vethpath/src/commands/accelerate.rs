@@ -1,6 +1,6 @@
 //! `vethpath accelerate`: a lab with one adopted bridge.
 
-use std::{io::Write, time::Duration};
+use std::{io::Write, path::Path, time::Duration};
 
 use log::warn;
 use sd_notify::NotifyState;
@@ -13,6 +13,7 @@ use crate::{
     kernel::{
         Adoptions, Netns,
         home::Intent,
+        netfilter::{BRIDGE_SYSCTLS, bridge_nf_call},
         process::interrupted,
         watch::{Event, Watch},
     },
@@ -46,7 +47,7 @@ struct PortReport<'a> {
 
 /// Accelerates a bridge, follows it, or lets go of it.
 pub fn run(arguments: &AccelerateArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
-    let topology = topology(arguments)?;
+    let topology = topology(&arguments.bridge, arguments.namespace.as_deref())?;
     up::privileged()?;
     if arguments.stop {
         labs::enter(&topology.lab, Intent::Change)?;
@@ -59,6 +60,9 @@ pub fn run(arguments: &AccelerateArgs, out: &mut dyn Write) -> Result<Exit, Fail
     runtime()?.block_on(apply::up(&topology, Adoptions::default(), options))?;
     let lab = runtime()?.block_on(show::observe(&topology))?;
     let ports = lab.bridges.first().map_or(&[][..], |bridge| &bridge.ports);
+    if let Some(bridge) = topology.adopted.first().filter(|_| are_all_slow(ports)) {
+        advise(&bridge.place, &mut std::io::stderr().lock());
+    }
     if arguments.json.json {
         return json(&topology, ports, out);
     }
@@ -72,10 +76,10 @@ fn options(topology: &Topology) -> Result<Options, Failure> {
 }
 
 /// The lab of one adopted bridge.
-fn topology(arguments: &AccelerateArgs) -> Result<Topology, Failure> {
+pub(super) fn topology(bridge: &str, namespace: Option<&str>) -> Result<Topology, Failure> {
     let wrong = |error: crate::topology::NameError| Failure::request(error.to_string()).hint(error.hint);
-    let bridge: IfName = arguments.bridge.parse().map_err(wrong)?;
-    let place = match arguments.namespace.as_deref() {
+    let bridge: IfName = bridge.parse().map_err(wrong)?;
+    let place = match namespace {
         None => Place::Host,
         Some(name) => Place::Namespace(name.parse::<NsName>().map_err(wrong)?),
     };
@@ -125,6 +129,32 @@ fn print(topology: &Topology, ports: &[Port], out: &mut dyn Write) -> std::io::R
         writeln!(out, "  {}{behind}: {state}", printable(&port.name))?;
     }
     Ok(())
+}
+
+/// Whether there are ports, and none is armed.
+fn are_all_slow(ports: &[Port]) -> bool {
+    !ports.is_empty() && ports.iter().all(|port| port.state != State::Armed)
+}
+
+/// Says what makes bridged frames pass rules, if it is a setting of their network namespace.
+fn advise(place: &Place, err: &mut dyn Write) {
+    let calls = Netns::of(place).and_then(|netns| netns.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS)))?);
+    // The report is complete without that.
+    let calls = calls.inspect_err(|error| warn!("{error}")).unwrap_or_default();
+    let settings = [("iptables", calls.iptables), ("ip6tables", calls.ip6tables)];
+    let on: Vec<_> = settings.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| name).collect();
+    if !on.is_empty() {
+        let settings = |value| on.iter().map(move |name| format!("net.bridge.bridge-nf-call-{name}={value}"));
+        let (now, off): (Vec<_>, Vec<_>) = (settings(1).collect(), settings(0).collect());
+        // A closed stderr changes nothing.
+        let _ = writeln!(
+            err,
+            "hint: with {}, frames between ports of a bridge pass the rules for IP packets; `sysctl {}` ends that for \
+             all bridges there, and with it what the engine does by such rules (`icc=false`, Kubernetes' services)",
+            now.join(" and "),
+            off.join(" ")
+        );
+    }
 }
 
 /// Accelerates the bridge whenever it is there and the agent is not, until an interrupt. The agent itself follows a
