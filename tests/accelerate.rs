@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::harness::{Host, SLACK, TIMEOUT, holds_for, wait_for, wait_until};
 
 /// Makes a bridge with two hosts, as a container engine does.
-fn engine(host: &Host) {
+pub(crate) fn engine(host: &Host) {
     let _ = host.run("ip link add docker0 type bridge").ok();
     let _ = host.run("ip addr add 172.17.0.1/16 dev docker0").ok();
     let _ = host.run("ip link set docker0 up").ok();
@@ -31,14 +31,19 @@ fn plug(host: &Host, number: usize) {
 
 /// What the owner of the bridge could compare: everything of its devices but counters and timers.
 #[track_caller]
-fn configuration(host: &Host) -> String {
+pub(crate) fn configuration(host: &Host, bridge: &str) -> String {
     let settled = || {
         let addresses = host.run("ip addr").ok();
         !addresses.stdout.contains("tentative")
     };
     wait_for(SLACK, "addresses stay tentative", settled);
-    let commands =
-        ["ip -d link show master docker0", "ip -d link show docker0", "ip addr", "ip route", "ip -6 route"];
+    let commands = [
+        format!("ip -d link show master {bridge}"),
+        format!("ip -d link show {bridge}"),
+        "ip addr".to_owned(),
+        "ip route".to_owned(),
+        "ip -6 route".to_owned(),
+    ];
     let all = commands.map(|command| host.run(command).ok().stdout).concat();
     let mut words = all.split_whitespace();
     let mut kept = String::new();
@@ -86,11 +91,11 @@ fn a_bridge_of_others_becomes_fast_and_is_left_as_it_was() {
     engine(&host);
     wait_for(SLACK, "the hosts are not up", || pings(&host, 1, 2));
     host.set_baseline_when_stable();
-    let before = configuration(&host);
+    let before = configuration(&host, "docker0");
     let report = host.vethpath("accelerate docker0").ok();
     let report = report.stdout_has("2 of 2 ports armed").stdout_has("veth1 (c1:eth0): armed");
     drop(report);
-    assert_eq!(configuration(&host), before);
+    assert_eq!(configuration(&host, "docker0"), before);
     is_fast(&host);
     // Again changes nothing, and reports the same.
     let report = host.vethpath("accelerate docker0 --json").ok().json();
@@ -115,7 +120,7 @@ fn a_bridge_of_others_becomes_fast_and_is_left_as_it_was() {
     let _ = host.run("ip netns del c3").ok();
 
     let _ = host.vethpath("accelerate docker0 --stop").ok();
-    assert_eq!(configuration(&host), before);
+    assert_eq!(configuration(&host, "docker0"), before);
     assert!(pings(&host, 1, 2));
     host.assert_restored("after --stop");
     for command in [

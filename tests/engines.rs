@@ -23,23 +23,29 @@ pub(crate) fn packages() -> PathBuf {
 }
 
 /// A running dockerd of Debian's docker.io.
-struct Docker<'h> {
+pub(crate) struct Docker<'h> {
     host: &'h Host,
+    options: &'static [&'static str],
     daemon: Option<Process>,
     data: tempfile::TempDir,
 }
 
 impl<'h> Docker<'h> {
     fn start(host: &'h Host) -> Self {
+        Self::start_with(host, &[])
+    }
+
+    /// Starts it with more options.
+    pub(crate) fn start_with(host: &'h Host, options: &'static [&'static str]) -> Self {
         // The /sys of a private machine has none.
         let _ = host.run("mount -t cgroup2 cgroup2 /sys/fs/cgroup").ok();
-        let mut docker = Self { host, daemon: None, data: tempfile::tempdir().expect("a folder") };
+        let mut docker = Self { host, options, daemon: None, data: tempfile::tempdir().expect("a folder") };
         docker.run();
         docker
     }
 
     /// What begins a command of the client.
-    fn client(&self) -> String {
+    pub(crate) fn client(&self) -> String {
         format!("{}/usr/bin/docker --host unix:///run/docker.sock", packages().display())
     }
 
@@ -51,11 +57,11 @@ impl<'h> Docker<'h> {
     }
 
     /// Starts the daemon, and waits for its rules.
-    fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         let (packages, data) = (packages(), self.data.path().display().to_string());
         let search =
             format!("PATH={0}/usr/bin:{0}/usr/sbin:/usr/sbin:/usr/bin:/sbin:/bin", packages.display());
-        let command = [
+        let mut command = vec![
             "env".to_owned(),
             search,
             format!("{}/usr/sbin/dockerd", packages.display()),
@@ -67,7 +73,8 @@ impl<'h> Docker<'h> {
             "--pidfile=/run/docker.pid".to_owned(),
             "--host=unix:///run/docker.sock".to_owned(),
         ];
-        let mut daemon = self.host.spawn(command.to_vec());
+        command.extend(self.options.iter().map(|&option| option.to_owned()));
+        let mut daemon = self.host.spawn(command);
         wait_until(TIMEOUT, || {
             assert!(!daemon.has_ended(), "dockerd has ended: {}", daemon.output());
             // It answers once its networks are made, with their rules.
@@ -90,14 +97,14 @@ impl<'h> Docker<'h> {
         });
     }
 
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let daemon = self.daemon.take().expect("it runs");
         daemon.terminate();
         let _ = daemon.wait(TIMEOUT);
     }
 
     /// Removes what dockerd leaves.
-    fn remove(mut self) {
+    pub(crate) fn remove(mut self) {
         self.stop();
         // It is there once a container had the host's network.
         let _ = self.host.run("umount /run/docker/netns/default");
@@ -289,17 +296,17 @@ fn labs_with_nat_reach_other_networks_beside_docker() {
 }
 
 /// Debian's podman, with its files in a folder that is mounted for it.
-struct Podman<'h> {
+pub(crate) struct Podman<'h> {
     host: &'h Host,
     folder: String,
     service: Option<Process>,
 }
 
 impl<'h> Podman<'h> {
-    fn new(host: &'h Host) -> Self {
+    pub(crate) fn new(host: &'h Host) -> Self {
         let (packages, folder) = (packages().display().to_string(), "/run/podman".to_owned());
         let configuration = format!(
-            "[network]\nnetwork_backend = \"netavark\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n\
+            "[network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"{folder}/networks\"\n[engine]\ncgroup_manager = \"cgroupfs\"\n\
              events_logger = \"file\"\nconmon_path = [\"{packages}/usr/bin/conmon\"]\n\
              helper_binaries_dir = [\"{packages}/usr/lib/podman\"]\nruntime = \"runc\"\n\
              [engine.runtimes]\nrunc = [\"{packages}/usr/sbin/runc\"]\n\
@@ -326,7 +333,7 @@ impl<'h> Podman<'h> {
         podman
     }
 
-    fn command(&self, arguments: &str) -> String {
+    pub(crate) fn command(&self, arguments: &str) -> String {
         let (packages, folder) = (packages().display().to_string(), &self.folder);
         format!(
             "env HOME={folder} CONTAINERS_CONF={folder}/containers.conf LD_LIBRARY_PATH={packages}/usr/lib/x86_64-linux-gnu \
@@ -357,7 +364,7 @@ impl<'h> Podman<'h> {
     }
 
     /// Removes what podman leaves.
-    fn remove(self) {
+    pub(crate) fn remove(self) {
         let _ = self.host.run("ip link del podman0");
         for command in [
             "nft flush ruleset",
@@ -371,14 +378,16 @@ impl<'h> Podman<'h> {
     }
 }
 
-/// The root of an image that has `sleep`, in a new folder.
-fn image(host: &Host, folder: &str) {
+/// The root of an image that has `sleep`, `httpd` of busybox and a page for it, in a new folder.
+pub(crate) fn image(host: &Host, folder: &str) {
     run_all(
         host,
         &[
             &format!("mkdir -p {folder}/bin"),
             &format!("cp {}/bin/busybox {folder}/bin/busybox", packages().display()),
             &format!("ln -s busybox {folder}/bin/sleep"),
+            &format!("mkdir {folder}/www"),
+            &format!("cp /proc/sys/kernel/ostype {folder}/www/index.html"),
         ],
     );
 }

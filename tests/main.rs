@@ -8,6 +8,7 @@ mod commands;
 mod converge;
 mod crowded;
 mod discovery;
+mod engine_bridges;
 mod engines;
 mod events;
 mod examples;
