@@ -166,10 +166,10 @@ fn all_sent(stats: &Value) -> u64 {
 }
 
 /// What the agent needs: descriptors, and elements of the maps.
-fn use_of(host: &Host, pid: i32) -> (usize, usize) {
+pub(crate) fn use_of(host: &Host, lab: &str, pid: i32) -> (usize, usize) {
     let descriptors = std::fs::read_dir(host.path(&format!("/proc/{pid}/fd"))).expect("it is alive").count();
     let map = |name: &str| {
-        let path = host.path(&format!("/sys/fs/bpf/vethpath/three-hosts/{name}"));
+        let path = host.path(&format!("/sys/fs/bpf/vethpath/{lab}/{name}"));
         MapData::from_pin(path).expect("it is pinned")
     };
     let ports = HashMap::<_, PortKey, PortRecord>::try_from(Map::HashMap(map(names::PORTS)));
@@ -183,7 +183,7 @@ fn use_of(host: &Host, pid: i32) -> (usize, usize) {
 fn ports_come_and_go_and_no_count_is_lost() {
     let host = Host::new();
     let lab = file(&host).up();
-    let before = use_of(&host, lab.pid());
+    let before = use_of(&host, "three-hosts", lab.pid());
     let mut sent_in_all = 0;
     // Many more ports than there are at once. In the last round they come all at once.
     let rounds = sized(3, 125);
@@ -211,7 +211,7 @@ fn ports_come_and_go_and_no_count_is_lost() {
     }
     let stats = stats(&host);
     assert!(packets(&stats["former"]["fast"]["tx"]) > 0, "{stats:#}");
-    wait_until(TIMEOUT, || match use_of(&host, lab.pid()) {
+    wait_until(TIMEOUT, || match use_of(&host, "three-hosts", lab.pid()) {
         // One cell of the traffic matrix for each pair with those that have left.
         (descriptors, elements) if descriptors <= before.0 && elements <= before.1 + 8 => Ok(()),
         after => Err(format!("(descriptors, elements) were {before:?}, and are {after:?}")),

@@ -16,6 +16,7 @@ mod fabric;
 mod faults;
 mod firewall;
 mod formats;
+mod guest_churn;
 mod guests;
 mod harness;
 mod hazards;

@@ -17,7 +17,10 @@ use super::{
     Pins, bpf,
     maps::{data, hash, opened},
 };
-use crate::kernel::{Context, Error, Result};
+use crate::{
+    kernel::{Context, Error, Result},
+    state::test_hooks,
+};
 
 /// The counters of a lab: the current set of maps, and each set that the lab has outgrown.
 pub struct Counters {
@@ -210,6 +213,7 @@ impl Counters {
             let room = set.pairs.len();
             for &pair in pairs.iter().filter(|&&pair| pair < room) {
                 set.set_pair(pair, PairCounters::default(), self.cpus)?;
+                test_hooks::kill_point();
             }
             let width = set.cells.len().isqrt();
             for key in cells.iter().filter(|key| pairs.contains(&key.from) || pairs.contains(&key.to)) {

@@ -15,7 +15,10 @@ use super::{
     Counters, Matrix,
     counters::{Set, on_one_cpu},
 };
-use crate::kernel::{Context, Error, Result};
+use crate::{
+    kernel::{Context, Error, Result},
+    state::test_hooks,
+};
 
 /// A move of counts from some numbers to another: what the maps hold when it is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,12 +89,14 @@ impl Counters {
         })?;
         // First: elements of the matrix that are deleted make room for the others.
         self.forget(from)?;
+        test_hooks::kill_point();
         let cpus = self.cpus;
         let ids = self.sets.iter().map(Set::id).collect::<Result<Vec<_>>>()?;
         let Some(set) = ids.iter().position(|id| id == set).map(|at| &mut self.sets[at]) else {
             return Ok(());
         };
         set.set_pair(*into, counters, cpus)?;
+        test_hooks::kill_point();
         let width = set.cells.len().isqrt();
         for &(from, to, [frames, packets, bytes]) in cells {
             let (key, count) = (MatrixKey { from, to }, Count { frames, packets, bytes });
@@ -100,6 +105,7 @@ impl Counters {
                 Some(cell) => set.cells.set(cell, values, 0).doing("write map", names::CELLS)?,
                 None => set.matrix.insert(key, values, 0).doing("write map", names::MATRIX)?,
             }
+            test_hooks::kill_point();
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-use super::Directory;
+use super::{Directory, test_hooks};
 use crate::{
     datapath::{Counters, Fold},
     kernel::{Context, Result, files},
@@ -105,10 +105,14 @@ impl Counts {
 
     fn overwrite(&mut self, bytes: &[u8]) -> Result<()> {
         let write = |mut file: &File| {
+            test_hooks::kill_point();
             file.set_len(0)?;
+            test_hooks::kill_point();
             file.rewind()?;
             file.write_all(bytes)
         };
-        write(&self.0).doing("write", "counts")
+        write(&self.0).doing("write", "counts")?;
+        test_hooks::kill_point();
+        Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Test hooks, in debug builds only: the process kills itself at a given line of the journal or within a batch of
-//! steps, or waits for a signal at a given place.
+//! Test hooks, in debug builds only: the process kills itself at a given line of the journal, within a batch of steps or
+//! within a move of counts, or waits for a signal at a given place.
 
 /// Kills this process with SIGKILL if `VETHPATH_STOP_AFTER` is the number of calls of this function so far.
 #[cfg(debug_assertions)]
