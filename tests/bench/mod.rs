@@ -1,6 +1,7 @@
 //! `bench`: what it prints, and that the lab is restored afterwards. Figures are not checked: they depend on the
 //! machine.
 
+mod bridges;
 mod broken;
 mod judges;
 mod xdp;

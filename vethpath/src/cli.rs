@@ -168,7 +168,7 @@ pub enum Command {
     /// Show the events of a lab: each change of its state.
     Events(EventsArgs),
     /// Compare cable, plain bridge and fast path in interleaved rounds.
-    Bench(BenchArgs),
+    Bench(Box<BenchArgs>),
     /// Check this machine for what vethpath needs.
     Doctor {
         #[command(flatten)]
@@ -269,7 +269,10 @@ pub enum CoresArg {
 pub struct BenchArgs {
     #[command(flatten)]
     pub lab: LabArg,
-    /// Client namespace [default: the first with an armed pair].
+    /// Measure between two ports of other programs on this bridge, which is accelerated meanwhile.
+    #[arg(long, value_name = "BRIDGE", conflicts_with_all = ["lab", "chain", "hosts"])]
+    pub bridge: Option<String>,
+    /// Client namespace; with `--bridge`, also the pid of a process in it [default: the first with an armed pair].
     #[arg(long, value_name = "NAMESPACE", requires = "to")]
     pub from: Option<String>,
     /// Server namespace [default: the second on the same bridge].

@@ -35,7 +35,7 @@ use crate::{
     datapath::{self, Counters, Hook, Maps, Pins, Receivers, XdpLinks},
     kernel::{Context, UnknownDefaults, clock::Clock, netns, process, rcu::GracePeriods, watch::Watch},
     state::{
-        AgentLock, Befores, Counts, Directory, Record,
+        AgentLock, Befores, Counts, Directory, Measuring, Record,
         events::{Kind, Time},
     },
     topology::{IfName, Place, Topology},
@@ -514,6 +514,11 @@ impl Agent {
     }
 
     fn attach_guests(&mut self) -> Result<(), Error> {
+        if Measuring::is_on(&self.directory) {
+            // `bench` has detached it, and attaches it again. What is plugged in meanwhile waits for its end.
+            self.attach_rest_until = Instant::now() + TICK;
+            return Ok(());
+        }
         let Self { maps, befores, directory, guests, namespaces, .. } = self;
         befores.0.retain(|key, before| guests.number_of(*key) == Some(before.number));
         let records = &maps.ports().records;

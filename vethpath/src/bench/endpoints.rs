@@ -131,7 +131,7 @@ impl Endpoints {
     /// # Errors
     /// A namespace is gone.
     pub fn of(selection: &Selection) -> Result<Self, Error> {
-        let place = |side: &Side| Ok::<_, Error>((Netns::named(&side.pair.namespace)?, side.address));
+        let place = |side: &Side| Ok::<_, Error>((side.inside.netns()?, side.address));
         Ok(Self::new([place(&selection.from)?, place(&selection.to)?]))
     }
 

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::temporary_lab::ShapeError;
 use crate::{
     kernel, state,
-    topology::{LabName, NsName},
+    topology::{IfName, LabName, NsName},
 };
 
 /// A failed `bench`. The lab's programs have been attached again unless the variant states otherwise.
@@ -30,6 +30,30 @@ pub enum Error {
     /// The two namespaces are not in one segment, or not in one subnet.
     #[error("`{0}` and `{1}` have no addresses of one subnet on one bridge, or on bridges that trunks join")]
     NotNeighbours(NsName, NsName),
+    /// A bridge has no two ports of other programs to measure between.
+    #[error("bridge {bridge} has no two accelerated ports with addresses of one subnet behind them")]
+    NoGuests {
+        /// The bridge.
+        bridge: IfName,
+    },
+    /// `--from` or `--to` is neither a namespace nor the pid of a process.
+    #[error("there is no network namespace `{0}`, and no process with that pid")]
+    NoSuchNamespace(String),
+    /// The two namespaces are not both behind that bridge.
+    #[error(
+        "`{from}` and `{to}` have no addresses of one subnet behind accelerated ports of bridge {bridge}"
+    )]
+    NotOnBridge {
+        /// The client.
+        from: String,
+        /// The server.
+        to: String,
+        /// The bridge.
+        bridge: IfName,
+    },
+    /// Without the agent, nobody knows the ports.
+    #[error("the agent of lab `{0}` does not answer")]
+    NoAgent(LabName),
     /// Spinning was requested for ends on one CPU, or for connections or streams.
     #[error("{}", spinning(*.two))]
     Spinning {
@@ -111,6 +135,9 @@ impl Error {
                 | Self::NoPairs(_)
                 | Self::NoNamespace { .. }
                 | Self::NotNeighbours(..)
+                | Self::NoGuests { .. }
+                | Self::NoSuchNamespace(_)
+                | Self::NotOnBridge { .. }
                 | Self::Spinning { .. }
                 | Self::OneCpu
                 | Self::Shape(_)
@@ -127,6 +154,13 @@ impl Error {
                 return Some(format!("`vethpath show {lab}` lists the lab's namespaces"));
             }
             Self::NotNeighbours(..) => "leave out --from and --to, and `bench` finds two that are",
+            Self::NoGuests { .. } | Self::NotOnBridge { .. } => {
+                "`vethpath accelerate BRIDGE` shows the bridge's ports, and what is behind them"
+            }
+            Self::NoSuchNamespace(_) => {
+                "a container's pid: `docker inspect --format '{{.State.Pid}}' NAME`, or the same with podman"
+            }
+            Self::NoAgent(_) => "the next `vethpath up` or `vethpath accelerate` starts it",
             Self::Lost { .. } => "see whether ping works between the two, and what filters UDP or TCP there",
             Self::NotArmed { .. } | Self::NoRound(_) => "leave the lab alone while it is measured",
             Self::Spinning { two: true } => "measure round trips with `--wait spinning --cores cross`",

@@ -67,7 +67,7 @@ impl<'a> Bench<'a> {
         beside: Option<Beside<'_>>,
     ) -> Result<Self, Error> {
         let mut bench = Self {
-            programs: Programs::of(record, directory.clone())?,
+            programs: Programs::of(record, selection, directory.clone())?,
             monitor: PathMonitor::open(selection.clone(), directory.clone())?,
             xdp: beside.map(OnXdp::open).transpose()?,
             selection,
@@ -99,7 +99,7 @@ impl<'a> Bench<'a> {
     async fn open_workers(&mut self) -> Result<(), Error> {
         self.workers.clear();
         let from = &self.selection.from;
-        let cable = Endpoints::cable(from.address, from.pair.inner.mtu).await?;
+        let cable = Endpoints::cable(from.address, from.mtu).await?;
         let xdp = self.xdp.as_ref().map(|xdp| Ok::<_, Error>((Mode::Xdp, xdp.endpoints()?)));
         // In the lab, frames may take the bridge or the fast path. Errors name the bridge.
         let places = [(Mode::Cable, cable), (Mode::Bridge, Endpoints::of(self.selection)?)];

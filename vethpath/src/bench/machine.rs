@@ -69,13 +69,13 @@ fn governor(cpu: usize) -> Option<String> {
 
 /// Which netfilter hooks bridges call in the bridge's namespace.
 fn bridge_calls(selection: &Selection) -> Option<BridgeCalls> {
-    let netns = Netns::of(&selection.from.pair.place);
+    let netns = Netns::of(&selection.from.place);
     netns.ok()?.run(|| bridge_nf_call(Path::new(BRIDGE_SYSCTLS))).ok()?.ok()
 }
 
 /// The default TCP congestion control in the client's namespace.
 fn congestion_control(selection: &Selection) -> Option<String> {
-    let netns = Netns::named(&selection.from.pair.namespace).ok()?;
+    let netns = selection.from.inside.netns().ok()?;
     sysctl::read(&netns, &SysctlKey::net(&["ipv4", "tcp_congestion_control"])).ok()
 }
 

@@ -42,6 +42,7 @@ pub(crate) use report::samples;
 pub use report::{Case, Ended, Rate, Report, Results, VERSION, Why};
 pub use run::{Request, Subject, run};
 pub use schedule::Progress;
+pub use selection::AtBridge;
 pub use temporary_lab::{Shape, ShapeError, TemporaryLab};
 pub use vethpath_figures::statistics::Interval;
 pub use warning::{Caveat, Warning};

@@ -73,8 +73,8 @@ impl PathMonitor {
     pub fn states(&self) -> String {
         let states = pair_states(&self.directory);
         let say = |side: &Side| {
-            let pair = side.pair.name();
-            match states.get(&pair) {
+            let pair = &side.name;
+            match states.get(pair) {
                 Some(None) => format!("{pair} is armed"),
                 Some(Some(reason)) => format!("{pair} is not armed: {reason}"),
                 None => format!("{pair}: {NO_AGENT}"),

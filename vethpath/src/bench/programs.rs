@@ -22,7 +22,7 @@ const ARM_TIMEOUT: Duration = Duration::from_secs(5);
 /// The poll interval.
 const INTERVAL: Duration = Duration::from_millis(2);
 
-/// All programs of a lab whose lock is held.
+/// The programs of a lab whose lock is held: of all its own pairs, and of the guest ports that are measured.
 pub struct Programs {
     directory: Directory,
     programs: LabPrograms,
@@ -36,8 +36,9 @@ impl Programs {
     ///
     /// # Errors
     /// A bridge namespace does not exist.
-    pub fn of(record: &Record, directory: Directory) -> Result<Self, Error> {
-        let programs = LabPrograms::of(&record.topology, record.hook)?;
+    pub fn of(record: &Record, selection: &Selection, directory: Directory) -> Result<Self, Error> {
+        let guests = selection.sides().into_iter().filter_map(|side| side.guest.clone()).collect();
+        let programs = LabPrograms::of(&record.topology, record.hook)?.and_guests(guests);
         let mut programs = Self { directory, programs, armed: Vec::new(), are_on: true };
         let armed = pair_states(&programs.directory).into_iter().filter(|(_, state)| state.is_none());
         programs.armed = armed.map(|(pair, _)| pair).collect();
@@ -74,7 +75,7 @@ impl Programs {
         if self.are_on {
             return Ok(());
         }
-        let names = selection.sides().map(|side| side.pair.name());
+        let names = selection.sides().map(|side| side.name.clone());
         match self.attach_and_arm(&names).await?.pop_first() {
             None => Ok(()),
             Some((pair, state)) => Err(Error::NotArmed { pair, state }),
@@ -99,8 +100,8 @@ impl Programs {
         let deadline = Instant::now() + ARM_TIMEOUT;
         loop {
             let status = resync_agent(&self.directory).await;
-            let unarmed = unarmed(pairs, status.as_ref());
-            let is_steady = status.is_none_or(|status| status.steady);
+            let is_steady = status.as_ref().is_none_or(|status| status.steady);
+            let unarmed = unarmed(pairs, status.map(states).as_ref());
             if (unarmed.is_empty() && is_steady) || Instant::now() > deadline {
                 return Ok(unarmed);
             }
@@ -126,7 +127,13 @@ impl Drop for Programs {
 
 /// The agent's state of each pair: why it is not armed. Empty if the agent does not reply.
 pub(super) fn pair_states(directory: &Directory) -> BTreeMap<String, Option<String>> {
-    status::query(&directory.socket()).map(|status| status.ports).unwrap_or_default()
+    status::query(&directory.socket()).map(states).unwrap_or_default()
+}
+
+/// The states of pairs and guest ports.
+fn states(status: Status) -> BTreeMap<String, Option<String>> {
+    let guests = status.guests.into_iter().map(|guest| (guest.name, guest.reason));
+    status.ports.into_iter().chain(guests).collect()
 }
 
 /// The agent's status after a resync that includes the changes made so far; `None` if it does not reply. Each resync
@@ -135,10 +142,10 @@ pub(super) async fn resync_agent(directory: &Directory) -> Option<Status> {
     status::trigger_resync_until(directory, Instant::now() + ARM_TIMEOUT).await.ok()
 }
 
-fn unarmed(pairs: &[String], status: Option<&Status>) -> BTreeMap<String, String> {
-    let state = |pair: &String| match status {
+fn unarmed(pairs: &[String], states: Option<&BTreeMap<String, Option<String>>>) -> BTreeMap<String, String> {
+    let state = |pair: &String| match states {
         None => Some(NO_AGENT.to_owned()),
-        Some(status) => status.ports.get(pair).cloned().flatten(),
+        Some(states) => states.get(pair).cloned().flatten(),
     };
     pairs.iter().filter_map(|pair| Some((pair.clone(), state(pair)?))).collect()
 }

@@ -55,9 +55,9 @@ pub fn of_host(selection: &Selection, cases: &[Spec], machine: &Machine) -> Vec<
     }
     for side in selection.sides() {
         if let Some(reason) = side.not_armed.clone() {
-            warnings.push(Warning::NotArmed { pair: side.pair.name(), reason });
-        } else if side.pair.datapath == Datapath::Xdp {
-            warnings.push(Warning::FastIsXdp(side.pair.name()));
+            warnings.push(Warning::NotArmed { pair: side.name.clone(), reason });
+        } else if side.datapath == Datapath::Xdp {
+            warnings.push(Warning::FastIsXdp(side.name.clone()));
         }
     }
     warnings
@@ -99,7 +99,7 @@ fn bridge_nf(selection: &Selection, machine: &Machine) -> Option<Warning> {
     let name = if selection.from.address.is_ipv4() { "iptables" } else { "ip6tables" };
     // An unreadable sysctl gives no warning.
     let is_on = machine.bridge_nf_call.get(name).copied().unwrap_or_default();
-    is_on.then(|| Warning::BridgeNf(name, selection.from.pair.bridge.to_string()))
+    is_on.then(|| Warning::BridgeNf(name, selection.from.bridge.to_string()))
 }
 
 /// Each warning, with and without its cause.
@@ -114,10 +114,7 @@ mod tests {
 
     fn selection() -> Selection {
         let pairs = TemporaryLab::of(Shape::Hosts(2)).unwrap().topology.pairs;
-        let mut sides = pairs.into_iter().map(|pair| {
-            let address = pair.inner.addresses[0].addr();
-            Side { pair, counter: 0, address, not_armed: None }
-        });
+        let mut sides = pairs.iter().map(Side::of);
         let [from, to] = [(); 2].map(|()| sides.next().unwrap());
         Selection { from, to, bridges: 1 }
     }
@@ -159,7 +156,7 @@ mod tests {
             (|_, machine| machine.bridge_nf_call.clear(), &[]),
             (|_, machine| machine.congestion_control = Some("bbr".into()), &["congestion-control"]),
             (|selection, _| selection.to.not_armed = Some("a filter".into()), &["not-armed"]),
-            (|selection, _| selection.from.pair.datapath = Datapath::Xdp, &["fast-is-xdp"]),
+            (|selection, _| selection.from.datapath = Datapath::Xdp, &["fast-is-xdp"]),
         ];
         for (number, (change, expected)) in table.into_iter().enumerate() {
             let (mut selection, mut machine) = (selection(), machine());

@@ -13,7 +13,7 @@ use super::{
     programs, reliability,
     report::Report,
     schedule::{self, Progress, Schedule},
-    selection::{self, Selection},
+    selection::{self, AtBridge, Selection},
     summary,
     temporary_lab::TemporaryLab,
     warning::Warning,
@@ -35,6 +35,8 @@ use crate::{
 pub struct Request {
     /// The client and server namespaces; `None` selects them.
     pub between: Option<(NsName, NsName)>,
+    /// The bridge whose guest ports are measured, instead of the lab's own pairs.
+    pub bridge: Option<AtBridge>,
     /// Which cases.
     pub wish: Wish,
     /// The time limit, including the time between slices.
@@ -68,7 +70,10 @@ impl Subject {
             return Err(Error::NoLab(lab.clone()));
         };
         mend(&record, &directory).await?;
-        let selection = selection::select(&record.topology, request.between.as_ref(), &directory)?;
+        let selection = match &request.bridge {
+            Some(bridge) => selection::select_guests(&record.topology, bridge, &directory)?,
+            None => selection::select(&record.topology, request.between.as_ref(), &directory)?,
+        };
         Ok(Self { record, directory, selection, cases, _lock: lock })
     }
 
@@ -78,7 +83,7 @@ impl Subject {
     /// # Errors
     /// There are more bridges on the path than a chain may have.
     pub fn on_xdp(&self) -> Result<TemporaryLab, Error> {
-        let mtus = self.selection.sides().map(|side| side.pair.inner.mtu);
+        let mtus = self.selection.sides().map(|side| side.mtu);
         let ipv6 = self.selection.from.address.is_ipv6();
         Ok(TemporaryLab::on_xdp(self.selection.bridges, mtus.into_iter().flatten().min(), ipv6)?)
     }

@@ -1,31 +1,88 @@
 //! Selects the two pairs to measure.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    path::Path,
+};
+
+use ipnet::IpNet;
 
 use super::error::Error;
 use crate::{
     agent::{
         counted_pairs,
-        status::{self, Status},
+        status::{self, GuestStatus, Status},
+    },
+    datapath::GuestPort,
+    kernel::{
+        self, Netns, RouteSocket, netns,
+        residents::{Resident, residents},
     },
     state::Directory,
-    topology::{NsName, Pair, Topology},
+    topology::{Datapath, IfName, NsName, Pair, Place, Topology},
 };
 
 /// The state of a pair if the agent does not reply.
 pub(super) const NO_AGENT: &str = "the agent does not answer";
 
-/// One of the two pairs.
+/// A network namespace.
+#[derive(Clone, Debug)]
+pub enum Inside {
+    /// One that has this name in `/run/netns`.
+    Named(NsName),
+    /// One that another program made, as the user called it.
+    Open(Netns),
+}
+
+impl Inside {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn netns(&self) -> kernel::Result<Netns> {
+        match self {
+            Self::Named(name) => Netns::named(name),
+            Self::Open(netns) => Ok(netns.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => name.fmt(f),
+            Self::Open(netns) => netns.fmt(f),
+        }
+    }
+}
+
+/// One of the two pairs: of the lab, or a guest port and its inner end.
 #[derive(Clone, Debug)]
 pub struct Side {
-    /// The pair.
-    pub pair: Pair,
+    /// Its name in `stats`.
+    pub name: String,
+    /// The namespace of the inner end.
+    pub inside: Inside,
+    /// The MTU of the inner end in bytes, if the file sets it.
+    pub mtu: Option<u32>,
+    /// The namespace of the bridge.
+    pub place: Place,
+    /// The bridge.
+    pub bridge: IfName,
+    /// The port.
+    pub port: IfName,
+    /// The programs of the port.
+    pub datapath: Datapath,
     /// Its index in the counter map.
     pub counter: u32,
     /// The address that is measured.
     pub address: IpAddr,
     /// Why the pair is not armed; `None` if it is.
     pub not_armed: Option<String>,
+    /// The port, if another program made it.
+    pub guest: Option<GuestPort>,
 }
 
 /// The two pairs to measure: ports of one segment, with addresses in one subnet.
@@ -37,6 +94,26 @@ pub struct Selection {
     pub to: Side,
     /// How many bridges a frame crosses between them.
     pub bridges: usize,
+}
+
+impl Side {
+    /// A pair of the lab that is armed, at its first address.
+    #[must_use]
+    pub fn of(pair: &Pair) -> Self {
+        Self {
+            name: pair.name(),
+            inside: Inside::Named(pair.namespace.clone()),
+            mtu: pair.inner.mtu,
+            place: pair.place.clone(),
+            bridge: pair.bridge.clone(),
+            port: pair.port.clone(),
+            datapath: pair.datapath,
+            counter: pair.number,
+            address: pair.inner.addresses.first().map_or(IpAddr::from([0; 4]), IpNet::addr),
+            not_armed: None,
+            guest: None,
+        }
+    }
 }
 
 impl Selection {
@@ -51,6 +128,127 @@ impl Selection {
     pub fn sides(&self) -> [&Side; 2] {
         [&self.from, &self.to]
     }
+}
+
+/// A bridge whose guest ports are measured, and two namespaces, by the name in `/run/netns` or by the pid of a process.
+#[derive(Clone, Debug)]
+pub struct AtBridge {
+    /// Where it is.
+    pub place: Place,
+    /// Its name.
+    pub bridge: IfName,
+    /// The client's and the server's namespace; `None` selects the first two that are armed.
+    pub between: Option<(String, String)>,
+}
+
+/// Selects two guest ports of a bridge: those that the user asked for, or the first two with addresses of one subnet,
+/// preferably armed.
+///
+/// # Errors
+/// There are no such ports, or the agent does not answer.
+pub fn select_guests(topology: &Topology, at: &AtBridge, directory: &Directory) -> Result<Selection, Error> {
+    let none = || Error::NoGuests { bridge: at.bridge.clone() };
+    let domains = topology.domains();
+    let (domain, _) = domains.iter().find(|(_, place)| *place == at.place).ok_or_else(none)?;
+    let status = status::query(&directory.socket()).map_err(|_| Error::NoAgent(topology.lab.clone()))?;
+    let socket = RouteSocket::open(&Netns::of(&at.place)?)?;
+    let prefix = crate::agent::guest_name(&at.place, &at.bridge, &at.bridge);
+    let prefix = prefix.trim_end_matches(at.bridge.as_str());
+    let here = status.guests.into_iter().filter(|guest| guest.name.starts_with(prefix));
+    let (residents, mut guests) = (residents(&socket)?, Vec::new());
+    for guest in here.filter(|guest| guest.number != 0) {
+        guests.extend(guest_side(&residents, *domain, at, guest)?);
+    }
+    let wanted = match &at.between {
+        None => None,
+        Some((from, to)) => Some((open(from)?, open(to)?)),
+    };
+    let ids = match &wanted {
+        None => None,
+        Some((from, to)) => Some((socket.nsid_of(from)?, socket.nsid_of(to)?)),
+    };
+    let mut first = None;
+    for from in &guests {
+        for to in &guests {
+            let is_wanted = match ids {
+                Some(ids) => (from.netns, to.netns) == ids && from.side.port != to.side.port,
+                None => from.netns != to.netns,
+            };
+            let Some((a, b)) = addresses(&from.addresses, &to.addresses).filter(|_| is_wanted) else {
+                continue;
+            };
+            let mut selection = Selection {
+                from: Side { address: a, ..from.side.clone() },
+                to: Side { address: b, ..to.side.clone() },
+                bridges: 1,
+            };
+            if let Some((from, to)) = &wanted {
+                (selection.from.inside, selection.to.inside) =
+                    (Inside::Open(from.clone()), Inside::Open(to.clone()));
+            }
+            if selection.is_armed() {
+                return Ok(selection);
+            }
+            first.get_or_insert(selection);
+        }
+    }
+    first.ok_or_else(|| match &at.between {
+        Some((from, to)) => {
+            Error::NotOnBridge { from: from.clone(), to: to.clone(), bridge: at.bridge.clone() }
+        }
+        None => none(),
+    })
+}
+
+/// The namespace of this name, or of the process with this pid.
+fn open(name: &str) -> Result<Netns, Error> {
+    let named = name.parse::<NsName>().ok().filter(netns::exists).map(|known| Netns::named(&known));
+    let pid = || name.parse::<u32>().ok().map(|pid| format!("/proc/{pid}/ns/net"));
+    let by_pid =
+        || pid().filter(|path| Path::new(path).exists()).map(|path| Netns::open(Path::new(&path), name));
+    let found = named.or_else(by_pid).ok_or_else(|| Error::NoSuchNamespace(name.to_owned()))?;
+    Ok(found?)
+}
+
+/// A guest port, and what is behind it.
+struct GuestEnd {
+    /// The port as a side. Its address is chosen later.
+    side: Side,
+    /// The id of the inner end's namespace.
+    netns: Option<i32>,
+    /// The addresses of the inner end.
+    addresses: Vec<IpNet>,
+}
+
+/// A guest port and what is behind it. `None` if nobody lives in the inner end's namespace, or the inner end is gone.
+fn guest_side(
+    residents: &BTreeMap<i32, Resident>,
+    domain: u16,
+    at: &AtBridge,
+    guest: GuestStatus,
+) -> Result<Option<GuestEnd>, Error> {
+    let Some(resident) = guest.ends.netns.and_then(|id| residents.get(&id)) else { return Ok(None) };
+    let Ok(netns) = open(&resident.key()) else { return Ok(None) };
+    let inner = RouteSocket::open(&netns)?;
+    let GuestStatus { name, port, bridge, number, ends, reason } = guest;
+    let addresses = inner.addresses()?.into_iter().filter(|(ifindex, _)| *ifindex == ends.inner);
+    let mtu = inner.raw_links_at(&[ends.inner])?.pop().flatten().map(|link| link.read()).transpose()?;
+    let side = Side {
+        name,
+        inside: Inside::Open(netns),
+        mtu: mtu.map(|link| link.mtu),
+        place: at.place.clone(),
+        bridge,
+        port: port.clone(),
+        datapath: Datapath::Tc,
+        counter: number,
+        // Chosen later.
+        address: IpAddr::from([0; 4]),
+        not_armed: reason,
+        guest: Some(GuestPort { domain, ifindex: ends.port, name: port }),
+    };
+    let addresses = addresses.map(|(_, address)| address).collect();
+    Ok(Some(GuestEnd { side, netns: ends.netns, addresses }))
 }
 
 /// Selects the pairs that the user asked for, or the first two armed pairs of one segment. If no two are armed, it
@@ -91,7 +289,10 @@ fn from_status(
             if a == b || !wanted(from, to) || here != there {
                 continue;
             }
-            let Some((from_address, to_address)) = addresses(from, to) else { continue };
+            let Some((from_address, to_address)) = addresses(&from.inner.addresses, &to.inner.addresses)
+            else {
+                continue;
+            };
             let bridges = bridges_between(topology, from, to);
             let selection = Selection {
                 from: side(a, from, from_address, status),
@@ -115,7 +316,7 @@ fn side(counter: u32, pair: &Pair, address: IpAddr, status: Option<&Status>) -> 
         None => Some(NO_AGENT.to_owned()),
         Some(status) => status.ports.get(&pair.name()).cloned().unwrap_or_else(|| Some(NO_AGENT.to_owned())),
     };
-    Side { pair: pair.clone(), counter, address, not_armed }
+    Side { counter, address, not_armed, ..Side::of(pair) }
 }
 
 /// How many bridges are between two pairs of one segment, by the shortest path.
@@ -139,9 +340,9 @@ fn bridges_between(topology: &Topology, from: &Pair, to: &Pair) -> usize {
 }
 
 /// The first two addresses that reach each other without a router.
-fn addresses(from: &Pair, to: &Pair) -> Option<(IpAddr, IpAddr)> {
-    from.inner.addresses.iter().find_map(|a| {
-        let b = to.inner.addresses.iter().find(|b| a.contains(&b.addr()) && b.contains(&a.addr()))?;
+fn addresses(from: &[IpNet], to: &[IpNet]) -> Option<(IpAddr, IpAddr)> {
+    from.iter().find_map(|a| {
+        let b = to.iter().find(|b| a.contains(&b.addr()) && b.contains(&a.addr()))?;
         Some((a.addr(), b.addr()))
     })
 }
@@ -203,7 +404,7 @@ mod tests {
     ) -> Result<(String, String, bool), Error> {
         let between = between.map(|(from, to)| (from.parse().unwrap(), to.parse().unwrap()));
         from_status(&lab(), between.as_ref(), status)
-            .map(|c| (c.from.pair.name(), c.to.pair.name(), c.is_armed()))
+            .map(|c| (c.from.name.clone(), c.to.name.clone(), c.is_armed()))
     }
 
     #[test]

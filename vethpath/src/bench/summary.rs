@@ -27,7 +27,7 @@ pub fn report(
     if selection.is_armed() {
         warnings.extend(cases.iter().filter_map(doubt));
     }
-    let name = |side: &Side| side.pair.namespace.to_string();
+    let name = |side: &Side| side.inside.to_string();
     let first = cases.first();
     Report {
         version: VERSION,

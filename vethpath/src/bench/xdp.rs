@@ -47,10 +47,10 @@ impl OnXdp {
         let selection = selection::select(&record.topology, Some(between), &directory)?;
         for side in selection.sides() {
             if let Some(state) = side.not_armed.clone() {
-                return Err(Error::NotArmed { pair: side.pair.name(), state });
+                return Err(Error::NotArmed { pair: side.name.clone(), state });
             }
         }
-        let netns = Netns::of(&selection.from.pair.place)?;
+        let netns = Netns::of(&selection.from.place)?;
         let monitor = PathMonitor::open(selection.clone(), directory)?;
         Ok(Self { _lock: lock, selection, monitor, bridges: Rtnl::open(&netns)? })
     }
@@ -87,7 +87,7 @@ impl OnXdp {
     async fn sent_by_ports(&self) -> Result<u64, Error> {
         let mut sent = 0;
         for side in self.selection.sides() {
-            let port: &IfName = &side.pair.port;
+            let port: &IfName = &side.port;
             sent += self.bridges.expect_link(port)?.sent.0;
         }
         Ok(sent)

@@ -1,6 +1,8 @@
 //! Attaching and detaching all port programs of a lab.
 
-use super::{Hook, Pins, attach, attach_xdp, attached, detach, xdp_id};
+use super::{
+    GuestPort, Hook, Pins, attach, attach_guest, attach_xdp, attached, detach, detach_guest, xdp_id,
+};
 use crate::{
     kernel::{Netns, Result, Rtnl, rcu::Expedited},
     topology::{IfName, Topology},
@@ -13,6 +15,8 @@ struct Domain {
     ports: Vec<IfName>,
     /// Those of `ports` that also have the XDP program.
     xdp: Vec<IfName>,
+    /// Ports of other programs: see [`LabPrograms::and_guests`].
+    guests: Vec<GuestPort>,
 }
 
 /// All port programs of a lab. They stay loaded, whether they are attached or not.
@@ -33,23 +37,48 @@ impl LabPrograms {
             let netns = Netns::of(&place)?;
             let ports = topology.ports_with_programs(&place).cloned().collect();
             let xdp = topology.xdp_pairs(&place).map(|pair| pair.port.clone()).collect();
-            domains.push(Domain { number: number.into(), rtnl: Rtnl::open(&netns)?, ports, xdp });
+            domains.push(Domain {
+                number: number.into(),
+                rtnl: Rtnl::open(&netns)?,
+                ports,
+                xdp,
+                guests: Vec::new(),
+            });
         }
         Ok(Self { pins: Pins::of(&topology.lab), hook, domains })
     }
 
-    /// Attaches the programs that are detached. Returns their ports.
+    /// The same with some guest ports.
+    #[must_use]
+    pub fn and_guests(mut self, guests: Vec<GuestPort>) -> Self {
+        for guest in guests {
+            if let Some(domain) =
+                self.domains.iter_mut().find(|domain| domain.number == u32::from(guest.domain))
+            {
+                domain.guests.push(guest);
+            }
+        }
+        self
+    }
+
+    /// Attaches the programs that are detached. Returns their ports. A guest port whose link the kernel has yet to
+    /// release is left to the agent.
     ///
     /// # Errors
     /// The kernel refuses a port. The ports before it stay attached.
     pub fn attach(&self) -> Result<Vec<IfName>> {
         let mut attached = Vec::new();
         let _soon = self.expedited();
-        for Domain { number, rtnl, ports, xdp } in &self.domains {
+        for Domain { number, rtnl, ports, xdp, guests } in &self.domains {
             let ports: Vec<_> = ports.iter().collect();
             attached.extend(attach(rtnl.netns(), &self.pins, *number, self.hook, &ports)?);
             let off: Vec<_> = xdp.iter().filter(|port| !self.pins.xdp_link(port).exists()).collect();
             attached.extend(attach_xdp(rtnl.netns(), &self.pins, *number, &[], &off)?);
+            for guest in guests {
+                if attach_guest(rtnl.netns(), &self.pins, self.hook, guest)? {
+                    attached.push(guest.name.clone());
+                }
+            }
         }
         Ok(attached)
     }
@@ -60,15 +89,18 @@ impl LabPrograms {
     /// The kernel refuses a port. The ports before it are detached.
     pub fn detach(&self) -> Result<()> {
         let _soon = self.expedited();
-        for Domain { rtnl, ports, .. } in &self.domains {
+        for Domain { rtnl, ports, guests, .. } in &self.domains {
             detach(rtnl.netns(), &self.pins, self.hook, &ports.iter().collect::<Vec<_>>())?;
+            for guest in guests {
+                detach_guest(rtnl.netns(), &self.pins, self.hook, guest)?;
+            }
         }
         Ok(())
     }
 
     /// Each attach and detach waits for a grace period.
     fn expedited(&self) -> Option<Expedited> {
-        Expedited::for_ports(self.domains.iter().map(|domain| domain.ports.len()).sum())
+        Expedited::for_ports(self.domains.iter().map(|domain| domain.ports.len() + domain.guests.len()).sum())
     }
 
     /// Whether the kernel still runs one of the programs. clsact filters are removed synchronously and not checked.
@@ -76,8 +108,9 @@ impl LabPrograms {
     /// # Errors
     /// The programs are not pinned.
     pub async fn any_is_on(&self) -> Result<bool> {
-        for Domain { number, rtnl, ports, xdp } in &self.domains {
-            let on = attached(rtnl.netns(), &self.pins, *number, &ports.iter().collect::<Vec<_>>())?;
+        for Domain { number, rtnl, ports, xdp, guests } in &self.domains {
+            let ports: Vec<_> = ports.iter().chain(guests.iter().map(|guest| &guest.name)).collect();
+            let on = attached(rtnl.netns(), &self.pins, *number, &ports)?;
             if !on.is_empty() {
                 return Ok(true);
             }

@@ -24,6 +24,15 @@ pub enum Resident {
 }
 
 impl Resident {
+    /// Its name, or the pid of its process.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self {
+            Self::Name(name) => name.clone(),
+            Self::Process { pid, .. } => pid.to_string(),
+        }
+    }
+
     /// What an interface in the namespace is called: `ns0:eth0`, or `eth0 in pid 4242 (nginx)`.
     #[must_use]
     pub fn label(&self, interface: &str) -> String {

@@ -10,10 +10,13 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::files::Page;
-use super::{Exit, Failure, failure::runtime, labs, up};
+use super::{Exit, Failure, accelerate, failure::runtime, labs, up};
 use crate::{
     apply::{self, Foreign},
-    bench::{self, Beside, Comparison, Cores, Progress, Report, Request, Shape, Subject, TemporaryLab, Wish},
+    bench::{
+        self, AtBridge, Beside, Comparison, Cores, Progress, Report, Request, Shape, Subject, TemporaryLab,
+        Wish,
+    },
     cli::{BenchArgs, CoresArg},
     kernel::{Adoptions, home::Intent},
     output::{
@@ -21,7 +24,7 @@ use crate::{
         json,
     },
     state::Record,
-    topology::{LabName, NameError, NsName, Topology},
+    topology::{IfName, LabName, NameError, NsName, Place, Topology},
 };
 
 /// Measures, prints the results, and writes the page if requested.
@@ -48,12 +51,17 @@ fn text(document: Document<'_>, out: &mut dyn Write) -> io::Result<()> {
 }
 
 async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
+    let is_at_bridge = arguments.bridge.is_some();
     let request = Request {
-        between: between(arguments)?,
+        between: if is_at_bridge { None } else { between(arguments)? },
+        bridge: None,
         wish: wish(arguments),
         time: Duration::from_secs(arguments.seconds),
         seed: arguments.seed,
     };
+    if let Some(bridge) = &arguments.bridge {
+        return at_bridge(arguments, bridge, request).await;
+    }
     match shape(arguments) {
         None => {
             let (lab, _) = labs::named(arguments.lab.lab.as_deref())?;
@@ -64,6 +72,30 @@ async fn measure(arguments: &BenchArgs) -> Result<Report, Failure> {
         Some(shape) => {
             let TemporaryLab { topology, between } = TemporaryLab::of(shape).map_err(bench::Error::from)?;
             let request = Request { between: Some(between), ..request };
+            with_lab(&topology, async |record| on_lab(&record.topology.lab, &request, arguments.xdp).await)
+                .await
+        }
+    }
+}
+
+/// Measures a bridge of the machine's: in the lab that accelerates it, or in one that does so meanwhile.
+async fn at_bridge(arguments: &BenchArgs, bridge: &str, request: Request) -> Result<Report, Failure> {
+    let topology = accelerate::topology(bridge, None)?;
+    let (place, bridge) = (Place::Host, bridge.parse::<IfName>().map_err(|error| wrong(&error))?);
+    let is_its = |(_, record): &labs::Found| {
+        let record = record.as_ref().ok();
+        record.is_some_and(|record| record.topology.bridges_with_guests().any(|at| at == (&place, &bridge)))
+    };
+    let lab = labs::all()?.into_iter().find(is_its);
+    let between = arguments.from.clone().zip(arguments.to.clone());
+    let request =
+        Request { bridge: Some(AtBridge { place: Place::Host, bridge: bridge.clone(), between }), ..request };
+    match lab {
+        Some((lab, _)) => {
+            labs::enter(&lab, Intent::Change)?;
+            on_lab(&lab, &request, arguments.xdp).await
+        }
+        None => {
             with_lab(&topology, async |record| on_lab(&record.topology.lab, &request, arguments.xdp).await)
                 .await
         }
@@ -95,8 +127,9 @@ async fn with_lab<T>(
         Ok(record) => work(&record).await,
         Err(failure) => Err(failure),
     };
-    // The lab is temporary: foreign devices do not keep it.
-    match apply::down(&topology.lab, Some(topology), Foreign::CutOff, up::report_busy).await {
+    // The lab is temporary: foreign devices do not keep it, unless the bridge is another program's.
+    let foreign = if topology.adopted.is_empty() { Foreign::CutOff } else { Foreign::Kept };
+    match apply::down(&topology.lab, Some(topology), foreign, up::report_busy).await {
         Ok(_) => done,
         Err(left) => {
             let left: Vec<_> = left.iter().map(ToString::to_string).collect();
@@ -150,15 +183,15 @@ fn wish(arguments: &BenchArgs) -> Wish {
 }
 
 fn between(arguments: &BenchArgs) -> Result<Option<(NsName, NsName)>, Failure> {
-    let name = |text: &String| {
-        text.parse().map_err(|error: NameError| {
-            Failure::request(error.to_string()).hint("`vethpath show` lists the lab's namespaces")
-        })
-    };
+    let name = |text: &String| text.parse().map_err(|error| wrong(&error));
     match (&arguments.from, &arguments.to) {
         (Some(from), Some(to)) => Ok(Some((name(from)?, name(to)?))),
         _ => Ok(None),
     }
+}
+
+fn wrong(error: &NameError) -> Failure {
+    Failure::request(error.to_string()).hint("`vethpath show` lists the lab's namespaces")
 }
 
 impl From<bench::Error> for Failure {
