@@ -85,11 +85,16 @@ impl BridgeNetns {
         self.unattached(records).next().is_some()
     }
 
-    /// Whether a guest port is about to get its number, and then the program.
+    /// Whether a guest port is about to get its number, or the program, or to be seen with it.
     #[must_use]
     pub fn is_adding_guests(&self, records: &BTreeMap<PortKey, PortRecord>) -> bool {
-        let is_due = |port: &LabPort| port.counter != NO_PAIR && !self.is_counted(port, records);
-        self.reader.layout.guests().any(is_due) || self.has_unattached_guests(records)
+        let has_failed = |ifindex| self.tried.get(&ifindex) == Some(&false);
+        self.reader.layout.guests().any(|port| {
+            let ifindex = port.guest.unwrap_or_default();
+            let is_counted = port.counter == NO_PAIR || self.is_counted(port, records);
+            let is_attached = self.state.attached.contains(&ifindex) || has_failed(ifindex);
+            !is_counted || port.barred.is_none() && !is_attached
+        })
     }
 
     /// Whether frames of a guest port are counted under its number.
@@ -105,7 +110,7 @@ impl BridgeNetns {
         let domain = self.reader.layout.domain;
         self.reader.layout.guests().filter_map(move |port| {
             let ifindex = port.guest?;
-            let is_wanted = port.barred.is_none() && !self.tried.contains(&ifindex);
+            let is_wanted = port.barred.is_none() && !self.tried.contains_key(&ifindex);
             let is_due =
                 is_wanted && self.is_counted(port, records) && !self.state.attached.contains(&ifindex);
             is_due.then(|| GuestPort { domain, ifindex, name: port.port.clone() })
@@ -138,10 +143,10 @@ impl BridgeNetns {
             let attached = datapath::attach_guest(netns, pins, hook, port);
             match attached {
                 Ok(false) => is_waiting = true,
-                Ok(true) => drop(self.tried.insert(port.ifindex)),
+                Ok(true) => drop(self.tried.insert(port.ifindex, true)),
                 Err(error) => {
                     warn!("{error}");
-                    self.tried.insert(port.ifindex);
+                    self.tried.insert(port.ifindex, false);
                 }
             }
             if expedited.is_none() && began.elapsed() >= BURST {

@@ -39,8 +39,9 @@ pub struct BridgeNetns {
     reader: Reader,
     /// Number and name of each of the lab's pairs here, by the name of its port.
     pairs: BTreeMap<String, (u32, String)>,
-    /// Guest ports to which attaching the program was tried in this second, by ifindex. It is tried once a second.
-    tried: BTreeSet<u32>,
+    /// Guest ports to which attaching the program was tried in this second, by ifindex, and whether it succeeded. It is
+    /// tried once a second.
+    tried: BTreeMap<u32, bool>,
     /// Guest ports that were removed, by ifindex. Another port may have that by now.
     departed: BTreeSet<u32>,
     /// Events that are not logged yet.
@@ -94,7 +95,7 @@ impl BridgeNetns {
             events_of_peers: Watch::peers(&netns)?,
             rule_events: None,
             pairs: pairs(topology, place),
-            tried: BTreeSet::new(),
+            tried: BTreeMap::new(),
             departed: BTreeSet::new(),
             events: Vec::new(),
             reader: Reader::open(&netns, number, place, topology, pins, hook)?,
