@@ -31,7 +31,7 @@ pub(crate) struct Docker<'h> {
 }
 
 impl<'h> Docker<'h> {
-    fn start(host: &'h Host) -> Self {
+    pub(crate) fn start(host: &'h Host) -> Self {
         Self::start_with(host, &[])
     }
 
