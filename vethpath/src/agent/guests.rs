@@ -89,6 +89,12 @@ impl GuestNumbers {
         self.by_port.keys().filter(|key| key.domain == u32::from(domain)).copied().collect()
     }
 
+    /// All ports that have numbers.
+    #[must_use]
+    pub fn ports(&self) -> Vec<PortKey> {
+        self.by_port.keys().copied().collect()
+    }
+
     /// Numbers of ports that have left, whose counts were not moved yet.
     #[must_use]
     pub fn left(&self) -> &BTreeSet<u32> {

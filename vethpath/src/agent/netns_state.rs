@@ -7,7 +7,10 @@ use std::{
 
 use netlink_packet_route::link::BridgePortState;
 
-use super::{fdb::Fdb, layout::Layout};
+use super::{
+    fdb::Fdb,
+    layout::{LabPort, Layout},
+};
 use crate::{
     kernel::{
         GsoLimits, LinkFacts, PortAttribute, UnknownDefaults, netfilter::BridgeCalls, watch::Event,
@@ -98,6 +101,12 @@ impl NetnsState {
     #[must_use]
     pub fn link(&self, name: &IfName) -> Option<&LinkFacts> {
         self.links.named(name.as_str())
+    }
+
+    /// The link of a port: that of a guest by its ifindex, since other programs rename ports.
+    #[must_use]
+    pub fn link_of(&self, port: &LabPort) -> Option<&LinkFacts> {
+        port.guest.map_or_else(|| self.link(&port.port), |ifindex| self.links.get(&ifindex))
     }
 
     /// The addresses of the inner ends.

@@ -9,7 +9,7 @@ use log::warn;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_SOCK_DIAG};
 
 use super::{
-    layout::Layout,
+    layout::{LabPort, Layout},
     netns_state::{Blocker, NetnsState},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         FilterFacts, GsoLimits, LinkFacts, Netns, RawLink, Result, RouteSocket, Source, XdpMode, ethtool,
         generic::Family, xdp,
     },
-    topology::{IfName, Masquerade, Place, Topology},
+    topology::{Masquerade, Place, Topology},
 };
 
 /// The default qdisc of virtual devices, which does not queue.
@@ -84,7 +84,14 @@ impl Reader {
     /// Applies a changed topology to the namespace of `place`.
     pub fn reload(&mut self, topology: &Topology, place: &Place) {
         self.own_tables = own_tables(topology, place);
+        // Guest ports stay, unless their bridge has none any more. Otherwise their records would be removed.
+        let guests: Vec<LabPort> = self.layout.guests().cloned().collect();
         self.layout = Layout::of(topology, self.layout.domain, place);
+        let has_guests = |port: &LabPort| {
+            self.layout.bridges.iter().any(|bridge| bridge.guests && bridge.name == port.bridge)
+        };
+        let guests = guests.into_iter().filter(has_guests).collect();
+        let _ = self.layout.set_guests(guests);
     }
 
     /// Reads links, qdiscs, and the programs on the ports. The kernel sends no event for some changes, such as those of
@@ -111,10 +118,10 @@ impl Reader {
     /// # Errors
     /// The kernel refuses.
     pub fn read_ports(&mut self, facts: &mut NetnsState, ports: &[usize]) -> Result<bool> {
-        let pairs = ports.iter().filter_map(|&at| Some(&self.layout.ports.get(at)?.port));
-        let trunks = self.layout.trunks.iter().flat_map(|trunk| &trunk.ends).map(|end| &end.port);
-        let ifindexes: Vec<u32> =
-            pairs.chain(trunks).filter_map(|port| Some(facts.link(port)?.ifindex)).collect();
+        let pairs = ports.iter().filter_map(|&at| facts.link_of(self.layout.ports.get(at)?));
+        let trunks = self.layout.trunks.iter().flat_map(|trunk| &trunk.ends);
+        let trunks = trunks.filter_map(|end| facts.link(&end.port));
+        let ifindexes: Vec<u32> = pairs.chain(trunks).map(|link| link.ifindex).collect();
         let mut changed = false;
         // Of one that is gone there is an event.
         for link in self.socket.raw_links_at(&ifindexes)?.into_iter().flatten() {
@@ -166,11 +173,12 @@ impl Reader {
     ) -> Result<bool> {
         let ports = ports.iter().filter_map(|&at| self.layout.ports.get(at));
         let (busy, quiet): (Vec<_>, Vec<_>) = ports.partition(|port| busy(port.counter));
-        let names = [(busy, true), (quiet, false)].map(|(ports, counting)| {
-            (ports.into_iter().map(|port| port.port.clone()).collect::<Vec<_>>(), counting)
+        let indexes = [(busy, true), (quiet, false)].map(|(ports, counting)| {
+            let links = ports.into_iter().filter_map(|port| facts.link_of(port));
+            (links.map(|link| link.ifindex).collect::<Vec<_>>(), counting)
         });
         let mut changed = false;
-        for (ports, counting) in names {
+        for (ports, counting) in indexes {
             changed |= self.read_peers(facts, &ports, counting)?;
         }
         facts.largest_gso =
@@ -178,9 +186,9 @@ impl Reader {
         Ok(changed)
     }
 
-    fn read_peers(&mut self, facts: &mut NetnsState, ports: &[IfName], counting: bool) -> Result<bool> {
+    fn read_peers(&mut self, facts: &mut NetnsState, ports: &[u32], counting: bool) -> Result<bool> {
         let NetnsState { links, inner, .. } = facts;
-        let ports: Vec<&LinkFacts> = ports.iter().filter_map(|port| links.named(port.as_str())).collect();
+        let ports: Vec<&LinkFacts> = ports.iter().filter_map(|ifindex| links.get(ifindex)).collect();
         let mut changed = false;
         for (port, peer) in ports.iter().zip(self.socket.peers(ports.iter().copied(), counting)?) {
             let Some(peer) = peer else {
@@ -249,6 +257,12 @@ impl Reader {
             datapath::attached_by_index(self.socket.netns(), &self.pins, domain, &ports)?;
         if self.hook == Hook::Clsact {
             attached.clear();
+        }
+        // A link without a pin is about to be released.
+        for ifindex in self.layout.guests().filter_map(|port| port.guest).filter(|_| self.hook == Hook::Tcx) {
+            if !self.pins.guest_link(self.layout.domain, ifindex).exists() {
+                attached.remove(&ifindex);
+            }
         }
         for &ifindex in ports.iter().filter(|ifindex| self.clsact.contains(ifindex)) {
             let (ingress, mut egress) = self.socket.clsact_filters(ifindex)?;

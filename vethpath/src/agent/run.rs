@@ -179,7 +179,14 @@ impl Agent {
         is_current()?;
         let (counters, sync) = (Counters::open(&pins)?, MapSync::take_over(maps)?);
         is_current()?;
-        let guests = GuestNumbers::take_over(topology.guests, &sync.ports().records);
+        let mut guests = GuestNumbers::take_over(topology.guests, &sync.ports().records);
+        let is_here = |domain: u32| topology.domains().iter().any(|(known, _)| u32::from(*known) == domain);
+        for key in guests.ports().into_iter().filter(|key| !is_here(key.domain)) {
+            // An earlier agent was to let go of it. Without its link the program is detached.
+            let domain = u16::try_from(key.domain).unwrap_or_default();
+            let _ = fs::remove_file(pins.guest_link(domain, key.ifindex));
+            guests.leave(key);
+        }
         let socket = directory.socket();
         let listener = Listener::open(&socket).doing("listen at", socket.display())?;
         let agent = Self {
@@ -523,7 +530,7 @@ impl Agent {
         befores.0.retain(|key, before| guests.number_of(*key) == Some(before.number));
         let records = &maps.ports().records;
         for domain in namespaces {
-            if domain.attach_guests(records, befores, directory)? {
+            if domain.attach_guests(records, befores, directory) {
                 self.attach_rest_until = Instant::now() + ATTACH_REST;
             }
         }
@@ -548,6 +555,10 @@ impl Agent {
                 counts.apply(&fold, &mut self.counters)?;
             }
             self.guests.give_back(&numbers);
+            // Ports may wait for them.
+            for domain in self.namespaces.iter_mut().filter(|domain| domain.has_unnumbered_guests()) {
+                domain.dirty_mut().links = true;
+            }
         }
         Ok(())
     }

@@ -191,7 +191,7 @@ impl View<'_> {
     fn guests(&self, domain: &BridgeNetns) -> Vec<GuestStatus> {
         let (layout, facts) = domain.known();
         let status = |guest: &LabPort| {
-            let port = facts.link(&guest.port)?;
+            let port = facts.link_of(guest)?;
             Some(GuestStatus {
                 name: guest_name(domain.place(), &guest.bridge, &guest.port),
                 port: guest.port.clone(),

@@ -55,7 +55,10 @@ impl BridgeNetns {
                 info!("{} was plugged into {}", port.port, port.bridge);
             }
         }
-        self.dirty.ports |= self.reader.layout.set_guests(ports);
+        if self.reader.layout.set_guests(ports) {
+            // Rules were read for the former ports, by name.
+            (self.dirty.ports, self.dirty.rules) = (true, true);
+        }
     }
 
     /// Takes the program off a port that has left, and its number. Both may be of an earlier agent.
@@ -120,23 +123,24 @@ impl BridgeNetns {
     /// Attaches the program to guest ports that lack it: to all if they are many, else to as many as that is quick. What
     /// their inner ends have counted before is recorded first. Returns whether the kernel has yet to release the former
     /// link of a port.
-    ///
-    /// # Errors
-    /// The kernel refuses to report the inner ends, or the record cannot be written.
     pub fn attach_guests(
         &mut self,
         records: &BTreeMap<PortKey, PortRecord>,
         befores: &mut Befores,
         directory: &Directory,
-    ) -> Result<bool> {
+    ) -> bool {
         let ports: Vec<GuestPort> = self.unattached(records).collect();
         if ports.is_empty() {
-            return Ok(false);
+            return false;
         }
         let (began, mut is_waiting) = (Instant::now(), false);
         // The program is seen there together with programs of others.
         self.dirty.links = true;
-        self.record_before(&ports, befores, directory)?;
+        if let Err(error) = self.record_before(&ports, befores, directory) {
+            warn!("{error}");
+            self.tried.extend(ports.iter().map(|port| (port.ifindex, false)));
+            return false;
+        }
         let expedited = Expedited::for_ports(ports.len());
         for port in &ports {
             let (netns, pins, hook) = (self.reader.socket.netns(), &self.reader.pins, self.reader.hook);
@@ -153,7 +157,7 @@ impl BridgeNetns {
                 break;
             }
         }
-        Ok(is_waiting)
+        is_waiting
     }
 
     /// Records what the inner ends of ports have counted, unless it is known from before an earlier attach.
@@ -185,6 +189,12 @@ impl BridgeNetns {
             let state = ports.guests.get(&(domain, port.guest?))?.clone();
             Some((guest_name(&self.place, &port.bridge, &port.port), (port.port.to_string(), state)))
         })
+    }
+
+    /// Whether a guest port waits for a number.
+    #[must_use]
+    pub fn has_unnumbered_guests(&self) -> bool {
+        self.reader.layout.guests().any(|port| port.barred == Some(NotArmed::TooManyGuests))
     }
 
     /// Has ports tried again that could not be attached. Called once a second.

@@ -433,7 +433,7 @@ impl BridgeNetns {
     #[must_use]
     pub fn inner_ends(&self) -> Vec<(u32, u32, u64)> {
         let received = |port: &LabPort| {
-            let inner = self.state.inner.get(&self.state.link(&port.port)?.ifindex)?;
+            let inner = self.state.inner.get(&self.state.link_of(port)?.ifindex)?;
             // Frames that were counted as dropped are accounted for.
             Some((port.counter, inner.ifindex, inner.received.0.saturating_add(inner.dropped)))
         };

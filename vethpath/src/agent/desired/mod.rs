@@ -67,7 +67,7 @@ impl Ports {
     /// Adds those of one bridge namespace.
     pub fn add(&mut self, layout: &Layout, segments: &Segments, facts: &NetnsState) {
         for lab_port in &layout.ports {
-            self.add_port(layout, segments, facts.link(&lab_port.port), lab_port.counter);
+            self.add_port(layout, segments, facts.link_of(lab_port), lab_port.counter);
         }
         for end in layout.trunks.iter().flat_map(|trunk| &trunk.ends) {
             self.add_port(layout, segments, facts.link(&end.port), NO_PAIR);

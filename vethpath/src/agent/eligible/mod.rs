@@ -41,7 +41,11 @@ pub fn eligible(lab_port: &LabPort, facts: &NetnsState) -> Result<Eligible, NotA
     if let Some(reason) = &lab_port.barred {
         return Err(reason.clone());
     }
-    let port = facts.link(&lab_port.port).ok_or(NotArmed::NoPort)?;
+    let port = facts.link_of(lab_port).ok_or(NotArmed::NoPort)?;
+    if port.name != lab_port.port.as_str() {
+        // It was renamed, and rules for its new name were not read.
+        return Err(NotArmed::Unread);
+    }
     let inner = facts.inner.get(&port.ifindex).ok_or(NotArmed::NoInnerEnd)?;
     if facts.deserted.contains(&lab_port.counter) {
         return Err(NotArmed::NoProcess);
