@@ -95,7 +95,7 @@ pub(super) async fn converge(
     occupants.0.retain(|name, _| !plan.make.iter().any(|step| step.adopts(name)));
     occupants.write(directory)?;
     executor.run_all(&plan.clear, &mut progress).await?;
-    clear_counters(plan, topology)?;
+    clear_counters(plan, topology, former)?;
     executor.run_all(&plan.make, &mut progress).await?;
     if !plan.clear.is_empty() || !plan.make.is_empty() {
         bridge_mtus(topology, executor).await?;
@@ -157,9 +157,12 @@ pub(super) async fn converge(
 
 /// Clears the counters of new pairs. A recreated pair counts from zero, as its interfaces do, and its number may have
 /// been another pair's.
-fn clear_counters(plan: &Plan, topology: &Topology) -> Result<(), Error> {
+fn clear_counters(plan: &Plan, topology: &Topology, former: &[Topology]) -> Result<(), Error> {
     let pins = Pins::of(&topology.lab);
-    let pairs = plan.new_pairs().map(|pair| pair.number).collect();
+    let mut pairs: BTreeSet<u32> = plan.new_pairs().map(|pair| pair.number).collect();
+    // Numbers that guest ports get for the first time may have been those of pairs.
+    let new = topology.guests.filter(|_| former.iter().all(|lab| lab.guests.is_none()));
+    pairs.extend(new.into_iter().flat_map(|range| range.former..=range.last()));
     // An incomplete set of maps, as after a kill, is recreated later in this run.
     if datapath::is_complete(&pins, &[]) {
         Counters::open(&pins)?.forget(&pairs)?;

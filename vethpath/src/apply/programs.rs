@@ -9,7 +9,7 @@ use crate::{
     agent::{counted_pairs, largest_segment},
     datapath::{self, Copies, Hook, Maps, Pins, Receivers, Sizes},
     kernel::{self, LinkFacts, rcu::Expedited},
-    state::Record,
+    state::{AgentLock, Directory, Record},
     topology::{GuestRange, IfName, Place, Topology},
 };
 
@@ -46,6 +46,10 @@ pub(super) async fn ensure(
     let mut goes_on = left.is_some() && !recreated;
     while goes_on || !datapath::has_room(&pins, Sizes::least(ports, bridges))? {
         executor.journal.append("make larger maps")?;
+        if topology.guests.is_some() {
+            // Only an agent switches the programs of guest ports. Until it does, no lease holds in the former maps.
+            AgentLock::terminate_holder(&Directory::of(&topology.lab)).await?;
+        }
         grow(record, &pins, Sizes::of(ports, bridges), executor).await?;
         (recreated, goes_on) = (true, false);
     }
