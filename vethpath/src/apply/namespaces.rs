@@ -6,7 +6,11 @@ use ipnet::IpNet;
 
 use super::Error;
 use crate::{
-    kernel::{Adoptions, LinkFacts, Netns, NetnsId, Result, RouteSocket, Rtnl, netns, occupants, sysctl},
+    kernel::{
+        Adoptions, LinkFacts, Netns, NetnsId, Result, RouteSocket, Rtnl, netns,
+        occupants::{self, Occupant},
+        sysctl,
+    },
     plan::{Collision, Plan, Step, is_ours, owner},
     state::{Directory, Occupants, Record, Saved, test_hooks},
     topology::{Adopt, IfName, LabName, Namespace, NsName, Place, Sysctl, Topology},
@@ -220,26 +224,34 @@ pub(super) fn is_moved(
 }
 
 /// The processes that live in the lab's namespaces whose processes are followed. Of one without any, those that were
-/// known before.
+/// known before, or one that has ended if the namespace was that of a process or a container: it may have ended while this
+/// command ran.
 ///
 /// # Errors
 /// A namespace or `/proc` cannot be read.
 pub(super) fn occupants(topology: &Topology, places: &NetnsCache) -> Result<Occupants> {
     let followed = topology.namespaces.iter().filter(|namespace| Occupants::are_followed(namespace));
-    let inode = |namespace: &Namespace| {
+    let mut inodes: Vec<(&Namespace, u64)> = Vec::new();
+    for namespace in followed {
         let there = places.netns(&Place::Namespace(namespace.name.clone()))?;
-        Ok((namespace.name.clone(), there.inode()?))
-    };
-    let followed: Vec<(NsName, u64)> = followed.map(inode).collect::<Result<_>>()?;
+        inodes.push((namespace, there.inode()?));
+    }
+    let followed = inodes;
     if followed.is_empty() {
         return Ok(Occupants::default());
     }
     let inodes: Vec<u64> = followed.iter().map(|(_, inode)| *inode).collect();
     let (mut now, mut known) =
         (occupants::occupants(&inodes)?, Occupants::read(&Directory::of(&topology.lab)).0);
-    let of = |(name, inode)| {
-        let all = now.remove(&inode).or_else(|| known.remove(&name))?;
-        Some((name, all))
+    let of = |(namespace, inode): (&Namespace, u64)| {
+        let all = now.remove(&inode).or_else(|| known.remove(&namespace.name));
+        let had_process = match &namespace.adopt {
+            Some(Adopt::Container(_)) => true,
+            Some(Adopt::Path(path)) => path.starts_with("/proc/"),
+            None => false,
+        };
+        let all = all.or_else(|| had_process.then(|| vec![Occupant::ENDED]))?;
+        Some((namespace.name.clone(), all))
     };
     Ok(Occupants(followed.into_iter().filter_map(of).collect()))
 }

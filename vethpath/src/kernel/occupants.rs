@@ -41,6 +41,9 @@ impl FromStr for Occupant {
 }
 
 impl Occupant {
+    /// A process that has ended, whichever it was: no process has this pid.
+    pub const ENDED: Self = Self { pid: 0, started: 0 };
+
     /// Its pid.
     #[must_use]
     pub fn pid(self) -> i32 {
@@ -106,6 +109,7 @@ mod tests {
         assert!(another.open().is_none(), "another process with its pid");
         let process = found.open().unwrap();
         assert!(!has_ended(&process));
+        assert!(Occupant::ENDED.open().is_none());
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(has_ended(&process) && found.open().is_none());
