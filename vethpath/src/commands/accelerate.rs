@@ -19,6 +19,7 @@ use crate::{
     },
     output::{self, printable},
     show::{self, Leads, Port},
+    state::{AgentLock, Directory},
     stats::State,
     topology::{IfName, LabName, NsName, Place, Source, Topology, acceleration_name, read},
 };
@@ -161,9 +162,19 @@ fn advise(place: &Place, err: &mut dyn Write) {
 /// bridge that is made anew.
 async fn follow(topology: &Topology) -> Result<Exit, Failure> {
     let mut interrupt = std::pin::pin!(interrupted());
-    let (mut said, mut is_ready) = (None, false);
+    let directory = Directory::of(&topology.lab);
+    let (mut said, mut is_ready, mut is_done) = (None::<String>, false, false);
     loop {
-        let now = accelerate(topology).await?;
+        // An agent that lives follows the bridge by itself.
+        let is_followed = is_done && AgentLock::holder(&directory).is_ok_and(|agent| agent.is_some());
+        let now = match said.clone().filter(|_| is_followed) {
+            Some(said) => said,
+            None => {
+                let (text, done) = accelerate(topology).await?;
+                is_done = done;
+                text
+            }
+        };
         if said.as_ref() != Some(&now) {
             // A closed stderr changes nothing.
             let _ = writeln!(std::io::stderr().lock(), "{now}");
@@ -189,17 +200,18 @@ async fn follow(topology: &Topology) -> Result<Exit, Failure> {
     }
 }
 
-/// Brings the lab up, if its bridge is there. Returns what is to be said.
-async fn accelerate(topology: &Topology) -> Result<String, Failure> {
+/// Brings the lab up, if its bridge is there. Returns what is to be said, and whether it is up. Other failures may pass.
+async fn accelerate(topology: &Topology) -> Result<(String, bool), Failure> {
     let name = topology.adopted.first().map_or("", |bridge| bridge.name.as_str());
     match apply::up(topology, Adoptions::default(), options(topology)?).await {
-        Ok(_) => Ok(format!("bridge {name} is accelerated")),
+        Ok(_) => Ok((format!("bridge {name} is accelerated"), true)),
         Err(apply::Error::Bridge { cause: Refusal::Missing, .. } | apply::Error::Adopt { .. }) => {
-            Ok(format!("waiting for bridge {name}"))
+            Ok((format!("waiting for bridge {name}"), false))
         }
         // Another command works on the lab.
-        Err(apply::Error::State(crate::state::Error::Busy { by, .. })) => Ok(format!("waiting{by}")),
-        Err(error) => Err(error.into()),
+        Err(apply::Error::State(crate::state::Error::Busy { by, .. })) => Ok((format!("waiting{by}"), false)),
+        Err(error) if error.is_interruption() => Err(error.into()),
+        Err(error) => Ok((format!("bridge {name} is not accelerated: {error}; trying again"), false)),
     }
 }
 
