@@ -42,6 +42,9 @@ const MOST_PAUSE: Duration = Duration::from_secs(10);
 /// The pause before another attempt to converge that no event announces.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// So much longer is that after a fault of the file, or a failure.
+const SLOWER: u32 = 5;
+
 /// How often paths of adopted namespaces are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -304,9 +307,8 @@ impl<'a> Follower<'a> {
             self.say(&format!("note: lab {} stays as it is, and is followed further", self.lab));
             self.fault = text;
         }
-        if silent {
-            self.retry = Some(Instant::now() + RETRY);
-        }
+        // Nothing says when the file is right again, or why a failure passes.
+        self.retry = Some(Instant::now() + if silent { RETRY } else { RETRY * SLOWER });
     }
 
     fn print(&self, cause: &str, outcome: &Outcome) {
