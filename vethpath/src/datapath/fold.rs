@@ -87,14 +87,12 @@ impl Counters {
         let counters = counters.ok_or_else(|| {
             Error::new("read", "counts of ports that have left", io::ErrorKind::InvalidData.into())
         })?;
+        let ids = self.sets.iter().map(Set::id).collect::<Result<Vec<_>>>()?;
+        let Some(at) = ids.iter().position(|id| id == set) else { return Ok(()) };
         // First: elements of the matrix that are deleted make room for the others.
         self.forget(from)?;
         test_hooks::kill_point();
-        let cpus = self.cpus;
-        let ids = self.sets.iter().map(Set::id).collect::<Result<Vec<_>>>()?;
-        let Some(set) = ids.iter().position(|id| id == set).map(|at| &mut self.sets[at]) else {
-            return Ok(());
-        };
+        let (cpus, set) = (self.cpus, &mut self.sets[at]);
         set.set_pair(*into, counters, cpus)?;
         test_hooks::kill_point();
         let width = set.cells.len().isqrt();

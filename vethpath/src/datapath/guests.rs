@@ -119,8 +119,12 @@ pub fn detach_guest(netns: &Netns, pins: &Pins, hook: Hook, port: &GuestPort) ->
     netns.run(|| {
         let detached = match hook {
             Hook::Tcx => fs::remove_file(pins.guest_link(port.domain, port.ifindex)),
-            Hook::Clsact if check_name(port).is_err() => Ok(()),
-            Hook::Clsact => detach_clsact(&port.name),
+            // By its name now. A filter of ours is on no device of others.
+            Hook::Clsact => match if_indextoname(port.ifindex).ok().map(|name| name.to_str().map(str::parse))
+            {
+                Some(Ok(Ok(name))) => detach_clsact(&name),
+                _ => Ok(()),
+            },
         };
         match detached {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

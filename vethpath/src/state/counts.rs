@@ -31,13 +31,13 @@ const INTERVAL: Duration = Duration::from_millis(2);
 pub struct Counts(Flock<File>);
 
 impl Counts {
-    /// Locks the counts of a lab to read them, after completing a move that a killed process has left. `None` if none was
-    /// ever moved.
+    /// Locks the counts of a lab to read them, after completing a move that a killed process has left. `None` if the lab
+    /// has no folder.
     ///
     /// # Errors
     /// Another process moves counts until a timeout of two seconds, a file operation fails, or the kernel refuses a write.
     pub fn for_reading(directory: &Directory, counters: &mut Counters) -> Result<Option<Self>> {
-        if !directory.counts().exists() {
+        if !directory.exists() {
             return Ok(None);
         }
         let deadline = Instant::now() + TIMEOUT;
@@ -53,7 +53,13 @@ impl Counts {
                 None => thread::sleep(INTERVAL),
             }
         }
-        Err(io::Error::from(io::ErrorKind::TimedOut)).doing("lock", directory.counts().display())
+        Err(io::Error::from(io::ErrorKind::TimedOut)).doing("lock", directory.counts().display()).map_err(
+            |error| {
+                error.with_hint(
+                    "the lab's agent moves counts and was stopped: let it go on (SIGCONT), or end it",
+                )
+            },
+        )
     }
 
     /// Locks the counts of a lab to move some. `None` if another process holds the lock.
