@@ -306,3 +306,67 @@ fn what_others_made_is_left_as_it_was() {
         host.finish();
     }
 }
+
+/// Rules that were there before a port joins are obeyed from its first frame on.
+#[test]
+fn a_port_that_joins_under_rules_is_never_armed() {
+    let host = Host::new();
+    let lab = file(&host).up();
+    for command in [
+        "nft add table bridge g",
+        "nft add chain bridge g f { type filter hook forward priority filter ; policy accept ; }",
+        "nft add rule bridge g f ip protocol icmp drop",
+    ] {
+        let _ = host.run(command).ok();
+    }
+    lab.wait_for_state("ns0:eth0", "nft");
+    for number in [1, 2] {
+        make(&host, number);
+        let _ = host.run(format!("ip -n guest{number} link set eth0 up")).ok();
+        let _ = host.run(format!("ip link set veth{number} master docker0 up")).ok();
+    }
+    let talk = lab.run("guest1", "ping -n -q -c 200 -i 0.01 -W 1 172.17.1.2");
+    assert!(talk.stdout.contains(" 0 received"), "{talk}");
+    let stats = stats(&host);
+    for number in [1, 2] {
+        let pair = pair(&stats, &format!("docker0/veth{number}")).expect("it is there");
+        assert_eq!(packets(&pair["fast"]["tx"]), 0, "{pair:#}");
+        assert!(pair["state"].as_str().is_some_and(|state| state.contains("nft")), "{pair:#}");
+    }
+    unplug(&host, 1);
+    unplug(&host, 2);
+    lab.down();
+    host.finish();
+}
+
+/// A changed lab keeps its guest ports, their numbers and their counts.
+#[test]
+fn a_lab_that_changes_keeps_its_guest_ports() {
+    let host = Host::new();
+    let lab = file(&host).up();
+    plug(&host, 1);
+    wait_for_state(&host, "docker0/veth1", "armed");
+    is_fast(&lab, &host, 1);
+    let talk = lab.spawn("guest1", "ping -n -q -i 0.002 -c 2000 172.17.0.101");
+    for number in 0..3 {
+        let address = format!("172.17.0.{}/16", 120 + number);
+        let more = format!(
+            "\n[namespace.m{number}.interface.eth0]\nlink = \"docker0\"\naddresses = [\"{address}\"]\n"
+        );
+        let _ = host.vethpath(format!("up {}", file(&host).and(&more).write())).ok();
+    }
+    let report = talk.wait(TIMEOUT).ok();
+    assert!(report.stdout.contains(" 0% packet loss"), "{report}");
+    wait_until(SLACK, || {
+        let stats = stats(&host);
+        let pair = pair(&stats, "docker0/veth1").expect("it is there");
+        let unseen = pair["slow"]["unseen"].as_u64().unwrap_or_default();
+        match sent(&host, 1) {
+            (ours, kernel) if ours == kernel && unseen == 0 => Ok(()),
+            other => Err(format!("{other:?}, unseen {unseen}: {pair:#}")),
+        }
+    });
+    unplug(&host, 1);
+    lab.down();
+    host.finish();
+}

@@ -14,6 +14,8 @@ use tokio::{
     time::{MissedTickBehavior, interval_at},
 };
 
+use vethpath_common::PortKey;
+
 use super::{
     bridge_netns::{BridgeNetns, until},
     desired::{Address, Desired, Ports},
@@ -181,11 +183,13 @@ impl Agent {
         is_current()?;
         let mut guests = GuestNumbers::take_over(topology.guests, &sync.ports().records);
         let is_here = |domain: u32| topology.domains().iter().any(|(known, _)| u32::from(*known) == domain);
-        for key in guests.ports().into_iter().filter(|key| !is_here(key.domain)) {
-            // An earlier agent was to let go of it. Without its link the program is detached.
-            let domain = u16::try_from(key.domain).unwrap_or_default();
-            let _ = fs::remove_file(pins.guest_link(domain, key.ifindex));
-            guests.leave(key);
+        guests.ports().into_iter().filter(|key| !is_here(key.domain)).for_each(|key| guests.leave(key));
+        // Links of ports that an earlier agent was letting go of, or was to. A port has its number before its link.
+        for (domain, ifindex) in pins.guest_links() {
+            let key = PortKey { ifindex, domain: domain.into() };
+            if guests.number_of(key).is_none() {
+                let _ = fs::remove_file(pins.guest_link(domain, ifindex));
+            }
         }
         let socket = directory.socket();
         let listener = Listener::open(&socket).doing("listen at", socket.display())?;

@@ -18,6 +18,9 @@ const FORMER: &str = "former-";
 /// Prefix of the name of an XDP program's link.
 const XDP_LINK: &str = "xdp_";
 
+/// Prefix of the name of a guest port's link.
+const GUEST_LINK: &str = "guest_";
+
 /// A lab's folder in bpffs.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -121,9 +124,20 @@ impl Pins {
         self.directory.join(format!("link_{port}"))
     }
 
+    /// The pinned links of guest ports, by domain and ifindex.
+    #[must_use]
+    pub fn guest_links(&self) -> Vec<(u16, u32)> {
+        let entries = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let port = |name: &str| {
+            let (domain, ifindex) = name.strip_prefix(GUEST_LINK)?.split_once('_')?;
+            Some((domain.parse().ok()?, ifindex.parse().ok()?))
+        };
+        entries.filter_map(|entry| port(entry.file_name().to_str()?)).collect()
+    }
+
     /// The link of a guest port's program: see [`GuestPort`](super::GuestPort). Only with tcx.
     #[must_use]
     pub fn guest_link(&self, domain: u16, ifindex: u32) -> PathBuf {
-        self.directory.join(format!("guest_{domain}_{ifindex}"))
+        self.directory.join(format!("{GUEST_LINK}{domain}_{ifindex}"))
     }
 }
