@@ -333,6 +333,7 @@ fn a_port_that_joins_under_rules_is_never_armed() {
         assert_eq!(packets(&pair["fast"]["tx"]), 0, "{pair:#}");
         assert!(pair["state"].as_str().is_some_and(|state| state.contains("nft")), "{pair:#}");
     }
+    let _ = host.run("nft delete table bridge g").ok();
     unplug(&host, 1);
     unplug(&host, 2);
     lab.down();
