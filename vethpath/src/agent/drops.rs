@@ -11,7 +11,7 @@ use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 
 use crate::{
     firewall::{self, Firewall},
-    kernel::{Netns, Result, blocking, netfilter},
+    kernel::{Netns, Result, blocking, netfilter, process},
     plan::Accepted,
     state::{Directory, LabLock, events::Kind},
     topology::{Place, Topology, lab_mark},
@@ -67,17 +67,20 @@ impl Drops {
         if began < self.rest_until || !std::mem::take(&mut self.is_due) {
             return events;
         }
-        self.hold_until = began + if self.has_legacy { LEGACY_HOLD } else { HOLD };
+        self.hold_until = began + HOLD;
         if !has_nat && !has_rules {
             self.found.clear();
             return events;
         }
-        let place = self.place.clone();
+        let (place, cpu_time) = (self.place.clone(), process::cpu_time());
         // Once: the main loop waits for it.
         match Firewall::read(topology, &place, &self.netns, 1) {
             Ok(mut firewall) => {
                 let mut drops = firewall.drops();
                 self.has_legacy = firewall.has_legacy();
+                if self.has_legacy {
+                    self.hold_until = began + LEGACY_HOLD;
+                }
                 if has_nat {
                     let accepted = firewall.accept();
                     if self.put_rules_back(&accepted, topology, directory, &mut events) {
@@ -92,7 +95,8 @@ impl Drops {
                 self.is_due = true;
             }
         }
-        self.rest_until = began + began.elapsed() * REST;
+        // By CPU time: on a busy machine, the agent may have waited for most of the time.
+        self.rest_until = Instant::now() + process::cpu_time().saturating_sub(cpu_time) * REST;
         events
     }
 
