@@ -177,6 +177,9 @@ impl Bridge<'_> {
         wait_until(SLACK, || {
             let (sent, fast): (u64, u64) = self.sent();
             let before: u64 = kernel();
+            if self.sent().0 != sent {
+                return Err("other frames pass".to_owned());
+            }
             let pings = containers.inside(from, &format!("ping -n -q -c 10 -i 0.01 -W 5 {to}")).ok();
             let after = wait_until(SLACK, || match (self.sent(), kernel()) {
                 (now, all) if now.0 - sent == all - before => Ok(now),
